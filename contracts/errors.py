@@ -1,0 +1,55 @@
+"""The error tree. Everything Wattlog raises on purpose is a `WattlogError`.
+
+WattlogError
+├── BadInput            a value from outside is wrong: names the field, the value and the mend
+│   ├── BadEvent        an event on the log that cannot be read: goes, whole, to the dead-letter topic
+│   ├── BadSetting      a setting, an option or a DSN
+│   └── BadQuery        a question to the warehouse or the API that cannot be asked
+├── Unavailable         something we need is not there: broker, warehouse, sensor
+└── LedgerError         the books do not balance, or the log lost something: never swallowed
+"""
+
+from __future__ import annotations
+
+
+class WattlogError(Exception):
+    """The root. `str(error)` is one sentence that a person can act on."""
+
+
+class BadInput(WattlogError):
+    """A value from outside is wrong.
+
+    `field` says which, `value` what it was, `mend` what would be right.
+    """
+
+    def __init__(self, field: str, value: object, mend: str) -> None:
+        self.field = field
+        self.value = value
+        self.mend = mend
+        shown = repr(value)
+        super().__init__(f"{field}: {shown if len(shown) <= 80 else shown[:77] + '...'}: {mend}")
+
+
+class BadEvent(BadInput):
+    """An event that cannot be read or believed. The whole message is dead-lettered with this reason."""
+
+
+class BadSetting(BadInput):
+    """A setting, a command-line option or a DSN that cannot be used."""
+
+
+class BadQuery(BadInput):
+    """A question that cannot be asked: unknown group, bad period, SQL that writes."""
+
+
+class Unavailable(WattlogError):
+    """A broker, a warehouse, a sensor is not there. `hint` says what to try."""
+
+    def __init__(self, what: str, hint: str) -> None:
+        self.what = what
+        self.hint = hint
+        super().__init__(f"{what}. {hint}")
+
+
+class LedgerError(WattlogError):
+    """The books do not balance, or the log lost something. Loud, never swallowed."""

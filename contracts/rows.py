@@ -1,0 +1,119 @@
+"""The rows of the ledger's tables, as columns.
+
+A `Table` is a dict of equally long columns (numpy arrays, or lists of text). `SCHEMAS` fixes the names, the order and
+the kind of each column of every table that the stream job writes; warehouse/ turns them into Arrow, and a test holds
+them against the DDL. Times are UTC epoch milliseconds, energies integer microjoules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Kind = Literal["text", "ms", "i64", "u64", "u32", "u16", "u8"]
+Column = npt.NDArray[Any] | Sequence[str]
+Table = dict[str, Column]
+
+# Every written row says who wrote it and when it is superseded:
+#   log_id, log_partition   the log, and the partition of it, that the row was derived from
+#   version                 the greater one wins (streams/core/versions.py)
+#   deleted                 1: this key is no longer part of the window
+_PROVENANCE: dict[str, Kind] = {"log_id": "text", "log_partition": "u16", "version": "u64", "deleted": "u8"}
+
+GPU_ENERGY: dict[str, Kind] = {
+    "window_start": "ms", "cluster": "text", "node": "text", "gpu_uuid": "text", "workload": "text", "late_id": "u64",
+    "window_ms": "u32", "hardware": "text", "owner": "text", "method": "u8", "energy_uj": "i64", "covered_ms": "i64", "busy_ms": "i64",
+    **_PROVENANCE,
+}  # fmt: skip
+"""What was measured. `late_id` is 0 for what was in time, else identifies the late message. `covered_ms` is the time
+that intervals cover, `busy_ms` utilisation x time (-1 unknown)."""
+
+TOKEN_USAGE: dict[str, Kind] = {
+    "window_start": "ms", "cluster": "text", "workload": "text", "tenant": "text", "model": "text", "late_id": "u64", "window_ms": "u32",
+    "prompt_tokens": "i64", "cached_tokens": "i64", "completion_tokens": "i64",
+    "computed_mtok": "i64", "cached_mtok": "i64", "completion_mtok": "i64", "requests": "i64", "failures": "i64",
+    **_PROVENANCE,
+}  # fmt: skip
+"""What was done. `*_tokens` are whole tokens and sum to what was sent; `*_mtok` are thousandths of tokens, the finer
+spread that work is computed from (`computed` = prompt less cached). A request counts in the window where it ended."""
+
+REQUEST_ENERGY: dict[str, Kind] = {
+    "tenant": "text", "t_end": "ms", "request_id": "text", "window_start": "ms", "window_ms": "u32", "cluster": "text", "workload": "text",
+    "model": "text", "t_start": "ms", "session_id": "text", "trace_id": "text", "status": "text",
+    "prompt_tokens": "i64", "cached_tokens": "i64", "completion_tokens": "i64",
+    "computed_mtok": "i64", "cached_mtok": "i64", "completion_mtok": "i64", "active_uj": "i64", "idle_uj": "i64",
+    **_PROVENANCE,
+}  # fmt: skip
+"""One row a request and window that it ran in; the view `requests` sums them to one row a request."""
+
+LEDGER: dict[str, Kind] = {
+    "window_start": "ms", "cluster": "text", "workload": "text", "hardware": "text", "model": "text", "tenant": "text", "window_ms": "u32",
+    "active_uj": "i64", "idle_uj": "i64", "unallocated_uj": "i64", "prompt_tokens": "i64", "cached_tokens": "i64", "completion_tokens": "i64",
+    "work": "i64", "requests": "i64", "failures": "i64", "method": "u8", "weights_version": "u32", "floor_version": "u32",
+    "revision": "u32", "final": "u8",
+    **_PROVENANCE,
+}  # fmt: skip
+"""What it means: the split of a window's joules. `work` is weighted tokens in thousandths. `hardware` is "" and
+`method` UNMETERED for tokens without measured energy."""
+
+MARKS: dict[str, Kind] = {
+    "log_id": "text", "log_partition": "u16", "epoch": "u64", "version": "u64", "final_end": "ms",
+    "power_offset": "i64", "tokens_offset": "i64", "state": "text",
+}  # fmt: skip
+"""How far a partition's ledger is final and stored, and what must be known to go on from there (JSON in `state`)."""
+
+SOURCES: dict[str, Kind] = {
+    "log_id": "text", "log_partition": "u16", "topic": "text", "source": "text", "epoch": "u64", "version": "u64",
+    "received": "u64", "last_seq": "u64", "duplicates": "u64", "last_event": "ms",
+}  # fmt: skip
+"""What came from each producer's run: `last_seq + 1 - received` is what the log lost."""
+
+SCHEMAS: Mapping[str, Mapping[str, Kind]] = {
+    "gpu_energy": GPU_ENERGY, "token_usage": TOKEN_USAGE, "request_energy": REQUEST_ENERGY, "ledger": LEDGER,
+    "marks": MARKS, "sources": SOURCES,
+}  # fmt: skip
+
+_DTYPES: dict[Kind, Any] = {
+    "ms": np.int64, "i64": np.int64, "u64": np.uint64, "u32": np.uint32, "u16": np.uint16, "u8": np.uint8,
+}  # fmt: skip
+
+
+def length(table: Table) -> int:
+    return len(next(iter(table.values()))) if table else 0
+
+
+def conform(name: str, columns: Mapping[str, Column | int | str]) -> Table:
+    """Columns in the order and types of `SCHEMAS[name]`; a scalar stands for a constant column.
+
+    Raises KeyError for a column that is missing, ValueError for lengths that differ.
+    """
+    sized = [c for c in columns.values() if not isinstance(c, (int, str))]
+    n = len(sized[0]) if sized else 1
+    table: Table = {}
+    for column, kind in SCHEMAS[name].items():
+        value = columns[column]
+        if kind == "text":
+            table[column] = [value] * n if isinstance(value, str) else [str(v) for v in value]  # type: ignore[union-attr]
+        elif isinstance(value, int):
+            table[column] = np.full(n, value, _DTYPES[kind])
+        else:
+            table[column] = np.asarray(value, _DTYPES[kind])
+        if len(table[column]) != n:
+            raise ValueError(f"{name}.{column} has {len(table[column])} rows, not {n}")
+    return table
+
+
+def concat(name: str, tables: Sequence[Table]) -> Table:
+    """Tables of one schema, one after the other."""
+    out: Table = {}
+    for column, kind in SCHEMAS[name].items():
+        if kind == "text":
+            out[column] = [v for t in tables for v in t[column]]
+        else:
+            out[column] = np.concatenate(
+                [np.asarray(t[column], _DTYPES[kind]) for t in tables] or [np.zeros(0, _DTYPES[kind])]
+            )
+    return out

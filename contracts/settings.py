@@ -1,0 +1,131 @@
+"""Settings: environment over file over default. `wattlog config` shows each one, its value and where it came from.
+
+Environment variables are `WATTLOG_` and the name in capitals; the file is TOML (`wattlog.toml` in the working
+directory, or the path in `WATTLOG_CONFIG`). docs/settings.md lists them; a test keeps that page honest.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+
+class Settings(BaseSettings):
+    """Every knob, its unit in its name."""
+
+    model_config = SettingsConfigDict(env_prefix="WATTLOG_", extra="forbid", frozen=True)
+
+    data: Path = Field(Path(".wattlog"), description="Folder of the embedded warehouse and of what it keeps beside it.")
+    warehouse_dsn: str = Field(
+        "",
+        description="Where the tables live: chdb:///absolute/path (embedded), or http(s)://user@host:port/database. "
+        "Empty: the embedded one under `data`.",
+    )
+    warehouse_password: SecretStr | None = Field(
+        None, description="Password of the warehouse's user, kept out of the DSN."
+    )
+
+    kafka_bootstrap: str = Field(
+        "embedded",
+        description="host:port[,host:port] of the brokers. `embedded`: librdkafka's in-process broker, for demo and replay.",
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How clients talk to the brokers."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="SASL mechanism, where the protocol uses SASL."
+    )
+    kafka_username: str = Field("", description="SASL user.")
+    kafka_password: SecretStr | None = Field(None, description="SASL password.")
+    kafka_ca_file: Path | None = Field(
+        None, description="CA certificates that sign the brokers' (PEM); empty: the system's."
+    )
+    kafka_group: str = Field("wattlog", description="Consumer group of the workers.")
+    kafka_partitions: int = Field(
+        12, ge=1, le=1024, description="Partitions of the topics that `wattlog migrate` makes."
+    )
+    kafka_replication: int = Field(
+        1, ge=1, le=9, description="Replicas of the topics that `wattlog migrate` makes; 3 in production."
+    )
+
+    window_ms: int = Field(
+        10_000, ge=1_000, le=3_600_000, description="Length of a tumbling window; must divide an hour."
+    )
+    lateness_ms: int = Field(
+        120_000, ge=0, le=86_400_000, description="How long a window stays open for stragglers, in event time."
+    )
+    skew_ms: int = Field(
+        5_000,
+        ge=0,
+        le=600_000,
+        description="How far producers' clocks may differ; events beyond it in the future are dead letters.",
+    )
+    idle_timeout_ms: int = Field(
+        30_000, ge=100, le=3_600_000, description="After this silence a topic stops holding the watermark back."
+    )
+    provisional_ms: int = Field(1_000, ge=100, le=600_000, description="How often provisional windows are revised.")
+    batch_messages: int = Field(512, ge=1, le=65_536, description="Messages that a worker takes in one step.")
+    batch_wait_ms: int = Field(20, ge=1, le=1_000, description="How long a worker waits to fill a step.")
+    max_open_rows: int = Field(
+        4_000_000,
+        ge=10_000,
+        description="Rows in open windows per worker; above it, consumption pauses until windows are stored.",
+    )
+    idle_policy: Literal["by-work", "owner", "apart"] = Field(
+        "by-work",
+        description="Who bears idle energy in a window with work: tenants by work, the workload's owner, or `__idle__`.",
+    )
+
+    cluster: str = Field("local", description="Name of this cluster, on producers.")
+    node: str = Field("", description="Name of this node, on producers; empty: the host's name.")
+    workload: str = Field(
+        "", description="Workload that holds this node's GPUs, on producers; empty: nobody's (unallocated)."
+    )
+    owner: str = Field("", description="Tenant that pays when this node's workload is idle.")
+    sample_hz: float = Field(1.0, gt=0, le=10, description="Readings a second, on producers.")
+    publish_ms: int = Field(5_000, ge=100, le=300_000, description="How often a producer sends what it has.")
+
+    api_host: str = Field(
+        "127.0.0.1", description="Address that the API listens on. Other than loopback needs `api_jwt_key`."
+    )
+    api_port: int = Field(8787, ge=0, le=65_535, description="Port of the API and the page; 0 picks a free one.")
+    api_jwt_key: SecretStr | None = Field(
+        None,
+        description="Key that verifies bearer tokens (HS256 secret of 32 bytes or more, or a PEM public key for RS256/ES256).",
+    )
+    metrics_port: int = Field(
+        0, ge=0, le=65_535, description="Port of a worker's or producer's own /metrics on loopback; 0: none."
+    )
+    currency: str = Field("USD", pattern="^[A-Z]{3}$", description="Currency that prices are in.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What goes to stderr.")
+
+    @model_validator(mode="after")
+    def _window_divides_an_hour(self) -> Settings:
+        if 3_600_000 % self.window_ms:
+            raise ValueError(f"window_ms: {self.window_ms} does not divide an hour; try 10000 or 60000")
+        return self
+
+    @property
+    def dsn(self) -> str:
+        """The warehouse's DSN, the embedded one filled in."""
+        return self.warehouse_dsn or f"chdb://{(self.data / 'warehouse').absolute()}"
+
+    @property
+    def embedded_broker(self) -> bool:
+        return self.kafka_bootstrap == "embedded"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        path = Path(os.environ.get("WATTLOG_CONFIG", "wattlog.toml"))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)

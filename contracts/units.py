@@ -1,0 +1,54 @@
+"""Units as types, and the few conversions between them. Integers on the log and in the ledger; Decimal for money.
+
+1 J = 1 W s, 1 kWh = 3.6e6 J (SI), hence 1 kWh = 3.6e12 µJ exactly.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import NewType
+
+import numpy as np
+import numpy.typing as npt
+
+Microjoules = NewType("Microjoules", int)
+EpochMs = NewType("EpochMs", int)
+"""UTC milliseconds since 1970-01-01."""
+
+UJ_PER_J = 1_000_000
+UJ_PER_MJ = 1_000
+"""NVML's and DCGM's energy counters are in millijoules."""
+UJ_PER_KWH = 3_600_000_000_000
+MS_PER_HOUR = 3_600_000
+MS_PER_DAY = 86_400_000
+
+I64 = npt.NDArray[np.int64]
+"""A column of 64-bit integers."""
+
+
+def kwh(energy_uj: int) -> Decimal:
+    """Microjoules as kilowatt-hours, exactly representable in Decimal."""
+    return Decimal(energy_uj) / UJ_PER_KWH
+
+
+def joules(energy_uj: int) -> float:
+    """Microjoules as joules, for people; never for the ledger."""
+    return energy_uj / UJ_PER_J
+
+
+def rfc3339(t_ms: int) -> str:
+    """Epoch milliseconds as RFC 3339 in UTC, with milliseconds: `2026-11-21T00:00:00.000Z`."""
+    return datetime.fromtimestamp(t_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def epoch_ms(text: str) -> EpochMs:
+    """RFC 3339 (or ISO 8601) to epoch milliseconds. A time without a zone is UTC; a bare date is its midnight.
+
+    Raises ValueError when the text is no time.
+    """
+    stamp = datetime.fromisoformat(text)
+    if stamp.tzinfo is None:
+        stamp = stamp.replace(tzinfo=UTC)
+    delta = stamp - datetime(1970, 1, 1, tzinfo=UTC)
+    return EpochMs((delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000)
