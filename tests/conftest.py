@@ -1,0 +1,67 @@
+"""Shared fixtures. One process may open one embedded warehouse, so every test of this process shares one folder,
+and each gets a database of its own in it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from warehouse.client import Warehouse, connect
+from warehouse.migrate import migrate
+
+_names = (f"t{n}" for n in itertools.count(1))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real recordings of shared/data (SOURCES.md there); skips where they are absent."""
+    folder = Path(os.environ.get("WATTLOG_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip("the recordings of shared/data are not here: set WATTLOG_SHARED_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `--data` may be for a command run in this process; its embedded warehouse is `chdb_root`."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def chdb_root(data_dir: Path) -> Path:
+    """The one folder that this test process opens with chdb. Never open another."""
+    return data_dir / "warehouse"
+
+
+@pytest.fixture(scope="session")
+def chdb_dsn(chdb_root: Path) -> Iterator[str]:
+    """The DSN of this process's embedded warehouse. Its engine stays up for the session: starting it takes 0.4 s."""
+    dsn = f"chdb://{chdb_root}"
+    with connect(dsn, database="default", readers=1):
+        yield dsn
+
+
+@pytest.fixture
+def database_name() -> str:
+    """A database that no other test uses."""
+    return next(_names)
+
+
+@pytest.fixture
+def unmigrated(chdb_dsn: str, database_name: str) -> Iterator[Warehouse]:
+    """A warehouse whose database is not there yet: `migrate` makes it. Dropped afterwards."""
+    with connect(chdb_dsn, database=database_name) as warehouse:
+        yield warehouse
+    with connect(chdb_dsn, database="default", readers=1) as warehouse:
+        warehouse.command(f"DROP DATABASE IF EXISTS `{database_name}`")
+
+
+@pytest.fixture
+def warehouse(unmigrated: Warehouse) -> Warehouse:
+    """A migrated, otherwise empty warehouse, of this test alone."""
+    migrate(unmigrated)
+    return unmigrated

@@ -1,0 +1,253 @@
+"""One warehouse, two addresses: chdb in this process, or a ClickHouse server over HTTP.
+
+clickhouse-connect is the client of both, so that a statement that runs in a test runs on a fleet. One client is one
+handle with one lock (and one HTTP session), hence one writer and a small pool of readers, never a shared one.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib import resources
+from queue import Empty, LifoQueue
+from string import Template
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pyarrow as pa
+from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError, StreamFailureError
+
+from contracts.errors import BadInput, BadQuery, Unavailable
+from contracts.rows import SCHEMAS, Kind, Table, conform, length
+from warehouse.dsn import Opener, opener
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+INSERT_ROWS = 100_000
+"""Rows in one insert (DESIGN.md, Warehouse: 10k-100k)."""
+READER_WAIT_S = 60.0
+"""How long a question waits for a free reader."""
+
+ARROW_TYPES: Mapping[Kind, pa.DataType] = {
+    "text": pa.string(), "ms": pa.timestamp("ms", tz="UTC"), "i64": pa.int64(), "u64": pa.uint64(), "u32": pa.uint32(),
+    "u16": pa.uint16(), "u8": pa.uint8(),
+}  # fmt: skip
+
+# ClickHouse's error codes (src/Common/ErrorCodes.cpp).
+_NOT_MIGRATED = frozenset({60, 81})
+_NOT_ALLOWED = frozenset({192, 193, 194, 497, 516})
+_TOO_MUCH = frozenset({158, 159, 160, 241, 307, 396})
+
+
+def connect(dsn: str, *, database: str = "wattlog", password: str | None = None, readers: int = 4) -> Warehouse:
+    """Open the warehouse at `dsn`: `chdb:///abs/path`, or `http(s)://user@host:port/database`.
+
+    A database in the DSN's path wins over `database`. It need not exist yet: `migrate` makes it. `readers` bounds how
+    many questions run at once (about twice the cores).
+
+    Raises BadSetting for a DSN that cannot be read, Unavailable when nothing answers there or another process has it.
+    """
+    return Warehouse(opener(dsn, database=database, password=password), readers=readers)
+
+
+class Warehouse:
+    """One writer, and readers opened when first needed. Threads may share it; processes may not share a chdb path."""
+
+    def __init__(self, opener: Opener, *, readers: int) -> None:
+        self.where = opener.shown
+        """The address, without user or password: fit for logs."""
+        self.database = opener.database
+        self.embedded = opener.embedded
+        self._opener = opener
+        self._readers: LifoQueue[Client | None] = LifoQueue(readers)
+        for _ in range(readers):
+            self._readers.put(None)
+        self._reader_count = readers
+        self._write_lock = threading.Lock()
+        self._close_lock = threading.Lock()
+        self._closed = False
+        self._writer = opener.open()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every handle, after the questions in flight. Safe to call again. chdb then lets go of its path."""
+        with self._close_lock:
+            if self._closed:
+                return
+            self._closed = True
+        for _ in range(self._reader_count):
+            client = self._readers.get()
+            if client is not None:
+                client.close()
+        for _ in range(self._reader_count):
+            self._readers.put(None)  # wakes whoever still waits for one, to be told
+        with self._write_lock:
+            self._writer.close()
+
+    # ---- writing ----
+
+    def insert(self, name: str, table: Table) -> int:
+        """Store rows of `contracts.rows.SCHEMAS[name]`, in batches of `INSERT_ROWS`. Returns how many.
+
+        Raises KeyError for a table or column that the schema does not have, Unavailable when the warehouse is gone.
+        """
+        if not length(table):
+            return 0
+        return self.insert_arrow(name, arrow_table(name, table))
+
+    def insert_arrow(self, name: str, table: pa.Table) -> int:
+        """Store an Arrow table whose columns are the target's by name. Returns how many rows."""
+        with self.writer() as client:
+            for start in range(0, table.num_rows, INSERT_ROWS):
+                client.insert_arrow(name, table.slice(start, INSERT_ROWS))
+        return int(table.num_rows)
+
+    def insert_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Store a few rows of a table that people edit (prices ...): dicts with the same keys. Returns how many."""
+        if not rows:
+            return 0
+        columns = list(rows[0])
+        with self.writer() as client:
+            client.insert(name, [[row[c] for c in columns] for row in rows], column_names=columns)
+        return len(rows)
+
+    def command(self, sql: str, **params: Any) -> Any:
+        """Run one statement on the writer (DDL, INSERT SELECT), parameters bound. Returns its single value, if any."""
+        with self.writer() as client:
+            return client.command(sql, parameters=params or None)
+
+    @contextmanager
+    def writer(self) -> Iterator[Client]:
+        """The writing client, held by one thread at a time."""
+        with self._write_lock:
+            if self._closed:
+                raise self._gone()
+            with self._clear_errors():
+                yield self._writer
+
+    # ---- reading ----
+
+    def query(self, sql: str, **params: Any) -> list[dict[str, Any]]:
+        """Rows of one question as dicts, `{x:Type}` bound to `params` by the server. Times come back aware, in UTC.
+
+        Raises BadQuery when it takes too long or returns too much, Unavailable when the warehouse is gone.
+        """
+        return self._rows(sql, params, None)
+
+    def arrow(self, sql: str, **params: Any) -> pa.Table:
+        """The same as an Arrow table. ClickHouse's DateTime is uint32 seconds there: select DateTime64."""
+        with self.reader() as client:
+            return client.query_arrow(sql, parameters=params or None, use_strings=True)
+
+    def ask(
+        self,
+        name: str,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        idents: Mapping[str, str] | None = None,
+        **params: Any,
+    ) -> list[dict[str, Any]]:
+        """Run `warehouse/queries/NAME.sql`. `idents` fill its `$name`s: only ever values from allow-lists in code.
+
+        Raises KeyError when there is no such question.
+        """
+        sql = question(name)
+        return self._rows(Template(sql).substitute(idents) if idents else sql, params, settings)
+
+    @contextmanager
+    def reader(self) -> Iterator[Client]:
+        """A reading client of this thread's own, from the pool. Close what you stream before leaving."""
+        if self._closed:
+            raise self._gone()
+        try:
+            client = self._readers.get(timeout=READER_WAIT_S)
+        except Empty:
+            raise Unavailable(
+                f"All {self._reader_count} readers of the warehouse are busy",
+                "Ask again, or open it with more readers.",
+            ) from None
+        try:
+            if self._closed:
+                raise self._gone()
+            with self._clear_errors():
+                if client is None:
+                    client = self._opener.open()
+                yield client
+        finally:
+            self._readers.put(client)
+
+    def _rows(self, sql: str, params: Mapping[str, Any], settings: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+        with self.reader() as client:
+            result = client.query(sql, parameters=dict(params) or None, settings=dict(settings or {}))
+            names = result.column_names
+            return [dict(zip(names, row, strict=True)) for row in result.result_rows]
+
+    # ---- errors ----
+
+    def _gone(self) -> Unavailable:
+        return Unavailable(f"The warehouse at {self.where} is closed", "Open it again with connect().")
+
+    @contextmanager
+    def _clear_errors(self) -> Iterator[None]:
+        """What people can mend gets a contracts error; a mistake in our own SQL stays the driver's DatabaseError."""
+        try:
+            yield
+        except DatabaseError as error:
+            code, text = error.code, _first_line(error)
+            if code in _NOT_MIGRATED:
+                what = f"The warehouse at {self.where} lacks a table: {text}"
+                raise Unavailable(what, "Run `wattlog migrate`.") from error
+            if code in _NOT_ALLOWED:
+                what = f"The warehouse at {self.where} refuses this user: {text}"
+                raise Unavailable(
+                    what, "Check the user in the DSN, WATTLOG_WAREHOUSE_PASSWORD and its grants."
+                ) from error
+            if code in _TOO_MUCH:
+                raise BadQuery(
+                    "query", text, "too slow or too large: narrow the period or group more coarsely"
+                ) from error
+            if code is None and type(error) in (DatabaseError, OperationalError, StreamFailureError):
+                what = f"The warehouse at {self.where} does not answer: {text}"
+                raise Unavailable(what, "Check that it runs and that the address is right.") from error
+            raise
+
+
+def arrow_table(name: str, table: Table) -> pa.Table:
+    """Rows of `SCHEMAS[name]` as Arrow, times as timestamp[ms, tz=UTC]."""
+    schema = SCHEMAS.get(name)
+    if schema is None:
+        raise BadInput("table", name, f"one of {', '.join(SCHEMAS)}")
+    columns = conform(name, table)
+    arrays = {}
+    for column, kind in schema.items():
+        values = columns[column]
+        if kind == "ms":
+            arrays[column] = pa.array(np.asarray(values, np.int64)).cast(ARROW_TYPES[kind])
+        else:
+            arrays[column] = pa.array(values, ARROW_TYPES[kind])
+    return pa.table(arrays)
+
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@cache
+def question(name: str) -> str:
+    """The text of `warehouse/queries/NAME.sql`. Raises KeyError when there is none."""
+    file = resources.files("warehouse") / "queries" / f"{name}.sql"
+    if not _NAME.fullmatch(name) or not file.is_file():
+        raise KeyError(f"no question {name!r} in warehouse/queries")
+    return file.read_text(encoding="utf-8").strip().rstrip(";")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:400]
