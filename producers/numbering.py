@@ -1,0 +1,84 @@
+"""The identity of events: who sends them, in which run, and as which one.
+
+A source is one (producer kind, cluster, node, workload) and writes to one topic, so its events lie in one partition
+and a reader sees its numbers 0, 1, 2 ... without holes: a hole is loss. An epoch is one run of a producer, named by
+its start in UTC epoch ms, so that a restart never reuses an identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import quote
+
+import numpy as np
+
+from contracts import codec, topics
+from contracts.errors import BadInput
+from contracts.events import Batch, Event, Method, PowerBatch, TokenBatch
+
+
+def source_of(kind: str, cluster: str, node: str, workload: str) -> str:
+    """`kind://cluster/node/workload`: a CloudEvents source (a URI reference). Names are percent-encoded, so two
+    different sources never share a text."""
+    return f"{kind}://{quote(cluster, safe='')}/{quote(node, safe='')}/{quote(workload, safe='')}"
+
+
+class Sequencer:
+    """Numbers the events of each source from 0, without holes, within one epoch.
+
+    `epoch` is the start of this run in UTC epoch ms. Holds one small entry a source: as many as a node has workloads.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        if epoch < 0:
+            raise BadInput("epoch", epoch, "give the start of this run in UTC epoch milliseconds")
+        self.epoch = epoch
+        self._next: dict[str, tuple[str, int]] = {}
+
+    def next(self, source: str, topic: str) -> int:
+        """The next number of a source. Raises BadInput when the source has written to another topic: its events
+        would lie in two partitions, and a reader of either would see holes."""
+        bound, seq = self._next.get(source, (topic, 0))
+        if bound != topic:
+            raise BadInput("source", source, f"it writes to {bound}; give the events for {topic} a source of their own")
+        self._next[source] = (topic, seq + 1)
+        return seq
+
+    def take_back(self, event: Event) -> None:
+        """Un-numbers an event that was never sent, so that no hole remains. Only the latest of its source can be."""
+        topic, following = self._next[event.source]
+        if event.seq != following - 1:
+            raise BadInput("seq", event.seq, f"only the latest number, {following - 1}, can be taken back")
+        self._next[event.source] = (topic, event.seq)
+
+
+def event_of(numbers: Sequencer, source: str, cluster: str, workload: str, batch: Batch) -> Event:
+    """A batch as the next event of its source."""
+    seq = numbers.next(source, codec.topic_of(batch))
+    return Event(source, numbers.epoch, seq, cluster, workload, batch)
+
+
+def heartbeat_batch(topic: str, t_ms: int, *, node: str = "", owner: str = "") -> PowerBatch | TokenBatch:
+    """An empty batch that says "complete up to `t_ms`". `node` is required on the power topic."""
+    none, index = np.zeros(0, np.int64), np.zeros(0, np.uint16)
+    if topic == topics.POWER:
+        return PowerBatch(node, (), index, none, none, none, np.zeros(0, np.uint8), none, owner, t_ms)
+    if topic == topics.TOKENS:
+        return TokenBatch((), index, (), index, (), none, none, none, none, none, none, t_ms=t_ms)
+    raise BadInput("topic", topic, f"heartbeats go to {topics.POWER} or {topics.TOKENS}")
+
+
+def power_batch(
+    node: str, rows: Iterable[tuple[str, str, int, int, int, Method | int, int]], *, owner: str = "", t_ms: int = 0
+) -> PowerBatch:
+    """Rows (gpu_uuid, hardware, t0_ms, t1_ms, energy_uj, method, busy_ms) as the columns of one batch."""
+    listed = list(rows)
+    if not listed:
+        return heartbeat_batch(topics.POWER, t_ms, node=node, owner=owner)  # type: ignore[return-value]
+    uuid, hardware, t0, t1, energy, method, busy = zip(*listed, strict=True)
+    gpus: dict[tuple[str, str], int] = {}
+    gpu = [gpus.setdefault(pair, len(gpus)) for pair in zip(uuid, hardware, strict=True)]
+    return PowerBatch(
+        node, tuple(gpus), np.asarray(gpu, np.uint16), np.asarray(t0, np.int64), np.asarray(t1, np.int64),
+        np.asarray(energy, np.int64), np.asarray(method, np.uint8), np.asarray(busy, np.int64), owner, t_ms,
+    )  # fmt: skip
