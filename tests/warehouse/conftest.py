@@ -1,0 +1,31 @@
+"""The warehouse's own tests run over both kinds of DSN: chdb, and HTTP through a thin endpoint in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.warehouse.http_double import serve
+from warehouse.client import Warehouse, connect
+
+
+@pytest.fixture(scope="session")
+def http_address(chdb_dsn: str, chdb_root: Path) -> Iterator[str]:
+    """`http://user@host:port` of a ClickHouse-HTTP endpoint in front of this process's chdb."""
+    with serve(chdb_root) as address:
+        yield address
+
+
+@pytest.fixture(params=["chdb", "http"])
+def dsn(request: pytest.FixtureRequest, chdb_dsn: str, http_address: str) -> str:
+    return chdb_dsn if request.param == "chdb" else http_address
+
+
+@pytest.fixture
+def unmigrated(dsn: str, database_name: str, chdb_dsn: str) -> Iterator[Warehouse]:
+    with connect(dsn, database=database_name) as warehouse:
+        yield warehouse
+    with connect(chdb_dsn, database="default", readers=1) as warehouse:
+        warehouse.command(f"DROP DATABASE IF EXISTS `{database_name}`")

@@ -1,0 +1,192 @@
+"""A thin ClickHouse-HTTP endpoint in front of chdb, so that one test suite runs over both kinds of DSN.
+
+It speaks what clickhouse-connect's HTTP client asks for: statements in the body or the `query` parameter, bound
+parameters, settings, multipart forms for long parameters, inserts in any format (chunked or not, compressed or not),
+compressed answers, basic authentication, and errors with their code. It is no server: no sessions, no progress
+headers, no protocol versions, and one chdb handle a request.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+import tempfile
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.parser import BytesParser
+from email.policy import HTTP
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import chdb
+import lz4.frame
+
+PASSWORD = "correct horse"
+
+_OWN = frozenset(
+    {
+        "query", "database", "session_id", "query_id", "wait_end_of_query", "compress", "decompress", "buffer_size",
+        "quota_key", "role", "default_format", "client_protocol_version", "enable_http_compression",
+        "send_progress_in_http_headers", "http_headers_progress_interval_ms",
+        "cancel_http_readonly_queries_on_client_close",
+    }
+)  # fmt: skip
+_SETTING = re.compile(r"[a-z][a-z0-9_]*")
+_INSERT = re.compile(rb"\s*(INSERT\s+INTO\s+.*?)\s+FORMAT\s+(\w+)(?:\s*\n|\s*$)", re.IGNORECASE | re.DOTALL)
+_FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*$", re.IGNORECASE)
+_CODE = re.compile(r"Code: (\d+)\.")
+_STATUS = {516: 403, 60: 404, 81: 404}
+_INFLATE = {"": bytes, "gzip": gzip.decompress, "deflate": zlib.decompress, "lz4": lz4.frame.decompress}
+
+
+class Refused(Exception):
+    """What ClickHouse would answer with an error: its code and text."""
+
+    def __init__(self, code: int, text: str) -> None:
+        self.code = code
+        super().__init__(f"Code: {code}. DB::Exception: {text}")
+
+
+@contextmanager
+def serve(path: Path) -> Iterator[str]:
+    """Answer for the chdb folder `path` on a free loopback port. Yields the address without a database, such as
+    `http://default@127.0.0.1:40001`. The user `locked` needs PASSWORD; every other needs none."""
+    handler = type("Handler", (_Handler,), {"path_of_chdb": str(path.resolve())})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://default@127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    path_of_chdb: str
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/ping"):
+            self._send(200, b"Ok.\n", {})
+        else:
+            self._answer(b"")
+
+    def do_POST(self) -> None:
+        self._answer(self._body())
+
+    def _body(self) -> bytes:
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
+
+    def _answer(self, body: bytes) -> None:
+        try:
+            self._authenticate()
+            body = _INFLATE[self.headers.get("Content-Encoding", "")](body)
+            given = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
+            if self.headers.get("Content-Type", "").startswith("multipart/form-data"):
+                given.update(self._form(body))
+                body = b""
+            if given.get("client_protocol_version", "0") != "0":
+                del given["client_protocol_version"]  # as an old server or a proxy would
+            answer, headers = self._run(given, body)
+        except Refused as refused:
+            error = {"X-ClickHouse-Exception-Code": str(refused.code)}
+            self._send(_STATUS.get(refused.code, 500), f"{refused}\n".encode(), error)
+            return
+        if given.get("enable_http_compression") == "1" and "gzip" in self.headers.get("Accept-Encoding", ""):
+            answer = gzip.compress(answer, 1)
+            headers["Content-Encoding"] = "gzip"
+        self._send(200, answer, headers)
+
+    def _authenticate(self) -> None:
+        given = self.headers.get("Authorization", "").removeprefix("Basic ")
+        user, _, password = base64.b64decode(given).decode().partition(":")
+        if user == "locked" and password != PASSWORD:
+            raise Refused(516, "locked: Authentication failed: password is incorrect. (AUTHENTICATION_FAILED)")
+
+    def _form(self, body: bytes) -> dict[str, str]:
+        head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
+        parts = BytesParser(policy=HTTP).parsebytes(head + body)
+        return {
+            str(part.get_param("name", header="content-disposition")): part.get_payload(decode=True).decode()
+            for part in parts.iter_parts()
+        }
+
+    def _run(self, given: dict[str, str], body: bytes) -> tuple[bytes, dict[str, str]]:
+        """One statement on a handle of its own: the database, the settings (readonly last), the statement."""
+        connection = chdb.connect(self.path_of_chdb)
+        try:
+            _query(connection, "USE `{}`".format(given.get("database", "default").replace("`", "")))
+            settings = {k: v for k, v in given.items() if k not in _OWN and not k.startswith("param_")}
+            for name in sorted(settings, key=lambda n: (n == "readonly", n)):
+                if not _SETTING.fullmatch(name):
+                    raise Refused(115, f"Unknown setting {name!r}. (UNKNOWN_SETTING)")
+                _query(
+                    connection, "SET {} = '{}'".format(name, settings[name].replace("\\", r"\\").replace("'", r"\'"))
+                )
+            timezone = _query(connection, "SELECT timezone()").bytes().decode().strip()
+            sql = given.get("query", "").encode()
+            statement = sql + (b"\n" if sql and body else b"") + body
+            insert = _INSERT.match(statement)
+            if insert and not insert[1].rstrip().upper().endswith(b"VALUES"):
+                result, format_ = _insert(connection, insert, statement[insert.end() :]), ""
+            else:
+                text = statement.decode()
+                params = {k.removeprefix("param_"): v for k, v in given.items() if k.startswith("param_")}
+                result = _query(connection, text, params)
+                found = _FORMAT.search(text.rstrip())
+                format_ = found[1] if found else "TabSeparated"
+            summary = {"read_rows": str(result.rows_read()), "written_rows": str(result.rows_read() if insert else 0)}
+            headers = {"X-ClickHouse-Timezone": timezone, "X-ClickHouse-Summary": json.dumps(summary)}
+            if format_:
+                headers["X-ClickHouse-Format"] = format_
+            return result.bytes() or b"", headers
+        finally:
+            connection.close()
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {
+            "Content-Length": str(len(body)),
+            "Content-Type": "application/octet-stream",
+            **headers,
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def _insert(connection: Any, insert: re.Match[bytes], data: bytes) -> Any:
+    """`INSERT INTO t (columns) FORMAT F` and its data, which chdb takes from a file."""
+    with tempfile.NamedTemporaryFile(suffix=".insert") as file:
+        file.write(data)
+        file.flush()
+        return _query(connection, f"{insert[1].decode()} FROM INFILE '{file.name}' FORMAT {insert[2].decode()}")
+
+
+def _query(connection: Any, sql: str, params: dict[str, str] | None = None) -> Any:
+    try:
+        return connection.query(sql, "TabSeparated", params=params or {})
+    except RuntimeError as error:
+        text = str(error)
+        found = _CODE.search(text)
+        raise Refused(int(found[1]) if found else 1002, text.partition("DB::Exception: ")[2] or text) from error
