@@ -1,0 +1,247 @@
+"""A real Apache Kafka for tests: one KRaft node, broker and controller in one process, on loopback only."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+READY_LIMIT_S = 60.0
+STOP_LIMIT_S = 30.0
+
+# One node, few internal partitions, no waiting for members that do not come: a broker that starts and settles fast.
+_SETTINGS = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "auto.create.topics.enable": "false",
+    "offsets.topic.num.partitions": "1",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.num.partitions": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    "broker.heartbeat.interval.ms": "500",
+    "broker.session.timeout.ms": "2000",  # how long a killed broker bars its own return
+    "num.network.threads": "2",
+    "num.io.threads": "2",
+    "log.cleaner.dedupe.buffer.size": "10485760",
+    "log.retention.ms": "-1",  # recordings carry old times; retention would delete them as they arrive
+    "log.message.timestamp.before.max.ms": str(2**63 - 1),
+}
+
+
+class KafkaFailed(AssertionError):
+    """The broker did not do as it was told. The text ends with the last lines of its log."""
+
+
+class KafkaBroker:
+    """One broker with a data folder of its own. Survives `stop`, `kill` and `start`: same address, same data.
+
+    `bootstrap` is its `host:port`, `cluster_id` its identity, `log_path` the file that it logs to.
+    """
+
+    def __init__(
+        self, folder: Path, jars: Path, *, heap_mb: int = 512, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.cluster_id = _cluster_id()
+        self.log_path = folder / "broker.log"
+        self._folder = folder
+        self._jars = jars
+        self._heap_mb = heap_mb
+        self._more = dict(settings or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self._admin: AdminClient | None = None
+        self._port, self._controller_port = _free_ports(2)
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def admin(self) -> AdminClient:
+        """A librdkafka admin client of this broker, made once."""
+        if self._admin is None:
+            self._admin = AdminClient(self.client())
+        return self._admin
+
+    def client(self, **more: Any) -> dict[str, Any]:
+        """Settings of a confluent-kafka client; dots of their names as underscores: `client(group_id="g")`.
+
+        librdkafka's complaints about a broker that a test stops on purpose are kept off stderr.
+        """
+        named = {name.replace("_", "."): value for name, value in more.items()}
+        return {"bootstrap.servers": self.bootstrap, "log_level": 0, **named}
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._admin = None
+        try:
+            self.stop()
+        finally:
+            self.kill()
+
+    def start(self) -> None:
+        """Starts the broker (formats its storage the first time) and returns when it answers.
+
+        Raises KafkaFailed when it ends, or does not answer in READY_LIMIT_S.
+        """
+        if self.running:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._format()
+        with self.log_path.open("ab") as log:
+            command = [*_dies_with_us(), *self._java(), "kafka.Kafka", str(self._properties)]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._wait_until("answers", self._answers, READY_LIMIT_S)
+
+    def stop(self) -> None:
+        """SIGTERM: a controlled shutdown, everything flushed. Does nothing when the broker is not running."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            raise KafkaFailed(f"the broker did not stop in {STOP_LIMIT_S} s\n{self.log_tail()}") from None
+        self._process = None
+
+    def kill(self) -> None:
+        """SIGKILL: the power cord. Does nothing when the broker is not running."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """SIGTERM, then a start on the same data folder and address."""
+        self.stop()
+        self.start()
+
+    def topic(self, name: str, partitions: int = 4, **config: str) -> str:
+        """Makes a topic and returns its name once every partition has a leader. A name is used once.
+
+        Settings of the topic are given with underscores for dots: `topic("t", 4, retention_ms="1000")`.
+        """
+        named = {key.replace("_", "."): value for key, value in config.items()}
+        new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=named)
+        self.admin.create_topics([new], operation_timeout=30)[name].result(30)
+
+        def led() -> bool:
+            found = self.admin.list_topics(name, timeout=5).topics[name].partitions
+            return len(found) == partitions and all(p.leader >= 0 for p in found.values())
+
+        self._wait_until(f"leads topic {name}", led, 30.0)
+        return name
+
+    def log_tail(self, lines: int = 40) -> str:
+        """The last lines of the broker's log."""
+        if not self.log_path.exists():
+            return "(the broker wrote no log)"
+        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+
+    @property
+    def _properties(self) -> Path:
+        return self._folder / "server.properties"
+
+    def _java(self) -> list[str]:
+        small = [f"-Xmx{self._heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        logging = ["-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=info"]
+        return ["java", *small, *logging, "-cp", str(self._jars / "*")]
+
+    def _format(self) -> None:
+        if self._properties.exists():
+            return
+        settings = {
+            **_SETTINGS,
+            "controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}",
+            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://127.0.0.1:{self._controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "log.dirs": str(self._folder / "data"),
+            **self._more,
+        }
+        written = self._folder / "format.properties"
+        written.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        tool = ["kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", str(written)]
+        done = subprocess.run(
+            [*self._java(), *tool], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+        )
+        if done.returncode:
+            raise KafkaFailed(f"the storage was not formatted:\n{done.stdout}\n{done.stderr}")
+        written.rename(self._properties)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
+            metadata = self.admin.list_topics(timeout=2)
+            return bool(metadata.cluster_id == self.cluster_id and metadata.brokers)
+        return False
+
+    def _wait_until(self, what: str, true: Callable[[], bool], limit_s: float) -> None:
+        """Asks again and again until `true()`; fails when the broker ends or the limit passes."""
+        assert self._process is not None, "start the broker first"
+        deadline = time.monotonic() + limit_s
+        while True:
+            with contextlib.suppress(KafkaException):  # not there yet
+                if true():
+                    return
+            if time.monotonic() > deadline:
+                raise KafkaFailed(f"after {limit_s:.0f} s the broker never {what}\n{self.log_tail()}")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = self._process.wait(0.05)
+                raise KafkaFailed(f"the broker ended with status {status}\n{self.log_tail()}")
+
+
+def _cluster_id() -> str:
+    """A random KRaft cluster id: 16 bytes in URL-safe base64 (a leading '-' would be read as an option)."""
+    while True:
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not text.startswith("-"):
+            return text
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on; held together until all are known, so that they differ."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+def _dies_with_us() -> list[str]:
+    """A prefix that has the kernel end the broker when pytest itself is killed (Linux, util-linux)."""
+    setpriv = shutil.which("setpriv") if platform.system() == "Linux" else None
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []

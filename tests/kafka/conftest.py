@@ -1,0 +1,52 @@
+"""The `kafka` fixture: one real Apache Kafka for the session. Tests here are marked `kafka`.
+
+Where Java or Maven is absent they are skipped by name; with WATTLOG_REQUIRE_KAFKA=1 they fail instead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kafka import jars
+from tests.kafka.broker import KafkaBroker
+
+HERE = Path(__file__).parent
+REQUIRED = os.environ.get("WATTLOG_REQUIRE_KAFKA", "") not in ("", "0")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ours = [item for item in items if item.path.is_relative_to(HERE)]
+    reason = jars.missing() if ours and not REQUIRED else None
+    for item in ours:
+        item.add_marker(pytest.mark.kafka)
+        if reason is not None and "kafka" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.skip(reason=f"needs a real Apache Kafka: {reason}"))
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """A running broker: `kafka.bootstrap`, `kafka.topic(name, partitions)`, `kafka.cluster_id`, `kafka.client(...)`."""
+    try:
+        folder = jars.resolve()
+    except jars.KafkaMissing as error:
+        if REQUIRED:
+            pytest.fail(f"WATTLOG_REQUIRE_KAFKA is set, but: {error}", pytrace=False)
+        pytest.skip(f"needs a real Apache Kafka: {error}")
+    with KafkaBroker(tmp_path_factory.mktemp("kafka"), folder) as broker:
+        yield broker
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test that used the broker shows the last lines of the broker's log."""
+    report = yield
+    broker = getattr(item, "funcargs", {}).get("kafka")
+    if report.failed and isinstance(broker, KafkaBroker):
+        report.sections.append(("Apache Kafka's log", broker.log_tail()))
+    return report

@@ -1,0 +1,90 @@
+"""The harness itself: a real broker that our clients speak to, and that can be stopped, killed and started again."""
+
+from __future__ import annotations
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from tests.kafka.broker import KafkaBroker
+
+
+def _produce(kafka: KafkaBroker, topic: str, rows: dict[bytes, bytes]) -> None:
+    producer = Producer(kafka.client(partitioner="murmur2_random", enable_idempotence=True))
+    for key, value in rows.items():
+        producer.produce(topic, key=key, value=value, headers=[("ce_id", b"1.0")])
+    assert producer.flush(30) == 0
+
+
+def _consume(kafka: KafkaBroker, topic: str, count: int, group: str) -> dict[bytes, bytes]:
+    """Reads `count` messages from the start and commits what it read."""
+    consumer = Consumer(kafka.client(group_id=group, enable_auto_commit=False, auto_offset_reset="earliest"))
+    try:
+        consumer.subscribe([topic])
+        got: dict[bytes, bytes] = {}
+        for message in consumer.consume(count, timeout=30):
+            assert message.error() is None
+            assert message.headers() == [("ce_id", b"1.0")]
+            got[message.key()] = message.value()
+        consumer.commit(asynchronous=False)
+        return got
+    finally:
+        consumer.close()
+
+
+def _committed(kafka: KafkaBroker, topic: str, partitions: int, group: str) -> int:
+    """The sum of a group's committed offsets."""
+    consumer = Consumer(kafka.client(group_id=group))
+    try:
+        found = consumer.committed([TopicPartition(topic, p) for p in range(partitions)], timeout=30)
+        return sum(max(0, each.offset) for each in found)
+    finally:
+        consumer.close()
+
+
+ROWS = {f"cluster/workload-{n}".encode(): bytes([n]) * 1000 for n in range(100)}
+
+
+def test_what_is_produced_is_consumed(kafka: KafkaBroker) -> None:
+    topic = kafka.topic("broker.roundtrip", 3)
+    _produce(kafka, topic, ROWS)
+    assert _consume(kafka, topic, len(ROWS), "roundtrip") == ROWS
+
+
+def test_the_broker_bears_the_identity_it_was_formatted_with(kafka: KafkaBroker) -> None:
+    assert kafka.admin.list_topics(timeout=10).cluster_id == kafka.cluster_id
+
+
+def test_the_broker_listens_on_loopback_only(kafka: KafkaBroker) -> None:
+    assert [b.host for b in kafka.admin.list_topics(timeout=10).brokers.values()] == ["127.0.0.1"]
+
+
+def test_messages_and_committed_offsets_outlive_a_clean_restart(kafka: KafkaBroker) -> None:
+    topic = kafka.topic("broker.restart", 2)
+    _produce(kafka, topic, ROWS)
+    _consume(kafka, topic, len(ROWS), "restart")
+    kafka.restart()
+    assert _committed(kafka, topic, 2, "restart") == len(ROWS)
+    assert _consume(kafka, topic, len(ROWS), "restart-again") == ROWS
+
+
+def test_messages_and_committed_offsets_outlive_a_killed_broker(kafka: KafkaBroker) -> None:
+    topic = kafka.topic("broker.kill", 2)
+    _produce(kafka, topic, ROWS)
+    _consume(kafka, topic, len(ROWS), "kill")
+    kafka.kill()
+    assert not kafka.running
+    kafka.start()
+    assert _committed(kafka, topic, 2, "kill") == len(ROWS)
+    assert _consume(kafka, topic, len(ROWS), "kill-again") == ROWS
+
+
+def test_old_event_times_are_accepted_and_kept(kafka: KafkaBroker) -> None:
+    """Recordings are years old; a broker with the usual limits would refuse or delete them."""
+    topic = kafka.topic("broker.old", 1)
+    producer = Producer(kafka.client())
+    producer.produce(topic, value=b"old", timestamp=1_500_000_000_000)
+    assert producer.flush(30) == 0
+    consumer = Consumer(kafka.client(group_id="old", enable_auto_commit=False))
+    try:
+        assert consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=30) == (0, 1)
+    finally:
+        consumer.close()
