@@ -161,7 +161,11 @@ def envelope(*, type_: str, source: str, id_: str, subject: str, t_ms: int, cont
     ]
 
 
-def decode(headers: Iterable[tuple[str, bytes | None]] | Mapping[str, bytes] | None, value: bytes | None) -> Event:
+AnyHeaders = Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]] | None
+"""Headers as the various clients hand them out."""
+
+
+def decode(headers: AnyHeaders, value: bytes | None) -> Event:
     """A Kafka message as a checked event. Raises BadEvent, and nothing else, for whatever cannot be read."""
     if value is None:
         raise BadEvent("value", None, "a tombstone means nothing here; send a body")

@@ -117,3 +117,26 @@ def concat(name: str, tables: Sequence[Table]) -> Table:
                 [np.asarray(t[column], _DTYPES[kind]) for t in tables] or [np.zeros(0, _DTYPES[kind])]
             )
     return out
+
+
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "gpu_energy": ("cluster", "workload", "node", "gpu_uuid", "window_start", "late_id"),
+    "token_usage": ("tenant", "cluster", "workload", "model", "window_start", "late_id"),
+    "request_energy": ("tenant", "cluster", "workload", "window_start", "request_id", "t_end"),
+    "ledger": ("tenant", "cluster", "workload", "model", "hardware", "window_start"),
+}
+"""What identifies a row: the tables' sort keys. A row replaces the one with the same key."""
+
+
+def keys(name: str, table: Table) -> list[tuple[str | int, ...]]:
+    """The rows' keys, in `KEYS` order, times as epoch milliseconds."""
+    columns = [table[c] if SCHEMAS[name][c] == "text" else np.asarray(table[c]).tolist() for c in KEYS[name]]
+    return list(zip(*columns, strict=True))
+
+
+def tombstones(name: str, gone: Sequence[tuple[str | int, ...]], **provenance: int | str) -> Table:
+    """Rows that take these keys away: `deleted` is 1, everything that is not key or provenance is empty."""
+    columns: dict[str, Column | int | str] = {c: "" if kind == "text" else 0 for c, kind in SCHEMAS[name].items()}
+    for i, column in enumerate(KEYS[name]):
+        columns[column] = [key[i] for key in gone]  # type: ignore[misc]
+    return conform(name, {**columns, **provenance, "deleted": 1})

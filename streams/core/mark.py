@@ -1,0 +1,78 @@
+"""What a partition must remember across a restart: how far it is final and stored, and what it has seen by then.
+
+A mark is one row, so it is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from contracts import topics
+from contracts.rows import Table, conform
+from streams.core.sequence import Run, Runs
+
+
+class Cut(NamedTuple):
+    """When windows up to `final_end_ms` became final, messages below these offsets were in them."""
+
+    final_end_ms: int
+    power_offset: int
+    tokens_offset: int
+
+    def offset(self, topic: str) -> int:
+        return self.power_offset if topic == topics.POWER else self.tokens_offset
+
+
+@dataclass
+class Mark:
+    """Everything below `offsets` is stored; windows that end at `final_end_ms` or before are final."""
+
+    epoch: int = 0
+    final_end_ms: int = 0
+    offsets: dict[str, int] = field(default_factory=lambda: dict.fromkeys(topics.JOINED, 0))
+    cuts: list[Cut] = field(default_factory=list)
+    seen: dict[str, Runs] = field(default_factory=lambda: {topic: {} for topic in topics.JOINED})
+
+    def includes(self, topic: str, offset: int, window_end_ms: int) -> bool:
+        """Whether this message was read before that final window was closed: if not, it is late for it."""
+        for cut in self.cuts:
+            if cut.final_end_ms >= window_end_ms:
+                return offset < cut.offset(topic)
+        return False
+
+    def trim(self) -> None:
+        """Drop cuts that no message can ask about any more; the newest of them stays, to answer "late"."""
+        done = [c for c in self.cuts if all(c.offset(t) <= self.offsets[t] for t in topics.JOINED)]
+        if len(done) > 1:
+            self.cuts = self.cuts[len(done) - 1 :]
+
+    def row(self, log_id: str, log_partition: int, version: int) -> Table:
+        """As a row of `marks`."""
+        state = {
+            "cuts": self.cuts,
+            "seen": {
+                t: [[source, epoch, run.dump()] for (source, epoch), run in r.items()] for t, r in self.seen.items()
+            },
+        }
+        return conform(
+            "marks",
+            {
+                "log_id": log_id, "log_partition": log_partition, "epoch": self.epoch, "version": version,
+                "final_end": self.final_end_ms, "power_offset": self.offsets[topics.POWER],
+                "tokens_offset": self.offsets[topics.TOKENS], "state": json.dumps(state, separators=(",", ":")),
+            },
+        )  # fmt: skip
+
+    @classmethod
+    def load(cls, row: dict[str, Any]) -> Mark:
+        """From a row of `marks` (times as epoch milliseconds)."""
+        state = json.loads(row["state"])
+        return cls(
+            epoch=row["epoch"],
+            final_end_ms=row["final_end"],
+            offsets={topics.POWER: row["power_offset"], topics.TOKENS: row["tokens_offset"]},
+            cuts=[Cut(*c) for c in state["cuts"]],
+            seen={t: {(source, epoch): Run.load(run) for source, epoch, run in r} for t, r in state["seen"].items()},
+        )

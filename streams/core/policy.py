@@ -1,0 +1,71 @@
+"""What attribution uses beside the log: idle floors and work weights, versioned, valid by event time.
+
+Nothing here is learned by a worker: a replay must give the same ledger. People accept new versions into the tables
+`idle_floors` and `work_weights`; the shell hands them in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+IdlePolicy = Literal["by-work", "owner", "apart"]
+ANY = "*"
+
+
+class Floor(NamedTuple):
+    """Power of a GPU without work, in milliwatts: 1 mW for 1 ms is 1 µJ."""
+
+    hardware: str
+    valid_from_ms: int
+    valid_to_ms: int
+    idle_mw: int
+    version: int
+
+
+class Weights(NamedTuple):
+    """Work per token, in thousandths, for a model on a hardware type ('*' stands for any)."""
+
+    model: str
+    hardware: str
+    valid_from_ms: int
+    valid_to_ms: int
+    prompt_milli: int
+    cached_milli: int
+    completion_milli: int
+    version: int
+
+
+DEFAULT_WEIGHTS = Weights(ANY, ANY, 0, 2**62, 1000, 0, 3000, 1)
+"""1 per computed prompt token, 0 per cached, 3 per completion token (DESIGN.md, Attribution; FIELD.md, Counting tokens)."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The tables, and who bears idle energy in a window with work."""
+
+    floors: Sequence[Floor] = ()
+    weights: Sequence[Weights] = (DEFAULT_WEIGHTS,)
+    idle: IdlePolicy = "by-work"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "floor", lru_cache(65_536)(self.floor))
+        object.__setattr__(self, "weight", lru_cache(65_536)(self.weight))
+
+    def floor(self, hardware: str, t_ms: int) -> tuple[int, int]:
+        """(idle_mw, version) of a hardware type at a time; (0, 0) if unknown: then all energy counts as active."""
+        valid = [f for f in self.floors if f.hardware in (hardware, ANY) and f.valid_from_ms <= t_ms < f.valid_to_ms]
+        best = max(valid, key=lambda f: (f.hardware == hardware, f.version), default=None)
+        return (best.idle_mw, best.version) if best else (0, 0)
+
+    def weight(self, model: str, hardware: str, t_ms: int) -> tuple[int, int, int, int]:
+        """(prompt, cached, completion, version), thousandths of work a token; the closest match wins, model first."""
+        valid = [
+            w
+            for w in self.weights
+            if w.model in (model, ANY) and w.hardware in (hardware, ANY) and w.valid_from_ms <= t_ms < w.valid_to_ms
+        ]
+        best = max(valid, key=lambda w: (w.model == model, w.hardware == hardware, w.version), default=DEFAULT_WEIGHTS)
+        return best.prompt_milli, best.cached_milli, best.completion_milli, best.version

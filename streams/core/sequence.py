@@ -1,0 +1,77 @@
+"""Which events of a source have been seen: exactly, in little memory, and with the holes counted.
+
+A source numbers its events 0, 1, 2 ... within an epoch. What is seen is `below` (everything under it) and the few
+numbers `ahead` of that. A hole that stays is loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+MAX_AHEAD = 4096
+"""Numbers kept ahead of the first hole. Beyond it the hole is given up as lost: it stays counted as a gap, and an event
+that fills it after all is taken for a duplicate."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One epoch of one source."""
+
+    below: int = 0
+    ahead: set[int] = field(default_factory=set)
+    received: int = 0
+    last_seq: int = -1
+    duplicates: int = 0
+    last_event_ms: int = 0
+
+    def __contains__(self, seq: int) -> bool:
+        return seq < self.below or seq in self.ahead
+
+    def add(self, seq: int, event_ms: int) -> bool:
+        """Note one event; False if it had been seen."""
+        if seq in self:
+            self.duplicates += 1
+            return False
+        self.received += 1
+        self.last_seq = max(self.last_seq, seq)
+        self.last_event_ms = max(self.last_event_ms, event_ms)
+        self.ahead.add(seq)
+        if len(self.ahead) > MAX_AHEAD:
+            self.below = min(self.ahead)
+        while self.below in self.ahead:
+            self.ahead.remove(self.below)
+            self.below += 1
+        return True
+
+    @property
+    def gaps(self) -> int:
+        """Events that were sent before the last one received, and never came."""
+        return self.last_seq + 1 - self.received
+
+    def dump(self) -> list[Any]:
+        return [self.below, sorted(self.ahead), self.received, self.last_seq, self.duplicates, self.last_event_ms]
+
+    @classmethod
+    def load(cls, raw: list[Any]) -> Run:
+        below, ahead, *rest = raw
+        return cls(below, set(ahead), *rest)
+
+    def copy(self) -> Run:
+        return Run.load(self.dump())
+
+
+Runs = dict[tuple[str, int], Run]
+"""(source, epoch) -> what was seen of it."""
+
+
+def prune(runs: Runs, before_ms: int, keep: int) -> int:
+    """Forget runs that ended before `before_ms`, and the oldest above `keep`; returns how many were forgotten."""
+    old = [k for k, run in runs.items() if run.last_event_ms < before_ms]
+    excess = len(runs) - len(old) - keep
+    if excess > 0:
+        rest = sorted((run.last_event_ms, k) for k, run in runs.items() if run.last_event_ms >= before_ms)
+        old += [k for _, k in rest[:excess]]
+    for k in old:
+        del runs[k]
+    return len(old)

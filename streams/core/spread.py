@@ -1,0 +1,98 @@
+"""Integers over time: spread an amount over windows, share a total by weights. Nothing is lost to rounding.
+
+Both work on whole columns. Neither ever multiplies two large numbers in int64: see `_scaled` and `share`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from contracts.units import I64
+
+
+def _scaled(amount: I64, part: I64, whole: I64) -> I64:
+    """floor(amount * part / whole), exactly, for 0 <= part <= whole and amount < 2^62, whole < 2^31.
+
+    amount = q * whole + r, hence amount * part / whole = q * part + r * part / whole, where both terms fit in int64.
+    """
+    q, r = np.divmod(amount, whole)
+    return q * part + (r * part) // whole
+
+
+def pieces(t0_ms: I64, t1_ms: I64, window_ms: int) -> tuple[npt.NDArray[np.intp], I64]:
+    """Which windows each half-open `[t0, t1)` touches: (row, window number), row by row in time order.
+
+    An empty span (t0 == t1) lies in the one window that holds its instant.
+    """
+    first = t0_ms // window_ms
+    count = np.maximum(t1_ms - 1, t0_ms) // window_ms - first + 1
+    row = np.repeat(np.arange(len(first), dtype=np.intp), count)
+    start_of_row = np.cumsum(count) - count
+    return row, first[row] + (np.arange(len(row), dtype=np.int64) - start_of_row[row])
+
+
+def spread(amount: I64, p0_ms: I64, p1_ms: I64, row: npt.NDArray[np.intp], window: I64, window_ms: int) -> I64:
+    """Each row's `amount`, spread evenly over `[p0, p1)`, per piece of `pieces()`.
+
+    The piece of a window is the difference of two floors of the running total, so the pieces of a row sum to its
+    amount exactly, whatever the windows. `[p0, p1)` lies within the row's span; an empty one is a step at p0.
+    """
+    if len(row) == len(amount):
+        return amount
+    first = np.r_[True, row[1:] != row[:-1]]
+    boundary = window * window_ms
+    p0, p1, whole = p0_ms[row], p1_ms[row], amount[row]
+    length = np.maximum(p1 - p0, 1)
+    done = _scaled(whole, np.clip(boundary - p0, 0, length), length)
+    done = np.where(boundary <= p0, 0, np.where(boundary >= p1, whole, done))
+    done[first] = 0
+    last = np.r_[first[1:], True]
+    until = np.r_[done[1:], 0]
+    until[last] = whole[last]
+    part: I64 = until - done
+    return part
+
+
+def share(total: I64, group: npt.NDArray[np.intp], weight: I64) -> I64:
+    """Share each group's `total[group]` among its members by `weight`: largest remainder, parts summing to the whole.
+
+    `group` numbers the members' groups; members must be in canonical order, because equal remainders are served in
+    that order. A group whose weights are all 0 gets nothing: the caller decides who pays then.
+
+    The quotient is estimated in floating point and put right by the exact remainder, which wrap-around arithmetic
+    gives modulo 2^64: exact for total < 2^62 and a sum of weights < 2^50. Weights of a group that sum to more lose
+    low bits (all alike, so their ratios stand to 1 in 2^49).
+    """
+    if not len(group):
+        return np.zeros(0, np.int64)
+    if total.max(initial=0) >= 2**62:
+        raise OverflowError("share: a total is 2^62 or more")
+    weight = _fit(weight, group, len(total))
+    whole = _sums(weight, group, len(total))
+    divisor, dividend = np.maximum(whole[group], 1), total[group]
+    part: I64 = (dividend.astype(np.float64) * weight / divisor).astype(np.int64)
+    correction, remainder = np.divmod(dividend * weight - part * divisor, divisor)
+    part += correction
+    part[whole[group] == 0] = 0
+
+    left = np.where(whole > 0, total, 0) - _sums(part, group, len(total))
+    order = np.lexsort((-remainder, group))
+    ordered = group[order]
+    rank = np.arange(len(group)) - np.searchsorted(ordered, ordered)
+    part[order[rank < left[ordered]]] += 1
+    return part
+
+
+def _sums(values: I64, group: npt.NDArray[np.intp], groups: int) -> I64:
+    out = np.zeros(groups, np.int64)
+    np.add.at(out, group, values)
+    return out
+
+
+def _fit(weight: I64, group: npt.NDArray[np.intp], groups: int) -> I64:
+    """Weights with enough low bits dropped, group by group, that each group's sum stays below 2^50."""
+    _, exponent = np.frexp(_sums(weight, group, groups).astype(np.float64))
+    drop = np.maximum(exponent - 49, 0).astype(np.int64)
+    fitted: I64 = weight >> drop[group] if drop.any() else weight
+    return fitted

@@ -1,0 +1,142 @@
+"""An independent, slow, scalar attribution: Python integers and fractions, one row at a time.
+
+It shares no code with streams/core. It takes plain intervals and requests and gives the final ledger, so that whatever
+the fast path does (batches, order, restarts, late facts) can be held against it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Interval(NamedTuple):
+    cluster: str
+    workload: str
+    node: str
+    gpu: str
+    hardware: str
+    t0: int
+    t1: int
+    energy_uj: int
+    owner: str = ""
+
+
+class Request(NamedTuple):
+    cluster: str
+    workload: str
+    tenant: str
+    model: str
+    request_id: str
+    start: int
+    first: int
+    end: int
+    prompt: int
+    cached: int
+    completion: int
+    ok: bool = True
+
+
+def cut(amount: int, p0: int, p1: int, start: int, end: int, window_ms: int) -> dict[int, int]:
+    """Amount spread over [p0, p1), by the windows of [start, end)."""
+    first, last = start // window_ms, max(end - 1, start) // window_ms
+
+    def until(t: int) -> int:
+        if t <= p0:
+            return 0
+        return amount if t >= p1 else amount * (t - p0) // (p1 - p0)
+
+    out, before = {}, 0
+    for w in range(first, last + 1):
+        upto = amount if w == last else until((w + 1) * window_ms)
+        out[w] = upto - before
+        before = upto
+    return out
+
+
+def largest_remainder(total: int, weights: list[int]) -> list[int]:
+    whole = sum(weights)
+    if whole == 0:
+        return [0] * len(weights)
+    parts = [total * w // whole for w in weights]
+    order = sorted(range(len(weights)), key=lambda i: (-(total * weights[i] % whole), i))
+    for i in order[: total - sum(parts)]:
+        parts[i] += 1
+    return parts
+
+
+class Oracle:
+    def __init__(self, window_ms=10_000, floors=None, weights=(1000, 0, 3000), idle="by-work"):
+        self.window_ms, self.floors, self.weights, self.idle = window_ms, floors or {}, weights, idle
+
+    def ledger(self, intervals: Iterable[Interval], requests: Iterable[Request]) -> dict[tuple, tuple]:
+        """(window_start, cluster, workload, hardware, tenant, model) -> (active, idle, unallocated, prompt, cached,
+        completion, requests, failures)."""
+        w_ms = self.window_ms
+        energy, covered, owners = defaultdict(int), defaultdict(int), defaultdict(str)
+        for i in intervals:
+            spent = cut(i.energy_uj, i.t0, i.t1, i.t0, i.t1, w_ms)
+            for w, uj in spent.items():
+                group = (w, i.cluster, i.workload)
+                energy[group, i.hardware] += uj
+                covered[group, i.hardware] += min(i.t1, (w + 1) * w_ms) - max(i.t0, w * w_ms)
+                owners[group, i.hardware] = max(owners[group, i.hardware], i.owner)
+        done = defaultdict(lambda: [0] * 8)
+        for r in requests:
+            first_a, first_b = (r.first, r.first) if r.first else (r.end, r.start)
+            spans = [
+                (r.prompt, r.start, first_a), (r.cached, r.start, first_a), (r.completion, first_b, r.end),
+                ((r.prompt - r.cached) * 1000, r.start, first_a), (r.cached * 1000, r.start, first_a), (r.completion * 1000, first_b, r.end),
+            ]  # fmt: skip
+            cuts = [cut(a, p0, p1, r.start, r.end, w_ms) for a, p0, p1 in spans]
+            last = max(cuts[0])
+            for w in cuts[0]:
+                amounts = [c[w] for c in cuts] + [int(w == last), int(w == last and not r.ok)]
+                if any(amounts):
+                    row = done[(w, r.cluster, r.workload), r.tenant, r.model]
+                    for k, amount in enumerate(amounts):
+                        row[k] += amount
+        return self._rows(energy, covered, owners, done)
+
+    def _rows(self, energy, covered, owners, done):
+        rows: dict[tuple, list[int]] = defaultdict(lambda: [0] * 8)
+        groups = {g for g, _ in energy} | {g for g, _, _ in done}
+        for g in groups:
+            hardwares = sorted(h for g2, h in energy if g2 == g)
+            payers = sorted((t, m) for g2, t, m in done if g2 == g)
+            where = (g[0] * self.window_ms, g[1], g[2])
+            if g[2].startswith("~"):
+                for h in hardwares:
+                    rows[(*where, h, "__unallocated__", "")][2] += energy[g, h]
+                hardwares = []
+            if not hardwares:
+                for t, m in payers:
+                    for k, amount in enumerate([*done[g, t, m][:3], *done[g, t, m][6:]]):
+                        rows[(*where, "", t, m)][3 + k] += amount
+                continue
+            by_energy = [max(energy[g, h], 1) for h in hardwares]
+            split = {
+                (t, m): [largest_remainder(done[g, t, m][k], by_energy) for k in (0, 1, 2, 6, 7)] for t, m in payers
+            }
+            for n, h in enumerate(hardwares):
+                e = energy[g, h]
+                idle = min(e, self.floors.get(h, 0) * covered[g, h])
+                work = [
+                    sum(w * a for w, a in zip(self.weights, done[g, t, m][3:6], strict=True)) // 1000 for t, m in payers
+                ]
+                for t, m in payers:
+                    for k in range(5):
+                        rows[(*where, h, t, m)][3 + k] += split[t, m][k][n]
+                owner = owners[g, h] or "__idle__"
+                if sum(work) == 0:
+                    rows[(*where, h, owner, "")][1] += e
+                    continue
+                for (t, m), a in zip(payers, largest_remainder(e - idle, work), strict=True):
+                    rows[(*where, h, t, m)][0] += a
+                if self.idle == "by-work":
+                    for (t, m), i in zip(payers, largest_remainder(idle, work), strict=True):
+                        rows[(*where, h, t, m)][1] += i
+                elif idle:
+                    rows[(*where, h, owner if self.idle == "owner" else "__idle__", "")][1] += idle
+        return {k: tuple(v) for k, v in rows.items()}
