@@ -1,0 +1,122 @@
+/* A stand-in for libnvidia-ml.so.1, so that the real pynvml runs where there is no GPU.
+ *
+ * The file named by $FAKE_NVML says what each GPU answers, and is read anew at every call, one line a GPU:
+ *
+ *   UUID|name|energy_mj|power_mw|instant_mw|average_mw|utilisation_percent|mig|state
+ *
+ * A value of "-" answers NVML_ERROR_NOT_SUPPORTED, "!" NVML_ERROR_UNKNOWN. State is "ok", or "lost": then every
+ * question about that GPU answers NVML_ERROR_GPU_IS_LOST. An empty file means that the driver is not loaded.
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OK = 0, BAD = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, NOT_LOADED = 9, LOST = 15, UNKNOWN = 999 };
+enum { UUID, NAME, ENERGY, POWER, INSTANT, AVERAGE, UTILISATION, MIG, STATE, FIELDS };
+enum { MAX_GPUS = 16, MAX_LINE = 512, UNSIGNED_INT = 1 };
+
+typedef struct { char text[MAX_LINE]; char *field[FIELDS]; } gpu_t;
+typedef struct { unsigned gpu, memory; } utilisation_t;
+typedef struct {
+    uint32_t field, scope;
+    int64_t timestamp, latency_us;
+    uint32_t type, status;
+    union { double d; int32_t si; uint32_t ui; uint64_t ull; } value;
+} field_value_t;
+
+static gpu_t gpus[MAX_GPUS];
+
+/* A handle is the GPU's place in the file, counted from 1. */
+static unsigned load(void) {
+    const char *path = getenv("FAKE_NVML");
+    FILE *file = path ? fopen(path, "r") : NULL;
+    unsigned n = 0;
+    if (!file) return 0;
+    while (n < MAX_GPUS && fgets(gpus[n].text, MAX_LINE, file)) {
+        char *rest = gpus[n].text;
+        int i;
+        rest[strcspn(rest, "\n")] = 0;
+        for (i = 0; i < FIELDS && rest; i++) gpus[n].field[i] = strsep(&rest, "|");
+        if (i == FIELDS) n++;
+    }
+    fclose(file);
+    return n;
+}
+
+static int find(void *handle, gpu_t **gpu) {
+    unsigned n = load(), place = (unsigned)(uintptr_t)handle;
+    if (place < 1 || place > n) return BAD;
+    *gpu = &gpus[place - 1];
+    return strcmp((*gpu)->field[STATE], "lost") ? OK : LOST;
+}
+
+static int number(void *handle, int field, uint64_t *value) {
+    gpu_t *gpu;
+    int status = find(handle, &gpu);
+    if (status) return status;
+    if (!strcmp(gpu->field[field], "-")) return NOT_SUPPORTED;
+    if (!strcmp(gpu->field[field], "!")) return UNKNOWN;
+    *value = strtoull(gpu->field[field], NULL, 10);
+    return OK;
+}
+
+static int number32(void *handle, int field, unsigned *value) {
+    uint64_t wide = 0;
+    int status = number(handle, field, &wide);
+    if (!status) *value = (unsigned)wide;
+    return status;
+}
+
+static int text(void *handle, int field, char *out, unsigned size) {
+    gpu_t *gpu;
+    int status = find(handle, &gpu);
+    if (!status) snprintf(out, size, "%s", gpu->field[field]);
+    return status;
+}
+
+int nvmlInitWithFlags(unsigned flags) { (void)flags; return load() ? OK : NOT_LOADED; }
+int nvmlShutdown(void) { return OK; }
+const char *nvmlErrorString(int status) { (void)status; return "an error of the stand-in"; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = load(); return OK; }
+int nvmlDeviceGetName(void *gpu, char *out, unsigned size) { return text(gpu, NAME, out, size); }
+int nvmlDeviceGetUUID(void *gpu, char *out, unsigned size) { return text(gpu, UUID, out, size); }
+int nvmlDeviceGetTotalEnergyConsumption(void *gpu, uint64_t *mj) { return number(gpu, ENERGY, mj); }
+int nvmlDeviceGetPowerUsage(void *gpu, unsigned *mw) { return number32(gpu, POWER, mw); }
+
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
+    if (index >= load()) return BAD;
+    *handle = (void *)(uintptr_t)(index + 1);
+    return OK;
+}
+
+int nvmlDeviceGetHandleByUUID(const char *uuid, void **handle) {
+    unsigned i, n = load();
+    for (i = 0; i < n; i++)
+        if (!strcmp(gpus[i].field[UUID], uuid)) {
+            *handle = (void *)(uintptr_t)(i + 1);
+            return strcmp(gpus[i].field[STATE], "lost") ? OK : LOST;
+        }
+    return NOT_FOUND;
+}
+
+int nvmlDeviceGetUtilizationRates(void *gpu, utilisation_t *rates) {
+    rates->memory = 0;
+    return number32(gpu, UTILISATION, &rates->gpu);
+}
+
+int nvmlDeviceGetMigMode(void *gpu, unsigned *current, unsigned *pending) {
+    int status = number32(gpu, MIG, current);
+    if (!status) *pending = *current;
+    return status;
+}
+
+int nvmlDeviceGetFieldValues(void *gpu, int count, field_value_t *values) {
+    for (int i = 0; i < count; i++) {
+        int field = values[i].field == 186 ? INSTANT : values[i].field == 185 ? AVERAGE : -1;
+        values[i].type = UNSIGNED_INT;
+        values[i].status = field < 0 ? NOT_SUPPORTED : (uint32_t)number32(gpu, field, &values[i].value.ui);
+        if (values[i].status == LOST) return LOST;
+    }
+    return OK;
+}

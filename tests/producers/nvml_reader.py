@@ -1,0 +1,47 @@
+"""Runs the real adapter on the real pynvml in a process of its own, whose library path holds the stand-in.
+
+Reads JSON from stdin: what the control file says at each step, and the monotonic time of it. Prints JSON: the readings
+of each step and which GPUs are lost, or the error that kept the adapter from starting.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from contracts.errors import Unavailable
+from producers.nvml import Nvml
+
+
+@dataclass
+class At:
+    ms: int
+
+    def wall_ms(self) -> int:
+        return 1_700_000_000_000 + self.ms
+
+    def monotonic_ms(self) -> int:
+        return self.ms
+
+
+def main() -> None:
+    control, steps = Path(os.environ["FAKE_NVML"]), json.load(sys.stdin)
+    control.write_text(steps[0]["gpus"])
+    try:
+        nvml = Nvml()
+    except Unavailable as error:
+        print(json.dumps({"unavailable": str(error)}))
+        return
+    seen = []
+    for step in steps:
+        control.write_text(step["gpus"])
+        seen.append([asdict(r) for r in nvml.readings(At(step["ms"]))])
+    print(json.dumps({"readings": seen, "lost": nvml.lost, "gpus": nvml.gpus}))
+    nvml.close()
+
+
+if __name__ == "__main__":
+    main()

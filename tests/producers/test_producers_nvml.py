@@ -1,0 +1,129 @@
+"""The NVML adapter on the real pynvml, over a compiled stand-in for the driver's library."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler to build the stand-in for libnvidia-ml")
+    folder = tmp_path_factory.mktemp("nvml")
+    command = [
+        compiler,
+        "-D_GNU_SOURCE",
+        "-Wall",
+        "-Werror",
+        "-shared",
+        "-fPIC",
+        "-o",
+        str(folder / "libnvidia-ml.so.1"),
+    ]
+    subprocess.run([*command, str(HERE / "fake_nvml.c")], check=True)
+    return folder
+
+
+@pytest.fixture
+def run(library: Path, tmp_path: Path) -> Run:
+    """Reads a node through the adapter: each step is (monotonic ms, one line a GPU)."""
+
+    def run(*steps: tuple[int, str], library_path: Path = library) -> dict[str, Any]:
+        env = {**os.environ, "LD_LIBRARY_PATH": str(library_path), "FAKE_NVML": str(tmp_path / "gpus")}
+        asked = json.dumps([{"ms": ms, "gpus": gpus} for ms, gpus in steps])
+        command = [sys.executable, "-m", "tests.producers.nvml_reader"]
+        done = subprocess.run(command, input=asked, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
+        assert done.returncode == 0, done.stderr
+        got: dict[str, Any] = json.loads(done.stdout)
+        return got
+
+    return run
+
+
+def gpu(
+    uuid: str = "GPU-a", name: str = "NVIDIA H100 80GB HBM3", energy: str = "1000", power: str = "301000",
+    instant: str = "311500", average: str = "305000", util: str = "40", mig: str = "0", state: str = "ok",
+) -> str:  # fmt: skip
+    return "|".join((uuid, name, energy, power, instant, average, util, mig, state)) + "\n"
+
+
+def test_counter_instant_watts_and_utilisation_are_read_and_stamped_on_both_clocks(run: Run) -> None:
+    [[reading]] = run((250, gpu(energy="123456789012")))["readings"]
+    assert reading == {
+        "gpu_uuid": "GPU-a", "hardware": "NVIDIA H100 80GB HBM3", "t_ms": 1_700_000_000_250, "monotonic_ms": 250,
+        "counter_mj": 123_456_789_012, "watts": 311.5, "utilisation": 0.4,
+    }  # fmt: skip
+
+
+def test_an_unsupported_counter_is_none_for_good_never_zero(run: Run) -> None:
+    got = run((0, gpu(energy="-")), (1000, gpu(energy="5")))["readings"]
+    assert [r["counter_mj"] for [r] in got] == [None, None]
+
+
+def test_a_counter_that_fails_once_is_none_once(run: Run) -> None:
+    got = run((0, gpu(energy="!")), (1000, gpu(energy="7")), (2000, gpu(energy="!")))["readings"]
+    assert [r["counter_mj"] for [r] in got] == [None, 7, None]
+
+
+@pytest.mark.parametrize(
+    ("missing", "watts"),
+    [({"instant": "-"}, 305.0), ({"instant": "-", "average": "-"}, 301.0), ({"instant": "!", "average": "!"}, 301.0)],
+)
+def test_watts_come_from_the_best_source_that_answers(run: Run, missing: dict[str, str], watts: float) -> None:
+    [[reading]] = run((0, gpu(**missing)))["readings"]
+    assert reading["watts"] == watts
+
+
+def test_a_gpu_that_measures_no_power_reads_none_not_zero(run: Run) -> None:
+    [[reading]] = run((0, gpu(energy="-", power="-", instant="-", average="-", util="-")))["readings"]
+    assert (reading["counter_mj"], reading["watts"], reading["utilisation"]) == (None, None, None)
+
+
+def test_a_board_split_by_mig_is_read_once_by_its_own_uuid_without_utilisation(run: Run) -> None:
+    got = run((0, gpu(mig="1", util="-") + gpu("GPU-b")))
+    assert list(got["gpus"]) == ["GPU-a", "GPU-b"]
+    a, b = got["readings"][0]
+    assert (a["counter_mj"], a["utilisation"]) == (1000, None)
+    assert b["utilisation"] == 0.4
+
+
+def test_a_lost_gpu_is_reported_and_the_rest_goes_on(run: Run) -> None:
+    both = gpu() + gpu("GPU-b")
+    lost = gpu(state="lost") + gpu("GPU-b")
+    got = run((0, both), (1000, lost), (2000, lost))
+    assert [[r["gpu_uuid"] for r in step] for step in got["readings"]] == [["GPU-a", "GPU-b"], ["GPU-b"], ["GPU-b"]]
+    assert got["lost"] == ["GPU-a"]
+
+
+def test_a_lost_gpu_that_answers_again_is_taken_back_after_a_minute(run: Run) -> None:
+    got = run((0, gpu()), (1000, gpu(state="lost")), (2000, gpu()), (61_000, gpu(energy="3")))
+    assert [len(step) for step in got["readings"]] == [1, 0, 0, 1]
+    assert got["lost"] == []
+
+
+def test_the_hardware_is_nvmls_name_with_runs_of_blanks_made_one(run: Run) -> None:
+    got = run((0, gpu(name=" NVIDIA  A100-SXM4-80GB ")))
+    assert got["gpus"] == {"GPU-a": "NVIDIA A100-SXM4-80GB"}
+
+
+def test_a_driver_that_is_not_loaded_is_unavailable_with_a_hint(run: Run) -> None:
+    assert "nvidia-smi" in run((0, ""))["unavailable"]
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine has a driver")
+def test_a_missing_library_is_unavailable_with_a_hint(run: Run, tmp_path: Path) -> None:
+    assert "nvidia-smi" in run((0, ""), library_path=tmp_path)["unavailable"]
