@@ -179,8 +179,13 @@ class KafkaBroker:
 
     def _java(self) -> list[str]:
         small = [f"-Xmx{self._heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-        logging = ["-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=info"]
-        return ["java", *small, *logging, "-cp", str(self._jars / "*")]
+        logger = "-Dorg.slf4j.simpleLogger"
+        logs = [
+            f"{logger}.showDateTime=true",
+            f"{logger}.dateTimeFormat=HH:mm:ss.SSS",
+            f"{logger}.log.state.change=warn",
+        ]
+        return ["java", *small, *logs, "-cp", str(self._jars / "*")]
 
     def _format(self) -> None:
         if self._properties.exists():

@@ -30,12 +30,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
     """A running broker: `kafka.bootstrap`, `kafka.topic(name, partitions)`, `kafka.cluster_id`, `kafka.client(...)`."""
+    folder = None
     try:
         folder = jars.resolve()
     except jars.KafkaMissing as error:
-        if REQUIRED:
-            pytest.fail(f"WATTLOG_REQUIRE_KAFKA is set, but: {error}", pytrace=False)
-        pytest.skip(f"needs a real Apache Kafka: {error}")
+        reason = str(error)
+    if folder is None and REQUIRED:
+        pytest.fail(f"WATTLOG_REQUIRE_KAFKA is set, but: {reason}", pytrace=False)
+    if folder is None:
+        pytest.skip(f"needs a real Apache Kafka: {reason}")
     with KafkaBroker(tmp_path_factory.mktemp("kafka"), folder) as broker:
         yield broker
 

@@ -23,7 +23,10 @@ def _consume(kafka: KafkaBroker, topic: str, count: int, group: str) -> dict[byt
         for message in consumer.consume(count, timeout=30):
             assert message.error() is None
             assert message.headers() == [("ce_id", b"1.0")]
-            got[message.key()] = message.value()
+            key, value = message.key(), message.value()
+            assert key is not None
+            assert value is not None
+            got[key] = value
         consumer.commit(asynchronous=False)
         return got
     finally:

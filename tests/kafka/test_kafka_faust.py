@@ -1,0 +1,158 @@
+"""faust-streaming over aiokafka on a real Kafka: the behaviour that streams/app.py stands on.
+
+Two topics of the same partition count, offsets committed ahead, `auto_offset_reset="none"`, no topics or tables of
+Faust's own, two worker processes, one of them killed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from tests.kafka.broker import KafkaBroker
+from tests.kafka.workers import Line, Worker
+
+PARTITIONS = 4
+Place = tuple[str, int]
+
+
+class Group:
+    """Two topics, a consumer group whose offsets start at 0, and the workers in it."""
+
+    def __init__(self, kafka: KafkaBroker, folder: Path, name: str) -> None:
+        self.kafka, self.name, self._folder = kafka, name, folder
+        self.topics = [kafka.topic(f"{name}.{each}", PARTITIONS) for each in ("power", "tokens")]
+        self.places: set[Place] = {(topic, p) for topic in self.topics for p in range(PARTITIONS)}
+        self.workers: list[Worker] = []
+        self.offsets(commit=0)
+
+    def worker(self, name: str, *flags: str) -> Worker:
+        args = ["--bootstrap", self.kafka.bootstrap, "--group", self.name, *flags, *self.topics]
+        self.workers.append(Worker(self._folder, name, "tests.kafka.faust_worker", args))
+        return self.workers[-1]
+
+    def offsets(self, commit: int | None = None) -> dict[Place, int]:
+        """The group's committed offsets; with `commit`, all of them set to it first."""
+        consumer = Consumer(self.kafka.client(group_id=self.name, enable_auto_commit=False))
+        try:
+            if commit is not None:
+                consumer.commit(offsets=[TopicPartition(*place, commit) for place in self.places], asynchronous=False)
+            found = consumer.committed([TopicPartition(*place) for place in self.places], timeout=30)
+            return {(each.topic, each.partition): each.offset for each in found}
+        finally:
+            consumer.close()
+
+    def produce(self, count: int, tag: bytes) -> dict[Place, int]:
+        """`count` keyed messages to each topic; how many landed in each place."""
+        landed = dict.fromkeys(self.places, 0)
+
+        def count_it(error: object, message: object) -> None:
+            assert error is None, error
+            landed[message.topic(), message.partition()] += 1  # type: ignore[attr-defined]
+
+        producer = Producer(self.kafka.client(partitioner="murmur2_random"))
+        for topic in self.topics:
+            for n in range(count):
+                value = b"\xff\x00" + tag + n.to_bytes(4)
+                producer.produce(topic, key=f"cluster/workload-{n}".encode(), value=value, on_delivery=count_it)
+        assert producer.flush(30) == 0
+        return landed
+
+
+@pytest.fixture
+def group(kafka: KafkaBroker, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Group]:
+    made = Group(kafka, tmp_path, request.node.name.removeprefix("test_")[:60])
+    yield made
+    for worker in made.workers:
+        worker.kill()
+
+
+def _holds(lines: list[Line]) -> set[Place]:
+    """What the last rebalance gave to a worker."""
+    last = next((line for line in reversed(lines) if line["event"] == "assigned"), None)
+    return {(topic, p) for topic, p in last["partitions"]} if last else set()
+
+
+def _got(lines: list[Line]) -> dict[tuple[str, int, int], bytes]:
+    """Messages by (topic, partition, offset)."""
+    rows = (line for line in lines if line["event"] == "got")
+    return {(r["topic"], r["partition"], r["offset"]): bytes.fromhex(r["value"]) for r in rows}
+
+
+def _read_all(worker: Worker, messages: int) -> None:
+    worker.until(lambda lines: len(_got(lines)) >= messages, f"given {messages} messages")
+
+
+def _two_workers(group: Group, *flags: str) -> tuple[Worker, Worker]:
+    """Two workers that share the partitions."""
+    first = group.worker("first", *flags)
+    first.until(lambda lines: _holds(lines) == group.places, "alone with every partition")
+    second = group.worker("second")
+    second.until(lambda lines: len(_holds(lines)) == PARTITIONS, "given its half")
+    first.until(lambda lines: len(_holds(lines)) == PARTITIONS, "left with its half")
+    return first, second
+
+
+def test_raw_bytes_arrive_unchanged_and_in_offset_order(group: Group) -> None:
+    worker = group.worker("only")
+    landed = group.produce(50, b"raw")
+    _read_all(worker, 100)
+    got = _got(worker.lines)
+    assert sorted(got) == sorted((*place, n) for place, count in landed.items() for n in range(count))
+    assert {v for (topic, *_), v in got.items() if topic == group.topics[0]} == {
+        b"\xff\x00raw" + n.to_bytes(4) for n in range(50)
+    }
+    for place in group.places:
+        offsets = [r["offset"] for r in worker.lines if r["event"] == "got" and (r["topic"], r["partition"]) == place]
+        assert offsets == sorted(offsets)
+
+
+def test_two_workers_share_the_partitions_and_the_topics_stay_together(group: Group) -> None:
+    first, second = _two_workers(group)
+    mine, others = _holds(first.lines), _holds(second.lines)
+    assert mine | others == group.places
+    assert not mine & others
+    power, tokens = group.topics
+    assert {p for topic, p in mine if topic == power} == {p for topic, p in mine if topic == tokens}
+
+
+def test_a_clean_stop_commits_what_was_acknowledged(group: Group) -> None:
+    worker = group.worker("only")
+    landed = group.produce(50, b"stop")
+    _read_all(worker, 100)
+    assert worker.terminate() == 0
+    assert group.offsets() == landed
+
+
+def test_a_killed_workers_partitions_move_and_its_unacknowledged_messages_come_again(group: Group) -> None:
+    first, second = _two_workers(group, "--hold")
+    before = group.produce(50, b"before")
+    firsts = sum(before[place] for place in _holds(first.lines))
+    _read_all(first, firsts)
+    first.kill()
+    second.until(lambda lines: _holds(lines) == group.places, "heir of every partition")
+    _read_all(second, 100)
+    assert _got(first.lines).items() <= _got(second.lines).items()
+    after = group.produce(50, b"after")
+    _read_all(second, 200)
+    assert set(_got(second.lines)) == {
+        (*place, n) for place in group.places for n in range(before[place] + after[place])
+    }
+
+
+def test_a_worker_goes_on_after_the_broker_was_restarted(group: Group) -> None:
+    """It also goes on committing, once aiokafka has found the coordinator again (about 2 s)."""
+    worker = group.worker("only")
+    one = group.produce(20, b"one")
+    _read_all(worker, 40)
+    group.kafka.restart()
+    two = group.produce(20, b"two")
+    _read_all(worker, 80)
+    deadline = time.monotonic() + 60
+    while group.offsets() != {place: one[place] + two[place] for place in group.places}:
+        assert time.monotonic() < deadline, f"nothing was committed after the restart\n{worker.error_text()}"
+    assert worker.terminate() == 0

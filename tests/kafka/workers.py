@@ -1,0 +1,110 @@
+"""Child processes for tests that need several workers: started, read line by line, killed, and never left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[2]
+Line = dict[str, Any]
+
+
+class Worker:
+    """`python -m MODULE ARGS...` as a child, in the project's root, with `env` on top of ours.
+
+    Its stdout is in `lines`: JSON objects as they are, other text as `{"text": ...}`. Its stderr is in `error_text()`.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, module: str, args: Sequence[str], env: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.lines: list[Line] = []
+        self._errors = folder / f"{name}.stderr"
+        self._fresh: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
+        with self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, *args],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore", **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        self._reader = threading.Thread(target=self._read, name=f"reads {name}", daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def until(self, true: Callable[[list[Line]], bool], what: str, limit_s: float = 60.0) -> None:
+        """Reads lines until `true(lines)`; fails, with the worker's stderr, when it ends or the limit passes."""
+        deadline = time.monotonic() + limit_s
+        while not true(self.lines):
+            try:
+                line = self._fresh.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                text = f"{self.name}: not {what} after {limit_s:.0f} s; said {self.lines[-5:]}\n{self.error_text()}"
+                raise AssertionError(text) from None
+            if line is None:
+                raise AssertionError(f"{self.name} ended before it was {what}\n{self.error_text()}")
+            self.lines.append(line)
+
+    def catch_up(self) -> None:
+        """Takes what has been said by now, without waiting."""
+        while not self._fresh.empty():
+            line = self._fresh.get()
+            if line is not None:
+                self.lines.append(line)
+
+    def kill(self) -> None:
+        """SIGKILL, as when a machine dies."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+
+    def terminate(self, limit_s: float = 30.0) -> int:
+        """SIGTERM; the exit status. Fails when the worker does not end in time."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            status = self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} did not end {limit_s} s after SIGTERM\n{self.error_text()}") from None
+        self._reader.join()
+        self.catch_up()
+        return status
+
+    def error_text(self, lines: int = 30) -> str:
+        """The last lines of the worker's stderr."""
+        return "\n".join(self._errors.read_text(errors="replace").splitlines()[-lines:])
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as out:
+            for text in out:
+                self._fresh.put(_line(text))
+        self._fresh.put(None)
+
+
+def _line(text: str) -> Line:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = None
+    return value if isinstance(value, dict) else {"text": text.rstrip("\n")}
