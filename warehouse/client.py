@@ -120,10 +120,11 @@ class Warehouse:
             client.insert(name, [[row[c] for c in columns] for row in rows], column_names=columns)
         return len(rows)
 
-    def command(self, sql: str, **params: Any) -> Any:
-        """Run one statement on the writer (DDL, INSERT SELECT), parameters bound. Returns its single value, if any."""
+    def command(self, sql: str, **params: Any) -> None:
+        """Run one statement on the writer (DDL, INSERT SELECT) with bound parameters, and wait for its end."""
         with self.writer() as client:
-            return client.command(sql, parameters=params or None)
+            # raw_query, because it moves long parameters out of the URL, where proxies refuse them.
+            client.raw_query(sql, parameters=params or None)
 
     @contextmanager
     def writer(self) -> Iterator[Client]:

@@ -1,0 +1,123 @@
+"""Where the stream job stores: facts, the ledger, its hours and its marks. Every write may be repeated.
+
+Tables are ReplacingMergeTree(version, deleted): a row replaces the row of the same key with a lower version, so that a
+crash between two writes leaves nothing that the replay does not mend. Call it from a thread, never from an event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from string import Template
+from typing import Any
+
+import pyarrow as pa
+
+from contracts.errors import LedgerError
+from contracts.rows import KEYS, SCHEMAS, Kind, Table, concat
+from contracts.units import MS_PER_HOUR
+from warehouse.client import Warehouse, question
+
+MAX_KEYS = 5_000_000
+"""Keys that a restarting worker may have to look through; a partition that stores more between commits is too wide."""
+
+WINDOWS_AT_ONCE = 200
+"""Late windows in one question."""
+SUBJECTS_AT_ONCE = 500
+"""Workloads in one refresh: names are at most 253 characters, so the statement stays far below a server's limits."""
+
+WindowKey = tuple[int, str, str]
+"""window_start (epoch ms), cluster, workload."""
+
+
+class Sink:
+    """The stream job's side of the warehouse."""
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._warehouse = warehouse
+
+    def write(self, name: str, table: Table) -> None:
+        """Store rows of `SCHEMAS[name]`. Again changes nothing; a greater version wins, `deleted = 1` takes away."""
+        self._warehouse.insert(name, table)
+
+    def refresh_hours(self, hours_ms: Sequence[int], clusters: Sequence[str], workloads: Sequence[str]) -> None:
+        """Recompute `ledger_hour` for these hours (epoch ms anywhere in the hour) and `clusters` x `workloads`.
+
+        Only final windows count. What is gone from the ledger goes from the hour too. A row's version grows with every
+        change to the windows under it, so a refresh from an older state (a worker that lost its partition) never wins.
+        """
+        hours = sorted({ms // MS_PER_HOUR for ms in hours_ms})
+        if not hours:
+            return
+        sql = question("sink_refresh_hours")
+        for some in _batches(sorted(set(workloads)), SUBJECTS_AT_ONCE):
+            self._warehouse.command(
+                sql, hours=hours, from_ms=hours[0] * MS_PER_HOUR, to_ms=(hours[-1] + 1) * MS_PER_HOUR,
+                clusters=sorted(set(clusters)), workloads=some,
+            )  # fmt: skip
+
+    def load_mark(self, log_id: str, log_partition: int) -> dict[str, Any] | None:
+        """The newest mark of a partition (columns of `contracts.rows.MARKS`, `final_end` in epoch ms), or None."""
+        rows = self._warehouse.ask("sink_mark", log_id=log_id, log_partition=log_partition)
+        return rows[0] if rows else None
+
+    def max_epoch(self) -> int:
+        """The greatest epoch in any mark of any log; 0 if there is none."""
+        return int(self._warehouse.query("SELECT max(epoch) AS epoch FROM marks")[0]["epoch"])
+
+    def stored_keys(self, log_id: str, log_partition: int, after_ms: int) -> dict[str, list[tuple[Any, ...]]]:
+        """By table, the keys (in the order of `KEYS`, times as epoch ms) of the live rows that this partition of the
+        log wrote for windows from `after_ms` on: a restarted worker deletes those that it does not write again.
+
+        Raises LedgerError above MAX_KEYS.
+        """
+        found: dict[str, list[tuple[Any, ...]]] = {}
+        left = MAX_KEYS
+        for name, key in KEYS.items():
+            sql = Template(question("sink_keys")).substitute(table=name, columns=", ".join(key))
+            rows = self._warehouse.arrow(
+                sql, log_id=log_id, log_partition=log_partition, after_ms=after_ms, most=left + 1
+            )
+            left -= rows.num_rows
+            if left < 0:
+                raise LedgerError(
+                    f"Partition {log_partition} of {log_id} holds more than {MAX_KEYS} rows that are not final: "
+                    "use more partitions, or a shorter lateness."
+                )
+            found[name] = list(zip(*(_column(rows[c], SCHEMAS[name][c], listed=True) for c in key), strict=True))
+        return found
+
+    def facts(self, window_start_ms: int, cluster: str, workload: str) -> dict[str, Table]:
+        """By table of `KEYS`, the live rows of one window of one workload: what its restatement starts from."""
+        return self.facts_many([(window_start_ms, cluster, workload)])
+
+    def facts_many(self, windows: Sequence[WindowKey]) -> dict[str, Table]:
+        """`facts` of many windows together, asked in batches of WINDOWS_AT_ONCE."""
+        found: dict[str, list[Table]] = {name: [] for name in KEYS}
+        for some in _batches(sorted(set(windows)), WINDOWS_AT_ONCE):
+            for name, tables in found.items():
+                tables.append(self._facts_of(name, some))
+        return {name: concat(name, tables) for name, tables in found.items()}
+
+    def _facts_of(self, name: str, windows: list[WindowKey]) -> Table:
+        sql = Template(question("sink_facts")).substitute(
+            table=name, columns=", ".join(SCHEMAS[name]), key=", ".join(KEYS[name])
+        )
+        starts, clusters, workloads = (list(part) for part in zip(*windows, strict=True))
+        rows = self._warehouse.arrow(
+            sql, windows=starts, clusters=clusters, workloads=workloads, from_ms=min(starts), to_ms=max(starts)
+        )
+        return {c: _column(rows[c], kind, listed=kind == "text") for c, kind in SCHEMAS[name].items()}
+
+
+def _column(column: pa.ChunkedArray, kind: Kind, *, listed: bool) -> Any:
+    """An Arrow column as numpy (times as epoch ms), or as a list of plain values."""
+    if kind == "ms":
+        column = column.cast(pa.int64())
+    return column.to_pylist() if listed else column.to_numpy()
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some
