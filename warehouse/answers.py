@@ -1,0 +1,216 @@
+"""What the reads return: plain frozen dataclasses, with the way to write each value as JSON in its type.
+
+Inside, a time is UTC epoch milliseconds, an energy integer microjoules, money and kWh Decimal. As JSON a time is
+RFC 3339, money and kWh are decimal strings without exponents, and energies stay integers (which may pass 2^53).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import PlainSerializer, WithJsonSchema
+
+from contracts.units import EpochMs, rfc3339
+
+Time = Annotated[
+    EpochMs,
+    PlainSerializer(rfc3339, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-11-01T00:00:00.000Z"]}),
+]
+"""UTC epoch milliseconds; RFC 3339 as JSON."""
+
+Amount = Annotated[
+    Decimal,
+    PlainSerializer(lambda value: format(value, "f"), return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^-?\d+(\.\d+)?$", "examples": ["12.345678"]}),
+]
+"""Money, grams or kWh: Decimal; a decimal string as JSON."""
+
+METHODS = ("counter", "integrated", "estimated", "unmetered")
+"""Names of the ledger's `method` numbers, the best evidence first."""
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """A bounded part of an answer. `next` asks for the part after it; None: this was the last."""
+
+    rows: list[Row]
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MissingPrice:
+    """Energy that has no price: `kind` is energy (tariff), pue or carbon."""
+
+    kind: str
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """Energy, tokens and money of a group. `joules_per_token` is per prompt and completion token; null without tokens.
+
+    `kwh` is what the GPUs used, `kwh_facility` that times PUE. `cost` and `gco2eq` are of the facility's energy, in
+    millionths, by largest remainder: an answer's rows sum to its total exactly. They are null, never 0, when a price
+    is missing (`missing_prices` names it) or when currencies mix.
+    """
+
+    energy_uj: int
+    active_uj: int
+    idle_uj: int
+    unallocated_uj: int
+    tokens: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    requests: int
+    failures: int
+    joules_per_token: float | None
+    joules_per_output_token: float | None
+    kwh: Amount
+    kwh_facility: Amount | None
+    cost: Amount | None
+    currency: str
+    gco2eq: Amount | None
+    method: str
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChargebackRow(Measures):
+    """One group. Only the dimensions that were asked for are set."""
+
+    missing_prices: list[MissingPrice] = field(default_factory=list)
+    mixed_currencies: bool = False
+    tenant: str | None = None
+    team: str | None = None
+    cost_centre: str | None = None
+    cluster: str | None = None
+    workload: str | None = None
+    model: str | None = None
+    hardware: str | None = None
+    hour: str | None = None
+    day: str | None = None
+    month: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FleetRow:
+    """The GPUs of one type on one node. Ratios are of energy, but `utilisation_ratio` is busy over covered time;
+    null where no reading said. `gpu_seconds` is the time that readings cover."""
+
+    cluster: str
+    node: str
+    hardware: str
+    gpus: int
+    energy_uj: int
+    gpu_seconds: float
+    mean_w: float | None
+    utilisation_ratio: float | None
+    idle_ratio: float | None
+    unallocated_ratio: float
+    method: str
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One row of the ledger: a tenant's part of a window. `work` is weighted tokens, in thousandths."""
+
+    window_start: Time
+    window_ms: int
+    tenant: str
+    cluster: str
+    workload: str
+    model: str
+    hardware: str
+    energy_uj: int
+    active_uj: int
+    idle_uj: int
+    unallocated_uj: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    work: int
+    requests: int
+    failures: int
+    method: str
+    weights_version: int
+    floor_version: int
+    revision: int
+    final: bool
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """What one GPU measured in one window for one workload. `busy_ms` is utilisation x time, null if unknown;
+    `late` says that it came after the window was final."""
+
+    window_start: Time
+    window_ms: int
+    cluster: str
+    workload: str
+    node: str
+    gpu_uuid: str
+    hardware: str
+    owner: str
+    energy_uj: int
+    covered_ms: int
+    busy_ms: int | None
+    method: str
+    late: bool
+    late_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRow:
+    """One inference and the energy of the final windows that it ran in."""
+
+    tenant: str
+    cluster: str
+    workload: str
+    model: str
+    request_id: str
+    session_id: str
+    trace_id: str
+    status: str
+    t_start: Time
+    t_end: Time
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    energy_uj: int
+    active_uj: int
+    idle_uj: int
+    windows: int
+    joules_per_token: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LatestRow:
+    """A tenant's part of one of the newest windows, provisional ones too."""
+
+    window_start: Time
+    window_ms: int
+    tenant: str
+    final: bool
+    energy_uj: int
+    active_uj: int
+    idle_uj: int
+    unallocated_uj: int
+    tokens: int
+    requests: int
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """How far the ledger goes. Null where it is empty."""
+
+    final_end: Time | None
+    window_end: Time | None

@@ -1,0 +1,111 @@
+"""Which period a question is about. `latest-...` is relative to the newest final window, never to the wall clock, so
+that a replay of an old recording is as easy to ask about as today."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from contracts.errors import BadQuery
+from contracts.units import MS_PER_HOUR, EpochMs, epoch_ms, rfc3339
+from warehouse.answers import Newest, Time
+
+if TYPE_CHECKING:
+    from warehouse.client import Warehouse
+
+LATEST_MONTH = "latest-month"
+_MEND = "give latest-month, latest-day, latest-hour, all, YYYY-MM, YYYY-MM-DD, or from and to as RFC 3339"
+# DateTime64(3) in tables: what lies outside is no time of ours.
+_FIRST, _LAST = epoch_ms("1970-01-01"), epoch_ms("2200-01-01")
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Half-open `[start, end)`, UTC epoch milliseconds. An empty ledger's latest period is empty, at the epoch."""
+
+    start: Time
+    end: Time
+
+    @property
+    def whole_hours(self) -> bool:
+        return self.start % MS_PER_HOUR == 0 and self.end % MS_PER_HOUR == 0
+
+    def __str__(self) -> str:
+        return f"{rfc3339(self.start)} to {rfc3339(self.end)}"
+
+
+def newest(warehouse: Warehouse) -> Newest:
+    """The ends of the newest final window and of the newest window at all."""
+    row = warehouse.ask("newest")[0]
+    return Newest(row["final_end"] or None, row["window_end"] or None)
+
+
+def resolve_period(
+    warehouse: Warehouse, period: str | None = None, *, start: str | None = None, end: str | None = None
+) -> Period:
+    """A period from what a person gave: a name (`_MEND` lists them), or RFC 3339 `start` and perhaps `end`.
+
+    Without `end` it goes to the end of the newest final window. Raises BadQuery naming what cannot be read.
+    """
+    if start or end:
+        if period:
+            raise BadQuery("period", period, "give either period, or from and to")
+        return _between(warehouse, start, end)
+    text = period or LATEST_MONTH
+    if match := re.fullmatch(r"(\d{4})-(\d{2})(?:-(\d{2}))?", text):
+        return _named(text, match)
+    if text not in ("latest-month", "latest-day", "latest-hour", "all"):
+        raise BadQuery("period", text, _MEND)
+    last = newest(warehouse).final_end
+    if last is None:
+        return Period(EpochMs(0), EpochMs(0))
+    if text == "all":
+        return Period(EpochMs(0), EpochMs(-(-last // MS_PER_HOUR) * MS_PER_HOUR))
+    inside = datetime.fromtimestamp((last - 1) // 1000, UTC)
+    if text == "latest-hour":
+        floor = inside.replace(minute=0, second=0)
+        return _span(floor, floor + timedelta(hours=1))
+    floor = inside.replace(hour=0, minute=0, second=0)
+    return _span(floor, floor + timedelta(days=1)) if text == "latest-day" else _month(floor.replace(day=1))
+
+
+def _between(warehouse: Warehouse, start: str | None, end: str | None) -> Period:
+    if not start:
+        raise BadQuery("from", start, "give from as RFC 3339 where to is given")
+    first = _instant("from", start)
+    last = _instant("to", end) if end else newest(warehouse).final_end or first
+    if end and last <= first:
+        raise BadQuery("to", end, "give a time after from: a period is half-open, [from, to)")
+    return Period(first, EpochMs(max(first, last)))
+
+
+def _instant(name: str, text: str) -> EpochMs:
+    try:
+        # In a query string '+' means a space; a zone's '+' that nobody escaped is still meant as one.
+        at = epoch_ms(re.sub(r" (?=\d\d:\d\d$)", "+", text.strip()))
+    except (ValueError, OverflowError):
+        raise BadQuery(name, text, "give RFC 3339, like 2026-11-01T00:00:00Z") from None
+    if not _FIRST <= at <= _LAST:
+        raise BadQuery(name, text, "give a time from 1970 to 2200")
+    return at
+
+
+def _named(text: str, match: re.Match[str]) -> Period:
+    year, month, day = int(match[1]), int(match[2]), int(match[3] or 1)
+    if not 1970 <= year < 2200:
+        raise BadQuery("period", text, "give a time from 1970 to 2200")
+    try:
+        floor = datetime(year, month, day, tzinfo=UTC)
+    except ValueError:
+        raise BadQuery("period", text, _MEND) from None
+    return _span(floor, floor + timedelta(days=1)) if match[3] else _month(floor)
+
+
+def _month(first: datetime) -> Period:
+    return _span(first, (first + timedelta(days=32)).replace(day=1))
+
+
+def _span(start: datetime, end: datetime) -> Period:
+    return Period(EpochMs(int(start.timestamp()) * 1000), EpochMs(int(end.timestamp()) * 1000))
