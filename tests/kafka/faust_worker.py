@@ -23,11 +23,12 @@ def say(event: str, **fields: Any) -> None:
     sys.stdout.flush()
 
 
-def build(bootstrap: str, group: str, topics: list[str], *, ack: bool) -> faust.App:
+def build(bootstrap: str, group: str, topics: list[str], *, data: str, ack: bool) -> faust.App:
     """The Faust app: one agent a topic, raw in and out, offsets from the group alone."""
     app = faust.App(
         group,
         broker=f"kafka://{bootstrap}",
+        datadir=data,  # else Faust makes a folder in the working directory
         store="memory://",
         web_enabled=False,
         topic_allow_declare=False,
@@ -86,7 +87,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--group", required=True)
+    parser.add_argument("--data", required=True)
     parser.add_argument("--hold", action="store_true", help="never acknowledge")
     parser.add_argument("topics", nargs="+")
     given = parser.parse_args()
-    asyncio.run(run(build(given.bootstrap, given.group, given.topics, ack=not given.hold)))
+    asyncio.run(run(build(given.bootstrap, given.group, given.topics, data=given.data, ack=not given.hold)))

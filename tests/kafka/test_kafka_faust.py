@@ -31,7 +31,8 @@ class Group:
         self.offsets(commit=0)
 
     def worker(self, name: str, *flags: str) -> Worker:
-        args = ["--bootstrap", self.kafka.bootstrap, "--group", self.name, *flags, *self.topics]
+        data = str(self._folder / f"{name}-data")
+        args = ["--bootstrap", self.kafka.bootstrap, "--group", self.name, "--data", data, *flags, *self.topics]
         self.workers.append(Worker(self._folder, name, "tests.kafka.faust_worker", args))
         return self.workers[-1]
 
