@@ -27,11 +27,14 @@ class Cut(NamedTuple):
 
 @dataclass
 class Mark:
-    """Everything below `offsets` is stored; windows that end at `final_end_ms` or before are final."""
+    """Everything below `offsets` is stored; windows that end at `final_end_ms` or before are final.
+
+    An offset is -1 until the first message of its topic is seen: the log may begin anywhere.
+    """
 
     epoch: int = 0
     final_end_ms: int = 0
-    offsets: dict[str, int] = field(default_factory=lambda: dict.fromkeys(topics.JOINED, 0))
+    offsets: dict[str, int] = field(default_factory=lambda: dict.fromkeys(topics.JOINED, -1))
     cuts: list[Cut] = field(default_factory=list)
     seen: dict[str, Runs] = field(default_factory=lambda: {topic: {} for topic in topics.JOINED})
 
@@ -43,10 +46,15 @@ class Mark:
         return False
 
     def trim(self) -> None:
-        """Drop cuts that no message can ask about any more; the newest of them stays, to answer "late"."""
-        done = [c for c in self.cuts if all(c.offset(t) <= self.offsets[t] for t in topics.JOINED)]
-        if len(done) > 1:
-            self.cuts = self.cuts[len(done) - 1 :]
+        """Drop cuts that no message can ask about any more; the newest such stays, to answer "late".
+
+        Only from the front: after a restart the next offset steps back, so a later cut may be done before an earlier.
+        """
+        while len(self.cuts) > 1 and self._is_past(self.cuts[0]) and self._is_past(self.cuts[1]):
+            del self.cuts[0]
+
+    def _is_past(self, cut: Cut) -> bool:
+        return all(cut.offset(topic) <= self.offsets[topic] for topic in topics.JOINED)
 
     def row(self, log_id: str, log_partition: int, version: int) -> Table:
         """As a row of `marks`."""

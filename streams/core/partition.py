@@ -15,7 +15,7 @@ import numpy as np
 
 from contracts import topics
 from contracts.codec import AnyHeaders, decode
-from contracts.errors import BadEvent
+from contracts.errors import BadEvent, LedgerError
 from contracts.events import Event, PowerBatch, TokenBatch
 from contracts.rows import Column, Table, concat, conform, keys, length, tombstones
 from contracts.units import MS_PER_DAY
@@ -104,10 +104,20 @@ class _Topic:
     """Where one of the two topics stands."""
 
     next_offset: int
+    """-1 until the first message: the log may begin anywhere."""
     runs: sequence.Runs
     event_ms: int | None = None
     arrived_ms: int = 0
     pending: deque[_Pending] = field(default_factory=deque)
+
+    def expects(self, message: Message) -> bool:
+        """False for what is stored already. Raises LedgerError for a hole: the log lost messages that we had not read."""
+        if self.next_offset >= 0 and message.offset > self.next_offset:
+            raise LedgerError(
+                f"{message.topic} lost messages {self.next_offset} to {message.offset - 1}: it was trimmed before they were read. "
+                "Lengthen the topic's retention; `wattlog doctor` says how to go on without them"
+            )
+        return message.offset >= self.next_offset
 
 
 class Counters(NamedTuple):
@@ -165,8 +175,8 @@ class Partition:
         fresh: dict[str, list[Event]] = {t: [] for t in topics.JOINED}
         for message in messages:
             topic = self._topics[message.topic]
-            if message.offset < topic.next_offset:
-                continue  # Stored by a previous owner, or redelivered after a rebalance.
+            if not topic.expects(message):
+                continue  # Stored before, and read again because the commit comes last.
             topic.next_offset = message.offset + 1
             topic.arrived_ms = now_ms
             pending = _Pending(message.offset)
@@ -324,7 +334,7 @@ class Partition:
         if watermark is None:
             return None
         ended = (watermark + self._config.skew_ms) // self._config.window_ms
-        progress = sum(t.next_offset for t in self._topics.values())
+        progress = sum(max(t.next_offset, 0) for t in self._topics.values())
         numbers = self._open.changed(ended)
         if not numbers:
             return None
@@ -382,7 +392,7 @@ class Partition:
 
     def committable(self) -> dict[str, int]:
         """Per topic, the offset that may be committed (the next to read), once the mark is stored."""
-        return dict(self._mark.offsets)
+        return {topic: offset for topic, offset in self._mark.offsets.items() if offset >= 0}
 
     def sources(self) -> Table | None:
         """Rows of `sources` that changed since the last call."""

@@ -194,7 +194,7 @@ class Worker:
             self.store.write("ledger", table)
 
     def commit(self) -> None:
-        self.committed = self.partition.committable()
+        self.committed |= self.partition.committable()
 
     def run(self) -> Store:
         for topic in topics.JOINED:
