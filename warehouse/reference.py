@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from contracts.errors import BadInput
@@ -30,9 +31,9 @@ _UNITS = {"energy": "money per kWh", "pue": "facility over IT energy", "carbon":
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """A tariff (`energy`, money per kWh), a `pue` or a `carbon` intensity (gCO2eq per kWh) of a cluster ('*': any other).
+    """A tariff (`energy`, money per kWh), a `pue` or a `carbon` intensity (gCO2eq per kWh) of a cluster.
 
-    `currency` (ISO 4217) belongs to kind energy only; `source` says where the figure is from.
+    Cluster '*' means those without their own. `currency` (ISO 4217) belongs to kind energy only; `source` says where the figure is from.
     """
 
     kind: PriceKind
@@ -83,8 +84,8 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class IdleFloor:
-    """Power of one GPU that is on without work, in milliwatts. Where several are valid, the closest match wins, then the
-    greatest version."""
+    """Power of one GPU that is on without work, in milliwatts. Where several are valid, the closest match wins, then
+    the greatest version."""
 
     hardware: str
     valid_from_ms: int
@@ -156,7 +157,7 @@ def put_prices(warehouse: Warehouse, prices: Sequence[Price]) -> None:
         price.check()
     after = {(p.kind, p.cluster, p.valid_from_ms): p for p in (*list_prices(warehouse), *prices)}
     ordered = sorted(after.values(), key=lambda p: (p.kind, p.cluster, p.valid_from_ms))
-    for one, other in zip(ordered, ordered[1:], strict=False):
+    for one, other in pairwise(ordered):
         if (one.kind, one.cluster) == (other.kind, other.cluster) and one.valid_to_ms > other.valid_from_ms:
             raise BadInput(
                 "valid_from_ms", other.valid_from_ms,
@@ -182,7 +183,7 @@ def list_prices(warehouse: Warehouse) -> list[Price]:
 
 
 def put_tenants(warehouse: Warehouse, tenants: Sequence[Tenant]) -> None:
-    """Store who tenants belong to; a known tenant's row is replaced. Raises BadInput for a name that cannot be one."""
+    """Store who tenants belong to; a known tenant's row is replaced. Raises BadInput for an impossible name."""
     for tenant in tenants:
         check_name("tenant", tenant.tenant)
     _put(warehouse, "tenants", tenants)
@@ -194,7 +195,7 @@ def list_tenants(warehouse: Warehouse) -> list[Tenant]:
 
 
 def put_clusters(warehouse: Warehouse, clusters: Sequence[Cluster]) -> None:
-    """Store what is said of clusters; a known cluster's row is replaced. Raises BadInput for a name that cannot be one."""
+    """Store what is said of clusters; a known cluster's row is replaced. Raises BadInput for an impossible name."""
     for cluster in clusters:
         check_name("cluster", cluster.cluster)
     _put(warehouse, "clusters", clusters)
@@ -214,9 +215,8 @@ def put_idle_floors(warehouse: Warehouse, floors: Sequence[IdleFloor]) -> None:
     new = [f for f in floors if f not in stored]
     for floor in new:
         floor.check()
-        _check_newer(
-            "floor_version", floor.floor_version, [f.floor_version for f in stored if f.hardware == floor.hardware]
-        )
+        scope = [s.floor_version for s in stored if s.hardware == floor.hardware]
+        _check_newer("floor_version", floor.floor_version, scope)
     _put(warehouse, "idle_floors", new)
 
 
@@ -257,17 +257,15 @@ def _put(warehouse: Warehouse, table: str, items: Iterable[Any], **extra: int) -
 
 
 def _list(warehouse: Warehouse, kind: type[_Row], table: str, order: str) -> list[_Row]:
-    names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    columns = ", ".join(
-        f"toUnixTimestamp64Milli({_stored(n)}) AS {n}"
-        if n.endswith("_ms")
-        else f"{n} > 0 AS {n}"
-        if n == "simulated"
-        else n
-        for n in names
-    )
+    columns = ", ".join(_selected(f.name) for f in fields(kind))  # type: ignore[arg-type]
     rows = warehouse.query(f"SELECT {columns} FROM {table} FINAL ORDER BY {order}")  # noqa: S608 - our names
     return [kind(**row) for row in rows]
+
+
+def _selected(field: str) -> str:
+    if field.endswith("_ms"):
+        return f"toUnixTimestamp64Milli({_stored(field)}) AS {field}"
+    return "simulated > 0 AS simulated" if field == "simulated" else field
 
 
 def _stored(field: str) -> str:
