@@ -1,0 +1,54 @@
+"""Faults on demand, for the SIMULATED fleet: what a ledger must survive."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from contracts.events import Event
+
+
+@dataclass(slots=True, frozen=True)
+class Faults:
+    """Each is a probability: per GPU and minute for `counter_reset` and `gap` (10 to 40 readings missing), per event
+    for `late` (it comes `late_ms` after its time), `duplicate` (it comes twice) and `out_of_order` (after its next few
+    neighbours), per request for `failed` (on top of the fleet's ordinary failures)."""
+
+    counter_reset: float = 0.0
+    gap: float = 0.0
+    late: float = 0.0
+    late_ms: int = 60_000
+    duplicate: float = 0.0
+    out_of_order: float = 0.0
+    failed: float = 0.0
+
+    @classmethod
+    def all(cls) -> Faults:
+        """A bad day: some of everything."""
+        return cls(0.02, 0.05, 0.01, 60_000, 0.02, 0.05, 0.05)
+
+
+def disturb(events: Iterable[Event], faults: Faults, seed: int) -> Iterator[Event]:
+    """The same events, some late, twice or out of order. Numbers are kept: nothing is lost. Order is otherwise kept.
+
+    Holds as many events as come within `late_ms` of event time."""
+    if not (faults.late or faults.duplicate or faults.out_of_order):
+        yield from events
+        return
+    rng = np.random.default_rng([seed, 7])
+    waiting: list[tuple[int, int, Event]] = []
+    for n, event in enumerate(events):
+        now_ms = event.batch.event_ms
+        late, twice, swapped = rng.random(3)
+        due_ms = now_ms + (faults.late_ms if late < faults.late else 0)
+        due_ms += int(rng.integers(1, 15_000)) if swapped < faults.out_of_order else 0
+        heapq.heappush(waiting, (due_ms, 2 * n, event))
+        if twice < faults.duplicate:
+            heapq.heappush(waiting, (due_ms + int(rng.integers(0, 30_000)), 2 * n + 1, event))
+        while waiting and waiting[0][0] <= now_ms:
+            yield heapq.heappop(waiting)[2]
+    while waiting:
+        yield heapq.heappop(waiting)[2]

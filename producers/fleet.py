@@ -1,0 +1,209 @@
+"""The SIMULATED fleet: which clusters, GPUs, models and tenants there are, how busy they get, and what that draws.
+
+Shared by the live stream (`simulated`) and the past (`history`), so that the one goes on where the other ends. All of
+it is invented except the hardware's figures and the energy per token, which are set to lie where measured ones do:
+
+* maximum watts are the makers' board power (NVIDIA data sheets: H100 SXM and H200 SXM 700 W, A100 SXM 400 W, L40S
+  350 W); idle watts are typical of what nvidia-smi shows of idle boards. They are starting values for a user's own.
+* tokens a second are chosen so that energy per output token lies within the ML.ENERGY benchmark v3's figures, best ...
+  batch 8, J/token on an H100: Llama-3.1-8B 0.070 ... 0.455, Llama-3.1-70B 0.373 ... 3.76, Qwen3-32B 0.229 ... 1.73,
+  GPT-OSS-120B 0.086 ... 0.78.
+
+Demand is counted in H100s at unit load: tokens a second over what one H100 does, prefill and decode added. Load is
+demand over capacity, busy = 1 - exp(-load), watts = idle + (max - idle) * busy: batching saturates, so a busier GPU
+spends less per token, as real ones do.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from contracts.topics import node_workload
+from contracts.units import I64, MS_PER_DAY, MS_PER_HOUR
+
+F64 = npt.NDArray[np.float64]
+
+CACHED_WHEN_HIT = 0.6
+"""The mean part of a prompt that a prefix-cache hit saves."""
+PREFILL_BATCH = 2.0
+"""Prompts that are prefilled at a time: each takes so much longer than alone."""
+
+
+@dataclass(slots=True, frozen=True)
+class Hardware:
+    """`speed` is its throughput over an H100's."""
+
+    name: str
+    idle_mw: int
+    max_w: float
+    speed: float
+
+
+@dataclass(slots=True, frozen=True)
+class Model:
+    """What one H100 does at unit load (tokens a second), and a typical request: means of lognormal token counts, ms per
+    output token of one stream, the part of prompt tokens that the prefix cache saves."""
+
+    name: str
+    prefill_tps: float
+    decode_tps: float
+    token_ms: float
+    prompt_tokens: float
+    completion_tokens: float
+    cached_ratio: float
+
+    @property
+    def demand(self) -> float:
+        """Of a mean request: seconds of one H100 at unit load."""
+        computed = self.prompt_tokens * (1 - self.cached_ratio)
+        return computed / self.prefill_tps + self.completion_tokens / self.decode_tps
+
+
+@dataclass(slots=True, frozen=True)
+class Tenant:
+    """Who sends requests, and when. `peak_hour` is in UTC; `swing` 0 is flat, 1 falls to nothing half a day later;
+    `weekend` is the level on Saturdays and Sundays. In the history: `growth` per 30 days, and `joined`, where in it the
+    tenant begins (0 its start, 1 its end)."""
+
+    name: str
+    team: str
+    cost_centre: str
+    peak_hour: float
+    swing: float
+    weekend: float
+    growth: float = 0.0
+    joined: float = 0.0
+    sessions: bool = False
+
+    def level(self, t_ms: npt.ArrayLike) -> F64:
+        """Demand over its peak, of 0 to 1, at UTC epoch ms."""
+        t = np.asarray(t_ms, np.int64)
+        turn = 2 * math.pi * (t / MS_PER_HOUR - self.peak_hour) / 24
+        weekend = (t // MS_PER_DAY + 3) % 7 >= 5  # 1970-01-01 was a Thursday, day 3 of a week that begins on Monday
+        daily: F64 = 1 - self.swing / 2 * (1 - np.cos(turn))
+        return daily * np.where(weekend, self.weekend, 1.0)
+
+
+@dataclass(slots=True, frozen=True)
+class Gpu:
+    cluster: str
+    node: str
+    uuid: str
+    hardware: Hardware
+
+
+@dataclass(slots=True, frozen=True)
+class Workload:
+    """A served model. `load` is its load when every tenant is at its peak; `shares` of it are the tenants'."""
+
+    cluster: str
+    name: str
+    model: Model
+    gpus: tuple[Gpu, ...]
+    load: float
+    shares: tuple[tuple[Tenant, float], ...]
+    owner: str = ""
+
+    @property
+    def capacity(self) -> float:
+        """In H100s."""
+        return sum(gpu.hardware.speed for gpu in self.gpus)
+
+    def requests_per_s(self, tenant: Tenant, t_ms: npt.ArrayLike) -> F64:
+        """The expected rate of a tenant's requests at UTC epoch ms."""
+        share = {t.name: s for t, s in self.shares}[tenant.name]
+        return tenant.level(t_ms) * (self.load * self.capacity * share / self.model.demand)
+
+
+@dataclass(slots=True, frozen=True)
+class Spec:
+    """A fleet. GPUs in `spare` are held by nobody. Readings every `sample_ms`, an event a source every `publish_ms`;
+    `failed` is the ratio of requests that fail in ordinary times."""
+
+    workloads: tuple[Workload, ...]
+    spare: tuple[Gpu, ...]
+    sample_ms: int = 1_000
+    publish_ms: int = 5_000
+    failed: float = 0.004
+
+    @property
+    def gpus(self) -> tuple[Gpu, ...]:
+        return (*(gpu for w in self.workloads for gpu in w.gpus), *self.spare)
+
+    @property
+    def tenants(self) -> tuple[Tenant, ...]:
+        return tuple({t.name: t for w in self.workloads for t, _ in w.shares}.values())
+
+    def groups(self) -> list[tuple[str, str, str, str, Workload | None, tuple[Gpu, ...]]]:
+        """What an agent sends as one event: (cluster, node, workload, owner, what is served or None, its GPUs)."""
+        found: dict[tuple[str, str, str], tuple[str, Workload | None, list[Gpu]]] = {}
+        for served in self.workloads:
+            for gpu in served.gpus:
+                found.setdefault((gpu.cluster, gpu.node, served.name), (served.owner, served, []))[2].append(gpu)
+        for gpu in self.spare:
+            found.setdefault((gpu.cluster, gpu.node, node_workload(gpu.node)), ("", None, []))[2].append(gpu)
+        return [(*where, owner, served, tuple(gpus)) for where, (owner, served, gpus) in found.items()]
+
+
+def busy(load: npt.ArrayLike) -> F64:
+    """How much of a GPU's power above idle a load draws: 0 to 1."""
+    return 1 - np.exp(-np.asarray(load, np.float64))
+
+
+def watts(hardware: Hardware, busy_ratio: F64) -> F64:
+    idle_w = hardware.idle_mw / 1000
+    return idle_w + (hardware.max_w - idle_w) * busy_ratio
+
+
+def spread(mean: float, sigma: float, rng: np.random.Generator, n: int, most: int) -> I64:
+    """Token counts: lognormal with that mean, of 1 to `most`."""
+    drawn = rng.lognormal(math.log(mean) - sigma * sigma / 2, sigma, n)
+    return np.clip(np.rint(drawn), 1, most).astype(np.int64)
+
+
+H100 = Hardware("NVIDIA H100 80GB HBM3", 70_000, 700, 1.0)
+H200 = Hardware("NVIDIA H200", 75_000, 700, 1.15)
+A100 = Hardware("NVIDIA A100-SXM4-80GB", 55_000, 400, 0.45)
+L40S = Hardware("NVIDIA L40S", 35_000, 350, 0.3)
+
+LLAMA_8B = Model("llama-3.1-8b", 20_000, 3_000, 9, 900, 350, 0.30)
+LLAMA_70B = Model("llama-3.1-70b", 2_500, 420, 24, 1_100, 380, 0.35)
+QWEN_32B = Model("qwen3-32b", 5_500, 800, 17, 2_400, 220, 0.50)
+GPT_OSS_120B = Model("gpt-oss-120b", 8_000, 1_400, 8, 1_300, 520, 0.25)
+
+ACME = Tenant("acme-search", "Search", "CC-1100", 15, 0.75, 0.70, growth=0.04)
+GLOBEX = Tenant("globex-chat", "Customer Care", "CC-2200", 13, 0.85, 0.45, growth=0.06, sessions=True)
+INITECH = Tenant("initech-code", "Developer Tools", "CC-3300", 14, 0.90, 0.20, growth=0.09, sessions=True)
+UMBRELLA = Tenant("umbrella-research", "Research", "CC-4400", 2, 0.50, 1.00, growth=0.02)
+HOOLI = Tenant("hooli-assist", "Assistants", "CC-5500", 17, 0.80, 0.85, growth=0.15, joined=0.4, sessions=True)
+
+_NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")  # RFC 4122, appendix C: for URLs
+
+
+def default_spec() -> Spec:
+    """Three clusters, six nodes, 48 GPUs of four kinds, eight served models, five tenants. SIMULATED."""
+    us1, us2 = _node("us-east", 1, H100), _node("us-east", 2, H100)
+    eu1, eu2 = _node("eu-west", 1, A100), _node("eu-west", 2, A100)
+    no1, no2 = _node("eu-north", 1, H200), _node("eu-north", 2, L40S)
+    workloads = (
+        Workload("us-east", "chat-70b", LLAMA_70B, us1, 0.9, ((GLOBEX, 0.5), (ACME, 0.2), (HOOLI, 0.3)), "globex-chat"),
+        Workload("us-east", "chat-8b", LLAMA_8B, us2[:4], 0.7, ((GLOBEX, 0.6), (ACME, 0.4))),
+        Workload("us-east", "code-32b", QWEN_32B, us2[4:7], 1.0, ((INITECH, 0.8), (UMBRELLA, 0.2)), "initech-code"),
+        Workload("eu-west", "chat-8b", LLAMA_8B, eu1[:4], 0.8, ((GLOBEX, 0.7), (HOOLI, 0.3))),
+        Workload("eu-west", "code-32b", QWEN_32B, eu1[4:], 0.9, ((INITECH, 1.0),), "initech-code"),
+        Workload("eu-west", "research-70b", LLAMA_70B, eu2[:7], 0.8, ((UMBRELLA, 1.0),), "umbrella-research"),
+        Workload("eu-north", "assist-120b", GPT_OSS_120B, no1[:6], 0.8, ((HOOLI, 0.5), (ACME, 0.3), (UMBRELLA, 0.2))),
+        Workload("eu-north", "search-8b", LLAMA_8B, (no1[6], *no2[:6]), 0.8, ((ACME, 1.0),), "acme-search"),
+    )
+    return Spec(workloads, (us2[7], eu2[7], no1[7], *no2[6:]))
+
+
+def _node(cluster: str, number: int, hardware: Hardware) -> tuple[Gpu, ...]:
+    node = f"{cluster}-{number}"
+    ids = (uuid.uuid5(_NAMESPACE, f"simulated/{node}/{place}") for place in range(8))
+    return tuple(Gpu(cluster, node, f"GPU-{id_}", hardware) for id_ in ids)
