@@ -1,0 +1,15 @@
+"""Recordings to events: files in, an iterator of numbered events out. No broker, no clock; the command line feeds them.
+
+Read in this order: `base` (what a recording is), `lines` (text files), `batches` (rows to events); then the readers:
+`mlperf` (with `loadgen` and `integrate`), `azure` (with `power_model`), `usercsv`. docs/replay.md is for their users.
+"""
+
+from __future__ import annotations
+
+from producers.recordings.azure import azure
+from producers.recordings.base import BadRow, IdleFloor, Recording
+from producers.recordings.mlperf import mlperf
+from producers.recordings.power_model import PowerModel
+from producers.recordings.usercsv import csv_recording
+
+__all__ = ["BadRow", "IdleFloor", "PowerModel", "Recording", "azure", "csv_recording", "mlperf"]

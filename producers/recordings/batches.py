@@ -1,0 +1,154 @@
+"""Timed rows to numbered events.
+
+Rows are gathered in ticks of 5 s of event time; at the end of a tick every workload sends what it has on both topics,
+power first, or a heartbeat. So neither topic runs ahead of the other, and the watermark of a partition follows the
+replay even where one topic is quiet. `batch.t_ms` is the replay's clock, for pacing: it never goes back in a source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import groupby
+from operator import attrgetter
+from typing import TypeVar
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+
+from contracts import codec, topics
+from contracts.events import Event, PowerBatch, TokenBatch
+from producers.numbering import Sequencer, event_of, heartbeat_batch, power_batch
+from producers.recordings.base import BadRow, PowerRow, TokenRow
+
+TICK_MS = 5_000
+MAX_ROWS = 512
+"""Rows in one event: large enough for speed (DESIGN.md, Speed), small enough for an embedded broker."""
+_QUIET_WORKLOADS = 16
+_NODE = "replay"
+"""The node that heartbeats name: a recording's rows may come from many."""
+
+Group = tuple[str, str]
+"""(cluster, workload)."""
+
+
+def events_of(
+    rows: Iterable[PowerRow | TokenRow | BadRow], *, name: str, groups: Iterable[Group], epoch: int, end_ms: int,
+    close_ms: int,
+) -> Iterator[Event | BadRow]:  # fmt: skip
+    """Events of rows that come in the order of `key_ms`, with reports of bad rows in between.
+
+    `name` (unique to the recording's content), topic, cluster and workload make a source, numbered from 0 in `epoch`.
+    At the end each of `groups` sends heartbeats up to `end_ms + close_ms` on both topics.
+    """
+    sender = _Sender(name, sorted(set(groups)), epoch)
+    tick = -1
+    for row in rows:
+        if isinstance(row, BadRow):
+            yield row
+            continue
+        now = row.key_ms // TICK_MS
+        if now > tick:
+            if tick >= 0:
+                yield from sender.flush(tick * TICK_MS, (tick + 1) * TICK_MS)
+            tick = now
+        sender.add(row)
+    if tick >= 0:
+        yield from sender.flush(tick * TICK_MS, (tick + 1) * TICK_MS)
+    yield from sender.close(end_ms + close_ms)
+
+
+class _Sender:
+    """Gathers the rows of one tick by workload, and numbers the events."""
+
+    def __init__(self, name: str, groups: list[Group], epoch: int) -> None:
+        self._name = name
+        self._numbers = Sequencer(epoch)
+        self._rows: dict[Group, tuple[list[PowerRow], list[TokenRow]]] = {g: ([], []) for g in groups}
+        # With many workloads, heartbeats would outnumber the rows: then they come more rarely.
+        self._quiet_ms = TICK_MS * max(1, len(groups) // _QUIET_WORKLOADS)
+        self._spoke: dict[tuple[str, Group], int] = {}
+
+    def add(self, row: PowerRow | TokenRow) -> None:
+        power, tokens = self._rows.setdefault((row.cluster, row.workload), ([], []))
+        if isinstance(row, PowerRow):
+            power.append(row)
+        else:
+            tokens.append(row)
+
+    def flush(self, from_ms: int, to_ms: int) -> Iterator[Event]:
+        """Everything of the tick `[from_ms, to_ms)`. Only a group's last event on a topic says that it is complete."""
+        for group, (power, tokens) in self._rows.items():
+            yield from self._send(topics.POWER, group, _power_batches(power, from_ms), to_ms)
+            yield from self._send(topics.TOKENS, group, [_token_batch(c, from_ms) for c in _chunks(tokens)], to_ms)
+            power.clear()
+            tokens.clear()
+
+    def close(self, t_ms: int) -> Iterator[Event]:
+        """The last heartbeats, on both topics for every group."""
+        for group in self._rows:
+            for topic in topics.JOINED:
+                yield self._event(group, heartbeat_batch(topic, t_ms, node=_NODE))
+
+    def _send(self, topic: str, group: Group, batches: list[PowerBatch | TokenBatch], to_ms: int) -> Iterator[Event]:
+        if batches:
+            batches[-1] = replace(batches[-1], t_ms=to_ms)
+        elif to_ms - self._spoke.get((topic, group), -self._quiet_ms) >= self._quiet_ms:
+            batches = [heartbeat_batch(topic, to_ms, node=_NODE)]
+        else:
+            return
+        self._spoke[topic, group] = to_ms
+        for batch in batches:
+            yield self._event(group, batch)
+
+    def _event(self, group: Group, batch: PowerBatch | TokenBatch) -> Event:
+        cluster, workload = group
+        path = f"{quote(cluster, safe='')}/{quote(workload, safe='')}/{codec.topic_of(batch)}"
+        return event_of(self._numbers, f"replay://{self._name}/{path}", cluster, workload, batch)
+
+
+_Item = TypeVar("_Item")
+_node_and_owner = attrgetter("node", "owner")
+
+
+def _chunks(rows: list[_Item]) -> Iterator[list[_Item]]:
+    return (rows[i : i + MAX_ROWS] for i in range(0, len(rows), MAX_ROWS))
+
+
+def _power_batches(rows: list[PowerRow], t_ms: int) -> list[PowerBatch | TokenBatch]:
+    """A batch holds one node's rows."""
+    return [
+        power_batch(
+            node,
+            [(r.gpu_uuid, r.hardware, r.t0_ms, r.t1_ms, r.energy_uj, r.method, r.busy_ms) for r in chunk],
+            owner=owner,
+            t_ms=t_ms,
+        )
+        for (node, owner), run in groupby(sorted(rows, key=_node_and_owner), key=_node_and_owner)
+        for chunk in _chunks(list(run))
+    ]
+
+
+def _token_batch(rows: list[TokenRow], t_ms: int) -> TokenBatch:
+    tenants, tenant = _index(r.tenant for r in rows)
+    models, model = _index(r.model for r in rows)
+    statuses, status = _index(r.status for r in rows)
+    start, first, end, prompt, cached, completion = np.array([r[6:12] for r in rows], np.int64).T
+    return TokenBatch(
+        tenants, tenant, models, model, tuple(r.request_id for r in rows), start, first, end, prompt, cached,
+        completion, statuses, status, _texts(r.session_id for r in rows), _texts(r.trace_id for r in rows), t_ms,
+    )  # fmt: skip
+
+
+def _index(values: Iterable[str]) -> tuple[tuple[str, ...], npt.NDArray[np.uint16]]:
+    """A text column as (dictionary in order of appearance, index)."""
+    seen: dict[str, int] = {}
+    index = [seen.setdefault(v, len(seen)) for v in values]
+    return tuple(seen), np.array(index, np.uint16)
+
+
+def _texts(values: Iterable[str]) -> tuple[str, ...]:
+    """An optional text column: () where no row has a value."""
+    column = tuple(values)
+    return column if any(column) else ()
