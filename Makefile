@@ -1,0 +1,80 @@
+# Two commands to know: `make demo` and `make test`. They need Python 3.11+ and make; all else goes into .venv.
+# Works with the make of macOS too (3.81).
+
+VENV := .venv
+BIN  := $(VENV)/bin
+# The first of these that is 3.11 or newer makes the virtual environment; `make PYTHON=/path/to/python3 ...` decides.
+PYTHON ?= python3 python3.13 python3.12 python3.11
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fmt typecheck bench constraints clean
+
+help: ## Show this list
+	@echo "make TARGET [ARGS=...]"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.server ## See a ledger that balances: installs, then `wattlog demo` (ARGS=--exit ends after the replay)
+	@$(BIN)/wattlog demo $(ARGS)
+
+test: $(VENV)/.dev ## Run every test that can run here; what is skipped is named, with the reason
+	@$(BIN)/python -m pytest --no-fold-skipped $(ARGS)
+
+lint: $(VENV)/.dev ## Check style and the arrows between the rooms
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
+
+fmt: $(VENV)/.dev ## Format the code, and mend what can be mended by a program
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+typecheck: $(VENV)/.dev ## Check types, strictly, of contracts and streams/core
+	@$(BIN)/mypy
+
+bench: $(VENV)/.dev ## Measure this machine (ARGS: what to measure)
+	@$(BIN)/python -m bench $(ARGS)
+
+constraints: ## Write constraints.txt anew, from the newest versions that fit together
+	@$(find_python) rm -rf build/pins && mkdir -p build && "$$python" -m venv build/pins
+	@build/pins/bin/python -m pip install --quiet '.[agent,server,dev]'
+	@{ sed -n '/^#/p' constraints.txt; build/pins/bin/python -m pip freeze --exclude wattlog; } > build/constraints.txt
+	@mv build/constraints.txt constraints.txt && rm -rf build/pins && git diff --stat -- constraints.txt
+
+clean: ## Remove what was built and cached here; the data of the demo (.wattlog) stays
+	rm -rf $(VENV) .cache build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Shell text that sets $$python, or ends with a sentence that says what is missing.
+find_python = python=; for each in $(PYTHON); do \
+	  if "$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python=$$each; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "Wattlog needs Python 3.11 or newer, and none of these is: $(PYTHON)." >&2; \
+	  echo "Install one, then: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; \
+	fi; \
+	if ! "$$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then \
+	  echo "$$python cannot make virtual environments. On Debian or Ubuntu: apt-get install" \
+	    "$$("$$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" >&2; exit 1; \
+	fi;
+
+# Quiet while it goes well; pip's own words when it does not.
+define install
+	@echo "Installing wattlog[$(1)] into $(VENV): $(2) the first time, nothing the next."
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(1)]' >$(VENV)/install.log 2>&1 || { \
+	  tail -n 40 $(VENV)/install.log >&2; echo "The installation failed; all of it is in $(VENV)/install.log." >&2; exit 1; }
+	@touch $@
+endef
+
+$(VENV)/.made:
+	@$(find_python) echo "Making $(VENV) with $$("$$python" -V)."; "$$python" -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.server: pyproject.toml constraints.txt $(VENV)/.made
+	$(call install,server,1 to 3 minutes)
+
+$(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.made
+	$(call install,server$(comma)dev,1 to 3 minutes)
+	@touch $(VENV)/.server
+
+comma := ,
