@@ -71,10 +71,6 @@ class Flush:
     final_before: int
     late_offsets: frozenset[tuple[str, int]]
 
-    def hours_of(self, hour_ms: int = 3_600_000) -> tuple[list[int], list[str], list[str]]:
-        """(hours, clusters, workloads) that the final ledger rows touch."""
-        return touched_hours(self.tables.get("ledger", {}), hour_ms)
-
 
 def touched_hours(ledger: Table, hour_ms: int = 3_600_000) -> tuple[list[int], list[str], list[str]]:
     """(hours in epoch ms, clusters, workloads) of ledger rows."""
@@ -235,10 +231,10 @@ class Partition:
         if late:
             apart = OpenWindows(ms)
             getattr(apart, add)([event], np.array(late))
-            facts = apart.facts(apart.numbers(), remove=True)
-            pending.late = True
-            self._counts["late"] += 1
-            self._late.append((name, pending.offset, event, facts))
+            if apart.numbers():  # Rows may lie before and after a late window, and none in it.
+                pending.late = True
+                self._counts["late"] += 1
+                self._late.append((name, pending.offset, event, apart.facts(apart.numbers(), remove=True)))
 
     def published(self, rejected: Iterable[Rejected]) -> None:
         """These are on the dead-letter topic: their offsets may be committed in their turn."""
@@ -302,7 +298,9 @@ class Partition:
         tables = {}
         for name, rows in made.items():
             table = conform(name, {**rows, "window_ms": self._config.window_ms, "deleted": 0, **provenance})
-            tables[name] = self._with_tombstones(name, table, numbers)
+            # All windows before: one that a dead worker stored in part may have nothing in it this time.
+            stale = [n for n in self._written.get(name, {}) if n <= numbers[-1]]
+            tables[name] = self._with_tombstones(name, table, stale)
         return tables
 
     def _late_tables(self) -> tuple[dict[str, Table], list[LateKey], frozenset[tuple[str, int]]]:
@@ -412,6 +410,11 @@ class Partition:
             "last_event": np.array([r.last_event_ms for r in runs], np.int64),
         }
         return conform("sources", columns)
+
+    @property
+    def open_rows(self) -> int:
+        """Memory held in open windows, in rows."""
+        return self._open.rows
 
     def counters(self) -> Counters:
         """Figures for /metrics."""

@@ -1,0 +1,162 @@
+"""The Faust shell: consumer group, flow control and lifecycle. Everything else is in `joiner` and `core`.
+
+What the settings below are for was found by running faust-streaming 0.15.3 (DESIGN.md, Streams).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faust
+import faust.auth
+from mode import CrashingSupervisor
+
+from contracts import topics
+from contracts.codec import envelope
+from contracts.settings import Settings
+from streams.core.partition import Message, Rejected
+from streams.core.policy import Policy
+from streams.joiner import Joiner
+from warehouse.sink import Sink
+
+log = logging.getLogger("wattlog.stream")
+
+STALLED_MS = 300_000
+"""A worker that holds unread messages but neither reads nor stores for this long ends itself, to be started again."""
+STOP_WAIT_S = 20.0
+
+
+@dataclass(slots=True)
+class FaustDelivery:
+    """A Faust event behind `joiner.Delivery`."""
+
+    topic: str
+    partition: int
+    message: Message
+    event: Any
+
+    def ack(self) -> None:
+        self.event.ack()
+
+
+class Worker:
+    """One Faust worker. `start`, then wait for `crashed` or call `stop`."""
+
+    def __init__(self, settings: Settings, sink: Sink, policy: Policy, log_id: str, datadir: Path) -> None:
+        self._settings = settings
+        self.app = _app(settings, datadir)
+        self.joiner = Joiner(settings, sink, policy, log_id, self._dead_letter, lambda: time.time_ns() // 1_000_000)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.assigned = asyncio.Event()
+        self.crashed: asyncio.Future[BaseException] | None = None
+        for topic in topics.JOINED:
+            self._agent(topic)
+        self.app.on_partitions_assigned.connect(self._on_assigned, weak=False)
+        self.app.on_partitions_revoked.connect(self._on_revoked, weak=False)
+
+    def _agent(self, name: str) -> None:
+        topic = self.app.topic(name, value_type=bytes, key_type=bytes, value_serializer="raw", key_serializer="raw")
+
+        async def read(stream: Any) -> None:
+            async for event in stream.noack().events():
+                raw = event.message
+                message = Message(name, raw.offset, raw.headers, raw.value)
+                await self.joiner.put(FaustDelivery(name, raw.partition, message, event))
+
+        read.__name__ = f"read_{name.replace('.', '_')}"
+        self.app.agent(topic, name=read.__name__, supervisor_strategy=CrashingSupervisor)(read)
+
+    async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
+        await self.joiner.assign({tp.partition for tp in assigned if tp.topic in topics.JOINED})
+        self.assigned.set()
+
+    async def _on_revoked(self, _app: Any, revoked: Any, **_: Any) -> None:
+        await self.joiner.revoke()
+
+    async def _dead_letter(self, rejected: Rejected, partition: int) -> None:
+        message, error = rejected
+        headers = envelope(
+            type_=topics.DEADLETTER, source=f"wattlog://stream/{message.topic}/{partition}", id_=str(message.offset),
+            subject=f"{message.topic}/{partition}", t_ms=0, content_type="application/octet-stream",
+        )  # fmt: skip
+        headers += [("wattlog_field", error.field.encode()), ("wattlog_reason", str(error).encode())]
+        headers += [(f"original_{k}", v or b"") for k, v in dict(message.headers or ()).items()]
+        await self.app.producer.send_and_wait(topics.DEADLETTER, None, message.value, None, None, headers)
+
+    async def start(self) -> None:
+        """Join the group; returns when Faust runs (`assigned` says when partitions are held)."""
+        self.crashed = asyncio.get_running_loop().create_future()
+        await self.app.start()
+        for work in (self.joiner.ingest_forever(), self.joiner.store_forever(), self._watch()):
+            task = asyncio.create_task(work)
+            task.add_done_callback(self._ended)
+            self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._crash(error)
+
+    def _crash(self, error: BaseException) -> None:
+        if self.crashed is not None and not self.crashed.done():
+            self.crashed.set_result(error)
+
+    async def _watch(self) -> None:
+        """End a worker that Faust gave up on, or that stands still with work to do."""
+        while True:
+            await asyncio.sleep(1)
+            if self.app.crashed:
+                raise self.app.crash_reason or RuntimeError("Faust ended without saying why")
+            if self.joiner.stalled_ms() > STALLED_MS:
+                raise TimeoutError(f"no message was read or stored for {STALLED_MS} ms with messages waiting")
+
+    async def stop(self) -> None:
+        """Store what is final, release its offsets, leave the group. Bounded in time."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.joiner.store_once(), STOP_WAIT_S)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.app.stop(), STOP_WAIT_S)
+
+
+def _app(settings: Settings, datadir: Path) -> faust.App:
+    return faust.App(
+        settings.kafka_group,
+        broker=[f"kafka://{b}" for b in settings.kafka_bootstrap.split(",")],
+        broker_credentials=_credentials(settings),
+        store="memory://",
+        datadir=datadir,
+        web_enabled=False,
+        value_serializer="raw",
+        key_serializer="raw",
+        topic_allow_declare=False,  # Topics are made by `wattlog migrate`.
+        topic_disable_leader=True,
+        consumer_auto_offset_reset="none",  # Else an offset out of range drops messages silently.
+        stream_wait_empty=False,  # Else held acknowledgements deadlock a rebalance.
+        broker_commit_interval=1.0,
+    )
+
+
+def _credentials(settings: Settings) -> Any:
+    if settings.kafka_security_protocol == "PLAINTEXT":
+        return None
+    context = None
+    if settings.kafka_security_protocol in ("SSL", "SASL_SSL"):
+        context = ssl.create_default_context(cafile=str(settings.kafka_ca_file) if settings.kafka_ca_file else None)
+    if settings.kafka_security_protocol == "SSL":
+        return faust.auth.SSLCredentials(context=context)
+    password = settings.kafka_password.get_secret_value() if settings.kafka_password else ""
+    return faust.auth.SASLCredentials(
+        username=settings.kafka_username,
+        password=password,
+        mechanism=settings.kafka_sasl_mechanism,
+        ssl_context=context,
+    )

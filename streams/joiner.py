@@ -1,0 +1,261 @@
+"""The worker's loop, apart from Faust: messages in, the ledger stored, offsets released.
+
+One joiner a process. Two tasks share its partitions on the event loop: `ingest_forever` feeds them, `store_forever`
+stores what they close, in a thread. A failing store is tried again with the same flush for as long as it takes;
+meanwhile reading goes on until the bounds are met, and then waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from contracts import topics
+from contracts.errors import WattlogError
+from contracts.rows import Table
+from contracts.settings import Settings
+from streams import metrics
+from streams.core.mark import Mark
+from streams.core.partition import Config, Flush, Message, Partition, Rejected, touched_hours
+from streams.core.policy import Policy
+from streams.core.restate import restate
+from warehouse.sink import Sink
+
+log = logging.getLogger("wattlog.stream")
+
+RETRY_FIRST_S, RETRY_MOST_S = 0.2, 30.0
+SETTLE_EVERY_MS = 1_000
+"""How often offsets that needed no flush (heartbeats, duplicates) are marked."""
+REVOKE_WAIT_S = 10.0
+"""How long a rebalance waits for the write in flight."""
+
+
+class Delivery(Protocol):
+    """A message as the consumer delivered it; `ack` lets its offset be committed."""
+
+    topic: str
+    partition: int
+    message: Message
+
+    def ack(self) -> None: ...
+
+
+Publish = Callable[[Rejected, int], Awaitable[None]]
+"""Puts a message of a partition on the dead-letter topic and returns when the broker has it."""
+
+
+@dataclass
+class _Owned:
+    """A partition that this worker holds, and its deliveries that are not acknowledged, oldest first, by topic."""
+
+    state: Partition
+    unacked: dict[str, deque[Delivery]]
+    settled_ms: int = 0
+
+
+class Joiner:
+    """See the module. `clock` gives epoch milliseconds."""
+
+    def __init__(
+        self, settings: Settings, sink: Sink, policy: Policy, log_id: str, publish: Publish, clock: Callable[[], int]
+    ) -> None:
+        self._settings, self._sink, self._policy, self._log_id = settings, sink, policy, log_id
+        self._publish, self._clock = publish, clock
+        self._config = Config(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
+        self._owned: dict[int, _Owned] = {}
+        self._inbox: list[Delivery] = []
+        self._arrived, self._room = asyncio.Event(), asyncio.Event()
+        self._room.set()
+        self._storing = asyncio.Lock()
+        self._provisional_ms = 0
+        self.progress_ms = clock()
+        """When something was last read or stored; a watchdog looks at it."""
+
+    # -- partitions come and go -----------------------------------------------------------------------------------------
+
+    async def assign(self, partitions: Iterable[int]) -> None:
+        """Take over partitions: read their marks, and note the takeover before anything is written."""
+        for number in sorted(partitions):
+            self._owned[number] = await asyncio.to_thread(self._take_over, number)
+        metrics.PARTITIONS.set(len(self._owned))
+        log.info("holding partitions %s", sorted(self._owned))
+
+    def _take_over(self, number: int) -> _Owned:
+        row = self._sink.load_mark(self._log_id, number)
+        mark = Mark.load(row) if row else None
+        stored = self._sink.stored_keys(self._log_id, number, mark.final_end_ms if mark else 0)
+        state = Partition(
+            self._log_id, number, self._config, self._policy, epoch=self._sink.max_epoch() + 1, mark=mark,
+            stored_keys=stored, now_ms=self._clock(),
+        )  # fmt: skip
+        self._sink.write("marks", state.mark_row())
+        return _Owned(state, {t: deque() for t in topics.JOINED})
+
+    async def revoke(self) -> None:
+        """Let go of everything, after the write in flight. What was not acknowledged is read again by whoever is next."""
+        try:
+            await asyncio.wait_for(self._storing.acquire(), REVOKE_WAIT_S)
+            self._storing.release()
+        except TimeoutError:
+            log.warning("gave partitions up while a write was in flight; its rows lose against the next owner's")
+        self._owned.clear()
+        self._inbox.clear()
+        self._room.set()
+        metrics.PARTITIONS.set(0)
+
+    def stalled_ms(self) -> int:
+        """How long messages have been waiting without any being read or any window stored; 0 if none wait."""
+        return self._clock() - self.progress_ms if self._inbox else 0
+
+    @property
+    def partitions(self) -> list[int]:
+        return sorted(self._owned)
+
+    # -- in ----------------------------------------------------------------------------------------------------------------
+
+    async def put(self, delivery: Delivery) -> None:
+        """Take one message; waits while the worker is full."""
+        if not self._room.is_set():
+            await self._room.wait()
+        self._inbox.append(delivery)
+        if len(self._inbox) >= self._settings.batch_messages:
+            self._arrived.set()
+        if len(self._inbox) >= 4 * self._settings.batch_messages:
+            self._room.clear()
+
+    async def ingest_forever(self) -> None:
+        """Feed partitions in steps of `batch_messages` messages or `batch_wait_ms`, whichever is first."""
+        while True:
+            try:
+                await asyncio.wait_for(self._arrived.wait(), self._settings.batch_wait_ms / 1000)
+            except TimeoutError:
+                pass
+            self._arrived.clear()
+            if self._full():
+                self._room.clear()
+                metrics.PAUSED.set(1)
+                continue
+            metrics.PAUSED.set(0)
+            inbox, self._inbox = self._inbox, []
+            self._room.set()
+            if inbox:
+                await self._ingest(inbox)
+
+    def _full(self) -> bool:
+        rows = sum(o.state.open_rows for o in self._owned.values())
+        metrics.OPEN_ROWS.set(rows)
+        return rows > self._settings.max_open_rows
+
+    async def _ingest(self, inbox: Sequence[Delivery]) -> None:
+        now_ms = self._clock()
+        self.progress_ms = now_ms
+        by_partition: dict[int, list[Delivery]] = {}
+        for delivery in inbox:
+            by_partition.setdefault(delivery.partition, []).append(delivery)
+        for number, deliveries in by_partition.items():
+            owned = self._owned.get(number)
+            if owned is None:
+                continue  # Revoked while it waited: its next owner reads it.
+            for delivery in deliveries:
+                owned.unacked[delivery.topic].append(delivery)
+            rejected = owned.state.ingest([d.message for d in deliveries], now_ms)
+            metrics.MESSAGES.inc(len(deliveries))
+            for one in rejected:
+                log.warning("dead letter: %s offset %d: %s", one.message.topic, one.message.offset, one.error)
+                await self._publish(one, number)
+                metrics.DEAD_LETTERS.labels(one.error.field.partition("[")[0][:40]).inc()
+            owned.state.published(rejected)
+
+    # -- out -----------------------------------------------------------------------------------------------------------
+
+    async def store_forever(self) -> None:
+        """Store what partitions close, then release offsets; every `batch_wait_ms`, and provisional windows less often."""
+        while True:
+            await self.store_once()
+            await asyncio.sleep(self._settings.batch_wait_ms / 1000)
+
+    async def store_once(self) -> None:
+        """One round over the partitions held."""
+        now_ms = self._clock()
+        show = now_ms - self._provisional_ms >= self._settings.provisional_ms
+        for number, owned in list(self._owned.items()):
+            async with self._storing:
+                if self._owned.get(number) is not owned:
+                    continue
+                await self._store(owned, now_ms, show)
+                self._acknowledge(owned)
+        if show:
+            self._provisional_ms = now_ms
+            self._export()
+
+    async def _store(self, owned: _Owned, now_ms: int, show: bool) -> None:
+        state = owned.state
+        flush = state.advance(now_ms)
+        if flush:
+            await self._store_flush(state, flush)
+            owned.settled_ms = self.progress_ms = now_ms
+        elif now_ms - owned.settled_ms >= SETTLE_EVERY_MS:
+            owned.settled_ms = now_ms
+            if (mark := state.settle()) is not None:
+                await self._write([("marks", mark)])
+        if show and (rows := state.provisional(now_ms)) is not None:
+            await self._write([("ledger", rows)])
+        if (sources := state.sources()) is not None:
+            await self._write([("sources", sources)])
+
+    async def _store_flush(self, state: Partition, flush: Flush) -> None:
+        """The crash rule's order: facts, ledger, hours, mark; then late facts, what they restate, hours, mark."""
+        if flush.tables:
+            await self._write(list(flush.tables.items()), touched_hours(flush.tables["ledger"]))
+            await self._write([("marks", state.finals_stored(flush))])
+            metrics.WINDOWS.inc(len(set(flush.tables["ledger"]["window_start"])))
+        if flush.late:
+            await self._write(list(flush.late.items()))
+            tables = await self._in_thread(lambda: self._restate(state, flush))
+            await self._write(list(tables.items()), touched_hours(tables["ledger"]))
+            await self._write([("marks", state.late_stored(flush))])
+            metrics.RESTATED.inc(len(flush.late_keys))
+
+    def _restate(self, state: Partition, flush: Flush) -> dict[str, Table]:
+        stored = self._sink.facts_many(flush.late_keys)
+        return restate(stored, state.policy, state.epoch, log_id=state.log_id, log_partition=state.log_partition)
+
+    async def _write(
+        self, tables: list[tuple[str, Table]], hours: tuple[list[int], list[str], list[str]] | None = None
+    ) -> None:
+        def write() -> None:
+            for name, table in tables:
+                self._sink.write(name, table)
+            if hours is not None:
+                self._sink.refresh_hours(*hours)
+
+        await self._in_thread(write)
+
+    async def _in_thread(self, work: Callable[[], Any]) -> Any:
+        """Run a write off the loop, again and again until it succeeds: every write may be repeated."""
+        wait_s = RETRY_FIRST_S
+        while True:
+            try:
+                return await asyncio.to_thread(work)
+            except (WattlogError, OSError) as error:
+                metrics.STORE_RETRIES.inc()
+                log.error("the warehouse did not take a write, trying again in %.1f s: %s", wait_s, error)
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, RETRY_MOST_S)
+
+    def _acknowledge(self, owned: _Owned) -> None:
+        """Acknowledge, strictly in offset order, what is stored."""
+        for topic, offset in owned.state.committable().items():
+            unacked = owned.unacked[topic]
+            while unacked and unacked[0].message.offset < offset:
+                unacked.popleft().ack()
+
+    def _export(self) -> None:
+        metrics.DUPLICATES.set(sum(o.state.counters().duplicates for o in self._owned.values()))
+        metrics.LATE.set(sum(o.state.counters().late for o in self._owned.values()))
+        metrics.OPEN_WINDOWS.set(sum(o.state.counters().open_windows for o in self._owned.values()))
+        metrics.UNACKED.set(sum(len(q) for o in self._owned.values() for q in o.unacked.values()))

@@ -1,0 +1,20 @@
+"""What a worker shows on /metrics. docs/metrics.md explains each; a test keeps that page honest."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge
+
+MESSAGES = Counter("wattlog_stream_messages", "Messages read from the joined topics.")
+WINDOWS = Counter("wattlog_stream_windows_final", "Windows made final and stored, per partition that had rows in them.")
+RESTATED = Counter("wattlog_stream_windows_restated", "Windows of a workload that late facts restated.")
+DEAD_LETTERS = Counter(
+    "wattlog_stream_dead_letters", "Messages put on the dead-letter topic, by the field at fault.", ["field"]
+)
+STORE_RETRIES = Counter("wattlog_stream_store_retries", "Writes to the warehouse that failed and were tried again.")
+PARTITIONS = Gauge("wattlog_stream_partitions", "Partitions that this worker holds.")
+OPEN_WINDOWS = Gauge("wattlog_stream_open_windows", "Windows that are not final yet, over all partitions held.")
+OPEN_ROWS = Gauge("wattlog_stream_open_rows", "Rows held in open windows: `max_open_rows` bounds them.")
+UNACKED = Gauge("wattlog_stream_unacked_messages", "Messages read whose windows are not all final and stored.")
+PAUSED = Gauge("wattlog_stream_paused", "1 while reading waits because `max_open_rows` is met.")
+DUPLICATES = Gauge("wattlog_stream_duplicates", "Events recognised as duplicates since the partitions were assigned.")
+LATE = Gauge("wattlog_stream_late_events", "Events that came after a window of theirs was final, since assignment.")
