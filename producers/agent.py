@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from contracts import topics
 from contracts.errors import Unavailable
-from contracts.events import Event
+from contracts.events import Event, PowerBatch
 from contracts.units import UJ_PER_J
 from producers.backlog import Backlog
 from producers.meter import MAX_GAP_MS, Interval, Reading, State, step
@@ -198,7 +198,8 @@ class Agent:
         self._sink.close(left_s)
         if self._refused or self.unsent_rows:
             lost_uj = sum(backlog.energy_uj for backlog in self._backlogs.values())
-            lost_uj += sum(int(event.batch.energy_uj.sum()) for event in self._refused)  # type: ignore[union-attr]
+            batches = (event.batch for event in self._refused)
+            lost_uj += sum(int(b.energy_uj.sum()) for b in batches if isinstance(b, PowerBatch))
             where = f"{self._node.cluster}/{self._node.node}"
             raise Unavailable(
                 f"{lost_uj / UJ_PER_J:.3f} J of {where} could not be sent before the end",

@@ -99,8 +99,9 @@ def _plant(spec: Spec, start_ms: int, end_ms: int) -> tuple[Planted, ...]:
         return at - at % MS_PER_DAY
 
     served = spec.workloads[0]
-    tenant = spec.tenants[-2] if len(spec.tenants) > 1 else spec.tenants[0]
+    tenant = min(spec.tenants, key=lambda t: t.joined)  # one who was there from the start
     slow, spike = day(0.6) + 9 * MS_PER_HOUR, day(0.8)
+    spike += {5: 2, 6: 1}.get((spike // MS_PER_DAY + 3) % 7, 0) * MS_PER_DAY  # not lost in a quiet weekend: a Monday
     return (
         Planted(
             "energy_per_token", served.cluster, served.name, "", slow, slow + 50 * MS_PER_HOUR, REGRESSION,
@@ -144,14 +145,16 @@ def _tenant_hours(
 
 
 def _demand(model: Model, computed: I64, completion: I64) -> F64:
-    return computed / model.prefill_tps + completion / model.decode_tps
+    demand: F64 = computed / model.prefill_tps + completion / model.decode_tps
+    return demand
 
 
 def _sum_of(requests: I64, mean: float, sigma: float, rng: np.random.Generator) -> I64:
     """The sum of so many lognormal token counts: its mean, and the spread that their number leaves of it."""
     relative = np.sqrt(np.expm1(sigma * sigma) / np.maximum(requests, 1))
     drawn = requests * mean * (1 + relative * rng.normal(0, 1, len(requests)).clip(-3, 3))
-    return np.maximum(np.rint(drawn), requests).astype(np.int64)
+    whole: I64 = np.maximum(np.rint(drawn), requests).astype(np.int64)
+    return whole
 
 
 def _energy(seed: int, spec: Spec, hours: I64, loads: dict[tuple[str, str], F64], planted: Sequence[Planted]) -> Table:

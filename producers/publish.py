@@ -175,7 +175,7 @@ class Publisher:
         timestamp_ms: int | None,
         done: Callable[[KafkaError | None, Message], None] | None,
     ) -> None:
-        options: dict[str, Any] = {"on_delivery": done or self._delivered}
+        options: dict[str, Any] = {"on_delivery": done or self._delivered, "headers": headers}
         if partition is not None:
             options["partition"] = partition
         if timestamp_ms:
@@ -183,7 +183,7 @@ class Publisher:
         deadline = time.monotonic() + self._block_s
         while True:
             try:
-                self._producer.produce(topic, value=value, key=key, headers=headers, **options)
+                self._producer.produce(topic, value=value, key=key, **options)
                 break
             except BufferError:
                 if time.monotonic() >= deadline:
@@ -193,9 +193,9 @@ class Publisher:
                     ) from None
                 self._producer.poll(0.05)
             except KafkaException as error:
-                raise Unavailable(
-                    f"Kafka takes no more messages: {error.args[0].str()}", "Restart this producer."
-                ) from error
+                reason: KafkaError = error.args[0]
+                hint = "Restart this producer." if reason.fatal() else "Try `wattlog doctor`."
+                raise Unavailable(f"Kafka does not take the message: {reason.str()}", hint) from error
         self._producer.poll(0)
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:

@@ -99,4 +99,5 @@ def arrivals(
 
 def _ramp(edges_ms: I64, begin_ms: I64, end_ms: I64) -> F64:
     """How much of `[begin, end)` lies before each edge, of 0 to 1: edges down, requests across."""
-    return np.clip((edges_ms - begin_ms) / np.maximum(end_ms - begin_ms, 1), 0.0, 1.0)
+    part: F64 = np.clip((edges_ms - begin_ms) / np.maximum(end_ms - begin_ms, 1), 0.0, 1.0)
+    return part

@@ -104,9 +104,10 @@ class Fleet:
             yield from made
             block_ms = until_ms
         if closing_ms:
-            for sender in (*gateways.values(), *agents):
+            last = block_ms + closing_ms
+            for event in (*(g.heartbeat(last) for g in gateways.values()), *(a.heartbeat(last) for a in agents)):
                 totals.events += 1
-                yield sender.heartbeat(block_ms + closing_ms)
+                yield event
 
 
 def _rng(seed: int, *names: str | int) -> np.random.Generator:
@@ -208,7 +209,8 @@ class _Agent:
         draws = np.stack([watts(gpu.hardware, used) for gpu in self._gpus], axis=1)
         draws *= self._efficiency * rng.normal(1.0, 0.01, draws.shape)
         most = np.asarray([gpu.hardware.max_w for gpu in self._gpus])
-        return np.rint(np.minimum(draws, most) * 1000).astype(np.int64)
+        mw: I64 = np.rint(np.minimum(draws, most) * 1000).astype(np.int64)
+        return mw
 
     def _intervals(self, place: int, times: I64, mw: I64, used: F64, rng: np.random.Generator) -> Iterator[Interval]:
         """The agent's own meter, over what this GPU would have answered."""

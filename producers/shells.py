@@ -1,0 +1,103 @@
+"""What `wattlog produce` runs: the adapters, the agent and the publisher put together, until a signal says stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, start_http_server
+
+from contracts.errors import Unavailable
+from contracts.settings import Settings
+from producers.agent import Agent, Binding, Clock, Metrics, Node, Sink, SystemClock
+from producers.publish import Publisher, kafka_config
+from producers.simulated import Faults, Fleet
+
+log = logging.getLogger(__name__)
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGINT and SIGTERM set, so that a producer can send what it has and end. Main thread only."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def node_name(settings: Settings) -> str:
+    return settings.node or socket.gethostname()
+
+
+def produce_nvml(settings: Settings, stop: threading.Event, *, config: Mapping[str, object] | None = None) -> None:
+    """Meters this node's GPUs until `stop`. `config` overrides Kafka client properties.
+
+    Raises Unavailable without a driver or GPUs, or when energy could not be sent before the end.
+    """
+    from producers.nvml import Nvml
+
+    nvml = Nvml()
+    if not nvml.gpus:
+        raise Unavailable("NVML sees no GPU on this node", "Try `nvidia-smi`; in a container, give it the GPUs.")
+    held = Binding(settings.workload, settings.owner)
+    bindings = dict.fromkeys(nvml.gpus, held) if settings.workload else {}
+    node = Node(
+        settings.cluster, node_name(settings), round(1000 / settings.sample_hz), settings.publish_ms, "nvml"
+    )  # fmt: skip
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    _serve_metrics(settings, registry)
+    sink = Publisher({**kafka_config(settings), **(config or {})})
+    log.info("%d GPUs of %s/%s", len(nvml.gpus), node.cluster, node.node)
+    try:
+        Agent(node, nvml, sink, SystemClock(stop), lambda: bindings, metrics).run()
+    finally:
+        nvml.close()
+
+
+def produce_simulated(
+    settings: Settings,
+    stop: threading.Event,
+    *,
+    config: Mapping[str, object] | None = None,
+    seed: int = 1,
+    backfill_ms: int = 0,
+    speed: float = 1.0,
+    faults: Faults | None = None,
+) -> None:
+    """Sends the SIMULATED fleet's events as they come due, until `stop`: from now on, or from `backfill_ms` ago, at
+    `speed` times the pace until the present is reached. Raises Unavailable when events could not be sent."""
+    clock = SystemClock(stop)
+    start_ms = clock.wall_ms() // 1000 * 1000 - backfill_ms
+    with Publisher({**kafka_config(settings), **(config or {})}) as sink:
+        pace(Fleet(seed, faults=faults), sink, clock, start_ms, speed=speed)
+
+
+def pace(
+    fleet: Fleet, sink: Sink, clock: Clock, start_ms: int, *, speed: float = 1.0, duration_ms: int | None = None
+) -> int:
+    """Sends a fleet's events, each when the clock has come so far: `speed` times as fast as time goes, but never before
+    the wall clock has reached its event time, for nothing may come from the future. Returns how many were sent; ends
+    early when the clock's wait says stop."""
+    begun_ms = clock.monotonic_ms()
+    sent = 0
+    for event in fleet.events(start_ms, duration_ms):
+        event_ms = event.batch.event_ms
+        while True:
+            early_ms = begun_ms + (event_ms - start_ms) / speed - clock.monotonic_ms()
+            left_ms = max(early_ms, event_ms - clock.wall_ms())
+            if left_ms <= 0:
+                break
+            if clock.wait(min(left_ms, 500) / 1000):
+                return sent
+            sink.poll()
+        sink.send(event)
+        sent += 1
+    return sent
+
+
+def _serve_metrics(settings: Settings, registry: CollectorRegistry) -> None:
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port, addr="127.0.0.1", registry=registry)

@@ -1,0 +1,42 @@
+"""An event log for these tests: librdkafka's in-process broker, which speaks the real protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+Consume = Callable[..., list[Message]]
+
+
+@pytest.fixture
+def broker() -> Iterator[str]:
+    """The address of a broker of this test's own; it makes topics of 4 partitions as they are named."""
+    host = Producer({"test.mock.num.brokers": 1, "log_level": 0})
+    brokers = host.list_topics(timeout=10).brokers.values()
+    yield ",".join(f"{b.host}:{b.port}" for b in brokers)
+    del host
+
+
+@pytest.fixture
+def consume(broker: str) -> Iterator[Consume]:
+    """Reads so many messages of a topic from its beginning, in the order of its partitions' offsets."""
+    consumer = Consumer({
+        "bootstrap.servers": broker, "group.id": "test", "enable.auto.commit": False, "auto.offset.reset": "earliest",
+        "log_level": 0,
+    })  # fmt: skip
+
+    def consume(topic: str, count: int) -> list[Message]:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
+        got: list[Message] = []
+        while len(got) < count:
+            more = consumer.consume(count - len(got), timeout=10)
+            assert more, f"{len(got)} of {count} messages of {topic}"
+            got += more
+        assert not consumer.consume(1, timeout=0.1), f"more than {count} messages of {topic}"
+        return got
+
+    yield consume
+    consumer.close()

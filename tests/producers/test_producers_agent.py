@@ -1,0 +1,275 @@
+"""The loop of a node, with its time, its hardware and its broker in the test's hand; and once on a real log."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+from confluent_kafka import Message
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from contracts import codec, topics
+from contracts.errors import Unavailable
+from contracts.events import MAX_SPAN_MS, Event, Method, PowerBatch
+from producers.agent import Agent, Binding, Clock, Metrics, Node
+from producers.backlog import Backlog
+from producers.meter import Interval, Reading
+from producers.publish import OnFailed, Publisher
+
+T0 = 1_700_000_000_000
+CHAT = Binding("chat", "acme")
+
+
+class Time:
+    """Stands still but for waits; says stop when it has come to `end_ms`."""
+
+    def __init__(self, end_ms: int) -> None:
+        self.now_ms, self.end_ms = 0, end_ms
+
+    def wall_ms(self) -> int:
+        return T0 + self.now_ms
+
+    def monotonic_ms(self) -> int:
+        return self.now_ms
+
+    def wait(self, seconds: float) -> bool:
+        self.now_ms = min(self.now_ms + round(seconds * 1000), self.end_ms)
+        return self.now_ms >= self.end_ms
+
+
+class Gpus:
+    """GPUs whose counters grow by 300 W; `odd` replaces a reading."""
+
+    def __init__(self, *uuids: str) -> None:
+        self.uuids = uuids
+        self.odd: Callable[[Reading], Reading | None] = lambda reading: reading
+
+    def readings(self, clock: Clock) -> Sequence[Reading]:
+        now = clock.monotonic_ms()
+        made = (Reading(u, "H100", clock.wall_ms(), now, 1000 + 300 * now, 300.0, 1.0) for u in self.uuids)
+        return [kept for reading in made if (kept := self.odd(reading)) is not None]
+
+
+class Log:
+    """A broker: away while `away(now)`, else it takes and stores at once."""
+
+    def __init__(self, time: Time, away: Callable[[int], bool] = lambda now_ms: False, refuse: int = 0) -> None:
+        self.time, self.away, self.refuse = time, away, refuse
+        self.stored: list[Event] = []
+        self.queue: list[tuple[Event, OnFailed | None]] = []
+
+    def send(self, event: Event, *, on_failed: OnFailed | None = None) -> None:
+        event.batch.check()
+        self.queue.append((event, on_failed))
+        self.poll()
+
+    def pending(self) -> int:
+        return len(self.queue)
+
+    def poll(self, timeout_s: float = 0.0) -> None:
+        self.time.now_ms += round(timeout_s * 1000)
+        while self.queue and not self.away(self.time.now_ms):
+            event, on_failed = self.queue.pop(0)
+            if self.refuse and on_failed:
+                self.refuse -= 1
+                on_failed(event, "the broker said no")
+            else:
+                self.stored.append(event)
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        self.poll()
+        for event, on_failed in self.queue:
+            assert on_failed
+            on_failed(event, "purged")
+
+
+NODE = Node("east", "n1", sample_ms=1000, publish_ms=5000)
+
+
+def run(
+    time: Time, gpus: Gpus, log: Log, bindings: Callable[[], Mapping[str, Binding]] = dict, node: Node = NODE
+) -> Agent:
+    agent = Agent(node, gpus, log, time, bindings)
+    agent.run()
+    return agent
+
+
+def rows(events: Sequence[Event]) -> list[tuple[str, str, int, int, int]]:
+    """(workload, gpu, t0, t1, energy) of every row, times counted from T0."""
+    return [
+        (event.workload, b.gpus[g][0], int(t0) - T0, int(t1) - T0, int(e))
+        for event in events
+        for b in [event.batch]
+        if isinstance(b, PowerBatch)
+        for g, t0, t1, e in zip(b.gpu, b.t0_ms, b.t1_ms, b.energy_uj, strict=True)
+    ]
+
+
+def test_a_batch_every_publish_period_holds_the_intervals_of_a_workload() -> None:
+    time = Time(10_000)
+    log = Log(time)
+    run(time, Gpus("a", "b"), log, lambda: {"a": CHAT, "b": CHAT})
+    assert [(e.source, e.seq, e.cluster, e.workload, len(e.batch)) for e in log.stored] == [
+        ("nvml://east/n1/chat", 0, "east", "chat", 10), ("nvml://east/n1/chat", 1, "east", "chat", 8),
+    ]  # fmt: skip
+    assert {e.batch.owner for e in log.stored if isinstance(e.batch, PowerBatch)} == {"acme"}
+    assert {e.epoch for e in log.stored} == {T0}
+    assert sum(r[4] for r in rows(log.stored)) == 2 * 9 * 300_000_000
+
+
+def test_a_gpu_that_nobody_holds_goes_under_the_nodes_stand_in() -> None:
+    time = Time(7_000)
+    log = Log(time)
+    run(time, Gpus("a", "b"), log, lambda: {"a": CHAT})
+    assert {(e.workload, r[1]) for e in log.stored for r in rows([e])} == {("chat", "a"), ("~n1", "b")}
+
+
+def test_a_gpu_that_changes_hands_is_charged_to_who_held_it_when_the_interval_began() -> None:
+    time = Time(12_000)
+    log = Log(time)
+    run(time, Gpus("a"), log, lambda: {"a": Binding("first" if time.now_ms < 6_000 else "second")})
+    split = {w: (min(r[2] for r in got), max(r[3] for r in got)) for w in ("first", "second")
+             if (got := [r for r in rows(log.stored) if r[0] == w])}  # fmt: skip
+    assert split == {"first": (0, 6_000), "second": (6_000, 11_000)}
+
+
+def test_a_workload_without_rows_sends_heartbeats_numbered_without_holes() -> None:
+    time = Time(16_000)
+    log, gpus = Log(time), Gpus("a")
+    gpus.odd = lambda r: replace(r, counter_mj=None, watts=None)
+    run(time, gpus, log, lambda: {"a": CHAT})
+    assert [(e.seq, e.batch.event_ms - T0, len(e.batch)) for e in log.stored] == [
+        (0, 5_000, 0), (1, 10_000, 0), (2, 15_000, 0), (3, 16_000, 0),
+    ]  # fmt: skip
+
+
+def test_what_the_broker_refuses_is_sent_again_as_it_was() -> None:
+    time = Time(30_000)
+    log = Log(time, refuse=2)
+    agent = run(time, Gpus("a"), log)
+    assert sorted(e.seq for e in log.stored) == list(range(len(log.stored)))
+    assert sum(r[4] for r in rows(log.stored)) == 29 * 300_000_000
+    assert agent.metrics.send_errors._value.get() == 2  # prometheus_client has no public read of one counter
+
+
+def test_while_the_broker_is_away_the_backlog_grows_coarser_not_longer_and_no_joule_is_lost() -> None:
+    time = Time(3_600_000)
+    log = Log(time, away=lambda now_ms: 10_000 < now_ms < 3_590_000)
+    longest = 0
+
+    def bindings() -> Mapping[str, Binding]:
+        nonlocal longest
+        longest = max(longest, agent.unsent_rows)
+        return {"a": CHAT, "b": CHAT}
+
+    agent = Agent(replace(NODE, max_rows=100, max_in_flight=4), Gpus("a", "b"), log, time, bindings)
+    agent.run()
+    assert longest <= 102
+    got = rows(log.stored)
+    assert Counter(r[1] for r in got).keys() == {"a", "b"}
+    assert sum(r[4] for r in got) == 2 * 3_599 * 300_000_000
+    for gpu in ("a", "b"):
+        mine = sorted(r[2:4] for r in got if r[1] == gpu)
+        assert mine[0][0] == 0
+        assert mine[-1][1] == 3_599_000
+        assert all(before[1] == after[0] for before, after in itertools.pairwise(mine))
+    assert [e.seq for e in log.stored] == list(range(len(log.stored)))
+
+
+def test_an_end_without_a_broker_names_the_joules_that_are_lost() -> None:
+    time = Time(20_000)
+    log = Log(time, away=lambda now_ms: True)
+    with pytest.raises(Unavailable, match=r"5700\.000 J of east/n1"):
+        run(time, Gpus("a"), log)
+
+
+def test_a_sink_that_takes_nothing_leaves_no_hole_in_the_numbers() -> None:
+    class Full(Log):
+        def send(self, event: Event, *, on_failed: OnFailed | None = None) -> None:
+            if self.away(self.time.now_ms):
+                raise Unavailable("the queue is full", "wait")
+            super().send(event, on_failed=on_failed)
+
+    time = Time(30_000)
+    log = Full(time, away=lambda now_ms: now_ms < 12_000)
+    run(time, Gpus("a"), log)
+    assert [e.seq for e in log.stored] == list(range(len(log.stored)))
+    assert sum(r[4] for r in rows(log.stored)) == 29 * 300_000_000
+
+
+def test_samples_that_were_missed_are_bridged_not_made_up_for() -> None:
+    time = Time(20_000)
+    log, gpus = Log(time), Gpus("a")
+
+    def slow(reading: Reading) -> Reading:
+        time.now_ms += 2_500
+        return reading
+
+    gpus.odd = slow
+    run(time, gpus, log)
+    assert {(r[3] - r[2]) for r in rows(log.stored)} == {3_000}
+
+
+def test_a_sensor_that_fails_as_a_whole_is_counted_and_the_loop_goes_on() -> None:
+    class Flaky(Gpus):
+        def readings(self, clock: Clock) -> Sequence[Reading]:
+            if clock.monotonic_ms() == 3_000:
+                raise Unavailable("the driver went away", "load it")
+            return super().readings(clock)
+
+    time = Time(10_000)
+    log = Log(time)
+    agent = run(time, Flaky("a"), log)
+    assert sum(r[4] for r in rows(log.stored)) == 9 * 300_000_000
+    assert agent.metrics.sample_errors._value.get() == 1
+
+
+def test_metrics_tell_rows_joules_and_resets() -> None:
+    registry = CollectorRegistry()
+    time = Time(10_000)
+    gpus = Gpus("a")
+    gpus.odd = lambda r: replace(r, counter_mj=r.counter_mj if r.monotonic_ms < 5_000 else r.monotonic_ms)  # type: ignore[type-var]
+    Agent(NODE, gpus, Log(time), time, dict, Metrics(registry)).run()
+    value = registry.get_sample_value
+    assert value("wattlog_producer_rows_total") == 9
+    assert value("wattlog_producer_counter_resets_total") == 1
+    assert value("wattlog_producer_joules_total") == pytest.approx(4 * 300 + 300 + 4)
+    assert value("wattlog_producer_backlog_rows") == 0
+    assert value("wattlog_producer_sample_seconds_count") == 10
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, MAX_SPAN_MS), st.integers(0, 5)), max_size=200),
+    st.integers(1, 20),
+)
+def test_coarsening_keeps_every_joule_and_never_overlaps(moves: list[tuple[str, int, int]], max_rows: int) -> None:
+    backlog, ends, energy = Backlog(max_rows), Counter[str](), Counter[str]()
+    for n, (gpu, span, hole) in enumerate(moves):
+        t0 = ends[gpu] + hole // 4
+        ends[gpu] = t0 + span
+        energy[gpu] += n
+        backlog.add([Interval(gpu, "H", t0, t0 + span, n, Method.COUNTER, span // 2)])
+    assert backlog.energy_uj == sum(energy.values())
+    got = backlog.take(10_000)
+    assert all(0 < r.t1_ms - r.t0_ms <= MAX_SPAN_MS for r in got)
+    for gpu in "abc":
+        mine = sorted((r for r in got if r.gpu_uuid == gpu), key=lambda r: r.t0_ms)
+        assert sum(r.energy_uj for r in mine) == energy[gpu]
+        assert all(a.t1_ms <= b.t0_ms for a, b in itertools.pairwise(mine))
+
+
+def test_an_agent_on_a_real_log(broker: str, consume: Callable[..., list[Message]]) -> None:
+    time = Time(30_000)
+    agent = Agent(NODE, Gpus("a", "b"), Publisher({"bootstrap.servers": broker}), time, lambda: {"a": CHAT})
+    agent.run()
+    messages = consume(topics.POWER, 12)
+    events = [codec.decode(m.headers(), m.value()) for m in messages]
+    assert sum(r[4] for r in rows(events)) == 2 * 29 * 300_000_000
+    for workload in ("chat", "~n1"):
+        assert [e.seq for e in events if e.workload == workload] == list(range(6))
