@@ -18,7 +18,7 @@ def http_address(chdb_dsn: str, chdb_root: Path) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(params=["chdb", "http"])
+@pytest.fixture(scope="session", params=["chdb", "http"])
 def dsn(request: pytest.FixtureRequest, chdb_dsn: str, http_address: str) -> str:
     return chdb_dsn if request.param == "chdb" else http_address
 
