@@ -66,6 +66,7 @@ def azure(
     if not 1 <= tenants <= MAX_TENANTS:
         raise BadInput("tenants", tenants, f"give 1 to {MAX_TENANTS}")
     digest = base.fingerprint((file,), names, tenants, power)
+    source = base.source_name("azure", file, digest)
     requests = intervals = prompt = completion = start_ms = end_ms = 0
     for row in _rows(file, names, tenants, power):
         if isinstance(row, TokenRow):
@@ -77,7 +78,7 @@ def azure(
 
     def events() -> Iterator[Event | BadRow]:
         yield from events_of(
-            reorder(_rows(file, names, tenants, power)), name=f"azure/{digest}", groups=[names[:2]], epoch=start_ms,
+            reorder(_rows(file, names, tenants, power)), name=source, groups=[names[:2]], epoch=start_ms,
             end_ms=end_ms, close_ms=close_ms,
         )  # fmt: skip
 

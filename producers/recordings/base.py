@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from contracts.errors import BadInput
 from contracts.events import Event
@@ -142,6 +143,11 @@ def fingerprint(files: Iterable[Path], *options: object) -> str:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]
+
+
+def source_name(kind: str, file: Path, digest: str) -> str:
+    """What the sources of a recording's events begin with: `KIND/FILE@FINGERPRINT`."""
+    return f"{kind}/{quote(file.stem, safe='')}@{digest}"
 
 
 def offset_ms(text: str) -> int:

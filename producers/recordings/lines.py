@@ -47,7 +47,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str] | BadRow]:
                 elif line := line.strip():
                     yield number, line
     except OSError as error:
-        raise BadInput("file", str(path), error.strerror or "cannot be read") from None
+        raise BadInput(path.name, str(path), error.strerror or "cannot be read") from None
 
 
 class Table:

@@ -84,6 +84,7 @@ def mlperf(
     digest = base.fingerprint(
         (directory / LOG, spl), cluster, tenant, utc_offset, power_utc_offset, edges, workload, hardware
     )
+    source = base.source_name("mlperf", directory.resolve(), digest)
     start_ms, end_ms = min(readings[0].t_ms, run.begin_ms), max(readings[-1].t_ms, run.end_ms)
 
     def events() -> Iterator[Event | BadRow]:
@@ -96,7 +97,7 @@ def mlperf(
             key=_key,
         )
         yield from events_of(
-            rows, name=f"mlperf/{digest}", groups=[(cluster, workload), (cluster, outside)], epoch=start_ms,
+            rows, name=source, groups=[(cluster, workload), (cluster, outside)], epoch=start_ms,
             end_ms=end_ms, close_ms=close_ms,
         )  # fmt: skip
 
@@ -158,11 +159,27 @@ def _window(run: Run, readings: list[Reading], file: str, edges: Edges) -> tuple
     return inside[0], inside[-1]
 
 
-def _pieces(readings: list[Reading], cut: tuple[int, int]) -> Iterator[tuple[Reading, Reading]]:
-    """Consecutive readings, with one more on the straight line between them wherever the window is cut."""
+class Piece(NamedTuple):
+    """What lies between two readings, or between one and a cut. `gap_ms` is how far apart the readings are."""
+
+    a: Reading
+    b: Reading
+    gap_ms: int
+
+    def inside(self, cut: tuple[int, int]) -> bool:
+        return cut[0] <= self.a.t_ms and self.b.t_ms <= cut[1]
+
+
+def _pieces(readings: list[Reading], cut: tuple[int, int]) -> Iterator[Piece]:
+    """The pieces between consecutive readings, cut on the straight line between them where the window is cut.
+
+    More than six hours without a reading make no piece: nothing is known there, and the ledger's coverage shows it.
+    """
     for a, b in pairwise(readings):
-        inner = [Reading(t, power_at(t, *a, *b)) for t in cut if a.t_ms < t < b.t_ms]
-        yield from pairwise([a, *inner, b])
+        gap_ms = b.t_ms - a.t_ms
+        if gap_ms <= MAX_SPAN_MS:
+            inner = [Reading(t, power_at(t, *a, *b)) for t in cut if a.t_ms < t < b.t_ms]
+            yield from (Piece(p, q, gap_ms) for p, q in pairwise([a, *inner, b]))
 
 
 def _power_rows(
@@ -170,15 +187,12 @@ def _power_rows(
 ) -> Iterator[Row]:
     cluster, uuid, hardware = meter
     trapezoids = {True: Trapezoid(), False: Trapezoid()}  # The measured window carries no remainder from outside it.
-    for a, b in _pieces(readings, cut):
-        dt_ms = b.t_ms - a.t_ms
-        if dt_ms > MAX_SPAN_MS:
-            continue  # More than six hours without a reading: nothing is known, and the ledger's coverage shows it.
-        inside = cut[0] <= a.t_ms and b.t_ms <= cut[1]
+    for piece in _pieces(readings, cut):
+        a, b, inside = piece.a, piece.b, piece.inside(cut)
         yield PowerRow(
             key_ms(a.t_ms, b.t_ms), cluster, workloads[not inside], "wall", uuid, hardware, a.t_ms, b.t_ms,
-            trapezoids[inside].energy_uj(a.power_uw, b.power_uw, dt_ms),
-            Method.INTEGRATED if dt_ms <= MAX_GAP_MS else Method.ESTIMATED,
+            trapezoids[inside].energy_uj(a.power_uw, b.power_uw, b.t_ms - a.t_ms),
+            Method.INTEGRATED if piece.gap_ms <= MAX_GAP_MS else Method.ESTIMATED,
         )  # fmt: skip
 
 
@@ -217,8 +231,8 @@ def _references(run: Run, readings: list[Reading], cut: tuple[int, int]) -> dict
     """The recording's own figures, from the readings and the log, in floating point and apart from the ledger."""
     inside = [r for r in readings if run.begin_ms <= r.t_ms <= run.end_ms]
     mean_w = sum(r.power_uw for r in inside) / max(1, len(inside)) / 1e6
-    pieces = [p for p in _pieces(readings, cut) if cut[0] <= p[0].t_ms and p[1].t_ms <= cut[1]]
-    energy_j = sum((a.power_uw + b.power_uw) * (b.t_ms - a.t_ms) for a, b in pieces) / 2e9
+    pieces = [p for p in _pieces(readings, cut) if p.inside(cut)]
+    energy_j = sum((a.power_uw + b.power_uw) * (b.t_ms - a.t_ms) for a, b, _ in pieces) / 2e9
     figures = {"mean power of readings": f"{mean_w:.1f} W", "energy, trapezoid": f"{energy_j:.0f} J"}
     if run.tokens_per_s:
         figures["tokens per second"] = f"{run.tokens_per_s:g}"

@@ -72,13 +72,14 @@ def csv_recording(
         raise BadInput("files", f"{tokens.name}, {power.name}", "neither has a row that can be read")
     start_ms, end_ms = seen.start_ms, seen.end_ms
     digest = base.fingerprint((tokens, power), defaults)
+    source = base.source_name("csv", tokens, digest)
 
     def events() -> Iterator[Event | BadRow]:
         rows = merge(
             _in_order(token_rows(tokens, defaults)), _in_order(power_rows(power, defaults, Odd())), key=lambda p: p[0]
         )
         yield from events_of(
-            (row for _, row in rows), name=f"csv/{digest}", groups=seen.groups, epoch=start_ms, end_ms=end_ms,
+            (row for _, row in rows), name=source, groups=seen.groups, epoch=start_ms, end_ms=end_ms,
             close_ms=close_ms,
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 from pathlib import Path
 from typing import NamedTuple
 
@@ -212,7 +212,7 @@ def _counter_mj(line: Line) -> int | None:
             continue
         try:
             counter = Decimal(text) * mj
-        except InvalidOperation:
+        except DecimalException:
             raise BadCell(column, text, "not a number") from None
         if not (counter.is_finite() and 0 <= counter < _MAX_COUNTER_MJ):
             raise BadCell(column, text, "no counter reads that: give a number of 0 or more, below 2^62 mJ")
