@@ -165,6 +165,7 @@ class Interval:
     method: str
     late: bool
     late_id: int
+    simulated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,7 @@ class RequestRow:
     idle_uj: int
     windows: int
     joules_per_token: float | None
+    simulated: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,6 +148,7 @@ def intervals(
                 "busy_ms": row["busy_ms"] if row["busy_ms"] >= 0 else None,
                 "method": METHODS[row["method"]],
                 "late": row["late_id"] != 0,
+                "simulated": bool(row["simulated"]),
             }
         )
         for row in rows
@@ -207,7 +208,12 @@ def requests(
 def _request_row(row: dict[str, Any]) -> RequestRow:
     energy_uj = row["active_uj"] + row["idle_uj"]
     tokens = row["prompt_tokens"] + row["completion_tokens"]
-    return RequestRow(**row, energy_uj=energy_uj, joules_per_token=joules_per(energy_uj, tokens))
+    extra = {
+        "energy_uj": energy_uj,
+        "joules_per_token": joules_per(energy_uj, tokens),
+        "simulated": bool(row["simulated"]),
+    }
+    return RequestRow(**{**row, **extra})
 
 
 def latest(warehouse: Warehouse, end_ms: int, *, tenant: str | None = None, limit: int = 1_000) -> list[LatestRow]:

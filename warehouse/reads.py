@@ -11,6 +11,7 @@ the whole answer. So an answer's rows sum to its total, and every grouping of th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -222,30 +223,49 @@ MEASURES = ("energy_uj", "cost", "tokens", "joules_per_token", "joules_per_outpu
 """What `series` can follow; each is a field of ChargebackRow."""
 
 
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Values over time. A value is None where it is unknown: no price, no tokens."""
+
+    points: dict[str, list[tuple[int, Any]]]
+    """By the value of `by` ("" without one): (start of the step in epoch ms, value), in order of time."""
+    steps: frozenset[int]
+    """Steps for which the ledger has any row, of anybody: what is known to be known."""
+    simulated: frozenset[str]
+    """Keys that hold simulated energy."""
+    currency: str
+    """Of a cost; empty where there is none."""
+
+
 def series(
     warehouse: Warehouse,
     start_ms: int,
     end_ms: int,
     *,
     measure: str,
-    by: str = "tenant",
+    by: str | None = "tenant",
     freq: str = "day",
     tenant: str | None = None,
     cluster: str | None = None,
-) -> dict[str, list[tuple[int, int | float | Decimal]]]:
-    """One series per value of `by`: (start of the hour or day in epoch ms, value), in order of time.
-
-    A step without a row, or whose value is unknown (no price, no tokens), has no entry: that is not 0.
-    """
+) -> Series:
+    """A measure by hour or day, one series per value of `by` (None: one in all), final windows only."""
     if measure not in MEASURES:
         raise BadQuery("measure", measure, f"one of {', '.join(MEASURES)}")
     if freq not in ("hour", "day"):
         raise BadQuery("freq", freq, "give hour or day")
     if by in ("hour", "day", "month"):
         raise BadQuery("by", by, "a series is already over time: group by another dimension")
-    found: dict[str, list[tuple[int, int | float | Decimal]]] = {}
-    for row in chargeback_all(warehouse, start_ms, end_ms, by=[by, freq], tenant=tenant, cluster=cluster):
-        value = getattr(row, measure)
-        if value is not None:
-            found.setdefault(getattr(row, by), []).append((epoch_ms(getattr(row, freq)), value))
-    return found
+    keys = [by] if by else []
+    rows = chargeback_all(warehouse, start_ms, end_ms, by=[*keys, freq], tenant=tenant, cluster=cluster)
+    everybody = chargeback_all(warehouse, start_ms, end_ms, by=[freq]) if by or tenant or cluster else rows
+    points: dict[str, list[tuple[int, Any]]] = {}
+    for row in rows:
+        points.setdefault(getattr(row, by) if by else "", []).append(
+            (epoch_ms(getattr(row, freq)), getattr(row, measure))
+        )
+    return Series(
+        points,
+        frozenset(epoch_ms(getattr(row, freq)) for row in everybody),
+        frozenset(getattr(row, by) if by else "" for row in rows if row.simulated),
+        next((row.currency for row in rows if row.currency), ""),
+    )

@@ -1,6 +1,7 @@
 """A small fleet's books for the tests of reads, API and reports, attributed by the real rule.
 
-`eu-1` (measured): two hours of 10 s windows that end with October 2026. `sim-1` (SIMULATED): sixty days of hours before.
+`eu-1` (measured): two hours of 10 s windows that end with October 2026.
+`sim-1` (SIMULATED): sixty days of hours before.
 """
 
 from __future__ import annotations
@@ -12,18 +13,42 @@ import numpy as np
 from contracts.rows import Table, conform
 from contracts.units import MS_PER_HOUR, epoch_ms
 from streams.core.attribute import Energy, Facts, Tokens, attribute
-from streams.core.policy import DEFAULT_WEIGHTS, Floor, Policy
+from streams.core.policy import Floor, Policy
 from warehouse.client import Warehouse
+from warehouse.reference import END_MS as FOREVER_MS
+from warehouse.reference import (
+    Cluster,
+    IdleFloor,
+    Price,
+    Tenant,
+    put_clusters,
+    put_idle_floors,
+    put_prices,
+    put_tenants,
+    seed_defaults,
+)
 from warehouse.sink import Sink
 
 END_MS = epoch_ms("2026-11-01T00:00:00Z")
 REAL_START_MS = END_MS - 2 * MS_PER_HOUR
 SIM_START_MS = END_MS - 60 * 24 * MS_PER_HOUR
 LOG = "test-log"
+PRICES = [
+    Price("energy", "*", Decimal("0.12"), currency="USD"),
+    Price("energy", "eu-1", Decimal("0.313"), epoch_ms("2026-10-01"), currency="USD"),
+    Price("pue", "*", Decimal("1.25")),
+    Price("carbon", "*", Decimal("342.5")),
+]
 POLICY = Policy(floors=(Floor("H100", 0, 2**62, 90_000, 7), Floor("A100", 0, 2**62, 60_000, 7)))
 
 # (node, gpu_uuid, hardware, subject)
-REAL_GPUS = [("n1", "GPU-a", "H100", 0), ("n1", "GPU-b", "H100", 0), ("n2", "GPU-c", "H100", 1), ("n2", "GPU-d", "A100", 1), ("n3", "GPU-e", "A100", 2)]  # fmt: skip
+REAL_GPUS = [
+    ("n1", "GPU-a", "H100", 0),
+    ("n1", "GPU-b", "H100", 0),
+    ("n2", "GPU-c", "H100", 1),
+    ("n2", "GPU-d", "A100", 1),
+    ("n3", "GPU-e", "A100", 2),
+]
 REAL_SUBJECTS = [("eu-1", "chat"), ("eu-1", "code"), ("eu-1", "~n3")]
 REAL_WORK = [("acme", "llama-70b", 0), ("globex", "llama-70b", 0), ("acme", "coder-32b", 1)]
 SIM_GPUS = [("s1", "SIM-a", "B200", 0), ("s1", "SIM-b", "B200", 0)]
@@ -36,52 +61,73 @@ def lay(warehouse: Warehouse, *, prices: bool = True) -> None:
     sink = Sink(warehouse)
     _book(sink, REAL_SUBJECTS, REAL_GPUS, REAL_WORK, REAL_START_MS, END_MS, 10_000)
     _book(sink, SIM_SUBJECTS, SIM_GPUS, SIM_WORK, SIM_START_MS, END_MS, MS_PER_HOUR)
-    version = {"version": 1}
-    warehouse.insert_rows("tenants", [
-        {"tenant": "acme", "team": "search", "cost_centre": "CC-1", "simulated": 0, **version},
-        {"tenant": "globex", "team": "chatbots", "cost_centre": "CC-2", "simulated": 0, **version},
-        {"tenant": "initech", "team": "chatbots", "cost_centre": "CC-3", "simulated": 1, **version},
-    ])  # fmt: skip
-    warehouse.insert_rows("clusters", [
-        {"cluster": "sim-1", "simulated": 1, "note": "SIMULATED", **version},
-        {"cluster": "eu-1", "simulated": 0, "note": "", **version},
-    ])  # fmt: skip
+    put_tenants(
+        warehouse,
+        [
+            Tenant("acme", "search", "CC-1"),
+            Tenant("globex", "chatbots", "CC-2"),
+            Tenant("initech", "chatbots", "CC-3", simulated=True),
+        ],
+    )
+    put_clusters(warehouse, [Cluster("sim-1", simulated=True, note="SIMULATED"), Cluster("eu-1")])
+    put_idle_floors(
+        warehouse, [IdleFloor(f.hardware, 0, FOREVER_MS, f.idle_mw, f.version, "idle run") for f in POLICY.floors]
+    )
+    seed_defaults(warehouse)
     if prices:
-        put_price(warehouse, "energy", "*", "0.12", currency="USD")
-        put_price(warehouse, "energy", "eu-1", "0.313", start="2026-10-01", currency="USD")
-        put_price(warehouse, "pue", "*", "1.25")
-        put_price(warehouse, "carbon", "*", "342.5")
-
-
-def put_price(
-    warehouse: Warehouse, kind: str, cluster: str, value: str, *, start: str = "2026-01-01", end: str = "2200-01-01",
-    currency: str = "",
-) -> None:  # fmt: skip
-    warehouse.command(
-        "INSERT INTO prices (kind, cluster, valid_from, valid_to, value, currency, source, version) SELECT {kind:String}, "
-        "{cluster:String}, fromUnixTimestamp64Milli({a:Int64}, 'UTC'), fromUnixTimestamp64Milli({b:Int64}, 'UTC'), "
-        "toDecimal64({value:String}, 9), {currency:String}, 'test contract', 1",
-        kind=kind, cluster=cluster, a=epoch_ms(start), b=epoch_ms(end), value=str(Decimal(value)), currency=currency,
-    )  # fmt: skip
+        put_prices(warehouse, PRICES)
 
 
 def provisional(warehouse: Warehouse, window_start_ms: int, tenant: str, energy_uj: int) -> None:
     """One provisional ledger row, as a worker revises it while its window is open."""
     zero = dict.fromkeys(("idle_uj", "unallocated_uj", "cached_tokens", "failures", "method", "revision", "deleted"), 0)
-    warehouse.insert("ledger", conform("ledger", {
-        "window_start": np.array([window_start_ms]), "cluster": "eu-1", "workload": "chat", "hardware": "H100",
-        "model": "llama-70b", "tenant": tenant, "window_ms": 10_000, "active_uj": energy_uj, "prompt_tokens": 10,
-        "completion_tokens": 5, "work": 25_000, "requests": 1, "weights_version": 1, "floor_version": 7, "final": 0,
-        "log_id": LOG, "log_partition": 0, "version": 1, **zero,
-    }))  # fmt: skip
+    warehouse.insert(
+        "ledger",
+        conform(
+            "ledger",
+            {
+                "window_start": np.array([window_start_ms]),
+                "cluster": "eu-1",
+                "workload": "chat",
+                "hardware": "H100",
+                "model": "llama-70b",
+                "tenant": tenant,
+                "window_ms": 10_000,
+                "active_uj": energy_uj,
+                "prompt_tokens": 10,
+                "completion_tokens": 5,
+                "work": 25_000,
+                "requests": 1,
+                "weights_version": 1,
+                "floor_version": 7,
+                "final": 0,
+                "log_id": LOG,
+                "log_partition": 0,
+                "version": 1,
+                **zero,
+            },
+        ),
+    )
 
 
 def mark(warehouse: Warehouse, final_end_ms: int) -> None:
     """Say that the log's partition 0 is final up to here."""
-    warehouse.insert("marks", conform("marks", {
-        "log_id": LOG, "log_partition": 0, "epoch": 1, "version": 1, "final_end": np.array([final_end_ms]),
-        "power_offset": 1, "tokens_offset": 1, "state": "{}",
-    }))  # fmt: skip
+    warehouse.insert(
+        "marks",
+        conform(
+            "marks",
+            {
+                "log_id": LOG,
+                "log_partition": 0,
+                "epoch": 1,
+                "version": 1,
+                "final_end": np.array([final_end_ms]),
+                "power_offset": 1,
+                "tokens_offset": 1,
+                "state": "{}",
+            },
+        ),
+    )
 
 
 def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_ms: int) -> None:  # type: ignore[no-untyped-def]
@@ -101,24 +147,69 @@ def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_m
     covered = np.full(n * g, window_ms)
     busy = np.where(gpu % 2 == 0, (window_ms * 0.7), -1).astype(np.int64)
     prov = {"log_id": LOG, "log_partition": 0, "version": 1, "deleted": 0}
-    sink.write("gpu_energy", conform("gpu_energy", {
-        "window_start": w_gpu, "cluster": subjects[0][0], "node": of([x[0] for x in gpus], gpu),
-        "gpu_uuid": of([x[1] for x in gpus], gpu), "workload": of([subjects[x[3]][1] for x in gpus], gpu), "late_id": 0,
-        "window_ms": window_ms, "hardware": of([x[2] for x in gpus], gpu), "owner": "", "method": 0, "energy_uj": energy,
-        "covered_ms": covered, "busy_ms": busy, **prov,
-    }))  # fmt: skip
+    sink.write(
+        "gpu_energy",
+        conform(
+            "gpu_energy",
+            {
+                "window_start": w_gpu,
+                "cluster": subjects[0][0],
+                "node": of([x[0] for x in gpus], gpu),
+                "gpu_uuid": of([x[1] for x in gpus], gpu),
+                "workload": of([subjects[x[3]][1] for x in gpus], gpu),
+                "late_id": 0,
+                "window_ms": window_ms,
+                "hardware": of([x[2] for x in gpus], gpu),
+                "owner": "",
+                "method": 0,
+                "energy_uj": energy,
+                "covered_ms": covered,
+                "busy_ms": busy,
+                **prov,
+            },
+        ),
+    )
 
     w_tok, who = np.repeat(windows, k), np.tile(np.arange(k), n)
     scale = window_ms / 10_000 * np.repeat(rhythm, k)
     prompt = (rng.integers(2_000, 9_000, n * k) * scale).astype(np.int64)
     completion = (rng.integers(500, 2_500, n * k) * scale).astype(np.int64)
     cached, requests = prompt // 5, np.maximum(prompt // 500, 1)
-    amounts = np.stack([prompt, cached, completion, (prompt - cached) * 1000, cached * 1000, completion * 1000, requests, requests // 50])  # fmt: skip
+    amounts = np.stack(
+        [
+            prompt,
+            cached,
+            completion,
+            (prompt - cached) * 1000,
+            cached * 1000,
+            completion * 1000,
+            requests,
+            requests // 50,
+        ]
+    )
     facts = Facts(
-        subjects, hardwares, [""], tenants, models,
-        Energy(w_gpu, subject_of_gpu[gpu], np.array([hardwares.index(x[2]) for x in gpus])[gpu], np.zeros_like(gpu), energy, covered, np.zeros_like(gpu)),
-        Tokens(w_tok, np.array([x[2] for x in work])[who], np.array([tenants.index(x[0]) for x in work])[who], np.array([models.index(x[1]) for x in work])[who], amounts),
-    )  # fmt: skip
+        subjects,
+        hardwares,
+        [""],
+        tenants,
+        models,
+        Energy(
+            w_gpu,
+            subject_of_gpu[gpu],
+            np.array([hardwares.index(x[2]) for x in gpus])[gpu],
+            np.zeros_like(gpu),
+            energy,
+            covered,
+            np.zeros_like(gpu),
+        ),
+        Tokens(
+            w_tok,
+            np.array([x[2] for x in work])[who],
+            np.array([tenants.index(x[0]) for x in work])[who],
+            np.array([models.index(x[1]) for x in work])[who],
+            amounts,
+        ),
+    )
     result = attribute(facts, POLICY)
     ledger: Table = conform("ledger", {**result.ledger, "window_ms": window_ms, "revision": 0, "final": 1, **prov})
     sink.write("ledger", ledger)
@@ -132,24 +223,33 @@ def _requests(sink: Sink, ledger: Table, window_ms: int) -> None:
     pick = lambda c: np.asarray(ledger[c])[at]  # noqa: E731
     start = pick("window_start")
     milli = {f"{kind}_mtok": np.zeros(len(at), np.int64) for kind in ("computed", "cached", "completion")}
-    sink.write("request_energy", conform("request_energy", {
-        "tenant": pick("tenant").tolist(), "t_end": start + window_ms - 1, "request_id": [f"r{i}" for i in at],
-        "window_start": start, "window_ms": window_ms, "cluster": pick("cluster").tolist(),
-        "workload": pick("workload").tolist(), "model": pick("model").tolist(), "t_start": start, "session_id": "s-1",
-        "trace_id": "", "status": "ok", "prompt_tokens": pick("prompt_tokens"), "cached_tokens": pick("cached_tokens"),
-        "completion_tokens": pick("completion_tokens"), **milli, "active_uj": pick("active_uj"), "idle_uj": pick("idle_uj"),
-        "log_id": LOG, "log_partition": 0, "version": 1, "deleted": 0,
-    }))  # fmt: skip
-
-
-__all__ = [
-    "DEFAULT_WEIGHTS",
-    "END_MS",
-    "POLICY",
-    "REAL_START_MS",
-    "SIM_START_MS",
-    "lay",
-    "mark",
-    "provisional",
-    "put_price",
-]
+    sink.write(
+        "request_energy",
+        conform(
+            "request_energy",
+            {
+                "tenant": pick("tenant").tolist(),
+                "t_end": start + window_ms - 1,
+                "request_id": [f"r{i}" for i in at],
+                "window_start": start,
+                "window_ms": window_ms,
+                "cluster": pick("cluster").tolist(),
+                "workload": pick("workload").tolist(),
+                "model": pick("model").tolist(),
+                "t_start": start,
+                "session_id": "s-1",
+                "trace_id": "",
+                "status": "ok",
+                "prompt_tokens": pick("prompt_tokens"),
+                "cached_tokens": pick("cached_tokens"),
+                "completion_tokens": pick("completion_tokens"),
+                **milli,
+                "active_uj": pick("active_uj"),
+                "idle_uj": pick("idle_uj"),
+                "log_id": LOG,
+                "log_partition": 0,
+                "version": 1,
+                "deleted": 0,
+            },
+        ),
+    )

@@ -4,8 +4,10 @@ SELECT
     toUnixTimestamp64Milli(g.window_start) AS window_start, g.window_ms AS window_ms, g.cluster AS cluster,
     g.workload AS workload, g.node AS node, g.gpu_uuid AS gpu_uuid, g.hardware AS hardware,
     if({tenant:String} IN ('', g.owner), g.owner, '') AS owner,
-    g.energy_uj AS energy_uj, g.covered_ms AS covered_ms, g.busy_ms AS busy_ms, g.method AS method, g.late_id AS late_id
+    g.energy_uj AS energy_uj, g.covered_ms AS covered_ms, g.busy_ms AS busy_ms, g.method AS method, g.late_id AS late_id,
+    ifNull(c.simulated, 0) AS simulated
 FROM gpu_energy AS g FINAL
+LEFT ANY JOIN (SELECT cluster, simulated FROM clusters FINAL) AS c ON c.cluster = g.cluster
 WHERE g.window_start = fromUnixTimestamp64Milli({window_ms:Int64}, 'UTC')
   AND g.cluster = {cluster:String}
   AND g.workload = {workload:String}

@@ -4,8 +4,10 @@ SELECT
     r.session_id AS session_id, r.trace_id AS trace_id, r.status AS status,
     toUnixTimestamp64Milli(r.t_start) AS t_start, toUnixTimestamp64Milli(r.t_end) AS t_end,
     r.prompt_tokens AS prompt_tokens, r.cached_tokens AS cached_tokens, r.completion_tokens AS completion_tokens,
-    r.active_uj AS active_uj, r.idle_uj AS idle_uj, r.windows AS windows
+    r.active_uj AS active_uj, r.idle_uj AS idle_uj, r.windows AS windows,
+    ifNull(c.simulated, 0) AS simulated
 FROM requests AS r
+LEFT ANY JOIN (SELECT cluster, simulated FROM clusters FINAL) AS c ON c.cluster = r.cluster
 WHERE r.t_end >= fromUnixTimestamp64Milli(greatest({start_ms:Int64}, {after_ms:Int64}), 'UTC')
   AND r.t_end < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
   AND ({tenant:String} = '' OR r.tenant = {tenant:String})

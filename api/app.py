@@ -1,0 +1,49 @@
+"""`create_app`: the routers, the guards around them, and what they share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from api import problems
+from api.auth import Verifier
+from api.guard import Guard
+from api.metrics import HttpMetrics, LedgerCollector
+from api.openapi import describe
+from api.routes import billing, drill, ops, outlook
+from contracts.settings import Settings
+from warehouse.client import Warehouse
+
+VERSION = "0.1.0"
+
+
+def create_app(warehouse: Warehouse, settings: Settings, *, now_s: Callable[[], float] = time.time) -> FastAPI:
+    """The API and the page over an open warehouse, which the caller closes. `now_s` is only for the age in /metrics.
+
+    Raises BadSetting for a key that is unfit. Call `check_exposure(settings)` before listening.
+    """
+    app = FastAPI(
+        title="Wattlog",
+        version=VERSION,
+        docs_url=None,
+        redoc_url=None,
+        summary="An energy ledger for AI inference fleets.",
+        description="Energies are integer microjoules, money and kWh decimal strings, times RFC 3339 in UTC. "
+        "Errors are RFC 9457 problems.",
+    )
+    app.state.warehouse = warehouse
+    app.state.settings = settings
+    app.state.verifier = Verifier(settings)
+    app.state.registry = CollectorRegistry()
+    app.state.registry.register(LedgerCollector(warehouse, now_s))
+    for module in (billing, drill, outlook, ops):
+        app.include_router(module.router)
+    problems.install(app)
+    describe(app)
+    # The last added is the outermost: what the guard refuses is counted too.
+    app.add_middleware(Guard, host=settings.api_host)
+    app.add_middleware(HttpMetrics, registry=app.state.registry)
+    return app

@@ -1,0 +1,213 @@
+"""Examples in the OpenAPI document, made from the same dataclasses as the answers, so that they cannot drift."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from api.present import plain, plain_rows, to_csv
+from contracts.units import epoch_ms
+from warehouse.answers import ChargebackRow, FleetRow, Interval, LatestRow, LedgerRow, RequestRow
+from warehouse.explain import AppliedPrice, Explanation, Floor, Measured, Part, Share, Weights
+from warehouse.periods import Period
+from warehouse.reads import DIMENSIONS
+
+_AT = epoch_ms("2026-10-31T23:59:50Z")
+_END = epoch_ms("2026-11-01T00:00:00Z")
+_OCTOBER = plain(Period(epoch_ms("2026-10-01T00:00:00Z"), _END))
+
+_ROW = ChargebackRow(
+    energy_uj=5_108_399_858_463,
+    active_uj=3_452_124_501_022,
+    idle_uj=1_656_275_357_441,
+    unallocated_uj=0,
+    tokens=2_367_236,
+    prompt_tokens=1_914_620,
+    cached_tokens=382_924,
+    completion_tokens=452_616,
+    requests=3_420,
+    failures=12,
+    joules_per_token=2.1579596873581677,
+    joules_per_output_token=11.28638815853063,
+    kwh=Decimal("1.418999961"),
+    kwh_facility=Decimal("1.773749951"),
+    cost=Decimal("0.555184"),
+    currency="USD",
+    gco2eq=Decimal("607.509358"),
+    method="counter",
+    simulated=False,
+    tenant="acme",
+)
+_HOUR = ChargebackRow(
+    **{name: getattr(_ROW, name) for name in ChargebackRow.__dataclass_fields__ if name not in DIMENSIONS},
+    hour="2026-10-31T23:00:00Z",
+    model="llama-70b",
+)
+
+
+def _answer(rows: list[Any], period: dict[str, Any] = _OCTOBER, **more: Any) -> dict[str, Any]:
+    return {"period": period, "simulated": False, **more, "rows": rows, "next": None}
+
+
+def _without(row: ChargebackRow, *names: str) -> list[dict[str, Any]]:
+    return plain_rows([row], exclude=set(DIMENSIONS) - set(names))
+
+
+_BY_TENANT, _BY_HOUR = _without(_ROW, "tenant"), _without(_HOUR, "hour", "model")
+CHARGEBACK = _answer(_BY_TENANT, total=_without(_ROW)[0])
+CHARGEBACK_CSV = to_csv(_BY_TENANT, ["tenant", *(name for name in _BY_TENANT[0] if name != "tenant")])
+EFFICIENCY = _answer(_BY_HOUR)
+EFFICIENCY_CSV = to_csv(_BY_HOUR, ["hour", "model", *(name for name in _BY_HOUR[0] if name not in ("hour", "model"))])
+
+_LEDGER = LedgerRow(
+    window_start=_AT,
+    window_ms=10_000,
+    tenant="acme",
+    cluster="eu-1",
+    workload="chat",
+    model="llama-70b",
+    hardware="H100",
+    energy_uj=2_856_609_112,
+    active_uj=1_683_238_793,
+    idle_uj=1_173_370_319,
+    unallocated_uj=0,
+    prompt_tokens=1_710,
+    cached_tokens=342,
+    completion_tokens=484,
+    work=2_820_000,
+    requests=3,
+    failures=0,
+    method="counter",
+    weights_version=1,
+    floor_version=7,
+    revision=0,
+    final=True,
+    simulated=False,
+)
+_INTERVAL = Interval(
+    window_start=_AT,
+    window_ms=10_000,
+    cluster="eu-1",
+    workload="chat",
+    node="n1",
+    gpu_uuid="GPU-a",
+    hardware="H100",
+    owner="",
+    energy_uj=2_094_875_573,
+    covered_ms=10_000,
+    busy_ms=7_000,
+    method="counter",
+    late=False,
+    late_id=0,
+    simulated=False,
+)
+LEDGER = _answer(plain_rows([_LEDGER]))
+INTERVALS = _answer(plain_rows([_INTERVAL]), plain(Period(_AT, _END)))
+FLEET = _answer(
+    plain_rows(
+        [
+            FleetRow(
+                cluster="eu-1",
+                node="n1",
+                hardware="H100",
+                gpus=2,
+                energy_uj=3_405_391_696_005,
+                gpu_seconds=14_400.0,
+                mean_w=236.48553444479168,
+                utilisation_ratio=0.7,
+                idle_ratio=0.3805729606730377,
+                unallocated_ratio=0.0,
+                method="counter",
+                simulated=False,
+            ),
+        ]
+    )
+)
+REQUESTS = _answer(
+    plain_rows(
+        [
+            RequestRow(
+                tenant="acme",
+                cluster="eu-1",
+                workload="chat",
+                model="llama-70b",
+                request_id="req-7f3a",
+                session_id="s-1",
+                trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+                status="ok",
+                t_start=_AT,
+                t_end=epoch_ms("2026-10-31T23:59:58.412Z"),
+                prompt_tokens=1_207,
+                cached_tokens=241,
+                completion_tokens=521,
+                energy_uj=3_241_509_944,
+                active_uj=2_053_256_224,
+                idle_uj=1_188_253_720,
+                windows=1,
+                joules_per_token=1.875873810185185,
+                simulated=False,
+            ),
+        ]
+    )
+)
+LATEST = _answer(
+    plain_rows(
+        [
+            LatestRow(
+                window_start=_AT,
+                window_ms=10_000,
+                tenant="acme",
+                final=False,
+                energy_uj=7_210_455_968,
+                active_uj=4_537_085_649,
+                idle_uj=2_673_370_319,
+                unallocated_uj=0,
+                tokens=4_032,
+                requests=6,
+                simulated=False,
+            ),
+        ]
+    ),
+    plain(Period(epoch_ms("2026-10-31T23:55:00Z"), _END)),
+)
+
+
+def _price(kind: str, cluster: str, value: str, currency: str = "") -> AppliedPrice:
+    return AppliedPrice(
+        kind, cluster, Decimal(value), currency, epoch_ms("2026-10-01"), epoch_ms("2027-01-01"), "contract 2026-17"
+    )
+
+
+EXPLAIN = plain(
+    Explanation(
+        tenant="acme",
+        window_start=_AT,
+        window_end=_END,
+        energy_uj=2_856_609_112,
+        cost=Decimal("0.000310457865"),
+        currency="USD",
+        gco2eq=Decimal("0.339718271132"),
+        simulated=False,
+        parts=[
+            Part(
+                row=_LEDGER,
+                share=Share(
+                    2_820_000, 4_326_000, 0.651872399445215, 1_683_238_793, 2_582_159_936, 1_173_370_319, 1_800_000_000
+                ),
+                measured=Measured(4_382_159_936, 4_382_159_936, 20_000, 2, [_INTERVAL]),
+                floor=Floor(7, 90_000, 1_800_000_000, "idle run of 2026-09-12"),
+                weights=Weights(1, 1_000, 0, 3_000, "default"),
+                prices=[
+                    _price("energy", "eu-1", "0.313000000", "USD"),
+                    _price("pue", "*", "1.250000000"),
+                    _price("carbon", "*", "342.500000000"),
+                ],
+                missing_prices=[],
+                kwh=Decimal("0.000793502531"),
+                kwh_facility=Decimal("0.000991878164"),
+                cost=Decimal("0.000310457865"),
+                gco2eq=Decimal("0.339718271132"),
+            ),
+        ],
+    )
+)

@@ -1,0 +1,61 @@
+"""Around every answer: the Host header is checked on loopback, and browsers are told to trust nothing but us."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.auth import is_loopback
+from api.problems import problem
+
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = [
+    (b"content-security-policy", CSP.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+]
+
+
+class Guard:
+    """ASGI middleware. On loopback it refuses names that are not loopback's: a web page whose name was rebound to
+    127.0.0.1 would otherwise read the ledger (DNS rebinding). There is no CORS at all."""
+
+    def __init__(self, app: ASGIApp, *, host: str) -> None:
+        self._app = app
+        self._loopback = is_loopback(host)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = message.setdefault("headers", [])
+                headers.extend(_HEADERS)
+                if not any(name == b"cache-control" for name, _ in headers):
+                    headers.append((b"cache-control", b"no-store"))
+            await send(message)
+
+        if self._loopback and not _is_ours(scope):
+            detail = "The Host header names another machine; ask for localhost or 127.0.0.1."
+            await problem(scope["path"], 421, "misdirected", detail)(scope, receive, guarded)
+            return
+        await self._app(scope, receive, guarded)
+
+
+def _is_ours(scope: Scope) -> bool:
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if len(hosts) != 1:
+        return False
+    try:
+        name = urlsplit(f"//{hosts[0].decode('ascii')}").hostname
+    except (UnicodeDecodeError, ValueError):
+        return False
+    return name is not None and is_loopback(name)

@@ -1,0 +1,121 @@
+"""Prometheus metrics: what HTTP costs, and the newest final window of the ledger. Cardinality is bounded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from contracts.errors import WattlogError
+from contracts.units import UJ_PER_J
+from warehouse import drill
+from warehouse.answers import LatestRow
+from warehouse.client import Warehouse
+from warehouse.periods import newest
+
+MAX_TENANTS = 100
+"""Tenants with a series of their own, by energy; the rest are summed under `__other__`."""
+OTHER = "__other__"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class HttpMetrics:
+    """ASGI middleware that counts requests and their latency by route template, never by path."""
+
+    def __init__(self, app: ASGIApp, *, registry: CollectorRegistry) -> None:
+        self._app = app
+        self._requests = Counter(
+            "wattlog_http_requests", "HTTP requests.", ["method", "route", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "wattlog_http_request_duration_seconds",
+            "Time to answer an HTTP request.",
+            ["method", "route"],
+            registry=registry,
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+        began = time.perf_counter()
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, counted)
+        finally:
+            route = getattr(scope.get("route"), "path", "(none)")
+            method = scope["method"] if scope["method"] in _METHODS else "(other)"
+            self._requests.labels(method, route, str(status)).inc()
+            self._seconds.labels(method, route).observe(time.perf_counter() - began)
+
+
+class LedgerCollector:
+    """Reads the newest final window at each scrape. A warehouse that is away shows as `wattlog_warehouse_up 0`."""
+
+    def __init__(self, warehouse: Warehouse, now_s: Callable[[], float]) -> None:
+        self._warehouse = warehouse
+        self._now_s = now_s
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            metrics = list(self._ledger())
+            up = 1
+        except WattlogError:
+            metrics, up = [], 0
+        yield GaugeMetricFamily("wattlog_warehouse_up", "Whether the warehouse answered this scrape.", value=up)
+        yield from metrics
+
+    def _ledger(self) -> Iterator[Metric]:
+        final_end = newest(self._warehouse).final_end
+        if final_end is None:
+            return
+        end_s = final_end / 1000
+        yield GaugeMetricFamily(
+            "wattlog_final_end_timestamp_seconds", "End of the newest final window, in event time.", value=end_s
+        )
+        yield GaugeMetricFamily(
+            "wattlog_final_age_seconds", "Age of the newest final window.", value=max(self._now_s() - end_s, 0.0)
+        )
+        rows = [row for row in drill.latest(self._warehouse, final_end) if row.final]
+        yield from _by_tenant(rows)
+
+
+def _by_tenant(rows: list[LatestRow]) -> Iterator[Metric]:
+    """Each tenant's newest window. Rows come newest first, so the first of a tenant is its newest."""
+    newest_of: dict[str, LatestRow] = {}
+    for row in rows:
+        newest_of.setdefault(row.tenant, row)
+    ranked = sorted(newest_of.values(), key=lambda row: -row.energy_uj)
+    energy = GaugeMetricFamily(
+        "wattlog_window_energy_joules",
+        "Energy of a tenant's newest final window.",
+        labels=["tenant", "part", "simulated"],
+    )
+    tokens = GaugeMetricFamily(
+        "wattlog_window_tokens",
+        "Prompt and completion tokens of a tenant's newest final window.",
+        labels=["tenant", "simulated"],
+    )
+    groups: list[tuple[str, list[LatestRow]]] = [(row.tenant, [row]) for row in ranked[:MAX_TENANTS]]
+    if ranked[MAX_TENANTS:]:
+        groups.append((OTHER, ranked[MAX_TENANTS:]))
+    for tenant, some in groups:
+        simulated = "true" if any(row.simulated for row in some) else "false"
+        for part in ("active", "idle", "unallocated"):
+            total_uj = sum(getattr(row, f"{part}_uj") for row in some)
+            energy.add_metric([tenant, part, simulated], total_uj / UJ_PER_J)
+        tokens.add_metric([tenant, simulated], sum(row.tokens for row in some))
+    yield energy
+    yield tokens

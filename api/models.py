@@ -1,0 +1,38 @@
+"""The envelopes of answers, for OpenAPI. Rows are the warehouse's own dataclasses."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from api import problems
+from warehouse.answers import ChargebackRow
+from warehouse.periods import Period
+
+Row = TypeVar("Row")
+
+
+class Answer(BaseModel, Generic[Row]):
+    """A page of rows. `simulated`: some of them hold simulated energy, and whatever shows them says so."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+
+    period: Period
+    simulated: bool
+    rows: list[Row]
+    next: Annotated[str | None, Field(description="Cursor of the next page; null on the last.")] = None
+
+
+class ChargebackAnswer(Answer[ChargebackRow]):
+    """`total` is of the whole period and filters, not of this page: what all pages' rows sum to, exactly."""
+
+    total: ChargebackRow
+
+
+def documented(model: Any, example: dict[str, Any], *also: int, csv: str = "") -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses of a route: the answer with an example, and the problems that it can be."""
+    content: dict[str, Any] = {"application/json": {"example": example}}
+    if csv:
+        content["text/csv"] = {"schema": {"type": "string"}, "example": csv}
+    return {200: {"model": model, "content": content}, **problems.responses(401, 403, 422, 503, *also)}

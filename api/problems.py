@@ -1,0 +1,124 @@
+"""Every error as RFC 9457 problem details (`application/problem+json`)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from contracts.errors import BadInput, Unavailable
+
+MEDIA_TYPE = "application/problem+json"
+_log = logging.getLogger(__name__)
+
+
+class FieldError(BaseModel):
+    """One value that is wrong, and what would be right."""
+
+    field: Annotated[str, Field(examples=["by"])]
+    detail: Annotated[str, Field(examples=["group by any of tenant, team, cost_centre, cluster"])]
+
+
+class Problem(BaseModel):
+    """RFC 9457, with `errors` for values that are wrong."""
+
+    type: Annotated[str, Field(examples=["urn:wattlog:problem:invalid-value"])]
+    title: Annotated[str, Field(examples=["Unprocessable Content"])]
+    status: Annotated[int, Field(examples=[422])]
+    detail: Annotated[str, Field(examples=["by: 'planet': group by any of tenant, team, cost_centre, cluster"])]
+    instance: Annotated[str, Field(examples=["/v1/chargeback"])]
+    errors: list[FieldError] = []
+
+
+class Refused(Exception):  # noqa: N818 - it is the answer, not a fault
+    """A request that may not be answered: 401 or 403."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        self.status = status
+        self.detail = detail
+        super().__init__(detail)
+
+
+def problem(
+    path: str,
+    status: int,
+    kind: str,
+    detail: str,
+    *,
+    errors: list[FieldError] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem as a response. `kind` ends its type URN."""
+    body = Problem(
+        type=f"urn:wattlog:problem:{kind}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=path,
+        errors=errors or [],
+    )
+    content = body.model_dump(exclude_defaults=not errors)
+    return JSONResponse(content, status, dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` as a problem."""
+    app.add_exception_handler(BadInput, _bad_input)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(Unavailable, _unavailable)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _fault)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entries of these problems."""
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {s: {"description": HTTPStatus(s).phrase, "content": {MEDIA_TYPE: schema}} for s in statuses}
+
+
+def _bad_input(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BadInput)
+    return problem(
+        request.url.path, 422, "invalid-value", str(error), errors=[FieldError(field=error.field, detail=error.mend)]
+    )
+
+
+def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = [FieldError(field=".".join(str(part) for part in e["loc"][1:]), detail=e["msg"]) for e in error.errors()]
+    detail = "; ".join(f"{e.field}: {e.detail}" for e in found)
+    return problem(request.url.path, 422, "invalid-value", detail, errors=found)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+    kind = "unauthenticated" if error.status == 401 else "forbidden"
+    return problem(request.url.path, error.status, kind, error.detail, headers=headers)
+
+
+def _unavailable(request: Request, error: Exception) -> Response:
+    _log.warning("cannot answer %s: %s", request.url.path, error)
+    return problem(request.url.path, 503, "unavailable", str(error), headers={"Retry-After": "5"})
+
+
+def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http")
+    detail = {404: "Nothing is here; /openapi.json lists what is.", 405: "This address takes other methods."}.get(
+        error.status_code, str(error.detail)
+    )
+    return problem(request.url.path, error.status_code, kind, detail, headers=error.headers)
+
+
+def _fault(request: Request, error: Exception) -> Response:
+    """Ours: the log has the traceback (the server writes it), the answer says nothing of the inside."""
+    return problem(request.url.path, 500, "internal", "This is a fault of the server; its log says more.")

@@ -1,0 +1,110 @@
+"""Money, efficiency and the balance."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from api import examples
+from api.auth import AnyCaller
+from api.models import Answer, ChargebackAnswer, documented
+from api.params import By, Cluster, Cursor, FormatOf, Limit, PeriodOf, Tenant, WarehouseOf, split
+from api.present import plain, plain_rows, respond
+from warehouse import reads
+from warehouse.answers import ChargebackRow, Page
+
+router = APIRouter(prefix="/v1", tags=["billing"])
+
+
+@router.get("/chargeback", responses=documented(ChargebackAnswer, examples.CHARGEBACK, csv=examples.CHARGEBACK_CSV))
+def chargeback(
+    request: Request,
+    warehouse: WarehouseOf,
+    caller: AnyCaller,
+    period: PeriodOf,
+    by: By = "tenant",
+    tenant: Tenant = None,
+    cluster: Cluster = None,
+    limit: Limit = 1000,
+    cursor: Cursor = None,
+    format_: FormatOf = None,
+) -> Response:
+    """Energy, tokens, J/token, kWh, cost and gCO2eq by tenant, team, cost centre, cluster, workload, model, hardware,
+    hour, day or month. Cost is rounded once, to millionths, by largest remainder: all rows sum to `total` exactly."""
+    seen = caller.scope(tenant)
+    names = split(by)
+    page = reads.chargeback(
+        warehouse, period.start, period.end, by=names, tenant=seen, cluster=cluster, limit=limit, cursor=cursor
+    )
+    total = reads.chargeback_total(warehouse, period.start, period.end, tenant=seen, cluster=cluster)
+    hidden = _ungrouped(names)
+    return _grouped(
+        request,
+        format_,
+        page,
+        names,
+        period=period,
+        simulated=total.simulated,
+        total=plain(total, exclude=hidden | set(names)),
+    )
+
+
+@router.get(
+    "/efficiency", responses=documented(Answer[ChargebackRow], examples.EFFICIENCY, csv=examples.EFFICIENCY_CSV)
+)
+def efficiency(
+    request: Request,
+    warehouse: WarehouseOf,
+    caller: AnyCaller,
+    period: PeriodOf,
+    bucket: Annotated[Literal["hour", "day", "month"], Query(description="Length of a time step.")] = "hour",
+    by: By = "model",
+    tenant: Tenant = None,
+    cluster: Cluster = None,
+    limit: Limit = 1000,
+    cursor: Cursor = None,
+    format_: FormatOf = None,
+) -> Response:
+    """J/token over time, per prompt and completion token and per completion token alone."""
+    names = [bucket, *(name for name in split(by) if name != bucket)]
+    page = reads.efficiency(
+        warehouse,
+        period.start,
+        period.end,
+        bucket=bucket,
+        by=names[1:],
+        tenant=caller.scope(tenant),
+        cluster=cluster,
+        limit=limit,
+        cursor=cursor,
+    )
+    return _grouped(request, format_, page, names, period=period, simulated=any(row.simulated for row in page.rows))
+
+
+def _ungrouped(names: list[str]) -> set[str]:
+    return set(reads.DIMENSIONS) - set(names)
+
+
+def _grouped(
+    request: Request,
+    format_: Any,
+    page: Page[ChargebackRow],
+    names: list[str],
+    *,
+    period: Any,
+    simulated: bool,
+    **envelope: Any,
+) -> Response:
+    fields = [name for name in ChargebackRow.__dataclass_fields__ if name not in reads.DIMENSIONS]
+    return respond(
+        request,
+        format_,
+        plain_rows(page.rows, exclude=_ungrouped(names)),
+        [*dict.fromkeys(names), *fields],
+        next_=page.next,
+        period=plain(period),
+        simulated=simulated,
+        **envelope,
+    )
