@@ -121,13 +121,17 @@ def calibrated(prediction: Prediction, factor: tuple[float, float]) -> Predictio
 
 def calibration(folds: Sequence[_Fold]) -> tuple[float, float]:
     """The factors for the 80 and 95 % half-widths that these folds ask for; 1 where they say nothing."""
-    trust = len(folds) / (len(folds) + _SHRINK_FOLDS)
     out = []
     for i, level in enumerate(LEVELS):
         sizes = np.concatenate([_relative_errors(fold, i) for fold in folds]) if folds else np.zeros(0)
         asked = conformal_quantile(sizes, level) if len(sizes) else 1.0
-        out.append(float(np.clip(asked, 0.25, 4.0) ** trust))
+        out.append(float(np.clip(asked, 0.25, 4.0) ** trust(len(folds))))
     return out[0], out[1]
+
+
+def trust(folds: int) -> float:
+    """How far to believe a factor learned from so many folds: the exponent it is raised to, 0 to 1."""
+    return folds / (folds + _SHRINK_FOLDS)
 
 
 def _relative_errors(fold: _Fold, level: int) -> F64:

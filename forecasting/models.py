@@ -170,12 +170,11 @@ class Blend:
 def candidates(seasons: tuple[int, ...], step_ms: int) -> tuple[Model, ...]:
     """Every candidate for a series of this step, the baselines first: on a tie the earlier, simpler one wins.
 
-    Rules that repeat a phase stop at a week: a year is no whole number of weeks, so last year's days are other weekdays.
+    Rules that repeat a phase stop at a week: a year is no whole number of weeks, so its days fall on other weekdays.
     """
-    day_ms = MS_PER_DAY
-    weekly = [s for s in seasons if s * step_ms <= 7 * day_ms] or [seasons[0]]
+    weekly = [s for s in seasons if s * step_ms <= 7 * MS_PER_DAY] or [seasons[0]]
     naive = [SeasonalRule(f"{NAIVE}_{s}" if s != seasons[0] else NAIVE, s, 1) for s in weekly]
-    run_rate = RunRate(max(1, RUN_RATE_DAYS * day_ms // step_ms))
+    run_rate = RunRate(max(1, RUN_RATE_DAYS * MS_PER_DAY // step_ms))
     median = SeasonalRule("seasonal_median", weekly[-1], 4)
     return (*naive, run_rate, median, Ets(), Blend(median, Ets()), MstlEts())
 

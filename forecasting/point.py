@@ -150,7 +150,9 @@ def _withheld(n: int, filled: int, season: int, step_ms: int) -> str:
         need = max(need, MIN_DAYS)
     if n < need:
         unit = "days" if step_ms == MS_PER_DAY else "points"
-        return f"history is too short: {n} {unit} without a long gap, {need} needed (about one billing cycle, three seasons)"
+        return (
+            f"history is too short: {n} {unit} since the last long gap; {need} needed, three seasons or a billing cycle"
+        )
     if filled > MAX_FILLED_RATIO * n:
         return f"history is too broken: {filled} of {n} points are missing, at most {MAX_FILLED_RATIO:.0%} may be"
     return ""

@@ -1,7 +1,7 @@
 """Regular series: from (time, value) rows to one value per hour or day, with every gap kept, counted and stated.
 
 A series in this room is a float `pd.Series` over a UTC `DatetimeIndex` with one fixed step; the stamp is the *start*
-of its hour or day, as in the ledger. Values carry any unit; the room never looks at it. A missing value is NaN, never 0.
+of its hour or day, as in the ledger. Values carry any unit: the room never looks. A missing value is NaN, never 0.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def step_of(series: pd.Series) -> int:
 
 
 def checked(series: pd.Series) -> tuple[npt.NDArray[np.int64], F64, int]:
-    """(stamps in ms, values with NaN for missing, step in ms) of a regular series; raises BadInput for what is not one."""
+    """(stamps in ms, values, NaN where missing, step in ms) of a regular series; raises BadInput for any other."""
     step = step_of(series)
     values = np.asarray(series.to_numpy(), np.float64).copy()
     if np.isinf(values).any():

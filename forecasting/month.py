@@ -1,0 +1,231 @@
+"""`next_month`: what this month will come to, and the next one, as totals with intervals of the *sum*.
+
+Days are not independent, so a sum's interval is not the sum of intervals, nor their root sum of squares. Method:
+
+1. Draw paths of daily values from the backtest's winner; within a path, errors are correlated as the model's are.
+2. Sum each path over the month; the quantiles of the sums around their mean are the raw interval.
+3. Backtest those sums: at each of up to 12 origins, compare the raw interval of the next 28 days (fewer where history
+   is short) with what came. If the actual sums fell outside too often, widen by the factor that would have covered
+   them, shrunk towards 1 as folds are few. Never narrow: overlapping months are too few to earn that.
+
+`SumBacktest` reports how often the sums were covered, a fold's widening taken from the other folds only. The folds
+overlap and the winner was chosen on the same history, so read it as a check, not as a guarantee.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+
+from contracts.errors import BadInput
+from contracts.units import MS_PER_DAY, rfc3339
+from forecasting.backtest import Backtest, backtest, origins, trust
+from forecasting.models import LEVELS, Fitted, Model, conformal_quantile
+from forecasting.point import Prepared, prepare
+from forecasting.series import F64, checked
+
+WEEK = 7
+SUM_DAYS = 28
+SUM_FOLDS = 12
+PRIOR_WIDENING = 2.0
+"""What sums need before their own backtest says more: raw 80 % intervals covered 45 to 80 % (docs/forecasting.md)."""
+MAX_STALE_DAYS = 14
+DEFAULT_PATHS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class MonthTotal:
+    """One calendar month (UTC), in the unit of the daily series. lower <= mean <= upper; 95 % holds 80 %."""
+
+    start_ms: int
+    end_ms: int
+    """Exclusive."""
+    mean: float
+    lower_80: float
+    upper_80: float
+    lower_95: float
+    upper_95: float
+    to_date: float
+    """Of `mean`, what is known already: the sum of the month's measured days."""
+    known_days: int
+    filled_days: int
+    """Days of the past without a value that count with an interpolated one."""
+    missing_days: int
+    """Days of the past without a value that count as nothing: before the history, or in a gap too long to fill."""
+
+
+@dataclass(frozen=True, slots=True)
+class SumBacktest:
+    """How the intervals of the sum did on the past. Ratios in 0 to 1."""
+
+    days: int
+    """Length of the tested sums."""
+    folds: int
+    coverage_80: float
+    coverage_95: float
+    wape: float
+    """Sum of |forecast - actual| over the sum of actuals, of the sums."""
+    widened: float
+    """What the half-widths of the raw intervals were multiplied by, 1 or more."""
+
+
+@dataclass(frozen=True, slots=True)
+class MonthForecast:
+    """This month and the next, or the reason why not."""
+
+    unit: str
+    as_of_ms: int
+    """Midnight (UTC) that starts the day of `as_of`: what lay before it is history."""
+    current: MonthTotal | None
+    next: MonthTotal | None
+    withheld: str
+    model: str
+    converged: bool
+    backtest: Backtest | None
+    sums: SumBacktest | None
+    filled_points: int
+
+
+def next_month(
+    daily: pd.Series,
+    *,
+    as_of: datetime | int,
+    rng: np.random.Generator,
+    unit: str = "",
+    season: int = WEEK,
+    paths: int = DEFAULT_PATHS,
+) -> MonthForecast:
+    """The totals of `as_of`'s calendar month and of the next one, from daily sums. UTC.
+
+    `as_of` is a datetime (without a zone: UTC) or epoch ms; its own, partial day and whatever follows are ignored.
+    `rng` draws the paths: the same generator state gives the same answer. Money comes in as float: this is an
+    estimate, never a booking. Withholds below 28 days of history, and when the newest day is over 14 days old.
+    Raises BadInput for a series that is not regular and daily.
+    """
+    cut = _midnight(as_of)
+    if not 100 <= paths <= 100_000:
+        raise BadInput("paths", paths, "give 100 to 100000")
+    stamps, _, step = checked(daily)
+    if step != MS_PER_DAY or (stamps % MS_PER_DAY).any():
+        raise BadInput("daily", step, "give one value a UTC day: see daily()")
+    known = daily[np.asarray(stamps < cut)]
+    known = (
+        known[: int(np.flatnonzero(np.isfinite(known.to_numpy(np.float64)))[-1]) + 1]
+        if known.notna().any()
+        else known[:0]
+    )
+    ready = prepare(known, season)
+    stale = (cut - ready.next_ms) // MS_PER_DAY if len(known) else 0
+    why = ready.withheld
+    if not why and stale > MAX_STALE_DAYS:
+        why = f"the newest day, {rfc3339(ready.next_ms - MS_PER_DAY)}, is {stale} days older than {rfc3339(cut)}"
+    this, following, end = _months(cut)
+    tested = None if why else backtest(ready.values, ready.models, ready.seasons, SUM_DAYS)
+    if tested is None:
+        why = why or "history leaves nothing to test a forecast against"
+        return MonthForecast(unit, cut, None, None, why, "", False, None, None, ready.filled)
+    model = next(m for m in ready.models if m.name == tested.winner)
+    fitted = model.fit(ready.values, ready.seasons)
+    sums = _backtest_sums(model, ready, rng, paths)
+    horizon = (end - ready.next_ms) // MS_PER_DAY
+    mean, drawn = _future(fitted, horizon, paths, rng, ready.nonnegative)
+    at = np.arange(horizon) * MS_PER_DAY + ready.next_ms
+    totals = []
+    for lo, hi in ((this, following), (following, end)):
+        inside = (at >= lo) & (at < hi)
+        centre, bounds = _interval(mean[inside].sum(), drawn[:, inside].sum(axis=1), sums.widened)
+        totals.append(_total(lo, hi, centre * ready.scale, bounds * ready.scale, known, ready))
+    return MonthForecast(
+        unit, cut, totals[0], totals[1], "", model.name, fitted.converged, tested, sums, ready.filled
+    )  # fmt: skip
+
+
+def _future(fitted: Fitted, horizon: int, n: int, rng: np.random.Generator, nonnegative: bool) -> tuple[F64, F64]:
+    mean, drawn = fitted.predict(horizon).mean, fitted.paths(horizon, n, rng)
+    return (np.maximum(mean, 0.0), np.maximum(drawn, 0.0)) if nonnegative else (mean, drawn)
+
+
+def _interval(centre: float, sums: F64, widened: float) -> tuple[float, F64]:
+    """(centre, bounds of shape (2 levels, lower and upper)): quantiles of the sums about their mean, widened."""
+    tails = [(1 - level) / 2 for level in LEVELS]
+    spread = np.array([[np.quantile(sums, t), np.quantile(sums, 1 - t)] for t in tails]) - sums.mean()
+    spread = np.stack([np.minimum(spread[:, 0], 0.0), np.maximum(spread[:, 1], 0.0)], axis=1) * widened
+    spread[1] = [min(spread[1, 0], spread[0, 0]), max(spread[1, 1], spread[0, 1])]
+    return centre, centre + spread
+
+
+def _backtest_sums(model: Model, ready: Prepared, rng: np.random.Generator, paths: int) -> SumBacktest:
+    cuts, days = origins(len(ready.values), SUM_DAYS, ready.seasons, SUM_FOLDS)
+    relative = np.zeros((len(cuts), len(LEVELS)))
+    errors, actuals = np.zeros(len(cuts)), np.zeros(len(cuts))
+    for i, cut in enumerate(cuts):
+        fitted = model.fit(ready.values[:cut], ready.seasons)
+        mean, drawn = _future(fitted, days, paths, rng, ready.nonnegative)
+        centre, bounds = _interval(float(mean.sum()), drawn.sum(axis=1), 1.0)
+        actuals[i] = ready.values[cut : cut + days].sum()
+        errors[i] = actuals[i] - centre
+        half = np.abs(bounds[:, 1 if errors[i] >= 0 else 0] - centre)
+        relative[i] = np.divide(abs(errors[i]), half, out=np.full(len(LEVELS), np.inf), where=half > 0)
+        if abs(errors[i]) < 1e-9 * days:  # rounding, on values of order 1: a constant series has no width to miss
+            relative[i] = 0.0
+    others = [_widening(np.delete(relative, i, axis=0)) for i in range(len(cuts))]
+    covered = (relative <= np.asarray(others)[:, None]).mean(axis=0)
+    total = float(np.abs(actuals).sum())
+    wape = float(np.abs(errors).sum()) / total if total > 0 else 0.0
+    return SumBacktest(days, len(cuts), float(covered[0]), float(covered[1]), wape, _widening(relative))
+
+
+def _widening(relative: F64) -> float:
+    """The factor, 1 to 10, for the half-widths, from |error| / half-width at LEVELS, a row a fold.
+
+    It is the factor that would have covered the folds at the level that asks for more, one for both levels so that
+    the shape of the distribution stays; the fewer the folds, the nearer to PRIOR_WIDENING.
+    """
+    if not len(relative):
+        return PRIOR_WIDENING
+    asked = max(conformal_quantile(relative[:, i], level) for i, level in enumerate(LEVELS))
+    belief = trust(len(relative))
+    return float(np.clip(asked, 1.0, 10.0) ** belief * PRIOR_WIDENING ** (1 - belief))
+
+
+def _total(lo: int, hi: int, centre: float, bounds: F64, known: pd.Series, ready: Prepared) -> MonthTotal:
+    """A month's total: its measured days, its filled days and the forecast of the rest."""
+    stamps, raw, _ = checked(known)
+    inside = (stamps >= lo) & (stamps < hi)
+    measured = inside & np.isfinite(raw)
+    to_date = float(raw[measured].sum())
+    kept = stamps[len(stamps) - len(ready.values) :]
+    gap = (kept >= lo) & (kept < hi) & ~np.isfinite(raw[len(stamps) - len(ready.values) :])
+    filled = float(ready.values[gap].sum()) * ready.scale
+    base = to_date + filled
+    past = max(0, (min(hi, ready.next_ms) - lo) // MS_PER_DAY)
+    return MonthTotal(
+        lo, hi, base + centre, *(float(base + b) for b in _floored(bounds, ready.nonnegative)),
+        to_date, int(measured.sum()), int(gap.sum()), int(past - measured.sum() - gap.sum()),
+    )  # fmt: skip
+
+
+def _floored(bounds: F64, nonnegative: bool) -> list[float]:
+    flat = [float(b) for b in bounds.ravel()]
+    return [max(b, 0.0) for b in flat] if nonnegative else flat
+
+
+def _midnight(as_of: datetime | int) -> int:
+    if isinstance(as_of, datetime):
+        stamp = as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
+        ms = int(stamp.timestamp() * 1000)
+    else:
+        ms = int(as_of)
+    return ms // MS_PER_DAY * MS_PER_DAY
+
+
+def _months(ms: int) -> tuple[int, int, int]:
+    """Starts of `ms`'s month, of the next one and of the one after, in epoch ms."""
+    day = datetime.fromtimestamp(ms / 1000, UTC)
+    first = day.year * 12 + day.month - 1
+    starts = [datetime((first + i) // 12, (first + i) % 12 + 1, 1, tzinfo=UTC) for i in range(3)]
+    this, following, end = (int(s.timestamp()) * 1000 for s in starts)
+    return this, following, end
