@@ -9,6 +9,7 @@ import pytest
 from contracts.errors import BadInput
 from contracts.events import Method
 from producers.recordings import csv_recording
+from producers.recordings.userrows import POWER_COLUMNS, TOKEN_COLUMNS
 from tests.recordings.replayed import Replayed, replay, wire, write
 
 TOKENS = "start,end,tenant,model,prompt_tokens,completion_tokens"
@@ -238,3 +239,9 @@ def test_a_day_of_power_without_requests_is_a_recording(tmp_path: Path) -> None:
 
 def test_requests_without_power_are_a_recording(tmp_path: Path) -> None:
     assert _play(tmp_path, [TOKENS, f"{T0},{T0 + 1},a,m,5,5"], [POWER]).prompt["csv"] == 5
+
+
+def test_the_documentation_names_every_column() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "replay.md").read_text(encoding="utf-8")
+    columns = {**POWER_COLUMNS, **TOKEN_COLUMNS}
+    assert not [name for names in columns.values() for name in names if f"`{name}`" not in page]
