@@ -72,6 +72,8 @@ class Joiner:
         self._room.set()
         self._storing = asyncio.Lock()
         self._provisional_ms = 0
+        self.messages = 0
+        """Messages read so far."""
         self.progress_ms = clock()
         """When something was last read or stored; a watchdog looks at it."""
 
@@ -163,6 +165,7 @@ class Joiner:
             for delivery in deliveries:
                 owned.unacked[delivery.topic].append(delivery)
             rejected = owned.state.ingest([d.message for d in deliveries], now_ms)
+            self.messages += len(deliveries)
             metrics.MESSAGES.inc(len(deliveries))
             for one in rejected:
                 log.warning("dead letter: %s offset %d: %s", one.message.topic, one.message.offset, one.error)

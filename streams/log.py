@@ -23,7 +23,7 @@ def unavailable(bootstrap: str, error: object) -> Unavailable:
 def ensure_topics(settings: Settings, config: dict[str, Any]) -> list[str]:
     """Create the topics that are missing; returns their names. `config` is librdkafka's.
 
-    Raises Unavailable when no broker answers, LedgerError when the two joined topics differ in partitions.
+    Raises Unavailable when no broker answers.
     """
     admin = AdminClient(config)
     try:
@@ -37,20 +37,21 @@ def ensure_topics(settings: Settings, config: dict[str, Any]) -> list[str]:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
-        count_partitions(admin, settings.kafka_bootstrap)
     except KafkaException as error:
         raise unavailable(settings.kafka_bootstrap, error) from error
     return missing
 
 
-def count_partitions(admin: AdminClient, bootstrap: str) -> int:
+def partitions(config: dict[str, Any], bootstrap: str) -> int:
     """Partitions of the joined topics. Raises LedgerError if they differ, Unavailable if one is not there."""
-    counts = {}
-    for topic in topics.JOINED:
-        found = admin.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
-        if found.error is not None or not found.partitions:
-            raise Unavailable(f"topic {topic} is not at {bootstrap}", "Run `wattlog migrate`.")
-        counts[topic] = len(found.partitions)
+    try:
+        found = AdminClient(config).list_topics(timeout=TIMEOUT_S).topics
+    except KafkaException as error:
+        raise unavailable(bootstrap, error) from error
+    counts = {topic: len(found[topic].partitions) if topic in found else 0 for topic in topics.JOINED}
+    missing = [topic for topic, count in counts.items() if not count]
+    if missing:
+        raise Unavailable(f"topic {missing[0]} is not at {bootstrap}", "Run `wattlog migrate`.")
     if len(set(counts.values())) != 1:
         raise LedgerError(
             f"the joined topics must have the same number of partitions, or power and tokens part ways: {counts}"
@@ -69,12 +70,12 @@ def identity(config: dict[str, Any], bootstrap: str) -> str:
     return f"{cluster}/{described.topic_id}"
 
 
-def commit_initial_offsets(config: dict[str, Any], group: str, partitions: int) -> None:
+def commit_initial_offsets(config: dict[str, Any], group: str, count: int) -> None:
     """Give a new group an offset on every partition: the earliest. The workers themselves never guess one, because a
     guess (`earliest`, `latest`) would hide that the log lost what they had not read."""
     consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
     try:
-        every = [TopicPartition(t, p) for t in topics.JOINED for p in range(partitions)]
+        every = [TopicPartition(t, p) for t in topics.JOINED for p in range(count)]
         fresh = [tp for tp in consumer.committed(every, timeout=TIMEOUT_S) if tp.offset < 0]
         for tp in fresh:
             tp.offset = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)[0]

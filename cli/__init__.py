@@ -1,0 +1,1 @@
+"""`wattlog`: the only room that composes the others. The embedded mode lives here."""

@@ -1,0 +1,151 @@
+"""`wattlog demo`: the whole line on one machine, on a SIMULATED fleet, from nothing to a balanced ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from contracts.errors import Unavailable
+from contracts.events import Event
+from contracts.settings import Settings
+from contracts.units import rfc3339
+from producers.publish import Publisher, kafka_config
+from producers.simulated import Fleet
+from warehouse.audit import Audit, audit
+from warehouse.client import Warehouse
+from warehouse.fingerprint import fingerprint
+from warehouse.reads import chargeback_all
+
+from cli import simulation
+from cli.embedded import Line, as_error, line, running_api
+from cli.feed import Feed, Sent, stored
+from cli.simulation import LIVE_START_MS
+
+SHOWN_MS = 600_000
+"""So much of the stream is in the demo's first ledger."""
+FINAL_WAIT_S = 60.0
+LIVE_SPEED = 10.0
+"""How fast event time passes once the first ledger is shown."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The demo's first ledger."""
+
+    tenants: list[Any]
+    audit: Audit
+    ledger_sha256: str
+    start_ms: int
+    end_ms: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The JSON that other programs may rely on: energies integers, money strings."""
+        a = self.audit
+        rows = []
+        for row in self.tenants:
+            columns = asdict(row)
+            rows.append({k: str(v) if k in ("cost", "kwh", "gco2") and v is not None else v for k, v in columns.items()})
+        return {
+            "ledger": rows,
+            "measured_uj": a.measured_uj, "active_uj": a.active_uj, "idle_uj": a.idle_uj, "unallocated_uj": a.unallocated_uj,
+            "residual_uj": a.residual_uj, "ledger_sha256": self.ledger_sha256, "simulated": True,
+            "window_start": rfc3339(self.start_ms), "window_end": rfc3339(self.end_ms),
+        }  # fmt: skip
+
+
+class Demo:
+    """`tick` is told of each part, `show` of the first ledger, `live` of the stream's state from then on."""
+
+    def __init__(self, settings: Settings, seed: int, tick: Any, show: Any, live: Any) -> None:
+        self._settings, self._seed = settings, seed
+        self._tick, self._show, self._live = tick, show, live
+
+    async def run(self, *, leave: bool) -> None:
+        """Bring everything up, show the first ledger, and go on until cancelled; with `leave`, end there."""
+        laid: list[simulation.LaidDown] = []
+        async with contextlib.AsyncExitStack() as stack:
+            running = await stack.enter_async_context(
+                line(self._settings, self._tick, lambda w: laid.append(simulation.lay_down(w, self._settings, self._seed)))
+            )
+            self._tick(f"history: {laid[0].rows} rows over {laid[0].hours} hours, SIMULATED")
+            address = await stack.enter_async_context(running_api(running.settings, running.warehouse))
+            self._tick(f"API and page: {address}")
+            publisher = stack.enter_context(Publisher(kafka_config(running.settings)))
+            feed = Feed(publisher, running.worker.joiner, running.settings.skew_ms)
+            events = self._events(leave)
+            await self._first(running, feed, events, leave)
+            result = await asyncio.to_thread(self._result, running.warehouse)
+            self._show(result, address, laid[0].planted)
+            if not leave:
+                await self._go_on(running, publisher, events)
+
+    def _events(self, leave: bool) -> Iterator[Event]:
+        s = self._settings
+        enough_ms = SHOWN_MS + s.lateness_ms + s.skew_ms + 2 * s.window_ms
+        fleet = Fleet(self._seed)
+        if leave:
+            return fleet.events(LIVE_START_MS, enough_ms, closing_ms=s.lateness_ms + s.skew_ms + 2 * s.window_ms)
+        return fleet.events(LIVE_START_MS)
+
+    async def _first(self, running: Line, feed: Feed, events: Iterator[Event], leave: bool) -> None:
+        """Feed what the first ledger needs, and wait until it is final."""
+        s = running.settings
+        until_ms = None if leave else LIVE_START_MS + SHOWN_MS + s.lateness_ms + 2 * s.skew_ms + 2 * s.window_ms
+        await feed.run(events, lambda _: None, until_ms)
+        await asyncio.to_thread(feed.publisher.flush)
+        if leave:
+            await stored(running.warehouse, running.log_id, feed.sent, running.worker.crashed)
+        else:
+            await self._until_final(running)
+        self._tick(f"stream: {feed.sent.rows} readings and requests of {SHOWN_MS // 60_000} minutes and more, SIMULATED")
+
+    async def _until_final(self, running: Line) -> None:
+        """Wait until the last window shown is final for every workload of the fleet."""
+        workloads = {(cluster, workload) for cluster, _, workload, *_ in Fleet(self._seed).spec.groups()}
+        for _ in range(int(FINAL_WAIT_S / 0.1)):
+            crashed = running.worker.crashed
+            if crashed is not None and crashed.done():
+                raise as_error(crashed.result())
+            rows = await asyncio.to_thread(
+                running.warehouse.query,
+                "SELECT uniqExact(cluster, workload) AS n FROM gpu_energy FINAL "
+                "WHERE window_start = fromUnixTimestamp64Milli({start_ms:Int64})",
+                start_ms=LIVE_START_MS + SHOWN_MS,
+            )
+            if rows[0]["n"] >= len(workloads):
+                return
+            await asyncio.sleep(0.1)
+        raise Unavailable(f"the first ledger was not final within {FINAL_WAIT_S:g} s", "See the worker's log above.")
+
+    def _result(self, warehouse: Warehouse) -> Result:
+        start_ms, end_ms = LIVE_START_MS, LIVE_START_MS + SHOWN_MS
+        return Result(
+            chargeback_all(warehouse, start_ms, end_ms, by=("tenant",)),
+            audit(warehouse, start_ms, end_ms),
+            fingerprint(warehouse, start_ms, end_ms, simulation.clusters()),
+            start_ms,
+            end_ms,
+        )
+
+    async def _go_on(self, running: Line, publisher: Publisher, events: Iterator[Event]) -> None:
+        """Go on feeding, paced, until cancelled or the worker ends."""
+        feed = Feed(publisher, running.worker.joiner, running.settings.skew_ms, speed=LIVE_SPEED)
+        told = itertools.count()
+
+        def progress(sent: Sent) -> None:
+            if next(told) % 50 == 0:
+                self._live(sent)
+
+        assert running.worker.crashed is not None
+        feeding = asyncio.create_task(feed.run(events, progress))
+        done, _ = await asyncio.wait({feeding, running.worker.crashed}, return_when=asyncio.FIRST_COMPLETED)
+        feeding.cancel()
+        for one in done:
+            if one is feeding:
+                feeding.result()
+            else:
+                raise as_error(running.worker.crashed.result())

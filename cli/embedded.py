@@ -1,0 +1,199 @@
+"""The whole line in one process: event log, warehouse, worker and, if asked for, the API. The same code as production;
+only the addresses differ.
+
+The embedded event log is librdkafka's in-process broker: it speaks the real protocol, keeps a few megabytes a
+partition, and is gone with the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from confluent_kafka import Producer
+
+from api.app import create_app
+from contracts import topics
+from contracts.errors import Unavailable, WattlogError
+from contracts.settings import Settings
+from producers.publish import kafka_config
+from streams import log as event_log
+from streams.app import Worker
+from streams.core.policy import Floor, Policy, Weights
+from warehouse.client import Warehouse, connect
+from warehouse.migrate import migrate
+from warehouse.reference import attribution_tables, seed_defaults
+from warehouse.sink import Sink
+
+ASSIGN_WAIT_S = 60.0
+EMBEDDED_PARTITIONS = 4
+"""What librdkafka's in-process broker gives a topic that appears."""
+
+Told = Callable[[str], None]
+"""Told of each part as it comes up."""
+
+
+@contextmanager
+def embedded_broker() -> Iterator[str]:
+    """An in-process broker on loopback; yields its address."""
+    # The address is what a client of the mock cluster is told; the configured one is ignored.
+    owner = Producer({"bootstrap.servers": "embedded:1", "test.mock.num.brokers": 1, "log_level": 0})
+    brokers = list(owner.list_topics(timeout=10).brokers.values())
+    for topic in topics.ALL:
+        owner.list_topics(topic, timeout=10)  # Topics are made on first sight.
+    yield f"{brokers[0].host}:{brokers[0].port}"
+    owner.flush(1)
+
+
+def open_warehouse(settings: Settings) -> Warehouse:
+    """The warehouse of the settings. The embedded one's folder is made, private to its user."""
+    if not settings.warehouse_dsn:
+        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    password = settings.warehouse_password.get_secret_value() if settings.warehouse_password else None
+    return connect(settings.dsn, password=password)
+
+
+def prepare(warehouse: Warehouse) -> list[str]:
+    """Bring the tables up to date; returns the migrations that were applied."""
+    applied = migrate(warehouse)
+    seed_defaults(warehouse)
+    return applied
+
+
+def policy_of(warehouse: Warehouse, settings: Settings) -> Policy:
+    """What attribution uses, from the reference tables as they are now."""
+    tables = attribution_tables(warehouse)
+    return Policy(
+        tuple(Floor(f.hardware, f.valid_from_ms, f.valid_to_ms, f.idle_mw, f.floor_version) for f in tables.floors),
+        tuple(
+            Weights(
+                w.model, w.hardware, w.valid_from_ms, w.valid_to_ms,
+                w.prompt_milli, w.cached_milli, w.completion_milli, w.weights_version,
+            )
+            for w in tables.weights
+        ),
+        settings.idle_policy,
+    )  # fmt: skip
+
+
+@dataclass
+class Line:
+    """A running line: where its log is, its warehouse and its worker."""
+
+    settings: Settings
+    """With `kafka_bootstrap` pointing at the real address."""
+    warehouse: Warehouse
+    worker: Worker
+    log_id: str
+
+
+@asynccontextmanager
+async def running_worker(settings: Settings, warehouse: Warehouse, log_id: str) -> AsyncIterator[Worker]:
+    """A Faust worker in this process, until the block ends."""
+    datadir = Path(tempfile.mkdtemp(prefix="wattlog-faust-"))
+    worker = Worker(settings, Sink(warehouse), policy_of(warehouse, settings), log_id, datadir)
+    try:
+        await worker.start()
+        yield worker
+    finally:
+        await worker.stop()
+        shutil.rmtree(datadir, ignore_errors=True)
+
+
+@asynccontextmanager
+async def line(settings: Settings, told: Told, lay_down: Callable[[Warehouse], None] | None = None) -> AsyncIterator[Line]:
+    """Event log, warehouse and worker, up and holding partitions. `lay_down` may fill the warehouse first.
+
+    Raises Unavailable when a part does not come up.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        if settings.embedded_broker:
+            bootstrap = stack.enter_context(embedded_broker())
+            settings = settings.model_copy(update={"kafka_bootstrap": bootstrap})
+            log_id = f"embedded/{os.getpid()}-{time.time_ns()}"
+            partitions = EMBEDDED_PARTITIONS
+            told(f"event log: librdkafka's in-process broker at {bootstrap}")
+        else:
+            config = kafka_config(settings)
+            event_log.ensure_topics(settings, config)
+            log_id = event_log.identity(config, settings.kafka_bootstrap)
+            partitions = event_log.partitions(config, settings.kafka_bootstrap)
+            told(f"event log: Kafka at {settings.kafka_bootstrap}, {partitions} partitions")
+        warehouse = stack.enter_context(open_warehouse(settings))
+        applied = await asyncio.to_thread(prepare, warehouse)
+        told(f"warehouse: {warehouse.where}, " + (f"{len(applied)} migrations applied" if applied else "up to date"))
+        if lay_down is not None:
+            await asyncio.to_thread(lay_down, warehouse)
+        event_log.commit_initial_offsets(kafka_config(settings), settings.kafka_group, partitions)
+        worker = await stack.enter_async_context(running_worker(settings, warehouse, log_id))
+        await _assigned(worker)
+        told(f"worker: Faust, holding partitions {worker.joiner.partitions}")
+        yield Line(settings, warehouse, worker, log_id)
+
+
+async def _assigned(worker: Worker) -> None:
+    assert worker.crashed is not None
+    waiting = asyncio.create_task(worker.assigned.wait())
+    done, _ = await asyncio.wait({waiting, worker.crashed}, timeout=ASSIGN_WAIT_S, return_when=asyncio.FIRST_COMPLETED)
+    if worker.crashed in done:
+        raise as_error(worker.crashed.result())
+    if waiting not in done:
+        waiting.cancel()
+        raise Unavailable(
+            f"the worker was given no partitions within {ASSIGN_WAIT_S:g} s", "Try `wattlog doctor`; is another worker holding them?"
+        )
+
+
+def as_error(crash: BaseException) -> WattlogError:
+    """A worker's end as an error that one can act on."""
+    return crash if isinstance(crash, WattlogError) else Unavailable(f"the worker ended: {crash!r}", "See its log above.")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that leaves signals to whoever runs the loop."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def running_api(settings: Settings, warehouse: Warehouse) -> AsyncIterator[str]:
+    """The API and its page in this process; yields the address."""
+    config = uvicorn.Config(
+        create_app(warehouse, settings), host=settings.api_host, port=settings.api_port, log_level="warning", access_log=False,
+    )  # fmt: skip
+    server = _Server(config)
+    serving = asyncio.create_task(_serve(server, settings))
+    try:
+        while not server.started:
+            if serving.done():
+                serving.result()
+            await asyncio.sleep(0.02)
+        yield f"http://{settings.api_host}:{_port(server)}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def _serve(server: uvicorn.Server, settings: Settings) -> None:
+    try:
+        await server.serve()
+    except SystemExit:  # uvicorn's way to say that it cannot listen
+        raise Unavailable(
+            f"the API cannot listen on {settings.api_host}:{settings.api_port}", "Is the port taken? Set WATTLOG_API_PORT=0 for a free one."
+        ) from None
+
+
+def _port(server: Any) -> int:
+    return int(server.servers[0].sockets[0].getsockname()[1])

@@ -1,0 +1,150 @@
+"""Recordings and simulated fleets onto the log: paced, throttled by the consumer's lag, with progress."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from contracts import codec, topics
+from contracts.errors import Unavailable
+from contracts.events import Event
+from producers.publish import Publisher
+from producers.recordings import BadRow
+from streams.joiner import Joiner
+from warehouse.client import Warehouse
+
+MOST_UNREAD_BYTES = 1_500_000
+"""Unread bytes on the log: the in-process broker forgets beyond 5 MB a partition, and one workload has one partition."""
+MOST_UNREAD_MESSAGES = 20_000
+STALL_S = 90.0
+"""Without any progress for this long the replay gives up."""
+BAD_ROW_TYPE = "wattlog.badrow.v1"
+
+
+@dataclass
+class Sent:
+    """What was put on the log: events by (topic, source, epoch), and rows that could not be read."""
+
+    events: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    rows: int = 0
+    bad_rows: list[BadRow] = field(default_factory=list)
+    newest_ms: int = 0
+
+
+class Feed:
+    """Sends events. `joiner` is the worker in this process, whose reading is waited for; None with workers elsewhere."""
+
+    def __init__(self, publisher: Publisher, joiner: Joiner | None, skew_ms: int, *, speed: float = 0.0) -> None:
+        self.publisher, self._joiner, self._skew_ms, self._speed = publisher, joiner, skew_ms, speed
+        self._unread: deque[int] = deque()
+        self._unread_bytes = 0
+        self._read_before = joiner.messages if joiner else 0
+        self.sent = Sent()
+
+    async def run(
+        self, events: Iterable[Event | BadRow], progress: Callable[[Sent], None], until_ms: int | None = None
+    ) -> None:
+        """Send all events, or those up to an event time; `speed` 0 is as fast as possible, 60 a minute a second."""
+        begun_s, first_ms = time.monotonic(), 0
+        for item in events:
+            if isinstance(item, BadRow):
+                self._dead_letter(item)
+                continue
+            event_ms = item.batch.event_ms
+            first_ms = first_ms or event_ms
+            if self._speed and event_ms - self._skew_ms <= _now_ms():
+                await _sleep_until(begun_s + (event_ms - first_ms) / 1000 / self._speed, self.publisher)
+            while event_ms > _now_ms() + self._skew_ms:  # Nothing may come from the future.
+                await asyncio.sleep(0.2)
+            await self._send(item)
+            progress(self.sent)
+            if until_ms is not None and event_ms >= until_ms:
+                return
+        await asyncio.to_thread(self.publisher.flush)
+
+    async def _send(self, event: Event) -> None:
+        headers, value = codec.encode(event)
+        self.publisher.send_raw(
+            codec.topic_of(event.batch), topics.key(event.cluster, event.workload).encode(), headers, value,
+            timestamp_ms=event.batch.event_ms,
+        )  # fmt: skip
+        key = (codec.topic_of(event.batch), event.source, event.epoch)
+        self.sent.events[key] = max(self.sent.events.get(key, 0), event.seq + 1)
+        self.sent.rows += len(event.batch)
+        self.sent.newest_ms = max(self.sent.newest_ms, event.batch.event_ms)
+        if self._joiner:
+            self._unread.append(len(value) + 300)
+            self._unread_bytes += len(value) + 300
+            await self._throttle(self._joiner)
+        else:
+            await asyncio.sleep(0)
+
+    async def _throttle(self, joiner: Joiner) -> None:
+        """Wait until the worker has read enough of what was sent."""
+        self._note_read(joiner)
+        progress_s = time.monotonic()
+        while self._unread_bytes > MOST_UNREAD_BYTES or len(self._unread) > MOST_UNREAD_MESSAGES:
+            self.publisher.poll()
+            await asyncio.sleep(0.002)
+            if self._note_read(joiner):
+                progress_s = time.monotonic()
+            if time.monotonic() - progress_s > STALL_S:
+                raise Unavailable("the worker stopped reading", "See its log above; try `wattlog doctor`.")
+        if len(self._unread) % 64 == 0:
+            await asyncio.sleep(0)
+
+    def _note_read(self, joiner: Joiner) -> int:
+        read = joiner.messages - self._read_before
+        self._read_before = joiner.messages
+        for _ in range(min(read, len(self._unread))):
+            self._unread_bytes -= self._unread.popleft()
+        return read
+
+    def _dead_letter(self, row: BadRow) -> None:
+        self.sent.bad_rows.append(row)
+        headers = codec.envelope(
+            type_=BAD_ROW_TYPE, source=f"replay://{row.file}", id_=f"{row.line}.{len(self.sent.bad_rows)}",
+            subject=row.file, t_ms=0, content_type="text/plain; charset=utf-8",
+        )  # fmt: skip
+        headers += [("wattlog_field", row.column.encode()), ("wattlog_reason", str(row).encode())]
+        self.publisher.send_raw(topics.DEADLETTER, None, headers, row.value.encode())
+
+
+async def stored(warehouse: Warehouse, log_id: str, sent: Sent, crashed: asyncio.Future[BaseException] | None) -> None:
+    """Wait until every event sent is stored and final. Raises Unavailable when nothing moves any more."""
+    expected = {key: count for key, count in sent.events.items() if count}
+    before, moved_s = -1, time.monotonic()
+    while True:
+        if crashed is not None and crashed.done():
+            raise Unavailable(f"the worker ended: {crashed.result()}", "See its log above.")
+        rows = await asyncio.to_thread(
+            warehouse.query,
+            "SELECT topic, source, epoch, received FROM sources FINAL "
+            "WHERE log_id = {log_id:String} AND epoch IN {epochs:Array(UInt64)}",
+            log_id=log_id,
+            epochs=sorted({epoch for _, _, epoch in expected}),
+        )
+        have = {(r["topic"], r["source"], r["epoch"]): r["received"] for r in rows}
+        missing = sum(max(count - have.get(key, 0), 0) for key, count in expected.items())
+        if not missing:
+            return
+        if missing != before:
+            before, moved_s = missing, time.monotonic()
+        if time.monotonic() - moved_s > STALL_S:
+            raise Unavailable(
+                f"{missing} events are not final after {STALL_S:g} s", "Is a worker running (`wattlog stream`)? Try `wattlog doctor`."
+            )
+        await asyncio.sleep(0.1)
+
+
+async def _sleep_until(due_s: float, publisher: Publisher) -> None:
+    while (left_s := due_s - time.monotonic()) > 0:
+        publisher.poll()
+        await asyncio.sleep(min(left_s, 0.5))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

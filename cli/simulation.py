@@ -1,0 +1,102 @@
+"""The demo's world: a SIMULATED fleet's reference data and its four months of history, attributed like any other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from contracts.errors import BadInput
+from contracts.rows import conform
+from contracts.settings import Settings
+from contracts.units import MS_PER_HOUR, epoch_ms
+from producers import reference as simulated
+from producers.history import history
+from streams.core import versions
+from streams.core.attribute import attribute
+from streams.core.restate import facts_of
+from warehouse.client import Warehouse
+from warehouse.forget import forget_clusters
+from warehouse.reference import (
+    END_MS,
+    Cluster,
+    IdleFloor,
+    Price,
+    Tenant,
+    list_clusters,
+    list_idle_floors,
+    put_clusters,
+    put_idle_floors,
+    put_prices,
+    put_tenants,
+)
+from warehouse.sink import Sink
+
+from cli.embedded import policy_of
+
+HISTORY_START_MS = epoch_ms("2025-06-01")
+LIVE_START_MS = epoch_ms("2025-09-30T12:00:00Z")
+"""Where the history ends and the stream begins. Fixed, so that the same seed gives the same ledger on any day."""
+LOG_ID = "simulated-history"
+
+
+@dataclass(frozen=True)
+class LaidDown:
+    """What the history amounts to."""
+
+    rows: int
+    hours: int
+    planted: tuple[str, ...]
+
+
+def clusters() -> list[str]:
+    return [c["cluster"] for c in simulated.clusters()]
+
+
+def check_is_demo(warehouse: Warehouse) -> None:
+    """Refuse to lay simulated rows among a real cluster's of the same name. Raises BadInput."""
+    marked = {c.cluster for c in list_clusters(warehouse) if c.simulated}
+    rows = warehouse.query("SELECT DISTINCT cluster FROM ledger WHERE cluster IN {names:Array(String)}", names=clusters())
+    real = sorted({r["cluster"] for r in rows} - marked)
+    if real:
+        raise BadInput("data", real[0], "a real cluster has this name here: give the demo a folder of its own with --data")
+
+
+def lay_down(warehouse: Warehouse, settings: Settings, seed: int) -> LaidDown:
+    """Put the simulated fleet's reference data and history into the warehouse, instead of an earlier demo's."""
+    check_is_demo(warehouse)
+    forget_clusters(warehouse, clusters())
+    put_clusters(warehouse, [Cluster(c["cluster"], True, c["note"]) for c in simulated.clusters()])
+    put_tenants(warehouse, [Tenant(t["tenant"], t["team"], t["cost_centre"], True) for t in simulated.tenants()])
+    put_prices(
+        warehouse,
+        [
+            Price(p["kind"], p["cluster"], p["value"], 0, END_MS, p["currency"], p["source"])
+            for p in simulated.prices(settings.currency)
+        ],
+    )
+    known = {f.hardware for f in list_idle_floors(warehouse)}
+    put_idle_floors(
+        warehouse,
+        [
+            IdleFloor(f["hardware"], 0, END_MS, f["idle_mw"], 1, f["source"])
+            for f in simulated.idle_floors()
+            if f["hardware"] not in known
+        ],
+    )
+    return _lay_history(warehouse, settings, seed)
+
+
+def _lay_history(warehouse: Warehouse, settings: Settings, seed: int) -> LaidDown:
+    past = history(seed, HISTORY_START_MS, end_ms=LIVE_START_MS)
+    ledger = attribute(facts_of(past.gpu_energy, past.token_usage), policy_of(warehouse, settings)).ledger
+    wrote = {
+        "log_id": LOG_ID, "log_partition": 0, "version": versions.final(0, 0), "deleted": 0, "window_ms": MS_PER_HOUR,
+    }  # fmt: skip
+    sink = Sink(warehouse)
+    sink.write("gpu_energy", conform("gpu_energy", {**past.gpu_energy, "late_id": 0, **wrote}))
+    sink.write("token_usage", conform("token_usage", {**past.token_usage, "late_id": 0, **wrote}))
+    sink.write("ledger", conform("ledger", {**ledger, "revision": 0, "final": 1, **wrote}))
+    starts = np.unique(np.asarray(ledger["window_start"]))
+    sink.refresh_hours(starts.tolist(), sorted(set(ledger["cluster"])), sorted(set(ledger["workload"])))
+    return LaidDown(len(ledger["tenant"]), len(starts), tuple(p.note for p in past.planted))
