@@ -1,0 +1,204 @@
+"""docker-compose.yml, the Dockerfile and k8s/: what they promise on safety, health and versions, read from the files."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.project.tree import ROOT, files
+
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = ["migrate", "worker", "api", "producers"]
+BASE = ROOT / "k8s" / "base"
+OBJECTS: list[dict[str, Any]] = [
+    each for path in sorted(BASE.glob("*.yaml")) if path.name != "kustomization.yaml"
+    for each in yaml.safe_load_all(path.read_text("utf-8"))
+]  # fmt: skip
+PODS = {
+    each["metadata"]["name"]: each["spec"]["template"]["spec"] for each in OBJECTS if "template" in each.get("spec", {})
+}
+
+
+def _answers(*command: str) -> bool:
+    if shutil.which(command[0]) is None:
+        return False
+    return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+
+
+def _run(*command: str, cwd: Path = ROOT) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# docker-compose.yml
+
+
+def test_docker_compose_accepts_the_file() -> None:
+    if not _answers("docker", "compose", "version"):
+        pytest.skip("needs the docker client with its compose plug-in")
+    _run("docker", "compose", "config", "--quiet")
+
+
+def test_ports_are_open_on_loopback_only() -> None:
+    assert {port.split(":")[0] for s in SERVICES.values() for port in s.get("ports", [])} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_has_limits_and_gains_no_privilege(name: str) -> None:
+    service = SERVICES[name]
+    assert {"cpus", "memory"} <= service["deploy"]["resources"]["limits"].keys()
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert not service.get("privileged")
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_services_run_bare(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["user"] == "10001:10001"
+
+
+def test_nothing_starts_before_what_it_needs() -> None:
+    assert {k: v["condition"] for k, v in SERVICES["migrate"]["depends_on"].items()} == {
+        "kafka": "service_healthy",
+        "clickhouse": "service_healthy",
+    }
+    for name in ("worker", "api", "producers"):
+        assert SERVICES[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+
+
+def test_the_compose_file_runs_the_kafka_that_is_tested() -> None:
+    pom = (ROOT / "tests" / "kafka" / "pom.xml").read_text("utf-8")
+    version = re.search(r"<kafka.version>(.+)</kafka.version>", pom)
+    assert version is not None
+    assert SERVICES["kafka"]["image"] == f"apache/kafka:{version[1]}"
+
+
+def test_images_of_others_are_of_a_fixed_version() -> None:
+    images = [s["image"] for s in SERVICES.values() if not s["image"].endswith(":local")]
+    assert all(re.search(r":\d+\.\d+", image) for image in images)
+
+
+# Dockerfile
+
+
+def test_images_run_without_root_and_say_whether_they_are_well() -> None:
+    text = (ROOT / "Dockerfile").read_text("utf-8")
+    stages = dict(re.findall(r"^FROM .+? AS (\S+)\n(.*?)(?=^FROM|\Z)", text, re.M | re.S))
+    assert "USER 10001:10001" in stages["run"]
+    for target in ("agent", "server"):
+        assert "HEALTHCHECK" in stages[target]
+        assert "USER" not in stages[target]
+    assert "requirements agent" in stages["build-agent"]
+    assert not re.search(r"^(ARG|ENV).*(PASSWORD|KEY|SECRET|TOKEN)", text, re.M)
+
+
+def test_what_an_image_copies_is_let_through() -> None:
+    """.dockerignore lets in only what it names: every room must be among it."""
+    through = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")}
+    rooms = set(
+        re.search(r"packages = \[(.+?)\]", (ROOT / "pyproject.toml").read_text("utf-8"))[1].replace('"', "").split(", ")
+    )
+    assert rooms | {"pyproject.toml", "constraints.txt", "README.md", "LICENSE"} == through
+
+
+# k8s/
+
+
+@pytest.mark.parametrize("pod", PODS)
+def test_a_pod_meets_the_restricted_standard(pod: str) -> None:
+    spec = PODS[pod]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+    assert not any("hostPath" in volume for volume in spec["volumes"])
+    for container in spec["containers"]:
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert "memory" in container["resources"]["limits"]
+        assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+
+
+@pytest.mark.parametrize("pod", PODS)
+def test_an_agent_and_the_api_see_only_the_secrets_that_they_use(pod: str) -> None:
+    container = PODS[pod]["containers"][0]
+    keys = {e["valueFrom"]["secretKeyRef"]["key"] for e in container["env"] if "secretKeyRef" in e.get("valueFrom", {})}
+    assert (
+        keys
+        == {
+            "agent": {"kafka-password"},
+            "worker": {"kafka-password", "warehouse-password"},
+            "migrate": {"kafka-password", "warehouse-password"},
+            "api": {"warehouse-password", "api-jwt-key"},
+        }[pod]
+    )
+
+
+def test_pods_that_serve_are_probed() -> None:
+    api = PODS["api"]["containers"][0]
+    assert api["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert api["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert all("livenessProbe" in PODS[name]["containers"][0] for name in ("agent", "worker", "api"))
+
+
+def test_a_worker_is_given_time_to_store_what_is_final() -> None:
+    assert PODS["worker"]["terminationGracePeriodSeconds"] >= 60
+
+
+def test_agents_run_on_gpu_nodes_by_the_nvidia_runtime_and_know_their_node() -> None:
+    agent = PODS["agent"]
+    assert agent["runtimeClassName"] == "nvidia"
+    assert agent["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+    names = {e["name"]: e.get("valueFrom") for e in agent["containers"][0]["env"]}
+    assert names["WATTLOG_NODE"] == {"fieldRef": {"fieldPath": "spec.nodeName"}}
+
+
+def test_everything_that_is_not_allowed_is_denied_on_the_network() -> None:
+    policies = {each["metadata"]["name"]: each["spec"] for each in OBJECTS if each["kind"] == "NetworkPolicy"}
+    assert policies["deny-by-default"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def test_no_secret_is_kept_here() -> None:
+    assert not [each for each in OBJECTS if each["kind"] == "Secret"]
+    assert not [path for path in files() if path.name in (".env", "secret.env")]
+
+
+def test_kustomize_renders_the_base() -> None:
+    if not _answers("kubectl", "version", "--client"):
+        pytest.skip("needs kubectl")
+    rendered = [each for each in yaml.safe_load_all(_run("kubectl", "kustomize", "k8s/base")) if each]
+    assert len(rendered) == len(OBJECTS) + 1  # and the ConfigMap
+    assert {each["metadata"].get("namespace", "wattlog") for each in rendered} == {"wattlog"}
+
+
+def test_an_overlay_made_as_written_renders_with_its_secret(tmp_path: Path) -> None:
+    if not _answers("kubectl", "version", "--client"):
+        pytest.skip("needs kubectl")
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    overlay = tmp_path / "k8s" / "overlays" / "example"
+    shutil.copy(overlay / "secret.env.example", overlay / "secret.env")
+    rendered = {
+        (e["kind"], e["metadata"]["name"]): e
+        for e in yaml.safe_load_all(_run("kubectl", "kustomize", ".", cwd=overlay))
+    }
+    (secret,) = [name for kind, name in rendered if kind == "Secret"]
+    worker = rendered["Deployment", "worker"]["spec"]
+    used = {
+        e["valueFrom"]["secretKeyRef"]["name"]
+        for e in worker["template"]["spec"]["containers"][0]["env"]
+        if "valueFrom" in e
+    }
+    assert used == {secret}
+    assert worker["replicas"] == 6

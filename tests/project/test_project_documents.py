@@ -1,0 +1,106 @@
+"""Documents tell the truth: links lead somewhere, targets and commands that they name exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from tests.project.tree import ROOT, texts
+
+DOCUMENTS = texts(".md")
+_FENCE = re.compile(r"^```(?:sh|bash|console|shell)?\n(.*?)^```", re.M | re.S)
+
+
+def _command_lines() -> list[tuple[str, str]]:
+    """(document, line) of every line in a shell block, without prompts and comments."""
+    lines = []
+    for path, text in DOCUMENTS.items():
+        for block in _FENCE.findall(text):
+            for line in block.splitlines():
+                line = line.strip().removeprefix("$ ").partition(" #")[0].strip()
+                if line and not line.startswith("#"):
+                    lines.append((str(path), line))
+    return lines
+
+
+def test_every_relative_link_leads_somewhere() -> None:
+    broken = []
+    for path, text in DOCUMENTS.items():
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if re.match(r"[a-z][a-z0-9+.-]*:|#", target):
+                continue
+            if not (ROOT / path.parent / unquote(target.partition("#")[0])).exists():
+                broken.append((str(path), target))
+    assert not broken
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    have = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
+    named = {(path, t) for path, line in _command_lines() for t in re.findall(r"^make ([a-z]+)", line)}
+    named |= {(str(path), t) for path, text in DOCUMENTS.items() for t in re.findall(r"`make ([a-z]+)", text)}
+    assert not {(path, target) for path, target in named if target not in have}
+
+
+def _named_commands() -> set[str]:
+    """`wattlog X` in documents, and the arguments of containers in compose and Kubernetes."""
+    named = {m for _, line in _command_lines() for m in re.findall(r"(?:^|/)wattlog ([a-z]+)", line)}
+    named |= {m for text in DOCUMENTS.values() for m in re.findall(r"`wattlog ([a-z]+)", text)}
+    deploy = [ROOT / "docker-compose.yml", *(ROOT / "k8s" / "base").glob("*.yaml")]
+    named |= {
+        m for path in deploy for m in re.findall(r"^\s+(?:command|args): \[([a-z]+)", path.read_text("utf-8"), re.M)
+    }
+    return named
+
+
+@pytest.mark.parametrize("command", sorted(_named_commands()))
+def test_a_command_that_is_named_exists(command: str) -> None:
+    code = "import sys; from cli.main import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, command, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, f"wattlog {command} --help:\n{done.stdout}{done.stderr}"
+
+
+def test_a_nodes_agent_starts_without_the_servers_packages() -> None:
+    """The agent's image has neither chdb nor Faust nor pandas: `wattlog produce` must not import them."""
+    absent = [
+        "chdb",
+        "faust",
+        "clickhouse_connect",
+        "fastapi",
+        "uvicorn",
+        "pandas",
+        "statsmodels",
+        "pyarrow",
+        "sqlglot",
+    ]
+    code = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"an agent has no {{name}}")
+sys.meta_path.insert(0, Absent())
+import producers.nvml
+from cli.main import main
+sys.argv = ["wattlog", "produce", "--help"]
+sys.exit(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_there_are_documents_to_check() -> None:
+    assert {Path("docs/settings.md")} <= DOCUMENTS.keys()

@@ -1,0 +1,114 @@
+"""`make`: targets are listed, wrong Pythons named, a failed installation shows why, a second run installs nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.project.tree import ROOT
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+TARGETS = re.findall(r"^([a-z]+):.*##", MAKEFILE, re.M)
+PIP_LOG = '#!/bin/sh\necho "$@" >> calls\n'
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A folder with what `make` looks at, and no virtual environment."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def _make(folder: Path, *args: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    if path is not None:
+        env["PATH"] = path
+    make = shutil.which("make") or "make"
+    return subprocess.run([make, *args], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def _environment(clone: Path, python: str) -> None:
+    """A made .venv whose Python is the shell script given."""
+    folder = clone / ".venv" / "bin"
+    folder.mkdir(parents=True)
+    (clone / ".venv" / ".made").touch()
+    for name in ("python", "wattlog"):
+        program = folder / name
+        program.write_text(python)
+        program.chmod(0o755)
+
+
+def test_make_alone_lists_every_target(clone: Path) -> None:
+    done = _make(clone)
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == TARGETS
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "lint", "fmt", "typecheck", "bench", "constraints", "clean"])
+def test_a_target_is_documented_and_can_be_read(target: str, clone: Path) -> None:
+    assert target in TARGETS
+    assert _make(clone, "--dry-run", target).returncode == 0
+
+
+def test_a_python_that_is_too_old_is_named_with_what_to_do(clone: Path) -> None:
+    old = clone / "python3"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    done = _make(clone, "demo", f"PYTHON={old}")
+    assert done.returncode != 0
+    assert "needs Python 3.11 or newer" in done.stderr
+    assert f"{old}" in done.stderr
+    assert "make PYTHON=" in done.stderr
+
+
+def test_a_python_without_ensurepip_names_the_package_to_install(clone: Path) -> None:
+    bare = clone / "python3"
+    bare.write_text('#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; *print*) echo python3.12-venv;; esac\n')
+    bare.chmod(0o755)
+    done = _make(clone, "demo", f"PYTHON={bare}")
+    assert done.returncode != 0
+    assert "apt-get install python3.12-venv" in done.stderr
+
+
+def test_a_failed_installation_shows_pips_own_words_and_is_tried_again(clone: Path) -> None:
+    _environment(clone, '#!/bin/sh\necho "$@" >> calls\necho "ERROR: no such wheel"\nexit 1\n')
+    for _ in range(2):
+        done = _make(clone, "demo")
+        assert done.returncode != 0
+        assert "ERROR: no such wheel" in done.stderr
+        assert ".venv/install.log" in done.stderr
+    assert len((clone / "calls").read_text().splitlines()) == 2
+
+
+def test_a_second_run_installs_nothing_until_the_pins_change(clone: Path) -> None:
+    _environment(clone, PIP_LOG)
+
+    def installs() -> int:
+        assert _make(clone, "demo").returncode == 0
+        return sum(line.startswith("-m pip install") for line in (clone / "calls").read_text().splitlines())
+
+    assert installs() == 1
+    assert installs() == 1
+    later = (clone / ".venv" / ".server").stat().st_mtime + 5
+    os.utime(clone / "constraints.txt", (later, later))
+    assert installs() == 2
+
+
+def test_the_demo_gets_its_arguments(clone: Path) -> None:
+    _environment(clone, PIP_LOG)
+    assert _make(clone, "demo", "ARGS=--exit --json").returncode == 0
+    assert (clone / "calls").read_text().splitlines()[-1] == "demo --exit --json"
+
+
+def test_what_the_tests_install_serves_the_demo_too(clone: Path) -> None:
+    _environment(clone, PIP_LOG)
+    assert _make(clone, "test").returncode == 0
+    assert _make(clone, "demo").returncode == 0
+    assert sum(line.startswith("-m pip install") for line in (clone / "calls").read_text().splitlines()) == 1

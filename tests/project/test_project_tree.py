@@ -1,0 +1,104 @@
+"""The whole tree: style, types, arrows between the rooms, pins, and nothing of the machine that it was written on."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.project.tree import ROOT, texts
+
+BIN = Path(sys.executable).parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def _passes(*command: str) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+def test_ruff_finds_nothing() -> None:
+    _passes(sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format", "concise", ".")
+
+
+def test_the_code_is_formatted() -> None:
+    _passes(sys.executable, "-m", "ruff", "format", "--no-cache", "--check", ".")
+
+
+def test_types_hold_strictly_in_contracts_and_streams_core() -> None:
+    _passes(sys.executable, "-m", "mypy")
+
+
+def test_rooms_import_along_the_arrows_only() -> None:
+    _passes(str(BIN / "lint-imports"), "--no-logo", "--no-cache")
+
+
+# In parts, so that this file does not hold what it looks for.
+_MACHINE = ("/" + "work/", "/" + "tmp/v/", "/" + "tmp/x/", "/opt/" + "wheels", "/root/" + ".pyenv")
+_HOME = re.compile(r"/(?:home|Users)/" + r"[a-z][\w.-]*/")
+_HOSTS = tuple(
+    ".".join(parts)
+    for parts in (
+        ("pypi", "org"), ("pythonhosted", "org"), ("repo", "maven"), ("repo1", "maven"), ("deb", "debian"),
+        ("security", "debian"), ("golang", "org/proxy"), ("proxy", "golang"), ("registry", "npmjs"),
+    )
+)  # fmt: skip
+
+
+def test_no_file_names_the_machine_that_it_was_written_on() -> None:
+    found = [
+        (str(path), each)
+        for path, text in texts().items()
+        for each in (*_MACHINE, *_HOME.findall(text))
+        if each in text
+    ]
+    assert not found
+
+
+def test_no_file_names_a_registrys_host() -> None:
+    found = [(str(path), host) for path, text in texts().items() for host in _HOSTS if host in text]
+    assert not found
+
+
+def _pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    return {_plain(name): version for name, version in pins.items()}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+_WANTED = [
+    *PROJECT["project"]["dependencies"],
+    *(d for e in PROJECT["project"]["optional-dependencies"].values() for d in e),
+]
+
+
+@pytest.mark.parametrize("wanted", sorted(set(_WANTED)))
+def test_a_dependency_is_pinned_to_a_version_that_it_allows(wanted: str) -> None:
+    requirement = Requirement(wanted)
+    pin = _pins().get(_plain(requirement.name))
+    assert pin is not None, "run: make constraints"
+    assert requirement.specifier.contains(pin), f"constraints.txt has {pin}; run: make constraints"
+
+
+def test_pins_are_names_and_versions_only() -> None:
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    odd = [
+        line for line in lines if not line.startswith("#") and not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][\w.+!]*", line)
+    ]
+    assert not odd
+
+
+def test_the_licence_is_the_one_that_the_package_names() -> None:
+    text = (ROOT / "LICENSE").read_text("utf-8")
+    assert PROJECT["project"]["license"] == "Apache-2.0"
+    assert "Apache License" in text
+    assert "END OF TERMS AND CONDITIONS" in text

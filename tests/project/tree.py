@@ -1,0 +1,29 @@
+"""The project's own files, as the tests of this folder look at them."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def files() -> list[Path]:
+    """Every file that git tracks, or would: new files count, ignored ones do not."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    found = (ROOT / name for name in done.stdout.split("\0") if name)
+    return sorted(path for path in found if path.is_file())
+
+
+def texts(*suffixes: str) -> dict[Path, str]:
+    """The text of those files (of the suffixes given, or of all); binary files are left out."""
+    got = {}
+    for path in files():
+        if suffixes and path.suffix not in suffixes:
+            continue
+        try:
+            got[path.relative_to(ROOT)] = path.read_text("utf-8")
+        except UnicodeDecodeError:
+            continue
+    return got
