@@ -1,4 +1,4 @@
-"""docker-compose.yml, the Dockerfile and k8s/: what they promise on safety, health and versions, read from the files."""
+"""docker-compose.yml, the Dockerfile and k8s/: what is promised on safety, health and versions, read from the files."""
 
 from __future__ import annotations
 
