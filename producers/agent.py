@@ -9,8 +9,6 @@ agent is stopped is named, in joules, by the error that it ends with.
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from contracts.errors import Unavailable
 from contracts.events import Event, PowerBatch
 from contracts.units import UJ_PER_J
 from producers.backlog import Backlog
+from producers.clock import Clock
 from producers.meter import MAX_GAP_MS, Interval, Reading, State, step
 from producers.numbering import Sequencer, event_of, power_batch, source_of
 from producers.publish import OnFailed
@@ -30,30 +29,6 @@ from producers.publish import OnFailed
 log = logging.getLogger(__name__)
 
 MAX_BATCH_ROWS = 4_096
-
-
-class Clock(Protocol):
-    """Wall and monotonic time in ms, and a wait that ends early, with True, when the agent is to stop."""
-
-    def wall_ms(self) -> int: ...
-    def monotonic_ms(self) -> int: ...
-    def wait(self, seconds: float) -> bool: ...
-
-
-class SystemClock:
-    """The machine's clocks; `stop` ends a wait."""
-
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
-
-    def wall_ms(self) -> int:
-        return time.time_ns() // 1_000_000
-
-    def monotonic_ms(self) -> int:
-        return time.monotonic_ns() // 1_000_000
-
-    def wait(self, seconds: float) -> bool:
-        return self._stop.wait(max(0.0, seconds))
 
 
 class Sensor(Protocol):
@@ -143,9 +118,8 @@ class Agent:
         node, clock = self._node, self._clock
         next_sample = next_publish = clock.monotonic_ms()
         next_publish += node.publish_ms
-        stopped = False
         try:
-            while not stopped:
+            while True:
                 self.sample()
                 now = clock.monotonic_ms()
                 if now >= next_publish:
@@ -153,7 +127,9 @@ class Agent:
                     next_publish = now + node.publish_ms - (now - next_publish) % node.publish_ms
                 # Samples that were missed are not made up for: the counter bridges them.
                 next_sample += node.sample_ms * ((now - next_sample) // node.sample_ms + 1)
-                stopped = clock.wait((next_sample - clock.monotonic_ms()) / 1000)
+                if clock.wait((next_sample - clock.monotonic_ms()) / 1000):
+                    break
+            self.sample()  # up to the very end
         finally:
             self.close()
 

@@ -17,9 +17,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 from contracts.errors import Unavailable
+from producers.clock import Clock
 from producers.meter import Reading
 
 log = logging.getLogger(__name__)
@@ -29,13 +30,6 @@ _FIELDS = (186, 185)
 """NVML_FI_DEV_POWER_INSTANT, NVML_FI_DEV_POWER_AVERAGE (nvml.h), in milliwatts."""
 _UNSIGNED_INT = 1
 _HINT = "Is the NVIDIA driver installed, and is this process allowed to see the GPUs? Try `nvidia-smi`."
-
-
-class Clock(Protocol):
-    """Where times come from, so that tests decide them."""
-
-    def wall_ms(self) -> int: ...
-    def monotonic_ms(self) -> int: ...
 
 
 @dataclass(slots=True)

@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from contracts.errors import Unavailable
 from contracts.settings import Settings
-from producers.agent import Agent, Binding, Clock, Metrics, Node, Sink, SystemClock
+from producers.agent import Agent, Binding, Metrics, Node, Sink
+from producers.clock import Clock, SystemClock
 from producers.publish import Publisher, kafka_config
 from producers.simulated import Faults, Fleet
 

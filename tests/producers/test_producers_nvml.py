@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from contracts import codec, topics
+from contracts.events import Event, PowerBatch
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -52,6 +56,13 @@ def run(library: Path, tmp_path: Path) -> Run:
         return got
 
     return run
+
+
+def write(control: Path, gpus: str) -> None:
+    """In one step, for the stand-in may be reading."""
+    fresh = control.with_suffix(".new")
+    fresh.write_text(gpus)
+    fresh.replace(control)
 
 
 def gpu(
@@ -127,3 +138,54 @@ def test_a_driver_that_is_not_loaded_is_unavailable_with_a_hint(run: Run) -> Non
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine has a driver")
 def test_a_missing_library_is_unavailable_with_a_hint(run: Run, tmp_path: Path) -> None:
     assert "nvidia-smi" in run((0, ""), library_path=tmp_path)["unavailable"]
+
+
+def test_the_whole_producer_meters_from_the_drivers_counter_to_the_log_until_sigterm(
+    library: Path, tmp_path: Path, broker: str
+) -> None:
+    """`wattlog produce nvml` without its command line: a process, its settings, its signals, and a real log."""
+    control = tmp_path / "gpus"
+    write(control, gpu(energy="1000") + gpu("GPU-b", energy="50"))
+    code = (
+        "from contracts.settings import Settings\n"
+        "from producers import registry, shells\n"
+        "registry.produce('nvml', Settings(), shells.stop_on_signals())\n"
+    )
+    env = {
+        **os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(control), "WATTLOG_KAFKA_BOOTSTRAP": broker,
+        "WATTLOG_CLUSTER": "east", "WATTLOG_NODE": "n1", "WATTLOG_WORKLOAD": "chat", "WATTLOG_OWNER": "acme",
+        "WATTLOG_SAMPLE_HZ": "10", "WATTLOG_PUBLISH_MS": "100",
+    }  # fmt: skip
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
+    maker = Producer({"bootstrap.servers": broker, "log_level": 0})  # naming a topic makes it
+    partitions = maker.list_topics(topics.POWER, timeout=10).topics[topics.POWER].partitions
+    consumer.assign([TopicPartition(topics.POWER, p, 0) for p in partitions])
+    events: list[Event] = []
+
+    def read(until: Callable[[], bool]) -> None:
+        while not until():
+            [message] = consumer.consume(1, timeout=20)
+            events.append(codec.decode(message.headers(), message.value()))
+
+    def energy_uj() -> int:
+        return sum(int(e.batch.energy_uj.sum()) for e in events if isinstance(e.batch, PowerBatch))
+
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            read(lambda: len(events) > 0)
+            write(control, gpu(energy="2500") + gpu("GPU-b", state="lost"))
+            read(lambda: energy_uj() > 0)
+            write(control, gpu(energy="4321") + gpu("GPU-b", state="lost"))
+        finally:
+            process.terminate()
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    read(lambda: energy_uj() >= 3_321_000)
+    consumer.close()
+    assert energy_uj() == 3_321_000
+    assert {(e.source, e.batch.owner) for e in events if isinstance(e.batch, PowerBatch)} == {
+        ("nvml://east/n1/chat", "acme")
+    }
+    assert [e.seq for e in events] == list(range(len(events)))
+    assert "GPU-b (NVIDIA H100 80GB HBM3) is lost" in errors
