@@ -32,8 +32,8 @@ fmt: $(VENV)/.dev ## Format the code, and mend what can be mended by a program
 typecheck: $(VENV)/.dev ## Check types, strictly, of contracts and streams/core
 	@$(BIN)/mypy
 
-bench: $(VENV)/.dev ## Measure this machine (ARGS: what to measure)
-	@$(BIN)/python -m bench $(ARGS)
+bench: $(VENV)/.dev ## Run the measurements in bench/ on this machine (ARGS=forecast: that one)
+	@for each in $(or $(ARGS),$(basename $(notdir $(wildcard bench/[a-z]*.py)))); do $(BIN)/python -m bench.$$each || exit 1; done
 
 constraints: ## Write constraints.txt anew, from the newest versions that fit together
 	@$(find_python) rm -rf build/pins && mkdir -p build && "$$python" -m venv build/pins
