@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from api.outlook import Episode, ModelScore, Month, SeriesForecast, Step, Withheld
 from api.present import plain, plain_rows, to_csv
 from contracts.units import epoch_ms
 from warehouse.answers import ChargebackRow, FleetRow, Interval, LatestRow, LedgerRow, RequestRow
@@ -33,7 +34,7 @@ _ROW = ChargebackRow(
     kwh_facility=Decimal("1.773749951"),
     cost=Decimal("0.555184"),
     currency="USD",
-    gco2eq=Decimal("607.509358"),
+    gco2=Decimal("607.509358"),
     method="counter",
     simulated=False,
     tenant="acme",
@@ -186,7 +187,7 @@ EXPLAIN = plain(
         energy_uj=2_856_609_112,
         cost=Decimal("0.000310457865"),
         currency="USD",
-        gco2eq=Decimal("0.339718271132"),
+        gco2=Decimal("0.339718271132"),
         simulated=False,
         parts=[
             Part(
@@ -206,8 +207,63 @@ EXPLAIN = plain(
                 kwh=Decimal("0.000793502531"),
                 kwh_facility=Decimal("0.000991878164"),
                 cost=Decimal("0.000310457865"),
-                gco2eq=Decimal("0.339718271132"),
+                gco2=Decimal("0.339718271132"),
             ),
         ],
     )
 )
+
+_STEP = Step(_END, 3.06, 3.04, 3.09, 3.01, 3.11)
+_MONTH = Month(_END, epoch_ms("2026-12-01"), 92.1, 90.4, 93.9, 89.2, 95.0, 0.0)
+_FORECAST = SeriesForecast(
+    key="",
+    measure="cost",
+    unit="USD",
+    freq="day",
+    model="ets",
+    withheld="",
+    history_steps=122,
+    filled_steps=0,
+    steps=[_STEP],
+    this_month=_MONTH,
+    next_month=None,
+    month_withheld="",
+    backtest=[
+        ModelScore("seasonal_naive", 1.0, 0.05, 0.8, 0.94, ""),
+        ModelScore("ets", 0.75, 0.02, 0.79, 0.95, ""),
+    ],
+    simulated=False,
+)
+FORECAST = {"simulated": False, "rows": plain_rows([_FORECAST]), "next": None}
+_FLAT = {"key": "", "measure": "cost", "unit": "USD", **plain(_STEP)}
+FORECAST_CSV = to_csv([_FLAT], list(_FLAT))
+
+_EPISODES = plain_rows(
+    [
+        Episode(
+            start=epoch_ms("2026-10-12"),
+            end=epoch_ms("2026-10-14"),
+            measure="joules_per_token",
+            key="acme",
+            kind="spike",
+            direction="up",
+            unit="J/token",
+            expected=1.02,
+            actual=1.71,
+            excess=1.38,
+            score=14.2,
+            ongoing=False,
+            reason="1.71 J/token instead of 1.02 over 2 days.",
+            simulated=False,
+        )
+    ]
+)
+_TOO_SHORT = "history is too short: 3 known points, 21 needed"
+ANOMALIES = {
+    "simulated": False,
+    "judged": 11,
+    "withheld": plain_rows([Withheld("cost", "initech", _TOO_SHORT)]),
+    "rows": _EPISODES,
+    "next": None,
+}
+ANOMALIES_CSV = to_csv(_EPISODES, list(_EPISODES[0]))

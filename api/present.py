@@ -83,13 +83,14 @@ def respond(
     columns: Sequence[str],
     *,
     next_: str | None = None,
+    csv_rows: list[dict[str, Any]] | None = None,
     **envelope: Any,
 ) -> Response:
-    """`{**envelope, rows, next}` as JSON, or the rows as CSV. Both carry the next page as a Link header (RFC 8288)."""
+    """`{**envelope, rows, next}` as JSON, or the rows (`csv_rows`, where they differ) as CSV. Both carry the next page as a Link header (RFC 8288)."""
     headers = {"Vary": "Accept"}
     if next_:
         headers["Link"] = f'<{request.url.path}?{request.url.include_query_params(cursor=next_).query}>; rel="next"'
     if wants_csv(request, asked):
-        return Response(to_csv(rows, columns), media_type=CSV_TYPE, headers=headers)
+        return Response(to_csv(rows if csv_rows is None else csv_rows, columns), media_type=CSV_TYPE, headers=headers)
     body = adapter(dict[str, Any]).dump_json({**envelope, "rows": rows, "next": next_})
     return Response(body, media_type="application/json", headers=headers)

@@ -54,7 +54,7 @@ class MissingPrice:
 class Measures:
     """Energy, tokens and money of a group. `joules_per_token` is per prompt and completion token; null without tokens.
 
-    `kwh` is what the GPUs used, `kwh_facility` that times PUE. `cost` and `gco2eq` are of the facility's energy, in
+    `kwh` is what the GPUs used, `kwh_facility` that times PUE. `cost` and `gco2` are of the facility's energy, in
     millionths, by largest remainder: an answer's rows sum to its total exactly. They are null, never 0, when a price
     is missing (`missing_prices` names it) or when currencies mix.
     """
@@ -75,7 +75,7 @@ class Measures:
     kwh_facility: Amount | None
     cost: Amount | None
     currency: str
-    gco2eq: Amount | None
+    gco2: Amount | None
     method: str
     simulated: bool
 

@@ -97,7 +97,7 @@ class Part:
     kwh: Amount
     kwh_facility: Amount | None
     cost: Amount | None
-    gco2eq: Amount | None
+    gco2: Amount | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Explanation:
     energy_uj: int
     cost: Amount | None
     currency: str
-    gco2eq: Amount | None
+    gco2: Amount | None
     simulated: bool
     parts: list[Part]
 
@@ -134,7 +134,7 @@ def explain(warehouse: Warehouse, tenant: str, window: str = "latest") -> Explan
         raise BadQuery("tenant", tenant, f"more than {MAX_PARTS} rows in one window; drill down with `ledger` instead")
     evidence = _Evidence(warehouse, start_ms, tenant)
     parts = [evidence.part(row) for row in rows]
-    costs, grams = [part.cost for part in parts], [part.gco2eq for part in parts]
+    costs, grams = [part.cost for part in parts], [part.gco2 for part in parts]
     currencies = {price.currency for part in parts for price in part.prices if price.kind == "energy"}
     return Explanation(
         tenant=tenant,
@@ -143,7 +143,7 @@ def explain(warehouse: Warehouse, tenant: str, window: str = "latest") -> Explan
         energy_uj=sum(part.row.energy_uj for part in parts),
         cost=_sum(costs) if len(currencies) <= 1 else None,
         currency=currencies.pop() if len(currencies) == 1 else "",
-        gco2eq=_sum(grams),
+        gco2=_sum(grams),
         simulated=any(part.row.simulated for part in parts),
         parts=parts,
     )
@@ -265,5 +265,5 @@ def _money(energy_uj: int, price: Mapping[str, Decimal]) -> dict[str, Decimal | 
             "kwh": kwh.quantize(place),
             "kwh_facility": None if facility is None else facility.quantize(place),
             "cost": priced("energy"),
-            "gco2eq": priced("carbon"),
+            "gco2": priced("carbon"),
         }

@@ -179,7 +179,7 @@ def _chargeback_row(by: tuple[str, ...], row: Mapping[str, Any]) -> ChargebackRo
         kwh_facility=None if facility is None else kwh_nano(facility, _NANO_UNITS),
         cost=None if cost is None else cost * _MICRO,
         currency=row["currency"],
-        gco2eq=None if gco2 is None else gco2 * _MICRO,
+        gco2=None if gco2 is None else gco2 * _MICRO,
         method=METHODS[row["method"]],
         simulated=bool(row["simulated"]),
         missing_prices=[MissingPrice(kind, cluster) for kind, cluster in row["missing_prices"]],
@@ -219,7 +219,7 @@ def efficiency(
     )
 
 
-MEASURES = ("energy_uj", "cost", "tokens", "joules_per_token", "joules_per_output_token", "requests", "kwh", "gco2eq")
+MEASURES = ("energy_uj", "cost", "tokens", "joules_per_token", "joules_per_output_token", "requests", "kwh", "gco2")
 """What `series` can follow; each is a field of ChargebackRow."""
 
 
@@ -249,8 +249,25 @@ def series(
     cluster: str | None = None,
 ) -> Series:
     """A measure by hour or day, one series per value of `by` (None: one in all), final windows only."""
-    if measure not in MEASURES:
-        raise BadQuery("measure", measure, f"one of {', '.join(MEASURES)}")
+    found = several(warehouse, start_ms, end_ms, measures=[measure], by=by, freq=freq, tenant=tenant, cluster=cluster)
+    return found[measure]
+
+
+def several(
+    warehouse: Warehouse,
+    start_ms: int,
+    end_ms: int,
+    *,
+    measures: Sequence[str],
+    by: str | None = "tenant",
+    freq: str = "day",
+    tenant: str | None = None,
+    cluster: str | None = None,
+) -> dict[str, Series]:
+    """The series of several measures, from one reading of the ledger."""
+    for measure in measures:
+        if measure not in MEASURES:
+            raise BadQuery("measure", measure, f"one of {', '.join(MEASURES)}")
     if freq not in ("hour", "day"):
         raise BadQuery("freq", freq, "give hour or day")
     if by in ("hour", "day", "month"):
@@ -258,14 +275,12 @@ def series(
     keys = [by] if by else []
     rows = chargeback_all(warehouse, start_ms, end_ms, by=[*keys, freq], tenant=tenant, cluster=cluster)
     everybody = chargeback_all(warehouse, start_ms, end_ms, by=[freq]) if by or tenant or cluster else rows
-    points: dict[str, list[tuple[int, Any]]] = {}
+    steps = frozenset(epoch_ms(getattr(row, freq)) for row in everybody)
+    simulated = frozenset(getattr(row, by) if by else "" for row in rows if row.simulated)
+    currency = next((row.currency for row in rows if row.currency), "")
+    points: dict[str, dict[str, list[tuple[int, Any]]]] = {measure: {} for measure in measures}
     for row in rows:
-        points.setdefault(getattr(row, by) if by else "", []).append(
-            (epoch_ms(getattr(row, freq)), getattr(row, measure))
-        )
-    return Series(
-        points,
-        frozenset(epoch_ms(getattr(row, freq)) for row in everybody),
-        frozenset(getattr(row, by) if by else "" for row in rows if row.simulated),
-        next((row.currency for row in rows if row.currency), ""),
-    )
+        key, at = getattr(row, by) if by else "", epoch_ms(getattr(row, freq))
+        for measure in measures:
+            points[measure].setdefault(key, []).append((at, getattr(row, measure)))
+    return {measure: Series(points[measure], steps, simulated, currency) for measure in measures}

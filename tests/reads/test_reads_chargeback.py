@@ -24,7 +24,7 @@ def test_groups_sum_to_the_total_in_every_measure(books: Warehouse) -> None:
     total = reads.chargeback_total(books, *OCTOBER)
     for by in (["tenant"], ["team", "model"], ["cluster", "hardware"], ["day", "tenant"], ["month", "cost_centre"]):
         rows = reads.chargeback_all(books, *OCTOBER, by=by)
-        for measure in ("energy_uj", "active_uj", "idle_uj", "unallocated_uj", "tokens", "requests", "cost", "gco2eq"):
+        for measure in ("energy_uj", "active_uj", "idle_uj", "unallocated_uj", "tokens", "requests", "cost", "gco2"):
             assert sum(getattr(row, measure) for row in rows) == getattr(total, measure), (by, measure)
 
 
@@ -58,7 +58,7 @@ def test_cost_is_facility_energy_times_the_clusters_own_tariff(books: Warehouse)
     exact = Fraction(row.energy_uj, UJ_PER_KWH) * Fraction("1.25") * Fraction("0.313")
     assert row.cost == round_half_up(exact)
     assert row.currency == "USD"
-    assert row.gco2eq == round_half_up(Fraction(row.energy_uj, UJ_PER_KWH) * Fraction("1.25") * Fraction("342.5"))
+    assert row.gco2 == round_half_up(Fraction(row.energy_uj, UJ_PER_KWH) * Fraction("1.25") * Fraction("342.5"))
     assert abs(Fraction(row.kwh_facility or 0) - Fraction(row.kwh) * Fraction("1.25")) < Fraction(1, 10**8)
 
 
@@ -88,7 +88,7 @@ def test_a_missing_price_is_named_and_never_zero(warehouse: Warehouse) -> None:
     seed.lay(warehouse, prices=False)
     put_prices(warehouse, [Price("energy", "eu-1", Decimal("0.3"), currency="USD"), Price("pue", "*", Decimal("1.2"))])
     priced, unpriced = reads.chargeback(warehouse, *OCTOBER, by=["cluster"]).rows
-    assert priced.cost is not None and priced.gco2eq is None
+    assert priced.cost is not None and priced.gco2 is None
     assert [(m.kind, m.cluster) for m in priced.missing_prices] == [("carbon", "eu-1")]
     assert unpriced.cost is None
     assert [(m.kind, m.cluster) for m in unpriced.missing_prices] == [("carbon", "sim-1"), ("energy", "sim-1")]
