@@ -17,9 +17,8 @@ from typing import Any
 import sqlglot
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
-from sqlglot import exp
+from sqlglot import Token, TokenType, exp
 from sqlglot.errors import SqlglotError
-from sqlglot.tokens import Token, TokenType
 
 from contracts.errors import BadQuery
 from warehouse.client import Warehouse

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +22,15 @@ from tests.warehouse.http_double import PASSWORD
 from tests.warehouse.rows_made import HOUR, WINDOW_MS, row
 from warehouse import client as client_module
 from warehouse.client import INSERT_ROWS, Warehouse, connect
+
+
+def run(code: str, *args: str, **env: str) -> str:
+    """What a Python process of its own prints: one process may open only one chdb folder."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args], cwd=Path(__file__).parents[2], env={"PATH": "", **env},
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    return done.stdout.strip()
 
 
 def test_parameters_are_bound_by_the_server(warehouse: Warehouse) -> None:
@@ -38,8 +49,8 @@ def test_a_long_parameter_passes(warehouse: Warehouse) -> None:
 
 def test_times_are_aware_and_in_utc_and_money_is_decimal(warehouse: Warehouse) -> None:
     (found,) = warehouse.query(
-        "SELECT fromUnixTimestamp64Milli({ms:Int64}, 'UTC') AS t, toStartOfHour(t) AS hour, toDateTime('2024-01-01 05:00:00') "
-        "AS text, toDecimal64('0.123456789', 9) AS money", ms=HOUR + 123,
+        "SELECT fromUnixTimestamp64Milli({ms:Int64}, 'UTC') AS t, toStartOfHour(t) AS hour, "
+        "toDateTime('2024-01-01 05:00:00') AS text, toDecimal64('0.123456789', 9) AS money", ms=HOUR + 123,
     )  # fmt: skip
     assert found["t"] == datetime(2024, 1, 1, 0, 0, 0, 123_000, tzinfo=UTC)
     assert found["hour"] == datetime(2024, 1, 1, tzinfo=UTC)
@@ -56,17 +67,17 @@ def test_times_do_not_depend_on_this_hosts_zone(tmp_path: Path) -> None:
         "    (found,) = w.query(sql, t=datetime(2024, 1, 1, tzinfo=UTC))\n"
         "    print(*(v.isoformat() for v in found.values()))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, f"chdb://{tmp_path}/w"], env={"TZ": "Asia/Tokyo", "PATH": ""},
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    assert done.stdout.split() == ["2024-01-01T00:00:00+00:00"] * 2
+    assert run(code, f"chdb://{tmp_path}/w", TZ="Asia/Tokyo").split() == ["2024-01-01T00:00:00+00:00"] * 2
+
+
+def repeated(n: int) -> dict[str, Any]:
+    """A ledger row, `n` times."""
+    return {c: list(v) * n if isinstance(v, list) else np.repeat(np.asarray(v), n) for c, v in row("ledger").items()}
 
 
 def test_a_large_table_goes_in_bounded_batches(warehouse: Warehouse) -> None:
     n = INSERT_ROWS + 7
-    table = row("ledger")
-    table = {c: (list(v) * n if isinstance(v, list) else np.repeat(np.asarray(v), n)) for c, v in table.items()}
+    table = repeated(n)
     table["window_start"] = HOUR + np.arange(n) * WINDOW_MS  # 12 days, so 12 partitions
     table["active_uj"] = np.arange(n)
     assert warehouse.insert("ledger", table) == n
@@ -78,9 +89,7 @@ def test_a_large_table_goes_in_bounded_batches(warehouse: Warehouse) -> None:
 
 def test_a_history_of_many_days_goes_in_at_once(warehouse: Warehouse) -> None:
     days = np.arange(200) * 86_400_000 + HOUR
-    table = {
-        c: (list(v) * 200 if isinstance(v, list) else np.repeat(np.asarray(v), 200)) for c, v in row("ledger").items()
-    }
+    table = repeated(200)
     assert warehouse.insert("ledger", table | {"window_start": days}) == 200
     assert warehouse.query("SELECT count() AS n FROM ledger FINAL") == [{"n": 200}]
 
@@ -215,7 +224,6 @@ def test_a_password_comes_apart_from_the_dsn_and_is_shown_nowhere(http_address: 
     assert "wrong guess" not in str(caught.value)
 
 
-@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
 def test_a_server_that_is_not_there_is_unavailable() -> None:
     with pytest.raises(Unavailable, match=r"http://127\.0\.0\.1:9.*Check that the server runs"):
         connect("http://default@127.0.0.1:9/wattlog")
@@ -231,15 +239,9 @@ def test_a_folder_that_another_process_has_open_is_unavailable(chdb_dsn: str, ch
         "import sys\nfrom warehouse.client import connect\nfrom contracts.errors import Unavailable\n"
         "try:\n    connect(sys.argv[1])\nexcept Unavailable as error:\n    print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, chdb_dsn],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert f"{chdb_root} is open in another process" in done.stdout
-    assert "one process may open" in done.stdout
+    said = run(code, chdb_dsn)
+    assert f"{chdb_root} is open in another process (process {os.getpid()})" in said
+    assert "one process may open" in said
 
 
 def test_a_folder_that_cannot_be_made_is_unavailable() -> None:
@@ -255,15 +257,10 @@ def test_every_error_is_one_of_ours(http_address: str) -> None:
 
 def test_opening_never_forks(tmp_path: Path) -> None:
     code = (
-        "import sys, os\nforks = []\n"
-        "sys.addaudithook(lambda e, a: forks.append(e) if e in ('os.fork', 'os.forkpty', 'subprocess.Popen', 'os.posix_spawn') "
-        "else None)\n"
+        "import sys\nforks = []\nwatched = 'os.fork', 'os.forkpty', 'subprocess.Popen', 'os.posix_spawn', 'os.system'\n"
+        "sys.addaudithook(lambda event, _: forks.append(event) if event in watched else None)\n"
         "from warehouse.client import connect\n"
         "with connect(sys.argv[1], database='default') as w:\n    w.query('SELECT 1')\n    w.command('SELECT 1')\n"
         "print(forks)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, f"chdb://{tmp_path}/w"], cwd=Path(__file__).parents[2], capture_output=True, text=True,
-        timeout=60, check=True,
-    )  # fmt: skip
-    assert done.stdout.strip() == "[]"
+    assert run(code, f"chdb://{tmp_path}/w") == "[]"
