@@ -21,10 +21,17 @@ log = logging.getLogger(__name__)
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGINT and SIGTERM set, so that a producer can send what it has and end. Main thread only."""
+    """An event that SIGINT and SIGTERM set, so that a producer can send what it has and end. The second SIGINT ends it
+    at once. Main thread only."""
     stop = threading.Event()
+
+    def on_signal(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        # Not set here: the main thread may be inside stop.wait(), holding the very lock that set() takes.
+        threading.Thread(target=stop.set, name="stop", daemon=True).start()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, on_signal)
     return stop
 
 
@@ -101,4 +108,4 @@ def pace(
 
 def _serve_metrics(settings: Settings, registry: CollectorRegistry) -> None:
     if settings.metrics_port:
-        start_http_server(settings.metrics_port, addr="127.0.0.1", registry=registry)
+        start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=registry)

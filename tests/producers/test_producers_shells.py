@@ -105,12 +105,14 @@ def test_the_simulated_producer_sends_what_is_due_and_ends_when_told_to_stop(bro
     assert stored >= len(default_spec().groups()) * 11
 
 
-def test_signals_set_the_stop() -> None:
+def test_a_signal_sets_the_stop_and_a_second_interrupt_ends_at_once() -> None:
     before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         stop = stop_on_signals()
         signal.raise_signal(signal.SIGTERM)
-        assert stop.is_set()
+        assert stop.wait(10)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
