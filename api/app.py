@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from api import problems
 from api.auth import Verifier
 from api.guard import Guard
+from api.memo import Memo
 from api.metrics import HttpMetrics, LedgerCollector
 from api.openapi import describe
 from api.routes import billing, drill, ops, outlook
@@ -37,6 +38,7 @@ def create_app(warehouse: Warehouse, settings: Settings, *, now_s: Callable[[], 
     app.state.warehouse = warehouse
     app.state.settings = settings
     app.state.verifier = Verifier(settings)
+    app.state.memo = Memo()
     app.state.registry = CollectorRegistry()
     app.state.registry.register(LedgerCollector(warehouse, now_s))
     for module in (billing, drill, outlook, ops):

@@ -60,6 +60,22 @@ CHARGEBACK_CSV = to_csv(_BY_TENANT, ["tenant", *(name for name in _BY_TENANT[0] 
 EFFICIENCY = _answer(_BY_HOUR)
 EFFICIENCY_CSV = to_csv(_BY_HOUR, ["hour", "model", *(name for name in _BY_HOUR[0] if name not in ("hour", "model"))])
 
+BALANCE = {
+    "period": _OCTOBER,
+    "ok": True,
+    "windows": 8496,
+    "measured_uj": 26_247_401_638_366_000,
+    "active_uj": 18_896_025_465_737_000,
+    "idle_uj": 6_652_368_000_000_000,
+    "unallocated_uj": 699_008_172_629_000,
+    "residual_uj": 0,
+    "token_residual_tokens": 0,
+    "hour_residual_uj": 0,
+    "sequence_gaps": 0,
+    "coverage_ratio": 1.0,
+    "simulated": False,
+}
+
 _LEDGER = LedgerRow(
     window_start=_AT,
     window_ms=10_000,

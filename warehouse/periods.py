@@ -62,7 +62,7 @@ def resolve_period(
     if last is None:
         return Period(EpochMs(0), EpochMs(0))
     if text == "all":
-        return Period(EpochMs(0), EpochMs(-(-last // MS_PER_HOUR) * MS_PER_HOUR))
+        return Period(warehouse.ask("oldest")[0]["start"], EpochMs(-(-last // MS_PER_HOUR) * MS_PER_HOUR))
     inside = datetime.fromtimestamp((last - 1) // 1000, UTC)
     if text == "latest-hour":
         floor = inside.replace(minute=0, second=0)

@@ -6,14 +6,17 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from pydantic import BaseModel
 
 from api import examples
-from api.auth import AnyCaller
+from api.auth import AnyCaller, Operator
 from api.models import Answer, ChargebackAnswer, documented
 from api.params import By, Cluster, Cursor, FormatOf, Limit, PeriodOf, Tenant, WarehouseOf, split
 from api.present import plain, plain_rows, respond
 from warehouse import reads
 from warehouse.answers import ChargebackRow, Page
+from warehouse.audit import audit
+from warehouse.periods import Period
 
 router = APIRouter(prefix="/v1", tags=["billing"])
 
@@ -81,6 +84,33 @@ def efficiency(
         cursor=cursor,
     )
     return _grouped(request, format_, page, names, period=period, simulated=any(row.simulated for row in page.rows))
+
+
+class Balance(BaseModel):
+    """measured = active + idle + unallocated + residual; `ok` says that nothing is off and the log lost nothing."""
+
+    period: Period
+    ok: bool
+    windows: int
+    measured_uj: int
+    active_uj: int
+    idle_uj: int
+    unallocated_uj: int
+    residual_uj: int
+    token_residual_tokens: int
+    hour_residual_uj: int
+    sequence_gaps: int
+    coverage_ratio: float
+    simulated: bool
+
+
+@router.get("/balance", responses=documented(Balance, examples.BALANCE))
+def balance(warehouse: WarehouseOf, _: Operator, period: PeriodOf) -> Balance:
+    """The books checked again from what is stored, measured facts against the ledger's rows. Operators only."""
+    found = audit(warehouse, period.start, period.end)
+    names = [name for name in Balance.model_fields if name not in ("period", "ok", "simulated")]
+    simulated = reads.chargeback_total(warehouse, period.start, period.end).simulated
+    return Balance(period=period, ok=found.ok, simulated=simulated, **{name: getattr(found, name) for name in names})
 
 
 def _ungrouped(names: list[str]) -> set[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -11,12 +12,16 @@ from pydantic import BaseModel
 
 from api import examples, outlook
 from api.auth import AnyCaller
+from api.memo import Memo
 from api.models import documented
 from api.outlook import MAX_SERIES, Episode, Freq, Measure, OddMeasure, SeriesForecast, Step, Withheld
 from api.params import Cluster, FormatOf, Tenant, WarehouseOf
 from api.present import plain, plain_rows, respond
+from warehouse.client import Warehouse
+from warehouse.periods import newest
 
 router = APIRouter(prefix="/v1", tags=["outlook"])
+Found = TypeVar("Found")
 
 Group = Literal["total", "tenant", "team", "cost_centre", "cluster", "workload", "model", "hardware"]
 FreqOf = Annotated[Freq, Query(description="Length of a step.")]
@@ -56,16 +61,16 @@ def forecast(
     format_: FormatOf = None,
 ) -> Response:
     """Steps ahead with 80 and 95 % intervals, this and the next month's totals, and how each model did on the past."""
-    found = outlook.forecast(
-        warehouse,
-        measure=measure,
-        by=by,
-        freq=freq,
-        horizon=horizon,
-        tenant=caller.scope(tenant),
-        cluster=cluster,
-        top=top,
-    )
+    asked = {
+        "measure": measure,
+        "by": by,
+        "freq": freq,
+        "horizon": horizon,
+        "tenant": caller.scope(tenant),
+        "cluster": cluster,
+        "top": top,
+    }
+    found = _once(request, warehouse, "forecast", freq, asked, lambda: outlook.forecast(warehouse, **asked))
     return respond(
         request,
         format_,
@@ -93,15 +98,15 @@ def anomalies(
     format_: FormatOf = None,
 ) -> Response:
     """Spikes and level shifts against the median of the past, merged into episodes."""
-    found = outlook.anomalies(
-        warehouse,
-        measures=list(dict.fromkeys(measure or ("cost", "energy", "joules_per_token"))),
-        by=by,
-        freq=freq,
-        tenant=caller.scope(tenant),
-        cluster=cluster,
-        top=top,
-    )
+    asked = {
+        "measures": tuple(dict.fromkeys(measure or ("cost", "energy", "joules_per_token"))),
+        "by": by,
+        "freq": freq,
+        "tenant": caller.scope(tenant),
+        "cluster": cluster,
+        "top": top,
+    }
+    found = _once(request, warehouse, "anomalies", freq, asked, lambda: outlook.anomalies(warehouse, **asked))
     return respond(
         request,
         format_,
@@ -111,6 +116,16 @@ def anomalies(
         judged=found.judged,
         withheld=plain_rows(found.withheld),
     )
+
+
+def _once(
+    request: Request, warehouse: Warehouse, name: str, freq: Freq, asked: dict[str, Any], compute: Callable[[], Found]
+) -> Found:
+    """The answer, computed once for each newest whole step: a step that is not over is no part of it. What late facts
+    restate in older steps shows when the next step is over."""
+    memo: Memo = request.app.state.memo
+    step = (newest(warehouse).final_end or 0) // outlook.STEP_MS[freq]
+    return memo.get((name, step, *asked.items()), compute)
 
 
 def _flat(found: list[SeriesForecast]) -> list[dict[str, Any]]:

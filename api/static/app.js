@@ -5,7 +5,7 @@ const $ = (id) => document.getElementById(id);
 const REFRESH_MS = 5000, SLOW_MS = 60000, PAST_DAYS = 60, TOP = 7, OTHER = "other", ODD = 6;
 const number = (digits) => new Intl.NumberFormat("en", { maximumFractionDigits: digits, minimumFractionDigits: digits });
 const whole = number(0), compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
-const state = { period: "latest-month", colours: new Map(), simulated: new Set(), asked: 0 };
+const state = { period: "latest-month", colours: new Map(), simulated: new Set(), charts: new Map(), asked: 0 };
 
 async function ask(path) {
   const token = sessionStorage.getItem("wattlog-token");
@@ -58,10 +58,10 @@ function totals(total) {
   const facility = total.kwh_facility === null ? "no PUE" : `${energy(Number(total.kwh_facility)).join(" ")} with cooling (PUE)`;
   const cards = [
     ["Energy of the GPUs", value, unit, facility],
-    ["Cost", money(total.cost), total.cost === null ? "" : total.currency, "tariff × PUE × energy"],
+    ["Cost", money(total.cost), total.cost === null ? "" : total.currency, "energy × PUE × tariff"],
     ["Energy per token", ratio(total.joules_per_token), "J", `${ratio(total.joules_per_output_token)} J per output token`],
     ["Tokens", compact.format(total.tokens), "", `${compact.format(total.requests)} requests, ${compact.format(total.failures)} failed`],
-    ["Emissions", kg, "kg CO₂eq", "location-based"],
+    ["Emissions", kg, "kg", "CO₂eq of the grid where it ran"],
   ];
   $("totals").replaceChildren(...cards.map(([title, big, small, below]) => {
     const card = node("div", "card"), list = node("dl"), value = node("dd", "", big);
@@ -140,8 +140,14 @@ function overTime(rows, step) {
   }
   const sorted = [...steps].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, value]) => value);
   $("time-unit").textContent = `kWh a ${step}, by tenant`;
-  stacked($("energy"), sorted, keys, colour, "Energy over time, stacked by tenant", "kWh");
+  draw("energy", () => stacked($("energy"), sorted, keys, colour, "Energy over time, stacked by tenant", "kWh"));
   $("energy-key").replaceChildren(...keys.map((key) => keyItem(colour(key), name(key))));
+}
+
+// Drawn again when the column changes its width.
+function draw(chart, task) {
+  state.charts.set(chart, task);
+  task();
 }
 
 function label(at, step) {
@@ -202,7 +208,8 @@ async function lookAhead() {
   const since = new Date(Date.parse(f.steps[0].time) - PAST_DAYS * 86400e3).toISOString().slice(0, 10);
   const past = await ask(`/v1/chargeback?by=day&from=${since}T00:00:00Z&to=${f.steps[0].time.slice(0, 10)}T00:00:00Z&limit=1000`);
   const known = past.rows.filter((row) => row.cost !== null).map((row) => ({ label: label(row.day, "day"), value: Number(row.cost) }));
-  outlook($("forecast"), known, f.steps.map((s) => ({ ...s, label: label(s.time, "day") })), `Cost a day, past and forecast, in ${f.unit}`);
+  const ahead = f.steps.map((s) => ({ ...s, label: label(s.time, "day") }));
+  draw("forecast", () => outlook($("forecast"), known, ahead, `Cost a day, past and forecast, in ${f.unit}`));
   $("forecast-unit").textContent = `${f.unit} a day`;
   $("forecast-key").replaceChildren(keyItem("var(--ink)", "measured"), keyItem("var(--accent)", "forecast, with 80 and 95 % intervals"));
   const month = f.next_month, put = number(2);
@@ -243,9 +250,11 @@ async function lookBack() {
 
 const quietly = (task) => task().catch(() => undefined);
 
+// Again after `ms`, or later where answering takes long: at most a twentieth of the time is spent on it.
 async function every(task, ms) {
+  const began = performance.now();
   if (!document.hidden) await task();
-  setTimeout(() => every(task, ms), ms);
+  setTimeout(() => every(task, ms), Math.max(ms, 20 * (performance.now() - began)));
 }
 
 $("periods").addEventListener("click", (event) => {
@@ -255,7 +264,8 @@ $("periods").addEventListener("click", (event) => {
   state.period = button.dataset.period;
   refresh();
 });
-$("signin-go").addEventListener("click", () => {
+$("signin-form").addEventListener("submit", (event) => {
+  event.preventDefault();
   sessionStorage.setItem("wattlog-token", $("token").value.trim());
   $("token").value = "";
   $("signin").close();
@@ -263,6 +273,13 @@ $("signin-go").addEventListener("click", () => {
   quietly(lookBack);
   quietly(lookAhead);
 });
+
+let width = document.body.clientWidth;
+new ResizeObserver(() => {
+  if (document.body.clientWidth === width) return;
+  width = document.body.clientWidth;
+  for (const task of state.charts.values()) task();
+}).observe(document.body);
 
 await every(refresh, REFRESH_MS);
 every(() => quietly(lookBack), SLOW_MS);

@@ -1,6 +1,6 @@
 // Small SVG charts: stacked bars over time, and a line with forecast bands. No dependency; colours come from CSS.
 const NS = "http://www.w3.org/2000/svg";
-const W = 1080, PAD = { l: 52, r: 10, t: 10, b: 26 };
+const PAD = { l: 52, r: 10, t: 10, b: 26 };
 
 function el(name, attributes, text) {
   const node = document.createElementNS(NS, name);
@@ -19,7 +19,9 @@ function ticks(max) {
 
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
+// One unit is one CSS pixel, so that text keeps its size in a narrow column.
 function frame(host, height, max, label, min = 0) {
+  const W = Math.max(host.clientWidth, 280);
   const svg = el("svg", { viewBox: `0 0 ${W} ${height}`, role: "img", "aria-label": label });
   const marks = ticks(max - min), top = min + marks[marks.length - 1];
   const y = (value) => height - PAD.b - ((value - min) / (top - min || 1)) * (height - PAD.t - PAD.b);
@@ -28,11 +30,11 @@ function frame(host, height, max, label, min = 0) {
     svg.append(el("text", { x: PAD.l - 8, y: y(min + mark) + 4, "text-anchor": "end" }, short.format(min + mark)));
   }
   host.replaceChildren(svg);
-  return { svg, y };
+  return { svg, y, W };
 }
 
 function dates(svg, height, labels, x) {
-  const every = Math.max(1, Math.ceil(labels.length / 10));
+  const room = x(labels.length - 1) - x(0), every = Math.max(1, Math.ceil(labels.length / Math.max(2, Math.floor(room / 85))));
   labels.forEach((text, i) => {
     if (i % every === 0) svg.append(el("text", { x: x(i), y: height - 7, "text-anchor": "middle" }, text));
   });
@@ -41,7 +43,7 @@ function dates(svg, height, labels, x) {
 // steps: [{label, full, parts: {key: number}}]; keys: bottom first; colour(key) -> CSS colour.
 export function stacked(host, steps, keys, colour, label, unit, height = 270) {
   const max = Math.max(0, ...steps.map((s) => keys.reduce((sum, k) => sum + (s.parts[k] || 0), 0)));
-  const { svg, y } = frame(host, height, max, label);
+  const { svg, y, W } = frame(host, height, max, label);
   const slot = (W - PAD.l - PAD.r) / Math.max(steps.length, 1);
   const width = Math.min(Math.max(1, slot * 0.78), 64), x = (i) => PAD.l + slot * (i + 0.5);
   steps.forEach((step, i) => {
@@ -62,7 +64,7 @@ export function stacked(host, steps, keys, colour, label, unit, height = 270) {
 // past: [{label, value}], ahead: [{label, mean, lower_80, upper_80, lower_95, upper_95}].
 export function outlook(host, past, ahead, label, height = 270) {
   const all = [...past.map((p) => p.value), ...ahead.map((p) => p.upper_95)];
-  const { svg, y } = frame(host, height, Math.max(0, ...all), label);
+  const { svg, y, W } = frame(host, height, Math.max(0, ...all), label);
   const n = past.length + ahead.length, x = (i) => PAD.l + ((W - PAD.l - PAD.r) * (i + 0.5)) / Math.max(n, 1);
   const at = (i) => x(past.length + i);
   const path = (points) => points.map(([px, py], i) => `${i ? "L" : "M"}${px.toFixed(1)} ${py.toFixed(1)}`).join("");

@@ -6,6 +6,11 @@
 -- remainder over the whole answer, so that its rows sum to its rounded total exactly.
 WITH
     (n, d) -> intDiv(n - positiveModulo(n, d), d) AS floor_div,
+    -- Prices are laid out by the hour only where there is energy, however long the period: the parts' own extremes.
+    (SELECT intDiv(toUnixTimestamp64Milli(min($time)), 3600000) FROM $facts) AS oldest_hour,
+    (SELECT intDiv(toUnixTimestamp64Milli(max($time)), 3600000) FROM $facts) AS newest_hour,
+    greatest(intDiv({start_ms:Int64}, 3600000), oldest_hour) AS first_hour,
+    least(intDiv({end_ms:Int64} - 1, 3600000), newest_hour) AS last_hour,
     hourly AS
     (
         SELECT
@@ -48,8 +53,8 @@ WITH
                 kind, cluster, valid_from, currency,
                 toInt256(toDecimal256(value, 9) * 1000000000) AS nano,
                 arrayJoin(range(
-                    greatest(intDiv(toUnixTimestamp64Milli(valid_from) + 3599999, 3600000), intDiv({start_ms:Int64}, 3600000)),
-                    least(intDiv(toUnixTimestamp64Milli(valid_to) + 3599999, 3600000), intDiv({end_ms:Int64} + 3599999, 3600000))
+                    greatest(intDiv(toUnixTimestamp64Milli(valid_from) + 3599999, 3600000), first_hour),
+                    least(intDiv(toUnixTimestamp64Milli(valid_to) + 3599999, 3600000), last_hour + 1)
                 )) AS hour_no
             FROM prices FINAL
             WHERE valid_to > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC') - INTERVAL 1 HOUR
