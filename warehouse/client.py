@@ -21,7 +21,7 @@ import pyarrow as pa
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError, StreamFailureError
 
 from contracts.errors import BadInput, BadQuery, Unavailable
-from contracts.rows import SCHEMAS, Kind, Table, conform, length
+from contracts.rows import SCHEMAS, Kind, Table, length
 from warehouse.dsn import Opener, opener
 
 if TYPE_CHECKING:
@@ -147,7 +147,8 @@ class Warehouse:
     def arrow(self, sql: str, **params: Any) -> pa.Table:
         """The same as an Arrow table. ClickHouse's DateTime is uint32 seconds there: select DateTime64."""
         with self.reader() as client:
-            return client.query_arrow(sql, parameters=params or None, use_strings=True)
+            # not query_arrow, which sets and resets settings around every question; they are the client's (dsn.py)
+            return pa.ipc.open_file(client.raw_query(sql, parameters=params or None, fmt="Arrow")).read_all()
 
     def ask(
         self,
@@ -227,10 +228,9 @@ def arrow_table(name: str, table: Table) -> pa.Table:
     schema = SCHEMAS.get(name)
     if schema is None:
         raise BadInput("table", name, f"one of {', '.join(SCHEMAS)}")
-    columns = conform(name, table)
     arrays = {}
     for column, kind in schema.items():
-        values = columns[column]
+        values = table[column]
         if kind == "ms":
             arrays[column] = pa.array(np.asarray(values, np.int64)).cast(ARROW_TYPES[kind])
         else:

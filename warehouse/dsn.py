@@ -27,6 +27,7 @@ CLIENT_SETTINGS: Mapping[str, Any] = {
     "session_timezone": "UTC",
     # A history of some months in one insert touches as many day partitions.
     "max_partitions_per_insert_block": 4_000,
+    "output_format_arrow_string_as_string": 1,
     # Nothing here reads more; an answer that grows past it is an error, not a full memory.
     "max_result_rows": 6_000_000,
 }
