@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cli import simulation
+from cli.embedded import Line, as_error, line, running_api
+from cli.feed import Feed, Sent, fed, stored
+from cli.simulation import LIVE_START_MS
 from contracts.errors import Unavailable
 from contracts.events import Event
 from contracts.settings import Settings
@@ -19,11 +23,6 @@ from warehouse.audit import Audit, audit
 from warehouse.client import Warehouse
 from warehouse.fingerprint import fingerprint
 from warehouse.reads import chargeback_all
-
-from cli import simulation
-from cli.embedded import Line, as_error, line, running_api
-from cli.feed import Feed, Sent, stored
-from cli.simulation import LIVE_START_MS
 
 SHOWN_MS = 600_000
 """So much of the stream is in the demo's first ledger."""
@@ -48,7 +47,9 @@ class Result:
         rows = []
         for row in self.tenants:
             columns = asdict(row)
-            rows.append({k: str(v) if k in ("cost", "kwh", "gco2") and v is not None else v for k, v in columns.items()})
+            rows.append(
+                {k: str(v) if k in ("cost", "kwh", "gco2") and v is not None else v for k, v in columns.items()}
+            )
         return {
             "ledger": rows,
             "measured_uj": a.measured_uj, "active_uj": a.active_uj, "idle_uj": a.idle_uj, "unallocated_uj": a.unallocated_uj,
@@ -69,13 +70,17 @@ class Demo:
         laid: list[simulation.LaidDown] = []
         async with contextlib.AsyncExitStack() as stack:
             running = await stack.enter_async_context(
-                line(self._settings, self._tick, lambda w: laid.append(simulation.lay_down(w, self._settings, self._seed)))
+                line(
+                    self._settings,
+                    self._tick,
+                    lambda w: laid.append(simulation.lay_down(w, self._settings, self._seed)),
+                )
             )
             self._tick(f"history: {laid[0].rows} rows over {laid[0].hours} hours, SIMULATED")
             address = await stack.enter_async_context(running_api(running.settings, running.warehouse))
             self._tick(f"API and page: {address}")
             publisher = stack.enter_context(Publisher(kafka_config(running.settings)))
-            feed = Feed(publisher, running.worker.joiner, running.settings.skew_ms)
+            feed = Feed(publisher, running.joiner, running.settings.skew_ms)
             events = self._events(leave)
             await self._first(running, feed, events, leave)
             result = await asyncio.to_thread(self._result, running.warehouse)
@@ -98,18 +103,19 @@ class Demo:
         await feed.run(events, lambda _: None, until_ms)
         await asyncio.to_thread(feed.publisher.flush)
         if leave:
-            await stored(running.warehouse, running.log_id, feed.sent, running.worker.crashed)
+            await stored(running.warehouse, running.log_id, feed.sent, running.crashed)
         else:
             await self._until_final(running)
-        self._tick(f"stream: {feed.sent.rows} readings and requests of {SHOWN_MS // 60_000} minutes and more, SIMULATED")
+        self._tick(
+            f"stream: {feed.sent.rows} readings and requests of {SHOWN_MS // 60_000} minutes and more, SIMULATED"
+        )
 
     async def _until_final(self, running: Line) -> None:
         """Wait until the last window shown is final for every workload of the fleet."""
         workloads = {(cluster, workload) for cluster, _, workload, *_ in Fleet(self._seed).spec.groups()}
         for _ in range(int(FINAL_WAIT_S / 0.1)):
-            crashed = running.worker.crashed
-            if crashed is not None and crashed.done():
-                raise as_error(crashed.result())
+            if running.crashed is not None and running.crashed.done():
+                raise as_error(running.crashed.result())
             rows = await asyncio.to_thread(
                 running.warehouse.query,
                 "SELECT uniqExact(cluster, workload) AS n FROM gpu_energy FINAL "
@@ -133,19 +139,11 @@ class Demo:
 
     async def _go_on(self, running: Line, publisher: Publisher, events: Iterator[Event]) -> None:
         """Go on feeding, paced, until cancelled or the worker ends."""
-        feed = Feed(publisher, running.worker.joiner, running.settings.skew_ms, speed=LIVE_SPEED)
+        feed = Feed(publisher, running.joiner, running.settings.skew_ms, speed=LIVE_SPEED)
         told = itertools.count()
 
         def progress(sent: Sent) -> None:
             if next(told) % 50 == 0:
                 self._live(sent)
 
-        assert running.worker.crashed is not None
-        feeding = asyncio.create_task(feed.run(events, progress))
-        done, _ = await asyncio.wait({feeding, running.worker.crashed}, return_when=asyncio.FIRST_COMPLETED)
-        feeding.cancel()
-        for one in done:
-            if one is feeding:
-                feeding.result()
-            else:
-                raise as_error(running.worker.crashed.result())
+        await fed(feed.run(events, progress), running.crashed)

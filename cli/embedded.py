@@ -21,8 +21,10 @@ from typing import Any
 
 import uvicorn
 from confluent_kafka import Producer
+from prometheus_client import start_http_server
 
 from api.app import create_app
+from api.auth import check_exposure
 from contracts import topics
 from contracts.errors import Unavailable, WattlogError
 from contracts.settings import Settings
@@ -30,14 +32,13 @@ from producers.publish import kafka_config
 from streams import log as event_log
 from streams.app import Worker
 from streams.core.policy import Floor, Policy, Weights
+from streams.joiner import Joiner
 from warehouse.client import Warehouse, connect
 from warehouse.migrate import migrate
 from warehouse.reference import attribution_tables, seed_defaults
 from warehouse.sink import Sink
 
 ASSIGN_WAIT_S = 60.0
-EMBEDDED_PARTITIONS = 4
-"""What librdkafka's in-process broker gives a topic that appears."""
 
 Told = Callable[[str], None]
 """Told of each part as it comes up."""
@@ -93,17 +94,33 @@ class Line:
     settings: Settings
     """With `kafka_bootstrap` pointing at the real address."""
     warehouse: Warehouse
-    worker: Worker
+    worker: Worker | None
+    """None where workers run elsewhere."""
     log_id: str
+
+    @property
+    def joiner(self) -> Joiner | None:
+        return self.worker.joiner if self.worker else None
+
+    @property
+    def crashed(self) -> asyncio.Future[BaseException] | None:
+        return self.worker.crashed if self.worker else None
 
 
 @asynccontextmanager
-async def running_worker(settings: Settings, warehouse: Warehouse, log_id: str) -> AsyncIterator[Worker]:
-    """A Faust worker in this process, until the block ends."""
+async def running_worker(
+    settings: Settings, warehouse: Warehouse, log_id: str, *, accept_loss: bool = False, wait: bool = True
+) -> AsyncIterator[Worker]:
+    """A Faust worker in this process until the block ends; holding partitions already, unless it need not `wait`."""
+    count = event_log.partitions(kafka_config(settings), settings.kafka_bootstrap)
+    event_log.commit_initial_offsets(kafka_config(settings), settings.kafka_group, count, accept_loss=accept_loss)
     datadir = Path(tempfile.mkdtemp(prefix="wattlog-faust-"))
-    worker = Worker(settings, Sink(warehouse), policy_of(warehouse, settings), log_id, datadir)
+    policy = policy_of(warehouse, settings)
+    worker = Worker(settings, Sink(warehouse), policy, log_id, datadir, accept_loss=accept_loss)
     try:
         await worker.start()
+        if wait:
+            await _assigned(worker)
         yield worker
     finally:
         await worker.stop()
@@ -111,8 +128,11 @@ async def running_worker(settings: Settings, warehouse: Warehouse, log_id: str) 
 
 
 @asynccontextmanager
-async def line(settings: Settings, told: Told, lay_down: Callable[[Warehouse], None] | None = None) -> AsyncIterator[Line]:
-    """Event log, warehouse and worker, up and holding partitions. `lay_down` may fill the warehouse first.
+async def line(
+    settings: Settings, told: Told, lay_down: Callable[[Warehouse], None] | None = None, *, worker: bool = True
+) -> AsyncIterator[Line]:
+    """Event log, warehouse and (unless workers run elsewhere) a worker that holds partitions. `lay_down` may fill the
+    warehouse first.
 
     Raises Unavailable when a part does not come up.
     """
@@ -121,24 +141,22 @@ async def line(settings: Settings, told: Told, lay_down: Callable[[Warehouse], N
             bootstrap = stack.enter_context(embedded_broker())
             settings = settings.model_copy(update={"kafka_bootstrap": bootstrap})
             log_id = f"embedded/{os.getpid()}-{time.time_ns()}"
-            partitions = EMBEDDED_PARTITIONS
             told(f"event log: librdkafka's in-process broker at {bootstrap}")
         else:
             config = kafka_config(settings)
             event_log.ensure_topics(settings, config)
             log_id = event_log.identity(config, settings.kafka_bootstrap)
-            partitions = event_log.partitions(config, settings.kafka_bootstrap)
-            told(f"event log: Kafka at {settings.kafka_bootstrap}, {partitions} partitions")
+            told(f"event log: Kafka at {settings.kafka_bootstrap}")
         warehouse = stack.enter_context(open_warehouse(settings))
         applied = await asyncio.to_thread(prepare, warehouse)
         told(f"warehouse: {warehouse.where}, " + (f"{len(applied)} migrations applied" if applied else "up to date"))
         if lay_down is not None:
             await asyncio.to_thread(lay_down, warehouse)
-        event_log.commit_initial_offsets(kafka_config(settings), settings.kafka_group, partitions)
-        worker = await stack.enter_async_context(running_worker(settings, warehouse, log_id))
-        await _assigned(worker)
-        told(f"worker: Faust, holding partitions {worker.joiner.partitions}")
-        yield Line(settings, warehouse, worker, log_id)
+        running = None
+        if worker:
+            running = await stack.enter_async_context(running_worker(settings, warehouse, log_id))
+            told(f"worker: Faust, holding partitions {running.joiner.partitions}")
+        yield Line(settings, warehouse, running, log_id)
 
 
 async def _assigned(worker: Worker) -> None:
@@ -150,13 +168,16 @@ async def _assigned(worker: Worker) -> None:
     if waiting not in done:
         waiting.cancel()
         raise Unavailable(
-            f"the worker was given no partitions within {ASSIGN_WAIT_S:g} s", "Try `wattlog doctor`; is another worker holding them?"
+            f"the worker was given no partitions within {ASSIGN_WAIT_S:g} s",
+            "Try `wattlog doctor`; is another worker holding them?",
         )
 
 
 def as_error(crash: BaseException) -> WattlogError:
     """A worker's end as an error that one can act on."""
-    return crash if isinstance(crash, WattlogError) else Unavailable(f"the worker ended: {crash!r}", "See its log above.")
+    return (
+        crash if isinstance(crash, WattlogError) else Unavailable(f"the worker ended: {crash!r}", "See its log above.")
+    )
 
 
 class _Server(uvicorn.Server):
@@ -191,9 +212,31 @@ async def _serve(server: uvicorn.Server, settings: Settings) -> None:
         await server.serve()
     except SystemExit:  # uvicorn's way to say that it cannot listen
         raise Unavailable(
-            f"the API cannot listen on {settings.api_host}:{settings.api_port}", "Is the port taken? Set WATTLOG_API_PORT=0 for a free one."
+            f"the API cannot listen on {settings.api_host}:{settings.api_port}",
+            "Is the port taken? Set WATTLOG_API_PORT=0 for a free one.",
         ) from None
 
 
 def _port(server: Any) -> int:
     return int(server.servers[0].sockets[0].getsockname()[1])
+
+
+async def worker_until_stopped(settings: Settings, *, accept_loss: bool = False) -> None:
+    """One worker against the settings' Kafka and warehouse, until cancelled. Raises what ended it otherwise."""
+    log_id = event_log.identity(kafka_config(settings), settings.kafka_bootstrap)
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port, addr=settings.metrics_host)
+    with open_warehouse(settings) as warehouse:
+        prepare(warehouse)
+        async with running_worker(settings, warehouse, log_id, accept_loss=accept_loss, wait=False) as worker:
+            assert worker.crashed is not None
+            raise as_error(await worker.crashed)
+
+
+async def serve_until_stopped(settings: Settings, told: Told) -> None:
+    """The API and the page, until cancelled. Raises BadSetting where they would be open to others without a key."""
+    check_exposure(settings)
+    with open_warehouse(settings) as warehouse:
+        async with running_api(settings, warehouse) as address:
+            told(f"listening on {address}")
+            await asyncio.Event().wait()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
+from cli.embedded import as_error
 from contracts import codec, topics
 from contracts.errors import Unavailable
 from contracts.events import Event
@@ -32,6 +34,7 @@ class Sent:
     rows: int = 0
     bad_rows: list[BadRow] = field(default_factory=list)
     newest_ms: int = 0
+    subjects: set[tuple[str, str]] = field(default_factory=set)
 
 
 class Feed:
@@ -54,9 +57,10 @@ class Feed:
                 self._dead_letter(item)
                 continue
             event_ms = item.batch.event_ms
-            first_ms = first_ms or event_ms
-            if self._speed and event_ms - self._skew_ms <= _now_ms():
-                await _sleep_until(begun_s + (event_ms - first_ms) / 1000 / self._speed, self.publisher)
+            due_ms = item.batch.t_ms or event_ms
+            first_ms = first_ms or due_ms
+            if self._speed:
+                await _sleep_until(begun_s + (due_ms - first_ms) / 1000 / self._speed, self.publisher)
             while event_ms > _now_ms() + self._skew_ms:  # Nothing may come from the future.
                 await asyncio.sleep(0.2)
             await self._send(item)
@@ -74,6 +78,7 @@ class Feed:
         key = (codec.topic_of(event.batch), event.source, event.epoch)
         self.sent.events[key] = max(self.sent.events.get(key, 0), event.seq + 1)
         self.sent.rows += len(event.batch)
+        self.sent.subjects.add((event.cluster, event.workload))
         self.sent.newest_ms = max(self.sent.newest_ms, event.batch.event_ms)
         if self._joiner:
             self._unread.append(len(value) + 300)
@@ -113,13 +118,24 @@ class Feed:
         self.publisher.send_raw(topics.DEADLETTER, None, headers, row.value.encode())
 
 
+async def fed(feeding: Coroutine[Any, Any, None], crashed: asyncio.Future[BaseException] | None) -> None:
+    """Run a feed until it ends; a worker that ends first ends it with an error."""
+    task = asyncio.create_task(feeding)
+    await asyncio.wait({task, crashed} if crashed else {task}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        return task.result()
+    task.cancel()
+    assert crashed is not None
+    raise as_error(crashed.result())
+
+
 async def stored(warehouse: Warehouse, log_id: str, sent: Sent, crashed: asyncio.Future[BaseException] | None) -> None:
     """Wait until every event sent is stored and final. Raises Unavailable when nothing moves any more."""
     expected = {key: count for key, count in sent.events.items() if count}
     before, moved_s = -1, time.monotonic()
     while True:
         if crashed is not None and crashed.done():
-            raise Unavailable(f"the worker ended: {crashed.result()}", "See its log above.")
+            raise as_error(crashed.result())
         rows = await asyncio.to_thread(
             warehouse.query,
             "SELECT topic, source, epoch, received FROM sources FINAL "
@@ -135,7 +151,8 @@ async def stored(warehouse: Warehouse, log_id: str, sent: Sent, crashed: asyncio
             before, moved_s = missing, time.monotonic()
         if time.monotonic() - moved_s > STALL_S:
             raise Unavailable(
-                f"{missing} events are not final after {STALL_S:g} s", "Is a worker running (`wattlog stream`)? Try `wattlog doctor`."
+                f"{missing} events are not final after {STALL_S:g} s",
+                "Is a worker running (`wattlog stream`)? Try `wattlog doctor`.",
             )
         await asyncio.sleep(0.1)
 

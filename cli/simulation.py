@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cli.embedded import policy_of
 from contracts.errors import BadInput
 from contracts.rows import conform
 from contracts.settings import Settings
@@ -32,8 +33,6 @@ from warehouse.reference import (
 )
 from warehouse.sink import Sink
 
-from cli.embedded import policy_of
-
 HISTORY_START_MS = epoch_ms("2025-06-01")
 LIVE_START_MS = epoch_ms("2025-09-30T12:00:00Z")
 """Where the history ends and the stream begins. Fixed, so that the same seed gives the same ledger on any day."""
@@ -56,10 +55,14 @@ def clusters() -> list[str]:
 def check_is_demo(warehouse: Warehouse) -> None:
     """Refuse to lay simulated rows among a real cluster's of the same name. Raises BadInput."""
     marked = {c.cluster for c in list_clusters(warehouse) if c.simulated}
-    rows = warehouse.query("SELECT DISTINCT cluster FROM ledger WHERE cluster IN {names:Array(String)}", names=clusters())
+    rows = warehouse.query(
+        "SELECT DISTINCT cluster FROM ledger WHERE cluster IN {names:Array(String)}", names=clusters()
+    )
     real = sorted({r["cluster"] for r in rows} - marked)
     if real:
-        raise BadInput("data", real[0], "a real cluster has this name here: give the demo a folder of its own with --data")
+        raise BadInput(
+            "data", real[0], "a real cluster has this name here: give the demo a folder of its own with --data"
+        )
 
 
 def lay_down(warehouse: Warehouse, settings: Settings, seed: int) -> LaidDown:

@@ -97,8 +97,9 @@ class Settings(BaseSettings):
         None,
         description="Key that verifies bearer tokens (HS256 secret of 32 bytes or more, or a PEM public key for RS256/ES256).",
     )
+    metrics_host: str = Field("127.0.0.1", description="Address of a worker's or producer's own /metrics.")
     metrics_port: int = Field(
-        0, ge=0, le=65_535, description="Port of a worker's or producer's own /metrics on loopback; 0: none."
+        0, ge=0, le=65_535, description="Port of a worker's or producer's own /metrics; 0: none."
     )
     currency: str = Field("USD", pattern="^[A-Z]{3}$", description="Currency that prices are in.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What goes to stderr.")

@@ -49,10 +49,12 @@ class FaustDelivery:
 class Worker:
     """One Faust worker. `start`, then wait for `crashed` or call `stop`."""
 
-    def __init__(self, settings: Settings, sink: Sink, policy: Policy, log_id: str, datadir: Path) -> None:
+    def __init__(
+        self, settings: Settings, sink: Sink, policy: Policy, log_id: str, datadir: Path, *, accept_loss: bool = False
+    ) -> None:
         self._settings = settings
         self.app = _app(settings, datadir)
-        self.joiner = Joiner(settings, sink, policy, log_id, self._dead_letter, lambda: time.time_ns() // 1_000_000)
+        self.joiner = Joiner(settings, sink, policy, log_id, self._dead_letter, _now_ms, accept_loss=accept_loss)
         self._tasks: list[asyncio.Task[None]] = []
         self.assigned = asyncio.Event()
         self.crashed: asyncio.Future[BaseException] | None = None
@@ -125,6 +127,10 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.app.stop(), STOP_WAIT_S)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _app(settings: Settings, datadir: Path) -> faust.App:

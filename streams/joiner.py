@@ -61,8 +61,17 @@ class Joiner:
     """See the module. `clock` gives epoch milliseconds."""
 
     def __init__(
-        self, settings: Settings, sink: Sink, policy: Policy, log_id: str, publish: Publish, clock: Callable[[], int]
+        self,
+        settings: Settings,
+        sink: Sink,
+        policy: Policy,
+        log_id: str,
+        publish: Publish,
+        clock: Callable[[], int],
+        *,
+        accept_loss: bool = False,
     ) -> None:
+        self._accept_loss = accept_loss
         self._settings, self._sink, self._policy, self._log_id = settings, sink, policy, log_id
         self._publish, self._clock = publish, clock
         self._config = Config(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
@@ -74,6 +83,8 @@ class Joiner:
         self._provisional_ms = 0
         self.messages = 0
         """Messages read so far."""
+        self.rejected = 0
+        """Of these, put on the dead-letter topic."""
         self.progress_ms = clock()
         """When something was last read or stored; a watchdog looks at it."""
 
@@ -89,6 +100,8 @@ class Joiner:
     def _take_over(self, number: int) -> _Owned:
         row = self._sink.load_mark(self._log_id, number)
         mark = Mark.load(row) if row else None
+        if mark and self._accept_loss:
+            mark.offsets = dict.fromkeys(topics.JOINED, -1)  # Begin wherever the log does; duplicates are recognised.
         stored = self._sink.stored_keys(self._log_id, number, mark.final_end_ms if mark else 0)
         state = Partition(
             self._log_id, number, self._config, self._policy, epoch=self._sink.max_epoch() + 1, mark=mark,
@@ -170,6 +183,7 @@ class Joiner:
             for one in rejected:
                 log.warning("dead letter: %s offset %d: %s", one.message.topic, one.message.offset, one.error)
                 await self._publish(one, number)
+                self.rejected += 1
                 metrics.DEAD_LETTERS.labels(one.error.field.partition("[")[0][:40]).inc()
             owned.state.published(rejected)
 

@@ -70,15 +70,26 @@ def identity(config: dict[str, Any], bootstrap: str) -> str:
     return f"{cluster}/{described.topic_id}"
 
 
-def commit_initial_offsets(config: dict[str, Any], group: str, count: int) -> None:
+def commit_initial_offsets(config: dict[str, Any], group: str, count: int, *, accept_loss: bool = False) -> None:
     """Give a new group an offset on every partition: the earliest. The workers themselves never guess one, because a
-    guess (`earliest`, `latest`) would hide that the log lost what they had not read."""
+    guess (`earliest`, `latest`) would hide that the log lost what they had not read.
+
+    Raises LedgerError where the group's offset is no longer on the log, unless the loss is accepted: then the group
+    goes on from the earliest message that is left.
+    """
     consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
     try:
         every = [TopicPartition(t, p) for t in topics.JOINED for p in range(count)]
-        fresh = [tp for tp in consumer.committed(every, timeout=TIMEOUT_S) if tp.offset < 0]
-        for tp in fresh:
-            tp.offset = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)[0]
+        fresh = []
+        for tp in consumer.committed(every, timeout=TIMEOUT_S):
+            earliest, _ = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)
+            if 0 <= tp.offset < earliest and not accept_loss:
+                raise LedgerError(
+                    f"{tp.topic} partition {tp.partition} lost messages {tp.offset} to {earliest - 1}: they were trimmed before they "
+                    "were read. Lengthen the topic's retention; `wattlog stream --accept-loss` goes on without them"
+                )
+            if tp.offset < earliest:
+                fresh.append(TopicPartition(tp.topic, tp.partition, earliest))
         if fresh:
             consumer.commit(offsets=fresh, asynchronous=False)
     finally:

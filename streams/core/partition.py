@@ -111,7 +111,7 @@ class _Topic:
         if self.next_offset >= 0 and message.offset > self.next_offset:
             raise LedgerError(
                 f"{message.topic} lost messages {self.next_offset} to {message.offset - 1}: it was trimmed before they were read. "
-                "Lengthen the topic's retention; `wattlog doctor` says how to go on without them"
+                "Lengthen the topic's retention; `wattlog stream --accept-loss` goes on without them"
             )
         return message.offset >= self.next_offset
 

@@ -1,0 +1,187 @@
+"""What `wattlog doctor` looks at. Each check gives one finding; one that cannot run says so, and the rest go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from api.auth import check_exposure
+from cli.embedded import open_warehouse
+from contracts import topics
+from contracts.errors import WattlogError
+from contracts.settings import Settings
+from producers.publish import kafka_config
+from streams import log as event_log
+from warehouse.audit import audit
+from warehouse.client import Warehouse
+from warehouse.migrate import pending
+from warehouse.reference import list_prices
+
+State = Literal["ok", "note", "failed"]
+TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found, and one hint where it failed."""
+
+    check: str
+    state: State
+    says: str
+    hint: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """All checks, in the order of the flow."""
+    yield _nvml()
+    if settings.embedded_broker:
+        yield Finding(
+            "broker",
+            "note",
+            "none configured: demo and replay bring their own",
+            "Set WATTLOG_KAFKA_BOOTSTRAP for a real one.",
+        )
+    else:
+        yield from _log(settings)
+    yield from _warehouse(settings)
+    yield _tried("api", lambda: check_exposure(settings), f"would listen on {settings.api_host}:{settings.api_port}")
+
+
+def _tried(check: str, work: Callable[[], object], says: str, hint: str = "") -> Finding:
+    """A check that fails by raising an error of ours: its message holds the hint already, unless one is given."""
+    try:
+        work()
+    except WattlogError as error:
+        return Finding(check, "failed", str(error), hint)
+    return Finding(check, "ok", says)
+
+
+def _nvml() -> Finding:
+    try:
+        from producers.nvml import Nvml
+
+        sensor = Nvml()
+    except (WattlogError, ImportError) as error:
+        return Finding("nvml", "note", str(error), "Only nodes that run `wattlog produce nvml` need it.")
+    try:
+        count = len(sensor.gpus)
+        return Finding("nvml", "ok" if count else "note", f"{count} GPUs")
+    finally:
+        sensor.close()
+
+
+def _log(settings: Settings) -> Iterator[Finding]:
+    config = {**kafka_config(settings), "log_level": 0}
+    try:
+        log_id = event_log.identity(config, settings.kafka_bootstrap)
+        count = event_log.partitions(config, settings.kafka_bootstrap)
+    except WattlogError as error:
+        yield Finding("broker", "failed", str(error))
+        return
+    yield Finding("broker", "ok", f"{settings.kafka_bootstrap}, log {log_id}")
+    yield Finding("topics", "ok", f"{', '.join(topics.JOINED)}: {count} partitions each")
+    yield from _offsets(settings, config, count)
+
+
+def _offsets(settings: Settings, config: dict[str, object], count: int) -> Iterator[Finding]:
+    """Lag and loss of the group, and whether anything on the log is from the future."""
+    consumer = Consumer({**config, "group.id": settings.kafka_group, "enable.auto.commit": False})
+    try:
+        every = [TopicPartition(t, p) for t in topics.JOINED for p in range(count)]
+        lag = lost = 0
+        for tp in consumer.committed(every, timeout=TIMEOUT_S):
+            low, high = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)
+            lag += high - max(tp.offset, low)
+            lost += max(low - tp.offset, 0) if tp.offset >= 0 else 0
+        if lost:
+            yield Finding(
+                "loss",
+                "failed",
+                f"{lost} messages were trimmed before they were read",
+                "Lengthen the topics' retention; `wattlog stream --accept-loss` goes on.",
+            )
+        yield Finding("lag", "ok", f"{lag} messages are not final and stored yet by group {settings.kafka_group}")
+        ahead_ms = _ahead_ms(consumer, every)
+        if ahead_ms > settings.skew_ms:
+            yield Finding(
+                "clock skew",
+                "failed",
+                f"the log's newest event is {ahead_ms} ms ahead of this clock",
+                "Run NTP on producers and here, or raise WATTLOG_SKEW_MS.",
+            )
+        else:
+            yield Finding(
+                "clock skew", "ok", f"nothing on the log is more than {settings.skew_ms} ms ahead of this clock"
+            )
+    except KafkaException as error:
+        yield Finding("lag", "failed", str(error), "Is the broker overloaded? Try again.")
+    finally:
+        consumer.close()
+
+
+def _ahead_ms(consumer: Consumer, every: list[TopicPartition]) -> int:
+    """How far the newest message's time is ahead of this clock; negative when it is behind."""
+    newest_ms = 0
+    last = []
+    for tp in every:
+        _, high = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)
+        if high > 0:
+            last.append(TopicPartition(tp.topic, tp.partition, high - 1))
+    if not last:
+        return -1
+    consumer.assign(last)
+    for _ in last:
+        message = consumer.poll(TIMEOUT_S)
+        if message is not None and message.error() is None:
+            newest_ms = max(newest_ms, message.timestamp()[1])
+    return newest_ms - time.time_ns() // 1_000_000
+
+
+def _warehouse(settings: Settings) -> Iterator[Finding]:
+    try:
+        with open_warehouse(settings) as warehouse:
+            yield Finding("warehouse", "ok", warehouse.where)
+            missing = pending(warehouse)
+            if missing:
+                yield Finding(
+                    "schema",
+                    "failed",
+                    f"{len(missing)} migrations are pending: {', '.join(missing)}",
+                    "Run `wattlog migrate`.",
+                )
+                return
+            yield Finding("schema", "ok", "up to date")
+            yield _prices(warehouse)
+            yield _books(warehouse)
+    except WattlogError as error:
+        yield Finding("warehouse", "failed", str(error))
+
+
+def _prices(warehouse: Warehouse) -> Finding:
+    clusters = {r["cluster"] for r in warehouse.query("SELECT DISTINCT cluster FROM ledger_hour FINAL")}
+    priced = {p.cluster for p in list_prices(warehouse) if p.kind == "energy"}
+    bare = sorted(clusters - priced) if "*" not in priced else []
+    if bare:
+        return Finding(
+            "prices",
+            "note",
+            f"no tariff for cluster {', '.join(bare[:5])}: its cost shows as missing",
+            "See docs/api.md, Prices.",
+        )
+    return Finding("prices", "ok", f"a tariff for each of {len(clusters)} clusters with a ledger")
+
+
+def _books(warehouse: Warehouse) -> Finding:
+    found = audit(warehouse)
+    if found.ok:
+        return Finding("books", "ok", f"{found.windows} windows balance, residual 0")
+    return Finding(
+        "books",
+        "failed",
+        f"residual {found.residual_uj} uJ, {found.sequence_gaps} events missing",
+        "Run `wattlog audit`.",
+    )
