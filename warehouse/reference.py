@@ -33,7 +33,8 @@ _UNITS = {"energy": "money per kWh", "pue": "facility over IT energy", "carbon":
 class Price:
     """A tariff (`energy`, money per kWh), a `pue` or a `carbon` intensity (gCO2eq per kWh) of a cluster.
 
-    Cluster '*' means those without their own. `currency` (ISO 4217) belongs to kind energy only; `source` says where the figure is from.
+    Cluster '*' means those without their own. `currency` (ISO 4217) belongs to kind energy only; `source` says where
+    the figure is from.
     """
 
     kind: PriceKind
