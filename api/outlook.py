@@ -243,7 +243,7 @@ def anomalies(
     cluster: str | None = None,
     top: int = MAX_SERIES,
 ) -> Oddities:
-    """Odd episodes of the `top` largest series of each measure. Raises BadQuery for a grouping or top that cannot be."""
+    """Odd episodes of the `top` largest series of each measure. Raises BadQuery for an impossible grouping or top."""
     _check(by, top)
     now = newest(warehouse).final_end
     if now is None:

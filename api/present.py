@@ -86,7 +86,10 @@ def respond(
     csv_rows: list[dict[str, Any]] | None = None,
     **envelope: Any,
 ) -> Response:
-    """`{**envelope, rows, next}` as JSON, or the rows (`csv_rows`, where they differ) as CSV. Both carry the next page as a Link header (RFC 8288)."""
+    """`{**envelope, rows, next}` as JSON, or the rows (`csv_rows`, where they differ) as CSV.
+
+    Both carry the next page as a Link header (RFC 8288).
+    """
     headers = {"Vary": "Accept"}
     if next_:
         headers["Link"] = f'<{request.url.path}?{request.url.include_query_params(cursor=next_).query}>; rel="next"'

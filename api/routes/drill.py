@@ -46,7 +46,7 @@ def fleet(
     cursor: Cursor = None,
     format_: FormatOf = None,
 ) -> Response:
-    """What each node's GPUs used, by hardware: energy, mean power, utilisation, idle and unallocated. Operators only."""
+    """What each node's GPUs used, by hardware: energy, mean power, utilisation, idle, unallocated. Operators only."""
     page = drill.fleet(warehouse, period.start, period.end, cluster=cluster, limit=limit, cursor=cursor)
     return _paged(request, format_, page, FleetRow, period)
 

@@ -1,0 +1,110 @@
+"""A charge walked back, as a tree for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+from rich.tree import Tree
+
+from cli.output import SIMULATED
+from contracts.units import rfc3339
+
+if TYPE_CHECKING:
+    from warehouse.explain import Explanation, Part
+
+_PRICE = {"energy": "tariff", "pue": "PUE", "carbon": "carbon intensity"}
+
+
+def tree(found: Explanation) -> Tree:
+    """Top down: money, energy, share of work, what was measured. Every number that was multiplied is there."""
+    money = "no price" if found.cost is None else f"{found.cost:f} {found.currency}"
+    head = Text(f"{found.tenant}, {rfc3339(found.window_start)} to {rfc3339(found.window_end)}: ", style="bold")
+    head.append(f"{found.energy_uj:,} µJ, {money}", style="bold green")
+    if found.simulated:
+        head.append("  ").append(SIMULATED, style="bold black on yellow")
+    root = Tree(head)
+    for part in found.parts:
+        _add(root, part, found.currency)
+    return root
+
+
+def _add(root: Tree, part: Part, currency: str) -> None:
+    row = part.row
+    where = f"{row.cluster}/{row.workload}"
+    what = " on ".join(name for name in (row.model, row.hardware) if name)
+    branch = root.add(Text(f"{where}{', ' + what if what else ''}: {row.energy_uj:,} µJ", style="bold"))
+    branch.add(Text(_cost(part, currency)))
+    for price in part.prices:
+        unit = {"energy": f"{price.currency}/kWh", "pue": "", "carbon": "gCO2eq/kWh"}[price.kind]
+        scope = "any cluster" if price.cluster == "*" else price.cluster
+        source = f", {price.source}" if price.source else ""
+        branch.add(
+            Text(
+                f"{_PRICE[price.kind]} {price.value.normalize():f} {unit}".rstrip() + f" ({scope}{source})", style="dim"
+            )
+        )
+    for kind in part.missing_prices:
+        branch.add(Text(f"no {_PRICE[kind]} is valid then", style="yellow"))
+    energy = branch.add(
+        Text(f"{row.active_uj:,} active + {row.idle_uj:,} idle + {row.unallocated_uj:,} unallocated µJ")
+    )
+    _share(energy, part)
+    _measured(branch, part)
+
+
+def _cost(part: Part, currency: str) -> str:
+    facility = "?" if part.kwh_facility is None else f"{part.kwh_facility:f}"
+    cost = "no price" if part.cost is None else f"{part.cost:f} {currency}"
+    return f"{part.kwh:f} kWh, with PUE {facility} kWh: {cost}"
+
+
+def _share(branch: Tree, part: Part) -> None:
+    share, weights = part.share, part.weights
+    if share.ratio is None:
+        branch.add(Text("no work in this window"))
+        return
+    branch.add(
+        Text(
+            f"its work / all work = {share.work / 1000:,.3f} / {share.whole_work / 1000:,.3f} = "
+            f"{100 * share.ratio:.4f} % of {share.whole_active_uj:,} active and {share.whole_idle_uj:,} idle µJ"
+        )
+    )
+    row = part.row
+    if weights.prompt_milli is not None and weights.cached_milli is not None and weights.completion_milli is not None:
+        branch.add(
+            Text(
+                f"work = {weights.prompt_milli / 1000:g} x computed + {weights.cached_milli / 1000:g} x cached + "
+                f"{weights.completion_milli / 1000:g} x completion tokens (weights version {weights.version}); "
+                f"{row.prompt_tokens:,} prompt, {row.cached_tokens:,} of them cached, "
+                f"{row.completion_tokens:,} completion",
+                style="dim",
+            )
+        )
+
+
+def _measured(branch: Tree, part: Part) -> None:
+    measured, floor = part.measured, part.floor
+    agrees = "as" if measured.energy_uj == measured.ledger_uj else f"but {measured.ledger_uj:,} µJ"
+    node = branch.add(
+        Text(f"{measured.gpus} GPUs measured {measured.energy_uj:,} µJ, {agrees} the ledger charged to all tenants")
+    )
+    if floor.idle_mw is not None:
+        node.add(
+            Text(
+                f"idle = {floor.idle_mw / 1000:g} W x {measured.covered_ms / 1000:,.3f} GPU seconds = "
+                f"{floor.idle_uj:,} µJ (floor version {floor.version})",
+                style="dim",
+            )
+        )
+    for interval in measured.intervals:
+        mean_w = f"{interval.energy_uj / interval.covered_ms / 1000:,.1f} W" if interval.covered_ms else "-"
+        late = ", late" if interval.late else ""
+        node.add(
+            Text(
+                f"{interval.node} {interval.gpu_uuid}: {interval.energy_uj:,} µJ, mean {mean_w} "
+                f"({interval.method}{late})"
+            )
+        )
+    if len(measured.intervals) < measured.gpus:
+        node.add(Text(f"and {measured.gpus - len(measured.intervals)} more", style="dim"))
