@@ -8,6 +8,7 @@ Smoothing, 2008; Bandara, Hyndman & Bergmeir, MSTL, 2021).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ RUN_RATE_DAYS = 28
 """Four whole weeks, so that the mean is not tilted by which weekdays it holds."""
 
 NAIVE = "seasonal_naive"
+POOL = "pool"
 
 _FLAT = 1e-9  # relative spread below which a series of order 1 is constant and a likelihood has no maximum
 
@@ -153,18 +155,28 @@ class MstlEts:
 
 
 @dataclass(frozen=True, slots=True)
-class Blend:
-    """The mean of a rule and a model: averages of unlike forecasts beat choosing one (Bates & Granger 1969; M4, 2020).
+class Pool:
+    """The weighted mean of candidates: averages of unlike forecasts beat choosing one (Bates & Granger 1969; M4, 2020).
 
-    Its intervals and paths are the model's, moved to the blended mean.
+    `weights` sum to 1. Half-widths are averaged likewise, which is right for errors that go together and wide for
+    others; a path is one member's, drawn by weight and moved to the pooled mean.
     """
 
-    rule: Model
-    model: Model
-    name: str = "blend"
+    members: tuple[Model, ...]
+    weights: tuple[float, ...]
+    name: str = POOL
 
     def fit(self, values: F64, seasons: tuple[int, ...]) -> Fitted:
-        return _BlendFit(self.rule.fit(values, seasons), self.model.fit(values, seasons))
+        return _PoolFit(tuple(m.fit(values, seasons) for m in self.members), self.weights)
+
+
+def pooled(parts: Sequence[Prediction], weights: Sequence[float]) -> Prediction:
+    """The weighted mean of predictions, bounds included."""
+    w = np.asarray(weights)
+    mean, lower, upper = (
+        np.tensordot(w, np.stack([getattr(p, name) for p in parts]), 1) for name in ("mean", "lower", "upper")
+    )
+    return Prediction(mean, lower, upper)
 
 
 def candidates(seasons: tuple[int, ...], step_ms: int) -> tuple[Model, ...]:
@@ -176,7 +188,7 @@ def candidates(seasons: tuple[int, ...], step_ms: int) -> tuple[Model, ...]:
     naive = [SeasonalRule(f"{NAIVE}_{s}" if s != seasons[0] else NAIVE, s, 1) for s in weekly]
     run_rate = RunRate(max(1, RUN_RATE_DAYS * MS_PER_DAY // step_ms))
     median = SeasonalRule("seasonal_median", weekly[-1], 4)
-    return (*naive, run_rate, median, Ets(), Blend(median, Ets()), MstlEts())
+    return (*naive, run_rate, median, Ets(), MstlEts())
 
 
 def is_baseline(name: str) -> bool:
@@ -228,24 +240,27 @@ class _EtsFit:
 
 
 @dataclass(frozen=True, slots=True)
-class _BlendFit:
-    rule: Fitted
-    model: Fitted
+class _PoolFit:
+    members: tuple[Fitted, ...]
+    weights: tuple[float, ...]
 
     @property
     def converged(self) -> bool:
-        return self.rule.converged and self.model.converged
+        return all(m.converged for m in self.members)
 
     def predict(self, horizon: int) -> Prediction:
-        own = self.model.predict(horizon)
-        move = self._move(horizon, own)
-        return Prediction(own.mean + move, own.lower + move, own.upper + move)
+        return pooled([m.predict(horizon) for m in self.members], self.weights)
 
     def paths(self, horizon: int, n: int, rng: np.random.Generator) -> F64:
-        return self.model.paths(horizon, n, rng) + self._move(horizon, self.model.predict(horizon))
-
-    def _move(self, horizon: int, own: Prediction) -> F64:
-        return (self.rule.predict(horizon).mean - own.mean) / 2
+        out = np.empty((n, horizon))
+        means = [m.predict(horizon).mean for m in self.members]
+        centre = np.tensordot(np.asarray(self.weights), np.stack(means), 1)
+        share = rng.multinomial(n, self.weights)
+        ends = np.cumsum(share)
+        for member, mean, count, end in zip(self.members, means, share, ends, strict=True):
+            if count:
+                out[end - count : end] = member.paths(horizon, int(count), rng) - mean + centre
+        return out
 
 
 @dataclass(frozen=True, slots=True)

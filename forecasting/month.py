@@ -5,8 +5,8 @@ Days are not independent, so a sum's interval is not the sum of intervals, nor t
 1. Draw paths of daily values from the backtest's winner; within a path, errors are correlated as the model's are.
 2. Sum each path over the month; the quantiles of the sums around their mean are the raw interval.
 3. Backtest those sums: at each of up to 12 origins, compare the raw interval of the next 28 days (fewer where history
-   is short) with what came. If the actual sums fell outside too often, widen by the factor that would have covered
-   them, shrunk towards 1 as folds are few. Never narrow: overlapping months are too few to earn that.
+   is short) with what came, and widen by the factor that would have covered them. The fewer the folds, the nearer the
+   factor is to PRIOR_WIDENING. Never narrow: overlapping months are too few to earn that.
 
 `SumBacktest` reports how often the sums were covered, a fold's widening taken from the other folds only. The folds
 overlap and the winner was chosen on the same history, so read it as a check, not as a guarantee.
@@ -127,9 +127,8 @@ def next_month(
     if tested is None:
         why = why or "history leaves nothing to test a forecast against"
         return MonthForecast(unit, cut, None, None, why, "", False, None, None, ready.filled)
-    model = next(m for m in ready.models if m.name == tested.winner)
-    fitted = model.fit(ready.values, ready.seasons)
-    sums = _backtest_sums(model, ready, rng, paths)
+    fitted = tested.chosen.fit(ready.values, ready.seasons)
+    sums = _backtest_sums(tested.chosen, ready, rng, paths)
     horizon = (end - ready.next_ms) // MS_PER_DAY
     mean, drawn = _future(fitted, horizon, paths, rng, ready.nonnegative)
     at = np.arange(horizon) * MS_PER_DAY + ready.next_ms
@@ -139,7 +138,7 @@ def next_month(
         centre, bounds = _interval(mean[inside].sum(), drawn[:, inside].sum(axis=1), sums.widened)
         totals.append(_total(lo, hi, centre * ready.scale, bounds * ready.scale, known, ready))
     return MonthForecast(
-        unit, cut, totals[0], totals[1], "", model.name, fitted.converged, tested, sums, ready.filled
+        unit, cut, totals[0], totals[1], "", tested.winner, fitted.converged, tested, sums, ready.filled
     )  # fmt: skip
 
 

@@ -121,15 +121,14 @@ def forecast(
     if tested is None:
         why = ready.withheld or f"history of {len(ready.values)} points leaves nothing to test a forecast against"
         return Forecast(unit, ready.step_ms, (), why, "", False, None, len(ready.values), ready.filled)
-    model = next(m for m in models or ready.models if m.name == tested.winner)
-    fitted = model.fit(ready.values, ready.seasons)
+    fitted = tested.chosen.fit(ready.values, ready.seasons)
     prediction = bounded(calibrated(fitted.predict(horizon), tested.calibration), ready.nonnegative)
     points = tuple(
         ForecastPoint(ready.next_ms + i * ready.step_ms, *(float(v) * ready.scale for v in row))
         for i, row in enumerate(zip(prediction.mean, *_columns(prediction), strict=True))
     )
     return Forecast(
-        unit, ready.step_ms, points, "", model.name, fitted.converged, tested, len(ready.values), ready.filled
+        unit, ready.step_ms, points, "", tested.winner, fitted.converged, tested, len(ready.values), ready.filled
     )
 
 
