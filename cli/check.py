@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.options import Data, Json, errors_told, load_settings
+from cli.output import print_json
 
 PANEL = "Check"
 
@@ -33,7 +33,7 @@ def doctor(data: Data = None, as_json: Json = False) -> None:
 
         found = list(examine(load_settings(data)))
         if as_json:
-            print(json.dumps([asdict(f) for f in found], indent=2))  # noqa: T201 - data goes to stdout
+            print_json([asdict(f) for f in found])
         else:
             out = Console(highlight=False)
             sign = {"ok": "[green]✓[/green]", "note": "[yellow]·[/yellow]", "failed": "[red]✗[/red]"}
@@ -71,7 +71,7 @@ def config(data: Data = None, as_json: Json = False) -> None:
                 {"setting": name, "value": _shown(getattr(settings, name)), "from": origin, "help": field.description}
             )
         if as_json:
-            print(json.dumps(rows, indent=2))  # noqa: T201 - data goes to stdout
+            print_json(rows)
             return
         table = Table(box=None)
         for column in ("setting", "value", "from"):

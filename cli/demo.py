@@ -52,7 +52,8 @@ class Result:
             )
         return {
             "ledger": rows,
-            "measured_uj": a.measured_uj, "active_uj": a.active_uj, "idle_uj": a.idle_uj, "unallocated_uj": a.unallocated_uj,
+            "measured_uj": a.measured_uj, "active_uj": a.active_uj, "idle_uj": a.idle_uj,
+            "unallocated_uj": a.unallocated_uj,
             "residual_uj": a.residual_uj, "ledger_sha256": self.ledger_sha256, "simulated": True,
             "window_start": rfc3339(self.start_ms), "window_end": rfc3339(self.end_ms),
         }  # fmt: skip

@@ -192,7 +192,8 @@ class _Server(uvicorn.Server):
 async def running_api(settings: Settings, warehouse: Warehouse) -> AsyncIterator[str]:
     """The API and its page in this process; yields the address."""
     config = uvicorn.Config(
-        create_app(warehouse, settings), host=settings.api_host, port=settings.api_port, log_level="warning", access_log=False,
+        create_app(warehouse, settings), host=settings.api_host, port=settings.api_port, log_level="warning",
+        access_log=False,
     )  # fmt: skip
     server = _Server(config)
     serving = asyncio.create_task(_serve(server, settings))

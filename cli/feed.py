@@ -19,7 +19,7 @@ from streams.joiner import Joiner
 from warehouse.client import Warehouse
 
 MOST_UNREAD_BYTES = 1_500_000
-"""Unread bytes on the log: the in-process broker forgets beyond 5 MB a partition, and one workload has one partition."""
+"""Unread bytes on the log: the in-process broker forgets beyond 5 MB a partition, and a workload has one partition."""
 MOST_UNREAD_MESSAGES = 20_000
 STALL_S = 90.0
 """Without any progress for this long the replay gives up."""
@@ -38,7 +38,7 @@ class Sent:
 
 
 class Feed:
-    """Sends events. `joiner` is the worker in this process, whose reading is waited for; None with workers elsewhere."""
+    """Sends events. `joiner` is the worker in this process, whose reading is waited for; None: workers elsewhere."""
 
     def __init__(self, publisher: Publisher, joiner: Joiner | None, skew_ms: int, *, speed: float = 0.0) -> None:
         self.publisher, self._joiner, self._skew_ms, self._speed = publisher, joiner, skew_ms, speed
@@ -61,8 +61,9 @@ class Feed:
             first_ms = first_ms or due_ms
             if self._speed:
                 await _sleep_until(begun_s + (due_ms - first_ms) / 1000 / self._speed, self.publisher)
-            while event_ms > _now_ms() + self._skew_ms:  # Nothing may come from the future.
-                await asyncio.sleep(0.2)
+            ahead_ms = event_ms - self._skew_ms - _now_ms()
+            if ahead_ms > 0:  # Nothing may come from the future.
+                await asyncio.sleep(ahead_ms / 1000)
             await self._send(item)
             progress(self.sent)
             if until_ms is not None and event_ms >= until_ms:

@@ -11,8 +11,9 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     help="An energy ledger for AI inference fleets: every joule to a tenant, balanced to the microjoule.\n\n"
-    "Try it: [bold]wattlog demo[/bold]. Then ask: [bold]wattlog chargeback[/bold], [bold]wattlog explain TENANT[/bold], "
-    "[bold]wattlog forecast[/bold]. Settings: [bold]wattlog config[/bold]; something wrong: [bold]wattlog doctor[/bold].",
+    "Try it: [bold]wattlog demo[/bold]. Then ask: [bold]wattlog chargeback[/bold], "
+    "[bold]wattlog explain TENANT[/bold], [bold]wattlog forecast[/bold]. "
+    "Settings: [bold]wattlog config[/bold]. Something wrong: [bold]wattlog doctor[/bold].",
 )
 run.register(app)
 app.add_typer(replay.app, name="replay", rich_help_panel="Run")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 from rich.console import Console
 
 from cli.options import Data, Json, err, errors_told, load_settings
+from cli.output import print_json
 from cli.run import until_stopped
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     help="Feed a recording through the topics, the worker and the tables, and show what the ledger says of it.\n\n"
-    "Against the embedded broker unless WATTLOG_KAFKA_BOOTSTRAP names a real one. docs/replay.md has the columns and rules.",
+    "Against the embedded broker unless WATTLOG_KAFKA_BOOTSTRAP names a real one. "
+    "docs/replay.md has the columns and rules.",
 )
 
 Speed = Annotated[
@@ -40,9 +41,9 @@ def mlperf(
     directory: Annotated[Path, typer.Argument(help="Folder with mlperf_log_detail.txt and spl.txt.")],
     cluster: Cluster = "mlperf",
     utc_offset: Offset = "+00:00",
-    power_utc_offset: Annotated[str | None, typer.Option(help="Zone of spl.txt where its machine kept another one.")] = None,
+    power_utc_offset: Annotated[str | None, typer.Option(help="Zone of spl.txt, if its machine kept another.")] = None,
     edges: Annotated[
-        str, typer.Option(help="`readings`: from the first to the last reading inside the run, as MLPerf computes power; "
+        str, typer.Option(help="`readings`: from the first to the last reading inside the run, as MLPerf does; "
                                "`interpolated`: to the very stamps.")
     ] = "readings",
     speed: Speed = 0,
@@ -146,7 +147,7 @@ def _replay(settings: Settings, recording: Recording, *, speed: float, worker: b
     if not answer:
         raise typer.Exit(130)
     if as_json:
-        print(json.dumps(answer, indent=2))  # noqa: T201 - data goes to stdout
+        print_json(answer)
     else:
         _show(Console(highlight=False), recording, answer)
     if answer["residual_uj"]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.options import Data, Json, err, errors_told, load_settings
+from cli.output import print_json
 
 if TYPE_CHECKING:
     from cli.demo import Result
@@ -65,7 +65,7 @@ def demo(
 
         def show(result: Result, address: str, planted: tuple[str, ...]) -> None:
             if as_json:
-                print(json.dumps(result.as_json(), indent=2))  # noqa: T201 - data goes to stdout
+                print_json(result.as_json())
             else:
                 _show_demo(out, result, address, planted, leave=leave, data=data)
 
@@ -103,7 +103,8 @@ def _show_demo(
     a = result.audit
     out.print("measured = active + idle + unallocated")
     out.print(
-        f"{a.measured_uj:,} = {a.active_uj:,} + {a.idle_uj:,} + {a.unallocated_uj:,} µJ, [bold]residual {a.residual_uj} µJ[/bold]"
+        f"{a.measured_uj:,} = {a.active_uj:,} + {a.idle_uj:,} + {a.unallocated_uj:,} µJ, "
+        f"[bold]residual {a.residual_uj} µJ[/bold]"
     )
     out.print(f"ledger sha256 {result.ledger_sha256}\n")
     for note in planted:
@@ -112,13 +113,15 @@ def _show_demo(
     if leave:
         out.print(f"\nNext: [bold]wattlog explain globex-chat --window latest{where}[/bold]", soft_wrap=True)
         out.print(
-            f"      [bold]wattlog chargeback{where}[/bold], [bold]wattlog forecast{where}[/bold], [bold]wattlog anomalies{where}[/bold]"
+            f"      [bold]wattlog chargeback{where}[/bold], [bold]wattlog forecast{where}[/bold], "
+            f"[bold]wattlog anomalies{where}[/bold]"
         )
         return
     out.print(f"\npage  {address}/\nAPI   {address}/v1/chargeback   (OpenAPI: {address}/openapi.json)", soft_wrap=True)
     out.print(f"\nNext: [bold]curl '{address}/v1/explain/globex-chat?window=latest'[/bold]", soft_wrap=True)
     out.print(
-        f"The stream goes on, {10}x as fast as time. Ctrl-C ends it; then [bold]wattlog chargeback{where}[/bold] and the rest work."
+        "The stream goes on, ten times as fast as time. Ctrl-C ends it; "
+        f"then [bold]wattlog chargeback{where}[/bold] and the rest work."
     )
 
 
@@ -139,7 +142,7 @@ def produce(
 
         if list_:
             for name, summary in registry.names().items():
-                print(f"{name:12} {summary}")  # noqa: T201 - data goes to stdout
+                typer.echo(f"{name:12} {summary}")
             return
         if not source:
             raise BadSetting("source", source, f"name one of {', '.join(registry.names())}, or ask --list")
@@ -157,9 +160,11 @@ def stream(
         ),
     ] = False,
 ) -> None:
-    """Run one worker: read the log, attribute, store the ledger. Start as many as there are cores; they share partitions.
+    """Run one worker: read the log, attribute, store the ledger. Several share the partitions.
 
-    Example: WATTLOG_KAFKA_BOOTSTRAP=localhost:9092 WATTLOG_WAREHOUSE_DSN=http://wattlog@localhost:8123/wattlog wattlog stream
+    Needs WATTLOG_KAFKA_BOOTSTRAP, and WATTLOG_WAREHOUSE_DSN unless it is the only process on the embedded warehouse.
+
+    Example: WATTLOG_KAFKA_BOOTSTRAP=localhost:9092 WATTLOG_WAREHOUSE_DSN=http://localhost:8123/wattlog wattlog stream
     """
     with errors_told():
         from cli.embedded import worker_until_stopped
@@ -194,8 +199,8 @@ def migrate(data: Data = None, as_json: Json = False) -> None:
             where = warehouse.where
         topics = [] if settings.embedded_broker else ensure_topics(settings, kafka_config(settings))
         if as_json:
-            print(json.dumps({"warehouse": where, "migrations": applied, "topics": topics}))  # noqa: T201
+            print_json({"warehouse": where, "migrations": applied, "topics": topics})
             return
-        print(f"{where}: {', '.join(applied) or 'up to date'}")  # noqa: T201
+        typer.echo(f"{where}: {', '.join(applied) or 'up to date'}")
         if not settings.embedded_broker:
-            print(f"{settings.kafka_bootstrap}: {', '.join(topics) or 'topics are there'}")  # noqa: T201
+            typer.echo(f"{settings.kafka_bootstrap}: {', '.join(topics) or 'topics are there'}")

@@ -5,12 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from warehouse.client import Warehouse
-
-_COLUMNS = (
-    "toUnixTimestamp64Milli(window_start) AS start_ms, window_ms, cluster, workload, hardware, model, tenant, active_uj, idle_uj, "
-    "unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, work, requests, failures, method, weights_version, floor_version"
-)
+from warehouse.client import Warehouse, question
 
 
 def fingerprint(warehouse: Warehouse, start_ms: int, end_ms: int, clusters: Sequence[str]) -> str:
@@ -18,14 +13,8 @@ def fingerprint(warehouse: Warehouse, start_ms: int, end_ms: int, clusters: Sequ
 
     What a row means counts, not who wrote it: provenance, version and revision are left out.
     """
-    rows = warehouse.arrow(
-        f"SELECT {_COLUMNS} FROM ledger FINAL WHERE final = 1 AND cluster IN {{clusters:Array(String)}} "
-        "AND window_start >= fromUnixTimestamp64Milli({start_ms:Int64}) AND window_start < fromUnixTimestamp64Milli({end_ms:Int64}) "
-        "ORDER BY start_ms, cluster, workload, hardware, tenant, model",
-        start_ms=start_ms,
-        end_ms=end_ms,
-        clusters=list(clusters),
-    )
+    sql = question("fingerprint")
+    rows = warehouse.arrow(sql, start_ms=start_ms, end_ms=end_ms, clusters=list(clusters))
     digest = hashlib.sha256()
     for batch in rows.to_batches(max_chunksize=10_000):
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):

@@ -17,11 +17,7 @@ def forget_clusters(warehouse: Warehouse, clusters: Sequence[str]) -> int:
     """
     forgotten = 0
     for table in _TABLES:
-        found = warehouse.query(
-            f"SELECT _partition_id AS id, countIf(cluster NOT IN {{clusters:Array(String)}}) AS others, count() - others AS ours "
-            f"FROM {table} GROUP BY id HAVING ours > 0",
-            clusters=list(clusters),
-        )
+        found = warehouse.ask("forget_partitions", idents={"table": table}, clusters=list(clusters))
         for partition in found:
             forgotten += partition["ours"]
             # The id is ClickHouse's own (digits, from toYYYYMMDD), not anybody's input.
