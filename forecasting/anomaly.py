@@ -120,8 +120,8 @@ def detect(
         pd.Series(residual).rolling(window, min_periods=-(-window * 3 // 4), center=not causal).median().to_numpy()
     )
     spread = _spread(residual, level, season, window, causal=causal)
-    scores = np.clip(residual / spread, -MAX_SCORE, MAX_SCORE)
-    slow = np.clip(medians / _spread(medians, level, season, window, causal=causal), -MAX_SCORE, MAX_SCORE)
+    scores = _scores(residual, spread)
+    slow = _scores(medians, _spread(medians, level, season, window, causal=causal))
     usual = np.maximum(np.abs(expected), np.abs(level))
     worth = np.abs(residual) >= min_effect * usual
     lasting = (np.abs(slow) >= threshold) & (np.abs(medians) >= min_effect * usual) & np.isfinite(scores)
@@ -135,6 +135,11 @@ def detect(
             episodes.append(_episode(lo, hi, stamps, step_ms, values, expected, peak, sign, spread, window, unit))
     episodes.sort(key=lambda e: (e.start_ms, e.end_ms))
     return Detection(tuple(episodes), "", int(np.isfinite(scores).sum()), expected, scores)
+
+
+def _scores(residual: F64, spread: F64) -> F64:
+    with np.errstate(over="ignore"):  # beside a spread of nothing: cut at MAX_SCORE like any other
+        return np.clip(residual / spread, -MAX_SCORE, MAX_SCORE)
 
 
 def _reference(values: F64, season: int, *, causal: bool) -> tuple[F64, F64]:

@@ -19,11 +19,12 @@ as folds are few, and kept within [1/4, 4].
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from forecasting.models import LEVELS, POOL, Model, Pool, Prediction, Unfit, conformal_quantile, pooled
+from forecasting.models import POOL, Pool, pooled
+from forecasting.protocol import LEVELS, Model, Prediction, Unfit, conformal_quantile
 from forecasting.series import F64
 
 MAX_FOLDS = 8
@@ -32,14 +33,14 @@ _SHRINK_FOLDS = 2.0  # calibration from k folds counts k / (k + 2): two imaginar
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How one candidate did. All scores are ratios (0.05 is 5 %); NaN where undefined or not fitted."""
+    """How one candidate did. All scores are ratios (0.05 is 5 %); None where undefined or not fitted."""
 
     name: str
-    mase: float
-    smape: float
-    wape: float
-    coverage_80: float
-    coverage_95: float
+    mase: float | None
+    smape: float | None
+    wape: float | None
+    coverage_80: float | None
+    coverage_95: float | None
     folds: int
     converged: bool
     """False: in at least one fold the optimiser stopped before it converged."""
@@ -58,7 +59,7 @@ class Backtest:
     """Steps ahead that were tested; a forecast that reaches farther is extrapolated in that respect."""
     calibration: tuple[float, float]
     """What the winner's 80 and 95 % half-widths are multiplied by."""
-    chosen: Model
+    chosen: Model = field(repr=False, compare=False)
     """The winner itself, to be fitted to the whole history."""
 
     def score(self, name: str) -> Score:
@@ -79,7 +80,7 @@ def origins(n: int, horizon: int, seasons: tuple[int, ...], folds: int = MAX_FOL
     Cuts are whole (shortest) seasons apart and overlap where they must, so that they differ in age, not in phase.
     """
     season = seasons[0]
-    first = max(2 * seasons[-1] + 1, n // 3)
+    first = max(2 * seasons[-1] + 2, n // 3)
     tested = max(1, min(horizon, n // 3, n - first))
     room = n - tested - first
     if room < 0:
@@ -97,7 +98,6 @@ def backtest(
         return None
     first = values[: cuts[-1]]
     scale = float(np.abs(first[seasons[0] :] - first[: -seasons[0]]).mean())
-    nan = float("nan")
     scores: list[Score] = []
     done: dict[str, list[_Fold]] = {}
     for model in models:
@@ -105,7 +105,7 @@ def backtest(
             done[model.name] = [_fold(model, values, cut, tested, seasons) for cut in cuts]
             scores.append(_score(model.name, done[model.name], scale))
         except Unfit as reason:
-            scores.append(Score(model.name, nan, nan, nan, nan, nan, 0, False, str(reason)))
+            scores.append(Score(model.name, None, None, None, None, None, 0, False, str(reason)))
     if not done:
         return None
     members = tuple(m for m in models if m.name in done)
@@ -172,7 +172,8 @@ def _relative_errors(fold: _Fold, level: int) -> F64:
         fold.prediction.mean - fold.prediction.lower[level],
     )
     wide = half > 0
-    return np.abs(error[wide]) / half[wide]
+    sizes: F64 = np.abs(error[wide]) / half[wide]
+    return sizes
 
 
 def _fold(model: Model, values: F64, cut: int, tested: int, seasons: tuple[int, ...]) -> _Fold:
@@ -203,9 +204,9 @@ def _score(name: str, folds: Sequence[_Fold], scale: float) -> Score:
     error = float(size.mean())
     return Score(
         name=name,
-        mase=error / scale if scale > 0 else (0.0 if error == 0 else float("nan")),
+        mase=error / scale if scale > 0 else (0.0 if error == 0 else None),
         smape=float(np.divide(2 * size, both, out=np.zeros_like(size), where=both > 0).mean()),
-        wape=float(size.sum()) / total if total > 0 else (0.0 if error == 0 else float("nan")),
+        wape=float(size.sum()) / total if total > 0 else (0.0 if error == 0 else None),
         coverage_80=float(covered[0]),
         coverage_95=float(covered[1]),
         folds=len(folds),

@@ -23,8 +23,8 @@ import pandas as pd
 from contracts.errors import BadInput
 from contracts.units import MS_PER_DAY, rfc3339
 from forecasting.backtest import Backtest, backtest, origins, trust
-from forecasting.models import LEVELS, Fitted, Model, conformal_quantile
 from forecasting.point import Prepared, prepare
+from forecasting.protocol import LEVELS, Fitted, Model, conformal_quantile
 from forecasting.series import F64, checked
 
 WEEK = 7
@@ -199,17 +199,13 @@ def _total(lo: int, hi: int, centre: float, bounds: F64, known: pd.Series, ready
     kept = stamps[len(stamps) - len(ready.values) :]
     gap = (kept >= lo) & (kept < hi) & ~np.isfinite(raw[len(stamps) - len(ready.values) :])
     filled = float(ready.values[gap].sum()) * ready.scale
-    base = to_date + filled
+    floor = 0.0 if ready.nonnegative else -np.inf
+    (lower_80, upper_80), (lower_95, upper_95) = (np.maximum(bounds, floor) + to_date + filled).tolist()
     past = max(0, (min(hi, ready.next_ms) - lo) // MS_PER_DAY)
     return MonthTotal(
-        lo, hi, base + centre, *(float(base + b) for b in _floored(bounds, ready.nonnegative)),
+        lo, hi, float(centre + to_date + filled), lower_80, upper_80, lower_95, upper_95,
         to_date, int(measured.sum()), int(gap.sum()), int(past - measured.sum() - gap.sum()),
     )  # fmt: skip
-
-
-def _floored(bounds: F64, nonnegative: bool) -> list[float]:
-    flat = [float(b) for b in bounds.ravel()]
-    return [max(b, 0.0) for b in flat] if nonnegative else flat
 
 
 def _midnight(as_of: datetime | int) -> int:

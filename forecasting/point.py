@@ -11,7 +11,8 @@ import pandas as pd
 from contracts.errors import BadInput
 from contracts.units import MS_PER_DAY
 from forecasting.backtest import Backtest, backtest, calibrated
-from forecasting.models import Model, Prediction, candidates
+from forecasting.models import candidates
+from forecasting.protocol import Model, Prediction
 from forecasting.series import F64, checked, fill
 
 MAX_HORIZON = 10_000

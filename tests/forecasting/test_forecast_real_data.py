@@ -1,0 +1,69 @@
+"""Real recordings, held out. Bounds are for sanity, well below what was measured (docs/forecasting.md)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.forecast import anomaly_score, ercot, month_trial, opsd, synthetic, trial
+from forecasting import anomalies, forecast
+
+
+def test_german_consumption_beats_seasonal_naive_and_run_rate_on_held_out_months(shared_data: Path) -> None:
+    made = trial(opsd(shared_data), history=365, horizon=30, season=7, origins=16)
+    print("MASE", np.mean(made.mase), "seasonal naive", np.mean(made.naive), "run rate", np.mean(made.run_rate))
+    assert np.mean(made.mase) < np.mean(made.naive) < np.mean(made.run_rate)
+
+
+def test_german_consumption_is_covered_about_as_promised(shared_data: Path) -> None:
+    made = trial(opsd(shared_data), history=120, horizon=30, season=7, origins=16)
+    covered = np.mean(made.inside, axis=0)
+    print("coverage", covered)
+    assert 0.65 < covered[0] < 0.92 and 0.85 < covered[1] <= 1.0
+
+
+def test_ercot_hours_beat_seasonal_naive(shared_data: Path) -> None:
+    made = [trial(s, history=672, horizon=48, season=24, origins=3) for s in ercot(shared_data).values()]
+    mase, naive = (np.mean([getattr(m, name) for m in made]) for name in ("mase", "naive"))
+    covered = np.mean([np.mean(m.inside, axis=0) for m in made], axis=0)
+    print("MASE", mase, "seasonal naive", naive, "coverage", covered)
+    assert mase < naive
+    assert 0.65 < covered[0] < 0.95 and covered[1] > 0.85
+
+
+def test_next_months_consumption_is_inside_its_interval_most_of_the_time(shared_data: Path) -> None:
+    got = month_trial(opsd(shared_data), history=180, origins=12).mean(axis=0)
+    print("coverage 80, 95, error, run rate's", got)
+    assert got[0] >= 0.65 and got[1] >= 0.8 and got[2] < 0.1
+
+
+@pytest.mark.parametrize(("causal", "least_hits"), [(False, 14), (True, 10)])
+def test_numenta_anomalies_are_found_at_a_bounded_false_alarm_rate(
+    shared_data: Path, causal: bool, least_hits: int
+) -> None:
+    hits, windows, false, weeks = anomaly_score(shared_data, causal=causal)
+    print(f"{hits} of {windows} windows, {false / weeks:.2f} episodes a week outside them")
+    assert windows == 20 and hits >= least_hits
+    assert false / weeks < 1.5
+
+
+def test_ordinary_loads_raise_almost_no_alarm(shared_data: Path) -> None:
+    assert sum(len(anomalies(s, season=168)) for s in ercot(shared_data).values()) <= 3
+
+
+def test_ten_tenants_and_four_months_of_hours_are_fast() -> None:
+    """Generous against a busy machine: measured 0.6 s and 0.01 s on two cores."""
+    tenants = [synthetic(seed, 120) for seed in range(10)]
+    began = time.process_time()
+    for tenant in tenants:
+        forecast(tenant, 30, season=7)
+    assert time.process_time() - began < 5
+    hours = synthetic(0, 2928)
+    hours.index = pd.date_range("2026-01-05", periods=2928, freq="h", tz="UTC")
+    began = time.process_time()
+    anomalies(hours, season=168)
+    assert time.process_time() - began < 2
