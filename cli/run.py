@@ -104,9 +104,10 @@ def _show_demo(
     out.print("measured = active + idle + unallocated")
     out.print(
         f"{a.measured_uj:,} = {a.active_uj:,} + {a.idle_uj:,} + {a.unallocated_uj:,} µJ, "
-        f"[bold]residual {a.residual_uj} µJ[/bold]"
+        f"[bold]residual {a.residual_uj} µJ[/bold]",
+        soft_wrap=True,
     )
-    out.print(f"ledger sha256 {result.ledger_sha256}\n")
+    out.print(f"ledger sha256 {result.ledger_sha256}\n", soft_wrap=True)
     for note in planted:
         out.print(f"planted in the history: {note}", soft_wrap=True)
     where = f" --data {data}" if data else ""
@@ -114,14 +115,16 @@ def _show_demo(
         out.print(f"\nNext: [bold]wattlog explain globex-chat --window latest{where}[/bold]", soft_wrap=True)
         out.print(
             f"      [bold]wattlog chargeback{where}[/bold], [bold]wattlog forecast{where}[/bold], "
-            f"[bold]wattlog anomalies{where}[/bold]"
+            f"[bold]wattlog anomalies{where}[/bold]",
+            soft_wrap=True,
         )
         return
     out.print(f"\npage  {address}/\nAPI   {address}/v1/chargeback   (OpenAPI: {address}/openapi.json)", soft_wrap=True)
     out.print(f"\nNext: [bold]curl '{address}/v1/explain/globex-chat?window=latest'[/bold]", soft_wrap=True)
     out.print(
         "The stream goes on, ten times as fast as time. Ctrl-C ends it; "
-        f"then [bold]wattlog chargeback{where}[/bold] and the rest work."
+        f"then [bold]wattlog chargeback{where}[/bold] and the rest work.",
+        soft_wrap=True,
     )
 
 

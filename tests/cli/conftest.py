@@ -1,0 +1,61 @@
+"""The command line as a user runs it: in processes of its own, on a demo's data."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S = 180
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Wattlog = Callable[..., Ran]
+
+
+def wattlog(*args: str | Path, cwd: Path = ROOT, **env: str) -> Ran:
+    """`wattlog ARGS`, with only these WATTLOG_ variables set."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("WATTLOG_")}
+    command = [sys.executable, "-c", "from cli.main import main; main()", *map(str, args)]
+    clean["PYTHONPATH"] = str(ROOT)
+    done = subprocess.run(
+        command, cwd=cwd, env={**clean, **env}, capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass(frozen=True)
+class DemoRun:
+    """A demo that was run once for all tests: its JSON, and the folder that it left."""
+
+    answer: dict[str, Any]
+    data: Path
+    ran: Ran
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+    data = tmp_path_factory.mktemp("demo") / "data"
+    ran = wattlog("demo", "--exit", "--json", "--data", data, "--port", "0")
+    assert ran.status == 0, ran.err
+    return DemoRun(ran.json, data, ran)
