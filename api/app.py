@@ -41,10 +41,11 @@ def create_app(warehouse: Warehouse, settings: Settings, *, now_s: Callable[[], 
     app.state.memo = Memo()
     app.state.registry = CollectorRegistry()
     app.state.registry.register(LedgerCollector(warehouse, now_s))
-    for module in (billing, drill, outlook, ops):
-        app.include_router(module.router)
+    routers = [module.router for module in (billing, drill, outlook, ops)]
+    for router in routers:
+        app.include_router(router)
     problems.install(app)
-    describe(app)
+    describe(app, routers)
     # The last added is the outermost: what the guard refuses is counted too.
     app.add_middleware(Guard, host=settings.api_host)
     app.add_middleware(HttpMetrics, registry=app.state.registry)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from api.outlook import Episode, ModelScore, Month, SeriesForecast, Step, Withheld
+from api.oddities import Episode, Withheld
+from api.outlook import ModelScore, Month, SeriesForecast, Step
 from api.present import plain, plain_rows, to_csv
 from contracts.units import epoch_ms
 from warehouse.answers import ChargebackRow, FleetRow, Interval, LatestRow, LedgerRow, RequestRow
@@ -56,9 +57,7 @@ def _without(row: ChargebackRow, *names: str) -> list[dict[str, Any]]:
 
 _BY_TENANT, _BY_HOUR = _without(_ROW, "tenant"), _without(_HOUR, "hour", "model")
 CHARGEBACK = _answer(_BY_TENANT, total=_without(_ROW)[0])
-CHARGEBACK_CSV = to_csv(_BY_TENANT, ["tenant", *(name for name in _BY_TENANT[0] if name != "tenant")])
 EFFICIENCY = _answer(_BY_HOUR)
-EFFICIENCY_CSV = to_csv(_BY_HOUR, ["hour", "model", *(name for name in _BY_HOUR[0] if name not in ("hour", "model"))])
 
 BALANCE = {
     "period": _OCTOBER,
@@ -282,4 +281,3 @@ ANOMALIES = {
     "rows": _EPISODES,
     "next": None,
 }
-ANOMALIES_CSV = to_csv(_EPISODES, list(_EPISODES[0]))

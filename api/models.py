@@ -7,6 +7,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import problems
+from api.present import to_csv
 from warehouse.answers import ChargebackRow
 from warehouse.periods import Period
 
@@ -31,8 +32,10 @@ class ChargebackAnswer(Answer[ChargebackRow]):
 
 
 def documented(model: Any, example: dict[str, Any], *also: int, csv: str = "") -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses of a route: the answer with an example, and the problems that it can be."""
+    """OpenAPI responses of a route: the answer with an example, and the problems that it can be. `csv` only where it is
+    not the example's rows."""
     content: dict[str, Any] = {"application/json": {"example": example}}
-    if csv:
+    if csv or "rows" in example:
+        csv = csv or to_csv(example["rows"], list(example["rows"][0]))
         content["text/csv"] = {"schema": {"type": "string"}, "example": csv}
     return {200: {"model": model, "content": content}, **problems.responses(401, 403, 422, 503, *also)}

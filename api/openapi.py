@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
 from api.problems import Problem
 
 
-def describe(app: FastAPI) -> None:
+def describe(app: FastAPI, routers: Sequence[APIRouter]) -> None:
     """Make `app.openapi()` build (once) the document that /openapi.json serves."""
 
     def build() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
+            app.openapi_schema = _document(app, routers)
         return app.openapi_schema
 
     app.openapi = build  # type: ignore[method-assign]
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
+def _document(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
     document = get_openapi(
         title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
     )
@@ -29,6 +31,17 @@ def _document(app: FastAPI) -> dict[str, Any]:
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas |= problem.pop("$defs", {})
     schemas["Problem"] = problem
+    _put_examples_back(routers, document)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     return document
+
+
+def _put_examples_back(routers: Sequence[APIRouter], document: dict[str, Any]) -> None:
+    """FastAPI drops every null from the document, those of examples too; there they mean something."""
+    for route in (route for router in routers for route in router.routes):
+        if isinstance(route, APIRoute):
+            for media_type, content in route.responses.get(200, {}).get("content", {}).items():
+                if "example" in content:
+                    answer = document["paths"][route.path]["get"]["responses"]["200"]
+                    answer["content"][media_type]["example"] = content["example"]

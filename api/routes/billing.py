@@ -21,7 +21,7 @@ from warehouse.periods import Period
 router = APIRouter(prefix="/v1", tags=["billing"])
 
 
-@router.get("/chargeback", responses=documented(ChargebackAnswer, examples.CHARGEBACK, csv=examples.CHARGEBACK_CSV))
+@router.get("/chargeback", responses=documented(ChargebackAnswer, examples.CHARGEBACK))
 def chargeback(
     request: Request,
     warehouse: WarehouseOf,
@@ -54,9 +54,7 @@ def chargeback(
     )
 
 
-@router.get(
-    "/efficiency", responses=documented(Answer[ChargebackRow], examples.EFFICIENCY, csv=examples.EFFICIENCY_CSV)
-)
+@router.get("/efficiency", responses=documented(Answer[ChargebackRow], examples.EFFICIENCY))
 def efficiency(
     request: Request,
     warehouse: WarehouseOf,

@@ -10,11 +10,13 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from api import examples, outlook
+from api import examples, oddities, outlook
 from api.auth import AnyCaller
+from api.history import MAX_SERIES, STEP_MS, Freq
 from api.memo import Memo
 from api.models import documented
-from api.outlook import MAX_SERIES, Episode, Freq, Measure, OddMeasure, SeriesForecast, Step, Withheld
+from api.oddities import Episode, OddMeasure, Withheld
+from api.outlook import Measure, SeriesForecast, Step
 from api.params import Cluster, FormatOf, Tenant, WarehouseOf
 from api.present import plain, plain_rows, respond
 from warehouse.client import Warehouse
@@ -81,7 +83,7 @@ def forecast(
     )
 
 
-@router.get("/anomalies", responses=documented(AnomalyAnswer, examples.ANOMALIES, csv=examples.ANOMALIES_CSV))
+@router.get("/anomalies", responses=documented(AnomalyAnswer, examples.ANOMALIES))
 def anomalies(
     request: Request,
     warehouse: WarehouseOf,
@@ -106,7 +108,7 @@ def anomalies(
         "cluster": cluster,
         "top": top,
     }
-    found = _once(request, warehouse, "anomalies", freq, asked, lambda: outlook.anomalies(warehouse, **asked))
+    found = _once(request, warehouse, "anomalies", freq, asked, lambda: oddities.anomalies(warehouse, **asked))
     return respond(
         request,
         format_,
@@ -124,7 +126,7 @@ def _once(
     """The answer, computed once for each newest whole step: a step that is not over is no part of it. What late facts
     restate in older steps shows when the next step is over."""
     memo: Memo = request.app.state.memo
-    step = (newest(warehouse).final_end or 0) // outlook.STEP_MS[freq]
+    step = (newest(warehouse).final_end or 0) // STEP_MS[freq]
     return memo.get((name, step, *asked.items()), compute)
 
 

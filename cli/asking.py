@@ -1,0 +1,56 @@
+"""What commands that ask the ledger share: their options, and the open warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import output
+from cli.options import errors_told, load_settings
+
+if TYPE_CHECKING:
+    from warehouse.client import Warehouse
+    from warehouse.periods import Period
+
+PeriodName = Annotated[
+    str | None,
+    typer.Option(
+        "--period", help="latest-month (default), latest-day, latest-hour, all, YYYY-MM or YYYY-MM-DD, in UTC."
+    ),
+]
+From = Annotated[str | None, typer.Option("--from", help="Start instead of a period: RFC 3339, inclusive.")]
+To = Annotated[str | None, typer.Option("--to", help="End, exclusive; without it, the newest final window's.")]
+Tenant = Annotated[str | None, typer.Option(help="Only this tenant.")]
+Cluster = Annotated[str | None, typer.Option(help="Only this cluster.")]
+Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most.")]
+
+
+@contextmanager
+def ledger(data: Any) -> Iterator[Warehouse]:
+    """The warehouse of the settings, open; errors told as one line."""
+    from contracts.errors import Unavailable
+    from warehouse.client import connect
+
+    with errors_told():
+        settings = load_settings(data)
+        if not settings.warehouse_dsn and not (settings.data / "warehouse").is_dir():
+            raise Unavailable(f"There is no ledger in {settings.data}", "Run `wattlog demo`, or say where with --data.")
+        password = settings.warehouse_password.get_secret_value() if settings.warehouse_password else None
+        with connect(settings.dsn, password=password) as warehouse:
+            yield warehouse
+
+
+def period_of(warehouse: Warehouse, name: str | None, start: str | None, end: str | None) -> Period:
+    """The period that the options mean."""
+    from warehouse.periods import resolve_period
+
+    return resolve_period(warehouse, name, start=start, end=end)
+
+
+def told_more(page: Any) -> None:
+    """Say where a page is not all there is."""
+    if page.next:
+        output.note(f"There is more than these {len(page.rows)} rows: raise --limit, or narrow the period.")

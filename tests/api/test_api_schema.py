@@ -1,0 +1,75 @@
+"""The API against its own OpenAPI document: schemathesis makes the questions. No 5xx, and answers conform."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from api.app import create_app
+from contracts.settings import Settings
+from warehouse.client import Warehouse
+
+# Schemathesis' own dependencies, not ours.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+EXAMPLES = 8
+HOST = {"Host": "localhost"}
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+]
+
+
+PATHS = [
+    "/healthz",
+    "/metrics",
+    "/readyz",
+    "/v1/anomalies",
+    "/v1/balance",
+    "/v1/chargeback",
+    "/v1/efficiency",
+    "/v1/explain",
+    "/v1/fleet",
+    "/v1/forecast",
+    "/v1/latest",
+    "/v1/ledger",
+    "/v1/ledger/{cluster}/{workload}/{window_start}/intervals",
+    "/v1/requests",
+]
+
+
+@pytest.fixture
+def document(books: Warehouse) -> Any:
+    loaded = schemathesis.openapi.from_asgi("/openapi.json", create_app(books, Settings()), headers=HOST)
+    loaded.config.base_url = "http://localhost"
+    return loaded
+
+
+def test_every_documented_route_is_tried(document: Any) -> None:
+    assert sorted(document) == PATHS
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_route_keeps_its_own_promise(document: Any, path: str) -> None:
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=document[path]["GET"].as_strategy())
+    def promise(case: schemathesis.Case) -> None:
+        case.call_and_validate(checks=CHECKS, headers=HOST)
+
+    promise()
