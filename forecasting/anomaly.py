@@ -134,7 +134,9 @@ def detect(
             peak = float(np.nanmax(np.maximum(sign * scores[lo:hi], sign * np.nan_to_num(slow[lo:hi]))))
             episodes.append(_episode(lo, hi, stamps, step_ms, values, expected, peak, sign, spread, window, unit))
     episodes.sort(key=lambda e: (e.start_ms, e.end_ms))
-    return Detection(tuple(episodes), "", int(np.isfinite(scores).sum()), expected, scores)
+    judged = int(np.isfinite(scores).sum())
+    why = "" if judged else f"history is too short: no point has enough of a past within {n} points of season {season}"
+    return Detection(tuple(episodes), why, judged, expected, scores)
 
 
 def _scores(residual: F64, spread: F64) -> F64:

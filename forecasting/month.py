@@ -31,7 +31,7 @@ WEEK = 7
 SUM_DAYS = 28
 SUM_FOLDS = 12
 PRIOR_WIDENING = 2.0
-"""What sums need before their own backtest says more: raw 80 % intervals covered 45 to 80 % (docs/forecasting.md)."""
+"""What sums need before their own backtest says more: raw 80 % intervals covered 50 to 83 % (docs/forecasting.md)."""
 MAX_STALE_DAYS = 14
 DEFAULT_PATHS = 2000
 

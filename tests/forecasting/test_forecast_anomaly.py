@@ -151,6 +151,11 @@ def test_too_short_a_history_is_said_to_be_so() -> None:
     assert found.withheld == "history is too short: 300 known points, 504 needed"
 
 
+def test_a_causal_judge_without_enough_of_a_past_says_so() -> None:
+    found = detect(fleet(3 * 168 + 10), season=168, causal=True)
+    assert found.judged == 0 and "no point has enough of a past" in found.withheld
+
+
 @pytest.mark.parametrize(
     ("field", "options"),
     [
