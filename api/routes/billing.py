@@ -15,7 +15,7 @@ from api.params import By, Cluster, Cursor, FormatOf, Limit, PeriodOf, Tenant, W
 from api.present import plain, plain_rows, respond
 from warehouse import reads
 from warehouse.answers import ChargebackRow, Page
-from warehouse.audit import audit
+from warehouse.audit import Audit, audit
 from warehouse.periods import Period
 
 router = APIRouter(prefix="/v1", tags=["billing"])
@@ -105,7 +105,8 @@ class Balance(BaseModel):
 @router.get("/balance", responses=documented(Balance, examples.BALANCE))
 def balance(warehouse: WarehouseOf, _: Operator, period: PeriodOf) -> Balance:
     """The books checked again from what is stored, measured facts against the ledger's rows. Operators only."""
-    found = audit(warehouse, period.start, period.end)
+    # An empty ledger's period is empty: nothing to check.
+    found = audit(warehouse, period.start, period.end) if period.start < period.end else Audit()
     names = [name for name in Balance.model_fields if name not in ("period", "ok", "simulated")]
     simulated = reads.chargeback_total(warehouse, period.start, period.end).simulated
     return Balance(period=period, ok=found.ok, simulated=simulated, **{name: getattr(found, name) for name in names})

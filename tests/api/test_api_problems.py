@@ -98,4 +98,5 @@ def test_an_empty_ledger_answers_emptily(warehouse: Warehouse) -> None:
         assert body["rows"] == [] and body["total"]["energy_uj"] == 0
         for route in ("fleet", "efficiency", "ledger", "requests", "latest", "forecast", "anomalies"):
             assert client.get(f"/v1/{route}").json()["rows"] == [], route
+        assert client.get("/v1/balance").json()["residual_uj"] == 0
         assert client.get("/readyz").json()["ledger"] == {"final_end": None, "window_end": None}

@@ -56,6 +56,18 @@ SIM_SUBJECTS = [("sim-1", "chat")]
 SIM_WORK = [("globex", "llama-70b", 0), ("initech", "qwen-32b", 0)]
 
 
+_AMOUNTS = (
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "computed_mtok",
+    "cached_mtok",
+    "completion_mtok",
+    "requests",
+    "failures",
+)
+
+
 def lay(warehouse: Warehouse, *, prices: bool = True) -> None:
     """Both clusters' facts and ledger, the hourly table, tenants and clusters, and prices unless told not to."""
     sink = Sink(warehouse)
@@ -187,6 +199,23 @@ def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_m
             requests // 50,
         ]
     )
+    sink.write(
+        "token_usage",
+        conform(
+            "token_usage",
+            {
+                "window_start": w_tok,
+                "cluster": subjects[0][0],
+                "workload": of([subjects[x[2]][1] for x in work], who),
+                "tenant": of([x[0] for x in work], who),
+                "model": of([x[1] for x in work], who),
+                "late_id": 0,
+                "window_ms": window_ms,
+                **dict(zip(_AMOUNTS, amounts, strict=True)),
+                **prov,
+            },
+        ),
+    )
     facts = Facts(
         subjects,
         hardwares,
@@ -232,6 +261,7 @@ def _requests(sink: Sink, ledger: Table, window_ms: int) -> None:
                 "t_end": start + window_ms - 1,
                 "request_id": [f"r{i}" for i in at],
                 "window_start": start,
+                "late_id": 0,
                 "window_ms": window_ms,
                 "cluster": pick("cluster").tolist(),
                 "workload": pick("workload").tolist(),

@@ -1,0 +1,137 @@
+"""The page in a real browser: what it draws is what the ledger says."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from api.app import create_app
+from contracts.settings import Settings
+from warehouse import reads
+from warehouse.client import Warehouse
+from warehouse.periods import resolve_period
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not here: apt-get install chromium"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:uvicorn.*"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:websockets.*"),
+]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
+START_S = 20.0
+
+
+@contextmanager
+def serving(warehouse: Warehouse) -> Iterator[str]:
+    """The API on a free port of loopback; yields its address."""
+    app = create_app(warehouse, Settings())
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        until = time.monotonic() + START_S
+        while not server.started and time.monotonic() < until:
+            time.sleep(0.01)
+        assert server.started
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(START_S)
+
+
+class Dom(HTMLParser):
+    """Text by element id, and how often each tag is there."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.text: dict[str, str] = {}
+        self.tags: dict[str, int] = {}
+        self.hidden: set[str] = set()
+        self._open: list[tuple[str, str]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        self.tags[tag] = self.tags.get(tag, 0) + 1
+        if "hidden" in named:
+            self.hidden.add(named.get("id") or "")
+        if tag not in ("meta", "link", "img", "input", "br"):
+            self._open.append((tag, named.get("id") or ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self._open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        for _, name in self._open:
+            if name:
+                self.text[name] = self.text.get(name, "") + data
+
+
+def browse(address: str, profile: Path, *flags: str) -> Dom:
+    """The page after it drew itself."""
+    assert CHROMIUM
+    done = subprocess.run(
+        [
+            CHROMIUM,
+            *FLAGS,
+            *flags,
+            f"--user-data-dir={profile}",
+            "--virtual-time-budget=20000",
+            "--dump-dom",
+            f"{address}/",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return Dom(done.stdout)
+
+
+def test_the_page_shows_the_ledger_the_balance_the_forecast_and_says_simulated(
+    books: Warehouse, tmp_path: Path
+) -> None:
+    with serving(books) as address:
+        dom = browse(address, tmp_path / "profile")
+    assert dom.text.get("status", "") == ""
+    when = resolve_period(books)
+    total = reads.chargeback_total(books, when.start, when.end)
+    assert f"{total.energy_uj:,} µJ measured" in dom.text["balance"]
+    assert "residual 0 µJ" in dom.text["balance"]
+    for name in ("acme", "globex", "initech", "unallocated GPUs"):
+        assert name in dom.text["tenants"]
+    assert f"{total.cost:.2f}" in dom.text["tenants-total"]
+    assert "simulated" not in dom.hidden and dom.text["tenants"].count("SIMULATED") == 2
+    assert dom.tags["rect"] > 60  # days of October by tenant
+    assert re.search(r"December 2026: [\d.,]+ USD, with 80 % between", dom.text["forecast-text"])
+    assert "series" in dom.text["odd-note"]
+
+
+def test_an_empty_ledger_is_told_plainly(warehouse: Warehouse, tmp_path: Path) -> None:
+    with serving(warehouse) as address:
+        dom = browse(address, tmp_path / "profile")
+    assert "no final window yet" in dom.text["status"]
+    assert "simulated" in dom.hidden
