@@ -1,0 +1,65 @@
+"""docs/metrics.md names every metric that a process shows, by the name that Prometheus sees, and no other."""
+
+from __future__ import annotations
+
+import re
+
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.metrics_core import Metric
+
+from api.metrics import HttpMetrics
+from producers.agent import Metrics
+from streams import metrics as stream_metrics
+from tests.project.tree import ROOT
+
+PAGE = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+_NAME = re.compile(r"wattlog_[a-z_]+")
+
+
+def _exposed(found: Metric) -> str:
+    return f"{found.name}_total" if found.type == "counter" else found.name
+
+
+def _of(registry: CollectorRegistry) -> set[str]:
+    return {_exposed(m) for m in registry.collect() if _NAME.fullmatch(m.name) and not m.name.endswith("_created")}
+
+
+async def _nobody(*_: object) -> None: ...
+
+
+def _api() -> set[str]:
+    """The API's: HTTP from its registry; the ledger's, which need rows to be collected, from the code's own text."""
+    registry = CollectorRegistry()
+    HttpMetrics(_nobody, registry=registry)
+    http = _of(registry)
+    code = (ROOT / "api" / "metrics.py").read_text("utf-8")
+    families = set(re.findall(r'GaugeMetricFamily\(\s*"(wattlog_[a-z_]+)"', code))
+    assert len(families) == code.count("GaugeMetricFamily("), "a family whose name this test cannot see"
+    return http | families
+
+
+def _agent() -> set[str]:
+    registry = CollectorRegistry()
+    Metrics(registry)
+    return _of(registry)
+
+
+def _worker() -> set[str]:
+    assert stream_metrics
+    return {name for name in _of(REGISTRY) if name.startswith("wattlog_stream_")}
+
+
+def test_the_page_names_every_metric() -> None:
+    assert min(len(_worker()), len(_agent()), len(_api())) >= 7
+    missing = (_worker() | _agent() | _api()) - set(_NAME.findall(PAGE))
+    assert not missing, "add to docs/metrics.md: name, unit, meaning, what to look at"
+
+
+def test_the_page_names_no_metric_that_is_not_there() -> None:
+    assert not set(_NAME.findall(PAGE)) - (_worker() | _agent() | _api())
+
+
+def test_every_metric_has_a_row_with_kind_meaning_and_when_to_look() -> None:
+    rows = {line.split("|")[1].strip().strip("`"): line for line in PAGE.splitlines() if line.startswith("| `wattlog_")}
+    assert set(rows) == _worker() | _agent() | _api()
+    assert all(all(cell.strip() for cell in line.split("|")[1:5]) for line in rows.values())
