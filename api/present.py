@@ -24,7 +24,8 @@ def adapter(type_: Any) -> TypeAdapter[Any]:
 
 def plain(value: Any, *, exclude: Collection[str] = ()) -> Any:
     """A dataclass or model as what JSON can hold: times RFC 3339, Decimals as strings."""
-    return adapter(type(value)).dump_python(value, mode="json", exclude=set(exclude) or None)
+    kind: Any = type(value)
+    return adapter(kind).dump_python(value, mode="json", exclude=set(exclude) or None)
 
 
 def plain_rows(rows: Sequence[Any], *, exclude: Collection[str] = ()) -> list[dict[str, Any]]:

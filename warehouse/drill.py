@@ -82,7 +82,7 @@ def ledger_rows(
     question = ("ledger", start_ms, end_ms, tenant, cluster, workload, model, provisional)
     after = read_cursor(question, cursor, [int, str, str, str, str, str])
     names = ("after_ms", "after_tenant", "after_cluster", "after_workload", "after_model", "after_hardware")
-    cut = dict(zip(names, after or [start_ms - 1, "", "", "", "", ""], strict=True))
+    cut: dict[str, Any] = dict(zip(names, after or [start_ms - 1, "", "", "", "", ""], strict=True))
     rows = warehouse.ask(
         "ledger_rows",
         start_ms=start_ms,
@@ -184,7 +184,7 @@ def requests(
         "after_request",
         "after_start",
     )
-    cut = dict(zip(names, after or [start_ms - 1, "", "", "", "", "", 0], strict=True))
+    cut: dict[str, Any] = dict(zip(names, after or [start_ms - 1, "", "", "", "", "", 0], strict=True))
     rows = warehouse.ask(
         "requests",
         start_ms=start_ms,

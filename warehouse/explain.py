@@ -224,10 +224,15 @@ class _Evidence:
         found = self._used("weights_used", row.weights_version, hardware=row.hardware, model=row.model)
         if found is None:
             return Weights(row.weights_version, None, None, None, "")
-        milli = (found[f"{kind}_milli"] for kind in ("prompt", "cached", "completion"))
-        return Weights(row.weights_version, *milli, found["source"])
+        return Weights(
+            row.weights_version,
+            found["prompt_milli"],
+            found["cached_milli"],
+            found["completion_milli"],
+            found["source"],
+        )
 
-    def _used(self, question: str, version: int, **names: str) -> dict[str, Any] | None:
+    def _used(self, question: str, version: int, **names: Any) -> dict[str, Any] | None:
         rows = self._warehouse.ask(question, version=version, at_ms=self._start_ms, **names)
         return rows[0] if rows else None
 
@@ -249,7 +254,7 @@ class _Evidence:
         return self._prices[cluster]
 
 
-def _money(energy_uj: int, price: Mapping[str, Decimal]) -> dict[str, Decimal | None]:
+def _money(energy_uj: int, price: Mapping[str, Decimal]) -> dict[str, Any]:
     """kWh, facility kWh, cost and grams, each to twelve places."""
     with localcontext(prec=60):
         place = Decimal(1).scaleb(-12)

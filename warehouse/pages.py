@@ -48,13 +48,14 @@ def read_cursor(question: Sequence[object], cursor: str | None, kinds: Sequence[
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         digest, key = json.loads(raw)
-    except (binascii.Error, ValueError, TypeError):
+        json.dumps(key, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except (binascii.Error, ValueError, TypeError, RecursionError):
         raise BadQuery("cursor", cursor, mend) from None
     if digest != _digest(question) or not isinstance(key, list) or len(key) != len(kinds):
         raise BadQuery("cursor", cursor, mend)
-    if any(
-        type(part) is not kind or (kind is int and abs(part) >= 2**63) for part, kind in zip(key, kinds, strict=True)
-    ):
+    if not all(type(part) is kind for part, kind in zip(key, kinds, strict=True)):
+        raise BadQuery("cursor", cursor, mend)
+    if any(abs(part) >= 2**63 for part in key if isinstance(part, int)):
         raise BadQuery("cursor", cursor, mend)
     return key
 

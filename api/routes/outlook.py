@@ -63,7 +63,7 @@ def forecast(
     format_: FormatOf = None,
 ) -> Response:
     """Steps ahead with 80 and 95 % intervals, this and the next month's totals, and how each model did on the past."""
-    asked = {
+    asked: dict[str, Any] = {
         "measure": measure,
         "by": by,
         "freq": freq,
@@ -100,7 +100,7 @@ def anomalies(
     format_: FormatOf = None,
 ) -> Response:
     """Spikes and level shifts against the median of the past, merged into episodes."""
-    asked = {
+    asked: dict[str, Any] = {
         "measures": tuple(dict.fromkeys(measure or ("cost", "energy", "joules_per_token"))),
         "by": by,
         "freq": freq,

@@ -274,12 +274,9 @@ $("signin-form").addEventListener("submit", (event) => {
   quietly(lookAhead);
 });
 
-let width = document.body.clientWidth;
-new ResizeObserver(() => {
-  if (document.body.clientWidth === width) return;
-  width = document.body.clientWidth;
+addEventListener("resize", () => {
   for (const task of state.charts.values()) task();
-}).observe(document.body);
+});
 
 await every(refresh, REFRESH_MS);
 every(() => quietly(lookBack), SLOW_MS);

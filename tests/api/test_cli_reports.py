@@ -104,15 +104,19 @@ def test_audit_gives_the_figures_that_programs_rely_on(run: Run) -> None:
 
 
 def test_audit_fails_with_status_1_on_a_residual_of_one_microjoule(run: Run, ledger: Warehouse) -> None:
-    change = "ALTER TABLE ledger UPDATE active_uj = active_uj {} 1 WHERE tenant = 'acme' AND model = 'coder-32b' AND hardware = 'A100' AND window_start = fromUnixTimestamp64Milli({{at:Int64}}, 'UTC') SETTINGS mutations_sync = 2"  # noqa: E501 - a statement of our own
-    ledger.command(change.format("+"), at=seed.REAL_START_MS)
+    change = (
+        "INSERT INTO ledger SELECT * REPLACE (active_uj + {by:Int64} AS active_uj, version + 1 AS version) "
+        "FROM ledger FINAL WHERE tenant = 'acme' AND hardware = 'A100' "
+        "AND window_start = fromUnixTimestamp64Milli({at:Int64}, 'UTC')"
+    )
+    ledger.command(change, by=1, at=seed.REAL_START_MS)
     try:
         result = run("audit", "--json")
         assert result.exit_code == 1
         assert json.loads(result.stdout)["residual_uj"] == 1
         assert run("audit").exit_code == 1
     finally:
-        ledger.command(change.format("-"), at=seed.REAL_START_MS)
+        ledger.command(change, by=-1, at=seed.REAL_START_MS)
     assert run("audit").exit_code == 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from decimal import Decimal
 from fractions import Fraction
 
@@ -14,6 +16,7 @@ from contracts.units import MS_PER_HOUR, UJ_PER_KWH, epoch_ms
 from tests.reads import seed
 from warehouse import reads
 from warehouse.client import Warehouse
+from warehouse.pages import write_cursor
 from warehouse.reference import Price, put_prices, remove_price
 
 OCTOBER = (epoch_ms("2026-10-01"), seed.END_MS)
@@ -168,6 +171,18 @@ def test_a_cursor_of_another_question_is_refused(books: Warehouse) -> None:
     cursor = reads.chargeback(books, *OCTOBER, by=["tenant"], limit=1).next
     with pytest.raises(BadQuery, match="cursor"):
         reads.chargeback(books, *OCTOBER, by=["model"], limit=1, cursor=cursor)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["[" * 3_000, '["x",["\\ud800"]]', '["x",[1e400]]', "{}", "7", '["x",["a"],3]', '["x",[9999999999999999999999]]'],
+)
+def test_a_crafted_cursor_is_refused_and_nothing_breaks(books: Warehouse, body: str) -> None:
+    digest = write_cursor(("chargeback", *OCTOBER, "tenant", None, None), [""])
+    known = json.loads(base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4)))[0]
+    crafted = base64.urlsafe_b64encode(body.replace('"x"', f'"{known}"').encode()).decode().rstrip("=")
+    with pytest.raises(BadQuery, match="cursor"):
+        reads.chargeback(books, *OCTOBER, by=["tenant"], cursor=crafted)
 
 
 @given(st.text(max_size=40))
