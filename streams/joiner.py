@@ -8,6 +8,7 @@ meanwhile reading goes on until the bounds are met, and then waits.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from contracts import topics
-from contracts.errors import WattlogError
+from contracts.errors import BadQuery, Unavailable
 from contracts.rows import Table
 from contracts.settings import Settings
 from streams import metrics
@@ -79,8 +80,11 @@ class Joiner:
         self._inbox: list[Delivery] = []
         self._arrived, self._room = asyncio.Event(), asyncio.Event()
         self._room.set()
+        self._ready = asyncio.Event()
+        self._generation = 0
         self._storing = asyncio.Lock()
         self._provisional_ms = 0
+        self._outage_ms = (0, 0)
         self.messages = 0
         """Messages read so far."""
         self.rejected = 0
@@ -88,12 +92,20 @@ class Joiner:
         self.progress_ms = clock()
         """When something was last read or stored; a watchdog looks at it."""
 
-    # -- partitions come and go -----------------------------------------------------------------------------------------
+    # -- partitions come and go ---------------------------------------------------------------------------------------
 
     async def assign(self, partitions: Iterable[int]) -> None:
-        """Take over partitions: read their marks, and note the takeover before anything is written."""
+        """Take over partitions: read their marks, and note the takeover before anything is written.
+
+        Messages that the consumer delivers meanwhile wait in `put`.
+        """
+        generation = self._generation
         for number in sorted(partitions):
-            self._owned[number] = await asyncio.to_thread(self._take_over, number)
+            owned = await asyncio.to_thread(self._take_over, number)
+            if self._generation != generation:
+                return  # Given up again meanwhile.
+            self._owned[number] = owned
+        self._ready.set()
         metrics.PARTITIONS.set(len(self._owned))
         log.info("holding partitions %s", sorted(self._owned))
 
@@ -111,12 +123,14 @@ class Joiner:
         return _Owned(state, {t: deque() for t in topics.JOINED})
 
     async def revoke(self) -> None:
-        """Let go of everything, after the write in flight. What was not acknowledged is read again by whoever is next."""
+        """Let go of everything, after the write in flight. What was not acknowledged, its next owner reads again."""
         try:
             await asyncio.wait_for(self._storing.acquire(), REVOKE_WAIT_S)
             self._storing.release()
         except TimeoutError:
             log.warning("gave partitions up while a write was in flight; its rows lose against the next owner's")
+        self._generation += 1
+        self._ready.clear()
         self._owned.clear()
         self._inbox.clear()
         self._room.set()
@@ -130,12 +144,20 @@ class Joiner:
     def partitions(self) -> list[int]:
         return sorted(self._owned)
 
-    # -- in ----------------------------------------------------------------------------------------------------------------
+    # -- in ------------------------------------------------------------------------------------------------------------
 
     async def put(self, delivery: Delivery) -> None:
-        """Take one message; waits while the worker is full."""
-        if not self._room.is_set():
+        """Take one message; waits while the worker is full, or still taking its partitions over.
+
+        What waited here while the partitions were given up is dropped: it was not acknowledged, so it comes again, and
+        in the hands of the next owner it would look like a hole in the log.
+        """
+        generation = self._generation
+        while not (self._room.is_set() and self._ready.is_set()):
+            await self._ready.wait()
             await self._room.wait()
+            if self._generation != generation:
+                return
         self._inbox.append(delivery)
         if len(self._inbox) >= self._settings.batch_messages:
             self._arrived.set()
@@ -145,10 +167,8 @@ class Joiner:
     async def ingest_forever(self) -> None:
         """Feed partitions in steps of `batch_messages` messages or `batch_wait_ms`, whichever is first."""
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), self._settings.batch_wait_ms / 1000)
-            except TimeoutError:
-                pass
             self._arrived.clear()
             if self._full():
                 self._room.clear()
@@ -166,7 +186,7 @@ class Joiner:
         return rows > self._settings.max_open_rows
 
     async def _ingest(self, inbox: Sequence[Delivery]) -> None:
-        now_ms = self._clock()
+        now_ms, generation = self._clock(), self._generation
         self.progress_ms = now_ms
         by_partition: dict[int, list[Delivery]] = {}
         for delivery in inbox:
@@ -183,6 +203,8 @@ class Joiner:
             for one in rejected:
                 log.warning("dead letter: %s offset %d: %s", one.message.topic, one.message.offset, one.error)
                 await self._publish(one, number)
+                if self._generation != generation:
+                    return  # The rest comes again, to the next owner.
                 self.rejected += 1
                 metrics.DEAD_LETTERS.labels(one.error.field.partition("[")[0][:40]).inc()
             owned.state.published(rejected)
@@ -190,7 +212,7 @@ class Joiner:
     # -- out -----------------------------------------------------------------------------------------------------------
 
     async def store_forever(self) -> None:
-        """Store what partitions close, then release offsets; every `batch_wait_ms`, and provisional windows less often."""
+        """Store what partitions close and release offsets, every `batch_wait_ms`; provisional windows less often."""
         while True:
             await self.store_once()
             await asyncio.sleep(self._settings.batch_wait_ms / 1000)
@@ -211,15 +233,15 @@ class Joiner:
 
     async def _store(self, owned: _Owned, now_ms: int, show: bool) -> None:
         state = owned.state
-        flush = state.advance(now_ms)
+        flush = state.advance(self._without_outage(now_ms))
         if flush:
             await self._store_flush(state, flush)
-            owned.settled_ms = self.progress_ms = now_ms
+            owned.settled_ms = self.progress_ms = self._clock()
         elif now_ms - owned.settled_ms >= SETTLE_EVERY_MS:
             owned.settled_ms = now_ms
             if (mark := state.settle()) is not None:
                 await self._write([("marks", mark)])
-        if show and (rows := state.provisional(now_ms)) is not None:
+        if show and (rows := state.provisional(self._without_outage(now_ms))) is not None:
             await self._write([("ledger", rows)])
         if (sources := state.sources()) is not None:
             await self._write([("sources", sources)])
@@ -253,16 +275,34 @@ class Joiner:
         await self._in_thread(write)
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
-        """Run a write off the loop, again and again until it succeeds: every write may be repeated."""
-        wait_s = RETRY_FIRST_S
+        """Run a write off the loop, again and again until the warehouse takes it: every write may be repeated.
+
+        Books that do not balance, and whatever else is our own fault, are raised.
+        """
+        wait_s, begun_ms = RETRY_FIRST_S, self._clock()
         while True:
             try:
-                return await asyncio.to_thread(work)
-            except (WattlogError, OSError) as error:
+                done = await asyncio.to_thread(work)
+                if wait_s > RETRY_FIRST_S:
+                    self._note_outage(begun_ms, self._clock())
+                return done
+            except (Unavailable, BadQuery, OSError) as error:
+                self.progress_ms = self._clock()  # A warehouse that is away is no stall: it is told, and waited for.
                 metrics.STORE_RETRIES.inc()
                 log.error("the warehouse did not take a write, trying again in %.1f s: %s", wait_s, error)
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, RETRY_MOST_S)
+
+    def _note_outage(self, began_ms: int, ended_ms: int) -> None:
+        if began_ms - self._outage_ms[1] < self._config.idle_timeout_ms:
+            began_ms = self._outage_ms[0]
+        self._outage_ms = began_ms, ended_ms
+
+    def _without_outage(self, now_ms: int) -> int:
+        """The time by which silence is judged: less an outage of the warehouse that has just ended. Reading may have
+        waited through it, and a topic that was not read is not silent: what waits there would come late."""
+        began_ms, ended_ms = self._outage_ms
+        return now_ms - (ended_ms - began_ms) if now_ms - ended_ms < self._config.idle_timeout_ms else now_ms
 
     def _acknowledge(self, owned: _Owned) -> None:
         """Acknowledge, strictly in offset order, what is stored."""

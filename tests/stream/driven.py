@@ -1,0 +1,179 @@
+"""A joiner without Faust: deliveries and the clock by hand, the real sink on chdb with a journal of what it did."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from contracts import topics
+from contracts.errors import Unavailable
+from contracts.rows import Table, length
+from contracts.settings import Settings
+from streams.core.partition import Message, Rejected
+from streams.core.policy import Policy
+from streams.joiner import Joiner
+from tests.core.build import Log
+from warehouse.client import Warehouse
+from warehouse.sink import Sink
+
+T0 = 1_700_000_000_000
+"""A whole window, minute and hour less 800 s: event time of every test here."""
+WINDOW_MS = 10_000
+LIMIT_S = 20.0
+
+Entry = tuple[Any, ...]
+"""`("write", table, rows)`, `("hours",)`, `("ack", topic, offset)` or `("published", topic, offset)`, in order."""
+
+
+@dataclass
+class Clock:
+    """Epoch milliseconds that move only when a test says so."""
+
+    now_ms: int = T0 + 600_000
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+class WatchedSink(Sink):
+    """The real sink. `fail` so many writes first, and hold writes while `open` is clear."""
+
+    def __init__(self, warehouse: Warehouse, journal: list[Entry]) -> None:
+        super().__init__(warehouse)
+        self.journal = journal
+        self.fail: dict[str, int] = {}
+        self.refused: list[tuple[str, Table]] = []
+        self.open, self.waiting = threading.Event(), threading.Event()
+        self.open.set()
+
+    def write(self, name: str, table: Table) -> None:
+        if not self.open.is_set():
+            self.waiting.set()
+            assert self.open.wait(LIMIT_S), "the test never opened the store again"
+        if self.fail.get(name, 0):
+            self.fail[name] -= 1
+            self.refused.append((name, table))
+            raise Unavailable("the warehouse is away", "Wait.")
+        super().write(name, table)
+        self.journal.append(("write", name, table))
+
+    def refresh_hours(self, *touched: Any) -> None:
+        super().refresh_hours(*touched)
+        self.journal.append(("hours",))
+
+
+@dataclass
+class Delivery:
+    """A message as a consumer delivers it."""
+
+    partition: int
+    message: Message
+    journal: list[Entry]
+
+    @property
+    def topic(self) -> str:
+        return self.message.topic
+
+    def ack(self) -> None:
+        self.journal.append(("ack", self.message.topic, self.message.offset))
+
+
+@dataclass
+class Driven:
+    """One joiner over partition 0 of a log in memory."""
+
+    warehouse: Warehouse
+    log: Log = field(default_factory=Log)
+    clock: Clock = field(default_factory=Clock)
+    settings: Settings = field(default_factory=lambda: settings())
+    policy: Policy = field(default_factory=Policy)
+    journal: list[Entry] = field(default_factory=list)
+    publish: Callable[[Rejected, int], Awaitable[None]] | None = None
+
+    def __post_init__(self) -> None:
+        self.sink = WatchedSink(self.warehouse, self.journal)
+        self.joiner = Joiner(self.settings, self.sink, self.policy, "log", self.publish or self._published, self.clock)
+        self.read_to = dict.fromkeys(topics.JOINED, 0)
+
+    async def _published(self, rejected: Rejected, partition: int) -> None:
+        self.journal.append(("published", rejected.message.topic, rejected.message.offset))
+
+    def delivery(self, message: Message) -> Delivery:
+        return Delivery(0, message, self.journal)
+
+    async def read(self, messages: Iterable[Message] | None = None) -> None:
+        """Deliver messages (default: what is new on the log) and return when the joiner has taken them in."""
+        if messages is None:
+            messages = [m for t in topics.JOINED for m in self.log.messages[t][self.read_to[t] :]]
+        expected = self.joiner.messages
+        ingesting = asyncio.create_task(self.joiner.ingest_forever())
+        try:
+            for message in messages:
+                await self.joiner.put(self.delivery(message))
+                self.read_to[message.topic] = message.offset + 1
+                expected += 1
+            await until(lambda: self.joiner.messages >= expected or ingesting.done())
+        finally:
+            ingesting.cancel()
+            outcome = await asyncio.gather(ingesting, return_exceptions=True)
+        if not isinstance(outcome[0], asyncio.CancelledError):
+            raise outcome[0]
+
+    @property
+    def acked(self) -> dict[str, list[int]]:
+        """Offsets acknowledged, in order, by topic."""
+        return {t: [e[2] for e in self.journal if e[0] == "ack" and e[1] == t] for t in topics.JOINED}
+
+    @property
+    def written(self) -> list[str]:
+        return [e[1] for e in self.journal if e[0] == "write"]
+
+
+def settings(**changed: Any) -> Settings:
+    """Small steps, no lateness, provisional rows at every round."""
+    given = {"window_ms": WINDOW_MS, "lateness_ms": 0, "skew_ms": 0, "batch_messages": 8, "batch_wait_ms": 1}
+    return Settings(**{**given, **changed})
+
+
+async def until(true: Callable[[], bool], what: str = "what the test waits for") -> None:
+    """Let the loop run until `true()`."""
+    async with asyncio.timeout(LIMIT_S):
+        while not true():  # noqa: ASYNC110 - any condition of the joiner, not one that it tells of
+            await asyncio.sleep(0.001)
+    assert true(), what
+
+
+LEDGER = "active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, requests, failures"
+_KEY = "toUnixTimestamp64Milli(window_start) AS start_ms, cluster, workload, hardware, tenant, model"
+
+
+def ledger(warehouse: Warehouse, *, final: int = 1) -> dict[Entry, Entry]:
+    """The ledger as tests.core.oracle gives it."""
+    rows = warehouse.query(f"SELECT {_KEY}, {LEDGER} FROM ledger FINAL WHERE final = {{final:UInt8}}", final=final)
+    return {tuple(row.values())[:6]: tuple(row.values())[6:] for row in rows}
+
+
+def hours(warehouse: Warehouse) -> dict[Entry, Entry]:
+    """`ledger_hour` in the same shape."""
+    rows = warehouse.query(f"SELECT {_KEY.replace('window_start', 'hour')}, {LEDGER} FROM ledger_hour FINAL")
+    return {tuple(row.values())[:6]: tuple(row.values())[6:] for row in rows}
+
+
+def by_hour(ledger: dict[Entry, Entry]) -> dict[Entry, Entry]:
+    """Windows added up to hours."""
+    out: dict[Entry, Entry] = {}
+    for (start_ms, *rest), amounts in ledger.items():
+        key = (start_ms // 3_600_000 * 3_600_000, *rest)
+        out[key] = tuple(a + b for a, b in zip(out.get(key, (0,) * 8), amounts, strict=True))
+    return out
+
+
+def plain(table: Table) -> list[tuple[Any, ...]]:
+    """A table's rows, to compare."""
+    columns = [c.tolist() if isinstance(c, np.ndarray) else list(c) for c in table.values()]
+    return [tuple(c[i] for c in columns) for i in range(length(table))]
