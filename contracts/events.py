@@ -27,6 +27,8 @@ MAX_TEXT = 253
 MAX_ENERGY_UJ = 2**50
 """The most energy in one interval (about 313 kWh): far above any GPU, far below where int64 sums could overflow."""
 MAX_TOKENS = 2**31 - 1
+MAX_TIME_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999, RFC 3339's last: no time, and no difference of two, can overflow."""
 
 
 class Method(IntEnum):
@@ -82,13 +84,16 @@ class PowerBatch:
             method=self.method,
             busy_ms=self.busy_ms,
         )
+        _check_sizes(gpus=self.gpus)
         _check_text("node", (self.node,), empty=False)
-        _check_text("owner", (self.owner,))
+        _check_payer("owner", self.owner)
         _check_text("gpus", (g for pair in self.gpus for g in pair), empty=False)
+        _check_clock(self.t_ms)
         if not n:
             return
+        _check_times("t0_ms", self.t0_ms)
+        _check_times("t1_ms", self.t1_ms)
         span = self.t1_ms - self.t0_ms
-        _check_rows("t0_ms", self.t0_ms >= 0, self.t0_ms, "give UTC epoch milliseconds")
         _check_rows(
             "t1_ms",
             (span > 0) & (span <= MAX_SPAN_MS),
@@ -155,17 +160,21 @@ class TokenBatch:
             completion_tokens=self.completion_tokens, status=self.status,
             session_id=self.session_id or self.request_id, trace_id=self.trace_id or self.request_id,
         )  # fmt: skip
+        _check_sizes(tenants=self.tenants, models=self.models, statuses=self.statuses)
         _check_text("tenant", self.tenants, empty=False)
         _check_text("model", self.models, empty=False)
         _check_text("status", self.statuses, empty=False)
+        _check_text("session_id", self.session_id)
+        _check_text("trace_id", self.trace_id)
         for tenant in self.tenants:
-            if tenant.startswith("__"):
-                raise BadEvent("tenant", tenant, "names that begin with '__' are Wattlog's own")
+            _check_payer("tenant", tenant)
+        _check_clock(self.t_ms)
         if not n:
             return
         _check_text("request_id", self.request_id, empty=False)
         start, first, end = self.t_start_ms, self.t_first_ms, self.t_end_ms
-        _check_rows("t_start_ms", start >= 0, start, "give UTC epoch milliseconds")
+        _check_times("t_start_ms", start)
+        _check_times("t_end_ms", end)
         _check_rows(
             "t_end_ms",
             (end >= start) & (end - start <= MAX_SPAN_MS),
@@ -225,8 +234,10 @@ class UsageBatch:
         for text in self.quantity:
             if not _is_decimal(text):
                 raise BadEvent("quantity", text, "give a plain decimal number as text, such as '12.5'")
+        _check_clock(self.t_ms)
         if n:
-            _check_rows("t0_ms", self.t0_ms >= 0, self.t0_ms, "give UTC epoch milliseconds")
+            _check_times("t0_ms", self.t0_ms)
+            _check_times("t1_ms", self.t1_ms)
             _check_rows("t1_ms", self.t1_ms >= self.t0_ms, self.t1_ms, "must not lie before t0_ms")
 
 
@@ -256,10 +267,31 @@ def _check_lengths(n: int, **columns: npt.NDArray[np.generic] | tuple[str, ...])
             raise BadEvent(name, len(column), f"every column needs {n} rows, like the others")
 
 
+def _check_sizes(**dictionaries: tuple[object, ...]) -> None:
+    for name, values in dictionaries.items():
+        if len(values) > MAX_ROWS:
+            raise BadEvent(name, len(values), f"give at most {MAX_ROWS}, the ones that rows point at")
+
+
+def _check_payer(name: str, value: str) -> None:
+    _check_text(name, (value,))
+    if value.startswith("__"):
+        raise BadEvent(name, value, "names that begin with '__' are Wattlog's own")
+
+
 def _check_rows(name: str, ok: npt.NDArray[np.bool_], column: npt.NDArray[np.generic], mend: str) -> None:
     if not ok.all():
         row = int(np.argmin(ok))
         raise BadEvent(f"{name}[{row}]", column[row].item(), mend)
+
+
+def _check_times(name: str, column: I64) -> None:
+    _check_rows(name, (column >= 0) & (column <= MAX_TIME_MS), column, "give UTC epoch milliseconds, to the year 9999")
+
+
+def _check_clock(t_ms: int) -> None:
+    if not 0 <= t_ms <= MAX_TIME_MS:
+        raise BadEvent("t_ms", t_ms, "give UTC epoch milliseconds, to the year 9999")
 
 
 def _check_text(name: str, values: object, *, empty: bool = True) -> None:

@@ -24,16 +24,17 @@ Table = dict[str, Column]
 _PROVENANCE: dict[str, Kind] = {"log_id": "text", "log_partition": "u16", "version": "u64", "deleted": "u8"}
 
 GPU_ENERGY: dict[str, Kind] = {
-    "window_start": "ms", "cluster": "text", "node": "text", "gpu_uuid": "text", "workload": "text", "late_id": "u64",
-    "window_ms": "u32", "hardware": "text", "owner": "text", "method": "u8", "energy_uj": "i64", "covered_ms": "i64", "busy_ms": "i64",
+    "window_start": "ms", "cluster": "text", "node": "text", "gpu_uuid": "text", "workload": "text",
+    "late_id": "u64", "window_ms": "u32", "hardware": "text", "owner": "text", "method": "u8",
+    "energy_uj": "i64", "covered_ms": "i64", "busy_ms": "i64",
     **_PROVENANCE,
 }  # fmt: skip
 """What was measured. `late_id` is 0 for what was in time, else identifies the late message. `covered_ms` is the time
 that intervals cover, `busy_ms` utilisation x time (-1 unknown)."""
 
 TOKEN_USAGE: dict[str, Kind] = {
-    "window_start": "ms", "cluster": "text", "workload": "text", "tenant": "text", "model": "text", "late_id": "u64", "window_ms": "u32",
-    "prompt_tokens": "i64", "cached_tokens": "i64", "completion_tokens": "i64",
+    "window_start": "ms", "cluster": "text", "workload": "text", "tenant": "text", "model": "text",
+    "late_id": "u64", "window_ms": "u32", "prompt_tokens": "i64", "cached_tokens": "i64", "completion_tokens": "i64",
     "computed_mtok": "i64", "cached_mtok": "i64", "completion_mtok": "i64", "requests": "i64", "failures": "i64",
     **_PROVENANCE,
 }  # fmt: skip
@@ -41,18 +42,20 @@ TOKEN_USAGE: dict[str, Kind] = {
 spread that work is computed from (`computed` = prompt less cached). A request counts in the window where it ended."""
 
 REQUEST_ENERGY: dict[str, Kind] = {
-    "tenant": "text", "t_end": "ms", "request_id": "text", "window_start": "ms", "window_ms": "u32", "cluster": "text", "workload": "text",
-    "model": "text", "t_start": "ms", "session_id": "text", "trace_id": "text", "status": "text",
-    "prompt_tokens": "i64", "cached_tokens": "i64", "completion_tokens": "i64",
+    "tenant": "text", "t_end": "ms", "request_id": "text", "window_start": "ms", "late_id": "u64", "window_ms": "u32",
+    "cluster": "text", "workload": "text", "model": "text", "t_start": "ms", "session_id": "text", "trace_id": "text",
+    "status": "text", "prompt_tokens": "i64", "cached_tokens": "i64", "completion_tokens": "i64",
     "computed_mtok": "i64", "cached_mtok": "i64", "completion_mtok": "i64", "active_uj": "i64", "idle_uj": "i64",
     **_PROVENANCE,
 }  # fmt: skip
-"""One row a request and window that it ran in; the view `requests` sums them to one row a request."""
+"""One row a request and window that it ran in (and late message that brought it); the view `requests` sums them to one
+row a request."""
 
 LEDGER: dict[str, Kind] = {
-    "window_start": "ms", "cluster": "text", "workload": "text", "hardware": "text", "model": "text", "tenant": "text", "window_ms": "u32",
-    "active_uj": "i64", "idle_uj": "i64", "unallocated_uj": "i64", "prompt_tokens": "i64", "cached_tokens": "i64", "completion_tokens": "i64",
-    "work": "i64", "requests": "i64", "failures": "i64", "method": "u8", "weights_version": "u32", "floor_version": "u32",
+    "window_start": "ms", "cluster": "text", "workload": "text", "hardware": "text", "model": "text", "tenant": "text",
+    "window_ms": "u32", "active_uj": "i64", "idle_uj": "i64", "unallocated_uj": "i64",
+    "prompt_tokens": "i64", "cached_tokens": "i64", "completion_tokens": "i64", "work": "i64",
+    "requests": "i64", "failures": "i64", "method": "u8", "weights_version": "u32", "floor_version": "u32",
     "revision": "u32", "final": "u8",
     **_PROVENANCE,
 }  # fmt: skip
@@ -122,7 +125,7 @@ def concat(name: str, tables: Sequence[Table]) -> Table:
 KEYS: Mapping[str, tuple[str, ...]] = {
     "gpu_energy": ("cluster", "workload", "node", "gpu_uuid", "window_start", "late_id"),
     "token_usage": ("tenant", "cluster", "workload", "model", "window_start", "late_id"),
-    "request_energy": ("tenant", "cluster", "workload", "window_start", "request_id", "t_end"),
+    "request_energy": ("tenant", "cluster", "workload", "window_start", "request_id", "t_end", "model", "late_id"),
     "ledger": ("tenant", "cluster", "workload", "model", "hardware", "window_start"),
 }
 """What identifies a row: the tables' sort keys. A row replaces the one with the same key."""

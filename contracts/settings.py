@@ -31,7 +31,8 @@ class Settings(BaseSettings):
 
     kafka_bootstrap: str = Field(
         "embedded",
-        description="host:port[,host:port] of the brokers. `embedded`: librdkafka's in-process broker, for demo and replay.",
+        description="host:port[,host:port] of the brokers. `embedded`: librdkafka's in-process broker, for demo and "
+        "replay.",
     )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How clients talk to the brokers."
@@ -77,7 +78,8 @@ class Settings(BaseSettings):
     )
     idle_policy: Literal["by-work", "owner", "apart"] = Field(
         "by-work",
-        description="Who bears idle energy in a window with work: tenants by work, the workload's owner, or `__idle__`.",
+        description="Who bears idle energy in a window with work: tenants by work, the workload's owner, or "
+        "`__idle__`.",
     )
 
     cluster: str = Field("local", description="Name of this cluster, on producers.")
@@ -95,12 +97,11 @@ class Settings(BaseSettings):
     api_port: int = Field(8787, ge=0, le=65_535, description="Port of the API and the page; 0 picks a free one.")
     api_jwt_key: SecretStr | None = Field(
         None,
-        description="Key that verifies bearer tokens (HS256 secret of 32 bytes or more, or a PEM public key for RS256/ES256).",
+        description="Key that verifies bearer tokens (HS256 secret of 32 bytes or more, or a PEM public key for "
+        "RS256/ES256).",
     )
     metrics_host: str = Field("127.0.0.1", description="Address of a worker's or producer's own /metrics.")
-    metrics_port: int = Field(
-        0, ge=0, le=65_535, description="Port of a worker's or producer's own /metrics; 0: none."
-    )
+    metrics_port: int = Field(0, ge=0, le=65_535, description="Port of a worker's or producer's own /metrics; 0: none.")
     currency: str = Field("USD", pattern="^[A-Z]{3}$", description="Currency that prices are in.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What goes to stderr.")
 

@@ -15,7 +15,7 @@ JOINED = (POWER, TOKENS)
 ALL = (POWER, TOKENS, USAGE, ALERTS, DEADLETTER)
 
 PARTITIONER = "murmur2_random"
-"""Every producer must place keys alike, or power and tokens of a workload part ways. This is the Java clients' default."""
+"""Every producer must place keys alike, or power and tokens of a workload part ways. The Java clients' default."""
 
 TENANT_IDLE = "__idle__"
 """Pays for a workload's energy when nothing ran and nobody owns it (OpenCost's word)."""

@@ -1,1 +1,1 @@
-"""From the log to the ledger. `core/` is pure: state and values in, state and results out; `app.py` is the Faust shell."""
+"""From the log to the ledger. `core/` is pure: state in, state and results out; `app.py` is the Faust shell."""

@@ -85,8 +85,9 @@ def commit_initial_offsets(config: dict[str, Any], group: str, count: int, *, ac
             earliest, _ = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)
             if 0 <= tp.offset < earliest and not accept_loss:
                 raise LedgerError(
-                    f"{tp.topic} partition {tp.partition} lost messages {tp.offset} to {earliest - 1}: they were trimmed before they "
-                    "were read. Lengthen the topic's retention; `wattlog stream --accept-loss` goes on without them"
+                    f"{tp.topic} partition {tp.partition} lost messages {tp.offset} to {earliest - 1}: they were "
+                    "trimmed before they were read. Lengthen the topic's retention; `wattlog stream --accept-loss` goes "
+                    "on without them"
                 )
             if tp.offset < earliest:
                 fresh.append(TopicPartition(tp.topic, tp.partition, earliest))

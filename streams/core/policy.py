@@ -39,7 +39,7 @@ class Weights(NamedTuple):
 
 
 DEFAULT_WEIGHTS = Weights(ANY, ANY, 0, 2**62, 1000, 0, 3000, 1)
-"""1 per computed prompt token, 0 per cached, 3 per completion token (DESIGN.md, Attribution; FIELD.md, Counting tokens)."""
+"""1 per computed prompt token, 0 per cached, 3 per completion token (DESIGN.md, Attribution)."""
 
 
 @dataclass(frozen=True)

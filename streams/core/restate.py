@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from contracts.rows import Table, concat, conform, keys, length, tombstones
-from contracts.units import I64
+from contracts.rows import Column, Table, concat, conform, keys, length, tombstones
 from streams.core import versions
-from streams.core.attribute import Attribution, Energy, Facts, Tokens, attribute, attribute_requests
+from streams.core.attribute import attribute
+from streams.core.facts import AMOUNTS, Energy, Facts, Tokens, codes
 from streams.core.policy import Policy
-from streams.core.windows import AMOUNTS, codes, request_order, request_tokens
+from streams.core.requests import with_energy
 
 
 def facts_of(gpu_energy: Table, token_usage: Table) -> Facts:
@@ -28,19 +28,15 @@ def facts_of(gpu_energy: Table, token_usage: Table) -> Facts:
     owner, owners = codes(gpu_energy["owner"])
     tenant, tenants = codes(token_usage["tenant"])
     model, models = codes(token_usage["model"])
-    number = {c: np.asarray(gpu_energy[c], np.int64) for c in ("window_start", "energy_uj", "covered_ms", "method")}
+    window_start, energy_uj, covered_ms, method = (
+        np.asarray(gpu_energy[c], np.int64) for c in ("window_start", "energy_uj", "covered_ms", "method")
+    )
     amounts = np.stack([np.asarray(token_usage[c], np.int64) for c in AMOUNTS])
     return Facts(
         subjects, hardwares, owners, tenants, models,
-        Energy(number["window_start"], subject[:n], hardware, owner, number["energy_uj"], number["covered_ms"], number["method"]),
+        Energy(window_start, subject[:n], hardware, owner, energy_uj, covered_ms, method),
         Tokens(np.asarray(token_usage["window_start"], np.int64), subject[n:], tenant, model, amounts),
     )  # fmt: skip
-
-
-def with_energy(rows: Table, attribution: Attribution, facts: Facts) -> Table:
-    """Request rows with their `active_uj` and `idle_uj`."""
-    active_uj, idle_uj = attribute_requests(attribution, request_tokens(facts, rows), request_order(rows))
-    return {**rows, "active_uj": active_uj, "idle_uj": idle_uj}
 
 
 def restate(stored: dict[str, Table], policy: Policy, epoch: int, **provenance: int | str) -> dict[str, Table]:
@@ -51,39 +47,27 @@ def restate(stored: dict[str, Table], policy: Policy, epoch: int, **provenance: 
     """
     facts = facts_of(stored["gpu_energy"], stored["token_usage"])
     attribution = attribute(facts, policy)
-    revision = _Revisions(stored["gpu_energy"], stored["token_usage"])
-    window_ms = int(
-        np.max(
-            stored["gpu_energy"]["window_ms"] if length(stored["gpu_energy"]) else stored["token_usage"]["window_ms"]
-        )
-    )
-    out: dict[str, Table] = {}
-    ledger = attribution.ledger
-    number = revision.of(ledger)
-    version = [versions.final(epoch, int(r)) for r in number]
-    out["ledger"] = conform(
+    revisions = _Revisions(stored["gpu_energy"], stored["token_usage"])
+
+    def stamped(rows: Table) -> dict[str, Column | int | str]:
+        """The rows with their provenance: what a restatement says supersedes what the one before said."""
+        version = [versions.final(epoch, revision) for revision in revisions.of(rows)]
+        return {**rows, **provenance, "deleted": 0, "version": np.array(version, np.uint64)}
+
+    window_ms = max(int(np.max(stored[t]["window_ms"], initial=0)) for t in ("gpu_energy", "token_usage"))
+    revision = revisions.of(attribution.ledger)
+    ledger = conform(
         "ledger",
-        {
-            **ledger,
-            "window_ms": window_ms,
-            "revision": number,
-            "final": 1,
-            "deleted": 0,
-            **provenance,
-            "version": np.array(version, np.uint64),
-        },
+        {**stamped(attribution.ledger), "window_ms": window_ms, "revision": np.array(revision, np.int64), "final": 1},
     )
-    requests = stored["request_energy"]
-    if length(requests):
-        requests = with_energy(requests, attribution, facts)
-        version = [versions.final(epoch, int(r)) for r in revision.of(requests)]
-        out["request_energy"] = conform(
-            "request_energy", {**requests, "deleted": 0, **provenance, "version": np.array(version, np.uint64)}
-        )
-    gone = sorted(set(keys("ledger", stored["ledger"])) - set(keys("ledger", out["ledger"])))
+    gone = sorted(set(keys("ledger", stored["ledger"])) - set(keys("ledger", ledger)))
     if gone:
-        at = versions.final(epoch, int(number.max(initial=0)))
-        out["ledger"] = concat("ledger", [out["ledger"], tombstones("ledger", gone, **{**provenance, "version": at})])
+        at = versions.final(epoch, max(revision, default=0))
+        ledger = concat("ledger", [ledger, tombstones("ledger", gone, **{**provenance, "version": at})])
+    out = {"ledger": ledger}
+    if length(stored["request_energy"]):
+        requests = with_energy(stored["request_energy"], attribution, facts)
+        out["request_energy"] = conform("request_energy", stamped(requests))
     return out
 
 
@@ -99,8 +83,8 @@ class _Revisions:
                     late.setdefault(subject, set()).add((which, late_id))
         self._late = {subject: len(ids) for subject, ids in late.items()}
 
-    def of(self, table: Table) -> I64:
-        return np.array([self._late.get(s, 0) for s in _windows(table)], np.int64)
+    def of(self, table: Table) -> list[int]:
+        return [self._late.get(s, 0) for s in _windows(table)]
 
 
 def _windows(table: Table) -> Sequence[tuple[object, ...]]:

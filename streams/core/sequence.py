@@ -24,12 +24,15 @@ class Run:
     last_seq: int = -1
     duplicates: int = 0
     last_event_ms: int = 0
+    heard_ms: int = 0
+    """When this run was last heard, in the partition's event time or its own, whichever was ahead."""
 
     def __contains__(self, seq: int) -> bool:
         return seq < self.below or seq in self.ahead
 
-    def add(self, seq: int, event_ms: int) -> bool:
-        """Note one event; False if it had been seen."""
+    def add(self, seq: int, event_ms: int, partition_ms: int = 0) -> bool:
+        """Note one event, heard when the partition was final up to `partition_ms`; False if it had been seen."""
+        self.heard_ms = max(self.heard_ms, event_ms, partition_ms)
         if seq in self:
             self.duplicates += 1
             return False
@@ -50,7 +53,10 @@ class Run:
         return self.last_seq + 1 - self.received
 
     def dump(self) -> list[Any]:
-        return [self.below, sorted(self.ahead), self.received, self.last_seq, self.duplicates, self.last_event_ms]
+        return [
+            self.below, sorted(self.ahead), self.received, self.last_seq, self.duplicates, self.last_event_ms,
+            self.heard_ms,
+        ]  # fmt: skip
 
     @classmethod
     def load(cls, raw: list[Any]) -> Run:
@@ -66,11 +72,11 @@ Runs = dict[tuple[str, int], Run]
 
 
 def prune(runs: Runs, before_ms: int, keep: int) -> int:
-    """Forget runs that ended before `before_ms`, and the oldest above `keep`; returns how many were forgotten."""
-    old = [k for k, run in runs.items() if run.last_event_ms < before_ms]
+    """Forget runs not heard since `before_ms`, and the longest silent above `keep`; returns how many were forgotten."""
+    old = [k for k, run in runs.items() if run.heard_ms < before_ms]
     excess = len(runs) - len(old) - keep
     if excess > 0:
-        rest = sorted((run.last_event_ms, k) for k, run in runs.items() if run.last_event_ms >= before_ms)
+        rest = sorted((run.heard_ms, k) for k, run in runs.items() if run.heard_ms >= before_ms)
         old += [k for _, k in rest[:excess]]
     for k in old:
         del runs[k]

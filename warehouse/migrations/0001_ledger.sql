@@ -94,6 +94,7 @@ CREATE TABLE request_energy
     t_end             DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(1)),
     request_id        String CODEC(ZSTD(1)),
     window_start      DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(1)),
+    late_id           UInt64 CODEC(T64, ZSTD(1)),
     window_ms         UInt32 CODEC(T64, ZSTD(1)),
     cluster           LowCardinality(String),
     workload          LowCardinality(String),
@@ -118,7 +119,7 @@ CREATE TABLE request_energy
 )
 ENGINE = ReplacingMergeTree(version, deleted)
 PARTITION BY toYYYYMMDD(window_start)
-ORDER BY (tenant, cluster, workload, window_start, request_id, t_end)
+ORDER BY (tenant, cluster, workload, window_start, request_id, t_end, model, late_id)
 TTL stored_at + INTERVAL 30 DAY
 SETTINGS min_age_to_force_merge_seconds = 86400, min_age_to_force_merge_on_partition_only = 1;
 
@@ -126,7 +127,8 @@ CREATE VIEW requests AS
 SELECT
     tenant, cluster, workload, model, request_id, session_id, trace_id, status, t_start, t_end,
     sum(prompt_tokens) AS prompt_tokens, sum(cached_tokens) AS cached_tokens, sum(completion_tokens) AS completion_tokens,
-    sum(active_uj) AS active_uj, sum(idle_uj) AS idle_uj, count() AS windows
+    sum(active_uj) AS active_uj, sum(idle_uj) AS idle_uj,
+    uniqExact(window_start) AS windows
 FROM request_energy FINAL
 GROUP BY tenant, cluster, workload, model, request_id, session_id, trace_id, status, t_start, t_end;
 

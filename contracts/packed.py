@@ -1,0 +1,152 @@
+"""The packed body: msgpack with little-endian binary columns, `application/vnd.wattlog.packed`.
+
+It decodes 8 times faster than Arrow IPC at 64 rows (DESIGN.md, Speed). Optional columns that hold nothing are left out;
+unknown fields are skipped, so that a newer producer can add some.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from contracts import topics
+from contracts.events import Batch, PowerBatch, TokenBatch, UsageBatch
+from contracts.units import I64
+
+_U16, _I64, _U8 = np.dtype("<u2"), np.dtype("<i8"), np.dtype("u1")
+_CACHE_ENTRIES, _CACHE_BYTES = 16_384, 16_384
+"""Dictionaries kept decoded, and the longest of them: 256 MiB at the very worst, a few MiB in a fleet."""
+
+pack = msgspec.msgpack.Encoder().encode
+
+
+class _PowerPacked(msgspec.Struct, omit_defaults=True):
+    node: str
+    gpus: msgspec.Raw
+    gpu: bytes
+    t0_ms: bytes
+    t1_ms: bytes
+    energy_uj: bytes
+    method: bytes
+    busy_ms: bytes = b""
+    owner: str = ""
+    t_ms: int = 0
+
+
+class _TokensPacked(msgspec.Struct, omit_defaults=True):
+    names: msgspec.Raw
+    tenant: bytes
+    model: bytes
+    request_id: tuple[str, ...]
+    t_start_ms: bytes
+    t_first_ms: bytes
+    t_end_ms: bytes
+    prompt_tokens: bytes
+    cached_tokens: bytes
+    completion_tokens: bytes
+    statuses: tuple[str, ...] = ("ok",)
+    status: bytes = b""
+    session_id: tuple[str, ...] = ()
+    trace_id: tuple[str, ...] = ()
+    t_ms: int = 0
+
+
+class _UsagePacked(msgspec.Struct, omit_defaults=True):
+    meter: tuple[str, ...]
+    unit: tuple[str, ...]
+    tenant: tuple[str, ...]
+    quantity: tuple[str, ...]
+    t0_ms: bytes
+    t1_ms: bytes
+    t_ms: int = 0
+
+
+_Gpus = tuple[tuple[str, str], ...]
+_Names = tuple[tuple[str, ...], tuple[str, ...]]
+_read_gpus = msgspec.msgpack.Decoder(_Gpus).decode
+_read_names = msgspec.msgpack.Decoder(_Names).decode
+_read_power = msgspec.msgpack.Decoder(_PowerPacked).decode
+_read_tokens = msgspec.msgpack.Decoder(_TokensPacked).decode
+_read_usage = msgspec.msgpack.Decoder(_UsagePacked).decode
+_gpus_cache: dict[bytes, _Gpus] = {}
+_names_cache: dict[bytes, _Names] = {}
+_Value = TypeVar("_Value")
+
+
+def _cached(cache: dict[bytes, _Value], raw: bytes, read: Any) -> _Value:
+    value = cache.get(raw)
+    if value is None:
+        value = read(raw)
+        if len(raw) <= _CACHE_BYTES:
+            if len(cache) >= _CACHE_ENTRIES:
+                cache.clear()
+            cache[raw] = value
+    return value
+
+
+def _i64(raw: bytes) -> I64:
+    return np.frombuffer(raw, _I64)
+
+
+def _le(column: npt.NDArray[np.generic], dtype: np.dtype[Any]) -> bytes:
+    return np.ascontiguousarray(column, dtype).tobytes()
+
+
+def _power(value: bytes) -> PowerBatch:
+    w = _read_power(value)
+    raw = bytes(w.gpus)
+    t0 = _i64(w.t0_ms)
+    busy = _i64(w.busy_ms) if w.busy_ms else np.full(len(t0), -1, np.int64)
+    return PowerBatch(
+        w.node, _cached(_gpus_cache, raw, _read_gpus), np.frombuffer(w.gpu, _U16), t0, _i64(w.t1_ms), _i64(w.energy_uj),
+        np.frombuffer(w.method, _U8), busy, w.owner, w.t_ms, raw,
+    )  # fmt: skip
+
+
+def _tokens(value: bytes) -> TokenBatch:
+    w = _read_tokens(value)
+    raw = bytes(w.names)
+    tenants, models = _cached(_names_cache, raw, _read_names)
+    start = _i64(w.t_start_ms)
+    status = np.frombuffer(w.status, _U16) if w.status else np.zeros(len(start), np.uint16)
+    return TokenBatch(
+        tenants, np.frombuffer(w.tenant, _U16), models, np.frombuffer(w.model, _U16), w.request_id, start,
+        _i64(w.t_first_ms), _i64(w.t_end_ms), _i64(w.prompt_tokens), _i64(w.cached_tokens), _i64(w.completion_tokens),
+        w.statuses, status, w.session_id, w.trace_id, w.t_ms, raw,
+    )  # fmt: skip
+
+
+def _usage(value: bytes) -> UsageBatch:
+    w = _read_usage(value)
+    return UsageBatch(w.meter, w.unit, w.tenant, w.quantity, _i64(w.t0_ms), _i64(w.t1_ms), w.t_ms)
+
+
+READ = {topics.POWER: _power, topics.TOKENS: _tokens, topics.USAGE: _usage}
+"""By `ce_type`: bytes to an unchecked batch. Raises msgspec.MsgspecError, ValueError or RecursionError."""
+
+
+def write(batch: Batch) -> bytes:
+    """A checked batch as bytes."""
+    b = batch
+    wire: msgspec.Struct
+    match b:
+        case PowerBatch():
+            busy = _le(b.busy_ms, _I64) if (b.busy_ms >= 0).any() else b""
+            wire = _PowerPacked(
+                b.node, msgspec.Raw(pack(b.gpus)), _le(b.gpu, _U16), _le(b.t0_ms, _I64), _le(b.t1_ms, _I64),
+                _le(b.energy_uj, _I64), _le(b.method, _U8), busy, b.owner, b.t_ms,
+            )  # fmt: skip
+        case TokenBatch():
+            status = _le(b.status, _U16) if b.status.any() or b.statuses != ("ok",) else b""
+            wire = _TokensPacked(
+                msgspec.Raw(pack((b.tenants, b.models))), _le(b.tenant, _U16), _le(b.model, _U16), b.request_id,
+                _le(b.t_start_ms, _I64), _le(b.t_first_ms, _I64), _le(b.t_end_ms, _I64), _le(b.prompt_tokens, _I64),
+                _le(b.cached_tokens, _I64), _le(b.completion_tokens, _I64), b.statuses, status, b.session_id,
+                b.trace_id, b.t_ms,
+            )  # fmt: skip
+        case UsageBatch():
+            wire = _UsagePacked(b.meter, b.unit, b.tenant, b.quantity, _le(b.t0_ms, _I64), _le(b.t1_ms, _I64), b.t_ms)
+    return pack(wire)

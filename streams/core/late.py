@@ -1,0 +1,49 @@
+"""Late facts: what a message adds to windows that are final already. They wait here to be stored and restated."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from contracts import topics
+from contracts.events import Event
+from contracts.rows import Table, concat, conform
+from streams.core.windows import WindowFacts
+
+LateKey = tuple[int, str, str]
+"""(window_start, cluster, workload) that late facts touch."""
+
+
+class LateFacts:
+    """Late facts since the last `take`."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[str, int, Event, WindowFacts]] = []
+        self.rows = 0
+        """Memory held, in rows."""
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, topic: str, offset: int, event: Event, facts: WindowFacts) -> None:
+        """The message at this offset is late with these facts."""
+        self._found.append((topic, offset, event, facts))
+        self.rows += facts.rows
+
+    def take(self, **provenance: int | str) -> tuple[dict[str, Table], list[LateKey], frozenset[tuple[str, int]]]:
+        """(rows by table, the windows they touch, the (topic, offset)s they came from). Forgets them."""
+        made: dict[str, list[Table]] = {"gpu_energy": [], "token_usage": [], "request_energy": []}
+        keys: set[LateKey] = set()
+        for topic, offset, event, facts in self._found:
+            power = topic == topics.POWER
+            rows = facts.gpu_energy() if power else facts.token_usage()
+            wrote = {**provenance, "deleted": 0, "late_id": offset + 1}
+            kind = "gpu_energy" if power else "token_usage"
+            made[kind].append(conform(kind, {**rows, **wrote}))
+            if not power:
+                requests = {**facts.requests(), **wrote, "active_uj": 0, "idle_uj": 0}
+                made["request_energy"].append(conform("request_energy", requests))
+            starts = np.unique(np.asarray(rows["window_start"])).tolist()
+            keys |= {(start, event.cluster, event.workload) for start in starts}
+        offsets = frozenset((topic, offset) for topic, offset, _, _ in self._found)
+        self._found, self.rows = [], 0
+        return {name: concat(name, tables) for name, tables in made.items() if tables}, sorted(keys), offsets

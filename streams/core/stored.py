@@ -1,0 +1,52 @@
+"""Which keys a partition's windows have in the warehouse, so that what a window no longer has is taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from contracts.rows import KEYS, Table, concat, keys, length, tombstones
+
+Key = tuple[Any, ...]
+
+
+class StoredKeys:
+    """By table and window: the keys of rows that were stored before the window was final, by us or by a dead worker."""
+
+    def __init__(self, window_ms: int, stored: Mapping[str, Iterable[Key]]) -> None:
+        self._window_ms = window_ms
+        self._keys: dict[str, dict[int, set[Key]]] = {}
+        for name, some in stored.items():
+            self.add(name, some)
+
+    def add(self, name: str, stored: Iterable[Key]) -> None:
+        """Rows with these keys are stored, or about to be."""
+        at = KEYS[name].index("window_start")
+        by_window = self._keys.setdefault(name, {})
+        for key in stored:
+            by_window.setdefault(key[at] // self._window_ms, set()).add(key)
+
+    def replace(self, name: str, table: Table, numbers: Iterable[int], **provenance: int | str) -> Table:
+        """The table, which is all that these windows hold, and a `deleted` row for each key of theirs that it lacks."""
+        by_window = self._keys.get(name, {})
+        before: set[Key] = set().union(*(by_window.pop(n, set()) for n in numbers))
+        gone = sorted(before - set(keys(name, table))) if before else []
+        if not gone:
+            return table
+        return concat(name, [table, tombstones(name, gone, **provenance, window_ms=self._window_ms)])
+
+    def up_to(self, name: str, number: int) -> list[int]:
+        """Windows that have keys here and are not after this one: one that a dead worker stored in part may hold
+        nothing now."""
+        return [n for n in self._keys.get(name, {}) if n <= number]
+
+
+def touched_hours(ledger: Table, hour_ms: int = 3_600_000) -> tuple[list[int], list[str], list[str]]:
+    """(hours in epoch ms, clusters, workloads) of ledger rows."""
+    if not length(ledger):
+        return [], [], []
+    starts = np.asarray(ledger["window_start"], np.int64)
+    hours: list[int] = (np.unique(starts // hour_ms) * hour_ms).tolist()
+    return hours, sorted(set(ledger["cluster"])), sorted(set(ledger["workload"]))
