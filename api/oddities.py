@@ -18,6 +18,13 @@ from warehouse.reads import Series
 OddMeasure = Literal["energy", "cost", "tokens", "joules_per_token"]
 JUDGED_MS: Mapping[Freq, int] = {"day": 400 * MS_PER_DAY, "hour": 126 * MS_PER_DAY}
 """What anomalies are sought in."""
+GROUPED: Mapping[OddMeasure, str] = {
+    "cost": "tenant",
+    "energy": "tenant",
+    "tokens": "tenant",
+    "joules_per_token": "workload",
+}
+"""Where each measure tells most: a tenant's bill grows by its own use, J/token by what its workload runs on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +70,32 @@ def anomalies(
     warehouse: Warehouse,
     *,
     measures: Sequence[OddMeasure] = ("cost", "energy", "joules_per_token"),
-    by: str = "tenant",
+    by: str | None = None,
     freq: Freq = "day",
     tenant: str | None = None,
     cluster: str | None = None,
     top: int = MAX_SERIES,
 ) -> Oddities:
-    """Odd episodes of the `top` largest series of each measure. Raises BadQuery for an impossible grouping or top."""
-    check(by, top)
+    """Odd episodes of the `top` largest series of each measure, grouped as `GROUPED` says unless `by` is given.
+
+    Raises BadQuery for an impossible grouping or top.
+    """
     now = newest(warehouse).final_end
     if now is None:
         return Oddities([], [], 0)
-    books = read(warehouse, now, JUDGED_MS[freq], measures, by, freq, tenant, cluster)
+    books: dict[str, Series] = {}
+    for group in sorted({by or GROUPED[measure] for measure in measures}):
+        check(group, top)
+        grouped = [m for m in measures if (by or GROUPED[m]) == group]
+        books |= read(warehouse, now, JUDGED_MS[freq], grouped, group, freq, tenant, cluster)
     episodes: list[Episode] = []
     withheld: list[Withheld] = []
     judged = 0
     for measure, book in books.items():
         unit = UNITS.get(measure) or book.currency
         for key in largest(book, top):
+            if all(value is None for _, value in book.points[key]):
+                continue  # GPUs that nobody holds have no J/token.
             found = _judge(book, key, measure, unit, freq, now)
             if found.withheld:
                 withheld.append(Withheld(measure, key, found.withheld))

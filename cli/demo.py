@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from api.present import plain_rows
 from cli import simulation
 from cli.embedded import Line, as_error, line, running_api
 from cli.feed import Feed, Sent, fed, stored
@@ -22,7 +23,7 @@ from producers.simulated import Fleet
 from warehouse.audit import Audit, audit
 from warehouse.client import Warehouse
 from warehouse.fingerprint import fingerprint
-from warehouse.reads import chargeback_all
+from warehouse.reads import DIMENSIONS, chargeback_all
 
 SHOWN_MS = 600_000
 """So much of the stream is in the demo's first ledger."""
@@ -44,14 +45,8 @@ class Result:
     def as_json(self) -> dict[str, Any]:
         """The JSON that other programs may rely on: energies integers, money strings."""
         a = self.audit
-        rows = []
-        for row in self.tenants:
-            columns = asdict(row)
-            rows.append(
-                {k: str(v) if k in ("cost", "kwh", "gco2") and v is not None else v for k, v in columns.items()}
-            )
         return {
-            "ledger": rows,
+            "ledger": plain_rows(self.tenants, exclude=[name for name in DIMENSIONS if name != "tenant"]),
             "measured_uj": a.measured_uj, "active_uj": a.active_uj, "idle_uj": a.idle_uj,
             "unallocated_uj": a.unallocated_uj,
             "residual_uj": a.residual_uj, "ledger_sha256": self.ledger_sha256, "simulated": True,

@@ -14,8 +14,12 @@ from cli.output import Column, Format, FormatOption, chosen, text
 
 def anomalies(
     by: Annotated[
-        str, typer.Option(help="total, tenant, team, cost_centre, cluster, workload, model or hardware.")
-    ] = "tenant",
+        str | None,
+        typer.Option(
+            help="total, tenant, team, cost_centre, cluster, workload, model or hardware.",
+            show_default="cost and energy by tenant, J/token by workload",
+        ),
+    ] = None,
     freq: Annotated[str, typer.Option(help="day or hour: the length of a step.")] = "day",
     tenant: Tenant = None,
     cluster: Cluster = None,

@@ -92,7 +92,10 @@ def anomalies(
         list[OddMeasure] | None,
         Query(max_length=4, description="What to look at; may be repeated. Else cost, energy and joules_per_token."),
     ] = None,
-    by: Annotated[Group, Query(description="One series for each; `total` is one in all.")] = "tenant",
+    by: Annotated[
+        Group | None,
+        Query(description="One series for each; `total` is all in one. Else J/token by workload, the rest by tenant."),
+    ] = None,
     freq: FreqOf = "day",
     tenant: Tenant = None,
     cluster: Cluster = None,
