@@ -120,7 +120,7 @@ def _show_demo(
         )
         return
     out.print(f"\npage  {address}/\nAPI   {address}/v1/chargeback   (OpenAPI: {address}/openapi.json)", soft_wrap=True)
-    out.print(f"\nNext: [bold]curl '{address}/v1/explain/globex-chat?window=latest'[/bold]", soft_wrap=True)
+    out.print(f"\nNext: [bold]curl '{address}/v1/explain?tenant=globex-chat'[/bold]", soft_wrap=True)
     out.print(
         "The stream goes on, ten times as fast as time. Ctrl-C ends it; "
         f"then [bold]wattlog chargeback{where}[/bold] and the rest work.",

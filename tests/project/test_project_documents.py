@@ -10,22 +10,21 @@ from urllib.parse import unquote
 
 import pytest
 
+from tests.project.fences import blocks, command_lines
 from tests.project.tree import ROOT, texts
 
 DOCUMENTS = texts(".md")
-_FENCE = re.compile(r"^```(?:sh|bash|console|shell)?\n(.*?)^```", re.M | re.S)
 
 
 def _command_lines() -> list[tuple[str, str]]:
-    """(document, line) of every line in a shell block, without prompts and comments."""
-    lines = []
-    for path, text in DOCUMENTS.items():
-        for block in _FENCE.findall(text):
-            for line in block.splitlines():
-                line = line.strip().removeprefix("$ ").partition(" #")[0].strip()
-                if line and not line.startswith("#"):
-                    lines.append((str(path), line))
-    return lines
+    """(document, line) of every command in a shell block."""
+    return [
+        (str(path), line)
+        for path, text in DOCUMENTS.items()
+        for block in blocks(text)
+        if block.is_shell
+        for line in command_lines(block)
+    ]
 
 
 def test_every_relative_link_leads_somewhere() -> None:
