@@ -84,13 +84,15 @@ class Worker:
 
     async def _dead_letter(self, rejected: Rejected, partition: int) -> None:
         message, error = rejected
+        place = f"{message.topic}/{partition}"
         headers = envelope(
-            type_=topics.DEADLETTER, source=f"wattlog://stream/{message.topic}/{partition}", id_=str(message.offset),
-            subject=f"{message.topic}/{partition}", t_ms=0, content_type="application/octet-stream",
+            type_=topics.DEADLETTER, source=f"wattlog://stream/{place}", id_=str(message.offset), subject=place,
+            t_ms=_now_ms(), content_type="application/octet-stream",
         )  # fmt: skip
         headers += [("wattlog_field", error.field.encode()), ("wattlog_reason", str(error).encode())]
         headers += [(f"original_{k}", v or b"") for k, v in dict(message.headers or ()).items()]
-        await self.app.producer.send_and_wait(topics.DEADLETTER, None, message.value, None, None, headers)
+        # With a key, because aiokafka refuses a message that has neither key nor value, and a tombstone has no value.
+        await self.app.producer.send_and_wait(topics.DEADLETTER, place.encode(), message.value, None, None, headers)
 
     async def start(self) -> None:
         """Join the group; returns when Faust runs (`assigned` says when partitions are held)."""
