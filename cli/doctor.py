@@ -170,7 +170,7 @@ def _prices(warehouse: Warehouse) -> Finding:
             "prices",
             "note",
             f"no tariff for cluster {', '.join(bare[:5])}: its cost shows as missing",
-            "See docs/api.md, Prices.",
+            "README.md shows how to put a tariff in (put_prices).",
         )
     return Finding("prices", "ok", f"a tariff for each of {len(clusters)} clusters with a ledger")
 
