@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -111,11 +113,12 @@ def _show_demo(
     for note in planted:
         out.print(f"planted in the history: {note}", soft_wrap=True)
     where = f" --data {data}" if data else ""
+    me = _program()
     if leave:
-        out.print(f"\nNext: [bold]wattlog explain globex-chat --window latest{where}[/bold]", soft_wrap=True)
+        out.print(f"\nNext: [bold]{me} explain globex-chat --window latest{where}[/bold]", soft_wrap=True)
         out.print(
-            f"      [bold]wattlog chargeback{where}[/bold], [bold]wattlog forecast{where}[/bold], "
-            f"[bold]wattlog anomalies{where}[/bold]",
+            f"      [bold]{me} chargeback{where}[/bold], [bold]{me} forecast{where}[/bold], "
+            f"[bold]{me} anomalies{where}[/bold]",
             soft_wrap=True,
         )
         return
@@ -123,9 +126,15 @@ def _show_demo(
     out.print(f"\nNext: [bold]curl '{address}/v1/explain?tenant=globex-chat'[/bold]", soft_wrap=True)
     out.print(
         "The stream goes on, ten times as fast as time. Ctrl-C ends it; "
-        f"then [bold]wattlog chargeback{where}[/bold] and the rest work.",
+        f"then [bold]{me} chargeback{where}[/bold] and the rest work.",
         soft_wrap=True,
     )
+
+
+def _program() -> str:
+    """What to type for this program: its name, or its path where a shell would not find it (after `make demo`)."""
+    given = Path(sys.argv[0])
+    return str(given) if given.name == "wattlog" and shutil.which("wattlog") is None else "wattlog"
 
 
 def produce(
