@@ -1,10 +1,10 @@
 """README.md tells the truth: every command and option in it exists, and what runs without network, Docker and Kafka is
 run as written, in order, in one folder; what it prints must be what README shows.
 
-A block whose first line is ```sh needs=X is not run, X saying why; ```sh needs=recordings is, where the recordings are.
-A ```text block after a shell block is its output: each of its lines must be printed, `…` standing for anything;
-```text sample is an example that may differ. `python -m pytest tests/project/test_project_readme.py` names the first
-line that is not printed, and shows what was: paste it.
+`make demo` is what its target runs, without the installation. A block whose first line is ```sh needs=X is not run, X
+saying why; ```sh needs=recordings is, where the recordings are. A ```text block after a shell block is its output: each
+of its lines must be printed, `…` standing for anything; ```text sample is an example that may differ. A failure names
+the lines that are not printed, and shows what was: paste it.
 """
 
 from __future__ import annotations
@@ -57,12 +57,14 @@ def test_a_command_has_the_options_that_are_given_to_it(command: tuple[str, ...]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty folder, with the recordings where they are here, and a `wattlog` of this very tree."""
+    """An empty folder with the recordings, where they are here; and `wattlog` of this very tree, which `make` runs."""
     made = tmp_path_factory.mktemp("newcomer")
     (made / "bin").mkdir()
     program = made / "bin" / "wattlog"
     program.write_text(f"#!{sys.executable}\nimport sys\nfrom cli.main import main\nsys.exit(main())\n")
     program.chmod(0o755)
+    (made / "bin" / "make").write_text('#!/bin/sh\ntest "$1" = demo && exec wattlog demo ${2#ARGS=}\n')
+    (made / "bin" / "make").chmod(0o755)
     shared = Path(os.environ.get("WATTLOG_SHARED_DATA") or ROOT.parent / "shared" / "data")
     (made / "recordings").mkdir()
     for name, path in RECORDINGS.items():
