@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import NewType
 
@@ -23,6 +23,8 @@ UJ_PER_KWH = 3_600_000_000_000
 MS_PER_HOUR = 3_600_000
 MS_PER_DAY = 86_400_000
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 I64 = npt.NDArray[np.int64]
 """A column of 64-bit integers."""
 
@@ -39,7 +41,7 @@ def joules(energy_uj: int) -> float:
 
 def rfc3339(t_ms: int) -> str:
     """Epoch milliseconds as RFC 3339 in UTC, with milliseconds: `2026-11-21T00:00:00.000Z`."""
-    return datetime.fromtimestamp(t_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (_EPOCH + timedelta(milliseconds=t_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def epoch_ms(text: str) -> EpochMs:
@@ -50,5 +52,5 @@ def epoch_ms(text: str) -> EpochMs:
     stamp = datetime.fromisoformat(text)
     if stamp.tzinfo is None:
         stamp = stamp.replace(tzinfo=UTC)
-    delta = stamp - datetime(1970, 1, 1, tzinfo=UTC)
+    delta = stamp - _EPOCH
     return EpochMs((delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000)

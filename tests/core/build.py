@@ -19,7 +19,8 @@ def power(intervals: list[Interval], t_ms: int = 0) -> PowerBatch:
     gpus = tuple(dict.fromkeys((i.gpu, i.hardware) for i in intervals))
     column = lambda values: np.array(values, np.int64)  # noqa: E731 - a local shorthand
     return PowerBatch(
-        node=intervals[0].node if intervals else "n", gpus=gpus, gpu=np.array([gpus.index((i.gpu, i.hardware)) for i in intervals], np.uint16),
+        node=intervals[0].node if intervals else "n", gpus=gpus,
+        gpu=np.array([gpus.index((i.gpu, i.hardware)) for i in intervals], np.uint16),
         t0_ms=column([i.t0 for i in intervals]), t1_ms=column([i.t1 for i in intervals]),
         energy_uj=column([i.energy_uj for i in intervals]), method=np.full(len(intervals), Method.COUNTER, np.uint8),
         busy_ms=np.full(len(intervals), -1, np.int64), owner=intervals[0].owner if intervals else "", t_ms=t_ms,
@@ -109,9 +110,19 @@ class Store:
         }
 
     def ledger(self) -> dict[tuple, tuple]:
-        columns = ("active_uj", "idle_uj", "unallocated_uj", "prompt_tokens", "cached_tokens", "completion_tokens", "requests", "failures")
+        columns = (
+            "active_uj",
+            "idle_uj",
+            "unallocated_uj",
+            "prompt_tokens",
+            "cached_tokens",
+            "completion_tokens",
+            "requests",
+            "failures",
+        )
+        names = ("window_start", "cluster", "workload", "hardware", "tenant", "model")
         return {
-            tuple(r[c] for c in ("window_start", "cluster", "workload", "hardware", "tenant", "model")): tuple(r[c] for c in columns)
+            tuple(r[c] for c in names): tuple(r[c] for c in columns)
             for r in self.live("ledger")
             if r["final"]
         }  # fmt: skip
@@ -140,7 +151,11 @@ def store_flush(partition: Partition, flush, store: Store, die_at: int = -1) -> 
         for name, table in flush.late.items():
             write(name, table)
         restated = restate(
-            store.facts(flush.late_keys), partition.policy, partition.epoch, log_id=partition.log_id, log_partition=partition.log_partition
+            store.facts(flush.late_keys),
+            partition.policy,
+            partition.epoch,
+            log_id=partition.log_id,
+            log_partition=partition.log_partition,
         )
         for name, table in restated.items():
             write(name, table)
@@ -153,7 +168,9 @@ def store_flush(partition: Partition, flush, store: Store, die_at: int = -1) -> 
 class Worker:
     """A partition with its store and committed offsets, that can die and start again."""
 
-    def __init__(self, log: Log, store: Store | None = None, policy: Policy | None = None, config: Config | None = None) -> None:
+    def __init__(
+        self, log: Log, store: Store | None = None, policy: Policy | None = None, config: Config | None = None
+    ) -> None:
         self.log, self.store = log, store or Store()
         self.policy, self.config = policy or Policy(), config or Config()
         self.committed = dict.fromkeys(topics.JOINED, 0)

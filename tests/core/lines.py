@@ -4,7 +4,8 @@
     tokens WORKLOAD TENANT MODEL ID START[/FIRST]..END PROMPT[-CACHED]+COMPLETION      [error from= seq=]
     beat   TIME                                       both topics say: complete up to here
     again                                             the last message once more
-    -- flush | provisional | die | die at N           the worker reads all there is and does this
+    -- read | flush | provisional | die at N          the worker reads all there is, and does this
+    -- die                                            the worker dies as it stands, and its successor starts
     =
     WINDOW WORKLOAD HARDWARE TENANT MODEL  active ENERGY idle ENERGY unallocated ENERGY tokens P/CACHED/COMPLETION ...
 
@@ -29,7 +30,8 @@ T0 = 1_700_002_800_000
 """A full hour."""
 
 _AMOUNTS = (
-    "active_uj", "idle_uj", "unallocated_uj", "prompt_tokens", "cached_tokens", "completion_tokens", "requests", "failures",
+    "active_uj", "idle_uj", "unallocated_uj", "prompt_tokens", "cached_tokens", "completion_tokens",
+    "requests", "failures",
 )  # fmt: skip
 _ASIDE = ("method", "revision", "final", "work", "weights_version", "floor_version")
 
@@ -74,11 +76,11 @@ class Play:
         (start, end), (prompt, completion) = times.split(".."), counts.split("+")
         start, _, first = start.partition("/")
         prompt, _, cached = prompt.partition("-")
-        batch = tokens([
-            Request("c", workload, tenant, model, name, ms(start), ms(first) if first else 0, ms(end), int(prompt), int(cached or 0),
-                    int(completion), "error" not in rest)
-        ])  # fmt: skip
-        self._append(batch, workload, _options(rest))
+        request = Request(
+            "c", workload, tenant, model, name, ms(start), ms(first) if first else 0, ms(end),
+            int(prompt), int(cached or 0), int(completion), "error" not in rest,
+        )  # fmt: skip
+        self._append(tokens([request]), workload, _options(rest))
 
     def beat(self, words: list[str]) -> None:
         self.log.append(power([], ms(words[0])), source="beat")
@@ -97,7 +99,7 @@ class Play:
         elif words[0] == "flush":
             while self.worker.flush():
                 pass
-        else:
+        elif words[0] == "die":
             try:
                 self.worker.flush(die_at=int(words[2]))
             except Died:
@@ -171,7 +173,9 @@ def _row(line: str) -> tuple[tuple, dict[str, int]]:
         if name in ("active", "idle", "unallocated"):
             amounts[f"{name}_uj"] = uj(value)
         elif name == "tokens":
-            amounts |= dict(zip(("prompt_tokens", "cached_tokens", "completion_tokens"), map(int, value.split("/")), strict=True))
+            amounts |= dict(
+                zip(("prompt_tokens", "cached_tokens", "completion_tokens"), map(int, value.split("/")), strict=True)
+            )
         elif name == "method":
             amounts["method"] = Method[value.upper()]
         else:

@@ -87,7 +87,8 @@ class Oracle:
             first_a, first_b = (r.first, r.first) if r.first else (r.end, r.start)
             spans = [
                 (r.prompt, r.start, first_a), (r.cached, r.start, first_a), (r.completion, first_b, r.end),
-                ((r.prompt - r.cached) * 1000, r.start, first_a), (r.cached * 1000, r.start, first_a), (r.completion * 1000, first_b, r.end),
+                ((r.prompt - r.cached) * 1000, r.start, first_a), (r.cached * 1000, r.start, first_a),
+                (r.completion * 1000, first_b, r.end),
             ]  # fmt: skip
             cuts = [cut(a, p0, p1, r.start, r.end, w_ms) for a, p0, p1 in spans]
             last = max(cuts[0])

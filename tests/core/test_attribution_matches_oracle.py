@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +25,8 @@ def intervals(draw) -> Interval:
     gpu = draw(st.integers(0, 3))
     return Interval(
         "c", draw(st.sampled_from(["w", "w", "x", "~n"])), "n", f"g{gpu}", "H100" if gpu < 2 else "A100",
-        t0, t0 + draw(st.sampled_from([1, 7, 999, 1_000, 10_000, 37_123])), draw(st.integers(0, 9_000_000_000)), draw(st.sampled_from(["", "own"])),
+        t0, t0 + draw(st.sampled_from([1, 7, 999, 1_000, 10_000, 37_123])), draw(st.integers(0, 9_000_000_000)),
+        draw(st.sampled_from(["", "own"])),
     )  # fmt: skip
 
 
@@ -44,7 +47,9 @@ world = st.tuples(
     st.lists(intervals(), max_size=25),
     st.lists(requests(), max_size=25).map(lambda rs: [r._replace(request_id=f"r{i}") for i, r in enumerate(rs)]),
 )
-quick = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+quick = settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 
 def batches(draw, rows):
@@ -103,7 +108,9 @@ def test_energy_is_conserved_to_the_microjoule(rows, data):
     write(log, ivs, reqs, data.draw)
     close(log, END)
     ledger = Worker(log, policy=policy(FLOORS)).run().ledger()
-    assert sum(active + idle + unallocated for active, idle, unallocated, *_ in ledger.values()) == sum(i.energy_uj for i in ivs)
+    assert sum(active + idle + unallocated for active, idle, unallocated, *_ in ledger.values()) == sum(
+        i.energy_uj for i in ivs
+    )
     assert sum(row[3] for row in ledger.values()) == sum(r.prompt for r in reqs)
     assert sum(row[5] for row in ledger.values()) == sum(r.completion for r in reqs)
     assert sum(row[6] for row in ledger.values()) == len(reqs)
@@ -145,10 +152,8 @@ def test_deaths_late_facts_and_replays_from_any_commit_give_the_same_final_ledge
             worker.provisional()
         else:
             if action == "die in flush":
-                try:
+                with contextlib.suppress(Died):
                     worker.flush(now, die_at=data.draw(st.integers(0, 9)))
-                except Died:
-                    pass
             worker.start()
     same_as_oracle(worker.run(), ivs, reqs)
     assert all(s["last_seq"] + 1 == s["received"] for s in worker.store.sources.values())

@@ -105,7 +105,10 @@ def test_the_gpus_energy_is_kept_per_window_with_the_time_that_intervals_cover()
         power w g0 H100  7..12  5J
     """)
     rows = {r["window_start"] % 3_600_000 // 1000: r for r in run.worker.store.live("gpu_energy")}
-    assert {at: (r["energy_uj"], r["covered_ms"]) for at, r in rows.items()} == {0: (7_000_000, 7_000), 10: (2_000_000, 2_000)}
+    assert {at: (r["energy_uj"], r["covered_ms"]) for at, r in rows.items()} == {
+        0: (7_000_000, 7_000),
+        10: (2_000_000, 2_000),
+    }
 
 
 def test_a_gap_shows_as_time_that_nothing_covers():
