@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,8 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from api.auth import check_exposure
 from cli.embedded import open_warehouse
 from contracts import topics
-from contracts.errors import WattlogError
+from contracts.codec import decode
+from contracts.errors import BadEvent, WattlogError
 from contracts.settings import Settings
 from producers.publish import kafka_config
 from streams import log as event_log
@@ -124,7 +126,7 @@ def _offsets(settings: Settings, config: dict[str, object], count: int) -> Itera
 
 
 def _ahead_ms(consumer: Consumer, every: list[TopicPartition]) -> int:
-    """How far the newest message's time is ahead of this clock; negative when it is behind."""
+    """How far the newest event of any partition is ahead of this clock; negative when it is behind."""
     newest_ms = 0
     last = []
     for tp in every:
@@ -137,7 +139,8 @@ def _ahead_ms(consumer: Consumer, every: list[TopicPartition]) -> int:
     for _ in last:
         message = consumer.poll(TIMEOUT_S)
         if message is not None and message.error() is None:
-            newest_ms = max(newest_ms, message.timestamp()[1])
+            with suppress(BadEvent):  # A dead letter to be: no event, so no time.
+                newest_ms = max(newest_ms, decode(message.headers(), message.value()).batch.event_ms)
     return newest_ms - time.time_ns() // 1_000_000
 
 

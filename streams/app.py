@@ -19,11 +19,12 @@ import faust.auth
 from mode import CrashingSupervisor
 
 from contracts import topics
-from contracts.codec import envelope
+from contracts.codec import Headers, envelope
 from contracts.settings import Settings
 from streams.core.partition import Message, Rejected
 from streams.core.policy import Policy
 from streams.joiner import Joiner
+from streams.log import DEADLETTER_BYTES
 from warehouse.sink import Sink
 
 log = logging.getLogger("wattlog.stream")
@@ -31,6 +32,10 @@ log = logging.getLogger("wattlog.stream")
 STALLED_MS = 300_000
 """A worker that holds unread messages but neither reads nor stores for this long ends itself, to be started again."""
 STOP_WAIT_S = 20.0
+SESSION_S = 20.0
+"""After this silence the group takes a worker for dead and gives its partitions to others (Faust's default: 60 s)."""
+_LETTER_OWN_BYTES = 16_384
+"""What a dead letter may need beside the message: envelope and reason."""
 
 
 @dataclass(slots=True)
@@ -83,16 +88,10 @@ class Worker:
         await self.joiner.revoke()
 
     async def _dead_letter(self, rejected: Rejected, partition: int) -> None:
-        message, error = rejected
-        place = f"{message.topic}/{partition}"
-        headers = envelope(
-            type_=topics.DEADLETTER, source=f"wattlog://stream/{place}", id_=str(message.offset), subject=place,
-            t_ms=_now_ms(), content_type="application/octet-stream",
-        )  # fmt: skip
-        headers += [("wattlog_field", error.field.encode()), ("wattlog_reason", str(error).encode())]
-        headers += [(f"original_{k}", v or b"") for k, v in dict(message.headers or ()).items()]
+        place = f"{rejected.message.topic}/{partition}"
+        headers, value = dead_letter(rejected, place, _now_ms())
         # With a key, because aiokafka refuses a message that has neither key nor value, and a tombstone has no value.
-        await self.app.producer.send_and_wait(topics.DEADLETTER, place.encode(), message.value, None, None, headers)
+        await self.app.producer.send_and_wait(topics.DEADLETTER, place.encode(), value, None, None, headers)
 
     async def start(self) -> None:
         """Join the group; returns when Faust runs (`assigned` says when partitions are held)."""
@@ -131,6 +130,24 @@ class Worker:
             await asyncio.wait_for(self.app.stop(), STOP_WAIT_S)
 
 
+def dead_letter(rejected: Rejected, place: str, now_ms: int) -> tuple[Headers, bytes | None]:
+    """(headers, value) of a message that cannot be read: all of it, and the reason beside it.
+
+    What is larger than the topic takes goes without its body: `ce_subject` and `ce_id` say where on the log it is.
+    """
+    message, error = rejected
+    headers = envelope(
+        type_=topics.DEADLETTER, source=f"wattlog://stream/{place}", id_=str(message.offset), subject=place,
+        t_ms=now_ms, content_type="application/octet-stream",
+    )  # fmt: skip
+    headers += [("wattlog_field", error.field.encode()), ("wattlog_reason", str(error).encode())]
+    original = [(f"original_{k}", v or b"") for k, v in dict(message.headers or ()).items()]
+    size = len(message.value or b"") + sum(len(k) + len(v) + 10 for k, v in original)
+    if size > DEADLETTER_BYTES - _LETTER_OWN_BYTES:
+        return [*headers, ("wattlog_omitted_bytes", str(size).encode())], None
+    return headers + original, message.value
+
+
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -150,6 +167,8 @@ def _app(settings: Settings, datadir: Path) -> faust.App:
         consumer_auto_offset_reset="none",  # Else an offset out of range drops messages silently.
         stream_wait_empty=False,  # Else held acknowledgements deadlock a rebalance.
         broker_commit_interval=1.0,
+        broker_session_timeout=SESSION_S,
+        producer_max_request_size=DEADLETTER_BYTES,  # Dead letters are all that it sends.
     )
 
 

@@ -14,6 +14,10 @@ from contracts.settings import Settings
 TIMEOUT_S = 15.0
 RETENTION_MS = 7 * 86_400_000
 """How long the joined topics are kept: as long as a worker may be away without loss."""
+DEADLETTER_BYTES = 8 * 2**20
+"""The largest dead letter. Larger than a broker's usual limit (1 MiB), because a letter is its message and the reason,
+and because what was small on the log may have been compressed."""
+_NOT_ALONE = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)
 
 
 def unavailable(bootstrap: str, error: object) -> Unavailable:
@@ -29,8 +33,17 @@ def ensure_topics(settings: Settings, config: dict[str, Any]) -> list[str]:
     try:
         there = admin.list_topics(timeout=TIMEOUT_S).topics
         missing = [t for t in topics.ALL if t not in there]
-        retention = {"retention.ms": str(RETENTION_MS), "min.insync.replicas": str(min(2, settings.kafka_replication))}
-        new = [NewTopic(t, settings.kafka_partitions, settings.kafka_replication, config=retention) for t in missing]
+        retention = {
+            "retention.ms": str(RETENTION_MS),
+            # Retention counts from arrival: by event time, a broker would delete a recording as it is replayed.
+            "message.timestamp.type": "LogAppendTime",
+            "min.insync.replicas": str(min(2, settings.kafka_replication)),
+        }
+        large = {topics.DEADLETTER: {"max.message.bytes": str(DEADLETTER_BYTES)}}
+        new = [
+            NewTopic(t, settings.kafka_partitions, settings.kafka_replication, config={**retention, **large.get(t, {})})
+            for t in missing
+        ]
         for future in admin.create_topics(new, operation_timeout=TIMEOUT_S).values() if new else ():
             try:
                 future.result(TIMEOUT_S)
@@ -75,23 +88,44 @@ def commit_initial_offsets(config: dict[str, Any], group: str, count: int, *, ac
     guess (`earliest`, `latest`) would hide that the log lost what they had not read.
 
     Raises LedgerError where the group's offset is no longer on the log, unless the loss is accepted: then the group
-    goes on from the earliest message that is left.
+    goes on from the earliest message that is left. Raises Unavailable when no broker answers, or when the group's other
+    workers would have to stop first.
     """
     consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
     try:
-        every = [TopicPartition(t, p) for t in topics.JOINED for p in range(count)]
-        fresh = []
-        for tp in consumer.committed(every, timeout=TIMEOUT_S):
-            earliest, _ = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)
-            if 0 <= tp.offset < earliest and not accept_loss:
-                raise LedgerError(
-                    f"{tp.topic} partition {tp.partition} lost messages {tp.offset} to {earliest - 1}: they were "
-                    "trimmed before they were read. Lengthen the topic's retention; `wattlog stream --accept-loss` goes "
-                    "on without them"
-                )
-            if tp.offset < earliest:
-                fresh.append(TopicPartition(tp.topic, tp.partition, earliest))
-        if fresh:
-            consumer.commit(offsets=fresh, asynchronous=False)
+        if fresh := _fresh(consumer, count, accept_loss):
+            _commit(consumer, group, fresh, count, accept_loss)
+    except KafkaException as error:
+        raise unavailable(config["bootstrap.servers"], error) from error
     finally:
         consumer.close()
+
+
+def _fresh(consumer: Consumer, count: int, accept_loss: bool) -> list[TopicPartition]:
+    """Where the group has no offset that is still on the log, and the earliest there."""
+    every = [TopicPartition(t, p) for t in topics.JOINED for p in range(count)]
+    fresh = []
+    for tp in consumer.committed(every, timeout=TIMEOUT_S):
+        earliest, _ = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)
+        if 0 <= tp.offset < earliest and not accept_loss:
+            raise LedgerError(
+                f"{tp.topic} partition {tp.partition} lost messages {tp.offset} to {earliest - 1}: they were trimmed "
+                "before they were read. Lengthen the topic's retention; `wattlog stream --accept-loss` goes on without "
+                "them"
+            )
+        if tp.offset < earliest:
+            fresh.append(TopicPartition(tp.topic, tp.partition, earliest))
+    return fresh
+
+
+def _commit(consumer: Consumer, group: str, fresh: list[TopicPartition], count: int, accept_loss: bool) -> None:
+    """Commit from outside the group, which Kafka allows while nobody is in it."""
+    try:
+        consumer.commit(offsets=fresh, asynchronous=False)
+    except KafkaException as error:
+        if error.args[0].code() not in _NOT_ALONE:
+            raise
+        if _fresh(consumer, count, accept_loss):  # Else the worker that started beside this one did it.
+            raise Unavailable(
+                f"group {group} has workers, so its offsets cannot be set", "Stop them all, then start one."
+            ) from error

@@ -66,6 +66,10 @@ class Worker:
                 raise AssertionError(f"{self.name} ended before it was {what}\n{self.error_text()}")
             self.lines.append(line)
 
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
     def catch_up(self) -> None:
         """Takes what has been said by now, without waiting."""
         while not self._fresh.empty():

@@ -1,0 +1,117 @@
+"""Wattlog as it is deployed: `wattlog` processes, a real Kafka, and one warehouse over HTTP that they all write to."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from contracts import topics
+from contracts.settings import Settings
+from producers.publish import kafka_config
+from streams import log as event_log
+from tests.kafka.broker import KafkaBroker
+from tests.kafka.workers import ROOT, Worker
+
+LIMIT_S = 120.0
+
+FAST = {
+    "WATTLOG_KAFKA_PARTITIONS": "6", "WATTLOG_LATENESS_MS": "2000", "WATTLOG_SKEW_MS": "1000",
+    "WATTLOG_IDLE_TIMEOUT_MS": "120000",
+}  # fmt: skip
+"""Windows close soon after their end, and no partition is taken for silent while its worker is dead."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A `wattlog` command that ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def wattlog(*args: str | Path, env: Mapping[str, str]) -> Ran:
+    """Run `wattlog ARGS` with only these WATTLOG_ variables set."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.kafka.wattlog", *map(str, args)],
+        cwd=ROOT, env={**_clean(), **env}, capture_output=True, text=True, timeout=LIMIT_S, check=False,
+    )  # fmt: skip
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass
+class Deployment:
+    """One consumer group and one database on a broker whose topics are new."""
+
+    kafka: KafkaBroker
+    folder: Path
+    warehouse_dsn: str
+    env: dict[str, str] = field(default_factory=dict)
+    workers: list[Worker] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.env = {
+            **FAST, "WATTLOG_KAFKA_BOOTSTRAP": self.kafka.bootstrap, "WATTLOG_WAREHOUSE_DSN": self.warehouse_dsn,
+            "WATTLOG_KAFKA_GROUP": self.folder.name, **self.env,
+        }  # fmt: skip
+        forget_topics(self.kafka)
+
+    def run(self, *args: str | Path) -> Ran:
+        return wattlog(*args, env=self.env)
+
+    def stream(self, name: str, *flags: str) -> Worker:
+        """Start one `wattlog stream`."""
+        clean = {k: "" for k in os.environ if k.startswith("WATTLOG_")}
+        assert not clean.keys() - self.env.keys() - {"WATTLOG_SHARED_DATA", "WATTLOG_REQUIRE_KAFKA"}
+        self.workers.append(Worker(self.folder, name, "tests.kafka.wattlog", ["stream", *flags], env=self.env))
+        return self.workers[-1]
+
+    @property
+    def settings(self) -> Settings:
+        """What the processes are run with, for the part of the line that runs in the test."""
+        given = {k.removeprefix("WATTLOG_").lower(): v for k, v in self.env.items()}
+        return Settings(**given)  # type: ignore[arg-type]
+
+    @property
+    def log_id(self) -> str:
+        return event_log.identity(kafka_config(self.settings), self.kafka.bootstrap)
+
+
+def holding(worker: Worker, limit_s: float = 60.0) -> list[int]:
+    """Wait until a worker holds partitions; which."""
+    deadline = time.monotonic() + limit_s
+    while True:
+        told = [line for line in worker.error_text(200).splitlines() if "holding partitions [" in line]
+        held = json.loads(told[-1].partition("holding partitions ")[2]) if told else []
+        if held:
+            return list(held)
+        alive = worker.running and time.monotonic() < deadline
+        assert alive, f"{worker.name} got no partitions\n{worker.error_text()}"
+        time.sleep(0.1)
+
+
+def forget_topics(kafka: KafkaBroker) -> None:
+    """Delete Wattlog's topics and wait until they are gone: made anew, they are a new log."""
+    there = set(kafka.admin.list_topics(timeout=10).topics) & set(topics.ALL)
+    if there:
+        for future in kafka.admin.delete_topics(sorted(there), operation_timeout=30).values():
+            future.result(30)
+    deadline = time.monotonic() + 30
+    while set(kafka.admin.list_topics(timeout=10).topics) & set(topics.ALL):
+        assert time.monotonic() < deadline, "the topics were not deleted"
+        time.sleep(0.05)
+
+
+def _clean() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith("WATTLOG_")}
