@@ -86,7 +86,7 @@ class PowerBatch:
         )
         _check_sizes(gpus=self.gpus)
         _check_text("node", (self.node,), empty=False)
-        _check_payer("owner", self.owner)
+        _check_payers("owner", (self.owner,))
         _check_text("gpus", (g for pair in self.gpus for g in pair), empty=False)
         _check_clock(self.t_ms)
         if not n:
@@ -161,13 +161,11 @@ class TokenBatch:
             session_id=self.session_id or self.request_id, trace_id=self.trace_id or self.request_id,
         )  # fmt: skip
         _check_sizes(tenants=self.tenants, models=self.models, statuses=self.statuses)
-        _check_text("tenant", self.tenants, empty=False)
+        _check_payers("tenant", self.tenants, empty=False)
         _check_text("model", self.models, empty=False)
         _check_text("status", self.statuses, empty=False)
         _check_text("session_id", self.session_id)
         _check_text("trace_id", self.trace_id)
-        for tenant in self.tenants:
-            _check_payer("tenant", tenant)
         _check_clock(self.t_ms)
         if not n:
             return
@@ -273,10 +271,11 @@ def _check_sizes(**dictionaries: tuple[object, ...]) -> None:
             raise BadEvent(name, len(values), f"give at most {MAX_ROWS}, the ones that rows point at")
 
 
-def _check_payer(name: str, value: str) -> None:
-    _check_text(name, (value,))
-    if value.startswith("__"):
-        raise BadEvent(name, value, "names that begin with '__' are Wattlog's own")
+def _check_payers(name: str, values: tuple[str, ...], *, empty: bool = True) -> None:
+    _check_text(name, values, empty=empty)
+    for value in values:
+        if value.startswith("__"):
+            raise BadEvent(name, value, "names that begin with '__' are Wattlog's own")
 
 
 def _check_rows(name: str, ok: npt.NDArray[np.bool_], column: npt.NDArray[np.generic], mend: str) -> None:

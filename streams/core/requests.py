@@ -13,7 +13,7 @@ from contracts.rows import KEYS, Table, length
 from contracts.units import I64
 from streams.core.attribute import Attribution, attribute_requests
 from streams.core.facts import AMOUNTS, Facts, Index, Tokens
-from streams.core.spread import pieces, spread
+from streams.core.spread import ends, pieces, spread
 
 _TEXT = ("tenant", "request_id", "cluster", "workload", "model", "session_id", "trace_id", "status")
 _KEY = tuple(column for column in KEYS["request_energy"] if column != "late_id")
@@ -48,7 +48,7 @@ def spread_requests(b: TokenBatch, window_ms: int) -> tuple[Index, I64, I64]:
     out.append(spread(b.completion_tokens, first_b, end, row, window, window_ms))
     out += [spread(a * 1000, start, first_a, row, window, window_ms) for a in (computed, b.cached_tokens)]
     out.append(spread(b.completion_tokens * 1000, first_b, end, row, window, window_ms))
-    last = np.r_[row[1:] != row[:-1], True] if len(row) else np.zeros(0, np.bool_)
+    last = ends(row)
     ok = np.array([s == "ok" for s in b.statuses])[b.status[row]]
     out += [last.astype(np.int64), (last & ~ok).astype(np.int64)]
     return row, window, np.stack(out)

@@ -40,18 +40,33 @@ def spread(amount: I64, p0_ms: I64, p1_ms: I64, row: npt.NDArray[np.intp], windo
     """
     if len(row) == len(amount):
         return amount
-    first = np.r_[True, row[1:] != row[:-1]]
+    first = starts(row)
     boundary = window * window_ms
     p0, p1, whole = p0_ms[row], p1_ms[row], amount[row]
     length = np.maximum(p1 - p0, 1)
     done = _scaled(whole, np.clip(boundary - p0, 0, length), length)
     done = np.where(boundary <= p0, 0, np.where(boundary >= p1, whole, done))
     done[first] = 0
-    last = np.r_[first[1:], True]
-    until = np.r_[done[1:], 0]
+    until = np.empty_like(done)
+    until[:-1] = done[1:]
+    last = ends(row)
     until[last] = whole[last]
     part: I64 = until - done
     return part
+
+
+def starts(row: npt.NDArray[np.intp] | I64) -> npt.NDArray[np.bool_]:
+    """Where a run of equal numbers begins."""
+    found = np.ones(len(row), np.bool_)
+    np.not_equal(row[1:], row[:-1], out=found[1:])
+    return found
+
+
+def ends(row: npt.NDArray[np.intp] | I64) -> npt.NDArray[np.bool_]:
+    """Where a run of equal numbers ends."""
+    found = np.ones(len(row), np.bool_)
+    np.not_equal(row[1:], row[:-1], out=found[:-1])
+    return found
 
 
 def share(total: I64, group: npt.NDArray[np.intp], weight: I64) -> I64:

@@ -8,6 +8,7 @@ import numpy as np
 
 from contracts.units import I64
 from streams.core.facts import Index
+from streams.core.spread import starts
 
 
 def by_window(window: I64) -> Iterator[tuple[int, Index]]:
@@ -16,7 +17,7 @@ def by_window(window: I64) -> Iterator[tuple[int, Index]]:
         return
     order = np.argsort(window, kind="stable")
     ordered = window[order]
-    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    first = np.flatnonzero(starts(ordered))
     yield from zip(ordered[first].tolist(), np.split(order, first[1:]), strict=True)
 
 

@@ -16,7 +16,7 @@ FLOORS = {"H100": 90_000, "A100": 55_000}
 T0 = 1_700_000_000_000 // 10_000 * 10_000
 END = T0 + 120_000
 
-times = st.integers(T0, END)
+times = st.integers(T0, END) | st.sampled_from([T0, T0 + 5_000, T0 + 10_000])
 
 
 @st.composite
@@ -45,7 +45,7 @@ def requests(draw) -> Request:
 
 world = st.tuples(
     st.lists(intervals(), max_size=25),
-    st.lists(requests(), max_size=25).map(lambda rs: [r._replace(request_id=f"r{i}") for i, r in enumerate(rs)]),
+    st.lists(requests(), max_size=25).map(lambda rs: [r._replace(request_id=f"r{i % 5}") for i, r in enumerate(rs)]),
 )
 quick = settings(
     max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]

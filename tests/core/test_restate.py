@@ -62,7 +62,8 @@ def test_a_row_that_the_facts_no_longer_give_is_taken_away():
         "gpu_energy",
         {
             "window_start": T0, "cluster": "c", "node": "n", "gpu_uuid": "g0", "workload": "w", "late_id": 7,
-            "window_ms": 10_000, "hardware": "H100", "owner": "", "method": 0, "energy_uj": int(row), "covered_ms": 10_000,
+            "window_ms": 10_000, "hardware": "H100", "owner": "", "method": 0, "energy_uj": int(row),
+            "covered_ms": 10_000,
             "busy_ms": -1,
             "log_id": "log", "log_partition": 0, "version": 1, "deleted": 0,
         },
