@@ -148,6 +148,14 @@ def test_zero_energy_that_was_measured_is_not_unmetered():
         """)
 
 
+def test_zero_energy_without_tokens_is_a_row_that_says_it_was_measured():
+    spec("""
+        power w g0 H100  0..10  0J  owner=lab
+        =
+        0  w H100 lab -  method counter
+        """)
+
+
 def test_a_request_without_tokens_counts_and_bears_nothing():
     spec("""
         power  w g0 H100  0..10  100J

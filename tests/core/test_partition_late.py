@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from contracts import topics
 from streams.core.partition import Config
 from streams.core.restate import restate
 from tests.core.build import policy
@@ -329,3 +330,36 @@ def test_what_a_dead_worker_did_not_commit_is_read_again_and_not_taken_for_late(
     run.line("beat 400")
     run.line("-- flush")
     assert sum(r["idle_uj"] for r in run.worker.store.live("ledger")) == 230_000_000
+
+
+def test_read_again_after_a_death_an_event_adds_only_to_its_windows_that_are_not_final():
+    """Its first window was closed with it, after an earlier one was closed without it."""
+    spec("""
+        power w g0 H100   0..10  10J
+        beat 135
+        -- flush
+        power w g1 H100  10..30  20J
+        beat 145
+        -- flush
+        -- die
+        beat 400
+        -- flush
+        =
+        0   w H100 __idle__ -  idle 10J  revision 0
+        10  w H100 __idle__ -  idle 10J  revision 0
+        20  w H100 __idle__ -  idle 10J  revision 0
+        """)
+
+
+def test_what_a_dead_worker_stored_in_part_is_taken_away_even_where_its_window_holds_nothing_this_time():
+    """It died before its mark. Its successor closes a later window first, so the same request is late now."""
+    run = play("tokens w acme m r1  0/1..9  10+0\n power w g0 H100  10..20  10J\n beat 300\n -- die at 4")
+    now = T0 + 400_000
+    run.worker.read(topics.POWER, 9, now)
+    assert run.worker.flush(now)  # The tokens are silent.
+    run.worker.read(topics.TOKENS, 9, now)
+    assert run.worker.flush(now)
+    assert [(r["late_id"], r["prompt_tokens"]) for r in run.worker.store.live("token_usage")] == [(1, 10)]
+    rows = {(r["window_start"] - T0, r["tenant"]): r["revision"] for r in run.worker.store.live("ledger")}
+    assert rows == {(0, "acme"): 1, (10_000, "__idle__"): 0}
+    balanced(run)

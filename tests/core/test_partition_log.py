@@ -240,6 +240,7 @@ def test_a_late_event_is_committed_after_it_is_restated():
     run.read()
     p = run.worker.partition
     flush = p.advance(0)
+    assert p.settle() is None
     assert p.committable()[topics.POWER] == 2
     p.late_stored(flush)
     assert p.committable()[topics.POWER] == 3
