@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _MEASURES = (
     Column("tokens", "tokens", output.whole),
     Column("requests", "requests", output.whole),
-    Column("kwh", "energy kWh", output.places(3)),
+    Column("kwh", "energy kWh", output.small(3)),
     Column("joules_per_token", "J/token", output.figures),
     Column("gco2", "CO2eq kg", output.kg),
     Column("cost", "cost", output.places(6)),

@@ -87,7 +87,9 @@ def _measured(branch: Tree, part: Part) -> None:
     measured, floor = part.measured, part.floor
     agrees = "as" if measured.energy_uj == measured.ledger_uj else f"but {measured.ledger_uj:,} µJ"
     node = branch.add(
-        Text(f"{measured.gpus} GPUs measured {measured.energy_uj:,} µJ, {agrees} the ledger charged to all tenants")
+        Text(
+            f"{measured.gpus} GPU{'s' * (measured.gpus > 1)} measured {measured.energy_uj:,} µJ, {agrees} the ledger charged to all tenants"
+        )
     )
     if floor.idle_mw is not None:
         node.add(

@@ -126,6 +126,11 @@ def places(digits: int) -> Callable[[Any], str]:
     return lambda value: f"{Decimal(str(value)):,.{digits}f}"
 
 
+def small(digits: int) -> Callable[[Any], str]:
+    """A number with so many digits after the point, or with four figures where that would show next to nothing."""
+    return lambda value: figures(value) if 0 < abs(Decimal(str(value))) < 1 else places(digits)(value)
+
+
 def figures(value: Any) -> str:
     """Four significant figures, for ratios and estimates."""
     return f"{float(value):,.4g}" if abs(float(value)) < 1e5 else f"{float(value):,.0f}"

@@ -140,7 +140,8 @@ def _program() -> str:
 def produce(
     source: Annotated[str, typer.Argument(help="What to read: see --list.", show_default=False)] = "",
     list_: Annotated[bool, typer.Option("--list", help="Name the producers and end.")] = False,
-    speed: Annotated[float, typer.Option(help="simulated only: how fast a backfill runs.", min=0.1)] = 1.0,
+    backfill: Annotated[float, typer.Option(help="simulated only: start so many minutes ago.", min=0)] = 0.0,
+    speed: Annotated[float, typer.Option(help="simulated only: how fast a backfill runs.", min=0.1)] = 60.0,
     seed: Annotated[int, typer.Option(help="simulated only: which fleet.", min=0)] = 1,
 ) -> None:
     """Read a node's energy (or simulate a fleet) and publish it to Kafka, until SIGINT or SIGTERM.
@@ -159,7 +160,8 @@ def produce(
         if not source:
             raise BadSetting("source", source, f"name one of {', '.join(registry.names())}, or ask --list")
         settings = load_settings()
-        options = {"speed": speed, "seed": seed} if source == "simulated" else {}
+        simulated = {"speed": speed, "seed": seed, "backfill_ms": round(backfill * 60_000)}
+        options = simulated if source == "simulated" else {}
         registry.produce(source, settings, stop_on_signals(), **options)
 
 
@@ -198,7 +200,13 @@ def serve(
         until_stopped(serve_until_stopped(load_settings(data, api_port=port), lambda text: err.print(text)))
 
 
-def migrate(data: Data = None, as_json: Json = False) -> None:
+def migrate(
+    data: Data = None,
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="Lay down the simulated fleet's prices, tenants and idle floors too.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Bring the warehouse's tables and Kafka's topics up to date. Safe to run again."""
     with errors_told():
         from cli.embedded import open_warehouse, prepare
@@ -208,6 +216,10 @@ def migrate(data: Data = None, as_json: Json = False) -> None:
         settings = load_settings(data)
         with open_warehouse(settings) as warehouse:
             applied = prepare(warehouse)
+            if simulated:
+                from cli.simulation import lay_reference
+
+                lay_reference(warehouse, settings)
             where = warehouse.where
         topics = [] if settings.embedded_broker else ensure_topics(settings, kafka_config(settings))
         if as_json:

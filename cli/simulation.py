@@ -69,6 +69,12 @@ def lay_down(warehouse: Warehouse, settings: Settings, seed: int) -> LaidDown:
     """Put the simulated fleet's reference data and history into the warehouse, instead of an earlier demo's."""
     check_is_demo(warehouse)
     forget_clusters(warehouse, clusters())
+    lay_reference(warehouse, settings)
+    return _lay_history(warehouse, settings, seed)
+
+
+def lay_reference(warehouse: Warehouse, settings: Settings) -> None:
+    """What goes with the simulated fleet: its clusters (marked), tenants, prices and idle floors."""
     put_clusters(warehouse, [Cluster(c["cluster"], True, c["note"]) for c in simulated.clusters()])
     put_tenants(warehouse, [Tenant(t["tenant"], t["team"], t["cost_centre"], True) for t in simulated.tenants()])
     put_prices(
@@ -87,7 +93,6 @@ def lay_down(warehouse: Warehouse, settings: Settings, seed: int) -> LaidDown:
             if f["hardware"] not in known
         ],
     )
-    return _lay_history(warehouse, settings, seed)
 
 
 def _lay_history(warehouse: Warehouse, settings: Settings, seed: int) -> LaidDown:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 from contracts.errors import BadInput
 
 POWER = "wattlog.power.v1"
@@ -35,6 +37,12 @@ def node_workload(node: str) -> str:
 
 def is_unallocated(workload: str) -> bool:
     return workload.startswith("~")
+
+
+def simulated_cluster(source: str) -> str | None:
+    """The cluster of a source whose readings or requests are simulated: `simulated://CLUSTER/...` and the like."""
+    kind, _, rest = source.partition("://")
+    return unquote(rest.partition("/")[0]) if kind.startswith("simulated") else None
 
 
 def check_name(field: str, value: str) -> str:

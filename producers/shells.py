@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, start_http_server
 
 from contracts.errors import Unavailable
+from contracts.events import PowerBatch
 from contracts.settings import Settings
+from contracts.units import joules
 from producers.agent import Agent, Binding, Metrics, Node, Sink
 from producers.clock import Clock, SystemClock
 from producers.publish import Publisher, kafka_config
@@ -79,12 +81,22 @@ def produce_simulated(
     `speed` times the pace until the present is reached. Raises Unavailable when events could not be sent."""
     clock = SystemClock(stop)
     start_ms = clock.wall_ms() // 1000 * 1000 - backfill_ms
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    _serve_metrics(settings, registry)
     with Publisher({**kafka_config(settings), **(config or {})}) as sink:
-        pace(Fleet(seed, faults=faults), sink, clock, start_ms, speed=speed)
+        pace(Fleet(seed, faults=faults), sink, clock, start_ms, speed=speed, metrics=metrics)
 
 
 def pace(
-    fleet: Fleet, sink: Sink, clock: Clock, start_ms: int, *, speed: float = 1.0, duration_ms: int | None = None
+    fleet: Fleet,
+    sink: Sink,
+    clock: Clock,
+    start_ms: int,
+    *,
+    speed: float = 1.0,
+    duration_ms: int | None = None,
+    metrics: Metrics | None = None,
 ) -> int:
     """Sends a fleet's events, each when the clock has come so far: `speed` times as fast as time goes, but never before
     the wall clock has reached its event time, for nothing may come from the future. Returns how many were sent; ends
@@ -103,6 +115,11 @@ def pace(
             sink.poll()
         sink.send(event)
         sent += 1
+        if metrics:
+            metrics.events.inc()
+            if isinstance(event.batch, PowerBatch):
+                metrics.rows.inc(len(event.batch))
+                metrics.joules.inc(joules(int(event.batch.energy_uj.sum())))
     return sent
 
 

@@ -77,6 +77,7 @@ class Joiner:
         self._publish, self._clock = publish, clock
         self._config = Config(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
         self._owned: dict[int, _Owned] = {}
+        self._simulated: set[str] = set()
         self._inbox: list[Delivery] = []
         self._arrived, self._room = asyncio.Event(), asyncio.Event()
         self._room.set()
@@ -245,6 +246,14 @@ class Joiner:
             await self._write([("ledger", rows)])
         if (sources := state.sources()) is not None:
             await self._write([("sources", sources)])
+            await self._mark_simulated(sources["source"])
+
+    async def _mark_simulated(self, sources: Iterable[Any]) -> None:
+        """What is simulated says so everywhere: the clusters of simulated sources are marked when first stored."""
+        found = {cluster for s in sources if (cluster := topics.simulated_cluster(s))} - self._simulated
+        if found:
+            await self._in_thread(lambda: self._sink.mark_simulated(sorted(found)))
+            self._simulated |= found
 
     async def _store_flush(self, state: Partition, flush: Flush) -> None:
         """The crash rule's order: facts, ledger, hours, mark; then late facts, what they restate, hours, mark."""

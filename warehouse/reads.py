@@ -195,8 +195,8 @@ def kwh_nano(energy_uj: int, parts_per_uj: int = 1) -> Decimal:
 
 
 def joules_per(energy_uj: int, count: int) -> float | None:
-    """Joules per token (a ratio for people, not for the ledger); None without tokens."""
-    return energy_uj / UJ_PER_J / count if count else None
+    """Joules per token (a ratio for people, not for the ledger); None without tokens or measured energy."""
+    return energy_uj / UJ_PER_J / count if count and energy_uj else None
 
 
 def efficiency(

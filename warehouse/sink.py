@@ -17,6 +17,7 @@ from contracts.errors import LedgerError
 from contracts.rows import KEYS, SCHEMAS, Kind, Table, concat
 from contracts.units import MS_PER_HOUR
 from warehouse.client import Warehouse, question
+from warehouse.reference import Cluster, list_clusters, put_clusters
 
 MAX_KEYS = 5_000_000
 """Keys that a restarting worker may have to look through; a partition that stores more between commits is too wide."""
@@ -55,6 +56,12 @@ class Sink:
                 sql, hours=hours, from_ms=hours[0] * MS_PER_HOUR, to_ms=(hours[-1] + 1) * MS_PER_HOUR,
                 clusters=sorted(set(clusters)), workloads=some,
             )  # fmt: skip
+
+    def mark_simulated(self, clusters: Sequence[str]) -> None:
+        """Note that these clusters' energy is simulated, where nobody has said so yet."""
+        known = {c.cluster for c in list_clusters(self._warehouse) if c.simulated}
+        new = [Cluster(name, True, "SIMULATED source") for name in clusters if name not in known]
+        put_clusters(self._warehouse, new)
 
     def load_mark(self, log_id: str, log_partition: int) -> dict[str, Any] | None:
         """The newest mark of a partition (columns of `contracts.rows.MARKS`, `final_end` in epoch ms), or None."""

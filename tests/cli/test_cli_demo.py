@@ -83,8 +83,8 @@ def test_a_real_cluster_of_the_same_name_is_never_replaced(tmp_path: Path) -> No
         "import sys; from warehouse.client import connect; from warehouse.migrate import migrate;"
         "from contracts.rows import SCHEMAS, conform;"
         "w = connect(f'chdb://{sys.argv[1]}/warehouse'); migrate(w);"
-        "w.insert('ledger', conform('ledger', {c: 'us-east' if k == 'text' else 1 for c, k in SCHEMAS['ledger'].items()}"
-        " | {'deleted': 0})); w.close()"
+        "row = {c: 'us-east' if k == 'text' else 1 for c, k in SCHEMAS['ledger'].items()};"
+        "w.insert('ledger', conform('ledger', row | {'deleted': 0})); w.close()"
     )
     (tmp_path / "real").mkdir()
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "real")], cwd=ROOT, check=True, timeout=60)
@@ -112,7 +112,7 @@ def test_it_goes_on_until_it_is_interrupted(tmp_path: Path) -> None:
         if "Ctrl-C" in text:
             break
     running.send_signal(signal.SIGINT)
-    rest, errors = running.communicate(timeout=60)
+    _, errors = running.communicate(timeout=60)
     assert running.returncode == 0, errors
     shown = "".join(seen)
     assert "residual 0 µJ" in shown
