@@ -25,6 +25,7 @@ from streams.core.partition import Message, Rejected
 from streams.core.policy import Policy
 from streams.joiner import Joiner
 from streams.log import DEADLETTER_BYTES
+from streams.transport import fetch_promptly
 from warehouse.sink import Sink
 
 log = logging.getLogger("wattlog.stream")
@@ -58,7 +59,7 @@ class Worker:
         self, settings: Settings, sink: Sink, policy: Policy, log_id: str, datadir: Path, *, accept_loss: bool = False
     ) -> None:
         self._settings = settings
-        self.app = _app(settings, datadir)
+        self.app = fetch_promptly(_app(settings, datadir))
         self.joiner = Joiner(settings, sink, policy, log_id, self._dead_letter, _now_ms, accept_loss=accept_loss)
         self._tasks: list[asyncio.Task[None]] = []
         self.assigned = asyncio.Event()
