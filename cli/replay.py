@@ -55,7 +55,7 @@ def mlperf(
     with errors_told():
         from producers.recordings import mlperf as read
 
-        settings = load_settings(data)
+        settings = load_settings(data, quiet=True)
         recording = read(
             directory, cluster=cluster, utc_offset=utc_offset, power_utc_offset=power_utc_offset, edges=edges,  # type: ignore[arg-type]
             close_ms=_close_ms(settings),
@@ -81,7 +81,7 @@ def azure(
     with errors_told():
         from producers.recordings import azure as read
 
-        settings = load_settings(data)
+        settings = load_settings(data, quiet=True)
         recording = read(file, cluster=cluster, tenants=tenants, close_ms=_close_ms(settings))
         _replay(settings, recording, speed=speed, worker=worker, as_json=as_json)
 
@@ -110,7 +110,7 @@ def csv(
     with errors_told():
         from producers.recordings import csv_recording as read
 
-        settings = load_settings(data)
+        settings = load_settings(data, quiet=True)
         recording = read(
             tokens, power, cluster=cluster, workload=workload, node=node, gpu=gpu, hardware=hardware, owner=owner,
             utc_offset=utc_offset, close_ms=_close_ms(settings),

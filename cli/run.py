@@ -62,7 +62,7 @@ def demo(
     with errors_told():
         from cli.demo import Demo
 
-        settings = load_settings(data, api_port=port, kafka_bootstrap="embedded", warehouse_dsn="", log_level="WARNING")
+        settings = load_settings(data, quiet=True, api_port=port, kafka_bootstrap="embedded", warehouse_dsn="")
         out = Console(highlight=False)
 
         def show(result: Result, address: str, planted: tuple[str, ...]) -> None:

@@ -1,0 +1,80 @@
+"""What a user sees of a setting that is wrong: its name, its value unless that is secret, and the mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import wattlog
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("WATTLOG_WINDOW_MS", "7", "window_ms: '7'"),
+        ("WATTLOG_WINDOW_MS", "7000", "window_ms: '7000': 7000 does not divide an hour; try 10000 or 60000"),
+        ("WATTLOG_IDLE_POLICY", "fair", "idle_policy: 'fair'"),
+        ("WATTLOG_KAFKA_PARTITIONS", "0", "kafka_partitions: '0'"),
+    ],
+)
+def test_a_setting_out_of_range_is_named_with_its_mend(variable: str, value: str, told: str) -> None:
+    ran = wattlog("config", **{variable: value})
+    assert ran.status == 2
+    assert told in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_wrong_setting_tells_no_secret_beside_it() -> None:
+    ran = wattlog("config", WATTLOG_WINDOW_MS="7000", WATTLOG_API_JWT_KEY="do-not-tell-anybody-of-this-key-0123456789")
+    assert ran.status == 2
+    assert "do-not-tell" not in ran.err + ran.out
+
+
+def test_config_hides_secrets() -> None:
+    ran = wattlog("config", "--json", WATTLOG_KAFKA_PASSWORD="hunter2hunter2")
+    assert "hunter2" not in ran.out
+    row = next(r for r in ran.json if r["setting"] == "kafka_password")
+    assert row["from"] == "WATTLOG_KAFKA_PASSWORD"
+
+
+def test_a_misspelt_variable_is_noted() -> None:
+    ran = wattlog("config", WATTLOG_WINDOWS_MS="10000")
+    assert ran.status == 0
+    assert "WATTLOG_WINDOWS_MS is no setting" in ran.err
+
+
+def test_a_misspelt_name_in_the_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "wattlog.toml").write_text("windows_ms = 10000\n")
+    ran = wattlog("config", cwd=tmp_path)
+    assert ran.status == 2
+    assert "windows_ms" in ran.err
+
+
+def test_config_says_where_each_value_is_from(tmp_path: Path) -> None:
+    (tmp_path / "wattlog.toml").write_text("lateness_ms = 60000\nskew_ms = 1000\n")
+    ran = wattlog("config", "--json", "--data", tmp_path / "d", cwd=tmp_path, WATTLOG_SKEW_MS="2000")
+    origin = {r["setting"]: (r["value"], r["from"]) for r in ran.json}
+    assert origin["skew_ms"] == (2000, "WATTLOG_SKEW_MS")
+    assert origin["lateness_ms"] == (60000, "wattlog.toml")
+    assert origin["data"] == (str(tmp_path / "d"), "option")
+    assert origin["window_ms"] == (10000, "default")
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("stream",), "kafka_bootstrap"),
+        (("produce",), "--list"),
+        (("produce", "nope"), "nvml, simulated"),
+        (("replay", "azure", "absent.csv"), "absent.csv"),
+        (("chargeback", "--data", "absent"), "wattlog demo"),
+    ],
+)
+def test_a_command_that_cannot_run_says_in_one_line_why_and_what_to_do(
+    command: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
+    ran = wattlog(*command, cwd=tmp_path)
+    assert ran.status == 2
+    assert told in ran.err
+    assert "Traceback" not in ran.err
