@@ -88,7 +88,8 @@ def _measured(branch: Tree, part: Part) -> None:
     agrees = "as" if measured.energy_uj == measured.ledger_uj else f"but {measured.ledger_uj:,} µJ"
     node = branch.add(
         Text(
-            f"{measured.gpus} GPU{'s' * (measured.gpus > 1)} measured {measured.energy_uj:,} µJ, {agrees} the ledger charged to all tenants"
+            f"{measured.gpus} GPU{'s' * (measured.gpus > 1)} measured {measured.energy_uj:,} µJ, "
+            f"{agrees} the ledger charged to all tenants"
         )
     )
     if floor.idle_mw is not None:
