@@ -112,11 +112,12 @@ async def running_worker(
     settings: Settings, warehouse: Warehouse, log_id: str, *, accept_loss: bool = False, wait: bool = True
 ) -> AsyncIterator[Worker]:
     """A Faust worker in this process until the block ends; holding partitions already, unless it need not `wait`."""
-    count = event_log.partitions(kafka_config(settings), settings.kafka_bootstrap)
-    event_log.commit_initial_offsets(kafka_config(settings), settings.kafka_group, count, accept_loss=accept_loss)
+    kafka = kafka_config(settings)
+    count = event_log.partitions(kafka, settings.kafka_bootstrap)
+    event_log.commit_initial_offsets(kafka, settings.kafka_group, count, accept_loss=accept_loss)
     datadir = Path(tempfile.mkdtemp(prefix="wattlog-faust-"))
     policy = policy_of(warehouse, settings)
-    worker = Worker(settings, Sink(warehouse), policy, log_id, datadir, accept_loss=accept_loss)
+    worker = Worker(settings, kafka, Sink(warehouse), policy, log_id, datadir, accept_loss=accept_loss)
     try:
         await worker.start()
         if wait:

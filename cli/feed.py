@@ -88,11 +88,18 @@ class Feed:
         else:
             await asyncio.sleep(0)
 
-    async def _throttle(self, joiner: Joiner) -> None:
+    async def read(self) -> None:
+        """Wait until the worker in this process, if there is one, has read all that was sent."""
+        if self._joiner:
+            await self._throttle(self._joiner, most_bytes=0, most_messages=0)
+
+    async def _throttle(
+        self, joiner: Joiner, most_bytes: int = MOST_UNREAD_BYTES, most_messages: int = MOST_UNREAD_MESSAGES
+    ) -> None:
         """Wait until the worker has read enough of what was sent."""
         self._note_read(joiner)
         progress_s = time.monotonic()
-        while self._unread_bytes > MOST_UNREAD_BYTES or len(self._unread) > MOST_UNREAD_MESSAGES:
+        while self._unread_bytes > most_bytes or len(self._unread) > most_messages:
             self.publisher.poll()
             await asyncio.sleep(0.002)
             if self._note_read(joiner):

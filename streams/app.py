@@ -21,10 +21,10 @@ from mode import CrashingSupervisor
 from contracts import topics
 from contracts.codec import Headers, envelope
 from contracts.settings import Settings
+from streams import log as event_log
 from streams.core.partition import Message, Rejected
 from streams.core.policy import Policy
 from streams.joiner import Joiner
-from streams.log import DEADLETTER_BYTES
 from streams.transport import fetch_promptly
 from warehouse.sink import Sink
 
@@ -53,12 +53,20 @@ class FaustDelivery:
 
 
 class Worker:
-    """One Faust worker. `start`, then wait for `crashed` or call `stop`."""
+    """One Faust worker. `start`, then wait for `crashed` or call `stop`. `kafka` is librdkafka's configuration."""
 
     def __init__(
-        self, settings: Settings, sink: Sink, policy: Policy, log_id: str, datadir: Path, *, accept_loss: bool = False
+        self,
+        settings: Settings,
+        kafka: dict[str, Any],
+        sink: Sink,
+        policy: Policy,
+        log_id: str,
+        datadir: Path,
+        *,
+        accept_loss: bool = False,
     ) -> None:
-        self._settings = settings
+        self._settings, self._kafka = settings, kafka
         self.app = fetch_promptly(_app(settings, datadir))
         self.joiner = Joiner(settings, sink, policy, log_id, self._dead_letter, _now_ms, accept_loss=accept_loss)
         self._tasks: list[asyncio.Task[None]] = []
@@ -82,7 +90,9 @@ class Worker:
         self.app.agent(topic, name=read.__name__, supervisor_strategy=CrashingSupervisor)(read)
 
     async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
-        await self.joiner.assign({tp.partition for tp in assigned if tp.topic in topics.JOINED})
+        numbers = {tp.partition for tp in assigned if tp.topic in topics.JOINED}
+        begin = await asyncio.to_thread(event_log.committed, self._kafka, self._settings.kafka_group, numbers)
+        await self.joiner.assign(numbers, begin)
         self.assigned.set()
 
     async def _on_revoked(self, _app: Any, revoked: Any, **_: Any) -> None:
@@ -144,7 +154,7 @@ def dead_letter(rejected: Rejected, place: str, now_ms: int) -> tuple[Headers, b
     headers += [("wattlog_field", error.field.encode()), ("wattlog_reason", str(error).encode())]
     original = [(f"original_{k}", v or b"") for k, v in dict(message.headers or ()).items()]
     size = len(message.value or b"") + sum(len(k) + len(v) + 10 for k, v in original)
-    if size > DEADLETTER_BYTES - _LETTER_OWN_BYTES:
+    if size > event_log.DEADLETTER_BYTES - _LETTER_OWN_BYTES:
         return [*headers, ("wattlog_omitted_bytes", str(size).encode())], None
     return headers + original, message.value
 
@@ -169,7 +179,7 @@ def _app(settings: Settings, datadir: Path) -> faust.App:
         stream_wait_empty=False,  # Else held acknowledgements deadlock a rebalance.
         broker_commit_interval=1.0,
         broker_session_timeout=SESSION_S,
-        producer_max_request_size=DEADLETTER_BYTES,  # Dead letters are all that it sends.
+        producer_max_request_size=event_log.DEADLETTER_BYTES,  # Dead letters are all that it sends.
     )
 
 

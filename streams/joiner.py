@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -95,14 +95,18 @@ class Joiner:
 
     # -- partitions come and go ---------------------------------------------------------------------------------------
 
-    async def assign(self, partitions: Iterable[int]) -> None:
+    async def assign(self, partitions: Iterable[int], begin: Mapping[tuple[str, int], int] | None = None) -> None:
         """Take over partitions: read their marks, and note the takeover before anything is written.
+
+        `begin` says from which offset the consumer reads each (topic, partition). Where there is no mark yet, it tells
+        the first message from one that follows a hole; without it, the log may begin anywhere.
 
         Messages that the consumer delivers meanwhile wait in `put`.
         """
         generation = self._generation
         for number in sorted(partitions):
-            owned = await asyncio.to_thread(self._take_over, number)
+            offsets = {t: (begin or {}).get((t, number), -1) for t in topics.JOINED}
+            owned = await asyncio.to_thread(self._take_over, number, offsets)
             if self._generation != generation:
                 return  # Given up again meanwhile.
             self._owned[number] = owned
@@ -110,12 +114,13 @@ class Joiner:
         metrics.PARTITIONS.set(len(self._owned))
         log.info("holding partitions %s", sorted(self._owned))
 
-    def _take_over(self, number: int) -> _Owned:
+    def _take_over(self, number: int, begin: dict[str, int]) -> _Owned:
         row = self._sink.load_mark(self._log_id, number)
-        mark = Mark.load(row) if row else None
-        if mark and self._accept_loss:
-            mark.offsets = dict.fromkeys(topics.JOINED, -1)  # Begin wherever the log does; duplicates are recognised.
-        stored = self._sink.stored_keys(self._log_id, number, mark.final_end_ms if mark else 0)
+        mark = Mark.load(row) if row else Mark()
+        for topic, offset in begin.items():
+            if mark.offsets[topic] < 0 or self._accept_loss:  # What was stored before is recognised as duplicate.
+                mark.offsets[topic] = offset
+        stored = self._sink.stored_keys(self._log_id, number, mark.final_end_ms)
         state = Partition(
             self._log_id, number, self._config, self._policy, epoch=self._sink.max_epoch() + 1, mark=mark,
             stored_keys=stored, now_ms=self._clock(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -99,6 +100,19 @@ def commit_initial_offsets(config: dict[str, Any], group: str, count: int, *, ac
         raise unavailable(config["bootstrap.servers"], error) from error
     finally:
         consumer.close()
+
+
+def committed(config: dict[str, Any], group: str, numbers: Iterable[int]) -> dict[tuple[str, int], int]:
+    """From which offset the group reads these partitions of the joined topics. Raises Unavailable without a broker."""
+    consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
+    try:
+        every = [TopicPartition(t, p) for t in topics.JOINED for p in numbers]
+        found = consumer.committed(every, timeout=TIMEOUT_S) if every else []
+    except KafkaException as error:
+        raise unavailable(config["bootstrap.servers"], error) from error
+    finally:
+        consumer.close()
+    return {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
 
 
 def _fresh(consumer: Consumer, count: int, accept_loss: bool) -> list[TopicPartition]:
