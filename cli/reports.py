@@ -1,7 +1,4 @@
-"""Commands that ask the ledger: chargeback, fleet, efficiency, anomalies, forecast, audit, explain, sql.
-
-They print what the API answers, from the same reads.
-"""
+"""Commands that ask the ledger, and put in its prices. They print what the API answers, from the same reads."""
 
 from __future__ import annotations
 
@@ -10,11 +7,12 @@ import typer
 from cli.bills import chargeback, efficiency, fleet
 from cli.books import audit, explain, sql
 from cli.outlooks import anomalies, forecast
+from cli.prices import price
 
 PANEL = "Ask the ledger"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to an app."""
-    for command in (chargeback, fleet, efficiency, anomalies, forecast, audit, explain, sql):
+    for command in (chargeback, fleet, efficiency, anomalies, forecast, audit, explain, price, sql):
         app.command(rich_help_panel=PANEL)(command)

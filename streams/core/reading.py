@@ -82,7 +82,8 @@ class TopicState:
         if self.next_offset >= 0 and message.offset > self.next_offset:
             raise LedgerError(
                 f"{message.topic} lost messages {self.next_offset} to {message.offset - 1}: it was trimmed before they "
-                "were read. Lengthen the topic's retention; `wattlog stream --accept-loss` goes on without them"
+                "were read (lengthen its retention), or a transactional producer wrote to it (use an idempotent one). "
+                "`wattlog stream --accept-loss` goes on without them"
             )
         return message.offset >= self.next_offset
 
