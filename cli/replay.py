@@ -160,11 +160,12 @@ def _show(out: Console, recording: Recording, answer: dict[str, Any]) -> None:
     simulated = "  [bold]SIMULATED energy[/bold]" if answer["simulated"] else ""
     out.print(f"[bold]{recording.name}[/bold]{simulated}")
     per = answer["joules_per_token"]
+    edges = f", and {joules(answer['edges_uj']):,.3f} J at the window's edges" if answer["edges_uj"] else ""
     rows = {
         "window": f"[{answer['window_start']}, {answer['window_end']})",
         "requests": f"{answer['requests']:,}",
         "tokens": f"{answer['prompt_tokens']:,} prompt, {answer['completion_tokens']:,} completion",
-        "energy": f"{joules(answer['energy_uj']):,.3f} J",
+        "energy": f"{joules(answer['energy_uj']):,.3f} J" + edges,
         "J/token": "no tokens" if per is None else f"{per:.6f}",
         "residual": f"{answer['residual_uj']} µJ",
         "dead letters": str(answer["dead_letters"]),

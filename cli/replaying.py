@@ -66,7 +66,11 @@ def _answer(warehouse: Warehouse, recording: Recording, sent: Sent, window_ms: i
     end_ms = -(-recording.end_ms // window_ms) * window_ms + window_ms
     clusters = sorted({cluster for cluster, _ in sent.subjects})
     workloads = [recording.workload] if recording.workload else sorted({workload for _, workload in sent.subjects})
-    row = warehouse.ask("replayed", clusters=clusters, workloads=workloads, start_ms=start_ms, end_ms=end_ms)[0]
+    period = {"clusters": clusters, "start_ms": start_ms, "end_ms": end_ms}
+    row = warehouse.ask("replayed", workloads=workloads, **period)[0]
+    edges_uj = (
+        warehouse.ask("replayed", workloads=[recording.edges], **period)[0]["energy_uj"] if recording.edges else 0
+    )
     tokens = row["prompt_tokens"] + row["completion_tokens"]
     checked = audit(warehouse, start_ms, end_ms)
     return {
@@ -76,9 +80,10 @@ def _answer(warehouse: Warehouse, recording: Recording, sent: Sent, window_ms: i
         "energy_uj": row["energy_uj"],
         "window_start": rfc3339(recording.window[0]),
         "window_end": rfc3339(recording.window[1]),
-        "joules_per_token": row["energy_uj"] / 1e6 / tokens if tokens else None,
+        "joules_per_token": (row["energy_uj"] + edges_uj) / 1e6 / tokens if tokens else None,
         "residual_uj": checked.residual_uj,
         "dead_letters": len(sent.bad_rows) + rejected,
+        "edges_uj": edges_uj,
         "cached_tokens": row["cached_tokens"],
         "active_uj": row["active_uj"],
         "idle_uj": row["idle_uj"],

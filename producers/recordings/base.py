@@ -130,6 +130,8 @@ class Recording:
     idle_floors: tuple[IdleFloor, ...] = ()
     notes: tuple[str, ...] = ()
     simulated: bool = False
+    edges: str = ""
+    """Workload of energy that was drawn in the measured window but is not in `workload`'s: see `mlperf`."""
 
 
 def fingerprint(files: Iterable[Path], *options: object) -> str:

@@ -7,10 +7,12 @@ request:
 * Energy. Trapezoids between consecutive readings, in whole microjoules (`integrate`), method `integrated`, under one
   device `wall-SUT`. What lies in the measured window goes to the workload `MODEL/SCENARIO`, the rest to
   `MODEL/SCENARIO/outside`: so the first one's ledger is the measured window, although windows are aligned otherwise.
-* The window's edges. Published figures are made of the readings between `power_begin` and `power_end`, so by default
-  the measured window's energy runs from the first of these to the last (`edges="readings"`); the fractions of a
-  second before and after go to `outside`. `edges="interpolated"` cuts the straight line between readings at the
-  stamps themselves instead.
+* The window's edges. Published energies are trapezoids over the readings between `power_begin` and `power_end`, so by
+  default the measured window's energy runs from the first of these to the last (`edges="readings"`). What was drawn
+  between a stamp and the reading next to it, up to a second at each end, goes to `MODEL/SCENARIO/edges`, cut on the
+  straight line between readings. `edges="interpolated"` makes both one workload.
+* J/token of the window is of all its energy, edges included: the published figure multiplies mean power by the time
+  between the stamps, and tokens were made in all of it.
 * Requests. As many as samples. Server: issued evenly over `generated_query_duration` from `power_begin`; Offline: all
   at `power_begin`; others: evenly over the window less the longest latency. Latencies are the quantiles of the logged
   percentiles (linear in between), each used once, in a fixed scattered order; nothing ends after `power_end`.
@@ -79,7 +81,8 @@ def mlperf(
     cut = _window(run, readings, spl.name, edges)
     workload = check_name("workload", workload or f"{run.model}/{run.scenario}")
     hardware = check_name("hardware", hardware or f"wall of {run.sut}")
-    outside = f"{workload}/outside"
+    outside, beside = f"{workload}/outside", f"{workload}/edges"
+    stamps = run.begin_ms, run.end_ms
     check_name("cluster", cluster), check_name("tenant", tenant)
     digest = base.fingerprint(
         (directory / LOG, spl), cluster, tenant, utc_offset, power_utc_offset, edges, workload, hardware
@@ -92,19 +95,19 @@ def mlperf(
         yield from (item for item in read_readings(spl, zone_ms) if isinstance(item, BadRow))
         meter = (cluster, f"wall-{run.sut}", hardware)
         rows = merge(
-            _power_rows(readings, cut, meter, (workload, outside)),
+            _power_rows(readings, (cut, stamps), meter, (workload, beside, outside)),
             _token_rows(run, (cluster, workload, tenant)),
             key=_key,
         )
         yield from events_of(
-            rows, name=source, groups=[(cluster, workload), (cluster, outside)], epoch=start_ms,
+            rows, name=source, groups=[(cluster, w) for w in (workload, beside, outside)], epoch=start_ms,
             end_ms=end_ms, close_ms=close_ms,
         )  # fmt: skip
 
     return Recording(
-        cluster, f"MLPerf {run.model} {run.scenario} on {run.sut}", start_ms, end_ms, (run.begin_ms, run.end_ms),
-        workload, sum(1 for _ in _pieces(readings, cut)) + run.samples, events, _references(run, readings, cut),
-        notes=_notes(run, readings, cut),
+        cluster, f"MLPerf {run.model} {run.scenario} on {run.sut}", start_ms, end_ms, stamps,
+        workload, sum(1 for _ in _pieces(readings, cut, stamps)) + run.samples, events,
+        _references(run, readings, cut), notes=_notes(run, readings, cut), edges=beside,
     )  # fmt: skip
 
 
@@ -170,7 +173,7 @@ class Piece(NamedTuple):
         return cut[0] <= self.a.t_ms and self.b.t_ms <= cut[1]
 
 
-def _pieces(readings: list[Reading], cut: tuple[int, int]) -> Iterator[Piece]:
+def _pieces(readings: list[Reading], *cuts: tuple[int, int]) -> Iterator[Piece]:
     """The pieces between consecutive readings, cut on the straight line between them where the window is cut.
 
     More than six hours without a reading make no piece: nothing is known there, and the ledger's coverage shows it.
@@ -178,20 +181,26 @@ def _pieces(readings: list[Reading], cut: tuple[int, int]) -> Iterator[Piece]:
     for a, b in pairwise(readings):
         gap_ms = b.t_ms - a.t_ms
         if gap_ms <= MAX_SPAN_MS:
-            inner = [Reading(t, power_at(t, *a, *b)) for t in cut if a.t_ms < t < b.t_ms]
+            at = sorted({t for cut in cuts for t in cut if a.t_ms < t < b.t_ms})
+            inner = [Reading(t, power_at(t, *a, *b)) for t in at]
             yield from (Piece(p, q, gap_ms) for p, q in pairwise([a, *inner, b]))
 
 
 def _power_rows(
-    readings: list[Reading], cut: tuple[int, int], meter: tuple[str, str, str], workloads: tuple[str, str]
+    readings: list[Reading],
+    cuts: tuple[tuple[int, int], tuple[int, int]],
+    meter: tuple[str, str, str],
+    workloads: tuple[str, str, str],
 ) -> Iterator[Row]:
+    """`workloads`: of what lies in the first of the nested cuts, else in the second, else in neither."""
     cluster, uuid, hardware = meter
-    trapezoids = {True: Trapezoid(), False: Trapezoid()}  # The measured window carries no remainder from outside it.
-    for piece in _pieces(readings, cut):
-        a, b, inside = piece.a, piece.b, piece.inside(cut)
+    trapezoids = [Trapezoid() for _ in workloads]  # The measured window carries no remainder from outside it.
+    for piece in _pieces(readings, *cuts):
+        a, b = piece.a, piece.b
+        place = next((i for i, cut in enumerate(cuts) if piece.inside(cut)), len(cuts))
         yield PowerRow(
-            key_ms(a.t_ms, b.t_ms), cluster, workloads[not inside], "wall", uuid, hardware, a.t_ms, b.t_ms,
-            trapezoids[inside].energy_uj(a.power_uw, b.power_uw, b.t_ms - a.t_ms),
+            key_ms(a.t_ms, b.t_ms), cluster, workloads[place], "wall", uuid, hardware, a.t_ms, b.t_ms,
+            trapezoids[place].energy_uj(a.power_uw, b.power_uw, b.t_ms - a.t_ms),
             Method.INTEGRATED if piece.gap_ms <= MAX_GAP_MS else Method.ESTIMATED,
         )  # fmt: skip
 
