@@ -1,8 +1,8 @@
 """The worker's loop, apart from Faust: messages in, the ledger stored, offsets released.
 
 One joiner a process. Two tasks share its partitions on the event loop: `ingest_forever` feeds them, `store_forever`
-stores what they close, in a thread. A failing store is tried again with the same flush for as long as it takes;
-meanwhile reading goes on until the bounds are met, and then waits.
+stores what they close. A failing store is tried again with the same flush for as long as it takes (`store`); meanwhile
+reading goes on until the bounds are met, and then waits.
 """
 
 from __future__ import annotations
@@ -13,22 +13,19 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from contracts import topics
-from contracts.errors import BadQuery, Unavailable
-from contracts.rows import Table
 from contracts.settings import Settings
 from streams import metrics
 from streams.core.mark import Mark
 from streams.core.partition import Config, Flush, Message, Partition, Rejected, touched_hours
 from streams.core.policy import Policy
-from streams.core.restate import restate
+from streams.store import Store
 from warehouse.sink import Sink
 
 log = logging.getLogger("wattlog.stream")
 
-RETRY_FIRST_S, RETRY_MOST_S = 0.2, 30.0
 SETTLE_EVERY_MS = 1_000
 """How often offsets that needed no flush (heartbeats, duplicates) are marked."""
 REVOKE_WAIT_S = 10.0
@@ -76,8 +73,8 @@ class Joiner:
         self._settings, self._sink, self._policy, self._log_id = settings, sink, policy, log_id
         self._publish, self._clock = publish, clock
         self._config = Config(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
+        self._store = Store(sink, clock, settings.idle_timeout_ms)
         self._owned: dict[int, _Owned] = {}
-        self._simulated: set[str] = set()
         self._inbox: list[Delivery] = []
         self._arrived, self._room = asyncio.Event(), asyncio.Event()
         self._room.set()
@@ -85,7 +82,6 @@ class Joiner:
         self._generation = 0
         self._storing = asyncio.Lock()
         self._provisional_ms = 0
-        self._outage_ms = (0, 0)
         self.messages = 0
         """Messages read so far."""
         self.rejected = 0
@@ -144,7 +140,7 @@ class Joiner:
 
     def stalled_ms(self) -> int:
         """How long messages have been waiting without any being read or any window stored; 0 if none wait."""
-        return self._clock() - self.progress_ms if self._inbox else 0
+        return self._clock() - max(self.progress_ms, self._store.refused_ms) if self._inbox else 0
 
     @property
     def partitions(self) -> list[int]:
@@ -231,92 +227,40 @@ class Joiner:
             async with self._storing:
                 if self._owned.get(number) is not owned:
                     continue
-                await self._store(owned, now_ms, show)
+                await self._store_one(owned, now_ms, show)
                 self._acknowledge(owned)
         if show:
             self._provisional_ms = now_ms
             self._export()
 
-    async def _store(self, owned: _Owned, now_ms: int, show: bool) -> None:
+    async def _store_one(self, owned: _Owned, now_ms: int, show: bool) -> None:
         state = owned.state
-        flush = state.advance(self._without_outage(now_ms))
+        flush = state.advance(self._store.without_outage(now_ms))
         if flush:
             await self._store_flush(state, flush)
             owned.settled_ms = self.progress_ms = self._clock()
         elif now_ms - owned.settled_ms >= SETTLE_EVERY_MS:
             owned.settled_ms = now_ms
             if (mark := state.settle()) is not None:
-                await self._write([("marks", mark)])
-        if show and (rows := state.provisional(self._without_outage(now_ms))) is not None:
-            await self._write([("ledger", rows)])
+                await self._store.write([("marks", mark)])
+        if show and (rows := state.provisional(self._store.without_outage(now_ms))) is not None:
+            await self._store.write([("ledger", rows)])
         if (sources := state.sources()) is not None:
-            await self._write([("sources", sources)])
-            await self._mark_simulated(sources["source"])
-
-    async def _mark_simulated(self, sources: Iterable[Any]) -> None:
-        """What is simulated says so everywhere: the clusters of simulated sources are marked when first stored."""
-        found = {cluster for s in sources if (cluster := topics.simulated_cluster(s))} - self._simulated
-        if found:
-            await self._in_thread(lambda: self._sink.mark_simulated(sorted(found)))
-            self._simulated |= found
+            await self._store.write([("sources", sources)])
+            await self._store.mark_simulated(sources["source"])
 
     async def _store_flush(self, state: Partition, flush: Flush) -> None:
         """The crash rule's order: facts, ledger, hours, mark; then late facts, what they restate, hours, mark."""
         if flush.tables:
-            await self._write(list(flush.tables.items()), touched_hours(flush.tables["ledger"]))
-            await self._write([("marks", state.finals_stored(flush))])
+            await self._store.write(flush.tables.items(), touched_hours(flush.tables["ledger"]))
+            await self._store.write([("marks", state.finals_stored(flush))])
             metrics.WINDOWS.inc(len(set(flush.tables["ledger"]["window_start"])))
         if flush.late:
-            await self._write(list(flush.late.items()))
-            tables = await self._in_thread(lambda: self._restate(state, flush))
-            await self._write(list(tables.items()), touched_hours(tables["ledger"]))
-            await self._write([("marks", state.late_stored(flush))])
+            await self._store.write(flush.late.items())
+            tables = await self._store.restated(state, flush)
+            await self._store.write(tables.items(), touched_hours(tables["ledger"]))
+            await self._store.write([("marks", state.late_stored(flush))])
             metrics.RESTATED.inc(len(flush.late_keys))
-
-    def _restate(self, state: Partition, flush: Flush) -> dict[str, Table]:
-        stored = self._sink.facts_many(flush.late_keys)
-        return restate(stored, state.policy, state.epoch, log_id=state.log_id, log_partition=state.log_partition)
-
-    async def _write(
-        self, tables: list[tuple[str, Table]], hours: tuple[list[int], list[str], list[str]] | None = None
-    ) -> None:
-        def write() -> None:
-            for name, table in tables:
-                self._sink.write(name, table)
-            if hours is not None:
-                self._sink.refresh_hours(*hours)
-
-        await self._in_thread(write)
-
-    async def _in_thread(self, work: Callable[[], Any]) -> Any:
-        """Run a write off the loop, again and again until the warehouse takes it: every write may be repeated.
-
-        Books that do not balance, and whatever else is our own fault, are raised.
-        """
-        wait_s, begun_ms = RETRY_FIRST_S, self._clock()
-        while True:
-            try:
-                done = await asyncio.to_thread(work)
-                if wait_s > RETRY_FIRST_S:
-                    self._note_outage(begun_ms, self._clock())
-                return done
-            except (Unavailable, BadQuery, OSError) as error:
-                self.progress_ms = self._clock()  # A warehouse that is away is no stall: it is told, and waited for.
-                metrics.STORE_RETRIES.inc()
-                log.error("the warehouse did not take a write, trying again in %.1f s: %s", wait_s, error)
-                await asyncio.sleep(wait_s)
-                wait_s = min(2 * wait_s, RETRY_MOST_S)
-
-    def _note_outage(self, began_ms: int, ended_ms: int) -> None:
-        if began_ms - self._outage_ms[1] < self._config.idle_timeout_ms:
-            began_ms = self._outage_ms[0]
-        self._outage_ms = began_ms, ended_ms
-
-    def _without_outage(self, now_ms: int) -> int:
-        """The time by which silence is judged: less an outage of the warehouse that has just ended. Reading may have
-        waited through it, and a topic that was not read is not silent: what waits there would come late."""
-        began_ms, ended_ms = self._outage_ms
-        return now_ms - (ended_ms - began_ms) if now_ms - ended_ms < self._config.idle_timeout_ms else now_ms
 
     def _acknowledge(self, owned: _Owned) -> None:
         """Acknowledge, strictly in offset order, what is stored."""
@@ -326,7 +270,8 @@ class Joiner:
                 unacked.popleft().ack()
 
     def _export(self) -> None:
-        metrics.DUPLICATES.set(sum(o.state.counters().duplicates for o in self._owned.values()))
-        metrics.LATE.set(sum(o.state.counters().late for o in self._owned.values()))
-        metrics.OPEN_WINDOWS.set(sum(o.state.counters().open_windows for o in self._owned.values()))
+        counters = [o.state.counters() for o in self._owned.values()]
+        metrics.DUPLICATES.set(sum(c.duplicates for c in counters))
+        metrics.LATE.set(sum(c.late for c in counters))
+        metrics.OPEN_WINDOWS.set(sum(c.open_windows for c in counters))
         metrics.UNACKED.set(sum(len(q) for o in self._owned.values() for q in o.unacked.values()))

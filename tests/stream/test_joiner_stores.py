@@ -8,7 +8,7 @@ import pytest
 
 from contracts import topics
 from contracts.errors import LedgerError
-from streams import joiner as joiner_module
+from streams import store as store_module
 from tests.stream.driven import Driven, by_hour, hours, ledger, plain, settings, until
 from tests.stream.made import Sent, interval, request, two_windows
 from warehouse.client import Warehouse
@@ -18,7 +18,7 @@ FACTS = ["gpu_energy", "token_usage", "request_energy"]
 
 @pytest.fixture(autouse=True)
 def short_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joiner_module, "RETRY_FIRST_S", 0.002)
+    monkeypatch.setattr(store_module, "RETRY_FIRST_S", 0.002)
 
 
 def test_facts_ledger_hours_and_mark_are_stored_before_offsets_are_acknowledged(warehouse: Warehouse) -> None:
