@@ -31,15 +31,14 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most.")]
 @contextmanager
 def ledger(data: Any) -> Iterator[Warehouse]:
     """The warehouse of the settings, open; errors told as one line."""
+    from cli.opening import open_warehouse
     from contracts.errors import Unavailable
-    from warehouse.client import connect
 
     with errors_told():
         settings = load_settings(data)
         if not settings.warehouse_dsn and not (settings.data / "warehouse").is_dir():
             raise Unavailable(f"There is no ledger in {settings.data}", "Run `wattlog demo`, or say where with --data.")
-        password = settings.warehouse_password.get_secret_value() if settings.warehouse_password else None
-        with connect(settings.dsn, password=password) as warehouse:
+        with open_warehouse(settings) as warehouse:
             yield warehouse
 
 

@@ -113,9 +113,8 @@ class Demo:
             if running.crashed is not None and running.crashed.done():
                 raise as_error(running.crashed.result())
             rows = await asyncio.to_thread(
-                running.warehouse.query,
-                "SELECT uniqExact(cluster, workload) AS n FROM gpu_energy FINAL "
-                "WHERE window_start = fromUnixTimestamp64Milli({start_ms:Int64})",
+                running.warehouse.ask,
+                "metered_workloads",
                 start_ms=LIVE_START_MS + SHOWN_MS,
             )
             if rows[0]["n"] >= len(workloads):

@@ -11,7 +11,7 @@ from typing import Literal
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from api.auth import check_exposure
-from cli.embedded import open_warehouse
+from cli.opening import open_warehouse
 from contracts import topics
 from contracts.codec import decode
 from contracts.errors import BadEvent, WattlogError
@@ -165,7 +165,7 @@ def _warehouse(settings: Settings) -> Iterator[Finding]:
 
 
 def _prices(warehouse: Warehouse) -> Finding:
-    clusters = {r["cluster"] for r in warehouse.query("SELECT DISTINCT cluster FROM ledger_hour FINAL")}
+    clusters = {r["cluster"] for r in warehouse.ask("clusters_billed")}
     priced = {p.cluster for p in list_prices(warehouse) if p.kind == "energy"}
     bare = sorted(clusters - priced) if "*" not in priced else []
     if bare:

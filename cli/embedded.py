@@ -25,6 +25,7 @@ from prometheus_client import start_http_server
 
 from api.app import create_app
 from api.auth import check_exposure
+from cli.opening import open_warehouse
 from contracts import topics
 from contracts.errors import Unavailable, WattlogError
 from contracts.settings import Settings
@@ -33,7 +34,7 @@ from streams import log as event_log
 from streams.app import Worker
 from streams.core.policy import Floor, Policy, Weights
 from streams.joiner import Joiner
-from warehouse.client import Warehouse, connect
+from warehouse.client import Warehouse
 from warehouse.migrate import migrate
 from warehouse.reference import attribution_tables, seed_defaults
 from warehouse.sink import Sink
@@ -54,14 +55,6 @@ def embedded_broker() -> Iterator[str]:
         owner.list_topics(topic, timeout=10)  # Topics are made on first sight.
     yield f"{brokers[0].host}:{brokers[0].port}"
     owner.flush(1)
-
-
-def open_warehouse(settings: Settings) -> Warehouse:
-    """The warehouse of the settings. The embedded one's folder is made, private to its user."""
-    if not settings.warehouse_dsn:
-        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    password = settings.warehouse_password.get_secret_value() if settings.warehouse_password else None
-    return connect(settings.dsn, password=password)
 
 
 def prepare(warehouse: Warehouse) -> list[str]:

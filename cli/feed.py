@@ -21,6 +21,8 @@ from warehouse.client import Warehouse
 MOST_UNREAD_BYTES = 1_500_000
 """Unread bytes on the log: the in-process broker forgets beyond 5 MB a partition, and a workload has one partition."""
 MOST_UNREAD_MESSAGES = 20_000
+HEADERS_BYTES = 300
+"""About what a message takes beside its body."""
 STALL_S = 90.0
 """Without any progress for this long the replay gives up."""
 BAD_ROW_TYPE = "wattlog.badrow.v1"
@@ -71,19 +73,15 @@ class Feed:
         await asyncio.to_thread(self.publisher.flush)
 
     async def _send(self, event: Event) -> None:
-        headers, value = codec.encode(event)
-        self.publisher.send_raw(
-            codec.topic_of(event.batch), topics.key(event.cluster, event.workload).encode(), headers, value,
-            timestamp_ms=event.batch.event_ms,
-        )  # fmt: skip
+        size = self.publisher.send(event) + HEADERS_BYTES
         key = (codec.topic_of(event.batch), event.source, event.epoch)
         self.sent.events[key] = max(self.sent.events.get(key, 0), event.seq + 1)
         self.sent.rows += len(event.batch)
         self.sent.subjects.add((event.cluster, event.workload))
         self.sent.newest_ms = max(self.sent.newest_ms, event.batch.event_ms)
         if self._joiner:
-            self._unread.append(len(value) + 300)
-            self._unread_bytes += len(value) + 300
+            self._unread.append(size)
+            self._unread_bytes += size
             await self._throttle(self._joiner)
         else:
             await asyncio.sleep(0)
@@ -145,9 +143,8 @@ async def stored(warehouse: Warehouse, log_id: str, sent: Sent, crashed: asyncio
         if crashed is not None and crashed.done():
             raise as_error(crashed.result())
         rows = await asyncio.to_thread(
-            warehouse.query,
-            "SELECT topic, source, epoch, received FROM sources FINAL "
-            "WHERE log_id = {log_id:String} AND epoch IN {epochs:Array(UInt64)}",
+            warehouse.ask,
+            "received",
             log_id=log_id,
             epochs=sorted({epoch for _, _, epoch in expected}),
         )

@@ -209,7 +209,8 @@ def migrate(
 ) -> None:
     """Bring the warehouse's tables and Kafka's topics up to date. Safe to run again."""
     with errors_told():
-        from cli.embedded import open_warehouse, prepare
+        from cli.embedded import prepare
+        from cli.opening import open_warehouse
         from producers.publish import kafka_config
         from streams.log import ensure_topics
 

@@ -55,10 +55,8 @@ def clusters() -> list[str]:
 def check_is_demo(warehouse: Warehouse) -> None:
     """Refuse to lay simulated rows among a real cluster's of the same name. Raises BadInput."""
     marked = {c.cluster for c in list_clusters(warehouse) if c.simulated}
-    rows = warehouse.query(
-        "SELECT DISTINCT cluster FROM ledger WHERE cluster IN {names:Array(String)}", names=clusters()
-    )
-    real = sorted({r["cluster"] for r in rows} - marked)
+    stored = {row["cluster"] for row in warehouse.ask("clusters_stored", names=clusters())}
+    real = sorted(stored - marked)
     if real:
         raise BadInput(
             "data", real[0], "a real cluster has this name here: give the demo a folder of its own with --data"

@@ -12,7 +12,6 @@ from typing import NewType
 import numpy as np
 import numpy.typing as npt
 
-Microjoules = NewType("Microjoules", int)
 EpochMs = NewType("EpochMs", int)
 """UTC milliseconds since 1970-01-01."""
 

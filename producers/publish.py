@@ -97,9 +97,12 @@ class Publisher:
         self.delivered = 0
         """Messages that the brokers have acknowledged."""
 
-    def send(self, event: Event, *, on_failed: OnFailed | None = None) -> None:
-        """Queues one event. Raises BadEvent when it breaks its contract, Unavailable when the queue stays full or the
-        client has failed for good: then the event was not taken, and its number may be taken back."""
+    def send(self, event: Event, *, on_failed: OnFailed | None = None) -> int:
+        """Queues one event; returns the bytes of its body.
+
+        Raises BadEvent when it breaks its contract, Unavailable when the queue stays full or the client has failed for
+        good: then the event was not taken, and its number may be taken back.
+        """
         headers, value = codec.encode(event)
         done = None
         if on_failed is not None:
@@ -113,6 +116,7 @@ class Publisher:
 
         topic, key = codec.topic_of(event.batch), topics.key(event.cluster, event.workload).encode()
         self._produce(topic, key, headers, value, None, event.batch.event_ms, done)
+        return len(value)
 
     def send_raw(
         self,

@@ -28,10 +28,6 @@ class Period:
     start: Time
     end: Time
 
-    @property
-    def whole_hours(self) -> bool:
-        return self.start % MS_PER_HOUR == 0 and self.end % MS_PER_HOUR == 0
-
     def __str__(self) -> str:
         return f"{rfc3339(self.start)} to {rfc3339(self.end)}"
 
