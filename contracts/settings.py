@@ -46,6 +46,13 @@ class Settings(BaseSettings):
         None, description="CA certificates that sign the brokers' (PEM); empty: the system's."
     )
     kafka_group: str = Field("wattlog", description="Consumer group of the workers.")
+    session_timeout_ms: int = Field(
+        20_000,
+        ge=1_000,
+        le=90_000,
+        description="After this silence the group takes a worker for dead and gives its partitions to others. Brokers "
+        "refuse less than their `group.min.session.timeout.ms` (6000 unless set).",
+    )
     kafka_partitions: int = Field(
         12, ge=1, le=1024, description="Partitions of the topics that `wattlog migrate` makes."
     )

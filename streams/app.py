@@ -33,8 +33,8 @@ log = logging.getLogger("wattlog.stream")
 STALLED_MS = 300_000
 """A worker that holds unread messages but neither reads nor stores for this long ends itself, to be started again."""
 STOP_WAIT_S = 20.0
-SESSION_S = 20.0
-"""After this silence the group takes a worker for dead and gives its partitions to others (Faust's default: 60 s)."""
+HEARTBEATS_A_SESSION = 6
+"""Signs of life within `session_timeout_ms`; Kafka's documentation asks for 3 at least."""
 _LETTER_OWN_BYTES = 16_384
 """What a dead letter may need beside the message: envelope and reason."""
 
@@ -178,7 +178,8 @@ def _app(settings: Settings, datadir: Path) -> faust.App:
         consumer_auto_offset_reset="none",  # Else an offset out of range drops messages silently.
         stream_wait_empty=False,  # Else held acknowledgements deadlock a rebalance.
         broker_commit_interval=1.0,
-        broker_session_timeout=SESSION_S,
+        broker_session_timeout=settings.session_timeout_ms / 1000,
+        broker_heartbeat_interval=settings.session_timeout_ms / 1000 / HEARTBEATS_A_SESSION,
         producer_max_request_size=event_log.DEADLETTER_BYTES,  # Dead letters are all that it sends.
     )
 
