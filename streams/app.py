@@ -10,22 +10,21 @@ import contextlib
 import logging
 import ssl
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import faust
 import faust.auth
-from mode import CrashingSupervisor
 
 from contracts import topics
 from contracts.codec import Headers, envelope
 from contracts.settings import Settings
 from streams import log as event_log
-from streams.core.partition import Message, Rejected
+from streams.core.partition import Rejected
 from streams.core.policy import Policy
 from streams.joiner import Joiner
-from streams.transport import fetch_promptly
+from streams.reader import Found
+from streams.transport.stock import StockReader
 from warehouse.sink import Sink
 
 log = logging.getLogger("wattlog.stream")
@@ -37,19 +36,6 @@ HEARTBEATS_A_SESSION = 6
 """Signs of life within `session_timeout_ms`; Kafka's documentation asks for 3 at least."""
 _LETTER_OWN_BYTES = 16_384
 """What a dead letter may need beside the message: envelope and reason."""
-
-
-@dataclass(slots=True)
-class FaustDelivery:
-    """A Faust event behind `joiner.Delivery`."""
-
-    topic: str
-    partition: int
-    message: Message
-    event: Any
-
-    def ack(self) -> None:
-        self.event.ack()
 
 
 class Worker:
@@ -67,27 +53,20 @@ class Worker:
         accept_loss: bool = False,
     ) -> None:
         self._settings, self._kafka = settings, kafka
-        self.app = fetch_promptly(_app(settings, datadir))
-        self.joiner = Joiner(settings, sink, policy, log_id, self._dead_letter, _now_ms, accept_loss=accept_loss)
+        self.app = _app(settings, datadir)
+        self._reader = StockReader(self.app, self._look)
+        self.joiner = Joiner(
+            settings, sink, policy, log_id, self._dead_letter, self._reader, _now_ms, accept_loss=accept_loss
+        )
+        self._reader.feed(self.joiner.put)
         self._tasks: list[asyncio.Task[None]] = []
         self.assigned = asyncio.Event()
         self.crashed: asyncio.Future[BaseException] | None = None
-        for topic in topics.JOINED:
-            self._agent(topic)
         self.app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         self.app.on_partitions_revoked.connect(self._on_revoked, weak=False)
 
-    def _agent(self, name: str) -> None:
-        topic = self.app.topic(name, value_type=bytes, key_type=bytes, value_serializer="raw", key_serializer="raw")
-
-        async def read(stream: Any) -> None:
-            async for event in stream.noack().events():
-                raw = event.message
-                message = Message(name, raw.offset, raw.headers, raw.value)
-                await self.joiner.put(FaustDelivery(name, raw.partition, message, event))
-
-        read.__name__ = f"read_{name.replace('.', '_')}"
-        self.app.agent(topic, name=read.__name__, supervisor_strategy=CrashingSupervisor)(read)
+    def _look(self, topic: str, partition: int, offset: int) -> Found:
+        return event_log.look(self._kafka, self._settings.kafka_group, topic, partition, offset)
 
     async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
         numbers = {tp.partition for tp in assigned if tp.topic in topics.JOINED}
@@ -97,6 +76,7 @@ class Worker:
 
     async def _on_revoked(self, _app: Any, revoked: Any, **_: Any) -> None:
         await self.joiner.revoke()
+        self._reader.forget()
 
     async def _dead_letter(self, rejected: Rejected, partition: int) -> None:
         place = f"{rejected.message.topic}/{partition}"

@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
 
 from contracts import topics
 from contracts.settings import Settings
 from streams import metrics
+from streams.core.holes import Hole, before_hole
 from streams.core.mark import Mark
 from streams.core.partition import Config, Flush, Message, Partition, Rejected, touched_hours
 from streams.core.policy import Policy
+from streams.intake import Batch, Holes
+from streams.reader import Reader
 from streams.store import Store
 from warehouse.sink import Sink
 
@@ -32,31 +33,22 @@ REVOKE_WAIT_S = 10.0
 """How long a rebalance waits for the write in flight."""
 
 
-class Delivery(Protocol):
-    """A message as the consumer delivered it; `ack` lets its offset be committed."""
-
-    topic: str
-    partition: int
-    message: Message
-
-    def ack(self) -> None: ...
-
-
 Publish = Callable[[Rejected, int], Awaitable[None]]
 """Puts a message of a partition on the dead-letter topic and returns when the broker has it."""
 
 
 @dataclass
 class _Owned:
-    """A partition that this worker holds, and its deliveries that are not acknowledged, oldest first, by topic."""
+    """A partition that this worker holds."""
 
     state: Partition
-    unacked: dict[str, deque[Delivery]]
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    """By topic, the offset before which everything is stored and acknowledged."""
     settled_ms: int = 0
 
 
 class Joiner:
-    """See the module. `clock` gives epoch milliseconds."""
+    """See the module. `publish` puts dead letters out, `reader` reads the log, `clock` gives epoch milliseconds."""
 
     def __init__(
         self,
@@ -65,17 +57,20 @@ class Joiner:
         policy: Policy,
         log_id: str,
         publish: Publish,
+        reader: Reader,
         clock: Callable[[], int],
         *,
         accept_loss: bool = False,
     ) -> None:
         self._accept_loss = accept_loss
         self._settings, self._sink, self._policy, self._log_id = settings, sink, policy, log_id
-        self._publish, self._clock = publish, clock
+        self._publish, self._reader, self._clock = publish, reader, clock
         self._config = Config(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
         self._store = Store(sink, clock, settings.idle_timeout_ms)
         self._owned: dict[int, _Owned] = {}
-        self._inbox: list[Delivery] = []
+        self._inbox: list[Batch] = []
+        self._waiting, self._ingesting = 0, False
+        self._holes = Holes(reader)
         self._arrived, self._room = asyncio.Event(), asyncio.Event()
         self._room.set()
         self._ready = asyncio.Event()
@@ -122,7 +117,7 @@ class Joiner:
             stored_keys=stored, now_ms=self._clock(),
         )  # fmt: skip
         self._sink.write("marks", state.mark_row())
-        return _Owned(state, {t: deque() for t in topics.JOINED})
+        return _Owned(state)
 
     async def revoke(self) -> None:
         """Let go of everything, after the write in flight. What was not acknowledged, its next owner reads again."""
@@ -135,6 +130,8 @@ class Joiner:
         self._ready.clear()
         self._owned.clear()
         self._inbox.clear()
+        self._waiting = 0
+        self._holes.clear()
         self._room.set()
         metrics.PARTITIONS.set(0)
 
@@ -143,13 +140,20 @@ class Joiner:
         return self._clock() - max(self.progress_ms, self._store.refused_ms) if self._inbox else 0
 
     @property
+    def idle(self) -> bool:
+        """Everything that was put has been looked at."""
+        return not (self._inbox or self._ingesting)
+
+    @property
     def partitions(self) -> list[int]:
         return sorted(self._owned)
 
     # -- in ------------------------------------------------------------------------------------------------------------
 
-    async def put(self, delivery: Delivery) -> None:
-        """Take one message; waits while the worker is full, or still taking its partitions over.
+    async def put(self, topic: str, partition: int, messages: Sequence[Message], begin: int | None = None) -> None:
+        """Take messages of one place, in offset order; waits while the worker is full, or is still being assigned.
+
+        With `begin`, the reader vouches that they are all that the log holds from that offset up to the last of them.
 
         What waited here while the partitions were given up is dropped: it was not acknowledged, so it comes again, and
         in the hands of the next owner it would look like a hole in the log.
@@ -160,10 +164,11 @@ class Joiner:
             await self._room.wait()
             if self._generation != generation:
                 return
-        self._inbox.append(delivery)
-        if len(self._inbox) >= self._settings.batch_messages:
+        self._inbox.append(Batch(topic, partition, messages, begin))
+        self._waiting += len(messages)
+        if self._waiting >= self._settings.batch_messages:
             self._arrived.set()
-        if len(self._inbox) >= 4 * self._settings.batch_messages:
+        if self._waiting >= 4 * self._settings.batch_messages:
             self._room.clear()
 
     async def ingest_forever(self) -> None:
@@ -177,39 +182,71 @@ class Joiner:
                 metrics.PAUSED.set(1)
                 continue
             metrics.PAUSED.set(0)
-            inbox, self._inbox = self._inbox, []
+            inbox, self._inbox, self._waiting = self._inbox, [], 0
             self._room.set()
             if inbox:
+                self._ingesting = True
                 await self._ingest(inbox)
+                self._ingesting = False
 
     def _full(self) -> bool:
         rows = sum(o.state.open_rows for o in self._owned.values())
         metrics.OPEN_ROWS.set(rows)
         return rows > self._settings.max_open_rows
 
-    async def _ingest(self, inbox: Sequence[Delivery]) -> None:
-        now_ms, generation = self._clock(), self._generation
-        self.progress_ms = now_ms
-        by_partition: dict[int, list[Delivery]] = {}
-        for delivery in inbox:
-            by_partition.setdefault(delivery.partition, []).append(delivery)
-        for number, deliveries in by_partition.items():
-            owned = self._owned.get(number)
-            if owned is None:
-                continue  # Revoked while it waited: its next owner reads it.
-            for delivery in deliveries:
-                owned.unacked[delivery.topic].append(delivery)
-            rejected = owned.state.ingest([d.message for d in deliveries], now_ms)
-            self.messages += len(deliveries)
-            metrics.MESSAGES.inc(len(deliveries))
-            for one in rejected:
-                log.warning("dead letter: %s offset %d: %s", one.message.topic, one.message.offset, one.error)
-                await self._publish(one, number)
+    async def _ingest(self, inbox: Sequence[Batch]) -> None:
+        generation = self._generation
+        self.progress_ms = self._clock()
+        by_partition: dict[int, list[Batch]] = {}
+        for batch in inbox:
+            by_partition.setdefault(batch.partition, []).append(batch)
+        for number, batches in by_partition.items():
+            if (owned := self._owned.get(number)) is not None:  # Else its next owner reads it.
+                await self._take(number, owned.state, batches)
+            if self._generation != generation:
+                return  # The rest comes again, to the next owner.
+
+    async def _take(self, number: int, state: Partition, batches: Iterable[Batch]) -> None:
+        """Feed one partition. At a hole, what came before is fed first; what follows waits for what the hole is."""
+        generation = self._generation
+        expected = {t: state.next_offset(t) for t in topics.JOINED}
+        ready: list[Message] = []
+        for batch in batches:
+            topic, messages = batch.topic, self._holes.fresh(batch)
+            while messages:
+                count, expected[topic] = before_hole(expected[topic], messages)
+                ready += messages[:count]
+                messages = messages[count:]
+                if not messages:
+                    break
+                await self._feed(number, state, ready)
                 if self._generation != generation:
-                    return  # The rest comes again, to the next owner.
-                self.rejected += 1
-                metrics.DEAD_LETTERS.labels(one.error.field.partition("[")[0][:40]).inc()
-            owned.state.published(rejected)
+                    return
+                ready, hole = [], Hole(topic, number, expected[topic], messages[0].offset)
+                nothing = await self._holes.settle(hole, batch)
+                if self._generation != generation:
+                    return
+                if not nothing:
+                    break
+                state.skip(topic, hole.got)
+                expected[topic] = hole.got
+        await self._feed(number, state, ready)
+
+    async def _feed(self, number: int, state: Partition, messages: Sequence[Message]) -> None:
+        generation = self._generation
+        if not messages:
+            return
+        rejected = state.ingest(messages, self._clock())
+        self.messages += len(messages)
+        metrics.MESSAGES.inc(len(messages))
+        for one in rejected:
+            log.warning("dead letter: %s offset %d: %s", one.message.topic, one.message.offset, one.error)
+            await self._publish(one, number)
+            if self._generation != generation:
+                return
+            self.rejected += 1
+            metrics.DEAD_LETTERS.labels(one.error.field.partition("[")[0][:40]).inc()
+        state.published(rejected)
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
@@ -228,7 +265,7 @@ class Joiner:
                 if self._owned.get(number) is not owned:
                     continue
                 await self._store_one(owned, now_ms, show)
-                self._acknowledge(owned)
+                self._acknowledge(number, owned)
         if show:
             self._provisional_ms = now_ms
             self._export()
@@ -262,16 +299,16 @@ class Joiner:
             await self._store.write([("marks", state.late_stored(flush))])
             metrics.RESTATED.inc(len(flush.late_keys))
 
-    def _acknowledge(self, owned: _Owned) -> None:
-        """Acknowledge, strictly in offset order, what is stored."""
-        for topic, offset in owned.state.committable().items():
-            unacked = owned.unacked[topic]
-            while unacked and unacked[0].message.offset < offset:
-                unacked.popleft().ack()
+    def _acknowledge(self, number: int, owned: _Owned) -> None:
+        """Tell the reader what is stored."""
+        stored = {t: o for t, o in owned.state.committable().items() if o > owned.acknowledged.get(t, -1)}
+        if stored:
+            self._reader.acknowledge({(topic, number): offset for topic, offset in stored.items()})
+            owned.acknowledged.update(stored)
 
     def _export(self) -> None:
         counters = [o.state.counters() for o in self._owned.values()]
         metrics.DUPLICATES.set(sum(c.duplicates for c in counters))
         metrics.LATE.set(sum(c.late for c in counters))
         metrics.OPEN_WINDOWS.set(sum(c.open_windows for c in counters))
-        metrics.UNACKED.set(sum(len(q) for o in self._owned.values() for q in o.unacked.values()))
+        metrics.UNACKED.set(sum(o.state.pending for o in self._owned.values()))

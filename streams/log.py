@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from contracts import topics
 from contracts.errors import LedgerError, Unavailable
 from contracts.settings import Settings
+from streams.reader import Found
 
 TIMEOUT_S = 15.0
 RETENTION_MS = 7 * 86_400_000
@@ -113,6 +114,30 @@ def committed(config: dict[str, Any], group: str, numbers: Iterable[int]) -> dic
     finally:
         consumer.close()
     return {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
+
+
+def look(config: dict[str, Any], group: str, topic: str, partition: int, offset: int) -> Found:
+    """What the log holds at an offset, read there directly. Raises Unavailable when no broker answers."""
+    settings = {"enable.auto.commit": False, "auto.offset.reset": "error", "enable.partition.eof": True}
+    consumer = Consumer({**config, "group.id": group, "isolation.level": "read_uncommitted", **settings})
+    try:
+        place = TopicPartition(topic, partition, offset)
+        earliest, _ = consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)
+        if offset < earliest:
+            return Found(earliest, None)
+        consumer.assign([place])
+        message = consumer.poll(TIMEOUT_S)
+        if message is None:
+            raise unavailable(config["bootstrap.servers"], f"nothing was read of {topic} in {TIMEOUT_S:.0f} s")
+        if (error := message.error()) is None:
+            return Found(earliest, message.offset())
+        if error.code() == KafkaError._PARTITION_EOF:
+            return Found(earliest, None)
+        raise KafkaException(error)
+    except KafkaException as error:
+        raise unavailable(config["bootstrap.servers"], error) from error
+    finally:
+        consumer.close()
 
 
 def _fresh(consumer: Consumer, count: int, accept_loss: bool) -> list[TopicPartition]:

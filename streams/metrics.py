@@ -18,3 +18,5 @@ UNACKED = Gauge("wattlog_stream_unacked_messages", "Messages read whose windows 
 PAUSED = Gauge("wattlog_stream_paused", "1 while reading waits because `max_open_rows` is met.")
 DUPLICATES = Gauge("wattlog_stream_duplicates", "Events recognised as duplicates since the partitions were assigned.")
 LATE = Gauge("wattlog_stream_late_events", "Events that came after a window of theirs was final, since assignment.")
+REREADS = Counter("wattlog_stream_rereads", "Places read again because messages on the log had not been delivered.")
+EMPTY_OFFSETS = Counter("wattlog_stream_empty_offsets", "Offsets passed over: the log never held messages there.")

@@ -115,6 +115,14 @@ class Partition:
         self._open.add_tokens(fresh[topics.TOKENS])
         return rejected
 
+    def next_offset(self, topic: str) -> int:
+        """The offset that `ingest` expects next; -1 before the first message of a log that may begin anywhere."""
+        return self._topics[topic].next_offset
+
+    def skip(self, topic: str, offset: int) -> None:
+        """The log holds nothing between the offset expected next and this one (`core.holes` says how one knows)."""
+        self._topics[topic].next_offset = offset
+
     def _accept(self, name: str, found: Read, pending: Pending) -> bool:
         """Note the event; True if all of it goes into open windows."""
         topic, event, event_ms = self._topics[name], found.event, found.event.batch.event_ms
@@ -289,7 +297,12 @@ class Partition:
     @property
     def open_rows(self) -> int:
         """Memory held, in rows: open windows, late facts that are not stored, messages that are not committed."""
-        return self._open.rows + self._late.rows + sum(len(t.pending) for t in self._topics.values())
+        return self._open.rows + self._late.rows + self.pending
+
+    @property
+    def pending(self) -> int:
+        """Messages that are read and may not be committed yet."""
+        return sum(len(t.pending) for t in self._topics.values())
 
     def counters(self) -> Counters:
         """Figures for /metrics."""

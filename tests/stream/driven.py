@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from contracts.settings import Settings
 from streams.core.partition import Message, Rejected
 from streams.core.policy import Policy
 from streams.joiner import Joiner
+from streams.reader import Found, Place
 from tests.core.build import Log
 from warehouse.client import Warehouse
 from warehouse.sink import Sink
@@ -67,20 +68,27 @@ class WatchedSink(Sink):
         self.journal.append(("hours",))
 
 
-@dataclass
-class Delivery:
-    """A message as a consumer delivers it."""
+class JournalReader:
+    """A reader over a log in memory: acknowledged offsets go to the journal, message by message."""
 
-    partition: int
-    message: Message
-    journal: list[Entry]
+    def __init__(self, log: Log, journal: list[Entry]) -> None:
+        self._log, self._journal = log, journal
+        self._next: dict[Place, int] = {}
+        self.sought: list[tuple[str, int]] = []
+        self.earliest = dict.fromkeys(topics.JOINED, 0)
 
-    @property
-    def topic(self) -> str:
-        return self.message.topic
+    def acknowledge(self, offsets: Mapping[Place, int]) -> None:
+        for (topic, partition), offset in offsets.items():
+            for each in range(self._next.get((topic, partition), 0), offset):
+                self._journal.append(("ack", topic, each))
+            self._next[topic, partition] = offset
 
-    def ack(self) -> None:
-        self.journal.append(("ack", self.message.topic, self.message.offset))
+    async def seek(self, topic: str, partition: int, offset: int) -> None:
+        self.sought.append((topic, offset))
+
+    async def look(self, topic: str, partition: int, offset: int) -> Found:
+        there = (m.offset for m in self._log.messages[topic] if m.offset >= offset)
+        return Found(self.earliest[topic], next(there, None))
 
 
 @dataclass
@@ -97,27 +105,39 @@ class Driven:
 
     def __post_init__(self) -> None:
         self.sink = WatchedSink(self.warehouse, self.journal)
-        self.joiner = Joiner(self.settings, self.sink, self.policy, "log", self.publish or self._published, self.clock)
+        self.reader = JournalReader(self.log, self.journal)
+        publish = self.publish or self._published
+        self.joiner = Joiner(self.settings, self.sink, self.policy, "log", publish, self.reader, self.clock)
         self.read_to = dict.fromkeys(topics.JOINED, 0)
 
     async def _published(self, rejected: Rejected, partition: int) -> None:
         self.journal.append(("published", rejected.message.topic, rejected.message.offset))
 
-    def delivery(self, message: Message) -> Delivery:
-        return Delivery(0, message, self.journal)
+    async def put(self, message: Message) -> None:
+        """Deliver one message."""
+        await self.joiner.put(message.topic, 0, (message,))
 
-    async def read(self, messages: Iterable[Message] | None = None) -> None:
-        """Deliver messages (default: what is new on the log) and return when the joiner has taken them in."""
+    async def read(
+        self, messages: Iterable[Message] | None = None, *, begin: int | None = None, all_taken: bool = True
+    ) -> None:
+        """Deliver messages (default: what is new on the log) and return when the joiner has taken them in, or has at
+        least looked at them. With `begin`, in one batch that the reader vouches for."""
         if messages is None:
             messages = [m for t in topics.JOINED for m in self.log.messages[t][self.read_to[t] :]]
-        expected = self.joiner.messages
+        messages = list(messages)
+        expected = self.joiner.messages + len(messages)
         ingesting = asyncio.create_task(self.joiner.ingest_forever())
         try:
+            if begin is not None:
+                await self.joiner.put(messages[0].topic, 0, messages, begin)
+            for message in messages if begin is None else ():
+                await self.put(message)
             for message in messages:
-                await self.joiner.put(self.delivery(message))
                 self.read_to[message.topic] = message.offset + 1
-                expected += 1
-            await until(lambda: self.joiner.messages >= expected or ingesting.done())
+            if all_taken:
+                await until(lambda: self.joiner.messages >= expected or ingesting.done())
+            else:
+                await until(lambda: self.joiner.idle or ingesting.done())
         finally:
             ingesting.cancel()
             outcome = await asyncio.gather(ingesting, return_exceptions=True)

@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from contracts import topics
-from contracts.errors import LedgerError
 from streams.core.partition import Rejected
 from tests.core.build import power
 from tests.stream.driven import T0, Driven, by_hour, hours, ledger, settings
@@ -104,27 +103,6 @@ def test_a_dead_letter_that_cannot_be_published_ends_ingestion_and_holds_the_off
         _run(driven)
     asyncio.run(driven.joiner.store_once())
     assert driven.acked[topics.POWER] == []
-
-
-def test_a_hole_in_the_log_ends_ingestion_with_the_offsets_that_are_missing(warehouse: Warehouse) -> None:
-    sent = two_windows()
-    driven = Driven(warehouse, sent.log)
-    del sent.log.messages[topics.POWER][2]
-    with pytest.raises(Exception, match=r"wattlog\.power\.v1 lost messages 2 to 2"):
-        _run(driven)
-
-
-def test_a_log_that_nobody_has_read_must_begin_where_the_group_does(warehouse: Warehouse) -> None:
-    """Else a first message that the consumer dropped would be missed by nobody."""
-    sent = two_windows()
-    driven = Driven(warehouse, sent.log)
-
-    async def run() -> None:
-        await driven.joiner.assign([0], {(t, 0): 0 for t in topics.JOINED})
-        await driven.read(sent.log.messages[topics.POWER][1:])
-
-    with pytest.raises(LedgerError, match=r"wattlog\.power\.v1 lost messages 0 to 0"):
-        asyncio.run(run())
 
 
 def test_an_event_from_the_future_is_a_dead_letter_and_does_not_close_windows(warehouse: Warehouse) -> None:

@@ -60,11 +60,10 @@ def test_a_message_that_waited_for_room_while_partitions_were_given_up_is_not_fe
     for n in range(60):
         sent.power(interval(n, 1))
     driven = Driven(warehouse, sent.log)
-    deliveries = [driven.delivery(m) for m in sent.log.messages[topics.POWER]]
 
     async def run() -> None:
         await driven.joiner.assign([0])
-        puts = [asyncio.create_task(driven.joiner.put(d)) for d in deliveries]
+        puts = [asyncio.create_task(driven.put(m)) for m in sent.log.messages[topics.POWER]]
         await until(lambda: sum(t.done() for t in puts) >= 4 * driven.settings.batch_messages)
         assert not puts[-1].done()
         await driven.joiner.revoke()

@@ -137,7 +137,7 @@ def test_reading_waits_at_the_bound_while_the_store_fails_and_goes_on_afterwards
         nonlocal taken
         for pair in zip(*sent.log.messages.values(), strict=True):
             for message in pair:
-                await driven.joiner.put(driven.delivery(message))
+                await driven.put(message)
                 taken += 1
 
     async def run() -> None:
@@ -204,7 +204,7 @@ def test_a_worker_is_stalled_while_messages_wait_and_neither_reading_nor_storing
         driven.clock.now_ms += 10**9
         assert driven.joiner.stalled_ms() == 0  # Nothing to read.
         await driven.read()
-        await driven.joiner.put(driven.delivery(sent.log.messages[topics.POWER][-1]))
+        await driven.put(sent.log.messages[topics.POWER][-1])
         driven.clock.now_ms += 7_000
         assert driven.joiner.stalled_ms() == 7_000
         driven.sink.fail["ledger"] = 1

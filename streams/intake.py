@@ -1,0 +1,100 @@
+"""Batches of messages as they were delivered, and what is done about holes between them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from contracts.errors import LedgerError
+from streams import metrics
+from streams.core.holes import Hole, Verdict, judge, loss
+from streams.core.partition import Message
+from streams.reader import Place, Reader
+
+log = logging.getLogger("wattlog.stream")
+
+REREADS = 5
+"""How often the same hole is read again before the worker ends: messages are on the log that do not come."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Messages of one place, in offset order."""
+
+    topic: str
+    partition: int
+    messages: Sequence[Message]
+    begin: int | None
+    """From where the reader vouches for them: what the log holds at `begin` and after is here, up to the last."""
+
+
+class Holes:
+    """Settles holes with the log and its reader, and tells what comes from before a re-read from what comes after."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._generation = 0
+        self._last_seen: dict[Place, int] = {}
+        self._tries: dict[Place, tuple[int, int]] = {}
+
+    def clear(self) -> None:
+        """Partitions were given up: their next owner begins at the committed offsets."""
+        self._generation += 1
+        self._last_seen.clear()
+        self._tries.clear()
+
+    def fresh(self, batch: Batch) -> Sequence[Message]:
+        """The batch's messages; while a re-read is awaited, none of those that were under way before it.
+
+        Offsets ascend. Where one does not, the re-read has begun.
+        """
+        place = batch.topic, batch.partition
+        last = self._last_seen.get(place)
+        if last is None:
+            return batch.messages
+        for n, message in enumerate(batch.messages):
+            if message.offset <= last:
+                del self._last_seen[place]
+                return batch.messages[n:]
+            last = message.offset
+        self._last_seen[place] = last
+        return ()
+
+    async def settle(self, hole: Hole, batch: Batch) -> bool:
+        """True: nothing is missing, go on behind the hole. False: it is being read again, drop what follows it.
+
+        Raises LedgerError for what the log lost.
+        """
+        if batch.begin is not None and batch.begin <= hole.expected:
+            return self._empty(hole)
+        generation = self._generation
+        found = await self._reader.look(hole.topic, hole.partition, hole.expected)
+        if self._generation != generation:
+            return False
+        verdict = judge(hole, *found)
+        if verdict is Verdict.LOST:
+            raise loss(hole, found.earliest)
+        if verdict is Verdict.EMPTY:
+            return self._empty(hole)
+        await self._read_again(hole, batch.messages[-1].offset)
+        return False
+
+    def _empty(self, hole: Hole) -> bool:
+        metrics.EMPTY_OFFSETS.inc(hole.got - hole.expected)
+        return True
+
+    async def _read_again(self, hole: Hole, last: int) -> None:
+        place = hole.topic, hole.partition
+        expected, tries = self._tries.get(place, (hole.expected, 0))
+        tries = tries + 1 if expected == hole.expected else 1
+        if tries > REREADS:
+            raise LedgerError(
+                f"{hole.topic} partition {hole.partition}: messages {hole.expected} to {hole.got - 1} are on the log, "
+                f"but were not delivered in {REREADS} re-reads. Start the worker again; it goes on where it stored last"
+            )
+        self._tries[place] = hole.expected, tries
+        self._last_seen[place] = last
+        metrics.REREADS.inc()
+        log.warning("%s partition %d: %d came, %d was due; reading again", *place, hole.got, hole.expected)
+        await self._reader.seek(*place, hole.expected)

@@ -1,0 +1,47 @@
+"""What both transports change in Faust's aiokafka consumer (faust-streaming 0.15.3, aiokafka 0.14)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
+from faust.types import TP
+
+FETCH_WAIT_MS = 50
+"""How long a broker may hold a fetch while it has nothing new. One request asks for all partitions that have nothing
+buffered, and the next waits for its answer: with Faust's 1,500 ms, a few quiet partitions hold a busy one down to one
+fetch (1 MB) in 1.5 s. Measured on the MLPerf replay, one busy partition of four: 15 s, with this 9 s."""
+
+
+class PromptThread(AIOKafkaConsumerThread):
+    """The thread that aiokafka runs in."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # Read once, when it starts.
+        return consumer
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek every partition to its committed offset, also where that is 0.
+
+        Faust drops what it fetches between an assignment and the moment it lets messages flow, and counts on this to
+        have it come again. aiokafka's own does not seek where the committed offset is 0 ("if offset and offset > 0"):
+        there, what was dropped never came.
+        """
+        return await self.call_thread(self._seek_to_committed)  # type: ignore[no-any-return]
+
+    async def _seek_to_committed(self) -> Mapping[TP, int]:
+        consumer = self._ensure_consumer()
+        committed: Mapping[TP, int] = await consumer.seek_to_committed()
+        for place, offset in committed.items():
+            if offset == 0:
+                consumer.seek(place, 0)
+        return committed
+
+
+class PromptConsumer(Consumer):
+    """Faust's consumer, over that thread."""
+
+    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        return PromptThread(self, loop=self.loop, beacon=self.beacon)
