@@ -1,0 +1,80 @@
+"""Parts of the work, from memory: no broker and no warehouse. `options.part` is `decode`, or `core` (decode, join and
+attribute: what `streams.core` does). Arithmetic alone is the difference of the two."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from confluent_kafka import Consumer, TopicPartition
+
+from bench.contestants.wattlog_common import settings_of
+from bench.harness.fleet import HARDWARE
+from bench.harness.meter import Job, Meter, leave
+from contracts import topics
+from contracts.codec import decode
+from streams.core.partition import Config, Message, Partition
+from streams.core.policy import Floor, Policy
+
+Log = dict[int, list[Message]]
+
+
+def loaded(job: Job) -> Log:
+    """The whole backlog by partition, in the order of arrival that a worker would see."""
+    consumer = Consumer({"bootstrap.servers": job.bootstrap, "group.id": job.group, "enable.auto.commit": False})
+    consumer.assign([TopicPartition(t, p, 0) for t in topics.JOINED for p in range(job.partitions)])
+    log: Log = {n: [] for n in range(job.partitions)}
+    left = job.messages
+    while left:
+        found = consumer.consume(min(left, 1000), 5.0)
+        for m in found:
+            log[m.partition()].append(Message(m.topic(), m.offset(), m.headers(), m.value()))
+        left -= len(found)
+        if not found:
+            raise TimeoutError(f"{left} messages of the backlog did not come")
+    consumer.close()
+    return log
+
+
+def decode_all(log: Log) -> dict[str, int]:
+    """Decode every message; energy of all of them, so that nothing is left undone."""
+    batches = [decode(m.headers, m.value).batch for messages in log.values() for m in messages]
+    energy = sum(int(b.energy_uj.sum()) for b in batches if hasattr(b, "energy_uj"))
+    return {"energy_uj": energy, "rows": sum(len(b) for b in batches)}
+
+
+def attribute_all(log: Log, job: Job) -> dict[str, int]:
+    """Decode, join, attribute, in the worker's steps; what the final ledger holds."""
+    settings = settings_of(job)
+    config = Config(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
+    policy = Policy((Floor(HARDWARE, 0, 2**62, job.idle_mw, 1),))
+    now_ms = time.time_ns() // 1_000_000
+    found = {"energy_uj": 0, "requests": 0, "ledger_rows": 0}
+    for number, messages in log.items():
+        state = Partition("bench", number, config, policy, now_ms=now_ms)
+        for at in range(0, len(messages), settings.batch_messages):
+            if rejected := state.ingest(messages[at : at + settings.batch_messages], now_ms):
+                raise rejected[0].error
+            if flush := state.advance(now_ms):
+                ledger = flush.tables["ledger"]
+                for column in ("active_uj", "idle_uj", "unallocated_uj"):
+                    found["energy_uj"] += int(np.asarray(ledger[column]).sum())
+                found["requests"] += int(np.asarray(ledger["requests"]).sum())
+                found["ledger_rows"] += len(ledger["tenant"])
+                state.finals_stored(flush)
+    return found
+
+
+def main() -> None:
+    job: Any = Job.read()
+    log, meter = loaded(job), Meter(job)
+    meter.start()
+    found = decode_all(log) if job.options["part"] == "decode" else attribute_all(log, job)
+    meter.stop()
+    meter.report(found)
+    leave()
+
+
+if __name__ == "__main__":
+    main()

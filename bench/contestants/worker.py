@@ -1,0 +1,63 @@
+"""Wattlog's own worker, as `wattlog stream` runs it. `options.transport` chooses how it reads."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from bench.contestants.wattlog_common import Commits, Patience, fill, settings_of, totals
+from bench.harness.meter import Job, Meter, leave
+from bench.harness.profiling import Profiles
+from cli.embedded import running_worker
+from cli.opening import open_warehouse
+from contracts import topics
+from streams.app import Worker
+
+_FIRST_POLL_S, _POLL_S = 0.002, 0.05
+
+
+async def run(job: Job, meter: Meter) -> None:
+    settings = settings_of(job)
+    log_id = f"bench/{job.group}"
+    with open_warehouse(settings) as warehouse:
+        fill(warehouse, job)
+        profiles = Profiles(bool(job.options.get("profile")))
+        commits, meter_ = Commits(job), meter
+        async with running_worker(settings, warehouse, log_id, wait=False) as worker:
+            await drained(worker, job, meter_, commits, profiles)
+        meter.report(totals(warehouse), profile=profiles.top())
+
+
+async def drained(worker: Worker, job: Job, meter: Meter, commits: Commits, profiles: Profiles) -> None:
+    """From before the first message until every offset is committed."""
+    joiner, patience = worker.joiner, Patience()
+    meter.restart()
+    while joiner.messages == 0:
+        _alive(worker)
+        patience.check(joiner.messages)
+        await asyncio.sleep(_FIRST_POLL_S)
+        if joiner.messages == 0:  # Else the stamp of just before it came holds.
+            meter.restart()
+            profiles.start()
+    while not (joiner.messages >= job.messages and await asyncio.to_thread(commits.all_there)):
+        _alive(worker)
+        patience.check((joiner.messages, worker.joiner.progress_ms))
+        await asyncio.sleep(_POLL_S)
+    profiles.stop()
+    meter.stop()
+
+
+def _alive(worker: Worker) -> None:
+    if worker.crashed is not None and worker.crashed.done():
+        raise worker.crashed.result()
+
+
+def main() -> None:
+    job: Any = Job.read()
+    assert tuple(job.topics) == topics.JOINED
+    asyncio.run(run(job, Meter(job)))
+    leave()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the measurements share: the input, the broker, the contestants' stopwatch, the reports."""

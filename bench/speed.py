@@ -1,0 +1,131 @@
+"""Who turns how many records into ledger rows per worker CPU second? One broker, one input, everyone in turn.
+
+`python -m bench.speed [--quick] [--repeats N] [--only TEXT] [--no-peers]`. Writes build/bench/speed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from bench.harness import children, reports
+from bench.harness.backlog import Shape, lay_down
+from bench.harness.broker import MOCK_BYTES, MOCK_MESSAGES, MOCK_PARTITIONS, Broker, broker
+from bench.harness.check import check_alike, furthest
+from bench.harness.environments import PeerMissing, python_of
+from bench.harness.fleet import Fleet
+from bench.harness.line_up import Contestant, line_up, transports
+from bench.harness.progress import Progress, shown
+
+QUICK_ROWS = 60_000
+_BYTES_PER_ROW = {"packed": 20, "json": 20, "flat": 30}
+"""On the broker, compressed; no less than what was seen, for the in-process broker's bound."""
+
+Phase = tuple[Shape, int]
+
+
+def phases(contestants: list[Contestant], *, most: int | None = None) -> dict[Phase, list[Contestant]]:
+    """Contestants by the backlog that they drain; `most` rows of each."""
+    found: dict[Phase, list[Contestant]] = {}
+    for c in contestants:
+        found.setdefault((c.shape, min(c.rows, most) if most else c.rows), []).append(c)
+    return found
+
+
+def measure(
+    contestants: list[Contestant],
+    at: Broker,
+    fleet: Fleet,
+    folder: Path,
+    progress: Progress,
+    *,
+    repeats: int,
+    most: int | None = None,
+) -> list[dict[str, Any]]:
+    """All runs of all contestants: repeats go round, so that whatever drifts on the machine meets everyone alike.
+
+    Raises `check.Disagrees` when totals differ, `children.ContestantFailed` when a contestant ends without a result.
+    """
+    results: list[dict[str, Any]] = []
+    for (shape, rows), here in phases(contestants, most=most).items():
+        progress.say(f"{shape.name}: putting {rows:,} rows on the broker")
+        backlog = lay_down(at, fleet, shape, rows if at.real else _fits(fleet, shape, rows))
+        runs: dict[str, list[dict[str, Any]]] = {c.name: [] for c in here}
+        for again in range(repeats):
+            for c in here:
+                progress.say(f"{shape.name}: {c.name}, {again + 1} of {repeats}")
+                runs[c.name].append(children.run(c, backlog, at.bootstrap, folder))
+                progress.step()
+        agreed = {c.name: r["totals"]["tenants"] for c in here if c.exact for r in runs[c.name]}
+        check_alike(agreed)
+        results += [reports.summary(c, backlog, runs[c.name]) for c in here]
+    _note_deviations(results)
+    return results
+
+
+def fleet_for(at: Broker, token_share: float) -> Fleet:
+    """The input's fleet: 16 workloads of 32 GPUs on each of two partitions; smaller on the in-process broker."""
+    fleet = Fleet(reports.base_ms(), token_share=token_share)
+    return fleet if at.real else replace(fleet, partitions=MOCK_PARTITIONS, workloads=4)
+
+
+def _fits(fleet: Fleet, shape: Shape, rows: int) -> int:
+    """As much as the in-process broker keeps."""
+    per_partition = min(MOCK_BYTES // _BYTES_PER_ROW[shape.encoding], MOCK_MESSAGES * shape.rows)
+    return min(rows, fleet.partitions * per_partition - fleet.rows_per_block)
+
+
+def _note_deviations(results: list[dict[str, Any]]) -> None:
+    """How far a peer's tenants are from the exact ledger of the same rows, where somebody exact drained as many."""
+    exact = {r["rows"]: r["tenants"] for r in results if r["kind"] == "ours"}
+    for r in results:
+        if r["kind"] in ("peer", "by hand") and r["rows"] in exact and r["tenants"]:
+            r["furthest_tenant_ratio"] = furthest(exact[r["rows"]], r["tenants"])
+
+
+def installable(contestants: list[Contestant], progress: Progress) -> tuple[list[Contestant], dict[str, str]]:
+    """Those whose environments are there or can be made, and why the others are not."""
+    missing: dict[str, str] = {}
+    for name in sorted({c.environment for c in contestants if c.environment}):
+        progress.say(f"the environment of {name}")
+        try:
+            python_of(name)
+        except PeerMissing as error:
+            missing[name] = str(error)
+    return [c for c in contestants if c.environment not in missing], missing
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a smoke test: few rows, one repeat, no peers, no Java")
+    parser.add_argument("--repeats", type=int, default=None, help="runs of each contestant (5)")
+    parser.add_argument("--only", default="", help="contestants whose name or shape holds this text")
+    parser.add_argument("--no-peers", action="store_true", help="ours, the ceiling and its parts")
+    parser.add_argument("--token-share", type=float, default=0.2, help="requests among all rows (0.2)")
+    parser.add_argument("--out", type=Path, default=reports.BUILD, help="folder of the results (build/bench)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    given = arguments(argv)
+    repeats = given.repeats or (1 if given.quick else 5)
+    everyone = line_up(transports(), peers=not (given.no_peers or given.quick))
+    chosen = [c for c in everyone if given.only in f"{c.name} {c.shape.name}"]
+    with tempfile.TemporaryDirectory(prefix="wattlog-bench-") as temporary, shown("speed") as progress:
+        folder = Path(temporary)
+        chosen, missing = installable(chosen, progress)
+        progress.total(len(chosen) * repeats)
+        with broker(folder, quick=given.quick) as at:
+            fleet = fleet_for(at, given.token_share)
+            results = measure(
+                chosen, at, fleet, folder, progress, repeats=repeats, most=QUICK_ROWS if given.quick else None
+            )
+            about = reports.about(at, asdict(fleet), repeats=repeats, missing=missing, quick=given.quick)
+    reports.write(given.out, "speed", {"about": about, "results": results})
+
+
+if __name__ == "__main__":
+    main()
