@@ -72,7 +72,7 @@ class KafkaBroker:
         self._more = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._admin: AdminClient | None = None
-        self._port, self._controller_port = _free_ports(2)
+        self._port, self._controller_port = free_ports(2)
 
     @property
     def bootstrap(self) -> str:
@@ -237,7 +237,7 @@ def _cluster_id() -> str:
             return text
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports of loopback that nobody listens on; held together until all are known, so that they differ."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]

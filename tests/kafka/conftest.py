@@ -13,6 +13,7 @@ import pytest
 
 from tests.kafka import jars
 from tests.kafka.broker import KafkaBroker
+from tests.kafka.chaos.field import Field, open_field
 
 HERE = Path(__file__).parent
 REQUIRED = os.environ.get("WATTLOG_REQUIRE_KAFKA", "") not in ("", "0")
@@ -53,3 +54,10 @@ def pytest_runtest_makereport(
     if report.failed and isinstance(broker, KafkaBroker):
         report.sections.append(("Apache Kafka's log", broker.log_tail()))
     return report
+
+
+@pytest.fixture
+def chaos(kafka: KafkaBroker, chdb_dsn: str, chdb_root: Path, database_name: str, tmp_path: Path) -> Iterator[Field]:
+    """A deployment of its own, with quick windows and a steady producer that waits to be started."""
+    with open_field(kafka, chdb_root, tmp_path, database_name, seed=7) as field:
+        yield field

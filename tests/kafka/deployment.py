@@ -70,11 +70,12 @@ class Deployment:
     def run(self, *args: str | Path) -> Ran:
         return wattlog(*args, env=self.env)
 
-    def stream(self, name: str, *flags: str) -> Worker:
-        """Start one `wattlog stream`."""
+    def stream(self, name: str, *flags: str, env: Mapping[str, str] | None = None) -> Worker:
+        """Start one `wattlog stream`; `env` is its own, on top of the deployment's."""
         clean = {k: "" for k in os.environ if k.startswith("WATTLOG_")}
         assert not clean.keys() - self.env.keys() - {"WATTLOG_SHARED_DATA", "WATTLOG_REQUIRE_KAFKA"}
-        self.workers.append(Worker(self.folder, name, "tests.kafka.wattlog", ["stream", *flags], env=self.env))
+        whole = {**self.env, **(env or {})}
+        self.workers.append(Worker(self.folder, name, "tests.kafka.wattlog", ["stream", *flags], env=whole))
         return self.workers[-1]
 
     @property

@@ -70,6 +70,25 @@ class Worker:
     def running(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def pause(self) -> None:
+        """SIGSTOP: it is there and does nothing, as on a machine that swaps or whose disk hangs."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT: it goes on where it was, and knows nothing of the time between."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def ended(self, limit_s: float = 60.0) -> int:
+        """Wait until it ends by itself; the exit status."""
+        try:
+            return self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} still runs after {limit_s:g} s\n{self.error_text()}") from None
+
     def catch_up(self) -> None:
         """Takes what has been said by now, without waiting."""
         while not self._fresh.empty():

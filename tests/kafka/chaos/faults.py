@@ -1,0 +1,69 @@
+"""What is done to workers and brokers while a steady producer goes on. Each returns when all of it is stored."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import median
+
+from tests.kafka.chaos.field import Field
+
+UNRECOVERED = 3
+"""So many kills may follow upon each other before every partition has moved on again."""
+RECOVER_LIMIT_S = 90.0
+
+Told = Callable[[str], None]
+
+
+@dataclass
+class Recovery:
+    """How long after each blow every partition had made another window final, in seconds."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def p50_s(self) -> float:
+        return median(self.seconds)
+
+    @property
+    def max_s(self) -> float:
+        return max(self.seconds)
+
+
+def begin(run: Field, workers: int) -> None:
+    """Feed, with so many workers at work, until every partition has final windows."""
+    run.crew.scale(workers)
+    run.feeder.start()
+    run.crew.until(lambda: all(run.progress.ends.values()), "every partition has final windows")
+
+
+def kill_at_random(run: Field, rounds: int, seed: int, *, most_s: float = 5.0, told: Told = lambda _: None) -> Recovery:
+    """kill -9 a random worker at a random moment, `rounds` times; its successor starts at once.
+
+    The moment is drawn from 0 to `most_s` seconds after the last, so that some hit while workers start, take over or
+    have just rejoined; after UNRECOVERED of them without progress the next waits until there is some.
+    """
+    rng = random.Random(seed)
+    blows: list[float] = []
+    for n in range(rounds):
+        time.sleep(rng.uniform(0, most_s))
+        run.crew.tend()
+        if n >= UNRECOVERED:
+            _recovered(run, blows[-UNRECOVERED])
+        victim = run.crew.kill(rng)
+        blows.append(time.monotonic())
+        told(f"killed {victim.name}")
+    return Recovery([_recovered(run, blow) for blow in blows])
+
+
+def _recovered(run: Field, since_s: float) -> float:
+    run.crew.until(
+        lambda: run.progress.recovered_after(since_s) is not None,
+        "every partition has made another window final",
+        RECOVER_LIMIT_S,
+    )
+    took = run.progress.recovered_after(since_s)
+    assert took is not None
+    return took

@@ -1,0 +1,75 @@
+"""A steady producer in a thread of its own: it goes on whatever happens to workers and brokers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from contracts.events import Event
+from producers.faults import Faults, disturb
+from producers.publish import Publisher
+from tests.kafka.chaos.world import World
+
+DISTURBED = Faults(late=0.004, late_ms=6_000, duplicate=0.02, out_of_order=0.004)
+"""Some events come after their windows are final, some twice."""
+CLOSING_MS = 30_000
+
+
+class Feeder:
+    """Sends a world's events, `speed` seconds of event time a second, from `start` to `finish`.
+
+    Raises in `finish` what the client could not deliver.
+    """
+
+    def __init__(
+        self, world: World, kafka: dict[str, Any], *, seed: int, speed: float = 1.0, faults: Faults = DISTURBED
+    ) -> None:
+        self.world = world
+        self._events = disturb(self._paced(speed), faults, seed)
+        # A broker that is away for minutes must not make the producer give up: it is not what is tested here.
+        self._publisher = Publisher({**kafka, "message.timeout.ms": 600_000, "log_level": 0})
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="feeder", daemon=True)
+        self._error: BaseException | None = None
+        self.messages = 0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Stop, send what is held back, and say on behalf of every source that it is complete."""
+        self._stopped.set()
+        self._thread.join(120)
+        if self._error is not None:
+            raise self._error
+        for event in self.world.closing(CLOSING_MS):
+            self._send(event)
+        self._publisher.flush(120)
+
+    def abandon(self) -> None:
+        """Stop, if it still runs; what is not delivered is dropped."""
+        self._stopped.set()
+        if self._thread.ident is not None:
+            self._thread.join(30)
+
+    def _run(self) -> None:
+        try:
+            for event in self._events:
+                self._send(event)
+        except BaseException as error:
+            self._error = error
+
+    def _send(self, event: Event) -> None:
+        self._publisher.send(event)
+        self.messages += 1
+
+    def _paced(self, speed: float) -> Iterator[Event]:
+        """Whole ticks, so that every row of the world is sent."""
+        begun_s = time.monotonic()
+        while not self._stopped.is_set():
+            yield from self.world.tick()
+            self._publisher.poll()
+            due_s = begun_s + (self.world.end_ms - self.world.start_ms) / 1000 / speed
+            self._stopped.wait(max(0.0, due_s - time.monotonic()))

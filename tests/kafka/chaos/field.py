@@ -1,0 +1,95 @@
+"""Where faults happen: a deployment, its warehouse behind HTTP, a world that is fed to it, and the crew that works."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.embedded import prepare
+from cli.feed import Sent, stored
+from producers.publish import kafka_config
+from tests.kafka.broker import KafkaBroker
+from tests.kafka.chaos.crew import Crew
+from tests.kafka.chaos.feeder import Feeder
+from tests.kafka.chaos.progress import Progress
+from tests.kafka.chaos.world import FLOORS_MW, World
+from tests.kafka.deployment import Deployment
+from tests.warehouse.http_double import serve
+from warehouse.client import Warehouse, connect
+from warehouse.reference import END_MS, IdleFloor, put_idle_floors
+
+PARTITIONS = 6
+QUICK = {
+    "WATTLOG_KAFKA_PARTITIONS": str(PARTITIONS), "WATTLOG_WINDOW_MS": "1000", "WATTLOG_LATENESS_MS": "2000",
+    "WATTLOG_SKEW_MS": "1000", "WATTLOG_IDLE_TIMEOUT_MS": "120000", "WATTLOG_SESSION_TIMEOUT_MS": "3000",
+    "WATTLOG_PROVISIONAL_MS": "500",
+}  # fmt: skip
+"""Windows become final 4 s after they begin, and a silent worker is dead after 3 s, so that a round takes seconds. No
+partition is taken for silent while nobody reads it: that would make its events late, and the ledger no other."""
+
+
+@dataclass
+class Field:
+    """`open_field` makes one."""
+
+    deployment: Deployment
+    warehouse: Warehouse
+    crew: Crew
+    world: World
+    feeder: Feeder
+    progress: Progress
+    address: str
+    chdb_dsn: str
+    database: str
+
+    @property
+    def log_id(self) -> str:
+        return self.progress.log_id
+
+    def until_stored(self) -> None:
+        """No more is sent; wait until all of it is final. Fails when nothing moves any more."""
+        self.feeder.finish()
+        asyncio.run(self._stored(self.warehouse))
+
+    async def _stored(self, warehouse: Warehouse) -> None:
+        waiting = asyncio.create_task(stored(warehouse, self.log_id, Sent(events=dict(self.world.sent)), None))
+        while not waiting.done():
+            self.crew.tend()
+            await asyncio.wait({waiting}, timeout=0.5)
+        await waiting
+
+
+@contextmanager
+def open_field(
+    kafka: KafkaBroker, chdb_root: Path, folder: Path, database: str, seed: int, *, env: Mapping[str, str] | None = None
+) -> Iterator[Field]:
+    """A field with nobody in it; nothing is fed yet. `chdb_root` is the one folder that this process opens with chdb,
+    and `database` the one in it that is used (and dropped)."""
+    dsn = f"chdb://{chdb_root}"
+    with connect(dsn, database="default", readers=1) as engine, serve(chdb_root) as address:
+        deployment = Deployment(kafka, folder, f"{address}/{database}", env={**QUICK, **(env or {})})
+        migrated = deployment.run("migrate")
+        assert migrated.status == 0, migrated.err
+        world, log_id = World(seed), deployment.log_id
+        try:
+            with connect(dsn, database=database) as warehouse, Progress(warehouse, log_id, PARTITIONS) as progress:
+                lay_floors(warehouse)
+                feeder = Feeder(world, kafka_config(deployment.settings), seed=seed)
+                try:
+                    crew = Crew(deployment)
+                    yield Field(deployment, warehouse, crew, world, feeder, progress, address, dsn, database)
+                finally:
+                    feeder.abandon()
+        finally:
+            for worker in deployment.workers:
+                worker.kill()
+            engine.command(f"DROP DATABASE IF EXISTS `{database}`")
+
+
+def lay_floors(warehouse: Warehouse) -> None:
+    """Tables, defaults, and the idle floors that the oracle knows."""
+    prepare(warehouse)
+    put_idle_floors(warehouse, [IdleFloor(h, 0, END_MS, mw, 1, "chaos") for h, mw in FLOORS_MW.items()])

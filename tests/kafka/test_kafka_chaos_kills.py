@@ -1,0 +1,24 @@
+"""Workers that are killed by the dozen, at random, under load: the ledger is what it would have been."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kafka.chaos.faults import begin, kill_at_random
+from tests.kafka.chaos.field import PARTITIONS, Field
+from tests.kafka.chaos.verdict import assert_sound, judge
+
+ROUNDS = 50
+SEED = 20_260_101
+
+
+@pytest.mark.timeout(900)
+def test_fifty_workers_killed_at_random_moments_leave_the_ledger_as_it_is(chaos: Field) -> None:
+    begin(chaos, workers=3)
+    recovery = kill_at_random(chaos, ROUNDS, SEED)
+    chaos.until_stored()
+
+    assert chaos.crew.kills == len(recovery.seconds) == ROUNDS
+    chaos.crew.until_held(PARTITIONS)
+    assert_sound(judge(chaos))
+    assert chaos.crew.ended == [], [m.worker.error_text() for m in chaos.crew.ended]
