@@ -15,7 +15,7 @@ from bench.harness import children, reports
 from bench.harness.backlog import Shape, lay_down
 from bench.harness.broker import MOCK_BYTES, MOCK_MESSAGES, MOCK_PARTITIONS, Broker, broker
 from bench.harness.check import check_alike, furthest
-from bench.harness.environments import PeerMissing, python_of
+from bench.harness.environments import PeerMissingError, python_of
 from bench.harness.fleet import Fleet
 from bench.harness.line_up import Contestant, line_up, transports
 from bench.harness.progress import Progress, shown
@@ -47,7 +47,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """All runs of all contestants: repeats go round, so that whatever drifts on the machine meets everyone alike.
 
-    Raises `check.Disagrees` when totals differ, `children.ContestantFailed` when a contestant ends without a result.
+    Raises `check.DisagreementError` when totals differ, `children.ContestantError` when one ends without a result.
     """
     results: list[dict[str, Any]] = []
     for (shape, rows), here in phases(contestants, most=most).items():
@@ -93,7 +93,7 @@ def installable(contestants: list[Contestant], progress: Progress) -> tuple[list
         progress.say(f"the environment of {name}")
         try:
             python_of(name)
-        except PeerMissing as error:
+        except PeerMissingError as error:
             missing[name] = str(error)
     return [c for c in contestants if c.environment not in missing], missing
 
@@ -102,6 +102,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smoke test: few rows, one repeat, no peers, no Java")
     parser.add_argument("--repeats", type=int, default=None, help="runs of each contestant (5)")
+    parser.add_argument("--rows", type=int, default=None, help="at most so many rows a contestant (its own number)")
     parser.add_argument("--only", default="", help="contestants whose name or shape holds this text")
     parser.add_argument("--no-peers", action="store_true", help="ours, the ceiling and its parts")
     parser.add_argument("--token-share", type=float, default=0.2, help="requests among all rows (0.2)")
@@ -120,9 +121,8 @@ def main(argv: list[str] | None = None) -> None:
         progress.total(len(chosen) * repeats)
         with broker(folder, quick=given.quick) as at:
             fleet = fleet_for(at, given.token_share)
-            results = measure(
-                chosen, at, fleet, folder, progress, repeats=repeats, most=QUICK_ROWS if given.quick else None
-            )
+            most = given.rows or (QUICK_ROWS if given.quick else None)
+            results = measure(chosen, at, fleet, folder, progress, repeats=repeats, most=most)
             about = reports.about(at, asdict(fleet), repeats=repeats, missing=missing, quick=given.quick)
     reports.write(given.out, "speed", {"about": about, "results": results})
 

@@ -10,9 +10,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from tests.kafka import jars
 from tests.kafka.broker import KafkaBroker
@@ -73,7 +76,25 @@ def broker(folder: Path, *, quick: bool = False) -> Iterator[Broker]:
     try:
         libs = jars.resolve()
         with KafkaBroker(home, libs, heap_mb=1024) as kafka:
+            _keeps_offsets(kafka)
             version = next(libs.glob("kafka_2.13-*.jar")).stem.rpartition("-")[2]
             yield Broker(f"Apache Kafka {version}, one node", kafka)
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _keeps_offsets(kafka: KafkaBroker) -> None:
+    """A broker makes its topic of offsets on the first question for one, and has no coordinator until then."""
+    consumer = Consumer(kafka.client(group_id="bench-first"))
+    deadline = time.monotonic() + 30
+    try:
+        while True:
+            try:
+                consumer.committed([TopicPartition("none", 0)], timeout=10)
+                return
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+    finally:
+        consumer.close()

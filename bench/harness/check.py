@@ -12,37 +12,39 @@ FLOAT_RELATIVE = 1e-9
 _COUNTS = ("prompt_tokens", "cached_tokens", "completion_tokens", "requests", "rows")
 
 
-class Disagrees(AssertionError):
+class DisagreementError(AssertionError):
     """A contestant's ledger is not what was put on the log. The text says who, what, by how much."""
 
 
 def check(name: str, found: Mapping[str, Any], expected: Totals, *, exact: bool) -> None:
     """Hold what a contestant stored against the input: energy, and whichever counts it gives, none missing if `exact`.
 
-    Raises Disagrees.
+    Raises DisagreementError.
     """
     energy = found.get("energy_uj")
     if energy is None:
-        raise Disagrees(f"{name} did not say how much energy it stored")
+        raise DisagreementError(f"{name} did not say how much energy it stored")
     tolerance = 0 if exact else FLOAT_RELATIVE * expected.energy_uj
     if abs(energy - expected.energy_uj) > tolerance:
-        raise Disagrees(f"{name} stored {energy:,} uJ, not {expected.energy_uj:,}: {energy - expected.energy_uj:+,} uJ")
+        raise DisagreementError(
+            f"{name} stored {energy:,} uJ, not {expected.energy_uj:,}: {energy - expected.energy_uj:+,} uJ"
+        )
     for count in _COUNTS:
         want = getattr(expected, count)
         if count in found and found[count] != want:
-            raise Disagrees(f"{name} stored {found[count]:,} {count}, not {want:,}")
+            raise DisagreementError(f"{name} stored {found[count]:,} {count}, not {want:,}")
         if exact and count not in found and count != "rows":
-            raise Disagrees(f"{name} did not say how many {count} it stored")
+            raise DisagreementError(f"{name} did not say how many {count} it stored")
 
 
 def check_alike(tenants: Mapping[str, Mapping[str, int]]) -> None:
-    """Tenant by tenant, exact contestants of one input agree to the microjoule. Raises Disagrees."""
+    """Tenant by tenant, exact contestants of one input agree to the microjoule. Raises DisagreementError."""
     names = list(tenants)
     for name in names[1:]:
         first, other = tenants[names[0]], tenants[name]
         for tenant in sorted(first.keys() | other.keys()):
             if first.get(tenant) != other.get(tenant):
-                raise Disagrees(
+                raise DisagreementError(
                     f"{names[0]} and {name} disagree on {tenant}: {first.get(tenant)} uJ and {other.get(tenant)} uJ"
                 )
 

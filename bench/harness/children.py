@@ -23,14 +23,14 @@ LIMIT_S = 240.0
 _numbers = itertools.count(1)
 
 
-class ContestantFailed(RuntimeError):
+class ContestantError(RuntimeError):
     """A contestant ended without a result. The text has the end of its stderr."""
 
 
 def run(contestant: Contestant, backlog: Backlog, bootstrap: str, folder: Path, **options: Any) -> dict[str, Any]:
     """CPU, wall, memory and totals of one run. The totals are checked.
 
-    Raises ContestantFailed, `check.Disagrees` or `environments.PeerMissing`.
+    Raises ContestantError, `check.DisagreementError` or `environments.PeerMissingError`.
     """
     python = python_of(contestant.environment)
     home = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
@@ -76,6 +76,6 @@ def _child(command: list[str], contestant: Contestant, home: Path, result: Path)
     if status or not result.exists():
         said = "\n".join(errors.read_text(errors="replace").splitlines()[-25:])
         ended = f"ended with status {status}" if status is not None else f"was not done after {LIMIT_S:g} s"
-        raise ContestantFailed(f"{contestant.name}, {contestant.shape.name}: {ended}\n{said}")
+        raise ContestantError(f"{contestant.name}, {contestant.shape.name}: {ended}\n{said}")
     found: dict[str, Any] = json.loads(result.read_text("utf-8"))
     return found

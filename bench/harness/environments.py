@@ -15,7 +15,7 @@ CACHE = ROOT / ".cache" / "bench"
 _LIMIT_S = 900
 
 
-class PeerMissing(Exception):
+class PeerMissingError(Exception):
     """A peer cannot be installed here. The text says why."""
 
 
@@ -26,7 +26,7 @@ def pins(name: str) -> Path:
 def python_of(name: str | None) -> Path:
     """The interpreter to run a contestant with; installs a peer's environment the first time, with pip.
 
-    Raises PeerMissing with pip's last lines.
+    Raises PeerMissingError with pip's last lines.
     """
     if name is None:
         return Path(sys.executable)
@@ -41,6 +41,6 @@ def python_of(name: str | None) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
     if done.returncode:
         tail = "\n".join(done.stderr.strip().splitlines()[-4:])
-        raise PeerMissing(f"{name} was not installed (exit status {done.returncode}):\n{tail}")
+        raise PeerMissingError(f"{name} was not installed (exit status {done.returncode}):\n{tail}")
     (folder / "installed").touch()
     return python
