@@ -6,6 +6,7 @@ WattlogError
 │   ├── BadSetting      a setting, an option or a DSN
 │   └── BadQuery        a question to the warehouse or the API that cannot be asked
 ├── Unavailable         something we need is not there: broker, warehouse, sensor
+├── Fenced              another worker has taken the partition over: this one's write was refused
 └── LedgerError         the books do not balance, or the log lost something: never swallowed
 """
 
@@ -43,12 +44,28 @@ class BadQuery(BadInput):
 
 
 class Unavailable(WattlogError):
-    """A broker, a warehouse, a sensor is not there. `hint` says what to try."""
+    """A broker, a warehouse, a sensor is not there. `hint` says what to try.
 
-    def __init__(self, what: str, hint: str) -> None:
+    `reason` is a short word for /metrics. `lasting`: a person has to mend something before trying again can help.
+    """
+
+    def __init__(self, what: str, hint: str, *, reason: str = "away", lasting: bool = False) -> None:
         self.what = what
         self.hint = hint
+        self.reason = reason
+        self.lasting = lasting
         super().__init__(f"{what}. {hint}")
+
+
+class Fenced(WattlogError):
+    """Another worker has claimed a partition of the log: the warehouse refused this one's write, whole."""
+
+    def __init__(self, log_id: str, log_partition: int, epoch: int) -> None:
+        self.log_id, self.log_partition, self.epoch = log_id, log_partition, epoch
+        super().__init__(
+            f"Partition {log_partition} of {log_id} has been claimed by another worker since this one claimed it "
+            f"(epoch {epoch}), which stores it from here on"
+        )
 
 
 class LedgerError(WattlogError):

@@ -7,6 +7,7 @@ handle with one lock (and one HTTP session), hence one writer and a small pool o
 from __future__ import annotations
 
 import re
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,9 +21,11 @@ import numpy as np
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError, StreamFailureError
 
-from contracts.errors import BadInput, BadQuery, Unavailable
+from contracts.errors import BadInput, BadQuery, Fenced, Unavailable
 from contracts.rows import SCHEMAS, Kind, Table, length
 from warehouse.dsn import Opener, opener
+from warehouse.fence import THROWN, Fence, insert_sql, structure
+from warehouse.refused import NOT_ALLOWED, NOT_MIGRATED, TOO_MUCH, refusal
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -36,11 +39,6 @@ ARROW_TYPES: Mapping[Kind, pa.DataType] = {
     "text": pa.string(), "ms": pa.timestamp("ms", tz="UTC"), "i64": pa.int64(), "u64": pa.uint64(), "u32": pa.uint32(),
     "u16": pa.uint16(), "u8": pa.uint8(),
 }  # fmt: skip
-
-# ClickHouse's error codes (src/Common/ErrorCodes.cpp).
-_NOT_MIGRATED = frozenset({60, 81})
-_NOT_ALLOWED = frozenset({192, 193, 194, 497, 516})
-_TOO_MUCH = frozenset({158, 159, 160, 241, 307, 396})
 
 
 def connect(dsn: str, *, database: str = "wattlog", password: str | None = None, readers: int = 4) -> Warehouse:
@@ -95,14 +93,46 @@ class Warehouse:
 
     # ---- writing ----
 
-    def insert(self, name: str, table: Table) -> int:
+    def insert(self, name: str, table: Table, fence: Fence | None = None) -> int:
         """Store rows of `contracts.rows.SCHEMAS[name]`, in batches of `INSERT_ROWS`. Returns how many.
 
-        Raises KeyError for a table or column that the schema does not have, Unavailable when the warehouse is gone.
+        With a fence, each batch is stored only while that claim is the greatest of its partition (warehouse/fence.py).
+        Raises KeyError for a table or column that the schema does not have, Fenced when another worker has claimed
+        the partition, Unavailable (`reason`, `lasting`: warehouse/refused.py) when the warehouse does not take it.
         """
         if not length(table):
             return 0
+        if fence is not None:
+            return self._insert_fenced(name, arrow_table(name, table), fence)
         return self.insert_arrow(name, arrow_table(name, table))
+
+    def _insert_fenced(self, name: str, table: pa.Table, fence: Fence) -> int:
+        for start in range(0, table.num_rows, INSERT_ROWS):
+            with self.writer() as client:
+                try:
+                    self._insert_through(client, name, table.slice(start, INSERT_ROWS), fence)
+                except DatabaseError as error:
+                    if error.code != THROWN:
+                        raise
+                    raise Fenced(fence.log_id, fence.log_partition, fence.epoch) from error
+        return int(table.num_rows)
+
+    def _insert_through(self, client: Client, name: str, table: pa.Table, fence: Fence) -> None:
+        """`INSERT ... SELECT`, which is what can carry a condition: over HTTP from the request's body, in chdb, which
+        reads no body, from a file (as the driver's own inserts there do)."""
+        columns, parameters = list(SCHEMAS[name]), fence.parameters
+        if self.embedded:
+            with tempfile.NamedTemporaryFile(suffix=".arrow") as file:
+                _write_arrow(file, table)
+                file.flush()
+                source = f"file({{fence_file:String}}, 'Arrow', {structure(name)})"
+                sql = insert_sql(name, columns, source, fence)
+                client.raw_query(sql, parameters={**parameters, "fence_file": file.name})
+        else:
+            body = pa.BufferOutputStream()
+            _write_arrow(body, table, compression="lz4")
+            sql = insert_sql(name, columns, f"input({structure(name)})", fence) + " FORMAT Arrow"
+            client.command(sql, parameters=parameters, data=body.getvalue().to_pybytes())
 
     def insert_arrow(self, name: str, table: pa.Table) -> int:
         """Store an Arrow table whose columns are the target's by name. Returns how many rows."""
@@ -126,13 +156,17 @@ class Warehouse:
             # raw_query, because it moves long parameters out of the URL, where proxies refuse them.
             client.raw_query(sql, parameters=params or None)
 
+    def tell(self, name: str, **params: Any) -> None:
+        """Run the statement in `warehouse/queries/NAME.sql` on the writer. Raises KeyError when there is none."""
+        self.command(question(name), **params)
+
     @contextmanager
     def writer(self) -> Iterator[Client]:
         """The writing client, held by one thread at a time."""
         with self._write_lock:
             if self._closed:
                 raise self._gone()
-            with self._clear_errors():
+            with self._clear_errors(writing=True):
                 yield self._writer
 
     # ---- reading ----
@@ -199,28 +233,36 @@ class Warehouse:
         return Unavailable(f"The warehouse at {self.where} is closed", "Open it again with connect().")
 
     @contextmanager
-    def _clear_errors(self) -> Iterator[None]:
-        """What people can mend gets a contracts error; a mistake in our own SQL stays the driver's DatabaseError."""
+    def _clear_errors(self, *, writing: bool = False) -> Iterator[None]:
+        """What people can mend gets a contracts error. A mistake in our own SQL stays the driver's DatabaseError where
+        we ask; where we write, all that is refused is Unavailable, and says why."""
         try:
             yield
         except DatabaseError as error:
             code, text = error.code, _first_line(error)
-            if code in _NOT_MIGRATED:
+            unanswered = code is None and type(error) in (DatabaseError, OperationalError, StreamFailureError)
+            why = refusal(code, text)
+            if code in NOT_MIGRATED:
                 what = f"The warehouse at {self.where} lacks a table: {text}"
-                raise Unavailable(what, "Run `wattlog migrate`.") from error
-            if code in _NOT_ALLOWED:
+            elif code in NOT_ALLOWED:
                 what = f"The warehouse at {self.where} refuses this user: {text}"
-                raise Unavailable(
-                    what, "Check the user in the DSN, WATTLOG_WAREHOUSE_PASSWORD and its grants."
-                ) from error
-            if code in _TOO_MUCH:
+            elif code in TOO_MUCH and not writing:
                 raise BadQuery(
                     "query", text, "too slow or too large: narrow the period or group more coarsely"
                 ) from error
-            if code is None and type(error) in (DatabaseError, OperationalError, StreamFailureError):
+            elif unanswered:
                 what = f"The warehouse at {self.where} does not answer: {text}"
-                raise Unavailable(what, "Check that it runs and that the address is right.") from error
-            raise
+            elif writing:
+                what = f"The warehouse at {self.where} does not take a write: {text}"
+            else:
+                raise
+            raise Unavailable(what, why.hint, reason=why.reason, lasting=why.lasting) from error
+
+
+def _write_arrow(file: Any, table: pa.Table, compression: str | None = None) -> None:
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.RecordBatchFileWriter(file, table.schema, options=options) as writer:
+        writer.write(table)
 
 
 def arrow_table(name: str, table: Table) -> pa.Table:

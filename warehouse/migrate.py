@@ -136,6 +136,7 @@ def _missing(known: list[Migration], applied: dict[str, str]) -> list[Migration]
 def _apply(warehouse: Warehouse, statement: str) -> None:
     try:
         warehouse.command(statement)
-    except DatabaseError as error:
-        if error.code != _ALREADY_EXISTS:  # left by a run that was cut off
+    except Unavailable as error:
+        cause = error.__cause__
+        if not isinstance(cause, DatabaseError) or cause.code != _ALREADY_EXISTS:  # left by a run that was cut off
             raise

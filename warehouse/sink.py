@@ -17,6 +17,7 @@ from contracts.errors import LedgerError
 from contracts.rows import KEYS, SCHEMAS, Kind, Table, concat
 from contracts.units import MS_PER_HOUR
 from warehouse.client import Warehouse, question
+from warehouse.fence import Fence, claim
 from warehouse.reference import Cluster, list_clusters, put_clusters
 
 MAX_KEYS = 5_000_000
@@ -37,9 +38,21 @@ class Sink:
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
 
-    def write(self, name: str, table: Table) -> None:
-        """Store rows of `SCHEMAS[name]`. Again changes nothing; a greater version wins, `deleted = 1` takes away."""
-        self._warehouse.insert(name, table)
+    def claim(self, log_id: str, partitions: Sequence[int], owner: str) -> int:
+        """Claim partitions of a log for a takeover, which no other has the name `owner` of. Returns its epoch, greater
+        than any before, when no earlier owner can write any more: what they stored may be read now.
+
+        Raises Unavailable.
+        """
+        return claim(self._warehouse, log_id, partitions, owner)
+
+    def write(self, name: str, table: Table, fence: Fence | None = None) -> None:
+        """Store rows of `SCHEMAS[name]`. Again changes nothing; a greater version wins, `deleted = 1` takes away.
+
+        With a fence, only while that claim holds: else Fenced, and nothing of the table (of its last INSERT_ROWS rows)
+        is stored. Raises Unavailable when the warehouse does not take it.
+        """
+        self._warehouse.insert(name, table, fence)
 
     def refresh_hours(self, hours_ms: Sequence[int], clusters: Sequence[str], workloads: Sequence[str]) -> None:
         """Recompute `ledger_hour` for these hours (epoch ms anywhere in the hour) and `clusters` x `workloads`.
@@ -69,8 +82,8 @@ class Sink:
         return rows[0] if rows else None
 
     def max_epoch(self) -> int:
-        """The greatest epoch in any mark of any log; 0 if there is none."""
-        return int(self._warehouse.query("SELECT max(epoch) AS epoch FROM marks")[0]["epoch"])
+        """The greatest epoch in any claim or mark of any log; 0 if there is none."""
+        return int(self._warehouse.ask("claim_top")[0]["epoch"])
 
     def stored_keys(self, log_id: str, log_partition: int, after_ms: int) -> dict[str, list[tuple[Any, ...]]]:
         """By table, the keys (in the order of `KEYS`, times as epoch ms) of the live rows that this partition of the

@@ -38,7 +38,9 @@ _OWN = frozenset(
     }
 )  # fmt: skip
 _SETTING = re.compile(r"[a-z][a-z0-9_]*")
-_INSERT = re.compile(rb"\s*(INSERT\s+INTO\s+.*?)\s+FORMAT\s+(\w+)(?:\s*\n|\s*$)", re.IGNORECASE | re.DOTALL)
+_INSERT = re.compile(
+    rb"\s*((?:/\*.*?\*/\s*)?INSERT\s+INTO\s+.*?)\s+FORMAT\s+(\w+)(?:\s*\n|\s*$)", re.IGNORECASE | re.DOTALL
+)
 _FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*$", re.IGNORECASE)
 _CODE = re.compile(r"Code: (\d+)\.")
 _STATUS = {516: 403, 60: 404, 81: 404}
@@ -146,12 +148,12 @@ class _Handler(BaseHTTPRequestHandler):
             timezone = _query(connection, "SELECT timezone()").bytes().decode().strip()
             sql = given.get("query", "").encode()
             statement = sql + (b"\n" if sql and body else b"") + body
+            params = {k.removeprefix("param_"): v for k, v in given.items() if k.startswith("param_")}
             insert = _INSERT.match(statement)
             if insert and not insert[1].rstrip().upper().endswith(b"VALUES"):
-                result, format_ = _insert(connection, insert, statement[insert.end() :]), ""
+                result, format_ = _insert(connection, insert, statement[insert.end() :], params), ""
             else:
                 text = statement.decode()
-                params = {k.removeprefix("param_"): v for k, v in given.items() if k.startswith("param_")}
                 result = _query(connection, text, params)
                 found = _FORMAT.search(text.rstrip())
                 format_ = found[1] if found else "TabSeparated"
@@ -175,12 +177,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def _insert(connection: Any, insert: re.Match[bytes], data: bytes) -> Any:
-    """`INSERT INTO t (columns) FORMAT F` and its data, which chdb takes from a file."""
+def _insert(connection: Any, insert: re.Match[bytes], data: bytes, params: dict[str, str]) -> Any:
+    """`INSERT INTO t (columns) FORMAT F`, or `INSERT INTO t SELECT ... FROM input('...') ... FORMAT F`, and its data,
+    which chdb takes from a file."""
+    into, format_ = insert[1].decode(), insert[2].decode()
     with tempfile.NamedTemporaryFile(suffix=".insert") as file:
         file.write(data)
         file.flush()
-        return _query(connection, f"{insert[1].decode()} FROM INFILE '{file.name}' FORMAT {insert[2].decode()}")
+        if " input(" in into:
+            return _query(connection, into.replace(" input(", f" file('{file.name}', '{format_}', "), params)
+        return _query(connection, f"{into} FROM INFILE '{file.name}' FORMAT {format_}", params)
 
 
 def _query(connection: Any, sql: str, params: dict[str, str] | None = None) -> Any:
