@@ -11,7 +11,8 @@ Headers: `ce_specversion`, `ce_type` (with its version), `ce_source`, `ce_id` = 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -24,6 +25,8 @@ PACKED = "application/vnd.wattlog.packed"
 JSON = "application/json"
 MAX_SOURCE = 1024
 """Characters in a `ce_source`."""
+_NAMES_KEPT = 65_536
+"""Subjects and sources kept decoded: at most 64 MiB of text at the very worst."""
 
 Headers = list[tuple[str, bytes]]
 AnyHeaders = Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]] | None
@@ -69,22 +72,25 @@ def envelope(*, type_: str, source: str, id_: str, subject: str, t_ms: int, cont
 
 def decode(headers: AnyHeaders, value: bytes | None) -> Event:
     """A Kafka message as a checked event. Raises BadEvent, and nothing else, for whatever cannot be read."""
+    event = read(headers, value)
+    event.batch.check()
+    return event
+
+
+def read(headers: AnyHeaders, value: bytes | None) -> Event:
+    """A Kafka message as an event whose columns are not checked yet (`contracts.columns` checks many together).
+
+    Raises BadEvent, and nothing else, for whatever cannot be read.
+    """
     if value is None:
         raise BadEvent("value", None, "a tombstone means nothing here; send a body")
     try:
         got = _by_name(headers)
-        type_, content_type = _text(got, "ce_type"), _text(got, "content-type").partition(";")[0].strip()
-        epoch, seq = _identity(_text(got, "ce_id"))
-        cluster, workload = _subject(_text(got, "ce_subject"))
-        source = _printable("ce_source", _text(got, "ce_source"), MAX_SOURCE)
-        if content_type not in _BODIES:
-            raise BadEvent("content-type", content_type, f"send {PACKED} or {JSON}")
-        read = _BODIES[content_type].READ.get(type_)
-        if read is None:
-            raise BadEvent("ce_type", type_, f"this version reads {', '.join((*topics.JOINED, topics.USAGE))}")
-        batch = read(value)
-        batch.check()
-        return Event(source, epoch, seq, cluster, workload, batch)
+        read_body = _body(_raw(got, "ce_type"), _raw(got, "content-type"))
+        epoch, seq = _identity(_raw(got, "ce_id"))
+        cluster, workload = _subject(_raw(got, "ce_subject"))
+        source = _source(_raw(got, "ce_source"))
+        return Event(source, epoch, seq, cluster, workload, read_body(value))
     except msgspec.MsgspecError as error:
         raise BadEvent("value", value[:40], f"the body does not fit its type: {error}") from None
     except UnicodeDecodeError as error:
@@ -99,7 +105,7 @@ def _by_name(headers: AnyHeaders) -> Mapping[str, bytes | None]:
     """Headers by name. One of ours that is there twice is an error: which one holds?"""
     if isinstance(headers, Mapping):
         return headers
-    pairs = list(headers or ())
+    pairs = headers if isinstance(headers, (list, tuple)) else list(headers or ())
     got = dict(pairs)
     if len(got) != len(pairs):
         names = [name for name, _ in pairs]
@@ -109,25 +115,47 @@ def _by_name(headers: AnyHeaders) -> Mapping[str, bytes | None]:
     return got
 
 
-def _identity(text: str) -> tuple[int, int]:
-    epoch, dot, seq = text.partition(".")
-    if not (dot and epoch.isdecimal() and seq.isdecimal() and text.isascii()) or len(epoch) > 19 or len(seq) > 15:
-        raise BadEvent("ce_id", text, "give EPOCH.SEQ: the start of this run in ms and a count from 0 without holes")
-    return int(epoch), int(seq)
+def _raw(headers: Mapping[str, bytes | None], name: str) -> bytes:
+    raw = headers.get(name)
+    if not raw:
+        raise BadEvent(name, raw, "this header is required")
+    return raw
 
 
-def _subject(text: str) -> tuple[str, str]:
+# What few distinct values mean is worked out once for each.
+
+
+@lru_cache(1_000)
+def _body(raw_type: bytes, raw_content_type: bytes) -> Callable[[bytes], Batch]:
+    type_, content_type = raw_type.decode(), raw_content_type.decode().partition(";")[0].strip()
+    if content_type not in _BODIES:
+        raise BadEvent("content-type", content_type, f"send {PACKED} or {JSON}")
+    reader: Callable[[bytes], Batch] | None = _BODIES[content_type].READ.get(type_)
+    if reader is None:
+        raise BadEvent("ce_type", type_, f"this version reads {', '.join((*topics.JOINED, topics.USAGE))}")
+    return reader
+
+
+@lru_cache(_NAMES_KEPT)
+def _subject(raw: bytes) -> tuple[str, str]:
+    text = raw.decode()
     cluster, _, workload = text.partition("/")
     if not (cluster and workload):
         raise BadEvent("ce_subject", text, "give 'cluster/workload'")
     return _printable("ce_subject", cluster, MAX_TEXT), _printable("ce_subject", workload, MAX_TEXT)
 
 
-def _text(headers: Mapping[str, bytes | None], name: str) -> str:
-    raw = headers.get(name)
-    if not raw:
-        raise BadEvent(name, raw, "this header is required")
-    return raw.decode()
+@lru_cache(_NAMES_KEPT)
+def _source(raw: bytes) -> str:
+    return _printable("ce_source", raw.decode(), MAX_SOURCE)
+
+
+def _identity(raw: bytes) -> tuple[int, int]:
+    epoch, dot, seq = raw.partition(b".")
+    if not (dot and epoch.isdigit() and seq.isdigit()) or len(epoch) > 19 or len(seq) > 15:
+        text = raw.decode()
+        raise BadEvent("ce_id", text, "give EPOCH.SEQ: the start of this run in ms and a count from 0 without holes")
+    return int(epoch), int(seq)
 
 
 def _printable(name: str, text: str, most: int) -> str:

@@ -1,8 +1,8 @@
 """The rows of the ledger's tables, as columns.
 
-A `Table` is a dict of equally long columns (numpy arrays, or lists of text). `SCHEMAS` fixes the names, the order and
-the kind of each column of every table that the stream job writes; warehouse/ turns them into Arrow, and a test holds
-them against the DDL. Times are UTC epoch milliseconds, energies integer microjoules.
+A `Table` is a dict of equally long columns (numpy arrays; text as lists or `Coded`). `SCHEMAS` fixes the names, the
+order and the kind of each column of every table that the stream job writes; warehouse/ turns them into Arrow, and a
+test holds them against the DDL. Times are UTC epoch milliseconds, energies integer microjoules.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from contracts.coded import Coded
 
 Kind = Literal["text", "ms", "i64", "u64", "u32", "u16", "u8"]
 Column = npt.NDArray[Any] | Sequence[str]
@@ -99,7 +101,7 @@ def conform(name: str, columns: Mapping[str, Column | int | str]) -> Table:
     for column, kind in SCHEMAS[name].items():
         value = columns[column]
         if kind == "text":
-            table[column] = [value] * n if isinstance(value, str) else [str(v) for v in value]  # type: ignore[union-attr]
+            table[column] = _text(value, n)
         elif isinstance(value, int):
             table[column] = np.full(n, value, _DTYPES[kind])
         else:
@@ -109,12 +111,24 @@ def conform(name: str, columns: Mapping[str, Column | int | str]) -> Table:
     return table
 
 
+def _text(value: Column | int | str, n: int) -> Column:
+    if isinstance(value, str):
+        return Coded.constant(value, n)
+    return value if isinstance(value, (Coded, list)) else [str(v) for v in value]  # type: ignore[union-attr]
+
+
 def concat(name: str, tables: Sequence[Table]) -> Table:
     """Tables of one schema, one after the other."""
+    if len(tables) == 1:
+        return tables[0]
     out: Table = {}
     for column, kind in SCHEMAS[name].items():
         if kind == "text":
-            out[column] = [v for t in tables for v in t[column]]
+            texts = [t[column] for t in tables]
+            if all(isinstance(t, Coded) for t in texts):
+                out[column] = Coded.concat(texts)  # type: ignore[arg-type]
+            else:
+                out[column] = [v for t in texts for v in t]
         else:
             out[column] = np.concatenate(
                 [np.asarray(t[column], _DTYPES[kind]) for t in tables] or [np.zeros(0, _DTYPES[kind])]

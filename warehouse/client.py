@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError, StreamFailureError
 
+from contracts.coded import Coded
 from contracts.errors import BadInput, BadQuery, Fenced, Unavailable
 from contracts.rows import SCHEMAS, Kind, Table, length
 from warehouse.dsn import Opener, opener
@@ -275,6 +276,9 @@ def arrow_table(name: str, table: Table) -> pa.Table:
         values = table[column]
         if kind == "ms":
             arrays[column] = pa.array(np.asarray(values, np.int64)).cast(ARROW_TYPES[kind])
+        elif isinstance(values, Coded):
+            codes = pa.array(values.codes.astype(np.int32, copy=False))
+            arrays[column] = pa.DictionaryArray.from_arrays(codes, pa.array(list(values.names), pa.string()))
         else:
             arrays[column] = pa.array(values, ARROW_TYPES[kind])
     return pa.table(arrays)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,9 +64,3 @@ class Facts:
     energy: Energy
     tokens: Tokens
 
-
-def codes(values: Iterable[Any]) -> tuple[I64, list[Any]]:
-    """A column as (codes, names in order of appearance)."""
-    seen: dict[object, int] = {}
-    column = np.array([seen.setdefault(v, len(seen)) for v in values], np.int64)
-    return column, list(seen)

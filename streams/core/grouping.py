@@ -35,12 +35,6 @@ def rank(names: Sequence[object]) -> I64:
     return ranks
 
 
-def named(names: Sequence[str], codes: I64) -> list[str]:
-    table = np.empty(len(names), object)
-    table[:] = names
-    return table[codes].tolist()  # type: ignore[no-any-return]
-
-
 def expand(first: Index, count: Index) -> tuple[Index, Index]:
     """Row i stands for first[i], first[i]+1, ... count[i] of them: (i repeated, those numbers)."""
     row = np.repeat(np.arange(len(first), dtype=np.intp), count)
@@ -53,6 +47,11 @@ def look_up(columns: list[I64], ask: Callable[..., tuple[int, ...]], width: int)
     n = len(columns[0])
     if not n:
         return np.zeros((width, 0), np.int64)
-    distinct, inverse = np.unique(np.stack(columns), axis=1, return_inverse=True)
-    answers = np.array([ask(*map(int, codes)) for codes in distinct.T], np.int64).T
-    return answers.reshape(width, -1)[:, inverse.reshape(-1)]
+    row = np.zeros(n, np.int64)
+    for column in columns:  # One number a distinct row, kept small so that products cannot overflow.
+        _, code = np.unique(column, return_inverse=True)
+        _, row = np.unique(row * (int(code.max()) + 1) + code, return_inverse=True)
+    first = np.zeros(int(row.max()) + 1, np.intp)
+    first[row] = np.arange(n)
+    answers = np.array([ask(*(int(column[i]) for column in columns)) for i in first], np.int64).T
+    return answers.reshape(width, -1)[:, row]

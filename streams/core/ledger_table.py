@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from contracts import topics
+from contracts.coded import Coded
 from contracts.errors import LedgerError
 from contracts.events import Method
 from contracts.rows import Table
 from contracts.units import I64
 from streams.core.facts import CACHED, COMPLETION, FAILURES, PROMPT, REQUESTS, Facts, Index
-from streams.core.grouping import Keys, look_up, named, rank
+from streams.core.grouping import Keys, look_up, rank
 from streams.core.policy import Policy
 from streams.core.split import Done, Metered, Pairs, work_of
 
@@ -93,11 +94,11 @@ def table_of(facts: Facts, keys: Keys, rows: Rows) -> Table:
     amounts = rows.amounts[:, order]
     return {
         "window_start": group // max(len(facts.subjects), 1),
-        "cluster": named([c for c, _ in facts.subjects], subject),
-        "workload": named([w for _, w in facts.subjects], subject),
-        "hardware": named(hardwares, rows.hardware[order]),
-        "model": named(models, rows.model[order]),
-        "tenant": named(tenants, rows.tenant[order]),
+        "cluster": Coded([c for c, _ in facts.subjects], subject),
+        "workload": Coded([w for _, w in facts.subjects], subject),
+        "hardware": Coded(hardwares, rows.hardware[order]),
+        "model": Coded(models, rows.model[order]),
+        "tenant": Coded(tenants, rows.tenant[order]),
         "active_uj": rows.energies[0, order], "idle_uj": rows.energies[1, order],
         "unallocated_uj": rows.energies[2, order],
         "prompt_tokens": amounts[PROMPT], "cached_tokens": amounts[CACHED], "completion_tokens": amounts[COMPLETION],

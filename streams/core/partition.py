@@ -13,16 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from contracts import topics
+from contracts.columns import PowerColumns, TokenColumns
 from contracts.errors import BadEvent
 from contracts.events import Event, UsageBatch
 from contracts.rows import Column, Table, conform, keys
-from contracts.units import MS_PER_DAY
+from contracts.units import I64, MS_PER_DAY
 from streams.core import reading, sequence, versions
 from streams.core.attribute import attribute
 from streams.core.late import LateFacts, LateKey
 from streams.core.mark import Cut, Mark
 from streams.core.policy import Policy
-from streams.core.reading import Config, Message, Pending, Read, Rejected, TopicState
+from streams.core.reading import Config, Message, Pending, Rejected, TopicState
 from streams.core.requests import with_energy
 from streams.core.stored import StoredKeys, touched_hours
 from streams.core.windows import OpenWindows
@@ -96,23 +97,8 @@ class Partition:
     def ingest(self, messages: Sequence[Message], now_ms: int) -> list[Rejected]:
         """Take messages in offset order per topic; returns those that cannot be read."""
         rejected: list[Rejected] = []
-        fresh: dict[str, list[Event]] = {t: [] for t in topics.JOINED}
-        for message in messages:
-            topic = self._topics[message.topic]
-            if not topic.expects(message):
-                continue  # Stored before, and read again because the commit comes last.
-            pending = topic.take(message, now_ms)
-            try:
-                found = reading.read(message, now_ms, self._config)
-            except BadEvent as error:
-                pending.held = True
-                self._counts["rejected"] += 1
-                rejected.append(Rejected(message, error))
-                continue
-            if self._accept(message.topic, found, pending):
-                fresh[message.topic].append(found.event)
-        self._open.add_power(fresh[topics.POWER])
-        self._open.add_tokens(fresh[topics.TOKENS])
+        for name in topics.JOINED:
+            rejected += self._ingest_topic(name, [m for m in messages if m.topic == name], now_ms)
         return rejected
 
     def next_offset(self, topic: str) -> int:
@@ -123,21 +109,56 @@ class Partition:
         """The log holds nothing between the offset expected next and this one (`core.holes` says how one knows)."""
         self._topics[topic].next_offset = offset
 
-    def _accept(self, name: str, found: Read, pending: Pending) -> bool:
+    def _ingest_topic(self, name: str, messages: Sequence[Message], now_ms: int) -> list[Rejected]:
+        topic = self._topics[name]
+        # What is not expected was stored before, and is read again because the commit comes last.
+        fresh = [(m, topic.take(m, now_ms)) for m in messages if topic.expects(m)]
+        step = reading.read([m for m, _ in fresh], now_ms, self._config)
+        rejected: list[Rejected] = []
+        whole: list[int] = []
+        for i, (message, pending) in enumerate(fresh):
+            event = step.events[i]
+            if isinstance(event, BadEvent):
+                pending.held = True
+                self._counts["rejected"] += 1
+                rejected.append(Rejected(message, event))
+            elif self._accept(name, event, step.event_ms[i], step.first[i], step.last[i], pending):
+                whole.append(i)
+        events = [e for i in whole if isinstance(e := step.events[i], Event)]
+        self._add(events, step.columns if whole == step.full else reading.columns_of([e.batch for e in events]))
+        return rejected
+
+    def _accept(self, name: str, event: Event, event_ms: int, first: int, last: int, pending: Pending) -> bool:
         """Note the event; True if all of it goes into open windows."""
-        topic, event, event_ms = self._topics[name], found.event, found.event.batch.event_ms
-        topic.event_ms = max(topic.event_ms or 0, event_ms)
+        topic = self._topics[name]
+        if topic.event_ms is None or event_ms > topic.event_ms:
+            topic.event_ms = event_ms
         pending.event = (event.source, event.epoch, event.seq, event_ms)
-        run = topic.runs.setdefault((event.source, event.epoch), sequence.Run())
+        run = topic.runs.get((event.source, event.epoch))
+        if run is None:
+            run = topic.runs[event.source, event.epoch] = sequence.Run()
         if not run.add(event.seq, event_ms, self._mark.final_end_ms):
             self._counts["duplicates"] += 1
             return False
-        pending.last = found.last
-        self._counts["rows"] += len(event.batch)
-        if found.first >= self._final_before or not len(event.batch):
-            return len(event.batch) > 0
+        pending.last = last
+        rows = len(event.batch)
+        self._counts["rows"] += rows
+        if first >= self._final_before or not rows:
+            return rows > 0
         self._accept_late(name, event, pending)
         return False
+
+    def _add(
+        self, events: Sequence[Event], columns: PowerColumns | TokenColumns | None, only: I64 | None = None,
+        into: OpenWindows | None = None,
+    ) -> None:  # fmt: skip
+        """Add the columns of these events; `only` limits them to these window numbers."""
+        subjects = [(e.cluster, e.workload) for e in events]
+        windows = into or self._open
+        if isinstance(columns, PowerColumns):
+            windows.add_power(columns, subjects, only)
+        elif isinstance(columns, TokenColumns):
+            windows.add_tokens(columns, subjects, only)
 
     def _accept_late(self, name: str, event: Event, pending: Pending) -> None:
         """Part of the event may lie in final windows: what is in them already is dropped, the rest is a late fact."""
@@ -146,11 +167,11 @@ class Partition:
         numbers = reading.touched(batch, ms)
         passed = numbers < self._final_before
         late = [n for n in numbers[passed].tolist() if not self._mark.includes(name, pending.offset, (n + 1) * ms)]
-        add = "add_power" if name == topics.POWER else "add_tokens"
-        getattr(self._open, add)([event], numbers[~passed])
+        columns = reading.columns_of([batch])
+        self._add([event], columns, numbers[~passed])
         if late:
             apart = OpenWindows(ms)
-            getattr(apart, add)([event], np.array(late))
+            self._add([event], columns, np.array(late), apart)
             if apart.numbers():  # A request may run through a window and do nothing in it.
                 pending.late = True
                 self._counts["late"] += 1

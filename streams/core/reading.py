@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from contracts import topics
-from contracts.codec import AnyHeaders, decode
+from contracts import codec, topics
+from contracts.codec import AnyHeaders
+from contracts.columns import PowerColumns, TokenColumns
 from contracts.errors import BadEvent, LedgerError
-from contracts.events import Event, PowerBatch, TokenBatch
+from contracts.events import Batch, Event, PowerBatch, TokenBatch, UsageBatch
 from contracts.units import I64
 from streams.core.sequence import Runs
 from streams.core.spread import pieces
@@ -47,12 +48,18 @@ class Rejected(NamedTuple):
     error: BadEvent
 
 
-class Read(NamedTuple):
-    """An event, and the (first, last) window numbers between which its rows lie; (0, -1) if it has none."""
+@dataclass(slots=True)
+class Step:
+    """What some messages of one topic say, message by message: the event or what is wrong with it, its event time, and
+    the (first, last) window numbers between which its rows lie, (0, -1) if it has none."""
 
-    event: Event
-    first: int
-    last: int
+    events: list[Event | BadEvent]
+    event_ms: list[int]
+    first: list[int]
+    last: list[int]
+    full: list[int]
+    columns: PowerColumns | TokenColumns | None
+    """The rows of the events at `full`: all that have any."""
 
 
 @dataclass(slots=True)
@@ -95,23 +102,82 @@ class TopicState:
         return pending
 
 
-def read(message: Message, now_ms: int, config: Config) -> Read:
-    """Decode and judge one message. Raises BadEvent for what cannot be read or believed."""
-    event = decode(message.headers, message.value)
-    batch = event.batch
-    if not isinstance(batch, PowerBatch if message.topic == topics.POWER else TokenBatch):
-        raise BadEvent("ce_type", type(batch).__name__, f"does not belong on {message.topic}")
-    if batch.event_ms > now_ms + config.skew_ms:
-        raise BadEvent("t_ms", batch.event_ms, f"lies in the future by more than {config.skew_ms} ms; mend the clock")
-    if not len(batch):
-        return Read(event, 0, -1)
-    start, end = _spans(batch)
-    first, last = int(start.min()) // config.window_ms, int(np.maximum(end - 1, start).max()) // config.window_ms
-    if (last - first + 1) * len(batch) > MAX_PIECES:  # The exact count is dearer, and rarely needed.
-        count = int((np.maximum(end - 1, start) // config.window_ms - start // config.window_ms + 1).sum())
-        if count > MAX_PIECES:
-            raise BadEvent("rows", len(batch), f"lie in {count} windows together; send at most {MAX_PIECES} an event")
-    return Read(event, first, last)
+def read(messages: Sequence[Message], now_ms: int, config: Config) -> Step:
+    """Decode and judge messages of one topic: the event of each, or why it cannot be read or believed."""
+    wanted = PowerBatch if messages and messages[0].topic == topics.POWER else TokenBatch
+    events = [_event(m, wanted) for m in messages]
+    full = [i for i, e in enumerate(events) if isinstance(e, Event) and len(e.batch)]
+    try:
+        columns = columns_of([events[i].batch for i in full])  # type: ignore[union-attr]
+    except BadEvent:
+        _check_each(events, full)
+        full = [i for i in full if isinstance(events[i], Event)]
+        columns = columns_of([events[i].batch for i in full])  # type: ignore[union-attr]
+    t_ms = [e.batch.t_ms if isinstance(e, Event) else 0 for e in events]
+    step = Step(events, t_ms, [0] * len(events), [-1] * len(events), full, columns)
+    if columns is not None:
+        _place(step, columns, config.window_ms)
+    for i, event in enumerate(events):
+        if isinstance(event, Event) and (error := _unbelievable(step, i, event, now_ms, config)):
+            events[i] = error
+    return step
+
+
+def columns_of(batches: Sequence[Batch]) -> PowerColumns | TokenColumns | None:
+    """Batches of one kind, none of them empty, checked and end to end. Raises BadEvent if anything is wrong in one."""
+    if not batches:
+        return None
+    kind = PowerColumns if isinstance(batches[0], PowerBatch) else TokenColumns
+    return kind.of(batches)  # type: ignore[arg-type]
+
+
+def _event(message: Message, wanted: type[Batch]) -> Event | BadEvent:
+    try:
+        event = codec.read(message.headers, message.value)
+        if not isinstance(event.batch, wanted):
+            raise BadEvent("ce_type", type(event.batch).__name__, f"does not belong on {message.topic}")
+        if not len(event.batch):
+            event.batch.check()
+        return event
+    except BadEvent as error:
+        return error
+
+
+def _check_each(events: list[Event | BadEvent], at: Sequence[int]) -> None:
+    """Put the error in the place of each event that has one."""
+    for i in at:
+        event = events[i]
+        try:
+            assert isinstance(event, Event)
+            event.batch.check()
+        except BadEvent as error:
+            events[i] = error
+
+
+def _place(step: Step, c: PowerColumns | TokenColumns, window_ms: int) -> None:
+    """Where in time the events with rows lie."""
+    t_ms = np.maximum.reduceat(c.end_ms, c.starts).tolist()
+    first = (np.minimum.reduceat(c.begin_ms, c.starts) // window_ms).tolist()
+    last = (np.maximum.reduceat(np.maximum(c.end_ms - 1, c.begin_ms), c.starts) // window_ms).tolist()
+    for at, i in enumerate(step.full):
+        step.event_ms[i] = max(step.event_ms[i], t_ms[at])
+        step.first[i], step.last[i] = first[at], last[at]
+
+
+def _unbelievable(step: Step, i: int, event: Event, now_ms: int, config: Config) -> BadEvent | None:
+    if step.event_ms[i] > now_ms + config.skew_ms:
+        return BadEvent(
+            "t_ms", step.event_ms[i], f"lies in the future by more than {config.skew_ms} ms; mend the clock"
+        )
+    if (step.last[i] - step.first[i] + 1) * len(event.batch) <= MAX_PIECES:
+        return None
+    assert not isinstance(event.batch, UsageBatch)
+    start, end = _spans(event.batch)  # The exact count is dearer, and rarely needed.
+    ms = config.window_ms
+    count = int((np.maximum(end - 1, start) // ms - start // ms + 1).sum())
+    if count <= MAX_PIECES:
+        return None
+    return BadEvent("rows", len(event.batch), f"lie in {count} windows together; send at most {MAX_PIECES} an event")
 
 
 def touched(batch: PowerBatch | TokenBatch, window_ms: int) -> I64:

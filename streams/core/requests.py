@@ -2,84 +2,161 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from contracts.events import TokenBatch
-from contracts.rows import KEYS, Table, length
+from contracts.coded import Coded
+from contracts.columns import TokenColumns
+from contracts.rows import KEYS, Column, Table, length
 from contracts.units import I64
 from streams.core.attribute import Attribution, attribute_requests
 from streams.core.facts import AMOUNTS, Facts, Index, Tokens
-from streams.core.spread import ends, pieces, spread
+from streams.core.spread import ends, pieces, spread, starts
 
-_TEXT = ("tenant", "request_id", "cluster", "workload", "model", "session_id", "trace_id", "status")
 _KEY = tuple(column for column in KEYS["request_energy"] if column != "late_id")
 _DONE = AMOUNTS[:6]
+Texts = npt.NDArray[np.object_]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
+class RequestTexts:
+    """What is said of single requests, by row of a `TokenColumns`; worked out when the first window is closed."""
+
+    columns: TokenColumns
+    _texts: dict[str, Texts | None] = field(default_factory=dict)
+    _status: Coded[str] | None = None
+
+    def of(self, name: str) -> Texts | None:
+        """`request_id`, `session_id` or `trace_id`; None where no batch has any."""
+        if name not in self._texts:
+            said = any(getattr(b, name) for b in self.columns.batches)
+            self._texts[name] = np.array(self.columns.texts(name), object) if said else None
+        return self._texts[name]
+
+    @property
+    def status(self) -> Coded[str]:
+        if self._status is None:
+            batches = self.columns.batches
+            sizes = np.array([len(b.statuses) for b in batches], np.int64)
+            codes = self.columns.repeat(np.cumsum(sizes) - sizes) + self.columns.status
+            self._status = Coded.concat([Coded(list(chain.from_iterable(b.statuses for b in batches)), codes)])
+        return self._status
+
+
+@dataclass(slots=True)
 class RequestPieces:
-    """What requests of one event did in one window: rows of `batch`, and the same amounts that the sums got."""
+    """What some requests did in one window: rows of `columns`, their (workload, tenant, model) entities, and the same
+    amounts that the sums got."""
 
-    batch: TokenBatch
-    cluster: str
-    workload: str
+    columns: TokenColumns
+    texts: RequestTexts
     row: Index
+    entity: Index
     amounts: I64
 
 
-def spread_requests(b: TokenBatch, window_ms: int) -> tuple[Index, I64, I64]:
-    """(row, window, amounts (8, n)) of each request's pieces.
+@dataclass(frozen=True)
+class Taken:
+    """Pieces of closed windows, by window number, and what their entities stand for."""
+
+    pieces: Sequence[tuple[int, RequestPieces]]
+    subjects: Coded[tuple[str, str]]
+    tenants: Coded[str]
+    models: Coded[str]
+
+    @property
+    def rows(self) -> int:
+        return sum(len(p.row) for _, p in self.pieces)
+
+
+def spread_requests(c: TokenColumns, window_ms: int) -> tuple[Index, I64, I64]:
+    """(row, window, amounts (8, n)) of each request's pieces; those of a row stand anywhere.
 
     Prompt work ran over [start, first), completion work over [first, end); both over [start, end) where the first
     token's time is unknown. Tokens are spread whole and in thousandths: the latter carry work into windows that get no
     whole token.
     """
-    start, end = b.t_start_ms, b.t_end_ms
-    known = b.t_first_ms > 0
-    first_a, first_b = np.where(known, b.t_first_ms, end), np.where(known, b.t_first_ms, start)
+    first = c.begin_ms // window_ms
+    crosses = np.maximum(c.end_ms - 1, c.begin_ms) // window_ms > first
+    rest = np.flatnonzero(~crosses)
+    amounts = np.empty((8, len(rest)), np.int64)
+    amounts[:3] = c.tokens[:, rest]
+    amounts[3:6] = 1000 * amounts[:3]
+    amounts[3] -= amounts[4]
+    amounts[6] = 1
+    failed = _failed(c)
+    amounts[7] = failed[rest]
+    if len(rest) == len(first):
+        return rest, first, amounts
+    cut = np.flatnonzero(crosses)
+    row, window, parts = _cut(c, cut, failed[cut], window_ms)
+    return (
+        np.concatenate([rest, cut[row]]), np.concatenate([first[rest], window]),
+        np.concatenate([amounts, parts], axis=1),
+    )  # fmt: skip
+
+
+def _failed(c: TokenColumns) -> npt.NDArray[np.bool_]:
+    sizes = np.array([len(b.statuses) for b in c.batches], np.intp)
+    failure = np.array([s != "ok" for b in c.batches for s in b.statuses])
+    of_row: npt.NDArray[np.bool_] = failure[c.repeat(np.cumsum(sizes) - sizes) + c.status]
+    return of_row
+
+
+def _cut(c: TokenColumns, cut: Index, failed: npt.NDArray[np.bool_], window_ms: int) -> tuple[Index, I64, I64]:
+    """Of the rows `cut`, which run through several windows: (index into cut, window, amounts) of their pieces."""
+    start, end, first = c.begin_ms[cut], c.end_ms[cut], c.first_ms[cut]
+    prompt, cached, completion = c.tokens[:, cut]
+    known = first > 0
+    first_a, first_b = np.where(known, first, end), np.where(known, first, start)
     row, window = pieces(start, end, window_ms)
-    computed = b.prompt_tokens - b.cached_tokens
-    before = [b.prompt_tokens, b.cached_tokens]
-    out = [spread(a, start, first_a, row, window, window_ms) for a in before]
-    out.append(spread(b.completion_tokens, first_b, end, row, window, window_ms))
-    out += [spread(a * 1000, start, first_a, row, window, window_ms) for a in (computed, b.cached_tokens)]
-    out.append(spread(b.completion_tokens * 1000, first_b, end, row, window, window_ms))
+    amounts = np.empty((8, len(row)), np.int64)
+    for i, (amount, p0, p1) in enumerate((
+        (prompt, start, first_a), (cached, start, first_a), (completion, first_b, end),
+        ((prompt - cached) * 1000, start, first_a), (cached * 1000, start, first_a), (completion * 1000, first_b, end),
+    )):  # fmt: skip
+        amounts[i] = spread(amount, p0, p1, row, window, window_ms) if amount.any() else 0
     last = ends(row)
-    ok = np.array([s == "ok" for s in b.statuses])[b.status[row]]
-    out += [last.astype(np.int64), (last & ~ok).astype(np.int64)]
-    return row, window, np.stack(out)
+    amounts[6], amounts[7] = last, last & failed[row]
+    return row, window, amounts
 
 
-def request_rows(taken: Iterable[tuple[int, RequestPieces]], window_ms: int) -> Table:
-    """Pieces, with their window numbers, as one row a request and window: columns of REQUEST_ENERGY less energy,
-    provenance and late_id."""
-    text: dict[str, list[str]] = {name: [] for name in _TEXT}
-    start, end, window = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    amounts = [np.zeros((8, 0), np.int64)]
-    for number, p in taken:
-        b, rows = p.batch, p.row.tolist()
-        text["request_id"] += [b.request_id[i] for i in rows]
-        text["session_id"] += [b.session_id[i] for i in rows] if b.session_id else [""] * len(rows)
-        text["trace_id"] += [b.trace_id[i] for i in rows] if b.trace_id else [""] * len(rows)
-        text["status"] += [b.statuses[i] for i in b.status[p.row]]
-        text["tenant"] += [b.tenants[i] for i in b.tenant[p.row]]
-        text["model"] += [b.models[i] for i in b.model[p.row]]
-        text["cluster"] += [p.cluster] * len(rows)
-        text["workload"] += [p.workload] * len(rows)
-        start.append(b.t_start_ms[p.row])
-        end.append(b.t_end_ms[p.row])
-        window.append(np.full(len(rows), number * window_ms, np.int64))
-        amounts.append(p.amounts)
-    done = np.concatenate(amounts, axis=1)
-    rows_: Table = {
-        **text, "window_start": np.concatenate(window), "t_start": np.concatenate(start), "t_end": np.concatenate(end),
+def request_rows(taken: Taken, window_ms: int) -> Table:
+    """Pieces as one row a request and window: columns of REQUEST_ENERGY less energy, provenance and late_id."""
+    found = [p for _, p in taken.pieces]
+    sizes = np.array([len(p.row) for p in found], np.intp)
+    window_start = np.repeat(np.array([n for n, _ in taken.pieces], np.int64) * window_ms, sizes)
+    entity = _joined([p.entity for p in found])
+    done = np.concatenate([p.amounts for p in found], axis=1) if found else np.zeros((8, 0), np.int64)
+    subjects = taken.subjects.take(entity)
+    rows: Table = {
+        "tenant": taken.tenants.take(entity), "request_id": _texts(found, "request_id"),
+        "cluster": Coded([c for c, _ in subjects.names], subjects.codes),
+        "workload": Coded([w for _, w in subjects.names], subjects.codes), "model": taken.models.take(entity),
+        "session_id": _texts(found, "session_id"), "trace_id": _texts(found, "trace_id"),
+        "status": Coded.concat([p.texts.status.take(p.row) for p in found]), "window_start": window_start,
+        "t_start": _joined([p.columns.begin_ms[p.row] for p in found]),
+        "t_end": _joined([p.columns.end_ms[p.row] for p in found]),
         **dict(zip(_DONE, done[: len(_DONE)], strict=True)),
     }  # fmt: skip
-    return _one_a_key(rows_)
+    return rows if _ids_differ(rows) else _one_a_key(rows)
+
+
+def _joined(parts: Sequence[I64]) -> I64:
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+def _texts(found: Sequence[RequestPieces], name: str) -> Column:
+    """A text column of the pieces; one that nobody said anything in is constant."""
+    texts = [p.texts.of(name) for p in found]
+    if all(t is None for t in texts):
+        return Coded.constant("", sum(len(p.row) for p in found))
+    return [s for t, p in zip(texts, found, strict=True) for s in ([""] * len(p.row) if t is None else t[p.row])]
 
 
 def _one_a_key(rows: Table) -> Table:
@@ -105,7 +182,8 @@ def _one_a_key(rows: Table) -> Table:
             np.add.at(total, into, np.asarray(column))
             out[name] = total
         else:
-            out[name] = column[np.array(stays)] if isinstance(column, np.ndarray) else [column[i] for i in stays]
+            at = np.array(stays, np.intp)
+            out[name] = column[at] if isinstance(column, np.ndarray) else _coded(column).take(at)
     return out
 
 
@@ -117,27 +195,61 @@ def with_energy(rows: Table, attribution: Attribution, facts: Facts) -> Table:
 
 def _tokens(facts: Facts, rows: Table) -> Tokens:
     """Rows of request_energy in the codes of `facts`."""
-    subject_of = {s: i for i, s in enumerate(facts.subjects)}
-    tenant_of = {t: i for i, t in enumerate(facts.tenants)}
-    model_of = {m: i for i, m in enumerate(facts.models)}
-    subjects = zip(rows["cluster"], rows["workload"], strict=True)
     amounts = np.zeros((8, length(rows)), np.int64)
     for i, name in enumerate(_DONE):
         amounts[i] = rows[name]
     return Tokens(
-        np.asarray(rows["window_start"], np.int64),
-        np.array([subject_of[s] for s in subjects], np.int64),
-        np.array([tenant_of[t] for t in rows["tenant"]], np.int64),
-        np.array([model_of[m] for m in rows["model"]], np.int64),
-        amounts,
-    )
+        np.asarray(rows["window_start"], np.int64), _subject_codes(rows, facts.subjects),
+        _codes(rows["tenant"], facts.tenants), _codes(rows["model"], facts.models), amounts,
+    )  # fmt: skip
+
+
+def _codes(column: Column, names: Sequence[str]) -> I64:
+    """A text column as codes into `names`, which holds them all."""
+    code_of = {name: i for i, name in enumerate(names)}
+    c = _coded(column)
+    codes: I64 = np.array([code_of.get(name, -1) for name in c.names] or [-1], np.int64)[c.codes]
+    return codes
+
+
+def _subject_codes(rows: Table, subjects: Sequence[tuple[str, str]]) -> I64:
+    clusters, workloads = Coded.concat([_coded(rows["cluster"])]), Coded.concat([_coded(rows["workload"])])
+    cluster_of = {name: i for i, name in enumerate(clusters.names)}
+    workload_of = {name: i for i, name in enumerate(workloads.names)}
+    code_of = np.full((len(cluster_of), len(workload_of)), -1, np.int64)
+    for i, (cluster, workload) in enumerate(subjects):
+        if cluster in cluster_of and workload in workload_of:
+            code_of[cluster_of[cluster], workload_of[workload]] = i
+    codes: I64 = code_of[clusters.codes, workloads.codes]
+    return codes
+
+
+def _coded(column: Column) -> Coded[str]:
+    return column if isinstance(column, Coded) else Coded.of(column)  # type: ignore[arg-type]
+
+
+def _ids_differ(rows: Table) -> bool:
+    """Whether no window has an id twice. Rows stand window by window."""
+    ids, window = rows["request_id"], np.asarray(rows["window_start"])
+    edges = [*np.flatnonzero(starts(window)).tolist(), len(window)] if len(window) else []
+    return sum(len(set(ids[a:b])) for a, b in pairwise(edges)) == len(window)
 
 
 def _order(rows: Table) -> Index:
-    """Canonical order of request rows: by id, then times, those in time before late ones."""
+    """Canonical order of request rows within a window: by id, then times, those in time before late ones."""
+    ids, window = _listed(rows["request_id"]), np.asarray(rows["window_start"])
+    by_id = sorted(range(len(ids)), key=ids.__getitem__)
+    order = np.array(by_id, np.intp)
+    if (np.diff(window) >= 0).all() and not _twice([ids[i] for i in by_id], window[order]):
+        return order
     late = _listed(rows["late_id"]) if "late_id" in rows else [0] * length(rows)
-    by = list(zip(rows["request_id"], _listed(rows["t_start"]), _listed(rows["t_end"]), late, strict=True))
+    by = list(zip(ids, _listed(rows["t_start"]), _listed(rows["t_end"]), late, strict=True))
     return np.array(sorted(range(len(by)), key=by.__getitem__), np.intp)
+
+
+def _twice(ids: list[str], window: I64) -> bool:
+    """Whether an id comes twice in a window: both sorted by id, then window."""
+    return any(ids[i] == ids[i + 1] for i in np.flatnonzero(window[1:] == window[:-1]).tolist())
 
 
 def _listed(column: Any) -> list[Any]:

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from contracts.coded import Coded
 from contracts.rows import Column, Table, concat, conform, keys, length, tombstones
 from streams.core import versions
 from streams.core.attribute import attribute
-from streams.core.facts import AMOUNTS, Energy, Facts, Tokens, codes
+from streams.core.facts import AMOUNTS, Energy, Facts, Tokens
 from streams.core.policy import Policy
 from streams.core.requests import with_energy
 
@@ -23,19 +24,19 @@ def facts_of(gpu_energy: Table, token_usage: Table) -> Facts:
     n = length(gpu_energy)
     e_subjects = zip(gpu_energy["cluster"], gpu_energy["workload"], strict=True)
     t_subjects = zip(token_usage["cluster"], token_usage["workload"], strict=True)
-    subject, subjects = codes([*e_subjects, *t_subjects])
-    hardware, hardwares = codes(gpu_energy["hardware"])
-    owner, owners = codes(gpu_energy["owner"])
-    tenant, tenants = codes(token_usage["tenant"])
-    model, models = codes(token_usage["model"])
+    subject = Coded.of([*e_subjects, *t_subjects])
+    hardware, owner = (Coded.of(list(gpu_energy[c])) for c in ("hardware", "owner"))
+    tenant, model = (Coded.of(list(token_usage[c])) for c in ("tenant", "model"))
     window_start, energy_uj, covered_ms, method = (
         np.asarray(gpu_energy[c], np.int64) for c in ("window_start", "energy_uj", "covered_ms", "method")
     )
     amounts = np.stack([np.asarray(token_usage[c], np.int64) for c in AMOUNTS])
     return Facts(
-        subjects, hardwares, owners, tenants, models,
-        Energy(window_start, subject[:n], hardware, owner, energy_uj, covered_ms, method),
-        Tokens(np.asarray(token_usage["window_start"], np.int64), subject[n:], tenant, model, amounts),
+        subject.names, hardware.names, owner.names, tenant.names, model.names,
+        Energy(window_start, subject.codes[:n], hardware.codes, owner.codes, energy_uj, covered_ms, method),
+        Tokens(
+            np.asarray(token_usage["window_start"], np.int64), subject.codes[n:], tenant.codes, model.codes, amounts
+        ),
     )  # fmt: skip
 
 

@@ -5,6 +5,8 @@ Both work on whole columns. Neither ever multiplies two large numbers in int64: 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -53,6 +55,29 @@ def spread(amount: I64, p0_ms: I64, p1_ms: I64, row: npt.NDArray[np.intp], windo
     until[last] = whole[last]
     part: I64 = until - done
     return part
+
+
+def spread_intervals(
+    amounts: Sequence[I64], t0_ms: I64, t1_ms: I64, window_ms: int
+) -> tuple[npt.NDArray[np.intp] | None, I64, list[I64]]:
+    """(row, window number, each amount) of the pieces of half-open `[t0, t1)`s; row is None where each is one piece.
+
+    Most lie within one window: only those that do not are cut. The pieces of a row stand anywhere.
+    """
+    first = t0_ms // window_ms
+    cut = np.flatnonzero((t1_ms - 1) // window_ms > first)
+    if not len(cut):
+        return None, first, list(amounts)
+    t0, t1 = t0_ms[cut], t1_ms[cut]
+    row, window = pieces(t0, t1, window_ms)
+    whole = np.ones(len(first), np.bool_)
+    whole[cut] = False
+    rest = np.flatnonzero(whole)
+    parts = [
+        np.concatenate([a[rest], spread(a[cut], t0, t1, row, window, window_ms) if a.any() else np.zeros_like(window)])
+        for a in amounts
+    ]
+    return np.concatenate([rest, cut[row]]), np.concatenate([first[rest], window]), parts
 
 
 def starts(row: npt.NDArray[np.intp] | I64) -> npt.NDArray[np.bool_]:

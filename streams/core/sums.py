@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
+from contracts.coded import Coded
 from contracts.units import I64
 from streams.core.facts import Index
 from streams.core.spread import starts
 
+_FEW = 8
+"""Windows up to which looking for each in turn is cheaper than sorting."""
 
-def by_window(window: I64) -> Iterator[tuple[int, Index]]:
+
+def by_window(window: I64) -> Iterator[tuple[int, Index | slice]]:
     """(window number, where it stands in the column), for each number in it, ascending."""
     if not len(window):
         return
-    order = np.argsort(window, kind="stable")
-    ordered = window[order]
-    first = np.flatnonzero(starts(ordered))
-    yield from zip(ordered[first].tolist(), np.split(order, first[1:]), strict=True)
+    low, high = int(window.min()), int(window.max())
+    if low == high:
+        yield low, slice(None)
+    elif high - low < _FEW:
+        for number in range(low, high + 1):
+            at = np.flatnonzero(window == number)
+            if len(at):
+                yield number, at
+    else:
+        order = np.argsort(window, kind="stable")
+        ordered = window[order]
+        first = np.flatnonzero(starts(ordered))
+        yield from zip(ordered[first].tolist(), np.split(order, first[1:]), strict=True)
+
+
+Key = tuple[Any, ...]
 
 
 class Sums:
@@ -27,13 +44,14 @@ class Sums:
     def __init__(self, width: int, greatest: tuple[int, ...] = ()) -> None:
         self._width = width
         self._greatest = greatest
-        self._ids: dict[tuple[str, ...], int] = {}
-        self.keys: list[tuple[str, ...]] = []
+        self._ids: dict[Key, int] = {}
+        self.keys: list[Key] = []
+        self._parts: dict[Callable[[Key], Any], tuple[dict[Any, int], list[int], I64]] = {}
         self.windows: dict[int, I64] = {}
         self.dirty: set[int] = set()
         """Windows held that were added to since somebody last cleared this."""
 
-    def ids(self, keys: Iterable[tuple[str, ...]]) -> Index:
+    def ids(self, keys: Iterable[Key]) -> Index:
         """Entities' numbers, new ones interned. Stable until `compact`."""
         for key in (keys := list(keys)):
             if key not in self._ids:
@@ -41,14 +59,25 @@ class Sums:
                 self.keys.append(key)
         return np.array([self._ids[key] for key in keys], np.intp)
 
-    def add(self, window: I64, entity: Index, values: I64) -> None:
-        """Add columns `values` (width, n) to their windows and entities."""
+    def part(self, of: Callable[[Key], Any]) -> Coded[Any]:
+        """One part of every entity's key, by entity. `of` is the same function object at every call."""
+        names, codes, column = self._parts.get(of, ({}, [], np.zeros(0, np.int64)))
+        if len(codes) < len(self.keys):
+            codes += [names.setdefault(of(key), len(names)) for key in self.keys[len(codes) :]]
+            column = np.array(codes, np.int64)
+            self._parts[of] = names, codes, column
+        return Coded(list(names), column)
+
+    def add(self, window: I64, entity: Index, values: Sequence[I64]) -> None:
+        """Add columns `values` (width of n) to their windows and entities."""
+        columns = [(i, column) for i, column in enumerate(values) if column.any()]
         for number, at in by_window(window):
             sums = self._window(number)
             self.dirty.add(number)
-            for i, column in enumerate(values):
+            here = entity[at]
+            for i, column in columns:
                 put = np.maximum.at if i in self._greatest else np.add.at
-                put(sums[i], entity[at], column[at])
+                put(sums[i], here, column[at])
 
     def _window(self, number: int) -> I64:
         sums = self.windows.get(number)
@@ -79,8 +108,8 @@ class Sums:
         """Memory held, in rows of `width` integers."""
         return sum(sums.shape[1] for sums in self.windows.values())
 
-    def compact(self) -> None:
-        """Forget entities that no open window holds; ids given out before are void."""
+    def compact(self) -> Index:
+        """Forget entities that no open window holds; ids given out before are void. New id by old (-1: forgotten)."""
         live = np.zeros(len(self.keys), np.bool_)
         for sums in self.windows.values():
             n = min(len(live), sums.shape[1])
@@ -88,8 +117,10 @@ class Sums:
         keep = np.flatnonzero(live)
         self.keys = [self.keys[i] for i in keep]
         self._ids = {key: i for i, key in enumerate(self.keys)}
+        self._parts = {}
         for number, sums in list(self.windows.items()):
             padded = np.zeros((self._width, len(live)), np.int64)
             padded[:, : min(sums.shape[1], len(live))] = sums[:, : len(live)]
             del self.windows[number]
             self._window(number)[:, : len(keep)] = padded[:, keep]
+        return np.where(live, np.cumsum(live) - 1, -1)

@@ -7,20 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from contracts.events import Event, PowerBatch, TokenBatch
+from contracts.coded import Coded
+from contracts.columns import PowerColumns, TokenColumns
 from contracts.rows import Table
 from contracts.units import I64
-from streams.core.facts import AMOUNTS, Energy, Facts, Index, Tokens, codes
-from streams.core.requests import RequestPieces, request_rows, spread_requests
-from streams.core.spread import pieces, spread
+from streams.core.facts import AMOUNTS, Energy, Facts, Index, Tokens
+from streams.core.requests import RequestPieces, RequestTexts, Taken, request_rows, spread_requests
+from streams.core.spread import spread_intervals
 from streams.core.sums import Sums, by_window
 
 # Rows of an energy window's array; a token window's are streams.core.facts.AMOUNTS.
 _ENERGY, _COVERED, _BUSY, _UNKNOWN, _METHOD = range(5)
+
+Subject = tuple[str, str]
+"""(cluster, workload)."""
+
+# An energy entity is (subject, node, gpu_uuid, hardware, owner), a token entity (subject, tenant, model).
+_subject, _node, _uuid, _hardware, _owner = (itemgetter(i) for i in range(5))
+_gpu = itemgetter(slice(3))
+_tenant, _model = itemgetter(1), itemgetter(2)
 
 
 class OpenWindows:
@@ -38,12 +49,13 @@ class OpenWindows:
         self._energy = Sums(5, greatest=(_METHOD,))
         self._tokens = Sums(8)
         self._pieces: dict[int, list[RequestPieces]] = {}
-        self._cache: dict[tuple[str | bytes, ...], Index] = {}
+        self._piece_count = 0
+        self._cache: dict[tuple[object, ...], Index] = {}
 
     @property
     def rows(self) -> int:
         """Memory held, in rows: what a worker bounds."""
-        return self._energy.rows + self._tokens.rows + sum(len(p.row) for ps in self._pieces.values() for p in ps)
+        return self._energy.rows + self._tokens.rows + self._piece_count
 
     def numbers(self) -> list[int]:
         """Window numbers (start / window_ms) that hold anything, ascending."""
@@ -56,71 +68,75 @@ class OpenWindows:
             sums.dirty -= changed
         return sorted(changed)
 
-    def add_power(self, events: Sequence[Event], only: npt.NDArray[np.int64] | None = None) -> None:
-        """Add intervals; `only` limits them to these window numbers."""
-        batches = [(e, e.batch) for e in events if isinstance(e.batch, PowerBatch) and len(e.batch)]
-        if not batches:
-            return
-        entity = np.concatenate([self._gpus(e, b)[b.gpu] for e, b in batches])
-        t0, t1, energy_uj, busy_ms, method = (
-            np.concatenate([getattr(b, name) for _, b in batches]).astype(np.int64, copy=False)
-            for name in ("t0_ms", "t1_ms", "energy_uj", "busy_ms", "method")
-        )
-        row, window = pieces(t0, t1, self.window_ms)
-        unknown = np.where(busy_ms < 0, t1 - t0, 0)
-        amounts = (energy_uj, t1 - t0, np.maximum(busy_ms, 0), unknown)
-        values = np.stack([*(spread(a, t0, t1, row, window, self.window_ms) for a in amounts), method[row]])
-        if only is None:
-            self._energy.add(window, entity[row], values)
+    def add_power(self, columns: PowerColumns, subjects: Sequence[Subject], only: I64 | None = None) -> None:
+        """Add the intervals of batches, each of its subject; `only` limits them to these window numbers."""
+        ids = [self._gpus(s, b) for s, b in zip(subjects, columns.batches, strict=True)]
+        entity = _entity_of_row(columns, ids, columns.gpu)
+        span = columns.end_ms - columns.begin_ms
+        known = columns.busy_ms >= 0
+        if known.all():
+            busy, unknown = columns.busy_ms, np.zeros(len(span), np.int64)
         else:
-            at = np.isin(window, only)
-            self._energy.add(window[at], entity[row][at], values[:, at])
+            busy, unknown = np.where(known, columns.busy_ms, 0), np.where(known, 0, span)
+        amounts = (columns.energy_uj, span, busy, unknown)
+        row, window, parts = spread_intervals(amounts, columns.begin_ms, columns.end_ms, self.window_ms)
+        method = columns.method.astype(np.int64)
+        values = [*parts, method if row is None else method[row]]
+        entity = entity if row is None else entity[row]
+        if only is not None:
+            at = np.flatnonzero(np.isin(window, only))
+            window, entity, values = window[at], entity[at], [v[at] for v in values]
+        self._energy.add(window, entity, values)
 
-    def add_tokens(self, events: Sequence[Event], only: npt.NDArray[np.int64] | None = None) -> None:
-        """Add requests; `only` limits them to these window numbers."""
-        for event in events:
-            batch = event.batch
-            if isinstance(batch, TokenBatch) and len(batch):
-                entity = self._payers(event, batch)
-                row, window, amounts = spread_requests(batch, self.window_ms)
-                at = amounts.any(axis=0) if only is None else amounts.any(axis=0) & np.isin(window, only)
-                row, window, amounts = row[at], window[at], amounts[:, at]
-                self._tokens.add(window, entity[row], amounts)
-                for number, here in by_window(window):
-                    self._pieces.setdefault(number, []).append(
-                        RequestPieces(batch, event.cluster, event.workload, row[here], amounts[:, here])
-                    )
+    def add_tokens(self, columns: TokenColumns, subjects: Sequence[Subject], only: I64 | None = None) -> None:
+        """Add the requests of batches, each of its subject; `only` limits them to these window numbers."""
+        entity = self._payers(columns, subjects)
+        row, window, amounts = spread_requests(columns, self.window_ms)
+        does = amounts.any(axis=0)
+        if only is not None:
+            does &= np.isin(window, only)
+        if not does.all():
+            row, window, amounts = row[does], window[does], amounts[:, does]
+        of_piece = entity[row]
+        self._tokens.add(window, of_piece, list(amounts))
+        self._piece_count += len(row)
+        texts = RequestTexts(columns)
+        for number, here in by_window(window):
+            pieces = RequestPieces(columns, texts, row[here], of_piece[here], amounts[:, here])
+            self._pieces.setdefault(number, []).append(pieces)
 
-    def _gpus(self, event: Event, batch: PowerBatch) -> Index:
-        key = (event.cluster, event.workload, batch.node, batch.owner, batch.gpus_key)
+    def _gpus(self, subject: Subject, batch: Any) -> Index:
+        """Entities by the batch's `gpu`."""
         return self._once(
-            key if batch.gpus_key else None,
+            (subject, batch.node, batch.owner, batch.gpus_key) if batch.gpus_key else None,
             lambda: self._energy.ids(
-                (event.cluster, event.workload, batch.node, uuid, hardware, batch.owner)
-                for uuid, hardware in batch.gpus
+                (subject, batch.node, uuid, hardware, batch.owner) for uuid, hardware in batch.gpus
             ),
         )
 
-    def _payers(self, event: Event, batch: TokenBatch) -> Index:
+    def _payers(self, columns: TokenColumns, subjects: Sequence[Subject]) -> Index:
         """Entities by row. Interned once per dictionary, as the grid of its tenants and models; where that would be
         large, only the pairs that occur are."""
-        pair = batch.tenant.astype(np.intp) * len(batch.models) + batch.model
-        if len(batch.tenants) * len(batch.models) > self.GRID_MAX:
-            pairs, pair = np.unique(pair, return_inverse=True)
-            at = [divmod(p, len(batch.models)) for p in pairs.tolist()]
-            return self._tokens.ids((event.cluster, event.workload, batch.tenants[t], batch.models[m]) for t, m in at)[
-                pair
-            ]
-        grid = self._once(
-            (event.cluster, event.workload, batch.dict_key) if batch.dict_key else None,
-            lambda: self._tokens.ids(
-                (event.cluster, event.workload, tenant, model) for tenant in batch.tenants for model in batch.models
-            ),
-        )
-        payers: Index = grid[pair]
-        return payers
+        pair = columns.tenant.astype(np.intp) * columns.repeat([len(b.models) for b in columns.batches]) + columns.model
+        ids = []
+        for subject, b, start, n in zip(
+            subjects, columns.batches, columns.starts.tolist(), columns.counts.tolist(), strict=True
+        ):
+            if len(b.tenants) * len(b.models) <= self.GRID_MAX:
+                ids.append(self._grid(subject, b))
+            else:
+                pairs, pair[start : start + n] = np.unique(pair[start : start + n], return_inverse=True)
+                at = [divmod(p, len(b.models)) for p in pairs.tolist()]
+                ids.append(self._tokens.ids((subject, b.tenants[t], b.models[m]) for t, m in at))
+        return _entity_of_row(columns, ids, pair)
 
-    def _once(self, key: tuple[str | bytes, ...] | None, ids: Callable[[], Index]) -> Index:
+    def _grid(self, subject: Subject, batch: Any) -> Index:
+        return self._once(
+            (subject, batch.dict_key) if batch.dict_key else None,
+            lambda: self._tokens.ids((subject, *pair) for pair in product(batch.tenants, batch.models)),
+        )
+
+    def _once(self, key: tuple[object, ...] | None, ids: Callable[[], Index]) -> Index:
         """`ids()`, remembered under `key`."""
         if key is None:
             return ids()
@@ -133,38 +149,92 @@ class OpenWindows:
 
     def facts(self, numbers: Sequence[int], *, remove: bool) -> WindowFacts:
         """What these windows hold. With `remove` they are closed: the state forgets them."""
-        energy = _merge_gpus(*self._energy.take(numbers, remove=remove), self._energy.keys)
-        tokens = self._tokens.take(numbers, remove=remove)
-        taken = [(n, p) for n in numbers for p in (self._pieces.pop(n, []) if remove else ())]
-        facts = WindowFacts(self.window_ms, energy, tokens, list(self._tokens.keys), taken)
+        gpus = _one_a_gpu(self._gpus_of(*self._energy.take(numbers, remove=remove)))
+        window, entity, amounts = self._tokens.take(numbers, remove=remove)
+        subjects, tenants, models = (self._tokens.part(of) for of in (_subject, _tenant, _model))
+        payers = Payers(window, subjects.take(entity), tenants.take(entity), models.take(entity), amounts)
+        pieces = [(n, p) for n in numbers for p in (self._pieces.pop(n, []) if remove else ())]
+        taken = Taken(pieces, subjects, tenants, models)
+        facts = WindowFacts(self.window_ms, gpus, payers, taken)
+        self._piece_count -= taken.rows
         if remove and len(self._energy.keys) + len(self._tokens.keys) > self.COMPACT_ABOVE:
             self._compact()
         return facts
 
+    def _gpus_of(self, window: I64, entity: Index, values: I64) -> Gpus:
+        gpu = self._energy.part(_gpu)
+        subject, node, uuid, hardware, owner = (
+            self._energy.part(of).take(entity) for of in (_subject, _node, _uuid, _hardware, _owner)
+        )
+        several = len(gpu.names) < len(self._energy.keys)
+        return Gpus(window, subject, node, uuid, hardware, owner, values, gpu.codes[entity] if several else None)
+
     def _compact(self) -> None:
         self._energy.compact()
-        self._tokens.compact()
+        new = self._tokens.compact()
+        for pieces in self._pieces.values():
+            for p in pieces:
+                p.entity = new[p.entity]
         self._cache.clear()
 
 
-_Gpus = tuple[I64, list[tuple[str, ...]], I64]
+def _entity_of_row(columns: PowerColumns | TokenColumns, ids: Sequence[Index], index: Any) -> Index:
+    """Each row's entity: `index` into the list of entities of its own batch."""
+    sizes = np.array([len(i) for i in ids], np.intp)
+    entity: Index = np.concatenate(ids)[columns.repeat(np.cumsum(sizes) - sizes) + index]
+    return entity
 
 
-def _merge_gpus(window: I64, entity: Index, values: I64, keys: Sequence[tuple[str, ...]]) -> _Gpus:
-    """(window, keys, values), one row a GPU: a GPU that came under two hardware names or owners takes the greater."""
-    of_row = [keys[i] for i in entity]
-    at = list(zip(window.tolist(), (k[:4] for k in of_row), strict=True))
-    if len(set(at)) == len(at):
-        return window, of_row, values
-    merged: dict[object, int] = {}
-    for i, key in enumerate(at):
-        j = merged.setdefault(key, i)
-        if i != j:
-            values[:_METHOD, j] += values[:_METHOD, i]
-            values[_METHOD, j] = max(values[_METHOD, j], values[_METHOD, i])
-            of_row[j] = (*of_row[j][:4], max(of_row[j][4], of_row[i][4]), max(of_row[j][5], of_row[i][5]))
-    keep = list(merged.values())
-    return window[keep], [of_row[i] for i in keep], values[:, keep]
+@dataclass(frozen=True)
+class Gpus:
+    """Energy by window and GPU; `values` as in the window's array. `gpu` tells rows of the same GPU, where there may
+    be any."""
+
+    window: I64
+    subject: Coded[Subject]
+    node: Coded[str]
+    uuid: Coded[str]
+    hardware: Coded[str]
+    owner: Coded[str]
+    values: I64
+    gpu: I64 | None
+
+
+def _one_a_gpu(g: Gpus) -> Gpus:
+    """One row a GPU and window: one that came under two hardware names or owners takes the greater."""
+    if g.gpu is None:
+        return g
+    pairs = np.stack([g.window, g.gpu])
+    _, at, inverse = np.unique(pairs, axis=1, return_index=True, return_inverse=True)
+    if len(at) == len(g.window):
+        return g
+    inverse = inverse.reshape(-1)
+    values = np.zeros((len(g.values), len(at)), np.int64)
+    for i, column in enumerate(g.values):
+        (np.maximum if i == _METHOD else np.add).at(values[i], inverse, column)
+    hardware, owner = (_greatest(column, inverse, len(at)) for column in (g.hardware, g.owner))
+    return Gpus(g.window[at], g.subject.take(at), g.node.take(at), g.uuid.take(at), hardware, owner, values, None)
+
+
+def _greatest(column: Coded[str], group: Index, groups: int) -> Coded[str]:
+    """The greatest text of each group."""
+    order = sorted(range(len(column.names)), key=column.names.__getitem__)
+    rank = np.zeros(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    best = np.zeros(groups, np.int64)
+    np.maximum.at(best, group, rank[column.codes])
+    return Coded([column.names[i] for i in order], best)
+
+
+@dataclass(frozen=True)
+class Payers:
+    """Work by window, workload, tenant and model; `amounts` as in streams.core.facts.Tokens."""
+
+    window: I64
+    subject: Coded[Subject]
+    tenant: Coded[str]
+    model: Coded[str]
+    amounts: I64
 
 
 @dataclass(frozen=True)
@@ -172,52 +242,48 @@ class WindowFacts:
     """What some windows hold: as facts for attribution, and as rows for the warehouse."""
 
     window_ms: int
-    _gpus: _Gpus
-    _tokens: tuple[I64, Index, I64]
-    _payers: Sequence[tuple[str, ...]]
-    _pieces: Sequence[tuple[int, RequestPieces]]
+    _gpus: Gpus
+    _payers: Payers
+    _taken: Taken
 
     @property
     def rows(self) -> int:
         """Memory held, in rows."""
-        return len(self._gpus[0]) + len(self._tokens[0]) + sum(len(p.row) for _, p in self._pieces)
+        return len(self._gpus.window) + len(self._payers.window) + self._taken.rows
 
     def for_attribution(self) -> Facts:
-        window, gpus, values = self._gpus
-        t_window, t_entity, amounts = self._tokens
-        payers = [self._payers[i] for i in t_entity]
-        subject, subjects = codes([k[:2] for k in gpus] + [k[:2] for k in payers])
-        hardware, hardwares = codes([k[4] for k in gpus])
-        owner, owners = codes([k[5] for k in gpus])
-        tenant, tenants = codes([k[2] for k in payers])
-        model, models = codes([k[3] for k in payers])
-        n, ms = len(gpus), self.window_ms
+        g, p, ms = self._gpus, self._payers, self.window_ms
+        subject = Coded.concat([g.subject, p.subject])
+        n, v = len(g.window), g.values
         return Facts(
-            subjects, hardwares, owners, tenants, models,
-            Energy(window * ms, subject[:n], hardware, owner, values[_ENERGY], values[_COVERED], values[_METHOD]),
-            Tokens(t_window * ms, subject[n:], tenant, model, amounts),
+            subject.names, g.hardware.names, g.owner.names, p.tenant.names, p.model.names,
+            Energy(
+                g.window * ms, subject.codes[:n], g.hardware.codes, g.owner.codes, v[_ENERGY], v[_COVERED], v[_METHOD]
+            ),
+            Tokens(p.window * ms, subject.codes[n:], p.tenant.codes, p.model.codes, p.amounts),
         )  # fmt: skip
 
     def gpu_energy(self) -> Table:
         """Columns of contracts.rows.GPU_ENERGY less provenance and late_id."""
-        window, gpus, v = self._gpus
-        text = {
-            n: [k[i] for k in gpus]
-            for i, n in enumerate(("cluster", "workload", "node", "gpu_uuid", "hardware", "owner"))
-        }
-        busy = np.where(v[_UNKNOWN] > 0, -1, v[_BUSY])
+        g, v = self._gpus, self._gpus.values
         return {
-            "window_start": window * self.window_ms, **text,
-            "method": v[_METHOD], "energy_uj": v[_ENERGY], "covered_ms": v[_COVERED], "busy_ms": busy,
+            "window_start": g.window * self.window_ms, **_names(g.subject), "node": g.node, "gpu_uuid": g.uuid,
+            "hardware": g.hardware, "owner": g.owner, "method": v[_METHOD], "energy_uj": v[_ENERGY],
+            "covered_ms": v[_COVERED], "busy_ms": np.where(v[_UNKNOWN] > 0, -1, v[_BUSY]),
         }  # fmt: skip
 
     def token_usage(self) -> Table:
         """Columns of contracts.rows.TOKEN_USAGE less provenance and late_id."""
-        window, entity, amounts = self._tokens
-        payers = [self._payers[i] for i in entity]
-        text = {n: [k[i] for k in payers] for i, n in enumerate(("cluster", "workload", "tenant", "model"))}
-        return {"window_start": window * self.window_ms, **text, **dict(zip(AMOUNTS, amounts, strict=True))}
+        p = self._payers
+        return {
+            "window_start": p.window * self.window_ms, **_names(p.subject), "tenant": p.tenant, "model": p.model,
+            **dict(zip(AMOUNTS, p.amounts, strict=True)),
+        }  # fmt: skip
 
     def requests(self) -> Table:
         """One row a request and window: see `request_rows`."""
-        return request_rows(self._pieces, self.window_ms)
+        return request_rows(self._taken, self.window_ms)
+
+
+def _names(subject: Coded[Subject]) -> dict[str, Coded[str]]:
+    return {name: Coded([s[i] for s in subject.names], subject.codes) for i, name in enumerate(("cluster", "workload"))}

@@ -71,7 +71,7 @@ def test_rows_by_window_are_all_rows_each_once(numbers):
     window = column(*numbers)
     found = list(by_window(window))
     assert [n for n, _ in found] == sorted(set(numbers))
-    assert all((window[at] == n).all() and len(at) == numbers.count(n) for n, at in found)
+    assert all((window[at] == n).all() and len(window[at]) == numbers.count(n) for n, at in found)
 
 
 def test_an_empty_state_has_no_facts():

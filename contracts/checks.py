@@ -1,0 +1,117 @@
+"""What columns may hold, and how an error says otherwise: it names the column, the row and the mend.
+
+A column is one batch's, or those of many batches end to end (`contracts.columns`): the same checks serve both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from contracts.errors import BadEvent
+from contracts.units import I64
+
+MAX_ROWS = 65_536
+"""Rows in one event."""
+MAX_SPAN_MS = 6 * 3_600_000
+"""The longest interval or request: longer ones are split by their producer, so that one row cannot touch
+millions of windows."""
+MAX_TEXT = 253
+MAX_ENERGY_UJ = 2**50
+"""The most energy in one interval (about 313 kWh): far above any GPU, far below where int64 sums could overflow."""
+MAX_TOKENS = 2**31 - 1
+MAX_TIME_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999, RFC 3339's last: no time, and no difference of two, can overflow."""
+MAX_METHOD = 2
+"""The worst evidence that a producer may give (`events.Method.ESTIMATED`)."""
+
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.integer[Any]]
+
+
+def lengths(n: int, **columns: npt.NDArray[np.generic] | tuple[str, ...]) -> None:
+    if n > MAX_ROWS:
+        raise BadEvent("rows", n, f"send at most {MAX_ROWS} rows an event")
+    for name, column in columns.items():
+        if len(column) != n:
+            raise BadEvent(name, len(column), f"every column needs {n} rows, like the others")
+
+
+def sizes(**dictionaries: tuple[object, ...]) -> None:
+    for name, values in dictionaries.items():
+        if len(values) > MAX_ROWS:
+            raise BadEvent(name, len(values), f"give at most {MAX_ROWS}, the ones that rows point at")
+
+
+def text(name: str, values: Collection[str], *, empty: bool = True) -> None:
+    if "".join(values).isprintable() and max(map(len, values), default=0) <= MAX_TEXT and (empty or all(values)):
+        return
+    for value in values:
+        if len(value) > MAX_TEXT or not value.isprintable() or not (value or empty):
+            raise BadEvent(name, value, f"give {0 if empty else 1} to {MAX_TEXT} printable characters")
+
+
+def payers(name: str, values: tuple[str, ...], *, empty: bool = True) -> None:
+    text(name, values, empty=empty)
+    for value in values:
+        if value.startswith("__"):
+            raise BadEvent(name, value, "names that begin with '__' are Wattlog's own")
+
+
+def clock(t_ms: int) -> None:
+    if not 0 <= t_ms <= MAX_TIME_MS:
+        raise BadEvent("t_ms", t_ms, "give UTC epoch milliseconds, to the year 9999")
+
+
+def is_decimal(text: str) -> bool:
+    whole, _, fraction = text.removeprefix("-").partition(".")
+    return whole.isdecimal() and (fraction.isdecimal() or fraction == "") and len(text) <= 40 and text.isascii()
+
+
+def times(name: str, column: I64) -> None:
+    rows(name, (column >= 0) & (column <= MAX_TIME_MS), column, "give UTC epoch milliseconds, to the year 9999")
+
+
+def rows(name: str, ok: Bools, column: npt.NDArray[np.generic], mend: str) -> None:
+    """Raises BadEvent for the first row that is not ok."""
+    if not ok.all():
+        row = int(np.argmin(ok))
+        raise BadEvent(f"{name}[{row}]", column[row].item(), mend)
+
+
+def intervals(t0: I64, t1: I64, energy_uj: I64, method: Ints, busy_ms: I64) -> None:
+    """The columns of intervals."""
+    times("t0_ms", t0)
+    times("t1_ms", t1)
+    span = t1 - t0
+    rows("t1_ms", (span > 0) & (span <= MAX_SPAN_MS), t1, f"must be 1 to {MAX_SPAN_MS} ms after t0_ms")
+    rows("energy_uj", (energy_uj >= 0) & (energy_uj <= MAX_ENERGY_UJ), energy_uj, "give 0 to 2^50 microjoules")
+    rows("method", method <= MAX_METHOD, method, "use counter, integrated or estimated")
+    rows(
+        "busy_ms", (busy_ms >= -1) & (busy_ms <= span), busy_ms, "give 0 to the interval's length, or -1 for unknown"
+    )
+
+
+def requests(start: I64, first: I64, end: I64, prompt: I64, cached: I64, completion: I64) -> None:
+    """The columns of requests: times in ms, tokens."""
+    times("t_start_ms", start)
+    times("t_end_ms", end)
+    rows(
+        "t_end_ms", (end >= start) & (end - start <= MAX_SPAN_MS), end,
+        f"must be 0 to {MAX_SPAN_MS} ms after t_start_ms",
+    )  # fmt: skip
+    rows(
+        "t_first_ms", (first == 0) | ((first >= start) & (first <= end)), first,
+        "must lie in [t_start_ms, t_end_ms], or be 0 for unknown",
+    )  # fmt: skip
+    for name, column in (("prompt_tokens", prompt), ("completion_tokens", completion), ("cached_tokens", cached)):
+        rows(name, (column >= 0) & (column <= MAX_TOKENS), column, "give 0 to 2^31-1 tokens")
+    rows("cached_tokens", cached <= prompt, cached, "cached tokens are a subset of prompt_tokens")
+
+
+def codes(name: str, column: Ints, size: int | npt.NDArray[np.intp], dictionary: str) -> None:
+    """Indexes into a dictionary of this size (or of each row's)."""
+    rows(name, column < size, column, f"must index `{dictionary}`")

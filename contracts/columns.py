@@ -1,0 +1,116 @@
+"""Many batches as one: their columns end to end, so that what a row costs is arithmetic on whole arrays.
+
+`of` checks all rows at once and raises BadEvent without telling whose row it was: `check()` on each batch tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from contracts import checks
+from contracts.events import PowerBatch, TokenBatch
+from contracts.units import I64
+
+Index = npt.NDArray[np.intp]
+_NAMES_KEPT = 65_536
+_good_names: set[Hashable] = set()
+"""Dictionaries (by their bytes) that were found good: the same ones come with every message of a node."""
+
+
+def _check_names(key: Hashable, batch: PowerBatch | TokenBatch) -> None:
+    if key not in _good_names:
+        batch.check_names()
+        if len(_good_names) >= _NAMES_KEPT:
+            _good_names.clear()
+        _good_names.add(key)
+
+
+@dataclass(slots=True)
+class Rows:
+    """Where the rows of each batch are; none of the batches is empty."""
+
+    counts: Index
+    starts: Index
+
+    def repeat(self, of_batch: Sequence[int] | npt.NDArray[np.generic]) -> npt.NDArray[Any]:
+        """Something of each batch, for each of its rows."""
+        return np.repeat(np.asarray(of_batch), self.counts)
+
+
+def _rows(batches: Sequence[PowerBatch] | Sequence[TokenBatch]) -> tuple[Index, Index]:
+    counts = np.array([len(b) for b in batches], np.intp)
+    return counts, np.cumsum(counts) - counts
+
+
+@dataclass(slots=True)
+class PowerColumns(Rows):
+    """Columns of `PowerBatch`, all of length n. `gpu` indexes each row's own batch's `gpus`."""
+
+    batches: Sequence[PowerBatch]
+    gpu: npt.NDArray[np.uint16]
+    begin_ms: I64
+    end_ms: I64
+    energy_uj: I64
+    method: npt.NDArray[np.uint8]
+    busy_ms: I64
+
+    @classmethod
+    def of(cls, batches: Sequence[PowerBatch]) -> Self:
+        for b in batches:
+            b.check_lengths()
+            _check_names((b.node, b.owner, b.gpus_key or b.gpus), b)
+        column = np.concatenate
+        new = cls(
+            *_rows(batches), batches, column([b.gpu for b in batches]), column([b.t0_ms for b in batches]),
+            column([b.t1_ms for b in batches]), column([b.energy_uj for b in batches]),
+            column([b.method for b in batches]), column([b.busy_ms for b in batches]),
+        )  # fmt: skip
+        checks.intervals(new.begin_ms, new.end_ms, new.energy_uj, new.method, new.busy_ms)
+        checks.codes("gpu", new.gpu, new.repeat([len(b.gpus) for b in batches]), "gpus")
+        return new
+
+
+@dataclass(slots=True)
+class TokenColumns(Rows):
+    """Columns of `TokenBatch`, all of length n. `tenant`, `model`, `status` index each row's own batch's lists."""
+
+    batches: Sequence[TokenBatch]
+    tenant: npt.NDArray[np.uint16]
+    model: npt.NDArray[np.uint16]
+    status: npt.NDArray[np.uint16]
+    begin_ms: I64
+    first_ms: I64
+    end_ms: I64
+    tokens: I64
+    """(3, n): prompt, cached, completion."""
+
+    @classmethod
+    def of(cls, batches: Sequence[TokenBatch]) -> Self:
+        for b in batches:
+            b.check_lengths()
+            _check_names((b.dict_key or (b.tenants, b.models), b.statuses), b)
+        column = np.concatenate
+        new = cls(
+            *_rows(batches), batches, column([b.tenant for b in batches]), column([b.model for b in batches]),
+            column([b.status for b in batches]), column([b.t_start_ms for b in batches]),
+            column([b.t_first_ms for b in batches]), column([b.t_end_ms for b in batches]),
+            np.stack([
+                column([b.prompt_tokens for b in batches]), column([b.cached_tokens for b in batches]),
+                column([b.completion_tokens for b in batches]),
+            ]),
+        )  # fmt: skip
+        checks.requests(new.begin_ms, new.first_ms, new.end_ms, *new.tokens)
+        checks.codes("tenant", new.tenant, new.repeat([len(b.tenants) for b in batches]), "tenants")
+        checks.codes("model", new.model, new.repeat([len(b.models) for b in batches]), "models")
+        checks.codes("status", new.status, new.repeat([len(b.statuses) for b in batches]), "statuses")
+        return new
+
+    def texts(self, name: str) -> list[str]:
+        """`request_id`, `session_id` or `trace_id`, by row; "" where a batch has none."""
+        return list(chain.from_iterable(getattr(b, name) or [""] * len(b) for b in self.batches))
