@@ -277,11 +277,17 @@ def arrow_table(name: str, table: Table) -> pa.Table:
         if kind == "ms":
             arrays[column] = pa.array(np.asarray(values, np.int64)).cast(ARROW_TYPES[kind])
         elif isinstance(values, Coded):
-            codes = pa.array(values.codes.astype(np.int32, copy=False))
-            arrays[column] = pa.DictionaryArray.from_arrays(codes, pa.array(list(values.names), pa.string()))
+            arrays[column] = _dictionary(values)
         else:
             arrays[column] = pa.array(values, ARROW_TYPES[kind])
     return pa.table(arrays)
+
+
+def _dictionary(column: Coded[str]) -> pa.DictionaryArray:
+    """ClickHouse refuses a dictionary that says a name twice."""
+    if len(set(column.names)) < len(column.names):
+        column = Coded.concat([column])
+    return pa.DictionaryArray.from_arrays(column.codes.astype(np.int32, copy=False), pa.array(column.names, pa.string()))
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")

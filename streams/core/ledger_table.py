@@ -96,8 +96,8 @@ def table_of(facts: Facts, keys: Keys, rows: Rows) -> Table:
         "window_start": group // max(len(facts.subjects), 1),
         "cluster": Coded([c for c, _ in facts.subjects], subject),
         "workload": Coded([w for _, w in facts.subjects], subject),
-        "hardware": Coded(hardwares, rows.hardware[order]),
-        "model": Coded(models, rows.model[order]),
+        "hardware": Coded(hardwares, rows.hardware[order] % len(hardwares)),  # -1 is the last: "".
+        "model": Coded(models, rows.model[order] % len(models)),
         "tenant": Coded(tenants, rows.tenant[order]),
         "active_uj": rows.energies[0, order], "idle_uj": rows.energies[1, order],
         "unallocated_uj": rows.energies[2, order],
