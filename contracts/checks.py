@@ -90,9 +90,7 @@ def intervals(t0: I64, t1: I64, energy_uj: I64, method: Ints, busy_ms: I64) -> N
     rows("t1_ms", (span > 0) & (span <= MAX_SPAN_MS), t1, f"must be 1 to {MAX_SPAN_MS} ms after t0_ms")
     rows("energy_uj", (energy_uj >= 0) & (energy_uj <= MAX_ENERGY_UJ), energy_uj, "give 0 to 2^50 microjoules")
     rows("method", method <= MAX_METHOD, method, "use counter, integrated or estimated")
-    rows(
-        "busy_ms", (busy_ms >= -1) & (busy_ms <= span), busy_ms, "give 0 to the interval's length, or -1 for unknown"
-    )
+    rows("busy_ms", (busy_ms >= -1) & (busy_ms <= span), busy_ms, "give 0 to the interval's length, or -1 for unknown")
 
 
 def requests(start: I64, first: I64, end: I64, prompt: I64, cached: I64, completion: I64) -> None:

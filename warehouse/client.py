@@ -287,7 +287,8 @@ def _dictionary(column: Coded[str]) -> pa.DictionaryArray:
     """ClickHouse refuses a dictionary that says a name twice."""
     if len(set(column.names)) < len(column.names):
         column = Coded.concat([column])
-    return pa.DictionaryArray.from_arrays(column.codes.astype(np.int32, copy=False), pa.array(column.names, pa.string()))
+    codes = column.codes.astype(np.int32, copy=False)
+    return pa.DictionaryArray.from_arrays(codes, pa.array(column.names, pa.string()))
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")

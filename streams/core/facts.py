@@ -63,4 +63,3 @@ class Facts:
     models: Sequence[str]
     energy: Energy
     tokens: Tokens
-
