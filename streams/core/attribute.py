@@ -11,6 +11,7 @@ The parts sum to E exactly; `attribute` asserts it before it returns.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,22 +76,23 @@ def attribute(facts: Facts, policy: Policy) -> Attribution:
     )
 
 
-def attribute_requests(attribution: Attribution, pieces: Tokens, order: Index) -> tuple[I64, I64]:
+def attribute_requests(
+    attribution: Attribution, pieces: Tokens, canonical: Callable[[Index], Sequence[int]]
+) -> tuple[I64, I64]:
     """(active_uj, idle_uj) of each request's piece: its share, by work, of its tenant's rows of that window.
 
-    `order` is the canonical order of the pieces (by request id): equal remainders are served in it. The pieces of a
+    `canonical` puts some of the pieces into their canonical order: equal remainders are served in it. The pieces of a
     (window, workload, tenant, model) sum to the ledger's rows if they are all there.
     """
     a = attribution
-    group = a.key_of.group(pieces.window_start, pieces.subject)[order]
-    key = a.key_of.done(group, pieces.tenant[order], pieces.model[order])
-    row = np.searchsorted(a.done_key, key)
+    group = a.key_of.group(pieces.window_start, pieces.subject)
+    row = np.searchsorted(a.done_key, a.key_of.done(group, pieces.tenant, pieces.model))
     first, last = a.pairs_of[0][row], a.pairs_of[1][row]
     piece, at = expand(first, last - first)
-    weight = (a.weights[:, at] * pieces.amounts[COMPUTED_M : COMPLETION_M + 1, order][:, piece]).sum(axis=0)
+    weight = (a.weights[:, at] * pieces.amounts[COMPUTED_M : COMPLETION_M + 1, piece]).sum(axis=0)
     out = []
     for energy_uj in (a.active_uj, a.idle_uj):
-        part = np.zeros(len(order), np.int64)
-        np.add.at(part, order[piece], share(energy_uj, at, weight))
+        part = np.zeros(len(group), np.int64)
+        np.add.at(part, piece, share(energy_uj, at, weight, lambda members: canonical(piece[members])))
         out.append(part)
     return out[0], out[1]

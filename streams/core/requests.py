@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import Any
@@ -189,7 +189,7 @@ def _one_a_key(rows: Table) -> Table:
 
 def with_energy(rows: Table, attribution: Attribution, facts: Facts) -> Table:
     """Request rows with their `active_uj` and `idle_uj`: they sum to their tenant's rows of the ledger."""
-    active_uj, idle_uj = attribute_requests(attribution, _tokens(facts, rows), _order(rows))
+    active_uj, idle_uj = attribute_requests(attribution, _tokens(facts, rows), _canonical(rows))
     return {**rows, "active_uj": active_uj, "idle_uj": idle_uj}
 
 
@@ -235,21 +235,15 @@ def _ids_differ(rows: Table) -> bool:
     return sum(len(set(ids[a:b])) for a, b in pairwise(edges)) == len(window)
 
 
-def _order(rows: Table) -> Index:
-    """Canonical order of request rows within a window: by id, then times, those in time before late ones."""
-    ids, window = _listed(rows["request_id"]), np.asarray(rows["window_start"])
-    by_id = sorted(range(len(ids)), key=ids.__getitem__)
-    order = np.array(by_id, np.intp)
-    if (np.diff(window) >= 0).all() and not _twice([ids[i] for i in by_id], window[order]):
-        return order
-    late = _listed(rows["late_id"]) if "late_id" in rows else [0] * length(rows)
-    by = list(zip(ids, _listed(rows["t_start"]), _listed(rows["t_end"]), late, strict=True))
-    return np.array(sorted(range(len(by)), key=by.__getitem__), np.intp)
+def _canonical(rows: Table) -> Callable[[Index], list[int]]:
+    """What puts some request rows of a window into canonical order: by id, then times, those in time before late ones."""
+    columns = [rows[c] for c in ("request_id", "t_start", "t_end", "late_id") if c in rows]
 
+    def order(at: Index) -> list[int]:
+        keys = list(zip(*([column[i] for i in at] for column in columns), strict=True))
+        return sorted(range(len(keys)), key=keys.__getitem__)
 
-def _twice(ids: list[str], window: I64) -> bool:
-    """Whether an id comes twice in a window: both sorted by id, then window."""
-    return any(ids[i] == ids[i + 1] for i in np.flatnonzero(window[1:] == window[:-1]).tolist())
+    return order
 
 
 def _listed(column: Any) -> list[Any]:

@@ -5,7 +5,7 @@ Both work on whole columns. Neither ever multiplies two large numbers in int64: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -94,11 +94,17 @@ def ends(row: npt.NDArray[np.intp] | I64) -> npt.NDArray[np.bool_]:
     return found
 
 
-def share(total: I64, group: npt.NDArray[np.intp], weight: I64) -> I64:
+def share(
+    total: I64,
+    group: npt.NDArray[np.intp],
+    weight: I64,
+    canonical: Callable[[npt.NDArray[np.intp]], Sequence[int]] | None = None,
+) -> I64:
     """Share each group's `total[group]` among its members by `weight`: largest remainder, parts summing to the whole.
 
-    `group` numbers the members' groups; members must be in canonical order, because equal remainders are served in
-    that order. A group whose weights are all 0 gets nothing: the caller decides who pays then.
+    `group` numbers the members' groups. Equal remainders are served in canonical order: the members' own, or where
+    that is dear, `canonical(members)` puts some into it when it is needed. A group whose weights are all 0 gets
+    nothing: the caller decides who pays then.
 
     The quotient is estimated in floating point and put right by the exact remainder, which wrap-around arithmetic
     gives modulo 2^64: exact for total < 2^62 and a sum of weights < 2^50. Weights of a group that sum to more lose
@@ -112,16 +118,42 @@ def share(total: I64, group: npt.NDArray[np.intp], weight: I64) -> I64:
     whole = _sums(weight, group, len(total))
     divisor, dividend = np.maximum(whole[group], 1), total[group]
     part: I64 = (dividend.astype(np.float64) * weight / divisor).astype(np.int64)
-    correction, remainder = np.divmod(dividend * weight - part * divisor, divisor)
-    part += correction
+    remainder = dividend * weight - part * divisor
+    off = np.flatnonzero((remainder < 0) | (remainder >= divisor))  # The estimate is seldom off.
+    correction, remainder[off] = np.divmod(remainder[off], divisor[off])
+    part[off] += correction
     part[whole[group] == 0] = 0
 
     left = np.where(whole > 0, total, 0) - _sums(part, group, len(total))
-    order = np.lexsort((-remainder, group))
+    open_ = np.flatnonzero(left[group] > 0)
+    order = open_[np.lexsort((-remainder[open_], group[open_]))]
     ordered = group[order]
-    rank = np.arange(len(group)) - np.searchsorted(ordered, ordered)
+    first = np.flatnonzero(starts(ordered)) if len(order) else np.zeros(0, np.intp)
+    count = np.diff(np.append(first, len(order)))
+    rank = np.arange(len(order)) - np.repeat(first, count)
+    if canonical is not None:
+        _break_ties(order, remainder, first, left[ordered[first]], count, canonical)
     part[order[rank < left[ordered]]] += 1
     return part
+
+
+def _break_ties(
+    order: npt.NDArray[np.intp],
+    remainder: I64,
+    first: npt.NDArray[np.intp],
+    left: I64,
+    count: npt.NDArray[np.intp],
+    canonical: Callable[[npt.NDArray[np.intp]], Sequence[int]],
+) -> None:
+    """Put members of `order` whose equal remainders decide who is served last into canonical order, group by group."""
+    inside = left < count
+    last = (first + left - 1)[inside]
+    tied = remainder[order[last]] == remainder[order[last + 1]]
+    for begin, end, at in zip(
+        first[inside][tied].tolist(), (first + count)[inside][tied].tolist(), last[tied].tolist(), strict=True
+    ):
+        same = np.flatnonzero(remainder[order[begin:end]] == remainder[order[at]]) + begin
+        order[same] = order[same][canonical(order[same])]
 
 
 def _sums(values: I64, group: npt.NDArray[np.intp], groups: int) -> I64:

@@ -53,11 +53,15 @@ class Sums:
 
     def ids(self, keys: Iterable[Key]) -> Index:
         """Entities' numbers, new ones interned. Stable until `compact`."""
-        for key in (keys := list(keys)):
-            if key not in self._ids:
-                self._ids[key] = len(self.keys)
-                self.keys.append(key)
-        return np.array([self._ids[key] for key in keys], np.intp)
+        keys, get = list(keys), self._ids.get
+        found = [get(key, -1) for key in keys]
+        if -1 in found:
+            for key in keys:
+                if key not in self._ids:
+                    self._ids[key] = len(self.keys)
+                    self.keys.append(key)
+            found = [self._ids[key] for key in keys]
+        return np.array(found, np.intp)
 
     def part(self, of: Callable[[Key], Any]) -> Coded[Any]:
         """One part of every entity's key, by entity. `of` is the same function object at every call."""
