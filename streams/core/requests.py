@@ -236,7 +236,7 @@ def _ids_differ(rows: Table) -> bool:
 
 
 def _canonical(rows: Table) -> Callable[[Index], list[int]]:
-    """What puts some request rows of a window into canonical order: by id, then times, those in time before late ones."""
+    """What puts request rows of a window into canonical order: by id, then times, those in time before late ones."""
     columns = [rows[c] for c in ("request_id", "t_start", "t_end", "late_id") if c in rows]
 
     def order(at: Index) -> list[int]:
