@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from contracts import topics
+from contracts.errors import Fenced
 from contracts.settings import Settings
 from streams import metrics
 from streams.core.holes import Hole, before_hole
@@ -22,7 +25,8 @@ from streams.core.partition import Config, Flush, Message, Partition, Rejected, 
 from streams.core.policy import Policy
 from streams.intake import Batch, Holes
 from streams.reader import Reader
-from streams.store import Store
+from streams.store import Hold, LetGo, Store
+from warehouse.fence import Fence
 from warehouse.sink import Sink
 
 log = logging.getLogger("wattlog.stream")
@@ -31,6 +35,9 @@ SETTLE_EVERY_MS = 1_000
 """How often offsets that needed no flush (heartbeats, duplicates) are marked."""
 REVOKE_WAIT_S = 10.0
 """How long a rebalance waits for the write in flight."""
+FENCED_SESSIONS = 3
+"""Sessions of the group that a worker waits, when another has claimed a partition of its, for the group to take it away
+or give it anew. After that it ends, to join anew: else nobody might store what the group thinks that it stores."""
 
 
 Publish = Callable[[Rejected, int], Awaitable[None]]
@@ -39,9 +46,10 @@ Publish = Callable[[Rejected, int], Awaitable[None]]
 
 @dataclass
 class _Owned:
-    """A partition that this worker holds."""
+    """A partition that this worker holds, and the claim that it holds it by."""
 
     state: Partition
+    fence: Fence
     acknowledged: dict[str, int] = field(default_factory=dict)
     """By topic, the offset before which everything is stored and acknowledged."""
     settled_ms: int = 0
@@ -61,13 +69,15 @@ class Joiner:
         clock: Callable[[], int],
         *,
         accept_loss: bool = False,
+        name_takeover: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
-        self._accept_loss = accept_loss
+        self._accept_loss, self._name_takeover = accept_loss, name_takeover
         self._settings, self._sink, self._policy, self._log_id = settings, sink, policy, log_id
         self._publish, self._reader, self._clock = publish, reader, clock
         self._config = Config(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
-        self._store = Store(sink, clock, settings.idle_timeout_ms)
+        self._store = Store(sink, clock, settings.idle_timeout_ms, self._open_rows)
         self._owned: dict[int, _Owned] = {}
+        self._fenced: tuple[int, Fenced] | None = None
         self._inbox: list[Batch] = []
         self._waiting, self._ingesting = 0, False
         self._holes = Holes(reader)
@@ -87,25 +97,39 @@ class Joiner:
     # -- partitions come and go ---------------------------------------------------------------------------------------
 
     async def assign(self, partitions: Iterable[int], begin: Mapping[tuple[str, int], int] | None = None) -> None:
-        """Take over partitions: read their marks, and note the takeover before anything is written.
+        """Take over partitions: claim them, so that no earlier owner can write any more, and then read their marks.
 
         `begin` says from which offset the consumer reads each (topic, partition). Where there is no mark yet, it tells
         the first message from one that follows a hole; without it, the log may begin anywhere.
 
-        Messages that the consumer delivers meanwhile wait in `put`.
+        Messages that the consumer delivers meanwhile wait in `put`. A warehouse that is away is waited for.
         """
-        generation = self._generation
-        for number in sorted(partitions):
-            offsets = {t: (begin or {}).get((t, number), -1) for t in topics.JOINED}
-            owned = await asyncio.to_thread(self._take_over, number, offsets)
-            if self._generation != generation:
-                return  # Given up again meanwhile.
-            self._owned[number] = owned
-        self._ready.set()
-        metrics.PARTITIONS.set(len(self._owned))
-        log.info("holding partitions %s", sorted(self._owned))
+        generation, numbers = self._generation, sorted(partitions)
 
-    def _take_over(self, number: int, begin: dict[str, int]) -> _Owned:
+        def held() -> bool:
+            return self._generation == generation
+
+        with contextlib.suppress(LetGo):
+            claim = partial(self._sink.claim, self._log_id, numbers, self._name_takeover())
+            epoch = await self._store.until_taken(claim, held) if numbers else 0
+            for number in numbers:
+                offsets = {t: (begin or {}).get((t, number), -1) for t in topics.JOINED}
+                take_over = partial(self._take_over, Fence(self._log_id, number, epoch), offsets)
+                try:
+                    owned = await self._store.until_taken(take_over, held)
+                except Fenced as error:
+                    self._note_fenced(number, error)
+                    continue
+                if not held():
+                    return  # Given up again meanwhile.
+                self._owned[number] = owned
+            self._ready.set()
+            metrics.PARTITIONS.set(len(self._owned))
+            log.info("holding partitions %s", sorted(self._owned))
+
+    def _take_over(self, fence: Fence, begin: dict[str, int]) -> _Owned:
+        """What the claim's partition was left with: since the claim, nobody else can change it."""
+        number = fence.log_partition
         row = self._sink.load_mark(self._log_id, number)
         mark = Mark.load(row) if row else Mark()
         for topic, offset in begin.items():
@@ -113,11 +137,19 @@ class Joiner:
                 mark.offsets[topic] = offset
         stored = self._sink.stored_keys(self._log_id, number, mark.final_end_ms)
         state = Partition(
-            self._log_id, number, self._config, self._policy, epoch=self._sink.max_epoch() + 1, mark=mark,
+            self._log_id, number, self._config, self._policy, epoch=fence.epoch, mark=mark,
             stored_keys=stored, now_ms=self._clock(),
         )  # fmt: skip
-        self._sink.write("marks", state.mark_row())
-        return _Owned(state)
+        self._sink.write("marks", state.mark_row(), fence)
+        return _Owned(state, fence)
+
+    def _note_fenced(self, number: int, error: Fenced) -> None:
+        """Drop a partition that another worker has claimed. Nothing of it is acknowledged: the other stores it."""
+        self._owned.pop(number, None)
+        self._fenced = self._fenced or (self._clock(), error)
+        metrics.FENCED.inc()
+        metrics.PARTITIONS.set(len(self._owned))
+        log.error("%s; dropped what was read of it here, and nothing of it is committed", error)
 
     async def revoke(self) -> None:
         """Let go of everything, after the write in flight. What was not acknowledged, its next owner reads again."""
@@ -125,8 +157,9 @@ class Joiner:
             await asyncio.wait_for(self._storing.acquire(), REVOKE_WAIT_S)
             self._storing.release()
         except TimeoutError:
-            log.warning("gave partitions up while a write was in flight; its rows lose against the next owner's")
+            log.warning("gave partitions up while a write was in flight: the next owner waits for its end")
         self._generation += 1
+        self._fenced = None
         self._ready.clear()
         self._owned.clear()
         self._inbox.clear()
@@ -137,7 +170,7 @@ class Joiner:
 
     def stalled_ms(self) -> int:
         """How long messages have been waiting without any being read or any window stored; 0 if none wait."""
-        return self._clock() - max(self.progress_ms, self._store.refused_ms) if self._inbox else 0
+        return self._clock() - max(self.progress_ms, self._store.outage.refused_ms) if self._inbox else 0
 
     @property
     def idle(self) -> bool:
@@ -190,9 +223,12 @@ class Joiner:
                 self._ingesting = False
 
     def _full(self) -> bool:
-        rows = sum(o.state.open_rows for o in self._owned.values())
+        rows = self._open_rows()
         metrics.OPEN_ROWS.set(rows)
         return rows > self._settings.max_open_rows
+
+    def _open_rows(self) -> int:
+        return sum(o.state.open_rows for o in self._owned.values())
 
     async def _ingest(self, inbox: Sequence[Batch]) -> None:
         generation = self._generation
@@ -259,44 +295,67 @@ class Joiner:
     async def store_once(self) -> None:
         """One round over the partitions held."""
         now_ms = self._clock()
+        self._check_fenced(now_ms)
         show = now_ms - self._provisional_ms >= self._settings.provisional_ms
         for number, owned in list(self._owned.items()):
             async with self._storing:
-                if self._owned.get(number) is not owned:
+                if not self._holds(number, owned):
                     continue
-                await self._store_one(owned, now_ms, show)
-                self._acknowledge(number, owned)
+                try:
+                    await self._store_one(owned, Hold(owned.fence, partial(self._holds, number, owned)), now_ms, show)
+                except LetGo:
+                    continue
+                except Fenced as error:
+                    if self._holds(number, owned):
+                        self._note_fenced(number, error)
+                    continue
+                if self._holds(number, owned):
+                    self._acknowledge(number, owned)
         if show:
             self._provisional_ms = now_ms
+            self._store.round(self._lag_ms(now_ms))
             self._export()
 
-    async def _store_one(self, owned: _Owned, now_ms: int, show: bool) -> None:
-        state = owned.state
-        flush = state.advance(self._store.without_outage(now_ms))
+    def _holds(self, number: int, owned: _Owned) -> bool:
+        return self._owned.get(number) is owned
+
+    def _check_fenced(self, now_ms: int) -> None:
+        if self._fenced is not None and now_ms - self._fenced[0] > FENCED_SESSIONS * self._settings.session_timeout_ms:
+            raise self._fenced[1]
+
+    def _lag_ms(self, now_ms: int) -> int:
+        """How far the slowest partition's watermark is behind the clock."""
+        watermarks = (o.state.watermark(now_ms) for o in self._owned.values())
+        return max((now_ms - w for w in watermarks if w is not None), default=0)
+
+    async def _store_one(self, owned: _Owned, hold: Hold, now_ms: int, show: bool) -> None:
+        state, write = owned.state, self._store.write
+        flush = state.advance(self._store.outage.without(now_ms))
         if flush:
-            await self._store_flush(state, flush)
+            await self._store_flush(state, flush, hold)
             owned.settled_ms = self.progress_ms = self._clock()
         elif now_ms - owned.settled_ms >= SETTLE_EVERY_MS:
             owned.settled_ms = now_ms
             if (mark := state.settle()) is not None:
-                await self._store.write([("marks", mark)])
-        if show and (rows := state.provisional(self._store.without_outage(now_ms))) is not None:
-            await self._store.write([("ledger", rows)])
+                await write([("marks", mark)], None, hold)
+        if show and (rows := state.provisional(self._store.outage.without(now_ms))) is not None:
+            await write([("ledger", rows)], None, hold)
         if (sources := state.sources()) is not None:
-            await self._store.write([("sources", sources)])
-            await self._store.mark_simulated(sources["source"])
+            await write([("sources", sources)], None, hold)
+            await self._store.mark_simulated(sources["source"], hold)
 
-    async def _store_flush(self, state: Partition, flush: Flush) -> None:
+    async def _store_flush(self, state: Partition, flush: Flush, hold: Hold) -> None:
         """The crash rule's order: facts, ledger, hours, mark; then late facts, what they restate, hours, mark."""
+        write = self._store.write
         if flush.tables:
-            await self._store.write(flush.tables.items(), touched_hours(flush.tables["ledger"]))
-            await self._store.write([("marks", state.finals_stored(flush))])
+            await write(flush.tables.items(), touched_hours(flush.tables["ledger"]), hold)
+            await write([("marks", state.finals_stored(flush))], None, hold)
             metrics.WINDOWS.inc(len(set(flush.tables["ledger"]["window_start"])))
         if flush.late:
-            await self._store.write(flush.late.items())
-            tables = await self._store.restated(state, flush)
-            await self._store.write(tables.items(), touched_hours(tables["ledger"]))
-            await self._store.write([("marks", state.late_stored(flush))])
+            await write(flush.late.items(), None, hold)
+            tables = await self._store.restated(state, flush, hold)
+            await write(tables.items(), touched_hours(tables["ledger"]), hold)
+            await write([("marks", state.late_stored(flush))], None, hold)
             metrics.RESTATED.inc(len(flush.late_keys))
 
     def _acknowledge(self, number: int, owned: _Owned) -> None:

@@ -10,7 +10,17 @@ RESTATED = Counter("wattlog_stream_windows_restated", "Windows of a workload tha
 DEAD_LETTERS = Counter(
     "wattlog_stream_dead_letters", "Messages put on the dead-letter topic, by the field at fault.", ["field"]
 )
-STORE_RETRIES = Counter("wattlog_stream_store_retries", "Writes to the warehouse that failed and were tried again.")
+STORE_RETRIES = Counter(
+    "wattlog_stream_store_retries",
+    "What the warehouse did not do and was asked again, by reason (warehouse/refused.py).",
+    ["reason"],
+)
+STORE_OUTAGE = Gauge("wattlog_stream_store_outage_seconds", "How long the warehouse has been refusing; 0: it does not.")
+STORED_ROWS = Counter("wattlog_stream_rows_stored", "Rows that the warehouse took, of all tables.")
+CATCHUP = Gauge(
+    "wattlog_stream_catchup_rows_per_second", "Rows stored a second since an outage; 0 when it is caught up with."
+)
+FENCED = Counter("wattlog_stream_fenced", "Partitions dropped because another worker had claimed them.")
 PARTITIONS = Gauge("wattlog_stream_partitions", "Partitions that this worker holds.")
 OPEN_WINDOWS = Gauge("wattlog_stream_open_windows", "Windows that are not final yet, over all partitions held.")
 OPEN_ROWS = Gauge("wattlog_stream_open_rows", "Rows held in open windows: `max_open_rows` bounds them.")

@@ -1,92 +1,144 @@
 """The sink, from an event loop: every write in a thread, and again and again until the warehouse takes it.
 
-Every write may be repeated, so trying again is safe; what is our own fault (books that do not balance) is raised.
+Every write may be repeated, so trying again is safe, after a timeout too: what was stored already is stored once more.
+What is our own fault (books that do not balance), and what another worker's claim forbids, is raised.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from contracts import topics
 from contracts.errors import BadQuery, Unavailable
-from contracts.rows import Table
+from contracts.rows import Table, length
 from streams import metrics
 from streams.core.partition import Flush, Partition
 from streams.core.restate import restate
+from streams.outage import Outage
+from warehouse.fence import Fence
 from warehouse.sink import Sink
 
 log = logging.getLogger("wattlog.stream")
 
-RETRY_FIRST_S, RETRY_MOST_S = 0.2, 30.0
+RETRY_FIRST_S, RETRY_MOST_S = 0.2, 10.0
+PATIENCE_MS = 60_000
+"""How long a worker tries what hardly passes by itself (`Unavailable.lasting`: no table, no access, tables of another
+version), before it ends with that error. Nothing is lost: it goes on there when it is started again."""
 
 Hours = tuple[list[int], list[str], list[str]]
 """(hours, clusters, workloads) to compute anew."""
 
 
+class LetGo(Exception):  # noqa: N818 - a fact, not an error: nobody sees it but the joiner
+    """The partition was given up while the warehouse was away: its next owner stores what this write was about."""
+
+
+def always() -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A partition as its owner holds it: the claim that every write shows, and whether it is still held here."""
+
+    fence: Fence
+    held: Callable[[], bool] = always
+
+
 class Store:
-    """See the module. `clock` gives epoch milliseconds; an outage counts as recent for `idle_timeout_ms` after it."""
+    """See the module. `clock` gives epoch milliseconds, `waiting` the rows that wait in memory to be stored."""
 
-    def __init__(self, sink: Sink, clock: Callable[[], int], idle_timeout_ms: int) -> None:
-        self._sink, self._clock, self._idle_timeout_ms = sink, clock, idle_timeout_ms
+    def __init__(
+        self, sink: Sink, clock: Callable[[], int], idle_timeout_ms: int, waiting: Callable[[], int] = lambda: 0
+    ) -> None:
+        self._sink, self._clock, self._waiting = sink, clock, waiting
         self._simulated: set[str] = set()
-        self._outage_ms = (0, 0)
-        self.refused_ms = 0
-        """When the warehouse last refused a write: a warehouse that is away is no stall; it is told, and waited for."""
+        self.outage = Outage(idle_timeout_ms)
 
-    async def write(self, tables: Iterable[tuple[str, Table]], hours: Hours | None = None) -> None:
-        """Store tables in their order, then refresh the hours that they touch."""
+    async def write(self, tables: Iterable[tuple[str, Table]], hours: Hours | None, hold: Hold) -> None:
+        """Store tables in their order, then refresh the hours that they touch.
+
+        Raises Fenced when another worker has claimed the partition, LetGo when it was given up here and the warehouse
+        is away.
+        """
         listed = list(tables)
 
         def work() -> None:
             for name, table in listed:
-                self._sink.write(name, table)
+                self._sink.write(name, table, hold.fence)
             if hours is not None:
                 self._sink.refresh_hours(*hours)
 
-        await self._until_taken(work)
+        await self.until_taken(work, hold.held, rows=sum(length(table) for _, table in listed))
 
-    async def restated(self, state: Partition, flush: Flush) -> dict[str, Table]:
+    async def restated(self, state: Partition, flush: Flush, hold: Hold) -> dict[str, Table]:
         """New rows of the windows that the flush's late facts, already stored, belong to."""
 
         def work() -> dict[str, Table]:
             stored = self._sink.facts_many(flush.late_keys)
             return restate(stored, state.policy, state.epoch, log_id=state.log_id, log_partition=state.log_partition)
 
-        tables: dict[str, Table] = await self._until_taken(work)
+        tables: dict[str, Table] = await self.until_taken(work, hold.held, rows=None)
         return tables
 
-    async def mark_simulated(self, sources: Iterable[Any]) -> None:
+    async def mark_simulated(self, sources: Iterable[Any], hold: Hold) -> None:
         """What is simulated says so everywhere: the clusters of simulated sources are marked when first stored."""
         found = {cluster for s in sources if (cluster := topics.simulated_cluster(s))} - self._simulated
         if found:
-            await self._until_taken(lambda: self._sink.mark_simulated(sorted(found)))
+            await self.until_taken(lambda: self._sink.mark_simulated(sorted(found)), hold.held)
             self._simulated |= found
 
-    def without_outage(self, now_ms: int) -> int:
-        """The time by which silence is judged: less an outage of the warehouse that has just ended. Reading may have
-        waited through it, and a topic that was not read is not silent: what waits there would come late."""
-        began_ms, ended_ms = self._outage_ms
-        return now_ms - (ended_ms - began_ms) if now_ms - ended_ms < self._idle_timeout_ms else now_ms
+    async def until_taken(
+        self, work: Callable[[], Any], held: Callable[[], bool] = always, rows: int | None = 0
+    ) -> Any:
+        """What `work` returns, when the warehouse has done it. Tried again for as long as `held()`, else LetGo.
 
-    async def _until_taken(self, work: Callable[[], Any]) -> Any:
+        `rows` are those that it stores; None where it only reads, which says nothing about whether writes are taken.
+        """
         wait_s, begun_ms = RETRY_FIRST_S, self._clock()
         while True:
             try:
                 done = await asyncio.to_thread(work)
-                if wait_s > RETRY_FIRST_S:
-                    self._note_outage(begun_ms, self._clock())
-                return done
             except (Unavailable, BadQuery, OSError) as error:
-                self.refused_ms = self._clock()
-                metrics.STORE_RETRIES.inc()
-                log.error("the warehouse did not take a write, trying again in %.1f s: %s", wait_s, error)
+                now_ms, reason = self._clock(), _reason(error)
+                self.outage.refused(begun_ms, now_ms)
+                metrics.STORE_RETRIES.labels(reason).inc()
+                metrics.STORE_OUTAGE.set(self.outage.away_s(now_ms))
+                if isinstance(error, Unavailable) and error.lasting and now_ms - begun_ms > PATIENCE_MS:
+                    raise
+                log.error("the warehouse did not do it (%s), trying again in %.1f s: %s", reason, wait_s, error)
                 await asyncio.sleep(wait_s)
+                if not held():
+                    raise LetGo from error
                 wait_s = min(2 * wait_s, RETRY_MOST_S)
+                continue
+            if rows is not None:
+                self._taken(rows)
+            return done
 
-    def _note_outage(self, began_ms: int, ended_ms: int) -> None:
-        if began_ms - self._outage_ms[1] < self._idle_timeout_ms:
-            began_ms = self._outage_ms[0]
-        self._outage_ms = began_ms, ended_ms
+    def _taken(self, rows: int) -> None:
+        said = self.outage.taken(self._clock(), rows, self._waiting())
+        metrics.STORED_ROWS.inc(rows)
+        if said:
+            metrics.STORE_OUTAGE.set(0)
+            log.warning(said)
+
+    def round(self, lag_ms: int) -> None:
+        """Once a second: `lag_ms` is how far final windows are behind the clock."""
+        now_ms = self._clock()
+        if said := self.outage.round(now_ms, lag_ms):
+            log.warning(said)
+        metrics.CATCHUP.set(self.outage.catchup_rows_per_s(now_ms))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Unavailable):
+        return error.reason
+    if isinstance(error, BadQuery):
+        return "too_much"
+    return "disk_full" if isinstance(error, OSError) and error.errno == errno.ENOSPC else "disk"

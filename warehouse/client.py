@@ -26,7 +26,7 @@ from contracts.errors import BadInput, BadQuery, Fenced, Unavailable
 from contracts.rows import SCHEMAS, Kind, Table, length
 from warehouse.dsn import Opener, opener
 from warehouse.fence import THROWN, Fence, insert_sql, structure
-from warehouse.refused import NOT_ALLOWED, NOT_MIGRATED, TOO_MUCH, refusal
+from warehouse.refused import MISMATCH, NOT_ALLOWED, NOT_MIGRATED, TOO_MUCH, UNKNOWN, refusal
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -157,10 +157,6 @@ class Warehouse:
             # raw_query, because it moves long parameters out of the URL, where proxies refuse them.
             client.raw_query(sql, parameters=params or None)
 
-    def tell(self, name: str, **params: Any) -> None:
-        """Run the statement in `warehouse/queries/NAME.sql` on the writer. Raises KeyError when there is none."""
-        self.command(question(name), **params)
-
     @contextmanager
     def writer(self) -> Iterator[Client]:
         """The writing client, held by one thread at a time."""
@@ -235,8 +231,8 @@ class Warehouse:
 
     @contextmanager
     def _clear_errors(self, *, writing: bool = False) -> Iterator[None]:
-        """What people can mend gets a contracts error. A mistake in our own SQL stays the driver's DatabaseError where
-        we ask; where we write, all that is refused is Unavailable, and says why."""
+        """What people can mend, and what passes, gets a contracts error. A mistake in our own SQL stays the driver's
+        DatabaseError where we ask; where we write, all that is refused is Unavailable, and says why."""
         try:
             yield
         except DatabaseError as error:
@@ -255,6 +251,8 @@ class Warehouse:
                 what = f"The warehouse at {self.where} does not answer: {text}"
             elif writing:
                 what = f"The warehouse at {self.where} does not take a write: {text}"
+            elif why not in (MISMATCH, UNKNOWN):
+                what = f"The warehouse at {self.where} cannot answer now: {text}"
             else:
                 raise
             raise Unavailable(what, why.hint, reason=why.reason, lasting=why.lasting) from error

@@ -85,13 +85,15 @@ def claim(
 
     Raises Unavailable when others keep claiming, or when a statement of theirs does not end.
     """
+    from warehouse.client import question  # which imports this module
+
     asked = {"log_id": log_id, "log_partitions": sorted(partitions)}
     for turn in range(CLAIMS_MOST):
         (top,) = warehouse.ask("claim_top")
         # Those that met once step apart, so that they hardly meet again.
         step = 1 + zlib.crc32(f"{owner}/{turn}".encode()) % (4 * turn + 1)
         epoch = int(top["epoch"]) + step
-        warehouse.tell("claim_put", **asked, epoch=epoch, owner=owner)
+        warehouse.command(question("claim_put"), **asked, epoch=epoch, owner=owner)
         (others,) = warehouse.ask("claim_others", **asked, owner=owner)
         if int(others["epoch"]) < epoch:
             _drain(warehouse, log_id, frozenset(partitions), epoch, sleep)

@@ -20,6 +20,7 @@ from streams.joiner import Joiner
 from streams.reader import Found, Place
 from tests.core.build import Log
 from warehouse.client import Warehouse
+from warehouse.fence import Fence
 from warehouse.sink import Sink
 
 T0 = 1_700_000_000_000
@@ -52,7 +53,7 @@ class WatchedSink(Sink):
         self.open, self.waiting = threading.Event(), threading.Event()
         self.open.set()
 
-    def write(self, name: str, table: Table) -> None:
+    def write(self, name: str, table: Table, fence: Fence | None = None) -> None:
         if not self.open.is_set():
             self.waiting.set()
             assert self.open.wait(LIMIT_S), "the test never opened the store again"
@@ -60,7 +61,7 @@ class WatchedSink(Sink):
             self.fail[name] -= 1
             self.refused.append((name, table))
             raise Unavailable("the warehouse is away", "Wait.")
-        super().write(name, table)
+        super().write(name, table, fence)
         self.journal.append(("write", name, table))
 
     def refresh_hours(self, *touched: Any) -> None:

@@ -115,7 +115,7 @@ def test_each_owner_of_a_partition_takes_a_greater_epoch(warehouse: Warehouse) -
     assert asyncio.run(run()) == [1, 2, 3]
 
 
-def test_what_a_worker_that_lost_its_partition_still_writes_loses(warehouse: Warehouse) -> None:
+def test_what_a_worker_that_lost_its_partition_still_writes_is_refused(warehouse: Warehouse) -> None:
     """A zombie read only half of a window's messages and stores it after its successor has stored all of it."""
     sent = two_windows()
     sent.complete_to(30)
@@ -132,7 +132,8 @@ def test_what_a_worker_that_lost_its_partition_still_writes_loses(warehouse: War
         await zombie.joiner.store_once()
 
     asyncio.run(run())
-    assert "ledger" in zombie.written
+    assert zombie.written == ["marks"]  # at its takeover
+    assert (zombie.joiner.partitions, heir.joiner.partitions) == ([], [0])
     assert ledger(warehouse) == sent.oracle()
     assert hours(warehouse) == by_hour(sent.oracle())
 
@@ -162,11 +163,11 @@ class _Life:
         self._write, self._left = self.driven.sink.write, 0
         self.driven.sink.write = self._counted  # type: ignore[method-assign]
 
-    def _counted(self, name: str, table: object) -> None:
+    def _counted(self, name: str, table: object, fence: object) -> None:
         self._left -= 1
         if self._left < 0:
             raise RuntimeError("killed")
-        self._write(name, table)  # type: ignore[arg-type]
+        self._write(name, table, fence)  # type: ignore[arg-type]
 
     async def run(self, rng: random.Random, *, committed: dict[str, int], die_after: int) -> None:
         driven, self._left = self.driven, die_after

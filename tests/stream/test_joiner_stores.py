@@ -170,9 +170,9 @@ def test_an_outage_of_the_warehouse_does_not_make_what_waited_through_it_late(wa
     driven = Driven(warehouse, sent.log, settings=settings(idle_timeout_ms=30_000))
     failing = driven.sink.write
 
-    def slowly(name: str, table: object) -> None:
+    def slowly(name: str, table: object, fence: object) -> None:
         driven.clock.now_ms += 60_000 if driven.sink.fail.get(name) else 0
-        failing(name, table)  # type: ignore[arg-type]
+        failing(name, table, fence)  # type: ignore[arg-type]
 
     driven.sink.write = slowly  # type: ignore[method-assign]
 
