@@ -7,7 +7,7 @@ the fast path does (batches, order, restarts, late facts) can be held against it
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 
@@ -76,29 +76,80 @@ class Oracle:
         w_ms = self.window_ms
         energy, covered, owners = defaultdict(int), defaultdict(int), defaultdict(str)
         for i in intervals:
-            spent = cut(i.energy_uj, i.t0, i.t1, i.t0, i.t1, w_ms)
-            for w, uj in spent.items():
+            for w, (uj, ms) in self._spent(i):
                 group = (w, i.cluster, i.workload)
                 energy[group, i.hardware] += uj
-                covered[group, i.hardware] += min(i.t1, (w + 1) * w_ms) - max(i.t0, w * w_ms)
+                covered[group, i.hardware] += ms
                 owners[group, i.hardware] = max(owners[group, i.hardware], i.owner)
         done = defaultdict(lambda: [0] * 8)
         for r in requests:
-            first_a, first_b = (r.first, r.first) if r.first else (r.end, r.start)
-            spans = [
-                (r.prompt, r.start, first_a), (r.cached, r.start, first_a), (r.completion, first_b, r.end),
-                ((r.prompt - r.cached) * 1000, r.start, first_a), (r.cached * 1000, r.start, first_a),
-                (r.completion * 1000, first_b, r.end),
-            ]  # fmt: skip
-            cuts = [cut(a, p0, p1, r.start, r.end, w_ms) for a, p0, p1 in spans]
-            last = max(cuts[0])
-            for w in cuts[0]:
-                amounts = [c[w] for c in cuts] + [int(w == last), int(w == last and not r.ok)]
-                if any(amounts):
-                    row = done[(w, r.cluster, r.workload), r.tenant, r.model]
-                    for k, amount in enumerate(amounts):
-                        row[k] += amount
+            for w, amounts in self._did(r):
+                row = done[(w, r.cluster, r.workload), r.tenant, r.model]
+                for k, amount in enumerate(amounts):
+                    row[k] += amount
         return self._rows(energy, covered, owners, done)
+
+    def measured(self, intervals: Iterable[Interval]) -> dict[tuple, tuple]:
+        """gpu_energy: (window_start, cluster, workload, node, gpu) -> (energy, covered ms, hardware, owner)."""
+        out: dict[tuple, list] = {}
+        for i in intervals:
+            for w, (uj, ms) in self._spent(i):
+                row = out.setdefault((w * self.window_ms, i.cluster, i.workload, i.node, i.gpu), [0, 0, "", ""])
+                row[0], row[1] = row[0] + uj, row[1] + ms
+                row[2], row[3] = max(row[2], i.hardware), max(row[3], i.owner)
+        return {k: tuple(v) for k, v in out.items()}
+
+    def used(self, requests: Iterable[Request]) -> dict[tuple, tuple]:
+        """token_usage: (window_start, cluster, workload, tenant, model) -> (prompt, cached, completion; computed,
+        cached, completion thousandths; requests, failures)."""
+        out: dict[tuple, list[int]] = defaultdict(lambda: [0] * 8)
+        for r in requests:
+            for w, amounts in self._did(r):
+                row = out[w * self.window_ms, r.cluster, r.workload, r.tenant, r.model]
+                for k, amount in enumerate(amounts):
+                    row[k] += amount
+        return {k: tuple(v) for k, v in out.items()}
+
+    def by_request(self, intervals: Iterable[Interval], requests: Iterable[Request]) -> dict[tuple, tuple]:
+        """request_energy, of requests whose ids differ: (window_start, cluster, workload, tenant, model, request_id) ->
+        (prompt, cached, completion, active, idle). A ledger row's energy is shared among its requests by work."""
+        did: dict[tuple, list[tuple[Request, list[int]]]] = defaultdict(list)
+        for r in requests:
+            for w, amounts in self._did(r):
+                did[w * self.window_ms, r.cluster, r.workload, r.tenant, r.model].append((r, amounts))
+        out: dict[tuple, list[int]] = {}
+        for group, here in did.items():
+            here.sort(key=lambda one: (one[0].request_id, one[0].start, one[0].end))
+            for r, amounts in here:
+                out[(*group, r.request_id)] = [*amounts[:3], 0, 0]
+        for (start, cluster, workload, _, tenant, model), row in self.ledger(intervals, requests).items():
+            here = did.get((start, cluster, workload, tenant, model), [])
+            work = [sum(w * a for w, a in zip(self.weights, amounts[3:6], strict=True)) for _, amounts in here]
+            for column, energy in ((3, row[0]), (4, row[1])):
+                for (r, _), part in zip(here, largest_remainder(energy, work), strict=True):
+                    out[start, cluster, workload, tenant, model, r.request_id][column] += part
+        return {k: tuple(v) for k, v in out.items()}
+
+    def _spent(self, i: Interval) -> Iterator[tuple[int, tuple[int, int]]]:
+        """(window number, (energy, covered ms)) of one interval."""
+        w_ms = self.window_ms
+        for w, uj in cut(i.energy_uj, i.t0, i.t1, i.t0, i.t1, w_ms).items():
+            yield w, (uj, min(i.t1, (w + 1) * w_ms) - max(i.t0, w * w_ms))
+
+    def _did(self, r: Request) -> Iterator[tuple[int, list[int]]]:
+        """(window number, what was done there) of one request, for the windows in which it did anything."""
+        first_a, first_b = (r.first, r.first) if r.first else (r.end, r.start)
+        spans = [
+            (r.prompt, r.start, first_a), (r.cached, r.start, first_a), (r.completion, first_b, r.end),
+            ((r.prompt - r.cached) * 1000, r.start, first_a), (r.cached * 1000, r.start, first_a),
+            (r.completion * 1000, first_b, r.end),
+        ]  # fmt: skip
+        cuts = [cut(a, p0, p1, r.start, r.end, self.window_ms) for a, p0, p1 in spans]
+        last = max(cuts[0])
+        for w in cuts[0]:
+            amounts = [c[w] for c in cuts] + [int(w == last), int(w == last and not r.ok)]
+            if any(amounts):
+                yield w, amounts
 
     def _rows(self, energy, covered, owners, done):
         rows: dict[tuple, list[int]] = defaultdict(lambda: [0] * 8)

@@ -1,0 +1,328 @@
+"""The simulated warehouse: tables behind a network that fails as networks do, and the sink that asks it.
+
+What a request meets on its way is drawn from the seed: refused; done in part, then refused; done, and reported as
+failed; reported as failed, and done later, perhaps much later, whoever owns the partition by then; slow; away for long.
+A client that dies does not take its request with it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from contracts.errors import BadQuery, Fenced, Unavailable
+from contracts.rows import Table, length
+from tests.simulation.loop import Process, World
+from tests.simulation.tables import Row, Tables, rows_of
+from warehouse import fence
+from warehouse.client import question
+from warehouse.fence import Fence
+
+Answered = Callable[[bool, Any], None]
+
+READS = ("load_mark", "max_epoch", "stored_keys", "facts_many", "claim_others", "fence_running")
+
+
+@dataclass(frozen=True)
+class Fates:
+    """How often a request meets what: shares of 1, and how slow the slow ones are."""
+
+    before: float = 0.0
+    """Refused; nothing was done."""
+    during: float = 0.0
+    """A part of the rows was stored, then it failed."""
+    after: float = 0.0
+    """Stored, and reported as failed."""
+    ghost: float = 0.0
+    """Reported as failed by a timeout, and stored later."""
+    ghost_ms: float = 3_000.0
+    """How much later at most; half of them are stored only when all else is done."""
+    slow: float = 0.0
+    slow_ms: float = 2_000.0
+    quick_ms: float = 5.0
+
+
+class Store:
+    """The server's side."""
+
+    def __init__(self, world: World, rng: Random, fates: Fates, tables: Tables | None = None) -> None:
+        self.tables = tables or Tables()
+        self.fates = fates
+        self.met: Counter[str] = Counter()
+        """What requests met, by kind."""
+        self.world = self._world = world
+        self._rng = rng
+        self._running: dict[int, Fence | None] = {}
+        self._killed: set[int] = set()
+        self._count = 0
+        self._away_until_ms = 0.0
+        self._ghosts: list[Callable[[], None]] = []
+
+    def go_away(self, for_ms: float) -> None:
+        """Refuse everything for so long."""
+        self._away_until_ms = max(self._away_until_ms, self._world.now_ms + for_ms)
+
+    def heal(self) -> None:
+        """From now on everything succeeds at once."""
+        self._away_until_ms, self.fates = 0.0, Fates()
+
+    def settle(self) -> None:
+        """Do what timed out long ago and is not done yet."""
+        ghosts, self._ghosts = self._ghosts, []
+        for ghost in ghosts:
+            ghost()
+
+    # -- statements ----------------------------------------------------------------------------------------------------
+
+    def takes_ms(self) -> float:
+        return self._rng.uniform(0.0, self.fates.quick_ms)
+
+    def some(self, rows: list[Row]) -> list[Row]:
+        """What is left of an insert that failed on its way: any part of it."""
+        shuffled = self._rng.sample(rows, len(rows))
+        return shuffled[: self._rng.randrange(len(rows) + 1)]
+
+    def begin(self, fence: Fence | None) -> int:
+        self._count += 1
+        self._running[self._count] = fence
+        return self._count
+
+    def end(self, number: int) -> bool:
+        """True if it was killed meanwhile."""
+        del self._running[number]
+        return number in self._killed
+
+    def running(self) -> list[tuple[int, Fence]]:
+        return [(number, fence) for number, fence in self._running.items() if fence is not None]
+
+    def kill(self, numbers: Sequence[int]) -> None:
+        self._killed.update(n for n in numbers if n in self._running)
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    def submit(self, client: Process, what: str, args: tuple[Any, ...], answered: Answered) -> None:
+        """See `loop.Server`."""
+        rng, fates = self._rng, self.fates
+        told = _Client(self._world, client, what, answered)
+        if what == "sleep":
+            return told.answer(args[0] * 1000, True, None)
+        lag_ms = rng.uniform(0.0, fates.quick_ms)
+        if self._world.now_ms < self._away_until_ms:
+            return self._refuse(told, lag_ms, "away")
+        if fates.slow and rng.random() < fates.slow:
+            self.met["slow"] += 1
+            lag_ms += rng.uniform(0.0, fates.slow_ms)
+        draw = rng.random()
+        if draw < fates.before:
+            return self._refuse(told, lag_ms, "refused before")
+        statement = self._statement(client, what, args)
+        if what.split()[0] in READS:
+            return self._world.later(lag_ms, lambda: statement.run(told.taken))
+        return self._write(told, statement, lag_ms, draw - fates.before)
+
+    def _write(self, told: _Client, statement: Statement, lag_ms: float, draw: float) -> None:
+        """A request that changes something, and what is left of the draw."""
+        world, rng, fates = self._world, self._rng, self.fates
+        if draw < fates.during:
+            statement.in_part = True
+            return self._refuse_after(told, statement, lag_ms, "failed during")
+        draw -= fates.during
+        if draw < fates.after:
+            return self._refuse_after(told, statement, lag_ms, "failed after")
+        draw -= fates.after
+        if draw < fates.ghost:
+            if rng.random() < 0.5:
+                self._ghosts.append(lambda: statement.run(_nobody_waits))
+            else:
+                world.later(lag_ms + rng.uniform(0.0, fates.ghost_ms), lambda: statement.run(_nobody_waits))
+            return self._refuse(told, lag_ms + fates.quick_ms, "timed out, done later")
+        return world.later(lag_ms, lambda: statement.run(told.taken))
+
+    def _refuse(self, told: _Client, delay_ms: float, kind: str) -> None:
+        self.met[kind] += 1
+        told.answer(delay_ms, False, _error(self._rng, kind))
+
+    def _refuse_after(self, told: _Client, statement: Statement, lag_ms: float, kind: str) -> None:
+        """Do it; then say that it failed."""
+        self._world.later(lag_ms, lambda: statement.run(lambda ok, value: self._refuse(told, 0.0, kind)))
+
+    def _statement(self, client: Process, what: str, args: tuple[Any, ...]) -> Statement:
+        kind = what.split()[0]
+        if kind == "write":
+            return Insert(self, client.name, args[0], rows_of(args[0], args[1]), args[2])
+        if kind == "refresh_hours":
+            return Refresh(self, client.name, args)
+        return Read(self, client.name, kind, args)
+
+
+@dataclass
+class _Client:
+    """Who asked, and what."""
+
+    world: World
+    process: Process
+    what: str
+    answered: Answered
+
+    def answer(self, delay_ms: float, ok: bool, value: Any) -> None:
+        if not ok:
+            self.world.note(self.process.name, "  store: {}: {!r}", self.what, value)
+        self.world.later(delay_ms, lambda: self.process.call_soon(self.answered, ok, value))
+
+    def taken(self, ok: bool, value: Any) -> None:
+        self.answer(1.0, ok, value)
+
+
+# -- what the server does when it comes to a request -------------------------------------------------------------------
+
+
+@dataclass
+class Statement:
+    """Something that the server does, and takes its time for."""
+
+    store: Store
+    who: str
+
+    def run(self, done: Answered) -> None:
+        raise NotImplementedError
+
+    def _soon(self, step: Callable[[], None]) -> None:
+        self.store.world.later(self.store.takes_ms(), step)
+
+    in_part = False
+
+
+@dataclass
+class Insert(Statement):
+    """Rows into a table, perhaps behind a fence: the claims are asked when it starts, the rows are there when it ends,
+    and between the two it is listed as running (warehouse/fence.py)."""
+
+    name: str
+    rows: list[Row]
+    fence: Fence | None
+
+    def run(self, done: Answered) -> None:
+        store, fence = self.store, self.fence
+        if fence is not None and store.tables.top_claim(fence.log_id, (fence.log_partition,)) != fence.epoch:
+            store.world.note(self.who, "  fenced off: {} rows of {}", len(self.rows), self.name)
+            store.met["fenced"] += 1
+            return done(False, Fenced(fence.log_id, fence.log_partition, fence.epoch))
+        number = store.begin(fence)
+
+        def end() -> None:
+            killed = store.end(number)
+            rows = store.some(self.rows) if self.in_part or killed else self.rows
+            store.world.note(self.who, "  stored {} of {} rows of {}", len(rows), len(self.rows), self.name)
+            store.tables.write(self.name, rows)
+            done(not killed, Unavailable("simulated: killed", "Wait.") if killed else None)
+
+        return self._soon(end)
+
+
+@dataclass
+class Refresh(Statement):
+    """INSERT SELECT of hours: what was read may be old when it is written."""
+
+    args: tuple[Any, ...]
+
+    def run(self, done: Answered) -> None:
+        tables = self.store.tables
+        found = tables.hours_of(*self.args)
+
+        def end() -> None:
+            self.store.world.note(self.who, "  stored {} keys of hours", len(found))
+            if not self.in_part:
+                tables.put_hours(found)
+            done(True, None)
+
+        self._soon(end)
+
+
+@dataclass
+class Read(Statement):
+    """A question; or a small write that is there at once."""
+
+    kind: str
+    args: tuple[Any, ...]
+
+    def run(self, done: Answered) -> None:
+        if self.kind == "fence_running":
+            return done(True, self.store.running())
+        if self.kind == "kill":
+            return done(True, self.store.kill(*self.args))
+        return done(True, getattr(self.store.tables, self.kind)(*self.args))
+
+
+def _nobody_waits(ok: bool, value: Any) -> None:
+    """Whom to tell of what is done after all."""
+
+
+def _error(rng: Random, kind: str) -> Exception:
+    draw = rng.random()
+    if draw < 0.7:
+        return Unavailable(f"the simulated warehouse: {kind}", "Wait.")
+    return OSError(f"simulated: {kind}") if draw < 0.9 else BadQuery("insert", kind, "simulated")
+
+
+class SimulatedSink:
+    """`warehouse.sink.Sink`, as a function in a thread of one process calls it."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def claim(self, log_id: str, partitions: Sequence[int], owner: str) -> int:
+        """The real protocol, over the simulated server."""
+        warehouse: Any = _Claims(self._process)
+        return fence.claim(warehouse, log_id, partitions, owner, sleep=lambda s: self._process.ask("sleep", s))
+
+    def write(self, name: str, table: Table, fence: Fence | None = None) -> None:
+        if length(table):
+            self._process.ask(f"write {name}", name, table, fence)
+
+    def refresh_hours(self, hours_ms: Sequence[int], clusters: Sequence[str], workloads: Sequence[str]) -> None:
+        if hours_ms:
+            self._process.ask("refresh_hours", hours_ms, clusters, workloads)
+
+    def mark_simulated(self, clusters: Sequence[str]) -> None:
+        raise AssertionError("no source of a simulation is a simulated producer's")
+
+    def load_mark(self, log_id: str, log_partition: int) -> dict[str, Any] | None:
+        return self._process.ask("load_mark", log_id, log_partition)
+
+    def max_epoch(self) -> int:
+        return int(self._process.ask("max_epoch"))
+
+    def stored_keys(self, log_id: str, log_partition: int, after_ms: int) -> dict[str, list[tuple[Any, ...]]]:
+        return self._process.ask("stored_keys", log_id, log_partition, after_ms)
+
+    def facts_many(self, windows: Sequence[tuple[int, str, str]]) -> dict[str, Table]:
+        return self._process.ask("facts_many", windows)
+
+
+class _Claims:
+    """As much of `warehouse.client.Warehouse` as `warehouse.fence.claim` asks of it."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def ask(self, name: str, **params: Any) -> list[dict[str, Any]]:
+        if name == "claim_top":
+            return [{"epoch": self._process.ask("max_epoch")}]
+        if name == "claim_others":
+            asked = params["log_id"], params["log_partitions"], params["owner"]
+            return [{"epoch": self._process.ask("claim_others", *asked)}]
+        assert name == "fence_running", name
+        running: list[tuple[int, Fence]] = self._process.ask("fence_running")
+        texts = [(n, fence.insert_sql("t", ("c",), "s", f)) for n, f in running]
+        return [{"query_id": n, "query": text} for n, text in texts if text.startswith(params["mark"])]
+
+    def command(self, sql: str, **params: Any) -> None:
+        if sql.startswith("KILL QUERY"):
+            return self._process.ask("kill", params["ids"])
+        assert sql == question("claim_put"), sql
+        return self._process.ask(
+            "claim_put", params["log_id"], params["log_partitions"], params["epoch"], params["owner"]
+        )

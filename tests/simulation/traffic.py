@@ -1,0 +1,227 @@
+"""What producers send: intervals and requests of a few seconds, and everything that producers and networks do to them.
+
+An event is sent once or several times (the same `ce_id`), soon or long after, in any order, from a clock that is ahead
+or behind; between them come heartbeats and messages that nobody can read. What must come of it is known from the start:
+an event counts once, or is a dead letter, or (from so little in the future that it depends on when it is read) either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from random import Random
+
+import numpy as np
+
+from contracts import codec, topics
+from contracts.events import Event, Method, PowerBatch, TokenBatch
+from tests.core.oracle import Interval, Request
+from tests.simulation.worker import EPOCH_MS
+
+FAR_MS = 86_400_000
+"""So far in the future that no worker of a simulation can believe it."""
+
+
+class Fate(Enum):
+    COUNTS = "counts"
+    DEAD = "dead letter"
+    EITHER = "either"
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How much is sent, and how often what happens to it: shares of 1, times in milliseconds."""
+
+    events: int = 14
+    windows: int = 6
+    window_ms: int = 1_000
+    skew_ms: int = 500
+    late: float = 0.0
+    late_ms: float = 8_000.0
+    twice: float = 0.0
+    disorder_ms: float = 100.0
+    skewed: float = 0.0
+    future: float = 0.0
+    poison: float = 0.0
+    empty: float = 0.0
+    """Messages before which there are offsets that hold nothing."""
+    beats: float = 0.1
+    json: float = 0.1
+    worker_behind_ms: int = 0
+    """How far behind a worker's clock may be."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One event, and when it is put on the log (virtual ms), each time."""
+
+    name: str
+    topic: str
+    partition: int
+    headers: list[tuple[str, bytes]] | None
+    value: bytes | None
+    at_ms: tuple[float, ...]
+    fate: Fate
+    identity: tuple[str, int, int] | None = None
+    """(source, epoch, seq), if it can be read."""
+    intervals: tuple[Interval, ...] = ()
+    requests: tuple[Request, ...] = ()
+
+
+@dataclass
+class Traffic:
+    """Everything that is sent in one simulation."""
+
+    sent: list[Sent] = field(default_factory=list)
+    met: dict[str, int] = field(default_factory=dict)
+
+    def count(self, what: str) -> None:
+        self.met[what] = self.met.get(what, 0) + 1
+
+
+_WORKLOADS = ("w", "x", "~n")
+_GPUS = (("g0", "H100"), ("g1", "H100"), ("g2", "A100"))
+_TENANTS, _MODELS = ("acme", "globex"), ("m1", "m2")
+
+
+def traffic(rng: Random, mix: Mix, partitions: int) -> Traffic:
+    """All that is sent, in no order. A workload's events all go to one partition."""
+    made = Traffic()
+    numbers: dict[str, int] = {}
+    place = {w: rng.randrange(partitions) for w in _WORKLOADS}
+    ahead = {
+        s: rng.choice((-1, 1)) * rng.randrange(2 * mix.skew_ms + 1) for s in ("a", "b") if rng.random() < mix.skewed
+    }
+    for n in range(mix.events):
+        workload, who = rng.choice(_WORKLOADS[: 2 + (n % 4 == 0)]), rng.choice("aab")
+        shift = ahead.get(who, 0)
+        power = rng.random() < 0.5
+        end = rng.uniform(0.0, mix.windows * mix.window_ms)
+        if rng.random() < mix.future:
+            shift = rng.choice((FAR_MS, mix.skew_ms + rng.randrange(2_000)))
+            made.count("from the future")
+        batch, rows = (_power if power else _tokens)(rng, mix, workload, int(end) + shift, n)
+        source = f"{who}/{workload}/{'power' if power else 'tokens'}"
+        _send(made, rng, mix, numbers, source, workload, place[workload], batch, rows, end)
+    for _ in range(mix.events):
+        if rng.random() < mix.beats:
+            end = rng.uniform(0.0, mix.windows * mix.window_ms)
+            _beat(made, rng, mix, numbers, rng.randrange(partitions), rng.choice(topics.JOINED), end)
+        if rng.random() < mix.poison:
+            _poison(made, rng, mix, partitions)
+    return made
+
+
+def last_beats(rng: Random, mix: Mix, partitions: int, t_ms: float) -> list[Sent]:
+    """One heartbeat everywhere: what a consumer lost at the end of a topic, it misses when something follows."""
+    made = Traffic()
+    for partition in range(partitions):
+        for topic in topics.JOINED:
+            _beat(made, rng, replace(mix, late=0.0, twice=0.0), {}, partition, topic, t_ms, who="last")
+    return made.sent
+
+
+def _send(made, rng, mix, numbers, source, workload, partition, batch, rows, end) -> None:  # type: ignore[no-untyped-def]
+    """Number the event, and settle when it is sent: soon after its end, or late, and perhaps again."""
+    seq = numbers.get(source, 0)
+    numbers[source] = seq + 1
+    kind = codec.JSON if rng.random() < mix.json else codec.PACKED
+    headers, value = codec.encode(Event(source, 1, seq, "c", workload, batch), content_type=kind)
+    first = end + rng.uniform(0.0, mix.disorder_ms)
+    if rng.random() < mix.late:
+        first += rng.uniform(0.0, mix.late_ms)
+        made.count("sent late")
+    at_ms = [first]
+    while rng.random() < mix.twice and len(at_ms) < 3:
+        at_ms.append(first + rng.choice((0.0, rng.uniform(0.0, mix.late_ms))))
+        made.count("sent twice")
+    if batch.event_ms != EPOCH_MS + int(end):
+        made.count("clock skewed")
+    ahead_ms = batch.event_ms - EPOCH_MS - first - mix.skew_ms
+    fate = Fate.EITHER if ahead_ms + mix.worker_behind_ms > -5 else Fate.COUNTS
+    if ahead_ms > FAR_MS // 2:
+        fate = Fate.DEAD
+    topic = codec.topic_of(batch)
+    made.sent.append(
+        Sent(
+            f"{source}.{seq}", topic, partition, headers, value, tuple(at_ms), fate, (source, 1, seq),
+            rows if topic == topics.POWER else (), rows if topic == topics.TOKENS else (),
+        )
+    )  # fmt: skip
+
+
+def _power(rng: Random, mix: Mix, workload: str, end: int, n: int) -> tuple[PowerBatch, tuple[Interval, ...]]:
+    node, owner = rng.choice("pq"), "" if rng.random() < 0.7 else "own"
+    rows = []
+    for gpu, hardware in rng.sample(_GPUS, rng.randrange(1, 3)):
+        length = rng.choice((mix.window_ms // 2, mix.window_ms, rng.randrange(1, 2 * mix.window_ms + 2)))
+        t1 = EPOCH_MS + end - rng.randrange(3)
+        rows.append(Interval("c", workload, node, gpu, hardware, t1 - length, t1, rng.randrange(10**9), owner))
+    made = tuple(rows)
+    ints = lambda values: np.array(values, np.int64)  # noqa: E731 - a local shorthand
+    batch = PowerBatch(
+        node=node, gpus=tuple((i.gpu, i.hardware) for i in made), gpu=np.arange(len(made), dtype=np.uint16),
+        t0_ms=ints([i.t0 for i in made]), t1_ms=ints([i.t1 for i in made]), energy_uj=ints([i.energy_uj for i in made]),
+        method=np.full(len(made), Method.COUNTER, np.uint8), busy_ms=np.full(len(made), -1, np.int64), owner=owner,
+        t_ms=EPOCH_MS + end,
+    )  # fmt: skip
+    return batch, made
+
+
+def _tokens(rng: Random, mix: Mix, workload: str, end: int, n: int) -> tuple[TokenBatch, tuple[Request, ...]]:
+    rows = []
+    for k in range(rng.randrange(1, 3)):
+        t1 = EPOCH_MS + end - rng.randrange(3)
+        t0 = t1 - rng.choice((0, mix.window_ms // 3, rng.randrange(3 * mix.window_ms)))
+        first = rng.choice((0, t0, t0 + (t1 - t0) // 3))
+        prompt = rng.randrange(900)
+        rows.append(
+            Request(
+                "c", workload, rng.choice(_TENANTS), rng.choice(_MODELS), f"r{n}.{k}", t0, first, t1, prompt,
+                rng.randrange(prompt + 1), rng.randrange(90), rng.random() < 0.8,
+            )
+        )  # fmt: skip
+    made = tuple(rows)
+    ints = lambda name: np.array([getattr(r, name) for r in made], np.int64)  # noqa: E731 - a local shorthand
+    batch = TokenBatch(
+        tenants=_TENANTS, tenant=np.array([_TENANTS.index(r.tenant) for r in made], np.uint16),
+        models=_MODELS, model=np.array([_MODELS.index(r.model) for r in made], np.uint16),
+        request_id=tuple(r.request_id for r in made), t_start_ms=ints("start"), t_first_ms=ints("first"),
+        t_end_ms=ints("end"), prompt_tokens=ints("prompt"), cached_tokens=ints("cached"),
+        completion_tokens=ints("completion"), statuses=("ok", "error"),
+        status=np.array([0 if r.ok else 1 for r in made], np.uint16), t_ms=EPOCH_MS + end,
+    )  # fmt: skip
+    return batch, made
+
+
+def _beat(
+    made: Traffic, rng: Random, mix: Mix, numbers: dict[str, int], partition: int, topic: str, end: float,
+    who: str = "beat",
+) -> None:  # fmt: skip
+    """A source without anything to tell: complete up to here."""
+    none, codes, t_ms = np.zeros(0, np.int64), np.zeros(0, np.uint16), EPOCH_MS + int(end)
+    batch: PowerBatch | TokenBatch
+    if topic == topics.POWER:
+        batch = PowerBatch("p", (), codes, none, none, none, none.astype(np.uint8), none, "", t_ms)
+    else:
+        batch = TokenBatch((), codes, (), codes, (), *(none,) * 6, ("ok",), codes, t_ms=t_ms)
+    _send(made, rng, mix, numbers, f"{who}/{partition}/{topic}", "w", partition, batch, (), end)
+
+
+def _poison(made: Traffic, rng: Random, mix: Mix, partitions: int) -> None:
+    """A message that cannot be read, or must not be believed."""
+    topic = rng.choice(topics.JOINED)
+    event = Event("poison", 1, 0, "c", "w", _power(rng, mix, "w", 0, 0)[0])
+    headers, value = codec.encode(event)
+    other = topics.TOKENS if topic == topics.POWER else topics.POWER
+    wrong: list[tuple[list[tuple[str, bytes]] | None, bytes | None]] = [
+        (None, b"garbage"), (headers, None), (headers, value[:-9]), (headers[:3], value),
+        ([(k, b"1" if k == "ce_id" else v) for k, v in headers], value), ([*headers, headers[1]], value),
+        ([(k, other.encode() if k == "ce_type" else v) for k, v in headers], value),
+    ]  # fmt: skip
+    if topic == topics.TOKENS:
+        wrong.append((headers, value))  # Energy on the tokens' topic.
+    h, v = rng.choice(wrong)
+    at = rng.uniform(0.0, mix.windows * mix.window_ms + mix.late_ms / 2)
+    made.count("poison")
+    made.sent.append(Sent("poison", topic, rng.randrange(partitions), h, v, (at,), Fate.DEAD))
