@@ -79,10 +79,14 @@ class PowerBatch:
 
     def check_lengths(self) -> None:
         """Of what differs from batch to batch: the columns' lengths and the clock."""
-        checks.lengths(
-            len(self), gpu=self.gpu, t1_ms=self.t1_ms, energy_uj=self.energy_uj, method=self.method,
-            busy_ms=self.busy_ms,
-        )  # fmt: skip
+        n = len(self)
+        if (
+            not n == len(self.gpu) == len(self.t1_ms) == len(self.energy_uj) == len(self.method) == len(self.busy_ms)
+            or n > MAX_ROWS
+        ):
+            checks.lengths(
+                n, gpu=self.gpu, t1_ms=self.t1_ms, energy_uj=self.energy_uj, method=self.method, busy_ms=self.busy_ms
+            )
         checks.clock(self.t_ms)
 
     def check_names(self) -> None:

@@ -37,8 +37,11 @@ class Run:
             self.duplicates += 1
             return False
         self.received += 1
-        self.last_seq = max(self.last_seq, seq)
         self.last_event_ms = max(self.last_event_ms, event_ms)
+        if seq == self.below and not self.ahead:  # As nearly always.
+            self.below, self.last_seq = seq + 1, max(self.last_seq, seq)
+            return True
+        self.last_seq = max(self.last_seq, seq)
         self.ahead.add(seq)
         if len(self.ahead) > MAX_AHEAD:
             self.below = min(self.ahead)
