@@ -95,12 +95,15 @@ class Crew:
             time.sleep(0.1)
         return time.monotonic() - begun
 
-    def until_held(self, partitions: int) -> float:
-        """Wait until the workers show, on /metrics, that every partition is held once."""
+    def until_held(self, partitions: int, *, by_all: bool = False) -> float:
+        """Wait until the workers show, on /metrics, that every partition is held once; `by_all`: and each holds some.
+
+        Faust's assignor may leave some without when partitions cannot be shared out evenly.
+        """
 
         def held() -> bool:
             shown = [m.shown().get("wattlog_stream_partitions", 0) for m in self.members]
-            return sum(shown) == partitions
+            return sum(shown) == partitions and (all(shown) or not by_all)
 
         return self.until(held, f"{partitions} partitions are held by {len(self.members)} workers")
 

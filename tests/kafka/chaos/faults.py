@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from tests.kafka.chaos.field import Field
+from tests.kafka.chaos.crew import Member
+from tests.kafka.chaos.field import PARTITIONS, Field
 
 UNRECOVERED = 3
 """So many kills may follow upon each other before every partition has moved on again."""
@@ -33,8 +34,9 @@ class Recovery:
 
 
 def begin(run: Field, workers: int) -> None:
-    """Feed, with so many workers at work, until every partition has final windows."""
+    """Feed, once so many workers are at work, until every partition has final windows."""
     run.crew.scale(workers)
+    run.crew.until_held(PARTITIONS, by_all=True)
     run.feeder.start()
     run.crew.until(lambda: all(run.progress.ends.values()), "every partition has final windows")
 
@@ -56,6 +58,54 @@ def kill_at_random(run: Field, rounds: int, seed: int, *, most_s: float = 5.0, t
         blows.append(time.monotonic())
         told(f"killed {victim.name}")
     return Recovery([_recovered(run, blow) for blow in blows])
+
+
+def kill_broker(run: Field, away_s: float = 0.0) -> Recovery:
+    """kill -9 the broker under load, and start it again after a while."""
+    run.deployment.kafka.kill()
+    time.sleep(away_s)
+    run.deployment.kafka.start()
+    return Recovery([_recovered(run, time.monotonic())])
+
+
+def stop_broker(run: Field, away_s: float) -> Recovery:
+    """Shut the broker down in good order under load, and start it again after a while."""
+    run.deployment.kafka.stop()
+    time.sleep(away_s)
+    run.deployment.kafka.start()
+    return Recovery([_recovered(run, time.monotonic())])
+
+
+def scale(run: Field, counts: Sequence[int]) -> Recovery:
+    """So many workers, then so many, and so on: each time until all partitions are held and all move on."""
+    found = Recovery()
+    for count in counts:
+        changed_s = time.monotonic()
+        run.crew.scale(count)
+        run.crew.until_held(PARTITIONS, by_all=True)
+        found.seconds.append(_recovered(run, changed_s))
+    return found
+
+
+def pause_worker(run: Field, rng: random.Random) -> tuple[Member, Recovery]:
+    """SIGSTOP a worker until the others hold its partitions and have moved on, then SIGCONT.
+
+    Returns the worker, and how long it took: for the others to go on, and after it woke.
+    """
+    holding = [m for m in run.crew.members if m.shown().get("wattlog_stream_partitions", 0)]
+    zombie = rng.choice(holding)
+    others = [m for m in run.crew.members if m is not zombie]
+    paused_s = time.monotonic()
+    zombie.worker.pause()
+    run.crew.until(
+        lambda: sum(m.shown().get("wattlog_stream_partitions", 0) for m in others) == PARTITIONS,
+        "the others hold every partition",
+    )
+    without = _recovered(run, time.monotonic())
+    zombie.worker.resume()
+    woke_s = time.monotonic()
+    run.crew.until_held(PARTITIONS)
+    return zombie, Recovery([woke_s - paused_s, without, _recovered(run, woke_s)])
 
 
 def _recovered(run: Field, since_s: float) -> float:

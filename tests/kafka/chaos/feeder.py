@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from contracts.events import Event
 from producers.faults import Faults, disturb
 from producers.publish import Publisher
+from tests.kafka.chaos.poison import Poison
 from tests.kafka.chaos.world import World
 
 DISTURBED = Faults(late=0.004, late_ms=6_000, duplicate=0.02, out_of_order=0.004)
 """Some events come after their windows are final, some twice."""
 CLOSING_MS = 30_000
+POISON_EVERY = 1_000
+_PATIENT = {"message.timeout.ms": 600_000, "message.max.bytes": 16 * 2**20, "log_level": 0}
+"""A broker that is away for minutes must not make the producer give up, nor a large message: neither is tested here."""
 
 
 class Feeder:
-    """Sends a world's events, `speed` seconds of event time a second, from `start` to `finish`.
+    """Sends a world's events, `speed` seconds of event time a second, from `start` to `finish`; after every
+    POISON_EVERY of them a message of `poison`, as long as there is one.
 
     Raises in `finish` what the client could not deliver.
     """
 
     def __init__(
-        self, world: World, kafka: dict[str, Any], *, seed: int, speed: float = 1.0, faults: Faults = DISTURBED
+        self, world: World, kafka: dict[str, Any], *, seed: int, speed: float = 1.0, poison: Iterable[Poison] = ()
     ) -> None:
         self.world = world
-        self._events = disturb(self._paced(speed), faults, seed)
-        # A broker that is away for minutes must not make the producer give up: it is not what is tested here.
-        self._publisher = Publisher({**kafka, "message.timeout.ms": 600_000, "log_level": 0})
+        self._events = disturb(self._paced(speed), DISTURBED, seed)
+        self._publisher = Publisher({**kafka, **_PATIENT})
+        self._poison = iter(poison)
+        self.poisoned: list[Poison] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feeder", daemon=True)
         self._error: BaseException | None = None
@@ -64,6 +70,9 @@ class Feeder:
     def _send(self, event: Event) -> None:
         self._publisher.send(event)
         self.messages += 1
+        if self.messages % POISON_EVERY == 0 and (poison := next(self._poison, None)) is not None:
+            self._publisher.send_raw(poison.topic, poison.key, poison.headers, poison.value)
+            self.poisoned.append(poison)
 
     def _paced(self, speed: float) -> Iterator[Event]:
         """Whole ticks, so that every row of the world is sent."""

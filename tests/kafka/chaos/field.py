@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from producers.publish import kafka_config
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.chaos.crew import Crew
 from tests.kafka.chaos.feeder import Feeder
+from tests.kafka.chaos.poison import Poison
 from tests.kafka.chaos.progress import Progress
 from tests.kafka.chaos.world import FLOORS_MW, World
 from tests.kafka.deployment import Deployment
@@ -24,10 +25,10 @@ from warehouse.reference import END_MS, IdleFloor, put_idle_floors
 PARTITIONS = 6
 QUICK = {
     "WATTLOG_KAFKA_PARTITIONS": str(PARTITIONS), "WATTLOG_WINDOW_MS": "1000", "WATTLOG_LATENESS_MS": "2000",
-    "WATTLOG_SKEW_MS": "1000", "WATTLOG_IDLE_TIMEOUT_MS": "120000", "WATTLOG_SESSION_TIMEOUT_MS": "3000",
-    "WATTLOG_PROVISIONAL_MS": "500",
+    "WATTLOG_SKEW_MS": "1000", "WATTLOG_IDLE_TIMEOUT_MS": "120000", "WATTLOG_SESSION_TIMEOUT_MS": "6000",
+    "WATTLOG_PROVISIONAL_MS": "1000",
 }  # fmt: skip
-"""Windows become final 4 s after they begin, and a silent worker is dead after 3 s, so that a round takes seconds. No
+"""Windows become final 4 s after they begin, and a silent worker is dead after 6 s, so that a round takes seconds. No
 partition is taken for silent while nobody reads it: that would make its events late, and the ledger no other."""
 
 
@@ -48,6 +49,12 @@ class Field:
     @property
     def log_id(self) -> str:
         return self.progress.log_id
+
+    def feed(self, *, seed: int, speed: float = 1.0, poison: Iterable[Poison] = ()) -> Feeder:
+        """Another producer in the place of the one that was not started."""
+        kafka = kafka_config(self.deployment.settings)
+        self.feeder = Feeder(self.world, kafka, seed=seed, speed=speed, poison=poison)
+        return self.feeder
 
     def until_stored(self) -> None:
         """No more is sent; wait until all of it is final. Fails when nothing moves any more."""
@@ -78,11 +85,12 @@ def open_field(
             with connect(dsn, database=database) as warehouse, Progress(warehouse, log_id, PARTITIONS) as progress:
                 lay_floors(warehouse)
                 feeder = Feeder(world, kafka_config(deployment.settings), seed=seed)
+                crew = Crew(deployment)
+                made = Field(deployment, warehouse, crew, world, feeder, progress, address, dsn, database)
                 try:
-                    crew = Crew(deployment)
-                    yield Field(deployment, warehouse, crew, world, feeder, progress, address, dsn, database)
+                    yield made
                 finally:
-                    feeder.abandon()
+                    made.feeder.abandon()
         finally:
             for worker in deployment.workers:
                 worker.kill()

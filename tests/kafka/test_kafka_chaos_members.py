@@ -1,0 +1,36 @@
+"""Workers that come, go and fall asleep under load: the ledger is what it would have been."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.kafka.chaos.faults import begin, pause_worker, scale
+from tests.kafka.chaos.field import PARTITIONS, Field
+from tests.kafka.chaos.verdict import assert_sound, judge
+
+
+@pytest.mark.timeout(600)
+def test_three_workers_that_join_one_and_leave_it_change_nothing(chaos: Field) -> None:
+    begin(chaos, workers=1)
+    scale(chaos, (3, 1))
+    (left,) = chaos.crew.members
+    chaos.until_stored()
+
+    assert len(left.holdings()[-1]) == left.shown()["wattlog_stream_partitions"] == PARTITIONS
+    assert 2 <= len(min(left.holdings(), key=len)) < PARTITIONS
+    assert chaos.crew.ended == [], [m.worker.error_text() for m in chaos.crew.ended]
+    assert_sound(judge(chaos))
+
+
+@pytest.mark.timeout(600)
+def test_a_worker_that_sleeps_past_its_session_and_wakes_leaves_no_row_astray(chaos: Field) -> None:
+    begin(chaos, workers=2)
+    for seed in range(3):
+        zombie, _ = pause_worker(chaos, random.Random(seed))
+    chaos.until_stored()
+    print(zombie.name, zombie.worker.error_text(100))
+
+    assert chaos.crew.ended == [], [m.worker.error_text() for m in chaos.crew.ended]
+    assert_sound(judge(chaos))
