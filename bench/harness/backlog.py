@@ -38,8 +38,8 @@ LATENESS_MS, SKEW_MS, WINDOW_MS = 120_000, 5_000, 10_000
 _WAIT_S = 60.0
 
 Headers = list[tuple[str, bytes]]
-Outgoing = tuple[str, int, bytes, Headers | None, bytes]
-"""(topic, partition, key, headers, value)"""
+Outgoing = tuple[str, int, bytes, int, Headers | None, bytes]
+"""(topic, partition, key, event time in ms, headers, value)"""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ def end_of(fleet: Fleet, count: int) -> int:
 def _wattlog(partition: int, event: Any, shape: Shape) -> Outgoing:
     content = codec.PACKED if shape.encoding == "packed" else codec.JSON
     headers, value = codec.encode(event, content_type=content)
-    return codec.topic_of(event.batch), partition, topics.key(event.cluster, event.workload).encode(), headers, value
+    key = topics.key(event.cluster, event.workload).encode()
+    return codec.topic_of(event.batch), partition, key, event.batch.event_ms, headers, value
 
 
 def _flat(fleet: Fleet, s: Slice) -> Iterator[Outgoing]:
@@ -124,7 +125,7 @@ def _flat(fleet: Fleet, s: Slice) -> Iterator[Outgoing]:
                 "workload": workload, "node": node_name(s), "gpu_uuid": gpu_name(s, gpu), "hardware": HARDWARE,
                 "t0_ms": t0, "t1_ms": t0 + MS, "energy_uj": energy,
             }  # fmt: skip
-            yield FLAT_POWER, partition, key, None, json.dumps(row).encode()
+            yield FLAT_POWER, partition, key, row["t0_ms"], None, json.dumps(row).encode()
         return
     r = s.block.requests
     for i, request_id in zip(range(s.first, s.last), request_ids(s), strict=True):
@@ -134,7 +135,7 @@ def _flat(fleet: Fleet, s: Slice) -> Iterator[Outgoing]:
             "t_end_ms": int(r.end[i]), "prompt_tokens": int(r.prompt[i]), "cached_tokens": int(r.cached[i]),
             "completion_tokens": int(r.completion[i]),
         }  # fmt: skip
-        yield FLAT_TOKENS, partition, key, None, json.dumps(row).encode()
+        yield FLAT_TOKENS, partition, key, row["t_end_ms"], None, json.dumps(row).encode()
 
 
 CLOSER = "~close"
@@ -152,8 +153,8 @@ def _flat_closing(fleet: Fleet, t_ms: int) -> Iterator[Outgoing]:
             "workload": CLOSER, "request_id": CLOSER, "tenant": CLOSER, "model": "", "t_start_ms": t_ms,
             "t_first_ms": t_ms, "t_end_ms": t_ms, "prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0,
         }  # fmt: skip
-        yield FLAT_POWER, partition, key, None, json.dumps(power).encode()
-        yield FLAT_TOKENS, partition, key, None, json.dumps(tokens).encode()
+        yield FLAT_POWER, partition, key, t_ms, None, json.dumps(power).encode()
+        yield FLAT_TOKENS, partition, key, t_ms, None, json.dumps(tokens).encode()
 
 
 def lay_down(at: Broker, fleet: Fleet, shape: Shape, rows: int) -> Backlog:
@@ -176,10 +177,10 @@ def lay_down(at: Broker, fleet: Fleet, shape: Shape, rows: int) -> Backlog:
         {**DEFAULTS, "bootstrap.servers": at.bootstrap, "queue.buffering.max.messages": 100_000, "log_level": 0},
         on_delivery=delivered,
     )
-    for topic, partition, key, headers, value in messages(fleet, shape, count, backlog.totals):
+    for topic, partition, key, t_ms, headers, value in messages(fleet, shape, count, backlog.totals):
         while True:
             try:
-                producer.produce(topic, value, key, partition, headers=headers)
+                producer.produce(topic, value, key, partition, headers=headers, timestamp=t_ms)
                 break
             except BufferError:
                 producer.poll(0.1)
@@ -202,8 +203,7 @@ def make_topics(bootstrap: str, names: tuple[str, ...], partitions: int) -> None
     if there:
         for done in admin.delete_topics(there, operation_timeout=30).values():
             done.result(30)
-    config = {"message.timestamp.type": "LogAppendTime"}
-    _until_made(admin, [NewTopic(n, partitions, 1, config=config) for n in names])
+    _until_made(admin, [NewTopic(n, partitions, 1) for n in names])
 
 
 def _until_made(admin: AdminClient, wanted: list[NewTopic]) -> None:

@@ -52,7 +52,9 @@ def _wattlog(transports: tuple[str, ...]) -> Iterator[Contestant]:
 
 def _peers() -> Iterator[Contestant]:
     yield Contestant("plain confluent-kafka and dictionaries", "by hand", HERE + "by_hand", FLAT, 400_000)
-    yield Contestant("Faust, Records and windowed Tables", "peer", HERE + "faust_tables", FLAT, 40_000)
+    yield Contestant(
+        "Faust, Records and windowed Tables", "peer", HERE + "faust_tables", FLAT, 40_000, environment="faust"
+    )
     yield Contestant("Quix Streams", "peer", HERE + "quix", FLAT, 80_000, environment="quix")
     yield Contestant("Bytewax", "peer", HERE + "bytewax_flow", FLAT, 400_000, environment="bytewax")
     yield Contestant("Pathway", "peer", HERE + "pathway_flow", FLAT, 400_000, environment="pathway")
