@@ -5,9 +5,10 @@ Periods, pages and errors are as in `reads`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from contracts.units import MS_PER_HOUR
 from warehouse.answers import METHODS, FleetRow, Interval, LatestRow, LedgerRow, Page, RequestRow
 from warehouse.pages import check_limit, page, read_cursor
 from warehouse.reads import joules_per, source_of
@@ -17,6 +18,36 @@ if TYPE_CHECKING:
 
 LATEST_WINDOWS_MS = 5 * 60_000
 """How far back `latest` looks from the newest window."""
+_GROWTH = 8
+"""How much longer each span of time is that a page is looked for in than the one before."""
+_FIRST_SPAN_MS = {"ledger": MS_PER_HOUR, "request_energy": 60_000}
+"""The first one: what the table's sort key finds in one go."""
+_ENDS_AFTER_MS = {"ledger": 0, "request_energy": 7 * MS_PER_HOUR}
+"""How long after the start of its window a row may be asked for: requests are, by their end."""
+
+
+def _oldest_first(
+    warehouse: Warehouse,
+    table: str,
+    start_ms: int,
+    end_ms: int,
+    limit: int,
+    ask: Callable[[int, int, int], list[dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """The first `limit` rows of a period, asked for as `ask(start_ms, end_ms, limit)` in spans of growing length.
+
+    A page is a small part of most periods, and the first rows in time cannot be known without looking through all that
+    is sorted by tenant first. So only as much time is looked through as fills the page.
+    """
+    (stored,) = warehouse.ask("extremes", idents={"table": table})
+    at, span = max(start_ms, stored["oldest"]), _FIRST_SPAN_MS[table]
+    end_ms = min(end_ms, stored["newest"] + _ENDS_AFTER_MS[table] + 1)
+    found: list[dict[str, Any]] = []
+    while at < end_ms and len(found) < limit:
+        until = min(at - at % span + span, end_ms)
+        found += ask(at, until, limit - len(found))
+        at, span = until, span * _GROWTH
+    return found
 
 
 def fleet(
@@ -83,18 +114,22 @@ def ledger_rows(
     after = read_cursor(question, cursor, [int, str, str, str, str, str])
     names = ("after_ms", "after_tenant", "after_cluster", "after_workload", "after_model", "after_hardware")
     cut: dict[str, Any] = dict(zip(names, after or [start_ms - 1, "", "", "", "", ""], strict=True))
-    rows = warehouse.ask(
-        "ledger_rows",
-        start_ms=start_ms,
-        end_ms=end_ms,
-        tenant=tenant or "",
-        cluster=cluster or "",
-        workload=workload or "",
-        model=model or "",
-        provisional=int(provisional),
-        limit=check_limit(limit) + 1,
-        **cut,
-    )
+
+    def ask(since_ms: int, until_ms: int, most: int) -> list[dict[str, Any]]:
+        return warehouse.ask(
+            "ledger_rows",
+            start_ms=since_ms,
+            end_ms=until_ms,
+            tenant=tenant or "",
+            cluster=cluster or "",
+            workload=workload or "",
+            model=model or "",
+            provisional=int(provisional),
+            limit=most,
+            **cut,
+        )
+
+    rows = _oldest_first(warehouse, "ledger", max(start_ms, cut["after_ms"]), end_ms, check_limit(limit) + 1, ask)
     return page(
         question,
         [ledger_row(row) for row in rows],
@@ -185,18 +220,23 @@ def requests(
         "after_start",
     )
     cut: dict[str, Any] = dict(zip(names, after or [start_ms - 1, "", "", "", "", "", 0], strict=True))
-    rows = warehouse.ask(
-        "requests",
-        start_ms=start_ms,
-        end_ms=end_ms,
-        tenant=tenant or "",
-        cluster=cluster or "",
-        workload=workload or "",
-        model=model or "",
-        session_id=session_id or "",
-        limit=check_limit(limit) + 1,
-        **cut,
-    )
+
+    def ask(since_ms: int, until_ms: int, most: int) -> list[dict[str, Any]]:
+        return warehouse.ask(
+            "requests",
+            start_ms=since_ms,
+            end_ms=until_ms,
+            tenant=tenant or "",
+            cluster=cluster or "",
+            workload=workload or "",
+            model=model or "",
+            session_id=session_id or "",
+            limit=most,
+            **cut,
+        )
+
+    since_ms = max(start_ms, cut["after_ms"])
+    rows = _oldest_first(warehouse, "request_energy", since_ms, end_ms, check_limit(limit) + 1, ask)
     return page(
         question,
         [_request_row(row) for row in rows],

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from contracts.errors import BadQuery
-from contracts.units import MS_PER_HOUR, EpochMs, epoch_ms, rfc3339
+from contracts.units import MS_PER_DAY, MS_PER_HOUR, EpochMs, epoch_ms, rfc3339
 from warehouse.answers import Newest, Time
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ LATEST_MONTH = "latest-month"
 _MEND = "give latest-month, latest-day, latest-hour, all, YYYY-MM, YYYY-MM-DD, or from and to as RFC 3339"
 # DateTime64(3) in tables: what lies outside is no time of ours.
 _FIRST, _LAST = epoch_ms("1970-01-01"), epoch_ms("2200-01-01")
+
+_LOOK_BACK_MS = (2 * MS_PER_DAY, _LAST)
+"""How far back from the last stored hour a live one is looked for: it is there, unless whole days were taken away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,10 @@ class Period:
 
 def newest(warehouse: Warehouse) -> Newest:
     """The ends of the newest final window and of the newest window at all."""
-    row = warehouse.ask("newest")[0]
+    for back_ms in _LOOK_BACK_MS:
+        row = warehouse.ask("newest", back_ms=back_ms, furthest=int(back_ms == _LOOK_BACK_MS[-1]))[0]
+        if row["hours"]:
+            break
     return Newest(row["final_end"] or None, row["window_end"] or None)
 
 

@@ -23,25 +23,13 @@ from warehouse.answers import (
     MissingPrice,
     Page,
 )
+from warehouse.dimensions import DIMENSIONS as DIMENSIONS
+from warehouse.dimensions import check_by, grouping
 from warehouse.pages import Key, check_limit, page, read_cursor
 
 if TYPE_CHECKING:
     from warehouse.client import Warehouse
 
-# Dimension -> SQL over the ledger's columns `f` and the tenants' `who`. {time} is the table's time column. Text in
-# every case, so that one sort key fits all groupings; times as text sort as times.
-DIMENSIONS: Mapping[str, str] = {
-    "tenant": "toString(f.tenant)",
-    "team": "toString(who.team)",
-    "cost_centre": "toString(who.cost_centre)",
-    "cluster": "toString(f.cluster)",
-    "workload": "toString(f.workload)",
-    "model": "toString(f.model)",
-    "hardware": "toString(f.hardware)",
-    "hour": "formatDateTime(f.{time}, '%Y-%m-%dT%H:00:00Z')",
-    "day": "formatDateTime(f.{time}, '%Y-%m-%d')",
-    "month": "formatDateTime(f.{time}, '%Y-%m')",
-}
 _MICRO = Decimal(1).scaleb(-6)
 _NANO = Decimal(1).scaleb(-9)
 _NANO_UNITS = 10**9
@@ -64,19 +52,35 @@ def chargeback(
 
     Final windows only. Whole hours are read from the hourly table, anything else from the ledger itself.
     """
+    return chargeback_and_total(
+        warehouse, start_ms, end_ms, by=by, tenant=tenant, cluster=cluster, limit=limit, cursor=cursor
+    )[0]
+
+
+def chargeback_and_total(
+    warehouse: Warehouse,
+    start_ms: int,
+    end_ms: int,
+    *,
+    by: Sequence[str] = ("tenant",),
+    tenant: str | None = None,
+    cluster: str | None = None,
+    limit: int = 1_000,
+    cursor: str | None = None,
+) -> tuple[Page[ChargebackRow], ChargebackRow]:
+    """A page of `chargeback` and the `chargeback_total` that all its pages sum to, from one reading of the ledger."""
     by = check_by(by)
     question = ("chargeback", start_ms, end_ms, *by, tenant, cluster)
     after = read_cursor(question, cursor, [str] * len(by))
-    rows = _chargeback(warehouse, start_ms, end_ms, by, tenant, cluster, check_limit(limit) + 1, after or [])
-    return page(question, rows, limit, lambda row: [getattr(row, name) for name in by])
+    total, rows = _chargeback(warehouse, start_ms, end_ms, by, tenant, cluster, check_limit(limit) + 1, after or [])
+    return page(question, rows, limit, lambda row: [getattr(row, name) for name in by]), total
 
 
 def chargeback_total(
     warehouse: Warehouse, start_ms: int, end_ms: int, *, tenant: str | None = None, cluster: str | None = None
 ) -> ChargebackRow:
     """The one total of a period: what the rows of any grouping of it sum to."""
-    rows = _chargeback(warehouse, start_ms, end_ms, (), tenant, cluster, 1, [])
-    return rows[0] if rows else _chargeback_row((), _EMPTY)
+    return _chargeback(warehouse, start_ms, end_ms, (), tenant, cluster, 1, [])[0]
 
 
 def chargeback_all(
@@ -89,20 +93,12 @@ def chargeback_all(
     cluster: str | None = None,
 ) -> list[ChargebackRow]:
     """Every row of a chargeback, for series and exports in this process. BadQuery past `MAX_SERIES_ROWS`."""
-    rows = _chargeback(warehouse, start_ms, end_ms, check_by(by), tenant, cluster, MAX_SERIES_ROWS + 1, [])
+    _, rows = _chargeback(warehouse, start_ms, end_ms, check_by(by), tenant, cluster, MAX_SERIES_ROWS + 1, [])
     if len(rows) > MAX_SERIES_ROWS:
         raise BadQuery(
             "by", ",".join(by), f"more than {MAX_SERIES_ROWS} rows: narrow the period or group more coarsely"
         )
     return rows
-
-
-def check_by(by: Sequence[str]) -> tuple[str, ...]:
-    """The dimensions, each once. BadQuery for one that there is not."""
-    for name in by:
-        if name not in DIMENSIONS:
-            raise BadQuery("by", name, f"group by any of {', '.join(DIMENSIONS)}")
-    return tuple(dict.fromkeys(by))
 
 
 def source_of(start_ms: int, end_ms: int) -> dict[str, str]:
@@ -121,20 +117,23 @@ def _chargeback(
     cluster: str | None,
     limit: int,
     after: Key,
-) -> list[ChargebackRow]:
+) -> tuple[ChargebackRow, list[ChargebackRow]]:
+    """The total, and at most `limit` rows after the key `after`."""
     source = source_of(start_ms, end_ms)
-    keys = ", ".join(DIMENSIONS[name].format(time=source["time"]) for name in by)
-    rows = warehouse.ask(
+    found = warehouse.ask(
         "chargeback",
-        idents={**source, "keys": keys},
+        idents={**source, **grouping(by, source["time"])},
         start_ms=start_ms,
         end_ms=end_ms,
         tenant=tenant or "",
         cluster=cluster or "",
         after=after,
-        limit=limit,
+        limit=limit + 1,
     )
-    return [_chargeback_row(by, row) for row in rows]
+    if not found:
+        return _chargeback_row((), _EMPTY), []
+    total = _chargeback_row((), found[0])
+    return total, [_chargeback_row(by, row) for row in found[1:]] if by else [total]
 
 
 _EMPTY: dict[str, Any] = {

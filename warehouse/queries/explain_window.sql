@@ -1,9 +1,11 @@
 -- The final window of a tenant that holds an instant, or its newest one (at_ms < 0), in epoch milliseconds.
+-- The newest is looked for from the tenant's last hour on: hours only ever lag behind.
+WITH (SELECT max(hour) FROM ledger_hour WHERE deleted = 0 AND tenant = {tenant:String} AND {at_ms:Int64} < 0) AS last_hour
 SELECT max(toUnixTimestamp64Milli(l.window_start)) AS window_start, count() AS found
 FROM ledger AS l FINAL
 WHERE l.tenant = {tenant:String}
   AND l.final = 1
-  AND ({at_ms:Int64} < 0
+  AND (({at_ms:Int64} < 0 AND l.window_start >= last_hour)
        OR (l.window_start > fromUnixTimestamp64Milli(greatest({at_ms:Int64} - 3600000, -1), 'UTC')
            AND l.window_start <= fromUnixTimestamp64Milli(greatest({at_ms:Int64}, 0), 'UTC')
            AND toUnixTimestamp64Milli(l.window_start) + l.window_ms > {at_ms:Int64}))
