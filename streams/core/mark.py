@@ -37,6 +37,9 @@ class Mark:
     offsets: dict[str, int] = field(default_factory=lambda: dict.fromkeys(topics.JOINED, -1))
     cuts: list[Cut] = field(default_factory=list)
     seen: dict[str, Runs] = field(default_factory=lambda: {topic: {} for topic in topics.JOINED})
+    refused: dict[str, set[int]] = field(default_factory=lambda: {topic: set() for topic in topics.JOINED})
+    """Offsets, not below `offsets`, of messages that were refused. Whether an event lies in the future depends on when
+    it is read: what was refused when a window was closed is refused when it is read again, and what was not, is not."""
 
     def includes(self, topic: str, offset: int, window_end_ms: int) -> bool:
         """Whether this message was read before that final window was closed: if not, it is late for it."""
@@ -44,6 +47,10 @@ class Mark:
             if cut.final_end_ms >= window_end_ms:
                 return offset < cut.offset(topic)
         return False
+
+    def judged_below(self, topic: str) -> int:
+        """Messages below this offset were read before some window was closed: `refused` says which were refused."""
+        return max((cut.offset(topic) for cut in self.cuts), default=-1)
 
     def trim(self) -> None:
         """Drop cuts that no message can ask about any more; the newest such stays, to answer "late".
@@ -63,6 +70,7 @@ class Mark:
             "seen": {
                 t: [[source, epoch, run.dump()] for (source, epoch), run in r.items()] for t, r in self.seen.items()
             },
+            "refused": {t: sorted(offsets) for t, offsets in self.refused.items()},
         }
         return conform(
             "marks",
@@ -83,4 +91,5 @@ class Mark:
             offsets={topics.POWER: row["power_offset"], topics.TOKENS: row["tokens_offset"]},
             cuts=[Cut(*c) for c in state["cuts"]],
             seen={t: {(source, epoch): Run.load(run) for source, epoch, run in r} for t, r in state["seen"].items()},
+            refused={t: set(state.get("refused", {}).get(t, ())) for t in topics.JOINED},
         )

@@ -86,6 +86,9 @@ class Partition:
             )
             for t in topics.JOINED
         }
+        self._judged = {
+            t: reading.Judged(self._mark.judged_below(t), frozenset(self._mark.refused[t])) for t in topics.JOINED
+        }
         self._late = LateFacts()
         self._stored = StoredKeys(config.window_ms, stored_keys or {})
         self._changed_sources: set[tuple[str, str, int]] = set()
@@ -113,13 +116,14 @@ class Partition:
         topic = self._topics[name]
         # What is not expected was stored before, and is read again because the commit comes last.
         fresh = [(m, topic.take(m, now_ms)) for m in messages if topic.expects(m)]
-        step = reading.read([m for m, _ in fresh], now_ms, self._config)
+        step = reading.read([m for m, _ in fresh], now_ms, self._config, self._judged[name])
         rejected: list[Rejected] = []
         whole: list[int] = []
         for i, (message, pending) in enumerate(fresh):
             event = step.events[i]
             if isinstance(event, BadEvent):
                 pending.held = True
+                self._mark.refused[name].add(message.offset)
                 self._counts["rejected"] += 1
                 rejected.append(Rejected(message, event))
             elif self._accept(name, event, step.event_ms[i], step.first[i], step.last[i], pending):
@@ -270,6 +274,7 @@ class Partition:
                     break
                 topic.pending.popleft()
                 self._mark.offsets[name] = head.offset + 1
+                self._mark.refused[name].discard(head.offset)
                 if head.event is not None:
                     source, epoch, seq, event_ms = head.event
                     self._mark.seen[name].setdefault((source, epoch), sequence.Run()).add(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from contracts import codec, topics
 from contracts.codec import AnyHeaders
 from contracts.columns import PowerColumns, TokenColumns
 from contracts.errors import BadEvent, LedgerError
-from contracts.events import Batch, Event, PowerBatch, TokenBatch, UsageBatch
+from contracts.events import MAX_TIME_MS, Batch, Event, PowerBatch, TokenBatch, UsageBatch
 from contracts.units import I64
 from streams.core.sequence import Runs
 from streams.core.spread import pieces
@@ -102,8 +102,21 @@ class TopicState:
         return pending
 
 
-def read(messages: Sequence[Message], now_ms: int, config: Config) -> Step:
-    """Decode and judge messages of one topic: the event of each, or why it cannot be read or believed."""
+class Judged(NamedTuple):
+    """What an earlier owner of the partition made of the messages below an offset: it refused these."""
+
+    below: int
+    refused: Set[int]
+
+
+NOTHING_JUDGED = Judged(-1, frozenset())
+
+
+def read(messages: Sequence[Message], now_ms: int, config: Config, judged: Judged = NOTHING_JUDGED) -> Step:
+    """Decode and judge messages of one topic: the event of each, or why it cannot be read or believed.
+
+    What was `judged` before, by another clock, is judged alike.
+    """
     wanted = PowerBatch if messages and messages[0].topic == topics.POWER else TokenBatch
     events = [_event(m, wanted) for m in messages]
     full = [i for i, e in enumerate(events) if isinstance(e, Event) and len(e.batch)]
@@ -118,8 +131,13 @@ def read(messages: Sequence[Message], now_ms: int, config: Config) -> Step:
     if columns is not None:
         _place(step, columns, config.window_ms)
     for i, event in enumerate(events):
-        if isinstance(event, Event) and (error := _unbelievable(step, i, event, now_ms, config)):
+        if not isinstance(event, Event):
+            continue
+        seen_ms = MAX_TIME_MS if messages[i].offset < judged.below else now_ms
+        if error := _unbelievable(step, i, event, seen_ms, config):
             events[i] = error
+        elif messages[i].offset in judged.refused:
+            events[i] = BadEvent("t_ms", step.event_ms[i], "lay in the future when it was first read; mend the clock")
     return step
 
 
