@@ -12,11 +12,14 @@ import base64
 import gzip
 import json
 import re
+import socket
 import tempfile
 import threading
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from email.parser import BytesParser
 from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -44,7 +47,38 @@ _INSERT = re.compile(
 _FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*$", re.IGNORECASE)
 _CODE = re.compile(r"Code: (\d+)\.")
 _STATUS = {516: 403, 60: 404, 81: 404}
+_WRITES = re.compile(r"^\s*INSERT\s", re.IGNORECASE | re.MULTILINE)
 _INFLATE = {"": bytes, "gzip": gzip.decompress, "deflate": zlib.decompress, "lz4": lz4.frame.decompress}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to one write. With a `code`: ClickHouse refuses with it and `text`. With a `status` alone: something
+    in between answers. With neither: the connection is cut. `applied`: only after the write was done all the same."""
+
+    code: int = 0
+    text: str = "simulated"
+    status: int = 0
+    applied: bool = False
+
+
+@dataclass
+class Faults:
+    """What goes wrong: each fault befalls one write, in order; `away` cuts every connection."""
+
+    queue: deque[Fault] = field(default_factory=deque)
+    away: bool = False
+    met: list[Fault] = field(default_factory=list)
+
+    def take(self, sql: str) -> Fault | None:
+        if not self.queue or not _WRITES.search(sql):
+            return None
+        self.met.append(self.queue.popleft())
+        return self.met[-1]
+
+
+class _Cut(Exception):
+    """The connection is to be cut without an answer."""
 
 
 class Refused(Exception):
@@ -56,11 +90,12 @@ class Refused(Exception):
 
 
 @contextmanager
-def serve(path: Path) -> Iterator[str]:
-    """Answer for the chdb folder `path` on a free loopback port. Yields the address without a database, such as
-    `http://default@127.0.0.1:40001`. The user `locked` needs PASSWORD; every other needs none."""
-    handler = type("Handler", (_Handler,), {"path_of_chdb": str(path.resolve())})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+def serve(path: Path, faults: Faults | None = None, port: int = 0) -> Iterator[str]:
+    """Answer for the chdb folder `path` on a free loopback port, or on this one. Yields the address without a database,
+    such as `http://default@127.0.0.1:40001`. The user `locked` needs PASSWORD; every other needs none."""
+    given = {"path_of_chdb": str(path.resolve()), "faults": faults or Faults()}
+    handler = type("Handler", (_Handler,), given)
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -74,6 +109,7 @@ def serve(path: Path) -> Iterator[str]:
 
 class _Handler(BaseHTTPRequestHandler):
     path_of_chdb: str
+    faults: Faults
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
@@ -101,6 +137,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes) -> None:
         try:
+            self._answer_or_cut(body)
+        except _Cut:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _answer_or_cut(self, body: bytes) -> None:
+        if self.faults.away:
+            raise _Cut
+        try:
             self._authenticate()
             body = _INFLATE[self.headers.get("Content-Encoding", "")](body)
             given = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
@@ -109,7 +154,10 @@ class _Handler(BaseHTTPRequestHandler):
                 body = b""
             if given.get("client_protocol_version", "0") != "0":
                 del given["client_protocol_version"]  # as an old server or a proxy would
-            answer, headers = self._run(given, body)
+            fault = self.faults.take(given.get("query") or body[:1000].decode(errors="replace"))
+            answer, headers = (b"", {}) if fault and not fault.applied else self._run(given, body)
+            if fault is not None:
+                return self._fail(fault)
         except Refused as refused:
             error = {"X-ClickHouse-Exception-Code": str(refused.code)}
             self._send(_STATUS.get(refused.code, 500), f"{refused}\n".encode(), error)
@@ -118,6 +166,13 @@ class _Handler(BaseHTTPRequestHandler):
             answer = gzip.compress(answer, 1)
             headers["Content-Encoding"] = "gzip"
         self._send(200, answer, headers)
+
+    def _fail(self, fault: Fault) -> None:
+        if fault.code:
+            raise Refused(fault.code, fault.text)
+        if not fault.status:
+            raise _Cut
+        self._send(fault.status, fault.text.encode(), {"Content-Type": "text/plain"})
 
     def _authenticate(self) -> None:
         given = self.headers.get("Authorization", "").removeprefix("Basic ")
