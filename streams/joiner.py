@@ -17,6 +17,7 @@ from functools import partial
 
 from contracts import topics
 from contracts.errors import Fenced
+from contracts.rows import Table
 from contracts.settings import Settings
 from streams import metrics
 from streams.core.holes import Hole, before_hole
@@ -329,7 +330,7 @@ class Joiner:
         return max((now_ms - w for w in watermarks if w is not None), default=0)
 
     async def _store_one(self, owned: _Owned, hold: Hold, now_ms: int, show: bool) -> None:
-        state, write = owned.state, self._store.write
+        state = owned.state
         flush = state.advance(self._store.outage.without(now_ms))
         if flush:
             await self._store_flush(state, flush, hold)
@@ -337,26 +338,31 @@ class Joiner:
         elif now_ms - owned.settled_ms >= SETTLE_EVERY_MS:
             owned.settled_ms = now_ms
             if (mark := state.settle()) is not None:
-                await write([("marks", mark)], None, hold)
+                await self._mark(state, mark, hold)
         if show and (rows := state.provisional(self._store.outage.without(now_ms))) is not None:
-            await write([("ledger", rows)], None, hold)
-        if (sources := state.sources()) is not None:
-            await write([("sources", sources)], None, hold)
-            await self._store.mark_simulated(sources["source"], hold)
+            await self._store.write([("ledger", rows)], None, hold)
 
     async def _store_flush(self, state: Partition, flush: Flush, hold: Hold) -> None:
         """The crash rule's order: facts, ledger, hours, mark; then late facts, what they restate, hours, mark."""
         write = self._store.write
         if flush.tables:
             await write(flush.tables.items(), touched_hours(flush.tables["ledger"]), hold)
-            await write([("marks", state.finals_stored(flush))], None, hold)
+            await self._mark(state, state.finals_stored(flush), hold)
             metrics.WINDOWS.inc(len(set(flush.tables["ledger"]["window_start"])))
         if flush.late:
             await write(flush.late.items(), None, hold)
             tables = await self._store.restated(state, flush, hold)
             await write(tables.items(), touched_hours(tables["ledger"]), hold)
-            await write([("marks", state.late_stored(flush))], None, hold)
+            await self._mark(state, state.late_stored(flush), hold)
             metrics.RESTATED.inc(len(flush.late_keys))
+
+    async def _mark(self, state: Partition, mark: Table, hold: Hold) -> None:
+        """Sources first: who takes over goes on from the mark, and does not see again what they were counted from."""
+        sources = state.sources()
+        if sources is not None:
+            await self._store.write([("sources", sources)], None, hold)
+            await self._store.mark_simulated(sources["source"], hold)
+        await self._store.write([("marks", mark)], None, hold)
 
     def _acknowledge(self, number: int, owned: _Owned) -> None:
         """Tell the reader what is stored."""
