@@ -34,8 +34,8 @@ def test_facts_ledger_hours_and_mark_are_stored_before_offsets_are_acknowledged(
     asyncio.run(run())
     steps = [e[1] if e[0] == "write" else e[0] for e in driven.journal]
     first_ack = steps.index("ack")
-    assert steps[:6] == [*FACTS, "ledger", "hours", "marks"]
-    assert "ack" not in steps[:6]
+    assert steps[:7] == [*FACTS, "ledger", "hours", "sources", "marks"]
+    assert "ack" not in steps[:7]
     assert set(steps[first_ack:]) == {"ack"}
     assert ledger(warehouse) == sent.oracle()
     assert hours(warehouse) == by_hour(sent.oracle())
