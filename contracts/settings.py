@@ -45,6 +45,11 @@ class Settings(BaseSettings):
     kafka_ca_file: Path | None = Field(
         None, description="CA certificates that sign the brokers' (PEM); empty: the system's."
     )
+    transport: Literal["auto", "lean", "stock"] = Field(
+        "auto",
+        description="How workers read: `lean` (what was fetched, list by list), `stock` (Faust's own way, message by "
+        "message, at several times the CPU), `auto` (lean where it fits the installed Faust and aiokafka, else stock).",
+    )
     kafka_group: str = Field("wattlog", description="Consumer group of the workers.")
     session_timeout_ms: int = Field(
         20_000,

@@ -20,11 +20,11 @@ from contracts import topics
 from contracts.codec import Headers, envelope
 from contracts.settings import Settings
 from streams import log as event_log
+from streams import transport
 from streams.core.partition import Rejected
 from streams.core.policy import Policy
 from streams.joiner import Joiner
 from streams.reader import Found
-from streams.transport.stock import StockReader
 from warehouse.sink import Sink
 
 log = logging.getLogger("wattlog.stream")
@@ -32,6 +32,9 @@ log = logging.getLogger("wattlog.stream")
 STALLED_MS = 300_000
 """A worker that holds unread messages but neither reads nor stores for this long ends itself, to be started again."""
 STOP_WAIT_S = 20.0
+MAX_POLL_S = 86_400.0
+"""A worker that waits for the warehouse does not read, and is not to lose its partitions for it: whoever took them over
+would wait as well. A worker that stands still for no such reason ends itself (STALLED_MS)."""
 HEARTBEATS_A_SESSION = 6
 """Signs of life within `session_timeout_ms`; Kafka's documentation asks for 3 at least."""
 _LETTER_OWN_BYTES = 16_384
@@ -54,7 +57,7 @@ class Worker:
     ) -> None:
         self._settings, self._kafka = settings, kafka
         self.app = _app(settings, datadir)
-        self._reader = StockReader(self.app, self._look)
+        self._reader = transport.reader(self.app, self._look)
         self.joiner = Joiner(
             settings, sink, policy, log_id, self._dead_letter, self._reader, _now_ms, accept_loss=accept_loss
         )
@@ -144,9 +147,10 @@ def _now_ms() -> int:
 
 
 def _app(settings: Settings, datadir: Path) -> faust.App:
+    scheme = transport.scheme(settings.transport)
     return faust.App(
         settings.kafka_group,
-        broker=[f"kafka://{b}" for b in settings.kafka_bootstrap.split(",")],
+        broker=[f"{scheme}://{b}" for b in settings.kafka_bootstrap.split(",")],
         broker_credentials=_credentials(settings),
         store="memory://",
         datadir=datadir,
@@ -158,6 +162,7 @@ def _app(settings: Settings, datadir: Path) -> faust.App:
         consumer_auto_offset_reset="none",  # Else an offset out of range drops messages silently.
         stream_wait_empty=False,  # Else held acknowledgements deadlock a rebalance.
         broker_commit_interval=1.0,
+        broker_max_poll_interval=MAX_POLL_S,
         broker_session_timeout=settings.session_timeout_ms / 1000,
         broker_heartbeat_interval=settings.session_timeout_ms / 1000 / HEARTBEATS_A_SESSION,
         producer_max_request_size=event_log.DEADLETTER_BYTES,  # Dead letters are all that it sends.

@@ -1,7 +1,74 @@
 """How the log is read: Faust's consumer group and lifecycle, and one of two ways from its consumer to the joiner.
 
-`stock`: through Faust's conductor, channels and agents, message by message, as any Faust application. `lean` (later
-in this package) hands on what aiokafka fetched, list by list. Both are `streams.reader.Reader`s.
+`stock`: through Faust's conductor, channels and agents, message by message, as any Faust application. `lean`: what
+aiokafka fetched is handed on list by list. Both are `streams.reader.Reader`s. The lean one overrides private parts of
+Faust and aiokafka, so it is taken only with versions that it is known to fit.
 """
 
 from __future__ import annotations
+
+import inspect
+import logging
+from importlib.metadata import version
+
+import aiokafka.consumer.fetcher as aiokafka_fetcher
+import faust
+from faust.transport import drivers
+from faust.transport.consumer import Consumer
+
+from contracts.errors import BadSetting
+from streams.transport.consumer import Look
+from streams.transport.lean import SCHEME, LeanReader
+from streams.transport.stock import StockReader
+
+log = logging.getLogger("wattlog.stream")
+
+STOCK_SCHEME = "kafka"
+FITS = {"faust-streaming": ("0.15.3",), "aiokafka": ("0.14.0",)}
+"""Versions that the lean transport was tested with."""
+_PARTS = (
+    (Consumer._drain_messages, ("self", "fetcher")),
+    (Consumer._filter_tps_with_pending_acks, ("self", "topics")),
+    (Consumer._new_offset, ("self", "tp")),
+    (Consumer.stop_flow, ("self",)),
+    (Consumer.on_partitions_revoked, ("self", "revoked")),
+    (aiokafka_fetcher.Fetcher.fetched_records, ("self", "partitions", "timeout", "max_records")),
+    (aiokafka_fetcher.Fetcher._create_fetch_waiter, ("self",)),
+    (aiokafka_fetcher.PartitionRecords._consumer_record, ("self", "tp", "record")),
+)
+"""What it overrides or calls without being asked to, and how that is called."""
+
+
+def misfit() -> str | None:
+    """Why the lean transport cannot be used here; None if it can."""
+    for name, known in FITS.items():
+        if (found := version(name)) not in known:
+            return f"it fits {name} {' or '.join(known)}, and this is {found}"
+    for part, parameters in _PARTS:
+        if (found := tuple(inspect.signature(part).parameters)) != parameters:
+            return f"{part.__qualname__} takes {', '.join(found)} here, not {', '.join(parameters)}"
+    return None
+
+
+def scheme(transport: str) -> str:
+    """The scheme of the broker URLs for the setting `transport` (auto, lean or stock).
+
+    Raises BadSetting where `lean` is asked for and does not fit; `auto` then is `stock`, with a warning.
+    """
+    if transport == "stock":
+        return STOCK_SCHEME
+    reason = misfit()
+    if reason is None:
+        drivers.TRANSPORTS.aliases[SCHEME] = "streams.transport.lean:LeanTransport"
+        return SCHEME
+    if transport == "lean":
+        raise BadSetting("transport", transport, f"{reason}; install what fits, or choose `auto` or `stock`")
+    log.warning(
+        "the lean transport is not used: %s. Reading goes on through Faust's own, at more CPU a message", reason
+    )
+    return STOCK_SCHEME
+
+
+def reader(app: faust.App, look: Look) -> LeanReader | StockReader:
+    """The reader that belongs to the scheme of an app's brokers."""
+    return (LeanReader if app.conf.broker[0].scheme == SCHEME else StockReader)(app, look)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import faust
@@ -15,10 +15,8 @@ from mode import CrashingSupervisor
 from contracts import topics
 from streams.core.partition import Message
 from streams.reader import Found, Place
-from streams.transport.consumer import PromptConsumer
+from streams.transport.consumer import Look, PromptConsumer, Put
 
-Put = Callable[[str, int, Sequence[Message]], Awaitable[None]]
-Look = Callable[[str, int, int], Found]
 UNDER_WAY_S = 1.5
 """Faust's consumer looks at what it fetched, and at which partitions are paused, at least once a second."""
 
@@ -43,7 +41,7 @@ class StockReader:
             async for event in stream.noack().events():
                 raw = event.message
                 self._note(event)
-                await put(name, raw.partition, (Message(name, raw.offset, raw.headers, raw.value),))
+                await put(name, raw.partition, (Message(name, raw.offset, raw.headers, raw.value),), None)
 
         read.__name__ = f"read_{name.replace('.', '_')}"
         self._app.agent(topic, name=read.__name__, supervisor_strategy=CrashingSupervisor)(read)
