@@ -1,25 +1,43 @@
 """Conservation, checked again in SQL from what is stored, over any period: `wattlog audit`.
 
 It trusts nothing that the stream job computed but the rows themselves. Residuals are sums of absolute differences at
-the finest grain, so that two errors never cancel. While workers write, what they are about to finish is left out
-(windows beyond their partition's mark); a late fact that is stored but not yet restated shows until it is.
+the finest grain, so that two errors never cancel. Workers may write meanwhile: windows beyond their partition's mark
+are left out, a late fact that may not be restated yet is told apart, and what looks wrong is looked at twice where the
+caller is patient. What is not there at all (events, GPU time) is `warehouse.completeness`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from time import sleep
 from typing import Any
 
 from contracts.errors import BadQuery
-from contracts.units import MS_PER_DAY, MS_PER_HOUR
+from contracts.units import MS_PER_HOUR
+from warehouse.answers import Time
 from warehouse.client import Warehouse
+from warehouse.completeness import (
+    Coverage,
+    GpuCoverage,
+    GpuGap,
+    SequenceGap,
+    SilentProducer,
+    producers,
+)  # fmt: skip
 
 WORST = 20
-"""Unbalanced windows that are named."""
+"""How many of each kind are named."""
 SPAN_ROWS = 5_000_000
-"""Rows that one step of the audit goes through; a day is the least."""
+"""Rows that one step of the audit goes through; an hour is the least."""
+SPILL_BYTES = 500_000_000
+"""Memory of a step's aggregation or sort, beyond which ClickHouse goes on on disk."""
 _END_MS = 7_258_118_400_000  # 2200-01-01
+_BOUNDED = {"max_bytes_before_external_group_by": SPILL_BYTES, "max_bytes_before_external_sort": SPILL_BYTES}
+
+Span = tuple[int, int]
+Progress = Callable[[int, int], None]
+"""Told of rows gone through, and of all."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -32,18 +50,31 @@ class UnbalancedWindow:
     workload: str
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class StrayWindow:
+    """A final window of a workload with rows of an ownership before the one that finalised it."""
+
+    window_start_ms: int
+    cluster: str
+    workload: str
+
+
 @dataclass(slots=True)
 class Audit:
-    """What the books say of a period. Energies in integer microjoules.
+    """What the books say of a period. Energies in integer microjoules. Lists name the worst, at most WORST of each.
 
     `measured_uj` is the sum of facts, the three after it of the ledger's final rows. `residual_uj` sums
     |measured - active - idle - unallocated| over windows, workloads and hardware types. `token_residual_tokens` and
-    `request_residual` do the same for tokens and requests (and failures) per tenant and model, `hour_residual_uj` and
-    `hour_residual_counts` (tokens, work, requests) for the hours against their windows.
+    `request_residual` do the same for tokens and requests (and failures) per tenant and model, `request_residual_uj`
+    for single requests' joules and their tenants' rows (over `request_windows`, whose requests are still stored),
+    `hour_residual_uj` and `hour_residual_counts` (tokens, work, requests) for the hours against their windows.
 
-    `coverage_ratio` is covered time over expected time, summed over GPUs. A GPU is expected to be covered from its
-    first to its last window of the period without a gap; of those two windows themselves only what it covers, since it
-    may have come and gone within them. 1.0 where nothing is expected.
+    `restating_windows` differ by `restating_uj` because late facts of theirs were stored and are about to be restated:
+    no residual, unless they still stood like that when looked at again. `stray_windows` hold rows that a worker wrote
+    after it had lost the partition.
+
+    `windows_without_work` drew energy and did nothing, `windows_without_energy` did work on GPUs that nobody metered:
+    told, never judged. `coverage_ratio` is covered time over expected time, summed over GPUs (`completeness.Coverage`).
     """
 
     windows: int = 0
@@ -52,32 +83,76 @@ class Audit:
     idle_uj: int = 0
     unallocated_uj: int = 0
     residual_uj: int = 0
+    unbalanced: int = 0
     token_residual_tokens: int = 0
     request_residual: int = 0
+    request_windows: int = 0
+    request_residual_uj: int = 0
     hours: int = 0
     hours_without_windows: int = 0
     hour_residual_uj: int = 0
     hour_residual_counts: int = 0
+    restating: int = 0
+    restating_uj: int = 0
+    strays: int = 0
+    windows_without_work: int = 0
+    windows_without_energy: int = 0
+    producer_runs: int = 0
+    runs_with_gaps: int = 0
     sequence_gaps: int = 0
     duplicates: int = 0
+    silent_producers: int = 0
+    gpus: int = 0
+    gpus_with_gaps: int = 0
+    uncovered_ms: int = 0
     coverage_ratio: float = 1.0
+    first_window: Time | None = None
+    last_window_end: Time | None = None
     unbalanced_windows: list[UnbalancedWindow] = field(default_factory=list)
+    restating_windows: list[UnbalancedWindow] = field(default_factory=list)
+    stray_windows: list[StrayWindow] = field(default_factory=list)
+    gaps_by_producer: list[SequenceGap] = field(default_factory=list)
+    silent: list[SilentProducer] = field(default_factory=list)
+    gpu_gaps: list[GpuGap] = field(default_factory=list)
+    least_covered: list[GpuCoverage] = field(default_factory=list)
 
     @property
-    def ok(self) -> bool:
-        """No residual anywhere, and nothing lost on the log. Coverage is told, not judged: a GPU may be off."""
+    def balanced(self) -> bool:
+        """No residual anywhere, and no row of a worker that had lost its partition."""
         return not (
             self.residual_uj
             or self.token_residual_tokens
             or self.request_residual
+            or self.request_residual_uj
             or self.hour_residual_uj
             or self.hour_residual_counts
-            or self.sequence_gaps
+            or self.strays
         )
 
+    @property
+    def ok(self) -> bool:
+        """Balanced, and nothing lost on the log. Coverage is told, not judged: a GPU may be off."""
+        return self.balanced and not self.sequence_gaps
 
-def audit(warehouse: Warehouse, start_ms: int | None = None, end_ms: int | None = None) -> Audit:
+    @property
+    def complete(self) -> bool:
+        """`ok`, every GPU covered from its first to its last window, and every producer heard to the end."""
+        return self.ok and not self.uncovered_ms and not self.silent_producers
+
+
+def audit(
+    warehouse: Warehouse,
+    start_ms: int | None = None,
+    end_ms: int | None = None,
+    *,
+    patience_s: float = 0.0,
+    progress: Progress | None = None,
+    wait: Callable[[float], None] = sleep,
+) -> Audit:
     """Audit the windows that start in `[start_ms, end_ms)` (UTC epoch ms; None: all there are).
+
+    Where something differs or is being restated, `patience_s` seconds later (0: never) that part is looked at again,
+    and what is seen then counts; what is being restated still, and as it was, counts as a residual.
 
     Sequence gaps cannot be placed in time: those of every producer's run that was heard from since `start_ms` count.
     Raises BadQuery for a period that is none.
@@ -85,74 +160,94 @@ def audit(warehouse: Warehouse, start_ms: int | None = None, end_ms: int | None 
     start, end = start_ms or 0, _END_MS if end_ms is None else end_ms
     if not 0 <= start < end <= _END_MS:
         raise BadQuery("period", (start_ms, end_ms), "the start must lie before the end, both from 1970 to 2200")
-    found = Audit()
-    coverage = _Coverage()
-    for span in _spans(warehouse, start, end):
-        _add_energy(found, warehouse, *span)
-        (tokens,) = warehouse.ask("audit_tokens", start_ms=span[0], end_ms=span[1])
-        found.token_residual_tokens += int(tokens["token_residual"])
-        found.request_residual += int(tokens["request_residual"])
-        for gpu in warehouse.ask("audit_coverage", start_ms=span[0], end_ms=span[1]):
+    spans = list(_spans(warehouse, start, end))
+    total = sum(rows for _, rows in spans)
+    found, coverage, done = Audit(), Coverage(WORST), 0
+    doubtful: list[tuple[Span, Audit]] = []
+    for span, rows in spans:
+        part = _balance(warehouse, span)
+        if patience_s and (not part.balanced or part.restating):
+            doubtful.append((span, part))
+        else:
+            _add(found, part)
+        for gpu in warehouse.ask("audit_coverage", settings=_BOUNDED, start_ms=span[0], end_ms=span[1], worst=WORST):
             coverage.add(gpu)
-    found.coverage_ratio = coverage.ratio
-    _add_hours(found, warehouse, start, end)
-    (sources,) = warehouse.ask("audit_sources", start_ms=start)
-    found.sequence_gaps, found.duplicates = int(sources["sequence_gaps"]), int(sources["duplicates"])
+        done += rows
+        if progress:
+            progress(done, total)
+    if doubtful:
+        wait(patience_s)
+    for span, before in doubtful:
+        _add(found, _still(before, _balance(warehouse, span)))
+    coverage.tell(found)
+    producers(found, warehouse, start, end, WORST)
     return found
 
 
-def _spans(warehouse: Warehouse, start_ms: int, end_ms: int) -> Iterator[tuple[int, int]]:
-    """The period in steps of whole days with at most SPAN_ROWS rows; days without rows are passed over."""
+def _spans(warehouse: Warehouse, start_ms: int, end_ms: int) -> Iterator[tuple[Span, int]]:
+    """The period in steps of whole hours with at most SPAN_ROWS rows, and their rows; hours without rows are passed
+    over."""
     first = last = rows = 0
-    for day in warehouse.ask("audit_spans", start_ms=start_ms, end_ms=end_ms):
-        if rows and rows + day["rows"] > SPAN_ROWS:
-            yield max(first, start_ms), min(last, end_ms)
+    for hour in warehouse.ask("audit_spans", start_ms=start_ms, end_ms=end_ms):
+        if rows and rows + hour["rows"] > SPAN_ROWS:
+            yield (max(first, start_ms), min(last, end_ms)), rows
             rows = 0
-        first = first if rows else day["day_ms"]
-        last, rows = day["day_ms"] + MS_PER_DAY, rows + day["rows"]
+        first = first if rows else hour["hour_ms"]
+        last, rows = hour["hour_ms"] + MS_PER_HOUR, rows + hour["rows"]
     if rows:
-        yield max(first, start_ms), min(last, end_ms)
+        yield (max(first, start_ms), min(last, end_ms)), rows
 
 
-def _add_energy(found: Audit, warehouse: Warehouse, start_ms: int, end_ms: int) -> None:
-    (row,) = warehouse.ask("audit_energy", start_ms=start_ms, end_ms=end_ms, worst=WORST)
-    worst = [UnbalancedWindow(-int(uj), t, cluster, workload) for uj, t, cluster, workload in row.pop("worst")]
-    found.unbalanced_windows = sorted([*found.unbalanced_windows, *worst], reverse=True)[:WORST]
-    for name, value in row.items():
-        setattr(found, name, getattr(found, name) + int(value))
+def _balance(warehouse: Warehouse, span: Span) -> Audit:
+    """Conservation in one span."""
+    part = Audit()
+
+    def ask(name: str, start_ms: int = span[0], end_ms: int = span[1]) -> dict[str, Any]:
+        (row,) = warehouse.ask(name, settings=_BOUNDED, start_ms=start_ms, end_ms=end_ms, worst=WORST)
+        return {key: value if isinstance(value, list) else int(value) for key, value in row.items()}
+
+    energy = ask("audit_energy")
+    part.unbalanced_windows = [_window(*named) for named in energy.pop("worst")]
+    part.restating_windows = [_window(*named) for named in energy.pop("restating_windows")]
+    part.stray_windows = [StrayWindow(*named) for named in energy.pop("stray_windows")]
+    for name, value in energy.items():
+        setattr(part, name, value)
+    tokens, requests = ask("audit_tokens"), ask("audit_requests")
+    part.token_residual_tokens, part.request_residual = tokens["token_residual"], tokens["request_residual"]
+    part.request_windows, part.request_residual_uj = requests["windows"], requests["residual_uj"]
+    part.unbalanced_windows += [_window(0, *named) for named in tokens["worst"]]
+    part.unbalanced_windows += [_window(*named) for named in requests["worst"]]
+    part.unbalanced += tokens["unbalanced"] + requests["unbalanced"]
+    part.restating += tokens["restating"] + requests["restating"]
+    # Whole hours only: of an hour that the period cuts, the windows outside are not at hand.
+    first, last = -(-span[0] // MS_PER_HOUR) * MS_PER_HOUR, span[1] // MS_PER_HOUR * MS_PER_HOUR
+    if first < last:
+        hours = ask("audit_hours", first, last)
+        part.hours, part.hours_without_windows = hours["hours"], hours["hours_without_windows"]
+        part.hour_residual_uj, part.hour_residual_counts = hours["residual_uj"], hours["residual_counts"]
+    return part
 
 
-def _add_hours(found: Audit, warehouse: Warehouse, start_ms: int, end_ms: int) -> None:
-    """Whole hours only: of an hour that the period cuts, the windows outside are not at hand."""
-    for span in _spans(warehouse, -(-start_ms // MS_PER_HOUR) * MS_PER_HOUR, end_ms // MS_PER_HOUR * MS_PER_HOUR):
-        (row,) = warehouse.ask("audit_hours", start_ms=span[0], end_ms=span[1])
-        found.hours += row["hours"]
-        found.hours_without_windows += row["hours_without_windows"]
-        found.hour_residual_uj += int(row["residual_uj"])
-        found.hour_residual_counts += int(row["residual_counts"])
+def _window(minus_uj: int, start_ms: int, cluster: str, workload: str) -> UnbalancedWindow:
+    return UnbalancedWindow(-int(minus_uj), start_ms, cluster, workload)
 
 
-class _Coverage:
-    """What GPUs cover, put together over spans in the order of time."""
+def _still(before: Audit, now: Audit) -> Audit:
+    """The second look. What was being restated then and stands just so now waits in vain: it is a residual."""
+    stuck = sorted(set(before.restating_windows) & set(now.restating_windows))
+    now.restating_windows = [w for w in now.restating_windows if w not in stuck]
+    now.restating, now.unbalanced = now.restating - len(stuck), now.unbalanced + len(stuck)
+    off_uj = sum(w.residual_uj for w in stuck)
+    now.restating_uj, now.residual_uj = now.restating_uj - off_uj, now.residual_uj + off_uj
+    now.unbalanced_windows += stuck
+    return now
 
-    def __init__(self) -> None:
-        self._gpus: dict[tuple[str, str, str], dict[str, Any]] = {}
 
-    def add(self, gpu: dict[str, Any]) -> None:
-        key = (gpu["cluster"], gpu["node"], gpu["gpu_uuid"])
-        seen = self._gpus.setdefault(key, gpu)
-        if seen is not gpu:
-            seen["covered_ms"] += gpu["covered_ms"]
-            seen["last_ms"], seen["last_covered_ms"] = gpu["last_ms"], gpu["last_covered_ms"]
-
-    @property
-    def ratio(self) -> float:
-        covered = expected = 0
-        for gpu in self._gpus.values():
-            covered += gpu["covered_ms"]
-            if gpu["first_ms"] == gpu["last_ms"]:
-                expected += gpu["covered_ms"]
-                continue
-            between = gpu["last_ms"] - gpu["first_ms"] - gpu["first_length_ms"]
-            expected += gpu["first_covered_ms"] + between + gpu["last_covered_ms"]
-        return covered / expected if expected else 1.0
+def _add(found: Audit, part: Audit) -> None:
+    """Add a span to the whole."""
+    for one in fields(Audit):
+        mine, more = getattr(found, one.name), getattr(part, one.name)
+        if isinstance(more, list):
+            setattr(found, one.name, sorted([*mine, *more], reverse=one.name != "stray_windows")[:WORST])
+        elif isinstance(more, int):
+            setattr(found, one.name, mine + more)

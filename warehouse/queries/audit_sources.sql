@@ -1,6 +1,18 @@
--- What the log lost, and what it brought twice, of producers' runs that were still heard from in the period.
+-- What producers numbered and what arrived of it, of their runs (epochs) that were still heard from since the period's
+-- start: the totals, and the worst runs by name. A run is one numbering, on whatever partitions of a log it arrived.
 SELECT
-    sum(abs(toInt128(last_seq) + 1 - toInt128(received))) AS sequence_gaps,
-    sum(toInt128(duplicates)) AS duplicates
-FROM sources FINAL
-WHERE last_event >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+    count() AS runs,
+    sum(missing) AS sequence_gaps,
+    sum(repeated) AS duplicates,
+    countIf(missing > 0) AS runs_with_gaps,
+    groupArraySortedIf({worst:UInt16})(
+        (-missing, topic, source, epoch, toUInt64(last) + 1, received, repeated, heard_ms), missing > 0) AS worst
+FROM
+(
+    SELECT
+        topic, source, epoch, max(last_seq) AS last, sum(received) AS received, sum(toInt128(duplicates)) AS repeated,
+        abs(toInt128(last) + 1 - toInt128(received)) AS missing, toUnixTimestamp64Milli(max(last_event)) AS heard_ms
+    FROM sources FINAL
+    WHERE last_event >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+    GROUP BY log_id, topic, source, epoch
+)
