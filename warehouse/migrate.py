@@ -18,6 +18,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from contracts.errors import LedgerError, Unavailable
 from warehouse.client import Warehouse
+from warehouse.durable import set_durable
 
 _FILE = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
 _ALREADY_EXISTS = 57
@@ -54,10 +55,11 @@ class Migration:
     statements: tuple[str, ...]
 
 
-def migrate(warehouse: Warehouse) -> list[str]:
+def migrate(warehouse: Warehouse, *, durable: bool | None = None) -> list[str]:
     """Make the database and apply what is missing, in order. Returns the names applied now; nothing the second time.
 
-    Raises LedgerError when an applied file was changed since, or when the warehouse knows a migration that this
+    `durable` says whether inserts are synced to disk before they are acknowledged (warehouse/durable.py); None leaves
+    that as it is. Raises LedgerError when an applied file was changed since, or when the warehouse knows a migration that this
     version does not; Unavailable when the warehouse is gone.
     """
     with warehouse.writer() as client:
@@ -68,6 +70,8 @@ def migrate(warehouse: Warehouse) -> list[str]:
         for statement in migration.statements:
             _apply(warehouse, statement)
         warehouse.insert_rows("migrations", [{"name": migration.name, "sha256": migration.sha256}])
+    if durable is not None:
+        set_durable(warehouse, durable)
     return [m.name for m in missing]
 
 
