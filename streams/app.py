@@ -15,12 +15,14 @@ from typing import Any
 
 import faust
 import faust.auth
+from aiokafka.errors import OffsetOutOfRangeError
 
 from contracts import topics
 from contracts.codec import Headers, envelope
 from contracts.settings import Settings
 from streams import log as event_log
 from streams import transport
+from streams.core.holes import Hole, loss
 from streams.core.partition import Rejected
 from streams.core.policy import Policy
 from streams.joiner import Joiner
@@ -109,9 +111,18 @@ class Worker:
         while True:
             await asyncio.sleep(1)
             if self.app.crashed:
-                raise self.app.crash_reason or RuntimeError("Faust ended without saying why")
+                raise await self._named(self.app.crash_reason or RuntimeError("Faust ended without saying why"))
             if self.joiner.stalled_ms() > STALLED_MS:
                 raise TimeoutError(f"no message was read or stored for {STALLED_MS} ms with messages waiting")
+
+    async def _named(self, reason: BaseException) -> BaseException:
+        """What ended Faust, in our words where retention overtook a worker that runs: that is loss like any other."""
+        if isinstance(reason, OffsetOutOfRangeError):
+            for place, offset in reason.args[0].items():
+                found = await asyncio.to_thread(self._look, place.topic, place.partition, offset)
+                if found.earliest > offset:
+                    return loss(Hole(place.topic, place.partition, offset, found.earliest), found.earliest)
+        return reason
 
     async def stop(self) -> None:
         """Store what is final, release its offsets, leave the group. Bounded in time."""
