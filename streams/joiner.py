@@ -119,6 +119,8 @@ class Joiner:
                 try:
                     owned = await self._store.until_taken(take_over, held)
                 except Fenced as error:
+                    if not held():
+                        return  # Of an assignment that is past: it says nothing about the one of now.
                     self._note_fenced(number, error)
                     continue
                 if not held():

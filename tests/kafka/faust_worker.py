@@ -16,6 +16,8 @@ from typing import Any
 import faust
 import mode
 
+from streams.transport.consumer import PromptConsumer
+
 
 def say(event: str, **fields: Any) -> None:
     """One line on stdout. The parent reads it as it comes."""
@@ -23,8 +25,8 @@ def say(event: str, **fields: Any) -> None:
     sys.stdout.flush()
 
 
-def build(bootstrap: str, group: str, topics: list[str], *, data: str, ack: bool) -> faust.App:
-    """The Faust app: one agent a topic, raw in and out, offsets from the group alone."""
+def build(bootstrap: str, group: str, topics: list[str], *, data: str, ack: bool, resume_s: float) -> faust.App:
+    """The Faust app: one agent a topic, raw in and out, offsets from the group alone, our consumer."""
     app = faust.App(
         group,
         broker=f"kafka://{bootstrap}",
@@ -40,7 +42,9 @@ def build(bootstrap: str, group: str, topics: list[str], *, data: str, ack: bool
         broker_commit_interval=0.2,
         broker_heartbeat_interval=0.5,
         broker_session_timeout=2.0,
+        stream_recovery_delay=resume_s,
     )
+    app.transport.Consumer = PromptConsumer
 
     def read(name: str) -> None:
         source = app.topic(name, value_type=bytes, key_serializer="raw", value_serializer="raw")
@@ -89,6 +93,13 @@ if __name__ == "__main__":
     parser.add_argument("--group", required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--hold", action="store_true", help="never acknowledge")
+    parser.add_argument("--resume", type=float, default=0.0, help="seconds between an assignment and the first message")
     parser.add_argument("topics", nargs="+")
     given = parser.parse_args()
-    asyncio.run(run(build(given.bootstrap, given.group, given.topics, data=given.data, ack=not given.hold)))
+    asyncio.run(
+        run(
+            build(
+                given.bootstrap, given.group, given.topics, data=given.data, ack=not given.hold, resume_s=given.resume
+            )
+        )
+    )

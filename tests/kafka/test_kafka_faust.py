@@ -84,6 +84,12 @@ def _got(lines: list[Line]) -> dict[tuple[str, int, int], bytes]:
     return {(r["topic"], r["partition"], r["offset"]): bytes.fromhex(r["value"]) for r in rows}
 
 
+def _since_assigned(lines: list[Line]) -> list[Line]:
+    """What a worker said after the last rebalance."""
+    last = max(n for n, line in enumerate(lines) if line["event"] == "assigned")
+    return lines[last:]
+
+
 def _read_all(worker: Worker, messages: int) -> None:
     worker.until(lambda lines: len(_got(lines)) >= messages, f"given {messages} messages")
 
@@ -143,6 +149,20 @@ def test_a_killed_workers_partitions_move_and_its_unacknowledged_messages_come_a
     assert set(_got(second.lines)) == {
         (*place, n) for place in group.places for n in range(before[place] + after[place])
     }
+
+
+def test_a_rebalance_gives_every_unacknowledged_message_again(group: Group) -> None:
+    """Faust drops what its consumer fetches between an assignment and its first message, and seeks back to the committed
+    offsets: also where they are 0."""
+    first = group.worker("first", "--hold", "--resume", "0.5")
+    first.until(lambda lines: _holds(lines) == group.places, "alone with every partition")
+    landed = group.produce(50, b"held")
+    _read_all(first, 100)
+    second = group.worker("second")
+    second.until(lambda lines: len(_holds(lines)) == PARTITIONS, "given its half")
+    first.until(lambda lines: len(_holds(lines)) == PARTITIONS, "left with its half")
+    kept = {(*place, n) for place in _holds(first.lines) for n in range(landed[place])}
+    first.until(lambda lines: _got(_since_assigned(lines)).keys() == kept, "given again what it keeps")
 
 
 def test_a_worker_goes_on_after_the_broker_was_restarted(group: Group) -> None:
