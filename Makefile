@@ -8,7 +8,7 @@ PYTHON ?= python3 python3.13 python3.12 python3.11
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt typecheck bench constraints clean
+.PHONY: help demo test lint fmt typecheck bench chaos constraints clean
 
 help: ## Show this list
 	@echo "make TARGET [ARGS=...]"
@@ -34,6 +34,9 @@ typecheck: $(VENV)/.dev ## Check types, strictly, of contracts and streams/core
 
 bench: $(VENV)/.dev ## Run the measurements in bench/ on this machine (ARGS=forecast: that one)
 	@for each in $(or $(ARGS),$(basename $(notdir $(wildcard bench/[a-z]*.py)))); do $(BIN)/python -m bench.$$each || exit 1; done
+
+chaos: $(VENV)/.dev ## Break a line on a real Kafka for about an hour and a half; ROUNDS=50 kills so many workers, ARGS=--help
+	@$(BIN)/python -m tests.kafka.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 constraints: ## Write constraints.txt anew, from the newest versions that fit together
 	@$(find_python) rm -rf build/pins && mkdir -p build && "$$python" -m venv build/pins

@@ -47,6 +47,8 @@ _SETTINGS = {
     "num.io.threads": "2",
     "log.cleaner.dedupe.buffer.size": "10485760",
     "log.retention.ms": "-1",  # recordings carry old times; retention would delete them as they arrive
+    "log.retention.check.interval.ms": "1000",  # a test that shortens a topic's sees it within seconds
+    "log.initial.task.delay.ms": "1000",
     "log.message.timestamp.before.max.ms": str(2**63 - 1),
 }
 

@@ -91,7 +91,7 @@ class Soak:
         return self.residual_uj == self.sequence_gaps == self.lost_uj == self.dead_letters == 0
 
     def figures(self) -> dict[str, Any]:
-        t, rss = self._steady
+        _, rss = self._steady
         told = {
             "rss_max_mb": max(self.rss_mb), "rss_median_mb": float(np.median(rss)),
             "slope_mb_per_h": round(self.slope_mb_per_h, 2), "growth_ratio": round(self.growth_ratio, 4),

@@ -1,6 +1,6 @@
 """A cheap producer for load: `python -m tests.kafka.chaos.firehose BOOTSTRAP --rate ROWS --seconds S`.
 
-64 GPUs a workload are read once a second of event time: 64 rows a message. Event time runs as fast as the rate asks for.
+A workload has 64 GPUs, read once a second of event time: 64 rows a message. Event time runs as fast as the rate asks.
 Energies and token counts are drawn once; what is made anew for each message is its time, its number and the names of
 its requests. Its last line of output is JSON: what was sent, to the microjoule.
 """

@@ -1,0 +1,138 @@
+"""`python -m tests.kafka.chaos`: faults at length on a real Kafka, a table of what was done, and build/chaos.json.
+
+First the scenarios that the tests run briefly (workers killed at random, brokers killed and stopped, workers that join,
+leave and sleep, poison); then the warehouse away for minutes; then the soak. Exit status 1 unless every ledger is the
+oracle's. A seed that fails is printed: `--seed N --only NAME` plays it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tests.kafka import jars
+from tests.kafka.broker import KafkaBroker
+from tests.kafka.chaos.reports import about, write
+from tests.kafka.chaos.scenarios import ALL, play
+from tests.kafka.workers import ROOT
+from warehouse.client import connect
+
+OUTAGE = "outage"
+SOAK = "soak"
+OUTAGE_TESTS = "tests/stream"
+_COLUMNS = (
+    "rounds", "kills", "ended", "rebalances", "messages", "duplicates", "dead_letters", "recover_p50_s",
+    "recover_max_s", "residual_uj", "fingerprint_equal", "oracle_equal", "seconds",
+)  # fmt: skip
+
+
+def main() -> None:
+    given = _arguments()
+    console = Console(stderr=True, highlight=False)
+    console.print(f"seed {given.seed}")
+    report: dict[str, Any] = about() | {"seed": given.seed, "scenarios": []}
+    failed = []
+    for outcome in _scenarios(given, console):
+        report["scenarios"].append(asdict(outcome))
+        failed += [] if outcome.sound else [outcome.name]
+        write("chaos.json", report)
+    if report["scenarios"]:
+        console.print(_table(report["scenarios"]))
+    if OUTAGE in given.only:
+        report[OUTAGE] = {"seconds": given.outage, "passed": _outage(given.outage)}
+        failed += [] if report[OUTAGE]["passed"] else [OUTAGE]
+    if SOAK in given.only:
+        command = [sys.executable, "-m", "tests.kafka.soak", "--minutes", str(given.minutes), "--rate", given.rate]
+        report[SOAK] = {
+            "minutes": given.minutes,
+            "passed": subprocess.run(command, cwd=ROOT, check=False).returncode == 0,
+        }
+        failed += [] if report[SOAK]["passed"] else [SOAK]
+    path = write("chaos.json", report | {"failed": failed})
+    console.print(f"written to {path.relative_to(ROOT)}")
+    if failed:
+        console.print(
+            f"[red]failed:[/red] {', '.join(failed)}; again with --seed {given.seed} --only {','.join(failed)}"
+        )
+    sys.exit(bool(failed))
+
+
+def _arguments() -> argparse.Namespace:
+    every = [*ALL, OUTAGE, SOAK]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=ALL["kills"][1], help="workers killed (the rest in proportion)")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
+    parser.add_argument("--only", type=lambda text: text.split(","), default=every, help=", ".join(every))
+    parser.add_argument("--outage", type=int, default=300, help="seconds that the warehouse is away")
+    parser.add_argument("--minutes", type=float, default=30.0, help="of the soak")
+    parser.add_argument("--rate", default="auto", help="of the soak, rows a second")
+    given = parser.parse_args()
+    if unknown := set(given.only) - set(every):
+        parser.error(f"--only {','.join(sorted(unknown))}: one or more of {', '.join(every)}")
+    return given
+
+
+def _scenarios(given: argparse.Namespace, console: Console) -> Any:
+    """Outcomes, one after the other."""
+    names = [name for name in ALL if name in given.only]
+    if not names:
+        return
+    columns = (
+        TextColumn("{task.fields[name]:9}"),
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="wattlog-chaos-") as made,
+        KafkaBroker(Path(made) / "kafka", jars.resolve()) as kafka,
+        connect(f"chdb://{Path(made) / 'warehouse'}", database="default", readers=1),
+        Progress(*columns, console=console) as shown,
+    ):
+        for name in names:
+            rounds = given.rounds if name == "kills" else max(1, ALL[name][1] * given.rounds // ALL["kills"][1])
+            task = shown.add_task("", name=name, total=rounds)
+
+            def told(text: str, task: Any = task) -> None:
+                shown.update(task, description=text, advance=1)
+
+            folder = Path(made)
+            yield play(name, kafka, folder / "warehouse", folder / name, rounds=rounds, seed=given.seed, told=told)
+            shown.update(task, completed=rounds, description="judged")
+
+
+def _outage(seconds: int) -> bool:
+    """The store's own test, with the warehouse away for so long."""
+    env = os.environ | {"WATTLOG_OUTAGE_S": str(seconds)}
+    command = [sys.executable, "-m", "pytest", "-q", "-k", "outage", OUTAGE_TESTS, "--timeout", str(seconds + 600)]
+    return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode == 0
+
+
+def _table(scenarios: list[dict[str, Any]]) -> Table:
+    """Scenarios across, figures down."""
+    table = Table("", *(s["name"] for s in scenarios), title="What was done, and what the books say")
+    for column in _COLUMNS:
+        table.add_row(column.replace("_", " "), *(_cell(s[column]) for s in scenarios))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "[red]NO[/red]"
+    return f"{value:,}"
+
+
+if __name__ == "__main__":
+    main()

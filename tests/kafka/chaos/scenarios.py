@@ -1,0 +1,129 @@
+"""The faults of `faults`, at length: what `python -m tests.kafka.chaos` runs, and what each is told to have done."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from contracts import topics
+from tests.kafka.broker import KafkaBroker
+from tests.kafka.chaos.faults import (
+    Recovery,
+    Told,
+    begin,
+    kill_at_random,
+    kill_broker,
+    pause_worker,
+    scale,
+    stop_broker,
+)
+from tests.kafka.chaos.field import Field, open_field
+from tests.kafka.chaos.poison import cycle
+from tests.kafka.chaos.verdict import judge
+from tests.stream.whole_line import read_all
+
+Work = Callable[[Field, int, int, Told], Recovery]
+BROKER_AWAY_S = 30.0
+POISON_MESSAGES = 2_000
+"""Messages a round of poison, sent five times as fast as time."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was done in one scenario, and what the books said afterwards. Seconds of wall time."""
+
+    name: str
+    rounds: int
+    kills: int
+    ended: int
+    rebalances: int
+    messages: int
+    duplicates: int
+    dead_letters: int
+    recover_p50_s: float
+    recover_max_s: float
+    residual_uj: int
+    sequence_gaps: int
+    rows: int
+    fingerprint_equal: bool
+    oracle_equal: bool
+    sound: bool
+    fingerprint: str
+    seconds: float
+
+
+def kills(run: Field, rounds: int, seed: int, told: Told) -> Recovery:
+    begin(run, workers=3)
+    return kill_at_random(run, rounds, seed, told=told)
+
+
+def brokers(run: Field, rounds: int, seed: int, told: Told) -> Recovery:
+    begin(run, workers=2)
+    found = Recovery()
+    for n in range(rounds):
+        found.seconds += (stop_broker(run, BROKER_AWAY_S) if n % 2 else kill_broker(run)).seconds
+        told("stopped the broker" if n % 2 else "killed the broker")
+    return found
+
+
+def members(run: Field, rounds: int, seed: int, told: Told) -> Recovery:
+    begin(run, workers=1)
+    found = Recovery()
+    for _ in range(rounds):
+        found.seconds += scale(run, (3, 1)).seconds
+        told("1 to 3 to 1 workers")
+    return found
+
+
+def sleepers(run: Field, rounds: int, seed: int, told: Told) -> Recovery:
+    begin(run, workers=3)
+    rng, found = random.Random(seed), Recovery()
+    for _ in range(rounds):
+        zombie, recovery = pause_worker(run, rng)
+        found.seconds += recovery.seconds
+        told(f"{zombie.name} slept past its session")
+    return found
+
+
+def poisoned(run: Field, rounds: int, seed: int, told: Told) -> Recovery:
+    feeder = run.feed(seed=seed, speed=5, poison=cycle("west/served-1"))
+    begun_s = time.monotonic()
+    begin(run, workers=2)
+    for n in range(rounds):
+        most = (n + 1) * POISON_MESSAGES
+        run.crew.until(lambda most=most: feeder.messages >= most, f"{most} messages are sent", 600)  # type: ignore[misc]
+        told(f"{len(feeder.poisoned)} messages of poison")
+    return Recovery([run.progress.recovered_after(begun_s) or 0.0])
+
+
+ALL: Mapping[str, tuple[Work, int]] = {
+    "kills": (kills, 200), "brokers": (brokers, 6), "members": (members, 6), "sleepers": (sleepers, 6),
+    "poison": (poisoned, 12),
+}  # fmt: skip
+"""By name: what is done, and how many rounds of it unless told otherwise."""
+
+
+def play(
+    name: str, kafka: KafkaBroker, chdb_root: Path, folder: Path, *, rounds: int, seed: int, told: Told
+) -> Outcome:
+    """Run a scenario in a field of its own, wait until all is stored, and judge the books."""
+    folder.mkdir()
+    begun = time.monotonic()
+    with open_field(kafka, chdb_root, folder, f"chaos_{name}", seed) as run:
+        recovery = ALL[name][0](run, rounds, seed, told)
+        told("no more is sent; waiting until all of it is final")
+        run.until_stored()
+        letters = sum(map(len, read_all(run.deployment.settings, topics.DEADLETTER).values()))
+        told("comparing with the oracle and with an undisturbed worker")
+        verdict = judge(run)
+        whole = verdict.sound and not (run.crew.ended or letters < len(run.feeder.poisoned))
+        return Outcome(
+            name, rounds, run.crew.kills, len(run.crew.ended), run.crew.rebalances(), run.feeder.messages,
+            verdict.duplicates, letters, round(recovery.p50_s, 2), round(recovery.max_s, 2), verdict.residual_uj,
+            verdict.sequence_gaps, verdict.ledger_rows, verdict.fingerprint == verdict.undisturbed,
+            verdict.ledger_sha256 == verdict.oracle_sha256, whole, verdict.fingerprint,
+            round(time.monotonic() - begun, 1),
+        )  # fmt: skip
