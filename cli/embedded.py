@@ -57,9 +57,9 @@ def embedded_broker() -> Iterator[str]:
     owner.flush(1)
 
 
-def prepare(warehouse: Warehouse) -> list[str]:
-    """Bring the tables up to date; returns the migrations that were applied."""
-    applied = migrate(warehouse)
+def prepare(warehouse: Warehouse, *, durable: bool | None = None) -> list[str]:
+    """Bring the tables up to date; returns the migrations that were applied. `durable`: see `warehouse.migrate`."""
+    applied = migrate(warehouse, durable=durable)
     seed_defaults(warehouse)
     return applied
 
@@ -222,7 +222,7 @@ async def worker_until_stopped(settings: Settings, *, accept_loss: bool = False)
     if settings.metrics_port:
         start_http_server(settings.metrics_port, addr=settings.metrics_host)
     with open_warehouse(settings) as warehouse:
-        prepare(warehouse)
+        prepare(warehouse, durable=settings.durable or None)
         async with running_worker(settings, warehouse, log_id, accept_loss=accept_loss, wait=False) as worker:
             assert worker.crashed is not None
             raise as_error(await worker.crashed)

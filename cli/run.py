@@ -216,7 +216,7 @@ def migrate(
 
         settings = load_settings(data)
         with open_warehouse(settings) as warehouse:
-            applied = prepare(warehouse)
+            applied = prepare(warehouse, durable=settings.durable or None)
             if simulated:
                 from cli.simulation import lay_reference
 

@@ -28,6 +28,12 @@ class Settings(BaseSettings):
     warehouse_password: SecretStr | None = Field(
         None, description="Password of the warehouse's user, kept out of the DSN."
     )
+    durable: bool = Field(
+        False,
+        description="Whether the warehouse syncs every insert to disk before it acknowledges it, so that a power loss "
+        "takes back nothing; costs milliseconds an insert. Set on the tables by `wattlog migrate` and by "
+        "workers; false leaves them as they are.",
+    )
 
     kafka_bootstrap: str = Field(
         "embedded",

@@ -59,8 +59,8 @@ def migrate(warehouse: Warehouse, *, durable: bool | None = None) -> list[str]:
     """Make the database and apply what is missing, in order. Returns the names applied now; nothing the second time.
 
     `durable` says whether inserts are synced to disk before they are acknowledged (warehouse/durable.py); None leaves
-    that as it is. Raises LedgerError when an applied file was changed since, or when the warehouse knows a migration that this
-    version does not; Unavailable when the warehouse is gone.
+    that as it is. Raises LedgerError when an applied file was changed since, or when the warehouse knows a migration
+    that this version does not; Unavailable when the warehouse is gone.
     """
     with warehouse.writer() as client:
         client.command(f"CREATE DATABASE IF NOT EXISTS `{warehouse.database}`", use_database=False)
