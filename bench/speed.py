@@ -55,7 +55,7 @@ def measure(
         backlog = lay_down(at, fleet, shape, rows if at.real else _fits(fleet, shape, rows))
         runs: dict[str, list[dict[str, Any]]] = {c.name: [] for c in here}
         for again in range(repeats):
-            for c in here:
+            for c in (c for c in here if again < c.most_runs):
                 progress.say(f"{shape.name}: {c.name}, {again + 1} of {repeats}")
                 runs[c.name].append(children.run(c, backlog, at.bootstrap, folder))
                 progress.step()
@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="wattlog-bench-") as temporary, shown("speed") as progress:
         folder = Path(temporary)
         chosen, missing = installable(chosen, progress)
-        progress.total(len(chosen) * repeats)
+        progress.total(sum(min(repeats, c.most_runs) for c in chosen))
         with broker(folder, quick=given.quick) as at:
             fleet = fleet_for(at, given.token_share)
             most = given.rows or (QUICK_ROWS if given.quick else None)
