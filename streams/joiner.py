@@ -20,6 +20,7 @@ from contracts.errors import Fenced
 from contracts.rows import Table
 from contracts.settings import Settings
 from streams import metrics
+from streams.bounds import INBOX_BYTES, Bounds, steps
 from streams.core.holes import Hole, before_hole
 from streams.core.mark import Mark
 from streams.core.partition import Config, Flush, Message, Partition, Rejected, touched_hours
@@ -76,11 +77,12 @@ class Joiner:
         self._settings, self._sink, self._policy, self._log_id = settings, sink, policy, log_id
         self._publish, self._reader, self._clock = publish, reader, clock
         self._config = Config(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
-        self._store = Store(sink, clock, settings.idle_timeout_ms, self._open_rows)
         self._owned: dict[int, _Owned] = {}
+        self._bounds = Bounds(settings.max_open_rows, lambda: [o.state for o in self._owned.values()])
+        self._store = Store(sink, clock, settings.idle_timeout_ms, self._bounds.rows)
         self._fenced: tuple[int, Fenced] | None = None
         self._inbox: list[Batch] = []
-        self._waiting, self._ingesting = 0, False
+        self._waiting, self._waiting_bytes, self._ingesting = 0, 0, False
         self._holes = Holes(reader)
         self._arrived, self._room = asyncio.Event(), asyncio.Event()
         self._room.set()
@@ -166,7 +168,7 @@ class Joiner:
         self._ready.clear()
         self._owned.clear()
         self._inbox.clear()
-        self._waiting = 0
+        self._waiting = self._waiting_bytes = 0
         self._holes.clear()
         self._room.set()
         metrics.PARTITIONS.set(0)
@@ -202,9 +204,10 @@ class Joiner:
                 return
         self._inbox.append(Batch(topic, partition, messages, begin))
         self._waiting += len(messages)
+        self._waiting_bytes += sum(len(m.value) for m in messages if m.value)
         if self._waiting >= self._settings.batch_messages:
             self._arrived.set()
-        if self._waiting >= 4 * self._settings.batch_messages:
+        if self._waiting >= 4 * self._settings.batch_messages or self._waiting_bytes >= INBOX_BYTES:
             self._room.clear()
 
     async def ingest_forever(self) -> None:
@@ -213,25 +216,26 @@ class Joiner:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), self._settings.batch_wait_ms / 1000)
             self._arrived.clear()
-            if self._full():
-                self._room.clear()
-                metrics.PAUSED.set(1)
-                continue
-            metrics.PAUSED.set(0)
-            inbox, self._inbox, self._waiting = self._inbox, [], 0
+            await self._until_room()
+            inbox, self._inbox = self._inbox, []
+            self._waiting = self._waiting_bytes = 0
             self._room.set()
             if inbox:
                 self._ingesting = True
                 await self._ingest(inbox)
                 self._ingesting = False
 
-    def _full(self) -> bool:
-        rows = self._open_rows()
-        metrics.OPEN_ROWS.set(rows)
-        return rows > self._settings.max_open_rows
-
-    def _open_rows(self) -> int:
-        return sum(o.state.open_rows for o in self._owned.values())
+    async def _until_room(self) -> None:
+        """Wait while the worker is full, until `store_forever` has made room. What waits meanwhile is not silent."""
+        since_ms = self._clock()
+        while self._bounds.full():
+            metrics.PAUSED.set(1)
+            await asyncio.sleep(self._settings.batch_wait_ms / 1000)
+            now_ms = self._clock()
+            for owned in self._owned.values():
+                owned.state.waited(now_ms - since_ms)
+            since_ms = now_ms
+        metrics.PAUSED.set(0)
 
     async def _ingest(self, inbox: Sequence[Batch]) -> None:
         generation = self._generation
@@ -273,8 +277,15 @@ class Joiner:
 
     async def _feed(self, number: int, state: Partition, messages: Sequence[Message]) -> None:
         generation = self._generation
-        if not messages:
-            return
+        for step in steps(messages):
+            await self._until_room()
+            if self._generation == generation:
+                await self._feed_step(number, state, step)
+            if self._generation != generation:
+                return
+
+    async def _feed_step(self, number: int, state: Partition, messages: Sequence[Message]) -> None:
+        generation = self._generation
         rejected = state.ingest(messages, self._clock())
         self.messages += len(messages)
         metrics.MESSAGES.inc(len(messages))
@@ -299,6 +310,7 @@ class Joiner:
         """One round over the partitions held."""
         now_ms = self._clock()
         self._check_fenced(now_ms)
+        self._bounds.begin_round()
         show = now_ms - self._provisional_ms >= self._settings.provisional_ms
         for number, owned in list(self._owned.items()):
             async with self._storing:
@@ -318,6 +330,7 @@ class Joiner:
             self._provisional_ms = now_ms
             self._store.round(self._lag_ms(now_ms))
             self._export()
+            self._bounds.show(now_ms)
 
     def _holds(self, number: int, owned: _Owned) -> bool:
         return self._owned.get(number) is owned
@@ -333,7 +346,7 @@ class Joiner:
 
     async def _store_one(self, owned: _Owned, hold: Hold, now_ms: int, show: bool) -> None:
         state = owned.state
-        flush = state.advance(self._store.outage.without(now_ms))
+        flush = self._bounds.advance(state, self._store.outage.without(now_ms))
         if flush:
             await self._store_flush(state, flush, hold)
             owned.settled_ms = self.progress_ms = self._clock()

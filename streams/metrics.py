@@ -24,8 +24,18 @@ FENCED = Counter("wattlog_stream_fenced", "Partitions dropped because another wo
 PARTITIONS = Gauge("wattlog_stream_partitions", "Partitions that this worker holds.")
 OPEN_WINDOWS = Gauge("wattlog_stream_open_windows", "Windows that are not final yet, over all partitions held.")
 OPEN_ROWS = Gauge("wattlog_stream_open_rows", "Rows held in open windows: `max_open_rows` bounds them.")
+CLOSED_EARLY = Counter(
+    "wattlog_stream_closed_early", "Windows closed before their lateness had passed, because `max_open_rows` was met."
+)
+OPEN_KEYS = Gauge(
+    "wattlog_stream_open_keys", "GPUs, and tenants by workload and model, that open windows know.", ["kind"]
+)
+SOURCES_FORGOTTEN = Gauge(
+    "wattlog_stream_sources_forgotten",
+    "Sources forgotten since assignment, because a partition heard more than it remembers.",
+)
 UNACKED = Gauge("wattlog_stream_unacked_messages", "Messages read whose windows are not all final and stored.")
-PAUSED = Gauge("wattlog_stream_paused", "1 while reading waits because `max_open_rows` is met.")
+PAUSED = Gauge("wattlog_stream_paused", "1 while reading waits until what is above `max_open_rows` is stored.")
 DUPLICATES = Gauge("wattlog_stream_duplicates", "Events recognised as duplicates since the partitions were assigned.")
 LATE = Gauge("wattlog_stream_late_events", "Events that came after a window of theirs was final, since assignment.")
 REREADS = Counter("wattlog_stream_rereads", "Places read again because messages on the log had not been delivered.")

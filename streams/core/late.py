@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 
 from contracts import topics
@@ -14,10 +16,10 @@ LateKey = tuple[int, str, str]
 
 
 class LateFacts:
-    """Late facts since the last `take`."""
+    """Late facts that were not taken yet, in the order in which they came."""
 
     def __init__(self) -> None:
-        self._found: list[tuple[str, int, Event, WindowFacts]] = []
+        self._found: deque[tuple[str, int, Event, WindowFacts]] = deque()
         self.rows = 0
         """Memory held, in rows."""
 
@@ -29,11 +31,19 @@ class LateFacts:
         self._found.append((topic, offset, event, facts))
         self.rows += facts.rows
 
-    def take(self, **provenance: int | str) -> tuple[dict[str, Table], list[LateKey], frozenset[tuple[str, int]]]:
-        """(rows by table, the windows they touch, the (topic, offset)s they came from). Forgets them."""
+    def take(
+        self, at_most_rows: int, **provenance: int | str
+    ) -> tuple[dict[str, Table], list[LateKey], frozenset[tuple[str, int]]]:
+        """(rows by table, the windows they touch, the (topic, offset)s they came from) of the oldest: so many rows, one
+        message at least. Forgets them."""
         made: dict[str, list[Table]] = {"gpu_energy": [], "token_usage": [], "request_energy": []}
         keys: set[LateKey] = set()
-        for topic, offset, event, facts in self._found:
+        offsets: set[tuple[str, int]] = set()
+        while self._found and (not offsets or self._found[0][3].rows <= at_most_rows):
+            topic, offset, event, facts = self._found.popleft()
+            offsets.add((topic, offset))
+            at_most_rows -= facts.rows
+            self.rows -= facts.rows
             power = topic == topics.POWER
             rows = facts.gpu_energy() if power else facts.token_usage()
             wrote = {**provenance, "deleted": 0, "late_id": offset + 1}
@@ -44,6 +54,4 @@ class LateFacts:
                 made["request_energy"].append(conform("request_energy", requests))
             starts = np.unique(np.asarray(rows["window_start"])).tolist()
             keys |= {(start, event.cluster, event.workload) for start in starts}
-        offsets = frozenset((topic, offset) for topic, offset, _, _ in self._found)
-        self._found, self.rows = [], 0
-        return {name: concat(name, tables) for name, tables in made.items() if tables}, sorted(keys), offsets
+        return {name: concat(name, tables) for name, tables in made.items() if tables}, sorted(keys), frozenset(offsets)

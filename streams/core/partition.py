@@ -22,6 +22,7 @@ from streams.core import reading, sequence, versions
 from streams.core.attribute import attribute
 from streams.core.late import LateFacts, LateKey
 from streams.core.mark import Cut, Mark
+from streams.core.most import Most, most_of
 from streams.core.policy import Policy
 from streams.core.reading import Config, Message, Pending, Rejected, TopicState
 from streams.core.requests import with_energy
@@ -34,6 +35,10 @@ SOURCE_MEMORY_MS = 7 * MS_PER_DAY
 """How long, in the partition's event time, a run of a source that fell silent is remembered: what it sends again later
 counts anew."""
 MAX_SOURCES = 100_000
+"""Runs of sources that are remembered per topic; above it, the longest silent tenth is forgotten."""
+PRUNE_EVERY_MS = 60_000
+"""How often, in event time, runs that fell silent are looked for: looking at them all is dear."""
+NO_BOUND = 2**62
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class Flush:
     late_keys: list[LateKey]
     final_before: int
     late_offsets: frozenset[tuple[str, int]]
+    early: int = 0
+    """Windows that were closed before their lateness had passed."""
 
 
 class Counters(NamedTuple):
@@ -56,6 +63,7 @@ class Counters(NamedTuple):
     late: int
     rejected: int
     rows: int
+    forgotten: int
 
 
 class Partition:
@@ -93,7 +101,8 @@ class Partition:
         self._stored = StoredKeys(config.window_ms, stored_keys or {})
         self._changed_sources: set[tuple[str, str, int]] = set()
         self._mark_count = 0
-        self._counts = dict.fromkeys(("duplicates", "late", "rejected", "rows"), 0)
+        self._pruned_ms = 0
+        self._counts = dict.fromkeys(("duplicates", "late", "rejected", "rows", "forgotten"), 0)
 
     # -- what comes in ------------------------------------------------------------------------------------------------
 
@@ -197,14 +206,27 @@ class Partition:
         """Up to where this partition is complete, in event time: see `reading.watermark`."""
         return reading.watermark(self._topics.values(), now_ms, self._config)
 
-    def advance(self, now_ms: int) -> Flush | None:
-        """Close what the watermark has passed. What is returned must be stored before the next call."""
+    def waited(self, ms: int) -> None:
+        """The reader stood still for so long, and not for want of messages: that was no silence of the topics."""
+        for topic in self._topics.values():
+            topic.arrived_ms += ms
+
+    def advance(
+        self, now_ms: int, *, at_most_rows: int = NO_BOUND, close_rows: int = NO_BOUND, late: bool = True
+    ) -> Flush | None:
+        """Close what the watermark has passed. What is returned must be stored before the next call.
+
+        With `at_most_rows`, the oldest windows are closed early until no more are held: what still comes for them is
+        late, so that their final rows are the same but for the revision. `close_rows` bounds the flush, one window and
+        one late message at least: call again for the rest. Late facts wait where `late` is false.
+        """
         watermark = self.watermark(now_ms)
         final_before = self._final_before
         if watermark is not None:
             final_before = max(final_before, (watermark - self._config.lateness_ms) // self._config.window_ms)
-        numbers = [n for n in self._open.numbers() if n < final_before]
-        if not numbers and not self._late:
+        numbers = self._to_close(final_before, self.open_rows - at_most_rows, close_rows)
+        late = late and bool(self._late)
+        if not numbers and not late:
             return None
         tables: dict[str, Table] = {}
         if numbers:
@@ -213,8 +235,27 @@ class Partition:
             end_ms = self._final_before * self._config.window_ms
             self._mark.cuts.append(Cut(end_ms, *(self._topics[t].next_offset for t in topics.JOINED)))
             self._mark.final_end_ms = end_ms
-        late = self._late.take(**self._provenance(versions.final(self.epoch, 0)), window_ms=self._config.window_ms)
-        return Flush(tables, late[0], late[1], self._final_before, late[2])
+        early = sum(n >= final_before for n in numbers)
+        if not late:
+            return Flush(tables, {}, [], self._final_before, frozenset(), early)
+        rows, keys_, offsets = self._late.take(
+            close_rows, **self._provenance(versions.final(self.epoch, 0)), window_ms=self._config.window_ms
+        )
+        return Flush(tables, rows, keys_, self._final_before, offsets, early)
+
+    def _to_close(self, before: int, excess: int, most: int) -> list[int]:
+        """Open windows numbered below `before`, and further of the oldest while there is an excess of rows; so many
+        rows at most, or one window."""
+        found: list[int] = []
+        for number in self._open.numbers():
+            if number >= before and excess <= 0:
+                break
+            rows = self._open.rows_in(number)
+            if found and rows > most:
+                break
+            found.append(number)
+            excess, most = excess - rows, most - rows
+        return found
 
     def _final_tables(self, numbers: list[int]) -> dict[str, Table]:
         facts = self._open.facts(numbers, remove=True)
@@ -281,10 +322,21 @@ class Partition:
                         seq, event_ms, self._mark.final_end_ms
                     )
                     self._changed_sources.add((name, source, epoch))
-            for runs in (topic.runs, self._mark.seen[name]):
-                sequence.prune(runs, self._mark.final_end_ms - SOURCE_MEMORY_MS, MAX_SOURCES)
+        self._forget_sources()
         self._mark.trim()
         return self.mark_row()
+
+    def _forget_sources(self) -> None:
+        """Those silent for long, now and then; those silent longest, whenever there are too many."""
+        due = self._mark.final_end_ms - self._pruned_ms >= PRUNE_EVERY_MS
+        before_ms = self._mark.final_end_ms - SOURCE_MEMORY_MS if due else 0
+        for name, topic in self._topics.items():
+            for runs in (topic.runs, self._mark.seen[name]):
+                if due or len(runs) > MAX_SOURCES:
+                    crowded_out = sequence.prune(runs, before_ms, MAX_SOURCES)
+                    self._counts["forgotten"] += crowded_out if runs is topic.runs else 0
+        if due:
+            self._pruned_ms = self._mark.final_end_ms
 
     def settle(self) -> Table | None:
         """A mark for messages that were done without a flush (duplicates, heartbeats, dead letters), if any."""
@@ -322,8 +374,33 @@ class Partition:
 
     @property
     def open_rows(self) -> int:
-        """Memory held, in rows: open windows, late facts that are not stored, messages that are not committed."""
-        return self._open.rows + self._late.rows + self.pending
+        """Memory held, in rows: open windows, the keys of what is stored of them, late facts that are not stored,
+        messages that are not committed."""
+        return self._open.rows + self._stored.rows + self._late.rows + self.pending
+
+    @property
+    def late_rows(self) -> int:
+        """Rows of late facts that wait to be stored."""
+        return self._late.rows
+
+    @property
+    def unstored(self) -> bool:
+        """Whether anything waits to be stored: else nothing would be let go by waiting."""
+        return bool(self._open.numbers() or self._late or self.pending)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that open windows know; some of windows closed of late may be among them."""
+        return len(self._open.gpus)
+
+    @property
+    def payers(self) -> int:
+        """Tenants, by workload and model, that open windows know; some of windows closed of late may be among them."""
+        return len(self._open.payers)
+
+    def most_of(self) -> Most | None:
+        """What there is most of among these. Looks at every key: for a log line, not for every step."""
+        return most_of(self._open.gpus, self._open.payers)
 
     @property
     def pending(self) -> int:

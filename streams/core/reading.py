@@ -18,8 +18,9 @@ from contracts.units import I64
 from streams.core.sequence import Runs
 from streams.core.spread import pieces
 
-MAX_PIECES = 4_000_000
-"""Rows times windows of one event: what a worker can hold beside everything else."""
+MAX_PIECES = 1_000_000
+"""Rows times windows of one event: what a worker can hold beside everything else. Enough for an event of 65,536 rows
+(the most there may be) of two minutes each."""
 
 
 @dataclass(frozen=True)

@@ -75,12 +75,13 @@ Runs = dict[tuple[str, int], Run]
 
 
 def prune(runs: Runs, before_ms: int, keep: int) -> int:
-    """Forget runs not heard since `before_ms`, and the longest silent above `keep`; returns how many were forgotten."""
-    old = [k for k, run in runs.items() if run.heard_ms < before_ms]
-    excess = len(runs) - len(old) - keep
-    if excess > 0:
-        rest = sorted((run.heard_ms, k) for k, run in runs.items() if run.heard_ms >= before_ms)
-        old += [k for _, k in rest[:excess]]
-    for k in old:
+    """Forget runs not heard since `before_ms`. If more than `keep` are left, forget the longest silent of them, a tenth
+    of `keep` more than must be, so that this is rare; returns how many were forgotten for want of room."""
+    for k in [k for k, run in runs.items() if run.heard_ms < before_ms]:
         del runs[k]
-    return len(old)
+    if len(runs) <= keep:
+        return 0
+    excess = len(runs) - keep + keep // 10
+    for k in sorted(runs, key=lambda k: (runs[k].heard_ms, k))[:excess]:
+        del runs[k]
+    return excess

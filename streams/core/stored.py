@@ -28,6 +28,11 @@ class StoredKeys:
         for key in stored:
             by_window.setdefault(key[at] // self._window_ms, set()).add(key)
 
+    @property
+    def rows(self) -> int:
+        """Memory held, in rows."""
+        return sum(len(some) for by_window in self._keys.values() for some in by_window.values())
+
     def replace(self, name: str, table: Table, numbers: Iterable[int], **provenance: int | str) -> Table:
         """The table, which is all that these windows hold, and a `deleted` row for each key of theirs that it lacks."""
         by_window = self._keys.get(name, {})

@@ -109,7 +109,7 @@ class Sums:
 
     @property
     def rows(self) -> int:
-        """Memory held, in rows of `width` integers."""
+        """Memory held, in rows of `width` integers. Keys are held too: the newest window has a column for each."""
         return sum(sums.shape[1] for sums in self.windows.values())
 
     def compact(self) -> Index:

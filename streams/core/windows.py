@@ -37,8 +37,8 @@ _tenant, _model = itemgetter(1), itemgetter(2)
 class OpenWindows:
     """The state of one partition: what came in and is not final yet."""
 
-    COMPACT_ABOVE = 65_536
-    """Entities above which the dead ones are forgotten."""
+    COMPACT_ABOVE = 16_384
+    """Entities above which the dead ones are forgotten, when a window is closed that has less than half of all."""
     CACHE_MAX = 16_384
     """Dictionaries of events whose entities' numbers are remembered."""
     GRID_MAX = 4_096
@@ -57,9 +57,26 @@ class OpenWindows:
         """Memory held, in rows: what a worker bounds."""
         return self._energy.rows + self._tokens.rows + self._piece_count
 
+    @property
+    def gpus(self) -> Sequence[tuple[Any, ...]]:
+        """Energy entities that are known by number, those of closed windows among them until they are forgotten."""
+        return self._energy.keys
+
+    @property
+    def payers(self) -> Sequence[tuple[Any, ...]]:
+        """Token entities, likewise."""
+        return self._tokens.keys
+
     def numbers(self) -> list[int]:
         """Window numbers (start / window_ms) that hold anything, ascending."""
         return sorted(self._energy.windows.keys() | self._tokens.windows.keys())
+
+    def rows_in(self, number: int) -> int:
+        """Rows that closing this window gives back."""
+        sums = self._energy.windows.get(number), self._tokens.windows.get(number)
+        pieces = self._pieces.get(number, ())
+        columns: int = sum(s.shape[1] for s in sums if s is not None)
+        return columns + sum(len(p.row) for p in pieces)
 
     def changed(self, before: int) -> list[int]:
         """Open windows with numbers under `before` that changed since the last call."""
@@ -157,7 +174,8 @@ class OpenWindows:
         taken = Taken(pieces, subjects, tenants, models)
         facts = WindowFacts(self.window_ms, gpus, payers, taken)
         self._piece_count -= taken.rows
-        if remove and len(self._energy.keys) + len(self._tokens.keys) > self.COMPACT_ABOVE:
+        closed = (len(gpus.window) + len(window)) // max(1, len(numbers))
+        if remove and len(self.gpus) + len(self.payers) > max(self.COMPACT_ABOVE, 2 * closed):
             self._compact()
         return facts
 

@@ -145,7 +145,7 @@ def test_reading_waits_at_the_bound_while_the_store_fails_and_goes_on_afterwards
         driven.sink.fail["gpu_energy"] = 10**9
         tasks = [asyncio.create_task(c) for c in (driven.joiner.ingest_forever(), driven.joiner.store_forever())]
         feeding = asyncio.create_task(feed())
-        await until(lambda: bool(driven.sink.refused) and taken > 100)
+        await until(lambda: bool(driven.sink.refused) and taken > 50)
         before = -1
         while before != taken:  # Until nothing more is taken.
             before = taken
