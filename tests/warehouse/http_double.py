@@ -13,6 +13,7 @@ import gzip
 import json
 import re
 import socket
+import sys
 import tempfile
 import threading
 import zlib
@@ -95,7 +96,7 @@ def serve(path: Path, faults: Faults | None = None, port: int = 0) -> Iterator[s
     such as `http://default@127.0.0.1:40001`. The user `locked` needs PASSWORD; every other needs none."""
     given = {"path_of_chdb": str(path.resolve()), "faults": faults or Faults()}
     handler = type("Handler", (_Handler,), given)
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+    server = _Server(("127.0.0.1", port), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -105,6 +106,14 @@ def serve(path: Path, faults: Faults | None = None, port: int = 0) -> Iterator[s
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    """Clients that are killed while they ask are no news: tests kill them by the dozen."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
