@@ -63,7 +63,7 @@ class Worker:
         self.joiner = Joiner(
             settings, sink, policy, log_id, self._dead_letter, self._reader, _now_ms, accept_loss=accept_loss
         )
-        self._reader.feed(self.joiner.put)
+        self._reader.feed(topics.JOINED, self.joiner.put)
         self._tasks: list[asyncio.Task[None]] = []
         self.assigned = asyncio.Event()
         self.crashed: asyncio.Future[BaseException] | None = None

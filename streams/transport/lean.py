@@ -21,7 +21,6 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Transport
 from faust.types import TP
 
-from contracts import topics
 from streams.core.partition import Message
 from streams.reader import Found, Place
 from streams.transport.consumer import Look, PromptConsumer, PromptThread, Put
@@ -183,10 +182,10 @@ class LeanReader:
     def __init__(self, app: faust.App, look: Look) -> None:
         self._app, self._look = app, look
 
-    def feed(self, put: Put) -> None:
-        """Hand the joined topics' messages to `put`. Before the app starts."""
+    def feed(self, names: Iterable[str], put: Put) -> None:
+        """Hand the messages of these topics to `put`. Before the app starts."""
         self._app.transport.put = put
-        for name in topics.JOINED:
+        for name in names:
             self._app.topics.add(self._app.topic(name, value_type=bytes, value_serializer="raw"))
 
     def acknowledge(self, offsets: Mapping[Place, int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import faust
@@ -12,7 +12,6 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.types import TP
 from mode import CrashingSupervisor
 
-from contracts import topics
 from streams.core.partition import Message
 from streams.reader import Found, Place
 from streams.transport.consumer import Look, PromptConsumer, Put
@@ -29,9 +28,9 @@ class StockReader:
         self._unacked: defaultdict[Place, deque[Any]] = defaultdict(deque)
         app.transport.Consumer = PromptConsumer
 
-    def feed(self, put: Put) -> None:
-        """Hand every message of the joined topics to `put`. Before the app starts."""
-        for name in topics.JOINED:
+    def feed(self, names: Iterable[str], put: Put) -> None:
+        """Hand the messages of these topics to `put`. Before the app starts."""
+        for name in names:
             self._agent(name, put)
 
     def _agent(self, name: str, put: Put) -> None:

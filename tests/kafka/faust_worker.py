@@ -1,4 +1,4 @@
-"""A worker process for test_kafka_faust.py: raw bytes of two co-partitioned topics, by faust-streaming over aiokafka.
+"""A worker process for test_kafka_faust.py: raw bytes of two co-partitioned topics, through one of our transports.
 
 It says what happens to it as JSON lines on stdout: `ready`, `assigned`, `revoked`, `got`. The settings are those that
 DESIGN.md found to be needed; acknowledging is optional, to see what an unacknowledged message does after a kill.
@@ -11,12 +11,14 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import faust
-import mode
 
-from streams.transport.consumer import PromptConsumer
+from streams import transport
+from streams.core.partition import Message
+from streams.reader import Found
 
 
 def say(event: str, **fields: Any) -> None:
@@ -25,12 +27,12 @@ def say(event: str, **fields: Any) -> None:
     sys.stdout.flush()
 
 
-def build(bootstrap: str, group: str, topics: list[str], *, data: str, ack: bool, resume_s: float) -> faust.App:
-    """The Faust app: one agent a topic, raw in and out, offsets from the group alone, our consumer."""
+def build(given: argparse.Namespace) -> faust.App:
+    """The Faust app: raw bytes in, offsets from the group alone."""
     app = faust.App(
-        group,
-        broker=f"kafka://{bootstrap}",
-        datadir=data,  # else Faust makes a folder in the working directory
+        given.group,
+        broker=f"{transport.scheme(given.transport)}://{given.bootstrap}",
+        datadir=given.data,  # else Faust makes a folder in the working directory
         store="memory://",
         web_enabled=False,
         topic_allow_declare=False,
@@ -42,29 +44,17 @@ def build(bootstrap: str, group: str, topics: list[str], *, data: str, ack: bool
         broker_commit_interval=0.2,
         broker_heartbeat_interval=0.5,
         broker_session_timeout=2.0,
-        stream_recovery_delay=resume_s,
+        stream_recovery_delay=given.resume,
     )
-    app.transport.Consumer = PromptConsumer
+    reader = transport.reader(app, _nothing_is_asked)
 
-    def read(name: str) -> None:
-        source = app.topic(name, value_type=bytes, key_serializer="raw", value_serializer="raw")
+    async def put(topic: str, partition: int, messages: Sequence[Message], begin: int | None) -> None:
+        for message in messages:
+            say("got", topic=topic, partition=partition, offset=message.offset, value=(message.value or b"").hex())
+        if not given.hold:
+            reader.acknowledge({(topic, partition): messages[-1].offset + 1})
 
-        @app.agent(source, name=f"read-{name}", supervisor_strategy=mode.CrashingSupervisor)
-        async def agent(stream: faust.StreamT[bytes]) -> None:
-            async for event in stream.noack().events():
-                message = event.message
-                say(
-                    "got",
-                    topic=message.topic,
-                    partition=message.partition,
-                    offset=message.offset,
-                    value=event.value.hex(),
-                )
-                if ack:
-                    event.ack()
-
-    for name in topics:
-        read(name)
+    reader.feed(given.topics, put)
 
     @app.on_partitions_assigned.connect
     async def assigned(_app: faust.App, assigned: set[Any], **_kw: Any) -> None:
@@ -72,9 +62,14 @@ def build(bootstrap: str, group: str, topics: list[str], *, data: str, ack: bool
 
     @app.on_partitions_revoked.connect
     async def revoked(_app: faust.App, revoked: set[Any], **_kw: Any) -> None:
+        reader.forget()
         say("revoked", partitions=sorted([tp.topic, tp.partition] for tp in revoked))
 
     return app
+
+
+def _nothing_is_asked(topic: str, partition: int, offset: int) -> Found:
+    raise AssertionError(f"asked for {topic}/{partition} at {offset}")
 
 
 async def run(app: faust.App) -> None:
@@ -92,14 +87,8 @@ if __name__ == "__main__":
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--group", required=True)
     parser.add_argument("--data", required=True)
+    parser.add_argument("--transport", choices=("lean", "stock"), required=True)
     parser.add_argument("--hold", action="store_true", help="never acknowledge")
     parser.add_argument("--resume", type=float, default=0.0, help="seconds between an assignment and the first message")
     parser.add_argument("topics", nargs="+")
-    given = parser.parse_args()
-    asyncio.run(
-        run(
-            build(
-                given.bootstrap, given.group, given.topics, data=given.data, ack=not given.hold, resume_s=given.resume
-            )
-        )
-    )
+    asyncio.run(run(build(parser.parse_args())))

@@ -1,4 +1,4 @@
-"""faust-streaming over aiokafka on a real Kafka: the behaviour that streams/app.py stands on.
+"""Both transports, on faust-streaming and aiokafka, on a real Kafka: the behaviour that streams/app.py stands on.
 
 Two topics of the same partition count, offsets committed ahead, `auto_offset_reset="none"`, no topics or tables of
 Faust's own, two worker processes, one of them killed.
@@ -21,10 +21,10 @@ Place = tuple[str, int]
 
 
 class Group:
-    """Two topics, a consumer group whose offsets start at 0, and the workers in it."""
+    """Two topics, a consumer group whose offsets start at 0, and the workers in it, all of one transport."""
 
-    def __init__(self, kafka: KafkaBroker, folder: Path, name: str) -> None:
-        self.kafka, self.name, self._folder = kafka, name, folder
+    def __init__(self, kafka: KafkaBroker, folder: Path, name: str, transport: str) -> None:
+        self.kafka, self.name, self._folder, self._transport = kafka, name, folder, transport
         self.topics = [kafka.topic(f"{name}.{each}", PARTITIONS) for each in ("power", "tokens")]
         self.places: set[Place] = {(topic, p) for topic in self.topics for p in range(PARTITIONS)}
         self.workers: list[Worker] = []
@@ -32,7 +32,8 @@ class Group:
 
     def worker(self, name: str, *flags: str) -> Worker:
         data = str(self._folder / f"{name}-data")
-        args = ["--bootstrap", self.kafka.bootstrap, "--group", self.name, "--data", data, *flags, *self.topics]
+        args = ["--bootstrap", self.kafka.bootstrap, "--group", self.name, "--data", data]
+        args += ["--transport", self._transport, *flags, *self.topics]
         self.workers.append(Worker(self._folder, name, "tests.kafka.faust_worker", args))
         return self.workers[-1]
 
@@ -64,9 +65,10 @@ class Group:
         return landed
 
 
-@pytest.fixture
+@pytest.fixture(params=["lean", "stock"])
 def group(kafka: KafkaBroker, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Group]:
-    made = Group(kafka, tmp_path, request.node.name.removeprefix("test_")[:60])
+    name = f"{request.param}.{request.node.originalname.removeprefix('test_')[:60]}"
+    made = Group(kafka, tmp_path, name, request.param)
     yield made
     for worker in made.workers:
         worker.kill()
@@ -152,8 +154,8 @@ def test_a_killed_workers_partitions_move_and_its_unacknowledged_messages_come_a
 
 
 def test_a_rebalance_gives_every_unacknowledged_message_again(group: Group) -> None:
-    """Faust drops what its consumer fetches between an assignment and its first message, and seeks back to the committed
-    offsets: also where they are 0."""
+    """Faust drops what its consumer fetches between an assignment and its first message, and seeks back to the
+    committed offsets: also where they are 0."""
     first = group.worker("first", "--hold", "--resume", "0.5")
     first.until(lambda lines: _holds(lines) == group.places, "alone with every partition")
     landed = group.produce(50, b"held")
