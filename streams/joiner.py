@@ -366,8 +366,8 @@ class Joiner:
             metrics.WINDOWS.inc(len(set(flush.tables["ledger"]["window_start"])))
         if flush.late:
             await write(flush.late.items(), None, hold)
-            tables = await self._store.restated(state, flush, hold)
-            await write(tables.items(), touched_hours(tables["ledger"]), hold)
+            async for tables in self._store.restated(state, flush, hold):
+                await write(tables.items(), touched_hours(tables["ledger"]), hold)
             await self._mark(state, state.late_stored(flush), hold)
             metrics.RESTATED.inc(len(flush.late_keys))
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from contracts import topics
 from contracts.errors import BadQuery, Unavailable
 from contracts.rows import Table, length
 from streams import metrics
-from streams.core.partition import Flush, Partition
+from streams.core.partition import Flush, LateKey, Partition
 from streams.core.restate import restate
 from streams.outage import Outage
 from warehouse.fence import Fence
@@ -29,6 +30,8 @@ RETRY_FIRST_S, RETRY_MOST_S = 0.2, 10.0
 PATIENCE_MS = 60_000
 """How long a worker tries what hardly passes by itself (`Unavailable.lasting`: no table, no access, tables of another
 version), before it ends with that error. Nothing is lost: it goes on there when it is started again."""
+RESTATE_ROWS = 200_000
+"""Rows of windows that are restated together, at some 1.1 kB each."""
 
 Hours = tuple[list[int], list[str], list[str]]
 """(hours, clusters, workloads) to compute anew."""
@@ -76,15 +79,20 @@ class Store:
 
         await self.until_taken(work, hold.held, rows=sum(length(table) for _, table in listed))
 
-    async def restated(self, state: Partition, flush: Flush, hold: Hold) -> dict[str, Table]:
-        """New rows of the windows that the flush's late facts, already stored, belong to."""
+    async def restated(self, state: Partition, flush: Flush, hold: Hold) -> AsyncIterator[dict[str, Table]]:
+        """New rows of the windows that the flush's late facts, already stored, belong to: several times some windows,
+        so that no more than RESTATE_ROWS are looked through together, or one window of one workload."""
 
-        def work() -> dict[str, Table]:
-            stored = self._sink.facts_many(flush.late_keys)
+        def work(windows: list[LateKey]) -> dict[str, Table]:
+            stored = self._sink.facts_many(windows)
             return restate(stored, state.policy, state.epoch, log_id=state.log_id, log_partition=state.log_partition)
 
-        tables: dict[str, Table] = await self.until_taken(work, hold.held, rows=None)
-        return tables
+        groups = [flush.late_keys]
+        if len(flush.late_keys) > 1:
+            rows = await self.until_taken(lambda: self._sink.rows_in(flush.late_keys), hold.held, rows=None)
+            groups = _groups(flush.late_keys, rows)
+        for windows in groups:
+            yield await self.until_taken(partial(work, windows), hold.held, rows=None)
 
     async def mark_simulated(self, sources: Iterable[Any], hold: Hold) -> None:
         """What is simulated says so everywhere: the clusters of simulated sources are marked when first stored."""
@@ -134,6 +142,18 @@ class Store:
         if said := self.outage.round(now_ms, lag_ms):
             log.warning(said)
         metrics.CATCHUP.set(self.outage.catchup_rows_per_s(now_ms))
+
+
+def _groups(windows: Sequence[LateKey], rows: Mapping[LateKey, int]) -> list[list[LateKey]]:
+    groups: list[list[LateKey]] = []
+    left = 0
+    for window in windows:
+        left -= rows.get(window, 0)
+        if left < 0 or not groups:
+            groups.append([])
+            left = RESTATE_ROWS - rows.get(window, 0)
+        groups[-1].append(window)
+    return groups
 
 
 def _reason(error: Exception) -> str:

@@ -119,6 +119,20 @@ class Sink:
                 tables.append(self._facts_of(name, some))
         return {name: concat(name, tables) for name, tables in found.items()}
 
+    def rows_in(self, windows: Sequence[WindowKey]) -> dict[WindowKey, int]:
+        """How many rows `facts` of each would look through, of all tables: what it may cost to restate it."""
+        found: dict[WindowKey, int] = {}
+        for some in _batches(sorted(set(windows)), WINDOWS_AT_ONCE):
+            starts, clusters, workloads = (list(part) for part in zip(*some, strict=True))
+            for name in KEYS:
+                for row in self._warehouse.query(
+                    Template(question("sink_rows_in")).substitute(table=name),
+                    windows=starts, clusters=clusters, workloads=workloads, from_ms=min(starts), to_ms=max(starts),
+                ):  # fmt: skip
+                    window = row["start_ms"], row["cluster"], row["workload"]
+                    found[window] = found.get(window, 0) + row["stored"]
+        return found
+
     def _facts_of(self, name: str, windows: list[WindowKey]) -> Table:
         sql = Template(question("sink_facts")).substitute(
             table=name, columns=", ".join(SCHEMAS[name]), key=", ".join(KEYS[name])

@@ -23,7 +23,7 @@ from warehouse.fence import Fence
 
 Answered = Callable[[bool, Any], None]
 
-READS = ("load_mark", "max_epoch", "stored_keys", "facts_many", "claim_others", "fence_running")
+READS = ("load_mark", "max_epoch", "stored_keys", "facts_many", "rows_in", "claim_others", "fence_running")
 
 
 @dataclass(frozen=True)
@@ -300,6 +300,9 @@ class SimulatedSink:
 
     def facts_many(self, windows: Sequence[tuple[int, str, str]]) -> dict[str, Table]:
         return self._process.ask("facts_many", windows)
+
+    def rows_in(self, windows: Sequence[tuple[int, str, str]]) -> dict[tuple[int, str, str], int]:
+        return self._process.ask("rows_in", windows)
 
 
 class _Claims:

@@ -226,3 +226,10 @@ def test_facts_of_many_windows_are_exactly_those_windows(sink: Sink) -> None:
     asked = [(s, "eu", "chat") for s in starts[::2]] + [(starts[1], "eu", "it's")]
     found = sink.facts_many(asked)["ledger"]
     assert sorted(zip(found["window_start"], found["cluster"], found["workload"], strict=True)) == sorted(asked)
+
+
+def test_how_much_a_window_holds_is_counted_over_all_tables(sink: Sink) -> None:
+    sink.write("ledger", rows("ledger", {"window_start": HOUR}, {"window_start": HOUR, "tenant": "other"}))
+    sink.write("token_usage", rows("token_usage", {"window_start": HOUR}))
+    asked = [(HOUR, "eu", "chat"), (HOUR + WINDOW_MS, "eu", "chat")]
+    assert sink.rows_in(asked) == {(HOUR, "eu", "chat"): 3}
