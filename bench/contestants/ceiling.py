@@ -17,10 +17,12 @@ from bench.harness.profiling import Profiles
 from cli.embedded import policy_of
 from cli.opening import open_warehouse
 from contracts import topics
+from contracts.rows import Table
 from contracts.settings import Settings
 from producers.publish import kafka_config
 from streams.core.partition import Config, Message, Partition, touched_hours
 from streams.joiner import SETTLE_EVERY_MS
+from warehouse.fence import Fence
 from warehouse.sink import Sink
 
 _COMMIT_S = 1.0
@@ -33,7 +35,10 @@ class Plain:
     def __init__(self, job: Job, settings: Settings, sink: Sink, policy: Any, log_id: str) -> None:
         self._job, self._settings, self._sink = job, settings, sink
         config = Config(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
-        self._partitions = {n: Partition(log_id, n, config, policy, now_ms=_now_ms()) for n in range(job.partitions)}
+        numbers = range(job.partitions)
+        epoch = sink.claim(log_id, numbers, "bench")
+        self._fences = {n: Fence(log_id, n, epoch) for n in numbers}
+        self._partitions = {n: Partition(log_id, n, config, policy, epoch=epoch, now_ms=_now_ms()) for n in numbers}
         self._ends = {(t, int(p)): end for t, ends in job.ends.items() for p, end in ends.items()}
         self._committed: dict[tuple[str, int], int] = {}
         self._settled_ms = self._shown_ms = 0
@@ -83,22 +88,26 @@ class Plain:
         now_ms = _now_ms()
         show = now_ms - self._shown_ms >= self._settings.provisional_ms
         settle = now_ms - self._settled_ms >= SETTLE_EVERY_MS
-        for state in self._partitions.values():
+        for number, state in self._partitions.items():
+            fence = self._fences[number]
             if flush := state.advance(now_ms):
                 if flush.late:
                     raise RuntimeError("the input has nothing late")
                 for name, table in flush.tables.items():
-                    self._sink.write(name, table)
+                    self._sink.write(name, table, fence)
                 self._sink.refresh_hours(*touched_hours(flush.tables["ledger"]))
-                self._sink.write("marks", state.finals_stored(flush))
+                self._mark(state, state.finals_stored(flush), fence)
             elif settle and (mark := state.settle()) is not None:
-                self._sink.write("marks", mark)
+                self._mark(state, mark, fence)
             if show and (rows := state.provisional(now_ms)) is not None:
-                self._sink.write("ledger", rows)
-            if (sources := state.sources()) is not None:
-                self._sink.write("sources", sources)
+                self._sink.write("ledger", rows, fence)
         self._shown_ms = now_ms if show else self._shown_ms
         self._settled_ms = now_ms if settle else self._settled_ms
+
+    def _mark(self, state: Partition, mark: Table, fence: Fence) -> None:
+        if (sources := state.sources()) is not None:
+            self._sink.write("sources", sources, fence)
+        self._sink.write("marks", mark, fence)
 
     def _commit(self) -> None:
         done = {

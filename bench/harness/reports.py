@@ -39,10 +39,10 @@ def base_ms() -> int:
     return (time.time_ns() // 1_000_000 // MS_PER_HOUR - _HOURS_BACK) * MS_PER_HOUR
 
 
-def about(at: Broker, fleet: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+def about(at: Broker | None, fleet: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """What a reader must know to judge the figures."""
     return {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"), "commit": _commit(), "broker": at.what,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"), "commit": _commit(), "broker": at.what if at else "",
         "cpu": _cpu(), "cores": os.cpu_count(), "load_before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(), "versions": {n: metadata.version(n) for n in _VERSIONS},
         "peers": {p.stem: p.read_text("utf-8").split() for p in sorted(pins("x").parent.glob("*.txt"))},
