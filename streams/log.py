@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -11,7 +13,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from contracts import topics
 from contracts.errors import LedgerError, Unavailable
 from contracts.settings import Settings
+from streams import metrics
 from streams.reader import Found
+
+log = logging.getLogger("wattlog.stream")
 
 TIMEOUT_S = 15.0
 RETENTION_MS = 7 * 86_400_000
@@ -20,6 +25,12 @@ DEADLETTER_BYTES = 8 * 2**20
 """The largest dead letter. Larger than a broker's usual limit (1 MiB), because a letter is its message and the reason,
 and because what was small on the log may have been compressed."""
 _NOT_ALONE = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)
+_PASSING = (
+    KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS
+)  # fmt: skip
+"""What a broker says of a group while its coordinator is found or moves: a while after it started."""
+_PASSING_WAIT_S = 0.2
+_Answer = TypeVar("_Answer")
 
 
 def unavailable(bootstrap: str, error: object) -> Unavailable:
@@ -96,7 +107,8 @@ def commit_initial_offsets(config: dict[str, Any], group: str, count: int, *, ac
     consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
     try:
         if fresh := _fresh(consumer, count, accept_loss):
-            _commit(consumer, group, fresh, count, accept_loss)
+            _commit(consumer, group, [tp for tp, _ in fresh], count, accept_loss)
+            _tell_loss(fresh)
     except KafkaException as error:
         raise unavailable(config["bootstrap.servers"], error) from error
     finally:
@@ -108,7 +120,7 @@ def committed(config: dict[str, Any], group: str, numbers: Iterable[int]) -> dic
     consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
     try:
         every = [TopicPartition(t, p) for t in topics.JOINED for p in numbers]
-        found = consumer.committed(every, timeout=TIMEOUT_S) if every else []
+        found = _answered(lambda: consumer.committed(every, timeout=TIMEOUT_S)) if every else []
     except KafkaException as error:
         raise unavailable(config["bootstrap.servers"], error) from error
     finally:
@@ -140,11 +152,23 @@ def look(config: dict[str, Any], group: str, topic: str, partition: int, offset:
         consumer.close()
 
 
-def _fresh(consumer: Consumer, count: int, accept_loss: bool) -> list[TopicPartition]:
-    """Where the group has no offset that is still on the log, and the earliest there."""
+def _answered(ask: Callable[[], _Answer]) -> _Answer:
+    """Ask the group's coordinator, again while there is none, for TIMEOUT_S at most."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
+                raise
+            time.sleep(_PASSING_WAIT_S)
+
+
+def _fresh(consumer: Consumer, count: int, accept_loss: bool) -> list[tuple[TopicPartition, int]]:
+    """Where the group has no offset that is still on the log: the earliest there, and how many messages are lost."""
     every = [TopicPartition(t, p) for t in topics.JOINED for p in range(count)]
     fresh = []
-    for tp in consumer.committed(every, timeout=TIMEOUT_S):
+    for tp in _answered(lambda: consumer.committed(every, timeout=TIMEOUT_S)):
         earliest, _ = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)
         if 0 <= tp.offset < earliest and not accept_loss:
             raise LedgerError(
@@ -153,14 +177,26 @@ def _fresh(consumer: Consumer, count: int, accept_loss: bool) -> list[TopicParti
                 "them"
             )
         if tp.offset < earliest:
-            fresh.append(TopicPartition(tp.topic, tp.partition, earliest))
+            lost = earliest - tp.offset if tp.offset >= 0 else 0
+            fresh.append((TopicPartition(tp.topic, tp.partition, earliest), lost))
     return fresh
+
+
+def _tell_loss(fresh: Iterable[tuple[TopicPartition, int]]) -> None:
+    """What was accepted is told and counted all the same."""
+    for tp, lost in fresh:
+        if lost:
+            log.warning(
+                "%s partition %d: going on without messages %d to %d, which the log lost; the loss was accepted",
+                tp.topic, tp.partition, tp.offset - lost, tp.offset - 1,
+            )  # fmt: skip
+            metrics.LOST.inc(lost)
 
 
 def _commit(consumer: Consumer, group: str, fresh: list[TopicPartition], count: int, accept_loss: bool) -> None:
     """Commit from outside the group, which Kafka allows while nobody is in it."""
     try:
-        consumer.commit(offsets=fresh, asynchronous=False)
+        _answered(lambda: consumer.commit(offsets=fresh, asynchronous=False))
     except KafkaException as error:
         if error.args[0].code() not in _NOT_ALONE:
             raise

@@ -21,6 +21,9 @@ CATCHUP = Gauge(
     "wattlog_stream_catchup_rows_per_second", "Rows stored a second since an outage; 0 when it is caught up with."
 )
 FENCED = Counter("wattlog_stream_fenced", "Partitions dropped because another worker had claimed them.")
+LOST = Counter(
+    "wattlog_stream_lost_messages", "Messages that the log deleted unread, where `--accept-loss` went on without them."
+)
 PARTITIONS = Gauge("wattlog_stream_partitions", "Partitions that this worker holds.")
 OPEN_WINDOWS = Gauge("wattlog_stream_open_windows", "Windows that are not final yet, over all partitions held.")
 OPEN_ROWS = Gauge("wattlog_stream_open_rows", "Rows held in open windows: `max_open_rows` bounds them.")

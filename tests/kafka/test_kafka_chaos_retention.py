@@ -33,8 +33,12 @@ def test_a_group_that_was_away_for_longer_than_the_retention_stops_until_the_los
     assert SAYS in stopped.err and "--accept-loss" in stopped.err and "Traceback" not in stopped.err
 
     chaos.crew.scale(1, "--accept-loss")
+    (member,) = chaos.crew.members
     chaos.feeder.finish()
     chaos.crew.until(lambda: min(chaos.progress.ends.values()) >= chaos.world.end_ms, "all that is left is final")
+    lost = [line for line in member.said("going on without messages") if "the loss was accepted" in line]
+    assert len(lost) == len(PLACES)
+    assert member.shown()["wattlog_stream_lost_messages_total"] >= len(PLACES)
     books = audit(chaos.warehouse)
     assert 0 < books.sequence_gaps == sum(chaos.world.sent.values()) - _received(chaos)
     assert not books.ok and books.residual_uj == 0

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,10 @@ def _scenarios(given: argparse.Namespace, console: Console) -> Any:
             rounds = given.rounds if name == "kills" else max(1, ALL[name][1] * given.rounds // ALL["kills"][1])
             task = shown.add_task("", name=name, total=rounds)
 
-            def told(text: str, task: Any = task) -> None:
+            def told(text: str, task: Any = task, name: str = name) -> None:
                 shown.update(task, description=text, advance=1)
+                if not console.is_terminal:  # Nobody sees a bar; a log is read later.
+                    console.print(f"{datetime.now(UTC):%H:%M:%S} {name}: {text}")
 
             folder = Path(made)
             yield play(name, kafka, folder / "warehouse", folder / name, rounds=rounds, seed=given.seed, told=told)
