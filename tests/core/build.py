@@ -194,8 +194,8 @@ class Worker:
         self.rejected += rejected
         self.partition.published(rejected)
 
-    def flush(self, now_ms: int = 0, die_at: int = -1) -> bool:
-        flush = self.partition.advance(now_ms)
+    def flush(self, now_ms: int = 0, die_at: int = -1, **bounds: int) -> bool:
+        flush = self.partition.advance(now_ms, **bounds)
         if flush:
             store_flush(self.partition, flush, self.store, die_at)
         else:
