@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,50 +14,44 @@ from cli.output import Format, FormatOption, chosen
 
 
 def audit(
-    period: PeriodName = None, start: From = None, end: To = None, as_json: Json = False, data: Data = None
+    period: PeriodName = None,
+    start: From = None,
+    end: To = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail on GPU time that nothing measured and on silent producers, too.")
+    ] = False,
+    patience: Annotated[
+        float, typer.Option(min=0, max=3600, help="Seconds to wait before looking again at what differs; 0: once only.")
+    ] = 20.0,
+    as_json: Json = False,
+    data: Data = None,
 ) -> None:
-    """Check again, from what is stored, that every joule is accounted for. All there is, unless a period is given.
+    """Check again, from what is stored, that every joule is accounted for, and say what is missing. All there is,
+    unless a period is given.
 
-    Exit status 1 on any residual, or a gap in what the log delivered.
+    Exit status 0: it balances and the log lost nothing. 1: a residual; the books are wrong. 3: it balances, but events
+    that producers numbered never came, or, with --strict, GPU time was not measured or a producer fell silent. 2: it
+    could not be asked.
 
-    Example: wattlog audit --json | jq .residual_uj
+    Example: wattlog audit --period latest-day --strict --json | jq .residual_uj
     """
     with ledger(data) as warehouse:
         from api.present import plain
+        from cli import audited
         from warehouse.audit import audit as check
 
         when = period_of(warehouse, period, start, end) if period or start or end else None
-        found = check(warehouse, when.start, when.end) if when else check(warehouse)
+        bounds = (when.start, when.end) if when else (None, None)
+        with audited.progress() as tick:
+            found = check(warehouse, *bounds, patience_s=patience, progress=tick)
+        code = audited.status(found, strict=strict)
         if as_json:
-            output.print_json({**plain(found), "ok": found.ok})
+            verdict = {"ok": found.ok, "balanced": found.balanced, "complete": found.complete}
+            output.print_json({**plain(found), **verdict})
         else:
-            _print_audit(found)
-    if not found.ok:
-        raise typer.Exit(1)
-
-
-def _print_audit(found: Any) -> None:
-    out = output.stdout()
-    out.print(
-        f"measured [bold]{found.measured_uj:,}[/bold] µJ = {found.active_uj:,} active + {found.idle_uj:,} idle "
-        f"+ {found.unallocated_uj:,} unallocated",
-        soft_wrap=True,
-    )
-    style = "bold green" if found.ok else "bold red"
-    out.print(
-        f"[{style}]residual {found.residual_uj:,} µJ[/{style}] over {found.windows:,} windows; "
-        f"{found.sequence_gaps:,} events lost on the log; {100 * found.coverage_ratio:.2f} % of the GPUs' time covered",
-        soft_wrap=True,
-    )
-    others = ("token_residual_tokens", "request_residual", "hour_residual_uj", "hour_residual_counts")
-    for name in others:
-        if getattr(found, name):
-            out.print(f"[red]{name} {getattr(found, name):,}[/red]")
-    from contracts.units import rfc3339
-
-    for window in found.unbalanced_windows:
-        at = rfc3339(window.window_start_ms)
-        out.print(f"[red]{at} {window.cluster}/{window.workload}: {window.residual_uj:,} µJ[/red]", soft_wrap=True)
+            audited.show(found, strict=strict)
+    if code:
+        raise typer.Exit(code)
 
 
 def explain(

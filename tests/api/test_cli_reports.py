@@ -111,10 +111,10 @@ def test_audit_fails_with_status_1_on_a_residual_of_one_microjoule(run: Run, led
     )
     ledger.command(change, by=1, at=seed.REAL_START_MS)
     try:
-        result = run("audit", "--json")
+        result = run("audit", "--json", "--patience", "0")
         assert result.exit_code == 1
         assert json.loads(result.stdout)["residual_uj"] == 1
-        assert run("audit").exit_code == 1
+        assert run("audit", "--patience", "0").exit_code == 1
     finally:
         ledger.command(change, by=-1, at=seed.REAL_START_MS)
     assert run("audit").exit_code == 0

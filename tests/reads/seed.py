@@ -247,8 +247,9 @@ def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_m
 
 
 def _requests(sink: Sink, ledger: Table, window_ms: int) -> None:
-    """One request a row of the first twenty rows with tokens: it bears the row's energy."""
-    at = np.flatnonzero(np.asarray(ledger["requests"]) > 0)[:20]
+    """One request a row of the first twenty rows with tokens, of workloads on one hardware; it bears its energy."""
+    alone = np.array([workload != "code" for workload in ledger["workload"]])
+    at = np.flatnonzero((np.asarray(ledger["requests"]) > 0) & alone)[:20]
     pick = lambda c: np.asarray(ledger[c])[at]  # noqa: E731
     start = pick("window_start")
     milli = {f"{kind}_mtok": np.zeros(len(at), np.int64) for kind in ("computed", "cached", "completion")}

@@ -9,7 +9,7 @@ import pytest
 from contracts.errors import BadQuery
 from tests.warehouse.rows_made import FIRST_FINAL, HOUR, WINDOW_MS, row, rows
 from warehouse import audit as audit_module
-from warehouse.audit import WORST, UnbalancedWindow, audit
+from warehouse.audit import WORST, StrayWindow, UnbalancedWindow, audit
 from warehouse.client import Warehouse
 from warehouse.sink import Sink
 
@@ -216,3 +216,167 @@ def test_coverage_follows_a_gpu_across_workloads_and_steps(
     assert covered(warehouse, 6_000, 6_000, 1_000, workload="b") == 1.0
     warehouse.insert("gpu_energy", row("gpu_energy", window_start=HOUR + DAY, covered_ms=7_000))
     assert audit(warehouse).coverage_ratio == pytest.approx(28_000 / (10_000 + DAY - WINDOW_MS + 7_000))
+
+
+# ---- single requests ----
+
+
+def asked(warehouse: Warehouse, *requests: dict[str, Any], start: int = HOUR) -> None:
+    """Requests of `book`'s tenant in its window."""
+    defaults = {"window_start": start, "active_uj": 60, "idle_uj": 40}
+    many = [{"request_id": f"r{i}", **defaults, **r} for i, r in enumerate(requests)]
+    warehouse.insert("request_energy", rows("request_energy", *many))
+
+
+def test_requests_that_sum_to_their_tenants_row_balance(warehouse: Warehouse) -> None:
+    book(warehouse)
+    asked(warehouse, {"active_uj": 59, "idle_uj": 0}, {"active_uj": 1, "idle_uj": 40})
+    found = audit(warehouse)
+    assert (found.balanced, found.request_windows, found.request_residual_uj) == (True, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("request_", "residual_uj"),
+    [({"active_uj": 61}, 1), ({"idle_uj": 38}, 2), ({"active_uj": 59, "idle_uj": 41}, 2), ({"tenant": "other"}, 200)],
+)
+def test_requests_that_do_not_are_found(warehouse: Warehouse, request_: dict[str, Any], residual_uj: int) -> None:
+    book(warehouse)
+    asked(warehouse, request_)
+    found = audit(warehouse)
+    assert (found.balanced, found.request_residual_uj, found.residual_uj) == (False, residual_uj, 0)
+    assert found.unbalanced_windows == [UnbalancedWindow(residual_uj, HOUR, "eu", "chat")]
+
+
+def test_windows_whose_requests_are_past_their_time_to_live_are_not_judged_by_them(warehouse: Warehouse) -> None:
+    book(warehouse)
+    asked(warehouse, {"active_uj": 1})
+    warehouse.command(
+        "INSERT INTO request_energy (* EXCEPT stored_at, stored_at) "
+        "SELECT * EXCEPT stored_at, now() - INTERVAL 29 DAY - INTERVAL 1 HOUR FROM request_energy"
+    )
+    found = audit(warehouse)
+    assert (found.ok, found.request_windows) == (True, 0)
+
+
+# ---- rows of a worker that lost its partition ----
+
+
+def epoch(number: int, revision: int = 0) -> int:
+    return FIRST_FINAL + (number << 28) + revision
+
+
+def owned(warehouse: Warehouse, by: int, start: int = HOUR, **values: Any) -> None:
+    """A balanced window of one GPU and a tenant, as the ownership `by` finalised it."""
+    at = {"window_start": start, "version": epoch(by), **values}
+    warehouse.insert("gpu_energy", row("gpu_energy", energy_uj=9, **at))
+    warehouse.insert("ledger", row("ledger", idle_uj=9, **at))
+    refresh(warehouse)
+
+
+def refresh(warehouse: Warehouse) -> None:
+    Sink(warehouse).refresh_hours([HOUR], ["eu"], ["chat", "zombie's", "elsewhere", "other", "unmetered"])
+
+
+def test_a_window_with_rows_of_an_earlier_ownership_is_found_though_it_balances(warehouse: Warehouse) -> None:
+    owned(warehouse, 2)
+    owned(warehouse, 1, workload="zombie's")
+    owned(warehouse, 1, HOUR + WINDOW_MS)
+    found = audit(warehouse)
+    assert (found.residual_uj, found.strays, found.balanced) == (0, 1, False)
+    assert found.stray_windows == [StrayWindow(HOUR, "eu", "zombie's")]
+
+
+def test_windows_of_other_ownerships_and_partitions_beside_each_other_are_no_strays(warehouse: Warehouse) -> None:
+    owned(warehouse, 2)
+    owned(warehouse, 1, workload="elsewhere", log_partition=1)
+    owned(warehouse, 7, HOUR + WINDOW_MS)
+    assert audit(warehouse).ok
+
+
+def test_a_later_ownership_that_restated_a_window_leaves_no_strays(warehouse: Warehouse) -> None:
+    owned(warehouse, 2)
+    owned(warehouse, 2, workload="other")
+    warehouse.insert("gpu_energy", row("gpu_energy", energy_uj=1, late_id=5, version=epoch(4)))
+    warehouse.insert("ledger", row("ledger", idle_uj=10, revision=1, version=epoch(4, 1)))
+    refresh(warehouse)
+    assert audit(warehouse).ok
+
+
+# ---- late facts ----
+
+
+def late(warehouse: Warehouse, offset: int, mark: int) -> None:
+    """A late fact of 7 uJ from the message at `offset`, not restated, while the partition's mark is at `mark`."""
+    warehouse.insert("marks", row("marks", final_end=HOUR + DAY, power_offset=mark, tokens_offset=mark))
+    warehouse.insert("gpu_energy", row("gpu_energy", energy_uj=7, late_id=offset + 1))
+
+
+def test_a_late_fact_beyond_the_mark_is_being_restated_and_no_residual(warehouse: Warehouse) -> None:
+    book(warehouse)
+    late(warehouse, offset=40, mark=40)
+    found = audit(warehouse)
+    assert (found.balanced, found.residual_uj) == (True, 0)
+    assert (found.restating, found.restating_uj) == (1, 7)
+    assert found.restating_windows == [UnbalancedWindow(7, HOUR, "eu", "chat")]
+
+
+def test_a_late_fact_before_the_mark_should_have_been_restated(warehouse: Warehouse) -> None:
+    book(warehouse)
+    late(warehouse, offset=39, mark=40)
+    found = audit(warehouse)
+    assert (found.balanced, found.residual_uj, found.restating) == (False, 7, 0)
+
+
+def test_late_tokens_and_requests_beyond_the_mark_are_being_restated_too(warehouse: Warehouse) -> None:
+    book(warehouse)
+    late(warehouse, offset=40, mark=40)
+    warehouse.insert("token_usage", row("token_usage", prompt_tokens=3, requests=1, late_id=50))
+    asked(warehouse, {}, {"active_uj": 5, "idle_uj": 0, "late_id": 50})
+    found = audit(warehouse)
+    assert (found.balanced, found.token_residual_tokens, found.request_residual_uj) == (True, 0, 0)
+    assert found.restating == 3
+
+
+def test_patience_looks_again_and_counts_what_it_sees_then(warehouse: Warehouse) -> None:
+    book(warehouse)
+    late(warehouse, offset=40, mark=40)
+    waited: list[float] = []
+
+    def restate(seconds: float) -> None:
+        waited.append(seconds)
+        warehouse.insert("ledger", row("ledger", active_uj=67, idle_uj=40, work=19, prompt_tokens=9, cached_tokens=2,
+                                       completion_tokens=4, requests=2, failures=1, revision=1,
+                                       version=FIRST_FINAL + 1))  # fmt: skip
+        Sink(warehouse).refresh_hours([HOUR], ["eu"], ["chat"])
+
+    found = audit(warehouse, patience_s=5, wait=restate)
+    assert waited == [5]
+    assert (found.ok, found.restating, found.measured_uj, found.windows) == (True, 0, 112, 2)
+
+
+def test_what_is_being_restated_for_longer_than_the_patience_is_a_residual(warehouse: Warehouse) -> None:
+    book(warehouse)
+    late(warehouse, offset=40, mark=40)
+    found = audit(warehouse, patience_s=5, wait=lambda _: None)
+    assert (found.balanced, found.residual_uj, found.restating, found.restating_uj) == (False, 7, 0, 0)
+    assert found.unbalanced_windows == [UnbalancedWindow(7, HOUR, "eu", "chat")]
+
+
+def test_books_in_balance_are_not_waited_for(warehouse: Warehouse) -> None:
+    book(warehouse)
+    told: list[tuple[int, int]] = []
+
+    def never(_: float) -> None:
+        raise AssertionError("nothing was in doubt")
+
+    assert audit(warehouse, patience_s=5, wait=never, progress=lambda *done: told.append(done)).ok
+    assert told == [(8, 8)]  # 3 GPUs, 1 row of tokens, 2 of the ledger, 2 hours
+
+
+def test_energy_without_work_and_work_without_energy_are_told_and_not_judged(warehouse: Warehouse) -> None:
+    owned(warehouse, 1)
+    warehouse.insert("token_usage", row("token_usage", workload="unmetered", prompt_tokens=5))
+    warehouse.insert("ledger", row("ledger", workload="unmetered", hardware="", prompt_tokens=5, work=5, method=3))
+    refresh(warehouse)
+    found = audit(warehouse)
+    assert (found.ok, found.windows_without_work, found.windows_without_energy) == (True, 1, 1)

@@ -1,0 +1,92 @@
+"""`wattlog audit` for people and for cron: what it prints, and the status that it ends with."""
+
+from __future__ import annotations
+
+import pytest
+
+from cli import audited
+from warehouse.audit import Audit, StrayWindow, UnbalancedWindow
+from warehouse.completeness import GpuCoverage, GpuGap, SequenceGap, SilentProducer
+
+T0 = 1_704_067_200_000
+GAP = SequenceGap(3, "wattlog.power.v1", "agent://n1", 7, 10, 7, 2, T0)
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "strict"),
+    [
+        (Audit(), 0, 0),
+        (Audit(residual_uj=1), 1, 1),
+        (Audit(token_residual_tokens=1), 1, 1),
+        (Audit(request_residual=1), 1, 1),
+        (Audit(request_residual_uj=1), 1, 1),
+        (Audit(hour_residual_uj=1), 1, 1),
+        (Audit(hour_residual_counts=1), 1, 1),
+        (Audit(strays=1), 1, 1),
+        (Audit(sequence_gaps=1), 3, 3),
+        (Audit(residual_uj=1, sequence_gaps=1), 1, 1),
+        (Audit(uncovered_ms=1), 0, 3),
+        (Audit(silent_producers=1), 0, 3),
+        (Audit(restating=1, restating_uj=5, windows_without_work=3, windows_without_energy=2), 0, 0),
+    ],
+)
+def test_the_status_says_whether_the_books_are_wrong_or_incomplete(found: Audit, status: int, strict: int) -> None:
+    assert audited.status(found, strict=False) == status
+    assert audited.status(found, strict=True) == strict
+
+
+def printed(capsys: pytest.CaptureFixture[str], found: Audit) -> str:
+    audited.show(found, strict=False)
+    return capsys.readouterr().out
+
+
+def test_books_in_balance_are_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, Audit(windows=6, measured_uj=315, active_uj=180, idle_uj=120, unallocated_uj=15)) == (
+        "measured 315 µJ = 180 active + 120 idle + 15 unallocated\n"
+        "residual 0 µJ over 6 windows; 0 events lost on the log; 100.00 % of the GPUs' time covered\n"
+    )
+
+
+def test_what_is_wrong_is_named_and_so_is_how_much_more_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    windows = [UnbalancedWindow(9 - i, T0, "eu", f"w{i}") for i in range(9)]
+    found = Audit(residual_uj=45, unbalanced=30, unbalanced_windows=windows, hour_residual_uj=4)
+    out = printed(capsys, found)
+    assert "2024-01-01T00:00:00.000Z eu/w0: 9 µJ off" in out
+    assert "and 21 more" in out
+    assert "hour_residual_uj 4" in out
+
+
+def test_rows_of_a_worker_that_lost_its_partition_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    out = printed(capsys, Audit(strays=1, stray_windows=[StrayWindow(T0, "eu", "chat")]))
+    assert "1 final windows hold rows of a worker that had lost its partition" in out
+    assert "eu/chat" in out
+
+
+def test_what_is_being_restated_is_told_and_is_no_residual(capsys: pytest.CaptureFixture[str]) -> None:
+    out = printed(capsys, Audit(restating=2, restating_uj=7, restating_windows=[UnbalancedWindow(7, T0, "eu", "chat")]))
+    assert "2 windows (7 µJ) are being restated" in out
+    assert "residual 0 µJ" in out
+
+
+def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    gpu = ("eu", "n1", "GPU-1")
+    out = printed(
+        capsys,
+        Audit(
+            producer_runs=4, runs_with_gaps=1, sequence_gaps=3, gaps_by_producer=[GAP], silent_producers=1,
+            silent=[SilentProducer(T0, "wattlog.tokens.v1", "gateway://g", T0 + 600_000)], gpus=8, gpus_with_gaps=2,
+            uncovered_ms=3_700_000, gpu_gaps=[GpuGap(65_000, T0, T0 + 65_000, *gpu)],
+            least_covered=[GpuCoverage(9_000, 10_000, *gpu, T0, T0 + 10_000)],
+        ),
+    )  # fmt: skip
+    assert "agent://n1 epoch 7 on wattlog.power.v1: 7 of 10 came, 3 missing, 2 twice" in out
+    assert "gateway://g on wattlog.tokens.v1: nothing since 2024-01-01T00:00:00.000Z" in out
+    assert "2 of 8 GPUs were not measured for 1 h 1 min" in out
+    assert "eu/n1/GPU-1: 90.00 % covered, 1 s missing" in out
+    assert "and 1 more" in out
+    assert "1 min 5 s from 2024-01-01T00:00:00.000Z to 2024-01-01T00:01:05.000Z" in out
+
+
+def test_names_are_never_taken_for_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    found = Audit(unbalanced=1, unbalanced_windows=[UnbalancedWindow(1, T0, "eu", "[bold]x")])
+    assert "eu/[bold]x" in printed(capsys, found)
