@@ -290,6 +290,7 @@ def _dictionary(column: Coded[str]) -> pa.DictionaryArray:
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_URL = re.compile(r" with url: \S+")
 
 
 @cache
@@ -302,4 +303,5 @@ def question(name: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:400]
+    """Without the address of the request, which holds the whole statement's parameters."""
+    return _URL.sub("", str(error).partition("\n")[0])[:400]
