@@ -58,13 +58,14 @@ class Unavailable(WattlogError):
 
 
 class Fenced(WattlogError):
-    """Another worker has claimed a partition of the log: the warehouse refused this one's write, whole."""
+    """Another worker has claimed some of these partitions of the log: the warehouse refused this one's write, whole."""
 
-    def __init__(self, log_id: str, log_partition: int, epoch: int) -> None:
-        self.log_id, self.log_partition, self.epoch = log_id, log_partition, epoch
+    def __init__(self, log_id: str, log_partitions: tuple[int, ...], epoch: int) -> None:
+        self.log_id, self.log_partitions, self.epoch = log_id, log_partitions, epoch
+        which = "some of partitions" if len(log_partitions) > 1 else "partition"
         super().__init__(
-            f"Partition {log_partition} of {log_id} has been claimed by another worker since this one claimed it "
-            f"(epoch {epoch}), which stores it from here on"
+            f"Another worker has claimed {which} {', '.join(map(str, log_partitions))} of {log_id} since this one did "
+            f"(epoch {epoch}), and stores it from here on"
         )
 
 

@@ -12,29 +12,28 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 from contracts import topics
 from contracts.errors import Fenced
-from contracts.rows import Table
 from contracts.settings import Settings
 from streams import metrics
 from streams.bounds import INBOX_BYTES, Bounds, steps
 from streams.core.holes import Hole, before_hole
 from streams.core.mark import Mark
-from streams.core.partition import Config, Flush, Message, Partition, Rejected, touched_hours
+from streams.core.partition import Config, Message, Partition, Rejected
 from streams.core.policy import Policy
 from streams.intake import Batch, Holes
 from streams.reader import Reader
-from streams.store import Hold, LetGo, Store
+from streams.rounds import Owned, Rounds
+from streams.store import LetGo, Store
 from warehouse.fence import Fence
 from warehouse.sink import Sink
 
 log = logging.getLogger("wattlog.stream")
 
-SETTLE_EVERY_MS = 1_000
-"""How often offsets that needed no flush (heartbeats, duplicates) are marked."""
+REST, REST_MOST_MS = 10, 500
+"""After a round that took t, the next waits for REST * t, so that rounds are few where they are dear."""
 REVOKE_WAIT_S = 10.0
 """How long a rebalance waits for the write in flight."""
 FENCED_SESSIONS = 3
@@ -44,17 +43,6 @@ or give it anew. After that it ends, to join anew: else nobody might store what 
 
 Publish = Callable[[Rejected, int], Awaitable[None]]
 """Puts a message of a partition on the dead-letter topic and returns when the broker has it."""
-
-
-@dataclass
-class _Owned:
-    """A partition that this worker holds, and the claim that it holds it by."""
-
-    state: Partition
-    fence: Fence
-    acknowledged: dict[str, int] = field(default_factory=dict)
-    """By topic, the offset before which everything is stored and acknowledged."""
-    settled_ms: int = 0
 
 
 class Joiner:
@@ -77,9 +65,11 @@ class Joiner:
         self._settings, self._sink, self._policy, self._log_id = settings, sink, policy, log_id
         self._publish, self._reader, self._clock = publish, reader, clock
         self._config = Config(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
-        self._owned: dict[int, _Owned] = {}
+        self._owned: dict[int, Owned] = {}
+        self._epoch = 0
         self._bounds = Bounds(settings.max_open_rows, lambda: [o.state for o in self._owned.values()])
         self._store = Store(sink, clock, settings.idle_timeout_ms, self._bounds.rows)
+        self._rounds = Rounds(self._store, self._bounds.advance, log_id, clock)
         self._fenced: tuple[int, Fenced] | None = None
         self._inbox: list[Batch] = []
         self._waiting, self._waiting_bytes, self._ingesting = 0, 0, False
@@ -95,7 +85,7 @@ class Joiner:
         self.rejected = 0
         """Of these, put on the dead-letter topic."""
         self.progress_ms = clock()
-        """When something was last read or stored; a watchdog looks at it."""
+        """When something was last read; a watchdog looks at it."""
 
     # -- partitions come and go ---------------------------------------------------------------------------------------
 
@@ -114,10 +104,10 @@ class Joiner:
 
         with contextlib.suppress(LetGo):
             claim = partial(self._sink.claim, self._log_id, numbers, self._name_takeover())
-            epoch = await self._store.until_taken(claim, held) if numbers else 0
+            epoch = self._epoch = await self._store.until_taken(claim, held) if numbers else 0
             for number in numbers:
                 offsets = {t: (begin or {}).get((t, number), -1) for t in topics.JOINED}
-                take_over = partial(self._take_over, Fence(self._log_id, number, epoch), offsets)
+                take_over = partial(self._take_over, number, epoch, offsets)
                 try:
                     owned = await self._store.until_taken(take_over, held)
                 except Fenced as error:
@@ -132,9 +122,8 @@ class Joiner:
             metrics.PARTITIONS.set(len(self._owned))
             log.info("holding partitions %s", sorted(self._owned))
 
-    def _take_over(self, fence: Fence, begin: dict[str, int]) -> _Owned:
-        """What the claim's partition was left with: since the claim, nobody else can change it."""
-        number = fence.log_partition
+    def _take_over(self, number: int, epoch: int, begin: dict[str, int]) -> Owned:
+        """What a claimed partition was left with: since the claim, nobody else can change it."""
         row = self._sink.load_mark(self._log_id, number)
         mark = Mark.load(row) if row else Mark()
         for topic, offset in begin.items():
@@ -142,11 +131,13 @@ class Joiner:
                 mark.offsets[topic] = offset
         stored = self._sink.stored_keys(self._log_id, number, mark.final_end_ms)
         state = Partition(
-            self._log_id, number, self._config, self._policy, epoch=fence.epoch, mark=mark,
+            self._log_id, number, self._config, self._policy, epoch=epoch, mark=mark,
             stored_keys=stored, now_ms=self._clock(),
         )  # fmt: skip
-        self._sink.write("marks", state.mark_row(), fence)
-        return _Owned(state, fence)
+        self._sink.refresh_hours_of(self._log_id, number, sorted(mark.hours))
+        state.hours_refreshed()
+        self._sink.write("marks", state.mark_row(), Fence(self._log_id, (number,), epoch))
+        return Owned(state)
 
     def _note_fenced(self, number: int, error: Fenced) -> None:
         """Drop a partition that another worker has claimed. Nothing of it is acknowledged: the other stores it."""
@@ -167,6 +158,7 @@ class Joiner:
         self._fenced = None
         self._ready.clear()
         self._owned.clear()
+        self._rounds.forget()
         self._inbox.clear()
         self._waiting = self._waiting_bytes = 0
         self._holes.clear()
@@ -175,7 +167,8 @@ class Joiner:
 
     def stalled_ms(self) -> int:
         """How long messages have been waiting without any being read or any window stored; 0 if none wait."""
-        return self._clock() - max(self.progress_ms, self._store.outage.refused_ms) if self._inbox else 0
+        moved_ms = max(self.progress_ms, self._rounds.stored_ms, self._store.outage.refused_ms)
+        return self._clock() - moved_ms if self._inbox else 0
 
     @property
     def idle(self) -> bool:
@@ -301,39 +294,41 @@ class Joiner:
     # -- out -----------------------------------------------------------------------------------------------------------
 
     async def store_forever(self) -> None:
-        """Store what partitions close and release offsets, every `batch_wait_ms`; provisional windows less often."""
+        """Store what partitions close and release offsets, round after round."""
         while True:
+            begun_ms = self._clock()
             await self.store_once()
-            await asyncio.sleep(self._settings.batch_wait_ms / 1000)
+            rest_ms = min(REST * (self._clock() - begun_ms), REST_MOST_MS)
+            await asyncio.sleep(max(rest_ms, self._settings.batch_wait_ms) / 1000)
 
     async def store_once(self) -> None:
-        """One round over the partitions held."""
+        """One round over the partitions held; with their provisional windows every `provisional_ms`."""
         now_ms = self._clock()
         self._check_fenced(now_ms)
         self._bounds.begin_round()
         show = now_ms - self._provisional_ms >= self._settings.provisional_ms
-        for number, owned in list(self._owned.items()):
-            async with self._storing:
-                if not self._holds(number, owned):
-                    continue
-                try:
-                    await self._store_one(owned, Hold(owned.fence, partial(self._holds, number, owned)), now_ms, show)
-                except LetGo:
-                    continue
-                except Fenced as error:
-                    if self._holds(number, owned):
-                        self._note_fenced(number, error)
-                    continue
-                if self._holds(number, owned):
-                    self._acknowledge(number, owned)
+        async with self._storing:
+            generation = self._generation
+            if self._owned:
+                with contextlib.suppress(LetGo):
+                    lost = await self._rounds.run(
+                        self._owned, self._epoch, now_ms, lambda: self._generation == generation,
+                        show=show, busy=not self.idle,
+                    )  # fmt: skip
+                    if self._generation == generation:
+                        self._conclude(lost)
         if show:
             self._provisional_ms = now_ms
             self._store.round(self._lag_ms(now_ms))
             self._export()
             self._bounds.show(now_ms)
 
-    def _holds(self, number: int, owned: _Owned) -> bool:
-        return self._owned.get(number) is owned
+    def _conclude(self, lost: Mapping[int, Fenced]) -> None:
+        """Acknowledge what is stored, and drop what others store."""
+        for number, error in lost.items():
+            self._note_fenced(number, error)
+        for number, owned in self._owned.items():
+            self._acknowledge(number, owned)
 
     def _check_fenced(self, now_ms: int) -> None:
         if self._fenced is not None and now_ms - self._fenced[0] > FENCED_SESSIONS * self._settings.session_timeout_ms:
@@ -344,42 +339,7 @@ class Joiner:
         watermarks = (o.state.watermark(now_ms) for o in self._owned.values())
         return max((now_ms - w for w in watermarks if w is not None), default=0)
 
-    async def _store_one(self, owned: _Owned, hold: Hold, now_ms: int, show: bool) -> None:
-        state = owned.state
-        flush = self._bounds.advance(state, self._store.outage.without(now_ms))
-        if flush:
-            await self._store_flush(state, flush, hold)
-            owned.settled_ms = self.progress_ms = self._clock()
-        elif now_ms - owned.settled_ms >= SETTLE_EVERY_MS:
-            owned.settled_ms = now_ms
-            if (mark := state.settle()) is not None:
-                await self._mark(state, mark, hold)
-        if show and (rows := state.provisional(self._store.outage.without(now_ms))) is not None:
-            await self._store.write([("ledger", rows)], None, hold)
-
-    async def _store_flush(self, state: Partition, flush: Flush, hold: Hold) -> None:
-        """The crash rule's order: facts, ledger, hours, mark; then late facts, what they restate, hours, mark."""
-        write = self._store.write
-        if flush.tables:
-            await write(flush.tables.items(), touched_hours(flush.tables["ledger"]), hold)
-            await self._mark(state, state.finals_stored(flush), hold)
-            metrics.WINDOWS.inc(len(set(flush.tables["ledger"]["window_start"])))
-        if flush.late:
-            await write(flush.late.items(), None, hold)
-            async for tables in self._store.restated(state, flush, hold):
-                await write(tables.items(), touched_hours(tables["ledger"]), hold)
-            await self._mark(state, state.late_stored(flush), hold)
-            metrics.RESTATED.inc(len(flush.late_keys))
-
-    async def _mark(self, state: Partition, mark: Table, hold: Hold) -> None:
-        """Sources first: who takes over goes on from the mark, and does not see again what they were counted from."""
-        sources = state.sources()
-        if sources is not None:
-            await self._store.write([("sources", sources)], None, hold)
-            await self._store.mark_simulated(sources["source"], hold)
-        await self._store.write([("marks", mark)], None, hold)
-
-    def _acknowledge(self, number: int, owned: _Owned) -> None:
+    def _acknowledge(self, number: int, owned: Owned) -> None:
         """Tell the reader what is stored."""
         stored = {t: o for t, o in owned.state.committable().items() if o > owned.acknowledged.get(t, -1)}
         if stored:

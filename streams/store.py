@@ -33,9 +33,6 @@ version), before it ends with that error. Nothing is lost: it goes on there when
 RESTATE_ROWS = 200_000
 """Rows of windows that are restated together, at some 1.1 kB each."""
 
-Hours = tuple[list[int], list[str], list[str]]
-"""(hours, clusters, workloads) to compute anew."""
-
 
 class LetGo(Exception):  # noqa: N818 - a fact, not an error: nobody sees it but the joiner
     """The partition was given up while the warehouse was away: its next owner stores what this write was about."""
@@ -47,7 +44,7 @@ def always() -> bool:
 
 @dataclass(frozen=True)
 class Hold:
-    """A partition as its owner holds it: the claim that every write shows, and whether it is still held here."""
+    """Partitions as their owner holds them: the claim that every write shows, and whether they are still held here."""
 
     fence: Fence
     held: Callable[[], bool] = always
@@ -63,10 +60,10 @@ class Store:
         self._simulated: set[str] = set()
         self.outage = Outage(idle_timeout_ms)
 
-    async def write(self, tables: Iterable[tuple[str, Table]], hours: Hours | None, hold: Hold) -> None:
-        """Store tables in their order, then refresh the hours that they touch.
+    async def write(self, tables: Iterable[tuple[str, Table]], hold: Hold) -> None:
+        """Store tables in their order.
 
-        Raises Fenced when another worker has claimed the partition, LetGo when it was given up here and the warehouse
+        Raises Fenced when another worker has claimed a partition, LetGo when they were given up here and the warehouse
         is away.
         """
         listed = list(tables)
@@ -74,8 +71,6 @@ class Store:
         def work() -> None:
             for name, table in listed:
                 self._sink.write(name, table, hold.fence)
-            if hours is not None:
-                self._sink.refresh_hours(*hours)
 
         await self.until_taken(work, hold.held, rows=sum(length(table) for _, table in listed))
 

@@ -115,7 +115,7 @@ class Warehouse:
                 except DatabaseError as error:
                     if error.code != THROWN:
                         raise
-                    raise Fenced(fence.log_id, fence.log_partition, fence.epoch) from error
+                    raise Fenced(fence.log_id, fence.log_partitions, fence.epoch) from error
         return int(table.num_rows)
 
     def _insert_through(self, client: Client, name: str, table: pa.Table, fence: Fence) -> None:

@@ -40,13 +40,14 @@ class Fence:
     """A claim as its holder shows it with every write."""
 
     log_id: str
-    log_partition: int
+    log_partitions: tuple[int, ...]
+    """All that the write holds rows of."""
     epoch: int
 
     @property
     def parameters(self) -> dict[str, Any]:
         """What `insert_sql` binds."""
-        return {"fence_log": self.log_id, "fence_partition": self.log_partition, "fence_epoch": self.epoch}
+        return {"fence_log": self.log_id, "fence_partitions": list(self.log_partitions), "fence_epoch": self.epoch}
 
 
 def insert_sql(table: str, columns: Sequence[str], source: str, fence: Fence) -> str:
@@ -56,12 +57,12 @@ def insert_sql(table: str, columns: Sequence[str], source: str, fence: Fence) ->
     rows are stored: what `claim` waits for. What it throws is also what it is found by there: a comment would not be
     listed, since the server writes a statement with bound parameters anew.
     """
-    names = ", ".join(columns)
-    return (  # Names of the schema, a hash and two integers: nobody's input.
+    names, partitions = ", ".join(columns), ",".join(map(str, fence.log_partitions))
+    return (  # Names of the schema, a hash and integers: nobody's input.
         f"INSERT INTO {table} ({names}) SELECT {names} FROM {source} "  # noqa: S608 - see above
         "WHERE NOT throwIf(ifNull((SELECT max(epoch) FROM claims "
-        "WHERE log_id = {fence_log:String} AND log_partition = {fence_partition:UInt16}), 0) "
-        f"!= {{fence_epoch:UInt64}}, '{_mark(fence.log_id)}{fence.log_partition}:{fence.epoch}.')"
+        "WHERE log_id = {fence_log:String} AND log_partition IN {fence_partitions:Array(UInt16)}), 0) "
+        f"!= {{fence_epoch:UInt64}}, '{_mark(fence.log_id)}{partitions}:{fence.epoch}.')"
     )
 
 
@@ -131,8 +132,8 @@ def _running(warehouse: Warehouse, log_id: str, partitions: frozenset[int], epoc
     found = set()
     mark = _mark(log_id)
     for row in warehouse.ask("fence_running", mark=mark):
-        said = re.search(rf"{mark}(\d+):(\d+)\.", row["query"])
-        if said and int(said[1]) in partitions and int(said[2]) < epoch:
+        said = re.search(rf"{mark}([\d,]+):(\d+)\.", row["query"])
+        if said and partitions & set(map(int, said[1].split(","))) and int(said[2]) < epoch:
             found.add(row["query_id"])
     return found
 

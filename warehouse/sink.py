@@ -81,6 +81,21 @@ class Sink:
         rows = self._warehouse.ask("sink_mark", log_id=log_id, log_partition=log_partition)
         return rows[0] if rows else None
 
+    def claimed_above(self, log_id: str, partitions: Sequence[int], epoch: int) -> list[int]:
+        """Which of these partitions another worker has claimed since."""
+        rows = self._warehouse.ask("claimed_above", log_id=log_id, log_partitions=list(partitions), epoch=epoch)
+        return [row["log_partition"] for row in rows]
+
+    def refresh_hours_of(self, log_id: str, log_partition: int, hours_ms: Sequence[int]) -> None:
+        """`refresh_hours` of these hours for all workloads of a partition of the log."""
+        if not hours_ms:
+            return
+        rows = self._warehouse.ask(
+            "sink_subjects", log_id=log_id, log_partition=log_partition, hours=[ms // MS_PER_HOUR for ms in hours_ms],
+            from_ms=min(hours_ms), to_ms=max(hours_ms) + MS_PER_HOUR,
+        )  # fmt: skip
+        self.refresh_hours(hours_ms, [row["cluster"] for row in rows], [row["workload"] for row in rows])
+
     def max_epoch(self) -> int:
         """The greatest epoch in any claim or mark of any log; 0 if there is none."""
         return int(self._warehouse.ask("claim_top")[0]["epoch"])

@@ -40,6 +40,8 @@ class Mark:
     refused: dict[str, set[int]] = field(default_factory=lambda: {topic: set() for topic in topics.JOINED})
     """Offsets, not below `offsets`, of messages that were refused. Whether an event lies in the future depends on when
     it is read: what was refused when a window was closed is refused when it is read again, and what was not, is not."""
+    hours: set[int] = field(default_factory=set)
+    """Hours (epoch ms) of which the ledger has rows that `ledger_hour` may lack."""
 
     def includes(self, topic: str, offset: int, window_end_ms: int) -> bool:
         """Whether this message was read before that final window was closed: if not, it is late for it."""
@@ -71,6 +73,7 @@ class Mark:
                 t: [[source, epoch, run.dump()] for (source, epoch), run in r.items()] for t, r in self.seen.items()
             },
             "refused": {t: sorted(offsets) for t, offsets in self.refused.items()},
+            "hours": sorted(self.hours),
         }
         return conform(
             "marks",
@@ -92,4 +95,5 @@ class Mark:
             cuts=[Cut(*c) for c in state["cuts"]],
             seen={t: {(source, epoch): Run.load(run) for source, epoch, run in r} for t, r in state["seen"].items()},
             refused={t: set(state.get("refused", {}).get(t, ())) for t in topics.JOINED},
+            hours=set(state.get("hours", ())),
         )

@@ -17,7 +17,7 @@ from contracts.columns import PowerColumns, TokenColumns
 from contracts.errors import BadEvent
 from contracts.events import Event, UsageBatch
 from contracts.rows import Column, Table, conform, keys
-from contracts.units import I64, MS_PER_DAY
+from contracts.units import I64, MS_PER_DAY, MS_PER_HOUR
 from streams.core import reading, sequence, versions
 from streams.core.attribute import attribute
 from streams.core.late import LateFacts, LateKey
@@ -296,10 +296,16 @@ class Partition:
     def finals_stored(self, flush: Flush) -> Table:
         """The flush's `tables` are stored. Returns the mark to store next."""
         self._stored_before = flush.final_before
+        self._mark.hours.update(touched_hours(flush.tables["ledger"])[0])
         return self._settle()
+
+    def hours_refreshed(self) -> None:
+        """`ledger_hour` has all that the ledger has of this partition."""
+        self._mark.hours.clear()
 
     def late_stored(self, flush: Flush) -> Table:
         """The flush's late facts and their restated rows are stored. Returns the mark to store next."""
+        self._mark.hours.update(start // MS_PER_HOUR * MS_PER_HOUR for start, _, _ in flush.late_keys)
         for name, topic in self._topics.items():
             for pending in topic.pending:
                 if (name, pending.offset) in flush.late_offsets:

@@ -23,7 +23,13 @@ from warehouse.fence import Fence
 
 Answered = Callable[[bool, Any], None]
 
+<<<<<<< HEAD
 READS = ("load_mark", "max_epoch", "stored_keys", "facts_many", "rows_in", "claim_others", "fence_running")
+=======
+READS = (
+    "load_mark", "max_epoch", "stored_keys", "facts_many", "claim_others", "claimed_above", "subjects", "fence_running",
+)  # fmt: skip
+>>>>>>> ed16e47 (streams: a round stores what all partitions close, one insert a table; hours are refreshed when there is time, and a mark says which are due)
 
 
 @dataclass(frozen=True)
@@ -206,10 +212,10 @@ class Insert(Statement):
 
     def run(self, done: Answered) -> None:
         store, fence = self.store, self.fence
-        if fence is not None and store.tables.top_claim(fence.log_id, (fence.log_partition,)) != fence.epoch:
+        if fence is not None and store.tables.top_claim(fence.log_id, fence.log_partitions) != fence.epoch:
             store.world.note(self.who, "  fenced off: {} rows of {}", len(self.rows), self.name)
             store.met["fenced"] += 1
-            return done(False, Fenced(fence.log_id, fence.log_partition, fence.epoch))
+            return done(False, Fenced(fence.log_id, fence.log_partitions, fence.epoch))
         number = store.begin(fence)
 
         def end() -> None:
@@ -291,6 +297,14 @@ class SimulatedSink:
 
     def load_mark(self, log_id: str, log_partition: int) -> dict[str, Any] | None:
         return self._process.ask("load_mark", log_id, log_partition)
+
+    def claimed_above(self, log_id: str, partitions: Sequence[int], epoch: int) -> list[int]:
+        return self._process.ask("claimed_above", log_id, partitions, epoch)
+
+    def refresh_hours_of(self, log_id: str, log_partition: int, hours_ms: Sequence[int]) -> None:
+        if hours_ms:
+            subjects = self._process.ask("subjects", log_id, log_partition, hours_ms)
+            self.refresh_hours(hours_ms, [c for c, _ in subjects], [w for _, w in subjects])
 
     def max_epoch(self) -> int:
         return int(self._process.ask("max_epoch"))

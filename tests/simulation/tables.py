@@ -138,6 +138,19 @@ class Tables:
         """The greatest epoch that anybody (else) claimed one of the partitions under."""
         return max((c[2] for c in self.claims if c[0] == log_id and c[1] in partitions and c[3] != but), default=0)
 
+    def claimed_above(self, log_id: str, partitions: Sequence[int], epoch: int) -> list[int]:
+        return sorted({c[1] for c in self.claims if c[0] == log_id and c[1] in partitions and c[2] > epoch})
+
+    def subjects(self, log_id: str, log_partition: int, hours_ms: Sequence[int]) -> list[tuple[str, str]]:
+        """The workloads that a partition has ledger rows of in these hours."""
+        at, hours = _AT["ledger"], {ms // MS_PER_HOUR for ms in hours_ms}
+        return sorted({
+            (row[at["cluster"]], row[at["workload"]])
+            for row in self.rows["ledger"].values()
+            if (row[at["log_id"]], row[at["log_partition"]]) == (log_id, log_partition)
+            and row[at["window_start"]] // MS_PER_HOUR in hours
+        })  # fmt: skip
+
     def stored_keys(self, log_id: str, log_partition: int, after_ms: int) -> dict[str, list[Key]]:
         found = {}
         for name in KEYS:

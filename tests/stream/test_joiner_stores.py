@@ -34,7 +34,7 @@ def test_facts_ledger_hours_and_mark_are_stored_before_offsets_are_acknowledged(
     asyncio.run(run())
     steps = [e[1] if e[0] == "write" else e[0] for e in driven.journal]
     first_ack = steps.index("ack")
-    assert steps[:7] == [*FACTS, "ledger", "hours", "sources", "marks"]
+    assert steps[:7] == [*FACTS, "ledger", "sources", "marks", "hours"]
     assert "ack" not in steps[:7]
     assert set(steps[first_ack:]) == {"ack"}
     assert ledger(warehouse) == sent.oracle()

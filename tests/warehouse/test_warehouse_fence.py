@@ -42,25 +42,25 @@ def test_a_claims_epoch_is_above_every_claim_and_every_mark_of_any_log(sink: Sin
 def test_the_holder_of_the_greatest_claim_writes(warehouse: Warehouse, sink: Sink, name: str) -> None:
     epoch = sink.claim("log's \\ name", [3], "a")
     table = row(name)
-    sink.write(name, table, Fence("log's \\ name", 3, epoch))
+    sink.write(name, table, Fence("log's \\ name", (3,), epoch))
     times = ", ".join(f"toUnixTimestamp64Milli({c}) AS {c}" if k == "ms" else c for c, k in SCHEMAS[name].items())
     assert warehouse.query(f"SELECT {times} FROM {name} FINAL") == [{c: table[c][0] for c in SCHEMAS[name]}]
 
 
 def test_whoever_claimed_before_is_refused_and_nothing_of_it_is_stored(warehouse: Warehouse, sink: Sink) -> None:
-    old = Fence("log", 0, sink.claim("log", [0, 1], "old"))
+    old = Fence("log", (0,), sink.claim("log", [0, 1], "old"))
     sink.claim("log", [0], "new")
     for name in SCHEMAS:
-        with pytest.raises(Fenced, match="Partition 0 of log has been claimed by another worker") as caught:
+        with pytest.raises(Fenced, match="Another worker has claimed partition 0 of log") as caught:
             sink.write(name, row(name), old)
-        assert (caught.value.log_partition, caught.value.epoch) == (0, old.epoch)
+        assert (caught.value.log_partitions, caught.value.epoch) == ((0,), old.epoch)
         assert warehouse.query(f"SELECT count() AS n FROM {name}") == [{"n": 0}]
-    sink.write("ledger", row("ledger", log_partition=1), Fence("log", 1, old.epoch))
+    sink.write("ledger", row("ledger", log_partition=1), Fence("log", (1,), old.epoch))
     assert energies(warehouse) == [0]
 
 
 def test_partitions_and_logs_are_fenced_apart(warehouse: Warehouse, sink: Sink) -> None:
-    mine = Fence("log", 0, sink.claim("log", [0], "a"))
+    mine = Fence("log", (0,), sink.claim("log", [0], "a"))
     sink.claim("log", [1], "b")
     sink.claim("log2", [0], "c")
     sink.write("ledger", row("ledger", active_uj=5), mine)
@@ -71,18 +71,18 @@ def test_partitions_and_logs_are_fenced_apart(warehouse: Warehouse, sink: Sink) 
 def test_a_claim_that_is_not_there_is_no_claim(warehouse: Warehouse, sink: Sink, epoch: int) -> None:
     """As after the warehouse was put back from a backup: what a worker knows is of another time."""
     with pytest.raises(Fenced):
-        sink.write("ledger", row("ledger"), Fence("log", 0, 5))
+        sink.write("ledger", row("ledger"), Fence("log", (0,), 5))
     for _ in range(epoch):
         sink.claim("log", [0], f"{epoch}")
     with pytest.raises(Fenced):
-        sink.write("ledger", row("ledger"), Fence("log", 0, 5))
+        sink.write("ledger", row("ledger"), Fence("log", (0,), 5))
 
 
 def test_a_large_table_is_fenced_batch_by_batch(
     warehouse: Warehouse, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "INSERT_ROWS", 2)
-    mine = Fence("log", 0, sink.claim("log", [0], "a"))
+    mine = Fence("log", (0,), sink.claim("log", [0], "a"))
     sink.write(
         "ledger", rows("ledger", *({"window_start": HOUR + i * WINDOW_MS, "active_uj": i} for i in range(5))), mine
     )
@@ -136,7 +136,7 @@ class Slow:
 
     def __init__(self, warehouse: Warehouse, row_s: float, epoch: int = 1) -> None:
         self.error: BaseException | None = None
-        fence = Fence("log", 0, epoch)
+        fence = Fence("log", (0,), epoch)
         columns = "window_start, cluster, version"
         source = (
             f"(SELECT addMilliseconds(toDateTime64('2024-01-01 00:00:00', 3, 'UTC'), number * {WINDOW_MS}) "

@@ -1,0 +1,169 @@
+"""The out half of a worker: what its partitions close is stored a round at a time, all partitions together.
+
+An insert costs some milliseconds however few its rows, so a round makes one a table (docs/adr/0009). The order is the
+crash rule's: facts, ledger, marks; then late facts, what they restate, marks. `ledger_hour` is computed anew when
+there is time: a mark says which hours it may lack, so that the next owner does it if this one dies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from contracts.errors import Fenced
+from contracts.rows import Table, concat
+from streams import metrics
+from streams.core.partition import Flush, Partition, touched_hours
+from streams.store import Hold, Store
+from warehouse.fence import Fence
+from warehouse.sink import Sink
+
+SETTLE_EVERY_MS = 1_000
+"""How often offsets that needed no flush (heartbeats, duplicates) are marked."""
+HOURS_EVERY_MS = 5_000
+"""How long `ledger_hour` may lack what the ledger has while messages keep coming; it is at most as old as that."""
+
+
+@dataclass
+class Owned:
+    """A partition that this worker holds."""
+
+    state: Partition
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    """By topic, the offset before which everything is stored and acknowledged."""
+    settled_ms: int = 0
+
+
+@dataclass
+class _Part:
+    """What one partition has to store in this round."""
+
+    owned: Owned
+    flush: Flush | None
+    shown: Table | None
+    """Provisional rows."""
+    due: bool
+    """A mark is due although nothing was closed."""
+    sources: list[Table] = field(default_factory=list)
+
+    @property
+    def finals(self) -> dict[str, Table]:
+        return self.flush.tables if self.flush else {}
+
+
+class Rounds:
+    """See the module. `clock` gives epoch milliseconds."""
+
+    def __init__(self, store: Store, sink: Sink, log_id: str, clock: Callable[[], int]) -> None:
+        self._store, self._sink, self._log_id, self._clock = store, sink, log_id, clock
+        self._hours: set[int] = set()
+        self._clusters: set[str] = set()
+        self._workloads: set[str] = set()
+        self._hours_ms = 0
+        self.stored_ms = clock()
+        """When windows were last stored."""
+
+    def forget(self) -> None:
+        """All partitions were given up: their next owners do what is left."""
+        self._hours, self._clusters, self._workloads = set(), set(), set()
+
+    async def run(
+        self, owned: Mapping[int, Owned], epoch: int, now_ms: int, held: Callable[[], bool], *, show: bool, busy: bool
+    ) -> dict[int, Fenced]:
+        """Store what these partitions close. Returns those that another worker has claimed, with the store's refusal:
+        nothing of theirs is stored. With `show`, provisional windows too; while `busy`, hours wait.
+
+        Raises LetGo when they were given up here and the warehouse is away.
+        """
+        parts = {number: self._part(o, now_ms, show) for number, o in owned.items()}
+        lost: dict[int, Fenced] = {}
+        while parts:
+            try:
+                hold = Hold(Fence(self._log_id, tuple(sorted(parts)), epoch), held)
+                await self._store_all(parts, hold)
+                if self._hours and (not busy or now_ms - self._hours_ms >= HOURS_EVERY_MS):
+                    await self._refresh_hours(parts, hold, now_ms)
+                break
+            except Fenced as error:
+                ask = partial(self._sink.claimed_above, self._log_id, sorted(parts), epoch)
+                for number in await self._store.until_taken(ask, held, rows=None) or parts:
+                    parts.pop(number)
+                    lost[number] = error
+        return lost
+
+    def _part(self, owned: Owned, now_ms: int, show: bool) -> _Part:
+        state, quiet_ms = owned.state, self._store.outage.without(now_ms)
+        flush = state.advance(quiet_ms)
+        due = flush is None and now_ms - owned.settled_ms >= SETTLE_EVERY_MS
+        return _Part(owned, flush, state.provisional(quiet_ms) if show else None, due)
+
+    async def _store_all(self, parts: Mapping[int, _Part], hold: Hold) -> None:
+        """May be begun again, with fewer parts: what was stored already is stored once more."""
+        closed = [p for p in parts.values() if p.finals]
+        tables = {name: concat(name, [p.finals[name] for p in closed]) for name in (closed[0].finals if closed else ())}
+        shown = [p.shown for p in parts.values() if p.shown]
+        if shown:
+            tables["ledger"] = concat("ledger", [*([tables["ledger"]] if tables else []), *shown])
+        if tables:
+            await self._store.write(tables.items(), hold)
+        await self._mark(parts.values(), closed, hold)
+        for part in parts.values():
+            if part.flush and part.flush.late:
+                await self._store_late(part, part.flush, hold)
+
+    async def _mark(self, parts: Iterable[_Part], closed: list[_Part], hold: Hold) -> None:
+        marks = []
+        for part in closed:
+            assert part.flush is not None
+            self._touch(part.finals["ledger"])
+            marks.append((part, part.owned.state.finals_stored(part.flush)))
+        for part in parts:
+            if part.due and (mark := part.owned.state.settle()) is not None:
+                marks.append((part, mark))
+        await self._write_marks(marks, hold)
+        now_ms = self._clock()
+        for part in parts:
+            if part.flush or part.due:
+                part.owned.settled_ms = now_ms
+        if closed:
+            self.stored_ms = now_ms
+            metrics.WINDOWS.inc(sum(len(set(p.finals["ledger"]["window_start"])) for p in closed))
+
+    async def _write_marks(self, marks: list[tuple[_Part, Table]], hold: Hold) -> None:
+        """Sources first: who takes over goes on from the mark, and does not see again what they were counted from."""
+        for part, _ in marks:
+            if (rows := part.owned.state.sources()) is not None:
+                part.sources.append(rows)
+        found = [rows for part, _ in marks for rows in part.sources]
+        if found:
+            sources = concat("sources", found)
+            await self._store.write([("sources", sources)], hold)
+            await self._store.mark_simulated(sources["source"], hold)
+        if marks:
+            await self._store.write([("marks", concat("marks", [mark for _, mark in marks]))], hold)
+
+    async def _store_late(self, part: _Part, flush: Flush, hold: Hold) -> None:
+        state = part.owned.state
+        await self._store.write(flush.late.items(), hold)
+        async for tables in self._store.restated(state, flush, hold):
+            await self._store.write(tables.items(), hold)
+            self._touch(tables["ledger"])
+        await self._write_marks([(part, state.late_stored(flush))], hold)
+        self.stored_ms = self._clock()
+        metrics.RESTATED.inc(len(flush.late_keys))
+
+    def _touch(self, ledger: Table) -> None:
+        hours, clusters, workloads = touched_hours(ledger)
+        self._hours.update(hours)
+        self._clusters.update(clusters)
+        self._workloads.update(workloads)
+
+    async def _refresh_hours(self, parts: Mapping[int, _Part], hold: Hold, now_ms: int) -> None:
+        hours, clusters, workloads = sorted(self._hours), sorted(self._clusters), sorted(self._workloads)
+        refresh = partial(self._sink.refresh_hours, hours, clusters, workloads)
+        await self._store.until_taken(refresh, hold.held)
+        self.forget()
+        self._hours_ms = now_ms
+        for part in parts.values():
+            part.owned.state.hours_refreshed()
