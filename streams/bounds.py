@@ -33,7 +33,7 @@ class Bounds:
 
     def __init__(self, most: int, states: Callable[[], Collection[Partition]]) -> None:
         self._most, self._states = most, states
-        self._left, self._keep = 0, NO_BOUND
+        self._left, self._keep = most, NO_BOUND
         self._late_ms: dict[int, int] = {}
         self._told_ms: dict[str, int] = {}
         self._forgotten = 0
@@ -52,6 +52,11 @@ class Bounds:
         """Partitions will be stored, one `advance` each."""
         self._left = self._most // FLUSHES
         self._keep = self._most // 2 // len(self._states()) if self.full() else NO_BOUND
+
+    @property
+    def cut(self) -> bool:
+        """The last round stored as much as a round may: there is more."""
+        return self._left <= 0
 
     def advance(self, state: Partition, now_ms: int) -> Flush | None:
         """`Partition.advance`, within the bounds: of what may be closed, so much that the round's tables stay small; of

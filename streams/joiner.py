@@ -298,7 +298,7 @@ class Joiner:
         while True:
             begun_ms = self._clock()
             await self.store_once()
-            rest_ms = min(REST * (self._clock() - begun_ms), REST_MOST_MS)
+            rest_ms = 0 if self._bounds.cut else min(REST * (self._clock() - begun_ms), REST_MOST_MS)
             await asyncio.sleep(max(rest_ms, self._settings.batch_wait_ms) / 1000)
 
     async def store_once(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 from contracts.errors import Fenced
 from contracts.rows import Table, concat
@@ -17,12 +16,14 @@ from streams import metrics
 from streams.core.partition import Flush, Partition, touched_hours
 from streams.store import Hold, Store
 from warehouse.fence import Fence
-from warehouse.sink import Sink
 
 SETTLE_EVERY_MS = 1_000
 """How often offsets that needed no flush (heartbeats, duplicates) are marked."""
 HOURS_EVERY_MS = 5_000
 """How long `ledger_hour` may lack what the ledger has while messages keep coming; it is at most as old as that."""
+
+
+Advance = Callable[[Partition, int], Flush | None]
 
 
 @dataclass
@@ -53,10 +54,10 @@ class _Part:
 
 
 class Rounds:
-    """See the module. `clock` gives epoch milliseconds."""
+    """See the module. `advance` closes windows of a partition, `clock` gives epoch milliseconds."""
 
-    def __init__(self, store: Store, sink: Sink, log_id: str, clock: Callable[[], int]) -> None:
-        self._store, self._sink, self._log_id, self._clock = store, sink, log_id, clock
+    def __init__(self, store: Store, advance: Advance, log_id: str, clock: Callable[[], int]) -> None:
+        self._store, self._advance, self._log_id, self._clock = store, advance, log_id, clock
         self._hours: set[int] = set()
         self._clusters: set[str] = set()
         self._workloads: set[str] = set()
@@ -79,22 +80,21 @@ class Rounds:
         parts = {number: self._part(o, now_ms, show) for number, o in owned.items()}
         lost: dict[int, Fenced] = {}
         while parts:
+            hold = Hold(Fence(self._log_id, tuple(sorted(parts)), epoch), held)
             try:
-                hold = Hold(Fence(self._log_id, tuple(sorted(parts)), epoch), held)
                 await self._store_all(parts, hold)
                 if self._hours and (not busy or now_ms - self._hours_ms >= HOURS_EVERY_MS):
                     await self._refresh_hours(parts, hold, now_ms)
                 break
-            except Fenced as error:
-                ask = partial(self._sink.claimed_above, self._log_id, sorted(parts), epoch)
-                for number in await self._store.until_taken(ask, held, rows=None) or parts:
+            except Fenced:
+                for number in await self._store.claimed_above(hold):
                     parts.pop(number)
-                    lost[number] = error
+                    lost[number] = Fenced(self._log_id, (number,), epoch)
         return lost
 
     def _part(self, owned: Owned, now_ms: int, show: bool) -> _Part:
         state, quiet_ms = owned.state, self._store.outage.without(now_ms)
-        flush = state.advance(quiet_ms)
+        flush = self._advance(state, quiet_ms)
         due = flush is None and now_ms - owned.settled_ms >= SETTLE_EVERY_MS
         return _Part(owned, flush, state.provisional(quiet_ms) if show else None, due)
 
@@ -160,9 +160,7 @@ class Rounds:
         self._workloads.update(workloads)
 
     async def _refresh_hours(self, parts: Mapping[int, _Part], hold: Hold, now_ms: int) -> None:
-        hours, clusters, workloads = sorted(self._hours), sorted(self._clusters), sorted(self._workloads)
-        refresh = partial(self._sink.refresh_hours, hours, clusters, workloads)
-        await self._store.until_taken(refresh, hold.held)
+        await self._store.refresh_hours(self._hours, self._clusters, self._workloads, hold)
         self.forget()
         self._hours_ms = now_ms
         for part in parts.values():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -73,6 +73,20 @@ class Store:
                 self._sink.write(name, table, hold.fence)
 
         await self.until_taken(work, hold.held, rows=sum(length(table) for _, table in listed))
+
+    async def refresh_hours(
+        self, hours_ms: Collection[int], clusters: Collection[str], workloads: Collection[str], hold: Hold
+    ) -> None:
+        """Compute these hours of these workloads anew."""
+        refresh = partial(self._sink.refresh_hours, sorted(hours_ms), sorted(clusters), sorted(workloads))
+        await self.until_taken(refresh, hold.held)
+
+    async def claimed_above(self, hold: Hold) -> list[int]:
+        """Which of the partitions of a write that was fenced off another worker has claimed: at least one."""
+        fence = hold.fence
+        ask = partial(self._sink.claimed_above, fence.log_id, fence.log_partitions, fence.epoch)
+        found: list[int] = await self.until_taken(ask, hold.held, rows=None)
+        return found or list(fence.log_partitions)
 
     async def restated(self, state: Partition, flush: Flush, hold: Hold) -> AsyncIterator[dict[str, Table]]:
         """New rows of the windows that the flush's late facts, already stored, belong to: several times some windows,

@@ -23,13 +23,10 @@ from warehouse.fence import Fence
 
 Answered = Callable[[bool, Any], None]
 
-<<<<<<< HEAD
-READS = ("load_mark", "max_epoch", "stored_keys", "facts_many", "rows_in", "claim_others", "fence_running")
-=======
 READS = (
-    "load_mark", "max_epoch", "stored_keys", "facts_many", "claim_others", "claimed_above", "subjects", "fence_running",
+    "load_mark", "max_epoch", "stored_keys", "facts_many", "claim_others", "claimed_above", "subjects", "rows_in",
+    "fence_running",
 )  # fmt: skip
->>>>>>> ed16e47 (streams: a round stores what all partitions close, one insert a table; hours are refreshed when there is time, and a mark says which are due)
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,7 @@ def test_a_fenced_worker_drops_that_partition_alone_and_acknowledges_nothing_of_
     asyncio.run(run())
     assert zombie.acked == {t: [] for t in topics.JOINED}
     assert metrics.FENCED._value.get() == before + 1
-    assert "Partition 0 of log has been claimed by another worker" in caplog.text
+    assert "Another worker has claimed partition 0 of log" in caplog.text
     assert ledger(warehouse) == {}
 
 
@@ -205,7 +205,7 @@ def test_a_fenced_worker_that_the_group_gives_the_partition_anew_goes_on_with_it
         zombie.clock.now_ms += 10 * zombie.settings.session_timeout_ms
         await zombie.joiner.store_once()
         with pytest.raises(Fenced):
-            heir.sink.write("marks", _some_mark(heir), Fence("log", 0, 2))
+            heir.sink.write("marks", _some_mark(heir), Fence("log", (0,), 2))
 
     asyncio.run(run())
     assert ledger(warehouse) == sent.oracle()
@@ -223,13 +223,13 @@ def test_a_fenced_worker_that_the_group_leaves_the_partition_with_ends_to_join_a
         await zombie.joiner.assign([0])
         await heir.joiner.assign([0])
         await zombie.joiner.store_once()
-        zombie.joiner._note_fenced(0, Fenced("log", 0, 1))
+        zombie.joiner._note_fenced(0, Fenced("log", (0,), 1))
         zombie.clock.now_ms += 3 * zombie.settings.session_timeout_ms
         await zombie.joiner.store_once()
         zombie.clock.now_ms += 1
         await zombie.joiner.store_once()
 
-    with pytest.raises(Fenced, match="claimed by another worker"):
+    with pytest.raises(Fenced, match="Another worker has claimed"):
         asyncio.run(run())
 
 
