@@ -119,6 +119,12 @@ class LeanConsumer(PromptConsumer):
         self._stored: dict[TP, int] = {}
         self._stops = 0
 
+    async def on_start(self) -> None:
+        """Have the topics subscribed to, now that a loop runs: Faust's conductor starts after its consumer."""
+        for name in self.transport.names:
+            self.app.topics.add(self.app.topic(name, value_type=bytes, value_serializer="raw"))
+        await super().on_start()
+
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return LeanThread(self, loop=self.loop, beacon=self.beacon)
 
@@ -170,9 +176,10 @@ class LeanConsumer(PromptConsumer):
 
 
 class LeanTransport(Transport):
-    """Faust's aiokafka transport with that consumer. `put` takes what is read."""
+    """Faust's aiokafka transport with that consumer. `put` takes what is read of the topics `names`."""
 
     Consumer = LeanConsumer
+    names: Iterable[str] = ()
     put: Put
 
 
@@ -184,9 +191,7 @@ class LeanReader:
 
     def feed(self, names: Iterable[str], put: Put) -> None:
         """Hand the messages of these topics to `put`. Before the app starts."""
-        self._app.transport.put = put
-        for name in names:
-            self._app.topics.add(self._app.topic(name, value_type=bytes, value_serializer="raw"))
+        self._app.transport.names, self._app.transport.put = tuple(names), put
 
     def acknowledge(self, offsets: Mapping[Place, int]) -> None:
         self._app.consumer.stored(offsets)
