@@ -32,11 +32,8 @@ fmt: $(VENV)/.dev ## Format the code, and mend what can be mended by a program
 typecheck: $(VENV)/.dev ## Check types, strictly, of contracts and streams/core
 	@$(BIN)/mypy
 
-bench: $(VENV)/.dev ## Run the measurements in bench/ on this machine (ARGS=forecast: that one)
-	@for each in $(or $(ARGS),$(basename $(notdir $(wildcard bench/[a-z]*.py)))); do $(BIN)/python -m bench.$$each || exit 1; done
-
-chaos: $(VENV)/.dev ## Break a line on a real Kafka for about an hour and a half; ROUNDS=50 kills so many workers, ARGS=--help
-	@$(BIN)/python -m tests.kafka.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+bench: $(VENV)/.dev ## Run the measurements in bench/ on this machine (ARGS="speed --repeats 3": that one, so)
+	@$(BIN)/python -m bench $(ARGS)
 
 constraints: ## Write constraints.txt anew, from the newest versions that fit together
 	@$(find_python) rm -rf build/pins && mkdir -p build && "$$python" -m venv build/pins

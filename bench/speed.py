@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from bench.harness import children, reports
+from bench.harness import children, reports, targets
 from bench.harness.backlog import Shape, lay_down
 from bench.harness.broker import MOCK_BYTES, MOCK_MESSAGES, MOCK_PARTITIONS, Broker, broker
 from bench.harness.check import check_alike, furthest
@@ -44,12 +44,14 @@ def measure(
     *,
     repeats: int,
     most: int | None = None,
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """All runs of all contestants: repeats go round, so that whatever drifts on the machine meets everyone alike.
+    And a profile of our worker for each shape in which it misses a target.
 
     Raises `check.DisagreementError` when totals differ, `children.ContestantError` when one ends without a result.
     """
     results: list[dict[str, Any]] = []
+    profiles: dict[str, Any] = {}
     for (shape, rows), here in phases(contestants, most=most).items():
         progress.say(f"{shape.name}: putting {rows:,} rows on the broker")
         backlog = lay_down(at, fleet, shape, rows if at.real else _fits(fleet, shape, rows))
@@ -62,8 +64,12 @@ def measure(
         agreed = {c.name: r["totals"]["tenants"] for c in here if c.exact for r in runs[c.name]}
         check_alike(agreed)
         results += [reports.summary(c, backlog, runs[c.name]) for c in here]
+        ours = next((c for c in here if c.kind == "ours"), None)
+        if ours and most is None and any(v.shape == shape.name and v.met is False for v in targets.of_speed(results)):
+            progress.say(f"{shape.name}: a target is missed; profiling {ours.name}")
+            profiles[shape.name] = children.run(ours, backlog, at.bootstrap, folder, profile=True)["profile"]
     _note_deviations(results)
-    return results
+    return results, profiles
 
 
 def fleet_for(at: Broker, token_share: float) -> Fleet:
@@ -122,9 +128,9 @@ def main(argv: list[str] | None = None) -> None:
         with broker(folder, quick=given.quick) as at:
             fleet = fleet_for(at, given.token_share)
             most = given.rows or (QUICK_ROWS if given.quick else None)
-            results = measure(chosen, at, fleet, folder, progress, repeats=repeats, most=most)
+            results, profiles = measure(chosen, at, fleet, folder, progress, repeats=repeats, most=most)
             about = reports.about(at, asdict(fleet), repeats=repeats, missing=missing, quick=given.quick)
-    reports.write(given.out, "speed", {"about": about, "results": results})
+    reports.write(given.out, "speed", {"about": about, "results": results, "profiles": profiles})
 
 
 if __name__ == "__main__":

@@ -25,6 +25,9 @@ from streams.joiner import SETTLE_EVERY_MS
 from warehouse.fence import Fence
 from warehouse.sink import Sink
 
+STORE_S = 0.5
+"""Pause between two rounds of storing. The worker stores beside its reading, so that what closes meanwhile is stored
+together; one thread that paused as shortly as the worker would store many small flushes instead."""
 _COMMIT_S = 1.0
 """As often as Faust commits."""
 
@@ -63,7 +66,7 @@ class Plain:
             self._ingest(found)
             now = time.monotonic()
             patience.check((len(found), self._settled_ms) if found else self._committed)
-            if now - store_s >= self._settings.batch_wait_ms / 1000:
+            if now - store_s >= STORE_S:
                 self._store()
                 store_s = time.monotonic()
             if before - commit_s >= _COMMIT_S:
