@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.kafka.chaos.faults import begin, kill_broker, stop_broker
@@ -16,10 +18,24 @@ AWAY_S = 10.0
 def test_a_broker_that_is_killed_and_one_that_is_stopped_for_a_while_leave_the_ledger_as_it_is(chaos: Field) -> None:
     begin(chaos, workers=2)
     kill_broker(chaos)
-    stop_broker(chaos, AWAY_S)
+    stood_at: list[float] = []
+
+    def nothing_is_read() -> None:
+        stood_at.append(_read(chaos))
+        time.sleep(1)
+        assert _read(chaos) == stood_at[0]
+
+    stop_broker(chaos, AWAY_S, nothing_is_read)
     chaos.crew.until_held(PARTITIONS)
     chaos.until_stored()
-    for m in chaos.crew.members:
-        print(m.name, m.worker.error_text(100))
+
+    assert _read(chaos) > stood_at[0]
+    for member in chaos.crew.members:
+        assert member.said("Unable connect to node"), member.worker.error_text()
     assert chaos.crew.ended == [], [m.worker.error_text() for m in chaos.crew.ended]
     assert_sound(judge(chaos))
+
+
+def _read(chaos: Field) -> float:
+    """Messages that the workers have read, as /metrics shows."""
+    return sum(m.shown()["wattlog_stream_messages_total"] for m in chaos.crew.members)

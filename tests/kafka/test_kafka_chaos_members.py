@@ -10,6 +10,10 @@ from tests.kafka.chaos.faults import begin, pause_worker, scale
 from tests.kafka.chaos.field import PARTITIONS, Field
 from tests.kafka.chaos.verdict import assert_sound, judge
 
+ROUNDS = 3
+CLAIMED = "has been claimed by another worker"
+"""What a worker says that would have written beside its successor: the store refused it."""
+
 
 @pytest.mark.timeout(600)
 def test_three_workers_that_join_one_and_leave_it_change_nothing(chaos: Field) -> None:
@@ -27,10 +31,11 @@ def test_three_workers_that_join_one_and_leave_it_change_nothing(chaos: Field) -
 @pytest.mark.timeout(600)
 def test_a_worker_that_sleeps_past_its_session_and_wakes_leaves_no_row_astray(chaos: Field) -> None:
     begin(chaos, workers=2)
-    for seed in range(3):
-        zombie, _ = pause_worker(chaos, random.Random(seed))
+    zombies = [pause_worker(chaos, random.Random(seed))[0] for seed in range(ROUNDS)]
     chaos.until_stored()
-    print(zombie.name, zombie.worker.error_text(100))
 
+    for zombie in zombies:
+        assert zombie.said(CLAIMED) or zombie.said("will rejoin"), zombie.worker.error_text()
+        assert zombie.shown()["wattlog_stream_fenced_total"] == len(zombie.said(CLAIMED))
     assert chaos.crew.ended == [], [m.worker.error_text() for m in chaos.crew.ended]
     assert_sound(judge(chaos))

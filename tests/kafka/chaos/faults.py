@@ -68,10 +68,11 @@ def kill_broker(run: Field, away_s: float = 0.0) -> Recovery:
     return Recovery([_recovered(run, time.monotonic())])
 
 
-def stop_broker(run: Field, away_s: float) -> Recovery:
+def stop_broker(run: Field, away_s: float, meanwhile: Callable[[], None] = lambda: None) -> Recovery:
     """Shut the broker down in good order under load, and start it again after a while."""
     run.deployment.kafka.stop()
     time.sleep(away_s)
+    meanwhile()
     run.deployment.kafka.start()
     return Recovery([_recovered(run, time.monotonic())])
 

@@ -26,7 +26,7 @@ PARTITIONS = 6
 QUICK = {
     "WATTLOG_KAFKA_PARTITIONS": str(PARTITIONS), "WATTLOG_WINDOW_MS": "1000", "WATTLOG_LATENESS_MS": "2000",
     "WATTLOG_SKEW_MS": "1000", "WATTLOG_IDLE_TIMEOUT_MS": "120000", "WATTLOG_SESSION_TIMEOUT_MS": "6000",
-    "WATTLOG_PROVISIONAL_MS": "1000",
+    "WATTLOG_PROVISIONAL_MS": "2000",
 }  # fmt: skip
 """Windows become final 4 s after they begin, and a silent worker is dead after 6 s, so that a round takes seconds. No
 partition is taken for silent while nobody reads it: that would make its events late, and the ledger no other."""

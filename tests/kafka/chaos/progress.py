@@ -10,7 +10,7 @@ from typing import Self
 
 from warehouse.client import Warehouse
 
-EVERY_S = 0.1
+EVERY_S = 0.25
 _SQL = """
 SELECT log_partition, toUnixTimestamp64Milli(max(final_end)) AS end_ms
 FROM marks WHERE log_id = {log_id:String} GROUP BY log_partition
