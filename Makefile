@@ -35,6 +35,9 @@ typecheck: $(VENV)/.dev ## Check types, strictly, of contracts and streams/core
 bench: $(VENV)/.dev ## Run the measurements in bench/ on this machine (ARGS="speed --repeats 3": that one, so)
 	@$(BIN)/python -m bench $(ARGS)
 
+chaos: $(VENV)/.dev ## Break a line on a real Kafka for about an hour and a half; ROUNDS=50 kills so many workers, ARGS=--help
+	@$(BIN)/python -m tests.kafka.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+
 constraints: ## Write constraints.txt anew, from the newest versions that fit together
 	@$(find_python) rm -rf build/pins && mkdir -p build && "$$python" -m venv build/pins
 	@build/pins/bin/python -m pip install --quiet '.[agent,server,dev]'
