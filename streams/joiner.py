@@ -23,6 +23,7 @@ from streams.core.holes import Hole, before_hole
 from streams.core.mark import Mark
 from streams.core.partition import Config, Message, Partition, Rejected
 from streams.core.policy import Policy
+from streams.gaps import Gaps
 from streams.intake import Batch, Holes
 from streams.reader import Reader
 from streams.rounds import Owned, Rounds
@@ -69,7 +70,8 @@ class Joiner:
         self._epoch = 0
         self._bounds = Bounds(settings.max_open_rows, lambda: [o.state for o in self._owned.values()])
         self._store = Store(sink, clock, settings.idle_timeout_ms, self._bounds.rows)
-        self._rounds = Rounds(self._store, self._bounds.advance, log_id, clock)
+        self._gaps = Gaps()
+        self._rounds = Rounds(self._store, self._bounds.advance, self._gaps.note, log_id, clock)
         self._fenced: tuple[int, Fenced] | None = None
         self._inbox: list[Batch] = []
         self._waiting, self._waiting_bytes, self._ingesting = 0, 0, False
@@ -144,6 +146,7 @@ class Joiner:
         self._owned.pop(number, None)
         self._fenced = self._fenced or (self._clock(), error)
         metrics.FENCED.inc()
+        metrics.WATERMARK_LAG.clear()
         metrics.PARTITIONS.set(len(self._owned))
         log.error("%s; dropped what was read of it here, and nothing of it is committed", error)
 
@@ -154,7 +157,11 @@ class Joiner:
             self._storing.release()
         except TimeoutError:
             log.warning("gave partitions up while a write was in flight: the next owner waits for its end")
+        if self._owned:
+            metrics.REBALANCES.inc()
         self._generation += 1
+        self._gaps.clear()
+        metrics.WATERMARK_LAG.clear()
         self._fenced = None
         self._ready.clear()
         self._owned.clear()
@@ -320,7 +327,7 @@ class Joiner:
         if show:
             self._provisional_ms = now_ms
             self._store.round(self._lag_ms(now_ms))
-            self._export()
+            self._export(now_ms)
             self._bounds.show(now_ms)
 
     def _conclude(self, lost: Mapping[int, Fenced]) -> None:
@@ -346,7 +353,12 @@ class Joiner:
             self._reader.acknowledge({(topic, number): offset for topic, offset in stored.items()})
             owned.acknowledged.update(stored)
 
-    def _export(self) -> None:
+    def _export(self, now_ms: int) -> None:
+        for number, owned in self._owned.items():
+            if (watermark := owned.state.watermark(now_ms)) is not None:
+                metrics.WATERMARK_LAG.labels(str(number)).set((now_ms - watermark) / 1000)
+        for topic, missing in self._gaps.by_topic():
+            metrics.SEQUENCE_GAPS.labels(topic).set(missing)
         counters = [o.state.counters() for o in self._owned.values()]
         metrics.DUPLICATES.set(sum(c.duplicates for c in counters))
         metrics.LATE.set(sum(c.late for c in counters))

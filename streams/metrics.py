@@ -24,6 +24,7 @@ FENCED = Counter("wattlog_stream_fenced", "Partitions dropped because another wo
 LOST = Counter(
     "wattlog_stream_lost_messages", "Messages that the log deleted unread, where `--accept-loss` went on without them."
 )
+REBALANCES = Counter("wattlog_stream_rebalances", "Times that the group took this worker's partitions away.")
 PARTITIONS = Gauge("wattlog_stream_partitions", "Partitions that this worker holds.")
 OPEN_WINDOWS = Gauge("wattlog_stream_open_windows", "Windows that are not final yet, over all partitions held.")
 OPEN_ROWS = Gauge("wattlog_stream_open_rows", "Rows held in open windows: `max_open_rows` bounds them.")
@@ -36,6 +37,14 @@ OPEN_KEYS = Gauge(
 SOURCES_FORGOTTEN = Gauge(
     "wattlog_stream_sources_forgotten",
     "Sources forgotten since assignment, because a partition heard more than it remembers.",
+)
+WATERMARK_LAG = Gauge(
+    "wattlog_stream_watermark_lag_seconds", "How far a partition's watermark is behind the clock.", ["partition"]
+)
+SEQUENCE_GAPS = Gauge(
+    "wattlog_stream_sequence_gaps",
+    "Events that producers numbered and that have not come.",
+    ["topic"],
 )
 UNACKED = Gauge("wattlog_stream_unacked_messages", "Messages read whose windows are not all final and stored.")
 PAUSED = Gauge("wattlog_stream_paused", "1 while reading waits until what is above `max_open_rows` is stored.")

@@ -54,10 +54,13 @@ class _Part:
 
 
 class Rounds:
-    """See the module. `advance` closes windows of a partition, `clock` gives epoch milliseconds."""
+    """See the module. `advance` closes windows of a partition, `heard` is told which rows of `sources` changed, `clock`
+    gives epoch milliseconds."""
 
-    def __init__(self, store: Store, advance: Advance, log_id: str, clock: Callable[[], int]) -> None:
-        self._store, self._advance, self._log_id, self._clock = store, advance, log_id, clock
+    def __init__(
+        self, store: Store, advance: Advance, heard: Callable[[int, Table], None], log_id: str, clock: Callable[[], int]
+    ) -> None:
+        self._store, self._advance, self._heard, self._log_id, self._clock = store, advance, heard, log_id, clock
         self._hours: set[int] = set()
         self._clusters: set[str] = set()
         self._workloads: set[str] = set()
@@ -135,6 +138,7 @@ class Rounds:
         for part, _ in marks:
             if (rows := part.owned.state.sources()) is not None:
                 part.sources.append(rows)
+                self._heard(part.owned.state.log_partition, rows)
         found = [rows for part, _ in marks for rows in part.sources]
         if found:
             sources = concat("sources", found)

@@ -1,0 +1,43 @@
+"""How many events are missing from what a worker has read, for /metrics. `wattlog audit` names them.
+
+A number that came before the one under it is a gap until that comes too; one that stays is loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from contracts import topics
+from contracts.rows import Table
+
+MAX_RUNS = 100_000
+"""Runs with gaps that are told apart. Of those beyond, the gaps are left out: there are gaps enough to look."""
+
+
+class Gaps:
+    """Missing events of producers' runs that were heard since their partitions were assigned."""
+
+    def __init__(self) -> None:
+        self._missing: dict[tuple[int, str, str, int], int] = {}
+
+    def note(self, partition: int, sources: Table) -> None:
+        """Rows of `sources` that a partition is about to store."""
+        last_seq, received = (np.asarray(sources[name]).astype(np.int64) for name in ("last_seq", "received"))
+        missing = last_seq + 1 - received
+        for i in np.flatnonzero((missing > 0) | bool(self._missing)).tolist():
+            key = partition, str(sources["topic"][i]), str(sources["source"][i]), int(sources["epoch"][i])
+            if missing[i] <= 0:
+                self._missing.pop(key, None)
+            elif key in self._missing or len(self._missing) < MAX_RUNS:
+                self._missing[key] = int(missing[i])
+
+    def clear(self) -> None:
+        """The partitions were given up."""
+        self._missing.clear()
+
+    def by_topic(self) -> Iterator[tuple[str, int]]:
+        """(topic, missing events) of both joined topics."""
+        for topic in topics.JOINED:
+            yield topic, sum(count for (_, of, _, _), count in self._missing.items() if of == topic)
