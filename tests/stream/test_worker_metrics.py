@@ -1,0 +1,84 @@
+"""What /metrics shows of a worker's partitions: how far behind they are, and what producers sent and it never got."""
+
+from __future__ import annotations
+
+import asyncio
+
+from prometheus_client import REGISTRY
+
+from contracts import topics
+from contracts.rows import Table, conform
+from streams.gaps import Gaps
+from tests.core.build import power
+from tests.stream.driven import T0, Driven
+from tests.stream.made import Sent, interval, request
+from warehouse.client import Warehouse
+
+
+def shown(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(name, labels)
+
+
+def sources(*runs: tuple[str, int, int], epoch: int = 1) -> Table:
+    """Rows of `sources` of the power topic: (source, received, last_seq)."""
+    columns = {
+        "source": [s for s, _, _ in runs], "received": [r for _, r, _ in runs], "last_seq": [n for _, _, n in runs],
+    }  # fmt: skip
+    rest = {"log_id": "log", "log_partition": 0, "topic": topics.POWER, "epoch": epoch, "version": 1, "duplicates": 0}
+    return conform("sources", {**columns, **rest, "last_event": T0})
+
+
+def missing(gaps: Gaps) -> dict[str, int]:
+    return dict(gaps.by_topic())
+
+
+def test_numbers_that_have_not_come_are_a_gap_until_they_do() -> None:
+    gaps = Gaps()
+    gaps.note(0, sources(("a", 3, 9), ("b", 10, 9)))
+    gaps.note(1, sources(("a", 8, 9)))
+    assert missing(gaps) == {topics.POWER: 9, topics.TOKENS: 0}
+    gaps.note(0, sources(("a", 9, 9)))
+    assert missing(gaps)[topics.POWER] == 3
+    gaps.note(0, sources(("a", 10, 9)))
+    gaps.note(1, sources(("a", 10, 9)))
+    assert missing(gaps)[topics.POWER] == 0
+
+
+def test_another_run_of_a_source_does_not_close_its_gap() -> None:
+    gaps = Gaps()
+    gaps.note(0, sources(("a", 3, 9)))
+    gaps.note(0, sources(("a", 1, 0), epoch=2))
+    assert missing(gaps)[topics.POWER] == 7
+
+
+def test_partitions_that_were_given_up_have_no_gaps_here() -> None:
+    gaps = Gaps()
+    gaps.note(0, sources(("a", 3, 9)))
+    gaps.clear()
+    assert missing(gaps)[topics.POWER] == 0
+
+
+def test_a_worker_shows_gaps_and_how_far_its_watermark_is_behind_until_it_lets_go(warehouse: Warehouse) -> None:
+    sent = Sent()
+    sent.power(interval(2))
+    sent.tokens(request(2))
+    sent.log.append(power([], T0 + 9_000), seq=5)  # 1 to 4 never came
+    sent.complete_to(40)
+    driven = Driven(warehouse, sent.log)
+    driven.clock.now_ms = T0 + 100_000
+    rebalances = shown("wattlog_stream_rebalances_total") or 0
+
+    async def run() -> None:
+        await driven.joiner.assign([0])
+        await driven.read()
+        await driven.joiner.store_once()
+        driven.clock.now_ms += 2_000
+        await driven.joiner.store_once()
+        assert shown("wattlog_stream_sequence_gaps", topic=topics.POWER) == 4
+        assert shown("wattlog_stream_sequence_gaps", topic=topics.TOKENS) == 0
+        assert shown("wattlog_stream_watermark_lag_seconds", partition="0") == 62
+        await driven.joiner.revoke()
+
+    asyncio.run(run())
+    assert shown("wattlog_stream_watermark_lag_seconds", partition="0") is None
+    assert shown("wattlog_stream_rebalances_total") == rebalances + 1
