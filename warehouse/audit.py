@@ -69,8 +69,9 @@ class Audit:
     for single requests' joules and their tenants' rows (over `request_windows`, whose requests are still stored),
     `hour_residual_uj` and `hour_residual_counts` (tokens, work, requests) for the hours against their windows.
 
-    `restating_windows` differ by `restating_uj` because late facts of theirs were stored and are about to be restated:
-    no residual, unless they still stood like that when looked at again. `stray_windows` hold rows that a worker wrote
+    `restating_windows` differ by `restating_uj` because late facts of theirs were stored and are about to be restated,
+    or are hours that are about to be computed anew: no residual, unless they stood just so when looked at again.
+    `stray_windows` hold rows that a worker wrote
     after it had lost the partition.
 
     `windows_without_work` drew energy and did nothing, `windows_without_energy` did work on GPUs that nobody metered:
@@ -225,6 +226,11 @@ def _balance(warehouse: Warehouse, span: Span) -> Audit:
         hours = ask("audit_hours", first, last)
         part.hours, part.hours_without_windows = hours["hours"], hours["hours_without_windows"]
         part.hour_residual_uj, part.hour_residual_counts = hours["residual_uj"], hours["residual_counts"]
+        part.restating, part.restating_uj = (
+            part.restating + hours["restating"],
+            part.restating_uj + hours["restating_uj"],
+        )
+        part.restating_windows += [_window(*named) for named in hours["restating_windows"]]
     return part
 
 

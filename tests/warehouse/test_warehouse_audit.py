@@ -258,6 +258,19 @@ def test_windows_whose_requests_are_past_their_time_to_live_are_not_judged_by_th
     assert (found.ok, found.request_windows) == (True, 0)
 
 
+def test_an_hour_that_a_mark_says_is_still_to_be_computed_is_no_residual_until_that_takes_too_long(
+    warehouse: Warehouse,
+) -> None:
+    book(warehouse)
+    warehouse.command("TRUNCATE TABLE ledger_hour")
+    state = f'{{"hours": [{HOUR}]}}'
+    warehouse.insert("marks", row("marks", final_end=HOUR + DAY, state=state))
+    found = audit(warehouse)
+    assert (found.ok, found.hour_residual_uj, found.restating, found.restating_uj) == (True, 0, 2, 105)
+    found = audit(warehouse, patience_s=5, wait=lambda _: None)
+    assert (found.balanced, found.residual_uj, found.restating) == (False, 105, 0)
+
+
 # ---- rows of a worker that lost its partition ----
 
 
@@ -375,8 +388,9 @@ def test_books_in_balance_are_not_waited_for(warehouse: Warehouse) -> None:
 
 def test_energy_without_work_and_work_without_energy_are_told_and_not_judged(warehouse: Warehouse) -> None:
     owned(warehouse, 1)
-    warehouse.insert("token_usage", row("token_usage", workload="unmetered", prompt_tokens=5))
-    warehouse.insert("ledger", row("ledger", workload="unmetered", hardware="", prompt_tokens=5, work=5, method=3))
+    warehouse.insert("token_usage", row("token_usage", workload="unmetered", prompt_tokens=5, version=epoch(1)))
+    unmetered = {"workload": "unmetered", "hardware": "", "prompt_tokens": 5, "work": 5, "method": 3}
+    warehouse.insert("ledger", row("ledger", **unmetered, version=epoch(1)))
     refresh(warehouse)
     found = audit(warehouse)
     assert (found.ok, found.windows_without_work, found.windows_without_energy) == (True, 1, 1)

@@ -1,6 +1,7 @@
 -- Do the hours say what their final windows say? Per key, of whole hours. Left out are workloads whose hour is still
 -- being written (a final window beyond its partition's mark), and hours of which no window is stored any more: those
--- outlive their windows, and are counted.
+-- outlive their windows, and are counted. Hours are computed anew when workers have time: of those that a mark says may
+-- lack something, what differs is `restating`.
 WITH
     keys AS
     (
@@ -47,6 +48,17 @@ WITH
 SELECT
     countIf(stored = 1 AND open = 0) AS hours,
     countIf(stored = 0) AS hours_without_windows,
-    sumIf(off[1] + off[2] + off[3], stored = 1 AND open = 0) AS residual_uj,
-    sumIf(off[4] + off[5] + off[6] + off[7] + off[8] + off[9], stored = 1 AND open = 0) AS residual_counts
-FROM subjects
+    sumIf(energy_off, NOT due AND stored = 1 AND open = 0) AS residual_uj,
+    sumIf(counts_off, NOT due AND stored = 1 AND open = 0) AS residual_counts,
+    countIf(energy_off + counts_off > 0 AND due AND stored = 1 AND open = 0) AS restating,
+    sumIf(energy_off, due AND stored = 1 AND open = 0) AS restating_uj,
+    groupArraySortedIf({worst:UInt16})(
+        (-energy_off, hour_no * 3600000, cluster, workload), energy_off > 0 AND due AND stored = 1 AND open = 0) AS restating_windows
+FROM
+(
+    SELECT
+        hour_no, cluster, workload, open, stored,
+        off[1] + off[2] + off[3] AS energy_off, off[4] + off[5] + off[6] + off[7] + off[8] + off[9] AS counts_off,
+        hour_no * 3600000 IN (SELECT arrayJoin(JSONExtract(state, 'hours', 'Array(Int64)')) FROM marks FINAL) AS due
+    FROM subjects
+)
