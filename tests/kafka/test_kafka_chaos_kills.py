@@ -12,7 +12,7 @@ ROUNDS = 50
 SEED = 20_260_101
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_fifty_workers_killed_at_random_moments_leave_the_ledger_as_it_is(chaos: Field) -> None:
     begin(chaos, workers=3)
     recovery = kill_at_random(chaos, ROUNDS, SEED)

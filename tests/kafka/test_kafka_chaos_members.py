@@ -10,7 +10,7 @@ from tests.kafka.chaos.faults import begin, pause_worker, scale
 from tests.kafka.chaos.field import PARTITIONS, Field
 from tests.kafka.chaos.verdict import assert_sound, judge
 
-ROUNDS = 3
+ROUNDS = 2
 CLAIMED = "has been claimed by another worker"
 """What a worker says that would have written beside its successor: the store refused it."""
 

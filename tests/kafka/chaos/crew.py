@@ -14,7 +14,7 @@ from tests.kafka.chaos.scrape import Shown, scrape
 from tests.kafka.deployment import Deployment
 from tests.kafka.workers import Worker
 
-LIMIT_S = 90.0
+LIMIT_S = 180.0
 MOST_ENDED = 5
 """So many workers may end by themselves before it is said that they do not start at all."""
 _HOLDING = re.compile(r"holding partitions (\[.*\])")

@@ -13,7 +13,7 @@ from tests.kafka.chaos.field import PARTITIONS, Field
 
 UNRECOVERED = 3
 """So many kills may follow upon each other before every partition has moved on again."""
-RECOVER_LIMIT_S = 90.0
+RECOVER_LIMIT_S = 180.0
 
 Told = Callable[[str], None]
 

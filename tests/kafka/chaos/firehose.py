@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--close", action="store_true", help="say at the end that everything was sent")
     given = parser.parse_args()
     hose = Firehose(given.epoch, given.begin)
-    config: dict[str, Any] = {"bootstrap.servers": given.bootstrap, "message.timeout.ms": 600_000}
+    config: dict[str, Any] = {"bootstrap.servers": given.bootstrap, "message.timeout.ms": 600_000, "log_level": 0}
     with Publisher(config, block_s=300) as publisher:
         pour(hose, publisher, given.rate, given.seconds)
         for event in hose.closing() if given.close else ():
