@@ -41,7 +41,7 @@ GPUS = (100, 1_000, 10_000, 100_000)
 SHAPE = Shape(64, "packed")
 STEP = 512
 """Messages in one step, as in the worker."""
-ROWS = 1_500_000
+ROWS = 1_000_000
 FLAT_WITHIN = 0.20
 POLICY = Policy((Floor(HARDWARE, 0, 2**62, IDLE_MW, 1),))
 CONFIG = Config(WINDOW_MS, LATENESS_MS, SKEW_MS)
@@ -167,7 +167,7 @@ def _in_child(kind: str, size: int, rows: int) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.cardinality", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="two sizes each, few rows")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each size (3)")
+    parser.add_argument("--repeats", type=int, default=2, help="runs of each size (2)")
     parser.add_argument("--rows", type=int, default=ROWS, help=f"rows of each run, at least ({ROWS:,})")
     parser.add_argument("--one", nargs=2, metavar=("WHAT", "SIZE"), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=reports.BUILD, help="folder of the results (build/bench)")

@@ -1,6 +1,6 @@
 """How soon is a row visible? A paced producer, a `wattlog stream` worker, a real Kafka, all on real time.
 
-`python -m bench.latency [--rates 300,1000,3000] [--seconds 60]`. Writes build/bench/latency.json.
+`python -m bench.latency [--rates 300,1000,3000] [--seconds 50]`. Writes build/bench/latency.json.
 
 A (window, workload) is visible when a write returned that held all energy that was measured in it. Two latencies: from
 the window's end, and from the moment when its last message was produced (nodes send once a second, so it is up to a
@@ -40,7 +40,7 @@ PER_WORKLOAD = 5
 WARM_UP_WINDOWS = 1
 SETTLE_S = 6.0
 """After the last message: longer than any target."""
-START_S = 12.0
+START_S = 10.0
 """What worker and producer get to start in."""
 
 Key = tuple[int, str]
@@ -163,7 +163,7 @@ def _end(worker: subprocess.Popen[bytes], home: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.latency", description=__doc__.partition("\n")[0])
     parser.add_argument("--rates", default=",".join(map(str, RATES)), help="messages a second, with commas between")
-    parser.add_argument("--seconds", type=int, default=60, help="how long each is kept up (60)")
+    parser.add_argument("--seconds", type=int, default=50, help="how long each is kept up (50)")
     parser.add_argument("--quick", action="store_true", help="one low rate, 40 s")
     parser.add_argument("--out", type=Path, default=reports.BUILD, help="folder of the results (build/bench)")
     given = parser.parse_args(argv)

@@ -107,7 +107,12 @@ def installable(contestants: list[Contestant], progress: Progress) -> tuple[list
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smoke test: few rows, one repeat, no peers, no Java")
-    parser.add_argument("--repeats", type=int, default=None, help="runs of each contestant (5)")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=None,
+        help="runs of each contestant, at most (5; fewer where no target hangs on it)",
+    )
     parser.add_argument("--rows", type=int, default=None, help="at most so many rows a contestant (its own number)")
     parser.add_argument("--only", default="", help="contestants whose name or shape holds this text")
     parser.add_argument("--no-peers", action="store_true", help="ours, the ceiling and its parts")

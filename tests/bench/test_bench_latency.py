@@ -1,0 +1,71 @@
+"""What the latency bench waits for is what the core will store; a window is visible when all of it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bench import latency
+from bench.harness.backlog import LATENESS_MS, SKEW_MS, WINDOW_MS
+from bench.harness.fleet import Events, Fleet
+from bench.harness.pacer import timetable
+from contracts import codec, topics
+from streams.core.partition import Config, Message, Partition
+from streams.core.policy import Policy
+
+SECONDS = 30
+FLEET = Fleet(base_ms=1_700_000_000_000 // 3_600_000 * 3_600_000, partitions=1, workloads=2)
+KEY = (0, "w")
+
+
+def _stored(fleet: Fleet) -> dict[tuple[int, str], int]:
+    """Energy of every window in the ledger of what the pacer would send."""
+    events, offsets = Events(fleet), dict.fromkeys(topics.JOINED, 0)
+    now_ms = fleet.base_ms + 3_600_000
+    state = Partition("log", 0, Config(WINDOW_MS, LATENESS_MS, SKEW_MS), Policy(), now_ms=now_ms)
+    sent = [events.event(s) for _, s in timetable(fleet, SECONDS)]
+    sent += [event for _, event in events.closing(fleet.base_ms + 3_000_000)]
+    for event in sent:
+        topic = codec.topic_of(event.batch)
+        assert not state.ingest([Message(topic, offsets[topic], *codec.encode(event))], now_ms)
+        offsets[topic] += 1
+    flush = state.advance(now_ms)
+    assert flush is not None
+    ledger, energy = flush.tables["ledger"], {}
+    parts = np.asarray(ledger["active_uj"]) + np.asarray(ledger["idle_uj"])
+    for start, workload, uj in zip(ledger["window_start"], ledger["workload"], parts, strict=True):
+        energy[int(start), str(workload)] = energy.get((int(start), str(workload)), 0) + int(uj)
+    return energy
+
+
+def test_what_is_waited_for_is_what_the_ledger_will_hold() -> None:
+    wanted, _ = latency.expected(FLEET, SECONDS)
+    assert {k: v for k, v in _stored(FLEET).items() if v} == wanted
+
+
+def test_messages_are_sent_in_order_of_time_once_what_they_tell_is_over() -> None:
+    events, times = Events(FLEET), []
+    for due_ms, s in timetable(FLEET, SECONDS):
+        times.append(due_ms)
+        assert events.event(s).batch.event_ms <= due_ms
+    assert times == sorted(times)
+    assert times[-1] <= FLEET.base_ms + SECONDS * 1_000
+
+
+@pytest.mark.parametrize("rate", latency.RATES)
+def test_a_fleet_sends_as_many_messages_as_are_asked_for(rate: int) -> None:
+    fleet = replace(latency.fleet_at(rate, FLEET.base_ms))
+    nodes_and_gateways = fleet.partitions * fleet.workloads * (fleet.nodes + 1)
+    assert 0.9 * rate <= nodes_and_gateways <= rate
+
+
+def test_a_window_is_visible_with_the_first_write_that_holds_all_of_it() -> None:
+    writes = [(11_000, [(*KEY, 5)]), (12_000, [(*KEY, 9)]), (13_000, [(*KEY, 9)])]
+    assert latency.latencies(writes, {KEY: 9}, {KEY: 10_400}, [KEY]) == ([2_000], [1_600])
+
+
+def test_a_window_that_never_shows_is_an_error() -> None:
+    with pytest.raises(AssertionError, match="1 of 1 windows"):
+        latency.latencies([(11_000, [(*KEY, 5)])], {KEY: 9}, {KEY: 10_400}, [KEY])

@@ -1,0 +1,89 @@
+"""The report says what was measured: targets met, missed or not measured; nothing but the marked text is replaced."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import pytest
+
+from bench import report
+from bench.__main__ import chosen, for_report, parts
+from bench.harness import picture, targets
+
+
+def _result(name: str, kind: str, shape: str, rate: float) -> dict[str, Any]:
+    figure = {"median": rate, "least": 0.9 * rate, "most": 1.1 * rate, "runs": 3}
+    return {"name": name, "kind": kind, "shape": shape, "rows_per_cpu_s": figure}
+
+
+LEAN = _result("Wattlog, lean transport", "ours", "64-packed", 2.1e6)
+CEILING = _result("plain", "ceiling", "64-packed", 4e6)
+PEERS = [_result("Quix Streams", "peer", "1-flat", 35_000), _result("Bytewax", "peer", "1-flat", 100_000)]
+
+
+def _verdict(found: list[targets.Verdict], words: str) -> targets.Verdict:
+    return next(v for v in found if words in v.what)
+
+
+def test_targets_compare_with_the_ceiling_and_the_fastest_peer_of_the_same_run() -> None:
+    found = list(targets.of_speed([LEAN, CEILING, *PEERS]))
+    assert _verdict(found, "lean transport, 64 rows: rows").met
+    share = _verdict(found, "lean transport, 64 rows: share")
+    assert (share.figure, share.met) == ("0.525", True)
+    times = _verdict(found, "times the fastest peer (Bytewax)")
+    assert (times.figure, times.met) == ("21", True)
+
+
+def test_a_missed_target_is_said_so() -> None:
+    slow = _result("Wattlog, lean transport", "ours", "64-packed", 1e6)
+    found = list(targets.of_speed([slow, CEILING, *PEERS]))
+    assert _verdict(found, "64 rows: rows").met is False
+    assert "**missed**" in report.targets_table(found)
+
+
+def test_what_was_not_measured_is_no_success() -> None:
+    found = list(targets.of_speed([LEAN]))
+    assert {v.met for v in found if "share" in v.what or "peer" in v.what} == {None}
+
+
+def test_only_the_text_between_the_markers_is_replaced() -> None:
+    page = "before\n<!-- bench:speed -->\nold\n<!-- /bench:speed -->\nafter\n"
+    filled = report.filled(page, {"speed": r"new \1", "other": "nowhere"})
+    assert filled == "before\n<!-- bench:speed -->\nnew \\1\n<!-- /bench:speed -->\nafter\n"
+
+
+def test_the_page_has_a_place_for_every_table() -> None:
+    page = report.PAGE.read_text("utf-8")
+    for name in ("targets", "speed", "latency", "cardinality"):
+        assert page.count(f"<!-- bench:{name} -->") == page.count(f"<!-- /bench:{name} -->") == 1
+
+
+def test_the_picture_is_well_formed_and_names_everyone() -> None:
+    drawn = picture.bars([LEAN, CEILING, *PEERS, _result("a <b> & c", "by hand", "1-flat", 9e5)])
+    words = "".join(ET.fromstring(drawn).itertext())
+    for name in ("lean transport", "plain", "Quix Streams", "Bytewax", "a <b> & c"):
+        assert name in words
+
+
+def test_memory_is_a_line_through_keys_and_windows() -> None:
+    held = [
+        {"kind": "GPU", "keys": k, "windows": w, "rows": k * w, "bytes": 300 * k + 60 * k * w}
+        for k in (1_000, 4_000)
+        for w in (2, 5)
+    ]
+    held.append({"kind": "request", "keys": 1, "windows": 1, "rows": 10, "bytes": 1_500})
+    assert report.memory(held).startswith("Memory of open windows: 60 bytes a GPU and window, and 300 bytes a GPU once")
+
+
+def test_words_before_the_options_name_parts() -> None:
+    assert chosen(["speed", "--repeats", "3"]) == (["speed"], ["--repeats", "3"])
+    assert chosen([]) == (parts(), [])
+    assert chosen(["--quick", "--out", "x"])[0] == ["speed", "latency", "cardinality", "report"]
+    assert for_report(["--quick", "--out", "x"]) == ["--out", "x"]
+    with pytest.raises(SystemExit, match="no part 'sped'"):
+        chosen(["sped"])
+
+
+def test_the_report_comes_last() -> None:
+    assert parts()[-1] == "report"
