@@ -88,8 +88,8 @@ class Process(asyncio.AbstractEventLoop):
     def __init__(self, world: World, name: str, server: Server, start_ms: Callable[[], float]) -> None:
         self.world, self.name, self.server = world, name, server
         self.alive = True
-        self.steps_left: int | None = None
-        """After so many steps it is killed."""
+        self.after_steps: tuple[int, Callable[[], None]] | None = None
+        """What happens to it after so many steps."""
         self.on_death: Callable[[], None] = lambda: None
         self.thread: _Thread | None = None
         self._start_ms = start_ms
@@ -105,16 +105,25 @@ class Process(asyncio.AbstractEventLoop):
         if self._stopped is not None:
             self._stopped.append(handle)
             return
-        if self.steps_left is not None:
-            self.steps_left -= 1
-            if self.steps_left < 0:
-                self.kill()
-                return
+        if self.after_steps is not None and self._happened(handle):
+            return
         events._set_running_loop(self)
         try:
             handle._run()
         finally:
             events._set_running_loop(None)
+
+    def _happened(self, handle: asyncio.Handle) -> bool:
+        """Count a step; true if what was to happen happened before it."""
+        assert self.after_steps is not None
+        left, happen = self.after_steps
+        self.after_steps = (left - 1, happen)
+        if left > 0:
+            return False
+        self.after_steps = None
+        self.world.push(self.world.now_us, self, handle)  # It runs if the process goes on.
+        happen()
+        return True
 
     def kill(self) -> None:
         if self.alive:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -14,7 +14,7 @@ from contracts import topics
 from tests.core.build import policy
 from tests.simulation import check
 from tests.simulation.broker import Group, Log, TopicPartition
-from tests.simulation.loop import World
+from tests.simulation.loop import Process, World
 from tests.simulation.plan import Fault, Plan, plan
 from tests.simulation.store import Store
 from tests.simulation.tables import Tables
@@ -42,9 +42,14 @@ class Result:
     steps: int = 0
 
 
-def simulate(seed: int, *, trace: bool = False, tables: Tables | None = None, zombies: bool = True) -> Result:
+def simulate(seed: int, *, trace: bool = False, tables: Tables | None = None) -> Result:
     """Run the simulation of a seed. `tables` may be a warehouse with a defect, to see whether it is noticed."""
-    run = Simulation(plan(seed, zombies=zombies), trace=trace, tables=tables)
+    return simulate_plan(plan(seed), trace=trace, tables=tables)
+
+
+def simulate_plan(plan_: Plan, *, trace: bool = False, tables: Tables | None = None) -> Result:
+    """Run one simulation."""
+    run = Simulation(plan_, trace=trace, tables=tables)
     with _logged(run.world):
         return run.run()
 
@@ -69,7 +74,9 @@ class Simulation:
         )  # fmt: skip
         self.workers: list[Worker] = []
         self._wanted = plan_.workers
-        self._healed = False
+        self._armed: dict[Process, tuple[str, int, Callable[[], None]]] = {}
+        """What happens to a process after so many steps, from when it sends such a request."""
+        self.store.on_request = self._on_request
         self.greatest_open_rows = 0
 
     def run(self) -> Result:
@@ -149,40 +156,55 @@ class Simulation:
     # -- faults --------------------------------------------------------------------------------------------------------
 
     def _happen(self, fault: Fault) -> None:
-        alive = self.alive
-        self.world.note("fault", "{} {:.0f}", fault.kind, fault.much)
+        self.world.note("fault", "{}", fault)
         self.met[fault.kind] += 1
         if fault.kind == "store away":
-            return self.store.go_away(fault.much)
-        if fault.kind == "join":
+            self.store.go_away(fault.for_ms)
+        elif fault.kind == "log stalls":
+            self.around.stalled_until_ms = self.world.now_ms + fault.for_ms
+        elif fault.kind == "join":
             self._wanted += 1
-            return self._start()
-        if not alive:
-            return None
-        worker = self.rng.choice(alive)
-        if fault.kind == "kill":
-            worker.process.kill()
-        elif fault.kind == "kill soon":
-            worker.process.steps_left = int(fault.much)
-        elif fault.kind == "pause":
+            self._start()
+        elif self.alive:
+            self._happen_to(self.rng.choice(self.alive), fault)
+
+    def _happen_to(self, worker: Worker, fault: Fault) -> None:
+        def happen() -> None:
+            if fault.kind.startswith("kill"):
+                return worker.process.kill()
             worker.process.stop_running()
-            self.world.later(fault.much, worker.process.go_on)
+            return self.world.later(fault.for_ms, worker.process.go_on)
+
+        if fault.kind.endswith("soon"):
+            worker.process.after_steps = (fault.steps, happen)
+        elif fault.kind.endswith("write"):
+            self._armed[worker.process] = (fault.write, fault.steps, happen)
         elif fault.kind == "isolate":
             worker.isolated = True
-            self.world.later(fault.much, lambda: setattr(worker, "isolated", False))
-        elif fault.kind == "leave" and self._wanted > 1:
+            self.world.later(fault.for_ms, lambda: setattr(worker, "isolated", False))
+        elif fault.kind == "clock steps":
+            worker.clock_ahead_ms += round(fault.for_ms)
+        elif fault.kind != "leave":
+            happen()
+        elif self._wanted > 1:
             self._wanted -= 1
             worker.leave()
-        return None
+
+    def _on_request(self, process: Process, what: str) -> None:
+        write, steps, happen = self._armed.get(process, ("", 0, None))
+        if write == what and happen is not None:
+            del self._armed[process]
+            process.after_steps = (steps, happen)
 
     def _heal(self) -> None:
         """Nothing fails any more."""
         self.world.note("fault", "none any more")
-        self._healed = True
         self.store.heal()
+        self._armed.clear()
+        self.around.stalled_until_ms = 0.0
         self.around.ways = Ways(fetch_ms=1.0, commit_every_s=0.5, vouching=self.around.ways.vouching)
         for worker in self.alive:
-            worker.process.steps_left, worker.isolated = None, False
+            worker.process.after_steps, worker.isolated = None, False
             worker.process.go_on()
 
     # -- the end -------------------------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ class Store:
         self.fates = fates
         self.met: Counter[str] = Counter()
         """What requests met, by kind."""
+        self.on_request: Callable[[Process, str], None] = lambda client, what: None
         self.world = self._world = world
         self._rng = rng
         self._running: dict[int, Fence | None] = {}
@@ -110,6 +111,7 @@ class Store:
         """See `loop.Server`."""
         rng, fates = self._rng, self.fates
         told = _Client(self._world, client, what, answered)
+        self.on_request(client, what)
         if what == "sleep":
             return told.answer(args[0] * 1000, True, None)
         lag_ms = rng.uniform(0.0, fates.quick_ms)

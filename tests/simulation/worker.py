@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 from contracts import topics
-from contracts.errors import BadQuery, Unavailable
+from contracts.errors import Fenced
 from contracts.settings import Settings
 from streams.core.partition import Message, Rejected
 from streams.core.policy import Policy
@@ -71,13 +71,15 @@ class Surroundings:
     letters: list[tuple[str, int, int]]
     """(topic, partition, offset) of dead letters, as often as they came."""
     met: Counter[str]
+    stalled_until_ms: float = 0.0
+    """Until then the log hands out nothing."""
 
 
 class Worker:
     """One process from its start to its end."""
 
     def __init__(self, name: str, around: Surroundings, clock_ahead_ms: int = 0) -> None:
-        self.name, self.around, self._clock_ahead_ms = name, around, clock_ahead_ms
+        self.name, self.around, self.clock_ahead_ms = name, around, clock_ahead_ms
         rng = around.rng
         self.process = Process(around.world, name, around.store, lambda: rng.uniform(0.0, 2.0))
         self.process.on_death = self._died
@@ -116,7 +118,7 @@ class Worker:
         if task.cancelled() or (error := task.exception()) is None:
             return
         self.around.world.note(self.name, "ends itself: {!r}", error)
-        if not isinstance(error, (Unavailable, BadQuery, OSError)):  # No letter, no takeover: to be started again.
+        if not isinstance(error, (Fenced, Refused)):  # To be started again: streams.joiner says why.
             self.around.world.violated(f"{self.name} ended itself: {error!r}")
         self.around.met["ended itself"] += 1
         self.process.kill()
@@ -128,7 +130,7 @@ class Worker:
             self.around.log.on_append.remove(self._on_append)
 
     def _clock(self) -> int:
-        return EPOCH_MS + self.around.world.now_ms + self._clock_ahead_ms
+        return EPOCH_MS + self.around.world.now_ms + self.clock_ahead_ms
 
     def _name_takeover(self) -> str:
         self._takeovers += 1
@@ -150,8 +152,8 @@ class Worker:
                 await self._arrived[topic].wait()
                 continue
             generation = self._generation
-            if around.ways.fetch_ms:
-                await asyncio.sleep(rng.uniform(0.0, around.ways.fetch_ms) / 1000)
+            wait_ms = max(rng.uniform(0.0, around.ways.fetch_ms), around.stalled_until_ms - around.world.now_ms)
+            await asyncio.sleep(wait_ms / 1000)
             tp = waiting[rng.randrange(len(waiting))]
             if self._generation != generation:
                 continue  # What was fetched for the generation before is thrown away, as Faust does.
