@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,9 +30,10 @@ MINUTE_MS = 60_000
 KEY = b"us-east/chat-70b"
 
 
-def _settings(data: Path) -> Settings:
+def _settings(data: Path, transport: Any) -> Settings:
     return Settings(  # Small enough to close windows within the minute.
         data=data,
+        transport=transport,
         kafka_bootstrap="embedded",
         lateness_ms=2_000,
         skew_ms=1_000,
@@ -82,12 +84,12 @@ class Outcome:
     rejected: int
 
 
-@pytest.fixture(scope="module")
-def outcome(chdb_dsn: str, data_dir: Path) -> Iterator[Outcome]:
+@pytest.fixture(scope="module", params=["lean", "stock"])
+def outcome(chdb_dsn: str, data_dir: Path, request: pytest.FixtureRequest) -> Iterator[Outcome]:
     """One run, looked at by every test here. The ledger stays in the database `wattlog` until they are done."""
     with connect(chdb_dsn, database="default", readers=1) as warehouse:
         warehouse.command("DROP DATABASE IF EXISTS wattlog")
-        yield asyncio.run(_run(_settings(data_dir)))
+        yield asyncio.run(_run(_settings(data_dir, request.param)))
         warehouse.command("DROP DATABASE IF EXISTS wattlog")
 
 
