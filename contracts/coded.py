@@ -50,10 +50,20 @@ class Coded(Sequence[Name], Generic[Name]):
 
     @classmethod
     def of(cls, values: Sequence[Name]) -> Coded[Name]:
-        """A plain column; names in order of appearance."""
+        """A plain column, its names in order of appearance; one that is coded already stays as it is."""
+        if isinstance(values, Coded):
+            return values
         seen: dict[Name, int] = {}
         codes = np.fromiter((seen.setdefault(v, len(seen)) for v in values), np.int64, len(values))
         return cls(list(seen), codes)
+
+    @classmethod
+    def pairs(cls, first: Coded[Any], second: Coded[Any]) -> Coded[tuple[Any, Any]]:
+        """Two columns as one of pairs, each pair once."""
+        n = max(len(second.names), 1)
+        found, codes = np.unique(first.codes * n + second.codes, return_inverse=True)
+        names = [(first.names[pair // n], second.names[pair % n]) for pair in found.tolist()]
+        return Coded(names, codes)
 
     @classmethod
     def concat(cls, columns: Sequence[Coded[Name]]) -> Coded[Name]:

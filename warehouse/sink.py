@@ -11,8 +11,10 @@ from itertools import islice
 from string import Template
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from contracts.coded import Coded
 from contracts.errors import LedgerError
 from contracts.rows import KEYS, SCHEMAS, Kind, Table, concat
 from contracts.units import MS_PER_HOUR
@@ -156,10 +158,18 @@ class Sink:
         rows = self._warehouse.arrow(
             sql, windows=starts, clusters=clusters, workloads=workloads, from_ms=min(starts), to_ms=max(starts)
         )
-        return {c: _column(rows[c], kind, listed=kind == "text") for c, kind in SCHEMAS[name].items()}
+        return {c: _coded(rows[c]) if kind == "text" else _column(rows[c], kind) for c, kind in SCHEMAS[name].items()}
 
 
-def _column(column: pa.ChunkedArray, kind: Kind, *, listed: bool) -> Any:
+def _coded(column: pa.ChunkedArray) -> Coded[str]:
+    """A column of texts, each text once: a window may have a million rows."""
+    encoded = column.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.chunk(0)
+    return Coded(encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64))
+
+
+def _column(column: pa.ChunkedArray, kind: Kind, *, listed: bool = False) -> Any:
     """An Arrow column as numpy (times as epoch ms), or as a list of plain values."""
     if kind == "ms":
         column = column.cast(pa.int64())
