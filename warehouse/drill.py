@@ -20,8 +20,8 @@ LATEST_WINDOWS_MS = 5 * 60_000
 """How far back `latest` looks from the newest window."""
 _GROWTH = 8
 """How much longer each span of time is that a page is looked for in than the one before."""
-_FIRST_SPAN_MS = {"ledger": MS_PER_HOUR, "request_energy": 60_000}
-"""The first one: what the table's sort key finds in one go."""
+_FIRST_SPAN_MS = {"ledger": 600_000, "request_energy": 1_000}
+"""The first one: what the ledger's sort key finds in one go; of requests, a page of a large fleet."""
 _ENDS_AFTER_MS = {"ledger": 0, "request_energy": 7 * MS_PER_HOUR}
 """How long after the start of its window a row may be asked for: requests are, by their end."""
 

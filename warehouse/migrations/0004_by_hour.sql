@@ -1,8 +1,8 @@
 -- Facts and ledger by time first, then by what people and workers ask for within it. Sorted by tenant or GPU first, a page
 -- of windows, one window's intervals and a worker's refresh of an hour each went through a whole day of the fleet.
--- The ledger goes by the hour and then by tenant, so that a tenant's day is 24 short reads. Its key names window_start
--- only inside functions: where the column itself is in the key, the index does not apply a condition on it to
--- toRelativeHourNum(window_start).
+-- The ledger goes by ten minutes and then by tenant, so that one window is a short read, and a tenant's day 144 of them.
+-- Its key names window_start only inside functions: where the column itself is in the key, the index does not apply a
+-- condition on it to toStartOfTenMinutes(window_start).
 -- Partitions of ledger_hour become days, as everywhere: closed days collapse to one part each, where FINAL costs nothing,
 -- and a refresh reads one day instead of the month.
 --
@@ -13,7 +13,7 @@ DROP TABLE IF EXISTS ledger_new;
 CREATE TABLE ledger_new AS ledger
 ENGINE = ReplacingMergeTree(version, deleted)
 PARTITION BY toYYYYMMDD(window_start)
-ORDER BY (toRelativeHourNum(window_start), tenant, cluster, workload, model, hardware, toUnixTimestamp64Milli(window_start))
+ORDER BY (toStartOfTenMinutes(window_start), tenant, cluster, workload, model, hardware, toUnixTimestamp64Milli(window_start))
 SETTINGS min_age_to_force_merge_seconds = 86400, min_age_to_force_merge_on_partition_only = 1;
 INSERT INTO ledger_new SELECT * FROM ledger;
 EXCHANGE TABLES ledger AND ledger_new;

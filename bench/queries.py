@@ -1,0 +1,221 @@
+"""How long do people wait for answers on a year of a 10,000-GPU fleet? `python -m bench.queries [--quick]`.
+
+Lays the fleet of bench/_fleet.py down once (under .cache/bench), then asks through the functions that the API calls,
+and through the API itself. Each question is asked of one process, `--times` times after one that is not counted, in
+turn with the others, so that none finds the caches as it left them; `first ms` is that uncounted one. Wall times say
+what a person waited on this machine with whatever else ran on it; CPU times say what the answer cost, and bear
+comparison.
+
+Times end up in build/bench/queries.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from fastapi.testclient import TestClient
+from rich.console import Console
+from rich.table import Table
+
+from api.app import create_app
+from bench._fleet import END_MS, FULL, QUICK, WINDOW_MS, Size, lay
+from contracts.settings import Settings
+from contracts.units import MS_PER_DAY, MS_PER_HOUR, epoch_ms, rfc3339
+from warehouse import drill, reads
+from warehouse.audit import audit
+from warehouse.client import Warehouse, connect
+from warehouse.explain import explain
+from warehouse.periods import newest
+
+ROOT = Path(__file__).resolve().parents[1]
+OCTOBER = (epoch_ms("2026-10-01T00:00:00Z"), END_MS)
+TENANT, BIG, SMALL = "tenant-0041", "tenant-0000", "tenant-0900"
+"""Of the middle, the largest, and among the smallest."""
+
+
+@dataclass(slots=True)
+class Question:
+    """One question, the wait that people were promised (None: told only), and what it took."""
+
+    name: str
+    ask: Callable[[], Any]
+    target_ms: float | None = None
+    rows: int = 0
+    first_ms: float = 0.0
+    wall_ms: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+
+    def once(self) -> None:
+        """Ask, and note wall and CPU time (of this process, where the engine is)."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        answer = self.ask()
+        self.cpu_ms.append(1000 * (time.process_time() - cpu))
+        self.wall_ms.append(1000 * (time.perf_counter() - wall))
+        self.rows = len(getattr(answer, "rows", answer))
+
+
+def questions(warehouse: Warehouse, size: Size) -> list[Question]:
+    """What people ask, from the bill down to one GPU's interval."""
+    http = TestClient(create_app(warehouse, Settings(_env_file=None)), base_url="http://127.0.0.1")
+    window = END_MS - size.windows_ms // 2 // WINDOW_MS * WINDOW_MS
+    year = (END_MS - size.hours_ms, END_MS)
+    day = (END_MS - min(size.windows_ms, MS_PER_DAY), END_MS)
+    (biggest,) = warehouse.query(
+        "SELECT cluster, workload FROM bench_gpus GROUP BY ALL ORDER BY count() DESC, workload LIMIT 1"
+    )
+    subject = (biggest["cluster"], biggest["workload"])
+
+    def bill(*by: str, **only: str) -> Callable[[], Any]:
+        return lambda: reads.chargeback_and_total(warehouse, *OCTOBER, by=by, **only)[0]
+
+    def get(path: str, **params: Any) -> Callable[[], Any]:
+        def ask() -> Any:
+            answer = http.get(path, params=params)
+            answer.raise_for_status()
+            return answer.json()["rows"]
+
+        return ask
+
+    def second_page() -> Any:
+        first = drill.ledger_rows(warehouse, *OCTOBER, tenant=BIG)
+        return drill.ledger_rows(warehouse, *OCTOBER, tenant=BIG, cursor=first.next)
+
+    span = {"from": rfc3339(day[0]), "to": rfc3339(day[1])}
+    at = f"/v1/ledger/{subject[0]}/{subject[1]}/{rfc3339(window)}/intervals"
+    asked = [
+        Question("chargeback of a month by tenant, with its total", bill("tenant"), 100),
+        Question("the same over the API", get("/v1/chargeback", period="2026-10"), 100),
+        Question("chargeback of a month by model", bill("model"), 100),
+        Question("chargeback of a month by team", bill("team"), 100),
+        Question("chargeback of a month by tenant, model", bill("tenant", "model")),
+        Question("chargeback of a month by day", bill("day"), 100),
+        Question("chargeback of a month, one tenant, by day", bill("day", tenant=TENANT), 100),
+        Question("chargeback of the year by month", lambda: reads.chargeback(warehouse, *year, by=["month"])),
+        Question("newest window (what latest-month means)", lambda: [newest(warehouse)], 100),
+        Question("windows of a month, everybody, first page", lambda: drill.ledger_rows(warehouse, *OCTOBER), 300),
+        Question("windows of a month, large tenant, two pages", second_page, 300),
+        Question("windows of a day, small tenant", lambda: drill.ledger_rows(warehouse, *day, tenant=SMALL), 300),
+        Question("windows of a day over the API", get("/v1/ledger", tenant=TENANT, **span), 300),
+        Question("intervals of a window, largest workload", lambda: drill.intervals(warehouse, window, *subject), 300),
+        Question("the same over the API", get(at), 300),
+        Question("requests, everybody, first page", lambda: drill.requests(warehouse, *day), 300),
+        Question("requests of one tenant, first page", lambda: drill.requests(warehouse, *day, tenant=TENANT), 300),
+        Question("explain a tenant's newest window", lambda: [explain(warehouse, TENANT)], 300),
+    ]  # fmt: skip
+    return asked
+
+
+def measure(asked: list[Question], times: int) -> None:
+    """Each question once uncounted, then `times` rounds of all."""
+    for question in asked:
+        question.once()
+        question.first_ms = question.wall_ms.pop()
+        question.cpu_ms.clear()
+    for _ in range(times):
+        for question in asked:
+            question.once()
+
+
+def quantile(values: list[float], q: float) -> float:
+    """The smallest value that is not below a share `q` of them."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * int(q * 100) // 100) - 1)]
+
+
+def stored(warehouse: Warehouse) -> list[dict[str, Any]]:
+    """Rows, parts and bytes of each table that is asked."""
+    return warehouse.query(
+        "SELECT table, sum(rows) AS rows, count() AS parts, sum(bytes_on_disk) AS bytes FROM system.parts "
+        "WHERE active AND database = currentDatabase() GROUP BY table HAVING rows > 5000 ORDER BY table"
+    )
+
+
+def audited(warehouse: Warehouse, size: Size) -> dict[str, Any]:
+    """The last hour and, where there is one, the last day audited once."""
+    out: dict[str, Any] = {}
+    for name, span in {"hour": MS_PER_HOUR, "day": MS_PER_DAY}.items():
+        if span > size.windows_ms:
+            continue
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = audit(warehouse, END_MS - span, END_MS)
+        out[name] = {
+            "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu, "ok": found.ok,
+            "windows": found.windows, "residual_uj": found.residual_uj, "coverage_ratio": found.coverage_ratio,
+        }  # fmt: skip
+    return out
+
+
+def main() -> None:
+    """Lay, ask, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a month of hours and an hour of windows")
+    parser.add_argument("--windows", type=int, default=24, help="hours of windows at full density, where time is short")
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--folder", type=Path, default=ROOT / ".cache/bench/warehouse")
+    parser.add_argument("--no-audit", action="store_true", help="leave the audit out")
+    options = parser.parse_args()
+    size = QUICK if options.quick else replace(FULL, windows_ms=options.windows * MS_PER_HOUR)
+    console = Console(width=140)
+    with connect(f"chdb://{options.folder.resolve()}", database=size.database) as warehouse:
+        began = time.perf_counter()
+        if lay(warehouse, size):
+            console.print(f"laid in {time.perf_counter() - began:.0f} s")
+        tables = stored(warehouse)
+        asked = questions(warehouse, size)
+        measure(asked, options.times)
+        checks = {} if options.no_audit else audited(warehouse, size)
+    _print(console, size, tables, asked, checks)
+    _write(size, options.times, tables, asked, checks)
+
+
+def _print(
+    console: Console, size: Size, tables: list[dict[str, Any]], asked: list[Question], checks: dict[str, Any]
+) -> None:
+    held = ", ".join(f"{t['table']} {t['rows'] / 1e6:.1f} M" for t in tables)
+    console.print(f"{held}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", soft_wrap=True)
+    table = Table(title=f"Waiting for answers, {size.name}", title_justify="left")
+    for i, column in enumerate(["question", "rows", "first ms", "p50 ms", "p95 ms", "CPU p50 ms", "target ms"]):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for q in asked:
+        times = [q.first_ms, quantile(q.wall_ms, 0.5), quantile(q.wall_ms, 0.95), quantile(q.cpu_ms, 0.5)]
+        table.add_row(
+            q.name, str(q.rows), *(f"{f:.0f}" for f in times), "" if q.target_ms is None else f"{q.target_ms:.0f}"
+        )
+    console.print(table)
+    for name, check in checks.items():
+        console.print(
+            f"audit of the last {name}: {check['wall_s']:.1f} s, {check['cpu_s']:.1f} CPU s, ok: {check['ok']}"
+        )
+
+
+def _write(size: Size, times: int, tables: list[dict[str, Any]], asked: list[Question], checks: dict[str, Any]) -> None:
+    out = ROOT / "build/bench/queries.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    answers = [figures(question) for question in asked]
+    body = {
+        "size": asdict(size), "times": times, "cores": os.cpu_count(), "load": os.getloadavg(),
+        "python": platform.python_version(),
+        "tables": tables, "questions": answers, "audit": checks,
+    }  # fmt: skip
+    out.write_text(json.dumps(body, indent=1) + "\n")
+
+
+def figures(question: Question) -> dict[str, Any]:
+    """A question's times, with the quantiles that the table shows."""
+    kept = {name: getattr(question, name) for name in ("name", "target_ms", "rows", "first_ms", "wall_ms", "cpu_ms")}
+    return kept | {
+        "p50_ms": quantile(question.wall_ms, 0.5), "p95_ms": quantile(question.wall_ms, 0.95),
+        "cpu_p50_ms": quantile(question.cpu_ms, 0.5),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""Bills against a slow, scalar bill of the same rows and prices, hour by hour, that shares no code with the SQL.
+
+Prices change within the period, overlap in scope, are negative, missing, or in several currencies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from contracts.units import MS_PER_HOUR, UJ_PER_KWH, epoch_ms
+from warehouse import reads
+from warehouse.answers import ChargebackRow
+from warehouse.client import Warehouse, connect
+from warehouse.migrate import migrate
+
+START_MS = epoch_ms("2026-10-30T22:00:00Z")
+HOURS = 30
+END_MS = START_MS + HOURS * MS_PER_HOUR
+"""Three days and, with the hours before it, two months."""
+NAMES = {
+    "cluster": ("eu", "us", "lab"),
+    "tenant": ("acme", "globex", "t-3"),
+    "model": ("m1", "m2"),
+    "hardware": ("H100", "B200"),
+}
+TEAMS = {"acme": "search", "globex": "chat", "t-3": "chat"}
+FOREVER_MS = epoch_ms("2200-01-01T00:00:00Z")
+
+_hour = st.integers(-2, HOURS + 1)
+_uj = st.sampled_from([0, 1, 7, 3_600_000_000_001, 2**52])
+_facts = st.lists(
+    st.tuples(_hour, *(st.sampled_from(NAMES[name]) for name in NAMES), _uj, _uj, _uj, st.integers(0, 10**9)),
+    min_size=1, max_size=25, unique_by=lambda fact: fact[:5],
+)  # fmt: skip
+# A price begins and ends anywhere, also within an hour; it counts for the hours that start while it is valid.
+_price = st.tuples(
+    st.sampled_from(["energy", "pue", "carbon"]), st.sampled_from(["*", "eu", "us"]),
+    st.integers(-3 * MS_PER_HOUR, HOURS * MS_PER_HOUR), st.integers(1, HOURS * MS_PER_HOUR) | st.none(),
+    st.decimals("-5", "5", places=9), st.sampled_from(["EUR", "EUR", "USD"]),
+)  # fmt: skip
+_BY = [
+    ("tenant",),
+    (),
+    ("team", "model"),
+    ("hour", "cluster"),
+    ("day", "tenant"),
+    ("month",),
+    ("cost_centre", "hardware", "tenant"),
+]
+
+
+@pytest.fixture(scope="module")
+def books(chdb_dsn: str) -> Iterator[Warehouse]:
+    with connect(chdb_dsn, database="reference", readers=1) as warehouse:
+        migrate(warehouse)
+        tenants = [
+            {"tenant": name, "team": team, "cost_centre": f"CC-{team}", "version": 1} for name, team in TEAMS.items()
+        ]
+        warehouse.insert_rows("tenants", tenants)
+        warehouse.insert_rows("clusters", [{"cluster": "lab", "simulated": 1, "version": 1}])
+        yield warehouse
+        warehouse.command("DROP DATABASE reference")
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(_facts, st.lists(_price, max_size=7), st.sampled_from(_BY), st.booleans())
+def test_a_bill_is_the_scalar_bill(
+    books: Warehouse, facts: list[Any], prices: list[Any], by: tuple[str, ...], hourly: bool
+) -> None:
+    prices = _lay(books, facts, prices)
+    end_ms = END_MS if hourly else END_MS + 1  # one more millisecond: the ledger itself answers
+    page, total = reads.chargeback_and_total(books, START_MS, end_ms, by=by)
+    due = [_due(fact, prices) for fact in facts if 0 <= fact[0] < HOURS + (not hourly)]
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in due:
+        groups.setdefault(tuple(row[name] for name in by), []).append(row)
+    assert [tuple(getattr(row, name) for name in by) for row in page.rows] == sorted(groups) or not by
+    for row in page.rows:
+        _check(row, groups[tuple(getattr(row, name) for name in by)] if due else [])
+    _check(total, due)
+    assert total == reads.chargeback_total(books, START_MS, end_ms)
+    if total.cost is not None:
+        assert total.cost == _rounded(sum(row["cost"] for row in due))
+        assert sum(row.cost or 0 for row in page.rows) == total.cost
+    if total.gco2 is not None:
+        assert sum(row.gco2 or 0 for row in page.rows) == total.gco2 == _rounded(sum(row["gco2"] for row in due))
+
+
+def _lay(books: Warehouse, facts: list[Any], prices: list[Any]) -> list[dict[str, Any]]:
+    """Rows into both tables; of prices of one scope, those that a person could put: no overlap."""
+    for table in ("ledger_hour", "ledger", "prices"):
+        books.command(f"TRUNCATE TABLE {table}")
+    rows = []
+    for hour, cluster, tenant, model, hardware, active, idle, unallocated, tokens in facts:
+        rows.append(
+            {
+                "time": START_MS + hour * MS_PER_HOUR, "cluster": cluster, "workload": "w", "hardware": hardware,
+                "model": model, "tenant": tenant, "active_uj": active, "idle_uj": idle, "unallocated_uj": unallocated,
+                "prompt_tokens": tokens,
+            }
+        )  # fmt: skip
+    for table, time, extra in (
+        ("ledger_hour", "hour", {}),
+        ("ledger", "window_start", {"window_ms": MS_PER_HOUR, "final": 1}),
+    ):
+        for row in rows:
+            row[time] = row.pop("time" if table == "ledger_hour" else "hour")
+        names = [*rows[0], *extra]
+        values = ", ".join(f"({', '.join(_literal(name, {**row, **extra}[name]) for name in names)})" for row in rows)
+        books.command(f"INSERT INTO {table} ({', '.join(names)}) VALUES {values}")
+    kept: list[dict[str, Any]] = []
+    for kind, scope, begins, lasts, value, currency in prices:
+        price = {
+            "kind": kind, "cluster": scope, "valid_from": START_MS + begins, "value": value,
+            "valid_to": FOREVER_MS if lasts is None else START_MS + begins + lasts,
+            "currency": currency if kind == "energy" else "", "version": 1,
+        }  # fmt: skip
+        same = [k for k in kept if (k["kind"], k["cluster"]) == (kind, scope)]
+        clash = any(k["valid_from"] < price["valid_to"] and price["valid_from"] < k["valid_to"] for k in same)
+        if not clash:
+            kept.append(price)
+    for price in kept:
+        columns = ", ".join(_literal(name, value) for name, value in price.items())
+        books.command(f"INSERT INTO prices ({', '.join(price)}) VALUES ({columns})")
+    return kept
+
+
+def _literal(name: str, value: Any) -> str:
+    if name in ("hour", "window_start", "valid_from", "valid_to"):
+        return f"fromUnixTimestamp64Milli({value}, 'UTC')"
+    return str(value) if isinstance(value, (int, Decimal)) else f"'{value}'"
+
+
+def _due(fact: Any, prices: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row's energy and exact money, None where a price is missing."""
+    hour, cluster, tenant, model, hardware, active, idle, unallocated, tokens = fact
+    at = START_MS + hour * MS_PER_HOUR
+    energy = active + idle + unallocated
+
+    def price(kind: str) -> dict[str, Any] | None:
+        valid = [p for p in prices if p["kind"] == kind and p["valid_from"] <= at < p["valid_to"]]
+        mine = [p for p in valid if p["cluster"] == cluster] or [p for p in valid if p["cluster"] == "*"]
+        return mine[0] if mine else None
+
+    energy_price, pue, carbon = price("energy"), price("pue"), price("carbon")
+    kwh = Fraction(energy, UJ_PER_KWH)
+    facility = kwh * Fraction(pue["value"]) if pue else (None if energy else Fraction(0))
+
+    def money(of: dict[str, Any] | None) -> Fraction | None:
+        if not energy:
+            return Fraction(0)
+        return facility * Fraction(of["value"]) if of and facility is not None else None
+
+    day = (at // 86_400_000 - epoch_ms("2026-10-01") // 86_400_000) + 1
+    date = f"2026-10-{day:02d}" if day <= 31 else f"2026-11-{day - 31:02d}"
+    applied = {"energy": energy_price, "pue": pue, "carbon": carbon}
+    return {
+        "tenant": tenant, "team": TEAMS[tenant], "cost_centre": f"CC-{TEAMS[tenant]}", "cluster": cluster,
+        "model": model, "hardware": hardware,
+        "hour": f"{date}T{at // MS_PER_HOUR % 24:02d}:00:00Z", "day": date, "month": date[:7],
+        "energy_uj": energy, "active_uj": active, "idle_uj": idle, "tokens": tokens,
+        "cost": money(energy_price), "gco2": money(carbon),
+        "currency": energy_price["currency"] if energy_price else "",
+        "missing": {(kind, cluster) for kind, found in applied.items() if energy and not found},
+    }  # fmt: skip
+
+
+def _check(row: ChargebackRow, due: list[dict[str, Any]]) -> None:
+    for name in ("energy_uj", "active_uj", "idle_uj", "tokens"):
+        assert getattr(row, name) == sum(part[name] for part in due)
+    assert {(m.kind, m.cluster) for m in row.missing_prices} == set().union(*(part["missing"] for part in due))
+    assert row.simulated == any(part["cluster"] == "lab" for part in due)
+    currencies = {part["currency"] for part in due} - {""}
+    assert row.mixed_currencies == (len(currencies) > 1)
+    assert row.currency == min(currencies, default="")
+    if len(currencies) > 1 or any(part["cost"] is None for part in due):
+        assert row.cost is None
+    else:
+        assert row.cost is not None and abs(Fraction(row.cost) - sum(part["cost"] for part in due)) < Fraction(1, 10**6)
+    if any(part["gco2"] is None for part in due):
+        assert row.gco2 is None
+    else:
+        assert row.gco2 is not None and abs(Fraction(row.gco2) - sum(part["gco2"] for part in due)) < Fraction(1, 10**6)
+
+
+def _rounded(exact: Fraction | int) -> Decimal:
+    exact = Fraction(exact)
+    return Decimal((2 * exact.numerator * 10**6 + exact.denominator) // (2 * exact.denominator)).scaleb(-6)
