@@ -326,7 +326,7 @@ class Joiner:
                         self._conclude(lost)
         if show:
             self._provisional_ms = now_ms
-            self._store.round(self._lag_ms(now_ms))
+            self._store.round(self._lag_ms(now_ms), any(o.state.behind(now_ms) for o in self._owned.values()))
             self._export(now_ms)
             self._bounds.show(now_ms)
 

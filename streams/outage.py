@@ -44,16 +44,18 @@ class Outage:
         away_s = (now_ms - began_ms) / 1000
         return f"the warehouse takes writes again after {away_s:.1f} s; {waiting_rows} rows wait in memory"
 
-    def round(self, now_ms: int, lag_ms: int) -> str | None:
-        """Once in a while: `lag_ms` is how far final windows are behind the clock. A sentence when the worker has
-        caught up: when the lag is what it was before the outage, or nothing is left to store."""
+    def round(self, now_ms: int, lag_ms: int, behind: bool) -> str | None:
+        """Once in a while: `lag_ms` is how far what was read is behind the clock, `behind` whether windows wait that
+        could be final. A sentence when the worker has caught up: when none does and the lag is what it was before the
+        outage, or when nothing has been stored for a while."""
         if self._since_ms is not None:
             return None
         if self._back_ms is None:
             self._usual_lag_ms = lag_ms
             return None
         usual_ms = lag_ms if self._usual_lag_ms is None else self._usual_lag_ms
-        if lag_ms > usual_ms + SLACK_MS and now_ms - self._stored_ms < self._idle_timeout_ms:
+        late = behind or lag_ms > usual_ms + SLACK_MS
+        if late and now_ms - self._stored_ms < self._idle_timeout_ms:
             return None
         took_s, rate = (self._stored_ms - self._back_ms) / 1000, self.catchup_rows_per_s(self._stored_ms)
         self._back_ms = None

@@ -145,10 +145,11 @@ class Store:
             metrics.STORE_OUTAGE.set(0)
             log.warning(said)
 
-    def round(self, lag_ms: int) -> None:
-        """Once a second: `lag_ms` is how far final windows are behind the clock."""
+    def round(self, lag_ms: int, behind: bool) -> None:
+        """Once a second: `lag_ms` is how far what was read is behind the clock, `behind` whether windows wait that
+        could be final."""
         now_ms = self._clock()
-        if said := self.outage.round(now_ms, lag_ms):
+        if said := self.outage.round(now_ms, lag_ms, behind):
             log.warning(said)
         metrics.CATCHUP.set(self.outage.catchup_rows_per_s(now_ms))
 

@@ -211,6 +211,12 @@ class Partition:
         for topic in self._topics.values():
             topic.arrived_ms += ms
 
+    def behind(self, now_ms: int) -> bool:
+        """Whether windows are open that the watermark has passed: `advance` would close them."""
+        watermark = self.watermark(now_ms)
+        before = 0 if watermark is None else (watermark - self._config.lateness_ms) // self._config.window_ms
+        return any(number < before for number in self._open.numbers())
+
     def advance(
         self, now_ms: int, *, at_most_rows: int = NO_BOUND, close_rows: int = NO_BOUND, late: bool = True
     ) -> Flush | None:

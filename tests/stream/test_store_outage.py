@@ -24,32 +24,33 @@ IDLE_MS = 30_000
 
 def test_an_outage_is_told_with_its_length_and_what_waits_and_then_how_it_was_caught_up() -> None:
     outage = Outage(IDLE_MS)
-    assert outage.round(T0, 9_000) is None  # the usual lag
+    assert outage.round(T0, 9_000, False) is None  # the usual lag
     outage.refused(T0, T0 + 200)
     outage.refused(T0, T0 + 299_000)
     assert outage.away_s(T0 + 299_000) == 299.0
     assert outage.refused_ms == T0 + 299_000
-    assert outage.round(T0 + 299_500, 308_000) is None
+    assert outage.round(T0 + 299_500, 308_000, True) is None
     said = outage.taken(T0 + 300_000, 1_000, 70_000)
     assert said == "the warehouse takes writes again after 300.0 s; 70000 rows wait in memory"
     assert outage.away_s(T0 + 300_001) == 0
     assert outage.taken(T0 + 302_000, 59_000, 20_000) is None
     assert outage.catchup_rows_per_s(T0 + 302_000) == 30_000
-    assert outage.round(T0 + 302_000, 200_000) is None
+    assert outage.round(T0 + 302_000, 200_000, False) is None
+    assert outage.round(T0 + 303_000, 9_000, True) is None  # all is read, not all is stored
     assert outage.taken(T0 + 304_000, 60_000, 0) is None
-    said = outage.round(T0 + 304_500, 9_000 + SLACK_MS)
+    said = outage.round(T0 + 304_500, 9_000 + SLACK_MS, False)
     assert said == "caught up with the warehouse's outage in 4.0 s: 120000 rows, 30000 a second"
     assert outage.catchup_rows_per_s(T0 + 305_000) == 0
-    assert outage.round(T0 + 306_000, 9_000) is None
+    assert outage.round(T0 + 306_000, 9_000, False) is None
 
 
 def test_a_fleet_that_fell_silent_has_been_caught_up_with_when_nothing_is_left_to_store() -> None:
     outage = Outage(IDLE_MS)
-    outage.round(T0, 9_000)
+    outage.round(T0, 9_000, False)
     outage.refused(T0, T0 + 1_000)
     outage.taken(T0 + 10_000, 500, 0)
-    assert outage.round(T0 + 10_000 + IDLE_MS - 1, 50_000) is None
-    assert outage.round(T0 + 10_000 + IDLE_MS, 50_000) is not None
+    assert outage.round(T0 + 10_000 + IDLE_MS - 1, 50_000, True) is None
+    assert outage.round(T0 + 10_000 + IDLE_MS, 50_000, True) is not None
 
 
 def test_writes_that_are_taken_say_nothing() -> None:
