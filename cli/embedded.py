@@ -142,7 +142,7 @@ async def line(
             log_id = event_log.identity(config, settings.kafka_bootstrap)
             told(f"event log: Kafka at {settings.kafka_bootstrap}")
         warehouse = stack.enter_context(open_warehouse(settings))
-        applied = await asyncio.to_thread(prepare, warehouse)
+        applied = await asyncio.to_thread(prepare, warehouse, durable=settings.durable or None)
         told(f"warehouse: {warehouse.where}, " + (f"{len(applied)} migrations applied" if applied else "up to date"))
         if lay_down is not None:
             await asyncio.to_thread(lay_down, warehouse)
