@@ -69,7 +69,7 @@ def books(chdb_dsn: str) -> Iterator[Warehouse]:
         warehouse.command("DROP DATABASE reference")
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_facts, st.lists(_price, max_size=7), st.sampled_from(_BY), st.booleans())
 def test_a_bill_is_the_scalar_bill(
     books: Warehouse, facts: list[Any], prices: list[Any], by: tuple[str, ...], hourly: bool
