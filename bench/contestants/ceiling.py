@@ -17,11 +17,11 @@ from bench.harness.profiling import Profiles
 from cli.embedded import policy_of
 from cli.opening import open_warehouse
 from contracts import topics
-from contracts.rows import Table
+from contracts.rows import Table, concat
 from contracts.settings import Settings
 from producers.publish import kafka_config
 from streams.core.partition import Config, Message, Partition, touched_hours
-from streams.joiner import SETTLE_EVERY_MS
+from streams.rounds import HOURS_EVERY_MS, SETTLE_EVERY_MS
 from warehouse.fence import Fence
 from warehouse.sink import Sink
 
@@ -40,11 +40,12 @@ class Plain:
         config = Config(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
         numbers = range(job.partitions)
         epoch = sink.claim(log_id, numbers, "bench")
-        self._fences = {n: Fence(log_id, n, epoch) for n in numbers}
+        self._fence = Fence(log_id, tuple(numbers), epoch)
         self._partitions = {n: Partition(log_id, n, config, policy, epoch=epoch, now_ms=_now_ms()) for n in numbers}
         self._ends = {(t, int(p)): end for t, ends in job.ends.items() for p, end in ends.items()}
         self._committed: dict[tuple[str, int], int] = {}
-        self._settled_ms = self._shown_ms = 0
+        self._settled_ms = self._shown_ms = self._hours_ms = 0
+        self._touched: tuple[set[Any], set[Any], set[Any]] = (set(), set(), set())
         self._consumer = Consumer(
             {**kafka_config(settings), "group.id": job.group, "auto.offset.reset": "earliest",
              "enable.auto.commit": False}
@@ -88,29 +89,48 @@ class Plain:
                 raise rejected[0].error
 
     def _store(self) -> None:
-        now_ms = _now_ms()
+        """One round over all partitions, in the order and with the inserts of `streams.rounds`."""
+        now_ms, states = _now_ms(), list(self._partitions.values())
         show = now_ms - self._shown_ms >= self._settings.provisional_ms
         settle = now_ms - self._settled_ms >= SETTLE_EVERY_MS
-        for number, state in self._partitions.items():
-            fence = self._fences[number]
-            if flush := state.advance(now_ms):
-                if flush.late:
-                    raise RuntimeError("the input has nothing late")
-                for name, table in flush.tables.items():
-                    self._sink.write(name, table, fence)
-                self._sink.refresh_hours(*touched_hours(flush.tables["ledger"]))
-                self._mark(state, state.finals_stored(flush), fence)
-            elif settle and (mark := state.settle()) is not None:
-                self._mark(state, mark, fence)
-            if show and (rows := state.provisional(now_ms)) is not None:
-                self._sink.write("ledger", rows, fence)
+        flushes = [(state, flush) for state in states if (flush := state.advance(now_ms))]
+        if any(flush.late for _, flush in flushes):
+            raise RuntimeError("the input has nothing late")
+        tables = {n: concat(n, [f.tables[n] for _, f in flushes]) for n in (flushes[0][1].tables if flushes else ())}
+        shown = [rows for state in states if show and (rows := state.provisional(now_ms)) is not None]
+        if shown:
+            tables["ledger"] = concat("ledger", [*([tables["ledger"]] if flushes else []), *shown])
+        for name, table in tables.items():
+            self._sink.write(name, table, self._fence)
+        marks = []
+        for state, flush in flushes:
+            for seen, touched in zip(self._touched, touched_hours(flush.tables["ledger"]), strict=True):
+                seen.update(touched)
+            marks.append(state.finals_stored(flush))
+        closed = {id(state) for state, _ in flushes}
+        rest = [state for state in states if settle and id(state) not in closed]
+        marks += [mark for state in rest if (mark := state.settle()) is not None]
+        self._store_marks(states, marks)
+        self._refresh_hours(now_ms)
         self._shown_ms = now_ms if show else self._shown_ms
         self._settled_ms = now_ms if settle else self._settled_ms
 
-    def _mark(self, state: Partition, mark: Table, fence: Fence) -> None:
-        if (sources := state.sources()) is not None:
-            self._sink.write("sources", sources, fence)
-        self._sink.write("marks", mark, fence)
+    def _store_marks(self, states: list[Partition], marks: list[Table]) -> None:
+        if not marks:
+            return
+        found = [rows for state in states if (rows := state.sources()) is not None]
+        if found:
+            self._sink.write("sources", concat("sources", found), self._fence)
+        self._sink.write("marks", concat("marks", marks), self._fence)
+
+    def _refresh_hours(self, now_ms: int) -> None:
+        if self._touched[0] and now_ms - self._hours_ms >= HOURS_EVERY_MS:
+            self._sink.refresh_hours(*(sorted(seen) for seen in self._touched))
+            for seen in self._touched:
+                seen.clear()
+            for state in self._partitions.values():
+                state.hours_refreshed()
+            self._hours_ms = now_ms
 
     def _commit(self) -> None:
         done = {
