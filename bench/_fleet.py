@@ -10,7 +10,8 @@ which is the most that it can be (small tenants sleep at night), and 50 nodes ho
 ledger, 32.4 M of tokens; and ten minutes of 10,000 requests a second.
 
 In every window each workload's ledger rows sum to its GPUs' energy exactly, and each hour's rows of that day to its
-windows', so that `wattlog audit` has something to agree with.
+windows', so that `wattlog audit` has something to agree with. Only the requests' joules are made up: the audit says so
+(`request_residual_uj`), and is right.
 """
 
 from __future__ import annotations

@@ -147,8 +147,9 @@ def audited(warehouse: Warehouse, size: Size) -> dict[str, Any]:
         wall, cpu = time.perf_counter(), time.process_time()
         found = audit(warehouse, END_MS - span, END_MS)
         out[name] = {
-            "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu, "ok": found.ok,
-            "windows": found.windows, "residual_uj": found.residual_uj, "coverage_ratio": found.coverage_ratio,
+            "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu, "windows": found.windows,
+            "residual_uj": found.residual_uj, "token_residual_tokens": found.token_residual_tokens,
+            "hour_residual_uj": found.hour_residual_uj, "coverage_ratio": found.coverage_ratio,
         }  # fmt: skip
     return out
 
