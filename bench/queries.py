@@ -6,7 +6,7 @@ turn with the others, so that none finds the caches as it left them; `first ms` 
 what a person waited on this machine with whatever else ran on it; CPU times say what the answer cost, and bear
 comparison.
 
-Times end up in build/bench/queries.json.
+Times end up in build/bench/queries.json (queries_quick.json).
 """
 
 from __future__ import annotations
@@ -192,13 +192,12 @@ def _print(
         )
     console.print(table)
     for name, check in checks.items():
-        console.print(
-            f"audit of the last {name}: {check['wall_s']:.1f} s, {check['cpu_s']:.1f} CPU s, ok: {check['ok']}"
-        )
+        took = f"{check['wall_s']:.1f} s, {check['cpu_s']:.1f} CPU s"
+        console.print(f"audit of the last {name}: {took}, {check['residual_uj']} uJ off")
 
 
 def _write(size: Size, times: int, tables: list[dict[str, Any]], asked: list[Question], checks: dict[str, Any]) -> None:
-    out = ROOT / "build/bench/queries.json"
+    out = ROOT / "build/bench" / ("queries.json" if size.name == FULL.name else f"queries_{size.name}.json")
     out.parent.mkdir(parents=True, exist_ok=True)
     answers = [figures(question) for question in asked]
     body = {
