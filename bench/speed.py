@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,12 @@ def measure(
     *,
     repeats: int,
     most: int | None = None,
+    save: Callable[[list[dict[str, Any]], dict[str, Any]], None] = lambda *_: None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """All runs of all contestants: repeats go round, so that whatever drifts on the machine meets everyone alike.
     And a profile of our worker for each shape in which it misses a target.
+
+    `save` is told what is known after each backlog.
 
     Raises `check.DisagreementError` when totals differ, `children.ContestantError` when one ends without a result.
     """
@@ -61,14 +65,16 @@ def measure(
                 progress.say(f"{shape.name}: {c.name}, {again + 1} of {repeats}")
                 runs[c.name].append(children.run(c, backlog, at.bootstrap, folder))
                 progress.step()
-        agreed = {c.name: r["totals"]["tenants"] for c in here if c.exact for r in runs[c.name]}
-        check_alike(agreed)
+        check_alike(
+            {f"{c.name}, run {i}": r["totals"]["tenants"] for c in here if c.exact for i, r in enumerate(runs[c.name])}
+        )
         results += [reports.summary(c, backlog, runs[c.name]) for c in here]
         ours = next((c for c in here if c.kind == "ours"), None)
         if ours and most is None and any(v.shape == shape.name and v.met is False for v in targets.of_speed(results)):
             progress.say(f"{shape.name}: a target is missed; profiling {ours.name}")
             profiles[shape.name] = children.run(ours, backlog, at.bootstrap, folder, profile=True)["profile"]
-    _note_deviations(results)
+        _note_deviations(results)
+        save(results, profiles)
     return results, profiles
 
 
@@ -133,9 +139,13 @@ def main(argv: list[str] | None = None) -> None:
         with broker(folder, quick=given.quick) as at:
             fleet = fleet_for(at, given.token_share)
             most = given.rows or (QUICK_ROWS if given.quick else None)
-            results, profiles = measure(chosen, at, fleet, folder, progress, repeats=repeats, most=most)
             about = reports.about(at, asdict(fleet), repeats=repeats, missing=missing, quick=given.quick)
-    reports.write(given.out, "speed", {"about": about, "results": results, "profiles": profiles})
+
+            def save(results: list[dict[str, Any]], profiles: dict[str, Any]) -> None:
+                whole = {"about": about, "results": results, "profiles": profiles}
+                reports.write(given.out, "speed", whole)
+
+            measure(chosen, at, fleet, folder, progress, repeats=repeats, most=most, save=save)
 
 
 if __name__ == "__main__":

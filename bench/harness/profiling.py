@@ -6,6 +6,7 @@ import cProfile
 import io
 import pstats
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -23,11 +24,13 @@ class Profiles:
         self._main = cProfile.Profile() if on else None
         self._running = False
         self._sink: list[cProfile.Profile] = []
+        self._thread = 0
+        """The one that is profiled already."""
 
     def start(self) -> None:
         if self._main is None or self._running:
             return
-        self._running = True
+        self._running, self._thread = True, threading.get_ident()
         for name in ("write", "refresh_hours"):
             setattr(Sink, name, self._profiled(getattr(Sink, name)))
         self._main.enable()
@@ -40,11 +43,10 @@ class Profiles:
         """The worker stores from threads that cProfile does not see; the plain consumer from the profiled one."""
 
         def call(*args: Any, **more: Any) -> Any:
-            profile = cProfile.Profile()
-            try:
-                profile.enable()
-            except ValueError:  # This thread is profiled already.
+            if threading.get_ident() == self._thread:
                 return function(*args, **more)
+            profile = cProfile.Profile()
+            profile.enable()
             try:
                 return function(*args, **more)
             finally:
