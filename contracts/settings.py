@@ -90,9 +90,10 @@ class Settings(BaseSettings):
     batch_messages: int = Field(512, ge=1, le=65_536, description="Messages that a worker takes in one step.")
     batch_wait_ms: int = Field(20, ge=1, le=1_000, description="How long a worker waits to fill a step.")
     max_open_rows: int = Field(
-        4_000_000,
+        1_500_000,
         ge=10_000,
-        description="Rows in open windows per worker; above it, consumption pauses until windows are stored.",
+        description="Rows that a worker holds (open windows, late facts, messages not committed); above it, it closes "
+        "windows before their lateness has passed. docs/reliability.md says what memory that takes.",
     )
     idle_policy: Literal["by-work", "owner", "apart"] = Field(
         "by-work",

@@ -33,14 +33,14 @@ class Bounds:
 
     def __init__(self, most: int, states: Callable[[], Collection[Partition]]) -> None:
         self._most, self._states = most, states
-        self._left, self._keep = most, NO_BOUND
+        self._left, self._keep, self._in_hand = most, NO_BOUND, 0
         self._late_ms: dict[int, int] = {}
         self._told_ms: dict[str, int] = {}
         self._forgotten = 0
 
     def rows(self) -> int:
-        """Rows held now."""
-        return sum(state.open_rows for state in self._states())
+        """Rows held now: those that a round is storing are held until its end."""
+        return self._in_hand + sum(state.open_rows for state in self._states())
 
     def full(self) -> bool:
         """Whether reading should wait: more is held than may be, and storing makes room."""
@@ -50,7 +50,7 @@ class Bounds:
 
     def begin_round(self) -> None:
         """Partitions will be stored, one `advance` each."""
-        self._left = self._most // FLUSHES
+        self._left, self._in_hand = self._most // FLUSHES, 0
         self._keep = self._most // 2 // len(self._states()) if self.full() else NO_BOUND
 
     @property
@@ -72,6 +72,7 @@ class Bounds:
         if flush is None:
             return None
         self._left -= held - state.open_rows
+        self._in_hand += held - state.open_rows
         if flush.late:
             self._late_ms[state.log_partition] = now_ms
         if flush.early:

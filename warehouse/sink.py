@@ -158,7 +158,10 @@ class Sink:
         rows = self._warehouse.arrow(
             sql, windows=starts, clusters=clusters, workloads=workloads, from_ms=min(starts), to_ms=max(starts)
         )
-        return {c: _coded(rows[c]) if kind == "text" else _column(rows[c], kind) for c, kind in SCHEMAS[name].items()}
+        # Copies, so that the answer, in which every row has its texts in full, is let go.
+        return {
+            c: _coded(rows[c]) if kind == "text" else _column(rows[c], kind).copy() for c, kind in SCHEMAS[name].items()
+        }
 
 
 def _coded(column: pa.ChunkedArray) -> Coded[str]:
