@@ -33,10 +33,18 @@ CLUSTERS = ("us-east", "eu-west", "eu-north")
 
 @pytest.fixture
 def deployment(
-    kafka: KafkaBroker, chdb_dsn: str, chdb_root: Path, database_name: str, tmp_path: Path
+    kafka: KafkaBroker,
+    chdb_dsn: str,
+    chdb_root: Path,
+    database_name: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Deployment]:
+    """Its workers read as workers do unless told otherwise; a test may say by which transport."""
     with connect(chdb_dsn, database="default", readers=1) as engine, serve(chdb_root) as address:
-        made = Deployment(kafka, tmp_path, f"{address}/{database_name}")
+        made = Deployment(
+            kafka, tmp_path, f"{address}/{database_name}", {"WATTLOG_TRANSPORT": getattr(request, "param", "auto")}
+        )
         assert made.run("migrate").status == 0
         yield made
         for worker in made.workers:
@@ -52,6 +60,7 @@ def ledger(deployment: Deployment, chdb_dsn: str, database_name: str) -> Iterato
         yield warehouse
 
 
+@pytest.mark.parametrize("deployment", ["lean", "stock"], indirect=True)
 def test_workers_that_are_killed_join_and_leave_do_not_change_the_ledger(
     deployment: Deployment, ledger: Warehouse, data_dir: Path
 ) -> None:
