@@ -51,8 +51,9 @@ def chargeback(
 
         names = [name.strip() for name in by.split(",") if name.strip()]
         when = period_of(warehouse, period, start, end)
-        page = reads.chargeback(warehouse, when.start, when.end, by=names, tenant=tenant, cluster=cluster, limit=limit)
-        total = reads.chargeback_total(warehouse, when.start, when.end, tenant=tenant, cluster=cluster)
+        page, total = reads.chargeback_and_total(
+            warehouse, when.start, when.end, by=names, tenant=tenant, cluster=cluster, limit=limit
+        )
         _print_groups(names, page, when, chosen(format_, as_json), "Chargeback", total)
 
 

@@ -38,10 +38,9 @@ def chargeback(
     hour, day or month. Cost is rounded once, to millionths, by largest remainder: all rows sum to `total` exactly."""
     seen = caller.scope(tenant)
     names = split(by)
-    page = reads.chargeback(
+    page, total = reads.chargeback_and_total(
         warehouse, period.start, period.end, by=names, tenant=seen, cluster=cluster, limit=limit, cursor=cursor
     )
-    total = reads.chargeback_total(warehouse, period.start, period.end, tenant=seen, cluster=cluster)
     hidden = _ungrouped(names)
     return _grouped(
         request,
