@@ -95,7 +95,7 @@ def plan(seed: int) -> Plan:
     fates = Fates(
         before=maybe(0.3, 0.05, 0.3), during=maybe(0.3, 0.05, 0.3), after=maybe(0.3, 0.05, 0.3),
         ghost=maybe(0.3, 0.05, 0.2), slow=maybe(0.3, 0.05, 0.4),
-        slow_ms=rng.choice((500.0, 3_000.0)), quick_ms=rng.choice((2.0, 20.0, 200.0)),
+        slow_ms=rng.choice((500.0, 3_000.0, 9_000.0)), quick_ms=rng.choice((2.0, 20.0, 200.0)),
     )  # fmt: skip
     ways = Ways(
         lost_commits=maybe(0.3, 0.3, 0.9), lost_letters=maybe(0.3, 0.1, 0.5), fetch_ms=rng.choice((1.0, 20.0, 300.0)),

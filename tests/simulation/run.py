@@ -24,6 +24,8 @@ from tests.simulation.worker import LOG_ID, Surroundings, Ways, Worker
 DRAIN_MS = 240_000.0
 """Virtual time after the last fault within which all must be stored and committed."""
 LOOK_MS = 500.0
+UNDER_WAY_MS = 10_000.0
+"""How long a request of a process that dies may still be under way: longer than a session, and than a claim waits."""
 _RESTART_MS = (50.0, 3_000.0)
 _log = logging.getLogger("wattlog.stream")
 
@@ -94,7 +96,8 @@ class Simulation:
         self._go(max(self.plan.chaos_ms, last_ms))
         self._heal()
         if self.plan.ways.dropped:
-            for sent in last_beats(self.rng, self.plan.mix, self.plan.partitions, world.now_ms):
+            past_ms = world.now_ms - 2 * self.plan.mix.worker_behind_ms - 2_000  # No clock takes it for the future.
+            for sent in last_beats(self.rng, self.plan.mix, self.plan.partitions, past_ms):
                 self._append(sent)
         end_ms = world.now_ms + DRAIN_MS
         while world.broken is None and not self._drained():
@@ -190,11 +193,15 @@ class Simulation:
             self._wanted -= 1
             worker.leave()
 
-    def _on_request(self, process: Process, what: str) -> None:
+    def _on_request(self, process: Process, what: str) -> float:
+        """What is armed for such a request begins; perhaps the server then takes its time, and ends it when the process
+        is long dead."""
         write, steps, happen = self._armed.get(process, ("", 0, None))
-        if write == what and happen is not None:
-            del self._armed[process]
-            process.after_steps = (steps, happen)
+        if write != what or happen is None:
+            return 0.0
+        del self._armed[process]
+        process.after_steps = (steps, happen)
+        return self.rng.uniform(0.0, UNDER_WAY_MS) if self.rng.random() < 0.5 else 0.0
 
     def _heal(self) -> None:
         """Nothing fails any more."""

@@ -56,7 +56,8 @@ class Store:
         self.fates = fates
         self.met: Counter[str] = Counter()
         """What requests met, by kind."""
-        self.on_request: Callable[[Process, str], None] = lambda client, what: None
+        self.on_request: Callable[[Process, str], float] = lambda client, what: 0.0
+        """Told of each request; says how much longer (ms) the server takes over it."""
         self.world = self._world = world
         self._rng = rng
         self._running: dict[int, Fence | None] = {}
@@ -80,9 +81,6 @@ class Store:
             ghost()
 
     # -- statements ----------------------------------------------------------------------------------------------------
-
-    def takes_ms(self) -> float:
-        return self._rng.uniform(0.0, self.fates.quick_ms)
 
     def some(self, rows: list[Row]) -> list[Row]:
         """What is left of an insert that failed on its way: any part of it."""
@@ -111,19 +109,21 @@ class Store:
         """See `loop.Server`."""
         rng, fates = self._rng, self.fates
         told = _Client(self._world, client, what, answered)
-        self.on_request(client, what)
+        longer_ms = self.on_request(client, what)
         if what == "sleep":
             return told.answer(args[0] * 1000, True, None)
-        lag_ms = rng.uniform(0.0, fates.quick_ms)
+        lag_ms, slow_ms = rng.uniform(0.0, fates.quick_ms), 0.0
         if self._world.now_ms < self._away_until_ms:
             return self._refuse(told, lag_ms, "away")
         if fates.slow and rng.random() < fates.slow:
             self.met["slow"] += 1
-            lag_ms += rng.uniform(0.0, fates.slow_ms)
+            lag_ms += rng.uniform(0.0, fates.slow_ms) * (slow_to_arrive := rng.random() < 0.5)
+            slow_ms = rng.uniform(0.0, fates.slow_ms) * (not slow_to_arrive)
         draw = rng.random()
         if draw < fates.before:
             return self._refuse(told, lag_ms, "refused before")
         statement = self._statement(client, what, args)
+        statement.takes_ms = longer_ms + slow_ms + rng.uniform(0.0, fates.quick_ms)
         if what.split()[0] in READS:
             return self._world.later(lag_ms, lambda: statement.run(told.taken))
         return self._write(told, statement, lag_ms, draw - fates.before)
@@ -195,9 +195,10 @@ class Statement:
         raise NotImplementedError
 
     def _soon(self, step: Callable[[], None]) -> None:
-        self.store.world.later(self.store.takes_ms(), step)
+        self.store.world.later(self.takes_ms, step)
 
     in_part = False
+    takes_ms = 0.0
 
 
 @dataclass

@@ -12,7 +12,7 @@ from tests.simulation.__main__ import main
 from tests.simulation.plan import KINDS, plan
 from tests.simulation.run import simulate
 
-SEEDS = range(40)
+SEEDS = range(12)
 _ASK = "from tests.simulation.test_simulation_same import told; print(told())"
 
 
@@ -27,12 +27,11 @@ def test_a_seed_does_the_same_again() -> None:
 
 
 def test_a_seed_does_the_same_in_a_process_that_hashes_differently() -> None:
-    for hash_seed in ("1", "2"):
-        other = subprocess.run(
-            [sys.executable, "-c", _ASK], capture_output=True, text=True, check=True, timeout=120,
-            cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        )  # fmt: skip
-        assert other.stdout.strip() == told()
+    other = subprocess.run(
+        [sys.executable, "-c", _ASK], capture_output=True, text=True, check=True, timeout=120,
+        cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONHASHSEED": "1"},
+    )  # fmt: skip
+    assert other.stdout.strip() == told()
 
 
 def test_a_trace_changes_nothing() -> None:

@@ -81,8 +81,8 @@ def test_the_same_writes_are_read_alike(warehouse: Warehouse, seed: int) -> None
 def _hours(warehouse: Warehouse) -> dict[tuple[Any, ...], tuple[Any, ...]]:
     found = warehouse.query(
         "SELECT toUnixTimestamp64Milli(hour) AS hour_ms, cluster, workload, hardware, model, tenant, "
-        "active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, work, requests, failures, windows, method, "
-        "revision FROM ledger_hour FINAL"
+        "active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, work, requests, "
+        "failures, windows, method, revision FROM ledger_hour FINAL"
     )
     return {tuple(row.values())[:6]: tuple(row.values())[6:] for row in found}
 

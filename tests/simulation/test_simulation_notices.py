@@ -1,0 +1,104 @@
+"""The simulator can fail: each of these defects, put into the real code or the store, is noticed within a few seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from unittest.mock import patch
+
+import pytest
+
+from streams.core import versions
+from streams.core.late import LateFacts
+from streams.core.mark import Mark
+from streams.core.partition import Partition
+from streams.core.sequence import Run
+from streams.core.stored import StoredKeys
+from streams.rounds import Rounds
+from streams.store import Hold, LetGo, Store
+from tests.simulation.run import simulate
+from tests.simulation.store import SimulatedSink
+from tests.simulation.tables import Tables
+from tests.simulation.worker import Worker
+
+WITHIN = 1_000
+"""Seeds within which a defect must be noticed; most are within ten."""
+
+Defect = Callable[[], AbstractContextManager[object]]
+
+
+def _read_is_committable(partition: Partition, real=Partition.committable) -> dict[str, int]:  # type: ignore[no-untyped-def]
+    return {t: partition.next_offset(t) for t in real(partition)}
+
+
+async def _marks_first(rounds: Rounds, parts, hold, real=Rounds._store_all) -> None:  # type: ignore[no-untyped-def]
+    await rounds._mark(parts.values(), [p for p in parts.values() if p.finals], hold)
+    await real(rounds, parts, hold)
+
+
+async def _tried_once(store: Store, tables, hold, real=Store.write) -> None:  # type: ignore[no-untyped-def]
+    with suppress(LetGo):
+        await real(store, tables, Hold(hold.fence, lambda: False))
+
+
+def _always_new(run: Run, seq: int, event_ms: int, partition_ms: int = 0, real=Run.add) -> bool:  # type: ignore[no-untyped-def]
+    real(run, seq, event_ms, partition_ms)
+    return True
+
+
+async def _no_letter(*_: object) -> None:
+    """The dead letter goes nowhere."""
+
+
+async def _no_refresh(rounds: Rounds, *_: object) -> None:
+    rounds.forget()
+
+
+def _unfenced(sink: SimulatedSink, name, table, fence=None, real=SimulatedSink.write) -> None:  # type: ignore[no-untyped-def]
+    real(sink, name, table)
+
+
+def _kept(stored: StoredKeys, name, table, numbers, **_):  # type: ignore[no-untyped-def]
+    return table
+
+
+def _lost(late: LateFacts, *_: object) -> None:
+    """Late facts are read, and forgotten."""
+
+
+DEFECTS: dict[str, Defect] = {
+    "offsets are committed before what they touch is stored": lambda: patch.object(
+        Partition, "committable", _read_is_committable
+    ),
+    "the mark is stored before the facts": lambda: patch.object(Rounds, "_store_all", _marks_first),
+    "a write that fails is given up": lambda: patch.object(Store, "write", _tried_once),
+    "all owners have the same epoch": lambda: patch.object(
+        versions, "final", lambda epoch, revision, real=versions.final: real(1, revision)
+    ),
+    "nobody is fenced off": lambda: patch.object(SimulatedSink, "write", _unfenced),
+    "what a window has no more is not taken away": lambda: patch.object(StoredKeys, "replace", _kept),
+    "events that came again count again": lambda: patch.object(Run, "add", _always_new),
+    "what came before a window was closed is taken for late": lambda: patch.object(Mark, "includes", lambda *_: False),
+    "what came after a window was closed is taken for counted": lambda: patch.object(Mark, "includes", lambda *_: True),
+    "late facts are dropped": lambda: patch.object(LateFacts, "add", _lost),
+    "dead letters go nowhere": lambda: patch.object(Worker, "_publish", _no_letter),
+    "hours are not refreshed": lambda: patch.object(Rounds, "_refresh_hours", _no_refresh),
+}
+
+
+def _noticed(tables: Callable[[], Tables] = Tables) -> str | None:
+    """The first promise that is seen broken."""
+    for seed in range(WITHIN):
+        if broken := simulate(seed, tables=tables()).broken:
+            return broken
+    return None
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_the_simulator_notices_that(defect: str) -> None:
+    with DEFECTS[defect]():
+        assert _noticed(), f"nobody noticed within {WITHIN} seeds that {defect}"
+
+
+def test_the_simulator_notices_a_store_that_ignores_versions() -> None:
+    assert _noticed(lambda: Tables(ordered=False))
