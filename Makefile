@@ -8,7 +8,7 @@ PYTHON ?= python3 python3.13 python3.12 python3.11
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt typecheck bench chaos constraints clean
+.PHONY: help demo test lint fmt typecheck bench chaos simulate constraints clean
 
 help: ## Show this list
 	@echo "make TARGET [ARGS=...]"
@@ -34,6 +34,9 @@ typecheck: $(VENV)/.dev ## Check types, strictly, of contracts and streams/core
 
 bench: $(VENV)/.dev ## Run the measurements in bench/ on this machine (ARGS="speed --repeats 3": that one, so)
 	@$(BIN)/python -m bench $(ARGS)
+
+simulate: $(VENV)/.dev ## Break a simulated line by seed (ARGS='--seeds 0-99999 --jobs 4', or ARGS='42 --trace' to see one)
+	@$(BIN)/python -m tests.simulation $(ARGS)
 
 chaos: $(VENV)/.dev ## Break a line on a real Kafka for about an hour and a half; ROUNDS=50 kills so many workers, ARGS=--help
 	@$(BIN)/python -m tests.kafka.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
