@@ -29,7 +29,7 @@ from warehouse.sink import Sink
 with connect(sys.argv[1]) as warehouse:
     migrate(warehouse, durable=sys.argv[2] == "on")
     sink = Sink(warehouse)
-    fence = Fence("log", 0, sink.claim("log", [0], "a"))
+    fence = Fence("log", (0,), sink.claim("log", [0], "a"))
     warehouse.command("SYSTEM STOP MERGES")
     for name in ("ledger", "marks"):
         os.path.exists(f"/wattlog-begins-{name}")
@@ -57,7 +57,7 @@ def test_migrate_makes_every_table_durable_and_takes_it_back(unmigrated: Warehou
 
 def test_a_durable_write_is_synced_when_it_is_acknowledged_and_another_is_not(warehouse: Warehouse) -> None:
     sink = Sink(warehouse)
-    fence = Fence("log", 0, sink.claim("log", [0], "a"))
+    fence = Fence("log", (0,), sink.claim("log", [0], "a"))
     for durable in (False, True):
         set_durable(warehouse, durable)
         for name in ("gpu_energy", "ledger", "marks"):

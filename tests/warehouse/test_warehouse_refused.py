@@ -68,7 +68,7 @@ def over_http(warehouse: Warehouse, database_name: str, chdb_root: Path, faults:
 def write(warehouse: Warehouse, *, fenced: bool) -> None:
     sink = Sink(warehouse)
     if fenced:
-        sink.write("ledger", row("ledger"), Fence("log", 0, 1))
+        sink.write("ledger", row("ledger"), Fence("log", (0,), 1))
     else:
         sink.write("ledger", row("ledger"))
 
@@ -96,7 +96,7 @@ def test_what_did_not_reach_the_server_is_away_and_passes(over_http: Warehouse, 
 
 def test_a_write_whose_answer_was_lost_is_repeated_and_changes_nothing(over_http: Warehouse, faults: Faults) -> None:
     sink = Sink(over_http)
-    fence = Fence("log", 0, sink.claim("log", [0], "a"))
+    fence = Fence("log", (0,), sink.claim("log", [0], "a"))
     for name in SCHEMAS:
         faults.queue.extend([Fault(applied=True), Fault(status=504, applied=True)])
         for _ in range(2):
@@ -113,9 +113,9 @@ def test_a_claim_whose_answer_was_lost_may_be_made_again(over_http: Warehouse, f
     with pytest.raises(Unavailable):
         sink.claim("log", [0], "a")
     epoch = sink.claim("log", [0], "a")
-    sink.write("ledger", row("ledger"), Fence("log", 0, epoch))
+    sink.write("ledger", row("ledger"), Fence("log", (0,), epoch))
     with pytest.raises(Fenced):
-        sink.write("ledger", row("ledger"), Fence("log", 0, epoch - 1))
+        sink.write("ledger", row("ledger"), Fence("log", (0,), epoch - 1))
 
 
 def test_a_question_that_cannot_be_answered_now_is_unavailable_and_a_wrong_one_is_our_mistake(
