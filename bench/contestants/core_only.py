@@ -13,7 +13,9 @@ from bench.contestants.wattlog_common import settings_of
 from bench.harness.fleet import HARDWARE
 from bench.harness.meter import Job, Meter, leave
 from contracts import topics
-from contracts.codec import decode
+from contracts.errors import BadEvent
+from contracts.events import PowerBatch
+from streams.core import reading
 from streams.core.partition import Config, Message, Partition
 from streams.core.policy import Floor, Policy
 
@@ -37,11 +39,22 @@ def loaded(job: Job) -> Log:
     return log
 
 
-def decode_all(log: Log) -> dict[str, int]:
-    """Decode every message; energy of all of them, so that nothing is left undone."""
-    batches = [decode(m.headers, m.value).batch for messages in log.values() for m in messages]
-    energy = sum(int(b.energy_uj.sum()) for b in batches if hasattr(b, "energy_uj"))
-    return {"energy_uj": energy, "rows": sum(len(b) for b in batches)}
+def decode_all(log: Log, job: Job) -> dict[str, int]:
+    """Decode and check every message as the core does, step by step; what they hold."""
+    settings, now_ms = settings_of(job), time.time_ns() // 1_000_000
+    config = Config(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
+    found = {"energy_uj": 0, "rows": 0}
+    for messages in log.values():
+        for at in range(0, len(messages), settings.batch_messages):
+            step = messages[at : at + settings.batch_messages]
+            for topic in topics.JOINED:
+                for event in reading.read([m for m in step if m.topic == topic], now_ms, config).events:
+                    if isinstance(event, BadEvent):
+                        raise event
+                    found["rows"] += len(event.batch)
+                    if isinstance(event.batch, PowerBatch):
+                        found["energy_uj"] += int(event.batch.energy_uj.sum())
+    return found
 
 
 def attribute_all(log: Log, job: Job) -> dict[str, int]:
@@ -70,7 +83,7 @@ def main() -> None:
     job: Any = Job.read()
     log, meter = loaded(job), Meter(job)
     meter.start()
-    found = decode_all(log) if job.options["part"] == "decode" else attribute_all(log, job)
+    found = decode_all(log, job) if job.options["part"] == "decode" else attribute_all(log, job)
     meter.stop()
     meter.report(found)
     leave()
