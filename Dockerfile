@@ -38,6 +38,8 @@ RUN groupadd --system --gid 10001 wattlog \
 ENV PATH=/opt/wattlog/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    MALLOC_ARENA_MAX=2 \
+    ARROW_DEFAULT_MEMORY_POOL=system \
     WATTLOG_DATA=/var/lib/wattlog
 USER 10001:10001
 WORKDIR /var/lib/wattlog
