@@ -11,7 +11,7 @@ from tests.kafka.chaos.field import PARTITIONS, Field
 from tests.kafka.chaos.verdict import assert_sound, judge
 
 ROUNDS = 2
-CLAIMED = "has been claimed by another worker"
+CLAIMED = "Another worker has claimed partition"
 """What a worker says that would have written beside its successor: the store refused it."""
 
 
