@@ -62,6 +62,7 @@ class Store:
         self._rng = rng
         self._running: dict[int, Fence | None] = {}
         self._killed: set[int] = set()
+        self.on_kill: dict[int, Callable[[], None]] = {}
         self._count = 0
         self._away_until_ms = 0.0
         self._ghosts: list[Callable[[], None]] = []
@@ -94,14 +95,22 @@ class Store:
 
     def end(self, number: int) -> bool:
         """True if it was killed meanwhile."""
-        del self._running[number]
+        del self._running[number], self.on_kill[number]
         return number in self._killed
+
+    def is_running(self, number: int) -> bool:
+        return number in self._running
 
     def running(self) -> list[tuple[int, Fence]]:
         return [(number, fence) for number, fence in self._running.items() if fence is not None]
 
     def kill(self, numbers: Sequence[int]) -> None:
-        self._killed.update(n for n in numbers if n in self._running)
+        """As KILL QUERY ... ASYNC: they end soon, with a part of their rows stored."""
+        for number in numbers:
+            if number in self._running and number not in self._killed:
+                self._killed.add(number)
+                self.met["killed at the server"] += 1
+                self.world.later(self._rng.uniform(0.0, 50.0), self.on_kill[number])
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -219,12 +228,15 @@ class Insert(Statement):
         number = store.begin(fence)
 
         def end() -> None:
+            if not store.is_running(number):
+                return  # Killed before.
             killed = store.end(number)
             rows = store.some(self.rows) if self.in_part or killed else self.rows
             store.world.note(self.who, "  stored {} of {} rows of {}", len(rows), len(self.rows), self.name)
             store.tables.write(self.name, rows)
             done(not killed, Unavailable("simulated: killed", "Wait.") if killed else None)
 
+        store.on_kill[number] = end
         return self._soon(end)
 
 
@@ -334,7 +346,7 @@ class _Claims:
         assert name == "fence_running", name
         running: list[tuple[int, Fence]] = self._process.ask("fence_running")
         texts = [(n, fence.insert_sql("t", ("c",), "s", f)) for n, f in running]
-        return [{"query_id": n, "query": text} for n, text in texts if text.startswith(params["mark"])]
+        return [{"query_id": n, "query": text} for n, text in texts if params["mark"] in text]
 
     def command(self, sql: str, **params: Any) -> None:
         if sql.startswith("KILL QUERY"):
