@@ -90,8 +90,8 @@ def sleepers(run: Field, rounds: int, seed: int, told: Told) -> Recovery:
 
 def poisoned(run: Field, rounds: int, seed: int, told: Told) -> Recovery:
     feeder = run.feed(seed=seed, speed=5, poison=cycle("west/served-1"))
-    begun_s = time.monotonic()
     begin(run, workers=2)
+    begun_s = time.monotonic()
     for n in range(rounds):
         most = (n + 1) * POISON_MESSAGES
         run.crew.until(lambda most=most: feeder.messages >= most, f"{most} messages are sent", 600)  # type: ignore[misc]
