@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts import checks
+from contracts.errors import BadEvent
 from contracts.events import PowerBatch, TokenBatch
 from contracts.units import I64
 
@@ -48,6 +49,15 @@ def _rows(batches: Sequence[PowerBatch] | Sequence[TokenBatch]) -> tuple[Index, 
     return counts, np.cumsum(counts) - counts
 
 
+def _gathered(kind: Any, batches: Sequence[Any]) -> Any:
+    """Batches that came in one body are gathered as they came, before any is taken apart; a mixture, one by one."""
+    kinds = {type(b) for b in batches}
+    try:
+        return (kinds.pop() if len(kinds) == 1 else kind).gather(batches)
+    except OverflowError as error:
+        raise BadEvent("value", str(error), "give 64-bit integers") from None
+
+
 @dataclass(slots=True)
 class PowerColumns(Rows):
     """Columns of `PowerBatch`, all of length n. `gpu` indexes each row's own batch's `gpus`."""
@@ -65,12 +75,7 @@ class PowerColumns(Rows):
         for b in batches:
             b.check_lengths()
             _check_names((b.node, b.owner, b.gpus_key or b.gpus), b)
-        column = np.concatenate
-        new = cls(
-            *_rows(batches), batches, column([b.gpu for b in batches]), column([b.t0_ms for b in batches]),
-            column([b.t1_ms for b in batches]), column([b.energy_uj for b in batches]),
-            column([b.method for b in batches]), column([b.busy_ms for b in batches]),
-        )  # fmt: skip
+        new = cls(*_rows(batches), batches, *_gathered(PowerBatch, batches))
         checks.intervals(new.begin_ms, new.end_ms, new.energy_uj, new.method, new.busy_ms)
         checks.codes("gpu", new.gpu, new.repeat([len(b.gpus) for b in batches]), "gpus")
         return new
@@ -95,16 +100,7 @@ class TokenColumns(Rows):
         for b in batches:
             b.check_lengths()
             _check_names((b.dict_key or (b.tenants, b.models), b.statuses), b)
-        column = np.concatenate
-        new = cls(
-            *_rows(batches), batches, column([b.tenant for b in batches]), column([b.model for b in batches]),
-            column([b.status for b in batches]), column([b.t_start_ms for b in batches]),
-            column([b.t_first_ms for b in batches]), column([b.t_end_ms for b in batches]),
-            np.stack([
-                column([b.prompt_tokens for b in batches]), column([b.cached_tokens for b in batches]),
-                column([b.completion_tokens for b in batches]),
-            ]),
-        )  # fmt: skip
+        new = cls(*_rows(batches), batches, *_gathered(TokenBatch, batches))
         checks.requests(new.begin_ms, new.first_ms, new.end_ms, *new.tokens)
         checks.codes("tenant", new.tenant, new.repeat([len(b.tenants) for b in batches]), "tenants")
         checks.codes("model", new.model, new.repeat([len(b.models) for b in batches]), "models")

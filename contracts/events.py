@@ -10,8 +10,10 @@ many batches at once. Nobody changes a batch; the classes are not frozen because
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -59,8 +61,8 @@ class PowerBatch:
     busy_ms: I64
     owner: str = ""
     t_ms: int = 0
-    gpus_key: bytes = b""
-    """The dictionary's own bytes: equal bytes mean an equal dictionary, so that a reader may cache its look-up."""
+    gpus_key: Hashable = b""
+    """The dictionary's bytes, or itself: equal keys mean equal dictionaries, so that a reader may cache a look-up."""
 
     def __len__(self) -> int:
         return len(self.t0_ms)
@@ -69,6 +71,15 @@ class PowerBatch:
     def event_ms(self) -> int:
         """Up to where this source says it is complete."""
         return max(self.t_ms, int(self.t1_ms.max())) if len(self) else self.t_ms
+
+    @staticmethod
+    def gather(batches: Sequence[PowerBatch]) -> PowerRows:
+        """The rows of batches of this class, end to end."""
+        join = np.concatenate
+        return PowerRows(
+            join([b.gpu for b in batches]), join([b.t0_ms for b in batches]), join([b.t1_ms for b in batches]),
+            join([b.energy_uj for b in batches]), join([b.method for b in batches]), join([b.busy_ms for b in batches]),
+        )  # fmt: skip
 
     def check(self) -> None:
         self.check_lengths()
@@ -97,6 +108,17 @@ class PowerBatch:
         checks.text("gpus", [g for pair in self.gpus for g in pair], empty=False)
 
 
+class PowerRows(NamedTuple):
+    """Columns of `PowerBatch`, of one length."""
+
+    gpu: npt.NDArray[np.uint16]
+    t0_ms: I64
+    t1_ms: I64
+    energy_uj: I64
+    method: npt.NDArray[np.uint8]
+    busy_ms: I64
+
+
 @dataclass(slots=True)
 class TokenBatch:
     """Requests served by one workload. `wattlog.tokens.v1`.
@@ -123,8 +145,8 @@ class TokenBatch:
     session_id: tuple[str, ...] = ()
     trace_id: tuple[str, ...] = ()
     t_ms: int = 0
-    dict_key: bytes = b""
-    """The bytes of `tenants` and `models`: see `PowerBatch.gpus_key`."""
+    dict_key: Hashable = b""
+    """Of `tenants` and `models`: see `PowerBatch.gpus_key`."""
 
     def __len__(self) -> int:
         return len(self.t_start_ms)
@@ -132,6 +154,20 @@ class TokenBatch:
     @property
     def event_ms(self) -> int:
         return max(self.t_ms, int(self.t_end_ms.max())) if len(self) else self.t_ms
+
+    @staticmethod
+    def gather(batches: Sequence[TokenBatch]) -> TokenRows:
+        """The rows of batches of this class, end to end."""
+        join = np.concatenate
+        return TokenRows(
+            join([b.tenant for b in batches]), join([b.model for b in batches]), join([b.status for b in batches]),
+            join([b.t_start_ms for b in batches]), join([b.t_first_ms for b in batches]),
+            join([b.t_end_ms for b in batches]),
+            np.stack([
+                join([b.prompt_tokens for b in batches]), join([b.cached_tokens for b in batches]),
+                join([b.completion_tokens for b in batches]),
+            ]),
+        )  # fmt: skip
 
     def check(self) -> None:
         self.check_lengths()
@@ -164,6 +200,19 @@ class TokenBatch:
         checks.payers("tenant", self.tenants, empty=False)
         checks.text("model", self.models, empty=False)
         checks.text("status", self.statuses, empty=False)
+
+
+class TokenRows(NamedTuple):
+    """Columns of `TokenBatch`, of one length n."""
+
+    tenant: npt.NDArray[np.uint16]
+    model: npt.NDArray[np.uint16]
+    status: npt.NDArray[np.uint16]
+    t_start_ms: I64
+    t_first_ms: I64
+    t_end_ms: I64
+    tokens: I64
+    """(3, n): prompt, cached, completion."""
 
 
 @dataclass(slots=True)

@@ -6,7 +6,10 @@ misspelt optional one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -14,10 +17,11 @@ import numpy.typing as npt
 
 from contracts import topics
 from contracts.errors import BadEvent
-from contracts.events import Batch, Method, PowerBatch, TokenBatch, UsageBatch
+from contracts.events import Batch, Method, PowerBatch, PowerRows, TokenBatch, TokenRows, UsageBatch
 from contracts.packed import pack
 from contracts.units import I64
 
+_Value = TypeVar("_Value")
 _METHODS = {m.name.lower(): m.value for m in (Method.COUNTER, Method.INTEGRATED, Method.ESTIMATED)}
 _METHOD_NAMES = list(_METHODS)
 
@@ -70,11 +74,33 @@ def _i64(values: list[int]) -> I64:
     return np.asarray(values, np.int64)
 
 
-def _index(values: Iterable[str]) -> tuple[tuple[str, ...], npt.NDArray[np.uint16]]:
+def _coded(values: Iterable[str]) -> tuple[tuple[str, ...], list[int]]:
     """A text column as (dictionary in order of appearance, index)."""
     seen: dict[str, int] = {}
     index = [seen.setdefault(v, len(seen)) for v in values]
-    return tuple(seen), np.asarray(index, np.uint16)
+    return tuple(seen), index
+
+
+def _index(values: Iterable[str]) -> tuple[tuple[str, ...], npt.NDArray[np.uint16]]:
+    names, index = _coded(values)
+    return names, np.asarray(index, np.uint16)
+
+
+def _joined(columns: Iterable[list[_Value]]) -> list[_Value]:
+    return list(chain.from_iterable(columns))
+
+
+def _counters(n: int) -> npt.NDArray[np.uint8]:
+    return np.full(n, Method.COUNTER, np.uint8)
+
+
+@contextmanager
+def _of_64_bits() -> Iterator[None]:
+    """Columns are read when they are looked at, and an integer may be too long for one."""
+    try:
+        yield
+    except OverflowError as error:
+        raise BadEvent("value", str(error), "a column cannot be read: give 64-bit integers") from None
 
 
 def _column(dictionary: tuple[str, ...], index: npt.NDArray[np.uint16]) -> list[str]:
@@ -82,14 +108,66 @@ def _column(dictionary: tuple[str, ...], index: npt.NDArray[np.uint16]) -> list[
 
 
 def _methods(names: list[str]) -> npt.NDArray[np.uint8]:
+    if set(names) <= {"counter"}:
+        return _counters(len(names))
     for row, name in enumerate(names):
         if name not in _METHODS:
             raise BadEvent(f"method[{row}]", name, f"use {', '.join(_METHODS)}")
     return np.array([_METHODS[name] for name in names], np.uint8)
 
 
+class _JsonPower(PowerBatch):
+    """A `PowerBatch` whose columns are still the lists that came, and as long as they should be. Few are ever looked at
+    alone: a worker gathers them, and other people's producers send one row a message."""
+
+    __slots__ = ("index", "wire")
+
+    gpu = property(lambda self: np.asarray(self.index, np.uint16))
+    t0_ms = property(lambda self: _i64(self.wire.t0_ms))
+    t1_ms = property(lambda self: _i64(self.wire.t1_ms))
+    energy_uj = property(lambda self: _i64(self.wire.energy_uj))
+    method = property(lambda self: _methods(self.wire.method) if self.wire.method else _counters(len(self)))
+    busy_ms = property(lambda self: _i64(self.wire.busy_ms or [-1] * len(self)))
+
+    def __init__(self, wire: _PowerJson) -> None:
+        self.wire, self.node, self.owner, self.t_ms = wire, wire.node, wire.owner, wire.t_ms
+        seen: dict[tuple[str, str], int] = {}
+        self.index = [seen.setdefault(p, len(seen)) for p in zip(wire.gpu_uuid, wire.hardware, strict=True)]
+        self.gpus = self.gpus_key = tuple(seen)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @staticmethod
+    def gather(batches: Sequence[Any]) -> PowerRows:
+        wires = [b.wire for b in batches]
+        n = sum(map(len, batches))
+        method = _methods(_joined([w.method or [_METHOD_NAMES[0]] * len(w.t0_ms) for w in wires]))
+        busy = _joined([w.busy_ms or [-1] * len(w.t0_ms) for w in wires])
+        return PowerRows(
+            np.fromiter(chain.from_iterable(b.index for b in batches), np.uint16, n),
+            _i64(_joined([w.t0_ms for w in wires])), _i64(_joined([w.t1_ms for w in wires])),
+            _i64(_joined([w.energy_uj for w in wires])), method, _i64(busy),
+        )  # fmt: skip
+
+    def check(self) -> None:
+        with _of_64_bits():
+            super().check()
+
+
 def _power(value: bytes) -> PowerBatch:
     w = _read_power(value)
+    n = len(w.gpu_uuid)
+    if (
+        n
+        == len(w.hardware)
+        == len(w.t0_ms)
+        == len(w.t1_ms)
+        == len(w.energy_uj)
+        == (len(w.method) or n)
+        == (len(w.busy_ms) or n)
+    ):
+        return _JsonPower(w)
     n = len(w.gpu_uuid)
     if len(w.hardware) != n:
         raise BadEvent("hardware", len(w.hardware), f"every column needs {n} rows, like the others")
@@ -103,8 +181,66 @@ def _power(value: bytes) -> PowerBatch:
     )  # fmt: skip
 
 
+class _JsonTokens(TokenBatch):
+    """The same of a `TokenBatch`."""
+
+    __slots__ = ("codes", "wire")
+
+    tenant = property(lambda self: np.asarray(self.codes[0], np.uint16))
+    model = property(lambda self: np.asarray(self.codes[1], np.uint16))
+    status = property(lambda self: np.asarray(self.codes[2], np.uint16))
+    t_start_ms = property(lambda self: _i64(self.wire.t_start_ms))
+    t_first_ms = property(lambda self: _i64(self.wire.t_first_ms or [0] * len(self)))
+    t_end_ms = property(lambda self: _i64(self.wire.t_end_ms))
+    prompt_tokens = property(lambda self: _i64(self.wire.prompt_tokens))
+    cached_tokens = property(lambda self: _i64(self.wire.cached_tokens or [0] * len(self)))
+    completion_tokens = property(lambda self: _i64(self.wire.completion_tokens))
+
+    def __init__(self, wire: _TokensJson) -> None:
+        self.wire, self.t_ms = wire, wire.t_ms
+        self.request_id, self.session_id, self.trace_id = wire.request_id, wire.session_id, wire.trace_id
+        self.tenants, tenant = _coded(wire.tenant)
+        self.models, model = _coded(wire.model)
+        self.statuses, status = _coded(wire.status) if wire.status else (("ok",), [0] * len(wire.request_id))
+        self.codes = tenant, model, status
+        self.dict_key = self.tenants, self.models
+
+    def __len__(self) -> int:
+        return len(self.request_id)
+
+    @staticmethod
+    def gather(batches: Sequence[Any]) -> TokenRows:
+        wires, n = [b.wire for b in batches], sum(map(len, batches))
+        tenant, model, status = (
+            np.fromiter(chain.from_iterable(b.codes[i] for b in batches), np.uint16, n) for i in range(3)
+        )
+        start, end = _joined([w.t_start_ms for w in wires]), _joined([w.t_end_ms for w in wires])
+        first = _joined([w.t_first_ms or [0] * len(w.t_end_ms) for w in wires])
+        cached = _joined([w.cached_tokens or [0] * len(w.t_end_ms) for w in wires])
+        tokens = [_joined([w.prompt_tokens for w in wires]), cached, _joined([w.completion_tokens for w in wires])]
+        return TokenRows(tenant, model, status, _i64(start), _i64(first), _i64(end), np.asarray(tokens, np.int64))
+
+    def check(self) -> None:
+        with _of_64_bits():
+            super().check()
+
+
 def _tokens(value: bytes) -> TokenBatch:
     w = _read_tokens(value)
+    n = len(w.request_id)
+    if (
+        n
+        == len(w.tenant)
+        == len(w.model)
+        == len(w.t_start_ms)
+        == len(w.t_end_ms)
+        == len(w.prompt_tokens)
+        == len(w.completion_tokens)
+        == (len(w.t_first_ms) or n)
+        == (len(w.cached_tokens) or n)
+        == (len(w.status) or n)
+    ):
+        return _JsonTokens(w)
     n = len(w.t_start_ms)
     tenants, tenant = _index(w.tenant)
     models, model = _index(w.model)

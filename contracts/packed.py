@@ -6,6 +6,7 @@ unknown fields are skipped, so that a newer producer can add some.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,12 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts import topics
-from contracts.events import Batch, PowerBatch, TokenBatch, UsageBatch
+from contracts.checks import MAX_ROWS, MAX_TIME_MS
+from contracts.events import Batch, PowerBatch, PowerRows, TokenBatch, TokenRows, UsageBatch
 from contracts.units import I64
 
 _U16, _I64, _U8 = np.dtype("<u2"), np.dtype("<i8"), np.dtype("u1")
 _CACHE_ENTRIES, _CACHE_BYTES = 16_384, 16_384
 """Dictionaries kept decoded, and the longest of them: 256 MiB at the very worst, a few MiB in a fleet."""
+
+_MINUS_ONE = b"\xff" * 8
 
 pack = msgspec.msgpack.Encoder().encode
 
@@ -95,8 +99,47 @@ def _le(column: npt.NDArray[np.generic], dtype: np.dtype[Any]) -> bytes:
     return np.ascontiguousarray(column, dtype).tobytes()
 
 
+class _PackedPower(PowerBatch):
+    """A `PowerBatch` whose columns are still the bytes that came, and as long as they should be. Few are ever looked at
+    alone: a worker gathers them."""
+
+    __slots__ = ("_rows", "wire")
+
+    gpu = property(lambda self: np.frombuffer(self.wire.gpu, _U16))
+    t0_ms = property(lambda self: _i64(self.wire.t0_ms))
+    t1_ms = property(lambda self: _i64(self.wire.t1_ms))
+    energy_uj = property(lambda self: _i64(self.wire.energy_uj))
+    method = property(lambda self: np.frombuffer(self.wire.method, _U8))
+    busy_ms = property(lambda self: _i64(self.wire.busy_ms or self._rows * _MINUS_ONE))
+
+    def __init__(self, wire: _PowerPacked) -> None:
+        self.wire, self._rows = wire, len(wire.method)
+        self.node, self.owner, self.t_ms, self.gpus_key = wire.node, wire.owner, wire.t_ms, bytes(wire.gpus)
+        self.gpus = _cached(_gpus_cache, self.gpus_key, _read_gpus)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @staticmethod
+    def gather(batches: Sequence[Any]) -> PowerRows:
+        wires, join = [b.wire for b in batches], b"".join
+        return PowerRows(
+            np.frombuffer(join([w.gpu for w in wires]), _U16), _i64(join([w.t0_ms for w in wires])),
+            _i64(join([w.t1_ms for w in wires])), _i64(join([w.energy_uj for w in wires])),
+            np.frombuffer(join([w.method for w in wires]), _U8),
+            _i64(join([w.busy_ms or len(w.method) * _MINUS_ONE for w in wires])),
+        )  # fmt: skip
+
+    def check_lengths(self) -> None:
+        if self._rows > MAX_ROWS or not 0 <= self.t_ms <= MAX_TIME_MS:
+            super().check_lengths()
+
+
 def _power(value: bytes) -> PowerBatch:
     w = _read_power(value)
+    n = len(w.method)
+    if len(w.gpu) == 2 * n and len(w.t0_ms) == len(w.t1_ms) == len(w.energy_uj) == 8 * n == (len(w.busy_ms) or 8 * n):
+        return _PackedPower(w)
     raw = bytes(w.gpus)
     t0 = _i64(w.t0_ms)
     busy = _i64(w.busy_ms) if w.busy_ms else np.full(len(t0), -1, np.int64)
@@ -106,8 +149,55 @@ def _power(value: bytes) -> PowerBatch:
     )  # fmt: skip
 
 
+class _PackedTokens(TokenBatch):
+    """The same of a `TokenBatch`."""
+
+    __slots__ = ("_rows", "wire")
+
+    tenant = property(lambda self: np.frombuffer(self.wire.tenant, _U16))
+    model = property(lambda self: np.frombuffer(self.wire.model, _U16))
+    status = property(lambda self: np.frombuffer(self.wire.status or bytes(2 * self._rows), _U16))
+    t_start_ms = property(lambda self: _i64(self.wire.t_start_ms))
+    t_first_ms = property(lambda self: _i64(self.wire.t_first_ms))
+    t_end_ms = property(lambda self: _i64(self.wire.t_end_ms))
+    prompt_tokens = property(lambda self: _i64(self.wire.prompt_tokens))
+    cached_tokens = property(lambda self: _i64(self.wire.cached_tokens))
+    completion_tokens = property(lambda self: _i64(self.wire.completion_tokens))
+
+    def __init__(self, wire: _TokensPacked) -> None:
+        self.wire, self._rows, self.dict_key = wire, len(wire.request_id), bytes(wire.names)
+        self.tenants, self.models = _cached(_names_cache, self.dict_key, _read_names)
+        self.request_id, self.session_id, self.trace_id = wire.request_id, wire.session_id, wire.trace_id
+        self.statuses, self.t_ms = wire.statuses, wire.t_ms
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @staticmethod
+    def gather(batches: Sequence[Any]) -> TokenRows:
+        wires, join = [b.wire for b in batches], b"".join
+        tokens = join(
+            [w.prompt_tokens for w in wires] + [w.cached_tokens for w in wires] + [w.completion_tokens for w in wires]
+        )
+        return TokenRows(
+            np.frombuffer(join([w.tenant for w in wires]), _U16), np.frombuffer(join([w.model for w in wires]), _U16),
+            np.frombuffer(join([w.status or bytes(2 * len(w.request_id)) for w in wires]), _U16),
+            _i64(join([w.t_start_ms for w in wires])), _i64(join([w.t_first_ms for w in wires])),
+            _i64(join([w.t_end_ms for w in wires])), _i64(tokens).reshape(3, -1),
+        )  # fmt: skip
+
+
+def _fits(w: _TokensPacked) -> bool:
+    n = len(w.request_id)
+    return 2 * n == len(w.tenant) == len(w.model) == (len(w.status) or 2 * n) and 8 * n == len(w.t_start_ms) == len(
+        w.t_first_ms
+    ) == len(w.t_end_ms) == len(w.prompt_tokens) == len(w.cached_tokens) == len(w.completion_tokens)
+
+
 def _tokens(value: bytes) -> TokenBatch:
     w = _read_tokens(value)
+    if _fits(w):
+        return _PackedTokens(w)
     raw = bytes(w.names)
     tenants, models = _cached(_names_cache, raw, _read_names)
     start = _i64(w.t_start_ms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from contracts.errors import LedgerError
@@ -16,6 +16,8 @@ log = logging.getLogger("wattlog.stream")
 
 REREADS = 5
 """How often the same hole is read again before the worker ends: messages are on the log that do not come."""
+REREAD_WAIT_MS = 5_000
+"""A re-read that has not begun after this long, while other messages come, was dropped too: it is asked for again."""
 
 
 @dataclass(slots=True)
@@ -32,22 +34,25 @@ class Batch:
 class Holes:
     """Settles holes with the log and its reader, and tells what comes from before a re-read from what comes after."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self, reader: Reader, clock: Callable[[], int]) -> None:
+        self._reader, self._clock = reader, clock
         self._generation = 0
         self._last_seen: dict[Place, int] = {}
+        self._awaited: dict[Place, tuple[Hole, int]] = {}
+        """The holes that are being read again, and since when (ms)."""
         self._tries: dict[Place, tuple[int, int]] = {}
 
     def clear(self) -> None:
         """Partitions were given up: their next owner begins at the committed offsets."""
         self._generation += 1
         self._last_seen.clear()
+        self._awaited.clear()
         self._tries.clear()
 
-    def fresh(self, batch: Batch) -> Sequence[Message]:
+    async def fresh(self, batch: Batch) -> Sequence[Message]:
         """The batch's messages; while a re-read is awaited, none of those that were under way before it.
 
-        Offsets ascend. Where one does not, the re-read has begun.
+        Offsets ascend. Where one does not, the re-read has begun. Raises LedgerError as `settle`.
         """
         place = batch.topic, batch.partition
         last = self._last_seen.get(place)
@@ -55,10 +60,13 @@ class Holes:
             return batch.messages
         for n, message in enumerate(batch.messages):
             if message.offset <= last:
-                del self._last_seen[place]
+                del self._last_seen[place], self._awaited[place]
                 return batch.messages[n:]
             last = message.offset
         self._last_seen[place] = last
+        hole, since_ms = self._awaited[place]
+        if self._clock() - since_ms > REREAD_WAIT_MS:
+            await self._read_again(hole, last)
         return ()
 
     async def settle(self, hole: Hole, batch: Batch) -> bool:
@@ -95,6 +103,7 @@ class Holes:
             )
         self._tries[place] = hole.expected, tries
         self._last_seen[place] = last
+        self._awaited[place] = hole, self._clock()
         metrics.REREADS.inc()
         log.warning("%s partition %d: %d came, %d was due; reading again", *place, hole.got, hole.expected)
         await self._reader.seek(*place, hole.expected)

@@ -75,7 +75,7 @@ class Joiner:
         self._fenced: tuple[int, Fenced] | None = None
         self._inbox: list[Batch] = []
         self._waiting, self._waiting_bytes, self._ingesting = 0, 0, False
-        self._holes = Holes(reader)
+        self._holes = Holes(reader, clock)
         self._arrived, self._room = asyncio.Event(), asyncio.Event()
         self._room.set()
         self._ready = asyncio.Event()
@@ -255,7 +255,9 @@ class Joiner:
         expected = {t: state.next_offset(t) for t in topics.JOINED}
         ready: list[Message] = []
         for batch in batches:
-            topic, messages = batch.topic, self._holes.fresh(batch)
+            topic, messages = batch.topic, await self._holes.fresh(batch)
+            if self._generation != generation:
+                return
             while messages:
                 count, expected[topic] = before_hole(expected[topic], messages)
                 ready += messages[:count]

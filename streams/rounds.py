@@ -7,7 +7,7 @@ there is time: a mark says which hours it may lack, so that the next owner does 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from contracts.errors import Fenced
@@ -47,6 +47,8 @@ class _Part:
     due: bool
     """A mark is due although nothing was closed."""
     sources: list[Table] = field(default_factory=list)
+    mark: Table | None = None
+    """The newest that is not known to be stored: what it settles is not settled again."""
 
     @property
     def finals(self) -> dict[str, Table]:
@@ -115,16 +117,15 @@ class Rounds:
             if part.flush and part.flush.late:
                 await self._store_late(part, part.flush, hold)
 
-    async def _mark(self, parts: Iterable[_Part], closed: list[_Part], hold: Hold) -> None:
-        marks = []
+    async def _mark(self, parts: Collection[_Part], closed: list[_Part], hold: Hold) -> None:
         for part in closed:
             assert part.flush is not None
             self._touch(part.finals["ledger"])
-            marks.append((part, part.owned.state.finals_stored(part.flush)))
+            part.mark = part.owned.state.finals_stored(part.flush)
         for part in parts:
-            if part.due and (mark := part.owned.state.settle()) is not None:
-                marks.append((part, mark))
-        await self._write_marks(marks, hold)
+            if part.due and part.mark is None:
+                part.mark = part.owned.state.settle()
+        await self._write_marks(parts, hold)
         now_ms = self._clock()
         for part in parts:
             if part.flush or part.due:
@@ -133,19 +134,20 @@ class Rounds:
             self.stored_ms = now_ms
             metrics.WINDOWS.inc(sum(len(set(p.finals["ledger"]["window_start"])) for p in closed))
 
-    async def _write_marks(self, marks: list[tuple[_Part, Table]], hold: Hold) -> None:
+    async def _write_marks(self, parts: Iterable[_Part], hold: Hold) -> None:
         """Sources first: who takes over goes on from the mark, and does not see again what they were counted from."""
-        for part, _ in marks:
+        marked = [(part, part.mark) for part in parts if part.mark is not None]
+        for part, _ in marked:
             if (rows := part.owned.state.sources()) is not None:
                 part.sources.append(rows)
                 self._heard(part.owned.state.log_partition, rows)
-        found = [rows for part, _ in marks for rows in part.sources]
+        found = [rows for part, _ in marked for rows in part.sources]
         if found:
             sources = concat("sources", found)
             await self._store.write([("sources", sources)], hold)
             await self._store.mark_simulated(sources["source"], hold)
-        if marks:
-            await self._store.write([("marks", concat("marks", [mark for _, mark in marks]))], hold)
+        if marked:
+            await self._store.write([("marks", concat("marks", [mark for _, mark in marked]))], hold)
 
     async def _store_late(self, part: _Part, flush: Flush, hold: Hold) -> None:
         state = part.owned.state
@@ -153,7 +155,8 @@ class Rounds:
         async for tables in self._store.restated(state, flush, hold):
             await self._store.write(tables.items(), hold)
             self._touch(tables["ledger"])
-        await self._write_marks([(part, state.late_stored(flush))], hold)
+        part.mark = state.late_stored(flush)
+        await self._write_marks([part], hold)
         self.stored_ms = self._clock()
         metrics.RESTATED.inc(len(flush.late_keys))
 

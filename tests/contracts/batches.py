@@ -41,7 +41,7 @@ def event(batch: Batch, **of: object) -> Event:
 
 def same(a: Batch, b: Batch) -> bool:
     """Equal but for the dictionary's bytes, which only a decoded batch has, and the dictionary's order."""
-    return type(a) is type(b) and _plain(a) == _plain(b)
+    return (isinstance(a, type(b)) or isinstance(b, type(a))) and _plain(a) == _plain(b)
 
 
 _DICTIONARIES = {"gpu": "gpus", "tenant": "tenants", "model": "models", "status": "statuses"}

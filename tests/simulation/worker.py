@@ -48,7 +48,7 @@ class Ways:
     commit_on_leaving: bool = True
     dropped: float = 0.0
     """Messages fetched and not delivered."""
-    rereads_dropped: bool = False
+    rereads_dropped: bool = True
     """Also when they are read again."""
     vouching: bool = False
     """The reader says from where on what it hands over is complete, as far as it knows; what it dropped it does not."""
