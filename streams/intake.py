@@ -17,7 +17,7 @@ log = logging.getLogger("wattlog.stream")
 REREADS = 5
 """How often the same hole is read again before the worker ends: messages are on the log that do not come."""
 REREAD_WAIT_MS = 5_000
-"""A re-read that has not begun after this long, while other messages come, was dropped too: it is asked for again."""
+"""A re-read that has not begun after this long was dropped too: it is asked for again."""
 
 
 @dataclass(slots=True)
@@ -49,10 +49,10 @@ class Holes:
         self._awaited.clear()
         self._tries.clear()
 
-    async def fresh(self, batch: Batch) -> Sequence[Message]:
+    def fresh(self, batch: Batch) -> Sequence[Message]:
         """The batch's messages; while a re-read is awaited, none of those that were under way before it.
 
-        Offsets ascend. Where one does not, the re-read has begun. Raises LedgerError as `settle`.
+        Offsets ascend. Where one does not, the re-read has begun.
         """
         place = batch.topic, batch.partition
         last = self._last_seen.get(place)
@@ -64,10 +64,13 @@ class Holes:
                 return batch.messages[n:]
             last = message.offset
         self._last_seen[place] = last
-        hole, since_ms = self._awaited[place]
-        if self._clock() - since_ms > REREAD_WAIT_MS:
-            await self._read_again(hole, last)
         return ()
+
+    async def chase(self) -> None:
+        """Ask again for re-reads that have not begun in time. Raises LedgerError when that was often enough."""
+        for place, (hole, since_ms) in list(self._awaited.items()):
+            if self._clock() - since_ms > REREAD_WAIT_MS and self._awaited.get(place) == (hole, since_ms):
+                await self._read_again(hole, self._last_seen[place])
 
     async def settle(self, hole: Hole, batch: Batch) -> bool:
         """True: nothing is missing, go on behind the hole. False: it is being read again, drop what follows it.

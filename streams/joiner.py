@@ -216,6 +216,7 @@ class Joiner:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), self._settings.batch_wait_ms / 1000)
             self._arrived.clear()
+            await self._holes.chase()
             await self._until_room()
             inbox, self._inbox = self._inbox, []
             self._waiting = self._waiting_bytes = 0
@@ -255,9 +256,7 @@ class Joiner:
         expected = {t: state.next_offset(t) for t in topics.JOINED}
         ready: list[Message] = []
         for batch in batches:
-            topic, messages = batch.topic, await self._holes.fresh(batch)
-            if self._generation != generation:
-                return
+            topic, messages = batch.topic, self._holes.fresh(batch)
             while messages:
                 count, expected[topic] = before_hole(expected[topic], messages)
                 ready += messages[:count]
