@@ -33,6 +33,8 @@ from warehouse.sink import Sink
 
 log = logging.getLogger("wattlog.stream")
 
+BUSY_SHOWS = 5
+"""How much more seldom provisional windows are revised while more waits than was read: then they soon are final."""
 REST, REST_MOST_MS = 10, 500
 """After a round that took t, the next waits for REST * t, so that rounds are few where they are dear."""
 REVOKE_WAIT_S = 10.0
@@ -302,26 +304,29 @@ class Joiner:
     # -- out -----------------------------------------------------------------------------------------------------------
 
     async def store_forever(self) -> None:
-        """Store what partitions close and release offsets, round after round."""
+        """Store what partitions close and release offsets, round after round; busy while messages come between them."""
+        seen = 0
         while True:
-            begun_ms = self._clock()
-            await self.store_once()
+            begun_ms, busy, seen = self._clock(), self.messages != seen, self.messages
+            await self.store_once(busy=busy)
             rest_ms = 0 if self._bounds.cut else min(REST * (self._clock() - begun_ms), REST_MOST_MS)
             await asyncio.sleep(max(rest_ms, self._settings.batch_wait_ms) / 1000)
 
-    async def store_once(self) -> None:
-        """One round over the partitions held; with their provisional windows every `provisional_ms`."""
+    async def store_once(self, *, busy: bool = False) -> None:
+        """One round over the partitions held; with their provisional windows every `provisional_ms`. While `busy`, what
+        can wait does."""
         now_ms = self._clock()
         self._check_fenced(now_ms)
         self._bounds.begin_round()
-        show = now_ms - self._provisional_ms >= self._settings.provisional_ms
+        wait_ms = self._settings.provisional_ms * (BUSY_SHOWS if busy and self._inbox else 1)
+        show = now_ms - self._provisional_ms >= wait_ms
         async with self._storing:
             generation = self._generation
             if self._owned:
                 with contextlib.suppress(LetGo):
                     lost = await self._rounds.run(
                         self._owned, self._epoch, now_ms, lambda: self._generation == generation,
-                        show=show, busy=not self.idle,
+                        show=show, busy=busy,
                     )  # fmt: skip
                     if self._generation == generation:
                         self._conclude(lost)
@@ -335,8 +340,9 @@ class Joiner:
         """Acknowledge what is stored, and drop what others store."""
         for number, error in lost.items():
             self._note_fenced(number, error)
-        for number, owned in self._owned.items():
-            self._acknowledge(number, owned)
+        if not self._rounds.hours_due:
+            for number, owned in self._owned.items():
+                self._acknowledge(number, owned)
 
     def _check_fenced(self, now_ms: int) -> None:
         if self._fenced is not None and now_ms - self._fenced[0] > FENCED_SESSIONS * self._settings.session_timeout_ms:

@@ -70,6 +70,11 @@ class Rounds:
         self.stored_ms = clock()
         """When windows were last stored."""
 
+    @property
+    def hours_due(self) -> bool:
+        """Whether `ledger_hour` lacks anything that is stored: offsets are acknowledged when it does not."""
+        return bool(self._hours)
+
     def forget(self) -> None:
         """All partitions were given up: their next owners do what is left."""
         self._hours, self._clusters, self._workloads = set(), set(), set()
@@ -78,7 +83,7 @@ class Rounds:
         self, owned: Mapping[int, Owned], epoch: int, now_ms: int, held: Callable[[], bool], *, show: bool, busy: bool
     ) -> dict[int, Fenced]:
         """Store what these partitions close. Returns those that another worker has claimed, with the store's refusal:
-        nothing of theirs is stored. With `show`, provisional windows too; while `busy`, hours wait.
+        nothing of theirs is stored. With `show`, provisional windows too; while `busy`, hours wait for HOURS_EVERY_MS.
 
         Raises LetGo when they were given up here and the warehouse is away.
         """
