@@ -1,6 +1,6 @@
 """The out half of a worker: what its partitions close is stored a round at a time, all partitions together.
 
-An insert costs some milliseconds however few its rows, so a round makes one a table (docs/adr/0009). The order is the
+An insert costs some milliseconds however few its rows, so a round makes one a table (docs/adr/0010). The order is the
 crash rule's: facts, ledger, marks; then late facts, what they restate, marks. `ledger_hour` is computed anew when
 there is time: a mark says which hours it may lack, so that the next owner does it if this one dies.
 """
