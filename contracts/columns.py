@@ -99,6 +99,7 @@ class TokenColumns(Rows):
     def of(cls, batches: Sequence[TokenBatch]) -> Self:
         for b in batches:
             b.check_lengths()
+            b.check_texts()
             _check_names((b.dict_key or (b.tenants, b.models), b.statuses), b)
         new = cls(*_rows(batches), batches, *_gathered(TokenBatch, batches))
         checks.requests(new.begin_ms, new.first_ms, new.end_ms, *new.tokens)

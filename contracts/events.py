@@ -171,6 +171,7 @@ class TokenBatch:
 
     def check(self) -> None:
         self.check_lengths()
+        self.check_texts()
         self.check_names()
         if len(self):
             checks.requests(
@@ -182,7 +183,7 @@ class TokenBatch:
             checks.codes("status", self.status, len(self.statuses), "statuses")
 
     def check_lengths(self) -> None:
-        """Of what differs from batch to batch: the columns' lengths, single requests' texts and the clock."""
+        """Of what differs from batch to batch: the columns' lengths and the clock."""
         checks.lengths(
             len(self), tenant=self.tenant, model=self.model, request_id=self.request_id, t_first_ms=self.t_first_ms,
             t_end_ms=self.t_end_ms, prompt_tokens=self.prompt_tokens, cached_tokens=self.cached_tokens,
@@ -190,6 +191,9 @@ class TokenBatch:
             session_id=self.session_id or self.request_id, trace_id=self.trace_id or self.request_id,
         )  # fmt: skip
         checks.clock(self.t_ms)
+
+    def check_texts(self) -> None:
+        """Of single requests."""
         checks.text("request_id", self.request_id, empty=False)
         checks.text("session_id", self.session_id)
         checks.text("trace_id", self.trace_id)

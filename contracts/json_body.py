@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from contracts import topics
+from contracts import checks, topics
 from contracts.errors import BadEvent
 from contracts.events import Batch, Method, PowerBatch, PowerRows, TokenBatch, TokenRows, UsageBatch
 from contracts.packed import pack
@@ -150,6 +150,10 @@ class _JsonPower(PowerBatch):
             _i64(_joined([w.energy_uj for w in wires])), method, _i64(busy),
         )  # fmt: skip
 
+    def check_lengths(self) -> None:
+        checks.lengths(len(self))
+        checks.clock(self.t_ms)
+
     def check(self) -> None:
         with _of_64_bits():
             super().check()
@@ -220,6 +224,10 @@ class _JsonTokens(TokenBatch):
         tokens = [_joined([w.prompt_tokens for w in wires]), cached, _joined([w.completion_tokens for w in wires])]
         return TokenRows(tenant, model, status, _i64(start), _i64(first), _i64(end), np.asarray(tokens, np.int64))
 
+    def check_lengths(self) -> None:
+        checks.lengths(len(self))
+        checks.clock(self.t_ms)
+
     def check(self) -> None:
         with _of_64_bits():
             super().check()
@@ -239,6 +247,8 @@ def _tokens(value: bytes) -> TokenBatch:
         == (len(w.t_first_ms) or n)
         == (len(w.cached_tokens) or n)
         == (len(w.status) or n)
+        == (len(w.session_id) or n)
+        == (len(w.trace_id) or n)
     ):
         return _JsonTokens(w)
     n = len(w.t_start_ms)

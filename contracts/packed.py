@@ -13,8 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from contracts import topics
-from contracts.checks import MAX_ROWS, MAX_TIME_MS
+from contracts import checks, topics
 from contracts.events import Batch, PowerBatch, PowerRows, TokenBatch, TokenRows, UsageBatch
 from contracts.units import I64
 
@@ -131,8 +130,8 @@ class _PackedPower(PowerBatch):
         )  # fmt: skip
 
     def check_lengths(self) -> None:
-        if self._rows > MAX_ROWS or not 0 <= self.t_ms <= MAX_TIME_MS:
-            super().check_lengths()
+        checks.lengths(self._rows)
+        checks.clock(self.t_ms)
 
 
 def _power(value: bytes) -> PowerBatch:
@@ -186,9 +185,15 @@ class _PackedTokens(TokenBatch):
             _i64(join([w.t_end_ms for w in wires])), _i64(tokens).reshape(3, -1),
         )  # fmt: skip
 
+    def check_lengths(self) -> None:
+        checks.lengths(self._rows)
+        checks.clock(self.t_ms)
+
 
 def _fits(w: _TokensPacked) -> bool:
     n = len(w.request_id)
+    if not n == (len(w.session_id) or n) == (len(w.trace_id) or n):
+        return False
     return 2 * n == len(w.tenant) == len(w.model) == (len(w.status) or 2 * n) and 8 * n == len(w.t_start_ms) == len(
         w.t_first_ms
     ) == len(w.t_end_ms) == len(w.prompt_tokens) == len(w.cached_tokens) == len(w.completion_tokens)
