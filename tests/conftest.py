@@ -15,8 +15,8 @@ from warehouse.client import Warehouse, connect
 from warehouse.migrate import migrate
 
 # How long an example takes says how busy the machine is, nothing of the code: no deadlines. In CI the examples are the
-# same each time, so that a change fails for what it changed; anywhere else they differ from run to run, and what fails is
-# printed and kept.
+# same each time, so that a change fails for what it changed; anywhere else they differ from run to run, and what fails
+# is printed and kept.
 _unhurried = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.register_profile("unhurried", _unhurried)
 hypothesis.settings.register_profile("ci", _unhurried, derandomize=True)

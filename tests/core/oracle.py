@@ -73,7 +73,6 @@ class Oracle:
     def ledger(self, intervals: Iterable[Interval], requests: Iterable[Request]) -> dict[tuple, tuple]:
         """(window_start, cluster, workload, hardware, tenant, model) -> (active, idle, unallocated, prompt, cached,
         completion, requests, failures)."""
-        w_ms = self.window_ms
         energy, covered, owners = defaultdict(int), defaultdict(int), defaultdict(str)
         for i in intervals:
             for w, (uj, ms) in self._spent(i):
