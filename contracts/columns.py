@@ -43,6 +43,12 @@ class Rows:
         """Something of each batch, for each of its rows."""
         return np.repeat(np.asarray(of_batch), self.counts)
 
+    def place(self, sizes: Sequence[int], index: npt.NDArray[Any]) -> Index:
+        """Each row's `index` into its own batch's list, when the lists, of these sizes, are laid end to end."""
+        ends = np.cumsum(np.array(sizes, np.intp))
+        place: Index = self.repeat(ends - sizes) + index
+        return place
+
 
 def _rows(batches: Sequence[PowerBatch] | Sequence[TokenBatch]) -> tuple[Index, Index]:
     counts = np.array([len(b) for b in batches], np.intp)

@@ -74,9 +74,9 @@ def _i64(values: list[int]) -> I64:
     return np.asarray(values, np.int64)
 
 
-def _coded(values: Iterable[str]) -> tuple[tuple[str, ...], list[int]]:
-    """A text column as (dictionary in order of appearance, index)."""
-    seen: dict[str, int] = {}
+def _coded(values: Iterable[_Value]) -> tuple[tuple[_Value, ...], list[int]]:
+    """A column as (dictionary in order of appearance, index)."""
+    seen: dict[_Value, int] = {}
     index = [seen.setdefault(v, len(seen)) for v in values]
     return tuple(seen), index
 
@@ -131,9 +131,8 @@ class _JsonPower(PowerBatch):
 
     def __init__(self, wire: _PowerJson) -> None:
         self.wire, self.node, self.owner, self.t_ms = wire, wire.node, wire.owner, wire.t_ms
-        seen: dict[tuple[str, str], int] = {}
-        self.index = [seen.setdefault(p, len(seen)) for p in zip(wire.gpu_uuid, wire.hardware, strict=True)]
-        self.gpus = self.gpus_key = tuple(seen)
+        self.gpus, self.index = _coded(zip(wire.gpu_uuid, wire.hardware, strict=True))
+        self.gpus_key = self.gpus
 
     def __len__(self) -> int:
         return len(self.index)
@@ -172,13 +171,10 @@ def _power(value: bytes) -> PowerBatch:
         == (len(w.busy_ms) or n)
     ):
         return _JsonPower(w)
-    n = len(w.gpu_uuid)
     if len(w.hardware) != n:
         raise BadEvent("hardware", len(w.hardware), f"every column needs {n} rows, like the others")
-    seen: dict[tuple[str, str], int] = {}
-    gpu = [seen.setdefault(pair, len(seen)) for pair in zip(w.gpu_uuid, w.hardware, strict=True)]
-    gpus = tuple(seen)
-    method = _methods(w.method) if w.method else np.full(n, Method.COUNTER, np.uint8)
+    gpus, gpu = _coded(zip(w.gpu_uuid, w.hardware, strict=True))
+    method = _methods(w.method) if w.method else _counters(n)
     return PowerBatch(
         w.node, gpus, np.asarray(gpu, np.uint16), _i64(w.t0_ms), _i64(w.t1_ms), _i64(w.energy_uj), method,
         _i64(w.busy_ms or [-1] * n), w.owner, w.t_ms, pack(gpus),

@@ -42,8 +42,7 @@ class RequestTexts:
     def status(self) -> Coded[str]:
         if self._status is None:
             batches = self.columns.batches
-            sizes = np.array([len(b.statuses) for b in batches], np.int64)
-            codes = self.columns.repeat(np.cumsum(sizes) - sizes) + self.columns.status
+            codes = self.columns.place([len(b.statuses) for b in batches], self.columns.status)
             self._status = Coded.concat([Coded(list(chain.from_iterable(b.statuses for b in batches)), codes)])
         return self._status
 
@@ -102,9 +101,8 @@ def spread_requests(c: TokenColumns, window_ms: int) -> tuple[Index, I64, I64]:
 
 
 def _failed(c: TokenColumns) -> npt.NDArray[np.bool_]:
-    sizes = np.array([len(b.statuses) for b in c.batches], np.intp)
     failure = np.array([s != "ok" for b in c.batches for s in b.statuses])
-    of_row: npt.NDArray[np.bool_] = failure[c.repeat(np.cumsum(sizes) - sizes) + c.status]
+    of_row: npt.NDArray[np.bool_] = failure[c.place([len(b.statuses) for b in c.batches], c.status)]
     return of_row
 
 

@@ -18,6 +18,7 @@ from contracts.columns import PowerColumns, TokenColumns
 from contracts.rows import Table
 from contracts.units import I64
 from streams.core.facts import AMOUNTS, Energy, Facts, Index, Tokens
+from streams.core.grouping import rank
 from streams.core.requests import RequestPieces, RequestTexts, Taken, request_rows, spread_requests
 from streams.core.spread import spread_intervals
 from streams.core.sums import Sums, by_window
@@ -198,8 +199,7 @@ class OpenWindows:
 
 def _entity_of_row(columns: PowerColumns | TokenColumns, ids: Sequence[Index], index: Any) -> Index:
     """Each row's entity: `index` into the list of entities of its own batch."""
-    sizes = np.array([len(i) for i in ids], np.intp)
-    entity: Index = np.concatenate(ids)[columns.repeat(np.cumsum(sizes) - sizes) + index]
+    entity: Index = np.concatenate(ids)[columns.place([len(i) for i in ids], index)]
     return entity
 
 
@@ -236,12 +236,9 @@ def _one_a_gpu(g: Gpus) -> Gpus:
 
 def _greatest(column: Coded[str], group: Index, groups: int) -> Coded[str]:
     """The greatest text of each group."""
-    order = sorted(range(len(column.names)), key=column.names.__getitem__)
-    rank = np.zeros(len(order), np.int64)
-    rank[order] = np.arange(len(order))
     best = np.zeros(groups, np.int64)
-    np.maximum.at(best, group, rank[column.codes])
-    return Coded([column.names[i] for i in order], best)
+    np.maximum.at(best, group, rank(column.names)[column.codes])
+    return Coded(sorted(column.names), best)
 
 
 @dataclass(frozen=True)
