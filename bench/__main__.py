@@ -13,7 +13,7 @@ from bench.harness.progress import console
 
 HERE = Path(__file__).parent
 LAST = "report"
-STREAM = ["speed", "latency", "cardinality", LAST]
+STREAM = ["speed", "mix", "latency", "cardinality", LAST]
 
 
 def parts() -> list[str]:

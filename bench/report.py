@@ -20,7 +20,6 @@ from bench.harness.progress import console
 from bench.harness.targets import Verdict
 
 PAGE, PICTURE = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.svg"
-_WORDS = {"ours": "Wattlog", "ceiling": "ceiling", "part": "part of the work", "by hand": "by hand", "peer": "peer"}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -41,13 +40,26 @@ def speed(found: Mapping[str, Any]) -> str:
         rows.append(
             (
                 picture.label(r), f"{rate['median']:,.0f}", f"{rate['least']:,.0f} to {rate['most']:,.0f}", of, times,
-                f"{wall['median']:,.0f}", f"{r['peak_rss_mb']['median']:,.0f}", f"{r['rows']:,}",
+                f"{wall['median']:,.0f}", _warehouse(r), f"{r['peak_rss_mb']['median']:,.0f}", f"{r['rows']:,}",
                 r["rows_per_cpu_s"]["runs"],
             )
         )  # fmt: skip
     head = ("design, rows a message", "rows / CPU s", "spread", "of ceiling", "x fastest peer", "rows / wall s",
-            "peak MB", "rows", "runs")  # fmt: skip
+            "ClickHouse's CPU µs a row", "peak MB", "rows", "runs")  # fmt: skip
     return table(head, rows)
+
+
+def _warehouse(r: Mapping[str, Any]) -> str:
+    spent = r["warehouse_cpu_s"]["median"]
+    return f"{1e6 * spent / r['rows']:.2f}" if spent else ""
+
+
+def mix(found: Mapping[str, Any]) -> str:
+    rows = [
+        (f"{r['token_share']:.0%} requests: {r['name']}", f"{r['rows_per_cpu_s']['median']:,.0f}", _warehouse(r))
+        for r in found["results"]
+    ]
+    return table(("share of requests among all rows, design", "rows / CPU s", "ClickHouse's CPU µs a row"), rows)
 
 
 def latency(found: Mapping[str, Any]) -> str:
@@ -134,10 +146,12 @@ def machine(found: Mapping[str, Any]) -> str:
 
 def sections(folder: Path) -> dict[str, str]:
     """Generated text by marker."""
-    s, la, c = (reports.load(folder, name) for name in ("speed", "latency", "cardinality"))
+    s, m, la, c = (reports.load(folder, name) for name in ("speed", "mix", "latency", "cardinality"))
     made = {"targets": targets_table(verdicts(s, la, c))}
     if s:
         made["speed"] = "\n\n".join(filter(None, (machine(s), speed(s), profiles(s))))
+    if m:
+        made["mix"] = machine(m) + "\n\n" + mix(m)
     if la:
         made["latency"] = machine(la) + "\n\n" + latency(la)
     if c:

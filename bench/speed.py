@@ -18,7 +18,7 @@ from bench.harness.broker import MOCK_BYTES, MOCK_MESSAGES, MOCK_PARTITIONS, Bro
 from bench.harness.check import check_alike, furthest
 from bench.harness.environments import PeerMissingError, python_of
 from bench.harness.fleet import Fleet
-from bench.harness.line_up import Contestant, line_up, transports
+from bench.harness.line_up import Contestant, line_up
 from bench.harness.progress import Progress, shown
 
 QUICK_ROWS = 60_000
@@ -130,7 +130,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     given = arguments(argv)
     repeats = given.repeats or (1 if given.quick else 5)
-    everyone = line_up(transports(), peers=not (given.no_peers or given.quick))
+    everyone = line_up(peers=not (given.no_peers or given.quick))
     chosen = [c for c in everyone if given.only in f"{c.name} {c.shape.name}"]
     with tempfile.TemporaryDirectory(prefix="wattlog-bench-") as temporary, shown("speed") as progress:
         folder = Path(temporary)

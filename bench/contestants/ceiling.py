@@ -1,7 +1,8 @@
 """The ceiling: the same core and the same sink under a plain confluent-kafka loop. No Faust, no asyncio, one thread.
 
 It does in its order what `streams.joiner` and `streams.store` do (store, mark, then commit), without what a fleet needs
-beside that: no retries, no back-pressure, no rebalance, no dead letters, no metrics.
+beside that: no retries, no back-pressure, no rebalance, no dead letters, no metrics. Provisional windows are shown by
+neither: the worker does not when it is as far behind as here.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Plain:
         self._partitions = {n: Partition(log_id, n, config, policy, epoch=epoch, now_ms=_now_ms()) for n in numbers}
         self._ends = {(t, int(p)): end for t, ends in job.ends.items() for p, end in ends.items()}
         self._committed: dict[tuple[str, int], int] = {}
-        self._settled_ms = self._shown_ms = self._hours_ms = 0
+        self._settled_ms = self._hours_ms = 0
         self._touched: tuple[set[Any], set[Any], set[Any]] = (set(), set(), set())
         self._consumer = Consumer(
             {**kafka_config(settings), "group.id": job.group, "auto.offset.reset": "earliest",
@@ -91,15 +92,11 @@ class Plain:
     def _store(self) -> None:
         """One round over all partitions, in the order and with the inserts of `streams.rounds`."""
         now_ms, states = _now_ms(), list(self._partitions.values())
-        show = now_ms - self._shown_ms >= self._settings.provisional_ms
         settle = now_ms - self._settled_ms >= SETTLE_EVERY_MS
         flushes = [(state, flush) for state in states if (flush := state.advance(now_ms))]
         if any(flush.late for _, flush in flushes):
             raise RuntimeError("the input has nothing late")
         tables = {n: concat(n, [f.tables[n] for _, f in flushes]) for n in (flushes[0][1].tables if flushes else ())}
-        shown = [rows for state in states if show and (rows := state.provisional(now_ms)) is not None]
-        if shown:
-            tables["ledger"] = concat("ledger", [*([tables["ledger"]] if flushes else []), *shown])
         for name, table in tables.items():
             self._sink.write(name, table, self._fence)
         marks = []
@@ -112,7 +109,6 @@ class Plain:
         marks += [mark for state in rest if (mark := state.settle()) is not None]
         self._store_marks(states, marks)
         self._refresh_hours(now_ms)
-        self._shown_ms = now_ms if show else self._shown_ms
         self._settled_ms = now_ms if settle else self._settled_ms
 
     def _store_marks(self, states: list[Partition], marks: list[Table]) -> None:

@@ -1,4 +1,4 @@
-"""What the peers' designs share: the rule of attribution, and the ledger's table in chdb. It runs in their own
+"""What the peers' designs share: the rule of attribution, and the ledger's table in ClickHouse. It runs in their own
 environments, so it knows nothing of Wattlog's packages.
 
 Attribution as one would write it: floats, one pass, no largest remainder. Rows are inserted in batches.
@@ -54,10 +54,10 @@ def attribute(
 
 
 class Ledger:
-    """Rows into chdb. `complete` once all of the input's energy and requests are stored."""
+    """Rows into ClickHouse. `complete` once all of the input's energy and requests are stored."""
 
     def __init__(self, job: Job) -> None:
-        self._client = clickhouse_connect.get_client(interface="chdb", path=job.folder + "/warehouse")
+        self._client = clickhouse_connect.get_client(dsn=job.warehouse)
         self._client.command(_TABLE)
         self._job = job
         self._rows: list[Row] = []

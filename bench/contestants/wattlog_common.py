@@ -30,7 +30,8 @@ def settings_of(job: Job) -> Settings:
     given = {k: v for k, v in job.options.items() if k in Settings.model_fields}
     return Settings(
         data=Path(job.folder), kafka_bootstrap=job.bootstrap, kafka_group=job.group, kafka_partitions=job.partitions,
-        window_ms=job.window_ms, lateness_ms=job.lateness_ms, skew_ms=job.skew_ms, log_level="WARNING", **given,
+        window_ms=job.window_ms, lateness_ms=job.lateness_ms, skew_ms=job.skew_ms, log_level="WARNING",
+        warehouse_dsn=job.warehouse, **given,
     )  # fmt: skip
 
 

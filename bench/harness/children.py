@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -11,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from bench.harness import clickhouse
 from bench.harness.backlog import LATENESS_MS, SKEW_MS, WINDOW_MS, Backlog
 from bench.harness.broker import ROOT
 from bench.harness.check import check
@@ -35,10 +37,13 @@ def run(contestant: Contestant, backlog: Backlog, bootstrap: str, folder: Path, 
     python = python_of(contestant.environment)
     home = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
     try:
-        job = job_of(contestant, backlog, bootstrap, home, options)
-        path = home / "job.json"
-        job.write(path)
-        result = _child([str(python), "-m", contestant.module, str(path)], contestant, home, Path(job.result))
+        with contextlib.ExitStack() as stack:
+            job = job_of(contestant, backlog, bootstrap, home, options)
+            if contestant.stores and not contestant.options.get("embedded"):
+                job.warehouse, job.warehouse_pid = stack.enter_context(clickhouse.server(home / "warehouse"))
+            path = home / "job.json"
+            job.write(path)
+            result = _child([str(python), "-m", contestant.module, str(path)], contestant, home, Path(job.result))
         check(contestant.name, result["totals"], backlog.totals, exact=contestant.exact)
         result["rows"] = backlog.totals.rows
         result["rows_per_cpu_s"] = backlog.totals.rows / result["cpu_s"]

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from bench.harness.backlog import Shape
 
-Kind = Literal["ours", "ceiling", "part", "by hand", "peer"]
+Kind = Literal["ours", "variant", "ceiling", "part", "by hand", "peer"]
+"""A variant is our worker with other settings than its own: no target hangs on it."""
 
 PACKED = {rows: Shape(rows, "packed") for rows in (8, 64, 512)}
 COLUMNS, SINGLE, FLAT = Shape(64, "json"), Shape(1, "json"), Shape(1, "flat")
@@ -31,9 +32,18 @@ class Contestant:
     """Runs are fewer where nothing hangs on them, or they take long."""
 
     @property
+    def stores(self) -> bool:
+        return self.kind != "part"
+
+    @property
     def exact(self) -> bool:
         """Whether its ledger must equal the input to the microjoule, tenant by tenant like the others'."""
-        return self.kind in ("ours", "ceiling")
+        return self.kind in ("ours", "variant", "ceiling")
+
+    @property
+    def transport(self) -> str | None:
+        """Of our worker."""
+        return self.options.get("transport")
 
 
 _ROWS = {"8-packed": 1_000_000, "64-packed": 6_000_000, "512-packed": 10_000_000, "64-json": 3_000_000,
@@ -44,13 +54,23 @@ _MOST_RUNS = {"64-packed": 5, "512-packed": 5, "1-json": 3}
 """As often as anybody is run where a target looks; others twice. What is asked for by --repeats may be fewer."""
 
 
-def _wattlog(transports: tuple[str, ...]) -> Iterator[Contestant]:
+TRANSPORTS = ("lean", "stock")
+_LEDGER_ONLY = {"single requests not kept": {"requests": "none"}}
+_EMBEDDED = {"ClickHouse in its process": {"embedded": True}}
+_VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "64-packed": {**_LEDGER_ONLY, **_EMBEDDED}, "512-packed": _LEDGER_ONLY,
+}  # fmt: skip
+
+
+def _wattlog() -> Iterator[Contestant]:
     for shape in (*PACKED.values(), COLUMNS, SINGLE):
         rows, runs = _ROWS[shape.name], _MOST_RUNS.get(shape.name, 2)
-        for transport in transports:
-            options = {"transport": transport} if len(transports) > 1 else {}
+        for transport in TRANSPORTS:
             name = f"Wattlog, {transport} transport"
-            yield Contestant(name, "ours", HERE + "worker", shape, rows, options, most_runs=runs)
+            yield Contestant(name, "ours", HERE + "worker", shape, rows, {"transport": transport}, most_runs=runs)
+        for name, options in _VARIANTS.get(shape.name, {}).items():
+            name, options = f"Wattlog, lean transport, {name}", {"transport": "lean", **options}
+            yield Contestant(name, "variant", HERE + "worker", shape, rows, options, most_runs=2)
         name = "plain confluent-kafka, Wattlog's core"
         yield Contestant(name, "ceiling", HERE + "ceiling", shape, rows, most_runs=runs)
         for name, part in (("core only, no broker, no warehouse", "core"), ("decode only", "decode")):
@@ -69,13 +89,6 @@ def _peers() -> Iterator[Contestant]:
         yield Contestant(name, kind, HERE + module, FLAT, rows, environment=environment, most_runs=runs)
 
 
-def line_up(transports: tuple[str, ...], *, peers: bool = True) -> list[Contestant]:
-    """All contestants. `transports` are those that this version's worker knows."""
-    return [*_wattlog(transports), *(_peers() if peers else ())]
-
-
-def transports() -> tuple[str, ...]:
-    """What WATTLOG_TRANSPORT may be made to choose; ("stock",) where there is no such setting."""
-    from contracts.settings import Settings
-
-    return ("lean", "stock") if "transport" in Settings.model_fields else ("stock",)
+def line_up(*, peers: bool = True) -> list[Contestant]:
+    """All contestants."""
+    return [*_wattlog(), *(_peers() if peers else ())]

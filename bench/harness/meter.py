@@ -40,6 +40,9 @@ class Job:
     lateness_ms: int
     skew_ms: int
     idle_mw: int
+    warehouse: str = ""
+    """Address of the ClickHouse server; none: chdb in the contestant's own process, under `folder`."""
+    warehouse_pid: int = 0
     options: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -50,18 +53,28 @@ class Job:
         path.write_text(json.dumps(asdict(self)), "utf-8")
 
 
+def cpu_of(pid: int) -> float:
+    """CPU seconds, user + system, that another process has used; 0 where there is none, or no /proc."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @dataclass
 class Used:
-    """CPU seconds by kind, and the wall clock, at one moment."""
+    """CPU seconds by kind, those of the ClickHouse server, and the wall clock, at one moment."""
 
     user_s: float
     system_s: float
     wall_s: float
+    warehouse_s: float
 
     @classmethod
-    def now(cls) -> Used:
+    def now(cls, warehouse_pid: int = 0) -> Used:
         used = resource.getrusage(resource.RUSAGE_SELF)
-        return cls(used.ru_utime, used.ru_stime, time.perf_counter())
+        return cls(used.ru_utime, used.ru_stime, time.perf_counter(), cpu_of(warehouse_pid) if warehouse_pid else 0.0)
 
 
 class Meter:
@@ -79,19 +92,20 @@ class Meter:
     def start(self) -> None:
         """The first call counts, unless `restart` is called."""
         if self._start is None:
-            self._start = Used.now()
+            self.restart()
 
     def restart(self) -> None:
         """Nothing has come yet: begin anew."""
-        self._start = Used.now()
+        self._start = Used.now(self._job.warehouse_pid)
 
     def stop(self) -> None:
-        end, start = Used.now(), self._start
+        end, start = Used.now(self._job.warehouse_pid), self._start
         if start is None:
             raise RuntimeError("stopped before the first message")
         self._used = {
             "user_s": end.user_s - start.user_s, "system_s": end.system_s - start.system_s,
             "cpu_s": end.user_s + end.system_s - start.user_s - start.system_s, "wall_s": end.wall_s - start.wall_s,
+            "warehouse_cpu_s": end.warehouse_s - start.warehouse_s,
             # In KiB on Linux, in bytes on macOS.
             "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             / (2**20 if sys.platform == "darwin" else 2**10),

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-COLOURS = {"ours": "#0b7a75", "ceiling": "#7a7a7a", "part": "#c9c9c9", "by hand": "#b8860b", "peer": "#a03c4e"}
-WORDS = {"ours": "Wattlog", "ceiling": "ceiling", "by hand": "by hand", "peer": "other frameworks"}
+COLOURS = {"ours": "#0b7a75", "variant": "#7fbab6", "ceiling": "#7a7a7a", "part": "#c9c9c9", "by hand": "#b8860b",
+           "peer": "#a03c4e"}  # fmt: skip
+WORDS = {"ours": "Wattlog", "variant": "Wattlog, set otherwise", "ceiling": "ceiling", "by hand": "by hand",
+         "peer": "other frameworks"}  # fmt: skip
 LEFT, WIDTH, ROW, TOP = 360, 560, 22, 56
 LEAST = 1e3
 

@@ -52,7 +52,8 @@ def about(at: Broker | None, fleet: Mapping[str, Any], **more: Any) -> dict[str,
 
 def summary(contestant: Contestant, backlog: Backlog, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One contestant's runs: median and spread (least, most) of the figures that are compared."""
-    figures = ("rows_per_cpu_s", "rows_per_wall_s", "cpu_s", "user_s", "system_s", "wall_s", "peak_rss_mb")
+    figures = ("rows_per_cpu_s", "rows_per_wall_s", "cpu_s", "user_s", "system_s", "wall_s", "warehouse_cpu_s",
+               "peak_rss_mb")  # fmt: skip
     return {
         "name": contestant.name, "kind": contestant.kind, "shape": contestant.shape.name,
         "rows": backlog.totals.rows, "messages": backlog.messages,
