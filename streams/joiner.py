@@ -318,8 +318,11 @@ class Joiner:
         now_ms = self._clock()
         self._check_fenced(now_ms)
         self._bounds.begin_round()
-        wait_ms = self._settings.provisional_ms * (BUSY_SHOWS if busy and self._inbox else 1)
-        show = now_ms - self._provisional_ms >= wait_ms
+        catching_up = busy and bool(self._inbox)
+        wait_ms = self._settings.provisional_ms * (BUSY_SHOWS if catching_up else 1)
+        due = now_ms - self._provisional_ms >= wait_ms
+        # Windows that would be final by the clock soon are: nobody needs to see them before.
+        show = due and not (catching_up and self._lag_ms(now_ms) > self._settings.lateness_ms)
         async with self._storing:
             generation = self._generation
             if self._owned:
@@ -330,7 +333,7 @@ class Joiner:
                     )  # fmt: skip
                     if self._generation == generation:
                         self._conclude(lost)
-        if show:
+        if due:
             self._provisional_ms = now_ms
             self._store.round(self._lag_ms(now_ms), any(o.state.behind(now_ms) for o in self._owned.values()))
             self._export(now_ms)

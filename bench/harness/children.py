@@ -39,6 +39,7 @@ def run(contestant: Contestant, backlog: Backlog, bootstrap: str, folder: Path, 
     try:
         with contextlib.ExitStack() as stack:
             job = job_of(contestant, backlog, bootstrap, home, options)
+            Path(job.folder).mkdir()
             if contestant.stores and not contestant.options.get("embedded"):
                 job.warehouse, job.warehouse_pid = stack.enter_context(clickhouse.server(home / "warehouse"))
             path = home / "job.json"

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from contracts.rows import KEYS, Table, concat, keys, length, tombstones
+from contracts.coded import Coded
+from contracts.rows import KEYS, Column, Table, concat, keys, length, tombstones
 
 Key = tuple[Any, ...]
 
@@ -54,4 +55,9 @@ def touched_hours(ledger: Table, hour_ms: int = 3_600_000) -> tuple[list[int], l
         return [], [], []
     starts = np.asarray(ledger["window_start"], np.int64)
     hours: list[int] = (np.unique(starts // hour_ms) * hour_ms).tolist()
-    return hours, sorted(set(ledger["cluster"])), sorted(set(ledger["workload"]))
+    return hours, _names(ledger["cluster"]), _names(ledger["workload"])
+
+
+def _names(column: Column) -> list[str]:
+    coded = Coded.of(column)  # type: ignore[arg-type]
+    return sorted({coded.names[i] for i in np.unique(coded.codes).tolist()})

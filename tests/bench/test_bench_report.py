@@ -55,7 +55,7 @@ def test_only_the_text_between_the_markers_is_replaced() -> None:
 
 def test_the_page_has_a_place_for_every_table() -> None:
     page = report.PAGE.read_text("utf-8")
-    for name in ("targets", "speed", "latency", "cardinality"):
+    for name in ("targets", "speed", "mix", "latency", "cardinality"):
         assert page.count(f"<!-- bench:{name} -->") == page.count(f"<!-- /bench:{name} -->") == 1
 
 

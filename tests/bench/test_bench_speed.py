@@ -11,7 +11,7 @@ from bench.harness import broker as brokers
 from bench.harness.backlog import Shape
 from bench.harness.check import DisagreementError
 from bench.harness.children import ContestantError
-from bench.harness.line_up import Contestant, line_up, transports
+from bench.harness.line_up import Contestant, line_up
 from bench.harness.progress import Progress
 
 FEW = 40_000
@@ -25,7 +25,7 @@ def _run(contestants: list[Contestant], folder: Path):
 
 
 def test_workers_and_the_ceiling_agree_on_every_tenant_and_leave_figures(tmp_path: Path) -> None:
-    everyone = line_up(transports(), peers=False)
+    everyone = line_up(peers=False)
     chosen = [c for c in everyone if c.shape.name == "64-packed"]
     results = _run(chosen, tmp_path)
     assert {r["name"] for r in results} == {c.name for c in chosen}
