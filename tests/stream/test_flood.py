@@ -12,7 +12,7 @@ import pytest
 from tests.stream.flood import AS_IN_THE_IMAGE, ROOT
 
 
-@pytest.mark.parametrize(("kind", "keys"), [("tenants", 16_000), ("workloads", 5_000)])
+@pytest.mark.parametrize(("kind", "keys"), [("tenants", 16_000), ("workloads", 20_000)])
 def test_a_flood_of_names_ends_balanced_within_the_stated_memory(kind: str, keys: int) -> None:
     asked = ["--keys", str(keys), "--windows", "2", "--max-open-rows", "10000"]
     run = subprocess.run(
