@@ -164,7 +164,8 @@ REQUESTS = _answer(
                 simulated=False,
             ),
         ]
-    )
+    ),
+    note=None,
 )
 LATEST = _answer(
     plain_rows(

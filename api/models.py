@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import problems
 from api.present import to_csv
-from warehouse.answers import ChargebackRow
+from warehouse.answers import ChargebackRow, RequestRow
 from warehouse.periods import Period
 
 Row = TypeVar("Row")
@@ -29,6 +29,12 @@ class ChargebackAnswer(Answer[ChargebackRow]):
     """`total` is of the whole period and filters, not of this page: what all pages' rows sum to, exactly."""
 
     total: ChargebackRow
+
+
+class RequestsAnswer(Answer[RequestRow]):
+    """`note`: why requests may lack that the ledger counts."""
+
+    note: Annotated[str | None, Field(description="Set where workers do not store single requests.")] = None
 
 
 def documented(model: Any, example: dict[str, Any], *also: int, csv: str = "") -> dict[int | str, dict[str, Any]]:

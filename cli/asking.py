@@ -12,6 +12,7 @@ from cli import output
 from cli.options import errors_told, load_settings
 
 if TYPE_CHECKING:
+    from contracts.settings import Settings
     from warehouse.client import Warehouse
     from warehouse.periods import Period
 
@@ -31,6 +32,13 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most.")]
 @contextmanager
 def ledger(data: Any) -> Iterator[Warehouse]:
     """The warehouse of the settings, open; errors told as one line."""
+    with ledger_as_set(data) as (warehouse, _):
+        yield warehouse
+
+
+@contextmanager
+def ledger_as_set(data: Any) -> Iterator[tuple[Warehouse, Settings]]:
+    """The same, and the settings."""
     from cli.opening import open_warehouse
     from contracts.errors import Unavailable
 
@@ -39,7 +47,7 @@ def ledger(data: Any) -> Iterator[Warehouse]:
         if not settings.warehouse_dsn and not (settings.data / "warehouse").is_dir():
             raise Unavailable(f"There is no ledger in {settings.data}", "Run `wattlog demo`, or say where with --data.")
         with open_warehouse(settings) as warehouse:
-            yield warehouse
+            yield warehouse, settings
 
 
 def period_of(warehouse: Warehouse, name: str | None, start: str | None, end: str | None) -> Period:

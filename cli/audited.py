@@ -71,7 +71,13 @@ def _conservation(out: Console, found: Audit) -> None:
             soft_wrap=True,
         )
         _named(out, "default", found.restating, found.restating_windows, _window)
+    if found.requests == "none":
+        out.print(
+            f"single requests are not kept (WATTLOG_REQUESTS=none); {found.request_windows:,} windows have all of theirs",
+            soft_wrap=True,
+        )
     for count, what in (
+        (found.request_windows_partly, "windows have some of their requests only, whose joules are a part of theirs"),
         (found.windows_without_work, "windows drew energy and did no work"),
         (found.windows_without_energy, "windows did work on GPUs that nobody metered"),
     ):
@@ -82,7 +88,11 @@ def _conservation(out: Console, found: Audit) -> None:
 _RESIDUALS = (
     ("token_residual_tokens", "tokens counted and tokens in the ledger differ"),
     ("request_residual", "requests and failures counted and those in the ledger differ"),
-    ("request_residual_uj", "the joules of single requests do not sum to their tenants' rows"),
+    (
+        "request_residual_uj",
+        "the joules of single requests do not sum to their tenants' rows; if workers did not keep them for a time, ask "
+        "again with WATTLOG_REQUESTS=none",
+    ),
     ("hour_residual_uj", "hours and the windows under them differ; bills read the hours"),
     ("hour_residual_counts", "tokens, work or requests of hours and of the windows under them differ"),
 )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.asking import From, PeriodName, To, ledger, period_of
+from cli.asking import From, PeriodName, To, ledger, ledger_as_set, period_of
 from cli.options import Data, Json
 from cli.output import Format, FormatOption, chosen
 
@@ -35,7 +35,7 @@ def audit(
 
     Example: wattlog audit --period latest-day --strict --json | jq .residual_uj
     """
-    with ledger(data) as warehouse:
+    with ledger_as_set(data) as (warehouse, settings):
         from api.present import plain
         from cli import audited
         from warehouse.audit import audit as check
@@ -43,7 +43,7 @@ def audit(
         when = period_of(warehouse, period, start, end) if period or start or end else None
         bounds = (when.start, when.end) if when else (None, None)
         with audited.progress() as tick:
-            found = check(warehouse, *bounds, patience_s=patience, progress=tick)
+            found = check(warehouse, *bounds, requests=settings.requests, patience_s=patience, progress=tick)
         code = audited.status(found, strict=strict)
         if as_json:
             verdict = {"ok": found.ok, "balanced": found.balanced, "complete": found.complete}

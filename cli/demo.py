@@ -21,7 +21,6 @@ from contracts.units import rfc3339
 from producers.publish import Publisher, kafka_config
 from producers.simulated import Fleet
 from warehouse.audit import Audit, audit
-from warehouse.client import Warehouse
 from warehouse.fingerprint import fingerprint
 from warehouse.reads import DIMENSIONS, chargeback_all
 
@@ -79,7 +78,7 @@ class Demo:
             feed = Feed(publisher, running.joiner, running.settings.skew_ms)
             events = self._events(leave)
             await self._first(running, feed, events, leave)
-            result = await asyncio.to_thread(self._result, running.warehouse)
+            result = await asyncio.to_thread(self._result, running)
             self._show(result, address, laid[0].planted)
             if not leave:
                 await self._go_on(running, publisher, events)
@@ -122,11 +121,12 @@ class Demo:
             await asyncio.sleep(0.1)
         raise Unavailable(f"the first ledger was not final within {FINAL_WAIT_S:g} s", "See the worker's log above.")
 
-    def _result(self, warehouse: Warehouse) -> Result:
+    def _result(self, running: Line) -> Result:
+        warehouse, requests = running.warehouse, running.settings.requests
         start_ms, end_ms = LIVE_START_MS, LIVE_START_MS + SHOWN_MS
         return Result(
             chargeback_all(warehouse, start_ms, end_ms, by=("tenant",)),
-            audit(warehouse, start_ms, end_ms),
+            audit(warehouse, start_ms, end_ms, requests=requests),
             fingerprint(warehouse, start_ms, end_ms, simulation.clusters()),
             start_ms,
             end_ms,

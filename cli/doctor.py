@@ -159,7 +159,7 @@ def _warehouse(settings: Settings) -> Iterator[Finding]:
                 return
             yield Finding("schema", "ok", "up to date")
             yield _prices(warehouse)
-            yield _books(warehouse)
+            yield _books(warehouse, settings)
     except WattlogError as error:
         yield Finding("warehouse", "failed", str(error))
 
@@ -178,8 +178,8 @@ def _prices(warehouse: Warehouse) -> Finding:
     return Finding("prices", "ok", f"a tariff for each of {len(clusters)} clusters with a ledger")
 
 
-def _books(warehouse: Warehouse) -> Finding:
-    found = audit(warehouse)
+def _books(warehouse: Warehouse, settings: Settings) -> Finding:
+    found = audit(warehouse, requests=settings.requests)
     if found.ok:
         return Finding("books", "ok", f"{found.windows} windows balance, residual 0")
     return Finding(

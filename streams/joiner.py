@@ -67,7 +67,10 @@ class Joiner:
         self._accept_loss, self._name_takeover = accept_loss, name_takeover
         self._settings, self._sink, self._policy, self._log_id = settings, sink, policy, log_id
         self._publish, self._reader, self._clock = publish, reader, clock
-        self._config = Config(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
+        self._config = Config(
+            settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms,
+            settings.requests == "all",
+        )  # fmt: skip
         self._owned: dict[int, Owned] = {}
         self._epoch = 0
         self._bounds = Bounds(settings.max_open_rows, lambda: [o.state for o in self._owned.values()])

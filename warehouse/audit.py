@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from time import sleep
-from typing import Any
+from typing import Any, Literal
 
 from contracts.errors import BadQuery
 from contracts.units import MS_PER_HOUR
@@ -35,6 +35,8 @@ SPILL_BYTES = 500_000_000
 _END_MS = 7_258_118_400_000  # 2200-01-01
 _BOUNDED = {"max_bytes_before_external_group_by": SPILL_BYTES, "max_bytes_before_external_sort": SPILL_BYTES}
 
+Kept = Literal["all", "none"]
+"""Which single requests workers store: `Settings.requests`."""
 Span = tuple[int, int]
 Progress = Callable[[int, int], None]
 """Told of rows gone through, and of all."""
@@ -66,7 +68,9 @@ class Audit:
     `measured_uj` is the sum of facts, the three after it of the ledger's final rows. `residual_uj` sums
     |measured - active - idle - unallocated| over windows, workloads and hardware types. `token_residual_tokens` and
     `request_residual` do the same for tokens and requests (and failures) per tenant and model, `request_residual_uj`
-    for single requests' joules and their tenants' rows (over `request_windows`, whose requests are still stored),
+    for single requests' joules and their tenants' rows (over `request_windows`, whose requests are all stored still; in
+    `request_windows_partly` some were not kept, and the others may not sum to more). `requests` is the setting that was
+    asked with: with `none`, windows may lack those of late messages.
     `hour_residual_uj` and `hour_residual_counts` (tokens, work, requests) for the hours against their windows.
 
     `restating_windows` differ by `restating_uj` because late facts of theirs were stored and are about to be restated,
@@ -87,7 +91,9 @@ class Audit:
     unbalanced: int = 0
     token_residual_tokens: int = 0
     request_residual: int = 0
+    requests: Kept = "all"
     request_windows: int = 0
+    request_windows_partly: int = 0
     request_residual_uj: int = 0
     hours: int = 0
     hours_without_windows: int = 0
@@ -146,6 +152,7 @@ def audit(
     start_ms: int | None = None,
     end_ms: int | None = None,
     *,
+    requests: Kept = "all",
     patience_s: float = 0.0,
     progress: Progress | None = None,
     wait: Callable[[float], None] = sleep,
@@ -153,7 +160,8 @@ def audit(
     """Audit the windows that start in `[start_ms, end_ms)` (UTC epoch ms; None: all there are).
 
     Where something differs or is being restated, `patience_s` seconds later (0: never) that part is looked at again,
-    and what is seen then counts; what is being restated still, and as it was, counts as a residual.
+    and what is seen then counts; what is being restated still, and as it was, counts as a residual. `requests` says
+    whether workers kept all single requests of the period.
 
     Sequence gaps cannot be placed in time: those of every producer's run that was heard from since `start_ms` count.
     Raises BadQuery for a period that is none.
@@ -163,10 +171,10 @@ def audit(
         raise BadQuery("period", (start_ms, end_ms), "the start must lie before the end, both from 1970 to 2200")
     spans = list(_spans(warehouse, start, end))
     total = sum(rows for _, rows in spans)
-    found, coverage, done = Audit(), Coverage(WORST), 0
+    found, coverage, done = Audit(requests=requests), Coverage(WORST), 0
     doubtful: list[tuple[Span, Audit]] = []
     for span, rows in spans:
-        part = _balance(warehouse, span)
+        part = _balance(warehouse, span, requests)
         if patience_s and (not part.balanced or part.restating):
             doubtful.append((span, part))
         else:
@@ -179,7 +187,7 @@ def audit(
     if doubtful:
         wait(patience_s)
     for span, before in doubtful:
-        _add(found, _still(before, _balance(warehouse, span)))
+        _add(found, _still(before, _balance(warehouse, span, requests)))
     coverage.tell(found)
     producers(found, warehouse, start, end, WORST)
     return found
@@ -199,12 +207,12 @@ def _spans(warehouse: Warehouse, start_ms: int, end_ms: int) -> Iterator[tuple[S
         yield (max(first, start_ms), min(last, end_ms)), rows
 
 
-def _balance(warehouse: Warehouse, span: Span) -> Audit:
+def _balance(warehouse: Warehouse, span: Span, kept: Kept) -> Audit:
     """Conservation in one span."""
-    part = Audit()
+    part = Audit(requests=kept)
 
-    def ask(name: str, start_ms: int = span[0], end_ms: int = span[1]) -> dict[str, Any]:
-        (row,) = warehouse.ask(name, settings=_BOUNDED, start_ms=start_ms, end_ms=end_ms, worst=WORST)
+    def ask(name: str, start_ms: int = span[0], end_ms: int = span[1], **more: int) -> dict[str, Any]:
+        (row,) = warehouse.ask(name, settings=_BOUNDED, start_ms=start_ms, end_ms=end_ms, worst=WORST, **more)
         return {key: value if isinstance(value, list) else int(value) for key, value in row.items()}
 
     energy = ask("audit_energy")
@@ -213,9 +221,10 @@ def _balance(warehouse: Warehouse, span: Span) -> Audit:
     part.stray_windows = [StrayWindow(*named) for named in energy.pop("stray_windows")]
     for name, value in energy.items():
         setattr(part, name, value)
-    tokens, requests = ask("audit_tokens"), ask("audit_requests")
+    tokens, requests = ask("audit_tokens"), ask("audit_requests", kept=int(kept == "all"))
     part.token_residual_tokens, part.request_residual = tokens["token_residual"], tokens["request_residual"]
     part.request_windows, part.request_residual_uj = requests["windows"], requests["residual_uj"]
+    part.request_windows_partly = requests["windows_partly"]
     part.unbalanced_windows += [_window(0, *named) for named in tokens["worst"]]
     part.unbalanced_windows += [_window(*named) for named in requests["worst"]]
     part.unbalanced += tokens["unbalanced"] + requests["unbalanced"]

@@ -102,10 +102,12 @@ class Balance(BaseModel):
 
 
 @router.get("/balance", responses=documented(Balance, examples.BALANCE))
-def balance(warehouse: WarehouseOf, _: Operator, period: PeriodOf) -> Balance:
+def balance(request: Request, warehouse: WarehouseOf, _: Operator, period: PeriodOf) -> Balance:
     """The books checked again from what is stored, measured facts against the ledger's rows. Operators only."""
     # An empty ledger's period is empty: nothing to check.
-    found = audit(warehouse, period.start, period.end) if period.start < period.end else Audit()
+    found = Audit()
+    if period.start < period.end:
+        found = audit(warehouse, period.start, period.end, requests=request.app.state.settings.requests)
     names = [name for name in Balance.model_fields if name not in ("period", "ok", "simulated")]
     simulated = reads.chargeback_total(warehouse, period.start, period.end).simulated
     return Balance(period=period, ok=found.ok, simulated=simulated, **{name: getattr(found, name) for name in names})

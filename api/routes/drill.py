@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 
 from api import examples
 from api.auth import AnyCaller, Operator
-from api.models import Answer, documented
+from api.models import Answer, RequestsAnswer, documented
 from api.params import (
     NAME,
     Cluster,
@@ -103,7 +103,10 @@ def intervals(
     return _paged(request, format_, page, Interval, Period(at, end))
 
 
-@router.get("/requests", responses=documented(Answer[RequestRow], examples.REQUESTS))
+_NOT_KEPT = "single requests are not stored (WATTLOG_REQUESTS=none); those of before expire after 30 days"
+
+
+@router.get("/requests", responses=documented(RequestsAnswer, examples.REQUESTS))
 def requests(
     request: Request,
     warehouse: WarehouseOf,
@@ -118,7 +121,8 @@ def requests(
     cursor: Cursor = None,
     format_: FormatOf = None,
 ) -> Response:
-    """Requests that ended in the period, with their energy. Kept for 30 days after they were stored."""
+    """Requests that ended in the period, with their energy. Kept for 30 days after they were stored, unless workers are
+    set to store none: then the answer has a note."""
     page = drill.requests(
         warehouse,
         period.start,
@@ -131,7 +135,8 @@ def requests(
         limit=limit,
         cursor=cursor,
     )
-    return _paged(request, format_, page, RequestRow, period)
+    note = _NOT_KEPT if request.app.state.settings.requests == "none" else None
+    return _paged(request, format_, page, RequestRow, period, note=note)
 
 
 @router.get("/latest", responses=documented(Answer[LatestRow], examples.LATEST))
@@ -176,7 +181,9 @@ def _instant(text: str) -> EpochMs:
     return at
 
 
-def _paged(request: Request, format_: Format | None, page: Page[Any], row: Any, period: Period) -> Response:
+def _paged(
+    request: Request, format_: Format | None, page: Page[Any], row: Any, period: Period, **more: str | None
+) -> Response:
     return respond(
         request,
         format_,
@@ -185,4 +192,5 @@ def _paged(request: Request, format_: Format | None, page: Page[Any], row: Any, 
         next_=page.next,
         period=plain(period),
         simulated=any(getattr(r, "simulated", False) for r in page.rows),
+        **more,
     )

@@ -31,10 +31,12 @@ __all__ = ["Attribution", "Energy", "Facts", "Tokens", "attribute", "attribute_r
 @dataclass(frozen=True)
 class Attribution:
     """Ledger rows (columns of `contracts.rows.LEDGER` less provenance, revision and final), and what it takes to go on
-    to single requests: per pair of a (tenant, model) and a hardware, the energy and the weights used."""
+    to single requests: the thousandths of tokens per (tenant, model), computed, cached and completion, and per pair of a
+    (tenant, model) and a hardware, the energy and the weights used."""
 
     ledger: Table
     done_key: I64
+    done_mtok: I64
     pairs_of: tuple[I64, I64]
     active_uj: I64
     idle_uj: I64
@@ -68,6 +70,7 @@ def attribute(facts: Facts, policy: Policy) -> Attribution:
     return Attribution(
         table_of(facts, keys, rows),
         done.key,
+        done.amounts[COMPUTED_M : COMPLETION_M + 1],
         (starts[:-1], starts[1:]),
         pairs.active_uj,
         pairs.idle_uj,
@@ -77,22 +80,42 @@ def attribute(facts: Facts, policy: Policy) -> Attribution:
 
 
 def attribute_requests(
-    attribution: Attribution, pieces: Tokens, canonical: Callable[[Index], Sequence[int]]
+    attribution: Attribution, pieces: Tokens, canonical: Callable[[Index], Sequence[int]], *, all_here: bool = True
 ) -> tuple[I64, I64]:
     """(active_uj, idle_uj) of each request's piece: its share, by work, of its tenant's rows of that window.
 
     `canonical` puts some of the pieces into their canonical order: equal remainders are served in it. The pieces of a
-    (window, workload, tenant, model) sum to the ledger's rows if they are all there.
+    (window, workload, tenant, model) sum to the ledger's rows if they are all there. Where `all_here` is false, what is
+    lacking of the work shares as one more piece, served last.
     """
-    a = attribution
+    a, n = attribution, len(pieces.window_start)
     group = a.key_of.group(pieces.window_start, pieces.subject)
     row = np.searchsorted(a.done_key, a.key_of.done(group, pieces.tenant, pieces.model))
+    amounts = pieces.amounts[COMPUTED_M : COMPLETION_M + 1]
+    if not all_here:
+        lacking = _lacking(a.done_mtok, row, amounts)
+        more = np.flatnonzero(lacking.any(axis=0))
+        row, amounts = np.concatenate([row, more]), np.concatenate([amounts, lacking[:, more]], axis=1)
     first, last = a.pairs_of[0][row], a.pairs_of[1][row]
     piece, at = expand(first, last - first)
-    weight = (a.weights[:, at] * pieces.amounts[COMPUTED_M : COMPLETION_M + 1, piece]).sum(axis=0)
+    weight = (a.weights[:, at] * amounts[:, piece]).sum(axis=0)
+
+    def order(members: Index) -> Sequence[int]:
+        of = piece[members]
+        known = np.flatnonzero(of < n)
+        return [*known[canonical(of[known])].tolist(), *np.flatnonzero(of >= n).tolist()]
+
     out = []
     for energy_uj in (a.active_uj, a.idle_uj):
-        part = np.zeros(len(group), np.int64)
-        np.add.at(part, piece, share(energy_uj, at, weight, lambda members: canonical(piece[members])))
-        out.append(part)
+        part = np.zeros(len(row), np.int64)
+        np.add.at(part, piece, share(energy_uj, at, weight, order))
+        out.append(part[:n])
     return out[0], out[1]
+
+
+def _lacking(done: I64, row: Index, amounts: I64) -> I64:
+    """What was done beyond the pieces' `amounts`, which belong to these rows (columns of `done`)."""
+    lacking = done.copy()
+    for left, amount in zip(lacking, amounts, strict=True):
+        np.subtract.at(left, row, amount)
+    return np.maximum(lacking, 0)

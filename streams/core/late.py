@@ -8,7 +8,7 @@ import numpy as np
 
 from contracts import topics
 from contracts.events import Event
-from contracts.rows import Table, concat, conform
+from contracts.rows import Table, concat, conform, length
 from streams.core.windows import WindowFacts
 
 LateKey = tuple[int, str, str]
@@ -49,9 +49,9 @@ class LateFacts:
             wrote = {**provenance, "deleted": 0, "late_id": offset + 1}
             kind = "gpu_energy" if power else "token_usage"
             made[kind].append(conform(kind, {**rows, **wrote}))
-            if not power:
-                requests = {**facts.requests(), **wrote, "active_uj": 0, "idle_uj": 0}
-                made["request_energy"].append(conform("request_energy", requests))
+            if length(requests := facts.requests()):
+                unshared = {**requests, **wrote, "active_uj": 0, "idle_uj": 0}
+                made["request_energy"].append(conform("request_energy", unshared))
             starts = np.unique(np.asarray(rows["window_start"])).tolist()
             keys |= {(start, event.cluster, event.workload) for start in starts}
         return {name: concat(name, tables) for name, tables in made.items() if tables}, sorted(keys), frozenset(offsets)

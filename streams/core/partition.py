@@ -86,7 +86,7 @@ class Partition:
         self._config, self.policy = config, policy
         self._mark = mark or Mark()
         self._mark.epoch = self.epoch = epoch
-        self._open = OpenWindows(config.window_ms)
+        self._open = self._windows()
         self._final_before = self._stored_before = self._mark.final_end_ms // config.window_ms
         self._topics = {
             t: TopicState(
@@ -173,6 +173,9 @@ class Partition:
         elif isinstance(columns, TokenColumns):
             windows.add_tokens(columns, subjects, only)
 
+    def _windows(self) -> OpenWindows:
+        return OpenWindows(self._config.window_ms, keep_requests=self._config.keep_requests)
+
     def _accept_late(self, name: str, event: Event, pending: Pending) -> None:
         """Part of the event may lie in final windows: what is in them already is dropped, the rest is a late fact."""
         ms, batch = self._config.window_ms, event.batch
@@ -183,7 +186,7 @@ class Partition:
         columns = reading.columns_of([batch])
         self._add([event], columns, numbers[~passed])
         if late:
-            apart = OpenWindows(ms)
+            apart = self._windows()
             self._add([event], columns, np.array(late), apart)
             if apart.numbers():  # A request may run through a window and do nothing in it.
                 pending.late = True
@@ -270,7 +273,7 @@ class Partition:
         made: dict[str, Mapping[str, Column | int | str]] = {
             "gpu_energy": {**facts.gpu_energy(), "late_id": 0},
             "token_usage": {**facts.token_usage(), "late_id": 0},
-            "request_energy": {**with_energy(facts.requests(), attribution, columns), "late_id": 0},
+            "request_energy": {**with_energy(facts.requests(), attribution, columns, all_here=True), "late_id": 0},
             "ledger": {**attribution.ledger, "revision": 0, "final": 1},
         }
         provenance = self._provenance(versions.final(self.epoch, 0))

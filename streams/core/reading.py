@@ -25,12 +25,14 @@ MAX_PIECES = 1_000_000
 
 @dataclass(frozen=True)
 class Config:
-    """What a partition needs of the settings; all in milliseconds."""
+    """What a partition needs of the settings; times in milliseconds."""
 
     window_ms: int = 10_000
     lateness_ms: int = 120_000
     skew_ms: int = 5_000
     idle_timeout_ms: int = 30_000
+    keep_requests: bool = True
+    """Whether single requests are stored, beside what they add up to."""
 
 
 class Message(NamedTuple):

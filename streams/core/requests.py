@@ -185,9 +185,14 @@ def _one_a_key(rows: Table) -> Table:
     return out
 
 
-def with_energy(rows: Table, attribution: Attribution, facts: Facts) -> Table:
-    """Request rows with their `active_uj` and `idle_uj`: they sum to their tenant's rows of the ledger."""
-    active_uj, idle_uj = attribute_requests(attribution, _tokens(facts, rows), _canonical(rows))
+def with_energy(rows: Table, attribution: Attribution, facts: Facts, *, all_here: bool) -> Table:
+    """Request rows with their `active_uj` and `idle_uj`: they sum to their tenant's rows of the ledger, if they are all
+    the requests of their windows. If they may not be (`all_here` is false), the rest bears its share unseen."""
+    if not length(rows):
+        none = np.zeros(0, np.int64)
+        return {**rows, "active_uj": none, "idle_uj": none}
+    pieces = _tokens(facts, rows)
+    active_uj, idle_uj = attribute_requests(attribution, pieces, _canonical(rows), all_here=all_here)
     return {**rows, "active_uj": active_uj, "idle_uj": idle_uj}
 
 

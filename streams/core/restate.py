@@ -43,7 +43,7 @@ def restate(stored: dict[str, Table], policy: Policy, epoch: int, **provenance: 
     """New `ledger` and `request_energy` rows for the windows whose facts these are.
 
     `stored` holds all live rows of gpu_energy, token_usage, request_energy and ledger of some (window, workload)s,
-    the late ones already among them.
+    the late ones already among them. Requests may lack: those that are there get their own share, no more.
     """
     facts = facts_of(stored["gpu_energy"], stored["token_usage"])
     attribution = attribute(facts, policy)
@@ -66,7 +66,8 @@ def restate(stored: dict[str, Table], policy: Policy, epoch: int, **provenance: 
         ledger = concat("ledger", [ledger, tombstones("ledger", gone, **{**provenance, "version": at})])
     out = {"ledger": ledger}
     if length(stored["request_energy"]):
-        requests = with_energy(stored["request_energy"], attribution, facts)
+        # Some may lack: a worker may not have kept those that it saw, and rows expire.
+        requests = with_energy(stored["request_energy"], attribution, facts, all_here=False)
         out["request_energy"] = conform("request_energy", stamped(requests))
     return out
 

@@ -36,7 +36,7 @@ _tenant, _model = itemgetter(1), itemgetter(2)
 
 
 class OpenWindows:
-    """The state of one partition: what came in and is not final yet."""
+    """The state of one partition: what came in and is not final yet. Single requests only if `keep_requests`."""
 
     COMPACT_ABOVE = 16_384
     """Entities above which the dead ones are forgotten, when a window is closed that has less than half of all."""
@@ -45,8 +45,8 @@ class OpenWindows:
     GRID_MAX = 4_096
     """Tenants times models of a dictionary, above which it is not interned whole."""
 
-    def __init__(self, window_ms: int) -> None:
-        self.window_ms = window_ms
+    def __init__(self, window_ms: int, *, keep_requests: bool = True) -> None:
+        self.window_ms, self.keep_requests = window_ms, keep_requests
         self._energy = Sums(5, greatest=(_METHOD,))
         self._tokens = Sums(8)
         self._pieces: dict[int, list[RequestPieces]] = {}
@@ -117,6 +117,8 @@ class OpenWindows:
             row, window, amounts = row[does], window[does], amounts[:, does]
         of_piece = entity[row]
         self._tokens.add(window, of_piece, list(amounts))
+        if not self.keep_requests:
+            return
         self._piece_count += len(row)
         texts = RequestTexts(columns)
         for number, here in by_window(window):
