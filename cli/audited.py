@@ -73,7 +73,7 @@ def _conservation(out: Console, found: Audit) -> None:
         _named(out, "default", found.restating, found.restating_windows, _window)
     if found.requests == "none":
         out.print(
-            f"single requests are not kept (WATTLOG_REQUESTS=none); {found.request_windows:,} windows have all of theirs",
+            f"single requests are not kept (WATTLOG_REQUESTS=none); {found.request_windows:,} windows have all theirs",
             soft_wrap=True,
         )
     for count, what in (

@@ -102,9 +102,9 @@ class Settings(BaseSettings):
     )
     requests: Literal["all", "none"] = Field(
         "all",
-        description="Whether workers store single requests with their joules (`request_energy`, kept 30 days), more than "
-        "half of all rows of a large fleet. `none`: they do not; ledger, bills and forecasts are the same. Set it alike "
-        "for workers, audit and API. docs/warehouse.md says what a change of it means for what is stored already.",
+        description="Whether workers store single requests with their joules (`request_energy`, kept 30 days), more "
+        "than half of all rows of a large fleet. `none`: they do not; ledger, bills and forecasts are the same. Set it "
+        "alike for workers, audit and API; docs/warehouse.md says what a change means for what is stored already.",
     )
 
     cluster: str = Field("local", description="Name of this cluster, on producers.")

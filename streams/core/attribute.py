@@ -31,8 +31,8 @@ __all__ = ["Attribution", "Energy", "Facts", "Tokens", "attribute", "attribute_r
 @dataclass(frozen=True)
 class Attribution:
     """Ledger rows (columns of `contracts.rows.LEDGER` less provenance, revision and final), and what it takes to go on
-    to single requests: the thousandths of tokens per (tenant, model), computed, cached and completion, and per pair of a
-    (tenant, model) and a hardware, the energy and the weights used."""
+    to single requests: the thousandths of tokens (computed, cached, completion) per (tenant, model), and per pair of
+    one and a hardware, the energy and the weights used."""
 
     ledger: Table
     done_key: I64

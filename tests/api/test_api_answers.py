@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from decimal import Decimal
 
 import jsonschema_rs
@@ -106,6 +107,17 @@ def test_fleet_requests_latest_and_explain_answer(client: TestClient) -> None:
     explained = client.get("/v1/explain?tenant=acme&window=latest").json()
     assert explained["window_start"] == "2026-10-31T23:59:50.000Z"
     assert {p["kind"] for p in explained["parts"][0]["prices"]} == {"energy", "pue", "carbon"}
+
+
+def test_requests_have_a_note_where_workers_do_not_store_them(open_api: Callable[..., TestClient]) -> None:
+    noted = open_api(requests="none").get("/v1/requests?limit=1").json()
+    assert "WATTLOG_REQUESTS=none" in noted["note"]
+    assert len(noted["rows"]) == 1  # What was stored before is there until it expires.
+    assert open_api().get("/v1/requests?limit=1").json() == {**noted, "note": None}
+
+
+def test_the_books_balance_where_single_requests_are_not_kept(open_api: Callable[..., TestClient]) -> None:
+    assert open_api(requests="none").get("/v1/balance").json() == open_api().get("/v1/balance").json()
 
 
 def test_the_books_balance(client: TestClient) -> None:

@@ -68,6 +68,17 @@ def test_what_is_being_restated_is_told_and_is_no_residual(capsys: pytest.Captur
     assert "residual 0 µJ" in out
 
 
+def test_requests_that_are_not_kept_are_no_residual_and_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    out = printed(capsys, Audit(requests="none", request_windows=4, request_windows_partly=2))
+    assert "single requests are not kept (WATTLOG_REQUESTS=none); 4 windows have all theirs" in out
+    assert "2 windows have some of their requests only" in out
+    assert "request_residual_uj" not in out
+
+
+def test_requests_that_do_not_sum_up_say_what_may_be_the_cause(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "ask again with WATTLOG_REQUESTS=none" in printed(capsys, Audit(request_residual_uj=7))
+
+
 def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     gpu = ("eu", "n1", "GPU-1")
     out = printed(

@@ -12,9 +12,9 @@ from contracts import codec, topics
 from contracts.rows import length
 from streams.core.partition import Config, Partition
 from streams.core.policy import Policy
-from tests.core.build import NEVER, Log, Worker, close, policy, tokens
+from tests.core.build import NEVER, Log, Worker, close, policy, power, tokens
 from tests.core.lines import T0, Play, play
-from tests.core.oracle import Oracle, Request
+from tests.core.oracle import Interval, Oracle, Request
 from tests.core.test_attribution_matches_oracle import END, FLOORS, quick, world, write
 
 HASTY = Config(lateness_ms=0, skew_ms=0, idle_timeout_ms=1)
@@ -163,30 +163,36 @@ def test_a_late_flush_without_requests_has_no_table_of_them():
 @given(world, st.data())
 def test_a_request_that_was_kept_bears_what_it_would_if_all_were_whenever_the_setting_changes(rows, data):
     """To the last microjoule of each rounding: those that are not there are one more that shares."""
-    ivs, reqs = rows
-    reqs = [r._replace(request_id=f"r{i}") for i, r in enumerate(reqs)]
+    ivs = [i._replace(workload="w", t0=T0 + i.t0 % 20_000, t1=T0 + i.t0 % 20_000 + i.t1 - i.t0) for i in rows[0]]
+    reqs = [
+        r._replace(request_id=f"r{i}", workload="w", model="m", start=T0, first=0, end=T0 + max(r.end - r.start, 1))
+        for i, r in enumerate(rows[1])
+    ]
     log = Log()
-    write(log, ivs, reqs, data.draw)
-    close(log, END)
     worker = Worker(log, policy=policy(FLOORS), config=HASTY)
-    for _ in range(data.draw(st.integers(1, 12))):
-        worker.read(topics.POWER, data.draw(st.integers(0, 6)), NEVER // 4)
-        worker.read(topics.TOKENS, data.draw(st.integers(0, 6)), NEVER // 4)
-        worker.flush(NEVER // 4)
+    closed = False
+    for one in data.draw(st.permutations(ivs + reqs)):
+        log.append(power([one]) if isinstance(one, Interval) else tokens([one]), source=type(one).__name__)
+        if not closed and data.draw(st.booleans()):
+            close(log, T0 + 60_000)  # What comes after it is late.
+            closed = True
         if data.draw(st.booleans()):
+            for topic in topics.JOINED:
+                worker.read(topic, 10**6, NEVER // 4)
+            while worker.flush(NEVER // 4):
+                pass
             keep(worker, data.draw(st.booleans()))
     store = worker.run()
     oracle = Oracle(floors=FLOORS)
     assert store.ledger() == oracle.ledger(ivs, reqs)
-    whole = oracle.by_request(ivs, reqs)
-    left = {}
+    whole, left = oracle.by_request(ivs, reqs), {}
     for r in store.live("ledger"):
-        key = (r["window_start"], r["cluster"], r["workload"], r["tenant"], r["model"])
-        left[key] = left.get(key, 0) + r["active_uj"] + r["idle_uj"]
+        left[r["window_start"], r["tenant"]] = (
+            left.get((r["window_start"], r["tenant"]), 0) + r["active_uj"] + r["idle_uj"]
+        )
     for r in store.live("request_energy"):
-        key = (r["window_start"], r["cluster"], r["workload"], r["tenant"], r["model"])
-        *_, active_uj, idle_uj = whole[*key, r["request_id"]]
+        *_, active_uj, idle_uj = whole[r["window_start"], "c", "w", r["tenant"], "m", r["request_id"]]
         assert abs(r["active_uj"] - active_uj) <= 2  # Two hardware types, each rounded.
         assert abs(r["idle_uj"] - idle_uj) <= 2
-        left[key] -= r["active_uj"] + r["idle_uj"]
+        left[r["window_start"], r["tenant"]] -= r["active_uj"] + r["idle_uj"]
     assert min(left.values(), default=0) >= 0

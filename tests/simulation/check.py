@@ -47,7 +47,7 @@ def verdict(run: Simulation) -> str | None:
         or _differ(
             "request_energy",
             _summed(tables.live("request_energy"), (*_USAGE_KEY, "request_id"), _REQUEST),
-            oracle.by_request(intervals, requests),
+            oracle.by_request(intervals, requests) if settings.requests == "all" else {},
         )
         or _differ("ledger_hour", _hours(tables.live_hours()), _by_hour(ledger))
         or _differ("revisions", _revisions(live), _late(live, energy, usage))

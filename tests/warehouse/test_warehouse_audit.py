@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from contracts.errors import BadQuery
 from tests.warehouse.rows_made import FIRST_FINAL, HOUR, WINDOW_MS, row, rows
 from warehouse import audit as audit_module
-from warehouse.audit import WORST, StrayWindow, UnbalancedWindow, audit
+from warehouse.audit import WORST, Kept, StrayWindow, UnbalancedWindow, audit
 from warehouse.client import Warehouse
 from warehouse.sink import Sink
 
 DAY = 86_400_000
+KEPT: tuple[Kept, ...] = get_args(Kept)
 
 
 def book(warehouse: Warehouse, start: int = HOUR, **changes: dict[str, Any]) -> None:
@@ -256,6 +257,68 @@ def test_windows_whose_requests_are_past_their_time_to_live_are_not_judged_by_th
     )
     found = audit(warehouse)
     assert (found.ok, found.request_windows) == (True, 0)
+
+
+def share(warehouse: Warehouse, late_id: int, kept: dict[str, int] | None, *, of_all: int = 2) -> None:
+    """Work of `book`'s tenant in its window, from a late message that is restated, and its request, if one is kept."""
+    used = {"prompt_tokens": 9, "cached_tokens": 2, "completion_tokens": 4, "requests": 2, "failures": 1}
+    warehouse.insert("token_usage", row("token_usage", late_id=late_id, **used))
+    if kept is not None:
+        asked(warehouse, {"request_id": f"late{late_id}", "late_id": late_id, **kept})
+    whole = {name: of_all * amount for name, amount in {**used, "work": 19}.items()}
+    restated = {"active_uj": 60, "idle_uj": 40, "revision": 1, "version": FIRST_FINAL + late_id}
+    warehouse.insert("ledger", row("ledger", **whole, **restated))
+    Sink(warehouse).refresh_hours([HOUR], ["eu"], ["chat"])
+
+
+def test_windows_without_requests_are_in_balance_whether_they_should_be_kept_or_not(warehouse: Warehouse) -> None:
+    book(warehouse)
+    for requests in KEPT:
+        found = audit(warehouse, requests=requests)
+        assert (found.ok, found.requests, found.request_windows, found.request_windows_partly) == (True, requests, 0, 0)
+
+
+def test_a_late_message_without_its_requests_is_found_unless_none_are_kept(warehouse: Warehouse) -> None:
+    book(warehouse)
+    asked(warehouse, {"active_uj": 30, "idle_uj": 20})
+    share(warehouse, 5, None)
+    found = audit(warehouse)
+    assert (found.balanced, found.request_residual_uj, found.request_windows) == (False, 50, 1)
+    found = audit(warehouse, requests="none")
+    assert (found.ok, found.request_residual_uj) == (True, 0)
+    assert (found.request_windows, found.request_windows_partly) == (0, 1)
+
+
+def test_requests_of_a_late_message_alone_are_a_part_of_their_window(warehouse: Warehouse) -> None:
+    """Those that came in time were not kept, or have expired."""
+    book(warehouse)
+    share(warehouse, 5, {"active_uj": 30, "idle_uj": 20})
+    for requests in KEPT:
+        found = audit(warehouse, requests=requests)
+        assert (found.ok, found.request_windows, found.request_windows_partly) == (True, 0, 1)
+
+
+def test_requests_of_a_late_message_alone_are_all_where_nothing_came_in_time(warehouse: Warehouse) -> None:
+    book(warehouse, usage={"deleted": 1})
+    share(warehouse, 5, {"active_uj": 30, "idle_uj": 20}, of_all=1)
+    found = audit(warehouse)
+    assert (found.balanced, found.request_residual_uj, found.request_windows) == (False, 50, 1)
+
+
+@pytest.mark.parametrize("requests", KEPT)
+def test_no_part_of_a_windows_requests_may_bear_more_than_their_tenant(warehouse: Warehouse, requests: Kept) -> None:
+    book(warehouse)
+    share(warehouse, 5, {"active_uj": 61, "idle_uj": 20})
+    found = audit(warehouse, requests=requests)
+    assert (found.balanced, found.request_residual_uj, found.request_windows_partly) == (False, 1, 1)
+
+
+def test_a_single_request_that_lacks_is_found_although_none_are_kept_any_more(warehouse: Warehouse) -> None:
+    book(warehouse)
+    asked(warehouse, {"active_uj": 30, "idle_uj": 10})
+    share(warehouse, 5, {"active_uj": 30, "idle_uj": 20})
+    found = audit(warehouse, requests="none")
+    assert (found.balanced, found.request_residual_uj, found.request_windows) == (False, 10, 1)
 
 
 def test_an_hour_that_a_mark_says_is_still_to_be_computed_is_no_residual_until_that_takes_too_long(

@@ -27,14 +27,14 @@ FROM
         SELECT
             s.window_start AS window_start, s.cluster AS cluster, s.workload AS workload,
             sum(toInt128(active_uj)) AS active, sum(toInt128(idle_uj)) AS idle, sum(rows) AS stored, max(old) AS expiring,
-            max(m.log_id != '' AND late_id > greatest(m.tokens_offset, 0)) AS late,
+            max(m.log_id != '' AND latest_id > greatest(m.tokens_offset, 0)) AS late,
             sum(s.kept_in_time) AS kept_in_time, groupUniqArrayArray(s.kept_late) AS kept_late,
             sum(s.used_in_time) AS used_in_time, groupUniqArrayArray(s.used_late) AS used_late
         FROM
         (
             SELECT
                 window_start, cluster, workload, tenant, model, log_id, log_partition,
-                sum(active_uj) AS active_uj, sum(idle_uj) AS idle_uj, count() AS rows, max(late_id) AS late_id,
+                sum(active_uj) AS active_uj, sum(idle_uj) AS idle_uj, count() AS rows, max(late_id) AS latest_id,
                 min(stored_at) < now() - INTERVAL 29 DAY AS old,
                 countIf(late_id = 0) AS kept_in_time, groupUniqArrayIf(late_id, late_id > 0) AS kept_late,
                 0 AS used_in_time, []::Array(UInt64) AS used_late
