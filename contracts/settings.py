@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     idle_timeout_ms: int = Field(
         30_000, ge=100, le=3_600_000, description="After this silence a topic stops holding the watermark back."
     )
-    provisional_ms: int = Field(1_000, ge=100, le=600_000, description="How often provisional windows are revised.")
+    provisional_ms: int = Field(500, ge=100, le=600_000, description="How often provisional windows are revised.")
     batch_messages: int = Field(2_048, ge=1, le=65_536, description="Messages that a worker takes in one step.")
     batch_wait_ms: int = Field(20, ge=1, le=1_000, description="How long a worker waits to fill a step.")
     max_open_rows: int = Field(
