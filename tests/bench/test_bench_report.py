@@ -79,7 +79,7 @@ def test_memory_is_a_line_through_keys_and_windows() -> None:
 def test_words_before_the_options_name_parts() -> None:
     assert chosen(["speed", "--repeats", "3"]) == (["speed"], ["--repeats", "3"])
     assert chosen([]) == (parts(), [])
-    assert chosen(["--quick", "--out", "x"])[0] == ["speed", "latency", "cardinality", "report"]
+    assert chosen(["--quick", "--out", "x"])[0] == ["speed", "mix", "latency", "cardinality", "report"]
     assert for_report(["--quick", "--out", "x"]) == ["--out", "x"]
     with pytest.raises(SystemExit, match="no part 'sped'"):
         chosen(["sped"])
