@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY
 
 from contracts import topics
 from contracts.rows import Table, conform
-from streams.gaps import Gaps
+from streams.gaps import LASTS_MS, TOLD_MOST, Gaps
 from tests.core.build import power
 from tests.stream.driven import T0, Driven
 from tests.stream.made import Sent, interval, request
@@ -56,6 +56,31 @@ def test_partitions_that_were_given_up_have_no_gaps_here() -> None:
     gaps.note(0, sources(("a", 3, 9)))
     gaps.clear()
     assert missing(gaps)[topics.POWER] == 0
+
+
+def test_a_gap_is_told_once_when_it_has_lasted_and_again_when_it_has_grown() -> None:
+    gaps = Gaps()
+    gaps.note(0, sources(("a", 3, 9)))
+    assert gaps.lasting(T0) == []
+    assert gaps.lasting(T0 + LASTS_MS) == [f"7 events of a, run 1, never came on {topics.POWER}"]
+    assert gaps.lasting(T0 + 2 * LASTS_MS) == []
+    gaps.note(0, sources(("a", 3, 12)))
+    assert gaps.lasting(T0 + 2 * LASTS_MS) == [f"10 events of a, run 1, never came on {topics.POWER}"]
+
+
+def test_a_gap_that_closes_in_time_is_not_told() -> None:
+    gaps = Gaps()
+    gaps.note(0, sources(("a", 3, 9)))
+    assert gaps.lasting(T0) == []
+    gaps.note(0, sources(("a", 10, 9)))
+    assert gaps.lasting(T0 + LASTS_MS) == []
+
+
+def test_few_gaps_are_told_at_once_and_the_others_next_time() -> None:
+    gaps = Gaps()
+    gaps.note(0, sources(*((f"s{i}", 3, 9) for i in range(TOLD_MOST + 5))))
+    gaps.lasting(T0)
+    assert [len(gaps.lasting(T0 + LASTS_MS)) for _ in range(3)] == [TOLD_MOST, 5, 0]
 
 
 def test_a_worker_shows_gaps_and_how_far_its_watermark_is_behind_until_it_lets_go(warehouse: Warehouse) -> None:
