@@ -31,8 +31,10 @@ from bench.harness.progress import shown
 from cli.embedded import prepare
 from contracts.codec import decode
 from contracts.units import I64
-from streams.core.partition import Config, Message, Partition, touched_hours
+from streams.core.partition import Partition
 from streams.core.policy import Floor, Policy
+from streams.core.reading import Config, Message
+from streams.core.stored import touched_hours
 from warehouse.client import connect
 from warehouse.sink import Sink
 

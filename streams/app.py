@@ -24,8 +24,8 @@ from contracts.settings import Settings
 from streams import log as event_log
 from streams import transport
 from streams.core.holes import Hole, loss
-from streams.core.partition import Rejected
 from streams.core.policy import Policy
+from streams.core.reading import Rejected
 from streams.joiner import Joiner
 from streams.reader import Found
 from warehouse.sink import Sink

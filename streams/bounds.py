@@ -11,7 +11,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from streams import metrics
 from streams.core.most import Most
-from streams.core.partition import MAX_SOURCES, NO_BOUND, Flush, Message, Partition
+from streams.core.partition import NO_BOUND, Flush, Partition
+from streams.core.progress import MAX_SOURCES
+from streams.core.reading import Message
 
 log = logging.getLogger("wattlog.stream")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from contracts.errors import LedgerError
 from streams import metrics
 from streams.core.holes import Hole, Verdict, judge, loss
-from streams.core.partition import Message
+from streams.core.reading import Message
 from streams.reader import Place, Reader
 
 log = logging.getLogger("wattlog.stream")

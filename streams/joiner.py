@@ -21,8 +21,9 @@ from streams import metrics
 from streams.bounds import INBOX_BYTES, Bounds, steps
 from streams.core.holes import Hole, before_hole
 from streams.core.mark import Mark
-from streams.core.partition import Config, Message, Partition, Rejected
+from streams.core.partition import Partition
 from streams.core.policy import Policy
+from streams.core.reading import Config, Message, Rejected
 from streams.gaps import Gaps
 from streams.intake import Batch, Holes
 from streams.reader import Reader

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from contracts.errors import Fenced
 from contracts.rows import Table, concat
 from streams import metrics
-from streams.core.partition import Flush, Partition, touched_hours
+from streams.core.partition import Flush, Partition
+from streams.core.stored import touched_hours
 from streams.store import Hold, Store
 from warehouse.fence import Fence
 

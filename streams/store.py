@@ -18,7 +18,8 @@ from contracts import topics
 from contracts.errors import BadQuery, Unavailable
 from contracts.rows import Table, length
 from streams import metrics
-from streams.core.partition import Flush, LateKey, Partition
+from streams.core.late import LateKey
+from streams.core.partition import Flush, Partition
 from streams.core.restate import restate
 from streams.outage import Outage
 from warehouse.fence import Fence

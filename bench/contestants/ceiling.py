@@ -21,7 +21,9 @@ from contracts import topics
 from contracts.rows import Table, concat
 from contracts.settings import Settings
 from producers.publish import kafka_config
-from streams.core.partition import Config, Message, Partition, touched_hours
+from streams.core.partition import Partition
+from streams.core.reading import Config, Message
+from streams.core.stored import touched_hours
 from streams.rounds import HOURS_EVERY_MS, SETTLE_EVERY_MS
 from warehouse.fence import Fence
 from warehouse.sink import Sink

@@ -16,8 +16,9 @@ from contracts import topics
 from contracts.errors import BadEvent
 from contracts.events import PowerBatch
 from streams.core import reading
-from streams.core.partition import Config, Message, Partition
+from streams.core.partition import Partition
 from streams.core.policy import Floor, Policy
+from streams.core.reading import Config, Message
 
 Log = dict[int, list[Message]]
 

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from contracts.units import I64
 
 Index = npt.NDArray[np.intp]
+Subject = tuple[str, str]
+"""(cluster, workload)."""
 
 PROMPT, CACHED, COMPLETION, COMPUTED_M, CACHED_M, COMPLETION_M, REQUESTS, FAILURES = range(8)
 AMOUNTS = (
@@ -56,7 +58,7 @@ class Tokens:
 class Facts:
     """What was measured and done in some windows. Each names list holds the texts that its codes stand for."""
 
-    subjects: Sequence[tuple[str, str]]
+    subjects: Sequence[Subject]
     hardwares: Sequence[str]
     owners: Sequence[str]
     tenants: Sequence[str]

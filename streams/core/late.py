@@ -9,7 +9,7 @@ import numpy as np
 from contracts import topics
 from contracts.events import Event
 from contracts.rows import Table, concat, conform, length
-from streams.core.windows import WindowFacts
+from streams.core.window_facts import WindowFacts
 
 LateKey = tuple[int, str, str]
 """(window_start, cluster, workload) that late facts touch."""
@@ -46,7 +46,7 @@ class LateFacts:
             self.rows -= facts.rows
             power = topic == topics.POWER
             rows = facts.gpu_energy() if power else facts.token_usage()
-            wrote = {**provenance, "deleted": 0, "late_id": offset + 1}
+            wrote = {**provenance, "window_ms": facts.window_ms, "deleted": 0, "late_id": offset + 1}
             kind = "gpu_energy" if power else "token_usage"
             made[kind].append(conform(kind, {**rows, **wrote}))
             if length(requests := facts.requests()):

@@ -1,10 +1,9 @@
-"""What comes in on the two topics of one log partition: read, believed or rejected, and how far it lets time go."""
+"""What comes in on the two topics of one log partition: read, and believed or rejected."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -12,10 +11,9 @@ import numpy as np
 from contracts import codec, topics
 from contracts.codec import AnyHeaders
 from contracts.columns import PowerColumns, TokenColumns
-from contracts.errors import BadEvent, LedgerError
+from contracts.errors import BadEvent
 from contracts.events import MAX_TIME_MS, Batch, Event, PowerBatch, TokenBatch, UsageBatch
 from contracts.units import I64
-from streams.core.sequence import Runs
 from streams.core.spread import pieces
 
 MAX_PIECES = 1_000_000
@@ -63,46 +61,6 @@ class Step:
     full: list[int]
     columns: PowerColumns | TokenColumns | None
     """The rows of the events at `full`: all that have any."""
-
-
-@dataclass(slots=True)
-class Pending:
-    """A message that is read and not yet committed. `last` is the last window it touches (-1: none)."""
-
-    offset: int
-    last: int = -1
-    held: bool = False
-    late: bool = False
-    event: tuple[str, int, int, int] | None = None
-
-
-@dataclass(slots=True)
-class TopicState:
-    """Where one of the two topics stands."""
-
-    next_offset: int
-    """-1 until the first message: the log may begin anywhere."""
-    runs: Runs
-    event_ms: int | None = None
-    arrived_ms: int = 0
-    pending: deque[Pending] = field(default_factory=deque)
-
-    def expects(self, message: Message) -> bool:
-        """False for what is stored already. Raises LedgerError for a hole: the log lost messages that nobody read."""
-        if self.next_offset >= 0 and message.offset > self.next_offset:
-            raise LedgerError(
-                f"{message.topic} lost messages {self.next_offset} to {message.offset - 1}: it was trimmed before they "
-                "were read (lengthen its retention), or a transactional producer wrote to it (use an idempotent one). "
-                "`wattlog stream --accept-loss` goes on without them"
-            )
-        return message.offset >= self.next_offset
-
-    def take(self, message: Message, now_ms: int) -> Pending:
-        """Note that the message is here; it is pending until what it touches is stored."""
-        self.next_offset, self.arrived_ms = message.offset + 1, now_ms
-        pending = Pending(message.offset)
-        self.pending.append(pending)
-        return pending
 
 
 class Judged(NamedTuple):
@@ -208,21 +166,3 @@ def touched(batch: PowerBatch | TokenBatch, window_ms: int) -> I64:
 
 def _spans(batch: PowerBatch | TokenBatch) -> tuple[I64, I64]:
     return (batch.t0_ms, batch.t1_ms) if isinstance(batch, PowerBatch) else (batch.t_start_ms, batch.t_end_ms)
-
-
-def watermark(states: Collection[TopicState], now_ms: int, config: Config) -> int | None:
-    """Up to where a partition is complete, in event time, or None before anything came.
-
-    The lower of the two topics' greatest event times, less the skew. A topic that is silent for the idle timeout
-    does not hold it back; when both are silent, it goes on with the clock.
-    """
-    seen = [t for t in states if t.event_ms is not None]
-    if not seen:
-        return None
-    active = [t for t in states if now_ms - t.arrived_ms < config.idle_timeout_ms]
-    if not active:
-        newest = max(t.event_ms or 0 for t in seen)
-        return newest + now_ms - max(t.arrived_ms for t in seen) - config.skew_ms
-    if any(t.event_ms is None for t in active):
-        return None
-    return min(t.event_ms or 0 for t in active) - config.skew_ms

@@ -6,28 +6,20 @@ Both are sums of integers, so neither order nor batching matters. A window is a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import product
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from contracts.coded import Coded
 from contracts.columns import PowerColumns, TokenColumns
-from contracts.rows import Table
+from contracts.events import Event
 from contracts.units import I64
-from streams.core.facts import AMOUNTS, Energy, Facts, Index, Tokens
-from streams.core.grouping import rank
-from streams.core.requests import RequestPieces, RequestTexts, Taken, request_rows, spread_requests
+from streams.core.facts import Index, Subject
+from streams.core.requests import RequestPieces, RequestTexts, Taken, spread_requests
 from streams.core.spread import spread_intervals
 from streams.core.sums import Sums, by_window
-
-# Rows of an energy window's array; a token window's are streams.core.facts.AMOUNTS.
-_ENERGY, _COVERED, _BUSY, _UNKNOWN, _METHOD = range(5)
-
-Subject = tuple[str, str]
-"""(cluster, workload)."""
+from streams.core.window_facts import METHOD, Gpus, Payers, WindowFacts, one_a_gpu
 
 # An energy entity is (subject, node, gpu_uuid, hardware, owner), a token entity (subject, tenant, model).
 _subject, _node, _uuid, _hardware, _owner = (itemgetter(i) for i in range(5))
@@ -47,7 +39,7 @@ class OpenWindows:
 
     def __init__(self, window_ms: int, *, keep_requests: bool = True) -> None:
         self.window_ms, self.keep_requests = window_ms, keep_requests
-        self._energy = Sums(5, greatest=(_METHOD,))
+        self._energy = Sums(5, greatest=(METHOD,))
         self._tokens = Sums(8)
         self._pieces: dict[int, list[RequestPieces]] = {}
         self._piece_count = 0
@@ -86,8 +78,17 @@ class OpenWindows:
             sums.dirty -= changed
         return sorted(changed)
 
-    def add_power(self, columns: PowerColumns, subjects: Sequence[Subject], only: I64 | None = None) -> None:
-        """Add the intervals of batches, each of its subject; `only` limits them to these window numbers."""
+    def add(
+        self, events: Sequence[Event], columns: PowerColumns | TokenColumns | None, only: I64 | None = None
+    ) -> None:
+        """Add the rows of these events, which are these columns; `only` limits them to these window numbers."""
+        subjects = [(e.cluster, e.workload) for e in events]
+        if isinstance(columns, PowerColumns):
+            self._add_power(columns, subjects, only)
+        elif isinstance(columns, TokenColumns):
+            self._add_tokens(columns, subjects, only)
+
+    def _add_power(self, columns: PowerColumns, subjects: Sequence[Subject], only: I64 | None) -> None:
         ids = [self._gpus(s, b) for s, b in zip(subjects, columns.batches, strict=True)]
         entity = _entity_of_row(columns, ids, columns.gpu)
         span = columns.end_ms - columns.begin_ms
@@ -106,8 +107,7 @@ class OpenWindows:
             window, entity, values = window[at], entity[at], [v[at] for v in values]
         self._energy.add(window, entity, values)
 
-    def add_tokens(self, columns: TokenColumns, subjects: Sequence[Subject], only: I64 | None = None) -> None:
-        """Add the requests of batches, each of its subject; `only` limits them to these window numbers."""
+    def _add_tokens(self, columns: TokenColumns, subjects: Sequence[Subject], only: I64 | None) -> None:
         entity = self._payers(columns, subjects)
         row, window, amounts = spread_requests(columns, self.window_ms)
         does = amounts.any(axis=0)
@@ -169,7 +169,7 @@ class OpenWindows:
 
     def facts(self, numbers: Sequence[int], *, remove: bool) -> WindowFacts:
         """What these windows hold. With `remove` they are closed: the state forgets them."""
-        gpus = _one_a_gpu(self._gpus_of(*self._energy.take(numbers, remove=remove)))
+        gpus = one_a_gpu(self._gpus_of(*self._energy.take(numbers, remove=remove)))
         window, entity, amounts = self._tokens.take(numbers, remove=remove)
         subjects, tenants, models = (self._tokens.part(of) for of in (_subject, _tenant, _model))
         payers = Payers(window, subjects.take(entity), tenants.take(entity), models.take(entity), amounts)
@@ -203,104 +203,3 @@ def _entity_of_row(columns: PowerColumns | TokenColumns, ids: Sequence[Index], i
     """Each row's entity: `index` into the list of entities of its own batch."""
     entity: Index = np.concatenate(ids)[columns.place([len(i) for i in ids], index)]
     return entity
-
-
-@dataclass(frozen=True)
-class Gpus:
-    """Energy by window and GPU; `values` as in the window's array. `gpu` tells rows of the same GPU, where there may
-    be any."""
-
-    window: I64
-    subject: Coded[Subject]
-    node: Coded[str]
-    uuid: Coded[str]
-    hardware: Coded[str]
-    owner: Coded[str]
-    values: I64
-    gpu: I64 | None
-
-
-def _one_a_gpu(g: Gpus) -> Gpus:
-    """One row a GPU and window: one that came under two hardware names or owners takes the greater."""
-    if g.gpu is None:
-        return g
-    pairs = np.stack([g.window, g.gpu])
-    _, at, inverse = np.unique(pairs, axis=1, return_index=True, return_inverse=True)
-    if len(at) == len(g.window):
-        return g
-    inverse = inverse.reshape(-1)
-    values = np.zeros((len(g.values), len(at)), np.int64)
-    for i, column in enumerate(g.values):
-        (np.maximum if i == _METHOD else np.add).at(values[i], inverse, column)
-    hardware, owner = (_greatest(column, inverse, len(at)) for column in (g.hardware, g.owner))
-    return Gpus(g.window[at], g.subject.take(at), g.node.take(at), g.uuid.take(at), hardware, owner, values, None)
-
-
-def _greatest(column: Coded[str], group: Index, groups: int) -> Coded[str]:
-    """The greatest text of each group."""
-    best = np.zeros(groups, np.int64)
-    np.maximum.at(best, group, rank(column.names)[column.codes])
-    return Coded(sorted(column.names), best)
-
-
-@dataclass(frozen=True)
-class Payers:
-    """Work by window, workload, tenant and model; `amounts` as in streams.core.facts.Tokens."""
-
-    window: I64
-    subject: Coded[Subject]
-    tenant: Coded[str]
-    model: Coded[str]
-    amounts: I64
-
-
-@dataclass(frozen=True)
-class WindowFacts:
-    """What some windows hold: as facts for attribution, and as rows for the warehouse."""
-
-    window_ms: int
-    _gpus: Gpus
-    _payers: Payers
-    _taken: Taken
-
-    @property
-    def rows(self) -> int:
-        """Memory held, in rows."""
-        return len(self._gpus.window) + len(self._payers.window) + self._taken.rows
-
-    def for_attribution(self) -> Facts:
-        g, p, ms = self._gpus, self._payers, self.window_ms
-        subject = Coded.concat([g.subject, p.subject])
-        n, v = len(g.window), g.values
-        return Facts(
-            subject.names, g.hardware.names, g.owner.names, p.tenant.names, p.model.names,
-            Energy(
-                g.window * ms, subject.codes[:n], g.hardware.codes, g.owner.codes, v[_ENERGY], v[_COVERED], v[_METHOD]
-            ),
-            Tokens(p.window * ms, subject.codes[n:], p.tenant.codes, p.model.codes, p.amounts),
-        )  # fmt: skip
-
-    def gpu_energy(self) -> Table:
-        """Columns of contracts.rows.GPU_ENERGY less provenance and late_id."""
-        g, v = self._gpus, self._gpus.values
-        return {
-            "window_start": g.window * self.window_ms, **_names(g.subject), "node": g.node, "gpu_uuid": g.uuid,
-            "hardware": g.hardware, "owner": g.owner, "method": v[_METHOD], "energy_uj": v[_ENERGY],
-            "covered_ms": v[_COVERED], "busy_ms": np.where(v[_UNKNOWN] > 0, -1, v[_BUSY]),
-        }  # fmt: skip
-
-    def token_usage(self) -> Table:
-        """Columns of contracts.rows.TOKEN_USAGE less provenance and late_id."""
-        p = self._payers
-        return {
-            "window_start": p.window * self.window_ms, **_names(p.subject), "tenant": p.tenant, "model": p.model,
-            **dict(zip(AMOUNTS, p.amounts, strict=True)),
-        }  # fmt: skip
-
-    def requests(self) -> Table:
-        """One row a request and window: see `request_rows`."""
-        return request_rows(self._taken, self.window_ms)
-
-
-def _names(subject: Coded[Subject]) -> dict[str, Coded[str]]:
-    return {name: Coded([s[i] for s in subject.names], subject.codes) for i, name in enumerate(("cluster", "workload"))}

@@ -8,7 +8,7 @@ from typing import Any
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
 
-from streams.core.partition import Message
+from streams.core.reading import Message
 from streams.reader import Found
 
 Put = Callable[[str, int, Sequence[Message], int | None], Awaitable[None]]

@@ -21,7 +21,7 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Transport
 from faust.types import TP
 
-from streams.core.partition import Message
+from streams.core.reading import Message
 from streams.reader import Found, Place
 from streams.transport.consumer import Look, PromptConsumer, PromptThread, Put
 

@@ -12,7 +12,7 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.types import TP
 from mode import CrashingSupervisor
 
-from streams.core.partition import Message
+from streams.core.reading import Message
 from streams.reader import Found, Place
 from streams.transport.consumer import Look, PromptConsumer, Put
 

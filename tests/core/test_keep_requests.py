@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from contracts import codec, topics
 from contracts.rows import length
-from streams.core.partition import Config, Partition
+from streams.core.partition import Partition
 from streams.core.policy import Policy
+from streams.core.reading import Config
 from tests.core.build import NEVER, Log, Worker, close, policy, power, tokens
 from tests.core.lines import T0, Play, play
 from tests.core.oracle import Interval, Oracle, Request

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from contracts import topics
 from contracts.rows import length
-from streams.core import partition as partition_module
+from streams.core import progress, sequence
 from streams.core.most import Most, most_of
-from streams.core.partition import Config, Partition
+from streams.core.partition import Partition
 from streams.core.policy import Policy
+from streams.core.reading import Config
 from tests.core.build import NEVER, Died, Log, Worker, close, policy, power, tokens
 from tests.core.oracle import Interval, Request
 from tests.core.test_attribution_matches_oracle import END, FLOORS, quick, same_as_oracle, world, write
@@ -181,7 +182,7 @@ def test_while_reading_stood_still_a_topic_was_not_silent():
 
 
 def test_sources_that_there_is_no_room_to_remember_are_counted(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(partition_module, "MAX_SOURCES", 10)
+    monkeypatch.setattr(progress, "MAX_SOURCES", 10)
     log = Log()
     for k in range(25):
         log.append(power([interval(k)]), source=f"s{k:02}")
@@ -189,13 +190,13 @@ def test_sources_that_there_is_no_room_to_remember_are_counted(monkeypatch: pyte
     worker.read(topics.POWER, 25)
     worker.flush(0, at_most_rows=0)
     assert worker.partition.counters().forgotten == 16
-    remembered = {source for source, _ in worker.partition._topics[topics.POWER].runs}
+    remembered = {source for source, _ in worker.partition._progress.topics[topics.POWER].runs}
     assert remembered == {f"s{k:02}/{topics.POWER}" for k in range(16, 25)}, "those heard last"
 
 
 def test_sources_that_fell_silent_are_looked_for_once_a_minute_of_event_time(monkeypatch: pytest.MonkeyPatch):
     looked = []
-    monkeypatch.setattr(partition_module.sequence, "prune", lambda *_: looked.append(1) or 0)
+    monkeypatch.setattr(sequence, "prune", lambda *_: looked.append(1) or 0)
     worker = six_windows()
     for _ in range(6):
         worker.flush(0, at_most_rows=0, close_rows=1)

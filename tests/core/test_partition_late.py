@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from contracts import topics
-from streams.core.partition import Config
+from streams.core.reading import Config
 from streams.core.restate import restate
 from tests.core.build import policy
 from tests.core.lines import T0, balanced, play, spec

@@ -17,7 +17,7 @@ from typing import Any
 import faust
 
 from streams import transport
-from streams.core.partition import Message
+from streams.core.reading import Message
 from streams.reader import Found
 
 

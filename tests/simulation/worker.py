@@ -17,8 +17,8 @@ from typing import Any
 from contracts import topics
 from contracts.errors import Fenced
 from contracts.settings import Settings
-from streams.core.partition import Message, Rejected
 from streams.core.policy import Policy
+from streams.core.reading import Message, Rejected
 from streams.joiner import Joiner
 from streams.reader import Found
 from tests.simulation.broker import Group, Log, TopicPartition

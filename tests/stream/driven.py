@@ -14,8 +14,8 @@ from contracts import topics
 from contracts.errors import Unavailable
 from contracts.rows import Table, length
 from contracts.settings import Settings
-from streams.core.partition import Message, Rejected
 from streams.core.policy import Policy
+from streams.core.reading import Message, Rejected
 from streams.joiner import Joiner
 from streams.reader import Found, Place
 from tests.core.build import Log

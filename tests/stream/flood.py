@@ -27,8 +27,8 @@ from contracts import codec, topics
 from contracts.events import Batch, Event, PowerBatch, TokenBatch
 from contracts.settings import Settings
 from streams import metrics
-from streams.core.partition import Message, Rejected
 from streams.core.policy import Policy
+from streams.core.reading import Message, Rejected
 from streams.joiner import Joiner
 from streams.reader import Found, Place
 from warehouse.client import connect

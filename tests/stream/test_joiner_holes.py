@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 
 from contracts import topics
 from contracts.errors import LedgerError
-from streams.core.partition import Message
+from streams.core.reading import Message
 from streams.intake import REREADS
 from tests.stream.driven import Driven, ledger
 from tests.stream.made import Sent, interval, two_windows

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from contracts import topics
-from streams.core.partition import Rejected
+from streams.core.reading import Rejected
 from tests.core.build import power
 from tests.stream.driven import T0, Driven, by_hour, hours, ledger, settings
 from tests.stream.made import Sent, interval, request, two_windows

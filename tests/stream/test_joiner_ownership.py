@@ -8,7 +8,7 @@ import random
 import pytest
 
 from contracts import topics
-from streams.core.partition import Message
+from streams.core.reading import Message
 from tests.stream.driven import Driven, by_hour, hours, ledger, until
 from tests.stream.made import Sent, busy_minutes, interval, request, two_windows
 from warehouse.client import Warehouse

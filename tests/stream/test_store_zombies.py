@@ -17,7 +17,7 @@ from contracts.errors import Fenced, Unavailable
 from contracts.rows import Table
 from streams import metrics
 from streams import store as store_module
-from streams.core.partition import Message
+from streams.core.reading import Message
 from tests.stream.driven import LIMIT_S, T0, Driven, Entry, WatchedSink, by_hour, hours, ledger, settings, until
 from tests.stream.made import Sent, interval, request, two_windows
 from warehouse.client import Warehouse

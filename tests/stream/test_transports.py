@@ -18,7 +18,7 @@ from contracts.settings import Settings
 from streams import app as shell
 from streams import log as event_log
 from streams import transport
-from streams.core.partition import Message
+from streams.core.reading import Message
 from streams.reader import Found, Place
 from tests.stream.driven import until
 
