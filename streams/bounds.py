@@ -26,8 +26,6 @@ MANY_KEYS = 100_000
 TELL_EVERY_MS = 60_000
 STEP_BYTES = 4 * 2**20
 """Payload that is taken in at once: between steps, a worker that is full stops reading."""
-INBOX_BYTES = 64 * 2**20
-"""Payload in hand, not yet taken in, above which reading waits."""
 
 
 class Bounds:

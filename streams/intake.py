@@ -1,7 +1,9 @@
-"""Batches of messages as they were delivered, and what is done about holes between them."""
+"""Messages as they were delivered: those that wait to be taken in, and what is done about holes between them."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from streams.reader import Place, Reader
 
 log = logging.getLogger("wattlog.stream")
 
+INBOX_STEPS, INBOX_BYTES = 4, 64 * 2**20
+"""Steps and payload in hand, not yet taken in, at which reading waits."""
 REREADS = 5
 """How often the same hole is read again before the worker ends: messages are on the log that do not come."""
 REREAD_WAIT_MS = 5_000
@@ -29,6 +33,61 @@ class Batch:
     messages: Sequence[Message]
     begin: int | None
     """From where the reader vouches for them: what the log holds at `begin` and after is here, up to the last."""
+
+
+class Inbox:
+    """What was delivered and is not taken in yet, of partitions that are held. A step is `batch_messages`."""
+
+    def __init__(self, batch_messages: int) -> None:
+        self._step = batch_messages
+        self._batches: list[Batch] = []
+        self._messages = self._bytes = 0
+        self._generation = 0
+        self._open, self._room, self._arrived = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._room.set()
+
+    def __bool__(self) -> bool:
+        return bool(self._batches)
+
+    def open(self) -> None:
+        """Partitions are held: messages may come."""
+        self._open.set()
+
+    def close(self) -> None:
+        """Partitions were given up, and with them what waits here, or to come in: it was not acknowledged, so it comes
+        again, and in the hands of the next owner it would look like a hole in the log."""
+        self._generation += 1
+        self._open.clear()
+        self.take()
+
+    async def put(self, batch: Batch) -> None:
+        """Waits for room, and while no partition is held."""
+        generation = self._generation
+        while not (self._room.is_set() and self._open.is_set()):
+            await self._open.wait()
+            await self._room.wait()
+            if self._generation != generation:
+                return
+        self._batches.append(batch)
+        self._messages += len(batch.messages)
+        self._bytes += sum(len(m.value) for m in batch.messages if m.value)
+        if self._messages >= self._step:
+            self._arrived.set()
+        if self._messages >= INBOX_STEPS * self._step or self._bytes >= INBOX_BYTES:
+            self._room.clear()
+
+    async def arrival(self, most_ms: float) -> None:
+        """Returns when a step has come, or after this long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._arrived.wait(), most_ms / 1000)
+        self._arrived.clear()
+
+    def take(self) -> list[Batch]:
+        """All that came since the last time, in order; makes room."""
+        batches, self._batches = self._batches, []
+        self._messages = self._bytes = 0
+        self._room.set()
+        return batches
 
 
 class Holes:

@@ -10,26 +10,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
 
 from contracts import topics
 from contracts.errors import Fenced
 from contracts.settings import Settings
 from streams import metrics
-from streams.bounds import INBOX_BYTES, Bounds, steps
+from streams.bounds import Bounds, steps
 from streams.core.holes import Hole, before_hole
-from streams.core.mark import Mark
 from streams.core.partition import Partition
 from streams.core.policy import Policy
-from streams.core.reading import Config, Message, Rejected
+from streams.core.reading import Message, Rejected
 from streams.gaps import Gaps
-from streams.intake import Batch, Holes
-from streams.reader import Reader
-from streams.rounds import Owned, Rounds
+from streams.holding import Holding, Owned, new_name
+from streams.intake import Batch, Holes, Inbox
+from streams.reader import Place, Reader
+from streams.rounds import Rounds
 from streams.store import LetGo, Store
-from warehouse.fence import Fence
 from warehouse.sink import Sink
 
 log = logging.getLogger("wattlog.stream")
@@ -40,10 +37,6 @@ REST, REST_MOST_MS = 10, 500
 """After a round that took t, the next waits for REST * t, so that rounds are few where they are dear."""
 REVOKE_WAIT_S = 10.0
 """How long a rebalance waits for the write in flight."""
-FENCED_SESSIONS = 3
-"""Sessions of the group that a worker waits, when another has claimed a partition of its, for the group to take it away
-or give it anew. After that it ends, to join anew: else nobody might store what the group thinks that it stores."""
-
 
 Publish = Callable[[Rejected, int], Awaitable[None]]
 """Puts a message of a partition on the dead-letter topic and returns when the broker has it."""
@@ -63,29 +56,19 @@ class Joiner:
         clock: Callable[[], int],
         *,
         accept_loss: bool = False,
-        name_takeover: Callable[[], str] = lambda: uuid.uuid4().hex,
+        name_takeover: Callable[[], str] = new_name,
     ) -> None:
-        self._accept_loss, self._name_takeover = accept_loss, name_takeover
-        self._settings, self._sink, self._policy, self._log_id = settings, sink, policy, log_id
-        self._publish, self._reader, self._clock = publish, reader, clock
-        self._config = Config(
-            settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms,
-            settings.requests == "all",
-        )  # fmt: skip
-        self._owned: dict[int, Owned] = {}
-        self._epoch = 0
-        self._bounds = Bounds(settings.max_open_rows, lambda: [o.state for o in self._owned.values()])
+        self._settings, self._publish, self._reader, self._clock = settings, publish, reader, clock
+        self._bounds = Bounds(settings.max_open_rows, lambda: self._holding.states())
         self._store = Store(sink, clock, settings.idle_timeout_ms, self._bounds.rows)
+        self._holding = Holding(
+            settings, sink, self._store, policy, log_id, clock, accept_loss=accept_loss, name_takeover=name_takeover
+        )
         self._gaps = Gaps()
         self._rounds = Rounds(self._store, self._bounds.advance, self._gaps.note, log_id, clock)
-        self._fenced: tuple[int, Fenced] | None = None
-        self._inbox: list[Batch] = []
-        self._waiting, self._waiting_bytes, self._ingesting = 0, 0, False
+        self._inbox = Inbox(settings.batch_messages)
         self._holes = Holes(reader, clock)
-        self._arrived, self._room = asyncio.Event(), asyncio.Event()
-        self._room.set()
-        self._ready = asyncio.Event()
-        self._generation = 0
+        self._ingesting = False
         self._storing = asyncio.Lock()
         self._provisional_ms = 0
         self.messages = 0
@@ -97,7 +80,7 @@ class Joiner:
 
     # -- partitions come and go ---------------------------------------------------------------------------------------
 
-    async def assign(self, partitions: Iterable[int], begin: Mapping[tuple[str, int], int] | None = None) -> None:
+    async def assign(self, partitions: Iterable[int], begin: Mapping[Place, int] | None = None) -> None:
         """Take over partitions: claim them, so that no earlier owner can write any more, and then read their marks.
 
         `begin` says from which offset the consumer reads each (topic, partition). Where there is no mark yet, it tells
@@ -105,56 +88,8 @@ class Joiner:
 
         Messages that the consumer delivers meanwhile wait in `put`. A warehouse that is away is waited for.
         """
-        generation, numbers = self._generation, sorted(partitions)
-
-        def held() -> bool:
-            return self._generation == generation
-
-        with contextlib.suppress(LetGo):
-            claim = partial(self._sink.claim, self._log_id, numbers, self._name_takeover())
-            epoch = self._epoch = await self._store.until_taken(claim, held) if numbers else 0
-            for number in numbers:
-                offsets = {t: (begin or {}).get((t, number), -1) for t in topics.JOINED}
-                take_over = partial(self._take_over, number, epoch, offsets)
-                try:
-                    owned = await self._store.until_taken(take_over, held)
-                except Fenced as error:
-                    if not held():
-                        return  # Of an assignment that is past: it says nothing about the one of now.
-                    self._note_fenced(number, error)
-                    continue
-                if not held():
-                    return  # Given up again meanwhile.
-                self._owned[number] = owned
-            self._ready.set()
-            metrics.PARTITIONS.set(len(self._owned))
-            log.info("holding partitions %s", sorted(self._owned))
-
-    def _take_over(self, number: int, epoch: int, begin: dict[str, int]) -> Owned:
-        """What a claimed partition was left with: since the claim, nobody else can change it."""
-        row = self._sink.load_mark(self._log_id, number)
-        mark = Mark.load(row) if row else Mark()
-        for topic, offset in begin.items():
-            if mark.offsets[topic] < 0 or self._accept_loss:  # What was stored before is recognised as duplicate.
-                mark.offsets[topic] = offset
-        stored = self._sink.stored_keys(self._log_id, number, mark.final_end_ms)
-        state = Partition(
-            self._log_id, number, self._config, self._policy, epoch=epoch, mark=mark,
-            stored_keys=stored, now_ms=self._clock(),
-        )  # fmt: skip
-        self._sink.refresh_hours_of(self._log_id, number, sorted(mark.hours))
-        state.hours_refreshed()
-        self._sink.write("marks", state.mark_row(), Fence(self._log_id, (number,), epoch))
-        return Owned(state)
-
-    def _note_fenced(self, number: int, error: Fenced) -> None:
-        """Drop a partition that another worker has claimed. Nothing of it is acknowledged: the other stores it."""
-        self._owned.pop(number, None)
-        self._fenced = self._fenced or (self._clock(), error)
-        metrics.FENCED.inc()
-        metrics.WATERMARK_LAG.clear()
-        metrics.PARTITIONS.set(len(self._owned))
-        log.error("%s; dropped what was read of it here, and nothing of it is committed", error)
+        if await self._holding.take_over(partitions, begin or {}):
+            self._inbox.open()
 
     async def revoke(self) -> None:
         """Let go of everything, after the write in flight. What was not acknowledged, its next owner reads again."""
@@ -163,20 +98,11 @@ class Joiner:
             self._storing.release()
         except TimeoutError:
             log.warning("gave partitions up while a write was in flight: the next owner waits for its end")
-        if self._owned:
-            metrics.REBALANCES.inc()
-        self._generation += 1
-        self._gaps.clear()
-        metrics.WATERMARK_LAG.clear()
-        self._fenced = None
-        self._ready.clear()
-        self._owned.clear()
-        self._rounds.forget()
-        self._inbox.clear()
-        self._waiting = self._waiting_bytes = 0
+        self._holding.give_up()
+        self._inbox.close()
         self._holes.clear()
-        self._room.set()
-        metrics.PARTITIONS.set(0)
+        self._rounds.forget()
+        self._gaps.clear()
 
     def stalled_ms(self) -> int:
         """How long messages have been waiting without any being read or any window stored; 0 if none wait."""
@@ -190,7 +116,7 @@ class Joiner:
 
     @property
     def partitions(self) -> list[int]:
-        return sorted(self._owned)
+        return sorted(self._holding.owned)
 
     # -- in ------------------------------------------------------------------------------------------------------------
 
@@ -198,35 +124,16 @@ class Joiner:
         """Take messages of one place, in offset order; waits while the worker is full, or is still being assigned.
 
         With `begin`, the reader vouches that they are all that the log holds from that offset up to the last of them.
-
-        What waited here while the partitions were given up is dropped: it was not acknowledged, so it comes again, and
-        in the hands of the next owner it would look like a hole in the log.
         """
-        generation = self._generation
-        while not (self._room.is_set() and self._ready.is_set()):
-            await self._ready.wait()
-            await self._room.wait()
-            if self._generation != generation:
-                return
-        self._inbox.append(Batch(topic, partition, messages, begin))
-        self._waiting += len(messages)
-        self._waiting_bytes += sum(len(m.value) for m in messages if m.value)
-        if self._waiting >= self._settings.batch_messages:
-            self._arrived.set()
-        if self._waiting >= 4 * self._settings.batch_messages or self._waiting_bytes >= INBOX_BYTES:
-            self._room.clear()
+        await self._inbox.put(Batch(topic, partition, messages, begin))
 
     async def ingest_forever(self) -> None:
         """Feed partitions in steps of `batch_messages` messages or `batch_wait_ms`, whichever is first."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._arrived.wait(), self._settings.batch_wait_ms / 1000)
-            self._arrived.clear()
+            await self._inbox.arrival(self._settings.batch_wait_ms)
             await self._holes.chase()
             await self._until_room()
-            inbox, self._inbox = self._inbox, []
-            self._waiting = self._waiting_bytes = 0
-            self._room.set()
+            inbox = self._inbox.take()
             if inbox:
                 self._ingesting = True
                 await self._ingest(inbox)
@@ -239,26 +146,26 @@ class Joiner:
             metrics.PAUSED.set(1)
             await asyncio.sleep(self._settings.batch_wait_ms / 1000)
             now_ms = self._clock()
-            for owned in self._owned.values():
-                owned.state.waited(now_ms - since_ms)
+            for state in self._holding.states():
+                state.waited(now_ms - since_ms)
             since_ms = now_ms
         metrics.PAUSED.set(0)
 
     async def _ingest(self, inbox: Sequence[Batch]) -> None:
-        generation = self._generation
+        held = self._holding.as_now()
         self.progress_ms = self._clock()
         by_partition: dict[int, list[Batch]] = {}
         for batch in inbox:
             by_partition.setdefault(batch.partition, []).append(batch)
         for number, batches in by_partition.items():
-            if (owned := self._owned.get(number)) is not None:  # Else its next owner reads it.
+            if (owned := self._holding.owned.get(number)) is not None:  # Else its next owner reads it.
                 await self._take(number, owned.state, batches)
-            if self._generation != generation:
+            if not held():
                 return  # The rest comes again, to the next owner.
 
     async def _take(self, number: int, state: Partition, batches: Iterable[Batch]) -> None:
         """Feed one partition. At a hole, what came before is fed first; what follows waits for what the hole is."""
-        generation = self._generation
+        held = self._holding.as_now()
         expected = {t: state.next_offset(t) for t in topics.JOINED}
         ready: list[Message] = []
         for batch in batches:
@@ -270,11 +177,11 @@ class Joiner:
                 if not messages:
                     break
                 await self._feed(number, state, ready)
-                if self._generation != generation:
+                if not held():
                     return
                 ready, hole = [], Hole(topic, number, expected[topic], messages[0].offset)
                 nothing = await self._holes.settle(hole, batch)
-                if self._generation != generation:
+                if not held():
                     return
                 if not nothing:
                     break
@@ -283,23 +190,23 @@ class Joiner:
         await self._feed(number, state, ready)
 
     async def _feed(self, number: int, state: Partition, messages: Sequence[Message]) -> None:
-        generation = self._generation
+        held = self._holding.as_now()
         for step in steps(messages):
             await self._until_room()
-            if self._generation == generation:
+            if held():
                 await self._feed_step(number, state, step)
-            if self._generation != generation:
+            if not held():
                 return
 
     async def _feed_step(self, number: int, state: Partition, messages: Sequence[Message]) -> None:
-        generation = self._generation
+        held = self._holding.as_now()
         rejected = state.ingest(messages, self._clock())
         self.messages += len(messages)
         metrics.MESSAGES.inc(len(messages))
         for one in rejected:
             log.warning("dead letter: %s offset %d: %s", one.message.topic, one.message.offset, one.error)
             await self._publish(one, number)
-            if self._generation != generation:
+            if not held():
                 return
             self.rejected += 1
             metrics.DEAD_LETTERS.labels(one.error.field.partition("[")[0][:40]).inc()
@@ -320,7 +227,7 @@ class Joiner:
         """One round over the partitions held; with their provisional windows every `provisional_ms`. While `busy`, what
         can wait does."""
         now_ms = self._clock()
-        self._check_fenced(now_ms)
+        self._holding.check_lost(now_ms)
         self._bounds.begin_round()
         catching_up = busy and bool(self._inbox)
         wait_ms = self._settings.provisional_ms * (BUSY_SHOWS if catching_up else 1)
@@ -328,36 +235,29 @@ class Joiner:
         # Windows that would be final by the clock soon are: nobody needs to see them before.
         show = due and not (catching_up and self._lag_ms(now_ms) > self._settings.lateness_ms)
         async with self._storing:
-            generation = self._generation
-            if self._owned:
+            held, holding = self._holding.as_now(), self._holding
+            if holding.owned:
                 with contextlib.suppress(LetGo):
-                    lost = await self._rounds.run(
-                        self._owned, self._epoch, now_ms, lambda: self._generation == generation,
-                        show=show, busy=busy,
-                    )  # fmt: skip
-                    if self._generation == generation:
+                    lost = await self._rounds.run(holding.owned, holding.epoch, now_ms, held, show=show, busy=busy)
+                    if held():
                         self._conclude(lost)
         if due:
             self._provisional_ms = now_ms
-            self._store.round(self._lag_ms(now_ms), any(o.state.behind(now_ms) for o in self._owned.values()))
+            self._store.round(self._lag_ms(now_ms), any(s.behind(now_ms) for s in self._holding.states()))
             self._export(now_ms)
             self._bounds.show(now_ms)
 
     def _conclude(self, lost: Mapping[int, Fenced]) -> None:
         """Acknowledge what is stored, and drop what others store."""
         for number, error in lost.items():
-            self._note_fenced(number, error)
+            self._holding.lose(number, error)
         if not self._rounds.hours_due:
-            for number, owned in self._owned.items():
+            for number, owned in self._holding.owned.items():
                 self._acknowledge(number, owned)
-
-    def _check_fenced(self, now_ms: int) -> None:
-        if self._fenced is not None and now_ms - self._fenced[0] > FENCED_SESSIONS * self._settings.session_timeout_ms:
-            raise self._fenced[1]
 
     def _lag_ms(self, now_ms: int) -> int:
         """How far the slowest partition's watermark is behind the clock."""
-        watermarks = (o.state.watermark(now_ms) for o in self._owned.values())
+        watermarks = (state.watermark(now_ms) for state in self._holding.states())
         return max((now_ms - w for w in watermarks if w is not None), default=0)
 
     def _acknowledge(self, number: int, owned: Owned) -> None:
@@ -368,13 +268,14 @@ class Joiner:
             owned.acknowledged.update(stored)
 
     def _export(self, now_ms: int) -> None:
-        for number, owned in self._owned.items():
+        for number, owned in self._holding.owned.items():
             if (watermark := owned.state.watermark(now_ms)) is not None:
                 metrics.WATERMARK_LAG.labels(str(number)).set((now_ms - watermark) / 1000)
         for topic, missing in self._gaps.by_topic():
             metrics.SEQUENCE_GAPS.labels(topic).set(missing)
-        counters = [o.state.counters() for o in self._owned.values()]
+        states = self._holding.states()
+        counters = [state.counters() for state in states]
         metrics.DUPLICATES.set(sum(c.duplicates for c in counters))
         metrics.LATE.set(sum(c.late for c in counters))
         metrics.OPEN_WINDOWS.set(sum(c.open_windows for c in counters))
-        metrics.UNACKED.set(sum(o.state.pending for o in self._owned.values()))
+        metrics.UNACKED.set(sum(state.pending for state in states))

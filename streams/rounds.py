@@ -15,6 +15,7 @@ from contracts.rows import Table, concat
 from streams import metrics
 from streams.core.partition import Flush, Partition
 from streams.core.stored import touched_hours
+from streams.holding import Owned
 from streams.store import Hold, Store
 from warehouse.fence import Fence
 
@@ -25,16 +26,6 @@ HOURS_EVERY_MS = 5_000
 
 
 Advance = Callable[[Partition, int], Flush | None]
-
-
-@dataclass
-class Owned:
-    """A partition that this worker holds."""
-
-    state: Partition
-    acknowledged: dict[str, int] = field(default_factory=dict)
-    """By topic, the offset before which everything is stored and acknowledged."""
-    settled_ms: int = 0
 
 
 @dataclass

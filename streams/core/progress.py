@@ -30,9 +30,6 @@ MAX_SOURCES = 100_000
 PRUNE_EVERY_MS = 60_000
 """How often, in event time, runs that fell silent are looked for: looking at them all is dear."""
 
-Place = tuple[str, int]
-"""(topic, offset) of a message of the partition."""
-
 
 @dataclass(slots=True)
 class Pending:
@@ -149,9 +146,9 @@ class Progress:
 
     # -- what is stored -----------------------------------------------------------------------------------------------
 
-    def published(self, places: Set[Place]) -> None:
-        """These messages are on the dead-letter topic."""
-        for pending in self._at(places):
+    def published(self, at: Set[tuple[str, int]]) -> None:
+        """The messages at these (topic, offset)s are on the dead-letter topic."""
+        for pending in self._at(at):
             pending.held = False
 
     def finals_stored(self, before: int, hours_ms: Iterable[int]) -> Table:
@@ -159,9 +156,9 @@ class Progress:
         self._stored_before = before
         return self._stored(hours_ms)
 
-    def late_stored(self, places: Set[Place], hours_ms: Iterable[int]) -> Table:
-        """The late facts of these messages are stored, and restated. Returns the mark to store next."""
-        for pending in self._at(places):
+    def late_stored(self, at: Set[tuple[str, int]], hours_ms: Iterable[int]) -> Table:
+        """The late facts of the messages there are stored, and restated. Returns the mark to store next."""
+        for pending in self._at(at):
             pending.late = False
         return self._stored(hours_ms)
 
@@ -170,8 +167,8 @@ class Progress:
         self.settle()
         return self.mark_row()
 
-    def _at(self, places: Set[Place]) -> Iterator[Pending]:
-        return (p for name, topic in self.topics.items() if places for p in topic.pending if (name, p.offset) in places)
+    def _at(self, at: Set[tuple[str, int]]) -> Iterator[Pending]:
+        return (p for name, topic in self.topics.items() if at for p in topic.pending if (name, p.offset) in at)
 
     def settle(self) -> bool:
         """Move the mark over every message that is done, in offset order; whether there were any."""

@@ -223,7 +223,7 @@ def test_a_fenced_worker_that_the_group_leaves_the_partition_with_ends_to_join_a
         await zombie.joiner.assign([0])
         await heir.joiner.assign([0])
         await zombie.joiner.store_once()
-        zombie.joiner._note_fenced(0, Fenced("log", (0,), 1))
+        zombie.joiner._holding.lose(0, Fenced("log", (0,), 1))
         zombie.clock.now_ms += 3 * zombie.settings.session_timeout_ms
         await zombie.joiner.store_once()
         zombie.clock.now_ms += 1
