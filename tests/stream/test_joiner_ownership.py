@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
+from typing import Any
 
 import pytest
 
 from contracts import topics
 from streams.core.reading import Message
-from tests.stream.driven import Driven, by_hour, hours, ledger, until
+from tests.stream.driven import LIMIT_S, Driven, by_hour, hours, ledger, until
 from tests.stream.made import Sent, busy_minutes, interval, request, two_windows
 from warehouse.client import Warehouse
 
@@ -113,6 +115,36 @@ def test_each_owner_of_a_partition_takes_a_greater_epoch(warehouse: Warehouse) -
         return epochs
 
     assert asyncio.run(run()) == [1, 2, 3]
+
+
+def test_a_claim_that_returns_when_its_assignment_is_past_says_nothing_about_the_one_of_now(
+    warehouse: Warehouse,
+) -> None:
+    sent = two_windows()
+    driven = Driven(warehouse, sent.log)
+    claim, claimed, returns = driven.sink.claim, threading.Event(), threading.Event()
+
+    def slow(*asked: Any) -> int:
+        epoch = claim(*asked)
+        claimed.set()
+        assert returns.wait(LIMIT_S)
+        return epoch
+
+    async def run() -> None:
+        driven.sink.claim = slow  # type: ignore[method-assign]
+        past = asyncio.create_task(driven.joiner.assign([0]))
+        assert await asyncio.to_thread(claimed.wait, LIMIT_S)
+        await driven.joiner.revoke()
+        driven.sink.claim = claim  # type: ignore[method-assign]
+        await driven.joiner.assign([0])
+        returns.set()
+        await past
+        await driven.read()
+        await driven.joiner.store_once()
+
+    asyncio.run(run())
+    assert driven.joiner.partitions == [0]
+    assert ledger(warehouse) == sent.oracle()
 
 
 def test_what_a_worker_that_lost_its_partition_still_writes_is_refused(warehouse: Warehouse) -> None:

@@ -1,0 +1,100 @@
+"""What is delivered waits until it is taken in: not too much of it, and only for the owner that it was delivered to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from contracts import topics
+from streams import intake
+from streams.core.reading import Message
+from streams.intake import Batch, Inbox
+
+STEP = 2
+SOON_MS, NEVER_MS = 0.0, 60_000.0
+
+
+def batch(offset: int, size: int = 1) -> Batch:
+    return Batch(topics.POWER, 0, [Message(topics.POWER, offset, [], b"x" * size)], None)
+
+
+def with_inbox(test: Callable[[Inbox], Awaitable[None]], *, opened: bool = True) -> None:
+    async def run() -> None:
+        inbox = Inbox(STEP)
+        if opened:
+            inbox.open()
+        await test(inbox)
+
+    asyncio.run(run())
+
+
+async def waits(put: asyncio.Task[None]) -> bool:
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return not put.done()
+
+
+def offsets(inbox: Inbox) -> list[int]:
+    return [m.offset for b in inbox.take() for m in b.messages]
+
+
+def test_a_full_step_is_told_at_once_and_what_is_less_after_a_while() -> None:
+    async def test(inbox: Inbox) -> None:
+        await inbox.put(batch(0))
+        await inbox.arrival(SOON_MS)
+        assert inbox
+        await inbox.put(batch(1))
+        await inbox.arrival(NEVER_MS)
+        assert (offsets(inbox), bool(inbox)) == ([0, 1], False)
+
+    with_inbox(test)
+
+
+def test_what_there_is_no_room_for_waits_until_the_rest_is_taken() -> None:
+    async def test(inbox: Inbox) -> None:
+        most = STEP * intake.INBOX_STEPS
+        for offset in range(most):
+            await inbox.put(batch(offset))
+        one_more = asyncio.create_task(inbox.put(batch(most)))
+        assert await waits(one_more)
+        assert offsets(inbox) == list(range(most))
+        await one_more
+        assert offsets(inbox) == [most]
+
+    with_inbox(test)
+
+
+def test_room_is_payload_too() -> None:
+    async def test(inbox: Inbox) -> None:
+        await inbox.put(batch(0, intake.INBOX_BYTES))
+        one_more = asyncio.create_task(inbox.put(batch(1)))
+        assert await waits(one_more)
+        inbox.take()
+        await one_more
+
+    with_inbox(test)
+
+
+def test_what_comes_before_partitions_are_held_waits_for_them() -> None:
+    async def test(inbox: Inbox) -> None:
+        early = asyncio.create_task(inbox.put(batch(0)))
+        assert await waits(early)
+        inbox.open()
+        await early
+        assert offsets(inbox) == [0]
+
+    with_inbox(test, opened=False)
+
+
+def test_what_waits_in_it_or_to_come_in_is_dropped_with_its_partitions() -> None:
+    async def test(inbox: Inbox) -> None:
+        puts = [asyncio.create_task(inbox.put(batch(offset))) for offset in range(STEP * intake.INBOX_STEPS + 3)]
+        assert await waits(puts[-1])
+        inbox.close()
+        inbox.open()
+        await asyncio.gather(*puts)
+        assert not inbox
+        await inbox.put(batch(7))
+        assert offsets(inbox) == [7]
+
+    with_inbox(test)
