@@ -11,35 +11,29 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
-from importlib import resources
 from queue import Empty, LifoQueue
 from string import Template
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError, StreamFailureError
 
-from contracts.coded import Coded
-from contracts.errors import BadInput, BadQuery, Fenced, Unavailable
-from contracts.rows import SCHEMAS, Kind, Table, length
+from contracts.errors import BadQuery, Fenced, Unavailable
+from contracts.rows import SCHEMAS, Table, length
+from warehouse.arrow import arrow_table, write_arrow
 from warehouse.dsn import Opener, opener
 from warehouse.fence import THROWN, Fence, insert_sql, structure
+from warehouse.questions import question
 from warehouse.refused import MISMATCH, NOT_ALLOWED, NOT_MIGRATED, TOO_MUCH, UNKNOWN, refusal
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
+_URL = re.compile(r" with url: \S+")
 INSERT_ROWS = 100_000
 """Rows in one insert (DESIGN.md, Warehouse: 10k-100k)."""
 READER_WAIT_S = 60.0
 """How long a question waits for a free reader."""
-
-ARROW_TYPES: Mapping[Kind, pa.DataType] = {
-    "text": pa.string(), "ms": pa.timestamp("ms", tz="UTC"), "i64": pa.int64(), "u64": pa.uint64(), "u32": pa.uint32(),
-    "u16": pa.uint16(), "u8": pa.uint8(),
-}  # fmt: skip
 
 
 def connect(dsn: str, *, database: str = "wattlog", password: str | None = None, readers: int = 4) -> Warehouse:
@@ -124,14 +118,14 @@ class Warehouse:
         columns, parameters = list(SCHEMAS[name]), fence.parameters
         if self.embedded:
             with tempfile.NamedTemporaryFile(suffix=".arrow") as file:
-                _write_arrow(file, table)
+                write_arrow(file, table)
                 file.flush()
                 source = f"file({{fence_file:String}}, 'Arrow', {structure(name)})"
                 sql = insert_sql(name, columns, source, fence)
                 client.raw_query(sql, parameters={**parameters, "fence_file": file.name})
         else:
             body = pa.BufferOutputStream()
-            _write_arrow(body, table, compression="lz4")
+            write_arrow(body, table, compression="lz4")
             sql = insert_sql(name, columns, f"input({structure(name)})", fence) + " FORMAT Arrow"
             client.command(sql, parameters=parameters, data=_Body(body.getvalue()))
 
@@ -264,50 +258,6 @@ class _Body(bytes):
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return ""
-
-
-def _write_arrow(file: Any, table: pa.Table, compression: str | None = None) -> None:
-    options = pa.ipc.IpcWriteOptions(compression=compression)
-    with pa.RecordBatchFileWriter(file, table.schema, options=options) as writer:
-        writer.write(table)
-
-
-def arrow_table(name: str, table: Table) -> pa.Table:
-    """Rows of `SCHEMAS[name]` as Arrow, times as timestamp[ms, tz=UTC]."""
-    schema = SCHEMAS.get(name)
-    if schema is None:
-        raise BadInput("table", name, f"one of {', '.join(SCHEMAS)}")
-    arrays = {}
-    for column, kind in schema.items():
-        values = table[column]
-        if kind == "ms":
-            arrays[column] = pa.array(np.asarray(values, np.int64)).cast(ARROW_TYPES[kind])
-        elif isinstance(values, Coded):
-            arrays[column] = _dictionary(values)
-        else:
-            arrays[column] = pa.array(values, ARROW_TYPES[kind])
-    return pa.table(arrays)
-
-
-def _dictionary(column: Coded[str]) -> pa.DictionaryArray:
-    """ClickHouse refuses a dictionary that says a name twice."""
-    if len(set(column.names)) < len(column.names):
-        column = Coded.concat([column])
-    codes = column.codes.astype(np.int32, copy=False)
-    return pa.DictionaryArray.from_arrays(codes, pa.array(column.names, pa.string()))
-
-
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_URL = re.compile(r" with url: \S+")
-
-
-@cache
-def question(name: str) -> str:
-    """The text of `warehouse/queries/NAME.sql`. Raises KeyError when there is none."""
-    file = resources.files("warehouse") / "queries" / f"{name}.sql"
-    if not _NAME.fullmatch(name) or not file.is_file():
-        raise KeyError(f"no question {name!r} in warehouse/queries")
-    return file.read_text(encoding="utf-8").strip().rstrip(";")
 
 
 def _first_line(error: Exception) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from contracts.errors import Unavailable
 from contracts.rows import SCHEMAS, Kind
+from warehouse.questions import question
 
 if TYPE_CHECKING:
     from warehouse.client import Warehouse
@@ -88,8 +89,6 @@ def claim(
 
     Raises Unavailable when others keep claiming, or when a statement of theirs does not end.
     """
-    from warehouse.client import question  # which imports this module
-
     asked = {"log_id": log_id, "log_partitions": sorted(partitions)}
     for turn in range(CLAIMS_MOST):
         (top,) = warehouse.ask("claim_top")

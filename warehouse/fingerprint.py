@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from warehouse.client import Warehouse, question
+from warehouse.client import Warehouse
+from warehouse.questions import question
 
 
 def fingerprint(warehouse: Warehouse, start_ms: int, end_ms: int, clusters: Sequence[str]) -> str:

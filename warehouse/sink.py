@@ -18,8 +18,9 @@ from contracts.coded import Coded
 from contracts.errors import LedgerError
 from contracts.rows import KEYS, SCHEMAS, Kind, Table, concat
 from contracts.units import MS_PER_HOUR
-from warehouse.client import Warehouse, question
+from warehouse.client import Warehouse
 from warehouse.fence import Fence, claim
+from warehouse.questions import question
 from warehouse.reference import Cluster, list_clusters, put_clusters
 
 MAX_KEYS = 5_000_000
