@@ -1,4 +1,4 @@
-"""The simulated warehouse: tables behind a network that fails as networks do, and the sink that asks it.
+"""The simulated warehouse: tables behind a network that fails as networks do. `sink` is who asks it.
 
 What a request meets on its way is drawn from the seed: refused; done in part, then refused; done, and reported as
 failed; reported as failed, and done later, perhaps much later, whoever owns the partition by then; slow; away for long.
@@ -14,11 +14,8 @@ from random import Random
 from typing import Any
 
 from contracts.errors import BadQuery, Fenced, Unavailable
-from contracts.rows import Table, length
 from tests.simulation.loop import Process, World
 from tests.simulation.tables import Row, Tables, rows_of
-from warehouse import fence
-from warehouse.client import question
 from warehouse.fence import Fence
 
 Answered = Callable[[bool, Any], None]
@@ -283,75 +280,3 @@ def _error(rng: Random, kind: str) -> Exception:
     if draw < 0.7:
         return Unavailable(f"the simulated warehouse: {kind}", "Wait.")
     return OSError(f"simulated: {kind}") if draw < 0.9 else BadQuery("insert", kind, "simulated")
-
-
-class SimulatedSink:
-    """`warehouse.sink.Sink`, as a function in a thread of one process calls it."""
-
-    def __init__(self, process: Process) -> None:
-        self._process = process
-
-    def claim(self, log_id: str, partitions: Sequence[int], owner: str) -> int:
-        """The real protocol, over the simulated server."""
-        warehouse: Any = _Claims(self._process)
-        return fence.claim(warehouse, log_id, partitions, owner, sleep=lambda s: self._process.ask("sleep", s))
-
-    def write(self, name: str, table: Table, fence: Fence | None = None) -> None:
-        if length(table):
-            self._process.ask(f"write {name}", name, table, fence)
-
-    def refresh_hours(self, hours_ms: Sequence[int], clusters: Sequence[str], workloads: Sequence[str]) -> None:
-        if hours_ms:
-            self._process.ask("refresh_hours", hours_ms, clusters, workloads)
-
-    def mark_simulated(self, clusters: Sequence[str]) -> None:
-        raise AssertionError("no source of a simulation is a simulated producer's")
-
-    def load_mark(self, log_id: str, log_partition: int) -> dict[str, Any] | None:
-        return self._process.ask("load_mark", log_id, log_partition)
-
-    def claimed_above(self, log_id: str, partitions: Sequence[int], epoch: int) -> list[int]:
-        return self._process.ask("claimed_above", log_id, partitions, epoch)
-
-    def refresh_hours_of(self, log_id: str, log_partition: int, hours_ms: Sequence[int]) -> None:
-        if hours_ms:
-            subjects = self._process.ask("subjects", log_id, log_partition, hours_ms)
-            self.refresh_hours(hours_ms, [c for c, _ in subjects], [w for _, w in subjects])
-
-    def max_epoch(self) -> int:
-        return int(self._process.ask("max_epoch"))
-
-    def stored_keys(self, log_id: str, log_partition: int, after_ms: int) -> dict[str, list[tuple[Any, ...]]]:
-        return self._process.ask("stored_keys", log_id, log_partition, after_ms)
-
-    def facts_many(self, windows: Sequence[tuple[int, str, str]]) -> dict[str, Table]:
-        return self._process.ask("facts_many", windows)
-
-    def rows_in(self, windows: Sequence[tuple[int, str, str]]) -> dict[tuple[int, str, str], int]:
-        return self._process.ask("rows_in", windows)
-
-
-class _Claims:
-    """As much of `warehouse.client.Warehouse` as `warehouse.fence.claim` asks of it."""
-
-    def __init__(self, process: Process) -> None:
-        self._process = process
-
-    def ask(self, name: str, **params: Any) -> list[dict[str, Any]]:
-        if name == "claim_top":
-            return [{"epoch": self._process.ask("max_epoch")}]
-        if name == "claim_others":
-            asked = params["log_id"], params["log_partitions"], params["owner"]
-            return [{"epoch": self._process.ask("claim_others", *asked)}]
-        assert name == "fence_running", name
-        running: list[tuple[int, Fence]] = self._process.ask("fence_running")
-        texts = [(n, fence.insert_sql("t", ("c",), "s", f)) for n, f in running]
-        return [{"query_id": n, "query": text} for n, text in texts if params["mark"] in text]
-
-    def command(self, sql: str, **params: Any) -> None:
-        if sql.startswith("KILL QUERY"):
-            return self._process.ask("kill", params["ids"])
-        assert sql == question("claim_put"), sql
-        return self._process.ask(
-            "claim_put", params["log_id"], params["log_partitions"], params["epoch"], params["owner"]
-        )

@@ -17,7 +17,7 @@ from streams.core.stored import StoredKeys
 from streams.rounds import Rounds
 from streams.store import Hold, LetGo, Store
 from tests.simulation.run import simulate
-from tests.simulation.store import SimulatedSink
+from tests.simulation.sink import SimulatedSink
 from tests.simulation.tables import Tables
 from tests.simulation.worker import Worker
 from warehouse import fence

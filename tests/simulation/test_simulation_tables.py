@@ -12,7 +12,8 @@ from contracts import rows
 from contracts.rows import KEYS, SCHEMAS, Table
 from streams.core import versions
 from tests.simulation.tables import Tables, rows_of
-from warehouse.client import Warehouse, question
+from warehouse.client import Warehouse
+from warehouse.questions import question
 from warehouse.sink import Sink
 
 HOUR_MS = 3_600_000

@@ -23,7 +23,8 @@ from streams.joiner import Joiner
 from streams.reader import Found
 from tests.simulation.broker import Group, Log, TopicPartition
 from tests.simulation.loop import Process, World
-from tests.simulation.store import SimulatedSink, Store
+from tests.simulation.sink import SimulatedSink
+from tests.simulation.store import Store
 
 LOG_ID = "simulated"
 EPOCH_MS = 1_700_002_800_000
