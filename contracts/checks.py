@@ -5,7 +5,7 @@ A column is one batch's, or those of many batches end to end (`contracts.columns
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sized
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,8 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.integer[Any]]
 
 
-def lengths(n: int, **columns: npt.NDArray[np.generic] | tuple[str, ...]) -> None:
+def lengths(n: int, **columns: Sized) -> None:
+    """Raises BadEvent for the first column that has not n rows."""
     if n > MAX_ROWS:
         raise BadEvent("rows", n, f"send at most {MAX_ROWS} rows an event")
     for name, column in columns.items():

@@ -18,7 +18,6 @@ import numpy.typing as npt
 from contracts import checks, topics
 from contracts.errors import BadEvent
 from contracts.events import Batch, Method, PowerBatch, PowerRows, TokenBatch, TokenRows, UsageBatch
-from contracts.packed import pack
 from contracts.units import I64
 
 _Value = TypeVar("_Value")
@@ -79,11 +78,6 @@ def _coded(values: Iterable[_Value]) -> tuple[tuple[_Value, ...], list[int]]:
     seen: dict[_Value, int] = {}
     index = [seen.setdefault(v, len(seen)) for v in values]
     return tuple(seen), index
-
-
-def _index(values: Iterable[str]) -> tuple[tuple[str, ...], npt.NDArray[np.uint16]]:
-    names, index = _coded(values)
-    return names, np.asarray(index, np.uint16)
 
 
 def _joined(columns: Iterable[list[_Value]]) -> list[_Value]:
@@ -161,24 +155,12 @@ class _JsonPower(PowerBatch):
 def _power(value: bytes) -> PowerBatch:
     w = _read_power(value)
     n = len(w.gpu_uuid)
-    if (
-        n
-        == len(w.hardware)
-        == len(w.t0_ms)
-        == len(w.t1_ms)
-        == len(w.energy_uj)
-        == (len(w.method) or n)
-        == (len(w.busy_ms) or n)
-    ):
-        return _JsonPower(w)
     if len(w.hardware) != n:
         raise BadEvent("hardware", len(w.hardware), f"every column needs {n} rows, like the others")
-    gpus, gpu = _coded(zip(w.gpu_uuid, w.hardware, strict=True))
-    method = _methods(w.method) if w.method else _counters(n)
-    return PowerBatch(
-        w.node, gpus, np.asarray(gpu, np.uint16), _i64(w.t0_ms), _i64(w.t1_ms), _i64(w.energy_uj), method,
-        _i64(w.busy_ms or [-1] * n), w.owner, w.t_ms, pack(gpus),
-    )  # fmt: skip
+    busy, method = w.busy_ms or w.t0_ms, w.method or w.t0_ms
+    if not n == len(w.t0_ms) == len(w.t1_ms) == len(w.energy_uj) == len(method) == len(busy):
+        checks.lengths(len(w.t0_ms), gpu=w.gpu_uuid, t1_ms=w.t1_ms, energy_uj=w.energy_uj, method=method, busy_ms=busy)
+    return _JsonPower(w)
 
 
 class _JsonTokens(TokenBatch):
@@ -231,32 +213,18 @@ class _JsonTokens(TokenBatch):
 
 def _tokens(value: bytes) -> TokenBatch:
     w = _read_tokens(value)
-    n = len(w.request_id)
-    if (
-        n
-        == len(w.tenant)
-        == len(w.model)
-        == len(w.t_start_ms)
-        == len(w.t_end_ms)
-        == len(w.prompt_tokens)
-        == len(w.completion_tokens)
-        == (len(w.t_first_ms) or n)
-        == (len(w.cached_tokens) or n)
-        == (len(w.status) or n)
-        == (len(w.session_id) or n)
-        == (len(w.trace_id) or n)
-    ):
-        return _JsonTokens(w)
-    n = len(w.t_start_ms)
-    tenants, tenant = _index(w.tenant)
-    models, model = _index(w.model)
-    statuses, status = _index(w.status or ["ok"] * n)
-    zeros = [0] * n
-    return TokenBatch(
-        tenants, tenant, models, model, w.request_id, _i64(w.t_start_ms), _i64(w.t_first_ms or zeros), _i64(w.t_end_ms),
-        _i64(w.prompt_tokens), _i64(w.cached_tokens or zeros), _i64(w.completion_tokens), statuses, status,
-        w.session_id, w.trace_id, w.t_ms, pack((tenants, models)),
-    )  # fmt: skip
+    start, ids = w.t_start_ms, w.request_id
+    first, cached, status = w.t_first_ms or start, w.cached_tokens or start, w.status or start
+    session, trace = w.session_id or ids, w.trace_id or ids
+    n = len(start)
+    fit = n == len(ids) == len(first) == len(w.t_end_ms) == len(w.tenant) == len(w.model) == len(w.prompt_tokens)
+    if not fit or not n == len(cached) == len(w.completion_tokens) == len(status) == len(session) == len(trace):
+        checks.lengths(
+            n, tenant=w.tenant, model=w.model, request_id=ids, t_first_ms=first, t_end_ms=w.t_end_ms,
+            prompt_tokens=w.prompt_tokens, cached_tokens=cached, completion_tokens=w.completion_tokens, status=status,
+            session_id=session, trace_id=trace,
+        )  # fmt: skip
+    return _JsonTokens(w)
 
 
 def _usage(value: bytes) -> UsageBatch:
@@ -265,8 +233,8 @@ def _usage(value: bytes) -> UsageBatch:
 
 
 READ = {topics.POWER: _power, topics.TOKENS: _tokens, topics.USAGE: _usage}
-"""By `ce_type`: bytes to an unchecked batch. Raises BadEvent, msgspec.MsgspecError, ValueError, OverflowError or
-RecursionError."""
+"""By `ce_type`: bytes to a batch of which only the columns' lengths are checked. Raises BadEvent, msgspec.MsgspecError,
+ValueError, OverflowError or RecursionError."""
 
 
 def write(batch: Batch) -> bytes:

@@ -94,6 +94,10 @@ def _i64(raw: bytes) -> I64:
     return np.frombuffer(raw, _I64)
 
 
+def _u16(raw: bytes) -> npt.NDArray[np.uint16]:
+    return np.frombuffer(raw, _U16)
+
+
 def _le(column: npt.NDArray[np.generic], dtype: np.dtype[Any]) -> bytes:
     return np.ascontiguousarray(column, dtype).tobytes()
 
@@ -104,7 +108,7 @@ class _PackedPower(PowerBatch):
 
     __slots__ = ("_rows", "wire")
 
-    gpu = property(lambda self: np.frombuffer(self.wire.gpu, _U16))
+    gpu = property(lambda self: _u16(self.wire.gpu))
     t0_ms = property(lambda self: _i64(self.wire.t0_ms))
     t1_ms = property(lambda self: _i64(self.wire.t1_ms))
     energy_uj = property(lambda self: _i64(self.wire.energy_uj))
@@ -123,7 +127,7 @@ class _PackedPower(PowerBatch):
     def gather(batches: Sequence[Any]) -> PowerRows:
         wires, join = [b.wire for b in batches], b"".join
         return PowerRows(
-            np.frombuffer(join([w.gpu for w in wires]), _U16), _i64(join([w.t0_ms for w in wires])),
+            _u16(join([w.gpu for w in wires])), _i64(join([w.t0_ms for w in wires])),
             _i64(join([w.t1_ms for w in wires])), _i64(join([w.energy_uj for w in wires])),
             np.frombuffer(join([w.method for w in wires]), _U8),
             _i64(join([w.busy_ms or len(w.method) * _MINUS_ONE for w in wires])),
@@ -137,15 +141,14 @@ class _PackedPower(PowerBatch):
 def _power(value: bytes) -> PowerBatch:
     w = _read_power(value)
     n = len(w.method)
-    if len(w.gpu) == 2 * n and len(w.t0_ms) == len(w.t1_ms) == len(w.energy_uj) == 8 * n == (len(w.busy_ms) or 8 * n):
-        return _PackedPower(w)
-    raw = bytes(w.gpus)
-    t0 = _i64(w.t0_ms)
-    busy = _i64(w.busy_ms) if w.busy_ms else np.full(len(t0), -1, np.int64)
-    return PowerBatch(
-        w.node, _cached(_gpus_cache, raw, _read_gpus), np.frombuffer(w.gpu, _U16), t0, _i64(w.t1_ms), _i64(w.energy_uj),
-        np.frombuffer(w.method, _U8), busy, w.owner, w.t_ms, raw,
-    )  # fmt: skip
+    if len(w.gpu) != 2 * n or not (
+        len(w.t0_ms) == len(w.t1_ms) == len(w.energy_uj) == 8 * n == (len(w.busy_ms) or 8 * n)
+    ):
+        checks.lengths(
+            len(_i64(w.t0_ms)), gpu=_u16(w.gpu), t1_ms=_i64(w.t1_ms), energy_uj=_i64(w.energy_uj), method=w.method,
+            busy_ms=_i64(w.busy_ms or w.t0_ms),
+        )  # fmt: skip
+    return _PackedPower(w)
 
 
 class _PackedTokens(TokenBatch):
@@ -153,9 +156,9 @@ class _PackedTokens(TokenBatch):
 
     __slots__ = ("_rows", "wire")
 
-    tenant = property(lambda self: np.frombuffer(self.wire.tenant, _U16))
-    model = property(lambda self: np.frombuffer(self.wire.model, _U16))
-    status = property(lambda self: np.frombuffer(self.wire.status or bytes(2 * self._rows), _U16))
+    tenant = property(lambda self: _u16(self.wire.tenant))
+    model = property(lambda self: _u16(self.wire.model))
+    status = property(lambda self: _u16(self.wire.status or bytes(2 * self._rows)))
     t_start_ms = property(lambda self: _i64(self.wire.t_start_ms))
     t_first_ms = property(lambda self: _i64(self.wire.t_first_ms))
     t_end_ms = property(lambda self: _i64(self.wire.t_end_ms))
@@ -179,8 +182,8 @@ class _PackedTokens(TokenBatch):
             [w.prompt_tokens for w in wires] + [w.cached_tokens for w in wires] + [w.completion_tokens for w in wires]
         )
         return TokenRows(
-            np.frombuffer(join([w.tenant for w in wires]), _U16), np.frombuffer(join([w.model for w in wires]), _U16),
-            np.frombuffer(join([w.status or bytes(2 * len(w.request_id)) for w in wires]), _U16),
+            _u16(join([w.tenant for w in wires])), _u16(join([w.model for w in wires])),
+            _u16(join([w.status or bytes(2 * len(w.request_id)) for w in wires])),
             _i64(join([w.t_start_ms for w in wires])), _i64(join([w.t_first_ms for w in wires])),
             _i64(join([w.t_end_ms for w in wires])), _i64(tokens).reshape(3, -1),
         )  # fmt: skip
@@ -201,17 +204,15 @@ def _fits(w: _TokensPacked) -> bool:
 
 def _tokens(value: bytes) -> TokenBatch:
     w = _read_tokens(value)
-    if _fits(w):
-        return _PackedTokens(w)
-    raw = bytes(w.names)
-    tenants, models = _cached(_names_cache, raw, _read_names)
-    start = _i64(w.t_start_ms)
-    status = np.frombuffer(w.status, _U16) if w.status else np.zeros(len(start), np.uint16)
-    return TokenBatch(
-        tenants, np.frombuffer(w.tenant, _U16), models, np.frombuffer(w.model, _U16), w.request_id, start,
-        _i64(w.t_first_ms), _i64(w.t_end_ms), _i64(w.prompt_tokens), _i64(w.cached_tokens), _i64(w.completion_tokens),
-        w.statuses, status, w.session_id, w.trace_id, w.t_ms, raw,
-    )  # fmt: skip
+    if not _fits(w):
+        checks.lengths(
+            len(_i64(w.t_start_ms)), tenant=_u16(w.tenant), model=_u16(w.model), request_id=w.request_id,
+            t_first_ms=_i64(w.t_first_ms), t_end_ms=_i64(w.t_end_ms), prompt_tokens=_i64(w.prompt_tokens),
+            cached_tokens=_i64(w.cached_tokens), completion_tokens=_i64(w.completion_tokens),
+            status=_u16(w.status or w.tenant), session_id=w.session_id or w.request_id,
+            trace_id=w.trace_id or w.request_id,
+        )  # fmt: skip
+    return _PackedTokens(w)
 
 
 def _usage(value: bytes) -> UsageBatch:
@@ -220,7 +221,8 @@ def _usage(value: bytes) -> UsageBatch:
 
 
 READ = {topics.POWER: _power, topics.TOKENS: _tokens, topics.USAGE: _usage}
-"""By `ce_type`: bytes to an unchecked batch. Raises msgspec.MsgspecError, ValueError or RecursionError."""
+"""By `ce_type`: bytes to a batch of which only the columns' lengths are checked. Raises BadEvent, msgspec.MsgspecError,
+ValueError or RecursionError."""
 
 
 def write(batch: Batch) -> bytes:

@@ -193,6 +193,27 @@ def test_a_json_column_that_does_not_fit_is_named(changed, field, value):
     assert (caught.value.field, caught.value.value) == (field, value)
 
 
+COLUMNS = [(POWER, c) for c in ("gpu", "t1_ms", "energy_uj", "method", "busy_ms")] + [
+    (TOKENS, c)
+    for c in (
+        "tenant", "model", "request_id", "t_first_ms", "t_end_ms", "prompt_tokens", "cached_tokens",
+        "completion_tokens", "status", "session_id", "trace_id",
+    )
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("batch", "name"), COLUMNS, ids=[c for _, c in COLUMNS])
+@BOTH
+def test_a_column_that_lacks_a_row_is_named_with_how_many_it_has(batch, name, content_type):
+    headers, value = codec.encode(event(batch), content_type=content_type)
+    body = json.loads(value) if content_type == codec.JSON else msgspec.msgpack.decode(value)
+    for shown in [name] if name in body else ["gpu_uuid", "hardware"]:
+        body[shown] = body[shown][: len(body[shown]) // 2]
+    with pytest.raises(BadEvent, match="every column needs 2 rows") as caught:
+        codec.decode(headers, json.dumps(body).encode() if content_type == codec.JSON else packed.pack(body))
+    assert (caught.value.field, caught.value.value) == (name, 1)
+
+
 def test_encoding_checks_too():
     with pytest.raises(BadEvent, match="owner"):
         codec.encode(event(replace(POWER, owner="__idle__")))
