@@ -1,7 +1,7 @@
 """The worker's loop, apart from Faust: messages in, the ledger stored, offsets released.
 
-One joiner a process. Two tasks share its partitions on the event loop: `ingest_forever` feeds them, `store_forever`
-stores what they close. A failing store is tried again with the same flush for as long as it takes (`store`); meanwhile
+One joiner a process. Two tasks share its partitions (`holding`) on the event loop: `ingest_forever` feeds them,
+`store_forever` stores what they close. A failing store is tried again with the same flush for as long as it takes (`store`); meanwhile
 reading goes on until the bounds are met, and then waits.
 """
 
