@@ -1,8 +1,8 @@
 """The worker's loop, apart from Faust: messages in, the ledger stored, offsets released.
 
 One joiner a process. Two tasks share its partitions (`holding`) on the event loop: `ingest_forever` feeds them,
-`store_forever` stores what they close. A failing store is tried again with the same flush for as long as it takes (`store`); meanwhile
-reading goes on until the bounds are met, and then waits.
+`store_forever` stores what they close. A failing store is tried again with the same flush for as long as it takes
+(`store`); meanwhile reading goes on until the bounds are met, and then waits.
 """
 
 from __future__ import annotations
