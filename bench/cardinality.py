@@ -41,8 +41,8 @@ from warehouse.sink import Sink
 TENANTS = (1, 10, 100, 1_000, 10_000)
 GPUS = (100, 1_000, 10_000, 100_000)
 SHAPE = Shape(64, "packed")
-STEP = 512
-"""Messages in one step, as in the worker."""
+STEP, ROUND = 2_048, 4
+"""Messages in one step, and steps between two rounds of storing: about as a worker does in a backlog."""
 ROWS = 1_000_000
 FLAT_WITHIN = 0.20
 POLICY = Policy((Floor(HARDWARE, 0, 2**62, IDLE_MW, 1),))
@@ -81,10 +81,10 @@ def cost(fleet: Fleet, rows: int, folder: Path) -> dict[str, Any]:
         prepare(warehouse)
         sink, state, now_ms = Sink(warehouse), Partition("bench", 0, CONFIG, POLICY), _now_ms()
         begun, core_s, stored = Used.now(), 0.0, 0
-        for step in made:
+        for n, step in enumerate(made, 1):
             at = time.thread_time()
             rejected = state.ingest(step, now_ms)
-            flush = state.advance(now_ms)
+            flush = state.advance(now_ms) if n % ROUND == 0 or n == len(made) else None
             core_s += time.thread_time() - at
             assert not rejected, rejected[0].error
             if flush:

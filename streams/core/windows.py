@@ -31,7 +31,7 @@ class OpenWindows:
     """The state of one partition: what came in and is not final yet. Single requests only if `keep_requests`."""
 
     COMPACT_ABOVE = 16_384
-    """Entities above which the dead ones are forgotten, when a window is closed that has less than half of all."""
+    """Entities above which the dead ones are forgotten, when they may be half of all."""
     CACHE_MAX = 16_384
     """Dictionaries of events whose entities' numbers are remembered."""
     GRID_MAX = 4_096
@@ -43,6 +43,8 @@ class OpenWindows:
         self._tokens = Sums(8)
         self._pieces: dict[int, list[RequestPieces]] = {}
         self._piece_count = 0
+        self._alive = 0
+        """Entities that were left when the dead ones were last forgotten."""
         self._cache: dict[tuple[object, ...], Index] = {}
 
     @property
@@ -177,8 +179,8 @@ class OpenWindows:
         taken = Taken(pieces, subjects, tenants, models)
         facts = WindowFacts(self.window_ms, gpus, payers, taken)
         self._piece_count -= taken.rows
-        closed = (len(gpus.window) + len(window)) // max(1, len(numbers))
-        if remove and len(self.gpus) + len(self.payers) > max(self.COMPACT_ABOVE, 2 * closed):
+        # Twice what was alive last time: so that forgetting costs no more than what has come since.
+        if remove and len(self.gpus) + len(self.payers) > max(self.COMPACT_ABOVE, 2 * self._alive):
             self._compact()
         return facts
 
@@ -197,6 +199,7 @@ class OpenWindows:
             for p in pieces:
                 p.entity = new[p.entity]
         self._cache.clear()
+        self._alive = len(self.gpus) + len(self.payers)
 
 
 def _entity_of_row(columns: PowerColumns | TokenColumns, ids: Sequence[Index], index: Any) -> Index:
