@@ -271,6 +271,8 @@ class Joiner:
         for number, owned in self._holding.owned.items():
             if (watermark := owned.state.watermark(now_ms)) is not None:
                 metrics.WATERMARK_LAG.labels(str(number)).set((now_ms - watermark) / 1000)
+        for gap in self._gaps.lasting(now_ms):
+            log.warning("%s; `wattlog audit` knows of all time", gap)
         for topic, missing in self._gaps.by_topic():
             metrics.SEQUENCE_GAPS.labels(topic).set(missing)
         states = self._holding.states()

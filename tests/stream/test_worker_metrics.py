@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from prometheus_client import REGISTRY
 
 from contracts import topics
@@ -83,7 +84,9 @@ def test_few_gaps_are_told_at_once_and_the_others_next_time() -> None:
     assert [len(gaps.lasting(T0 + LASTS_MS)) for _ in range(3)] == [TOLD_MOST, 5, 0]
 
 
-def test_a_worker_shows_gaps_and_how_far_its_watermark_is_behind_until_it_lets_go(warehouse: Warehouse) -> None:
+def test_a_worker_shows_gaps_and_how_far_its_watermark_is_behind_until_it_lets_go(
+    warehouse: Warehouse, caplog: pytest.LogCaptureFixture
+) -> None:
     sent = Sent()
     sent.power(interval(2))
     sent.tokens(request(2))
@@ -102,6 +105,10 @@ def test_a_worker_shows_gaps_and_how_far_its_watermark_is_behind_until_it_lets_g
         assert shown("wattlog_stream_sequence_gaps", topic=topics.POWER) == 4
         assert shown("wattlog_stream_sequence_gaps", topic=topics.TOKENS) == 0
         assert shown("wattlog_stream_watermark_lag_seconds", partition="0") == 62
+        assert "never came" not in caplog.text
+        driven.clock.now_ms += LASTS_MS
+        await driven.joiner.store_once()
+        assert "4 events of " in caplog.text
         await driven.joiner.revoke()
 
     asyncio.run(run())
