@@ -115,6 +115,13 @@ class Settings(BaseSettings):
     owner: str = Field("", description="Tenant that pays when this node's workload is idle.")
     sample_hz: float = Field(1.0, gt=0, le=10, description="Readings a second, on producers.")
     publish_ms: int = Field(5_000, ge=100, le=300_000, description="How often a producer sends what it has.")
+    spool_mb: int = Field(
+        256,
+        ge=1,
+        le=1_048_576,
+        description="Megabytes on disk (`data`/spool) of what a producer has and the brokers have not acknowledged. "
+        "When it is full, energy grows coarser in memory and requests are refused.",
+    )
 
     api_host: str = Field(
         "127.0.0.1", description="Address that the API listens on. Other than loopback needs `api_jwt_key`."

@@ -1,19 +1,19 @@
-"""The agent of a node: samples its GPUs, turns readings into intervals, sends them by workload. Time is injected.
+"""The agent of a node: samples its GPUs, turns readings into intervals, keeps them for the broker. Time is injected.
 
-It never drops a joule while it runs. Events wait in two bounded places: a few in flight at the client, and the rest as
-intervals in the backlog, which grow coarser while the broker is away. An event that the broker refused is sent again
-as it was, with its own number, so that it can neither be lost nor counted twice. What is still unsent when the
-agent is stopped is named, in joules, by the error that it ends with.
+It never drops a joule. What it has measured is kept on disk (`producers.spool`) together with each GPU's mark: where
+its counter stood when that was measured. The next run sends what was not acknowledged and goes on from the marks, so
+what a GPU used while no agent ran is in its first interval. Where the disk takes no more, intervals stay in memory and
+grow coarser, and the marks stay behind with them.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from contracts import topics
@@ -24,11 +24,12 @@ from producers.backlog import Backlog
 from producers.clock import Clock
 from producers.meter import MAX_GAP_MS, Interval, Reading, State, step
 from producers.numbering import Sequencer, event_of, power_batch, source_of
-from producers.publish import OnFailed
 
 log = logging.getLogger(__name__)
 
 MAX_BATCH_ROWS = 4_096
+MARK = "gpu/"
+"""Before a GPU's UUID: the name of its mark."""
 
 
 class Sensor(Protocol):
@@ -37,13 +38,15 @@ class Sensor(Protocol):
     def readings(self, clock: Clock) -> Sequence[Reading]: ...
 
 
-class Sink(Protocol):
-    """Where events go: `producers.publish.Publisher`."""
+class Outbox(Protocol):
+    """Where events go: `producers.delivery.Delivery`."""
 
-    def send(self, event: Event, *, on_failed: OnFailed | None = None) -> object: ...
-    def pending(self) -> int: ...
-    def poll(self, timeout_s: float = 0.0) -> None: ...
-    def close(self, timeout_s: float = 30.0) -> None: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def failures(self) -> int: ...
+    def offer(self, events: Sequence[Event], marks: Mapping[str, bytes] | None = None) -> object: ...
+    def pump(self, timeout_s: float = 0.0) -> None: ...
 
 
 @dataclass(slots=True, frozen=True)
@@ -55,8 +58,19 @@ class Binding:
 
 
 @dataclass(slots=True, frozen=True)
+class Mark:
+    """Where an agent stands with a GPU. `boot` says in which run of the machine: counters and the monotonic clock begin
+    anew with each."""
+
+    boot: str
+    holder: Binding
+    state: State
+
+
+@dataclass(slots=True, frozen=True)
 class Node:
-    """What an agent is told. `max_rows` bounds each workload's backlog, `max_in_flight` the messages at the client."""
+    """What an agent is told. `max_rows` bounds each workload's backlog. `boot` names this run of the machine; "" if
+    that is not known: then marks of an earlier agent are of no use."""
 
     cluster: str
     node: str
@@ -64,7 +78,7 @@ class Node:
     publish_ms: int = 5_000
     kind: str = "nvml"
     max_rows: int = 20_000
-    max_in_flight: int = 64
+    boot: str = ""
 
 
 class Metrics:
@@ -74,35 +88,43 @@ class Metrics:
         def count(name: str, text: str) -> Counter:
             return Counter(f"wattlog_producer_{name}", text, registry=registry)
 
-        self.rows = count("rows", "Intervals sent")
-        self.events = count("events", "Events sent, heartbeats too")
-        self.joules = count("joules", "Energy of the intervals sent")
+        self.rows = count("rows", "Intervals kept for the broker")
+        self.events = count("events", "Events kept for the broker, heartbeats too")
+        self.joules = count("joules", "Energy of those intervals")
         self.resets = count("counter_resets", "Energy counters that went back or leapt: a new epoch")
         self.gaps = count("gaps", "Stretches in which nothing measured a GPU")
         self.clock_steps = count("clock_steps", "Times that the wall clock was set back by more than a minute")
-        self.send_errors = count("send_errors", "Events refused or not acknowledged; they are sent again")
+        self.send_errors = count("send_errors", "Messages refused or not acknowledged; they are sent again")
+        self.spool_errors = count("spool_errors", "Times that the spool took no more; rows stay in memory, coarser")
         self.sample_errors = count("sample_errors", "Samples in which the sensor failed as a whole")
-        self.backlog_rows = Gauge("wattlog_producer_backlog_rows", "Intervals not sent yet", registry=registry)
+        self.backlog_rows = Gauge(
+            "wattlog_producer_backlog_rows", "Intervals that are in memory only", registry=registry
+        )
+        self.spooled = Gauge(
+            "wattlog_producer_spooled_events", "Events that the broker is not known to have", registry=registry
+        )
         self.sample_seconds = Histogram(
             "wattlog_producer_sample_seconds", "Time to read all GPUs once", registry=registry
         )
 
 
 class Agent:
-    """One node's loop. `bindings` maps a GPU's UUID to its holder; a GPU that is not in it is unallocated."""
+    """One node's loop. `bindings` maps a GPU's UUID to its holder; a GPU that is not in it is unallocated. `marks` are
+    those that an earlier run left."""
 
     def __init__(
         self,
         node: Node,
         sensor: Sensor,
-        sink: Sink,
+        outbox: Outbox,
         clock: Clock,
         bindings: Callable[[], Mapping[str, Binding]],
         metrics: Metrics | None = None,
+        marks: Mapping[str, bytes] | None = None,
     ) -> None:
         topics.check_name("cluster", node.cluster)
         topics.check_name("node", node.node)
-        self._node, self._sensor, self._sink, self._clock = node, sensor, sink, clock
+        self._node, self._sensor, self._outbox, self._clock = node, sensor, outbox, clock
         self._bindings = bindings
         self.metrics = metrics or Metrics(CollectorRegistry())
         self._numbers = Sequencer(clock.wall_ms())
@@ -111,10 +133,12 @@ class Agent:
         self._states: dict[str, State] = {}
         self._holders: dict[str, Binding] = {}
         self._backlogs: dict[Binding, Backlog] = {}
-        self._refused: deque[Event] = deque()
+        self._failures = 0
+        self._resume(marks or {})
 
     def run(self) -> None:
-        """Samples and publishes until the clock says stop, then sends what is left. Raises Unavailable if it cannot."""
+        """Samples and publishes until the clock says stop, then sends what it can. Raises Unavailable for energy that
+        could not even be kept."""
         node, clock = self._node, self._clock
         next_sample = next_publish = clock.monotonic_ms()
         next_publish += node.publish_ms
@@ -143,48 +167,89 @@ class Agent:
             self.metrics.sample_errors.inc()
             log.error("no reading: %s", error)
             return
+        known = len(self._states)
         for reading in readings:
             self._take(reading, bindings.get(reading.gpu_uuid, self._unallocated))
+        if len(self._states) > known:
+            self._keep([], "where GPUs stood at first")
         self.metrics.sample_seconds.observe((self._clock.monotonic_ms() - begun) / 1000)
         self.metrics.backlog_rows.set(self.unsent_rows)
 
     def publish(self) -> None:
-        """One event a workload: its rows, or a heartbeat. Leaves everything where it is while the sink is full."""
-        self._sink.poll()
-        try:
-            while self._refused and self._sink.pending() < self._node.max_in_flight:
-                self._sink.send(self._refused[0], on_failed=self._failed)
-                self._refused.popleft()
-            for binding, backlog in list(self._backlogs.items()):
-                self._publish(binding, backlog)
-        except Unavailable as error:
-            self.metrics.send_errors.inc()
-            log.error("not sent now, kept: %s", error)
-        self.metrics.backlog_rows.set(self.unsent_rows)
+        """Keeps one event a workload, its rows or a heartbeat, and has the outbox send what it can."""
+        self._outbox.pump()
+        events: list[Event] = []
+        taken: list[tuple[Backlog, list[Interval]]] = []
+        held = set(self._holders.values())
+        for binding, backlog in list(self._backlogs.items()):
+            if not len(backlog) and binding not in held:
+                del self._backlogs[binding]  # its last GPU has gone, and all is kept
+                continue
+            # Heartbeats that nobody hears would only fill the disk.
+            if not len(backlog) and not self._outbox.waiting:
+                events.append(self._event(binding, []))
+            while rows := backlog.take(MAX_BATCH_ROWS):
+                taken.append((backlog, rows))
+                events.append(self._event(binding, rows))
+        if self._keep(events, "what was measured"):
+            self._count(events)
+        else:
+            for event in reversed(events):
+                self._numbers.take_back(event)
+            for backlog, rows in reversed(taken):
+                backlog.put_back(rows)
+        self._outbox.pump()
+        self._export()
 
     def close(self, timeout_s: float = 30.0) -> None:
-        """Sends what is left. Raises Unavailable naming the joules that could not be sent within `timeout_s`."""
+        """Sends what it can within `timeout_s`; the rest waits on disk for the next run. Raises Unavailable naming the
+        joules that could not be kept."""
         deadline = self._clock.monotonic_ms() + timeout_s * 1000
-        while True:
-            self.publish()
-            if not (self._refused or self.unsent_rows) or self._clock.monotonic_ms() >= deadline:
-                break
-            self._sink.poll(0.1)
-        left_s = max(1.0, (deadline - self._clock.monotonic_ms()) / 1000)
-        self._sink.close(left_s)
-        if self._refused or self.unsent_rows:
+        self.publish()
+        while (self._outbox.waiting or self.unsent_rows) and self._clock.monotonic_ms() < deadline:
+            self._outbox.pump(0.1)
+            if self.unsent_rows:
+                self.publish()
+        where = f"{self._node.cluster}/{self._node.node}"
+        if self._outbox.waiting:
+            log.warning("%s: %d events wait on disk; the next run sends them", where, self._outbox.waiting)
+        if self.unsent_rows:
             lost_uj = sum(backlog.energy_uj for backlog in self._backlogs.values())
-            batches = (event.batch for event in self._refused)
-            lost_uj += sum(int(b.energy_uj.sum()) for b in batches if isinstance(b, PowerBatch))
-            where = f"{self._node.cluster}/{self._node.node}"
             raise Unavailable(
-                f"{lost_uj / UJ_PER_J:.3f} J of {where} could not be sent before the end",
-                "The brokers were away while this agent stopped; its energy counters have moved on.",
+                f"{lost_uj / UJ_PER_J:.3f} J of {where} could be neither sent nor kept on disk",
+                "Free space on the spool's disk. What GPUs with an energy counter used, the next run takes from it.",
             )
 
     @property
     def unsent_rows(self) -> int:
+        """Intervals in memory only."""
         return sum(len(backlog) for backlog in self._backlogs.values())
+
+    def _resume(self, marks: Mapping[str, bytes]) -> None:
+        """Go on where an earlier run stood, if the machine has not been started anew since."""
+        for name, value in marks.items():
+            mark = msgspec.msgpack.decode(value, type=Mark)
+            if not name.startswith(MARK) or not mark.boot or mark.boot != self._node.boot:
+                continue
+            uuid = name.removeprefix(MARK)
+            self._states[uuid] = replace(mark.state, busy=None)  # Nobody saw how busy it was meanwhile.
+            self._holders[uuid] = mark.holder
+
+    def _keep(self, events: Sequence[Event], what: str) -> bool:
+        """Events and all marks onto the disk; False where it takes no more."""
+        try:
+            self._outbox.offer(events, self._marks())
+        except Unavailable as error:
+            self.metrics.spool_errors.inc()
+            log.error("%s is in memory only: %s", what, error)
+            return False
+        return True
+
+    def _marks(self) -> dict[str, bytes]:
+        return {
+            MARK + uuid: msgspec.msgpack.encode(Mark(self._node.boot, self._holders[uuid], state))
+            for uuid, state in self._states.items()
+        }
 
     def _take(self, reading: Reading, holder: Binding) -> None:
         took = step(self._states.get(reading.gpu_uuid), reading, max_gap_ms=self._max_gap_ms)
@@ -204,39 +269,23 @@ class Agent:
             found = self._backlogs[binding] = Backlog(self._node.max_rows)
         return found
 
-    def _publish(self, binding: Binding, backlog: Backlog) -> None:
-        now_ms = self._clock.wall_ms()
-        while self._has_room():
-            rows = backlog.take(MAX_BATCH_ROWS)
-            if not rows and binding not in self._holders.values():
-                del self._backlogs[binding]  # its last GPU has gone, and all is sent
-                return
-            self._send(binding, rows, now_ms, backlog)
-            if not len(backlog):
-                return
-
-    def _send(self, binding: Binding, rows: list[Interval], now_ms: int, backlog: Backlog) -> None:
+    def _event(self, binding: Binding, rows: Sequence[Interval]) -> Event:
         node = self._node
         columns = (
             (r.gpu_uuid, r.hardware, r.t0_ms, r.t1_ms, r.energy_uj, r.method, r.busy_ms) for r in rows
         )  # fmt: skip
-        batch = power_batch(node.node, columns, owner=binding.owner, t_ms=0 if rows else now_ms)
+        batch = power_batch(node.node, columns, owner=binding.owner, t_ms=0 if rows else self._clock.wall_ms())
         source = source_of(node.kind, node.cluster, node.node, binding.workload)
-        event = event_of(self._numbers, source, node.cluster, binding.workload, batch)
-        try:
-            self._sink.send(event, on_failed=self._failed)
-        except Exception:
-            self._numbers.take_back(event)
-            backlog.put_back(rows)
-            raise
-        self.metrics.events.inc()
-        self.metrics.rows.inc(len(rows))
-        self.metrics.joules.inc(sum(r.energy_uj for r in rows) / UJ_PER_J)
+        return event_of(self._numbers, source, node.cluster, binding.workload, batch)
 
-    def _has_room(self) -> bool:
-        return self._sink.pending() + len(self._refused) < self._node.max_in_flight
+    def _count(self, events: Sequence[Event]) -> None:
+        batches = [event.batch for event in events if isinstance(event.batch, PowerBatch)]
+        self.metrics.events.inc(len(events))
+        self.metrics.rows.inc(sum(len(batch) for batch in batches))
+        self.metrics.joules.inc(sum(int(batch.energy_uj.sum()) for batch in batches) / UJ_PER_J)
 
-    def _failed(self, event: Event, reason: str) -> None:
-        self.metrics.send_errors.inc()
-        log.error("%s %d.%d was not stored and is sent again: %s", event.source, event.epoch, event.seq, reason)
-        self._refused.append(event)
+    def _export(self) -> None:
+        self.metrics.backlog_rows.set(self.unsent_rows)
+        self.metrics.spooled.set(self._outbox.waiting)
+        self.metrics.send_errors.inc(self._outbox.failures - self._failures)
+        self._failures = self._outbox.failures

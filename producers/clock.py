@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from typing import Protocol
 
 
@@ -29,3 +30,11 @@ class SystemClock:
 
     def wait(self, seconds: float) -> bool:
         return self._stop.wait(max(0.0, seconds))
+
+
+def boot_id() -> str:
+    """Names this run of the machine (Linux, proc(5)); "" where that is not known."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""

@@ -14,15 +14,13 @@ from typing import Protocol
 from contracts import codec, topics
 from contracts.errors import Unavailable
 from contracts.events import Event
+from producers.publish import OnDelivery
 from producers.spool import Full, Outgoing, Spool
 
 log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 256
 """Messages at the client; the rest waits on disk."""
-
-OnDelivery = Callable[[str | None], None]
-"""Told when a message was stored (None), or why it was not."""
 
 
 class Broker(Protocol):
@@ -62,7 +60,7 @@ class Delivery:
     @property
     def waiting(self) -> int:
         """Events that the broker is not known to have."""
-        return self._spool.events - len(self._acknowledged)
+        return int(self._spool.events) - len(self._acknowledged)
 
     def offer(self, events: Sequence[Event], marks: Mapping[str, bytes] | None = None) -> range:
         """Keep events, with the marks that they were made up to, and send them from the next `pump` on.

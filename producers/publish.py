@@ -24,8 +24,8 @@ __all__ = ["Publisher", "Sequencer", "event_of", "heartbeat_batch", "kafka_confi
 
 log = logging.getLogger(__name__)
 
-OnFailed = Callable[[Event, str], None]
-"""Takes over an event that the broker did not store, and the reason."""
+OnDelivery = Callable[[str | None], None]
+"""Told when a message was stored (None), or why it was not."""
 
 _NAMED_FAILURES = 20
 _BLOCK_S = 30.0
@@ -77,8 +77,8 @@ def kafka_config(settings: Settings) -> dict[str, Any]:
 class Publisher:
     """Sends events. Bounded: when the queue is full, `send` waits for room, `block_s` seconds at most.
 
-    What the broker refuses or never acknowledges is handed to the `on_failed` given with the event; without one it is
-    kept, and the next `flush` or `close` raises Unavailable and names it. Also a context manager, which closes.
+    What the broker refuses or never acknowledges is told to the `on_delivery` given with the message; without one it is
+    noted, and the next `flush` or `close` raises Unavailable and names it. Also a context manager, which closes.
     """
 
     def __init__(self, config: Mapping[str, Any], *, block_s: float = _BLOCK_S) -> None:
@@ -95,25 +95,15 @@ class Publisher:
         self.delivered = 0
         """Messages that the brokers have acknowledged."""
 
-    def send(self, event: Event, *, on_failed: OnFailed | None = None) -> int:
+    def send(self, event: Event) -> int:
         """Queues one event; returns the bytes of its body.
 
         Raises BadEvent when it breaks its contract, Unavailable when the queue stays full or the client has failed for
         good: then the event was not taken, and its number may be taken back.
         """
         headers, value = codec.encode(event)
-        done = None
-        if on_failed is not None:
-            failed = on_failed
-
-            def done(error: KafkaError | None, message: Message) -> None:
-                if error is None:
-                    self.delivered += 1
-                else:
-                    failed(event, error.str())
-
         topic, key = codec.topic_of(event.batch), topics.key(event.cluster, event.workload).encode()
-        self._produce(topic, key, headers, value, None, event.batch.event_ms, done)
+        self.send_raw(topic, key, headers, value, timestamp_ms=event.batch.event_ms)
         return len(value)
 
     def send_raw(
@@ -124,9 +114,19 @@ class Publisher:
         value: bytes | None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
+        on_delivery: OnDelivery | None = None,
     ) -> None:
-        """Queues one message as it is, for dead letters and replays. Raises Unavailable like `send`."""
-        self._produce(topic, key, headers, value, partition, timestamp_ms, None)
+        """Queues one message as it is. `on_delivery` is told, from `poll`, when it is stored, or why it never will be
+        by this client. Raises Unavailable like `send`."""
+        done = None
+        if on_delivery is not None:
+            told = on_delivery
+
+            def done(error: KafkaError | None, message: Message) -> None:
+                self.delivered += error is None
+                told(None if error is None else error.str())
+
+        self._produce(topic, key, headers, value, partition, timestamp_ms, done)
 
     def heartbeat(
         self, numbers: Sequencer, source: str, cluster: str, workload: str, topic: str, t_ms: int, *, node: str = ""

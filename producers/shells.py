@@ -6,20 +6,31 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, start_http_server
 
 from contracts.errors import Unavailable
-from contracts.events import PowerBatch
+from contracts.events import Event, PowerBatch
 from contracts.settings import Settings
 from contracts.units import joules
-from producers.agent import Agent, Binding, Metrics, Node, Sink
-from producers.clock import Clock, SystemClock
+from producers.agent import Agent, Binding, Metrics, Node
+from producers.clock import Clock, SystemClock, boot_id
+from producers.delivery import Delivery
 from producers.publish import Publisher, kafka_config
 from producers.simulated import Faults, Fleet
+from producers.spool import Spool
 
 log = logging.getLogger(__name__)
+
+
+class Sink(Protocol):
+    """Where a paced fleet goes: `producers.publish.Publisher`."""
+
+    def send(self, event: Event) -> object: ...
+    def poll(self, timeout_s: float = 0.0) -> None: ...
 
 
 def stop_on_signals() -> threading.Event:
@@ -41,6 +52,17 @@ def node_name(settings: Settings) -> str:
     return settings.node or socket.gethostname()
 
 
+@contextmanager
+def outbox(settings: Settings, name: str, config: Mapping[str, object] | None) -> Iterator[tuple[Spool, Delivery]]:
+    """A producer's spool under `data`, and what sends from it. Raises Unavailable where another producer has it."""
+    path, most = settings.data / "spool" / f"{name}.db", settings.spool_mb * 2**20
+    with (
+        closing(Spool(path, max_bytes=most)) as spool,
+        Publisher({**kafka_config(settings), **(config or {})}) as publisher,
+    ):
+        yield spool, Delivery(spool, publisher)
+
+
 def produce_nvml(settings: Settings, stop: threading.Event, *, config: Mapping[str, object] | None = None) -> None:
     """Meters this node's GPUs until `stop`. `config` overrides Kafka client properties.
 
@@ -54,17 +76,15 @@ def produce_nvml(settings: Settings, stop: threading.Event, *, config: Mapping[s
     held = Binding(settings.workload, settings.owner)
     bindings = dict.fromkeys(nvml.gpus, held) if settings.workload else {}
     node = Node(
-        settings.cluster, node_name(settings), round(1000 / settings.sample_hz), settings.publish_ms, "nvml"
+        settings.cluster, node_name(settings), round(1000 / settings.sample_hz), settings.publish_ms, "nvml",
+        boot=boot_id(),
     )  # fmt: skip
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     _serve_metrics(settings, registry)
-    sink = Publisher({**kafka_config(settings), **(config or {})})
     log.info("%d GPUs of %s/%s", len(nvml.gpus), node.cluster, node.node)
-    try:
-        Agent(node, nvml, sink, SystemClock(stop), lambda: bindings, metrics).run()
-    finally:
-        nvml.close()
+    with closing(nvml), outbox(settings, "nvml", config) as (spool, delivery):
+        Agent(node, nvml, delivery, SystemClock(stop), lambda: bindings, metrics, spool.marks()).run()
 
 
 def produce_simulated(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Message
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
@@ -19,8 +21,10 @@ from contracts.events import MAX_SPAN_MS, Event, Method, PowerBatch
 from producers.agent import Agent, Binding, Metrics, Node
 from producers.backlog import Backlog
 from producers.clock import Clock
+from producers.delivery import Delivery
 from producers.meter import Interval, Reading
-from producers.publish import OnFailed, Publisher
+from producers.publish import OnDelivery, Publisher
+from producers.spool import Spool
 
 T0 = 1_700_000_000_000
 CHAT = Binding("chat", "acme")
@@ -62,40 +66,44 @@ class Log:
     def __init__(self, time: Time, away: Callable[[int], bool] = lambda now_ms: False, refuse: int = 0) -> None:
         self.time, self.away, self.refuse = time, away, refuse
         self.stored: list[Event] = []
-        self.queue: list[tuple[Event, OnFailed | None]] = []
+        self.queue: list[tuple[Event, OnDelivery]] = []
 
-    def send(self, event: Event, *, on_failed: OnFailed | None = None) -> None:
-        event.batch.check()
-        self.queue.append((event, on_failed))
-        self.poll()
-
-    def pending(self) -> int:
-        return len(self.queue)
+    def send_raw(
+        self, topic: str, key: bytes | None, headers: codec.Headers, value: bytes | None, *, timestamp_ms: int,
+        on_delivery: OnDelivery,
+    ) -> None:  # fmt: skip
+        self.queue.append((codec.decode(headers, value), on_delivery))
 
     def poll(self, timeout_s: float = 0.0) -> None:
         self.time.now_ms += round(timeout_s * 1000)
         while self.queue and not self.away(self.time.now_ms):
-            event, on_failed = self.queue.pop(0)
-            if self.refuse and on_failed:
+            event, on_delivery = self.queue.pop(0)
+            if self.refuse:
                 self.refuse -= 1
-                on_failed(event, "the broker said no")
+                on_delivery("the broker said no")
             else:
                 self.stored.append(event)
-
-    def close(self, timeout_s: float = 30.0) -> None:
-        self.poll()
-        for event, on_failed in self.queue:
-            assert on_failed
-            on_failed(event, "purged")
+                on_delivery(None)
 
 
-NODE = Node("east", "n1", sample_ms=1000, publish_ms=5000)
+NODE = Node("east", "n1", sample_ms=1000, publish_ms=5000, boot="this one")
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    with closing(Spool(tmp_path / "spool.db")) as spool:
+        yield spool
 
 
 def run(
-    time: Time, gpus: Gpus, log: Log, bindings: Callable[[], Mapping[str, Binding]] = dict, node: Node = NODE
+    time: Time,
+    gpus: Gpus,
+    log: Log,
+    spool: Spool,
+    bindings: Callable[[], Mapping[str, Binding]] = dict,
+    node: Node = NODE,
 ) -> Agent:
-    agent = Agent(node, gpus, log, time, bindings)
+    agent = Agent(node, gpus, Delivery(spool, log), time, bindings, marks=spool.marks())
     agent.run()
     return agent
 
@@ -111,10 +119,10 @@ def rows(events: Sequence[Event]) -> list[tuple[str, str, int, int, int]]:
     ]
 
 
-def test_a_batch_every_publish_period_holds_the_intervals_of_a_workload() -> None:
+def test_a_batch_every_publish_period_holds_the_intervals_of_a_workload(spool: Spool) -> None:
     time = Time(10_000)
     log = Log(time)
-    run(time, Gpus("a", "b"), log, lambda: {"a": CHAT, "b": CHAT})
+    run(time, Gpus("a", "b"), log, spool, lambda: {"a": CHAT, "b": CHAT})
     assert [(e.source, e.seq, e.cluster, e.workload, len(e.batch)) for e in log.stored] == [
         ("nvml://east/n1/chat", 0, "east", "chat", 10), ("nvml://east/n1/chat", 1, "east", "chat", 10),
     ]  # fmt: skip
@@ -123,44 +131,62 @@ def test_a_batch_every_publish_period_holds_the_intervals_of_a_workload() -> Non
     assert sum(r[4] for r in rows(log.stored)) == 2 * 10 * 300_000_000
 
 
-def test_a_gpu_that_nobody_holds_goes_under_the_nodes_stand_in() -> None:
+def test_a_gpu_that_nobody_holds_goes_under_the_nodes_stand_in(spool: Spool) -> None:
     time = Time(7_000)
     log = Log(time)
-    run(time, Gpus("a", "b"), log, lambda: {"a": CHAT})
+    run(time, Gpus("a", "b"), log, spool, lambda: {"a": CHAT})
     assert {(e.workload, r[1]) for e in log.stored for r in rows([e])} == {("chat", "a"), ("~n1", "b")}
 
 
-def test_a_gpu_that_changes_hands_is_charged_to_who_held_it_when_the_interval_began() -> None:
+def test_a_gpu_that_changes_hands_is_charged_to_who_held_it_when_the_interval_began(spool: Spool) -> None:
     time = Time(12_000)
     log = Log(time)
-    run(time, Gpus("a"), log, lambda: {"a": Binding("first" if time.now_ms < 6_000 else "second")})
+    run(time, Gpus("a"), log, spool, lambda: {"a": Binding("first" if time.now_ms < 6_000 else "second")})
     split = {w: (min(r[2] for r in got), max(r[3] for r in got)) for w in ("first", "second")
              if (got := [r for r in rows(log.stored) if r[0] == w])}  # fmt: skip
     assert split == {"first": (0, 6_000), "second": (6_000, 12_000)}
 
 
-def test_a_workload_without_rows_sends_heartbeats_numbered_without_holes() -> None:
+def test_a_workload_without_rows_sends_heartbeats_numbered_without_holes(spool: Spool) -> None:
     time = Time(16_000)
     log, gpus = Log(time), Gpus("a")
     gpus.odd = lambda r: replace(r, counter_mj=None, watts=None)
-    run(time, gpus, log, lambda: {"a": CHAT})
+    run(time, gpus, log, spool, lambda: {"a": CHAT})
     assert [(e.seq, e.batch.event_ms - T0, len(e.batch)) for e in log.stored] == [
         (0, 5_000, 0), (1, 10_000, 0), (2, 15_000, 0), (3, 16_000, 0),
     ]  # fmt: skip
 
 
-def test_what_the_broker_refuses_is_sent_again_as_it_was() -> None:
+def test_what_the_broker_refuses_is_sent_again_as_it_was(spool: Spool) -> None:
     time = Time(30_000)
     log = Log(time, refuse=2)
-    agent = run(time, Gpus("a"), log)
+    agent = run(time, Gpus("a"), log, spool)
     assert sorted(e.seq for e in log.stored) == list(range(len(log.stored)))
     assert sum(r[4] for r in rows(log.stored)) == 30 * 300_000_000
     assert agent.metrics.send_errors._value.get() == 2  # prometheus_client has no public read of one counter
 
 
-def test_while_the_broker_is_away_the_backlog_grows_coarser_not_longer_and_no_joule_is_lost() -> None:
+def test_while_the_broker_is_away_everything_waits_on_disk_and_comes_in_order(spool: Spool) -> None:
     time = Time(3_600_000)
-    log = Log(time, away=lambda now_ms: 10_000 < now_ms < 3_590_000)
+    log = Log(time, away=lambda now_ms: 10_000 < now_ms < 3_500_000)
+    agent = run(time, Gpus("a", "b"), log, spool, lambda: {"a": CHAT, "b": CHAT})
+    got = rows(log.stored)
+    assert sum(r[4] for r in got) == 2 * 3_600 * 300_000_000
+    assert [e.seq for e in log.stored] == list(range(len(log.stored)))
+    assert (agent.unsent_rows, spool.events) == (0, 0)
+
+
+def test_nobody_hears_heartbeats_while_the_broker_is_away_so_none_are_kept(spool: Spool) -> None:
+    time = Time(3_600_000)
+    gpus = Gpus("a")
+    gpus.odd = lambda r: replace(r, counter_mj=None, watts=None)
+    run(time, gpus, Log(time, away=lambda now_ms: True), spool, lambda: {"a": CHAT})
+    assert spool.events == 1
+
+
+def test_with_a_full_spool_rows_stay_in_memory_coarser_and_no_joule_is_lost(tmp_path: Path) -> None:
+    time = Time(3_600_000)
+    log = Log(time, away=lambda now_ms: 10_000 < now_ms < 3_500_000)
     longest = 0
 
     def bindings() -> Mapping[str, Binding]:
@@ -168,9 +194,12 @@ def test_while_the_broker_is_away_the_backlog_grows_coarser_not_longer_and_no_jo
         longest = max(longest, agent.unsent_rows)
         return {"a": CHAT, "b": CHAT}
 
-    agent = Agent(replace(NODE, max_rows=100, max_in_flight=4), Gpus("a", "b"), log, time, bindings)
-    agent.run()
-    assert longest <= 102
+    with closing(Spool(tmp_path / "spool.db", max_bytes=20_000)) as spool:
+        agent = Agent(replace(NODE, max_rows=100), Gpus("a", "b"), Delivery(spool, log), time, bindings)
+        agent.run()
+        assert spool.bytes == 0
+    assert 50 < longest <= 102
+    assert agent.metrics.spool_errors._value.get() > 0
     got = rows(log.stored)
     assert Counter(r[1] for r in got).keys() == {"a", "b"}
     assert sum(r[4] for r in got) == 2 * 3_600 * 300_000_000
@@ -182,28 +211,63 @@ def test_while_the_broker_is_away_the_backlog_grows_coarser_not_longer_and_no_jo
     assert [e.seq for e in log.stored] == list(range(len(log.stored)))
 
 
-def test_an_end_without_a_broker_names_the_joules_that_are_lost() -> None:
+def test_an_end_without_a_broker_leaves_the_joules_to_the_next_run(spool: Spool) -> None:
     time = Time(20_000)
-    log = Log(time, away=lambda now_ms: True)
-    with pytest.raises(Unavailable, match=r"6000\.000 J of east/n1"):
-        run(time, Gpus("a"), log)
+    run(time, Gpus("a"), Log(time, away=lambda now_ms: True), spool)
+    later = Time(100_000)
+    later.now_ms = time.now_ms
+    log = Log(later)
+    run(later, Gpus("a"), log, spool)
+    assert sum(r[4] for r in rows(log.stored)) == 100 * 300_000_000
+    assert {e.epoch for e in log.stored} == {T0, T0 + 20_000 + 30_000}
 
 
-def test_a_sink_that_takes_nothing_leaves_no_hole_in_the_numbers() -> None:
-    class Full(Log):
-        def send(self, event: Event, *, on_failed: OnFailed | None = None) -> None:
-            if self.away(self.time.now_ms):
-                raise Unavailable("the queue is full", "wait")
-            super().send(event, on_failed=on_failed)
+def test_an_end_with_neither_broker_nor_disk_names_the_joules_that_are_lost(tmp_path: Path) -> None:
+    time = Time(20_000)
+    with (
+        closing(Spool(tmp_path / "spool.db", max_bytes=1)) as spool,
+        pytest.raises(Unavailable, match=r"6000\.000 J of east/n1"),
+    ):
+        run(time, Gpus("a"), Log(time, away=lambda now_ms: True), spool)
 
-    time = Time(30_000)
-    log = Full(time, away=lambda now_ms: now_ms < 12_000)
-    run(time, Gpus("a"), log)
-    assert [e.seq for e in log.stored] == list(range(len(log.stored)))
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_an_agent_killed_anywhere_any_number_of_times_loses_no_joule_and_counts_none_twice(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("killed") / "spool.db"
+    time, gpus = Time(300_000), Gpus("a", "b")
+    away = data.draw(st.sets(st.integers(0, 29)), "away")
+    log = Log(time, away=lambda now_ms: now_ms // 10_000 in away)
+    for down_ms in data.draw(st.lists(st.integers(0, 40_000), max_size=4), "down"):
+        with closing(Spool(path)) as spool:
+            agent = Agent(NODE, gpus, Delivery(spool, log), time, lambda: {"a": CHAT}, marks=spool.marks())
+            for _ in range(data.draw(st.integers(1, 20), "samples")):
+                agent.sample()
+                time.now_ms += 1_000
+                if data.draw(st.booleans(), "publishes"):
+                    agent.publish()
+        log.queue.clear()  # what was in flight is lost with the process, and its answers with it
+        time.now_ms += down_ms
+    time.end_ms = time.now_ms + 60_000
+    log.away = lambda now_ms: False
+    with closing(Spool(path)) as spool:
+        run(time, gpus, log, spool, lambda: {"a": CHAT})
+    distinct = {(e.source, e.epoch, e.seq): e for e in log.stored}  # as a worker sees them
+    assert sum(r[4] for r in rows(list(distinct.values()))) == 2 * 300_000 * time.end_ms
+
+
+def test_marks_of_another_run_of_the_machine_are_of_no_use(spool: Spool) -> None:
+    time = Time(20_000)
+    run(time, Gpus("a"), Log(time), spool)
+    later = Time(30_000)
+    log = Log(later)
+    run(later, Gpus("a"), log, spool, node=replace(NODE, boot="the next one"))
     assert sum(r[4] for r in rows(log.stored)) == 30 * 300_000_000
 
 
-def test_samples_that_were_missed_are_bridged_not_made_up_for() -> None:
+def test_samples_that_were_missed_are_bridged_not_made_up_for(spool: Spool) -> None:
     time = Time(20_000)
     log, gpus = Log(time), Gpus("a")
 
@@ -212,11 +276,11 @@ def test_samples_that_were_missed_are_bridged_not_made_up_for() -> None:
         return reading
 
     gpus.odd = slow
-    run(time, gpus, log)
+    run(time, gpus, log, spool)
     assert [r[3] - r[2] for r in rows(log.stored)] == [3_000] * 6 + [2_000]
 
 
-def test_a_sensor_that_fails_as_a_whole_is_counted_and_the_loop_goes_on() -> None:
+def test_a_sensor_that_fails_as_a_whole_is_counted_and_the_loop_goes_on(spool: Spool) -> None:
     class Flaky(Gpus):
         def readings(self, clock: Clock) -> Sequence[Reading]:
             if clock.monotonic_ms() == 3_000:
@@ -225,17 +289,17 @@ def test_a_sensor_that_fails_as_a_whole_is_counted_and_the_loop_goes_on() -> Non
 
     time = Time(10_000)
     log = Log(time)
-    agent = run(time, Flaky("a"), log)
+    agent = run(time, Flaky("a"), log, spool)
     assert sum(r[4] for r in rows(log.stored)) == 10 * 300_000_000
     assert agent.metrics.sample_errors._value.get() == 1
 
 
-def test_metrics_tell_rows_joules_and_resets() -> None:
+def test_metrics_tell_rows_joules_and_resets(spool: Spool) -> None:
     registry = CollectorRegistry()
     time = Time(10_000)
     gpus = Gpus("a")
     gpus.odd = lambda r: replace(r, counter_mj=r.counter_mj if r.monotonic_ms < 5_000 else r.monotonic_ms)  # type: ignore[type-var]
-    Agent(NODE, gpus, Log(time), time, dict, Metrics(registry)).run()
+    Agent(NODE, gpus, Delivery(spool, Log(time)), time, dict, Metrics(registry)).run()
     value = registry.get_sample_value
     assert value("wattlog_producer_rows_total") == 10
     assert value("wattlog_producer_counter_resets_total") == 1
@@ -265,10 +329,10 @@ def test_coarsening_keeps_every_joule_and_never_overlaps(moves: list[tuple[str, 
         assert all(a.t1_ms <= b.t0_ms for a, b in itertools.pairwise(mine))
 
 
-def test_an_agent_on_a_real_log(broker: str, consume: Callable[..., list[Message]]) -> None:
+def test_an_agent_on_a_real_log(spool: Spool, broker: str, consume: Callable[..., list[Message]]) -> None:
     time = Time(30_000)
-    agent = Agent(NODE, Gpus("a", "b"), Publisher({"bootstrap.servers": broker}), time, lambda: {"a": CHAT})
-    agent.run()
+    with Publisher({"bootstrap.servers": broker}) as publisher:
+        Agent(NODE, Gpus("a", "b"), Delivery(spool, publisher), time, lambda: {"a": CHAT}).run()
     messages = consume(topics.POWER, 12)
     events = [codec.decode(m.headers(), m.value()) for m in messages]
     assert sum(r[4] for r in rows(events)) == 2 * 30 * 300_000_000

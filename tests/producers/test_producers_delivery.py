@@ -136,7 +136,8 @@ def test_whatever_the_broker_refuses_every_event_arrives_and_none_is_left(
     delivery.offer(events(Sequencer(7), 6))
     for some in [*answers, *[[]] * 12]:
         delivery.pump()
-        broker.answer(lambda _, some=iter(some): next(some, True))
+        left = list(some)
+        broker.answer(lambda _, left=left: left.pop(0) if left else True)
     delivery.pump()
     assert sorted(broker.stored) == [f"7.{n}" for n in range(6)]
     assert spool.events == 0

@@ -19,7 +19,7 @@ from contracts.errors import BadSetting
 from contracts.events import Event
 from contracts.settings import Settings
 from producers import registry
-from producers.publish import OnFailed, Publisher
+from producers.publish import Publisher
 from producers.shells import node_name, pace, produce_simulated, stop_on_signals
 from producers.simulated import Fleet, default_spec
 
@@ -51,7 +51,7 @@ class Taken:
         self.time = time
         self.events: list[tuple[int, Event]] = []
 
-    def send(self, event: Event, *, on_failed: OnFailed | None = None) -> None:
+    def send(self, event: Event) -> None:
         self.events.append((self.time.wall_ms(), event))
 
     def pending(self) -> int:
