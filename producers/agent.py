@@ -22,6 +22,7 @@ from contracts.events import Event, PowerBatch
 from contracts.units import UJ_PER_J
 from producers.backlog import Backlog
 from producers.clock import Clock
+from producers.delivery import Outbox
 from producers.meter import MAX_GAP_MS, Interval, Reading, State, step
 from producers.numbering import Sequencer, event_of, power_batch, source_of
 
@@ -36,17 +37,6 @@ class Sensor(Protocol):
     """Hardware. One reading of each GPU that is there."""
 
     def readings(self, clock: Clock) -> Sequence[Reading]: ...
-
-
-class Outbox(Protocol):
-    """Where events go: `producers.delivery.Delivery`."""
-
-    @property
-    def waiting(self) -> int: ...
-    @property
-    def failures(self) -> int: ...
-    def offer(self, events: Sequence[Event], marks: Mapping[str, bytes] | None = None) -> object: ...
-    def pump(self, timeout_s: float = 0.0) -> None: ...
 
 
 @dataclass(slots=True, frozen=True)

@@ -33,6 +33,17 @@ class Broker(Protocol):
     def poll(self, timeout_s: float = 0.0) -> None: ...
 
 
+class Outbox(Protocol):
+    """What producers see of a `Delivery`."""
+
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def failures(self) -> int: ...
+    def offer(self, events: Sequence[Event], marks: Mapping[str, bytes] | None = None) -> object: ...
+    def pump(self, timeout_s: float = 0.0) -> None: ...
+
+
 def outgoing(event: Event) -> Outgoing:
     """An event as the message that it becomes. Raises BadEvent when it breaks its contract."""
     headers, value = codec.encode(event)
