@@ -94,8 +94,10 @@ def intervals(t0: I64, t1: I64, energy_uj: I64, method: Ints, busy_ms: I64) -> N
     rows("busy_ms", (busy_ms >= -1) & (busy_ms <= span), busy_ms, "give 0 to the interval's length, or -1 for unknown")
 
 
-def requests(start: I64, first: I64, end: I64, prompt: I64, cached: I64, completion: I64) -> None:
-    """The columns of requests: times in ms, tokens."""
+def requests(
+    start: I64, first: I64, end: I64, prompt: I64, cached: I64, completion: I64, number: I64 | None = None
+) -> None:
+    """The columns of requests: times in ms, tokens, and how many each row stands for (None: one)."""
     times("t_start_ms", start)
     times("t_end_ms", end)
     rows(
@@ -109,6 +111,8 @@ def requests(start: I64, first: I64, end: I64, prompt: I64, cached: I64, complet
     for name, column in (("prompt_tokens", prompt), ("completion_tokens", completion), ("cached_tokens", cached)):
         rows(name, (column >= 0) & (column <= MAX_TOKENS), column, "give 0 to 2^31-1 tokens")
     rows("cached_tokens", cached <= prompt, cached, "cached tokens are a subset of prompt_tokens")
+    if number is not None:
+        rows("requests", (number >= 0) & (number <= MAX_TOKENS), number, "give 0 to 2^31-1 requests")
 
 
 def codes(name: str, column: Ints, size: int | npt.NDArray[np.intp], dictionary: str) -> None:

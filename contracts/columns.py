@@ -100,6 +100,8 @@ class TokenColumns(Rows):
     end_ms: I64
     tokens: I64
     """(3, n): prompt, cached, completion."""
+    requests: I64 | None
+    """None: one each."""
 
     @classmethod
     def of(cls, batches: Sequence[TokenBatch]) -> Self:
@@ -108,7 +110,8 @@ class TokenColumns(Rows):
             b.check_texts()
             _check_names((b.dict_key or (b.tenants, b.models), b.statuses), b)
         new = cls(*_rows(batches), batches, *_gathered(TokenBatch, batches))
-        checks.requests(new.begin_ms, new.first_ms, new.end_ms, *new.tokens)
+        prompt, cached, completion = new.tokens
+        checks.requests(new.begin_ms, new.first_ms, new.end_ms, prompt, cached, completion, new.requests)
         checks.codes("tenant", new.tenant, new.repeat([len(b.tenants) for b in batches]), "tenants")
         checks.codes("model", new.model, new.repeat([len(b.models) for b in batches]), "models")
         checks.codes("status", new.status, new.repeat([len(b.statuses) for b in batches]), "statuses")

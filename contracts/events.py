@@ -10,10 +10,10 @@ many batches at once. Nobody changes a batch; the classes are not frozen because
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence, Sized
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ from contracts import checks
 from contracts.checks import MAX_ENERGY_UJ, MAX_ROWS, MAX_SPAN_MS, MAX_TEXT, MAX_TIME_MS, MAX_TOKENS
 from contracts.errors import BadEvent
 from contracts.units import I64
+
+_B = TypeVar("_B", bound=Sized)
 
 __all__ = [
     "MAX_ENERGY_UJ", "MAX_ROWS", "MAX_SPAN_MS", "MAX_TEXT", "MAX_TIME_MS", "MAX_TOKENS",
@@ -127,6 +129,8 @@ class TokenBatch:
     Prompt work ran over `[t_start_ms, t_first_ms)`, completion work over `[t_first_ms, t_end_ms)`;
     `t_first_ms` is 0 where the first token's time is unknown. `cached_tokens` is a subset of `prompt_tokens`.
     A status other than "ok" is a failure; what it did before failing still counts as work.
+    A row may stand for several requests, or for part of one: what a server's counters grew by. Then `requests` says how
+    many ended; None where each row is one.
     """
 
     tenants: tuple[str, ...]
@@ -145,6 +149,7 @@ class TokenBatch:
     session_id: tuple[str, ...] = ()
     trace_id: tuple[str, ...] = ()
     t_ms: int = 0
+    requests: I64 | None = None
     dict_key: Hashable = b""
     """Of `tenants` and `models`: see `PowerBatch.gpus_key`."""
 
@@ -167,6 +172,7 @@ class TokenBatch:
                 join([b.prompt_tokens for b in batches]), join([b.cached_tokens for b in batches]),
                 join([b.completion_tokens for b in batches]),
             ]),
+            counted(batches, lambda b: b.requests, join),
         )  # fmt: skip
 
     def check(self) -> None:
@@ -176,7 +182,7 @@ class TokenBatch:
         if len(self):
             checks.requests(
                 self.t_start_ms, self.t_first_ms, self.t_end_ms, self.prompt_tokens, self.cached_tokens,
-                self.completion_tokens,
+                self.completion_tokens, self.requests,
             )  # fmt: skip
             checks.codes("tenant", self.tenant, len(self.tenants), "tenants")
             checks.codes("model", self.model, len(self.models), "models")
@@ -189,6 +195,7 @@ class TokenBatch:
             t_end_ms=self.t_end_ms, prompt_tokens=self.prompt_tokens, cached_tokens=self.cached_tokens,
             completion_tokens=self.completion_tokens, status=self.status,
             session_id=self.session_id or self.request_id, trace_id=self.trace_id or self.request_id,
+            requests=self.request_id if self.requests is None else self.requests,
         )  # fmt: skip
         checks.clock(self.t_ms)
 
@@ -217,6 +224,16 @@ class TokenRows(NamedTuple):
     t_end_ms: I64
     tokens: I64
     """(3, n): prompt, cached, completion."""
+    requests: I64 | None
+    """None: one each."""
+
+
+def counted(batches: Sequence[_B], of: Callable[[_B], I64 | None], join: Callable[[list[I64]], I64]) -> I64 | None:
+    """`TokenRows.requests` of batches, of which few have any."""
+    found = [of(b) for b in batches]
+    if all(f is None for f in found):
+        return None
+    return join([np.ones(len(b), np.int64) if f is None else f for b, f in zip(batches, found, strict=True)])
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from contracts import checks, topics
 from contracts.errors import BadEvent
-from contracts.events import Batch, Method, PowerBatch, PowerRows, TokenBatch, TokenRows, UsageBatch
+from contracts.events import Batch, Method, PowerBatch, PowerRows, TokenBatch, TokenRows, UsageBatch, counted
 from contracts.units import I64
 
 _Value = TypeVar("_Value")
@@ -52,6 +52,7 @@ class _TokensJson(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True
     session_id: tuple[str, ...] = ()
     trace_id: tuple[str, ...] = ()
     t_ms: int = 0
+    requests: list[int] = []
 
 
 class _UsageJson(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -177,6 +178,7 @@ class _JsonTokens(TokenBatch):
     prompt_tokens = property(lambda self: _i64(self.wire.prompt_tokens))
     cached_tokens = property(lambda self: _i64(self.wire.cached_tokens or [0] * len(self)))
     completion_tokens = property(lambda self: _i64(self.wire.completion_tokens))
+    requests = property(lambda self: _i64(self.wire.requests) if self.wire.requests else None)
 
     def __init__(self, wire: _TokensJson) -> None:
         self.wire, self.t_ms = wire, wire.t_ms
@@ -200,7 +202,10 @@ class _JsonTokens(TokenBatch):
         first = _joined([w.t_first_ms or [0] * len(w.t_end_ms) for w in wires])
         cached = _joined([w.cached_tokens or [0] * len(w.t_end_ms) for w in wires])
         tokens = [_joined([w.prompt_tokens for w in wires]), cached, _joined([w.completion_tokens for w in wires])]
-        return TokenRows(tenant, model, status, _i64(start), _i64(first), _i64(end), np.asarray(tokens, np.int64))
+        return TokenRows(
+            tenant, model, status, _i64(start), _i64(first), _i64(end), np.asarray(tokens, np.int64),
+            counted(batches, lambda b: b.requests, np.concatenate) if any(w.requests for w in wires) else None,
+        )  # fmt: skip
 
     def check_lengths(self) -> None:
         checks.lengths(len(self))
@@ -215,14 +220,16 @@ def _tokens(value: bytes) -> TokenBatch:
     w = _read_tokens(value)
     start, ids = w.t_start_ms, w.request_id
     first, cached, status = w.t_first_ms or start, w.cached_tokens or start, w.status or start
-    session, trace = w.session_id or ids, w.trace_id or ids
+    session, trace, number = w.session_id or ids, w.trace_id or ids, w.requests or start
     n = len(start)
     fit = n == len(ids) == len(first) == len(w.t_end_ms) == len(w.tenant) == len(w.model) == len(w.prompt_tokens)
-    if not fit or not n == len(cached) == len(w.completion_tokens) == len(status) == len(session) == len(trace):
+    if not fit or not n == len(cached) == len(w.completion_tokens) == len(status) == len(session) == len(trace) == len(
+        number
+    ):
         checks.lengths(
             n, tenant=w.tenant, model=w.model, request_id=ids, t_first_ms=first, t_end_ms=w.t_end_ms,
             prompt_tokens=w.prompt_tokens, cached_tokens=cached, completion_tokens=w.completion_tokens, status=status,
-            session_id=session, trace_id=trace,
+            session_id=session, trace_id=trace, requests=number,
         )  # fmt: skip
     return _JsonTokens(w)
 
@@ -254,6 +261,7 @@ def write(batch: Batch) -> bytes:
                 b.request_id, _column(b.tenants, b.tenant), _column(b.models, b.model), b.t_start_ms.tolist(),
                 b.t_end_ms.tolist(), b.prompt_tokens.tolist(), b.completion_tokens.tolist(), b.t_first_ms.tolist(),
                 b.cached_tokens.tolist(), _column(b.statuses, b.status), b.session_id, b.trace_id, b.t_ms,
+                [] if b.requests is None else b.requests.tolist(),
             )  # fmt: skip
         case UsageBatch():
             wire = _UsageJson(b.meter, b.unit, b.tenant, b.quantity, b.t0_ms.tolist(), b.t1_ms.tolist(), b.t_ms)

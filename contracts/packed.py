@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts import checks, topics
-from contracts.events import Batch, PowerBatch, PowerRows, TokenBatch, TokenRows, UsageBatch
+from contracts.events import Batch, PowerBatch, PowerRows, TokenBatch, TokenRows, UsageBatch, counted
 from contracts.units import I64
 
 _U16, _I64, _U8 = np.dtype("<u2"), np.dtype("<i8"), np.dtype("u1")
@@ -55,6 +55,7 @@ class _TokensPacked(msgspec.Struct, omit_defaults=True):
     session_id: tuple[str, ...] = ()
     trace_id: tuple[str, ...] = ()
     t_ms: int = 0
+    requests: bytes = b""
 
 
 class _UsagePacked(msgspec.Struct, omit_defaults=True):
@@ -165,6 +166,7 @@ class _PackedTokens(TokenBatch):
     prompt_tokens = property(lambda self: _i64(self.wire.prompt_tokens))
     cached_tokens = property(lambda self: _i64(self.wire.cached_tokens))
     completion_tokens = property(lambda self: _i64(self.wire.completion_tokens))
+    requests = property(lambda self: _i64(self.wire.requests) if self.wire.requests else None)
 
     def __init__(self, wire: _TokensPacked) -> None:
         self.wire, self._rows, self.dict_key = wire, len(wire.request_id), bytes(wire.names)
@@ -186,6 +188,7 @@ class _PackedTokens(TokenBatch):
             _u16(join([w.status or bytes(2 * len(w.request_id)) for w in wires])),
             _i64(join([w.t_start_ms for w in wires])), _i64(join([w.t_first_ms for w in wires])),
             _i64(join([w.t_end_ms for w in wires])), _i64(tokens).reshape(3, -1),
+            counted(batches, lambda b: b.requests, np.concatenate) if any(w.requests for w in wires) else None,
         )  # fmt: skip
 
     def check_lengths(self) -> None:
@@ -197,9 +200,11 @@ def _fits(w: _TokensPacked) -> bool:
     n = len(w.request_id)
     if not n == (len(w.session_id) or n) == (len(w.trace_id) or n):
         return False
-    return 2 * n == len(w.tenant) == len(w.model) == (len(w.status) or 2 * n) and 8 * n == len(w.t_start_ms) == len(
-        w.t_first_ms
-    ) == len(w.t_end_ms) == len(w.prompt_tokens) == len(w.cached_tokens) == len(w.completion_tokens)
+    if not 2 * n == len(w.tenant) == len(w.model) == (len(w.status) or 2 * n):
+        return False
+    if not 8 * n == len(w.t_start_ms) == len(w.t_first_ms) == len(w.t_end_ms) == (len(w.requests) or 8 * n):
+        return False
+    return 8 * n == len(w.prompt_tokens) == len(w.cached_tokens) == len(w.completion_tokens)
 
 
 def _tokens(value: bytes) -> TokenBatch:
@@ -210,7 +215,7 @@ def _tokens(value: bytes) -> TokenBatch:
             t_first_ms=_i64(w.t_first_ms), t_end_ms=_i64(w.t_end_ms), prompt_tokens=_i64(w.prompt_tokens),
             cached_tokens=_i64(w.cached_tokens), completion_tokens=_i64(w.completion_tokens),
             status=_u16(w.status or w.tenant), session_id=w.session_id or w.request_id,
-            trace_id=w.trace_id or w.request_id,
+            trace_id=w.trace_id or w.request_id, requests=_i64(w.requests) if w.requests else w.request_id,
         )  # fmt: skip
     return _PackedTokens(w)
 
@@ -242,7 +247,7 @@ def write(batch: Batch) -> bytes:
                 msgspec.Raw(pack((b.tenants, b.models))), _le(b.tenant, _U16), _le(b.model, _U16), b.request_id,
                 _le(b.t_start_ms, _I64), _le(b.t_first_ms, _I64), _le(b.t_end_ms, _I64), _le(b.prompt_tokens, _I64),
                 _le(b.cached_tokens, _I64), _le(b.completion_tokens, _I64), b.statuses, status, b.session_id,
-                b.trace_id, b.t_ms,
+                b.trace_id, b.t_ms, b"" if b.requests is None else _le(b.requests, _I64),
             )  # fmt: skip
         case UsageBatch():
             wire = _UsagePacked(b.meter, b.unit, b.tenant, b.quantity, _le(b.t0_ms, _I64), _le(b.t1_ms, _I64), b.t_ms)

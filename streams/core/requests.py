@@ -87,13 +87,13 @@ def spread_requests(c: TokenColumns, window_ms: int) -> tuple[Index, I64, I64]:
     amounts[:3] = c.tokens[:, rest]
     amounts[3:6] = 1000 * amounts[:3]
     amounts[3] -= amounts[4]
-    amounts[6] = 1
-    failed = _failed(c)
-    amounts[7] = failed[rest]
+    number = np.ones(len(first), np.int64) if c.requests is None else c.requests
+    failed = _failed(c) * number
+    amounts[6], amounts[7] = number[rest], failed[rest]
     if len(rest) == len(first):
         return rest, first, amounts
     cut = np.flatnonzero(crosses)
-    row, window, parts = _cut(c, cut, failed[cut], window_ms)
+    row, window, parts = _cut(c, cut, number[cut], failed[cut], window_ms)
     return (
         np.concatenate([rest, cut[row]]), np.concatenate([first[rest], window]),
         np.concatenate([amounts, parts], axis=1),
@@ -106,7 +106,7 @@ def _failed(c: TokenColumns) -> npt.NDArray[np.bool_]:
     return of_row
 
 
-def _cut(c: TokenColumns, cut: Index, failed: npt.NDArray[np.bool_], window_ms: int) -> tuple[Index, I64, I64]:
+def _cut(c: TokenColumns, cut: Index, number: I64, failed: I64, window_ms: int) -> tuple[Index, I64, I64]:
     """Of the rows `cut`, which run through several windows: (index into cut, window, amounts) of their pieces."""
     start, end, first = c.begin_ms[cut], c.end_ms[cut], c.first_ms[cut]
     prompt, cached, completion = c.tokens[:, cut]
@@ -120,7 +120,7 @@ def _cut(c: TokenColumns, cut: Index, failed: npt.NDArray[np.bool_], window_ms: 
     )):  # fmt: skip
         amounts[i] = spread(amount, p0, p1, row, window, window_ms) if amount.any() else 0
     last = ends(row)
-    amounts[6], amounts[7] = last, last & failed[row]
+    amounts[6], amounts[7] = last * number[row], last * failed[row]
     return row, window, amounts
 
 

@@ -92,6 +92,7 @@ def token_batches(draw) -> TokenBatch:
         np.where(column(*draw(lists(st.integers(0, 1), n))) > 0, start, 0), start + span, prompt, prompt // 2,
         column(*draw(lists(st.integers(0, MAX_TOKENS), n))), statuses, pick(statuses),
         tuple(draw(lists(names, n))) if draw(st.booleans()) else (), (), draw(times),
+        column(*draw(lists(st.integers(0, MAX_TOKENS), n))) if n and draw(st.booleans()) else None,
     )  # fmt: skip
 
 

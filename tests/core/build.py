@@ -38,6 +38,7 @@ def tokens(requests: list[Request], t_ms: int = 0) -> TokenBatch:
         t_end_ms=column("end"), prompt_tokens=column("prompt"), cached_tokens=column("cached"),
         completion_tokens=column("completion"), statuses=("ok", "error"),
         status=np.array([0 if r.ok else 1 for r in requests], np.uint16), t_ms=t_ms,
+        requests=column("number") if any(r.number != 1 for r in requests) else None,
     )  # fmt: skip
 
 

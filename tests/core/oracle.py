@@ -36,6 +36,8 @@ class Request(NamedTuple):
     cached: int
     completion: int
     ok: bool = True
+    number: int = 1
+    """Requests that the row stands for."""
 
 
 def cut(amount: int, p0: int, p1: int, start: int, end: int, window_ms: int) -> dict[int, int]:
@@ -146,7 +148,7 @@ class Oracle:
         cuts = [cut(a, p0, p1, r.start, r.end, self.window_ms) for a, p0, p1 in spans]
         last = max(cuts[0])
         for w in cuts[0]:
-            amounts = [c[w] for c in cuts] + [int(w == last), int(w == last and not r.ok)]
+            amounts = [c[w] for c in cuts] + [r.number * (w == last), r.number * (w == last and not r.ok)]
             if any(amounts):
                 yield w, amounts
 

@@ -40,6 +40,7 @@ def requests(draw) -> Request:
         "c", draw(st.sampled_from(["w", "w", "y", "~n"])), draw(st.sampled_from(["acme", "globex", "initech"])),
         draw(st.sampled_from(["m1", "m2"])), "", start, first, start + length, prompt,
         draw(st.integers(0, prompt)), draw(st.integers(0, 500)), draw(st.booleans()),
+        draw(st.sampled_from([1, 1, 1, 0, 7])),
     )  # fmt: skip
 
 
@@ -113,7 +114,7 @@ def test_energy_is_conserved_to_the_microjoule(rows, data):
     )
     assert sum(row[3] for row in ledger.values()) == sum(r.prompt for r in reqs)
     assert sum(row[5] for row in ledger.values()) == sum(r.completion for r in reqs)
-    assert sum(row[6] for row in ledger.values()) == len(reqs)
+    assert sum(row[6] for row in ledger.values()) == sum(r.number for r in reqs)
 
 
 @quick
