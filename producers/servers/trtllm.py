@@ -1,0 +1,15 @@
+"""TensorRT-LLM's own server, `trtllm-serve`. (Its Triton backend says only what one iteration did: see `triton.py`.)"""
+
+from __future__ import annotations
+
+from producers.servers.provider import Names
+
+PROVIDER = Names(
+    name="trtllm",
+    prompt=("trtllm_prompt_tokens_total",),
+    completion=("trtllm_generation_tokens_total",),
+    cached=("trtllm_prompt_cached_tokens_total",),
+    requests=("trtllm_request_success_total",),
+    in_flight=("trtllm_num_requests_running",),
+    failed=frozenset({"abort", "error"}),
+)

@@ -1,0 +1,216 @@
+"""Inference servers' counters: recorded pages, and what comes between two looks at them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.errors import BadInput
+from contracts.events import MAX_TOKENS, TokenBatch
+from producers.servers import counters, page
+from producers.servers.known import KNOWN
+from producers.servers.provider import Names, Served
+from producers.servers.scrape import Served as Serves
+from producers.servers.scrape import Server
+
+T0 = 1_700_000_000_000
+CHAT = Serves("east", "chat", "acme")
+LLAMA, QWEN = "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen2.5-Coder-1.5B-Instruct"
+
+
+@pytest.mark.parametrize(
+    ("server", "file", "model", "served"),
+    [
+        ("vllm", "vllm_v0_opt-125m_full_datadog.prom", "facebook/opt-125m", Served(5, 0, 7, 1)),
+        ("vllm", "vllm_v0_qwen2.5-coder_aibrix_docs.prom", QWEN, Served(148, 0, 955, 4)),
+        ("sglang", "sglang_llama3.1-8b_docs.prom", LLAMA, Served(7, 0, 8, 1, 0, 305)),
+    ],
+)
+def test_recorded_pages_say_what_was_served(
+    shared_data: Path, server: str, file: str, model: str, served: Served
+) -> None:
+    found = page.read((shared_data / "metrics" / file).read_text("utf-8"))
+    assert KNOWN[server].served(found)[model]._replace(cached_tokens=0) == served
+    assert [name for name, other in KNOWN.items() if name != "triton" and other.served(found)] == [server]
+
+
+def test_triton_tells_requests_and_no_tokens(shared_data: Path) -> None:
+    found = page.read((shared_data / "metrics" / "tensorrtllm_backend_readme.prom").read_text("utf-8"))
+    assert set(KNOWN["triton"].served(found)) == {"tensorrt_llm"}
+    assert not KNOWN["trtllm"].served(found)
+
+
+NEW_VLLM = """
+vllm:prompt_tokens_total{engine="0",model_name="m"} 100
+vllm:prompt_tokens_total{engine="1",model_name="m"} 50
+vllm:prompt_tokens_by_source_total{engine="0",model_name="m",source="local_compute"} 60
+vllm:prompt_tokens_by_source_total{engine="0",model_name="m",source="local_cache_hit"} 30
+vllm:prompt_tokens_by_source_total{engine="1",model_name="m",source="external_kv_transfer"} 10
+vllm:generation_tokens_total{engine="0",model_name="m"} 7
+vllm:generation_tokens_total{engine="1",model_name="n"} 8
+vllm:request_success_total{engine="0",model_name="m",finished_reason="stop"} 3
+vllm:request_success_total{engine="0",model_name="m",finished_reason="abort"} 2
+vllm:num_requests_running{engine="0",model_name="m"} 4
+"""
+
+
+def test_engines_are_summed_and_models_kept_apart() -> None:
+    assert KNOWN["vllm"].served(page.read(NEW_VLLM)) == {"m": Served(150, 40, 7, 3, 2), "n": Served(0, 0, 8)}
+    assert KNOWN["vllm"].running(page.read(NEW_VLLM)) == 4
+
+
+def test_of_an_old_and_a_new_name_only_one_counts() -> None:
+    both = "vllm:prompt_tokens_total 9\nvllm:prompt_tokens_cached_total 5\nvllm:gpu_prefix_cache_hits_total 4\n"
+    assert KNOWN["vllm"].served(page.read(both)) == {"": Served(9, 5, 0)}
+
+
+TGI = """
+tgi_request_input_length_sum 120
+tgi_request_generated_tokens_sum 80
+tgi_request_success{method="generate"} 3
+tgi_request_success{method="batch"} 1
+tgi_request_duration_sum 8
+tgi_request_duration_count 4
+"""
+
+
+def test_tgis_histograms_are_sums_of_finished_requests() -> None:
+    assert KNOWN["tgi"].served(page.read(TGI)) == {"": Served(120, 0, 80, 4, 0, 8_000)}
+
+
+def test_a_server_that_nobody_wrote_a_file_for_is_read_by_its_names() -> None:
+    mine = Names("mine", prompt=("in_total",), completion=("out_total",), model_labels=("served",))
+    assert mine.served(page.read('in_total{served="x"} 3\nout_total{served="x"} 4\n')) == {"x": Served(3, 0, 4)}
+
+
+@pytest.mark.parametrize("value", ["NaN", "-1", "+Inf", "1e300"])
+def test_a_counter_that_is_none_is_refused_by_name(value: str) -> None:
+    with pytest.raises(BadInput, match="vllm:prompt_tokens_total"):
+        KNOWN["vllm"].served(page.read(f"vllm:prompt_tokens_total {value}\n"))
+
+
+def test_what_is_no_page_is_refused() -> None:
+    with pytest.raises(BadInput, match="Prometheus"):
+        page.read("<html>502 Bad Gateway</html>")
+
+
+def _look(t: int, started: int | None = None, **models: Served) -> tuple[int, int | None, dict[str, Served]]:
+    return T0 + 1_000 * t, started, models
+
+
+def _steps(*looks: tuple[int, int | None, dict[str, Served]]) -> list[counters.Row]:
+    state: counters.Look | None = None
+    rows: list[counters.Row] = []
+    for t_ms, started, now in looks:
+        state, more = counters.step(state, t_ms, started, now)
+        rows += more
+    return rows
+
+
+def test_the_first_look_only_begins() -> None:
+    assert _steps(_look(0, m=Served(100, 10, 50, 3))) == []
+
+
+def test_between_two_looks_lies_what_the_counters_grew_by() -> None:
+    [row] = _steps(_look(0, m=Served(100, 10, 50, 3)), _look(10, m=Served(160, 30, 90, 5)))
+    assert row == counters.Row("m", "ok", T0, T0 + 10_000, Served(60, 20, 40, 2))
+
+
+def test_failures_are_a_row_of_their_own() -> None:
+    rows = _steps(_look(0, m=Served()), _look(10, m=Served(6, 0, 4, 2, 3)))
+    assert [(r.status, r.served.requests, r.served.completion_tokens) for r in rows] == [("ok", 2, 4), ("error", 3, 0)]
+
+
+def test_what_is_counted_at_the_finish_began_a_mean_life_before() -> None:
+    [row] = _steps(_look(0, m=Served()), _look(10, m=Served(6, 0, 4, requests=2, life_ms=50_000)))
+    assert (row.t0_ms, row.t1_ms) == (T0 - 25_000, T0 + 10_000)
+
+
+def test_a_server_that_was_started_anew_has_counted_what_came_since() -> None:
+    [row] = _steps(_look(0, T0 - 9_000, m=Served(100, 0, 50, 3)), _look(10, T0 + 4_000, m=Served(120, 0, 60, 4)))
+    assert row == counters.Row("m", "ok", T0 + 4_000, T0 + 10_000, Served(120, 0, 60, 4))
+
+
+def test_a_counter_that_went_back_is_a_restart_where_the_server_does_not_say() -> None:
+    [row] = _steps(_look(0, m=Served(100, 0, 50, 3)), _look(10, m=Served(20, 0, 10, 1)))
+    assert row.served == Served(20, 0, 10, 1)
+
+
+def test_a_model_that_is_missing_for_a_look_is_not_counted_again_when_it_returns() -> None:
+    rows = _steps(_look(0, m=Served(100)), _look(10), _look(20, m=Served(130)))
+    assert [r.served.prompt_tokens for r in rows] == [30]
+
+
+def test_cached_tokens_that_run_ahead_of_their_prompts_are_told_when_those_follow() -> None:
+    rows = _steps(_look(0, m=Served()), _look(10, m=Served(10, 14, 1)), _look(20, m=Served(30, 16, 1)))
+    assert [(r.served.prompt_tokens, r.served.cached_tokens) for r in rows] == [(10, 10), (20, 6)]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50), st.integers(0, 5), st.booleans()),
+        max_size=20,
+    )
+)
+def test_whatever_restarts_all_that_was_on_a_page_is_told_once(steps: list[tuple[int, int, int, int, bool]]) -> None:
+    looks, now, began, told = [_look(0, T0, m=Served())], Served(), T0, np.zeros(3, int)
+    for t, (prompt, cached, completion, requests, restarts) in enumerate(steps, 1):
+        if restarts:
+            now, began = Served(), T0 + 10_000 * t - 5_000
+        grown = (prompt, min(cached, prompt), completion)
+        told += grown
+        now = Served(now[0] + grown[0], now[1] + grown[1], now[2] + grown[2], now[3] + requests)
+        looks.append(_look(10 * t, began, m=now))
+    rows = _steps(*looks)
+    assert [sum(r.served[i] for r in rows) for i in range(3)] == told.tolist()
+    assert all(r.t0_ms <= r.t1_ms for r in rows)
+
+
+class At:
+    def __init__(self, t_ms: int) -> None:
+        self.t_ms = t_ms
+
+    def wall_ms(self) -> int:
+        return self.t_ms
+
+    def monotonic_ms(self) -> int:
+        return self.t_ms
+
+    def wait(self, seconds: float) -> bool:
+        return True
+
+
+def test_a_server_is_a_source_whose_rows_say_what_they_are() -> None:
+    pages = iter([NEW_VLLM, NEW_VLLM.replace("} 7", "} 107").replace("} 3", "} 5")])
+    server = Server(KNOWN["vllm"], "gpu-1:8000", CHAT, 10_000, lambda: next(pages))
+    first = server.collect(None, At(T0))
+    assert [len(m.batch) for m in first.made] == [0]
+    [made] = server.collect(first.mark, At(T0 + 10_000)).made
+    assert (made.cluster, made.workload, made.node) == ("east", "chat", "gpu-1:8000")
+    b = made.batch
+    assert isinstance(b, TokenBatch)
+    b.check()
+    assert (b.tenants, b.models, b.completion_tokens.tolist()) == (("acme",), ("m",), [100])
+    assert b.requests is not None
+    assert b.requests.tolist() == [2]
+    assert (b.t_start_ms.tolist(), b.t_end_ms.tolist(), b.t_ms) == ([T0], [T0 + 10_000], T0 + 10_000)
+
+
+def test_a_page_of_another_server_is_told() -> None:
+    server = Server(KNOWN["vllm"], "gpu-1:8000", CHAT, 10_000, lambda: TGI)
+    with pytest.raises(BadInput, match="no counters of vllm"):
+        server.collect(None, At(T0))
+
+
+def test_more_tokens_than_a_row_may_hold_are_several_rows() -> None:
+    rows = [counters.Row("m", "ok", T0, T0 + 1, Served(5 * MAX_TOKENS, 0, 3, 9))]
+    b = counters.batch(rows, "acme", "vllm", T0 + 1)
+    b.check()
+    assert len(b) > 5
+    assert int(b.prompt_tokens.sum()) == 5 * MAX_TOKENS
+    assert b.requests is not None
+    assert int(b.requests.sum()) == 9
