@@ -1,5 +1,5 @@
-"""Triton Inference Server. It counts requests, and no tokens: what it serves is told by requests alone, so energy is split
-by them only where a gateway tells the tokens. `nv_trt_llm_*` are gauges of one iteration: nothing can be summed from them.
+"""Triton Inference Server. It counts requests, and no tokens: those take a gateway. `nv_trt_llm_*` are gauges of one
+iteration: nothing can be summed from them.
 """
 
 from __future__ import annotations
