@@ -40,6 +40,7 @@ class Finding:
 def examine(settings: Settings) -> Iterator[Finding]:
     """All checks, in the order of the flow."""
     yield _nvml()
+    yield from _servers(settings)
     if settings.embedded_broker:
         yield Finding(
             "broker",
@@ -74,6 +75,19 @@ def _nvml() -> Finding:
         return Finding("nvml", "ok" if count else "note", f"{count} GPUs")
     finally:
         sensor.close()
+
+
+def _servers(settings: Settings) -> Iterator[Finding]:
+    from producers.servers.produce import check_servers
+
+    try:
+        for url, found in check_servers(settings):
+            if isinstance(found, str):
+                yield Finding("servers", "ok", f"{url}: {found}")
+            else:
+                yield Finding("servers", "failed", str(found))
+    except WattlogError as error:
+        yield Finding("servers", "failed", str(error))
 
 
 def _log(settings: Settings) -> Iterator[Finding]:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+PRODUCERS = "produce"
+"""Table of the file that holds each producer's own options: `[produce.NAME]`, see producers/config.py."""
 
 
 class Settings(BaseSettings):
@@ -161,5 +164,16 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        path = Path(os.environ.get("WATTLOG_CONFIG", "wattlog.toml"))
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
+        return init_settings, env_settings, _Settings(settings_cls, settings_file())
+
+
+def settings_file() -> Path:
+    """Where settings are read from."""
+    return Path(os.environ.get("WATTLOG_CONFIG", "wattlog.toml"))
+
+
+class _Settings(TomlConfigSettingsSource):
+    """The file without what is the producers'."""
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        return {k: v for k, v in super()._read_file(file_path).items() if k != PRODUCERS}

@@ -12,8 +12,16 @@ from producers.shells import produce_nvml, produce_simulated
 Produce = Callable[..., None]
 """`(settings, stop, *, config=None, ...)`: runs until `stop` is set."""
 
+
+def _servers(*args: Any, **options: Any) -> None:
+    from producers.servers.produce import produce_servers  # httpx and a parser, which other producers need not load
+
+    produce_servers(*args, **options)
+
+
 _PRODUCERS: Mapping[str, tuple[str, Produce]] = MappingProxyType({
     "nvml": ("NVIDIA GPUs of this node, through the driver's NVML", produce_nvml),
+    "servers": ("Inference servers' own counters: vLLM, SGLang, TGI, TensorRT-LLM, Triton, others by name", _servers),
     "simulated": ("SIMULATED: a seeded fleet of 48 GPUs with its tenants' requests", produce_simulated),
 })  # fmt: skip
 

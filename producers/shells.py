@@ -81,7 +81,7 @@ def produce_nvml(settings: Settings, stop: threading.Event, *, config: Mapping[s
     )  # fmt: skip
     registry = CollectorRegistry()
     metrics = Metrics(registry)
-    _serve_metrics(settings, registry)
+    serve_metrics(settings, registry)
     log.info("%d GPUs of %s/%s", len(nvml.gpus), node.cluster, node.node)
     with closing(nvml), outbox(settings, "nvml", config) as (spool, delivery):
         Agent(node, nvml, delivery, SystemClock(stop), lambda: bindings, metrics, spool.marks()).run()
@@ -103,7 +103,7 @@ def produce_simulated(
     start_ms = clock.wall_ms() // 1000 * 1000 - backfill_ms
     registry = CollectorRegistry()
     metrics = Metrics(registry)
-    _serve_metrics(settings, registry)
+    serve_metrics(settings, registry)
     with Publisher({**kafka_config(settings), **(config or {})}) as sink:
         pace(Fleet(seed, faults=faults), sink, clock, start_ms, speed=speed, metrics=metrics)
 
@@ -143,6 +143,7 @@ def pace(
     return sent
 
 
-def _serve_metrics(settings: Settings, registry: CollectorRegistry) -> None:
+def serve_metrics(settings: Settings, registry: CollectorRegistry) -> None:
+    """A producer's own /metrics, where the settings say so."""
     if settings.metrics_port:
         start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=registry)

@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
 from api.metrics import HttpMetrics
-from producers.agent import Metrics
+from producers import agent, collector
 from streams import metrics as stream_metrics
 from tests.project.tree import ROOT
 
@@ -40,7 +40,8 @@ def _api() -> set[str]:
 
 def _agent() -> set[str]:
     registry = CollectorRegistry()
-    Metrics(registry)
+    agent.Metrics(registry)
+    collector.Metrics(registry)
     return _of(registry)
 
 

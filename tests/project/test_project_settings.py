@@ -7,12 +7,14 @@ import re
 import pytest
 
 from contracts.settings import Settings
+from tests.project.producer_options import CONFIGS, variables
 from tests.project.settings_page import PAGE, environment_name, page
 from tests.project.tree import texts
 
 SETTINGS = {environment_name(name) for name in Settings.model_fields}
 # Read before there are settings, or by the tests alone.
 OTHERS = {"WATTLOG_CONFIG", "WATTLOG_REQUIRE_KAFKA", "WATTLOG_SHARED_DATA"}
+PRODUCERS = set().union(*(variables(config) for config in CONFIGS))
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -32,6 +34,6 @@ def test_every_variable_that_a_file_names_is_a_setting() -> None:
         (str(path), name)
         for path, text in texts(".md", ".yml", ".yaml", ".env", ".example", ".toml", "").items()
         for name in re.findall(r"\bWATTLOG_[A-Z0-9_]*[A-Z0-9]\b", text)
-        if name not in SETTINGS | OTHERS
+        if name not in SETTINGS | OTHERS | PRODUCERS
     }
     assert not unknown

@@ -1,0 +1,58 @@
+"""What a producer is told beside the settings: its table `[produce.NAME]` in the settings' file, or WATTLOG_NAME_...
+variables (lists as JSON)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from contracts.errors import BadSetting
+from contracts.settings import PRODUCERS, settings_file
+
+
+class ProducerConfig(BaseSettings):
+    """A producer's own options. A subclass gives its `name`, and `env_prefix` by `SettingsConfigDict`."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+    name: ClassVar[str]
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _Table(cls, settings_file())
+
+
+class _Table(TomlConfigSettingsSource):
+    def __init__(self, settings_cls: type[ProducerConfig], path: Path) -> None:
+        self._name = settings_cls.name
+        super().__init__(settings_cls, path)
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        tables = super()._read_file(file_path).get(PRODUCERS, {})
+        name = self._name
+        table = tables.get(name, {}) if isinstance(tables, dict) else tables
+        if not isinstance(table, dict):
+            raise BadSetting(f"{PRODUCERS}.{name}", table, f"write a table: [{PRODUCERS}.{name}]")
+        return table
+
+
+Config = TypeVar("Config", bound=ProducerConfig)
+
+
+def load(kind: type[Config]) -> Config:
+    """A producer's options. Raises BadSetting naming the option, its value and what would be right."""
+    try:
+        return kind()
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in (PRODUCERS, kind.name, *first["loc"]))
+        raise BadSetting(where, first.get("input"), first["msg"]) from None

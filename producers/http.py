@@ -1,0 +1,42 @@
+"""Pages over HTTP, bounded in time and size. httpx, because it does TLS, proxies and pools, and is well kept."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from contracts.errors import Unavailable
+
+TIMEOUT_S = 5.0
+MAX_BYTES = 32 * 2**20
+
+
+class Pages:
+    """A client. `bearer` is sent as a bearer token; it is in no error and no log."""
+
+    def __init__(self, *, timeout_s: float = TIMEOUT_S, bearer: str = "", transport: httpx.BaseTransport | None = None):
+        headers = {"User-Agent": "wattlog"} | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
+        self._client = httpx.Client(timeout=timeout_s, headers=headers, follow_redirects=False, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._client.close()
+
+    def text(self, url: str) -> str:
+        """The page's text. Raises Unavailable: no answer, another status than 200, too large."""
+        try:
+            with self._client.stream("GET", url) as answer:
+                if answer.status_code != httpx.codes.OK:
+                    raise Unavailable(f"{url} answers {answer.status_code}", "Is that the address of its metrics?")
+                body = bytearray()
+                for chunk in answer.iter_bytes():
+                    body += chunk
+                    if len(body) > MAX_BYTES:
+                        raise Unavailable(f"{url} is larger than {MAX_BYTES:,} bytes", "Ask it for fewer metrics.")
+                return body.decode(answer.encoding or "utf-8", "replace")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unavailable(f"{url} does not answer: {error or type(error).__name__}", "Is it running?") from error

@@ -1,0 +1,162 @@
+"""A node's agent on a real Kafka: killed, without a broker, without room on its disk. Joules on the log equal joules on
+the counter."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from contracts import codec, topics
+from contracts.events import Event, PowerBatch
+from contracts.units import UJ_PER_MJ
+from tests.kafka.broker import KafkaBroker
+from tests.producers.test_producers_nvml import gpu, library, write
+
+__all__ = ["library"]
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S = 90.0
+FIRST_MJ = 1_000_000
+
+
+class Bench:
+    """A node with one GPU whose counter the test turns, an agent that comes and goes, and what arrives on the log."""
+
+    def __init__(self, kafka: KafkaBroker, library: Path, folder: Path, name: str) -> None:
+        self.kafka, self.name, self.control, self.counter_mj = kafka, name, folder / "gpus", FIRST_MJ
+        self.data, self.errors = folder / "data", folder / "stderr"
+        kafka.topic(topics.POWER, 2)
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("WATTLOG_")} | {
+            "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(self.control), "WATTLOG_DATA": str(self.data),
+            "WATTLOG_KAFKA_BOOTSTRAP": kafka.bootstrap, "WATTLOG_CLUSTER": name, "WATTLOG_NODE": "n1",
+            "WATTLOG_WORKLOAD": "chat", "WATTLOG_SAMPLE_HZ": "10", "WATTLOG_PUBLISH_MS": "200",
+        }  # fmt: skip
+        self.turn(0)
+
+    def turn(self, by_mj: int) -> None:
+        """The GPU uses so much."""
+        self.counter_mj += by_mj
+        write(self.control, gpu(energy=str(self.counter_mj)))
+
+    @contextmanager
+    def agent(self, **more: str) -> Iterator[subprocess.Popen[bytes]]:
+        with self.errors.open("ab") as stderr:
+            command = [sys.executable, "-m", "cli.main", "produce", "nvml"]
+            process = subprocess.Popen(command, cwd=ROOT, env=self.env | more, stderr=stderr)
+            try:
+                yield process
+            finally:
+                process.kill()
+                process.wait()
+
+    def events(self) -> dict[tuple[str, int, int], Event]:
+        """All that this node has on the log, as a worker sees it: duplicates once."""
+        consumer = Consumer(self.kafka.client(group_id=f"reads-{self.name}"))
+        found = {}
+        try:
+            for partition in consumer.list_topics(topics.POWER, timeout=10).topics[topics.POWER].partitions:
+                place = TopicPartition(topics.POWER, partition, 0)
+                _, end = consumer.get_watermark_offsets(place, timeout=10)
+                consumer.assign([place])
+                at = 0
+                while at < end:
+                    for m in consumer.consume(500, 1.0):
+                        assert m.error() is None
+                        at = m.offset() + 1
+                        event = codec.decode(m.headers(), m.value())
+                        if event.cluster == self.name:
+                            found[event.source, event.epoch, event.seq] = event
+        finally:
+            consumer.close()
+        return found
+
+    def energy_uj(self) -> int:
+        batches = [event.batch for event in self.events().values()]
+        return sum(int(b.energy_uj.sum()) for b in batches if isinstance(b, PowerBatch))
+
+    def until(self, true: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + LIMIT_S
+        while not true():
+            assert time.monotonic() < deadline, self.errors.read_text("utf-8", "replace")[-3000:]
+            time.sleep(0.2)
+
+    def marked(self) -> None:
+        """Wait until the agent has noted where the counter stands: from then on nothing may be lost."""
+        self.until(lambda: (self.data / "spool" / "nvml.db").exists() and bool(self.events()))
+
+    def balanced(self) -> None:
+        """What the counter has counted is on the log, once."""
+        self.until(lambda: self.energy_uj() >= (self.counter_mj - FIRST_MJ) * UJ_PER_MJ)
+        assert self.energy_uj() == (self.counter_mj - FIRST_MJ) * UJ_PER_MJ
+        by_run: dict[tuple[str, int], set[int]] = {}
+        for source, epoch, seq in self.events():
+            by_run.setdefault((source, epoch), set()).add(seq)
+        assert all(seqs == set(range(len(seqs))) for seqs in by_run.values())
+
+
+@pytest.fixture
+def bench(kafka: KafkaBroker, library: Path, tmp_path: Path, database_name: str) -> Bench:
+    return Bench(kafka, library, tmp_path, f"agent-{database_name}")
+
+
+def test_an_agent_killed_again_and_again_loses_no_joule_of_the_counter(bench: Bench) -> None:
+    dice = random.Random(4)
+    with bench.agent():
+        bench.marked()
+    for _ in range(6):
+        bench.turn(dice.randrange(1, 5_000))  # while no agent runs
+        with bench.agent() as agent:
+            for _ in range(dice.randrange(1, 12)):
+                bench.turn(dice.randrange(1, 500))
+                time.sleep(dice.random() / 5)
+            agent.send_signal(signal.SIGKILL)
+    with bench.agent():
+        bench.balanced()
+
+
+def test_while_the_broker_is_stopped_everything_waits_on_disk_also_for_the_next_agent(bench: Bench) -> None:
+    with bench.agent() as agent:
+        bench.marked()
+        bench.kafka.stop()
+        try:
+            for _ in range(15):
+                bench.turn(250)
+                time.sleep(0.2)
+            agent.send_signal(signal.SIGKILL)
+            agent.wait()
+            bench.turn(1_000)
+            with bench.agent():
+                time.sleep(2)
+                bench.turn(77)
+                time.sleep(1)
+        finally:
+            bench.kafka.start()
+    with bench.agent():
+        bench.balanced()
+
+
+def test_on_a_full_disk_joules_wait_in_memory_until_there_is_room(bench: Bench) -> None:
+    with bench.agent() as agent:
+        bench.marked()
+        bench.turn(500)
+        bench.until(lambda: bench.energy_uj() > 0)
+        before = resource.prlimit(agent.pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))  # No file may grow.
+        for _ in range(10):
+            bench.turn(250)
+            time.sleep(0.2)
+        assert bench.energy_uj() < (bench.counter_mj - FIRST_MJ) * UJ_PER_MJ
+        resource.prlimit(agent.pid, resource.RLIMIT_FSIZE, before)
+        bench.balanced()
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(40) == 0

@@ -1,0 +1,201 @@
+"""`wattlog produce servers` as a user runs it: a configuration, a server over HTTP that comes and goes, a log."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import takewhile
+from pathlib import Path
+
+import httpx
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from cli.doctor import examine
+from contracts import codec, topics
+from contracts.errors import BadSetting, Unavailable
+from contracts.events import TokenBatch
+from contracts.settings import Settings
+from producers.config import load
+from producers.http import MAX_BYTES, Pages
+from producers.servers.produce import At, OwnNames, ServersConfig, produce_servers, servers
+
+CONFIG = """
+cluster = "east"
+[produce.servers]
+tenant = "acme"
+every_s = 0.5
+[[produce.servers.at]]
+url = "{url}/metrics"
+server = "vllm"
+workload = "chat"
+"""
+
+
+class Vllm:
+    """A server's page, at whatever its counters stand; None: the server is down."""
+
+    def __init__(self) -> None:
+        self.prompt: int | None = 1_000
+        self.started = 1_700_000_000
+        self.asked = 0
+
+    def page(self) -> str:
+        return (
+            f"process_start_time_seconds {self.started}\n"
+            f'vllm:prompt_tokens_total{{model_name="m"}} {self.prompt}\n'
+            f'vllm:generation_tokens_total{{model_name="m"}} {(self.prompt or 0) // 2}\n'
+        )
+
+
+@pytest.fixture
+def vllm() -> Vllm:
+    return Vllm()
+
+
+@pytest.fixture
+def url(vllm: Vllm) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            vllm.asked += 1
+            body = vllm.page().encode()
+            self.send_response(503 if vllm.prompt is None else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def settings(url: str, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    (tmp_path / "wattlog.toml").write_text(CONFIG.format(url=url))
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "wattlog.toml"))
+    return Settings(data=tmp_path / "data", kafka_bootstrap=broker)
+
+
+def test_what_a_server_counted_is_on_the_log_whatever_came_between(settings: Settings, vllm: Vllm, broker: str) -> None:
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
+    batches: list[TokenBatch] = []
+
+    def run(until: Callable[[], bool]) -> None:
+        """A producer, from its start to its end."""
+        stop = threading.Event()
+        thread = threading.Thread(target=produce_servers, args=(settings, stop))
+        thread.start()
+        while not until():
+            assert thread.is_alive()
+            if not consumer.assignment():
+                partitions = consumer.list_topics(topics.TOKENS, timeout=10).topics[topics.TOKENS].partitions
+                consumer.assign([TopicPartition(topics.TOKENS, p, 0) for p in partitions])
+            for m in consumer.consume(10, timeout=0.1):
+                batch = codec.decode(m.headers(), m.value()).batch
+                assert isinstance(batch, TokenBatch)
+                batches.append(batch)
+        stop.set()
+        thread.join()
+
+    def told() -> int:
+        return sum(int(b.prompt_tokens.sum()) for b in batches)
+
+    run(lambda: len(batches) > 0)
+    assert told() == 0
+    vllm.prompt = 1_500  # while no producer runs
+    run(lambda: told() >= 500)
+    vllm.prompt, vllm.started = 200, vllm.started + 60  # started anew
+    run(lambda: told() >= 700)
+    vllm.prompt, asked = None, vllm.asked  # down for a while
+    run(lambda: vllm.asked > asked + 1)
+    vllm.prompt = 300
+    run(lambda: told() >= 800)
+    consumer.close()
+    assert told() == 800
+    rows = [b for b in batches if len(b)]
+    assert {(b.tenants, b.models) for b in rows} == {(("acme",), ("m",))}
+    assert sum(int(b.completion_tokens.sum()) for b in rows) == 400
+
+
+def test_doctor_looks_at_each_configured_server(settings: Settings, vllm: Vllm, url: str) -> None:
+    def found() -> list[tuple[str, str]]:
+        first = takewhile(lambda f: f.check in ("nvml", "servers"), examine(settings))  # The rest asks the broker.
+        return [(f.state, f.says) for f in first if f.check == "servers"]
+
+    assert found() == [("ok", f"{url}/metrics: vllm: m")]
+    vllm.prompt = None
+    [(state, says)] = found()
+    assert state == "failed"
+    assert "answers 503" in says
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[produce.servers]\nevery_s = 0", "produce.servers.every_s: 0"),
+        ("[produce.servers]\nevry_s = 1", "produce.servers.evry_s"),
+        ("[[produce.servers.at]]\nurl = 'ftp://x'\nserver = 'vllm'\nworkload = 'w'", "produce.servers.at.0.url"),
+        ("[produce]\nservers = 3", "produce.servers: 3"),
+    ],
+)
+def test_a_wrong_option_is_told_by_its_place_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, named: str
+) -> None:
+    (tmp_path / "wattlog.toml").write_text(text)
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "wattlog.toml"))
+    with pytest.raises(BadSetting) as told:
+        load(ServersConfig)
+    assert named in str(told.value)
+
+
+AT = At(url="http://a/metrics", server="vllm", workload="w", tenant="t")
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        (ServersConfig(), "name at least one server"),
+        (ServersConfig(at=(AT.model_copy(update={"tenant": ""}),)), "say who pays"),
+        (ServersConfig(at=(AT, AT)), "name each server once"),
+        (ServersConfig(at=(AT.model_copy(update={"server": "vlm"}),)), "use one of vllm, sglang"),
+    ],
+)
+def test_a_server_that_cannot_be_read_as_told_is_refused(config: ServersConfig, named: str) -> None:
+    with Pages() as pages, pytest.raises(BadSetting, match=named):
+        list(servers(Settings(), config, pages))
+
+
+def test_a_server_by_its_own_names() -> None:
+    own = OwnNames(prompt=("in_total",), completion=("out_total",))
+    config = ServersConfig(at=(AT.model_copy(update={"server": "mine"}),), names={"mine": own})
+    with Pages() as pages:
+        [server] = servers(Settings(), config, pages)
+    assert server.kind == "mine"
+
+
+def test_a_page_without_end_is_cut_off() -> None:
+    def endless(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=iter([b"x" * 2**20] * (MAX_BYTES // 2**20 + 2)))
+
+    with Pages(transport=httpx.MockTransport(endless)) as pages, pytest.raises(Unavailable, match="larger than"):
+        pages.text("http://a/metrics")
+
+
+def test_the_token_is_sent_and_not_told() -> None:
+    seen: list[str] = []
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["Authorization"])
+        return httpx.Response(401)
+
+    with Pages(bearer="s3cret", transport=httpx.MockTransport(refuse)) as pages, pytest.raises(Unavailable) as told:
+        pages.text("http://a/metrics")
+    assert seen == ["Bearer s3cret"]
+    assert "s3cret" not in str(told.value)

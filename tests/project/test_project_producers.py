@@ -1,0 +1,48 @@
+"""docs/producers has a page for every producer, and every page the options that the code has."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+
+from producers import registry
+from producers.config import ProducerConfig
+from producers.servers.known import KNOWN
+from tests.project.producer_options import CONFIGS, variables
+from tests.project.tree import ROOT
+
+DOCS = ROOT / "docs" / "producers"
+INDEX = (DOCS / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_a_producer_has_a_page_and_a_row_in_the_table_of_sources(name: str) -> None:
+    assert (DOCS / f"{name}.md").read_text("utf-8").startswith(f"# `wattlog produce {name}`: ")
+    assert f"| `wattlog produce {name}` | [{name}]({name}.md) |" in INDEX
+
+
+def test_a_page_is_of_a_producer() -> None:
+    assert {p.stem for p in DOCS.glob("*.md")} - {"README"} == set(registry.names())
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
+def test_a_page_has_every_option_and_its_variable_and_no_other(config: type[ProducerConfig]) -> None:
+    page = (DOCS / f"{config.name}.md").read_text("utf-8")
+    assert set(re.findall(r"^\| `\w+` \| `(WATTLOG_\w+)`", page, re.M)) == variables(config)
+    assert {name for name, field in config.model_fields.items() if not field.description} == set()
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
+def test_the_examples_of_a_page_can_be_read(config: type[ProducerConfig]) -> None:
+    page = (DOCS / f"{config.name}.md").read_text("utf-8")
+    examples = [tomllib.loads(text) for text in re.findall(r"```toml\n(.*?)```", page, re.S)]
+    assert examples
+    for example in examples:
+        config(**example["produce"][config.name])
+
+
+def test_every_server_that_is_known_is_on_the_page() -> None:
+    page = (DOCS / "servers.md").read_text("utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \| ", page, re.M)) >= set(KNOWN)
