@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import takewhile
+from itertools import islice
 from pathlib import Path
 
 import httpx
@@ -126,7 +126,7 @@ def test_what_a_server_counted_is_on_the_log_whatever_came_between(settings: Set
 
 def test_doctor_looks_at_each_configured_server(settings: Settings, vllm: Vllm, url: str) -> None:
     def found() -> list[tuple[str, str]]:
-        first = takewhile(lambda f: f.check in ("nvml", "servers"), examine(settings))  # The rest asks the broker.
+        first = islice(examine(settings), 2)  # The rest asks the broker.
         return [(f.state, f.says) for f in first if f.check == "servers"]
 
     assert found() == [("ok", f"{url}/metrics: vllm: m")]
