@@ -40,7 +40,7 @@ class Finding:
 def examine(settings: Settings) -> Iterator[Finding]:
     """All checks, in the order of the flow."""
     yield _nvml()
-    yield from _servers(settings)
+    yield from _producers(settings)
     if settings.embedded_broker:
         yield Finding(
             "broker",
@@ -77,17 +77,18 @@ def _nvml() -> Finding:
         sensor.close()
 
 
-def _servers(settings: Settings) -> Iterator[Finding]:
+def _producers(settings: Settings) -> Iterator[Finding]:
+    """Each source that is configured."""
+    from producers.produce_exporter import check_exporter
     from producers.servers.produce import check_servers
 
-    try:
-        for url, found in check_servers(settings):
-            if isinstance(found, str):
-                yield Finding("servers", "ok", f"{url}: {found}")
-            else:
-                yield Finding("servers", "failed", str(found))
-    except WattlogError as error:
-        yield Finding("servers", "failed", str(error))
+    for name, check in (("exporter", check_exporter), ("servers", check_servers)):
+        try:
+            for where, found in check(settings):
+                good = isinstance(found, str)
+                yield Finding(name, "ok" if good else "failed", f"{where}: {found}" if good else str(found))
+        except WattlogError as error:
+            yield Finding(name, "failed", str(error))
 
 
 def _log(settings: Settings) -> Iterator[Finding]:

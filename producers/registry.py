@@ -19,8 +19,15 @@ def _servers(*args: Any, **options: Any) -> None:
     produce_servers(*args, **options)
 
 
+def _exporter(*args: Any, **options: Any) -> None:
+    from producers.produce_exporter import produce_exporter
+
+    produce_exporter(*args, **options)
+
+
 _PRODUCERS: Mapping[str, tuple[str, Produce]] = MappingProxyType({
     "nvml": ("NVIDIA GPUs of this node, through the driver's NVML", produce_nvml),
+    "exporter": ("a node's GPUs, through DCGM exporter or nvidia_gpu_exporter where NVML is out of reach", _exporter),
     "servers": ("Inference servers' own counters: vLLM, SGLang, TGI, TensorRT-LLM, Triton, others by name", _servers),
     "simulated": ("SIMULATED: a seeded fleet of 48 GPUs with its tenants' requests", produce_simulated),
 })  # fmt: skip

@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from contracts.errors import Unavailable
 from contracts.events import Event, PowerBatch
 from contracts.settings import Settings
 from contracts.units import joules
-from producers.agent import Agent, Binding, Metrics, Node
+from producers.agent import Agent, Binding, Metrics, Node, Sensor
 from producers.clock import Clock, SystemClock, boot_id
 from producers.delivery import Delivery
 from producers.publish import Publisher, kafka_config
@@ -66,25 +66,31 @@ def outbox(settings: Settings, name: str, config: Mapping[str, object] | None) -
 def produce_nvml(settings: Settings, stop: threading.Event, *, config: Mapping[str, object] | None = None) -> None:
     """Meters this node's GPUs until `stop`. `config` overrides Kafka client properties.
 
-    Raises Unavailable without a driver or GPUs, or when energy could not be sent before the end.
+    Raises Unavailable without a driver or GPUs, or when energy could be neither sent nor kept.
     """
     from producers.nvml import Nvml
 
-    nvml = Nvml()
-    if not nvml.gpus:
-        raise Unavailable("NVML sees no GPU on this node", "Try `nvidia-smi`; in a container, give it the GPUs.")
+    with closing(Nvml()) as nvml:
+        if not nvml.gpus:
+            raise Unavailable("NVML sees no GPU on this node", "Try `nvidia-smi`; in a container, give it the GPUs.")
+        run_agent(settings, stop, nvml, list(nvml.gpus), "nvml", config)
+
+
+def run_agent(
+    settings: Settings, stop: threading.Event, sensor: Sensor, gpus: Sequence[str], kind: str,
+    config: Mapping[str, object] | None,
+) -> None:  # fmt: skip
+    """One node's agent over a sensor, until `stop`; its GPUs are held by the workload of the settings."""
     held = Binding(settings.workload, settings.owner)
-    bindings = dict.fromkeys(nvml.gpus, held) if settings.workload else {}
-    node = Node(
-        settings.cluster, node_name(settings), round(1000 / settings.sample_hz), settings.publish_ms, "nvml",
-        boot=boot_id(),
-    )  # fmt: skip
+    bindings = dict.fromkeys(gpus, held) if settings.workload else {}
+    sample_ms = round(1000 / settings.sample_hz)
+    node = Node(settings.cluster, node_name(settings), sample_ms, settings.publish_ms, kind, boot=boot_id())
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     serve_metrics(settings, registry)
-    log.info("%d GPUs of %s/%s", len(nvml.gpus), node.cluster, node.node)
-    with closing(nvml), outbox(settings, "nvml", config) as (spool, delivery):
-        Agent(node, nvml, delivery, SystemClock(stop), lambda: bindings, metrics, spool.marks()).run()
+    log.info("%d GPUs of %s/%s", len(gpus), node.cluster, node.node)
+    with outbox(settings, kind, config) as (spool, delivery):
+        Agent(node, sensor, delivery, SystemClock(stop), lambda: bindings, metrics, spool.marks()).run()
 
 
 def produce_simulated(

@@ -112,7 +112,7 @@ def produce_servers(settings: Settings, stop: threading.Event, *, config: Mappin
 def check_servers(settings: Settings) -> Iterator[tuple[str, Exception | str]]:
     """For `wattlog doctor`: each configured server, and what it has served or why that cannot be read."""
     from contracts.errors import WattlogError
-    from producers.servers import page
+    from producers import page
 
     told = load(ServersConfig)
     if not told.at:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import msgspec
 
 from contracts.errors import BadInput
+from producers import page
 from producers.clock import Clock
 from producers.collector import Collected, Made
-from producers.servers import counters, page
+from producers.servers import counters
 from producers.servers.provider import InferenceMetricsProvider
 
 STARTED = ("process_start_time_seconds",)

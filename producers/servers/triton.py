@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from producers.servers.page import Page, first
+from producers.page import Page, first
 from producers.servers.provider import Served
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from contracts.errors import BadInput
 from contracts.events import MAX_TOKENS, TokenBatch
-from producers.servers import counters, page
+from producers import page
+from producers.servers import counters
 from producers.servers.known import KNOWN
 from producers.servers.provider import Names, Served
 from producers.servers.scrape import Served as Serves

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from producers.config import ProducerConfig
+from producers.produce_exporter import ExporterConfig
 from producers.servers.produce import ServersConfig
 
-CONFIGS: tuple[type[ProducerConfig], ...] = (ServersConfig,)
+CONFIGS: tuple[type[ProducerConfig], ...] = (ExporterConfig, ServersConfig)
 
 
 def variables(config: type[ProducerConfig]) -> set[str]:

@@ -1,0 +1,79 @@
+"""GPUs as exporters show them: recorded pages, blanks, repeated boards, and pages that are older than they look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from contracts.errors import Unavailable
+from producers.exporters import DCGM, NVIDIA_SMI, Exporter, ExporterPage
+from producers.meter import Reading, State, step
+from tests.producers.test_producers_servers import At
+
+T4 = "GPU-20c56d28-0da5-6d26-a36a-e7af1ce2586e"
+A100 = "GPU-34319582-d595-d1c7-d1d2-179bcfa61660"
+NOBODY = "00000000-0000-0000-0000-000000000000"
+ROW = 'DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{gpu="0",UUID="GPU-a",modelName="NVIDIA  H100",GPU_I_ID="%s"} %s\n'
+
+
+def read(text: str, exporter: Exporter = DCGM, t_ms: int = 1_000) -> list[Reading]:
+    return ExporterPage(exporter, lambda: text).readings(At(t_ms))
+
+
+@pytest.mark.parametrize(
+    ("exporter", "file", "reading"),
+    [
+        (DCGM, "dcgm_exporter_tesla_t4_datadog.prom", Reading(T4, "Tesla T4", 1_000, 1_000, 128_996_013, 8.969, 0.0)),
+        (DCGM, "dcgm_exporter_a100_mig_docs.prom", Reading(A100, "unknown", 1_000, 1_000, 319_159_391, 409.692, None)),
+        (
+            NVIDIA_SMI, "linux-x86_64__nvidia-h100-80gb-hbm3__590.48.01__load.metrics",
+            Reading(f"GPU-{NOBODY}", "NVIDIA H100 80GB HBM3", 1_000, 1_000, None, 625.68, 1.0),
+        ),
+    ],
+)  # fmt: skip
+def test_recorded_pages_give_a_reading_a_board(
+    shared_data: Path, exporter: Exporter, file: str, reading: Reading
+) -> None:
+    text = (shared_data / "metrics" / file).read_text("utf-8")
+    assert [r for r in read(text, exporter) if r.gpu_uuid == reading.gpu_uuid] == [reading]
+
+
+def test_slices_that_repeat_their_board_are_one_reading() -> None:
+    [reading] = read(ROW % ("", 500) + ROW % (7, 500) + ROW % (8, 500))
+    assert (reading.counter_mj, reading.hardware) == (500, "NVIDIA H100")
+
+
+@pytest.mark.parametrize("blank", ["9223372036854775794", "NaN", "-1"])
+def test_a_blank_is_unknown_and_not_nothing(blank: str) -> None:
+    power = 'DCGM_FI_DEV_POWER_USAGE{UUID="GPU-a"} '
+    [reading] = read(ROW % ("", blank) + power + "300.5\n")
+    assert (reading.counter_mj, reading.watts) == (None, 300.5)
+    [reading] = read(ROW % ("", 5) + power + blank + "\n")
+    assert (reading.counter_mj, reading.watts) == (5, None)
+
+
+def test_a_page_without_gpus_is_told() -> None:
+    with pytest.raises(Unavailable, match="TOTAL_ENERGY"):
+        read("up 1\n")
+
+
+def test_between_two_looks_of_the_exporter_an_interval_is_as_long_as_they_are_apart() -> None:
+    text, intervals = "", []
+    state: State | None = None
+    exporter = ExporterPage(DCGM, lambda: text)
+    for t_ms in range(0, 91_000, 1_000):
+        text = ROW % ("", 1_000 + t_ms // 30_000 * 9_000_000)  # 300 W, looked at every 30 s
+        for reading in exporter.readings(At(t_ms)):
+            took = step(state, reading)
+            state = took.state
+            intervals += took.intervals
+    assert [(i.t0_ms, i.t1_ms, i.energy_uj) for i in intervals] == [
+        (30_000 * n, 30_000 * (n + 1), 9_000_000_000) for n in range(3)
+    ]
+
+
+def test_a_counter_that_stands_for_a_minute_stands_still() -> None:
+    exporter = ExporterPage(DCGM, lambda: ROW % ("", 5))
+    given = [t_ms for t_ms in range(0, 130_000, 10_000) if exporter.readings(At(t_ms))]
+    assert given == [0, 60_000, 120_000]
