@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 Consume = Callable[..., list[Message]]
+Page = Callable[[], tuple[int, str]]
+"""A page's status and text."""
 
 
 @pytest.fixture
@@ -40,3 +44,31 @@ def consume(broker: str) -> Iterator[Consume]:
 
     yield consume
     consumer.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Page], str]]:
+    """Serves a page over HTTP, whose status and text it asks for at each look; gives its address."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def serve(page: Page) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, text = page()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text.encode())))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, format: str, *args: object) -> None: ...
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}/metrics"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
-from contracts.errors import Unavailable
+from contracts import codec, topics
+from contracts.errors import BadSetting, Unavailable
+from contracts.events import PowerBatch
+from contracts.settings import Settings
 from producers.exporters import DCGM, NVIDIA_SMI, Exporter, ExporterPage
 from producers.meter import Reading, State, step
+from producers.produce_exporter import produce_exporter
+from tests.producers.conftest import Page
 from tests.producers.test_producers_servers import At
 
 T4 = "GPU-20c56d28-0da5-6d26-a36a-e7af1ce2586e"
@@ -77,3 +86,38 @@ def test_a_counter_that_stands_for_a_minute_stands_still() -> None:
     exporter = ExporterPage(DCGM, lambda: ROW % ("", 5))
     given = [t_ms for t_ms in range(0, 130_000, 10_000) if exporter.readings(At(t_ms))]
     assert given == [0, 60_000, 120_000]
+
+
+def test_the_whole_producer_meters_from_the_exporters_page_to_the_log(
+    serve: Callable[[Page], str], broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = itertools.count()
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
+    monkeypatch.setenv("WATTLOG_EXPORTER_URL", serve(lambda: (200, ROW % ("", 1_000 + 300 * next(looks)))))
+    stop = threading.Event()
+    settings = Settings(
+        data=tmp_path, kafka_bootstrap=broker, cluster="east", node="gpu-7", workload="chat", sample_hz=10,
+        publish_ms=200,
+    )  # fmt: skip
+    thread = threading.Thread(target=produce_exporter, args=(settings, stop))
+    thread.start()
+    while next(looks) < 20 and thread.is_alive():
+        stop.wait(0.1)
+    stop.set()
+    thread.join()
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
+    consumer.assign([TopicPartition(topics.POWER, p, 0) for p in range(4)])
+    events = [codec.decode(m.headers(), m.value()) for m in consumer.consume(1000, timeout=2)]
+    consumer.close()
+    assert {(e.source, e.workload) for e in events} == {("dcgm://east/gpu-7/chat", "chat")}
+    batches = [e.batch for e in events if isinstance(e.batch, PowerBatch) and len(e.batch)]
+    assert {b.gpus for b in batches} == {(("GPU-a", "NVIDIA H100"),)}
+    energy_uj = sum(int(b.energy_uj.sum()) for b in batches)
+    assert energy_uj > 0
+    assert energy_uj % 300_000 == 0
+
+
+def test_an_exporter_without_an_address_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
+    with pytest.raises(BadSetting, match="say where its page is"):
+        produce_exporter(Settings(), threading.Event())

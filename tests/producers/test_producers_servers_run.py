@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from contracts.settings import Settings
 from producers.config import load
 from producers.http import MAX_BYTES, Pages
 from producers.servers.produce import At, OwnNames, ServersConfig, produce_servers, servers
+from tests.producers.conftest import Page
 
 CONFIG = """
 cluster = "east"
@@ -27,7 +27,7 @@ cluster = "east"
 tenant = "acme"
 every_s = 0.5
 [[produce.servers.at]]
-url = "{url}/metrics"
+url = "{url}"
 server = "vllm"
 workload = "chat"
 """
@@ -41,8 +41,9 @@ class Vllm:
         self.started = 1_700_000_000
         self.asked = 0
 
-    def page(self) -> str:
-        return (
+    def look(self) -> tuple[int, str]:
+        self.asked += 1
+        return 503 if self.prompt is None else 200, (
             f"process_start_time_seconds {self.started}\n"
             f'vllm:prompt_tokens_total{{model_name="m"}} {self.prompt}\n'
             f'vllm:generation_tokens_total{{model_name="m"}} {(self.prompt or 0) // 2}\n'
@@ -55,25 +56,8 @@ def vllm() -> Vllm:
 
 
 @pytest.fixture
-def url(vllm: Vllm) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            vllm.asked += 1
-            body = vllm.page().encode()
-            self.send_response(503 if vllm.prompt is None else 200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def url(vllm: Vllm, serve: Callable[[Page], str]) -> str:
+    return serve(vllm.look)
 
 
 @pytest.fixture
@@ -129,7 +113,7 @@ def test_doctor_looks_at_each_configured_server(settings: Settings, vllm: Vllm, 
         first = islice(examine(settings), 2)  # The rest asks the broker.
         return [(f.state, f.says) for f in first if f.check == "servers"]
 
-    assert found() == [("ok", f"{url}/metrics: vllm: m")]
+    assert found() == [("ok", f"{url}: vllm: m")]
     vllm.prompt = None
     [(state, says)] = found()
     assert state == "failed"
