@@ -79,10 +79,11 @@ def _nvml() -> Finding:
 
 def _producers(settings: Settings) -> Iterator[Finding]:
     """Each source that is configured."""
+    from producers.gateways.produce import check_accesslog
     from producers.produce_exporter import check_exporter
     from producers.servers.produce import check_servers
 
-    for name, check in (("exporter", check_exporter), ("servers", check_servers)):
+    for name, check in (("exporter", check_exporter), ("servers", check_servers), ("accesslog", check_accesslog)):
         try:
             for where, found in check(settings):
                 good = isinstance(found, str)

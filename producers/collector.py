@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 MARK = "source/"
 """Before a source's name: the name of its mark."""
+MAX_TOLD = 10
+"""Refused rows of one look that are told one by one."""
 PUMP_S = 1.0
 """How long broker and sources wait for each other at most."""
 
@@ -37,11 +39,14 @@ class Made(NamedTuple):
 
 
 class Collected(NamedTuple):
-    """What has come since the mark, and the next mark. `more`: not all; read on at once."""
+    """What has come since the mark, and the next mark. `more`: not all; read on at once. `refused` says of rows that
+    could not be read what is wrong with them; `notes` are for the log."""
 
     made: Sequence[Made]
     mark: bytes
     more: bool = False
+    refused: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 class Source(Protocol):
@@ -67,6 +72,7 @@ class Metrics:
             return Counter(f"wattlog_producer_{name}", text, labels, registry=registry)
 
         self.rows = count("source_rows", "Rows read and kept for the broker", "source")
+        self.refused = count("source_refused_rows", "Rows that could not be read, and are left out", "source")
         self.errors = count("source_errors", "Times that a source could not be read; it is tried again", "source")
         label = ["source"]
         self.up = Gauge("wattlog_producer_source_up", "1 if the source was read last time", label, registry=registry)
@@ -128,6 +134,9 @@ class Collector:
             self._failing.add(name)
             return False
         self._marks[name] = collected.mark
+        self._tell(name, collected.refused)
+        for note in collected.notes:
+            log.warning("%s: %s", name, note)
         if name in self._failing:
             log.warning("%s can be read again", name)
             self._failing.discard(name)
@@ -135,6 +144,13 @@ class Collector:
         self._metrics.up.labels(name).set(1)
         self._metrics.read_ms.labels(name).set(self._clock.wall_ms())
         return collected.more
+
+    def _tell(self, name: str, refused: Sequence[str]) -> None:
+        self._metrics.refused.labels(name).inc(len(refused))
+        for why in refused[:MAX_TOLD]:
+            log.warning("left out: %s", why)
+        if len(refused) > MAX_TOLD:
+            log.warning("left out: %d more of %s", len(refused) - MAX_TOLD, name)
 
     def _event(self, source: Source, made: Made) -> Event:
         sender = source_of(source.kind, made.cluster, made.node or source.name, made.workload)

@@ -25,10 +25,17 @@ def _exporter(*args: Any, **options: Any) -> None:
     produce_exporter(*args, **options)
 
 
+def _accesslog(*args: Any, **options: Any) -> None:
+    from producers.gateways.produce import produce_accesslog
+
+    produce_accesslog(*args, **options)
+
+
 _PRODUCERS: Mapping[str, tuple[str, Produce]] = MappingProxyType({
     "nvml": ("NVIDIA GPUs of this node, through the driver's NVML", produce_nvml),
     "exporter": ("a node's GPUs, through DCGM exporter or nvidia_gpu_exporter where NVML is out of reach", _exporter),
     "servers": ("Inference servers' own counters: vLLM, SGLang, TGI, TensorRT-LLM, Triton, others by name", _servers),
+    "accesslog": ("requests with their tenants, from a gateway's access log (JSON lines)", _accesslog),
     "simulated": ("SIMULATED: a seeded fleet of 48 GPUs with its tenants' requests", produce_simulated),
 })  # fmt: skip
 

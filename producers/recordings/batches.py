@@ -14,13 +14,11 @@ from operator import attrgetter
 from typing import TypeVar
 from urllib.parse import quote
 
-import numpy as np
-import numpy.typing as npt
-
 from contracts import codec, topics
 from contracts.events import Event, PowerBatch, TokenBatch
 from producers.numbering import Sequencer, event_of, heartbeat_batch, power_batch
 from producers.recordings.base import BadRow, PowerRow, TokenRow
+from producers.rows import token_batch
 
 TICK_MS = 5_000
 MAX_ROWS = 512
@@ -81,7 +79,7 @@ class _Sender:
         """Everything of the tick `[from_ms, to_ms)`. Only a group's last event on a topic says that it is complete."""
         for group, (power, tokens) in self._rows.items():
             yield from self._send(topics.POWER, group, _power_batches(power, from_ms), to_ms)
-            yield from self._send(topics.TOKENS, group, [_token_batch(c, from_ms) for c in _chunks(tokens)], to_ms)
+            yield from self._send(topics.TOKENS, group, [token_batch(c, from_ms) for c in _chunks(tokens)], to_ms)
             power.clear()
             tokens.clear()
 
@@ -128,27 +126,3 @@ def _power_batches(rows: list[PowerRow], t_ms: int) -> list[PowerBatch | TokenBa
         for (node, owner), run in groupby(sorted(rows, key=_node_and_owner), key=_node_and_owner)
         for chunk in _chunks(list(run))
     ]
-
-
-def _token_batch(rows: list[TokenRow], t_ms: int) -> TokenBatch:
-    tenants, tenant = _index(r.tenant for r in rows)
-    models, model = _index(r.model for r in rows)
-    statuses, status = _index(r.status for r in rows)
-    start, first, end, prompt, cached, completion = np.array([r[6:12] for r in rows], np.int64).T
-    return TokenBatch(
-        tenants, tenant, models, model, tuple(r.request_id for r in rows), start, first, end, prompt, cached,
-        completion, statuses, status, _texts(r.session_id for r in rows), _texts(r.trace_id for r in rows), t_ms,
-    )  # fmt: skip
-
-
-def _index(values: Iterable[str]) -> tuple[tuple[str, ...], npt.NDArray[np.uint16]]:
-    """A text column as (dictionary in order of appearance, index)."""
-    seen: dict[str, int] = {}
-    index = [seen.setdefault(v, len(seen)) for v in values]
-    return tuple(seen), np.array(index, np.uint16)
-
-
-def _texts(values: Iterable[str]) -> tuple[str, ...]:
-    """An optional text column: () where no row has a value."""
-    column = tuple(values)
-    return column if any(column) else ()

@@ -119,9 +119,9 @@ def test_a_signal_sets_the_stop_and_a_second_interrupt_ends_at_once() -> None:
 
 
 def test_the_registry_names_every_producer_and_refuses_others() -> None:
-    assert registry.names().keys() == {"nvml", "exporter", "servers", "simulated"}
+    assert registry.names().keys() == {"nvml", "exporter", "servers", "accesslog", "simulated"}
     assert all(registry.names().values())
-    with pytest.raises(BadSetting, match="use one of nvml, exporter, servers, simulated"):
+    with pytest.raises(BadSetting, match="use one of nvml, exporter, servers, accesslog, simulated"):
         registry.get("rapl")
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from producers.config import ProducerConfig
+from producers.gateways.produce import AccessLogConfig
 from producers.produce_exporter import ExporterConfig
 from producers.servers.produce import ServersConfig
 
-CONFIGS: tuple[type[ProducerConfig], ...] = (ExporterConfig, ServersConfig)
+CONFIGS: tuple[type[ProducerConfig], ...] = (AccessLogConfig, ExporterConfig, ServersConfig)
 
 
 def variables(config: type[ProducerConfig]) -> set[str]:
