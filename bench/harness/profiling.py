@@ -1,4 +1,4 @@
-"""Where the time goes: cProfile on the thread that calls it, and on the threads that store."""
+"""Where the CPU goes: cProfile on the thread that calls it, and on the threads that store, each by its own CPU time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import pstats
 import re
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ class Profiles:
 
     def __init__(self, on: bool) -> None:
         self._on = on
-        self._main = cProfile.Profile() if on else None
+        self._main = cProfile.Profile(time.thread_time) if on else None
         self._running = False
         self._sink: list[cProfile.Profile] = []
         self._thread = 0
@@ -45,7 +46,7 @@ class Profiles:
         def call(*args: Any, **more: Any) -> Any:
             if threading.get_ident() == self._thread:
                 return function(*args, **more)
-            profile = cProfile.Profile()
+            profile = cProfile.Profile(time.thread_time)
             profile.enable()
             try:
                 return function(*args, **more)
