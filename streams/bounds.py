@@ -80,7 +80,7 @@ class Bounds:
             self._tell(
                 "full", now_ms, "max_open_rows (%d) is met: windows are closed before their lateness has passed, and "
                 "what still comes for them is restated. Most there is: %s. Mend what makes so many, or add workers",
-                self._most, state.most_of(),
+                self._most, state.most_of() or "in the windows just closed",
             )  # fmt: skip
         return flush
 
