@@ -123,7 +123,7 @@ class Settings(BaseSettings):
         ge=1,
         le=1_048_576,
         description="Megabytes on disk (`data`/spool) of what a producer has and the brokers have not acknowledged. "
-        "When it is full, energy grows coarser in memory and requests are refused.",
+        "When it is full, energy grows coarser in memory, and logs and servers are read no further.",
     )
 
     api_host: str = Field(

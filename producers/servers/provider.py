@@ -66,11 +66,11 @@ class Names:
             return {}
         found: dict[str, list[int]] = {}
 
-        def add(at: int, names: Sequence[str], scale: int = 1) -> None:
+        def add(at: int, names: Sequence[str]) -> None:
             for labels, value in self._samples(page, names):
                 row = found.setdefault(self._model(labels), [0] * 6)
                 failure = at == 3 and not self.failed.isdisjoint(labels.values())
-                row[4 if failure else at] += value * scale
+                row[4 if failure else at] += value
 
         for at, names in enumerate((self.prompt, self.cached, self.completion, self.requests, self.failures)):
             add(at, names)

@@ -20,25 +20,7 @@ from producers.collector import Collected, Collector, Made, Metrics
 from producers.delivery import Delivery
 from producers.publish import OnDelivery
 from producers.spool import Spool
-
-T0 = 1_700_000_000_000
-
-
-class Time:
-    """Stands still but for waits; says stop when it has come to `end_ms`."""
-
-    def __init__(self, end_ms: int) -> None:
-        self.now_ms, self.end_ms = 0, end_ms
-
-    def wall_ms(self) -> int:
-        return T0 + self.now_ms
-
-    def monotonic_ms(self) -> int:
-        return self.now_ms
-
-    def wait(self, seconds: float) -> bool:
-        self.now_ms = min(self.now_ms + max(round(seconds * 1000), 1), self.end_ms)
-        return self.now_ms >= self.end_ms
+from tests.producers.test_producers_agent import T0, Time
 
 
 class Log:

@@ -31,10 +31,10 @@ from producers.gateways.jsonlines import Fields, Reader
 from producers.gateways.produce import produce_accesslog
 from producers.rows import RequestRow, token_batch
 from producers.spool import Spool
-from tests.producers.test_producers_collector import Log, Time
+from tests.producers.test_producers_agent import T0, Time
+from tests.producers.test_producers_collector import Log
 from tests.producers.test_producers_servers import At
 
-T0 = 1_700_000_000_000
 GOOD: dict[str, Any] = {
     "id": "r1", "tenant": "acme", "model": "llama", "start": T0, "end": T0 + 3_000, "prompt_tokens": 100,
     "completion_tokens": 20,
