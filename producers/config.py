@@ -55,4 +55,6 @@ def load(kind: type[Config]) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in (PRODUCERS, kind.name, *first["loc"]))
-        raise BadSetting(where, first.get("input"), first["msg"]) from None
+        said = first.get("input")
+        # What looks like an address with a password is not repeated.
+        raise BadSetting(where, "(not shown)" if "@" in str(said) else said, first["msg"]) from None

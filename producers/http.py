@@ -13,6 +13,14 @@ TIMEOUT_S = 5.0
 MAX_BYTES = 32 * 2**20
 
 
+def without_secrets(url: str) -> str:
+    """An address that may be shown: it names sources on the log and in metrics. Raises ValueError for one that bears a
+    password."""
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise ValueError("leave user and password out of the address: it is shown; use `bearer`")
+    return url
+
+
 class Pages:
     """A client. `bearer` is sent as a bearer token; it is in no error and no log."""
 

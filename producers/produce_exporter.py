@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from contracts.errors import BadSetting, WattlogError
@@ -15,7 +15,7 @@ from contracts.settings import Settings
 from producers.clock import SystemClock
 from producers.config import ProducerConfig, load
 from producers.exporters import KNOWN, ExporterPage
-from producers.http import Pages
+from producers.http import Pages, without_secrets
 from producers.shells import run_agent
 
 
@@ -24,7 +24,9 @@ class ExporterConfig(ProducerConfig):
 
     model_config = SettingsConfigDict(env_prefix="WATTLOG_EXPORTER_")
     name: ClassVar[str] = "exporter"
-    url: str = Field("", description="Of its page: http://10.0.0.5:9400/metrics.", pattern="^(https?://.+)?$")
+    url: Annotated[str, AfterValidator(without_secrets)] = Field(
+        "", description="Of its page: http://10.0.0.5:9400/metrics.", pattern="^(https?://.+)?$"
+    )
     kind: Literal["dcgm", "nvidia_gpu_exporter"] = Field("dcgm", description="Which exporter it is.")
     bearer: SecretStr | None = Field(None, description="Bearer token that it asks for.")
 

@@ -16,7 +16,7 @@ from contracts.settings import Settings
 from producers.clock import SystemClock
 from producers.collector import Collector, Metrics
 from producers.config import ProducerConfig, load
-from producers.http import Pages
+from producers.http import Pages, without_secrets
 from producers.servers.known import KNOWN
 from producers.servers.provider import InferenceMetricsProvider, Names
 from producers.servers.scrape import Served, Server
@@ -56,7 +56,7 @@ class At(BaseModel):
     def _http(cls, url: str) -> str:
         if not url.startswith(("http://", "https://")):
             raise ValueError("give an http:// or https:// address")
-        return url
+        return without_secrets(url)
 
 
 class ServersConfig(ProducerConfig):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from pydantic import ValidationError
 
 from contracts import codec, topics
 from contracts.errors import BadSetting, Unavailable
@@ -16,7 +17,7 @@ from contracts.events import PowerBatch
 from contracts.settings import Settings
 from producers.exporters import DCGM, NVIDIA_SMI, Exporter, ExporterPage
 from producers.meter import Reading, State, step
-from producers.produce_exporter import produce_exporter
+from producers.produce_exporter import ExporterConfig, produce_exporter
 from tests.producers.conftest import Page
 from tests.producers.test_producers_servers import At
 
@@ -115,6 +116,11 @@ def test_the_whole_producer_meters_from_the_exporters_page_to_the_log(
     energy_uj = sum(int(b.energy_uj.sum()) for b in batches)
     assert energy_uj > 0
     assert energy_uj % 300_000 == 0
+
+
+def test_an_address_with_a_password_is_refused() -> None:
+    with pytest.raises(ValidationError, match="leave user and password out"):
+        ExporterConfig(url="https://u:pw@gpu-7/metrics")
 
 
 def test_an_exporter_without_an_address_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

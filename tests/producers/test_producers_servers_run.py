@@ -126,6 +126,7 @@ def test_doctor_looks_at_each_configured_server(settings: Settings, vllm: Vllm, 
         ("[produce.servers]\nevery_s = 0", "produce.servers.every_s: 0"),
         ("[produce.servers]\nevry_s = 1", "produce.servers.evry_s"),
         ("[[produce.servers.at]]\nurl = 'ftp://x'\nserver = 'vllm'\nworkload = 'w'", "produce.servers.at.0.url"),
+        ("[[produce.servers.at]]\nurl='http://u:pw@x'\nserver='vllm'\nworkload='w'", "leave user and password out"),
         ("[produce]\nservers = 3", "produce.servers: 3"),
     ],
 )
@@ -137,6 +138,7 @@ def test_a_wrong_option_is_told_by_its_place_in_the_file(
     with pytest.raises(BadSetting) as told:
         load(ServersConfig)
     assert named in str(told.value)
+    assert "u:pw" not in str(told.value)
 
 
 AT = At(url="http://a/metrics", server="vllm", workload="w", tenant="t")
