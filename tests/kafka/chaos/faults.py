@@ -89,7 +89,7 @@ def scale(run: Field, counts: Sequence[int]) -> Recovery:
 
 
 def pause_worker(run: Field, rng: random.Random) -> tuple[Member, Recovery]:
-    """SIGSTOP a worker until the others hold its partitions and have moved on, then SIGCONT.
+    """SIGSTOP a worker until the others hold its partitions and have moved on, then SIGCONT until it has joined anew.
 
     Returns the worker, and how long it took: for the others to go on, and after it woke.
     """
@@ -103,8 +103,10 @@ def pause_worker(run: Field, rng: random.Random) -> tuple[Member, Recovery]:
         "the others hold every partition",
     )
     without = _recovered(run, time.monotonic())
+    held_before = len(zombie.holdings())
     zombie.worker.resume()
     woke_s = time.monotonic()
+    run.crew.until(lambda: len(zombie.holdings()) > held_before, f"{zombie.name} rejoins")
     run.crew.until_held(PARTITIONS)
     return zombie, Recovery([woke_s - paused_s, without, _recovered(run, woke_s)])
 
