@@ -16,6 +16,7 @@ from contracts import topics
 from contracts.codec import decode
 from contracts.errors import BadEvent, WattlogError
 from contracts.settings import Settings
+from producers import registry
 from producers.publish import kafka_config
 from streams import log as event_log
 from warehouse.audit import audit
@@ -79,11 +80,7 @@ def _nvml() -> Finding:
 
 def _producers(settings: Settings) -> Iterator[Finding]:
     """Each source that is configured."""
-    from producers.gateways.produce import check_accesslog
-    from producers.produce_exporter import check_exporter
-    from producers.servers.produce import check_servers
-
-    for name, check in (("exporter", check_exporter), ("servers", check_servers), ("accesslog", check_accesslog)):
+    for name, check in registry.checks():
         try:
             for where, found in check(settings):
                 good = isinstance(found, str)

@@ -1,58 +1,83 @@
-"""The producers by name, for `wattlog produce`."""
+"""The producers by name, for `wattlog produce` and `wattlog doctor`. What one needs is imported when it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pkgutil import resolve_name
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from contracts.errors import BadSetting
-from producers.shells import produce_nvml, produce_simulated
+from contracts.settings import Settings
+from producers.config import ProducerConfig
 
-Produce = Callable[..., None]
-"""`(settings, stop, *, config=None, ...)`: runs until `stop` is set."""
-
-
-def _servers(*args: Any, **options: Any) -> None:
-    from producers.servers.produce import produce_servers  # httpx and a parser, which other producers need not load
-
-    produce_servers(*args, **options)
+Found = tuple[str, Exception | str]
+"""What `wattlog doctor` shows of one place that is read: where, and what was found there or why that cannot be read."""
 
 
-def _exporter(*args: Any, **options: Any) -> None:
-    from producers.produce_exporter import produce_exporter
+class Producer(NamedTuple):
+    """What it is in a line, and where its parts are (`module:name`).
 
-    produce_exporter(*args, **options)
+    `run(settings, stop, *, config=None, ...)` runs until `stop` is set; `check(settings)` yields `Found`s, none where
+    nothing is configured; `options` is its `ProducerConfig`. Those that have none leave them "".
+    """
+
+    summary: str
+    run: str
+    check: str = ""
+    options: str = ""
 
 
-def _accesslog(*args: Any, **options: Any) -> None:
-    from producers.gateways.produce import produce_accesslog
-
-    produce_accesslog(*args, **options)
-
-
-_PRODUCERS: Mapping[str, tuple[str, Produce]] = MappingProxyType({
-    "nvml": ("NVIDIA GPUs of this node, through the driver's NVML", produce_nvml),
-    "exporter": ("a node's GPUs, through DCGM exporter or nvidia_gpu_exporter where NVML is out of reach", _exporter),
-    "servers": ("Inference servers' own counters: vLLM, SGLang, TGI, TensorRT-LLM, Triton, others by name", _servers),
-    "accesslog": ("requests with their tenants, from a gateway's access log (JSON lines)", _accesslog),
-    "simulated": ("SIMULATED: a seeded fleet of 48 GPUs with its tenants' requests", produce_simulated),
+_PRODUCERS: Mapping[str, Producer] = MappingProxyType({
+    "nvml": Producer("NVIDIA GPUs of this node, through the driver's NVML", "producers.shells:produce_nvml"),
+    "exporter": Producer(
+        "a node's GPUs, through DCGM exporter or nvidia_gpu_exporter where NVML is out of reach",
+        "producers.produce_exporter:produce_exporter",
+        "producers.produce_exporter:check_exporter",
+        "producers.produce_exporter:ExporterConfig",
+    ),
+    "servers": Producer(
+        "inference servers' own counters: vLLM, SGLang, TGI, TensorRT-LLM, Triton, others by name",
+        "producers.servers.produce:produce_servers",
+        "producers.servers.produce:check_servers",
+        "producers.servers.produce:ServersConfig",
+    ),
+    "accesslog": Producer(
+        "requests with their tenants, from a gateway's access log (JSON lines)",
+        "producers.gateways.produce:produce_accesslog",
+        "producers.gateways.produce:check_accesslog",
+        "producers.gateways.produce:AccessLogConfig",
+    ),
+    "simulated": Producer(
+        "SIMULATED: a seeded fleet of 48 GPUs with its tenants' requests", "producers.shells:produce_simulated"
+    ),
 })  # fmt: skip
 
 
 def names() -> dict[str, str]:
     """Each producer, and what it is in a line."""
-    return {name: summary for name, (summary, _) in _PRODUCERS.items()}
+    return {name: producer.summary for name, producer in _PRODUCERS.items()}
 
 
-def get(name: str) -> Produce:
+def get(name: str) -> Callable[..., None]:
     """A producer's run. Raises BadSetting for a name that is none."""
     try:
-        return _PRODUCERS[name][1]
+        run: Callable[..., None] = resolve_name(_PRODUCERS[name].run)
     except KeyError:
         raise BadSetting("producer", name, f"use one of {', '.join(_PRODUCERS)}") from None
+    return run
 
 
 def produce(name: str, *args: Any, **options: Any) -> None:
     """Runs a producer by name."""
     get(name)(*args, **options)
+
+
+def options() -> Iterator[type[ProducerConfig]]:
+    """The options of each producer that has some."""
+    yield from (resolve_name(p.options) for p in _PRODUCERS.values() if p.options)
+
+
+def checks() -> Iterator[tuple[str, Callable[[Settings], Iterator[Found]]]]:
+    """The name and check of each producer that has one. What a check lacks here (an optional library) it says."""
+    yield from ((name, resolve_name(p.check)) for name, p in _PRODUCERS.items() if p.check)

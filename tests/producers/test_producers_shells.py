@@ -118,11 +118,19 @@ def test_a_signal_sets_the_stop_and_a_second_interrupt_ends_at_once() -> None:
             signal.signal(number, handler)
 
 
-def test_the_registry_names_every_producer_and_refuses_others() -> None:
-    assert registry.names().keys() == {"nvml", "exporter", "servers", "accesslog", "simulated"}
-    assert all(registry.names().values())
-    with pytest.raises(BadSetting, match="use one of nvml, exporter, servers, accesslog, simulated"):
-        registry.get("rapl")
+@pytest.mark.parametrize("name", registry.names())
+def test_every_producer_in_the_registry_can_be_run(name: str) -> None:
+    assert callable(registry.get(name))
+    assert registry.names()[name]
+
+
+def test_every_check_and_all_options_in_the_registry_are_there() -> None:
+    assert {name for name, check in registry.checks() if callable(check)} == {o.name for o in registry.options()}
+
+
+def test_the_registry_refuses_other_names() -> None:
+    with pytest.raises(BadSetting, match=f"use one of {', '.join(registry.names())}"):
+        registry.get("turbine")
 
 
 def test_the_node_is_the_settings_or_the_hosts_name() -> None:

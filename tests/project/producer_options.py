@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from producers import registry
 from producers.config import ProducerConfig
-from producers.gateways.produce import AccessLogConfig
-from producers.produce_exporter import ExporterConfig
-from producers.servers.produce import ServersConfig
 
-CONFIGS: tuple[type[ProducerConfig], ...] = (AccessLogConfig, ExporterConfig, ServersConfig)
+CONFIGS: tuple[type[ProducerConfig], ...] = tuple(registry.options())
 
 
 def variables(config: type[ProducerConfig]) -> set[str]:
