@@ -5,7 +5,7 @@ A column is one batch's, or those of many batches end to end (`contracts.columns
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sized
+from collections.abc import Collection, Mapping, Sized
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,10 @@ MAX_TIME_MS = 253_402_300_799_999
 """The last millisecond of the year 9999, RFC 3339's last: no time, and no difference of two, can overflow."""
 MAX_METHOD = 2
 """The worst evidence that a producer may give (`events.Method.ESTIMATED`)."""
+
+WHOLE_DIGITS, FRACTION_DIGITS = 20, 12
+"""Of a metered quantity: a million millions of them can be summed in 38 digits, and a millionth of a cent is kept."""
+MAX_DIMENSIONS = 32
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.integer[Any]]
@@ -68,8 +72,19 @@ def clock(t_ms: int) -> None:
 
 
 def is_decimal(text: str) -> bool:
-    whole, _, fraction = text.removeprefix("-").partition(".")
-    return whole.isdecimal() and (fraction.isdecimal() or fraction == "") and len(text) <= 40 and text.isascii()
+    whole, point, fraction = text.removeprefix("-").partition(".")
+    if not text.isascii() or not whole.isdecimal() or len(whole) > WHOLE_DIGITS or len(fraction) > FRACTION_DIGITS:
+        return False
+    return fraction.isdecimal() or not point
+
+
+def dimensions(name: str, column: Collection[Mapping[str, str]]) -> None:
+    """What rows are broken down by."""
+    for row, found in enumerate(column):
+        if len(found) > MAX_DIMENSIONS:
+            raise BadEvent(f"{name}[{row}]", len(found), f"give at most {MAX_DIMENSIONS} dimensions")
+        text(f"{name}[{row}]", found.keys(), empty=False)
+        text(f"{name}[{row}]", found.values())
 
 
 def times(name: str, column: I64) -> None:

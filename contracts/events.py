@@ -10,7 +10,7 @@ many batches at once. Nobody changes a batch; the classes are not frozen because
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence, Sized
+from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple, TypeVar
@@ -240,7 +240,12 @@ def counted(batches: Sequence[_B], of: Callable[[_B], I64 | None], join: Callabl
 class UsageBatch:
     """Any other metered quantity of one workload. `wattlog.usage.v1`.
 
-    `quantity` is a decimal text ("12.5"), so that no meter loses digits on the way.
+    `quantity` is a decimal text ("12.5"), so that no meter loses digits on the way; it was metered over
+    `[t0_ms, t1_ms)`, or at one moment where those are equal. `tenant` is "" where nobody knows it.
+    The optional columns are () where no row has a value. `origin` and `event_id` say which row this is to whoever
+    metered it (a CloudEvent's source and id): rows that agree in both are one, whatever event brings them. Without
+    them a row is known by the event's source, number and its place in it. `session_id`, `trace_id` and `step` tie a
+    row to an agent's session, `dimensions` are whatever else it is broken down by (pod, node, tool, ...).
     """
 
     meter: tuple[str, ...]
@@ -250,6 +255,12 @@ class UsageBatch:
     t0_ms: I64
     t1_ms: I64
     t_ms: int = 0
+    origin: tuple[str, ...] = ()
+    event_id: tuple[str, ...] = ()
+    session_id: tuple[str, ...] = ()
+    trace_id: tuple[str, ...] = ()
+    step: tuple[str, ...] = ()
+    dimensions: tuple[Mapping[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.t0_ms)
@@ -261,14 +272,24 @@ class UsageBatch:
     def check(self) -> None:
         n = len(self)
         checks.lengths(
-            n, meter=self.meter, unit=self.unit, tenant=self.tenant, quantity=self.quantity, t1_ms=self.t1_ms
-        )
+            n, meter=self.meter, unit=self.unit, tenant=self.tenant, quantity=self.quantity, t1_ms=self.t1_ms,
+            origin=self.origin or self.meter, event_id=self.event_id or self.meter,
+            session_id=self.session_id or self.meter, trace_id=self.trace_id or self.meter,
+            step=self.step or self.meter, dimensions=self.dimensions or self.meter,
+        )  # fmt: skip
         checks.text("meter", self.meter, empty=False)
         checks.text("unit", self.unit, empty=False)
-        checks.text("tenant", self.tenant)
+        checks.payers("tenant", self.tenant)
+        for name in ("origin", "event_id", "session_id", "trace_id", "step"):
+            checks.text(name, getattr(self, name))
+        checks.dimensions("dimensions", self.dimensions)
         for text in self.quantity:
             if not checks.is_decimal(text):
-                raise BadEvent("quantity", text, "give a plain decimal number as text, such as '12.5'")
+                raise BadEvent(
+                    "quantity", text,
+                    f"give a plain decimal number as text, such as '12.5': at most {checks.WHOLE_DIGITS} digits before "
+                    f"the point and {checks.FRACTION_DIGITS} after it",
+                )  # fmt: skip
         checks.clock(self.t_ms)
         if n:
             checks.times("t0_ms", self.t0_ms)

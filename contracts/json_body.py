@@ -63,6 +63,12 @@ class _UsageJson(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
     t0_ms: list[int]
     t1_ms: list[int]
     t_ms: int = 0
+    origin: tuple[str, ...] = ()
+    event_id: tuple[str, ...] = ()
+    session_id: tuple[str, ...] = ()
+    trace_id: tuple[str, ...] = ()
+    step: tuple[str, ...] = ()
+    dimensions: tuple[dict[str, str], ...] = ()
 
 
 _read_power = msgspec.json.Decoder(_PowerJson).decode
@@ -236,7 +242,10 @@ def _tokens(value: bytes) -> TokenBatch:
 
 def _usage(value: bytes) -> UsageBatch:
     w = _read_usage(value)
-    return UsageBatch(w.meter, w.unit, w.tenant, w.quantity, _i64(w.t0_ms), _i64(w.t1_ms), w.t_ms)
+    return UsageBatch(
+        w.meter, w.unit, w.tenant, w.quantity, _i64(w.t0_ms), _i64(w.t1_ms), w.t_ms, w.origin, w.event_id, w.session_id,
+        w.trace_id, w.step, w.dimensions,
+    )  # fmt: skip
 
 
 READ = {topics.POWER: _power, topics.TOKENS: _tokens, topics.USAGE: _usage}
@@ -264,5 +273,8 @@ def write(batch: Batch) -> bytes:
                 [] if b.requests is None else b.requests.tolist(),
             )  # fmt: skip
         case UsageBatch():
-            wire = _UsageJson(b.meter, b.unit, b.tenant, b.quantity, b.t0_ms.tolist(), b.t1_ms.tolist(), b.t_ms)
+            wire = _UsageJson(
+                b.meter, b.unit, b.tenant, b.quantity, b.t0_ms.tolist(), b.t1_ms.tolist(),
+                b.t_ms, b.origin, b.event_id, b.session_id, b.trace_id, b.step, tuple(map(dict, b.dimensions)),
+            )  # fmt: skip
     return msgspec.json.encode(wire)

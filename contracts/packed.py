@@ -66,6 +66,12 @@ class _UsagePacked(msgspec.Struct, omit_defaults=True):
     t0_ms: bytes
     t1_ms: bytes
     t_ms: int = 0
+    origin: tuple[str, ...] = ()
+    event_id: tuple[str, ...] = ()
+    session_id: tuple[str, ...] = ()
+    trace_id: tuple[str, ...] = ()
+    step: tuple[str, ...] = ()
+    dimensions: tuple[dict[str, str], ...] = ()
 
 
 _Gpus = tuple[tuple[str, str], ...]
@@ -222,7 +228,10 @@ def _tokens(value: bytes) -> TokenBatch:
 
 def _usage(value: bytes) -> UsageBatch:
     w = _read_usage(value)
-    return UsageBatch(w.meter, w.unit, w.tenant, w.quantity, _i64(w.t0_ms), _i64(w.t1_ms), w.t_ms)
+    return UsageBatch(
+        w.meter, w.unit, w.tenant, w.quantity, _i64(w.t0_ms), _i64(w.t1_ms), w.t_ms, w.origin, w.event_id, w.session_id,
+        w.trace_id, w.step, w.dimensions,
+    )  # fmt: skip
 
 
 READ = {topics.POWER: _power, topics.TOKENS: _tokens, topics.USAGE: _usage}
@@ -250,5 +259,8 @@ def write(batch: Batch) -> bytes:
                 b.trace_id, b.t_ms, b"" if b.requests is None else _le(b.requests, _I64),
             )  # fmt: skip
         case UsageBatch():
-            wire = _UsagePacked(b.meter, b.unit, b.tenant, b.quantity, _le(b.t0_ms, _I64), _le(b.t1_ms, _I64), b.t_ms)
+            wire = _UsagePacked(
+                b.meter, b.unit, b.tenant, b.quantity, _le(b.t0_ms, _I64), _le(b.t1_ms, _I64),
+                b.t_ms, b.origin, b.event_id, b.session_id, b.trace_id, b.step, tuple(map(dict, b.dimensions)),
+            )  # fmt: skip
     return pack(wire)

@@ -32,7 +32,10 @@ TOKENS = TokenBatch(
     cached_tokens=column(40, 0), completion_tokens=column(9, 0), statuses=("ok", "timeout"), status=index(0, 1),
     session_id=("s", ""), trace_id=("", "t"), t_ms=T0 + 3_000,
 )  # fmt: skip
-USAGE = UsageBatch(("gpu_minutes",), ("min",), ("acme",), ("-12.50",), column(T0), column(T0), T0)
+USAGE = UsageBatch(
+    ("gpu_minutes",), ("min",), ("acme",), ("-12.50",), column(T0), column(T0), T0, ("runai://c1",),
+    ("w1/gpu_minutes",), ("s",), ("t",), ("plan",), ({"pod": "p-0", "node": ""},),
+)  # fmt: skip
 
 
 def event(batch: Batch, **of: object) -> Event:
@@ -104,6 +107,8 @@ def usage_batches(draw) -> UsageBatch:
     return UsageBatch(
         tuple(draw(lists(names, n))), tuple(draw(lists(names, n))), tuple(draw(lists(st.just("") | names, n))),
         tuple(f"{q:f}" for q in draw(lists(quantity, n))), start, start + 1, draw(times),
+        *(tuple(draw(lists(names, n))) if draw(st.booleans()) else () for _ in range(5)),
+        tuple(draw(lists(st.dictionaries(names, st.just("") | names, max_size=2), n))) if draw(st.booleans()) else (),
     )  # fmt: skip
 
 

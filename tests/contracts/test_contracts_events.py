@@ -77,7 +77,15 @@ BAD = [
     (USAGE, {"quantity": ("1e3",)}, "quantity", "12.5"),
     (USAGE, {"quantity": ("NaN",)}, "quantity", "12.5"),
     (USAGE, {"quantity": ("",)}, "quantity", "12.5"),
-    (USAGE, {"quantity": ("9" * 41,)}, "quantity", "12.5"),
+    (USAGE, {"quantity": ("9" * 21,)}, "quantity", "20 digits before"),
+    (USAGE, {"quantity": ("0." + "9" * 13,)}, "quantity", "12 after"),
+    (USAGE, {"quantity": ("1.",)}, "quantity", "12.5"),
+    (USAGE, {"tenant": ("__idle__",)}, "tenant", "Wattlog's own"),
+    (USAGE, {"event_id": ("a", "b")}, "event_id", "1 rows"),
+    (USAGE, {"step": ("a\n",)}, "step", "printable"),
+    (USAGE, {"dimensions": ({"": "x"},)}, "dimensions[0]", "1 to 253"),
+    (USAGE, {"dimensions": ({"pod": "x" * 254},)}, "dimensions[0]", "0 to 253"),
+    (USAGE, {"dimensions": ({str(n): "" for n in range(33)},)}, "dimensions[0]", "at most 32"),
     (USAGE, {"t0_ms": column(-1)}, "t0_ms[0]", "epoch milliseconds"),
     (USAGE, {"t1_ms": column(T0 - 1)}, "t1_ms[0]", "before t0_ms"),
     (USAGE, {"t_ms": -1}, "t_ms", "epoch milliseconds"),
@@ -109,6 +117,8 @@ GOOD = [
     (TOKENS, {"tenants": ("Käse & Co.", "_one_")}),
     (USAGE, {}),
     (USAGE, {"tenant": ("",)}),
+    (USAGE, {"quantity": (f"-{'9' * 20}.{'9' * 12}",)}),
+    (USAGE, dict.fromkeys(("origin", "event_id", "session_id", "trace_id", "step", "dimensions"), ())),
 ]  # fmt: skip
 
 
