@@ -48,6 +48,30 @@ _PRODUCERS: Mapping[str, Producer] = MappingProxyType({
         "producers.gateways.produce:check_accesslog",
         "producers.gateways.produce:AccessLogConfig",
     ),
+    "cgroups": Producer(
+        "CPU, memory, storage and network of a node's cgroups (containers, services, jobs) and of the node",
+        "producers.meters.produce:produce_cgroups",
+        "producers.meters.produce:check_cgroups",
+        "producers.meters.config:CgroupsConfig",
+    ),
+    "kubelet": Producer(
+        "CPU, memory, storage and network of a node's pods, from its kubelet",
+        "producers.meters.produce:produce_kubelet",
+        "producers.meters.produce:check_kubelet",
+        "producers.meters.config:KubeletConfig",
+    ),
+    "prometheus": Producer(
+        "meters by PromQL: what queries answer for each window",
+        "producers.meters.produce:produce_prometheus",
+        "producers.meters.produce:check_prometheus",
+        "producers.meters.config:PrometheusConfig",
+    ),
+    "sql": Producer(
+        "meters by SQL, from PostgreSQL or ClickHouse: what queries answer for each window",
+        "producers.meters.produce:produce_sql",
+        "producers.meters.produce:check_sql",
+        "producers.meters.config:SqlConfig",
+    ),
     "simulated": Producer(
         "SIMULATED: a seeded fleet of 48 GPUs with its tenants' requests", "producers.shells:produce_simulated"
     ),

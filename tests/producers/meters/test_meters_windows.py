@@ -1,0 +1,50 @@
+"""Which windows a question is due for."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.meters.windows import Schedule, Window
+
+MINUTE = 60_000
+EACH_MINUTE = Schedule(MINUTE, offset_ms=30_000, most=3)
+
+
+@pytest.mark.parametrize(
+    ("done_ms", "now_ms", "windows", "more"),
+    [
+        (None, 10 * MINUTE, [Window(8 * MINUTE, 9 * MINUTE)], False),
+        (None, 10 * MINUTE + 30_000, [Window(9 * MINUTE, 10 * MINUTE)], False),
+        (9 * MINUTE, 10 * MINUTE + 29_999, [], False),
+        (9 * MINUTE, 10 * MINUTE + 30_000, [Window(9 * MINUTE, 10 * MINUTE)], False),
+        (9 * MINUTE, 15 * MINUTE, [Window(n * MINUTE, (n + 1) * MINUTE) for n in (9, 10, 11)], True),
+        (9 * MINUTE, 5 * MINUTE, [], False),
+        (9 * MINUTE + 1, 11 * MINUTE + 30_000, [Window(10 * MINUTE, 11 * MINUTE)], False),
+    ],
+    ids=[
+        "the first time the last that is due", "due at its offset to the ms", "not due yet", "the next",
+        "a few at a time", "a clock set back", "another length than before: the next whole one",
+    ],
+)  # fmt: skip
+def test_due(done_ms: int | None, now_ms: int, windows: list[Window], more: bool) -> None:
+    assert EACH_MINUTE.due(done_ms, now_ms) == (windows, more)
+
+
+@given(st.lists(st.integers(0, 20 * MINUTE), min_size=1), st.integers(1, 5))
+def test_windows_follow_each_other_without_holes_or_overlaps_whenever_they_are_asked_for(
+    waits: list[int], most: int
+) -> None:
+    schedule, now_ms, done_ms, seen = EACH_MINUTE._replace(most=most), 100 * MINUTE, None, []
+    for wait in waits:
+        now_ms += wait
+        more = True
+        while more:
+            found, more = schedule.due(done_ms, now_ms)
+            seen += found
+            done_ms = found[-1].t1_ms if found else done_ms
+    assert all(a.t1_ms == b.t0_ms for a, b in pairwise(seen))
+    assert seen[-1].t1_ms <= now_ms - schedule.offset_ms < seen[-1].t1_ms + MINUTE
