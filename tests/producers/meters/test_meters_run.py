@@ -100,6 +100,8 @@ def test_doctor_says_of_each_what_it_finds_or_why_not(
     said: dict[str, list[Finding]] = {}
     for finding in examine(settings):
         said.setdefault(finding.check, []).append(finding)
+        if said.keys() >= set(METERS):
+            break  # The rest asks the broker.
     assert [said[name][0].state for name in METERS] == ["failed", "ok", "failed", "failed"]
     assert "cgroup v2" in said["cgroups"][0].says
     assert "1 of unmatched/serving" in said["kubelet"][0].says
