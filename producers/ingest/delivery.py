@@ -124,7 +124,9 @@ class Line:
         return max(0, self._keeper.waiting) if self._keeper else 0
 
     def check_room(self, more: int = 1) -> None:
-        """Raises Rejected (503) where so many more events cannot wait."""
+        """Raises Rejected where so many more events cannot wait: 503, or 413 where they never could."""
+        if more > self._max_waiting:
+            raise Rejected(413, "too-large", f"This makes {more:,} messages, {self._max_waiting:,} may wait.")
         if self.waiting + more > self._max_waiting:
             raise Rejected(
                 503, "queue-full", f"{self.waiting:,} events wait for the brokers and {self._max_waiting:,} may; "
@@ -173,6 +175,7 @@ class Line:
     def close(self, within_s: float = 30.0) -> None:
         """Sends what it can within so many seconds. The rest waits on disk, for the next run."""
         self._closing.set()
+        self._inbox.put(Order((), lambda _: None))  # Wakes the thread.
         if self._thread:
             self._thread.join()
         deadline_ms = self._clock.monotonic_ms() + within_s * 1000
@@ -226,7 +229,7 @@ class Line:
             orders.append(self._inbox.get(timeout=wait_s) if wait_s > 0 else self._inbox.get_nowait())
             while len(orders) < _TOGETHER:
                 orders.append(self._inbox.get_nowait())
-        return orders
+        return [order for order in orders if order.items]
 
     def _keep(self, keeper: Keeper, orders: Sequence[Order]) -> None:
         """Number and keep what orders bring, all in one transaction; or answer why not."""
