@@ -112,16 +112,12 @@ class Line:
         self._closing = threading.Event()
         self._not_before_ms = 0
         self._wait_s = _QUICKEST_S
+        self.waiting = 0
+        """Events that the brokers are not known to have, as of the thread's last step."""
         self.failed: WattlogError | None = None
         """Why it can send no more, in this process: it has to be started anew."""
 
     # Any thread
-
-    @property
-    def waiting(self) -> int:
-        """Events that the brokers are not known to have."""
-        # The two counts that it is the difference of are not changed at once.
-        return max(0, self._keeper.waiting) if self._keeper else 0
 
     def check_room(self, more: int = 1) -> None:
         """Raises Rejected where so many more events cannot wait: 503, or 413 where they never could."""
@@ -167,7 +163,7 @@ class Line:
 
     def start(self, keeper: Keeper, *, threaded: bool = True) -> None:
         """Sends by `keeper` from now on, in a thread of its own, until `close`."""
-        self._keeper = keeper
+        self._keeper, self.waiting = keeper, keeper.waiting
         if threaded:
             self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
             self._thread.start()
@@ -199,12 +195,14 @@ class Line:
         orders = self._take(self._wait_s if keeper.waiting else _IDLE_S)
         if orders:
             self._keep(keeper, orders)
+            self.waiting = keeper.waiting
         before = (keeper.failures, keeper.delivered)
         if self._clock.monotonic_ms() >= self._not_before_ms:
             keeper.pump()
         if keeper.failures > before[0]:
             self._on_resent(keeper.failures - before[0])
             self._not_before_ms = self._clock.monotonic_ms() + _AFTER_REFUSAL_MS
+        self.waiting = keeper.waiting
         moved = orders or keeper.delivered > before[1]
         self._wait_s = _QUICKEST_S if moved else min(self._wait_s * 1.5, _SLOWEST_S)
 
