@@ -137,7 +137,7 @@ def listening(
     line = Line(clock, max_waiting=max_waiting, on_resent=metrics.resent.inc)
     meters = Meters(rules, workload="external", unknown=unknown)
     route = cloudevents.intake(
-        meters, cluster="c1", max_events=max_events, skew_ms=5_000, accepted_status=accepted_status
+        meters, cluster="c1", max_events=max_events, ahead_ms=2_500, accepted_status=accepted_status
     )
     door = Door(line, Verifier(key), bounds or Bounds(), metrics, clock, node="n1", host=host)
     spool = Spool(folder / "http.db")

@@ -232,6 +232,30 @@ def test_the_producer_takes_events_to_a_kafka_and_ends_when_told(configured: Set
     assert not producing.is_alive()
 
 
+def test_what_is_under_way_when_it_is_told_to_end_is_answered(configured: Settings) -> None:
+    import httpx
+
+    stop, addresses, up, answers = threading.Event(), list[str](), threading.Event(), list[int]()
+
+    def listening_at(address: str) -> None:
+        addresses.append(address)
+        up.set()
+
+    options = {"listening": listening_at, "config": {"linger.ms": 700}}
+    producing = threading.Thread(target=produce_http, args=(configured, stop), kwargs=options)
+    producing.start()
+    assert up.wait(10)
+    sending = threading.Thread(
+        target=lambda: answers.append(httpx.post(f"{addresses[0]}/api/v1/events", json=event()).status_code)
+    )
+    sending.start()
+    until(lambda: httpx.get(f"{addresses[0]}/healthz").json()["waiting_events"] == 1)
+    stop.set()
+    producing.join(20)
+    sending.join(20)
+    assert answers == [202]
+
+
 def test_a_taken_port_is_told(configured: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
