@@ -84,6 +84,10 @@ class Broker:
                 self.events.append(codec.decode(headers, value))
             on_delivery(self.refuses or None)
 
+    def forget(self) -> None:
+        """What was sent and not answered never comes: its client was killed."""
+        self._sent = []
+
     @property
     def rows(self) -> list[Mapping[str, Any]]:
         """Every row of every event that is on the log, in order."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import Event
@@ -27,6 +29,18 @@ from tests.producers.ingest.listener import MANY, NOW_MS, Broker, Time, event, l
 
 QUICK = Bounds(ack_s=0.2)
 SOURCE = "cloudevents-usage://c1/n1/external"
+
+
+class Moving(Time):
+    """Both clocks stand where the test sets them."""
+
+    ms = NOW_MS
+
+    def wall_ms(self) -> int:
+        return self.ms
+
+    def monotonic_ms(self) -> int:
+        return self.ms
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -156,6 +170,60 @@ def test_another_run_sends_what_was_not_acknowledged_under_its_old_number(tmp_pa
     second.start(Delivery(spool, broker, on_done=second.done), threaded=False)
     second.close()
     assert [(e.epoch, e.seq, rows(e)[0]["event_id"]) for e in broker.events] == [(NOW_MS, 0, "1")]
+    spool.close()
+
+
+STEPS = st.lists(
+    st.sampled_from(["a", "b", "together", "stored", "refused", "silent", "no room", "killed"]), min_size=1, max_size=30
+)
+
+
+@given(steps=STEPS)
+def test_whatever_happens_what_was_accepted_is_on_the_log_and_no_number_is_missing(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str]
+) -> None:
+    """A client sends an order again, under its name, until it is accepted; runs are killed, brokers do what they do."""
+    spool, clock = Spool(tmp_path_factory.mktemp("spool") / "s.db"), Moving()
+    log, accepted, sent = Broker(), set[str](), list[tuple[str, str]]()
+
+    def run() -> Line:
+        clock.ms += 10_000
+        log.forget()
+        line = Line(clock, max_waiting=1_000)
+        line.start(Delivery(spool, log, max_in_flight=3, on_done=line.done), threaded=False)
+        return line
+
+    def send(line: Line, name: str, workload: str) -> None:
+        made = order(name, workload)
+        made.answer = lambda error: accepted.add(name) if error is None else None
+        line._inbox.put(made)
+
+    line = run()
+    for step in steps:
+        if step in ("a", "b", "together"):
+            for workload in "ab" if step == "together" else step:
+                sent.append((f"{len(sent)}", workload))
+                send(line, *sent[-1])
+            line.step(0)
+            continue
+        log.refuses, log.silent = ("no" if step == "refused" else ""), step == "silent"
+        spool.max_bytes = 0 if step == "no room" else 2**20
+        if step == "killed":
+            line = run()
+        clock.ms += 1_000
+        line.step(0)
+        line.step(0)
+    log.refuses, log.silent, spool.max_bytes = "", False, 2**20
+    for name, workload in sent:
+        if name not in accepted:
+            send(line, name, workload)
+    for _ in range(3 * len(sent) + 3):
+        clock.ms += 1_000
+        line.step(0)
+    assert accepted == {name for name, _ in sent}
+    assert set(ids(log)) == accepted
+    assert all(sorted(set(found)) == list(range(len(set(found)))) for found in log.numbers().values())
+    assert line.waiting == 0
     spool.close()
 
 
