@@ -72,6 +72,12 @@ _PRODUCERS: Mapping[str, Producer] = MappingProxyType({
         "producers.meters.produce:check_sql",
         "producers.meters.config:SqlConfig",
     ),
+    "http": Producer(
+        "events over HTTP: CloudEvents as OpenMeter takes them",
+        "producers.ingest.produce:produce_http",
+        "producers.ingest.produce:check_http",
+        "producers.ingest.produce:HttpConfig",
+    ),
     "simulated": Producer(
         "SIMULATED: a seeded fleet of 48 GPUs with its tenants' requests", "producers.shells:produce_simulated"
     ),

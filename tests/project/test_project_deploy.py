@@ -15,7 +15,7 @@ from tests.project.tree import ROOT, files
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = ["migrate", "worker", "api", "producers"]
+OURS = ["migrate", "worker", "api", "producers", "ingest"]
 BASE = ROOT / "k8s" / "base"
 OBJECTS: list[dict[str, Any]] = [
     each for path in sorted(BASE.glob("*.yaml")) if path.name != "kustomization.yaml"
@@ -72,7 +72,7 @@ def test_nothing_starts_before_what_it_needs() -> None:
         "kafka": "service_healthy",
         "clickhouse": "service_healthy",
     }
-    for name in ("worker", "api", "producers"):
+    for name in ("worker", "api", "producers", "ingest"):
         assert SERVICES[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
 
 
@@ -142,6 +142,7 @@ def test_an_agent_and_the_api_see_only_the_secrets_that_they_use(pod: str) -> No
             "worker": {"kafka-password", "warehouse-password"},
             "migrate": {"kafka-password", "warehouse-password"},
             "api": {"warehouse-password", "api-jwt-key"},
+            "ingest": {"kafka-password", "ingest-jwt-key"},
         }[pod]
     )
 
@@ -150,7 +151,7 @@ def test_pods_that_serve_are_probed() -> None:
     api = PODS["api"]["containers"][0]
     assert api["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert api["readinessProbe"]["httpGet"]["path"] == "/readyz"
-    assert all("livenessProbe" in PODS[name]["containers"][0] for name in ("agent", "worker", "api"))
+    assert all("livenessProbe" in PODS[name]["containers"][0] for name in ("agent", "worker", "api", "ingest"))
 
 
 def test_a_worker_is_given_time_to_store_what_is_final() -> None:
