@@ -97,6 +97,11 @@ def options() -> Iterator[type[ProducerConfig]]:
     yield from (resolve_name(p.options) for p in (*_PRODUCERS.values(), *_SHARED.values()) if p.options)
 
 
+def variables() -> set[str]:
+    """The environment variables that options may be given by."""
+    return {f"{o.model_config['env_prefix']}{name}".upper() for o in options() for name in o.model_fields}
+
+
 def checks() -> Iterator[tuple[str, Callable[[Settings], Iterator[Found]]]]:
     """The name and check of each producer that has one, and of what they share. What a check lacks here (an optional
     library) it says."""

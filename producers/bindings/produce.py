@@ -156,6 +156,11 @@ def _exported() -> list[str]:
     from producers.produce_exporter import ExporterConfig, exporter_page
 
     told = load(ExporterConfig)
+    if not told.url:
+        raise Unavailable(
+            "No GPU is metered here: there is neither NVML nor an exporter",
+            "Ask on the node, or set produce.exporter.url.",
+        )
     with Pages(bearer=told.bearer.get_secret_value() if told.bearer else "") as pages:
         clock = SystemClock(threading.Event())
         return [reading.gpu_uuid for reading in exporter_page(told, pages).readings(clock)]

@@ -344,6 +344,12 @@ def test_the_whole_producer_sends_shared_energy_and_who_held_what(
     assert abs(seconds["chat"] - seconds["code"]) <= 1
 
 
+def test_doctor_says_that_there_is_no_gpu_to_be_held(node: tuple[FakeKubelet, FakeApi]) -> None:
+    [(where, error)] = check_bindings(Settings(node="n1"))
+    assert where == "kubernetes"
+    assert "neither NVML nor an exporter" in str(error)
+
+
 def test_doctor_says_nothing_where_only_the_settings_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert list(check_bindings(Settings())) == []
