@@ -48,10 +48,20 @@ def load_settings(data: Path | None = None, *, quiet: bool = False, **overrides:
     except ValidationError as error:
         raise _bad_setting(error) from None
     set_up_logging("WARNING" if quiet and "log_level" not in settings.model_fields_set else settings.log_level)
-    for name in sorted(os.environ.keys() - _NO_SETTINGS):
-        if name.startswith("WATTLOG_") and name.removeprefix("WATTLOG_").lower() not in Settings.model_fields:
-            err.print(f"note: {name} is no setting; `wattlog config` lists them", markup=False, soft_wrap=True)
+    for name in _misspelt():
+        err.print(f"note: {name} is no setting; `wattlog config` lists them", markup=False, soft_wrap=True)
     return settings
+
+
+def _misspelt() -> list[str]:
+    """Variables that look like ours, and that nothing reads: neither a setting nor an option of a producer."""
+    ours = {name for name in os.environ.keys() - _NO_SETTINGS if name.startswith("WATTLOG_")}
+    unknown = {name for name in ours if name.removeprefix("WATTLOG_").lower() not in Settings.model_fields}
+    if unknown:  # The producers' options are imported only then.
+        from producers import registry
+
+        unknown -= registry.variables()
+    return sorted(unknown)
 
 
 def _bad_setting(error: ValidationError) -> BadSetting:

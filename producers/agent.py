@@ -4,27 +4,35 @@ It never drops a joule. What it has measured is kept on disk (`producers.spool`)
 its counter stood when that was measured. The next run sends what was not acknowledged and goes on from the marks, so
 what a GPU used while no agent ran is in its first interval. Where the disk takes no more, intervals stay in memory and
 grow coarser, and the marks stay behind with them.
+
+A GPU that several workloads share is one GPU until its intervals are sent: only then are they split among its holders
+(`producers.bindings.split`), so that what waits in memory can still grow coarser.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
 from contracts import topics
 from contracts.errors import Unavailable
 from contracts.events import Event, PowerBatch
 from contracts.units import UJ_PER_J
+from producers.agent_metrics import Metrics
 from producers.backlog import Backlog
+from producers.bindings import held
+from producers.bindings.split import Binding, Holding, Share, bindings, divide
 from producers.clock import Clock
 from producers.delivery import Outbox
 from producers.meter import MAX_GAP_MS, Interval, Reading, State, step
 from producers.numbering import Sequencer, event_of, power_batch, source_of
+
+__all__ = ["Agent", "Binding", "Holding", "Mark", "Metrics", "Node", "Sensor", "Share"]
 
 log = logging.getLogger(__name__)
 
@@ -40,27 +48,27 @@ class Sensor(Protocol):
 
 
 @dataclass(slots=True, frozen=True)
-class Binding:
-    """Which workload holds a GPU, and which tenant pays when that is idle ("": nobody)."""
-
-    workload: str
-    owner: str = ""
-
-
-@dataclass(slots=True, frozen=True)
 class Mark:
     """Where an agent stands with a GPU. `boot` says in which run of the machine: counters and the monotonic clock begin
-    anew with each."""
+    anew with each. `shares` says who holds the GPU where `holder` does not do so alone or more is known of it; `told`
+    is the span that is not on record yet (`producers.bindings.held`)."""
 
     boot: str
     holder: Binding
     state: State
+    shares: Holding = ()
+    told: tuple[int, int] = (0, 0)
+
+    @property
+    def holding(self) -> Holding:
+        return self.shares or (Share(self.holder),)
 
 
 @dataclass(slots=True, frozen=True)
 class Node:
     """What an agent is told. `max_rows` bounds each workload's backlog. `boot` names this run of the machine; "" if
-    that is not known: then marks of an earlier agent are of no use."""
+    that is not known: then marks of an earlier agent are of no use. `held_ms` is how often it goes on record who holds
+    which GPU; 0: never."""
 
     cluster: str
     node: str
@@ -69,38 +77,12 @@ class Node:
     kind: str = "nvml"
     max_rows: int = 20_000
     boot: str = ""
-
-
-class Metrics:
-    """The agent's own Prometheus metrics."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        def count(name: str, text: str) -> Counter:
-            return Counter(f"wattlog_producer_{name}", text, registry=registry)
-
-        self.rows = count("rows", "Intervals kept for the broker")
-        self.events = count("events", "Events kept for the broker, heartbeats too")
-        self.joules = count("joules", "Energy of those intervals")
-        self.resets = count("counter_resets", "Energy counters that went back or leapt: a new epoch")
-        self.gaps = count("gaps", "Stretches in which nothing measured a GPU")
-        self.clock_steps = count("clock_steps", "Times that the wall clock was set back by more than a minute")
-        self.send_errors = count("send_errors", "Messages refused or not acknowledged; they are sent again")
-        self.spool_errors = count("spool_errors", "Times that the spool took no more; rows stay in memory, coarser")
-        self.sample_errors = count("sample_errors", "Samples in which the sensor failed as a whole")
-        self.backlog_rows = Gauge(
-            "wattlog_producer_backlog_rows", "Intervals that are in memory only", registry=registry
-        )
-        self.spooled = Gauge(
-            "wattlog_producer_spooled_events", "Events that the broker is not known to have", registry=registry
-        )
-        self.sample_seconds = Histogram(
-            "wattlog_producer_sample_seconds", "Time to read all GPUs once", registry=registry
-        )
+    held_ms: int = 0
 
 
 class Agent:
-    """One node's loop. `bindings` maps a GPU's UUID to its holder; a GPU that is not in it is unallocated. `marks` are
-    those that an earlier run left."""
+    """One node's loop. `bindings` maps a GPU's UUID to its holder or holders; a GPU that is not in it is unallocated.
+    `marks` are those that an earlier run left."""
 
     def __init__(
         self,
@@ -108,7 +90,7 @@ class Agent:
         sensor: Sensor,
         outbox: Outbox,
         clock: Clock,
-        bindings: Callable[[], Mapping[str, Binding]],
+        bindings: Callable[[], Mapping[str, Binding | Holding]],
         metrics: Metrics | None = None,
         marks: Mapping[str, bytes] | None = None,
     ) -> None:
@@ -118,12 +100,13 @@ class Agent:
         self._bindings = bindings
         self.metrics = metrics or Metrics(CollectorRegistry())
         self._numbers = Sequencer(clock.wall_ms())
-        self._unallocated = Binding(topics.node_workload(node.node))
+        self._unallocated = (Share(Binding(topics.node_workload(node.node))),)
         self._max_gap_ms = max(MAX_GAP_MS, 3 * node.sample_ms)
         self._states: dict[str, State] = {}
-        self._holders: dict[str, Binding] = {}
-        self._backlogs: dict[Binding, Backlog] = {}
-        self._failures = 0
+        self._holders: dict[str, Holding] = {}
+        self._backlogs: dict[Holding, Backlog] = {}
+        self._held = held.Held(node.held_ms)
+        self._failures = self._held_lost = 0
         self._resume(marks or {})
 
     def run(self) -> None:
@@ -157,37 +140,43 @@ class Agent:
             self.metrics.sample_errors.inc()
             log.error("no reading: %s", error)
             return
-        known = len(self._states)
+        known = set(self._states)
         for reading in readings:
-            self._take(reading, bindings.get(reading.gpu_uuid, self._unallocated))
-        if len(self._states) > known:
-            self._keep([], "where GPUs stood at first")
+            holder = bindings.get(reading.gpu_uuid, self._unallocated)
+            self._take(reading, (Share(holder),) if isinstance(holder, Binding) else holder)
+        if new := [uuid for uuid in self._states if uuid not in known]:
+            # Theirs alone: the other marks may not overtake what is in memory yet.
+            self._keep([], self._marks(new), "where GPUs stood at first")
         self.metrics.sample_seconds.observe((self._clock.monotonic_ms() - begun) / 1000)
         self.metrics.backlog_rows.set(self.unsent_rows)
 
-    def publish(self) -> None:
-        """Keeps one event a workload, its rows or a heartbeat, and has the outbox send what it can."""
+    def publish(self, *, end: bool = False) -> None:
+        """Keeps one event a workload, its rows or a heartbeat, and has the outbox send what it can. At the `end` all
+        goes on record that is known of who held what."""
         self._outbox.pump()
-        events: list[Event] = []
         taken: list[tuple[Backlog, list[Interval]]] = []
-        held = set(self._holders.values())
-        for binding, backlog in list(self._backlogs.items()):
-            if not len(backlog) and binding not in held:
-                del self._backlogs[binding]  # its last GPU has gone, and all is kept
+        rows: dict[Binding, list[Interval]] = {}
+        in_use = set(self._holders.values())
+        for holding, backlog in list(self._backlogs.items()):
+            if not len(backlog) and holding not in in_use:
+                del self._backlogs[holding]  # its last GPU has gone, and all is kept
                 continue
-            # Heartbeats that nobody hears would only fill the disk.
-            if not len(backlog) and not self._outbox.waiting:
-                events.append(self._event(binding, []))
-            while rows := backlog.take(MAX_BATCH_ROWS):
-                taken.append((backlog, rows))
-                events.append(self._event(binding, rows))
-        if self._keep(events, "what was measured"):
+            whole = backlog.take(len(backlog))
+            taken.append((backlog, whole))
+            for binding in bindings(holding):
+                rows.setdefault(binding, [])
+            for binding, part in divide(whole, holding):
+                rows[binding].append(part)
+        runs = self._held.due(self._holders, end=end) if self._node.held_ms else []
+        events = [*self._power_events(rows), *self._held_events(runs)]
+        if self._keep(events, self._marks(self._states, runs), "what was measured"):
+            self._held.kept(runs)
             self._count(events)
         else:
             for event in reversed(events):
                 self._numbers.take_back(event)
-            for backlog, rows in reversed(taken):
-                backlog.put_back(rows)
+            for backlog, whole in reversed(taken):
+                backlog.put_back(whole)
         self._outbox.pump()
         self._export()
 
@@ -195,11 +184,11 @@ class Agent:
         """Sends what it can within `timeout_s`; the rest waits on disk for the next run. Raises Unavailable naming the
         joules that could not be kept."""
         deadline = self._clock.monotonic_ms() + timeout_s * 1000
-        self.publish()
+        self.publish(end=True)
         while (self._outbox.waiting or self.unsent_rows) and self._clock.monotonic_ms() < deadline:
             self._outbox.pump(0.1)
             if self.unsent_rows:
-                self.publish()
+                self.publish(end=True)
         where = f"{self._node.cluster}/{self._node.node}"
         if self._outbox.waiting:
             log.warning("%s: %d events wait on disk; the next run sends them", where, self._outbox.waiting)
@@ -219,45 +208,69 @@ class Agent:
         """Go on where an earlier run stood, if the machine has not been started anew since."""
         for name, value in marks.items():
             mark = msgspec.msgpack.decode(value, type=Mark)
-            if not name.startswith(MARK) or not mark.boot or mark.boot != self._node.boot:
+            if not name.startswith(MARK):
                 continue
             uuid = name.removeprefix(MARK)
-            self._states[uuid] = replace(mark.state, busy=None)  # Nobody saw how busy it was meanwhile.
-            self._holders[uuid] = mark.holder
+            if mark.told[1]:
+                self._held.resume(held.Run(uuid, *mark.told, mark.holding))
+            if mark.boot and mark.boot == self._node.boot:
+                self._states[uuid] = replace(mark.state, busy=None)  # Nobody saw how busy it was meanwhile.
+                self._holders[uuid] = mark.holding
 
-    def _keep(self, events: Sequence[Event], what: str) -> bool:
-        """Events and all marks onto the disk; False where it takes no more."""
+    def _keep(self, events: Sequence[Event], marks: Mapping[str, bytes], what: str) -> bool:
+        """Events and marks onto the disk; False where it takes no more."""
         try:
-            self._outbox.offer(events, self._marks())
+            self._outbox.offer(events, marks)
         except Unavailable as error:
             self.metrics.spool_errors.inc()
             log.error("%s is in memory only: %s", what, error)
             return False
         return True
 
-    def _marks(self) -> dict[str, bytes]:
-        return {
-            MARK + uuid: msgspec.msgpack.encode(Mark(self._node.boot, self._holders[uuid], state))
-            for uuid, state in self._states.items()
-        }
+    def _marks(self, uuids: Iterable[str], told: Sequence[held.Run] = ()) -> dict[str, bytes]:
+        """Of these GPUs, as they stand once the runs that are `told` are kept."""
+        return {MARK + uuid: msgspec.msgpack.encode(self._mark(uuid, told)) for uuid in uuids}
 
-    def _take(self, reading: Reading, holder: Binding) -> None:
+    def _mark(self, uuid: str, told: Sequence[held.Run]) -> Mark:
+        holding = self._holders[uuid]
+        alone = holding == (Share(holding[0].binding),)
+        shares = () if alone else holding
+        return Mark(self._node.boot, holding[0].binding, self._states[uuid], shares, self._held.span(uuid, told))
+
+    def _take(self, reading: Reading, holding: Holding) -> None:
         took = step(self._states.get(reading.gpu_uuid), reading, max_gap_ms=self._max_gap_ms)
         self._states[reading.gpu_uuid] = took.state
-        held_by = self._holders.setdefault(reading.gpu_uuid, holder)
+        held_by = self._holders.setdefault(reading.gpu_uuid, holding)
         self.metrics.resets.inc(took.resets)
         self.metrics.gaps.inc(took.gaps)
         self.metrics.clock_steps.inc(took.clock_steps)
-        self._backlog(holder)  # a holder without rows yet sends heartbeats
+        self._backlog(holding)  # a holder without rows yet sends heartbeats
         if took.intervals:
             self._backlog(held_by).add(took.intervals)
-            self._holders[reading.gpu_uuid] = holder
+            if self._node.held_ms:
+                self._held.take(took.intervals, held_by)
+            self._holders[reading.gpu_uuid] = holding
 
-    def _backlog(self, binding: Binding) -> Backlog:
-        found = self._backlogs.get(binding)
+    def _backlog(self, holding: Holding) -> Backlog:
+        found = self._backlogs.get(holding)
         if found is None:
-            found = self._backlogs[binding] = Backlog(self._node.max_rows)
+            found = self._backlogs[holding] = Backlog(self._node.max_rows)
         return found
+
+    def _power_events(self, rows: Mapping[Binding, Sequence[Interval]]) -> Iterator[Event]:
+        for binding, parts in rows.items():
+            # Heartbeats that nobody hears would only fill the disk.
+            if not parts and not self._outbox.waiting:
+                yield self._event(binding, [])
+            for first in range(0, len(parts), MAX_BATCH_ROWS):
+                yield self._event(binding, parts[first : first + MAX_BATCH_ROWS])
+
+    def _held_events(self, runs: Sequence[held.Run]) -> Iterator[Event]:
+        """Who held what, under a source of its own: it writes to another topic."""
+        node, kind = self._node, f"{self._node.kind}-held"
+        for workload, batch in held.batches(runs, node.node, source_of(kind, node.cluster, node.node, "")):
+            source = source_of(kind, node.cluster, node.node, workload)
+            yield event_of(self._numbers, source, node.cluster, workload, batch)
 
     def _event(self, binding: Binding, rows: Sequence[Interval]) -> Event:
         node = self._node
@@ -279,3 +292,5 @@ class Agent:
         self.metrics.spooled.set(self._outbox.waiting)
         self.metrics.send_errors.inc(self._outbox.failures - self._failures)
         self._failures = self._outbox.failures
+        self.metrics.held_lost.inc(self._held.lost - self._held_lost)
+        self._held_lost = self._held.lost

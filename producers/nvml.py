@@ -47,7 +47,7 @@ class Nvml:
     """The GPUs of this node. Raises Unavailable where there is no driver, or no package to talk to it."""
 
     def __init__(self) -> None:
-        self._nvml = _load()
+        self._nvml = load()
         self._uuids: dict[str, _Gpu] = {}
         nv = self._nvml
         for index in range(nv.nvmlDeviceGetCount()):
@@ -158,7 +158,7 @@ class Nvml:
         return True
 
 
-def _load() -> ModuleType:
+def load() -> ModuleType:
     """pynvml, initialised. Raises Unavailable."""
     try:
         import pynvml

@@ -84,6 +84,25 @@ _PRODUCERS: Mapping[str, Producer] = MappingProxyType({
 })  # fmt: skip
 
 
+class Shared(NamedTuple):
+    """Something that several producers are told alike: its check and options, as of a `Producer`."""
+
+    check: str
+    options: str
+
+
+_SHARED: Mapping[str, Shared] = MappingProxyType(
+    {
+        "bindings": Shared("producers.bindings.produce:check_bindings", "producers.bindings.config:BindingsConfig"),
+    }
+)
+
+
+def shared() -> tuple[str, ...]:
+    """What producers share options of."""
+    return tuple(_SHARED)
+
+
 def names() -> dict[str, str]:
     """Each producer, and what it is in a line."""
     return {name: producer.summary for name, producer in _PRODUCERS.items()}
@@ -104,10 +123,16 @@ def produce(name: str, *args: Any, **options: Any) -> None:
 
 
 def options() -> Iterator[type[ProducerConfig]]:
-    """The options of each producer that has some."""
-    yield from (resolve_name(p.options) for p in _PRODUCERS.values() if p.options)
+    """The options of each producer that has some, and those that they share."""
+    yield from (resolve_name(p.options) for p in (*_PRODUCERS.values(), *_SHARED.values()) if p.options)
+
+
+def variables() -> set[str]:
+    """The environment variables that options may be given by."""
+    return {f"{o.model_config['env_prefix']}{name}".upper() for o in options() for name in o.model_fields}
 
 
 def checks() -> Iterator[tuple[str, Callable[[Settings], Iterator[Found]]]]:
-    """The name and check of each producer that has one. What a check lacks here (an optional library) it says."""
-    yield from ((name, resolve_name(p.check)) for name, p in _PRODUCERS.items() if p.check)
+    """The name and check of each producer that has one, and of what they share. What a check lacks here (an optional
+    library) it says."""
+    yield from ((name, resolve_name(p.check)) for name, p in (*_PRODUCERS.items(), *_SHARED.items()) if p.check)

@@ -16,7 +16,8 @@ from contracts.errors import Unavailable
 from contracts.events import Event, PowerBatch
 from contracts.settings import Settings
 from contracts.units import joules
-from producers.agent import Agent, Binding, Metrics, Node, Sensor
+from producers.agent import Agent, Metrics, Node, Sensor
+from producers.bindings.produce import record_ms, watched
 from producers.clock import Clock, SystemClock, boot_id
 from producers.delivery import Delivery
 from producers.publish import Publisher, kafka_config
@@ -80,17 +81,19 @@ def run_agent(
     settings: Settings, stop: threading.Event, sensor: Sensor, gpus: Sequence[str], kind: str,
     config: Mapping[str, object] | None,
 ) -> None:  # fmt: skip
-    """One node's agent over a sensor, until `stop`; its GPUs are held by the workload of the settings."""
-    held = Binding(settings.workload, settings.owner)
-    bindings = dict.fromkeys(gpus, held) if settings.workload else {}
-    sample_ms = round(1000 / settings.sample_hz)
-    node = Node(settings.cluster, node_name(settings), sample_ms, settings.publish_ms, kind, boot=boot_id())
-    registry = CollectorRegistry()
+    """One node's agent over a sensor, until `stop`; who holds its GPUs is told by `[produce.bindings]`."""
+    sample_ms, held_ms = round(1000 / settings.sample_hz), record_ms()
+    name, publish_ms = node_name(settings), settings.publish_ms
+    node = Node(settings.cluster, name, sample_ms, publish_ms, kind, boot=boot_id(), held_ms=held_ms)
+    clock, registry = SystemClock(stop), CollectorRegistry()
     metrics = Metrics(registry)
     serve_metrics(settings, registry)
     log.info("%d GPUs of %s/%s", len(gpus), node.cluster, node.node)
-    with outbox(settings, kind, config) as (spool, delivery):
-        Agent(node, sensor, delivery, SystemClock(stop), lambda: bindings, metrics, spool.marks()).run()
+    with (
+        watched(settings, name, gpus, kind, clock.monotonic_ms, registry) as bindings,
+        outbox(settings, kind, config) as (spool, delivery),
+    ):
+        Agent(node, sensor, delivery, clock, bindings, metrics, spool.marks()).run()
 
 
 def produce_simulated(

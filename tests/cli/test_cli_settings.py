@@ -44,6 +44,12 @@ def test_a_misspelt_variable_is_noted() -> None:
     assert "WATTLOG_WINDOWS_MS is no setting" in ran.err
 
 
+def test_an_option_of_a_producer_is_not_misspelt() -> None:
+    ran = wattlog("config", WATTLOG_BINDINGS_SOURCE="kubernetes", WATTLOG_BINDINGS_SAUCE="x")
+    assert "WATTLOG_BINDINGS_SOURCE" not in ran.err
+    assert "WATTLOG_BINDINGS_SAUCE is no setting" in ran.err
+
+
 def test_a_misspelt_name_in_the_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "wattlog.toml").write_text("windows_ms = 10000\n")
     ran = wattlog("config", cwd=tmp_path)

@@ -6,6 +6,11 @@
  *
  * A value of "-" answers NVML_ERROR_NOT_SUPPORTED, "!" NVML_ERROR_UNKNOWN. State is "ok", or "lost": then every
  * question about that GPU answers NVML_ERROR_GPU_IS_LOST. An empty file means that the driver is not loaded.
+ *
+ * The file named by $FAKE_NVML_PARTS, if there is one, says what is on the GPUs:
+ *
+ *   mig|UUID of the board|UUID of the instance|compute slices     ("-" slices: NVML_ERROR_NOT_SUPPORTED)
+ *   pid|UUID of the board or instance|process id
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -75,12 +80,43 @@ static int text(void *handle, int field, char *out, unsigned size) {
     return status;
 }
 
+/* MIG instances and processes. The handle of an instance is its place in the file of parts, after all GPUs. */
+enum { MAX_PARTS = 64, PARTS = 4, FIRST_PART = 1000, TOO_SMALL = 7 };
+typedef struct { char text[MAX_LINE]; char *field[PARTS]; } part_t;
+typedef struct { unsigned pid; unsigned long long memory; unsigned gpu_instance, compute_instance; } process_t;
+typedef struct { unsigned counts[6], gpu_slices, compute_slices; unsigned long long memory; } attributes_t;
+static part_t parts[MAX_PARTS];
+
+static unsigned load_parts(void) {
+    const char *path = getenv("FAKE_NVML_PARTS");
+    FILE *file = path ? fopen(path, "r") : NULL;
+    unsigned n = 0;
+    if (!file) return 0;
+    while (n < MAX_PARTS && fgets(parts[n].text, MAX_LINE, file)) {
+        char *rest = parts[n].text;
+        rest[strcspn(rest, "\n")] = 0;
+        for (int i = 0; i < PARTS; i++) parts[n].field[i] = rest ? strsep(&rest, "|") : "";
+        n++;
+    }
+    fclose(file);
+    return n;
+}
+
+static int is_part(void *handle) { return (uintptr_t)handle >= FIRST_PART; }
+static part_t *part(void *handle) { return &parts[(uintptr_t)handle - FIRST_PART]; }
+int nvmlDeviceGetUUID(void *gpu, char *out, unsigned size);
+
 int nvmlInitWithFlags(unsigned flags) { (void)flags; return load() ? OK : NOT_LOADED; }
 int nvmlShutdown(void) { return OK; }
 const char *nvmlErrorString(int status) { (void)status; return "an error of the stand-in"; }
 int nvmlDeviceGetCount_v2(unsigned *count) { *count = load(); return OK; }
 int nvmlDeviceGetName(void *gpu, char *out, unsigned size) { return text(gpu, NAME, out, size); }
-int nvmlDeviceGetUUID(void *gpu, char *out, unsigned size) { return text(gpu, UUID, out, size); }
+int nvmlDeviceGetUUID(void *gpu, char *out, unsigned size) {
+    if (!is_part(gpu)) return text(gpu, UUID, out, size);
+    load_parts();
+    snprintf(out, size, "%s", part(gpu)->field[2]);
+    return OK;
+}
 int nvmlDeviceGetTotalEnergyConsumption(void *gpu, uint64_t *mj) { return number(gpu, ENERGY, mj); }
 int nvmlDeviceGetPowerUsage(void *gpu, unsigned *mw) { return number32(gpu, POWER, mw); }
 
@@ -119,4 +155,50 @@ int nvmlDeviceGetFieldValues(void *gpu, int count, field_value_t *values) {
         if (values[i].status == LOST) return LOST;
     }
     return OK;
+}
+
+int nvmlDeviceGetMaxMigDeviceCount(void *gpu, unsigned *count) {
+    gpu_t *found;
+    int status = find(gpu, &found);
+    *count = 7;
+    return status;
+}
+
+int nvmlDeviceGetMigDeviceHandleByIndex(void *gpu, unsigned index, void **instance) {
+    char uuid[MAX_LINE];
+    unsigned n = load_parts(), seen = 0;
+    int status = nvmlDeviceGetUUID(gpu, uuid, sizeof uuid);
+    if (status) return status;
+    for (unsigned i = 0; i < n; i++)
+        if (!strcmp(parts[i].field[0], "mig") && !strcmp(parts[i].field[1], uuid) && seen++ == index) {
+            *instance = (void *)(uintptr_t)(FIRST_PART + i);
+            return OK;
+        }
+    return NOT_FOUND;
+}
+
+int nvmlDeviceGetAttributes_v2(void *instance, attributes_t *attributes) {
+    load_parts();
+    if (!is_part(instance) || !strcmp(part(instance)->field[3], "-")) return NOT_SUPPORTED;
+    memset(attributes, 0, sizeof *attributes);
+    attributes->compute_slices = (unsigned)strtoul(part(instance)->field[3], NULL, 10);
+    return OK;
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, process_t *found) {
+    char uuid[MAX_LINE];
+    unsigned room = *count, n;
+    int status = nvmlDeviceGetUUID(device, uuid, sizeof uuid);
+    if (status) return status;
+    n = load_parts();
+    *count = 0;
+    for (unsigned i = 0; i < n; i++)
+        if (!strcmp(parts[i].field[0], "pid") && !strcmp(parts[i].field[1], uuid)) {
+            if (*count < room && found) {
+                memset(&found[*count], 0, sizeof *found);
+                found[*count].pid = (unsigned)strtoul(parts[i].field[2], NULL, 10);
+            }
+            ++*count;
+        }
+    return *count > room ? TOO_SMALL : OK;
 }

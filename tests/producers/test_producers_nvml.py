@@ -189,3 +189,28 @@ def test_the_whole_producer_meters_from_the_drivers_counter_to_the_log_until_sig
     }
     assert [e.seq for e in events] == list(range(len(events)))
     assert "GPU-b (NVIDIA H100 80GB HBM3) is lost" in errors
+
+
+def boards(library: Path, tmp_path: Path, gpus: str, parts: str) -> dict[str, Any]:
+    """What the adapter of bindings sees of boards, MIG instances and processes."""
+    (tmp_path / "gpus").write_text(gpus)
+    (tmp_path / "parts").write_text(parts)
+    env = {**os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(tmp_path / "gpus"),
+           "FAKE_NVML_PARTS": str(tmp_path / "parts")}  # fmt: skip
+    command = [sys.executable, "-m", "tests.producers.boards_reader"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    got: dict[str, Any] = json.loads(done.stdout)
+    return got
+
+
+def test_boards_are_seen_with_the_slices_of_their_instances_and_the_processes_on_each(
+    library: Path, tmp_path: Path
+) -> None:
+    got = boards(
+        library, tmp_path,
+        "GPU-a|A100|1|1|-|-|1|1|ok\nGPU-b|A100|1|1|-|-|1|0|ok\nGPU-c|A100|1|1|-|-|1|0|lost\n",
+        "mig|GPU-a|MIG-1|1\nmig|GPU-a|MIG-3|3\nmig|GPU-a|MIG-odd|-\npid|GPU-b|8\npid|GPU-b|7\npid|MIG-3|9\npid|GPU-a|9\n",
+    )  # fmt: skip
+    assert got["boards"] == [["GPU-a", 7, [["MIG-1", 1], ["MIG-3", 3]]], ["GPU-b", 1, []]]
+    assert got["running"] == {"MIG-1": [], "MIG-3": [9], "MIG-odd": [], "GPU-b": [7, 8]}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from producers.bindings.config import BindingsConfig
 from tests.project.tree import ROOT, files
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
@@ -116,12 +117,13 @@ def test_what_an_image_copies_is_let_through() -> None:
 
 @pytest.mark.parametrize("pod", PODS)
 def test_a_pod_meets_the_restricted_standard(pod: str) -> None:
+    """But for what an agent has of its node: see the next test."""
     spec = PODS[pod]
-    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsNonRoot"] is (pod != "agent")
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert spec["automountServiceAccountToken"] is False
     assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
-    assert not any("hostPath" in volume for volume in spec["volumes"])
+    assert pod == "agent" or not any("hostPath" in volume for volume in spec["volumes"])
     for container in spec["containers"]:
         context = container["securityContext"]
         assert context["allowPrivilegeEscalation"] is False
@@ -129,6 +131,35 @@ def test_a_pod_meets_the_restricted_standard(pod: str) -> None:
         assert context["capabilities"] == {"drop": ["ALL"]}
         assert "memory" in container["resources"]["limits"]
         assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+
+
+def test_an_agent_has_of_its_node_the_kubelets_socket_alone_and_cannot_write_beside_it() -> None:
+    agent = PODS["agent"]
+    paths = [volume["hostPath"] for volume in agent["volumes"] if "hostPath" in volume]
+    assert paths == [{"path": "/var/lib/kubelet/pod-resources", "type": "Directory"}]
+    (mount,) = [m for m in agent["containers"][0]["volumeMounts"] if m["name"] == "pod-resources"]
+    assert mount["readOnly"] is True
+    (kubelet,) = {BindingsConfig.model_fields["kubelet"].default.parent}
+    assert mount["mountPath"] == str(kubelet)
+
+
+def test_an_agent_may_list_pods_and_nothing_else_and_nobody_else_has_a_token() -> None:
+    assert [each["rules"] for each in OBJECTS if each["kind"].endswith("Role")] == [
+        [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
+    ]
+    (binding,) = [each for each in OBJECTS if each["kind"].endswith("RoleBinding")]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "agent", "namespace": "wattlog"}]
+    tokens = {
+        name: source["serviceAccountToken"]["expirationSeconds"]
+        for name, spec in PODS.items() for volume in spec["volumes"]
+        for source in volume.get("projected", {}).get("sources", []) if "serviceAccountToken" in source
+    }  # fmt: skip
+    assert tokens == {"agent": 3600}
+    assert {name: spec.get("serviceAccountName") for name, spec in PODS.items() if "serviceAccountName" in spec} == {
+        "agent": "agent"
+    }
+    (mount,) = [m for m in PODS["agent"]["containers"][0]["volumeMounts"] if m["name"] == "api-token"]
+    assert mount["mountPath"] == str(BindingsConfig.model_fields["token"].default.parent)
 
 
 @pytest.mark.parametrize("pod", PODS)

@@ -23,8 +23,14 @@ def test_a_producer_has_a_page_and_a_row_in_the_table_of_sources(name: str) -> N
     assert f"| `wattlog produce {name}` | [{name}]({name}.md) |" in INDEX
 
 
-def test_a_page_is_of_a_producer() -> None:
-    assert {p.stem for p in DOCS.glob("*.md")} - {"README"} == set(registry.names())
+def test_a_page_is_of_a_producer_or_of_what_they_share() -> None:
+    assert {p.stem for p in DOCS.glob("*.md")} - {"README"} == set(registry.names()) | set(registry.shared())
+
+
+@pytest.mark.parametrize("name", registry.shared())
+def test_what_producers_share_has_a_page_that_the_index_names(name: str) -> None:
+    assert (DOCS / f"{name}.md").read_text("utf-8").startswith("# ")
+    assert f"({name}.md)" in INDEX
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)

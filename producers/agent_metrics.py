@@ -1,0 +1,33 @@
+"""What an agent shows of itself to Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+class Metrics:
+    """The agent's own Prometheus metrics."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def count(name: str, text: str) -> Counter:
+            return Counter(f"wattlog_producer_{name}", text, registry=registry)
+
+        self.rows = count("rows", "Intervals kept for the broker")
+        self.events = count("events", "Events kept for the broker, heartbeats too")
+        self.joules = count("joules", "Energy of those intervals")
+        self.resets = count("counter_resets", "Energy counters that went back or leapt: a new epoch")
+        self.gaps = count("gaps", "Stretches in which nothing measured a GPU")
+        self.clock_steps = count("clock_steps", "Times that the wall clock was set back by more than a minute")
+        self.send_errors = count("send_errors", "Messages refused or not acknowledged; they are sent again")
+        self.spool_errors = count("spool_errors", "Times that the spool took no more; rows stay in memory, coarser")
+        self.sample_errors = count("sample_errors", "Samples in which the sensor failed as a whole")
+        self.held_lost = count("held_spans_lost", "Spans of who held a GPU that could not be kept for the record")
+        self.backlog_rows = Gauge(
+            "wattlog_producer_backlog_rows", "Intervals that are in memory only", registry=registry
+        )
+        self.spooled = Gauge(
+            "wattlog_producer_spooled_events", "Events that the broker is not known to have", registry=registry
+        )
+        self.sample_seconds = Histogram(
+            "wattlog_producer_sample_seconds", "Time to read all GPUs once", registry=registry
+        )

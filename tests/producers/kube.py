@@ -1,0 +1,146 @@
+"""Stand-ins for a node's kubelet and for the API server: a real gRPC server on a unix socket, a real HTTP server."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import grpc
+
+from producers.bindings.podresources import ListPodResourcesRequest, ListPodResourcesResponse
+
+TOKEN = "a-token-that-nobody-may-see"
+Devices = Mapping[str, Sequence[str]]
+"""Device ids by resource."""
+
+
+def resources(*pods: tuple[str, str, Mapping[str, Devices]], claims: Sequence[dict[str, Any]] = ()) -> Any:
+    """A kubelet's answer: pods as (namespace, name, devices by container)."""
+    answer = ListPodResourcesResponse()
+    for namespace, name, containers in pods:
+        pod = answer.pod_resources.add(name=name, namespace=namespace)
+        for container, devices in containers.items():
+            made = pod.containers.add(name=container)
+            for resource, ids in devices.items():
+                made.devices.add(resource_name=resource, device_ids=ids)
+    for claim in claims:
+        pod = answer.pod_resources.add(name=claim["pod"], namespace="serving")
+        claimed = (
+            pod.containers.add(name="main")
+            .dynamic_resources.add(claim_name="c")
+            .claim_resources.add(driver_name="gpu.nvidia.com", device_name="gpu-0")
+        )
+        claimed.cdi_devices.add(name=claim["cdi"])
+    return answer
+
+
+class FakeKubelet:
+    """What it answers, whether it hangs (until `let_go`), and how often it was asked."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket, self.answer, self.asked = socket, resources(), 0
+        self.refuses: grpc.StatusCode | None = None
+        self.hangs = False
+        self.let_go = threading.Event()
+
+    def list(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.asked += 1
+        if self.refuses is not None:
+            context.abort(self.refuses, "not today")
+        if self.hangs:
+            self.let_go.wait(30)
+        return self.answer
+
+
+@contextmanager
+def kubelet(socket: Path) -> Iterator[FakeKubelet]:
+    fake = FakeKubelet(socket)
+    server = grpc.server(ThreadPoolExecutor(4))
+    method = grpc.unary_unary_rpc_method_handler(
+        fake.list, ListPodResourcesRequest.FromString, ListPodResourcesResponse.SerializeToString
+    )
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("v1.PodResourcesLister", {"List": method}),))
+    server.add_insecure_port(f"unix:{socket}")
+    server.start()
+    try:
+        yield fake
+    finally:
+        fake.let_go.set()
+        server.stop(None).wait(5)
+
+
+def pod(
+    namespace: str, name: str, labels: Mapping[str, str] | None = None, made_by: tuple[str, str] | None = None,
+    phase: str = "Running",
+) -> dict[str, Any]:  # fmt: skip
+    """A pod as the API server tells it, with things that must not be read."""
+    owners = [{"kind": made_by[0], "name": made_by[1], "controller": True, "uid": "u"}] if made_by else []
+    return {
+        "metadata": {"name": name, "namespace": namespace, "labels": dict(labels or {}), "ownerReferences": owners},
+        "spec": {"containers": [{"name": "main", "env": [{"name": "API_KEY", "value": "secret"}]}]},
+        "status": {"phase": phase, "podIP": "10.0.0.9"},
+    }
+
+
+class FakeApi:
+    """Pods of nodes; a token is asked for. `status` replaces the answer, `hangs` holds it back."""
+
+    def __init__(self) -> None:
+        self.pods: dict[str, list[dict[str, Any]]] = {}
+        self.status, self.asked, self.hangs = 200, 0, False
+        self.let_go = threading.Event()
+        self.url = ""
+        self.body: Callable[[bytes], bytes] = lambda body: body
+
+
+@contextmanager
+def api() -> Iterator[FakeApi]:
+    fake = FakeApi()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            fake.asked += 1
+            if fake.hangs:
+                fake.let_go.wait(30)
+            at = urlsplit(self.path)
+            status = fake.status
+            if self.headers["Authorization"] != f"Bearer {TOKEN}":
+                status = 401
+            elif at.path != "/api/v1/pods":
+                status = 404
+            node = parse_qs(at.query).get("fieldSelector", [""])[0].removeprefix("spec.nodeName=")
+            body = fake.body(json.dumps({"kind": "PodList", "items": fake.pods.get(node, [])}).encode())
+            with suppress(OSError):  # who asked may have gone
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    fake.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield fake
+    finally:
+        fake.let_go.set()
+        server.shutdown()
+        server.server_close()
+
+
+def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Waits for what another thread is about to do; fails when it does not."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come to be so"
+        time.sleep(0.005)

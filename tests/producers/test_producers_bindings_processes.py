@@ -1,0 +1,258 @@
+"""Slurm jobs and plain processes that hold GPUs: /proc and control groups made in a folder, `scontrol` as a script."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from contracts.errors import BadSetting, Unavailable
+from producers.bindings.board import holdings
+from producers.bindings.config import BindingsConfig
+from producers.bindings.hold import Board, Claim, Found, Holder
+from producers.bindings.proc import Proc
+from producers.bindings.processes import Processes, Rule
+from producers.bindings.slurm import Job, Scontrol, Slurm
+from producers.bindings.split import Binding
+from producers.config import load
+
+A, B = "GPU-a", "GPU-b"
+BOARDS = (Board(A), Board(B))
+DOCKER = "/system.slice/docker-" + "ab" * 32 + ".scope"
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Path:
+    return tmp_path / "proc"
+
+
+def process(
+    proc: Path, pid: int, command: str = "python", uid: int = 4_000_001, cgroup: str = "/user.slice", **env: str
+) -> int:
+    at = proc / str(pid)
+    at.mkdir(parents=True)
+    (at / "status").write_text(f"Name:\tx\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n")
+    (at / "cmdline").write_text(command.replace(" ", "\0") + "\0")
+    (at / "comm").write_text("x\n")
+    (at / "cgroup").write_text(f"0::{cgroup}\n")
+    (at / "environ").write_text("\0".join(f"{name}={value}" for name, value in env.items()))
+    return pid
+
+
+def by_rules(proc: Path, running: Mapping[str, Sequence[int]], *rules: dict[str, str]) -> Found:
+    return Processes(lambda: running, Proc(proc), [Rule(**r) for r in rules]).read(BOARDS, 0)
+
+
+# Plain processes.
+
+
+def test_the_first_rule_that_matches_a_process_names_its_workload(proc: Path) -> None:
+    pid = process(proc, 7, "python -m vllm.entrypoints.openai.api_server --model llama", cgroup=DOCKER)
+    found = by_rules(
+        proc, {A: [pid]}, {"command": "*triton*", "workload": "other"},
+        {"command": "*vllm*", "workload": "chat", "tenant": "acme", "team": "s", "cost_centre": "47", "model": "l"},
+        {"cgroup": "*docker*", "workload": "third"},
+    )  # fmt: skip
+    holder = Holder("chat", "acme", "processes", "", "", "ab" * 32, "s", "47", "l", "rule 2")
+    assert found == Found((Claim(A, holder, "chat/acme"),), ())
+
+
+@pytest.mark.parametrize(
+    ("rule", "matches"),
+    [
+        ({"user": "4000001"}, True), ({"user": "root"}, False), ({"cgroup": "/system.slice/*"}, True),
+        ({"container": "abab*"}, True), ({"container": "cd*"}, False), ({"command": "python", "user": "4*"}, True),
+        ({"command": "python", "user": "5*"}, False),
+    ],
+)  # fmt: skip
+def test_a_rule_matches_when_everything_does_that_it_says(proc: Path, rule: dict[str, str], matches: bool) -> None:
+    found = by_rules(proc, {A: [process(proc, 7, cgroup=DOCKER)]}, {**rule, "workload": "chat", "tenant": "acme"})
+    assert [c.holder is not None for c in found.claims] == [matches]
+
+
+def test_the_user_is_known_by_name_too(proc: Path) -> None:
+    found = by_rules(proc, {A: [process(proc, 7, uid=0)]}, {"user": "root", "workload": "chat", "tenant": "acme"})
+    assert found.claims[0].holder is not None
+
+
+def test_workloads_count_the_same_however_many_processes_they_have(proc: Path) -> None:
+    pids = [process(proc, n, "chat" if n < 4 else "code") for n in range(1, 5)]
+    found = by_rules(proc, {A: pids}, {"command": "chat", "workload": "chat"}, {"command": "code", "workload": "code"})
+    held, _ = holdings(BOARDS, found.claims, Binding("~n1"))
+    assert [(s.binding.workload, s.weight) for s in held[A]] == [("chat", 1), ("code", 1)]
+
+
+def test_a_process_that_no_rule_knows_takes_a_share_that_is_nobodys_and_told(proc: Path) -> None:
+    pids = [process(proc, 1, "chat"), process(proc, 2, "mystery --api-key=secret"), 999]
+    found = by_rules(proc, {A: pids}, {"command": "chat", "workload": "chat", "tenant": "acme"})
+    held, _ = holdings(BOARDS, found.claims, Binding("~n1"))
+    assert [(s.binding.workload, s.weight) for s in held[A]] == [("chat", 1), ("~n1", 1)]
+    assert [o.kind for o in found.oddities] == ["unknown_holder"]
+    assert "secret" not in repr(found)
+
+
+def test_a_gpu_without_a_process_is_left_to_others(proc: Path) -> None:
+    assert by_rules(proc, {A: []}) == Found((), ())
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [{"workload": "chat"}, {"workload": "~x", "user": "a"}, {"workload": "", "user": "a"},
+     {"workload": "chat", "user": "a", "tenant": "__idle__"}, {"workload": "chat", "pod": "x"}],
+)  # fmt: skip
+def test_a_rule_that_says_nothing_or_names_what_cannot_be_is_refused(rule: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        Rule(**rule)  # type: ignore[arg-type]
+
+
+# Slurm.
+
+V2 = "/system.slice/slurmstepd.scope/job_42/step_0/user/task_0"
+V1 = "/slurm/uid_4000001/job_42/step_batch"
+TRAIN = Job("train", "acme", 4_000_001)
+
+
+class Told:
+    """A controller that knows these jobs; `away`: it does not answer."""
+
+    def __init__(self, jobs: Mapping[int, Job], away: bool = False) -> None:
+        self.jobs, self.away, self.asked = jobs, away, 0
+
+    def job(self, number: int) -> Job:
+        self.asked += 1
+        if self.away or number not in self.jobs:
+            raise Unavailable("scontrol is away", "wait")
+        return self.jobs[number]
+
+
+def by_slurm(proc: Path, pid: int, jobs: Told | None) -> Found:
+    return Slurm(lambda: {A: [pid]}, Proc(proc), jobs).read(BOARDS, 0)
+
+
+@pytest.mark.parametrize("cgroup", [V1, V2])
+def test_a_job_is_known_by_its_control_group_its_account_is_the_tenant(proc: Path, cgroup: str) -> None:
+    found = by_slurm(proc, process(proc, 7, cgroup=cgroup), Told({42: TRAIN}))
+    holder = Holder("acme/train", "acme", "slurm", rule="account and name")
+    assert found == Found((Claim(A, holder, "acme/train/acme"),), ())
+
+
+def test_without_a_controller_a_job_is_known_by_its_number_and_has_no_tenant(proc: Path) -> None:
+    found = by_slurm(proc, process(proc, 7, cgroup=V2), None)
+    assert found.claims[0].holder == Holder("job-42", "", "slurm", rule="job's number")
+    assert [o.kind for o in found.oddities] == ["no_tenant"]
+
+
+def test_a_process_outside_of_any_job_is_no_business_of_slurms(proc: Path) -> None:
+    assert by_slurm(proc, process(proc, 7), Told({42: TRAIN})) == Found((), ())
+
+
+@pytest.mark.parametrize("cgroup", ["/user.slice/user-1000.slice/slurm/job_42", "/system.slice/x.service/job_42"])
+def test_a_group_that_a_user_could_have_made_is_no_job(proc: Path, cgroup: str) -> None:
+    assert by_slurm(proc, process(proc, 7, cgroup=cgroup), Told({42: TRAIN})) == Found((), ())
+
+
+def test_what_a_process_says_of_itself_is_believed_if_the_job_is_its_users(proc: Path) -> None:
+    pid = process(proc, 7, SLURM_JOB_ID="42", SLURM_JOB_ACCOUNT="victim")
+    found = by_slurm(proc, pid, Told({42: TRAIN}))
+    assert [c.holder.tenant for c in found.claims if c.holder] == ["acme"]
+
+
+@pytest.mark.parametrize("jobs", [Told({42: Job("train", "victim", 4_000_002)}), Told({}), None])
+def test_what_a_process_says_of_itself_and_nobody_vouches_for_is_told_and_not_believed(
+    proc: Path, jobs: Told | None
+) -> None:
+    found = by_slurm(proc, process(proc, 7, SLURM_JOB_ID="42"), jobs)
+    assert found.claims == ()
+    assert [o.kind for o in found.oddities] == ["unverified"]
+
+
+def test_a_job_that_the_controller_does_not_tell_holds_its_gpu_without_a_name_until_it_does(proc: Path) -> None:
+    jobs = Told({42: TRAIN}, away=True)
+    pid = process(proc, 7, cgroup=V2)
+    slurm = Slurm(lambda: {A: [pid], B: [pid]}, Proc(proc), jobs)
+    found = slurm.read(BOARDS, 0)
+    assert [(c.device, c.holder) for c in found.claims] == [(A, None), (B, None)]
+    assert {o.kind for o in found.oddities} == {"unknown_holder"}
+    assert jobs.asked == 1, "one wait a look"
+    jobs.away = False
+    for _ in range(3):
+        assert all(c.holder for c in slurm.read(BOARDS, 10_000).claims)
+    assert jobs.asked == 2, "a job's name is remembered"
+
+
+@pytest.mark.parametrize(
+    ("job", "named", "kind"),
+    [
+        (Job("a\nb", "acme", 1), ("acme/job-42", "acme"), "bad_name"),
+        (Job("train", "__idle__", 1), ("job/train", ""), "bad_name"),
+        (Job("train", "", 1), ("job/train", ""), "bad_name"),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_told(proc: Path, job: Job, named: tuple[str, str], kind: str) -> None:
+    found = by_slurm(proc, process(proc, 7, cgroup=V2), Told({42: job}))
+    holder = found.claims[0].holder
+    assert holder is not None
+    assert (holder.workload, holder.tenant) == named
+    assert [o.kind for o in found.oddities] == [kind]
+
+
+def script(tmp_path: Path, body: str) -> Path:
+    path = tmp_path / "scontrol"
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_scontrol_is_asked_for_json(tmp_path: Path) -> None:
+    answer = {"jobs": [{"job_id": 42, "name": "x UserId=bob(1) Account=victim", "account": "acme", "user_id": 7}]}
+    (tmp_path / "answer").write_text(json.dumps(answer))
+    command = script(tmp_path, f'[ "$*" = "show job 42 --json" ] && cat {tmp_path}/answer')
+    assert Scontrol(command).job(42) == Job("x UserId=bob(1) Account=victim", "acme", 7)
+
+
+@pytest.mark.parametrize("body", ["exit 1", "echo '{}'", "echo no json", "exec sleep 30"])
+def test_a_scontrol_that_does_not_answer_is_told_in_time(tmp_path: Path, body: str) -> None:
+    with pytest.raises(Unavailable, match="does not say what job 42 is"):
+        Scontrol(script(tmp_path, body), timeout_s=0.2).job(42)
+
+
+def test_no_scontrol_is_told(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="FileNotFoundError"):
+        Scontrol(tmp_path / "scontrol").job(42)
+
+
+def test_this_very_process_can_be_looked_up() -> None:
+    found = Proc(Path("/proc")).look(os.getpid())
+    assert found is not None
+    assert (found.uid, "python" in found.command or "pytest" in found.command) == (os.getuid(), True)
+
+
+# What is configured.
+
+
+@pytest.mark.parametrize(
+    ("said", "means"),
+    [
+        ("kubernetes", ("kubernetes",)),
+        ("slurm, processes", ("slurm", "processes")),
+        ('["slurm"]', ("slurm",)),
+    ],
+)
+def test_a_source_is_one_name_or_several(said: str, means: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATTLOG_BINDINGS_SOURCE", said)
+    assert load(BindingsConfig).source == means
+
+
+def test_a_source_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATTLOG_BINDINGS_SOURCE", "mesos")
+    with pytest.raises(BadSetting, match=r"produce\.bindings\.source\.0: 'mesos'"):
+        load(BindingsConfig)
+
+
+def test_unless_told_otherwise_the_settings_are_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(BindingsConfig).source == ("settings",)
