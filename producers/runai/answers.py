@@ -1,7 +1,8 @@
 """What Run:ai's API answers, as far as it is read. Other fields are left alone.
 
 Shapes as in its reference (OpenAPI, versions 2.18 to 3.0): times are RFC 3339 or have a space for the T, values of
-measurements are texts, and nearly everything may be null.
+measurements are texts, and nearly everything may be null. What is read must be named all the same: an answer without
+its list is none, rather than one that lists nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Cluster(msgspec.Struct):
 
 
 class Clusters(msgspec.Struct):
-    clusters: list[Cluster] | None = None
+    clusters: list[Cluster] | None
 
 
 class Workload(msgspec.Struct, rename="camel"):
@@ -46,7 +47,7 @@ class Workload(msgspec.Struct, rename="camel"):
 
 
 class Workloads(msgspec.Struct):
-    workloads: list[Workload] | None = None
+    workloads: list[Workload] | None
     next: int | None = None
 
 
@@ -64,7 +65,7 @@ class Pod(msgspec.Struct, rename="camel"):
 
 
 class Pods(msgspec.Struct):
-    pods: list[Pod] | None = None
+    pods: list[Pod] | None
     next: int | None = None
 
 
@@ -80,7 +81,7 @@ class Measurement(msgspec.Struct):
 
 
 class Measurements(msgspec.Struct):
-    measurements: list[Measurement] | None = None
+    measurements: list[Measurement] | None
 
 
 def read(body: bytes, kind: type[_Answer], where: str) -> _Answer:

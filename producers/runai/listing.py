@@ -104,7 +104,7 @@ class Listing:
     def _page_of_workloads(self, deleted: bool, filters: Sequence[str]) -> Page[Workload]:
         def page(offset: int) -> tuple[Sequence[Workload], bool]:
             params = {**self._params(offset), "filterBy": ",".join(filters)} | ({"deleted": "true"} if deleted else {})
-            answer = answers.read(self._api.get(WORKLOADS, params).body, answers.Workloads, WORKLOADS)
+            answer = answers.read(self._whole(WORKLOADS, params), answers.Workloads, WORKLOADS)
             items = answer.workloads or []
             return items, self._more(offset, len(items), answer.next)
 
@@ -113,11 +113,19 @@ class Listing:
     def _page_of_pods(self, more: dict[str, str]) -> Page[Pod]:
         def page(offset: int) -> tuple[Sequence[Pod], bool]:
             params = {**self._params(offset), "verbosity": "full", **more}
-            answer = answers.read(self._api.get(PODS, params).body, answers.Pods, PODS)
+            answer = answers.read(self._whole(PODS, params), answers.Pods, PODS)
             items = answer.pods or []
             return items, self._more(offset, len(items), answer.next)
 
         return page
+
+    def _whole(self, path: str, params: dict[str, str]) -> bytes:
+        answer = self._api.get(path, params)
+        if answer.partial:
+            raise Unavailable(
+                f"{path} says that its list lacks something (207)", "It is tried again.", reason="partial"
+            )
+        return answer.body
 
     def _more(self, offset: int, items: int, following: int | None) -> bool:
         """By its word; where it says nothing, by a page that is full."""

@@ -222,6 +222,12 @@ def test_a_page_of_somebody_else_is_told(standin: Standin, api: Api) -> None:
     assert reason(Listing(api, 100, ()).clusters) == "answer"
 
 
+@pytest.mark.parametrize("reply", [Reply(200, {}), Reply(207, {"workloads": []}), Reply(200, {"measurements": []})])
+def test_a_list_that_is_not_there_or_not_whole_is_not_an_empty_list(standin: Standin, api: Api, reply: Reply) -> None:
+    standin.odd = times(1, reply, lambda asked: asked.path == "/api/v1/workloads")
+    assert reason(lambda: Listing(api, 100, ()).workloads(WINDOW)) in ("answer", "partial")
+
+
 # -- lists -------------------------------------------------------------------------------------------------------------
 
 
