@@ -97,7 +97,9 @@ class Api:
             self._failures = 0
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
-        """Raises Unavailable: no answer, or none that helps, after some tries; `reason` is a word for which."""
+        """Raises Unavailable: no answer, or none that helps, after some tries; `reason` is a word for which. At once
+        when it is time to stop."""
+        self._wait(0)
         with self._lock:
             if self._failures >= BRAKE:
                 raise Unavailable(
@@ -228,7 +230,7 @@ class Api:
 
     def _wait(self, seconds: float) -> None:
         if self._clock.wait(seconds):
-            raise Unavailable(f"{self.url}: stopped while waiting", "The next run goes on.", reason="stop")
+            raise Unavailable(f"{self.url}: stopped", "The next run goes on.", reason="stop")
 
 
 def _said(body: bytes) -> str:

@@ -15,7 +15,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from contracts import topics
-from contracts.errors import BadInput, BadSetting, WattlogError
+from contracts.errors import BadInput, BadSetting, Unavailable, WattlogError
 from contracts.settings import Settings
 from producers import collector
 from producers.clock import Clock, SystemClock
@@ -26,7 +26,7 @@ from producers.runai.client import Api, Credentials
 from producers.runai.listing import Listing
 from producers.runai.metrics import Metrics
 from producers.runai.normalise import Rule, Terms
-from producers.runai.source import RunAi, Wanted
+from producers.runai.source import UNREADABLE, RunAi, Wanted
 from producers.shells import outbox, serve_metrics
 
 Filter = Annotated[str, Field(pattern=r"^\w{1,64}(==|!=|<=|>=|=@|!@|=\^|=\$)[^,]{1,200}$")]
@@ -168,7 +168,15 @@ def check_runai(settings: Settings) -> Iterator[tuple[str, Exception | str]]:
         listing = Listing(api, told.page_size, told.filter)
         try:
             workloads = listing.count()
-            clusters = told.cluster or ", ".join(sorted(listing.clusters().values())) or "none"
-            yield told.url, f"{workloads} workloads that may have pods; clusters: {clusters}"
+            yield told.url, f"{workloads} workloads that may have pods, of {told.cluster or _clusters(listing)}"
         except WattlogError as error:
             yield told.url, error
+
+
+def _clusters(listing: Listing) -> str:
+    try:
+        return ", ".join(sorted(listing.clusters().values())) or "no cluster"
+    except Unavailable as error:
+        if error.reason not in UNREADABLE:
+            raise
+        return "clusters whose names may not be read: set `cluster`, or they go under their ids"

@@ -34,6 +34,8 @@ _ID = re.compile(r"[\w.:-]{0,64}", re.ASCII)
 """What Run:ai's ids look like: they go into addresses and identities."""
 OF_ITS_OWN = frozenset({"status_404", "partial"})
 """Reasons that say something of one workload, not of Run:ai."""
+UNREADABLE = frozenset({"status_403", "status_404"})
+"""Reasons for which something will not be readable later either."""
 MAX_TOLD = 10
 """Workloads of one step that are told one by one."""
 LOOK_MS = 10_000
@@ -87,50 +89,44 @@ class RunAi:
             begun = windows.first(wanted.schedule, now_ms, wanted.offset_ms)
             return Collected([], windows.encoded(begun), notes=[f"meters from {stamp(begun.read_ms)} on"])
         self._api.release()
-        at, refused = self._without_old(windows.decoded(mark), now_ms)
-        retries = windows.to_retry(at.failed, now_ms)
-        window = windows.due(at, wanted.schedule, now_ms, wanted.offset_ms)
-        if retries:
-            after, reads = self._again(at, retries, now_ms)
-        elif window:
-            after, reads = self._window(at, window, now_ms)
-        else:
-            after, reads = at, []
-        return self._collected(after, reads, refused, now_ms)
-
-    def _collected(self, after: Mark, reads: Sequence[Read], refused: list[str], now_ms: int) -> Collected:
-        """What the collector is told, once a step has gone well."""
-        following = windows.due(after, self._wanted.schedule, now_ms, self._wanted.offset_ms)
+        at, too_late = self._without_old(windows.decoded(mark), now_ms)
+        try:
+            after, reads = self._step(at, now_ms)
+        except Unavailable:
+            self._in_look = 0
+            raise
+        following = windows.due(after, wanted.schedule, now_ms, wanted.offset_ms)
         self._in_look += bool(reads)
-        more = bool(reads) and following is not None and self._in_look < self._wanted.max_windows
+        more = bool(reads) and following is not None and self._in_look < wanted.max_windows
         if not more:
             self._in_look = 0
+        self._metrics.given_up.inc(len(too_late))
         self._metrics.waiting.set(len(after.failed))
         self._metrics.behind_s.set((now_ms - following.t1_ms) / 1000 if following else 0)
-        refused += [why for read in reads for why in read.refused]
-        made = list(_made(row for read in reads for row in [(read.unit, r) for r in read.rows]))
+        refused = [*too_late, *(why for read in reads for why in read.refused)]
+        made = list(_made((read.unit, row) for read in reads for row in read.rows))
         return Collected(made, windows.encoded(after), more, refused, list(_notes(reads)))
 
     def _without_old(self, mark: Mark, now_ms: int) -> tuple[Mark, list[str]]:
         """The mark without what is too old to be read, and what is to be said of that."""
-        wanted = self._wanted
-        after, skipped = windows.forget(mark, wanted.schedule, now_ms, wanted.give_up_ms)
-        told = []
+        after, skipped = windows.forget(mark, self._wanted.schedule, now_ms, self._wanted.give_up_ms)
+        old = windows.given_up(after.failed, now_ms, self._wanted.give_up_ms)
+        told = [f"{_of(u)}: given up after {u.tries} tries: {', '.join(u.metrics)}: {u.why}" for u in old]
         if skipped:
-            told.append(
+            told.insert(
+                0,
                 f"{self.name}: nothing was read from {stamp(skipped.t0_ms)} to {stamp(skipped.t1_ms)}, and it is too "
-                "late now (`give_up_s`)"
+                "late now (`give_up_s`)",
             )
-            self._metrics.given_up.inc()
-        old = windows.given_up(after.failed, now_ms, wanted.give_up_ms)
-        self._metrics.given_up.inc(len(old))
-        told += [f"{_of(u)}: given up after {u.tries} tries: {', '.join(u.metrics)}: {u.why}" for u in old]
-        return Mark(after.read_ms, tuple(u for u in after.failed if u not in old)), told
+        return Mark(after.read_ms, windows.without(after.failed, old)), told
 
-    def _again(self, at: Mark, retries: Sequence[Unit], now_ms: int) -> tuple[Mark, list[Read]]:
-        reads = self._read_all(retries)
-        kept = [u for u in at.failed if u not in retries]
-        return Mark(at.read_ms, (*kept, *_failed(reads, now_ms))), reads
+    def _step(self, at: Mark, now_ms: int) -> tuple[Mark, list[Read]]:
+        """What failed and is to be read again, else the next window that is due."""
+        if retries := windows.to_retry(at.failed, now_ms):
+            reads = self._read_all(retries)
+            return Mark(at.read_ms, (*windows.without(at.failed, retries), *_failed(reads, now_ms))), reads
+        window = windows.due(at, self._wanted.schedule, now_ms, self._wanted.offset_ms)
+        return self._window(at, window, now_ms) if window else (at, [])
 
     def _window(self, at: Mark, window: Window, now_ms: int) -> tuple[Mark, list[Read]]:
         """Raises Unavailable where nothing of the window can be read, or too little: then all of it is read again."""
@@ -233,7 +229,7 @@ class RunAi:
         try:
             self._clusters |= self._listing.clusters()
         except Unavailable as error:
-            if error.reason not in ("status_403", "status_404"):
+            if error.reason not in UNREADABLE:
                 raise  # Later it may be known: rows go under one name only.
             log.warning("clusters go under their ids, since their names may not be read: %s", error)
         self._clusters |= {i: i for i in ids - self._clusters.keys()}

@@ -118,6 +118,12 @@ def given_up(failed: Sequence[Unit], now_ms: int, give_up_ms: int) -> list[Unit]
     return [unit for unit in failed if now_ms - unit.t1_ms >= give_up_ms]
 
 
+def without(failed: Iterable[Unit], some: Iterable[Unit]) -> tuple[Unit, ...]:
+    """The others of them: the very objects are meant."""
+    left_out = {id(unit) for unit in some}
+    return tuple(unit for unit in failed if id(unit) not in left_out)
+
+
 def to_retry(failed: Iterable[Unit], now_ms: int) -> list[Unit]:
     """What is to be read again now, oldest first."""
     return sorted((u for u in failed if u.next_ms <= now_ms), key=lambda u: u.t1_ms)[:MAX_RETRIES]

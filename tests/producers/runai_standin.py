@@ -46,7 +46,7 @@ class Still:
 
     def wait(self, seconds: float) -> bool:
         with self.lock:
-            self.waited.append(seconds)
+            self.waited += [seconds] if seconds else []
             self.now_ms += round(1000 * seconds)
         return self.stopped
 

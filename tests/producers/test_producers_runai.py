@@ -418,49 +418,49 @@ def collecting(path: Path, look: Look, log: Log) -> Iterator[Collector]:
         )
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=20)
-@given(st.lists(st.tuples(st.lists(BAD, max_size=25), st.booleans(), st.booleans()), min_size=1, max_size=5))
+HOUR_MS = 60 * MINUTE_MS
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=25)
+@given(st.lists(st.tuples(st.lists(BAD, max_size=25), st.booleans(), st.booleans()), min_size=1, max_size=4))
 def test_each_workloads_window_and_metric_is_on_the_log_once_whatever_fails(
     tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[list[Reply | None], bool, bool]]
 ) -> None:
     path, log, standin = tmp_path_factory.mktemp("runai") / "spool.db", Log(), Standin(workloads=3)
-    look = Look(standin)
+    look = Look(standin, schedule="@every 1h", samples=1)
+    begin_ms = START - START % HOUR_MS
     with collecting(path, look, log) as first:
-        look.at(0.5)
-        first.round()  # It begins at minute 0.
-    minute = 1.0
+        first.round()
     for script, log.away, killed in runs:
         replies = iter(script)
         look.time.now_ms += 1_000  # A run's epoch is its start.
         standin.odd = lambda asked, replies=replies: next(replies, None)  # type: ignore[misc]
         with collecting(path, look, log) as running:
             for _ in range(3):
-                look.time.now_ms = max(look.time.now_ms, START + round(minute * MINUTE_MS))
-                for _ in range(6):
+                look.time.now_ms += HOUR_MS // 2
+                for _ in range(3):
                     running.round()
-                minute += 0.5
         if killed:
             log.queue.clear()  # What was in flight is lost with the process, and its answers with it.
     standin.odd, log.away = lambda asked: None, False
     look.time.now_ms += 1_000
     with collecting(path, look, log) as last:
-        for _ in range(12):  # Long enough for what failed most often to be read again.
-            look.time.now_ms += 10 * MINUTE_MS
-            for _ in range(14):
+        for _ in range(4):  # Long enough for what failed most often to be read again.
+            look.time.now_ms += HOUR_MS
+            for _ in range(10):
                 last.round()
     stored = {(e.source, e.epoch, e.seq): e.batch for e in log.stored}  # as a worker sees them
     rows = Counter(
-        (b.dimensions[n]["runai_workload_id"], b.meter[n], _minute(b.t1_ms[n]))
+        (b.dimensions[n]["runai_workload_id"], b.meter[n], int(b.t1_ms[n]))
         for b in stored.values()
         if isinstance(b, UsageBatch)
         for n in range(len(b))
     )
-    until = max(end for _, _, end in rows)
     wanted = {
-        (w, meter, end)
+        (w, meter, end_ms)
         for w in standin.workloads
         for meter in ("gpu_allocation_minutes", "cpu_usage_core_minutes")
-        for end in range(1, until + 1)
+        for end_ms in range(begin_ms + HOUR_MS, look.time.now_ms - 30_000 + 1, HOUR_MS)
     }
     assert set(rows) == wanted
     assert set(rows.values()) == {1}
@@ -536,7 +536,9 @@ def test_doctor_says_what_run_ai_lists_or_why_not(
 
     state, says = found()
     assert state == "ok"
-    assert "3 workloads that may have pods; clusters: east" in says
+    assert "3 workloads that may have pods, of east" in says
+    standin.odd = times(1, Reply(403), lambda asked: asked.path == "/api/v1/clusters")
+    assert "names may not be read" in found()[1]
     monkeypatch.setenv("WATTLOG_RUNAI_APP_SECRET", "wrong")
     state, says = found()
     assert state == "failed"
