@@ -37,6 +37,8 @@ MAX_BYTES = 32 * 2**20
 SPARE_S = 60.0
 """How long before its end a token is renewed, or a tenth of its life if that is shorter."""
 _OK = (200, 207)
+_WELL = frozenset({"status_400", "status_404", "status_422"})
+"""Reasons that come from a Run:ai that is well."""
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -107,9 +109,9 @@ class Api:
                 )
         try:
             raw = self._authorised(path, dict(params or {}))
-        except Unavailable:
+        except Unavailable as error:
             with self._lock:
-                self._failures += 1
+                self._failures = 0 if error.reason in _WELL else self._failures + 1
             raise
         with self._lock:
             self._failures = 0

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from contracts import topics
 from contracts.errors import BadInput, Unavailable
-from contracts.events import MAX_ROWS
 from producers.clock import Clock
 from producers.collector import Collected, Made
 from producers.rows import UsageRow, usage_batch
@@ -38,6 +37,8 @@ UNREADABLE = frozenset({"status_403", "status_404"})
 """Reasons for which something will not be readable later either."""
 MAX_TOLD = 10
 """Workloads of one step that are told one by one."""
+MAX_BATCH_BYTES, ROW_BYTES = 500_000, 100
+"""Of one event: half of what brokers take unless told otherwise. What a row takes beside its texts, amply."""
 LOOK_MS = 10_000
 """How often a source sees whether a window is due, at most."""
 
@@ -275,7 +276,21 @@ def _made(found: Iterable[tuple[Unit, UsageRow]]) -> Iterator[Made]:
     """Rows as batches of their workloads, in an order that is always the same."""
     listed = sorted(found, key=lambda pair: (pair[0].cluster, pair[0].workload, pair[1].t1_ms, pair[1].event_id))
     for (cluster, workload), group in groupby(listed, key=lambda pair: (pair[0].cluster, pair[0].workload)):
-        rows = [row for _, row in group]
-        for start in range(0, len(rows), MAX_ROWS):
-            part = rows[start : start + MAX_ROWS]
-            yield Made(cluster, workload, usage_batch(part, max(r.t1_ms for r in part)))
+        for rows in _parts(row for _, row in group):
+            yield Made(cluster, workload, usage_batch(rows, max(r.t1_ms for r in rows)))
+
+
+def _parts(rows: Iterable[UsageRow]) -> Iterator[list[UsageRow]]:
+    """Rows as lists that fit into a message each."""
+    part: list[UsageRow] = []
+    size = 0
+    for row in rows:
+        texts = (*row[:3], *row[5:11], *row.dimensions, *row.dimensions.values())
+        row_bytes = ROW_BYTES + sum(len(text.encode()) for text in texts)
+        if part and size + row_bytes > MAX_BATCH_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += row_bytes
+    if part:
+        yield part

@@ -27,6 +27,7 @@ from producers import collector
 from producers.collector import Collected, Collector
 from producers.config import load
 from producers.delivery import Delivery
+from producers.numbering import Sequencer, event_of
 from producers.runai import meters, windows
 from producers.runai.metrics import Metrics
 from producers.runai.produce import RunAiConfig, api_of, produce_runai, source_of
@@ -267,6 +268,20 @@ def test_an_id_that_is_none_is_refused_and_goes_into_no_address() -> None:
     look.at(1.5)
     assert "'evil'" in look.step().refused[0]
     assert [a.path for a in standin.metric_calls()] == ["/api/v1/workloads/w0/metrics"]
+
+
+def test_a_workload_of_many_pods_is_sent_in_messages_that_brokers_take() -> None:
+    look = Look(Standin(), resource="pods", pod_metrics=tuple(meters.POD))
+    pods = (Thing(f"p{n}", "ä" * 250, born_ms=START - 1, workload="w0", project="ö" * 250) for n in range(40))
+    look.standin.pods = {p.id: p for p in pods}
+    look.standin.value = lambda metric, thing, t_ms: 0.5123456789
+    look.at(1.5)
+    made = look.step().made
+    sizes = [len(codec.encode(event_of(Sequencer(1), "s", m.cluster, m.workload, m.batch))[1]) for m in made]
+    assert len(sizes) > 1
+    assert max(sizes) < 1_000_000 // 2
+    of_a_pod = sum(2 if metric.endswith("_PER_GPU") else 1 for metric in meters.POD)
+    assert len({i for m in made for i in usage(m).event_id}) == 40 * of_a_pod
 
 
 # -- what fails --------------------------------------------------------------------------------------------------------

@@ -188,6 +188,13 @@ def test_after_many_failures_in_a_row_nothing_more_is_asked_in_this_step(standin
     assert api.get(PATH).body
 
 
+def test_workloads_that_are_gone_are_no_reason_to_ask_nothing_more(standin: Standin, api: Api) -> None:
+    standin.odd = times(BRAKE + 1, Reply(404), on_path)
+    for _ in range(BRAKE + 1):
+        assert reason(lambda: api.get(PATH)) == "status_404"
+    assert api.get(PATH).body
+
+
 def test_a_stop_ends_a_wait(standin: Standin, time: Still, api: Api) -> None:
     standin.odd, time.stopped = times(99, Reply(500), on_path), True
     assert reason(lambda: api.get(PATH)) == "stop"
