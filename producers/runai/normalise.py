@@ -103,7 +103,8 @@ def _rows(
         found.missing[metric] = found.missing.get(metric, 0) + asked - len(samples)
     if not samples:
         return
-    made = [(meter, metric, sum(samples, Decimal()) * (_CENT if percent else 1))]
+    with localcontext(_EXACT):
+        made = [(meter, metric, sum(samples, Decimal()) * (_CENT if percent else 1))]
     if unit.resource == "workload" and metric == RUNNING:
         made.append((WORKLOAD_MINUTES, "WORKLOAD", Decimal(sum(value > 0 for value in samples))))
     for each, name, total in made:

@@ -10,16 +10,16 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
 from typing import NamedTuple
 
 from contracts import topics
 from contracts.errors import BadInput, Unavailable
 from producers.clock import Clock
-from producers.collector import Collected, Made
-from producers.rows import UsageRow, usage_batch
+from producers.collector import Collected
+from producers.rows import UsageRow
 from producers.runai import answers, meters, windows
 from producers.runai.answers import Pod, Workload, stamp
+from producers.runai.batches import batches
 from producers.runai.client import Api
 from producers.runai.listing import Listing
 from producers.runai.metrics import Metrics
@@ -31,14 +31,10 @@ log = logging.getLogger(__name__)
 
 _ID = re.compile(r"[\w.:-]{0,64}", re.ASCII)
 """What Run:ai's ids look like: they go into addresses and identities."""
-OF_ITS_OWN = frozenset({"status_404", "partial"})
-"""Reasons that say something of one workload, not of Run:ai."""
 UNREADABLE = frozenset({"status_403", "status_404"})
 """Reasons for which something will not be readable later either."""
 MAX_TOLD = 10
 """Workloads of one step that are told one by one."""
-MAX_BATCH_BYTES, ROW_BYTES = 500_000, 100
-"""Of one event: half of what brokers take unless told otherwise. What a row takes beside its texts, amply."""
 LOOK_MS = 10_000
 """How often a source sees whether a window is due, at most."""
 
@@ -69,6 +65,14 @@ class Read(NamedTuple):
     reason: str = ""
 
 
+class Step(NamedTuple):
+    """The mark after a step, what became of its units, and what is given up with it."""
+
+    mark: Mark
+    reads: list[Read]
+    given_up: Sequence[str] = ()
+
+
 class RunAi:
     """See the module."""
 
@@ -92,27 +96,28 @@ class RunAi:
         self._api.release()
         at, too_late = self._without_old(windows.decoded(mark), now_ms)
         try:
-            after, reads = self._step(at, now_ms)
+            after, reads, dropped = self._step(at, now_ms)
         except Unavailable:
             self._in_look = 0
             raise
+        too_late += dropped
         following = windows.due(after, wanted.schedule, now_ms, wanted.offset_ms)
-        self._in_look += bool(reads)
-        more = bool(reads) and following is not None and self._in_look < wanted.max_windows
+        self._in_look += 1
+        more = following is not None and self._in_look < wanted.max_windows
         if not more:
             self._in_look = 0
         self._metrics.given_up.inc(len(too_late))
         self._metrics.waiting.set(len(after.failed))
         self._metrics.behind_s.set((now_ms - following.t1_ms) / 1000 if following else 0)
         refused = [*too_late, *(why for read in reads for why in read.refused)]
-        made = list(_made((read.unit, row) for read in reads for row in read.rows))
+        made = list(batches((read.unit, row) for read in reads for row in read.rows))
         return Collected(made, windows.encoded(after), more, refused, list(_notes(reads)))
 
     def _without_old(self, mark: Mark, now_ms: int) -> tuple[Mark, list[str]]:
         """The mark without what is too old to be read, and what is to be said of that."""
         after, skipped = windows.forget(mark, self._wanted.schedule, now_ms, self._wanted.give_up_ms)
         old = windows.given_up(after.failed, now_ms, self._wanted.give_up_ms)
-        told = [f"{_of(u)}: given up after {u.tries} tries: {', '.join(u.metrics)}: {u.why}" for u in old]
+        told = _given_up(old)
         if skipped:
             told.insert(
                 0,
@@ -121,30 +126,31 @@ class RunAi:
             )
         return Mark(after.read_ms, windows.without(after.failed, old)), told
 
-    def _step(self, at: Mark, now_ms: int) -> tuple[Mark, list[Read]]:
+    def _step(self, at: Mark, now_ms: int) -> Step:
         """What failed and is to be read again, else the next window that is due."""
         if retries := windows.to_retry(at.failed, now_ms):
             reads = self._read_all(retries)
-            return Mark(at.read_ms, (*windows.without(at.failed, retries), *_failed(reads, now_ms))), reads
+            return Step(Mark(at.read_ms, (*windows.without(at.failed, retries), *_failed(reads, now_ms))), reads)
         window = windows.due(at, self._wanted.schedule, now_ms, self._wanted.offset_ms)
-        return self._window(at, window, now_ms) if window else (at, [])
+        return self._window(at, window, now_ms) if window else Step(at, [])
 
-    def _window(self, at: Mark, window: Window, now_ms: int) -> tuple[Mark, list[Read]]:
+    def _window(self, at: Mark, window: Window, now_ms: int) -> Step:
         """Raises Unavailable where nothing of the window can be read, or too little: then all of it is read again."""
         units = list(self._units(window))
         reads = self._read_all(units)
         failed = _failed(reads, now_ms)
-        if units and all(r.reason not in OF_ITS_OWN and set(r.failed) == set(r.unit.metrics) for r in reads):
+        kept, dropped = windows.made_room((*at.failed, *failed))
+        if units and all(r.reason not in windows.OF_ITS_OWN and set(r.failed) == set(r.unit.metrics) for r in reads):
             raise Unavailable(
                 f"None of {len(units)} workloads and pods can be read: {reads[0].why}", "The window is read again."
             )
-        if failed and len(at.failed) + len(failed) > windows.MAX_FAILED:
+        if failed and len(kept) > windows.MAX_FAILED:
             raise Unavailable(
                 f"{len(failed)} of {len(units)} workloads and pods cannot be read, {len(at.failed)} wait from before: "
                 f"{failed[0].why}",
                 "The window is read again.",
             )
-        return Mark(window.t1_ms, (*at.failed, *failed)), reads
+        return Step(Mark(window.t1_ms, kept), reads, _given_up(dropped))
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -256,7 +262,11 @@ def _name(workload: Workload) -> str:
 
 
 def _failed(reads: Iterable[Read], now_ms: int) -> list[Unit]:
-    return [windows.failed_again(r.unit, r.failed, r.why, now_ms) for r in reads if r.failed]
+    return [windows.failed_again(r.unit, r.failed, r.why, r.reason, now_ms) for r in reads if r.failed]
+
+
+def _given_up(units: Iterable[Unit]) -> list[str]:
+    return [f"{_of(u)}: given up after {u.tries} tries: {', '.join(u.metrics)}: {u.why}" for u in units]
 
 
 def _of(unit: Unit) -> str:
@@ -270,27 +280,3 @@ def _notes(reads: Sequence[Read]) -> Iterator[str]:
         yield f"{_of(read.unit)}, could not be read and will be again: {', '.join(read.failed)}: {read.why}"
     if len(failed) > MAX_TOLD:
         yield f"{len(failed) - MAX_TOLD} more workloads and pods could not be read and will be again"
-
-
-def _made(found: Iterable[tuple[Unit, UsageRow]]) -> Iterator[Made]:
-    """Rows as batches of their workloads, in an order that is always the same."""
-    listed = sorted(found, key=lambda pair: (pair[0].cluster, pair[0].workload, pair[1].t1_ms, pair[1].event_id))
-    for (cluster, workload), group in groupby(listed, key=lambda pair: (pair[0].cluster, pair[0].workload)):
-        for rows in _parts(row for _, row in group):
-            yield Made(cluster, workload, usage_batch(rows, max(r.t1_ms for r in rows)))
-
-
-def _parts(rows: Iterable[UsageRow]) -> Iterator[list[UsageRow]]:
-    """Rows as lists that fit into a message each."""
-    part: list[UsageRow] = []
-    size = 0
-    for row in rows:
-        texts = (*row[:3], *row[5:11], *row.dimensions, *row.dimensions.values())
-        row_bytes = ROW_BYTES + sum(len(text.encode()) for text in texts)
-        if part and size + row_bytes > MAX_BATCH_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(row)
-        size += row_bytes
-    if part:
-        yield part

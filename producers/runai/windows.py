@@ -1,7 +1,8 @@
 """Which windows are due, and what is still to be read of earlier ones: the mark that is kept on disk. Pure.
 
 A window is done when each workload of it was read or is kept under `failed`, so the mark can go on without losing any.
-What failed is read again in later looks, ever more seldom, until it is older than `give_up_ms`: then it is told.
+What failed is read again in later looks, ever more seldom, until it is older than `give_up_ms`: then it is told. What
+Run:ai has said thrice that it does not have is given up before.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ MAX_FAILED = 2_000
 with more than single workloads."""
 MAX_RETRIES = 200
 """Of these, how many are read again in one step."""
+OF_ITS_OWN = frozenset({"status_404", "partial"})
+"""Reasons that say something of one workload, not of Run:ai: it is gone, or some of it is not there."""
+MAX_OWN_TRIES = 3
+"""How often Run:ai may say so. Workloads are deleted by the thousand; to keep each for a day would leave no room."""
 RETRY_MS, MAX_RETRY_MS = 60_000, 3_600_000
 """How long after the first failure one is read again; twice as long after each other, up to an hour."""
 MAX_SAMPLES = 1_000
@@ -59,6 +64,7 @@ class Unit(msgspec.Struct, frozen=True):
     tries: int = 0
     next_ms: int = 0
     why: str = ""
+    reason: str = ""
 
     @property
     def window(self) -> Window:
@@ -114,8 +120,21 @@ def forget(mark: Mark, schedule: Schedule, now_ms: int, give_up_ms: int) -> tupl
 
 
 def given_up(failed: Sequence[Unit], now_ms: int, give_up_ms: int) -> list[Unit]:
-    """What is too old to be read again."""
-    return [unit for unit in failed if now_ms - unit.t1_ms >= give_up_ms]
+    """What is too old to be read again, or was said to be gone often enough."""
+    return [
+        unit for unit in failed
+        if now_ms - unit.t1_ms >= give_up_ms or (unit.reason in OF_ITS_OWN and unit.tries >= MAX_OWN_TRIES)
+    ]  # fmt: skip
+
+
+def made_room(failed: Sequence[Unit]) -> tuple[tuple[Unit, ...], list[Unit]]:
+    """`MAX_FAILED` of what failed, if that can be had by giving up what Run:ai says it does not have, oldest first;
+    and what is given up so. Else all of it: there is no room."""
+    over = len(failed) - MAX_FAILED
+    own = sorted((u for u in failed if u.reason in OF_ITS_OWN), key=lambda u: u.t1_ms)
+    if over <= 0 or len(own) < over:
+        return tuple(failed), []
+    return without(failed, own[:over]), own[:over]
 
 
 def without(failed: Iterable[Unit], some: Iterable[Unit]) -> tuple[Unit, ...]:
@@ -129,11 +148,11 @@ def to_retry(failed: Iterable[Unit], now_ms: int) -> list[Unit]:
     return sorted((u for u in failed if u.next_ms <= now_ms), key=lambda u: u.t1_ms)[:MAX_RETRIES]
 
 
-def failed_again(unit: Unit, metrics: Sequence[str], why: str, now_ms: int) -> Unit:
+def failed_again(unit: Unit, metrics: Sequence[str], why: str, reason: str, now_ms: int) -> Unit:
     """A unit of which these metrics could not be read, with the time to read them again."""
     wait_ms = min(RETRY_MS << min(unit.tries, 16), MAX_RETRY_MS)
     return msgspec.structs.replace(
-        unit, metrics=tuple(metrics), tries=unit.tries + 1, next_ms=now_ms + wait_ms, why=why[:200]
+        unit, metrics=tuple(metrics), tries=unit.tries + 1, next_ms=now_ms + wait_ms, why=why[:200], reason=reason
     )
 
 

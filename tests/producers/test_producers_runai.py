@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -174,6 +175,12 @@ def test_windows_that_were_missed_are_made_up_for_oldest_first_and_only_so_many_
     assert [end for *_, end in look.rows()][6:] == [4, 4, 5, 5]
 
 
+def test_windows_without_workloads_are_made_up_for_as_well() -> None:
+    look = Look(Standin(workloads=0))
+    look.at(4.6)
+    assert [look.step().more for _ in range(4)] == [True, True, True, False]
+
+
 def test_windows_that_are_too_old_are_left_out_and_told() -> None:
     look = Look(Standin(), give_up_s=120)
     look.at(5.6)
@@ -336,7 +343,7 @@ def test_an_answer_that_says_that_it_is_not_whole_is_asked_for_the_rest() -> Non
 
 def test_what_fails_for_too_long_is_given_up_and_told_by_name() -> None:
     look = Look(Standin(workloads=2), give_up_s=600)
-    look.standin.odd = of("w1", Reply(404, {"message": "Resource id not found."}))
+    look.standin.odd = of("w1", Reply(400, {"message": "no"}))
     look.at(1.5)
     told: list[str] = []
     for minute in range(2, 14):
@@ -373,10 +380,21 @@ def test_where_nothing_can_be_read_the_window_is_read_again_as_a_whole(reply: Re
 def test_no_more_are_kept_to_be_read_again_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "MAX_FAILED", 2)
     look = Look(Standin(workloads=4))
-    look.standin.odd = lambda asked: Reply(404) if asked.about_metrics and "w0" not in asked.path else None
+    look.standin.odd = lambda asked: Reply(400) if asked.about_metrics and "w0" not in asked.path else None
     look.at(1.5)
     with pytest.raises(Unavailable, match="3 of 4 workloads and pods cannot be read"):
         look.step()
+
+
+def test_workloads_that_are_gone_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "MAX_FAILED", 2)
+    look = Look(Standin(workloads=4))
+    look.standin.odd = lambda asked: Reply(404) if asked.about_metrics and "w0" not in asked.path else None
+    look.at(1.5)
+    told = look.step().refused
+    assert len(told) == look.value("given_up_total") == 1
+    assert "given up after 1 tries" in told[0]
+    assert len(look.failed) == 2
 
 
 def test_a_token_that_ends_in_the_middle_is_renewed_and_nothing_is_lost() -> None:

@@ -112,7 +112,7 @@ def test_what_is_too_old_is_left_out_and_said() -> None:
 def test_what_failed_is_read_again_ever_more_seldom_up_to_an_hour() -> None:
     failing, waits = unit(), []
     for _ in range(10):
-        failing = windows.failed_again(failing, failing.metrics, "away", now_ms=0)
+        failing = windows.failed_again(failing, failing.metrics, "no answer", "away", now_ms=0)
         waits.append(failing.next_ms // 1000)
     assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600, 3600]
     assert windows.to_retry([failing], 3_599_999) == []
@@ -122,6 +122,21 @@ def test_what_failed_is_read_again_ever_more_seldom_up_to_an_hour() -> None:
 def test_it_is_given_up_when_it_is_too_old_whatever_was_tried() -> None:
     assert windows.given_up([unit(tries=99)], START + 2 * MINUTE_MS - 1, MINUTE_MS) == []
     assert windows.given_up([unit(tries=1)], START + 2 * MINUTE_MS, MINUTE_MS) == [unit(tries=1)]
+
+
+def test_what_run_ai_has_said_thrice_that_it_has_not_is_given_up_before() -> None:
+    failing = unit()
+    for tries in range(1, 4):
+        failing = windows.failed_again(failing, failing.metrics, "gone", "status_404", now_ms=0)
+        assert bool(windows.given_up([failing], START, MINUTE_MS)) == (tries == 3)
+
+
+def test_where_there_is_no_room_what_run_ai_has_not_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "MAX_FAILED", 2)
+    gone, older, away = unit(reason="status_404"), unit(reason="partial", t1_ms=START), unit(reason="away")
+    assert windows.made_room((gone, away)) == ((gone, away), [])
+    assert windows.made_room((gone, older, away)) == ((gone, away), [older])
+    assert windows.made_room((gone, away, away, away)) == ((gone, away, away, away), [])
 
 
 def test_a_mark_is_read_as_it_was_written() -> None:
