@@ -1,6 +1,6 @@
 """What Run:ai's API answers, as far as it is read. Other fields are left alone.
 
-Shapes as in its reference (OpenAPI, versions 2.18 to 3.0): times are RFC 3339 or have a space for the T, values of
+Shapes as in its reference (OpenAPI of 2.24 and later): times are RFC 3339 or have a space for the T, values of
 measurements are texts, and nearly everything may be null. What is read must be named all the same: an answer without
 its list is none, rather than one that lists nothing.
 """
