@@ -56,5 +56,7 @@ def load(kind: type[Config]) -> Config:
         first = error.errors()[0]
         where = ".".join(str(part) for part in (PRODUCERS, kind.name, *first["loc"]))
         said = first.get("input")
-        # What looks like an address with a password is not repeated.
-        raise BadSetting(where, "(not shown)" if "@" in str(said) else said, first["msg"]) from None
+        # What looks like an address with a password, and what is a secret, is not repeated.
+        option = kind.model_fields.get(str(first["loc"][0])) if first["loc"] else None
+        secret = "@" in str(said) or (option is not None and "Secret" in str(option.annotation))
+        raise BadSetting(where, "(not shown)" if secret else said, first["msg"]) from None

@@ -78,6 +78,12 @@ _PRODUCERS: Mapping[str, Producer] = MappingProxyType({
         "producers.ingest.produce:check_http",
         "producers.ingest.produce:HttpConfig",
     ),
+    "runai": Producer(
+        "Run:ai's workloads and pods: GPU-, CPU- and memory-minutes from its control plane",
+        "producers.runai.produce:produce_runai",
+        "producers.runai.produce:check_runai",
+        "producers.runai.produce:RunAiConfig",
+    ),
     "simulated": Producer(
         "SIMULATED: a seeded fleet of 48 GPUs with its tenants' requests", "producers.shells:produce_simulated"
     ),

@@ -11,6 +11,7 @@ from api.metrics import HttpMetrics
 from producers import agent, collector
 from producers.bindings.metrics import BindingMetrics
 from producers.ingest.metrics import Metrics as Listener
+from producers.runai import metrics as runai_metrics
 from streams import metrics as stream_metrics
 from tests.project.tree import ROOT
 
@@ -46,6 +47,7 @@ def _agent() -> set[str]:
     collector.Metrics(registry)
     Listener(registry)
     BindingMetrics(registry)
+    runai_metrics.Metrics(registry)
     return _of(registry)
 
 

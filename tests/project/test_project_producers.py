@@ -9,6 +9,7 @@ import pytest
 
 from producers import registry
 from producers.config import ProducerConfig
+from producers.runai import meters as runai
 from producers.servers.known import KNOWN
 from tests.project.producer_options import CONFIGS, variables
 from tests.project.tree import ROOT
@@ -52,3 +53,12 @@ def test_the_examples_of_a_page_can_be_read(config: type[ProducerConfig]) -> Non
 def test_every_server_that_is_known_is_on_the_page() -> None:
     page = (DOCS / "servers.md").read_text("utf-8")
     assert set(re.findall(r"^\| `(\w+)` \| ", page, re.M)) >= set(KNOWN)
+
+
+def test_every_metric_of_run_ai_is_on_the_page_with_its_meter_and_unit() -> None:
+    page = (DOCS / "runai.md").read_text("utf-8")
+    rows = [
+        f"| `{metric}` | `{m.meter}` | {m.unit} |" for table in runai.METERS.values() for metric, m in table.items()
+    ]
+    assert [row for row in rows if row not in page] == []
+    assert f"`{runai.WORKLOAD_MINUTES.meter}`" in page

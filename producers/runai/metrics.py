@@ -1,0 +1,22 @@
+"""What a producer of Run:ai's meters shows beside a collector's own metrics."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+class Metrics:
+    """Prometheus metrics; names of workloads are in the log, not here: they have no bound."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"wattlog_producer_runai_{name}", text, registry=registry)
+
+        def count(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"wattlog_producer_runai_{name}", text, labels, registry=registry)
+
+        self.waiting = gauge("failed_workloads", "Windows of workloads and pods that are to be read again")
+        self.behind_s = gauge("behind_seconds", "How long ago the oldest window that is due and not read ended")
+        self.failures = count("failures", "Windows of workloads and pods that could not be read", "reason")
+        self.given_up = count("given_up", "Windows of workloads and pods that will not be read any more")
+        self.missing = count("missing_samples", "Samples that Run:ai did not have: nothing is metered there", "metric")
