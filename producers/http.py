@@ -34,17 +34,27 @@ class Pages:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._client.close()
 
+    @property
+    def client(self) -> httpx.Client:
+        """For what is no page: a stream."""
+        return self._client
+
     def text(self, url: str) -> str:
         """The page's text. Raises Unavailable: no answer, another status than 200, too large."""
+        status, text = self.answer(url)
+        if status != httpx.codes.OK:
+            raise Unavailable(f"{url} answers {status}", "Is that the address of its metrics?")
+        return text
+
+    def answer(self, url: str) -> tuple[int, str]:
+        """Status and text, whatever they are. Raises Unavailable: no answer, too large."""
         try:
             with self._client.stream("GET", url) as answer:
-                if answer.status_code != httpx.codes.OK:
-                    raise Unavailable(f"{url} answers {answer.status_code}", "Is that the address of its metrics?")
                 body = bytearray()
                 for chunk in answer.iter_bytes():
                     body += chunk
                     if len(body) > MAX_BYTES:
                         raise Unavailable(f"{url} is larger than {MAX_BYTES:,} bytes", "Ask it for fewer metrics.")
-                return body.decode(answer.encoding or "utf-8", "replace")
+                return answer.status_code, body.decode(answer.encoding or "utf-8", "replace")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unavailable(f"{url} does not answer: {error or type(error).__name__}", "Is it running?") from error

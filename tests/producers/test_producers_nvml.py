@@ -68,8 +68,9 @@ def write(control: Path, gpus: str) -> None:
 def gpu(
     uuid: str = "GPU-a", name: str = "NVIDIA H100 80GB HBM3", energy: str = "1000", power: str = "301000",
     instant: str = "311500", average: str = "305000", util: str = "40", mig: str = "0", state: str = "ok",
+    module: str = "-",
 ) -> str:  # fmt: skip
-    return "|".join((uuid, name, energy, power, instant, average, util, mig, state)) + "\n"
+    return "|".join((uuid, name, energy, power, instant, average, util, mig, state, module)) + "\n"
 
 
 def test_counter_instant_watts_and_utilisation_are_read_and_stamped_on_both_clocks(run: Run) -> None:
@@ -110,6 +111,51 @@ def test_a_board_split_by_mig_is_read_once_by_its_own_uuid_without_utilisation(r
     a, b = got["readings"][0]
     assert (a["counter_mj"], a["utilisation"]) == (1000, None)
     assert b["utilisation"] == 0.4
+
+
+def test_a_counter_at_0_is_not_believed(run: Run) -> None:
+    got = run((0, gpu(energy="0")), (1000, gpu(energy="9")))["readings"]
+    assert [r["counter_mj"] for [r] in got] == [None, 9]
+
+
+def test_watts_stay_of_the_kind_that_answered_first(run: Run) -> None:
+    got = run((0, gpu(instant="-")), (1000, gpu()), (2000, gpu(average="!")))["readings"]
+    assert [r["watts"] for [r] in got] == [305.0, 305.0, None]
+
+
+def test_watts_that_failed_at_first_are_looked_for_again_and_those_unsupported_are_not(run: Run) -> None:
+    dark = {"power": "-", "average": "-"}
+    got = run((0, gpu(**dark, instant="!")), (1000, gpu(**dark)))["readings"]
+    assert [r["watts"] for [r] in got] == [None, 311.5]
+    got = run((0, gpu(**dark, instant="-")), (1000, gpu(**dark)))["readings"]
+    assert [r["watts"] for [r] in got] == [None, None]
+
+
+DARK = {"power": "-", "instant": "-", "average": "-"}
+GRACE = "NVIDIA GH200 480GB"
+
+
+def test_a_module_stands_in_for_a_gpu_that_measures_nothing_and_its_hardware_says_so(run: Run) -> None:
+    got = run((0, gpu(name=GRACE, energy="-", **DARK, module="650000")))
+    [[reading]] = got["readings"]
+    assert (reading["watts"], reading["hardware"]) == (650.0, f"{GRACE} (module)")
+    assert got["measured"] == {"GPU-a": ["watts", "module", False]}
+
+
+def test_a_modules_watts_never_stand_in_for_a_gpus_counter_or_its_own_watts(run: Run) -> None:
+    got = run((0, gpu(name=GRACE, **DARK, module="650000") + gpu("GPU-b", energy="-", module="650000", mig="1")))
+    [[a, b]] = got["readings"]
+    assert (a["counter_mj"], a["watts"], a["hardware"]) == (1000, None, GRACE)
+    assert b["watts"] == 311.5
+    assert got["measured"] == {"GPU-a": ["counter", "gpu", False], "GPU-b": ["watts", "gpu", True]}
+
+
+def test_the_driver_tells_uuids_by_pci_address(library: Path, tmp_path: Path) -> None:
+    write(tmp_path / "gpus", gpu() + gpu("GPU-b"))
+    env = {**os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(tmp_path / "gpus")}
+    code = "from producers.nvml import uuids_by_pci; print(uuids_by_pci())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=env, check=True)
+    assert done.stdout.strip() == "{'0000:01:00.0': 'GPU-a', '0000:02:00.0': 'GPU-b'}"
 
 
 def test_a_lost_gpu_is_reported_and_the_rest_goes_on(run: Run) -> None:
