@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
 from api.metrics import HttpMetrics
-from producers import agent, collector
+from producers import agent, collector, scopes
 from streams import metrics as stream_metrics
 from tests.project.tree import ROOT
 
@@ -38,9 +39,14 @@ def _api() -> set[str]:
     return http | families
 
 
+class _Sensor:
+    measured: ClassVar = {"GPU-a": scopes.Measured("counter", scopes.GPU)}
+
+
 def _agent() -> set[str]:
     registry = CollectorRegistry()
     agent.Metrics(registry)
+    scopes.tell(_Sensor(), registry)
     collector.Metrics(registry)
     return _of(registry)
 
