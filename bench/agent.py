@@ -34,7 +34,9 @@ from contracts.units import UJ_PER_MJ
 
 MAX_CPU_RATIO, MAX_RSS_MB = 0.01, 80
 """Targets: of one core, and of peak memory."""
-WARM_UP_S = 15.0
+WARM_UP_S = 20.0
+STAND_S = 10.0
+"""So long the counters stand still at first: an agent counts from where it finds them."""
 WATTS = 300
 FIRST_MJ = 1_000_000
 PRODUCE = "import sys; from cli.main import main; sys.argv = ['wattlog', 'produce', 'nvml']; main()"
@@ -115,8 +117,9 @@ def measure(gpus: int, hz: float, seconds: int, folder: Path) -> dict[str, Any]:
                 started = time.monotonic()
                 while time.monotonic() - started < WARM_UP_S + seconds:
                     time.sleep(1.0)
-                    counter_mj += WATTS * 1_000
-                    turn(control, gpus, counter_mj)
+                    if time.monotonic() - started > STAND_S:
+                        counter_mj += WATTS * 1_000
+                        turn(control, gpus, counter_mj)
                     if agent.poll() is not None:
                         raise RuntimeError(f"the agent ended:\n{(folder / 'stderr').read_text()[-2000:]}")
                     if not steady and time.monotonic() - started >= WARM_UP_S:
