@@ -27,10 +27,10 @@ _MEND = (
 
 
 class Zone(NamedTuple):
-    """A counter. `name` is package-0, dram-0, psys; `index` the N of `intel-rapl:N`."""
+    """A counter. `name` is package-0, dram-0, psys; `number` the N of `intel-rapl:N`."""
 
     name: str
-    index: int
+    number: int
     counts: Range
     path: Path
 

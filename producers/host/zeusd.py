@@ -33,7 +33,7 @@ class ZeusdHost:
         self.ranges = dict[str, Range]()
         if zeusd.is_local:
             for zone in zones(powercap):
-                self._names[zone.index, zone.name.startswith(DRAM)] = zone.name
+                self._names[zone.number, zone.name.startswith(DRAM)] = zone.name
                 self.ranges[zone.name] = Range(zone.counts.uj, wraps=False)
 
     def counters_uj(self) -> dict[str, int]:

@@ -28,7 +28,7 @@ DUAL_DIE = ("MI250",)
 
 
 class _Known(NamedTuple):
-    index: int
+    number: int
     uuid: str
     hardware: str
     has_counter: bool
@@ -65,7 +65,7 @@ class ZeusdGpus:
         """At least one reading of each GPU that zeusd can read. Raises Unavailable where it cannot be reached."""
         try:
             known = self._found()
-            counted = [gpu.index for gpu in known.values() if gpu.has_counter]
+            counted = [gpu.number for gpu in known.values() if gpu.has_counter]
             counters, failed = self._zeusd.gpu_energy_mj(counted)
             streamed = self._stream.take() if self._stream else {}
             watts, dark = self._zeusd.gpu_power_mw([index for index in known if index not in streamed])
@@ -97,10 +97,10 @@ class ZeusdGpus:
             self._known = {gpu.id: self._known_as(gpu, told[gpu.id] or gpu.id in counters, by_pci) for gpu in gpus}
             for each in self._known.values():
                 if not each.has_counter:
-                    why = without.get(each.index, "zeusd does not trust it")
+                    why = without.get(each.number, "zeusd does not trust it")
                     log.warning("%s has no energy counter (%s): its watts are integrated", each.uuid, why)
             if self._stream:
-                self._stream.start([each.index for each in self._known.values() if not each.has_counter])
+                self._stream.start([each.number for each in self._known.values() if not each.has_counter])
         return self._known
 
     def _known_as(self, gpu: Gpu, has_counter: bool, by_pci: Mapping[str, str]) -> _Known:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,11 @@ from contracts.events import Event, PowerBatch
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 Run = Callable[..., dict[str, Any]]
+PRODUCE = (
+    "from contracts.settings import Settings\n"
+    "from producers import registry, shells\n"
+    "registry.produce('nvml', Settings(), shells.stop_on_signals())\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -186,17 +195,39 @@ def test_a_missing_library_is_unavailable_with_a_hint(run: Run, tmp_path: Path) 
     assert "nvidia-smi" in run((0, ""), library_path=tmp_path)["unavailable"]
 
 
+def test_an_agent_shows_how_it_measures_and_what_it_costs_itself(library: Path, tmp_path: Path, broker: str) -> None:
+    write(tmp_path / "gpus", gpu(mig="1") + gpu("GPU-b", energy="-"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {
+        **os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(tmp_path / "gpus"),
+        "WATTLOG_KAFKA_BOOTSTRAP": broker, "WATTLOG_METRICS_PORT": str(port), "WATTLOG_DATA": str(tmp_path),
+    }  # fmt: skip
+    page = ""
+    with subprocess.Popen([sys.executable, "-c", PRODUCE], cwd=ROOT, env=env, stderr=subprocess.DEVNULL) as process:
+        try:
+            for _ in range(200):
+                with contextlib.suppress(OSError):
+                    page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+                    break
+                time.sleep(0.05)
+        finally:
+            process.terminate()
+    for line in (
+        'wattlog_producer_gpus{evidence="counter",mig="1",scope="gpu"} 1.0',
+        'wattlog_producer_gpus{evidence="watts",mig="0",scope="gpu"} 1.0',
+        "process_cpu_seconds_total ", "process_resident_memory_bytes ",
+    ):  # fmt: skip
+        assert f"\n{line}" in page
+
+
 def test_the_whole_producer_meters_from_the_drivers_counter_to_the_log_until_sigterm(
     library: Path, tmp_path: Path, broker: str
 ) -> None:
     """`wattlog produce nvml` without its command line: a process, its settings, its signals, and a real log."""
     control = tmp_path / "gpus"
     write(control, gpu(energy="1000") + gpu("GPU-b", energy="50"))
-    code = (
-        "from contracts.settings import Settings\n"
-        "from producers import registry, shells\n"
-        "registry.produce('nvml', Settings(), shells.stop_on_signals())\n"
-    )
     env = {
         **os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(control), "WATTLOG_KAFKA_BOOTSTRAP": broker,
         "WATTLOG_CLUSTER": "east", "WATTLOG_NODE": "n1", "WATTLOG_WORKLOAD": "chat", "WATTLOG_OWNER": "acme",
@@ -216,7 +247,7 @@ def test_the_whole_producer_meters_from_the_drivers_counter_to_the_log_until_sig
     def energy_uj() -> int:
         return sum(int(e.batch.energy_uj.sum()) for e in events if isinstance(e.batch, PowerBatch))
 
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-c", PRODUCE]
     with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True) as process:
         try:
             read(lambda: len(events) > 0)
