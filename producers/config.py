@@ -45,6 +45,14 @@ class _Table(TomlConfigSettingsSource):
         return table
 
 
+def without_secrets(url: str) -> str:
+    """An address that may be shown: it names sources on the log and in metrics. Raises ValueError for one that bears a
+    password."""
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise ValueError("leave user and password out of the address: it is shown; use `bearer`")
+    return url
+
+
 Config = TypeVar("Config", bound=ProducerConfig)
 
 

@@ -15,14 +15,6 @@ TIMEOUT_S = 5.0
 MAX_BYTES = 32 * 2**20
 
 
-def without_secrets(url: str) -> str:
-    """An address that may be shown: it names sources on the log and in metrics. Raises ValueError for one that bears a
-    password."""
-    if "@" in url.partition("://")[2].partition("/")[0]:
-        raise ValueError("leave user and password out of the address: it is shown; use `bearer`")
-    return url
-
-
 class Pages:
     """A client. `bearer` is sent as a bearer token; it is in no error and no log."""
 
@@ -41,6 +33,11 @@ class Pages:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._client.close()
 
+    @property
+    def client(self) -> httpx.Client:
+        """For what is no page: a stream."""
+        return self._client
+
     def text(self, url: str, headers: Mapping[str, str] | None = None) -> str:
         """The page's text. Raises Unavailable: no answer, another status than 200, too large."""
         status, text = self.answer("GET", url, headers=headers)
@@ -51,7 +48,7 @@ class Pages:
     def answer(
         self, method: str, url: str, *, data: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
-        """Status and text, `data` sent as a form. Raises Unavailable: no answer, too large."""
+        """Status and text, whatever they are; `data` is sent as a form. Raises Unavailable: no answer, too large."""
         try:
             with self._client.stream(method, url, data=data, headers=headers) as answer:
                 body = bytearray()

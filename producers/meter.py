@@ -110,7 +110,7 @@ def step(state: State | None, reading: Reading, *, max_gap_ms: int = MAX_GAP_MS)
     elapsed = reading.monotonic_ms - state.last.monotonic_ms
     if elapsed <= 0:
         return Step(state)
-    now, stepped = _event_time(state.last, reading, elapsed)
+    now, stepped = event_time(state.last, Point(reading.monotonic_ms, reading.t_ms))
     state, broke = _extend_run(state, now, mw, max_gap_ms)
     begins = state.counter_mj is None and state.run_from is now  # what was busy before it belongs to no interval
     state = replace(state, last=now, busy=0.0 if begins else _busy(state.busy, reading.utilisation, elapsed))
@@ -179,11 +179,7 @@ def _interval(
     state: State, reading: Reading, begin: Point, end: Point, energy_uj: int, method: Method
 ) -> tuple[Interval, ...]:
     """An interval that ends at `end`, no longer than the time that truly passed, and after the one before it."""
-    elapsed = end.monotonic_ms - begin.monotonic_ms
-    t1_ms = end.event_ms
-    t0_ms = t1_ms - elapsed
-    if begin.event_ms < t1_ms:
-        t0_ms = max(t0_ms, begin.event_ms)
+    t0_ms, t1_ms = begin_of(begin, end), end.event_ms
     busy = -1 if state.busy is None else min(round(state.busy), t1_ms - t0_ms)
     return tuple(split(Interval(reading.gpu_uuid, reading.hardware, t0_ms, t1_ms, energy_uj, method, busy)))
 
@@ -216,11 +212,20 @@ def _silent(state: State, max_gap_ms: int) -> bool:
     return state.run_to.monotonic_ms - state.run_from.monotonic_ms > max_gap_ms
 
 
-def _event_time(last: Point, reading: Reading, elapsed_ms: int) -> tuple[Point, bool]:
-    behind = last.event_ms - reading.t_ms
-    if behind > MAX_SLEW_MS:
-        return Point(reading.monotonic_ms, reading.t_ms), True
-    return Point(reading.monotonic_ms, max(reading.t_ms, last.event_ms + max(1, elapsed_ms // 2))), False
+def event_time(last: Point, now: Point) -> tuple[Point, bool]:
+    """A later moment (the monotonic and the wall clock's time of it) in event time, which never overlaps: see the
+    module. And whether event time starts afresh there."""
+    if last.event_ms - now.event_ms > MAX_SLEW_MS:
+        return now, True
+    elapsed_ms = now.monotonic_ms - last.monotonic_ms
+    return Point(now.monotonic_ms, max(now.event_ms, last.event_ms + max(1, elapsed_ms // 2))), False
+
+
+def begin_of(begin: Point, end: Point) -> int:
+    """When what lasted from `begin` to `end` began in event time: no longer ago than the time that truly passed, and
+    not before what came before it."""
+    t0_ms = end.event_ms - (end.monotonic_ms - begin.monotonic_ms)
+    return max(t0_ms, begin.event_ms) if begin.event_ms < end.event_ms else t0_ms
 
 
 def _busy(busy: float | None, utilisation: float | None, elapsed_ms: int) -> float | None:

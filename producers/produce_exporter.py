@@ -13,9 +13,9 @@ from pydantic_settings import SettingsConfigDict
 from contracts.errors import BadSetting, WattlogError
 from contracts.settings import Settings
 from producers.clock import SystemClock
-from producers.config import ProducerConfig, load
+from producers.config import ProducerConfig, load, without_secrets
 from producers.exporters import KNOWN, ExporterPage
-from producers.http import Pages, without_secrets
+from producers.http import Pages
 from producers.shells import run_agent
 
 

@@ -36,6 +36,18 @@ _PRODUCERS: Mapping[str, Producer] = MappingProxyType({
         "producers.produce_exporter:check_exporter",
         "producers.produce_exporter:ExporterConfig",
     ),
+    "zeusd": Producer(
+        "a node's GPUs, through ML.ENERGY's zeusd",
+        "producers.zeusd.produce:produce_zeusd",
+        "producers.zeusd.produce:check_zeusd",
+        "producers.zeusd.produce:ZeusdConfig",
+    ),
+    "host": Producer(
+        "energy of this node's CPUs and memory (RAPL, or zeusd's), apart from GPUs",
+        "producers.host.produce:produce_host",
+        "producers.host.produce:check_host",
+        "producers.host.produce:HostConfig",
+    ),
     "servers": Producer(
         "inference servers' own counters: vLLM, SGLang, TGI, TensorRT-LLM, Triton, others by name",
         "producers.servers.produce:produce_servers",

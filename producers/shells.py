@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 
 from contracts.errors import Unavailable
 from contracts.events import Event, PowerBatch
@@ -21,6 +21,7 @@ from producers.bindings.produce import record_ms, watched
 from producers.clock import Clock, SystemClock, boot_id
 from producers.delivery import Delivery
 from producers.publish import Publisher, kafka_config
+from producers.scopes import tell
 from producers.simulated import Faults, Fleet
 from producers.spool import Spool
 
@@ -87,6 +88,7 @@ def run_agent(
     node = Node(settings.cluster, name, sample_ms, publish_ms, kind, boot=boot_id(), held_ms=held_ms)
     clock, registry = SystemClock(stop), CollectorRegistry()
     metrics = Metrics(registry)
+    tell(sensor, registry)
     serve_metrics(settings, registry)
     log.info("%d GPUs of %s/%s", len(gpus), node.cluster, node.node)
     with (
@@ -153,6 +155,7 @@ def pace(
 
 
 def serve_metrics(settings: Settings, registry: CollectorRegistry) -> None:
-    """A producer's own /metrics, where the settings say so."""
+    """A producer's own /metrics, where the settings say so, with what it costs itself: CPU seconds, memory."""
     if settings.metrics_port:
+        ProcessCollector(registry=registry)
         start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=registry)

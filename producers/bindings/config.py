@@ -11,8 +11,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from producers.bindings.kubernetes import Labels
 from producers.bindings.processes import Rule
-from producers.config import ProducerConfig
-from producers.http import without_secrets
+from producers.config import ProducerConfig, without_secrets
 
 SourceName = Literal["kubernetes", "slurm", "processes", "settings"]
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")

@@ -17,7 +17,7 @@ class BindingMetrics:
     """Labels are few: states and kinds are lists of the code, sources are those of the configuration."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.gpus = Gauge("wattlog_producer_gpus", "GPUs by who holds them", ["state"], registry=registry)
+        self.gpus = Gauge("wattlog_producer_held_gpus", "GPUs by who holds them", ["state"], registry=registry)
         self.oddities = Gauge(
             "wattlog_producer_binding_oddities", "What is odd about bindings now", ["kind"], registry=registry
         )

@@ -10,7 +10,6 @@ from prometheus_client import CollectorRegistry
 from contracts import topics
 from contracts.errors import BadSetting, Unavailable, WattlogError
 from contracts.settings import Settings
-from producers.bindings.apiserver import ApiServer
 from producers.bindings.config import BindingsConfig
 from producers.bindings.hold import MILD, Board, Claim, Found, Holder, Source, Topology, tenant_fault, workload_fault
 from producers.bindings.kubelet import PodResources
@@ -51,6 +50,8 @@ def sources(
         if name == "settings":
             yield OfSettings(*_of_settings(settings))
         elif name == "kubernetes":
+            from producers.bindings.apiserver import ApiServer  # httpx, which other agents need not load
+
             api = ApiServer(told.api, node, told.token, told.ca)
             kubelet = PodResources(told.kubelet, told.resources)
             yield Kubernetes(

@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from producers.config import ProducerConfig
-from producers.http import without_secrets
+from producers.config import ProducerConfig, without_secrets
 from producers.meters.cgroups import Group
 from producers.meters.kubelet import PodRule
 

@@ -19,8 +19,7 @@ from contracts.errors import BadInput, BadSetting, Unavailable, WattlogError
 from contracts.settings import Settings
 from producers import collector
 from producers.clock import Clock, SystemClock
-from producers.config import ProducerConfig, load
-from producers.http import without_secrets
+from producers.config import ProducerConfig, load, without_secrets
 from producers.runai import meters, schedule
 from producers.runai.client import Api, Credentials
 from producers.runai.listing import Listing

@@ -15,8 +15,8 @@ from contracts.errors import BadSetting
 from contracts.settings import Settings
 from producers.clock import SystemClock
 from producers.collector import Collector, Metrics
-from producers.config import ProducerConfig, load
-from producers.http import Pages, without_secrets
+from producers.config import ProducerConfig, load, without_secrets
+from producers.http import Pages
 from producers.servers.known import KNOWN
 from producers.servers.provider import InferenceMetricsProvider, Names
 from producers.servers.scrape import Served, Server

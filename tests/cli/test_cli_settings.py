@@ -72,7 +72,7 @@ def test_config_says_where_each_value_is_from(tmp_path: Path) -> None:
     [
         (("stream",), "kafka_bootstrap"),
         (("produce",), "--list"),
-        (("produce", "nope"), "nvml, exporter, servers"),
+        (("produce", "nope"), "nvml, exporter, zeusd, host, servers"),
         (("replay", "azure", "absent.csv"), "absent.csv"),
         (("chargeback", "--data", "absent"), "wattlog demo"),
     ],

@@ -1,9 +1,11 @@
-"""A node's agent on a real Kafka: killed, without a broker, without room on its disk. Joules on the log equal joules on
-the counter."""
+"""A node's agent on a real Kafka: killed, without a broker, without room on its disk, with a clock that is set. Joules
+on the log, and in the ledger, equal joules on the counter."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import os
 import random
 import resource
@@ -22,9 +24,12 @@ from contracts import codec, topics
 from contracts.events import Event, PowerBatch
 from contracts.units import UJ_PER_MJ
 from tests.kafka.broker import KafkaBroker
+from tests.kafka.deployment import Deployment, holding
+from tests.kafka.test_kafka_end_to_end import deployment, ledger
 from tests.producers.test_producers_nvml import gpu, library, write
+from warehouse.client import Warehouse
 
-__all__ = ["library"]
+__all__ = ["deployment", "ledger", "library"]
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 60.0
@@ -44,6 +49,7 @@ class Bench:
             "WATTLOG_KAFKA_BOOTSTRAP": kafka.bootstrap, "WATTLOG_CLUSTER": name, "WATTLOG_NODE": "n1",
             "WATTLOG_WORKLOAD": "chat", "WATTLOG_SAMPLE_HZ": "10", "WATTLOG_PUBLISH_MS": "200",
         }  # fmt: skip
+        self.odd = folder / "odd.json"
         self.turn(0)
 
     def turn(self, by_mj: int) -> None:
@@ -51,10 +57,22 @@ class Bench:
         self.counter_mj += by_mj
         write(self.control, gpu(energy=str(self.counter_mj)))
 
+    def tell(self, **odd: int) -> None:
+        """What is odd about the time of an `odd_agent`, from now on: see tests.kafka.odd_time."""
+        fresh = self.odd.with_suffix(".new")
+        fresh.write_text(json.dumps(odd))
+        fresh.replace(self.odd)
+
+    def odd_agent(self, **more: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+        return self._run(["tests.kafka.odd_time"], {"ODD_TIME": str(self.odd), **more})
+
+    def agent(self, **more: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+        return self._run(["tests.kafka.wattlog", "produce", "nvml"], more)
+
     @contextmanager
-    def agent(self, **more: str) -> Iterator[subprocess.Popen[bytes]]:
+    def _run(self, module: list[str], more: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
         with self.errors.open("ab") as stderr:
-            command = [sys.executable, "-m", "tests.kafka.wattlog", "produce", "nvml"]
+            command = [sys.executable, "-m", *module]
             process = subprocess.Popen(command, cwd=ROOT, env=self.env | more, stderr=stderr)
             try:
                 yield process
@@ -83,13 +101,28 @@ class Bench:
             consumer.close()
         return found
 
-    def energy_uj(self) -> int:
+    def rows(self) -> list[tuple[int, int, int]]:
+        """(t0, t1, uJ) of every interval on the log, in order of time."""
         batches = [event.batch for event in self.events().values()]
-        return sum(int(b.energy_uj.sum()) for b in batches if isinstance(b, PowerBatch))
+        return sorted(
+            (int(t0), int(t1), int(uj))
+            for b in batches
+            if isinstance(b, PowerBatch)
+            for t0, t1, uj in zip(b.t0_ms, b.t1_ms, b.energy_uj, strict=True)
+        )
+
+    def energy_uj(self) -> int:
+        return sum(uj for _, _, uj in self.rows())
 
     def until(self, true: Callable[[], bool]) -> None:
         deadline = time.monotonic() + LIMIT_S
-        while not true():
+
+        def holds() -> bool:
+            with contextlib.suppress(KafkaException):  # A broker that has just started does not lead everything yet.
+                return true()
+            return False
+
+        while not holds():
             said = self.errors.read_text("utf-8", "replace")[-3000:]
             assert time.monotonic() < deadline, f"{self.energy_uj()} uJ on the log, {self.counter_mj} mJ\n{said}"
             time.sleep(0.2)
@@ -163,3 +196,63 @@ def test_on_a_full_disk_joules_wait_in_memory_until_there_is_room(bench: Bench) 
         bench.balanced()
         agent.send_signal(signal.SIGTERM)
         assert agent.wait(40) == 0
+
+
+def test_whatever_the_wall_clock_is_set_to_no_joule_is_lost_and_no_interval_is_longer_than_time_was(
+    bench: Bench,
+) -> None:
+    begun = time.monotonic()
+    bench.tell()
+    with bench.odd_agent() as agent:
+        bench.marked()
+        for step_ms in (
+            0,
+            3_600_000,
+            -20_000,
+            -7_200_000,
+            0,
+        ):  # Ahead; back by less, by more than is slewed.
+            bench.tell(step_ms=step_ms)
+            for _ in range(4):
+                bench.turn(250)
+                time.sleep(0.15)
+        bench.balanced()
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(40) == 0
+    rows = bench.rows()
+    took_ms = (time.monotonic() - begun) * 1000
+    assert rows[-1][1] - rows[0][0] > 10_000_000  # They were set.
+    assert sum(t1 - t0 for t0, t1, _ in rows) <= took_ms
+
+
+def test_after_a_long_outage_the_ledger_has_every_joule_of_the_counter_though_intervals_grew_coarser(
+    deployment: Deployment, ledger: Warehouse, bench: Bench
+) -> None:
+    """Six minutes of event time without a broker, by a clock that runs 60 times as fast; the spool is soon full."""
+    bench.tell(speed=60, behind_ms=2 * 3_600_000, spool_bytes=16_384, max_rows=200)
+    worker = deployment.stream("only", env={"WATTLOG_IDLE_TIMEOUT_MS": "2000"})
+    holding(worker)
+    with bench.odd_agent(WATTLOG_PUBLISH_MS="2000") as agent:
+        bench.marked()
+        bench.turn(5_000)
+        bench.until(lambda: bench.energy_uj() > 0)
+        finest_ms = min(t1 - t0 for t0, t1, _ in bench.rows())
+        bench.kafka.stop()
+        try:
+            for _ in range(24):
+                bench.turn(5_000)
+                time.sleep(0.25)
+            assert "is in memory only" in bench.errors.read_text("utf-8", "replace")
+        finally:
+            bench.kafka.start()
+        bench.balanced()
+        counted_uj = (bench.counter_mj - FIRST_MJ) * UJ_PER_MJ
+        charged = "SELECT sum(active_uj + idle_uj + unallocated_uj) AS uj FROM ledger FINAL WHERE final = 1"
+        bench.until(lambda: int(ledger.query(charged)[0]["uj"] or 0) == counted_uj)
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(40) == 0
+    rows = bench.rows()
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(rows))
+    assert max(t1 - t0 for t0, t1, _ in rows) >= 8 * finest_ms
+    books = deployment.run("audit", "--json")
+    assert (books.json["residual_uj"], books.json["sequence_gaps"]) == (0, 0)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+from contracts import codec
+from contracts.events import Event
+from contracts.settings import Settings
 
 Consume = Callable[..., list[Message]]
 Page = Callable[[], tuple[int, str]]
@@ -44,6 +49,37 @@ def consume(broker: str) -> Iterator[Consume]:
 
     yield consume
     consumer.close()
+
+
+@contextmanager
+def running(
+    produce: Callable[[Settings, threading.Event], None], settings: Settings, stop: threading.Event
+) -> Iterator[None]:
+    """A producer in a thread of its own, that is told to stop at the end, and waited for."""
+    thread = threading.Thread(target=produce, args=(settings, stop))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def first_with_rows(broker: str, topic: str) -> Event:
+    """The first event of a topic that has rows."""
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": "rows", "log_level": 0})
+    try:
+        maker = Producer({"bootstrap.servers": broker, "log_level": 0})  # naming a topic makes it
+        partitions = maker.list_topics(topic, timeout=10).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
+        for _ in range(30):
+            for message in consumer.consume(10, timeout=0.5):
+                event = codec.decode(message.headers(), message.value())
+                if len(event.batch):
+                    return event
+    finally:
+        consumer.close()
+    raise AssertionError(f"no event with rows on {topic}")
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
  *
  * The file named by $FAKE_NVML says what each GPU answers, and is read anew at every call, one line a GPU:
  *
- *   UUID|name|energy_mj|power_mw|instant_mw|average_mw|utilisation_percent|mig|state
+ *   UUID|name|energy_mj|power_mw|instant_mw|average_mw|utilisation_percent|mig|state[|module_mw]
  *
  * A value of "-" answers NVML_ERROR_NOT_SUPPORTED, "!" NVML_ERROR_UNKNOWN. State is "ok", or "lost": then every
  * question about that GPU answers NVML_ERROR_GPU_IS_LOST. An empty file means that the driver is not loaded.
@@ -18,10 +18,11 @@
 #include <string.h>
 
 enum { OK = 0, BAD = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, NOT_LOADED = 9, LOST = 15, UNKNOWN = 999 };
-enum { UUID, NAME, ENERGY, POWER, INSTANT, AVERAGE, UTILISATION, MIG, STATE, FIELDS };
+enum { UUID, NAME, ENERGY, POWER, INSTANT, AVERAGE, UTILISATION, MIG, STATE, MODULE, FIELDS };
 enum { MAX_GPUS = 16, MAX_LINE = 512, UNSIGNED_INT = 1 };
 
-typedef struct { char text[MAX_LINE]; char *field[FIELDS]; } gpu_t;
+typedef struct { char text[MAX_LINE]; const char *field[FIELDS]; } gpu_t;
+typedef struct { char legacy[16]; unsigned domain, bus, device, id, subsystem; char bus_id[32]; } pci_t;
 typedef struct { unsigned gpu, memory; } utilisation_t;
 typedef struct {
     uint32_t field, scope;
@@ -43,6 +44,7 @@ static unsigned load(void) {
         int i;
         rest[strcspn(rest, "\n")] = 0;
         for (i = 0; i < FIELDS && rest; i++) gpus[n].field[i] = strsep(&rest, "|");
+        if (i == MODULE) gpus[n].field[i++] = "-";
         if (i == FIELDS) n++;
     }
     fclose(file);
@@ -136,6 +138,14 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, void **handle) {
     return NOT_FOUND;
 }
 
+/* The GPUs lie at 0000:01:00.0, 0000:02:00.0 ... */
+int nvmlDeviceGetPciInfo_v3(void *gpu, pci_t *pci) {
+    gpu_t *found;
+    int status = find(gpu, &found);
+    if (!status) snprintf(pci->bus_id, sizeof pci->bus_id, "00000000:%02X:00.0", (unsigned)(uintptr_t)gpu);
+    return status;
+}
+
 int nvmlDeviceGetUtilizationRates(void *gpu, utilisation_t *rates) {
     rates->memory = 0;
     return number32(gpu, UTILISATION, &rates->gpu);
@@ -150,6 +160,7 @@ int nvmlDeviceGetMigMode(void *gpu, unsigned *current, unsigned *pending) {
 int nvmlDeviceGetFieldValues(void *gpu, int count, field_value_t *values) {
     for (int i = 0; i < count; i++) {
         int field = values[i].field == 186 ? INSTANT : values[i].field == 185 ? AVERAGE : -1;
+        if (values[i].scope == 1) field = field == INSTANT ? MODULE : -1;
         values[i].type = UNSIGNED_INT;
         values[i].status = field < 0 ? NOT_SUPPORTED : (uint32_t)number32(gpu, field, &values[i].value.ui);
         if (values[i].status == LOST) return LOST;

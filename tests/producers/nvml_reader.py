@@ -42,7 +42,8 @@ def main() -> None:
     for step in steps:
         control.write_text(step["gpus"])
         seen.append([asdict(r) for r in nvml.readings(At(step["ms"]))])
-    print(json.dumps({"readings": seen, "lost": nvml.lost, "gpus": nvml.gpus}))
+    measured = {uuid: (how.evidence, how.scope, how.mig) for uuid, how in nvml.measured.items()}
+    print(json.dumps({"readings": seen, "lost": nvml.lost, "gpus": nvml.gpus, "measured": measured}))
     nvml.close()
 
 

@@ -97,7 +97,7 @@ def test_a_source_that_does_not_answer_is_believed_as_it_spoke_last_and_then_not
     first.says = fails(GONE)
     assert node.look(60_000) == {A: "chat", B: "code"}
     assert node.look(60_001) == {}
-    assert node.metric("gpus", state="unallocated") == 2
+    assert node.metric("held_gpus", state="unallocated") == 2
     assert node.metric("binding_failures_total", source="kubernetes") == 2
     first.says = claims(a=CHAT)
     assert node.look(70_000) == {A: "chat", B: "code"}
@@ -125,7 +125,7 @@ def test_metrics_tell_how_many_gpus_are_bound_shared_and_nobodys_and_what_is_odd
 
     node = Node(Says("kubernetes", say))
     node.look(0)
-    assert [node.metric("gpus", state=s) for s in ("bound", "shared", "unallocated")] == [0, 1, 1]
+    assert [node.metric("held_gpus", state=s) for s in ("bound", "shared", "unallocated")] == [0, 1, 1]
     kinds = ("no_tenant", "unknown_device", "conflict")
     assert [node.metric("binding_oddities", kind=kind) for kind in kinds] == [1, 1, 0]
 
@@ -188,7 +188,7 @@ def test_a_source_that_hangs_for_ever_holds_up_no_sample_and_after_a_while_every
         assert bindings()[A] == (CHAT.share(),)
         node.now_ms = 61_000
         assert bindings() == {}
-        assert node.metric("gpus", state="unallocated") == 2
+        assert node.metric("held_gpus", state="unallocated") == 2
         assert node.metric("binding_age_seconds") == 61
         let_go.set()
         until(lambda: A in bindings())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,11 @@ from contracts.events import Event, PowerBatch
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 Run = Callable[..., dict[str, Any]]
+PRODUCE = (
+    "from contracts.settings import Settings\n"
+    "from producers import registry, shells\n"
+    "registry.produce('nvml', Settings(), shells.stop_on_signals())\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +77,9 @@ def write(control: Path, gpus: str) -> None:
 def gpu(
     uuid: str = "GPU-a", name: str = "NVIDIA H100 80GB HBM3", energy: str = "1000", power: str = "301000",
     instant: str = "311500", average: str = "305000", util: str = "40", mig: str = "0", state: str = "ok",
+    module: str = "-",
 ) -> str:  # fmt: skip
-    return "|".join((uuid, name, energy, power, instant, average, util, mig, state)) + "\n"
+    return "|".join((uuid, name, energy, power, instant, average, util, mig, state, module)) + "\n"
 
 
 def test_counter_instant_watts_and_utilisation_are_read_and_stamped_on_both_clocks(run: Run) -> None:
@@ -112,6 +122,51 @@ def test_a_board_split_by_mig_is_read_once_by_its_own_uuid_without_utilisation(r
     assert b["utilisation"] == 0.4
 
 
+def test_a_counter_at_0_is_not_believed(run: Run) -> None:
+    got = run((0, gpu(energy="0")), (1000, gpu(energy="9")))["readings"]
+    assert [r["counter_mj"] for [r] in got] == [None, 9]
+
+
+def test_watts_stay_of_the_kind_that_answered_first(run: Run) -> None:
+    got = run((0, gpu(instant="-")), (1000, gpu()), (2000, gpu(average="!")))["readings"]
+    assert [r["watts"] for [r] in got] == [305.0, 305.0, None]
+
+
+def test_watts_that_failed_at_first_are_looked_for_again_and_those_unsupported_are_not(run: Run) -> None:
+    dark = {"power": "-", "average": "-"}
+    got = run((0, gpu(**dark, instant="!")), (1000, gpu(**dark)))["readings"]
+    assert [r["watts"] for [r] in got] == [None, 311.5]
+    got = run((0, gpu(**dark, instant="-")), (1000, gpu(**dark)))["readings"]
+    assert [r["watts"] for [r] in got] == [None, None]
+
+
+DARK = {"power": "-", "instant": "-", "average": "-"}
+GRACE = "NVIDIA GH200 480GB"
+
+
+def test_a_module_stands_in_for_a_gpu_that_measures_nothing_and_its_hardware_says_so(run: Run) -> None:
+    got = run((0, gpu(name=GRACE, energy="-", **DARK, module="650000")))
+    [[reading]] = got["readings"]
+    assert (reading["watts"], reading["hardware"]) == (650.0, f"{GRACE} (module)")
+    assert got["measured"] == {"GPU-a": ["watts", "module", False]}
+
+
+def test_a_modules_watts_never_stand_in_for_a_gpus_counter_or_its_own_watts(run: Run) -> None:
+    got = run((0, gpu(name=GRACE, **DARK, module="650000") + gpu("GPU-b", energy="-", module="650000", mig="1")))
+    [[a, b]] = got["readings"]
+    assert (a["counter_mj"], a["watts"], a["hardware"]) == (1000, None, GRACE)
+    assert b["watts"] == 311.5
+    assert got["measured"] == {"GPU-a": ["counter", "gpu", False], "GPU-b": ["watts", "gpu", True]}
+
+
+def test_the_driver_tells_uuids_by_pci_address(library: Path, tmp_path: Path) -> None:
+    write(tmp_path / "gpus", gpu() + gpu("GPU-b"))
+    env = {**os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(tmp_path / "gpus")}
+    code = "from producers.nvml import uuids_by_pci; print(uuids_by_pci())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=env, check=True)
+    assert done.stdout.strip() == "{'0000:01:00.0': 'GPU-a', '0000:02:00.0': 'GPU-b'}"
+
+
 def test_a_lost_gpu_is_reported_and_the_rest_goes_on(run: Run) -> None:
     both = gpu() + gpu("GPU-b")
     lost = gpu(state="lost") + gpu("GPU-b")
@@ -140,17 +195,39 @@ def test_a_missing_library_is_unavailable_with_a_hint(run: Run, tmp_path: Path) 
     assert "nvidia-smi" in run((0, ""), library_path=tmp_path)["unavailable"]
 
 
+def test_an_agent_shows_how_it_measures_and_what_it_costs_itself(library: Path, tmp_path: Path, broker: str) -> None:
+    write(tmp_path / "gpus", gpu(mig="1") + gpu("GPU-b", energy="-"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {
+        **os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(tmp_path / "gpus"),
+        "WATTLOG_KAFKA_BOOTSTRAP": broker, "WATTLOG_METRICS_PORT": str(port), "WATTLOG_DATA": str(tmp_path),
+    }  # fmt: skip
+    page = ""
+    with subprocess.Popen([sys.executable, "-c", PRODUCE], cwd=ROOT, env=env, stderr=subprocess.DEVNULL) as process:
+        try:
+            for _ in range(200):
+                with contextlib.suppress(OSError):
+                    page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+                    break
+                time.sleep(0.05)
+        finally:
+            process.terminate()
+    for line in (
+        'wattlog_producer_gpus{evidence="counter",mig="1",scope="gpu"} 1.0',
+        'wattlog_producer_gpus{evidence="watts",mig="0",scope="gpu"} 1.0',
+        "process_cpu_seconds_total ", "process_resident_memory_bytes ",
+    ):  # fmt: skip
+        assert f"\n{line}" in page
+
+
 def test_the_whole_producer_meters_from_the_drivers_counter_to_the_log_until_sigterm(
     library: Path, tmp_path: Path, broker: str
 ) -> None:
     """`wattlog produce nvml` without its command line: a process, its settings, its signals, and a real log."""
     control = tmp_path / "gpus"
     write(control, gpu(energy="1000") + gpu("GPU-b", energy="50"))
-    code = (
-        "from contracts.settings import Settings\n"
-        "from producers import registry, shells\n"
-        "registry.produce('nvml', Settings(), shells.stop_on_signals())\n"
-    )
     env = {
         **os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(control), "WATTLOG_KAFKA_BOOTSTRAP": broker,
         "WATTLOG_CLUSTER": "east", "WATTLOG_NODE": "n1", "WATTLOG_WORKLOAD": "chat", "WATTLOG_OWNER": "acme",
@@ -170,7 +247,7 @@ def test_the_whole_producer_meters_from_the_drivers_counter_to_the_log_until_sig
     def energy_uj() -> int:
         return sum(int(e.batch.energy_uj.sum()) for e in events if isinstance(e.batch, PowerBatch))
 
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-c", PRODUCE]
     with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True) as process:
         try:
             read(lambda: len(events) > 0)

@@ -178,6 +178,21 @@ def test_an_agent_and_the_api_see_only_the_secrets_that_they_use(pod: str) -> No
     )
 
 
+def test_host_energy_sees_one_folder_of_the_node_read_only_and_has_no_capability() -> None:
+    objects = list(yaml.safe_load_all((ROOT / "k8s" / "host-energy" / "host.yaml").read_text("utf-8")))
+    [spec] = [each["spec"]["template"]["spec"] for each in objects if each["kind"] == "DaemonSet"]
+    [container] = spec["containers"]
+    assert [v["hostPath"]["path"] for v in spec["volumes"] if "hostPath" in v] == ["/sys/devices/virtual/powercap"]
+    [mount] = [m for m in container["volumeMounts"] if m["name"] == "powercap"]
+    assert mount["readOnly"] is True
+    assert {"name": "WATTLOG_HOST_POWERCAP", "value": mount["mountPath"]} in container["env"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}
+    }  # fmt: skip
+    assert spec["automountServiceAccountToken"] is False
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+
+
 def test_pods_that_serve_are_probed() -> None:
     api = PODS["api"]["containers"][0]
     assert api["livenessProbe"]["httpGet"]["path"] == "/healthz"

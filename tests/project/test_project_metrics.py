@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
 from api.metrics import HttpMetrics
-from producers import agent, collector
+from producers import agent, collector, scopes
 from producers.bindings.metrics import BindingMetrics
 from producers.ingest.metrics import Metrics as Listener
 from producers.runai import metrics as runai_metrics
@@ -41,9 +42,14 @@ def _api() -> set[str]:
     return http | families
 
 
+class _Sensor:
+    measured: ClassVar = {"GPU-a": scopes.Measured("counter", scopes.GPU)}
+
+
 def _agent() -> set[str]:
     registry = CollectorRegistry()
     agent.Metrics(registry)
+    scopes.tell(_Sensor(), registry)
     collector.Metrics(registry)
     Listener(registry)
     BindingMetrics(registry)
