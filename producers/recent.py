@@ -1,49 +1,59 @@
 """What came lately, so that what comes again counts once: a retry of a batch that had arrived, a span told twice.
 
 On the log a double is known by its event (source, epoch, number), not by its request: two events that bring the same
-request count it twice. So whoever reads from something that sends again keeps the last `most` names that it took, with
-its mark, in the same transaction.
+request count it twice. So whoever reads from something that sends again keeps the last names that it took, with what it
+made of them, in the same transaction: whole in its mark (`dump`), or in small parts as marks of their own (`marks`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 
 import numpy as np
 
 MOST = 32_768
 """Names kept, unless told otherwise: 256 KiB. At 100 requests a second those of five minutes."""
+PART = 512
+"""Names in one part: 4 KiB."""
+MARK = "recent/"
+"""Before a part's place in the ring: the name of its mark."""
 _BYTES = 8
 
 
 class Recent:
-    """The last `most` names, oldest first, as 64 bits of a hash each: two names that share them would be taken for
-    one, about once in 10^14 requests."""
+    """The last `most` names (some parts more or less), as 64 bits of a hash each: two names that share them would be
+    taken for one, about once in 10^14 requests."""
 
     def __init__(self, kept: bytes = b"", most: int = MOST) -> None:
-        found = np.frombuffer(kept[: len(kept) // _BYTES * _BYTES], "<u8").tolist()
-        self._order: deque[int] = deque(found[-most:])
-        self._known = set(self._order)
-        self._most = most
+        self._most = max(1, most // PART)
+        self._parts: deque[tuple[int, list[int]]] = deque([(0, [])])
+        self._known: set[int] = set()
+        self._changed: set[int] = set()
+        self._put(np.frombuffer(kept[: len(kept) // _BYTES * _BYTES], "<u8").tolist())
+
+    @classmethod
+    def of(cls, marks: Mapping[str, bytes], most: int = MOST) -> Recent:
+        """What an earlier run has kept as marks (`marks`)."""
+        recent = cls(most=most)
+        numbered = [np.frombuffer(value, "<u8").tolist() for name, value in marks.items() if name.startswith(MARK)]
+        for number, *names in sorted(numbered, key=lambda part: part[0])[-recent._most :]:
+            recent._parts.append((number, names))
+            recent._known.update(names)
+        if len(recent._parts) > 1:
+            recent._parts.popleft()
+        return recent
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._known)
 
     def has(self, name: str) -> bool:
         return _hash(name) in self._known
 
     def add(self, names: Iterable[str]) -> None:
         """These came now; the oldest are forgotten for them."""
-        for name in names:
-            number = _hash(name)
-            if number in self._known:
-                continue
-            self._known.add(number)
-            self._order.append(number)
-            if len(self._order) > self._most:
-                self._known.discard(self._order.popleft())
+        self._put(_hash(name) for name in names)
 
     def new(self, name: str) -> bool:
         """Whether this did not come before; from now on it did."""
@@ -52,9 +62,44 @@ class Recent:
         self.add((name,))
         return True
 
+    def forget(self, names: Iterable[str]) -> None:
+        """These, which came last, were not kept after all."""
+        for number in {_hash(name) for name in names} & self._known:
+            for part, numbers in reversed(self._parts):
+                if number in numbers:
+                    numbers.remove(number)
+                    self._changed.add(part)
+                    break
+            self._known.discard(number)
+
     def dump(self) -> bytes:
         """For a mark; `Recent(dump)` knows the same."""
-        return np.array(self._order, "<u8").tobytes()
+        return np.array([n for _, part in self._parts for n in part], "<u8").tobytes()
+
+    def marks(self) -> dict[str, bytes]:
+        """The parts that have changed since `saved`, as marks; `Recent.of` knows the same of all of them."""
+        return {
+            f"{MARK}{number % (self._most + 1)}": np.array([number, *part], "<u8").tobytes()
+            for number, part in self._parts
+            if number in self._changed
+        }
+
+    def saved(self) -> None:
+        """What `marks` gave is kept."""
+        self._changed.clear()
+
+    def _put(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            if number in self._known:
+                continue
+            if len(self._parts[-1][1]) >= PART:
+                self._parts.append((self._parts[-1][0] + 1, []))
+                if len(self._parts) > self._most:
+                    self._known.difference_update(self._parts.popleft()[1])
+            part, there = self._parts[-1]
+            there.append(number)
+            self._known.add(number)
+            self._changed.add(part)
 
 
 def _hash(name: str) -> int:

@@ -6,13 +6,13 @@ none of ours: it goes to the workload `external/PROVIDER`, with what it cost as 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
+from contracts.errors import BadInput
 from contracts.events import MAX_TEXT
 from producers.collector import Made
 from producers.gateways.deployments import Deployments
-from producers.recent import Recent
 from producers.rows import RequestRow, UsageRow, token_batch, usage_batch
 
 EXTERNAL = "external/"
@@ -23,8 +23,9 @@ SPEND, USD = "external_spend", "USD"
 """Meter and unit of what a provider asks for a call."""
 NOBODY = "unknown"
 """Pays for calls of which nothing says who does, unless told otherwise."""
-MAX_ROWS = 4_096
-"""Rows in one event."""
+MAX_ROWS, MAX_BYTES = 4_096, 600_000
+"""Rows in one event, and about what they take: a message has at most a megabyte."""
+Row = TypeVar("Row", RequestRow, UsageRow)
 
 
 class Call(NamedTuple):
@@ -63,28 +64,11 @@ def shown(text: str) -> str:
     return text if len(text) <= MAX_TEXT and text.isprintable() else ""
 
 
-def on_time(calls: Iterable[Call | Used], latest_ms: int) -> tuple[list[Call | Used], list[str]]:
-    """Those that ended by then, and what is wrong with the others: a worker refuses an event from the future whole, so
-    one clock that is wrong would take the calls beside it along."""
-    kept, refused = list[Call | Used](), list[str]()
-    for call in calls:
-        row = call.row
-        end_ms = row.t_end_ms if isinstance(row, RequestRow) else row.t1_ms
-        if end_ms <= latest_ms:
-            kept.append(call)
-        else:
-            refused.append(f"{call.names[0][:80]}: its end, {end_ms}, lies in the future: set the clock of who sent it")
-    return kept, refused
-
-
-def fresh(calls: Iterable[Call | Used], recent: Recent) -> list[Call | Used]:
-    """Those that did not come before, by the first of their names; from now on they did, by all."""
-    found = []
-    for call in calls:
-        if not recent.has(call.names[0]):
-            recent.add(call.names)
-            found.append(call)
-    return found
+def on_time(end_ms: int, latest_ms: int) -> None:
+    """Raises BadInput for what ended later than it can have: a worker refuses an event from the future whole, so one
+    clock that is wrong would take the calls beside it along."""
+    if end_ms > latest_ms:
+        raise BadInput("end", end_ms, "lies in the future: set the clock of whoever sent it")
 
 
 def placed(calls: Iterable[Call | Used], deployments: Deployments, origin: str) -> list[Placed]:
@@ -114,10 +98,31 @@ def batches(places: Sequence[Placed], node: str) -> Iterator[Made]:
     """As events, in the order of their places. `node` is what they were read from. Requests and usage have sources of
     their own: a source writes to one topic."""
     for cluster, workload, requests, usage in sorted(places, key=lambda p: p[:2]):
-        for start in range(0, len(requests), MAX_ROWS):
-            yield Made(cluster, workload, token_batch(requests[start : start + MAX_ROWS], 0), node)
-        for start in range(0, len(usage), MAX_ROWS):
-            yield Made(cluster, workload, usage_batch(usage[start : start + MAX_ROWS], 0), f"{node}#usage")
+        for part in _parts(requests):
+            yield Made(cluster, workload, token_batch(part, 0), node)
+        for told in _parts(usage):
+            yield Made(cluster, workload, usage_batch(told, 0), f"{node}#usage")
+
+
+def _parts(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """As many as one message holds."""
+    part: list[Row] = []
+    size = 0
+    for row in rows:
+        part.append(row)
+        size += sum(_size(value) for value in row)
+        if len(part) >= MAX_ROWS or size >= MAX_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _size(value: object) -> int:
+    """Bytes, about: of texts as many as UTF-8 may take."""
+    if isinstance(value, str):
+        return len(value) if value.isascii() else 4 * len(value)
+    return sum(_size(k) + _size(v) for k, v in value.items()) if isinstance(value, Mapping) else 8
 
 
 def _spent(call: Call, origin: str) -> UsageRow:

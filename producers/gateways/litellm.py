@@ -6,15 +6,16 @@ nothing is read but the counts under `response.usage`. `end_user` is not read ei
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput
-from producers.gateways.calls import NOBODY, Call, shown
+from producers.gateways.calls import NOBODY, Call, on_time, shown
 from producers.gateways.jsonlines import Fields, Paths, Reader
+from producers.recent import Recent
 from producers.rows import decimal_text
 
 MAX_CALLS = 65_536
@@ -62,34 +63,43 @@ class Rules(BaseModel):
 
 
 class Payloads(NamedTuple):
-    """Calls, and what is wrong with payloads that are none."""
+    """Calls that came for the first time, what is wrong with payloads that are none, and how many came before."""
 
     calls: list[Call]
     refused: list[str]
+    doubles: int
 
 
 class LiteLLM:
     """Calls of payloads, by rules."""
 
-    def __init__(self, rules: Rules) -> None:
-        self._rules, self._reader = rules, Reader(FIELDS)
+    def __init__(self, rules: Rules, payer: Callable[[str], str] = str) -> None:
+        """`payer` says who pays where a payload names this one ("" for none); it may raise."""
+        self._rules, self._payer, self._reader = rules, payer, Reader(FIELDS)
 
-    def body(self, body: bytes) -> Payloads:
+    def body(self, body: bytes, recent: Recent, latest_ms: int) -> Payloads:
         """Of a post of `generic_api`, whatever its `log_format`: an array, lines, or a single object.
 
-        Raises BadInput where that cannot be told. A payload that cannot be read does not keep the others back.
+        Raises BadInput where that cannot be told.
         """
-        calls, refused = [], []
-        for place, payload in _payloads(body):
-            try:
-                calls.append(self.call(payload))
-            except BadInput as error:
-                refused.append(f"payload {place}: {error}")
-        return Payloads(calls, refused)
+        return self.payloads(((f"payload {n}", p) for n, p in enumerate(_payloads(body))), recent, latest_ms)
 
-    def line(self, line: bytes) -> Call:
-        """Of one payload as JSON. Raises BadInput."""
-        return self.call(_json(line))
+    def payloads(self, told: Iterable[tuple[str, object]], recent: Recent, latest_ms: int) -> Payloads:
+        """Of payloads with their places: bytes of JSON, or what they say. One that cannot be read, or that ended after
+        `latest_ms` (epoch ms), does not keep the others back. `recent` is what came before, and is added to."""
+        calls, refused, doubles = list[Call](), list[str](), 0
+        for place, payload in told:
+            try:
+                call = self.call(_json(payload) if isinstance(payload, bytes) else payload)
+                on_time(call.row.t_end_ms, latest_ms)
+            except BadInput as error:
+                refused.append(f"{place}: {error}")
+                continue
+            if recent.new(call.names[0]):
+                calls.append(call)
+            else:
+                doubles += 1
+        return Payloads(calls, refused, doubles)
 
     def call(self, payload: object) -> Call:
         """Of one payload. Raises BadInput naming the field, its value and what would be right."""
@@ -118,7 +128,7 @@ class LiteLLM:
         }
         plain |= {name: shown(_first(payload, (name,))) for name in ("trace_id", "api_base", "model_group")}
         plain["id"] = payload.get("id") or payload.get("litellm_call_id")
-        plain["tenant"] = _first(payload, rules.tenant) or rules.otherwise
+        plain["tenant"] = self._payer(_first(payload, rules.tenant)) or rules.otherwise
         plain["session_id"] = shown(_first(payload, rules.session))
         plain["status"] = _status(payload)
         if payload.get("cache_hit") in (True, "True", "true"):
@@ -133,16 +143,16 @@ class LiteLLM:
         return plain
 
 
-def _payloads(body: bytes) -> Iterator[tuple[int, object]]:
-    """(number, payload) of each; what is no JSON on a line of its own is an error of the whole body."""
+def _payloads(body: bytes) -> list[object]:
+    """Each, as JSON or what it says."""
     if body.lstrip()[:1] == b"[":
         found = _json(body)
         assert isinstance(found, list)
     else:
-        found = [_json(line) for line in body.splitlines() if line.strip()] if _is_lines(body) else [_json(body)]
+        found = [line for line in body.split(b"\n") if line.strip()] if _is_lines(body) else [_json(body)]
     if len(found) > MAX_CALLS:
         raise BadInput("body", len(found), f"send at most {MAX_CALLS} payloads at once")
-    yield from enumerate(found)
+    return found
 
 
 def _is_lines(body: bytes) -> bool:

@@ -14,13 +14,13 @@ resource.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput
-from producers.gateways.calls import NOBODY, Call, Used, shown
+from producers.gateways.calls import NOBODY, Call, Used, on_time, shown
 from producers.gateways.jsonlines import Fields, Paths, Reader
 from producers.gateways.otlp import CLIENT, CONSUMER, INTERNAL, PRODUCER, SERVER, Span, Value, Wanted
 from producers.recent import Recent
@@ -91,15 +91,17 @@ class Spans(NamedTuple):
 class GenAI:
     """Calls of spans, by rules."""
 
-    def __init__(self, rules: Rules) -> None:
-        self._rules = rules
+    def __init__(self, rules: Rules, payer: Callable[[str], str] = str) -> None:
+        """`payer` says who pays where a span names this one ("" for none); it may raise."""
+        self._rules, self._payer = rules, payer
         self._reader = Reader(Fields(**_NAMES))
         asked = (*rules.tenant, *rules.session, *rules.step, *rules.route)
         self.wanted = Wanted(_ASKED | {name.removeprefix("span:").removeprefix("resource:") for name in asked},
                              frozenset(FIRST_EVENTS))  # fmt: skip
 
-    def read(self, spans: Sequence[Span], recent: Recent) -> Spans:
-        """Of the spans of one message; `recent` is what came before, and is added to."""
+    def read(self, spans: Sequence[Span], recent: Recent, latest_ms: int) -> Spans:
+        """Of the spans of one message; `recent` is what came before, and is added to. What ended after `latest_ms`
+        (epoch ms) is refused."""
         tree, refused, skipped = _Tree(spans), list[str](), Counter[str]()
         found: list[Call | Used] = []
         for span in tree.inner_first():
@@ -109,6 +111,7 @@ class GenAI:
                 continue
             try:
                 call = self._used(span, tree) if _text(span, OPERATION) in AGENTS else self._call(span, tree)
+                on_time(span.end_ns // 1_000_000, latest_ms)
             except BadInput as error:
                 refused.append(f"span {span.trace_id[:32]}/{span.span_id[:16]}: {error}")
                 continue
@@ -149,7 +152,7 @@ class GenAI:
         status = shown(_text(span, ERROR_TYPE)) or str(_number(span, HTTP_STATUS) or "") or "error"
         first_ms = _first_ms(span)
         told = {
-            "tenant": self._look(self._rules.tenant, span, tree) or self._rules.otherwise, "model": _model(span),
+            "tenant": self._payer_of(span, tree), "model": _model(span),
             "request_id": _id(span), "start": start_ms, "first": first_ms, "end": end_ms, "prompt_tokens": prompt,
             "cached_tokens": cached, "completion_tokens": 0 if completion is None else completion,
             "status": status if failed else "ok", "session_id": shown(self._look(self._rules.session, span, tree)),
@@ -163,7 +166,7 @@ class GenAI:
         tool, agent = shown(_text(span, TOOL)), shown(_text(span, AGENT))
         # As a call: its checks of times and tenant are the same.
         told = {
-            "tenant": self._look(self._rules.tenant, span, tree) or self._rules.otherwise, "model": "none",
+            "tenant": self._payer_of(span, tree), "model": "none",
             "request_id": _id(span), "start": span.start_ns // 1_000_000, "end": span.end_ns // 1_000_000,
             "prompt_tokens": 0, "completion_tokens": 0,
         }  # fmt: skip
@@ -176,6 +179,9 @@ class GenAI:
             {name: value for name, value in dimensions.items() if value},
         )  # fmt: skip
         return Used(usage, shown(str(span.resource.get(SERVICE, ""))), (row.request_id,))
+
+    def _payer_of(self, span: Span, tree: _Tree) -> str:
+        return self._payer(self._look(self._rules.tenant, span, tree)) or self._rules.otherwise
 
     def _look(self, names: Sequence[str], span: Span, tree: _Tree) -> str:
         """The first of these attributes that is there."""
