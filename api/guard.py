@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.auth import is_loopback
 from api.problems import problem
+from contracts.access import asks_loopback, is_loopback
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -43,19 +41,8 @@ class Guard:
                     headers.append((b"cache-control", b"no-store"))
             await send(message)
 
-        if self._loopback and not _is_ours(scope):
+        if self._loopback and not asks_loopback([value for name, value in scope["headers"] if name == b"host"]):
             detail = "The Host header names another machine; ask for localhost or 127.0.0.1."
             await problem(scope["path"], 421, "misdirected", detail)(scope, receive, guarded)
             return
         await self._app(scope, receive, guarded)
-
-
-def _is_ours(scope: Scope) -> bool:
-    hosts = [value for name, value in scope["headers"] if name == b"host"]
-    if len(hosts) != 1:
-        return False
-    try:
-        name = urlsplit(f"//{hosts[0].decode('ascii')}").hostname
-    except (UnicodeDecodeError, ValueError):
-        return False
-    return name is not None and is_loopback(name)

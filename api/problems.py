@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from contracts.errors import BadInput, Unavailable
+from contracts.errors import BadInput, Refused, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 _log = logging.getLogger(__name__)
@@ -35,15 +35,6 @@ class Problem(BaseModel):
     detail: Annotated[str, Field(examples=["by: 'planet': group by any of tenant, team, cost_centre, cluster"])]
     instance: Annotated[str, Field(examples=["/v1/chargeback"])]
     errors: list[FieldError] = []
-
-
-class Refused(Exception):  # noqa: N818 - it is the answer, not a fault
-    """A request that may not be answered: 401 or 403."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        self.status = status
-        self.detail = detail
-        super().__init__(detail)
 
 
 def problem(

@@ -6,6 +6,7 @@ WattlogError
 │   ├── BadSetting      a setting, an option or a DSN
 │   └── BadQuery        a question to the warehouse or the API that cannot be asked
 ├── Unavailable         something we need is not there: broker, warehouse, sensor
+├── Refused             a request that may not be answered: who sends it is not known, or may not do this
 ├── Fenced              another worker has taken the partition over: this one's write was refused
 └── LedgerError         the books do not balance, or the log lost something: never swallowed
 """
@@ -55,6 +56,15 @@ class Unavailable(WattlogError):
         self.reason = reason
         self.lasting = lasting
         super().__init__(f"{what}. {hint}")
+
+
+class Refused(WattlogError):
+    """A request that may not be answered: 401 where its sender is not known, 403 where they may not do this."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        self.status = status
+        self.detail = detail
+        super().__init__(detail)
 
 
 class Fenced(WattlogError):

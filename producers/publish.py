@@ -196,8 +196,10 @@ class Publisher:
                 self._producer.poll(0.05)
             except KafkaException as error:
                 reason: KafkaError = error.args[0]
-                hint = "Restart this producer." if reason.fatal() else "Try `wattlog doctor`."
-                raise Unavailable(f"Kafka does not take the message: {reason.str()}", hint) from error
+                what = f"Kafka does not take the message: {reason.str()}"
+                if reason.fatal():
+                    raise Unavailable(what, "Restart this producer.", reason="fatal", lasting=True) from error
+                raise Unavailable(what, "Try `wattlog doctor`.") from error
         self._producer.poll(0)
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:

@@ -48,6 +48,12 @@ _PRODUCERS: Mapping[str, Producer] = MappingProxyType({
         "producers.gateways.produce:check_accesslog",
         "producers.gateways.produce:AccessLogConfig",
     ),
+    "http": Producer(
+        "events over HTTP: CloudEvents as OpenMeter takes them",
+        "producers.ingest.produce:produce_http",
+        "producers.ingest.produce:check_http",
+        "producers.ingest.produce:HttpConfig",
+    ),
     "simulated": Producer(
         "SIMULATED: a seeded fleet of 48 GPUs with its tenants' requests", "producers.shells:produce_simulated"
     ),

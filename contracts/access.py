@@ -1,0 +1,109 @@
+"""Who sends a request: JWT bearer tokens, the key that verifies them, and which addresses are this machine's own.
+
+The API and the producers that listen share it. PyJWT because it verifies with `cryptography` and takes the algorithm
+from us, never from the token; both are imported where a key is used, so that an agent needs neither.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from contracts.errors import BadSetting, Refused
+
+MIN_SECRET_BYTES = 32
+"""RFC 7518, 3.2: an HS256 key is at least as long as its hash."""
+CLOCK_LEEWAY_S = 30
+
+
+class Claims(NamedTuple):
+    """What a verified token says of its holder."""
+
+    tenant: str | None
+    """None: the token names none."""
+    role: str
+
+
+class Verifier:
+    """Reads tokens with a key (an HS256 secret, or the PEM of a public key), which `setting` names in errors.
+
+    Raises BadSetting where the key is unfit.
+    """
+
+    def __init__(self, key: str | None, setting: str) -> None:
+        self._key = key
+        self._algorithm = _algorithm(key, setting) if key is not None else ""
+
+    @property
+    def open(self) -> bool:
+        """No key: everybody is let in, so only loopback may be listened on."""
+        return self._key is None
+
+    def claims(self, token: str | None) -> Claims:
+        """What a token says. Raises Refused: 401 for none or a bad one, 403 for one whose tenant is no name."""
+        if not token or self._key is None:
+            raise Refused(401, "Send a bearer token: Authorization: Bearer ...")
+        import jwt
+
+        try:
+            claims = jwt.decode(
+                token,
+                self._key,
+                algorithms=[self._algorithm],
+                leeway=CLOCK_LEEWAY_S,
+                options={"require": ["exp"], "verify_aud": False},
+            )
+        except jwt.ExpiredSignatureError:
+            raise Refused(401, "The bearer token has expired; ask for a new one.") from None
+        except jwt.InvalidTokenError:
+            raise Refused(401, "The bearer token cannot be verified.") from None
+        tenant, role = claims.get("tenant"), claims.get("role")
+        if tenant is not None and not (isinstance(tenant, str) and tenant):
+            raise Refused(403, "The tenant claim of the bearer token is no name.")
+        return Claims(tenant, role if isinstance(role, str) else "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is this machine's own. Only `localhost` among names: others may resolve to anything."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def asks_loopback(hosts: Sequence[bytes]) -> bool:
+    """Whether a request's Host headers name this machine and nothing else. A web page whose name was rebound to
+    127.0.0.1 (DNS rebinding) would say its own."""
+    if len(hosts) != 1:
+        return False
+    try:
+        name = urlsplit(f"//{hosts[0].decode('ascii')}").hostname
+    except (UnicodeDecodeError, ValueError):
+        return False
+    return name is not None and is_loopback(name)
+
+
+def _algorithm(key: str, setting: str) -> str:
+    """HS256 for a secret, RS256 or ES256 for a PEM public key: fixed by the key, so a token cannot choose."""
+    if not key.lstrip().startswith("-----BEGIN"):
+        if len(key.encode()) < MIN_SECRET_BYTES:
+            raise BadSetting(setting, "(hidden)", f"a secret needs {MIN_SECRET_BYTES} bytes or more")
+        return "HS256"
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        public = load_pem_public_key(key.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise BadSetting(setting, "(hidden)", "give the PEM of a public key (never the private one)") from None
+    if isinstance(public, RSAPublicKey) and public.key_size >= 2048:
+        return "RS256"
+    if isinstance(public, EllipticCurvePublicKey) and isinstance(public.curve, SECP256R1):
+        return "ES256"
+    raise BadSetting(setting, "(hidden)", "give an RSA key of 2048 bits or more, or an EC key on P-256")
