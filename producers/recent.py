@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
+from typing import Protocol
 
 import numpy as np
 
@@ -20,6 +21,13 @@ PART = 512
 MARK = "recent/"
 """Before a part's place in the ring: the name of its mark."""
 _BYTES = 8
+
+
+class Seen(Protocol):
+    """What came before, and takes what comes now: `Recent`, `Trial`."""
+
+    def has(self, name: str) -> bool: ...
+    def add(self, names: Iterable[str]) -> None: ...
 
 
 class Recent:
@@ -33,17 +41,13 @@ class Recent:
         self._changed: set[int] = set()
         self._put(np.frombuffer(kept[: len(kept) // _BYTES * _BYTES], "<u8").tolist())
 
-    @classmethod
-    def of(cls, marks: Mapping[str, bytes], most: int = MOST) -> Recent:
-        """What an earlier run has kept as marks (`marks`)."""
-        recent = cls(most=most)
+    def load(self, marks: Mapping[str, bytes]) -> None:
+        """What an earlier run has kept as marks (`marks`): instead of what is known now, which is nothing."""
         numbered = [np.frombuffer(value, "<u8").tolist() for name, value in marks.items() if name.startswith(MARK)]
-        for number, *names in sorted(numbered, key=lambda part: part[0])[-recent._most :]:
-            recent._parts.append((number, names))
-            recent._known.update(names)
-        if len(recent._parts) > 1:
-            recent._parts.popleft()
-        return recent
+        parts = sorted(((number, names) for number, *names in numbered), key=lambda part: part[0])[-self._most :]
+        if parts:
+            self._parts = deque(parts)
+            self._known.update(name for _, names in parts for name in names)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -54,13 +58,6 @@ class Recent:
     def add(self, names: Iterable[str]) -> None:
         """These came now; the oldest are forgotten for them."""
         self._put(_hash(name) for name in names)
-
-    def new(self, name: str) -> bool:
-        """Whether this did not come before; from now on it did."""
-        if self.has(name):
-            return False
-        self.add((name,))
-        return True
 
     def forget(self, names: Iterable[str]) -> None:
         """These, which came last, were not kept after all."""
@@ -77,7 +74,7 @@ class Recent:
         return np.array([n for _, part in self._parts for n in part], "<u8").tobytes()
 
     def marks(self) -> dict[str, bytes]:
-        """The parts that have changed since `saved`, as marks; `Recent.of` knows the same of all of them."""
+        """The parts that have changed since `saved`, as marks; `load` knows the same from all of them."""
         return {
             f"{MARK}{number % (self._most + 1)}": np.array([number, *part], "<u8").tobytes()
             for number, part in self._parts
@@ -100,6 +97,24 @@ class Recent:
             there.append(number)
             self._known.add(number)
             self._changed.add(part)
+
+
+class Trial:
+    """What would be known too, if it were kept: `added` are the names that `recent` did not know."""
+
+    def __init__(self, recent: Recent) -> None:
+        self._recent = recent
+        self.added: list[str] = []
+        self._here: set[str] = set()
+
+    def has(self, name: str) -> bool:
+        return name in self._here or self._recent.has(name)
+
+    def add(self, names: Iterable[str]) -> None:
+        for name in names:
+            if not self.has(name):
+                self._here.add(name)
+                self.added.append(name)
 
 
 def _hash(name: str) -> int:

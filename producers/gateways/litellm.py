@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.errors import BadInput
 from producers.gateways.calls import NOBODY, Call, on_time, shown
 from producers.gateways.jsonlines import Fields, Paths, Reader
-from producers.recent import Recent
+from producers.gateways.litellm_callback import without_secrets
+from producers.recent import Seen
 from producers.rows import decimal_text
 
 MAX_CALLS = 65_536
@@ -77,14 +78,14 @@ class LiteLLM:
         """`payer` says who pays where a payload names this one ("" for none); it may raise."""
         self._rules, self._payer, self._reader = rules, payer, Reader(FIELDS)
 
-    def body(self, body: bytes, recent: Recent, latest_ms: int) -> Payloads:
+    def body(self, body: bytes, recent: Seen, latest_ms: int) -> Payloads:
         """Of a post of `generic_api`, whatever its `log_format`: an array, lines, or a single object.
 
         Raises BadInput where that cannot be told.
         """
         return self.payloads(((f"payload {n}", p) for n, p in enumerate(_payloads(body))), recent, latest_ms)
 
-    def payloads(self, told: Iterable[tuple[str, object]], recent: Recent, latest_ms: int) -> Payloads:
+    def payloads(self, told: Iterable[tuple[str, object]], recent: Seen, latest_ms: int) -> Payloads:
         """Of payloads with their places: bytes of JSON, or what they say. One that cannot be read, or that ended after
         `latest_ms` (epoch ms), does not keep the others back. `recent` is what came before, and is added to."""
         calls, refused, doubles = list[Call](), list[str](), 0
@@ -95,10 +96,11 @@ class LiteLLM:
             except BadInput as error:
                 refused.append(f"{place}: {error}")
                 continue
-            if recent.new(call.names[0]):
-                calls.append(call)
-            else:
+            if recent.has(call.names[0]):
                 doubles += 1
+                continue
+            recent.add(call.names)
+            calls.append(call)
         return Payloads(calls, refused, doubles)
 
     def call(self, payload: object) -> Call:
@@ -127,6 +129,7 @@ class LiteLLM:
             name: payload.get(name) for name in ("model", "startTime", "completionStartTime", "endTime")
         }
         plain |= {name: shown(_first(payload, (name,))) for name in ("trace_id", "api_base", "model_group")}
+        plain["api_base"] = without_secrets(plain["api_base"])
         plain["id"] = payload.get("id") or payload.get("litellm_call_id")
         plain["tenant"] = self._payer(_first(payload, rules.tenant)) or rules.otherwise
         plain["session_id"] = shown(_first(payload, rules.session))

@@ -4,7 +4,7 @@ A span is an inference if its operation is one, or, where it names none, if it c
 call is told by many: the application, its HTTP client, the gateway, the server. So that it counts once
 
 * only spans of some kinds count (`kinds`): callers', unless told otherwise;
-* of two that lie in each other and count the same tokens the inner one counts (`_Tree`);
+* of two that lie in each other and count the same tokens the inner one counts (`spantree`);
 * one that comes again does not count again (`producers.recent`).
 
 Who pays is an attribute that a gateway or Collector has set (`tenant`), on the span, on those around it, or on the
@@ -14,7 +14,7 @@ resource.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,8 +23,9 @@ from contracts.errors import BadInput
 from producers.gateways.calls import NOBODY, Call, Used, on_time, shown
 from producers.gateways.jsonlines import Fields, Paths, Reader
 from producers.gateways.otlp import CLIENT, CONSUMER, INTERNAL, PRODUCER, SERVER, Span, Value, Wanted
-from producers.recent import Recent
-from producers.rows import RequestRow, UsageRow
+from producers.gateways.spantree import Tree, names_of
+from producers.recent import Seen
+from producers.rows import UsageRow
 
 Kind = Literal["client", "internal", "server", "producer", "consumer"]
 _KINDS: Mapping[int, Kind] = {
@@ -99,10 +100,10 @@ class GenAI:
         self.wanted = Wanted(_ASKED | {name.removeprefix("span:").removeprefix("resource:") for name in asked},
                              frozenset(FIRST_EVENTS))  # fmt: skip
 
-    def read(self, spans: Sequence[Span], recent: Recent, latest_ms: int) -> Spans:
+    def read(self, spans: Sequence[Span], recent: Seen, latest_ms: int) -> Spans:
         """Of the spans of one message; `recent` is what came before, and is added to. What ended after `latest_ms`
         (epoch ms) is refused."""
-        tree, refused, skipped = _Tree(spans), list[str](), Counter[str]()
+        tree, refused, skipped = Tree(spans), list[str](), Counter[str]()
         found: list[Call | Used] = []
         for span in tree.inner_first():
             why = self._skipped(span)
@@ -119,7 +120,6 @@ class GenAI:
                 skipped["double"] += 1
             elif isinstance(call, Call) and tree.told_by_another(span, call, recent):
                 skipped["nested"] += 1
-                continue
             else:
                 found.append(call)
             recent.add(call.names)
@@ -138,7 +138,7 @@ class GenAI:
             return "kind"
         return "" if not self._rules.scopes or span.scope in self._rules.scopes else "scope"
 
-    def _call(self, span: Span, tree: _Tree) -> Call:
+    def _call(self, span: Span, tree: Tree) -> Call:
         failed = span.failed or ERROR_TYPE in span.attributes or (_number(span, HTTP_STATUS) or 0) >= 400
         prompt, completion, cached = _count(span, PROMPT), _count(span, COMPLETION), _count(span, CACHED) or 0
         if prompt is None and completion is None and not failed:
@@ -159,9 +159,11 @@ class GenAI:
             "trace_id": shown(span.trace_id), "api_base": shown(_address(span)),
             "route": shown(self._look(self._rules.route, span, tree)),
         }  # fmt: skip
-        return _named(self._reader.row(told, ""), span, shown(self._look(self._rules.step, span, tree)))
+        row = self._reader.row(told, "")
+        names = names_of(span, row.request_id, (row.prompt_tokens, row.completion_tokens))
+        return Call(row, names, step=shown(self._look(self._rules.step, span, tree)))
 
-    def _used(self, span: Span, tree: _Tree) -> Used:
+    def _used(self, span: Span, tree: Tree) -> Used:
         """A tool that was called, an agent that was asked: one of its meter."""
         tool, agent = shown(_text(span, TOOL)), shown(_text(span, AGENT))
         # As a call: its checks of times and tenant are the same.
@@ -180,10 +182,10 @@ class GenAI:
         )  # fmt: skip
         return Used(usage, shown(str(span.resource.get(SERVICE, ""))), (row.request_id,))
 
-    def _payer_of(self, span: Span, tree: _Tree) -> str:
+    def _payer_of(self, span: Span, tree: Tree) -> str:
         return self._payer(self._look(self._rules.tenant, span, tree)) or self._rules.otherwise
 
-    def _look(self, names: Sequence[str], span: Span, tree: _Tree) -> str:
+    def _look(self, names: Sequence[str], span: Span, tree: Tree) -> str:
         """The first of these attributes that is there."""
         for name in names:
             where, _, bare = name.rpartition(":") if name.startswith(("span:", "resource:")) else ("", "", name)
@@ -195,73 +197,6 @@ class GenAI:
             if text:
                 return text
         return ""
-
-
-class _Tree:
-    """The spans of a message, and which lies in which.
-
-    Of an inference that is told by a span and by one that it lies in (a framework's and its client's), the inner one
-    counts. Within a message any of those around it are recognised; across messages, those directly around it: each call
-    leaves behind that a span of this id, or around that id, has counted so many tokens.
-    """
-
-    def __init__(self, spans: Sequence[Span]) -> None:
-        self._spans = spans
-        self._by_id = {(s.trace_id, s.span_id): s for s in spans}
-        self._counted: dict[tuple[str, str], set[tuple[int, int]]] = {}
-
-    def inner_first(self) -> Iterator[Span]:
-        """An inner one ends no later than the one that it lies in, and has more around it."""
-        return iter(sorted(self._spans, key=lambda s: -len(self.around(s))))
-
-    def around(self, span: Span) -> list[Span]:
-        """Those that a span lies in, the nearest first."""
-        found, seen = list[Span](), {span.span_id}
-        at = self._by_id.get((span.trace_id, span.parent_id)) if span.parent_id else None
-        while at is not None and at.span_id not in seen and len(found) < _DEEP:
-            seen.add(at.span_id)
-            found.append(at)
-            at = self._by_id.get((at.trace_id, at.parent_id)) if at.parent_id else None
-        return found
-
-    def told_by_another(self, span: Span, call: Call, recent: Recent) -> bool:
-        """Whether one in it, or the one directly around it, has counted the same tokens."""
-        tokens = _tokens(call)
-        return (
-            tokens in self._counted.get((span.trace_id, span.span_id), ())
-            or recent.has(_in(span.trace_id, span.span_id, tokens))
-            or recent.has(_self(span.trace_id, span.parent_id, tokens))
-        )
-
-    def counted(self, span: Span, call: Call | Used) -> None:
-        """This one counts: those around it will not, if they count the same."""
-        if isinstance(call, Call):
-            for outer in self.around(span):
-                self._counted.setdefault((outer.trace_id, outer.span_id), set()).add(_tokens(call))
-
-
-_DEEP = 64
-"""Spans around one that are looked at."""
-
-
-def _tokens(call: Call) -> tuple[int, int]:
-    return call.row.prompt_tokens, call.row.completion_tokens
-
-
-def _named(row: RequestRow, span: Span, step: str) -> Call:
-    tokens = (row.prompt_tokens, row.completion_tokens)
-    names = [row.request_id, _self(span.trace_id, span.span_id, tokens)]
-    if span.parent_id:
-        names.append(_in(span.trace_id, span.parent_id, tokens))
-    return Call(row, tuple(names), step=step)
-
-
-def _self(trace_id: str, span_id: str, tokens: tuple[int, int]) -> str:
-    return f"self {trace_id}/{span_id} {tokens}"
-
-
-def _in(trace_id: str, span_id: str, tokens: tuple[int, int]) -> str:
-    return f"in {trace_id}/{span_id} {tokens}"
 
 
 def _id(span: Span) -> str:

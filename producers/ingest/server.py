@@ -104,10 +104,12 @@ class Door:
         begun_ms = self._clock.monotonic_ms()
         parsed = await run_in_threadpool(intake.parse, sent)
         items = await run_in_threadpool(ready, intake.kind, self._node, parsed.made)
-        await self._line.send(items, self._bounds.ack_s)
+        await self._line.send(items, self._bounds.ack_s, parsed.names)
         self._metrics.ack_seconds.observe((self._clock.monotonic_ms() - begun_ms) / 1000)
         self._metrics.rows.labels(intake.path).inc(sum(len(item.batch) for item in items))
         self._metrics.left_out.labels(intake.path).inc(len(parsed.refused))
+        for why, rows in parsed.skipped.items():
+            self._metrics.skipped.labels(intake.path, why).inc(rows)
         for why in parsed.refused[:MAX_TOLD]:
             log.warning("%s: left out: %s", intake.path, why)
         if len(parsed.refused) > MAX_TOLD:
