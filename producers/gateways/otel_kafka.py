@@ -27,7 +27,6 @@ from producers.recent import Recent
 MAX_MESSAGES, MAX_BYTES = 512, 8 * 2**20
 """Read in one step; of bytes one fetch of 32 messages more."""
 _FETCH = 32
-_WAIT_S = 0.2
 TIMEOUT_S = 5.0
 LOOK_MS = 60_000
 """How often it is asked whether the topic has got more partitions."""
@@ -42,17 +41,17 @@ class Mark(msgspec.Struct, frozen=True):
 
 class SpansTopic:
     """See the module: a `producers.collector.Source`. `begin`: where a topic that no mark knows is read from; `skew_ms`
-    how far clocks may differ."""
+    how far clocks may differ, `wait_s` how long one look waits for messages."""
 
     kind = "otel"
 
     def __init__(
         self, topic: str, genai: GenAI, deployments: Deployments, connect: Callable[[], Consumer], *,
-        every_ms: int = 1_000, begin: Literal["start", "end"] = "end", skew_ms: int = 5_000,
+        every_ms: int = 1_000, begin: Literal["start", "end"] = "end", skew_ms: int = 5_000, wait_s: float = 0.2,
     ) -> None:  # fmt: skip
         self.name, self.every_ms = topic, every_ms
         self._genai, self._deployments, self._connect = genai, deployments, connect
-        self._begin, self._skew_ms = begin, skew_ms
+        self._begin, self._skew_ms, self._wait_s = begin, skew_ms, wait_s
         self._consumer: Consumer | None = None
         self._at: dict[int, int] = {}
         self._partitions: set[int] = set()
@@ -163,7 +162,7 @@ class SpansTopic:
         found: list[Message] = []
         size = 0
         while len(found) < MAX_MESSAGES and size < MAX_BYTES:
-            came = consumer.consume(_FETCH, timeout=0.0 if found else _WAIT_S)
+            came = consumer.consume(_FETCH, timeout=0.0 if found else self._wait_s)
             for message in came:
                 error = message.error()
                 if error is None:

@@ -61,7 +61,11 @@ class Topic:
         chat = Deployment(workload="chat", model="llama*")
         config = consumer_config(Settings(kafka_bootstrap=self.broker), OtelConfig()) | {"log_level": 0}
         return SpansTopic(
-            TOPIC, GenAI(Rules()), Deployments([chat], "east"), lambda: Consumer(config), **{"begin": "start", **more}
+            TOPIC,
+            GenAI(Rules()),
+            Deployments([chat], "east"),
+            lambda: Consumer(config),
+            **{"begin": "start", "wait_s": 0.02, **more},
         )
 
 
@@ -202,7 +206,7 @@ def test_a_topic_that_is_not_there_is_told(broker: str) -> None:
     away_timeout.undo()
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(1, 3), st.booleans(), st.integers(0, 5)), min_size=1, max_size=4))
 def test_calls_sent_equal_calls_on_the_log_whatever_is_killed(
     tmp_path_factory: pytest.TempPathFactory, topic: Topic, runs: list[tuple[int, bool, int]]
@@ -288,7 +292,8 @@ def test_doctor_says_what_the_topic_gives(configured: Settings, topic: Topic) ->
 
     topic.write(as_json([span(), span(id="bb" * 8, kind=2)]))
     assert found() == (
-        "ok", "otlp_spans: 4 partitions; in its newest 2 messages 1 calls, of chat; not counted: 1 kind; not readable: 0"
+        "ok", "otlp_spans: 4 partitions; in its newest 2 messages "
+        "1 calls, of chat; not counted: 1 kind; not readable: 0",
     )  # fmt: skip
 
 
