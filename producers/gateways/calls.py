@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from contracts.errors import BadInput
 from contracts.events import MAX_TEXT
+from contracts.settings import Settings
 from producers.collector import Made
 from producers.gateways.deployments import Deployments
 from producers.rows import RequestRow, UsageRow, token_batch, usage_batch
@@ -62,6 +63,11 @@ def shown(text: str) -> str:
     """A text that a client may have chosen (a session, a step), if the log takes it; else "". What is said of a call
     beside who, what and when is no reason to lose it: a client could keep its calls off the bill."""
     return text if len(text) <= MAX_TEXT and text.isprintable() else ""
+
+
+def ahead(settings: Settings) -> int:
+    """How far (ms) the end of a call may lie in the future: less than workers believe, for our clocks differ too."""
+    return settings.skew_ms // 2
 
 
 def on_time(end_ms: int, latest_ms: int) -> None:

@@ -17,13 +17,13 @@ from contracts.errors import BadInput
 from contracts.settings import Settings
 from producers.config import load
 from producers.gateways import litellm, otel
-from producers.gateways.calls import batches, placed
+from producers.gateways.calls import ahead, batches, placed
 from producers.gateways.deployments import Deployments
 from producers.gateways.litellm import LiteLLM
 from producers.gateways.litellm_spool import ORIGIN as LITELLM
 from producers.gateways.otel import ORIGIN as OTEL
 from producers.gateways.otel import GenAI
-from producers.gateways.otlp import spans
+from producers.gateways.otlp import need_protobuf, spans
 from producers.gateways.produce_litellm import LiteLLMConfig
 from producers.gateways.produce_otel import OtelConfig
 from producers.ingest.intake import Intake, Parsed, Reply, Sent
@@ -47,9 +47,10 @@ _SPANS: Mapping[str, Any] = {
 def genai_intakes(settings: Settings, recent: Recent) -> Sequence[Intake]:
     """Both routes. Raises BadSetting for rules that cannot be used."""
     spans, calls = load(OtelConfig), load(LiteLLMConfig)
-    skew_ms = settings.skew_ms
-    read_spans = partial(_spans, spans.spans, Deployments(spans.deployments, settings.cluster), recent, skew_ms)
-    read_calls = partial(_calls, calls.payload, Deployments(calls.deployments, settings.cluster), recent, skew_ms)
+    need_protobuf()
+    ahead_ms = ahead(settings)
+    read_spans = partial(_spans, spans.spans, Deployments(spans.deployments, settings.cluster), recent, ahead_ms)
+    read_calls = partial(_calls, calls.payload, Deployments(calls.deployments, settings.cluster), recent, ahead_ms)
     return (
         Intake("/v1/traces", "otlp", {PROTOBUF: {}, JSON: _SPANS}, read_spans, exported),
         Intake(
@@ -59,18 +60,18 @@ def genai_intakes(settings: Settings, recent: Recent) -> Sequence[Intake]:
     )  # fmt: skip
 
 
-def _spans(rules: otel.Rules, deployments: Deployments, recent: Recent, skew_ms: int, sent: Sent) -> Parsed:
+def _spans(rules: otel.Rules, deployments: Deployments, recent: Recent, ahead_ms: int, sent: Sent) -> Parsed:
     trial, genai = Trial(recent), GenAI(rules, sent.caller.payer)
     found = spans(sent.body, genai.wanted, json=sent.content_type == JSON)
-    told = genai.read(found, trial, sent.now_ms + skew_ms)
+    told = genai.read(found, trial, sent.now_ms + ahead_ms)
     made = list(batches(placed(told.calls, deployments, OTEL), ""))
     _tell(deployments)
     return Parsed(made, told.refused, told.skipped, trial.added)
 
 
-def _calls(rules: litellm.Rules, deployments: Deployments, recent: Recent, skew_ms: int, sent: Sent) -> Parsed:
+def _calls(rules: litellm.Rules, deployments: Deployments, recent: Recent, ahead_ms: int, sent: Sent) -> Parsed:
     trial = Trial(recent)
-    told = LiteLLM(rules, sent.caller.payer).body(sent.body, trial, sent.now_ms + skew_ms)
+    told = LiteLLM(rules, sent.caller.payer).body(sent.body, trial, sent.now_ms + ahead_ms)
     if told.refused and not told.calls and not told.doubles:
         raise BadInput("body", f"{len(told.refused)} payloads", f"none can be read: {told.refused[0]}")
     made = list(batches(placed(told.calls, deployments, LITELLM), ""))

@@ -138,7 +138,7 @@ class LiteLLM:
             # Answered from LiteLLM's own cache: a request, but no token of it was worked on by any GPU.
             return plain | {"prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0}
         prompt, cached = _none_is_zero(payload.get("prompt_tokens"), payload), _at_first(payload, _CACHED)
-        if isinstance(prompt, int) and isinstance(cached, int) and cached > prompt:
+        if isinstance(prompt, int) and isinstance(cached, int) and cached > prompt >= 0:
             prompt += cached  # Some versions count what Anthropic read from its cache apart from the prompt.
         plain["prompt_tokens"], plain["cached_tokens"] = prompt, cached
         plain["completion_tokens"] = _none_is_zero(payload.get("completion_tokens"), payload)

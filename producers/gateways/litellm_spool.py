@@ -41,15 +41,15 @@ class Lines(msgspec.Struct):
 
 
 class CallbackFolder:
-    """See the module: a `producers.collector.Source`. `skew_ms`: how far clocks may differ."""
+    """See the module: a `producers.collector.Source`. `ahead_ms`: how far ahead an end may lie."""
 
     kind = "litellm"
 
     def __init__(
-        self, folder: Path, litellm: LiteLLM, deployments: Deployments, *, every_ms: int = 1_000, skew_ms: int = 5_000
+        self, folder: Path, litellm: LiteLLM, deployments: Deployments, *, every_ms: int = 1_000, ahead_ms: int = 2_500
     ) -> None:
         self.name, self.every_ms = str(folder), every_ms
-        self._folder, self._litellm, self._deployments, self._skew_ms = folder, litellm, deployments, skew_ms
+        self._folder, self._litellm, self._deployments, self._ahead_ms = folder, litellm, deployments, ahead_ms
 
     def collect(self, mark: bytes | None, clock: Clock) -> Collected:
         """Raises Unavailable where the folder cannot be read."""
@@ -60,7 +60,7 @@ class CallbackFolder:
             hint = "Does LiteLLM's callback write there, and may this user read and delete its files?"
             raise Unavailable(f"The folder {self._folder} cannot be read: {error.strerror}", hint) from error
         recent = Recent(before.recent)
-        told = self._litellm.payloads(self._without_drops(lines), recent, clock.wall_ms() + self._skew_ms)
+        told = self._litellm.payloads(self._without_drops(lines), recent, clock.wall_ms() + self._ahead_ms)
         made = list(batches(placed(told.calls, self._deployments, ORIGIN), self.name))
         notes = [f"no rule says who serves {u}: its requests show as unmetered" for u in self._deployments.news()]
         after = msgspec.msgpack.encode(Mark(offsets, recent.dump()))

@@ -144,7 +144,7 @@ class GenAI:
         if prompt is None and completion is None and not failed:
             raise BadInput(PROMPT[0], None, "is needed, or an error")
         prompt = 0 if prompt is None else prompt
-        if isinstance(prompt, int) and isinstance(cached, int) and cached > prompt:
+        if isinstance(prompt, int) and isinstance(cached, int) and cached > prompt >= 0:
             # The convention says that cached ones are among the input. Anthropic's own count is without.
             written = _count(span, WRITTEN)
             prompt += cached + (written if isinstance(written, int) else 0)

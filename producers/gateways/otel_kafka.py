@@ -40,18 +40,18 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 class SpansTopic:
-    """See the module: a `producers.collector.Source`. `begin`: where a topic that no mark knows is read from; `skew_ms`
-    how far clocks may differ, `wait_s` how long one look waits for messages."""
+    """See the module: a `producers.collector.Source`. `begin`: where a topic that no mark knows is read from,
+    `ahead_ms` how far ahead an end may lie, `wait_s` how long one look waits for messages."""
 
     kind = "otel"
 
     def __init__(
         self, topic: str, genai: GenAI, deployments: Deployments, connect: Callable[[], Consumer], *,
-        every_ms: int = 1_000, begin: Literal["start", "end"] = "end", skew_ms: int = 5_000, wait_s: float = 0.2,
+        every_ms: int = 1_000, begin: Literal["start", "end"] = "end", ahead_ms: int = 2_500, wait_s: float = 0.2,
     ) -> None:  # fmt: skip
         self.name, self.every_ms = topic, every_ms
         self._genai, self._deployments, self._connect = genai, deployments, connect
-        self._begin, self._skew_ms, self._wait_s = begin, skew_ms, wait_s
+        self._begin, self._ahead_ms, self._wait_s = begin, ahead_ms, wait_s
         self._consumer: Consumer | None = None
         self._at: dict[int, int] = {}
         self._partitions: set[int] = set()
@@ -99,7 +99,7 @@ class SpansTopic:
             except BadInput as error:
                 refused.append(f"{self.name}, partition {partition}, offset {offset}: {error}")
                 continue
-            read = self._genai.read(found, recent, clock.wall_ms() + self._skew_ms)
+            read = self._genai.read(found, recent, clock.wall_ms() + self._ahead_ms)
             calls += read.calls
             refused += [f"{self.name}, partition {partition}, offset {offset}: {why}" for why in read.refused]
             skipped.update(read.skipped)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from contracts.errors import BadInput
+from contracts.errors import BadInput, BadSetting
 
 MAX_SPANS = 65_536
 """Spans in one message."""
@@ -54,6 +54,14 @@ def spans(body: bytes, wanted: Wanted, *, json: bool) -> list[Span]:
     if len(found) > MAX_SPANS:
         raise BadInput("spans", len(found), f"send at most {MAX_SPANS} spans at once")
     return found
+
+
+def need_protobuf() -> None:
+    """Raises BadSetting where the messages of OTLP are not installed: a node's agent has them not."""
+    try:
+        import opentelemetry.proto.collector.trace.v1.trace_service_pb2  # noqa: F401
+    except ImportError as error:
+        raise BadSetting("produce", "otel", f"needs {error.name}: pip install 'wattlog[ingest]'") from None
 
 
 def is_json(body: bytes) -> bool:

@@ -16,6 +16,7 @@ from contracts.settings import Settings
 from producers.clock import SystemClock
 from producers.collector import Collector, Metrics
 from producers.config import ProducerConfig, load
+from producers.gateways.calls import ahead
 from producers.gateways.deployments import Deployment, Deployments
 from producers.gateways.litellm import LiteLLM, Rules
 from producers.gateways.litellm_spool import CallbackFolder
@@ -39,7 +40,7 @@ def callback_folder(settings: Settings, config: LiteLLMConfig) -> CallbackFolder
         raise BadSetting("produce.litellm.folder", "", "say which folder LiteLLM's callback writes to")
     return CallbackFolder(
         config.folder.absolute(), LiteLLM(config.payload), Deployments(config.deployments, settings.cluster),
-        every_ms=round(1000 * config.every_s), skew_ms=settings.skew_ms,
+        every_ms=round(1000 * config.every_s), ahead_ms=ahead(settings),
     )  # fmt: skip
 
 

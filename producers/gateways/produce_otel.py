@@ -19,11 +19,11 @@ from contracts.settings import Settings
 from producers.clock import Clock, SystemClock
 from producers.collector import Collector, Metrics
 from producers.config import ProducerConfig, load
-from producers.gateways.calls import placed
+from producers.gateways.calls import ahead, placed
 from producers.gateways.deployments import Deployment, Deployments
 from producers.gateways.otel import ORIGIN, GenAI, Rules
 from producers.gateways.otel_kafka import TIMEOUT_S, SpansTopic
-from producers.gateways.otlp import is_json, spans
+from producers.gateways.otlp import is_json, need_protobuf, spans
 from producers.publish import kafka_config
 from producers.recent import Recent
 from producers.shells import outbox, serve_metrics
@@ -83,9 +83,10 @@ def spans_topic(settings: Settings, config: OtelConfig, connect: Callable[[], Co
     """The configured topic. Raises BadSetting where there is none."""
     if not config.topic:
         raise BadSetting("produce.otel.topic", "", "name the topic of the Collector's Kafka exporter, as otlp_spans")
+    need_protobuf()
     return SpansTopic(
         config.topic, GenAI(config.spans), Deployments(config.deployments, settings.cluster), connect,
-        every_ms=round(1000 * config.every_s), begin=config.begin, skew_ms=settings.skew_ms,
+        every_ms=round(1000 * config.every_s), begin=config.begin, ahead_ms=ahead(settings),
     )  # fmt: skip
 
 
@@ -136,7 +137,7 @@ def look(consumer: Consumer, settings: Settings, options: OtelConfig, clock: Clo
         for body in (message.value() or b"" for message in came if message.error() is None):
             try:
                 told = genai.read(
-                    spans(body, genai.wanted, json=is_json(body)), recent, clock.wall_ms() + settings.skew_ms
+                    spans(body, genai.wanted, json=is_json(body)), recent, clock.wall_ms() + ahead(settings)
                 )
             except BadInput as error:
                 refused.append(str(error))

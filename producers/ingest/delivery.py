@@ -104,7 +104,7 @@ class Line:
         self, clock: Clock, *, max_waiting: int, max_sources: int = MAX_SOURCES,
         on_resent: Callable[[int], None] = lambda _: None, recent: Recent | None = None,
     ) -> None:  # fmt: skip
-        self._recent = recent or Recent()
+        self._recent = Recent() if recent is None else recent
         self._clock, self._max_waiting, self._max_sources = clock, max_waiting, max_sources
         self._on_resent = on_resent
         self._numbers = Sequencer(clock.wall_ms())
@@ -116,19 +116,17 @@ class Line:
         self._closing = threading.Event()
         self._not_before_ms = 0
         self._wait_s = _QUICKEST_S
+        self.waiting = 0
+        """Events that the brokers are not known to have, as of the thread's last step."""
         self.failed: WattlogError | None = None
         """Why it can send no more, in this process: it has to be started anew."""
 
     # Any thread
 
-    @property
-    def waiting(self) -> int:
-        """Events that the brokers are not known to have."""
-        # The two counts that it is the difference of are not changed at once.
-        return max(0, self._keeper.waiting) if self._keeper else 0
-
     def check_room(self, more: int = 1) -> None:
-        """Raises Rejected (503) where so many more events cannot wait."""
+        """Raises Rejected where so many more events cannot wait: 503, or 413 where they never could."""
+        if more > self._max_waiting:
+            raise Rejected(413, "too-large", f"This makes {more:,} messages, {self._max_waiting:,} may wait.")
         if self.waiting + more > self._max_waiting:
             raise Rejected(
                 503, "queue-full", f"{self.waiting:,} events wait for the brokers and {self._max_waiting:,} may; "
@@ -169,7 +167,7 @@ class Line:
 
     def start(self, keeper: Keeper, *, threaded: bool = True) -> None:
         """Sends by `keeper` from now on, in a thread of its own, until `close`."""
-        self._keeper = keeper
+        self._keeper, self.waiting = keeper, keeper.waiting
         if threaded:
             self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
             self._thread.start()
@@ -177,6 +175,7 @@ class Line:
     def close(self, within_s: float = 30.0) -> None:
         """Sends what it can within so many seconds. The rest waits on disk, for the next run."""
         self._closing.set()
+        self._inbox.put(Order((), lambda _: None))  # Wakes the thread.
         if self._thread:
             self._thread.join()
         deadline_ms = self._clock.monotonic_ms() + within_s * 1000
@@ -200,12 +199,14 @@ class Line:
         orders = self._take(self._wait_s if keeper.waiting else _IDLE_S)
         if orders:
             self._keep(keeper, orders)
+            self.waiting = keeper.waiting
         before = (keeper.failures, keeper.delivered)
         if self._clock.monotonic_ms() >= self._not_before_ms:
             keeper.pump()
         if keeper.failures > before[0]:
             self._on_resent(keeper.failures - before[0])
             self._not_before_ms = self._clock.monotonic_ms() + _AFTER_REFUSAL_MS
+        self.waiting = keeper.waiting
         moved = orders or keeper.delivered > before[1]
         self._wait_s = _QUICKEST_S if moved else min(self._wait_s * 1.5, _SLOWEST_S)
 
@@ -230,7 +231,7 @@ class Line:
             orders.append(self._inbox.get(timeout=wait_s) if wait_s > 0 else self._inbox.get_nowait())
             while len(orders) < _TOGETHER:
                 orders.append(self._inbox.get_nowait())
-        return orders
+        return [order for order in orders if order.items]
 
     def _keep(self, keeper: Keeper, orders: Sequence[Order]) -> None:
         """Number and keep what orders bring, all in one transaction; or answer why not."""

@@ -21,9 +21,11 @@ from producers.clock import SystemClock
 from producers.config import ProducerConfig, load
 from producers.delivery import Delivery
 from producers.gateways.intakes import genai_intakes
+from producers.ingest import cloudevents
 from producers.ingest.auth import Verifier, check_exposure
 from producers.ingest.delivery import Line
 from producers.ingest.intake import Intake
+from producers.ingest.meters import MeterRule, Meters
 from producers.publish import OnDelivery, Publisher, kafka_config
 from producers.recent import Recent
 from producers.shells import node_name, serve_metrics
@@ -56,6 +58,14 @@ class HttpConfig(ProducerConfig):
     accepted_status: Annotated[Literal[202, 204], BeforeValidator(_number)] = Field(
         202, description="Status of what was accepted; OpenMeter's Python client insists on 204."
     )
+    workload: str = Field(
+        "external", min_length=1, max_length=253, description="Workload of events whose meter names none."
+    )
+    meters: tuple[MeterRule, ...] = Field((), description="What CloudEvents are counted as, by their type.")
+    unknown_types: Literal["count", "refuse"] = Field(
+        "count", description="Events of a type without a meter: counted on one of that name, or refused."
+    )
+    max_events: int = Field(5_000, ge=1, le=100_000, description="CloudEvents of one request.")
     max_body_bytes: int = Field(2**20, ge=1_024, le=64 * 2**20, description="Bytes of one request, unpacked.")
     max_requests: int = Field(64, ge=1, le=10_000, description="Requests under way; beyond, clients are told 429.")
     max_waiting: int = Field(
@@ -76,7 +86,14 @@ class HttpConfig(ProducerConfig):
 
 def intakes(settings: Settings, config: HttpConfig, recent: Recent | None = None) -> Sequence[Intake]:
     """The routes that are served. `recent`: what has come lately."""
-    return genai_intakes(settings, recent or Recent())
+    meters = Meters(config.meters, workload=config.workload, unknown=config.unknown_types)
+    return (
+        cloudevents.intake(
+            meters, cluster=settings.cluster, max_events=config.max_events, skew_ms=settings.skew_ms,
+            accepted_status=config.accepted_status,
+        ),
+        *genai_intakes(settings, Recent() if recent is None else recent),
+    )  # fmt: skip
 
 
 def produce_http(

@@ -142,6 +142,7 @@ def test_an_agent_and_the_api_see_only_the_secrets_that_they_use(pod: str) -> No
             "worker": {"kafka-password", "warehouse-password"},
             "migrate": {"kafka-password", "warehouse-password"},
             "api": {"warehouse-password", "api-jwt-key"},
+            "ingest": {"kafka-password", "ingest-jwt-key"},
         }[pod]
     )
 
@@ -150,7 +151,7 @@ def test_pods_that_serve_are_probed() -> None:
     api = PODS["api"]["containers"][0]
     assert api["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert api["readinessProbe"]["httpGet"]["path"] == "/readyz"
-    assert all("livenessProbe" in PODS[name]["containers"][0] for name in ("agent", "worker", "api"))
+    assert all("livenessProbe" in PODS[name]["containers"][0] for name in ("agent", "worker", "api", "ingest"))
 
 
 def test_a_worker_is_given_time_to_store_what_is_final() -> None:

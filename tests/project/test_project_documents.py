@@ -82,6 +82,8 @@ def test_a_nodes_agent_starts_without_the_servers_packages() -> None:
         "statsmodels",
         "pyarrow",
         "sqlglot",
+        "jwt",
+        "cryptography",
     ]
     code = f"""
 import sys
@@ -91,6 +93,8 @@ class Absent:
             raise ModuleNotFoundError(f"an agent has no {{name}}")
 sys.meta_path.insert(0, Absent())
 import producers.nvml
+from producers import registry
+list(registry.options()), list(registry.checks())
 from cli.main import main
 sys.argv = ["wattlog", "produce", "--help"]
 sys.exit(main())

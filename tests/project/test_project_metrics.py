@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import Metric
 
 from api.metrics import HttpMetrics
 from producers import agent, collector
+from producers.ingest.metrics import Metrics as Listener
 from streams import metrics as stream_metrics
 from tests.project.tree import ROOT
 
@@ -42,6 +43,7 @@ def _agent() -> set[str]:
     registry = CollectorRegistry()
     agent.Metrics(registry)
     collector.Metrics(registry)
+    Listener(registry)
     return _of(registry)
 
 

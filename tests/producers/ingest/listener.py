@@ -1,0 +1,168 @@
+"""The listener in this process: the real application, line and spool over a broker whose answers a test decides."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+with warnings.catch_warnings():  # Starlette would rather have a package that is not httpx.
+    warnings.simplefilter("ignore")
+    from fastapi.testclient import TestClient
+
+import jwt
+
+from contracts import codec
+from contracts.errors import Unavailable
+from contracts.events import Event, UsageBatch
+from producers.delivery import Delivery
+from producers.ingest import cloudevents
+from producers.ingest.auth import Verifier
+from producers.ingest.delivery import Line
+from producers.ingest.intake import Intake
+from producers.ingest.meters import MeterRule, Meters
+from producers.ingest.metrics import Metrics
+from producers.ingest.server import Bounds, Door, create_app
+from producers.publish import OnDelivery
+from producers.recent import Recent
+from producers.spool import Spool
+
+NOW_MS = 1_793_491_260_000
+LOOPBACK = "http://127.0.0.1:8788"
+SECRET = "a secret of at least 32 bytes, for tests"
+FAR = 4_000_000_000
+EVENTS = cloudevents.PATH
+ONE, MANY, JSON = cloudevents.ONE, cloudevents.MANY, cloudevents.JSON
+
+
+class Time:
+    """A wall clock that stands still; the monotonic one runs, because a thread waits by it."""
+
+    def wall_ms(self) -> int:
+        return NOW_MS
+
+    def monotonic_ms(self) -> int:
+        return time.monotonic_ns() // 1_000_000
+
+    def wait(self, seconds: float) -> bool:
+        return False
+
+
+class Broker:
+    """Takes messages. Answers each at the next `poll`: it is stored, unless `refuses` says why not; none while
+    `silent`."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.tries = 0
+        self.silent, self.refuses, self.full = False, "", False
+        self._sent: list[tuple[codec.Headers, bytes | None, OnDelivery]] = []
+        self._lock = threading.Lock()
+
+    def send_raw(
+        self, topic: str, key: bytes | None, headers: codec.Headers, value: bytes | None, *, timestamp_ms: int,
+        on_delivery: OnDelivery,
+    ) -> None:  # fmt: skip
+        if self.full:
+            raise Unavailable("the queue to Kafka has been full", "wait")
+        with self._lock:
+            self.tries += 1
+            self._sent.append((headers, value, on_delivery))
+
+    def poll(self, timeout_s: float = 0.0) -> None:
+        if self.silent:
+            return
+        with self._lock:
+            sent, self._sent = self._sent, []
+        for headers, value, on_delivery in sent:
+            if not self.refuses:
+                self.events.append(codec.decode(headers, value))
+            on_delivery(self.refuses or None)
+
+    @property
+    def rows(self) -> list[Mapping[str, Any]]:
+        """Every row of every event that is on the log, in order."""
+        return [row for event in self.events for row in rows(event)]
+
+    def numbers(self) -> dict[tuple[str, int], list[int]]:
+        found: dict[tuple[str, int], list[int]] = {}
+        for event in self.events:
+            found.setdefault((event.source, event.epoch), []).append(event.seq)
+        return found
+
+
+def rows(event: Event) -> list[Mapping[str, Any]]:
+    """A usage event's rows by the names of their columns, and its workload."""
+    batch = event.batch
+    assert isinstance(batch, UsageBatch)
+    names = ("meter", "unit", "tenant", "quantity", "t0_ms", "origin", "event_id", "session_id", "trace_id", "step")
+    return [
+        {name: getattr(batch, name)[n] if len(getattr(batch, name)) else "" for name in names}
+        | {"dimensions": dict(batch.dimensions[n]) if batch.dimensions else {}, "workload": event.workload}
+        for n in range(len(batch))
+    ]
+
+
+class Listener:
+    """A client, and what stands behind it."""
+
+    def __init__(self, client: TestClient, broker: Broker, line: Line, registry: CollectorRegistry) -> None:
+        self.client, self.broker, self.line, self._registry = client, broker, line, registry
+
+    def post(self, body: Any, content_type: str = ONE, **headers: str) -> Any:
+        """Sends JSON, or bytes as they are."""
+        sent = {"Content-Type": content_type} | {name.replace("_", "-"): value for name, value in headers.items()}
+        if isinstance(body, bytes):
+            return self.client.post(EVENTS, content=body, headers=sent)
+        return self.client.post(EVENTS, json=body, headers=sent)
+
+    def count(self, name: str, **labels: str) -> float:
+        return self._registry.get_sample_value(f"wattlog_producer_http_{name}", labels) or 0.0
+
+
+@contextmanager
+def listening(
+    folder: Path, *, rules: Sequence[MeterRule] = (), key: str | None = None, bounds: Bounds | None = None,
+    max_waiting: int = 1000, max_events: int = 100, intakes: Sequence[Intake] = (), base_url: str = LOOPBACK,
+    host: str = "127.0.0.1", broker: Broker | None = None, unknown: Any = "count", accepted_status: int = 202,
+    recent: Recent | None = None,
+) -> Iterator[Listener]:  # fmt: skip
+    """A listener with these options."""
+    broker, clock, registry = broker or Broker(), Time(), CollectorRegistry()
+    metrics = Metrics(registry)
+    line = Line(clock, max_waiting=max_waiting, on_resent=metrics.resent.inc, recent=recent)
+    meters = Meters(rules, workload="external", unknown=unknown)
+    route = cloudevents.intake(
+        meters, cluster="c1", max_events=max_events, skew_ms=5_000, accepted_status=accepted_status
+    )
+    door = Door(line, Verifier(key), bounds or Bounds(), metrics, clock, node="n1", host=host)
+    spool = Spool(folder / "http.db")
+    if recent is not None:
+        recent.load(spool.marks())
+    line.start(Delivery(spool, broker, on_done=line.done))
+    try:
+        with TestClient(create_app(door, line, [route, *intakes]), base_url=base_url) as client:
+            yield Listener(client, broker, line, registry)
+    finally:
+        broker.silent, broker.refuses, broker.full = False, "", False
+        line.close(5.0)
+        spool.close()
+
+
+def token(key: str = SECRET, algorithm: str = "HS256", **claims: object) -> str:
+    """An Authorization header's value."""
+    return "Bearer " + jwt.encode({"exp": FAR} | claims, key, algorithm)
+
+
+def event(id_: str = "00001", **more: object) -> dict[str, Any]:
+    """The example of OpenMeter's documents."""
+    return {
+        "specversion": "1.0", "type": "request", "id": id_, "time": "2024-01-01T00:00:00.001Z", "source": "service-0",
+        "subject": "customer-1", "data": {"duration_seconds": "12", "method": "GET", "route": "/hello"},
+    } | more  # fmt: skip
