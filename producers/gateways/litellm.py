@@ -128,8 +128,8 @@ class LiteLLM:
         plain: dict[str, Any] = {
             name: payload.get(name) for name in ("model", "startTime", "completionStartTime", "endTime")
         }
-        plain |= {name: shown(_first(payload, (name,))) for name in ("trace_id", "api_base", "model_group")}
-        plain["api_base"] = without_secrets(plain["api_base"])
+        plain |= {name: shown(_first(payload, (name,))) for name in ("trace_id", "model_group")}
+        plain["api_base"] = without_secrets(shown(_first(payload, ("api_base", "hidden_params.api_base"))))
         plain["id"] = payload.get("id") or payload.get("litellm_call_id")
         plain["tenant"] = self._payer(_first(payload, rules.tenant)) or rules.otherwise
         plain["session_id"] = shown(_first(payload, rules.session))

@@ -36,8 +36,8 @@ log = logging.getLogger("wattlog")
 _KEPT = (
     "id", "litellm_call_id", "trace_id", "session_id", "status", "custom_llm_provider", "response_cost", "cache_hit",
     "prompt_tokens", "completion_tokens", "startTime", "endTime", "completionStartTime", "model", "model_group",
-    "api_base", "error_information.error_class", "error_information.error_code", "metadata.user_api_key_team_id",
-    "metadata.user_api_key_team_alias", "metadata.user_api_key_org_id", "metadata.user_api_key_org_alias",
+    "api_base", "hidden_params.api_base", "error_information.error_class", "error_information.error_code",
+    "metadata.user_api_key_team_id", "metadata.user_api_key_team_alias", "metadata.user_api_key_org_id", "metadata.user_api_key_org_alias",
     "metadata.user_api_key_project_id", "metadata.user_api_key_project_alias", "metadata.user_api_key_alias",
     "metadata.user_api_key_user_id", "metadata.session_id", "metadata.requester_metadata.session_id",
     "metadata.requester_metadata.step", "metadata.spend_logs_metadata.step",
@@ -66,9 +66,9 @@ def kept(payload: object, paths: Iterable[str] = _KEPT) -> dict[str, Any]:
         at = found
         for name in names[:-1]:
             at = at.setdefault(name, {})
-        at[names[-1]] = value[:MAX_TEXT] if isinstance(value, str) else value
-    if isinstance(found.get("api_base"), str):
-        found["api_base"] = without_secrets(found["api_base"])
+        if isinstance(value, str):
+            value = (without_secrets(value) if names[-1] == "api_base" else value)[:MAX_TEXT]
+        at[names[-1]] = value
     return found
 
 

@@ -173,7 +173,8 @@ def test_a_cost_that_is_none_is_an_error(cost: object) -> None:
     ],
 )  # fmt: skip
 def test_a_key_that_stands_in_an_address_is_left_out(address: str, kept: str) -> None:
-    assert call(api_base=address).row.api_base == kept
+    assert call(api_base=address, hidden_params={}).row.api_base == kept
+    assert call(api_base="", hidden_params={"api_base": address}).row.api_base == kept
 
 
 # -- a body ------------------------------------------------------------------------------------------------------------

@@ -78,11 +78,16 @@ def test_what_is_written_reads_as_what_litellm_told(logger: WattlogLogger, folde
 def test_no_prompt_no_answer_and_no_key_is_written(logger: WattlogLogger, folder: Path) -> None:
     address = f"https://host/v1?key={SECRET}"
     error = {"error_class": "BadRequestError", "error_message": SECRET}
-    tell(logger, payload(), payload(messages=SECRET, response=SECRET, api_base=address, error_information=error))
+    tell(
+        logger,
+        payload(),
+        payload(messages=SECRET, response=SECRET, api_base=address, error_information=error),
+        payload(api_base="", hidden_params={"api_base": address}),
+    )
     logger.close()
     [path] = folder.iterdir()
     text = path.read_text()
-    assert len(text.splitlines()) == 2
+    assert len(text.splitlines()) == 3
     assert SECRET not in text
     assert "user_api_key_hash" not in text
     assert path.stat().st_mode & 0o077 == 0
@@ -249,6 +254,7 @@ def test_requests_told_equal_requests_on_the_log_whatever_is_killed(
     tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, bool, bool]]
 ) -> None:
     folder, log, time, sent = tmp_path_factory.mktemp("litellm"), Log(), Time(10**12), 0
+    time.now_ms = 60_000
     requests = folder / "requests"
     requests.mkdir()
     for number, (rounds, log.away, ages) in enumerate(runs):

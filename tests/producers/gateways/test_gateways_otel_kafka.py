@@ -212,7 +212,7 @@ def test_calls_sent_equal_calls_on_the_log_whatever_is_killed(
     tmp_path_factory: pytest.TempPathFactory, topic: Topic, runs: list[tuple[int, bool, int]]
 ) -> None:
     folder, log, time, sent = tmp_path_factory.mktemp("otel"), Log(), Time(10**9), list[str]()
-    spool_path = folder / "spool.db"
+    time.now_ms, spool_path = 60_000, folder / "spool.db"
     before = topic.written
     with closing(Spool(spool_path)) as spool, closing(topic.source(begin="end")) as source:
         Collector([source], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry())).round()
