@@ -53,8 +53,9 @@ _EVENT: Mapping[str, Any] = {
 _EVENTS: Mapping[str, Any] = {"type": "array", "minItems": 1, "items": _EVENT}
 
 
-def intake(meters: Meters, *, cluster: str, max_events: int, skew_ms: int, accepted_status: int = 202) -> Intake:
-    """The route. `max_events` a request; `skew_ms`: how far a time may lie in the future, as workers see it too."""
+def intake(meters: Meters, *, cluster: str, max_events: int, ahead_ms: int, accepted_status: int = 202) -> Intake:
+    """The route. `max_events` a request; `ahead_ms`: how far a time may lie in the future, less than what
+    workers take for it: our clocks differ too."""
 
     def parse(sent: Sent) -> Parsed:
         found = list(_found(sent))
@@ -64,7 +65,7 @@ def intake(meters: Meters, *, cluster: str, max_events: int, skew_ms: int, accep
         wrong: list[Wrong] = []
         for n, one in enumerate(found):
             try:
-                counted += meters.rows(_event(one, sent.now_ms, skew_ms), sent.caller)
+                counted += meters.rows(_event(one, sent.now_ms, ahead_ms), sent.caller)
             except BadInput as error:
                 wrong.append(Wrong.of(error, n))
         if wrong:
@@ -135,7 +136,7 @@ def _decoded(body: bytes, name: str) -> Any:
         raise BadInput(name, body[:40], "is nested too deeply") from None
 
 
-def _event(found: Any, now_ms: int, skew_ms: int) -> CloudEvent:
+def _event(found: Any, now_ms: int, ahead_ms: int) -> CloudEvent:
     """One event. Raises BadInput naming its attribute, the value and what would be right."""
     if not isinstance(found, dict):
         raise BadInput("event", found, "give an object: a CloudEvent")
@@ -145,7 +146,7 @@ def _event(found: Any, now_ms: int, skew_ms: int) -> CloudEvent:
         raise BadInput("data_base64", "(binary)", "give JSON in `data`")
     return CloudEvent(
         id=_text(found, "id", needed=True), source=_text(found, "source", needed=True),
-        type=_text(found, "type", needed=True), time_ms=_time(found, now_ms, skew_ms),
+        type=_text(found, "type", needed=True), time_ms=_time(found, now_ms, ahead_ms),
         subject=_text(found, "subject"), tenant=_text(found, "tenant"), trace_id=_trace(found),
         data=found.get("data"),
     )  # fmt: skip
@@ -160,7 +161,7 @@ def _text(found: Mapping[str, Any], name: str, *, needed: bool = False) -> str:
     return value
 
 
-def _time(found: Mapping[str, Any], now_ms: int, skew_ms: int) -> int:
+def _time(found: Mapping[str, Any], now_ms: int, ahead_ms: int) -> int:
     """When it happened; when it came, where it does not say. RFC 3339, which has a zone."""
     value = found.get("time")
     if value is None:
@@ -173,8 +174,8 @@ def _time(found: Mapping[str, Any], now_ms: int, skew_ms: int) -> int:
         raise BadInput("time", value, "give RFC 3339, such as '2026-11-21T08:00:00Z'") from None
     if not 0 <= at_ms <= MAX_TIME_MS:
         raise BadInput("time", value, "lies before 1970")
-    if at_ms > now_ms + skew_ms:
-        raise BadInput("time", value, f"lies in the future by more than {skew_ms} ms; mend the sender's clock")
+    if at_ms > now_ms + ahead_ms:
+        raise BadInput("time", value, f"lies in the future by more than {ahead_ms} ms; mend the sender's clock")
     return at_ms
 
 

@@ -192,11 +192,13 @@ class Line:
             if not order.left:
                 order.answer(None)
 
-    def step(self) -> None:
-        """Takes what requests have brought, keeps it, sends what waits, hears what was acknowledged. Waits a little."""
+    def step(self, wait_s: float | None = None) -> None:
+        """Takes what requests have brought, keeps it, sends what waits, hears what was acknowledged. Waits for requests
+        first, `wait_s` seconds at most: as long as it sees fit, unless told."""
         keeper = self._keeper
         assert keeper is not None
-        orders = self._take(self._wait_s if keeper.waiting else _IDLE_S)
+        fit_s = self._wait_s if keeper.waiting else _IDLE_S
+        orders = self._take(fit_s if wait_s is None else wait_s)
         if orders:
             self._keep(keeper, orders)
             self.waiting = keeper.waiting

@@ -37,6 +37,8 @@ NAME = "http"
 _FASTER: Mapping[str, Any] = {"linger.ms": 5, "client.id": "wattlog-http"}
 """Somebody waits for every message."""
 _BLOCK_S = 1.0
+MAX_CONNECTIONS = 2_000
+"""Open at once, idle ones too; whoever comes then is told 503."""
 
 
 def _number(value: object) -> object:
@@ -89,7 +91,7 @@ def intakes(settings: Settings, config: HttpConfig, recent: Recent | None = None
     meters = Meters(config.meters, workload=config.workload, unknown=config.unknown_types)
     return (
         cloudevents.intake(
-            meters, cluster=settings.cluster, max_events=config.max_events, skew_ms=settings.skew_ms,
+            meters, cluster=settings.cluster, max_events=config.max_events, ahead_ms=settings.skew_ms // 2,
             accepted_status=config.accepted_status,
         ),
         *genai_intakes(settings, Recent() if recent is None else recent),
@@ -208,7 +210,7 @@ def _serve(app: Any, listener: socket.socket, stop: threading.Event, line: Line,
 
     options = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, lifespan="off", ws="none",
-        proxy_headers=False, timeout_graceful_shutdown=round(ack_s) + 5,
+        proxy_headers=False, timeout_graceful_shutdown=round(ack_s) + 5, limit_concurrency=MAX_CONNECTIONS,
     )  # fmt: skip
     asyncio.run(Server(options).serve(sockets=[listener]))
 

@@ -15,7 +15,7 @@ from tests.project.tree import ROOT, files
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = ["migrate", "worker", "api", "producers"]
+OURS = ["migrate", "worker", "api", "producers", "ingest"]
 BASE = ROOT / "k8s" / "base"
 OBJECTS: list[dict[str, Any]] = [
     each for path in sorted(BASE.glob("*.yaml")) if path.name != "kustomization.yaml"
@@ -72,7 +72,7 @@ def test_nothing_starts_before_what_it_needs() -> None:
         "kafka": "service_healthy",
         "clickhouse": "service_healthy",
     }
-    for name in ("worker", "api", "producers"):
+    for name in ("worker", "api", "producers", "ingest"):
         assert SERVICES[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
 
 

@@ -85,6 +85,10 @@ class Broker:
                 self.events.append(codec.decode(headers, value))
             on_delivery(self.refuses or None)
 
+    def forget(self) -> None:
+        """What was sent and not answered never comes: its client was killed."""
+        self._sent = []
+
     @property
     def rows(self) -> list[Mapping[str, Any]]:
         """Every row of every event that is on the log, in order."""
@@ -139,7 +143,7 @@ def listening(
     line = Line(clock, max_waiting=max_waiting, on_resent=metrics.resent.inc, recent=recent)
     meters = Meters(rules, workload="external", unknown=unknown)
     route = cloudevents.intake(
-        meters, cluster="c1", max_events=max_events, skew_ms=5_000, accepted_status=accepted_status
+        meters, cluster="c1", max_events=max_events, ahead_ms=2_500, accepted_status=accepted_status
     )
     door = Door(line, Verifier(key), bounds or Bounds(), metrics, clock, node="n1", host=host)
     spool = Spool(folder / "http.db")

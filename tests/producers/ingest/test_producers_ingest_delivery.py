@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import Event
@@ -27,6 +29,18 @@ from tests.producers.ingest.listener import MANY, NOW_MS, Broker, Time, event, l
 
 QUICK = Bounds(ack_s=0.2)
 SOURCE = "cloudevents-usage://c1/n1/external"
+
+
+class Moving(Time):
+    """Both clocks stand where the test sets them."""
+
+    ms = NOW_MS
+
+    def wall_ms(self) -> int:
+        return self.ms
+
+    def monotonic_ms(self) -> int:
+        return self.ms
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -159,6 +173,60 @@ def test_another_run_sends_what_was_not_acknowledged_under_its_old_number(tmp_pa
     spool.close()
 
 
+STEPS = st.lists(
+    st.sampled_from(["a", "b", "together", "stored", "refused", "silent", "no room", "killed"]), min_size=1, max_size=30
+)
+
+
+@given(steps=STEPS)
+def test_whatever_happens_what_was_accepted_is_on_the_log_and_no_number_is_missing(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str]
+) -> None:
+    """A client sends an order again, under its name, until it is accepted; runs are killed, brokers do what they do."""
+    spool, clock = Spool(tmp_path_factory.mktemp("spool") / "s.db"), Moving()
+    log, accepted, sent = Broker(), set[str](), list[tuple[str, str]]()
+
+    def run() -> Line:
+        clock.ms += 10_000
+        log.forget()
+        line = Line(clock, max_waiting=1_000)
+        line.start(Delivery(spool, log, max_in_flight=3, on_done=line.done), threaded=False)
+        return line
+
+    def send(line: Line, name: str, workload: str) -> None:
+        made = order(name, workload)
+        made.answer = lambda error: accepted.add(name) if error is None else None
+        line._inbox.put(made)
+
+    line = run()
+    for step in steps:
+        if step in ("a", "b", "together"):
+            for workload in "ab" if step == "together" else step:
+                sent.append((f"{len(sent)}", workload))
+                send(line, *sent[-1])
+            line.step(0)
+            continue
+        log.refuses, log.silent = ("no" if step == "refused" else ""), step == "silent"
+        spool.max_bytes = 0 if step == "no room" else 2**20
+        if step == "killed":
+            line = run()
+        clock.ms += 1_000
+        line.step(0)
+        line.step(0)
+    log.refuses, log.silent, spool.max_bytes = "", False, 2**20
+    for name, workload in sent:
+        if name not in accepted:
+            send(line, name, workload)
+    for _ in range(3 * len(sent) + 3):
+        clock.ms += 1_000
+        line.step(0)
+    assert accepted == {name for name, _ in sent}
+    assert set(ids(log)) == accepted
+    assert all(sorted(set(found)) == list(range(len(set(found)))) for found in log.numbers().values())
+    assert line.waiting == 0
+    spool.close()
+
+
 def test_a_line_that_failed_for_good_refuses_and_says_that_it_is_not_well(tmp_path: Path) -> None:
     with listening(tmp_path) as listener:
         assert listener.client.get("/healthz").json()["status"] == "ok"
@@ -230,6 +298,30 @@ def test_the_producer_takes_events_to_a_kafka_and_ends_when_told(configured: Set
         stop.set()
         producing.join(20)
     assert not producing.is_alive()
+
+
+def test_what_is_under_way_when_it_is_told_to_end_is_answered(configured: Settings) -> None:
+    import httpx
+
+    stop, addresses, up, answers = threading.Event(), list[str](), threading.Event(), list[int]()
+
+    def listening_at(address: str) -> None:
+        addresses.append(address)
+        up.set()
+
+    options = {"listening": listening_at, "config": {"linger.ms": 700}}
+    producing = threading.Thread(target=produce_http, args=(configured, stop), kwargs=options)
+    producing.start()
+    assert up.wait(10)
+    sending = threading.Thread(
+        target=lambda: answers.append(httpx.post(f"{addresses[0]}/api/v1/events", json=event()).status_code)
+    )
+    sending.start()
+    until(lambda: httpx.get(f"{addresses[0]}/healthz").json()["waiting_events"] == 1)
+    stop.set()
+    producing.join(20)
+    sending.join(20)
+    assert answers == [202]
 
 
 def test_a_taken_port_is_told(configured: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
