@@ -52,7 +52,7 @@ def genai_intakes(settings: Settings, recent: Recent) -> Sequence[Intake]:
     read_spans = partial(_spans, spans.spans, Deployments(spans.deployments, settings.cluster), recent, ahead_ms)
     read_calls = partial(_calls, calls.payload, Deployments(calls.deployments, settings.cluster), recent, ahead_ms)
     return (
-        Intake("/v1/traces", "otlp", {PROTOBUF: {}, JSON: _SPANS}, read_spans, exported),
+        Intake("/v1/traces", "otlp", {PROTOBUF: {}, JSON: _SPANS}, read_spans, exported, 200),
         Intake(
             "/litellm", "litellm", {JSON: {"oneOf": [_PAYLOAD, {"type": "array", "items": _PAYLOAD}]},
                                     "application/x-ndjson": {}}, read_calls,

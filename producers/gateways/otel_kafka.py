@@ -28,6 +28,8 @@ MAX_MESSAGES, MAX_BYTES = 512, 8 * 2**20
 """Read in one step; of bytes one fetch of 32 messages more."""
 _FETCH = 32
 TIMEOUT_S = 5.0
+MAX_NOTES = 5
+"""Holes in the offsets of one step that are told one by one."""
 LOOK_MS = 60_000
 """How often it is asked whether the topic has got more partitions."""
 
@@ -106,6 +108,8 @@ class SpansTopic:
         offsets = dict(self._at)
         if gone:
             self._at = {}  # The next look seeks anew, and tells what is missing.
+        if len(notes) > MAX_NOTES:
+            notes[MAX_NOTES:] = [f"{len(notes) - MAX_NOTES} more holes in its offsets"]
         return self._collected(calls, offsets, recent, more=more, refused=refused, notes=notes, skipped=skipped)
 
     def _collected(

@@ -136,7 +136,7 @@ class Line:
     async def send(self, items: Sequence[Ready], timeout_s: float, names: Sequence[str] = ()) -> None:
         """Returns when the brokers have acknowledged all of it. Raises Rejected or Unavailable where they have not, or
         where it was not kept; then it may be sent again: what was kept is the same row."""
-        if not items:
+        if not items and not names:
             return
         if self.failed:
             raise self.failed
@@ -233,7 +233,7 @@ class Line:
             orders.append(self._inbox.get(timeout=wait_s) if wait_s > 0 else self._inbox.get_nowait())
             while len(orders) < _TOGETHER:
                 orders.append(self._inbox.get_nowait())
-        return [order for order in orders if order.items]
+        return [order for order in orders if order.items or order.names]
 
     def _keep(self, keeper: Keeper, orders: Sequence[Order]) -> None:
         """Number and keep what orders bring, all in one transaction; or answer why not."""
@@ -251,7 +251,8 @@ class Line:
             self._recent.add(order.names)
             events += [event_of(self._numbers, i.source, i.cluster, i.workload, i.batch) for i in order.items]
         try:
-            numbers = iter(keeper.offer(events, self._recent.marks()) if events else ())
+            marks = self._recent.marks()
+            numbers = iter(keeper.offer(events, marks) if events or marks else ())
             self._recent.saved()
         except WattlogError as error:
             for event in reversed(events):
@@ -263,6 +264,8 @@ class Line:
         for order in kept:
             for _ in order.items:
                 self._due[next(numbers)] = order
+            if not order.items:
+                order.answer(None)
 
     def _check_names(self, order: Order) -> None:
         """Raises Rejected (503) for what another request brought while this one was read; next time it is left out."""

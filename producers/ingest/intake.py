@@ -65,3 +65,5 @@ class Intake:
     bodies: Mapping[str, Mapping[str, Any]]
     parse: Callable[[Sent], Parsed]
     reply: Callable[[Sent, Parsed], Reply] = accepted
+    status: int = 202
+    """Of what was accepted, as /openapi.json describes it."""

@@ -161,8 +161,9 @@ def create_app(door: Door, line: Line, intakes: Sequence[Intake]) -> FastAPI:
 
         content = {kind: {"schema": dict(schema)} for kind, schema in intake.bodies.items()}
         app.add_api_route(
-            intake.path, take, methods=["POST"], status_code=202, name=intake.kind, response_class=Response,
-            responses=_described(400, 401, 403, 408, 413, 415, 421, 422, 429, 503) | {202: {"description": "Accepted"}},
+            intake.path, take, methods=["POST"], status_code=intake.status, name=intake.kind, response_class=Response,
+            responses=_described(400, 401, 403, 408, 413, 415, 421, 422, 429, 503)
+            | {intake.status: {"description": "Accepted"}},
             openapi_extra={"requestBody": {"required": True, "content": content}},
         )  # fmt: skip
 

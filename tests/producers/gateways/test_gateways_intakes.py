@@ -10,20 +10,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import status_code_conformance
 
 from contracts.errors import Unavailable, WattlogError
 from contracts.events import TokenBatch, UsageBatch
 from contracts.settings import Settings
+from producers.collector import Made
 from producers.gateways.intakes import genai_intakes
 from producers.ingest.delivery import Line, Order, ready
 from producers.ingest.produce import HttpConfig, intakes
 from producers.ingest.server import Bounds
 from producers.recent import Recent
+from producers.rows import RequestRow, token_batch
 from tests.producers.gateways.payloads import SECRET, as_json, as_protobuf, payload, span
 from tests.producers.ingest.listener import SECRET as KEY
 from tests.producers.ingest.listener import Broker, Listener, Time, listening, token
 
+pytestmark = [  # Schemathesis' own dependencies, not ours.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
 CONFIG = """
 [[produce.otel.deployments]]
 model = "llama*"
@@ -183,6 +193,28 @@ def test_of_prompts_and_answers_nothing_is_told_or_logged(listen: Listen, caplog
     assert SECRET not in caplog.text
 
 
+def test_a_span_that_only_tells_again_what_one_in_it_told_passes_that_on(listen: Listen) -> None:
+    inner, middle, outer = span(id="cc" * 8, parent="bb" * 8), span(id="bb" * 8, parent="aa" * 8), span(id="aa" * 8)
+    with listen() as listener:
+        for one in (inner, middle, outer):
+            assert post(listener, "/v1/traces", as_json([one])).status_code == 200
+        assert len(requests(listener.broker)) == 1
+
+
+def test_the_routes_keep_their_own_promise(listen: Listen) -> None:
+    with listen(base_url="http://localhost") as listener:
+        document = schemathesis.openapi.from_asgi("/openapi.json", listener.client.app, headers={"Host": "localhost"})
+        document.config.base_url = "http://localhost"
+        cases = document["/v1/traces"]["POST"].as_strategy() | document["/litellm"]["POST"].as_strategy()
+
+        @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @given(case=cases)
+        def promise(case: schemathesis.Case) -> None:
+            case.call_and_validate(checks=[not_a_server_error, status_code_conformance], headers={"Host": "localhost"})
+
+        promise()
+
+
 # -- what is known is what was kept ------------------------------------------------------------------------------------
 
 
@@ -235,9 +267,6 @@ def test_two_requests_that_bring_the_same_at_once_count_once(listen: Listen) -> 
 
 
 def made() -> list[Any]:
-    from producers.collector import Made
-    from producers.rows import RequestRow, token_batch
-
     row = RequestRow("acme", "llama", "r", 1, 0, 2, 1, 0, 1)
     return list(ready("otlp", "n", [Made("c", "w", token_batch([row], 0))]))
 

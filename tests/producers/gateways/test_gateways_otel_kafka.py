@@ -195,15 +195,12 @@ def test_an_offset_that_is_not_there_any_more_is_sought_again(topic: Topic) -> N
         assert follower.until(4) == sent
 
 
-def test_a_topic_that_is_not_there_is_told(broker: str) -> None:
-    quiet = Settings(kafka_bootstrap="127.0.0.1:1")
-    config = consumer_config(quiet, OtelConfig()) | {"log_level": 0}
+def test_brokers_that_are_away_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("producers.gateways.otel_kafka.TIMEOUT_S", 0.1)
+    config = consumer_config(Settings(kafka_bootstrap="127.0.0.1:1"), OtelConfig()) | {"log_level": 0}
     away = SpansTopic(TOPIC, GenAI(Rules()), Deployments([], "east"), lambda: Consumer(config))
-    away_timeout = pytest.MonkeyPatch()
-    away_timeout.setattr("producers.gateways.otel_kafka.TIMEOUT_S", 0.1)
     with pytest.raises(Unavailable, match="cannot be read"):
         away.collect(None, At(NOW))
-    away_timeout.undo()
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
