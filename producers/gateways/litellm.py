@@ -130,6 +130,9 @@ class LiteLLM:
         }
         plain |= {name: shown(_first(payload, (name,))) for name in ("trace_id", "model_group")}
         plain["api_base"] = without_secrets(shown(_first(payload, ("api_base", "hidden_params.api_base"))))
+        provider, model = _first(payload, ("custom_llm_provider",)), plain["model"]
+        if provider and isinstance(model, str):
+            plain["model"] = model.removeprefix(f"{provider}/")  # The proxy says `hosted_vllm/llama`, the SDK `llama`.
         plain["id"] = payload.get("id") or payload.get("litellm_call_id")
         plain["tenant"] = self._payer(_first(payload, rules.tenant)) or rules.otherwise
         plain["session_id"] = shown(_first(payload, rules.session))

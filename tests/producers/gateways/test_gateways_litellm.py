@@ -42,6 +42,11 @@ def test_a_payload_is_a_request() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("model", ["meta/llama", "hosted_vllm/meta/llama"])
+def test_a_models_name_is_that_of_its_server_without_litellms_word_for_the_provider(model: str) -> None:
+    assert call(model=model).row.model == "meta/llama"
+
+
 def test_an_answer_that_is_no_stream_has_no_first_token() -> None:
     assert call(completionStartTime=T0 / 1000 + 3.0).row.t_first_ms == 0
 
