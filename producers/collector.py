@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -40,13 +41,15 @@ class Made(NamedTuple):
 
 class Collected(NamedTuple):
     """What has come since the mark, and the next mark. `more`: not all; read on at once. `refused` says of rows that
-    could not be read what is wrong with them; `notes` are for the log."""
+    could not be read what is wrong with them; `skipped` are rows that do not count, by the reason (one word: a label);
+    `notes` are for the log."""
 
     made: Sequence[Made]
     mark: bytes
     more: bool = False
     refused: Sequence[str] = ()
     notes: Sequence[str] = ()
+    skipped: Mapping[str, int] = MappingProxyType({})
 
 
 class Source(Protocol):
@@ -73,6 +76,7 @@ class Metrics:
 
         self.rows = count("source_rows", "Rows read and kept for the broker", "source")
         self.refused = count("source_refused_rows", "Rows that could not be read, and are left out", "source")
+        self.skipped = count("source_skipped_rows", "Rows that were read and do not count", "source", "why")
         self.errors = count("source_errors", "Times that a source could not be read; it is tried again", "source")
         label = ["source"]
         self.up = Gauge("wattlog_producer_source_up", "1 if the source was read last time", label, registry=registry)
@@ -135,6 +139,8 @@ class Collector:
             return False
         self._marks[name] = collected.mark
         self._tell(name, collected.refused)
+        for why, rows in collected.skipped.items():
+            self._metrics.skipped.labels(name, why).inc(rows)
         for note in collected.notes:
             log.warning("%s: %s", name, note)
         if name in self._failing:

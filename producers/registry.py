@@ -96,6 +96,18 @@ _PRODUCERS: Mapping[str, Producer] = MappingProxyType({
         "producers.runai.produce:check_runai",
         "producers.runai.produce:RunAiConfig",
     ),
+    "litellm": Producer(
+        "requests with their tenants, from what LiteLLM's callback has written down",
+        "producers.gateways.produce_litellm:produce_litellm",
+        "producers.gateways.produce_litellm:check_litellm",
+        "producers.gateways.produce_litellm:LiteLLMConfig",
+    ),
+    "otel": Producer(
+        "requests with their tenants, from OpenTelemetry spans on a Collector's Kafka topic",
+        "producers.gateways.produce_otel:produce_otel",
+        "producers.gateways.produce_otel:check_otel",
+        "producers.gateways.produce_otel:OtelConfig",
+    ),
     "simulated": Producer(
         "SIMULATED: a seeded fleet of 48 GPUs with its tenants' requests", "producers.shells:produce_simulated"
     ),

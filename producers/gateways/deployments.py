@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from contracts import topics
 from contracts.errors import WattlogError
+from contracts.events import MAX_TEXT
 from producers.rows import RequestRow
 
 UNMATCHED = "unmatched/"
@@ -68,7 +69,7 @@ class Deployments:
     """Rules, and what they did not match."""
 
     def __init__(self, rules: Sequence[Deployment], cluster: str) -> None:
-        self._rules, self._cluster = rules, cluster
+        self._rules, self.cluster = rules, cluster
         self._unmatched: set[Unmatched] = set()
         self._told: set[Unmatched] = set()
         self.unmatched_requests = 0
@@ -80,6 +81,11 @@ class Deployments:
             found.setdefault(self._of(row), []).append(row)
         return found
 
+    def served_by(self, row: RequestRow) -> tuple[str, str] | None:
+        """(cluster, workload) that a rule names; None where none does."""
+        rule = next((rule for rule in self._rules if rule.matches(row)), None)
+        return None if rule is None else (rule.cluster or self.cluster, rule.workload)
+
     def news(self) -> list[Unmatched]:
         """Names that have failed to match since the last call, each told once."""
         new = sorted(u for u in self._unmatched if u not in self._told)
@@ -87,10 +93,10 @@ class Deployments:
         return new
 
     def _of(self, row: RequestRow) -> tuple[str, str]:
-        rule = next((rule for rule in self._rules if rule.matches(row)), None)
-        if rule is not None:
-            return rule.cluster or self._cluster, rule.workload
+        served_by = self.served_by(row)
+        if served_by is not None:
+            return served_by
         self.unmatched_requests += 1
         if len(self._unmatched) < MAX_UNMATCHED:
             self._unmatched.add(Unmatched(row.model, row.api_base, row.route))
-        return self._cluster, UNMATCHED + row.model
+        return self.cluster, (UNMATCHED + row.model)[:MAX_TEXT]

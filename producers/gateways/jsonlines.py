@@ -64,6 +64,10 @@ class Reader:
             raise BadInput("line", line[:60], f"is no JSON: {error}") from None
         if not isinstance(found, dict):
             raise BadInput("line", line[:60], "is no JSON object")
+        return self.row(found, otherwise_id)
+
+    def row(self, found: dict[str, Any], otherwise_id: str) -> RequestRow:
+        """The request that an object says. Raises BadInput like `read`."""
         start_ms, first_ms, end_ms = self._times(found)
         prompt, completion = self._count(found, "prompt_tokens"), self._count(found, "completion_tokens")
         cached = self._count(found, "cached_tokens", 0)

@@ -26,6 +26,7 @@ from producers.clock import Clock
 from producers.collector import Made
 from producers.ingest.problems import RETRY_S, Rejected
 from producers.numbering import Sequencer, event_of, source_of
+from producers.recent import Recent
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +87,10 @@ class Keeper(Protocol):
 class Order:
     """What one request wants sent. `answer` is told None when the brokers have all of it, else why it was not kept."""
 
-    def __init__(self, items: Sequence[Ready], answer: Callable[[WattlogError | None], None]) -> None:
-        self.items, self.answer, self.left = items, answer, len(items)
+    def __init__(
+        self, items: Sequence[Ready], answer: Callable[[WattlogError | None], None], names: Sequence[str] = ()
+    ) -> None:
+        self.items, self.answer, self.left, self.names = items, answer, len(items), names
 
 
 class Line:
@@ -99,8 +102,9 @@ class Line:
 
     def __init__(
         self, clock: Clock, *, max_waiting: int, max_sources: int = MAX_SOURCES,
-        on_resent: Callable[[int], None] = lambda _: None,
+        on_resent: Callable[[int], None] = lambda _: None, recent: Recent | None = None,
     ) -> None:  # fmt: skip
+        self._recent = Recent() if recent is None else recent
         self._clock, self._max_waiting, self._max_sources = clock, max_waiting, max_sources
         self._on_resent = on_resent
         self._numbers = Sequencer(clock.wall_ms())
@@ -129,10 +133,10 @@ class Line:
                 "send this again later.", retry_s=RETRY_S,
             )  # fmt: skip
 
-    async def send(self, items: Sequence[Ready], timeout_s: float) -> None:
+    async def send(self, items: Sequence[Ready], timeout_s: float, names: Sequence[str] = ()) -> None:
         """Returns when the brokers have acknowledged all of it. Raises Rejected or Unavailable where they have not, or
         where it was not kept; then it may be sent again: what was kept is the same row."""
-        if not items:
+        if not items and not names:
             return
         if self.failed:
             raise self.failed
@@ -144,7 +148,7 @@ class Line:
             with suppress(RuntimeError):  # The loop has ended, and nobody waits.
                 loop.call_soon_threadsafe(_settle, answered, error)
 
-        self._inbox.put(Order(items, answer))
+        self._inbox.put(Order(items, answer, names))
         try:
             async with asyncio.timeout(timeout_s):
                 await answered
@@ -229,7 +233,7 @@ class Line:
             orders.append(self._inbox.get(timeout=wait_s) if wait_s > 0 else self._inbox.get_nowait())
             while len(orders) < _TOGETHER:
                 orders.append(self._inbox.get_nowait())
-        return [order for order in orders if order.items]
+        return [order for order in orders if order.items or order.names]
 
     def _keep(self, keeper: Keeper, orders: Sequence[Order]) -> None:
         """Number and keep what orders bring, all in one transaction; or answer why not."""
@@ -239,22 +243,37 @@ class Line:
             try:
                 self.check_room(len(events) + len(order.items))
                 self._know({item.source for item in order.items})
+                self._check_names(order)
             except Rejected as error:
                 order.answer(error)
                 continue
             kept.append(order)
+            self._recent.add(order.names)
             events += [event_of(self._numbers, i.source, i.cluster, i.workload, i.batch) for i in order.items]
         try:
-            numbers = iter(keeper.offer(events) if events else ())
+            marks = self._recent.marks()
+            numbers = iter(keeper.offer(events, marks) if events or marks else ())
+            self._recent.saved()
         except WattlogError as error:
             for event in reversed(events):
                 self._numbers.take_back(event)
             for order in kept:
+                self._recent.forget(order.names)
                 order.answer(error)
             return
         for order in kept:
             for _ in order.items:
                 self._due[next(numbers)] = order
+            if not order.items:
+                order.answer(None)
+
+    def _check_names(self, order: Order) -> None:
+        """Raises Rejected (503) for what another request brought while this one was read; next time it is left out."""
+        if any(self._recent.has(name) for name in order.names):
+            raise Rejected(
+                503, "under-way", "Another request has just brought some of this; send it again, it counts once.",
+                retry_s=1,
+            )  # fmt: skip
 
     def _know(self, sources: set[str]) -> None:
         if len(self._sources | sources) > self._max_sources:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from producers.collector import Made
@@ -27,10 +28,13 @@ class Sent(NamedTuple):
 
 class Parsed(NamedTuple):
     """What a request becomes. `made`: batches, all of which must be acknowledged before it is answered; `refused`: of
-    what was left out, why (they are counted and logged: repeat no secret and no prompt there)."""
+    what was left out, why (they are counted and logged: repeat no secret and no prompt there); `skipped`: rows that do
+    not count, by why (a label); `names`: what of it is known by from now on, if it is kept (`producers.recent`)."""
 
     made: Sequence[Made]
     refused: Sequence[str] = ()
+    skipped: Mapping[str, int] = MappingProxyType({})
+    names: Sequence[str] = ()
 
 
 class Reply(NamedTuple):
@@ -61,3 +65,5 @@ class Intake:
     bodies: Mapping[str, Mapping[str, Any]]
     parse: Callable[[Sent], Parsed]
     reply: Callable[[Sent, Parsed], Reply] = accepted
+    status: int = 202
+    """Of what was accepted, as /openapi.json describes it."""

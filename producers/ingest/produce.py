@@ -20,12 +20,14 @@ from contracts.settings import Settings
 from producers.clock import SystemClock
 from producers.config import ProducerConfig, load
 from producers.delivery import Delivery
+from producers.gateways.intakes import genai_intakes
 from producers.ingest import cloudevents
 from producers.ingest.auth import Verifier, check_exposure
 from producers.ingest.delivery import Line
 from producers.ingest.intake import Intake
 from producers.ingest.meters import MeterRule, Meters
 from producers.publish import OnDelivery, Publisher, kafka_config
+from producers.recent import Recent
 from producers.shells import node_name, serve_metrics
 from producers.spool import Spool
 
@@ -84,14 +86,15 @@ class HttpConfig(ProducerConfig):
         return verifier
 
 
-def intakes(settings: Settings, config: HttpConfig) -> Sequence[Intake]:
-    """The routes that are served."""
+def intakes(settings: Settings, config: HttpConfig, recent: Recent | None = None) -> Sequence[Intake]:
+    """The routes that are served. `recent`: what has come lately."""
     meters = Meters(config.meters, workload=config.workload, unknown=config.unknown_types)
     return (
         cloudevents.intake(
             meters, cluster=settings.cluster, max_events=config.max_events, ahead_ms=settings.skew_ms // 2,
             accepted_status=config.accepted_status,
         ),
+        *genai_intakes(settings, Recent() if recent is None else recent),
     )  # fmt: skip
 
 
@@ -109,14 +112,15 @@ def produce_http(
     from producers.ingest.server import Bounds, Door, create_app
 
     told = load(HttpConfig)
-    verifier, routes = told.verifier(settings), intakes(settings, told)
+    recent = Recent()
+    verifier, routes = told.verifier(settings), intakes(settings, told, recent)
     clock, registry = SystemClock(stop), CollectorRegistry()
     metrics = Metrics(registry)
     bounds = Bounds(told.max_body_bytes, told.max_requests, ack_s=told.ack_timeout_s)
-    line = Line(clock, max_waiting=told.max_waiting, on_resent=metrics.resent.inc)
+    line = Line(clock, max_waiting=told.max_waiting, on_resent=metrics.resent.inc, recent=recent)
     metrics.waiting.set_function(lambda: line.waiting)
     door = Door(line, verifier, bounds, metrics, clock, node=node_name(settings), host=told.host)
-    with closing(_listen(told.host, told.port)) as listener, _sending(settings, line, config):
+    with closing(_listen(told.host, told.port)) as listener, _sending(settings, line, recent, config):
         serve_metrics(settings, registry)
         host, port = listener.getsockname()[:2]
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -163,11 +167,14 @@ class _Watched:
 
 
 @contextmanager
-def _sending(settings: Settings, line: Line, config: Mapping[str, object] | None) -> Iterator[None]:
+def _sending(
+    settings: Settings, line: Line, recent: Recent, config: Mapping[str, object] | None
+) -> Iterator[None]:  # fmt: skip
     """The line's spool, client and thread."""
     path = settings.data / "spool" / f"{NAME}.db"
     kafka = {**kafka_config(settings), **_FASTER, **(config or {})}
     with closing(Spool(path, max_bytes=settings.spool_mb * 2**20)) as spool, Publisher(kafka, block_s=_BLOCK_S) as sink:
+        recent.load(spool.marks())
         delivery = Delivery(spool, _Watched(sink, line), on_done=line.done)
         line.start(delivery)
         try:

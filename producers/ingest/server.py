@@ -104,10 +104,12 @@ class Door:
         begun_ms = self._clock.monotonic_ms()
         parsed = await run_in_threadpool(intake.parse, sent)
         items = await run_in_threadpool(ready, intake.kind, self._node, parsed.made)
-        await self._line.send(items, self._bounds.ack_s)
+        await self._line.send(items, self._bounds.ack_s, parsed.names)
         self._metrics.ack_seconds.observe((self._clock.monotonic_ms() - begun_ms) / 1000)
         self._metrics.rows.labels(intake.path).inc(sum(len(item.batch) for item in items))
         self._metrics.left_out.labels(intake.path).inc(len(parsed.refused))
+        for why, rows in parsed.skipped.items():
+            self._metrics.skipped.labels(intake.path, why).inc(rows)
         for why in parsed.refused[:MAX_TOLD]:
             log.warning("%s: left out: %s", intake.path, why)
         if len(parsed.refused) > MAX_TOLD:
@@ -159,8 +161,9 @@ def create_app(door: Door, line: Line, intakes: Sequence[Intake]) -> FastAPI:
 
         content = {kind: {"schema": dict(schema)} for kind, schema in intake.bodies.items()}
         app.add_api_route(
-            intake.path, take, methods=["POST"], status_code=202, name=intake.kind, response_class=Response,
-            responses=_described(400, 401, 403, 408, 413, 415, 421, 422, 429, 503) | {202: {"description": "Accepted"}},
+            intake.path, take, methods=["POST"], status_code=intake.status, name=intake.kind, response_class=Response,
+            responses=_described(400, 401, 403, 408, 413, 415, 421, 422, 429, 503)
+            | {intake.status: {"description": "Accepted"}},
             openapi_extra={"requestBody": {"required": True, "content": content}},
         )  # fmt: skip
 

@@ -84,6 +84,8 @@ def test_a_nodes_agent_starts_without_the_servers_packages() -> None:
         "sqlglot",
         "jwt",
         "cryptography",
+        "opentelemetry",
+        "google",
     ]
     code = f"""
 import sys

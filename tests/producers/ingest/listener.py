@@ -30,6 +30,7 @@ from producers.ingest.meters import MeterRule, Meters
 from producers.ingest.metrics import Metrics
 from producers.ingest.server import Bounds, Door, create_app
 from producers.publish import OnDelivery
+from producers.recent import Recent
 from producers.spool import Spool
 
 NOW_MS = 1_793_491_260_000
@@ -134,17 +135,20 @@ def listening(
     folder: Path, *, rules: Sequence[MeterRule] = (), key: str | None = None, bounds: Bounds | None = None,
     max_waiting: int = 1000, max_events: int = 100, intakes: Sequence[Intake] = (), base_url: str = LOOPBACK,
     host: str = "127.0.0.1", broker: Broker | None = None, unknown: Any = "count", accepted_status: int = 202,
+    recent: Recent | None = None,
 ) -> Iterator[Listener]:  # fmt: skip
     """A listener with these options."""
     broker, clock, registry = broker or Broker(), Time(), CollectorRegistry()
     metrics = Metrics(registry)
-    line = Line(clock, max_waiting=max_waiting, on_resent=metrics.resent.inc)
+    line = Line(clock, max_waiting=max_waiting, on_resent=metrics.resent.inc, recent=recent)
     meters = Meters(rules, workload="external", unknown=unknown)
     route = cloudevents.intake(
         meters, cluster="c1", max_events=max_events, ahead_ms=2_500, accepted_status=accepted_status
     )
     door = Door(line, Verifier(key), bounds or Bounds(), metrics, clock, node="n1", host=host)
     spool = Spool(folder / "http.db")
+    if recent is not None:
+        recent.load(spool.marks())
     line.start(Delivery(spool, broker, on_done=line.done))
     try:
         with TestClient(create_app(door, line, [route, *intakes]), base_url=base_url) as client:

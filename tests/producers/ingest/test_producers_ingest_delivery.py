@@ -334,7 +334,8 @@ def test_a_taken_port_is_told(configured: Settings, monkeypatch: pytest.MonkeyPa
 
 
 def test_doctor_says_where_it_listens_or_what_is_wrong(configured: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list(check_http(configured)) == [("127.0.0.1:0", "takes /api/v1/events from anybody on this machine")]
+    takes = "takes /api/v1/events, /v1/traces, /litellm from anybody on this machine"
+    assert list(check_http(configured)) == [("127.0.0.1:0", takes)]
     monkeypatch.setenv("WATTLOG_HTTP_HOST", "0.0.0.0")
     [(_, error)] = check_http(configured)
     assert isinstance(error, BadSetting)

@@ -1,0 +1,353 @@
+"""OpenTelemetry's spans: what of them is a request, which of several that tell one call counts, and what gets out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.errors import BadInput
+from producers.gateways.calls import Call, Used, batches, placed
+from producers.gateways.deployments import Deployment, Deployments
+from producers.gateways.otel import GenAI, Rules, Spans
+from producers.gateways.otlp import is_json, spans
+from producers.recent import Recent
+from producers.rows import RequestRow
+from tests.producers.gateways.payloads import NS, SECRET, T0, TRACE, as_json, as_protobuf, span
+
+NOW = T0 + 60_000
+Encode = Callable[..., bytes]
+both = pytest.mark.parametrize("encode", [as_json, as_protobuf])
+
+
+def read(body: bytes, recent: Recent | None = None, **rules: Any) -> Spans:
+    genai = GenAI(Rules(**rules))
+    return genai.read(spans(body, genai.wanted, json=is_json(body)), Recent() if recent is None else recent, NOW)
+
+
+def row(attributes: dict[str, Any] | None = None, resource: dict[str, Any] | None = None, **more: Any) -> RequestRow:
+    """The one request of a span."""
+    found = read(as_protobuf([span(attributes, **more)], resource))
+    assert not found.refused, found.refused
+    [call] = found.calls
+    assert isinstance(call, Call)
+    return call.row
+
+
+def counted(found: Spans) -> list[str]:
+    return [call.names[0].rpartition("/")[2] for call in found.calls]
+
+
+# -- a span ------------------------------------------------------------------------------------------------------------
+
+
+@both
+def test_a_span_is_a_request(encode: Encode) -> None:
+    found = read(encode([span()], {"service.name": "shop"}))
+    assert found.refused == []
+    [call] = found.calls
+    assert call.row == RequestRow(
+        "acme", "llama-3.1-8b", f"{TRACE}/eee19b7ec3c1b174", T0, T0 + 500, T0 + 3_000, 100, 30, 20, "ok", "conv-1",
+        TRACE, "10.0.0.5:8000", "shop",
+    )  # fmt: skip
+
+
+OLD = {"gen_ai.usage.input_tokens": ..., "gen_ai.usage.output_tokens": ..., "gen_ai.usage.cache_read.input_tokens": ...}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "tokens"),
+    [
+        ({"gen_ai.usage.prompt_tokens": 7, "gen_ai.usage.completion_tokens": 8}, (7, 0, 8)),
+        ({"llm.usage.prompt_tokens": 7, "llm.usage.completion_tokens": 8}, (7, 0, 8)),
+        ({"gen_ai.usage.input_tokens": 7, "gen_ai.operation.name": "embeddings"}, (7, 0, 0)),
+        ({"gen_ai.usage.input_tokens": 7.0, "gen_ai.usage.output_tokens": 8.0}, (7, 0, 8)),  # a double, as JS has it
+        ({"gen_ai.usage.input_tokens": 7, "gen_ai.usage.output_tokens": 8,
+          "gen_ai.usage.cache_read_input_tokens": 5}, (7, 5, 8)),
+    ],
+)  # fmt: skip
+def test_counts_have_old_names_and_new(attributes: dict[str, Any], tokens: tuple[int, int, int]) -> None:
+    made = row(OLD | attributes)
+    assert (made.prompt_tokens, made.cached_tokens, made.completion_tokens) == tokens
+
+
+@pytest.mark.parametrize(
+    "written", ["gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write.input_tokens"]
+)
+def test_an_input_without_its_cached_part_is_made_whole(written: str) -> None:
+    made = row({"gen_ai.usage.input_tokens": 10, "gen_ai.usage.cache_read.input_tokens": 90, written: 5})
+    assert (made.prompt_tokens, made.cached_tokens) == (105, 90)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "more", "first_ms"),
+    [
+        ({"gen_ai.response.time_to_first_chunk": ..., "gen_ai.latency.time_to_first_token": 0.25}, {}, T0 + 250),
+        ({"gen_ai.response.time_to_first_chunk": ...}, {"events": [("gen_ai.first_token", (T0 + 40) * NS)]}, T0 + 40),
+        ({"gen_ai.response.time_to_first_chunk": ...}, {}, 0),
+        ({"gen_ai.response.time_to_first_chunk": 10.0}, {}, 0),  # after its end: unknown
+        ({"gen_ai.response.time_to_first_chunk": "soon"}, {}, 0),
+    ],
+)
+@both
+def test_the_first_token_is_an_attribute_or_an_event(
+    encode: Encode, attributes: dict[str, Any], more: dict[str, Any], first_ms: int
+) -> None:
+    [call] = read(encode([span(attributes, **more)])).calls
+    assert isinstance(call, Call)
+    assert call.row.t_first_ms == first_ms
+
+
+@pytest.mark.parametrize(
+    ("attributes", "more", "status"),
+    [
+        ({}, {"status": 2}, "error"), ({"error.type": "timeout"}, {}, "timeout"),
+        ({"http.response.status_code": 429}, {}, "429"), ({"http.response.status_code": 200}, {}, "ok"),
+        ({}, {"status": 1}, "ok"),
+    ],
+)  # fmt: skip
+def test_a_failure_is_a_status_a_type_or_a_code(attributes: dict[str, Any], more: dict[str, Any], status: str) -> None:
+    assert row(attributes, **more).status == status
+
+
+def test_a_failure_needs_no_counts_and_what_it_did_before_still_counts() -> None:
+    assert row({**OLD, "error.type": "timeout"}).prompt_tokens == 0
+    assert row({"error.type": "timeout"}).completion_tokens == 20
+
+
+def test_the_model_is_what_served_it_and_one_that_cannot_be_a_name_is_no_way_off_the_bill() -> None:
+    assert row({"gen_ai.response.model": ...}).model == "llama"
+    assert row({"gen_ai.response.model": "x" * 300, "gen_ai.request.model": "a\nb"}).model == "unknown"
+    assert row({"gen_ai.conversation.id": "s" * 300}).session_id == ""
+
+
+# -- who pays ----------------------------------------------------------------------------------------------------------
+
+
+def test_who_pays_is_on_the_span_on_one_around_it_or_on_the_resource() -> None:
+    none = {"wattlog.tenant": ...}
+    assert row({"wattlog.tenant": "globex"}, {"wattlog.tenant": "acme"}).tenant == "globex"
+    assert row(none, {"tenant.id": "acme"}).tenant == "acme"
+    gateway = span({"gen_ai.operation.name": "route", "wattlog.tenant": "acme"}, id="aa" * 8, kind=2)
+    [call] = read(as_json([span(none, parent="aa" * 8), gateway])).calls
+    assert isinstance(call, Call)
+    assert call.row.tenant == "acme"
+
+
+def test_where_applications_write_spans_themselves_only_the_resource_may_be_believed() -> None:
+    [call] = read(as_json([span()], {"k8s.namespace.name": "team-a"}), tenant=["resource:k8s.namespace.name"]).calls
+    assert isinstance(call, Call)
+    assert call.row.tenant == "team-a"
+    [call] = read(as_json([span({"x": "globex"})], {"x": "acme"}), tenant=["resource:x"]).calls
+    assert isinstance(call, Call)
+    assert call.row.tenant == "acme"
+    [call] = read(as_json([span({"x": "globex"})], {"x": "acme"}), tenant=["span:x"]).calls
+    assert isinstance(call, Call)
+    assert call.row.tenant == "globex"
+
+
+def test_a_call_that_says_no_tenant_is_on_a_bill_of_its_own_unless_told_to_refuse_it() -> None:
+    assert row({"wattlog.tenant": ...}).tenant == "unknown"
+    found = read(as_json([span({"wattlog.tenant": ...})]), otherwise="")
+    assert (found.calls, len(found.refused)) == ([], 1)
+    assert "tenant" in found.refused[0]
+
+
+@pytest.mark.parametrize("name", ["user.id", "enduser.id", "http.request.header.x-tenant", "baggage.tenant"])
+def test_what_clients_send_is_no_tenant(name: str) -> None:
+    assert row({"wattlog.tenant": ..., name: "globex"}).tenant == "unknown"
+
+
+# -- which spans count -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("attributes", "more", "why"),
+    [
+        ({}, {"kind": 2}, "kind"), ({"gen_ai.operation.name": "create_agent"}, {}, "other"),
+        ({**OLD, "gen_ai.operation.name": ...}, {}, "other"),
+        ({"gen_ai.operation.name": "invoke_workflow"}, {}, "other"),
+    ],
+)  # fmt: skip
+def test_a_span_that_is_no_callers_inference_does_not_count(
+    attributes: dict[str, Any], more: dict[str, Any], why: str
+) -> None:
+    found = read(as_json([span(attributes, **more)]))
+    assert (found.calls, found.refused, found.skipped) == ([], [], {why: 1})
+
+
+def test_a_servers_span_counts_where_it_is_asked_for() -> None:
+    vllm = {**OLD, "gen_ai.operation.name": ..., "gen_ai.usage.prompt_tokens": 7, "gen_ai.usage.completion_tokens": 8}
+    assert len(read(as_json([span(vllm, kind=2)]), kinds=["server"]).calls) == 1
+
+
+def test_only_some_instrumentations_count_where_it_is_asked_for() -> None:
+    assert read(as_json([span()], scope="go.opentelemetry.io/obi"), scopes=["lib"]).skipped == {"scope": 1}
+    assert len(read(as_json([span()]), scopes=["lib"]).calls) == 1
+
+
+A, B, C = "aa" * 8, "bb" * 8, "cc" * 8
+
+
+@both
+def test_of_a_call_that_a_framework_and_its_client_tell_the_inner_span_counts(encode: Encode) -> None:
+    http = span({"gen_ai.operation.name": ..., **OLD}, id=B, parent=A)  # between the two, with no tokens
+    found = read(encode([span(id=A), http, span(id=C, parent=B)]))
+    assert counted(found) == [C]
+    assert found.skipped == {"nested": 1, "other": 1}
+
+
+@pytest.mark.parametrize(
+    ("order", "calls"),
+    [((0, 1, 2), 1), ((2, 1, 0), 1), ((1, 0, 2), 1), ((1, 2, 0), 1), ((0, 2, 1), 2), ((2, 0, 1), 2)],
+)
+def test_across_messages_a_span_knows_the_one_directly_in_it_and_the_one_around_it(
+    order: tuple[int, ...], calls: int
+) -> None:
+    told, recent = [span(id=A), span(id=B, parent=A), span(id=C, parent=B)], Recent()
+    assert sum(len(read(as_json([told[n]]), recent).calls) for n in order) == calls
+
+
+def test_two_calls_side_by_side_count_twice_even_if_they_are_alike() -> None:
+    agent = span({"gen_ai.operation.name": "invoke_workflow"}, id=A)
+    assert counted(read(as_json([agent, span(id=B, parent=A), span(id=C, parent=A)]))) == [B, C]
+
+
+def test_a_caller_that_counts_otherwise_than_what_it_calls_is_another_call() -> None:
+    outer = span({"gen_ai.usage.input_tokens": 300}, id=A)
+    assert len(read(as_json([outer, span(id=B, parent=A)])).calls) == 2
+
+
+def test_a_span_that_comes_again_counts_once() -> None:
+    recent = Recent()
+    assert len(read(as_json([span()]), recent).calls) == 1
+    again = read(as_protobuf([span()]), Recent(recent.dump()))
+    assert (again.calls, again.skipped) == ([], {"double": 1})
+
+
+def test_spans_that_lie_in_each_other_in_a_circle_are_read() -> None:
+    assert len(read(as_json([span(id=A, parent=B), span(id=B, parent=A)])).calls) <= 2
+
+
+# -- what agents do beside ---------------------------------------------------------------------------------------------
+
+
+@both
+def test_a_tool_that_an_agent_called_is_usage_with_its_session_trace_and_step(encode: Encode) -> None:
+    tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "search", "gen_ai.agent.name": "clerk",
+            "gen_ai.tool.call.arguments": SECRET, **OLD}  # fmt: skip
+    [used] = read(encode([span(tool, kind=1)], {"service.name": "shop"})).calls
+    assert isinstance(used, Used)
+    assert used.by == "shop"
+    assert used.row._asdict() == {
+        "meter": "tool_calls", "unit": "1", "quantity": "1", "t0_ms": T0, "t1_ms": T0 + 3_000, "tenant": "acme",
+        "origin": "otel", "event_id": f"{TRACE}/eee19b7ec3c1b174", "session_id": "conv-1", "trace_id": TRACE,
+        "step": "search", "dimensions": {"tool": "search", "agent": "clerk", "status": "ok"},
+    }  # fmt: skip
+
+
+def test_an_agent_that_was_asked_is_usage_and_its_summed_tokens_are_not_counted() -> None:
+    asked = span({"gen_ai.operation.name": "invoke_agent", "gen_ai.usage.input_tokens": 900}, id=A)
+    outer, inner = sorted(read(as_json([asked, span(id=B, parent=A)])).calls, key=lambda c: isinstance(c, Call))
+    assert outer.row.meter == "agent_calls"  # type: ignore[union-attr]
+    assert isinstance(inner, Call)
+
+
+# -- what cannot be read -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("attributes", "more", "named"),
+    [
+        (OLD, {}, "gen_ai.usage.input_tokens"), ({"gen_ai.usage.input_tokens": -1}, {}, "prompt_tokens"),
+        ({"gen_ai.usage.output_tokens": "many"}, {}, "completion_tokens"),
+        ({"wattlog.tenant": "__idle__"}, {}, "tenant"),
+        ({}, {"start": 0}, "startTimeUnixNano"), ({}, {"end": T0 * NS - NS}, "end"), ({}, {"id": ""}, "spanId"),
+        ({}, {"end": (NOW + 1) * NS}, "in the future"),
+    ],
+)  # fmt: skip
+@both
+def test_a_span_that_cannot_be_read_is_told_and_the_others_count(
+    encode: Encode, attributes: dict[str, Any], more: dict[str, Any], named: str
+) -> None:
+    recent = Recent()
+    found = read(encode([span(attributes, **more), span(id=B)]), recent)
+    assert counted(found) == [B]
+    assert named in found.refused[0]
+    assert not recent.has(f"{TRACE}/eee19b7ec3c1b174")  # mended, it may come again
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"\xff\xff", b'{"resourceSpans": 1}', b"\n\x05abc"])
+def test_a_message_that_is_none_is_an_error_of_ours(body: bytes) -> None:
+    with pytest.raises(BadInput, match="is no ExportTraceServiceRequest"):
+        read(body)
+
+
+leaves = st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | st.text(max_size=4)
+names = st.sampled_from([
+    "resourceSpans", "resource", "attributes", "scopeSpans", "scope", "spans", "traceId", "spanId", "parentSpanId",
+    "kind", "startTimeUnixNano", "endTimeUnixNano", "status", "code", "events", "key", "value", "stringValue",
+    "intValue", "gen_ai.usage.input_tokens",
+])  # fmt: skip
+trees = st.recursive(leaves, lambda c: st.lists(c, max_size=3) | st.dictionaries(names, c, max_size=5), max_leaves=20)
+
+
+@given(trees.map(lambda v: json.dumps({"resourceSpans": v}).encode()) | st.binary(max_size=60))
+def test_whatever_a_message_holds_it_is_read_or_refused(body: bytes) -> None:
+    try:
+        found = read(body)
+    except BadInput:
+        return
+    check(found)
+
+
+texts = st.text(max_size=3) | st.text("x", min_size=250, max_size=260)
+values = texts | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
+asked = sorted(GenAI(Rules()).wanted.attributes)
+ids = st.sampled_from(["", A, B, C])
+
+
+told_spans = st.tuples(
+    ids, ids, st.dictionaries(st.sampled_from(asked), values, max_size=5), st.integers(0, 2**63 - 1), st.integers(0, 5)
+)
+
+
+@given(st.lists(told_spans, max_size=4), st.sampled_from([as_json, as_protobuf]))
+def test_whatever_spans_say_their_rows_are_ones_that_the_log_takes(told: list[tuple[Any, ...]], encode: Encode) -> None:
+    made = [span(a, id=i, parent=p, end=end, kind=kind) for i, p, a, end, kind in told]
+    check(read(encode(made)))
+
+
+def check(found: Spans) -> None:
+    for made in batches(placed(found.calls, Deployments([], "east"), "otel"), "x"):
+        made.batch.check()
+        assert len(made.workload) <= 253
+
+
+# -- what gets out -----------------------------------------------------------------------------------------------------
+
+
+@both
+def test_of_prompts_and_answers_nothing_gets_out(encode: Encode) -> None:
+    tool = span({"gen_ai.operation.name": "execute_tool", "gen_ai.tool.call.result": SECRET}, id=B)
+    bad = span({"gen_ai.usage.input_tokens": -1, "gen_ai.output.messages": SECRET}, id=C)
+    found = read(encode([span(), tool, bad], {"process.command_args": SECRET}))
+    assert (len(found.calls), len(found.refused)) == (2, 1)
+    made = list(batches(placed(found.calls, Deployments([], "east"), "otel"), "x"))
+    assert SECRET not in repr((found, made))
+
+
+# -- where it ran ------------------------------------------------------------------------------------------------------
+
+
+def test_rules_place_calls_and_names_that_none_knows_are_told() -> None:
+    rules = [Deployment(workload="chat", model="llama*", api_base="10.0.0.5:*")]
+    deployments = Deployments(rules, "east")
+    told = [span(id=A), span({"gen_ai.response.model": "qwen"}, id=B)]
+    made = batches(placed(read(as_json(told, {"service.name": "shop"})).calls, deployments, "otel"), "x")
+    assert [(m.cluster, m.workload) for m in made] == [("east", "chat"), ("east", "unmatched/qwen")]
+    assert [str(u) for u in deployments.news()] == ["model 'qwen', api_base '10.0.0.5:8000', route 'shop'"]
