@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from contracts.units import MS_PER_HOUR
 from warehouse.answers import METHODS, FleetRow, Interval, LatestRow, LedgerRow, Page, RequestRow
 from warehouse.pages import check_limit, page, read_cursor
-from warehouse.reads import joules_per, source_of
+from warehouse.reads import joules_per
+from warehouse.sources import source_of
 
 if TYPE_CHECKING:
     from warehouse.client import Warehouse

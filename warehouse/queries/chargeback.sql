@@ -31,13 +31,15 @@ WITH
     ) AS found,
     if(empty(found.1), [first_hour], found.1) AS spans,
     found.2 AS scopes,
+    -- Days that cannot be read as a whole: a price changes in them, or the period begins or ends in them.
+    arrayDistinct(arrayMap(h -> intDiv(h, 24), arrayFilter(h -> h % 24 != 0, arrayConcat(spans, [first_hour, end_hour])))) AS cut_days,
     (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters,
     metered AS
     (
         SELECT
             $groups,
             -- One span (no price changes in the period) is a constant, and costs nothing to group by.
-            if(length(spans) = 1, first_hour, roundDown(intDiv(toUnixTimestamp64Milli(f.$time), 3600000), spans)) AS span,
+            if(length(spans) = 1, first_hour, roundDown(intDiv(toUnixTimestamp64Milli(f.at), 3600000), spans)) AS span,
             sum(toInt128(f.active_uj)) AS active_uj,
             sum(toInt128(f.idle_uj)) AS idle_uj,
             sum(toInt128(f.unallocated_uj)) AS unallocated_uj,
@@ -48,12 +50,10 @@ WITH
             sum(f.requests) AS requests,
             sum(f.failures) AS failures,
             max(f.method) AS method
-        FROM $facts AS f FINAL
-        WHERE f.$time >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
-          AND f.$time < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-          AND $only
-          AND ({tenant:String} = '' OR f.tenant = {tenant:String})
-          AND ({cluster:String} = '' OR f.cluster = {cluster:String})
+        FROM
+        (
+$facts
+        ) AS f
         GROUP BY ALL
     ),
     priced AS
