@@ -177,19 +177,21 @@ def intervals(
         after_late=cut[2],
         limit=check_limit(limit) + 1,
     )
-    found = [
-        Interval(
-            **{
-                **row,
-                "busy_ms": row["busy_ms"] if row["busy_ms"] >= 0 else None,
-                "method": METHODS[row["method"]],
-                "late": row["late_id"] != 0,
-                "simulated": bool(row["simulated"]),
-            }
-        )
-        for row in rows
-    ]
+    found = [interval(row) for row in rows]
     return page(question, found, limit, lambda r: [r.node, r.gpu_uuid, r.late_id])
+
+
+def interval(row: Mapping[str, Any]) -> Interval:
+    """A row as ClickHouse returns it, typed."""
+    return Interval(
+        **{
+            **row,
+            "busy_ms": row["busy_ms"] if row["busy_ms"] >= 0 else None,
+            "method": METHODS[row["method"]],
+            "late": row["late_id"] != 0,
+            "simulated": bool(row["simulated"]),
+        }
+    )
 
 
 def requests(

@@ -446,7 +446,7 @@ def test_books_in_balance_are_not_waited_for(warehouse: Warehouse) -> None:
         raise AssertionError("nothing was in doubt")
 
     assert audit(warehouse, patience_s=5, wait=never, progress=lambda *done: told.append(done)).ok
-    assert told == [(8, 8)]  # 3 GPUs, 1 row of tokens, 2 of the ledger, 2 hours
+    assert told == [(10, 10)]  # 3 GPUs, 1 row of tokens, 2 of the ledger, 2 hours, 2 days
 
 
 def test_energy_without_work_and_work_without_energy_are_told_and_not_judged(warehouse: Warehouse) -> None:
