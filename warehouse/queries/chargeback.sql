@@ -9,7 +9,6 @@
 --
 -- Few levels and few joins on purpose: of a month's bill, the engine spends a third of its time on understanding this.
 WITH
-    (n, d) -> intDiv(n - positiveModulo(n, d), d) AS floor_div,
     intDiv({start_ms:Int64}, 3600000) AS first_hour,
     intDiv({end_ms:Int64} + 3599999, 3600000) AS end_hour,
     toInt256('3600000000000000000000000') AS unit,
@@ -103,20 +102,19 @@ $facts
         GROUP BY GROUPING SETS ((keys), ())
     ),
     arrayMin(currencies) AS currency,
-    floor_div(cost_parts, unit) AS cost_floor,
-    floor_div(gco2_parts, unit) AS gco2_floor,
-    row_number() OVER (PARTITION BY whole, cost_known, currency ORDER BY positiveModulo(cost_parts, unit) DESC, keys) AS cost_rank,
-    row_number() OVER (PARTITION BY whole, gco2_known ORDER BY positiveModulo(gco2_parts, unit) DESC, keys) AS gco2_rank,
-    sum(cost_parts) OVER (PARTITION BY whole, cost_known, currency) AS cost_total,
-    sum(cost_floor) OVER (PARTITION BY whole, cost_known, currency) AS cost_floors,
-    sum(gco2_parts) OVER (PARTITION BY whole, gco2_known) AS gco2_total,
-    sum(gco2_floor) OVER (PARTITION BY whole, gco2_known) AS gco2_floors
+    positiveModulo(cost_parts, unit) AS cost_rest,
+    positiveModulo(gco2_parts, unit) AS gco2_rest,
+    row_number() OVER (PARTITION BY whole, cost_known, currency ORDER BY cost_rest DESC, keys) AS cost_rank,
+    row_number() OVER (PARTITION BY whole, gco2_known ORDER BY gco2_rest DESC, keys) AS gco2_rank,
+    -- How many of the rows are rounded up: all their rests together, rounded half up.
+    intDiv(2 * sum(cost_rest) OVER (PARTITION BY whole, cost_known, currency) + unit, 2 * unit) AS cost_ups,
+    intDiv(2 * sum(gco2_rest) OVER (PARTITION BY whole, gco2_known) + unit, 2 * unit) AS gco2_ups
 SELECT
     whole, keys, active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, requests, failures,
     method, simulated, currency, missing_prices, length(currencies) > 1 AS mixed_currencies,
     if(facility_known, facility_parts, NULL) AS facility_parts,
-    if(cost_known, cost_floor + (cost_rank <= floor_div(2 * cost_total + unit, 2 * unit) - cost_floors), NULL) AS cost_micro,
-    if(gco2_known, gco2_floor + (gco2_rank <= floor_div(2 * gco2_total + unit, 2 * unit) - gco2_floors), NULL) AS gco2_micro
+    if(cost_known, intDiv(cost_parts - cost_rest, unit) + (cost_rank <= cost_ups), NULL) AS cost_micro,
+    if(gco2_known, intDiv(gco2_parts - gco2_rest, unit) + (gco2_rank <= gco2_ups), NULL) AS gco2_micro
 FROM grouped
 QUALIFY whole = 1 OR {after:Array(String)} = [] OR keys > {after:Array(String)}
 ORDER BY whole DESC, keys
