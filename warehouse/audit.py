@@ -80,9 +80,8 @@ class Audit:
     `day_residual_uj` and `day_residual_counts` for the days against their hours.
 
     `restating_windows` differ by `restating_uj` because late facts of theirs were stored and are about to be restated,
-    or are hours or days that are about to be computed anew: no residual, unless they stood just so when looked at again.
-    `stray_windows` hold rows that a worker wrote
-    after it had lost the partition.
+    or are hours or days that are about to be computed anew: no residual, unless they stood just so when looked at
+    again. `stray_windows` hold rows that a worker wrote after it had lost the partition.
 
     `windows_without_work` drew energy and did nothing, `windows_without_energy` did work on GPUs that nobody metered:
     told, never judged. `coverage_ratio` is covered time over expected time, summed over GPUs (`completeness.Coverage`).

@@ -58,15 +58,19 @@ class Sink:
         self._warehouse.insert(name, table, fence)
 
     def refresh_hours(self, hours_ms: Sequence[int], clusters: Sequence[str], workloads: Sequence[str]) -> None:
-        """Recompute `ledger_hour` for these hours (epoch ms anywhere in the hour) and `clusters` x `workloads`, then
-        `ledger_day` for the days that they lie in, from their hours.
+        """Recompute `ledger_hour` for these hours (epoch ms anywhere in the hour) and `clusters` x `workloads`, and
+        then the days that they lie in.
 
         Only final windows count. What is gone from the ledger goes from the hour too. A row's version grows with every
         change to the windows under it, so a refresh from an older state (a worker that lost its partition) never wins.
         Cut off between the two, days lack what hours have, until somebody calls again for the same hours.
         """
         self._refresh("hours", MS_PER_HOUR, hours_ms, clusters, workloads)
-        self._refresh("days", MS_PER_DAY, hours_ms, clusters, workloads)
+        self.refresh_days(hours_ms, clusters, workloads)
+
+    def refresh_days(self, days_ms: Sequence[int], clusters: Sequence[str], workloads: Sequence[str]) -> None:
+        """Recompute `ledger_day` from `ledger_hour` for these days (epoch ms anywhere in the day), as hours are."""
+        self._refresh("days", MS_PER_DAY, days_ms, clusters, workloads)
 
     def _refresh(
         self, what: str, step_ms: int, times_ms: Sequence[int], clusters: Sequence[str], workloads: Sequence[str]

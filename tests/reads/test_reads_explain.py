@@ -10,6 +10,7 @@ import pytest
 from contracts.errors import BadQuery
 from contracts.units import UJ_PER_KWH
 from tests.reads import seed
+from tests.warehouse.rows_made import row
 from warehouse import drill, reads
 from warehouse.client import Warehouse
 from warehouse.explain import explain
@@ -44,6 +45,25 @@ def test_what_the_ledger_charged_is_what_the_gpus_measured(books: Warehouse) -> 
         measured = part.measured
         assert measured.energy_uj == measured.ledger_uj == sum(i.energy_uj for i in measured.intervals)
         assert measured.gpus == len(measured.intervals)
+
+
+def test_each_kind_of_evidence_is_asked_for_once_however_many_rows_rest_on_it(
+    books: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    ask = Warehouse.ask
+    monkeypatch.setattr(Warehouse, "ask", lambda self, name, **given: asked.append(name) or ask(self, name, **given))
+    assert len(explain(books, "acme").parts) == 3
+    assert len(asked) == len(set(asked)) == 7
+
+
+def test_an_owner_is_shown_to_itself_and_to_no_other_tenant(warehouse: Warehouse) -> None:
+    seed.lay(warehouse)
+    owned = {"cluster": "eu-1", "workload": "chat", "hardware": "H100", "gpu_uuid": "GPU-owned", "owner": "globex"}
+    warehouse.insert("gpu_energy", row("gpu_energy", window_start=seed.END_MS - 10_000, **owned))
+    for tenant, shown in (("acme", ""), ("globex", "globex")):
+        intervals = [i for part in explain(warehouse, tenant).parts for i in part.measured.intervals]
+        assert {i.owner for i in intervals if i.gpu_uuid == "GPU-owned"} == {shown}
 
 
 def test_idle_energy_is_the_floor_times_covered_time(books: Warehouse) -> None:

@@ -325,7 +325,8 @@ def test_an_hour_that_a_mark_says_is_still_to_be_computed_is_no_residual_until_t
     warehouse: Warehouse,
 ) -> None:
     book(warehouse)
-    warehouse.command("TRUNCATE TABLE ledger_hour")
+    for table in ("ledger_hour", "ledger_day"):
+        warehouse.command(f"TRUNCATE TABLE {table}")
     state = f'{{"hours": [{HOUR}]}}'
     warehouse.insert("marks", row("marks", final_end=HOUR + DAY, state=state))
     found = audit(warehouse)
