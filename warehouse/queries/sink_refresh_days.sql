@@ -15,7 +15,7 @@ SELECT
     sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[7], sums[8], sums[9],
     sums[10], worst[1], worst[2],
     if(seen[1] = 0, standing, seen[2]),
-    sums[10] = 0
+    sums[11] = 0
 FROM
 (
     SELECT
@@ -27,7 +27,7 @@ FROM
             intDiv(toUnixTimestamp64Milli(hour), 86400000) AS day_no,
             cluster, workload, hardware, model, tenant,
             [active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, work, requests,
-             failures, windows]::Array(Int64) AS amounts,
+             failures, windows, 1]::Array(Int64) AS amounts,
             [method, revision]::Array(UInt32) AS marks,
             [0, 0]::Array(UInt64) AS stamp,
             toUInt64(0) AS stored
