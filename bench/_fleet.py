@@ -76,7 +76,8 @@ def lay(warehouse: Warehouse, size: Size) -> bool:
 
 _WRITES = {
     "fleet": ("bench_pairs", "bench_gpus"), "hours": ("ledger_hour",), "days": ("ledger_day",),
-    "gpu_energy": ("gpu_energy",), "ledger": ("ledger",), "token_usage": ("token_usage",), "request_energy": ("request_energy",),
+    "gpu_energy": ("gpu_energy",), "ledger": ("ledger",), "token_usage": ("token_usage",),
+    "request_energy": ("request_energy",),
 }  # fmt: skip
 
 
