@@ -21,6 +21,15 @@ def test_the_latest_window_is_the_newest_final_one_of_the_tenant(books: Warehous
     assert (found.window_start, found.window_end) == (seed.END_MS - 10_000, seed.END_MS)
 
 
+def test_days_and_hours_that_lag_behind_do_not_hide_the_newest_window(warehouse: Warehouse) -> None:
+    seed.lay(warehouse)
+    for table, column in (("ledger_day", "day"), ("ledger_hour", "hour")):
+        newest = f"(SELECT max({column}) FROM {table})"
+        warehouse.command(f"ALTER TABLE {table} DELETE WHERE {column} = {newest} SETTINGS mutations_sync = 2")
+        for tenant in ("acme", "globex"):
+            assert explain(warehouse, tenant).window_start == seed.END_MS - 10_000
+
+
 def test_an_instant_finds_the_window_that_holds_it(books: Warehouse) -> None:
     assert explain(books, "acme", "2026-10-31T22:00:09.999Z").window_start == seed.REAL_START_MS
     assert explain(books, "initech", "2026-10-31T22:59:00Z").window_start == seed.REAL_START_MS

@@ -7,7 +7,9 @@
 -- is 1 / (3.6e12 uJ/kWh x 1e9 x 1e9). `cost_micro` and `gco2_micro` are millionths, rounded by largest remainder over
 -- the whole answer, so that its rows sum to its rounded total exactly.
 --
--- Few levels and few joins on purpose: of a month's bill, the engine spends a third of its time on understanding this.
+-- `$facts` are days where they are whole and no price changes in them, else hours or windows (warehouse/sources.py).
+--
+-- Few levels and few joins on purpose: of a month's bill, the engine spends half of its time on understanding this.
 WITH
     intDiv({start_ms:Int64}, 3600000) AS first_hour,
     intDiv({end_ms:Int64} + 3599999, 3600000) AS end_hour,
@@ -21,6 +23,7 @@ WITH
             toInt256(toDecimal256(value, 9) * 1000000000) AS nano
         FROM prices FINAL
         WHERE from_hour < end_hour AND to_hour > first_hour
+          AND ({cluster:String} = '' OR cluster IN ({cluster:String}, '*'))
     ),
     (
         SELECT (
