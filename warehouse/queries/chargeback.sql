@@ -7,7 +7,7 @@
 -- is 1 / (3.6e12 uJ/kWh x 1e9 x 1e9). `cost_micro` and `gco2_micro` are millionths, rounded by largest remainder over
 -- the whole answer, so that its rows sum to its rounded total exactly.
 --
--- `$facts` are days where they are whole and no price changes in them, else hours or windows (warehouse/sources.py).
+-- What is added up are days where they are whole and no price changes in them, else hours or windows (warehouse/sources.py).
 --
 -- Few levels and few joins on purpose: of a month's bill, the engine spends half of its time on understanding this.
 WITH
