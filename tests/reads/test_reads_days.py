@@ -104,9 +104,18 @@ def test_whole_days_are_read_from_days(books: Warehouse) -> None:
 @pytest.mark.parametrize("at", [CHANGE, CHANGE + 1, CHANGE - 1])
 def test_a_day_in_which_a_price_changes_is_read_from_its_hours(books: Warehouse, at: int) -> None:
     whole = energy(books, *OCTOBER)
-    for price in (Price("pue", "eu-1", Decimal("1.1"), at), Price("pue", "eu-1", Decimal("1.1"), 0, at)):
-        with spoilt(books, DAY), priced(books, price):
-            assert energy(books, *OCTOBER) == whole
+    with spoilt(books, DAY):
+        for validity in ((at, epoch_ms("2200-01-01")), (0, at)):
+            with priced(books, Price("pue", "sim-1", Decimal("1.1"), *validity)):
+                assert energy(books, *OCTOBER) == whole
+
+
+def test_a_clusters_bill_is_cut_by_its_own_prices_alone(books: Warehouse) -> None:
+    whole = energy(books, *OCTOBER)
+    fleet = reads.chargeback_total(books, *OCTOBER).energy_uj
+    with spoilt(books, DAY), priced(books, Price("pue", "eu-1", Decimal("1.1"), CHANGE)):
+        assert energy(books, *OCTOBER) < whole
+        assert reads.chargeback_total(books, *OCTOBER).energy_uj == fleet
 
 
 def test_a_day_that_the_period_cuts_is_read_from_its_hours(books: Warehouse) -> None:
