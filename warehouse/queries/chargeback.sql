@@ -25,16 +25,18 @@ WITH
         WHERE from_hour < end_hour AND to_hour > first_hour
           AND ({cluster:String} = '' OR cluster IN ({cluster:String}, '*'))
     ),
+    -- What every use of has the engine read this anew, so it says all that is needed of the book at once.
     (
         SELECT (
-            arraySort(groupUniqArrayArray([first_hour, greatest(from_hour, first_hour), if(to_hour < end_hour, to_hour, first_hour)])),
-            arrayPushBack(groupUniqArrayIf(toString(cluster), cluster != '*'), '*'))
+            arraySort(arrayDistinct(arrayPushBack(groupUniqArrayArray([greatest(from_hour, first_hour), if(to_hour < end_hour, to_hour, first_hour)]), first_hour))) AS starts,
+            arrayPushBack(groupUniqArrayIf(toString(cluster), cluster != '*'), '*'),
+            -- Days that cannot be read as a whole: a price changes in them, or the period begins or ends in them.
+            arrayDistinct(arrayMap(h -> intDiv(h, 24), arrayFilter(h -> h % 24 != 0, arrayPushBack(starts, end_hour)))))
         FROM book
     ) AS found,
-    if(empty(found.1), [first_hour], found.1) AS spans,
+    found.1 AS spans,
     found.2 AS scopes,
-    -- Days that cannot be read as a whole: a price changes in them, or the period begins or ends in them.
-    arrayDistinct(arrayMap(h -> intDiv(h, 24), arrayFilter(h -> h % 24 != 0, arrayConcat(spans, [first_hour, end_hour])))) AS cut_days,
+    found.3 AS cut_days,
     (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters,
     metered AS
     (
