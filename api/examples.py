@@ -70,6 +70,7 @@ BALANCE = {
     "residual_uj": 0,
     "token_residual_tokens": 0,
     "hour_residual_uj": 0,
+    "day_residual_uj": 0,
     "sequence_gaps": 0,
     "coverage_ratio": 1.0,
     "simulated": False,

@@ -9,9 +9,9 @@ which is the most that it can be (small tenants sleep at night), and 50 nodes ho
 33.3 million a year. Of windows (10 s) there is one whole day at full density: 86.4 M rows of GPUs, 32.8 M of the
 ledger, 32.4 M of tokens; and ten minutes of 10,000 requests a second.
 
-In every window each workload's ledger rows sum to its GPUs' energy exactly, and each hour's rows of that day to its
-windows', so that `wattlog audit` has something to agree with. Only the requests' joules are made up: the audit says so
-(`request_residual_uj`), and is right.
+In every window each workload's ledger rows sum to its GPUs' energy exactly, each hour's rows of that day to its
+windows', and each day's to its hours', so that `wattlog audit` has something to agree with. Only the requests' joules
+are made up: the audit says so (`request_residual_uj`), and is right.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from contracts.units import MS_PER_DAY, MS_PER_HOUR, epoch_ms
 from warehouse.client import Warehouse
 from warehouse.migrate import migrate
 from warehouse.reference import Cluster, Price, Tenant, put_clusters, put_prices, put_tenants, seed_defaults
+from warehouse.sink import Sink
 
 END_MS = epoch_ms("2026-11-01T00:00:00Z")
 NODES, GPUS_PER_NODE, FREE_NODES = 1_250, 8, 50
@@ -34,6 +35,8 @@ CLUSTERS, HARDWARE, MODELS, WORKLOADS, TENANTS, TENANTS_EACH = 5, ("H100", "H200
 WINDOW_MS = 10_000
 REQUESTS_PER_S = 10_000
 FINAL = 1 << 62
+REFRESHES = 5
+"""Of the newest day, since a merge."""
 _SHARES = 1 << 16
 
 
@@ -61,7 +64,7 @@ def lay(warehouse: Warehouse, size: Size) -> bool:
     warehouse.command("CREATE TABLE IF NOT EXISTS bench_laid (what String) ENGINE = MergeTree ORDER BY what")
     laid = {row["what"] for row in warehouse.query("SELECT what FROM bench_laid")}
     steps = {"fleet": _fleet, "hours": _hours, "gpu_energy": _gpu_energy, "ledger": _ledger, "day": _day,
-             "token_usage": _token_usage, "request_energy": _requests}  # fmt: skip
+             "days": _days, "token_usage": _token_usage, "request_energy": _requests}  # fmt: skip
     for what, step in steps.items():
         if what not in laid:
             for table in _WRITES.get(what, ()):
@@ -72,8 +75,9 @@ def lay(warehouse: Warehouse, size: Size) -> bool:
 
 
 _WRITES = {
-    "fleet": ("bench_pairs", "bench_gpus"), "hours": ("ledger_hour",), "gpu_energy": ("gpu_energy",),
-    "ledger": ("ledger",), "token_usage": ("token_usage",), "request_energy": ("request_energy",),
+    "fleet": ("bench_pairs", "bench_gpus"), "hours": ("ledger_hour",), "days": ("ledger_day",),
+    "gpu_energy": ("gpu_energy",), "ledger": ("ledger",), "token_usage": ("token_usage",),
+    "request_energy": ("request_energy",),
 }  # fmt: skip
 
 
@@ -199,6 +203,18 @@ def _day(warehouse: Warehouse, size: Size) -> None:
             count(), 0, 0, 2, 0
         FROM ledger GROUP BY hour, cluster, workload, hardware, model, tenant""")
     warehouse.command("OPTIMIZE TABLE ledger_hour FINAL")
+
+
+def _days(warehouse: Warehouse, size: Size) -> None:
+    """Days as their refresh makes them; the newest in some parts more, as refreshes leave it between merges."""
+    sink, days = Sink(warehouse), range(END_MS - size.hours_ms, END_MS, MS_PER_DAY)
+    pairs = warehouse.query("SELECT DISTINCT cluster, workload FROM bench_pairs")
+    subjects = [pair["cluster"] for pair in pairs], [pair["workload"] for pair in pairs]
+    for at in range(0, len(days), 31):
+        sink.refresh_days(days[at : at + 31], *subjects)
+    warehouse.command("OPTIMIZE TABLE ledger_day FINAL")
+    for _ in range(REFRESHES):
+        sink.refresh_days(days[-1:], *subjects)
 
 
 def _token_usage(warehouse: Warehouse, size: Size) -> None:

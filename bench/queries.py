@@ -149,7 +149,8 @@ def audited(warehouse: Warehouse, size: Size) -> dict[str, Any]:
         out[name] = {
             "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu, "windows": found.windows,
             "residual_uj": found.residual_uj, "token_residual_tokens": found.token_residual_tokens,
-            "hour_residual_uj": found.hour_residual_uj, "coverage_ratio": found.coverage_ratio,
+            "hour_residual_uj": found.hour_residual_uj, "day_residual_uj": found.day_residual_uj,
+            "coverage_ratio": found.coverage_ratio,
         }  # fmt: skip
     return out
 

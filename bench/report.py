@@ -107,7 +107,22 @@ def memory(held: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def verdicts(speed_: Any, latency_: Any, cardinality_: Any) -> list[Verdict]:
+def queries(found: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            q["name"], f"{q['rows']:,}", f"{q['p50_ms']:,.0f}", f"{q['p95_ms']:,.0f}", f"{q['cpu_p50_ms']:,.0f}",
+            "" if q["target_ms"] is None else q["target_ms"],
+        )
+        for q in found["questions"]
+    ]  # fmt: skip
+    held = ", ".join(f"{t['table']} {t['rows'] / 1e6:.1f} M" for t in found["tables"] if t["rows"] > 1e6)
+    asked = (
+        f"{found['times']} times each, in turn, on {found['cores']} cores (load {found['load'][0]:.1f}); rows: {held}."
+    )
+    return asked + "\n\n" + table(("question", "rows", "p50 ms", "p95 ms", "CPU ms", "wanted ms"), rows)
+
+
+def verdicts(speed_: Any, latency_: Any, cardinality_: Any, queries_: Any = None) -> list[Verdict]:
     """All targets that something was measured for."""
     found: list[Verdict] = []
     if speed_:
@@ -116,6 +131,8 @@ def verdicts(speed_: Any, latency_: Any, cardinality_: Any) -> list[Verdict]:
         found += targets.of_latency(latency_["results"])
     if cardinality_:
         found += targets.of_cardinality(cardinality_["results"])
+    if queries_:
+        found += targets.of_queries(queries_["questions"])
     return found
 
 
@@ -146,8 +163,8 @@ def machine(found: Mapping[str, Any]) -> str:
 
 def sections(folder: Path) -> dict[str, str]:
     """Generated text by marker."""
-    s, m, la, c = (reports.load(folder, name) for name in ("speed", "mix", "latency", "cardinality"))
-    made = {"targets": targets_table(verdicts(s, la, c))}
+    s, m, la, c, q = (reports.load(folder, name) for name in ("speed", "mix", "latency", "cardinality", "queries"))
+    made = {"targets": targets_table(verdicts(s, la, c, q))}
     if s:
         made["speed"] = "\n\n".join(filter(None, (machine(s), speed(s), profiles(s))))
     if m:
@@ -156,6 +173,8 @@ def sections(folder: Path) -> dict[str, str]:
         made["latency"] = machine(la) + "\n\n" + latency(la)
     if c:
         made["cardinality"] = machine(c) + "\n\n" + cardinality(c)
+    if q:
+        made["queries"] = queries(q)
     return made
 
 
@@ -183,7 +202,7 @@ def main(argv: list[str] | None = None) -> None:
         PAGE.write_text(filled(PAGE.read_text("utf-8"), made), "utf-8")
         if drawn:
             PICTURE.write_text(drawn, "utf-8")
-    for v in verdicts(*(reports.load(given.out, name) for name in ("speed", "latency", "cardinality"))):
+    for v in verdicts(*(reports.load(given.out, name) for name in ("speed", "latency", "cardinality", "queries"))):
         said = {True: "met", False: "missed", None: "not measured"}[v.met]
         console.print(f"{said}: {v.what}: {v.figure}, wanted {v.target}", soft_wrap=True)
 

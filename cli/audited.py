@@ -93,8 +93,10 @@ _RESIDUALS = (
         "the joules of single requests do not sum to their tenants' rows; if workers did not keep them for a time, ask "
         "again with WATTLOG_REQUESTS=none",
     ),
-    ("hour_residual_uj", "hours and the windows under them differ; bills read the hours"),
+    ("hour_residual_uj", "hours and the windows under them differ; bills read hours, and days made from them"),
     ("hour_residual_counts", "tokens, work or requests of hours and of the windows under them differ"),
+    ("day_residual_uj", "days and the hours under them differ; bills read the days"),
+    ("day_residual_counts", "tokens, work or requests of days and of the hours under them differ"),
 )
 
 

@@ -8,13 +8,14 @@ caller is patient. What is not there at all (events, GPU time) is `warehouse.com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from time import sleep
 from typing import Any, Literal
 
 from contracts.errors import BadQuery
-from contracts.units import MS_PER_HOUR
+from contracts.units import MS_PER_DAY, MS_PER_HOUR
 from warehouse.answers import Time
 from warehouse.client import Warehouse
 from warehouse.completeness import (
@@ -30,6 +31,8 @@ WORST = 20
 """How many of each kind are named."""
 SPAN_ROWS = 5_000_000
 """Rows that one step of the audit goes through; an hour is the least."""
+DAYS_AT_ONCE = 31
+"""Days that are compared with their hours in one step."""
 SPILL_BYTES = 500_000_000
 """Memory of a step's aggregation or sort, beyond which ClickHouse goes on on disk."""
 _END_MS = 7_258_118_400_000  # 2200-01-01
@@ -38,6 +41,8 @@ _BOUNDED = {"max_bytes_before_external_group_by": SPILL_BYTES, "max_bytes_before
 Kept = Literal["all", "none"]
 """Which single requests workers store: `Settings.requests`."""
 Span = tuple[int, int]
+Look = Callable[[], "Audit"]
+"""One part of the audit, which may be looked at again."""
 Progress = Callable[[int, int], None]
 """Told of rows gone through, and of all."""
 
@@ -71,12 +76,12 @@ class Audit:
     for single requests' joules and their tenants' rows (over `request_windows`, whose requests are all stored still; in
     `request_windows_partly` some were not kept, and the others may not sum to more). `requests` is the setting that was
     asked with: with `none`, windows may lack those of late messages.
-    `hour_residual_uj` and `hour_residual_counts` (tokens, work, requests) for the hours against their windows.
+    `hour_residual_uj` and `hour_residual_counts` (tokens, work, requests) for the hours against their windows,
+    `day_residual_uj` and `day_residual_counts` for the days against their hours.
 
     `restating_windows` differ by `restating_uj` because late facts of theirs were stored and are about to be restated,
-    or are hours that are about to be computed anew: no residual, unless they stood just so when looked at again.
-    `stray_windows` hold rows that a worker wrote
-    after it had lost the partition.
+    or are hours or days that are about to be computed anew: no residual, unless they stood just so when looked at
+    again. `stray_windows` hold rows that a worker wrote after it had lost the partition.
 
     `windows_without_work` drew energy and did nothing, `windows_without_energy` did work on GPUs that nobody metered:
     told, never judged. `coverage_ratio` is covered time over expected time, summed over GPUs (`completeness.Coverage`).
@@ -99,6 +104,9 @@ class Audit:
     hours_without_windows: int = 0
     hour_residual_uj: int = 0
     hour_residual_counts: int = 0
+    days: int = 0
+    day_residual_uj: int = 0
+    day_residual_counts: int = 0
     restating: int = 0
     restating_uj: int = 0
     strays: int = 0
@@ -133,6 +141,8 @@ class Audit:
             or self.request_residual_uj
             or self.hour_residual_uj
             or self.hour_residual_counts
+            or self.day_residual_uj
+            or self.day_residual_counts
             or self.strays
         )
 
@@ -172,22 +182,28 @@ def audit(
     spans = list(_spans(warehouse, start, end))
     total = sum(rows for _, rows in spans)
     found, coverage, done = Audit(requests=requests), Coverage(WORST), 0
-    doubtful: list[tuple[Span, Audit]] = []
-    for span, rows in spans:
-        part = _balance(warehouse, span, requests)
+    doubtful: list[tuple[Look, Audit]] = []
+
+    def judge(look: Look) -> None:
+        part = look()
         if patience_s and (not part.balanced or part.restating):
-            doubtful.append((span, part))
+            doubtful.append((look, part))
         else:
             _add(found, part)
+
+    for span, rows in spans:
+        judge(partial(_balance, warehouse, span, requests))
         for gpu in warehouse.ask("audit_coverage", settings=_BOUNDED, start_ms=span[0], end_ms=span[1], worst=WORST):
             coverage.add(gpu)
         done += rows
         if progress:
             progress(done, total)
+    for span in _whole_days(spans):
+        judge(partial(_days, warehouse, span, requests))
     if doubtful:
         wait(patience_s)
-    for span, before in doubtful:
-        _add(found, _still(before, _balance(warehouse, span, requests)))
+    for look, before in doubtful:
+        _add(found, _still(before, look()))
     coverage.tell(found)
     producers(found, warehouse, start, end, WORST)
     return found
@@ -205,6 +221,20 @@ def _spans(warehouse: Warehouse, start_ms: int, end_ms: int) -> Iterator[tuple[S
         last, rows = hour["hour_ms"] + MS_PER_HOUR, rows + hour["rows"]
     if rows:
         yield (max(first, start_ms), min(last, end_ms)), rows
+
+
+def _whole_days(spans: Sequence[tuple[Span, int]]) -> Iterator[Span]:
+    """The days from the first span's to the last one's, in steps of at most DAYS_AT_ONCE."""
+    first, last = (spans[0][0][0] // MS_PER_DAY, -(-spans[-1][0][1] // MS_PER_DAY)) if spans else (0, 0)
+    for day in range(first, last, DAYS_AT_ONCE):
+        yield day * MS_PER_DAY, min(day + DAYS_AT_ONCE, last) * MS_PER_DAY
+
+
+def _days(warehouse: Warehouse, span: Span, kept: Kept) -> Audit:
+    """Days against their hours, all of which are at hand whatever the period cuts."""
+    (days,) = warehouse.ask("audit_days", settings=_BOUNDED, start_ms=span[0], end_ms=span[1], worst=WORST)
+    named = [_window(*window) for window in days.pop("restating_windows")]
+    return Audit(requests=kept, restating_windows=named, **{name: int(value) for name, value in days.items()})
 
 
 def _balance(warehouse: Warehouse, span: Span, kept: Kept) -> Audit:

@@ -15,7 +15,7 @@ from contracts.errors import BadQuery
 @dataclass(frozen=True, slots=True)
 class _Dimension:
     raw: str
-    """Name and SQL over the facts `f`, whose time column is {time}: what the text depends on, and hardly finer."""
+    """Name and SQL over the facts `f`, whose time is `f.at`: what the text depends on, and hardly finer."""
     text: str
     """SQL over the sums `h` and, for what belongs to a tenant, `who`."""
 
@@ -30,15 +30,15 @@ _FOUND: Mapping[str, _Dimension] = {
     "model": _Dimension("f.model AS of_model", "toString(h.of_model)"),
     "hardware": _Dimension("f.hardware AS of_hardware", "toString(h.of_hardware)"),
     "hour": _Dimension(
-        "intDiv(toUnixTimestamp64Milli(f.{time}), 3600000) AS hour_no",
+        "intDiv(toUnixTimestamp64Milli(f.at), 3600000) AS hour_no",
         "formatDateTime(fromUnixTimestamp64Milli(h.hour_no * 3600000, 'UTC'), '%Y-%m-%dT%H:00:00Z')",
     ),
     "day": _Dimension(
-        "intDiv(toUnixTimestamp64Milli(f.{time}), 86400000) AS day_no",
+        "intDiv(toUnixTimestamp64Milli(f.at), 86400000) AS day_no",
         "formatDateTime(fromUnixTimestamp64Milli(h.day_no * 86400000, 'UTC'), '%Y-%m-%d')",
     ),
     "month": _Dimension(
-        "toYYYYMM(f.{time}) AS month_no",
+        "toYYYYMM(f.at) AS month_no",
         "concat(toString(intDiv(h.month_no, 100)), '-', leftPad(toString(h.month_no % 100), 2, '0'))",
     ),
 }
@@ -56,12 +56,12 @@ def check_by(by: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(by))
 
 
-def grouping(by: Sequence[str], time: str) -> dict[str, str]:
+def grouping(by: Sequence[str]) -> dict[str, str]:
     """What chargeback.sql leaves open: `$groups`, `$keys` and `$who`, for dimensions that `check_by` let pass."""
     # Every sum is of one cluster, because prices are a cluster's.
     raw = dict.fromkeys([*(_FOUND[name].raw for name in by), _FOUND["cluster"].raw])
     return {
-        "groups": ", ".join(part.format(time=time) for part in raw),
+        "groups": ", ".join(raw),
         "keys": ", ".join(_FOUND[name].text for name in by),
         "who": _WHO if {"team", "cost_centre"} & set(by) else "",
     }

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from contracts.units import MS_PER_HOUR
 from warehouse.answers import METHODS, FleetRow, Interval, LatestRow, LedgerRow, Page, RequestRow
 from warehouse.pages import check_limit, page, read_cursor
-from warehouse.reads import joules_per, source_of
+from warehouse.reads import joules_per
+from warehouse.sources import source_of
 
 if TYPE_CHECKING:
     from warehouse.client import Warehouse
@@ -176,19 +177,21 @@ def intervals(
         after_late=cut[2],
         limit=check_limit(limit) + 1,
     )
-    found = [
-        Interval(
-            **{
-                **row,
-                "busy_ms": row["busy_ms"] if row["busy_ms"] >= 0 else None,
-                "method": METHODS[row["method"]],
-                "late": row["late_id"] != 0,
-                "simulated": bool(row["simulated"]),
-            }
-        )
-        for row in rows
-    ]
+    found = [interval(row) for row in rows]
     return page(question, found, limit, lambda r: [r.node, r.gpu_uuid, r.late_id])
+
+
+def interval(row: Mapping[str, Any]) -> Interval:
+    """A row as ClickHouse returns it, typed."""
+    return Interval(
+        **{
+            **row,
+            "busy_ms": row["busy_ms"] if row["busy_ms"] >= 0 else None,
+            "method": METHODS[row["method"]],
+            "late": row["late_id"] != 0,
+            "simulated": bool(row["simulated"]),
+        }
+    )
 
 
 def requests(

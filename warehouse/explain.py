@@ -4,7 +4,7 @@ what each GPU measured. Every step keeps the numbers that it multiplied, so that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Any
@@ -132,7 +132,7 @@ def explain(warehouse: Warehouse, tenant: str, window: str = "latest") -> Explan
     rows = warehouse.ask("explain_rows", window_ms=start_ms, tenant=tenant, limit=MAX_PARTS + 1)
     if len(rows) > MAX_PARTS:
         raise BadQuery("tenant", tenant, f"more than {MAX_PARTS} rows in one window; drill down with `ledger` instead")
-    evidence = _Evidence(warehouse, start_ms, tenant)
+    evidence = _Evidence(warehouse, start_ms, tenant, rows)
     parts = [evidence.part(row) for row in rows]
     costs, grams = [part.cost for part in parts], [part.gco2 for part in parts]
     currencies = {price.currency for part in parts for price in part.prices if price.kind == "energy"}
@@ -165,19 +165,39 @@ def _sum(amounts: list[Decimal | None]) -> Decimal | None:
 
 
 class _Evidence:
-    """Looks each fact of a window up once, however many parts rest on it."""
+    """Looks up what the rows of a window rest on: each kind of fact in one question, however many rows there are."""
 
-    def __init__(self, warehouse: Warehouse, start_ms: int, tenant: str) -> None:
-        self._warehouse = warehouse
-        self._start_ms = start_ms
-        self._tenant = tenant
-        self._measured: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
-        self._intervals: dict[tuple[str, str], list[Interval]] = {}
+    def __init__(self, warehouse: Warehouse, start_ms: int, tenant: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        def column(name: str) -> list[Any]:
+            return [row[name] for row in rows]
+
+        subjects = {"window_ms": start_ms, "clusters": column("cluster"), "workloads": column("workload")}
+        self._measured = {
+            (fact["cluster"], fact["workload"], fact["hardware"]): fact
+            for fact in warehouse.ask("explain_energy", **subjects)
+        }
+        self._intervals: dict[tuple[str, str, str], list[Interval]] = {}
+        for fact in warehouse.ask("explain_intervals", **subjects, tenant=tenant, shown=SHOWN_INTERVALS):
+            found = drill.interval(fact)
+            self._intervals.setdefault((found.cluster, found.workload, found.hardware), []).append(found)
+        used = {"at_ms": start_ms, "hardwares": column("hardware")}
+        self._floors = {
+            (floor["of_hardware"], floor["of_version"]): floor
+            for floor in warehouse.ask("floor_used", **used, versions=column("floor_version"))
+        }
+        versions = {"models": column("model"), "versions": column("weights_version")}
+        self._weights = {
+            (found["of_model"], found["of_hardware"], found["of_version"]): found
+            for found in warehouse.ask("weights_used", **used, **versions)
+        }
         self._prices: dict[str, list[AppliedPrice]] = {}
+        hour_ms = start_ms - start_ms % MS_PER_HOUR
+        for price in warehouse.ask("prices_at", clusters=sorted(set(column("cluster"))), at_ms=hour_ms):
+            self._prices.setdefault(price["scope"], []).append(_applied(price))
 
     def part(self, row: Mapping[str, Any]) -> Part:
         ledger = drill.ledger_row(row)
-        prices = self._prices_of(ledger.cluster)
+        prices = self._prices.get(ledger.cluster, [])
         money = _money(ledger.energy_uj, {price.kind: price.value for price in prices})
         measured = self._measured_of(ledger, row["whole_uj"])
         work = ledger.work
@@ -201,27 +221,20 @@ class _Evidence:
         )
 
     def _measured_of(self, row: LedgerRow, ledger_uj: int) -> Measured:
-        key = row.cluster, row.workload
-        if key not in self._measured:
-            facts = self._warehouse.ask(
-                "explain_energy", window_ms=self._start_ms, cluster=row.cluster, workload=row.workload
-            )
-            self._measured[key] = {fact["hardware"]: fact for fact in facts}
-            page = drill.intervals(self._warehouse, self._start_ms, *key, tenant=self._tenant, limit=SHOWN_INTERVALS)
-            self._intervals[key] = page.rows
-        fact = self._measured[key].get(row.hardware, {"energy_uj": 0, "covered_ms": 0, "gpus": 0})
-        mine = [interval for interval in self._intervals[key] if interval.hardware == row.hardware]
-        return Measured(fact["energy_uj"], ledger_uj, fact["covered_ms"], fact["gpus"], mine)
+        key = row.cluster, row.workload, row.hardware
+        fact = self._measured.get(key, {"energy_uj": 0, "covered_ms": 0, "gpus": 0})
+        shown = self._intervals.get(key, [])
+        return Measured(fact["energy_uj"], ledger_uj, fact["covered_ms"], fact["gpus"], shown)
 
     def _floor_of(self, row: LedgerRow, measured: Measured) -> Floor:
-        found = self._used("floor_used", row.floor_version, hardware=row.hardware)
+        found = self._floors.get((row.hardware, row.floor_version))
         if found is None:
             return Floor(row.floor_version, None, None, "")
         idle_uj = min(measured.energy_uj, found["idle_mw"] * measured.covered_ms)
         return Floor(row.floor_version, found["idle_mw"], idle_uj, found["source"])
 
     def _weights_of(self, row: LedgerRow) -> Weights:
-        found = self._used("weights_used", row.weights_version, hardware=row.hardware, model=row.model)
+        found = self._weights.get((row.model, row.hardware, row.weights_version))
         if found is None:
             return Weights(row.weights_version, None, None, None, "")
         return Weights(
@@ -232,26 +245,17 @@ class _Evidence:
             found["source"],
         )
 
-    def _used(self, question: str, version: int, **names: Any) -> dict[str, Any] | None:
-        rows = self._warehouse.ask(question, version=version, at_ms=self._start_ms, **names)
-        return rows[0] if rows else None
 
-    def _prices_of(self, cluster: str) -> list[AppliedPrice]:
-        if cluster not in self._prices:
-            hour_ms = self._start_ms - self._start_ms % MS_PER_HOUR
-            self._prices[cluster] = [
-                AppliedPrice(
-                    row["kind"],
-                    row["cluster"],
-                    row["value"],
-                    row["currency"],
-                    EpochMs(row["valid_from_ms"]),
-                    EpochMs(row["valid_to_ms"]),
-                    row["source"],
-                )
-                for row in self._warehouse.ask("prices_at", cluster=cluster, at_ms=hour_ms)
-            ]
-        return self._prices[cluster]
+def _applied(row: Mapping[str, Any]) -> AppliedPrice:
+    return AppliedPrice(
+        row["kind"],
+        row["cluster"],
+        row["value"],
+        row["currency"],
+        EpochMs(row["valid_from_ms"]),
+        EpochMs(row["valid_to_ms"]),
+        row["source"],
+    )
 
 
 def _money(energy_uj: int, price: Mapping[str, Decimal]) -> dict[str, Any]:

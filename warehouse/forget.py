@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from warehouse.client import Warehouse
 
-_TABLES = ("gpu_energy", "token_usage", "request_energy", "ledger", "ledger_hour")
+_TABLES = ("gpu_energy", "token_usage", "request_energy", "ledger", "ledger_hour", "ledger_day")
 
 
 def forget_clusters(warehouse: Warehouse, clusters: Sequence[str]) -> int:
@@ -20,7 +20,7 @@ def forget_clusters(warehouse: Warehouse, clusters: Sequence[str]) -> int:
         found = warehouse.ask("forget_partitions", idents={"table": table}, clusters=list(clusters))
         for partition in found:
             forgotten += partition["ours"]
-            # The id is ClickHouse's own (digits, from toYYYYMMDD), not anybody's input.
+            # The id is ClickHouse's own (digits, from toYYYYMMDD or toYYYYMM), not anybody's input.
             if partition["others"]:
                 warehouse.command(
                     f"ALTER TABLE {table} DELETE IN PARTITION ID '{partition['id']}' "

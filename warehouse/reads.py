@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from contracts.errors import BadQuery
-from contracts.units import MS_PER_HOUR, UJ_PER_J, UJ_PER_KWH, epoch_ms
+from contracts.units import UJ_PER_J, UJ_PER_KWH, epoch_ms
 from warehouse.answers import (
     METHODS,
     ChargebackRow,
@@ -26,6 +26,7 @@ from warehouse.answers import (
 from warehouse.dimensions import DIMENSIONS as DIMENSIONS
 from warehouse.dimensions import check_by, grouping
 from warehouse.pages import Key, check_limit, page, read_cursor
+from warehouse.sources import facts_of
 
 if TYPE_CHECKING:
     from warehouse.client import Warehouse
@@ -50,7 +51,7 @@ def chargeback(
 ) -> Page[ChargebackRow]:
     """Energy, tokens, J/token, cost and gCO2eq by any of `DIMENSIONS`, sorted by them; `by=()` gives the total.
 
-    Final windows only. Whole hours are read from the hourly table, anything else from the ledger itself.
+    Final windows only, from tables of days, hours or windows (`warehouse.sources`), which say the same.
     """
     return chargeback_and_total(
         warehouse, start_ms, end_ms, by=by, tenant=tenant, cluster=cluster, limit=limit, cursor=cursor
@@ -101,13 +102,6 @@ def chargeback_all(
     return rows
 
 
-def source_of(start_ms: int, end_ms: int) -> dict[str, str]:
-    """Which table answers for a period: the hourly one for whole hours, else the ledger's final windows."""
-    if start_ms % MS_PER_HOUR == 0 and end_ms % MS_PER_HOUR == 0:
-        return {"facts": "ledger_hour", "time": "hour", "only": "1"}
-    return {"facts": "ledger", "time": "window_start", "only": "final = 1"}
-
-
 def _chargeback(
     warehouse: Warehouse,
     start_ms: int,
@@ -119,10 +113,9 @@ def _chargeback(
     after: Key,
 ) -> tuple[ChargebackRow, list[ChargebackRow]]:
     """The total, and at most `limit` rows after the key `after`."""
-    source = source_of(start_ms, end_ms)
     found = warehouse.ask(
         "chargeback",
-        idents={**source, **grouping(by, source["time"])},
+        idents={"facts": facts_of(start_ms, end_ms, by), **grouping(by)},
         start_ms=start_ms,
         end_ms=end_ms,
         tenant=tenant or "",

@@ -1,4 +1,4 @@
-"""Where the stream job stores: facts, the ledger, its hours and its marks. Every write may be repeated.
+"""Where the stream job stores: facts, the ledger, its hours and days, and its marks. Every write may be repeated.
 
 Tables are ReplacingMergeTree(version, deleted): a row replaces the row of the same key with a lower version, so that a
 crash between two writes leaves nothing that the replay does not mend. Call it from a thread, never from an event loop.
@@ -17,7 +17,7 @@ import pyarrow as pa
 from contracts.coded import Coded
 from contracts.errors import LedgerError
 from contracts.rows import KEYS, SCHEMAS, Kind, Table, concat
-from contracts.units import MS_PER_HOUR
+from contracts.units import MS_PER_DAY, MS_PER_HOUR
 from warehouse.client import Warehouse
 from warehouse.fence import Fence, claim
 from warehouse.questions import question
@@ -58,18 +58,30 @@ class Sink:
         self._warehouse.insert(name, table, fence)
 
     def refresh_hours(self, hours_ms: Sequence[int], clusters: Sequence[str], workloads: Sequence[str]) -> None:
-        """Recompute `ledger_hour` for these hours (epoch ms anywhere in the hour) and `clusters` x `workloads`.
+        """Recompute `ledger_hour` for these hours (epoch ms anywhere in the hour) and `clusters` x `workloads`, and
+        then the days that they lie in.
 
         Only final windows count. What is gone from the ledger goes from the hour too. A row's version grows with every
         change to the windows under it, so a refresh from an older state (a worker that lost its partition) never wins.
+        Cut off between the two, days lack what hours have, until somebody calls again for the same hours.
         """
-        hours = sorted({ms // MS_PER_HOUR for ms in hours_ms})
-        if not hours:
+        self._refresh("hours", MS_PER_HOUR, hours_ms, clusters, workloads)
+        self.refresh_days(hours_ms, clusters, workloads)
+
+    def refresh_days(self, days_ms: Sequence[int], clusters: Sequence[str], workloads: Sequence[str]) -> None:
+        """Recompute `ledger_day` from `ledger_hour` for these days (epoch ms anywhere in the day), as hours are."""
+        self._refresh("days", MS_PER_DAY, days_ms, clusters, workloads)
+
+    def _refresh(
+        self, what: str, step_ms: int, times_ms: Sequence[int], clusters: Sequence[str], workloads: Sequence[str]
+    ) -> None:
+        numbers = sorted({ms // step_ms for ms in times_ms})
+        if not numbers:
             return
-        sql = question("sink_refresh_hours")
+        sql = question(f"sink_refresh_{what}")
         for some in _batches(sorted(set(workloads)), SUBJECTS_AT_ONCE):
             self._warehouse.command(
-                sql, hours=hours, from_ms=hours[0] * MS_PER_HOUR, to_ms=(hours[-1] + 1) * MS_PER_HOUR,
+                sql, **{what: numbers}, from_ms=numbers[0] * step_ms, to_ms=(numbers[-1] + 1) * step_ms,
                 clusters=sorted(set(clusters)), workloads=some,
             )  # fmt: skip
 

@@ -96,6 +96,7 @@ class Balance(BaseModel):
     residual_uj: int
     token_residual_tokens: int
     hour_residual_uj: int
+    day_residual_uj: int
     sequence_gaps: int
     coverage_ratio: float
     simulated: bool

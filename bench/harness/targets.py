@@ -26,6 +26,7 @@ TIMES_PEER = 15.0
 VISIBLE_MS = 2_000
 VISIBLE_RATE = 3_000
 FLAT_WITHIN = 0.20
+CHARGEBACK_MS, DRILL_MS = 100, 300
 
 
 def rate(results: Sequence[Result], shape: str, *, kind: str, name: str = "") -> float | None:
@@ -79,6 +80,18 @@ def of_cardinality(results: Sequence[Result]) -> Iterator[Verdict]:
             yield Verdict(
                 f"{named}: dearest over cheapest record, {min(sizes):,} to {max(sizes):,} {what}",
                 f"{1 + FLAT_WITHIN:.2f}", f"{ratio:.2f}", ratio <= 1 + FLAT_WITHIN,
+            )  # fmt: skip
+
+
+def of_queries(questions: Sequence[Result]) -> Iterator[Verdict]:
+    """Answers on a year of 10,000 GPUs: the slowest of those that have the same target, in the middle of its times."""
+    for what, target_ms in (("chargeback of a month", CHARGEBACK_MS), ("drill-down from a bill to a GPU", DRILL_MS)):
+        waits = [q["p50_ms"] for q in questions if q["target_ms"] == target_ms]
+        if waits:
+            slowest = max(waits)
+            yield Verdict(
+                f"{what}, a year of 10,000 GPUs: slowest question, p50", f"{target_ms} ms", f"{slowest:,.0f} ms",
+                slowest <= target_ms,
             )  # fmt: skip
 
 

@@ -47,6 +47,17 @@ def test_what_was_not_measured_is_no_success() -> None:
     assert {v.met for v in found if "share" in v.what or "peer" in v.what} == {None}
 
 
+def test_of_questions_with_the_same_target_the_slowest_counts() -> None:
+    asked = [
+        {"name": "by tenant", "target_ms": 100, "p50_ms": 64.4}, {"name": "by day", "target_ms": 100, "p50_ms": 71.2},
+        {"name": "explain", "target_ms": 300, "p50_ms": 301.0}, {"name": "a year", "target_ms": None, "p50_ms": 900.0},
+    ]  # fmt: skip
+    month, drill = targets.of_queries(asked)
+    assert (month.figure, month.target, month.met) == ("71 ms", "100 ms", True)
+    assert drill.met is False
+    assert list(targets.of_queries([])) == []
+
+
 def test_only_the_text_between_the_markers_is_replaced() -> None:
     page = "before\n<!-- bench:speed -->\nold\n<!-- /bench:speed -->\nafter\n"
     filled = report.filled(page, {"speed": r"new \1", "other": "nowhere"})
@@ -55,7 +66,7 @@ def test_only_the_text_between_the_markers_is_replaced() -> None:
 
 def test_the_page_has_a_place_for_every_table() -> None:
     page = report.PAGE.read_text("utf-8")
-    for name in ("targets", "speed", "mix", "latency", "cardinality"):
+    for name in ("targets", "speed", "mix", "latency", "cardinality", "queries"):
         assert page.count(f"<!-- bench:{name} -->") == page.count(f"<!-- /bench:{name} -->") == 1
 
 

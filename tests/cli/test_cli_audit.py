@@ -22,6 +22,8 @@ GAP = SequenceGap(3, "wattlog.power.v1", "agent://n1", 7, 10, 7, 2, T0)
         (Audit(request_residual_uj=1), 1, 1),
         (Audit(hour_residual_uj=1), 1, 1),
         (Audit(hour_residual_counts=1), 1, 1),
+        (Audit(day_residual_uj=1), 1, 1),
+        (Audit(day_residual_counts=1), 1, 1),
         (Audit(strays=1), 1, 1),
         (Audit(sequence_gaps=1), 3, 3),
         (Audit(residual_uj=1, sequence_gaps=1), 1, 1),

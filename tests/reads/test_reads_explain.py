@@ -10,6 +10,7 @@ import pytest
 from contracts.errors import BadQuery
 from contracts.units import UJ_PER_KWH
 from tests.reads import seed
+from tests.warehouse.rows_made import row
 from warehouse import drill, reads
 from warehouse.client import Warehouse
 from warehouse.explain import explain
@@ -18,6 +19,15 @@ from warehouse.explain import explain
 def test_the_latest_window_is_the_newest_final_one_of_the_tenant(books: Warehouse) -> None:
     found = explain(books, "acme")
     assert (found.window_start, found.window_end) == (seed.END_MS - 10_000, seed.END_MS)
+
+
+def test_days_and_hours_that_lag_behind_do_not_hide_the_newest_window(warehouse: Warehouse) -> None:
+    seed.lay(warehouse)
+    for table, column in (("ledger_day", "day"), ("ledger_hour", "hour")):
+        newest = f"(SELECT max({column}) FROM {table})"
+        warehouse.command(f"ALTER TABLE {table} DELETE WHERE {column} = {newest} SETTINGS mutations_sync = 2")
+        for tenant in ("acme", "globex"):
+            assert explain(warehouse, tenant).window_start == seed.END_MS - 10_000
 
 
 def test_an_instant_finds_the_window_that_holds_it(books: Warehouse) -> None:
@@ -44,6 +54,25 @@ def test_what_the_ledger_charged_is_what_the_gpus_measured(books: Warehouse) -> 
         measured = part.measured
         assert measured.energy_uj == measured.ledger_uj == sum(i.energy_uj for i in measured.intervals)
         assert measured.gpus == len(measured.intervals)
+
+
+def test_each_kind_of_evidence_is_asked_for_once_however_many_rows_rest_on_it(
+    books: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    ask = Warehouse.ask
+    monkeypatch.setattr(Warehouse, "ask", lambda self, name, **given: asked.append(name) or ask(self, name, **given))
+    assert len(explain(books, "acme").parts) == 3
+    assert len(asked) == len(set(asked)) == 7
+
+
+def test_an_owner_is_shown_to_itself_and_to_no_other_tenant(warehouse: Warehouse) -> None:
+    seed.lay(warehouse)
+    owned = {"cluster": "eu-1", "workload": "chat", "hardware": "H100", "gpu_uuid": "GPU-owned", "owner": "globex"}
+    warehouse.insert("gpu_energy", row("gpu_energy", window_start=seed.END_MS - 10_000, **owned))
+    for tenant, shown in (("acme", ""), ("globex", "globex")):
+        intervals = [i for part in explain(warehouse, tenant).parts for i in part.measured.intervals]
+        assert {i.owner for i in intervals if i.gpu_uuid == "GPU-owned"} == {shown}
 
 
 def test_idle_energy_is_the_floor_times_covered_time(books: Warehouse) -> None:

@@ -19,11 +19,12 @@ from warehouse import reads
 from warehouse.answers import ChargebackRow
 from warehouse.client import Warehouse, connect
 from warehouse.migrate import migrate
+from warehouse.sink import Sink
 
 START_MS = epoch_ms("2026-10-30T22:00:00Z")
 HOURS = 30
 END_MS = START_MS + HOURS * MS_PER_HOUR
-"""Three days and, with the hours before it, two months."""
+"""Three days, one of them whole, and two months."""
 NAMES = {
     "cluster": ("eu", "us", "lab"),
     "tenant": ("acme", "globex", "t-3"),
@@ -94,8 +95,8 @@ def test_a_bill_is_the_scalar_bill(
 
 
 def _lay(books: Warehouse, facts: list[Any], prices: list[Any]) -> list[dict[str, Any]]:
-    """Rows into both tables; of prices of one scope, those that a person could put: no overlap."""
-    for table in ("ledger_hour", "ledger", "prices"):
+    """Rows into all tables; of prices of one scope, those that a person could put: no overlap."""
+    for table in ("ledger_day", "ledger_hour", "ledger", "prices"):
         books.command(f"TRUNCATE TABLE {table}")
     rows = []
     for hour, cluster, tenant, model, hardware, active, idle, unallocated, tokens in facts:
@@ -115,6 +116,7 @@ def _lay(books: Warehouse, facts: list[Any], prices: list[Any]) -> list[dict[str
         names = [*rows[0], *extra]
         values = ", ".join(f"({', '.join(_literal(name, {**row, **extra}[name]) for name in names)})" for row in rows)
         books.command(f"INSERT INTO {table} ({', '.join(names)}) VALUES {values}")
+    Sink(books).refresh_days([row["window_start"] for row in rows], NAMES["cluster"], ["w"])
     kept: list[dict[str, Any]] = []
     for kind, scope, begins, lasts, value, currency in prices:
         price = {

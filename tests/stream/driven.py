@@ -185,13 +185,24 @@ def hours(warehouse: Warehouse) -> dict[Entry, Entry]:
     return {tuple(row.values())[:6]: tuple(row.values())[6:] for row in rows}
 
 
-def by_hour(ledger: dict[Entry, Entry]) -> dict[Entry, Entry]:
+def days(warehouse: Warehouse) -> dict[Entry, Entry]:
+    """`ledger_day` in the same shape."""
+    rows = warehouse.query(f"SELECT {_KEY.replace('window_start', 'day')}, {LEDGER} FROM ledger_day FINAL")
+    return {tuple(row.values())[:6]: tuple(row.values())[6:] for row in rows}
+
+
+def by_hour(ledger: dict[Entry, Entry], step_ms: int = 3_600_000) -> dict[Entry, Entry]:
     """Windows added up to hours."""
     out: dict[Entry, Entry] = {}
     for (start_ms, *rest), amounts in ledger.items():
-        key = (start_ms // 3_600_000 * 3_600_000, *rest)
+        key = (start_ms // step_ms * step_ms, *rest)
         out[key] = tuple(a + b for a, b in zip(out.get(key, (0,) * 8), amounts, strict=True))
     return out
+
+
+def by_day(ledger: dict[Entry, Entry]) -> dict[Entry, Entry]:
+    """Windows added up to days."""
+    return by_hour(ledger, 86_400_000)
 
 
 def plain(table: Table) -> list[tuple[Any, ...]]:

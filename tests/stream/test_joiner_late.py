@@ -9,7 +9,7 @@ import pytest
 from contracts import topics
 from streams.core.reading import Rejected
 from tests.core.build import power
-from tests.stream.driven import T0, Driven, by_hour, hours, ledger, settings
+from tests.stream.driven import T0, Driven, by_day, by_hour, days, hours, ledger, settings
 from tests.stream.made import Sent, interval, request, two_windows
 from warehouse.audit import audit
 from warehouse.client import Warehouse
@@ -40,6 +40,7 @@ def test_a_late_message_restates_the_ledger_and_its_hour(warehouse: Warehouse) -
     _run(driven, late)
     assert ledger(warehouse) == sent.oracle()
     assert hours(warehouse) == by_hour(sent.oracle())
+    assert days(warehouse) == by_day(sent.oracle())
     revisions = warehouse.query("SELECT DISTINCT window_start, revision FROM ledger FINAL ORDER BY window_start")
     assert [r["revision"] for r in revisions] == [2, 0]
     assert audit(warehouse).ok

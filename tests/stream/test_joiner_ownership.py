@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from contracts import topics
 from streams.core.reading import Message
-from tests.stream.driven import LIMIT_S, Driven, by_hour, hours, ledger, until
+from tests.stream.driven import LIMIT_S, Driven, by_day, by_hour, days, hours, ledger, until
 from tests.stream.made import Sent, busy_minutes, interval, request, two_windows
 from warehouse.client import Warehouse
 
@@ -168,6 +169,7 @@ def test_what_a_worker_that_lost_its_partition_still_writes_is_refused(warehouse
     assert (zombie.joiner.partitions, heir.joiner.partitions) == ([], [0])
     assert ledger(warehouse) == sent.oracle()
     assert hours(warehouse) == by_hour(sent.oracle())
+    assert days(warehouse) == by_day(sent.oracle())
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -184,6 +186,7 @@ def test_a_worker_that_dies_anywhere_and_comes_back_makes_the_same_ledger(wareho
     asyncio.run(run())
     assert ledger(warehouse) == sent.oracle()
     assert hours(warehouse) == by_hour(sent.oracle())
+    assert days(warehouse) == by_day(sent.oracle())
     assert _committed(lives) == {t: len(messages) for t, messages in sent.log.messages.items()}
 
 
@@ -192,14 +195,19 @@ class _Life:
 
     def __init__(self, warehouse: Warehouse, sent: Sent) -> None:
         self.driven = Driven(warehouse, sent.log)
-        self._write, self._left = self.driven.sink.write, 0
-        self.driven.sink.write = self._counted  # type: ignore[method-assign]
+        self._left = 0
+        sink = self.driven.sink
+        sink.write = self._counted(sink.write)  # type: ignore[method-assign]
+        sink.refresh_days = self._counted(sink.refresh_days)  # type: ignore[method-assign]
 
-    def _counted(self, name: str, table: object, fence: object) -> None:
-        self._left -= 1
-        if self._left < 0:
-            raise RuntimeError("killed")
-        self._write(name, table, fence)  # type: ignore[arg-type]
+    def _counted(self, write: Callable[..., None]) -> Callable[..., None]:
+        def counted(*what: object) -> None:
+            self._left -= 1
+            if self._left < 0:
+                raise RuntimeError("killed")
+            write(*what)
+
+        return counted
 
     async def run(self, rng: random.Random, *, committed: dict[str, int], die_after: int) -> None:
         driven, self._left = self.driven, die_after

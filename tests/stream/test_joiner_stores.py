@@ -9,7 +9,7 @@ import pytest
 from contracts import topics
 from contracts.errors import LedgerError
 from streams import store as store_module
-from tests.stream.driven import Driven, by_hour, hours, ledger, plain, settings, until
+from tests.stream.driven import Driven, by_day, by_hour, days, hours, ledger, plain, settings, until
 from tests.stream.made import Sent, interval, request, two_windows
 from warehouse.client import Warehouse
 
@@ -39,6 +39,7 @@ def test_facts_ledger_hours_and_mark_are_stored_before_offsets_are_acknowledged(
     assert set(steps[first_ack:]) == {"ack"}
     assert ledger(warehouse) == sent.oracle()
     assert hours(warehouse) == by_hour(sent.oracle())
+    assert days(warehouse) == by_day(sent.oracle())
 
 
 def test_acknowledgements_come_in_offset_order_and_without_holes(warehouse: Warehouse) -> None:

@@ -18,7 +18,20 @@ from contracts.rows import Table
 from streams import metrics
 from streams import store as store_module
 from streams.core.reading import Message
-from tests.stream.driven import LIMIT_S, T0, Driven, Entry, WatchedSink, by_hour, hours, ledger, settings, until
+from tests.stream.driven import (
+    LIMIT_S,
+    T0,
+    Driven,
+    Entry,
+    WatchedSink,
+    by_day,
+    by_hour,
+    days,
+    hours,
+    ledger,
+    settings,
+    until,
+)
 from tests.stream.made import Sent, interval, request, two_windows
 from warehouse.client import Warehouse
 from warehouse.fence import Fence
@@ -142,6 +155,7 @@ def test_a_zombie_that_wakes_at_any_call_of_its_flush_changes_nothing(
             await driven.joiner.store_once()
         assert ledger(warehouse) == sent.oracle()
         assert hours(warehouse) == by_hour(sent.oracle())
+        assert days(warehouse) == by_day(sent.oracle())
         found = books(warehouse)
         assert found == await undisturbed(warehouse, kind, sent)
 

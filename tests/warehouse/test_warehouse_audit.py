@@ -325,7 +325,8 @@ def test_an_hour_that_a_mark_says_is_still_to_be_computed_is_no_residual_until_t
     warehouse: Warehouse,
 ) -> None:
     book(warehouse)
-    warehouse.command("TRUNCATE TABLE ledger_hour")
+    for table in ("ledger_hour", "ledger_day"):
+        warehouse.command(f"TRUNCATE TABLE {table}")
     state = f'{{"hours": [{HOUR}]}}'
     warehouse.insert("marks", row("marks", final_end=HOUR + DAY, state=state))
     found = audit(warehouse)
@@ -446,7 +447,7 @@ def test_books_in_balance_are_not_waited_for(warehouse: Warehouse) -> None:
         raise AssertionError("nothing was in doubt")
 
     assert audit(warehouse, patience_s=5, wait=never, progress=lambda *done: told.append(done)).ok
-    assert told == [(8, 8)]  # 3 GPUs, 1 row of tokens, 2 of the ledger, 2 hours
+    assert told == [(10, 10)]  # 3 GPUs, 1 row of tokens, 2 of the ledger, 2 hours, 2 days
 
 
 def test_energy_without_work_and_work_without_energy_are_told_and_not_judged(warehouse: Warehouse) -> None:

@@ -46,7 +46,9 @@ def syncs(warehouse: Warehouse) -> int:
 def test_migrate_makes_every_table_durable_and_takes_it_back(unmigrated: Warehouse) -> None:
     migrate(unmigrated, durable=True)
     tables = unmigrated.ask("durable_tables")
-    assert {"ledger", "gpu_energy", "marks", "claims", "ledger_hour", "prices"} <= {t["name"] for t in tables}
+    assert {"ledger", "gpu_energy", "marks", "claims", "ledger_hour", "ledger_day", "prices"} <= {
+        t["name"] for t in tables
+    }
     assert all(t["synced"] for t in tables)
     migrate(unmigrated)
     assert all(t["synced"] for t in unmigrated.ask("durable_tables"))

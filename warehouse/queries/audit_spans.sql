@@ -11,6 +11,8 @@ FROM
     SELECT window_start FROM request_energy
     UNION ALL
     SELECT hour AS window_start FROM ledger_hour
+    UNION ALL
+    SELECT day AS window_start FROM ledger_day
 )
 WHERE window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
   AND window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')

@@ -7,9 +7,10 @@
 -- is 1 / (3.6e12 uJ/kWh x 1e9 x 1e9). `cost_micro` and `gco2_micro` are millionths, rounded by largest remainder over
 -- the whole answer, so that its rows sum to its rounded total exactly.
 --
--- Few levels and few joins on purpose: of a month's bill, the engine spends a third of its time on understanding this.
+-- What is added up are days where they are whole and no price changes in them, else hours or windows (warehouse/sources.py).
+--
+-- Few levels and few joins on purpose: of a month's bill, the engine spends half of its time on understanding this.
 WITH
-    (n, d) -> intDiv(n - positiveModulo(n, d), d) AS floor_div,
     intDiv({start_ms:Int64}, 3600000) AS first_hour,
     intDiv({end_ms:Int64} + 3599999, 3600000) AS end_hour,
     toInt256('3600000000000000000000000') AS unit,
@@ -22,22 +23,27 @@ WITH
             toInt256(toDecimal256(value, 9) * 1000000000) AS nano
         FROM prices FINAL
         WHERE from_hour < end_hour AND to_hour > first_hour
+          AND ({cluster:String} = '' OR cluster IN ({cluster:String}, '*'))
     ),
+    -- What every use of has the engine read this anew, so it says all that is needed of the book at once.
     (
         SELECT (
-            arraySort(groupUniqArrayArray([first_hour, greatest(from_hour, first_hour), if(to_hour < end_hour, to_hour, first_hour)])),
-            arrayPushBack(groupUniqArrayIf(toString(cluster), cluster != '*'), '*'))
+            arraySort(arrayDistinct(arrayPushBack(groupUniqArrayArray([greatest(from_hour, first_hour), if(to_hour < end_hour, to_hour, first_hour)]), first_hour))) AS starts,
+            arrayPushBack(groupUniqArrayIf(toString(cluster), cluster != '*'), '*'),
+            -- Days that cannot be read as a whole: a price changes in them, or the period begins or ends in them.
+            arrayDistinct(arrayMap(h -> intDiv(h, 24), arrayFilter(h -> h % 24 != 0, arrayPushBack(starts, end_hour)))))
         FROM book
     ) AS found,
-    if(empty(found.1), [first_hour], found.1) AS spans,
+    found.1 AS spans,
     found.2 AS scopes,
+    found.3 AS cut_days,
     (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters,
     metered AS
     (
         SELECT
             $groups,
             -- One span (no price changes in the period) is a constant, and costs nothing to group by.
-            if(length(spans) = 1, first_hour, roundDown(intDiv(toUnixTimestamp64Milli(f.$time), 3600000), spans)) AS span,
+            if(length(spans) = 1, first_hour, roundDown(intDiv(toUnixTimestamp64Milli(f.at), 3600000), spans)) AS span,
             sum(toInt128(f.active_uj)) AS active_uj,
             sum(toInt128(f.idle_uj)) AS idle_uj,
             sum(toInt128(f.unallocated_uj)) AS unallocated_uj,
@@ -48,12 +54,10 @@ WITH
             sum(f.requests) AS requests,
             sum(f.failures) AS failures,
             max(f.method) AS method
-        FROM $facts AS f FINAL
-        WHERE f.$time >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
-          AND f.$time < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-          AND $only
-          AND ({tenant:String} = '' OR f.tenant = {tenant:String})
-          AND ({cluster:String} = '' OR f.cluster = {cluster:String})
+        FROM
+        (
+$facts
+        ) AS f
         GROUP BY ALL
     ),
     priced AS
@@ -103,20 +107,19 @@ WITH
         GROUP BY GROUPING SETS ((keys), ())
     ),
     arrayMin(currencies) AS currency,
-    floor_div(cost_parts, unit) AS cost_floor,
-    floor_div(gco2_parts, unit) AS gco2_floor,
-    row_number() OVER (PARTITION BY whole, cost_known, currency ORDER BY positiveModulo(cost_parts, unit) DESC, keys) AS cost_rank,
-    row_number() OVER (PARTITION BY whole, gco2_known ORDER BY positiveModulo(gco2_parts, unit) DESC, keys) AS gco2_rank,
-    sum(cost_parts) OVER (PARTITION BY whole, cost_known, currency) AS cost_total,
-    sum(cost_floor) OVER (PARTITION BY whole, cost_known, currency) AS cost_floors,
-    sum(gco2_parts) OVER (PARTITION BY whole, gco2_known) AS gco2_total,
-    sum(gco2_floor) OVER (PARTITION BY whole, gco2_known) AS gco2_floors
+    positiveModulo(cost_parts, unit) AS cost_rest,
+    positiveModulo(gco2_parts, unit) AS gco2_rest,
+    row_number() OVER (PARTITION BY whole, cost_known, currency ORDER BY cost_rest DESC, keys) AS cost_rank,
+    row_number() OVER (PARTITION BY whole, gco2_known ORDER BY gco2_rest DESC, keys) AS gco2_rank,
+    -- How many of the rows are rounded up: all their rests together, rounded half up.
+    intDiv(2 * sum(cost_rest) OVER (PARTITION BY whole, cost_known, currency) + unit, 2 * unit) AS cost_ups,
+    intDiv(2 * sum(gco2_rest) OVER (PARTITION BY whole, gco2_known) + unit, 2 * unit) AS gco2_ups
 SELECT
     whole, keys, active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, requests, failures,
     method, simulated, currency, missing_prices, length(currencies) > 1 AS mixed_currencies,
     if(facility_known, facility_parts, NULL) AS facility_parts,
-    if(cost_known, cost_floor + (cost_rank <= floor_div(2 * cost_total + unit, 2 * unit) - cost_floors), NULL) AS cost_micro,
-    if(gco2_known, gco2_floor + (gco2_rank <= floor_div(2 * gco2_total + unit, 2 * unit) - gco2_floors), NULL) AS gco2_micro
+    if(cost_known, intDiv(cost_parts - cost_rest, unit) + (cost_rank <= cost_ups), NULL) AS cost_micro,
+    if(gco2_known, intDiv(gco2_parts - gco2_rest, unit) + (gco2_rank <= gco2_ups), NULL) AS gco2_micro
 FROM grouped
 QUALIFY whole = 1 OR {after:Array(String)} = [] OR keys > {after:Array(String)}
 ORDER BY whole DESC, keys

@@ -1,3 +1,3 @@
 -- Clusters that bills know.
 SELECT DISTINCT cluster
-FROM ledger_hour FINAL
+FROM ledger_day FINAL

@@ -1,10 +1,11 @@
--- What was measured for one workload and hardware in one window, and on how many GPUs.
+-- What was measured for some workloads in one window, by hardware type, and on how many GPUs.
 SELECT
-    g.hardware AS hardware,
+    g.cluster AS cluster, g.workload AS workload, g.hardware AS hardware,
     uniqExact(g.node, g.gpu_uuid) AS gpus,
     sum(g.energy_uj) AS energy_uj,
     sum(g.covered_ms) AS covered_ms
 FROM gpu_energy AS g FINAL
 WHERE g.window_start = fromUnixTimestamp64Milli({window_ms:Int64}, 'UTC')
-  AND g.cluster = {cluster:String} AND g.workload = {workload:String}
-GROUP BY hardware
+  AND g.cluster IN {clusters:Array(String)} AND g.workload IN {workloads:Array(String)}
+  AND (g.cluster, g.workload) IN (SELECT arrayJoin(arrayZip({clusters:Array(String)}, {workloads:Array(String)})))
+GROUP BY cluster, workload, hardware

@@ -1,6 +1,8 @@
 -- The final window of a tenant that holds an instant, or its newest one (at_ms < 0), in epoch milliseconds.
--- The newest is looked for from the tenant's last hour on: hours only ever lag behind.
-WITH (SELECT max(hour) FROM ledger_hour WHERE deleted = 0 AND tenant = {tenant:String} AND {at_ms:Int64} < 0) AS last_hour
+-- The newest is looked for from the tenant's last day and hour on: days lag behind hours, and hours behind windows.
+WITH
+    (SELECT max(day) FROM ledger_day FINAL WHERE tenant = {tenant:String} AND {at_ms:Int64} < 0) AS last_day,
+    (SELECT max(hour) FROM ledger_hour FINAL WHERE tenant = {tenant:String} AND hour >= last_day AND {at_ms:Int64} < 0) AS last_hour
 SELECT max(toUnixTimestamp64Milli(l.window_start)) AS window_start, count() AS found
 FROM ledger AS l FINAL
 WHERE l.tenant = {tenant:String}

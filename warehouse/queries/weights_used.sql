@@ -1,8 +1,11 @@
--- The work weights of a version that attribution used: the closest match, model first.
-SELECT model, hardware, prompt_milli, cached_milli, completion_milli, weights_version, source
+-- The work weights that attribution used in an instant, by version: the closest match, model first.
+SELECT
+    wanted.1 AS of_model, wanted.2 AS of_hardware, wanted.3 AS of_version,
+    prompt_milli, cached_milli, completion_milli, source
 FROM work_weights FINAL
-WHERE weights_version = {version:UInt32} AND model IN ({model:String}, '*') AND hardware IN ({hardware:String}, '*')
+ARRAY JOIN arrayDistinct(arrayZip({models:Array(String)}, {hardwares:Array(String)}, {versions:Array(UInt32)})) AS wanted
+WHERE weights_version = of_version AND model IN (of_model, '*') AND hardware IN (of_hardware, '*')
   AND valid_from <= fromUnixTimestamp64Milli({at_ms:Int64}, 'UTC')
   AND valid_to > fromUnixTimestamp64Milli({at_ms:Int64}, 'UTC')
-ORDER BY model = '*', hardware = '*'
-LIMIT 1
+ORDER BY of_model, of_hardware, of_version, model = '*', hardware = '*'
+LIMIT 1 BY of_model, of_hardware, of_version
