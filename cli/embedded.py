@@ -124,8 +124,11 @@ async def running_worker(
             await _assigned(worker)
         yield worker
     finally:
-        await asyncio.gather(worker.stop(), usage.stop())
+        ended = await asyncio.gather(worker.stop(), usage.stop(), return_exceptions=True)
         shutil.rmtree(datadir, ignore_errors=True)
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
 
 
 def _usage_log(settings: Settings, kafka: dict[str, Any], log_id: str) -> str:

@@ -37,6 +37,11 @@ def unavailable(bootstrap: str, error: object) -> Unavailable:
     return Unavailable(f"no Kafka at {bootstrap}: {error}", "Start it, or set WATTLOG_KAFKA_BOOTSTRAP to where it is.")
 
 
+def usage_group(settings: Settings) -> str:
+    """The consumer group of the job that stores usage: another topic, read at its own pace."""
+    return f"{settings.kafka_group}-usage"
+
+
 def ensure_topics(settings: Settings, config: dict[str, Any]) -> list[str]:
     """Create the topics that are missing; returns their names. `config` is librdkafka's.
 

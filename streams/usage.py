@@ -53,16 +53,13 @@ QUEUED_KBYTES = 16_384
 """What the client fetches ahead, at most, over all partitions."""
 
 
-def group_of(settings: Settings) -> str:
-    """The job's own consumer group: another topic, read at its own pace."""
-    return f"{settings.kafka_group}-usage"
-
-
 def prepare(settings: Settings, kafka: dict[str, Any], *, accept_loss: bool = False) -> None:
     """Give a new group its first offsets. Raises LedgerError where the log lost what the group had not read, unless
     that is accepted; Unavailable without a broker or the topic."""
     count = event_log.partitions_of(topics.USAGE, kafka, settings.kafka_bootstrap)
-    event_log.commit_initial_offsets(kafka, group_of(settings), count, accept_loss=accept_loss, names=(topics.USAGE,))
+    event_log.commit_initial_offsets(
+        kafka, event_log.usage_group(settings), count, accept_loss=accept_loss, names=(topics.USAGE,)
+    )
 
 
 class UsageJob:
@@ -129,7 +126,7 @@ class UsageJob:
         consumer = Consumer(
             {
                 **self._kafka,
-                "group.id": group_of(self._settings),
+                "group.id": event_log.usage_group(self._settings),
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",  # Else an offset out of range drops messages silently.
                 "session.timeout.ms": self._settings.session_timeout_ms,
@@ -178,7 +175,7 @@ class UsageJob:
 
     def _lost(self, message: Message) -> WattlogError:
         """What the log lost, in the words that any loss is told in."""
-        group, partition = group_of(self._settings), message.partition()
+        group, partition = event_log.usage_group(self._settings), message.partition()
         at = event_log.committed(self._kafka, group, [partition], names=(topics.USAGE,))
         offset = at.get((topics.USAGE, partition), 0)
         earliest = event_log.look(self._kafka, group, topics.USAGE, partition, offset).earliest

@@ -115,6 +115,26 @@ def test_usage_that_was_deleted_unread_ends_the_worker_until_the_loss_is_accepte
     assert (books.sequence_gaps, books.gaps_by_producer[0].topic) == (1, topics.USAGE)
 
 
+@pytest.mark.timeout(200)
+def test_usage_that_is_deleted_under_a_worker_that_runs_ends_it_and_it_says_which(
+    chaos: Field, kafka: KafkaBroker
+) -> None:
+    chaos.deployment.env["WATTLOG_SESSION_TIMEOUT_MS"] = "60000"
+    chaos.crew.scale(1)
+    _send(chaos, 0)
+    chaos.crew.until(lambda: _stored(chaos)[0] == ROWS, "the first is stored")
+    (member,) = chaos.crew.members
+    member.worker.pause()
+    for seq in range(1, 50):
+        _send(chaos, seq)
+    _delete_all(kafka)
+    member.worker.resume()
+
+    assert member.worker.ended() == 1
+    assert "wattlog.usage.v1 partition" in member.worker.error_text()
+    assert "lost messages" in member.worker.error_text() and "--accept-loss" in member.worker.error_text()
+
+
 def _send(chaos: Field, seq: int) -> None:
     event = _event(seq, "w", seq)
     with Publisher(kafka_config(chaos.deployment.settings)) as publisher:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-import numpy as np
 import pytest
 
 from contracts.errors import BadQuery
@@ -141,14 +140,3 @@ def test_sessions_page_by_page(books: Warehouse) -> None:
     rest = sessions(books, *EVER, limit=2, cursor=first.next)
     assert first.rows + rest.rows == sessions(books, *EVER).rows
     assert rest.next is None
-
-
-def test_many_traces_are_asked_for(warehouse: Warehouse) -> None:
-    traces = [f"trace-{n:032}" for n in range(3_000)]
-    ids = [{"request_id": t, "trace_id": t, "session_id": "s"} for t in traces]
-    warehouse.insert("request_energy", stored("request_energy", *ids))
-    calls = [UsageRow("tool_calls", "call", "1", 5, 5, "acme", trace_id=t) for t in traces]
-    seed.lay_usage(warehouse, [("c", "w", row) for row in calls])
-    found = session(warehouse, "s")
-    assert (found.requests, found.tool_calls, len(found.steps)) == (3_000, 3_000, 3_000)
-    assert np.all([s.requests == s.tool_calls == 1 for s in found.steps])

@@ -19,7 +19,7 @@ from contracts.settings import Settings
 from producers.publish import Publisher, kafka_config
 from producers.rows import UsageRow, usage_batch
 from streams import metrics
-from streams.usage import group_of
+from streams.log import usage_group
 from tests.core.build import power, tokens
 from tests.core.oracle import Interval, Request
 from tests.stream.whole_line import feed, read_all, until
@@ -124,7 +124,7 @@ async def _run(given: Settings) -> Outcome:
 
 
 def _committed(given: Settings, partitions: list[int]) -> dict[int, int]:
-    consumer = Consumer({**kafka_config(given), "group.id": group_of(given), "log_level": 0})
+    consumer = Consumer({**kafka_config(given), "group.id": usage_group(given), "log_level": 0})
     try:
         found = consumer.committed([TopicPartition(topics.USAGE, p) for p in partitions], timeout=10)
         return {tp.partition: max(tp.offset, 0) for tp in found}
