@@ -159,8 +159,12 @@ class Sink:
         with the place of its first: `id_hi`, `id_lo`, `log_ms`, `log_id`, `log_partition`, `log_offset`, `log_row`."""
         found: list[dict[str, Any]] = []
         for some in _batches(ids, IDS_AT_ONCE):
-            his, los = ([i[half] for i in some] for half in (0, 1))
-            found += self._warehouse.arrow(question("sink_usage_first"), his=his, los=los).to_pylist()
+            # Few have copies, and which may have is cheap to ask.
+            rows = self._warehouse.arrow(question("sink_usage_several"), his=[hi for hi, _ in some])
+            several = set(rows["id_hi"].to_pylist()) if rows.num_rows else set()
+            if doubtful := [i for i in some if i[0] in several]:
+                his, los = ([i[half] for i in doubtful] for half in (0, 1))
+                found += self._warehouse.arrow(question("sink_usage_first"), his=his, los=los).to_pylist()
         return found
 
     def take_back_copies(self, ids: Sequence[tuple[int, int]], version: int) -> None:

@@ -38,7 +38,7 @@ PARTITION BY toYYYYMM(at)
 ORDER BY (toStartOfHour(at), tenant, log_id, log_partition, log_offset, log_row)
 SETTINGS min_age_to_force_merge_seconds = 86400, min_age_to_force_merge_on_partition_only = 1;
 
--- Copies by identity. Small granules: a batch asks for thousands of identities, each anywhere in the table.
+-- Copies by identity. Small granules and blocks: a batch asks for thousands of identities, each anywhere in the table.
 CREATE TABLE usage_ids
 (
     id_hi         UInt64 COMMENT 'BLAKE2b, 128 bits, of what identifies the row',
@@ -54,7 +54,7 @@ CREATE TABLE usage_ids
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (id_hi, id_lo, log_id, log_partition, log_offset, log_row)
-SETTINGS index_granularity = 256;
+SETTINGS index_granularity = 256, min_compress_block_size = 2048, max_compress_block_size = 4096;
 
 -- Events that were read: their numbers have no holes unless the log lost some.
 CREATE TABLE usage_events
