@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,9 @@ from contracts.units import I64
 
 STORED, TAKEN_BACK = 1, 2
 """Versions: a row that was stored and lost to an earlier copy stays away, in whatever order the two writes arrive."""
+
+LAST_MS = 7_258_118_400_000
+"""2200-01-01: what tables can hold. A producer that dates its messages itself may say anything."""
 
 Id = tuple[int, int]
 """What identifies a row: two halves of 128 bits, so that no two rows of a lifetime meet."""
@@ -90,6 +93,7 @@ class Batch:
 
         What the broker dated is judged by that date, so that it is judged alike when it is read again.
         """
+        message = message._replace(log_ms=min(max(message.log_ms, 0), LAST_MS))
         self.messages += 1
         self.bytes += len(message.value or b"")
         self.next_offsets[message.partition] = message.offset + 1
@@ -200,8 +204,8 @@ def usage_rows(batch: Batch, stays: npt.NDArray[np.bool_]) -> Table:
         "session_id": text("session_id"), "trace_id": text("trace_id"), "step": text("step"),
         "dimensions": np.array([d for b in batches for d in (b.dimensions or ({},) * len(b))], np.object_),
         "origin": text("origin"), "event_id": text("event_id"), "source": repeated([e.source for e in events]),
-        "epoch": _of_message(batch, [e.epoch for e in events]).astype(np.uint64),
-        "seq": _of_message(batch, [e.seq for e in events]).astype(np.uint64),
+        "epoch": _repeated(batch, np.array([e.epoch for e in events], np.uint64)),
+        "seq": _repeated(batch, np.array([e.seq for e in events], np.uint64)),
         **_places(batch), "version": _constant(batch, STORED), "deleted": _constant(batch, 0).astype(np.uint8),
     }  # fmt: skip
     at: list[int] = np.flatnonzero(stays).tolist()
@@ -243,9 +247,12 @@ def _at(batch: Batch) -> I64:
 
 
 def _of_message(batch: Batch, values: Sequence[int]) -> I64:
+    return _repeated(batch, np.array(values, np.int64))
+
+
+def _repeated(batch: Batch, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Something of each message, for each of its rows."""
-    repeated: I64 = np.repeat(np.array(values, np.int64), [len(b) for b in _batches(batch)])
-    return repeated
+    return np.repeat(values, [len(b) for b in _batches(batch)])
 
 
 def _constant(batch: Batch, value: int) -> npt.NDArray[np.uint64]:

@@ -70,6 +70,17 @@ def test_a_quantity_counts_where_its_last_millisecond_lies() -> None:
     assert at.tolist() == [T0 + 3_599_999, T0, T0]
 
 
+def test_what_a_producer_says_beyond_reason_is_stored_all_the_same() -> None:
+    """The largest epoch that an id may have, and Kafka timestamps that no table holds."""
+    headers, value = codec.encode(Event("s", 9_999_999_999_999_999_999, 10**15 - 1, "c", "w", event(used()).batch))
+    messages = [core.Arrived(0, n, ms, False, headers, value) for n, ms in enumerate((-(2**63), 2**63 - 1))]
+    batch = batch_of(*messages)
+    assert [p.log_ms for p in batch.places()] == [0, core.LAST_MS]
+    table = core.usage_rows(batch, np.ones(2, np.bool_))
+    assert table["epoch"].tolist() == [9_999_999_999_999_999_999] * 2
+    assert core.id_rows(batch, batch.identities())["log_ms"].tolist() == [0, core.LAST_MS]
+
+
 def test_columns_that_nobody_filled_are_empty() -> None:
     table = core.usage_rows(batch_of(arrived(event(used(), used()))), np.ones(2, np.bool_))
     for name in ("tenant", "session_id", "trace_id", "step", "origin", "event_id"):

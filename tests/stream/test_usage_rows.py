@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from contracts import codec
 from contracts.errors import Unavailable
 from contracts.events import Event
 from contracts.rows import Table
@@ -139,6 +140,14 @@ def test_who_is_asked_to_stop_while_it_is_away_lets_the_batch_go(
     with pytest.raises(LetGo):
         asyncio.run(rows.store(batch_of(copy("1", 0, 0, T0))))
     assert live(warehouse) == []
+
+
+def test_what_a_producer_says_beyond_reason_counts_once(warehouse: Warehouse) -> None:
+    headers, value = codec.encode(Event("s", 9_999_999_999_999_999_999, 0, "c", "w", event(used("1")).batch))
+    odd = [core.Arrived(p, 0, ms, False, headers, value) for p, ms in enumerate((2**63 - 1, -(2**63)))]
+    for message in (*odd, *odd):
+        store(warehouse, message)
+    assert live(warehouse) == [(1, 0, 0, Decimal(1))]
 
 
 def test_an_event_without_rows_is_noted(warehouse: Warehouse) -> None:
