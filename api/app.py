@@ -14,7 +14,7 @@ from api.guard import Guard
 from api.memo import Memo
 from api.metrics import HttpMetrics, LedgerCollector
 from api.openapi import describe
-from api.routes import billing, drill, ops, outlook
+from api.routes import billing, drill, metered, ops, outlook
 from contracts.settings import Settings
 from warehouse.client import Warehouse
 
@@ -41,7 +41,7 @@ def create_app(warehouse: Warehouse, settings: Settings, *, now_s: Callable[[], 
     app.state.memo = Memo()
     app.state.registry = CollectorRegistry()
     app.state.registry.register(LedgerCollector(warehouse, now_s))
-    routers = [module.router for module in (billing, drill, outlook, ops)]
+    routers = [module.router for module in (billing, drill, metered, outlook, ops)]
     for router in routers:
         app.include_router(router)
     problems.install(app)

@@ -9,10 +9,20 @@ from api.oddities import Episode, Withheld
 from api.outlook import ModelScore, Month, SeriesForecast, Step
 from api.present import plain, plain_rows, to_csv
 from contracts.units import epoch_ms
-from warehouse.answers import ChargebackRow, FleetRow, Interval, LatestRow, LedgerRow, RequestRow
+from warehouse.answers import (
+    ChargebackRow,
+    FleetRow,
+    Interval,
+    LatestRow,
+    LedgerRow,
+    RequestRow,
+    SessionRow,
+    UsageGroup,
+)
 from warehouse.explain import AppliedPrice, Explanation, Floor, Measured, Part, Share, Weights
 from warehouse.periods import Period
 from warehouse.reads import DIMENSIONS
+from warehouse.sessions import Metered, Money, Session, SessionStep
 
 _AT = epoch_ms("2026-10-31T23:59:50Z")
 _END = epoch_ms("2026-11-01T00:00:00Z")
@@ -283,3 +293,69 @@ ANOMALIES = {
     "rows": _EPISODES,
     "next": None,
 }
+
+_USAGE = UsageGroup(
+    meter="gpu_minutes",
+    unit="min",
+    quantity=Decimal("4320.5"),
+    rows=72,
+    simulated=False,
+    tenant="acme",
+    dimensions={"pod": "chat-0"},
+)
+_USAGE_ROWS = plain_rows([_USAGE], exclude={"cluster", "workload", "hour", "day", "month"})
+USAGE = _answer(_USAGE_ROWS)
+USAGE_CSV = to_csv(
+    [{**_USAGE_ROWS[0], "dimensions.pod": "chat-0"}],
+    ["tenant", "dimensions.pod", "meter", "unit", "quantity", "rows", "simulated"],
+)
+
+_SESSION = SessionRow(
+    tenant="acme",
+    session_id="s-1",
+    first=_AT,
+    last=_END,
+    requests=3,
+    failures=0,
+    prompt_tokens=1_710,
+    cached_tokens=342,
+    completion_tokens=484,
+    energy_uj=2_856_609_112,
+    usage_rows=4,
+    simulated=False,
+)
+SESSIONS = _answer(plain_rows([_SESSION]), note=None)
+_CALLS = [Metered("external_spend", "USD", Decimal("0.0125"), 1), Metered("tool_calls", "call", Decimal(3), 3)]
+_STEP = SessionStep(
+    trace_id="t-1",
+    step="",
+    first=_AT,
+    last=_END,
+    requests=3,
+    failures=0,
+    prompt_tokens=1_710,
+    cached_tokens=342,
+    completion_tokens=484,
+    energy_uj=2_856_609_112,
+    active_uj=1_683_238_793,
+    idle_uj=1_173_370_319,
+    cost=Decimal("0.000310"),
+    gco2=Decimal("0.339718"),
+    tool_calls=Decimal(3),
+    spend=[Money("USD", Decimal("0.0125"))],
+    meters=_CALLS,
+)
+SESSION = plain(
+    Session(
+        **{name: getattr(_STEP, name) for name in SessionStep.__dataclass_fields__ if name not in ("trace_id", "step")},
+        tenant="acme",
+        session_id="s-1",
+        kwh=Decimal("0.000793503"),
+        currency="USD",
+        total=[Money("USD", Decimal("0.01281"))],
+        missing_prices=[],
+        mixed_currencies=False,
+        simulated=False,
+        steps=[_STEP],
+    )
+)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import problems
 from api.present import to_csv
-from warehouse.answers import ChargebackRow, RequestRow
+from warehouse.answers import ChargebackRow, RequestRow, SessionRow
 from warehouse.periods import Period
 
 Row = TypeVar("Row")
@@ -33,6 +33,12 @@ class ChargebackAnswer(Answer[ChargebackRow]):
 
 class RequestsAnswer(Answer[RequestRow]):
     """`note`: why requests may lack that the ledger counts."""
+
+    note: Annotated[str | None, Field(description="Set where workers do not store single requests.")] = None
+
+
+class SessionsAnswer(Answer[SessionRow]):
+    """`note`: why sessions may lack what their requests did."""
 
     note: Annotated[str | None, Field(description="Set where workers do not store single requests.")] = None
 

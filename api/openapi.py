@@ -43,5 +43,5 @@ def _put_examples_back(routers: Sequence[APIRouter], document: dict[str, Any]) -
         if isinstance(route, APIRoute):
             for media_type, content in route.responses.get(200, {}).get("content", {}).items():
                 if "example" in content:
-                    answer = document["paths"][route.path]["get"]["responses"]["200"]
+                    answer = document["paths"][route.path_format]["get"]["responses"]["200"]
                     answer["content"][media_type]["example"] = content["example"]

@@ -26,6 +26,7 @@ from warehouse.reference import list_prices
 
 State = Literal["ok", "note", "failed"]
 TIMEOUT_S = 5.0
+_LOSS_HINT = "Lengthen the topics' retention; `wattlog stream --accept-loss` goes on."
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,24 @@ def _log(settings: Settings) -> Iterator[Finding]:
     yield Finding("broker", "ok", f"{settings.kafka_bootstrap}, log {log_id}")
     yield Finding("topics", "ok", f"{', '.join(topics.JOINED)}: {count} partitions each")
     yield from _offsets(settings, config, count)
+    yield from _usage(settings, config)
+
+
+def _usage(settings: Settings, config: dict[str, object]) -> Iterator[Finding]:
+    """Lag and loss of the job that stores usage."""
+    group = event_log.usage_group(settings)
+    consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
+    try:
+        count = event_log.partitions_of(topics.USAGE, config, settings.kafka_bootstrap)
+        every = [TopicPartition(topics.USAGE, p) for p in range(count)]
+        lag, lost = _lag_and_loss(consumer, every)
+        if lost:
+            yield Finding("loss", "failed", f"{lost} messages of {topics.USAGE} were trimmed unread", _LOSS_HINT)
+        yield Finding("usage", "ok", f"{lag} messages are not stored yet by group {group}")
+    except (KafkaException, WattlogError) as error:
+        yield Finding("usage", "failed", str(error))
+    finally:
+        consumer.close()
 
 
 def _offsets(settings: Settings, config: dict[str, object], count: int) -> Iterator[Finding]:
@@ -107,18 +126,9 @@ def _offsets(settings: Settings, config: dict[str, object], count: int) -> Itera
     consumer = Consumer({**config, "group.id": settings.kafka_group, "enable.auto.commit": False})
     try:
         every = [TopicPartition(t, p) for t in topics.JOINED for p in range(count)]
-        lag = lost = 0
-        for tp in consumer.committed(every, timeout=TIMEOUT_S):
-            low, high = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)
-            lag += high - max(tp.offset, low)
-            lost += max(low - tp.offset, 0) if tp.offset >= 0 else 0
+        lag, lost = _lag_and_loss(consumer, every)
         if lost:
-            yield Finding(
-                "loss",
-                "failed",
-                f"{lost} messages were trimmed before they were read",
-                "Lengthen the topics' retention; `wattlog stream --accept-loss` goes on.",
-            )
+            yield Finding("loss", "failed", f"{lost} messages were trimmed before they were read", _LOSS_HINT)
         yield Finding("lag", "ok", f"{lag} messages are not final and stored yet by group {settings.kafka_group}")
         ahead_ms = _ahead_ms(consumer, every)
         if ahead_ms > settings.skew_ms:
@@ -136,6 +146,16 @@ def _offsets(settings: Settings, config: dict[str, object], count: int) -> Itera
         yield Finding("lag", "failed", str(error), "Is the broker overloaded? Try again.")
     finally:
         consumer.close()
+
+
+def _lag_and_loss(consumer: Consumer, every: list[TopicPartition]) -> tuple[int, int]:
+    """Messages that the group has not committed, and those that it never read and the log no longer has."""
+    lag = lost = 0
+    for tp in consumer.committed(every, timeout=TIMEOUT_S):
+        low, high = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)
+        lag += high - max(tp.offset, low)
+        lost += max(low - tp.offset, 0) if tp.offset >= 0 else 0
+    return lag, lost
 
 
 def _ahead_ms(consumer: Consumer, every: list[TopicPartition]) -> int:

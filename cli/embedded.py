@@ -34,12 +34,15 @@ from streams import log as event_log
 from streams.app import Worker, collect_seldom
 from streams.core.policy import Floor, Policy, Weights
 from streams.joiner import Joiner
+from streams.usage import UsageJob
+from streams.usage import prepare as prepare_usage
 from warehouse.client import Warehouse
 from warehouse.migrate import migrate
 from warehouse.reference import attribution_tables, seed_defaults
 from warehouse.sink import Sink
 
 ASSIGN_WAIT_S = 60.0
+_EMBEDDED = "embedded/"
 
 Told = Callable[[str], None]
 """Told of each part as it comes up."""
@@ -104,21 +107,35 @@ class Line:
 async def running_worker(
     settings: Settings, warehouse: Warehouse, log_id: str, *, accept_loss: bool = False, wait: bool = True
 ) -> AsyncIterator[Worker]:
-    """A Faust worker in this process until the block ends; holding partitions already, unless it need not `wait`."""
+    """A Faust worker in this process until the block ends; holding partitions already, unless it need not `wait`.
+    Beside it the job that stores usage: what ends one ends both."""
     kafka = kafka_config(settings)
     count = event_log.partitions(kafka, settings.kafka_bootstrap)
     event_log.commit_initial_offsets(kafka, settings.kafka_group, count, accept_loss=accept_loss)
+    prepare_usage(settings, kafka, accept_loss=accept_loss)
     datadir = Path(tempfile.mkdtemp(prefix="wattlog-faust-"))
     policy = policy_of(warehouse, settings)
     worker = Worker(settings, kafka, Sink(warehouse), policy, log_id, datadir, accept_loss=accept_loss)
+    usage = UsageJob(settings, kafka, Sink(warehouse), _usage_log(settings, kafka, log_id), worker.crash)
     try:
         await worker.start()
+        usage.start()
         if wait:
             await _assigned(worker)
         yield worker
     finally:
-        await worker.stop()
+        ended = await asyncio.gather(worker.stop(), usage.stop(), return_exceptions=True)
         shutil.rmtree(datadir, ignore_errors=True)
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
+
+
+def _usage_log(settings: Settings, kafka: dict[str, Any], log_id: str) -> str:
+    """What tells the usage topic from any other: offsets begin anew in a topic that was made anew."""
+    if log_id.startswith(_EMBEDDED):  # Gone with the process, all topics together.
+        return log_id
+    return event_log.identity(kafka, settings.kafka_bootstrap, topics.USAGE)
 
 
 @asynccontextmanager
@@ -134,7 +151,7 @@ async def line(
         if settings.embedded_broker:
             bootstrap = stack.enter_context(embedded_broker())
             settings = settings.model_copy(update={"kafka_bootstrap": bootstrap})
-            log_id = f"embedded/{os.getpid()}-{time.time_ns()}"
+            log_id = f"{_EMBEDDED}{os.getpid()}-{time.time_ns()}"
             told(f"event log: librdkafka's in-process broker at {bootstrap}")
         else:
             config = kafka_config(settings)

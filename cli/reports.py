@@ -6,6 +6,7 @@ import typer
 
 from cli.bills import chargeback, efficiency, fleet
 from cli.books import audit, explain, sql
+from cli.metered import session, sessions, usage
 from cli.outlooks import anomalies, forecast
 from cli.prices import price
 
@@ -14,5 +15,18 @@ PANEL = "Ask the ledger"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to an app."""
-    for command in (chargeback, fleet, efficiency, anomalies, forecast, audit, explain, price, sql):
+    for command in (
+        chargeback,
+        usage,
+        session,
+        sessions,
+        fleet,
+        efficiency,
+        anomalies,
+        forecast,
+        audit,
+        explain,
+        price,
+        sql,
+    ):
         app.command(rich_help_panel=PANEL)(command)

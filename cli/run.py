@@ -174,7 +174,7 @@ def stream(
         ),
     ] = False,
 ) -> None:
-    """Run one worker: read the log, attribute, store the ledger. Several share the partitions.
+    """Run one worker: read the log, attribute, store the ledger; store usage. Several share the partitions.
 
     Needs WATTLOG_KAFKA_BOOTSTRAP, and WATTLOG_WAREHOUSE_DSN unless it is the only process on the embedded warehouse.
 

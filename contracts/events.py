@@ -243,9 +243,9 @@ class UsageBatch:
     `quantity` is a decimal text ("12.5"), so that no meter loses digits on the way; it was metered over
     `[t0_ms, t1_ms)`, or at one moment where those are equal. `tenant` is "" where nobody knows it.
     The optional columns are () where no row has a value. `origin` and `event_id` say which row this is to whoever
-    metered it (a CloudEvent's source and id): rows of one meter that agree in both are one, whatever event brings
-    them. Without them a row is known by the event's source, number and its place in it. `session_id`, `trace_id` and
-    `step` tie a row to an agent's session, `dimensions` are whatever else it is broken down by (pod, node, tool, ...).
+    metered it (a CloudEvent's source and id): rows of one tenant and meter that agree in both are one, whatever event
+    brings them. Without them a row is known by the event's source, number and its place in it. `session_id`, `trace_id`
+    and `step` tie a row to an agent's session, `dimensions` are whatever else it is broken down by (pod, node, ...).
     """
 
     meter: tuple[str, ...]

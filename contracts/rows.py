@@ -15,7 +15,9 @@ import numpy.typing as npt
 
 from contracts.coded import Coded
 
-Kind = Literal["text", "ms", "i64", "u64", "u32", "u16", "u8"]
+Kind = Literal["text", "ms", "i64", "u64", "u32", "u16", "u8", "decimal", "map"]
+"""`decimal` and `map` are arrays of objects: Decimal of at most 38 digits, 12 of them after the point; texts by name
+(Mapping)."""
 Column = npt.NDArray[Any] | Sequence[str]
 Table = dict[str, Column]
 
@@ -76,13 +78,38 @@ SOURCES: dict[str, Kind] = {
 }  # fmt: skip
 """What came from each producer's run: `last_seq + 1 - received` is what the log lost."""
 
+# Where on the log a row of usage stands: no two rows stand in one place, and what is read again stands where it stood.
+_PLACE: dict[str, Kind] = {"log_id": "text", "log_partition": "u16", "log_offset": "i64", "log_row": "u32"}
+
+USAGE: dict[str, Kind] = {
+    "at": "ms", "cluster": "text", "workload": "text", "tenant": "text", "meter": "text", "unit": "text",
+    "quantity": "decimal", "t0": "ms", "t1": "ms", "session_id": "text", "trace_id": "text", "step": "text",
+    "dimensions": "map", "origin": "text", "event_id": "text", "source": "text", "epoch": "u64", "seq": "u64",
+    **_PLACE, "version": "u64", "deleted": "u8",
+}  # fmt: skip
+"""Metered quantities, as they were sent. `at` is the last millisecond of `[t0, t1)` (the moment itself where those are
+equal): the hour, day and month that it lies in are those in which the row counts, whole."""
+
+USAGE_IDS: dict[str, Kind] = {
+    "id_hi": "u64", "id_lo": "u64", "log_ms": "ms", **_PLACE, "at": "ms", "tenant": "text", "version": "u64",
+}  # fmt: skip
+"""Every copy of every row of usage that was on the log: its identity (streams/core/usage.py), when and where it came,
+and what else its key in `usage` is made of."""
+
+USAGE_EVENTS: dict[str, Kind] = {
+    "source": "text", "epoch": "u64", "seq": "u64", "log_id": "text", "log_partition": "u16", "log_offset": "i64",
+    "last_event": "ms", "version": "u64",
+}  # fmt: skip
+"""Every event of usage that was read: what producers numbered and is not here never came."""
+
 SCHEMAS: Mapping[str, Mapping[str, Kind]] = {
     "gpu_energy": GPU_ENERGY, "token_usage": TOKEN_USAGE, "request_energy": REQUEST_ENERGY, "ledger": LEDGER,
-    "marks": MARKS, "sources": SOURCES,
+    "marks": MARKS, "sources": SOURCES, "usage": USAGE, "usage_ids": USAGE_IDS, "usage_events": USAGE_EVENTS,
 }  # fmt: skip
 
 _DTYPES: dict[Kind, Any] = {
     "ms": np.int64, "i64": np.int64, "u64": np.uint64, "u32": np.uint32, "u16": np.uint16, "u8": np.uint8,
+    "decimal": np.object_, "map": np.object_,
 }  # fmt: skip
 
 

@@ -59,7 +59,9 @@ class Settings(BaseSettings):
         description="How workers read: `lean` (what was fetched, list by list), `stock` (Faust's own way, message by "
         "message, at several times the CPU), `auto` (lean where it fits the installed Faust and aiokafka, else stock).",
     )
-    kafka_group: str = Field("wattlog", description="Consumer group of the workers.")
+    kafka_group: str = Field(
+        "wattlog", description="Consumer group of the workers; `-usage` after it: of the job that stores usage."
+    )
     session_timeout_ms: int = Field(
         20_000,
         ge=1_000,

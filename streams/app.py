@@ -109,9 +109,10 @@ class Worker:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._crash(error)
+            self.crash(error)
 
-    def _crash(self, error: BaseException) -> None:
+    def crash(self, error: BaseException) -> None:
+        """End with this error, unless another came before."""
         if self.crashed is not None and not self.crashed.done():
             self.crashed.set_result(error)
 

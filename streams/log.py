@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -35,6 +35,11 @@ _Answer = TypeVar("_Answer")
 
 def unavailable(bootstrap: str, error: object) -> Unavailable:
     return Unavailable(f"no Kafka at {bootstrap}: {error}", "Start it, or set WATTLOG_KAFKA_BOOTSTRAP to where it is.")
+
+
+def usage_group(settings: Settings) -> str:
+    """The consumer group of the job that stores usage: another topic, read at its own pace."""
+    return f"{settings.kafka_group}-usage"
 
 
 def ensure_topics(settings: Settings, config: dict[str, Any]) -> list[str]:
@@ -85,20 +90,38 @@ def partitions(config: dict[str, Any], bootstrap: str) -> int:
     return counts[topics.POWER]
 
 
-def identity(config: dict[str, Any], bootstrap: str) -> str:
-    """What tells this log from any other: the cluster's id and the power topic's. A topic made anew is a new log."""
+def partitions_of(topic: str, config: dict[str, Any], bootstrap: str) -> int:
+    """Partitions of a topic. Raises Unavailable if it is not there."""
+    try:
+        found = AdminClient(config).list_topics(timeout=TIMEOUT_S).topics
+    except KafkaException as error:
+        raise unavailable(bootstrap, error) from error
+    if topic not in found or not found[topic].partitions:
+        raise Unavailable(f"topic {topic} is not at {bootstrap}", "Run `wattlog migrate`.")
+    return len(found[topic].partitions)
+
+
+def identity(config: dict[str, Any], bootstrap: str, topic: str = topics.POWER) -> str:
+    """What tells this log from any other: the cluster's id and a topic's. A topic made anew is a new log."""
     admin = AdminClient(config)
     try:
         cluster = admin.list_topics(timeout=TIMEOUT_S).cluster_id
-        described = admin.describe_topics(TopicCollection([topics.POWER]))[topics.POWER].result(TIMEOUT_S)
+        described = admin.describe_topics(TopicCollection([topic]))[topic].result(TIMEOUT_S)
     except KafkaException as error:
         raise unavailable(bootstrap, error) from error
     return f"{cluster}/{described.topic_id}"
 
 
-def commit_initial_offsets(config: dict[str, Any], group: str, count: int, *, accept_loss: bool = False) -> None:
-    """Give a new group an offset on every partition: the earliest. The workers themselves never guess one, because a
-    guess (`earliest`, `latest`) would hide that the log lost what they had not read.
+def commit_initial_offsets(
+    config: dict[str, Any],
+    group: str,
+    count: int,
+    *,
+    accept_loss: bool = False,
+    names: Sequence[str] = topics.JOINED,
+) -> None:
+    """Give a new group an offset on every partition of the topics `names`: the earliest. The workers themselves never
+    guess one, because a guess (`earliest`, `latest`) would hide that the log lost what they had not read.
 
     Raises LedgerError where the group's offset is no longer on the log, unless the loss is accepted: then the group
     goes on from the earliest message that is left. Raises Unavailable when no broker answers, or when the group's other
@@ -106,8 +129,9 @@ def commit_initial_offsets(config: dict[str, Any], group: str, count: int, *, ac
     """
     consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
     try:
-        if fresh := _fresh(consumer, count, accept_loss):
-            _commit(consumer, group, [tp for tp, _ in fresh], count, accept_loss)
+        every = [TopicPartition(t, p) for t in names for p in range(count)]
+        if fresh := _fresh(consumer, every, accept_loss):
+            _commit(consumer, group, [tp for tp, _ in fresh], every, accept_loss)
             _tell_loss(fresh)
     except KafkaException as error:
         raise unavailable(config["bootstrap.servers"], error) from error
@@ -115,11 +139,13 @@ def commit_initial_offsets(config: dict[str, Any], group: str, count: int, *, ac
         consumer.close()
 
 
-def committed(config: dict[str, Any], group: str, numbers: Iterable[int]) -> dict[tuple[str, int], int]:
-    """From which offset the group reads these partitions of the joined topics. Raises Unavailable without a broker."""
+def committed(
+    config: dict[str, Any], group: str, numbers: Iterable[int], *, names: Sequence[str] = topics.JOINED
+) -> dict[tuple[str, int], int]:
+    """From which offset the group reads these partitions of topics. Raises Unavailable without a broker."""
     consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
     try:
-        every = [TopicPartition(t, p) for t in topics.JOINED for p in numbers]
+        every = [TopicPartition(t, p) for t in names for p in numbers]
         found = _answered(lambda: consumer.committed(every, timeout=TIMEOUT_S)) if every else []
     except KafkaException as error:
         raise unavailable(config["bootstrap.servers"], error) from error
@@ -164,9 +190,8 @@ def _answered(ask: Callable[[], _Answer]) -> _Answer:
             time.sleep(_PASSING_WAIT_S)
 
 
-def _fresh(consumer: Consumer, count: int, accept_loss: bool) -> list[tuple[TopicPartition, int]]:
+def _fresh(consumer: Consumer, every: list[TopicPartition], accept_loss: bool) -> list[tuple[TopicPartition, int]]:
     """Where the group has no offset that is still on the log: the earliest there, and how many messages are lost."""
-    every = [TopicPartition(t, p) for t in topics.JOINED for p in range(count)]
     fresh = []
     for tp in _answered(lambda: consumer.committed(every, timeout=TIMEOUT_S)):
         earliest, _ = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)
@@ -193,14 +218,16 @@ def _tell_loss(fresh: Iterable[tuple[TopicPartition, int]]) -> None:
             metrics.LOST.inc(lost)
 
 
-def _commit(consumer: Consumer, group: str, fresh: list[TopicPartition], count: int, accept_loss: bool) -> None:
+def _commit(
+    consumer: Consumer, group: str, fresh: list[TopicPartition], every: list[TopicPartition], accept_loss: bool
+) -> None:
     """Commit from outside the group, which Kafka allows while nobody is in it."""
     try:
         _answered(lambda: consumer.commit(offsets=fresh, asynchronous=False))
     except KafkaException as error:
         if error.args[0].code() not in _NOT_ALONE:
             raise
-        if _fresh(consumer, count, accept_loss):  # Else the worker that started beside this one did it.
+        if _fresh(consumer, every, accept_loss):  # Else the worker that started beside this one did it.
             raise Unavailable(
                 f"group {group} has workers, so its offsets cannot be set", "Stop them all, then start one."
             ) from error

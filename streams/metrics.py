@@ -52,3 +52,8 @@ DUPLICATES = Gauge("wattlog_stream_duplicates", "Events recognised as duplicates
 LATE = Gauge("wattlog_stream_late_events", "Events that came after a window of theirs was final, since assignment.")
 REREADS = Counter("wattlog_stream_rereads", "Places read again because messages on the log had not been delivered.")
 EMPTY_OFFSETS = Counter("wattlog_stream_empty_offsets", "Offsets passed over: the log never held messages there.")
+USAGE_ROWS = Counter("wattlog_stream_usage_rows", "Rows of wattlog.usage.v1 that were stored.")
+USAGE_DUPLICATES = Counter(
+    "wattlog_stream_usage_duplicates", "Rows of wattlog.usage.v1 that count elsewhere: copies of others."
+)
+USAGE_LAG = Gauge("wattlog_stream_usage_lag_messages", "Messages of wattlog.usage.v1 that wait on the partitions held.")

@@ -194,6 +194,43 @@ class RequestRow:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageGroup:
+    """A meter's quantities of one group, summed exactly. Only the dimensions that were asked for are set; `unit` is a
+    currency for money. `rows` says how many were summed."""
+
+    meter: str
+    unit: str
+    quantity: Amount
+    rows: int
+    simulated: bool
+    tenant: str | None = None
+    cluster: str | None = None
+    workload: str | None = None
+    hour: str | None = None
+    day: str | None = None
+    month: str | None = None
+    dimensions: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """What a session did in a period: requests that ended in it, and usage that counts in it."""
+
+    tenant: str
+    session_id: str
+    first: Time
+    last: Time
+    requests: int
+    failures: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    energy_uj: int
+    usage_rows: int
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LatestRow:
     """A tenant's part of one of the newest windows, provisional ones too."""
 

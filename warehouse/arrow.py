@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from contracts.checks import FRACTION_DIGITS
 from contracts.coded import Coded
 from contracts.errors import BadInput
 from contracts.rows import SCHEMAS, Kind, Table
 
 _TYPES: Mapping[Kind, pa.DataType] = {
     "text": pa.string(), "ms": pa.timestamp("ms", tz="UTC"), "i64": pa.int64(), "u64": pa.uint64(), "u32": pa.uint32(),
-    "u16": pa.uint16(), "u8": pa.uint8(),
+    "u16": pa.uint16(), "u8": pa.uint8(), "decimal": pa.decimal128(38, FRACTION_DIGITS),
+    "map": pa.map_(pa.string(), pa.string()),
 }  # fmt: skip
 
 
@@ -30,6 +32,8 @@ def arrow_table(name: str, table: Table) -> pa.Table:
             arrays[column] = pa.array(np.asarray(values, np.int64)).cast(_TYPES[kind])
         elif isinstance(values, Coded):
             arrays[column] = _dictionary(values)
+        elif kind == "map":
+            arrays[column] = pa.array([list(found.items()) for found in values], _TYPES[kind])
         else:
             arrays[column] = pa.array(values, _TYPES[kind])
     return pa.table(arrays)

@@ -31,7 +31,7 @@ KILL_AFTER_S, DRAIN_MOST_S, POLL_S = 5.0, 60.0, 0.02
 
 SQL_TYPES: dict[Kind, str] = {
     "text": "String", "ms": "DateTime64(3, \\'UTC\\')", "i64": "Int64", "u64": "UInt64", "u32": "UInt32",
-    "u16": "UInt16", "u8": "UInt8",
+    "u16": "UInt16", "u8": "UInt8", "decimal": "Decimal(38, 12)", "map": "Map(LowCardinality(String), String)",
 }  # fmt: skip
 """Column types as they stand within a quoted structure."""
 

@@ -31,6 +31,9 @@ WINDOWS_AT_ONCE = 200
 SUBJECTS_AT_ONCE = 500
 """Workloads in one refresh: names are at most 253 characters, so the statement stays far below a server's limits."""
 
+IDS_AT_ONCE = 5_000
+"""Identities of usage rows in one question."""
+
 WindowKey = tuple[int, str, str]
 """window_start (epoch ms), cluster, workload."""
 
@@ -162,6 +165,25 @@ class Sink:
                     window = row["start_ms"], row["cluster"], row["workload"]
                     found[window] = found.get(window, 0) + row["stored"]
         return found
+
+    def first_copies(self, ids: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+        """Of these identities of usage rows (halves of 128 bits), those of which more than one copy is registered, each
+        with the place of its first: `id_hi`, `id_lo`, `log_ms`, `log_id`, `log_partition`, `log_offset`, `log_row`."""
+        found: list[dict[str, Any]] = []
+        for some in _batches(ids, IDS_AT_ONCE):
+            # Few have copies, and which may have is cheap to ask.
+            rows = self._warehouse.arrow(question("sink_usage_several"), his=[hi for hi, _ in some])
+            several = set(rows["id_hi"].to_pylist()) if rows.num_rows else set()
+            if doubtful := [i for i in some if i[0] in several]:
+                his, los = ([i[half] for i in doubtful] for half in (0, 1))
+                found += self._warehouse.arrow(question("sink_usage_first"), his=his, los=los).to_pylist()
+        return found
+
+    def take_back_copies(self, ids: Sequence[tuple[int, int]], version: int) -> None:
+        """Delete, at this version, whatever is stored of other copies of these identities than the first."""
+        for some in _batches(ids, IDS_AT_ONCE):
+            his, los = ([i[half] for i in some] for half in (0, 1))
+            self._warehouse.command(question("sink_usage_take_back"), his=his, los=los, version=version)
 
     def _facts_of(self, name: str, windows: list[WindowKey]) -> Table:
         sql = Template(question("sink_facts")).substitute(

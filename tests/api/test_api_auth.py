@@ -27,6 +27,9 @@ TENANT_ROUTES = (
     "/v1/explain",
     "/v1/forecast",
     "/v1/anomalies",
+    "/v1/usage",
+    "/v1/sessions",
+    "/v1/sessions/s-1",
 )
 OPERATOR_ROUTES = ("/v1/fleet", "/v1/balance", "/metrics")
 

@@ -51,6 +51,9 @@ PATHS = [
     "/v1/ledger",
     "/v1/ledger/{cluster}/{workload}/{window_start}/intervals",
     "/v1/requests",
+    "/v1/sessions",
+    "/v1/sessions/{session_id}",
+    "/v1/usage",
 ]
 
 

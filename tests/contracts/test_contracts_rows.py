@@ -7,7 +7,10 @@ import pytest
 
 from contracts.rows import KEYS, SCHEMAS, concat, conform, keys, length, tombstones
 
-_KINDS = {"ms": np.int64, "i64": np.int64, "u64": np.uint64, "u32": np.uint32, "u16": np.uint16, "u8": np.uint8}
+_KINDS = {
+    "ms": np.int64, "i64": np.int64, "u64": np.uint64, "u32": np.uint32, "u16": np.uint16, "u8": np.uint8,
+    "decimal": np.object_, "map": np.object_,
+}  # fmt: skip
 TABLES = pytest.mark.parametrize("name", SCHEMAS)
 KEYED = pytest.mark.parametrize("name", KEYS)
 

@@ -10,8 +10,12 @@ from decimal import Decimal
 
 import numpy as np
 
+from contracts import codec
+from contracts.events import Event
 from contracts.rows import Table, conform
 from contracts.units import MS_PER_HOUR, epoch_ms
+from producers.rows import UsageRow, usage_batch
+from streams.core import usage as core
 from streams.core.attribute import Energy, Facts, Tokens, attribute
 from streams.core.policy import Floor, Policy
 from warehouse.client import Warehouse
@@ -56,6 +60,25 @@ SIM_SUBJECTS = [("sim-1", "chat")]
 SIM_WORK = [("globex", "llama-70b", 0), ("initech", "qwen-32b", 0)]
 
 
+_HOUR_MS = (REAL_START_MS, REAL_START_MS + MS_PER_HOUR)
+_S1 = {"tenant": "acme", "session_id": "s-1"}
+_PLAN, _ACT = ({**_S1, "trace_id": "t-1", "step": step} for step in ("plan", "act"))
+USAGE = [
+    ("eu-1", "chat", UsageRow("tool_calls", "call", "2", END_MS - 9_000, END_MS - 9_000, **_PLAN)),
+    ("eu-1", "chat", UsageRow("tool_calls", "call", "1", END_MS - 8_000, END_MS - 8_000, **_ACT)),
+    ("eu-1", "chat", UsageRow("external_spend", "USD", "0.012500000001", END_MS - 7_000, END_MS - 7_000, **_ACT)),
+    ("eu-1", "chat", UsageRow("search_spend", "EUR", "0.5", END_MS - 7_000, END_MS - 7_000, **_S1)),
+    ("eu-1", "tools", UsageRow("cpu_minutes", "min", "0.25", END_MS - 6_000, END_MS - 1_000, "acme", trace_id="t-1")),
+    ("eu-1", "chat", UsageRow("gpu_minutes", "min", "60", *_HOUR_MS, "acme", dimensions={"pod": "p-1", "node": "n1"})),
+    ("eu-1", "chat", UsageRow("gpu_minutes", "min", "30.5", *_HOUR_MS, "acme", dimensions={"pod": "p-2"})),
+    ("eu-1", "chat", UsageRow("gpu_minutes", "min", "15", *_HOUR_MS, "globex")),
+    ("eu-1", "chat", UsageRow("gpu_minutes", "h", "1", END_MS - 1, END_MS - 1, "globex")),
+    ("sim-1", "chat", UsageRow("gpu_minutes", "min", "-5", _HOUR_MS[1], _HOUR_MS[1], "initech")),
+    ("eu-1", "chat", UsageRow("tool_calls", "call", "4", END_MS - 5_000, END_MS - 5_000, session_id="s-1")),
+]
+"""Metered quantities, those of agent session `s-1` first; nobody knows whose the last is."""
+
+
 _AMOUNTS = (
     "prompt_tokens",
     "cached_tokens",
@@ -88,6 +111,17 @@ def lay(warehouse: Warehouse, *, prices: bool = True) -> None:
     seed_defaults(warehouse)
     if prices:
         put_prices(warehouse, PRICES)
+    lay_usage(warehouse, USAGE)
+
+
+def lay_usage(warehouse: Warehouse, rows: list[tuple[str, str, UsageRow]]) -> None:
+    """Rows of (cluster, workload), as they stand in the table; each is another message's."""
+    batch = core.Batch(LOG, core.Limits())
+    for n, (cluster, workload, row) in enumerate(rows):
+        headers, value = codec.encode(Event("meter", 1, n, cluster, workload, usage_batch([row], 0)))
+        batch.add(core.Arrived(0, n, END_MS, True, headers, value), END_MS)
+    assert not batch.rejected
+    warehouse.insert("usage", core.usage_rows(batch, np.ones(batch.rows, np.bool_)))
 
 
 def provisional(warehouse: Warehouse, window_start_ms: int, tenant: str, energy_uj: int) -> None:

@@ -15,4 +15,13 @@ FROM
     FROM sources FINAL
     WHERE last_event >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
     GROUP BY log_id, topic, source, epoch
+    UNION ALL
+    -- Of usage every event is noted by itself: numbers as a bitmap, because a run may have millions.
+    SELECT
+        'wattlog.usage.v1' AS topic, source, epoch, max(seq) AS last, groupBitmap(seq) AS received,
+        toInt128(count()) - received AS repeated, toInt128(last) + 1 - received AS missing,
+        toUnixTimestamp64Milli(max(last_event)) AS heard_ms
+    FROM usage_events FINAL
+    GROUP BY log_id, source, epoch
+    HAVING heard_ms >= {start_ms:Int64}
 )

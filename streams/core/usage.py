@@ -1,0 +1,273 @@
+"""Metered quantities: messages of wattlog.usage.v1 to rows, and which copy of a row counts.
+
+No windows and no join: a row is stored as it was sent. What needs thought is that each counts once. Whoever metered a
+row may say which one it is (`origin`, `event_id`), and may send it again: in another event, under another subject, a
+month later. So every copy is *registered* under its identity before anything is stored, and of all copies that are
+registered the one that came onto the log first counts. Who registers first and asks then cannot miss a rival: of two
+that settle at once, at least one sees both. The answer is a function of the log alone, whatever the order, the batches
+and the crashes in which it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from contracts import codec, topics
+from contracts.codec import AnyHeaders
+from contracts.errors import BadEvent
+from contracts.events import Event, UsageBatch
+from contracts.rows import Table
+from contracts.units import I64
+
+STORED, TAKEN_BACK = 1, 2
+"""Versions: a row that was stored and lost to an earlier copy stays away, in whatever order the two writes arrive."""
+
+LAST_MS = 7_258_118_400_000
+"""2200-01-01: what tables can hold. A producer that dates its messages itself may say anything."""
+
+Id = tuple[int, int]
+"""What identifies a row: two halves of 128 bits, so that no two rows of a lifetime meet."""
+
+
+class Place(NamedTuple):
+    """When and where a row came onto the log. Places sort by time first: of copies, the least counts."""
+
+    log_ms: int
+    log_id: str
+    log_partition: int
+    log_offset: int
+    log_row: int
+
+
+class Arrived(NamedTuple):
+    """A raw message of the usage topic. `log_ms` is the log's timestamp; `appended` says that it is the time at which
+    the broker took the message, not what its producer set."""
+
+    partition: int
+    offset: int
+    log_ms: int
+    appended: bool
+    headers: AnyHeaders
+    value: bytes | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is taken in one batch, and how far producers' clocks may be ahead."""
+
+    rows: int = 50_000
+    bytes: int = 8 * 2**20
+    messages: int = 10_000
+    skew_ms: int = 5_000
+
+
+@dataclass
+class Batch:
+    """Messages of one log that are stored together. Bounded: ask `full` before `add`; beyond a bound goes one message
+    at most."""
+
+    log_id: str
+    limits: Limits
+    events: list[tuple[Arrived, Event]] = field(default_factory=list)
+    rejected: list[tuple[Arrived, BadEvent]] = field(default_factory=list)
+    next_offsets: dict[int, int] = field(default_factory=dict)
+    """By partition, the offset to go on from when all of this is stored."""
+    rows: int = 0
+    bytes: int = 0
+    messages: int = 0
+
+    @property
+    def full(self) -> bool:
+        most = self.limits
+        return self.rows >= most.rows or self.bytes >= most.bytes or self.messages >= most.messages
+
+    def add(self, message: Arrived, now_ms: int) -> None:
+        """Take a message in: its event, or why it cannot be read or believed.
+
+        What the broker dated is judged by that date, so that it is judged alike when it is read again.
+        """
+        message = message._replace(log_ms=min(max(message.log_ms, 0), LAST_MS))
+        self.messages += 1
+        self.bytes += len(message.value or b"")
+        self.next_offsets[message.partition] = message.offset + 1
+        try:
+            event = _read(message, message.log_ms if message.appended else now_ms, self.limits.skew_ms)
+        except BadEvent as error:
+            self.rejected.append((message, error))
+            return
+        self.events.append((message, event))
+        self.rows += len(event.batch)
+
+    def identities(self) -> list[Id]:
+        """Of every row, in order."""
+        return [found for _, event in self.events for found in identities(event)]
+
+    def places(self) -> list[Place]:
+        """Of every row, in order."""
+        return [
+            Place(m.log_ms, self.log_id, m.partition, m.offset, row)
+            for m, event in self.events
+            for row in range(len(event.batch))
+        ]
+
+
+def _read(message: Arrived, now_ms: int, skew_ms: int) -> Event:
+    event = codec.decode(message.headers, message.value)
+    if not isinstance(event.batch, UsageBatch):
+        raise BadEvent("ce_type", type(event.batch).__name__, f"does not belong on {topics.USAGE}")
+    if event.batch.event_ms > now_ms + skew_ms:
+        raise BadEvent("t_ms", event.batch.event_ms, f"lies in the future by more than {skew_ms} ms; mend the clock")
+    return event
+
+
+def identities(event: Event) -> list[Id]:
+    """What identifies each row: its tenant, meter, origin and event_id, wherever it stands. Without an origin that is
+    the event's source; without an event_id, the event's source and number and the row's place in it.
+
+    The meter, because one event may be counted by several; the tenant, because an origin is whatever its sender says,
+    and nobody is to take another's ids."""
+    batch = event.batch
+    assert isinstance(batch, UsageBatch)
+    named = batch.event_id or ("",) * len(batch)
+    origins = batch.origin or ("",) * len(batch)
+    return [
+        _hashed("id", batch.tenant[row], batch.meter[row], origin or event.source, name)
+        if name
+        else _hashed("row", event.source, str(event.epoch), str(event.seq), str(row))
+        for row, (origin, name) in enumerate(zip(origins, named, strict=True))
+    ]
+
+
+def _hashed(*parts: str) -> Id:
+    # Texts are printable, so that NUL is in none of them.
+    digest = blake2b("\0".join(parts).encode(), digest_size=16).digest()
+    return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")
+
+
+class Settled(NamedTuple):
+    """Which rows of a batch count."""
+
+    stays: npt.NDArray[np.bool_]
+    won: list[Id]
+    """Identities of which this batch holds the first of several copies: what was stored of the others goes."""
+
+    @property
+    def duplicates(self) -> int:
+        """Rows that count elsewhere."""
+        return int((~self.stays).sum())
+
+
+def settle(ids: Sequence[Id], places: Sequence[Place], first: Mapping[Id, Place]) -> Settled:
+    """`first` is the first place of each identity of which more than one copy is registered, this batch's included."""
+    stays = np.array([first.get(i, place) == place for i, place in zip(ids, places, strict=True)], np.bool_)
+    won = [i for i, stay in zip(ids, stays.tolist(), strict=True) if stay and i in first]
+    return Settled(stays, won)
+
+
+# -- columns ---------------------------------------------------------------------------------------------------------
+
+
+def counted_at(t0_ms: I64, t1_ms: I64) -> I64:
+    """The last millisecond of each `[t0, t1)`; the moment itself where those are equal."""
+    at: I64 = np.maximum(t1_ms - 1, t0_ms)
+    return at
+
+
+def id_rows(batch: Batch, ids: Sequence[Id]) -> Table:
+    """The copies that a batch holds, as rows of USAGE_IDS."""
+    return {
+        "id_hi": np.array([hi for hi, _ in ids], np.uint64), "id_lo": np.array([lo for _, lo in ids], np.uint64),
+        "log_ms": _of_message(batch, [m.log_ms for m, _ in batch.events]), **_places(batch), "at": _at(batch),
+        "tenant": [tenant for b in _batches(batch) for tenant in b.tenant], "version": _constant(batch, STORED),
+    }  # fmt: skip
+
+
+def usage_rows(batch: Batch, stays: npt.NDArray[np.bool_]) -> Table:
+    """The rows that count, as rows of USAGE."""
+    batches, events = _batches(batch), [event for _, event in batch.events]
+
+    def text(name: str) -> list[str]:
+        return [v for b in batches for v in (getattr(b, name) or ("",) * len(b))]
+
+    def repeated(values: Sequence[str]) -> list[str]:
+        return [v for b, v in zip(batches, values, strict=True) for _ in range(len(b))]
+
+    table: Table = {
+        "at": _at(batch), "cluster": repeated([e.cluster for e in events]),
+        "workload": repeated([e.workload for e in events]), "tenant": text("tenant"), "meter": text("meter"),
+        "unit": text("unit"), "quantity": np.array([Decimal(q) for b in batches for q in b.quantity], np.object_),
+        "t0": _joined([b.t0_ms for b in batches]), "t1": _joined([b.t1_ms for b in batches]),
+        "session_id": text("session_id"), "trace_id": text("trace_id"), "step": text("step"),
+        "dimensions": np.array([d for b in batches for d in (b.dimensions or ({},) * len(b))], np.object_),
+        "origin": text("origin"), "event_id": text("event_id"), "source": repeated([e.source for e in events]),
+        "epoch": _repeated(batch, np.array([e.epoch for e in events], np.uint64)),
+        "seq": _repeated(batch, np.array([e.seq for e in events], np.uint64)),
+        **_places(batch), "version": _constant(batch, STORED), "deleted": _constant(batch, 0).astype(np.uint8),
+    }  # fmt: skip
+    at: list[int] = np.flatnonzero(stays).tolist()
+    return {
+        name: column[at] if isinstance(column, np.ndarray) else [column[i] for i in at]
+        for name, column in table.items()
+    }
+
+
+def event_rows(batch: Batch) -> Table:
+    """The events that a batch holds, as rows of USAGE_EVENTS."""
+    found = batch.events
+    return {
+        "source": [e.source for _, e in found], "epoch": np.array([e.epoch for _, e in found], np.uint64),
+        "seq": np.array([e.seq for _, e in found], np.uint64), "log_id": [batch.log_id] * len(found),
+        "log_partition": np.array([m.partition for m, _ in found], np.uint16),
+        "log_offset": np.array([m.offset for m, _ in found], np.int64),
+        "last_event": np.array([e.batch.event_ms for _, e in found], np.int64),
+        "version": np.full(len(found), STORED, np.uint64),
+    }  # fmt: skip
+
+
+def simulated_clusters(batch: Batch, known: Collection[str]) -> list[str]:
+    """The clusters of simulated sources that are not known yet."""
+    found = {topics.simulated_cluster(event.source) for _, event in batch.events} - {None}
+    return sorted(name for name in found if name is not None and name not in known)
+
+
+def _batches(batch: Batch) -> list[UsageBatch]:
+    return [event.batch for _, event in batch.events if isinstance(event.batch, UsageBatch)]
+
+
+def _joined(columns: Sequence[I64]) -> I64:
+    return np.concatenate(columns) if columns else np.zeros(0, np.int64)
+
+
+def _at(batch: Batch) -> I64:
+    return _joined([counted_at(b.t0_ms, b.t1_ms) for b in _batches(batch)])
+
+
+def _of_message(batch: Batch, values: Sequence[int]) -> I64:
+    return _repeated(batch, np.array(values, np.int64))
+
+
+def _repeated(batch: Batch, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Something of each message, for each of its rows."""
+    return np.repeat(values, [len(b) for b in _batches(batch)])
+
+
+def _constant(batch: Batch, value: int) -> npt.NDArray[np.uint64]:
+    return np.full(batch.rows, value, np.uint64)
+
+
+def _places(batch: Batch) -> Table:
+    messages = [m for m, _ in batch.events]
+    rows = [np.arange(len(b), dtype=np.uint32) for b in _batches(batch)]
+    return {
+        "log_id": [batch.log_id] * batch.rows,
+        "log_partition": _of_message(batch, [m.partition for m in messages]).astype(np.uint16),
+        "log_offset": _of_message(batch, [m.offset for m in messages]),
+        "log_row": np.concatenate(rows) if rows else np.zeros(0, np.uint32),
+    }
