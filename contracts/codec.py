@@ -26,7 +26,7 @@ JSON = "application/json"
 MAX_SOURCE = 1024
 """Characters in a `ce_source`."""
 _ENVELOPES_KEPT = 32_768
-"""What sources say with every message, kept decoded: at most 128 Mi characters at the very worst, some MiB in a fleet."""
+"""What sources say with every message, kept decoded: 128 Mi characters at the very worst, some MiB in a fleet."""
 
 Headers = list[tuple[str, bytes]]
 AnyHeaders = Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]] | None

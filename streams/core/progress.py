@@ -219,7 +219,9 @@ class Progress:
 
     def sources(self) -> Table | None:
         """Rows of `sources` that changed since the last call."""
-        changed = [(t, *key) for t in sorted(self._changed) for key in sorted(self._changed[t] & self.mark.seen[t].keys())]
+        changed = [
+            (t, *key) for t in sorted(self._changed) for key in sorted(self._changed[t] & self.mark.seen[t].keys())
+        ]
         for keys in self._changed.values():
             keys.clear()
         if not changed:

@@ -34,8 +34,8 @@ class RequestTexts:
     def of(self, name: str) -> Texts | None:
         """`request_id`, `session_id` or `trace_id`; None where no batch has any."""
         if name not in self._texts:
-            said = any(getattr(b, name) for b in self.columns.batches)
-            self._texts[name] = np.array(self.columns.texts(name), object) if said else None
+            texts = self.columns.texts(name)
+            self._texts[name] = None if texts is None else np.array(texts, object)
         return self._texts[name]
 
     @property
@@ -154,7 +154,8 @@ def _texts(found: Sequence[RequestPieces], name: str) -> Column:
     texts = [p.texts.of(name) for p in found]
     if all(t is None for t in texts):
         return Coded.constant("", sum(len(p.row) for p in found))
-    return [s for t, p in zip(texts, found, strict=True) for s in ([""] * len(p.row) if t is None else t[p.row])]
+    said = [[""] * len(p.row) if t is None else t[p.row].tolist() for t, p in zip(texts, found, strict=True)]
+    return list(chain.from_iterable(said))
 
 
 def _one_a_key(rows: Table) -> Table:

@@ -48,6 +48,8 @@ class Sums:
         self.keys: list[Key] = []
         self._parts: dict[Callable[[Key], Any], tuple[dict[Any, int], list[int], I64]] = {}
         self.windows: dict[int, I64] = {}
+        self.rows = 0
+        """Memory held, in rows of `width` integers. Keys are held too: the newest window has a column for each."""
         self.dirty: set[int] = set()
         """Windows held that were added to since somebody last cleared this."""
 
@@ -87,7 +89,9 @@ class Sums:
         sums = self.windows.get(number)
         if sums is None or sums.shape[1] < len(self.keys):
             grown: I64 = np.zeros((self._width, max(64, 1 << (len(self.keys) - 1).bit_length())), np.int64)
+            self.rows += grown.shape[1]
             if sums is not None:
+                self.rows -= sums.shape[1]
                 grown[:, : sums.shape[1]] = sums
             sums = self.windows[number] = grown
         return sums
@@ -99,6 +103,7 @@ class Sums:
             sums = self.windows.pop(number, None) if remove else self.windows.get(number)
             if remove:
                 self.dirty.discard(number)
+                self.rows -= 0 if sums is None else sums.shape[1]
             if sums is not None:
                 entity = np.flatnonzero(sums.any(axis=0))
                 found.append((np.full(len(entity), number, np.int64), entity, sums[:, entity]))
@@ -107,11 +112,6 @@ class Sums:
         windows, entities, values = zip(*found, strict=True)
         return np.concatenate(windows), np.concatenate(entities), np.concatenate(values, axis=1)
 
-    @property
-    def rows(self) -> int:
-        """Memory held, in rows of `width` integers. Keys are held too: the newest window has a column for each."""
-        return sum(sums.shape[1] for sums in self.windows.values())
-
     def compact(self) -> Index:
         """Forget entities that no open window holds; ids given out before are void. New id by old (-1: forgotten)."""
         live = np.zeros(len(self.keys), np.bool_)
@@ -119,12 +119,14 @@ class Sums:
             n = min(len(live), sums.shape[1])
             live[:n] |= sums[:, :n].any(axis=0)
         keep = np.flatnonzero(live)
-        self.keys = [self.keys[i] for i in keep]
+        self.keys = [self.keys[i] for i in keep.tolist()]
         self._ids = {key: i for i, key in enumerate(self.keys)}
-        self._parts = {}
+        for of, (names, _, column) in self._parts.items():
+            left = Coded(list(names), column).take(keep[: np.searchsorted(keep, len(column))])
+            self._parts[of] = {name: i for i, name in enumerate(left.names)}, left.codes.tolist(), left.codes
         for number, sums in list(self.windows.items()):
             padded = np.zeros((self._width, len(live)), np.int64)
             padded[:, : min(sums.shape[1], len(live))] = sums[:, : len(live)]
-            del self.windows[number]
+            self.rows -= self.windows.pop(number).shape[1]
             self._window(number)[:, : len(keep)] = padded[:, keep]
         return np.where(live, np.cumsum(live) - 1, -1)
