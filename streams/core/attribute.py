@@ -19,11 +19,11 @@ import numpy as np
 from contracts.rows import Table
 from contracts.units import I64
 from streams.core.facts import COMPLETION_M, COMPUTED_M, Energy, Facts, Index, Tokens
-from streams.core.grouping import Keys, expand, rank
+from streams.core.grouping import Keys, expand
 from streams.core.ledger_table import assert_balanced, rows_of, table_of
 from streams.core.policy import Policy
 from streams.core.split import done_of, metered_of, pair
-from streams.core.spread import share
+from streams.core.spread import shares
 
 __all__ = ["Attribution", "Energy", "Facts", "Tokens", "attribute", "attribute_requests"]
 
@@ -49,18 +49,7 @@ def attribute(facts: Facts, policy: Policy) -> Attribution:
 
     Raises LedgerError if a group's parts did not sum to what was measured (which would be a defect here).
     """
-    e, t = facts.energy, facts.tokens
-    n_subjects = max(len(facts.subjects), 1)
-    subject_rank = rank(facts.subjects)
-    groups = np.unique(
-        np.concatenate(
-            [
-                e.window_start * n_subjects + subject_rank[e.subject],
-                t.window_start * n_subjects + subject_rank[t.subject],
-            ]
-        )
-    )
-    keys = Keys(subject_rank, rank(facts.tenants), rank(facts.models), groups)
+    keys = Keys.of(facts)
     metered = metered_of(facts, keys, policy)
     done = done_of(facts, keys)
     pairs = pair(facts, metered, done, policy)
@@ -98,7 +87,9 @@ def attribute_requests(
         row, amounts = np.concatenate([row, more]), np.concatenate([amounts, lacking[:, more]], axis=1)
     first, last = a.pairs_of[0][row], a.pairs_of[1][row]
     piece, at = expand(first, last - first)
-    weight = (a.weights[:, at] * amounts[:, piece]).sum(axis=0)
+    weight = np.zeros(len(at), np.int64)
+    for each, amount in zip(a.weights, amounts, strict=True):
+        weight += each[at] * amount[piece]
 
     def order(members: Index) -> Sequence[int]:
         of = piece[members]
@@ -106,9 +97,9 @@ def attribute_requests(
         return [*known[canonical(of[known])].tolist(), *np.flatnonzero(of >= n).tolist()]
 
     out = []
-    for energy_uj in (a.active_uj, a.idle_uj):
+    for shared in shares((a.active_uj, a.idle_uj), at, weight, order):
         part = np.zeros(len(row), np.int64)
-        np.add.at(part, piece, share(energy_uj, at, weight, order))
+        np.add.at(part, piece, shared)
         out.append(part[:n])
     return out[0], out[1]
 

@@ -16,7 +16,7 @@ from contracts.rows import KEYS, Column, Table, length
 from contracts.units import I64
 from streams.core.attribute import Attribution, attribute_requests
 from streams.core.facts import AMOUNTS, Facts, Index, Tokens
-from streams.core.spread import ends, pieces, spread, starts
+from streams.core.spread import Cuts, ends, pieces, starts
 
 _KEY = tuple(column for column in KEYS["request_energy"] if column != "late_id")
 _DONE = AMOUNTS[:6]
@@ -113,12 +113,13 @@ def _cut(c: TokenColumns, cut: Index, number: I64, failed: I64, window_ms: int) 
     known = first > 0
     first_a, first_b = np.where(known, first, end), np.where(known, first, start)
     row, window = pieces(start, end, window_ms)
+    prompting, completing = (Cuts.of(p0, p1, row, window, window_ms) for p0, p1 in ((start, first_a), (first_b, end)))
     amounts = np.empty((8, len(row)), np.int64)
-    for i, (amount, p0, p1) in enumerate((
-        (prompt, start, first_a), (cached, start, first_a), (completion, first_b, end),
-        ((prompt - cached) * 1000, start, first_a), (cached * 1000, start, first_a), (completion * 1000, first_b, end),
+    for i, (amount, cuts) in enumerate((
+        (prompt, prompting), (cached, prompting), (completion, completing),
+        ((prompt - cached) * 1000, prompting), (cached * 1000, prompting), (completion * 1000, completing),
     )):  # fmt: skip
-        amounts[i] = spread(amount, p0, p1, row, window, window_ms) if amount.any() else 0
+        amounts[i] = cuts.parts(amount)
     last = ends(row)
     amounts[6], amounts[7] = last * number[row], last * failed[row]
     return row, window, amounts

@@ -97,15 +97,14 @@ class OpenWindows:
         entity = _entity_of_row(columns, ids, columns.gpu)
         span = columns.end_ms - columns.begin_ms
         known = columns.busy_ms >= 0
-        if known.all():
-            busy, unknown = columns.busy_ms, np.zeros(len(span), np.int64)
-        else:
-            busy, unknown = np.where(known, columns.busy_ms, 0), np.where(known, 0, span)
-        amounts = (columns.energy_uj, span, busy, unknown)
-        row, window, parts = spread_intervals(amounts, columns.begin_ms, columns.end_ms, self.window_ms)
+        busy = columns.busy_ms if known.all() else np.where(known, columns.busy_ms, 0)
+        row, window, parts = spread_intervals(
+            (columns.energy_uj, span, busy), columns.begin_ms, columns.end_ms, self.window_ms
+        )
         method = columns.method.astype(np.int64)
-        values = [*parts, method if row is None else method[row]]
-        entity = entity if row is None else entity[row]
+        if row is not None:
+            entity, known, method = entity[row], known[row], method[row]
+        values = [*parts, np.where(known, 0, parts[1]), method]  # Covered, but nobody knows how busy.
         if only is not None:
             at = np.flatnonzero(np.isin(window, only))
             window, entity, values = window[at], entity[at], [v[at] for v in values]
