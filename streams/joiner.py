@@ -70,7 +70,8 @@ class Joiner:
         self._holes = Holes(reader, clock)
         self._ingesting = False
         self._storing = asyncio.Lock()
-        self._provisional_ms = 0
+        self._provisional_ms = self._behind_ms = 0
+        """When provisional windows were last due, and how far what was read was behind the clock then."""
         self.messages = 0
         """Messages read so far."""
         self.rejected = 0
@@ -229,11 +230,10 @@ class Joiner:
         now_ms = self._clock()
         self._holding.check_lost(now_ms)
         self._bounds.begin_round()
-        catching_up = busy and bool(self._inbox)
-        wait_ms = self._settings.provisional_ms * (BUSY_SHOWS if catching_up else 1)
-        due = now_ms - self._provisional_ms >= wait_ms
+        waits = busy and bool(self._inbox)
+        due = now_ms - self._provisional_ms >= self._settings.provisional_ms * (BUSY_SHOWS if waits else 1)
         # Windows that would be final by the clock soon are: nobody needs to see them before.
-        show = due and not (catching_up and self._lag_ms(now_ms) > self._settings.lateness_ms)
+        show = due and not (busy and self._catching_up(now_ms, waits=waits))
         async with self._storing:
             held, holding = self._holding.as_now(), self._holding
             if holding.owned:
@@ -242,8 +242,8 @@ class Joiner:
                     if held():
                         self._conclude(lost)
         if due:
-            self._provisional_ms = now_ms
-            self._store.round(self._lag_ms(now_ms), any(s.behind(now_ms) for s in self._holding.states()))
+            self._provisional_ms, self._behind_ms = now_ms, self._lag_ms(now_ms)
+            self._store.round(self._behind_ms, any(s.behind(now_ms) for s in self._holding.states()))
             self._export(now_ms)
             self._bounds.show(now_ms)
 
@@ -254,6 +254,12 @@ class Joiner:
         if not self._rounds.hours_due:
             for number, owned in self._holding.owned.items():
                 self._acknowledge(number, owned)
+
+    def _catching_up(self, now_ms: int, *, waits: bool) -> bool:
+        """Behind by more than the lateness, and either more waits in hand, or event time goes twice as fast as the
+        clock: the log hands out what it holds."""
+        lag_ms, since_ms = self._lag_ms(now_ms), now_ms - self._provisional_ms
+        return lag_ms > self._settings.lateness_ms and (waits or lag_ms + since_ms < self._behind_ms)
 
     def _lag_ms(self, now_ms: int) -> int:
         """How far the slowest partition's watermark is behind the clock."""

@@ -47,8 +47,8 @@ _DENSE = 32
 
 
 def distinct(numbers: I64) -> tuple[I64, Index, Index]:
-    """(the numbers that are there, ascending; where one of each stands; which of them each is): `np.unique`, but without
-    sorting where the numbers lie close together, as keys made of ranks do."""
+    """(the numbers that are there, ascending; where one of each stands; which of them each is): `np.unique`, but
+    without sorting where the numbers lie close together, as keys made of ranks do."""
     n = len(numbers)
     low, high = (int(numbers.min()), int(numbers.max())) if n else (0, 0)
     if high - low >= _DENSE * n:
