@@ -36,6 +36,8 @@ class Attribution:
 
     ledger: Table
     done_key: I64
+    done_of: Index
+    """Which of them each row of `Facts.tokens` is part of."""
     done_mtok: I64
     pairs_of: tuple[I64, I64]
     active_uj: I64
@@ -59,6 +61,7 @@ def attribute(facts: Facts, policy: Policy) -> Attribution:
     return Attribution(
         table_of(facts, keys, rows),
         done.key,
+        done.of_tokens,
         done.amounts[COMPUTED_M : COMPLETION_M + 1],
         (starts[:-1], starts[1:]),
         pairs.active_uj,
@@ -69,18 +72,21 @@ def attribute(facts: Facts, policy: Policy) -> Attribution:
 
 
 def attribute_requests(
-    attribution: Attribution, pieces: Tokens, canonical: Callable[[Index], Sequence[int]], *, all_here: bool = True
+    attribution: Attribution,
+    row: Index,
+    amounts: I64,
+    canonical: Callable[[Index], Sequence[int]],
+    *,
+    all_here: bool = True,
 ) -> tuple[I64, I64]:
     """(active_uj, idle_uj) of each request's piece: its share, by work, of its tenant's rows of that window.
 
+    `row` says which of `done_key` each piece is part of, `amounts` are its thousandths of tokens, like `done_mtok`.
     `canonical` puts some of the pieces into their canonical order: equal remainders are served in it. The pieces of a
     (window, workload, tenant, model) sum to the ledger's rows if they are all there. Where `all_here` is false, what is
     lacking of the work shares as one more piece, served last.
     """
-    a, n = attribution, len(pieces.window_start)
-    group = a.key_of.group(pieces.window_start, pieces.subject)
-    row = np.searchsorted(a.done_key, a.key_of.done(group, pieces.tenant, pieces.model))
-    amounts = pieces.amounts[COMPUTED_M : COMPLETION_M + 1]
+    a, n = attribution, len(row)
     if not all_here:
         lacking = _lacking(a.done_mtok, row, amounts)
         more = np.flatnonzero(lacking.any(axis=0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,14 @@ from contracts.columns import TokenColumns
 from contracts.rows import KEYS, Column, Table, length
 from contracts.units import I64
 from streams.core.attribute import Attribution, attribute_requests
-from streams.core.facts import AMOUNTS, Facts, Index, Tokens
-from streams.core.spread import Cuts, ends, pieces, starts
+from streams.core.facts import AMOUNTS, COMPLETION_M, COMPUTED_M, Facts, Index
+from streams.core.spread import Cuts, ends, pieces
 
 _KEY = tuple(column for column in KEYS["request_energy"] if column != "late_id")
 _DONE = AMOUNTS[:6]
 Texts = npt.NDArray[np.object_]
+_ODD = 0x9E3779B97F4A7C1
+"""Times an odd number, no two windows are alike modulo 2^64, and near ones are far apart."""
 
 
 @dataclass(slots=True)
@@ -64,6 +66,8 @@ class Taken:
     """Pieces of closed windows, by window number, and what their entities stand for."""
 
     pieces: Sequence[tuple[int, RequestPieces]]
+    payer: Index
+    """Of each piece, the row of `Facts.tokens` that it is part of."""
     subjects: Coded[tuple[str, str]]
     tenants: Coded[str]
     models: Coded[str]
@@ -125,8 +129,9 @@ def _cut(c: TokenColumns, cut: Index, number: I64, failed: I64, window_ms: int) 
     return row, window, amounts
 
 
-def request_rows(taken: Taken, window_ms: int) -> Table:
-    """Pieces as one row a request and window: columns of REQUEST_ENERGY less energy, provenance and late_id."""
+def request_rows(taken: Taken, window_ms: int) -> tuple[Table, Index]:
+    """Pieces as one row a request and window: columns of REQUEST_ENERGY less energy, provenance and late_id. And the
+    row of `Facts.tokens` that each is part of."""
     found = [p for _, p in taken.pieces]
     sizes = np.array([len(p.row) for p in found], np.intp)
     window_start = np.repeat(np.array([n for n, _ in taken.pieces], np.int64) * window_ms, sizes)
@@ -143,7 +148,7 @@ def request_rows(taken: Taken, window_ms: int) -> Table:
         "t_end": _joined([p.columns.end_ms[p.row] for p in found]),
         **dict(zip(_DONE, done[: len(_DONE)], strict=True)),
     }  # fmt: skip
-    return rows if _ids_differ(rows) else _one_a_key(rows)
+    return (rows, taken.payer) if _ids_differ(rows) else _one_a_key(rows, taken.payer)
 
 
 def _joined(parts: Sequence[I64]) -> I64:
@@ -159,13 +164,13 @@ def _texts(found: Sequence[RequestPieces], name: str) -> Column:
     return list(chain.from_iterable(said))
 
 
-def _one_a_key(rows: Table) -> Table:
+def _one_a_key(rows: Table, payer: Index) -> tuple[Table, Index]:
     """Requests that bear the same id, tenant, model and end become one row, so that none replaces another in the table.
     It bears the earliest's start, session, trace and status, and the sum of what they did."""
     n = length(rows)
     keys = list(zip(*(_listed(rows[c]) for c in _KEY), strict=True))
     if len(set(keys)) == n:
-        return rows
+        return rows, payer
     rest = list(zip(*(_listed(rows[c]) for c in ("t_start", "session_id", "trace_id", "status")), strict=True))
     row_of: dict[object, int] = {}
     stays: list[int] = []
@@ -176,37 +181,36 @@ def _one_a_key(rows: Table) -> Table:
             stays.append(i)
         into[i] = row_of[keys[i]]
     out: Table = {}
+    at = np.array(stays, np.intp)
     for name, column in rows.items():
         if name in _DONE:
             total = np.zeros(len(stays), np.int64)
             np.add.at(total, into, np.asarray(column))
             out[name] = total
         else:
-            at = np.array(stays, np.intp)
             out[name] = column[at] if isinstance(column, np.ndarray) else _coded(column).take(at)
-    return out
+    return out, payer[at]
 
 
-def with_energy(rows: Table, attribution: Attribution, facts: Facts, *, all_here: bool) -> Table:
+def with_energy(rows: Table, attribution: Attribution, done: Index, *, all_here: bool) -> Table:
     """Request rows with their `active_uj` and `idle_uj`: they sum to their tenant's rows of the ledger, if they are all
-    the requests of their windows. If they may not be (`all_here` is false), the rest bears its share unseen."""
+    the requests of their windows. If they may not be (`all_here` is false), the rest bears its share unseen.
+
+    `done` says which of the attribution's (window, workload, tenant, model) each row is part of."""
     if not length(rows):
         none = np.zeros(0, np.int64)
         return {**rows, "active_uj": none, "idle_uj": none}
-    pieces = _tokens(facts, rows)
-    active_uj, idle_uj = attribute_requests(attribution, pieces, _canonical(rows), all_here=all_here)
+    amounts = np.stack([np.asarray(rows[name], np.int64) for name in _DONE[COMPUTED_M : COMPLETION_M + 1]])
+    active_uj, idle_uj = attribute_requests(attribution, done, amounts, _canonical(rows), all_here=all_here)
     return {**rows, "active_uj": active_uj, "idle_uj": idle_uj}
 
 
-def _tokens(facts: Facts, rows: Table) -> Tokens:
-    """Rows of request_energy in the codes of `facts`."""
-    amounts = np.zeros((8, length(rows)), np.int64)
-    for i, name in enumerate(_DONE):
-        amounts[i] = rows[name]
-    return Tokens(
-        np.asarray(rows["window_start"], np.int64), _subject_codes(rows, facts.subjects),
-        _codes(rows["tenant"], facts.tenants), _codes(rows["model"], facts.models), amounts,
-    )  # fmt: skip
+def done_of_rows(rows: Table, attribution: Attribution, facts: Facts) -> Index:
+    """Of rows of request_energy, which of the attribution's (window, workload, tenant, model) each is part of."""
+    keys = attribution.key_of
+    group = keys.group(np.asarray(rows["window_start"], np.int64), _subject_codes(rows, facts.subjects))
+    tenant, model = _codes(rows["tenant"], facts.tenants), _codes(rows["model"], facts.models)
+    return np.searchsorted(attribution.done_key, keys.done(group, tenant, model))
 
 
 def _codes(column: Column, names: Sequence[str]) -> I64:
@@ -234,10 +238,12 @@ def _coded(column: Column) -> Coded[str]:
 
 
 def _ids_differ(rows: Table) -> bool:
-    """Whether no window has an id twice. Rows stand window by window."""
-    ids, window = rows["request_id"], np.asarray(rows["window_start"])
-    edges = [*np.flatnonzero(starts(window)).tolist(), len(window)] if len(window) else []
-    return sum(len(set(ids[a:b])) for a, b in pairwise(edges)) == len(window)
+    """Whether no window has an id twice, for all that hashes say: where two are alike, the ids themselves must be
+    asked. Sorting numbers is cheaper than a set of texts."""
+    hashes = np.fromiter(map(hash, rows["request_id"]), np.int64, length(rows))
+    hashes ^= np.asarray(rows["window_start"]) * _ODD
+    hashes.sort()
+    return not (hashes[1:] == hashes[:-1]).any()
 
 
 def _canonical(rows: Table) -> Callable[[Index], list[int]]:

@@ -59,6 +59,8 @@ class Done:
     """Tokens per (group, tenant, model), in order of their names. `key` orders and identifies them."""
 
     key: I64
+    of_tokens: Index
+    """Which of them each row of `Facts.tokens` is part of."""
     group: Index
     window_start: I64
     tenant: I64
@@ -73,7 +75,7 @@ def done_of(facts: Facts, keys: Keys) -> Done:
     amounts = np.zeros((8, len(key)), np.int64)
     for i in range(8):
         np.add.at(amounts[i], inverse, t.amounts[i])
-    return Done(key, group[at], t.window_start[at], t.tenant[at], t.model[at], amounts)
+    return Done(key, inverse, group[at], t.window_start[at], t.tenant[at], t.model[at], amounts)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Both are sums of integers, so neither order nor batching matters. A window is a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
 
@@ -185,13 +185,23 @@ class OpenWindows:
         subjects, tenants, models = (self._tokens.part(of) for of in (_subject, _tenant, _model))
         payers = Payers(window, subjects.take(entity), tenants.take(entity), models.take(entity), amounts)
         pieces = [(n, p) for n in numbers for p in (self._pieces.pop(n, []) if remove else ())]
-        taken = Taken(pieces, subjects, tenants, models)
+        taken = Taken(pieces, self._payer_rows(window, entity, pieces), subjects, tenants, models)
         facts = WindowFacts(self.window_ms, gpus, payers, taken)
         self._piece_count -= taken.rows
         # Twice what was alive last time: so that forgetting costs no more than what has come since.
         if remove and len(self.gpus) + len(self.payers) > max(self.COMPACT_ABOVE, 2 * self._alive):
             self._compact()
         return facts
+
+    def _payer_rows(self, window: I64, entity: Index, pieces: Sequence[tuple[int, RequestPieces]]) -> Index:
+        """Where each piece's (window, entity) stands in these columns, which hold them all, window by window."""
+        row_of = np.zeros(len(self.payers), np.intp)
+        found: list[Index] = []
+        for number, some in groupby(pieces, itemgetter(0)):
+            here = np.flatnonzero(window == number)
+            row_of[entity[here]] = here
+            found += [row_of[p.entity] for _, p in some]
+        return np.concatenate(found) if found else np.zeros(0, np.intp)
 
     def _gpus_of(self, window: I64, entity: Index, values: I64) -> Gpus:
         gpu = self._energy.part(_gpu)
