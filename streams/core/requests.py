@@ -3,59 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from contracts.coded import Coded
+from contracts.coded import Coded, Compact
 from contracts.columns import TokenColumns
 from contracts.rows import KEYS, Column, Table, length
 from contracts.units import I64
 from streams.core.attribute import Attribution, attribute_requests
 from streams.core.facts import AMOUNTS, COMPLETION_M, COMPUTED_M, Facts, Index
 from streams.core.spread import Cuts, ends, pieces
+from streams.core.texts import Said, Texts
 
 _KEY = tuple(column for column in KEYS["request_energy"] if column != "late_id")
 _DONE = AMOUNTS[:6]
-Texts = npt.NDArray[np.object_]
 _ODD = 0x9E3779B97F4A7C1
 """Times an odd number, no two windows are alike modulo 2^64, and near ones are far apart."""
 
 
 @dataclass(slots=True)
-class RequestTexts:
-    """What is said of single requests, by row of a `TokenColumns`; worked out when the first window is closed."""
-
-    columns: TokenColumns
-    _texts: dict[str, Texts | None] = field(default_factory=dict)
-    _status: Coded[str] | None = None
-
-    def of(self, name: str) -> Texts | None:
-        """`request_id`, `session_id` or `trace_id`; None where no batch has any."""
-        if name not in self._texts:
-            texts = self.columns.texts(name)
-            self._texts[name] = None if texts is None else np.array(texts, object)
-        return self._texts[name]
-
-    @property
-    def status(self) -> Coded[str]:
-        if self._status is None:
-            batches = self.columns.batches
-            codes = self.columns.place([len(b.statuses) for b in batches], self.columns.status)
-            self._status = Coded.concat([Coded(list(chain.from_iterable(b.statuses for b in batches)), codes)])
-        return self._status
-
-
-@dataclass(slots=True)
 class RequestPieces:
-    """What some requests did in one window: rows of `columns`, their (workload, tenant, model) entities, and the same
+    """What some requests did in one window: rows of `said`, their (workload, tenant, model) entities, and the same
     amounts that the sums got."""
 
-    columns: TokenColumns
-    texts: RequestTexts
+    said: Said
     row: Index
     entity: Index
     amounts: I64
@@ -139,29 +113,31 @@ def request_rows(taken: Taken, window_ms: int) -> tuple[Table, Index]:
     done = np.concatenate([p.amounts for p in found], axis=1) if found else np.zeros((8, 0), np.int64)
     subjects = taken.subjects.take(entity)
     rows: Table = {
-        "tenant": taken.tenants.take(entity), "request_id": _texts(found, "request_id"),
+        "tenant": taken.tenants.take(entity), "request_id": _texts(found, [p.said.request_id for p in found]),
         "cluster": Coded([c for c, _ in subjects.names], subjects.codes),
         "workload": Coded([w for _, w in subjects.names], subjects.codes), "model": taken.models.take(entity),
-        "session_id": _texts(found, "session_id"), "trace_id": _texts(found, "trace_id"),
-        "status": Coded.concat([p.texts.status.take(p.row) for p in found]), "window_start": window_start,
-        "t_start": _joined([p.columns.begin_ms[p.row] for p in found]),
-        "t_end": _joined([p.columns.end_ms[p.row] for p in found]),
+        "session_id": _texts(found, [p.said.session_id for p in found]),
+        "trace_id": _texts(found, [p.said.trace_id for p in found]),
+        "status": Coded.concat([p.said.status.take(p.row) for p in found]), "window_start": window_start,
+        "t_start": _joined([p.said.begin_ms[p.row] for p in found]),
+        "t_end": _joined([p.said.end_ms[p.row] for p in found]),
         **dict(zip(_DONE, done[: len(_DONE)], strict=True)),
     }  # fmt: skip
-    return (rows, taken.payer) if _ids_differ(rows) else _one_a_key(rows, taken.payer)
+    id_hash = _joined([p.said.id_hash[p.row] for p in found])
+    return (rows, taken.payer) if _differ(id_hash, window_start) else _one_a_key(rows, taken.payer)
 
 
 def _joined(parts: Sequence[I64]) -> I64:
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
-def _texts(found: Sequence[RequestPieces], name: str) -> Column:
+def _texts(found: Sequence[RequestPieces], texts: Sequence[Texts | None]) -> Compact[str]:
     """A text column of the pieces; one that nobody said anything in is constant."""
-    texts = [p.texts.of(name) for p in found]
     if all(t is None for t in texts):
         return Coded.constant("", sum(len(p.row) for p in found))
-    said = [[""] * len(p.row) if t is None else t[p.row].tolist() for t, p in zip(texts, found, strict=True)]
-    return list(chain.from_iterable(said))
+    return Texts.concat(
+        [Texts.of([""] * len(p.row)) if t is None else t.take(p.row) for t, p in zip(texts, found, strict=True)]
+    )
 
 
 def _one_a_key(rows: Table, payer: Index) -> tuple[Table, Index]:
@@ -187,8 +163,11 @@ def _one_a_key(rows: Table, payer: Index) -> tuple[Table, Index]:
             total = np.zeros(len(stays), np.int64)
             np.add.at(total, into, np.asarray(column))
             out[name] = total
+        elif isinstance(column, np.ndarray):
+            out[name] = column[at]
         else:
-            out[name] = column[at] if isinstance(column, np.ndarray) else _coded(column).take(at)
+            assert isinstance(column, Compact)
+            out[name] = column.take(at)
     return out, payer[at]
 
 
@@ -237,13 +216,11 @@ def _coded(column: Column) -> Coded[str]:
     return column if isinstance(column, Coded) else Coded.of(column)  # type: ignore[arg-type]
 
 
-def _ids_differ(rows: Table) -> bool:
+def _differ(id_hash: I64, window_start: I64) -> bool:
     """Whether no window has an id twice, for all that hashes say: where two are alike, the ids themselves must be
-    asked. Sorting numbers is cheaper than a set of texts."""
-    hashes = np.fromiter(map(hash, rows["request_id"]), np.int64, length(rows))
-    hashes ^= np.asarray(rows["window_start"]) * _ODD
-    hashes.sort()
-    return not (hashes[1:] == hashes[:-1]).any()
+    asked."""
+    mixed = np.sort(id_hash ^ (window_start * _ODD))
+    return not (mixed[1:] == mixed[:-1]).any()
 
 
 def _canonical(rows: Table) -> Callable[[Index], list[int]]:

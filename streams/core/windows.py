@@ -16,9 +16,10 @@ from contracts.columns import PowerColumns, TokenColumns
 from contracts.events import Event
 from contracts.units import I64
 from streams.core.facts import Index, Subject
-from streams.core.requests import RequestPieces, RequestTexts, Taken, spread_requests
+from streams.core.requests import RequestPieces, Taken, spread_requests
 from streams.core.spread import spread_intervals
 from streams.core.sums import Sums, by_window
+from streams.core.texts import Said
 from streams.core.window_facts import METHOD, Gpus, Payers, WindowFacts, one_a_gpu
 
 # An energy entity is (subject, node, gpu_uuid, hardware, owner), a token entity (subject, tenant, model).
@@ -123,9 +124,9 @@ class OpenWindows:
         if not self.keep_requests:
             return
         self._piece_count += len(row)
-        texts = RequestTexts(columns)
+        said = Said.of(columns)
         for number, here in by_window(window):
-            pieces = RequestPieces(columns, texts, row[here], of_piece[here], amounts[:, here])
+            pieces = RequestPieces(said, row[here], of_piece[here], amounts[:, here])
             self._pieces.setdefault(number, []).append(pieces)
 
     def _gpus(self, subject: Subject, batch: Any) -> Index:
