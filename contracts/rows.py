@@ -124,17 +124,20 @@ def concat(name: str, tables: Sequence[Table]) -> Table:
     out: Table = {}
     for column, kind in SCHEMAS[name].items():
         if kind == "text":
-            texts = [t[column] for t in tables]
-            form = type(texts[0]) if texts else Coded
-            if issubclass(form, Compact) and all(type(t) is form for t in texts):
-                out[column] = form.concat(texts)
-            else:
-                out[column] = [v for t in texts for v in t]
+            out[column] = _joined([t[column] for t in tables])
         else:
             out[column] = np.concatenate(
                 [np.asarray(t[column], _DTYPES[kind]) for t in tables] or [np.zeros(0, _DTYPES[kind])]
             )
     return out
+
+
+def _joined(texts: Sequence[Column]) -> Column:
+    forms = {type(t) for t in texts} or {Coded}
+    form = forms.pop()
+    if not forms and issubclass(form, Compact):
+        return form.concat(texts)
+    return [v for t in texts for v in t]
 
 
 KEYS: Mapping[str, tuple[str, ...]] = {
