@@ -70,8 +70,8 @@ class Joiner:
         self._holes = Holes(reader, clock)
         self._ingesting = False
         self._storing = asyncio.Lock()
-        self._provisional_ms = self._behind_ms = 0
-        """When provisional windows were last due, and how far what was read was behind the clock then."""
+        self._provisional_ms = self._heard_ms = 0
+        """When provisional windows were last due, and `_event_ms` then."""
         self.messages = 0
         """Messages read so far."""
         self.rejected = 0
@@ -242,8 +242,8 @@ class Joiner:
                     if held():
                         self._conclude(lost)
         if due:
-            self._provisional_ms, self._behind_ms = now_ms, self._lag_ms(now_ms)
-            self._store.round(self._behind_ms, any(s.behind(now_ms) for s in self._holding.states()))
+            self._provisional_ms, self._heard_ms = now_ms, self._event_ms()
+            self._store.round(self._lag_ms(now_ms), any(s.behind(now_ms) for s in self._holding.states()))
             self._export(now_ms)
             self._bounds.show(now_ms)
 
@@ -258,8 +258,13 @@ class Joiner:
     def _catching_up(self, now_ms: int, *, waits: bool) -> bool:
         """Behind by more than the lateness, and either more waits in hand, or event time goes twice as fast as the
         clock: the log hands out what it holds."""
-        lag_ms, since_ms = self._lag_ms(now_ms), now_ms - self._provisional_ms
-        return lag_ms > self._settings.lateness_ms and (waits or lag_ms + since_ms < self._behind_ms)
+        clocks_ms = len(topics.JOINED) * len(self._holding.states()) * (now_ms - self._provisional_ms)
+        running = self._event_ms() - self._heard_ms > 2 * clocks_ms
+        return (waits or running) and self._lag_ms(now_ms) > self._settings.lateness_ms
+
+    def _event_ms(self) -> int:
+        """The event times of all topics and partitions, added up."""
+        return sum(state.heard_ms for state in self._holding.states())
 
     def _lag_ms(self, now_ms: int) -> int:
         """How far the slowest partition's watermark is behind the clock."""

@@ -162,6 +162,11 @@ class Partition:
         """Up to where this partition is complete, in event time: see `progress.watermark`."""
         return watermark(self._progress.topics.values(), now_ms, self._config)
 
+    @property
+    def heard_ms(self) -> int:
+        """The greatest event times of both topics, added up: how fast that grows is how fast they are read."""
+        return sum(topic.event_ms or 0 for topic in self._progress.topics.values())
+
     def waited(self, ms: int) -> None:
         """The reader stood still for so long, and not for want of messages: that was no silence of the topics."""
         for topic in self._progress.topics.values():
