@@ -39,21 +39,10 @@ def pieces(t0_ms: I64, t1_ms: I64, window_ms: int) -> tuple[npt.NDArray[np.intp]
     return row, first[row] + (np.arange(len(row), dtype=np.int64) - start_of_row[row])
 
 
-def spread(amount: I64, p0_ms: I64, p1_ms: I64, row: npt.NDArray[np.intp], window: I64, window_ms: int) -> I64:
-    """Each row's `amount`, spread evenly over `[p0, p1)`, per piece of `pieces()`.
-
-    The piece of a window is the difference of two floors of the running total, so the pieces of a row sum to its
-    amount exactly, whatever the windows. `[p0, p1)` lies within the row's span; an empty one is a step at p0.
-    """
-    if len(row) == len(amount):
-        return amount
-    return Cuts.of(p0_ms, p1_ms, row, window, window_ms).parts(amount)
-
-
 @dataclass(frozen=True)
 class Cuts:
-    """How `pieces()` cut some spans: per piece, its row, how much of the row's span lies before its window, and the
-    span's length. The same for every amount that is spread over the spans."""
+    """How spans `[p0, p1)` fall into the pieces that `pieces()` made of their rows: per piece, its row, how much of the
+    row's span lies before the piece's window, and the span's length. The same for every amount that is spread."""
 
     row: npt.NDArray[np.intp]
     before: I64
@@ -62,11 +51,16 @@ class Cuts:
 
     @classmethod
     def of(cls, p0_ms: I64, p1_ms: I64, row: npt.NDArray[np.intp], window: I64, window_ms: int) -> Self:
+        """`[p0, p1)` lies within its row; an empty one is a step at p0."""
         length = np.maximum(p1_ms - p0_ms, 1)[row]
         return cls(row, np.clip(window * window_ms - p0_ms[row], 0, length), length, ends(row))
 
     def parts(self, amount: I64) -> I64:
-        """See `spread`."""
+        """Each row's `amount`, spread evenly over its span, per piece.
+
+        The piece of a window is the difference of two floors of the running total, so the pieces of a row sum to its
+        amount exactly, whatever the windows.
+        """
         if not amount.any():
             return np.zeros(len(self.row), np.int64)
         whole = amount[self.row]
