@@ -258,8 +258,9 @@ class Joiner:
     def _catching_up(self, now_ms: int, *, waits: bool) -> bool:
         """Behind by more than the lateness, and either more waits in hand, or event time goes twice as fast as the
         clock: the log hands out what it holds."""
-        clocks_ms = len(topics.JOINED) * len(self._holding.states()) * (now_ms - self._provisional_ms)
-        running = self._event_ms() - self._heard_ms > 2 * clocks_ms
+        since_ms = now_ms - (self._provisional_ms or now_ms)
+        clocks = len(topics.JOINED) * len(self._holding.states())
+        running = self._event_ms() - self._heard_ms > 2 * clocks * since_ms
         return (waits or running) and self._lag_ms(now_ms) > self._settings.lateness_ms
 
     def _event_ms(self) -> int:
