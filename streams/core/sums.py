@@ -47,7 +47,7 @@ class Sums:
         self._greatest = greatest
         self._ids: dict[Key, int] = {}
         self.keys: list[Key] = []
-        self._parts: dict[Callable[[Key], Any], tuple[dict[Any, int], list[int], I64]] = {}
+        self._parts: dict[Callable[[Key], Any], tuple[dict[Any, int], I64]] = {}
         self.windows: dict[int, I64] = {}
         self.rows = 0
         """Memory held, in rows of `width` integers. Keys are held too: the newest window has a column for each."""
@@ -68,11 +68,11 @@ class Sums:
 
     def part(self, of: Callable[[Key], Any]) -> Coded[Any]:
         """One part of every entity's key, by entity. `of` is the same function object at every call."""
-        names, codes, column = self._parts.get(of, ({}, [], np.zeros(0, np.int64)))
-        if len(codes) < len(self.keys):
-            codes += [names.setdefault(of(key), len(names)) for key in self.keys[len(codes) :]]
-            column = np.array(codes, np.int64)
-            self._parts[of] = names, codes, column
+        names, column = self._parts.get(of, ({}, np.zeros(0, np.int64)))
+        if len(column) < len(self.keys):
+            new = [names.setdefault(of(key), len(names)) for key in self.keys[len(column) :]]
+            column = np.concatenate([column, np.array(new, np.int64)])
+            self._parts[of] = names, column
         return Coded(list(names), column)
 
     def add(self, window: I64, entity: Index, values: Sequence[I64]) -> None:
@@ -122,9 +122,9 @@ class Sums:
         keep = np.flatnonzero(live)
         self.keys = [self.keys[i] for i in keep.tolist()]
         self._ids = {key: i for i, key in enumerate(self.keys)}
-        for of, (names, _, column) in self._parts.items():
+        for of, (names, column) in self._parts.items():
             left = Coded(list(names), column).take(keep[: np.searchsorted(keep, len(column))])
-            self._parts[of] = {name: i for i, name in enumerate(left.names)}, left.codes.tolist(), left.codes
+            self._parts[of] = {name: i for i, name in enumerate(left.names)}, left.codes
         for number, sums in list(self.windows.items()):
             padded = np.zeros((self._width, len(live)), np.int64)
             padded[:, : min(sums.shape[1], len(live))] = sums[:, : len(live)]
