@@ -220,20 +220,21 @@ class Joiner:
         seen = 0
         while True:
             begun_ms, busy, seen = self._clock(), self.messages != seen, self.messages
-            await self.store_once(busy=busy)
+            reading = begun_ms - self.progress_ms <= self._settings.provisional_ms
+            await self.store_once(busy=busy, reading=reading)
             rest_ms = 0 if self._bounds.cut else min(REST * (self._clock() - begun_ms), REST_MOST_MS)
             await asyncio.sleep(max(rest_ms, self._settings.batch_wait_ms) / 1000)
 
-    async def store_once(self, *, busy: bool = False) -> None:
-        """One round over the partitions held; with their provisional windows every `provisional_ms`. While `busy`, what
-        can wait does."""
+    async def store_once(self, *, busy: bool = False, reading: bool = False) -> None:
+        """One round over the partitions held; with their provisional windows every `provisional_ms`. While `busy`
+        (messages came since the last round), what can wait does; `reading`: some came of late."""
         now_ms = self._clock()
         self._holding.check_lost(now_ms)
         self._bounds.begin_round()
         waits = busy and bool(self._inbox)
         due = now_ms - self._provisional_ms >= self._settings.provisional_ms * (BUSY_SHOWS if waits else 1)
         # Windows that would be final by the clock soon are: nobody needs to see them before.
-        show = due and not (busy and self._catching_up(now_ms, waits=waits))
+        show = due and not (reading and self._catching_up(now_ms, waits=waits))
         async with self._storing:
             held, holding = self._holding.as_now(), self._holding
             if holding.owned:

@@ -171,10 +171,10 @@ def test_open_windows_wait_while_event_times_run_ahead_of_the_clock_and_are_show
     async def run() -> None:
         await driven.joiner.assign([0])
         await driven.read()
-        await driven.joiner.store_once(busy=True)
+        await driven.joiner.store_once(reading=True)
         assert ledger(warehouse, final=0) == {}
         driven.clock.now_ms += 2_000
-        await driven.joiner.store_once(busy=True)
+        await driven.joiner.store_once(reading=True)
         assert ledger(warehouse, final=0) == sent.oracle()
 
     asyncio.run(run())
