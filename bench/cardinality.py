@@ -4,7 +4,7 @@
 
 Cost: CPU seconds of decode, join, attribution and insert into chdb, per row in, with 1 to 10,000 tenants and 100 to
 100,000 GPUs, the same number of rows a message. Each size is a process of its own. Memory: what tracemalloc counts
-(numpy's arrays included) while so many windows with so many keys are open.
+(numpy's arrays included), and Arrow, while so many windows with so many keys are open.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from bench.harness import reports
 from bench.harness.backlog import LATENESS_MS, SKEW_MS, WINDOW_MS, Shape, messages
@@ -116,12 +118,14 @@ def memory(fleet: Fleet, windows: int, kind: str) -> dict[str, Any]:
     wanted = "power" if kind == "GPU" else "tokens"
     within = [m for m in made if wanted in m.topic and _before(m, fleet.base_ms + windows * WINDOW_MS)]
     gc.collect()
+    arrow = pa.total_allocated_bytes()
     tracemalloc.start()
     for at in range(0, len(within), STEP):
         state.ingest(within[at : at + STEP], now_ms)
     gc.collect()
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
+    held += pa.total_allocated_bytes() - arrow
     counters = state.counters()
     return {"kind": kind, "windows": counters.open_windows, "rows": counters.open_rows, "bytes": held}
 

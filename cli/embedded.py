@@ -31,9 +31,10 @@ from contracts.errors import Unavailable, WattlogError
 from contracts.settings import Settings
 from producers.publish import kafka_config
 from streams import log as event_log
-from streams.app import Worker, collect_seldom
+from streams.app import Worker
 from streams.core.policy import Floor, Policy, Weights
 from streams.joiner import Joiner
+from streams.process import settle
 from streams.usage import UsageJob
 from streams.usage import prepare as prepare_usage
 from warehouse.client import Warehouse
@@ -241,7 +242,7 @@ async def worker_until_stopped(settings: Settings, *, accept_loss: bool = False)
     with open_warehouse(settings) as warehouse:
         prepare(warehouse, durable=settings.durable or None)
         async with running_worker(settings, warehouse, log_id, accept_loss=accept_loss, wait=False) as worker:
-            collect_seldom()
+            settle()
             assert worker.crashed is not None
             raise as_error(await worker.crashed)
 

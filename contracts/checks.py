@@ -52,11 +52,19 @@ def sizes(**dictionaries: tuple[object, ...]) -> None:
 
 
 def text(name: str, values: Collection[str], *, empty: bool = True) -> None:
-    if "".join(values).isprintable() and max(map(len, values), default=0) <= MAX_TEXT and (empty or all(values)):
+    lengths = set(map(len, values))
+    if "".join(values).isprintable() and max(lengths, default=0) <= MAX_TEXT and (empty or 0 not in lengths):
         return
     for value in values:
         if len(value) > MAX_TEXT or not value.isprintable() or not (value or empty):
             raise BadEvent(name, value, f"give {0 if empty else 1} to {MAX_TEXT} printable characters")
+
+
+def request_texts(request_id: Collection[str], session_id: Collection[str], trace_id: Collection[str]) -> None:
+    """What is said of single requests, of one batch or of many."""
+    text("request_id", request_id, empty=False)
+    text("session_id", session_id)
+    text("trace_id", trace_id)
 
 
 def payers(name: str, values: tuple[str, ...], *, empty: bool = True) -> None:

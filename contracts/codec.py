@@ -25,8 +25,8 @@ PACKED = "application/vnd.wattlog.packed"
 JSON = "application/json"
 MAX_SOURCE = 1024
 """Characters in a `ce_source`."""
-_NAMES_KEPT = 65_536
-"""Subjects and sources kept decoded: at most 64 MiB of text at the very worst."""
+_ENVELOPES_KEPT = 32_768
+"""What sources say with every message, kept decoded: 128 Mi characters at the very worst, some MiB in a fleet."""
 
 Headers = list[tuple[str, bytes]]
 AnyHeaders = Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]] | None
@@ -86,10 +86,10 @@ def read(headers: AnyHeaders, value: bytes | None) -> Event:
         raise BadEvent("value", None, "a tombstone means nothing here; send a body")
     try:
         got = _by_name(headers)
-        read_body = _body(_raw(got, "ce_type"), _raw(got, "content-type"))
-        epoch, seq = _identity(_raw(got, "ce_id"))
-        cluster, workload = _subject(_raw(got, "ce_subject"))
-        source = _source(_raw(got, "ce_source"))
+        read_body, cluster, workload, source = _envelope(
+            got.get("ce_type"), got.get("content-type"), got.get("ce_subject"), got.get("ce_source")
+        )
+        epoch, seq = _identity(got.get("ce_id"))
         return Event(source, epoch, seq, cluster, workload, read_body(value))
     except msgspec.MsgspecError as error:
         raise BadEvent("value", value[:40], f"the body does not fit its type: {error}") from None
@@ -103,9 +103,12 @@ def read(headers: AnyHeaders, value: bytes | None) -> Event:
 
 def _by_name(headers: AnyHeaders) -> Mapping[str, bytes | None]:
     """Headers by name. One of ours that is there twice is an error: which one holds?"""
-    if isinstance(headers, Mapping):
+    if isinstance(headers, (list, tuple)):  # First: asking whether something is a `Mapping` is dear.
+        pairs = headers
+    elif isinstance(headers, Mapping):
         return headers
-    pairs = headers if isinstance(headers, (list, tuple)) else list(headers or ())
+    else:
+        pairs = list(headers or ())
     got = dict(pairs)
     if len(got) != len(pairs):
         names = [name for name, _ in pairs]
@@ -115,19 +118,24 @@ def _by_name(headers: AnyHeaders) -> Mapping[str, bytes | None]:
     return got
 
 
-def _raw(headers: Mapping[str, bytes | None], name: str) -> bytes:
-    raw = headers.get(name)
+def _required(name: str, raw: bytes | None) -> bytes:
     if not raw:
         raise BadEvent(name, raw, "this header is required")
     return raw
 
 
-# What few distinct values mean is worked out once for each.
+@lru_cache(_ENVELOPES_KEPT)
+def _envelope(
+    type_: bytes | None, content_type: bytes | None, subject: bytes | None, source: bytes | None
+) -> tuple[Callable[[bytes], Batch], str, str, str]:
+    """(how to read the body, cluster, workload, source): what a source says again with every message."""
+    read_body = _body(_required("ce_type", type_), _required("content-type", content_type))
+    return read_body, *_subject(_required("ce_subject", subject)), _source(_required("ce_source", source))
 
 
-@lru_cache(1_000)
 def _body(raw_type: bytes, raw_content_type: bytes) -> Callable[[bytes], Batch]:
-    type_, content_type = raw_type.decode(), raw_content_type.decode().partition(";")[0].strip()
+    type_, content_type = raw_type.decode(), _printable("content-type", raw_content_type.decode(), MAX_TEXT)
+    content_type = content_type.partition(";")[0].strip()
     if content_type not in _BODIES:
         raise BadEvent("content-type", content_type, f"send {PACKED} or {JSON}")
     reader: Callable[[bytes], Batch] | None = _BODIES[content_type].READ.get(type_)
@@ -136,7 +144,6 @@ def _body(raw_type: bytes, raw_content_type: bytes) -> Callable[[bytes], Batch]:
     return reader
 
 
-@lru_cache(_NAMES_KEPT)
 def _subject(raw: bytes) -> tuple[str, str]:
     text = raw.decode()
     cluster, _, workload = text.partition("/")
@@ -145,15 +152,14 @@ def _subject(raw: bytes) -> tuple[str, str]:
     return _printable("ce_subject", cluster, MAX_TEXT), _printable("ce_subject", workload, MAX_TEXT)
 
 
-@lru_cache(_NAMES_KEPT)
 def _source(raw: bytes) -> str:
     return _printable("ce_source", raw.decode(), MAX_SOURCE)
 
 
-def _identity(raw: bytes) -> tuple[int, int]:
-    epoch, dot, seq = raw.partition(b".")
+def _identity(raw: bytes | None) -> tuple[int, int]:
+    epoch, dot, seq = _required("ce_id", raw).partition(b".")
     if not (dot and epoch.isdigit() and seq.isdigit()) or len(epoch) > 19 or len(seq) > 15:
-        text = raw.decode()
+        text = (raw or b"").decode()
         raise BadEvent("ce_id", text, "give EPOCH.SEQ: the start of this run in ms and a count from 0 without holes")
     return int(epoch), int(seq)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar, overload
 
@@ -11,7 +12,26 @@ import numpy.typing as npt
 Name = TypeVar("Name")
 
 
-class Coded(Sequence[Name], Generic[Name]):
+class Compact(Sequence[Name], Generic[Name]):
+    """A column that is held in a form of its own. Rows are taken, and columns joined, in that form."""
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    @abstractmethod
+    def take(self, at: npt.NDArray[Any]) -> Compact[Name]:
+        """These rows."""
+
+    @classmethod
+    @abstractmethod
+    def concat(cls, columns: Sequence[Any]) -> Compact[Name]:
+        """One after the other; all are of this class."""
+
+
+class Coded(Compact[Name]):
     """`names[codes[i]]` is row i. Names may repeat, and some may be unused."""
 
     __slots__ = ("codes", "names")
@@ -31,11 +51,6 @@ class Coded(Sequence[Name], Generic[Name]):
     def __getitem__(self, at: slice) -> Coded[Name]: ...
     def __getitem__(self, at: int | slice) -> Name | Coded[Name]:
         return Coded(self.names, self.codes[at]) if isinstance(at, slice) else self.names[self.codes[at]]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
 
     def take(self, at: npt.NDArray[Any]) -> Coded[Name]:
         """These rows, and only the names that they use."""

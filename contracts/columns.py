@@ -22,14 +22,27 @@ Index = npt.NDArray[np.intp]
 _NAMES_KEPT = 65_536
 _good_names: set[Hashable] = set()
 """Dictionaries (by their bytes) that were found good: the same ones come with every message of a node."""
+_good_payers: dict[str, set[str]] = {"tenants": set(), "models": set(), "statuses": set()}
+"""The same of a workload's names, one by one: which of its tenants a message has differs from message to message."""
 
 
-def _check_names(key: Hashable, batch: PowerBatch | TokenBatch) -> None:
+def _check_names(key: Hashable, batch: PowerBatch) -> None:
     if key not in _good_names:
         batch.check_names()
         if len(_good_names) >= _NAMES_KEPT:
             _good_names.clear()
         _good_names.add(key)
+
+
+def _check_payers(batch: TokenBatch) -> None:
+    said = batch.tenants, batch.models, batch.statuses
+    new = [names for names, good in zip(said, _good_payers.values(), strict=True) if not good.issuperset(names)]
+    if new or max(map(len, said)) > checks.MAX_ROWS:
+        batch.check_names()
+        for names, good in zip(said, _good_payers.values(), strict=True):
+            if len(good) + len(names) > _NAMES_KEPT:
+                good.clear()
+            good.update(names)
 
 
 @dataclass(slots=True)
@@ -92,6 +105,7 @@ class TokenColumns(Rows):
     """Columns of `TokenBatch`, all of length n. `tenant`, `model`, `status` index each row's own batch's lists."""
 
     batches: Sequence[TokenBatch]
+    request_id: list[str]
     tenant: npt.NDArray[np.uint16]
     model: npt.NDArray[np.uint16]
     status: npt.NDArray[np.uint16]
@@ -107,9 +121,11 @@ class TokenColumns(Rows):
     def of(cls, batches: Sequence[TokenBatch]) -> Self:
         for b in batches:
             b.check_lengths()
-            b.check_texts()
-            _check_names((b.dict_key or (b.tenants, b.models), b.statuses), b)
-        new = cls(*_rows(batches), batches, *_gathered(TokenBatch, batches))
+            _check_payers(b)
+        ids = list(chain.from_iterable([b.request_id for b in batches]))
+        sessions, traces = [s for b in batches for s in b.session_id], [t for b in batches for t in b.trace_id]
+        checks.request_texts(ids, sessions, traces)
+        new = cls(*_rows(batches), batches, ids, *_gathered(TokenBatch, batches))
         prompt, cached, completion = new.tokens
         checks.requests(new.begin_ms, new.first_ms, new.end_ms, prompt, cached, completion, new.requests)
         checks.codes("tenant", new.tenant, new.repeat([len(b.tenants) for b in batches]), "tenants")
@@ -117,6 +133,11 @@ class TokenColumns(Rows):
         checks.codes("status", new.status, new.repeat([len(b.statuses) for b in batches]), "statuses")
         return new
 
-    def texts(self, name: str) -> list[str]:
-        """`request_id`, `session_id` or `trace_id`, by row; "" where a batch has none."""
-        return list(chain.from_iterable(getattr(b, name) or [""] * len(b) for b in self.batches))
+    def texts(self, name: str) -> list[str] | None:
+        """`request_id`, `session_id` or `trace_id`, by row, "" where a batch has none; None where all have none."""
+        if name == "request_id":
+            return self.request_id
+        said = [getattr(b, name) for b in self.batches]
+        if not any(said):
+            return None
+        return list(chain.from_iterable(s or [""] * n for s, n in zip(said, self.counts.tolist(), strict=True)))

@@ -150,8 +150,6 @@ class TokenBatch:
     trace_id: tuple[str, ...] = ()
     t_ms: int = 0
     requests: I64 | None = None
-    dict_key: Hashable = b""
-    """Of `tenants` and `models`: see `PowerBatch.gpus_key`."""
 
     def __len__(self) -> int:
         return len(self.t_start_ms)
@@ -201,9 +199,7 @@ class TokenBatch:
 
     def check_texts(self) -> None:
         """Of single requests."""
-        checks.text("request_id", self.request_id, empty=False)
-        checks.text("session_id", self.session_id)
-        checks.text("trace_id", self.trace_id)
+        checks.request_texts(self.request_id, self.session_id, self.trace_id)
 
     def check_names(self) -> None:
         """Of what a workload says again and again."""

@@ -193,7 +193,6 @@ class _JsonTokens(TokenBatch):
         self.models, model = _coded(wire.model)
         self.statuses, status = _coded(wire.status) if wire.status else (("ok",), [0] * len(wire.request_id))
         self.codes = tenant, model, status
-        self.dict_key = self.tenants, self.models
 
     def __len__(self) -> int:
         return len(self.request_id)

@@ -26,7 +26,7 @@ _MINUS_ONE = b"\xff" * 8
 pack = msgspec.msgpack.Encoder().encode
 
 
-class _PowerPacked(msgspec.Struct, omit_defaults=True):
+class _PowerPacked(msgspec.Struct, omit_defaults=True, gc=False):
     node: str
     gpus: msgspec.Raw
     gpu: bytes
@@ -39,8 +39,8 @@ class _PowerPacked(msgspec.Struct, omit_defaults=True):
     t_ms: int = 0
 
 
-class _TokensPacked(msgspec.Struct, omit_defaults=True):
-    names: msgspec.Raw
+class _TokensPacked(msgspec.Struct, omit_defaults=True, gc=False):
+    names: tuple[tuple[str, ...], tuple[str, ...]]
     tenant: bytes
     model: bytes
     request_id: tuple[str, ...]
@@ -75,14 +75,11 @@ class _UsagePacked(msgspec.Struct, omit_defaults=True):
 
 
 _Gpus = tuple[tuple[str, str], ...]
-_Names = tuple[tuple[str, ...], tuple[str, ...]]
 _read_gpus = msgspec.msgpack.Decoder(_Gpus).decode
-_read_names = msgspec.msgpack.Decoder(_Names).decode
 _read_power = msgspec.msgpack.Decoder(_PowerPacked).decode
 _read_tokens = msgspec.msgpack.Decoder(_TokensPacked).decode
 _read_usage = msgspec.msgpack.Decoder(_UsagePacked).decode
 _gpus_cache: dict[bytes, _Gpus] = {}
-_names_cache: dict[bytes, _Names] = {}
 _Value = TypeVar("_Value")
 
 
@@ -175,8 +172,8 @@ class _PackedTokens(TokenBatch):
     requests = property(lambda self: _i64(self.wire.requests) if self.wire.requests else None)
 
     def __init__(self, wire: _TokensPacked) -> None:
-        self.wire, self._rows, self.dict_key = wire, len(wire.request_id), bytes(wire.names)
-        self.tenants, self.models = _cached(_names_cache, self.dict_key, _read_names)
+        self.wire, self._rows = wire, len(wire.request_id)
+        self.tenants, self.models = wire.names
         self.request_id, self.session_id, self.trace_id = wire.request_id, wire.session_id, wire.trace_id
         self.statuses, self.t_ms = wire.statuses, wire.t_ms
 
@@ -253,7 +250,7 @@ def write(batch: Batch) -> bytes:
         case TokenBatch():
             status = _le(b.status, _U16) if b.status.any() or b.statuses != ("ok",) else b""
             wire = _TokensPacked(
-                msgspec.Raw(pack((b.tenants, b.models))), _le(b.tenant, _U16), _le(b.model, _U16), b.request_id,
+                (b.tenants, b.models), _le(b.tenant, _U16), _le(b.model, _U16), b.request_id,
                 _le(b.t_start_ms, _I64), _le(b.t_first_ms, _I64), _le(b.t_end_ms, _I64), _le(b.prompt_tokens, _I64),
                 _le(b.cached_tokens, _I64), _le(b.completion_tokens, _I64), b.statuses, status, b.session_id,
                 b.trace_id, b.t_ms, b"" if b.requests is None else _le(b.requests, _I64),

@@ -1,6 +1,6 @@
 """The rows of the ledger's tables, as columns.
 
-A `Table` is a dict of equally long columns (numpy arrays; text as lists or `Coded`). `SCHEMAS` fixes the names, the
+A `Table` is a dict of equally long columns (numpy arrays; text as lists or `Compact`). `SCHEMAS` fixes the names, the
 order and the kind of each column of every table that the stream job writes; warehouse/ turns them into Arrow, and a
 test holds them against the DDL. Times are UTC epoch milliseconds, energies integer microjoules.
 """
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from contracts.coded import Coded
+from contracts.coded import Coded, Compact
 
 Kind = Literal["text", "ms", "i64", "u64", "u32", "u16", "u8", "decimal", "map"]
 """`decimal` and `map` are arrays of objects: Decimal of at most 38 digits, 12 of them after the point; texts by name
@@ -141,7 +141,7 @@ def conform(name: str, columns: Mapping[str, Column | int | str]) -> Table:
 def _text(value: Column | int | str, n: int) -> Column:
     if isinstance(value, str):
         return Coded.constant(value, n)
-    return value if isinstance(value, (Coded, list)) else [str(v) for v in value]  # type: ignore[union-attr]
+    return value if isinstance(value, (Compact, list)) else [str(v) for v in value]  # type: ignore[union-attr]
 
 
 def concat(name: str, tables: Sequence[Table]) -> Table:
@@ -151,16 +151,20 @@ def concat(name: str, tables: Sequence[Table]) -> Table:
     out: Table = {}
     for column, kind in SCHEMAS[name].items():
         if kind == "text":
-            texts = [t[column] for t in tables]
-            if all(isinstance(t, Coded) for t in texts):
-                out[column] = Coded.concat(texts)  # type: ignore[arg-type]
-            else:
-                out[column] = [v for t in texts for v in t]
+            out[column] = _joined([t[column] for t in tables])
         else:
             out[column] = np.concatenate(
                 [np.asarray(t[column], _DTYPES[kind]) for t in tables] or [np.zeros(0, _DTYPES[kind])]
             )
     return out
+
+
+def _joined(texts: Sequence[Column]) -> Column:
+    forms = {type(t) for t in texts} or {Coded}
+    form = forms.pop()
+    if not forms and issubclass(form, Compact):
+        return form.concat(texts)
+    return [v for t in texts for v in t]
 
 
 KEYS: Mapping[str, tuple[str, ...]] = {

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import ssl
 import time
@@ -35,7 +34,6 @@ log = logging.getLogger("wattlog.stream")
 STALLED_MS = 300_000
 """A worker that holds unread messages but neither reads nor stores for this long ends itself, to be started again."""
 STOP_WAIT_S = 20.0
-GC_ALLOCATIONS = 200_000
 MAX_POLL_S = 86_400.0
 """A worker that waits for the warehouse does not read, and is not to lose its partitions for it: whoever took them over
 would wait as well. A worker that stands still for no such reason ends itself (STALLED_MS)."""
@@ -43,13 +41,6 @@ HEARTBEATS_A_SESSION = 6
 """Signs of life within `session_timeout_ms`; Kafka's documentation asks for 3 at least."""
 _LETTER_OWN_BYTES = 16_384
 """What a dead letter may need beside the message: envelope and reason."""
-
-
-def collect_seldom() -> None:
-    """For a process that does nothing but stream: its objects are many, short-lived and hardly ever in cycles, and to
-    look for cycles as often as Python does by itself costs a twentieth of the time."""
-    gc.freeze()
-    gc.set_threshold(GC_ALLOCATIONS, 50, 100)
 
 
 class Worker:

@@ -70,7 +70,8 @@ class Joiner:
         self._holes = Holes(reader, clock)
         self._ingesting = False
         self._storing = asyncio.Lock()
-        self._provisional_ms = 0
+        self._provisional_ms = self._heard_ms = 0
+        """When provisional windows were last due, and `_event_ms` then."""
         self.messages = 0
         """Messages read so far."""
         self.rejected = 0
@@ -219,21 +220,21 @@ class Joiner:
         seen = 0
         while True:
             begun_ms, busy, seen = self._clock(), self.messages != seen, self.messages
-            await self.store_once(busy=busy)
+            reading = begun_ms - self.progress_ms <= self._settings.provisional_ms
+            await self.store_once(busy=busy, reading=reading)
             rest_ms = 0 if self._bounds.cut else min(REST * (self._clock() - begun_ms), REST_MOST_MS)
             await asyncio.sleep(max(rest_ms, self._settings.batch_wait_ms) / 1000)
 
-    async def store_once(self, *, busy: bool = False) -> None:
-        """One round over the partitions held; with their provisional windows every `provisional_ms`. While `busy`, what
-        can wait does."""
+    async def store_once(self, *, busy: bool = False, reading: bool = False) -> None:
+        """One round over the partitions held; with their provisional windows every `provisional_ms`. While `busy`
+        (messages came since the last round), what can wait does; `reading`: some came of late."""
         now_ms = self._clock()
         self._holding.check_lost(now_ms)
         self._bounds.begin_round()
-        catching_up = busy and bool(self._inbox)
-        wait_ms = self._settings.provisional_ms * (BUSY_SHOWS if catching_up else 1)
-        due = now_ms - self._provisional_ms >= wait_ms
+        waits = busy and bool(self._inbox)
+        due = now_ms - self._provisional_ms >= self._settings.provisional_ms * (BUSY_SHOWS if waits else 1)
         # Windows that would be final by the clock soon are: nobody needs to see them before.
-        show = due and not (catching_up and self._lag_ms(now_ms) > self._settings.lateness_ms)
+        show = due and not (reading and self._catching_up(now_ms, waits=waits))
         async with self._storing:
             held, holding = self._holding.as_now(), self._holding
             if holding.owned:
@@ -242,7 +243,7 @@ class Joiner:
                     if held():
                         self._conclude(lost)
         if due:
-            self._provisional_ms = now_ms
+            self._provisional_ms, self._heard_ms = now_ms, self._event_ms()
             self._store.round(self._lag_ms(now_ms), any(s.behind(now_ms) for s in self._holding.states()))
             self._export(now_ms)
             self._bounds.show(now_ms)
@@ -254,6 +255,18 @@ class Joiner:
         if not self._rounds.hours_due:
             for number, owned in self._holding.owned.items():
                 self._acknowledge(number, owned)
+
+    def _catching_up(self, now_ms: int, *, waits: bool) -> bool:
+        """Behind by more than the lateness, and either more waits in hand, or event time goes twice as fast as the
+        clock: the log hands out what it holds."""
+        since_ms = now_ms - (self._provisional_ms or now_ms)
+        clocks = len(topics.JOINED) * len(self._holding.states())
+        running = self._event_ms() - self._heard_ms > 2 * clocks * since_ms
+        return (waits or running) and self._lag_ms(now_ms) > self._settings.lateness_ms
+
+    def _event_ms(self) -> int:
+        """The event times of all topics and partitions, added up."""
+        return sum(state.heard_ms for state in self._holding.states())
 
     def _lag_ms(self, now_ms: int) -> int:
         """How far the slowest partition's watermark is behind the clock."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from contracts.checks import FRACTION_DIGITS
@@ -34,16 +35,25 @@ def arrow_table(name: str, table: Table) -> pa.Table:
             arrays[column] = _dictionary(values)
         elif kind == "map":
             arrays[column] = pa.array([list(found.items()) for found in values], _TYPES[kind])
+        elif kind == "i64":
+            arrays[column] = pa.array(_narrow(np.asarray(values, np.int64)))
         else:
             arrays[column] = pa.array(values, _TYPES[kind])
     return pa.table(arrays)
+
+
+def _narrow(values: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """In half as many bytes where they fit: less to compress and send. ClickHouse makes them the column's type."""
+    fit = int(values.min(initial=0)) >= -(2**31) and int(values.max(initial=0)) < 2**31
+    return values.astype(np.int32) if fit else values
 
 
 def _dictionary(column: Coded[str]) -> pa.DictionaryArray:
     """ClickHouse refuses a dictionary that says a name twice."""
     if len(set(column.names)) < len(column.names):
         column = Coded.concat([column])
-    codes = column.codes.astype(np.int32, copy=False)
+    few = len(column.names)
+    codes = column.codes.astype(np.int8 if few < 2**7 else np.int16 if few < 2**15 else np.int32, copy=False)
     return pa.DictionaryArray.from_arrays(codes, pa.array(column.names, pa.string()))
 
 

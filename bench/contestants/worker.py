@@ -11,7 +11,8 @@ from bench.harness.profiling import Profiles
 from cli.embedded import running_worker
 from cli.opening import open_warehouse
 from contracts import topics
-from streams.app import Worker, collect_seldom
+from streams.app import Worker
+from streams.process import settle
 
 _FIRST_POLL_S, _POLL_S = 0.002, 0.05
 
@@ -24,7 +25,7 @@ async def run(job: Job, meter: Meter) -> None:
         profiles = Profiles(bool(job.options.get("profile")))
         commits, meter_ = Commits(job), meter
         async with running_worker(settings, warehouse, log_id, wait=False) as worker:
-            collect_seldom()  # As `wattlog stream` does.
+            settle()  # As `wattlog stream` does.
             await drained(worker, job, meter_, commits, profiles)
         meter.report(totals(warehouse), profile=profiles.top())
 

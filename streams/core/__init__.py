@@ -6,6 +6,7 @@ spread      amounts over time -> windows, and totals over shares, in exact integ
 sums        integers per window and entity
 windows     the open windows of one log partition: energy and work, both sums
 requests    single requests, and their share of a window's joules
+texts       what is said of single requests, as blocks of bytes
 policy      idle floors and work weights, valid by event time
 facts       what attribution takes, as columns
 grouping    columns in the text order of their names

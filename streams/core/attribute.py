@@ -19,11 +19,11 @@ import numpy as np
 from contracts.rows import Table
 from contracts.units import I64
 from streams.core.facts import COMPLETION_M, COMPUTED_M, Energy, Facts, Index, Tokens
-from streams.core.grouping import Keys, expand, rank
+from streams.core.grouping import Keys, expand
 from streams.core.ledger_table import assert_balanced, rows_of, table_of
 from streams.core.policy import Policy
 from streams.core.split import done_of, metered_of, pair
-from streams.core.spread import share
+from streams.core.spread import shares
 
 __all__ = ["Attribution", "Energy", "Facts", "Tokens", "attribute", "attribute_requests"]
 
@@ -36,6 +36,8 @@ class Attribution:
 
     ledger: Table
     done_key: I64
+    done_of: Index
+    """Which of them each row of `Facts.tokens` is part of."""
     done_mtok: I64
     pairs_of: tuple[I64, I64]
     active_uj: I64
@@ -49,18 +51,7 @@ def attribute(facts: Facts, policy: Policy) -> Attribution:
 
     Raises LedgerError if a group's parts did not sum to what was measured (which would be a defect here).
     """
-    e, t = facts.energy, facts.tokens
-    n_subjects = max(len(facts.subjects), 1)
-    subject_rank = rank(facts.subjects)
-    groups = np.unique(
-        np.concatenate(
-            [
-                e.window_start * n_subjects + subject_rank[e.subject],
-                t.window_start * n_subjects + subject_rank[t.subject],
-            ]
-        )
-    )
-    keys = Keys(subject_rank, rank(facts.tenants), rank(facts.models), groups)
+    keys = Keys.of(facts)
     metered = metered_of(facts, keys, policy)
     done = done_of(facts, keys)
     pairs = pair(facts, metered, done, policy)
@@ -70,6 +61,7 @@ def attribute(facts: Facts, policy: Policy) -> Attribution:
     return Attribution(
         table_of(facts, keys, rows),
         done.key,
+        done.of_tokens,
         done.amounts[COMPUTED_M : COMPLETION_M + 1],
         (starts[:-1], starts[1:]),
         pairs.active_uj,
@@ -80,25 +72,30 @@ def attribute(facts: Facts, policy: Policy) -> Attribution:
 
 
 def attribute_requests(
-    attribution: Attribution, pieces: Tokens, canonical: Callable[[Index], Sequence[int]], *, all_here: bool = True
+    attribution: Attribution,
+    row: Index,
+    amounts: I64,
+    canonical: Callable[[Index], Sequence[int]],
+    *,
+    all_here: bool = True,
 ) -> tuple[I64, I64]:
     """(active_uj, idle_uj) of each request's piece: its share, by work, of its tenant's rows of that window.
 
+    `row` says which of `done_key` each piece is part of, `amounts` are its thousandths of tokens, like `done_mtok`.
     `canonical` puts some of the pieces into their canonical order: equal remainders are served in it. The pieces of a
     (window, workload, tenant, model) sum to the ledger's rows if they are all there. Where `all_here` is false, what is
     lacking of the work shares as one more piece, served last.
     """
-    a, n = attribution, len(pieces.window_start)
-    group = a.key_of.group(pieces.window_start, pieces.subject)
-    row = np.searchsorted(a.done_key, a.key_of.done(group, pieces.tenant, pieces.model))
-    amounts = pieces.amounts[COMPUTED_M : COMPLETION_M + 1]
+    a, n = attribution, len(row)
     if not all_here:
         lacking = _lacking(a.done_mtok, row, amounts)
         more = np.flatnonzero(lacking.any(axis=0))
         row, amounts = np.concatenate([row, more]), np.concatenate([amounts, lacking[:, more]], axis=1)
     first, last = a.pairs_of[0][row], a.pairs_of[1][row]
     piece, at = expand(first, last - first)
-    weight = (a.weights[:, at] * amounts[:, piece]).sum(axis=0)
+    weight = np.zeros(len(at), np.int64)
+    for each, amount in zip(a.weights, amounts, strict=True):
+        weight += each[at] * amount[piece]
 
     def order(members: Index) -> Sequence[int]:
         of = piece[members]
@@ -106,9 +103,9 @@ def attribute_requests(
         return [*known[canonical(of[known])].tolist(), *np.flatnonzero(of >= n).tolist()]
 
     out = []
-    for energy_uj in (a.active_uj, a.idle_uj):
+    for shared in shares((a.active_uj, a.idle_uj), at, weight, order):
         part = np.zeros(len(row), np.int64)
-        np.add.at(part, piece, share(energy_uj, at, weight, order))
+        np.add.at(part, piece, shared)
         out.append(part[:n])
     return out[0], out[1]
 

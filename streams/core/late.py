@@ -49,7 +49,8 @@ class LateFacts:
             wrote = {**provenance, "window_ms": facts.window_ms, "deleted": 0, "late_id": offset + 1}
             kind = "gpu_energy" if power else "token_usage"
             made[kind].append(conform(kind, {**rows, **wrote}))
-            if length(requests := facts.requests()):
+            requests, _ = facts.requests()
+            if length(requests):
                 unshared = {**requests, **wrote, "active_uj": 0, "idle_uj": 0}
                 made["request_energy"].append(conform("request_energy", unshared))
             starts = np.unique(np.asarray(rows["window_start"])).tolist()

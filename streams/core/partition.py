@@ -162,6 +162,11 @@ class Partition:
         """Up to where this partition is complete, in event time: see `progress.watermark`."""
         return watermark(self._progress.topics.values(), now_ms, self._config)
 
+    @property
+    def heard_ms(self) -> int:
+        """The greatest event times of both topics, added up: how fast that grows is how fast they are read."""
+        return sum(topic.event_ms or 0 for topic in self._progress.topics.values())
+
     def waited(self, ms: int) -> None:
         """The reader stood still for so long, and not for want of messages: that was no silence of the topics."""
         for topic in self._progress.topics.values():
@@ -222,11 +227,14 @@ class Partition:
         return tables
 
     def provisional(self, now_ms: int) -> Table | None:
-        """Ledger rows of windows that have ended but are still open, where they changed since the last call."""
+        """Ledger rows of windows that have ended but may still get more, where they changed since the last call. Those
+        that `advance` closes next are not shown before."""
         watermark_ms = self.watermark(now_ms)
         if watermark_ms is None:
             return None
-        numbers = self._open.changed((watermark_ms + self._config.skew_ms) // self._config.window_ms)
+        due_before = self._due_before(now_ms)
+        ended = self._open.changed((watermark_ms + self._config.skew_ms) // self._config.window_ms)
+        numbers = [number for number in ended if number >= due_before]
         if not numbers:
             return None
         facts = self._open.facts(numbers, remove=False)

@@ -89,17 +89,25 @@ def read(messages: Sequence[Message], now_ms: int, config: Config, judged: Judge
         columns = columns_of([events[i].batch for i in full])  # type: ignore[union-attr]
     t_ms = [e.batch.t_ms if isinstance(e, Event) else 0 for e in events]
     step = Step(events, t_ms, [0] * len(events), [-1] * len(events), full, columns)
-    if columns is not None:
-        _place(step, columns, config.window_ms)
-    for i, event in enumerate(events):
+    most_pieces = _place(step, columns, config.window_ms) if columns is not None else 0
+    again = bool(judged.refused) or (len(messages) > 0 and messages[0].offset < judged.below)
+    if again or most_pieces > MAX_PIECES or max(step.event_ms, default=0) > now_ms + config.skew_ms:  # Seldom.
+        _judge(step, messages, now_ms, config, judged)
+    return step
+
+
+def _judge(step: Step, messages: Sequence[Message], now_ms: int, config: Config, judged: Judged) -> None:
+    """Put an error in the place of each event that cannot be believed, or that was refused when it was first read."""
+    for i, event in enumerate(step.events):
         if not isinstance(event, Event):
             continue
         seen_ms = MAX_TIME_MS if messages[i].offset < judged.below else now_ms
         if error := _unbelievable(step, i, event, seen_ms, config):
-            events[i] = error
+            step.events[i] = error
         elif messages[i].offset in judged.refused:
-            events[i] = BadEvent("t_ms", step.event_ms[i], "lay in the future when it was first read; mend the clock")
-    return step
+            step.events[i] = BadEvent(
+                "t_ms", step.event_ms[i], "lay in the future when it was first read; mend the clock"
+            )
 
 
 def columns_of(batches: Sequence[Batch]) -> PowerColumns | TokenColumns | None:
@@ -133,14 +141,18 @@ def _check_each(events: list[Event | BadEvent], at: Sequence[int]) -> None:
             events[i] = error
 
 
-def _place(step: Step, c: PowerColumns | TokenColumns, window_ms: int) -> None:
-    """Where in time the events with rows lie."""
-    t_ms = np.maximum.reduceat(c.end_ms, c.starts).tolist()
-    first = (np.minimum.reduceat(c.begin_ms, c.starts) // window_ms).tolist()
-    last = (np.maximum.reduceat(np.maximum(c.end_ms - 1, c.begin_ms), c.starts) // window_ms).tolist()
-    for at, i in enumerate(step.full):
-        step.event_ms[i] = max(step.event_ms[i], t_ms[at])
-        step.first[i], step.last[i] = first[at], last[at]
+def _place(step: Step, c: PowerColumns | TokenColumns, window_ms: int) -> int:
+    """Where in time the events with rows lie. Returns the most rows times windows of one, or more."""
+    t_ms = np.maximum.reduceat(c.end_ms, c.starts)
+    first = np.minimum.reduceat(c.begin_ms, c.starts)
+    # The last instant of all rows: an empty span, which may begin where the others end, lies at its begin.
+    last = np.maximum(t_ms - 1, np.maximum.reduceat(c.begin_ms, c.starts)) // window_ms
+    first //= window_ms
+    for i, event_ms, begin, end in zip(step.full, t_ms.tolist(), first.tolist(), last.tolist(), strict=True):
+        if event_ms > step.event_ms[i]:
+            step.event_ms[i] = event_ms
+        step.first[i], step.last[i] = begin, end
+    return int(((last - first + 1) * c.counts).max())
 
 
 def _unbelievable(step: Step, i: int, event: Event, now_ms: int, config: Config) -> BadEvent | None:

@@ -3,57 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, pairwise
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from contracts.coded import Coded
+from contracts.coded import Coded, Compact
 from contracts.columns import TokenColumns
 from contracts.rows import KEYS, Column, Table, length
 from contracts.units import I64
 from streams.core.attribute import Attribution, attribute_requests
-from streams.core.facts import AMOUNTS, Facts, Index, Tokens
-from streams.core.spread import ends, pieces, spread, starts
+from streams.core.facts import AMOUNTS, COMPLETION_M, COMPUTED_M, Facts, Index
+from streams.core.spread import Cuts, ends, pieces
+from streams.core.texts import Said, Texts
 
 _KEY = tuple(column for column in KEYS["request_energy"] if column != "late_id")
 _DONE = AMOUNTS[:6]
-Texts = npt.NDArray[np.object_]
-
-
-@dataclass(slots=True)
-class RequestTexts:
-    """What is said of single requests, by row of a `TokenColumns`; worked out when the first window is closed."""
-
-    columns: TokenColumns
-    _texts: dict[str, Texts | None] = field(default_factory=dict)
-    _status: Coded[str] | None = None
-
-    def of(self, name: str) -> Texts | None:
-        """`request_id`, `session_id` or `trace_id`; None where no batch has any."""
-        if name not in self._texts:
-            said = any(getattr(b, name) for b in self.columns.batches)
-            self._texts[name] = np.array(self.columns.texts(name), object) if said else None
-        return self._texts[name]
-
-    @property
-    def status(self) -> Coded[str]:
-        if self._status is None:
-            batches = self.columns.batches
-            codes = self.columns.place([len(b.statuses) for b in batches], self.columns.status)
-            self._status = Coded.concat([Coded(list(chain.from_iterable(b.statuses for b in batches)), codes)])
-        return self._status
+_ODD = 0x9E3779B97F4A7C1
+"""Times an odd number, no two windows are alike modulo 2^64, and near ones are far apart."""
 
 
 @dataclass(slots=True)
 class RequestPieces:
-    """What some requests did in one window: rows of `columns`, their (workload, tenant, model) entities, and the same
+    """What some requests did in one window: rows of `said`, their (workload, tenant, model) entities, and the same
     amounts that the sums got."""
 
-    columns: TokenColumns
-    texts: RequestTexts
+    said: Said
     row: Index
     entity: Index
     amounts: I64
@@ -64,6 +40,8 @@ class Taken:
     """Pieces of closed windows, by window number, and what their entities stand for."""
 
     pieces: Sequence[tuple[int, RequestPieces]]
+    payer: Index
+    """Of each piece, the row of `Facts.tokens` that it is part of."""
     subjects: Coded[tuple[str, str]]
     tenants: Coded[str]
     models: Coded[str]
@@ -113,19 +91,21 @@ def _cut(c: TokenColumns, cut: Index, number: I64, failed: I64, window_ms: int) 
     known = first > 0
     first_a, first_b = np.where(known, first, end), np.where(known, first, start)
     row, window = pieces(start, end, window_ms)
+    prompting, completing = (Cuts.of(p0, p1, row, window, window_ms) for p0, p1 in ((start, first_a), (first_b, end)))
     amounts = np.empty((8, len(row)), np.int64)
-    for i, (amount, p0, p1) in enumerate((
-        (prompt, start, first_a), (cached, start, first_a), (completion, first_b, end),
-        ((prompt - cached) * 1000, start, first_a), (cached * 1000, start, first_a), (completion * 1000, first_b, end),
+    for i, (amount, cuts) in enumerate((
+        (prompt, prompting), (cached, prompting), (completion, completing),
+        ((prompt - cached) * 1000, prompting), (cached * 1000, prompting), (completion * 1000, completing),
     )):  # fmt: skip
-        amounts[i] = spread(amount, p0, p1, row, window, window_ms) if amount.any() else 0
+        amounts[i] = cuts.parts(amount)
     last = ends(row)
     amounts[6], amounts[7] = last * number[row], last * failed[row]
     return row, window, amounts
 
 
-def request_rows(taken: Taken, window_ms: int) -> Table:
-    """Pieces as one row a request and window: columns of REQUEST_ENERGY less energy, provenance and late_id."""
+def request_rows(taken: Taken, window_ms: int) -> tuple[Table, Index]:
+    """Pieces as one row a request and window: columns of REQUEST_ENERGY less energy, provenance and late_id. And the
+    row of `Facts.tokens` that each is part of."""
     found = [p for _, p in taken.pieces]
     sizes = np.array([len(p.row) for p in found], np.intp)
     window_start = np.repeat(np.array([n for n, _ in taken.pieces], np.int64) * window_ms, sizes)
@@ -133,37 +113,40 @@ def request_rows(taken: Taken, window_ms: int) -> Table:
     done = np.concatenate([p.amounts for p in found], axis=1) if found else np.zeros((8, 0), np.int64)
     subjects = taken.subjects.take(entity)
     rows: Table = {
-        "tenant": taken.tenants.take(entity), "request_id": _texts(found, "request_id"),
+        "tenant": taken.tenants.take(entity), "request_id": _texts(found, [p.said.request_id for p in found]),
         "cluster": Coded([c for c, _ in subjects.names], subjects.codes),
         "workload": Coded([w for _, w in subjects.names], subjects.codes), "model": taken.models.take(entity),
-        "session_id": _texts(found, "session_id"), "trace_id": _texts(found, "trace_id"),
-        "status": Coded.concat([p.texts.status.take(p.row) for p in found]), "window_start": window_start,
-        "t_start": _joined([p.columns.begin_ms[p.row] for p in found]),
-        "t_end": _joined([p.columns.end_ms[p.row] for p in found]),
+        "session_id": _texts(found, [p.said.session_id for p in found]),
+        "trace_id": _texts(found, [p.said.trace_id for p in found]),
+        "status": Coded.concat([p.said.status.take(p.row) for p in found]), "window_start": window_start,
+        "t_start": _joined([p.said.begin_ms[p.row] for p in found]),
+        "t_end": _joined([p.said.end_ms[p.row] for p in found]),
         **dict(zip(_DONE, done[: len(_DONE)], strict=True)),
     }  # fmt: skip
-    return rows if _ids_differ(rows) else _one_a_key(rows)
+    id_hash = _joined([p.said.id_hash[p.row] for p in found])
+    return (rows, taken.payer) if _differ(id_hash, window_start) else _one_a_key(rows, taken.payer)
 
 
 def _joined(parts: Sequence[I64]) -> I64:
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
-def _texts(found: Sequence[RequestPieces], name: str) -> Column:
+def _texts(found: Sequence[RequestPieces], texts: Sequence[Texts | None]) -> Compact[str]:
     """A text column of the pieces; one that nobody said anything in is constant."""
-    texts = [p.texts.of(name) for p in found]
     if all(t is None for t in texts):
         return Coded.constant("", sum(len(p.row) for p in found))
-    return [s for t, p in zip(texts, found, strict=True) for s in ([""] * len(p.row) if t is None else t[p.row])]
+    return Texts.concat(
+        [Texts.of([""] * len(p.row)) if t is None else t.take(p.row) for t, p in zip(texts, found, strict=True)]
+    )
 
 
-def _one_a_key(rows: Table) -> Table:
+def _one_a_key(rows: Table, payer: Index) -> tuple[Table, Index]:
     """Requests that bear the same id, tenant, model and end become one row, so that none replaces another in the table.
     It bears the earliest's start, session, trace and status, and the sum of what they did."""
     n = length(rows)
     keys = list(zip(*(_listed(rows[c]) for c in _KEY), strict=True))
     if len(set(keys)) == n:
-        return rows
+        return rows, payer
     rest = list(zip(*(_listed(rows[c]) for c in ("t_start", "session_id", "trace_id", "status")), strict=True))
     row_of: dict[object, int] = {}
     stays: list[int] = []
@@ -174,37 +157,39 @@ def _one_a_key(rows: Table) -> Table:
             stays.append(i)
         into[i] = row_of[keys[i]]
     out: Table = {}
+    at = np.array(stays, np.intp)
     for name, column in rows.items():
         if name in _DONE:
             total = np.zeros(len(stays), np.int64)
             np.add.at(total, into, np.asarray(column))
             out[name] = total
+        elif isinstance(column, np.ndarray):
+            out[name] = column[at]
         else:
-            at = np.array(stays, np.intp)
-            out[name] = column[at] if isinstance(column, np.ndarray) else _coded(column).take(at)
-    return out
+            assert isinstance(column, Compact)
+            out[name] = column.take(at)
+    return out, payer[at]
 
 
-def with_energy(rows: Table, attribution: Attribution, facts: Facts, *, all_here: bool) -> Table:
+def with_energy(rows: Table, attribution: Attribution, done: Index, *, all_here: bool) -> Table:
     """Request rows with their `active_uj` and `idle_uj`: they sum to their tenant's rows of the ledger, if they are all
-    the requests of their windows. If they may not be (`all_here` is false), the rest bears its share unseen."""
+    the requests of their windows. If they may not be (`all_here` is false), the rest bears its share unseen.
+
+    `done` says which of the attribution's (window, workload, tenant, model) each row is part of."""
     if not length(rows):
         none = np.zeros(0, np.int64)
         return {**rows, "active_uj": none, "idle_uj": none}
-    pieces = _tokens(facts, rows)
-    active_uj, idle_uj = attribute_requests(attribution, pieces, _canonical(rows), all_here=all_here)
+    amounts = np.stack([np.asarray(rows[name], np.int64) for name in _DONE[COMPUTED_M : COMPLETION_M + 1]])
+    active_uj, idle_uj = attribute_requests(attribution, done, amounts, _canonical(rows), all_here=all_here)
     return {**rows, "active_uj": active_uj, "idle_uj": idle_uj}
 
 
-def _tokens(facts: Facts, rows: Table) -> Tokens:
-    """Rows of request_energy in the codes of `facts`."""
-    amounts = np.zeros((8, length(rows)), np.int64)
-    for i, name in enumerate(_DONE):
-        amounts[i] = rows[name]
-    return Tokens(
-        np.asarray(rows["window_start"], np.int64), _subject_codes(rows, facts.subjects),
-        _codes(rows["tenant"], facts.tenants), _codes(rows["model"], facts.models), amounts,
-    )  # fmt: skip
+def done_of_rows(rows: Table, attribution: Attribution, facts: Facts) -> Index:
+    """Of rows of request_energy, which of the attribution's (window, workload, tenant, model) each is part of."""
+    keys = attribution.key_of
+    group = keys.group(np.asarray(rows["window_start"], np.int64), _subject_codes(rows, facts.subjects))
+    tenant, model = _codes(rows["tenant"], facts.tenants), _codes(rows["model"], facts.models)
+    return np.searchsorted(attribution.done_key, keys.done(group, tenant, model))
 
 
 def _codes(column: Column, names: Sequence[str]) -> I64:
@@ -231,11 +216,11 @@ def _coded(column: Column) -> Coded[str]:
     return column if isinstance(column, Coded) else Coded.of(column)  # type: ignore[arg-type]
 
 
-def _ids_differ(rows: Table) -> bool:
-    """Whether no window has an id twice. Rows stand window by window."""
-    ids, window = rows["request_id"], np.asarray(rows["window_start"])
-    edges = [*np.flatnonzero(starts(window)).tolist(), len(window)] if len(window) else []
-    return sum(len(set(ids[a:b])) for a, b in pairwise(edges)) == len(window)
+def _differ(id_hash: I64, window_start: I64) -> bool:
+    """Whether no window has an id twice, for all that hashes say: where two are alike, the ids themselves must be
+    asked."""
+    mixed = np.sort(id_hash ^ (window_start * _ODD))
+    return not (mixed[1:] == mixed[:-1]).any()
 
 
 def _canonical(rows: Table) -> Callable[[Index], list[int]]:

@@ -17,7 +17,7 @@ from streams.core import versions
 from streams.core.attribute import attribute
 from streams.core.facts import AMOUNTS, Energy, Facts, Index, Tokens
 from streams.core.policy import Policy
-from streams.core.requests import with_energy
+from streams.core.requests import done_of_rows, with_energy
 
 
 def facts_of(gpu_energy: Table, token_usage: Table) -> Facts:
@@ -67,7 +67,8 @@ def restate(stored: dict[str, Table], policy: Policy, epoch: int, **provenance: 
     out = {"ledger": ledger}
     if length(stored["request_energy"]):
         # Some may lack: a worker may not have kept those that it saw, and rows expire.
-        requests = with_energy(stored["request_energy"], attribution, facts, all_here=False)
+        done = done_of_rows(stored["request_energy"], attribution, facts)
+        requests = with_energy(stored["request_energy"], attribution, done, all_here=False)
         out["request_energy"] = conform("request_energy", stamped(requests))
     return out
 

@@ -32,23 +32,32 @@ class Run:
 
     def add(self, seq: int, event_ms: int, partition_ms: int = 0) -> bool:
         """Note one event, heard when the partition was final up to `partition_ms`; False if it had been seen."""
-        self.heard_ms = max(self.heard_ms, event_ms, partition_ms)
-        if seq in self:
+        # Comparisons, not max(): every message comes here, twice.
+        if event_ms > self.heard_ms:
+            self.heard_ms = event_ms
+        if partition_ms > self.heard_ms:
+            self.heard_ms = partition_ms
+        if seq == self.below and not self.ahead:  # As nearly always.
+            self.below = seq + 1
+        elif seq in self:
             self.duplicates += 1
             return False
+        else:
+            self._keep_ahead(seq)
         self.received += 1
-        self.last_event_ms = max(self.last_event_ms, event_ms)
-        if seq == self.below and not self.ahead:  # As nearly always.
-            self.below, self.last_seq = seq + 1, max(self.last_seq, seq)
-            return True
-        self.last_seq = max(self.last_seq, seq)
+        if seq > self.last_seq:
+            self.last_seq = seq
+        if event_ms > self.last_event_ms:
+            self.last_event_ms = event_ms
+        return True
+
+    def _keep_ahead(self, seq: int) -> None:
         self.ahead.add(seq)
         if len(self.ahead) > MAX_AHEAD:
             self.below = min(self.ahead)
         while self.below in self.ahead:
             self.ahead.remove(self.below)
             self.below += 1
-        return True
 
     @property
     def gaps(self) -> int:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from contracts import topics
 from contracts.units import I64
 from streams.core.facts import COMPLETION_M, COMPUTED_M, Facts, Index
-from streams.core.grouping import Keys, expand, look_up, rank
+from streams.core.grouping import Keys, distinct, expand, look_up, rank
 from streams.core.policy import Policy
-from streams.core.spread import share
+from streams.core.spread import shares
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,7 @@ class Metered:
 def metered_of(facts: Facts, keys: Keys, policy: Policy) -> Metered:
     e = facts.energy
     hw_rank, owner_rank = rank(facts.hardwares), rank(facts.owners)
-    key = keys.group(e.window_start, e.subject) * len(hw_rank) + hw_rank[e.hardware]
-    unique, at, inverse = np.unique(key, return_index=True, return_inverse=True)
+    unique, at, inverse = distinct(keys.of_energy * len(hw_rank) + hw_rank[e.hardware])
     n = len(unique)
     energy_uj, covered_ms = np.zeros(n, np.int64), np.zeros(n, np.int64)
     method, owner = np.zeros(n, np.int64), np.zeros(n, np.int64)
@@ -60,6 +59,8 @@ class Done:
     """Tokens per (group, tenant, model), in order of their names. `key` orders and identifies them."""
 
     key: I64
+    of_tokens: Index
+    """Which of them each row of `Facts.tokens` is part of."""
     group: Index
     window_start: I64
     tenant: I64
@@ -69,12 +70,12 @@ class Done:
 
 def done_of(facts: Facts, keys: Keys) -> Done:
     t = facts.tokens
-    group = keys.group(t.window_start, t.subject)
-    key, at, inverse = np.unique(keys.done(group, t.tenant, t.model), return_index=True, return_inverse=True)
+    group = keys.of_tokens
+    key, at, inverse = distinct(keys.done(group, t.tenant, t.model))
     amounts = np.zeros((8, len(key)), np.int64)
     for i in range(8):
         np.add.at(amounts[i], inverse, t.amounts[i])
-    return Done(key, group[at], t.window_start[at], t.tenant[at], t.model[at], amounts)
+    return Done(key, inverse, group[at], t.window_start[at], t.tenant[at], t.model[at], amounts)
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ def pair(facts: Facts, m: Metered, d: Done, policy: Policy) -> Pairs:
     total = np.zeros(len(m.group), np.int64)
     np.add.at(total, metered, work)
     worked = total > 0
-    active = share(np.where(worked, m.energy_uj - m.idle_uj, 0), metered, work)
-    idle = share(np.where(worked, m.idle_uj, 0), metered, work) if policy.idle == "by-work" else np.zeros_like(active)
+    idle_uj = np.where(worked & (policy.idle == "by-work"), m.idle_uj, 0)
+    active, idle = shares((np.where(worked, m.energy_uj - m.idle_uj, 0), idle_uj), metered, work)
     amounts = d.amounts[:, done]
     several = m.count[m.group[metered]] > 1
     if several.any():
@@ -121,7 +122,7 @@ def _divide_by_energy(
 ) -> tuple[I64, I64]:
     """Rule 5: with several hardware types, tokens and work are divided over them as their energy is."""
     by_energy = np.maximum(m.energy_uj[metered], 1)
-    amounts = np.stack([share(d.amounts[i], done, by_energy) for i in range(8)])
+    amounts = np.stack(shares(d.amounts, done, by_energy))
     whole = np.zeros(len(d.key), object)
     np.add.at(whole, done, by_energy.astype(object))
     divided = work.copy()

@@ -5,7 +5,9 @@ Both work on whole columns. Neither ever multiplies two large numbers in int64: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,10 @@ def _scaled(amount: I64, part: I64, whole: I64) -> I64:
     """floor(amount * part / whole), exactly, for 0 <= part <= whole and amount < 2^62, whole < 2^31.
 
     amount = q * whole + r, hence amount * part / whole = q * part + r * part / whole, where both terms fit in int64.
+    Where the product itself fits, as it does of seconds and kilojoules, one division is enough.
     """
+    if int(amount.max(initial=0)) * int(part.max(initial=0)) < 2**63:
+        return amount * part // whole
     q, r = np.divmod(amount, whole)
     return q * part + (r * part) // whole
 
@@ -34,27 +39,37 @@ def pieces(t0_ms: I64, t1_ms: I64, window_ms: int) -> tuple[npt.NDArray[np.intp]
     return row, first[row] + (np.arange(len(row), dtype=np.int64) - start_of_row[row])
 
 
-def spread(amount: I64, p0_ms: I64, p1_ms: I64, row: npt.NDArray[np.intp], window: I64, window_ms: int) -> I64:
-    """Each row's `amount`, spread evenly over `[p0, p1)`, per piece of `pieces()`.
+@dataclass(frozen=True)
+class Cuts:
+    """How spans `[p0, p1)` fall into the pieces that `pieces()` made of their rows: per piece, its row, how much of the
+    row's span lies before the piece's window, and the span's length. The same for every amount that is spread."""
 
-    The piece of a window is the difference of two floors of the running total, so the pieces of a row sum to its
-    amount exactly, whatever the windows. `[p0, p1)` lies within the row's span; an empty one is a step at p0.
-    """
-    if len(row) == len(amount):
-        return amount
-    first = starts(row)
-    boundary = window * window_ms
-    p0, p1, whole = p0_ms[row], p1_ms[row], amount[row]
-    length = np.maximum(p1 - p0, 1)
-    done = _scaled(whole, np.clip(boundary - p0, 0, length), length)
-    done = np.where(boundary <= p0, 0, np.where(boundary >= p1, whole, done))
-    done[first] = 0
-    until = np.empty_like(done)
-    until[:-1] = done[1:]
-    last = ends(row)
-    until[last] = whole[last]
-    part: I64 = until - done
-    return part
+    row: npt.NDArray[np.intp]
+    before: I64
+    length: I64
+    last: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, p0_ms: I64, p1_ms: I64, row: npt.NDArray[np.intp], window: I64, window_ms: int) -> Self:
+        """`[p0, p1)` lies within its row; an empty one is a step at p0."""
+        length = np.maximum(p1_ms - p0_ms, 1)[row]
+        return cls(row, np.clip(window * window_ms - p0_ms[row], 0, length), length, ends(row))
+
+    def parts(self, amount: I64) -> I64:
+        """Each row's `amount`, spread evenly over its span, per piece.
+
+        The piece of a window is the difference of two floors of the running total, so the pieces of a row sum to its
+        amount exactly, whatever the windows.
+        """
+        if not amount.any():
+            return np.zeros(len(self.row), np.int64)
+        whole = amount[self.row]
+        done = _scaled(whole, self.before, self.length)
+        until = np.empty_like(done)
+        until[:-1] = done[1:]
+        until[self.last] = whole[self.last]
+        until -= done
+        return until
 
 
 def spread_intervals(
@@ -65,18 +80,14 @@ def spread_intervals(
     Most lie within one window: only those that do not are cut. The pieces of a row stand anywhere.
     """
     first = t0_ms // window_ms
-    cut = np.flatnonzero((t1_ms - 1) // window_ms > first)
+    whole = (t1_ms - 1) // window_ms <= first
+    cut = np.flatnonzero(~whole)
     if not len(cut):
         return None, first, list(amounts)
     t0, t1 = t0_ms[cut], t1_ms[cut]
     row, window = pieces(t0, t1, window_ms)
-    whole = np.ones(len(first), np.bool_)
-    whole[cut] = False
-    rest = np.flatnonzero(whole)
-    parts = [
-        np.concatenate([a[rest], spread(a[cut], t0, t1, row, window, window_ms) if a.any() else np.zeros_like(window)])
-        for a in amounts
-    ]
+    rest, cuts = np.flatnonzero(whole), Cuts.of(t0, t1, row, window, window_ms)
+    parts = [np.concatenate([a[rest], cuts.parts(a[cut])]) for a in amounts]
     return np.concatenate([rest, cut[row]]), np.concatenate([first[rest], window]), parts
 
 
@@ -94,12 +105,10 @@ def ends(row: npt.NDArray[np.intp] | I64) -> npt.NDArray[np.bool_]:
     return found
 
 
-def share(
-    total: I64,
-    group: npt.NDArray[np.intp],
-    weight: I64,
-    canonical: Callable[[npt.NDArray[np.intp]], Sequence[int]] | None = None,
-) -> I64:
+Canonical = Callable[[npt.NDArray[np.intp]], Sequence[int]]
+
+
+def share(total: I64, group: npt.NDArray[np.intp], weight: I64, canonical: Canonical | None = None) -> I64:
     """Share each group's `total[group]` among its members by `weight`: largest remainder, parts summing to the whole.
 
     `group` numbers the members' groups. Equal remainders are served in canonical order: the members' own, or where
@@ -110,30 +119,50 @@ def share(
     gives modulo 2^64: exact for total < 2^62 and a sum of weights < 2^50. Weights of a group that sum to more lose
     low bits (all alike, so their ratios stand to 1 in 2^49).
     """
-    if not len(group):
-        return np.zeros(0, np.int64)
-    if total.max(initial=0) >= 2**62:
-        raise OverflowError("share: a total is 2^62 or more")
-    weight = _fit(weight, group, len(total))
-    whole = _sums(weight, group, len(total))
-    divisor, dividend = np.maximum(whole[group], 1), total[group]
+    return shares((total,), group, weight, canonical)[0]
+
+
+def shares(
+    totals: Iterable[I64], group: npt.NDArray[np.intp], weight: I64, canonical: Canonical | None = None
+) -> list[I64]:
+    """`share` of several totals, each by the same weights."""
+    whole = divisor = np.zeros(0, np.int64)
+    parts: list[I64] = []
+    for total in totals:
+        if total.max(initial=0) >= 2**62:
+            raise OverflowError("share: a total is 2^62 or more")
+        if not len(group):
+            parts.append(np.zeros(0, np.int64))
+            continue
+        if not len(whole):
+            weight = _fit(weight, group, len(total))
+            whole = _sums(weight, group, len(total))
+            divisor = np.maximum(whole, 1)[group]
+        parts.append(_share(np.where(whole > 0, total, 0), group, weight, divisor, canonical))
+    return parts
+
+
+def _share(total: I64, group: npt.NDArray[np.intp], weight: I64, divisor: I64, canonical: Canonical | None) -> I64:
+    """`divisor` is the sum of each member's group's weights, or 1 where that is 0: then the group's total is 0 too."""
+    dividend = total[group]
     part: I64 = (dividend.astype(np.float64) * weight / divisor).astype(np.int64)
     remainder = dividend * weight - part * divisor
     off = np.flatnonzero((remainder < 0) | (remainder >= divisor))  # The estimate is seldom off.
     correction, remainder[off] = np.divmod(remainder[off], divisor[off])
     part[off] += correction
-    part[whole[group] == 0] = 0
 
-    left = np.where(whole > 0, total, 0) - _sums(part, group, len(total))
+    left = total - _sums(part, group, len(total))
     open_ = np.flatnonzero(left[group] > 0)
+    if not len(open_):
+        return part
     order = open_[_by_remainder(group[open_], remainder[open_], divisor[open_], stable=canonical is None)]
     ordered = group[order]
-    first = np.flatnonzero(starts(ordered)) if len(order) else np.zeros(0, np.intp)
+    first = np.flatnonzero(starts(ordered))
     count = np.diff(np.append(first, len(order)))
-    rank = np.arange(len(order)) - np.repeat(first, count)
     if canonical is not None:
         _break_ties(order, remainder, first, left[ordered[first]], count, canonical)
-    part[order[rank < left[ordered]]] += 1
+    rank = np.arange(len(order)) - np.repeat(first, count)
+    part[order[rank < np.repeat(left[ordered[first]], count)]] += 1
     return part
 
 
@@ -157,7 +186,7 @@ def _break_ties(
     first: npt.NDArray[np.intp],
     left: I64,
     count: npt.NDArray[np.intp],
-    canonical: Callable[[npt.NDArray[np.intp]], Sequence[int]],
+    canonical: Canonical,
 ) -> None:
     """Put members of `order` whose equal remainders decide who is served last into canonical order, group by group."""
     inside = left < count

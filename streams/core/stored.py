@@ -60,4 +60,4 @@ def touched_hours(ledger: Table, hour_ms: int = 3_600_000) -> tuple[list[int], l
 
 def _names(column: Column) -> list[str]:
     coded = Coded.of(column)  # type: ignore[arg-type]
-    return sorted({coded.names[i] for i in np.unique(coded.codes).tolist()})
+    return sorted(set(coded.take(np.arange(len(coded))).names))

@@ -29,7 +29,8 @@ def by_window(window: I64) -> Iterator[tuple[int, Index | slice]]:
             if len(at):
                 yield number, at
     else:
-        order = np.argsort(window, kind="stable")
+        # Small numbers are ordered by their digits, which takes no comparisons.
+        order = np.argsort((window - low).astype(np.uint16) if high - low < 2**16 else window, kind="stable")
         ordered = window[order]
         first = np.flatnonzero(starts(ordered))
         yield from zip(ordered[first].tolist(), np.split(order, first[1:]), strict=True)
@@ -46,8 +47,10 @@ class Sums:
         self._greatest = greatest
         self._ids: dict[Key, int] = {}
         self.keys: list[Key] = []
-        self._parts: dict[Callable[[Key], Any], tuple[dict[Any, int], list[int], I64]] = {}
+        self._parts: dict[Callable[[Key], Any], tuple[dict[Any, int], I64]] = {}
         self.windows: dict[int, I64] = {}
+        self.rows = 0
+        """Memory held, in rows of `width` integers. Keys are held too: the newest window has a column for each."""
         self.dirty: set[int] = set()
         """Windows held that were added to since somebody last cleared this."""
 
@@ -65,11 +68,11 @@ class Sums:
 
     def part(self, of: Callable[[Key], Any]) -> Coded[Any]:
         """One part of every entity's key, by entity. `of` is the same function object at every call."""
-        names, codes, column = self._parts.get(of, ({}, [], np.zeros(0, np.int64)))
-        if len(codes) < len(self.keys):
-            codes += [names.setdefault(of(key), len(names)) for key in self.keys[len(codes) :]]
-            column = np.array(codes, np.int64)
-            self._parts[of] = names, codes, column
+        names, column = self._parts.get(of, ({}, np.zeros(0, np.int64)))
+        if len(column) < len(self.keys):
+            new = [names.setdefault(of(key), len(names)) for key in self.keys[len(column) :]]
+            column = np.concatenate([column, np.array(new, np.int64)])
+            self._parts[of] = names, column
         return Coded(list(names), column)
 
     def add(self, window: I64, entity: Index, values: Sequence[I64]) -> None:
@@ -87,7 +90,9 @@ class Sums:
         sums = self.windows.get(number)
         if sums is None or sums.shape[1] < len(self.keys):
             grown: I64 = np.zeros((self._width, max(64, 1 << (len(self.keys) - 1).bit_length())), np.int64)
+            self.rows += grown.shape[1]
             if sums is not None:
+                self.rows -= sums.shape[1]
                 grown[:, : sums.shape[1]] = sums
             sums = self.windows[number] = grown
         return sums
@@ -99,6 +104,7 @@ class Sums:
             sums = self.windows.pop(number, None) if remove else self.windows.get(number)
             if remove:
                 self.dirty.discard(number)
+                self.rows -= 0 if sums is None else sums.shape[1]
             if sums is not None:
                 entity = np.flatnonzero(sums.any(axis=0))
                 found.append((np.full(len(entity), number, np.int64), entity, sums[:, entity]))
@@ -107,11 +113,6 @@ class Sums:
         windows, entities, values = zip(*found, strict=True)
         return np.concatenate(windows), np.concatenate(entities), np.concatenate(values, axis=1)
 
-    @property
-    def rows(self) -> int:
-        """Memory held, in rows of `width` integers. Keys are held too: the newest window has a column for each."""
-        return sum(sums.shape[1] for sums in self.windows.values())
-
     def compact(self) -> Index:
         """Forget entities that no open window holds; ids given out before are void. New id by old (-1: forgotten)."""
         live = np.zeros(len(self.keys), np.bool_)
@@ -119,12 +120,14 @@ class Sums:
             n = min(len(live), sums.shape[1])
             live[:n] |= sums[:, :n].any(axis=0)
         keep = np.flatnonzero(live)
-        self.keys = [self.keys[i] for i in keep]
+        self.keys = [self.keys[i] for i in keep.tolist()]
         self._ids = {key: i for i, key in enumerate(self.keys)}
-        self._parts = {}
+        for of, (names, column) in self._parts.items():
+            left = Coded(list(names), column).take(keep[: np.searchsorted(keep, len(column))])
+            self._parts[of] = {name: i for i, name in enumerate(left.names)}, left.codes
         for number, sums in list(self.windows.items()):
             padded = np.zeros((self._width, len(live)), np.int64)
             padded[:, : min(sums.shape[1], len(live))] = sums[:, : len(live)]
-            del self.windows[number]
+            self.rows -= self.windows.pop(number).shape[1]
             self._window(number)[:, : len(keep)] = padded[:, keep]
         return np.where(live, np.cumsum(live) - 1, -1)

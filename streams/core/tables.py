@@ -17,12 +17,13 @@ def final_tables(
 ) -> dict[str, Table]:
     """Rows of windows that are closed, `last` being the greatest number; with a `deleted` row for each key that was
     stored of them, or of any before them, and is not among these."""
-    columns = facts.for_attribution()
-    attribution = attribute(columns, policy)
+    attribution = attribute(facts.for_attribution(), policy)
+    requests, payer = facts.requests()
+    requests = with_energy(requests, attribution, attribution.done_of[payer], all_here=True)
     made: dict[str, Mapping[str, Column | int | str]] = {
         "gpu_energy": {**facts.gpu_energy(), "late_id": 0},
         "token_usage": {**facts.token_usage(), "late_id": 0},
-        "request_energy": {**with_energy(facts.requests(), attribution, columns, all_here=True), "late_id": 0},
+        "request_energy": {**requests, "late_id": 0},
         "ledger": {**attribution.ledger, "revision": 0, "final": 1},
     }
     tables = {}

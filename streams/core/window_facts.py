@@ -109,8 +109,9 @@ class WindowFacts:
             **dict(zip(AMOUNTS, p.amounts, strict=True)),
         }  # fmt: skip
 
-    def requests(self) -> Table:
-        """One row a request and window: see `request_rows`."""
+    def requests(self) -> tuple[Table, Index]:
+        """One row a request and window, and which row of `for_attribution().tokens` each is part of: see
+        `request_rows`."""
         return request_rows(self._taken, self.window_ms)
 
 

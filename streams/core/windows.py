@@ -5,8 +5,8 @@ Both are sums of integers, so neither order nor batching matters. A window is a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import product
+from collections.abc import Sequence
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
 
@@ -16,9 +16,10 @@ from contracts.columns import PowerColumns, TokenColumns
 from contracts.events import Event
 from contracts.units import I64
 from streams.core.facts import Index, Subject
-from streams.core.requests import RequestPieces, RequestTexts, Taken, spread_requests
+from streams.core.requests import RequestPieces, Taken, spread_requests
 from streams.core.spread import spread_intervals
 from streams.core.sums import Sums, by_window
+from streams.core.texts import Said
 from streams.core.window_facts import METHOD, Gpus, Payers, WindowFacts, one_a_gpu
 
 # An energy entity is (subject, node, gpu_uuid, hardware, owner), a token entity (subject, tenant, model).
@@ -33,7 +34,7 @@ class OpenWindows:
     COMPACT_ABOVE = 16_384
     """Entities above which the dead ones are forgotten, when they may be half of all."""
     CACHE_MAX = 16_384
-    """Dictionaries of events whose entities' numbers are remembered."""
+    """Dictionaries of GPUs whose entities' numbers are remembered."""
     GRID_MAX = 4_096
     """Tenants times models of a dictionary, above which it is not interned whole."""
 
@@ -46,6 +47,8 @@ class OpenWindows:
         self._alive = 0
         """Entities that were left when the dead ones were last forgotten."""
         self._cache: dict[tuple[object, ...], Index] = {}
+        self._payers_of: dict[tuple[Subject, str], dict[str, int]] = {}
+        """Numbers of token entities by tenant, for each subject and model."""
 
     @property
     def rows(self) -> int:
@@ -95,15 +98,14 @@ class OpenWindows:
         entity = _entity_of_row(columns, ids, columns.gpu)
         span = columns.end_ms - columns.begin_ms
         known = columns.busy_ms >= 0
-        if known.all():
-            busy, unknown = columns.busy_ms, np.zeros(len(span), np.int64)
-        else:
-            busy, unknown = np.where(known, columns.busy_ms, 0), np.where(known, 0, span)
-        amounts = (columns.energy_uj, span, busy, unknown)
-        row, window, parts = spread_intervals(amounts, columns.begin_ms, columns.end_ms, self.window_ms)
+        busy = columns.busy_ms if known.all() else np.where(known, columns.busy_ms, 0)
+        row, window, parts = spread_intervals(
+            (columns.energy_uj, span, busy), columns.begin_ms, columns.end_ms, self.window_ms
+        )
         method = columns.method.astype(np.int64)
-        values = [*parts, method if row is None else method[row]]
-        entity = entity if row is None else entity[row]
+        if row is not None:
+            entity, known, method = entity[row], known[row], method[row]
+        values = [*parts, np.where(known, 0, parts[1]), method]  # Covered, but nobody knows how busy.
         if only is not None:
             at = np.flatnonzero(np.isin(window, only))
             window, entity, values = window[at], entity[at], [v[at] for v in values]
@@ -122,52 +124,60 @@ class OpenWindows:
         if not self.keep_requests:
             return
         self._piece_count += len(row)
-        texts = RequestTexts(columns)
+        said = Said.of(columns)
         for number, here in by_window(window):
-            pieces = RequestPieces(columns, texts, row[here], of_piece[here], amounts[:, here])
+            pieces = RequestPieces(said, row[here], of_piece[here], amounts[:, here])
             self._pieces.setdefault(number, []).append(pieces)
 
     def _gpus(self, subject: Subject, batch: Any) -> Index:
         """Entities by the batch's `gpu`."""
-        return self._once(
-            (subject, batch.node, batch.owner, batch.gpus_key) if batch.gpus_key else None,
-            lambda: self._energy.ids(
+        key = (subject, batch.node, batch.owner, batch.gpus_key) if batch.gpus_key else None
+        found = self._cache.get(key) if key else None
+        if found is None:
+            found = self._energy.ids(
                 (subject, batch.node, uuid, hardware, batch.owner) for uuid, hardware in batch.gpus
-            ),
-        )
+            )
+            if key:
+                if len(self._cache) >= self.CACHE_MAX:
+                    self._cache.clear()
+                self._cache[key] = found
+        return found
 
     def _payers(self, columns: TokenColumns, subjects: Sequence[Subject]) -> Index:
-        """Entities by row. Interned once per dictionary, as the grid of its tenants and models; where that would be
-        large, only the pairs that occur are."""
-        pair = columns.tenant.astype(np.intp) * columns.repeat([len(b.models) for b in columns.batches]) + columns.model
-        ids = []
-        for subject, b, start, n in zip(
-            subjects, columns.batches, columns.starts.tolist(), columns.counts.tolist(), strict=True
-        ):
+        """Entities by row: by place in the grid of its dictionary's tenants and models; where that would be large, only
+        the pairs that occur are interned."""
+        models = columns.repeat([len(b.models) for b in columns.batches])
+        pair = columns.tenant.astype(np.intp) * models + columns.model
+        ids: list[int] = []
+        sizes: list[int] = []
+        for i, (subject, b) in enumerate(zip(subjects, columns.batches, strict=True)):
             if len(b.tenants) * len(b.models) <= self.GRID_MAX:
-                ids.append(self._grid(subject, b))
+                here = self._grid(subject, b.tenants, b.models)
             else:
-                pairs, pair[start : start + n] = np.unique(pair[start : start + n], return_inverse=True)
+                rows = slice(int(columns.starts[i]), int(columns.starts[i] + columns.counts[i]))
+                pairs, pair[rows] = np.unique(pair[rows], return_inverse=True)
                 at = [divmod(p, len(b.models)) for p in pairs.tolist()]
-                ids.append(self._tokens.ids((subject, b.tenants[t], b.models[m]) for t, m in at))
-        return _entity_of_row(columns, ids, pair)
+                here = self._tokens.ids((subject, b.tenants[t], b.models[m]) for t, m in at).tolist()
+            ids += here
+            sizes.append(len(here))
+        entity: Index = np.array(ids, np.intp)[columns.place(sizes, pair)]
+        return entity
 
-    def _grid(self, subject: Subject, batch: Any) -> Index:
-        return self._once(
-            (subject, batch.dict_key) if batch.dict_key else None,
-            lambda: self._tokens.ids((subject, *pair) for pair in product(batch.tenants, batch.models)),
-        )
-
-    def _once(self, key: tuple[object, ...] | None, ids: Callable[[], Index]) -> Index:
-        """`ids()`, remembered under `key`."""
-        if key is None:
-            return ids()
-        found = self._cache.get(key)
-        if found is None:
-            if len(self._cache) >= self.CACHE_MAX:
-                self._cache.clear()
-            found = self._cache[key] = ids()
-        return found
+    def _grid(self, subject: Subject, tenants: Sequence[str], models: Sequence[str]) -> list[int]:
+        """Entities of all pairs, by tenant and then model. Looked up by the tenant's name alone, within its workload
+        and model: a dictionary is another one in every message, and hashing whole keys is dear."""
+        by_model = []
+        for model in models:
+            known = self._payers_of.setdefault((subject, model), {})
+            try:
+                ids = [known[tenant] for tenant in tenants]
+            except KeyError:
+                new = [tenant for tenant in tenants if tenant not in known]
+                numbers = self._tokens.ids((subject, tenant, model) for tenant in new).tolist()
+                known.update(zip(new, numbers, strict=True))
+                ids = [known[tenant] for tenant in tenants]
+            by_model.append(ids)
+        return by_model[0] if len(by_model) == 1 else list(chain.from_iterable(zip(*by_model, strict=True)))
 
     def facts(self, numbers: Sequence[int], *, remove: bool) -> WindowFacts:
         """What these windows hold. With `remove` they are closed: the state forgets them."""
@@ -176,13 +186,23 @@ class OpenWindows:
         subjects, tenants, models = (self._tokens.part(of) for of in (_subject, _tenant, _model))
         payers = Payers(window, subjects.take(entity), tenants.take(entity), models.take(entity), amounts)
         pieces = [(n, p) for n in numbers for p in (self._pieces.pop(n, []) if remove else ())]
-        taken = Taken(pieces, subjects, tenants, models)
+        taken = Taken(pieces, self._payer_rows(window, entity, pieces), subjects, tenants, models)
         facts = WindowFacts(self.window_ms, gpus, payers, taken)
         self._piece_count -= taken.rows
         # Twice what was alive last time: so that forgetting costs no more than what has come since.
         if remove and len(self.gpus) + len(self.payers) > max(self.COMPACT_ABOVE, 2 * self._alive):
             self._compact()
         return facts
+
+    def _payer_rows(self, window: I64, entity: Index, pieces: Sequence[tuple[int, RequestPieces]]) -> Index:
+        """Where each piece's (window, entity) stands in these columns, which hold them all, window by window."""
+        row_of = np.zeros(len(self.payers), np.intp)
+        found: list[Index] = []
+        for number, some in groupby(pieces, itemgetter(0)):
+            here = np.flatnonzero(window == number)
+            row_of[entity[here]] = here
+            found += [row_of[p.entity] for _, p in some]
+        return np.concatenate(found) if found else np.zeros(0, np.intp)
 
     def _gpus_of(self, window: I64, entity: Index, values: I64) -> Gpus:
         gpu = self._energy.part(_gpu)
@@ -199,6 +219,9 @@ class OpenWindows:
             for p in pieces:
                 p.entity = new[p.entity]
         self._cache.clear()
+        self._payers_of.clear()
+        for number, (subject, tenant, model) in enumerate(self._tokens.keys):
+            self._payers_of.setdefault((subject, model), {})[tenant] = number
         self._alive = len(self.gpus) + len(self.payers)
 
 

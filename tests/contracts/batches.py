@@ -57,7 +57,7 @@ def _plain(batch: Batch) -> dict[str, object]:
         if field.name in _DICTIONARIES and isinstance(value, np.ndarray):
             dictionary = getattr(batch, _DICTIONARIES[field.name])
             value = [dictionary[i] for i in value]
-        if field.name not in (*_DICTIONARIES.values(), "gpus_key", "dict_key"):
+        if field.name not in (*_DICTIONARIES.values(), "gpus_key"):
             out[field.name] = value.tolist() if isinstance(value, np.ndarray) else value
     return out
 

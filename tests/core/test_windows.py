@@ -80,6 +80,6 @@ def test_an_empty_state_has_no_facts():
     assert (
         len(facts.gpu_energy()["energy_uj"])
         == len(facts.token_usage()["requests"])
-        == len(facts.requests()["t_end"])
+        == len(facts.requests()[0]["t_end"])
         == 0
     )

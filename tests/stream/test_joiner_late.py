@@ -157,3 +157,25 @@ def test_a_provisional_row_that_the_final_window_does_not_have_goes_away(warehou
     _run(driven, work_arrives)
     assert ledger(warehouse, final=0) == {}
     assert ledger(warehouse) == sent.oracle()
+
+
+def test_open_windows_wait_while_event_times_run_ahead_of_the_clock_and_are_shown_when_they_do_not(
+    warehouse: Warehouse,
+) -> None:
+    """A worker that reads a backlog: what it would show is final soon."""
+    sent = Sent()
+    sent.power(interval(1))
+    sent.tokens(request(1))
+    sent.complete_to(15)
+    driven = Driven(warehouse, sent.log, settings=settings(lateness_ms=60_000))
+
+    async def run() -> None:
+        await driven.joiner.assign([0])
+        await driven.read()
+        await driven.joiner.store_once(reading=True)
+        assert ledger(warehouse, final=0) == {}
+        driven.clock.now_ms += 2_000
+        await driven.joiner.store_once(reading=True)
+        assert ledger(warehouse, final=0) == sent.oracle()
+
+    asyncio.run(run())

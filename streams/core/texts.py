@@ -1,0 +1,80 @@
+"""What is said of single requests, each in words of its own: texts as one block of bytes, not an object each.
+
+They are put into it while what came is still at hand, and are not looked at again until they are stored: each look at a
+hundred thousand Python objects that lie somewhere in memory would cost more than all arithmetic on a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Self, overload
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from contracts.coded import Coded, Compact
+from contracts.columns import TokenColumns
+from contracts.units import I64
+
+
+class Texts(Compact[str]):
+    """A column of texts, all of them different for all we know."""
+
+    __slots__ = ("_array",)
+
+    def __init__(self, array: pa.StringArray) -> None:
+        self._array = array
+
+    @classmethod
+    def of(cls, values: Sequence[str]) -> Self:
+        return cls(pa.array(values, pa.string()))
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._array.to_pylist())
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> Texts: ...
+    def __getitem__(self, at: int | slice) -> str | Texts:
+        return Texts(self._array[at]) if isinstance(at, slice) else self._array[int(at)].as_py()
+
+    def __arrow_array__(self, type: pa.DataType | None = None) -> pa.Array:
+        """For `pyarrow.array`."""
+        return self._array
+
+    def take(self, at: npt.NDArray[Any]) -> Texts:
+        return Texts(self._array.take(pa.array(at)))
+
+    @classmethod
+    def concat(cls, columns: Sequence[Compact[str]]) -> Self:
+        return cls(pa.concat_arrays([pa.array(c, pa.string()) for c in columns]))
+
+
+@dataclass(slots=True)
+class Said:
+    """By row of a `TokenColumns`: what its requests are called, when they ran, what became of them."""
+
+    request_id: Texts
+    id_hash: I64
+    """Ids whose hashes differ are different ids."""
+    session_id: Texts | None
+    """None where no batch has any."""
+    trace_id: Texts | None
+    status: Coded[str]
+    begin_ms: I64
+    end_ms: I64
+
+    @classmethod
+    def of(cls, c: TokenColumns) -> Self:
+        sessions, traces = (None if (t := c.texts(n)) is None else Texts.of(t) for n in ("session_id", "trace_id"))
+        statuses = list(chain.from_iterable(b.statuses for b in c.batches))
+        status = Coded.concat([Coded(statuses, c.place([len(b.statuses) for b in c.batches], c.status))])
+        id_hash = np.fromiter(map(hash, c.request_id), np.int64, len(c.request_id))
+        return cls(Texts.of(c.request_id), id_hash, sessions, traces, status, c.begin_ms, c.end_ms)
