@@ -19,7 +19,7 @@ _FIRST_POLL_S, _POLL_S = 0.002, 0.05
 
 async def run(job: Job, meter: Meter) -> None:
     settings = settings_of(job)
-    log_id = f"bench/{job.group}"
+    log_id = f"embedded/bench-{job.group}"  # Made up: nobody else reads this log.
     with open_warehouse(settings) as warehouse:
         fill(warehouse, job)
         profiles = Profiles(bool(job.options.get("profile")))

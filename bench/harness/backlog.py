@@ -161,7 +161,9 @@ def lay_down(at: Broker, fleet: Fleet, shape: Shape, rows: int) -> Backlog:
     """Make the shape's topics anew and put at least `rows` rows on them. Raises RuntimeError if one is refused."""
     at.anew()
     if at.real:
-        make_topics(at.bootstrap, shape.topics, fleet.partitions)
+        make_topics(at.bootstrap, (*shape.topics, topics.USAGE), fleet.partitions)
+    else:  # It makes a topic as it is named; nothing is put on this one, but a worker reads it.
+        AdminClient({"bootstrap.servers": at.bootstrap}).list_topics(topics.USAGE, timeout=10)
     count = fleet.blocks(rows)
     backlog = Backlog(shape, fleet.partitions, fleet.base_ms, end_of(fleet, count), Totals())
     if backlog.closing_ms > time.time_ns() // 1_000_000:
