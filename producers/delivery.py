@@ -73,6 +73,16 @@ class Delivery:
         """Events that the broker is not known to have."""
         return int(self._spool.events) - len(self._acknowledged)
 
+    @property
+    def oldest(self) -> int | None:
+        """The least number of what waits on disk; None where nothing does."""
+        return self._spool.ends()[0]
+
+    @property
+    def newest(self) -> int:
+        """The greatest number of what waits on disk; 0 where nothing does."""
+        return self._spool.ends()[1] or 0
+
     def offer(self, events: Sequence[Event], marks: Mapping[str, bytes] | None = None) -> range:
         """Keep events, with the marks that they were made up to, and send them from the next `pump` on.
 

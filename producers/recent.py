@@ -20,6 +20,8 @@ PART = 512
 """Names in one part: 4 KiB."""
 MARK = "recent/"
 """Before a part's place in the ring: the name of its mark."""
+DOUBLE = "double"
+"""Why a row does not count: it came before."""
 _BYTES = 8
 
 

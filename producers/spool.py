@@ -128,6 +128,12 @@ class Spool:
             ).fetchall()
         return [(i, Outgoing(topic, key, _read_headers(h), value, t_ms)) for i, topic, key, h, value, t_ms in rows]
 
+    def ends(self) -> tuple[int | None, int | None]:
+        """The least and the greatest number of what waits; None where nothing does."""
+        with self._lock, self._told():
+            least, greatest = self._db.execute("SELECT min(id), max(id) FROM waiting").fetchone()
+        return least, greatest
+
     def marks(self) -> dict[str, bytes]:
         """All marks, by name."""
         with self._lock, self._told():

@@ -27,7 +27,7 @@ from producers.gateways.otlp import need_protobuf, spans
 from producers.gateways.produce_litellm import LiteLLMConfig
 from producers.gateways.produce_otel import OtelConfig
 from producers.ingest.intake import Intake, Parsed, Reply, Sent
-from producers.recent import Recent, Trial
+from producers.recent import DOUBLE, Recent, Trial
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def _calls(rules: litellm.Rules, deployments: Deployments, recent: Recent, ahead
         raise BadInput("body", f"{len(told.refused)} payloads", f"none can be read: {told.refused[0]}")
     made = list(batches(placed(told.calls, deployments, LITELLM), ""))
     _tell(deployments)
-    return Parsed(made, told.refused, {"double": told.doubles} if told.doubles else {}, trial.added)
+    return Parsed(made, told.refused, {DOUBLE: told.doubles} if told.doubles else {}, trial.added)
 
 
 def _tell(deployments: Deployments) -> None:

@@ -17,7 +17,7 @@ from producers.gateways.calls import batches, placed
 from producers.gateways.deployments import Deployments
 from producers.gateways.litellm import LiteLLM
 from producers.gateways.litellm_callback import DROPPED
-from producers.recent import Recent
+from producers.recent import DOUBLE, Recent
 
 READ_BYTES = 2**20
 """Read in one step; a line longer than this is refused."""
@@ -64,7 +64,7 @@ class CallbackFolder:
         made = list(batches(placed(told.calls, self._deployments, ORIGIN), self.name))
         notes = [f"no rule says who serves {u}: its requests show as unmetered" for u in self._deployments.news()]
         after = msgspec.msgpack.encode(Mark(offsets, recent.dump()))
-        skipped = {"double": told.doubles} if told.doubles else {}
+        skipped = {DOUBLE: told.doubles} if told.doubles else {}
         return Collected(made, after, lines.left <= 0, [*lines.refused, *told.refused], notes, skipped)
 
     def _read(self, offsets: dict[str, int], now_ms: int) -> tuple[Lines, dict[str, int]]:

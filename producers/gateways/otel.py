@@ -24,7 +24,7 @@ from producers.gateways.calls import NOBODY, Call, Used, on_time, shown
 from producers.gateways.jsonlines import Fields, Paths, Reader
 from producers.gateways.otlp import CLIENT, CONSUMER, INTERNAL, PRODUCER, SERVER, Span, Value, Wanted
 from producers.gateways.spantree import Tree, names_of
-from producers.recent import Seen
+from producers.recent import DOUBLE, Seen
 from producers.rows import UsageRow
 
 Kind = Literal["client", "internal", "server", "producer", "consumer"]
@@ -117,7 +117,7 @@ class GenAI:
                 refused.append(f"span {span.trace_id[:32]}/{span.span_id[:16]}: {error}")
                 continue
             if recent.has(call.names[0]):
-                skipped["double"] += 1
+                skipped[DOUBLE] += 1
             elif isinstance(call, Call) and tree.told_by_another(span, call, recent):
                 skipped["nested"] += 1
             else:

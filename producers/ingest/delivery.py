@@ -80,17 +80,24 @@ class Keeper(Protocol):
     def failures(self) -> int: ...
     @property
     def delivered(self) -> int: ...
+    @property
+    def oldest(self) -> int | None: ...
+    @property
+    def newest(self) -> int: ...
     def offer(self, events: Sequence[Event], marks: Mapping[str, bytes] | None = None) -> range: ...
     def pump(self, timeout_s: float = 0.0) -> None: ...
 
 
 class Order:
-    """What one request wants sent. `answer` is told None when the brokers have all of it, else why it was not kept."""
+    """What one request wants sent. `answer` is told None when the brokers have all of it, else why it was not kept.
+    `again`: some of it came before; then that is waited for too, with whatever else was kept by now."""
 
     def __init__(
-        self, items: Sequence[Ready], answer: Callable[[WattlogError | None], None], names: Sequence[str] = ()
-    ) -> None:
-        self.items, self.answer, self.left, self.names = items, answer, len(items), names
+        self, items: Sequence[Ready], answer: Callable[[WattlogError | None], None], names: Sequence[str] = (),
+        again: bool = False,
+    ) -> None:  # fmt: skip
+        self.items, self.answer, self.names, self.again = items, answer, names, again
+        self.left = len(items) + again
 
 
 class Line:
@@ -111,6 +118,9 @@ class Line:
         self._sources: set[str] = set()
         self._inbox: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._due: dict[int, Order] = {}
+        self._behind: list[tuple[int, Order]] = []
+        """Orders that wait for every message up to a number."""
+        self._newest = 0
         self._keeper: Keeper | None = None
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
@@ -133,10 +143,13 @@ class Line:
                 "send this again later.", retry_s=RETRY_S,
             )  # fmt: skip
 
-    async def send(self, items: Sequence[Ready], timeout_s: float, names: Sequence[str] = ()) -> None:
-        """Returns when the brokers have acknowledged all of it. Raises Rejected or Unavailable where they have not, or
-        where it was not kept; then it may be sent again: what was kept is the same row."""
-        if not items and not names:
+    async def send(
+        self, items: Sequence[Ready], timeout_s: float, names: Sequence[str] = (), *, again: bool = False
+    ) -> None:
+        """Returns when the brokers have acknowledged all of it (`again`: and of what was kept before). Raises Rejected
+        or Unavailable where they have not, or where it was not kept; then it may be sent again: what was kept is the
+        same row."""
+        if not items and not names and not again:
             return
         if self.failed:
             raise self.failed
@@ -148,7 +161,7 @@ class Line:
             with suppress(RuntimeError):  # The loop has ended, and nobody waits.
                 loop.call_soon_threadsafe(_settle, answered, error)
 
-        self._inbox.put(Order(items, answer, names))
+        self._inbox.put(Order(items, answer, names, again))
         try:
             async with asyncio.timeout(timeout_s):
                 await answered
@@ -167,7 +180,7 @@ class Line:
 
     def start(self, keeper: Keeper, *, threaded: bool = True) -> None:
         """Sends by `keeper` from now on, in a thread of its own, until `close`."""
-        self._keeper, self.waiting = keeper, keeper.waiting
+        self._keeper, self.waiting, self._newest = keeper, keeper.waiting, keeper.newest
         if threaded:
             self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
             self._thread.start()
@@ -188,9 +201,7 @@ class Line:
         """The brokers have this message."""
         order = self._due.pop(number, None)
         if order is not None:
-            order.left -= 1
-            if not order.left:
-                order.answer(None)
+            _one_less(order)
 
     def step(self, wait_s: float | None = None) -> None:
         """Takes what requests have brought, keeps it, sends what waits, hears what was acknowledged. Waits for requests
@@ -209,6 +220,7 @@ class Line:
             self._on_resent(keeper.failures - before[0])
             self._not_before_ms = self._clock.monotonic_ms() + _AFTER_REFUSAL_MS
         self.waiting = keeper.waiting
+        self._let_follow(keeper)
         moved = orders or keeper.delivered > before[1]
         self._wait_s = _QUICKEST_S if moved else min(self._wait_s * 1.5, _SLOWEST_S)
 
@@ -221,8 +233,18 @@ class Line:
             self.fail(Unavailable(f"The delivery ended: {error!r}", "Restart this producer; its log says more."))
         finally:
             if self.failed:
-                for order in {*self._due.values(), *self._take(0)}:
+                for order in {*self._due.values(), *(order for _, order in self._behind), *self._take(0)}:
                     order.answer(self.failed)
+
+    def _let_follow(self, keeper: Keeper) -> None:
+        """Answer those for whom the last message that they waited for was acknowledged."""
+        if not self._behind:
+            return
+        oldest = keeper.oldest
+        ready = [order for number, order in self._behind if oldest is None or number < oldest]
+        self._behind = [(number, order) for number, order in self._behind if oldest is not None and number >= oldest]
+        for order in ready:
+            _one_less(order)
 
     def _busy(self) -> bool:
         return self.waiting > 0 or not self._inbox.empty()
@@ -233,7 +255,7 @@ class Line:
             orders.append(self._inbox.get(timeout=wait_s) if wait_s > 0 else self._inbox.get_nowait())
             while len(orders) < _TOGETHER:
                 orders.append(self._inbox.get_nowait())
-        return [order for order in orders if order.items or order.names]
+        return [order for order in orders if order.items or order.names or order.again]
 
     def _keep(self, keeper: Keeper, orders: Sequence[Order]) -> None:
         """Number and keep what orders bring, all in one transaction; or answer why not."""
@@ -252,7 +274,7 @@ class Line:
             events += [event_of(self._numbers, i.source, i.cluster, i.workload, i.batch) for i in order.items]
         try:
             marks = self._recent.marks()
-            numbers = iter(keeper.offer(events, marks) if events or marks else ())
+            numbered = keeper.offer(events, marks) if events or marks else range(0)
             self._recent.saved()
         except WattlogError as error:
             for event in reversed(events):
@@ -261,10 +283,14 @@ class Line:
                 self._recent.forget(order.names)
                 order.answer(error)
             return
+        numbers = iter(numbered)
+        self._newest = numbered[-1] if numbered else self._newest
         for order in kept:
             for _ in order.items:
                 self._due[next(numbers)] = order
-            if not order.items:
+            if order.again:
+                self._behind.append((self._newest, order))
+            if not order.left:
                 order.answer(None)
 
     def _check_names(self, order: Order) -> None:
@@ -282,6 +308,12 @@ class Line:
                 "are ids used as names of workloads?",
             )  # fmt: skip
         self._sources |= sources
+
+
+def _one_less(order: Order) -> None:
+    order.left -= 1
+    if not order.left:
+        order.answer(None)
 
 
 def _settle(answered: asyncio.Future[None], error: WattlogError | None) -> None:

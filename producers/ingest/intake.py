@@ -29,7 +29,8 @@ class Sent(NamedTuple):
 class Parsed(NamedTuple):
     """What a request becomes. `made`: batches, all of which must be acknowledged before it is answered; `refused`: of
     what was left out, why (they are counted and logged: repeat no secret and no prompt there); `skipped`: rows that do
-    not count, by why (a label); `names`: what of it is known by from now on, if it is kept (`producers.recent`)."""
+    not count, by why (a label; with `recent.DOUBLE` it is answered when what came before is acknowledged); `names`:
+    what of it is known by from now on, if it is kept (`producers.recent`)."""
 
     made: Sequence[Made]
     refused: Sequence[str] = ()

@@ -28,6 +28,7 @@ from producers.ingest.delivery import Line, ready
 from producers.ingest.intake import Intake, Reply, Sent
 from producers.ingest.metrics import Metrics
 from producers.ingest.problems import Rejected
+from producers.recent import DOUBLE
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class Door:
         begun_ms = self._clock.monotonic_ms()
         parsed = await run_in_threadpool(intake.parse, sent)
         items = await run_in_threadpool(ready, intake.kind, self._node, parsed.made)
-        await self._line.send(items, self._bounds.ack_s, parsed.names)
+        await self._line.send(items, self._bounds.ack_s, parsed.names, again=DOUBLE in parsed.skipped)
         self._metrics.ack_seconds.observe((self._clock.monotonic_ms() - begun_ms) / 1000)
         self._metrics.rows.labels(intake.path).inc(sum(len(item.batch) for item in items))
         self._metrics.left_out.labels(intake.path).inc(len(parsed.refused))
