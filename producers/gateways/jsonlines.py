@@ -78,9 +78,9 @@ class Reader:
             raise BadInput("tenant", tenant, "names that begin with '__' are Wattlog's own")
         status = self._text(found, "status", "ok")
         return RequestRow(
-            tenant, self._text(found, "model"), self._text(found, "request_id", otherwise_id), start_ms, first_ms,
+            tenant, self._text(found, "model"), self._clients(found, "request_id", otherwise_id), start_ms, first_ms,
             end_ms, prompt, cached, completion, "ok" if status.lower() in _OK else status,
-            self._text(found, "session_id", ""), self._text(found, "trace_id", ""),
+            self._clients(found, "session_id", ""), self._clients(found, "trace_id", ""),
             self._text(found, "api_base", ""), self._text(found, "route", ""),
         )  # fmt: skip
 
@@ -121,6 +121,13 @@ class Reader:
         if len(text) > MAX_TEXT or not text.isprintable():
             raise BadInput(name, text, f"give 1 to {MAX_TEXT} printable characters")
         return text
+
+    def _clients(self, found: dict[str, Any], name: str, otherwise: str) -> str:
+        """A text that clients may set: one that cannot be kept is left out, lest it keep a request off the bill."""
+        try:
+            return self._text(found, name, otherwise)
+        except BadInput:
+            return otherwise
 
     def _count(self, found: dict[str, Any], name: str, otherwise: int | None = None) -> int:
         value = self._get(found, name)

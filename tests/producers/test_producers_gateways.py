@@ -53,6 +53,12 @@ def read(**more: Any) -> RequestRow:
 # -- a line ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("odd", ["x" * 254, "a\nb", {"nested": 1}], ids=["too long", "not printable", "no text"])
+def test_a_client_cannot_keep_its_request_off_the_bill_by_an_odd_id(odd: object) -> None:
+    row = read(id=odd, session_id=odd, trace_id=odd)
+    assert (row.request_id, row.session_id, row.trace_id, row.prompt_tokens) == ("f-0", "", "", read().prompt_tokens)
+
+
 def test_a_line_is_a_request() -> None:
     assert read(session_id="s", trace_id="t", cached_tokens=30, first=T0 + 500) == RequestRow(
         "acme", "llama", "r1", T0, T0 + 500, T0 + 3_000, 100, 30, 20, "ok", "s", "t"
