@@ -85,7 +85,7 @@ _PRODUCERS: Mapping[str, Producer] = MappingProxyType({
         "producers.meters.config:SqlConfig",
     ),
     "http": Producer(
-        "events over HTTP: CloudEvents as OpenMeter takes them",
+        "events over HTTP: CloudEvents as OpenMeter takes them, OTLP traces, LiteLLM's generic_api",
         "producers.ingest.produce:produce_http",
         "producers.ingest.produce:check_http",
         "producers.ingest.produce:HttpConfig",
