@@ -89,11 +89,12 @@ class Spool:
     def put(self, messages: Sequence[Outgoing], marks: Mapping[str, bytes] | None = None) -> range:
         """Keep messages, and set marks, together. Returns the messages' numbers, which grow.
 
-        Raises Full where there is no room: then neither is kept.
+        Raises Full where there is no room: then neither is kept. One that holds nothing has room for whatever comes at
+        once: else what is larger than the bound, and cannot be parted from its marks, could never go out again.
         """
         size = sum(m.size for m in messages)
         with self._lock:
-            if messages and self.bytes + size > self.max_bytes:
+            if messages and self.bytes and self.bytes + size > self.max_bytes:
                 raise Full(
                     f"The spool {self.path} is full: {self.events:,} events, {self.bytes:,} of {self.max_bytes:,} B",
                     "Are the brokers reachable? Try `wattlog doctor`. `spool_mb` bounds it.",

@@ -21,8 +21,9 @@ from contracts.events import MAX_SPAN_MS, Event, Method, PowerBatch
 from producers.agent import Agent, Binding, Metrics, Node
 from producers.backlog import Backlog
 from producers.clock import Clock
-from producers.delivery import Delivery
+from producers.delivery import Delivery, outgoing
 from producers.meter import Interval, Reading
+from producers.numbering import heartbeat_batch
 from producers.publish import OnDelivery, Publisher
 from producers.spool import Spool
 
@@ -228,6 +229,8 @@ def test_an_end_with_neither_broker_nor_disk_names_the_joules_that_are_lost(tmp_
         closing(Spool(tmp_path / "spool.db", max_bytes=1)) as spool,
         pytest.raises(Unavailable, match=r"6000\.000 J of east/n1"),
     ):
+        beat = heartbeat_batch(topics.POWER, T0, node="n0")
+        spool.put([outgoing(Event("nvml://east/n0/w", 1, 0, "east", "w", beat))])  # What fills it.
         run(time, Gpus("a"), Log(time, away=lambda now_ms: True), spool)
 
 

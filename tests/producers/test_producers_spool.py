@@ -64,6 +64,15 @@ def test_what_goes_over_the_bound_is_refused_whole_and_its_marks_with_it(path: P
     assert spool.marks() == {"GPU-a": b"3"}
 
 
+def test_what_is_larger_than_the_bound_is_taken_when_nothing_else_waits(path: Path) -> None:
+    spool = Spool(path, max_bytes=1)
+    assert list(spool.put([message(1), message(2)], {"GPU-a": b"2"})) == [1, 2]
+    with pytest.raises(Full):
+        spool.put([message(3)])
+    spool.done([1, 2])
+    assert list(spool.put([message(3)])) == [3]
+
+
 def test_a_full_disk_takes_nothing_and_loses_nothing(path: Path) -> None:
     spool = Spool(path)
     spool.put([message(1)], {"GPU-a": b"1"})

@@ -125,13 +125,16 @@ def test_a_full_disk_refuses_and_leaves_no_hole_in_the_numbers(tmp_path: Path) -
     spool, broker, answers = Spool(tmp_path / "s.db", max_bytes=1_500), Broker(), list[Any]()
     line = Line(Time(), max_waiting=100)
     line.start(Delivery(spool, broker, on_done=line.done), threaded=False)
-    line._inbox.put(order("big", answers=answers, rows=300))
-    line.step()
+    broker.silent = True
+    for each in (order("first", answers=answers), order("big", answers=answers, rows=300)):
+        line._inbox.put(each)
+        line.step()
     assert [type(answer) for answer in answers] == [Full]
+    broker.silent = False
     line._inbox.put(order("small", answers=answers))
     line.close()
-    assert answers[1:] == [None]
-    assert [e.seq for e in broker.events] == [0]
+    assert answers[1:] == [None, None]
+    assert [e.seq for e in broker.events] == [0, 1]
     spool.close()
 
 
