@@ -6,6 +6,8 @@ BIN  := $(VENV)/bin
 # The first of these that is 3.11 or newer makes the virtual environment; `make PYTHON=/path/to/python3 ...` decides.
 PYTHON ?= python3 python3.13 python3.12 python3.11
 ARGS ?=
+# Processes that run tests: one has those on a real Kafka, so more than two help little.
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint fmt typecheck bench chaos simulate constraints clean
@@ -18,7 +20,7 @@ demo: $(VENV)/.server ## See a ledger that balances: installs, then `wattlog dem
 	@$(BIN)/wattlog demo $(ARGS)
 
 test: $(VENV)/.dev ## Run every test that can run here; what is skipped is named, with the reason
-	@$(BIN)/python -m pytest --no-fold-skipped $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-fold-skipped $(ARGS)
 
 lint: $(VENV)/.dev ## Check style and the arrows between the rooms
 	@$(BIN)/ruff check .
