@@ -170,7 +170,9 @@ def test_a_packed_body_is_bounded_by_what_it_unpacks_to(tmp_path: Path) -> None:
         assert listener.post(gzip.compress(b" " * 50_000_000), content_encoding="gzip").status_code == 413
 
 
-@pytest.mark.parametrize("body", [b"{}", gzip.compress(b"{}")[:-4], gzip.compress(b"{}") * 2])
+@pytest.mark.parametrize(
+    "body", [b"{}", gzip.compress(b"{}")[:-4], gzip.compress(b"{}") * 2], ids=["not packed", "cut short", "two streams"]
+)
 def test_what_is_no_whole_gzip_is_refused(tmp_path: Path, body: bytes) -> None:
     with listening(tmp_path) as listener:
         assert listener.post(body, content_encoding="gzip").status_code == 400
