@@ -138,7 +138,7 @@ def sessions(
     )
 
 
-@router.get("/sessions/{session_id:path}", responses=documented(Session, examples.SESSION))
+@router.get("/sessions/{session_id:path}", responses=documented(Session, examples.SESSION, 404))
 def session(
     warehouse: WarehouseOf,
     caller: AnyCaller,

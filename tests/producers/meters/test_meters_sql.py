@@ -8,6 +8,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -48,8 +49,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         user = pwd.getpwnam("postgres")
         run_as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         os.chown(folder, user.pw_uid, user.pw_gid)
-        for above in (folder.parent, folder.parent.parent):
-            above.chmod(0o711)
+        for above in folder.parents:  # pytest's own folders, which only root may enter.
+            if above.is_relative_to(tempfile.gettempdir()) and above != Path(tempfile.gettempdir()):
+                above.chmod(0o711)
     data, (port,) = folder / "data", free_ports(1)
     secret = folder / "secret"
     secret.write_text(PASSWORD)
