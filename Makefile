@@ -6,7 +6,7 @@ BIN  := $(VENV)/bin
 # The first of these that is 3.11 or newer makes the virtual environment; `make PYTHON=/path/to/python3 ...` decides.
 PYTHON ?= python3 python3.13 python3.12 python3.11
 ARGS ?=
-# Processes that run tests: one has those on a real Kafka, so more than two help little.
+# Processes that run tests, file by file; each that meets tests on a real Kafka starts a broker of its own.
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
@@ -20,7 +20,7 @@ demo: $(VENV)/.server ## See a ledger that balances: installs, then `wattlog dem
 	@$(BIN)/wattlog demo $(ARGS)
 
 test: $(VENV)/.dev ## Run every test that can run here; what is skipped is named, with the reason
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-fold-skipped $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-fold-skipped $(ARGS)
 
 lint: $(VENV)/.dev ## Check style and the arrows between the rooms
 	@$(BIN)/ruff check .

@@ -22,16 +22,6 @@ hypothesis.settings.register_profile("unhurried", _unhurried)
 hypothesis.settings.register_profile("ci", _unhurried, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "unhurried")
 
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several processes (`make test`), one has all tests on a real Kafka, because there is one broker; of the
-    others, each file's tests stay together, because they share what they set up."""
-    for item in items:
-        kafka = item.path.is_relative_to(Path(__file__).parent / "kafka")
-        item.add_marker(pytest.mark.xdist_group("kafka" if kafka else str(item.path)))
-
-
 _names = (f"t{n}" for n in itertools.count(1))
 
 
