@@ -220,7 +220,8 @@ class Joiner:
         seen = 0
         while True:
             begun_ms, busy, seen = self._clock(), self.messages != seen, self.messages
-            reading = begun_ms - self.progress_ms <= self._settings.provisional_ms
+            # A step, or a round, may take longer than any interval that one could wait for the next message.
+            reading = busy or not self.idle or begun_ms - self.progress_ms <= self._settings.provisional_ms
             await self.store_once(busy=busy, reading=reading)
             rest_ms = 0 if self._bounds.cut else min(REST * (self._clock() - begun_ms), REST_MOST_MS)
             await asyncio.sleep(max(rest_ms, self._settings.batch_wait_ms) / 1000)
@@ -231,10 +232,10 @@ class Joiner:
         now_ms = self._clock()
         self._holding.check_lost(now_ms)
         self._bounds.begin_round()
-        waits = busy and bool(self._inbox)
-        due = now_ms - self._provisional_ms >= self._settings.provisional_ms * (BUSY_SHOWS if waits else 1)
+        interval_ms = self._settings.provisional_ms * (BUSY_SHOWS if busy and self._inbox else 1)
+        due = now_ms - self._provisional_ms >= interval_ms
         # Windows that would be final by the clock soon are: nobody needs to see them before.
-        show = due and not (reading and self._catching_up(now_ms, waits=waits))
+        show = due and not (reading and self._catching_up(now_ms))
         async with self._storing:
             held, holding = self._holding.as_now(), self._holding
             if holding.owned:
@@ -256,13 +257,13 @@ class Joiner:
             for number, owned in self._holding.owned.items():
                 self._acknowledge(number, owned)
 
-    def _catching_up(self, now_ms: int, *, waits: bool) -> bool:
-        """Behind by more than the lateness, and either more waits in hand, or event time goes twice as fast as the
-        clock: the log hands out what it holds."""
+    def _catching_up(self, now_ms: int) -> bool:
+        """Behind by more than the lateness, and either more is in hand, or event time goes twice as fast as the clock:
+        the log hands out what it holds. To store what is soon replaced would hold a full worker back further."""
         since_ms = now_ms - (self._provisional_ms or now_ms)
         clocks = len(topics.JOINED) * len(self._holding.states())
         running = self._event_ms() - self._heard_ms > 2 * clocks * since_ms
-        return (waits or running) and self._lag_ms(now_ms) > self._settings.lateness_ms
+        return (running or not self.idle) and self._lag_ms(now_ms) > self._settings.lateness_ms
 
     def _event_ms(self) -> int:
         """The event times of all topics and partitions, added up."""

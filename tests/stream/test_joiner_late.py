@@ -9,7 +9,7 @@ import pytest
 from contracts import topics
 from streams.core.reading import Rejected
 from tests.core.build import power
-from tests.stream.driven import T0, Driven, by_day, by_hour, days, hours, ledger, settings
+from tests.stream.driven import T0, Driven, by_day, by_hour, days, hours, ledger, settings, until
 from tests.stream.made import Sent, interval, request, two_windows
 from warehouse.audit import audit
 from warehouse.client import Warehouse
@@ -177,5 +177,45 @@ def test_open_windows_wait_while_event_times_run_ahead_of_the_clock_and_are_show
         driven.clock.now_ms += 2_000
         await driven.joiner.store_once(reading=True)
         assert ledger(warehouse, final=0) == sent.oracle()
+
+    asyncio.run(run())
+
+
+def test_a_worker_with_more_in_hand_than_it_has_room_for_shows_no_open_windows_however_long_ago_it_read(
+    warehouse: Warehouse,
+) -> None:
+    """Rounds of a store that is slow take longer than the interval: what is soon replaced would slow it further."""
+    sent = Sent()
+    sent.power(interval(1))
+    sent.tokens(request(1))
+    sent.complete_to(15)
+    driven = Driven(warehouse, sent.log, settings=settings(lateness_ms=60_000))
+
+    once, rounds = driven.joiner.store_once, 0
+
+    async def counted(**how: bool) -> None:
+        nonlocal rounds
+        await once(**how)
+        rounds += 1
+
+    async def some_rounds_later() -> None:
+        driven.clock.now_ms += 2_000
+        wanted = rounds + 2  # One may have begun before.
+        await until(lambda: rounds >= wanted)
+
+    async def run() -> None:
+        await driven.joiner.assign([0])
+        await driven.read()
+        await once(reading=True)
+        sent.complete_to(16)
+        await driven.put(sent.log.messages[topics.POWER][-1])
+        driven.joiner.store_once = counted  # type: ignore[method-assign]
+        storing = asyncio.create_task(driven.joiner.store_forever())
+        await some_rounds_later()
+        assert ledger(warehouse, final=0) == {}
+        await driven.read([], all_taken=False)
+        await some_rounds_later()
+        assert ledger(warehouse, final=0) == sent.oracle()
+        storing.cancel()
 
     asyncio.run(run())
