@@ -236,13 +236,13 @@ def _port(server: Any) -> int:
 
 async def worker_until_stopped(settings: Settings, *, accept_loss: bool = False) -> None:
     """One worker against the settings' Kafka and warehouse, until cancelled. Raises what ended it otherwise."""
+    settle()
     log_id = event_log.identity(kafka_config(settings), settings.kafka_bootstrap)
     if settings.metrics_port:
         start_http_server(settings.metrics_port, addr=settings.metrics_host)
     with open_warehouse(settings) as warehouse:
         prepare(warehouse, durable=settings.durable or None)
         async with running_worker(settings, warehouse, log_id, accept_loss=accept_loss, wait=False) as worker:
-            settle()
             assert worker.crashed is not None
             raise as_error(await worker.crashed)
 

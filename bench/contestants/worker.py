@@ -18,6 +18,7 @@ _FIRST_POLL_S, _POLL_S = 0.002, 0.05
 
 
 async def run(job: Job, meter: Meter) -> None:
+    settle()  # As `wattlog stream` does.
     settings = settings_of(job)
     log_id = f"embedded/bench-{job.group}"  # Made up: nobody else reads this log.
     with open_warehouse(settings) as warehouse:
@@ -25,7 +26,6 @@ async def run(job: Job, meter: Meter) -> None:
         profiles = Profiles(bool(job.options.get("profile")))
         commits, meter_ = Commits(job), meter
         async with running_worker(settings, warehouse, log_id, wait=False) as worker:
-            settle()  # As `wattlog stream` does.
             await drained(worker, job, meter_, commits, profiles)
         meter.report(totals(warehouse), profile=profiles.top())
 
