@@ -22,7 +22,7 @@ from contracts.errors import BadQuery, Fenced, Unavailable
 from contracts.rows import SCHEMAS, Table, length
 from warehouse.arrow import arrow_table, write_arrow
 from warehouse.dsn import Opener, opener
-from warehouse.fence import THROWN, Fence, insert_sql, structure
+from warehouse.fence import BOUND, THROWN, Fence, insert_sql, structure
 from warehouse.questions import question
 from warehouse.refused import MISMATCH, NOT_ALLOWED, NOT_MIGRATED, TOO_MUCH, UNKNOWN, refusal
 
@@ -126,8 +126,8 @@ class Warehouse:
         else:
             body = pa.BufferOutputStream()
             write_arrow(body, table, compression="lz4")
-            sql = insert_sql(name, columns, f"input({structure(name)})", fence) + " FORMAT Arrow"
-            client.command(sql, parameters=parameters, data=_Body(body.getvalue()))
+            sql = insert_sql(name, columns, f"input({structure(name)})", fence)
+            client.command(BOUND, parameters=parameters, data=_body(f"{sql} FORMAT Arrow", body.getvalue()))
 
     def insert_arrow(self, name: str, table: pa.Table) -> int:
         """Store an Arrow table whose columns are the target's by name. Returns how many rows."""
@@ -253,11 +253,17 @@ class Warehouse:
 
 
 class _Body(bytes):
-    """Rows on their way. The driver reads a command's data as text, to see whether the statement only reads; a tenth of
-    a worker's CPU went there. An INSERT, which is in the address, is none whatever the rows are."""
+    """A statement and its rows on their way. The driver reads a command's data as text, to see whether it only reads; a
+    tenth of a worker's CPU went there."""
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return ""
+        return "INSERT"
+
+
+def _body(sql: str, rows: pa.Buffer) -> _Body:
+    """The statement goes where the rows do, for what stands in the address is encoded character by character, twice;
+    the server reads on from one to the other. What binds its parameters, `BOUND`, stays in the address."""
+    return _Body(b"\n".join((sql.encode(), rows)))
 
 
 def _first_line(error: Exception) -> str:

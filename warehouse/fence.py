@@ -35,6 +35,9 @@ SQL_TYPES: dict[Kind, str] = {
 }  # fmt: skip
 """Column types as they stand within a quoted structure."""
 
+BOUND = "/* {fence_log:String} {fence_partitions:Array(UInt16)} {fence_epoch:UInt64} */"
+"""Names what `insert_sql` binds, for the driver, which binds what it finds in a statement's beginning."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fence:
