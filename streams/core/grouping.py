@@ -65,6 +65,19 @@ def distinct(numbers: I64) -> tuple[I64, Index, Index]:
     return found + low, at, which
 
 
+def ordered(columns: Sequence[I64]) -> Index:
+    """What sorts rows by these columns, the first first, none of them below 0: `np.lexsort` where rows differ, but as
+    one number a row where those fit, which sorts several times as fast."""
+    key, most = np.zeros(len(columns[0]), np.int64), 1
+    for column in columns:
+        width = int(column.max(initial=0)) + 1
+        most *= width
+        if most >= 2**63:
+            return np.lexsort(tuple(reversed(columns)))
+        key = key * width + column
+    return np.argsort(key)
+
+
 def rank(names: Sequence[object]) -> I64:
     """Code -> rank in text order. At least one entry, so that products of lengths stay usable as keys."""
     ranks = np.zeros(max(len(names), 1), np.int64)

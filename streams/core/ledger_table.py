@@ -13,7 +13,7 @@ from contracts.events import Method
 from contracts.rows import Table
 from contracts.units import I64
 from streams.core.facts import CACHED, COMPLETION, FAILURES, PROMPT, REQUESTS, Facts, Index
-from streams.core.grouping import Keys, look_up, rank
+from streams.core.grouping import Keys, look_up, ordered, rank
 from streams.core.policy import Policy
 from streams.core.split import Done, Metered, Pairs, work_of
 
@@ -85,13 +85,11 @@ def assert_balanced(m: Metered, rows: Rows, keys: Keys) -> None:
 def table_of(facts: Facts, keys: Keys, rows: Rows) -> Table:
     tenants = [*facts.tenants, topics.TENANT_UNALLOCATED, topics.TENANT_IDLE, *facts.owners]
     hardwares, models = [*facts.hardwares, ""], [*facts.models, ""]
-    order = np.lexsort(
-        (rank(models)[rows.model], rank(tenants)[rows.tenant], rank(hardwares)[rows.hardware], rows.group)
-    )
+    order = ordered((rows.group, rank(hardwares)[rows.hardware], rank(tenants)[rows.tenant], rank(models)[rows.model]))
     group = keys.groups[rows.group[order]]
     by_rank = np.argsort(keys.subject[: len(facts.subjects)])
     subject = by_rank[group % max(len(facts.subjects), 1)] if len(group) else group
-    amounts = rows.amounts[:, order]
+    amounts = rows.amounts.take(order, axis=1)
     return {
         "window_start": group // max(len(facts.subjects), 1),
         "cluster": Coded([c for c, _ in facts.subjects], subject),

@@ -62,7 +62,7 @@ def spread_requests(c: TokenColumns, window_ms: int) -> tuple[Index, I64, I64]:
     crosses = np.maximum(c.end_ms - 1, c.begin_ms) // window_ms > first
     rest = np.flatnonzero(~crosses)
     amounts = np.empty((8, len(rest)), np.int64)
-    amounts[:3] = c.tokens[:, rest]
+    amounts[:3] = c.tokens.take(rest, axis=1)
     amounts[3:6] = 1000 * amounts[:3]
     amounts[3] -= amounts[4]
     number = np.ones(len(first), np.int64) if c.requests is None else c.requests

@@ -104,13 +104,13 @@ def pair(facts: Facts, m: Metered, d: Done, policy: Policy) -> Pairs:
         4,
     )
     weights = looked_up[:3]
-    work = work_of(weights, d.amounts[:, done])
+    amounts = d.amounts.take(done, axis=1)
+    work = work_of(weights, amounts)
     total = np.zeros(len(m.group), np.int64)
     np.add.at(total, metered, work)
     worked = total > 0
     idle_uj = np.where(worked & (policy.idle == "by-work"), m.idle_uj, 0)
     active, idle = shares((np.where(worked, m.energy_uj - m.idle_uj, 0), idle_uj), metered, work)
-    amounts = d.amounts[:, done]
     several = m.count[m.group[metered]] > 1
     if several.any():
         amounts, work = _divide_by_energy(m, d, done, metered, several, work)

@@ -107,7 +107,7 @@ class Sums:
                 self.rows -= 0 if sums is None else sums.shape[1]
             if sums is not None:
                 entity = np.flatnonzero(sums.any(axis=0))
-                found.append((np.full(len(entity), number, np.int64), entity, sums[:, entity]))
+                found.append((np.full(len(entity), number, np.int64), entity, sums.take(entity, axis=1)))
         if not found:
             return np.zeros(0, np.int64), np.zeros(0, np.intp), np.zeros((self._width, 0), np.int64)
         windows, entities, values = zip(*found, strict=True)

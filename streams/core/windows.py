@@ -118,7 +118,7 @@ class OpenWindows:
         if only is not None:
             does &= np.isin(window, only)
         if not does.all():
-            row, window, amounts = row[does], window[does], amounts[:, does]
+            row, window, amounts = row[does], window[does], amounts.compress(does, axis=1)
         of_piece = entity[row]
         self._tokens.add(window, of_piece, list(amounts))
         if not self.keep_requests:
