@@ -163,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
                 body = b""
             if given.get("client_protocol_version", "0") != "0":
                 del given["client_protocol_version"]  # as an old server or a proxy would
-            fault = self.faults.take(given.get("query") or body[:1000].decode(errors="replace"))
+            fault = self.faults.take(given.get("query", "") + "\n" + body[:1000].decode(errors="replace"))
             answer, headers = (b"", {}) if fault and not fault.applied else self._run(given, body)
             if fault is not None:
                 return self._fail(fault)
