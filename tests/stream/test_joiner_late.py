@@ -15,6 +15,15 @@ from warehouse.audit import audit
 from warehouse.client import Warehouse
 
 
+def _one_window_ended(warehouse: Warehouse) -> tuple[Sent, Driven]:
+    """A log whose first window has ended and is not final for a minute, and a joiner over it."""
+    sent = Sent()
+    sent.power(interval(1))
+    sent.tokens(request(1))
+    sent.complete_to(15)
+    return sent, Driven(warehouse, sent.log, settings=settings(lateness_ms=60_000))
+
+
 def _run(driven: Driven, *steps: object) -> None:
     """Read what is new on the log and store, after each step."""
 
@@ -118,11 +127,7 @@ def test_an_event_from_the_future_is_a_dead_letter_and_does_not_close_windows(wa
 
 
 def test_a_window_is_shown_provisionally_once_it_ended_and_replaced_when_final(warehouse: Warehouse) -> None:
-    sent = Sent()
-    sent.power(interval(1))
-    sent.tokens(request(1))
-    sent.complete_to(15)
-    driven = Driven(warehouse, sent.log, settings=settings(lateness_ms=60_000))
+    sent, driven = _one_window_ended(warehouse)
     early = sent.oracle()
 
     def more() -> None:
@@ -163,11 +168,7 @@ def test_open_windows_wait_while_event_times_run_ahead_of_the_clock_and_are_show
     warehouse: Warehouse,
 ) -> None:
     """A worker that reads a backlog: what it would show is final soon."""
-    sent = Sent()
-    sent.power(interval(1))
-    sent.tokens(request(1))
-    sent.complete_to(15)
-    driven = Driven(warehouse, sent.log, settings=settings(lateness_ms=60_000))
+    sent, driven = _one_window_ended(warehouse)
 
     async def run() -> None:
         await driven.joiner.assign([0])
@@ -185,12 +186,7 @@ def test_a_worker_with_more_in_hand_than_it_has_room_for_shows_no_open_windows_h
     warehouse: Warehouse,
 ) -> None:
     """Rounds of a store that is slow take longer than the interval: what is soon replaced would slow it further."""
-    sent = Sent()
-    sent.power(interval(1))
-    sent.tokens(request(1))
-    sent.complete_to(15)
-    driven = Driven(warehouse, sent.log, settings=settings(lateness_ms=60_000))
-
+    sent, driven = _one_window_ended(warehouse)
     once, rounds = driven.joiner.store_once, 0
 
     async def counted(**how: bool) -> None:
