@@ -151,7 +151,7 @@ def _offsets(settings: Settings, config: dict[str, object], count: int) -> Itera
 def _lag_and_loss(consumer: Consumer, every: list[TopicPartition]) -> tuple[int, int]:
     """Messages that the group has not committed, and those that it never read and the log no longer has."""
     lag = lost = 0
-    for tp in consumer.committed(every, timeout=TIMEOUT_S):
+    for tp in event_log.offsets(consumer, every):
         low, high = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)
         lag += high - max(tp.offset, low)
         lost += max(low - tp.offset, 0) if tp.offset >= 0 else 0

@@ -146,12 +146,21 @@ def committed(
     consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
     try:
         every = [TopicPartition(t, p) for t in names for p in numbers]
-        found = _answered(lambda: consumer.committed(every, timeout=TIMEOUT_S)) if every else []
+        found = offsets(consumer, every)
     except KafkaException as error:
         raise unavailable(config["bootstrap.servers"], error) from error
     finally:
         consumer.close()
     return {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
+
+
+def offsets(consumer: Consumer, places: list[TopicPartition]) -> list[TopicPartition]:
+    """Where the consumer's group reads on, place by place; a negative offset where it has none.
+
+    Asks again while the group has no coordinator, for TIMEOUT_S: librdkafka itself gives up at the first answer.
+    Raises KafkaException when no broker answers.
+    """
+    return _answered(lambda: consumer.committed(places, timeout=TIMEOUT_S)) if places else []
 
 
 def look(config: dict[str, Any], group: str, topic: str, partition: int, offset: int) -> Found:
@@ -193,7 +202,7 @@ def _answered(ask: Callable[[], _Answer]) -> _Answer:
 def _fresh(consumer: Consumer, every: list[TopicPartition], accept_loss: bool) -> list[tuple[TopicPartition, int]]:
     """Where the group has no offset that is still on the log: the earliest there, and how many messages are lost."""
     fresh = []
-    for tp in _answered(lambda: consumer.committed(every, timeout=TIMEOUT_S)):
+    for tp in offsets(consumer, every):
         earliest, _ = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)
         if 0 <= tp.offset < earliest and not accept_loss:
             raise LedgerError(

@@ -139,7 +139,13 @@ class UsageJob:
         consumer.subscribe([topics.USAGE], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
         return consumer
 
-    def _assigned(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Where to begin is asked here: the client asks once, and where the coordinator is not there yet (a broker that
+        just started) it says so, never asks again and reads nothing (librdkafka issue 5586). Raises Unavailable."""
+        try:
+            consumer.assign(event_log.offsets(consumer, partitions))
+        except KafkaException as error:
+            raise event_log.unavailable(self._settings.kafka_bootstrap, error) from error
         log.info("usage: reading partitions %s", sorted(tp.partition for tp in partitions))
 
     def _revoked(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:

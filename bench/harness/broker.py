@@ -10,13 +10,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
+from streams import log as event_log
 from tests.kafka import jars
 from tests.kafka.broker import KafkaBroker
 
@@ -86,15 +86,7 @@ def broker(folder: Path, *, quick: bool = False) -> Iterator[Broker]:
 def _keeps_offsets(kafka: KafkaBroker) -> None:
     """A broker makes its topic of offsets on the first question for one, and has no coordinator until then."""
     consumer = Consumer(kafka.client(group_id="bench-first"))
-    deadline = time.monotonic() + 30
     try:
-        while True:
-            try:
-                consumer.committed([TopicPartition("none", 0)], timeout=10)
-                return
-            except KafkaException:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
+        event_log.offsets(consumer, [TopicPartition("none", 0)])
     finally:
         consumer.close()

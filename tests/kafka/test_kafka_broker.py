@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from streams import log as event_log
 from tests.kafka.broker import KafkaBroker
 
 
@@ -37,7 +38,7 @@ def _committed(kafka: KafkaBroker, topic: str, partitions: int, group: str) -> i
     """The sum of a group's committed offsets."""
     consumer = Consumer(kafka.client(group_id=group))
     try:
-        found = consumer.committed([TopicPartition(topic, p) for p in range(partitions)], timeout=30)
+        found = event_log.offsets(consumer, [TopicPartition(topic, p) for p in range(partitions)])
         return sum(max(0, each.offset) for each in found)
     finally:
         consumer.close()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from streams import log as event_log
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.workers import Line, Worker
 
@@ -43,7 +44,7 @@ class Group:
         try:
             if commit is not None:
                 consumer.commit(offsets=[TopicPartition(*place, commit) for place in self.places], asynchronous=False)
-            found = consumer.committed([TopicPartition(*place) for place in self.places], timeout=30)
+            found = event_log.offsets(consumer, [TopicPartition(*place) for place in self.places])
             return {(each.topic, each.partition): each.offset for each in found}
         finally:
             consumer.close()

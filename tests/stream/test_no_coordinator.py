@@ -1,0 +1,91 @@
+"""A broker that just started answers that the group has no coordinator. Whoever asks where to read on asks again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+from confluent_kafka.admin import AdminClient
+
+from cli import doctor
+from contracts import topics
+from contracts.events import Event
+from contracts.settings import Settings
+from producers.publish import Publisher, kafka_config
+from producers.rows import UsageRow, usage_batch
+from streams import log as event_log
+from streams.usage import UsageJob, prepare
+from tests.stream.refusing_broker import OFFSET_FETCH, Refuse, refusing_broker
+from warehouse.client import Warehouse
+from warehouse.sink import Sink
+
+PASSING = [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS]
+T0_MS = 1_758_000_000_000
+LIMIT_S = 30.0
+
+
+@dataclass
+class Place:
+    """A broker with Wattlog's topics and groups on it."""
+
+    settings: Settings
+    kafka: dict[str, Any]
+    refuse: Refuse
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with refusing_broker() as (bootstrap, refuse):
+        settings = Settings(data=tmp_path, kafka_bootstrap=bootstrap, log_level="ERROR")
+        kafka = {**kafka_config(settings), "log_level": 0}
+        seen = AdminClient(kafka)
+        for topic in topics.ALL:
+            seen.list_topics(topic, timeout=LIMIT_S)
+        count = event_log.partitions(kafka, bootstrap)
+        event_log.commit_initial_offsets(kafka, settings.kafka_group, count)
+        prepare(settings, kafka)
+        yield Place(settings, kafka, refuse)
+
+
+@pytest.mark.parametrize("error", PASSING)
+def test_usage_is_read_once_the_coordinator_is_there(place: Place, warehouse: Warehouse, error: int) -> None:
+    row = UsageRow("tool_calls", "call", "1", T0_MS, T0_MS, "acme", "agent", "1")
+    with Publisher(kafka_config(place.settings)) as publisher:
+        publisher.send(Event("agents://c", 1, 0, "c", "w", usage_batch([row], 0)))
+    place.refuse(OFFSET_FETCH, error, 3)
+    assert asyncio.run(_stored(place, warehouse)) == 1
+
+
+async def _stored(place: Place, warehouse: Warehouse) -> int:
+    """Rows of usage when there are some; the job's own end, or the limit, raises."""
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    job = UsageJob(place.settings, place.kafka, Sink(warehouse), "log", ended.set_exception, lambda: T0_MS)
+    job.start()
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            while not (rows := warehouse.query("SELECT toInt64(count()) AS n FROM usage")[0]["n"]):
+                await asyncio.wait({ended}, timeout=0.1)
+                if ended.done():
+                    ended.result()
+        return rows
+    finally:
+        await job.stop()
+
+
+@pytest.mark.parametrize("error", PASSING)
+def test_a_worker_learns_where_to_begin(place: Place, error: int) -> None:
+    place.refuse(OFFSET_FETCH, error, 3)
+    begin = event_log.committed(place.kafka, place.settings.kafka_group, [0, 1])
+    assert begin == {(topic, p): 0 for topic in topics.JOINED for p in (0, 1)}
+
+
+def test_the_doctor_tells_lag_and_not_that_the_broker_just_started(place: Place) -> None:
+    place.refuse(OFFSET_FETCH, KafkaError.NOT_COORDINATOR, 3)
+    (found,) = doctor._usage(place.settings, place.kafka)
+    assert found.state == "ok"
+    assert found.says.startswith("0 messages are not stored yet")
