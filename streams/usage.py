@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka import (
+    OFFSET_BEGINNING,
     TIMESTAMP_LOG_APPEND_TIME,
     TIMESTAMP_NOT_AVAILABLE,
     Consumer,
@@ -143,9 +144,13 @@ class UsageJob:
         """Where to begin is asked here: the client asks once, and where the coordinator is not there yet (a broker that
         just started) it says so, never asks again and reads nothing (librdkafka issue 5586). Raises Unavailable."""
         try:
-            consumer.assign(event_log.offsets(consumer, partitions))
+            begin = event_log.offsets(consumer, partitions)
         except KafkaException as error:
             raise event_log.unavailable(self._settings.kafka_bootstrap, error) from error
+        for tp in begin:
+            if tp.offset < 0:  # The topic was given this partition while the group was at work: nothing of it was read.
+                tp.offset = OFFSET_BEGINNING
+        consumer.assign(begin)
         log.info("usage: reading partitions %s", sorted(tp.partition for tp in partitions))
 
     def _revoked(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:

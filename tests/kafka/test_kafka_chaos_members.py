@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
+from confluent_kafka.admin import NewPartitions
 
+from contracts import topics
 from tests.kafka.chaos.faults import begin, pause_worker, scale
 from tests.kafka.chaos.field import PARTITIONS, Field
 from tests.kafka.chaos.verdict import assert_sound, judge
@@ -37,4 +39,23 @@ def test_a_worker_that_sleeps_past_its_session_and_wakes_leaves_no_row_astray(ch
     for zombie in zombies:  # `pause_worker` saw that others had its partitions, and that it joined anew.
         assert zombie.shown()["wattlog_stream_fenced_total"] == len(zombie.said(CLAIMED))
     assert chaos.crew.ended == [], [m.worker.error_text() for m in chaos.crew.ended]
+    assert_sound(judge(chaos))
+
+
+@pytest.mark.timeout(300)
+def test_topics_that_get_more_partitions_take_a_new_worker_when_all_have_stopped(chaos: Field) -> None:
+    begin(chaos, workers=1)
+    more = [NewPartitions(topic, PARTITIONS + 2) for topic in (*topics.JOINED, topics.USAGE)]
+    for future in chaos.deployment.kafka.admin.create_partitions(more).values():
+        future.result(30)
+
+    refused = chaos.deployment.run("stream")
+    group = chaos.deployment.settings.kafka_group
+    assert refused.status == 2
+    assert f"group {group} has workers, so its offsets cannot be set. Stop them all, then start one." in refused.err
+
+    chaos.crew.scale(0)
+    chaos.crew.scale(1)
+    chaos.until_stored()
+    assert chaos.crew.members[0].holdings() == [list(range(PARTITIONS + 2))]
     assert_sound(judge(chaos))

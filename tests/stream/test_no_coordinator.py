@@ -37,6 +37,12 @@ class Place:
     kafka: dict[str, Any]
     refuse: Refuse
 
+    def send_usage(self) -> None:
+        """One row."""
+        row = UsageRow("tool_calls", "call", "1", T0_MS, T0_MS, "acme", "agent", "1")
+        with Publisher(self.kafka) as publisher:
+            publisher.send(Event("agents://c", 1, 0, "c", "w", usage_batch([row], 0)))
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
@@ -54,9 +60,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 @pytest.mark.parametrize("error", PASSING)
 def test_usage_is_read_once_the_coordinator_is_there(place: Place, warehouse: Warehouse, error: int) -> None:
-    row = UsageRow("tool_calls", "call", "1", T0_MS, T0_MS, "acme", "agent", "1")
-    with Publisher(kafka_config(place.settings)) as publisher:
-        publisher.send(Event("agents://c", 1, 0, "c", "w", usage_batch([row], 0)))
+    place.send_usage()
     place.refuse(OFFSET_FETCH, error, 3)
     assert asyncio.run(_stored(place, warehouse)) == 1
 
@@ -75,6 +79,13 @@ async def _stored(place: Place, warehouse: Warehouse) -> int:
         return rows
     finally:
         await job.stop()
+
+
+def test_usage_on_partitions_that_came_later_is_read_from_their_start(place: Place, warehouse: Warehouse) -> None:
+    """No group has an offset on those."""
+    place.settings = place.settings.model_copy(update={"kafka_group": "another"})
+    place.send_usage()
+    assert asyncio.run(_stored(place, warehouse)) == 1
 
 
 @pytest.mark.parametrize("error", PASSING)
