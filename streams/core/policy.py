@@ -6,13 +6,16 @@ Nothing here is learned by a worker: a replay must give the same ledger. People 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 IdlePolicy = Literal["by-work", "owner", "apart"]
 ANY = "*"
+REMEMBERED = 65_536
+"""Answers that are kept: one for each hardware, or model and hardware, and period between two changes of the tables."""
 
 
 class Floor(NamedTuple):
@@ -51,8 +54,8 @@ class Policy:
     idle: IdlePolicy = "by-work"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "floor", lru_cache(65_536)(self.floor))
-        object.__setattr__(self, "weight", lru_cache(65_536)(self.weight))
+        object.__setattr__(self, "floor", _by_period(self.floor, self.floors))
+        object.__setattr__(self, "weight", _by_period(self.weight, self.weights))
 
     def floor(self, hardware: str, t_ms: int) -> tuple[int, int]:
         """(idle_mw, version) of a hardware type at a time; (0, 0) if unknown: then all energy counts as active."""
@@ -69,3 +72,11 @@ class Policy:
         ]
         best = max(valid, key=lambda w: (w.model == model, w.hardware == hardware, w.version), default=DEFAULT_WEIGHTS)
         return best.prompt_milli, best.cached_milli, best.completion_milli, best.version
+
+
+def _by_period(look_up: Callable[..., Any], versions: Sequence[Floor | Weights]) -> Callable[..., Any]:
+    """`look_up`, whose last argument is a time, with its answers remembered. They change only when a version begins or
+    ends, so what is remembered grows with the tables and the names in them, and not with the windows that go by."""
+    begins = sorted({-(2**62), *(v.valid_from_ms for v in versions), *(v.valid_to_ms for v in versions)})
+    remembered = lru_cache(REMEMBERED)(look_up)
+    return lambda *key: remembered(*key[:-1], begins[bisect_right(begins, key[-1]) - 1])

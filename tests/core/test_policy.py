@@ -62,3 +62,18 @@ def test_weight(model, hardware, t_ms, prompt_milli, version):
 def test_where_nothing_is_valid_the_default_holds():
     assert Policy(weights=WEIGHTS).weight("m", "H100", 5_000) == (1_000, 0, 3_000, DEFAULT_WEIGHTS.version)
     assert Policy(weights=()).weight("m", "H100", 0) == (1_000, 0, 3_000, 1)
+
+
+def test_what_is_remembered_does_not_grow_with_the_windows_that_go_by() -> None:
+    """An hour of a large fleet is thousands of windows, and each asked anew."""
+    asked = []
+
+    class Counted(Policy):
+        def floor(self, hardware: str, t_ms: int) -> tuple[int, int]:
+            asked.append(t_ms)
+            return super().floor(hardware, t_ms)
+
+    policy = Counted(floors=(Floor("h", 1_000, 50_000, 7, 1), Floor("h", 20_000, 90_000, 9, 2)))
+    found = [policy.floor("h", t_ms) for t_ms in range(0, 100_000, 10)]
+    assert found == [super(Counted, policy).floor("h", t_ms) for t_ms in range(0, 100_000, 10)]
+    assert len(asked) == 5  # Before, the first, the second beside it, alone, after.
