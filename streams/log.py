@@ -25,11 +25,11 @@ DEADLETTER_BYTES = 8 * 2**20
 """The largest dead letter. Larger than a broker's usual limit (1 MiB), because a letter is its message and the reason,
 and because what was small on the log may have been compressed."""
 _NOT_ALONE = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)
-_PASSING = (
+NO_COORDINATOR = (
     KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS
 )  # fmt: skip
 """What a broker says of a group while its coordinator is found or moves: a while after it started."""
-_PASSING_WAIT_S = 0.2
+_COORDINATOR_WAIT_S = 0.2
 _Answer = TypeVar("_Answer")
 
 
@@ -194,9 +194,9 @@ def _answered(ask: Callable[[], _Answer]) -> _Answer:
         try:
             return ask()
         except KafkaException as error:
-            if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
+            if error.args[0].code() not in NO_COORDINATOR or time.monotonic() > deadline:
                 raise
-            time.sleep(_PASSING_WAIT_S)
+            time.sleep(_COORDINATOR_WAIT_S)
 
 
 def _fresh(consumer: Consumer, every: list[TopicPartition], accept_loss: bool) -> list[tuple[TopicPartition, int]]:

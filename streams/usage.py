@@ -240,9 +240,9 @@ class UsageJob:
 
 
 _PASSING = (
+    *event_log.NO_COORDINATOR,
     KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT,
     KafkaError._MAX_POLL_EXCEEDED, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION,
 )  # fmt: skip
 """What the client tells of brokers that are away or move, and goes on trying by itself."""

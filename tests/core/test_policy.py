@@ -65,7 +65,7 @@ def test_where_nothing_is_valid_the_default_holds():
 
 
 def test_what_is_remembered_does_not_grow_with_the_windows_that_go_by() -> None:
-    """An hour of a large fleet is thousands of windows, and each asked anew."""
+    """A day has 8,640 windows of 10 s; the tables change once in months."""
     asked = []
 
     class Counted(Policy):
