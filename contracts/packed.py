@@ -138,8 +138,7 @@ class _PackedPower(PowerBatch):
         )  # fmt: skip
 
     def check_lengths(self) -> None:
-        checks.lengths(self._rows)
-        checks.clock(self.t_ms)
+        checks.message(self._rows, self.t_ms)
 
 
 def _power(value: bytes) -> PowerBatch:
@@ -195,8 +194,7 @@ class _PackedTokens(TokenBatch):
         )  # fmt: skip
 
     def check_lengths(self) -> None:
-        checks.lengths(self._rows)
-        checks.clock(self.t_ms)
+        checks.message(self._rows, self.t_ms)
 
 
 def _fits(w: _TokensPacked) -> bool:

@@ -81,6 +81,8 @@ def read(messages: Sequence[Message], now_ms: int, config: Config, judged: Judge
     wanted = PowerBatch if messages and messages[0].topic == topics.POWER else TokenBatch
     events = [_event(m, wanted) for m in messages]
     full = [i for i, e in enumerate(events) if isinstance(e, Event) and len(e.batch)]
+    if len(full) < len(events):
+        _check_each(events, [i for i, e in enumerate(events) if isinstance(e, Event) and not len(e.batch)])
     try:
         columns = columns_of([events[i].batch for i in full])  # type: ignore[union-attr]
     except BadEvent:
@@ -123,8 +125,6 @@ def _event(message: Message, wanted: type[Batch]) -> Event | BadEvent:
         event = codec.read(message.headers, message.value)
         if not isinstance(event.batch, wanted):
             raise BadEvent("ce_type", type(event.batch).__name__, f"does not belong on {message.topic}")
-        if not len(event.batch):
-            event.batch.check()
         return event
     except BadEvent as error:
         return error
