@@ -25,7 +25,7 @@ _METHODS = {m.name.lower(): m.value for m in (Method.COUNTER, Method.INTEGRATED,
 _METHOD_NAMES = list(_METHODS)
 
 
-class _PowerJson(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+class _PowerJson(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     node: str
     gpu_uuid: list[str]
     hardware: list[str]
@@ -38,7 +38,7 @@ class _PowerJson(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
     t_ms: int = 0
 
 
-class _TokensJson(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+class _TokensJson(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     request_id: tuple[str, ...]
     tenant: list[str]
     model: list[str]
@@ -55,7 +55,7 @@ class _TokensJson(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True
     requests: list[int] = []
 
 
-class _UsageJson(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+class _UsageJson(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     meter: tuple[str, ...]
     unit: tuple[str, ...]
     tenant: tuple[str, ...]
