@@ -79,13 +79,6 @@ def clock(t_ms: int) -> None:
         raise BadEvent("t_ms", t_ms, "give UTC epoch milliseconds, to the year 9999")
 
 
-def message(n: int, t_ms: int) -> None:
-    """What is to be checked of every message by itself, of columns known to be n rows long."""
-    if n > MAX_ROWS or not 0 <= t_ms <= MAX_TIME_MS:
-        lengths(n)
-        clock(t_ms)
-
-
 def is_decimal(text: str) -> bool:
     whole, point, fraction = text.removeprefix("-").partition(".")
     if not text.isascii() or not whole.isdecimal() or len(whole) > WHOLE_DIGITS or len(fraction) > FRACTION_DIGITS:

@@ -123,7 +123,7 @@ class _JsonPower(PowerBatch):
     """A `PowerBatch` whose columns are still the lists that came, and as long as they should be. Few are ever looked at
     alone: a worker gathers them, and other people's producers send one row a message."""
 
-    __slots__ = ("_rows", "index", "wire")
+    __slots__ = ("index", "wire")
 
     gpu = property(lambda self: np.asarray(self.index, np.uint16))
     t0_ms = property(lambda self: _i64(self.wire.t0_ms))
@@ -135,10 +135,10 @@ class _JsonPower(PowerBatch):
     def __init__(self, wire: _PowerJson) -> None:
         self.wire, self.node, self.owner, self.t_ms = wire, wire.node, wire.owner, wire.t_ms
         self.gpus, self.index = _coded(list(zip(wire.gpu_uuid, wire.hardware, strict=True)))
-        self.gpus_key, self._rows = self.gpus, len(self.index)
+        self.gpus_key = self.gpus
 
     def __len__(self) -> int:
-        return self._rows
+        return len(self.index)
 
     @staticmethod
     def gather(batches: Sequence[Any]) -> PowerRows:
@@ -153,7 +153,8 @@ class _JsonPower(PowerBatch):
         )  # fmt: skip
 
     def check_lengths(self) -> None:
-        checks.message(self._rows, self.t_ms)
+        checks.lengths(len(self))
+        checks.clock(self.t_ms)
 
     def check(self) -> None:
         with _of_64_bits():
@@ -174,7 +175,7 @@ def _power(value: bytes) -> PowerBatch:
 class _JsonTokens(TokenBatch):
     """The same of a `TokenBatch`."""
 
-    __slots__ = ("_rows", "codes", "wire")
+    __slots__ = ("codes", "wire")
 
     tenant = property(lambda self: np.asarray(self.codes[0], np.uint16))
     model = property(lambda self: np.asarray(self.codes[1], np.uint16))
@@ -188,7 +189,7 @@ class _JsonTokens(TokenBatch):
     requests = property(lambda self: _i64(self.wire.requests) if self.wire.requests else None)
 
     def __init__(self, wire: _TokensJson) -> None:
-        self.wire, self._rows, self.t_ms = wire, len(wire.request_id), wire.t_ms
+        self.wire, self.t_ms = wire, wire.t_ms
         self.request_id, self.session_id, self.trace_id = wire.request_id, wire.session_id, wire.trace_id
         self.tenants, tenant = _coded(wire.tenant)
         self.models, model = _coded(wire.model)
@@ -196,7 +197,7 @@ class _JsonTokens(TokenBatch):
         self.codes = tenant, model, status
 
     def __len__(self) -> int:
-        return self._rows
+        return len(self.request_id)
 
     @staticmethod
     def gather(batches: Sequence[Any]) -> TokenRows:
@@ -214,7 +215,8 @@ class _JsonTokens(TokenBatch):
         )  # fmt: skip
 
     def check_lengths(self) -> None:
-        checks.message(self._rows, self.t_ms)
+        checks.lengths(len(self))
+        checks.clock(self.t_ms)
 
     def check(self) -> None:
         with _of_64_bits():

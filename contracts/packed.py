@@ -138,7 +138,8 @@ class _PackedPower(PowerBatch):
         )  # fmt: skip
 
     def check_lengths(self) -> None:
-        checks.message(self._rows, self.t_ms)
+        checks.lengths(self._rows)
+        checks.clock(self.t_ms)
 
 
 def _power(value: bytes) -> PowerBatch:
@@ -194,7 +195,8 @@ class _PackedTokens(TokenBatch):
         )  # fmt: skip
 
     def check_lengths(self) -> None:
-        checks.message(self._rows, self.t_ms)
+        checks.lengths(self._rows)
+        checks.clock(self.t_ms)
 
 
 def _fits(w: _TokensPacked) -> bool:
