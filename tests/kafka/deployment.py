@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 from contracts import topics
 from contracts.settings import Settings
@@ -78,6 +81,12 @@ class Deployment:
         self.workers.append(Worker(self.folder, name, "tests.kafka.wattlog", ["stream", *flags], env=whole))
         return self.workers[-1]
 
+    def sent(self, topic: str) -> int:
+        """How many messages a topic has by now."""
+        partitions = self.kafka.admin.list_topics(topic, timeout=10).topics[topic].partitions
+        ends = {TopicPartition(topic, p): OffsetSpec.latest() for p in partitions}
+        return sum(end.result(10).offset for end in self.kafka.admin.list_offsets(ends).values())
+
     @property
     def settings(self) -> Settings:
         """What the processes are run with, for the part of the line that runs in the test."""
@@ -99,6 +108,14 @@ def holding(worker: Worker, limit_s: float = 60.0) -> list[int]:
             return list(held)
         alive = worker.running and time.monotonic() < deadline
         assert alive, f"{worker.name} got no partitions\n{worker.error_text()}"
+        time.sleep(0.1)
+
+
+def until(true: Callable[[], bool], what: str, limit_s: float = 60.0) -> None:
+    """Ask again and again; fails, saying what is not, when the limit passes."""
+    deadline = time.monotonic() + limit_s
+    while not true():
+        assert time.monotonic() < deadline, f"not after {limit_s:g} s: {what}"
         time.sleep(0.1)
 
 

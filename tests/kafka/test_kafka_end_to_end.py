@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from producers.faults import Faults
 from producers.publish import Publisher, kafka_config
 from producers.simulated import Fleet, Totals
 from tests.kafka.broker import KafkaBroker
-from tests.kafka.deployment import Deployment, holding
+from tests.kafka.deployment import Deployment, holding, until
 from tests.stream.whole_line import assert_ledger_is, feed, read_all
 from tests.warehouse.http_double import serve
 from warehouse.audit import audit
@@ -73,7 +72,7 @@ def test_workers_that_are_killed_join_and_leave_do_not_change_the_ledger(
     first, second = deployment.stream("first"), deployment.stream("second")  # At once: one of them sets the offsets.
     assert sorted(holding(first) + holding(second))[0] == 0
     feeding.send(events[:third])
-    _until(lambda: _final_windows(ledger) > 0, "the first windows are final")
+    until(lambda: _final_windows(ledger) > 0, "the first windows are final")
     first.kill()
     third_worker = deployment.stream("third")
     feeding.send(events[third : 2 * third])
@@ -101,7 +100,7 @@ def test_a_log_that_lost_unread_messages_stops_the_worker_until_the_loss_is_acce
     holding(one)
     events = list(Fleet(6).events(START_MS, 60_000, closing_ms=30_000))
     feeding.send(events[: len(events) // 2])
-    _until(lambda: _final_windows(ledger) > 0, "the first windows are final")
+    until(lambda: _final_windows(ledger) > 0, "the first windows are final")
     assert one.terminate() == 0
     feeding.send(events[len(events) // 2 :])
     place, lost_to = _trim(deployment)
@@ -115,8 +114,8 @@ def test_a_log_that_lost_unread_messages_stops_the_worker_until_the_loss_is_acce
 
     deployment.stream("accepts", "--accept-loss")
     before = _final_windows(ledger)
-    _until(lambda: _final_windows(ledger) > before, "more windows are final")
-    _until(lambda: deployment.run("audit", "--json").json["sequence_gaps"] > 0, "the audit shows what was lost")
+    until(lambda: _final_windows(ledger) > before, "more windows are final")
+    until(lambda: deployment.run("audit", "--json").json["sequence_gaps"] > 0, "the audit shows what was lost")
     books = deployment.run("audit", "--json")
     assert books.status == 3
     assert books.json["residual_uj"] == 0
@@ -142,7 +141,7 @@ def test_a_message_that_fills_the_brokers_limit_and_cannot_be_read_becomes_a_dea
         found[:] = [m for messages in read_all(deployment.settings, topics.DEADLETTER).values() for m in messages]
         return bool(found)
 
-    _until(letters, "the dead letter is there")
+    until(letters, "the dead letter is there")
     assert [m.value() for m in found] == [body]  # type: ignore[attr-defined]
 
 
@@ -190,10 +189,3 @@ async def _undisturbed(deployment: Deployment, events: list[Event], data: Path) 
 
 def _final_windows(warehouse: Warehouse) -> int:
     return int(warehouse.query("SELECT uniqExact(window_start) AS n FROM ledger FINAL WHERE final = 1")[0]["n"])
-
-
-def _until(true: Callable[[], bool], what: str, limit_s: float = 60.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not true():
-        assert time.monotonic() < deadline, f"not after {limit_s:g} s: {what}"
-        time.sleep(0.1)

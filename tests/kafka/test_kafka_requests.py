@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.kafka.deployment import Deployment, holding
+from contracts import topics
+from tests.kafka.deployment import Deployment, holding, until
 from tests.kafka.test_kafka_end_to_end import deployment, ledger
 from tests.kafka.workers import ROOT
 from warehouse.client import Warehouse
@@ -94,8 +95,11 @@ def test_requests_sent_are_requests_in_the_ledger_whoever_is_killed_between(
     worker = deployment.stream("first", env={"WATTLOG_IDLE_TIMEOUT_MS": "3000"})
     holding(worker)
     for n in range(5):
+        before = deployment.sent(topics.TOKENS)
         gateway.serve(40)  # while no producer runs
         with producer(deployment, gateway):
+            # Killed before it began, on a slow machine, it would never have seen the log that is turned over below.
+            until(lambda before=before: deployment.sent(topics.TOKENS) > before, "the producer sends")
             for _ in range(6):
                 gateway.serve(dice.randrange(30))
                 time.sleep(dice.random() / 4)
