@@ -15,10 +15,11 @@ from typing import Any
 
 import faust
 import faust.auth
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from contracts import topics
 from contracts.codec import Headers, envelope
+from contracts.errors import Unavailable
 from contracts.settings import Settings
 from streams import log as event_log
 from streams import transport
@@ -39,6 +40,9 @@ MAX_POLL_S = 86_400.0
 would wait as well. A worker that stands still for no such reason ends itself (STALLED_MS)."""
 HEARTBEATS_A_SESSION = 6
 """Signs of life within `session_timeout_ms`; Kafka's documentation asks for 3 at least."""
+METADATA_MAX_AGE_MS = 5_000
+"""How old what a worker knows of the topics may be. aiokafka does not ask again where no broker answered, or the
+topics were not there yet: a worker that joined then holds nothing until the next time, 5 minutes as Faust has it."""
 _LETTER_OWN_BYTES = 16_384
 """What a dead letter may need beside the message: envelope and reason."""
 
@@ -117,7 +121,12 @@ class Worker:
                 raise TimeoutError(f"no message was read or stored for {STALLED_MS} ms with messages waiting")
 
     async def _named(self, reason: BaseException) -> BaseException:
-        """What ended Faust, in our words where retention overtook a worker that runs: that is loss like any other."""
+        """What ended Faust, in our words where retention overtook a worker that runs (that is loss like any other), and
+        where a topic got a partition of which the group has no offset."""
+        if isinstance(reason, NoOffsetForPartitionError):
+            place, group = reason.args[0], self._settings.kafka_group
+            hint = "Start all workers again: the first begins it at its start."
+            return Unavailable(f"group {group} has no offset on {place.topic} partition {place.partition}", hint)
         if isinstance(reason, OffsetOutOfRangeError):
             for place, offset in reason.args[0].items():
                 found = await asyncio.to_thread(self._look, place.topic, place.partition, offset)
@@ -172,6 +181,7 @@ def _app(settings: Settings, datadir: Path) -> faust.App:
         topic_allow_declare=False,  # Topics are made by `wattlog migrate`.
         topic_disable_leader=True,
         consumer_auto_offset_reset="none",  # Else an offset out of range drops messages silently.
+        consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         stream_wait_empty=False,  # Else held acknowledgements deadlock a rebalance.
         broker_commit_interval=1.0,
         broker_max_poll_interval=MAX_POLL_S,

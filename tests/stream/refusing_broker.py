@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from confluent_kafka import cimpl
 
@@ -12,13 +13,21 @@ OFFSET_FETCH = 9
 """The protocol's number of the request that asks where a group reads on."""
 _PRODUCER = 0
 
-Refuse = Callable[[int, int, int], None]
-"""`refuse(request, error, times)`: the next so many requests of a kind are answered with this error of the protocol."""
+
+@dataclass(frozen=True)
+class RefusingBroker:
+    """Where it is, and what makes it refuse. Errors are the protocol's."""
+
+    bootstrap: str
+    refuse: Callable[[int, int, int], None]
+    """`refuse(request, error, times)`: the next so many requests of a kind are answered with this error."""
+    about: Callable[[str, int], None]
+    """`about(topic, error)`: asked for a topic, it says this; 0: that it has it."""
 
 
 @contextmanager
-def refusing_broker() -> Iterator[tuple[str, Refuse]]:
-    """One broker on loopback; yields its address and what makes it refuse. Topics are made on first sight.
+def refusing_broker() -> Iterator[RefusingBroker]:
+    """One broker on loopback. Topics are made on first sight.
 
     confluent-kafka has no word for it, the C library that it brings has (rdkafka_mock.h).
     """
@@ -33,8 +42,11 @@ def refusing_broker() -> Iterator[tuple[str, Refuse]]:
     def refuse(request: int, error: int, times: int) -> None:
         rd.rd_kafka_mock_push_request_errors_array(cluster, request, times, (ctypes.c_int * times)(*[error] * times))
 
+    def about(topic: str, error: int) -> None:
+        rd.rd_kafka_mock_topic_set_error(cluster, topic.encode(), error)
+
     try:
-        yield rd.rd_kafka_mock_cluster_bootstraps(cluster).decode(), refuse
+        yield RefusingBroker(rd.rd_kafka_mock_cluster_bootstraps(cluster).decode(), refuse, about)
     finally:
         rd.rd_kafka_destroy(owner)
 
@@ -50,6 +62,7 @@ def _library() -> ctypes.CDLL:
         ("rd_kafka_handle_mock_cluster", pointer, pointer),
         ("rd_kafka_mock_cluster_bootstraps", text, pointer),
         ("rd_kafka_mock_group_initial_rebalance_delay_ms", None, pointer, ctypes.c_int32),
+        ("rd_kafka_mock_topic_set_error", None, pointer, text, ctypes.c_int),
         ("rd_kafka_mock_push_request_errors_array", None, pointer, ctypes.c_int16, size, ctypes.POINTER(ctypes.c_int)),
     ):
         function = getattr(found, name)

@@ -1,4 +1,5 @@
-"""A broker that just started answers that the group has no coordinator. Whoever asks where to read on asks again."""
+"""A broker that just started answers that the group has no coordinator, or that there are no such topics. Whoever asks
+asks again."""
 
 from __future__ import annotations
 
@@ -13,14 +14,16 @@ from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
 
 from cli import doctor
+from cli.embedded import policy_of
 from contracts import topics
 from contracts.events import Event
 from contracts.settings import Settings
 from producers.publish import Publisher, kafka_config
 from producers.rows import UsageRow, usage_batch
 from streams import log as event_log
+from streams.app import Worker
 from streams.usage import UsageJob, prepare
-from tests.stream.refusing_broker import OFFSET_FETCH, Refuse, refusing_broker
+from tests.stream.refusing_broker import OFFSET_FETCH, RefusingBroker, refusing_broker
 from warehouse.client import Warehouse
 from warehouse.sink import Sink
 
@@ -35,7 +38,7 @@ class Place:
 
     settings: Settings
     kafka: dict[str, Any]
-    refuse: Refuse
+    broker: RefusingBroker
 
     def send_usage(self) -> None:
         """One row."""
@@ -46,22 +49,22 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with refusing_broker() as (bootstrap, refuse):
-        settings = Settings(data=tmp_path, kafka_bootstrap=bootstrap, log_level="ERROR")
+    with refusing_broker() as broker:
+        settings = Settings(data=tmp_path, kafka_bootstrap=broker.bootstrap, log_level="ERROR")
         kafka = {**kafka_config(settings), "log_level": 0}
         seen = AdminClient(kafka)
         for topic in topics.ALL:
             seen.list_topics(topic, timeout=LIMIT_S)
-        count = event_log.partitions(kafka, bootstrap)
+        count = event_log.partitions(kafka, broker.bootstrap)
         event_log.commit_initial_offsets(kafka, settings.kafka_group, count)
         prepare(settings, kafka)
-        yield Place(settings, kafka, refuse)
+        yield Place(settings, kafka, broker)
 
 
 @pytest.mark.parametrize("error", PASSING)
 def test_usage_is_read_once_the_coordinator_is_there(place: Place, warehouse: Warehouse, error: int) -> None:
     place.send_usage()
-    place.refuse(OFFSET_FETCH, error, 3)
+    place.broker.refuse(OFFSET_FETCH, error, 3)
     assert asyncio.run(_stored(place, warehouse)) == 1
 
 
@@ -90,13 +93,44 @@ def test_usage_on_partitions_that_came_later_is_read_from_their_start(place: Pla
 
 @pytest.mark.parametrize("error", PASSING)
 def test_a_worker_learns_where_to_begin(place: Place, error: int) -> None:
-    place.refuse(OFFSET_FETCH, error, 3)
+    place.broker.refuse(OFFSET_FETCH, error, 3)
     begin = event_log.committed(place.kafka, place.settings.kafka_group, [0, 1])
     assert begin == {(topic, p): 0 for topic in topics.JOINED for p in (0, 1)}
 
 
+@pytest.mark.parametrize("transport", ["lean", "stock"])
+def test_a_worker_that_was_told_of_no_topics_holds_them_once_they_are_known(
+    place: Place, warehouse: Warehouse, transport: Any
+) -> None:
+    """aiokafka shares out what it knows of, and would not ask again for minutes. The broker that is played here lets a
+    member join anew when its session is over."""
+    place.settings = place.settings.model_copy(update={"transport": transport, "session_timeout_ms": 1_000})
+    assert asyncio.run(_held(place, warehouse)) == [0, event_log.partitions(place.kafka, place.broker.bootstrap)]
+
+
+async def _held(place: Place, warehouse: Warehouse) -> list[int]:
+    """How many partitions a worker is given first, and after the broker knows its topics."""
+    given = asyncio.Queue[int]()
+    policy = policy_of(warehouse, place.settings)
+    worker = Worker(place.settings, place.kafka, Sink(warehouse), policy, "log", place.settings.data)
+    for topic in topics.JOINED:
+        place.broker.about(topic, KafkaError.UNKNOWN_TOPIC_OR_PART)
+    worker.app.on_partitions_assigned.connect(
+        lambda _, assigned, **__: given.put(len({tp.partition for tp in assigned})), weak=False
+    )
+    await worker.start()
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            at_first = await given.get()
+            for topic in topics.JOINED:
+                place.broker.about(topic, 0)
+            return [at_first, await given.get()]
+    finally:
+        await worker.stop()
+
+
 def test_the_doctor_tells_lag_and_not_that_the_broker_just_started(place: Place) -> None:
-    place.refuse(OFFSET_FETCH, KafkaError.NOT_COORDINATOR, 3)
+    place.broker.refuse(OFFSET_FETCH, KafkaError.NOT_COORDINATOR, 3)
     (found,) = doctor._usage(place.settings, place.kafka)
     assert found.state == "ok"
     assert found.says.startswith("0 messages are not stored yet")
