@@ -125,10 +125,7 @@ def forget_topics(kafka: KafkaBroker) -> None:
     if there:
         for future in kafka.admin.delete_topics(sorted(there), operation_timeout=30).values():
             future.result(30)
-    deadline = time.monotonic() + 30
-    while set(kafka.admin.list_topics(timeout=10).topics) & set(topics.ALL):
-        assert time.monotonic() < deadline, "the topics were not deleted"
-        time.sleep(0.05)
+    until(lambda: not set(kafka.admin.list_topics(timeout=10).topics) & set(topics.ALL), "the topics are deleted", 30)
 
 
 def _clean() -> dict[str, str]:

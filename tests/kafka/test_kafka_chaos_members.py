@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 
 import pytest
+from confluent_kafka import Consumer
 from confluent_kafka.admin import NewPartitions
 
 from contracts import topics
+from tests.kafka.broker import KafkaBroker
 from tests.kafka.chaos.faults import begin, pause_worker, scale
 from tests.kafka.chaos.field import PARTITIONS, Field
 from tests.kafka.chaos.verdict import assert_sound, judge
+from tests.kafka.deployment import until
 
 ROUNDS = 2
 CLAIMED = "Another worker has claimed partition"
@@ -58,3 +61,19 @@ def test_topics_that_get_more_partitions_end_the_workers_and_those_that_are_star
     group = chaos.deployment.settings.kafka_group
     assert any(f"group {group} has no offset on wattlog." in m.worker.error_text() for m in before)
     assert_sound(judge(chaos))
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_would_have_to_set_offsets_is_refused_while_others_are_in_the_group(
+    chaos: Field, kafka: KafkaBroker
+) -> None:
+    group = chaos.deployment.settings.kafka_group
+    other = Consumer(kafka.client(group_id=group))
+    other.subscribe(list(topics.JOINED))
+    try:
+        until(lambda: other.poll(0.1) is None and bool(other.assignment()), "the other is in the group")
+        refused = chaos.deployment.run("stream")
+    finally:
+        other.close()
+    assert refused.status == 2
+    assert f"group {group} has workers, so its offsets cannot be set. Stop them all, then start one." in refused.err

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
@@ -13,6 +11,7 @@ from streams.log import RETENTION_MS
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.chaos.faults import begin
 from tests.kafka.chaos.field import PARTITIONS, Field
+from tests.kafka.deployment import until
 from tests.stream.whole_line import committed
 from warehouse.audit import audit
 
@@ -65,14 +64,9 @@ def test_a_worker_whose_unread_messages_are_deleted_while_it_runs_ends_and_says_
 
 def _delete_all(kafka: KafkaBroker, beyond: dict[Place, int]) -> None:
     """Have the broker's own retention delete everything, past these offsets on every partition."""
-    deadline = time.monotonic() + 60
-    while any(high <= beyond[place] for place, (_, high) in _watermarks(kafka).items()):
-        assert time.monotonic() < deadline, "nothing is produced"
-        time.sleep(0.1)
+    until(lambda: all(high > beyond[place] for place, (_, high) in _watermarks(kafka).items()), "more is produced")
     _retention(kafka, 1)
-    while any(low <= beyond[place] for place, (low, _) in _watermarks(kafka).items()):
-        assert time.monotonic() < deadline, "the retention deleted nothing"
-        time.sleep(0.1)
+    until(lambda: all(low > beyond[place] for place, (low, _) in _watermarks(kafka).items()), "retention deletes it")
     _retention(kafka, RETENTION_MS)
 
 
