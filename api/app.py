@@ -10,11 +10,11 @@ from prometheus_client import CollectorRegistry
 
 from api import problems
 from api.auth import Verifier
-from api.guard import Guard
-from api.memo import Memo
+from api.host_guard import Guard
 from api.metrics import HttpMetrics, LedgerCollector
 from api.openapi import describe
-from api.routes import billing, drill, metered, ops, outlook
+from api.routes import billing, forecasts, ledger, ops, usage
+from api.single_flight import Memo
 from contracts.settings import Settings
 from warehouse.client import Warehouse
 
@@ -41,7 +41,7 @@ def create_app(warehouse: Warehouse, settings: Settings, *, now_s: Callable[[], 
     app.state.memo = Memo()
     app.state.registry = CollectorRegistry()
     app.state.registry.register(LedgerCollector(warehouse, now_s))
-    routers = [module.router for module in (billing, drill, metered, outlook, ops)]
+    routers = [module.router for module in (billing, ledger, usage, forecasts, ops)]
     for router in routers:
         app.include_router(router)
     problems.install(app)

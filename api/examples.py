@@ -5,11 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from api.oddities import Episode, Withheld
-from api.outlook import ModelScore, Month, SeriesForecast, Step
-from api.present import plain, plain_rows, to_csv
+from api.anomaly_report import Episode, Withheld
+from api.forecast_report import ModelScore, Month, SeriesForecast, Step
+from api.serialization import plain, plain_rows, to_csv
 from contracts.units import epoch_ms
-from warehouse.answers import (
+from warehouse.chargeback.chargeback_queries import DIMENSIONS
+from warehouse.ledger.explanation import AppliedPrice, Explanation, Floor, Measured, Part, Share, Weights
+from warehouse.periods import Period
+from warehouse.results import (
     ChargebackRow,
     FleetRow,
     Interval,
@@ -19,10 +22,7 @@ from warehouse.answers import (
     SessionRow,
     UsageGroup,
 )
-from warehouse.explain import AppliedPrice, Explanation, Floor, Measured, Part, Share, Weights
-from warehouse.periods import Period
-from warehouse.reads import DIMENSIONS
-from warehouse.sessions import Metered, Money, Session, SessionStep
+from warehouse.usage.sessions import Metered, Money, Session, SessionStep
 
 _AT = epoch_ms("2026-10-31T23:59:50Z")
 _END = epoch_ms("2026-11-01T00:00:00Z")

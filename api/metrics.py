@@ -12,10 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.errors import WattlogError
 from contracts.units import UJ_PER_J
-from warehouse import drill
-from warehouse.answers import LatestRow
 from warehouse.client import Warehouse
+from warehouse.ledger import ledger_queries
 from warehouse.periods import newest
+from warehouse.results import LatestRow
 
 MAX_TENANTS = 100
 """Tenants with a series of their own, by energy; the rest are summed under `__other__`."""
@@ -88,7 +88,7 @@ class LedgerCollector:
         yield GaugeMetricFamily(
             "wattlog_final_age_seconds", "Age of the newest final window.", value=max(self._now_s() - end_s, 0.0)
         )
-        rows = [row for row in drill.latest(self._warehouse, final_end) if row.final]
+        rows = [row for row in ledger_queries.latest(self._warehouse, final_end) if row.final]
         yield from _by_tenant(rows)
 
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import problems
-from api.present import to_csv
-from warehouse.answers import ChargebackRow, RequestRow, SessionRow
+from api.serialization import to_csv
 from warehouse.periods import Period
+from warehouse.results import ChargebackRow, RequestRow, SessionRow
 
 Row = TypeVar("Row")
 

@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import Depends, Query, Request
 from pydantic import AfterValidator
 
-from api.present import Format
+from api.serialization import Format
+from warehouse.chargeback.chargeback_queries import DIMENSIONS, check_by
 from warehouse.client import Warehouse
-from warehouse.pages import MAX_CURSOR, MAX_LIMIT
+from warehouse.cursors import MAX_CURSOR, MAX_LIMIT
 from warehouse.periods import Period, resolve_period
-from warehouse.reads import DIMENSIONS, check_by
 
 NAME = {"min_length": 1, "max_length": 253}
 # In the document, not in the validator: what is wrong is told by `resolve_period` and `check_by`, in words.

@@ -26,8 +26,8 @@ import pyarrow as pa
 from contracts.units import MS_PER_DAY, MS_PER_HOUR, epoch_ms
 from warehouse.client import Warehouse
 from warehouse.migrate import migrate
-from warehouse.reference import Cluster, Price, Tenant, put_clusters, put_prices, put_tenants, seed_defaults
-from warehouse.sink import Sink
+from warehouse.reference_data.tables import Cluster, Price, Tenant, put_clusters, put_prices, put_tenants, seed_defaults
+from warehouse.sink.sink import Sink
 
 END_MS = epoch_ms("2026-11-01T00:00:00Z")
 NODES, GPUS_PER_NODE, FREE_NODES = 1_250, 8, 50

@@ -33,12 +33,12 @@ from bench.harness.progress import shown
 from cli.embedded import prepare
 from contracts.codec import decode
 from contracts.units import I64
+from streams.core.attribution.policy import Floor, Policy
+from streams.core.decoding import Config, Message
 from streams.core.partition import Partition
-from streams.core.policy import Floor, Policy
-from streams.core.reading import Config, Message
-from streams.core.stored import touched_hours
+from streams.core.stored_keys import touched_hours
 from warehouse.client import connect
-from warehouse.sink import Sink
+from warehouse.sink.sink import Sink
 
 TENANTS = (1, 10, 100, 1_000, 10_000)
 GPUS = (100, 1_000, 10_000, 100_000)

@@ -29,10 +29,11 @@ from api.app import create_app
 from bench._fleet import END_MS, FULL, QUICK, WINDOW_MS, Size, lay
 from contracts.settings import Settings
 from contracts.units import MS_PER_DAY, MS_PER_HOUR, epoch_ms, rfc3339
-from warehouse import drill, reads
-from warehouse.audit import audit
+from warehouse.audit.conservation import audit
+from warehouse.chargeback import chargeback_queries
 from warehouse.client import Warehouse, connect
-from warehouse.explain import explain
+from warehouse.ledger import ledger_queries
+from warehouse.ledger.explanation import explain
 from warehouse.periods import newest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,7 +75,7 @@ def questions(warehouse: Warehouse, size: Size) -> list[Question]:
     subject = (biggest["cluster"], biggest["workload"])
 
     def bill(*by: str, **only: str) -> Callable[[], Any]:
-        return lambda: reads.chargeback_and_total(warehouse, *OCTOBER, by=by, **only)[0]
+        return lambda: chargeback_queries.chargeback_and_total(warehouse, *OCTOBER, by=by, **only)[0]
 
     def get(path: str, **params: Any) -> Callable[[], Any]:
         def ask() -> Any:
@@ -85,8 +86,8 @@ def questions(warehouse: Warehouse, size: Size) -> list[Question]:
         return ask
 
     def second_page() -> Any:
-        first = drill.ledger_rows(warehouse, *OCTOBER, tenant=BIG)
-        return drill.ledger_rows(warehouse, *OCTOBER, tenant=BIG, cursor=first.next)
+        first = ledger_queries.ledger_rows(warehouse, *OCTOBER, tenant=BIG)
+        return ledger_queries.ledger_rows(warehouse, *OCTOBER, tenant=BIG, cursor=first.next)
 
     span = {"from": rfc3339(day[0]), "to": rfc3339(day[1])}
     at = f"/v1/ledger/{subject[0]}/{subject[1]}/{rfc3339(window)}/intervals"
@@ -98,17 +99,17 @@ def questions(warehouse: Warehouse, size: Size) -> list[Question]:
         Question("chargeback of a month by tenant, model", bill("tenant", "model")),
         Question("chargeback of a month by day", bill("day"), 100),
         Question("chargeback of a month, one tenant, by day", bill("day", tenant=TENANT), 100),
-        Question("chargeback of the year by month", lambda: reads.chargeback(warehouse, *year, by=["month"])),
-        Question("newest window (what latest-month means)", lambda: [newest(warehouse)], 100),
-        Question("windows of a month, everybody, first page", lambda: drill.ledger_rows(warehouse, *OCTOBER), 300),
-        Question("windows of a month, large tenant, two pages", second_page, 300),
-        Question("windows of a day, small tenant", lambda: drill.ledger_rows(warehouse, *day, tenant=SMALL), 300),
-        Question("windows of a day over the API", get("/v1/ledger", tenant=TENANT, **span), 300),
-        Question("intervals of a window, largest workload", lambda: drill.intervals(warehouse, window, *subject), 300),
-        Question("the same over the API", get(at), 300),
-        Question("requests, everybody, first page", lambda: drill.requests(warehouse, *day), 300),
-        Question("requests of one tenant, first page", lambda: drill.requests(warehouse, *day, tenant=TENANT), 300),
-        Question("explain a tenant's newest window", lambda: [explain(warehouse, TENANT)], 300),
+        Question("chargeback of the year by month", lambda: chargeback_queries.chargeback(warehouse, *year,
+        by=["month"])), Question("newest window (what latest-month means)", lambda: [newest(warehouse)], 100),
+        Question("windows of a month, everybody, first page", lambda: ledger_queries.ledger_rows(warehouse, *OCTOBER),
+        300), Question("windows of a month, large tenant, two pages", second_page, 300),
+        Question("windows of a day, small tenant", lambda: ledger_queries.ledger_rows(warehouse, *day, tenant=SMALL),
+        300), Question("windows of a day over the API", get("/v1/ledger", tenant=TENANT, **span), 300),
+        Question("intervals of a window, largest workload", lambda: ledger_queries.intervals(warehouse, window,
+        *subject), 300), Question("the same over the API", get(at), 300),
+        Question("requests, everybody, first page", lambda: ledger_queries.requests(warehouse, *day), 300),
+        Question("requests of one tenant, first page", lambda: ledger_queries.requests(warehouse, *day,
+        tenant=TENANT), 300), Question("explain a tenant's newest window", lambda: [explain(warehouse, TENANT)], 300),
     ]  # fmt: skip
     return asked
 

@@ -14,7 +14,7 @@ from cli.options import err
 from contracts.units import rfc3339
 
 if TYPE_CHECKING:
-    from warehouse.audit import Audit
+    from warehouse.audit.conservation import Audit
 
 UNBALANCED, INCOMPLETE = 1, 3
 """Exit statuses beside 0, and 2 for what could not be asked."""

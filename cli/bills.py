@@ -47,11 +47,11 @@ def chargeback(
     Example: wattlog chargeback --by tenant,model --period 2026-10 --format csv
     """
     with ledger(data) as warehouse:
-        from warehouse import reads
+        from warehouse.chargeback import chargeback_queries
 
         names = [name.strip() for name in by.split(",") if name.strip()]
         when = period_of(warehouse, period, start, end)
-        page, total = reads.chargeback_and_total(
+        page, total = chargeback_queries.chargeback_and_total(
             warehouse, when.start, when.end, by=names, tenant=tenant, cluster=cluster, limit=limit
         )
         _print_groups(names, page, when, chosen(format_, as_json), "Chargeback", total)
@@ -77,11 +77,11 @@ def efficiency(
     Example: wattlog efficiency --by model,hardware --bucket day
     """
     with ledger(data) as warehouse:
-        from warehouse import reads
+        from warehouse.chargeback import chargeback_queries
 
         names = [bucket, *(n for n in (part.strip() for part in by.split(",")) if n and n != bucket)]
         when = period_of(warehouse, period, start, end)
-        page = reads.efficiency(
+        page = chargeback_queries.efficiency(
             warehouse, when.start, when.end, bucket=bucket, by=names[1:], tenant=tenant, cluster=cluster, limit=limit
         )
         _print_groups(names, page, when, chosen(format_, as_json), "Efficiency", None)
@@ -89,9 +89,9 @@ def efficiency(
 
 def _print_groups(names: list[str], page: Any, when: Period, format_: Format, title: str, total: Any) -> None:
     """Rows of a chargeback by any dimensions, with the total if there is one."""
-    from api.present import plain, plain_rows
-    from warehouse.answers import ChargebackRow
-    from warehouse.reads import DIMENSIONS
+    from api.serialization import plain, plain_rows
+    from warehouse.chargeback.chargeback_queries import DIMENSIONS
+    from warehouse.results import ChargebackRow
 
     others = set(DIMENSIONS) - set(names)
     rows = plain_rows(page.rows, exclude=others)
@@ -134,11 +134,11 @@ def fleet(
     Example: wattlog fleet --period latest-day
     """
     with ledger(data) as warehouse:
-        from api.present import plain, plain_rows
-        from warehouse import drill
+        from api.serialization import plain, plain_rows
+        from warehouse.ledger import ledger_queries
 
         when = period_of(warehouse, period, start, end)
-        page = drill.fleet(warehouse, when.start, when.end, cluster=cluster, limit=limit)
+        page = ledger_queries.fleet(warehouse, when.start, when.end, cluster=cluster, limit=limit)
         rows = plain_rows(page.rows)
         simulated = any(row.simulated for row in page.rows)
         wanted = chosen(format_, as_json)

@@ -36,9 +36,9 @@ def audit(
     Example: wattlog audit --period latest-day --strict --json | jq .residual_uj
     """
     with ledger_as_set(data) as (warehouse, settings):
-        from api.present import plain
+        from api.serialization import plain
         from cli import audited
-        from warehouse.audit import audit as check
+        from warehouse.audit.conservation import audit as check
 
         when = period_of(warehouse, period, start, end) if period or start or end else None
         bounds = (when.start, when.end) if when else (None, None)
@@ -65,8 +65,8 @@ def explain(
     Example: wattlog explain acme --window 2026-10-31T22:30:00Z
     """
     with ledger(data) as warehouse:
-        from api.present import plain
-        from warehouse.explain import explain as walk_back
+        from api.serialization import plain
+        from warehouse.ledger.explanation import explain as walk_back
 
         found = walk_back(warehouse, tenant, window)
         if as_json:
@@ -92,7 +92,7 @@ def sql(
     Example: wattlog sql "SELECT tenant, sum(active_uj) FROM ledger FINAL GROUP BY tenant"
     """
     with ledger(data) as warehouse:
-        from warehouse.gate import read_only
+        from warehouse.read_only_sql import read_only
 
         asked = sys.stdin.read() if question == "-" else question
         columns, rows = read_only(warehouse, asked, limit_rows=limit, timeout_s=timeout_s)

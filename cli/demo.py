@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from api.present import plain_rows
+from api.serialization import plain_rows
 from cli import simulation
 from cli.embedded import Line, as_error, line, running_api
 from cli.feed import Feed, Sent, fed, stored
@@ -18,11 +18,11 @@ from contracts.errors import Unavailable
 from contracts.events import Event
 from contracts.settings import Settings
 from contracts.units import rfc3339
-from producers.publish import Publisher, kafka_config
-from producers.simulated import Fleet
-from warehouse.audit import Audit, audit
-from warehouse.fingerprint import fingerprint
-from warehouse.reads import DIMENSIONS, chargeback_all
+from producers.runtime.publisher import Publisher, kafka_config
+from producers.simulation.events import Fleet
+from warehouse.audit.conservation import Audit, audit
+from warehouse.chargeback.chargeback_queries import DIMENSIONS, chargeback_all
+from warehouse.ledger.fingerprint import fingerprint
 
 SHOWN_MS = 600_000
 """So much of the stream is in the demo's first ledger."""

@@ -17,12 +17,12 @@ from contracts.codec import decode
 from contracts.errors import BadEvent, WattlogError
 from contracts.settings import Settings
 from producers import registry
-from producers.publish import kafka_config
-from streams import log as event_log
-from warehouse.audit import audit
+from producers.runtime.publisher import kafka_config
+from streams import kafka_admin as event_log
+from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse
 from warehouse.migrate import pending
-from warehouse.reference import list_prices
+from warehouse.reference_data.tables import list_prices
 
 State = Literal["ok", "note", "failed"]
 TIMEOUT_S = 5.0
@@ -67,7 +67,7 @@ def _tried(check: str, work: Callable[[], object], says: str, hint: str = "") ->
 
 def _nvml() -> Finding:
     try:
-        from producers.nvml import Nvml
+        from producers.gpu.nvml.sensor import Nvml
 
         sensor = Nvml()
     except (WattlogError, ImportError) as error:

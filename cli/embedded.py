@@ -29,18 +29,18 @@ from cli.opening import open_warehouse
 from contracts import topics
 from contracts.errors import Unavailable, WattlogError
 from contracts.settings import Settings
-from producers.publish import kafka_config
-from streams import log as event_log
+from producers.runtime.publisher import kafka_config
+from streams import kafka_admin as event_log
 from streams.app import Worker
-from streams.core.policy import Floor, Policy, Weights
-from streams.joiner import Joiner
-from streams.process import settle
-from streams.usage import UsageJob
-from streams.usage import prepare as prepare_usage
+from streams.core.attribution.policy import Floor, Policy, Weights
+from streams.process_memory import settle
+from streams.stream_worker import Joiner
+from streams.usage.job import UsageJob
+from streams.usage.job import prepare as prepare_usage
 from warehouse.client import Warehouse
 from warehouse.migrate import migrate
-from warehouse.reference import attribution_tables, seed_defaults
-from warehouse.sink import Sink
+from warehouse.reference_data.tables import attribution_tables, seed_defaults
+from warehouse.sink.sink import Sink
 
 ASSIGN_WAIT_S = 60.0
 _EMBEDDED = "embedded/"

@@ -11,7 +11,7 @@ from cli.output import SIMULATED
 from contracts.units import rfc3339
 
 if TYPE_CHECKING:
-    from warehouse.explain import Explanation, Part
+    from warehouse.ledger.explanation import Explanation, Part
 
 _PRICE = {"energy": "tariff", "pue": "PUE", "carbon": "carbon intensity"}
 

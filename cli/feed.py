@@ -13,9 +13,9 @@ from cli.embedded import as_error
 from contracts import codec, topics
 from contracts.errors import Unavailable
 from contracts.events import Event
-from producers.publish import Publisher
 from producers.recordings import BadRow
-from streams.joiner import Joiner
+from producers.runtime.publisher import Publisher
+from streams.stream_worker import Joiner
 from warehouse.client import Warehouse
 
 MOST_UNREAD_BYTES = 1_500_000

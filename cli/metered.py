@@ -13,7 +13,7 @@ from cli.options import Data, Json
 from cli.output import Column, Format, FormatOption, chosen, text
 
 if TYPE_CHECKING:
-    from warehouse.sessions import Session
+    from warehouse.usage.sessions import Session
 
 
 def usage(
@@ -38,13 +38,13 @@ def usage(
     Example: wattlog usage --by tenant,dimensions.pod --meter gpu_minutes --bucket day
     """
     with ledger(data) as warehouse:
-        from api.present import plain, plain_rows
-        from api.routes.metered import usage_columns, usage_flat, usage_hidden
-        from warehouse import metered
+        from api.routes.usage import usage_columns, usage_flat, usage_hidden
+        from api.serialization import plain, plain_rows
+        from warehouse.usage import usage_queries
 
         names = [name.strip() for name in by.split(",") if name.strip()]
         when = period_of(warehouse, period, start, end)
-        page = metered.usage(
+        page = usage_queries.usage(
             warehouse, when.start, when.end, by=names, bucket=bucket, meter=meter, tenant=tenant, cluster=cluster,
             workload=workload, limit=limit,
         )  # fmt: skip
@@ -78,9 +78,9 @@ def sessions(
     Example: wattlog sessions --period latest-day --tenant acme
     """
     with ledger_as_set(data) as (warehouse, settings):
-        from api.present import plain, plain_rows
-        from warehouse.answers import SessionRow
-        from warehouse.sessions import sessions as all_sessions
+        from api.serialization import plain, plain_rows
+        from warehouse.results import SessionRow
+        from warehouse.usage.sessions import sessions as all_sessions
 
         when = period_of(warehouse, period, start, end)
         page = all_sessions(warehouse, when.start, when.end, tenant=tenant, limit=limit)
@@ -109,8 +109,8 @@ def session(
     Example: wattlog session s-1 --json | jq .total
     """
     with ledger_as_set(data) as (warehouse, settings):
-        from api.present import plain
-        from warehouse.sessions import session as one_session
+        from api.serialization import plain
+        from warehouse.usage.sessions import session as one_session
 
         found = one_session(warehouse, session_id, tenant=tenant)
         wanted = chosen(format_, as_json)

@@ -62,7 +62,7 @@ def print_json(value: Any) -> None:
 
 def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """RFC 4180 on stdout, every field of the rows, unrounded."""
-    from api.present import to_csv
+    from api.serialization import to_csv
 
     sys.stdout.write(to_csv(rows, columns))
 

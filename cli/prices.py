@@ -49,7 +49,7 @@ def price(
     with ledger(data) as warehouse:
         from contracts.errors import BadInput
         from contracts.settings import Settings
-        from warehouse.reference import END_MS, Price, list_prices, put_prices
+        from warehouse.reference_data.tables import END_MS, Price, list_prices, put_prices
 
         if kind is not None:
             if cluster is None or value is None:
@@ -90,7 +90,7 @@ def _ms(field: str, value: str | None, default: int) -> int:
 
 def _row(price: Any) -> dict[str, Any]:
     from contracts.units import rfc3339
-    from warehouse.reference import END_MS
+    from warehouse.reference_data.tables import END_MS
 
     units = {"energy": f"{price.currency}/kWh", "pue": "facility over IT", "carbon": "gCO2eq/kWh"}
     return {

@@ -10,13 +10,13 @@ from cli.embedded import Told, line
 from cli.feed import Feed, Sent, fed, stored
 from contracts.settings import Settings
 from contracts.units import rfc3339
-from producers.publish import Publisher, kafka_config
 from producers.recordings import Recording
-from warehouse.audit import audit
+from producers.runtime.publisher import Publisher, kafka_config
+from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse
-from warehouse.fingerprint import fingerprint
-from warehouse.forget import forget_clusters
-from warehouse.reference import END_MS, Cluster, IdleFloor, list_idle_floors, put_clusters, put_idle_floors
+from warehouse.ledger.fingerprint import fingerprint
+from warehouse.ledger.purge import forget_clusters
+from warehouse.reference_data.tables import END_MS, Cluster, IdleFloor, list_idle_floors, put_clusters, put_idle_floors
 
 SHOWN_BAD_ROWS = 20
 

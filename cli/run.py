@@ -151,7 +151,7 @@ def produce(
     with errors_told():
         from contracts.errors import BadSetting
         from producers import registry
-        from producers.shells import stop_on_signals
+        from producers.runtime.runner import stop_on_signals
 
         if list_:
             for name, summary in registry.names().items():
@@ -211,8 +211,8 @@ def migrate(
     with errors_told():
         from cli.embedded import prepare
         from cli.opening import open_warehouse
-        from producers.publish import kafka_config
-        from streams.log import ensure_topics
+        from producers.runtime.publisher import kafka_config
+        from streams.kafka_admin import ensure_topics
 
         settings = load_settings(data)
         with open_warehouse(settings) as warehouse:

@@ -11,14 +11,14 @@ from contracts.errors import BadInput
 from contracts.rows import conform
 from contracts.settings import Settings
 from contracts.units import MS_PER_HOUR, epoch_ms
-from producers import reference as simulated
-from producers.history import history
-from streams.core import versions
-from streams.core.attribute import attribute
-from streams.core.restate import facts_of
+from producers.simulation import reference_data as simulated
+from producers.simulation.history import history
+from streams.core import row_versions
+from streams.core.attribution.attribute import attribute
+from streams.core.restatement import facts_of
 from warehouse.client import Warehouse
-from warehouse.forget import forget_clusters
-from warehouse.reference import (
+from warehouse.ledger.purge import forget_clusters
+from warehouse.reference_data.tables import (
     END_MS,
     Cluster,
     IdleFloor,
@@ -31,7 +31,7 @@ from warehouse.reference import (
     put_prices,
     put_tenants,
 )
-from warehouse.sink import Sink
+from warehouse.sink.sink import Sink
 
 HISTORY_START_MS = epoch_ms("2025-06-01")
 LIVE_START_MS = epoch_ms("2025-09-30T12:00:00Z")
@@ -97,8 +97,8 @@ def _lay_history(warehouse: Warehouse, settings: Settings, seed: int) -> LaidDow
     past = history(seed, HISTORY_START_MS, end_ms=LIVE_START_MS)
     ledger = attribute(facts_of(past.gpu_energy, past.token_usage), policy_of(warehouse, settings)).ledger
     wrote = {
-        "log_id": LOG_ID, "log_partition": 0, "version": versions.final(0, 0), "deleted": 0, "window_ms": MS_PER_HOUR,
-    }  # fmt: skip
+        "log_id": LOG_ID, "log_partition": 0, "version": row_versions.final(0, 0), "deleted": 0, "window_ms":
+    MS_PER_HOUR, }  # fmt: skip
     sink = Sink(warehouse)
     sink.write("gpu_energy", conform("gpu_energy", {**past.gpu_energy, "late_id": 0, **wrote}))
     sink.write("token_usage", conform("token_usage", {**past.token_usage, "late_id": 0, **wrote}))

@@ -23,7 +23,7 @@ Table = dict[str, Column]
 
 # Every written row says who wrote it and when it is superseded:
 #   log_id, log_partition   the log, and the partition of it, that the row was derived from
-#   version                 the greater one wins (streams/core/versions.py)
+#   version                 the greater one wins (streams/core/row_versions.py)
 #   deleted                 1: this key is no longer part of the window
 _PROVENANCE: dict[str, Kind] = {"log_id": "text", "log_partition": "u16", "version": "u64", "deleted": "u8"}
 
@@ -93,8 +93,8 @@ equal): the hour, day and month that it lies in are those in which the row count
 USAGE_IDS: dict[str, Kind] = {
     "id_hi": "u64", "id_lo": "u64", "log_ms": "ms", **_PLACE, "at": "ms", "tenant": "text", "version": "u64",
 }  # fmt: skip
-"""Every copy of every row of usage that was on the log: its identity (streams/core/usage.py), when and where it came,
-and what else its key in `usage` is made of."""
+"""Every copy of every row of usage that was on the log: its identity (streams/core/usage_batch.py), when and where it
+came, and what else its key in `usage` is made of."""
 
 USAGE_EVENTS: dict[str, Kind] = {
     "source": "text", "epoch": "u64", "seq": "u64", "log_id": "text", "log_partition": "u16", "log_offset": "i64",

@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 PRODUCERS = "produce"
-"""Table of the file that holds each producer's own options: `[produce.NAME]`, see producers/config.py."""
+"""Table of the file that holds each producer's own options: `[produce.NAME]`, see producers/runtime/config.py."""
 
 
 class Settings(BaseSettings):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from contracts.errors import BadSetting
 from contracts.settings import Settings
-from producers.config import ProducerConfig
+from producers.runtime.config import ProducerConfig
 
 Found = tuple[str, Exception | str]
 """What `wattlog doctor` shows of one place that is read: where, and what was found there or why that cannot be read."""
@@ -29,87 +29,87 @@ class Producer(NamedTuple):
 
 
 _PRODUCERS: Mapping[str, Producer] = MappingProxyType({
-    "nvml": Producer("NVIDIA GPUs of this node, through the driver's NVML", "producers.shells:produce_nvml"),
+    "nvml": Producer("NVIDIA GPUs of this node, through the driver's NVML", "producers.runtime.runner:produce_nvml"),
     "exporter": Producer(
         "a node's GPUs, through DCGM exporter or nvidia_gpu_exporter where NVML is out of reach",
-        "producers.produce_exporter:produce_exporter",
-        "producers.produce_exporter:check_exporter",
-        "producers.produce_exporter:ExporterConfig",
+        "producers.gpu.exporter.plugin:produce_exporter",
+        "producers.gpu.exporter.plugin:check_exporter",
+        "producers.gpu.exporter.plugin:ExporterConfig",
     ),
     "zeusd": Producer(
         "a node's GPUs, through ML.ENERGY's zeusd",
-        "producers.zeusd.produce:produce_zeusd",
-        "producers.zeusd.produce:check_zeusd",
-        "producers.zeusd.produce:ZeusdConfig",
+        "producers.gpu.zeusd.plugin:produce_zeusd",
+        "producers.gpu.zeusd.plugin:check_zeusd",
+        "producers.gpu.zeusd.plugin:ZeusdConfig",
     ),
     "host": Producer(
         "energy of this node's CPUs and memory (RAPL, or zeusd's), apart from GPUs",
-        "producers.host.produce:produce_host",
-        "producers.host.produce:check_host",
-        "producers.host.produce:HostConfig",
+        "producers.host.plugin:produce_host",
+        "producers.host.plugin:check_host",
+        "producers.host.plugin:HostConfig",
     ),
     "servers": Producer(
         "inference servers' own counters: vLLM, SGLang, TGI, TensorRT-LLM, Triton, others by name",
-        "producers.servers.produce:produce_servers",
-        "producers.servers.produce:check_servers",
-        "producers.servers.produce:ServersConfig",
+        "producers.servers.plugin:produce_servers",
+        "producers.servers.plugin:check_servers",
+        "producers.servers.plugin:ServersConfig",
     ),
     "accesslog": Producer(
         "requests with their tenants, from a gateway's access log (JSON lines)",
-        "producers.gateways.produce:produce_accesslog",
-        "producers.gateways.produce:check_accesslog",
-        "producers.gateways.produce:AccessLogConfig",
+        "producers.gateways.accesslog.plugin:produce_accesslog",
+        "producers.gateways.accesslog.plugin:check_accesslog",
+        "producers.gateways.accesslog.plugin:AccessLogConfig",
     ),
     "cgroups": Producer(
         "CPU, memory, storage and network of a node's cgroups (containers, services, jobs) and of the node",
-        "producers.meters.produce:produce_cgroups",
-        "producers.meters.produce:check_cgroups",
+        "producers.meters.plugin:produce_cgroups",
+        "producers.meters.plugin:check_cgroups",
         "producers.meters.config:CgroupsConfig",
     ),
     "kubelet": Producer(
         "CPU, memory, storage and network of a node's pods, from its kubelet",
-        "producers.meters.produce:produce_kubelet",
-        "producers.meters.produce:check_kubelet",
+        "producers.meters.plugin:produce_kubelet",
+        "producers.meters.plugin:check_kubelet",
         "producers.meters.config:KubeletConfig",
     ),
     "prometheus": Producer(
         "meters by PromQL: what queries answer for each window",
-        "producers.meters.produce:produce_prometheus",
-        "producers.meters.produce:check_prometheus",
+        "producers.meters.plugin:produce_prometheus",
+        "producers.meters.plugin:check_prometheus",
         "producers.meters.config:PrometheusConfig",
     ),
     "sql": Producer(
         "meters by SQL, from PostgreSQL or ClickHouse: what queries answer for each window",
-        "producers.meters.produce:produce_sql",
-        "producers.meters.produce:check_sql",
+        "producers.meters.plugin:produce_sql",
+        "producers.meters.plugin:check_sql",
         "producers.meters.config:SqlConfig",
     ),
     "http": Producer(
         "events over HTTP: CloudEvents as OpenMeter takes them, OTLP traces, LiteLLM's generic_api",
-        "producers.ingest.produce:produce_http",
-        "producers.ingest.produce:check_http",
-        "producers.ingest.produce:HttpConfig",
+        "producers.receivers.http_plugin:produce_http",
+        "producers.receivers.http_plugin:check_http",
+        "producers.receivers.http_plugin:HttpConfig",
     ),
     "runai": Producer(
         "Run:ai's workloads and pods: GPU-, CPU- and memory-minutes from its control plane",
-        "producers.runai.produce:produce_runai",
-        "producers.runai.produce:check_runai",
-        "producers.runai.produce:RunAiConfig",
+        "producers.runai.plugin:produce_runai",
+        "producers.runai.plugin:check_runai",
+        "producers.runai.plugin:RunAiConfig",
     ),
     "litellm": Producer(
         "requests with their tenants, from what LiteLLM's callback has written down",
-        "producers.gateways.produce_litellm:produce_litellm",
-        "producers.gateways.produce_litellm:check_litellm",
-        "producers.gateways.produce_litellm:LiteLLMConfig",
+        "producers.gateways.litellm.plugin:produce_litellm",
+        "producers.gateways.litellm.plugin:check_litellm",
+        "producers.gateways.litellm.plugin:LiteLLMConfig",
     ),
     "otel": Producer(
         "requests with their tenants, from OpenTelemetry spans on a Collector's Kafka topic",
-        "producers.gateways.produce_otel:produce_otel",
-        "producers.gateways.produce_otel:check_otel",
-        "producers.gateways.produce_otel:OtelConfig",
+        "producers.gateways.otel.plugin:produce_otel",
+        "producers.gateways.otel.plugin:check_otel",
+        "producers.gateways.otel.plugin:OtelConfig",
     ),
     "simulated": Producer(
-        "SIMULATED: a seeded fleet of 48 GPUs with its tenants' requests", "producers.shells:produce_simulated"
+        "SIMULATED: a seeded fleet of 48 GPUs with its tenants' requests", "producers.runtime.runner:produce_simulated"
     ),
 })  # fmt: skip
 
@@ -123,7 +123,7 @@ class Shared(NamedTuple):
 
 _SHARED: Mapping[str, Shared] = MappingProxyType(
     {
-        "bindings": Shared("producers.bindings.produce:check_bindings", "producers.bindings.config:BindingsConfig"),
+        "bindings": Shared("producers.bindings.plugin:check_bindings", "producers.bindings.config:BindingsConfig"),
     }
 )
 

@@ -21,14 +21,14 @@ from contracts import topics
 from contracts.codec import Headers, envelope
 from contracts.errors import Unavailable
 from contracts.settings import Settings
-from streams import log as event_log
+from streams import kafka_admin as event_log
 from streams import transport
-from streams.core.holes import Hole, loss
-from streams.core.policy import Policy
-from streams.core.reading import Rejected
-from streams.joiner import Joiner
-from streams.reader import Found
-from warehouse.sink import Sink
+from streams.core.attribution.policy import Policy
+from streams.core.decoding import Rejected
+from streams.core.offset_gaps import Hole, loss
+from streams.log_reader import Found
+from streams.stream_worker import Joiner
+from warehouse.sink.sink import Sink
 
 log = logging.getLogger("wattlog.stream")
 

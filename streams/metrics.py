@@ -12,7 +12,7 @@ DEAD_LETTERS = Counter(
 )
 STORE_RETRIES = Counter(
     "wattlog_stream_store_retries",
-    "What the warehouse did not do and was asked again, by reason (warehouse/refused.py).",
+    "What the warehouse did not do and was asked again, by reason (warehouse/error_codes.py).",
     ["reason"],
 )
 STORE_OUTAGE = Gauge("wattlog_stream_store_outage_seconds", "How long the warehouse has been refusing; 0: it does not.")

@@ -20,11 +20,11 @@ from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
 from contracts.errors import BadQuery, Fenced, Unavailable
 from contracts.rows import SCHEMAS, Table, length
-from warehouse.arrow import arrow_table, write_arrow
 from warehouse.dsn import Opener, opener
-from warehouse.fence import BOUND, THROWN, Fence, insert_sql, structure
-from warehouse.questions import question
-from warehouse.refused import MISMATCH, NOT_ALLOWED, NOT_MIGRATED, TOO_MUCH, UNKNOWN, refusal
+from warehouse.error_codes import MISMATCH, NOT_ALLOWED, NOT_MIGRATED, TOO_MUCH, UNKNOWN, refusal
+from warehouse.sink.arrow import arrow_table, write_arrow
+from warehouse.sink.fence import BOUND, THROWN, Fence, insert_sql, structure
+from warehouse.sql_files import question
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -91,9 +91,10 @@ class Warehouse:
     def insert(self, name: str, table: Table, fence: Fence | None = None) -> int:
         """Store rows of `contracts.rows.SCHEMAS[name]`, in batches of `INSERT_ROWS`. Returns how many.
 
-        With a fence, each batch is stored only while that claim is the greatest of its partition (warehouse/fence.py).
-        Raises KeyError for a table or column that the schema does not have, Fenced when another worker has claimed
-        the partition, Unavailable (`reason`, `lasting`: warehouse/refused.py) when the warehouse does not take it.
+        With a fence, each batch is stored only while that claim is the greatest of its partition
+        (warehouse/sink/fence.py). Raises KeyError for a table or column that the schema does not have, Fenced when
+        another worker has claimed the partition, Unavailable (`reason`, `lasting`: warehouse/error_codes.py) when the
+        warehouse does not take it.
         """
         if not length(table):
             return 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from contracts.errors import BadQuery
 from contracts.units import MS_PER_DAY, MS_PER_HOUR, EpochMs, epoch_ms, rfc3339
-from warehouse.answers import Newest, Time
+from warehouse.results import Newest, Time
 
 if TYPE_CHECKING:
     from warehouse.client import Warehouse

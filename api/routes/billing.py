@@ -12,11 +12,11 @@ from api import examples
 from api.auth import AnyCaller, Operator
 from api.models import Answer, ChargebackAnswer, documented
 from api.params import By, Cluster, Cursor, FormatOf, Limit, PeriodOf, Tenant, WarehouseOf, split
-from api.present import plain, plain_rows, respond
-from warehouse import reads
-from warehouse.answers import ChargebackRow, Page
-from warehouse.audit import Audit, audit
+from api.serialization import plain, plain_rows, respond
+from warehouse.audit.conservation import Audit, audit
+from warehouse.chargeback import chargeback_queries
 from warehouse.periods import Period
+from warehouse.results import ChargebackRow, Page
 
 router = APIRouter(prefix="/v1", tags=["billing"])
 
@@ -38,7 +38,7 @@ def chargeback(
     hour, day or month. Cost is rounded once, to millionths, by largest remainder: all rows sum to `total` exactly."""
     seen = caller.scope(tenant)
     names = split(by)
-    page, total = reads.chargeback_and_total(
+    page, total = chargeback_queries.chargeback_and_total(
         warehouse, period.start, period.end, by=names, tenant=seen, cluster=cluster, limit=limit, cursor=cursor
     )
     hidden = _ungrouped(names)
@@ -69,7 +69,7 @@ def efficiency(
 ) -> Response:
     """J/token over time, per prompt and completion token and per completion token alone."""
     names = [bucket, *(name for name in split(by) if name != bucket)]
-    page = reads.efficiency(
+    page = chargeback_queries.efficiency(
         warehouse,
         period.start,
         period.end,
@@ -110,12 +110,12 @@ def balance(request: Request, warehouse: WarehouseOf, _: Operator, period: Perio
     if period.start < period.end:
         found = audit(warehouse, period.start, period.end, requests=request.app.state.settings.requests)
     names = [name for name in Balance.model_fields if name not in ("period", "ok", "simulated")]
-    simulated = reads.chargeback_total(warehouse, period.start, period.end).simulated
+    simulated = chargeback_queries.chargeback_total(warehouse, period.start, period.end).simulated
     return Balance(period=period, ok=found.ok, simulated=simulated, **{name: getattr(found, name) for name in names})
 
 
 def _ungrouped(names: list[str]) -> set[str]:
-    return set(reads.DIMENSIONS) - set(names)
+    return set(chargeback_queries.DIMENSIONS) - set(names)
 
 
 def _grouped(
@@ -128,7 +128,7 @@ def _grouped(
     simulated: bool,
     **envelope: Any,
 ) -> Response:
-    fields = [name for name in ChargebackRow.__dataclass_fields__ if name not in reads.DIMENSIONS]
+    fields = [name for name in ChargebackRow.__dataclass_fields__ if name not in chargeback_queries.DIMENSIONS]
     return respond(
         request,
         format_,

@@ -14,9 +14,9 @@ from starlette.exceptions import HTTPException
 from api import problems
 from api.auth import Operator
 from api.params import WarehouseOf
-from api.present import plain
-from warehouse.answers import Newest
+from api.serialization import plain
 from warehouse.periods import newest
+from warehouse.results import Newest
 
 router = APIRouter()
 

@@ -1,8 +1,8 @@
 """The ceiling: the same core and the same sink under a plain confluent-kafka loop. No Faust, no asyncio, one thread.
 
-It does in its order what `streams.joiner` and `streams.store` do (store, mark, then commit), without what a fleet needs
-beside that: no retries, no back-pressure, no rebalance, no dead letters, no metrics. Provisional windows are shown by
-neither: the worker does not when it is as far behind as here.
+It does in its order what `streams.stream_worker` and `streams.retrying_sink` do (store, mark, then commit), without
+what a fleet needs beside that: no retries, no back-pressure, no rebalance, no dead letters, no metrics. Provisional
+windows are shown by neither: the worker does not when it is as far behind as here.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from cli.opening import open_warehouse
 from contracts import topics
 from contracts.rows import Table, concat
 from contracts.settings import Settings
-from producers.publish import kafka_config
+from producers.runtime.publisher import kafka_config
+from streams.core.decoding import Config, Message
 from streams.core.partition import Partition
-from streams.core.reading import Config, Message
-from streams.core.stored import touched_hours
-from streams.rounds import HOURS_EVERY_MS, SETTLE_EVERY_MS
-from warehouse.fence import Fence
-from warehouse.sink import Sink
+from streams.core.stored_keys import touched_hours
+from streams.flush import HOURS_EVERY_MS, SETTLE_EVERY_MS
+from warehouse.sink.fence import Fence
+from warehouse.sink.sink import Sink
 
 STORE_S = 0.5
 """Pause between two rounds of storing. The worker stores beside its reading, so that what closes meanwhile is stored
@@ -92,7 +92,7 @@ class Plain:
                 raise rejected[0].error
 
     def _store(self) -> None:
-        """One round over all partitions, in the order and with the inserts of `streams.rounds`."""
+        """One round over all partitions, in the order and with the inserts of `streams.flush`."""
         now_ms, states = _now_ms(), list(self._partitions.values())
         settle = now_ms - self._settled_ms >= SETTLE_EVERY_MS
         flushes = [(state, flush) for state in states if (flush := state.advance(now_ms))]

@@ -15,10 +15,10 @@ from bench.harness.meter import Job, Meter, leave
 from contracts import topics
 from contracts.errors import BadEvent
 from contracts.events import PowerBatch
-from streams.core import reading
+from streams.core import decoding
+from streams.core.attribution.policy import Floor, Policy
+from streams.core.decoding import Config, Message
 from streams.core.partition import Partition
-from streams.core.policy import Floor, Policy
-from streams.core.reading import Config, Message
 
 Log = dict[int, list[Message]]
 
@@ -49,7 +49,7 @@ def decode_all(log: Log, job: Job) -> dict[str, int]:
         for at in range(0, len(messages), settings.batch_messages):
             step = messages[at : at + settings.batch_messages]
             for topic in topics.JOINED:
-                for event in reading.read([m for m in step if m.topic == topic], now_ms, config).events:
+                for event in decoding.read([m for m in step if m.topic == topic], now_ms, config).events:
                     if isinstance(event, BadEvent):
                         raise event
                     found["rows"] += len(event.batch)

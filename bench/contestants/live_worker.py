@@ -18,7 +18,7 @@ from bench.contestants.wattlog_common import settings_of
 from bench.harness.meter import Job
 from cli.embedded import worker_until_stopped
 from cli.run import until_stopped
-from warehouse.sink import Sink
+from warehouse.sink.sink import Sink
 
 Written = tuple[int, Any]
 

@@ -13,7 +13,7 @@ from bench.harness.meter import Job
 from cli.embedded import prepare
 from contracts.settings import Settings
 from warehouse.client import Warehouse
-from warehouse.reference import END_MS, IdleFloor, put_idle_floors
+from warehouse.reference_data.tables import END_MS, IdleFloor, put_idle_floors
 
 PATIENCE_S = 90.0
 

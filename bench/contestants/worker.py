@@ -12,7 +12,7 @@ from cli.embedded import running_worker
 from cli.opening import open_warehouse
 from contracts import topics
 from streams.app import Worker
-from streams.process import settle
+from streams.process_memory import settle
 
 _FIRST_POLL_S, _POLL_S = 0.002, 0.05
 

@@ -28,7 +28,7 @@ from bench.harness.fleet import (
     slices,
 )
 from contracts import codec, topics
-from producers.publish import DEFAULTS
+from producers.runtime.publisher import DEFAULTS
 
 Encoding = Literal["packed", "json", "flat"]
 """Wattlog's two bodies; or a plain JSON object an event, as one would design it without Wattlog."""

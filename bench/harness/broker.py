@@ -16,7 +16,7 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 
-from streams import log as event_log
+from streams import kafka_admin as event_log
 from tests.kafka import jars
 from tests.kafka.broker import KafkaBroker
 

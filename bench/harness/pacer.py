@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 
 from bench.harness.fleet import BLOCK_S, MS, Events, Fleet, Slice, blocks, slices
 from contracts import codec, topics
-from producers.publish import DEFAULTS
+from producers.runtime.publisher import DEFAULTS
 
 ROWS = 8
 """A node's GPUs, once a second; as many requests."""

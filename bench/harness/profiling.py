@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from warehouse.sink import Sink
+from warehouse.sink.sink import Sink
 
 _SITE = re.compile(r".*/(?:site-packages|lib/python3\.\d+)/|.*/(?=(?:streams|contracts|warehouse|bench|cli)/)")
 _LINES = 15

@@ -9,9 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from producers.bindings.kubernetes import Labels
-from producers.bindings.processes import Rule
-from producers.config import ProducerConfig, without_secrets
+from producers.bindings.kubernetes.pods import Labels
+from producers.bindings.processes.rules import Rule
+from producers.runtime.config import ProducerConfig, without_secrets
 
 SourceName = Literal["kubernetes", "slurm", "processes", "settings"]
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from producers.bindings.hold import ODDITIES, Oddity
-from producers.bindings.split import Holding, bindings
+from producers.bindings.apportion import Holding, bindings
+from producers.bindings.claims import ODDITIES, Oddity
 
 STATES = ("bound", "shared", "unallocated")
 

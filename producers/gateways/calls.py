@@ -12,9 +12,9 @@ from typing import NamedTuple, TypeVar
 from contracts.errors import BadInput
 from contracts.events import MAX_TEXT
 from contracts.settings import Settings
-from producers.collector import Made
 from producers.gateways.deployments import Deployments
-from producers.rows import RequestRow, UsageRow, token_batch, usage_batch
+from producers.runtime.batching import RequestRow, UsageRow, token_batch, usage_batch
+from producers.runtime.poll_loop import Made
 
 EXTERNAL = "external/"
 """Before a provider's name: the workload of what others served."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from contracts import topics
 from contracts.errors import WattlogError
 from contracts.events import MAX_TEXT
-from producers.rows import RequestRow
+from producers.runtime.batching import RequestRow
 
 UNMATCHED = "unmatched/"
 """Before a model's name: not the name of any workload that has GPUs, which would be a guess."""

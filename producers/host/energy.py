@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from contracts.events import MAX_SPAN_MS
-from producers.meter import Point, begin_of, event_time
+from producers.gpu.intervals import Point, begin_of, event_time
 
 GRAIN_MS = 1_000
 """What a counter may hold back from one look, and show at the next."""

@@ -9,12 +9,12 @@ from typing import Protocol
 import msgspec
 
 from contracts import topics
-from producers.clock import Clock
-from producers.collector import Collected, Made
 from producers.host import energy
 from producers.host.energy import Look, Range, Used
-from producers.numbering import source_of
-from producers.rows import UsageRow, usage_batch
+from producers.runtime.batching import UsageRow, usage_batch
+from producers.runtime.clock import Clock
+from producers.runtime.event_sequence import source_of
+from producers.runtime.poll_loop import Collected, Made
 
 METER, UNIT = "host_energy_uj", "uJ"
 

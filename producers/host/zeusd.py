@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from contracts.errors import Unavailable
+from producers.gpu.zeusd.client import Zeusd
 from producers.host.energy import Range
 from producers.host.rapl import DRAM, PACKAGE, zones
-from producers.zeusd.api import Zeusd
 
 LEAST_RANGE_UJ = 65_532_610_987
 """Of 32 bits in units of 15.3 uJ: AMD's, and Intel's servers' memory."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
-from producers.meters.growth import Used
-from producers.rows import UsageRow, decimal_text
+from producers.common.counter_delta import Used
+from producers.runtime.batching import UsageRow, decimal_text
 
 
 class _Meter(NamedTuple):

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from producers.config import ProducerConfig, without_secrets
-from producers.meters.cgroups import Group
-from producers.meters.kubelet import PodRule
+from producers.meters.cgroups.cgroup_files import Group
+from producers.meters.kubelet.stats_summary import PodRule
+from producers.runtime.config import ProducerConfig, without_secrets
 
 
 def without_passwords(dsn: str) -> str:

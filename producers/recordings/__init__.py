@@ -6,10 +6,10 @@ Read in this order: `base` (what a recording is), `lines` (text files), `batches
 
 from __future__ import annotations
 
-from producers.recordings.azure import azure
+from producers.recordings.azure.power_model import PowerModel
+from producers.recordings.azure.recording import azure
 from producers.recordings.base import BadRow, IdleFloor, Recording
-from producers.recordings.mlperf import mlperf
-from producers.recordings.power_model import PowerModel
-from producers.recordings.usercsv import csv_recording
+from producers.recordings.csv.recording import csv_recording
+from producers.recordings.mlperf.recording import mlperf
 
 __all__ = ["BadRow", "IdleFloor", "PowerModel", "Recording", "azure", "csv_recording", "mlperf"]

@@ -16,9 +16,9 @@ from urllib.parse import quote
 
 from contracts import codec, topics
 from contracts.events import Event, PowerBatch, TokenBatch
-from producers.numbering import Sequencer, event_of, heartbeat_batch, power_batch
 from producers.recordings.base import BadRow, PowerRow, TokenRow
-from producers.rows import token_batch
+from producers.runtime.batching import token_batch
+from producers.runtime.event_sequence import Sequencer, event_of, heartbeat_batch, power_batch
 
 TICK_MS = 5_000
 MAX_ROWS = 512

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from producers.collector import Made
-from producers.rows import UsageRow, usage_batch
 from producers.runai.windows import Unit
+from producers.runtime.batching import UsageRow, usage_batch
+from producers.runtime.poll_loop import Made
 
 MAX_BATCH_BYTES, ROW_BYTES = 500_000, 100
 """Of one event: half of what brokers take unless told otherwise. What a row takes beside its texts, amply."""

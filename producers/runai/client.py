@@ -1,8 +1,8 @@
 """Run:ai's API over HTTP: a token that is renewed in time, and calls that are tried again where that can help.
 
-httpx, as in `producers.http`. Bounded: the time and size of an answer, how often a call is tried, how long it waits;
-after `BRAKE` calls in a row that failed nothing more is asked until the next step: Run:ai is down, and would only be
-burdened. May be used by several threads at once.
+httpx, as in `producers.common.http_client`. Bounded: the time and size of an answer, how often a call is tried, how
+long it waits; after `BRAKE` calls in a row that failed nothing more is asked until the next step: Run:ai is down, and
+would only be burdened. May be used by several threads at once.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import httpx
 import msgspec
 
 from contracts.errors import Unavailable
-from producers.clock import Clock
-from producers.runai import answers
+from producers.runai import responses
 from producers.runai.normalise import shown
+from producers.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class Api:
                         f"{self.url}{TOKEN_PATH} answers {raw.status}", "Are `app_id`, `app_secret` and `grant` right?",
                         reason="token", lasting=raw.status in (400, 401, 403),
                     )  # fmt: skip
-                given = answers.read(raw.body, answers.Token, f"{self.url}{TOKEN_PATH}")
+                given = responses.read(raw.body, responses.Token, f"{self.url}{TOKEN_PATH}")
                 life_s = given.expires_in or _life_s(given.access_token)
                 spare_s = min(SPARE_S, life_s / 10)
                 self._renew_ms = self._clock.monotonic_ms() + round(1000 * (life_s - spare_s))

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from contracts.errors import Unavailable
-from producers.runai import answers
-from producers.runai.answers import Pod, Workload, epoch_ms, stamp
+from producers.runai import responses
 from producers.runai.client import Api
+from producers.runai.responses import Pod, Workload, epoch_ms, stamp
 from producers.runai.windows import Window
 
 WORKLOADS, PODS, CLUSTERS = "/api/v1/workloads", "/api/v1/workloads/pods", "/api/v1/clusters"
@@ -64,7 +64,7 @@ class Listing:
     def clusters(self) -> dict[str, str]:
         """Names by id."""
         body = self._api.get(CLUSTERS).body
-        return {c.uuid: c.name for c in answers.clusters(body, CLUSTERS)}
+        return {c.uuid: c.name for c in responses.clusters(body, CLUSTERS)}
 
     def workloads(self, window: Window) -> dict[str, Workload]:
         """Workloads that may have had pods in a window.
@@ -104,7 +104,7 @@ class Listing:
     def _page_of_workloads(self, deleted: bool, filters: Sequence[str]) -> Page[Workload]:
         def page(offset: int) -> tuple[Sequence[Workload], bool]:
             params = {**self._params(offset), "filterBy": ",".join(filters)} | ({"deleted": "true"} if deleted else {})
-            answer = answers.read(self._whole(WORKLOADS, params), answers.Workloads, WORKLOADS)
+            answer = responses.read(self._whole(WORKLOADS, params), responses.Workloads, WORKLOADS)
             items = answer.workloads or []
             return items, self._more(offset, len(items), answer.next)
 
@@ -113,7 +113,7 @@ class Listing:
     def _page_of_pods(self, more: dict[str, str]) -> Page[Pod]:
         def page(offset: int) -> tuple[Sequence[Pod], bool]:
             params = {**self._params(offset), "verbosity": "full", **more}
-            answer = answers.read(self._whole(PODS, params), answers.Pods, PODS)
+            answer = responses.read(self._whole(PODS, params), responses.Pods, PODS)
             items = answer.pods or []
             return items, self._more(offset, len(items), answer.next)
 

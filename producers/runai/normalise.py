@@ -16,10 +16,10 @@ from urllib.parse import quote
 
 from contracts.checks import MAX_TEXT
 from contracts.errors import BadInput
-from producers.rows import UsageRow, decimal_text
-from producers.runai.answers import Measurement, Sample, epoch_ms
 from producers.runai.meters import METERS, RUNNING, WORKLOAD_MINUTES, Meter
+from producers.runai.responses import Measurement, Sample, epoch_ms
 from producers.runai.windows import Unit, Window
+from producers.runtime.batching import UsageRow, decimal_text
 
 _EXACT = Context(prec=80)
 _MINUTE_MS = 60_000

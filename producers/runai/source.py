@@ -1,7 +1,8 @@
 """Run:ai as a source of a collector: window after window, and what failed of earlier ones, from a mark on disk.
 
 A step reads one window of all its workloads and pods, or reads again what is due of those that failed. Its rows and its
-mark are kept together (`producers.collector`), so each workload's window is on the log once, whatever ends a producer.
+mark are kept together (`producers.runtime.poll_loop`), so each workload's window is on the log once, whatever ends a
+producer.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from typing import NamedTuple
 
 from contracts import topics
 from contracts.errors import BadInput, Unavailable
-from producers.clock import Clock
-from producers.collector import Collected
-from producers.rows import UsageRow
-from producers.runai import answers, meters, windows
-from producers.runai.answers import Pod, Workload, stamp
+from producers.runai import meters, responses, windows
 from producers.runai.batches import batches
 from producers.runai.client import Api
 from producers.runai.listing import Listing
 from producers.runai.metrics import Metrics
 from producers.runai.normalise import Terms, normalise, shown
+from producers.runai.responses import Pod, Workload, stamp
 from producers.runai.schedule import Schedule
 from producers.runai.windows import Mark, Unit, Window
+from producers.runtime.batching import UsageRow
+from producers.runtime.clock import Clock
+from producers.runtime.poll_loop import Collected
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +179,7 @@ class RunAi:
             asked = windows.part(unit, metrics)
             try:
                 answer = self._api.get(path, self._params(asked))
-                told = answers.read(answer.body, answers.Measurements, path).measurements or []
+                told = responses.read(answer.body, responses.Measurements, path).measurements or []
             except Unavailable as error:
                 failed += metrics
                 why, reason = str(error), error.reason

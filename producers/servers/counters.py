@@ -14,7 +14,7 @@ import numpy as np
 
 from contracts import topics
 from contracts.events import MAX_SPAN_MS, MAX_TOKENS, TokenBatch
-from producers.numbering import heartbeat_batch
+from producers.runtime.event_sequence import heartbeat_batch
 from producers.servers.provider import Served
 
 MAX_LIFE_MS = 3_600_000

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from producers.page import Labels, Page, first
+from producers.common.prometheus_text import Labels, Page, first
 
 
 class Served(NamedTuple):

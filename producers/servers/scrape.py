@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import msgspec
 
 from contracts.errors import BadInput
-from producers import page
-from producers.clock import Clock
-from producers.collector import Collected, Made
+from producers.common import prometheus_text
+from producers.runtime.clock import Clock
+from producers.runtime.poll_loop import Collected, Made
 from producers.servers import counters
 from producers.servers.provider import InferenceMetricsProvider
 
@@ -42,7 +42,7 @@ class Server:
 
     def collect(self, mark: bytes | None, clock: Clock) -> Collected:
         """Raises BadInput where the page is of no such server."""
-        found = page.read(self.fetch())
+        found = prometheus_text.read(self.fetch())
         t_ms = clock.wall_ms()
         now = self.provider.served(found)
         if not now:

@@ -17,15 +17,15 @@ from contracts.errors import BadEvent
 from contracts.events import Event, UsageBatch
 from contracts.rows import Table
 from contracts.units import MS_PER_HOUR
-from streams.core import reading, versions
-from streams.core.late import LateFacts, LateKey
-from streams.core.mark import Mark
-from streams.core.most import Most, most_of
-from streams.core.policy import Policy
+from streams.core import decoding, row_versions
+from streams.core.attribution.policy import Policy
+from streams.core.cardinality import Most, most_of
+from streams.core.checkpoint import Mark
+from streams.core.decoding import Config, Message, Rejected
+from streams.core.late_facts import LateFacts, LateKey
 from streams.core.progress import Pending, Progress, watermark
-from streams.core.reading import Config, Message, Rejected
-from streams.core.stored import StoredKeys, touched_hours
-from streams.core.tables import final_tables, provisional_table
+from streams.core.stored_keys import StoredKeys, touched_hours
+from streams.core.window_tables import final_tables, provisional_table
 from streams.core.windows import OpenWindows
 
 NO_BOUND = 2**62
@@ -104,7 +104,7 @@ class Partition:
         topic = self._progress.topics[name]
         # What is not expected was stored before, and is read again because the commit comes last.
         fresh = [(m, topic.take(m, now_ms)) for m in messages if topic.expects(m)]
-        step = reading.read([m for m, _ in fresh], now_ms, self._config, self._progress.judged[name])
+        step = decoding.read([m for m, _ in fresh], now_ms, self._config, self._progress.judged[name])
         rejected: list[Rejected] = []
         whole: list[int] = []
         for i, (message, pending) in enumerate(fresh):
@@ -116,7 +116,7 @@ class Partition:
             elif self._accept(name, event, step.event_ms[i], step.first[i], step.last[i], pending):
                 whole.append(i)
         events = [e for i in whole if isinstance(e := step.events[i], Event)]
-        self._open.add(events, step.columns if whole == step.full else reading.columns_of([e.batch for e in events]))
+        self._open.add(events, step.columns if whole == step.full else decoding.columns_of([e.batch for e in events]))
         return rejected
 
     def _accept(self, name: str, event: Event, event_ms: int, first: int, last: int, pending: Pending) -> bool:
@@ -138,11 +138,11 @@ class Partition:
         """Part of the event may lie in final windows: what is in them already is dropped, the rest is a late fact."""
         ms, batch = self._config.window_ms, event.batch
         assert not isinstance(batch, UsageBatch)
-        numbers = reading.touched(batch, ms)
+        numbers = decoding.touched(batch, ms)
         passed = numbers < self._final_before
         mark = self._progress.mark
         late = [n for n in numbers[passed].tolist() if not mark.includes(name, pending.offset, (n + 1) * ms)]
-        columns = reading.columns_of([batch])
+        columns = decoding.columns_of([batch])
         self._open.add([event], columns, numbers[~passed])
         if late:
             apart = self._windows()
@@ -200,7 +200,7 @@ class Partition:
             return None
         tables = self._close(numbers) if numbers else {}
         early = sum(n >= due_before for n in numbers)
-        provenance = self._provenance(versions.final(self.epoch, 0))
+        provenance = self._provenance(row_versions.final(self.epoch, 0))
         rows, keys, offsets = self._late.take(close_rows, **provenance) if late else ({}, [], frozenset())
         return Flush(tables, rows, keys, self._final_before, offsets, early)
 
@@ -220,7 +220,7 @@ class Partition:
 
     def _close(self, numbers: list[int]) -> dict[str, Table]:
         facts = self._open.facts(numbers, remove=True)
-        provenance = self._provenance(versions.final(self.epoch, 0))
+        provenance = self._provenance(row_versions.final(self.epoch, 0))
         tables = final_tables(facts, self.policy, self._stored, numbers[-1], **provenance)
         self._final_before = numbers[-1] + 1
         self._progress.closed(self._final_before * self._config.window_ms)
@@ -238,7 +238,7 @@ class Partition:
         if not numbers:
             return None
         facts = self._open.facts(numbers, remove=False)
-        provenance = self._provenance(versions.provisional(self._progress.read))
+        provenance = self._provenance(row_versions.provisional(self._progress.read))
         return provisional_table(facts, self.policy, self._stored, numbers, **provenance)
 
     # -- what is stored -----------------------------------------------------------------------------------------------

@@ -18,9 +18,9 @@ from contracts.errors import LedgerError
 from contracts.events import Event
 from contracts.rows import Column, Table, conform
 from contracts.units import MS_PER_DAY
-from streams.core import sequence, versions
-from streams.core.mark import Cut, Mark
-from streams.core.reading import Config, Judged, Message
+from streams.core import row_versions, sequence
+from streams.core.checkpoint import Cut, Mark
+from streams.core.decoding import Config, Judged, Message
 from streams.core.sequence import Runs
 
 SOURCE_MEMORY_MS = 7 * MS_PER_DAY
@@ -215,7 +215,7 @@ class Progress:
     def mark_row(self) -> Table:
         """The mark as it stands; each row made supersedes the ones before."""
         self._marks += 1
-        return self.mark.row(self._log_id, self._log_partition, versions.final(self.mark.epoch, self._marks))
+        return self.mark.row(self._log_id, self._log_partition, row_versions.final(self.mark.epoch, self._marks))
 
     def sources(self) -> Table | None:
         """Rows of `sources` that changed since the last call."""
@@ -230,7 +230,7 @@ class Progress:
         columns: dict[str, Column | int | str] = {
             "log_id": self._log_id,
             "log_partition": self._log_partition,
-            "version": versions.final(self.mark.epoch, self._marks),
+            "version": row_versions.final(self.mark.epoch, self._marks),
             "topic": [t for t, _, _ in changed],
             "source": [s for _, s, _ in changed],
             "epoch": np.array([e for _, _, e in changed], np.uint64),

@@ -15,12 +15,12 @@ import numpy as np
 from contracts.columns import PowerColumns, TokenColumns
 from contracts.events import Event
 from contracts.units import I64
-from streams.core.facts import Index, Subject
-from streams.core.requests import RequestPieces, Taken, spread_requests
-from streams.core.spread import spread_intervals
-from streams.core.sums import Sums, by_window
-from streams.core.texts import Said
-from streams.core.window_facts import METHOD, Gpus, Payers, WindowFacts, one_a_gpu
+from streams.core.accumulators import Sums, by_window
+from streams.core.apportion import spread_intervals
+from streams.core.attribution.facts import Index, Subject
+from streams.core.request_labels import Said
+from streams.core.request_pieces import RequestPieces, Taken, spread_requests
+from streams.core.window_snapshot import METHOD, Gpus, Payers, WindowFacts, one_a_gpu
 
 # An energy entity is (subject, node, gpu_uuid, hardware, owner), a token entity (subject, tenant, model).
 _subject, _node, _uuid, _hardware, _owner = (itemgetter(i) for i in range(5))

@@ -1,8 +1,8 @@
 """How the log is read: Faust's consumer group and lifecycle, and one of two ways from its consumer to the joiner.
 
 `stock`: through Faust's conductor, channels and agents, message by message, as any Faust application. `lean`: what
-aiokafka fetched is handed on list by list. Both are `streams.reader.Reader`s. The lean one overrides private parts of
-Faust and aiokafka, so it is taken only with versions that it is known to fit.
+aiokafka fetched is handed on list by list. Both are `streams.log_reader.Reader`s. The lean one overrides private
+parts of Faust and aiokafka, so it is taken only with versions that it is known to fit.
 """
 
 from __future__ import annotations

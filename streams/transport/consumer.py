@@ -8,13 +8,13 @@ from typing import Any
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
 
-from streams.core.reading import Message
-from streams.reader import Found
+from streams.core.decoding import Message
+from streams.log_reader import Found
 
 Put = Callable[[str, int, Sequence[Message], int | None], Awaitable[None]]
 """`Joiner.put`."""
 Look = Callable[[str, int, int], Found]
-"""`streams.log.look` with the brokers and the group filled in: it blocks."""
+"""`streams.kafka_admin.look` with the brokers and the group filled in: it blocks."""
 FETCH_WAIT_MS = 50
 """How long a broker may hold a fetch while it has nothing new. One request asks for all partitions that have nothing
 buffered, and the next waits for its answer: with Faust's 1,500 ms, a few quiet partitions hold a busy one down to one

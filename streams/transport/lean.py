@@ -21,8 +21,8 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Transport
 from faust.types import TP
 
-from streams.core.reading import Message
-from streams.reader import Found, Place
+from streams.core.decoding import Message
+from streams.log_reader import Found, Place
 from streams.transport.consumer import Look, PromptConsumer, PromptThread, Put
 
 SCHEME = "wattlog+kafka"
@@ -184,7 +184,7 @@ class LeanTransport(Transport):
 
 
 class LeanReader:
-    """A `streams.reader.Reader` over a Faust app whose broker URL has the scheme SCHEME."""
+    """A `streams.log_reader.Reader` over a Faust app whose broker URL has the scheme SCHEME."""
 
     def __init__(self, app: faust.App, look: Look) -> None:
         self._app, self._look = app, look

@@ -12,8 +12,8 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.types import TP
 from mode import CrashingSupervisor
 
-from streams.core.reading import Message
-from streams.reader import Found, Place
+from streams.core.decoding import Message
+from streams.log_reader import Found, Place
 from streams.transport.consumer import Look, PromptConsumer, Put
 
 UNDER_WAY_S = 1.5
@@ -21,7 +21,7 @@ UNDER_WAY_S = 1.5
 
 
 class StockReader:
-    """A `streams.reader.Reader` over the agents of a Faust app. `look` asks the log itself, in a thread."""
+    """A `streams.log_reader.Reader` over the agents of a Faust app. `look` asks the log itself, in a thread."""
 
     def __init__(self, app: faust.App, look: Look) -> None:
         self._app, self._look = app, look

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from contracts.units import epoch_ms
 from tests.reads import seed
-from warehouse import reads
+from warehouse.chargeback import chargeback_queries
 from warehouse.client import Warehouse
 
 OCTOBER = (epoch_ms("2026-10-01"), seed.END_MS)
@@ -22,7 +22,7 @@ OCTOBER = (epoch_ms("2026-10-01"), seed.END_MS)
 
 def test_a_months_bill_is_the_reads_rows_with_exact_types(client: TestClient, books: Warehouse) -> None:
     body = client.get("/v1/chargeback").json()
-    expected = reads.chargeback(books, *OCTOBER).rows
+    expected = chargeback_queries.chargeback(books, *OCTOBER).rows
     assert body["period"] == {"start": "2026-10-01T00:00:00.000Z", "end": "2026-11-01T00:00:00.000Z"}
     assert [(r["tenant"], r["energy_uj"], r["cost"]) for r in body["rows"]] == [
         (r.tenant, r.energy_uj, str(r.cost)) for r in expected

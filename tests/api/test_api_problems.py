@@ -84,7 +84,7 @@ def test_a_fault_of_ours_tells_nothing_of_the_inside(client: TestClient, monkeyp
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the password is swordfish")
 
-    monkeypatch.setattr("warehouse.reads.chargeback_and_total", broken)
+    monkeypatch.setattr("warehouse.chargeback.chargeback_queries.chargeback_and_total", broken)
     quiet = TestClient(client.app, base_url=str(client.base_url), raise_server_exceptions=False)
     answer = quiet.get("/v1/chargeback")
     assert answer.status_code == 500

@@ -12,9 +12,9 @@ from bench.harness.backlog import LATENESS_MS, SKEW_MS, WINDOW_MS
 from bench.harness.fleet import Events, Fleet
 from bench.harness.pacer import timetable
 from contracts import codec, topics
+from streams.core.attribution.policy import Policy
+from streams.core.decoding import Config, Message
 from streams.core.partition import Partition
-from streams.core.policy import Policy
-from streams.core.reading import Config, Message
 
 SECONDS = 30
 FLEET = Fleet(base_ms=1_700_000_000_000 // 3_600_000 * 3_600_000, partitions=1, workloads=2)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cli import audited
-from warehouse.audit import Audit, StrayWindow, UnbalancedWindow
-from warehouse.completeness import GpuCoverage, GpuGap, SequenceGap, SilentProducer
+from warehouse.audit.completeness import GpuCoverage, GpuGap, SequenceGap, SilentProducer
+from warehouse.audit.conservation import Audit, StrayWindow, UnbalancedWindow
 
 T0 = 1_704_067_200_000
 GAP = SequenceGap(3, "wattlog.power.v1", "agent://n1", 7, 10, 7, 2, T0)

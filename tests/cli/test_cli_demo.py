@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from producers.history import history
-from producers.simulated import Fleet
+from producers.simulation.events import Fleet
+from producers.simulation.history import history
 from tests.cli.conftest import ROOT, DemoRun, wattlog
 
 

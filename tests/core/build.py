@@ -6,11 +6,11 @@ import numpy as np
 
 from contracts import codec, rows, topics
 from contracts.events import Event, Method, PowerBatch, TokenBatch
-from streams.core.mark import Mark
+from streams.core.attribution.policy import Floor, Policy
+from streams.core.checkpoint import Mark
+from streams.core.decoding import Config, Message
 from streams.core.partition import Partition
-from streams.core.policy import Floor, Policy
-from streams.core.reading import Config, Message
-from streams.core.restate import restate
+from streams.core.restatement import restate
 from tests.core.oracle import Interval, Request
 
 NEVER = 2**62

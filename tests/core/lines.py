@@ -21,8 +21,8 @@ from dataclasses import replace
 import numpy as np
 
 from contracts.events import Method
-from streams.core.policy import Policy
-from streams.core.reading import Config
+from streams.core.attribution.policy import Policy
+from streams.core.decoding import Config
 from tests.core.build import Died, Log, Worker, close, policy, power, tokens
 from tests.core.oracle import Interval, Request
 

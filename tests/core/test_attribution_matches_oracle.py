@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts import codec, topics
-from streams.core.reading import Config
+from streams.core.decoding import Config
 from tests.core.build import NEVER, Died, Log, Worker, close, policy, power, tokens
 from tests.core.oracle import Interval, Oracle, Request
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.core.policy import DEFAULT_WEIGHTS, Floor, Policy
+from streams.core.attribution.policy import DEFAULT_WEIGHTS, Floor, Policy
 from tests.core.build import NEVER, policy
 from tests.core.lines import T0, play, spec
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.grouping import distinct, ordered
+from streams.core.attribution.grouping import distinct, ordered
 
 close, apart = st.integers(-20, 20), st.integers(-(2**62), 2**62)
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import topics
-from streams.core.holes import Hole, Verdict, before_hole, judge, loss
-from streams.core.reading import Message
+from streams.core.decoding import Message
+from streams.core.offset_gaps import Hole, Verdict, before_hole, judge, loss
 
 HOLE = Hole(topics.POWER, 3, 10, 20)
 

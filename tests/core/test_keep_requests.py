@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from contracts import codec, topics
 from contracts.rows import length
+from streams.core.attribution.policy import Policy
+from streams.core.decoding import Config
 from streams.core.partition import Partition
-from streams.core.policy import Policy
-from streams.core.reading import Config
 from tests.core.build import NEVER, Log, Worker, close, policy, power, tokens
 from tests.core.lines import T0, Play, play
 from tests.core.oracle import Interval, Oracle, Request

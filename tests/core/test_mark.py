@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contracts import topics
-from streams.core.mark import Cut, Mark
+from streams.core.checkpoint import Cut, Mark
 from streams.core.sequence import Run
 
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from contracts import topics
 from contracts.rows import length
 from streams.core import progress, sequence
-from streams.core.most import Most, most_of
+from streams.core.attribution.policy import Policy
+from streams.core.cardinality import Most, most_of
+from streams.core.decoding import Config
 from streams.core.partition import Partition
-from streams.core.policy import Policy
-from streams.core.reading import Config
 from tests.core.build import NEVER, Died, Log, Worker, close, policy, power, tokens
 from tests.core.oracle import Interval, Request
 from tests.core.test_attribution_matches_oracle import END, FLOORS, quick, same_as_oracle, world, write

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from contracts import topics
-from streams.core.reading import Config
-from streams.core.restate import restate
+from streams.core.decoding import Config
+from streams.core.restatement import restate
 from tests.core.build import policy
 from tests.core.lines import T0, balanced, play, spec
 

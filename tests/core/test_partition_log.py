@@ -9,9 +9,9 @@ from contracts import codec, topics
 from contracts.errors import LedgerError
 from contracts.events import Event, UsageBatch
 from streams.core import windows
+from streams.core.attribution.policy import Policy
+from streams.core.decoding import MAX_PIECES, Config
 from streams.core.partition import Partition
-from streams.core.policy import Policy
-from streams.core.reading import MAX_PIECES, Config
 from tests.core.build import Log, Worker, power, tokens
 from tests.core.lines import T0, ms, play, spec
 from tests.core.oracle import Interval, Request

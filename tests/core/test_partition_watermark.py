@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from contracts import topics
+from streams.core.decoding import Config
 from streams.core.progress import TopicState, watermark
-from streams.core.reading import Config
 from tests.core.build import Log, Worker, power, tokens
 from tests.core.lines import T0, play
 from tests.core.oracle import Interval

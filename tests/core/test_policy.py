@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.core.policy import ANY, DEFAULT_WEIGHTS, Floor, Policy, Weights
+from streams.core.attribution.policy import ANY, DEFAULT_WEIGHTS, Floor, Policy, Weights
 
 FLOORS = (
     Floor(ANY, 0, 1_000, 10, 1),

@@ -6,9 +6,9 @@ import pytest
 
 from contracts import topics
 from contracts.events import Event
-from streams.core.mark import Mark
+from streams.core.checkpoint import Mark
+from streams.core.decoding import Message
 from streams.core.progress import Pending, Progress
-from streams.core.reading import Message
 from tests.core.build import power
 
 T0 = 1_700_000_000_000

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.rows import Table, conform
-from streams.core.attribute import attribute
-from streams.core.restate import facts_of, restate
+from streams.core.attribution.attribute import attribute
+from streams.core.restatement import facts_of, restate
 from tests.core.build import policy
 from tests.core.lines import T0, play
 

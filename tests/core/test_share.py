@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.spread import share
+from streams.core.apportion import share
 from tests.core.oracle import largest_remainder
 
 

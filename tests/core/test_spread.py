@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.events import MAX_SPAN_MS
-from streams.core.spread import Cuts, pieces
+from streams.core.apportion import Cuts, pieces
 
 W = 10
 

@@ -8,7 +8,7 @@ import pytest
 
 from contracts.coded import Coded
 from contracts.rows import concat, conform
-from streams.core.texts import Texts
+from streams.core.request_labels import Texts
 
 IDS = ["r-1", "", "größer", "r-1"]
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from contracts import codec, topics
 from contracts.events import Event, UsageBatch
 from contracts.rows import SCHEMAS, Table
-from producers.rows import UsageRow, usage_batch
-from streams.core import usage as core
+from producers.runtime.batching import UsageRow, usage_batch
+from streams.core import usage_batch as core
 from tests.core.build import power
 
 T0 = 1_758_000_000_000

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from streams.core.versions import final, provisional
+from streams.core.row_versions import final, provisional
 
 ORDER = [
     provisional(0), provisional(1), provisional(2**62 - 1),

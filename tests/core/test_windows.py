@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.sums import Sums, by_window
+from streams.core.accumulators import Sums, by_window
 from streams.core.windows import OpenWindows
 
 

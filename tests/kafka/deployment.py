@@ -17,8 +17,8 @@ from confluent_kafka.admin import OffsetSpec
 
 from contracts import topics
 from contracts.settings import Settings
-from producers.publish import kafka_config
-from streams import log as event_log
+from producers.runtime.publisher import kafka_config
+from streams import kafka_admin as event_log
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.workers import ROOT, Worker
 

@@ -17,8 +17,8 @@ from typing import Any
 import faust
 
 from streams import transport
-from streams.core.reading import Message
-from streams.reader import Found
+from streams.core.decoding import Message
+from streams.log_reader import Found
 
 
 def say(event: str, **fields: Any) -> None:

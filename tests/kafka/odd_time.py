@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from contracts.settings import Settings
-from producers import registry, shells
-from producers.agent import Node
-from producers.clock import SystemClock
-from producers.spool import Spool
+from producers import registry
+from producers.runtime import runner
+from producers.runtime.agent import Node
+from producers.runtime.clock import SystemClock
+from producers.runtime.spool import Spool
 
 CONTROL = Path(os.environ["ODD_TIME"])
 
@@ -48,12 +49,12 @@ class OddClock(SystemClock):
 
 def main() -> None:
     said = told()
-    shells.SystemClock = OddClock  # type: ignore[misc]
+    runner.SystemClock = OddClock  # type: ignore[misc]
     if "max_rows" in said:
-        shells.Node = partial(Node, max_rows=said["max_rows"])  # type: ignore[misc, assignment]
+        runner.Node = partial(Node, max_rows=said["max_rows"])  # type: ignore[misc, assignment]
     if "spool_bytes" in said:
-        shells.Spool = lambda path, max_bytes: Spool(path, max_bytes=said["spool_bytes"])  # type: ignore
-    registry.produce("nvml", Settings(), shells.stop_on_signals())
+        runner.Spool = lambda path, max_bytes: Spool(path, max_bytes=said["spool_bytes"])  # type: ignore
+    registry.produce("nvml", Settings(), runner.stop_on_signals())
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from tests.kafka.chaos.reports import BUILD, about, write
 from tests.kafka.deployment import Deployment
 from tests.kafka.workers import ROOT
 from tests.warehouse.http_double import serve
-from warehouse.audit import audit
+from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse, connect
 
 SAMPLE_S = 2.0

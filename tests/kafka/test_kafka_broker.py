@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from streams import log as event_log
+from streams import kafka_admin as event_log
 from tests.kafka.broker import KafkaBroker
 
 

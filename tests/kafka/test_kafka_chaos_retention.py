@@ -7,13 +7,13 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from contracts import topics
-from streams.log import RETENTION_MS
+from streams.kafka_admin import RETENTION_MS
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.chaos.faults import begin
 from tests.kafka.chaos.field import PARTITIONS, Field
 from tests.kafka.deployment import until
 from tests.stream.whole_line import committed
-from warehouse.audit import audit
+from warehouse.audit.conservation import audit
 
 Place = tuple[str, int]
 PLACES = [(topic, p) for topic in topics.JOINED for p in range(PARTITIONS)]

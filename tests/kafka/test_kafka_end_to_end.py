@@ -14,16 +14,16 @@ from cli.feed import Feed, stored
 from contracts import codec, topics
 from contracts.events import Event
 from contracts.settings import Settings
-from producers.faults import Faults
-from producers.publish import Publisher, kafka_config
-from producers.simulated import Fleet, Totals
+from producers.runtime.publisher import Publisher, kafka_config
+from producers.simulation.events import Fleet, Totals
+from producers.simulation.faults import Faults
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.deployment import Deployment, holding, until
 from tests.stream.whole_line import assert_ledger_is, feed, read_all
 from tests.warehouse.http_double import serve
-from warehouse.audit import audit
+from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse, connect
-from warehouse.fingerprint import fingerprint
+from warehouse.ledger.fingerprint import fingerprint
 
 START_MS = 1_758_000_000_000
 DURATION_MS = 180_000

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from streams import log as event_log
+from streams import kafka_admin as event_log
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.workers import Line, Worker
 

@@ -15,11 +15,11 @@ from confluent_kafka import Consumer, TopicPartition
 
 from contracts import codec, topics
 from contracts.events import Event
-from producers.publish import Publisher, kafka_config
-from producers.rows import UsageRow, usage_batch
+from producers.runtime.batching import UsageRow, usage_batch
+from producers.runtime.publisher import Publisher, kafka_config
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.chaos.field import PARTITIONS, Field
-from warehouse.audit import audit
+from warehouse.audit.conservation import audit
 
 KILLS = 6
 ROWS = 40

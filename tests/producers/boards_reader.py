@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 
-from producers.bindings.topology import NvmlBoards
+from producers.gpu.nvml.boards import NvmlBoards
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import grpc
 
-from producers.bindings.podresources import ListPodResourcesRequest, ListPodResourcesResponse
+from producers.bindings.kubernetes.podresources import ListPodResourcesRequest, ListPodResourcesResponse
 
 TOKEN = "a-token-that-nobody-may-see"
 Devices = Mapping[str, Sequence[str]]

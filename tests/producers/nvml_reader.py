@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from contracts.errors import Unavailable
-from producers.nvml import Nvml
+from producers.gpu.nvml.sensor import Nvml
 
 
 @dataclass

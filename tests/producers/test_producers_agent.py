@@ -18,14 +18,14 @@ from prometheus_client import CollectorRegistry
 from contracts import codec, topics
 from contracts.errors import Unavailable
 from contracts.events import MAX_SPAN_MS, Event, Method, PowerBatch
-from producers.agent import Agent, Binding, Metrics, Node
-from producers.backlog import Backlog
-from producers.clock import Clock
-from producers.delivery import Delivery, outgoing
-from producers.meter import Interval, Reading
-from producers.numbering import heartbeat_batch
-from producers.publish import OnDelivery, Publisher
-from producers.spool import Spool
+from producers.gpu.intervals import Interval, Reading
+from producers.runtime.agent import Agent, Binding, Metrics, Node
+from producers.runtime.backlog import Backlog
+from producers.runtime.clock import Clock
+from producers.runtime.delivery import Delivery, outgoing
+from producers.runtime.event_sequence import heartbeat_batch
+from producers.runtime.publisher import OnDelivery, Publisher
+from producers.runtime.spool import Spool
 
 T0 = 1_700_000_000_000
 CHAT = Binding("chat", "acme")

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from contracts import topics
 from contracts.events import Event, UsageBatch
-from producers.agent import MARK, Agent, Binding, Holding, Mark, Share
-from producers.delivery import Delivery
-from producers.spool import Spool
+from producers.runtime.agent import MARK, Agent, Binding, Holding, Mark, Share
+from producers.runtime.delivery import Delivery
+from producers.runtime.spool import Spool
 from tests.core import build as ledger
 from tests.core.oracle import Request
 from tests.producers.test_producers_agent import NODE, T0, Gpus, Log, Time, rows

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 
 from contracts.errors import Unavailable
-from producers.bindings import podresources
-from producers.bindings.apiserver import ApiServer
-from producers.bindings.hold import Absent, Board, Claim, Found, Holder
-from producers.bindings.kubelet import PodResources
-from producers.bindings.kubernetes import LABELS_MS, Kubernetes, Labels, Pod, PodDevice, claims, controller
+from producers.bindings.claims import Absent, Board, Claim, Found, Holder
+from producers.bindings.kubernetes import podresources
+from producers.bindings.kubernetes.api_server import ApiServer
+from producers.bindings.kubernetes.kubelet import PodResources
+from producers.bindings.kubernetes.pods import LABELS_MS, Kubernetes, Labels, Pod, PodDevice, claims, controller
 from tests.producers.kube import TOKEN, FakeApi, FakeKubelet, api, kubelet, pod, resources
 
 GPU = "GPU-11111111-2222-3333-4444-555555555555"

@@ -20,13 +20,13 @@ from contracts import codec, topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import PowerBatch, UsageBatch
 from contracts.settings import Settings
-from producers.bindings import produce
-from producers.bindings.hold import Absent, Board, Claim, Found, Holder, Oddity, Source, Topology
-from producers.bindings.look import Bindings, Looker, described
+from producers.bindings import plugin
+from producers.bindings.apportion import Binding, Share
+from producers.bindings.claims import Absent, Board, Claim, Found, Holder, Oddity, Source, Topology
 from producers.bindings.metrics import BindingMetrics
-from producers.bindings.produce import check_bindings, watched
-from producers.bindings.split import Binding, Share
-from producers.produce_exporter import produce_exporter
+from producers.bindings.plugin import check_bindings, watched
+from producers.bindings.watcher import Bindings, Looker, described
+from producers.gpu.exporter.plugin import produce_exporter
 from tests.producers.kube import TOKEN, FakeApi, FakeKubelet, api, kubelet, pod, resources, until
 
 A = "GPU-11111111-2222-3333-4444-555555555555"
@@ -227,7 +227,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Fake
     def no_driver() -> None:
         raise Unavailable("there is no driver", "install it")
 
-    monkeypatch.setattr(produce, "NvmlBoards", no_driver)
+    monkeypatch.setattr(plugin, "NvmlBoards", no_driver)
     (tmp_path / "token").write_text(TOKEN)
     monkeypatch.chdir(tmp_path)
     with kubelet(tmp_path / "kubelet.sock") as fake, api() as server:

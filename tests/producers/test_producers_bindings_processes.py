@@ -11,14 +11,14 @@ import pytest
 from pydantic import ValidationError
 
 from contracts.errors import BadSetting, Unavailable
-from producers.bindings.board import holdings
+from producers.bindings.apportion import Binding
+from producers.bindings.assignment import holdings
+from producers.bindings.claims import Board, Claim, Found, Holder
 from producers.bindings.config import BindingsConfig
-from producers.bindings.hold import Board, Claim, Found, Holder
-from producers.bindings.proc import Proc
-from producers.bindings.processes import Processes, Rule
-from producers.bindings.slurm import Job, Scontrol, Slurm
-from producers.bindings.split import Binding
-from producers.config import load
+from producers.bindings.processes.rules import Processes, Rule
+from producers.bindings.procfs import Proc
+from producers.bindings.slurm.jobs import Job, Scontrol, Slurm
+from producers.runtime.config import load
 
 A, B = "GPU-a", "GPU-b"
 BOARDS = (Board(A), Board(B))

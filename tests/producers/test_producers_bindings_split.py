@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.events import MAX_SPAN_MS, Method
-from producers.bindings.board import holdings
-from producers.bindings.held import MAX_CUT, Held, Run, rows
-from producers.bindings.hold import Board, Claim, Holder
-from producers.bindings.split import MAX_PIECES, PIECE_MS, Binding, Holding, Share, apportion, bindings, divide
-from producers.meter import Interval
+from producers.bindings.apportion import MAX_PIECES, PIECE_MS, Binding, Holding, Share, apportion, bindings, divide
+from producers.bindings.assignment import holdings
+from producers.bindings.claims import Board, Claim, Holder
+from producers.bindings.holder_record import MAX_CUT, Held, Run, rows
+from producers.gpu.intervals import Interval
 
 T0 = 1_700_000_000_000
 NOBODY = Binding("~n1")

@@ -15,11 +15,11 @@ from prometheus_client import CollectorRegistry
 from contracts import codec
 from contracts.errors import Unavailable
 from contracts.events import Event, UsageBatch
-from producers.clock import Clock
-from producers.collector import Collected, Collector, Made, Metrics
-from producers.delivery import Delivery
-from producers.publish import OnDelivery
-from producers.spool import Spool
+from producers.runtime.clock import Clock
+from producers.runtime.delivery import Delivery
+from producers.runtime.poll_loop import Collected, Collector, Made, Metrics
+from producers.runtime.publisher import OnDelivery
+from producers.runtime.spool import Spool
 from tests.producers.test_producers_agent import T0, Time
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from contracts import codec, topics
 from contracts.errors import Unavailable
 from contracts.events import Event
-from producers.delivery import Delivery, OnDelivery
-from producers.numbering import Sequencer, event_of, power_batch
-from producers.spool import Spool
+from producers.runtime.delivery import Delivery, OnDelivery
+from producers.runtime.event_sequence import Sequencer, event_of, power_batch
+from producers.runtime.spool import Spool
 
 NUMBERS = "nvml://c/n/w"
 

@@ -15,9 +15,9 @@ from contracts import codec, topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import PowerBatch
 from contracts.settings import Settings
-from producers.exporters import DCGM, NVIDIA_SMI, Exporter, ExporterPage
-from producers.meter import Reading, State, step
-from producers.produce_exporter import ExporterConfig, produce_exporter
+from producers.gpu.exporter.plugin import ExporterConfig, produce_exporter
+from producers.gpu.exporter.sensor import DCGM, NVIDIA_SMI, Exporter, ExporterPage
+from producers.gpu.intervals import Reading, State, step
 from tests.producers.conftest import Page
 from tests.producers.test_producers_servers import At
 

@@ -23,14 +23,14 @@ from contracts import codec, topics
 from contracts.errors import BadInput, BadSetting, Unavailable
 from contracts.events import MAX_TOKENS, TokenBatch
 from contracts.settings import Settings
-from producers.collector import Collector, Metrics
-from producers.delivery import Delivery
-from producers.gateways.accesslog import READ_BYTES, AccessLog, Mark
+from producers.gateways.accesslog.json_lines import Fields, Reader
+from producers.gateways.accesslog.plugin import produce_accesslog
+from producers.gateways.accesslog.source import READ_BYTES, AccessLog, Mark
 from producers.gateways.deployments import MAX_UNMATCHED, Deployment, Deployments
-from producers.gateways.jsonlines import Fields, Reader
-from producers.gateways.produce import produce_accesslog
-from producers.rows import RequestRow, token_batch
-from producers.spool import Spool
+from producers.runtime.batching import RequestRow, token_batch
+from producers.runtime.delivery import Delivery
+from producers.runtime.poll_loop import Collector, Metrics
+from producers.runtime.spool import Spool
 from tests.producers.test_producers_agent import T0, Time
 from tests.producers.test_producers_collector import Log
 from tests.producers.test_producers_servers import At

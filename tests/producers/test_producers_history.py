@@ -10,9 +10,9 @@ import pytest
 from contracts import rows, topics
 from contracts.errors import BadInput
 from contracts.units import MS_PER_DAY, MS_PER_HOUR
-from producers.fleet import HOOLI, default_spec
-from producers.history import History, history, months_later
-from producers.simulated import Fleet, Totals
+from producers.simulation.events import Fleet, Totals
+from producers.simulation.fleet import HOOLI, default_spec
+from producers.simulation.history import History, history, months_later
 
 
 def ms(text: str) -> int:

@@ -16,15 +16,15 @@ from contracts import topics
 from contracts.errors import Unavailable
 from contracts.events import MAX_SPAN_MS, UsageBatch
 from contracts.settings import Settings
-from producers.collector import Collected, Collector, Metrics
-from producers.delivery import Delivery
 from producers.host import energy
 from producers.host.energy import Look, Range, Used, between
-from producers.host.produce import HostConfig, check_host, produce_host
+from producers.host.plugin import HostConfig, check_host, produce_host
 from producers.host.rapl import Rapl, zones
 from producers.host.source import Host
 from producers.host.zeusd import LEAST_RANGE_UJ, ZeusdHost
-from producers.spool import Spool
+from producers.runtime.delivery import Delivery
+from producers.runtime.poll_loop import Collected, Collector, Metrics
+from producers.runtime.spool import Spool
 from tests.producers.conftest import first_with_rows, running
 from tests.producers.test_producers_agent import T0, Time
 from tests.producers.test_producers_collector import Log

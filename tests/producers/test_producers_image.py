@@ -45,7 +45,9 @@ def test_an_agents_extra_pulls_in_no_warehouse_no_stream_and_no_statistics() -> 
     assert installed_with("server") >= {"chdb", "statsmodels"}  # So that this test could see them.
 
 
-@pytest.mark.parametrize(("producer", "module"), [("nvml", "producers.nvml"), ("host", "producers.host.produce")])
+@pytest.mark.parametrize(
+    ("producer", "module"), [("nvml", "producers.gpu.nvml.sensor"), ("host", "producers.host.plugin")]
+)
 def test_a_running_agent_loads_nothing_that_it_does_not_need(producer: str, module: str) -> None:
     code = (
         f"import sys, {module}, cli.main\n"

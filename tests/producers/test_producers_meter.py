@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.events import MAX_SPAN_MS, Method
-from producers.meter import MAX_SLEW_MS, Interval, Reading, State, merge, split, step
+from producers.gpu.intervals import MAX_SLEW_MS, Interval, Reading, State, merge, split, step
 
 T0 = 1_700_000_000_000
 FIRST = Reading("GPU-1", "NVIDIA H100 80GB HBM3", T0, 5_000, counter_mj=10_000, watts=300.0, utilisation=0.5)

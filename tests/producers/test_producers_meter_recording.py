@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.meter import Reading, State, step
+from producers.gpu.intervals import Reading, State, step
 
 GRAIN_MS = 100
 """How often NVML's counter moves."""

@@ -162,7 +162,7 @@ def test_a_modules_watts_never_stand_in_for_a_gpus_counter_or_its_own_watts(run:
 def test_the_driver_tells_uuids_by_pci_address(library: Path, tmp_path: Path) -> None:
     write(tmp_path / "gpus", gpu() + gpu("GPU-b"))
     env = {**os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(tmp_path / "gpus")}
-    code = "from producers.nvml import uuids_by_pci; print(uuids_by_pci())"
+    code = "from producers.gpu.nvml.sensor import uuids_by_pci; print(uuids_by_pci())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=env, check=True)
     assert done.stdout.strip() == "{'0000:01:00.0': 'GPU-a', '0000:02:00.0': 'GPU-b'}"
 

@@ -13,7 +13,15 @@ from contracts import codec, topics
 from contracts.errors import BadEvent, BadInput, BadSetting, Unavailable
 from contracts.events import Event, TokenBatch
 from contracts.settings import Settings
-from producers.publish import Publisher, Sequencer, event_of, heartbeat_batch, kafka_config, power_batch, source_of
+from producers.runtime.publisher import (
+    Publisher,
+    Sequencer,
+    event_of,
+    heartbeat_batch,
+    kafka_config,
+    power_batch,
+    source_of,
+)
 
 Consume = Callable[..., list[Message]]
 T0 = 1_700_000_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.recent import PART, Recent, Trial
+from producers.runtime.deduplication import PART, Recent, Trial
 
 
 def test_what_came_is_known_and_the_oldest_are_forgotten() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from contracts.checks import is_decimal
 from contracts.errors import BadInput
-from producers.rows import UsageRow, decimal_text, usage_batch
+from producers.runtime.batching import UsageRow, decimal_text, usage_batch
 
 T0 = 1_700_000_000_000
 

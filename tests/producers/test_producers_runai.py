@@ -24,16 +24,16 @@ from contracts import codec, topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import UsageBatch
 from contracts.settings import Settings
-from producers import collector
-from producers.collector import Collected, Collector
-from producers.config import load
-from producers.delivery import Delivery
-from producers.numbering import Sequencer, event_of
 from producers.runai import meters, windows
 from producers.runai.metrics import Metrics
-from producers.runai.produce import RunAiConfig, api_of, produce_runai, source_of
+from producers.runai.plugin import RunAiConfig, api_of, produce_runai, source_of
 from producers.runai.windows import Mark
-from producers.spool import Spool
+from producers.runtime import poll_loop
+from producers.runtime.config import load
+from producers.runtime.delivery import Delivery
+from producers.runtime.event_sequence import Sequencer, event_of
+from producers.runtime.poll_loop import Collected, Collector
+from producers.runtime.spool import Spool
 from tests.producers.runai_standin import (
     CLUSTER,
     MINUTE_MS,
@@ -99,7 +99,7 @@ def _minute(t_ms: Any) -> int:
     return (int(t_ms) - START) // MINUTE_MS
 
 
-def usage(made: collector.Made) -> UsageBatch:
+def usage(made: poll_loop.Made) -> UsageBatch:
     assert isinstance(made.batch, UsageBatch)
     made.batch.check()
     return made.batch
@@ -448,7 +448,7 @@ def collecting(path: Path, look: Look, log: Log) -> Iterator[Collector]:
     # As patient with a 404 as with anything else: three of one workload would be enough to give it up.
     with closing(Spool(path)) as spool, patch.object(windows, "MAX_OWN_TRIES", 99):
         yield Collector(
-            [look.source], Delivery(spool, log), look.time, spool.marks(), collector.Metrics(CollectorRegistry())
+            [look.source], Delivery(spool, log), look.time, spool.marks(), poll_loop.Metrics(CollectorRegistry())
         )
 
 

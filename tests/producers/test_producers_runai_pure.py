@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import BadInput
-from producers.rows import UsageRow, usage_batch
 from producers.runai import meters, schedule, windows
-from producers.runai.answers import Measurement, Sample, epoch_ms, stamp
 from producers.runai.normalise import Found, Rule, Terms, identity, normalise
+from producers.runai.responses import Measurement, Sample, epoch_ms, stamp
 from producers.runai.schedule import Cron, Every
 from producers.runai.windows import Mark, Unit, Window
+from producers.runtime.batching import UsageRow, usage_batch
 from tests.producers.runai_standin import CLUSTER, MINUTE_MS, START, when
 
 TIMES_MS = st.integers(0, 4_000_000_000_000)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from contracts.errors import BadInput
 from contracts.events import MAX_TOKENS, TokenBatch
-from producers import page
+from producers.common import prometheus_text
 from producers.servers import counters
-from producers.servers.known import KNOWN
+from producers.servers.kinds import KNOWN
 from producers.servers.provider import Names, Served
 from producers.servers.scrape import Served as Serves
 from producers.servers.scrape import Server
@@ -34,13 +34,13 @@ LLAMA, QWEN = "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen2.5-Coder-1.5B-Instr
 def test_recorded_pages_say_what_was_served(
     shared_data: Path, server: str, file: str, model: str, served: Served
 ) -> None:
-    found = page.read((shared_data / "metrics" / file).read_text("utf-8"))
+    found = prometheus_text.read((shared_data / "metrics" / file).read_text("utf-8"))
     assert KNOWN[server].served(found)[model]._replace(cached_tokens=0) == served
     assert [name for name, other in KNOWN.items() if name != "triton" and other.served(found)] == [server]
 
 
 def test_triton_tells_requests_and_no_tokens(shared_data: Path) -> None:
-    found = page.read((shared_data / "metrics" / "tensorrtllm_backend_readme.prom").read_text("utf-8"))
+    found = prometheus_text.read((shared_data / "metrics" / "tensorrtllm_backend_readme.prom").read_text("utf-8"))
     assert set(KNOWN["triton"].served(found)) == {"tensorrt_llm"}
     assert not KNOWN["trtllm"].served(found)
 
@@ -60,13 +60,13 @@ vllm:num_requests_running{engine="0",model_name="m"} 4
 
 
 def test_engines_are_summed_and_models_kept_apart() -> None:
-    assert KNOWN["vllm"].served(page.read(NEW_VLLM)) == {"m": Served(150, 40, 7, 3, 2), "n": Served(0, 0, 8)}
-    assert KNOWN["vllm"].running(page.read(NEW_VLLM)) == 4
+    assert KNOWN["vllm"].served(prometheus_text.read(NEW_VLLM)) == {"m": Served(150, 40, 7, 3, 2), "n": Served(0, 0, 8)}
+    assert KNOWN["vllm"].running(prometheus_text.read(NEW_VLLM)) == 4
 
 
 def test_of_an_old_and_a_new_name_only_one_counts() -> None:
     both = "vllm:prompt_tokens_total 9\nvllm:prompt_tokens_cached_total 5\nvllm:gpu_prefix_cache_hits_total 4\n"
-    assert KNOWN["vllm"].served(page.read(both)) == {"": Served(9, 5, 0)}
+    assert KNOWN["vllm"].served(prometheus_text.read(both)) == {"": Served(9, 5, 0)}
 
 
 TGI = """
@@ -80,23 +80,25 @@ tgi_request_duration_count 4
 
 
 def test_tgis_histograms_are_sums_of_finished_requests() -> None:
-    assert KNOWN["tgi"].served(page.read(TGI)) == {"": Served(120, 0, 80, 4, 0, 8_000)}
+    assert KNOWN["tgi"].served(prometheus_text.read(TGI)) == {"": Served(120, 0, 80, 4, 0, 8_000)}
 
 
 def test_a_server_that_nobody_wrote_a_file_for_is_read_by_its_names() -> None:
     mine = Names("mine", prompt=("in_total",), completion=("out_total",), model_labels=("served",))
-    assert mine.served(page.read('in_total{served="x"} 3\nout_total{served="x"} 4\n')) == {"x": Served(3, 0, 4)}
+    assert mine.served(prometheus_text.read('in_total{served="x"} 3\nout_total{served="x"} 4\n')) == {
+        "x": Served(3, 0, 4)
+    }
 
 
 @pytest.mark.parametrize("value", ["NaN", "-1", "+Inf", "1e300"])
 def test_a_counter_that_is_none_is_refused_by_name(value: str) -> None:
     with pytest.raises(BadInput, match="vllm:prompt_tokens_total"):
-        KNOWN["vllm"].served(page.read(f"vllm:prompt_tokens_total {value}\n"))
+        KNOWN["vllm"].served(prometheus_text.read(f"vllm:prompt_tokens_total {value}\n"))
 
 
 def test_what_is_no_page_is_refused() -> None:
     with pytest.raises(BadInput, match="Prometheus"):
-        page.read("<html>502 Bad Gateway</html>")
+        prometheus_text.read("<html>502 Bad Gateway</html>")
 
 
 def _look(t: int, started: int | None = None, **models: Served) -> tuple[int, int | None, dict[str, Served]]:

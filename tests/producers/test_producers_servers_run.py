@@ -16,9 +16,9 @@ from contracts import codec, topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import TokenBatch
 from contracts.settings import Settings
-from producers.config import load
-from producers.http import MAX_BYTES, Pages
-from producers.servers.produce import At, OwnNames, ServersConfig, produce_servers, servers
+from producers.common.http_client import MAX_BYTES, Pages
+from producers.runtime.config import load
+from producers.servers.plugin import At, OwnNames, ServersConfig, produce_servers, servers
 from tests.producers.conftest import Page
 
 CONFIG = """

@@ -19,9 +19,9 @@ from contracts.errors import BadSetting
 from contracts.events import Event
 from contracts.settings import Settings
 from producers import registry
-from producers.publish import Publisher
-from producers.shells import node_name, pace, produce_simulated, stop_on_signals
-from producers.simulated import Fleet, default_spec
+from producers.runtime.publisher import Publisher
+from producers.runtime.runner import node_name, pace, produce_simulated, stop_on_signals
+from producers.simulation.events import Fleet, default_spec
 
 Consume = Callable[..., list[Message]]
 NOW = 1_767_614_400_000

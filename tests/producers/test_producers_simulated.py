@@ -10,16 +10,8 @@ import pytest
 
 from contracts import codec, topics
 from contracts.events import Event, Method, PowerBatch, TokenBatch
-from producers.fleet import ACME, H100, INITECH, busy, default_spec, watts
-from producers.simulated import (
-    Faults,
-    Fleet,
-    Totals,
-    clusters,
-    idle_floors,
-    prices,
-    tenants,
-)
+from producers.simulation.events import Faults, Fleet, Totals, clusters, idle_floors, prices, tenants
+from producers.simulation.fleet import ACME, H100, INITECH, busy, default_spec, watts
 
 MONDAY_NOON = 1_767_614_400_000  # 2026-01-05T12:00:00Z
 MINUTES = 60_000

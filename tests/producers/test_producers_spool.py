@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import Unavailable
-from producers.spool import Full, Outgoing, Spool
+from producers.runtime.spool import Full, Outgoing, Spool
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,7 +122,7 @@ _KILLED = """
 import sys
 from pathlib import Path
 from tests.producers.test_producers_spool import message
-from producers.spool import Spool
+from producers.runtime.spool import Spool
 spool = Spool(Path(sys.argv[1]))
 n = 0
 while True:

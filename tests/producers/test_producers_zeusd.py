@@ -19,12 +19,12 @@ from contracts import topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import PowerBatch
 from contracts.settings import Settings
-from producers.http import Pages
-from producers.meter import step
-from producers.scopes import Measured
-from producers.zeusd.api import Zeusd
-from producers.zeusd.gpus import ZeusdGpus
-from producers.zeusd.produce import ZeusdConfig, check_zeusd, produce_zeusd
+from producers.common.http_client import Pages
+from producers.gpu.evidence import Measured
+from producers.gpu.intervals import step
+from producers.gpu.zeusd.client import Zeusd
+from producers.gpu.zeusd.plugin import ZeusdConfig, check_zeusd, produce_zeusd
+from producers.gpu.zeusd.sensor import ZeusdGpus
 from tests.producers.conftest import first_with_rows, running
 from tests.producers.test_producers_agent import Time
 

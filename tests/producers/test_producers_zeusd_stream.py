@@ -8,11 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from producers.http import Pages
-from producers.meter import Reading
-from producers.zeusd.api import Zeusd
-from producers.zeusd.gpus import ZeusdGpus
-from producers.zeusd.stream import PowerStream, samples
+from producers.common.http_client import Pages
+from producers.gpu.intervals import Reading
+from producers.gpu.zeusd.client import Zeusd
+from producers.gpu.zeusd.power_stream import PowerStream, samples
+from producers.gpu.zeusd.sensor import ZeusdGpus
 from tests.producers.test_producers_agent import Time
 from tests.producers.test_producers_zeusd import A40, BARE, Daemon
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from producers import registry
-from producers.config import ProducerConfig
+from producers.runtime.config import ProducerConfig
 
 CONFIGS: tuple[type[ProducerConfig], ...] = tuple(registry.options())
 

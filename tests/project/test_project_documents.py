@@ -94,7 +94,7 @@ class Absent:
         if name.partition(".")[0] in {absent!r}:
             raise ModuleNotFoundError(f"an agent has no {{name}}")
 sys.meta_path.insert(0, Absent())
-import producers.nvml
+import producers.gpu.nvml.sensor
 from producers import registry
 list(registry.options()), list(registry.checks())
 from cli.main import main

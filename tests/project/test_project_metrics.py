@@ -9,10 +9,11 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
 from api.metrics import HttpMetrics
-from producers import agent, collector, scopes
 from producers.bindings.metrics import BindingMetrics
-from producers.ingest.metrics import Metrics as Listener
+from producers.gpu import evidence
 from producers.runai import metrics as runai_metrics
+from producers.runtime import agent, poll_loop
+from producers.runtime.receiver.metrics import Metrics as Listener
 from streams import metrics as stream_metrics
 from tests.project.tree import ROOT
 
@@ -43,14 +44,14 @@ def _api() -> set[str]:
 
 
 class _Sensor:
-    measured: ClassVar = {"GPU-a": scopes.Measured("counter", scopes.GPU)}
+    measured: ClassVar = {"GPU-a": evidence.Measured("counter", evidence.GPU)}
 
 
 def _agent() -> set[str]:
     registry = CollectorRegistry()
     agent.Metrics(registry)
-    scopes.tell(_Sensor(), registry)
-    collector.Metrics(registry)
+    evidence.tell(_Sensor(), registry)
+    poll_loop.Metrics(registry)
     Listener(registry)
     BindingMetrics(registry)
     runai_metrics.Metrics(registry)

@@ -8,9 +8,9 @@ import tomllib
 import pytest
 
 from producers import registry
-from producers.config import ProducerConfig
 from producers.runai import meters as runai
-from producers.servers.known import KNOWN
+from producers.runtime.config import ProducerConfig
+from producers.servers.kinds import KNOWN
 from tests.project.producer_options import CONFIGS, variables
 from tests.project.tree import ROOT
 

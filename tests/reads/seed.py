@@ -14,13 +14,13 @@ from contracts import codec
 from contracts.events import Event
 from contracts.rows import Table, conform
 from contracts.units import MS_PER_HOUR, epoch_ms
-from producers.rows import UsageRow, usage_batch
-from streams.core import usage as core
-from streams.core.attribute import Energy, Facts, Tokens, attribute
-from streams.core.policy import Floor, Policy
+from producers.runtime.batching import UsageRow, usage_batch
+from streams.core import usage_batch as core
+from streams.core.attribution.attribute import Energy, Facts, Tokens, attribute
+from streams.core.attribution.policy import Floor, Policy
 from warehouse.client import Warehouse
-from warehouse.reference import END_MS as FOREVER_MS
-from warehouse.reference import (
+from warehouse.reference_data.tables import END_MS as FOREVER_MS
+from warehouse.reference_data.tables import (
     Cluster,
     IdleFloor,
     Price,
@@ -31,7 +31,7 @@ from warehouse.reference import (
     put_tenants,
     seed_defaults,
 )
-from warehouse.sink import Sink
+from warehouse.sink.sink import Sink
 
 END_MS = epoch_ms("2026-11-01T00:00:00Z")
 REAL_START_MS = END_MS - 2 * MS_PER_HOUR

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from contracts.units import MS_PER_DAY, MS_PER_HOUR, UJ_PER_KWH, epoch_ms
 from tests.reads import seed
-from warehouse import reads, sources
-from warehouse.answers import ChargebackRow
+from warehouse.chargeback import chargeback_queries, rollups
 from warehouse.client import Warehouse
-from warehouse.reference import Price, put_prices, remove_price
-from warehouse.sink import Sink
+from warehouse.reference_data.tables import Price, put_prices, remove_price
+from warehouse.results import ChargebackRow
+from warehouse.sink.sink import Sink
 
 OCTOBER = (epoch_ms("2026-10-01"), seed.END_MS)
 CHANGE = epoch_ms("2026-10-13T07:00:00Z")
@@ -55,14 +55,14 @@ def spoilt(warehouse: Warehouse, day_ms: int) -> Iterator[None]:
 
 
 def energy(warehouse: Warehouse, start_ms: int, end_ms: int) -> int:
-    return reads.chargeback_total(warehouse, start_ms, end_ms, cluster="sim-1").energy_uj
+    return chargeback_queries.chargeback_total(warehouse, start_ms, end_ms, cluster="sim-1").energy_uj
 
 
 def from_hours(*question: object, **more: object) -> list[ChargebackRow]:
     """The answer with no day read."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "MS_PER_DAY", 2**62)  # No period has a whole day then.
-        return reads.chargeback_all(*question, **more)  # type: ignore[arg-type]
+        patch.setattr(rollups, "MS_PER_DAY", 2**62)  # No period has a whole day then.
+        return chargeback_queries.chargeback_all(*question, **more)  # type: ignore[arg-type]
 
 
 @settings(max_examples=40, deadline=None)
@@ -81,14 +81,14 @@ def test_days_and_hours_together_give_what_hours_give(
     cuts = [seed.SIM_START_MS + minute * 60_000 for minute in changes]
     carbon = [Price("carbon", scope, Decimal(100 + i), start, end) for i, (start, end) in enumerate(pairwise(cuts))]
     with priced(books, *carbon):
-        assert reads.chargeback_all(books, start_ms, end_ms, by=by, **only) == from_hours(
+        assert chargeback_queries.chargeback_all(books, start_ms, end_ms, by=by, **only) == from_hours(
             books, start_ms, end_ms, by=by, **only
         )
 
 
 def test_a_price_that_changes_within_a_day_applies_from_its_hour_on(books: Warehouse) -> None:
     with priced(books, Price("energy", "sim-1", Decimal("5"), CHANGE, currency="USD")):
-        bill = reads.chargeback_total(books, *OCTOBER, cluster="sim-1")
+        bill = chargeback_queries.chargeback_total(books, *OCTOBER, cluster="sim-1")
         before, after = (energy(books, *span) for span in ((OCTOBER[0], CHANGE), (CHANGE, OCTOBER[1])))
     exact = Fraction("1.25") * (before * Fraction("0.12") + after * 5) / UJ_PER_KWH
     assert bill.cost is not None and abs(Fraction(bill.cost) - exact) <= Fraction(1, 2 * 10**6)
@@ -112,10 +112,10 @@ def test_a_day_in_which_a_price_changes_is_read_from_its_hours(books: Warehouse,
 
 def test_a_clusters_bill_is_cut_by_its_own_prices_alone(books: Warehouse) -> None:
     whole = energy(books, *OCTOBER)
-    fleet = reads.chargeback_total(books, *OCTOBER).energy_uj
+    fleet = chargeback_queries.chargeback_total(books, *OCTOBER).energy_uj
     with spoilt(books, DAY), priced(books, Price("pue", "eu-1", Decimal("1.1"), CHANGE)):
         assert energy(books, *OCTOBER) < whole
-        assert reads.chargeback_total(books, *OCTOBER).energy_uj == fleet
+        assert chargeback_queries.chargeback_total(books, *OCTOBER).energy_uj == fleet
 
 
 def test_a_day_that_the_period_cuts_is_read_from_its_hours(books: Warehouse) -> None:
@@ -127,7 +127,7 @@ def test_a_day_that_the_period_cuts_is_read_from_its_hours(books: Warehouse) -> 
 
 def test_a_price_that_changes_at_midnight_cuts_no_day(books: Warehouse) -> None:
     with priced(books, Price("energy", "sim-1", Decimal("5"), DAY, currency="USD")):
-        bill = reads.chargeback_total(books, *OCTOBER, cluster="sim-1")
+        bill = chargeback_queries.chargeback_total(books, *OCTOBER, cluster="sim-1")
         before, after = (energy(books, *span) for span in ((OCTOBER[0], DAY), (DAY, OCTOBER[1])))
         exact = Fraction("1.25") * (before * Fraction("0.12") + after * 5) / UJ_PER_KWH
         assert bill.cost is not None and abs(Fraction(bill.cost) - exact) <= Fraction(1, 2 * 10**6)

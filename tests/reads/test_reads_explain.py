@@ -11,9 +11,10 @@ from contracts.errors import BadQuery
 from contracts.units import UJ_PER_KWH
 from tests.reads import seed
 from tests.warehouse.rows_made import row
-from warehouse import drill, reads
+from warehouse.chargeback import chargeback_queries
 from warehouse.client import Warehouse
-from warehouse.explain import explain
+from warehouse.ledger import ledger_queries
+from warehouse.ledger.explanation import explain
 
 
 def test_the_latest_window_is_the_newest_final_one_of_the_tenant(books: Warehouse) -> None:
@@ -37,7 +38,7 @@ def test_an_instant_finds_the_window_that_holds_it(books: Warehouse) -> None:
 
 def test_the_parts_are_the_tenants_ledger_rows_and_sum_to_its_energy(books: Warehouse) -> None:
     found = explain(books, "acme")
-    rows = drill.ledger_rows(books, found.window_start, found.window_end, tenant="acme").rows
+    rows = ledger_queries.ledger_rows(books, found.window_start, found.window_end, tenant="acme").rows
     assert sorted(part.row.energy_uj for part in found.parts) == sorted(row.energy_uj for row in rows)
     assert found.energy_uj == sum(row.energy_uj for row in rows)
 
@@ -94,7 +95,7 @@ def test_cost_multiplies_from_energy_pue_and_tariff(books: Warehouse) -> None:
         value = {price.kind: Fraction(price.value) for price in part.prices}
         exact = Fraction(part.row.energy_uj, UJ_PER_KWH) * value["pue"] * value["energy"]
         assert abs(Fraction(part.cost or 0) - exact) <= Fraction(1, 2 * 10**12)
-    bill = reads.chargeback_total(books, found.window_start, found.window_end, tenant="acme")
+    bill = chargeback_queries.chargeback_total(books, found.window_start, found.window_end, tenant="acme")
     assert abs((found.cost or Decimal(0)) - (bill.cost or Decimal(0))) <= Decimal("0.000001")
 
 

@@ -8,13 +8,14 @@ import pytest
 
 from contracts.errors import BadQuery
 from contracts.units import MS_PER_HOUR
-from producers.rows import UsageRow
+from producers.runtime.batching import UsageRow
 from tests.reads import seed
 from tests.warehouse.rows_made import rows as stored
-from warehouse import drill, reads
+from warehouse.chargeback import chargeback_queries
 from warehouse.client import Warehouse
-from warehouse.reference import Price, put_prices
-from warehouse.sessions import Metered, Money, session, sessions
+from warehouse.ledger import ledger_queries
+from warehouse.reference_data.tables import Price, put_prices
+from warehouse.usage.sessions import Metered, Money, session, sessions
 
 REAL = (seed.REAL_START_MS, seed.END_MS)
 EVER = (0, seed.END_MS + 1)
@@ -22,7 +23,7 @@ EVER = (0, seed.END_MS + 1)
 
 def test_a_session_is_its_requests_and_whatever_was_metered_for_it(books: Warehouse) -> None:
     found = session(books, "s-1", tenant="acme")
-    requests = drill.requests(books, *REAL, tenant="acme", session_id="s-1", limit=100).rows
+    requests = ledger_queries.requests(books, *REAL, tenant="acme", session_id="s-1", limit=100).rows
     assert found.energy_uj == sum(r.energy_uj for r in requests) == found.active_uj + found.idle_uj > 0
     assert found.requests == len(requests)
     for name in ("prompt_tokens", "cached_tokens", "completion_tokens"):
@@ -53,7 +54,7 @@ def test_its_energy_costs_what_it_would_on_a_bill(warehouse: Warehouse) -> None:
             *(p for p in seed.PRICES if (p.kind, p.cluster) != ("energy", "*")),
         ],
     )
-    bill = reads.chargeback_total(warehouse, 0, seed.END_MS + 1)
+    bill = chargeback_queries.chargeback_total(warehouse, 0, seed.END_MS + 1)
     found = session(warehouse, "s")
     assert (found.energy_uj, found.cost, found.gco2) == (bill.energy_uj, bill.cost, bill.gco2)
     assert (found.kwh, found.currency, found.missing_prices) == (bill.kwh, "USD", [])
@@ -117,7 +118,7 @@ def test_a_session_that_is_not_there_is_said(books: Warehouse) -> None:
 
 
 def test_more_parts_than_are_summed_are_an_error(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("warehouse.sessions.MAX_PARTS", 2)
+    monkeypatch.setattr("warehouse.usage.sessions.MAX_PARTS", 2)
     rows = [UsageRow("m", "u", "1", 5, 5, "acme", session_id="s", step=str(n)) for n in range(3)]
     seed.lay_usage(warehouse, [("c", "w", row) for row in rows])
     with pytest.raises(BadQuery, match="more than 2 steps"):

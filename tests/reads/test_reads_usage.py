@@ -8,11 +8,11 @@ import pytest
 
 from contracts.errors import BadQuery
 from contracts.units import MS_PER_HOUR, epoch_ms
-from producers.rows import UsageRow
+from producers.runtime.batching import UsageRow
 from tests.reads import seed
-from warehouse.answers import UsageGroup
 from warehouse.client import Warehouse
-from warehouse.metered import usage
+from warehouse.results import UsageGroup
+from warehouse.usage.usage_queries import usage
 
 REAL = (seed.REAL_START_MS, seed.END_MS)
 

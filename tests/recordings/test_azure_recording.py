@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from contracts.errors import BadInput
 from contracts.events import Method
 from producers.recordings import PowerModel, azure
-from producers.recordings.azure import tenant_of
-from producers.recordings.power_model import Server
+from producers.recordings.azure.power_model import Server
+from producers.recordings.azure.recording import tenant_of
 from tests.recordings.replayed import replay, wire, write
 
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens"

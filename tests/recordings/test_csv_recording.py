@@ -9,7 +9,7 @@ import pytest
 from contracts.errors import BadInput
 from contracts.events import Method
 from producers.recordings import csv_recording
-from producers.recordings.userrows import POWER_COLUMNS, TOKEN_COLUMNS
+from producers.recordings.csv.rows import POWER_COLUMNS, TOKEN_COLUMNS
 from tests.recordings.replayed import Replayed, replay, wire, write
 
 TOKENS = "start,end,tenant,model,prompt_tokens,completion_tokens"

@@ -8,7 +8,7 @@ import pytest
 
 from contracts.errors import BadInput
 from producers.recordings.base import BadRow, offset_ms
-from producers.recordings.lines import MAX_LINE, BadCell, Line, Table, read_lines, time_ms
+from producers.recordings.text_lines import MAX_LINE, BadCell, Line, Table, read_lines, time_ms
 
 T = 1_689_329_426_905
 

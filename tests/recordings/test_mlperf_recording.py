@@ -12,8 +12,8 @@ import pytest
 from contracts.errors import BadInput
 from contracts.events import Method
 from producers.recordings import mlperf
-from producers.recordings.loadgen import read_run
-from producers.recordings.mlperf import request_times
+from producers.recordings.mlperf.loadgen import read_run
+from producers.recordings.mlperf.recording import request_times
 from tests.recordings.replayed import Replayed, replay, wire, write
 
 RUN = {

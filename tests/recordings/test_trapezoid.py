@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.recordings.integrate import Trapezoid, microwatts, power_at, spread
+from producers.recordings.trapezoid import Trapezoid, microwatts, power_at, spread
 
 READINGS = st.lists(st.tuples(st.integers(1, 300_000), st.integers(0, 10**12)), min_size=2, max_size=60)
 

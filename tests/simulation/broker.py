@@ -14,7 +14,7 @@ from random import Random
 from typing import Literal
 
 from contracts import topics
-from streams.core.reading import Message
+from streams.core.decoding import Message
 from tests.simulation.loop import Process, World
 
 TopicPartition = tuple[str, int]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from contracts.units import MS_PER_HOUR
-from streams.core.mark import Mark
+from streams.core.checkpoint import Mark
 from tests.core.oracle import Interval, Oracle, Request
 from tests.simulation.traffic import Fate, Sent
 from tests.simulation.worker import LOG_ID

@@ -1,4 +1,4 @@
-"""`warehouse.sink.Sink` over the simulated warehouse: each call is one request to it, or some."""
+"""`warehouse.sink.sink.Sink` over the simulated warehouse: each call is one request to it, or some."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 from contracts.rows import Table, length
 from tests.simulation.loop import Process
-from warehouse import fence
-from warehouse.fence import Fence
-from warehouse.questions import question
+from warehouse.sink import fence
+from warehouse.sink.fence import Fence
+from warehouse.sql_files import question
 
 
 class SimulatedSink:
@@ -59,7 +59,7 @@ class SimulatedSink:
 
 
 class _Claims:
-    """As much of `warehouse.client.Warehouse` as `warehouse.fence.claim` asks of it."""
+    """As much of `warehouse.client.Warehouse` as `warehouse.sink.fence.claim` asks of it."""
 
     def __init__(self, process: Process) -> None:
         self._process = process

@@ -16,7 +16,7 @@ from typing import Any
 from contracts.errors import BadQuery, Fenced, Unavailable
 from tests.simulation.loop import Process, World
 from tests.simulation.tables import Row, Tables, rows_of
-from warehouse.fence import Fence
+from warehouse.sink.fence import Fence
 
 Answered = Callable[[bool, Any], None]
 
@@ -210,7 +210,7 @@ class Statement:
 @dataclass
 class Insert(Statement):
     """Rows into a table, perhaps behind a fence: the claims are asked when it starts, the rows are there when it ends,
-    and between the two it is listed as running (warehouse/fence.py)."""
+    and between the two it is listed as running (warehouse/sink/fence.py)."""
 
     name: str
     rows: list[Row]

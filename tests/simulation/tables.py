@@ -25,7 +25,7 @@ KEYS_OF = {
     "sources": ("log_id", "log_partition", "topic", "source", "epoch"),
 }
 FIRST_FINAL = 1 << 62
-"""Where versions of final rows begin (streams/core/versions.py)."""
+"""Where versions of final rows begin (streams/core/row_versions.py)."""
 
 _AT = {name: {column: i for i, column in enumerate(schema)} for name, schema in SCHEMAS.items()}
 _KEY_AT = {name: tuple(_AT[name][c] for c in key) for name, key in KEYS_OF.items()}

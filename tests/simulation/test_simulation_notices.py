@@ -8,19 +8,19 @@ from unittest.mock import patch
 
 import pytest
 
-from streams.core import versions
-from streams.core.late import LateFacts
-from streams.core.mark import Mark
+from streams.core import row_versions
+from streams.core.checkpoint import Mark
+from streams.core.late_facts import LateFacts
 from streams.core.partition import Partition
 from streams.core.sequence import Run
-from streams.core.stored import StoredKeys
-from streams.rounds import Rounds
-from streams.store import Hold, LetGo, Store
+from streams.core.stored_keys import StoredKeys
+from streams.flush import Rounds
+from streams.retrying_sink import Hold, LetGo, Store
 from tests.simulation.run import simulate
 from tests.simulation.sink import SimulatedSink
 from tests.simulation.tables import Tables
 from tests.simulation.worker import Worker
-from warehouse import fence
+from warehouse.sink import fence
 
 WITHIN = 1_000
 """Seeds within which a defect must be noticed; most are within ten."""
@@ -76,7 +76,7 @@ DEFECTS: dict[str, Defect] = {
     "the mark is stored before the facts": lambda: patch.object(Rounds, "_store_all", _marks_first),
     "a write that fails is given up": lambda: patch.object(Store, "write", _tried_once),
     "all owners have the same epoch": lambda: patch.object(
-        versions, "final", lambda epoch, revision, real=versions.final: real(1, revision)
+        row_versions, "final", lambda epoch, revision, real=row_versions.final: real(1, revision)
     ),
     "nobody is fenced off": lambda: patch.object(SimulatedSink, "write", _unfenced),
     "a takeover does not wait for writes under way": lambda: patch.object(fence, "_drain", lambda *_: None),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from contracts import topics
-from streams.core.reading import Config
+from streams.core.decoding import Config
 from tests.core.build import Log, Worker, close, policy, power
 from tests.core.lines import T0
 from tests.core.oracle import Interval, Oracle

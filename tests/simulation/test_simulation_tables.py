@@ -10,11 +10,11 @@ import pytest
 
 from contracts import rows
 from contracts.rows import KEYS, SCHEMAS, Table
-from streams.core import versions
+from streams.core import row_versions
 from tests.simulation.tables import Tables, rows_of
 from warehouse.client import Warehouse
-from warehouse.questions import question
-from warehouse.sink import Sink
+from warehouse.sink.sink import Sink
+from warehouse.sql_files import question
 
 HOUR_MS = 3_600_000
 T0 = 1_700_002_800_000 - 2_000
@@ -33,9 +33,11 @@ def _row(rng: Random, name: str) -> dict[str, Any]:
             row[column] = rng.randrange(3)
     row["log_id"], row["log_partition"] = "log", rng.randrange(2)
     epoch, late = rng.randrange(1, 4), rng.randrange(3)
-    row["version"] = versions.final(epoch, late) if rng.random() < 0.7 else versions.provisional(rng.randrange(9))
+    row["version"] = (
+        row_versions.final(epoch, late) if rng.random() < 0.7 else row_versions.provisional(rng.randrange(9))
+    )
     if name == "ledger":
-        row["final"] = int(row["version"] >= versions.final(0, 0))
+        row["final"] = int(row["version"] >= row_versions.final(0, 0))
     if "window_ms" in row:
         row["window_ms"] = 1_000
     if "epoch" in row:

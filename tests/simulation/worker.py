@@ -17,10 +17,10 @@ from typing import Any
 from contracts import topics
 from contracts.errors import Fenced
 from contracts.settings import Settings
-from streams.core.policy import Policy
-from streams.core.reading import Message, Rejected
-from streams.joiner import Joiner
-from streams.reader import Found
+from streams.core.attribution.policy import Policy
+from streams.core.decoding import Message, Rejected
+from streams.log_reader import Found
+from streams.stream_worker import Joiner
 from tests.simulation.broker import Group, Log, TopicPartition
 from tests.simulation.loop import Process, World
 from tests.simulation.sink import SimulatedSink
@@ -119,7 +119,7 @@ class Worker:
         if task.cancelled() or (error := task.exception()) is None:
             return
         self.around.world.note(self.name, "ends itself: {!r}", error)
-        if not isinstance(error, (Fenced, Refused)):  # To be started again: streams.joiner says why.
+        if not isinstance(error, (Fenced, Refused)):  # To be started again: streams.stream_worker says why.
             self.around.world.violated(f"{self.name} ended itself: {error!r}")
         self.around.met["ended itself"] += 1
         self.process.kill()
@@ -179,7 +179,7 @@ class Worker:
             return True
         return False
 
-    # -- what a joiner asks of its reader (streams.reader.Reader) ------------------------------------------------------
+    # -- what a joiner asks of its reader (streams.log_reader.Reader) -------------------------------------------------
 
     async def seek(self, topic: str, partition: int, offset: int) -> None:
         generation = self._generation

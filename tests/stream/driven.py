@@ -14,14 +14,14 @@ from contracts import topics
 from contracts.errors import Unavailable
 from contracts.rows import Table, length
 from contracts.settings import Settings
-from streams.core.policy import Policy
-from streams.core.reading import Message, Rejected
-from streams.joiner import Joiner
-from streams.reader import Found, Place
+from streams.core.attribution.policy import Policy
+from streams.core.decoding import Message, Rejected
+from streams.log_reader import Found, Place
+from streams.stream_worker import Joiner
 from tests.core.build import Log
 from warehouse.client import Warehouse
-from warehouse.fence import Fence
-from warehouse.sink import Sink
+from warehouse.sink.fence import Fence
+from warehouse.sink.sink import Sink
 
 T0 = 1_700_000_000_000
 """A whole window, minute and hour less 800 s: event time of every test here."""

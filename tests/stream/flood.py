@@ -27,13 +27,13 @@ from contracts import codec, topics
 from contracts.events import Batch, Event, PowerBatch, TokenBatch
 from contracts.settings import Settings
 from streams import metrics
-from streams.core.policy import Policy
-from streams.core.reading import Message, Rejected
-from streams.joiner import Joiner
-from streams.reader import Found, Place
+from streams.core.attribution.policy import Policy
+from streams.core.decoding import Message, Rejected
+from streams.log_reader import Found, Place
+from streams.stream_worker import Joiner
 from warehouse.client import connect
 from warehouse.migrate import migrate
-from warehouse.sink import Sink
+from warehouse.sink.sink import Sink
 
 ROOT = Path(__file__).parents[2]
 T0 = 1_760_000_000_000

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from prometheus_client import REGISTRY
 
-from streams import store as store_module
+from streams import retrying_sink as store_module
 from tests.stream.driven import Driven, ledger
 from tests.stream.made import two_windows
 from warehouse.client import connect

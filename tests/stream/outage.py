@@ -23,11 +23,11 @@ from prometheus_client import REGISTRY
 from cli.embedded import Line, line
 from cli.feed import Feed, fed, stored
 from contracts.settings import Settings
-from producers.publish import Publisher, kafka_config
-from producers.simulated import Fleet, Totals
+from producers.runtime.publisher import Publisher, kafka_config
+from producers.simulation.events import Fleet, Totals
 from tests.stream.whole_line import assert_ledger_is, until
 from tests.warehouse.http_double import Faults, serve
-from warehouse.audit import audit
+from warehouse.audit.conservation import audit
 from warehouse.client import connect
 
 START_MS = 1_758_000_000_000

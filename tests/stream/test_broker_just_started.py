@@ -18,14 +18,14 @@ from cli.embedded import policy_of
 from contracts import topics
 from contracts.events import Event
 from contracts.settings import Settings
-from producers.publish import Publisher, kafka_config
-from producers.rows import UsageRow, usage_batch
-from streams import log as event_log
+from producers.runtime.batching import UsageRow, usage_batch
+from producers.runtime.publisher import Publisher, kafka_config
+from streams import kafka_admin as event_log
 from streams.app import Worker
-from streams.usage import UsageJob, prepare
+from streams.usage.job import UsageJob, prepare
 from tests.stream.refusing_broker import OFFSET_FETCH, RefusingBroker, refusing_broker
 from warehouse.client import Warehouse
-from warehouse.sink import Sink
+from warehouse.sink.sink import Sink
 
 PASSING = [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS]
 T0_MS = 1_758_000_000_000

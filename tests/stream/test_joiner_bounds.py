@@ -15,7 +15,7 @@ from tests.core.build import power, tokens
 from tests.core.oracle import Interval, Oracle, Request
 from tests.stream.driven import T0, WINDOW_MS, Driven, ledger, settings
 from tests.stream.made import Sent, interval, request
-from warehouse.audit import audit
+from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse
 
 BOUND = 10_000

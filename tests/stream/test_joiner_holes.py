@@ -10,8 +10,8 @@ from prometheus_client import REGISTRY
 
 from contracts import topics
 from contracts.errors import LedgerError
-from streams.core.reading import Message
-from streams.intake import REREADS
+from streams.core.decoding import Message
+from streams.inbox import REREADS
 from tests.stream.driven import Driven, ledger
 from tests.stream.made import Sent, interval, two_windows
 from warehouse.client import Warehouse

@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from contracts import topics
-from streams.core.reading import Rejected
+from streams.core.decoding import Rejected
 from tests.core.build import power
 from tests.stream.driven import T0, Driven, by_day, by_hour, days, hours, ledger, settings, until
 from tests.stream.made import Sent, interval, request, two_windows
-from warehouse.audit import audit
+from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse
 
 

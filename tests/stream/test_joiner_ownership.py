@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from contracts import topics
-from streams.core.reading import Message
+from streams.core.decoding import Message
 from tests.stream.driven import LIMIT_S, Driven, by_day, by_hour, days, hours, ledger, until
 from tests.stream.made import Sent, busy_minutes, interval, request, two_windows
 from warehouse.client import Warehouse

@@ -11,7 +11,7 @@ from tests.core.build import Log, close, power
 from tests.core.oracle import Interval
 from tests.stream.driven import T0, Driven
 from warehouse.client import Warehouse
-from warehouse.reference import list_clusters
+from warehouse.reference_data.tables import list_clusters
 
 
 def run(warehouse: Warehouse, source: str) -> list[tuple[str, bool]]:

@@ -8,7 +8,7 @@ import pytest
 
 from contracts import topics
 from contracts.errors import LedgerError
-from streams import store as store_module
+from streams import retrying_sink as store_module
 from tests.stream.driven import Driven, by_day, by_hour, days, hours, ledger, plain, settings, until
 from tests.stream.made import Sent, interval, request, two_windows
 from warehouse.client import Warehouse

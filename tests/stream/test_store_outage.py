@@ -11,9 +11,9 @@ import pytest
 
 from contracts.errors import BadQuery, Unavailable
 from streams import metrics
-from streams import store as store_module
-from streams.outage import SLACK_MS, Outage
-from streams.store import PATIENCE_MS, Store
+from streams import retrying_sink as store_module
+from streams.retrying_sink import PATIENCE_MS, Store
+from streams.sink_outage import SLACK_MS, Outage
 from tests.stream.driven import T0, Clock, Driven, ledger
 from tests.stream.made import two_windows
 from tests.stream.outage import MAX_OPEN_ROWS, Endpoint, away, endpoint, settings_for

@@ -16,8 +16,8 @@ from contracts import topics
 from contracts.errors import Fenced, Unavailable
 from contracts.rows import Table
 from streams import metrics
-from streams import store as store_module
-from streams.core.reading import Message
+from streams import retrying_sink as store_module
+from streams.core.decoding import Message
 from tests.stream.driven import (
     LIMIT_S,
     T0,
@@ -34,8 +34,8 @@ from tests.stream.driven import (
 )
 from tests.stream.made import Sent, interval, request, two_windows
 from warehouse.client import Warehouse
-from warehouse.fence import Fence
-from warehouse.fingerprint import fingerprint
+from warehouse.ledger.fingerprint import fingerprint
+from warehouse.sink.fence import Fence
 
 CALLS = {"final": 7, "late": 5}
 """Calls of the sink that a zombie's flush makes: four tables, hours, mark, sources; the late fact, the restated
@@ -298,7 +298,7 @@ def test_a_write_given_up_with_its_partition_is_not_tried_again(
 ) -> None:
     """The warehouse is away when the group takes the partition: the flush is the next owner's."""
     monkeypatch.setattr(store_module, "RETRY_FIRST_S", 0.002)
-    monkeypatch.setattr("streams.joiner.REVOKE_WAIT_S", 0.01)
+    monkeypatch.setattr("streams.stream_worker.REVOKE_WAIT_S", 0.01)
     sent = two_windows()
     driven = Driven(warehouse, sent.log)
 

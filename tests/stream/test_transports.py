@@ -16,10 +16,10 @@ from contracts import topics
 from contracts.errors import BadSetting
 from contracts.settings import Settings
 from streams import app as shell
-from streams import log as event_log
+from streams import kafka_admin as event_log
 from streams import transport
-from streams.core.reading import Message
-from streams.reader import Found, Place
+from streams.core.decoding import Message
+from streams.log_reader import Found, Place
 from tests.stream.driven import until
 
 PARTITIONS = 4

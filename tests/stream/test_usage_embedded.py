@@ -16,16 +16,16 @@ from cli.embedded import line
 from contracts import codec, topics
 from contracts.events import Event
 from contracts.settings import Settings
-from producers.publish import Publisher, kafka_config
-from producers.rows import UsageRow, usage_batch
+from producers.runtime.batching import UsageRow, usage_batch
+from producers.runtime.publisher import Publisher, kafka_config
 from streams import metrics
-from streams.log import usage_group
+from streams.kafka_admin import usage_group
 from tests.core.build import power, tokens
 from tests.core.oracle import Interval, Request
 from tests.stream.whole_line import feed, read_all, until
 from warehouse.client import connect
-from warehouse.metered import usage
-from warehouse.sessions import Session, session
+from warehouse.usage.sessions import Session, session
+from warehouse.usage.usage_queries import usage
 
 START_MS = 1_758_000_000_000
 SENT = 40

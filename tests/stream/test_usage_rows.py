@@ -12,15 +12,15 @@ from contracts import codec
 from contracts.errors import Unavailable
 from contracts.events import Event
 from contracts.rows import Table
-from streams.core import usage as core
-from streams.store import LetGo
-from streams.usage_rows import UsageRows
+from streams.core import usage_batch as core
+from streams.retrying_sink import LetGo
+from streams.usage.store import UsageRows
 from tests.core.test_usage import T0, arrived, batch_of, event, used
-from warehouse.audit import Audit
+from warehouse.audit.completeness import producers
+from warehouse.audit.conservation import Audit
 from warehouse.client import Warehouse
-from warehouse.completeness import producers
-from warehouse.reference import list_clusters
-from warehouse.sink import Sink
+from warehouse.reference_data.tables import list_clusters
+from warehouse.sink.sink import Sink
 
 LIVE = (
     "SELECT log_partition AS p, log_offset AS o, log_row AS r, quantity AS q FROM usage FINAL ORDER BY p, o, r"
@@ -127,7 +127,7 @@ class Refusing(Sink):
 
 
 def test_a_warehouse_that_is_away_is_asked_again(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.store.RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr("streams.retrying_sink.RETRY_FIRST_S", 0.001)
     store(warehouse, copy("1", 0, 0, T0), copy("2", 0, 1, T0), sink=Refusing(warehouse, 2))
     assert live(warehouse) == [(0, 0, 0, Decimal(1))]
 
@@ -135,7 +135,7 @@ def test_a_warehouse_that_is_away_is_asked_again(warehouse: Warehouse, monkeypat
 def test_who_is_asked_to_stop_while_it_is_away_lets_the_batch_go(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.store.RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr("streams.retrying_sink.RETRY_FIRST_S", 0.001)
     rows = UsageRows(Refusing(warehouse, 100), lambda: T0, 1_000, held=lambda: False)
     with pytest.raises(LetGo):
         asyncio.run(rows.store(batch_of(copy("1", 0, 0, T0))))

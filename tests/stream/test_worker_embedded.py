@@ -17,12 +17,12 @@ from contracts import codec, topics
 from contracts.errors import BadEvent
 from contracts.events import Event, PowerBatch, TokenBatch, UsageBatch
 from contracts.settings import Settings
-from producers.publish import Publisher, kafka_config
-from producers.simulated import Fleet, Totals
+from producers.runtime.publisher import Publisher, kafka_config
+from producers.simulation.events import Fleet, Totals
 from tests.core.build import power
 from tests.core.oracle import Interval
 from tests.stream.whole_line import Place, assert_ledger_is, committed, feed, read_all, until
-from warehouse.audit import Audit, audit
+from warehouse.audit.conservation import Audit, audit
 from warehouse.client import connect
 
 START_MS = 1_758_000_000_000

@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 
 from contracts import topics
 from contracts.rows import Table, conform
-from streams.gaps import LASTS_MS, TOLD_MOST, Gaps
+from streams.sequence_gaps import LASTS_MS, TOLD_MOST, Gaps
 from tests.core.build import power
 from tests.stream.driven import T0, Driven
 from tests.stream.made import Sent, interval, request

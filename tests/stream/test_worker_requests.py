@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from cli.embedded import line
 from contracts.settings import Settings
-from producers.simulated import Fleet, Totals
+from producers.simulation.events import Fleet, Totals
 from tests.stream.driven import Driven, ledger, settings
 from tests.stream.made import Sent, interval, request, two_windows
 from tests.stream.whole_line import assert_ledger_is, feed
-from warehouse.audit import audit
+from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse, connect
 
 START_MS = 1_758_000_000_000

@@ -13,8 +13,8 @@ from cli.feed import Feed, fed, stored
 from contracts import topics
 from contracts.events import Event
 from contracts.settings import Settings
-from producers.publish import Publisher, kafka_config
-from producers.simulated import Totals
+from producers.runtime.publisher import Publisher, kafka_config
+from producers.simulation.events import Totals
 from warehouse.client import Warehouse
 
 Place = tuple[str, int]

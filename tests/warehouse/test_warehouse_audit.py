@@ -8,10 +8,10 @@ import pytest
 
 from contracts.errors import BadQuery
 from tests.warehouse.rows_made import FIRST_FINAL, HOUR, WINDOW_MS, row, rows
-from warehouse import audit as audit_module
-from warehouse.audit import WORST, Kept, StrayWindow, UnbalancedWindow, audit
+from warehouse.audit import conservation as audit_module
+from warehouse.audit.conservation import WORST, Kept, StrayWindow, UnbalancedWindow, audit
 from warehouse.client import Warehouse
-from warehouse.sink import Sink
+from warehouse.sink.sink import Sink
 
 DAY = 86_400_000
 KEPT: tuple[Kept, ...] = get_args(Kept)

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.warehouse.rows_made import HOUR, WINDOW_MS, rows
-from warehouse import audit as audit_module
-from warehouse.audit import WORST, audit
+from warehouse.audit import conservation as audit_module
+from warehouse.audit.completeness import SILENT_MS, Coverage, GpuGap, SequenceGap, SilentProducer
+from warehouse.audit.conservation import WORST, audit
 from warehouse.client import Warehouse
-from warehouse.completeness import SILENT_MS, Coverage, GpuGap, SequenceGap, SilentProducer
 
 HOUR_MS = 3_600_000
 G1 = ("eu", "n1", "G1")

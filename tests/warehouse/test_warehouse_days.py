@@ -9,11 +9,11 @@ import pytest
 from contracts.errors import Unavailable
 from contracts.rows import Table, keys, tombstones
 from tests.warehouse.rows_made import FIRST_FINAL, HOUR, WINDOW_MS, row, rows
-from warehouse.audit import audit
+from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse
-from warehouse.forget import forget_clusters
+from warehouse.ledger.purge import forget_clusters
 from warehouse.migrate import migrate
-from warehouse.sink import Sink
+from warehouse.sink.sink import Sink
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 DAY = HOUR

@@ -12,10 +12,10 @@ import pytest
 
 from tests.warehouse.rows_made import row
 from warehouse.client import Warehouse
-from warehouse.durable import SETTINGS, set_durable
-from warehouse.fence import Fence
+from warehouse.durability import SETTINGS, set_durable
 from warehouse.migrate import migrate
-from warehouse.sink import Sink
+from warehouse.sink.fence import Fence
+from warehouse.sink.sink import Sink
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,9 +23,9 @@ CHILD = """
 import os, sys
 from tests.warehouse.rows_made import row
 from warehouse.client import connect
-from warehouse.fence import Fence
+from warehouse.sink.fence import Fence
 from warehouse.migrate import migrate
-from warehouse.sink import Sink
+from warehouse.sink.sink import Sink
 with connect(sys.argv[1]) as warehouse:
     migrate(warehouse, durable=sys.argv[2] == "on")
     sink = Sink(warehouse)

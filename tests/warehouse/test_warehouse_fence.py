@@ -14,10 +14,10 @@ from contracts.errors import Fenced, Unavailable
 from contracts.rows import SCHEMAS
 from tests.warehouse.rows_made import HOUR, WINDOW_MS, row, rows
 from warehouse import client as client_module
-from warehouse import fence as fence_module
 from warehouse.client import Warehouse
-from warehouse.fence import Fence, claim, insert_sql
-from warehouse.sink import Sink
+from warehouse.sink import fence as fence_module
+from warehouse.sink.fence import Fence, claim, insert_sql
+from warehouse.sink.sink import Sink
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from contracts.errors import BadQuery
 from tests.warehouse.rows_made import rows
 from warehouse.client import Warehouse, connect
-from warehouse.gate import read_only
 from warehouse.migrate import migrate
+from warehouse.read_only_sql import read_only
 
 ALLOWED = [
     "SELECT 1",

@@ -10,7 +10,7 @@ import pytest
 from contracts.errors import BadInput
 from tests.warehouse.rows_made import HOUR
 from warehouse.client import Warehouse
-from warehouse.reference import (
+from warehouse.reference_data.tables import (  # fmt: skip
     DEFAULT_WEIGHTS,
     END_MS,
     Cluster,
@@ -29,7 +29,7 @@ from warehouse.reference import (
     put_work_weights,
     remove_price,
     seed_defaults,
-)  # fmt: skip
+)
 
 TARIFF = Price("energy", "eu", Decimal("0.123456789"), HOUR, END_MS, "EUR", "contract 7")
 

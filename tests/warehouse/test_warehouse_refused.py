@@ -13,10 +13,10 @@ from contracts.rows import SCHEMAS
 from tests.warehouse.http_double import Fault, Faults, serve
 from tests.warehouse.rows_made import row
 from warehouse.client import Warehouse, connect
-from warehouse.fence import Fence
+from warehouse.error_codes import refusal
 from warehouse.migrate import migrate
-from warehouse.refused import refusal
-from warehouse.sink import Sink
+from warehouse.sink.fence import Fence
+from warehouse.sink.sink import Sink
 
 TEXTS = {
     243: "Cannot reserve 1.00 MiB, not enough space. (NOT_ENOUGH_SPACE)",

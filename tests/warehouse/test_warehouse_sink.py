@@ -11,9 +11,9 @@ from contracts.coded import Coded
 from contracts.errors import LedgerError
 from contracts.rows import KEYS, SCHEMAS, Table, keys, length, tombstones
 from tests.warehouse.rows_made import FIRST_FINAL, HOUR, WINDOW_MS, row, rows
-from warehouse import sink as sink_module
 from warehouse.client import Warehouse
-from warehouse.sink import Sink
+from warehouse.sink import sink as sink_module
+from warehouse.sink.sink import Sink
 
 HOUR_ROWS = (
     "SELECT tenant, active_uj, idle_uj, requests, windows, revision, version, toUnixTimestamp64Milli(hour) AS hour "

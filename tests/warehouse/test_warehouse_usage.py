@@ -9,9 +9,9 @@ import pytest
 from contracts.rows import length
 from tests.warehouse.rows_made import HOUR, row, rows
 from warehouse.client import Warehouse
-from warehouse.metered import usage
-from warehouse.sessions import session
-from warehouse.sink import IDS_AT_ONCE, Sink
+from warehouse.sink.sink import IDS_AT_ONCE, Sink
+from warehouse.usage.sessions import session
+from warehouse.usage.usage_queries import usage
 
 IDS = [(2**64 - 1 - n, n) for n in range(IDS_AT_ONCE + 100)]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from contracts.events import Event
-from producers.faults import Faults, disturb
-from producers.publish import Publisher
+from producers.runtime.publisher import Publisher
+from producers.simulation.faults import Faults, disturb
 from tests.kafka.chaos.poison import Poison
 from tests.kafka.chaos.world import World
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cli.embedded import prepare
 from cli.feed import Sent, stored
-from producers.publish import kafka_config
+from producers.runtime.publisher import kafka_config
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.chaos.crew import Crew
 from tests.kafka.chaos.feeder import Feeder
@@ -20,7 +20,7 @@ from tests.kafka.chaos.world import FLOORS_MW, World
 from tests.kafka.deployment import Deployment
 from tests.warehouse.http_double import serve
 from warehouse.client import Warehouse, connect
-from warehouse.reference import END_MS, IdleFloor, put_idle_floors
+from warehouse.reference_data.tables import END_MS, IdleFloor, put_idle_floors
 
 PARTITIONS = 6
 QUICK = {

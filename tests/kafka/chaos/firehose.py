@@ -18,8 +18,8 @@ import numpy as np
 
 from contracts import topics
 from contracts.events import Event, PowerBatch, TokenBatch
-from producers.numbering import Sequencer, event_of, heartbeat_batch
-from producers.publish import Publisher
+from producers.runtime.event_sequence import Sequencer, event_of, heartbeat_batch
+from producers.runtime.publisher import Publisher
 
 ROWS = 64
 WORKLOADS = 32

@@ -10,9 +10,9 @@ from cli.feed import Sent, stored
 from tests.core.oracle import Oracle
 from tests.kafka.chaos.field import Field, lay_floors
 from tests.kafka.chaos.world import CLUSTERS, FLOORS_MW, World
-from warehouse.audit import audit
+from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse, connect
-from warehouse.fingerprint import fingerprint
+from warehouse.ledger.fingerprint import fingerprint
 
 _AMOUNTS = (
     "active_uj", "idle_uj", "unallocated_uj", "prompt_tokens", "cached_tokens", "completion_tokens",

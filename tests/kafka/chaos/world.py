@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from contracts import topics
 from contracts.events import Batch, Event
-from producers.numbering import Sequencer, event_of, heartbeat_batch
+from producers.runtime.event_sequence import Sequencer, event_of, heartbeat_batch
 from tests.core.build import power, tokens
 from tests.core.oracle import Interval, Request
 

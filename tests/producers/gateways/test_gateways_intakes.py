@@ -19,13 +19,13 @@ from schemathesis.specs.openapi.checks import status_code_conformance
 from contracts.errors import Unavailable, WattlogError
 from contracts.events import TokenBatch, UsageBatch
 from contracts.settings import Settings
-from producers.collector import Made
-from producers.gateways.intakes import genai_intakes
-from producers.ingest.delivery import Line, Order, ready
-from producers.ingest.produce import HttpConfig, intakes
-from producers.ingest.server import Bounds
-from producers.recent import Recent
-from producers.rows import RequestRow, token_batch
+from producers.receivers.genai_routes import genai_intakes
+from producers.receivers.http_plugin import HttpConfig, intakes
+from producers.runtime.batching import RequestRow, token_batch
+from producers.runtime.deduplication import Recent
+from producers.runtime.poll_loop import Made
+from producers.runtime.receiver.delivery_queue import Line, Order, ready
+from producers.runtime.receiver.server import Bounds
 from tests.producers.gateways.payloads import SECRET, as_json, as_protobuf, payload, span
 from tests.producers.ingest.listener import SECRET as KEY
 from tests.producers.ingest.listener import Broker, Listener, Time, listening, token

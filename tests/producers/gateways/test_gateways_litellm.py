@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from contracts.errors import BadInput
 from producers.gateways.calls import Call, batches, placed
 from producers.gateways.deployments import Deployment, Deployments
-from producers.gateways.litellm import LiteLLM, Payloads, Rules
-from producers.recent import Recent
-from producers.rows import RequestRow
+from producers.gateways.litellm.payloads import LiteLLM, Payloads, Rules
+from producers.runtime.batching import RequestRow
+from producers.runtime.deduplication import Recent
 from tests.producers.gateways.payloads import SECRET, T0, payload
 
 NOW = T0 + 60_000

@@ -22,14 +22,14 @@ from cli.doctor import examine
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import TokenBatch
 from contracts.settings import Settings
-from producers.collector import Collector, Metrics
-from producers.delivery import Delivery
 from producers.gateways.deployments import Deployment, Deployments
-from producers.gateways.litellm import LiteLLM, Rules
+from producers.gateways.litellm.callback_folder import OLD_MS, READ_BYTES, CallbackFolder
+from producers.gateways.litellm.payloads import LiteLLM, Rules
+from producers.gateways.litellm.plugin import produce_litellm
 from producers.gateways.litellm_callback import MAX_TEXT, WattlogLogger, kept
-from producers.gateways.litellm_spool import OLD_MS, READ_BYTES, CallbackFolder
-from producers.gateways.produce_litellm import produce_litellm
-from producers.spool import Spool
+from producers.runtime.delivery import Delivery
+from producers.runtime.poll_loop import Collector, Metrics
+from producers.runtime.spool import Spool
 from tests.producers.gateways.payloads import SECRET, T0, payload
 from tests.producers.test_producers_agent import Time
 from tests.producers.test_producers_collector import Log

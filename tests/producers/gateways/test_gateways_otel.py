@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from contracts.errors import BadInput
 from producers.gateways.calls import Call, Used, batches, placed
 from producers.gateways.deployments import Deployment, Deployments
-from producers.gateways.otel import GenAI, Rules, Spans
-from producers.gateways.otlp import is_json, spans
-from producers.recent import Recent
-from producers.rows import RequestRow
+from producers.gateways.otel.genai import GenAI, Rules, Spans
+from producers.gateways.otel.otlp import is_json, spans
+from producers.runtime.batching import RequestRow
+from producers.runtime.deduplication import Recent
 from tests.producers.gateways.payloads import NS, SECRET, T0, TRACE, as_json, as_protobuf, span
 
 NOW = T0 + 60_000

@@ -21,13 +21,13 @@ from contracts import codec, topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import TokenBatch
 from contracts.settings import Settings
-from producers.collector import Collector, Metrics
-from producers.delivery import Delivery
 from producers.gateways.deployments import Deployment, Deployments
-from producers.gateways.otel import GenAI, Rules
-from producers.gateways.otel_kafka import Mark, SpansTopic
-from producers.gateways.produce_otel import OtelConfig, consumer_config, produce_otel
-from producers.spool import Spool
+from producers.gateways.otel.genai import GenAI, Rules
+from producers.gateways.otel.kafka_topic import Mark, SpansTopic
+from producers.gateways.otel.plugin import OtelConfig, consumer_config, produce_otel
+from producers.runtime.delivery import Delivery
+from producers.runtime.poll_loop import Collector, Metrics
+from producers.runtime.spool import Spool
 from tests.producers.gateways.payloads import T0, as_json, as_protobuf, span
 from tests.producers.test_producers_agent import Time
 from tests.producers.test_producers_collector import Log
@@ -196,7 +196,7 @@ def test_an_offset_that_is_not_there_any_more_is_sought_again(topic: Topic) -> N
 
 
 def test_brokers_that_are_away_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("producers.gateways.otel_kafka.TIMEOUT_S", 0.1)
+    monkeypatch.setattr("producers.gateways.otel.kafka_topic.TIMEOUT_S", 0.1)
     config = consumer_config(Settings(kafka_bootstrap="127.0.0.1:1"), OtelConfig()) | {"log_level": 0}
     away = SpansTopic(TOPIC, GenAI(Rules()), Deployments([], "east"), lambda: Consumer(config))
     with pytest.raises(Unavailable, match="cannot be read"):

@@ -21,24 +21,24 @@ import jwt
 from contracts import codec
 from contracts.errors import Unavailable
 from contracts.events import Event, UsageBatch
-from producers.delivery import Delivery
-from producers.ingest import cloudevents
-from producers.ingest.auth import Verifier
-from producers.ingest.delivery import Line
-from producers.ingest.intake import Intake
-from producers.ingest.meters import MeterRule, Meters
-from producers.ingest.metrics import Metrics
-from producers.ingest.server import Bounds, Door, create_app
-from producers.publish import OnDelivery
-from producers.recent import Recent
-from producers.spool import Spool
+from producers.receivers.cloudevents import events
+from producers.receivers.cloudevents.meter_rules import MeterRule, Meters
+from producers.runtime.deduplication import Recent
+from producers.runtime.delivery import Delivery
+from producers.runtime.publisher import OnDelivery
+from producers.runtime.receiver.auth import Verifier
+from producers.runtime.receiver.delivery_queue import Line
+from producers.runtime.receiver.metrics import Metrics
+from producers.runtime.receiver.route import Intake
+from producers.runtime.receiver.server import Bounds, Door, create_app
+from producers.runtime.spool import Spool
 
 NOW_MS = 1_793_491_260_000
 LOOPBACK = "http://127.0.0.1:8788"
 SECRET = "a secret of at least 32 bytes, for tests"
 FAR = 4_000_000_000
-EVENTS = cloudevents.PATH
-ONE, MANY, JSON = cloudevents.ONE, cloudevents.MANY, cloudevents.JSON
+EVENTS = events.PATH
+ONE, MANY, JSON = events.ONE, events.MANY, events.JSON
 
 
 class Time:
@@ -142,9 +142,7 @@ def listening(
     metrics = Metrics(registry)
     line = Line(clock, max_waiting=max_waiting, on_resent=metrics.resent.inc, recent=recent)
     meters = Meters(rules, workload="external", unknown=unknown)
-    route = cloudevents.intake(
-        meters, cluster="c1", max_events=max_events, ahead_ms=2_500, accepted_status=accepted_status
-    )
+    route = events.intake(meters, cluster="c1", max_events=max_events, ahead_ms=2_500, accepted_status=accepted_status)
     door = Door(line, Verifier(key), bounds or Bounds(), metrics, clock, node="n1", host=host)
     spool = Spool(folder / "http.db")
     if recent is not None:

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import Event
 from contracts.settings import Settings
-from producers.clock import SystemClock
-from producers.collector import Made
-from producers.delivery import Delivery
-from producers.ingest.delivery import MAX_MESSAGE_BYTES, Line, Order, Ready, ready
-from producers.ingest.problems import Rejected
-from producers.ingest.produce import check_http, produce_http
-from producers.ingest.server import Bounds
-from producers.rows import UsageRow, usage_batch
-from producers.spool import Full, Spool
+from producers.receivers.http_plugin import check_http, produce_http
+from producers.runtime.batching import UsageRow, usage_batch
+from producers.runtime.clock import SystemClock
+from producers.runtime.delivery import Delivery
+from producers.runtime.poll_loop import Made
+from producers.runtime.receiver.delivery_queue import MAX_MESSAGE_BYTES, Line, Order, Ready, ready
+from producers.runtime.receiver.problems import Rejected
+from producers.runtime.receiver.server import Bounds
+from producers.runtime.spool import Full, Spool
 from tests.producers.conftest import Consume
 from tests.producers.ingest.listener import MANY, NOW_MS, Broker, Time, event, listening, rows
 

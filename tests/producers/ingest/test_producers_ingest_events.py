@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from contracts import topics
 from contracts.errors import BadSetting
-from producers.ingest.meters import MeterRule, Meters, path
+from producers.receivers.cloudevents.meter_rules import MeterRule, Meters, path
 from tests.producers.ingest.listener import JSON, MANY, NOW_MS, ONE, Listener, event, listening
 
 RULES = [

@@ -20,12 +20,12 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
 from contracts.errors import BadSetting
-from producers.collector import Made
-from producers.ingest.auth import Verifier, check_exposure
-from producers.ingest.intake import Intake, Parsed, Reply, Sent
-from producers.ingest.meters import MeterRule
-from producers.ingest.server import Bounds, gunzip
-from producers.rows import UsageRow, usage_batch
+from producers.receivers.cloudevents.meter_rules import MeterRule
+from producers.runtime.batching import UsageRow, usage_batch
+from producers.runtime.poll_loop import Made
+from producers.runtime.receiver.auth import Verifier, check_exposure
+from producers.runtime.receiver.route import Intake, Parsed, Reply, Sent
+from producers.runtime.receiver.server import Bounds, gunzip
 from tests.producers.ingest.listener import EVENTS, JSON, MANY, SECRET, Listener, event, listening, token
 
 pytestmark = [  # Schemathesis' own dependencies, not ours.

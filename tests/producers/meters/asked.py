@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contracts.events import UsageBatch
-from producers.meters.questions import Question
+from producers.meters.window_query import Question
 from tests.producers.meters.times import At
 
 T0 = 1_700_000_040_000

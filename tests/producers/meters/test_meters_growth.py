@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.meters.growth import FORGET_MS, Look, Step, Thing, Used, step
+from producers.common.counter_delta import FORGET_MS, Look, Step, Thing, Used, step
 
 T0 = 1_700_000_000_000
 

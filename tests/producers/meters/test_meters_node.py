@@ -11,10 +11,10 @@ import pytest
 
 from contracts.errors import BadInput, Unavailable
 from contracts.events import UsageBatch
-from producers.collector import Collected
-from producers.meters.cgroups import Cgroups, Group
-from producers.meters.kubelet import Kubelet, PodRule
-from producers.meters.looks import Looks
+from producers.meters.cgroups.cgroup_files import Cgroups, Group
+from producers.meters.kubelet.stats_summary import Kubelet, PodRule
+from producers.meters.observed import Looks
+from producers.runtime.poll_loop import Collected
 from tests.producers.meters.times import At
 
 T0 = 1_700_000_000_000

@@ -14,10 +14,10 @@ import pytest
 from contracts.errors import BadInput, Unavailable
 from contracts.events import UsageBatch
 from contracts.settings import Settings
-from producers.http import Pages
+from producers.common.http_client import Pages
 from producers.meters.config import PrometheusConfig, PromQuery
-from producers.meters.produce import prometheus_sources
-from producers.meters.questions import Question
+from producers.meters.plugin import prometheus_sources
+from producers.meters.window_query import Question
 from tests.producers.meters.asked import MINUTE, NOW, T0, told
 from tests.producers.meters.times import At
 

@@ -16,10 +16,10 @@ from contracts.errors import BadSetting, Unavailable
 from contracts.events import UsageBatch
 from contracts.settings import Settings
 from producers import registry
-from producers.config import load
-from producers.http import Pages
+from producers.common.http_client import Pages
 from producers.meters.config import CgroupsConfig, KubeletConfig
-from producers.meters.produce import cgroups_source, kubelet_source, produce_kubelet
+from producers.meters.plugin import cgroups_source, kubelet_source, produce_kubelet
+from producers.runtime.config import load
 from tests.producers.conftest import Page
 from tests.producers.meters.times import At
 

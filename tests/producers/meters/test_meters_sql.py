@@ -20,12 +20,12 @@ import pytest
 
 from contracts.errors import BadInput, BadSetting, Unavailable
 from contracts.settings import Settings
-from producers.config import load
-from producers.meters import sql
 from producers.meters.config import SqlConfig, SqlQuery
-from producers.meters.produce import sql_sources
-from producers.meters.questions import Question
+from producers.meters.plugin import sql_sources
+from producers.meters.sql import sql_query
+from producers.meters.window_query import Question
 from producers.meters.windows import Window
+from producers.runtime.config import load
 from tests.kafka.broker import free_ports
 from tests.producers.meters.asked import MINUTE, NOW, T0, told
 from tests.warehouse.http_double import serve as serve_clickhouse
@@ -165,7 +165,7 @@ def rows(names: Sequence[str], *found: Sequence[object]) -> list[object]:
         "tenant": "",
         "columns": {},
     }
-    return list(sql.ask(fetch, "SELECT", Window(T0, T0 + MINUTE), **of))
+    return list(sql_query.ask(fetch, "SELECT", Window(T0, T0 + MINUTE), **of))
 
 
 @pytest.mark.parametrize("quantity", [None, "12", True, math.nan, Decimal("Infinity"), 10**20])

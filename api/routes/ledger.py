@@ -1,0 +1,196 @@
+"""Under a bill: windows, GPUs' intervals, requests, the fleet, a charge explained."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from api import examples
+from api.auth import AnyCaller, Operator
+from api.models import Answer, RequestsAnswer, documented
+from api.params import (
+    NAME,
+    Cluster,
+    Cursor,
+    FormatOf,
+    Limit,
+    Model,
+    PeriodOf,
+    Tenant,
+    WarehouseOf,
+    Workload,
+)
+from api.serialization import Format, plain, plain_rows, respond
+from contracts.errors import BadQuery
+from contracts.units import EpochMs, epoch_ms
+from warehouse.ledger import ledger_queries
+from warehouse.ledger.explanation import Explanation
+from warehouse.ledger.explanation import explain as walk_back
+from warehouse.periods import Period, newest
+from warehouse.results import FleetRow, Interval, LatestRow, LedgerRow, Page, RequestRow
+
+router = APIRouter(prefix="/v1", tags=["drill-down"])
+
+
+@router.get("/fleet", responses=documented(Answer[FleetRow], examples.FLEET))
+def fleet(
+    request: Request,
+    warehouse: WarehouseOf,
+    _: Operator,
+    period: PeriodOf,
+    cluster: Cluster = None,
+    limit: Limit = 1000,
+    cursor: Cursor = None,
+    format_: FormatOf = None,
+) -> Response:
+    """What each node's GPUs used, by hardware: energy, mean power, utilisation, idle, unallocated. Operators only."""
+    page = ledger_queries.fleet(warehouse, period.start, period.end, cluster=cluster, limit=limit, cursor=cursor)
+    return _paged(request, format_, page, FleetRow, period)
+
+
+@router.get("/ledger", responses=documented(Answer[LedgerRow], examples.LEDGER))
+def ledger(
+    request: Request,
+    warehouse: WarehouseOf,
+    caller: AnyCaller,
+    period: PeriodOf,
+    tenant: Tenant = None,
+    cluster: Cluster = None,
+    workload: Workload = None,
+    model: Model = None,
+    provisional: Annotated[bool, Query(description="Windows that are still open, too.")] = False,
+    limit: Limit = 1000,
+    cursor: Cursor = None,
+    format_: FormatOf = None,
+) -> Response:
+    """The windows behind a bill, oldest first."""
+    page = ledger_queries.ledger_rows(
+        warehouse,
+        period.start,
+        period.end,
+        tenant=caller.scope(tenant),
+        cluster=cluster,
+        workload=workload,
+        model=model,
+        provisional=provisional,
+        limit=limit,
+        cursor=cursor,
+    )
+    return _paged(request, format_, page, LedgerRow, period)
+
+
+@router.get(
+    "/ledger/{cluster}/{workload}/{window_start}/intervals", responses=documented(Answer[Interval], examples.INTERVALS)
+)
+def intervals(
+    request: Request,
+    warehouse: WarehouseOf,
+    caller: AnyCaller,
+    cluster: Annotated[str, Path(**NAME, examples=["eu-1"])],
+    workload: Annotated[str, Path(**NAME, examples=["chat"])],
+    window_start: Annotated[str, Path(max_length=40, examples=["2026-10-31T22:00:00.000Z"])],
+    limit: Limit = 1000,
+    cursor: Cursor = None,
+    format_: FormatOf = None,
+) -> Response:
+    """What each GPU measured in a window of a workload. A tenant sees it for windows in which it has a row itself."""
+    at = _instant(window_start)
+    page = ledger_queries.intervals(warehouse, at, cluster, workload, tenant=caller.tenant, limit=limit, cursor=cursor)
+    end = EpochMs(at + page.rows[0].window_ms) if page.rows else at
+    return _paged(request, format_, page, Interval, Period(at, end))
+
+
+_NOT_KEPT = "single requests are not stored (WATTLOG_REQUESTS=none); those of before expire after 30 days"
+
+
+@router.get("/requests", responses=documented(RequestsAnswer, examples.REQUESTS))
+def requests(
+    request: Request,
+    warehouse: WarehouseOf,
+    caller: AnyCaller,
+    period: PeriodOf,
+    tenant: Tenant = None,
+    cluster: Cluster = None,
+    workload: Workload = None,
+    model: Model = None,
+    session_id: Annotated[str | None, Query(**NAME, description="Only this session.")] = None,
+    limit: Limit = 1000,
+    cursor: Cursor = None,
+    format_: FormatOf = None,
+) -> Response:
+    """Requests that ended in the period, with their energy. Kept for 30 days after they were stored, unless workers are
+    set to store none: then the answer has a note."""
+    page = ledger_queries.requests(
+        warehouse,
+        period.start,
+        period.end,
+        tenant=caller.scope(tenant),
+        cluster=cluster,
+        workload=workload,
+        model=model,
+        session_id=session_id,
+        limit=limit,
+        cursor=cursor,
+    )
+    note = _NOT_KEPT if request.app.state.settings.requests == "none" else None
+    return _paged(request, format_, page, RequestRow, period, note=note)
+
+
+@router.get("/latest", responses=documented(Answer[LatestRow], examples.LATEST))
+def latest(
+    request: Request,
+    warehouse: WarehouseOf,
+    caller: AnyCaller,
+    tenant: Tenant = None,
+    limit: Limit = 1000,
+    format_: FormatOf = None,
+) -> Response:
+    """The newest five minutes of windows by tenant, newest first, provisional ones too."""
+    end = newest(warehouse).window_end or EpochMs(0)
+    rows = ledger_queries.latest(warehouse, end, tenant=caller.scope(tenant), limit=limit)
+    start = EpochMs(max(end - ledger_queries.LATEST_WINDOWS_MS, 0))
+    return _paged(request, format_, Page(rows), LatestRow, Period(start, end))
+
+
+@router.get("/explain", responses=documented(Explanation, examples.EXPLAIN, 404))
+def explain(
+    warehouse: WarehouseOf,
+    caller: AnyCaller,
+    tenant: Tenant = None,
+    window: Annotated[
+        str, Query(max_length=40, description="`latest`, or RFC 3339: the window that holds it.")
+    ] = "latest",
+) -> Response:
+    """A tenant's charge of one window walked back: share of work, GPUs' intervals, floor, weights, prices applied."""
+    seen = caller.scope(tenant)
+    if seen is None:
+        raise BadQuery("tenant", None, "say whose charge to explain")
+    return JSONResponse(plain(walk_back(warehouse, seen, window)))
+
+
+def _instant(text: str) -> EpochMs:
+    try:
+        at = epoch_ms(text)
+    except (ValueError, OverflowError):
+        raise BadQuery("window_start", text, "give RFC 3339, as in the ledger's rows") from None
+    if not 0 <= at < epoch_ms("2200-01-01"):
+        raise BadQuery("window_start", text, "give a time from 1970 to 2200")
+    return at
+
+
+def _paged(
+    request: Request, format_: Format | None, page: Page[Any], row: Any, period: Period, **more: str | None
+) -> Response:
+    return respond(
+        request,
+        format_,
+        plain_rows(page.rows),
+        [f.name for f in fields(row)],
+        next_=page.next,
+        period=plain(period),
+        simulated=any(getattr(r, "simulated", False) for r in page.rows),
+        **more,
+    )

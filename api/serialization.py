@@ -1,0 +1,100 @@
+"""Answers as JSON or CSV. The types say how a value is written (warehouse/results.py); this joins the rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from typing import Any, Literal
+
+from fastapi import Request
+from fastapi.responses import Response
+from pydantic import TypeAdapter
+
+Format = Literal["json", "csv"]
+CSV_TYPE = "text/csv; charset=utf-8; header=present"
+
+
+@cache
+def adapter(type_: Any) -> TypeAdapter[Any]:
+    """The (costly to build) writer of a type."""
+    return TypeAdapter(type_)
+
+
+def plain(value: Any, *, exclude: Collection[str] = ()) -> Any:
+    """A dataclass or model as what JSON can hold: times RFC 3339, Decimals as strings."""
+    kind: Any = type(value)
+    return adapter(kind).dump_python(value, mode="json", exclude=set(exclude) or None)
+
+
+def plain_rows(rows: Sequence[Any], *, exclude: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Rows of one dataclass, the same way."""
+    if not rows:
+        return []
+    write = adapter(list[type(rows[0])]).dump_python  # type: ignore[misc]
+    skip = {"__all__": set(exclude)} if exclude else None
+    return write(list(rows), mode="json", exclude=skip)  # type: ignore[no-any-return]
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """RFC 4180 with a header. Null is empty, lists are joined by ';', parts of an object by ':'."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+    return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return ":".join(str(_cell(part)) for part in value.values())
+    if isinstance(value, (list, tuple)):
+        return ";".join(str(_cell(part)) for part in value)
+    return value
+
+
+def wants_csv(request: Request, asked: Format | None) -> bool:
+    """`?format=` decides; without it the Accept header, where JSON wins a tie."""
+    if asked:
+        return asked == "csv"
+    quality = {"text/csv": 0.0, "application/json": 0.0}
+    for part in request.headers.get("accept", "").lower().split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        if name in quality:
+            quality[name] = next((_quality(p[2:]) for p in parameters if p.startswith("q=")), 1.0)
+    return quality["text/csv"] > quality["application/json"]
+
+
+def _quality(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+def respond(
+    request: Request,
+    asked: Format | None,
+    rows: list[dict[str, Any]],
+    columns: Sequence[str],
+    *,
+    next_: str | None = None,
+    csv_rows: list[dict[str, Any]] | None = None,
+    **envelope: Any,
+) -> Response:
+    """`{**envelope, rows, next}` as JSON, or the rows (`csv_rows`, where they differ) as CSV.
+
+    Both carry the next page as a Link header (RFC 8288).
+    """
+    headers = {"Vary": "Accept"}
+    if next_:
+        headers["Link"] = f'<{request.url.path}?{request.url.include_query_params(cursor=next_).query}>; rel="next"'
+    if wants_csv(request, asked):
+        return Response(to_csv(rows if csv_rows is None else csv_rows, columns), media_type=CSV_TYPE, headers=headers)
+    body = adapter(dict[str, Any]).dump_json({**envelope, "rows": rows, "next": next_})
+    return Response(body, media_type="application/json", headers=headers)

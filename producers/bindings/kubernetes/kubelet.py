@@ -1,0 +1,82 @@
+"""The kubelet's pod-resources API, over its unix socket: which container has which device. grpcio is the reference
+implementation of the protocol; it answers within a deadline, whatever the other side does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from contracts.errors import Unavailable
+from producers.bindings.claims import Absent
+from producers.bindings.kubernetes.pods import PodDevice
+
+TIMEOUT_S = 2.0
+MAX_BYTES = 16 * 2**20
+"""As much as the kubelet's own client takes."""
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_BYTES),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.default_authority", "localhost"),
+)
+_UUID = re.compile(r"(?:GPU|MIG)-[0-9a-f-]{36}")
+
+
+class PodResources:
+    """Asks `socket` for devices whose resource, or driver, matches one of `resources` (patterns with `*`)."""
+
+    def __init__(self, socket: Path, resources: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> None:
+        self._socket, self._resources, self._timeout_s = socket, resources, timeout_s
+
+    def devices(self) -> list[PodDevice]:
+        """Every GPU device that a container has. Raises Absent without a socket, Unavailable without an answer."""
+        try:
+            import grpc
+
+            from producers.bindings.kubernetes import podresources as messages
+        except ImportError:
+            raise Unavailable("The package grpcio is not installed", "Run `pip install 'wattlog[agent]'`.") from None
+        try:
+            there = self._socket.exists()
+        except OSError as error:
+            raise Unavailable(f"The kubelet's {self._socket} is out of reach: {error}", _MEND) from None
+        if not there:
+            raise Absent(f"There is no {self._socket}", "Is this a Kubernetes node, and the socket mounted?")
+        try:
+            with grpc.insecure_channel(f"unix:{self._socket}", options=_OPTIONS) as channel:
+                ask = channel.unary_unary(
+                    messages.LIST,
+                    request_serializer=messages.ListPodResourcesRequest.SerializeToString,
+                    response_deserializer=messages.ListPodResourcesResponse.FromString,
+                )
+                return list(self._found(ask(messages.ListPodResourcesRequest(), timeout=self._timeout_s)))
+        except grpc.RpcError as error:
+            code = error.code().name if isinstance(error, grpc.Call) else type(error).__name__
+            said = (error.details() or "") if isinstance(error, grpc.Call) else ""
+            raise Unavailable(f"The kubelet does not list pods' devices: {code} {said[:200]}", _MEND) from None
+
+    def _found(self, answer: Any) -> Iterator[PodDevice]:
+        for pod in answer.pod_resources:
+            for container in pod.containers:
+                where = pod.namespace, pod.name, container.name
+                for device in container.devices:
+                    if self._is_gpu(device.resource_name):
+                        yield from (PodDevice(*where, each) for each in device.device_ids)
+                for claim in (c for dynamic in container.dynamic_resources for c in dynamic.claim_resources):
+                    if self._is_gpu(claim.driver_name):
+                        yield PodDevice(*where, _claimed(claim))
+
+    def _is_gpu(self, resource: str) -> bool:
+        return any(fnmatchcase(resource, pattern) for pattern in self._resources)
+
+
+_MEND = "May this process use its socket (root's, unless told otherwise), and is the kubelet well?"
+
+
+def _claimed(claim: Any) -> str:
+    """The UUID that a claim's CDI devices name, else what the driver calls it: that is no GPU's UUID, and is told."""
+    names = " ".join((*(device.name for device in claim.cdi_devices), claim.device_name))
+    uuid = _UUID.search(names)
+    return uuid[0] if uuid else f"{claim.driver_name}/{claim.device_name}"

@@ -1,0 +1,246 @@
+"""Requests of OpenTelemetry spans: GenAI's conventions, old names and new, as instrumentations and gateways send them.
+
+A span is an inference if its operation is one, or, where it names none, if it counts tokens (vLLM's own spans). One
+call is told by many: the application, its HTTP client, the gateway, the server. So that it counts once
+
+* only spans of some kinds count (`kinds`): callers', unless told otherwise;
+* of two that lie in each other and count the same tokens the inner one counts (`spantree`);
+* one that comes again does not count again (`producers.runtime.deduplication`).
+
+Who pays is an attribute that a gateway or Collector has set (`tenant`), on the span, on those around it, or on the
+resource.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.errors import BadInput
+from producers.gateways.accesslog.json_lines import Fields, Paths, Reader
+from producers.gateways.calls import NOBODY, Call, Used, on_time, shown
+from producers.gateways.otel.otlp import CLIENT, CONSUMER, INTERNAL, PRODUCER, SERVER, Span, Value, Wanted
+from producers.gateways.otel.span_tree import Tree, names_of
+from producers.runtime.batching import UsageRow
+from producers.runtime.deduplication import DOUBLE, Seen
+
+Kind = Literal["client", "internal", "server", "producer", "consumer"]
+_KINDS: Mapping[int, Kind] = {
+    0: "internal", INTERNAL: "internal", SERVER: "server", CLIENT: "client", PRODUCER: "producer", CONSUMER: "consumer",
+}  # fmt: skip
+OPERATION = "gen_ai.operation.name"
+PROMPT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.usage.prompt_tokens")
+COMPLETION = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.usage.completion_tokens")
+CACHED = (
+    "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens", "gen_ai.usage.cached_input_tokens",
+    "gen_ai.usage.cached_tokens",
+)  # fmt: skip
+WRITTEN = (
+    "gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write.input_tokens",
+    "gen_ai.usage.cache_creation_input_tokens",
+)  # fmt: skip
+MODEL = ("gen_ai.response.model", "gen_ai.request.model")
+FIRST_S = (
+    "gen_ai.response.time_to_first_chunk", "gen_ai.server.time_to_first_token", "gen_ai.latency.time_to_first_token",
+)  # fmt: skip
+FIRST_EVENTS = ("gen_ai.first_token", "first_token", "First Token Stream Event", "llm.content.completion.chunk")
+ERROR_TYPE, HTTP_STATUS, ADDRESS, PORT = "error.type", "http.response.status_code", "server.address", "server.port"
+TOOL, AGENT, SERVICE = "gen_ai.tool.name", "gen_ai.agent.name", "service.name"
+AGENTS: Mapping[str, str] = {"execute_tool": "tool_calls", "invoke_agent": "agent_calls"}
+"""Meters of what agents do beside inference, by operation."""
+ORIGIN = "otel"
+_ASKED = {
+    OPERATION, *PROMPT, *COMPLETION, *CACHED, *WRITTEN, *MODEL, *FIRST_S, ERROR_TYPE, HTTP_STATUS, ADDRESS, PORT, TOOL,
+    AGENT, SERVICE,
+}  # fmt: skip
+_NAMES = {name: (name,) for name in Fields.model_fields}
+
+
+class Rules(BaseModel):
+    """How spans are read. Of several attributes the first that is there counts: on the span, on those around it in the
+    same message, then on the resource; one after `span:` or `resource:` is looked for there only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    tenant: Paths = Field(
+        ("wattlog.tenant", "tenant.id"),
+        description="Who pays: an attribute that your gateway or Collector sets, never what a client sends.",
+    )
+    otherwise: str = Field(NOBODY, description="Who pays where none of them is there; empty: such spans are refused.")
+    kinds: tuple[Kind, ...] = Field(("client", "internal"), description="Span kinds that count.")
+    operations: tuple[str, ...] = Field(
+        ("chat", "text_completion", "generate_content", "embeddings", "completion", "response", "responses"),
+        description=f"Values of `{OPERATION}` that are inferences.",
+    )
+    scopes: tuple[str, ...] = Field((), description="Instrumentation scopes that count; empty: all.")
+    session: Paths = Field(("gen_ai.conversation.id", "session.id"), description="Session that a call belongs to.")
+    step: Paths = Field(("wattlog.step",), description="Step of its session; for tools, else the tool's name.")
+    route: Paths = Field(("wattlog.route", SERVICE), description="What the rules for workloads call `route`.")
+
+
+class Spans(NamedTuple):
+    """Calls that came for the first time, what is wrong with spans that could not be read, and how many do not count,
+    by why."""
+
+    calls: list[Call | Used]
+    refused: list[str]
+    skipped: Mapping[str, int]
+
+
+class GenAI:
+    """Calls of spans, by rules."""
+
+    def __init__(self, rules: Rules, payer: Callable[[str], str] = str) -> None:
+        """`payer` says who pays where a span names this one ("" for none); it may raise."""
+        self._rules, self._payer = rules, payer
+        self._reader = Reader(Fields(**_NAMES))
+        asked = (*rules.tenant, *rules.session, *rules.step, *rules.route)
+        self.wanted = Wanted(_ASKED | {name.removeprefix("span:").removeprefix("resource:") for name in asked},
+                             frozenset(FIRST_EVENTS))  # fmt: skip
+
+    def read(self, spans: Sequence[Span], recent: Seen, latest_ms: int) -> Spans:
+        """Of the spans of one message; `recent` is what came before, and is added to. What ended after `latest_ms`
+        (epoch ms) is refused."""
+        tree, refused, skipped = Tree(spans), list[str](), Counter[str]()
+        found: list[Call | Used] = []
+        for span in tree.inner_first():
+            why = self._skipped(span)
+            if why:
+                skipped[why] += 1
+                continue
+            try:
+                call = self._used(span, tree) if _text(span, OPERATION) in AGENTS else self._call(span, tree)
+                on_time(span.end_ns // 1_000_000, latest_ms)
+            except BadInput as error:
+                refused.append(f"span {span.trace_id[:32]}/{span.span_id[:16]}: {error}")
+                continue
+            if recent.has(call.names[0]):
+                skipped[DOUBLE] += 1
+            elif isinstance(call, Call) and tree.told_by_another(span, call, recent):
+                skipped["nested"] += 1
+            else:
+                found.append(call)
+            recent.add(call.names)
+            tree.counted(span, call)
+        return Spans(found, refused, skipped)
+
+    def _skipped(self, span: Span) -> str:
+        """Why a span is none that counts; "" for one that does."""
+        operation = _text(span, OPERATION)
+        if operation in AGENTS:
+            return "" if not self._rules.scopes or span.scope in self._rules.scopes else "scope"
+        counts = any(name in span.attributes for name in (*PROMPT, *COMPLETION))
+        if operation not in self._rules.operations if operation else not counts:
+            return "other"
+        if _KINDS.get(span.kind) not in self._rules.kinds:
+            return "kind"
+        return "" if not self._rules.scopes or span.scope in self._rules.scopes else "scope"
+
+    def _call(self, span: Span, tree: Tree) -> Call:
+        failed = span.failed or ERROR_TYPE in span.attributes or (_number(span, HTTP_STATUS) or 0) >= 400
+        prompt, completion, cached = _count(span, PROMPT), _count(span, COMPLETION), _count(span, CACHED) or 0
+        if prompt is None and completion is None and not failed:
+            raise BadInput(PROMPT[0], None, "is needed, or an error")
+        prompt = 0 if prompt is None else prompt
+        if isinstance(prompt, int) and isinstance(cached, int) and cached > prompt >= 0:
+            # The convention says that cached ones are among the input. Anthropic's own count is without.
+            written = _count(span, WRITTEN)
+            prompt += cached + (written if isinstance(written, int) else 0)
+        start_ms, end_ms = span.start_ns // 1_000_000, span.end_ns // 1_000_000
+        status = shown(_text(span, ERROR_TYPE)) or str(_number(span, HTTP_STATUS) or "") or "error"
+        first_ms = _first_ms(span)
+        told = {
+            "tenant": self._payer_of(span, tree), "model": _model(span),
+            "request_id": _id(span), "start": start_ms, "first": first_ms, "end": end_ms, "prompt_tokens": prompt,
+            "cached_tokens": cached, "completion_tokens": 0 if completion is None else completion,
+            "status": status if failed else "ok", "session_id": shown(self._look(self._rules.session, span, tree)),
+            "trace_id": shown(span.trace_id), "api_base": shown(_address(span)),
+            "route": shown(self._look(self._rules.route, span, tree)),
+        }  # fmt: skip
+        row = self._reader.row(told, "")
+        names = names_of(span, row.request_id, (row.prompt_tokens, row.completion_tokens))
+        return Call(row, names, step=shown(self._look(self._rules.step, span, tree)))
+
+    def _used(self, span: Span, tree: Tree) -> Used:
+        """A tool that was called, an agent that was asked: one of its meter."""
+        tool, agent = shown(_text(span, TOOL)), shown(_text(span, AGENT))
+        # As a call: its checks of times and tenant are the same.
+        told = {
+            "tenant": self._payer_of(span, tree), "model": "none",
+            "request_id": _id(span), "start": span.start_ns // 1_000_000, "end": span.end_ns // 1_000_000,
+            "prompt_tokens": 0, "completion_tokens": 0,
+        }  # fmt: skip
+        row = self._reader.row(told, "")
+        dimensions = {"tool": tool, "agent": agent, "status": "error" if span.failed else "ok"}
+        usage = UsageRow(
+            AGENTS[_text(span, OPERATION)], "1", "1", row.t_start_ms, row.t_end_ms, row.tenant, ORIGIN, row.request_id,
+            shown(self._look(self._rules.session, span, tree)), shown(span.trace_id),
+            shown(self._look(self._rules.step, span, tree)) or tool or agent,
+            {name: value for name, value in dimensions.items() if value},
+        )  # fmt: skip
+        return Used(usage, shown(str(span.resource.get(SERVICE, ""))), (row.request_id,))
+
+    def _payer_of(self, span: Span, tree: Tree) -> str:
+        return self._payer(self._look(self._rules.tenant, span, tree)) or self._rules.otherwise
+
+    def _look(self, names: Sequence[str], span: Span, tree: Tree) -> str:
+        """The first of these attributes that is there."""
+        for name in names:
+            where, _, bare = name.rpartition(":") if name.startswith(("span:", "resource:")) else ("", "", name)
+            around = () if where == "resource" else (span, *tree.around(span))
+            values = [s.attributes[bare] for s in around if bare in s.attributes]
+            if where != "span" and bare in span.resource:
+                values.append(span.resource[bare])
+            text = next((str(value) for value in values if value != ""), "")
+            if text:
+                return text
+        return ""
+
+
+def _id(span: Span) -> str:
+    """Raises BadInput for a span without ids or times: nothing would tell it from its double."""
+    if not span.trace_id or not span.span_id:
+        raise BadInput("spanId", span.span_id, "a span has a trace and an id")
+    if span.start_ns <= 0:
+        raise BadInput("startTimeUnixNano", span.start_ns, "give Unix nanoseconds")
+    return f"{span.trace_id}/{span.span_id}"
+
+
+def _get(span: Span, names: Sequence[str]) -> Value | None:
+    return next((span.attributes[name] for name in names if span.attributes.get(name) not in (None, "")), None)
+
+
+def _count(span: Span, names: Sequence[str]) -> Value | None:
+    """Tokens. JavaScript knows no integers, and some send what it has as a double."""
+    value = _get(span, names)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _model(span: Span) -> str:
+    """The model. A name that the log does not take was made up by a client: its call still counts."""
+    return shown(str(_get(span, MODEL[:1]) or "")) or shown(str(_get(span, MODEL[1:]) or "")) or NOBODY
+
+
+def _text(span: Span, name: str) -> str:
+    value = span.attributes.get(name, "")
+    return value if isinstance(value, str) else str(value)
+
+
+def _number(span: Span, name: str) -> int | None:
+    value = span.attributes.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _address(span: Span) -> str:
+    address, port = _text(span, ADDRESS), _number(span, PORT)
+    return f"{address}:{port}" if address and port is not None else address
+
+
+def _first_ms(span: Span) -> int | None:
+    """When the first token was out: an attribute in seconds, or an event."""
+    seconds = _get(span, FIRST_S)
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < 86_400:
+        return (span.start_ns + int(seconds * 1e9)) // 1_000_000
+    return span.event_ns // 1_000_000 if span.event_ns > 0 else None

@@ -1,0 +1,155 @@
+"""`wattlog produce otel`: requests from spans that a Collector's Kafka exporter wrote, until a signal says stop."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from prometheus_client import CollectorRegistry
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from contracts.errors import BadInput, BadSetting, Unavailable, WattlogError
+from contracts.settings import Settings
+from producers.gateways.calls import ahead, placed
+from producers.gateways.deployments import Deployment, Deployments
+from producers.gateways.otel.genai import ORIGIN, GenAI, Rules
+from producers.gateways.otel.kafka_topic import TIMEOUT_S, SpansTopic
+from producers.gateways.otel.otlp import is_json, need_protobuf, spans
+from producers.runtime.clock import Clock, SystemClock
+from producers.runtime.config import ProducerConfig, load
+from producers.runtime.deduplication import Recent
+from producers.runtime.poll_loop import Collector, Metrics
+from producers.runtime.publisher import kafka_config
+from producers.runtime.runner import outbox, serve_metrics
+
+LOOKED_AT = 20
+"""Newest messages of each partition that `wattlog doctor` reads."""
+
+
+class OtelConfig(ProducerConfig):
+    """Options of `wattlog produce otel`."""
+
+    model_config = SettingsConfigDict(env_prefix="WATTLOG_OTEL_")
+    name: ClassVar[str] = "otel"
+    topic: str = Field("", description="Topic of the Collector's Kafka exporter: it calls it `otlp_spans` unless told.")
+    bootstrap: str = Field("", description="Brokers that it writes to; empty: those of the settings.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to talk to them, where `bootstrap` is given."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="SASL mechanism, where the protocol uses SASL."
+    )
+    username: str = Field("", description="SASL user.")
+    password: SecretStr | None = Field(None, description="SASL password.")
+    ca_file: Path | None = Field(None, description="CA certificates that sign theirs (PEM); empty: the system's.")
+    group: str = Field("wattlog-otel", description="Consumer group under which its offsets can be watched.")
+    begin: Literal["start", "end"] = Field("end", description="Where a topic that was never read is read from.")
+    every_s: float = Field(1.0, ge=0.1, le=3600, description="How often it is looked at.")
+    spans: Rules = Field(default_factory=Rules, description="How spans are read.")
+    deployments: tuple[Deployment, ...] = Field((), description="Which workload serves what; the first match wins.")
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _address(cls, bootstrap: str) -> str:
+        if "@" in bootstrap or "://" in bootstrap:
+            raise ValueError("give host:port[,host:port]; user and password have options of their own")
+        return bootstrap
+
+
+def consumer_config(settings: Settings, config: OtelConfig) -> dict[str, Any]:
+    """Client properties for the Collector's brokers. The settings' user and password go to the settings' brokers only.
+
+    Raises BadSetting like `kafka_config`."""
+    if config.bootstrap:
+        settings = settings.model_copy(update={
+            "kafka_bootstrap": config.bootstrap, "kafka_security_protocol": config.security_protocol,
+            "kafka_sasl_mechanism": config.sasl_mechanism, "kafka_username": config.username,
+            "kafka_password": config.password, "kafka_ca_file": config.ca_file,
+        })  # fmt: skip
+    return {
+        **kafka_config(settings), "group.id": config.group, "client.id": "wattlog-otel", "enable.auto.commit": False,
+        "enable.auto.offset.store": False, "auto.offset.reset": "error", "queued.max.messages.kbytes": 16_384,
+        "fetch.wait.max.ms": 100,
+    }  # fmt: skip
+
+
+def spans_topic(settings: Settings, config: OtelConfig, connect: Callable[[], Consumer]) -> SpansTopic:
+    """The configured topic. Raises BadSetting where there is none."""
+    if not config.topic:
+        raise BadSetting("produce.otel.topic", "", "name the topic of the Collector's Kafka exporter, as otlp_spans")
+    need_protobuf()
+    return SpansTopic(
+        config.topic, GenAI(config.spans), Deployments(config.deployments, settings.cluster), connect,
+        every_ms=round(1000 * config.every_s), begin=config.begin, ahead_ms=ahead(settings),
+    )  # fmt: skip
+
+
+def produce_otel(settings: Settings, stop: threading.Event, *, config: Mapping[str, object] | None = None) -> None:
+    """Reads the configured topic until `stop`. `config` overrides Kafka client properties of what is sent."""
+    options, registry = load(OtelConfig), CollectorRegistry()
+    properties = consumer_config(settings, options)
+    source = spans_topic(settings, options, lambda: Consumer(properties))
+    serve_metrics(settings, registry)
+    with outbox(settings, "otel", config) as (spool, delivery), closing(source):
+        Collector([source], delivery, SystemClock(stop), spool.marks(), Metrics(registry)).run()
+
+
+def check_otel(settings: Settings) -> Iterator[tuple[str, Exception | str]]:
+    """For `wattlog doctor`: what the newest messages of the topic give, or why it cannot be read."""
+    options = load(OtelConfig)
+    if not options.topic:
+        return
+    try:
+        properties = consumer_config(settings, options) | {"auto.offset.reset": "latest"}
+        with closing(Consumer(properties)) as consumer:
+            yield options.topic, look(consumer, settings, options, SystemClock(threading.Event()))
+    except KafkaException as error:
+        hint = "Are its brokers reachable (`bootstrap`), and may this user read it?"
+        yield options.topic, Unavailable(f"It cannot be read: {error.args[0].str()}", hint)
+    except WattlogError as error:
+        yield options.topic, error
+
+
+def look(consumer: Consumer, settings: Settings, options: OtelConfig, clock: Clock) -> str:
+    """What the newest messages hold, in a line. Raises Unavailable where there is no such topic, BadSetting where none
+    of them can be read."""
+    found = consumer.list_topics(options.topic, timeout=TIMEOUT_S).topics[options.topic]
+    if found.error is not None or not found.partitions:
+        raise Unavailable(f"The topic {options.topic} is not there", "Does the Collector's Kafka exporter write there?")
+    places, there = [], 0
+    for partition in found.partitions:
+        low, high = consumer.get_watermark_offsets(TopicPartition(options.topic, partition), timeout=TIMEOUT_S)
+        here = min(high - low, LOOKED_AT)
+        places.append(TopicPartition(options.topic, partition, high - here))
+        there += here
+    consumer.assign(places)
+    genai, deployments, recent = GenAI(options.spans), Deployments(options.deployments, settings.cluster), Recent()
+    calls, refused, skipped, seen = 0, list[str](), Counter[str](), 0
+    workloads: set[str] = set()
+    while seen < there and (came := consumer.consume(there - seen, timeout=TIMEOUT_S)):
+        seen += len(came)
+        for body in (message.value() or b"" for message in came if message.error() is None):
+            try:
+                told = genai.read(
+                    spans(body, genai.wanted, json=is_json(body)), recent, clock.wall_ms() + ahead(settings)
+                )
+            except BadInput as error:
+                refused.append(str(error))
+                continue
+            calls += len(told.calls)
+            refused += told.refused
+            skipped.update(told.skipped)
+            workloads |= {place.workload for place in placed(told.calls, deployments, ORIGIN)}
+    if refused and not calls:
+        raise BadSetting("produce.otel.spans", options.topic, f"cannot be read so: {refused[0]}")
+    left_out = ", ".join(f"{n} {why}" for why, n in sorted(skipped.items())) or "none"
+    return (
+        f"{len(found.partitions)} partitions; in its newest {seen} messages {calls} calls, of "
+        f"{', '.join(sorted(workloads)) or 'none'}; not counted: {left_out}; not readable: {len(refused)}"
+    )

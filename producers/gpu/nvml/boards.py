@@ -1,0 +1,84 @@
+"""The boards of this node with their MIG instances, and the processes that compute on them, through NVML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from contracts.errors import Unavailable
+from producers.bindings.claims import Board
+from producers.gpu.nvml import sensor
+
+
+class NvmlBoards:
+    """Raises Unavailable where there is no driver. MIG instances are looked for each time: they come and go."""
+
+    def __init__(self) -> None:
+        self._nvml = sensor.load()
+
+    def boards(self) -> tuple[Board, ...]:
+        """Every GPU that answers. An instance whose slices NVML does not tell is left out: claims of it are told."""
+        return tuple(self._board(handle) for handle in self._handles())
+
+    def running(self) -> dict[str, tuple[int, ...]]:
+        """Process ids by the UUID of the GPU, or of the MIG instance, that they compute on."""
+        nv, found = self._nvml, dict[str, tuple[int, ...]]()
+        for handle in self._handles():
+            for device in (handle, *self._instances(handle)):
+                try:
+                    pids = tuple(sorted(p.pid for p in nv.nvmlDeviceGetComputeRunningProcesses(device)))
+                    found[nv.nvmlDeviceGetUUID(device)] = pids
+                except nv.NVMLError as error:
+                    # A board in MIG mode may not tell of processes, its instances do.
+                    if device is not handle or not self._is_mig(handle):
+                        raise Unavailable(f"NVML does not tell of processes: {error}", "Try `nvidia-smi`.") from None
+            if self._is_mig(handle):
+                found.pop(nv.nvmlDeviceGetUUID(handle), None)  # Those of its instances, again.
+        return found
+
+    def close(self) -> None:
+        self._nvml.nvmlShutdown()
+
+    def _handles(self) -> Iterator[Any]:
+        nv = self._nvml
+        try:
+            for index in range(nv.nvmlDeviceGetCount()):
+                try:
+                    handle = nv.nvmlDeviceGetHandleByIndex(index)
+                    nv.nvmlDeviceGetUUID(handle)
+                except nv.NVMLError:
+                    continue  # Lost: the sensor tells.
+                yield handle
+        except nv.NVMLError as error:
+            raise Unavailable(f"NVML does not count its GPUs: {error}", "Try `nvidia-smi`.") from None
+
+    def _board(self, handle: Any) -> Board:
+        nv = self._nvml
+        uuid = nv.nvmlDeviceGetUUID(handle)
+        if not self._is_mig(handle):
+            return Board(uuid)
+        instances = []
+        for device in self._instances(handle):
+            try:
+                slices = nv.nvmlDeviceGetAttributes_v2(device).computeInstanceSliceCount
+                instances.append((nv.nvmlDeviceGetUUID(device), slices))
+            except nv.NVMLError:
+                continue
+        return Board(uuid, nv.nvmlDeviceGetMaxMigDeviceCount(handle), tuple(instances))
+
+    def _instances(self, handle: Any) -> Iterator[Any]:
+        nv = self._nvml
+        if not self._is_mig(handle):
+            return
+        for index in range(nv.nvmlDeviceGetMaxMigDeviceCount(handle)):
+            try:
+                yield nv.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+            except nv.NVMLError_NotFound:
+                continue
+
+    def _is_mig(self, handle: Any) -> bool:
+        nv = self._nvml
+        try:
+            return bool(nv.nvmlDeviceGetMigMode(handle)[0] == 1)
+        except nv.NVMLError:
+            return False

@@ -1,0 +1,122 @@
+"""Meters by SQL: what a query answers for each window, from PostgreSQL or ClickHouse.
+
+A query has the window's bounds as parameters, `{start}` and `{end}` (timestamps with UTC), and a column `quantity`.
+The parameters are bound by the driver; nothing is pasted into the text. The session is read-only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from contracts.errors import BadInput, BadSetting, Unavailable
+from producers.meters.window_query import MAX_ANSWERS, Answer, answer
+from producers.meters.windows import Window
+from producers.runtime.batching import decimal_text
+
+QUANTITY = "quantity"
+TIMEOUT_S = 60
+Rows = tuple[Sequence[str], Sequence[Sequence[Any]]]
+"""Names of the columns, and rows."""
+Fetch = Callable[[str, Window], Rows]
+"""A query and its window: rows. Raises Unavailable, or BadInput where the database refuses the query."""
+
+
+def ask(fetch: Fetch, query: str, window: Window, **of: Any) -> Iterator[Answer | BadInput]:
+    """A window's answers; `of` is what `questions.answer` is told of each. A NULL is no value; a row whose quantity is
+    NULL or no number is refused alone.
+
+    Raises what `fetch` raises, and BadInput where there is no column `quantity`.
+    """
+    names, rows = fetch(query, window)
+    if QUANTITY not in names:
+        raise BadInput("query", ", ".join(names), "name one column `quantity`: what was metered")
+    for row in rows:
+        values = dict(zip(names, row, strict=True))
+        quantity = values.pop(QUANTITY)
+        if isinstance(quantity, bool) or not isinstance(quantity, int | float | Decimal):
+            yield BadInput(of["meter"], quantity, "the column `quantity` is to be a number")
+            continue
+        try:
+            text = decimal_text(of["meter"], quantity)
+        except BadInput as error:
+            yield error
+            continue
+        yield answer({n: str(v) for n, v in values.items() if v is not None}, text, window=window, **of)
+
+
+def opener(dsn: str, password: str) -> Fetch:
+    """What asks the database at `postgresql://user@host/db` or `http(s)://user@host:8123/db` (ClickHouse).
+
+    Raises BadSetting for another address.
+    """
+    scheme = urlsplit(dsn).scheme
+    if scheme in ("postgresql", "postgres"):
+        return lambda query, window: _postgres(dsn, password, query, window)
+    if scheme in ("http", "https"):
+        return lambda query, window: _clickhouse(dsn, password, query, window)
+    raise BadSetting("produce.sql.dsn", dsn, "use postgresql://user@host/database or http(s)://user@host:8123/database")
+
+
+def _bounds(window: Window) -> Mapping[str, datetime]:
+    start, end = (datetime.fromtimestamp(t_ms / 1000, UTC) for t_ms in window)
+    return {"start": start, "end": end}
+
+
+def _postgres(dsn: str, password: str, query: str, window: Window) -> Rows:
+    import psycopg
+
+    text = query.replace("%", "%%").replace("{start}", "%(start)s").replace("{end}", "%(end)s")
+    options = f"-c default_transaction_read_only=on -c statement_timeout={TIMEOUT_S}s -c timezone=UTC"
+    extra = {"password": password} if password else {}
+    try:
+        with closing(psycopg.connect(dsn, connect_timeout=5, options=options, **extra)) as connection:
+            cursor = connection.execute(text, _bounds(window))
+            if cursor.description is None:
+                raise BadInput("query", query[:60], "answers no rows: give a SELECT")
+            return [column.name for column in cursor.description], cursor.fetchmany(MAX_ANSWERS + 1)
+    except psycopg.OperationalError as error:
+        raise Unavailable(
+            f"PostgreSQL does not answer: {_line(error)}", "Is it running, and is the user right?"
+        ) from None
+    except psycopg.Error as error:
+        raise BadInput("query", query[:60], f"PostgreSQL says: {_line(error)}") from None
+
+
+def _clickhouse(dsn: str, password: str, query: str, window: Window) -> Rows:
+    import clickhouse_connect
+    from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
+
+    text = query.replace("{start}", "{start:DateTime64(3, 'UTC')}").replace("{end}", "{end:DateTime64(3, 'UTC')}")
+    settings = {
+        "readonly": 2, "max_execution_time": TIMEOUT_S, "max_result_rows": MAX_ANSWERS + 1,
+        "result_overflow_mode": "throw",
+    }  # fmt: skip
+    try:
+        with closing(clickhouse_connect.get_client(**_address(dsn), password=password, connect_timeout=5)) as client:
+            bounds = {name: t.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] for name, t in _bounds(window).items()}
+            got = client.query(text, parameters=bounds, settings=settings)
+            return got.column_names, got.result_rows
+    except OperationalError as error:
+        raise Unavailable(
+            f"ClickHouse does not answer: {_line(error)}", "Is it running, and is the user right?"
+        ) from None
+    except DatabaseError as error:
+        raise BadInput("query", query[:60], f"ClickHouse says: {_line(error)}") from None
+
+
+def _address(dsn: str) -> Mapping[str, Any]:
+    parts = urlsplit(dsn)
+    port = parts.port or (8443 if parts.scheme == "https" else 8123)
+    return {
+        "interface": parts.scheme, "host": parts.hostname, "port": port, "database": parts.path.strip("/") or "default",
+        "username": unquote(parts.username or "default"), "autogenerate_session_id": False,
+    }  # fmt: skip
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

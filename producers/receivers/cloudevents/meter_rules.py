@@ -1,0 +1,230 @@
+"""Which quantities an event is counted as: rules of the configuration, by the event's type. Pure.
+
+An event of a type that no rule names counts 1 on a meter named by its type, with nothing that it is broken down by.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from contracts.checks import MAX_DIMENSIONS, MAX_TEXT
+from contracts.errors import BadInput, BadSetting
+from producers.runtime.batching import UsageRow, decimal_text
+from producers.runtime.receiver.auth import Caller
+
+EVENTS = "events"
+"""The unit of what is only counted."""
+ATTRIBUTES = ("subject", "source", "type")
+"""What a rule may name of an event beside its data."""
+_DIGITS = 64
+"""Characters of a number that is written as text."""
+_STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d{1,6})\]|\['([^'\]]{1,253})'\]")
+
+Path = tuple[str | int, ...]
+
+
+class CloudEvent(NamedTuple):
+    """An event that was read; times in UTC epoch ms. `tenant`: its extension attribute of that name. `data`: whatever
+    its JSON was, None where it has none."""
+
+    id: str
+    source: str
+    type: str
+    time_ms: int
+    subject: str = ""
+    tenant: str = ""
+    trace_id: str = ""
+    data: Any = None
+
+
+class MeterRule(BaseModel):
+    """One quantity of the events of one type. Paths are `$.name`, `$.outer.name`, `$.list[0]`, `$['any name']`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    slug: str = Field(min_length=1, max_length=MAX_TEXT, description="Name of the meter.")
+    event_type: str = Field(min_length=1, max_length=MAX_TEXT, description="Type of the events that it counts.")
+    aggregation: Literal["sum", "count"] = Field("sum", description="`sum` of a value, or `count` of events.")
+    value: str = Field("", description="Path of the quantity in the data, for `sum`.")
+    unit: str = Field("", max_length=MAX_TEXT, description="What it is measured in, for `sum`; `count`s are `events`.")
+    group_by: Mapping[str, str] = Field({}, description="What it is broken down by: names, and where they stand.")
+    tenant: str = Field("subject", description="Who pays, where the sender may name tenants: `subject`, or a path.")
+    workload: str = Field("", description="What it belongs to: a name, or a path. Empty: the producer's `workload`.")
+    session_id: str = Field("$.session_id", description="Path of the session.")
+    trace_id: str = Field("$.trace_id", description="Path of the trace; else the event's `traceparent`.")
+    step: str = Field("$.step", description="Path of the step.")
+
+    @field_validator("value", "session_id", "trace_id", "step")
+    @classmethod
+    def _is_path(cls, text: str) -> str:
+        if text:
+            path(text)
+        return text
+
+    @field_validator("tenant", "workload")
+    @classmethod
+    def _may_be_path(cls, text: str) -> str:
+        if text.startswith("$"):
+            path(text)
+        return text
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> MeterRule:
+        if self.aggregation == "sum" and not (self.value and self.unit):
+            raise ValueError("a sum needs `value`, where its quantity stands, and `unit`")
+        if self.aggregation == "count" and self.value:
+            raise ValueError("a count has no `value`; use aggregation = 'sum'")
+        if self.tenant not in ("", *ATTRIBUTES) and not self.tenant.startswith("$"):
+            raise ValueError(f"tenant: {self.tenant!r}: give 'subject', or a path such as '$.tenant'")
+        if len(self.group_by) > MAX_DIMENSIONS:
+            raise ValueError(f"group_by: at most {MAX_DIMENSIONS}")
+        for where in self.group_by.values():
+            if where not in ATTRIBUTES:
+                path(where)
+        return self
+
+
+def path(text: str) -> Path:
+    """`$.usage.total` as its steps. Raises ValueError for what is none of the forms that are known."""
+    if text == "$":
+        return ()
+    steps: list[str | int] = []
+    at = 1
+    while text.startswith("$") and at < len(text):
+        found = _STEP.match(text, at)
+        if not found:
+            break
+        name, index, quoted = found.groups()
+        steps.append(int(index) if index is not None else name if name is not None else quoted)
+        at = found.end()
+    if not steps or at < len(text):
+        raise ValueError(f"{text!r} is no path: write $.name, $.outer.name, $.list[0] or $['any name']")
+    return tuple(steps)
+
+
+def at(data: Any, steps: Path) -> Any:
+    """What stands there; None where nothing does."""
+    for step in steps:
+        if isinstance(step, int):
+            data = data[step] if isinstance(data, list) and step < len(data) else None
+        else:
+            data = data.get(step) if isinstance(data, dict) else None
+    return data
+
+
+class Counted(NamedTuple):
+    """A row, and the workload that it belongs to."""
+
+    workload: str
+    row: UsageRow
+
+
+class Meters:
+    """The rules, by type. Raises BadSetting where two of them would make one row of an event.
+
+    `unknown`: whether events of other types are counted, or refused. `workload` is whose they are unless a rule says.
+    """
+
+    def __init__(
+        self, rules: Sequence[MeterRule], *, workload: str, unknown: Literal["count", "refuse"] = "count"
+    ) -> None:
+        self._workload, self._refuse = workload, unknown == "refuse"
+        self._rules: dict[str, list[_Rule]] = {}
+        for rule in rules:
+            of_type = self._rules.setdefault(rule.event_type, [])
+            if rule.slug in (other.slug for other in of_type):
+                raise BadSetting(
+                    "produce.http.meters", rule.slug, f"two meters of {rule.event_type!r} have this name; rename one"
+                )
+            of_type.append(_Rule(rule))
+
+    def rows(self, event: CloudEvent, caller: Caller) -> Iterator[Counted]:
+        """What the event is counted as. Raises BadInput for a value that cannot be, Refused for a tenant that the
+        caller may not name."""
+        rules = self._rules.get(event.type)
+        if rules is None:
+            if self._refuse:
+                raise BadInput("type", event.type, f"no meter counts it; known are {', '.join(self._rules) or 'none'}")
+            named = {"slug": event.type, "event_type": event.type, "aggregation": "count"}
+            rules = [_Rule(MeterRule.model_validate(named))]
+        for rule in rules:
+            yield rule.counted(event, caller, self._workload)
+
+
+class _Rule:
+    """A rule whose paths are read."""
+
+    def __init__(self, rule: MeterRule) -> None:
+        self.slug = rule.slug
+        self._unit = rule.unit or EVENTS
+        self._value = path(rule.value) if rule.value else None
+        self._value_name = _data_name(rule.value)
+        self._group_by = [(name, where, _path(where)) for name, where in rule.group_by.items()]
+        self._tenant, self._tenant_path = rule.tenant, _path(rule.tenant)
+        self._workload, self._workload_path = rule.workload, _path(rule.workload)
+        self._texts = [(where, _path(where)) for where in (rule.session_id, rule.trace_id, rule.step)]
+
+    def counted(self, event: CloudEvent, caller: Caller, workload: str) -> Counted:
+        session, trace, step = (self._text(event, where, steps) for where, steps in self._texts)
+        found = ((name, self._text(event, where, steps)) for name, where, steps in self._group_by)
+        row = UsageRow(
+            self.slug, self._unit, self._quantity(event), event.time_ms, event.time_ms, self._payer(event, caller),
+            event.source, event.id, session, trace or event.trace_id, step,
+            {name: text for name, text in found if text},
+        )  # fmt: skip
+        of = self._text(event, self._workload, self._workload_path) if self._workload_path else self._workload
+        return Counted(of or workload, row)
+
+    def _payer(self, event: CloudEvent, caller: Caller) -> str:
+        """An explicit tenant is an attribute, or what stands at the rule's path; a subject is only where the caller may
+        name tenants: a tenant's own events have subjects of its own."""
+        named = event.tenant or (self._text(event, self._tenant, self._tenant_path) if self._tenant_path else "")
+        if not named and caller.tenant is None and self._tenant and not self._tenant_path:
+            named = getattr(event, self._tenant)
+        if named.startswith("__"):
+            raise BadInput("tenant", named, "names that begin with '__' are Wattlog's own")
+        return caller.payer(named)
+
+    def _quantity(self, event: CloudEvent) -> str:
+        if self._value is None:
+            return "1"
+        name, value = self._value_name, at(event.data, self._value)
+        mend = "give a number, 0 or more"
+        if isinstance(value, str) and len(value) <= _DIGITS:
+            try:
+                value = Decimal(value)
+            except InvalidOperation:
+                raise BadInput(name, value, mend) from None
+        if isinstance(value, bool) or not isinstance(value, int | Decimal):
+            raise BadInput(name, value, mend)
+        text = decimal_text(name, value)
+        if text.startswith("-"):
+            raise BadInput(name, value, mend)
+        return text
+
+    def _text(self, event: CloudEvent, where: str, steps: Path | None) -> str:
+        """A text to break down by: of a text, a number or a truth. "" where there is nothing."""
+        value = getattr(event, where) if where in ATTRIBUTES else at(event.data, steps) if steps is not None else None
+        if value is None:
+            return ""
+        name = _data_name(where)
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, int | Decimal):
+            return decimal_text(name, value)
+        if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
+            raise BadInput(name, value, f"give a text of at most {MAX_TEXT} printable characters")
+        return value
+
+
+def _path(where: str) -> Path | None:
+    return path(where) if where.startswith("$") else None
+
+
+def _data_name(where: str) -> str:
+    """A path as the field that an error names."""
+    return f"data{where[1:]}" if where.startswith("$") else where

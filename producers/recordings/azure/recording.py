@@ -1,0 +1,165 @@
+"""Azure's LLM inference traces (github.com/Azure/AzurePublicDataset, CC-BY-4.0): requests without tenants or watts.
+
+Columns by name, in any order: `TIMESTAMP` (in the zone that it names, else UTC; 100 ns are cut to ms),
+`ContextTokens`, `GeneratedTokens`; others are left aside, so the releases of 2023 and 2024 are both read. As recorded:
+arrivals and token counts. Added by stated rules: energy and the times of first and last token (`power_model`,
+SIMULATED), and tenants (`tenant_of`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import NamedTuple
+
+from contracts.errors import BadInput
+from contracts.events import MAX_TOKENS, Event, Method
+from contracts.topics import check_name
+from contracts.units import rfc3339
+from producers.recordings import base
+from producers.recordings.azure.power_model import PowerModel, Second, Server
+from producers.recordings.base import BadRow, IdleFloor, PowerRow, Recording, Row, TokenRow, bad_row, key_ms, reorder
+from producers.recordings.batches import events_of
+from producers.recordings.text_lines import BadCell, Table
+
+_COLUMNS = {name: (name.lower(),) for name in ("TIMESTAMP", "ContextTokens", "GeneratedTokens")}
+PAUSE_MS = 3_600_000
+"""After an hour without requests the recording is taken to have paused: no idle energy is made up for that time."""
+MAX_TENANTS = 1_000
+
+
+class Names(NamedTuple):
+    """What the trace does not name."""
+
+    cluster: str
+    workload: str
+    model: str
+
+
+class Arrival(NamedTuple):
+    """One line of the trace. `key_ms` is its time."""
+
+    key_ms: int
+    line: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def azure(
+    file: Path, *, cluster: str = "azure", workload: str | None = None, model: str = "azure-llm", tenants: int = 8,
+    power: PowerModel | None = None, close_ms: int = base.CLOSE_MS,
+) -> Recording:  # fmt: skip
+    """The recording of one trace, whose workload is named after the file unless given.
+
+    Reads the file twice: once for its span, once for its events. Raises BadInput for a file that is empty, lacks a
+    column, or has no row that can be read.
+    """
+    power = power or PowerModel()
+    stem = file.stem
+    names = Names(cluster, workload or stem, model)
+    for field, name in (*names._asdict().items(), ("hardware", power.hardware)):
+        check_name(field, name)
+    if not 1 <= tenants <= MAX_TENANTS:
+        raise BadInput("tenants", tenants, f"give 1 to {MAX_TENANTS}")
+    digest = base.fingerprint((file,), names, tenants, power)
+    source = base.source_name("azure", file, digest)
+    requests = intervals = prompt = completion = start_ms = end_ms = 0
+    for row in _rows(file, names, tenants, power):
+        if isinstance(row, TokenRow):
+            requests, prompt, completion = requests + 1, prompt + row.prompt_tokens, completion + row.completion_tokens
+        elif isinstance(row, PowerRow):
+            intervals, start_ms, end_ms = intervals + 1, start_ms or row.t0_ms, row.t1_ms
+    if not requests:
+        raise BadInput("file", file.name, "has no row that can be read")
+
+    def events() -> Iterator[Event | BadRow]:
+        yield from events_of(
+            reorder(_rows(file, names, tenants, power)), name=source, groups=[names[:2]], epoch=start_ms,
+            end_ms=end_ms, close_ms=close_ms,
+        )  # fmt: skip
+
+    return Recording(
+        cluster, f"Azure LLM inference, {stem}", start_ms, end_ms, (start_ms, end_ms), names.workload,
+        requests + intervals, events,
+        {"requests": f"{requests}", "prompt tokens": f"{prompt}", "completion tokens": f"{completion}"},
+        (IdleFloor(power.hardware, round(power.idle_w * 1000), "the power model of this replay"),),
+        (
+            f"Energy, times to first and last token: SIMULATED by a model, {power}.",
+            "Energy after an hour without requests is left out, as if the recording had paused.",
+            f"Tenants: SHA-256 of the line's number picks one of {tenants}, weighted 1, 1/2, 1/3 ...",
+        ),
+        simulated=True,
+    )  # fmt: skip
+
+
+def tenant_of(line: int, tenants: int) -> str:
+    """The tenant of a line: `tenant-01` to `tenant-NN`, the k-th with weight 1/k (Zipf), picked by SHA-256 of the
+    line's number, so that it depends on nothing else."""
+    bounds = _bounds(tenants)
+    point = int.from_bytes(hashlib.sha256(str(line).encode()).digest()[:8]) % bounds[-1]
+    return f"tenant-{bisect(bounds, point) + 1:0{max(2, len(str(tenants)))}d}"
+
+
+@lru_cache(maxsize=8)
+def _bounds(tenants: int) -> tuple[int, ...]:
+    return tuple(accumulate(1_000_000_000 // k for k in range(1, tenants + 1)))
+
+
+def _arrivals(file: Path) -> Iterator[Arrival | BadRow]:
+    table = Table(file, _COLUMNS, tuple(_COLUMNS))
+    for line in table:
+        if isinstance(line, BadRow):
+            yield line
+            continue
+        try:
+            yield Arrival(
+                line.time("TIMESTAMP", 0),
+                line.number,
+                line.count("ContextTokens", MAX_TOKENS),
+                line.count("GeneratedTokens", MAX_TOKENS),
+            )
+        except BadCell as error:
+            yield line.bad(error)
+
+
+def _rows(file: Path, names: Names, tenants: int, power: PowerModel) -> Iterator[Row | BadRow]:
+    """Requests and the server's seconds; nearly in order."""
+    server, last_ms = Server(power), 0
+    for item in reorder(_arrivals(file)):
+        if isinstance(item, BadRow):
+            yield item
+            continue
+        now_ms = item.key_ms
+        if now_ms < last_ms:
+            late = f"earlier than {base.REORDER_ROWS} rows before it; sort the file"
+            yield bad_row(file, item.line, "TIMESTAMP", rfc3339(now_ms), late)
+            continue
+        if now_ms > last_ms + PAUSE_MS:
+            yield from _power(server.rest(), names, power.hardware)
+            server = Server(power)
+        last_ms = now_ms
+        try:
+            served = server.offer(now_ms * 1000, item.prompt_tokens, item.completion_tokens)
+        except BadInput as error:
+            yield bad_row(file, item.line, error.field, str(error.value), error.mend)
+            continue
+        yield from _power(server.until(now_ms * 1000), names, power.hardware)
+        first_ms, end_ms = served.first_us // 1000, served.end_us // 1000
+        yield TokenRow(
+            key_ms(now_ms, end_ms), names.cluster, names.workload, tenant_of(item.line, tenants), names.model,
+            f"{file.stem}-{item.line}", now_ms, first_ms, end_ms, item.prompt_tokens, 0, item.completion_tokens,
+        )  # fmt: skip
+    yield from _power(server.rest(), names, power.hardware)
+
+
+def _power(seconds: Iterator[Second], names: Names, hardware: str) -> Iterator[PowerRow]:
+    for t_ms, energies in seconds:
+        for gpu, energy_uj in enumerate(energies):
+            yield PowerRow(
+                key_ms(t_ms, t_ms + 1000), names.cluster, names.workload, "modelled", f"modelled-{gpu}", hardware,
+                t_ms, t_ms + 1000, energy_uj, Method.ESTIMATED,
+            )  # fmt: skip

@@ -1,0 +1,236 @@
+"""Rows of the user's CSV files: cells to requests and intervals, and what cannot be read to reports.
+
+Power readings become intervals by the rules of `producers.gpu.intervals`, as a node's agent would make them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal, DecimalException
+from pathlib import Path
+from typing import NamedTuple
+
+from contracts.errors import BadInput
+from contracts.events import MAX_SPAN_MS, MAX_TOKENS
+from producers.gpu import intervals
+from producers.recordings.base import BadRow, PowerRow, TokenRow, bad_row, key_ms, reorder
+from producers.recordings.batches import Group
+from producers.recordings.text_lines import NO_VALUE, BadCell, Line, Table
+from producers.recordings.trapezoid import microwatts
+
+POWER_COLUMNS = {
+    "time": ("time", "timestamp"),
+    "gpu": ("gpu", "gpu_uuid", "uuid", "index"),
+    "energy_mj": ("energy_mj",),
+    "energy_j": ("energy_j",),
+    "power_w": ("power_w", "power.draw", "power.draw.average", "power.draw.instant"),
+    "hardware": ("hardware", "name", "gpu_name"),
+    "utilization": ("utilization", "utilization.gpu"),
+    "node": ("node", "hostname"),
+    "workload": ("workload",),
+    "cluster": ("cluster",),
+    "owner": ("owner",),
+}
+"""Our columns of the power file, and the headers that they may have, best first (those with dots are nvidia-smi's)."""
+TOKEN_COLUMNS = {
+    "start": ("start", "t_start"),
+    "end": ("end", "t_end"),
+    "first": ("first", "t_first"),
+    "tenant": ("tenant",),
+    "model": ("model",),
+    "prompt_tokens": ("prompt_tokens", "input_tokens"),
+    "completion_tokens": ("completion_tokens", "output_tokens"),
+    "cached_tokens": ("cached_tokens",),
+    "request_id": ("request_id",),
+    "status": ("status",),
+    "session_id": ("session_id",),
+    "trace_id": ("trace_id",),
+    "workload": ("workload",),
+    "cluster": ("cluster",),
+}
+"""Our columns of the requests file, and the headers that they may have."""
+MAX_NAMES = 100_000
+"""GPUs, and workloads, of one recording."""
+MAX_GAP_MS = 300_000
+"""Watts are not integrated over more than this: no energy is made up where nothing was measured.
+
+Counters bridge any gap."""
+_MAX_COUNTER_MJ = 2**62
+"""About 1.3 TWh. DCGM's blank (9.2e18) and its like lie above."""
+
+
+@dataclass(slots=True, frozen=True)
+class Defaults:
+    """What holds where a file has no such column, or a cell is empty."""
+
+    cluster: str
+    workload: str
+    node: str
+    gpu: str
+    hardware: str
+    owner: str
+    zone_ms: int
+    max_gap_ms: int
+
+
+class Look(NamedTuple):
+    """One power reading, with where it was read. `key_ms` is its time."""
+
+    key_ms: int
+    line: int
+    reading: intervals.Reading
+    group: Group
+    node: str
+    owner: str
+
+
+@dataclass(slots=True)
+class Odd:
+    """What was odd about the readings of a file, counted."""
+
+    gaps: int = 0
+    resets: int = 0
+
+
+def token_rows(path: Path, defaults: Defaults) -> Iterator[TokenRow | BadRow]:
+    """The requests of a file, in its order. Bad rows in between."""
+    table = Table(path, TOKEN_COLUMNS, ("start", "end", "tenant", "model", "prompt_tokens", "completion_tokens"))
+    for line in table:
+        if isinstance(line, BadRow):
+            yield line
+            continue
+        try:
+            yield _token_row(line, path.stem, defaults)
+        except BadCell as error:
+            yield line.bad(error)
+
+
+def power_rows(path: Path, defaults: Defaults, odd: Odd) -> Iterator[PowerRow | BadRow]:
+    """The intervals between a file's readings, GPU by GPU. Counts gaps and counter resets in `odd`.
+
+    An interval belongs to the workload that its first reading names: that one held the GPU until the next reading.
+    """
+    states: dict[tuple[str, str], intervals.State] = {}
+    held: dict[tuple[str, str], Look] = {}
+    for look in reorder(_looks(path, defaults)):
+        if isinstance(look, BadRow):
+            yield look
+            continue
+        gpu = (look.node, look.reading.gpu_uuid)
+        state = states.get(gpu)
+        if state is None:
+            if len(states) >= MAX_NAMES:
+                raise BadInput("gpu", look.reading.gpu_uuid, f"more than {MAX_NAMES} GPUs; split the recording")
+        elif look.key_ms <= state.last.monotonic_ms:
+            yield bad_row(path, look.line, "time", str(look.key_ms), "not after the reading of this GPU before it")
+            continue
+        step = intervals.step(state, look.reading, max_gap_ms=defaults.max_gap_ms)
+        states[gpu] = step.state
+        odd.gaps += step.gaps
+        odd.resets += step.resets
+        first = held.setdefault(gpu, look)
+        for i in step.intervals:
+            yield PowerRow(
+                key_ms(i.t0_ms, i.t1_ms), *first.group, first.node, i.gpu_uuid, i.hardware, i.t0_ms, i.t1_ms,
+                i.energy_uj, i.method, i.busy_ms, first.owner,
+            )  # fmt: skip
+        if step.intervals or step.gaps:
+            held[gpu] = look
+
+
+def _token_row(line: Line, stem: str, defaults: Defaults) -> TokenRow:
+    start_ms, end_ms = line.time("start", defaults.zone_ms), line.time("end", defaults.zone_ms)
+    if not start_ms <= end_ms <= start_ms + MAX_SPAN_MS:
+        raise BadCell("end", line.get("end"), "must be 0 to 6 hours after start")
+    first_ms = line.time("first", defaults.zone_ms) if line.get("first") else 0
+    if first_ms and not start_ms <= first_ms <= end_ms:
+        raise BadCell("first", line.get("first"), "must lie between start and end")
+    prompt, completion = line.count("prompt_tokens", MAX_TOKENS), line.count("completion_tokens", MAX_TOKENS)
+    cached = line.count("cached_tokens", MAX_TOKENS, default=0)
+    if cached > prompt:
+        raise BadCell("cached_tokens", str(cached), "is a subset of prompt_tokens")
+    tenant = _required(line, "tenant")
+    if tenant.startswith("__"):
+        raise BadCell("tenant", tenant, "names that begin with '__' are Wattlog's own")
+    return TokenRow(
+        key_ms(start_ms, end_ms), *_group(line, defaults), tenant, _required(line, "model"),
+        line.text("request_id", f"{stem}-{line.number}"), start_ms, first_ms, end_ms, prompt, cached, completion,
+        line.text("status", "ok"), line.text("session_id", ""), line.text("trace_id", ""),
+    )  # fmt: skip
+
+
+def _looks(path: Path, defaults: Defaults) -> Iterator[Look | BadRow]:
+    table = Table(path, POWER_COLUMNS, ("time",))
+    if not any(table.has(c) for c in ("energy_mj", "energy_j", "power_w")):
+        raise BadInput("columns", table.columns, f"{path.name} also needs one of energy_mj, energy_j or power_w")
+    for line in table:
+        if isinstance(line, BadRow):
+            yield line
+            continue
+        try:
+            yield _look(line, table, defaults)
+        except BadCell as error:
+            yield line.bad(error)
+
+
+def _look(line: Line, table: Table, defaults: Defaults) -> Look:
+    t_ms = line.time("time", defaults.zone_ms)
+    counter_mj = _counter_mj(line)
+    watts = _watts(line)
+    if counter_mj is None and watts is None:
+        column = next(c for c in ("energy_mj", "energy_j", "power_w") if table.has(c))
+        raise BadCell(column, line.get(column), "no reading: neither a counter nor watts")
+    gpu = line.text("gpu", defaults.gpu)
+    reading = intervals.Reading(
+        f"gpu-{gpu}" if gpu.isdecimal() else gpu, line.text("hardware", defaults.hardware), t_ms, t_ms, counter_mj,
+        watts, _utilisation(line),
+    )  # fmt: skip
+    owner = line.text("owner", defaults.owner)
+    return Look(t_ms, line.number, reading, _group(line, defaults), line.text("node", defaults.node), owner)
+
+
+def _group(line: Line, defaults: Defaults) -> Group:
+    cluster = line.text("cluster", defaults.cluster)
+    if "/" in cluster:
+        raise BadCell("cluster", cluster, "a cluster's name has no '/'")
+    return cluster, line.text("workload", defaults.workload)
+
+
+def _required(line: Line, column: str) -> str:
+    value = line.text(column, "")
+    if not value:
+        raise BadCell(column, value, "is empty")
+    return value
+
+
+def _counter_mj(line: Line) -> int | None:
+    """The energy counter in whole millijoules, None where there is none."""
+    for column, mj in (("energy_mj", 1), ("energy_j", 1000)):
+        text = line.get(column)
+        if text.lower() in NO_VALUE:
+            continue
+        try:
+            counter = Decimal(text) * mj
+        except DecimalException:
+            raise BadCell(column, text, "not a number") from None
+        if not (counter.is_finite() and 0 <= counter < _MAX_COUNTER_MJ):
+            raise BadCell(column, text, "no counter reads that: give a number of 0 or more, below 2^62 mJ")
+        return round(counter)
+    return None
+
+
+def _watts(line: Line) -> float | None:
+    text = line.get("power_w")
+    if text.lower() in NO_VALUE:
+        return None
+    try:
+        return microwatts(text, most_w=intervals.MAX_WATTS) / 1e6
+    except ValueError as error:
+        raise BadCell("power_w", text, str(error)) from None
+
+
+def _utilisation(line: Line) -> float | None:
+    """Percent to a ratio; a cell that cannot be read is unknown, for no energy hangs on it."""
+    text = line.get("utilization").removesuffix("%").strip()
+    return int(text) / 100 if text.isdecimal() and text.isascii() and len(text) <= 3 and int(text) <= 100 else None

@@ -1,0 +1,189 @@
+"""What MLPerf's loadgen wrote about a run: `mlperf_log_detail.txt`, lines `:::MLLOG {json}`.
+
+Names and meanings of the keys are those of loadgen's results.cc and logging.cc (mlcommons/inference, v4.0 to v5.1):
+Server rates are over the time of the last sample's completion and count n - 1 samples; Offline rates are over the
+longest latency and count n; inferred tokens are samples times a constant whole number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from contracts.errors import BadInput
+from contracts.events import MAX_SPAN_MS
+from producers.recordings.base import BadRow
+from producers.recordings.text_lines import read_lines, time_ms
+
+LOG = "mlperf_log_detail.txt"
+MAX_SAMPLES = 5_000_000
+"""Requests of one run that a replay makes."""
+_PREFIX = ":::MLLOG "
+_PERCENTILE = re.compile(r"result_(\d+\.\d+)_percentile_latency_ns")
+_SAMPLE_RATES = ("result_completed_samples_per_sec", "result_samples_per_second")
+_TOKEN_RATES = ("result_completed_tokens_per_second", "result_tokens_per_second")
+_INFERRED_RATES = ("result_inferred_completed_tokens_per_second", "result_inferred_tokens_per_second")
+_PRINTED = 2e-5
+"""Loadgen prints rates with six significant digits: a quotient of two is true to this, relative."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One performance run. Times in UTC epoch ms, latencies in ms; `latency_ms` maps quantiles (0 to 1) to latencies.
+
+    `tokens` is None where the log counts none; `tokens_per_s` and `samples_per_s` are as logged. `issue_ms` is how long
+    queries were issued.
+    """
+
+    sut: str
+    model: str
+    scenario: str
+    begin_ms: int
+    end_ms: int
+    samples: int
+    tokens: int | None
+    samples_per_s: float | None
+    tokens_per_s: float | None
+    issue_ms: float
+    latency_ms: Mapping[float, float]
+    valid: str
+
+
+def read_run(directory: Path, zone_ms: int) -> Run:
+    """Reads the log of a run. Raises BadInput naming the file and the field that is missing or cannot be read."""
+    log = _Log(directory / LOG)
+    scenario = log.text("effective_scenario", "requested_scenario")
+    begin_ms, end_ms = log.stamp("power_begin", zone_ms), log.stamp("power_end", zone_ms)
+    if not begin_ms < end_ms <= begin_ms + MAX_SPAN_MS:
+        raise BadInput(f"{LOG}: power_end", log.text("power_end"), "must be after power_begin, by 6 hours at most")
+    queries = log.number("result_query_count")
+    samples = int(queries * log.number("generated_samples_per_query", "effective_samples_per_query", default=1))
+    if not 1 <= samples <= MAX_SAMPLES:
+        raise BadInput(f"{LOG}: result_query_count", samples, f"a replay makes 1 to {MAX_SAMPLES} requests of a run")
+    latency_ms = _latencies(log)
+    sut = log.text("sut_name")
+    tokens, samples_per_s, tokens_per_s = _tokens(log, samples, scenario)
+    if scenario == "Server":
+        issue_ms = min(log.number("generated_query_duration") / 1e6, float(end_ms - begin_ms))
+    else:
+        issue_ms = 0.0 if scenario == "Offline" else max(0.0, end_ms - begin_ms - latency_ms[1.0])
+    return Run(
+        sut, model_name(directory, sut, scenario), scenario, begin_ms, end_ms, samples, tokens, samples_per_s,
+        tokens_per_s, issue_ms, latency_ms, log.text("result_validity", default="unknown"),
+    )  # fmt: skip
+
+
+def model_name(directory: Path, sut: str, scenario: str) -> str:
+    """The benchmark's name, from the first of these that fits: a folder `mlperf_MODEL_SCENARIO`; MLCommons' own layout
+    `MODEL/SCENARIO/performance/run_N`; the system's name without `-SCENARIO-SUT`."""
+    parts = directory.resolve().parts
+    named = re.fullmatch(rf"mlperf_(.+)_{re.escape(scenario)}", parts[-1], re.IGNORECASE)
+    if named:
+        return named[1]
+    if len(parts) > 4 and parts[-2] == "performance" and parts[-3].lower() == scenario.lower():
+        return parts[-4]
+    return re.sub(rf"[-_]{re.escape(scenario)}[-_]SUT$", "", sut, flags=re.IGNORECASE)
+
+
+def stamp_ms(text: str, zone_ms: int) -> int:
+    """A stamp of loadgen or PTDaemon, MM-DD-YYYY (or with `/`), or one that starts with the year, as UTC epoch ms.
+
+    Day before month is not accepted: 03-04-2024 could be either. Raises ValueError.
+    """
+    month_first = re.match(r"(\d\d)[-/](\d\d)[-/](\d{4})", text)
+    if month_first:
+        text = f"{month_first[3]}-{month_first[1]}-{month_first[2]}{text[10:]}"
+    elif not re.match(r"\d{4}[-/]", text):
+        raise ValueError("not a stamp: give MM-DD-YYYY hh:mm:ss.fff, or ISO 8601")
+    return time_ms(text, zone_ms)
+
+
+def _latencies(log: _Log) -> dict[float, float]:
+    found = {float(m[1]) / 100: log.number(key) / 1e6 for key in log.values if (m := _PERCENTILE.fullmatch(key))}
+    found[0.0] = log.number("result_min_latency_ns", "result_min_query_latency_ns") / 1e6
+    found[1.0] = log.number("result_max_latency_ns", "result_max_query_latency_ns") / 1e6
+    ordered = dict(sorted(found.items()))
+    values = list(ordered.values())
+    if values[0] < 0 or values != sorted(values):
+        raise BadInput(f"{LOG}: result_*_percentile_latency_ns", values, "percentiles of latency must not fall")
+    return ordered
+
+
+def _tokens(log: _Log, samples: int, scenario: str) -> tuple[int | None, float | None, float | None]:
+    """(total, samples/s, tokens/s), as far as the log has them."""
+    samples_per_s = log.first(_SAMPLE_RATES)
+    counted, inferred = log.first(_TOKEN_RATES), log.first(_INFERRED_RATES)
+    tokens_per_s = counted if counted is not None else inferred
+    if tokens_per_s is None or not samples_per_s:
+        return None, samples_per_s, tokens_per_s
+    ratio = tokens_per_s / samples_per_s
+    if counted is None:
+        constant = round(ratio)
+        return (
+            round(samples * (constant if abs(ratio - constant) <= _PRINTED * ratio else ratio)),
+            samples_per_s,
+            inferred,
+        )
+    # Loadgen's samples/s counts one sample less than ran, but its tokens/s all tokens; both are over the same time.
+    over = samples - 1 if scenario == "Server" else samples
+    return round(over * ratio), samples_per_s, counted
+
+
+class _Log:
+    """The values of a log by key; the last one wins."""
+
+    def __init__(self, path: Path) -> None:
+        self.values: dict[str, Any] = {}
+        for item in read_lines(path):
+            if isinstance(item, BadRow):  # The list of loaded samples may be a very long line; nothing here needs it.
+                continue
+            number, line = item
+            if not line.startswith(_PREFIX):
+                continue
+            try:
+                entry = msgspec.json.decode(line[len(_PREFIX) :])
+                self.values[entry["key"]] = entry["value"]
+            except (msgspec.DecodeError, KeyError, TypeError):
+                raise BadInput(
+                    f"{path.name}, line {number}", line, "not a line of loadgen: `:::MLLOG {json}`"
+                ) from None
+        if not self.values:
+            raise BadInput(path.name, "", "no line starts with :::MLLOG: not loadgen's detail log")
+
+    def text(self, *keys: str, default: str | None = None) -> str:
+        for key in keys:
+            if key in self.values:
+                return str(self.values[key])
+        if default is not None:
+            return default
+        raise self._missing(keys)
+
+    def number(self, *keys: str, default: float | None = None) -> float:
+        for key in keys:
+            value = self.values.get(key)
+            if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+                return value
+            if value is not None:
+                raise BadInput(f"{LOG}: {key}", value, "must be a number of 0 or more")
+        if default is not None:
+            return default
+        raise self._missing(keys)
+
+    def first(self, keys: tuple[str, ...]) -> float | None:
+        return self.number(*keys) if any(k in self.values for k in keys) else None
+
+    def stamp(self, key: str, zone_ms: int) -> int:
+        text = self.text(key)
+        try:
+            return stamp_ms(text, zone_ms)
+        except ValueError as error:
+            raise BadInput(f"{LOG}: {key}", text, str(error)) from None
+
+    def _missing(self, keys: tuple[str, ...]) -> BadInput:
+        power = " (only runs that measured power have it)" if keys[0].startswith("power_") else ""
+        return BadInput(f"{LOG}: {keys[0]}", None, f"is not in the log{power}; give the log of a performance run")

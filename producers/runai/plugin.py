@@ -1,0 +1,181 @@
+"""`wattlog produce runai`: what Run:ai measures, as metered quantities, until a signal says stop."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
+
+import httpx
+from prometheus_client import CollectorRegistry
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from contracts import topics
+from contracts.errors import BadInput, BadSetting, Unavailable, WattlogError
+from contracts.settings import Settings
+from producers.runai import meters, schedule
+from producers.runai.client import Api, Credentials
+from producers.runai.listing import Listing
+from producers.runai.metrics import Metrics
+from producers.runai.normalise import Rule, Terms
+from producers.runai.source import UNREADABLE, RunAi, Wanted
+from producers.runtime import poll_loop
+from producers.runtime.clock import Clock, SystemClock
+from producers.runtime.config import ProducerConfig, load, without_secrets
+from producers.runtime.runner import outbox, serve_metrics
+
+Filter = Annotated[str, Field(pattern=r"^\w{1,64}(==|!=|<=|>=|=@|!@|=\^|=\$)[^,]{1,200}$")]
+
+
+class RunAiConfig(ProducerConfig):
+    """Options of `wattlog produce runai`."""
+
+    model_config = SettingsConfigDict(env_prefix="WATTLOG_RUNAI_")
+    name: ClassVar[str] = "runai"
+    url: str = Field("", description="Run:ai's own: https://acme.run.ai.")
+    app_id: str = Field("", description="Id of the application or access key.")
+    app_secret: SecretStr | None = Field(None, description="Its secret.")
+    grant: Literal["app_token", "client_credentials"] = Field(
+        "app_token", description="What those are: an application's, or a service account's or user's access key."
+    )
+    schedule: str = Field("@every 1m", description="When windows end: `@every 1m`, `@hourly`, or cron, in UTC.")
+    metrics_offset_s: float = Field(
+        60.0, ge=0, le=86_400, description="How long after its end a window is read: samples come late."
+    )
+    resource: Literal["workloads", "pods", "both"] = Field("workloads", description="What is metered.")
+    workload_metrics: tuple[str, ...] = Field(tuple(meters.WORKLOAD), description="Metrics of workloads.")
+    pod_metrics: tuple[str, ...] = Field(
+        meters.BASIC_POD, description="Metrics of pods; the others need Run:ai's GPU profiling."
+    )
+    samples: int = Field(
+        0, ge=0, le=1_000, description="Samples of a window that are averaged; 0: one for each 15 s, 1: the last."
+    )
+    activity: Literal["ratio", "percent"] = Field(
+        "ratio", description="Whether this Run:ai gives SM activity and the like out of 1 or of 100."
+    )
+    tenant_by: Literal["project", "department"] = Field("project", description="What bears the name of who pays.")
+    tenants: dict[str, str] = Field({}, description="Tenants of projects (departments) that are called otherwise.")
+    other_tenant: str = Field("", description="Tenant of all that `tenants` does not name; empty: their own name.")
+    cluster: str = Field("", description="Cluster that all goes under; empty: as Run:ai calls each.")
+    filter: tuple[Filter, ...] = Field((), description="Which workloads, as Run:ai's `filterBy`: `projectName==x`.")
+    page_size: int = Field(500, ge=2, le=500, description="Workloads or pods a page.")
+    timeout_s: float = Field(30.0, ge=0.1, le=300, description="How long an answer may take.")
+    concurrency: int = Field(8, ge=1, le=64, description="Calls at a time.")
+    max_windows: int = Field(60, ge=1, le=10_000, description="Windows that are made up for in one look.")
+    give_up_s: float = Field(
+        86_400.0, ge=60, le=31_536_000, description="How long something that cannot be read is tried again."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError("give an http:// or https:// address")
+        return without_secrets(url).rstrip("/")
+
+    @field_validator("schedule")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        with _as_value_errors():
+            schedule.read(text)
+        return text
+
+    @field_validator("workload_metrics")
+    @classmethod
+    def _of_workloads(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        with _as_value_errors():
+            return meters.check("workload", metrics)
+
+    @field_validator("pod_metrics")
+    @classmethod
+    def _of_pods(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        with _as_value_errors():
+            return meters.check("pod", metrics)
+
+    @field_validator("cluster")
+    @classmethod
+    def _a_cluster(cls, name: str) -> str:
+        with _as_value_errors():
+            return topics.check_name("cluster", name) if name else ""
+
+    @field_validator("tenants", "other_tenant")
+    @classmethod
+    def _payers(cls, told: dict[str, str] | str) -> dict[str, str] | str:
+        if any(name.startswith("__") for name in (told.values() if isinstance(told, dict) else (told,))):
+            raise ValueError("tenants that begin with '__' are Wattlog's own")
+        return told
+
+
+@contextmanager
+def _as_value_errors() -> Iterator[None]:
+    """Ours as what pydantic names the option of."""
+    try:
+        yield
+    except BadInput as error:
+        raise ValueError(error.mend) from None
+
+
+def api_of(config: RunAiConfig, clock: Clock, transport: httpx.BaseTransport | None = None) -> Api:
+    """A client as configured. Raises BadSetting where something that it needs is not told."""
+    for option in ("url", "app_id", "app_secret"):
+        if not getattr(config, option):
+            mend = "docs/producers/runai.md has an example; give the secret as WATTLOG_RUNAI_APP_SECRET"
+            raise BadSetting(f"produce.runai.{option}", "", mend)
+    assert config.app_secret is not None
+    credentials = Credentials(config.grant, config.app_id, config.app_secret.get_secret_value())
+    return Api(
+        config.url, credentials, clock, random.random, timeout_s=config.timeout_s, connections=config.concurrency,
+        transport=transport,
+    )  # fmt: skip
+
+
+def source_of(settings: Settings, config: RunAiConfig, api: Api, metrics: Metrics) -> RunAi:
+    """The configured Run:ai as a source."""
+    host = urlsplit(config.url).netloc
+    pods = config.pod_metrics if config.resource != "workloads" else ()
+    workloads = config.workload_metrics if config.resource != "pods" else ()
+    wanted = Wanted(
+        schedule.read(config.schedule), round(1000 * config.metrics_offset_s), workloads, pods,
+        round(1000 * config.give_up_s), config.max_windows, config.concurrency, config.cluster, settings.cluster,
+        bool(config.filter),
+    )  # fmt: skip
+    rule = Rule(config.tenant_by, config.tenants, config.other_tenant)
+    terms = Terms(f"runai://{host}", rule, config.samples, config.activity)
+    return RunAi(host, api, Listing(api, config.page_size, config.filter), terms, wanted, metrics)
+
+
+def produce_runai(settings: Settings, stop: threading.Event, *, config: Mapping[str, object] | None = None) -> None:
+    """Reads the configured Run:ai until `stop`. `config` overrides Kafka client properties."""
+    told, registry, clock = load(RunAiConfig), CollectorRegistry(), SystemClock(stop)
+    with api_of(told, clock) as api:
+        source = source_of(settings, told, api, Metrics(registry))
+        serve_metrics(settings, registry)
+        with outbox(settings, "runai", config) as (spool, delivery):
+            poll_loop.Collector([source], delivery, clock, spool.marks(), poll_loop.Metrics(registry)).run()
+
+
+def check_runai(settings: Settings) -> Iterator[tuple[str, Exception | str]]:
+    """For `wattlog doctor`: whether Run:ai gives a token and how many workloads it lists, or why it does not."""
+    told = load(RunAiConfig)
+    if not told.url:
+        return
+    with api_of(told, SystemClock(threading.Event())) as api:
+        listing = Listing(api, told.page_size, told.filter)
+        try:
+            workloads = listing.count()
+            yield told.url, f"{workloads} workloads that may have pods, of {told.cluster or _clusters(listing)}"
+        except WattlogError as error:
+            yield told.url, error
+
+
+def _clusters(listing: Listing) -> str:
+    try:
+        return ", ".join(sorted(listing.clusters().values())) or "no cluster"
+    except Unavailable as error:
+        if error.reason not in UNREADABLE:
+            raise
+        return "clusters whose names may not be read: set `cluster`, or they go under their ids"

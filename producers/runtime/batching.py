@@ -1,0 +1,139 @@
+"""Single requests, and single metered quantities, as the columns of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from contracts import topics
+from contracts.checks import FRACTION_DIGITS, WHOLE_DIGITS
+from contracts.errors import BadInput
+from contracts.events import TokenBatch, UsageBatch
+from producers.runtime.event_sequence import heartbeat_batch
+
+
+class Request(Protocol):
+    """What a row of a `TokenBatch` says; times in epoch ms, `t_first_ms` 0 where it is not known."""
+
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def t_start_ms(self) -> int: ...
+    @property
+    def t_first_ms(self) -> int: ...
+    @property
+    def t_end_ms(self) -> int: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def cached_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def trace_id(self) -> str: ...
+
+
+class RequestRow(NamedTuple):
+    """One request, and what a gateway says of where it went (`api_base`, `route`): see `gateways.deployments`."""
+
+    tenant: str
+    model: str
+    request_id: str
+    t_start_ms: int
+    t_first_ms: int
+    t_end_ms: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    status: str = "ok"
+    session_id: str = ""
+    trace_id: str = ""
+    api_base: str = ""
+    route: str = ""
+
+
+def token_batch(rows: Sequence[Request], t_ms: int) -> TokenBatch:
+    """Requests as a batch that is complete up to `t_ms`; without any, a heartbeat."""
+    if not rows:
+        beat = heartbeat_batch(topics.TOKENS, t_ms)
+        assert isinstance(beat, TokenBatch)
+        return beat
+    tenants, tenant = _index(r.tenant for r in rows)
+    models, model = _index(r.model for r in rows)
+    statuses, status = _index(r.status for r in rows)
+    numbers = [
+        (r.t_start_ms, r.t_first_ms, r.t_end_ms, r.prompt_tokens, r.cached_tokens, r.completion_tokens) for r in rows
+    ]
+    start, first, end, prompt, cached, completion = np.array(numbers, np.int64).T
+    return TokenBatch(
+        tenants, tenant, models, model, tuple(r.request_id for r in rows), start, first, end, prompt, cached,
+        completion, statuses, status, _texts(r.session_id for r in rows), _texts(r.trace_id for r in rows), t_ms,
+    )  # fmt: skip
+
+
+class UsageRow(NamedTuple):
+    """One metered quantity over `[t0_ms, t1_ms)`: what a row of a `UsageBatch` says. `quantity` is its decimal text
+    (`decimal_text`), `origin` and `event_id` say which row it is wherever it comes from."""
+
+    meter: str
+    unit: str
+    quantity: str
+    t0_ms: int
+    t1_ms: int
+    tenant: str = ""
+    origin: str = ""
+    event_id: str = ""
+    session_id: str = ""
+    trace_id: str = ""
+    step: str = ""
+    dimensions: Mapping[str, str] = MappingProxyType({})
+
+
+def usage_batch(rows: Sequence[UsageRow], t_ms: int) -> UsageBatch:
+    """Metered quantities as a batch. Nobody waits for word that a meter is complete: without rows, send none."""
+    dimensions = tuple(r.dimensions for r in rows)
+    return UsageBatch(
+        tuple(r.meter for r in rows), tuple(r.unit for r in rows), tuple(r.tenant for r in rows),
+        tuple(r.quantity for r in rows), np.array([r.t0_ms for r in rows], np.int64),
+        np.array([r.t1_ms for r in rows], np.int64), t_ms, _texts(r.origin for r in rows),
+        _texts(r.event_id for r in rows), _texts(r.session_id for r in rows), _texts(r.trace_id for r in rows),
+        _texts(r.step for r in rows), dimensions if any(dimensions) else (),
+    )  # fmt: skip
+
+
+def decimal_text(name: str, value: Decimal | float | int) -> str:
+    """A quantity as the text that the log takes, rounded half even to its last place; a float by its shortest form.
+
+    Raises BadInput naming the quantity where it is no number, or too large.
+    """
+    exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    if not exact.is_finite() or exact.adjusted() >= WHOLE_DIGITS:
+        raise BadInput(name, value, f"give a number of at most {WHOLE_DIGITS} digits before the point")
+    text = f"{exact:.{FRACTION_DIGITS}f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def _index(values: Iterable[str]) -> tuple[tuple[str, ...], npt.NDArray[np.uint16]]:
+    """A text column as (dictionary in order of appearance, index)."""
+    seen: dict[str, int] = {}
+    index = [seen.setdefault(v, len(seen)) for v in values]
+    return tuple(seen), np.array(index, np.uint16)
+
+
+def _texts(values: Iterable[str]) -> tuple[str, ...]:
+    """An optional text column: () where no row has a value."""
+    column = tuple(values)
+    return column if any(column) else ()

@@ -1,0 +1,103 @@
+"""Requests of the SIMULATED fleet, as columns: who asked for what, when it ran, and what load that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from contracts.events import TokenBatch
+from contracts.units import I64
+from producers.simulation.fleet import CACHED_WHEN_HIT, F64, PREFILL_BATCH, Workload, spread
+
+STATUSES = ("ok", "error", "timeout", "cancelled")
+MAX_TOKENS = 32_768
+_SESSIONS = 400
+_FIXED_MS = 25.0
+"""From a request's arrival to its prefill: queue, tokenizer, network."""
+
+
+@dataclass(slots=True, frozen=True)
+class Requests:
+    """Columns of one workload's requests; all are as long."""
+
+    tenant: npt.NDArray[np.uint16]
+    number: I64
+    session: I64
+    status: npt.NDArray[np.uint16]
+    t_start_ms: I64
+    t_first_ms: I64
+    t_end_ms: I64
+    prompt_tokens: I64
+    cached_tokens: I64
+    completion_tokens: I64
+
+    def __len__(self) -> int:
+        return len(self.t_start_ms)
+
+    def where(self, rows: npt.NDArray[np.generic] | slice) -> Requests:
+        return Requests(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def plus(self, later: Requests) -> Requests:
+        return Requests(*(np.concatenate((getattr(self, f.name), getattr(later, f.name))) for f in fields(self)))
+
+    def demand(self, workload: Workload, edges_ms: I64) -> F64:
+        """Mean demand between neighbouring edges, in H100s: tokens done in each over what one does at unit load."""
+        model, edges = workload.model, edges_ms[:, None]
+        computed = (self.prompt_tokens - self.cached_tokens) / model.prefill_tps
+        done = _ramp(edges, self.t_start_ms, self.t_first_ms) @ computed
+        done += _ramp(edges, self.t_first_ms, self.t_end_ms) @ (self.completion_tokens / model.decode_tps)
+        rate: F64 = np.diff(done) / np.diff(edges_ms) * 1000
+        return rate
+
+    def batch(self, workload: Workload, prefix: str, t_ms: int) -> TokenBatch:
+        """As an event's batch, complete up to `t_ms`."""
+        names = [t.name for t, _ in workload.shares]
+        sessions = zip(self.tenant.tolist(), self.session.tolist(), strict=True)
+        return TokenBatch(
+            tuple(names), self.tenant, (workload.model.name,), np.zeros(len(self), np.uint16),
+            tuple(f"{prefix}-{n:06d}" for n in self.number.tolist()),
+            self.t_start_ms, self.t_first_ms, self.t_end_ms,
+            self.prompt_tokens, self.cached_tokens, self.completion_tokens, STATUSES, self.status,
+            tuple(f"{names[t]}-{s:04d}" if s >= 0 else "" for t, s in sessions),
+            t_ms=t_ms,
+        )  # fmt: skip
+
+
+def arrivals(
+    workload: Workload, start_ms: int, length_ms: int, rng: np.random.Generator, *, failed: float, first: int
+) -> Requests:
+    """The requests that arrive in a stretch: a Poisson process whose rate follows each tenant's rhythm and a slow
+    random burst. They are numbered from `first`, in order of arrival."""
+    middle = start_ms + length_ms // 2
+    expected = [float(workload.requests_per_s(t, middle)) * length_ms / 1000 for t, _ in workload.shares]
+    counts = rng.poisson(np.asarray(expected) * rng.lognormal(-0.02, 0.2, len(expected)))
+    n = int(counts.sum())
+    t_start = start_ms + rng.integers(0, length_ms, n)
+    tenant = np.repeat(np.arange(len(counts), dtype=np.uint16), counts)
+    order = np.argsort(t_start, kind="stable")
+    tenant, t_start = tenant[order], t_start[order]
+    model, speed = workload.model, workload.capacity / len(workload.gpus)
+    prompt = spread(model.prompt_tokens, 0.8, rng, n, MAX_TOKENS)
+    hit = rng.random(n) < model.cached_ratio / CACHED_WHEN_HIT
+    cached = np.where(hit, np.floor(prompt * rng.uniform(0.3, 0.9, n)), 0).astype(np.int64)
+    completion = spread(model.completion_tokens, 0.7, rng, n, MAX_TOKENS)
+    broken = rng.random(n) < failed
+    status = np.where(broken, rng.integers(1, len(STATUSES), n), 0).astype(np.uint16)
+    completion = np.where(broken, np.floor(completion * rng.random(n)), completion).astype(np.int64)
+    prefill_ms = _FIXED_MS + (prompt - cached) / (model.prefill_tps * speed) * 1000 * PREFILL_BATCH
+    decode_ms = completion * model.token_ms / np.sqrt(speed) * rng.lognormal(0, 0.1, n)
+    t_first = t_start + np.rint(prefill_ms).astype(np.int64)
+    keeps = np.asarray([t.sessions for t, _ in workload.shares], bool)
+    session = np.where(keeps[tenant], rng.integers(0, _SESSIONS, n), -1)
+    return Requests(
+        tenant, first + np.arange(n), session, status, t_start, t_first, t_first + np.rint(decode_ms).astype(np.int64),
+        prompt, cached, completion,
+    )  # fmt: skip
+
+
+def _ramp(edges_ms: I64, begin_ms: I64, end_ms: I64) -> F64:
+    """How much of `[begin, end)` lies before each edge, of 0 to 1: edges down, requests across."""
+    part: F64 = np.clip((edges_ms - begin_ms) / np.maximum(end_ms - begin_ms, 1), 0.0, 1.0)
+    return part

@@ -1,0 +1,120 @@
+"""Facts, as the warehouse keeps them, to ledger rows: how a late fact gets into a window that is already final.
+
+The facts of the window, late ones included, are attributed anew by the same function as always. The revision is the
+number of late messages among the facts, so restating twice gives the same rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from contracts.coded import Coded
+from contracts.rows import KEYS, SCHEMAS, Column, Table, concat, conform, keys, length, tombstones
+from contracts.units import I64
+from streams.core import row_versions
+from streams.core.attribution.attribute import attribute
+from streams.core.attribution.facts import AMOUNTS, Energy, Facts, Index, Tokens
+from streams.core.attribution.policy import Policy
+from streams.core.request_pieces import done_of_rows, with_energy
+
+
+def facts_of(gpu_energy: Table, token_usage: Table) -> Facts:
+    """Rows of the two facts tables as the columns that attribution takes."""
+    n = length(gpu_energy)
+    subject = Coded.concat([_subjects(gpu_energy), _subjects(token_usage)])
+    hardware, owner = (Coded.of(gpu_energy[c]) for c in ("hardware", "owner"))  # type: ignore[arg-type]
+    tenant, model = (Coded.of(token_usage[c]) for c in ("tenant", "model"))  # type: ignore[arg-type]
+    window_start, energy_uj, covered_ms, method = (
+        np.asarray(gpu_energy[c], np.int64) for c in ("window_start", "energy_uj", "covered_ms", "method")
+    )
+    amounts = np.stack([np.asarray(token_usage[c], np.int64) for c in AMOUNTS])
+    return Facts(
+        subject.names, hardware.names, owner.names, tenant.names, model.names,
+        Energy(window_start, subject.codes[:n], hardware.codes, owner.codes, energy_uj, covered_ms, method),
+        Tokens(
+            np.asarray(token_usage["window_start"], np.int64), subject.codes[n:], tenant.codes, model.codes, amounts
+        ),
+    )  # fmt: skip
+
+
+def restate(stored: dict[str, Table], policy: Policy, epoch: int, **provenance: int | str) -> dict[str, Table]:
+    """New `ledger` and `request_energy` rows for the windows whose facts these are.
+
+    `stored` holds all live rows of gpu_energy, token_usage, request_energy and ledger of some (window, workload)s,
+    the late ones already among them. Requests may lack: those that are there get their own share, no more.
+    """
+    facts = facts_of(stored["gpu_energy"], stored["token_usage"])
+    attribution = attribute(facts, policy)
+    revisions = _Revisions(stored["gpu_energy"], stored["token_usage"])
+
+    def stamped(rows: Table) -> dict[str, Column | int | str]:
+        """The rows with their provenance: what a restatement says supersedes what the one before said."""
+        used, revision = np.unique(revisions.of(rows), return_inverse=True)
+        version = np.array([row_versions.final(epoch, r) for r in used.tolist()], np.uint64)
+        return {**rows, **provenance, "deleted": 0, "version": version[revision]}
+
+    window_ms = max(int(np.max(stored[t]["window_ms"], initial=0)) for t in ("gpu_energy", "token_usage"))
+    revision = revisions.of(attribution.ledger)
+    ledger = conform(
+        "ledger",
+        {**stamped(attribution.ledger), "window_ms": window_ms, "revision": revision, "final": 1},
+    )
+    if gone := _gone(stored["ledger"], ledger):
+        at = row_versions.final(epoch, int(revision.max(initial=0)))
+        ledger = concat("ledger", [ledger, tombstones("ledger", gone, **{**provenance, "version": at})])
+    out = {"ledger": ledger}
+    if length(stored["request_energy"]):
+        # Some may lack: a worker may not have kept those that it saw, and rows expire.
+        done = done_of_rows(stored["request_energy"], attribution, facts)
+        requests = with_energy(stored["request_energy"], attribution, done, all_here=False)
+        out["request_energy"] = conform("request_energy", stamped(requests))
+    return out
+
+
+class _Revisions:
+    """How many late messages each (window, workload) has."""
+
+    def __init__(self, gpu_energy: Table, token_usage: Table) -> None:
+        late: dict[tuple[Any, Any], set[tuple[int, int]]] = {}
+        for which, table in enumerate((gpu_energy, token_usage)):
+            ids = np.asarray(table["late_id"])
+            windows, at = _windows(table), np.flatnonzero(ids)
+            for code, late_id in zip(windows.codes[at].tolist(), ids[at].tolist(), strict=True):
+                late.setdefault(windows.names[code], set()).add((which, late_id))
+        self._late = {window: len(ids) for window, ids in late.items()}
+
+    def of(self, table: Table) -> I64:
+        windows = _windows(table)
+        revision = np.array([self._late.get(w, 0) for w in windows.names] or [0], np.int64)
+        of_row: I64 = revision[windows.codes]
+        return of_row
+
+
+def _subjects(table: Table) -> Coded[tuple[str, str]]:
+    return Coded.pairs(Coded.of(table["cluster"]), Coded.of(table["workload"]))  # type: ignore[arg-type]
+
+
+def _windows(table: Table) -> Coded[tuple[Any, Any]]:
+    starts, codes = np.unique(np.asarray(table["window_start"], np.int64), return_inverse=True)
+    return Coded.pairs(Coded(starts.tolist(), codes), _subjects(table))
+
+
+def _gone(before: Table, after: Table) -> list[tuple[str | int, ...]]:
+    """Keys of ledger rows that are in the first table alone, in order. By codes: the tables may be large."""
+    n, code = length(before), np.zeros(length(before) + length(after), np.int64)
+    for column in KEYS["ledger"]:
+        if SCHEMAS["ledger"][column] == "text":
+            both = Coded.concat([Coded.of(t[column]) for t in (before, after)])  # type: ignore[arg-type]
+            code = code * max(len(both.names), 1) + both.codes
+        else:
+            starts, of_row = np.unique(np.concatenate([before[column], after[column]]), return_inverse=True)
+            code = code * max(len(starts), 1) + of_row
+        code = np.unique(code, return_inverse=True)[1]  # Small again, so that no product is too large.
+    at = np.flatnonzero(~np.isin(code[:n], code[n:]))
+    return sorted(keys("ledger", {c: _rows(before[c], at) for c in KEYS["ledger"]}))
+
+
+def _rows(column: Column, at: Index) -> Column:
+    return np.asarray(column)[at] if isinstance(column, np.ndarray) else [column[i] for i in at.tolist()]

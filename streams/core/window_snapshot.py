@@ -1,0 +1,119 @@
+"""What some windows hold, taken out of them: as facts for attribution, and as rows for the warehouse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from contracts.coded import Coded
+from contracts.rows import Table
+from contracts.units import I64
+from streams.core.attribution.facts import AMOUNTS, Energy, Facts, Index, Subject, Tokens
+from streams.core.attribution.grouping import rank
+from streams.core.request_pieces import Taken, request_rows
+
+ENERGY, COVERED, BUSY, UNKNOWN, METHOD = range(5)
+"""Rows of an energy window's array; a token window's are streams.core.attribution.facts.AMOUNTS."""
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """Energy by window and GPU; `values` as in the window's array. `gpu` tells rows of the same GPU, where there may
+    be any."""
+
+    window: I64
+    subject: Coded[Subject]
+    node: Coded[str]
+    uuid: Coded[str]
+    hardware: Coded[str]
+    owner: Coded[str]
+    values: I64
+    gpu: I64 | None
+
+
+def one_a_gpu(g: Gpus) -> Gpus:
+    """One row a GPU and window: one that came under two hardware names or owners takes the greater."""
+    if g.gpu is None:
+        return g
+    pairs = np.stack([g.window, g.gpu])
+    _, at, inverse = np.unique(pairs, axis=1, return_index=True, return_inverse=True)
+    if len(at) == len(g.window):
+        return g
+    inverse = inverse.reshape(-1)
+    values = np.zeros((len(g.values), len(at)), np.int64)
+    for i, column in enumerate(g.values):
+        (np.maximum if i == METHOD else np.add).at(values[i], inverse, column)
+    hardware, owner = (_greatest(column, inverse, len(at)) for column in (g.hardware, g.owner))
+    return Gpus(g.window[at], g.subject.take(at), g.node.take(at), g.uuid.take(at), hardware, owner, values, None)
+
+
+def _greatest(column: Coded[str], group: Index, groups: int) -> Coded[str]:
+    """The greatest text of each group."""
+    best = np.zeros(groups, np.int64)
+    np.maximum.at(best, group, rank(column.names)[column.codes])
+    return Coded(sorted(column.names), best)
+
+
+@dataclass(frozen=True)
+class Payers:
+    """Work by window, workload, tenant and model; `amounts` as in streams.core.attribution.facts.Tokens."""
+
+    window: I64
+    subject: Coded[Subject]
+    tenant: Coded[str]
+    model: Coded[str]
+    amounts: I64
+
+
+@dataclass(frozen=True)
+class WindowFacts:
+    """See the module."""
+
+    window_ms: int
+    _gpus: Gpus
+    _payers: Payers
+    _taken: Taken
+
+    @property
+    def rows(self) -> int:
+        """Memory held, in rows."""
+        return len(self._gpus.window) + len(self._payers.window) + self._taken.rows
+
+    def for_attribution(self) -> Facts:
+        g, p, ms = self._gpus, self._payers, self.window_ms
+        subject = Coded.concat([g.subject, p.subject])
+        n, v = len(g.window), g.values
+        return Facts(
+            subject.names, g.hardware.names, g.owner.names, p.tenant.names, p.model.names,
+            Energy(
+                g.window * ms, subject.codes[:n], g.hardware.codes, g.owner.codes, v[ENERGY], v[COVERED], v[METHOD]
+            ),
+            Tokens(p.window * ms, subject.codes[n:], p.tenant.codes, p.model.codes, p.amounts),
+        )  # fmt: skip
+
+    def gpu_energy(self) -> Table:
+        """Columns of contracts.rows.GPUENERGY less provenance and late_id."""
+        g, v = self._gpus, self._gpus.values
+        return {
+            "window_start": g.window * self.window_ms, **_names(g.subject), "node": g.node, "gpu_uuid": g.uuid,
+            "hardware": g.hardware, "owner": g.owner, "method": v[METHOD], "energy_uj": v[ENERGY],
+            "covered_ms": v[COVERED], "busy_ms": np.where(v[UNKNOWN] > 0, -1, v[BUSY]),
+        }  # fmt: skip
+
+    def token_usage(self) -> Table:
+        """Columns of contracts.rows.TOKEN_USAGE less provenance and late_id."""
+        p = self._payers
+        return {
+            "window_start": p.window * self.window_ms, **_names(p.subject), "tenant": p.tenant, "model": p.model,
+            **dict(zip(AMOUNTS, p.amounts, strict=True)),
+        }  # fmt: skip
+
+    def requests(self) -> tuple[Table, Index]:
+        """One row a request and window, and which row of `for_attribution().tokens` each is part of: see
+        `request_rows`."""
+        return request_rows(self._taken, self.window_ms)
+
+
+def _names(subject: Coded[Subject]) -> dict[str, Coded[str]]:
+    return {name: Coded([s[i] for s in subject.names], subject.codes) for i, name in enumerate(("cluster", "workload"))}

@@ -1,0 +1,127 @@
+"""Metered quantities: what was used of a meter, by whom, where and when.
+
+Periods, pages and errors are as in `reads`. A row counts whole in the hour, day and month of its last millisecond, and
+in a period that holds it: an hour's GPU minutes, `[10:00, 11:00)`, are the hour's of 10:00. A row that spans more than
+it should be told apart by is its producer's to split, which knows how it went in between. Sums are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from contracts.checks import MAX_TEXT
+from contracts.errors import BadQuery
+from warehouse.cursors import check_limit, page, read_cursor
+from warehouse.results import Page, UsageGroup
+
+if TYPE_CHECKING:
+    from warehouse.client import Warehouse
+
+BUCKETS = ("hour", "day", "month")
+KEY = "dimensions."
+MAX_KEYS = 5
+"""Dimension keys in one question."""
+
+_FOUND: Mapping[str, tuple[str, str]] = {
+    "tenant": ("u.tenant AS of_tenant", "toString(g.of_tenant)"),
+    "cluster": ("u.cluster AS of_cluster", "toString(g.of_cluster)"),
+    "workload": ("u.workload AS of_workload", "toString(g.of_workload)"),
+    "hour": ("toStartOfHour(u.at) AS of_hour", "formatDateTime(g.of_hour, '%Y-%m-%dT%H:00:00Z')"),
+    "day": ("toDate(u.at) AS of_day", "formatDateTime(g.of_day, '%Y-%m-%d')"),
+    "month": ("toStartOfMonth(u.at) AS of_month", "formatDateTime(g.of_month, '%Y-%m')"),
+}
+"""Name: SQL over the rows `u`, and as text over the sums `g`."""
+DIMENSIONS = ("tenant", "cluster", "workload", "meter")
+"""What usage can be grouped by, beside `dimensions.KEY`. Meter and unit always are."""
+
+
+def check_by(by: Sequence[str]) -> tuple[str, ...]:
+    """The groups, each once, without `meter`. BadQuery for one that there is not."""
+    names = tuple(dict.fromkeys(by))
+    for name in names:
+        key = name.removeprefix(KEY) if name.startswith(KEY) else ""
+        if name not in DIMENSIONS and not (0 < len(key) <= MAX_TEXT and key.isprintable()):
+            raise BadQuery("by", name, f"group by any of {', '.join(DIMENSIONS)}, {KEY}KEY")
+    if sum(name.startswith(KEY) for name in names) > MAX_KEYS:
+        raise BadQuery("by", ",".join(names), f"give at most {MAX_KEYS} dimensions' keys")
+    return tuple(name for name in names if name != "meter")
+
+
+def usage(
+    warehouse: Warehouse,
+    start_ms: int,
+    end_ms: int,
+    *,
+    by: Sequence[str] = (),
+    bucket: str | None = None,
+    meter: str | None = None,
+    tenant: str | None = None,
+    cluster: str | None = None,
+    workload: str | None = None,
+    limit: int = 1_000,
+    cursor: str | None = None,
+) -> Page[UsageGroup]:
+    """Quantities by meter and unit, and by any of `DIMENSIONS`, `dimensions.KEY` ("" where a row has no such key) and a
+    `bucket` (hour, day or month), sorted by bucket, groups, meter and unit."""
+    if bucket is not None and bucket not in BUCKETS:
+        raise BadQuery("bucket", bucket, f"give {', '.join(BUCKETS)}, or none")
+    names = (*((bucket,) if bucket else ()), *check_by(by))
+    question = ("usage", start_ms, end_ms, *names, meter, tenant, cluster, workload)
+    after = read_cursor(question, cursor, [str] * (len(names) + 2))
+    keys = [name.removeprefix(KEY) for name in names if name.startswith(KEY)]
+    rows = warehouse.ask(
+        "usage",
+        idents=_grouping(names),
+        start_ms=start_ms,
+        end_ms=end_ms,
+        meter=meter or "",
+        tenant=tenant or "",
+        cluster=cluster or "",
+        workload=workload or "",
+        after=after or [],
+        limit=check_limit(limit) + 1,
+        **{f"key_{n}": key for n, key in enumerate(keys)},
+    )
+    return page(question, [_row(names, row) for row in rows], limit, lambda r: _key(names, r))
+
+
+def _grouping(names: Sequence[str]) -> dict[str, str]:
+    """What usage.sql leaves open, for names that were checked; the keys of dimensions are bound."""
+    groups, texts = [], []
+    for name in names:
+        if name.startswith(KEY):
+            n = sum(text.startswith("g.of_key_") for text in texts)
+            group, text = f"u.dimensions[{{key_{n}:String}}] AS of_key_{n}", f"g.of_key_{n}"
+        else:
+            group, text = _FOUND[name]
+        groups.append(group)
+        texts.append(text)
+    return {"groups": ", ".join(groups) or "1 AS of_all", "keys": ", ".join(texts)}
+
+
+def _row(names: Sequence[str], row: Mapping[str, Any]) -> UsageGroup:
+    found = dict(zip(names, row["keys"], strict=True))
+    dimensions = {name.removeprefix(KEY): value for name, value in found.items() if name.startswith(KEY)}
+    return UsageGroup(
+        meter=row["meter"],
+        unit=row["unit"],
+        quantity=shortest(row["quantity"]),
+        rows=row["rows"],
+        simulated=bool(row["simulated"]),
+        dimensions=dimensions or None,
+        **{name: value for name, value in found.items() if not name.startswith(KEY)},
+    )
+
+
+def _key(names: Sequence[str], row: UsageGroup) -> list[str | int]:
+    dimensions = row.dimensions or {}
+    of = [dimensions[name.removeprefix(KEY)] if name.startswith(KEY) else getattr(row, name) for name in names]
+    return [*of, row.meter, row.unit]
+
+
+def shortest(value: Decimal) -> Decimal:
+    """The same number without zeros at its end, whatever the precision of the context."""
+    text = format(value, "f")
+    return Decimal(text.rstrip("0").rstrip(".") if "." in text else text)
