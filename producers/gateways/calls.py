@@ -13,7 +13,7 @@ from contracts.errors import BadInput
 from contracts.events import MAX_TEXT
 from contracts.settings import Settings
 from producers.gateways.deployments import Deployments
-from producers.runtime.batching import RequestRow, UsageRow, token_batch, usage_batch
+from producers.runtime.batching import RequestRow, UsageRow, text_bytes, token_batch, usage_batch
 from producers.runtime.poll_loop import Made
 
 EXTERNAL = "external/"
@@ -125,9 +125,9 @@ def _parts(rows: Sequence[Row]) -> Iterator[list[Row]]:
 
 
 def _size(value: object) -> int:
-    """Bytes, about: of texts as many as UTF-8 may take."""
+    """Return an upper bound of the bytes that a value takes in a message."""
     if isinstance(value, str):
-        return len(value) if value.isascii() else 4 * len(value)
+        return text_bytes(value)
     return sum(_size(k) + _size(v) for k, v in value.items()) if isinstance(value, Mapping) else 8
 
 

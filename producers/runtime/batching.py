@@ -126,6 +126,11 @@ def decimal_text(name: str, value: Decimal | float | int) -> str:
     return "0" if text == "-0" else text
 
 
+def text_bytes(text: str) -> int:
+    """Return an upper bound of a text's bytes in UTF-8, without encoding it."""
+    return len(text) if text.isascii() else 4 * len(text)
+
+
 def _index(values: Iterable[str]) -> tuple[tuple[str, ...], npt.NDArray[np.uint16]]:
     """A text column as (dictionary in order of appearance, index)."""
     seen: dict[str, int] = {}

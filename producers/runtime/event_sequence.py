@@ -52,10 +52,12 @@ class Sequencer:
         self._next[event.source] = (topic, event.seq)
 
 
-def event_of(numbers: Sequencer, source: str, cluster: str, workload: str, batch: Batch) -> Event:
-    """A batch as the next event of its source."""
+def event_of(
+    numbers: Sequencer, source: str, cluster: str, workload: str, batch: Batch, body: bytes | None = None
+) -> Event:
+    """Return a batch as the next event of its source. `body`: the batch, where it was encoded already."""
     seq = numbers.next(source, codec.topic_of(batch))
-    return Event(source, numbers.epoch, seq, cluster, workload, batch)
+    return Event(source, numbers.epoch, seq, cluster, workload, batch, body)
 
 
 def heartbeat_batch(topic: str, t_ms: int, *, node: str = "", owner: str = "") -> PowerBatch | TokenBatch:

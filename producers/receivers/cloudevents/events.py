@@ -22,7 +22,7 @@ from contracts.errors import BadInput
 from contracts.events import MAX_TIME_MS
 from contracts.units import epoch_ms
 from producers.receivers.cloudevents.meter_rules import CloudEvent, Counted, Meters
-from producers.runtime.batching import UsageRow, usage_batch
+from producers.runtime.batching import UsageRow, text_bytes, usage_batch
 from producers.runtime.poll_loop import Made
 from producers.runtime.receiver.problems import Rejected, Wrong
 from producers.runtime.receiver.route import Intake, Parsed, Reply, Sent
@@ -100,7 +100,7 @@ def together(counted: Sequence[Counted]) -> Iterator[tuple[str, list[UsageRow]]]
 def _bytes(row: UsageRow) -> int:
     texts = [value for value in row if isinstance(value, str)]
     texts += [text for pair in row.dimensions.items() for text in pair]
-    return sum(len(text.encode()) + 4 for text in texts) + _ROW_BYTES
+    return sum(text_bytes(text) + 4 for text in texts) + _ROW_BYTES
 
 
 def _found(sent: Sent) -> Sequence[Any]:

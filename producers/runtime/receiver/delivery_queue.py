@@ -44,12 +44,13 @@ _NAMES = {topics.TOKENS: "tokens", topics.POWER: "power", topics.USAGE: "usage"}
 
 
 class Ready(NamedTuple):
-    """A checked batch, and the source that numbers it."""
+    """A checked batch, its packed body, and the source that numbers it."""
 
     source: str
     cluster: str
     workload: str
     batch: Batch
+    body: bytes
 
 
 def ready(kind: str, node: str, made: Sequence[Made]) -> list[Ready]:
@@ -64,11 +65,12 @@ def ready(kind: str, node: str, made: Sequence[Made]) -> list[Ready]:
             raise BadInput(
                 "workload", workload, f"makes a source of more than {codec.MAX_SOURCE} characters; shorten it"
             )
-        headers, value = codec.encode(Event(source, 10**18, 10**14, cluster, workload, batch))
-        size = len(value) + sum(len(name) + len(text) for name, text in headers)
+        body = codec.encode_batch(batch)
+        headers = codec.headers_of(Event(source, 10**18, 10**14, cluster, workload, batch))  # The longest number.
+        size = len(body) + sum(len(name) + len(text) for name, text in headers)
         if size > MAX_MESSAGE_BYTES:
             raise Rejected(413, "too-large", f"{size:,} bytes of {workload!r} fit into no message; send fewer at once.")
-        found.append(Ready(source, cluster, workload, batch))
+        found.append(Ready(source, cluster, workload, batch, body))
     return found
 
 
@@ -272,7 +274,7 @@ class Line:
                 continue
             kept.append(order)
             self._recent.add(order.names)
-            events += [event_of(self._numbers, i.source, i.cluster, i.workload, i.batch) for i in order.items]
+            events += [event_of(self._numbers, *item) for item in order.items]
         try:
             marks = self._recent.marks()
             numbered = keeper.offer(events, marks) if events or marks else range(0)

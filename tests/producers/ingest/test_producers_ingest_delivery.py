@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts import codec
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import Event
 from contracts.settings import Settings
@@ -19,11 +20,13 @@ from producers.receivers.http_plugin import check_http, produce_http
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.clock import SystemClock
 from producers.runtime.delivery import Delivery
+from producers.runtime.event_sequence import Sequencer, event_of
 from producers.runtime.poll_loop import Made
 from producers.runtime.receiver.delivery_queue import MAX_MESSAGE_BYTES, Line, Order, Ready, ready
 from producers.runtime.receiver.problems import Rejected
 from producers.runtime.receiver.server import Bounds
 from producers.runtime.spool import Full, Spool
+from tests.contracts.batches import same
 from tests.producers.conftest import Consume
 from tests.producers.ingest.listener import MANY, NOW_MS, Broker, Time, event, listening, rows
 
@@ -56,7 +59,8 @@ def ids(broker: Broker) -> list[str]:
 
 def order(name: str, workload: str = "w", answers: list[Any] | None = None, rows: int = 1) -> Order:
     row = UsageRow("m", "1", "1", 1, 1, event_id=name)
-    item = Ready(f"x-usage://c/n/{workload}", "c", workload, usage_batch([row] * rows, 0))
+    batch = usage_batch([row] * rows, 0)
+    item = Ready(f"x-usage://c/n/{workload}", "c", workload, batch, codec.encode_batch(batch))
     return Order([item], lambda error: None if answers is None else answers.append(error))
 
 
@@ -262,6 +266,14 @@ def test_requests_that_wait_when_the_delivery_ends_are_told(tmp_path: Path) -> N
 def test_what_the_log_would_not_take_is_refused_before_it_has_a_number(made: Made, field: str) -> None:
     with pytest.raises(Exception, match=field):
         ready("x", "n", [made])
+
+
+def test_a_batch_is_encoded_once_to_learn_its_size_and_to_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Made("c", "w", usage_batch([UsageRow("m", "1", "1", 1, 1)], 0))
+    (item,) = ready("x", "n", [made])
+    monkeypatch.setattr(codec.packed, "write", None)
+    event = event_of(Sequencer(1), *item)
+    assert same(codec.decode(*codec.encode(event)).batch, made.batch)
 
 
 def test_what_fits_into_no_message_is_refused(tmp_path: Path) -> None:
