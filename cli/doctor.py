@@ -67,9 +67,9 @@ def _tried(check: str, work: Callable[[], object], says: str, hint: str = "") ->
 
 def _nvml() -> Finding:
     try:
-        from producers.gpu.nvml.sensor import Nvml
+        from producers.gpu.nvml.sensor import NvmlSensor
 
-        sensor = Nvml()
+        sensor = NvmlSensor()
     except (WattlogError, ImportError) as error:
         return Finding("nvml", "note", str(error), "Only nodes that run `wattlog produce nvml` need it.")
     try:

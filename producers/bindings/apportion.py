@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
-from producers.gpu.intervals import Interval
+from producers.gpu.intervals import EnergyInterval, split_interval
 
 PIECE_MS = 2_000
 """A shared interval that is longer is cut first, so that in a window of 10 s every holder has energy."""
@@ -31,7 +31,7 @@ class Binding:
 
 
 @dataclass(slots=True, frozen=True)
-class Share:
+class BindingShare:
     """A holder's part of a GPU: `weight` of the sum of all weights. `about` says more of the holder, for the record."""
 
     binding: Binding
@@ -39,11 +39,11 @@ class Share:
     about: tuple[tuple[str, str], ...] = ()
 
 
-Holding = tuple[Share, ...]
+GpuShares = tuple[BindingShare, ...]
 """Who holds a GPU: at least one share. The parts of an interval come in this order."""
 
 
-def bindings(holding: Holding) -> dict[Binding, int]:
+def binding_weights(holding: GpuShares) -> dict[Binding, int]:
     """Each binding with its weight: two pods of a workload on one GPU are one holder of its energy."""
     found: dict[Binding, int] = {}
     for share in holding:
@@ -51,10 +51,12 @@ def bindings(holding: Holding) -> dict[Binding, int]:
     return found
 
 
-def divide(intervals: Sequence[Interval], holding: Holding) -> Iterator[tuple[Binding, Interval]]:
+def split_intervals(
+    intervals: Sequence[EnergyInterval], holding: GpuShares
+) -> Iterator[tuple[Binding, EnergyInterval]]:
     """The parts of intervals, each with whom it goes to. A piece that is shorter in ms than it has holders goes to
     those with the greatest weights."""
-    weights = bindings(holding)
+    weights = binding_weights(holding)
     if len(weights) == 1:
         (alone,) = weights
         yield from ((alone, interval) for interval in intervals)
@@ -62,7 +64,7 @@ def divide(intervals: Sequence[Interval], holding: Holding) -> Iterator[tuple[Bi
     span_ms = sum(interval.t1_ms - interval.t0_ms for interval in intervals)
     piece_ms = max(PIECE_MS, -(-span_ms // MAX_PIECES))
     for interval in intervals:
-        for piece in intervals.split(interval, piece_ms):
+        for piece in split_interval(interval, piece_ms):
             yield from _parts(piece, weights)
 
 
@@ -77,7 +79,7 @@ def apportion(total: int, weights: Sequence[int]) -> list[int]:
     return parts
 
 
-def _parts(piece: Interval, weights: dict[Binding, int]) -> Iterator[tuple[Binding, Interval]]:
+def _parts(piece: EnergyInterval, weights: dict[Binding, int]) -> Iterator[tuple[Binding, EnergyInterval]]:
     span = piece.t1_ms - piece.t0_ms
     if span < len(weights):
         greatest = sorted(weights, key=lambda b: -weights[b])[:span]

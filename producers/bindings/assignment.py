@@ -14,19 +14,21 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from math import gcd, lcm
 
-from producers.bindings.apportion import Binding, Holding, Share
-from producers.bindings.claims import Claim, Holder, Oddity, Topology
+from producers.bindings.apportion import Binding, BindingShare, GpuShares
+from producers.bindings.claims import BindingWarning, Boards, DeviceClaim, WorkloadHolder
 
-Held = Mapping[str, Holding]
+SharesByGpu = Mapping[str, GpuShares]
 """By GPU, who holds it. A GPU that is not in it is nobody's."""
 
 
-def holdings(topology: Topology, claims: Iterable[Claim], nobody: Binding) -> tuple[dict[str, Holding], list[Oddity]]:
+def resolve_claims(
+    topology: Boards, claims: Iterable[DeviceClaim], nobody: Binding
+) -> tuple[dict[str, GpuShares], list[BindingWarning]]:
     """Who holds which GPU by these claims; `nobody` has what of a GPU in use is unclaimed."""
     devices = {board.uuid: (board.uuid, board.slices) for board in topology}
     devices |= {uuid: (board.uuid, slices) for board in topology for uuid, slices in board.instances}
-    replicas: dict[str, dict[str, list[Holder | None]]] = {}
-    odd: list[Oddity] = []
+    replicas: dict[str, dict[str, list[WorkloadHolder | None]]] = {}
+    odd: list[BindingWarning] = []
     for claim in claims:
         if claim.device in devices:
             holders = replicas.setdefault(claim.device, {}).setdefault(claim.replica, [])
@@ -34,8 +36,10 @@ def holdings(topology: Topology, claims: Iterable[Claim], nobody: Binding) -> tu
                 holders.append(claim.holder)
         else:
             whose = claim.holder.workload if claim.holder else "somebody"
-            odd.append(Oddity("unknown_device", f"{whose} holds {claim.device}, which is no GPU that is seen here"))
-    parts: dict[str, dict[Holder | None, Fraction]] = {}
+            odd.append(
+                BindingWarning("unknown_device", f"{whose} holds {claim.device}, which is no GPU that is seen here")
+            )
+    parts: dict[str, dict[WorkloadHolder | None, Fraction]] = {}
     for device, claimed in replicas.items():
         gpu, slices = devices[device]
         mine = parts.setdefault(gpu, {})
@@ -43,7 +47,7 @@ def holdings(topology: Topology, claims: Iterable[Claim], nobody: Binding) -> tu
             if _contested(holders):
                 names = " and ".join(sorted(h.workload if h else "somebody" for h in holders))
                 which = f"{device}::{replica}" if replica else device
-                odd.append(Oddity("conflict", f"{names} both claim {which}: nobody holds it until one lets go"))
+                odd.append(BindingWarning("conflict", f"{names} both claim {which}: nobody holds it until one lets go"))
                 holders = [None]
             for holder in holders:
                 part = Fraction(slices, len(claimed) * len(holders))
@@ -52,11 +56,11 @@ def holdings(topology: Topology, claims: Iterable[Claim], nobody: Binding) -> tu
     return {gpu: _holding(mine, boards[gpu].slices, nobody) for gpu, mine in parts.items()}, odd
 
 
-def _contested(holders: list[Holder | None]) -> bool:
+def _contested(holders: list[WorkloadHolder | None]) -> bool:
     return len({(h.workload, h.tenant) if h else None for h in holders}) > 1
 
 
-def _holding(parts: Mapping[Holder | None, Fraction], slices: int, nobody: Binding) -> Holding:
+def _holding(parts: Mapping[WorkloadHolder | None, Fraction], slices: int, nobody: Binding) -> GpuShares:
     """Parts of so many slices as shares with whole weights, in the order of names; nobody's comes last."""
     known = {holder: part for holder, part in parts.items() if holder is not None}
     # Never below 0: a board that is claimed whole and by its instances too is over-claimed, and split as claimed.
@@ -66,4 +70,4 @@ def _holding(parts: Mapping[Holder | None, Fraction], slices: int, nobody: Bindi
     common = gcd(*weights)
     shares = [holder.share(weight // common) for holder, weight in zip(known, weights, strict=False)]
     shares.sort(key=lambda s: (s.binding.workload, s.binding.owner, s.about))
-    return (*shares, Share(nobody, weights[-1] // common)) if left else tuple(shares)
+    return (*shares, BindingShare(nobody, weights[-1] // common)) if left else tuple(shares)

@@ -13,9 +13,9 @@ from typing import NamedTuple, Protocol
 
 from contracts import topics
 from contracts.errors import BadInput, Unavailable
-from producers.bindings.apportion import Binding, Share
+from producers.bindings.apportion import Binding, BindingShare
 
-ODDITIES = {
+WARNING_KINDS = {
     "unknown_device": "a device is claimed that the sensor does not see",
     "conflict": "two workloads claim a device that only one can hold",
     "unknown_holder": "a device is held by a pod or process of which no workload is known",
@@ -26,15 +26,15 @@ ODDITIES = {
 }
 """What may be odd: the `kind` of `Oddity`, and its label in metrics."""
 
-MILD = ("no_label", "no_tenant")
+HARMLESS_KINDS = ("no_label", "no_tenant")
 """With these a GPU is bound nevertheless."""
 
 
-class Absent(Unavailable):
+class SourceAbsent(Unavailable):
     """A source is not there at all: this node has no kubelet, no such cgroups."""
 
 
-class Oddity(NamedTuple):
+class BindingWarning(NamedTuple):
     """Something that a person should look at: a kind of ODDITIES, and a sentence."""
 
     kind: str
@@ -42,7 +42,7 @@ class Oddity(NamedTuple):
 
 
 @dataclass(slots=True, frozen=True)
-class Holder:
+class WorkloadHolder:
     """A workload that holds a device, and all that is known of it. `rule` says how its name was found."""
 
     workload: str
@@ -60,31 +60,31 @@ class Holder:
     def about(self) -> tuple[tuple[str, str], ...]:
         """What goes on record beside workload and tenant."""
         names = ("source", "namespace", "pod", "container", "team", "cost_centre", "model", "rule")
-        return tuple((name, text(value)) for name in names if (value := getattr(self, name)))
+        return tuple((name, printable(value)) for name in names if (value := getattr(self, name)))
 
-    def share(self, weight: int = 1) -> Share:
-        return Share(Binding(self.workload, self.tenant), weight, self.about)
+    def share(self, weight: int = 1) -> BindingShare:
+        return BindingShare(Binding(self.workload, self.tenant), weight, self.about)
 
 
-class Claim(NamedTuple):
+class DeviceClaim(NamedTuple):
     """A holder of a device: a GPU's or MIG instance's UUID. Several hold one device by different `replica`s; two claims
     of one replica must be the same workload's. Without a holder it is taken by somebody of whom no workload is known.
     """
 
     device: str
-    holder: Holder | None
+    holder: WorkloadHolder | None
     replica: str = ""
 
 
-class Found(NamedTuple):
+class ClaimReport(NamedTuple):
     """What a source said."""
 
-    claims: Sequence[Claim] = ()
-    oddities: Sequence[Oddity] = ()
+    claims: Sequence[DeviceClaim] = ()
+    oddities: Sequence[BindingWarning] = ()
 
 
 @dataclass(slots=True, frozen=True)
-class Board:
+class GpuBoard:
     """A GPU: its MIG instances with the compute slices of each, and how many slices the board has (1 without MIG)."""
 
     uuid: str
@@ -92,21 +92,21 @@ class Board:
     instances: tuple[tuple[str, int], ...] = ()
 
 
-Topology = Sequence[Board]
+Boards = Sequence[GpuBoard]
 
 
-def devices(topology: Topology) -> dict[str, str]:
+def board_of_device(topology: Boards) -> dict[str, str]:
     """The board of each device that can be claimed: itself, and its instances."""
     return {uuid: b.uuid for b in topology for uuid in (b.uuid, *(instance for instance, _ in b.instances))}
 
 
-class Source(Protocol):
+class BindingSource(Protocol):
     """Somebody who knows who holds GPUs."""
 
     @property
     def name(self) -> str: ...
 
-    def read(self, topology: Topology, now_ms: int) -> Found:
+    def read(self, topology: Boards, now_ms: int) -> ClaimReport:
         """What it says now; `now_ms` is monotonic. Raises Absent where it is not there, Unavailable where it does not
         answer."""
         ...
@@ -122,7 +122,7 @@ def tenant_fault(name: str) -> str:
     return _fault("tenant", name) or ("names that begin with '__' are Wattlog's own" if name.startswith("__") else "")
 
 
-def text(value: str) -> str:
+def printable(value: str) -> str:
     """What is told beside names, as the log takes it: printable, of at most 253 characters."""
     return "".join(c if c.isprintable() else "?" for c in value[:253])
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from producers.bindings.kubernetes.pods import Labels
-from producers.bindings.processes.rules import Rule
+from producers.bindings.kubernetes.pods import PodLabelNames
+from producers.bindings.processes.rules import ProcessRule
 from producers.runtime.config import ProducerConfig, without_secrets
 
 SourceName = Literal["kubernetes", "slurm", "processes", "settings"]
@@ -40,7 +40,7 @@ class BindingsConfig(ProducerConfig):
         300.0, ge=1, le=86_400, description="How long their last word holds while they do not answer."
     )
     record_s: float = Field(60.0, ge=0, le=3600, description="How often it goes on record who held what; 0: never.")
-    labels: Labels = Field(default_factory=Labels, description="What the labels of pods are called.")
+    labels: PodLabelNames = Field(default_factory=PodLabelNames, description="What the labels of pods are called.")
     tenant_from: Literal["label", "namespace"] = Field("label", description="What of a pod is its tenant.")
     resources: Annotated[tuple[str, ...], NoDecode, Listed] = Field(
         ("nvidia.com/gpu*", "nvidia.com/mig-*", "gpu.nvidia.com"),
@@ -56,4 +56,6 @@ class BindingsConfig(ProducerConfig):
     ca: Path = Field(_ACCOUNT / "ca.crt", description="File with the API's CA certificates.")
     proc: Path = Field(Path("/proc"), description="Where processes are looked up: /proc, or the host's.")
     scontrol: Path | None = Field(None, description="Slurm's `scontrol`, to ask for names and accounts of jobs.")
-    rules: tuple[Rule, ...] = Field((), description="Which processes are of which workload; the first match wins.")
+    rules: tuple[ProcessRule, ...] = Field(
+        (), description="Which processes are of which workload; the first match wins."
+    )

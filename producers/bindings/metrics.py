@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from producers.bindings.apportion import Holding, bindings
-from producers.bindings.claims import ODDITIES, Oddity
+from producers.bindings.apportion import GpuShares, binding_weights
+from producers.bindings.claims import WARNING_KINDS, BindingWarning
 
 STATES = ("bound", "shared", "unallocated")
 
@@ -27,20 +27,20 @@ class BindingMetrics:
         )  # fmt: skip
         self.age = Gauge("wattlog_producer_binding_age_seconds", "Since bindings were last seen", registry=registry)
 
-    def show(self, gpus: Sequence[str], holdings: Mapping[str, Holding], oddities: Sequence[Oddity]) -> None:
+    def show(self, gpus: Sequence[str], holdings: Mapping[str, GpuShares], oddities: Sequence[BindingWarning]) -> None:
         """A look's result."""
         states = Count(_state(holdings.get(gpu)) for gpu in gpus)
         kinds = Count(odd.kind for odd in oddities)
         for state in STATES:
             self.gpus.labels(state).set(states[state])
-        for kind in ODDITIES:
+        for kind in WARNING_KINDS:
             self.oddities.labels(kind).set(kinds[kind])
 
 
-def _state(holding: Holding | None) -> str:
+def _state(holding: GpuShares | None) -> str:
     if not holding:
         return "unallocated"
-    held = bindings(holding)
+    held = binding_weights(holding)
     if len(held) > 1:
         return "shared"
     return "bound" if holding[0].about else "unallocated"

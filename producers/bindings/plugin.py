@@ -10,16 +10,26 @@ from prometheus_client import CollectorRegistry
 from contracts import topics
 from contracts.errors import BadSetting, Unavailable, WattlogError
 from contracts.settings import Settings
-from producers.bindings.apportion import Binding, Holding
-from producers.bindings.claims import MILD, Board, Claim, Found, Holder, Source, Topology, tenant_fault, workload_fault
+from producers.bindings.apportion import Binding, GpuShares
+from producers.bindings.claims import (
+    HARMLESS_KINDS,
+    BindingSource,
+    Boards,
+    ClaimReport,
+    DeviceClaim,
+    GpuBoard,
+    WorkloadHolder,
+    tenant_fault,
+    workload_fault,
+)
 from producers.bindings.config import BindingsConfig
-from producers.bindings.kubernetes.kubelet import PodResources
-from producers.bindings.kubernetes.pods import Kubernetes
+from producers.bindings.kubernetes.kubelet import KubeletPodResources
+from producers.bindings.kubernetes.pods import KubernetesBindings
 from producers.bindings.metrics import BindingMetrics
-from producers.bindings.processes.rules import Processes
-from producers.bindings.procfs import Proc
-from producers.bindings.slurm.jobs import Scontrol, Slurm
-from producers.bindings.watcher import Bindings, Looker, Seen, described
+from producers.bindings.processes.rules import ProcessBindings
+from producers.bindings.procfs import ProcFs
+from producers.bindings.slurm.jobs import Scontrol, SlurmBindings
+from producers.bindings.watcher import BindingReader, BindingSnapshot, BindingWatcher, describe_shares
 from producers.gpu.nvml.boards import NvmlBoards
 from producers.runtime.config import load
 
@@ -29,38 +39,38 @@ def record_ms() -> int:
     return round(1000 * load(BindingsConfig).record_s)
 
 
-class OfSettings:
+class SettingsBindings:
     """One workload for all GPUs of the node: the settings' `workload` and `owner`."""
 
     name = "settings"
 
     def __init__(self, workload: str, owner: str) -> None:
-        self._holder = Holder(workload, owner, self.name) if workload else None
+        self._holder = WorkloadHolder(workload, owner, self.name) if workload else None
 
-    def read(self, topology: Topology, now_ms: int) -> Found:
-        return Found([Claim(board.uuid, self._holder) for board in topology] if self._holder else ())
+    def read(self, topology: Boards, now_ms: int) -> ClaimReport:
+        return ClaimReport([DeviceClaim(board.uuid, self._holder) for board in topology] if self._holder else ())
 
 
 def sources(
     settings: Settings, told: BindingsConfig, node: str, nvml: Callable[[], NvmlBoards]
-) -> Iterator[Source]:  # fmt: skip
+) -> Iterator[BindingSource]:  # fmt: skip
     """The configured sources, in order. `nvml` is asked for where processes are looked for. Raises BadSetting."""
-    proc = Proc(told.proc)
+    proc = ProcFs(told.proc)
     for name in told.source:
         if name == "settings":
-            yield OfSettings(*_of_settings(settings))
+            yield SettingsBindings(*_of_settings(settings))
         elif name == "kubernetes":
             from producers.bindings.kubernetes.api_server import ApiServer  # httpx, which other agents need not load
 
             api = ApiServer(told.api, node, told.token, told.ca)
-            kubelet = PodResources(told.kubelet, told.resources)
-            yield Kubernetes(
+            kubelet = KubeletPodResources(told.kubelet, told.resources)
+            yield KubernetesBindings(
                 kubelet, api, told.labels, keep_ms=round(1000 * told.keep_s), tenant_from=told.tenant_from
             )  # fmt: skip
         elif name == "slurm":
-            yield Slurm(nvml().running, proc, Scontrol(told.scontrol) if told.scontrol else None)
+            yield SlurmBindings(nvml().running, proc, Scontrol(told.scontrol) if told.scontrol else None)
         else:
-            yield Processes(nvml().running, proc, told.rules)
+            yield ProcessBindings(nvml().running, proc, told.rules)
 
 
 def _of_settings(settings: Settings) -> tuple[str, str]:
@@ -75,7 +85,7 @@ def _of_settings(settings: Settings) -> tuple[str, str]:
 def watched(
     settings: Settings, node: str, gpus: Sequence[str], kind: str, monotonic_ms: Callable[[], int],
     registry: CollectorRegistry,
-) -> Iterator[Callable[[], Mapping[str, Holding]]]:  # fmt: skip
+) -> Iterator[Callable[[], Mapping[str, GpuShares]]]:  # fmt: skip
     """Who holds which GPU, for an agent of this kind of sensor, as long as it runs. Raises BadSetting, and Unavailable
     where processes are to be looked for and there is no NVML."""
     told, metrics = load(BindingsConfig), BindingMetrics(registry)
@@ -86,14 +96,14 @@ def watched(
             yield lambda: seen.holdings
             return
         every_ms, keep_ms = round(1000 * told.every_s), round(1000 * told.keep_s)
-        watching = Bindings(looker, monotonic_ms, every_ms=every_ms, keep_ms=keep_ms, metrics=metrics)
+        watching = BindingWatcher(looker, monotonic_ms, every_ms=every_ms, keep_ms=keep_ms, metrics=metrics)
         yield stack.enter_context(watching)
 
 
 def _looker(
     settings: Settings, told: BindingsConfig, node: str, gpus: Sequence[str], by_nvml: bool, metrics: BindingMetrics,
     stack: ExitStack,
-) -> Looker:  # fmt: skip
+) -> BindingReader:  # fmt: skip
     opened: list[NvmlBoards] = []
 
     def nvml() -> NvmlBoards:
@@ -102,12 +112,12 @@ def _looker(
             stack.callback(opened[0].close)
         return opened[0]
 
-    fixed = tuple(Board(uuid) for uuid in gpus)
+    fixed = tuple(GpuBoard(uuid) for uuid in gpus)
     asked = list(sources(settings, told, node, nvml))
     # What other sensors see (an exporter, a node's host) NVML may not.
     topology = nvml().boards if by_nvml and told.source != ("settings",) else lambda: fixed
     nobody = Binding(topics.node_workload(node))
-    return Looker(topology, asked, nobody, keep_ms=round(1000 * told.keep_s), metrics=metrics)
+    return BindingReader(topology, asked, nobody, keep_ms=round(1000 * told.keep_s), metrics=metrics)
 
 
 def check_bindings(settings: Settings) -> Iterator[tuple[str, Exception | str]]:
@@ -132,11 +142,14 @@ def check_bindings(settings: Settings) -> Iterator[tuple[str, Exception | str]]:
                 yield name, Unavailable(f"bindings: {name} does not answer", "The log above says why.")
 
 
-def _told(seen: Seen) -> Iterator[tuple[str, Exception | str]]:
+def _told(seen: BindingSnapshot) -> Iterator[tuple[str, Exception | str]]:
     for gpu in seen.gpus:
-        yield gpu, described(seen.holdings.get(gpu))
+        yield gpu, describe_shares(seen.holdings.get(gpu))
     for odd in seen.oddities:
-        yield odd.kind, odd.says if odd.kind in MILD else Unavailable(odd.says, "docs/producers/bindings.md says more.")
+        yield (
+            odd.kind,
+            odd.says if odd.kind in HARMLESS_KINDS else Unavailable(odd.says, "docs/producers/bindings.md says more."),
+        )
 
 
 def _gpus() -> tuple[list[str], bool]:

@@ -14,7 +14,7 @@ MAX_BYTES = 65_536
 _CONTAINER = re.compile(r"[0-9a-f]{64}")
 
 
-class Process(NamedTuple):
+class ProcessInfo(NamedTuple):
     """A process: its user by number and name ("" where there is none), its command line, its control group's path, and
     the id of its container ("" outside of one)."""
 
@@ -26,13 +26,13 @@ class Process(NamedTuple):
     container: str
 
 
-class Proc:
+class ProcFs:
     """Processes under `root`: /proc, or the host's where that is mounted."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def look(self, pid: int) -> Process | None:
+    def look(self, pid: int) -> ProcessInfo | None:
         """None for one that is gone, or that this process may not see."""
         try:
             status = self._read(pid, "status")
@@ -44,7 +44,7 @@ class Proc:
         uid = int(found[1]) if found else -1
         path = max((line.split(":", 2)[-1] for line in cgroup.splitlines()), key=len, default="")
         container = _CONTAINER.search(path)
-        return Process(pid, uid, _user(uid), command, path, container[0] if container else "")
+        return ProcessInfo(pid, uid, _user(uid), command, path, container[0] if container else "")
 
     def variable(self, pid: int, name: str) -> str:
         """What a process was started with in this environment variable, which is what it says of itself; "" where

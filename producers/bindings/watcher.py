@@ -15,53 +15,61 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from contracts.errors import WattlogError
-from producers.bindings import assignment, claims
-from producers.bindings.apportion import Binding, Holding, bindings
-from producers.bindings.claims import Absent, Claim, Found, Oddity, Source, Topology
+from producers.bindings.apportion import Binding, GpuShares, binding_weights
+from producers.bindings.assignment import resolve_claims
+from producers.bindings.claims import (
+    BindingSource,
+    BindingWarning,
+    Boards,
+    ClaimReport,
+    DeviceClaim,
+    SourceAbsent,
+    board_of_device,
+)
 from producers.bindings.metrics import BindingMetrics
 
 log = logging.getLogger(__name__)
 
 EXIT_S = 2.0
 """How long the end waits for a look; the thread is a daemon."""
-MAX_TOLD = 20
+MAX_LOGGED = 20
 """Oddities of one look that are told one by one."""
 
 
-class Seen(NamedTuple):
+class BindingSnapshot(NamedTuple):
     """What a look found: who holds which GPU, what is odd, and how many GPUs there are. `at_ms` is monotonic."""
 
-    holdings: Mapping[str, Holding]
-    oddities: Sequence[Oddity]
+    holdings: Mapping[str, GpuShares]
+    oddities: Sequence[BindingWarning]
     gpus: Sequence[str]
     at_ms: int
 
 
 @dataclass(slots=True)
-class _Asked:
+class _SourceState:
     """A source, and what it said last."""
 
-    source: Source
-    found: Found = field(default_factory=Found)
+    source: BindingSource
+    found: ClaimReport = field(default_factory=ClaimReport)
     read_ms: int | None = None
     failing: bool = False
 
 
-class Looker:
+class BindingReader:
     """One look after the other; time is handed in."""
 
     def __init__(
-        self, topology: Callable[[], Topology], sources: Sequence[Source], nobody: Binding, *, keep_ms: int,
+        self, topology: Callable[[], Boards], sources: Sequence[BindingSource], nobody: Binding, *, keep_ms: int,
         metrics: BindingMetrics,
     ) -> None:  # fmt: skip
         self._topology, self._nobody, self._keep_ms, self._metrics = topology, nobody, keep_ms, metrics
-        self._asked = [_Asked(source) for source in sources]
-        self._boards: Topology = ()
+        self._asked = [_SourceState(source) for source in sources]
+        self._boards: Boards = ()
         self._blind = False
-        self._told: set[Oddity] = set()
-        self._holders: Mapping[str, Holding] = {}
+        self._told: set[BindingWarning] = set()
+        self._holders: Mapping[str, GpuShares] = {}
 
-    def look(self, now_ms: int) -> Seen:
+    def look(self, now_ms: int) -> BindingSnapshot:
         """Asks every source that is due. Never raises for one that does not answer: that is counted and told."""
         try:
             self._boards, self._blind = self._topology(), False
@@ -69,9 +77,9 @@ class Looker:
             self._failed("topology", error, first=not self._blind)
             self._blind = True
         free = {b.uuid for b in self._boards}
-        devices = claims.devices(self._boards)
-        claims: list[Claim] = []
-        odd: list[Oddity] = []
+        devices = board_of_device(self._boards)
+        claims: list[DeviceClaim] = []
+        odd: list[BindingWarning] = []
         for asked in self._asked:
             found = self._ask(asked, [b for b in self._boards if b.uuid in free], now_ms)
             if found is None:
@@ -80,12 +88,12 @@ class Looker:
             claims += mine
             odd += found.oddities
             free -= {devices[c.device] for c in mine if c.device in devices}
-        holdings, odder = assignment.holdings(self._boards, claims, self._nobody)
-        seen = Seen(holdings, list(dict.fromkeys([*odd, *odder])), [b.uuid for b in self._boards], now_ms)
+        holdings, odder = resolve_claims(self._boards, claims, self._nobody)
+        seen = BindingSnapshot(holdings, list(dict.fromkeys([*odd, *odder])), [b.uuid for b in self._boards], now_ms)
         self._tell(seen)
         return seen
 
-    def _ask(self, asked: _Asked, free: Topology, now_ms: int) -> Found | None:
+    def _ask(self, asked: _SourceState, free: Boards, now_ms: int) -> ClaimReport | None:
         """What a source says of these boards, or said last; None where that is too long ago."""
         name = asked.source.name
         try:
@@ -93,8 +101,8 @@ class Looker:
         except WattlogError as error:
             self._failed(name, error, first=not asked.failing)
             asked.failing = True
-            if isinstance(error, Absent) and asked.read_ms is None:
-                return Found()
+            if isinstance(error, SourceAbsent) and asked.read_ms is None:
+                return ClaimReport()
             if asked.read_ms is None or now_ms - asked.read_ms > self._keep_ms:
                 return None
         else:
@@ -107,25 +115,25 @@ class Looker:
         self._metrics.failures.labels(name).inc()
         log.log(logging.ERROR if first else logging.DEBUG, "bindings: %s: %s", name, error)
 
-    def _tell(self, seen: Seen) -> None:
+    def _tell(self, seen: BindingSnapshot) -> None:
         """Each change once."""
         now = set(seen.oddities)
         new = [odd for odd in seen.oddities if odd not in self._told]
-        for odd in new[:MAX_TOLD]:
+        for odd in new[:MAX_LOGGED]:
             log.warning("bindings: %s", odd.says)
-        if len(new) > MAX_TOLD:
-            log.warning("bindings: %d more like these", len(new) - MAX_TOLD)
-        for odd in sorted(self._told - now)[:MAX_TOLD]:
+        if len(new) > MAX_LOGGED:
+            log.warning("bindings: %d more like these", len(new) - MAX_LOGGED)
+        for odd in sorted(self._told - now)[:MAX_LOGGED]:
             log.info("bindings: no longer so: %s", odd.says)
         self._told = now
         for gpu in seen.gpus:
             if self._holders.get(gpu) != seen.holdings.get(gpu):
-                log.info("bindings: %s: %s", gpu, described(seen.holdings.get(gpu)))
+                log.info("bindings: %s: %s", gpu, describe_shares(seen.holdings.get(gpu)))
         self._holders = seen.holdings
         self._metrics.show(seen.gpus, seen.holdings, seen.oddities)
 
 
-class Bindings:
+class BindingWatcher:
     """Who holds which GPU, as far as is known now: what an agent asks at every sample. Never waits.
 
     A context manager: the thread that looks lives as long. What it saw is good for `keep_ms`; if the thread itself
@@ -133,16 +141,16 @@ class Bindings:
     """
 
     def __init__(
-        self, looker: Looker, monotonic_ms: Callable[[], int], *, every_ms: int, keep_ms: int, metrics: BindingMetrics,
-        first_s: float = 5.0,
+        self, looker: BindingReader, monotonic_ms: Callable[[], int], *, every_ms: int, keep_ms: int,
+        metrics: BindingMetrics, first_s: float = 5.0,
     ) -> None:  # fmt: skip
         self._looker, self._monotonic_ms, self._every_ms, self._keep_ms = looker, monotonic_ms, every_ms, keep_ms
         self._metrics, self._first_s = metrics, first_s
-        self._seen = Seen({}, (), (), monotonic_ms())
+        self._seen = BindingSnapshot({}, (), (), monotonic_ms())
         self._first, self._stop, self._stale = threading.Event(), threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="bindings", daemon=True)
 
-    def __enter__(self) -> Bindings:
+    def __enter__(self) -> BindingWatcher:
         """Begins to look, and waits a little for the first look, so that the first interval has its holder."""
         self._thread.start()
         if not self._first.wait(self._first_s):
@@ -153,7 +161,7 @@ class Bindings:
         self._stop.set()
         self._thread.join(EXIT_S)
 
-    def __call__(self) -> Mapping[str, Holding]:
+    def __call__(self) -> Mapping[str, GpuShares]:
         seen = self._seen
         age_ms = self._monotonic_ms() - seen.at_ms
         self._metrics.age.set(age_ms / 1000)
@@ -178,7 +186,7 @@ class Bindings:
             self._stop.wait(self._every_ms / 1000)
 
 
-def described(holding: Holding | None) -> str:
+def describe_shares(holding: GpuShares | None) -> str:
     """Who holds a GPU and why, for people."""
     if not holding:
         return "nobody holds it"
@@ -191,4 +199,4 @@ def described(holding: Holding | None) -> str:
         why = ", ".join(filter(None, (about.get("source", ""), where, about.get("rule", ""))))
         paid = f", idle paid by {share.binding.owner}" if share.binding.owner else ""
         said.append(f"{share.binding.workload}{part} ({why or 'nobody'}{paid})")
-    return ("shared: " if len(bindings(holding)) > 1 else "") + "; ".join(said)
+    return ("shared: " if len(binding_weights(holding)) > 1 else "") + "; ".join(said)

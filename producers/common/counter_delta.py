@@ -21,12 +21,12 @@ from typing import NamedTuple
 
 import msgspec
 
-MAX_THINGS = 10_000
+MAX_OBJECTS = 10_000
 """Of one node, more than any runs."""
 FORGET_MS = 86_400_000
 
 
-class Thing(msgspec.Struct, frozen=True):
+class ObjectCounters(msgspec.Struct, frozen=True):
     """Where its counters and levels stand, by name, and when (`t_ms`, UTC epoch ms). `life` names this life of it (an
     inode, a uid): another life begins anew. "" where nobody says."""
 
@@ -36,16 +36,16 @@ class Thing(msgspec.Struct, frozen=True):
     life: str = ""
 
 
-class Look(msgspec.Struct, frozen=True):
+class CounterSnapshot(msgspec.Struct, frozen=True):
     """What stood where. `boot` names the run of the machine, `scope` what was looked for."""
 
     t_ms: int
     boot: str
     scope: str
-    things: dict[str, Thing]
+    things: dict[str, ObjectCounters]
 
 
-class Used(NamedTuple):
+class CounterDelta(NamedTuple):
     """What a thing used over `[t0_ms, t1_ms)`: `counted` in each counter's unit, `held` in each level's unit x ms."""
 
     thing: str
@@ -55,19 +55,19 @@ class Used(NamedTuple):
     held: dict[str, Decimal]
 
 
-class Step(NamedTuple):
+class DeltaResult(NamedTuple):
     """`look` is the next step's `before`. `resets`: counters that went back."""
 
-    look: Look
-    used: list[Used]
+    look: CounterSnapshot
+    used: list[CounterDelta]
     resets: int
 
 
-def step(before: Look | None, now: Look) -> Step:
+def counter_deltas(before: CounterSnapshot | None, now: CounterSnapshot) -> DeltaResult:
     """What each thing used from one look to the next. A clock that was set back gives the growth no length: it is then
     told at the moment of this look, and levels wait for the next."""
     if before is None:
-        return Step(now, [], 0)
+        return DeltaResult(now, [], 0)
     known = before.things if now.boot == before.boot else {}
     things = dict(now.things)
     used, resets = [], 0
@@ -84,15 +84,15 @@ def step(before: Look | None, now: Look) -> Step:
         resets += len(back)
         counted = {c: value - (0 if c in back else stood.get(c, 0)) for c, value in thing.counters.items()}
         t0_ms = min(old.t_ms if old else before.t_ms, thing.t_ms)
-        used.append(Used(name, t0_ms, thing.t_ms, counted, _held(old, thing, thing.t_ms - t0_ms)))
+        used.append(CounterDelta(name, t0_ms, thing.t_ms, counted, _held(old, thing, thing.t_ms - t0_ms)))
     missing = {n: t for n, t in known.items() if n not in now.things and now.t_ms - t.t_ms < FORGET_MS}
-    room = max(MAX_THINGS - len(now.things), 0)
+    room = max(MAX_OBJECTS - len(now.things), 0)
     latest = sorted(missing, key=lambda n: missing[n].t_ms, reverse=True)[:room]
     kept = {n: missing[n] for n in latest}
-    return Step(Look(now.t_ms, now.boot, now.scope, {**kept, **things}), used, resets)
+    return DeltaResult(CounterSnapshot(now.t_ms, now.boot, now.scope, {**kept, **things}), used, resets)
 
 
-def _held(old: Thing | None, thing: Thing, length_ms: int) -> dict[str, Decimal]:
+def _held(old: ObjectCounters | None, thing: ObjectCounters, length_ms: int) -> dict[str, Decimal]:
     known: Mapping[str, int] = old.levels if old else {}
     return {
         name: Decimal((known[name] + value) * length_ms) / 2 for name, value in thing.levels.items() if name in known

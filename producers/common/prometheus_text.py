@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from contracts.errors import BadInput
 
 Labels = Mapping[str, str]
-Page = Mapping[str, Sequence[tuple[Labels, float]]]
+PrometheusPage = Mapping[str, Sequence[tuple[Labels, float]]]
 """By a sample's full name (`..._total`, `..._sum`): its labels and value."""
 
 MAX_SAMPLES = 200_000
@@ -18,7 +18,7 @@ MAX_COUNT = 2**53
 """Above it a float misses whole numbers."""
 
 
-def read(text: str) -> Page:
+def parse_page(text: str) -> PrometheusPage:
     """Raises BadInput for what is no such page, or an endless one."""
     found: dict[str, list[tuple[Labels, float]]] = {}
     # The parser ends the names of all counters with _total, as OpenMetrics does; servers do not.
@@ -33,7 +33,7 @@ def read(text: str) -> Page:
     return found
 
 
-def first(page: Page, names: Sequence[str]) -> Iterator[tuple[Labels, int]]:
+def first_present(page: PrometheusPage, names: Sequence[str]) -> Iterator[tuple[Labels, int]]:
     """Samples of the first of these names that the page has, as whole numbers: old and new names of one counter.
 
     Raises BadInput for a value that no counter has.

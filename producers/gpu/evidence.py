@@ -14,7 +14,7 @@ GPU, MODULE = "gpu", "module"
 """What is measured: the GPU's board; or the whole module, which on Grace Hopper has the CPU on it."""
 
 
-class Measured(NamedTuple):
+class Measurement(NamedTuple):
     """`evidence` is "counter" or "watts", or "nothing"."""
 
     evidence: str
@@ -23,15 +23,15 @@ class Measured(NamedTuple):
 
 
 @runtime_checkable
-class Telling(Protocol):
+class MeasuringSensor(Protocol):
     """A sensor that says how it measures each GPU, by UUID."""
 
     @property
-    def measured(self) -> Mapping[str, Measured]: ...
+    def measured(self) -> Mapping[str, Measurement]: ...
 
 
-class _Gpus(Collector):
-    def __init__(self, sensor: Telling) -> None:
+class _MeasurementCollector(Collector):
+    def __init__(self, sensor: MeasuringSensor) -> None:
         self._sensor = sensor
 
     def collect(self) -> Iterable[Metric]:
@@ -43,7 +43,7 @@ class _Gpus(Collector):
         yield found
 
 
-def tell(sensor: object, registry: CollectorRegistry) -> None:
+def register_gpu_metrics(sensor: object, registry: CollectorRegistry) -> None:
     """Show how a sensor measures, where it says so."""
-    if isinstance(sensor, Telling):
-        registry.register(_Gpus(sensor))
+    if isinstance(sensor, MeasuringSensor):
+        registry.register(_MeasurementCollector(sensor))

@@ -38,7 +38,7 @@ MAX_GAP_MS = 10_000
 
 
 @dataclass(slots=True, frozen=True)
-class Reading:
+class GpuReading:
     """One raw look at a device. `counter_mj` counts millijoules, `utilisation` a ratio of 0 to 1; None: unknown."""
 
     gpu_uuid: str
@@ -51,7 +51,7 @@ class Reading:
 
 
 @dataclass(slots=True, frozen=True)
-class Interval:
+class EnergyInterval:
     """Energy of one GPU over the half-open `[t0_ms, t1_ms)`. `busy_ms` is utilisation x duration, -1 if unknown."""
 
     gpu_uuid: str
@@ -64,7 +64,7 @@ class Interval:
 
 
 @dataclass(slots=True, frozen=True)
-class Point:
+class ClockPoint:
     """A moment on both clocks: the monotonic one, and event time."""
 
     monotonic_ms: int
@@ -72,45 +72,45 @@ class Point:
 
 
 @dataclass(slots=True, frozen=True)
-class State:
+class MeterState:
     """What must be known of one GPU between two readings.
 
     `mark` is where the last interval ended, or where counting began; `counter_mj` the counter there.
     `run_*` is an unbroken stretch of watts since then: its ends, and its energy in half microjoules.
     """
 
-    last: Point
-    mark: Point
+    last: ClockPoint
+    mark: ClockPoint
     counter_mj: int | None
-    run_from: Point | None
-    run_to: Point | None
+    run_from: ClockPoint | None
+    run_to: ClockPoint | None
     run_mw: int
     run_half_uj: int
     busy: float | None = 0.0
 
 
 @dataclass(slots=True, frozen=True)
-class Step:
+class IntervalResult:
     """What one reading brought: the new state, the intervals that it completed, and what was odd about it."""
 
-    state: State
-    intervals: tuple[Interval, ...] = ()
+    state: MeterState
+    intervals: tuple[EnergyInterval, ...] = ()
     resets: int = 0
     gaps: int = 0
     clock_steps: int = 0
 
 
-def step(state: State | None, reading: Reading, *, max_gap_ms: int = MAX_GAP_MS) -> Step:
+def add_reading(state: MeterState | None, reading: GpuReading, *, max_gap_ms: int = MAX_GAP_MS) -> IntervalResult:
     """Takes one reading of one GPU. The first one only begins; a reading that is not later than the last is ignored."""
     counter, mw = _counter(reading.counter_mj), _milliwatts(reading.watts)
     if state is None:
-        now = Point(reading.monotonic_ms, reading.t_ms)
+        now = ClockPoint(reading.monotonic_ms, reading.t_ms)
         run = now if mw is not None else None
-        return Step(State(now, now, counter, run, run, mw or 0, 0))
+        return IntervalResult(MeterState(now, now, counter, run, run, mw or 0, 0))
     elapsed = reading.monotonic_ms - state.last.monotonic_ms
     if elapsed <= 0:
-        return Step(state)
-    now, stepped = event_time(state.last, Point(reading.monotonic_ms, reading.t_ms))
+        return IntervalResult(state)
+    now, stepped = next_event_time(state.last, ClockPoint(reading.monotonic_ms, reading.t_ms))
     state, broke = _extend_run(state, now, mw, max_gap_ms)
     begins = state.counter_mj is None and state.run_from is now  # what was busy before it belongs to no interval
     state = replace(state, last=now, busy=0.0 if begins else _busy(state.busy, reading.utilisation, elapsed))
@@ -120,19 +120,19 @@ def step(state: State | None, reading: Reading, *, max_gap_ms: int = MAX_GAP_MS)
         # With a counter the broken run of watts costs nothing; without one it is energy that nobody saw.
         took = replace(took, gaps=took.gaps + (broke and state.counter_mj is None))
     if took is None:
-        return Step(state, clock_steps=stepped)
+        return IntervalResult(state, clock_steps=stepped)
     return replace(took, clock_steps=stepped)
 
 
-def merge(a: Interval, b: Interval) -> Interval:
+def merge_intervals(a: EnergyInterval, b: EnergyInterval) -> EnergyInterval:
     """Two intervals of one GPU, `a` before `b`, as one: joules are kept exactly, the worse method is shown. Energy
     across a hole between them is nobody's measurement, so such a merger is ESTIMATED."""
     method = max(a.method, b.method) if a.t1_ms == b.t0_ms else Method.ESTIMATED
     busy = a.busy_ms + b.busy_ms if a.busy_ms >= 0 and b.busy_ms >= 0 else -1
-    return Interval(a.gpu_uuid, a.hardware, a.t0_ms, b.t1_ms, a.energy_uj + b.energy_uj, method, busy)
+    return EnergyInterval(a.gpu_uuid, a.hardware, a.t0_ms, b.t1_ms, a.energy_uj + b.energy_uj, method, busy)
 
 
-def split(interval: Interval, max_span_ms: int = MAX_SPAN_MS) -> Iterator[Interval]:
+def split_interval(interval: EnergyInterval, max_span_ms: int = MAX_SPAN_MS) -> Iterator[EnergyInterval]:
     """An interval in parts of at most `max_span_ms`, whose energy and busy time sum to the whole exactly."""
     span = interval.t1_ms - interval.t0_ms
     energy, busy = interval.energy_uj, interval.busy_ms
@@ -147,7 +147,7 @@ def split(interval: Interval, max_span_ms: int = MAX_SPAN_MS) -> Iterator[Interv
         )
 
 
-def _by_counter(state: State, reading: Reading, counter: int | None, now: Point) -> Step | None:
+def _by_counter(state: MeterState, reading: GpuReading, counter: int | None, now: ClockPoint) -> IntervalResult | None:
     """The interval from the mark to this reading, or None where the counter is silent."""
     if counter is None or state.counter_mj is None:
         return None
@@ -157,34 +157,38 @@ def _by_counter(state: State, reading: Reading, counter: int | None, now: Point)
         took = _by_watts(state, reading, counter, now, Method.ESTIMATED)
         return replace(took, resets=1)
     done = _interval(state, reading, state.mark, now, delta * UJ_PER_MJ, Method.COUNTER)
-    return Step(_restart(state, counter, now, half_uj=0), done)
+    return IntervalResult(_restart(state, counter, now, half_uj=0), done)
 
 
-def _by_watts(state: State, reading: Reading, counter: int | None, now: Point, method: Method) -> Step:
+def _by_watts(
+    state: MeterState, reading: GpuReading, counter: int | None, now: ClockPoint, method: Method
+) -> IntervalResult:
     """The run of watts since the mark as one interval. What of that time it does not cover is a gap."""
     begin, end = state.run_from, state.run_to
     if begin is None or end is None or end.monotonic_ms == begin.monotonic_ms:
         lost = method is Method.ESTIMATED
         if counter is None and not lost:
-            return Step(state)
-        return Step(_restart(state, counter, now, half_uj=state.run_half_uj), gaps=int(lost))
+            return IntervalResult(state)
+        return IntervalResult(_restart(state, counter, now, half_uj=state.run_half_uj), gaps=int(lost))
     done = _interval(state, reading, begin, end, state.run_half_uj // 2, method)
     covered = end.monotonic_ms - begin.monotonic_ms
     mark = now if counter is not None else end
     missed = state.counter_mj is not None and covered < mark.monotonic_ms - state.mark.monotonic_ms
-    return Step(_restart(state, counter, mark, half_uj=state.run_half_uj % 2), done, gaps=int(missed))
+    return IntervalResult(_restart(state, counter, mark, half_uj=state.run_half_uj % 2), done, gaps=int(missed))
 
 
 def _interval(
-    state: State, reading: Reading, begin: Point, end: Point, energy_uj: int, method: Method
-) -> tuple[Interval, ...]:
+    state: MeterState, reading: GpuReading, begin: ClockPoint, end: ClockPoint, energy_uj: int, method: Method
+) -> tuple[EnergyInterval, ...]:
     """An interval that ends at `end`, no longer than the time that truly passed, and after the one before it."""
-    t0_ms, t1_ms = begin_of(begin, end), end.event_ms
+    t0_ms, t1_ms = interval_start_ms(begin, end), end.event_ms
     busy = -1 if state.busy is None else min(round(state.busy), t1_ms - t0_ms)
-    return tuple(split(Interval(reading.gpu_uuid, reading.hardware, t0_ms, t1_ms, energy_uj, method, busy)))
+    return tuple(
+        split_interval(EnergyInterval(reading.gpu_uuid, reading.hardware, t0_ms, t1_ms, energy_uj, method, busy))
+    )
 
 
-def _restart(state: State, counter: int | None, mark: Point, *, half_uj: int) -> State:
+def _restart(state: MeterState, counter: int | None, mark: ClockPoint, *, half_uj: int) -> MeterState:
     """The state after an interval that ended at `mark`. The run of watts goes on from there where watts were read
     there, with the carried half microjoule; else the next watts begin a new one, so that nothing is counted twice."""
     goes_on = state.run_to is not None and state.run_to.monotonic_ms == mark.monotonic_ms
@@ -192,7 +196,7 @@ def _restart(state: State, counter: int | None, mark: Point, *, half_uj: int) ->
     return replace(state, mark=mark, counter_mj=counter, run_from=run, run_to=run, run_half_uj=half_uj, busy=0.0)
 
 
-def _extend_run(state: State, now: Point, mw: int | None, max_gap_ms: int) -> tuple[State, bool]:
+def _extend_run(state: MeterState, now: ClockPoint, mw: int | None, max_gap_ms: int) -> tuple[MeterState, bool]:
     """Adds the trapezoid up to a reading with watts; starts a new run, and says so, after too long without."""
     if mw is None:
         return state, False
@@ -205,23 +209,23 @@ def _extend_run(state: State, now: Point, mw: int | None, max_gap_ms: int) -> tu
     return replace(state, run_to=now, run_mw=mw, run_half_uj=state.run_half_uj + area), False
 
 
-def _silent(state: State, max_gap_ms: int) -> bool:
+def _silent(state: MeterState, max_gap_ms: int) -> bool:
     """The counter gave nothing for too long, while watts were read."""
     if state.run_from is None or state.run_to is None:
         return False
     return state.run_to.monotonic_ms - state.run_from.monotonic_ms > max_gap_ms
 
 
-def event_time(last: Point, now: Point) -> tuple[Point, bool]:
+def next_event_time(last: ClockPoint, now: ClockPoint) -> tuple[ClockPoint, bool]:
     """A later moment (the monotonic and the wall clock's time of it) in event time, which never overlaps: see the
     module. And whether event time starts afresh there."""
     if last.event_ms - now.event_ms > MAX_SLEW_MS:
         return now, True
     elapsed_ms = now.monotonic_ms - last.monotonic_ms
-    return Point(now.monotonic_ms, max(now.event_ms, last.event_ms + max(1, elapsed_ms // 2))), False
+    return ClockPoint(now.monotonic_ms, max(now.event_ms, last.event_ms + max(1, elapsed_ms // 2))), False
 
 
-def begin_of(begin: Point, end: Point) -> int:
+def interval_start_ms(begin: ClockPoint, end: ClockPoint) -> int:
     """When what lasted from `begin` to `end` began in event time: no longer ago than the time that truly passed, and
     not before what came before it."""
     t0_ms = end.event_ms - (end.monotonic_ms - begin.monotonic_ms)

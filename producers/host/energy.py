@@ -16,14 +16,14 @@ from typing import NamedTuple
 import msgspec
 
 from contracts.events import MAX_SPAN_MS
-from producers.gpu.intervals import Point, begin_of, event_time
+from producers.gpu.intervals import ClockPoint, interval_start_ms, next_event_time
 
 GRAIN_MS = 1_000
 """What a counter may hold back from one look, and show at the next."""
 UJ_PER_W_MS = 1_000
 
 
-class Range(NamedTuple):
+class CounterRange(NamedTuple):
     """How far a zone's counter counts. `wraps`: it begins at 0 again by itself; else whoever reads it (zeusd) unrolls
     it, as long as it is asked at least once a round."""
 
@@ -31,7 +31,7 @@ class Range(NamedTuple):
     wraps: bool = True
 
 
-class Look(msgspec.Struct, frozen=True):
+class HostCounterSnapshot(msgspec.Struct, frozen=True):
     """Where a host's counters stood: uJ by zone, at a moment of event time. `boot` names the run of the machine:
     counters and the monotonic clock begin anew with each."""
 
@@ -41,11 +41,11 @@ class Look(msgspec.Struct, frozen=True):
     counters_uj: dict[str, int]
 
     @property
-    def at(self) -> Point:
-        return Point(self.monotonic_ms, self.event_ms)
+    def at(self) -> ClockPoint:
+        return ClockPoint(self.monotonic_ms, self.event_ms)
 
 
-class Used(NamedTuple):
+class ZoneEnergy(NamedTuple):
     """What a zone used over `[t0_ms, t1_ms)`."""
 
     zone: str
@@ -54,38 +54,44 @@ class Used(NamedTuple):
     energy_uj: int
 
 
-class Took(NamedTuple):
+class HostEnergyDelta(NamedTuple):
     """The look to go on from, what was used up to it, and what of it cannot be known."""
 
-    look: Look
-    used: tuple[Used, ...] = ()
+    look: HostCounterSnapshot
+    used: tuple[ZoneEnergy, ...] = ()
     unknown: tuple[str, ...] = ()
 
 
-def step(before: Look | None, now: Look, ranges: Mapping[str, Range], max_zone_w: float) -> Took:
+def energy_since(
+    before: HostCounterSnapshot | None, now: HostCounterSnapshot, ranges: Mapping[str, CounterRange], max_zone_w: float
+) -> HostEnergyDelta:
     """Takes a look; the first one after a start of the machine only begins. So does a zone that comes back."""
     if before is None or before.boot != now.boot:
-        return Took(now)
+        return HostEnergyDelta(now)
     if now.monotonic_ms <= before.monotonic_ms:
-        return Took(before)
-    at, _ = event_time(before.at, now.at)
-    t0_ms = begin_of(before.at, at)
+        return HostEnergyDelta(before)
+    at, _ = next_event_time(before.at, now.at)
+    t0_ms = interval_start_ms(before.at, at)
     elapsed_ms = at.monotonic_ms - before.monotonic_ms
-    used: list[Used] = []
+    used: list[ZoneEnergy] = []
     unknown: list[str] = []
     for zone, stood in before.counters_uj.items():
         if zone in now.counters_uj:
-            energy_uj, why = between(stood, now.counters_uj[zone], ranges[zone], elapsed_ms, max_zone_w)
+            energy_uj, why = counter_energy_uj(stood, now.counters_uj[zone], ranges[zone], elapsed_ms, max_zone_w)
         else:
             energy_uj, why = None, "its counter is no longer shown"
         if energy_uj is None:
             unknown.append(f"{zone}, {elapsed_ms / 1000:.0f} s up to {at.event_ms}: {why}")
         else:
-            used.extend(_split(Used(zone, t0_ms, at.event_ms, energy_uj)))
-    return Took(Look(now.boot, at.monotonic_ms, at.event_ms, now.counters_uj), tuple(used), tuple(unknown))
+            used.extend(_split(ZoneEnergy(zone, t0_ms, at.event_ms, energy_uj)))
+    return HostEnergyDelta(
+        HostCounterSnapshot(now.boot, at.monotonic_ms, at.event_ms, now.counters_uj), tuple(used), tuple(unknown)
+    )
 
 
-def between(stood: int, stands: int, counts: Range, elapsed_ms: int, max_zone_w: float) -> tuple[int | None, str]:
+def counter_energy_uj(
+    stood: int, stands: int, counts: CounterRange, elapsed_ms: int, max_zone_w: float
+) -> tuple[int | None, str]:
     """The energy in uJ between two readings of a counter; None, and why, where it is not known."""
     most_uj = round(max_zone_w * (elapsed_ms + GRAIN_MS) * UJ_PER_W_MS)
     delta = stands - stood
@@ -104,10 +110,10 @@ def between(stood: int, stands: int, counts: Range, elapsed_ms: int, max_zone_w:
     return least, ""
 
 
-def _split(used: Used) -> Iterator[Used]:
+def _split(used: ZoneEnergy) -> Iterator[ZoneEnergy]:
     """In parts of at most MAX_SPAN_MS whose energy sums to the whole."""
     span = used.t1_ms - used.t0_ms
     for start in range(0, span, MAX_SPAN_MS):
         end = min(start + MAX_SPAN_MS, span)
         part = used.energy_uj * end // span - used.energy_uj * start // span
-        yield Used(used.zone, used.t0_ms + start, used.t0_ms + end, part)
+        yield ZoneEnergy(used.zone, used.t0_ms + start, used.t0_ms + end, part)

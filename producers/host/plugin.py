@@ -15,8 +15,8 @@ from pydantic_settings import SettingsConfigDict
 from contracts.errors import WattlogError
 from contracts.settings import Settings
 from producers.gpu.zeusd.address import Address
-from producers.host.rapl import POWERCAP, PSYS, Rapl
-from producers.host.source import Counters, Host
+from producers.host.rapl import POWERCAP, PSYS, RaplCounters
+from producers.host.source import HostCounters, HostEnergySource
 from producers.runtime.clock import Clock, SystemClock, boot_id
 from producers.runtime.config import ProducerConfig, load
 from producers.runtime.poll_loop import Collector, Metrics
@@ -36,24 +36,24 @@ class HostConfig(ProducerConfig):
 
 
 @contextmanager
-def counters(config: HostConfig) -> Iterator[Counters]:
+def counters(config: HostConfig) -> Iterator[HostCounters]:
     """Where the configuration says that counters are. Raises Unavailable where there are none."""
     if not config.zeusd:
-        yield Rapl(config.powercap)
+        yield RaplCounters(config.powercap)
         return
-    from producers.gpu.zeusd.client import Zeusd, connect
-    from producers.host.zeusd import ZeusdHost
+    from producers.gpu.zeusd.client import ZeusdClient, connect
+    from producers.host.zeusd import ZeusdHostCounters
 
     with connect(config.zeusd, config.bearer.get_secret_value() if config.bearer else "") as pages:
-        yield ZeusdHost(Zeusd(config.zeusd, pages), config.powercap)
+        yield ZeusdHostCounters(ZeusdClient(config.zeusd, pages), config.powercap)
 
 
-def host(settings: Settings, config: HostConfig, found: Counters, clock: Clock) -> Host:
+def host(settings: Settings, config: HostConfig, found: HostCounters, clock: Clock) -> HostEnergySource:
     """The configured host as a source. Where nothing names this run of the machine, the producer's start does: then
     nothing is known of what was used before it."""
     boot = boot_id() or f"since-{clock.wall_ms()}"
     every_ms = round(1000 * config.every_s)
-    return Host(found, settings.cluster, node_name(settings), boot, every_ms, config.max_zone_w)
+    return HostEnergySource(found, settings.cluster, node_name(settings), boot, every_ms, config.max_zone_w)
 
 
 def produce_host(settings: Settings, stop: threading.Event, *, config: Mapping[str, object] | None = None) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from contracts.errors import Unavailable
-from producers.host.energy import Range
+from producers.host.energy import CounterRange
 
 POWERCAP = Path("/sys/class/powercap")
 PACKAGE, DRAM, PSYS = "package", "dram", "psys"
@@ -26,16 +26,16 @@ _MEND = (
 )
 
 
-class Zone(NamedTuple):
+class RaplZone(NamedTuple):
     """A counter. `name` is package-0, dram-0, psys; `number` the N of `intel-rapl:N`."""
 
     name: str
     number: int
-    counts: Range
+    counts: CounterRange
     path: Path
 
 
-class Rapl:
+class RaplCounters:
     """The zones under a powercap folder. Raises Unavailable where there are none."""
 
     source = "rapl"
@@ -46,7 +46,7 @@ class Rapl:
             raise Unavailable(f"No CPU measures energy under {powercap}", _NONE)
 
     @property
-    def ranges(self) -> dict[str, Range]:
+    def ranges(self) -> dict[str, CounterRange]:
         return {zone.name: zone.counts for zone in self._zones}
 
     def counters_uj(self) -> dict[str, int]:
@@ -54,9 +54,9 @@ class Rapl:
         return {zone.name: _whole(zone.path / "energy_uj") for zone in self._zones}
 
 
-def zones(powercap: Path) -> Sequence[Zone]:
+def zones(powercap: Path) -> Sequence[RaplZone]:
     """The zones that count, in order. Raises Unavailable for a folder that cannot be read."""
-    found: list[Zone] = []
+    found: list[RaplZone] = []
     for top in sorted(_tops(powercap), key=lambda path: _index(path.name)):
         name, index = _text(top / "name"), _index(top.name)
         if not name.startswith((PACKAGE, PSYS)):
@@ -79,8 +79,8 @@ def _tops(powercap: Path) -> list[Path]:
     return []
 
 
-def _zone(path: Path, name: str, index: int) -> Zone:
-    return Zone(name, index, Range(_whole(path / "max_energy_range_uj")), path)
+def _zone(path: Path, name: str, index: int) -> RaplZone:
+    return RaplZone(name, index, CounterRange(_whole(path / "max_energy_range_uj")), path)
 
 
 def _index(name: str) -> int:

@@ -10,7 +10,7 @@ import msgspec
 
 from contracts import topics
 from producers.host import energy
-from producers.host.energy import Look, Range, Used
+from producers.host.energy import CounterRange, HostCounterSnapshot, ZoneEnergy
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.clock import Clock
 from producers.runtime.event_sequence import source_of
@@ -19,21 +19,21 @@ from producers.runtime.poll_loop import Collected, Made
 METER, UNIT = "host_energy_uj", "uJ"
 
 
-class Counters(Protocol):
+class HostCounters(Protocol):
     """Where the counters are read: `Rapl` or `ZeusdHost`. Reading them raises Unavailable."""
 
     @property
     def source(self) -> str: ...
     @property
-    def ranges(self) -> Mapping[str, Range]: ...
+    def ranges(self) -> Mapping[str, CounterRange]: ...
     def counters_uj(self) -> dict[str, int]: ...
 
 
 @dataclass(frozen=True)
-class Host:
+class HostEnergySource:
     """See the module. `boot` names this run of the machine; `max_zone_w` is more than any zone draws."""
 
-    counters: Counters
+    counters: HostCounters
     cluster: str
     node: str
     boot: str
@@ -49,9 +49,9 @@ class Host:
     def collect(self, mark: bytes | None, clock: Clock) -> Collected:
         """Raises Unavailable where the counters cannot be read: the next look then spans the time."""
         counters = self.counters.counters_uj()
-        now = Look(self.boot, clock.monotonic_ms(), clock.wall_ms(), counters)
-        before = msgspec.msgpack.decode(mark, type=Look) if mark else None
-        took = energy.step(before, now, self.counters.ranges, self.max_zone_w)
+        now = HostCounterSnapshot(self.boot, clock.monotonic_ms(), clock.wall_ms(), counters)
+        before = msgspec.msgpack.decode(mark, type=HostCounterSnapshot) if mark else None
+        took = energy.energy_since(before, now, self.counters.ranges, self.max_zone_w)
         made = []
         if took.used:
             rows = [self._row(used) for used in took.used]
@@ -59,7 +59,7 @@ class Host:
             made = [Made(self.cluster, topics.node_workload(self.node), batch, self.node)]
         return Collected(made, msgspec.msgpack.encode(took.look), refused=took.unknown)
 
-    def _row(self, used: Used) -> UsageRow:
+    def _row(self, used: ZoneEnergy) -> UsageRow:
         workload = topics.node_workload(self.node)
         return UsageRow(
             METER, UNIT, str(used.energy_uj), used.t0_ms, used.t1_ms,

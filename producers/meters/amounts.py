@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
-from producers.common.counter_delta import Used
+from producers.common.counter_delta import CounterDelta
 from producers.runtime.batching import UsageRow, decimal_text
 
 
@@ -35,7 +35,7 @@ HELD: Mapping[str, _Meter] = {
 }
 
 
-def rows(used: Used, tenant: str, dimensions: Mapping[str, str]) -> Iterator[UsageRow]:
+def rows(used: CounterDelta, tenant: str, dimensions: Mapping[str, str]) -> Iterator[UsageRow]:
     """A row a meter of which something was used. Minutes are rounded to 12 digits after the point."""
     amounts = [(COUNTED[name], Decimal(value)) for name, value in used.counted.items()]
     amounts += [(HELD[name], value) for name, value in used.held.items()]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from contracts.errors import Unavailable
-from producers.common.counter_delta import MAX_THINGS, Look, step
+from producers.common.counter_delta import MAX_OBJECTS, CounterSnapshot, counter_deltas
 from producers.meters import amounts
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.clock import Clock
@@ -29,7 +29,7 @@ class Place(NamedTuple):
 class Seen(NamedTuple):
     """One look, and whose each of its things is. `notes` are for the log."""
 
-    look: Look
+    look: CounterSnapshot
     places: Mapping[str, Place]
     notes: tuple[str, ...] = ()
 
@@ -46,12 +46,12 @@ class Looks:
     def collect(self, mark: bytes | None, clock: Clock) -> Collected:
         """Raises what `see` raises, and Unavailable for more things than can be kept."""
         seen = self.see(clock)
-        if len(seen.look.things) > MAX_THINGS:
+        if len(seen.look.things) > MAX_OBJECTS:
             raise Unavailable(
-                f"{self.name} shows {len(seen.look.things):,} things, and {MAX_THINGS:,} can be kept",
+                f"{self.name} shows {len(seen.look.things):,} things, and {MAX_OBJECTS:,} can be kept",
                 "Look at fewer of them.",
             )
-        took = step(msgspec.msgpack.decode(mark, type=Look) if mark else None, seen.look)
+        took = counter_deltas(msgspec.msgpack.decode(mark, type=CounterSnapshot) if mark else None, seen.look)
         found: dict[str, list[UsageRow]] = {}
         for used in took.used:
             place = seen.places[used.thing]

@@ -24,15 +24,13 @@ from contracts.errors import Unavailable
 from contracts.events import Event, PowerBatch
 from contracts.units import UJ_PER_J
 from producers.bindings import holder_record
-from producers.bindings.apportion import Binding, Holding, Share, bindings, divide
-from producers.gpu.intervals import MAX_GAP_MS, Interval, Reading, State, step
+from producers.bindings.apportion import Binding, BindingShare, GpuShares, binding_weights, split_intervals
+from producers.gpu.intervals import MAX_GAP_MS, EnergyInterval, GpuReading, MeterState, add_reading
 from producers.runtime.agent_metrics import Metrics
 from producers.runtime.backlog import Backlog
 from producers.runtime.clock import Clock
 from producers.runtime.delivery import Outbox
 from producers.runtime.event_sequence import Sequencer, event_of, power_batch, source_of
-
-__all__ = ["Agent", "Binding", "Holding", "Mark", "Metrics", "Node", "Sensor", "Share"]
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +42,7 @@ MARK = "gpu/"
 class Sensor(Protocol):
     """Hardware. One reading of each GPU that is there."""
 
-    def readings(self, clock: Clock) -> Sequence[Reading]: ...
+    def readings(self, clock: Clock) -> Sequence[GpuReading]: ...
 
 
 @dataclass(slots=True, frozen=True)
@@ -55,13 +53,13 @@ class Mark:
 
     boot: str
     holder: Binding
-    state: State
-    shares: Holding = ()
+    state: MeterState
+    shares: GpuShares = ()
     told: tuple[int, int] = (0, 0)
 
     @property
-    def holding(self) -> Holding:
-        return self.shares or (Share(self.holder),)
+    def holding(self) -> GpuShares:
+        return self.shares or (BindingShare(self.holder),)
 
 
 @dataclass(slots=True, frozen=True)
@@ -90,22 +88,22 @@ class Agent:
         sensor: Sensor,
         outbox: Outbox,
         clock: Clock,
-        bindings: Callable[[], Mapping[str, Binding | Holding]],
+        binding_weights: Callable[[], Mapping[str, Binding | GpuShares]],
         metrics: Metrics | None = None,
         marks: Mapping[str, bytes] | None = None,
     ) -> None:
         topics.check_name("cluster", node.cluster)
         topics.check_name("node", node.node)
         self._node, self._sensor, self._outbox, self._clock = node, sensor, outbox, clock
-        self._bindings = bindings
+        self._bindings = binding_weights
         self.metrics = metrics or Metrics(CollectorRegistry())
         self._numbers = Sequencer(clock.wall_ms())
-        self._unallocated = (Share(Binding(topics.node_workload(node.node))),)
+        self._unallocated = (BindingShare(Binding(topics.node_workload(node.node))),)
         self._max_gap_ms = max(MAX_GAP_MS, 3 * node.sample_ms)
-        self._states: dict[str, State] = {}
-        self._holders: dict[str, Holding] = {}
-        self._backlogs: dict[Holding, Backlog] = {}
-        self._held = holder_record.Held(node.held_ms)
+        self._states: dict[str, MeterState] = {}
+        self._holders: dict[str, GpuShares] = {}
+        self._backlogs: dict[GpuShares, Backlog] = {}
+        self._held = holder_record.HolderRecord(node.held_ms)
         self._failures = self._held_lost = 0
         self._resume(marks or {})
 
@@ -133,7 +131,7 @@ class Agent:
     def sample(self) -> None:
         """Reads every GPU once and files its completed intervals under the workload that held it when they began."""
         begun = self._clock.monotonic_ms()
-        bindings = self._bindings()
+        binding_weights = self._bindings()
         try:
             readings = self._sensor.readings(self._clock)
         except Unavailable as error:
@@ -142,8 +140,8 @@ class Agent:
             return
         known = set(self._states)
         for reading in readings:
-            holder = bindings.get(reading.gpu_uuid, self._unallocated)
-            self._take(reading, (Share(holder),) if isinstance(holder, Binding) else holder)
+            holder = binding_weights.get(reading.gpu_uuid, self._unallocated)
+            self._take(reading, (BindingShare(holder),) if isinstance(holder, Binding) else holder)
         if new := [uuid for uuid in self._states if uuid not in known]:
             # Theirs alone: the other marks may not overtake what is in memory yet.
             self._keep([], self._marks(new), "where GPUs stood at first")
@@ -154,8 +152,8 @@ class Agent:
         """Keeps one event a workload, its rows or a heartbeat, and has the outbox send what it can. At the `end` all
         goes on record that is known of who held what."""
         self._outbox.pump()
-        taken: list[tuple[Backlog, list[Interval]]] = []
-        rows: dict[Binding, list[Interval]] = {}
+        taken: list[tuple[Backlog, list[EnergyInterval]]] = []
+        rows: dict[Binding, list[EnergyInterval]] = {}
         in_use = set(self._holders.values())
         for holding, backlog in list(self._backlogs.items()):
             if not len(backlog) and holding not in in_use:
@@ -163,9 +161,9 @@ class Agent:
                 continue
             whole = backlog.take(len(backlog))
             taken.append((backlog, whole))
-            for binding in bindings(holding):
+            for binding in binding_weights(holding):
                 rows.setdefault(binding, [])
-            for binding, part in divide(whole, holding):
+            for binding, part in split_intervals(whole, holding):
                 rows[binding].append(part)
         runs = self._held.due(self._holders, end=end) if self._node.held_ms else []
         events = [*self._power_events(rows), *self._held_events(runs)]
@@ -212,7 +210,7 @@ class Agent:
                 continue
             uuid = name.removeprefix(MARK)
             if mark.told[1]:
-                self._held.resume(holder_record.Run(uuid, *mark.told, mark.holding))
+                self._held.resume(holder_record.HolderSpan(uuid, *mark.told, mark.holding))
             if mark.boot and mark.boot == self._node.boot:
                 self._states[uuid] = replace(mark.state, busy=None)  # Nobody saw how busy it was meanwhile.
                 self._holders[uuid] = mark.holding
@@ -227,18 +225,18 @@ class Agent:
             return False
         return True
 
-    def _marks(self, uuids: Iterable[str], told: Sequence[holder_record.Run] = ()) -> dict[str, bytes]:
+    def _marks(self, uuids: Iterable[str], told: Sequence[holder_record.HolderSpan] = ()) -> dict[str, bytes]:
         """Of these GPUs, as they stand once the runs that are `told` are kept."""
         return {MARK + uuid: msgspec.msgpack.encode(self._mark(uuid, told)) for uuid in uuids}
 
-    def _mark(self, uuid: str, told: Sequence[holder_record.Run]) -> Mark:
+    def _mark(self, uuid: str, told: Sequence[holder_record.HolderSpan]) -> Mark:
         holding = self._holders[uuid]
-        alone = holding == (Share(holding[0].binding),)
+        alone = holding == (BindingShare(holding[0].binding),)
         shares = () if alone else holding
         return Mark(self._node.boot, holding[0].binding, self._states[uuid], shares, self._held.span(uuid, told))
 
-    def _take(self, reading: Reading, holding: Holding) -> None:
-        took = step(self._states.get(reading.gpu_uuid), reading, max_gap_ms=self._max_gap_ms)
+    def _take(self, reading: GpuReading, holding: GpuShares) -> None:
+        took = add_reading(self._states.get(reading.gpu_uuid), reading, max_gap_ms=self._max_gap_ms)
         self._states[reading.gpu_uuid] = took.state
         held_by = self._holders.setdefault(reading.gpu_uuid, holding)
         self.metrics.resets.inc(took.resets)
@@ -251,13 +249,13 @@ class Agent:
                 self._held.take(took.intervals, held_by)
             self._holders[reading.gpu_uuid] = holding
 
-    def _backlog(self, holding: Holding) -> Backlog:
+    def _backlog(self, holding: GpuShares) -> Backlog:
         found = self._backlogs.get(holding)
         if found is None:
             found = self._backlogs[holding] = Backlog(self._node.max_rows)
         return found
 
-    def _power_events(self, rows: Mapping[Binding, Sequence[Interval]]) -> Iterator[Event]:
+    def _power_events(self, rows: Mapping[Binding, Sequence[EnergyInterval]]) -> Iterator[Event]:
         for binding, parts in rows.items():
             # Heartbeats that nobody hears would only fill the disk.
             if not parts and not self._outbox.waiting:
@@ -265,14 +263,14 @@ class Agent:
             for first in range(0, len(parts), MAX_BATCH_ROWS):
                 yield self._event(binding, parts[first : first + MAX_BATCH_ROWS])
 
-    def _held_events(self, runs: Sequence[holder_record.Run]) -> Iterator[Event]:
+    def _held_events(self, runs: Sequence[holder_record.HolderSpan]) -> Iterator[Event]:
         """Who held what, under a source of its own: it writes to another topic."""
         node, kind = self._node, f"{self._node.kind}-held"
         for workload, batch in holder_record.batches(runs, node.node, source_of(kind, node.cluster, node.node, "")):
             source = source_of(kind, node.cluster, node.node, workload)
             yield event_of(self._numbers, source, node.cluster, workload, batch)
 
-    def _event(self, binding: Binding, rows: Sequence[Interval]) -> Event:
+    def _event(self, binding: Binding, rows: Sequence[EnergyInterval]) -> Event:
         node = self._node
         columns = (
             (r.gpu_uuid, r.hardware, r.t0_ms, r.t1_ms, r.energy_uj, r.method, r.busy_ms) for r in rows

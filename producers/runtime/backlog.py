@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from contracts.events import MAX_SPAN_MS
-from producers.gpu.intervals import Interval, merge
+from producers.gpu.intervals import EnergyInterval, merge_intervals
 
 
 class Backlog:
@@ -18,7 +18,7 @@ class Backlog:
 
     def __init__(self, max_rows: int) -> None:
         self.max_rows = max_rows
-        self._rows: deque[Interval] = deque()
+        self._rows: deque[EnergyInterval] = deque()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -27,16 +27,16 @@ class Backlog:
     def energy_uj(self) -> int:
         return sum(row.energy_uj for row in self._rows)
 
-    def add(self, intervals: Iterable[Interval]) -> None:
+    def add(self, intervals: Iterable[EnergyInterval]) -> None:
         self._rows.extend(intervals)
         if len(self._rows) > self.max_rows:
             self.coarsen()
 
-    def take(self, limit: int) -> list[Interval]:
+    def take(self, limit: int) -> list[EnergyInterval]:
         """The oldest rows, at most `limit`, out of the backlog."""
         return [self._rows.popleft() for _ in range(min(limit, len(self._rows)))]
 
-    def put_back(self, intervals: list[Interval]) -> None:
+    def put_back(self, intervals: list[EnergyInterval]) -> None:
         """Rows that were taken and could not be sent, again the oldest."""
         self._rows.extendleft(reversed(intervals))
 
@@ -48,19 +48,19 @@ class Backlog:
                 return
 
 
-def _halved(rows: Iterable[Interval], bridge: bool) -> Iterable[Interval]:
-    waiting: dict[str, Interval] = {}
+def _halved(rows: Iterable[EnergyInterval], bridge: bool) -> Iterable[EnergyInterval]:
+    waiting: dict[str, EnergyInterval] = {}
     for row in rows:
         before = waiting.pop(row.gpu_uuid, None)
         if before is None:
             waiting[row.gpu_uuid] = row
         elif before.t1_ms <= row.t0_ms and _fits(before, row) and (bridge or before.t1_ms == row.t0_ms):
-            yield merge(before, row)
+            yield merge_intervals(before, row)
         else:
             yield before
             waiting[row.gpu_uuid] = row
     yield from waiting.values()
 
 
-def _fits(a: Interval, b: Interval) -> bool:
+def _fits(a: EnergyInterval, b: EnergyInterval) -> bool:
     return b.t1_ms - a.t0_ms <= MAX_SPAN_MS and a.hardware == b.hardware

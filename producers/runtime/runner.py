@@ -17,8 +17,9 @@ from contracts.events import Event, PowerBatch
 from contracts.settings import Settings
 from contracts.units import joules
 from producers.bindings.plugin import record_ms, watched
-from producers.gpu.evidence import tell
-from producers.runtime.agent import Agent, Metrics, Node, Sensor
+from producers.gpu.evidence import register_gpu_metrics
+from producers.runtime.agent import Agent, Node, Sensor
+from producers.runtime.agent_metrics import Metrics
 from producers.runtime.clock import Clock, SystemClock, boot_id
 from producers.runtime.delivery import Delivery
 from producers.runtime.publisher import Publisher, kafka_config
@@ -70,9 +71,9 @@ def produce_nvml(settings: Settings, stop: threading.Event, *, config: Mapping[s
 
     Raises Unavailable without a driver or GPUs, or when energy could be neither sent nor kept.
     """
-    from producers.gpu.nvml.sensor import Nvml
+    from producers.gpu.nvml.sensor import NvmlSensor
 
-    with closing(Nvml()) as nvml:
+    with closing(NvmlSensor()) as nvml:
         if not nvml.gpus:
             raise Unavailable("NVML sees no GPU on this node", "Try `nvidia-smi`; in a container, give it the GPUs.")
         run_agent(settings, stop, nvml, list(nvml.gpus), "nvml", config)
@@ -88,7 +89,7 @@ def run_agent(
     node = Node(settings.cluster, name, sample_ms, publish_ms, kind, boot=boot_id(), held_ms=held_ms)
     clock, registry = SystemClock(stop), CollectorRegistry()
     metrics = Metrics(registry)
-    tell(sensor, registry)
+    register_gpu_metrics(sensor, registry)
     serve_metrics(settings, registry)
     log.info("%d GPUs of %s/%s", len(gpus), node.cluster, node.node)
     with (

@@ -15,57 +15,59 @@ import numpy as np
 from contracts import topics
 from contracts.events import MAX_SPAN_MS, MAX_TOKENS, TokenBatch
 from producers.runtime.event_sequence import heartbeat_batch
-from producers.servers.provider import Served
+from producers.servers.provider import ServedTotals
 
 MAX_LIFE_MS = 3_600_000
 """A request's life is believed up to an hour."""
 NO_MODEL = "unknown"
 
 
-class Look(msgspec.Struct, frozen=True):
+class ServerCounterSnapshot(msgspec.Struct, frozen=True):
     """What was known at one look: when, since when the server runs (None if it does not say), and by model what of its
     counters has been told."""
 
     t_ms: int
     started_ms: int | None
-    told: dict[str, Served]
+    told: dict[str, ServedTotals]
 
 
-class Row(NamedTuple):
+class ServedRow(NamedTuple):
     model: str
     status: str
     t0_ms: int
     t1_ms: int
-    served: Served
+    served: ServedTotals
 
 
-def step(before: Look | None, t_ms: int, started_ms: int | None, now: Mapping[str, Served]) -> tuple[Look, list[Row]]:
+def served_since(
+    before: ServerCounterSnapshot | None, t_ms: int, started_ms: int | None, now: Mapping[str, ServedTotals]
+) -> tuple[ServerCounterSnapshot, list[ServedRow]]:
     """The next look, and a row for each model and status since the last. The first look only begins.
 
     What is cached is a subset of the prompts: a counter of it that runs ahead of theirs (a page is no snapshot) is told
     when they follow.
     """
     if before is None:
-        return Look(t_ms, started_ms, dict(now)), []
+        return ServerCounterSnapshot(t_ms, started_ms, dict(now)), []
     restarted = started_ms is not None and before.started_ms is not None and started_ms > before.started_ms + 1_000
-    told: dict[str, Served] = {}
-    rows: list[Row] = []
+    told: dict[str, ServedTotals] = {}
+    rows: list[ServedRow] = []
     for model in sorted(before.told.keys() | now.keys()):
-        old, new = before.told.get(model, Served()), now.get(model)
+        old, new = before.told.get(model, ServedTotals()), now.get(model)
         if new is None:  # Not on this page: a model that was unloaded, or not yet asked for after a restart.
             if not restarted:
                 told[model] = old
             continue
         if restarted or any(n < o for n, o in zip(new, old, strict=True)):
-            old = Served()
-        delta = Served(*(n - o for n, o in zip(new, old, strict=True)))
+            old = ServedTotals()
+        delta = ServedTotals(*(n - o for n, o in zip(new, old, strict=True)))
         cached = min(delta.cached_tokens, delta.prompt_tokens)
         told[model] = new._replace(cached_tokens=old.cached_tokens + cached)
         rows += _rows(model or NO_MODEL, before.t_ms, t_ms, started_ms, delta._replace(cached_tokens=cached))
-    return Look(t_ms, started_ms, told), rows
+    return ServerCounterSnapshot(t_ms, started_ms, told), rows
 
 
-def _rows(model: str, last_ms: int, t_ms: int, started_ms: int | None, delta: Served) -> list[Row]:
+def _rows(model: str, last_ms: int, t_ms: int, started_ms: int | None, delta: ServedTotals) -> list[ServedRow]:
     """What was served, and what failed. Where requests are counted as they finish, they began a mean life before."""
     done = delta.requests + delta.failures
     life_ms = min(delta.life_ms // done, MAX_LIFE_MS) if done else 0
@@ -73,13 +75,13 @@ def _rows(model: str, last_ms: int, t_ms: int, started_ms: int | None, delta: Se
     t0_ms = max(begin_ms - life_ms, t_ms - MAX_SPAN_MS, 0)
     rows = []
     if delta.prompt_tokens or delta.completion_tokens or delta.requests:
-        rows.append(Row(model, "ok", t0_ms, t_ms, delta._replace(failures=0)))
+        rows.append(ServedRow(model, "ok", t0_ms, t_ms, delta._replace(failures=0)))
     if delta.failures:
-        rows.append(Row(model, "error", t0_ms, t_ms, Served(requests=delta.failures)))
+        rows.append(ServedRow(model, "error", t0_ms, t_ms, ServedTotals(requests=delta.failures)))
     return rows
 
 
-def batch(rows: list[Row], tenant: str, prefix: str, t_ms: int) -> TokenBatch:
+def token_batch(rows: list[ServedRow], tenant: str, prefix: str, t_ms: int) -> TokenBatch:
     """Rows as a batch that is complete up to `t_ms`; without any, a heartbeat. What no row can hold is cut."""
     whole = [piece for row in rows for piece in _pieces(row)]
     if not whole:
@@ -102,11 +104,11 @@ def batch(rows: list[Row], tenant: str, prefix: str, t_ms: int) -> TokenBatch:
     )  # fmt: skip
 
 
-def _pieces(row: Row) -> list[Row]:
+def _pieces(row: ServedRow) -> list[ServedRow]:
     """A row may hold 2^31-1 tokens of a kind: what a large server makes in hours without a look."""
     count = max(row.served[:5]) // MAX_TOKENS + 1
     if count == 1:
         return [row]
     cuts = [[v * (i + 1) // count - v * i // count for v in row.served] for i in range(count)]
-    pieces = [Served(*cut) for cut in cuts]
+    pieces = [ServedTotals(*cut) for cut in cuts]
     return [row._replace(served=p._replace(cached_tokens=min(p.cached_tokens, p.prompt_tokens))) for p in pieces]

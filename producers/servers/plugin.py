@@ -19,8 +19,8 @@ from producers.runtime.config import ProducerConfig, load, without_secrets
 from producers.runtime.poll_loop import Collector, Metrics
 from producers.runtime.runner import outbox, serve_metrics
 from producers.servers.kinds import KNOWN
-from producers.servers.provider import InferenceMetricsProvider, Names
-from producers.servers.scrape import Served, Server
+from producers.servers.provider import InferenceMetricsProvider, NamedCounters
+from producers.servers.scrape import ServedWorkload, ServerSource
 
 Several = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -73,7 +73,7 @@ class ServersConfig(ProducerConfig):
     )
 
 
-def servers(settings: Settings, config: ServersConfig, pages: Pages) -> Iterator[Server]:
+def servers(settings: Settings, config: ServersConfig, pages: Pages) -> Iterator[ServerSource]:
     """The configured servers as sources. Raises BadSetting for one that cannot be read as it is told."""
     if not config.at:
         raise BadSetting("produce.servers.at", [], "name at least one server: docs/producers/servers.md has an example")
@@ -85,14 +85,14 @@ def servers(settings: Settings, config: ServersConfig, pages: Pages) -> Iterator
         if at.url in seen:
             raise BadSetting(f"produce.servers.at.{n}.url", at.url, "name each server once")
         seen.add(at.url)
-        serves = Served(at.cluster or settings.cluster, at.workload, tenant)
+        serves = ServedWorkload(at.cluster or settings.cluster, at.workload, tenant)
         every_ms = round(1000 * config.every_s)
-        yield Server(_provider(config, n, at), at.url, serves, every_ms, partial(pages.text, at.url))
+        yield ServerSource(_provider(config, n, at), at.url, serves, every_ms, partial(pages.text, at.url))
 
 
 def _provider(config: ServersConfig, n: int, at: At) -> InferenceMetricsProvider:
     if (own := config.names.get(at.server)) is not None:
-        return Names(name=at.server, **own.model_dump())
+        return NamedCounters(name=at.server, **own.model_dump())
     if (known := KNOWN.get(at.server)) is not None:
         return known
     mend = f"use one of {', '.join(KNOWN)}, or a name under [produce.servers.names]"
@@ -120,7 +120,7 @@ def check_servers(settings: Settings) -> Iterator[tuple[str, Exception | str]]:
     with Pages(bearer=_bearer(told)) as pages:
         for server in servers(settings, told, pages):
             try:
-                served = server.provider.served(prometheus_text.read(server.fetch()))
+                served = server.provider.served(prometheus_text.parse_page(server.fetch()))
                 models = ", ".join(sorted(m or "its model" for m in served))
                 yield server.name, f"{server.kind}: {models}" if served else f"no counters of {server.kind} on its page"
             except WattlogError as error:

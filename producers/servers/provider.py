@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from producers.common.prometheus_text import Labels, Page, first
+from producers.common.prometheus_text import Labels, PrometheusPage, first_present
 
 
-class Served(NamedTuple):
+class ServedTotals(NamedTuple):
     """Counts since the server's start. `life_ms` sums the requests' lives, where the tokens of a request are counted
     when it finishes; 0 where they are counted as they are made, or it is not known."""
 
@@ -27,20 +27,20 @@ class InferenceMetricsProvider(Protocol):
     @property
     def name(self) -> str: ...
 
-    def served(self, page: Page) -> Mapping[str, Served]:
+    def served(self, page: PrometheusPage) -> Mapping[str, ServedTotals]:
         """By model ("" where the server does not say). Empty where the page is of another server.
 
         Raises BadInput for a counter that is none.
         """
         ...
 
-    def running(self, page: Page) -> int | None:
+    def running(self, page: PrometheusPage) -> int | None:
         """Requests in flight; None where the server does not say."""
         ...
 
 
 @dataclass(frozen=True)
-class Names:
+class NamedCounters:
     """A server whose samples say everything by themselves. Of several names the first that is on the page counts;
     samples that differ in other labels (engine, rank, reason) are summed.
 
@@ -61,7 +61,7 @@ class Names:
     only: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
     """By a sample's name: the values that a label of it must have to count."""
 
-    def served(self, page: Page) -> Mapping[str, Served]:
+    def served(self, page: PrometheusPage) -> Mapping[str, ServedTotals]:
         if not any(name in page for name in (*self.prompt, *self.completion)):
             return {}
         found: dict[str, list[int]] = {}
@@ -76,18 +76,18 @@ class Names:
             add(at, names)
         for labels, seconds in ((labels, v) for n in self.life_s[:1] if n in page for labels, v in page[n]):
             found.setdefault(self._model(labels), [0] * 6)[5] += round(1000 * seconds)
-        return {model: Served(*row) for model, row in found.items()}
+        return {model: ServedTotals(*row) for model, row in found.items()}
 
-    def running(self, page: Page) -> int | None:
-        found = list(first(page, self.in_flight))
+    def running(self, page: PrometheusPage) -> int | None:
+        found = list(first_present(page, self.in_flight))
         return sum(value for _, value in found) if found else None
 
-    def _samples(self, page: Page, names: Sequence[str]) -> list[tuple[Labels, int]]:
+    def _samples(self, page: PrometheusPage, names: Sequence[str]) -> list[tuple[Labels, int]]:
         name = next((n for n in names if n in page), "")
         wanted = self.only.get(name, {})
         return [
             (labels, value)
-            for labels, value in first(page, names)
+            for labels, value in first_present(page, names)
             if all(labels.get(label) in values for label, values in wanted.items())
         ]
 

@@ -18,7 +18,7 @@ STARTED = ("process_start_time_seconds",)
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedWorkload:
     """Whose tokens a server's are: what it serves as, and who pays, for its page names no tenant."""
 
     cluster: str
@@ -27,12 +27,12 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Server:
+class ServerSource:
     """See the module. `fetch` gives the page's text, or raises Unavailable."""
 
     provider: InferenceMetricsProvider
     name: str
-    serves: Served
+    serves: ServedWorkload
     every_ms: int
     fetch: Callable[[], str]
 
@@ -42,7 +42,7 @@ class Server:
 
     def collect(self, mark: bytes | None, clock: Clock) -> Collected:
         """Raises BadInput where the page is of no such server."""
-        found = prometheus_text.read(self.fetch())
+        found = prometheus_text.parse_page(self.fetch())
         t_ms = clock.wall_ms()
         now = self.provider.served(found)
         if not now:
@@ -52,8 +52,8 @@ class Server:
                 f"has no counters of {self.provider.name}: is it that server, with metrics switched on?",
             )
         started = next((round(1000 * v) for n in STARTED if n in found for _, v in found[n]), None)
-        before = msgspec.msgpack.decode(mark, type=counters.Look) if mark else None
-        look, rows = counters.step(before, t_ms, started, now)
-        batch = counters.batch(rows, self.serves.tenant, self.kind, t_ms)
+        before = msgspec.msgpack.decode(mark, type=counters.ServerCounterSnapshot) if mark else None
+        look, rows = counters.served_since(before, t_ms, started, now)
+        batch = counters.token_batch(rows, self.serves.tenant, self.kind, t_ms)
         made = Made(self.serves.cluster, self.serves.workload, batch, self.name)
         return Collected([made], msgspec.msgpack.encode(look))

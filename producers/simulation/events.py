@@ -17,7 +17,7 @@ import numpy as np
 from contracts import topics
 from contracts.events import Batch, Event
 from contracts.units import I64
-from producers.gpu.intervals import Interval, Reading, State, step
+from producers.gpu.intervals import EnergyInterval, GpuReading, MeterState, add_reading
 from producers.runtime.event_sequence import Sequencer, event_of, heartbeat_batch, power_batch, source_of
 from producers.simulation.faults import Faults, disturb
 from producers.simulation.fleet import F64, Gpu, Spec, Workload, busy, default_spec, watts
@@ -176,13 +176,13 @@ class _Agent:
         rng = _rng(fleet.seed, "gpus", node, workload)
         self._efficiency = rng.normal(1.0, 0.02, len(gpus)).clip(0.95, 1.05)
         self._counter_mj: I64 = rng.integers(10**9, 10**12, len(gpus))
-        self._states: list[State | None] = [None] * len(gpus)
+        self._states: list[MeterState | None] = [None] * len(gpus)
 
     def block(self, start_ms: int, end_ms: int) -> Iterator[Event]:
         spec = self._fleet.spec
         first = start_ms + (self._phase_ms - start_ms) % spec.sample_ms
         times = np.arange(first, end_ms, spec.sample_ms)
-        rows: list[list[Interval]] = [[] for _ in range(start_ms, end_ms, spec.publish_ms)]
+        rows: list[list[EnergyInterval]] = [[] for _ in range(start_ms, end_ms, spec.publish_ms)]
         if len(times):
             rng = _rng(self._fleet.seed, "power", self._node, self._workload, start_ms)
             used = self._busy(times)
@@ -212,7 +212,9 @@ class _Agent:
         mw: I64 = np.rint(np.minimum(draws, most) * 1000).astype(np.int64)
         return mw
 
-    def _intervals(self, place: int, times: I64, mw: I64, used: F64, rng: np.random.Generator) -> Iterator[Interval]:
+    def _intervals(
+        self, place: int, times: I64, mw: I64, used: F64, rng: np.random.Generator
+    ) -> Iterator[EnergyInterval]:
         """The agent's own meter, over what this GPU would have answered."""
         gpu, faults = self._gpus[place], self._fleet.faults
         counter = self._counter_mj[place] + np.cumsum(mw * self._fleet.spec.sample_ms // 1000)
@@ -227,13 +229,13 @@ class _Agent:
         for n, (t_ms, counter_mj, w, u) in enumerate(columns):
             if n in missing:
                 continue
-            took = step(state, Reading(id_, name, t_ms, t_ms, counter_mj, w, u))
+            took = add_reading(state, GpuReading(id_, name, t_ms, t_ms, counter_mj, w, u))
             state = took.state
             self._totals.resets += took.resets
             yield from took.intervals
         self._states[place] = state
 
-    def _event(self, rows: list[Interval], t_ms: int) -> Event:
+    def _event(self, rows: list[EnergyInterval], t_ms: int) -> Event:
         energy_uj = sum(row.energy_uj for row in rows)
         self._totals.intervals += len(rows)
         self._totals.energy_uj[self._cluster] += energy_uj

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from contracts.errors import Unavailable
-from producers.gpu.nvml.sensor import Nvml
+from producers.gpu.nvml.sensor import NvmlSensor
 
 
 @dataclass
@@ -34,7 +34,7 @@ def main() -> None:
     control, steps = Path(os.environ["FAKE_NVML"]), json.load(sys.stdin)
     control.write_text(steps[0]["gpus"])
     try:
-        nvml = Nvml()
+        nvml = NvmlSensor()
     except Unavailable as error:
         print(json.dumps({"unavailable": str(error)}))
         return

@@ -18,8 +18,10 @@ from prometheus_client import CollectorRegistry
 from contracts import codec, topics
 from contracts.errors import Unavailable
 from contracts.events import MAX_SPAN_MS, Event, Method, PowerBatch
-from producers.gpu.intervals import Interval, Reading
-from producers.runtime.agent import Agent, Binding, Metrics, Node
+from producers.bindings.apportion import Binding
+from producers.gpu.intervals import EnergyInterval, GpuReading
+from producers.runtime.agent import Agent, Node
+from producers.runtime.agent_metrics import Metrics
 from producers.runtime.backlog import Backlog
 from producers.runtime.clock import Clock
 from producers.runtime.delivery import Delivery, outgoing
@@ -53,11 +55,11 @@ class Gpus:
 
     def __init__(self, *uuids: str) -> None:
         self.uuids = uuids
-        self.odd: Callable[[Reading], Reading | None] = lambda reading: reading
+        self.odd: Callable[[GpuReading], GpuReading | None] = lambda reading: reading
 
-    def readings(self, clock: Clock) -> Sequence[Reading]:
+    def readings(self, clock: Clock) -> Sequence[GpuReading]:
         now = clock.monotonic_ms()
-        made = (Reading(u, "H100", clock.wall_ms(), now, 1000 + 300 * now, 300.0, 1.0) for u in self.uuids)
+        made = (GpuReading(u, "H100", clock.wall_ms(), now, 1000 + 300 * now, 300.0, 1.0) for u in self.uuids)
         return [kept for reading in made if (kept := self.odd(reading)) is not None]
 
 
@@ -274,7 +276,7 @@ def test_samples_that_were_missed_are_bridged_not_made_up_for(spool: Spool) -> N
     time = Time(20_000)
     log, gpus = Log(time), Gpus("a")
 
-    def slow(reading: Reading) -> Reading:
+    def slow(reading: GpuReading) -> GpuReading:
         time.now_ms += 2_500
         return reading
 
@@ -285,7 +287,7 @@ def test_samples_that_were_missed_are_bridged_not_made_up_for(spool: Spool) -> N
 
 def test_a_sensor_that_fails_as_a_whole_is_counted_and_the_loop_goes_on(spool: Spool) -> None:
     class Flaky(Gpus):
-        def readings(self, clock: Clock) -> Sequence[Reading]:
+        def readings(self, clock: Clock) -> Sequence[GpuReading]:
             if clock.monotonic_ms() == 3_000:
                 raise Unavailable("the driver went away", "load it")
             return super().readings(clock)
@@ -322,7 +324,7 @@ def test_coarsening_keeps_every_joule_and_never_overlaps(moves: list[tuple[str, 
         t0 = ends[gpu] + hole // 4
         ends[gpu] = t0 + span
         energy[gpu] += n
-        backlog.add([Interval(gpu, "H", t0, t0 + span, n, Method.COUNTER, span // 2)])
+        backlog.add([EnergyInterval(gpu, "H", t0, t0 + span, n, Method.COUNTER, span // 2)])
     assert backlog.energy_uj == sum(energy.values())
     got = backlog.take(10_000)
     assert all(0 < r.t1_ms - r.t0_ms <= MAX_SPAN_MS for r in got)

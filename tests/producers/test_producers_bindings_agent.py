@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from contracts import topics
 from contracts.events import Event, UsageBatch
-from producers.runtime.agent import MARK, Agent, Binding, Holding, Mark, Share
+from producers.bindings.apportion import Binding, BindingShare, GpuShares
+from producers.runtime.agent import MARK, Agent, Mark
 from producers.runtime.delivery import Delivery
 from producers.runtime.spool import Spool
 from tests.core import build as ledger
@@ -28,8 +29,8 @@ NODE_HELD = replace(NODE, held_ms=60_000)
 UJ_PER_MS = 300_000
 
 
-def share(workload: str, weight: int = 1, pod: str = "p") -> Share:
-    return Share(Binding(workload, "acme"), weight, (("source", "kubernetes"), ("pod", pod)))
+def share(workload: str, weight: int = 1, pod: str = "p") -> BindingShare:
+    return BindingShare(Binding(workload, "acme"), weight, (("source", "kubernetes"), ("pod", pod)))
 
 
 CHAT, CODE = (share("chat"),), (share("code"),)
@@ -90,7 +91,7 @@ def test_a_gpu_that_passes_on_mid_run_is_on_record_with_each_holder_and_with_the
     time = Time(180_000)
     log = Log(time)
 
-    def now() -> dict[str, Holding]:
+    def now() -> dict[str, GpuShares]:
         return {"a": CHAT if time.now_ms < 50_000 else BOTH if time.now_ms < 110_000 else CODE}
 
     with closing(Spool(tmp_path / "spool.db")) as spool:
@@ -148,7 +149,7 @@ def test_marks_of_an_agent_that_knew_no_shares_are_good(tmp_path: Path) -> None:
         Agent(NODE, Gpus("a"), Delivery(spool, Log(time)), time, lambda: {"a": Binding("chat", "acme")}).run()
         mark = msgspec.msgpack.decode(spool.marks()[MARK + "a"])
         old = msgspec.msgpack.encode(Old(mark["boot"], mark["holder"], mark["state"]))
-        assert msgspec.msgpack.decode(old, type=Mark).holding == (Share(Binding("chat", "acme")),)
+        assert msgspec.msgpack.decode(old, type=Mark).holding == (BindingShare(Binding("chat", "acme")),)
         spool.put([], {MARK + "a": old})
         later = Time(60_000)
         later.now_ms = 40_000
@@ -184,7 +185,7 @@ def test_a_gpu_that_comes_later_leaves_the_marks_of_the_others_where_their_rows_
     assert energy(log.stored)["chat"] == 10_000 * UJ_PER_MS
 
 
-HOLDINGS: tuple[Holding | None, ...] = (CHAT, CODE, BOTH, (share("chat", 1, "p2"),), None)
+HOLDINGS: tuple[GpuShares | None, ...] = (CHAT, CODE, BOTH, (share("chat", 1, "p2"),), None)
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -199,7 +200,7 @@ def test_whoever_holds_it_and_however_often_the_agent_is_killed_no_joule_and_no_
     turns = data.draw(st.lists(st.sampled_from(HOLDINGS), min_size=1, max_size=5), "holders")
     node = replace(NODE_HELD, held_ms=data.draw(st.sampled_from([1, 5_000, 60_000]), "held_ms"))
 
-    def now() -> dict[str, Holding]:
+    def now() -> dict[str, GpuShares]:
         holding = turns[time.now_ms // 7_000 % len(turns)]
         return {"b": CHAT} | ({"a": holding} if holding else {})
 

@@ -11,11 +11,19 @@ import msgspec
 import pytest
 
 from contracts.errors import Unavailable
-from producers.bindings.claims import Absent, Board, Claim, Found, Holder
+from producers.bindings.claims import ClaimReport, DeviceClaim, GpuBoard, SourceAbsent, WorkloadHolder
 from producers.bindings.kubernetes import podresources
 from producers.bindings.kubernetes.api_server import ApiServer
-from producers.bindings.kubernetes.kubelet import PodResources
-from producers.bindings.kubernetes.pods import LABELS_MS, Kubernetes, Labels, Pod, PodDevice, claims, controller
+from producers.bindings.kubernetes.kubelet import KubeletPodResources
+from producers.bindings.kubernetes.pods import (
+    LABELS_MS,
+    KubernetesBindings,
+    LabelledPod,
+    PodDevice,
+    PodLabelNames,
+    claims,
+    controller_name,
+)
 from tests.producers.kube import TOKEN, FakeApi, FakeKubelet, api, kubelet, pod, resources
 
 GPU = "GPU-11111111-2222-3333-4444-555555555555"
@@ -25,7 +33,7 @@ LABELLED = {
     "wattlog.io/workload": "chat", "wattlog.io/tenant": "acme", "wattlog.io/team": "search",
     "wattlog.io/cost-centre": "4711", "wattlog.io/model": "llama-3.1-8b",
 }  # fmt: skip
-BOARDS = (Board(GPU),)
+BOARDS = (GpuBoard(GPU),)
 
 
 @pytest.fixture
@@ -41,7 +49,7 @@ def server() -> Iterator[FakeApi]:
 
 
 def listed(node: FakeKubelet) -> list[PodDevice]:
-    return PodResources(node.socket, PATTERNS, timeout_s=0.3).devices()
+    return KubeletPodResources(node.socket, PATTERNS, timeout_s=0.3).devices()
 
 
 def asks(server: FakeApi, tmp_path: Path, token: str = TOKEN) -> ApiServer:
@@ -49,9 +57,9 @@ def asks(server: FakeApi, tmp_path: Path, token: str = TOKEN) -> ApiServer:
     return ApiServer(server.url, "n1", tmp_path / "token", tmp_path / "ca.crt", timeout_s=0.3)
 
 
-def source(node: FakeKubelet, server: FakeApi, tmp_path: Path, keep_ms: int = 300_000) -> Kubernetes:
-    devices = PodResources(node.socket, PATTERNS, timeout_s=0.3)
-    return Kubernetes(devices, asks(server, tmp_path), Labels(), keep_ms=keep_ms)
+def source(node: FakeKubelet, server: FakeApi, tmp_path: Path, keep_ms: int = 300_000) -> KubernetesBindings:
+    devices = KubeletPodResources(node.socket, PATTERNS, timeout_s=0.3)
+    return KubernetesBindings(devices, asks(server, tmp_path), PodLabelNames(), keep_ms=keep_ms)
 
 
 # The kubelet.
@@ -97,8 +105,8 @@ def test_a_claim_is_known_by_the_uuid_of_its_cdi_device_or_not_at_all(node: Fake
 
 
 def test_a_node_without_a_socket_has_no_kubelet(tmp_path: Path) -> None:
-    with pytest.raises(Absent, match="There is no"):
-        PodResources(tmp_path / "kubelet.sock", PATTERNS).devices()
+    with pytest.raises(SourceAbsent, match="There is no"):
+        KubeletPodResources(tmp_path / "kubelet.sock", PATTERNS).devices()
 
 
 def test_a_kubelet_that_hangs_is_given_up_in_time(node: FakeKubelet) -> None:
@@ -117,7 +125,7 @@ def test_a_kubelet_that_refuses_is_told(node: FakeKubelet, code: grpc.StatusCode
 def test_a_socket_that_nobody_listens_on_is_told(tmp_path: Path) -> None:
     (tmp_path / "kubelet.sock").touch()
     with pytest.raises(Unavailable, match="UNAVAILABLE"):
-        PodResources(tmp_path / "kubelet.sock", PATTERNS, timeout_s=0.3).devices()
+        KubeletPodResources(tmp_path / "kubelet.sock", PATTERNS, timeout_s=0.3).devices()
 
 
 # The API server.
@@ -172,18 +180,18 @@ def test_without_a_token_or_an_address_it_says_what_is_missing(
 # What the two say together.
 
 
-def decoded(**said: object) -> Pod:
-    return msgspec.convert(pod("serving", "p", **said), Pod)  # type: ignore[arg-type]
+def decoded(**said: object) -> LabelledPod:
+    return msgspec.convert(pod("serving", "p", **said), LabelledPod)  # type: ignore[arg-type]
 
 
-def of(*devices: str, **said: object) -> Found:
+def of(*devices: str, **said: object) -> ClaimReport:
     """Claims of a pod that has these devices."""
     found = [PodDevice("serving", "p", "main", device) for device in devices]
-    return claims(found, {("serving", "p"): decoded(**said)}, Labels())
+    return claims(found, {("serving", "p"): decoded(**said)}, PodLabelNames())
 
 
 def test_a_labelled_pod_is_its_workload_and_all_of_its_labels_are_kept() -> None:
-    assert of(f"{GPU}::3", labels=LABELLED) == Found([Claim(GPU, Holder(
+    assert of(f"{GPU}::3", labels=LABELLED) == ClaimReport([DeviceClaim(GPU, WorkloadHolder(
         "chat", "acme", "kubernetes", "serving", "p", "main", "search", "4711", "llama-3.1-8b", "label"
     ), "3")], ())  # fmt: skip
 
@@ -203,7 +211,7 @@ def test_a_labelled_pod_is_its_workload_and_all_of_its_labels_are_kept() -> None
 def test_an_unlabelled_pod_is_called_by_what_made_it(
     made_by: tuple[str, str] | None, labels: dict[str, str], named: tuple[str, str]
 ) -> None:
-    assert controller(decoded(made_by=made_by, labels=labels)) == named
+    assert controller_name(decoded(made_by=made_by, labels=labels)) == named
 
 
 def test_an_unlabelled_pod_is_called_by_namespace_and_controller_and_that_is_told() -> None:
@@ -232,21 +240,25 @@ def test_a_name_that_cannot_be_used_is_told_and_not_used(label: str, value: str,
 
 
 def test_a_pods_namespace_may_be_its_tenant() -> None:
-    found = claims([PodDevice("serving", "p", "main", GPU)], {("serving", "p"): decoded(labels=LABELLED)}, Labels(),
-                   "namespace")  # fmt: skip
-    assert found.claims[0].holder == Holder(
+    found = claims(
+        [PodDevice("serving", "p", "main", GPU)],
+        {("serving", "p"): decoded(labels=LABELLED)},
+        PodLabelNames(),
+        "namespace",
+    )
+    assert found.claims[0].holder == WorkloadHolder(
         "chat", "serving", "kubernetes", "serving", "p", "main", "search", "4711", "llama-3.1-8b", "label"
     )
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
 def test_a_pod_that_has_ended_holds_nothing_though_the_kubelet_names_it(phase: str) -> None:
-    assert of(GPU, labels=LABELLED, phase=phase) == Found([], ())
+    assert of(GPU, labels=LABELLED, phase=phase) == ClaimReport([], ())
 
 
 def test_a_pod_of_which_nothing_is_known_holds_its_gpu_without_a_name() -> None:
-    found = claims([PodDevice("serving", "gone", "main", GPU)], {}, Labels())
-    assert found.claims == [Claim(GPU, None)]
+    found = claims([PodDevice("serving", "gone", "main", GPU)], {}, PodLabelNames())
+    assert found.claims == [DeviceClaim(GPU, None)]
     assert [o.kind for o in found.oddities] == ["unknown_holder"]
 
 
@@ -257,7 +269,7 @@ def test_labels_are_asked_for_when_a_new_pod_comes_and_every_minute(
     node: FakeKubelet, server: FakeApi, tmp_path: Path
 ) -> None:
     asking = source(node, server, tmp_path)
-    assert asking.read(BOARDS, 0) == Found([], ())
+    assert asking.read(BOARDS, 0) == ClaimReport([], ())
     assert server.asked == 0
     node.answer = resources(("serving", "chat-0", {"main": {"nvidia.com/gpu": [GPU]}}))
     server.pods = {"n1": [pod("serving", "chat-0", LABELLED)]}
@@ -297,6 +309,6 @@ def test_without_an_api_server_known_pods_keep_their_labels_for_a_while_and_new_
     kept = asking.read(BOARDS, 299_000)
     assert kept.claims[0].holder is not None
     assert any("403" in odd.says for odd in kept.oddities)
-    assert asking.read(BOARDS, 301_000).claims == [Claim(GPU, None)]
+    assert asking.read(BOARDS, 301_000).claims == [DeviceClaim(GPU, None)]
     node.answer = resources(("s", "new", {"main": {"nvidia.com/gpu": [GPU]}}))
-    assert asking.read(BOARDS, 302_000).claims == [Claim(GPU, None)]
+    assert asking.read(BOARDS, 302_000).claims == [DeviceClaim(GPU, None)]

@@ -21,52 +21,64 @@ from contracts.errors import BadSetting, Unavailable
 from contracts.events import PowerBatch, UsageBatch
 from contracts.settings import Settings
 from producers.bindings import plugin
-from producers.bindings.apportion import Binding, Share
-from producers.bindings.claims import Absent, Board, Claim, Found, Holder, Oddity, Source, Topology
+from producers.bindings.apportion import Binding, BindingShare
+from producers.bindings.claims import (
+    BindingSource,
+    BindingWarning,
+    Boards,
+    ClaimReport,
+    DeviceClaim,
+    GpuBoard,
+    SourceAbsent,
+    WorkloadHolder,
+)
 from producers.bindings.metrics import BindingMetrics
 from producers.bindings.plugin import check_bindings, watched
-from producers.bindings.watcher import Bindings, Looker, described
+from producers.bindings.watcher import BindingReader, BindingWatcher, describe_shares
 from producers.gpu.exporter.plugin import produce_exporter
 from tests.producers.kube import TOKEN, FakeApi, FakeKubelet, api, kubelet, pod, resources, until
 
 A = "GPU-11111111-2222-3333-4444-555555555555"
 B = "GPU-66666666-2222-3333-4444-555555555555"
 NOBODY = Binding("~n1")
-CHAT, CODE = Holder("chat", "acme", "kubernetes", rule="label"), Holder("code", "acme", "processes", rule="rule 1")
+CHAT, CODE = (
+    WorkloadHolder("chat", "acme", "kubernetes", rule="label"),
+    WorkloadHolder("code", "acme", "processes", rule="rule 1"),
+)
 
 
 class Says:
     """A source that says what the test lets it."""
 
-    def __init__(self, name: str, says: Callable[[], Found]) -> None:
+    def __init__(self, name: str, says: Callable[[], ClaimReport]) -> None:
         self.name, self.says = name, says
         self.asked: list[Sequence[str]] = []
 
-    def read(self, topology: Topology, now_ms: int) -> Found:
+    def read(self, topology: Boards, now_ms: int) -> ClaimReport:
         self.asked.append([b.uuid for b in topology])
         return self.says()
 
 
-def fails(error: Exception) -> Callable[[], Found]:
-    def say() -> Found:
+def fails(error: Exception) -> Callable[[], ClaimReport]:
+    def say() -> ClaimReport:
         raise error
 
     return say
 
 
-def claims(**held: Holder | None) -> Callable[[], Found]:
-    return lambda: Found([Claim({"a": A, "b": B}[name], holder) for name, holder in held.items()])
+def claims(**held: WorkloadHolder | None) -> Callable[[], ClaimReport]:
+    return lambda: ClaimReport([DeviceClaim({"a": A, "b": B}[name], holder) for name, holder in held.items()])
 
 
 class Node:
     """A looker with its metrics and its clock."""
 
-    def __init__(self, *sources: Source, keep_ms: int = 60_000) -> None:
+    def __init__(self, *sources: BindingSource, keep_ms: int = 60_000) -> None:
         self.registry = CollectorRegistry()
         self.metrics = BindingMetrics(self.registry)
         self.now_ms = 0
-        self.looker = Looker(
-            lambda: (Board(A), Board(B)), sources, NOBODY, keep_ms=keep_ms, metrics=self.metrics
+        self.looker = BindingReader(
+            lambda: (GpuBoard(A), GpuBoard(B)), sources, NOBODY, keep_ms=keep_ms, metrics=self.metrics
         )  # fmt: skip
 
     def look(self, now_ms: int) -> dict[str, str]:
@@ -108,20 +120,20 @@ def test_a_source_that_never_answered_binds_nothing_and_lets_nobody_else() -> No
 
 
 def test_a_source_that_was_never_there_is_passed_over_but_not_one_that_was() -> None:
-    absent = Says("kubernetes", fails(Absent("no socket", "mount it")))
+    absent = Says("kubernetes", fails(SourceAbsent("no socket", "mount it")))
     node = Node(absent, Says("settings", claims(a=CODE)), keep_ms=60_000)
     assert node.look(0) == {A: "code"}
     absent.says = claims(a=CHAT)
     node.look(10_000)
-    absent.says = fails(Absent("no socket", "the kubelet is restarting"))
+    absent.says = fails(SourceAbsent("no socket", "the kubelet is restarting"))
     assert node.look(20_000) == {A: "chat"}
     assert node.look(80_000) == {}
 
 
 def test_metrics_tell_how_many_gpus_are_bound_shared_and_nobodys_and_what_is_odd() -> None:
-    def say() -> Found:
-        shared = [Claim(A, CHAT, "0"), Claim(A, CODE, "1"), Claim("GPU-z", CHAT)]
-        return Found(shared, [Oddity("no_tenant", "x has no tenant")])
+    def say() -> ClaimReport:
+        shared = [DeviceClaim(A, CHAT, "0"), DeviceClaim(A, CODE, "1"), DeviceClaim("GPU-z", CHAT)]
+        return ClaimReport(shared, [BindingWarning("no_tenant", "x has no tenant")])
 
     node = Node(Says("kubernetes", say))
     node.look(0)
@@ -132,7 +144,7 @@ def test_metrics_tell_how_many_gpus_are_bound_shared_and_nobodys_and_what_is_odd
 
 def test_each_change_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    source = Says("kubernetes", lambda: Found([Claim("GPU-z", CHAT)]))
+    source = Says("kubernetes", lambda: ClaimReport([DeviceClaim("GPU-z", CHAT)]))
     node = Node(source)
     for now_ms in (0, 10_000, 20_000):
         node.look(now_ms)
@@ -146,8 +158,8 @@ def test_each_change_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_holding_is_described_with_shares_and_reasons() -> None:
     where = (("source", "kubernetes"), ("namespace", "s"), ("pod", "p"), ("container", "main"), ("rule", "label"))
-    assert described(None) == "nobody holds it"
-    assert described((Share(Binding("chat"), 1, where), Share(NOBODY, 6))) == (
+    assert describe_shares(None) == "nobody holds it"
+    assert describe_shares((BindingShare(Binding("chat"), 1, where), BindingShare(NOBODY, 6))) == (
         "shared: chat 1/7 (kubernetes, s/p/main, label); ~n1 6/7 (nobody)"
     )
 
@@ -156,8 +168,8 @@ def test_a_holding_is_described_with_shares_and_reasons() -> None:
 
 
 @contextmanager
-def watching(node: Node, every_ms: int = 5, first_s: float = 5.0) -> Iterator[Bindings]:
-    with Bindings(
+def watching(node: Node, every_ms: int = 5, first_s: float = 5.0) -> Iterator[BindingWatcher]:
+    with BindingWatcher(
         node.looker, lambda: node.now_ms, every_ms=every_ms, keep_ms=60_000, metrics=node.metrics, first_s=first_s
     ) as bindings:
         yield bindings
@@ -176,7 +188,7 @@ def test_a_source_that_hangs_for_ever_holds_up_no_sample_and_after_a_while_every
     source = Says("kubernetes", claims(a=CHAT))
     node = Node(source)
 
-    def hang() -> Found:
+    def hang() -> ClaimReport:
         hung.set()
         let_go.wait(30)
         return claims(a=CODE)()
@@ -197,9 +209,9 @@ def test_a_source_that_hangs_for_ever_holds_up_no_sample_and_after_a_while_every
 def test_a_first_look_that_hangs_is_not_waited_for_long() -> None:
     let_go = threading.Event()
 
-    def hang() -> Found:
+    def hang() -> ClaimReport:
         let_go.wait(30)
-        return Found()
+        return ClaimReport()
 
     with watching(Node(Says("kubernetes", hang)), first_s=0.05) as bindings:
         assert bindings() == {}

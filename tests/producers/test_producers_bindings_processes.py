@@ -12,16 +12,16 @@ from pydantic import ValidationError
 
 from contracts.errors import BadSetting, Unavailable
 from producers.bindings.apportion import Binding
-from producers.bindings.assignment import holdings
-from producers.bindings.claims import Board, Claim, Found, Holder
+from producers.bindings.assignment import resolve_claims
+from producers.bindings.claims import ClaimReport, DeviceClaim, GpuBoard, WorkloadHolder
 from producers.bindings.config import BindingsConfig
-from producers.bindings.processes.rules import Processes, Rule
-from producers.bindings.procfs import Proc
-from producers.bindings.slurm.jobs import Job, Scontrol, Slurm
+from producers.bindings.processes.rules import ProcessBindings, ProcessRule
+from producers.bindings.procfs import ProcFs
+from producers.bindings.slurm.jobs import Scontrol, SlurmBindings, SlurmJob
 from producers.runtime.config import load
 
 A, B = "GPU-a", "GPU-b"
-BOARDS = (Board(A), Board(B))
+BOARDS = (GpuBoard(A), GpuBoard(B))
 DOCKER = "/system.slice/docker-" + "ab" * 32 + ".scope"
 
 
@@ -43,8 +43,8 @@ def process(
     return pid
 
 
-def by_rules(proc: Path, running: Mapping[str, Sequence[int]], *rules: dict[str, str]) -> Found:
-    return Processes(lambda: running, Proc(proc), [Rule(**r) for r in rules]).read(BOARDS, 0)
+def by_rules(proc: Path, running: Mapping[str, Sequence[int]], *rules: dict[str, str]) -> ClaimReport:
+    return ProcessBindings(lambda: running, ProcFs(proc), [ProcessRule(**r) for r in rules]).read(BOARDS, 0)
 
 
 # Plain processes.
@@ -57,8 +57,8 @@ def test_the_first_rule_that_matches_a_process_names_its_workload(proc: Path) ->
         {"command": "*vllm*", "workload": "chat", "tenant": "acme", "team": "s", "cost_centre": "47", "model": "l"},
         {"cgroup": "*docker*", "workload": "third"},
     )  # fmt: skip
-    holder = Holder("chat", "acme", "processes", "", "", "ab" * 32, "s", "47", "l", "rule 2")
-    assert found == Found((Claim(A, holder, "chat/acme"),), ())
+    holder = WorkloadHolder("chat", "acme", "processes", "", "", "ab" * 32, "s", "47", "l", "rule 2")
+    assert found == ClaimReport((DeviceClaim(A, holder, "chat/acme"),), ())
 
 
 @pytest.mark.parametrize(
@@ -82,21 +82,21 @@ def test_the_user_is_known_by_name_too(proc: Path) -> None:
 def test_workloads_count_the_same_however_many_processes_they_have(proc: Path) -> None:
     pids = [process(proc, n, "chat" if n < 4 else "code") for n in range(1, 5)]
     found = by_rules(proc, {A: pids}, {"command": "chat", "workload": "chat"}, {"command": "code", "workload": "code"})
-    held, _ = holdings(BOARDS, found.claims, Binding("~n1"))
+    held, _ = resolve_claims(BOARDS, found.claims, Binding("~n1"))
     assert [(s.binding.workload, s.weight) for s in held[A]] == [("chat", 1), ("code", 1)]
 
 
 def test_a_process_that_no_rule_knows_takes_a_share_that_is_nobodys_and_told(proc: Path) -> None:
     pids = [process(proc, 1, "chat"), process(proc, 2, "mystery --api-key=secret"), 999]
     found = by_rules(proc, {A: pids}, {"command": "chat", "workload": "chat", "tenant": "acme"})
-    held, _ = holdings(BOARDS, found.claims, Binding("~n1"))
+    held, _ = resolve_claims(BOARDS, found.claims, Binding("~n1"))
     assert [(s.binding.workload, s.weight) for s in held[A]] == [("chat", 1), ("~n1", 1)]
     assert [o.kind for o in found.oddities] == ["unknown_holder"]
     assert "secret" not in repr(found)
 
 
 def test_a_gpu_without_a_process_is_left_to_others(proc: Path) -> None:
-    assert by_rules(proc, {A: []}) == Found((), ())
+    assert by_rules(proc, {A: []}) == ClaimReport((), ())
 
 
 @pytest.mark.parametrize(
@@ -106,53 +106,53 @@ def test_a_gpu_without_a_process_is_left_to_others(proc: Path) -> None:
 )  # fmt: skip
 def test_a_rule_that_says_nothing_or_names_what_cannot_be_is_refused(rule: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
-        Rule(**rule)  # type: ignore[arg-type]
+        ProcessRule(**rule)  # type: ignore[arg-type]
 
 
 # Slurm.
 
 V2 = "/system.slice/slurmstepd.scope/job_42/step_0/user/task_0"
 V1 = "/slurm/uid_4000001/job_42/step_batch"
-TRAIN = Job("train", "acme", 4_000_001)
+TRAIN = SlurmJob("train", "acme", 4_000_001)
 
 
 class Told:
     """A controller that knows these jobs; `away`: it does not answer."""
 
-    def __init__(self, jobs: Mapping[int, Job], away: bool = False) -> None:
+    def __init__(self, jobs: Mapping[int, SlurmJob], away: bool = False) -> None:
         self.jobs, self.away, self.asked = jobs, away, 0
 
-    def job(self, number: int) -> Job:
+    def job(self, number: int) -> SlurmJob:
         self.asked += 1
         if self.away or number not in self.jobs:
             raise Unavailable("scontrol is away", "wait")
         return self.jobs[number]
 
 
-def by_slurm(proc: Path, pid: int, jobs: Told | None) -> Found:
-    return Slurm(lambda: {A: [pid]}, Proc(proc), jobs).read(BOARDS, 0)
+def by_slurm(proc: Path, pid: int, jobs: Told | None) -> ClaimReport:
+    return SlurmBindings(lambda: {A: [pid]}, ProcFs(proc), jobs).read(BOARDS, 0)
 
 
 @pytest.mark.parametrize("cgroup", [V1, V2])
 def test_a_job_is_known_by_its_control_group_its_account_is_the_tenant(proc: Path, cgroup: str) -> None:
     found = by_slurm(proc, process(proc, 7, cgroup=cgroup), Told({42: TRAIN}))
-    holder = Holder("acme/train", "acme", "slurm", rule="account and name")
-    assert found == Found((Claim(A, holder, "acme/train/acme"),), ())
+    holder = WorkloadHolder("acme/train", "acme", "slurm", rule="account and name")
+    assert found == ClaimReport((DeviceClaim(A, holder, "acme/train/acme"),), ())
 
 
 def test_without_a_controller_a_job_is_known_by_its_number_and_has_no_tenant(proc: Path) -> None:
     found = by_slurm(proc, process(proc, 7, cgroup=V2), None)
-    assert found.claims[0].holder == Holder("job-42", "", "slurm", rule="job's number")
+    assert found.claims[0].holder == WorkloadHolder("job-42", "", "slurm", rule="job's number")
     assert [o.kind for o in found.oddities] == ["no_tenant"]
 
 
 def test_a_process_outside_of_any_job_is_no_business_of_slurms(proc: Path) -> None:
-    assert by_slurm(proc, process(proc, 7), Told({42: TRAIN})) == Found((), ())
+    assert by_slurm(proc, process(proc, 7), Told({42: TRAIN})) == ClaimReport((), ())
 
 
 @pytest.mark.parametrize("cgroup", ["/user.slice/user-1000.slice/slurm/job_42", "/system.slice/x.service/job_42"])
 def test_a_group_that_a_user_could_have_made_is_no_job(proc: Path, cgroup: str) -> None:
-    assert by_slurm(proc, process(proc, 7, cgroup=cgroup), Told({42: TRAIN})) == Found((), ())
+    assert by_slurm(proc, process(proc, 7, cgroup=cgroup), Told({42: TRAIN})) == ClaimReport((), ())
 
 
 def test_what_a_process_says_of_itself_is_believed_if_the_job_is_its_users(proc: Path) -> None:
@@ -161,7 +161,7 @@ def test_what_a_process_says_of_itself_is_believed_if_the_job_is_its_users(proc:
     assert [c.holder.tenant for c in found.claims if c.holder] == ["acme"]
 
 
-@pytest.mark.parametrize("jobs", [Told({42: Job("train", "victim", 4_000_002)}), Told({}), None])
+@pytest.mark.parametrize("jobs", [Told({42: SlurmJob("train", "victim", 4_000_002)}), Told({}), None])
 def test_what_a_process_says_of_itself_and_nobody_vouches_for_is_told_and_not_believed(
     proc: Path, jobs: Told | None
 ) -> None:
@@ -173,7 +173,7 @@ def test_what_a_process_says_of_itself_and_nobody_vouches_for_is_told_and_not_be
 def test_a_job_that_the_controller_does_not_tell_holds_its_gpu_without_a_name_until_it_does(proc: Path) -> None:
     jobs = Told({42: TRAIN}, away=True)
     pid = process(proc, 7, cgroup=V2)
-    slurm = Slurm(lambda: {A: [pid], B: [pid]}, Proc(proc), jobs)
+    slurm = SlurmBindings(lambda: {A: [pid], B: [pid]}, ProcFs(proc), jobs)
     found = slurm.read(BOARDS, 0)
     assert [(c.device, c.holder) for c in found.claims] == [(A, None), (B, None)]
     assert {o.kind for o in found.oddities} == {"unknown_holder"}
@@ -187,12 +187,12 @@ def test_a_job_that_the_controller_does_not_tell_holds_its_gpu_without_a_name_un
 @pytest.mark.parametrize(
     ("job", "named", "kind"),
     [
-        (Job("a\nb", "acme", 1), ("acme/job-42", "acme"), "bad_name"),
-        (Job("train", "__idle__", 1), ("job/train", ""), "bad_name"),
-        (Job("train", "", 1), ("job/train", ""), "bad_name"),
+        (SlurmJob("a\nb", "acme", 1), ("acme/job-42", "acme"), "bad_name"),
+        (SlurmJob("train", "__idle__", 1), ("job/train", ""), "bad_name"),
+        (SlurmJob("train", "", 1), ("job/train", ""), "bad_name"),
     ],
 )
-def test_a_name_that_cannot_be_used_is_told(proc: Path, job: Job, named: tuple[str, str], kind: str) -> None:
+def test_a_name_that_cannot_be_used_is_told(proc: Path, job: SlurmJob, named: tuple[str, str], kind: str) -> None:
     found = by_slurm(proc, process(proc, 7, cgroup=V2), Told({42: job}))
     holder = found.claims[0].holder
     assert holder is not None
@@ -211,7 +211,7 @@ def test_scontrol_is_asked_for_json(tmp_path: Path) -> None:
     answer = {"jobs": [{"job_id": 42, "name": "x UserId=bob(1) Account=victim", "account": "acme", "user_id": 7}]}
     (tmp_path / "answer").write_text(json.dumps(answer))
     command = script(tmp_path, f'[ "$*" = "show job 42 --json" ] && cat {tmp_path}/answer')
-    assert Scontrol(command).job(42) == Job("x UserId=bob(1) Account=victim", "acme", 7)
+    assert Scontrol(command).job(42) == SlurmJob("x UserId=bob(1) Account=victim", "acme", 7)
 
 
 @pytest.mark.parametrize("body", ["exit 1", "echo '{}'", "echo no json", "exec sleep 30"])
@@ -226,7 +226,7 @@ def test_no_scontrol_is_told(tmp_path: Path) -> None:
 
 
 def test_this_very_process_can_be_looked_up() -> None:
-    found = Proc(Path("/proc")).look(os.getpid())
+    found = ProcFs(Path("/proc")).look(os.getpid())
     assert found is not None
     assert (found.uid, "python" in found.command or "pytest" in found.command) == (os.getuid(), True)
 

@@ -9,39 +9,48 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.events import MAX_SPAN_MS, Method
-from producers.bindings.apportion import MAX_PIECES, PIECE_MS, Binding, Holding, Share, apportion, bindings, divide
-from producers.bindings.assignment import holdings
-from producers.bindings.claims import Board, Claim, Holder
-from producers.bindings.holder_record import MAX_CUT, Held, Run, rows
-from producers.gpu.intervals import Interval
+from producers.bindings.apportion import (
+    MAX_PIECES,
+    PIECE_MS,
+    Binding,
+    BindingShare,
+    GpuShares,
+    apportion,
+    binding_weights,
+    split_intervals,
+)
+from producers.bindings.assignment import resolve_claims
+from producers.bindings.claims import DeviceClaim, GpuBoard, WorkloadHolder
+from producers.bindings.holder_record import MAX_CLOSED_SPANS, HolderRecord, HolderSpan, rows
+from producers.gpu.intervals import EnergyInterval
 
 T0 = 1_700_000_000_000
 NOBODY = Binding("~n1")
-CHAT, CODE, BATCH = (Holder(name, "acme", "kubernetes") for name in ("chat", "code", "batch"))
-A100 = Board("GPU-a", 7, (("MIG-1", 1), ("MIG-2", 2), ("MIG-3", 3)))
+CHAT, CODE, BATCH = (WorkloadHolder(name, "acme", "kubernetes") for name in ("chat", "code", "batch"))
+A100 = GpuBoard("GPU-a", 7, (("MIG-1", 1), ("MIG-2", 2), ("MIG-3", 3)))
 
 weights = st.lists(st.integers(1, 1_000), min_size=1, max_size=9)
 
 
-def shares(*weights: int) -> Holding:
-    return tuple(Share(Binding(f"w{n}"), weight) for n, weight in enumerate(weights))
+def shares(*weights: int) -> GpuShares:
+    return tuple(BindingShare(Binding(f"w{n}"), weight) for n, weight in enumerate(weights))
 
 
-def interval(span_ms: int, energy_uj: int, busy_ms: int = -1) -> Interval:
-    return Interval("GPU-a", "H100", T0, T0 + span_ms, energy_uj, Method.COUNTER, busy_ms)
+def interval(span_ms: int, energy_uj: int, busy_ms: int = -1) -> EnergyInterval:
+    return EnergyInterval("GPU-a", "H100", T0, T0 + span_ms, energy_uj, Method.COUNTER, busy_ms)
 
 
 @st.composite
-def intervals(draw: st.DrawFn) -> Interval:
+def intervals(draw: st.DrawFn) -> EnergyInterval:
     span = draw(st.one_of(st.integers(1, 20), st.integers(1, MAX_SPAN_MS)))
     return interval(span, draw(st.integers(0, 2**50)), draw(st.integers(-1, span)))
 
 
 @given(intervals(), weights)
 def test_parts_are_consecutive_and_sum_to_the_interval_in_energy_time_and_busy_time(
-    whole: Interval, weights: list[int]
+    whole: EnergyInterval, weights: list[int]
 ) -> None:
-    parts = [part for _, part in divide([whole], shares(*weights))]
+    parts = [part for _, part in split_intervals([whole], shares(*weights))]
     assert parts[0].t0_ms == whole.t0_ms
     assert parts[-1].t1_ms == whole.t1_ms
     assert all(before.t1_ms == after.t0_ms for before, after in itertools.pairwise(parts))
@@ -60,7 +69,7 @@ def test_every_holders_part_is_its_share_to_a_microjoule_and_its_time_to_a_few_m
     span_ms: int, energy_uj: int, weights: list[int]
 ) -> None:
     whole = sum(weights)
-    got = dict(divide([interval(span_ms, energy_uj)], shares(*weights)))
+    got = dict(split_intervals([interval(span_ms, energy_uj)], shares(*weights)))
     if span_ms < len(weights):
         assert len(got) == span_ms
         return
@@ -73,10 +82,10 @@ def test_every_holders_part_is_its_share_to_a_microjoule_and_its_time_to_a_few_m
 @given(st.integers(0, 2**41), st.lists(st.integers(9, 3_000), min_size=1, max_size=30), weights)
 def test_no_holders_time_drifts_over_many_intervals(t0_ms: int, spans: list[int], weights: list[int]) -> None:
     ends = list(itertools.accumulate(spans, initial=t0_ms))
-    many = [Interval("GPU-a", "H100", a, b, 0, Method.COUNTER) for a, b in itertools.pairwise(ends)]
+    many = [EnergyInterval("GPU-a", "H100", a, b, 0, Method.COUNTER) for a, b in itertools.pairwise(ends)]
     even = [w for w in weights if 9 * w >= 2 * sum(weights)] == weights  # nobody is rounded up to a millisecond
     got: dict[Binding, int] = {}
-    for binding, part in divide(many, shares(*weights)):
+    for binding, part in split_intervals(many, shares(*weights)):
         got[binding] = got.get(binding, 0) + part.t1_ms - part.t0_ms
     assert sum(got.values()) == sum(spans)
     if even:
@@ -93,17 +102,17 @@ def test_a_whole_is_apportioned_without_a_rest(total: int, weights: list[int]) -
 
 def test_an_interval_of_one_holder_stays_as_it_is() -> None:
     whole = interval(30_000, 9)
-    assert list(divide([whole], shares(3))) == [(Binding("w0"), whole)]
+    assert list(split_intervals([whole], shares(3))) == [(Binding("w0"), whole)]
 
 
 def test_two_pods_of_one_workload_are_one_holder_of_its_energy() -> None:
-    pods = (Share(Binding("chat"), 1, (("pod", "a"),)), Share(Binding("chat"), 1, (("pod", "b"),)))
-    assert bindings(pods) == {Binding("chat"): 2}
-    assert len(list(divide([interval(30_000, 9)], pods))) == 1
+    pods = (BindingShare(Binding("chat"), 1, (("pod", "a"),)), BindingShare(Binding("chat"), 1, (("pod", "b"),)))
+    assert binding_weights(pods) == {Binding("chat"): 2}
+    assert len(list(split_intervals([interval(30_000, 9)], pods))) == 1
 
 
 def test_a_long_interval_is_split_in_every_window_that_it_touches() -> None:
-    parts = list(divide([interval(30_000, 30_000_000)], shares(1, 1)))
+    parts = list(split_intervals([interval(30_000, 30_000_000)], shares(1, 1)))
     for window in range(0, 30_000, 10_000):
         inside = {b: p for b, p in parts if T0 + window <= p.t0_ms and p.t1_ms <= T0 + window + 10_000}
         assert len(inside) == 2
@@ -111,61 +120,67 @@ def test_a_long_interval_is_split_in_every_window_that_it_touches() -> None:
 
 def test_hours_that_are_split_at_once_do_not_become_more_rows_than_can_be_sent() -> None:
     hours = [interval(MAX_SPAN_MS, 1)] * 1_000
-    assert len(list(divide(hours, shares(1, 1)))) <= 2 * (len(hours) + MAX_PIECES)
+    assert len(list(split_intervals(hours, shares(1, 1)))) <= 2 * (len(hours) + MAX_PIECES)
 
 
 # From claims to holdings.
 
 
 def test_mig_is_split_by_compute_slices_and_what_nobody_holds_is_the_nodes() -> None:
-    held, odd = holdings([A100], [Claim("MIG-1", CHAT), Claim("MIG-3", CODE)], NOBODY)
+    held, odd = resolve_claims([A100], [DeviceClaim("MIG-1", CHAT), DeviceClaim("MIG-3", CODE)], NOBODY)
     assert [(s.binding.workload, s.weight) for s in held["GPU-a"]] == [("chat", 1), ("code", 3), ("~n1", 3)]
     assert odd == []
 
 
 def test_instances_of_one_pod_add_up() -> None:
-    held, _ = holdings([A100], [Claim("MIG-1", CHAT), Claim("MIG-2", CHAT)], NOBODY)
+    held, _ = resolve_claims([A100], [DeviceClaim("MIG-1", CHAT), DeviceClaim("MIG-2", CHAT)], NOBODY)
     assert [(s.binding.workload, s.weight) for s in held["GPU-a"]] == [("chat", 3), ("~n1", 4)]
 
 
 def test_replicas_count_the_same_and_those_that_no_pod_holds_count_nothing() -> None:
-    claims = [Claim("GPU-a", CHAT, "0"), Claim("GPU-a", CHAT, "2"), Claim("GPU-a", CODE, "7")]
-    held, odd = holdings([Board("GPU-a")], claims, NOBODY)
+    claims = [DeviceClaim("GPU-a", CHAT, "0"), DeviceClaim("GPU-a", CHAT, "2"), DeviceClaim("GPU-a", CODE, "7")]
+    held, odd = resolve_claims([GpuBoard("GPU-a")], claims, NOBODY)
     assert [(s.binding.workload, s.weight) for s in held["GPU-a"]] == [("chat", 2), ("code", 1)]
     assert odd == []
 
 
 def test_replicas_of_an_instance_share_its_slices() -> None:
-    claims = [Claim("MIG-3", CHAT, "0"), Claim("MIG-3", CODE, "1"), Claim("MIG-1", BATCH)]
-    held, _ = holdings([A100], claims, NOBODY)
+    claims = [DeviceClaim("MIG-3", CHAT, "0"), DeviceClaim("MIG-3", CODE, "1"), DeviceClaim("MIG-1", BATCH)]
+    held, _ = resolve_claims([A100], claims, NOBODY)
     assert {s.binding.workload: Fraction(s.weight, 14) for s in held["GPU-a"]} == {
         "batch": Fraction(1, 7), "chat": Fraction(3, 14), "code": Fraction(3, 14), "~n1": Fraction(3, 7),
     }  # fmt: skip
 
 
 def test_a_gpu_that_two_workloads_claim_whole_is_nobodys_and_told() -> None:
-    held, odd = holdings([Board("GPU-a"), Board("GPU-b")], [Claim("GPU-a", CHAT), Claim("GPU-a", CODE)], NOBODY)
-    assert held == {"GPU-a": (Share(NOBODY),)}
+    held, odd = resolve_claims(
+        [GpuBoard("GPU-a"), GpuBoard("GPU-b")], [DeviceClaim("GPU-a", CHAT), DeviceClaim("GPU-a", CODE)], NOBODY
+    )
+    assert held == {"GPU-a": (BindingShare(NOBODY),)}
     assert [o.kind for o in odd] == ["conflict"]
     assert "chat and code both claim GPU-a" in odd[0].says
 
 
 def test_a_device_that_is_not_seen_binds_nothing_and_is_told() -> None:
-    held, odd = holdings([Board("GPU-a")], [Claim("GPU-z", CHAT)], NOBODY)
+    held, odd = resolve_claims([GpuBoard("GPU-a")], [DeviceClaim("GPU-z", CHAT)], NOBODY)
     assert held == {}
     assert [o.kind for o in odd] == ["unknown_device"]
 
 
 def test_a_device_that_somebody_unknown_holds_is_nobodys() -> None:
-    held, odd = holdings([Board("GPU-a")], [Claim("GPU-a", None, "0"), Claim("GPU-a", CHAT, "1")], NOBODY)
-    assert held["GPU-a"] == (CHAT.share(1), Share(NOBODY, 1))
+    held, odd = resolve_claims(
+        [GpuBoard("GPU-a")], [DeviceClaim("GPU-a", None, "0"), DeviceClaim("GPU-a", CHAT, "1")], NOBODY
+    )
+    assert held["GPU-a"] == (CHAT.share(1), BindingShare(NOBODY, 1))
     assert odd == []
 
 
 @given(st.lists(st.tuples(st.sampled_from(["MIG-1", "MIG-2", "MIG-3"]), st.sampled_from([CHAT, CODE, BATCH, None]),
                           st.sampled_from(["", "0", "1"]))))  # fmt: skip
-def test_no_claims_can_make_more_or_less_than_a_whole_board(claims: list[tuple[str, Holder | None, str]]) -> None:
-    held, _ = holdings([A100], [Claim(*c) for c in claims], NOBODY)
+def test_no_claims_can_make_more_or_less_than_a_whole_board(
+    claims: list[tuple[str, WorkloadHolder | None, str]],
+) -> None:
+    held, _ = resolve_claims([A100], [DeviceClaim(*c) for c in claims], NOBODY)
     slices = {"MIG-1": 1, "MIG-2": 2, "MIG-3": 3}
     for holding in held.values():
         whole = sum(s.weight for s in holding)
@@ -177,36 +192,36 @@ def test_no_claims_can_make_more_or_less_than_a_whole_board(claims: list[tuple[s
 
 # For the record.
 
-PAIR = (Share(Binding("chat", "acme"), 1, (("source", "kubernetes"), ("pod", "p1"))), Share(NOBODY, 2))
+PAIR = (BindingShare(Binding("chat", "acme"), 1, (("source", "kubernetes"), ("pod", "p1"))), BindingShare(NOBODY, 2))
 
 
 def test_a_row_says_who_held_what_for_how_long_and_why() -> None:
-    [(workload, row)] = rows(Run("GPU-a", T0, T0 + 60_000, PAIR), "n1", "nvml-held://east/n1/")
+    [(workload, row)] = rows(HolderSpan("GPU-a", T0, T0 + 60_000, PAIR), "n1", "nvml-held://east/n1/")
     assert (workload, row.meter, row.unit, row.quantity, row.tenant) == ("chat", "gpu_held_seconds", "s", "20", "acme")
     assert (row.t0_ms, row.t1_ms, row.origin) == (T0, T0 + 60_000, "nvml-held://east/n1/")
     assert row.dimensions == {"node": "n1", "gpu": "GPU-a", "share": "1/3", "source": "kubernetes", "pod": "p1"}
 
 
 def test_the_same_run_makes_the_same_row_wherever_it_is_made_and_another_run_another() -> None:
-    made = [row.event_id for _ in range(2) for _, row in rows(Run("GPU-a", T0, T0 + 60_000, PAIR), "n1", "o")]
-    other = [row.event_id for _, row in rows(Run("GPU-a", T0 + 1, T0 + 60_000, PAIR), "n1", "o")]
+    made = [row.event_id for _ in range(2) for _, row in rows(HolderSpan("GPU-a", T0, T0 + 60_000, PAIR), "n1", "o")]
+    other = [row.event_id for _, row in rows(HolderSpan("GPU-a", T0 + 1, T0 + 60_000, PAIR), "n1", "o")]
     assert made[0] == made[1] != other[0]
 
 
 @given(st.integers(1, 10**9), weights)
 def test_seconds_on_record_sum_to_those_of_the_gpu(span_ms: int, weights: list[int]) -> None:
-    holding = tuple(Share(Binding(f"w{n}"), w, (("source", "settings"),)) for n, w in enumerate(weights))
-    got = [row for _, row in rows(Run("GPU-a", T0, T0 + span_ms, holding), "n1", "o")]
+    holding = tuple(BindingShare(Binding(f"w{n}"), w, (("source", "settings"),)) for n, w in enumerate(weights))
+    got = [row for _, row in rows(HolderSpan("GPU-a", T0, T0 + span_ms, holding), "n1", "o")]
     assert sum(round(float(row.quantity) * 1000) for row in got) == span_ms
     assert len({row.event_id for row in got}) == len(got)
 
 
-def spans(*at: tuple[int, int]) -> list[Interval]:
-    return [Interval("GPU-a", "H100", T0 + a, T0 + b, 1, Method.COUNTER) for a, b in at]
+def spans(*at: tuple[int, int]) -> list[EnergyInterval]:
+    return [EnergyInterval("GPU-a", "H100", T0 + a, T0 + b, 1, Method.COUNTER) for a, b in at]
 
 
 def test_a_run_ends_at_a_hole_at_a_change_of_holders_and_when_it_is_long_enough() -> None:
-    held, one, two = Held(5_000), shares(1), shares(1, 1)
+    held, one, two = HolderRecord(5_000), shares(1), shares(1, 1)
     held.take(spans((0, 1_000), (1_000, 2_000), (3_000, 4_000)), one)
     held.take(spans((4_000, 9_000)), two)
     due = held.due({"GPU-a": two})
@@ -218,19 +233,19 @@ def test_a_run_ends_at_a_hole_at_a_change_of_holders_and_when_it_is_long_enough(
 
 
 def test_a_run_that_goes_on_is_not_due_and_can_be_resumed() -> None:
-    held, one = Held(60_000), shares(1)
+    held, one = HolderRecord(60_000), shares(1)
     held.take(spans((0, 1_000)), one)
     assert held.due({"GPU-a": one}) == []
     assert held.span("GPU-a") == (T0, T0 + 1_000)
-    later = Held(60_000)
-    later.resume(Run("GPU-a", T0, T0 + 1_000, one))
+    later = HolderRecord(60_000)
+    later.resume(HolderSpan("GPU-a", T0, T0 + 1_000, one))
     later.take(spans((1_000, 2_000)), one)
     assert [(r.t0_ms, r.t1_ms) for r in later.due({}, end=True)] == [(T0, T0 + 2_000)]
 
 
 def test_runs_that_cannot_be_kept_are_bounded_and_the_loss_is_counted() -> None:
-    held = Held(60_000)
-    for n in range(MAX_CUT + 3):
+    held = HolderRecord(60_000)
+    for n in range(MAX_CLOSED_SPANS + 3):
         held.take(spans((2 * n, 2 * n + 1)), shares(1))
-    assert len(held.due({}, end=True)) == MAX_CUT + 1
+    assert len(held.due({}, end=True)) == MAX_CLOSED_SPANS + 1
     assert held.lost == 2

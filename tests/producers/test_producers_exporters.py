@@ -16,8 +16,8 @@ from contracts.errors import BadSetting, Unavailable
 from contracts.events import PowerBatch
 from contracts.settings import Settings
 from producers.gpu.exporter.plugin import ExporterConfig, produce_exporter
-from producers.gpu.exporter.sensor import DCGM, NVIDIA_SMI, Exporter, ExporterPage
-from producers.gpu.intervals import Reading, State, step
+from producers.gpu.exporter.sensor import DCGM, NVIDIA_SMI, ExporterFormat, ExporterSensor
+from producers.gpu.intervals import GpuReading, MeterState, add_reading
 from tests.producers.conftest import Page
 from tests.producers.test_producers_servers import At
 
@@ -27,23 +27,25 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 ROW = 'DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{gpu="0",UUID="GPU-a",modelName="NVIDIA  H100",GPU_I_ID="%s"} %s\n'
 
 
-def read(text: str, exporter: Exporter = DCGM, t_ms: int = 1_000) -> list[Reading]:
-    return ExporterPage(exporter, lambda: text).readings(At(t_ms))
+def read(text: str, exporter: ExporterFormat = DCGM, t_ms: int = 1_000) -> list[GpuReading]:
+    return ExporterSensor(exporter, lambda: text).readings(At(t_ms))
 
 
 @pytest.mark.parametrize(
     ("exporter", "file", "reading"),
     [
-        (DCGM, "dcgm_exporter_tesla_t4_datadog.prom", Reading(T4, "Tesla T4", 1_000, 1_000, 128_996_013, 8.969, 0.0)),
-        (DCGM, "dcgm_exporter_a100_mig_docs.prom", Reading(A100, "unknown", 1_000, 1_000, 319_159_391, 409.692, None)),
+        (DCGM, "dcgm_exporter_tesla_t4_datadog.prom",
+         GpuReading(T4, "Tesla T4", 1_000, 1_000, 128_996_013, 8.969, 0.0)),
+        (DCGM, "dcgm_exporter_a100_mig_docs.prom",
+         GpuReading(A100, "unknown", 1_000, 1_000, 319_159_391, 409.692, None)),
         (
             NVIDIA_SMI, "linux-x86_64__nvidia-h100-80gb-hbm3__590.48.01__load.metrics",
-            Reading(f"GPU-{NOBODY}", "NVIDIA H100 80GB HBM3", 1_000, 1_000, None, 625.68, 1.0),
+            GpuReading(f"GPU-{NOBODY}", "NVIDIA H100 80GB HBM3", 1_000, 1_000, None, 625.68, 1.0),
         ),
     ],
 )  # fmt: skip
 def test_recorded_pages_give_a_reading_a_board(
-    shared_data: Path, exporter: Exporter, file: str, reading: Reading
+    shared_data: Path, exporter: ExporterFormat, file: str, reading: GpuReading
 ) -> None:
     text = (shared_data / "metrics" / file).read_text("utf-8")
     assert [r for r in read(text, exporter) if r.gpu_uuid == reading.gpu_uuid] == [reading]
@@ -70,12 +72,12 @@ def test_a_page_without_gpus_is_told() -> None:
 
 def test_between_two_looks_of_the_exporter_an_interval_is_as_long_as_they_are_apart() -> None:
     text, intervals = "", []
-    state: State | None = None
-    exporter = ExporterPage(DCGM, lambda: text)
+    state: MeterState | None = None
+    exporter = ExporterSensor(DCGM, lambda: text)
     for t_ms in range(0, 91_000, 1_000):
         text = ROW % ("", 1_000 + t_ms // 30_000 * 9_000_000)  # 300 W, looked at every 30 s
         for reading in exporter.readings(At(t_ms)):
-            took = step(state, reading)
+            took = add_reading(state, reading)
             state = took.state
             intervals += took.intervals
     assert [(i.t0_ms, i.t1_ms, i.energy_uj) for i in intervals] == [
@@ -84,7 +86,7 @@ def test_between_two_looks_of_the_exporter_an_interval_is_as_long_as_they_are_ap
 
 
 def test_a_counter_that_stands_for_a_minute_stands_still() -> None:
-    exporter = ExporterPage(DCGM, lambda: ROW % ("", 5))
+    exporter = ExporterSensor(DCGM, lambda: ROW % ("", 5))
     given = [t_ms for t_ms in range(0, 130_000, 10_000) if exporter.readings(At(t_ms))]
     assert given == [0, 60_000, 120_000]
 

@@ -17,11 +17,11 @@ from contracts.errors import Unavailable
 from contracts.events import MAX_SPAN_MS, UsageBatch
 from contracts.settings import Settings
 from producers.host import energy
-from producers.host.energy import Look, Range, Used, between
+from producers.host.energy import CounterRange, HostCounterSnapshot, ZoneEnergy, counter_energy_uj
 from producers.host.plugin import HostConfig, check_host, produce_host
-from producers.host.rapl import Rapl, zones
-from producers.host.source import Host
-from producers.host.zeusd import LEAST_RANGE_UJ, ZeusdHost
+from producers.host.rapl import RaplCounters, zones
+from producers.host.source import HostEnergySource
+from producers.host.zeusd import LEAST_RANGE_UJ, ZeusdHostCounters
 from producers.runtime.delivery import Delivery
 from producers.runtime.poll_loop import Collected, Collector, Metrics
 from producers.runtime.spool import Spool
@@ -61,19 +61,26 @@ def sysfs(tmp_path: Path) -> Sysfs:
     return Sysfs(tmp_path / "powercap")
 
 
-def look(ms: int, uj: int, *, boot: str = "b", wall_ms: int | None = None) -> Look:
-    return Look(boot, ms, T0 + (ms if wall_ms is None else wall_ms), {"package-0": uj})
+def look(ms: int, uj: int, *, boot: str = "b", wall_ms: int | None = None) -> HostCounterSnapshot:
+    return HostCounterSnapshot(boot, ms, T0 + (ms if wall_ms is None else wall_ms), {"package-0": uj})
 
 
-def took(before: Look, now: Look, range_uj: int = RANGE, *, wraps: bool = True, max_w: float = W) -> energy.Took:
-    return energy.step(before, now, {"package-0": Range(range_uj, wraps)}, max_w)
+def took(
+    before: HostCounterSnapshot,
+    now: HostCounterSnapshot,
+    range_uj: int = RANGE,
+    *,
+    wraps: bool = True,
+    max_w: float = W,
+) -> energy.HostEnergyDelta:
+    return energy.energy_since(before, now, {"package-0": CounterRange(range_uj, wraps)}, max_w)
 
 
 # from looks to rows
 
 
 def test_the_energy_between_two_looks_is_the_counters_difference() -> None:
-    assert took(look(0, 5), look(10_000, 900_000_005)).used == (Used("package-0", T0, T0 + 10_000, 900_000_000),)
+    assert took(look(0, 5), look(10_000, 900_000_005)).used == (ZoneEnergy("package-0", T0, T0 + 10_000, 900_000_000),)
 
 
 def test_across_its_round_a_counter_is_exact() -> None:
@@ -122,7 +129,7 @@ def test_a_start_of_the_machine_begins_anew() -> None:
 
 
 def test_a_zone_that_is_no_longer_shown_is_told() -> None:
-    assert "no longer shown" in took(look(0, 5), Look("b", 1_000, T0 + 1_000, {})).unknown[0]
+    assert "no longer shown" in took(look(0, 5), HostCounterSnapshot("b", 1_000, T0 + 1_000, {})).unknown[0]
 
 
 @pytest.mark.parametrize(("wall_ms", "t0_ms"), [(3_600_000, 3_590_000), (-30_000, 0), (-3_600_000, -3_610_000)])
@@ -139,8 +146,8 @@ def test_rows_are_at_most_six_hours_long_and_their_parts_sum_to_the_whole() -> N
 
 
 def test_a_counter_that_is_unrolled_by_another_began_anew_if_it_went_back() -> None:
-    assert between(500, 5, Range(RANGE, wraps=False), 1_000, W) == (None, "its counter began anew")
-    assert between(RANGE - 5, RANGE + 5, Range(RANGE, wraps=False), 1_000, W) == (10, "")
+    assert counter_energy_uj(500, 5, CounterRange(RANGE, wraps=False), 1_000, W) == (None, "its counter began anew")
+    assert counter_energy_uj(RANGE - 5, RANGE + 5, CounterRange(RANGE, wraps=False), 1_000, W) == (10, "")
 
 
 # where counters are
@@ -150,7 +157,7 @@ def test_a_counter_that_is_unrolled_by_another_began_anew_if_it_went_back() -> N
 def test_packages_and_their_memory_count_and_what_is_part_of_them_does_not(tmp_path: Path, nested: bool) -> None:
     sysfs = Sysfs(tmp_path / "powercap", nested=nested)
     assert [zone.name for zone in zones(sysfs.folder)] == ["package-0", "dram-0", "package-1", "dram-1", "psys"]
-    assert set(Rapl(sysfs.folder).counters_uj().values()) == {1_000}
+    assert set(RaplCounters(sysfs.folder).counters_uj().values()) == {1_000}
 
 
 def test_amds_packages_are_the_same(tmp_path: Path) -> None:
@@ -159,12 +166,12 @@ def test_amds_packages_are_the_same(tmp_path: Path) -> None:
         (tmp_path / name / "name").write_text(called)
         (tmp_path / name / "max_energy_range_uj").write_text("65532610987")
         (tmp_path / name / "energy_uj").write_text("7")
-    assert Rapl(tmp_path).counters_uj() == {"package-0": 7}
+    assert RaplCounters(tmp_path).counters_uj() == {"package-0": 7}
 
 
 def test_a_machine_without_counters_is_told_with_the_mend(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="intel_rapl_msr"):
-        Rapl(tmp_path)
+        RaplCounters(tmp_path)
 
 
 def test_a_counter_that_only_root_may_read_is_told_with_the_mend(sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,34 +184,34 @@ def test_a_counter_that_only_root_may_read_is_told_with_the_mend(sysfs: Sysfs, m
 
     monkeypatch.setattr(Path, "read_text", forbidden)
     with pytest.raises(Unavailable, match=r"intel-rapl:0/energy_uj may not be read.*CVE-2020-8694.*zeusd"):
-        Rapl(sysfs.folder).counters_uj()
+        RaplCounters(sysfs.folder).counters_uj()
 
 
 def test_what_is_no_number_is_told(sysfs: Sysfs) -> None:
     (sysfs.at / "intel-rapl:1" / "energy_uj").write_text("soon")
     with pytest.raises(Unavailable, match="'soon'"):
-        Rapl(sysfs.folder).counters_uj()
+        RaplCounters(sysfs.folder).counters_uj()
 
 
 def test_zeusd_tells_packages_by_number_and_the_smallest_range_is_assumed(tmp_path: Path) -> None:
     daemon = Daemon(OLD)
     daemon.cpus = {0: {"cpu_energy_uj": 7, "dram_energy_uj": 3}}
-    host = ZeusdHost(daemon.client(), tmp_path)
+    host = ZeusdHostCounters(daemon.client(), tmp_path)
     assert host.counters_uj() == {"package-0": 7, "dram-0": 3}
-    assert host.ranges["dram-0"] == Range(LEAST_RANGE_UJ, wraps=False)
+    assert host.ranges["dram-0"] == CounterRange(LEAST_RANGE_UJ, wraps=False)
 
 
 def test_a_zeusd_of_this_machine_has_the_kernels_names_and_ranges(sysfs: Sysfs) -> None:
     daemon = Daemon({**NEW, "cpus": [{"id": i, "dram_available": False} for i in range(3)]})
     daemon.cpus = {i: {"cpu_energy_uj": 7, "dram_energy_uj": None} for i in range(3)}
-    host = ZeusdHost(daemon.client(f"unix://{sysfs.folder}"), sysfs.folder)
+    host = ZeusdHostCounters(daemon.client(f"unix://{sysfs.folder}"), sysfs.folder)
     assert list(host.counters_uj()) == ["package-0", "package-1", "psys"]  # Not a third package.
-    assert host.ranges["package-1"] == Range(RANGE, wraps=False)
+    assert host.ranges["package-1"] == CounterRange(RANGE, wraps=False)
 
 
 def test_a_zeusd_that_reads_no_cpu_is_told(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="--enable cpu-read"):
-        ZeusdHost(Daemon({"gpus": [], "cpus": []}).client(), tmp_path)
+        ZeusdHostCounters(Daemon({"gpus": [], "cpus": []}).client(), tmp_path)
 
 
 # on the log
@@ -216,7 +223,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
         yield spool
 
 
-def collect(host: Host, mark: bytes | None, ms: int) -> Collected:
+def collect(host: HostEnergySource, mark: bytes | None, ms: int) -> Collected:
     time = Time(10**9)
     time.now_ms = ms
     return host.collect(mark, time)
@@ -227,7 +234,7 @@ def test_a_killed_producer_goes_on_from_where_its_counters_stood(sysfs: Sysfs, s
     for run in range(3):  # Each run looks twice, 10 s apart, and is gone.
         time = Time(10**9)
         time.now_ms = run * 60_000
-        host = Host(Rapl(sysfs.folder), "east", "n1", "boot")
+        host = HostEnergySource(RaplCounters(sysfs.folder), "east", "n1", "boot")
         delivery = Delivery(spool, log)
         collector = Collector([host], delivery, time, spool.marks(), Metrics(CollectorRegistry()))
         for _ in range(2):
@@ -243,7 +250,7 @@ def test_a_killed_producer_goes_on_from_where_its_counters_stood(sysfs: Sysfs, s
 
 
 def test_a_row_says_which_zone_of_which_node_it_is_and_the_same_each_time(sysfs: Sysfs) -> None:
-    host = Host(Rapl(sysfs.folder), "east", "n1", "boot")
+    host = HostEnergySource(RaplCounters(sysfs.folder), "east", "n1", "boot")
     first = collect(host, None, 0)
     assert list(first.made) == []
     sysfs.stands("intel-rapl:2", 5_000)
@@ -261,7 +268,7 @@ def test_a_row_says_which_zone_of_which_node_it_is_and_the_same_each_time(sysfs:
 
 
 def test_what_is_not_known_is_counted_and_told(sysfs: Sysfs) -> None:
-    host = Host(Rapl(sysfs.folder), "east", "n1", "boot")
+    host = HostEnergySource(RaplCounters(sysfs.folder), "east", "n1", "boot")
     first = collect(host, None, 0)
     found = collect(host, first.mark, 3_600_000)
     assert (list(found.made), len(found.refused)) == ([], 5)
@@ -296,5 +303,5 @@ def test_doctor_says_which_zones_there_are(sysfs: Sysfs, tmp_path: Path, monkeyp
 
 def test_a_bound_on_the_zone_decides_how_long_a_gap_may_be() -> None:
     told = HostConfig(max_zone_w=200)
-    assert between(0, 5, Range(RANGE), 1_000_000, told.max_zone_w) == (5, "")
-    assert between(0, 5, Range(RANGE), 1_000_000, W)[0] is None
+    assert counter_energy_uj(0, 5, CounterRange(RANGE), 1_000_000, told.max_zone_w) == (5, "")
+    assert counter_energy_uj(0, 5, CounterRange(RANGE), 1_000_000, W)[0] is None

@@ -12,24 +12,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.events import MAX_SPAN_MS, Method
-from producers.gpu.intervals import MAX_SLEW_MS, Interval, Reading, State, merge, split, step
+from producers.gpu.intervals import (
+    MAX_SLEW_MS,
+    EnergyInterval,
+    GpuReading,
+    MeterState,
+    add_reading,
+    merge_intervals,
+    split_interval,
+)
 
 T0 = 1_700_000_000_000
-FIRST = Reading("GPU-1", "NVIDIA H100 80GB HBM3", T0, 5_000, counter_mj=10_000, watts=300.0, utilisation=0.5)
+FIRST = GpuReading("GPU-1", "NVIDIA H100 80GB HBM3", T0, 5_000, counter_mj=10_000, watts=300.0, utilisation=0.5)
 
 
-def at(dt_ms: int, *, wall_ms: int | None = None, **changed: object) -> Reading:
+def at(dt_ms: int, *, wall_ms: int | None = None, **changed: object) -> GpuReading:
     """The first reading, `dt_ms` later on both clocks unless `wall_ms` says otherwise for the wall clock."""
     later = FIRST.t_ms + (dt_ms if wall_ms is None else wall_ms)
     return replace(FIRST, t_ms=later, monotonic_ms=FIRST.monotonic_ms + dt_ms, **changed)  # type: ignore[arg-type]
 
 
-def run(readings: Iterable[Reading], max_gap_ms: int = 10_000) -> tuple[list[Interval], dict[str, int]]:
-    state: State | None = None
-    intervals: list[Interval] = []
+def run(readings: Iterable[GpuReading], max_gap_ms: int = 10_000) -> tuple[list[EnergyInterval], dict[str, int]]:
+    state: MeterState | None = None
+    intervals: list[EnergyInterval] = []
     odd = {"resets": 0, "gaps": 0, "clock_steps": 0}
     for reading in readings:
-        took = step(state, reading, max_gap_ms=max_gap_ms)
+        took = add_reading(state, reading, max_gap_ms=max_gap_ms)
         state = took.state
         intervals += took.intervals
         for name in odd:
@@ -39,7 +47,7 @@ def run(readings: Iterable[Reading], max_gap_ms: int = 10_000) -> tuple[list[Int
 
 def test_a_counter_difference_is_the_energy_to_the_microjoule() -> None:
     intervals, odd = run([FIRST, at(1000, counter_mj=10_301)])
-    assert intervals == [Interval("GPU-1", FIRST.hardware, T0, T0 + 1000, 301_000, Method.COUNTER, 500)]
+    assert intervals == [EnergyInterval("GPU-1", FIRST.hardware, T0, T0 + 1000, 301_000, Method.COUNTER, 500)]
     assert not any(odd.values())
 
 
@@ -165,9 +173,13 @@ def test_an_interval_longer_than_the_contract_allows_is_split_without_losing_a_m
 
 
 def test_merging_across_a_hole_keeps_the_joules_and_says_that_they_are_an_estimate() -> None:
-    a = Interval("g", "h", 0, 1000, 5, Method.COUNTER, 100)
-    assert merge(a, replace(a, t0_ms=1000, t1_ms=2000)) == Interval("g", "h", 0, 2000, 10, Method.COUNTER, 200)
-    assert merge(a, replace(a, t0_ms=1500, t1_ms=2000)) == Interval("g", "h", 0, 2000, 10, Method.ESTIMATED, 200)
+    a = EnergyInterval("g", "h", 0, 1000, 5, Method.COUNTER, 100)
+    assert merge_intervals(a, replace(a, t0_ms=1000, t1_ms=2000)) == EnergyInterval(
+        "g", "h", 0, 2000, 10, Method.COUNTER, 200
+    )
+    assert merge_intervals(a, replace(a, t0_ms=1500, t1_ms=2000)) == EnergyInterval(
+        "g", "h", 0, 2000, 10, Method.ESTIMATED, 200
+    )
 
 
 steps_ms = st.lists(st.integers(1, 9_000), min_size=1, max_size=60)
@@ -223,8 +235,8 @@ def test_event_time_never_overlaps_however_the_wall_clock_steps(moves: list[tupl
 
 @given(st.integers(1, 10**6), st.integers(0, 10**12), st.integers(1, 10**5))
 def test_splitting_is_exact(span: int, energy: int, part: int) -> None:
-    whole = Interval("g", "h", 5, 5 + span, energy, Method.COUNTER, span // 3)
-    parts = list(split(whole, max(part, span // 50 + 1)))
+    whole = EnergyInterval("g", "h", 5, 5 + span, energy, Method.COUNTER, span // 3)
+    parts = list(split_interval(whole, max(part, span // 50 + 1)))
     assert sum(p.energy_uj for p in parts) == energy
     assert sum(p.busy_ms for p in parts) == span // 3
     assert parts[0].t0_ms == 5

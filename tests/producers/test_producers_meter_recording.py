@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.gpu.intervals import Reading, State, step
+from producers.gpu.intervals import GpuReading, MeterState, add_reading
 
 GRAIN_MS = 100
 """How often NVML's counter moves."""
@@ -32,18 +32,18 @@ class Recording:
             mean_w = (self.watts[n - 1] + self.watts[n]) / 2
             self.mj.append(self.mj[-1] + mean_w * (self.ms[n] - self.ms[n - 1]))
 
-    def reading(self, t_ms: int, *, counter: bool) -> Reading:
+    def reading(self, t_ms: int, *, counter: bool) -> GpuReading:
         """What an agent would have read at a moment."""
         n = bisect_right(self.ms, t_ms) - 1
         moved = bisect_right(self.ms, self.ms[0] + (t_ms - self.ms[0]) // GRAIN_MS * GRAIN_MS) - 1
-        return Reading("GPU-a", "A100", t_ms, t_ms, round(self.mj[moved]) + 1 if counter else None, self.watts[n])
+        return GpuReading("GPU-a", "A100", t_ms, t_ms, round(self.mj[moved]) + 1 if counter else None, self.watts[n])
 
     def metered_uj(self, every_ms: int, phase_ms: int, *, counter: bool) -> int:
         """The sum of the intervals of an agent that samples so, from the first second to the last."""
-        state: State | None = None
+        state: MeterState | None = None
         total = 0
         for t_ms in range(self.ms[0] + phase_ms, self.ms[-1], every_ms):
-            took = step(state, self.reading(t_ms, counter=counter))
+            took = add_reading(state, self.reading(t_ms, counter=counter))
             state = took.state
             total += sum(interval.energy_uj for interval in took.intervals)
         return total

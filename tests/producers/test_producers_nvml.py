@@ -26,8 +26,9 @@ ROOT = HERE.parents[1]
 Run = Callable[..., dict[str, Any]]
 PRODUCE = (
     "from contracts.settings import Settings\n"
-    "from producers import registry, shells\n"
-    "registry.produce('nvml', Settings(), shells.stop_on_signals())\n"
+    "from producers import registry\n"
+    "from producers.runtime import runner\n"
+    "registry.produce('nvml', Settings(), runner.stop_on_signals())\n"
 )
 
 

@@ -14,33 +14,32 @@ from contracts.events import MAX_TOKENS, TokenBatch
 from producers.common import prometheus_text
 from producers.servers import counters
 from producers.servers.kinds import KNOWN
-from producers.servers.provider import Names, Served
-from producers.servers.scrape import Served as Serves
-from producers.servers.scrape import Server
+from producers.servers.provider import NamedCounters, ServedTotals
+from producers.servers.scrape import ServedWorkload, ServerSource
 
 T0 = 1_700_000_000_000
-CHAT = Serves("east", "chat", "acme")
+CHAT = ServedWorkload("east", "chat", "acme")
 LLAMA, QWEN = "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen2.5-Coder-1.5B-Instruct"
 
 
 @pytest.mark.parametrize(
     ("server", "file", "model", "served"),
     [
-        ("vllm", "vllm_v0_opt-125m_full_datadog.prom", "facebook/opt-125m", Served(5, 0, 7, 1)),
-        ("vllm", "vllm_v0_qwen2.5-coder_aibrix_docs.prom", QWEN, Served(148, 0, 955, 4)),
-        ("sglang", "sglang_llama3.1-8b_docs.prom", LLAMA, Served(7, 0, 8, 1, 0, 305)),
+        ("vllm", "vllm_v0_opt-125m_full_datadog.prom", "facebook/opt-125m", ServedTotals(5, 0, 7, 1)),
+        ("vllm", "vllm_v0_qwen2.5-coder_aibrix_docs.prom", QWEN, ServedTotals(148, 0, 955, 4)),
+        ("sglang", "sglang_llama3.1-8b_docs.prom", LLAMA, ServedTotals(7, 0, 8, 1, 0, 305)),
     ],
 )
 def test_recorded_pages_say_what_was_served(
-    shared_data: Path, server: str, file: str, model: str, served: Served
+    shared_data: Path, server: str, file: str, model: str, served: ServedTotals
 ) -> None:
-    found = prometheus_text.read((shared_data / "metrics" / file).read_text("utf-8"))
+    found = prometheus_text.parse_page((shared_data / "metrics" / file).read_text("utf-8"))
     assert KNOWN[server].served(found)[model]._replace(cached_tokens=0) == served
     assert [name for name, other in KNOWN.items() if name != "triton" and other.served(found)] == [server]
 
 
 def test_triton_tells_requests_and_no_tokens(shared_data: Path) -> None:
-    found = prometheus_text.read((shared_data / "metrics" / "tensorrtllm_backend_readme.prom").read_text("utf-8"))
+    found = prometheus_text.parse_page((shared_data / "metrics" / "tensorrtllm_backend_readme.prom").read_text("utf-8"))
     assert set(KNOWN["triton"].served(found)) == {"tensorrt_llm"}
     assert not KNOWN["trtllm"].served(found)
 
@@ -60,13 +59,16 @@ vllm:num_requests_running{engine="0",model_name="m"} 4
 
 
 def test_engines_are_summed_and_models_kept_apart() -> None:
-    assert KNOWN["vllm"].served(prometheus_text.read(NEW_VLLM)) == {"m": Served(150, 40, 7, 3, 2), "n": Served(0, 0, 8)}
-    assert KNOWN["vllm"].running(prometheus_text.read(NEW_VLLM)) == 4
+    assert KNOWN["vllm"].served(prometheus_text.parse_page(NEW_VLLM)) == {
+        "m": ServedTotals(150, 40, 7, 3, 2),
+        "n": ServedTotals(0, 0, 8),
+    }
+    assert KNOWN["vllm"].running(prometheus_text.parse_page(NEW_VLLM)) == 4
 
 
 def test_of_an_old_and_a_new_name_only_one_counts() -> None:
     both = "vllm:prompt_tokens_total 9\nvllm:prompt_tokens_cached_total 5\nvllm:gpu_prefix_cache_hits_total 4\n"
-    assert KNOWN["vllm"].served(prometheus_text.read(both)) == {"": Served(9, 5, 0)}
+    assert KNOWN["vllm"].served(prometheus_text.parse_page(both)) == {"": ServedTotals(9, 5, 0)}
 
 
 TGI = """
@@ -80,76 +82,82 @@ tgi_request_duration_count 4
 
 
 def test_tgis_histograms_are_sums_of_finished_requests() -> None:
-    assert KNOWN["tgi"].served(prometheus_text.read(TGI)) == {"": Served(120, 0, 80, 4, 0, 8_000)}
+    assert KNOWN["tgi"].served(prometheus_text.parse_page(TGI)) == {"": ServedTotals(120, 0, 80, 4, 0, 8_000)}
 
 
 def test_a_server_that_nobody_wrote_a_file_for_is_read_by_its_names() -> None:
-    mine = Names("mine", prompt=("in_total",), completion=("out_total",), model_labels=("served",))
-    assert mine.served(prometheus_text.read('in_total{served="x"} 3\nout_total{served="x"} 4\n')) == {
-        "x": Served(3, 0, 4)
+    mine = NamedCounters("mine", prompt=("in_total",), completion=("out_total",), model_labels=("served",))
+    assert mine.served(prometheus_text.parse_page('in_total{served="x"} 3\nout_total{served="x"} 4\n')) == {
+        "x": ServedTotals(3, 0, 4)
     }
 
 
 @pytest.mark.parametrize("value", ["NaN", "-1", "+Inf", "1e300"])
 def test_a_counter_that_is_none_is_refused_by_name(value: str) -> None:
     with pytest.raises(BadInput, match="vllm:prompt_tokens_total"):
-        KNOWN["vllm"].served(prometheus_text.read(f"vllm:prompt_tokens_total {value}\n"))
+        KNOWN["vllm"].served(prometheus_text.parse_page(f"vllm:prompt_tokens_total {value}\n"))
 
 
 def test_what_is_no_page_is_refused() -> None:
     with pytest.raises(BadInput, match="Prometheus"):
-        prometheus_text.read("<html>502 Bad Gateway</html>")
+        prometheus_text.parse_page("<html>502 Bad Gateway</html>")
 
 
-def _look(t: int, started: int | None = None, **models: Served) -> tuple[int, int | None, dict[str, Served]]:
+def _look(
+    t: int, started: int | None = None, **models: ServedTotals
+) -> tuple[int, int | None, dict[str, ServedTotals]]:
     return T0 + 1_000 * t, started, models
 
 
-def _steps(*looks: tuple[int, int | None, dict[str, Served]]) -> list[counters.Row]:
-    state: counters.Look | None = None
-    rows: list[counters.Row] = []
+def _steps(*looks: tuple[int, int | None, dict[str, ServedTotals]]) -> list[counters.ServedRow]:
+    state: counters.ServerCounterSnapshot | None = None
+    rows: list[counters.ServedRow] = []
     for t_ms, started, now in looks:
-        state, more = counters.step(state, t_ms, started, now)
+        state, more = counters.served_since(state, t_ms, started, now)
         rows += more
     return rows
 
 
 def test_the_first_look_only_begins() -> None:
-    assert _steps(_look(0, m=Served(100, 10, 50, 3))) == []
+    assert _steps(_look(0, m=ServedTotals(100, 10, 50, 3))) == []
 
 
 def test_between_two_looks_lies_what_the_counters_grew_by() -> None:
-    [row] = _steps(_look(0, m=Served(100, 10, 50, 3)), _look(10, m=Served(160, 30, 90, 5)))
-    assert row == counters.Row("m", "ok", T0, T0 + 10_000, Served(60, 20, 40, 2))
+    [row] = _steps(_look(0, m=ServedTotals(100, 10, 50, 3)), _look(10, m=ServedTotals(160, 30, 90, 5)))
+    assert row == counters.ServedRow("m", "ok", T0, T0 + 10_000, ServedTotals(60, 20, 40, 2))
 
 
 def test_failures_are_a_row_of_their_own() -> None:
-    rows = _steps(_look(0, m=Served()), _look(10, m=Served(6, 0, 4, 2, 3)))
+    rows = _steps(_look(0, m=ServedTotals()), _look(10, m=ServedTotals(6, 0, 4, 2, 3)))
     assert [(r.status, r.served.requests, r.served.completion_tokens) for r in rows] == [("ok", 2, 4), ("error", 3, 0)]
 
 
 def test_what_is_counted_at_the_finish_began_a_mean_life_before() -> None:
-    [row] = _steps(_look(0, m=Served()), _look(10, m=Served(6, 0, 4, requests=2, life_ms=50_000)))
+    [row] = _steps(_look(0, m=ServedTotals()), _look(10, m=ServedTotals(6, 0, 4, requests=2, life_ms=50_000)))
     assert (row.t0_ms, row.t1_ms) == (T0 - 25_000, T0 + 10_000)
 
 
 def test_a_server_that_was_started_anew_has_counted_what_came_since() -> None:
-    [row] = _steps(_look(0, T0 - 9_000, m=Served(100, 0, 50, 3)), _look(10, T0 + 4_000, m=Served(120, 0, 60, 4)))
-    assert row == counters.Row("m", "ok", T0 + 4_000, T0 + 10_000, Served(120, 0, 60, 4))
+    [row] = _steps(
+        _look(0, T0 - 9_000, m=ServedTotals(100, 0, 50, 3)), _look(10, T0 + 4_000, m=ServedTotals(120, 0, 60, 4))
+    )
+    assert row == counters.ServedRow("m", "ok", T0 + 4_000, T0 + 10_000, ServedTotals(120, 0, 60, 4))
 
 
 def test_a_counter_that_went_back_is_a_restart_where_the_server_does_not_say() -> None:
-    [row] = _steps(_look(0, m=Served(100, 0, 50, 3)), _look(10, m=Served(20, 0, 10, 1)))
-    assert row.served == Served(20, 0, 10, 1)
+    [row] = _steps(_look(0, m=ServedTotals(100, 0, 50, 3)), _look(10, m=ServedTotals(20, 0, 10, 1)))
+    assert row.served == ServedTotals(20, 0, 10, 1)
 
 
 def test_a_model_that_is_missing_for_a_look_is_not_counted_again_when_it_returns() -> None:
-    rows = _steps(_look(0, m=Served(100)), _look(10), _look(20, m=Served(130)))
+    rows = _steps(_look(0, m=ServedTotals(100)), _look(10), _look(20, m=ServedTotals(130)))
     assert [r.served.prompt_tokens for r in rows] == [30]
 
 
 def test_cached_tokens_that_run_ahead_of_their_prompts_are_told_when_those_follow() -> None:
-    rows = _steps(_look(0, m=Served()), _look(10, m=Served(10, 14, 1)), _look(20, m=Served(30, 16, 1)))
+    rows = _steps(
+        _look(0, m=ServedTotals()), _look(10, m=ServedTotals(10, 14, 1)), _look(20, m=ServedTotals(30, 16, 1))
+    )
     assert [(r.served.prompt_tokens, r.served.cached_tokens) for r in rows] == [(10, 10), (20, 6)]
 
 
@@ -160,13 +168,13 @@ def test_cached_tokens_that_run_ahead_of_their_prompts_are_told_when_those_follo
     )
 )
 def test_whatever_restarts_all_that_was_on_a_page_is_told_once(steps: list[tuple[int, int, int, int, bool]]) -> None:
-    looks, now, began, told = [_look(0, T0, m=Served())], Served(), T0, np.zeros(3, int)
+    looks, now, began, told = [_look(0, T0, m=ServedTotals())], ServedTotals(), T0, np.zeros(3, int)
     for t, (prompt, cached, completion, requests, restarts) in enumerate(steps, 1):
         if restarts:
-            now, began = Served(), T0 + 10_000 * t - 5_000
+            now, began = ServedTotals(), T0 + 10_000 * t - 5_000
         grown = (prompt, min(cached, prompt), completion)
         told += grown
-        now = Served(now[0] + grown[0], now[1] + grown[1], now[2] + grown[2], now[3] + requests)
+        now = ServedTotals(now[0] + grown[0], now[1] + grown[1], now[2] + grown[2], now[3] + requests)
         looks.append(_look(10 * t, began, m=now))
     rows = _steps(*looks)
     assert [sum(r.served[i] for r in rows) for i in range(3)] == told.tolist()
@@ -189,7 +197,7 @@ class At:
 
 def test_a_server_is_a_source_whose_rows_say_what_they_are() -> None:
     pages = iter([NEW_VLLM, NEW_VLLM.replace("} 7", "} 107").replace("} 3", "} 5")])
-    server = Server(KNOWN["vllm"], "gpu-1:8000", CHAT, 10_000, lambda: next(pages))
+    server = ServerSource(KNOWN["vllm"], "gpu-1:8000", CHAT, 10_000, lambda: next(pages))
     first = server.collect(None, At(T0))
     assert [len(m.batch) for m in first.made] == [0]
     [made] = server.collect(first.mark, At(T0 + 10_000)).made
@@ -204,14 +212,14 @@ def test_a_server_is_a_source_whose_rows_say_what_they_are() -> None:
 
 
 def test_a_page_of_another_server_is_told() -> None:
-    server = Server(KNOWN["vllm"], "gpu-1:8000", CHAT, 10_000, lambda: TGI)
+    server = ServerSource(KNOWN["vllm"], "gpu-1:8000", CHAT, 10_000, lambda: TGI)
     with pytest.raises(BadInput, match="no counters of vllm"):
         server.collect(None, At(T0))
 
 
 def test_more_tokens_than_a_row_may_hold_are_several_rows() -> None:
-    rows = [counters.Row("m", "ok", T0, T0 + 1, Served(5 * MAX_TOKENS, 0, 3, 9))]
-    b = counters.batch(rows, "acme", "vllm", T0 + 1)
+    rows = [counters.ServedRow("m", "ok", T0, T0 + 1, ServedTotals(5 * MAX_TOKENS, 0, 3, 9))]
+    b = counters.token_batch(rows, "acme", "vllm", T0 + 1)
     b.check()
     assert len(b) > 5
     assert int(b.prompt_tokens.sum()) == 5 * MAX_TOKENS

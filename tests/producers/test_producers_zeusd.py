@@ -20,11 +20,11 @@ from contracts.errors import BadSetting, Unavailable
 from contracts.events import PowerBatch
 from contracts.settings import Settings
 from producers.common.http_client import Pages
-from producers.gpu.evidence import Measured
-from producers.gpu.intervals import step
-from producers.gpu.zeusd.client import Zeusd
+from producers.gpu.evidence import Measurement
+from producers.gpu.intervals import add_reading
+from producers.gpu.zeusd.client import ZeusdClient
 from producers.gpu.zeusd.plugin import ZeusdConfig, check_zeusd, produce_zeusd
-from producers.gpu.zeusd.sensor import ZeusdGpus
+from producers.gpu.zeusd.sensor import ZeusdSensor
 from tests.producers.conftest import first_with_rows, running
 from tests.producers.test_producers_agent import Time
 
@@ -38,7 +38,7 @@ NEW = {
     "enabled_api_groups": ["gpu-read", "cpu-read"], "auth_required": False,
 }  # fmt: skip
 OLD = {"gpu_ids": [0, 1], "cpu_ids": [0], "dram_available": [True], "enabled_api_groups": ["gpu-read"]}
-BARE = Zeusd("http://zeusd:4938", Pages())
+BARE = ZeusdClient("http://zeusd:4938", Pages())
 
 
 class Daemon:
@@ -69,12 +69,12 @@ class Daemon:
         assert (query["cpu"], query["dram"]) == (["true"], ["true"])
         return 200, {str(i): energy for i, energy in self.cpus.items()}
 
-    def client(self, url: str = "http://zeusd:4938") -> Zeusd:
+    def client(self, url: str = "http://zeusd:4938") -> ZeusdClient:
         def handle(request: httpx.Request) -> httpx.Response:
             status, body = self.answer(request.url.path, parse_qs(request.url.query.decode()))
             return httpx.Response(status, json=body)
 
-        return Zeusd(url, Pages(transport=httpx.MockTransport(handle)))
+        return ZeusdClient(url, Pages(transport=httpx.MockTransport(handle)))
 
 
 @pytest.fixture
@@ -114,16 +114,16 @@ def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Daemo
 
 
 def test_a_counter_is_read_where_zeusd_trusts_it_and_watts_where_not() -> None:
-    gpus = ZeusdGpus(Daemon().client(), "n1")
+    gpus = ZeusdSensor(Daemon().client(), "n1")
     a, b = gpus.readings(Time(0))
     assert (a.hardware, a.counter_mj, a.watts) == (A40, 1_000, 75.0)
     assert (b.hardware, b.counter_mj, b.watts) == (A40, None, 120.0)
-    assert gpus.measured == {"zeusd-n1-0": Measured("counter", "gpu"), "zeusd-n1-1": Measured("watts", "gpu")}
+    assert gpus.measured == {"zeusd-n1-0": Measurement("counter", "gpu"), "zeusd-n1-1": Measurement("watts", "gpu")}
 
 
 def test_an_older_zeusd_is_asked_once_which_gpu_has_a_counter() -> None:
     daemon = Daemon(OLD)
-    gpus = ZeusdGpus(daemon.client(), "n1", hardware="Tesla V100")
+    gpus = ZeusdSensor(daemon.client(), "n1", hardware="Tesla V100")
     for _ in range(3):
         a, b = gpus.readings(Time(0))
     assert (a.counter_mj, b.counter_mj, a.hardware) == (1_000, None, "Tesla V100")
@@ -136,7 +136,7 @@ def test_a_gpu_is_known_by_the_uuid_that_is_given_else_the_drivers_by_address_el
     driver = {"0000:01:00.0": "GPU-a", "0000:41:00.0": "GPU-b"}
 
     def uuids(url: str, **told: object) -> list[str]:
-        gpus = ZeusdGpus(Daemon().client(url), "n1", by_pci=lambda: driver, **told)  # type: ignore[arg-type]
+        gpus = ZeusdSensor(Daemon().client(url), "n1", by_pci=lambda: driver, **told)  # type: ignore[arg-type]
         return [reading.gpu_uuid for reading in gpus.readings(Time(0))]
 
     local = f"unix://{tmp_path}"
@@ -147,7 +147,7 @@ def test_a_gpu_is_known_by_the_uuid_that_is_given_else_the_drivers_by_address_el
 
 def test_a_gpu_that_fails_is_left_out_and_the_others_are_read() -> None:
     daemon = Daemon()
-    gpus = ZeusdGpus(daemon.client(), "n1")
+    gpus = ZeusdSensor(daemon.client(), "n1")
     gpus.readings(Time(0))
     del daemon.power_mw[1]
     assert [(r.gpu_uuid, r.watts) for r in gpus.readings(Time(0))] == [("zeusd-n1-0", 75.0)]
@@ -158,14 +158,14 @@ def test_a_gpu_that_fails_is_left_out_and_the_others_are_read() -> None:
 def test_a_counter_at_0_is_not_believed() -> None:
     daemon = Daemon()
     daemon.energy_mj[0] = 0
-    assert ZeusdGpus(daemon.client(), "n1").readings(Time(0))[0].counter_mj is None
+    assert ZeusdSensor(daemon.client(), "n1").readings(Time(0))[0].counter_mj is None
 
 
 def test_the_second_die_of_an_mi250_is_left_out_for_the_first_measures_both() -> None:
     dies = [{"id": i, "name": "AMD Instinct MI250X", "cumulative_energy_available": True} for i in range(4)]
     daemon = Daemon({"gpus": dies})
     daemon.energy_mj = daemon.power_mw = dict.fromkeys(range(4), 1_000)
-    assert [r.gpu_uuid for r in ZeusdGpus(daemon.client(), "n1").readings(Time(0))] == ["zeusd-n1-0", "zeusd-n1-2"]
+    assert [r.gpu_uuid for r in ZeusdSensor(daemon.client(), "n1").readings(Time(0))] == ["zeusd-n1-0", "zeusd-n1-2"]
 
 
 @pytest.mark.parametrize(
@@ -180,18 +180,18 @@ def test_what_zeusd_refuses_is_told_with_the_mend(path: str, status: int, mend: 
     daemon = Daemon()
     daemon.status[path] = status
     with pytest.raises(Unavailable, match=mend):
-        ZeusdGpus(daemon.client(), "n1").readings(Time(0))
+        ZeusdSensor(daemon.client(), "n1").readings(Time(0))
 
 
 def test_what_answers_but_is_no_zeusd_is_told() -> None:
     daemon = Daemon({"gpu_ids": "none of your business"})
     with pytest.raises(Unavailable, match="does not answer as zeusd does"):
-        ZeusdGpus(daemon.client(), "n1").readings(Time(0))
+        ZeusdSensor(daemon.client(), "n1").readings(Time(0))
 
 
 def test_a_daemon_that_comes_back_is_asked_anew_what_it_has() -> None:
     daemon = Daemon()
-    gpus = ZeusdGpus(daemon.client(), "n1")
+    gpus = ZeusdSensor(daemon.client(), "n1")
     gpus.readings(Time(0))
     daemon.status["/gpu/get_power"] = 404
     with pytest.raises(Unavailable):
@@ -203,11 +203,11 @@ def test_a_daemon_that_comes_back_is_asked_anew_what_it_has() -> None:
 
 def test_a_counter_that_began_anew_is_estimated_from_watts() -> None:
     daemon, time, state = Daemon(), Time(10_000), None
-    gpus = ZeusdGpus(daemon.client(), "n1")
+    gpus = ZeusdSensor(daemon.client(), "n1")
     took = []
     for counter in (5_000_000, 5_075_000, 10_000, 85_000):
         daemon.energy_mj[0] = counter
-        took.append(step(state, gpus.readings(time)[0]))
+        took.append(add_reading(state, gpus.readings(time)[0]))
         state = took[-1].state
         time.wait(1.0)
     assert [i.energy_uj for each in took for i in each.intervals] == [75_000_000] * 3

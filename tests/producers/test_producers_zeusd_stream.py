@@ -9,10 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from producers.common.http_client import Pages
-from producers.gpu.intervals import Reading
-from producers.gpu.zeusd.client import Zeusd
+from producers.gpu.intervals import GpuReading
+from producers.gpu.zeusd.client import ZeusdClient
 from producers.gpu.zeusd.power_stream import PowerStream, samples
-from producers.gpu.zeusd.sensor import ZeusdGpus
+from producers.gpu.zeusd.sensor import ZeusdSensor
 from tests.producers.test_producers_agent import Time
 from tests.producers.test_producers_zeusd import A40, BARE, Daemon
 
@@ -60,7 +60,7 @@ class Streamed:
 
 def test_a_gpu_without_a_counter_is_read_from_the_stream_and_polled_while_that_is_silent() -> None:
     stream, time = Streamed(), Time(10_000)
-    gpus = ZeusdGpus(Daemon().client(), "n1", stream=stream)  # type: ignore[arg-type]
+    gpus = ZeusdSensor(Daemon().client(), "n1", stream=stream)  # type: ignore[arg-type]
     assert [r.gpu_uuid for r in gpus.readings(time)] == ["zeusd-n1-0", "zeusd-n1-1"]
     assert stream.started == [1]
     start_ms = time.wall_ms()
@@ -68,13 +68,13 @@ def test_a_gpu_without_a_counter_is_read_from_the_stream_and_polled_while_that_i
     time.wait(0.4)
     a, *streamed = gpus.readings(time)
     assert a.counter_mj == 1_000
-    assert streamed == [Reading("zeusd-n1-1", A40, start_ms + ms, ms, None, 100.0 + ms) for ms in (100, 200, 300)]
+    assert streamed == [GpuReading("zeusd-n1-1", A40, start_ms + ms, ms, None, 100.0 + ms) for ms in (100, 200, 300)]
 
 
 def test_a_stream_is_listened_to_by_a_thread_of_its_own(serve_stream: str) -> None:
     stop = threading.Event()
     with Pages() as pages:
-        stream = PowerStream(Zeusd(serve_stream, pages), Time(0), stop)
+        stream = PowerStream(ZeusdClient(serve_stream, pages), Time(0), stop)
         stream.start([1])
         come = dict(stream.take())
         for _ in range(500):

@@ -44,13 +44,13 @@ def _api() -> set[str]:
 
 
 class _Sensor:
-    measured: ClassVar = {"GPU-a": evidence.Measured("counter", evidence.GPU)}
+    measured: ClassVar = {"GPU-a": evidence.Measurement("counter", evidence.GPU)}
 
 
 def _agent() -> set[str]:
     registry = CollectorRegistry()
     agent.Metrics(registry)
-    evidence.tell(_Sensor(), registry)
+    evidence.register_gpu_metrics(_Sensor(), registry)
     poll_loop.Metrics(registry)
     Listener(registry)
     BindingMetrics(registry)

@@ -12,14 +12,14 @@ import httpx
 import msgspec
 
 from contracts.errors import Unavailable
-from producers.bindings.kubernetes.pods import Pod, Pods
+from producers.bindings.kubernetes.pods import LabelledPod, PodsByName
 
 TIMEOUT_S = 2.0
 MAX_BYTES = 32 * 2**20
 
 
-class _Listed(msgspec.Struct):
-    items: list[Pod]
+class _PodList(msgspec.Struct):
+    items: list[LabelledPod]
 
 
 class ApiServer:
@@ -32,7 +32,7 @@ class ApiServer:
         self._url, self._node, self._token_file, self._ca_file = url, node, token_file, ca_file
         self._timeout_s = timeout_s
 
-    def pods(self) -> Pods:
+    def pods(self) -> PodsByName:
         """Raises Unavailable: no address, no token, no answer within the time, another status than 200."""
         url = f"{self._url or _in_cluster()}/api/v1/pods"
         # Version 0: from the server's memory, not from etcd.
@@ -48,7 +48,7 @@ class ApiServer:
         try:
             with httpx.Client(verify=verify, timeout=self._timeout_s, trust_env=False) as client:
                 body = self._body(client, url, asked, headers)
-            listed = msgspec.json.decode(body, type=_Listed)
+            listed = msgspec.json.decode(body, type=_PodList)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             said = str(error) or type(error).__name__
             raise Unavailable(f"{url} does not answer: {said}", "May the agent reach the API server?") from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import Unavailable
-from producers.bindings.claims import Absent
+from producers.bindings.claims import SourceAbsent
 from producers.bindings.kubernetes.pods import PodDevice
 
 TIMEOUT_S = 2.0
@@ -24,7 +24,7 @@ _OPTIONS = (
 _UUID = re.compile(r"(?:GPU|MIG)-[0-9a-f-]{36}")
 
 
-class PodResources:
+class KubeletPodResources:
     """Asks `socket` for devices whose resource, or driver, matches one of `resources` (patterns with `*`)."""
 
     def __init__(self, socket: Path, resources: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> None:
@@ -43,7 +43,7 @@ class PodResources:
         except OSError as error:
             raise Unavailable(f"The kubelet's {self._socket} is out of reach: {error}", _MEND) from None
         if not there:
-            raise Absent(f"There is no {self._socket}", "Is this a Kubernetes node, and the socket mounted?")
+            raise SourceAbsent(f"There is no {self._socket}", "Is this a Kubernetes node, and the socket mounted?")
         try:
             with grpc.insecure_channel(f"unix:{self._socket}", options=_OPTIONS) as channel:
                 ask = channel.unary_unary(

@@ -18,7 +18,16 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import WattlogError
-from producers.bindings.claims import Claim, Found, Holder, Oddity, Topology, tenant_fault, text, workload_fault
+from producers.bindings.claims import (
+    BindingWarning,
+    Boards,
+    ClaimReport,
+    DeviceClaim,
+    WorkloadHolder,
+    printable,
+    tenant_fault,
+    workload_fault,
+)
 
 NAME = "kubernetes"
 LABELS_MS = 60_000
@@ -37,35 +46,35 @@ class PodDevice(NamedTuple):
     device: str
 
 
-class Owner(msgspec.Struct, frozen=True):
+class OwnerReference(msgspec.Struct, frozen=True):
     kind: str
     name: str
     controller: bool = False
 
 
-class Metadata(msgspec.Struct, frozen=True, rename="camel"):
+class PodMetadata(msgspec.Struct, frozen=True, rename="camel"):
     name: str
     namespace: str
     labels: dict[str, str] = {}
-    owner_references: tuple[Owner, ...] = ()
+    owner_references: tuple[OwnerReference, ...] = ()
 
 
-class Status(msgspec.Struct, frozen=True):
+class PodStatus(msgspec.Struct, frozen=True):
     phase: str = ""
 
 
-class Pod(msgspec.Struct, frozen=True):
+class LabelledPod(msgspec.Struct, frozen=True):
     """What is read of a pod; its containers, and what stands in their environment, are not."""
 
-    metadata: Metadata
-    status: Status = Status()
+    metadata: PodMetadata
+    status: PodStatus = PodStatus()
 
 
-Pods = Mapping[tuple[str, str], Pod]
+PodsByName = Mapping[tuple[str, str], LabelledPod]
 """By (namespace, name)."""
 
 
-class Labels(BaseModel):
+class PodLabelNames(BaseModel):
     """What a pod's labels are called."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -76,45 +85,45 @@ class Labels(BaseModel):
     model: str = Field("wattlog.io/model", description="Model that it serves.")
 
 
-class Kubelet(Protocol):
+class PodDeviceLister(Protocol):
     """`producers.bindings.kubernetes.kubelet.PodResources`."""
 
     def devices(self) -> Sequence[PodDevice]: ...
 
 
-class Api(Protocol):
+class PodLister(Protocol):
     """`producers.bindings.kubernetes.api_server.ApiServer`."""
 
-    def pods(self) -> Pods: ...
+    def pods(self) -> PodsByName: ...
 
 
-class Kubernetes:
+class KubernetesBindings:
     """See the module. Labels are asked for when a pod is not known, when two claim one device, and every LABELS_MS.
     While the API server does not answer, what it said last is good for `keep_ms`."""
 
     name = NAME
 
     def __init__(
-        self, kubelet: Kubelet, api: Api, labels: Labels, *, keep_ms: int,
+        self, kubelet: PodDeviceLister, api: PodLister, labels: PodLabelNames, *, keep_ms: int,
         tenant_from: Literal["label", "namespace"] = "label",
     ) -> None:  # fmt: skip
         self._kubelet, self._api, self._labels, self._keep_ms = kubelet, api, labels, keep_ms
         self._tenant_from = tenant_from
-        self._pods: Pods = {}
+        self._pods: PodsByName = {}
         self._read_ms: int | None = None
 
-    def read(self, topology: Topology, now_ms: int) -> Found:
+    def read(self, topology: Boards, now_ms: int) -> ClaimReport:
         devices = self._kubelet.devices()
-        odd: list[Oddity] = []
+        odd: list[BindingWarning] = []
         if devices and self._must_ask(devices, now_ms):
             try:
                 self._pods, self._read_ms = self._api.pods(), now_ms
             except WattlogError as error:
-                odd.append(Oddity("unknown_holder", f"labels of pods cannot be read: {error}"))
+                odd.append(BindingWarning("unknown_holder", f"labels of pods cannot be read: {error}"))
                 if self._read_ms is None or now_ms - self._read_ms > self._keep_ms:
                     self._pods = {}
         found = claims(devices, self._pods, self._labels, self._tenant_from)
-        return Found(found.claims, (*odd, *found.oddities))
+        return ClaimReport(found.claims, (*odd, *found.oddities))
 
     def _must_ask(self, devices: Sequence[PodDevice], now_ms: int) -> bool:
         if self._read_ms is None or now_ms - self._read_ms >= LABELS_MS:
@@ -127,49 +136,59 @@ class Kubernetes:
         return False
 
 
-def claims(devices: Iterable[PodDevice], pods: Pods, labels: Labels, tenant_from: str = "label") -> Found:
+def claims(
+    devices: Iterable[PodDevice], pods: PodsByName, labels: PodLabelNames, tenant_from: str = "label"
+) -> ClaimReport:
     """The claims of containers, by what is known of their pods."""
-    found: list[Claim] = []
-    odd: dict[Oddity, None] = {}
+    found: list[DeviceClaim] = []
+    odd: dict[BindingWarning, None] = {}
     for d in devices:
         device, _, replica = d.device.partition("::")
         pod = pods.get((d.namespace, d.pod))
         if pod is None:
-            odd[Oddity("unknown_holder", f"{d.namespace}/{d.pod} holds {d.device}, and nothing is known of it")] = None
-            found.append(Claim(device, None, replica))
+            odd[
+                BindingWarning("unknown_holder", f"{d.namespace}/{d.pod} holds {d.device}, and nothing is known of it")
+            ] = None
+            found.append(DeviceClaim(device, None, replica))
         elif pod.status.phase not in _ENDED:
             holder, wrong = _holder(d, pod, labels, tenant_from)
             odd.update(dict.fromkeys(wrong))
-            found.append(Claim(device, holder, replica))
-    return Found(found, tuple(odd))
+            found.append(DeviceClaim(device, holder, replica))
+    return ClaimReport(found, tuple(odd))
 
 
-def _holder(d: PodDevice, pod: Pod, labels: Labels, tenant_from: str) -> tuple[Holder, list[Oddity]]:
-    said, odd = pod.metadata.labels, list[Oddity]()
+def _holder(
+    d: PodDevice, pod: LabelledPod, labels: PodLabelNames, tenant_from: str
+) -> tuple[WorkloadHolder, list[BindingWarning]]:
+    said, odd = pod.metadata.labels, list[BindingWarning]()
     where = f"{d.namespace}/{d.pod}"
     workload, rule = said.get(labels.workload, ""), "label"
     if workload and (fault := workload_fault(workload)):
-        odd.append(Oddity("bad_name", f"{where}: the label {labels.workload} is {text(workload)!r}: {fault}"))
+        odd.append(
+            BindingWarning("bad_name", f"{where}: the label {labels.workload} is {printable(workload)!r}: {fault}")
+        )
         workload = ""
     if not workload:
-        name, rule = controller(pod)
-        workload = text(f"{d.namespace}/{name}")
+        name, rule = controller_name(pod)
+        workload = printable(f"{d.namespace}/{name}")
         odd.append(
-            Oddity("no_label", f"{where} has no label {labels.workload} to use: called {workload}, by its {rule}")
+            BindingWarning(
+                "no_label", f"{where} has no label {labels.workload} to use: called {workload}, by its {rule}"
+            )
         )
     tenant = d.namespace if tenant_from == "namespace" else said.get(labels.tenant, "")
     if tenant and (fault := tenant_fault(tenant)):
-        odd.append(Oddity("bad_name", f"{where}: the tenant {text(tenant)!r} cannot be used: {fault}"))
+        odd.append(BindingWarning("bad_name", f"{where}: the tenant {printable(tenant)!r} cannot be used: {fault}"))
         tenant = ""
     elif not tenant:
-        odd.append(Oddity("no_tenant", f"{where} has no label {labels.tenant}: nobody pays when it is idle"))
+        odd.append(BindingWarning("no_tenant", f"{where} has no label {labels.tenant}: nobody pays when it is idle"))
     team, cost_centre, model = (said.get(n, "") for n in (labels.team, labels.cost_centre, labels.model))
-    return Holder(
+    return WorkloadHolder(
         workload, tenant, NAME, d.namespace, d.pod, d.container, team, cost_centre, model, rule
     ), odd  # fmt: skip
 
 
-def controller(pod: Pod) -> tuple[str, str]:
+def controller_name(pod: LabelledPod) -> tuple[str, str]:
     """The name of what made a pod, and its kind: a Deployment's without its ReplicaSet's hash, a CronJob's without the
     time; a StatefulSet's, Job's or any other's as it is; the pod's own where nothing made it."""
     made_by = next((o for o in pod.metadata.owner_references if o.controller), None)

@@ -7,15 +7,24 @@ from fnmatch import fnmatchcase
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from producers.bindings.claims import Claim, Found, Holder, Oddity, Topology, devices, tenant_fault, workload_fault
-from producers.bindings.procfs import Proc, Process
+from producers.bindings.claims import (
+    BindingWarning,
+    Boards,
+    ClaimReport,
+    DeviceClaim,
+    WorkloadHolder,
+    board_of_device,
+    tenant_fault,
+    workload_fault,
+)
+from producers.bindings.procfs import ProcessInfo, ProcFs
 
 NAME = "processes"
-Running = Callable[[], Mapping[str, Sequence[int]]]
+ProcessLister = Callable[[], Mapping[str, Sequence[int]]]
 """Processes by the device (a GPU's or MIG instance's UUID) that they compute on. Raises Unavailable."""
 
 
-class Rule(BaseModel):
+class ProcessRule(BaseModel):
     """Processes for which everything holds that is given here are of this workload. Patterns may hold `*` and `?`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,47 +53,47 @@ class Rule(BaseModel):
         return tenant
 
     @model_validator(mode="after")
-    def _says_something(self) -> Rule:
+    def _says_something(self) -> ProcessRule:
         if not (self.command or self.user or self.cgroup or self.container):
             raise ValueError("give at least one of command, user, cgroup and container")
         return self
 
-    def matches(self, process: Process) -> bool:
+    def matches(self, process: ProcessInfo) -> bool:
         pairs = ((self.command, process.command), (self.cgroup, process.cgroup), (self.container, process.container))
         if not all(fnmatchcase(said, pattern) for pattern, said in pairs if pattern):
             return False
         return not self.user or any(fnmatchcase(said, self.user) for said in (process.user, str(process.uid)))
 
 
-class Processes:
+class ProcessBindings:
     """See the module. The first rule that matches counts; processes that match none count as one unknown holder."""
 
     name = NAME
 
-    def __init__(self, running: Running, proc: Proc, rules: Sequence[Rule]) -> None:
+    def __init__(self, running: ProcessLister, proc: ProcFs, rules: Sequence[ProcessRule]) -> None:
         self._running, self._proc, self._rules = running, proc, rules
 
-    def read(self, topology: Topology, now_ms: int) -> Found:
-        claims: dict[Claim, None] = {}
-        odd: dict[Oddity, None] = {}
-        asked = devices(topology)
+    def read(self, topology: Boards, now_ms: int) -> ClaimReport:
+        claims: dict[DeviceClaim, None] = {}
+        odd: dict[BindingWarning, None] = {}
+        asked = board_of_device(topology)
         for device, pids in ((d, pids) for d, pids in self._running().items() if d in asked):
             for pid in pids:
                 holder = self._whose(self._proc.look(pid))
                 if holder is None:
-                    odd[Oddity("unknown_holder", f"no rule knows a process that computes on {device}")] = None
+                    odd[BindingWarning("unknown_holder", f"no rule knows a process that computes on {device}")] = None
                 elif not holder.tenant:
-                    odd[Oddity("no_tenant", f"the rule of {holder.workload} names no tenant")] = None
+                    odd[BindingWarning("no_tenant", f"the rule of {holder.workload} names no tenant")] = None
                 replica = f"{holder.workload}/{holder.tenant}" if holder else ""
-                claims[Claim(device, holder, replica)] = None
-        return Found(tuple(claims), tuple(odd))
+                claims[DeviceClaim(device, holder, replica)] = None
+        return ClaimReport(tuple(claims), tuple(odd))
 
-    def _whose(self, process: Process | None) -> Holder | None:
+    def _whose(self, process: ProcessInfo | None) -> WorkloadHolder | None:
         if process is None:
             return None
         for n, rule in enumerate(self._rules, 1):
             if rule.matches(process):
-                return Holder(
+                return WorkloadHolder(
                     rule.workload, rule.tenant, NAME, container=process.container, team=rule.team,
                     cost_centre=rule.cost_centre, model=rule.model, rule=f"rule {n}",
                 )  # fmt: skip

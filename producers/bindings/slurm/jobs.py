@@ -18,18 +18,18 @@ import msgspec
 
 from contracts.errors import Unavailable
 from producers.bindings.claims import (
-    Claim,
-    Found,
-    Holder,
-    Oddity,
-    Topology,
-    devices,
+    BindingWarning,
+    Boards,
+    ClaimReport,
+    DeviceClaim,
+    WorkloadHolder,
+    board_of_device,
+    printable,
     tenant_fault,
-    text,
     workload_fault,
 )
-from producers.bindings.processes.rules import Running
-from producers.bindings.procfs import Proc, Process
+from producers.bindings.processes.rules import ProcessLister
+from producers.bindings.procfs import ProcessInfo, ProcFs
 
 NAME = "slurm"
 TIMEOUT_S = 2.0
@@ -38,7 +38,7 @@ MAX_JOBS = 1_000
 _GROUP = re.compile(r"^/(?:system\.slice/)?[^/]*slurm[^/]*/(?:uid_\d+/)?job_(\d+)(?:/|$)")
 
 
-class Job(NamedTuple):
+class SlurmJob(NamedTuple):
     """What Slurm's controller says of a job."""
 
     name: str
@@ -46,20 +46,20 @@ class Job(NamedTuple):
     uid: int
 
 
-class Jobs(Protocol):
+class JobLookup(Protocol):
     """`Scontrol`."""
 
-    def job(self, number: int) -> Job: ...
+    def job(self, number: int) -> SlurmJob: ...
 
 
-class _Told(msgspec.Struct):
+class _JobRecord(msgspec.Struct):
     name: str
     user_id: int
     account: str = ""
 
 
-class _Answer(msgspec.Struct):
-    jobs: list[_Told]
+class _JobResponse(msgspec.Struct):
+    jobs: list[_JobRecord]
 
 
 class Scontrol:
@@ -68,41 +68,41 @@ class Scontrol:
     def __init__(self, command: Path, *, timeout_s: float = TIMEOUT_S) -> None:
         self._command, self._timeout_s = command, timeout_s
 
-    def job(self, number: int) -> Job:
+    def job(self, number: int) -> SlurmJob:
         """Raises Unavailable: no such command, no answer in time, another answer."""
         asked = [str(self._command), "show", "job", str(number), "--json"]
         try:
             done = subprocess.run(asked, capture_output=True, timeout=self._timeout_s, check=True)  # noqa: S603
-            (told,) = msgspec.json.decode(done.stdout, type=_Answer).jobs
+            (told,) = msgspec.json.decode(done.stdout, type=_JobResponse).jobs
         except (OSError, subprocess.SubprocessError, msgspec.MsgspecError, ValueError) as error:
             said = f"scontrol does not say what job {number} is: {type(error).__name__}"
             raise Unavailable(said, "Try `scontrol show job --json` as the agent's user.") from None
-        return Job(told.name, told.account, told.user_id)
+        return SlurmJob(told.name, told.account, told.user_id)
 
 
-class Slurm:
+class SlurmBindings:
     """See the module. `jobs` is None where the controller is not asked."""
 
     name = NAME
 
-    def __init__(self, running: Running, proc: Proc, jobs: Jobs | None) -> None:
+    def __init__(self, running: ProcessLister, proc: ProcFs, jobs: JobLookup | None) -> None:
         self._running, self._proc, self._jobs = running, proc, jobs
-        self._known: dict[int, Job] = {}
+        self._known: dict[int, SlurmJob] = {}
         self._silent = False
 
-    def read(self, topology: Topology, now_ms: int) -> Found:
+    def read(self, topology: Boards, now_ms: int) -> ClaimReport:
         self._silent = False
-        claims: dict[Claim, None] = {}
-        odd: dict[Oddity, None] = {}
-        asked = devices(topology)
+        claims: dict[DeviceClaim, None] = {}
+        odd: dict[BindingWarning, None] = {}
+        asked = board_of_device(topology)
         for device, pids in ((d, pids) for d, pids in self._running().items() if d in asked):
             for pid in pids:
                 if (process := self._proc.look(pid)) is not None:
                     for found in self._claims(device, process):
-                        (odd if isinstance(found, Oddity) else claims)[found] = None  # type: ignore[index]
-        return Found(tuple(claims), tuple(odd))
+                        (odd if isinstance(found, BindingWarning) else claims)[found] = None  # type: ignore[index]
+        return ClaimReport(tuple(claims), tuple(odd))
 
-    def _claims(self, device: str, process: Process) -> Iterator[Claim | Oddity]:
+    def _claims(self, device: str, process: ProcessInfo) -> Iterator[DeviceClaim | BindingWarning]:
         """What a process claims, and what is odd about it. One that is of no job is no business of Slurm's."""
         group = _GROUP.match(process.cgroup)
         said = "" if group else self._proc.variable(process.pid, "SLURM_JOB_ID")
@@ -111,17 +111,17 @@ class Slurm:
         number = int(group[1] if group else said)
         job = self._job(number)
         if not group and (job is None or job.uid != process.uid):
-            yield Oddity("unverified", f"a process of user {process.uid} says that it is of job {number}")
+            yield BindingWarning("unverified", f"a process of user {process.uid} says that it is of job {number}")
             return
         if job is None and self._jobs is not None:
-            yield Oddity("unknown_holder", f"job {number} holds {device}, and Slurm does not say what it is")
-            yield Claim(device, None, str(number))
+            yield BindingWarning("unknown_holder", f"job {number} holds {device}, and Slurm does not say what it is")
+            yield DeviceClaim(device, None, str(number))
             return
         holder, odd = _holder(number, job)
         yield from odd
-        yield Claim(device, holder, f"{holder.workload}/{holder.tenant}")
+        yield DeviceClaim(device, holder, f"{holder.workload}/{holder.tenant}")
 
-    def _job(self, number: int) -> Job | None:
+    def _job(self, number: int) -> SlurmJob | None:
         if self._jobs is None or number in self._known or self._silent:
             return self._known.get(number)
         try:
@@ -135,16 +135,20 @@ class Slurm:
         return job
 
 
-def _holder(number: int, job: Job | None) -> tuple[Holder, list[Oddity]]:
+def _holder(number: int, job: SlurmJob | None) -> tuple[WorkloadHolder, list[BindingWarning]]:
     if job is None:
-        odd = [Oddity("no_tenant", f"job {number}: its account is not known without `scontrol`")]
-        return Holder(f"job-{number}", "", NAME, rule="job's number"), odd
+        odd = [BindingWarning("no_tenant", f"job {number}: its account is not known without `scontrol`")]
+        return WorkloadHolder(f"job-{number}", "", NAME, rule="job's number"), odd
     odd, tenant = [], job.account
     if fault := tenant_fault(tenant):
-        odd.append(Oddity("bad_name", f"job {number}: its account {text(tenant)!r} is no tenant's name: {fault}"))
+        odd.append(
+            BindingWarning("bad_name", f"job {number}: its account {printable(tenant)!r} is no tenant's name: {fault}")
+        )
         tenant = ""
     workload, rule = f"{tenant or 'job'}/{job.name}", "account and name"
     if fault := workload_fault(workload):
-        odd.append(Oddity("bad_name", f"job {number}: its name {text(job.name)!r} cannot be used: {fault}"))
+        odd.append(
+            BindingWarning("bad_name", f"job {number}: its name {printable(job.name)!r} cannot be used: {fault}")
+        )
         workload, rule = f"{tenant or 'job'}/job-{number}", "account and number"
-    return Holder(workload, tenant, NAME, rule=rule), odd
+    return WorkloadHolder(workload, tenant, NAME, rule=rule), odd

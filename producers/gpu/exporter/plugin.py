@@ -13,7 +13,7 @@ from pydantic_settings import SettingsConfigDict
 from contracts.errors import BadSetting, WattlogError
 from contracts.settings import Settings
 from producers.common.http_client import Pages
-from producers.gpu.exporter.sensor import KNOWN, ExporterPage
+from producers.gpu.exporter.sensor import KNOWN, ExporterSensor
 from producers.runtime.clock import SystemClock
 from producers.runtime.config import ProducerConfig, load, without_secrets
 from producers.runtime.runner import run_agent
@@ -31,11 +31,11 @@ class ExporterConfig(ProducerConfig):
     bearer: SecretStr | None = Field(None, description="Bearer token that it asks for.")
 
 
-def exporter_page(config: ExporterConfig, pages: Pages) -> ExporterPage:
+def exporter_page(config: ExporterConfig, pages: Pages) -> ExporterSensor:
     """The configured exporter. Raises BadSetting where there is none."""
     if not config.url:
         raise BadSetting("produce.exporter.url", "", "say where its page is, such as http://10.0.0.5:9400/metrics")
-    return ExporterPage(KNOWN[config.kind], partial(pages.text, config.url))
+    return ExporterSensor(KNOWN[config.kind], partial(pages.text, config.url))
 
 
 def produce_exporter(settings: Settings, stop: threading.Event, *, config: Mapping[str, object] | None = None) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from contracts.errors import Unavailable
 from producers.common import prometheus_text
-from producers.gpu.intervals import Reading
+from producers.gpu.intervals import GpuReading
 from producers.runtime.clock import Clock
 
 BLANK = 9.2e18
@@ -27,7 +27,7 @@ STALE_MS = 60_000
 
 
 @dataclass(frozen=True)
-class Exporter:
+class ExporterFormat:
     """What an exporter calls things. `utilisation_scale` makes a ratio of its utilisation."""
 
     name: str
@@ -40,28 +40,28 @@ class Exporter:
     utilisation_scale: float
 
 
-DCGM = Exporter(
+DCGM = ExporterFormat(
     "dcgm", "UUID", ("", "modelName"), "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION",
     ("DCGM_FI_DEV_POWER_USAGE_INSTANT", "DCGM_FI_DEV_POWER_USAGE"), "DCGM_FI_DEV_GPU_UTIL", 0.01,
 )  # fmt: skip
-NVIDIA_SMI = Exporter(
+NVIDIA_SMI = ExporterFormat(
     "nvidia_gpu_exporter", "uuid", ("nvidia_smi_gpu_info", "name"), "",
     ("nvidia_smi_power_draw_instant_watts", "nvidia_smi_power_draw_watts"), "nvidia_smi_utilization_gpu_ratio", 1.0,
 )  # fmt: skip
-KNOWN: Mapping[str, Exporter] = {e.name: e for e in (DCGM, NVIDIA_SMI)}
+KNOWN: Mapping[str, ExporterFormat] = {e.name: e for e in (DCGM, NVIDIA_SMI)}
 
 
-class ExporterPage:
+class ExporterSensor:
     """A node's GPUs, as its exporter shows them. `fetch` gives the page, or raises Unavailable."""
 
-    def __init__(self, exporter: Exporter, fetch: Callable[[], str]) -> None:
+    def __init__(self, exporter: ExporterFormat, fetch: Callable[[], str]) -> None:
         self._exporter, self._fetch = exporter, fetch
         self._given: dict[str, tuple[int, int]] = {}
         """By GPU, the counter that was last given, and when."""
 
-    def readings(self, clock: Clock) -> list[Reading]:
+    def readings(self, clock: Clock) -> list[GpuReading]:
         """One reading of each GPU on the page. Raises Unavailable where it shows none."""
-        e, found = self._exporter, prometheus_text.read(self._fetch())
+        e, found = self._exporter, prometheus_text.parse_page(self._fetch())
         t_ms, monotonic_ms = clock.wall_ms(), clock.monotonic_ms()
         counters = self._values(found, e.counter_mj)
         watts = [self._values(found, name) for name in e.watts]
@@ -73,7 +73,7 @@ class ExporterPage:
             )
         products = self._products(found)
         readings = [
-            Reading(
+            GpuReading(
                 uuid, products.get(uuid, "unknown"), t_ms, monotonic_ms,
                 _whole(counters.get(uuid)), next((v for w in watts if (v := w.get(uuid)) is not None), None),
                 _ratio(busy.get(uuid), e.utilisation_scale),
@@ -82,7 +82,7 @@ class ExporterPage:
         ]  # fmt: skip
         return [reading for reading in readings if self._is_new(reading)]
 
-    def _is_new(self, reading: Reading) -> bool:
+    def _is_new(self, reading: GpuReading) -> bool:
         if reading.counter_mj is None:
             return True
         counter_mj, given_ms = self._given.get(reading.gpu_uuid, (-1, 0))
@@ -91,7 +91,7 @@ class ExporterPage:
         self._given[reading.gpu_uuid] = reading.counter_mj, reading.monotonic_ms
         return True
 
-    def _values(self, found: prometheus_text.Page, name: str) -> dict[str, float | None]:
+    def _values(self, found: prometheus_text.PrometheusPage, name: str) -> dict[str, float | None]:
         """By GPU; of rows that repeat a board, the first that says anything."""
         values: dict[str, float | None] = {}
         for labels, value in found.get(name, ()):
@@ -101,7 +101,7 @@ class ExporterPage:
                 values[uuid] = known
         return values
 
-    def _products(self, found: prometheus_text.Page) -> dict[str, str]:
+    def _products(self, found: prometheus_text.PrometheusPage) -> dict[str, str]:
         sample, label = self._exporter.hardware
         samples = [s for name, some in found.items() if not sample or name == sample for s in some]
         named = ((self._uuid(labels), labels.get(label, "")) for labels, _ in samples)

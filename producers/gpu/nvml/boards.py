@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from contracts.errors import Unavailable
-from producers.bindings.claims import Board
+from producers.bindings.claims import GpuBoard
 from producers.gpu.nvml import sensor
 
 
@@ -14,9 +14,9 @@ class NvmlBoards:
     """Raises Unavailable where there is no driver. MIG instances are looked for each time: they come and go."""
 
     def __init__(self) -> None:
-        self._nvml = sensor.load()
+        self._nvml = sensor.load_nvml()
 
-    def boards(self) -> tuple[Board, ...]:
+    def boards(self) -> tuple[GpuBoard, ...]:
         """Every GPU that answers. An instance whose slices NVML does not tell is left out: claims of it are told."""
         return tuple(self._board(handle) for handle in self._handles())
 
@@ -52,11 +52,11 @@ class NvmlBoards:
         except nv.NVMLError as error:
             raise Unavailable(f"NVML does not count its GPUs: {error}", "Try `nvidia-smi`.") from None
 
-    def _board(self, handle: Any) -> Board:
+    def _board(self, handle: Any) -> GpuBoard:
         nv = self._nvml
         uuid = nv.nvmlDeviceGetUUID(handle)
         if not self._is_mig(handle):
-            return Board(uuid)
+            return GpuBoard(uuid)
         instances = []
         for device in self._instances(handle):
             try:
@@ -64,7 +64,7 @@ class NvmlBoards:
                 instances.append((nv.nvmlDeviceGetUUID(device), slices))
             except nv.NVMLError:
                 continue
-        return Board(uuid, nv.nvmlDeviceGetMaxMigDeviceCount(handle), tuple(instances))
+        return GpuBoard(uuid, nv.nvmlDeviceGetMaxMigDeviceCount(handle), tuple(instances))
 
     def _instances(self, handle: Any) -> Iterator[Any]:
         nv = self._nvml

@@ -23,8 +23,8 @@ from types import ModuleType
 from typing import Any
 
 from contracts.errors import Unavailable
-from producers.gpu.evidence import GPU, MODULE, Measured
-from producers.gpu.intervals import Reading
+from producers.gpu.evidence import GPU, MODULE, Measurement
+from producers.gpu.intervals import GpuReading
 from producers.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -54,11 +54,11 @@ class _Gpu:
     lost_ms: int | None = None
 
 
-class Nvml:
+class NvmlSensor:
     """The GPUs of this node. Raises Unavailable where there is no driver, or no package to talk to it."""
 
     def __init__(self) -> None:
-        self._nvml = load()
+        self._nvml = load_nvml()
         self._uuids: dict[str, _Gpu] = {}
         nv = self._nvml
         for index in range(nv.nvmlDeviceGetCount()):
@@ -75,16 +75,16 @@ class Nvml:
         return {gpu.uuid: gpu.hardware for gpu in self._uuids.values()}
 
     @property
-    def measured(self) -> dict[str, Measured]:
+    def measured(self) -> dict[str, Measurement]:
         """How each GPU is measured, by UUID."""
-        return {gpu.uuid: Measured(_evidence(gpu), gpu.scope, gpu.mig) for gpu in self._uuids.values()}
+        return {gpu.uuid: Measurement(_evidence(gpu), gpu.scope, gpu.mig) for gpu in self._uuids.values()}
 
     @property
     def lost(self) -> list[str]:
         """UUIDs of GPUs that fell off and are not back."""
         return [gpu.uuid for gpu in self._uuids.values() if gpu.lost_ms is not None]
 
-    def readings(self, clock: Clock) -> list[Reading]:
+    def readings(self, clock: Clock) -> list[GpuReading]:
         """One reading of each GPU that is there. An error on one value makes that value None."""
         found = (self._read(gpu, clock) for gpu in self._uuids.values() if self._is_there(gpu, clock.monotonic_ms()))
         return [reading for reading in found if reading is not None]
@@ -114,7 +114,7 @@ class Nvml:
             log.warning("%s (%s) has no energy counter: %s", gpu.uuid, gpu.hardware, instead)
         return gpu
 
-    def _read(self, gpu: _Gpu, clock: Clock) -> Reading | None:
+    def _read(self, gpu: _Gpu, clock: Clock) -> GpuReading | None:
         nv = self._nvml
         wall_ms, monotonic_ms = clock.wall_ms(), clock.monotonic_ms()
         try:
@@ -128,7 +128,7 @@ class Nvml:
             log.error("%s (%s) is lost, the rest goes on: %s", gpu.uuid, gpu.hardware, error)
             return None
         used = rates.gpu / 100 if rates is not None else None
-        return Reading(gpu.uuid, gpu.hardware, wall_ms, monotonic_ms, counter_mj or None, watts, used)
+        return GpuReading(gpu.uuid, gpu.hardware, wall_ms, monotonic_ms, counter_mj or None, watts, used)
 
     def _try(self, ask: Callable[[Any], Any], gpu: _Gpu) -> Any:
         """The answer, or None for any error but a lost GPU."""
@@ -190,7 +190,7 @@ class Nvml:
 
 def uuids_by_pci() -> dict[str, str]:
     """UUIDs of this machine's GPUs by PCI address, `0000:01:00.0` as `lspci -D` has it. Raises Unavailable."""
-    nv = load()
+    nv = load_nvml()
     found: dict[str, str] = {}
     try:
         for index in range(nv.nvmlDeviceGetCount()):
@@ -214,7 +214,7 @@ def _is_unsupported(nv: ModuleType, error: Exception) -> bool:
     return isinstance(error, nv.NVMLError_NotSupported | nv.NVMLError_FunctionNotFound | nv.NVMLError_InvalidArgument)
 
 
-def load() -> ModuleType:
+def load_nvml() -> ModuleType:
     """pynvml, initialised. Raises Unavailable."""
     try:
         import pynvml

@@ -23,7 +23,7 @@ NOT_FOUND = 404
 _T = TypeVar("_T")
 
 
-class Gpu(msgspec.Struct, frozen=True):
+class ZeusdGpu(msgspec.Struct, frozen=True):
     """A GPU of `/discover`. What older daemons do not tell is None, or "". There is no UUID."""
 
     id: int
@@ -32,33 +32,33 @@ class Gpu(msgspec.Struct, frozen=True):
     cumulative_energy_available: bool | None = None
 
 
-class Cpu(msgspec.Struct, frozen=True):
+class ZeusdCpu(msgspec.Struct, frozen=True):
     """A CPU package: `id` is the N of `intel-rapl:N`."""
 
     id: int
     dram_available: bool = False
 
 
-class Discovery(msgspec.Struct, frozen=True):
+class ZeusdDiscovery(msgspec.Struct, frozen=True):
     """`/discover`, in both its forms."""
 
-    gpus: tuple[Gpu, ...] | None = None
-    cpus: tuple[Cpu, ...] | None = None
+    gpus: tuple[ZeusdGpu, ...] | None = None
+    cpus: tuple[ZeusdCpu, ...] | None = None
     gpu_ids: tuple[int, ...] = ()
     cpu_ids: tuple[int, ...] = ()
     dram_available: tuple[bool, ...] = ()
     enabled_api_groups: tuple[str, ...] = ()
 
-    def all_gpus(self) -> tuple[Gpu, ...]:
-        return self.gpus if self.gpus is not None else tuple(Gpu(i) for i in self.gpu_ids)
+    def all_gpus(self) -> tuple[ZeusdGpu, ...]:
+        return self.gpus if self.gpus is not None else tuple(ZeusdGpu(i) for i in self.gpu_ids)
 
-    def all_cpus(self) -> tuple[Cpu, ...]:
+    def all_cpus(self) -> tuple[ZeusdCpu, ...]:
         if self.cpus is not None:
             return self.cpus
-        return tuple(Cpu(i, has) for i, has in zip(self.cpu_ids, self.dram_available, strict=False))
+        return tuple(ZeusdCpu(i, has) for i, has in zip(self.cpu_ids, self.dram_available, strict=False))
 
 
-class CpuEnergy(msgspec.Struct, frozen=True):
+class ZeusdCpuEnergy(msgspec.Struct, frozen=True):
     """uJ; None where the package does not measure it."""
 
     cpu_energy_uj: int | None = None
@@ -78,7 +78,7 @@ class _Errors(msgspec.Struct):
     error: str = ""
 
 
-class Refused(NamedTuple):
+class DeviceErrors(NamedTuple):
     """Which devices zeusd could not read, and why; none where it says so of the whole question."""
 
     status: int
@@ -93,7 +93,7 @@ def connect(url: str, bearer: str = "") -> Pages:
     return Pages(bearer=bearer)
 
 
-class Zeusd:
+class ZeusdClient:
     """One daemon. Every method raises Unavailable where it does not answer, refuses, or answers something else."""
 
     def __init__(self, url: str, pages: Pages) -> None:
@@ -105,13 +105,13 @@ class Zeusd:
         """Whether it is certainly of this machine: what this machine knows of its devices then holds for zeusd's."""
         return self.url.startswith(SOCKET)
 
-    def discover(self) -> Discovery:
+    def discover(self) -> ZeusdDiscovery:
         status, text = self._answer("/discover")
         if status == NOT_FOUND:
             raise Unavailable(f"{self.url} has no /discover", "Wattlog reads zeusd 0.3 or later.", lasting=True)
         if status != OK:
             raise Unavailable(f"{self.url}/discover answers {status}", "Is that zeusd?")
-        return self._read(text, Discovery)
+        return self._read(text, ZeusdDiscovery)
 
     def gpu_energy_mj(self, gpus: Collection[int]) -> tuple[dict[int, int], dict[int, str]]:
         """(mJ by GPU, why not by GPU)."""
@@ -123,10 +123,10 @@ class Zeusd:
         """(mW by GPU, why not by GPU)."""
         return self._of_each("/gpu/get_power?gpu_ids=", gpus, lambda text: self._read(text, _GpuPower).power_mw)
 
-    def cpu_energy_uj(self, cpus: Collection[int]) -> tuple[dict[int, CpuEnergy], dict[int, str]]:
+    def cpu_energy_uj(self, cpus: Collection[int]) -> tuple[dict[int, ZeusdCpuEnergy], dict[int, str]]:
         """(uJ by package, why not by package)."""
         path = "/cpu/get_cumulative_energy?cpu=true&dram=true&cpu_ids="
-        return self._of_each(path, cpus, lambda text: self._read(text, dict[int, CpuEnergy]))
+        return self._of_each(path, cpus, lambda text: self._read(text, dict[int, ZeusdCpuEnergy]))
 
     def _of_each(
         self, path: str, devices: Collection[int], read: Callable[[str], dict[int, _T]]
@@ -134,7 +134,7 @@ class Zeusd:
         left, errors = sorted(devices), dict[int, str]()
         while left:
             answer = self._ask(path + ",".join(map(str, left)), read)
-            if not isinstance(answer, Refused):
+            if not isinstance(answer, DeviceErrors):
                 return {device: answer[device] for device in left if device in answer}, errors
             failed = {d: why for d, why in answer.devices.items() if d in left}
             if not failed and len(left) > 1:  # It does not say which: ask one by one.
@@ -146,7 +146,7 @@ class Zeusd:
             left = [device for device in left if device not in errors]
         return {}, errors
 
-    def _ask(self, path: str, read: Callable[[str], dict[int, _T]]) -> dict[int, _T] | Refused:
+    def _ask(self, path: str, read: Callable[[str], dict[int, _T]]) -> dict[int, _T] | DeviceErrors:
         status, text = self._answer(path)
         if status == OK:
             return read(text)
@@ -161,7 +161,7 @@ class Zeusd:
             said = msgspec.json.decode(text, type=_Errors)
         except msgspec.DecodeError:
             raise Unavailable(f"{self.url}{path} answers {status}", "Its own log says why.") from None
-        return Refused(status, said.errors, said.error or "no reason given")
+        return DeviceErrors(status, said.errors, said.error or "no reason given")
 
     def _answer(self, path: str) -> tuple[int, str]:
         if self.is_local and not Path(self.url.removeprefix(SOCKET)).exists():

@@ -13,9 +13,9 @@ from contracts.errors import BadSetting, Unavailable, WattlogError
 from contracts.settings import Settings
 from producers.common.http_client import Pages
 from producers.gpu.zeusd.address import Address
-from producers.gpu.zeusd.client import Zeusd, connect
+from producers.gpu.zeusd.client import ZeusdClient, connect
 from producers.gpu.zeusd.power_stream import PowerStream
-from producers.gpu.zeusd.sensor import ZeusdGpus
+from producers.gpu.zeusd.sensor import ZeusdSensor
 from producers.runtime.clock import SystemClock
 from producers.runtime.config import ProducerConfig, load
 from producers.runtime.runner import node_name, run_agent
@@ -35,13 +35,13 @@ class ZeusdConfig(ProducerConfig):
 
 def sensor(
     settings: Settings, config: ZeusdConfig, pages: Pages, stop: threading.Event, *, listens: bool = True
-) -> ZeusdGpus:
+) -> ZeusdSensor:
     """The configured daemon's GPUs. Raises BadSetting where there is none."""
     if not config.url:
         raise BadSetting("produce.zeusd.url", "", "say where it listens, such as unix:///run/zeusd/zeusd.sock")
-    zeusd = Zeusd(config.url, pages)
+    zeusd = ZeusdClient(config.url, pages)
     stream = PowerStream(zeusd, SystemClock(stop), stop) if config.stream and listens else None
-    return ZeusdGpus(
+    return ZeusdSensor(
         zeusd, node_name(settings), uuids=config.uuids, hardware=config.hardware, by_pci=_driver_uuids, stream=stream
     )
 

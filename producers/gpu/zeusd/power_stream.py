@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import httpx
 import msgspec
 
-from producers.gpu.zeusd.client import Zeusd
+from producers.gpu.zeusd.client import ZeusdClient
 from producers.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def samples(lines: Iterable[str]) -> Iterator[tuple[int, float]]:
 class PowerStream:
     """See the module. `stop` ends its thread within SILENT_S."""
 
-    def __init__(self, zeusd: Zeusd, clock: Clock, stop: threading.Event) -> None:
+    def __init__(self, zeusd: ZeusdClient, clock: Clock, stop: threading.Event) -> None:
         self._zeusd, self._clock, self._stop = zeusd, clock, stop
         self._lock = threading.Lock()
         self._come: dict[int, deque[tuple[int, int, float]]] = {}

@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from contracts.errors import Unavailable
-from producers.gpu.evidence import GPU, Measured
-from producers.gpu.intervals import Reading
-from producers.gpu.zeusd.client import Gpu, Zeusd
+from producers.gpu.evidence import GPU, Measurement
+from producers.gpu.intervals import GpuReading
+from producers.gpu.zeusd.client import ZeusdClient, ZeusdGpu
 from producers.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 DUAL_DIE = ("MI250",)
 
 
-class _Known(NamedTuple):
+class _ProbedGpu(NamedTuple):
     number: int
     uuid: str
     hardware: str
     has_counter: bool
 
 
-class Stream(Protocol):
+class StreamedPower(Protocol):
     """Watts as zeusd sends them: `zeusd.stream.PowerStream`."""
 
     def start(self, gpus: Sequence[int]) -> None: ...
@@ -43,25 +43,25 @@ class Stream(Protocol):
         ...
 
 
-class ZeusdGpus:
+class ZeusdSensor:
     """See the module. `uuids` are by index, `by_pci` gives the driver's UUIDs by PCI address; `hardware` names what
     zeusd does not."""
 
     def __init__(
-        self, zeusd: Zeusd, node: str, *, uuids: Mapping[int, str] | None = None, hardware: str = "",
-        by_pci: Callable[[], Mapping[str, str]] = dict, stream: Stream | None = None,
+        self, zeusd: ZeusdClient, node: str, *, uuids: Mapping[int, str] | None = None, hardware: str = "",
+        by_pci: Callable[[], Mapping[str, str]] = dict, stream: StreamedPower | None = None,
     ) -> None:  # fmt: skip
         self._zeusd, self._node, self._hardware = zeusd, node, hardware
         self._uuids, self._by_pci, self._stream = uuids or {}, by_pci, stream
-        self._known: dict[int, _Known] | None = None
+        self._known: dict[int, _ProbedGpu] | None = None
 
     @property
-    def measured(self) -> dict[str, Measured]:
+    def measured(self) -> dict[str, Measurement]:
         """How each GPU is measured, by UUID."""
         known = (self._known or {}).values()
-        return {each.uuid: Measured("counter" if each.has_counter else "watts", GPU) for each in known}
+        return {each.uuid: Measurement("counter" if each.has_counter else "watts", GPU) for each in known}
 
-    def readings(self, clock: Clock) -> list[Reading]:
+    def readings(self, clock: Clock) -> list[GpuReading]:
         """At least one reading of each GPU that zeusd can read. Raises Unavailable where it cannot be reached."""
         try:
             known = self._found()
@@ -75,17 +75,17 @@ class ZeusdGpus:
         for index, why in (failed | dark).items():
             log.debug("%s: %s", known[index].uuid, why)
         t_ms, monotonic_ms = clock.wall_ms(), clock.monotonic_ms()
-        found: list[Reading] = []
+        found: list[GpuReading] = []
         for index, gpu in known.items():
             for at_ms, at_monotonic_ms, w in streamed.get(index, ()):
-                found.append(Reading(gpu.uuid, gpu.hardware, at_ms, at_monotonic_ms, None, w))
+                found.append(GpuReading(gpu.uuid, gpu.hardware, at_ms, at_monotonic_ms, None, w))
             mw, counter_mj = watts.get(index), counters.get(index) or None
             if index not in streamed and (mw is not None or counter_mj is not None):
                 power = None if mw is None else mw / 1000
-                found.append(Reading(gpu.uuid, gpu.hardware, t_ms, monotonic_ms, counter_mj, power))
+                found.append(GpuReading(gpu.uuid, gpu.hardware, t_ms, monotonic_ms, counter_mj, power))
         return found
 
-    def _found(self) -> dict[int, _Known]:
+    def _found(self) -> dict[int, _ProbedGpu]:
         """The GPUs, probed once a run of zeusd."""
         if self._known is None:
             gpus = [gpu for gpu in self._zeusd.discover().all_gpus() if not _second_die(gpu)]
@@ -103,12 +103,12 @@ class ZeusdGpus:
                 self._stream.start([each.number for each in self._known.values() if not each.has_counter])
         return self._known
 
-    def _known_as(self, gpu: Gpu, has_counter: bool, by_pci: Mapping[str, str]) -> _Known:
+    def _known_as(self, gpu: ZeusdGpu, has_counter: bool, by_pci: Mapping[str, str]) -> _ProbedGpu:
         uuid = self._uuids.get(gpu.id) or by_pci.get(_pci(gpu.pci_address)) or f"zeusd-{self._node}-{gpu.id}"
-        return _Known(gpu.id, uuid, " ".join(gpu.name.split()) or self._hardware or "unknown", has_counter)
+        return _ProbedGpu(gpu.id, uuid, " ".join(gpu.name.split()) or self._hardware or "unknown", has_counter)
 
 
-def _second_die(gpu: Gpu) -> bool:
+def _second_die(gpu: ZeusdGpu) -> bool:
     return gpu.id % 2 == 1 and any(name in gpu.name for name in DUAL_DIE)
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts import topics
 from contracts.errors import Unavailable
-from producers.common.counter_delta import MAX_THINGS, Look, Thing
+from producers.common.counter_delta import MAX_OBJECTS, CounterSnapshot, ObjectCounters
 from producers.meters.observed import Place, Seen
 from producers.runtime.clock import Clock, boot_id
 
@@ -51,7 +51,7 @@ class Cgroups:
                 f"{self._root} is not cgroup v2", "Mount it (`mount -t cgroup2`), or set `root`.", lasting=True
             )
         t_ms = clock.wall_ms()
-        things: dict[str, Thing] = {}
+        things: dict[str, ObjectCounters] = {}
         places: dict[str, Place] = {}
         try:
             for path, group in self._matches():
@@ -65,7 +65,7 @@ class Cgroups:
         except PermissionError as error:
             mend = "Run as a user who may, or mount it for this container."
             raise Unavailable(f"{error.filename} may not be read", mend, lasting=True) from error
-        return Seen(Look(t_ms, boot_id(), self._scope, things), places, self._notes())
+        return Seen(CounterSnapshot(t_ms, boot_id(), self._scope, things), places, self._notes())
 
     def _notes(self) -> tuple[str, ...]:
         """Groups that nothing matches any more, told once."""
@@ -81,16 +81,16 @@ class Cgroups:
         for group in self._groups:
             for path in sorted(self._root.glob(group.path)):
                 self._found.add(group.path)
-                if path not in seen and path.is_dir() and len(seen) <= MAX_THINGS:
+                if path not in seen and path.is_dir() and len(seen) <= MAX_OBJECTS:
                     seen.add(path)
                     yield path, group
 
-    def _node_itself(self, t_ms: int) -> Thing:
+    def _node_itself(self, t_ms: int) -> ObjectCounters:
         counters = _counters(self._root)
         counters |= dict(zip(("received_bytes", "sent_bytes"), self._traffic(), strict=True))
         memory = _pairs((self._proc / "meminfo").read_text("ascii"))
         used = 1024 * (memory.get("MemTotal:", 0) - memory.get("MemAvailable:", 0))
-        return Thing(t_ms, counters, {"memory_bytes": used})
+        return ObjectCounters(t_ms, counters, {"memory_bytes": used})
 
     def _traffic(self) -> tuple[int, int]:
         received = sent = 0
@@ -102,13 +102,13 @@ class Cgroups:
         return received, sent
 
 
-def _thing(path: Path, t_ms: int) -> Thing | None:
+def _thing(path: Path, t_ms: int) -> ObjectCounters | None:
     """None for a cgroup that has gone meanwhile."""
     try:
         counters = _counters(path)
         level = path / "memory.current"
         levels = {"memory_bytes": int(level.read_text("ascii"))} if level.exists() else {}
-        return Thing(t_ms, counters, levels, str(path.stat().st_ino))
+        return ObjectCounters(t_ms, counters, levels, str(path.stat().st_ino))
     except (FileNotFoundError, OSError) as error:
         if isinstance(error, PermissionError):
             raise

@@ -14,7 +14,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput
-from producers.common.counter_delta import Look, Thing
+from producers.common.counter_delta import CounterSnapshot, ObjectCounters
 from producers.meters.observed import Place, Seen
 from producers.runtime.clock import Clock
 
@@ -108,10 +108,10 @@ class Kubelet:
             if rule is None and ref.namespace not in self._told and len(self._told) < 1_000:
                 self._told.add(ref.namespace)
                 notes.append(f"no rule says whose pods of namespace {ref.namespace!r} are: they show as {workload!r}")
-        return Seen(Look(t_ms, "", "", things), places, tuple(notes))
+        return Seen(CounterSnapshot(t_ms, "", "", things), places, tuple(notes))
 
 
-def _thing(pod: _Pod, t_ms: int) -> Thing:
+def _thing(pod: _Pod, t_ms: int) -> ObjectCounters:
     storage = [v.used_bytes for v in (*pod.volume, *([pod.ephemeral] if pod.ephemeral else []))]
     counters = {
         "cpu_ns": pod.cpu and pod.cpu.usage_core_nano_seconds,
@@ -122,7 +122,7 @@ def _thing(pod: _Pod, t_ms: int) -> Thing:
         "memory_bytes": pod.memory and pod.memory.working_set_bytes,
         "storage_bytes": sum(b for b in storage if b is not None) if any(b is not None for b in storage) else None,
     }
-    return Thing(
+    return ObjectCounters(
         t_ms, {n: v for n, v in counters.items() if v is not None}, {n: v for n, v in levels.items() if v is not None},
         pod.pod_ref.uid,
     )  # fmt: skip

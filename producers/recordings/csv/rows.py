@@ -79,7 +79,7 @@ class Look(NamedTuple):
 
     key_ms: int
     line: int
-    reading: intervals.Reading
+    reading: intervals.GpuReading
     group: Group
     node: str
     owner: str
@@ -111,7 +111,7 @@ def power_rows(path: Path, defaults: Defaults, odd: Odd) -> Iterator[PowerRow | 
 
     An interval belongs to the workload that its first reading names: that one held the GPU until the next reading.
     """
-    states: dict[tuple[str, str], intervals.State] = {}
+    states: dict[tuple[str, str], intervals.MeterState] = {}
     held: dict[tuple[str, str], Look] = {}
     for look in reorder(_looks(path, defaults)):
         if isinstance(look, BadRow):
@@ -125,7 +125,7 @@ def power_rows(path: Path, defaults: Defaults, odd: Odd) -> Iterator[PowerRow | 
         elif look.key_ms <= state.last.monotonic_ms:
             yield bad_row(path, look.line, "time", str(look.key_ms), "not after the reading of this GPU before it")
             continue
-        step = intervals.step(state, look.reading, max_gap_ms=defaults.max_gap_ms)
+        step = intervals.add_reading(state, look.reading, max_gap_ms=defaults.max_gap_ms)
         states[gpu] = step.state
         odd.gaps += step.gaps
         odd.resets += step.resets
@@ -182,7 +182,7 @@ def _look(line: Line, table: Table, defaults: Defaults) -> Look:
         column = next(c for c in ("energy_mj", "energy_j", "power_w") if table.has(c))
         raise BadCell(column, line.get(column), "no reading: neither a counter nor watts")
     gpu = line.text("gpu", defaults.gpu)
-    reading = intervals.Reading(
+    reading = intervals.GpuReading(
         f"gpu-{gpu}" if gpu.isdecimal() else gpu, line.text("hardware", defaults.hardware), t_ms, t_ms, counter_mj,
         watts, _utilisation(line),
     )  # fmt: skip

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from producers.servers.provider import Names
+from producers.servers.provider import NamedCounters
 
-PROVIDER = Names(
+PROVIDER = NamedCounters(
     name="sglang",
     prompt=("sglang:prompt_tokens_total",),
     completion=("sglang:generation_tokens_total",),

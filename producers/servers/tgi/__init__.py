@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from producers.servers.provider import Names
+from producers.servers.provider import NamedCounters
 
-PROVIDER = Names(
+PROVIDER = NamedCounters(
     name="tgi",
     prompt=("tgi_request_input_length_sum",),
     completion=("tgi_request_generated_tokens_sum",),

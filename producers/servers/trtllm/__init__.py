@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from producers.servers.provider import Names
+from producers.servers.provider import NamedCounters
 
-PROVIDER = Names(
+PROVIDER = NamedCounters(
     name="trtllm",
     prompt=("trtllm_prompt_tokens_total",),
     completion=("trtllm_generation_tokens_total",),

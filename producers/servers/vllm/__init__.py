@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from producers.servers.provider import Names
+from producers.servers.provider import NamedCounters
 
-PROVIDER = Names(
+PROVIDER = NamedCounters(
     name="vllm",
     prompt=("vllm:prompt_tokens_total",),
     completion=("vllm:generation_tokens_total",),
