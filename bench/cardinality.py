@@ -33,8 +33,8 @@ from bench.harness.progress import shown
 from cli.embedded import prepare
 from contracts.codec import decode
 from contracts.units import I64
-from streams.core.attribution.policy import Floor, Policy
-from streams.core.decoding import Config, Message
+from streams.core.attribution.policy import FloorVersion, Policy
+from streams.core.decoding import LogMessage, PartitionConfig
 from streams.core.partition import Partition
 from streams.core.stored_keys import touched_hours
 from warehouse.client import connect
@@ -47,8 +47,8 @@ STEP, ROUND = 2_048, 4
 """Messages in one step, and steps between two rounds of storing: about as a worker does in a backlog."""
 ROWS = 1_000_000
 FLAT_WITHIN = 0.20
-POLICY = Policy((Floor(HARDWARE, 0, 2**62, IDLE_MW, 1),))
-CONFIG = Config(WINDOW_MS, LATENESS_MS, SKEW_MS)
+POLICY = Policy((FloorVersion(HARDWARE, 0, 2**62, IDLE_MW, 1),))
+CONFIG = PartitionConfig(WINDOW_MS, LATENESS_MS, SKEW_MS)
 
 
 def sizes() -> list[tuple[str, int, Fleet]]:
@@ -62,13 +62,13 @@ def sizes() -> list[tuple[str, int, Fleet]]:
     return found
 
 
-def steps(fleet: Fleet, rows: int, totals: Totals) -> Iterator[list[Message]]:
+def steps(fleet: Fleet, rows: int, totals: Totals) -> Iterator[list[LogMessage]]:
     """The worker's steps, encoded beforehand so that making them is not measured."""
     offsets: dict[str, int] = {}
-    step: list[Message] = []
+    step: list[LogMessage] = []
     for topic, _, _, _, headers, value in messages(fleet, SHAPE, fleet.blocks(rows), totals):
         offsets[topic] = offsets.get(topic, -1) + 1
-        step.append(Message(topic, offsets[topic], headers, value))
+        step.append(LogMessage(topic, offsets[topic], headers, value))
         if len(step) == STEP:
             yield step
             step = []
@@ -130,7 +130,7 @@ def memory(fleet: Fleet, windows: int, kind: str) -> dict[str, Any]:
     return {"kind": kind, "windows": counters.open_windows, "rows": counters.open_rows, "bytes": held}
 
 
-def _before(message: Message, end_ms: int) -> bool:
+def _before(message: LogMessage, end_ms: int) -> bool:
 
     batch = decode(message.headers, message.value).batch
     times: I64 = batch.t1_ms if hasattr(batch, "t1_ms") else batch.t_end_ms  # type: ignore[union-attr]

@@ -75,7 +75,7 @@ class Demo:
             address = await stack.enter_async_context(running_api(running.settings, running.warehouse))
             self._tick(f"API and page: {address}")
             publisher = stack.enter_context(Publisher(kafka_config(running.settings)))
-            feed = Feed(publisher, running.joiner, running.settings.skew_ms)
+            feed = Feed(publisher, running.stream_worker, running.settings.skew_ms)
             events = self._events(leave)
             await self._first(running, feed, events, leave)
             result = await asyncio.to_thread(self._result, running)
@@ -134,7 +134,7 @@ class Demo:
 
     async def _go_on(self, running: Line, publisher: Publisher, events: Iterator[Event]) -> None:
         """Go on feeding, paced, until cancelled or the worker ends."""
-        feed = Feed(publisher, running.joiner, running.settings.skew_ms, speed=LIVE_SPEED)
+        feed = Feed(publisher, running.stream_worker, running.settings.skew_ms, speed=LIVE_SPEED)
         told = itertools.count()
 
         def progress(sent: Sent) -> None:

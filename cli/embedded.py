@@ -31,10 +31,10 @@ from contracts.errors import Unavailable, WattlogError
 from contracts.settings import Settings
 from producers.runtime.publisher import kafka_config
 from streams import kafka_admin as event_log
-from streams.app import Worker
-from streams.core.attribution.policy import Floor, Policy, Weights
-from streams.process_memory import settle
-from streams.stream_worker import Joiner
+from streams.app import FaustWorker
+from streams.core.attribution.policy import FloorVersion, Policy, WeightsVersion
+from streams.process_memory import tune_memory
+from streams.stream_worker import StreamWorker
 from streams.usage.job import UsageJob
 from streams.usage.job import prepare as prepare_usage
 from warehouse.client import Warehouse
@@ -72,9 +72,12 @@ def policy_of(warehouse: Warehouse, settings: Settings) -> Policy:
     """What attribution uses, from the reference tables as they are now."""
     tables = attribution_tables(warehouse)
     return Policy(
-        tuple(Floor(f.hardware, f.valid_from_ms, f.valid_to_ms, f.idle_mw, f.floor_version) for f in tables.floors),
         tuple(
-            Weights(
+            FloorVersion(f.hardware, f.valid_from_ms, f.valid_to_ms, f.idle_mw, f.floor_version)
+            for f in tables.floors
+        ),
+        tuple(
+            WeightsVersion(
                 w.model, w.hardware, w.valid_from_ms, w.valid_to_ms,
                 w.prompt_milli, w.cached_milli, w.completion_milli, w.weights_version,
             )
@@ -91,13 +94,13 @@ class Line:
     settings: Settings
     """With `kafka_bootstrap` pointing at the real address."""
     warehouse: Warehouse
-    worker: Worker | None
+    worker: FaustWorker | None
     """None where workers run elsewhere."""
     log_id: str
 
     @property
-    def joiner(self) -> Joiner | None:
-        return self.worker.joiner if self.worker else None
+    def stream_worker(self) -> StreamWorker | None:
+        return self.worker.stream_worker if self.worker else None
 
     @property
     def crashed(self) -> asyncio.Future[BaseException] | None:
@@ -107,7 +110,7 @@ class Line:
 @asynccontextmanager
 async def running_worker(
     settings: Settings, warehouse: Warehouse, log_id: str, *, accept_loss: bool = False, wait: bool = True
-) -> AsyncIterator[Worker]:
+) -> AsyncIterator[FaustWorker]:
     """A Faust worker in this process until the block ends; holding partitions already, unless it need not `wait`.
     Beside it the job that stores usage: what ends one ends both."""
     kafka = kafka_config(settings)
@@ -116,7 +119,7 @@ async def running_worker(
     prepare_usage(settings, kafka, accept_loss=accept_loss)
     datadir = Path(tempfile.mkdtemp(prefix="wattlog-faust-"))
     policy = policy_of(warehouse, settings)
-    worker = Worker(settings, kafka, Sink(warehouse), policy, log_id, datadir, accept_loss=accept_loss)
+    worker = FaustWorker(settings, kafka, Sink(warehouse), policy, log_id, datadir, accept_loss=accept_loss)
     usage = UsageJob(settings, kafka, Sink(warehouse), _usage_log(settings, kafka, log_id), worker.crash)
     try:
         await worker.start()
@@ -167,11 +170,11 @@ async def line(
         running = None
         if worker:
             running = await stack.enter_async_context(running_worker(settings, warehouse, log_id))
-            told(f"worker: Faust, holding partitions {running.joiner.partitions}")
+            told(f"worker: Faust, holding partitions {running.stream_worker.partitions}")
         yield Line(settings, warehouse, running, log_id)
 
 
-async def _assigned(worker: Worker) -> None:
+async def _assigned(worker: FaustWorker) -> None:
     assert worker.crashed is not None
     waiting = asyncio.create_task(worker.assigned.wait())
     done, _ = await asyncio.wait({waiting, worker.crashed}, timeout=ASSIGN_WAIT_S, return_when=asyncio.FIRST_COMPLETED)
@@ -236,7 +239,7 @@ def _port(server: Any) -> int:
 
 async def worker_until_stopped(settings: Settings, *, accept_loss: bool = False) -> None:
     """One worker against the settings' Kafka and warehouse, until cancelled. Raises what ended it otherwise."""
-    settle()
+    tune_memory()
     log_id = event_log.identity(kafka_config(settings), settings.kafka_bootstrap)
     if settings.metrics_port:
         start_http_server(settings.metrics_port, addr=settings.metrics_host)

@@ -15,7 +15,7 @@ from contracts.errors import Unavailable
 from contracts.events import Event
 from producers.recordings import BadRow
 from producers.runtime.publisher import Publisher
-from streams.stream_worker import Joiner
+from streams.stream_worker import StreamWorker
 from warehouse.client import Warehouse
 
 MOST_UNREAD_BYTES = 1_500_000
@@ -40,13 +40,15 @@ class Sent:
 
 
 class Feed:
-    """Sends events. `joiner` is the worker in this process, whose reading is waited for; None: workers elsewhere."""
+    """Sends events, and waits until the `stream_worker` of this process has read them (None: workers run elsewhere)."""
 
-    def __init__(self, publisher: Publisher, joiner: Joiner | None, skew_ms: int, *, speed: float = 0.0) -> None:
-        self.publisher, self._joiner, self._skew_ms, self._speed = publisher, joiner, skew_ms, speed
+    def __init__(
+        self, publisher: Publisher, stream_worker: StreamWorker | None, skew_ms: int, *, speed: float = 0.0
+    ) -> None:
+        self.publisher, self._stream_worker, self._skew_ms, self._speed = publisher, stream_worker, skew_ms, speed
         self._unread: deque[int] = deque()
         self._unread_bytes = 0
-        self._read_before = joiner.messages if joiner else 0
+        self._read_before = stream_worker.messages if stream_worker else 0
         self.sent = Sent()
 
     async def run(
@@ -79,37 +81,40 @@ class Feed:
         self.sent.rows += len(event.batch)
         self.sent.subjects.add((event.cluster, event.workload))
         self.sent.newest_ms = max(self.sent.newest_ms, event.batch.event_ms)
-        if self._joiner:
+        if self._stream_worker:
             self._unread.append(size)
             self._unread_bytes += size
-            await self._throttle(self._joiner)
+            await self._throttle(self._stream_worker)
         else:
             await asyncio.sleep(0)
 
     async def read(self) -> None:
         """Wait until the worker in this process, if there is one, has read all that was sent."""
-        if self._joiner:
-            await self._throttle(self._joiner, most_bytes=0, most_messages=0)
+        if self._stream_worker:
+            await self._throttle(self._stream_worker, most_bytes=0, most_messages=0)
 
     async def _throttle(
-        self, joiner: Joiner, most_bytes: int = MOST_UNREAD_BYTES, most_messages: int = MOST_UNREAD_MESSAGES
+        self,
+        stream_worker: StreamWorker,
+        most_bytes: int = MOST_UNREAD_BYTES,
+        most_messages: int = MOST_UNREAD_MESSAGES,
     ) -> None:
         """Wait until the worker has read enough of what was sent."""
-        self._note_read(joiner)
+        self._note_read(stream_worker)
         progress_s = time.monotonic()
         while self._unread_bytes > most_bytes or len(self._unread) > most_messages:
             self.publisher.poll()
             await asyncio.sleep(0.002)
-            if self._note_read(joiner):
+            if self._note_read(stream_worker):
                 progress_s = time.monotonic()
             if time.monotonic() - progress_s > STALL_S:
                 raise Unavailable("the worker stopped reading", "See its log above; try `wattlog doctor`.")
         if len(self._unread) % 64 == 0:
             await asyncio.sleep(0)
 
-    def _note_read(self, joiner: Joiner) -> int:
-        read = joiner.messages - self._read_before
-        self._read_before = joiner.messages
+    def _note_read(self, stream_worker: StreamWorker) -> int:
+        read = stream_worker.messages - self._read_before
+        self._read_before = stream_worker.messages
         for _ in range(min(read, len(self._unread))):
             self._unread_bytes -= self._unread.popleft()
         return read

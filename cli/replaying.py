@@ -38,14 +38,14 @@ async def replay(
 
     async with line(settings, told, lay_down, worker=worker) as running:
         with Publisher(kafka_config(running.settings)) as publisher:
-            feed = Feed(publisher, running.joiner, running.settings.skew_ms, speed=speed)
+            feed = Feed(publisher, running.stream_worker, running.settings.skew_ms, speed=speed)
             await fed(feed.run(recording.events(), lambda sent: progress(sent.rows)), running.crashed)
             told(f"{feed.sent.rows} rows are on the log; waiting until every window is final")
             await fed(
                 feed.read(), running.crashed
             )  # Duplicates too, so that the answer says what they change: nothing.
             await stored(running.warehouse, running.log_id, feed.sent, running.crashed)
-        rejected = running.joiner.rejected if running.joiner else 0
+        rejected = running.stream_worker.rejected if running.stream_worker else 0
         return await asyncio.to_thread(_answer, running.warehouse, recording, feed.sent, settings.window_ms, rejected)
 
 

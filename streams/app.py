@@ -1,4 +1,4 @@
-"""The Faust shell: consumer group, flow control and lifecycle. Everything else is in `joiner` and `core`.
+"""The Faust shell: consumer group, flow control and lifecycle. Everything else is in `stream_worker` and `core`.
 
 What the settings below are for was found by running faust-streaming 0.15.3 (DESIGN.md, Streams).
 """
@@ -24,10 +24,10 @@ from contracts.settings import Settings
 from streams import kafka_admin as event_log
 from streams import transport
 from streams.core.attribution.policy import Policy
-from streams.core.decoding import Rejected
-from streams.core.offset_gaps import Hole, loss
-from streams.log_reader import Found
-from streams.stream_worker import Joiner
+from streams.core.decoding import RejectedMessage
+from streams.core.offset_gaps import OffsetGap, loss_error
+from streams.log_reader import OffsetLookup
+from streams.stream_worker import StreamWorker
 from warehouse.sink.sink import Sink
 
 log = logging.getLogger("wattlog.stream")
@@ -47,7 +47,7 @@ _LETTER_OWN_BYTES = 16_384
 """What a dead letter may need beside the message: envelope and reason."""
 
 
-class Worker:
+class FaustWorker:
     """One Faust worker. `start`, then wait for `crashed` or call `stop`. `kafka` is librdkafka's configuration."""
 
     def __init__(
@@ -64,30 +64,30 @@ class Worker:
         self._settings, self._kafka = settings, kafka
         self.app = _app(settings, datadir)
         self._reader = transport.reader(self.app, self._look)
-        self.joiner = Joiner(
+        self.stream_worker = StreamWorker(
             settings, sink, policy, log_id, self._dead_letter, self._reader, _now_ms, accept_loss=accept_loss
         )
-        self._reader.feed(topics.JOINED, self.joiner.put)
+        self._reader.feed(topics.JOINED, self.stream_worker.put)
         self._tasks: list[asyncio.Task[None]] = []
         self.assigned = asyncio.Event()
         self.crashed: asyncio.Future[BaseException] | None = None
         self.app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         self.app.on_partitions_revoked.connect(self._on_revoked, weak=False)
 
-    def _look(self, topic: str, partition: int, offset: int) -> Found:
-        return event_log.look(self._kafka, self._settings.kafka_group, topic, partition, offset)
+    def _look(self, topic: str, partition: int, offset: int) -> OffsetLookup:
+        return event_log.look_up_offset(self._kafka, self._settings.kafka_group, topic, partition, offset)
 
     async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
         numbers = {tp.partition for tp in assigned if tp.topic in topics.JOINED}
         begin = await asyncio.to_thread(event_log.committed, self._kafka, self._settings.kafka_group, numbers)
-        await self.joiner.assign(numbers, begin)
+        await self.stream_worker.assign(numbers, begin)
         self.assigned.set()
 
     async def _on_revoked(self, _app: Any, revoked: Any, **_: Any) -> None:
-        await self.joiner.revoke()
+        await self.stream_worker.revoke()
         self._reader.forget()
 
-    async def _dead_letter(self, rejected: Rejected, partition: int) -> None:
+    async def _dead_letter(self, rejected: RejectedMessage, partition: int) -> None:
         place = f"{rejected.message.topic}/{partition}"
         headers, value = dead_letter(rejected, place, _now_ms())
         # With a key, because aiokafka refuses a message that has neither key nor value, and a tombstone has no value.
@@ -97,7 +97,7 @@ class Worker:
         """Join the group; returns when Faust runs (`assigned` says when partitions are held)."""
         self.crashed = asyncio.get_running_loop().create_future()
         await self.app.start()
-        for work in (self.joiner.ingest_forever(), self.joiner.store_forever(), self._watch()):
+        for work in (self.stream_worker.ingest_forever(), self.stream_worker.store_forever(), self._watch()):
             task = asyncio.create_task(work)
             task.add_done_callback(self._ended)
             self._tasks.append(task)
@@ -117,7 +117,7 @@ class Worker:
             await asyncio.sleep(1)
             if self.app.crashed:
                 raise await self._named(self.app.crash_reason or RuntimeError("Faust ended without saying why"))
-            if self.joiner.stalled_ms() > STALLED_MS:
+            if self.stream_worker.stalled_ms() > STALLED_MS:
                 raise TimeoutError(f"no message was read or stored for {STALLED_MS} ms with messages waiting")
 
     async def _named(self, reason: BaseException) -> BaseException:
@@ -131,13 +131,13 @@ class Worker:
             for place, offset in reason.args[0].items():
                 found = await asyncio.to_thread(self._look, place.topic, place.partition, offset)
                 if found.earliest > offset:
-                    return loss(Hole(place.topic, place.partition, offset, found.earliest), found.earliest)
+                    return loss_error(OffsetGap(place.topic, place.partition, offset, found.earliest), found.earliest)
         return reason
 
     async def stop(self) -> None:
         """Store what is final, release its offsets, leave the group. Bounded in time."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.joiner.store_once(), STOP_WAIT_S)
+            await asyncio.wait_for(self.stream_worker.store_once(), STOP_WAIT_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -145,7 +145,7 @@ class Worker:
             await asyncio.wait_for(self.app.stop(), STOP_WAIT_S)
 
 
-def dead_letter(rejected: Rejected, place: str, now_ms: int) -> tuple[Headers, bytes | None]:
+def dead_letter(rejected: RejectedMessage, place: str, now_ms: int) -> tuple[Headers, bytes | None]:
     """(headers, value) of a message that cannot be read: all of it, and the reason beside it.
 
     What is larger than the topic takes goes without its body: `ce_subject` and `ce_id` say where on the log it is.

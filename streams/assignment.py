@@ -17,11 +17,11 @@ from contracts.errors import Fenced
 from contracts.settings import Settings
 from streams import metrics
 from streams.core.attribution.policy import Policy
-from streams.core.checkpoint import Mark
-from streams.core.decoding import Config
+from streams.core.checkpoint import Checkpoint
+from streams.core.decoding import PartitionConfig
 from streams.core.partition import Partition
-from streams.log_reader import Place
-from streams.retrying_sink import LetGo, Store
+from streams.log_reader import TopicPartition
+from streams.retrying_sink import OwnershipLost, RetryingSink
 from warehouse.sink.fence import Fence
 from warehouse.sink.sink import Sink
 
@@ -32,13 +32,13 @@ FENCED_SESSIONS = 3
 or give it anew. After that it ends, to join anew: else nobody might store what the group thinks that it stores."""
 
 
-def new_name() -> str:
+def new_takeover_name() -> str:
     """A name for a takeover, that no other has."""
     return uuid.uuid4().hex
 
 
 @dataclass
-class Owned:
+class AssignedPartition:
     """A partition that this worker holds."""
 
     state: Partition
@@ -47,7 +47,7 @@ class Owned:
     settled_ms: int = 0
 
 
-class Holding:
+class Assignment:
     """See the module. `clock` gives epoch milliseconds. With `accept_loss`, partitions go on from where the consumer
     reads, whatever their marks say."""
 
@@ -55,7 +55,7 @@ class Holding:
         self,
         settings: Settings,
         sink: Sink,
-        store: Store,
+        store: RetryingSink,
         policy: Policy,
         log_id: str,
         clock: Callable[[], int],
@@ -65,14 +65,14 @@ class Holding:
     ) -> None:
         self._sink, self._store, self._policy, self._log_id, self._clock = sink, store, policy, log_id, clock
         self._accept_loss, self._name_takeover = accept_loss, name_takeover
-        self._config = Config(
+        self._config = PartitionConfig(
             settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms,
             settings.requests == "all",
         )  # fmt: skip
         self._fenced_most_ms = FENCED_SESSIONS * settings.session_timeout_ms
         self._fenced: tuple[int, Fenced] | None = None
         self._generation = 0
-        self.owned: dict[int, Owned] = {}
+        self.owned: dict[int, AssignedPartition] = {}
         self.epoch = 0
         """Of the claim under which all of them were taken over."""
 
@@ -84,13 +84,13 @@ class Holding:
         generation = self._generation
         return lambda: self._generation == generation
 
-    async def take_over(self, partitions: Iterable[int], begin: Mapping[Place, int]) -> bool:
-        """Claim partitions, so that no earlier owner can write any more, and then read their marks: `Joiner.assign`.
+    async def take_over(self, partitions: Iterable[int], begin: Mapping[TopicPartition, int]) -> bool:
+        """Claim partitions, so that no earlier owner can write any more, and then read their checkpoints.
 
         False if they were given up again meanwhile.
         """
         held, numbers = self.as_now(), sorted(partitions)
-        with contextlib.suppress(LetGo):
+        with contextlib.suppress(OwnershipLost):
             claim = partial(self._sink.claim, self._log_id, numbers, self._name_takeover())
             epoch = await self._store.until_taken(claim, held) if numbers else 0
             for number in numbers:
@@ -110,10 +110,10 @@ class Holding:
             return True
         return False
 
-    def _take_over(self, number: int, epoch: int, begin: dict[str, int]) -> Owned:
+    def _take_over(self, number: int, epoch: int, begin: dict[str, int]) -> AssignedPartition:
         """What a claimed partition was left with: since the claim, nobody else can change it."""
         row = self._sink.load_mark(self._log_id, number)
-        mark = Mark.load(row) if row else Mark()
+        mark = Checkpoint.load(row) if row else Checkpoint()
         for topic, offset in begin.items():
             if mark.offsets[topic] < 0 or self._accept_loss:  # What was stored before is recognised as duplicate.
                 mark.offsets[topic] = offset
@@ -125,7 +125,7 @@ class Holding:
         self._sink.refresh_hours_of(self._log_id, number, sorted(mark.hours))
         state.hours_refreshed()
         self._sink.write("marks", state.mark_row(), Fence(self._log_id, (number,), epoch))
-        return Owned(state)
+        return AssignedPartition(state)
 
     def lose(self, number: int, error: Fenced) -> None:
         """Drop a partition that another worker has claimed. Nothing of it is acknowledged: the other stores it."""

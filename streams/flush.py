@@ -15,27 +15,27 @@ import numpy as np
 from contracts.errors import Fenced
 from contracts.rows import Table, concat
 from streams import metrics
-from streams.assignment import Owned
-from streams.core.partition import Flush, Partition
+from streams.assignment import AssignedPartition
+from streams.core.partition import ClosedWindows, Partition
 from streams.core.stored_keys import touched_hours
-from streams.retrying_sink import Hold, Store
+from streams.retrying_sink import Ownership, RetryingSink
 from warehouse.sink.fence import Fence
 
-SETTLE_EVERY_MS = 1_000
+CHECKPOINT_EVERY_MS = 1_000
 """How often offsets that needed no flush (heartbeats, duplicates) are marked."""
 HOURS_EVERY_MS = 5_000
 """How long `ledger_hour` may lack what the ledger has while messages keep coming; it is at most as old as that."""
 
 
-Advance = Callable[[Partition, int], Flush | None]
+Advance = Callable[[Partition, int], ClosedWindows | None]
 
 
 @dataclass
 class _Part:
     """What one partition has to store in this round."""
 
-    owned: Owned
-    flush: Flush | None
+    owned: AssignedPartition
+    flush: ClosedWindows | None
     shown: Table | None
     """Provisional rows."""
     due: bool
@@ -49,12 +49,17 @@ class _Part:
         return self.flush.tables if self.flush else {}
 
 
-class Rounds:
+class Flusher:
     """See the module. `advance` closes windows of a partition, `heard` is told which rows of `sources` changed, `clock`
     gives epoch milliseconds."""
 
     def __init__(
-        self, store: Store, advance: Advance, heard: Callable[[int, Table], None], log_id: str, clock: Callable[[], int]
+        self,
+        store: RetryingSink,
+        advance: Advance,
+        heard: Callable[[int, Table], None],
+        log_id: str,
+        clock: Callable[[], int],
     ) -> None:
         self._store, self._advance, self._heard, self._log_id, self._clock = store, advance, heard, log_id, clock
         self._hours: set[int] = set()
@@ -74,7 +79,14 @@ class Rounds:
         self._hours, self._clusters, self._workloads = set(), set(), set()
 
     async def run(
-        self, owned: Mapping[int, Owned], epoch: int, now_ms: int, held: Callable[[], bool], *, show: bool, busy: bool
+        self,
+        owned: Mapping[int, AssignedPartition],
+        epoch: int,
+        now_ms: int,
+        held: Callable[[], bool],
+        *,
+        show: bool,
+        busy: bool,
     ) -> dict[int, Fenced]:
         """Store what these partitions close. Returns those that another worker has claimed, with the store's refusal:
         nothing of theirs is stored. With `show`, provisional windows too; while `busy`, hours wait for HOURS_EVERY_MS.
@@ -84,7 +96,7 @@ class Rounds:
         parts = {number: self._part(o, now_ms, show) for number, o in owned.items()}
         lost: dict[int, Fenced] = {}
         while parts:
-            hold = Hold(Fence(self._log_id, tuple(sorted(parts)), epoch), held)
+            hold = Ownership(Fence(self._log_id, tuple(sorted(parts)), epoch), held)
             try:
                 await self._store_all(parts, hold)
                 if self._hours and (not busy or now_ms - self._hours_ms >= HOURS_EVERY_MS):
@@ -96,13 +108,13 @@ class Rounds:
                     lost[number] = Fenced(self._log_id, (number,), epoch)
         return lost
 
-    def _part(self, owned: Owned, now_ms: int, show: bool) -> _Part:
+    def _part(self, owned: AssignedPartition, now_ms: int, show: bool) -> _Part:
         state, quiet_ms = owned.state, self._store.outage.without(now_ms)
         flush = self._advance(state, quiet_ms)
-        due = flush is None and now_ms - owned.settled_ms >= SETTLE_EVERY_MS
+        due = flush is None and now_ms - owned.settled_ms >= CHECKPOINT_EVERY_MS
         return _Part(owned, flush, state.provisional(quiet_ms) if show else None, due)
 
-    async def _store_all(self, parts: Mapping[int, _Part], hold: Hold) -> None:
+    async def _store_all(self, parts: Mapping[int, _Part], hold: Ownership) -> None:
         """May be begun again, with fewer parts: what was stored already is stored once more."""
         closed = [p for p in parts.values() if p.finals]
         tables = {name: concat(name, [p.finals[name] for p in closed]) for name in (closed[0].finals if closed else ())}
@@ -116,7 +128,7 @@ class Rounds:
             if part.flush and part.flush.late:
                 await self._store_late(part, part.flush, hold)
 
-    async def _mark(self, parts: Collection[_Part], closed: list[_Part], hold: Hold) -> None:
+    async def _mark(self, parts: Collection[_Part], closed: list[_Part], hold: Ownership) -> None:
         for part in closed:
             assert part.flush is not None
             self._touch(part.finals["ledger"])
@@ -133,7 +145,7 @@ class Rounds:
             self.stored_ms = now_ms
             metrics.WINDOWS.inc(sum(len(np.unique(p.finals["ledger"]["window_start"])) for p in closed))
 
-    async def _write_marks(self, parts: Iterable[_Part], hold: Hold) -> None:
+    async def _write_marks(self, parts: Iterable[_Part], hold: Ownership) -> None:
         """Sources first: who takes over goes on from the mark, and does not see again what they were counted from."""
         marked = [(part, part.mark) for part in parts if part.mark is not None]
         for part, _ in marked:
@@ -148,7 +160,7 @@ class Rounds:
         if marked:
             await self._store.write([("marks", concat("marks", [mark for _, mark in marked]))], hold)
 
-    async def _store_late(self, part: _Part, flush: Flush, hold: Hold) -> None:
+    async def _store_late(self, part: _Part, flush: ClosedWindows, hold: Ownership) -> None:
         state = part.owned.state
         await self._store.write(flush.late.items(), hold)
         async for tables in self._store.restated(state, flush, hold):
@@ -165,7 +177,7 @@ class Rounds:
         self._clusters.update(clusters)
         self._workloads.update(workloads)
 
-    async def _refresh_hours(self, parts: Mapping[int, _Part], hold: Hold, now_ms: int) -> None:
+    async def _refresh_hours(self, parts: Mapping[int, _Part], hold: Ownership, now_ms: int) -> None:
         await self._store.refresh_hours(self._hours, self._clusters, self._workloads, hold)
         self.forget()
         self._hours_ms = now_ms

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from contracts.errors import LedgerError
 from streams import metrics
-from streams.core.decoding import Message
-from streams.core.offset_gaps import Hole, Verdict, judge, loss
-from streams.log_reader import Place, Reader
+from streams.core.decoding import LogMessage
+from streams.core.offset_gaps import GapKind, OffsetGap, classify_gap, loss_error
+from streams.log_reader import LogReader, TopicPartition
 
 log = logging.getLogger("wattlog.stream")
 
@@ -25,12 +25,12 @@ REREAD_WAIT_MS = 5_000
 
 
 @dataclass(slots=True)
-class Batch:
+class DeliveredBatch:
     """Messages of one place, in offset order."""
 
     topic: str
     partition: int
-    messages: Sequence[Message]
+    messages: Sequence[LogMessage]
     begin: int | None
     """From where the reader vouches for them: what the log holds at `begin` and after is here, up to the last."""
 
@@ -40,7 +40,7 @@ class Inbox:
 
     def __init__(self, batch_messages: int) -> None:
         self._step = batch_messages
-        self._batches: list[Batch] = []
+        self._batches: list[DeliveredBatch] = []
         self._messages = self._bytes = 0
         self._generation = 0
         self._open, self._room, self._arrived = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -60,7 +60,7 @@ class Inbox:
         self._open.clear()
         self.take()
 
-    async def put(self, batch: Batch) -> None:
+    async def put(self, batch: DeliveredBatch) -> None:
         """Waits for room, and while no partition is held."""
         generation = self._generation
         while not (self._room.is_set() and self._open.is_set()):
@@ -82,7 +82,7 @@ class Inbox:
             await asyncio.wait_for(self._arrived.wait(), most_ms / 1000)
         self._arrived.clear()
 
-    def take(self) -> list[Batch]:
+    def take(self) -> list[DeliveredBatch]:
         """All that came since the last time, in order; makes room."""
         batches, self._batches = self._batches, []
         self._messages = self._bytes = 0
@@ -90,16 +90,16 @@ class Inbox:
         return batches
 
 
-class Holes:
+class OffsetGapResolver:
     """Settles holes with the log and its reader, and tells what comes from before a re-read from what comes after."""
 
-    def __init__(self, reader: Reader, clock: Callable[[], int]) -> None:
+    def __init__(self, reader: LogReader, clock: Callable[[], int]) -> None:
         self._reader, self._clock = reader, clock
         self._generation = 0
-        self._last_seen: dict[Place, int] = {}
-        self._awaited: dict[Place, tuple[Hole, int]] = {}
+        self._last_seen: dict[TopicPartition, int] = {}
+        self._awaited: dict[TopicPartition, tuple[OffsetGap, int]] = {}
         """The holes that are being read again, and since when (ms)."""
-        self._tries: dict[Place, tuple[int, int]] = {}
+        self._tries: dict[TopicPartition, tuple[int, int]] = {}
 
     def clear(self) -> None:
         """Partitions were given up: their next owner begins at the committed offsets."""
@@ -108,7 +108,7 @@ class Holes:
         self._awaited.clear()
         self._tries.clear()
 
-    def fresh(self, batch: Batch) -> Sequence[Message]:
+    def fresh(self, batch: DeliveredBatch) -> Sequence[LogMessage]:
         """The batch's messages; while a re-read is awaited, none of those that were under way before it.
 
         Offsets ascend. Where one does not, the re-read has begun.
@@ -131,7 +131,7 @@ class Holes:
             if self._clock() - since_ms > REREAD_WAIT_MS and self._awaited.get(place) == (hole, since_ms):
                 await self._read_again(hole, self._last_seen[place])
 
-    async def settle(self, hole: Hole, batch: Batch) -> bool:
+    async def settle(self, hole: OffsetGap, batch: DeliveredBatch) -> bool:
         """True: nothing is missing, go on behind the hole. False: it is being read again, drop what follows it.
 
         Raises LedgerError for what the log lost.
@@ -142,19 +142,19 @@ class Holes:
         found = await self._reader.look(hole.topic, hole.partition, hole.expected)
         if self._generation != generation:
             return False
-        verdict = judge(hole, *found)
-        if verdict is Verdict.LOST:
-            raise loss(hole, found.earliest)
-        if verdict is Verdict.EMPTY:
+        verdict = classify_gap(hole, *found)
+        if verdict is GapKind.LOST:
+            raise loss_error(hole, found.earliest)
+        if verdict is GapKind.EMPTY:
             return self._empty(hole)
         await self._read_again(hole, batch.messages[-1].offset)
         return False
 
-    def _empty(self, hole: Hole) -> bool:
+    def _empty(self, hole: OffsetGap) -> bool:
         metrics.EMPTY_OFFSETS.inc(hole.got - hole.expected)
         return True
 
-    async def _read_again(self, hole: Hole, last: int) -> None:
+    async def _read_again(self, hole: OffsetGap, last: int) -> None:
         place = hole.topic, hole.partition
         expected, tries = self._tries.get(place, (hole.expected, 0))
         tries = tries + 1 if expected == hole.expected else 1

@@ -14,7 +14,7 @@ from contracts import topics
 from contracts.errors import LedgerError, Unavailable
 from contracts.settings import Settings
 from streams import metrics
-from streams.log_reader import Found
+from streams.log_reader import OffsetLookup
 
 log = logging.getLogger("wattlog.stream")
 
@@ -163,7 +163,7 @@ def offsets(consumer: Consumer, places: list[TopicPartition]) -> list[TopicParti
     return _answered(lambda: consumer.committed(places, timeout=TIMEOUT_S)) if places else []
 
 
-def look(config: dict[str, Any], group: str, topic: str, partition: int, offset: int) -> Found:
+def look_up_offset(config: dict[str, Any], group: str, topic: str, partition: int, offset: int) -> OffsetLookup:
     """What the log holds at an offset, read there directly. Raises Unavailable when no broker answers."""
     settings = {"enable.auto.commit": False, "auto.offset.reset": "error", "enable.partition.eof": True}
     consumer = Consumer({**config, "group.id": group, "isolation.level": "read_uncommitted", **settings})
@@ -171,15 +171,15 @@ def look(config: dict[str, Any], group: str, topic: str, partition: int, offset:
         place = TopicPartition(topic, partition, offset)
         earliest, _ = consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)
         if offset < earliest:
-            return Found(earliest, None)
+            return OffsetLookup(earliest, None)
         consumer.assign([place])
         message = consumer.poll(TIMEOUT_S)
         if message is None:
             raise unavailable(config["bootstrap.servers"], f"nothing was read of {topic} in {TIMEOUT_S:.0f} s")
         if (error := message.error()) is None:
-            return Found(earliest, message.offset())
+            return OffsetLookup(earliest, message.offset())
         if error.code() == KafkaError._PARTITION_EOF:
-            return Found(earliest, None)
+            return OffsetLookup(earliest, None)
         raise KafkaException(error)
     except KafkaException as error:
         raise unavailable(config["bootstrap.servers"], error) from error

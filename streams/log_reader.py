@@ -1,15 +1,15 @@
-"""What a joiner asks of whoever reads the log for it: `streams.transport` has two such readers."""
+"""What a stream worker asks of whoever reads the log for it: `streams.transport` has two such readers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-Place = tuple[str, int]
+TopicPartition = tuple[str, int]
 """(topic, partition)."""
 
 
-class Found(NamedTuple):
+class OffsetLookup(NamedTuple):
     """What the log itself holds at an offset."""
 
     earliest: int
@@ -18,10 +18,10 @@ class Found(NamedTuple):
     """The first offset at or after the one asked for that holds a message; None if none does."""
 
 
-class Reader(Protocol):
-    """Reads the log in offset order per place, hands what it reads to `Joiner.put`, and commits what it is told."""
+class LogReader(Protocol):
+    """Reads partitions in offset order, hands messages to `StreamWorker.put` and commits acknowledged offsets."""
 
-    def acknowledge(self, offsets: Mapping[Place, int]) -> None:
+    def acknowledge(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Everything before these offsets is stored: the group may commit them, now or a little later."""
 
     async def seek(self, topic: str, partition: int, offset: int) -> None:
@@ -30,5 +30,5 @@ class Reader(Protocol):
         Does nothing where the place is not held any more.
         """
 
-    async def look(self, topic: str, partition: int, offset: int) -> Found:
+    async def look(self, topic: str, partition: int, offset: int) -> OffsetLookup:
         """Ask the log itself. Raises Unavailable when no broker answers."""

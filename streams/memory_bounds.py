@@ -10,9 +10,9 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from streams import metrics
-from streams.core.cardinality import Most
-from streams.core.decoding import Message
-from streams.core.partition import NO_BOUND, Flush, Partition
+from streams.core.cardinality import CardinalityReport
+from streams.core.decoding import LogMessage
+from streams.core.partition import NO_BOUND, ClosedWindows, Partition
 from streams.core.progress import MAX_SOURCES
 
 log = logging.getLogger("wattlog.stream")
@@ -28,7 +28,7 @@ STEP_BYTES = 4 * 2**20
 """Payload that is taken in at once: between steps, a worker that is full stops reading."""
 
 
-class Bounds:
+class MemoryBounds:
     """See the module. `most` is in rows (`max_open_rows`), `states` gives the partitions held."""
 
     def __init__(self, most: int, states: Callable[[], Collection[Partition]]) -> None:
@@ -58,7 +58,7 @@ class Bounds:
         """The last round stored as much as a round may: there is more."""
         return self._left <= 0
 
-    def advance(self, state: Partition, now_ms: int) -> Flush | None:
+    def advance(self, state: Partition, now_ms: int) -> ClosedWindows | None:
         """`Partition.advance`, within the bounds: of what may be closed, so much that the round's tables stay small; of
         a worker that is full, so much more that every partition keeps its part of half of what may be held."""
         full, held = self._keep != NO_BOUND, state.open_rows
@@ -80,7 +80,7 @@ class Bounds:
             self._tell(
                 "full", now_ms, "max_open_rows (%d) is met: windows are closed before their lateness has passed, and "
                 "what still comes for them is restated. Most there is: %s. Mend what makes so many, or add workers",
-                self._most, state.most_of() or "in the windows just closed",
+                self._most, state.report_cardinality() or "in the windows just closed",
             )  # fmt: skip
         return flush
 
@@ -99,7 +99,7 @@ class Bounds:
         for kind, count in (("gpus", sum(s.gpus for s in states)), ("tenants", sum(s.payers for s in states))):
             metrics.OPEN_KEYS.labels(kind).set(count)
             if count > MANY_KEYS:
-                most: Most = max(m for s in states if (m := s.most_of()) is not None)
+                most: CardinalityReport = max(m for s in states if (m := s.report_cardinality()) is not None)
                 self._tell(kind, now_ms, "open windows hold %d %s: %s. Is that meant so?", count, kind, most)
 
     def _tell(self, what: str, now_ms: int, text: str, *values: object) -> None:
@@ -109,7 +109,7 @@ class Bounds:
             log.warning(text, *values)
 
 
-def steps(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+def steps(messages: Sequence[LogMessage]) -> Iterator[Sequence[LogMessage]]:
     """The messages, cut where the payload of a step would exceed STEP_BYTES; one message at least."""
     begin, size = 0, 0
     for at, message in enumerate(messages):

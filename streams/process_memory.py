@@ -19,7 +19,7 @@ KEPT_BYTES, MAPPED_ABOVE_BYTES = 128 * 2**20, 32 * 2**20
 """Memory that is freed and kept for the next step; above the second figure, glibc keeps nothing whatever one asks."""
 
 
-def settle() -> None:
+def tune_memory() -> None:
     """Collect garbage seldom, and keep freed memory. To be called before threads are started: each keeps the heap that
     it began with."""
     collect_seldom()

@@ -19,9 +19,9 @@ from contracts.errors import BadQuery, Unavailable
 from contracts.rows import Table, length
 from streams import metrics
 from streams.core.late_facts import LateKey
-from streams.core.partition import Flush, Partition
+from streams.core.partition import ClosedWindows, Partition
 from streams.core.restatement import restate
-from streams.sink_outage import Outage
+from streams.sink_outage import SinkOutage
 from warehouse.sink.fence import Fence
 from warehouse.sink.sink import Sink
 
@@ -35,7 +35,7 @@ RESTATE_ROWS = 200_000
 """Rows of windows that are restated together, at some 1.1 kB each."""
 
 
-class LetGo(Exception):  # noqa: N818 - a fact, not an error: nobody sees it but the joiner
+class OwnershipLost(Exception):  # noqa: N818 - a fact, not an error: nobody sees it but the stream worker
     """The partition was given up while the warehouse was away: its next owner stores what this write was about."""
 
 
@@ -44,14 +44,14 @@ def always() -> bool:
 
 
 @dataclass(frozen=True)
-class Hold:
+class Ownership:
     """Partitions as their owner holds them: the claim that every write shows, and whether they are still held here."""
 
     fence: Fence
     held: Callable[[], bool] = always
 
 
-class Store:
+class RetryingSink:
     """See the module. `clock` gives epoch milliseconds, `waiting` the rows that wait in memory to be stored."""
 
     def __init__(
@@ -59,13 +59,13 @@ class Store:
     ) -> None:
         self._sink, self._clock, self._waiting = sink, clock, waiting
         self._simulated: set[str] = set()
-        self.outage = Outage(idle_timeout_ms)
+        self.outage = SinkOutage(idle_timeout_ms)
 
-    async def write(self, tables: Iterable[tuple[str, Table]], hold: Hold) -> None:
+    async def write(self, tables: Iterable[tuple[str, Table]], hold: Ownership) -> None:
         """Store tables in their order.
 
-        Raises Fenced when another worker has claimed a partition, LetGo when they were given up here and the warehouse
-        is away.
+        Raises Fenced when another worker has claimed a partition, OwnershipLost when they were given up here and the
+        warehouse is away.
         """
         listed = list(tables)
 
@@ -76,20 +76,22 @@ class Store:
         await self.until_taken(work, hold.held, rows=sum(length(table) for _, table in listed))
 
     async def refresh_hours(
-        self, hours_ms: Collection[int], clusters: Collection[str], workloads: Collection[str], hold: Hold
+        self, hours_ms: Collection[int], clusters: Collection[str], workloads: Collection[str], hold: Ownership
     ) -> None:
         """Compute these hours of these workloads anew."""
         refresh = partial(self._sink.refresh_hours, sorted(hours_ms), sorted(clusters), sorted(workloads))
         await self.until_taken(refresh, hold.held)
 
-    async def claimed_above(self, hold: Hold) -> list[int]:
+    async def claimed_above(self, hold: Ownership) -> list[int]:
         """Which of the partitions of a write that was fenced off another worker has claimed: at least one."""
         fence = hold.fence
         ask = partial(self._sink.claimed_above, fence.log_id, fence.log_partitions, fence.epoch)
         found: list[int] = await self.until_taken(ask, hold.held, rows=None)
         return found or list(fence.log_partitions)
 
-    async def restated(self, state: Partition, flush: Flush, hold: Hold) -> AsyncIterator[dict[str, Table]]:
+    async def restated(
+        self, state: Partition, flush: ClosedWindows, hold: Ownership
+    ) -> AsyncIterator[dict[str, Table]]:
         """New rows of the windows that the flush's late facts, already stored, belong to: several times some windows,
         so that no more than RESTATE_ROWS are looked through together, or one window of one workload."""
 
@@ -104,7 +106,7 @@ class Store:
         for windows in groups:
             yield await self.until_taken(partial(work, windows), hold.held, rows=None)
 
-    async def mark_simulated(self, sources: Iterable[Any], hold: Hold) -> None:
+    async def mark_simulated(self, sources: Iterable[Any], hold: Ownership) -> None:
         """What is simulated says so everywhere: the clusters of simulated sources are marked when first stored."""
         found = {cluster for s in sources if (cluster := topics.simulated_cluster(s))} - self._simulated
         if found:
@@ -114,7 +116,7 @@ class Store:
     async def until_taken(
         self, work: Callable[[], Any], held: Callable[[], bool] = always, rows: int | None = 0
     ) -> Any:
-        """What `work` returns, when the warehouse has done it. Tried again for as long as `held()`, else LetGo.
+        """What `work` returns, when the warehouse has done it. Tried again for as long as `held()`, else OwnershipLost.
 
         `rows` are those that it stores; None where it only reads, which says nothing about whether writes are taken.
         """
@@ -132,7 +134,7 @@ class Store:
                 log.error("the warehouse did not do it (%s), trying again in %.1f s: %s", reason, wait_s, error)
                 await asyncio.sleep(wait_s)
                 if not held():
-                    raise LetGo from error
+                    raise OwnershipLost from error
                 wait_s = min(2 * wait_s, RETRY_MOST_S)
                 continue
             if rows is not None:

@@ -14,16 +14,16 @@ from contracts.rows import Table
 
 MAX_RUNS = 100_000
 """Runs with gaps that are told apart. Of those beyond, the gaps are left out: there are gaps enough to look."""
-LASTS_MS = 60_000
+REPORT_AFTER_MS = 60_000
 """After this a gap is told: until then its events may be on their way."""
-TOLD_MOST = 20
+REPORT_MAX = 20
 """Gaps told at once."""
 
 _Run = tuple[int, str, str, int]
 """(log partition, topic, source, epoch)."""
 
 
-class Gaps:
+class SequenceGaps:
     """Missing events of producers' runs that were heard since their partitions were assigned."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Gaps:
         found = []
         for run, missing in self._missing.items():
             since_ms, told = self._told.setdefault(run, (now_ms, 0))
-            if missing > told and now_ms - since_ms >= LASTS_MS and len(found) < TOLD_MOST:
+            if missing > told and now_ms - since_ms >= REPORT_AFTER_MS and len(found) < REPORT_MAX:
                 self._told[run] = since_ms, missing
                 _, topic, source, epoch = run
                 found.append(f"{missing} events of {source}, run {epoch}, never came on {topic}")

@@ -9,7 +9,7 @@ SLACK_MS = 5_000
 """How far behind its usual lag a worker may be and still count as caught up."""
 
 
-class Outage:
+class SinkOutage:
     """See the module. An outage counts as recent for `idle_timeout_ms` after it."""
 
     def __init__(self, idle_timeout_ms: int) -> None:

@@ -21,10 +21,10 @@ from contracts import topics
 from contracts.rows import Table, concat
 from contracts.settings import Settings
 from producers.runtime.publisher import kafka_config
-from streams.core.decoding import Config, Message
+from streams.core.decoding import LogMessage, PartitionConfig
 from streams.core.partition import Partition
 from streams.core.stored_keys import touched_hours
-from streams.flush import HOURS_EVERY_MS, SETTLE_EVERY_MS
+from streams.flush import CHECKPOINT_EVERY_MS, HOURS_EVERY_MS
 from warehouse.sink.fence import Fence
 from warehouse.sink.sink import Sink
 
@@ -40,7 +40,7 @@ class Plain:
 
     def __init__(self, job: Job, settings: Settings, sink: Sink, policy: Any, log_id: str) -> None:
         self._job, self._settings, self._sink = job, settings, sink
-        config = Config(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
+        config = PartitionConfig(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
         numbers = range(job.partitions)
         epoch = sink.claim(log_id, numbers, "bench")
         self._fence = Fence(log_id, tuple(numbers), epoch)
@@ -80,11 +80,11 @@ class Plain:
         meter.stop()
 
     def _ingest(self, found: list[Any]) -> None:
-        by_partition: dict[int, list[Message]] = {}
+        by_partition: dict[int, list[LogMessage]] = {}
         for m in found:
             if m.error() is not None:
                 raise RuntimeError(str(m.error()))
-            message = Message(m.topic(), m.offset(), m.headers(), m.value())
+            message = LogMessage(m.topic(), m.offset(), m.headers(), m.value())
             by_partition.setdefault(m.partition(), []).append(message)
         now_ms = _now_ms()
         for number, messages in by_partition.items():
@@ -94,7 +94,7 @@ class Plain:
     def _store(self) -> None:
         """One round over all partitions, in the order and with the inserts of `streams.flush`."""
         now_ms, states = _now_ms(), list(self._partitions.values())
-        settle = now_ms - self._settled_ms >= SETTLE_EVERY_MS
+        settle = now_ms - self._settled_ms >= CHECKPOINT_EVERY_MS
         flushes = [(state, flush) for state in states if (flush := state.advance(now_ms))]
         if any(flush.late for _, flush in flushes):
             raise RuntimeError("the input has nothing late")

@@ -16,11 +16,11 @@ from contracts import topics
 from contracts.errors import BadEvent
 from contracts.events import PowerBatch
 from streams.core import decoding
-from streams.core.attribution.policy import Floor, Policy
-from streams.core.decoding import Config, Message
+from streams.core.attribution.policy import FloorVersion, Policy
+from streams.core.decoding import LogMessage, PartitionConfig
 from streams.core.partition import Partition
 
-Log = dict[int, list[Message]]
+Log = dict[int, list[LogMessage]]
 
 
 def loaded(job: Job) -> Log:
@@ -32,7 +32,7 @@ def loaded(job: Job) -> Log:
     while left:
         found = consumer.consume(min(left, 1000), 5.0)
         for m in found:
-            log[m.partition()].append(Message(m.topic(), m.offset(), m.headers(), m.value()))
+            log[m.partition()].append(LogMessage(m.topic(), m.offset(), m.headers(), m.value()))
         left -= len(found)
         if not found:
             raise TimeoutError(f"{left} messages of the backlog did not come")
@@ -43,7 +43,7 @@ def loaded(job: Job) -> Log:
 def decode_all(log: Log, job: Job) -> dict[str, int]:
     """Decode and check every message as the core does, step by step; what they hold."""
     settings, now_ms = settings_of(job), time.time_ns() // 1_000_000
-    config = Config(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
+    config = PartitionConfig(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
     found = {"energy_uj": 0, "rows": 0}
     for messages in log.values():
         for at in range(0, len(messages), settings.batch_messages):
@@ -61,8 +61,8 @@ def decode_all(log: Log, job: Job) -> dict[str, int]:
 def attribute_all(log: Log, job: Job) -> dict[str, int]:
     """Decode, join, attribute, in the worker's steps; what the final ledger holds."""
     settings = settings_of(job)
-    config = Config(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
-    policy = Policy((Floor(HARDWARE, 0, 2**62, job.idle_mw, 1),))
+    config = PartitionConfig(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
+    policy = Policy((FloorVersion(HARDWARE, 0, 2**62, job.idle_mw, 1),))
     now_ms = time.time_ns() // 1_000_000
     found = {"energy_uj": 0, "requests": 0, "ledger_rows": 0}
     for number, messages in log.items():

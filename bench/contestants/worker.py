@@ -11,14 +11,14 @@ from bench.harness.profiling import Profiles
 from cli.embedded import running_worker
 from cli.opening import open_warehouse
 from contracts import topics
-from streams.app import Worker
-from streams.process_memory import settle
+from streams.app import FaustWorker
+from streams.process_memory import tune_memory
 
 _FIRST_POLL_S, _POLL_S = 0.002, 0.05
 
 
 async def run(job: Job, meter: Meter) -> None:
-    settle()  # As `wattlog stream` does.
+    tune_memory()  # As `wattlog stream` does.
     settings = settings_of(job)
     log_id = f"embedded/bench-{job.group}"  # Made up: nobody else reads this log.
     with open_warehouse(settings) as warehouse:
@@ -30,26 +30,26 @@ async def run(job: Job, meter: Meter) -> None:
         meter.report(totals(warehouse), profile=profiles.top())
 
 
-async def drained(worker: Worker, job: Job, meter: Meter, commits: Commits, profiles: Profiles) -> None:
+async def drained(worker: FaustWorker, job: Job, meter: Meter, commits: Commits, profiles: Profiles) -> None:
     """From before the first message until every offset is committed."""
-    joiner, patience = worker.joiner, Patience()
+    stream_worker, patience = worker.stream_worker, Patience()
     meter.restart()
-    while joiner.messages == 0:
+    while stream_worker.messages == 0:
         _alive(worker)
-        patience.check(joiner.messages)
+        patience.check(stream_worker.messages)
         await asyncio.sleep(_FIRST_POLL_S)
-        if joiner.messages == 0:  # Else the stamp of just before it came holds.
+        if stream_worker.messages == 0:  # Else the stamp of just before it came holds.
             meter.restart()
             profiles.start()
-    while not (joiner.messages >= job.messages and await asyncio.to_thread(commits.all_there)):
+    while not (stream_worker.messages >= job.messages and await asyncio.to_thread(commits.all_there)):
         _alive(worker)
-        patience.check((joiner.messages, worker.joiner.progress_ms))
+        patience.check((stream_worker.messages, worker.stream_worker.progress_ms))
         await asyncio.sleep(_POLL_S)
     profiles.stop()
     meter.stop()
 
 
-def _alive(worker: Worker) -> None:
+def _alive(worker: FaustWorker) -> None:
     if worker.crashed is not None and worker.crashed.done():
         raise worker.crashed.result()
 

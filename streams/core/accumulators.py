@@ -39,7 +39,7 @@ def by_window(window: I64) -> Iterator[tuple[int, Index | slice]]:
 Key = tuple[Any, ...]
 
 
-class Sums:
+class WindowAccumulators:
     """Per window, per entity: `width` integers, added up (those in `greatest`: the maximum is kept)."""
 
     def __init__(self, width: int, greatest: tuple[int, ...] = ()) -> None:

@@ -1,6 +1,6 @@
 """Integers over time: spread an amount over windows, share a total by weights. Nothing is lost to rounding.
 
-Both work on whole columns. Neither ever multiplies two large numbers in int64: see `_scaled` and `share`.
+Both work on whole columns. Neither ever multiplies two large numbers in int64: see `_scaled` and `apportion`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def pieces(t0_ms: I64, t1_ms: I64, window_ms: int) -> tuple[npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Cuts:
+class SpanCuts:
     """How spans `[p0, p1)` fall into the pieces that `pieces()` made of their rows: per piece, its row, how much of the
     row's span lies before the piece's window, and the span's length. The same for every amount that is spread."""
 
@@ -86,7 +86,7 @@ def spread_intervals(
         return None, first, list(amounts)
     t0, t1 = t0_ms[cut], t1_ms[cut]
     row, window = pieces(t0, t1, window_ms)
-    rest, cuts = np.flatnonzero(whole), Cuts.of(t0, t1, row, window, window_ms)
+    rest, cuts = np.flatnonzero(whole), SpanCuts.of(t0, t1, row, window, window_ms)
     parts = [np.concatenate([a[rest], cuts.parts(a[cut])]) for a in amounts]
     return np.concatenate([rest, cut[row]]), np.concatenate([first[rest], window]), parts
 
@@ -108,7 +108,7 @@ def ends(row: npt.NDArray[np.intp] | I64) -> npt.NDArray[np.bool_]:
 Canonical = Callable[[npt.NDArray[np.intp]], Sequence[int]]
 
 
-def share(total: I64, group: npt.NDArray[np.intp], weight: I64, canonical: Canonical | None = None) -> I64:
+def apportion(total: I64, group: npt.NDArray[np.intp], weight: I64, canonical: Canonical | None = None) -> I64:
     """Share each group's `total[group]` among its members by `weight`: largest remainder, parts summing to the whole.
 
     `group` numbers the members' groups. Equal remainders are served in canonical order: the members' own, or where
@@ -119,13 +119,13 @@ def share(total: I64, group: npt.NDArray[np.intp], weight: I64, canonical: Canon
     gives modulo 2^64: exact for total < 2^62 and a sum of weights < 2^50. Weights of a group that sum to more lose
     low bits (all alike, so their ratios stand to 1 in 2^49).
     """
-    return shares((total,), group, weight, canonical)[0]
+    return apportion_each((total,), group, weight, canonical)[0]
 
 
-def shares(
+def apportion_each(
     totals: Iterable[I64], group: npt.NDArray[np.intp], weight: I64, canonical: Canonical | None = None
 ) -> list[I64]:
-    """`share` of several totals, each by the same weights."""
+    """`apportion` of several totals, each by the same weights."""
     whole = divisor = np.zeros(0, np.int64)
     parts: list[I64] = []
     for total in totals:

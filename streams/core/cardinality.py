@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
-class Most(NamedTuple):
+class CardinalityReport(NamedTuple):
     """So many of a kind (`tenants`, `gpus` or `workloads`), where, and the newest of them."""
 
     number: int
@@ -19,16 +19,16 @@ class Most(NamedTuple):
         return f"{self.number} {self.kind} in {self.where}, one of them {self.example[:80]!r}"
 
 
-def most_of(gpus: Sequence[tuple[Any, ...]], payers: Sequence[tuple[Any, ...]]) -> Most | None:
+def report_cardinality(gpus: Sequence[tuple[Any, ...]], payers: Sequence[tuple[Any, ...]]) -> CardinalityReport | None:
     """Of keys (subject, node, gpu_uuid, ...) and (subject, tenant, model), a subject being (cluster, workload): the
     workload with most of either, or the workloads themselves where they are more. None if there are no keys."""
-    found: list[Most] = []
+    found: list[CardinalityReport] = []
     workloads = {key[0] for keys in (gpus, payers) for key in keys}
     for kind, keys, at in (("gpus", gpus, 2), ("tenants", payers, 1)):
         if keys:
             (cluster, workload), count = Counter(key[0] for key in keys).most_common(1)[0]
             example = next(key for key in reversed(keys) if key[0] == (cluster, workload))
-            found.append(Most(count, kind, f"{cluster}/{workload}", str(example[at])))
+            found.append(CardinalityReport(count, kind, f"{cluster}/{workload}", str(example[at])))
             last_cluster, last = keys[-1][0]
-            found.append(Most(len(workloads), "workloads", last_cluster, last))
+            found.append(CardinalityReport(len(workloads), "workloads", last_cluster, last))
     return max(found, default=None)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from contracts import topics
 from contracts.rows import Table, conform
-from streams.core.sequence import Run, Runs
+from streams.core.sequence import SequenceRun, SequenceRuns
 
 
 class Cut(NamedTuple):
@@ -26,7 +26,7 @@ class Cut(NamedTuple):
 
 
 @dataclass
-class Mark:
+class Checkpoint:
     """Everything below `offsets` is stored; windows that end at `final_end_ms` or before are final.
 
     An offset is -1 until the first message of its topic is seen: the log may begin anywhere.
@@ -36,7 +36,7 @@ class Mark:
     final_end_ms: int = 0
     offsets: dict[str, int] = field(default_factory=lambda: dict.fromkeys(topics.JOINED, -1))
     cuts: list[Cut] = field(default_factory=list)
-    seen: dict[str, Runs] = field(default_factory=lambda: {topic: {} for topic in topics.JOINED})
+    seen: dict[str, SequenceRuns] = field(default_factory=lambda: {topic: {} for topic in topics.JOINED})
     refused: dict[str, set[int]] = field(default_factory=lambda: {topic: set() for topic in topics.JOINED})
     """Offsets, not below `offsets`, of messages that were refused. Whether an event lies in the future depends on when
     it is read: what was refused when a window was closed is refused when it is read again, and what was not, is not."""
@@ -85,7 +85,7 @@ class Mark:
         )  # fmt: skip
 
     @classmethod
-    def load(cls, row: dict[str, Any]) -> Mark:
+    def load(cls, row: dict[str, Any]) -> Checkpoint:
         """From a row of `marks` (times as epoch milliseconds)."""
         state = json.loads(row["state"])
         return cls(
@@ -93,7 +93,10 @@ class Mark:
             final_end_ms=row["final_end"],
             offsets={topics.POWER: row["power_offset"], topics.TOKENS: row["tokens_offset"]},
             cuts=[Cut(*c) for c in state["cuts"]],
-            seen={t: {(source, epoch): Run.load(run) for source, epoch, run in r} for t, r in state["seen"].items()},
+            seen={
+                t: {(source, epoch): SequenceRun.load(run) for source, epoch, run in r}
+                for t, r in state["seen"].items()
+            },
             refused={t: set(state.get("refused", {}).get(t, ())) for t in topics.JOINED},
             hours=set(state.get("hours", ())),
         )

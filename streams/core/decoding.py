@@ -22,7 +22,7 @@ MAX_PIECES = 1_000_000
 
 
 @dataclass(frozen=True)
-class Config:
+class PartitionConfig:
     """What a partition needs of the settings; times in milliseconds."""
 
     window_ms: int = 10_000
@@ -33,7 +33,7 @@ class Config:
     """Whether single requests are stored, beside what they add up to."""
 
 
-class Message(NamedTuple):
+class LogMessage(NamedTuple):
     """A raw message of one of the two joined topics."""
 
     topic: str
@@ -42,15 +42,15 @@ class Message(NamedTuple):
     value: bytes | None
 
 
-class Rejected(NamedTuple):
+class RejectedMessage(NamedTuple):
     """A message for the dead-letter topic. It blocks commits until the shell says that it was published."""
 
-    message: Message
+    message: LogMessage
     error: BadEvent
 
 
 @dataclass(slots=True)
-class Step:
+class DecodedMessages:
     """What some messages of one topic say, message by message: the event or what is wrong with it, its event time, and
     the (first, last) window numbers between which its rows lie, (0, -1) if it has none."""
 
@@ -63,17 +63,19 @@ class Step:
     """The rows of the events at `full`: all that have any."""
 
 
-class Judged(NamedTuple):
+class PriorVerdicts(NamedTuple):
     """What an earlier owner of the partition made of the messages below an offset: it refused these."""
 
     below: int
     refused: Set[int]
 
 
-NOTHING_JUDGED = Judged(-1, frozenset())
+NO_VERDICTS = PriorVerdicts(-1, frozenset())
 
 
-def read(messages: Sequence[Message], now_ms: int, config: Config, judged: Judged = NOTHING_JUDGED) -> Step:
+def read(
+    messages: Sequence[LogMessage], now_ms: int, config: PartitionConfig, judged: PriorVerdicts = NO_VERDICTS
+) -> DecodedMessages:
     """Decode and judge messages of one topic: the event of each, or why it cannot be read or believed.
 
     What was `judged` before, by another clock, is judged alike.
@@ -90,7 +92,7 @@ def read(messages: Sequence[Message], now_ms: int, config: Config, judged: Judge
         full = [i for i in full if isinstance(events[i], Event)]
         columns = columns_of([events[i].batch for i in full])  # type: ignore[union-attr]
     t_ms = [e.batch.t_ms if isinstance(e, Event) else 0 for e in events]
-    step = Step(events, t_ms, [0] * len(events), [-1] * len(events), full, columns)
+    step = DecodedMessages(events, t_ms, [0] * len(events), [-1] * len(events), full, columns)
     most_pieces = _place(step, columns, config.window_ms) if columns is not None else 0
     again = bool(judged.refused) or (len(messages) > 0 and messages[0].offset < judged.below)
     if again or most_pieces > MAX_PIECES or max(step.event_ms, default=0) > now_ms + config.skew_ms:  # Seldom.
@@ -98,7 +100,9 @@ def read(messages: Sequence[Message], now_ms: int, config: Config, judged: Judge
     return step
 
 
-def _judge(step: Step, messages: Sequence[Message], now_ms: int, config: Config, judged: Judged) -> None:
+def _judge(
+    step: DecodedMessages, messages: Sequence[LogMessage], now_ms: int, config: PartitionConfig, judged: PriorVerdicts
+) -> None:
     """Put an error in the place of each event that cannot be believed, or that was refused when it was first read."""
     for i, event in enumerate(step.events):
         if not isinstance(event, Event):
@@ -120,7 +124,7 @@ def columns_of(batches: Sequence[Batch]) -> PowerColumns | TokenColumns | None:
     return kind.of(batches)  # type: ignore[arg-type]
 
 
-def _event(message: Message, wanted: type[Batch]) -> Event | BadEvent:
+def _event(message: LogMessage, wanted: type[Batch]) -> Event | BadEvent:
     try:
         event = codec.read(message.headers, message.value)
         if not isinstance(event.batch, wanted):
@@ -141,7 +145,7 @@ def _check_each(events: list[Event | BadEvent], at: Sequence[int]) -> None:
             events[i] = error
 
 
-def _place(step: Step, c: PowerColumns | TokenColumns, window_ms: int) -> int:
+def _place(step: DecodedMessages, c: PowerColumns | TokenColumns, window_ms: int) -> int:
     """Where in time the events with rows lie. Returns the most rows times windows of one, or more."""
     t_ms = np.maximum.reduceat(c.end_ms, c.starts)
     first = np.minimum.reduceat(c.begin_ms, c.starts)
@@ -155,7 +159,7 @@ def _place(step: Step, c: PowerColumns | TokenColumns, window_ms: int) -> int:
     return int(((last - first + 1) * c.counts).max())
 
 
-def _unbelievable(step: Step, i: int, event: Event, now_ms: int, config: Config) -> BadEvent | None:
+def _unbelievable(step: DecodedMessages, i: int, event: Event, now_ms: int, config: PartitionConfig) -> BadEvent | None:
     if step.event_ms[i] > now_ms + config.skew_ms:
         return BadEvent(
             "t_ms", step.event_ms[i], f"lies in the future by more than {config.skew_ms} ms; mend the clock"

@@ -9,7 +9,7 @@ import numpy as np
 from contracts import topics
 from contracts.events import Event
 from contracts.rows import Table, concat, conform, length
-from streams.core.window_snapshot import WindowFacts
+from streams.core.window_snapshot import WindowSnapshot
 
 LateKey = tuple[int, str, str]
 """(window_start, cluster, workload) that late facts touch."""
@@ -19,14 +19,14 @@ class LateFacts:
     """Late facts that were not taken yet, in the order in which they came."""
 
     def __init__(self) -> None:
-        self._found: deque[tuple[str, int, Event, WindowFacts]] = deque()
+        self._found: deque[tuple[str, int, Event, WindowSnapshot]] = deque()
         self.rows = 0
         """Memory held, in rows."""
 
     def __len__(self) -> int:
         return len(self._found)
 
-    def add(self, topic: str, offset: int, event: Event, facts: WindowFacts) -> None:
+    def add(self, topic: str, offset: int, event: Event, facts: WindowSnapshot) -> None:
         """The message at this offset is late with these facts."""
         self._found.append((topic, offset, event, facts))
         self.rows += facts.rows

@@ -12,10 +12,10 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from contracts.errors import LedgerError
-from streams.core.decoding import Message
+from streams.core.decoding import LogMessage
 
 
-class Hole(NamedTuple):
+class OffsetGap(NamedTuple):
     """After the message at `expected - 1` of this place came the one at `got`."""
 
     topic: str
@@ -24,7 +24,7 @@ class Hole(NamedTuple):
     got: int
 
 
-class Verdict(Enum):
+class GapKind(Enum):
     """What a hole is."""
 
     LOST = auto()
@@ -35,14 +35,14 @@ class Verdict(Enum):
     """The messages are there; they were not delivered."""
 
 
-def judge(hole: Hole, earliest: int, first: int | None) -> Verdict:
+def classify_gap(hole: OffsetGap, earliest: int, first: int | None) -> GapKind:
     """`earliest` is the first offset left on the log, `first` the first with a message at or after the hole's begin."""
     if earliest > hole.expected:
-        return Verdict.LOST
-    return Verdict.EMPTY if first is None or first >= hole.got else Verdict.SKIPPED
+        return GapKind.LOST
+    return GapKind.EMPTY if first is None or first >= hole.got else GapKind.SKIPPED
 
 
-def loss(hole: Hole, earliest: int) -> LedgerError:
+def loss_error(hole: OffsetGap, earliest: int) -> LedgerError:
     """The error that ends a worker whose log lost messages."""
     return LedgerError(
         f"{hole.topic} partition {hole.partition} lost messages {hole.expected} to {earliest - 1}: they were trimmed "
@@ -50,7 +50,7 @@ def loss(hole: Hole, earliest: int) -> LedgerError:
     )
 
 
-def before_hole(expected: int, messages: Sequence[Message]) -> tuple[int, int]:
+def before_gap(expected: int, messages: Sequence[LogMessage]) -> tuple[int, int]:
     """(how many messages come before the first hole, the offset that is expected after them).
 
     An offset below the expected one is a message that came again. `expected` -1: any offset may be the first.

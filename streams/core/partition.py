@@ -19,11 +19,11 @@ from contracts.rows import Table
 from contracts.units import MS_PER_HOUR
 from streams.core import decoding, row_versions
 from streams.core.attribution.policy import Policy
-from streams.core.cardinality import Most, most_of
-from streams.core.checkpoint import Mark
-from streams.core.decoding import Config, Message, Rejected
+from streams.core.cardinality import CardinalityReport, report_cardinality
+from streams.core.checkpoint import Checkpoint
+from streams.core.decoding import LogMessage, PartitionConfig, RejectedMessage
 from streams.core.late_facts import LateFacts, LateKey
-from streams.core.progress import Pending, Progress, watermark
+from streams.core.progress import PendingMessage, Progress, watermark
 from streams.core.stored_keys import StoredKeys, touched_hours
 from streams.core.window_tables import final_tables, provisional_table
 from streams.core.windows import OpenWindows
@@ -32,7 +32,7 @@ NO_BOUND = 2**62
 
 
 @dataclass(frozen=True)
-class Flush:
+class ClosedWindows:
     """What must be stored, in this order: `tables`, the hours, the mark; then late facts, restated rows, the mark."""
 
     tables: dict[str, Table]
@@ -44,7 +44,7 @@ class Flush:
     """Windows that were closed before their lateness had passed."""
 
 
-class Counters(NamedTuple):
+class PartitionCounters(NamedTuple):
     """What an operator watches; monotone but for the first two."""
 
     open_windows: int
@@ -64,17 +64,17 @@ class Partition:
         self,
         log_id: str,
         log_partition: int,
-        config: Config,
+        config: PartitionConfig,
         policy: Policy,
         *,
         epoch: int = 1,
-        mark: Mark | None = None,
+        mark: Checkpoint | None = None,
         stored_keys: Mapping[str, Iterable[tuple[Any, ...]]] | None = None,
         now_ms: int = 0,
     ) -> None:
         self.log_id, self.log_partition = log_id, log_partition
         self._config, self.policy = config, policy
-        mark = mark or Mark()
+        mark = mark or Checkpoint()
         mark.epoch = self.epoch = epoch
         self._open = self._windows()
         self._final_before = mark.final_end_ms // config.window_ms
@@ -85,9 +85,9 @@ class Partition:
 
     # -- what comes in ------------------------------------------------------------------------------------------------
 
-    def ingest(self, messages: Sequence[Message], now_ms: int) -> list[Rejected]:
+    def ingest(self, messages: Sequence[LogMessage], now_ms: int) -> list[RejectedMessage]:
         """Take messages in offset order per topic; returns those that cannot be read."""
-        rejected: list[Rejected] = []
+        rejected: list[RejectedMessage] = []
         for name in topics.JOINED:
             rejected += self._ingest_topic(name, [m for m in messages if m.topic == name], now_ms)
         return rejected
@@ -100,26 +100,26 @@ class Partition:
         """The log holds nothing between the offset expected next and this one (`core.holes` says how one knows)."""
         self._progress.topics[topic].next_offset = offset
 
-    def _ingest_topic(self, name: str, messages: Sequence[Message], now_ms: int) -> list[Rejected]:
+    def _ingest_topic(self, name: str, messages: Sequence[LogMessage], now_ms: int) -> list[RejectedMessage]:
         topic = self._progress.topics[name]
         # What is not expected was stored before, and is read again because the commit comes last.
         fresh = [(m, topic.take(m, now_ms)) for m in messages if topic.expects(m)]
         step = decoding.read([m for m, _ in fresh], now_ms, self._config, self._progress.judged[name])
-        rejected: list[Rejected] = []
+        rejected: list[RejectedMessage] = []
         whole: list[int] = []
         for i, (message, pending) in enumerate(fresh):
             event = step.events[i]
             if isinstance(event, BadEvent):
                 self._progress.refused(name, pending)
                 self._rejected_count += 1
-                rejected.append(Rejected(message, event))
+                rejected.append(RejectedMessage(message, event))
             elif self._accept(name, event, step.event_ms[i], step.first[i], step.last[i], pending):
                 whole.append(i)
         events = [e for i in whole if isinstance(e := step.events[i], Event)]
         self._open.add(events, step.columns if whole == step.full else decoding.columns_of([e.batch for e in events]))
         return rejected
 
-    def _accept(self, name: str, event: Event, event_ms: int, first: int, last: int, pending: Pending) -> bool:
+    def _accept(self, name: str, event: Event, event_ms: int, first: int, last: int, pending: PendingMessage) -> bool:
         """Note the event; True if all of it goes into open windows."""
         if not self._progress.heard(name, pending, event, event_ms):
             return False
@@ -134,7 +134,7 @@ class Partition:
     def _windows(self) -> OpenWindows:
         return OpenWindows(self._config.window_ms, keep_requests=self._config.keep_requests)
 
-    def _accept_late(self, name: str, event: Event, pending: Pending) -> None:
+    def _accept_late(self, name: str, event: Event, pending: PendingMessage) -> None:
         """Part of the event may lie in final windows: what is in them already is dropped, the rest is a late fact."""
         ms, batch = self._config.window_ms, event.batch
         assert not isinstance(batch, UsageBatch)
@@ -152,7 +152,7 @@ class Partition:
                 self._late_count += 1
                 self._late.add(name, pending.offset, event, apart.facts(apart.numbers(), remove=True))
 
-    def published(self, rejected: Iterable[Rejected]) -> None:
+    def published(self, rejected: Iterable[RejectedMessage]) -> None:
         """These are on the dead-letter topic: their offsets may be committed in their turn."""
         self._progress.published({(r.message.topic, r.message.offset) for r in rejected})
 
@@ -186,7 +186,7 @@ class Partition:
 
     def advance(
         self, now_ms: int, *, at_most_rows: int = NO_BOUND, close_rows: int = NO_BOUND, late: bool = True
-    ) -> Flush | None:
+    ) -> ClosedWindows | None:
         """Close what the watermark has passed. What is returned must be stored before the next call.
 
         With `at_most_rows`, the oldest windows are closed early until no more are held: what still comes for them is
@@ -202,7 +202,7 @@ class Partition:
         early = sum(n >= due_before for n in numbers)
         provenance = self._provenance(row_versions.final(self.epoch, 0))
         rows, keys, offsets = self._late.take(close_rows, **provenance) if late else ({}, [], frozenset())
-        return Flush(tables, rows, keys, self._final_before, offsets, early)
+        return ClosedWindows(tables, rows, keys, self._final_before, offsets, early)
 
     def _to_close(self, before: int, excess: int, most: int) -> list[int]:
         """Open windows numbered below `before`, and further of the oldest while there is an excess of rows; so many
@@ -243,7 +243,7 @@ class Partition:
 
     # -- what is stored -----------------------------------------------------------------------------------------------
 
-    def finals_stored(self, flush: Flush) -> Table:
+    def finals_stored(self, flush: ClosedWindows) -> Table:
         """The flush's `tables` are stored. Returns the mark to store next."""
         hours, _, _ = touched_hours(flush.tables["ledger"])
         return self._progress.finals_stored(flush.final_before, hours)
@@ -252,7 +252,7 @@ class Partition:
         """`ledger_hour` has all that the ledger has of this partition."""
         self._progress.mark.hours.clear()
 
-    def late_stored(self, flush: Flush) -> Table:
+    def late_stored(self, flush: ClosedWindows) -> Table:
         """The flush's late facts and their restated rows are stored. Returns the mark to store next."""
         hours = {start // MS_PER_HOUR * MS_PER_HOUR for start, _, _ in flush.late_keys}
         return self._progress.late_stored(flush.late_offsets, hours)
@@ -299,18 +299,18 @@ class Partition:
         """Tenants, by workload and model, that open windows know; some of windows closed of late may be among them."""
         return len(self._open.payers)
 
-    def most_of(self) -> Most | None:
+    def report_cardinality(self) -> CardinalityReport | None:
         """What there is most of among these. Looks at every key: for a log line, not for every step."""
-        return most_of(self._open.gpus, self._open.payers)
+        return report_cardinality(self._open.gpus, self._open.payers)
 
     @property
     def pending(self) -> int:
         """Messages that are read and may not be committed yet."""
         return self._progress.pending
 
-    def counters(self) -> Counters:
+    def counters(self) -> PartitionCounters:
         """Figures for /metrics."""
-        return Counters(
+        return PartitionCounters(
             len(self._open.numbers()), self.open_rows, self._progress.duplicates, self._late_count,
             self._rejected_count, self._rows_count, self._progress.forgotten,
         )  # fmt: skip

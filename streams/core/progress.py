@@ -19,9 +19,9 @@ from contracts.events import Event
 from contracts.rows import Column, Table, conform
 from contracts.units import MS_PER_DAY
 from streams.core import row_versions, sequence
-from streams.core.checkpoint import Cut, Mark
-from streams.core.decoding import Config, Judged, Message
-from streams.core.sequence import Runs
+from streams.core.checkpoint import Checkpoint, Cut
+from streams.core.decoding import LogMessage, PartitionConfig, PriorVerdicts
+from streams.core.sequence import SequenceRuns
 
 SOURCE_MEMORY_MS = 7 * MS_PER_DAY
 """How long, in the partition's event time, a run of a source that fell silent is remembered: what it sends again later
@@ -32,7 +32,9 @@ PRUNE_EVERY_MS = 60_000
 """How often, in event time, runs that fell silent are looked for: looking at them all is dear."""
 
 
-class Pending(msgspec.Struct, gc=False):  # One a message: made in a third of a dataclass's time, never in a cycle.
+class PendingMessage(
+    msgspec.Struct, gc=False
+):  # One a message: made in a third of a dataclass's time, never in a cycle.
     """A message that is read and not yet committed. `last` is the last window it touches (-1: none); it is `held` while
     it has to be published as a dead letter, `late` while late facts of it have to be stored."""
 
@@ -52,12 +54,12 @@ class TopicState:
 
     next_offset: int
     """-1 until the first message: the log may begin anywhere."""
-    runs: Runs
+    runs: SequenceRuns
     event_ms: int | None = None
     arrived_ms: int = 0
-    pending: deque[Pending] = field(default_factory=deque)
+    pending: deque[PendingMessage] = field(default_factory=deque)
 
-    def expects(self, message: Message) -> bool:
+    def expects(self, message: LogMessage) -> bool:
         """False for what is stored already. Raises LedgerError for a hole: the log lost messages that nobody read."""
         if self.next_offset >= 0 and message.offset > self.next_offset:
             raise LedgerError(
@@ -67,15 +69,15 @@ class TopicState:
             )
         return message.offset >= self.next_offset
 
-    def take(self, message: Message, now_ms: int) -> Pending:
+    def take(self, message: LogMessage, now_ms: int) -> PendingMessage:
         """Note that the message is here; it is pending until what it touches is stored."""
         self.next_offset, self.arrived_ms = message.offset + 1, now_ms
-        pending = Pending(message.offset)
+        pending = PendingMessage(message.offset)
         self.pending.append(pending)
         return pending
 
 
-def watermark(states: Collection[TopicState], now_ms: int, config: Config) -> int | None:
+def watermark(states: Collection[TopicState], now_ms: int, config: PartitionConfig) -> int | None:
     """Up to where a partition is complete, in event time, or None before anything came.
 
     The lower of the two topics' greatest event times, less the skew. A topic that is silent for the idle timeout
@@ -96,13 +98,13 @@ def watermark(states: Collection[TopicState], now_ms: int, config: Config) -> in
 class Progress:
     """See the module. It goes on from a `mark`; windows up to the mark's are `stored_before`, by number."""
 
-    def __init__(self, mark: Mark, log_id: str, log_partition: int, stored_before: int, now_ms: int) -> None:
+    def __init__(self, mark: Checkpoint, log_id: str, log_partition: int, stored_before: int, now_ms: int) -> None:
         self.mark, self._log_id, self._log_partition = mark, log_id, log_partition
         self.topics = {
             t: TopicState(mark.offsets[t], {k: run.copy() for k, run in mark.seen[t].items()}, arrived_ms=now_ms)
             for t in topics.JOINED
         }
-        self.judged = {t: Judged(mark.judged_below(t), frozenset(mark.refused[t])) for t in topics.JOINED}
+        self.judged = {t: PriorVerdicts(mark.judged_below(t), frozenset(mark.refused[t])) for t in topics.JOINED}
         self.duplicates = self.forgotten = 0
         """Events that had been seen; runs of sources that were forgotten for want of room."""
         self._stored_before = stored_before
@@ -122,7 +124,7 @@ class Progress:
         """Offsets of the log that were read, both topics together."""
         return sum(max(t.next_offset, 0) for t in self.topics.values())
 
-    def heard(self, topic: str, pending: Pending, event: Event, event_ms: int) -> bool:
+    def heard(self, topic: str, pending: PendingMessage, event: Event, event_ms: int) -> bool:
         """The message is this event; False if it had been seen."""
         state = self.topics[topic]
         if state.event_ms is None or event_ms > state.event_ms:
@@ -131,13 +133,13 @@ class Progress:
         pending.seq, pending.event_ms = event.seq, event_ms
         run = state.runs.get(key)
         if run is None:
-            run = state.runs[key] = sequence.Run()
+            run = state.runs[key] = sequence.SequenceRun()
         if run.add(event.seq, event_ms, self.mark.final_end_ms):
             return True
         self.duplicates += 1
         return False
 
-    def refused(self, topic: str, pending: Pending) -> None:
+    def refused(self, topic: str, pending: PendingMessage) -> None:
         """The message is for the dead-letter topic: it is held until it is there."""
         pending.held = True
         self.mark.refused[topic].add(pending.offset)
@@ -170,7 +172,7 @@ class Progress:
         self.settle()
         return self.mark_row()
 
-    def _at(self, at: Set[tuple[str, int]]) -> Iterator[Pending]:
+    def _at(self, at: Set[tuple[str, int]]) -> Iterator[PendingMessage]:
         return (p for name, topic in self.topics.items() if at for p in topic.pending if (name, p.offset) in at)
 
     def settle(self) -> bool:
@@ -187,7 +189,7 @@ class Progress:
         self.mark.trim()
         return moved
 
-    def _pass_over(self, name: str, done: Pending) -> None:
+    def _pass_over(self, name: str, done: PendingMessage) -> None:
         mark = self.mark
         mark.offsets[name] = done.offset + 1
         if refused := mark.refused[name]:
@@ -196,7 +198,7 @@ class Progress:
             seen = mark.seen[name]
             run = seen.get(key)
             if run is None:
-                run = seen[key] = sequence.Run()
+                run = seen[key] = sequence.SequenceRun()
             run.add(done.seq, done.event_ms, mark.final_end_ms)
             self._changed[name].add(key)
 

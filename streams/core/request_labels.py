@@ -20,7 +20,7 @@ from contracts.columns import TokenColumns
 from contracts.units import I64
 
 
-class Texts(Compact[str]):
+class TextColumn(Compact[str]):
     """A column of texts, all of them different for all we know."""
 
     __slots__ = ("_array",)
@@ -41,16 +41,16 @@ class Texts(Compact[str]):
     @overload
     def __getitem__(self, at: int) -> str: ...
     @overload
-    def __getitem__(self, at: slice) -> Texts: ...
-    def __getitem__(self, at: int | slice) -> str | Texts:
-        return Texts(self._array[at]) if isinstance(at, slice) else self._array[int(at)].as_py()
+    def __getitem__(self, at: slice) -> TextColumn: ...
+    def __getitem__(self, at: int | slice) -> str | TextColumn:
+        return TextColumn(self._array[at]) if isinstance(at, slice) else self._array[int(at)].as_py()
 
     def __arrow_array__(self, type: pa.DataType | None = None) -> pa.Array:
         """For `pyarrow.array`."""
         return self._array
 
-    def take(self, at: npt.NDArray[Any]) -> Texts:
-        return Texts(self._array.take(pa.array(at)))
+    def take(self, at: npt.NDArray[Any]) -> TextColumn:
+        return TextColumn(self._array.take(pa.array(at)))
 
     @classmethod
     def concat(cls, columns: Sequence[Compact[str]]) -> Self:
@@ -58,23 +58,23 @@ class Texts(Compact[str]):
 
 
 @dataclass(slots=True)
-class Said:
+class RequestLabels:
     """By row of a `TokenColumns`: what its requests are called, when they ran, what became of them."""
 
-    request_id: Texts
+    request_id: TextColumn
     id_hash: I64
     """Ids whose hashes differ are different ids."""
-    session_id: Texts | None
+    session_id: TextColumn | None
     """None where no batch has any."""
-    trace_id: Texts | None
+    trace_id: TextColumn | None
     status: Coded[str]
     begin_ms: I64
     end_ms: I64
 
     @classmethod
     def of(cls, c: TokenColumns) -> Self:
-        sessions, traces = (None if (t := c.texts(n)) is None else Texts.of(t) for n in ("session_id", "trace_id"))
+        sessions, traces = (None if (t := c.texts(n)) is None else TextColumn.of(t) for n in ("session_id", "trace_id"))
         statuses = list(chain.from_iterable(b.statuses for b in c.batches))
         status = Coded.concat([Coded(statuses, c.place([len(b.statuses) for b in c.batches], c.status))])
         id_hash = np.fromiter(map(hash, c.request_id), np.int64, len(c.request_id))
-        return cls(Texts.of(c.request_id), id_hash, sessions, traces, status, c.begin_ms, c.end_ms)
+        return cls(TextColumn.of(c.request_id), id_hash, sessions, traces, status, c.begin_ms, c.end_ms)

@@ -13,10 +13,10 @@ from contracts.coded import Coded, Compact
 from contracts.columns import TokenColumns
 from contracts.rows import KEYS, Column, Table, length
 from contracts.units import I64
-from streams.core.apportion import Cuts, ends, pieces
+from streams.core.apportion import SpanCuts, ends, pieces
 from streams.core.attribution.attribute import Attribution, attribute_requests
 from streams.core.attribution.facts import AMOUNTS, COMPLETION_M, COMPUTED_M, Facts, Index
-from streams.core.request_labels import Said, Texts
+from streams.core.request_labels import RequestLabels, TextColumn
 
 _KEY = tuple(column for column in KEYS["request_energy"] if column != "late_id")
 _DONE = AMOUNTS[:6]
@@ -29,14 +29,14 @@ class RequestPieces:
     """What some requests did in one window: rows of `said`, their (workload, tenant, model) entities, and the same
     amounts that the sums got."""
 
-    said: Said
+    said: RequestLabels
     row: Index
     entity: Index
     amounts: I64
 
 
 @dataclass(frozen=True)
-class Taken:
+class ClosedRequests:
     """Pieces of closed windows, by window number, and what their entities stand for."""
 
     pieces: Sequence[tuple[int, RequestPieces]]
@@ -91,7 +91,9 @@ def _cut(c: TokenColumns, cut: Index, number: I64, failed: I64, window_ms: int) 
     known = first > 0
     first_a, first_b = np.where(known, first, end), np.where(known, first, start)
     row, window = pieces(start, end, window_ms)
-    prompting, completing = (Cuts.of(p0, p1, row, window, window_ms) for p0, p1 in ((start, first_a), (first_b, end)))
+    prompting, completing = (
+        SpanCuts.of(p0, p1, row, window, window_ms) for p0, p1 in ((start, first_a), (first_b, end))
+    )
     amounts = np.empty((8, len(row)), np.int64)
     for i, (amount, cuts) in enumerate((
         (prompt, prompting), (cached, prompting), (completion, completing),
@@ -103,7 +105,7 @@ def _cut(c: TokenColumns, cut: Index, number: I64, failed: I64, window_ms: int) 
     return row, window, amounts
 
 
-def request_rows(taken: Taken, window_ms: int) -> tuple[Table, Index]:
+def request_rows(taken: ClosedRequests, window_ms: int) -> tuple[Table, Index]:
     """Pieces as one row a request and window: columns of REQUEST_ENERGY less energy, provenance and late_id. And the
     row of `Facts.tokens` that each is part of."""
     found = [p for _, p in taken.pieces]
@@ -131,12 +133,12 @@ def _joined(parts: Sequence[I64]) -> I64:
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
-def _texts(found: Sequence[RequestPieces], texts: Sequence[Texts | None]) -> Compact[str]:
+def _texts(found: Sequence[RequestPieces], texts: Sequence[TextColumn | None]) -> Compact[str]:
     """A text column of the pieces; one that nobody said anything in is constant."""
     if all(t is None for t in texts):
         return Coded.constant("", sum(len(p.row) for p in found))
-    return Texts.concat(
-        [Texts.of([""] * len(p.row)) if t is None else t.take(p.row) for t, p in zip(texts, found, strict=True)]
+    return TextColumn.concat(
+        [TextColumn.of([""] * len(p.row)) if t is None else t.take(p.row) for t, p in zip(texts, found, strict=True)]
     )
 
 
@@ -184,7 +186,7 @@ def with_energy(rows: Table, attribution: Attribution, done: Index, *, all_here:
     return {**rows, "active_uj": active_uj, "idle_uj": idle_uj}
 
 
-def done_of_rows(rows: Table, attribution: Attribution, facts: Facts) -> Index:
+def work_index_of(rows: Table, attribution: Attribution, facts: Facts) -> Index:
     """Of rows of request_energy, which of the attribution's (window, workload, tenant, model) each is part of."""
     keys = attribution.key_of
     group = keys.group(np.asarray(rows["window_start"], np.int64), _subject_codes(rows, facts.subjects))

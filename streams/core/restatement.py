@@ -17,7 +17,7 @@ from streams.core import row_versions
 from streams.core.attribution.attribute import attribute
 from streams.core.attribution.facts import AMOUNTS, Energy, Facts, Index, Tokens
 from streams.core.attribution.policy import Policy
-from streams.core.request_pieces import done_of_rows, with_energy
+from streams.core.request_pieces import with_energy, work_index_of
 
 
 def facts_of(gpu_energy: Table, token_usage: Table) -> Facts:
@@ -67,7 +67,7 @@ def restate(stored: dict[str, Table], policy: Policy, epoch: int, **provenance: 
     out = {"ledger": ledger}
     if length(stored["request_energy"]):
         # Some may lack: a worker may not have kept those that it saw, and rows expire.
-        done = done_of_rows(stored["request_energy"], attribution, facts)
+        done = work_index_of(stored["request_energy"], attribution, facts)
         requests = with_energy(stored["request_energy"], attribution, done, all_here=False)
         out["request_energy"] = conform("request_energy", stamped(requests))
     return out

@@ -15,7 +15,7 @@ that fills it after all is taken for a duplicate."""
 
 
 @dataclass(slots=True)
-class Run:
+class SequenceRun:
     """One epoch of one source."""
 
     below: int = 0
@@ -71,19 +71,19 @@ class Run:
         ]  # fmt: skip
 
     @classmethod
-    def load(cls, raw: list[Any]) -> Run:
+    def load(cls, raw: list[Any]) -> SequenceRun:
         below, ahead, *rest = raw
         return cls(below, set(ahead), *rest)
 
-    def copy(self) -> Run:
-        return Run.load(self.dump())
+    def copy(self) -> SequenceRun:
+        return SequenceRun.load(self.dump())
 
 
-Runs = dict[tuple[str, int], Run]
+SequenceRuns = dict[tuple[str, int], SequenceRun]
 """(source, epoch) -> what was seen of it."""
 
 
-def prune(runs: Runs, before_ms: int, keep: int) -> int:
+def prune(runs: SequenceRuns, before_ms: int, keep: int) -> int:
     """Forget runs not heard since `before_ms`. If more than `keep` are left, forget the longest silent of them, a tenth
     of `keep` more than must be, so that this is rare; returns how many were forgotten for want of room."""
     for k in [k for k, run in runs.items() if run.heard_ms < before_ms]:

@@ -36,7 +36,7 @@ Id = tuple[int, int]
 """What identifies a row: two halves of 128 bits, so that no two rows of a lifetime meet."""
 
 
-class Place(NamedTuple):
+class LogPosition(NamedTuple):
     """When and where a row came onto the log. Places sort by time first: of copies, the least counts."""
 
     log_ms: int
@@ -46,7 +46,7 @@ class Place(NamedTuple):
     log_row: int
 
 
-class Arrived(NamedTuple):
+class UsageMessage(NamedTuple):
     """A raw message of the usage topic. `log_ms` is the log's timestamp; `appended` says that it is the time at which
     the broker took the message, not what its producer set."""
 
@@ -59,7 +59,7 @@ class Arrived(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Limits:
+class UsageLimits:
     """How much is taken in one batch, and how far producers' clocks may be ahead."""
 
     rows: int = 50_000
@@ -69,14 +69,14 @@ class Limits:
 
 
 @dataclass
-class Batch:
+class UsageMicroBatch:
     """Messages of one log that are stored together. Bounded: ask `full` before `add`; beyond a bound goes one message
     at most."""
 
     log_id: str
-    limits: Limits
-    events: list[tuple[Arrived, Event]] = field(default_factory=list)
-    rejected: list[tuple[Arrived, BadEvent]] = field(default_factory=list)
+    limits: UsageLimits
+    events: list[tuple[UsageMessage, Event]] = field(default_factory=list)
+    rejected: list[tuple[UsageMessage, BadEvent]] = field(default_factory=list)
     next_offsets: dict[int, int] = field(default_factory=dict)
     """By partition, the offset to go on from when all of this is stored."""
     rows: int = 0
@@ -88,7 +88,7 @@ class Batch:
         most = self.limits
         return self.rows >= most.rows or self.bytes >= most.bytes or self.messages >= most.messages
 
-    def add(self, message: Arrived, now_ms: int) -> None:
+    def add(self, message: UsageMessage, now_ms: int) -> None:
         """Take a message in: its event, or why it cannot be read or believed.
 
         What the broker dated is judged by that date, so that it is judged alike when it is read again.
@@ -109,16 +109,16 @@ class Batch:
         """Of every row, in order."""
         return [found for _, event in self.events for found in identities(event)]
 
-    def places(self) -> list[Place]:
+    def places(self) -> list[LogPosition]:
         """Of every row, in order."""
         return [
-            Place(m.log_ms, self.log_id, m.partition, m.offset, row)
+            LogPosition(m.log_ms, self.log_id, m.partition, m.offset, row)
             for m, event in self.events
             for row in range(len(event.batch))
         ]
 
 
-def _read(message: Arrived, now_ms: int, skew_ms: int) -> Event:
+def _read(message: UsageMessage, now_ms: int, skew_ms: int) -> Event:
     event = codec.decode(message.headers, message.value)
     if not isinstance(event.batch, UsageBatch):
         raise BadEvent("ce_type", type(event.batch).__name__, f"does not belong on {topics.USAGE}")
@@ -151,7 +151,7 @@ def _hashed(*parts: str) -> Id:
     return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")
 
 
-class Settled(NamedTuple):
+class CopyResolution(NamedTuple):
     """Which rows of a batch count."""
 
     stays: npt.NDArray[np.bool_]
@@ -164,11 +164,11 @@ class Settled(NamedTuple):
         return int((~self.stays).sum())
 
 
-def settle(ids: Sequence[Id], places: Sequence[Place], first: Mapping[Id, Place]) -> Settled:
+def resolve_copies(ids: Sequence[Id], places: Sequence[LogPosition], first: Mapping[Id, LogPosition]) -> CopyResolution:
     """`first` is the first place of each identity of which more than one copy is registered, this batch's included."""
     stays = np.array([first.get(i, place) == place for i, place in zip(ids, places, strict=True)], np.bool_)
     won = [i for i, stay in zip(ids, stays.tolist(), strict=True) if stay and i in first]
-    return Settled(stays, won)
+    return CopyResolution(stays, won)
 
 
 # -- columns ---------------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def counted_at(t0_ms: I64, t1_ms: I64) -> I64:
     return at
 
 
-def id_rows(batch: Batch, ids: Sequence[Id]) -> Table:
+def id_rows(batch: UsageMicroBatch, ids: Sequence[Id]) -> Table:
     """The copies that a batch holds, as rows of USAGE_IDS."""
     return {
         "id_hi": np.array([hi for hi, _ in ids], np.uint64), "id_lo": np.array([lo for _, lo in ids], np.uint64),
@@ -189,7 +189,7 @@ def id_rows(batch: Batch, ids: Sequence[Id]) -> Table:
     }  # fmt: skip
 
 
-def usage_rows(batch: Batch, stays: npt.NDArray[np.bool_]) -> Table:
+def usage_rows(batch: UsageMicroBatch, stays: npt.NDArray[np.bool_]) -> Table:
     """The rows that count, as rows of USAGE."""
     batches, events = _batches(batch), [event for _, event in batch.events]
 
@@ -218,7 +218,7 @@ def usage_rows(batch: Batch, stays: npt.NDArray[np.bool_]) -> Table:
     }
 
 
-def event_rows(batch: Batch) -> Table:
+def event_rows(batch: UsageMicroBatch) -> Table:
     """The events that a batch holds, as rows of USAGE_EVENTS."""
     found = batch.events
     return {
@@ -231,13 +231,13 @@ def event_rows(batch: Batch) -> Table:
     }  # fmt: skip
 
 
-def simulated_clusters(batch: Batch, known: Collection[str]) -> list[str]:
+def simulated_clusters(batch: UsageMicroBatch, known: Collection[str]) -> list[str]:
     """The clusters of simulated sources that are not known yet."""
     found = {topics.simulated_cluster(event.source) for _, event in batch.events} - {None}
     return sorted(name for name in found if name is not None and name not in known)
 
 
-def _batches(batch: Batch) -> list[UsageBatch]:
+def _batches(batch: UsageMicroBatch) -> list[UsageBatch]:
     return [event.batch for _, event in batch.events if isinstance(event.batch, UsageBatch)]
 
 
@@ -245,24 +245,24 @@ def _joined(columns: Sequence[I64]) -> I64:
     return np.concatenate(columns) if columns else np.zeros(0, np.int64)
 
 
-def _at(batch: Batch) -> I64:
+def _at(batch: UsageMicroBatch) -> I64:
     return _joined([counted_at(b.t0_ms, b.t1_ms) for b in _batches(batch)])
 
 
-def _of_message(batch: Batch, values: Sequence[int]) -> I64:
+def _of_message(batch: UsageMicroBatch, values: Sequence[int]) -> I64:
     return _repeated(batch, np.array(values, np.int64))
 
 
-def _repeated(batch: Batch, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _repeated(batch: UsageMicroBatch, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Something of each message, for each of its rows."""
     return np.repeat(values, [len(b) for b in _batches(batch)])
 
 
-def _constant(batch: Batch, value: int) -> npt.NDArray[np.uint64]:
+def _constant(batch: UsageMicroBatch, value: int) -> npt.NDArray[np.uint64]:
     return np.full(batch.rows, value, np.uint64)
 
 
-def _places(batch: Batch) -> Table:
+def _places(batch: UsageMicroBatch) -> Table:
     messages = [m for m, _ in batch.events]
     rows = [np.arange(len(b), dtype=np.uint32) for b in _batches(batch)]
     return {

@@ -11,14 +11,14 @@ from contracts.rows import Table
 from contracts.units import I64
 from streams.core.attribution.facts import AMOUNTS, Energy, Facts, Index, Subject, Tokens
 from streams.core.attribution.grouping import rank
-from streams.core.request_pieces import Taken, request_rows
+from streams.core.request_pieces import ClosedRequests, request_rows
 
 ENERGY, COVERED, BUSY, UNKNOWN, METHOD = range(5)
 """Rows of an energy window's array; a token window's are streams.core.attribution.facts.AMOUNTS."""
 
 
 @dataclass(frozen=True)
-class Gpus:
+class GpuEnergy:
     """Energy by window and GPU; `values` as in the window's array. `gpu` tells rows of the same GPU, where there may
     be any."""
 
@@ -32,7 +32,7 @@ class Gpus:
     gpu: I64 | None
 
 
-def one_a_gpu(g: Gpus) -> Gpus:
+def merge_gpus(g: GpuEnergy) -> GpuEnergy:
     """One row a GPU and window: one that came under two hardware names or owners takes the greater."""
     if g.gpu is None:
         return g
@@ -45,7 +45,7 @@ def one_a_gpu(g: Gpus) -> Gpus:
     for i, column in enumerate(g.values):
         (np.maximum if i == METHOD else np.add).at(values[i], inverse, column)
     hardware, owner = (_greatest(column, inverse, len(at)) for column in (g.hardware, g.owner))
-    return Gpus(g.window[at], g.subject.take(at), g.node.take(at), g.uuid.take(at), hardware, owner, values, None)
+    return GpuEnergy(g.window[at], g.subject.take(at), g.node.take(at), g.uuid.take(at), hardware, owner, values, None)
 
 
 def _greatest(column: Coded[str], group: Index, groups: int) -> Coded[str]:
@@ -56,7 +56,7 @@ def _greatest(column: Coded[str], group: Index, groups: int) -> Coded[str]:
 
 
 @dataclass(frozen=True)
-class Payers:
+class TenantTokens:
     """Work by window, workload, tenant and model; `amounts` as in streams.core.attribution.facts.Tokens."""
 
     window: I64
@@ -67,13 +67,13 @@ class Payers:
 
 
 @dataclass(frozen=True)
-class WindowFacts:
+class WindowSnapshot:
     """See the module."""
 
     window_ms: int
-    _gpus: Gpus
-    _payers: Payers
-    _taken: Taken
+    _gpus: GpuEnergy
+    _payers: TenantTokens
+    _taken: ClosedRequests
 
     @property
     def rows(self) -> int:

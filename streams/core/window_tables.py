@@ -9,17 +9,17 @@ from streams.core.attribution.attribute import attribute
 from streams.core.attribution.policy import Policy
 from streams.core.request_pieces import with_energy
 from streams.core.stored_keys import StoredKeys
-from streams.core.window_snapshot import WindowFacts
+from streams.core.window_snapshot import WindowSnapshot
 
 
 def final_tables(
-    facts: WindowFacts, policy: Policy, stored: StoredKeys, last: int, **provenance: int | str
+    facts: WindowSnapshot, policy: Policy, stored: StoredKeys, last: int, **provenance: int | str
 ) -> dict[str, Table]:
     """Rows of windows that are closed, `last` being the greatest number; with a `deleted` row for each key that was
     stored of them, or of any before them, and is not among these."""
     attribution = attribute(facts.for_attribution(), policy)
     requests, payer = facts.requests()
-    requests = with_energy(requests, attribution, attribution.done_of[payer], all_here=True)
+    requests = with_energy(requests, attribution, attribution.work_row[payer], all_here=True)
     made: dict[str, Mapping[str, Column | int | str]] = {
         "gpu_energy": {**facts.gpu_energy(), "late_id": 0},
         "token_usage": {**facts.token_usage(), "late_id": 0},
@@ -34,7 +34,7 @@ def final_tables(
 
 
 def provisional_table(
-    facts: WindowFacts, policy: Policy, stored: StoredKeys, numbers: Sequence[int], **provenance: int | str
+    facts: WindowSnapshot, policy: Policy, stored: StoredKeys, numbers: Sequence[int], **provenance: int | str
 ) -> Table:
     """Ledger rows of windows that are still open, by `numbers`; their keys are noted as stored."""
     ledger = attribute(facts.for_attribution(), policy).ledger

@@ -15,12 +15,12 @@ import numpy as np
 from contracts.columns import PowerColumns, TokenColumns
 from contracts.events import Event
 from contracts.units import I64
-from streams.core.accumulators import Sums, by_window
+from streams.core.accumulators import WindowAccumulators, by_window
 from streams.core.apportion import spread_intervals
 from streams.core.attribution.facts import Index, Subject
-from streams.core.request_labels import Said
-from streams.core.request_pieces import RequestPieces, Taken, spread_requests
-from streams.core.window_snapshot import METHOD, Gpus, Payers, WindowFacts, one_a_gpu
+from streams.core.request_labels import RequestLabels
+from streams.core.request_pieces import ClosedRequests, RequestPieces, spread_requests
+from streams.core.window_snapshot import METHOD, GpuEnergy, TenantTokens, WindowSnapshot, merge_gpus
 
 # An energy entity is (subject, node, gpu_uuid, hardware, owner), a token entity (subject, tenant, model).
 _subject, _node, _uuid, _hardware, _owner = (itemgetter(i) for i in range(5))
@@ -40,8 +40,8 @@ class OpenWindows:
 
     def __init__(self, window_ms: int, *, keep_requests: bool = True) -> None:
         self.window_ms, self.keep_requests = window_ms, keep_requests
-        self._energy = Sums(5, greatest=(METHOD,))
-        self._tokens = Sums(8)
+        self._energy = WindowAccumulators(5, greatest=(METHOD,))
+        self._tokens = WindowAccumulators(8)
         self._pieces: dict[int, list[RequestPieces]] = {}
         self._piece_count = 0
         self._alive = 0
@@ -124,7 +124,7 @@ class OpenWindows:
         if not self.keep_requests:
             return
         self._piece_count += len(row)
-        said = Said.of(columns)
+        said = RequestLabels.of(columns)
         for number, here in by_window(window):
             pieces = RequestPieces(said, row[here], of_piece[here], amounts[:, here])
             self._pieces.setdefault(number, []).append(pieces)
@@ -179,15 +179,15 @@ class OpenWindows:
             by_model.append(ids)
         return by_model[0] if len(by_model) == 1 else list(chain.from_iterable(zip(*by_model, strict=True)))
 
-    def facts(self, numbers: Sequence[int], *, remove: bool) -> WindowFacts:
+    def facts(self, numbers: Sequence[int], *, remove: bool) -> WindowSnapshot:
         """What these windows hold. With `remove` they are closed: the state forgets them."""
-        gpus = one_a_gpu(self._gpus_of(*self._energy.take(numbers, remove=remove)))
+        gpus = merge_gpus(self._gpus_of(*self._energy.take(numbers, remove=remove)))
         window, entity, amounts = self._tokens.take(numbers, remove=remove)
         subjects, tenants, models = (self._tokens.part(of) for of in (_subject, _tenant, _model))
-        payers = Payers(window, subjects.take(entity), tenants.take(entity), models.take(entity), amounts)
+        payers = TenantTokens(window, subjects.take(entity), tenants.take(entity), models.take(entity), amounts)
         pieces = [(n, p) for n in numbers for p in (self._pieces.pop(n, []) if remove else ())]
-        taken = Taken(pieces, self._payer_rows(window, entity, pieces), subjects, tenants, models)
-        facts = WindowFacts(self.window_ms, gpus, payers, taken)
+        taken = ClosedRequests(pieces, self._payer_rows(window, entity, pieces), subjects, tenants, models)
+        facts = WindowSnapshot(self.window_ms, gpus, payers, taken)
         self._piece_count -= taken.rows
         # Twice what was alive last time: so that forgetting costs no more than what has come since.
         if remove and len(self.gpus) + len(self.payers) > max(self.COMPACT_ABOVE, 2 * self._alive):
@@ -204,13 +204,13 @@ class OpenWindows:
             found += [row_of[p.entity] for _, p in some]
         return np.concatenate(found) if found else np.zeros(0, np.intp)
 
-    def _gpus_of(self, window: I64, entity: Index, values: I64) -> Gpus:
+    def _gpus_of(self, window: I64, entity: Index, values: I64) -> GpuEnergy:
         gpu = self._energy.part(_gpu)
         subject, node, uuid, hardware, owner = (
             self._energy.part(of).take(entity) for of in (_subject, _node, _uuid, _hardware, _owner)
         )
         several = len(gpu.names) < len(self._energy.keys)
-        return Gpus(window, subject, node, uuid, hardware, owner, values, gpu.codes[entity] if several else None)
+        return GpuEnergy(window, subject, node, uuid, hardware, owner, values, gpu.codes[entity] if several else None)
 
     def _compact(self) -> None:
         self._energy.compact()

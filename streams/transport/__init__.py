@@ -1,4 +1,4 @@
-"""How the log is read: Faust's consumer group and lifecycle, and one of two ways from its consumer to the joiner.
+"""Two ways from Faust's consumer to the stream worker. Group membership and lifecycle are Faust's in both.
 
 `stock`: through Faust's conductor, channels and agents, message by message, as any Faust application. `lean`: what
 aiokafka fetched is handed on list by list. Both are `streams.log_reader.Reader`s. The lean one overrides private
@@ -17,7 +17,7 @@ from faust.transport import drivers
 from faust.transport.consumer import Consumer
 
 from contracts.errors import BadSetting
-from streams.transport.consumer import Look
+from streams.transport.consumer import LookUpOffset
 from streams.transport.lean import SCHEME, LeanReader
 from streams.transport.stock import StockReader
 
@@ -69,6 +69,6 @@ def scheme(transport: str) -> str:
     return STOCK_SCHEME
 
 
-def reader(app: faust.App, look: Look) -> LeanReader | StockReader:
+def reader(app: faust.App, look: LookUpOffset) -> LeanReader | StockReader:
     """The reader that belongs to the scheme of an app's brokers."""
     return (LeanReader if app.conf.broker[0].scheme == SCHEME else StockReader)(app, look)

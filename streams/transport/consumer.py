@@ -8,12 +8,12 @@ from typing import Any
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
 
-from streams.core.decoding import Message
-from streams.log_reader import Found
+from streams.core.decoding import LogMessage
+from streams.log_reader import OffsetLookup
 
-Put = Callable[[str, int, Sequence[Message], int | None], Awaitable[None]]
-"""`Joiner.put`."""
-Look = Callable[[str, int, int], Found]
+Put = Callable[[str, int, Sequence[LogMessage], int | None], Awaitable[None]]
+"""`StreamWorker.put`."""
+LookUpOffset = Callable[[str, int, int], OffsetLookup]
 """`streams.kafka_admin.look` with the brokers and the group filled in: it blocks."""
 FETCH_WAIT_MS = 50
 """How long a broker may hold a fetch while it has nothing new. One request asks for all partitions that have nothing

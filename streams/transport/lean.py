@@ -1,4 +1,4 @@
-"""The lean transport: what aiokafka fetched goes to the joiner in lists, past Faust's conductor, channels and agents.
+"""The lean transport: lists of fetched messages go to the stream worker, past Faust's conductor, channels and agents.
 
 Faust's stock path costs some 60 us of CPU a message: round-robin over partitions, a message, an event and a queue each,
 two tasks to wait for one of two things, an acknowledgement under a lock. None of it is needed by an operator that
@@ -21,9 +21,9 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Transport
 from faust.types import TP
 
-from streams.core.decoding import Message
-from streams.log_reader import Found, Place
-from streams.transport.consumer import Look, PromptConsumer, PromptThread, Put
+from streams.core.decoding import LogMessage
+from streams.log_reader import OffsetLookup, TopicPartition
+from streams.transport.consumer import LookUpOffset, PromptConsumer, PromptThread, Put
 
 SCHEME = "wattlog+kafka"
 """The scheme of this transport's broker URLs: `faust.transports` knows it once `register` was called."""
@@ -39,11 +39,11 @@ class Fetched(NamedTuple):
     place: TP
     begin: int
     end: int
-    messages: list[Message]
+    messages: list[LogMessage]
 
 
-def _message(place: Any, record: Any) -> Message:
-    return Message(place.topic, record.offset, record.headers, record.value)
+def _message(place: Any, record: Any) -> LogMessage:
+    return LogMessage(place.topic, record.offset, record.headers, record.value)
 
 
 class LeanThread(PromptThread):
@@ -160,7 +160,7 @@ class LeanConsumer(PromptConsumer):
 
     # -- committing ---------------------------------------------------------------------------------------------------
 
-    def stored(self, offsets: Mapping[Place, int]) -> None:
+    def stored(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Everything before these offsets may be committed; the next round of Faust's commit handler does."""
         self._stored.update({TP(*place): offset for place, offset in offsets.items()})
 
@@ -186,14 +186,14 @@ class LeanTransport(Transport):
 class LeanReader:
     """A `streams.log_reader.Reader` over a Faust app whose broker URL has the scheme SCHEME."""
 
-    def __init__(self, app: faust.App, look: Look) -> None:
+    def __init__(self, app: faust.App, look: LookUpOffset) -> None:
         self._app, self._look = app, look
 
     def feed(self, names: Iterable[str], put: Put) -> None:
         """Hand the messages of these topics to `put`. Before the app starts."""
         self._app.transport.names, self._app.transport.put = tuple(names), put
 
-    def acknowledge(self, offsets: Mapping[Place, int]) -> None:
+    def acknowledge(self, offsets: Mapping[TopicPartition, int]) -> None:
         self._app.consumer.stored(offsets)
 
     async def seek(self, topic: str, partition: int, offset: int) -> None:
@@ -203,7 +203,7 @@ class LeanReader:
         except (IllegalStateError, ConsumerStoppedError):
             return  # It is not ours any more.
 
-    async def look(self, topic: str, partition: int, offset: int) -> Found:
+    async def look(self, topic: str, partition: int, offset: int) -> OffsetLookup:
         return await asyncio.to_thread(self._look, topic, partition, offset)
 
     def forget(self) -> None:

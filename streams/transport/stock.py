@@ -12,9 +12,9 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.types import TP
 from mode import CrashingSupervisor
 
-from streams.core.decoding import Message
-from streams.log_reader import Found, Place
-from streams.transport.consumer import Look, PromptConsumer, Put
+from streams.core.decoding import LogMessage
+from streams.log_reader import OffsetLookup, TopicPartition
+from streams.transport.consumer import LookUpOffset, PromptConsumer, Put
 
 UNDER_WAY_S = 1.5
 """Faust's consumer looks at what it fetched, and at which partitions are paused, at least once a second."""
@@ -23,9 +23,9 @@ UNDER_WAY_S = 1.5
 class StockReader:
     """A `streams.log_reader.Reader` over the agents of a Faust app. `look` asks the log itself, in a thread."""
 
-    def __init__(self, app: faust.App, look: Look) -> None:
+    def __init__(self, app: faust.App, look: LookUpOffset) -> None:
         self._app, self._look = app, look
-        self._unacked: defaultdict[Place, deque[Any]] = defaultdict(deque)
+        self._unacked: defaultdict[TopicPartition, deque[Any]] = defaultdict(deque)
         app.transport.Consumer = PromptConsumer
 
     def feed(self, names: Iterable[str], put: Put) -> None:
@@ -40,7 +40,7 @@ class StockReader:
             async for event in stream.noack().events():
                 raw = event.message
                 self._note(event)
-                await put(name, raw.partition, (Message(name, raw.offset, raw.headers, raw.value),), None)
+                await put(name, raw.partition, (LogMessage(name, raw.offset, raw.headers, raw.value),), None)
 
         read.__name__ = f"read_{name.replace('.', '_')}"
         self._app.agent(topic, name=read.__name__, supervisor_strategy=CrashingSupervisor)(read)
@@ -53,7 +53,7 @@ class StockReader:
             unacked.pop()
         unacked.append(event)
 
-    def acknowledge(self, offsets: Mapping[Place, int]) -> None:
+    def acknowledge(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Acknowledge events strictly in offset order: with holes, Faust commits past what is not acknowledged."""
         for place, offset in offsets.items():
             unacked = self._unacked[place]
@@ -72,7 +72,7 @@ class StockReader:
         except (IllegalStateError, ConsumerStoppedError):
             return  # It is not ours any more.
 
-    async def look(self, topic: str, partition: int, offset: int) -> Found:
+    async def look(self, topic: str, partition: int, offset: int) -> OffsetLookup:
         return await asyncio.to_thread(self._look, topic, partition, offset)
 
     def forget(self) -> None:

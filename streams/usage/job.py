@@ -1,4 +1,4 @@
-"""wattlog.usage.v1 to the table `usage`, beside the joiner in every worker.
+"""wattlog.usage.v1 to the table `usage`, beside the stream worker in every worker.
 
 A plain consumer of confluent-kafka in a thread, not Faust: there is nothing to join and no window to hold, so there is
 no state that a rebalance could tear, and what Faust would give is what has to be taken away from it again (DESIGN.md,
@@ -37,9 +37,9 @@ from streams import metrics
 from streams.app import MAX_POLL_S, dead_letter
 from streams.core import decoding
 from streams.core import usage_batch as core
-from streams.core.offset_gaps import Hole, loss
-from streams.retrying_sink import LetGo
-from streams.usage.store import UsageRows
+from streams.core.offset_gaps import OffsetGap, loss_error
+from streams.retrying_sink import OwnershipLost
+from streams.usage.store import UsageStore
 from warehouse.sink.sink import Sink
 
 log = logging.getLogger("wattlog.stream")
@@ -78,11 +78,11 @@ class UsageJob:
     ) -> None:
         self._settings, self._kafka, self._log_id = settings, kafka, log_id
         self._ended, self._clock = ended, clock
-        self._limits = core.Limits(skew_ms=settings.skew_ms)
-        self._rows = UsageRows(sink, clock, settings.idle_timeout_ms, lambda: not self._stopping)
+        self._limits = core.UsageLimits(skew_ms=settings.skew_ms)
+        self._rows = UsageStore(sink, clock, settings.idle_timeout_ms, lambda: not self._stopping)
         self._uncommitted: dict[int, int] = {}
         """Offsets of what is stored."""
-        self._batch = core.Batch(log_id, self._limits)
+        self._batch = core.UsageMicroBatch(log_id, self._limits)
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
@@ -118,7 +118,7 @@ class UsageJob:
                 if batch.messages:
                     await self._keep(batch, letters)
                 await asyncio.to_thread(self._commit, consumer)
-        except LetGo:  # Asked to stop while the warehouse is away: the next owner reads it again.
+        except OwnershipLost:  # Asked to stop while the warehouse is away: the next owner reads it again.
             return
         finally:
             await asyncio.to_thread(consumer.close)
@@ -132,7 +132,9 @@ class UsageJob:
                 "auto.offset.reset": "error",  # Else an offset out of range drops messages silently.
                 "session.timeout.ms": self._settings.session_timeout_ms,
                 "heartbeat.interval.ms": self._settings.session_timeout_ms // HEARTBEATS_A_SESSION,
-                "max.poll.interval.ms": round(MAX_POLL_S * 1000),  # As for the joiner: it may wait for the warehouse.
+                "max.poll.interval.ms": round(
+                    MAX_POLL_S * 1000
+                ),  # As for the stream worker: it may wait for the warehouse.
                 "queued.max.messages.kbytes": QUEUED_KBYTES,
             },
             logger=log,
@@ -156,12 +158,12 @@ class UsageJob:
     def _revoked(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         """Whoever reads these partitions next begins at the committed offsets, this worker too. What was read and not
         stored is theirs; what is stored and not committed is stored once more."""
-        self._batch = core.Batch(self._log_id, self._limits)
+        self._batch = core.UsageMicroBatch(self._log_id, self._limits)
         self._uncommitted.clear()
 
     # -- in ------------------------------------------------------------------------------------------------------------
 
-    def _collect(self, consumer: Consumer) -> core.Batch:
+    def _collect(self, consumer: Consumer) -> core.UsageMicroBatch:
         """What comes within WAIT_S, up to the bounds of a batch; whatever came if nothing more does."""
         until_s = time.monotonic() + WAIT_S
         while not self._stopping and not self._batch.full and (left_s := until_s - time.monotonic()) > 0:
@@ -172,7 +174,7 @@ class UsageJob:
                 self._look_into(error, message)
             else:
                 self._batch.add(_arrived(message), self._clock())
-        batch, self._batch = self._batch, core.Batch(self._log_id, self._limits)
+        batch, self._batch = self._batch, core.UsageMicroBatch(self._log_id, self._limits)
         self._show_lag(consumer)
         return batch
 
@@ -189,8 +191,8 @@ class UsageJob:
         group, partition = event_log.usage_group(self._settings), message.partition()
         at = event_log.committed(self._kafka, group, [partition], names=(topics.USAGE,))
         offset = at.get((topics.USAGE, partition), 0)
-        earliest = event_log.look(self._kafka, group, topics.USAGE, partition, offset).earliest
-        return loss(Hole(topics.USAGE, partition, offset, earliest), earliest)
+        earliest = event_log.look_up_offset(self._kafka, group, topics.USAGE, partition, offset).earliest
+        return loss_error(OffsetGap(topics.USAGE, partition, offset, earliest), earliest)
 
     def _show_lag(self, consumer: Consumer) -> None:
         """How many messages wait on the partitions held, as far as the client knows."""
@@ -203,26 +205,28 @@ class UsageJob:
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
-    async def _keep(self, batch: core.Batch, letters: Producer) -> None:
+    async def _keep(self, batch: core.UsageMicroBatch, letters: Producer) -> None:
         """Store a batch. Its offsets may be committed when this returns."""
         for message, error in batch.rejected:
             log.warning("dead letter: %s offset %d: %s", topics.USAGE, message.offset, error)
-            one = decoding.Message(topics.USAGE, message.offset, message.headers, message.value)
+            one = decoding.LogMessage(topics.USAGE, message.offset, message.headers, message.value)
             place = f"{topics.USAGE}/{message.partition}"
-            await self._publish(letters, place, *dead_letter(decoding.Rejected(one, error), place, self._clock()))
+            await self._publish(
+                letters, place, *dead_letter(decoding.RejectedMessage(one, error), place, self._clock())
+            )
             metrics.DEAD_LETTERS.labels(error.field.partition("[")[0][:40]).inc()
         await self._rows.store(batch)
         self._uncommitted.update(batch.next_offsets)
 
     async def _publish(self, letters: Producer, place: str, headers: Any, value: bytes | None) -> None:
-        """Put a dead letter out, again and again until the broker has it. Raises LetGo when asked to stop meanwhile."""
+        """Publish a dead letter, again and again until the broker has it. Raises OwnershipLost when asked to stop."""
         while True:
             refused = await asyncio.to_thread(_sent, letters, place.encode(), headers, value)
             if refused is None:
                 return
             log.error("a dead letter was not taken, trying again: %s", refused)
             if self._stopping:
-                raise LetGo
+                raise OwnershipLost
             await asyncio.sleep(WAIT_S)
 
     def _commit(self, consumer: Consumer) -> None:
@@ -262,9 +266,9 @@ def _sent(letters: Producer, key: bytes, headers: Any, value: bytes | None) -> s
     return None if told[0] is None else str(told[0])
 
 
-def _arrived(message: Message) -> core.Arrived:
+def _arrived(message: Message) -> core.UsageMessage:
     kind, log_ms = message.timestamp()
-    return core.Arrived(
+    return core.UsageMessage(
         message.partition(), message.offset(), 0 if kind == TIMESTAMP_NOT_AVAILABLE else log_ms,
         kind == TIMESTAMP_LOG_APPEND_TIME, message.headers(), message.value(),
     )  # fmt: skip

@@ -15,28 +15,30 @@ from typing import Any
 from contracts.rows import Table, length
 from streams import metrics
 from streams.core import usage_batch as core
-from streams.retrying_sink import Store
+from streams.retrying_sink import RetryingSink
 from warehouse.sink.sink import Sink
 
 
-class UsageRows:
+class UsageStore:
     """See the module. `clock` gives epoch milliseconds; while `held()`, what the warehouse refuses is tried again."""
 
     def __init__(
         self, sink: Sink, clock: Callable[[], int], idle_timeout_ms: int, held: Callable[[], bool] = lambda: True
     ) -> None:
         self._sink, self._held = sink, held
-        self._store = Store(sink, clock, idle_timeout_ms)
+        self._store = RetryingSink(sink, clock, idle_timeout_ms)
         self._simulated: set[str] = set()
 
-    async def store(self, batch: core.Batch) -> None:
+    async def store(self, batch: core.UsageMicroBatch) -> None:
         """Returns when the warehouse has it all. Raises LetGo when it is away and the batch is held no more."""
         if not batch.events:
             return
         ids, places = await asyncio.to_thread(lambda: (batch.identities(), batch.places()))
         await self._write("usage_ids", core.id_rows(batch, ids))
         found = await self._try(partial(self._sink.first_copies, ids), rows=None)
-        settled = core.settle(ids, places, {(f.pop("id_hi"), f.pop("id_lo")): core.Place(**f) for f in found})
+        settled = core.resolve_copies(
+            ids, places, {(f.pop("id_hi"), f.pop("id_lo")): core.LogPosition(**f) for f in found}
+        )
         await self._write("usage", await asyncio.to_thread(core.usage_rows, batch, settled.stays))
         if settled.won:
             await self._try(partial(self._sink.take_back_copies, settled.won, core.TAKEN_BACK))

@@ -13,7 +13,7 @@ from bench.harness.fleet import Events, Fleet
 from bench.harness.pacer import timetable
 from contracts import codec, topics
 from streams.core.attribution.policy import Policy
-from streams.core.decoding import Config, Message
+from streams.core.decoding import LogMessage, PartitionConfig
 from streams.core.partition import Partition
 
 SECONDS = 30
@@ -25,12 +25,12 @@ def _stored(fleet: Fleet) -> dict[tuple[int, str], int]:
     """Energy of every window in the ledger of what the pacer would send."""
     events, offsets = Events(fleet), dict.fromkeys(topics.JOINED, 0)
     now_ms = fleet.base_ms + 3_600_000
-    state = Partition("log", 0, Config(WINDOW_MS, LATENESS_MS, SKEW_MS), Policy(), now_ms=now_ms)
+    state = Partition("log", 0, PartitionConfig(WINDOW_MS, LATENESS_MS, SKEW_MS), Policy(), now_ms=now_ms)
     sent = [events.event(s) for _, s in timetable(fleet, SECONDS)]
     sent += [event for _, event in events.closing(fleet.base_ms + 3_000_000)]
     for event in sent:
         topic = codec.topic_of(event.batch)
-        assert not state.ingest([Message(topic, offsets[topic], *codec.encode(event))], now_ms)
+        assert not state.ingest([LogMessage(topic, offsets[topic], *codec.encode(event))], now_ms)
         offsets[topic] += 1
     flush = state.advance(now_ms)
     assert flush is not None

@@ -6,9 +6,9 @@ import numpy as np
 
 from contracts import codec, rows, topics
 from contracts.events import Event, Method, PowerBatch, TokenBatch
-from streams.core.attribution.policy import Floor, Policy
-from streams.core.checkpoint import Mark
-from streams.core.decoding import Config, Message
+from streams.core.attribution.policy import FloorVersion, Policy
+from streams.core.checkpoint import Checkpoint
+from streams.core.decoding import LogMessage, PartitionConfig
 from streams.core.partition import Partition
 from streams.core.restatement import restate
 from tests.core.oracle import Interval, Request
@@ -47,9 +47,11 @@ class Log:
 
     def __init__(self) -> None:
         self.seq: dict[str, int] = {}
-        self.messages: dict[str, list[Message]] = {t: [] for t in topics.JOINED}
+        self.messages: dict[str, list[LogMessage]] = {t: [] for t in topics.JOINED}
 
-    def append(self, batch, cluster="c", workload="w", source="s", *, seq=None, content_type=codec.PACKED) -> Message:
+    def append(
+        self, batch, cluster="c", workload="w", source="s", *, seq=None, content_type=codec.PACKED
+    ) -> LogMessage:
         topic = codec.topic_of(batch)
         source = f"{source}/{topic}"
         number = self.seq.get(source, 0) if seq is None else seq
@@ -57,12 +59,12 @@ class Log:
         headers, value = codec.encode(Event(source, 1, number, cluster, workload, batch), content_type=content_type)
         return self.raw(topic, headers, value)
 
-    def raw(self, topic, headers, value) -> Message:
-        message = Message(topic, len(self.messages[topic]), headers, value)
+    def raw(self, topic, headers, value) -> LogMessage:
+        message = LogMessage(topic, len(self.messages[topic]), headers, value)
         self.messages[topic].append(message)
         return message
 
-    def repeat(self, message: Message) -> Message:
+    def repeat(self, message: LogMessage) -> LogMessage:
         return self.raw(message.topic, message.headers, message.value)
 
 
@@ -102,8 +104,8 @@ class Store:
                 }
         return out
 
-    def mark(self) -> Mark | None:
-        return Mark.load(max(self.marks, key=lambda m: m["version"])) if self.marks else None
+    def mark(self) -> Checkpoint | None:
+        return Checkpoint.load(max(self.marks, key=lambda m: m["version"])) if self.marks else None
 
     def keys_after(self, after_ms: int) -> dict[str, list[tuple]]:
         return {
@@ -171,10 +173,10 @@ class Worker:
     """A partition with its store and committed offsets, that can die and start again."""
 
     def __init__(
-        self, log: Log, store: Store | None = None, policy: Policy | None = None, config: Config | None = None
+        self, log: Log, store: Store | None = None, policy: Policy | None = None, config: PartitionConfig | None = None
     ) -> None:
         self.log, self.store = log, store or Store()
-        self.policy, self.config = policy or Policy(), config or Config()
+        self.policy, self.config = policy or Policy(), config or PartitionConfig()
         self.committed = dict.fromkeys(topics.JOINED, 0)
         self.epoch = 0
         self.rejected: list = []
@@ -224,7 +226,7 @@ class Worker:
 
 
 def policy(floors: dict[str, int] | None = None, idle="by-work") -> Policy:
-    return Policy(tuple(Floor(h, 0, NEVER, mw, 1) for h, mw in (floors or {}).items()), idle=idle)
+    return Policy(tuple(FloorVersion(h, 0, NEVER, mw, 1) for h, mw in (floors or {}).items()), idle=idle)
 
 
 def close(log: Log, t_ms: int) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 
 from contracts.events import Method
 from streams.core.attribution.policy import Policy
-from streams.core.decoding import Config
+from streams.core.decoding import PartitionConfig
 from tests.core.build import Died, Log, Worker, close, policy, power, tokens
 from tests.core.oracle import Interval, Request
 
@@ -51,7 +51,7 @@ def _options(words: Iterable[str]) -> dict[str, str]:
 class Play:
     """A log, and the worker that reads it, as the lines say."""
 
-    def __init__(self, policy_: Policy | None, config: Config | None) -> None:
+    def __init__(self, policy_: Policy | None, config: PartitionConfig | None) -> None:
         self.log = Log()
         self.worker = Worker(self.log, policy=policy_ or policy(), config=config)
         self.stepped = False
@@ -115,7 +115,7 @@ class Play:
         self._last = self.log.append(batch, workload=workload, source=o.get("from", "s"), seq=seq)
 
 
-def play(table: str, *, policy: Policy | None = None, config: Config | None = None) -> Play:
+def play(table: str, *, policy: Policy | None = None, config: PartitionConfig | None = None) -> Play:
     """Run the lines of a table."""
     run = Play(policy, config)
     for line in _lines(table):
@@ -126,7 +126,7 @@ def play(table: str, *, policy: Policy | None = None, config: Config | None = No
     return run
 
 
-def spec(table: str, *, policy: Policy | None = None, config: Config | None = None) -> Play:
+def spec(table: str, *, policy: Policy | None = None, config: PartitionConfig | None = None) -> Play:
     """Run the lines above `=`, and hold the ledger against the rows below it. Nothing may be there beside them."""
     given, _, expected = table.partition("\n        =\n")
     run = play(given, policy=policy, config=config)

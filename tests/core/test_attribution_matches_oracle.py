@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts import codec, topics
-from streams.core.decoding import Config
+from streams.core.decoding import PartitionConfig
 from tests.core.build import NEVER, Died, Log, Worker, close, policy, power, tokens
 from tests.core.oracle import Interval, Oracle, Request
 
@@ -140,7 +140,7 @@ def test_deaths_late_facts_and_replays_from_any_commit_give_the_same_final_ledge
     for message in data.draw(st.lists(st.sampled_from(log.messages[topics.POWER]), max_size=3) if ivs else st.just([])):
         log.repeat(message)
     close(log, END)
-    config = Config(lateness_ms=data.draw(st.sampled_from([0, 20_000])), skew_ms=0, idle_timeout_ms=1)
+    config = PartitionConfig(lateness_ms=data.draw(st.sampled_from([0, 20_000])), skew_ms=0, idle_timeout_ms=1)
     worker = Worker(log, policy=policy(FLOORS), config=config)
     now = NEVER // 4
     for _ in range(data.draw(st.integers(0, 25))):

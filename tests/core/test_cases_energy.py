@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.core.attribution.policy import DEFAULT_WEIGHTS, Floor, Policy
+from streams.core.attribution.policy import DEFAULT_WEIGHTS, FloorVersion, Policy
 from tests.core.build import NEVER, policy
 from tests.core.lines import T0, play, spec
 
@@ -291,7 +291,7 @@ def test_a_gpu_seen_under_two_owners_in_a_window_is_charged_to_the_greater_name_
 
 
 def test_floors_hold_from_and_to_by_event_time_and_the_row_names_the_version():
-    floors = (Floor("H100", 0, T0 + 10_000, 100_000, 4), Floor("H100", T0 + 10_000, NEVER, 50_000, 5))
+    floors = (FloorVersion("H100", 0, T0 + 10_000, 100_000, 4), FloorVersion("H100", T0 + 10_000, NEVER, 50_000, 5))
     spec("""
         power  w g0 H100  0..20  6000J
         tokens w acme m r1  0/0..20  0+100

@@ -6,55 +6,55 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import topics
-from streams.core.decoding import Message
-from streams.core.offset_gaps import Hole, Verdict, before_hole, judge, loss
+from streams.core.decoding import LogMessage
+from streams.core.offset_gaps import GapKind, OffsetGap, before_gap, classify_gap, loss_error
 
-HOLE = Hole(topics.POWER, 3, 10, 20)
+HOLE = OffsetGap(topics.POWER, 3, 10, 20)
 
 
-def _messages(offsets: list[int]) -> list[Message]:
-    return [Message(topics.POWER, offset, None, None) for offset in offsets]
+def _messages(offsets: list[int]) -> list[LogMessage]:
+    return [LogMessage(topics.POWER, offset, None, None) for offset in offsets]
 
 
 def test_offsets_that_follow_each_other_have_no_hole() -> None:
-    assert before_hole(5, _messages([5, 6, 7])) == (3, 8)
+    assert before_gap(5, _messages([5, 6, 7])) == (3, 8)
 
 
 def test_a_hole_lies_before_the_first_message_beyond_the_one_expected() -> None:
-    assert before_hole(5, _messages([6, 7])) == (0, 5)
-    assert before_hole(5, _messages([5, 6, 9, 10])) == (2, 7)
+    assert before_gap(5, _messages([6, 7])) == (0, 5)
+    assert before_gap(5, _messages([5, 6, 9, 10])) == (2, 7)
 
 
 def test_messages_that_come_again_are_no_hole_and_hide_none() -> None:
-    assert before_hole(5, _messages([2, 3, 4, 5, 3, 4, 5, 6])) == (8, 7)
-    assert before_hole(0, _messages([0, 1, 2, 2, 4])) == (4, 3)
+    assert before_gap(5, _messages([2, 3, 4, 5, 3, 4, 5, 6])) == (8, 7)
+    assert before_gap(0, _messages([0, 1, 2, 2, 4])) == (4, 3)
 
 
 def test_a_log_that_nobody_has_read_may_begin_anywhere() -> None:
-    assert before_hole(-1, _messages([7, 8, 10])) == (2, 9)
+    assert before_gap(-1, _messages([7, 8, 10])) == (2, 9)
 
 
 @given(st.integers(0, 5), st.lists(st.integers(0, 9), max_size=12))
 def test_what_comes_before_a_hole_reaches_from_the_offset_expected_to_the_one_expected_next(
     expected: int, offsets: list[int]
 ) -> None:
-    count, after = before_hole(expected, _messages(offsets))
+    count, after = before_gap(expected, _messages(offsets))
     assert set(range(expected, after)) <= set(offsets[:count])
     assert all(offset < after for offset in offsets[:count])
     assert count == len(offsets) or offsets[count] > after
 
 
 def test_a_log_that_begins_after_the_hole_does_has_lost_messages() -> None:
-    assert judge(HOLE, 11, None) is Verdict.LOST
-    assert judge(HOLE, 25, 25) is Verdict.LOST
-    assert "wattlog.power.v1 partition 3 lost messages 10 to 10" in str(loss(HOLE, 11))
+    assert classify_gap(HOLE, 11, None) is GapKind.LOST
+    assert classify_gap(HOLE, 25, 25) is GapKind.LOST
+    assert "wattlog.power.v1 partition 3 lost messages 10 to 10" in str(loss_error(HOLE, 11))
 
 
 def test_a_hole_in_which_the_log_has_no_message_is_nothing() -> None:
-    assert judge(HOLE, 10, 20) is Verdict.EMPTY
-    assert judge(HOLE, 0, None) is Verdict.EMPTY
+    assert classify_gap(HOLE, 10, 20) is GapKind.EMPTY
+    assert classify_gap(HOLE, 0, None) is GapKind.EMPTY
 
 
 def test_a_hole_in_which_the_log_has_a_message_was_skipped() -> None:
-    assert judge(HOLE, 10, 10) is Verdict.SKIPPED
-    assert judge(HOLE, 0, 19) is Verdict.SKIPPED
+    assert classify_gap(HOLE, 10, 10) is GapKind.SKIPPED
+    assert classify_gap(HOLE, 0, 19) is GapKind.SKIPPED

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from contracts import codec, topics
 from contracts.rows import length
 from streams.core.attribution.policy import Policy
-from streams.core.decoding import Config
+from streams.core.decoding import PartitionConfig
 from streams.core.partition import Partition
 from tests.core.build import NEVER, Log, Worker, close, policy, power, tokens
 from tests.core.lines import T0, Play, play
 from tests.core.oracle import Interval, Oracle, Request
 from tests.core.test_attribution_matches_oracle import END, FLOORS, quick, world, write
 
-HASTY = Config(lateness_ms=0, skew_ms=0, idle_timeout_ms=1)
+HASTY = PartitionConfig(lateness_ms=0, skew_ms=0, idle_timeout_ms=1)
 FACTS = ("gpu_energy", "token_usage", "ledger")
 
 
@@ -71,7 +71,7 @@ def test_what_is_wrong_with_a_requests_texts_is_refused_alike(wrong, content_typ
     log.append(good)
     errors = []
     for kept in (True, False):
-        p = Partition("log", 0, Config(keep_requests=kept), Policy())
+        p = Partition("log", 0, PartitionConfig(keep_requests=kept), Policy())
         errors.append([(r.message.offset, str(r.error)) for r in p.ingest(log.messages[topics.TOKENS], NEVER)])
         assert p.counters().rows == 1
     assert errors[0] == errors[1]
@@ -83,7 +83,7 @@ def test_requests_that_are_not_kept_take_no_memory_beyond_their_sums():
     log.append(tokens([Request("c", "w", "acme", "m", f"r{i}", T0, 0, T0 + 25_000, 9, 0, 9) for i in range(1_000)]))
     rows = []
     for kept in (True, False):
-        p = Partition("log", 0, Config(keep_requests=kept), Policy())
+        p = Partition("log", 0, PartitionConfig(keep_requests=kept), Policy())
         p.ingest(log.messages[topics.TOKENS], NEVER)
         rows.append(p.open_rows)
     assert rows[0] == rows[1] + 3_000
@@ -131,7 +131,7 @@ def test_late_energy_is_shared_by_the_requests_of_before_although_none_are_kept_
 
 
 def test_late_requests_of_a_window_that_kept_none_get_their_own_share():
-    run = play(ON_TIME, config=Config(keep_requests=False))
+    run = play(ON_TIME, config=PartitionConfig(keep_requests=False))
     assert shares(run) == {}
     keep(run.worker, True)
     further(run, "tokens w acme m r2  1/2..8  30+0", "beat 210", "-- flush")
@@ -153,7 +153,7 @@ def test_requests_of_a_window_that_a_dead_worker_stored_in_part_are_taken_away()
 
 
 def test_a_late_flush_without_requests_has_no_table_of_them():
-    run = play(ON_TIME, config=Config(keep_requests=False))
+    run = play(ON_TIME, config=PartitionConfig(keep_requests=False))
     further(run, "tokens w acme m r2  1/2..8  30+0", "-- read")
     flush = run.worker.partition.advance(0)
     assert list(flush.late) == ["token_usage"]

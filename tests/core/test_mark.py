@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from contracts import topics
-from streams.core.checkpoint import Cut, Mark
-from streams.core.sequence import Run
+from streams.core.checkpoint import Checkpoint, Cut
+from streams.core.sequence import SequenceRun
 
 
-def mark(power: int, tokens: int, *cuts: Cut) -> Mark:
-    return Mark(offsets={topics.POWER: power, topics.TOKENS: tokens}, cuts=list(cuts))
+def mark(power: int, tokens: int, *cuts: Cut) -> Checkpoint:
+    return Checkpoint(offsets={topics.POWER: power, topics.TOKENS: tokens}, cuts=list(cuts))
 
 
 def test_a_mark_survives_its_row():
     before = mark(7, 9, Cut(20_000, 7, 9))
-    before.seen[topics.POWER]["s", 1] = Run(3, {5, 7}, 5, 7, 2, 19_000)
+    before.seen[topics.POWER]["s", 1] = SequenceRun(3, {5, 7}, 5, 7, 2, 19_000)
     row = {k: v[0] for k, v in before.row("log", 3, 11).items()}
-    after = Mark.load(row)
+    after = Checkpoint.load(row)
     assert after == before
 
 

@@ -10,8 +10,8 @@ from contracts import topics
 from contracts.rows import length
 from streams.core import progress, sequence
 from streams.core.attribution.policy import Policy
-from streams.core.cardinality import Most, most_of
-from streams.core.decoding import Config
+from streams.core.cardinality import CardinalityReport, report_cardinality
+from streams.core.decoding import PartitionConfig
 from streams.core.partition import Partition
 from tests.core.build import NEVER, Died, Log, Worker, close, policy, power, tokens
 from tests.core.oracle import Interval, Request
@@ -56,7 +56,7 @@ def test_closing_windows_early_at_any_moment_never_changes_the_final_ledger(rows
     log = Log()
     write(log, ivs, reqs, data.draw)
     close(log, END)
-    worker = Worker(log, policy=policy(FLOORS), config=Config(lateness_ms=120_000, skew_ms=0))
+    worker = Worker(log, policy=policy(FLOORS), config=PartitionConfig(lateness_ms=120_000, skew_ms=0))
     now = NEVER // 4
     for _ in range(data.draw(st.integers(0, 20))):
         action = data.draw(st.sampled_from(["power", "tokens", "tokens", "flush", "flush", "provisional", "die"]))
@@ -170,7 +170,7 @@ def test_a_partition_says_whether_storing_would_let_anything_go():
 
 def test_while_reading_stood_still_a_topic_was_not_silent():
     worker = six_windows()
-    p = Partition("log", 0, Config(idle_timeout_ms=1_000), Policy(), now_ms=0)
+    p = Partition("log", 0, PartitionConfig(idle_timeout_ms=1_000), Policy(), now_ms=0)
     p.ingest(worker.log.messages[topics.POWER], T0 + 10**6)
     now = T0 + 10**6 + 5_000
     assert p.watermark(now) == T0 + 60_000 - 5_000 + 5_000, "both are silent, so it goes on with the clock"
@@ -215,8 +215,8 @@ def test_what_there_is_most_of_is_told_with_its_workload():
     for topic in topics.JOINED:
         worker.read(topic, 3)
     p = worker.partition
-    assert p.most_of() == Most(5, "tenants", "c/chat", "session-4")
-    assert str(p.most_of()) == "5 tenants in c/chat, one of them 'session-4'"
+    assert p.report_cardinality() == CardinalityReport(5, "tenants", "c/chat", "session-4")
+    assert str(p.report_cardinality()) == "5 tenants in c/chat, one of them 'session-4'"
     assert (p.gpus, p.payers) == (2, 6)
 
 
@@ -226,8 +226,8 @@ def test_workloads_are_told_where_they_are_what_there_is_most_of():
         log.append(power([interval(0)]), workload=f"job-{k}")
     worker = Worker(log)
     worker.read(topics.POWER, 4)
-    assert worker.partition.most_of() == Most(4, "workloads", "c", "job-3")
+    assert worker.partition.report_cardinality() == CardinalityReport(4, "workloads", "c", "job-3")
 
 
 def test_of_nothing_there_is_no_most():
-    assert most_of((), ()) is None
+    assert report_cardinality((), ()) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from contracts import topics
-from streams.core.decoding import Config
+from streams.core.decoding import PartitionConfig
 from streams.core.restatement import restate
 from tests.core.build import policy
 from tests.core.lines import T0, balanced, play, spec
@@ -316,7 +316,7 @@ def test_with_no_lateness_a_window_is_final_at_its_end():
         -- flush
         =
         0  w H100 __idle__ -  idle 100J  final 1
-        """, config=Config(lateness_ms=0, skew_ms=0))  # fmt: skip
+        """, config=PartitionConfig(lateness_ms=0, skew_ms=0))  # fmt: skip
 
 
 def test_what_a_dead_worker_did_not_commit_is_read_again_and_not_taken_for_late():

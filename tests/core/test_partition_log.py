@@ -10,7 +10,7 @@ from contracts.errors import LedgerError
 from contracts.events import Event, UsageBatch
 from streams.core import windows
 from streams.core.attribution.policy import Policy
-from streams.core.decoding import MAX_PIECES, Config
+from streams.core.decoding import MAX_PIECES, PartitionConfig
 from streams.core.partition import Partition
 from tests.core.build import Log, Worker, power, tokens
 from tests.core.lines import T0, ms, play, spec
@@ -24,7 +24,7 @@ def interval(t0="0", t1="10", energy_uj=1, gpu="g0") -> Interval:
 
 
 def partition(**config) -> Partition:
-    return Partition("log", 0, Config(**config), Policy())
+    return Partition("log", 0, PartitionConfig(**config), Policy())
 
 
 def usage() -> UsageBatch:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from contracts import topics
-from streams.core.decoding import Config
+from streams.core.decoding import PartitionConfig
 from streams.core.progress import TopicState, watermark
 from tests.core.build import Log, Worker, power, tokens
 from tests.core.lines import T0, play
 from tests.core.oracle import Interval
 from tests.core.test_partition_log import partition
 
-CONFIG = Config(skew_ms=5_000, idle_timeout_ms=30_000)
+CONFIG = PartitionConfig(skew_ms=5_000, idle_timeout_ms=30_000)
 
 
 def states(power_ms, power_arrived, tokens_ms, tokens_arrived):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from streams.core.attribution.policy import ANY, DEFAULT_WEIGHTS, Floor, Policy, Weights
+from streams.core.attribution.policy import ANY, DEFAULT_WEIGHTS, FloorVersion, Policy, WeightsVersion
 
 FLOORS = (
-    Floor(ANY, 0, 1_000, 10, 1),
-    Floor("H100", 100, 200, 70, 2),
-    Floor("H100", 200, 300, 80, 3),
-    Floor("H100", 250, 300, 90, 4),
+    FloorVersion(ANY, 0, 1_000, 10, 1),
+    FloorVersion("H100", 100, 200, 70, 2),
+    FloorVersion("H100", 200, 300, 80, 3),
+    FloorVersion("H100", 250, 300, 90, 4),
 )
 
 
@@ -31,8 +31,8 @@ def test_floor(hardware, t_ms, expected):
     assert Policy(FLOORS).floor(hardware, t_ms) == expected
 
 
-def weights(model: str, hardware: str, prompt_milli: int, version: int, valid_to_ms: int = 1_000) -> Weights:
-    return Weights(model, hardware, 0, valid_to_ms, prompt_milli, 1, 2, version)
+def weights(model: str, hardware: str, prompt_milli: int, version: int, valid_to_ms: int = 1_000) -> WeightsVersion:
+    return WeightsVersion(model, hardware, 0, valid_to_ms, prompt_milli, 1, 2, version)
 
 
 WEIGHTS = (
@@ -73,7 +73,7 @@ def test_what_is_remembered_does_not_grow_with_the_windows_that_go_by() -> None:
             asked.append(t_ms)
             return super().floor(hardware, t_ms)
 
-    policy = Counted(floors=(Floor("h", 1_000, 50_000, 7, 1), Floor("h", 20_000, 90_000, 9, 2)))
+    policy = Counted(floors=(FloorVersion("h", 1_000, 50_000, 7, 1), FloorVersion("h", 20_000, 90_000, 9, 2)))
     found = [policy.floor("h", t_ms) for t_ms in range(0, 100_000, 10)]
     assert found == [super(Counted, policy).floor("h", t_ms) for t_ms in range(0, 100_000, 10)]
     assert len(asked) == 5  # Before, the first, the second beside it, alone, after.

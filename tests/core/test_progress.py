@@ -6,9 +6,9 @@ import pytest
 
 from contracts import topics
 from contracts.events import Event
-from streams.core.checkpoint import Mark
-from streams.core.decoding import Message
-from streams.core.progress import Pending, Progress
+from streams.core.checkpoint import Checkpoint
+from streams.core.decoding import LogMessage
+from streams.core.progress import PendingMessage, Progress
 from tests.core.build import power
 
 T0 = 1_700_000_000_000
@@ -16,16 +16,16 @@ OPEN = 10
 """A window that is not stored, where windows before 5 are."""
 
 
-def progress(mark: Mark | None = None) -> Progress:
-    return Progress(mark or Mark(epoch=1), "log", 0, 5, 0)
+def progress(mark: Checkpoint | None = None) -> Progress:
+    return Progress(mark or Checkpoint(epoch=1), "log", 0, 5, 0)
 
 
-def take(p: Progress, count: int = 1, topic: str = topics.POWER, source: str = "s") -> list[Pending]:
+def take(p: Progress, count: int = 1, topic: str = topics.POWER, source: str = "s") -> list[PendingMessage]:
     """Messages that touch no window, each with the next event of the source."""
     state, taken = p.topics[topic], []
     for _ in range(count):
         offset = max(state.next_offset, 0)
-        taken.append(state.take(Message(topic, offset, [], b""), 0))
+        taken.append(state.take(LogMessage(topic, offset, [], b""), 0))
         assert p.heard(topic, taken[-1], Event(source, 1, offset, "c", "w", power([])), T0)
     return taken
 
@@ -90,7 +90,7 @@ def test_the_mark_has_seen_what_is_below_it_alone() -> None:
 def test_an_event_that_was_seen_is_counted_and_its_message_is_done() -> None:
     p = progress()
     take(p)
-    twice = p.topics[topics.POWER].take(Message(topics.POWER, 1, [], b""), 0)
+    twice = p.topics[topics.POWER].take(LogMessage(topics.POWER, 1, [], b""), 0)
     assert not p.heard(topics.POWER, twice, Event("s", 1, 0, "c", "w", power([])), T0)
     p.settle()
     assert (p.duplicates, at(p)) == (1, (2, 0))

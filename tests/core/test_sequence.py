@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.sequence import MAX_AHEAD, Run, prune
+from streams.core.sequence import MAX_AHEAD, SequenceRun, prune
 
 
-def seen(*numbers: int) -> Run:
-    run = Run()
+def seen(*numbers: int) -> SequenceRun:
+    run = SequenceRun()
     for n in numbers:
         run.add(n, 1_000 + n)
     return run
@@ -54,7 +54,7 @@ def test_a_leap_costs_one_number_whatever_its_size():
 
 @given(st.lists(st.integers(0, 60)))
 def test_it_is_the_set_of_what_came(numbers):
-    run = Run()
+    run = SequenceRun()
     fresh = [run.add(n, n) for n in numbers]
     assert sum(fresh) == len(set(numbers)) == run.received
     assert run.duplicates == len(numbers) - len(set(numbers))
@@ -64,7 +64,7 @@ def test_it_is_the_set_of_what_came(numbers):
 @given(st.lists(st.integers(0, 60)))
 def test_it_survives_its_json(numbers):
     run = seen(*numbers)
-    assert Run.load(json.loads(json.dumps(run.dump()))) == run
+    assert SequenceRun.load(json.loads(json.dumps(run.dump()))) == run
 
 
 def test_a_copy_goes_its_own_way():
@@ -74,7 +74,7 @@ def test_a_copy_goes_its_own_way():
 
 
 def heard(**at_ms: int) -> dict:
-    runs = {(source, 1): Run() for source in at_ms}
+    runs = {(source, 1): SequenceRun() for source in at_ms}
     for source, t in at_ms.items():
         runs[source, 1].add(0, t)
     return runs

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.apportion import share
+from streams.core.apportion import apportion
 from tests.core.oracle import largest_remainder
 
 
 def shared(totals: list[int], *members: tuple[int, int]) -> list[int]:
     group, weight = zip(*members, strict=True) if members else ((), ())
-    return share(np.array(totals, np.int64), np.array(group, np.intp), np.array(weight, np.int64)).tolist()
+    return apportion(np.array(totals, np.int64), np.array(group, np.intp), np.array(weight, np.int64)).tolist()
 
 
 # totals; members as (group, weight); parts

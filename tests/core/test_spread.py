@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.events import MAX_SPAN_MS
-from streams.core.apportion import Cuts, pieces
+from streams.core.apportion import SpanCuts, pieces
 
 W = 10
 
@@ -19,7 +19,7 @@ def cut(amount: int, p0: int, p1: int, t0: int, t1: int, window_ms: int = W) -> 
     return dict(
         zip(
             window.tolist(),
-            Cuts.of(column(p0), column(p1), row, window, window_ms).parts(column(amount)).tolist(),
+            SpanCuts.of(column(p0), column(p1), row, window, window_ms).parts(column(amount)).tolist(),
             strict=True,
         )
     )
@@ -75,7 +75,7 @@ def test_the_largest_amount_over_the_longest_span_does_not_overflow():
 def test_no_rows():
     none = np.zeros(0, np.int64)
     row, window = pieces(none, none, W)
-    assert len(Cuts.of(none, none, row, window, W).parts(none)) == 0
+    assert len(SpanCuts.of(none, none, row, window, W).parts(none)) == 0
 
 
 @given(

@@ -8,37 +8,37 @@ import pytest
 
 from contracts.coded import Coded
 from contracts.rows import concat, conform
-from streams.core.request_labels import Texts
+from streams.core.request_labels import TextColumn
 
 IDS = ["r-1", "", "größer", "r-1"]
 
 
 def test_it_is_the_sequence_that_it_was_made_of() -> None:
-    texts = Texts.of(IDS)
+    texts = TextColumn.of(IDS)
     assert (list(texts), len(texts), texts[2], list(texts[1:3])) == (IDS, 4, "größer", ["", "größer"])
     assert texts == IDS
 
 
 def test_rows_are_taken_in_any_order_and_more_than_once() -> None:
-    assert list(Texts.of(IDS).take(np.array([2, 0, 2]))) == ["größer", "r-1", "größer"]
-    assert list(Texts.of(IDS).take(np.zeros(0, np.intp))) == []
+    assert list(TextColumn.of(IDS).take(np.array([2, 0, 2]))) == ["größer", "r-1", "größer"]
+    assert list(TextColumn.of(IDS).take(np.zeros(0, np.intp))) == []
 
 
 def test_columns_are_joined_in_their_order() -> None:
-    assert list(Texts.concat([Texts.of(IDS), Texts.of([]), Texts.of(["x"])])) == [*IDS, "x"]
+    assert list(TextColumn.concat([TextColumn.of(IDS), TextColumn.of([]), TextColumn.of(["x"])])) == [*IDS, "x"]
 
 
 def test_arrow_takes_it_as_it_is() -> None:
-    assert pa.array(Texts.of(IDS), pa.string()).equals(pa.array(IDS))
+    assert pa.array(TextColumn.of(IDS), pa.string()).equals(pa.array(IDS))
 
 
-@pytest.mark.parametrize("other", [["x"], Coded.of(["x"]), Texts.of(["x"])], ids=["listed", "coded", "the same"])
+@pytest.mark.parametrize("other", [["x"], Coded.of(["x"]), TextColumn.of(["x"])], ids=["listed", "coded", "the same"])
 def test_tables_of_all_kinds_of_texts_are_joined(other) -> None:
     columns = dict.fromkeys(
         ("log_partition", "epoch", "version", "received", "last_seq", "duplicates", "last_event"), 0
     )
     first, second = (
         conform("sources", {**columns, "log_id": "log", "topic": Coded.constant("t", len(ids)), "source": ids})
-        for ids in (Texts.of(IDS), other)
+        for ids in (TextColumn.of(IDS), other)
     )
     assert list(concat("sources", [first, second])["source"]) == [*IDS, "x"]

@@ -21,13 +21,15 @@ from tests.core.build import power
 
 T0 = 1_758_000_000_000
 NOW_MS = T0 + 60_000
-LIMITS = core.Limits()
-LATER = core.Limits(skew_ms=3_600_000)
+LIMITS = core.UsageLimits()
+LATER = core.UsageLimits(skew_ms=3_600_000)
 
 
-def arrived(event: Event, offset: int = 0, partition: int = 0, log_ms: int = T0, appended: bool = True) -> core.Arrived:
+def arrived(
+    event: Event, offset: int = 0, partition: int = 0, log_ms: int = T0, appended: bool = True
+) -> core.UsageMessage:
     headers, value = codec.encode(event)
-    return core.Arrived(partition, offset, log_ms, appended, headers, value)
+    return core.UsageMessage(partition, offset, log_ms, appended, headers, value)
 
 
 def event(*rows: UsageRow, source: str = "s", seq: int = 0, workload: str = "w") -> Event:
@@ -38,8 +40,8 @@ def used(quantity: str = "1", **more: Any) -> UsageRow:
     return UsageRow(**{"meter": "tool_calls", "unit": "call", "t0_ms": T0, "t1_ms": T0, "quantity": quantity, **more})
 
 
-def batch_of(*messages: core.Arrived, limits: core.Limits = LIMITS) -> core.Batch:
-    batch = core.Batch("log", limits)
+def batch_of(*messages: core.UsageMessage, limits: core.UsageLimits = LIMITS) -> core.UsageMicroBatch:
+    batch = core.UsageMicroBatch("log", limits)
     for message in messages:
         batch.add(message, NOW_MS)
     return batch
@@ -73,7 +75,7 @@ def test_a_quantity_counts_where_its_last_millisecond_lies() -> None:
 def test_what_a_producer_says_beyond_reason_is_stored_all_the_same() -> None:
     """The largest epoch that an id may have, and Kafka timestamps that no table holds."""
     headers, value = codec.encode(Event("s", 9_999_999_999_999_999_999, 10**15 - 1, "c", "w", event(used()).batch))
-    messages = [core.Arrived(0, n, ms, False, headers, value) for n, ms in enumerate((-(2**63), 2**63 - 1))]
+    messages = [core.UsageMessage(0, n, ms, False, headers, value) for n, ms in enumerate((-(2**63), 2**63 - 1))]
     batch = batch_of(*messages)
     assert [p.log_ms for p in batch.places()] == [0, core.LAST_MS]
     table = core.usage_rows(batch, np.ones(2, np.bool_))
@@ -91,16 +93,16 @@ def test_columns_that_nobody_filled_are_empty() -> None:
 @pytest.mark.parametrize(
     ("message", "field", "reason"),
     [
-        (core.Arrived(0, 0, T0, True, [], b"x"), "ce_type", "required"),
-        (core.Arrived(0, 0, T0, True, codec.encode(event(used()))[0], None), "value", "tombstone"),
-        (core.Arrived(0, 0, T0, True, codec.encode(event(used()))[0], b"\xff"), "value", "does not fit"),
+        (core.UsageMessage(0, 0, T0, True, [], b"x"), "ce_type", "required"),
+        (core.UsageMessage(0, 0, T0, True, codec.encode(event(used()))[0], None), "value", "tombstone"),
+        (core.UsageMessage(0, 0, T0, True, codec.encode(event(used()))[0], b"\xff"), "value", "does not fit"),
         (arrived(Event("s", 1, 0, "c", "w", power([]))), "ce_type", f"does not belong on {topics.USAGE}"),
         (arrived(event(used(t0_ms=T0, t1_ms=T0 + 5_001))), "t_ms", "in the future by more than 5000 ms"),
         (arrived(event(used(t1_ms=NOW_MS + 5_001)), appended=False), "t_ms", "in the future by more than 5000 ms"),
     ],
 )
 def test_what_cannot_be_read_or_believed_is_rejected_with_the_reason(
-    message: core.Arrived, field: str, reason: str
+    message: core.UsageMessage, field: str, reason: str
 ) -> None:
     batch = batch_of(message)
     ((rejected, error),) = batch.rejected
@@ -110,7 +112,7 @@ def test_what_cannot_be_read_or_believed_is_rejected_with_the_reason(
 
 
 def test_what_the_broker_dated_is_judged_by_that_date_and_not_by_the_clock() -> None:
-    batch = core.Batch("log", core.Limits())
+    batch = core.UsageMicroBatch("log", core.UsageLimits())
     batch.add(arrived(event(used(t1_ms=T0 + 5_000))), now_ms=0)
     assert not batch.rejected
 
@@ -118,10 +120,10 @@ def test_what_the_broker_dated_is_judged_by_that_date_and_not_by_the_clock() -> 
 def test_a_batch_is_full_by_rows_by_bytes_or_by_messages() -> None:
     message = arrived(event(used(), used()))
     size = len(message.value or b"")
-    for limits in (core.Limits(rows=2), core.Limits(bytes=size), core.Limits(messages=1)):
-        assert not core.Batch("log", limits).full
+    for limits in (core.UsageLimits(rows=2), core.UsageLimits(bytes=size), core.UsageLimits(messages=1)):
+        assert not core.UsageMicroBatch("log", limits).full
         assert batch_of(message, limits=limits).full
-    for limits in (core.Limits(rows=3), core.Limits(bytes=size + 1), core.Limits(messages=2)):
+    for limits in (core.UsageLimits(rows=3), core.UsageLimits(bytes=size + 1), core.UsageLimits(messages=2)):
         assert not batch_of(message, limits=limits).full
 
 
@@ -169,19 +171,19 @@ def test_no_row_takes_the_identity_of_another_kind() -> None:
 class Tables:
     """The three tables in dictionaries, and what the warehouse is asked of them."""
 
-    ids: dict[core.Id, dict[core.Place, None]] = field(default_factory=dict)
-    usage: dict[core.Place, tuple[int, int, Decimal]] = field(default_factory=dict)
+    ids: dict[core.Id, dict[core.LogPosition, None]] = field(default_factory=dict)
+    usage: dict[core.LogPosition, tuple[int, int, Decimal]] = field(default_factory=dict)
     """By place: (version, deleted, quantity)."""
 
     def register(self, table: Table, log_id: str) -> None:
         columns = ("id_hi", "id_lo", "log_ms", "log_partition", "log_offset", "log_row")
         for hi, lo, ms, partition, offset, row in zip(*(np.asarray(table[c]).tolist() for c in columns), strict=True):
-            self.ids.setdefault((hi, lo), {})[core.Place(ms, log_id, partition, offset, row)] = None
+            self.ids.setdefault((hi, lo), {})[core.LogPosition(ms, log_id, partition, offset, row)] = None
 
-    def firsts(self, ids: list[core.Id]) -> dict[core.Id, core.Place]:
+    def firsts(self, ids: list[core.Id]) -> dict[core.Id, core.LogPosition]:
         return {i: min(self.ids[i]) for i in ids if len(self.ids[i]) > 1}
 
-    def store(self, table: Table, places: list[core.Place]) -> None:
+    def store(self, table: Table, places: list[core.LogPosition]) -> None:
         for place, quantity in zip(places, table["quantity"], strict=True):
             if self.usage.get(place, (0,))[0] <= core.STORED:
                 self.usage[place] = core.STORED, 0, quantity
@@ -191,17 +193,17 @@ class Tables:
             for place in sorted(self.ids[i])[1:]:
                 self.usage[place] = core.TAKEN_BACK, 1, Decimal(0)
 
-    def live(self) -> dict[core.Place, Decimal]:
+    def live(self) -> dict[core.LogPosition, Decimal]:
         return {place: quantity for place, (_, deleted, quantity) in self.usage.items() if not deleted}
 
 
-def storing(tables: Tables, batch: core.Batch) -> Iterator[None]:
+def storing(tables: Tables, batch: core.UsageMicroBatch) -> Iterator[None]:
     """What the job does with a batch, a write or a question at a time: another worker's may come in between, or the
     end of this one."""
     ids, places = batch.identities(), batch.places()
     tables.register(core.id_rows(batch, ids), batch.log_id)
     yield
-    settled = core.settle(ids, places, tables.firsts(ids))
+    settled = core.resolve_copies(ids, places, tables.firsts(ids))
     yield
     kept = [place for place, stays in zip(places, settled.stays, strict=True) if stays]
     tables.store(core.usage_rows(batch, settled.stays), kept)
@@ -209,18 +211,18 @@ def storing(tables: Tables, batch: core.Batch) -> Iterator[None]:
     tables.take_back(settled.won)
 
 
-def once(messages: list[core.Arrived]) -> dict[core.Place, Decimal]:
+def once(messages: list[core.UsageMessage]) -> dict[core.LogPosition, Decimal]:
     """What should be stored: of each identity the copy that came first."""
     batch = batch_of(*messages)
     quantities = core.usage_rows(batch, np.ones(batch.rows, np.bool_))["quantity"]
-    first: dict[core.Id, tuple[core.Place, Decimal]] = {}
+    first: dict[core.Id, tuple[core.LogPosition, Decimal]] = {}
     for i, copy in zip(batch.identities(), zip(batch.places(), quantities, strict=True), strict=True):
         first[i] = min(first.get(i, copy), copy)
     return dict(first.values())
 
 
 @st.composite
-def logs(draw: st.DrawFn) -> list[core.Arrived]:
+def logs(draw: st.DrawFn) -> list[core.UsageMessage]:
     """Messages on two partitions, many of whose rows are copies of others, dated by the broker in offset order."""
     made = []
     for partition in range(2):
@@ -238,7 +240,7 @@ def logs(draw: st.DrawFn) -> list[core.Arrived]:
 
 @given(logs(), st.data())
 def test_each_row_counts_once_whatever_is_read_when_and_however_often(
-    log: list[core.Arrived], data: st.DataObject
+    log: list[core.UsageMessage], data: st.DataObject
 ) -> None:
     """Two workers, a partition each, in steps of any size that interleave anyhow and are cut off anywhere; whoever is
     cut off begins its batch again, in another size."""
@@ -264,7 +266,7 @@ def test_each_row_counts_once_whatever_is_read_when_and_however_often(
 
 
 @given(logs(), st.randoms(use_true_random=False))
-def test_a_replay_of_all_of_it_changes_nothing(log: list[core.Arrived], rng: Any) -> None:
+def test_a_replay_of_all_of_it_changes_nothing(log: list[core.UsageMessage], rng: Any) -> None:
     tables = Tables()
     for _ in range(2):
         rng.shuffle(log)
@@ -281,7 +283,7 @@ def test_a_copy_that_is_stored_after_it_was_taken_back_stays_away() -> None:
     next(slow), next(slow)
     list(storing(tables, batch_of(first)))
     list(slow)
-    assert tables.live() == once([first, second]) == {core.Place(T0, "log", 0, 0, 0): Decimal(0)}
+    assert tables.live() == once([first, second]) == {core.LogPosition(T0, "log", 0, 0, 0): Decimal(0)}
 
 
 def test_copies_in_one_batch_count_once_and_are_counted() -> None:
@@ -289,7 +291,7 @@ def test_copies_in_one_batch_count_once_and_are_counted() -> None:
     tables = Tables()
     ids = batch.identities()
     tables.register(core.id_rows(batch, ids), "log")
-    settled = core.settle(ids, batch.places(), tables.firsts(ids))
+    settled = core.resolve_copies(ids, batch.places(), tables.firsts(ids))
     assert settled.stays.tolist() == [True, True, False, True, False, True]
     assert settled.duplicates == 2
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.accumulators import Sums, by_window
+from streams.core.accumulators import WindowAccumulators, by_window
 from streams.core.windows import OpenWindows
 
 
@@ -14,7 +14,7 @@ def column(*values: int) -> np.ndarray:
     return np.array(values, np.int64)
 
 
-def held(sums: Sums, numbers, **kw) -> dict:
+def held(sums: WindowAccumulators, numbers, **kw) -> dict:
     window, entity, values = sums.take(numbers, **kw)
     return {
         (w, sums.keys[e][0]): tuple(v)
@@ -23,7 +23,7 @@ def held(sums: Sums, numbers, **kw) -> dict:
 
 
 def test_what_comes_again_is_added_and_the_greatest_kept():
-    sums = Sums(2, greatest=(1,))
+    sums = WindowAccumulators(2, greatest=(1,))
     a, b = sums.ids([("a",), ("b",)])
     sums.add(column(5, 5, 6), np.array([a, a, b]), np.array([[1, 2, 4], [3, 1, 7]]))
     sums.add(column(5), np.array([a]), np.array([[8], [2]]))
@@ -31,7 +31,7 @@ def test_what_comes_again_is_added_and_the_greatest_kept():
 
 
 def test_what_is_taken_away_is_gone():
-    sums = Sums(1)
+    sums = WindowAccumulators(1)
     sums.add(column(5), sums.ids([("a",)]), np.array([[1]]))
     assert held(sums, [5], remove=True) == {(5, "a"): (1,)}
     assert held(sums, [5], remove=True) == {}
@@ -39,7 +39,7 @@ def test_what_is_taken_away_is_gone():
 
 
 def test_entities_that_come_later_find_room_in_windows_that_are_open():
-    sums = Sums(1)
+    sums = WindowAccumulators(1)
     sums.add(column(5), sums.ids([("first",)]), np.array([[1]]))
     many = sums.ids([(f"e{i}",) for i in range(200)])
     sums.add(np.full(200, 5), many, np.ones((1, 200), np.int64))
@@ -47,7 +47,7 @@ def test_entities_that_come_later_find_room_in_windows_that_are_open():
 
 
 def test_compacting_forgets_only_what_no_window_holds():
-    sums = Sums(1)
+    sums = WindowAccumulators(1)
     ids = sums.ids([(f"e{i}",) for i in range(100)])
     sums.add(np.repeat([5, 6], 50), ids, np.arange(1, 101, dtype=np.int64)[None, :])
     before = held(sums, [6], remove=False)
@@ -59,7 +59,7 @@ def test_compacting_forgets_only_what_no_window_holds():
 
 
 def test_compacting_nothing_leaves_nothing():
-    sums = Sums(1)
+    sums = WindowAccumulators(1)
     sums.ids([("a",)])
     sums.compact()
     sums.add(column(5), sums.ids([("b",)]), np.array([[1]]))

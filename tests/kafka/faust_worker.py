@@ -17,8 +17,8 @@ from typing import Any
 import faust
 
 from streams import transport
-from streams.core.decoding import Message
-from streams.log_reader import Found
+from streams.core.decoding import LogMessage
+from streams.log_reader import OffsetLookup
 
 
 def say(event: str, **fields: Any) -> None:
@@ -48,7 +48,7 @@ def build(given: argparse.Namespace) -> faust.App:
     )
     reader = transport.reader(app, _nothing_is_asked)
 
-    async def put(topic: str, partition: int, messages: Sequence[Message], begin: int | None) -> None:
+    async def put(topic: str, partition: int, messages: Sequence[LogMessage], begin: int | None) -> None:
         for message in messages:
             say("got", topic=topic, partition=partition, offset=message.offset, value=(message.value or b"").hex())
         if not given.hold:
@@ -68,7 +68,7 @@ def build(given: argparse.Namespace) -> faust.App:
     return app
 
 
-def _nothing_is_asked(topic: str, partition: int, offset: int) -> Found:
+def _nothing_is_asked(topic: str, partition: int, offset: int) -> OffsetLookup:
     raise AssertionError(f"asked for {topic}/{partition} at {offset}")
 
 

@@ -17,7 +17,7 @@ from contracts.units import MS_PER_HOUR, epoch_ms
 from producers.runtime.batching import UsageRow, usage_batch
 from streams.core import usage_batch as core
 from streams.core.attribution.attribute import Energy, Facts, Tokens, attribute
-from streams.core.attribution.policy import Floor, Policy
+from streams.core.attribution.policy import FloorVersion, Policy
 from warehouse.client import Warehouse
 from warehouse.reference_data.tables import END_MS as FOREVER_MS
 from warehouse.reference_data.tables import (
@@ -43,7 +43,7 @@ PRICES = [
     Price("pue", "*", Decimal("1.25")),
     Price("carbon", "*", Decimal("342.5")),
 ]
-POLICY = Policy(floors=(Floor("H100", 0, 2**62, 90_000, 7), Floor("A100", 0, 2**62, 60_000, 7)))
+POLICY = Policy(floors=(FloorVersion("H100", 0, 2**62, 90_000, 7), FloorVersion("A100", 0, 2**62, 60_000, 7)))
 
 # (node, gpu_uuid, hardware, subject)
 REAL_GPUS = [
@@ -116,10 +116,10 @@ def lay(warehouse: Warehouse, *, prices: bool = True) -> None:
 
 def lay_usage(warehouse: Warehouse, rows: list[tuple[str, str, UsageRow]]) -> None:
     """Rows of (cluster, workload), as they stand in the table; each is another message's."""
-    batch = core.Batch(LOG, core.Limits())
+    batch = core.UsageMicroBatch(LOG, core.UsageLimits())
     for n, (cluster, workload, row) in enumerate(rows):
         headers, value = codec.encode(Event("meter", 1, n, cluster, workload, usage_batch([row], 0)))
-        batch.add(core.Arrived(0, n, END_MS, True, headers, value), END_MS)
+        batch.add(core.UsageMessage(0, n, END_MS, True, headers, value), END_MS)
     assert not batch.rejected
     warehouse.insert("usage", core.usage_rows(batch, np.ones(batch.rows, np.bool_)))
 

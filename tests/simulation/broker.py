@@ -14,7 +14,7 @@ from random import Random
 from typing import Literal
 
 from contracts import topics
-from streams.core.decoding import Message
+from streams.core.decoding import LogMessage
 from tests.simulation.loop import Process, World
 
 TopicPartition = tuple[str, int]
@@ -31,7 +31,7 @@ class Log:
 
     def __init__(self, partitions: int) -> None:
         self.partitions = partitions
-        self.messages: dict[TopicPartition, list[Message]] = {
+        self.messages: dict[TopicPartition, list[LogMessage]] = {
             (t, p): [] for t in topics.JOINED for p in range(partitions)
         }
         self.on_append: list[Callable[[TopicPartition], None]] = []
@@ -39,12 +39,12 @@ class Log:
     def append(self, tp: TopicPartition, headers: Headers, value: bytes | None, *, skip: int = 0) -> int:
         """Put a message behind `skip` empty offsets; returns its offset."""
         offset = self.end(tp) + skip
-        self.messages[tp].append(Message(tp[0], offset, headers, value))
+        self.messages[tp].append(LogMessage(tp[0], offset, headers, value))
         for notify in self.on_append:
             notify(tp)
         return offset
 
-    def read(self, tp: TopicPartition, offset: int, most: int) -> list[Message]:
+    def read(self, tp: TopicPartition, offset: int, most: int) -> list[LogMessage]:
         """Messages from an offset on."""
         here = self.messages[tp]
         at = bisect_left(here, offset, key=lambda m: m.offset)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from contracts.units import MS_PER_HOUR
-from streams.core.checkpoint import Mark
+from streams.core.checkpoint import Checkpoint
 from tests.core.oracle import Interval, Oracle, Request
 from tests.simulation.traffic import Fate, Sent
 from tests.simulation.worker import LOG_ID
@@ -59,12 +59,12 @@ def verdict(run: Simulation) -> str | None:
 # -- what must be there ------------------------------------------------------------------------------------------------
 
 
-def _marks(run: Simulation) -> dict[int, Mark]:
+def _marks(run: Simulation) -> dict[int, Checkpoint]:
     rows = {p: run.store.tables.load_mark(LOG_ID, p) for p in range(run.plan.partitions)}
-    return {p: Mark.load(row) for p, row in rows.items() if row}
+    return {p: Checkpoint.load(row) for p, row in rows.items() if row}
 
 
-def _expected(run: Simulation, marks: dict[int, Mark]) -> tuple[list[Interval], list[Request], str | None]:
+def _expected(run: Simulation, marks: dict[int, Checkpoint]) -> tuple[list[Interval], list[Request], str | None]:
     """(intervals, requests) that count, each event once; or what is wrong with the dead letters."""
     letters = set(run.around.letters)
     places: dict[int, list[tuple[str, int, int]]] = {}
@@ -88,14 +88,14 @@ def _expected(run: Simulation, marks: dict[int, Mark]) -> tuple[list[Interval], 
     return intervals, requests, None
 
 
-def _seen(marks: dict[int, Mark], one: Sent) -> bool:
+def _seen(marks: dict[int, Checkpoint], one: Sent) -> bool:
     assert one.identity is not None
     source, epoch, seq = one.identity
     run = marks[one.partition].seen[one.topic].get((source, epoch)) if one.partition in marks else None
     return run is not None and seq in run
 
 
-def _received(run: Simulation, marks: dict[int, Mark]) -> Rows:
+def _received(run: Simulation, marks: dict[int, Checkpoint]) -> Rows:
     """(topic, partition, source, epoch) -> (received, last_seq) of the events that count."""
     numbers: dict[tuple[Any, ...], set[int]] = {}
     for (topic, partition), appended in run.appended.items():

@@ -9,13 +9,13 @@ from unittest.mock import patch
 import pytest
 
 from streams.core import row_versions
-from streams.core.checkpoint import Mark
+from streams.core.checkpoint import Checkpoint
 from streams.core.late_facts import LateFacts
 from streams.core.partition import Partition
-from streams.core.sequence import Run
+from streams.core.sequence import SequenceRun
 from streams.core.stored_keys import StoredKeys
-from streams.flush import Rounds
-from streams.retrying_sink import Hold, LetGo, Store
+from streams.flush import Flusher
+from streams.retrying_sink import Ownership, OwnershipLost, RetryingSink
 from tests.simulation.run import simulate
 from tests.simulation.sink import SimulatedSink
 from tests.simulation.tables import Tables
@@ -34,17 +34,17 @@ def _read_is_committable(partition: Partition, real=Partition.committable) -> di
     return {t: partition.next_offset(t) for t in real(partition)}
 
 
-async def _marks_first(rounds: Rounds, parts, hold, real=Rounds._store_all) -> None:  # type: ignore[no-untyped-def]
+async def _marks_first(rounds: Flusher, parts, hold, real=Flusher._store_all) -> None:  # type: ignore[no-untyped-def]
     await rounds._mark(parts.values(), [p for p in parts.values() if p.finals], hold)
     await real(rounds, parts, hold)
 
 
-async def _tried_once(store: Store, tables, hold, real=Store.write) -> None:  # type: ignore[no-untyped-def]
-    with suppress(LetGo):
-        await real(store, tables, Hold(hold.fence, lambda: False))
+async def _tried_once(store: RetryingSink, tables, hold, real=RetryingSink.write) -> None:  # type: ignore[no-untyped-def]
+    with suppress(OwnershipLost):
+        await real(store, tables, Ownership(hold.fence, lambda: False))
 
 
-def _always_new(run: Run, seq: int, event_ms: int, partition_ms: int = 0, real=Run.add) -> bool:  # type: ignore[no-untyped-def]
+def _always_new(run: SequenceRun, seq: int, event_ms: int, partition_ms: int = 0, real=SequenceRun.add) -> bool:  # type: ignore[no-untyped-def]
     real(run, seq, event_ms, partition_ms)
     return True
 
@@ -53,7 +53,7 @@ async def _no_letter(*_: object) -> None:
     """The dead letter goes nowhere."""
 
 
-async def _no_refresh(rounds: Rounds, *_: object) -> None:
+async def _no_refresh(rounds: Flusher, *_: object) -> None:
     rounds.forget()
 
 
@@ -73,20 +73,24 @@ DEFECTS: dict[str, Defect] = {
     "offsets are committed before what they touch is stored": lambda: patch.object(
         Partition, "committable", _read_is_committable
     ),
-    "the mark is stored before the facts": lambda: patch.object(Rounds, "_store_all", _marks_first),
-    "a write that fails is given up": lambda: patch.object(Store, "write", _tried_once),
+    "the mark is stored before the facts": lambda: patch.object(Flusher, "_store_all", _marks_first),
+    "a write that fails is given up": lambda: patch.object(RetryingSink, "write", _tried_once),
     "all owners have the same epoch": lambda: patch.object(
         row_versions, "final", lambda epoch, revision, real=row_versions.final: real(1, revision)
     ),
     "nobody is fenced off": lambda: patch.object(SimulatedSink, "write", _unfenced),
     "a takeover does not wait for writes under way": lambda: patch.object(fence, "_drain", lambda *_: None),
     "what a window has no more is not taken away": lambda: patch.object(StoredKeys, "replace", _kept),
-    "events that came again count again": lambda: patch.object(Run, "add", _always_new),
-    "what came before a window was closed is taken for late": lambda: patch.object(Mark, "includes", lambda *_: False),
-    "what came after a window was closed is taken for counted": lambda: patch.object(Mark, "includes", lambda *_: True),
+    "events that came again count again": lambda: patch.object(SequenceRun, "add", _always_new),
+    "what came before a window was closed is taken for late": lambda: patch.object(
+        Checkpoint, "includes", lambda *_: False
+    ),
+    "what came after a window was closed is taken for counted": lambda: patch.object(
+        Checkpoint, "includes", lambda *_: True
+    ),
     "late facts are dropped": lambda: patch.object(LateFacts, "add", _lost),
     "dead letters go nowhere": lambda: patch.object(Worker, "_publish", _no_letter),
-    "hours are not refreshed": lambda: patch.object(Rounds, "_refresh_hours", _no_refresh),
+    "hours are not refreshed": lambda: patch.object(Flusher, "_refresh_hours", _no_refresh),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from contracts import topics
-from streams.core.decoding import Config
+from streams.core.decoding import PartitionConfig
 from tests.core.build import Log, Worker, close, policy, power
 from tests.core.lines import T0
 from tests.core.oracle import Interval, Oracle
@@ -20,7 +20,7 @@ FOUND: list[tuple[str, tuple[int, ...]]] = [
 
 NOW = T0 + 11_000
 """When the first owner reads: what ends 15 s after T0 is in the future then."""
-_CONFIG = Config(lateness_ms=0, skew_ms=1_000, idle_timeout_ms=1_000)
+_CONFIG = PartitionConfig(lateness_ms=0, skew_ms=1_000, idle_timeout_ms=1_000)
 _NOW = Interval("c", "w", "n", "g0", "H100", T0 + 8_000, T0 + 12_000, 60_000_000)
 _SOON = Interval("c", "w", "n", "g1", "H100", T0 + 5_000, T0 + 15_000, 100_000_000)
 _BOTH_WINDOWS = 1_500

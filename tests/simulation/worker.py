@@ -1,7 +1,8 @@
-"""A simulated worker process: the real `Joiner`, and around it what Faust and the consumer do in `streams/app.py`.
+"""A simulated worker process: the real `StreamWorker`, and around it what Faust and the consumer do for it.
 
-Per topic a task hands messages to the joiner, as Faust's agents do; one task is the member of the group (revoke, join,
-assign, in that order); others send heartbeats and commits. A task that raises ends the process, as in production.
+Per topic a task hands messages to the stream worker, as Faust's agents do; one task is the member of the group
+(revoke, join, assign, in that order); others send heartbeats and commits. A task that raises ends the process, as in
+production.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from contracts import topics
 from contracts.errors import Fenced
 from contracts.settings import Settings
 from streams.core.attribution.policy import Policy
-from streams.core.decoding import Message, Rejected
-from streams.log_reader import Found
-from streams.stream_worker import Joiner
+from streams.core.decoding import LogMessage, RejectedMessage
+from streams.log_reader import OffsetLookup
+from streams.stream_worker import StreamWorker
 from tests.simulation.broker import Group, Log, TopicPartition
 from tests.simulation.loop import Process, World
 from tests.simulation.sink import SimulatedSink
@@ -88,7 +89,7 @@ class Worker:
         """No heartbeat and no commit gets through."""
         self.ended = False
         sink: Any = SimulatedSink(self.process)
-        self.joiner = Joiner(
+        self.stream_worker = StreamWorker(
             around.settings, sink, around.policy, LOG_ID, self._publish, self, self._clock,
             name_takeover=self._name_takeover,
         )  # fmt: skip
@@ -105,7 +106,7 @@ class Worker:
         around.log.on_append.append(self._on_append)
         around.world.note(name, "starts")
         for work in (
-            self.joiner.ingest_forever(), self.joiner.store_forever(), self._member(), self._heartbeats(),
+            self.stream_worker.ingest_forever(), self.stream_worker.store_forever(), self._member(), self._heartbeats(),
             self._commits(), *(self._agent(t) for t in topics.JOINED),
         ):  # fmt: skip
             self._task(work)
@@ -144,7 +145,7 @@ class Worker:
             self.process.call_soon(self._arrived[tp[0]].set)
 
     async def _agent(self, topic: str) -> None:
-        """Hands the topic's messages to the joiner, some at a time, from any of the partitions assigned."""
+        """Hands the topic's messages to the stream worker, some at a time, from any of the partitions assigned."""
         rng, around = self.around.rng, self.around
         while True:
             waiting = [tp for tp, at in self._positions.items() if tp[0] == topic and at < around.log.end(tp)]
@@ -165,9 +166,9 @@ class Worker:
             self._positions[tp] = some[-1].offset + 1
             if self._drops(tp, begin, some):
                 continue
-            await self.joiner.put(*tp, some, begin if around.ways.vouching else None)
+            await self.stream_worker.put(*tp, some, begin if around.ways.vouching else None)
 
-    def _drops(self, tp: TopicPartition, begin: int, some: list[Message]) -> bool:
+    def _drops(self, tp: TopicPartition, begin: int, some: list[LogMessage]) -> bool:
         """A consumer may lose what it fetched (around a rebalance): at most twice the same."""
         around = self.around
         if not around.ways.dropped or (begin < self._reread.get(tp, 0) and not around.ways.rereads_dropped):
@@ -179,7 +180,7 @@ class Worker:
             return True
         return False
 
-    # -- what a joiner asks of its reader (streams.log_reader.Reader) -------------------------------------------------
+    # -- the log reader of a stream worker (streams.log_reader.LogReader) ----------------------------------------------
 
     async def seek(self, topic: str, partition: int, offset: int) -> None:
         generation = self._generation
@@ -190,10 +191,10 @@ class Worker:
             self._positions[topic, partition] = offset
             self._arrived[topic].set()
 
-    async def look(self, topic: str, partition: int, offset: int) -> Found:
+    async def look(self, topic: str, partition: int, offset: int) -> OffsetLookup:
         await asyncio.sleep(self.around.rng.uniform(0.0, self.around.ways.fetch_ms) / 1000)
         found = self.around.log.read((topic, partition), offset, 1)
-        return Found(0, found[0].offset if found else None)
+        return OffsetLookup(0, found[0].offset if found else None)
 
     def acknowledge(self, offsets: Mapping[TopicPartition, int]) -> None:
         for tp, offset in offsets.items():
@@ -203,7 +204,7 @@ class Worker:
                 self.around.world.violated(f"{self.name} acknowledged {tp} {offset} after {self._acked[tp]}")
             self._acked[tp] = offset
 
-    async def _publish(self, rejected: Rejected, partition: int) -> None:
+    async def _publish(self, rejected: RejectedMessage, partition: int) -> None:
         around = self.around
         await asyncio.sleep(around.rng.uniform(0.0, around.ways.fetch_ms) / 1000)
         lost = around.rng.random() < around.ways.lost_letters
@@ -247,7 +248,7 @@ class Worker:
 
     async def _member(self) -> None:
         """Join, take over, and give everything up when the group says so: callbacks come one after the other, but a
-        joiner must bear a revocation that comes while it still takes over."""
+        stream worker must bear a revocation that comes while it still takes over."""
         ways, rng = self.around.ways, self.around.rng
         while True:
             while self.isolated:  # noqa: ASYNC110 - a client that cannot reach the broker tries again
@@ -261,12 +262,12 @@ class Worker:
             for arrived in self._arrived.values():
                 arrived.set()
             self.around.world.note(self.name, "is assigned {} from {}", numbers, list(begin.values()))
-            assigning = self.process.create_task(self.joiner.assign(numbers, begin))
+            assigning = self.process.create_task(self.stream_worker.assign(numbers, begin))
             if rng.random() >= ways.overlapping:
                 await assigning
             await self._rejoin.wait()
             self._generation, self._positions = -1, {}
-            await self.joiner.revoke()
+            await self.stream_worker.revoke()
             self.around.world.note(self.name, "has revoked all")
             if ways.commit_on_leaving and not self.isolated:
                 self.around.group.commit(self.name, generation, self._acked)
@@ -282,7 +283,7 @@ class Worker:
 
     async def _leave(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.joiner.store_once(), STOP_WAIT_S)
+            await asyncio.wait_for(self.stream_worker.store_once(), STOP_WAIT_S)
         await self._commit()
         self.around.group.leave(self.name)
         self.process.kill()

@@ -1,4 +1,4 @@
-"""A joiner without Faust: deliveries and the clock by hand, the real sink on chdb with a journal of what it did."""
+"""A stream worker without Faust: deliveries and the clock by hand, the real sink on chdb with a journal."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from contracts.errors import Unavailable
 from contracts.rows import Table, length
 from contracts.settings import Settings
 from streams.core.attribution.policy import Policy
-from streams.core.decoding import Message, Rejected
-from streams.log_reader import Found, Place
-from streams.stream_worker import Joiner
+from streams.core.decoding import LogMessage, RejectedMessage
+from streams.log_reader import OffsetLookup, TopicPartition
+from streams.stream_worker import StreamWorker
 from tests.core.build import Log
 from warehouse.client import Warehouse
 from warehouse.sink.fence import Fence
@@ -74,11 +74,11 @@ class JournalReader:
 
     def __init__(self, log: Log, journal: list[Entry]) -> None:
         self._log, self._journal = log, journal
-        self._next: dict[Place, int] = {}
+        self._next: dict[TopicPartition, int] = {}
         self.sought: list[tuple[str, int]] = []
         self.earliest = dict.fromkeys(topics.JOINED, 0)
 
-    def acknowledge(self, offsets: Mapping[Place, int]) -> None:
+    def acknowledge(self, offsets: Mapping[TopicPartition, int]) -> None:
         for (topic, partition), offset in offsets.items():
             for each in range(self._next.get((topic, partition), 0), offset):
                 self._journal.append(("ack", topic, each))
@@ -87,14 +87,14 @@ class JournalReader:
     async def seek(self, topic: str, partition: int, offset: int) -> None:
         self.sought.append((topic, offset))
 
-    async def look(self, topic: str, partition: int, offset: int) -> Found:
+    async def look(self, topic: str, partition: int, offset: int) -> OffsetLookup:
         there = (m.offset for m in self._log.messages[topic] if m.offset >= offset)
-        return Found(self.earliest[topic], next(there, None))
+        return OffsetLookup(self.earliest[topic], next(there, None))
 
 
 @dataclass
 class Driven:
-    """One joiner over partition 0 of a log in memory."""
+    """One stream worker over partition 0 of a log in memory."""
 
     warehouse: Warehouse
     log: Log = field(default_factory=Log)
@@ -102,43 +102,45 @@ class Driven:
     settings: Settings = field(default_factory=lambda: settings())
     policy: Policy = field(default_factory=Policy)
     journal: list[Entry] = field(default_factory=list)
-    publish: Callable[[Rejected, int], Awaitable[None]] | None = None
+    publish: Callable[[RejectedMessage, int], Awaitable[None]] | None = None
 
     def __post_init__(self) -> None:
         self.sink = WatchedSink(self.warehouse, self.journal)
         self.reader = JournalReader(self.log, self.journal)
         publish = self.publish or self._published
-        self.joiner = Joiner(self.settings, self.sink, self.policy, "log", publish, self.reader, self.clock)
+        self.stream_worker = StreamWorker(
+            self.settings, self.sink, self.policy, "log", publish, self.reader, self.clock
+        )
         self.read_to = dict.fromkeys(topics.JOINED, 0)
 
-    async def _published(self, rejected: Rejected, partition: int) -> None:
+    async def _published(self, rejected: RejectedMessage, partition: int) -> None:
         self.journal.append(("published", rejected.message.topic, rejected.message.offset))
 
-    async def put(self, message: Message) -> None:
+    async def put(self, message: LogMessage) -> None:
         """Deliver one message."""
-        await self.joiner.put(message.topic, 0, (message,))
+        await self.stream_worker.put(message.topic, 0, (message,))
 
     async def read(
-        self, messages: Iterable[Message] | None = None, *, begin: int | None = None, all_taken: bool = True
+        self, messages: Iterable[LogMessage] | None = None, *, begin: int | None = None, all_taken: bool = True
     ) -> None:
-        """Deliver messages (default: what is new on the log) and return when the joiner has taken them in, or has at
-        least looked at them. With `begin`, in one batch that the reader vouches for."""
+        """Deliver messages (default: what is new on the log) and return when the stream worker has taken them in, or
+        has at least looked at them. With `begin`, in one batch that the reader vouches for."""
         if messages is None:
             messages = [m for t in topics.JOINED for m in self.log.messages[t][self.read_to[t] :]]
         messages = list(messages)
-        expected = self.joiner.messages + len(messages)
-        ingesting = asyncio.create_task(self.joiner.ingest_forever())
+        expected = self.stream_worker.messages + len(messages)
+        ingesting = asyncio.create_task(self.stream_worker.ingest_forever())
         try:
             if begin is not None:
-                await self.joiner.put(messages[0].topic, 0, messages, begin)
+                await self.stream_worker.put(messages[0].topic, 0, messages, begin)
             for message in messages if begin is None else ():
                 await self.put(message)
             for message in messages:
                 self.read_to[message.topic] = message.offset + 1
             if all_taken:
-                await until(lambda: self.joiner.messages >= expected or ingesting.done())
+                await until(lambda: self.stream_worker.messages >= expected or ingesting.done())
             else:
-                await until(lambda: self.joiner.idle or ingesting.done())
+                await until(lambda: self.stream_worker.idle or ingesting.done())
         finally:
             ingesting.cancel()
             outcome = await asyncio.gather(ingesting, return_exceptions=True)
@@ -164,7 +166,7 @@ def settings(**changed: Any) -> Settings:
 async def until(true: Callable[[], bool], what: str = "what the test waits for") -> None:
     """Let the loop run until `true()`."""
     async with asyncio.timeout(LIMIT_S):
-        while not true():  # noqa: ASYNC110 - any condition of the joiner, not one that it tells of
+        while not true():  # noqa: ASYNC110 - any condition of the stream worker, not one that it tells of
             await asyncio.sleep(0.001)
     assert true(), what
 

@@ -1,8 +1,9 @@
 """More names than a worker has room for: `python -m tests.stream.flood tenants --keys 1000000`.
 
-A real joiner in a process of its own, whose memory is measured, stores into chdb behind HTTP in this one. Every key
-comes in each of some windows; then the books must balance, with every key in them. Writes one JSON object to stdout;
-exit status 1 if the books do not balance, or more memory was used than docs/reliability.md states (`allowed_mb`).
+A real stream worker in a process of its own, whose memory is measured, stores into chdb behind HTTP in this one. Every
+key comes in each of some windows; then the books must balance, with every key in them. Writes one JSON object to
+stdout; exit
+status 1 if the books do not balance, or more memory was used than docs/reliability.md states (`allowed_mb`).
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from contracts.events import Batch, Event, PowerBatch, TokenBatch
 from contracts.settings import Settings
 from streams import metrics
 from streams.core.attribution.policy import Policy
-from streams.core.decoding import Message, Rejected
-from streams.log_reader import Found, Place
-from streams.stream_worker import Joiner
+from streams.core.decoding import LogMessage, RejectedMessage
+from streams.log_reader import OffsetLookup, TopicPartition
+from streams.stream_worker import StreamWorker
 from warehouse.client import connect
 from warehouse.migrate import migrate
 from warehouse.sink.sink import Sink
@@ -55,21 +56,21 @@ class Flood:
     name_length: int
     offsets: dict[str, int] = field(default_factory=lambda: dict.fromkeys(topics.JOINED, 0))
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[LogMessage]:
         for window in range(self.windows):
             yield from self._tenants(window) if self.kind == "tenants" else self._workloads(window)
 
-    def closing(self, t_ms: int) -> list[Message]:
+    def closing(self, t_ms: int) -> list[LogMessage]:
         return [self._message("end", power(0, "g", t_ms)), self._message("end", requests([], [], t_ms))]
 
-    def _tenants(self, window: int) -> Iterator[Message]:
+    def _tenants(self, window: int) -> Iterator[LogMessage]:
         t_ms = T0 + window * WINDOW_MS
         yield self._message("chat", power(1, "g", t_ms))
         for i in range(0, self.keys, REQUESTS):
             here = range(i, min(i + REQUESTS, self.keys))
             yield self._message("chat", requests([self._name(k) for k in here], [f"{window}-{k}" for k in here], t_ms))
 
-    def _workloads(self, window: int) -> Iterator[Message]:
+    def _workloads(self, window: int) -> Iterator[LogMessage]:
         t_ms = T0 + window * WINDOW_MS
         yield self._message("chat", requests(["acme"], [f"{window}"], t_ms))
         for k in range(self.keys):
@@ -78,10 +79,12 @@ class Flood:
     def _name(self, k: int) -> str:
         return f"{self.kind}-{k:0{self.name_length - len(self.kind) - 1}d}"
 
-    def _message(self, workload: str, batch: Batch) -> Message:
+    def _message(self, workload: str, batch: Batch) -> LogMessage:
         topic = codec.topic_of(batch)
         offset, self.offsets[topic] = self.offsets[topic], self.offsets[topic] + 1
-        return Message(topic, offset, *codec.encode(Event(f"wattlog://flood/{topic}", 1, offset, "c", workload, batch)))
+        return LogMessage(
+            topic, offset, *codec.encode(Event(f"wattlog://flood/{topic}", 1, offset, "c", workload, batch))
+        )
 
 
 def power(n: int, gpu: str, t_ms: int) -> PowerBatch:
@@ -108,17 +111,17 @@ class _Log:
     def __init__(self) -> None:
         self.acknowledged: dict[str, int] = {}
 
-    def acknowledge(self, offsets: Mapping[Place, int]) -> None:
+    def acknowledge(self, offsets: Mapping[TopicPartition, int]) -> None:
         self.acknowledged.update({topic: offset for (topic, _), offset in offsets.items()})
 
     async def seek(self, topic: str, partition: int, offset: int) -> None:
         raise AssertionError("nothing is missing")
 
-    async def look(self, topic: str, partition: int, offset: int) -> Found:
+    async def look(self, topic: str, partition: int, offset: int) -> OffsetLookup:
         raise AssertionError("nothing is missing")
 
 
-async def _refused(rejected: Rejected, partition: int) -> None:
+async def _refused(rejected: RejectedMessage, partition: int) -> None:
     raise AssertionError(rejected.error)
 
 
@@ -131,13 +134,13 @@ def work(flood: Flood, dsn: str, settings: Settings) -> dict[str, Any]:
 
     async def run() -> None:
         nonlocal shift_ms
-        await joiner.assign([0])
-        tasks = [asyncio.create_task(c) for c in (joiner.ingest_forever(), joiner.store_forever())]
+        await stream_worker.assign([0])
+        tasks = [asyncio.create_task(c) for c in (stream_worker.ingest_forever(), stream_worker.store_forever())]
         for message in flood.messages():
-            await joiner.put(message.topic, 0, (message,))
+            await stream_worker.put(message.topic, 0, (message,))
         shift_ms += settings.lateness_ms + 60_000
         for message in flood.closing(clock()):
-            await joiner.put(message.topic, 0, (message,))
+            await stream_worker.put(message.topic, 0, (message,))
         while log.acknowledged != flood.offsets:
             await asyncio.sleep(0.1)
             if failed := [t for t in tasks if t.done()]:
@@ -147,12 +150,12 @@ def work(flood: Flood, dsn: str, settings: Settings) -> dict[str, Any]:
 
     log, began_s = _Log(), time.monotonic()
     with connect(dsn) as warehouse:
-        joiner = Joiner(settings, Sink(warehouse), Policy(), "log", _refused, log, clock)
+        stream_worker = StreamWorker(settings, Sink(warehouse), Policy(), "log", _refused, log, clock)
         base_mb = _peak_mb()
         asyncio.run(run())
     return {
         "base_mb": base_mb, "peak_mb": _peak_mb(), "wall_s": round(time.monotonic() - began_s, 1),
-        "cpu_s": round(time.process_time(), 1), "messages": joiner.messages,
+        "cpu_s": round(time.process_time(), 1), "messages": stream_worker.messages,
         "windows_closed_early": int(metrics.CLOSED_EARLY._value.get()), "late_events": int(metrics.LATE._value.get()),
         "windows_restated": int(metrics.RESTATED._value.get()),
     }  # fmt: skip

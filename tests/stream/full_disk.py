@@ -40,10 +40,10 @@ async def run(folder: Path) -> dict[str, object]:
     with connect(f"chdb://{folder}/warehouse") as warehouse:
         migrate(warehouse)
         driven = Driven(warehouse, sent.log)
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         await driven.read()
         fill(folder / "ballast")
-        storing = asyncio.create_task(driven.joiner.store_once())
+        storing = asyncio.create_task(driven.stream_worker.store_once())
         while refused() < 2 and not storing.done():  # noqa: ASYNC110 - a metric tells nobody
             await asyncio.sleep(0.02)
         acked = [offset for offsets in driven.acked.values() for offset in offsets]

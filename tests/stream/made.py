@@ -1,4 +1,4 @@
-"""Intervals and requests for the joiner's tests, and the ledger that the oracle makes of them."""
+"""Intervals and requests for the stream worker's tests, and the ledger that the oracle makes of them."""
 
 from __future__ import annotations
 

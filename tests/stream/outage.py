@@ -103,7 +103,7 @@ async def away(server: Endpoint, settings: Settings, seconds: float, told: Told 
     events = Fleet(3).events(START_MS, DURING_MS + AROUND_MS, totals=totals, closing_ms=closing_ms)
     async with line(settings, told) as running:
         with Publisher(kafka_config(running.settings)) as publisher:
-            feed = Feed(publisher, running.joiner, settings.skew_ms, speed=DURING_MS / 1000 / seconds)
+            feed = Feed(publisher, running.stream_worker, settings.skew_ms, speed=DURING_MS / 1000 / seconds)
             feeding = asyncio.create_task(fed(feed.run(events, lambda _: None), running.crashed))
             watching = asyncio.create_task(_watch(running, report))
             try:
@@ -136,13 +136,13 @@ async def _take_away(server: Endpoint, seconds: float, report: Report, told: Tol
 
 
 async def _watch(running: Line, report: Report) -> None:
-    joiner = running.joiner
-    assert joiner is not None
-    outage, before_s = joiner._store.outage, time.monotonic()
+    stream_worker = running.stream_worker
+    assert stream_worker is not None
+    outage, before_s = stream_worker._store.outage, time.monotonic()
     while True:
         await asyncio.sleep(0.01)
         now_s = time.monotonic()
-        report.most_rows = max(report.most_rows, joiner._bounds.rows())
+        report.most_rows = max(report.most_rows, stream_worker._bounds.rows())
         report.paused_s += now_s - before_s if REGISTRY.get_sample_value("wattlog_stream_paused") else 0.0
         began_ms, ended_ms = outage._last
         report.refused_s = max(report.refused_s, (ended_ms - began_ms) / 1000)

@@ -21,7 +21,7 @@ from contracts.settings import Settings
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.publisher import Publisher, kafka_config
 from streams import kafka_admin as event_log
-from streams.app import Worker
+from streams.app import FaustWorker
 from streams.usage.job import UsageJob, prepare
 from tests.stream.refusing_broker import OFFSET_FETCH, RefusingBroker, refusing_broker
 from warehouse.client import Warehouse
@@ -112,7 +112,7 @@ async def _held(place: Place, warehouse: Warehouse) -> list[int]:
     """How many partitions a worker is given first, and after the broker knows its topics."""
     given = asyncio.Queue[int]()
     policy = policy_of(warehouse, place.settings)
-    worker = Worker(place.settings, place.kafka, Sink(warehouse), policy, "log", place.settings.data)
+    worker = FaustWorker(place.settings, place.kafka, Sink(warehouse), policy, "log", place.settings.data)
     for topic in topics.JOINED:
         place.broker.about(topic, KafkaError.UNKNOWN_TOPIC_OR_PART)
     worker.app.on_partitions_assigned.connect(

@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from contracts import topics
-from streams.core.decoding import Message
-from streams.inbox import Batch, Inbox
+from streams.core.decoding import LogMessage
+from streams.inbox import INBOX_BYTES, INBOX_STEPS, DeliveredBatch, Inbox
 
 STEP = 2
 SOON_MS, NEVER_MS = 0.0, 60_000.0
 
 
-def batch(offset: int, size: int = 1) -> Batch:
-    return Batch(topics.POWER, 0, [Message(topics.POWER, offset, [], b"x" * size)], None)
+def batch(offset: int, size: int = 1) -> DeliveredBatch:
+    return DeliveredBatch(topics.POWER, 0, [LogMessage(topics.POWER, offset, [], b"x" * size)], None)
 
 
 def with_inbox(test: Callable[[Inbox], Awaitable[None]], *, opened: bool = True) -> None:
@@ -51,7 +51,7 @@ def test_a_full_step_is_told_at_once_and_what_is_less_after_a_while() -> None:
 
 def test_what_there_is_no_room_for_waits_until_the_rest_is_taken() -> None:
     async def test(inbox: Inbox) -> None:
-        most = STEP * inbox.INBOX_STEPS
+        most = STEP * INBOX_STEPS
         for offset in range(most):
             await inbox.put(batch(offset))
         one_more = asyncio.create_task(inbox.put(batch(most)))
@@ -65,7 +65,7 @@ def test_what_there_is_no_room_for_waits_until_the_rest_is_taken() -> None:
 
 def test_room_is_payload_too() -> None:
     async def test(inbox: Inbox) -> None:
-        await inbox.put(batch(0, inbox.INBOX_BYTES))
+        await inbox.put(batch(0, INBOX_BYTES))
         one_more = asyncio.create_task(inbox.put(batch(1)))
         assert await waits(one_more)
         inbox.take()
@@ -87,7 +87,7 @@ def test_what_comes_before_partitions_are_held_waits_for_them() -> None:
 
 def test_what_waits_in_it_or_to_come_in_is_dropped_with_its_partitions() -> None:
     async def test(inbox: Inbox) -> None:
-        puts = [asyncio.create_task(inbox.put(batch(offset))) for offset in range(STEP * inbox.INBOX_STEPS + 3)]
+        puts = [asyncio.create_task(inbox.put(batch(offset))) for offset in range(STEP * INBOX_STEPS + 3)]
         assert await waits(puts[-1])
         inbox.close()
         inbox.open()

@@ -71,17 +71,17 @@ def test_too_many_names_close_windows_early_and_the_ledger_is_the_same(
 
     async def run() -> None:
         nonlocal greatest
-        await driven.joiner.assign([0])
-        ingesting = asyncio.create_task(driven.joiner.ingest_forever())
+        await driven.stream_worker.assign([0])
+        ingesting = asyncio.create_task(driven.stream_worker.ingest_forever())
         feeding = [asyncio.create_task(feed(topic)) for topic in topics.JOINED]
         async with asyncio.timeout(120):
-            while not all(task.done() for task in feeding) or not driven.joiner.idle:
-                await driven.joiner.store_once()  # The clock stands still: nobody may wait for silence.
+            while not all(task.done() for task in feeding) or not driven.stream_worker.idle:
+                await driven.stream_worker.store_once()  # The clock stands still: nobody may wait for silence.
                 greatest = max(greatest, REGISTRY.get_sample_value("wattlog_stream_open_rows") or 0)
                 await asyncio.sleep(0.001)
         for _ in range(20):
             driven.clock.now_ms += 60_000
-            await driven.joiner.store_once()
+            await driven.stream_worker.store_once()
         ingesting.cancel()
 
     asyncio.run(run())

@@ -10,19 +10,19 @@ from prometheus_client import REGISTRY
 
 from contracts import topics
 from contracts.errors import LedgerError
-from streams.core.decoding import Message
+from streams.core.decoding import LogMessage
 from streams.inbox import REREADS
 from tests.stream.driven import Driven, ledger
 from tests.stream.made import Sent, interval, two_windows
 from warehouse.client import Warehouse
 
 
-def _assigned(driven: Driven, *steps: Sequence[Message]) -> None:
+def _assigned(driven: Driven, *steps: Sequence[LogMessage]) -> None:
     async def run() -> None:
-        await driven.joiner.assign([0], {(t, 0): 0 for t in topics.JOINED})
+        await driven.stream_worker.assign([0], {(t, 0): 0 for t in topics.JOINED})
         for messages in steps:
             await driven.read(messages, all_taken=False)
-        await driven.joiner.store_once()
+        await driven.stream_worker.store_once()
 
     asyncio.run(run())
 
@@ -99,10 +99,10 @@ def test_a_reader_that_vouches_for_its_messages_is_believed(warehouse: Warehouse
     driven.reader.look = never  # type: ignore[assignment,method-assign]
 
     async def run() -> None:
-        await driven.joiner.assign([0], {(t, 0): 0 for t in topics.JOINED})
+        await driven.stream_worker.assign([0], {(t, 0): 0 for t in topics.JOINED})
         await driven.read(sent.log.messages[topics.TOKENS])
         await driven.read(power, begin=0)
-        await driven.joiner.store_once()
+        await driven.stream_worker.store_once()
 
     asyncio.run(run())
     assert ledger(warehouse) == sent.oracle()
@@ -115,10 +115,10 @@ def test_a_mark_behind_the_committed_offsets_reads_again_from_the_mark(warehouse
     first, heir = Driven(warehouse, sent.log), Driven(warehouse, sent.log)
 
     async def run() -> None:
-        await first.joiner.assign([0], {(t, 0): 0 for t in topics.JOINED})
-        await heir.joiner.assign([0], dict.fromkeys(((t, 0) for t in topics.JOINED), 3))
+        await first.stream_worker.assign([0], {(t, 0): 0 for t in topics.JOINED})
+        await heir.stream_worker.assign([0], dict.fromkeys(((t, 0) for t in topics.JOINED), 3))
         await heir.read([*power[3:], *power, *tokens[3:], *tokens], all_taken=False)
-        await heir.joiner.store_once()
+        await heir.stream_worker.store_once()
 
     asyncio.run(run())
     assert heir.reader.sought == [(topics.POWER, 0), (topics.TOKENS, 0)]

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from contracts import topics
-from streams.core.decoding import Rejected
+from streams.core.decoding import RejectedMessage
 from tests.core.build import power
 from tests.stream.driven import T0, Driven, by_day, by_hour, days, hours, ledger, settings, until
 from tests.stream.made import Sent, interval, request, two_windows
@@ -16,7 +16,7 @@ from warehouse.client import Warehouse
 
 
 def _one_window_ended(warehouse: Warehouse) -> tuple[Sent, Driven]:
-    """A log whose first window has ended and is not final for a minute, and a joiner over it."""
+    """A log whose first window has ended and is not final for a minute, and a stream worker over it."""
     sent = Sent()
     sent.power(interval(1))
     sent.tokens(request(1))
@@ -28,11 +28,11 @@ def _run(driven: Driven, *steps: object) -> None:
     """Read what is new on the log and store, after each step."""
 
     async def run() -> None:
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         for step in (lambda: None, *steps):
             step()  # type: ignore[operator]
             await driven.read()
-            await driven.joiner.store_once()
+            await driven.stream_worker.store_once()
 
     asyncio.run(run())
 
@@ -96,7 +96,7 @@ def test_what_cannot_be_read_is_published_as_a_dead_letter_before_its_offset_is_
         assert order.index(("published", *dead)) < order.index(("ack", *dead))
     assert driven.acked == {topics.POWER: [0, 1, 2, 3], topics.TOKENS: [0, 1, 2]}
     assert ledger(warehouse) == sent.oracle()
-    assert driven.joiner.rejected == 2
+    assert driven.stream_worker.rejected == 2
 
 
 def test_a_dead_letter_that_cannot_be_published_ends_ingestion_and_holds_the_offsets(warehouse: Warehouse) -> None:
@@ -105,13 +105,13 @@ def test_a_dead_letter_that_cannot_be_published_ends_ingestion_and_holds_the_off
     sent.power(interval(1))
     sent.complete_to(20)
 
-    async def refuse(rejected: Rejected, partition: int) -> None:
+    async def refuse(rejected: RejectedMessage, partition: int) -> None:
         raise ConnectionError("no broker for the dead letter")
 
     driven = Driven(warehouse, sent.log, publish=refuse)
     with pytest.raises(ConnectionError, match="no broker"):
         _run(driven)
-    asyncio.run(driven.joiner.store_once())
+    asyncio.run(driven.stream_worker.store_once())
     assert driven.acked[topics.POWER] == []
 
 
@@ -122,7 +122,7 @@ def test_an_event_from_the_future_is_a_dead_letter_and_does_not_close_windows(wa
     driven = Driven(warehouse, sent.log)
     sent.log.append(power([interval((driven.clock.now_ms - T0) / 1000 + 1)]), source="fast-clock")
     _run(driven)
-    assert driven.joiner.rejected == 1
+    assert driven.stream_worker.rejected == 1
     assert ledger(warehouse) == {}
 
 
@@ -171,12 +171,12 @@ def test_open_windows_wait_while_event_times_run_ahead_of_the_clock_and_are_show
     sent, driven = _one_window_ended(warehouse)
 
     async def run() -> None:
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         await driven.read()
-        await driven.joiner.store_once(reading=True)
+        await driven.stream_worker.store_once(reading=True)
         assert ledger(warehouse, final=0) == {}
         driven.clock.now_ms += 2_000
-        await driven.joiner.store_once(reading=True)
+        await driven.stream_worker.store_once(reading=True)
         assert ledger(warehouse, final=0) == sent.oracle()
 
     asyncio.run(run())
@@ -187,7 +187,7 @@ def test_a_worker_with_more_in_hand_than_it_has_room_for_shows_no_open_windows_h
 ) -> None:
     """Rounds of a store that is slow take longer than the interval: what is soon replaced would slow it further."""
     sent, driven = _one_window_ended(warehouse)
-    once, rounds = driven.joiner.store_once, 0
+    once, rounds = driven.stream_worker.store_once, 0
 
     async def counted(**how: bool) -> None:
         nonlocal rounds
@@ -200,13 +200,13 @@ def test_a_worker_with_more_in_hand_than_it_has_room_for_shows_no_open_windows_h
         await until(lambda: rounds >= wanted)
 
     async def run() -> None:
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         await driven.read()
         await once(reading=True)
         sent.complete_to(16)
         await driven.put(sent.log.messages[topics.POWER][-1])
-        driven.joiner.store_once = counted  # type: ignore[method-assign]
-        storing = asyncio.create_task(driven.joiner.store_forever())
+        driven.stream_worker.store_once = counted  # type: ignore[method-assign]
+        storing = asyncio.create_task(driven.stream_worker.store_forever())
         await some_rounds_later()
         assert ledger(warehouse, final=0) == {}
         await driven.read([], all_taken=False)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from contracts import topics
-from streams.core.decoding import Message
+from streams.core.decoding import LogMessage
 from tests.stream.driven import LIMIT_S, Driven, by_day, by_hour, days, hours, ledger, until
 from tests.stream.made import Sent, busy_minutes, interval, request, two_windows
 from warehouse.client import Warehouse
@@ -22,18 +22,18 @@ def test_giving_partitions_up_waits_for_the_write_in_flight(warehouse: Warehouse
     driven = Driven(warehouse, sent.log)
 
     async def run() -> None:
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         await driven.read()
         driven.sink.open.clear()
-        storing = asyncio.create_task(driven.joiner.store_once())
+        storing = asyncio.create_task(driven.stream_worker.store_once())
         assert await asyncio.to_thread(driven.sink.waiting.wait, 20)
-        leaving = asyncio.create_task(driven.joiner.revoke())
+        leaving = asyncio.create_task(driven.stream_worker.revoke())
         for _ in range(50):
             await asyncio.sleep(0)
         assert not leaving.done()
         driven.sink.open.set()
         await asyncio.gather(storing, leaving)
-        assert driven.joiner.partitions == []
+        assert driven.stream_worker.partitions == []
 
     asyncio.run(run())
     assert ledger(warehouse) == sent.oracle()
@@ -45,10 +45,10 @@ def test_what_is_held_when_partitions_are_given_up_is_dropped_and_not_acknowledg
     driven = Driven(warehouse, sent.log)
 
     async def run() -> None:
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         await driven.read()
-        await driven.joiner.revoke()
-        await driven.joiner.store_once()
+        await driven.stream_worker.revoke()
+        await driven.stream_worker.store_once()
 
     asyncio.run(run())
     assert driven.acked == {t: [] for t in topics.JOINED}
@@ -65,18 +65,18 @@ def test_a_message_that_waited_for_room_while_partitions_were_given_up_is_not_fe
     driven = Driven(warehouse, sent.log)
 
     async def run() -> None:
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         puts = [asyncio.create_task(driven.put(m)) for m in sent.log.messages[topics.POWER]]
         await until(lambda: sum(t.done() for t in puts) >= 4 * driven.settings.batch_messages)
         assert not puts[-1].done()
-        await driven.joiner.revoke()
-        await driven.joiner.assign([0])
+        await driven.stream_worker.revoke()
+        await driven.stream_worker.assign([0])
         await asyncio.gather(*puts)
-        driven.joiner.messages = 0
+        driven.stream_worker.messages = 0
         sent.tokens(request(0))
         sent.complete_to(60)
         await driven.read(m for t in topics.JOINED for m in sent.log.messages[t])
-        await driven.joiner.store_once()
+        await driven.stream_worker.store_once()
 
     asyncio.run(run())
     assert ledger(warehouse) == sent.oracle()
@@ -89,15 +89,15 @@ def test_messages_that_come_while_partitions_are_taken_over_wait_for_them(wareho
 
     async def run() -> None:
         driven.sink.open.clear()
-        taking = asyncio.create_task(driven.joiner.assign([0]))
+        taking = asyncio.create_task(driven.stream_worker.assign([0]))
         reading = asyncio.create_task(driven.read())
         assert await asyncio.to_thread(driven.sink.waiting.wait, 20)
         for _ in range(50):
             await asyncio.sleep(0.001)
-        assert driven.joiner.messages == 0
+        assert driven.stream_worker.messages == 0
         driven.sink.open.set()
         await asyncio.gather(taking, reading)
-        await driven.joiner.store_once()
+        await driven.stream_worker.store_once()
 
     asyncio.run(run())
     assert ledger(warehouse) == sent.oracle()
@@ -108,11 +108,11 @@ def test_each_owner_of_a_partition_takes_a_greater_epoch(warehouse: Warehouse) -
         driven = Driven(warehouse)
         epochs = []
         for _ in range(3):
-            await driven.joiner.assign([0])
+            await driven.stream_worker.assign([0])
             mark = driven.sink.load_mark("log", 0)
             assert mark is not None
             epochs.append(mark["epoch"])
-            await driven.joiner.revoke()
+            await driven.stream_worker.revoke()
         return epochs
 
     assert asyncio.run(run()) == [1, 2, 3]
@@ -133,18 +133,18 @@ def test_a_claim_that_returns_when_its_assignment_is_past_says_nothing_about_the
 
     async def run() -> None:
         driven.sink.claim = slow  # type: ignore[method-assign]
-        past = asyncio.create_task(driven.joiner.assign([0]))
+        past = asyncio.create_task(driven.stream_worker.assign([0]))
         assert await asyncio.to_thread(claimed.wait, LIMIT_S)
-        await driven.joiner.revoke()
+        await driven.stream_worker.revoke()
         driven.sink.claim = claim  # type: ignore[method-assign]
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         returns.set()
         await past
         await driven.read()
-        await driven.joiner.store_once()
+        await driven.stream_worker.store_once()
 
     asyncio.run(run())
-    assert driven.joiner.partitions == [0]
+    assert driven.stream_worker.partitions == [0]
     assert ledger(warehouse) == sent.oracle()
 
 
@@ -155,18 +155,18 @@ def test_what_a_worker_that_lost_its_partition_still_writes_is_refused(warehouse
     zombie, heir = Driven(warehouse, sent.log), Driven(warehouse, sent.log)
 
     async def run() -> None:
-        await zombie.joiner.assign([0])
+        await zombie.stream_worker.assign([0])
         half = [m for t in topics.JOINED for m in (*sent.log.messages[t][:1], *sent.log.messages[t][1:2])]
         await zombie.read(half)
-        await heir.joiner.assign([0])
+        await heir.stream_worker.assign([0])
         await heir.read()
-        await heir.joiner.store_once()
+        await heir.stream_worker.store_once()
         zombie.clock.now_ms += 10_000_000  # Both of its topics fall silent: it closes what it has.
-        await zombie.joiner.store_once()
+        await zombie.stream_worker.store_once()
 
     asyncio.run(run())
     assert zombie.written == ["marks"]  # at its takeover
-    assert (zombie.joiner.partitions, heir.joiner.partitions) == ([], [0])
+    assert (zombie.stream_worker.partitions, heir.stream_worker.partitions) == ([], [0])
     assert ledger(warehouse) == sent.oracle()
     assert hours(warehouse) == by_hour(sent.oracle())
     assert days(warehouse) == by_day(sent.oracle())
@@ -213,19 +213,19 @@ class _Life:
         driven, self._left = self.driven, die_after
         waiting = {t: driven.log.messages[t][committed[t] :] for t in topics.JOINED}
         try:
-            await driven.joiner.assign([0])
+            await driven.stream_worker.assign([0])
             while any(waiting.values()):
-                some: list[Message] = []
+                some: list[LogMessage] = []
                 for messages in waiting.values():
                     count = rng.randrange(12)
                     some += messages[:count]
                     del messages[:count]
                 await driven.read(some)
                 driven.clock.now_ms += 1_500
-                await driven.joiner.store_once()
+                await driven.stream_worker.store_once()
             driven.clock.now_ms += 10_000_000
             for _ in range(3):
-                await driven.joiner.store_once()
+                await driven.stream_worker.store_once()
         except RuntimeError:
             assert self._left < 0
 

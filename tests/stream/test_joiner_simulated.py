@@ -21,9 +21,9 @@ def run(warehouse: Warehouse, source: str) -> list[tuple[str, bool]]:
     driven = Driven(warehouse, log)
 
     async def go() -> None:
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         await driven.read()
-        await driven.joiner.store_once()
+        await driven.stream_worker.store_once()
 
     asyncio.run(go())
     return [(c.cluster, c.simulated) for c in list_clusters(warehouse)]

@@ -26,10 +26,10 @@ def test_facts_ledger_hours_and_mark_are_stored_before_offsets_are_acknowledged(
     driven = Driven(warehouse, sent.log)
 
     async def run() -> None:
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         driven.journal.clear()
         await driven.read()
-        await driven.joiner.store_once()
+        await driven.stream_worker.store_once()
 
     asyncio.run(run())
     steps = [e[1] if e[0] == "write" else e[0] for e in driven.journal]
@@ -51,11 +51,11 @@ def test_acknowledgements_come_in_offset_order_and_without_holes(warehouse: Ware
     driven = Driven(warehouse, sent.log)
 
     async def run() -> None:
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         for t_s, expected in ((10, []), (20, [0, 1, 2])):
             sent.complete_to(t_s)
             await driven.read()
-            await driven.joiner.store_once()
+            await driven.stream_worker.store_once()
             assert driven.acked[topics.POWER][: len(expected) or None] == expected
 
     asyncio.run(run())
@@ -70,11 +70,11 @@ def test_nothing_of_an_open_window_is_acknowledged(warehouse: Warehouse) -> None
     driven = Driven(warehouse, sent.log)
 
     async def run() -> None:
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         await driven.read()
         for _ in range(3):
             driven.clock.now_ms += 2_000
-            await driven.joiner.store_once()
+            await driven.stream_worker.store_once()
 
     asyncio.run(run())
     assert driven.acked == {t: [] for t in topics.JOINED}
@@ -87,10 +87,10 @@ def test_a_write_that_fails_is_repeated_with_the_same_rows(warehouse: Warehouse,
     driven = Driven(warehouse, sent.log)
 
     async def run() -> None:
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         driven.sink.fail[table] = 3
         await driven.read()
-        await driven.joiner.store_once()
+        await driven.stream_worker.store_once()
 
     asyncio.run(run())
     refused = [plain(rows) for name, rows in driven.sink.refused]
@@ -110,14 +110,14 @@ def test_books_that_do_not_balance_end_the_worker_instead_of_being_tried_again(
         raise LedgerError("attribution lost energy")
 
     async def run() -> None:
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         await driven.read()
-        await driven.joiner.store_once()
+        await driven.stream_worker.store_once()
         sent.power(interval(1, gpu="late"))
         await driven.read()
         monkeypatch.setattr(driven.sink, "facts_many", unbalanced)
         async with asyncio.timeout(5):
-            await driven.joiner.store_once()
+            await driven.stream_worker.store_once()
 
     with pytest.raises(LedgerError, match="lost energy"):
         asyncio.run(run())
@@ -142,9 +142,12 @@ def test_reading_waits_at_the_bound_while_the_store_fails_and_goes_on_afterwards
                 taken += 1
 
     async def run() -> None:
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         driven.sink.fail["gpu_energy"] = 10**9
-        tasks = [asyncio.create_task(c) for c in (driven.joiner.ingest_forever(), driven.joiner.store_forever())]
+        tasks = [
+            asyncio.create_task(c)
+            for c in (driven.stream_worker.ingest_forever(), driven.stream_worker.store_forever())
+        ]
         feeding = asyncio.create_task(feed())
         await until(lambda: bool(driven.sink.refused) and taken > 50)
         before = -1
@@ -152,7 +155,7 @@ def test_reading_waits_at_the_bound_while_the_store_fails_and_goes_on_afterwards
             before = taken
             await asyncio.sleep(0.1)
         assert not feeding.done()
-        assert taken <= driven.joiner.messages + 4 * bounded.batch_messages + 1
+        assert taken <= driven.stream_worker.messages + 4 * bounded.batch_messages + 1
         assert driven.acked == {t: [] for t in topics.JOINED}
         driven.sink.fail.clear()
         await until(lambda: driven.acked[topics.POWER][-1:] == [120])
@@ -178,18 +181,18 @@ def test_an_outage_of_the_warehouse_does_not_make_what_waited_through_it_late(wa
     driven.sink.write = slowly  # type: ignore[method-assign]
 
     async def run() -> None:
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         sent.power(interval(22))
         await driven.read()
         driven.sink.fail["ledger"] = 5
-        await driven.joiner.store_once()
+        await driven.stream_worker.store_once()
         driven.clock.now_ms += 1_000
-        await driven.joiner.store_once()
+        await driven.stream_worker.store_once()
         sent.power(interval(23, gpu="g1"))
         sent.tokens(request(22, name="waited"))
         sent.complete_to(40)
         await driven.read()
-        await driven.joiner.store_once()
+        await driven.stream_worker.store_once()
 
     asyncio.run(run())
     assert ledger(warehouse) == sent.oracle()
@@ -201,15 +204,15 @@ def test_a_worker_is_stalled_while_messages_wait_and_neither_reading_nor_storing
     driven = Driven(warehouse, sent.log)
 
     async def run() -> None:
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         driven.clock.now_ms += 10**9
-        assert driven.joiner.stalled_ms() == 0  # Nothing to read.
+        assert driven.stream_worker.stalled_ms() == 0  # Nothing to read.
         await driven.read()
         await driven.put(sent.log.messages[topics.POWER][-1])
         driven.clock.now_ms += 7_000
-        assert driven.joiner.stalled_ms() == 7_000
+        assert driven.stream_worker.stalled_ms() == 7_000
         driven.sink.fail["ledger"] = 1
-        await driven.joiner.store_once()
-        assert driven.joiner.stalled_ms() == 0
+        await driven.stream_worker.store_once()
+        assert driven.stream_worker.stalled_ms() == 0
 
     asyncio.run(run())

@@ -12,8 +12,8 @@ import pytest
 from contracts.errors import BadQuery, Unavailable
 from streams import metrics
 from streams import retrying_sink as store_module
-from streams.retrying_sink import PATIENCE_MS, Store
-from streams.sink_outage import SLACK_MS, Outage
+from streams.retrying_sink import PATIENCE_MS, RetryingSink
+from streams.sink_outage import SLACK_MS, SinkOutage
 from tests.stream.driven import T0, Clock, Driven, ledger
 from tests.stream.made import two_windows
 from tests.stream.outage import MAX_OPEN_ROWS, Endpoint, away, endpoint, settings_for
@@ -23,7 +23,7 @@ IDLE_MS = 30_000
 
 
 def test_an_outage_is_told_with_its_length_and_what_waits_and_then_how_it_was_caught_up() -> None:
-    outage = Outage(IDLE_MS)
+    outage = SinkOutage(IDLE_MS)
     assert outage.round(T0, 9_000, False) is None  # the usual lag
     outage.refused(T0, T0 + 200)
     outage.refused(T0, T0 + 299_000)
@@ -45,7 +45,7 @@ def test_an_outage_is_told_with_its_length_and_what_waits_and_then_how_it_was_ca
 
 
 def test_a_fleet_that_fell_silent_has_been_caught_up_with_when_nothing_is_left_to_store() -> None:
-    outage = Outage(IDLE_MS)
+    outage = SinkOutage(IDLE_MS)
     outage.round(T0, 9_000, False)
     outage.refused(T0, T0 + 1_000)
     outage.taken(T0 + 10_000, 500, 0)
@@ -54,13 +54,13 @@ def test_a_fleet_that_fell_silent_has_been_caught_up_with_when_nothing_is_left_t
 
 
 def test_writes_that_are_taken_say_nothing() -> None:
-    outage = Outage(IDLE_MS)
+    outage = SinkOutage(IDLE_MS)
     assert [outage.taken(T0 + n, 10, 0) for n in range(3)] == [None] * 3
     assert outage.without(T0 + 3) == T0 + 3
 
 
 def test_two_outages_soon_after_each_other_count_as_one_to_those_that_judge_silence() -> None:
-    outage = Outage(IDLE_MS)
+    outage = SinkOutage(IDLE_MS)
     outage.refused(T0, T0 + 1)
     outage.taken(T0 + 60_000, 1, 0)
     outage.refused(T0 + 61_000, T0 + 62_000)
@@ -107,7 +107,7 @@ def test_what_passes_is_tried_for_as_long_as_it_takes_and_counted_by_reason(
     quick: list[float], error: Exception, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()
-    store = Store(None, clock, IDLE_MS)  # type: ignore[arg-type]
+    store = RetryingSink(None, clock, IDLE_MS)  # type: ignore[arg-type]
     _, work = refusing(clock, error, 400)
     before = metrics.STORE_RETRIES.labels(reason)._value.get()
     assert asyncio.run(store.until_taken(work)) == "done"  # type: ignore[arg-type]
@@ -119,7 +119,7 @@ def test_what_passes_is_tried_for_as_long_as_it_takes_and_counted_by_reason(
 
 def test_what_hardly_passes_by_itself_is_tried_for_a_minute_and_then_ends_the_worker(quick: list[float]) -> None:
     clock = Clock()
-    store = Store(None, clock, IDLE_MS)  # type: ignore[arg-type]
+    store = RetryingSink(None, clock, IDLE_MS)  # type: ignore[arg-type]
     error = Unavailable("The warehouse lacks a table", "Run `wattlog migrate`.", reason="no_table", lasting=True)
     tried, work = refusing(clock, error, 10**9)
     with pytest.raises(Unavailable, match="wattlog migrate"):
@@ -129,7 +129,7 @@ def test_what_hardly_passes_by_itself_is_tried_for_a_minute_and_then_ends_the_wo
 
 def test_what_hardly_passes_but_was_mended_goes_on(quick: list[float]) -> None:
     clock = Clock()
-    store = Store(None, clock, IDLE_MS)  # type: ignore[arg-type]
+    store = RetryingSink(None, clock, IDLE_MS)  # type: ignore[arg-type]
     error = Unavailable("refuses this user", "Check.", reason="no_access", lasting=True)
     _, work = refusing(clock, error, 30)
     assert asyncio.run(store.until_taken(work)) == "done"  # type: ignore[arg-type]
@@ -143,11 +143,11 @@ def test_a_worker_waits_for_a_table_that_is_not_there_and_goes_on_when_it_is(
     driven = Driven(warehouse, sent.log)
 
     async def run() -> None:
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         await driven.read()
         warehouse.command("RENAME TABLE token_usage TO elsewhere")
         before = metrics.STORE_RETRIES.labels("no_table")._value.get()
-        storing = asyncio.create_task(driven.joiner.store_once())
+        storing = asyncio.create_task(driven.stream_worker.store_once())
         while metrics.STORE_RETRIES.labels("no_table")._value.get() < before + 2:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         warehouse.command("RENAME TABLE elsewhere TO token_usage")

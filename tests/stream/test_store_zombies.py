@@ -1,7 +1,8 @@
 """Zombies: a worker that stops in the middle of a flush, loses its partition, and goes on as if nothing had happened.
 
 What makes them dangerous is a key that their successor does not write: power without the tokens that came after it is
-an idle row, and stays one beside the tenants' rows. Two real joiners on one store; oracle and an undisturbed run judge.
+an idle row, and stays one beside the tenants' rows. Two real stream workers on one store; oracle and
+an undisturbed run judge.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from contracts.errors import Fenced, Unavailable
 from contracts.rows import Table
 from streams import metrics
 from streams import retrying_sink as store_module
-from streams.core.decoding import Message
+from streams.core.decoding import LogMessage
 from tests.stream.driven import (
     LIMIT_S,
     T0,
@@ -76,17 +77,17 @@ class StoppingSink(WatchedSink):
 def two(warehouse: Warehouse, sent: Sent) -> tuple[Driven, Driven, StoppingSink]:
     zombie, heir = Driven(warehouse, sent.log), Driven(warehouse, sent.log)
     sink = StoppingSink(warehouse, zombie.journal)
-    zombie.joiner._sink = zombie.joiner._store._sink = zombie.sink = sink
+    zombie.stream_worker._sink = zombie.stream_worker._store._sink = zombie.sink = sink
     return zombie, heir, sink
 
 
-def final_windows() -> tuple[Sent, list[Message], list[Message]]:
+def final_windows() -> tuple[Sent, list[LogMessage], list[LogMessage]]:
     """The zombie has read the power of two windows, not their tokens, when both of its topics fall silent."""
     sent = two_windows()
     return sent, [], sent.log.messages[topics.POWER][:-1]
 
 
-def late_facts() -> tuple[Sent, list[Message], list[Message]]:
+def late_facts() -> tuple[Sent, list[LogMessage], list[LogMessage]]:
     """A window that was empty gets late power and late tokens; the zombie has read the power only."""
     sent = Sent()
     sent.power(interval(0), interval(52))
@@ -118,11 +119,11 @@ async def undisturbed(warehouse: Warehouse, kind: str, sent: Sent) -> tuple[obje
     for table in ("gpu_energy", "token_usage", "request_energy", "ledger", "ledger_hour", "marks", "sources"):
         warehouse.command(f"TRUNCATE TABLE {table}")
     driven = Driven(warehouse, sent.log)
-    await driven.joiner.assign([0])
+    await driven.stream_worker.assign([0])
     await driven.read()
     driven.clock.now_ms += 10_000_000
     for _ in range(2):
-        await driven.joiner.store_once()
+        await driven.stream_worker.store_once()
     return _undisturbed.setdefault(kind, books(warehouse))
 
 
@@ -135,24 +136,24 @@ def test_a_zombie_that_wakes_at_any_call_of_its_flush_changes_nothing(
     zombie, heir, sink = two(warehouse, sent)
 
     async def run() -> None:
-        await zombie.joiner.assign([0])
+        await zombie.stream_worker.assign([0])
         await zombie.read(first)
-        await zombie.joiner.store_once()
+        await zombie.stream_worker.store_once()
         await zombie.read(then)
         zombie.clock.now_ms += 10_000_000
         sink.arm(call, after=after)
-        storing = asyncio.create_task(zombie.joiner.store_once())
+        storing = asyncio.create_task(zombie.stream_worker.store_once())
         assert await asyncio.to_thread(sink.stopped.wait, LIMIT_S), f"the flush has no call {call}"
         heir.clock.now_ms = zombie.clock.now_ms
-        await heir.joiner.assign([0])
+        await heir.stream_worker.assign([0])
         await heir.read()
         heir.clock.now_ms += 10_000_000
-        await heir.joiner.store_once()
+        await heir.stream_worker.store_once()
         sink.go_on.set()
         await storing
         for driven in (zombie, heir):
             driven.clock.now_ms += 10_000
-            await driven.joiner.store_once()
+            await driven.stream_worker.store_once()
         assert ledger(warehouse) == sent.oracle()
         assert hours(warehouse) == by_hour(sent.oracle())
         assert days(warehouse) == by_day(sent.oracle())
@@ -168,13 +169,13 @@ def test_the_zombies_flush_has_as_many_calls_as_are_tried(warehouse: Warehouse, 
     zombie, _, sink = two(warehouse, sent)
 
     async def run() -> None:
-        await zombie.joiner.assign([0])
+        await zombie.stream_worker.assign([0])
         await zombie.read(first)
-        await zombie.joiner.store_once()
+        await zombie.stream_worker.store_once()
         await zombie.read(then)
         zombie.clock.now_ms += 10_000_000
         sink.arm(-1, after=False)
-        await zombie.joiner.store_once()
+        await zombie.stream_worker.store_once()
 
     asyncio.run(run())
     assert sink.calls == CALLS[kind]
@@ -188,13 +189,13 @@ def test_a_fenced_worker_drops_that_partition_alone_and_acknowledges_nothing_of_
     before = metrics.FENCED._value.get()
 
     async def run() -> None:
-        await zombie.joiner.assign([0, 1])
+        await zombie.stream_worker.assign([0, 1])
         await zombie.read()
-        await heir.joiner.assign([0])
-        await zombie.joiner.store_once()
-        assert zombie.joiner.partitions == [1]
-        await zombie.joiner.store_once()
-        assert zombie.joiner.partitions == [1]
+        await heir.stream_worker.assign([0])
+        await zombie.stream_worker.store_once()
+        assert zombie.stream_worker.partitions == [1]
+        await zombie.stream_worker.store_once()
+        assert zombie.stream_worker.partitions == [1]
 
     asyncio.run(run())
     assert zombie.acked == {t: [] for t in topics.JOINED}
@@ -208,16 +209,16 @@ def test_a_fenced_worker_that_the_group_gives_the_partition_anew_goes_on_with_it
     zombie, heir = Driven(warehouse, sent.log), Driven(warehouse, sent.log)
 
     async def run() -> None:
-        await zombie.joiner.assign([0])
+        await zombie.stream_worker.assign([0])
         await zombie.read()
-        await heir.joiner.assign([0])
-        await zombie.joiner.store_once()
-        await zombie.joiner.revoke()
-        await zombie.joiner.assign([0])
+        await heir.stream_worker.assign([0])
+        await zombie.stream_worker.store_once()
+        await zombie.stream_worker.revoke()
+        await zombie.stream_worker.assign([0])
         zombie.read_to = dict.fromkeys(topics.JOINED, 0)
         await zombie.read()
         zombie.clock.now_ms += 10 * zombie.settings.session_timeout_ms
-        await zombie.joiner.store_once()
+        await zombie.stream_worker.store_once()
         with pytest.raises(Fenced):
             heir.sink.write("marks", _some_mark(heir), Fence("log", (0,), 2))
 
@@ -234,14 +235,14 @@ def test_a_fenced_worker_that_the_group_leaves_the_partition_with_ends_to_join_a
     zombie, heir = Driven(warehouse), Driven(warehouse)
 
     async def run() -> None:
-        await zombie.joiner.assign([0])
-        await heir.joiner.assign([0])
-        await zombie.joiner.store_once()
-        zombie.joiner._holding.lose(0, Fenced("log", (0,), 1))
+        await zombie.stream_worker.assign([0])
+        await heir.stream_worker.assign([0])
+        await zombie.stream_worker.store_once()
+        zombie.stream_worker._assignment.lose(0, Fenced("log", (0,), 1))
         zombie.clock.now_ms += 3 * zombie.settings.session_timeout_ms
-        await zombie.joiner.store_once()
+        await zombie.stream_worker.store_once()
         zombie.clock.now_ms += 1
-        await zombie.joiner.store_once()
+        await zombie.stream_worker.store_once()
 
     with pytest.raises(Fenced, match="Another worker has claimed"):
         asyncio.run(run())
@@ -252,14 +253,14 @@ def test_two_workers_that_take_a_partition_over_at_once_do_not_both_write_it(war
     workers = [Driven(warehouse, sent.log) for _ in range(3)]
 
     async def run() -> None:
-        await asyncio.gather(*(w.joiner.assign([0]) for w in workers))
+        await asyncio.gather(*(w.stream_worker.assign([0]) for w in workers))
         for worker in workers:
-            if worker.joiner.partitions:
+            if worker.stream_worker.partitions:
                 await worker.read()
-        await asyncio.gather(*(w.joiner.store_once() for w in workers))
+        await asyncio.gather(*(w.stream_worker.store_once() for w in workers))
 
     asyncio.run(run())
-    assert sum(len(w.joiner.partitions) for w in workers) == 1
+    assert sum(len(w.stream_worker.partitions) for w in workers) == 1
     assert sum(bool(w.acked[topics.POWER]) for w in workers) == 1
     assert ledger(warehouse) == sent.oracle()
 
@@ -273,20 +274,20 @@ def test_a_mark_that_moves_while_its_partition_is_taken_over_is_moved_before_the
     claim = new.sink.claim
 
     async def run() -> None:
-        await old.joiner.assign([0])
+        await old.stream_worker.assign([0])
         await old.read()
         loop = asyncio.get_running_loop()
 
         def then_the_old_one_stores(*asked: Any) -> int:
             epoch = claim(*asked)
-            asyncio.run_coroutine_threadsafe(old.joiner.store_once(), loop).result(LIMIT_S)
+            asyncio.run_coroutine_threadsafe(old.stream_worker.store_once(), loop).result(LIMIT_S)
             return epoch
 
         new.sink.claim = then_the_old_one_stores  # type: ignore[method-assign]
-        await new.joiner.assign([0])
+        await new.stream_worker.assign([0])
         assert ledger(warehouse) == {}
         await new.read()
-        await new.joiner.store_once()
+        await new.stream_worker.store_once()
 
     asyncio.run(run())
     assert old.acked == {t: [] for t in topics.JOINED}
@@ -303,12 +304,12 @@ def test_a_write_given_up_with_its_partition_is_not_tried_again(
     driven = Driven(warehouse, sent.log)
 
     async def run() -> None:
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         await driven.read()
         driven.sink.fail["ledger"] = 10**9
-        storing = asyncio.create_task(driven.joiner.store_once())
+        storing = asyncio.create_task(driven.stream_worker.store_once())
         await until(lambda: bool(driven.sink.refused))
-        await driven.joiner.revoke()
+        await driven.stream_worker.revoke()
         await asyncio.wait_for(storing, LIMIT_S)
 
     asyncio.run(run())
@@ -331,9 +332,9 @@ def test_a_takeover_waits_for_a_warehouse_that_is_away(warehouse: Warehouse, mon
 
     async def run() -> None:
         driven.sink.fail["marks"] = 2
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         await driven.read()
-        await driven.joiner.store_once()
+        await driven.stream_worker.store_once()
 
     asyncio.run(run())
     assert ledger(warehouse) == sent.oracle()

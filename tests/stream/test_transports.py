@@ -18,8 +18,9 @@ from contracts.settings import Settings
 from streams import app as shell
 from streams import kafka_admin as event_log
 from streams import transport
-from streams.core.decoding import Message
-from streams.log_reader import Found, Place
+from streams.core.decoding import LogMessage
+from streams.log_reader import OffsetLookup
+from streams.log_reader import TopicPartition as Place
 from tests.stream.driven import until
 
 PARTITIONS = 4
@@ -50,20 +51,20 @@ class Reading:
         self.app = shell._app(settings, folder)
         self.reader = transport.reader(self.app, self._look)
         self.reader.feed(topics.JOINED, self._put)
-        self.got: defaultdict[Place, list[Message]] = defaultdict(list)
+        self.got: defaultdict[Place, list[LogMessage]] = defaultdict(list)
         self.open = asyncio.Event()
         self.open.set()
         self.entered = 0
-        self.on_put: Callable[[Place, Sequence[Message]], Awaitable[None]] | None = None
+        self.on_put: Callable[[Place, Sequence[LogMessage]], Awaitable[None]] | None = None
         self.begins: list[tuple[Place, int]] = []
         self.rebalances = 0
         self.app.on_partitions_assigned.connect(self._assigned, weak=False)
         self.app.on_partitions_revoked.connect(self._revoked, weak=False)
 
-    def _look(self, topic: str, partition: int, offset: int) -> Found:
-        return event_log.look(self.config, "readers", topic, partition, offset)
+    def _look(self, topic: str, partition: int, offset: int) -> OffsetLookup:
+        return event_log.look_up_offset(self.config, "readers", topic, partition, offset)
 
-    async def _put(self, topic: str, partition: int, messages: Sequence[Message], begin: int | None = None) -> None:
+    async def _put(self, topic: str, partition: int, messages: Sequence[LogMessage], begin: int | None = None) -> None:
         self.entered += len(messages)
         await self.open.wait()
         if self.on_put:
@@ -204,7 +205,9 @@ def test_seeking_a_place_that_is_not_held_does_nothing(kafka: str, kind: str, tm
     asyncio.run(run())
 
 
-def test_a_joiner_that_is_full_is_given_no_more_and_stays_in_the_group(kafka: str, kind: str, tmp_path: Path) -> None:
+def test_a_stream_worker_that_is_full_is_given_no_more_and_stays_in_the_group(
+    kafka: str, kind: str, tmp_path: Path
+) -> None:
     """For longer than the session: heartbeats go on."""
 
     async def run() -> None:
@@ -232,7 +235,7 @@ def test_lists_that_were_fetched_when_the_flow_stopped_come_again(kafka: str, tm
             await r.has(1)
             stopped: list[Place] = []
 
-            async def stop_after_the_first(place: Place, _: Sequence[Message]) -> None:
+            async def stop_after_the_first(place: Place, _: Sequence[LogMessage]) -> None:
                 if not stopped:
                     r.app.consumer.stop_flow()
                     stopped.append(place)
@@ -272,5 +275,5 @@ def test_the_log_itself_says_what_it_holds_at_an_offset(kafka: str, tmp_path: Pa
     for n in range(3):
         made.produce(topics.POWER, b"v", partition=0, headers=[("n", str(n).encode())])
     assert made.flush(10) == 0
-    assert event_log.look(config, "readers", topics.POWER, 0, 1) == Found(earliest=0, first=1)
-    assert event_log.look(config, "readers", topics.POWER, 0, 3) == Found(earliest=0, first=None)
+    assert event_log.look_up_offset(config, "readers", topics.POWER, 0, 1) == OffsetLookup(earliest=0, first=1)
+    assert event_log.look_up_offset(config, "readers", topics.POWER, 0, 3) == OffsetLookup(earliest=0, first=None)

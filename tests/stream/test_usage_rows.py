@@ -13,8 +13,8 @@ from contracts.errors import Unavailable
 from contracts.events import Event
 from contracts.rows import Table
 from streams.core import usage_batch as core
-from streams.retrying_sink import LetGo
-from streams.usage.store import UsageRows
+from streams.retrying_sink import OwnershipLost
+from streams.usage.store import UsageStore
 from tests.core.test_usage import T0, arrived, batch_of, event, used
 from warehouse.audit.completeness import producers
 from warehouse.audit.conservation import Audit
@@ -27,8 +27,8 @@ LIVE = (
 )  # fmt: skip
 
 
-def store(warehouse: Warehouse, *messages: core.Arrived, sink: Sink | None = None) -> None:
-    rows = UsageRows(sink or Sink(warehouse), lambda: T0, 1_000)
+def store(warehouse: Warehouse, *messages: core.UsageMessage, sink: Sink | None = None) -> None:
+    rows = UsageStore(sink or Sink(warehouse), lambda: T0, 1_000)
     asyncio.run(rows.store(batch_of(*messages)))
 
 
@@ -36,7 +36,7 @@ def live(warehouse: Warehouse) -> list[tuple[int, int, int, Decimal]]:
     return [(r["p"], r["o"], r["r"], r["q"]) for r in warehouse.query(LIVE)]
 
 
-def copy(quantity: str, partition: int, offset: int, log_ms: int, **more: Any) -> core.Arrived:
+def copy(quantity: str, partition: int, offset: int, log_ms: int, **more: Any) -> core.UsageMessage:
     """A row that its meter calls `o`/`e`, on some place of the log."""
     row = used(quantity, origin="o", event_id="e", **more)
     return arrived(event(row, source=f"s{partition}", seq=offset), offset, partition, log_ms)
@@ -136,15 +136,15 @@ def test_who_is_asked_to_stop_while_it_is_away_lets_the_batch_go(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streams.retrying_sink.RETRY_FIRST_S", 0.001)
-    rows = UsageRows(Refusing(warehouse, 100), lambda: T0, 1_000, held=lambda: False)
-    with pytest.raises(LetGo):
+    rows = UsageStore(Refusing(warehouse, 100), lambda: T0, 1_000, held=lambda: False)
+    with pytest.raises(OwnershipLost):
         asyncio.run(rows.store(batch_of(copy("1", 0, 0, T0))))
     assert live(warehouse) == []
 
 
 def test_what_a_producer_says_beyond_reason_counts_once(warehouse: Warehouse) -> None:
     headers, value = codec.encode(Event("s", 9_999_999_999_999_999_999, 0, "c", "w", event(used("1")).batch))
-    odd = [core.Arrived(p, 0, ms, False, headers, value) for p, ms in enumerate((2**63 - 1, -(2**63)))]
+    odd = [core.UsageMessage(p, 0, ms, False, headers, value) for p, ms in enumerate((2**63 - 1, -(2**63)))]
     for message in (*odd, *odd):
         store(warehouse, message)
     assert live(warehouse) == [(1, 0, 0, Decimal(1))]

@@ -99,13 +99,13 @@ async def _run(settings: Settings) -> Outcome:
     events = list(Fleet(3).events(START_MS, MINUTE_MS, totals=totals, closing_ms=closing_ms))
     half = next(n for n, e in enumerate(events) if e.batch.event_ms > START_MS + MINUTE_MS // 2)
     async with line(settings, lambda _: None) as running:
-        joiner, place = running.joiner, running.settings
-        assert joiner is not None
+        stream_worker, place = running.stream_worker, running.settings
+        assert stream_worker is not None
         await feed(running, events[:half], wait=False)
         with Publisher(kafka_config(place)) as publisher:
             for topic, headers, value in poison().values():
                 publisher.send_raw(topic, KEY, headers, value)
-        await until(running, lambda: joiner.messages == half + len(poison()), "everything sent so far was read")
+        await until(running, lambda: stream_worker.messages == half + len(poison()), "everything sent so far was read")
         await until(running, lambda: _caught_up(running), "what is stored was committed")
         middle, final = committed(place), _final(running)
         await feed(running, events[half:])
@@ -114,7 +114,7 @@ async def _run(settings: Settings) -> Outcome:
         await until(running, lambda: _reaches(committed(place), ends), "every offset was committed")
         letters = [m for messages in read_all(place, topics.DEADLETTER).values() for m in messages]
         return Outcome(
-            totals, audit(running.warehouse), log, middle, final, committed(place), letters, joiner.rejected
+            totals, audit(running.warehouse), log, middle, final, committed(place), letters, stream_worker.rejected
         )  # fmt: skip
 
 

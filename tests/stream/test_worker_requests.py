@@ -63,11 +63,11 @@ def run(warehouse: Warehouse, sent: Sent, requests: Literal["all", "none"], *ste
     driven = Driven(warehouse, sent.log, settings=settings(requests=requests))
 
     async def all_steps() -> None:
-        await driven.joiner.assign([0])
+        await driven.stream_worker.assign([0])
         for step in (lambda: None, *steps):
             step()
             await driven.read()
-            await driven.joiner.store_once()
+            await driven.stream_worker.store_once()
 
     asyncio.run(all_steps())
 

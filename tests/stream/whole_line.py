@@ -43,7 +43,7 @@ def assert_ledger_is(warehouse: Warehouse, totals: Totals) -> None:
 async def feed(running: Line, events: Iterable[Event], *, wait: bool = True) -> None:
     """Send events; with `wait`, return when all of them are final and stored."""
     with Publisher(kafka_config(running.settings)) as publisher:
-        feeding = Feed(publisher, running.joiner, running.settings.skew_ms)
+        feeding = Feed(publisher, running.stream_worker, running.settings.skew_ms)
         await fed(feeding.run(events, lambda _: None), running.crashed)
     if wait:
         await stored(running.warehouse, running.log_id, feeding.sent, running.crashed)

@@ -18,12 +18,12 @@ import numpy as np
 
 from contracts.rows import Table
 from contracts.units import I64
-from streams.core.apportion import shares
+from streams.core.apportion import apportion_each
 from streams.core.attribution.facts import COMPLETION_M, COMPUTED_M, Energy, Facts, Index, Tokens
-from streams.core.attribution.grouping import Keys, expand
-from streams.core.attribution.ledger_rows import assert_balanced, rows_of, table_of
+from streams.core.attribution.grouping import GroupKeys, expand
+from streams.core.attribution.ledger_rows import assert_balanced, ledger_rows_of, table_of
 from streams.core.attribution.policy import Policy
-from streams.core.attribution.split import done_of, metered_of, pair
+from streams.core.attribution.split import energy_by_hardware, split_energy_over_tenants, work_by_tenant
 
 __all__ = ["Attribution", "Energy", "Facts", "Tokens", "attribute", "attribute_requests"]
 
@@ -36,14 +36,14 @@ class Attribution:
 
     ledger: Table
     done_key: I64
-    done_of: Index
+    work_row: Index
     """Which of them each row of `Facts.tokens` is part of."""
     done_mtok: I64
     pairs_of: tuple[I64, I64]
     active_uj: I64
     idle_uj: I64
     weights: I64
-    key_of: Keys
+    key_of: GroupKeys
 
 
 def attribute(facts: Facts, policy: Policy) -> Attribution:
@@ -51,11 +51,11 @@ def attribute(facts: Facts, policy: Policy) -> Attribution:
 
     Raises LedgerError if a group's parts did not sum to what was measured (which would be a defect here).
     """
-    keys = Keys.of(facts)
-    metered = metered_of(facts, keys, policy)
-    done = done_of(facts, keys)
-    pairs = pair(facts, metered, done, policy)
-    rows = rows_of(facts, keys, metered, done, pairs, policy)
+    keys = GroupKeys.of(facts)
+    metered = energy_by_hardware(facts, keys, policy)
+    done = work_by_tenant(facts, keys)
+    pairs = split_energy_over_tenants(facts, metered, done, policy)
+    rows = ledger_rows_of(facts, keys, metered, done, pairs, policy)
     assert_balanced(metered, rows, keys)
     starts = np.searchsorted(pairs.done, np.arange(len(done.key) + 1))
     return Attribution(
@@ -103,7 +103,7 @@ def attribute_requests(
         return [*known[canonical(of[known])].tolist(), *np.flatnonzero(of >= n).tolist()]
 
     out = []
-    for shared in shares((a.active_uj, a.idle_uj), at, weight, order):
+    for shared in apportion_each((a.active_uj, a.idle_uj), at, weight, order):
         part = np.zeros(len(row), np.int64)
         np.add.at(part, piece, shared)
         out.append(part[:n])

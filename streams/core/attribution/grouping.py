@@ -13,7 +13,7 @@ from streams.core.attribution.facts import Facts, Index
 
 
 @dataclass(frozen=True)
-class Keys:
+class GroupKeys:
     """Codes as ranks in text order, and groups as single integers, so that sorting by key is sorting by name."""
 
     subject: I64

@@ -13,13 +13,13 @@ from contracts.events import Method
 from contracts.rows import Table
 from contracts.units import I64
 from streams.core.attribution.facts import CACHED, COMPLETION, FAILURES, PROMPT, REQUESTS, Facts, Index
-from streams.core.attribution.grouping import Keys, look_up, ordered, rank
+from streams.core.attribution.grouping import GroupKeys, look_up, ordered, rank
 from streams.core.attribution.policy import Policy
-from streams.core.attribution.split import Done, Metered, Pairs, work_of
+from streams.core.attribution.split import EnergySplit, HardwareEnergy, TenantWork, work_of
 
 
 @dataclass(frozen=True)
-class Rows:
+class LedgerRows:
     group: Index
     hardware: I64
     tenant: I64
@@ -33,7 +33,9 @@ class Rows:
     floor_version: I64
 
 
-def rows_of(facts: Facts, keys: Keys, m: Metered, d: Done, p: Pairs, policy: Policy) -> Rows:
+def ledger_rows_of(
+    facts: Facts, keys: GroupKeys, m: HardwareEnergy, d: TenantWork, p: EnergySplit, policy: Policy
+) -> LedgerRows:
     """Tenants' rows, then those without energy, then what nobody's work bears. -1 stands for the names added here."""
     rest = m.energy_uj.copy()
     np.subtract.at(rest, p.metered, p.active_uj + p.idle_uj)
@@ -58,7 +60,7 @@ def rows_of(facts: Facts, keys: Keys, m: Metered, d: Done, p: Pairs, policy: Pol
     energies[1, n_pairs + n_un :] = np.where(m.unallocated[bare], 0, rest[bare])
     energies[2, n_pairs + n_un :] = np.where(m.unallocated[bare], rest[bare], 0)
     none_un, none_bare = np.zeros(n_un, np.int64), np.zeros(n_bare, np.int64)
-    return Rows(
+    return LedgerRows(
         group=np.concatenate([d.group[p.done], d.group[unmetered], m.group[bare]]),
         hardware=np.concatenate([m.hardware[p.metered], none_un - 1, m.hardware[bare]]),
         tenant=np.concatenate([d.tenant[p.done], d.tenant[unmetered], payer]),
@@ -72,7 +74,7 @@ def rows_of(facts: Facts, keys: Keys, m: Metered, d: Done, p: Pairs, policy: Pol
     )
 
 
-def assert_balanced(m: Metered, rows: Rows, keys: Keys) -> None:
+def assert_balanced(m: HardwareEnergy, rows: LedgerRows, keys: GroupKeys) -> None:
     measured = np.zeros(len(keys.groups), np.int64)
     np.add.at(measured, m.group, m.energy_uj)
     charged = np.zeros(len(keys.groups), np.int64)
@@ -82,7 +84,7 @@ def assert_balanced(m: Metered, rows: Rows, keys: Keys) -> None:
         raise LedgerError(f"attribution lost energy: {measured[at]} uJ measured, {charged[at]} uJ charged in a window")
 
 
-def table_of(facts: Facts, keys: Keys, rows: Rows) -> Table:
+def table_of(facts: Facts, keys: GroupKeys, rows: LedgerRows) -> Table:
     tenants = [*facts.tenants, topics.TENANT_UNALLOCATED, topics.TENANT_IDLE, *facts.owners]
     hardwares, models = [*facts.hardwares, ""], [*facts.models, ""]
     order = ordered((rows.group, rank(hardwares)[rows.hardware], rank(tenants)[rows.tenant], rank(models)[rows.model]))

@@ -18,7 +18,7 @@ REMEMBERED = 65_536
 """Answers that are kept: one for each hardware, or model and hardware, and period between two changes of the tables."""
 
 
-class Floor(NamedTuple):
+class FloorVersion(NamedTuple):
     """Power of a GPU without work, in milliwatts: 1 mW for 1 ms is 1 µJ."""
 
     hardware: str
@@ -28,7 +28,7 @@ class Floor(NamedTuple):
     version: int
 
 
-class Weights(NamedTuple):
+class WeightsVersion(NamedTuple):
     """Work per token, in thousandths, for a model on a hardware type ('*' stands for any)."""
 
     model: str
@@ -41,7 +41,7 @@ class Weights(NamedTuple):
     version: int
 
 
-DEFAULT_WEIGHTS = Weights(ANY, ANY, 0, 2**62, 1000, 0, 3000, 1)
+DEFAULT_WEIGHTS = WeightsVersion(ANY, ANY, 0, 2**62, 1000, 0, 3000, 1)
 """1 per computed prompt token, 0 per cached, 3 per completion token (DESIGN.md, Attribution)."""
 
 
@@ -49,8 +49,8 @@ DEFAULT_WEIGHTS = Weights(ANY, ANY, 0, 2**62, 1000, 0, 3000, 1)
 class Policy:
     """The tables, and who bears idle energy in a window with work."""
 
-    floors: Sequence[Floor] = ()
-    weights: Sequence[Weights] = (DEFAULT_WEIGHTS,)
+    floors: Sequence[FloorVersion] = ()
+    weights: Sequence[WeightsVersion] = (DEFAULT_WEIGHTS,)
     idle: IdlePolicy = "by-work"
 
     def __post_init__(self) -> None:
@@ -74,7 +74,7 @@ class Policy:
         return best.prompt_milli, best.cached_milli, best.completion_milli, best.version
 
 
-def _by_period(look_up: Callable[..., Any], versions: Sequence[Floor | Weights]) -> Callable[..., Any]:
+def _by_period(look_up: Callable[..., Any], versions: Sequence[FloorVersion | WeightsVersion]) -> Callable[..., Any]:
     """`look_up`, whose last argument is a time, with its answers remembered. They change only when a version begins or
     ends, so what is remembered grows with the tables and the names in them, and not with the windows that go by."""
     begins = sorted({-(2**62), *(v.valid_from_ms for v in versions), *(v.valid_to_ms for v in versions)})

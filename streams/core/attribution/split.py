@@ -9,14 +9,14 @@ import numpy.typing as npt
 
 from contracts import topics
 from contracts.units import I64
-from streams.core.apportion import shares
+from streams.core.apportion import apportion_each
 from streams.core.attribution.facts import COMPLETION_M, COMPUTED_M, Facts, Index
-from streams.core.attribution.grouping import Keys, distinct, expand, look_up, rank
+from streams.core.attribution.grouping import GroupKeys, distinct, expand, look_up, rank
 from streams.core.attribution.policy import Policy
 
 
 @dataclass(frozen=True)
-class Metered:
+class HardwareEnergy:
     """Energy per (group, hardware), in order of group and hardware's name."""
 
     group: Index
@@ -33,7 +33,7 @@ class Metered:
     count: Index
 
 
-def metered_of(facts: Facts, keys: Keys, policy: Policy) -> Metered:
+def energy_by_hardware(facts: Facts, keys: GroupKeys, policy: Policy) -> HardwareEnergy:
     e = facts.energy
     hw_rank, owner_rank = rank(facts.hardwares), rank(facts.owners)
     unique, at, inverse = distinct(keys.of_energy * len(hw_rank) + hw_rank[e.hardware])
@@ -48,14 +48,14 @@ def metered_of(facts: Facts, keys: Keys, policy: Policy) -> Metered:
     floor = look_up([hardware, window_start], lambda h, w: policy.floor(facts.hardwares[h], w), 2)
     free = np.array([topics.is_unallocated(workload) for _, workload in facts.subjects] or [False])
     first = np.searchsorted(group, np.arange(len(keys.groups) + 1))
-    return Metered(
+    return HardwareEnergy(
         group, hardware, window_start, energy_uj, np.minimum(energy_uj, floor[0] * covered_ms), method,
         np.argsort(owner_rank)[owner], floor[1], free[e.subject[at]], first[:-1], np.diff(first),
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Done:
+class TenantWork:
     """Tokens per (group, tenant, model), in order of their names. `key` orders and identifies them."""
 
     key: I64
@@ -68,18 +68,18 @@ class Done:
     amounts: I64
 
 
-def done_of(facts: Facts, keys: Keys) -> Done:
+def work_by_tenant(facts: Facts, keys: GroupKeys) -> TenantWork:
     t = facts.tokens
     group = keys.of_tokens
     key, at, inverse = distinct(keys.done(group, t.tenant, t.model))
     amounts = np.zeros((8, len(key)), np.int64)
     for i in range(8):
         np.add.at(amounts[i], inverse, t.amounts[i])
-    return Done(key, inverse, group[at], t.window_start[at], t.tenant[at], t.model[at], amounts)
+    return TenantWork(key, inverse, group[at], t.window_start[at], t.tenant[at], t.model[at], amounts)
 
 
 @dataclass(frozen=True)
-class Pairs:
+class EnergySplit:
     """Each (tenant, model) with each hardware type that its group's energy was measured on."""
 
     done: Index
@@ -94,7 +94,7 @@ class Pairs:
     """Per metered row: whether anybody's work was there to bear it."""
 
 
-def pair(facts: Facts, m: Metered, d: Done, policy: Policy) -> Pairs:
+def split_energy_over_tenants(facts: Facts, m: HardwareEnergy, d: TenantWork, policy: Policy) -> EnergySplit:
     usable = np.ones(len(m.first), np.bool_)
     usable[m.group] = ~m.unallocated
     done, metered = expand(m.first[d.group], np.where(usable[d.group], m.count[d.group], 0))
@@ -110,19 +110,19 @@ def pair(facts: Facts, m: Metered, d: Done, policy: Policy) -> Pairs:
     np.add.at(total, metered, work)
     worked = total > 0
     idle_uj = np.where(worked & (policy.idle == "by-work"), m.idle_uj, 0)
-    active, idle = shares((np.where(worked, m.energy_uj - m.idle_uj, 0), idle_uj), metered, work)
+    active, idle = apportion_each((np.where(worked, m.energy_uj - m.idle_uj, 0), idle_uj), metered, work)
     several = m.count[m.group[metered]] > 1
     if several.any():
         amounts, work = _divide_by_energy(m, d, done, metered, several, work)
-    return Pairs(done, metered, weights, looked_up[3], active, idle, amounts, work, worked)
+    return EnergySplit(done, metered, weights, looked_up[3], active, idle, amounts, work, worked)
 
 
 def _divide_by_energy(
-    m: Metered, d: Done, done: Index, metered: Index, several: npt.NDArray[np.bool_], work: I64
+    m: HardwareEnergy, d: TenantWork, done: Index, metered: Index, several: npt.NDArray[np.bool_], work: I64
 ) -> tuple[I64, I64]:
     """Rule 5: with several hardware types, tokens and work are divided over them as their energy is."""
     by_energy = np.maximum(m.energy_uj[metered], 1)
-    amounts = np.stack(shares(d.amounts, done, by_energy))
+    amounts = np.stack(apportion_each(d.amounts, done, by_energy))
     whole = np.zeros(len(d.key), object)
     np.add.at(whole, done, by_energy.astype(object))
     divided = work.copy()
