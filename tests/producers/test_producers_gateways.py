@@ -23,10 +23,10 @@ from contracts import codec, topics
 from contracts.errors import BadInput, BadSetting, Unavailable
 from contracts.events import MAX_TOKENS, TokenBatch
 from contracts.settings import Settings
-from producers.gateways.accesslog.json_lines import Fields, Reader
 from producers.gateways.accesslog.plugin import produce_accesslog
 from producers.gateways.accesslog.source import READ_BYTES, AccessLog, Mark
 from producers.gateways.deployments import MAX_UNMATCHED, Deployment, Deployments
+from producers.gateways.request_fields import Fields, Reader
 from producers.runtime.batching import RequestRow, token_batch
 from producers.runtime.delivery import Delivery
 from producers.runtime.poll_loop import Collector, Metrics

@@ -13,9 +13,9 @@ from pydantic_settings import SettingsConfigDict
 
 from contracts.errors import BadSetting, WattlogError
 from contracts.settings import Settings
-from producers.gateways.accesslog.json_lines import Fields, Reader
 from producers.gateways.accesslog.source import AccessLog
 from producers.gateways.deployments import Deployment, Deployments
+from producers.gateways.request_fields import Fields, Reader
 from producers.runtime.clock import SystemClock
 from producers.runtime.config import ProducerConfig, load
 from producers.runtime.poll_loop import Collector, Metrics

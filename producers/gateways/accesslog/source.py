@@ -15,8 +15,8 @@ from typing import Literal
 import msgspec
 
 from contracts.errors import BadInput, Unavailable
-from producers.gateways.accesslog.json_lines import Reader
 from producers.gateways.deployments import Deployments
+from producers.gateways.request_fields import Reader
 from producers.runtime.batching import RequestRow, token_batch
 from producers.runtime.clock import Clock
 from producers.runtime.poll_loop import Collected, Made

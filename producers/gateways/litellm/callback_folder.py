@@ -13,8 +13,8 @@ import msgspec
 from contracts.errors import Unavailable
 from producers.gateways.calls import batches, placed
 from producers.gateways.deployments import Deployments
+from producers.gateways.litellm.callback import DROPPED
 from producers.gateways.litellm.payloads import LiteLLM
-from producers.gateways.litellm_callback import DROPPED
 from producers.runtime.clock import Clock
 from producers.runtime.deduplication import DOUBLE, Recent
 from producers.runtime.poll_loop import Collected

@@ -13,9 +13,9 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput
-from producers.gateways.accesslog.json_lines import Fields, Paths, Reader
 from producers.gateways.calls import NOBODY, Call, on_time, shown
-from producers.gateways.litellm_callback import without_secrets
+from producers.gateways.litellm.callback import without_secrets
+from producers.gateways.request_fields import Fields, Paths, Reader
 from producers.runtime.batching import decimal_text
 from producers.runtime.deduplication import Seen
 

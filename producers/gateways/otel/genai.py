@@ -20,10 +20,10 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput
-from producers.gateways.accesslog.json_lines import Fields, Paths, Reader
 from producers.gateways.calls import NOBODY, Call, Used, on_time, shown
 from producers.gateways.otel.otlp import CLIENT, CONSUMER, INTERNAL, PRODUCER, SERVER, Span, Value, Wanted
 from producers.gateways.otel.span_tree import Tree, names_of
+from producers.gateways.request_fields import Fields, Paths, Reader
 from producers.runtime.batching import UsageRow
 from producers.runtime.deduplication import DOUBLE, Seen
 

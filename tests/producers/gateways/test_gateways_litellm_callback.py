@@ -23,10 +23,10 @@ from contracts.errors import BadSetting, Unavailable
 from contracts.events import TokenBatch
 from contracts.settings import Settings
 from producers.gateways.deployments import Deployment, Deployments
+from producers.gateways.litellm.callback import MAX_TEXT, WattlogLogger, kept
 from producers.gateways.litellm.callback_folder import OLD_MS, READ_BYTES, CallbackFolder
 from producers.gateways.litellm.payloads import LiteLLM, Rules
 from producers.gateways.litellm.plugin import produce_litellm
-from producers.gateways.litellm_callback import MAX_TEXT, WattlogLogger, kept
 from producers.runtime.delivery import Delivery
 from producers.runtime.poll_loop import Collector, Metrics
 from producers.runtime.spool import Spool
