@@ -19,7 +19,7 @@ from contracts.events import Event
 from contracts.settings import Settings
 from contracts.units import rfc3339
 from producers.runtime.publisher import Publisher, kafka_config
-from producers.simulation.events import Fleet
+from producers.simulation.events import SimulatedFleet
 from warehouse.audit.conservation import Audit, audit
 from warehouse.chargeback.chargeback_queries import DIMENSIONS, chargeback_all
 from warehouse.ledger.fingerprint import fingerprint
@@ -86,7 +86,7 @@ class Demo:
     def _events(self, leave: bool) -> Iterator[Event]:
         s = self._settings
         enough_ms = SHOWN_MS + s.lateness_ms + s.skew_ms + 2 * s.window_ms
-        fleet = Fleet(self._seed)
+        fleet = SimulatedFleet(self._seed)
         if leave:
             return fleet.events(LIVE_START_MS, enough_ms, closing_ms=s.lateness_ms + s.skew_ms + 2 * s.window_ms)
         return fleet.events(LIVE_START_MS)
@@ -107,7 +107,7 @@ class Demo:
 
     async def _until_final(self, running: Line) -> None:
         """Wait until the last window shown is final for every workload of the fleet."""
-        workloads = {(cluster, workload) for cluster, _, workload, *_ in Fleet(self._seed).spec.groups()}
+        workloads = {(cluster, workload) for cluster, _, workload, *_ in SimulatedFleet(self._seed).spec.groups()}
         for _ in range(int(FINAL_WAIT_S / 0.1)):
             if running.crashed is not None and running.crashed.done():
                 raise as_error(running.crashed.result())

@@ -22,14 +22,14 @@ AGENTS = "agents/"
 """Before a service's name: the workload of what its agents used beside models."""
 SPEND, USD = "external_spend", "USD"
 """Meter and unit of what a provider asks for a call."""
-NOBODY = "unknown"
+UNKNOWN = "unknown"
 """Pays for calls of which nothing says who does, unless told otherwise."""
 MAX_ROWS, MAX_BYTES = 4_096, 600_000
 """Rows in one event, and about what they take: a message has at most a megabyte."""
 Row = TypeVar("Row", RequestRow, UsageRow)
 
 
-class Call(NamedTuple):
+class InferenceCall(NamedTuple):
     """One inference. `names` are what it is known by, if it comes again. `external`: unless a rule says otherwise,
     `provider` served it, and asks `spend` for it (the log's decimal text of USD, "" for nothing). `step` is the one of
     its session that it belongs to."""
@@ -42,7 +42,7 @@ class Call(NamedTuple):
     step: str = ""
 
 
-class Used(NamedTuple):
+class AgentUsage(NamedTuple):
     """Something else that was used (a tool was called), by a service or agent of this name."""
 
     row: UsageRow
@@ -50,7 +50,7 @@ class Used(NamedTuple):
     names: tuple[str, ...]
 
 
-class Placed(NamedTuple):
+class WorkloadRows(NamedTuple):
     """Rows and the (cluster, workload) that they belong to."""
 
     cluster: str
@@ -59,48 +59,50 @@ class Placed(NamedTuple):
     usage: list[UsageRow]
 
 
-def shown(text: str) -> str:
+def text_or_empty(text: str) -> str:
     """A text that a client may have chosen (a session, a step), if the log takes it; else "". What is said of a call
     beside who, what and when is no reason to lose it: a client could keep its calls off the bill."""
     return text if len(text) <= MAX_TEXT and text.isprintable() else ""
 
 
-def ahead(settings: Settings) -> int:
+def max_ahead_ms(settings: Settings) -> int:
     """How far (ms) the end of a call may lie in the future: less than workers believe, for our clocks differ too."""
     return settings.skew_ms // 2
 
 
-def on_time(end_ms: int, latest_ms: int) -> None:
+def check_end_ms(end_ms: int, latest_ms: int) -> None:
     """Raises BadInput for what ended later than it can have: a worker refuses an event from the future whole, so one
     clock that is wrong would take the calls beside it along."""
     if end_ms > latest_ms:
         raise BadInput("end", end_ms, "lies in the future: set the clock of whoever sent it")
 
 
-def placed(calls: Iterable[Call | Used], deployments: Deployments, origin: str) -> list[Placed]:
+def group_by_workload(
+    calls: Iterable[InferenceCall | AgentUsage], deployments: Deployments, origin: str
+) -> list[WorkloadRows]:
     """Calls by where they ran. `origin` names who told them, on rows of usage."""
-    places: dict[tuple[str, str], Placed] = {}
+    places: dict[tuple[str, str], WorkloadRows] = {}
 
-    def at(place: tuple[str, str]) -> Placed:
-        return places.setdefault(place, Placed(*place, [], []))
+    def at(place: tuple[str, str]) -> WorkloadRows:
+        return places.setdefault(place, WorkloadRows(*place, [], []))
 
     ours = []
     for call in calls:
-        if isinstance(call, Used):
-            at((deployments.cluster, f"{AGENTS}{call.by or NOBODY}"[:MAX_TEXT])).usage.append(call.row)
-        elif call.external and deployments.served_by(call.row) is None:
+        if isinstance(call, AgentUsage):
+            at((deployments.cluster, f"{AGENTS}{call.by or UNKNOWN}"[:MAX_TEXT])).usage.append(call.row)
+        elif call.external and deployments.match(call.row) is None:
             here = at((deployments.cluster, (EXTERNAL + call.provider)[:MAX_TEXT]))
             here.requests.append(call.row)
             if call.spend:
                 here.usage.append(_spent(call, origin))
         else:
             ours.append(call.row)
-    for place, rows in deployments.grouped(ours).items():
+    for place, rows in deployments.group_by_workload(ours).items():
         at(place).requests.extend(rows)
     return list(places.values())
 
 
-def batches(places: Sequence[Placed], node: str) -> Iterator[Made]:
+def batches(places: Sequence[WorkloadRows], node: str) -> Iterator[Made]:
     """As events, in the order of their places. `node` is what they were read from. Requests and usage have sources of
     their own: a source writes to one topic."""
     for cluster, workload, requests, usage in sorted(places, key=lambda p: p[:2]):
@@ -131,7 +133,7 @@ def _size(value: object) -> int:
     return sum(_size(k) + _size(v) for k, v in value.items()) if isinstance(value, Mapping) else 8
 
 
-def _spent(call: Call, origin: str) -> UsageRow:
+def _spent(call: InferenceCall, origin: str) -> UsageRow:
     row, event_id = call.row, call.names[0][:MAX_TEXT]
     return UsageRow(
         SPEND, USD, call.spend, row.t_start_ms, row.t_end_ms, row.tenant, origin, event_id, row.session_id,

@@ -54,7 +54,7 @@ class Deployment(BaseModel):
         return all(fnmatchcase(said, pattern) for pattern, said in pairs if pattern)
 
 
-class Unmatched(NamedTuple):
+class UnmatchedRoute(NamedTuple):
     """What a request said of where it went, and no rule knew."""
 
     model: str
@@ -70,33 +70,33 @@ class Deployments:
 
     def __init__(self, rules: Sequence[Deployment], cluster: str) -> None:
         self._rules, self.cluster = rules, cluster
-        self._unmatched: set[Unmatched] = set()
-        self._told: set[Unmatched] = set()
+        self._unmatched: set[UnmatchedRoute] = set()
+        self._told: set[UnmatchedRoute] = set()
         self.unmatched_requests = 0
 
-    def grouped(self, rows: Iterable[RequestRow]) -> Mapping[tuple[str, str], list[RequestRow]]:
+    def group_by_workload(self, rows: Iterable[RequestRow]) -> Mapping[tuple[str, str], list[RequestRow]]:
         """Rows by (cluster, workload)."""
         found: dict[tuple[str, str], list[RequestRow]] = {}
         for row in rows:
             found.setdefault(self._of(row), []).append(row)
         return found
 
-    def served_by(self, row: RequestRow) -> tuple[str, str] | None:
+    def match(self, row: RequestRow) -> tuple[str, str] | None:
         """(cluster, workload) that a rule names; None where none does."""
         rule = next((rule for rule in self._rules if rule.matches(row)), None)
         return None if rule is None else (rule.cluster or self.cluster, rule.workload)
 
-    def news(self) -> list[Unmatched]:
+    def new_unmatched(self) -> list[UnmatchedRoute]:
         """Names that have failed to match since the last call, each told once."""
         new = sorted(u for u in self._unmatched if u not in self._told)
         self._told.update(new)
         return new
 
     def _of(self, row: RequestRow) -> tuple[str, str]:
-        served_by = self.served_by(row)
-        if served_by is not None:
-            return served_by
+        match = self.match(row)
+        if match is not None:
+            return match
         self.unmatched_requests += 1
         if len(self._unmatched) < MAX_UNMATCHED:
-            self._unmatched.add(Unmatched(row.model, row.api_base, row.route))
+            self._unmatched.add(UnmatchedRoute(row.model, row.api_base, row.route))
         return self.cluster, (UNMATCHED + row.model)[:MAX_TEXT]

@@ -15,45 +15,47 @@ from contracts.errors import BadInput
 from contracts.events import MAX_SPAN_MS, MAX_TEXT, MAX_TIME_MS, MAX_TOKENS
 from producers.runtime.batching import RequestRow
 
-Paths = tuple[str, ...]
+FieldPaths = tuple[str, ...]
 _MS_ABOVE = 1e11
 """Epoch seconds are below it until the year 5138, epoch milliseconds above it since 1973."""
 _OK = {"ok", "success", "200", "true"}
 
 
-class Fields(BaseModel):
+class RequestFields(BaseModel):
     """Where a line says what: names, or paths with dots (`usage.prompt_tokens`); of several, the first that is."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    tenant: Paths = Field(("tenant",), description="Who pays: what the gateway has verified, never what a client sent.")
-    model: Paths = Field(("model",), description="The model.")
-    request_id: Paths = Field(("request_id", "id"), description="Its id; without one, file and offset.")
-    start: Paths = Field(("start", "t_start", "startTime"), description="When the server took it.")
-    first: Paths = Field(("first", "t_first", "completionStartTime"), description="When its first token was out.")
-    end: Paths = Field(("end", "t_end", "endTime"), description="When its last token was out.")
-    duration_ms: Paths = Field(("duration_ms",), description="How long it took; in place of start or end.")
-    prompt_tokens: Paths = Field(
+    tenant: FieldPaths = Field(
+        ("tenant",), description="Who pays: what the gateway has verified, never what a client sent."
+    )
+    model: FieldPaths = Field(("model",), description="The model.")
+    request_id: FieldPaths = Field(("request_id", "id"), description="Its id; without one, file and offset.")
+    start: FieldPaths = Field(("start", "t_start", "startTime"), description="When the server took it.")
+    first: FieldPaths = Field(("first", "t_first", "completionStartTime"), description="When its first token was out.")
+    end: FieldPaths = Field(("end", "t_end", "endTime"), description="When its last token was out.")
+    duration_ms: FieldPaths = Field(("duration_ms",), description="How long it took; in place of start or end.")
+    prompt_tokens: FieldPaths = Field(
         ("prompt_tokens", "input_tokens", "usage.prompt_tokens", "usage.input_tokens"),
         description="Tokens of the prompt, cached ones included.",
     )
-    cached_tokens: Paths = Field(
+    cached_tokens: FieldPaths = Field(
         ("cached_tokens", "usage.prompt_tokens_details.cached_tokens"), description="Those of them from a cache."
     )
-    completion_tokens: Paths = Field(
+    completion_tokens: FieldPaths = Field(
         ("completion_tokens", "output_tokens", "usage.completion_tokens", "usage.output_tokens"),
         description="Tokens of the answer.",
     )
-    status: Paths = Field(("status",), description="ok, success, 200 or true; any other is a failure.")
-    session_id: Paths = Field(("session_id",), description="Session that it belongs to.")
-    trace_id: Paths = Field(("trace_id",), description="Trace that it belongs to.")
-    api_base: Paths = Field(("api_base", "upstream"), description="Where the gateway sent it.")
-    route: Paths = Field(("route", "model_group"), description="Its route or deployment.")
+    status: FieldPaths = Field(("status",), description="ok, success, 200 or true; any other is a failure.")
+    session_id: FieldPaths = Field(("session_id",), description="Session that it belongs to.")
+    trace_id: FieldPaths = Field(("trace_id",), description="Trace that it belongs to.")
+    api_base: FieldPaths = Field(("api_base", "upstream"), description="Where the gateway sent it.")
+    route: FieldPaths = Field(("route", "model_group"), description="Its route or deployment.")
 
 
-class Reader:
+class RequestReader:
     """Requests of lines. `otherwise_id` names one that says no id."""
 
-    def __init__(self, fields: Fields) -> None:
+    def __init__(self, fields: RequestFields) -> None:
         self._paths = {name: [path.split(".") for path in paths] for name, paths in fields}
 
     def read(self, line: bytes, otherwise_id: str) -> RequestRow:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from producers.meters.cgroups.cgroup_files import Group
+from producers.meters.cgroups.cgroup_files import CgroupRule
 from producers.meters.kubelet.stats_summary import PodRule
 from producers.runtime.config import ProducerConfig, without_secrets
 
@@ -26,7 +26,7 @@ class CgroupsConfig(ProducerConfig):
 
     model_config = SettingsConfigDict(env_prefix="WATTLOG_CGROUPS_")
     name: ClassVar[str] = "cgroups"
-    groups: tuple[Group, ...] = Field((), description="Which cgroups are whose; the first match wins.")
+    groups: tuple[CgroupRule, ...] = Field((), description="Which cgroups are whose; the first match wins.")
     host: bool = Field(True, description="Whether the node itself is metered too, as workload `~NODE`.")
     interfaces: tuple[str, ...] = Field(("e*", "ib*"), description="Network interfaces that count as the node's.")
     every_s: float = Field(60.0, ge=1, le=3600, description="How often they are looked at.")

@@ -18,7 +18,7 @@ MAX_ROWS = 4_096
 """Rows in one event."""
 
 
-class Place(NamedTuple):
+class MeteredOwner(NamedTuple):
     """Whose a thing is, and what its rows are broken down by."""
 
     workload: str
@@ -26,19 +26,19 @@ class Place(NamedTuple):
     dimensions: Mapping[str, str]
 
 
-class Seen(NamedTuple):
+class Observation(NamedTuple):
     """One look, and whose each of its things is. `notes` are for the log."""
 
     look: CounterSnapshot
-    places: Mapping[str, Place]
+    places: Mapping[str, MeteredOwner]
     notes: tuple[str, ...] = ()
 
 
-class Looks:
+class ObservedSource:
     """See the module. `see` looks now, or raises a WattlogError."""
 
     def __init__(
-        self, kind: str, name: str, cluster: str, node: str, every_ms: int, see: Callable[[Clock], Seen]
+        self, kind: str, name: str, cluster: str, node: str, every_ms: int, see: Callable[[Clock], Observation]
     ) -> None:
         self.kind, self.name, self.every_ms = kind, name, every_ms
         self._cluster, self._node, self.see = cluster, node, see

@@ -15,11 +15,11 @@ from producers.common.http_client import Pages
 from producers.meters.cgroups import cgroup_files
 from producers.meters.config import CgroupsConfig, KubeletConfig, PrometheusConfig, PromQuery, SqlConfig, SqlQuery
 from producers.meters.kubelet import stats_summary
-from producers.meters.observed import Looks
+from producers.meters.observed import ObservedSource
 from producers.meters.prometheus import promql
 from producers.meters.sql import sql_query
-from producers.meters.window_query import Answer, Question
-from producers.meters.windows import Schedule
+from producers.meters.window_query import QueryRow, WindowQuery
+from producers.meters.windows import MeterSchedule
 from producers.runtime.clock import SystemClock
 from producers.runtime.config import load
 from producers.runtime.poll_loop import Collector, Metrics, Source
@@ -36,15 +36,15 @@ def _collect(settings: Settings, stop: threading.Event, name: str, sources: Sequ
         Collector(sources, delivery, SystemClock(stop), spool.marks(), Metrics(registry)).run()
 
 
-def cgroups_source(settings: Settings, told: CgroupsConfig) -> Looks:
+def cgroups_source(settings: Settings, told: CgroupsConfig) -> ObservedSource:
     """The node's cgroups. Raises BadSetting where nothing is to be looked at."""
     if not (told.groups or told.host):
         raise BadSetting("produce.cgroups.groups", [], "say which cgroups are whose, or set host = true")
     node = node_name(settings)
-    seen = cgroup_files.Cgroups(
+    seen = cgroup_files.CgroupReader(
         told.groups, node, root=told.root, proc=told.proc, host=told.host, interfaces=told.interfaces
     )
-    return Looks(cgroup_files.KIND, node, settings.cluster, node, round(1000 * told.every_s), seen.see)
+    return ObservedSource(cgroup_files.KIND, node, settings.cluster, node, round(1000 * told.every_s), seen.see)
 
 
 def produce_cgroups(settings: Settings, stop: threading.Event, *, config: Config = None) -> None:
@@ -59,13 +59,15 @@ def check_cgroups(settings: Settings) -> Iterator[Found]:
         yield from _looked(cgroups_source(settings, told), settings)
 
 
-def kubelet_source(settings: Settings, told: KubeletConfig, pages: Pages) -> Looks:
+def kubelet_source(settings: Settings, told: KubeletConfig, pages: Pages) -> ObservedSource:
     """The node's kubelet. Raises BadSetting where none is named."""
     if not told.url:
         raise BadSetting("produce.kubelet.url", "", "say where the kubelet is, such as https://NODE:10250")
     url = told.url.rstrip("/")
-    seen = stats_summary.Kubelet(told.rules, lambda: pages.text(f"{url}/stats/summary", _token(told)), url)
-    return Looks(stats_summary.KIND, url, settings.cluster, node_name(settings), round(1000 * told.every_s), seen.see)
+    seen = stats_summary.KubeletReader(told.rules, lambda: pages.text(f"{url}/stats/summary", _token(told)), url)
+    return ObservedSource(
+        stats_summary.KIND, url, settings.cluster, node_name(settings), round(1000 * told.every_s), seen.see
+    )
 
 
 def _token(told: KubeletConfig) -> Mapping[str, str]:
@@ -103,7 +105,7 @@ def check_kubelet(settings: Settings) -> Iterator[Found]:
             yield from _looked(kubelet_source(settings, told, pages), settings)
 
 
-def _looked(source: Looks, settings: Settings) -> Iterator[Found]:
+def _looked(source: ObservedSource, settings: Settings) -> Iterator[Found]:
     try:
         seen = source.see(SystemClock(threading.Event()))
     except WattlogError as error:
@@ -115,15 +117,15 @@ def _looked(source: Looks, settings: Settings) -> Iterator[Found]:
 
 def _question(
     settings: Settings, kind: str, n: int, asked: PromQuery | SqlQuery, where: str,
-    ask: Callable[..., Iterator[Answer | BadInput]],
-) -> Question:  # fmt: skip
-    schedule = Schedule(1000 * asked.every_s, 1000 * asked.offset_s)
+    ask: Callable[..., Iterator[QueryRow | BadInput]],
+) -> WindowQuery:  # fmt: skip
+    schedule = MeterSchedule(1000 * asked.every_s, 1000 * asked.offset_s)
     told = {
         "meter": asked.meter, "unit": asked.unit, "origin": f"{kind}://{where}/{n}",
         "cluster": asked.cluster or settings.cluster, "workload": asked.workload, "tenant": asked.tenant,
         "columns": asked.columns,
     }  # fmt: skip
-    return Question(kind, asked.meter, schedule, lambda window: ask(asked.query, window, **told))
+    return WindowQuery(kind, asked.meter, schedule, lambda window: ask(asked.query, window, **told))
 
 
 def _once(kind: str, queries: Sequence[PromQuery | SqlQuery]) -> None:
@@ -135,7 +137,7 @@ def _once(kind: str, queries: Sequence[PromQuery | SqlQuery]) -> None:
         seen.add(asked.meter)
 
 
-def prometheus_sources(settings: Settings, told: PrometheusConfig, pages: Pages) -> list[Question]:
+def prometheus_sources(settings: Settings, told: PrometheusConfig, pages: Pages) -> list[WindowQuery]:
     """A source a query. Raises BadSetting where there is none."""
     if not (told.url and told.queries):
         raise BadSetting(
@@ -171,7 +173,7 @@ def check_prometheus(settings: Settings) -> Iterator[Found]:
             yield from _asked(prometheus_sources(settings, told, pages))
 
 
-def sql_sources(settings: Settings, told: SqlConfig) -> list[Question]:
+def sql_sources(settings: Settings, told: SqlConfig) -> list[WindowQuery]:
     """A source a query. Raises BadSetting where there is none, or for an address that is neither database's."""
     if not (told.dsn and told.queries):
         raise BadSetting("produce.sql", told.dsn, "give `dsn` and at least one of [[produce.sql.queries]]")
@@ -193,7 +195,7 @@ def check_sql(settings: Settings) -> Iterator[Found]:
         yield from _asked(sql_sources(settings, told))
 
 
-def _asked(sources: Sequence[Question]) -> Iterator[Found]:
+def _asked(sources: Sequence[WindowQuery]) -> Iterator[Found]:
     clock = SystemClock(threading.Event())
     for source in sources:
         try:

@@ -16,16 +16,16 @@ import msgspec
 from contracts import checks, topics
 from contracts.errors import BadInput
 from producers.meters.observed import MAX_ROWS
-from producers.meters.windows import Schedule, Window
+from producers.meters.windows import MeterSchedule, MeterWindow
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.clock import Clock
 from producers.runtime.poll_loop import Collected, Made
 
-MAX_ANSWERS = 50_000
+MAX_QUERY_ROWS = 50_000
 """Rows in one window's answer."""
 
 
-class Answer(NamedTuple):
+class QueryRow(NamedTuple):
     """One row of an answer: where it belongs and what was metered. `values` are what it is known by."""
 
     cluster: str
@@ -33,13 +33,13 @@ class Answer(NamedTuple):
     row: UsageRow
 
 
-class Question:
+class WindowQuery:
     """See the module. `ask` gives a window's answers, refusing single rows by BadInput; it raises a WattlogError where
     the whole window cannot be answered now."""
 
     def __init__(
-        self, kind: str, name: str, schedule: Schedule,
-        ask: Callable[[Window], Iterable[Answer | BadInput]],
+        self, kind: str, name: str, schedule: MeterSchedule,
+        ask: Callable[[MeterWindow], Iterable[QueryRow | BadInput]],
     ) -> None:  # fmt: skip
         self.kind, self.name, self._schedule, self._ask = kind, name, schedule, ask
         self.every_ms = min(schedule.every_ms, 10_000)
@@ -57,13 +57,13 @@ class Question:
         window = windows[0]
         found: dict[tuple[str, str], list[UsageRow]] = {}
         refused: list[str] = []
-        for n, answer in enumerate(self._ask(window)):
-            if n >= MAX_ANSWERS:
-                raise BadInput(self.name, f"more than {MAX_ANSWERS:,} rows", "ask for sums of fewer groups")
-            if isinstance(answer, BadInput):
-                refused.append(f"{self.name}: {answer}")
+        for n, query_row in enumerate(self._ask(window)):
+            if n >= MAX_QUERY_ROWS:
+                raise BadInput(self.name, f"more than {MAX_QUERY_ROWS:,} rows", "ask for sums of fewer groups")
+            if isinstance(query_row, BadInput):
+                refused.append(f"{self.name}: {query_row}")
             else:
-                found.setdefault((answer.cluster, answer.workload), []).append(answer.row)
+                found.setdefault((query_row.cluster, query_row.workload), []).append(query_row.row)
         made = [
             Made(cluster, workload, usage_batch(rows[start : start + MAX_ROWS], window.t1_ms), self.name)
             for (cluster, workload), rows in sorted(found.items())
@@ -79,10 +79,10 @@ class Question:
         return ["answers rows again" if answered else "answers no row: does it name what is there?"]
 
 
-def answer(
-    values: Mapping[str, str], quantity: str, *, meter: str, unit: str, window: Window, origin: str,
+def query_row(
+    values: Mapping[str, str], quantity: str, *, meter: str, unit: str, window: MeterWindow, origin: str,
     cluster: str, workload: str, tenant: str, columns: Mapping[str, str],
-) -> Answer | BadInput:  # fmt: skip
+) -> QueryRow | BadInput:  # fmt: skip
     """A row of which `values` are known by name: those that `columns` maps (`cluster`, `workload`, `tenant`,
     `session_id`, `trace_id`, `step` to a name) say that, all others are dimensions. What a row does not say is as
     given.
@@ -107,7 +107,7 @@ def answer(
         meter, unit, quantity, window.t0_ms, window.t1_ms, tenant, origin, known_by, said.get("session_id", ""),
         said.get("trace_id", ""), said.get("step", ""), dimensions,
     )  # fmt: skip
-    return Answer(cluster, workload, row)
+    return QueryRow(cluster, workload, row)
 
 
 def _digest(parts: Sequence[str]) -> str:

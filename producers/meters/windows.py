@@ -9,21 +9,21 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Window(NamedTuple):
+class MeterWindow(NamedTuple):
     """`[t0_ms, t1_ms)`, UTC epoch ms."""
 
     t0_ms: int
     t1_ms: int
 
 
-class Schedule(NamedTuple):
+class MeterSchedule(NamedTuple):
     """Windows of `every_ms`, each due `offset_ms` after its end; at most `most` at a time."""
 
     every_ms: int
     offset_ms: int
     most: int = 20
 
-    def due(self, done_ms: int | None, now_ms: int) -> tuple[list[Window], bool]:
+    def due(self, done_ms: int | None, now_ms: int) -> tuple[list[MeterWindow], bool]:
         """The windows after `done_ms` (the end of the last one that was answered) that are due, oldest first; and
         whether more are. None, the first time: only the last one that is over. Later windows are never skipped: after a
         long pause they come `most` at a time."""
@@ -31,6 +31,6 @@ class Schedule(NamedTuple):
         first = last - 1 if done_ms is None else -(-done_ms // self.every_ms)
         count = max(last - first, 0)
         found = [
-            Window(n * self.every_ms, (n + 1) * self.every_ms) for n in range(first, first + min(count, self.most))
+            MeterWindow(n * self.every_ms, (n + 1) * self.every_ms) for n in range(first, first + min(count, self.most))
         ]
         return found, count > self.most

@@ -15,15 +15,15 @@ import msgspec
 
 from contracts.errors import BadInput
 from contracts.settings import Settings
-from producers.gateways.calls import ahead, batches, placed
+from producers.gateways.calls import batches, group_by_workload, max_ahead_ms
 from producers.gateways.deployments import Deployments
 from producers.gateways.litellm import payloads
 from producers.gateways.litellm.callback_folder import ORIGIN as LITELLM
-from producers.gateways.litellm.payloads import LiteLLM
+from producers.gateways.litellm.payloads import LiteLLMReader
 from producers.gateways.litellm.plugin import LiteLLMConfig
 from producers.gateways.otel import genai
 from producers.gateways.otel.genai import ORIGIN as OTEL
-from producers.gateways.otel.genai import GenAI
+from producers.gateways.otel.genai import GenAIReader
 from producers.gateways.otel.otlp import need_protobuf, spans
 from producers.gateways.otel.plugin import OtelConfig
 from producers.runtime.config import load
@@ -49,7 +49,7 @@ def genai_intakes(settings: Settings, recent: Recent) -> Sequence[Intake]:
     """Both routes. Raises BadSetting for rules that cannot be used."""
     spans, calls = load(OtelConfig), load(LiteLLMConfig)
     need_protobuf()
-    ahead_ms = ahead(settings)
+    ahead_ms = max_ahead_ms(settings)
     read_spans = partial(_spans, spans.spans, Deployments(spans.deployments, settings.cluster), recent, ahead_ms)
     read_calls = partial(_calls, calls.payload, Deployments(calls.deployments, settings.cluster), recent, ahead_ms)
     return (
@@ -61,27 +61,27 @@ def genai_intakes(settings: Settings, recent: Recent) -> Sequence[Intake]:
     )  # fmt: skip
 
 
-def _spans(rules: genai.Rules, deployments: Deployments, recent: Recent, ahead_ms: int, sent: Sent) -> Parsed:
-    trial, genai = Trial(recent), GenAI(rules, sent.caller.payer)
+def _spans(rules: genai.SpanRules, deployments: Deployments, recent: Recent, ahead_ms: int, sent: Sent) -> Parsed:
+    trial, genai = Trial(recent), GenAIReader(rules, sent.caller.payer)
     found = spans(sent.body, genai.wanted, json=sent.content_type == JSON)
     told = genai.read(found, trial, sent.now_ms + ahead_ms)
-    made = list(batches(placed(told.calls, deployments, OTEL), ""))
+    made = list(batches(group_by_workload(told.calls, deployments, OTEL), ""))
     _tell(deployments)
     return Parsed(made, told.refused, told.skipped, trial.added)
 
 
-def _calls(rules: payloads.Rules, deployments: Deployments, recent: Recent, ahead_ms: int, sent: Sent) -> Parsed:
+def _calls(rules: payloads.LiteLLMRules, deployments: Deployments, recent: Recent, ahead_ms: int, sent: Sent) -> Parsed:
     trial = Trial(recent)
-    told = LiteLLM(rules, sent.caller.payer).body(sent.body, trial, sent.now_ms + ahead_ms)
+    told = LiteLLMReader(rules, sent.caller.payer).body(sent.body, trial, sent.now_ms + ahead_ms)
     if told.refused and not told.calls and not told.doubles:
         raise BadInput("body", f"{len(told.refused)} payloads", f"none can be read: {told.refused[0]}")
-    made = list(batches(placed(told.calls, deployments, LITELLM), ""))
+    made = list(batches(group_by_workload(told.calls, deployments, LITELLM), ""))
     _tell(deployments)
     return Parsed(made, told.refused, {DOUBLE: told.doubles} if told.doubles else {}, trial.added)
 
 
 def _tell(deployments: Deployments) -> None:
-    for unmatched in deployments.news():
+    for unmatched in deployments.new_unmatched():
         log.warning("no rule says who serves %s: its requests show as unmetered", unmatched)
 
 

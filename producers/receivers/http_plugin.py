@@ -18,7 +18,7 @@ from contracts import codec
 from contracts.errors import BadSetting, Unavailable, WattlogError
 from contracts.settings import Settings
 from producers.receivers.cloudevents import events
-from producers.receivers.cloudevents.meter_rules import MeterRule, Meters
+from producers.receivers.cloudevents.meter_rules import MeterRule, MeterRules
 from producers.receivers.genai_routes import genai_intakes
 from producers.runtime.clock import SystemClock
 from producers.runtime.config import ProducerConfig, load
@@ -88,7 +88,7 @@ class HttpConfig(ProducerConfig):
 
 def intakes(settings: Settings, config: HttpConfig, recent: Recent | None = None) -> Sequence[Intake]:
     """The routes that are served. `recent`: what has come lately."""
-    meters = Meters(config.meters, workload=config.workload, unknown=config.unknown_types)
+    meters = MeterRules(config.meters, workload=config.workload, unknown=config.unknown_types)
     return (
         events.intake(
             meters, cluster=settings.cluster, max_events=config.max_events, ahead_ms=settings.skew_ms // 2,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from producers.recordings.azure.power_model import PowerModel
 from producers.recordings.azure.recording import azure
-from producers.recordings.base import BadRow, IdleFloor, Recording
+from producers.recordings.base import BadRow, Recording, RecordingIdleFloor
 from producers.recordings.csv.recording import csv_recording
 from producers.recordings.mlperf.recording import mlperf
 
-__all__ = ["BadRow", "IdleFloor", "PowerModel", "Recording", "azure", "csv_recording", "mlperf"]
+__all__ = ["BadRow", "PowerModel", "Recording", "RecordingIdleFloor", "azure", "csv_recording", "mlperf"]

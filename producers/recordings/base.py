@@ -99,7 +99,7 @@ def key_ms(t0_ms: int, t1_ms: int) -> int:
 
 
 @dataclass(slots=True, frozen=True)
-class IdleFloor:
+class RecordingIdleFloor:
     """What one device draws when powered without work, for the `idle_floors` table."""
 
     hardware: str
@@ -127,7 +127,7 @@ class Recording:
     rows: int | None
     events: Callable[[], Iterator[Event | BadRow]]
     references: dict[str, str] = field(default_factory=dict)
-    idle_floors: tuple[IdleFloor, ...] = ()
+    idle_floors: tuple[RecordingIdleFloor, ...] = ()
     notes: tuple[str, ...] = ()
     simulated: bool = False
     edges: str = ""

@@ -50,7 +50,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str] | BadRow]:
         raise BadInput(path.name, str(path), error.strerror or "cannot be read") from None
 
 
-class Table:
+class CsvTable:
     """A CSV file by column name. `columns` holds the names of its header, in lower case and without units.
 
     `aliases` are other names for our columns, best first; `required` must be there. Raises BadInput for a file that
@@ -88,7 +88,7 @@ class Table:
         """The name that the file itself gives a column, for reports."""
         return self._header.get(name, name)
 
-    def __iter__(self) -> Iterator[Line | BadRow]:
+    def __iter__(self) -> Iterator[CsvLine | BadRow]:
         for item in self._lines:
             if isinstance(item, BadRow):
                 yield item
@@ -100,15 +100,15 @@ class Table:
             elif len(cells) != self._width:
                 yield bad_row(self.path, number, "", text, f"{len(cells)} cells, but the header has {self._width}")
             else:
-                yield Line(self, number, cells)
+                yield CsvLine(self, number, cells)
 
 
-class Line:
+class CsvLine:
     """One row. Its getters raise `BadCell` for a cell that they cannot read."""
 
     __slots__ = ("_cells", "_table", "number")
 
-    def __init__(self, table: Table, number: int, cells: list[str]) -> None:
+    def __init__(self, table: CsvTable, number: int, cells: list[str]) -> None:
         self._table = table
         self.number = number
         self._cells = cells

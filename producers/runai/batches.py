@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from producers.runai.windows import Unit
+from producers.runai.windows import ReadUnit
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.poll_loop import Made
 
@@ -13,7 +13,7 @@ MAX_BATCH_BYTES, ROW_BYTES = 500_000, 100
 """Of one event: half of what brokers take unless told otherwise. What a row takes beside its texts, amply."""
 
 
-def batches(found: Iterable[tuple[Unit, UsageRow]]) -> Iterator[Made]:
+def batches(found: Iterable[tuple[ReadUnit, UsageRow]]) -> Iterator[Made]:
     """Rows as batches of their workloads, in an order that is always the same."""
     listed = sorted(found, key=lambda pair: (pair[0].cluster, pair[0].workload, pair[1].t1_ms, pair[1].event_id))
     for (cluster, workload), group in groupby(listed, key=lambda pair: (pair[0].cluster, pair[0].workload)):

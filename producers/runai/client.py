@@ -21,7 +21,7 @@ import msgspec
 
 from contracts.errors import Unavailable
 from producers.runai import responses
-from producers.runai.normalise import shown
+from producers.runai.normalise import printable
 from producers.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -42,20 +42,20 @@ _WELL = frozenset({"status_400", "status_404", "status_422"})
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
-class Answer(NamedTuple):
+class RunAiResponse(NamedTuple):
     """`partial`: Run:ai says itself that something lacks (status 207)."""
 
     body: bytes
     partial: bool = False
 
 
-class Raw(NamedTuple):
+class RawResponse(NamedTuple):
     status: int
     retry_after: str
     body: bytes
 
 
-class Credentials(NamedTuple):
+class RunAiCredentials(NamedTuple):
     """What a token is asked for with: Run:ai's application (`app_token`), or an access key (`client_credentials`)."""
 
     grant: str
@@ -70,11 +70,12 @@ class Credentials(NamedTuple):
         return f"Credentials({self.grant}, {self.app_id})"
 
 
-class Api:
+class RunAiClient:
     """See the module. `jitter` gives 0 to 1; `clock` is waited on, so that a stop ends it."""
 
     def __init__(
-        self, url: str, credentials: Credentials, clock: Clock, jitter: Callable[[], float], *, timeout_s: float = 30.0,
+        self, url: str, credentials: RunAiCredentials, clock: Clock, jitter: Callable[[], float], *,
+        timeout_s: float = 30.0,
         connections: int = 8, transport: httpx.BaseTransport | None = None,
     ) -> None:  # fmt: skip
         self.url = url.rstrip("/")
@@ -98,7 +99,7 @@ class Api:
         with self._lock:
             self._failures = 0
 
-    def get(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
+    def get(self, path: str, params: Mapping[str, str] | None = None) -> RunAiResponse:
         """Raises Unavailable: no answer, or none that helps, after some tries; `reason` is a word for which. At once
         when it is time to stop."""
         self._wait(0)
@@ -115,9 +116,9 @@ class Api:
             raise
         with self._lock:
             self._failures = 0
-        return Answer(raw.body, partial=raw.status == 207)
+        return RunAiResponse(raw.body, partial=raw.status == 207)
 
-    def _authorised(self, path: str, params: dict[str, str]) -> Raw:
+    def _authorised(self, path: str, params: dict[str, str]) -> RawResponse:
         """With a token, and once more with a new one if Run:ai does not take it."""
         for once_more in (True, False):
             token = self.token()
@@ -131,7 +132,7 @@ class Api:
             f"{self.url}{path} refuses the token that it gave", "Does the application have access?", reason="status_401"
         )
 
-    def _checked(self, path: str, raw: Raw) -> Raw:
+    def _checked(self, path: str, raw: RawResponse) -> RawResponse:
         if raw.status in _OK:
             return raw
         hint = {403: "Give the application a role that may read workloads and their metrics.", 404: "Is it gone?"}
@@ -152,7 +153,7 @@ class Api:
                         f"{self.url}{TOKEN_PATH} answers {raw.status}", "Are `app_id`, `app_secret` and `grant` right?",
                         reason="token", lasting=raw.status in (400, 401, 403),
                     )  # fmt: skip
-                given = responses.read(raw.body, responses.Token, f"{self.url}{TOKEN_PATH}")
+                given = responses.read(raw.body, responses.RunAiToken, f"{self.url}{TOKEN_PATH}")
                 life_s = given.expires_in or _life_s(given.access_token)
                 spare_s = min(SPARE_S, life_s / 10)
                 self._renew_ms = self._clock.monotonic_ms() + round(1000 * (life_s - spare_s))
@@ -166,7 +167,7 @@ class Api:
 
     # -- single calls ------------------------------------------------------------------------------------------------
 
-    def _persistent(self, method: str, path: str, **request: object) -> Raw:
+    def _persistent(self, method: str, path: str, **request: object) -> RawResponse:
         """Tried again, with backoff, where another try may help; then the last answer, or Unavailable."""
         trouble = Unavailable(f"{self.url}{path} was not asked", "It is tried again.")
         for attempt in range(ATTEMPTS):
@@ -191,7 +192,7 @@ class Api:
             )  # fmt: skip
         raise trouble
 
-    def _once(self, method: str, path: str, request: Mapping[str, object]) -> Raw:
+    def _once(self, method: str, path: str, request: Mapping[str, object]) -> RawResponse:
         end_ms = self._clock.monotonic_ms() + round(2000 * self._timeout_s)
         with self._client.stream(method, path, **request) as answer:  # type: ignore[arg-type]
             body = bytearray()
@@ -201,7 +202,7 @@ class Api:
                     raise Unavailable(f"{self.url}{path} gives more than {MAX_BYTES:,} bytes", "Lower `page_size`.")
                 if self._clock.monotonic_ms() > end_ms:  # A trickle that never times out by itself.
                     raise httpx.ReadTimeout("it takes too long")
-            return Raw(answer.status_code, answer.headers.get("Retry-After", ""), bytes(body))
+            return RawResponse(answer.status_code, answer.headers.get("Retry-After", ""), bytes(body))
 
     def _close_for(self, retry_after: str) -> None:
         """Nobody asks anything before the time that Run:ai says."""
@@ -238,26 +239,26 @@ class Api:
 def _said(body: bytes) -> str:
     """The message of an error, if it has one."""
 
-    class Message(msgspec.Struct):
+    class _ErrorMessage(msgspec.Struct):
         message: str = ""
 
     try:
-        message = msgspec.json.decode(body, type=Message).message
+        message = msgspec.json.decode(body, type=_ErrorMessage).message
     except msgspec.DecodeError:
         return ""
-    return f": {shown(message[:200])}" if message else ""
+    return f": {printable(message[:200])}" if message else ""
 
 
 def _life_s(token: str) -> float:
     """How long a JWT is good for, by its own word (unverified: Run:ai verifies it); an hour where it has none."""
 
-    class Claims(msgspec.Struct):
+    class _TokenClaims(msgspec.Struct):
         exp: float = 0.0
         iat: float = 0.0
 
     try:
         payload = token.split(".")[1]
-        claims = msgspec.json.decode(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)), type=Claims)
+        claims = msgspec.json.decode(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)), type=_TokenClaims)
     except (IndexError, binascii.Error, ValueError):
         return 3_600.0
     return claims.exp - claims.iat if claims.exp > claims.iat > 0 else 3_600.0

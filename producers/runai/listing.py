@@ -7,9 +7,9 @@ from typing import Protocol, TypeVar
 
 from contracts.errors import Unavailable
 from producers.runai import responses
-from producers.runai.client import Api
-from producers.runai.responses import Pod, Workload, epoch_ms, stamp
-from producers.runai.windows import Window
+from producers.runai.client import RunAiClient
+from producers.runai.responses import RunAiPod, RunAiWorkload, epoch_ms, stamp
+from producers.runai.windows import RunAiWindow
 
 WORKLOADS, PODS, CLUSTERS = "/api/v1/workloads", "/api/v1/workloads/pods", "/api/v1/clusters"
 MAX_LISTED = 50_000
@@ -25,11 +25,11 @@ class _Listed(Protocol):
 
 
 _Item = TypeVar("_Item", bound=_Listed)
-Page = Callable[[int], tuple[Sequence[_Item], bool]]
+ListPage = Callable[[int], tuple[Sequence[_Item], bool]]
 """The page at an offset, and whether more follows."""
 
 
-def everything(page: Page[_Item], named: str) -> dict[str, _Item]:
+def list_all(page: ListPage[_Item], named: str) -> dict[str, _Item]:
     """All items of a list in a stable order, by id, although items go while it is read.
 
     A page begins with the last item of the one before. If it does not, something before it has gone and the rest has
@@ -55,10 +55,10 @@ def everything(page: Page[_Item], named: str) -> dict[str, _Item]:
         offset += len(items) - 1
 
 
-class Listing:
+class RunAiListing:
     """Asks for lists. `own` are filters of the user's, `name==x` each."""
 
-    def __init__(self, api: Api, page_size: int, own: Sequence[str]) -> None:
+    def __init__(self, api: RunAiClient, page_size: int, own: Sequence[str]) -> None:
         self._api, self._page_size, self._own = api, page_size, tuple(own)
 
     def clusters(self) -> dict[str, str]:
@@ -66,54 +66,54 @@ class Listing:
         body = self._api.get(CLUSTERS).body
         return {c.uuid: c.name for c in responses.clusters(body, CLUSTERS)}
 
-    def workloads(self, window: Window) -> dict[str, Workload]:
+    def workloads(self, window: RunAiWindow) -> dict[str, RunAiWorkload]:
         """Workloads that may have had pods in a window.
 
         Three lists, in this order: in a phase with pods; in another, but only since the window began; deleted since.
         Who leaves one while it is read is in the next.
         """
-        found: dict[str, Workload] = {}
+        found: dict[str, RunAiWorkload] = {}
         for deleted, filters in (
             (False, tuple(f"phase!={p}" for p in IDLE_PHASES)),
             (False, (f"phaseUpdatedAt>={stamp(window.t0_ms)}",)),
             (True, (f"deletedAt>={stamp(window.t0_ms)}",)),
         ):
-            found.update(everything(self._page_of_workloads(deleted, (*filters, *self._own)), "workloads"))
+            found.update(list_all(self._page_of_workloads(deleted, (*filters, *self._own)), "workloads"))
         return {i: w for i, w in sorted(found.items()) if _lived(window, w.created_at, w.completed_at, w.deleted_at)}
 
-    def pods(self, window: Window) -> dict[str, Pod]:
+    def pods(self, window: RunAiWindow) -> dict[str, RunAiPod]:
         """Pods that may have run in a window: not completed, completed since it began, deleted since."""
-        found: dict[str, Pod] = {}
+        found: dict[str, RunAiPod] = {}
         for more in (
             {"completed": "false"},
             {"completed": "true", "filterBy": f"completedAt>={stamp(window.t0_ms)}"},
             {"deleted": "true", "filterBy": f"deletedAt>={stamp(window.t0_ms)}"},
         ):
-            found.update(everything(self._page_of_pods(more), "pods"))
+            found.update(list_all(self._page_of_pods(more), "pods"))
         return {i: p for i, p in sorted(found.items()) if _lived(window, p.created_at, p.completed_at, p.deleted_at)}
 
     def count(self) -> int:
         """How many workloads are in a phase with pods."""
         filters = (*(f"phase!={p}" for p in IDLE_PHASES), *self._own)
-        return len(everything(self._page_of_workloads(False, filters), "workloads"))
+        return len(list_all(self._page_of_workloads(False, filters), "workloads"))
 
     def _params(self, offset: int) -> dict[str, str]:
         # By creation, oldest first: what is new comes at the end, where nothing moves by it.
         return {"limit": str(self._page_size), "offset": str(offset), "sortBy": "createdAt", "sortOrder": "asc"}
 
-    def _page_of_workloads(self, deleted: bool, filters: Sequence[str]) -> Page[Workload]:
-        def page(offset: int) -> tuple[Sequence[Workload], bool]:
+    def _page_of_workloads(self, deleted: bool, filters: Sequence[str]) -> ListPage[RunAiWorkload]:
+        def page(offset: int) -> tuple[Sequence[RunAiWorkload], bool]:
             params = {**self._params(offset), "filterBy": ",".join(filters)} | ({"deleted": "true"} if deleted else {})
-            answer = responses.read(self._whole(WORKLOADS, params), responses.Workloads, WORKLOADS)
+            answer = responses.read(self._whole(WORKLOADS, params), responses.RunAiWorkloads, WORKLOADS)
             items = answer.workloads or []
             return items, self._more(offset, len(items), answer.next)
 
         return page
 
-    def _page_of_pods(self, more: dict[str, str]) -> Page[Pod]:
-        def page(offset: int) -> tuple[Sequence[Pod], bool]:
+    def _page_of_pods(self, more: dict[str, str]) -> ListPage[RunAiPod]:
+        def page(offset: int) -> tuple[Sequence[RunAiPod], bool]:
             params = {**self._params(offset), "verbosity": "full", **more}
-            answer = responses.read(self._whole(PODS, params), responses.Pods, PODS)
+            answer = responses.read(self._whole(PODS, params), responses.RunAiPods, PODS)
             items = answer.pods or []
             return items, self._more(offset, len(items), answer.next)
 
@@ -132,7 +132,7 @@ class Listing:
         return following > offset if following else items >= self._page_size
 
 
-def _lived(window: Window, *told: str | None) -> bool:
+def _lived(window: RunAiWindow, *told: str | None) -> bool:
     """Whether something was there in a window, by its times of creation, completion and deletion."""
     created, *ends = (epoch_ms(text) for text in told)
     return (created or 0) < window.t1_ms and all(end is None or end > window.t0_ms for end in ends)

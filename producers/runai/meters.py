@@ -27,7 +27,7 @@ _PER_SECOND = 60 * _GIGA
 """Bytes a second, over a minute, in gigabytes."""
 
 
-class Meter(NamedTuple):
+class RunAiMeter(NamedTuple):
     """A meter: its name and unit, and the factor to it. `at_most` is the greatest value that can be true."""
 
     meter: str
@@ -38,43 +38,43 @@ class Meter(NamedTuple):
     """A share of time for which Run:ai does not say whether it is out of 1 or of 100."""
 
 
-def _gigabyte(name: str) -> Meter:
-    return Meter(f"{name}_gigabyte_minutes", "GB.min", _GIGA)
+def _gigabyte(name: str) -> RunAiMeter:
+    return RunAiMeter(f"{name}_gigabyte_minutes", "GB.min", _GIGA)
 
 
-def _usage(name: str) -> Meter:
-    return Meter(f"{name}_usage_minutes", "min", _PERCENT)
+def _usage(name: str) -> RunAiMeter:
+    return RunAiMeter(f"{name}_usage_minutes", "min", _PERCENT)
 
 
-def _ratio(name: str) -> Meter:
-    return Meter(f"{name}_ratio_minutes", "min", _ONE, _ONE, activity=True)
+def _ratio(name: str) -> RunAiMeter:
+    return RunAiMeter(f"{name}_ratio_minutes", "min", _ONE, _ONE, activity=True)
 
 
-def _bytes(name: str) -> Meter:
-    return Meter(f"{name}_gigabytes", "GB", _PER_SECOND)
+def _bytes(name: str) -> RunAiMeter:
+    return RunAiMeter(f"{name}_gigabytes", "GB", _PER_SECOND)
 
 
-WORKLOAD: Mapping[str, Meter] = MappingProxyType({
-    "GPU_ALLOCATION": Meter("gpu_allocation_minutes", "min"),
+WORKLOAD: Mapping[str, RunAiMeter] = MappingProxyType({
+    "GPU_ALLOCATION": RunAiMeter("gpu_allocation_minutes", "min"),
     "GPU_UTILIZATION": _usage("gpu"),
     "GPU_MEMORY_USAGE_BYTES": _gigabyte("gpu_memory_usage"),
     "GPU_MEMORY_REQUEST_BYTES": _gigabyte("gpu_memory_request"),
-    "CPU_USAGE_CORES": Meter("cpu_usage_core_minutes", "core.min"),
-    "CPU_REQUEST_CORES": Meter("cpu_request_core_minutes", "core.min"),
-    "CPU_LIMIT_CORES": Meter("cpu_limit_core_minutes", "core.min"),
+    "CPU_USAGE_CORES": RunAiMeter("cpu_usage_core_minutes", "core.min"),
+    "CPU_REQUEST_CORES": RunAiMeter("cpu_request_core_minutes", "core.min"),
+    "CPU_LIMIT_CORES": RunAiMeter("cpu_limit_core_minutes", "core.min"),
     "CPU_MEMORY_USAGE_BYTES": _gigabyte("cpu_memory_usage"),
     "CPU_MEMORY_REQUEST_BYTES": _gigabyte("cpu_memory_request"),
     "CPU_MEMORY_LIMIT_BYTES": _gigabyte("cpu_memory_limit"),
-    "POD_COUNT": Meter("workload_pod_minutes", "min"),
-    "RUNNING_POD_COUNT": Meter("workload_running_pod_minutes", "min"),
+    "POD_COUNT": RunAiMeter("workload_pod_minutes", "min"),
+    "RUNNING_POD_COUNT": RunAiMeter("workload_running_pod_minutes", "min"),
 })  # fmt: skip
 
-POD: Mapping[str, Meter] = MappingProxyType({
+POD: Mapping[str, RunAiMeter] = MappingProxyType({
     "GPU_UTILIZATION": _usage("pod_gpu"),
     "GPU_UTILIZATION_PER_GPU": _usage("pod_gpu_device"),
     "GPU_MEMORY_USAGE_BYTES": _gigabyte("pod_gpu_memory_usage"),
     "GPU_MEMORY_USAGE_BYTES_PER_GPU": _gigabyte("pod_gpu_device_memory_usage"),
-    "CPU_USAGE_CORES": Meter("pod_cpu_usage_core_minutes", "core.min"),
+    "CPU_USAGE_CORES": RunAiMeter("pod_cpu_usage_core_minutes", "core.min"),
     "CPU_MEMORY_USAGE_BYTES": _gigabyte("pod_cpu_memory_usage"),
     "GPU_SWAP_MEMORY_BYTES_PER_GPU": _gigabyte("pod_gpu_device_swap_memory"),
     "GPU_GRAPHICS_ENGINE_ACTIVITY_PER_GPU": _ratio("pod_gpu_device_graphics_engine_activity"),
@@ -98,10 +98,10 @@ BASIC_POD = (
 """What Run:ai measures of a pod without its GPU profiling switched on."""
 
 RUNNING = "RUNNING_POD_COUNT"
-WORKLOAD_MINUTES = Meter("workload_minutes", "min")
+WORKLOAD_MINUTES = RunAiMeter("workload_minutes", "min")
 """The minutes in which a workload had a running pod: made from `RUNNING_POD_COUNT`, each sample being 1 or 0."""
 
-METERS: Mapping[Resource, Mapping[str, Meter]] = MappingProxyType({"workload": WORKLOAD, "pod": POD})
+METERS: Mapping[Resource, Mapping[str, RunAiMeter]] = MappingProxyType({"workload": WORKLOAD, "pod": POD})
 
 
 def calls(metrics: Sequence[str]) -> Iterable[tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
-class Metrics:
+class RunAiMetrics:
     """Prometheus metrics; names of workloads are in the log, not here: they have no bound."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

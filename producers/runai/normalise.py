@@ -16,9 +16,9 @@ from urllib.parse import quote
 
 from contracts.checks import MAX_TEXT
 from contracts.errors import BadInput
-from producers.runai.meters import METERS, RUNNING, WORKLOAD_MINUTES, Meter
-from producers.runai.responses import Measurement, Sample, epoch_ms
-from producers.runai.windows import Unit, Window
+from producers.runai.meters import METERS, RUNNING, WORKLOAD_MINUTES, RunAiMeter
+from producers.runai.responses import Measurement, RunAiSample, epoch_ms
+from producers.runai.windows import ReadUnit, RunAiWindow
 from producers.runtime.batching import UsageRow, decimal_text
 
 _EXACT = Context(prec=80)
@@ -30,7 +30,7 @@ MAX_DEVICES = 256
 
 
 @dataclass(frozen=True)
-class Rule:
+class TenantRule:
     """Who pays: the project's or department's name, or the tenant that `tenants` has for it. `other`, if given, is the
     tenant of those that it does not have."""
 
@@ -46,17 +46,17 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Terms:
+class RowTerms:
     """What rows are made by. `origin` says which Run:ai; `samples` 0: one for each scrape."""
 
     origin: str
-    rule: Rule = field(default_factory=Rule)
+    rule: TenantRule = field(default_factory=TenantRule)
     samples: int = 0
     activity: Literal["ratio", "percent"] = "ratio"
 
 
 @dataclass
-class Found:
+class NormalisedRows:
     """Rows of a unit; how many samples each metric lacked; what could not be believed; metrics without an answer."""
 
     rows: list[UsageRow] = field(default_factory=list)
@@ -65,9 +65,9 @@ class Found:
     absent: list[str] = field(default_factory=list)
 
 
-def normalise(unit: Unit, measurements: Iterable[Measurement], terms: Terms) -> Found:
+def normalise(unit: ReadUnit, measurements: Iterable[Measurement], terms: RowTerms) -> NormalisedRows:
     """What a call for a unit's metrics answered, as rows."""
-    found, by_type = Found(), dict[str, list[Measurement]]()
+    found, by_type = NormalisedRows(), dict[str, list[Measurement]]()
     for measurement in measurements:
         by_type.setdefault(measurement.type, []).append(measurement)
     asked = unit.window.samples(terms.samples)
@@ -88,7 +88,13 @@ def normalise(unit: Unit, measurements: Iterable[Measurement], terms: Terms) -> 
 
 
 def _rows(
-    unit: Unit, metric: str, labels: Mapping[str, str], values: Sequence[Sample], asked: int, terms: Terms, found: Found
+    unit: ReadUnit,
+    metric: str,
+    labels: Mapping[str, str],
+    values: Sequence[RunAiSample],
+    asked: int,
+    terms: RowTerms,
+    found: NormalisedRows,
 ) -> None:
     """The rows of one measurement, into `found`."""
     meter = METERS[unit.resource][metric]
@@ -116,13 +122,13 @@ def _rows(
         found.rows.append(_row(unit, each, name, labels, quantity, terms))
 
 
-def over_time(total: Decimal, to_unit: Decimal, window: Window, samples: int) -> Decimal:
+def over_time(total: Decimal, to_unit: Decimal, window: RunAiWindow, samples: int) -> Decimal:
     """The sum of a window's samples, each over its share of it, in the meter's unit: exact to some 80 digits."""
     with localcontext(_EXACT):
         return total * to_unit * (window.t1_ms - window.t0_ms) / (_MINUTE_MS * samples)
 
 
-def _samples(values: Sequence[Sample], window: Window, at_most: Decimal | None) -> tuple[list[Decimal], int]:
+def _samples(values: Sequence[RunAiSample], window: RunAiWindow, at_most: Decimal | None) -> tuple[list[Decimal], int]:
     """Values in `(t0, t1]` in order of time, one a time; and how many cannot be true. One without a time counts as in
     it, at its place."""
     kept: dict[object, tuple[int, Decimal]] = {}
@@ -152,10 +158,12 @@ def _value(said: str) -> Decimal | None:
 
 def _labels(measurement: Measurement) -> tuple[tuple[str, str], ...]:
     told = sorted((measurement.labels or {}).items())[:MAX_LABELS]
-    return tuple((shown(name), shown(value or "")) for name, value in told if shown(name))
+    return tuple((printable(name), printable(value or "")) for name, value in told if printable(name))
 
 
-def _row(unit: Unit, meter: Meter, metric: str, labels: Mapping[str, str], quantity: str, terms: Terms) -> UsageRow:
+def _row(
+    unit: ReadUnit, meter: RunAiMeter, metric: str, labels: Mapping[str, str], quantity: str, terms: RowTerms
+) -> UsageRow:
     about = {k: v for k, v in unit.about.items() if v}
     return UsageRow(
         meter.meter, meter.unit, quantity, unit.t0_ms, unit.t1_ms,
@@ -166,7 +174,7 @@ def _row(unit: Unit, meter: Meter, metric: str, labels: Mapping[str, str], quant
     )  # fmt: skip
 
 
-def identity(unit: Unit, metric: str, labels: Mapping[str, str]) -> str:
+def identity(unit: ReadUnit, metric: str, labels: Mapping[str, str]) -> str:
     """Which row this is, of whichever run, in whichever order: (cluster, workload, pod, metric, labels, window), each
     percent-encoded, so that no two share a text. One that would be too long is its digest."""
     named = "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in sorted(labels.items()))
@@ -175,6 +183,6 @@ def identity(unit: Unit, metric: str, labels: Mapping[str, str]) -> str:
     return text if len(text) <= MAX_TEXT else f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """A text as the log takes it."""
     return "".join(c if c.isprintable() else "?" for c in text[:MAX_TEXT])

@@ -18,11 +18,11 @@ from contracts import topics
 from contracts.errors import BadInput, BadSetting, Unavailable, WattlogError
 from contracts.settings import Settings
 from producers.runai import meters, schedule
-from producers.runai.client import Api, Credentials
-from producers.runai.listing import Listing
-from producers.runai.metrics import Metrics
-from producers.runai.normalise import Rule, Terms
-from producers.runai.source import UNREADABLE, RunAi, Wanted
+from producers.runai.client import RunAiClient, RunAiCredentials
+from producers.runai.listing import RunAiListing
+from producers.runai.metrics import RunAiMetrics
+from producers.runai.normalise import RowTerms, TenantRule
+from producers.runai.source import UNREADABLE, RunAiOptions, RunAiSource
 from producers.runtime import poll_loop
 from producers.runtime.clock import Clock, SystemClock
 from producers.runtime.config import ProducerConfig, load, without_secrets
@@ -119,43 +119,43 @@ def _as_value_errors() -> Iterator[None]:
         raise ValueError(error.mend) from None
 
 
-def api_of(config: RunAiConfig, clock: Clock, transport: httpx.BaseTransport | None = None) -> Api:
+def api_of(config: RunAiConfig, clock: Clock, transport: httpx.BaseTransport | None = None) -> RunAiClient:
     """A client as configured. Raises BadSetting where something that it needs is not told."""
     for option in ("url", "app_id", "app_secret"):
         if not getattr(config, option):
             mend = "docs/producers/runai.md has an example; give the secret as WATTLOG_RUNAI_APP_SECRET"
             raise BadSetting(f"produce.runai.{option}", "", mend)
     assert config.app_secret is not None
-    credentials = Credentials(config.grant, config.app_id, config.app_secret.get_secret_value())
-    return Api(
+    credentials = RunAiCredentials(config.grant, config.app_id, config.app_secret.get_secret_value())
+    return RunAiClient(
         config.url, credentials, clock, random.random, timeout_s=config.timeout_s, connections=config.concurrency,
         transport=transport,
     )  # fmt: skip
 
 
-def source_of(settings: Settings, config: RunAiConfig, api: Api, metrics: Metrics) -> RunAi:
+def source_of(settings: Settings, config: RunAiConfig, api: RunAiClient, metrics: RunAiMetrics) -> RunAiSource:
     """The configured Run:ai as a source."""
     host = urlsplit(config.url).netloc
     pods = config.pod_metrics if config.resource != "workloads" else ()
     workloads = config.workload_metrics if config.resource != "pods" else ()
-    wanted = Wanted(
+    wanted = RunAiOptions(
         schedule.read(config.schedule), round(1000 * config.metrics_offset_s), workloads, pods,
         round(1000 * config.give_up_s), config.max_windows, config.concurrency, config.cluster, settings.cluster,
         bool(config.filter),
     )  # fmt: skip
-    rule = Rule(config.tenant_by, config.tenants, config.other_tenant)
-    terms = Terms(f"runai://{host}", rule, config.samples, config.activity)
-    return RunAi(host, api, Listing(api, config.page_size, config.filter), terms, wanted, metrics)
+    rule = TenantRule(config.tenant_by, config.tenants, config.other_tenant)
+    terms = RowTerms(f"runai://{host}", rule, config.samples, config.activity)
+    return RunAiSource(host, api, RunAiListing(api, config.page_size, config.filter), terms, wanted, metrics)
 
 
 def produce_runai(settings: Settings, stop: threading.Event, *, config: Mapping[str, object] | None = None) -> None:
     """Reads the configured Run:ai until `stop`. `config` overrides Kafka client properties."""
     told, registry, clock = load(RunAiConfig), CollectorRegistry(), SystemClock(stop)
     with api_of(told, clock) as api:
-        source = source_of(settings, told, api, Metrics(registry))
+        source = source_of(settings, told, api, RunAiMetrics(registry))
         serve_metrics(settings, registry)
         with outbox(settings, "runai", config) as (spool, delivery):
-            poll_loop.Collector([source], delivery, clock, spool.marks(), poll_loop.Metrics(registry)).run()
+            poll_loop.Collector([source], delivery, clock, spool.marks(), poll_loop.RunAiMetrics(registry)).run()
 
 
 def check_runai(settings: Settings) -> Iterator[tuple[str, Exception | str]]:
@@ -164,7 +164,7 @@ def check_runai(settings: Settings) -> Iterator[tuple[str, Exception | str]]:
     if not told.url:
         return
     with api_of(told, SystemClock(threading.Event())) as api:
-        listing = Listing(api, told.page_size, told.filter)
+        listing = RunAiListing(api, told.page_size, told.filter)
         try:
             workloads = listing.count()
             yield told.url, f"{workloads} workloads that may have pods, of {told.cluster or _clusters(listing)}"
@@ -172,7 +172,7 @@ def check_runai(settings: Settings) -> Iterator[tuple[str, Exception | str]]:
             yield told.url, error
 
 
-def _clusters(listing: Listing) -> str:
+def _clusters(listing: RunAiListing) -> str:
     try:
         return ", ".join(sorted(listing.clusters().values())) or "no cluster"
     except Unavailable as error:

@@ -17,21 +17,21 @@ from contracts.errors import Unavailable
 _Answer = TypeVar("_Answer")
 
 
-class Token(msgspec.Struct, rename="camel"):
+class RunAiToken(msgspec.Struct, rename="camel"):
     access_token: str
     expires_in: float | None = None
 
 
-class Cluster(msgspec.Struct):
+class RunAiCluster(msgspec.Struct):
     uuid: str
     name: str
 
 
-class Clusters(msgspec.Struct):
-    clusters: list[Cluster] | None
+class RunAiClusters(msgspec.Struct):
+    clusters: list[RunAiCluster] | None
 
 
-class Workload(msgspec.Struct, rename="camel"):
+class RunAiWorkload(msgspec.Struct, rename="camel"):
     id: str
     name: str
     cluster_id: str = ""
@@ -46,12 +46,12 @@ class Workload(msgspec.Struct, rename="camel"):
     phase_updated_at: str | None = None
 
 
-class Workloads(msgspec.Struct):
-    workloads: list[Workload] | None
+class RunAiWorkloads(msgspec.Struct):
+    workloads: list[RunAiWorkload] | None
     next: int | None = None
 
 
-class Pod(msgspec.Struct, rename="camel"):
+class RunAiPod(msgspec.Struct, rename="camel"):
     id: str
     workload_id: str
     name: str
@@ -64,12 +64,12 @@ class Pod(msgspec.Struct, rename="camel"):
     deleted_at: str | None = None
 
 
-class Pods(msgspec.Struct):
-    pods: list[Pod] | None
+class RunAiPods(msgspec.Struct):
+    pods: list[RunAiPod] | None
     next: int | None = None
 
 
-class Sample(msgspec.Struct):
+class RunAiSample(msgspec.Struct):
     value: str | float | int | None
     timestamp: str | None = None
 
@@ -77,7 +77,7 @@ class Sample(msgspec.Struct):
 class Measurement(msgspec.Struct):
     type: str
     labels: dict[str, str | None] | None = None
-    values: list[Sample] | None = None
+    values: list[RunAiSample] | None = None
 
 
 class Measurements(msgspec.Struct):
@@ -94,11 +94,11 @@ def read(body: bytes, kind: type[_Answer], where: str) -> _Answer:
         ) from None
 
 
-def clusters(body: bytes, where: str) -> list[Cluster]:
+def clusters(body: bytes, where: str) -> list[RunAiCluster]:
     """A list of clusters, bare or in an object."""
     if body.lstrip().startswith(b"["):
-        return read(body, list[Cluster], where)
-    return read(body, Clusters, where).clusters or []
+        return read(body, list[RunAiCluster], where)
+    return read(body, RunAiClusters, where).clusters or []
 
 
 def epoch_ms(text: str | None) -> int | None:

@@ -26,7 +26,7 @@ _NAMED = {
 }  # fmt: skip
 
 
-class Schedule(Protocol):
+class WindowSchedule(Protocol):
     """Boundaries between windows, in UTC epoch ms."""
 
     def latest(self, t_ms: int) -> int:
@@ -39,7 +39,7 @@ class Schedule(Protocol):
 
 
 @dataclass(frozen=True)
-class Every:
+class EverySchedule:
     """Boundaries at the multiples of a period since 1970, so that a restart, or a lost mark, finds the same ones."""
 
     every_ms: int
@@ -52,7 +52,7 @@ class Every:
 
 
 @dataclass(frozen=True)
-class Cron:
+class CronSchedule:
     """Boundaries at the times of a cron expression."""
 
     expression: str
@@ -66,12 +66,12 @@ class Cron:
         return _ms(next(CronSim(self.expression, _time(t_ms))))
 
 
-def read(text: str) -> Schedule:
+def read(text: str) -> WindowSchedule:
     """Raises BadInput for what is no schedule, or has no time in the next 50 years."""
     said = text.strip()
     if said.startswith("@every"):
-        return Every(_duration_ms(text, said.removeprefix("@every").strip()))
-    cron = Cron(_NAMED.get(said.lower(), said))
+        return EverySchedule(_duration_ms(text, said.removeprefix("@every").strip()))
+    cron = CronSchedule(_NAMED.get(said.lower(), said))
     try:
         cron.following(0)
         cron.latest(4_000_000_000_000)

@@ -17,13 +17,13 @@ from contracts import topics
 from contracts.errors import BadInput, Unavailable
 from producers.runai import meters, responses, windows
 from producers.runai.batches import batches
-from producers.runai.client import Api
-from producers.runai.listing import Listing
-from producers.runai.metrics import Metrics
-from producers.runai.normalise import Terms, normalise, shown
-from producers.runai.responses import Pod, Workload, stamp
-from producers.runai.schedule import Schedule
-from producers.runai.windows import Mark, Unit, Window
+from producers.runai.client import RunAiClient
+from producers.runai.listing import RunAiListing
+from producers.runai.metrics import RunAiMetrics
+from producers.runai.normalise import RowTerms, normalise, printable
+from producers.runai.responses import RunAiPod, RunAiWorkload, stamp
+from producers.runai.schedule import WindowSchedule
+from producers.runai.windows import ReadUnit, RunAiCheckpoint, RunAiWindow
 from producers.runtime.batching import UsageRow
 from producers.runtime.clock import Clock
 from producers.runtime.poll_loop import Collected
@@ -40,10 +40,10 @@ LOOK_MS = 10_000
 """How often a source sees whether a window is due, at most."""
 
 
-class Wanted(NamedTuple):
+class RunAiOptions(NamedTuple):
     """What is read of what, and when. `cluster` "": as Run:ai calls it."""
 
-    schedule: Schedule
+    schedule: WindowSchedule
     offset_ms: int
     workload_metrics: Sequence[str]
     pod_metrics: Sequence[str]
@@ -55,10 +55,10 @@ class Wanted(NamedTuple):
     filtered: bool = False
 
 
-class Read(NamedTuple):
+class UnitResult(NamedTuple):
     """What became of a unit: its rows, and the metrics that could not be read."""
 
-    unit: Unit
+    unit: ReadUnit
     rows: list[UsageRow]
     refused: list[str]
     failed: tuple[str, ...] = ()
@@ -66,20 +66,28 @@ class Read(NamedTuple):
     reason: str = ""
 
 
-class Step(NamedTuple):
+class RunAiStep(NamedTuple):
     """The mark after a step, what became of its units, and what is given up with it."""
 
-    mark: Mark
-    reads: list[Read]
+    mark: RunAiCheckpoint
+    reads: list[UnitResult]
     given_up: Sequence[str] = ()
 
 
-class RunAi:
+class RunAiSource:
     """See the module."""
 
     kind = "runai"
 
-    def __init__(self, name: str, api: Api, listing: Listing, terms: Terms, wanted: Wanted, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        name: str,
+        api: RunAiClient,
+        listing: RunAiListing,
+        terms: RowTerms,
+        wanted: RunAiOptions,
+        metrics: RunAiMetrics,
+    ) -> None:
         self.name, self._api, self._listing, self._terms = name, api, listing, terms
         self._wanted, self._metrics = wanted, metrics
         self._clusters: dict[str, str] = {}
@@ -114,7 +122,7 @@ class RunAi:
         made = list(batches((read.unit, row) for read in reads for row in read.rows))
         return Collected(made, windows.encoded(after), more, refused, list(_notes(reads)))
 
-    def _without_old(self, mark: Mark, now_ms: int) -> tuple[Mark, list[str]]:
+    def _without_old(self, mark: RunAiCheckpoint, now_ms: int) -> tuple[RunAiCheckpoint, list[str]]:
         """The mark without what is too old to be read, and what is to be said of that."""
         after, skipped = windows.forget(mark, self._wanted.schedule, now_ms, self._wanted.give_up_ms)
         old = windows.given_up(after.failed, now_ms, self._wanted.give_up_ms)
@@ -125,17 +133,19 @@ class RunAi:
                 f"{self.name}: nothing was read from {stamp(skipped.t0_ms)} to {stamp(skipped.t1_ms)}, and it is too "
                 "late now (`give_up_s`)",
             )
-        return Mark(after.read_ms, windows.without(after.failed, old)), told
+        return RunAiCheckpoint(after.read_ms, windows.without(after.failed, old)), told
 
-    def _step(self, at: Mark, now_ms: int) -> Step:
+    def _step(self, at: RunAiCheckpoint, now_ms: int) -> RunAiStep:
         """What failed and is to be read again, else the next window that is due."""
         if retries := windows.to_retry(at.failed, now_ms):
             reads = self._read_all(retries)
-            return Step(Mark(at.read_ms, (*windows.without(at.failed, retries), *_failed(reads, now_ms))), reads)
+            return RunAiStep(
+                RunAiCheckpoint(at.read_ms, (*windows.without(at.failed, retries), *_failed(reads, now_ms))), reads
+            )
         window = windows.due(at, self._wanted.schedule, now_ms, self._wanted.offset_ms)
-        return self._window(at, window, now_ms) if window else Step(at, [])
+        return self._window(at, window, now_ms) if window else RunAiStep(at, [])
 
-    def _window(self, at: Mark, window: Window, now_ms: int) -> Step:
+    def _window(self, at: RunAiCheckpoint, window: RunAiWindow, now_ms: int) -> RunAiStep:
         """Raises Unavailable where nothing of the window can be read, or too little: then all of it is read again."""
         units = list(self._units(window))
         reads = self._read_all(units)
@@ -151,11 +161,11 @@ class RunAi:
                 f"{failed[0].why}",
                 "The window is read again.",
             )
-        return Step(Mark(window.t1_ms, kept), reads, _given_up(dropped))
+        return RunAiStep(RunAiCheckpoint(window.t1_ms, kept), reads, _given_up(dropped))
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def _read_all(self, units: Sequence[Unit]) -> list[Read]:
+    def _read_all(self, units: Sequence[ReadUnit]) -> list[UnitResult]:
         with ThreadPoolExecutor(self._wanted.concurrency, "runai") as pool:
             reads = list(pool.map(self._read, units))
         for read in reads:
@@ -165,10 +175,10 @@ class RunAi:
                 self._metrics.failures.labels(read.reason).inc()
         return reads
 
-    def _read(self, unit: Unit) -> Read:
+    def _read(self, unit: ReadUnit) -> UnitResult:
         """A unit's metrics, nine a call. A call that fails leaves its metrics to be read again, no others."""
         if not all(map(_ID.fullmatch, (unit.cluster_id, unit.workload_id, unit.pod_id))):
-            return Read(unit, [], [f"{shown(unit.named)}: what should be its id is none"])
+            return UnitResult(unit, [], [f"{printable(unit.named)}: what should be its id is none"])
         pod = f"/pods/{unit.pod_id}" if unit.pod_id else ""
         path = f"/api/v1/workloads/{unit.workload_id}{pod}/metrics"
         rows: list[UsageRow] = []
@@ -193,9 +203,9 @@ class RunAi:
                     self._metrics.missing.labels(metric).inc(missing)
             rows += found.rows
             refused += found.refused
-        return Read(unit, rows, refused, tuple(failed), why, reason)
+        return UnitResult(unit, rows, refused, tuple(failed), why, reason)
 
-    def _params(self, unit: Unit) -> dict[str, str]:
+    def _params(self, unit: ReadUnit) -> dict[str, str]:
         return {
             "metricType": ",".join(unit.metrics), "start": stamp(unit.t0_ms), "end": stamp(unit.t1_ms),
             "numberOfSamples": str(unit.window.samples(self._terms.samples)),
@@ -203,7 +213,7 @@ class RunAi:
 
     # -- what there is to read ---------------------------------------------------------------------------------------
 
-    def _units(self, window: Window) -> Iterator[Unit]:
+    def _units(self, window: RunAiWindow) -> Iterator[ReadUnit]:
         wanted = self._wanted
         workloads = self._listing.workloads(window)
         pods = self._listing.pods(window) if wanted.pod_metrics else {}
@@ -216,18 +226,18 @@ class RunAi:
             if owner or not wanted.filtered:  # A filter is of workloads: pods of others are none of ours.
                 yield self._unit(window, owner or _owner(pod), pod)
 
-    def _unit(self, window: Window, workload: Workload, pod: Pod | None = None) -> Unit:
+    def _unit(self, window: RunAiWindow, workload: RunAiWorkload, pod: RunAiPod | None = None) -> ReadUnit:
         about = {
             "project": workload.project_name, "department": workload.department_name, "namespace": workload.namespace,
             "type": workload.type, "phase": workload.phase,
         }  # fmt: skip
         if pod:
             about |= {"pod": pod.name, "pod_id": pod.id, "node": pod.node_name}
-        return Unit(
+        return ReadUnit(
             window.t0_ms, window.t1_ms, "pod" if pod else "workload", workload.cluster_id,
             self._cluster(workload.cluster_id), workload.id, _name(workload),
             tuple(self._wanted.pod_metrics if pod else self._wanted.workload_metrics), pod.id if pod else "",
-            {k: shown(v) for k, v in about.items() if v},
+            {k: printable(v) for k, v in about.items() if v},
         )  # fmt: skip
 
     def _learn_clusters(self, ids: set[str]) -> None:
@@ -250,31 +260,31 @@ class RunAi:
             return cluster_id
 
 
-def _owner(pod: Pod) -> Workload:
+def _owner(pod: RunAiPod) -> RunAiWorkload:
     """A pod's workload, as far as the pod knows it."""
     name = pod.workload_name or pod.workload_id
-    return Workload(pod.workload_id, name, pod.cluster_id, project_name=pod.project_name)
+    return RunAiWorkload(pod.workload_id, name, pod.cluster_id, project_name=pod.project_name)
 
 
-def _name(workload: Workload) -> str:
+def _name(workload: RunAiWorkload) -> str:
     """A workload's name on the log; its id where the name cannot be one."""
-    name = shown(workload.name)
+    name = printable(workload.name)
     return workload.id if not name or topics.is_unallocated(name) else name
 
 
-def _failed(reads: Iterable[Read], now_ms: int) -> list[Unit]:
+def _failed(reads: Iterable[UnitResult], now_ms: int) -> list[ReadUnit]:
     return [windows.failed_again(r.unit, r.failed, r.why, r.reason, now_ms) for r in reads if r.failed]
 
 
-def _given_up(units: Iterable[Unit]) -> list[str]:
+def _given_up(units: Iterable[ReadUnit]) -> list[str]:
     return [f"{_of(u)}: given up after {u.tries} tries: {', '.join(u.metrics)}: {u.why}" for u in units]
 
 
-def _of(unit: Unit) -> str:
+def _of(unit: ReadUnit) -> str:
     return f"{unit.named}, {stamp(unit.t0_ms)} to {stamp(unit.t1_ms)}"
 
 
-def _notes(reads: Sequence[Read]) -> Iterator[str]:
+def _notes(reads: Sequence[UnitResult]) -> Iterator[str]:
     """Workloads that could not be read, by name."""
     failed = [read for read in reads if read.failed]
     for read in failed[:MAX_TOLD]:

@@ -14,7 +14,7 @@ import msgspec
 
 from contracts.errors import BadInput
 from producers.runai.meters import Resource
-from producers.runai.schedule import Schedule
+from producers.runai.schedule import WindowSchedule
 
 MAX_FAILED = 2_000
 """Workloads' windows that are kept to be read again. A window that would add more is not begun: something is wrong
@@ -33,7 +33,7 @@ RESOLUTION_MS = 15_000
 """How often Run:ai's metrics are scraped, unless its Prometheus is told otherwise."""
 
 
-class Window(NamedTuple):
+class RunAiWindow(NamedTuple):
     """`[t0_ms, t1_ms)`."""
 
     t0_ms: int
@@ -44,7 +44,7 @@ class Window(NamedTuple):
         return told or max(1, min(MAX_SAMPLES, (self.t1_ms - self.t0_ms) // RESOLUTION_MS))
 
 
-class Unit(msgspec.Struct, frozen=True):
+class ReadUnit(msgspec.Struct, frozen=True):
     """What is read at once: some metrics of a workload or a pod in one window.
 
     `about` is what its rows say beside: project, department, type, phase, pod, node. It is kept, for a workload that is
@@ -67,8 +67,8 @@ class Unit(msgspec.Struct, frozen=True):
     reason: str = ""
 
     @property
-    def window(self) -> Window:
-        return Window(self.t0_ms, self.t1_ms)
+    def window(self) -> RunAiWindow:
+        return RunAiWindow(self.t0_ms, self.t1_ms)
 
     @property
     def named(self) -> str:
@@ -77,22 +77,22 @@ class Unit(msgspec.Struct, frozen=True):
         return f"workload {self.workload!r} ({self.workload_id}{pod}) of {self.cluster}"
 
 
-class Mark(msgspec.Struct, frozen=True):
+class RunAiCheckpoint(msgspec.Struct, frozen=True):
     """Windows that ended by `read_ms` are done, but for `failed`. `tag` 1 is this form."""
 
     read_ms: int
-    failed: tuple[Unit, ...] = ()
+    failed: tuple[ReadUnit, ...] = ()
     tag: int = 1
 
 
-def encoded(mark: Mark) -> bytes:
+def encoded(mark: RunAiCheckpoint) -> bytes:
     return msgspec.msgpack.encode(mark)
 
 
-def decoded(data: bytes) -> Mark:
+def decoded(data: bytes) -> RunAiCheckpoint:
     """Raises BadInput for a mark of another form."""
     try:
-        mark = msgspec.msgpack.decode(data, type=Mark)
+        mark = msgspec.msgpack.decode(data, type=RunAiCheckpoint)
     except msgspec.DecodeError as error:
         raise BadInput("mark", str(error), "it was written by another version: use that one") from None
     if mark.tag != 1:
@@ -100,26 +100,28 @@ def decoded(data: bytes) -> Mark:
     return mark
 
 
-def first(schedule: Schedule, now_ms: int, offset_ms: int) -> Mark:
+def first(schedule: WindowSchedule, now_ms: int, offset_ms: int) -> RunAiCheckpoint:
     """Where a source that was never read begins: at the last boundary, so that its first window is a whole one."""
-    return Mark(schedule.latest(now_ms - offset_ms))
+    return RunAiCheckpoint(schedule.latest(now_ms - offset_ms))
 
 
-def due(mark: Mark, schedule: Schedule, now_ms: int, offset_ms: int) -> Window | None:
+def due(mark: RunAiCheckpoint, schedule: WindowSchedule, now_ms: int, offset_ms: int) -> RunAiWindow | None:
     """The oldest window that is complete, `offset_ms` ago, and not done."""
     end_ms = schedule.following(mark.read_ms)
-    return Window(mark.read_ms, end_ms) if end_ms <= now_ms - offset_ms else None
+    return RunAiWindow(mark.read_ms, end_ms) if end_ms <= now_ms - offset_ms else None
 
 
-def forget(mark: Mark, schedule: Schedule, now_ms: int, give_up_ms: int) -> tuple[Mark, Window | None]:
+def forget(
+    mark: RunAiCheckpoint, schedule: WindowSchedule, now_ms: int, give_up_ms: int
+) -> tuple[RunAiCheckpoint, RunAiWindow | None]:
     """The mark without windows that ended longer than `give_up_ms` ago, and the time that is left out with them."""
     end_ms = schedule.latest(now_ms - give_up_ms)
     if end_ms <= mark.read_ms:
         return mark, None
-    return Mark(end_ms, mark.failed), Window(mark.read_ms, end_ms)
+    return RunAiCheckpoint(end_ms, mark.failed), RunAiWindow(mark.read_ms, end_ms)
 
 
-def given_up(failed: Sequence[Unit], now_ms: int, give_up_ms: int) -> list[Unit]:
+def given_up(failed: Sequence[ReadUnit], now_ms: int, give_up_ms: int) -> list[ReadUnit]:
     """What is too old to be read again, or was said to be gone often enough."""
     return [
         unit for unit in failed
@@ -127,7 +129,7 @@ def given_up(failed: Sequence[Unit], now_ms: int, give_up_ms: int) -> list[Unit]
     ]  # fmt: skip
 
 
-def made_room(failed: Sequence[Unit]) -> tuple[tuple[Unit, ...], list[Unit]]:
+def made_room(failed: Sequence[ReadUnit]) -> tuple[tuple[ReadUnit, ...], list[ReadUnit]]:
     """`MAX_FAILED` of what failed, if that can be had by giving up what Run:ai says it does not have, oldest first;
     and what is given up so. Else all of it: there is no room."""
     over = len(failed) - MAX_FAILED
@@ -137,18 +139,18 @@ def made_room(failed: Sequence[Unit]) -> tuple[tuple[Unit, ...], list[Unit]]:
     return without(failed, own[:over]), own[:over]
 
 
-def without(failed: Iterable[Unit], some: Iterable[Unit]) -> tuple[Unit, ...]:
+def without(failed: Iterable[ReadUnit], some: Iterable[ReadUnit]) -> tuple[ReadUnit, ...]:
     """The others of them: the very objects are meant."""
     left_out = {id(unit) for unit in some}
     return tuple(unit for unit in failed if id(unit) not in left_out)
 
 
-def to_retry(failed: Iterable[Unit], now_ms: int) -> list[Unit]:
+def to_retry(failed: Iterable[ReadUnit], now_ms: int) -> list[ReadUnit]:
     """What is to be read again now, oldest first."""
     return sorted((u for u in failed if u.next_ms <= now_ms), key=lambda u: u.t1_ms)[:MAX_RETRIES]
 
 
-def failed_again(unit: Unit, metrics: Sequence[str], why: str, reason: str, now_ms: int) -> Unit:
+def failed_again(unit: ReadUnit, metrics: Sequence[str], why: str, reason: str, now_ms: int) -> ReadUnit:
     """A unit of which these metrics could not be read, with the time to read them again."""
     wait_ms = min(RETRY_MS << min(unit.tries, 16), MAX_RETRY_MS)
     return msgspec.structs.replace(
@@ -156,6 +158,6 @@ def failed_again(unit: Unit, metrics: Sequence[str], why: str, reason: str, now_
     )
 
 
-def part(unit: Unit, metrics: Sequence[str]) -> Unit:
+def part(unit: ReadUnit, metrics: Sequence[str]) -> ReadUnit:
     """Some of a unit's metrics."""
     return msgspec.structs.replace(unit, metrics=tuple(metrics))

@@ -24,7 +24,7 @@ from producers.runtime.clock import Clock, SystemClock, boot_id
 from producers.runtime.delivery import Delivery
 from producers.runtime.publisher import Publisher, kafka_config
 from producers.runtime.spool import Spool
-from producers.simulation.events import Faults, Fleet
+from producers.simulation.events import Faults, SimulatedFleet
 
 log = logging.getLogger(__name__)
 
@@ -117,11 +117,11 @@ def produce_simulated(
     metrics = Metrics(registry)
     serve_metrics(settings, registry)
     with Publisher({**kafka_config(settings), **(config or {})}) as sink:
-        pace(Fleet(seed, faults=faults), sink, clock, start_ms, speed=speed, metrics=metrics)
+        pace(SimulatedFleet(seed, faults=faults), sink, clock, start_ms, speed=speed, metrics=metrics)
 
 
 def pace(
-    fleet: Fleet,
+    fleet: SimulatedFleet,
     sink: Sink,
     clock: Clock,
     start_ms: int,

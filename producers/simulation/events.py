@@ -20,11 +20,21 @@ from contracts.units import I64
 from producers.gpu.intervals import EnergyInterval, GpuReading, MeterState, add_reading
 from producers.runtime.event_sequence import Sequencer, event_of, heartbeat_batch, power_batch, source_of
 from producers.simulation.faults import Faults, disturb
-from producers.simulation.fleet import F64, Gpu, Spec, Workload, busy, default_spec, watts
+from producers.simulation.fleet import F64, FleetSpec, SimulatedGpu, SimulatedWorkload, busy, default_spec, watts
 from producers.simulation.reference_data import clusters, idle_floors, prices, tenants
-from producers.simulation.requests import Requests, arrivals
+from producers.simulation.requests import SimulatedRequests, arrivals
 
-__all__ = ["Faults", "Fleet", "Spec", "Totals", "clusters", "default_spec", "idle_floors", "prices", "tenants"]
+__all__ = [
+    "Faults",
+    "FleetSpec",
+    "FleetTotals",
+    "SimulatedFleet",
+    "clusters",
+    "default_spec",
+    "idle_floors",
+    "prices",
+    "tenants",
+]
 
 KIND, GATEWAY = "simulated", "simulated-gateway"
 BLOCK_MS = 60_000
@@ -32,7 +42,7 @@ BLOCK_MS = 60_000
 
 
 @dataclass(slots=True)
-class Totals:
+class FleetTotals:
     """The oracle: what was sent, each event counted once. Energy in microjoules by cluster; the rest by tenant."""
 
     energy_uj: Counter[str] = field(default_factory=Counter)
@@ -46,7 +56,7 @@ class Totals:
     completion_tokens: Counter[str] = field(default_factory=Counter)
     resets: int = 0
 
-    def _add(self, workload: Workload, requests: Requests) -> None:
+    def _add(self, workload: SimulatedWorkload, requests: SimulatedRequests) -> None:
         for place, (tenant, _) in enumerate(workload.shares):
             mine = requests.tenant == place
             self.requests[tenant.name] += int(mine.sum())
@@ -56,16 +66,16 @@ class Totals:
             self.completion_tokens[tenant.name] += int(requests.completion_tokens[mine].sum())
 
 
-class Fleet:
+class SimulatedFleet:
     """`Fleet(seed).events(start_ms, duration_ms)` is the stream; fleets of one seed and spec are alike."""
 
-    def __init__(self, seed: int, spec: Spec | None = None, faults: Faults | None = None) -> None:
+    def __init__(self, seed: int, spec: FleetSpec | None = None, faults: Faults | None = None) -> None:
         self.seed = seed
         self.spec = spec or default_spec()
         self.faults = faults or Faults()
 
     def events(
-        self, start_ms: int, duration_ms: int | None = None, *, totals: Totals | None = None, closing_ms: int = 0
+        self, start_ms: int, duration_ms: int | None = None, *, totals: FleetTotals | None = None, closing_ms: int = 0
     ) -> Iterator[Event]:
         """Events of both topics in order of event time (but for the faults asked for), for ever without a duration.
 
@@ -73,17 +83,17 @@ class Fleet:
         `closing_ms`, every source then says that it is complete up to that long after the end, so that windows close.
         `totals` is filled as the events are taken. Epochs of the events are `start_ms`.
         """
-        told = totals if totals is not None else Totals()
+        told = totals if totals is not None else FleetTotals()
         return disturb(self._events(start_ms, duration_ms, told, closing_ms), self.faults, self.seed)
 
-    def totals(self, start_ms: int, duration_ms: int) -> Totals:
+    def totals(self, start_ms: int, duration_ms: int) -> FleetTotals:
         """The oracle for the same arguments of `events`."""
-        totals = Totals()
+        totals = FleetTotals()
         for _ in self._events(start_ms, duration_ms, totals, 0):
             pass
         return totals
 
-    def _events(self, start_ms: int, duration_ms: int | None, totals: Totals, closing_ms: int) -> Iterator[Event]:
+    def _events(self, start_ms: int, duration_ms: int | None, totals: FleetTotals, closing_ms: int) -> Iterator[Event]:
         numbers = Sequencer(start_ms)
         end_ms = None if duration_ms is None else start_ms + duration_ms
         gateways = {(w.cluster, w.name): _Gateway(self, w, numbers, totals) for w in self.spec.workloads}
@@ -118,11 +128,13 @@ def _rng(seed: int, *names: str | int) -> np.random.Generator:
 class _Gateway:
     """Sends the requests of one workload as they end."""
 
-    def __init__(self, fleet: Fleet, workload: Workload, numbers: Sequencer, totals: Totals) -> None:
+    def __init__(
+        self, fleet: SimulatedFleet, workload: SimulatedWorkload, numbers: Sequencer, totals: FleetTotals
+    ) -> None:
         self._fleet, self.workload, self._numbers, self._totals = fleet, workload, numbers, totals
         self._source = source_of(GATEWAY, workload.cluster, "gateway", workload.name)
         self._count = 0
-        self.running: Requests | None = None
+        self.running: SimulatedRequests | None = None
         """Those that arrived, and had not ended a second before this block."""
 
     def block(self, start_ms: int, end_ms: int) -> Iterator[Event]:
@@ -137,7 +149,7 @@ class _Gateway:
         self.running = arrived
         return self._send(arrived.where(np.argsort(arrived.t_end_ms, kind="stable")), start_ms, end_ms)
 
-    def _send(self, ended: Requests, start_ms: int, end_ms: int) -> Iterator[Event]:
+    def _send(self, ended: SimulatedRequests, start_ms: int, end_ms: int) -> Iterator[Event]:
         publish_ms = self._fleet.spec.publish_ms
         for from_ms in range(start_ms, end_ms, publish_ms):
             until_ms = min(from_ms + publish_ms, end_ms)
@@ -159,15 +171,15 @@ class _Agent:
 
     def __init__(
         self,
-        fleet: Fleet,
+        fleet: SimulatedFleet,
         cluster: str,
         node: str,
         workload: str,
         owner: str,
         gateway: _Gateway | None,
-        gpus: tuple[Gpu, ...],
+        gpus: tuple[SimulatedGpu, ...],
         numbers: Sequencer,
-        totals: Totals,
+        totals: FleetTotals,
     ) -> None:
         self._fleet, self._cluster, self._node, self._workload, self._owner = fleet, cluster, node, workload, owner
         self._gateway, self._gpus, self._numbers, self._totals = gateway, gpus, numbers, totals

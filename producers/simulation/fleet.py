@@ -35,7 +35,7 @@ PREFILL_BATCH = 2.0
 
 
 @dataclass(slots=True, frozen=True)
-class Hardware:
+class SimulatedHardware:
     """`speed` is its throughput over an H100's."""
 
     name: str
@@ -45,7 +45,7 @@ class Hardware:
 
 
 @dataclass(slots=True, frozen=True)
-class Model:
+class SimulatedModel:
     """What one H100 does at unit load (tokens a second), and a typical request: means of lognormal token counts, ms per
     output token of one stream, the part of prompt tokens that the prefix cache saves."""
 
@@ -65,7 +65,7 @@ class Model:
 
 
 @dataclass(slots=True, frozen=True)
-class Tenant:
+class SimulatedTenant:
     """Who sends requests, and when. `peak_hour` is in UTC; `swing` 0 is flat, 1 falls to nothing half a day later;
     `weekend` is the level on Saturdays and Sundays. In the history: `growth` per 30 days, and `joined`, where in it the
     tenant begins (0 its start, 1 its end)."""
@@ -90,23 +90,23 @@ class Tenant:
 
 
 @dataclass(slots=True, frozen=True)
-class Gpu:
+class SimulatedGpu:
     cluster: str
     node: str
     uuid: str
-    hardware: Hardware
+    hardware: SimulatedHardware
 
 
 @dataclass(slots=True, frozen=True)
-class Workload:
+class SimulatedWorkload:
     """A served model. `load` is its load when every tenant is at its peak; `shares` of it are the tenants'."""
 
     cluster: str
     name: str
-    model: Model
-    gpus: tuple[Gpu, ...]
+    model: SimulatedModel
+    gpus: tuple[SimulatedGpu, ...]
     load: float
-    shares: tuple[tuple[Tenant, float], ...]
+    shares: tuple[tuple[SimulatedTenant, float], ...]
     owner: str = ""
 
     @property
@@ -114,34 +114,34 @@ class Workload:
         """In H100s."""
         return sum(gpu.hardware.speed for gpu in self.gpus)
 
-    def requests_per_s(self, tenant: Tenant, t_ms: npt.ArrayLike) -> F64:
+    def requests_per_s(self, tenant: SimulatedTenant, t_ms: npt.ArrayLike) -> F64:
         """The expected rate of a tenant's requests at UTC epoch ms."""
         share = {t.name: s for t, s in self.shares}[tenant.name]
         return tenant.level(t_ms) * (self.load * self.capacity * share / self.model.demand)
 
 
 @dataclass(slots=True, frozen=True)
-class Spec:
+class FleetSpec:
     """A fleet. GPUs in `spare` are held by nobody. Readings every `sample_ms`, an event a source every `publish_ms`;
     `failed` is the ratio of requests that fail in ordinary times."""
 
-    workloads: tuple[Workload, ...]
-    spare: tuple[Gpu, ...]
+    workloads: tuple[SimulatedWorkload, ...]
+    spare: tuple[SimulatedGpu, ...]
     sample_ms: int = 1_000
     publish_ms: int = 5_000
     failed: float = 0.004
 
     @property
-    def gpus(self) -> tuple[Gpu, ...]:
+    def gpus(self) -> tuple[SimulatedGpu, ...]:
         return (*(gpu for w in self.workloads for gpu in w.gpus), *self.spare)
 
     @property
-    def tenants(self) -> tuple[Tenant, ...]:
+    def tenants(self) -> tuple[SimulatedTenant, ...]:
         return tuple({t.name: t for w in self.workloads for t, _ in w.shares}.values())
 
-    def groups(self) -> list[tuple[str, str, str, str, Workload | None, tuple[Gpu, ...]]]:
+    def groups(self) -> list[tuple[str, str, str, str, SimulatedWorkload | None, tuple[SimulatedGpu, ...]]]:
         """What an agent sends as one event: (cluster, node, workload, owner, what is served or None, its GPUs)."""
-        found: dict[tuple[str, str, str], tuple[str, Workload | None, list[Gpu]]] = {}
+        found: dict[tuple[str, str, str], tuple[str, SimulatedWorkload | None, list[SimulatedGpu]]] = {}
         for served in self.workloads:
             for gpu in served.gpus:
                 found.setdefault((gpu.cluster, gpu.node, served.name), (served.owner, served, []))[2].append(gpu)
@@ -155,55 +155,61 @@ def busy(load: npt.ArrayLike) -> F64:
     return 1 - np.exp(-np.asarray(load, np.float64))
 
 
-def watts(hardware: Hardware, busy_ratio: F64) -> F64:
+def watts(hardware: SimulatedHardware, busy_ratio: F64) -> F64:
     idle_w = hardware.idle_mw / 1000
     return idle_w + (hardware.max_w - idle_w) * busy_ratio
 
 
-def spread(mean: float, sigma: float, rng: np.random.Generator, n: int, most: int) -> I64:
+def lognormal_tokens(mean: float, sigma: float, rng: np.random.Generator, n: int, most: int) -> I64:
     """Token counts: lognormal with that mean, of 1 to `most`."""
     drawn = rng.lognormal(math.log(mean) - sigma * sigma / 2, sigma, n)
     return np.clip(np.rint(drawn), 1, most).astype(np.int64)
 
 
-H100 = Hardware("NVIDIA H100 80GB HBM3", 70_000, 700, 1.0)
-H200 = Hardware("NVIDIA H200", 75_000, 700, 1.15)
-A100 = Hardware("NVIDIA A100-SXM4-80GB", 55_000, 400, 0.45)
-L40S = Hardware("NVIDIA L40S", 35_000, 350, 0.3)
+H100 = SimulatedHardware("NVIDIA H100 80GB HBM3", 70_000, 700, 1.0)
+H200 = SimulatedHardware("NVIDIA H200", 75_000, 700, 1.15)
+A100 = SimulatedHardware("NVIDIA A100-SXM4-80GB", 55_000, 400, 0.45)
+L40S = SimulatedHardware("NVIDIA L40S", 35_000, 350, 0.3)
 
-LLAMA_8B = Model("llama-3.1-8b", 20_000, 3_000, 9, 900, 350, 0.30)
-LLAMA_70B = Model("llama-3.1-70b", 2_500, 420, 24, 1_100, 380, 0.35)
-QWEN_32B = Model("qwen3-32b", 5_500, 800, 17, 2_400, 220, 0.50)
-GPT_OSS_120B = Model("gpt-oss-120b", 8_000, 1_400, 8, 1_300, 520, 0.25)
+LLAMA_8B = SimulatedModel("llama-3.1-8b", 20_000, 3_000, 9, 900, 350, 0.30)
+LLAMA_70B = SimulatedModel("llama-3.1-70b", 2_500, 420, 24, 1_100, 380, 0.35)
+QWEN_32B = SimulatedModel("qwen3-32b", 5_500, 800, 17, 2_400, 220, 0.50)
+GPT_OSS_120B = SimulatedModel("gpt-oss-120b", 8_000, 1_400, 8, 1_300, 520, 0.25)
 
-ACME = Tenant("acme-search", "Search", "CC-1100", 15, 0.75, 0.70, growth=0.04)
-GLOBEX = Tenant("globex-chat", "Customer Care", "CC-2200", 13, 0.85, 0.45, growth=0.06, sessions=True)
-INITECH = Tenant("initech-code", "Developer Tools", "CC-3300", 14, 0.90, 0.20, growth=0.09, sessions=True)
-UMBRELLA = Tenant("umbrella-research", "Research", "CC-4400", 2, 0.50, 1.00, growth=0.02)
-HOOLI = Tenant("hooli-assist", "Assistants", "CC-5500", 17, 0.80, 0.85, growth=0.15, joined=0.4, sessions=True)
+ACME = SimulatedTenant("acme-search", "Search", "CC-1100", 15, 0.75, 0.70, growth=0.04)
+GLOBEX = SimulatedTenant("globex-chat", "Customer Care", "CC-2200", 13, 0.85, 0.45, growth=0.06, sessions=True)
+INITECH = SimulatedTenant("initech-code", "Developer Tools", "CC-3300", 14, 0.90, 0.20, growth=0.09, sessions=True)
+UMBRELLA = SimulatedTenant("umbrella-research", "Research", "CC-4400", 2, 0.50, 1.00, growth=0.02)
+HOOLI = SimulatedTenant("hooli-assist", "Assistants", "CC-5500", 17, 0.80, 0.85, growth=0.15, joined=0.4, sessions=True)
 
 _NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")  # RFC 4122, appendix C: for URLs
 
 
-def default_spec() -> Spec:
+def default_spec() -> FleetSpec:
     """Three clusters, six nodes, 48 GPUs of four kinds, eight served models, five tenants. SIMULATED."""
     us1, us2 = _node("us-east", 1, H100), _node("us-east", 2, H100)
     eu1, eu2 = _node("eu-west", 1, A100), _node("eu-west", 2, A100)
     no1, no2 = _node("eu-north", 1, H200), _node("eu-north", 2, L40S)
     workloads = (
-        Workload("us-east", "chat-70b", LLAMA_70B, us1, 0.9, ((GLOBEX, 0.5), (ACME, 0.2), (HOOLI, 0.3)), "globex-chat"),
-        Workload("us-east", "chat-8b", LLAMA_8B, us2[:4], 0.7, ((GLOBEX, 0.6), (ACME, 0.4))),
-        Workload("us-east", "code-32b", QWEN_32B, us2[4:7], 1.0, ((INITECH, 0.8), (UMBRELLA, 0.2)), "initech-code"),
-        Workload("eu-west", "chat-8b", LLAMA_8B, eu1[:4], 0.8, ((GLOBEX, 0.7), (HOOLI, 0.3))),
-        Workload("eu-west", "code-32b", QWEN_32B, eu1[4:], 0.9, ((INITECH, 1.0),), "initech-code"),
-        Workload("eu-west", "research-70b", LLAMA_70B, eu2[:7], 0.8, ((UMBRELLA, 1.0),), "umbrella-research"),
-        Workload("eu-north", "assist-120b", GPT_OSS_120B, no1[:6], 0.8, ((HOOLI, 0.5), (ACME, 0.3), (UMBRELLA, 0.2))),
-        Workload("eu-north", "search-8b", LLAMA_8B, (no1[6], *no2[:6]), 0.8, ((ACME, 1.0),), "acme-search"),
+        SimulatedWorkload(
+            "us-east", "chat-70b", LLAMA_70B, us1, 0.9, ((GLOBEX, 0.5), (ACME, 0.2), (HOOLI, 0.3)), "globex-chat"
+        ),
+        SimulatedWorkload("us-east", "chat-8b", LLAMA_8B, us2[:4], 0.7, ((GLOBEX, 0.6), (ACME, 0.4))),
+        SimulatedWorkload(
+            "us-east", "code-32b", QWEN_32B, us2[4:7], 1.0, ((INITECH, 0.8), (UMBRELLA, 0.2)), "initech-code"
+        ),
+        SimulatedWorkload("eu-west", "chat-8b", LLAMA_8B, eu1[:4], 0.8, ((GLOBEX, 0.7), (HOOLI, 0.3))),
+        SimulatedWorkload("eu-west", "code-32b", QWEN_32B, eu1[4:], 0.9, ((INITECH, 1.0),), "initech-code"),
+        SimulatedWorkload("eu-west", "research-70b", LLAMA_70B, eu2[:7], 0.8, ((UMBRELLA, 1.0),), "umbrella-research"),
+        SimulatedWorkload(
+            "eu-north", "assist-120b", GPT_OSS_120B, no1[:6], 0.8, ((HOOLI, 0.5), (ACME, 0.3), (UMBRELLA, 0.2))
+        ),
+        SimulatedWorkload("eu-north", "search-8b", LLAMA_8B, (no1[6], *no2[:6]), 0.8, ((ACME, 1.0),), "acme-search"),
     )
-    return Spec(workloads, (us2[7], eu2[7], no1[7], *no2[6:]))
+    return FleetSpec(workloads, (us2[7], eu2[7], no1[7], *no2[6:]))
 
 
-def _node(cluster: str, number: int, hardware: Hardware) -> tuple[Gpu, ...]:
+def _node(cluster: str, number: int, hardware: SimulatedHardware) -> tuple[SimulatedGpu, ...]:
     node = f"{cluster}-{number}"
     ids = (uuid.uuid5(_NAMESPACE, f"simulated/{node}/{place}") for place in range(8))
-    return tuple(Gpu(cluster, node, f"GPU-{id_}", hardware) for id_ in ids)
+    return tuple(SimulatedGpu(cluster, node, f"GPU-{id_}", hardware) for id_ in ids)

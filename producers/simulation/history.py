@@ -17,7 +17,16 @@ from contracts.errors import BadInput
 from contracts.events import Method
 from contracts.rows import Table
 from contracts.units import I64, MS_PER_DAY, MS_PER_HOUR
-from producers.simulation.fleet import F64, Model, Spec, Tenant, Workload, busy, default_spec, watts
+from producers.simulation.fleet import (
+    F64,
+    FleetSpec,
+    SimulatedModel,
+    SimulatedTenant,
+    SimulatedWorkload,
+    busy,
+    default_spec,
+    watts,
+)
 
 MONTH_MS = 30 * MS_PER_DAY
 REGRESSION = 1.6
@@ -27,7 +36,7 @@ SPIKE = 4.0
 
 
 @dataclass(slots=True, frozen=True)
-class Planted:
+class PlantedAnomaly:
     """An anomaly that is there on purpose: what it is, whom it touches ("" where it is everyone), when, how strong."""
 
     kind: str
@@ -41,19 +50,19 @@ class Planted:
 
 
 @dataclass(slots=True, frozen=True)
-class History:
+class SimulatedHistory:
     """Facts of `[start_ms, end_ms)`, as columns of `contracts.rows` without provenance, sorted by `window_start`."""
 
     start_ms: int
     end_ms: int
     gpu_energy: Table
     token_usage: Table
-    planted: tuple[Planted, ...]
+    planted: tuple[PlantedAnomaly, ...]
 
 
 def history(
-    seed: int, start_ms: int, months: int = 4, *, spec: Spec | None = None, end_ms: int | None = None
-) -> History:
+    seed: int, start_ms: int, months: int = 4, *, spec: FleetSpec | None = None, end_ms: int | None = None
+) -> SimulatedHistory:
     """Hours from `start_ms` for so many calendar months, or up to `end_ms`; both are full hours, else BadInput.
 
     Every GPU has a row each hour (`covered_ms` the whole hour, method COUNTER); every workload, tenant and hour with
@@ -77,7 +86,7 @@ def history(
             tokens.append(table)
             demand += asked
         loads[(workload.cluster, workload.name)] = demand / 3600 / workload.capacity
-    return History(start_ms, end_ms, _energy(seed, spec, hours, loads, planted), _by_time(tokens), planted)
+    return SimulatedHistory(start_ms, end_ms, _energy(seed, spec, hours, loads, planted), _by_time(tokens), planted)
 
 
 def months_later(start_ms: int, months: int) -> int:
@@ -91,7 +100,7 @@ def months_later(start_ms: int, months: int) -> int:
     return int(whole.timestamp()) * 1000 + start_ms % 1000
 
 
-def _plant(spec: Spec, start_ms: int, end_ms: int) -> tuple[Planted, ...]:
+def _plant(spec: FleetSpec, start_ms: int, end_ms: int) -> tuple[PlantedAnomaly, ...]:
     """A regression of two days at about six tenths of the way, and a spike of a day at about eight tenths."""
 
     def day(part: float) -> int:
@@ -103,11 +112,11 @@ def _plant(spec: Spec, start_ms: int, end_ms: int) -> tuple[Planted, ...]:
     slow, spike = day(0.6) + 9 * MS_PER_HOUR, day(0.8)
     spike += {5: 2, 6: 1}.get((spike // MS_PER_DAY + 3) % 7, 0) * MS_PER_DAY  # not lost in a quiet weekend: a Monday
     return (
-        Planted(
+        PlantedAnomaly(
             "energy_per_token", served.cluster, served.name, "", slow, slow + 50 * MS_PER_HOUR, REGRESSION,
             f"SIMULATED: {served.cluster}/{served.name} draws {REGRESSION:g} times its power above idle for 50 hours",
         ),
-        Planted(
+        PlantedAnomaly(
             "tenant_spike", "", "", tenant.name, spike, spike + MS_PER_DAY, SPIKE,
             f"SIMULATED: {tenant.name} sends {SPIKE:g} times its requests for a day",
         ),
@@ -115,7 +124,12 @@ def _plant(spec: Spec, start_ms: int, end_ms: int) -> tuple[Planted, ...]:
 
 
 def _tenant_hours(
-    workload: Workload, tenant: Tenant, hours: I64, end_ms: int, planted: Sequence[Planted], rng: np.random.Generator
+    workload: SimulatedWorkload,
+    tenant: SimulatedTenant,
+    hours: I64,
+    end_ms: int,
+    planted: Sequence[PlantedAnomaly],
+    rng: np.random.Generator,
 ) -> tuple[Table, F64]:
     """One tenant's hours on one workload, and their demand in H100-seconds at unit load."""
     model = workload.model
@@ -144,7 +158,7 @@ def _tenant_hours(
     return table, _demand(model, prompt - cached, completion)
 
 
-def _demand(model: Model, computed: I64, completion: I64) -> F64:
+def _demand(model: SimulatedModel, computed: I64, completion: I64) -> F64:
     demand: F64 = computed / model.prefill_tps + completion / model.decode_tps
     return demand
 
@@ -157,7 +171,9 @@ def _sum_of(requests: I64, mean: float, sigma: float, rng: np.random.Generator) 
     return whole
 
 
-def _energy(seed: int, spec: Spec, hours: I64, loads: dict[tuple[str, str], F64], planted: Sequence[Planted]) -> Table:
+def _energy(
+    seed: int, spec: FleetSpec, hours: I64, loads: dict[tuple[str, str], F64], planted: Sequence[PlantedAnomaly]
+) -> Table:
     """A row for each GPU and hour, hour by hour."""
     groups = [(g, name, owner) for *_, name, owner, _, gpus in spec.groups() for g in gpus]
     gpus = len(groups)

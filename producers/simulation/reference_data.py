@@ -6,7 +6,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from producers.simulation.fleet import Spec, default_spec
+from producers.simulation.fleet import FleetSpec, default_spec
 
 NOTE = "SIMULATED"
 
@@ -18,7 +18,7 @@ _PRICES = {
 }
 
 
-def idle_floors(spec: Spec | None = None) -> list[dict[str, Any]]:
+def idle_floors(spec: FleetSpec | None = None) -> list[dict[str, Any]]:
     """Rows of `idle_floors`: hardware, idle_mw (per GPU), source."""
     kinds = {gpu.hardware.name: gpu.hardware.idle_mw for gpu in (spec or default_spec()).gpus}
     source = f"{NOTE}: the idle power that the simulated fleet has; calibrate on your own boards"
@@ -35,13 +35,13 @@ def prices(currency: str = "USD") -> list[dict[str, Any]]:
     return rows
 
 
-def tenants(spec: Spec | None = None) -> list[dict[str, Any]]:
+def tenants(spec: FleetSpec | None = None) -> list[dict[str, Any]]:
     """Rows of `tenants`: tenant, team, cost_centre, simulated."""
     known = (spec or default_spec()).tenants
     return [{"tenant": t.name, "team": t.team, "cost_centre": t.cost_centre, "simulated": 1} for t in known]
 
 
-def clusters(spec: Spec | None = None) -> list[dict[str, Any]]:
+def clusters(spec: FleetSpec | None = None) -> list[dict[str, Any]]:
     """Rows of `clusters`: cluster, simulated, note."""
     names = sorted({gpu.cluster for gpu in (spec or default_spec()).gpus})
     return [{"cluster": name, "simulated": 1, "note": f"{NOTE} fleet"} for name in names]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from contracts.events import TokenBatch
 from contracts.units import I64
-from producers.simulation.fleet import CACHED_WHEN_HIT, F64, PREFILL_BATCH, Workload, spread
+from producers.simulation.fleet import CACHED_WHEN_HIT, F64, PREFILL_BATCH, SimulatedWorkload, lognormal_tokens
 
 STATUSES = ("ok", "error", "timeout", "cancelled")
 MAX_TOKENS = 32_768
@@ -19,7 +19,7 @@ _FIXED_MS = 25.0
 
 
 @dataclass(slots=True, frozen=True)
-class Requests:
+class SimulatedRequests:
     """Columns of one workload's requests; all are as long."""
 
     tenant: npt.NDArray[np.uint16]
@@ -36,13 +36,15 @@ class Requests:
     def __len__(self) -> int:
         return len(self.t_start_ms)
 
-    def where(self, rows: npt.NDArray[np.generic] | slice) -> Requests:
-        return Requests(*(getattr(self, f.name)[rows] for f in fields(self)))
+    def where(self, rows: npt.NDArray[np.generic] | slice) -> SimulatedRequests:
+        return SimulatedRequests(*(getattr(self, f.name)[rows] for f in fields(self)))
 
-    def plus(self, later: Requests) -> Requests:
-        return Requests(*(np.concatenate((getattr(self, f.name), getattr(later, f.name))) for f in fields(self)))
+    def plus(self, later: SimulatedRequests) -> SimulatedRequests:
+        return SimulatedRequests(
+            *(np.concatenate((getattr(self, f.name), getattr(later, f.name))) for f in fields(self))
+        )
 
-    def demand(self, workload: Workload, edges_ms: I64) -> F64:
+    def demand(self, workload: SimulatedWorkload, edges_ms: I64) -> F64:
         """Mean demand between neighbouring edges, in H100s: tokens done in each over what one does at unit load."""
         model, edges = workload.model, edges_ms[:, None]
         computed = (self.prompt_tokens - self.cached_tokens) / model.prefill_tps
@@ -51,7 +53,7 @@ class Requests:
         rate: F64 = np.diff(done) / np.diff(edges_ms) * 1000
         return rate
 
-    def batch(self, workload: Workload, prefix: str, t_ms: int) -> TokenBatch:
+    def batch(self, workload: SimulatedWorkload, prefix: str, t_ms: int) -> TokenBatch:
         """As an event's batch, complete up to `t_ms`."""
         names = [t.name for t, _ in workload.shares]
         sessions = zip(self.tenant.tolist(), self.session.tolist(), strict=True)
@@ -66,8 +68,8 @@ class Requests:
 
 
 def arrivals(
-    workload: Workload, start_ms: int, length_ms: int, rng: np.random.Generator, *, failed: float, first: int
-) -> Requests:
+    workload: SimulatedWorkload, start_ms: int, length_ms: int, rng: np.random.Generator, *, failed: float, first: int
+) -> SimulatedRequests:
     """The requests that arrive in a stretch: a Poisson process whose rate follows each tenant's rhythm and a slow
     random burst. They are numbered from `first`, in order of arrival."""
     middle = start_ms + length_ms // 2
@@ -79,10 +81,10 @@ def arrivals(
     order = np.argsort(t_start, kind="stable")
     tenant, t_start = tenant[order], t_start[order]
     model, speed = workload.model, workload.capacity / len(workload.gpus)
-    prompt = spread(model.prompt_tokens, 0.8, rng, n, MAX_TOKENS)
+    prompt = lognormal_tokens(model.prompt_tokens, 0.8, rng, n, MAX_TOKENS)
     hit = rng.random(n) < model.cached_ratio / CACHED_WHEN_HIT
     cached = np.where(hit, np.floor(prompt * rng.uniform(0.3, 0.9, n)), 0).astype(np.int64)
-    completion = spread(model.completion_tokens, 0.7, rng, n, MAX_TOKENS)
+    completion = lognormal_tokens(model.completion_tokens, 0.7, rng, n, MAX_TOKENS)
     broken = rng.random(n) < failed
     status = np.where(broken, rng.integers(1, len(STATUSES), n), 0).astype(np.uint16)
     completion = np.where(broken, np.floor(completion * rng.random(n)), completion).astype(np.int64)
@@ -91,7 +93,7 @@ def arrivals(
     t_first = t_start + np.rint(prefill_ms).astype(np.int64)
     keeps = np.asarray([t.sessions for t, _ in workload.shares], bool)
     session = np.where(keeps[tenant], rng.integers(0, _SESSIONS, n), -1)
-    return Requests(
+    return SimulatedRequests(
         tenant, first + np.arange(n), session, status, t_start, t_first, t_first + np.rint(decode_ms).astype(np.int64),
         prompt, cached, completion,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.simulation.events import Fleet
+from producers.simulation.events import SimulatedFleet
 from producers.simulation.history import history
 from tests.cli.conftest import ROOT, DemoRun, wattlog
 
@@ -35,7 +35,7 @@ def test_energies_are_integers_and_money_is_text(demo: DemoRun) -> None:
 
 def test_every_tenant_of_the_fleet_has_a_row(demo: DemoRun) -> None:
     tenants = {row["tenant"] for row in demo.answer["ledger"]}
-    assert tenants == {t.name for t in Fleet(1).spec.tenants} | {"__unallocated__"}
+    assert tenants == {t.name for t in SimulatedFleet(1).spec.tenants} | {"__unallocated__"}
 
 
 def test_it_says_simulated(demo: DemoRun) -> None:

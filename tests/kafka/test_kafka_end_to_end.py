@@ -15,7 +15,7 @@ from contracts import codec, topics
 from contracts.events import Event
 from contracts.settings import Settings
 from producers.runtime.publisher import Publisher, kafka_config
-from producers.simulation.events import Fleet, Totals
+from producers.simulation.events import FleetTotals, SimulatedFleet
 from producers.simulation.faults import Faults
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.deployment import Deployment, holding, until
@@ -63,9 +63,9 @@ def ledger(deployment: Deployment, chdb_dsn: str, database_name: str) -> Iterato
 def test_workers_that_are_killed_join_and_leave_do_not_change_the_ledger(
     deployment: Deployment, ledger: Warehouse, data_dir: Path
 ) -> None:
-    totals = Totals()
+    totals = FleetTotals()
     faults = Faults(late=0.02, late_ms=25_000, duplicate=0.03, out_of_order=0.05)
-    events = list(Fleet(5, faults=faults).events(START_MS, DURATION_MS, totals=totals, closing_ms=30_000))
+    events = list(SimulatedFleet(5, faults=faults).events(START_MS, DURATION_MS, totals=totals, closing_ms=30_000))
     third = len(events) // 3
     feeding = _Feeding(deployment)
 
@@ -98,7 +98,7 @@ def test_a_log_that_lost_unread_messages_stops_the_worker_until_the_loss_is_acce
     feeding = _Feeding(deployment)
     one = deployment.stream("reads-the-first-half")
     holding(one)
-    events = list(Fleet(6).events(START_MS, 60_000, closing_ms=30_000))
+    events = list(SimulatedFleet(6).events(START_MS, 60_000, closing_ms=30_000))
     feeding.send(events[: len(events) // 2])
     until(lambda: _final_windows(ledger) > 0, "the first windows are final")
     assert one.terminate() == 0

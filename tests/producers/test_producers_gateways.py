@@ -24,9 +24,9 @@ from contracts.errors import BadInput, BadSetting, Unavailable
 from contracts.events import MAX_TOKENS, TokenBatch
 from contracts.settings import Settings
 from producers.gateways.accesslog.plugin import produce_accesslog
-from producers.gateways.accesslog.source import READ_BYTES, AccessLog, Mark
+from producers.gateways.accesslog.source import READ_BYTES, AccessLog, AccessLogCheckpoint
 from producers.gateways.deployments import MAX_UNMATCHED, Deployment, Deployments
-from producers.gateways.request_fields import Fields, Reader
+from producers.gateways.request_fields import RequestFields, RequestReader
 from producers.runtime.batching import RequestRow, token_batch
 from producers.runtime.delivery import Delivery
 from producers.runtime.poll_loop import Collector, Metrics
@@ -47,7 +47,7 @@ def line(**more: Any) -> bytes:
 
 
 def read(**more: Any) -> RequestRow:
-    return Reader(Fields()).read(line(**more), "f-0")
+    return RequestReader(RequestFields()).read(line(**more), "f-0")
 
 
 # -- a line ------------------------------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def test_fields_may_lie_deep_and_be_called_otherwise() -> None:
     nested = {"usage": {"prompt_tokens": 7, "completion_tokens": 8, "prompt_tokens_details": {"cached_tokens": 3}}}
     row = read(prompt_tokens=..., completion_tokens=..., **nested)
     assert (row.prompt_tokens, row.cached_tokens, row.completion_tokens) == (7, 3, 8)
-    team = Reader(Fields(tenant=("auth.team",))).read(line(auth={"team": "globex"}), "f-0")
+    team = RequestReader(RequestFields(tenant=("auth.team",))).read(line(auth={"team": "globex"}), "f-0")
     assert team.tenant == "globex"
 
 
@@ -123,7 +123,7 @@ def test_what_is_wrong_is_named(wrong: dict[str, Any], named: str) -> None:
 ).map(lambda v: json.dumps(v).encode()))  # fmt: skip
 def test_whatever_a_line_holds_it_is_read_or_refused(said: bytes) -> None:
     try:
-        row = Reader(Fields()).read(said, "f-0")
+        row = RequestReader(RequestFields()).read(said, "f-0")
     except BadInput:
         return
     token_batch([row], 0).check()
@@ -142,7 +142,7 @@ def test_the_first_rule_that_matches_says_who_served_a_request() -> None:
         Deployment(workload="code", route="code", cluster="west"),
         Deployment(workload="rest", model="*"),
     ]
-    found = Deployments(rules, "east").grouped([row(api_base="http://a:80"), row(route="code"), row()])
+    found = Deployments(rules, "east").group_by_workload([row(api_base="http://a:80"), row(route="code"), row()])
     assert {place: len(rows) for place, rows in found.items()} == {
         ("east", "chat"): 1, ("west", "code"): 1, ("east", "rest"): 1,
     }  # fmt: skip
@@ -150,18 +150,18 @@ def test_the_first_rule_that_matches_says_who_served_a_request() -> None:
 
 def test_what_no_rule_matches_is_kept_apart_and_told_once() -> None:
     deployments = Deployments([Deployment(workload="llama", model="other")], "east")
-    assert set(deployments.grouped([row(), row(), row("qwen", "http://b")])) == {
+    assert set(deployments.group_by_workload([row(), row(), row("qwen", "http://b")])) == {
         ("east", "unmatched/llama"), ("east", "unmatched/qwen"),
     }  # fmt: skip
     assert deployments.unmatched_requests == 3
-    assert [str(u) for u in deployments.news()] == ["model 'llama'", "model 'qwen', api_base 'http://b'"]
-    assert deployments.news() == []
+    assert [str(u) for u in deployments.new_unmatched()] == ["model 'llama'", "model 'qwen', api_base 'http://b'"]
+    assert deployments.new_unmatched() == []
 
 
 def test_names_that_failed_to_match_are_bounded() -> None:
     deployments = Deployments([], "east")
-    deployments.grouped(row(f"m{n}") for n in range(2 * MAX_UNMATCHED))
-    assert len(deployments.news()) == MAX_UNMATCHED
+    deployments.group_by_workload(row(f"m{n}") for n in range(2 * MAX_UNMATCHED))
+    assert len(deployments.new_unmatched()) == MAX_UNMATCHED
 
 
 def test_a_rule_that_matches_everything_by_saying_nothing_is_refused() -> None:
@@ -181,7 +181,7 @@ def path(tmp_path: Path) -> Path:
 
 def source(path: Path, **more: Any) -> AccessLog:
     chat = Deployment(workload="chat", model="llama")
-    return AccessLog(path, Reader(Fields()), Deployments([chat], "east"), **{"begin": "start", **more})
+    return AccessLog(path, RequestReader(RequestFields()), Deployments([chat], "east"), **{"begin": "start", **more})
 
 
 def append(path: Path, *lines: bytes) -> None:
@@ -289,8 +289,8 @@ def test_a_log_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 def test_a_mark_says_which_file_and_how_far(path: Path) -> None:
     append(path, line(id="a"))
-    mark = msgspec.msgpack.decode(source(path).collect(None, At(T0)).mark, type=Mark)
-    assert mark == Mark(path.stat().st_ino, len(line(id="a")))
+    mark = msgspec.msgpack.decode(source(path).collect(None, At(T0)).mark, type=AccessLogCheckpoint)
+    assert mark == AccessLogCheckpoint(path.stat().st_ino, len(line(id="a")))
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.booleans(), st.booleans()), min_size=1, max_size=5))

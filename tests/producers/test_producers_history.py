@@ -10,9 +10,9 @@ import pytest
 from contracts import rows, topics
 from contracts.errors import BadInput
 from contracts.units import MS_PER_DAY, MS_PER_HOUR
-from producers.simulation.events import Fleet, Totals
+from producers.simulation.events import FleetTotals, SimulatedFleet
 from producers.simulation.fleet import HOOLI, default_spec
-from producers.simulation.history import History, history, months_later
+from producers.simulation.history import SimulatedHistory, history, months_later
 
 
 def ms(text: str) -> int:
@@ -24,7 +24,7 @@ PROVENANCE = {"log_id": "history", "log_partition": 0, "version": 1, "deleted": 
 
 
 @pytest.fixture(scope="module")
-def past() -> History:
+def past() -> SimulatedHistory:
     return history(7, START)
 
 
@@ -32,7 +32,7 @@ def texts(table: rows.Table, name: str) -> np.ndarray:
     return np.asarray(table[name], object)
 
 
-def test_it_covers_four_calendar_months_of_every_gpu(past: History) -> None:
+def test_it_covers_four_calendar_months_of_every_gpu(past: SimulatedHistory) -> None:
     assert past.end_ms == ms("2026-05-01")
     hours = (past.end_ms - past.start_ms) // MS_PER_HOUR
     table = past.gpu_energy
@@ -42,7 +42,7 @@ def test_it_covers_four_calendar_months_of_every_gpu(past: History) -> None:
     assert set(table["covered_ms"].tolist()) == {MS_PER_HOUR}  # type: ignore[union-attr]
 
 
-def test_its_columns_are_the_ledgers_without_provenance_and_in_order_of_time(past: History) -> None:
+def test_its_columns_are_the_ledgers_without_provenance_and_in_order_of_time(past: SimulatedHistory) -> None:
     for name, table in (("gpu_energy", past.gpu_energy), ("token_usage", past.token_usage)):
         assert table.keys() == rows.SCHEMAS[name].keys() - PROVENANCE.keys()
         full = rows.conform(name, {**table, **PROVENANCE})  # type: ignore[arg-type]
@@ -50,14 +50,14 @@ def test_its_columns_are_the_ledgers_without_provenance_and_in_order_of_time(pas
         assert all(np.issubdtype(c.dtype, np.integer) for c in table.values() if isinstance(c, np.ndarray))
 
 
-def test_the_same_seed_gives_the_same_past(past: History) -> None:
+def test_the_same_seed_gives_the_same_past(past: SimulatedHistory) -> None:
     again, other = history(7, START), history(8, START)
     assert (again.gpu_energy["energy_uj"] == past.gpu_energy["energy_uj"]).all()  # type: ignore[union-attr]
     assert (again.token_usage["requests"] == past.token_usage["requests"]).all()  # type: ignore[union-attr]
     assert (other.gpu_energy["energy_uj"] != past.gpu_energy["energy_uj"]).any()  # type: ignore[union-attr]
 
 
-def test_every_gpu_draws_between_idle_and_its_limit_and_spare_ones_idle(past: History) -> None:
+def test_every_gpu_draws_between_idle_and_its_limit_and_spare_ones_idle(past: SimulatedHistory) -> None:
     table = past.gpu_energy
     watt = np.asarray(table["energy_uj"]) / 3.6e9
     hardware = {gpu.hardware.name: gpu.hardware for gpu in default_spec().gpus}
@@ -70,7 +70,7 @@ def test_every_gpu_draws_between_idle_and_its_limit_and_spare_ones_idle(past: Hi
     assert np.asarray(table["busy_ms"])[spare].max() == 0
 
 
-def test_tokens_are_consistent_with_their_thousandths(past: History) -> None:
+def test_tokens_are_consistent_with_their_thousandths(past: SimulatedHistory) -> None:
     t = {name: np.asarray(column) for name, column in past.token_usage.items()}
     assert (t["cached_tokens"] <= t["prompt_tokens"]).all()
     assert (t["computed_mtok"] == (t["prompt_tokens"] - t["cached_tokens"]) * 1000).all()
@@ -79,14 +79,14 @@ def test_tokens_are_consistent_with_their_thousandths(past: History) -> None:
     assert (t["requests"] > 0).all()
 
 
-def test_a_tenant_that_joins_midway_has_no_tokens_before(past: History) -> None:
+def test_a_tenant_that_joins_midway_has_no_tokens_before(past: SimulatedHistory) -> None:
     table = past.token_usage
     mine = np.asarray(table["window_start"])[texts(table, "tenant") == HOOLI.name]
     joined = START + HOOLI.joined * (past.end_ms - START)
     assert joined <= mine.min() < joined + MS_PER_DAY
 
 
-def test_demand_grows_and_weekends_are_quieter(past: History) -> None:
+def test_demand_grows_and_weekends_are_quieter(past: SimulatedHistory) -> None:
     table = past.token_usage
     t, requests = np.asarray(table["window_start"]), np.asarray(table["requests"])
     mine = texts(table, "tenant") == "globex-chat"
@@ -99,11 +99,11 @@ def test_demand_grows_and_weekends_are_quieter(past: History) -> None:
     assert per_day[0] < 0.6 * per_day[1]
 
 
-def _hit(past: History, t: np.ndarray, place: int) -> np.ndarray:
+def _hit(past: SimulatedHistory, t: np.ndarray, place: int) -> np.ndarray:
     return (t >= past.planted[place].start_ms) & (t < past.planted[place].end_ms)
 
 
-def test_the_planted_regression_shows_in_joules_per_token_there_and_then_only(past: History) -> None:
+def test_the_planted_regression_shows_in_joules_per_token_there_and_then_only(past: SimulatedHistory) -> None:
     planted = past.planted[0]
 
     def per_token(shift_ms: int, workload: str) -> float:
@@ -119,7 +119,7 @@ def test_the_planted_regression_shows_in_joules_per_token_there_and_then_only(pa
     assert per_token(0, "chat-8b") == pytest.approx(per_token(week, "chat-8b"), rel=0.1)
 
 
-def test_the_planted_spike_shows_in_the_tenants_requests_for_a_day(past: History) -> None:
+def test_the_planted_spike_shows_in_the_tenants_requests_for_a_day(past: SimulatedHistory) -> None:
     planted = past.planted[1]
     table = past.token_usage
     t, requests = np.asarray(table["window_start"]), np.asarray(table["requests"])
@@ -140,9 +140,9 @@ def test_the_live_stream_goes_on_where_the_past_ends() -> None:
         "requests": _last(past.token_usage, "requests", end) / 3600,
         "tokens": _last(past.token_usage, "completion_tokens", end) / 3600,
     }
-    live, warm = Totals(), Totals()
+    live, warm = FleetTotals(), FleetTotals()
     for totals, minutes in ((warm, 2), (live, 12)):
-        for _ in Fleet(7).events(end - 35 * 60_000, minutes * 60_000, totals=totals):
+        for _ in SimulatedFleet(7).events(end - 35 * 60_000, minutes * 60_000, totals=totals):
             pass
     for name, told in (("energy", "energy_uj"), ("requests", "requests"), ("tokens", "completion_tokens")):
         rate = (sum(getattr(live, told).values()) - sum(getattr(warm, told).values())) / 600

@@ -25,9 +25,9 @@ from contracts.errors import BadSetting, Unavailable
 from contracts.events import UsageBatch
 from contracts.settings import Settings
 from producers.runai import meters, windows
-from producers.runai.metrics import Metrics
+from producers.runai.metrics import RunAiMetrics
 from producers.runai.plugin import RunAiConfig, api_of, produce_runai, source_of
-from producers.runai.windows import Mark
+from producers.runai.windows import RunAiCheckpoint
 from producers.runtime import poll_loop
 from producers.runtime.config import load
 from producers.runtime.delivery import Delivery
@@ -64,8 +64,8 @@ class Look:
         self.standin, self.time, self.registry = standin, Still(START), CollectorRegistry()
         config = RunAiConfig(**CONFIG | more)
         self.api = api_of(config, self.time, standin.transport())
-        self.source = source_of(Settings(cluster="here"), config, self.api, Metrics(self.registry))
-        self.mark: bytes | None = windows.encoded(Mark(START))
+        self.source = source_of(Settings(cluster="here"), config, self.api, RunAiMetrics(self.registry))
+        self.mark: bytes | None = windows.encoded(RunAiCheckpoint(START))
         self.steps: list[Collected] = []
 
     def step(self) -> Collected:
@@ -191,7 +191,7 @@ def test_windows_that_are_too_old_are_left_out_and_told() -> None:
 
 def test_a_cron_schedule_makes_windows_of_its_own_lengths() -> None:
     look = Look(Standin(), schedule="0 0,20 * * * *", metrics_offset_s=0)
-    look.mark = windows.encoded(Mark(START - 13 * MINUTE_MS))  # 22:00
+    look.mark = windows.encoded(RunAiCheckpoint(START - 13 * MINUTE_MS))  # 22:00
     look.at(60)
     while look.step().more:
         pass
@@ -418,7 +418,7 @@ def test_a_stop_in_the_middle_of_a_window_leaves_the_window_to_the_next_run() ->
     look.time.stopped = True
     with pytest.raises(Unavailable, match="stopped"):
         look.step()
-    assert windows.decoded(look.mark or b"") == Mark(START)
+    assert windows.decoded(look.mark or b"") == RunAiCheckpoint(START)
 
 
 def test_identities_are_the_same_in_every_run_and_order_of_pages() -> None:
@@ -448,7 +448,7 @@ def collecting(path: Path, look: Look, log: Log) -> Iterator[Collector]:
     # As patient with a 404 as with anything else: three of one workload would be enough to give it up.
     with closing(Spool(path)) as spool, patch.object(windows, "MAX_OWN_TRIES", 99):
         yield Collector(
-            [look.source], Delivery(spool, log), look.time, spool.marks(), poll_loop.Metrics(CollectorRegistry())
+            [look.source], Delivery(spool, log), look.time, spool.marks(), poll_loop.RunAiMetrics(CollectorRegistry())
         )
 
 

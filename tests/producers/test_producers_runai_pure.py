@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from contracts.errors import BadInput
 from producers.runai import meters, schedule, windows
-from producers.runai.normalise import Found, Rule, Terms, identity, normalise
-from producers.runai.responses import Measurement, Sample, epoch_ms, stamp
-from producers.runai.schedule import Cron, Every
-from producers.runai.windows import Mark, Unit, Window
+from producers.runai.normalise import NormalisedRows, RowTerms, TenantRule, identity, normalise
+from producers.runai.responses import Measurement, RunAiSample, epoch_ms, stamp
+from producers.runai.schedule import CronSchedule, EverySchedule
+from producers.runai.windows import ReadUnit, RunAiCheckpoint, RunAiWindow
 from producers.runtime.batching import UsageRow, usage_batch
 from tests.producers.runai_standin import CLUSTER, MINUTE_MS, START, when
 
@@ -70,18 +70,20 @@ def test_every_moment_lies_in_one_window(text: str, t_ms: int) -> None:
 
 
 def test_a_period_is_counted_from_1970_so_that_a_restart_finds_the_same_windows() -> None:
-    assert Every(90_000).latest(START + 1) % 90_000 == 0
-    assert Cron("* * * * *").latest(START) == START
+    assert EverySchedule(90_000).latest(START + 1) % 90_000 == 0
+    assert CronSchedule("* * * * *").latest(START) == START
 
 
 # -- which -------------------------------------------------------------------------------------------------------------
 
-MINUTELY = Every(MINUTE_MS)
+MINUTELY = EverySchedule(MINUTE_MS)
 
 
-def unit(**more: object) -> Unit:
+def unit(**more: object) -> ReadUnit:
     about = {"project": "proj-1", "department": "dep-1", "type": "Training"}
-    made = Unit(START, START + MINUTE_MS, "workload", CLUSTER, "east", "w0", "job-0", ("GPU_ALLOCATION",), about=about)
+    made = ReadUnit(
+        START, START + MINUTE_MS, "workload", CLUSTER, "east", "w0", "job-0", ("GPU_ALLOCATION",), about=about
+    )
     return msgspec.structs.replace(made, **more)
 
 
@@ -92,20 +94,20 @@ def test_a_source_begins_with_a_whole_window() -> None:
 
 
 def test_a_window_is_due_once_its_samples_have_come() -> None:
-    mark = Mark(START)
+    mark = RunAiCheckpoint(START)
     assert windows.due(mark, MINUTELY, START + 89_999, 30_000) is None
-    assert windows.due(mark, MINUTELY, START + 90_000, 30_000) == Window(START, START + MINUTE_MS)
+    assert windows.due(mark, MINUTELY, START + 90_000, 30_000) == RunAiWindow(START, START + MINUTE_MS)
 
 
 def test_the_oldest_window_comes_first() -> None:
-    assert windows.due(Mark(START), MINUTELY, START + 10**8, 0) == Window(START, START + MINUTE_MS)
+    assert windows.due(RunAiCheckpoint(START), MINUTELY, START + 10**8, 0) == RunAiWindow(START, START + MINUTE_MS)
 
 
 def test_what_is_too_old_is_left_out_and_said() -> None:
     now_ms = START + 10 * MINUTE_MS
-    mark, left_out = windows.forget(Mark(START, (unit(),)), MINUTELY, now_ms, 3 * MINUTE_MS)
-    assert mark == Mark(START + 7 * MINUTE_MS, (unit(),))
-    assert left_out == Window(START, START + 7 * MINUTE_MS)
+    mark, left_out = windows.forget(RunAiCheckpoint(START, (unit(),)), MINUTELY, now_ms, 3 * MINUTE_MS)
+    assert mark == RunAiCheckpoint(START + 7 * MINUTE_MS, (unit(),))
+    assert left_out == RunAiWindow(START, START + 7 * MINUTE_MS)
     assert windows.forget(mark, MINUTELY, now_ms, 3 * MINUTE_MS) == (mark, None)
 
 
@@ -140,11 +142,13 @@ def test_where_there_is_no_room_what_run_ai_has_not_goes_first(monkeypatch: pyte
 
 
 def test_a_mark_is_read_as_it_was_written() -> None:
-    mark = Mark(START, (unit(tries=2, why="away"),))
+    mark = RunAiCheckpoint(START, (unit(tries=2, why="away"),))
     assert windows.decoded(windows.encoded(mark)) == mark
 
 
-@pytest.mark.parametrize("data", [b"junk", windows.encoded(Mark(1, tag=2)), msgspec.msgpack.encode({"read_ms": "x"})])
+@pytest.mark.parametrize(
+    "data", [b"junk", windows.encoded(RunAiCheckpoint(1, tag=2)), msgspec.msgpack.encode({"read_ms": "x"})]
+)
 def test_a_mark_of_another_version_is_refused(data: bytes) -> None:
     with pytest.raises(BadInput, match="version"):
         windows.decoded(data)
@@ -156,32 +160,32 @@ def test_a_mark_of_another_version_is_refused(data: bytes) -> None:
 def test_a_window_is_sampled_as_often_as_run_ai_scrapes_unless_told_otherwise(
     span_ms: int, told: int, asked: int
 ) -> None:
-    assert Window(0, span_ms).samples(told) == asked
+    assert RunAiWindow(0, span_ms).samples(told) == asked
 
 
 # -- what --------------------------------------------------------------------------------------------------------------
 
 ORIGIN = "runai://acme.run.ai"
-TERMS = Terms(ORIGIN)
+TERMS = RowTerms(ORIGIN)
 
 
-FIRST = Window(START, START + MINUTE_MS)
+FIRST = RunAiWindow(START, START + MINUTE_MS)
 
 
-def measured(metric: str, *values: object, window: Window = FIRST, gpu: str = "") -> Measurement:
+def measured(metric: str, *values: object, window: RunAiWindow = FIRST, gpu: str = "") -> Measurement:
     """Values at the ends of as many parts of a window; None: no sample."""
     step = (window.t1_ms - window.t0_ms) // len(values)
-    samples = [Sample(str(v), when(window.t0_ms + step * (n + 1))) for n, v in enumerate(values) if v is not None]
+    samples = [RunAiSample(str(v), when(window.t0_ms + step * (n + 1))) for n, v in enumerate(values) if v is not None]
     return Measurement(metric, {"gpu": gpu} if gpu else None, samples)
 
 
 def found_of(
-    metric: str, *measurements: Measurement, terms: Terms = TERMS, resource: meters.Resource = "workload"
-) -> Found:
+    metric: str, *measurements: Measurement, terms: RowTerms = TERMS, resource: meters.Resource = "workload"
+) -> NormalisedRows:
     return normalise(unit(metrics=(metric,), resource=resource), measurements, terms)
 
 
-def quantities(found: Found) -> dict[str, str]:
+def quantities(found: NormalisedRows) -> dict[str, str]:
     return {row.meter: row.quantity for row in found.rows}
 
 
@@ -217,7 +221,7 @@ SPANS_MS = st.integers(1, 10_000).map(lambda s: 1000 * s)
 
 @given(VALUES, SPANS_MS)
 def test_minutes_are_the_value_times_the_duration(value: Decimal, span_ms: int) -> None:
-    window = Window(START, START + span_ms)
+    window = RunAiWindow(START, START + span_ms)
     made = normalise(
         unit(t1_ms=window.t1_ms), [measured("GPU_ALLOCATION", value, window=window)], replace(TERMS, samples=1)
     )
@@ -228,7 +232,7 @@ def test_minutes_are_the_value_times_the_duration(value: Decimal, span_ms: int) 
 def test_windows_side_by_side_sum_to_the_window_over_both(values: Sequence[Decimal]) -> None:
     values = [*values, values[-1]] if len(values) % 2 else values
     half, step = len(values) // 2, MINUTE_MS
-    whole = Window(START, START + len(values) * step)
+    whole = RunAiWindow(START, START + len(values) * step)
     told = measured("GPU_ALLOCATION", *values, window=whole)
 
     def minutes(t0_ms: int, t1_ms: int, samples: int) -> Decimal:
@@ -258,20 +262,22 @@ def test_one_sample_is_the_last_and_stands_for_all() -> None:
 
 
 def test_a_sample_at_the_start_belongs_to_the_window_before() -> None:
-    told = [Sample("7", when(START)), *(Sample("1", when(START + n * 15_000)) for n in range(1, 5))]
+    told = [RunAiSample("7", when(START)), *(RunAiSample("1", when(START + n * 15_000)) for n in range(1, 5))]
     assert quantities(found_of("GPU_ALLOCATION", Measurement("GPU_ALLOCATION", None, told))) == {
         "gpu_allocation_minutes": "1"
     }
 
 
-@pytest.mark.parametrize("values", [None, [], [Sample("NaN", when(START + 15_000))], [Sample(None, when(START + 1))]])
-def test_without_a_sample_there_is_no_row_not_a_zero(values: list[Sample] | None) -> None:
+@pytest.mark.parametrize(
+    "values", [None, [], [RunAiSample("NaN", when(START + 15_000))], [RunAiSample(None, when(START + 1))]]
+)
+def test_without_a_sample_there_is_no_row_not_a_zero(values: list[RunAiSample] | None) -> None:
     found = found_of("GPU_ALLOCATION", Measurement("GPU_ALLOCATION", None, values))
-    assert found == Found([], {"GPU_ALLOCATION": 4})
+    assert found == NormalisedRows([], {"GPU_ALLOCATION": 4})
 
 
 def test_a_metric_that_was_not_answered_is_missing_and_said() -> None:
-    assert found_of("GPU_ALLOCATION") == Found([], {"GPU_ALLOCATION": 4}, absent=["GPU_ALLOCATION"])
+    assert found_of("GPU_ALLOCATION") == NormalisedRows([], {"GPU_ALLOCATION": 4}, absent=["GPU_ALLOCATION"])
 
 
 def test_a_zero_that_was_measured_is_a_row() -> None:
@@ -327,19 +333,19 @@ def test_a_row_says_whose_it_is_and_what_of() -> None:
 @pytest.mark.parametrize(
     ("rule", "tenant"),
     [
-        (Rule(), "proj-1"),
-        (Rule(by="department"), "dep-1"),
-        (Rule(tenants={"proj-1": "acme"}), "acme"),
-        (Rule(tenants={"proj-2": "acme"}, other="rest"), "rest"),
-        (Rule(tenants={"proj-1": "__idle__"}), ""),
+        (TenantRule(), "proj-1"),
+        (TenantRule(by="department"), "dep-1"),
+        (TenantRule(tenants={"proj-1": "acme"}), "acme"),
+        (TenantRule(tenants={"proj-2": "acme"}, other="rest"), "rest"),
+        (TenantRule(tenants={"proj-1": "__idle__"}), ""),
     ],
 )
-def test_who_pays_is_the_project_or_as_told(rule: Rule, tenant: str) -> None:
+def test_who_pays_is_the_project_or_as_told(rule: TenantRule, tenant: str) -> None:
     assert rule.tenant({"project": "proj-1", "department": "dep-1"}) == tenant
 
 
 def test_where_run_ai_names_nobody_nobody_is_guessed() -> None:
-    assert Rule(by="department").tenant({"project": "proj-1"}) == ""
+    assert TenantRule(by="department").tenant({"project": "proj-1"}) == ""
 
 
 TEXTS = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), max_size=40)

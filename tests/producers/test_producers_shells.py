@@ -21,7 +21,7 @@ from contracts.settings import Settings
 from producers import registry
 from producers.runtime.publisher import Publisher
 from producers.runtime.runner import node_name, pace, produce_simulated, stop_on_signals
-from producers.simulation.events import Fleet, default_spec
+from producers.simulation.events import SimulatedFleet, default_spec
 
 Consume = Callable[..., list[Message]]
 NOW = 1_767_614_400_000
@@ -64,7 +64,7 @@ class Taken:
 def test_events_are_sent_when_their_time_has_come() -> None:
     time = Time()
     sink = Taken(time)
-    sent = pace(Fleet(1), sink, time, NOW, duration_ms=60_000)
+    sent = pace(SimulatedFleet(1), sink, time, NOW, duration_ms=60_000)
     assert sent == len(sink.events) > 100
     assert all(0 <= at - e.batch.event_ms <= 500 for at, e in sink.events)
 
@@ -72,7 +72,7 @@ def test_events_are_sent_when_their_time_has_come() -> None:
 def test_a_backfill_runs_fast_up_to_the_present_and_never_past_it() -> None:
     time = Time()
     sink = Taken(time)
-    pace(Fleet(1), sink, time, NOW - 120_000, speed=60, duration_ms=150_000)
+    pace(SimulatedFleet(1), sink, time, NOW - 120_000, speed=60, duration_ms=150_000)
     assert all(at >= e.batch.event_ms for at, e in sink.events)
     caught_up = [at for at, e in sink.events if e.batch.event_ms <= NOW - 1000]
     assert max(caught_up) - NOW <= 2_100
@@ -81,14 +81,14 @@ def test_a_backfill_runs_fast_up_to_the_present_and_never_past_it() -> None:
 
 def test_a_stop_ends_the_pace_early() -> None:
     time = Time(stop_ms=10_000)
-    assert pace(Fleet(1), Taken(time), time, NOW) < 100
+    assert pace(SimulatedFleet(1), Taken(time), time, NOW) < 100
 
 
 def test_a_paced_fleet_is_on_the_log_whole(broker: str, consume: Consume) -> None:
     with Publisher({"bootstrap.servers": broker}) as sink:
-        pace(Fleet(1), sink, Time(), NOW, duration_ms=60_000)
+        pace(SimulatedFleet(1), sink, Time(), NOW, duration_ms=60_000)
     sent = {topic: set() for topic in topics.JOINED}  # type: dict[str, set[tuple[str, int]]]
-    for event in Fleet(1).events(NOW, 60_000):
+    for event in SimulatedFleet(1).events(NOW, 60_000):
         sent[codec.topic_of(event.batch)].add((event.source, event.seq))
     for topic in topics.JOINED:
         got = [codec.decode(m.headers(), m.value()) for m in consume(topic, len(sent[topic]))]

@@ -10,7 +10,7 @@ import pytest
 
 from contracts import codec, topics
 from contracts.events import Event, Method, PowerBatch, TokenBatch
-from producers.simulation.events import Faults, Fleet, Totals, clusters, idle_floors, prices, tenants
+from producers.simulation.events import Faults, FleetTotals, SimulatedFleet, clusters, idle_floors, prices, tenants
 from producers.simulation.fleet import ACME, H100, INITECH, busy, default_spec, watts
 
 MONDAY_NOON = 1_767_614_400_000  # 2026-01-05T12:00:00Z
@@ -18,7 +18,7 @@ MINUTES = 60_000
 
 
 def stream(minutes: int = 3, seed: int = 1, faults: Faults | None = None) -> list[Event]:
-    return list(Fleet(seed, faults=faults).events(MONDAY_NOON, minutes * MINUTES))
+    return list(SimulatedFleet(seed, faults=faults).events(MONDAY_NOON, minutes * MINUTES))
 
 
 def identity(event: Event) -> tuple[str, int, int]:
@@ -75,10 +75,12 @@ def test_the_intervals_of_a_gpu_follow_each_other_without_hole_or_overlap() -> N
 
 
 def test_the_oracle_agrees_with_what_was_sent() -> None:
-    totals = Totals()
+    totals = FleetTotals()
     energy, requests, failures, tokens = Counter[str](), Counter[str](), 0, 0
     sent = 0
-    for event in Fleet(3, faults=Faults(failed=0.1)).events(MONDAY_NOON, 3 * MINUTES, totals=totals, closing_ms=60_000):
+    for event in SimulatedFleet(3, faults=Faults(failed=0.1)).events(
+        MONDAY_NOON, 3 * MINUTES, totals=totals, closing_ms=60_000
+    ):
         sent += 1
         b = event.batch
         if isinstance(b, PowerBatch):
@@ -92,7 +94,7 @@ def test_the_oracle_agrees_with_what_was_sent() -> None:
     assert sum(totals.failures.values()) == failures > 0
     assert sum(totals.completion_tokens.values()) == tokens
     assert totals.events == sent
-    assert Fleet(3, faults=Faults(failed=0.1)).totals(MONDAY_NOON, 3 * MINUTES).energy_uj == energy
+    assert SimulatedFleet(3, faults=Faults(failed=0.1)).totals(MONDAY_NOON, 3 * MINUTES).energy_uj == energy
 
 
 def test_everything_lies_within_the_time_asked_for() -> None:
@@ -104,7 +106,7 @@ def test_everything_lies_within_the_time_asked_for() -> None:
 
 
 def test_closing_heartbeats_of_every_source_say_that_it_is_complete() -> None:
-    events = list(Fleet(1).events(MONDAY_NOON, MINUTES, closing_ms=150_000))
+    events = list(SimulatedFleet(1).events(MONDAY_NOON, MINUTES, closing_ms=150_000))
     closing = [e for e in events if e.batch.event_ms == MONDAY_NOON + MINUTES + 150_000]
     assert {e.source for e in closing} == {e.source for e in events}
     assert not any(len(e.batch) for e in closing)
@@ -150,8 +152,8 @@ def test_tenants_have_days_and_weeks() -> None:
 
 
 def test_a_counter_reset_on_demand_is_an_estimate_and_counted() -> None:
-    totals = Totals()
-    events = list(Fleet(1, faults=Faults(counter_reset=0.5)).events(MONDAY_NOON, 3 * MINUTES, totals=totals))
+    totals = FleetTotals()
+    events = list(SimulatedFleet(1, faults=Faults(counter_reset=0.5)).events(MONDAY_NOON, 3 * MINUTES, totals=totals))
     methods = Counter(row[3] for rows in power_rows(events).values() for row in rows)
     assert methods[Method.ESTIMATED] == totals.resets > 10
 

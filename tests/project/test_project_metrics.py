@@ -54,7 +54,7 @@ def _agent() -> set[str]:
     poll_loop.Metrics(registry)
     Listener(registry)
     BindingMetrics(registry)
-    runai_metrics.Metrics(registry)
+    runai_metrics.RunAiMetrics(registry)
     return _of(registry)
 
 

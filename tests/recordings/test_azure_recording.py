@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from contracts.errors import BadInput
 from contracts.events import Method
 from producers.recordings import PowerModel, azure
-from producers.recordings.azure.power_model import Server
+from producers.recordings.azure.power_model import ModelledServer
 from producers.recordings.azure.recording import tenant_of
 from tests.recordings.replayed import replay, wire, write
 
@@ -133,7 +133,7 @@ REQUESTS = st.lists(
 @given(REQUESTS, st.integers(1, 9))
 def test_the_model_conserves_energy(requests: list[tuple[int, int, int]], gpus: int) -> None:
     model = PowerModel(gpus=gpus)
-    server, now, seconds = Server(model), 1_700_000_000_000_000, []
+    server, now, seconds = ModelledServer(model), 1_700_000_000_000_000, []
     for wait, prompt, completion in requests:
         now += wait
         seconds += server.until(now)

@@ -8,7 +8,7 @@ import pytest
 
 from contracts.errors import BadInput
 from producers.recordings.base import BadRow, offset_ms
-from producers.recordings.text_lines import MAX_LINE, BadCell, Line, Table, read_lines, time_ms
+from producers.recordings.text_lines import MAX_LINE, BadCell, CsvLine, CsvTable, read_lines, time_ms
 
 T = 1_689_329_426_905
 
@@ -59,8 +59,8 @@ def test_what_is_no_offset_is_refused(text: str) -> None:
 
 
 def _cells(path: Path) -> list[tuple[str, str] | str]:
-    table = Table(path, {"a": ("a", "alpha"), "b": ("b",)}, ("a",))
-    return [(i.get("a"), i.get("b")) if isinstance(i, Line) else i.reason for i in table]
+    table = CsvTable(path, {"a": ("a", "alpha"), "b": ("b",)}, ("a",))
+    return [(i.get("a"), i.get("b")) if isinstance(i, CsvLine) else i.reason for i in table]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_missing_column_names_what_was_found_and_needed(tmp_path: Path) -> Non
     path = tmp_path / "f.csv"
     path.write_bytes(b"x;y\n1;2\n")
     with pytest.raises(BadInput, match=r"'x;y'.*f\.csv also needs a and b"):
-        Table(path, {"a": ("a",), "b": ("b",)}, ("a", "b"))
+        CsvTable(path, {"a": ("a",), "b": ("b",)}, ("a", "b"))
 
 
 @pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"\n\n", "is empty"), (b"a,a\n", "2 times")])
@@ -122,7 +122,7 @@ def test_a_file_that_cannot_be_a_table_is_refused(tmp_path: Path, content: bytes
     path = tmp_path / "f.csv"
     path.write_bytes(content)
     with pytest.raises(BadInput, match=message):
-        Table(path, {"a": ("a",)}, ("a",))
+        CsvTable(path, {"a": ("a",)}, ("a",))
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_bytes_that_are_no_text_are_refused_in_names_and_reported_printably(tmp_path: Path) -> None:
     path = tmp_path / "f.csv"
     path.write_bytes(b"a,b\nte\xffst,2\n")
-    line = next(i for i in Table(path, {"a": ("a",)}, ("a",)) if isinstance(i, Line))
+    line = next(i for i in CsvTable(path, {"a": ("a",)}, ("a",)) if isinstance(i, CsvLine))
     with pytest.raises(BadCell) as caught:
         line.text("a", "")
     report = line.bad(caught.value)

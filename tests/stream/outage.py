@@ -24,7 +24,7 @@ from cli.embedded import Line, line
 from cli.feed import Feed, fed, stored
 from contracts.settings import Settings
 from producers.runtime.publisher import Publisher, kafka_config
-from producers.simulation.events import Fleet, Totals
+from producers.simulation.events import FleetTotals, SimulatedFleet
 from tests.stream.whole_line import assert_ledger_is, until
 from tests.warehouse.http_double import Faults, serve
 from warehouse.audit.conservation import audit
@@ -95,12 +95,12 @@ async def away(server: Endpoint, settings: Settings, seconds: float, told: Told 
 
     Raises AssertionError where the ledger or the audit differs from what was sent.
     """
-    report, totals = Report(), Totals()
+    report, totals = Report(), FleetTotals()
     settings = settings.model_copy(
         update={"warehouse_dsn": server.address, "max_open_rows": MAX_OPEN_ROWS, "batch_messages": 16}
     )
     closing_ms = settings.lateness_ms + settings.skew_ms + 2 * settings.window_ms
-    events = Fleet(3).events(START_MS, DURING_MS + AROUND_MS, totals=totals, closing_ms=closing_ms)
+    events = SimulatedFleet(3).events(START_MS, DURING_MS + AROUND_MS, totals=totals, closing_ms=closing_ms)
     async with line(settings, told) as running:
         with Publisher(kafka_config(running.settings)) as publisher:
             feed = Feed(publisher, running.stream_worker, settings.skew_ms, speed=DURING_MS / 1000 / seconds)

@@ -18,7 +18,7 @@ from contracts.errors import BadEvent
 from contracts.events import Event, PowerBatch, TokenBatch, UsageBatch
 from contracts.settings import Settings
 from producers.runtime.publisher import Publisher, kafka_config
-from producers.simulation.events import Fleet, Totals
+from producers.simulation.events import FleetTotals, SimulatedFleet
 from tests.core.build import power
 from tests.core.oracle import Interval
 from tests.stream.whole_line import Place, assert_ledger_is, committed, feed, read_all, until
@@ -73,7 +73,7 @@ def _usage() -> Event:
 class Outcome:
     """What the line did."""
 
-    totals: Totals
+    totals: FleetTotals
     audit: Audit
     log: dict[Place, list[Message]]
     committed_halfway: dict[Place, int]
@@ -94,9 +94,9 @@ def outcome(chdb_dsn: str, data_dir: Path, request: pytest.FixtureRequest) -> It
 
 
 async def _run(settings: Settings) -> Outcome:
-    totals = Totals()
+    totals = FleetTotals()
     closing_ms = settings.lateness_ms + settings.skew_ms + 2 * settings.window_ms
-    events = list(Fleet(3).events(START_MS, MINUTE_MS, totals=totals, closing_ms=closing_ms))
+    events = list(SimulatedFleet(3).events(START_MS, MINUTE_MS, totals=totals, closing_ms=closing_ms))
     half = next(n for n, e in enumerate(events) if e.batch.event_ms > START_MS + MINUTE_MS // 2)
     async with line(settings, lambda _: None) as running:
         stream_worker, place = running.stream_worker, running.settings

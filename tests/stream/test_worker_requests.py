@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cli.embedded import line
 from contracts.settings import Settings
-from producers.simulation.events import Fleet, Totals
+from producers.simulation.events import FleetTotals, SimulatedFleet
 from tests.stream.driven import Driven, ledger, settings
 from tests.stream.made import Sent, interval, request, two_windows
 from tests.stream.whole_line import assert_ledger_is, feed
@@ -23,8 +23,8 @@ def test_the_whole_line_stores_ledger_and_facts_and_no_single_request(chdb_dsn: 
     place = Settings(
         data=data_dir, kafka_bootstrap="embedded", lateness_ms=2_000, skew_ms=1_000, log_level="ERROR", requests="none"
     )
-    totals = Totals()
-    events = list(Fleet(3).events(START_MS, 30_000, totals=totals, closing_ms=23_000))
+    totals = FleetTotals()
+    events = list(SimulatedFleet(3).events(START_MS, 30_000, totals=totals, closing_ms=23_000))
 
     async def run() -> None:
         async with line(place, lambda _: None) as running:

@@ -14,7 +14,7 @@ from contracts import topics
 from contracts.events import Event
 from contracts.settings import Settings
 from producers.runtime.publisher import Publisher, kafka_config
-from producers.simulation.events import Totals
+from producers.simulation.events import FleetTotals
 from warehouse.client import Warehouse
 
 Place = tuple[str, int]
@@ -27,7 +27,7 @@ SUMS = (
 )
 
 
-def assert_ledger_is(warehouse: Warehouse, totals: Totals) -> None:
+def assert_ledger_is(warehouse: Warehouse, totals: FleetTotals) -> None:
     """The final ledger holds what the fleet says it sent, each event once."""
     by_cluster = warehouse.query(f"SELECT cluster, {SUMS} FROM ledger FINAL WHERE final = 1 GROUP BY cluster")
     assert {r["cluster"]: r["charged_uj"] + r["unallocated_uj"] for r in by_cluster} == dict(totals.energy_uj)

@@ -15,7 +15,7 @@ from contracts.errors import BadSetting, WattlogError
 from contracts.settings import Settings
 from producers.gateways.accesslog.source import AccessLog
 from producers.gateways.deployments import Deployment, Deployments
-from producers.gateways.request_fields import Fields, Reader
+from producers.gateways.request_fields import RequestFields, RequestReader
 from producers.runtime.clock import SystemClock
 from producers.runtime.config import ProducerConfig, load
 from producers.runtime.poll_loop import Collector, Metrics
@@ -30,7 +30,7 @@ class AccessLogConfig(ProducerConfig):
     path: Path | None = Field(None, description="The file that the gateway appends to.")
     begin: Literal["start", "end"] = Field("end", description="Where a log that was never read is read from.")
     every_s: float = Field(1.0, ge=0.1, le=3600, description="How often it is looked at.")
-    fields: Fields = Field(default_factory=Fields, description="What its fields are called.")
+    fields: RequestFields = Field(default_factory=RequestFields, description="What its fields are called.")
     deployments: tuple[Deployment, ...] = Field((), description="Which workload serves what; the first match wins.")
 
 
@@ -39,7 +39,7 @@ def access_log(settings: Settings, config: AccessLogConfig) -> AccessLog:
     if config.path is None:
         raise BadSetting("produce.accesslog.path", "", "say which file the gateway appends to")
     return AccessLog(
-        config.path.absolute(), Reader(config.fields), Deployments(config.deployments, settings.cluster),
+        config.path.absolute(), RequestReader(config.fields), Deployments(config.deployments, settings.cluster),
         every_ms=round(1000 * config.every_s), begin=config.begin,
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ import msgspec
 
 from contracts.errors import BadInput, Unavailable
 from producers.gateways.deployments import Deployments
-from producers.gateways.request_fields import Reader
+from producers.gateways.request_fields import RequestReader
 from producers.runtime.batching import RequestRow, token_batch
 from producers.runtime.clock import Clock
 from producers.runtime.poll_loop import Collected, Made
@@ -27,7 +27,7 @@ MAX_ROWS = 4_096
 """Requests in one event."""
 
 
-class Mark(msgspec.Struct, frozen=True):
+class AccessLogCheckpoint(msgspec.Struct, frozen=True):
     """How far which file was read."""
 
     inode: int
@@ -40,7 +40,7 @@ class AccessLog:
     kind = "accesslog"
 
     def __init__(
-        self, path: Path, reader: Reader, deployments: Deployments, *, every_ms: int = 1_000,
+        self, path: Path, reader: RequestReader, deployments: Deployments, *, every_ms: int = 1_000,
         begin: Literal["start", "end"] = "end",
     ) -> None:  # fmt: skip
         self.name, self.every_ms = str(path), every_ms
@@ -49,7 +49,7 @@ class AccessLog:
 
     def collect(self, mark: bytes | None, clock: Clock) -> Collected:
         """Raises Unavailable where the log cannot be read."""
-        before = msgspec.msgpack.decode(mark, type=Mark) if mark else None
+        before = msgspec.msgpack.decode(mark, type=AccessLogCheckpoint) if mark else None
         try:
             path, at, ended = self._place(before)
             with path.open("rb") as file:
@@ -69,15 +69,17 @@ class AccessLog:
             except BadInput as error:
                 refused.append(f"{path}, byte {offset}: {error}")
         used = whole.rfind(b"\n") + 1 if len(whole) < READ_BYTES or b"\n" in whole else len(whole)
-        after = Mark(inode, at + used)
+        after = AccessLogCheckpoint(inode, at + used)
         more = used > 0 and (len(whole) == READ_BYTES or path != self._path)
         made = list(self._made(rows, clock.wall_ms(), behind=more))
         return Collected(made, msgspec.msgpack.encode(after), more, refused, self._notes())
 
     def _notes(self) -> list[str]:
-        return [f"no rule says who serves {u}: its requests show as unmetered" for u in self._deployments.news()]
+        return [
+            f"no rule says who serves {u}: its requests show as unmetered" for u in self._deployments.new_unmatched()
+        ]
 
-    def _place(self, before: Mark | None) -> tuple[Path, int, bool]:
+    def _place(self, before: AccessLogCheckpoint | None) -> tuple[Path, int, bool]:
         """The file to read now, from where, and whether nobody writes to it any more."""
         now = self._path.stat()
         if before is None:
@@ -104,7 +106,7 @@ class AccessLog:
     def _made(self, rows: list[RequestRow], now_ms: int, *, behind: bool) -> Iterator[Made]:
         """Batches by workload. Those of an earlier look that nothing came for hear that the log is complete up to now,
         unless there is more to read."""
-        groups = dict(self._deployments.grouped(rows))
+        groups = dict(self._deployments.group_by_workload(rows))
         self._places |= groups.keys()
         for cluster, workload in sorted(self._places):
             here = groups.get((cluster, workload), [])

@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 
 from contracts.errors import Unavailable
-from producers.gateways.calls import batches, placed
+from producers.gateways.calls import batches, group_by_workload
 from producers.gateways.deployments import Deployments
 from producers.gateways.litellm.callback import DROPPED
-from producers.gateways.litellm.payloads import LiteLLM
+from producers.gateways.litellm.payloads import LiteLLMReader
 from producers.runtime.clock import Clock
 from producers.runtime.deduplication import DOUBLE, Recent
 from producers.runtime.poll_loop import Collected
@@ -25,14 +25,14 @@ OLD_MS = 3_600_000
 ORIGIN = "litellm"
 
 
-class Mark(msgspec.Struct, frozen=True):
+class CallbackFolderCheckpoint(msgspec.Struct, frozen=True):
     """How far each file was read, and what came lately (`Recent.dump`)."""
 
     offsets: dict[str, int]
     recent: bytes = b""
 
 
-class Lines(msgspec.Struct):
+class FolderLines(msgspec.Struct):
     """What one step has read: (place, line) each."""
 
     found: list[tuple[str, bytes]] = []
@@ -46,14 +46,20 @@ class CallbackFolder:
     kind = "litellm"
 
     def __init__(
-        self, folder: Path, litellm: LiteLLM, deployments: Deployments, *, every_ms: int = 1_000, ahead_ms: int = 2_500
+        self,
+        folder: Path,
+        litellm: LiteLLMReader,
+        deployments: Deployments,
+        *,
+        every_ms: int = 1_000,
+        ahead_ms: int = 2_500,
     ) -> None:
         self.name, self.every_ms = str(folder), every_ms
         self._folder, self._litellm, self._deployments, self._ahead_ms = folder, litellm, deployments, ahead_ms
 
     def collect(self, mark: bytes | None, clock: Clock) -> Collected:
         """Raises Unavailable where the folder cannot be read."""
-        before = msgspec.msgpack.decode(mark, type=Mark) if mark else Mark({})
+        before = msgspec.msgpack.decode(mark, type=CallbackFolderCheckpoint) if mark else CallbackFolderCheckpoint({})
         try:
             lines, offsets = self._read(before.offsets, clock.wall_ms())
         except OSError as error:
@@ -61,15 +67,17 @@ class CallbackFolder:
             raise Unavailable(f"The folder {self._folder} cannot be read: {error.strerror}", hint) from error
         recent = Recent(before.recent)
         told = self._litellm.payloads(self._without_drops(lines), recent, clock.wall_ms() + self._ahead_ms)
-        made = list(batches(placed(told.calls, self._deployments, ORIGIN), self.name))
-        notes = [f"no rule says who serves {u}: its requests show as unmetered" for u in self._deployments.news()]
-        after = msgspec.msgpack.encode(Mark(offsets, recent.dump()))
+        made = list(batches(group_by_workload(told.calls, self._deployments, ORIGIN), self.name))
+        notes = [
+            f"no rule says who serves {u}: its requests show as unmetered" for u in self._deployments.new_unmatched()
+        ]
+        after = msgspec.msgpack.encode(CallbackFolderCheckpoint(offsets, recent.dump()))
         skipped = {DOUBLE: told.doubles} if told.doubles else {}
         return Collected(made, after, lines.left <= 0, [*lines.refused, *told.refused], notes, skipped)
 
-    def _read(self, offsets: dict[str, int], now_ms: int) -> tuple[Lines, dict[str, int]]:
+    def _read(self, offsets: dict[str, int], now_ms: int) -> tuple[FolderLines, dict[str, int]]:
         """What came since these offsets, and the next ones."""
-        lines, after = Lines(), dict[str, int]()
+        lines, after = FolderLines(), dict[str, int]()
         for path in sorted(self._folder.iterdir()):
             if path.suffix != ".jsonl":
                 continue
@@ -81,7 +89,7 @@ class CallbackFolder:
             after[path.name] = self._lines(path, at, lines, ended=old) if lines.left > 0 else at
         return lines, after
 
-    def _lines(self, path: Path, at: int, lines: Lines, *, ended: bool) -> int:
+    def _lines(self, path: Path, at: int, lines: FolderLines, *, ended: bool) -> int:
         """The lines of a file that are ended, or all if nobody writes to it any more; and where the next one begins."""
         with path.open("rb") as file:
             file.seek(at)
@@ -103,7 +111,7 @@ class CallbackFolder:
         lines.left = 0 if full else lines.left - len(whole)
         return at + used
 
-    def _without_drops(self, lines: Lines) -> list[tuple[str, object]]:
+    def _without_drops(self, lines: FolderLines) -> list[tuple[str, object]]:
         """The lines that are requests. What the callback had no room for is told, for it is on no bill."""
         kept: list[tuple[str, object]] = []
         for place, line in lines.found:

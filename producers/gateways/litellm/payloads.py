@@ -13,9 +13,9 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput
-from producers.gateways.calls import NOBODY, Call, on_time, shown
+from producers.gateways.calls import UNKNOWN, InferenceCall, check_end_ms, text_or_empty
 from producers.gateways.litellm.callback import without_secrets
-from producers.gateways.request_fields import Fields, Paths, Reader
+from producers.gateways.request_fields import FieldPaths, RequestFields, RequestReader
 from producers.runtime.batching import decimal_text
 from producers.runtime.deduplication import Seen
 
@@ -25,7 +25,7 @@ _USAGE = ("metadata.usage_object", "response.usage")
 _CACHED = tuple(
     f"{usage}.{name}" for usage in _USAGE for name in ("prompt_tokens_details.cached_tokens", "cache_read_input_tokens")
 )
-FIELDS = Fields(
+FIELDS = RequestFields(
     tenant=("tenant",), model=("model",), request_id=("id", "litellm_call_id"), start=("startTime",),
     first=("completionStartTime",), end=("endTime",), duration_ms=(), prompt_tokens=("prompt_tokens",),
     cached_tokens=("cached_tokens",), completion_tokens=("completion_tokens",), status=("status",),
@@ -34,23 +34,23 @@ FIELDS = Fields(
 """Of what `_plain` makes of a payload."""
 
 
-class Rules(BaseModel):
+class LiteLLMRules(BaseModel):
     """How a payload is read. Paths have dots; of several, the first that says something counts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    tenant: Paths = Field(
+    tenant: FieldPaths = Field(
         (
             "metadata.user_api_key_team_id", "metadata.user_api_key_team_alias", "metadata.user_api_key_org_id",
             "metadata.user_api_key_alias",
         ),
         description="Who pays: what LiteLLM knows of the key that it has verified, never what a client sent.",
     )  # fmt: skip
-    otherwise: str = Field(NOBODY, description="Who pays where none of them says; empty: such calls are refused.")
-    session: Paths = Field(
+    otherwise: str = Field(UNKNOWN, description="Who pays where none of them says; empty: such calls are refused.")
+    session: FieldPaths = Field(
         ("session_id", "metadata.session_id", "metadata.requester_metadata.session_id"),
         description="Session that a call belongs to.",
     )
-    step: Paths = Field(
+    step: FieldPaths = Field(
         ("metadata.requester_metadata.step", "metadata.spend_logs_metadata.step"),
         description="Step of its session that it belongs to.",
     )
@@ -63,36 +63,36 @@ class Rules(BaseModel):
     )  # fmt: skip
 
 
-class Payloads(NamedTuple):
+class LiteLLMCalls(NamedTuple):
     """Calls that came for the first time, what is wrong with payloads that are none, and how many came before."""
 
-    calls: list[Call]
+    calls: list[InferenceCall]
     refused: list[str]
     doubles: int
 
 
-class LiteLLM:
+class LiteLLMReader:
     """Calls of payloads, by rules."""
 
-    def __init__(self, rules: Rules, payer: Callable[[str], str] = str) -> None:
+    def __init__(self, rules: LiteLLMRules, payer: Callable[[str], str] = str) -> None:
         """`payer` says who pays where a payload names this one ("" for none); it may raise."""
-        self._rules, self._payer, self._reader = rules, payer, Reader(FIELDS)
+        self._rules, self._payer, self._reader = rules, payer, RequestReader(FIELDS)
 
-    def body(self, body: bytes, recent: Seen, latest_ms: int) -> Payloads:
+    def body(self, body: bytes, recent: Seen, latest_ms: int) -> LiteLLMCalls:
         """Of a post of `generic_api`, whatever its `log_format`: an array, lines, or a single object.
 
         Raises BadInput where that cannot be told.
         """
         return self.payloads(((f"payload {n}", p) for n, p in enumerate(_payloads(body))), recent, latest_ms)
 
-    def payloads(self, told: Iterable[tuple[str, object]], recent: Seen, latest_ms: int) -> Payloads:
+    def payloads(self, told: Iterable[tuple[str, object]], recent: Seen, latest_ms: int) -> LiteLLMCalls:
         """Of payloads with their places: bytes of JSON, or what they say. One that cannot be read, or that ended after
         `latest_ms` (epoch ms), does not keep the others back. `recent` is what came before, and is added to."""
-        calls, refused, doubles = list[Call](), list[str](), 0
+        calls, refused, doubles = list[InferenceCall](), list[str](), 0
         for place, payload in told:
             try:
                 call = self.call(_json(payload) if isinstance(payload, bytes) else payload)
-                on_time(call.row.t_end_ms, latest_ms)
+                check_end_ms(call.row.t_end_ms, latest_ms)
             except BadInput as error:
                 refused.append(f"{place}: {error}")
                 continue
@@ -101,9 +101,9 @@ class LiteLLM:
                 continue
             recent.add(call.names)
             calls.append(call)
-        return Payloads(calls, refused, doubles)
+        return LiteLLMCalls(calls, refused, doubles)
 
-    def call(self, payload: object) -> Call:
+    def call(self, payload: object) -> InferenceCall:
         """Of one payload. Raises BadInput naming the field, its value and what would be right."""
         if not isinstance(payload, dict):
             raise BadInput("payload", type(payload).__name__, "give LiteLLM's standard logging payload, an object")
@@ -116,26 +116,26 @@ class LiteLLM:
             row = row._replace(t_first_ms=0)
         # Ollama's ids are random numbers below 1000, so the id alone does not say which call it is.
         name = f"{row.t_start_ms}-{row.t_end_ms}@{row.request_id}"
-        provider = shown(_first(payload, ("custom_llm_provider",)))
+        provider = text_or_empty(_first(payload, ("custom_llm_provider",)))
         if not provider or provider in self._rules.own_providers:
-            return Call(row, (name,))
+            return InferenceCall(row, (name,))
         spend = _spend(payload)
         external = bool(spend) or not row.prompt_tokens + row.completion_tokens
-        return Call(row, (name,), external, provider, spend, shown(_first(payload, self._rules.step)))
+        return InferenceCall(row, (name,), external, provider, spend, text_or_empty(_first(payload, self._rules.step)))
 
     def _plain(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         rules = self._rules
         plain: dict[str, Any] = {
             name: payload.get(name) for name in ("model", "startTime", "completionStartTime", "endTime")
         }
-        plain |= {name: shown(_first(payload, (name,))) for name in ("trace_id", "model_group")}
-        plain["api_base"] = without_secrets(shown(_first(payload, ("api_base", "hidden_params.api_base"))))
+        plain |= {name: text_or_empty(_first(payload, (name,))) for name in ("trace_id", "model_group")}
+        plain["api_base"] = without_secrets(text_or_empty(_first(payload, ("api_base", "hidden_params.api_base"))))
         provider, model = _first(payload, ("custom_llm_provider",)), plain["model"]
         if provider and isinstance(model, str):
             plain["model"] = model.removeprefix(f"{provider}/")  # The proxy says `hosted_vllm/llama`, the SDK `llama`.
         plain["id"] = payload.get("id") or payload.get("litellm_call_id")
         plain["tenant"] = self._payer(_first(payload, rules.tenant)) or rules.otherwise
-        plain["session_id"] = shown(_first(payload, rules.session))
+        plain["session_id"] = text_or_empty(_first(payload, rules.session))
         plain["status"] = _status(payload)
         if payload.get("cache_hit") in (True, "True", "true"):
             # Answered from LiteLLM's own cache: a request, but no token of it was worked on by any GPU.
@@ -179,10 +179,10 @@ def _json(text: bytes) -> Any:
 
 def _status(payload: Mapping[str, Any]) -> str:
     """ "success", or what kind of failure: never the error's text, which may quote the prompt."""
-    said = shown(_first(payload, ("status",))) or "success"
+    said = text_or_empty(_first(payload, ("status",))) or "success"
     if said != "failure":
         return said
-    return shown(_first(payload, ("error_information.error_class", "error_information.error_code"))) or said
+    return text_or_empty(_first(payload, ("error_information.error_class", "error_information.error_code"))) or said
 
 
 def _spend(payload: Mapping[str, Any]) -> str:

@@ -13,10 +13,10 @@ from pydantic_settings import SettingsConfigDict
 
 from contracts.errors import BadSetting
 from contracts.settings import Settings
-from producers.gateways.calls import ahead
+from producers.gateways.calls import max_ahead_ms
 from producers.gateways.deployments import Deployment, Deployments
 from producers.gateways.litellm.callback_folder import CallbackFolder
-from producers.gateways.litellm.payloads import LiteLLM, Rules
+from producers.gateways.litellm.payloads import LiteLLMReader, LiteLLMRules
 from producers.runtime.clock import SystemClock
 from producers.runtime.config import ProducerConfig, load
 from producers.runtime.poll_loop import Collector, Metrics
@@ -30,7 +30,7 @@ class LiteLLMConfig(ProducerConfig):
     name: ClassVar[str] = "litellm"
     folder: Path | None = Field(None, description="The folder that the callback writes to.")
     every_s: float = Field(1.0, ge=0.1, le=3600, description="How often it is looked at.")
-    payload: Rules = Field(default_factory=Rules, description="How payloads are read.")
+    payload: LiteLLMRules = Field(default_factory=LiteLLMRules, description="How payloads are read.")
     deployments: tuple[Deployment, ...] = Field((), description="Which workload serves what; the first match wins.")
 
 
@@ -39,8 +39,8 @@ def callback_folder(settings: Settings, config: LiteLLMConfig) -> CallbackFolder
     if config.folder is None:
         raise BadSetting("produce.litellm.folder", "", "say which folder LiteLLM's callback writes to")
     return CallbackFolder(
-        config.folder.absolute(), LiteLLM(config.payload), Deployments(config.deployments, settings.cluster),
-        every_ms=round(1000 * config.every_s), ahead_ms=ahead(settings),
+        config.folder.absolute(), LiteLLMReader(config.payload), Deployments(config.deployments, settings.cluster),
+        every_ms=round(1000 * config.every_s), ahead_ms=max_ahead_ms(settings),
     )  # fmt: skip
 
 

@@ -20,10 +20,10 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput
-from producers.gateways.calls import NOBODY, Call, Used, on_time, shown
-from producers.gateways.otel.otlp import CLIENT, CONSUMER, INTERNAL, PRODUCER, SERVER, Span, Value, Wanted
-from producers.gateways.otel.span_tree import Tree, names_of
-from producers.gateways.request_fields import Fields, Paths, Reader
+from producers.gateways.calls import UNKNOWN, AgentUsage, InferenceCall, check_end_ms, text_or_empty
+from producers.gateways.otel.otlp import CLIENT, CONSUMER, INTERNAL, PRODUCER, SERVER, Span, SpanSelection, Value
+from producers.gateways.otel.span_tree import SpanTree, names_of
+from producers.gateways.request_fields import FieldPaths, RequestFields, RequestReader
 from producers.runtime.batching import UsageRow
 from producers.runtime.deduplication import DOUBLE, Seen
 
@@ -56,55 +56,55 @@ _ASKED = {
     OPERATION, *PROMPT, *COMPLETION, *CACHED, *WRITTEN, *MODEL, *FIRST_S, ERROR_TYPE, HTTP_STATUS, ADDRESS, PORT, TOOL,
     AGENT, SERVICE,
 }  # fmt: skip
-_NAMES = {name: (name,) for name in Fields.model_fields}
+_NAMES = {name: (name,) for name in RequestFields.model_fields}
 
 
-class Rules(BaseModel):
+class SpanRules(BaseModel):
     """How spans are read. Of several attributes the first that is there counts: on the span, on those around it in the
     same message, then on the resource; one after `span:` or `resource:` is looked for there only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    tenant: Paths = Field(
+    tenant: FieldPaths = Field(
         ("wattlog.tenant", "tenant.id"),
         description="Who pays: an attribute that your gateway or Collector sets, never what a client sends.",
     )
-    otherwise: str = Field(NOBODY, description="Who pays where none of them is there; empty: such spans are refused.")
+    otherwise: str = Field(UNKNOWN, description="Who pays where none of them is there; empty: such spans are refused.")
     kinds: tuple[Kind, ...] = Field(("client", "internal"), description="Span kinds that count.")
     operations: tuple[str, ...] = Field(
         ("chat", "text_completion", "generate_content", "embeddings", "completion", "response", "responses"),
         description=f"Values of `{OPERATION}` that are inferences.",
     )
     scopes: tuple[str, ...] = Field((), description="Instrumentation scopes that count; empty: all.")
-    session: Paths = Field(("gen_ai.conversation.id", "session.id"), description="Session that a call belongs to.")
-    step: Paths = Field(("wattlog.step",), description="Step of its session; for tools, else the tool's name.")
-    route: Paths = Field(("wattlog.route", SERVICE), description="What the rules for workloads call `route`.")
+    session: FieldPaths = Field(("gen_ai.conversation.id", "session.id"), description="Session that a call belongs to.")
+    step: FieldPaths = Field(("wattlog.step",), description="Step of its session; for tools, else the tool's name.")
+    route: FieldPaths = Field(("wattlog.route", SERVICE), description="What the rules for workloads call `route`.")
 
 
-class Spans(NamedTuple):
+class SpanCalls(NamedTuple):
     """Calls that came for the first time, what is wrong with spans that could not be read, and how many do not count,
     by why."""
 
-    calls: list[Call | Used]
+    calls: list[InferenceCall | AgentUsage]
     refused: list[str]
     skipped: Mapping[str, int]
 
 
-class GenAI:
+class GenAIReader:
     """Calls of spans, by rules."""
 
-    def __init__(self, rules: Rules, payer: Callable[[str], str] = str) -> None:
+    def __init__(self, rules: SpanRules, payer: Callable[[str], str] = str) -> None:
         """`payer` says who pays where a span names this one ("" for none); it may raise."""
         self._rules, self._payer = rules, payer
-        self._reader = Reader(Fields(**_NAMES))
+        self._reader = RequestReader(RequestFields(**_NAMES))
         asked = (*rules.tenant, *rules.session, *rules.step, *rules.route)
-        self.wanted = Wanted(_ASKED | {name.removeprefix("span:").removeprefix("resource:") for name in asked},
+        self.wanted = SpanSelection(_ASKED | {name.removeprefix("span:").removeprefix("resource:") for name in asked},
                              frozenset(FIRST_EVENTS))  # fmt: skip
 
-    def read(self, spans: Sequence[Span], recent: Seen, latest_ms: int) -> Spans:
+    def read(self, spans: Sequence[Span], recent: Seen, latest_ms: int) -> SpanCalls:
         """Of the spans of one message; `recent` is what came before, and is added to. What ended after `latest_ms`
         (epoch ms) is refused."""
-        tree, refused, skipped = Tree(spans), list[str](), Counter[str]()
-        found: list[Call | Used] = []
+        tree, refused, skipped = SpanTree(spans), list[str](), Counter[str]()
+        found: list[InferenceCall | AgentUsage] = []
         for span in tree.inner_first():
             why = self._skipped(span)
             if why:
@@ -112,19 +112,19 @@ class GenAI:
                 continue
             try:
                 call = self._used(span, tree) if _text(span, OPERATION) in AGENTS else self._call(span, tree)
-                on_time(span.end_ns // 1_000_000, latest_ms)
+                check_end_ms(span.end_ns // 1_000_000, latest_ms)
             except BadInput as error:
                 refused.append(f"span {span.trace_id[:32]}/{span.span_id[:16]}: {error}")
                 continue
             if recent.has(call.names[0]):
                 skipped[DOUBLE] += 1
-            elif isinstance(call, Call) and tree.told_by_another(span, call, recent):
+            elif isinstance(call, InferenceCall) and tree.told_by_another(span, call, recent):
                 skipped["nested"] += 1
             else:
                 found.append(call)
             recent.add(call.names)
             tree.counted(span, call)
-        return Spans(found, refused, skipped)
+        return SpanCalls(found, refused, skipped)
 
     def _skipped(self, span: Span) -> str:
         """Why a span is none that counts; "" for one that does."""
@@ -138,7 +138,7 @@ class GenAI:
             return "kind"
         return "" if not self._rules.scopes or span.scope in self._rules.scopes else "scope"
 
-    def _call(self, span: Span, tree: Tree) -> Call:
+    def _call(self, span: Span, tree: SpanTree) -> InferenceCall:
         failed = span.failed or ERROR_TYPE in span.attributes or (_number(span, HTTP_STATUS) or 0) >= 400
         prompt, completion, cached = _count(span, PROMPT), _count(span, COMPLETION), _count(span, CACHED) or 0
         if prompt is None and completion is None and not failed:
@@ -149,23 +149,24 @@ class GenAI:
             written = _count(span, WRITTEN)
             prompt += cached + (written if isinstance(written, int) else 0)
         start_ms, end_ms = span.start_ns // 1_000_000, span.end_ns // 1_000_000
-        status = shown(_text(span, ERROR_TYPE)) or str(_number(span, HTTP_STATUS) or "") or "error"
+        status = text_or_empty(_text(span, ERROR_TYPE)) or str(_number(span, HTTP_STATUS) or "") or "error"
         first_ms = _first_ms(span)
         told = {
             "tenant": self._payer_of(span, tree), "model": _model(span),
             "request_id": _id(span), "start": start_ms, "first": first_ms, "end": end_ms, "prompt_tokens": prompt,
             "cached_tokens": cached, "completion_tokens": 0 if completion is None else completion,
-            "status": status if failed else "ok", "session_id": shown(self._look(self._rules.session, span, tree)),
-            "trace_id": shown(span.trace_id), "api_base": shown(_address(span)),
-            "route": shown(self._look(self._rules.route, span, tree)),
+            "status": status if failed else "ok", "session_id": text_or_empty(self._look(self._rules.session, span,
+            tree)),
+            "trace_id": text_or_empty(span.trace_id), "api_base": text_or_empty(_address(span)),
+            "route": text_or_empty(self._look(self._rules.route, span, tree)),
         }  # fmt: skip
         row = self._reader.row(told, "")
         names = names_of(span, row.request_id, (row.prompt_tokens, row.completion_tokens))
-        return Call(row, names, step=shown(self._look(self._rules.step, span, tree)))
+        return InferenceCall(row, names, step=text_or_empty(self._look(self._rules.step, span, tree)))
 
-    def _used(self, span: Span, tree: Tree) -> Used:
+    def _used(self, span: Span, tree: SpanTree) -> AgentUsage:
         """A tool that was called, an agent that was asked: one of its meter."""
-        tool, agent = shown(_text(span, TOOL)), shown(_text(span, AGENT))
+        tool, agent = text_or_empty(_text(span, TOOL)), text_or_empty(_text(span, AGENT))
         # As a call: its checks of times and tenant are the same.
         told = {
             "tenant": self._payer_of(span, tree), "model": "none",
@@ -176,16 +177,16 @@ class GenAI:
         dimensions = {"tool": tool, "agent": agent, "status": "error" if span.failed else "ok"}
         usage = UsageRow(
             AGENTS[_text(span, OPERATION)], "1", "1", row.t_start_ms, row.t_end_ms, row.tenant, ORIGIN, row.request_id,
-            shown(self._look(self._rules.session, span, tree)), shown(span.trace_id),
-            shown(self._look(self._rules.step, span, tree)) or tool or agent,
+            text_or_empty(self._look(self._rules.session, span, tree)), text_or_empty(span.trace_id),
+            text_or_empty(self._look(self._rules.step, span, tree)) or tool or agent,
             {name: value for name, value in dimensions.items() if value},
         )  # fmt: skip
-        return Used(usage, shown(str(span.resource.get(SERVICE, ""))), (row.request_id,))
+        return AgentUsage(usage, text_or_empty(str(span.resource.get(SERVICE, ""))), (row.request_id,))
 
-    def _payer_of(self, span: Span, tree: Tree) -> str:
+    def _payer_of(self, span: Span, tree: SpanTree) -> str:
         return self._payer(self._look(self._rules.tenant, span, tree)) or self._rules.otherwise
 
-    def _look(self, names: Sequence[str], span: Span, tree: Tree) -> str:
+    def _look(self, names: Sequence[str], span: Span, tree: SpanTree) -> str:
         """The first of these attributes that is there."""
         for name in names:
             where, _, bare = name.rpartition(":") if name.startswith(("span:", "resource:")) else ("", "", name)
@@ -220,7 +221,7 @@ def _count(span: Span, names: Sequence[str]) -> Value | None:
 
 def _model(span: Span) -> str:
     """The model. A name that the log does not take was made up by a client: its call still counts."""
-    return shown(str(_get(span, MODEL[:1]) or "")) or shown(str(_get(span, MODEL[1:]) or "")) or NOBODY
+    return text_or_empty(str(_get(span, MODEL[:1]) or "")) or text_or_empty(str(_get(span, MODEL[1:]) or "")) or UNKNOWN
 
 
 def _text(span: Span, name: str) -> str:

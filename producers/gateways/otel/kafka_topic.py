@@ -16,9 +16,9 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from contracts.errors import BadInput, Unavailable
-from producers.gateways.calls import Call, Used, batches, placed
+from producers.gateways.calls import AgentUsage, InferenceCall, batches, group_by_workload
 from producers.gateways.deployments import Deployments
-from producers.gateways.otel.genai import ORIGIN, GenAI
+from producers.gateways.otel.genai import ORIGIN, GenAIReader
 from producers.gateways.otel.otlp import is_json, spans
 from producers.runtime.clock import Clock
 from producers.runtime.deduplication import Recent
@@ -34,7 +34,7 @@ LOOK_MS = 60_000
 """How often it is asked whether the topic has got more partitions."""
 
 
-class Mark(msgspec.Struct, frozen=True):
+class SpansTopicCheckpoint(msgspec.Struct, frozen=True):
     """The next offset of each partition, and what came lately (`Recent.dump`)."""
 
     offsets: dict[int, int]
@@ -48,7 +48,7 @@ class SpansTopic:
     kind = "otel"
 
     def __init__(
-        self, topic: str, genai: GenAI, deployments: Deployments, connect: Callable[[], Consumer], *,
+        self, topic: str, genai: GenAIReader, deployments: Deployments, connect: Callable[[], Consumer], *,
         every_ms: int = 1_000, begin: Literal["start", "end"] = "end", ahead_ms: int = 2_500, wait_s: float = 0.2,
     ) -> None:  # fmt: skip
         self.name, self.every_ms = topic, every_ms
@@ -63,7 +63,7 @@ class SpansTopic:
 
     def collect(self, mark: bytes | None, clock: Clock) -> Collected:
         """Raises Unavailable where the topic cannot be read."""
-        before = msgspec.msgpack.decode(mark, type=Mark) if mark else None
+        before = msgspec.msgpack.decode(mark, type=SpansTopicCheckpoint) if mark else None
         try:
             return self._collect(before, clock)
         except KafkaException as error:
@@ -77,7 +77,7 @@ class SpansTopic:
             self._consumer.close()
             self._consumer, self._at = None, {}
 
-    def _collect(self, before: Mark | None, clock: Clock) -> Collected:
+    def _collect(self, before: SpansTopicCheckpoint | None, clock: Clock) -> Collected:
         consumer = self._open(clock)
         offsets = dict(before.offsets) if before else {}
         recent = self._recent_of(before.recent if before else b"")
@@ -89,7 +89,7 @@ class SpansTopic:
         if offsets != self._at:
             refused += self._seek(consumer, offsets)
         messages, more, gone = self._messages(consumer)
-        calls, skipped, notes = list[Call | Used](), Counter[str](), list[str]()
+        calls, skipped, notes = list[InferenceCall | AgentUsage](), Counter[str](), list[str]()
         for message in messages:
             partition, offset = message.partition() or 0, message.offset() or 0
             if offset > self._at[partition]:
@@ -113,14 +113,16 @@ class SpansTopic:
         return self._collected(calls, offsets, recent, more=more, refused=refused, notes=notes, skipped=skipped)
 
     def _collected(
-        self, calls: list[Call | Used], offsets: dict[int, int], recent: Recent, *, more: bool,
+        self, calls: list[InferenceCall | AgentUsage], offsets: dict[int, int], recent: Recent, *, more: bool,
         refused: list[str] | None = None, notes: list[str] | None = None, skipped: Mapping[str, int] | None = None,
     ) -> Collected:  # fmt: skip
-        made = list(batches(placed(calls, self._deployments, ORIGIN), self.name))
-        unmatched = [f"no rule says who serves {u}: its requests show as unmetered" for u in self._deployments.news()]
+        made = list(batches(group_by_workload(calls, self._deployments, ORIGIN), self.name))
+        unmatched = [
+            f"no rule says who serves {u}: its requests show as unmetered" for u in self._deployments.new_unmatched()
+        ]
         kept = recent.dump()
         self._recent = (kept, recent)
-        mark = msgspec.msgpack.encode(Mark(offsets, kept))
+        mark = msgspec.msgpack.encode(SpansTopicCheckpoint(offsets, kept))
         return Collected(made, mark, more, refused or [], [*(notes or []), *unmatched], skipped or {})
 
     def _open(self, clock: Clock) -> Consumer:

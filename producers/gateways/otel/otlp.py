@@ -41,14 +41,14 @@ class Span(NamedTuple):
     event_ns: int
 
 
-class Wanted(NamedTuple):
+class SpanSelection(NamedTuple):
     """Names of attributes and of events that are looked at."""
 
     attributes: Collection[str]
     events: Collection[str]
 
 
-def spans(body: bytes, wanted: Wanted, *, json: bool) -> list[Span]:
+def spans(body: bytes, wanted: SpanSelection, *, json: bool) -> list[Span]:
     """The spans of an ExportTraceServiceRequest. Raises BadInput where it is none, or too large."""
     found = list(_json(body, wanted) if json else _protobuf(body, wanted))
     if len(found) > MAX_SPANS:
@@ -77,7 +77,7 @@ class _Pair(Protocol):
     value: Any
 
 
-def _protobuf(body: bytes, wanted: Wanted) -> Iterator[Span]:
+def _protobuf(body: bytes, wanted: SpanSelection) -> Iterator[Span]:
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -97,7 +97,7 @@ def _protobuf(body: bytes, wanted: Wanted) -> Iterator[Span]:
                 )  # fmt: skip
 
 
-def _kept(pairs: Collection[_Pair], wanted: Wanted) -> dict[str, Value]:
+def _kept(pairs: Collection[_Pair], wanted: SpanSelection) -> dict[str, Value]:
     kept: dict[str, Value] = {}
     for pair in pairs:
         if pair.key in wanted.attributes:
@@ -172,7 +172,7 @@ _KINDS = {f"SPAN_KIND_{name}": code for code, name in enumerate(
 _STATUSES = {"STATUS_CODE_UNSET": 0, "STATUS_CODE_OK": 1, "STATUS_CODE_ERROR": ERROR}
 
 
-def _json(body: bytes, wanted: Wanted) -> Iterator[Span]:
+def _json(body: bytes, wanted: SpanSelection) -> Iterator[Span]:
     try:
         request = _request(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -192,7 +192,7 @@ def _json(body: bytes, wanted: Wanted) -> Iterator[Span]:
                 )  # fmt: skip
 
 
-def _kept_json(pairs: list[_KeyValue], wanted: Wanted) -> dict[str, Value]:
+def _kept_json(pairs: list[_KeyValue], wanted: SpanSelection) -> dict[str, Value]:
     kept: dict[str, Value] = {}
     for pair in pairs:
         if pair.key not in wanted.attributes:

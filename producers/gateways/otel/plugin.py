@@ -16,9 +16,9 @@ from pydantic_settings import SettingsConfigDict
 
 from contracts.errors import BadInput, BadSetting, Unavailable, WattlogError
 from contracts.settings import Settings
-from producers.gateways.calls import ahead, placed
+from producers.gateways.calls import group_by_workload, max_ahead_ms
 from producers.gateways.deployments import Deployment, Deployments
-from producers.gateways.otel.genai import ORIGIN, GenAI, Rules
+from producers.gateways.otel.genai import ORIGIN, GenAIReader, SpanRules
 from producers.gateways.otel.kafka_topic import TIMEOUT_S, SpansTopic
 from producers.gateways.otel.otlp import is_json, need_protobuf, spans
 from producers.runtime.clock import Clock, SystemClock
@@ -51,7 +51,7 @@ class OtelConfig(ProducerConfig):
     group: str = Field("wattlog-otel", description="Consumer group under which its offsets can be watched.")
     begin: Literal["start", "end"] = Field("end", description="Where a topic that was never read is read from.")
     every_s: float = Field(1.0, ge=0.1, le=3600, description="How often it is looked at.")
-    spans: Rules = Field(default_factory=Rules, description="How spans are read.")
+    spans: SpanRules = Field(default_factory=SpanRules, description="How spans are read.")
     deployments: tuple[Deployment, ...] = Field((), description="Which workload serves what; the first match wins.")
 
     @field_validator("bootstrap")
@@ -85,8 +85,8 @@ def spans_topic(settings: Settings, config: OtelConfig, connect: Callable[[], Co
         raise BadSetting("produce.otel.topic", "", "name the topic of the Collector's Kafka exporter, as otlp_spans")
     need_protobuf()
     return SpansTopic(
-        config.topic, GenAI(config.spans), Deployments(config.deployments, settings.cluster), connect,
-        every_ms=round(1000 * config.every_s), begin=config.begin, ahead_ms=ahead(settings),
+        config.topic, GenAIReader(config.spans), Deployments(config.deployments, settings.cluster), connect,
+        every_ms=round(1000 * config.every_s), begin=config.begin, ahead_ms=max_ahead_ms(settings),
     )  # fmt: skip
 
 
@@ -129,7 +129,11 @@ def look(consumer: Consumer, settings: Settings, options: OtelConfig, clock: Clo
         places.append(TopicPartition(options.topic, partition, high - here))
         there += here
     consumer.assign(places)
-    genai, deployments, recent = GenAI(options.spans), Deployments(options.deployments, settings.cluster), Recent()
+    genai, deployments, recent = (
+        GenAIReader(options.spans),
+        Deployments(options.deployments, settings.cluster),
+        Recent(),
+    )
     calls, refused, skipped, seen = 0, list[str](), Counter[str](), 0
     workloads: set[str] = set()
     while seen < there and (came := consumer.consume(there - seen, timeout=TIMEOUT_S)):
@@ -137,7 +141,7 @@ def look(consumer: Consumer, settings: Settings, options: OtelConfig, clock: Clo
         for body in (message.value() or b"" for message in came if message.error() is None):
             try:
                 told = genai.read(
-                    spans(body, genai.wanted, json=is_json(body)), recent, clock.wall_ms() + ahead(settings)
+                    spans(body, genai.wanted, json=is_json(body)), recent, clock.wall_ms() + max_ahead_ms(settings)
                 )
             except BadInput as error:
                 refused.append(str(error))
@@ -145,7 +149,7 @@ def look(consumer: Consumer, settings: Settings, options: OtelConfig, clock: Clo
             calls += len(told.calls)
             refused += told.refused
             skipped.update(told.skipped)
-            workloads |= {place.workload for place in placed(told.calls, deployments, ORIGIN)}
+            workloads |= {place.workload for place in group_by_workload(told.calls, deployments, ORIGIN)}
     if refused and not calls:
         raise BadSetting("produce.otel.spans", options.topic, f"cannot be read so: {refused[0]}")
     left_out = ", ".join(f"{n} {why}" for why, n in sorted(skipped.items())) or "none"

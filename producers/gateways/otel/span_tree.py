@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from producers.gateways.calls import Call, Used
+from producers.gateways.calls import AgentUsage, InferenceCall
 from producers.gateways.otel.otlp import Span
 from producers.runtime.deduplication import Seen
 
@@ -19,7 +19,7 @@ def names_of(span: Span, name: str, tokens: Tokens) -> tuple[str, ...]:
     return (name, _self(span.trace_id, span.span_id, tokens), *around)
 
 
-class Tree:
+class SpanTree:
     """The spans of a message, and which lies in which.
 
     Of an inference that is told by a span and by one that it lies in (a framework's and its client's), the inner one
@@ -46,7 +46,7 @@ class Tree:
             at = self._by_id.get((at.trace_id, at.parent_id)) if at.parent_id else None
         return found
 
-    def told_by_another(self, span: Span, call: Call, recent: Seen) -> bool:
+    def told_by_another(self, span: Span, call: InferenceCall, recent: Seen) -> bool:
         """Whether one in it, or the one directly around it, has counted the same tokens."""
         tokens = _tokens(call)
         return (
@@ -55,14 +55,14 @@ class Tree:
             or recent.has(_self(span.trace_id, span.parent_id, tokens))
         )
 
-    def counted(self, span: Span, call: Call | Used) -> None:
+    def counted(self, span: Span, call: InferenceCall | AgentUsage) -> None:
         """This one counts: those around it will not, if they count the same."""
-        if isinstance(call, Call):
+        if isinstance(call, InferenceCall):
             for outer in self.around(span):
                 self._counted.setdefault((outer.trace_id, outer.span_id), set()).add(_tokens(call))
 
 
-def _tokens(call: Call) -> Tokens:
+def _tokens(call: InferenceCall) -> Tokens:
     return call.row.prompt_tokens, call.row.completion_tokens
 
 

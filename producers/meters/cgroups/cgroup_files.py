@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts import topics
 from contracts.errors import Unavailable
 from producers.common.counter_delta import MAX_OBJECTS, CounterSnapshot, ObjectCounters
-from producers.meters.observed import Place, Seen
+from producers.meters.observed import MeteredOwner, Observation
 from producers.runtime.clock import Clock, boot_id
 
 KIND = "cgroups"
@@ -23,7 +23,7 @@ HOST = "/"
 """The name of the node itself among its things."""
 
 
-class Group(BaseModel):
+class CgroupRule(BaseModel):
     """Cgroups whose path matches are this workload's. `*` does not cross a '/', `**` does."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,11 +32,11 @@ class Group(BaseModel):
     tenant: str = Field("", description="Who pays; empty: nobody is named.")
 
 
-class Cgroups:
+class CgroupReader:
     """Looks at a node. `root` is where cgroup v2 is mounted, `proc` where procfs is."""
 
     def __init__(
-        self, groups: Sequence[Group], node: str, *, root: Path, proc: Path, host: bool, interfaces: Sequence[str]
+        self, groups: Sequence[CgroupRule], node: str, *, root: Path, proc: Path, host: bool, interfaces: Sequence[str]
     ) -> None:
         self._groups, self._node, self._root, self._proc = groups, node, root, proc
         self._host, self._interfaces = host, interfaces
@@ -44,7 +44,7 @@ class Cgroups:
         self._missing: set[str] = set()
         self._scope = repr((tuple(g.path for g in groups), host, tuple(interfaces)))
 
-    def see(self, clock: Clock) -> Seen:
+    def see(self, clock: Clock) -> Observation:
         """Raises Unavailable where cgroup v2 is not, or may not be read."""
         if not (self._root / "cgroup.controllers").exists():
             raise Unavailable(
@@ -52,20 +52,22 @@ class Cgroups:
             )
         t_ms = clock.wall_ms()
         things: dict[str, ObjectCounters] = {}
-        places: dict[str, Place] = {}
+        places: dict[str, MeteredOwner] = {}
         try:
             for path, group in self._matches():
                 if (thing := _thing(path, t_ms)) is not None:
                     name = str(path.relative_to(self._root))
                     things[name] = thing
-                    places[name] = Place(group.workload, group.tenant, {"node": self._node, "cgroup": name[-253:]})
+                    places[name] = MeteredOwner(
+                        group.workload, group.tenant, {"node": self._node, "cgroup": name[-253:]}
+                    )
             if self._host:
                 things[HOST] = self._node_itself(t_ms)
-                places[HOST] = Place(topics.node_workload(self._node), "", {"node": self._node})
+                places[HOST] = MeteredOwner(topics.node_workload(self._node), "", {"node": self._node})
         except PermissionError as error:
             mend = "Run as a user who may, or mount it for this container."
             raise Unavailable(f"{error.filename} may not be read", mend, lasting=True) from error
-        return Seen(CounterSnapshot(t_ms, boot_id(), self._scope, things), places, self._notes())
+        return Observation(CounterSnapshot(t_ms, boot_id(), self._scope, things), places, self._notes())
 
     def _notes(self) -> tuple[str, ...]:
         """Groups that nothing matches any more, told once."""
@@ -74,7 +76,7 @@ class Cgroups:
         self._missing = missing
         return tuple(f"no cgroup is {path}" for path in sorted(new))
 
-    def _matches(self) -> Iterator[tuple[Path, Group]]:
+    def _matches(self) -> Iterator[tuple[Path, CgroupRule]]:
         """Each cgroup once, with the first of the groups that it matches."""
         seen: set[Path] = set()
         self._found = set()

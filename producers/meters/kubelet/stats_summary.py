@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput
 from producers.common.counter_delta import CounterSnapshot, ObjectCounters
-from producers.meters.observed import Place, Seen
+from producers.meters.observed import MeteredOwner, Observation
 from producers.runtime.clock import Clock
 
 KIND = "kubelet"
@@ -81,14 +81,14 @@ class PodRule(BaseModel):
         return fnmatchcase(ref.namespace, self.namespace) and fnmatchcase(ref.name, self.pod)
 
 
-class Kubelet:
+class KubeletReader:
     """Looks at a node's pods. `fetch` gives the summary's text, or raises Unavailable."""
 
     def __init__(self, rules: Sequence[PodRule], fetch: Callable[[], str], name: str) -> None:
         self._rules, self._fetch, self._name = rules, fetch, name
         self._told: set[str] = set()
 
-    def see(self, clock: Clock) -> Seen:
+    def see(self, clock: Clock) -> Observation:
         """Raises BadInput for what is no summary."""
         text = self._fetch()
         t_ms = clock.wall_ms()
@@ -104,11 +104,11 @@ class Kubelet:
             things[key] = _thing(pod, t_ms)
             dimensions = {"node": summary.node.node_name, "namespace": ref.namespace, "pod": ref.name}
             workload = rule.workload if rule else UNMATCHED + ref.namespace
-            places[key] = Place(workload, rule.tenant if rule else "", dimensions)
+            places[key] = MeteredOwner(workload, rule.tenant if rule else "", dimensions)
             if rule is None and ref.namespace not in self._told and len(self._told) < 1_000:
                 self._told.add(ref.namespace)
                 notes.append(f"no rule says whose pods of namespace {ref.namespace!r} are: they show as {workload!r}")
-        return Seen(CounterSnapshot(t_ms, "", "", things), places, tuple(notes))
+        return Observation(CounterSnapshot(t_ms, "", "", things), places, tuple(notes))
 
 
 def _thing(pod: _Pod, t_ms: int) -> ObjectCounters:

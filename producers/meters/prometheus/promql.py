@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from contracts.errors import BadInput, Unavailable
-from producers.meters.window_query import Answer, answer
-from producers.meters.windows import Window
+from producers.meters.window_query import QueryRow, query_row
+from producers.meters.windows import MeterWindow
 from producers.runtime.batching import decimal_text
 
 Fetch = Callable[[str, float], tuple[int, str]]
@@ -43,12 +43,12 @@ _read_vector = msgspec.json.Decoder(list[_Series]).decode
 _read_scalar = msgspec.json.Decoder(tuple[float, str]).decode
 
 
-def query_of(text: str, window: Window) -> str:
+def query_of(text: str, window: MeterWindow) -> str:
     """The query for a window."""
     return text.replace("$window", f"{(window.t1_ms - window.t0_ms) // 1000}s")
 
 
-def ask(fetch: Fetch, query: str, window: Window, **of: Any) -> Iterator[Answer | BadInput]:
+def ask(fetch: Fetch, query: str, window: MeterWindow, **of: Any) -> Iterator[QueryRow | BadInput]:
     """A window's answers; `of` is what `questions.answer` is told of each. A series whose value is no number (a
     division by zero) is refused alone.
 
@@ -63,7 +63,7 @@ def ask(fetch: Fetch, query: str, window: Window, **of: Any) -> Iterator[Answer 
             shown = ", ".join(f"{k}={v}" for k, v in sorted(labels.items()))
             yield BadInput(of["meter"], value, f"the value of {{{shown}}} is no number that can be metered")
             continue
-        yield answer(labels, quantity, window=window, **of)
+        yield query_row(labels, quantity, window=window, **of)
 
 
 def _vector(status: int, text: str, query: str) -> Iterator[tuple[dict[str, str], str]]:

@@ -14,19 +14,19 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from contracts.errors import BadInput, BadSetting, Unavailable
-from producers.meters.window_query import MAX_ANSWERS, Answer, answer
-from producers.meters.windows import Window
+from producers.meters.window_query import MAX_QUERY_ROWS, QueryRow, query_row
+from producers.meters.windows import MeterWindow
 from producers.runtime.batching import decimal_text
 
 QUANTITY = "quantity"
 TIMEOUT_S = 60
 Rows = tuple[Sequence[str], Sequence[Sequence[Any]]]
 """Names of the columns, and rows."""
-Fetch = Callable[[str, Window], Rows]
+Fetch = Callable[[str, MeterWindow], Rows]
 """A query and its window: rows. Raises Unavailable, or BadInput where the database refuses the query."""
 
 
-def ask(fetch: Fetch, query: str, window: Window, **of: Any) -> Iterator[Answer | BadInput]:
+def ask(fetch: Fetch, query: str, window: MeterWindow, **of: Any) -> Iterator[QueryRow | BadInput]:
     """A window's answers; `of` is what `questions.answer` is told of each. A NULL is no value; a row whose quantity is
     NULL or no number is refused alone.
 
@@ -46,7 +46,7 @@ def ask(fetch: Fetch, query: str, window: Window, **of: Any) -> Iterator[Answer 
         except BadInput as error:
             yield error
             continue
-        yield answer({n: str(v) for n, v in values.items() if v is not None}, text, window=window, **of)
+        yield query_row({n: str(v) for n, v in values.items() if v is not None}, text, window=window, **of)
 
 
 def opener(dsn: str, password: str) -> Fetch:
@@ -62,12 +62,12 @@ def opener(dsn: str, password: str) -> Fetch:
     raise BadSetting("produce.sql.dsn", dsn, "use postgresql://user@host/database or http(s)://user@host:8123/database")
 
 
-def _bounds(window: Window) -> Mapping[str, datetime]:
+def _bounds(window: MeterWindow) -> Mapping[str, datetime]:
     start, end = (datetime.fromtimestamp(t_ms / 1000, UTC) for t_ms in window)
     return {"start": start, "end": end}
 
 
-def _postgres(dsn: str, password: str, query: str, window: Window) -> Rows:
+def _postgres(dsn: str, password: str, query: str, window: MeterWindow) -> Rows:
     import psycopg
 
     text = query.replace("%", "%%").replace("{start}", "%(start)s").replace("{end}", "%(end)s")
@@ -78,7 +78,7 @@ def _postgres(dsn: str, password: str, query: str, window: Window) -> Rows:
             cursor = connection.execute(text, _bounds(window))
             if cursor.description is None:
                 raise BadInput("query", query[:60], "answers no rows: give a SELECT")
-            return [column.name for column in cursor.description], cursor.fetchmany(MAX_ANSWERS + 1)
+            return [column.name for column in cursor.description], cursor.fetchmany(MAX_QUERY_ROWS + 1)
     except psycopg.OperationalError as error:
         raise Unavailable(
             f"PostgreSQL does not answer: {_line(error)}", "Is it running, and is the user right?"
@@ -87,13 +87,13 @@ def _postgres(dsn: str, password: str, query: str, window: Window) -> Rows:
         raise BadInput("query", query[:60], f"PostgreSQL says: {_line(error)}") from None
 
 
-def _clickhouse(dsn: str, password: str, query: str, window: Window) -> Rows:
+def _clickhouse(dsn: str, password: str, query: str, window: MeterWindow) -> Rows:
     import clickhouse_connect
     from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
     text = query.replace("{start}", "{start:DateTime64(3, 'UTC')}").replace("{end}", "{end:DateTime64(3, 'UTC')}")
     settings = {
-        "readonly": 2, "max_execution_time": TIMEOUT_S, "max_result_rows": MAX_ANSWERS + 1,
+        "readonly": 2, "max_execution_time": TIMEOUT_S, "max_result_rows": MAX_QUERY_ROWS + 1,
         "result_overflow_mode": "throw",
     }  # fmt: skip
     try:

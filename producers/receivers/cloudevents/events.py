@@ -21,7 +21,7 @@ from contracts.checks import MAX_TEXT
 from contracts.errors import BadInput
 from contracts.events import MAX_TIME_MS
 from contracts.units import epoch_ms
-from producers.receivers.cloudevents.meter_rules import CloudEvent, Counted, Meters
+from producers.receivers.cloudevents.meter_rules import CloudEvent, MeteredRow, MeterRules
 from producers.runtime.batching import UsageRow, text_bytes, usage_batch
 from producers.runtime.poll_loop import Made
 from producers.runtime.receiver.problems import Rejected, Wrong
@@ -53,7 +53,7 @@ _EVENT: Mapping[str, Any] = {
 _EVENTS: Mapping[str, Any] = {"type": "array", "minItems": 1, "items": _EVENT}
 
 
-def intake(meters: Meters, *, cluster: str, max_events: int, ahead_ms: int, accepted_status: int = 202) -> Intake:
+def intake(meters: MeterRules, *, cluster: str, max_events: int, ahead_ms: int, accepted_status: int = 202) -> Intake:
     """The route. `max_events` a request; `ahead_ms`: how far a time may lie in the future, less than what
     workers take for it: our clocks differ too."""
 
@@ -61,7 +61,7 @@ def intake(meters: Meters, *, cluster: str, max_events: int, ahead_ms: int, acce
         found = list(_found(sent))
         if len(found) > max_events:
             raise Rejected(413, "too-many-events", f"{len(found):,} events: send at most {max_events:,} a request.")
-        counted: list[Counted] = []
+        counted: list[MeteredRow] = []
         wrong: list[Wrong] = []
         for n, one in enumerate(found):
             try:
@@ -79,7 +79,7 @@ def intake(meters: Meters, *, cluster: str, max_events: int, ahead_ms: int, acce
     return Intake(PATH, "cloudevents", bodies, parse, reply)
 
 
-def together(counted: Sequence[Counted]) -> Iterator[tuple[str, list[UsageRow]]]:
+def together(counted: Sequence[MeteredRow]) -> Iterator[tuple[str, list[UsageRow]]]:
     """Rows by workload, in their order, in parts that fit into a message each."""
     by_workload: dict[str, list[UsageRow]] = {}
     for workload, row in counted:

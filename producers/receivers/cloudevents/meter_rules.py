@@ -25,7 +25,7 @@ _DIGITS = 64
 """Characters of a number that is written as text."""
 _STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d{1,6})\]|\['([^'\]]{1,253})'\]")
 
-Path = tuple[str | int, ...]
+DataPath = tuple[str | int, ...]
 
 
 class CloudEvent(NamedTuple):
@@ -88,7 +88,7 @@ class MeterRule(BaseModel):
         return self
 
 
-def path(text: str) -> Path:
+def path(text: str) -> DataPath:
     """`$.usage.total` as its steps. Raises ValueError for what is none of the forms that are known."""
     if text == "$":
         return ()
@@ -106,7 +106,7 @@ def path(text: str) -> Path:
     return tuple(steps)
 
 
-def at(data: Any, steps: Path) -> Any:
+def at(data: Any, steps: DataPath) -> Any:
     """What stands there; None where nothing does."""
     for step in steps:
         if isinstance(step, int):
@@ -116,14 +116,14 @@ def at(data: Any, steps: Path) -> Any:
     return data
 
 
-class Counted(NamedTuple):
+class MeteredRow(NamedTuple):
     """A row, and the workload that it belongs to."""
 
     workload: str
     row: UsageRow
 
 
-class Meters:
+class MeterRules:
     """The rules, by type. Raises BadSetting where two of them would make one row of an event.
 
     `unknown`: whether events of other types are counted, or refused. `workload` is whose they are unless a rule says.
@@ -142,7 +142,7 @@ class Meters:
                 )
             of_type.append(_Rule(rule))
 
-    def rows(self, event: CloudEvent, caller: Caller) -> Iterator[Counted]:
+    def rows(self, event: CloudEvent, caller: Caller) -> Iterator[MeteredRow]:
         """What the event is counted as. Raises BadInput for a value that cannot be, Refused for a tenant that the
         caller may not name."""
         rules = self._rules.get(event.type)
@@ -168,7 +168,7 @@ class _Rule:
         self._workload, self._workload_path = rule.workload, _path(rule.workload)
         self._texts = [(where, _path(where)) for where in (rule.session_id, rule.trace_id, rule.step)]
 
-    def counted(self, event: CloudEvent, caller: Caller, workload: str) -> Counted:
+    def counted(self, event: CloudEvent, caller: Caller, workload: str) -> MeteredRow:
         session, trace, step = (self._text(event, where, steps) for where, steps in self._texts)
         found = ((name, self._text(event, where, steps)) for name, where, steps in self._group_by)
         row = UsageRow(
@@ -177,7 +177,7 @@ class _Rule:
             {name: text for name, text in found if text},
         )  # fmt: skip
         of = self._text(event, self._workload, self._workload_path) if self._workload_path else self._workload
-        return Counted(of or workload, row)
+        return MeteredRow(of or workload, row)
 
     def _payer(self, event: CloudEvent, caller: Caller) -> str:
         """An explicit tenant is an attribute, or what stands at the rule's path; a subject is only where the caller may
@@ -206,7 +206,7 @@ class _Rule:
             raise BadInput(name, value, mend)
         return text
 
-    def _text(self, event: CloudEvent, where: str, steps: Path | None) -> str:
+    def _text(self, event: CloudEvent, where: str, steps: DataPath | None) -> str:
         """A text to break down by: of a text, a number or a truth. "" where there is nothing."""
         value = getattr(event, where) if where in ATTRIBUTES else at(event.data, steps) if steps is not None else None
         if value is None:
@@ -221,7 +221,7 @@ class _Rule:
         return value
 
 
-def _path(where: str) -> Path | None:
+def _path(where: str) -> DataPath | None:
     return path(where) if where.startswith("$") else None
 
 

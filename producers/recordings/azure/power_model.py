@@ -55,7 +55,7 @@ class PowerModel:
                 raise BadInput(name, getattr(self, name), "must be 0 or more")
 
 
-class Served(NamedTuple):
+class ServedRequest(NamedTuple):
     """When a request was prefilled and done, in UTC epoch microseconds."""
 
     prefill_us: int
@@ -63,14 +63,14 @@ class Served(NamedTuple):
     end_us: int
 
 
-class Second(NamedTuple):
+class ServerSecond(NamedTuple):
     """One second of the server: energy of each GPU, in microjoules."""
 
     t_ms: int
     energy_uj: tuple[int, ...]
 
 
-class Server:
+class ModelledServer:
     """The model at work. Offer requests in order of arrival; take the seconds that no later request can touch."""
 
     def __init__(self, model: PowerModel) -> None:
@@ -86,7 +86,7 @@ class Server:
         self._end_us = 0
         self._turn = 0
 
-    def offer(self, arrival_us: int, prompt_tokens: int, completion_tokens: int) -> Served:
+    def offer(self, arrival_us: int, prompt_tokens: int, completion_tokens: int) -> ServedRequest:
         """Serves one request that arrives no earlier than those before it.
 
         Raises BadInput for one that would take longer than an event may last, and leaves it out.
@@ -104,15 +104,15 @@ class Server:
         self._add(prefill, first, prompt_tokens * self._prefill_uj)
         self._add(first, end, completion_tokens * self._decode_uj)
         self._end_us = max(self._end_us, end)
-        return Served(prefill, first, end)
+        return ServedRequest(prefill, first, end)
 
-    def until(self, us: int) -> Iterator[Second]:
+    def until(self, us: int) -> Iterator[ServerSecond]:
         """The seconds that end by `us`, not yielded before."""
         while self._next_s is not None and (self._next_s + 1) * STEP_US <= us:
             yield self._second(self._next_s)
             self._next_s += 1
 
-    def rest(self) -> Iterator[Second]:
+    def rest(self) -> Iterator[ServerSecond]:
         """The seconds up to the end of the last request."""
         return self.until(-(-self._end_us // STEP_US) * STEP_US)
 
@@ -127,10 +127,10 @@ class Server:
             self._added[second] = self._added.get(second, 0) + upto - sent
             sent = upto
 
-    def _second(self, second: int) -> Second:
+    def _second(self, second: int) -> ServerSecond:
         total = self._idle_uj + self._added.pop(second, 0)
         each, left = divmod(total, self._gpus)
         # The microjoules that do not divide go round the GPUs, so that none is favoured.
         shares = [each + ((g - self._turn) % self._gpus < left) for g in range(self._gpus)]
         self._turn = (self._turn + left) % self._gpus
-        return Second(second * 1000, tuple(shares))
+        return ServerSecond(second * 1000, tuple(shares))

@@ -21,10 +21,20 @@ from contracts.events import MAX_TOKENS, Event, Method
 from contracts.topics import check_name
 from contracts.units import rfc3339
 from producers.recordings import base
-from producers.recordings.azure.power_model import PowerModel, Second, Server
-from producers.recordings.base import BadRow, IdleFloor, PowerRow, Recording, Row, TokenRow, bad_row, key_ms, reorder
+from producers.recordings.azure.power_model import ModelledServer, PowerModel, ServerSecond
+from producers.recordings.base import (
+    BadRow,
+    PowerRow,
+    Recording,
+    RecordingIdleFloor,
+    Row,
+    TokenRow,
+    bad_row,
+    key_ms,
+    reorder,
+)
 from producers.recordings.batches import events_of
-from producers.recordings.text_lines import BadCell, Table
+from producers.recordings.text_lines import BadCell, CsvTable
 
 _COLUMNS = {name: (name.lower(),) for name in ("TIMESTAMP", "ContextTokens", "GeneratedTokens")}
 PAUSE_MS = 3_600_000
@@ -32,12 +42,16 @@ PAUSE_MS = 3_600_000
 MAX_TENANTS = 1_000
 
 
-class Names(NamedTuple):
+class AzureNames(NamedTuple):
     """What the trace does not name."""
 
     cluster: str
     workload: str
     model: str
+
+    def __repr__(self) -> str:
+        """Return the text that goes into the recording's fingerprint. It must stay the same: see `base.fingerprint`."""
+        return f"Names(cluster={self.cluster!r}, workload={self.workload!r}, model={self.model!r})"
 
 
 class Arrival(NamedTuple):
@@ -60,7 +74,7 @@ def azure(
     """
     power = power or PowerModel()
     stem = file.stem
-    names = Names(cluster, workload or stem, model)
+    names = AzureNames(cluster, workload or stem, model)
     for field, name in (*names._asdict().items(), ("hardware", power.hardware)):
         check_name(field, name)
     if not 1 <= tenants <= MAX_TENANTS:
@@ -86,7 +100,7 @@ def azure(
         cluster, f"Azure LLM inference, {stem}", start_ms, end_ms, (start_ms, end_ms), names.workload,
         requests + intervals, events,
         {"requests": f"{requests}", "prompt tokens": f"{prompt}", "completion tokens": f"{completion}"},
-        (IdleFloor(power.hardware, round(power.idle_w * 1000), "the power model of this replay"),),
+        (RecordingIdleFloor(power.hardware, round(power.idle_w * 1000), "the power model of this replay"),),
         (
             f"Energy, times to first and last token: SIMULATED by a model, {power}.",
             "Energy after an hour without requests is left out, as if the recording had paused.",
@@ -110,7 +124,7 @@ def _bounds(tenants: int) -> tuple[int, ...]:
 
 
 def _arrivals(file: Path) -> Iterator[Arrival | BadRow]:
-    table = Table(file, _COLUMNS, tuple(_COLUMNS))
+    table = CsvTable(file, _COLUMNS, tuple(_COLUMNS))
     for line in table:
         if isinstance(line, BadRow):
             yield line
@@ -126,9 +140,9 @@ def _arrivals(file: Path) -> Iterator[Arrival | BadRow]:
             yield line.bad(error)
 
 
-def _rows(file: Path, names: Names, tenants: int, power: PowerModel) -> Iterator[Row | BadRow]:
+def _rows(file: Path, names: AzureNames, tenants: int, power: PowerModel) -> Iterator[Row | BadRow]:
     """Requests and the server's seconds; nearly in order."""
-    server, last_ms = Server(power), 0
+    server, last_ms = ModelledServer(power), 0
     for item in reorder(_arrivals(file)):
         if isinstance(item, BadRow):
             yield item
@@ -140,7 +154,7 @@ def _rows(file: Path, names: Names, tenants: int, power: PowerModel) -> Iterator
             continue
         if now_ms > last_ms + PAUSE_MS:
             yield from _power(server.rest(), names, power.hardware)
-            server = Server(power)
+            server = ModelledServer(power)
         last_ms = now_ms
         try:
             served = server.offer(now_ms * 1000, item.prompt_tokens, item.completion_tokens)
@@ -156,7 +170,7 @@ def _rows(file: Path, names: Names, tenants: int, power: PowerModel) -> Iterator
     yield from _power(server.rest(), names, power.hardware)
 
 
-def _power(seconds: Iterator[Second], names: Names, hardware: str) -> Iterator[PowerRow]:
+def _power(seconds: Iterator[ServerSecond], names: AzureNames, hardware: str) -> Iterator[PowerRow]:
     for t_ms, energies in seconds:
         for gpu, energy_uj in enumerate(energies):
             yield PowerRow(

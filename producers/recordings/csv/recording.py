@@ -17,18 +17,26 @@ from contracts.topics import check_name
 from producers.recordings import base
 from producers.recordings.base import BadRow, PowerRow, Recording, Row, TokenRow, reorder
 from producers.recordings.batches import Group, events_of
-from producers.recordings.csv.rows import MAX_GAP_MS, MAX_NAMES, POWER_COLUMNS, Defaults, Odd, power_rows, token_rows
-from producers.recordings.text_lines import Table
+from producers.recordings.csv.rows import (
+    MAX_GAP_MS,
+    MAX_NAMES,
+    POWER_COLUMNS,
+    CsvDefaults,
+    ReadingAnomalies,
+    power_rows,
+    token_rows,
+)
+from producers.recordings.text_lines import CsvTable
 
 
 @dataclass(slots=True)
-class Seen:
+class RecordingSpan:
     """What a first look at the files found."""
 
     start_ms: int | None = None
     end_ms: int = 0
     rows: int = 0
-    odd: Odd = field(default_factory=Odd)
+    odd: ReadingAnomalies = field(default_factory=ReadingAnomalies)
     groups: set[Group] = field(default_factory=set)
 
     def add(self, t0_ms: int, t1_ms: int, group: Group) -> None:
@@ -60,8 +68,8 @@ def csv_recording(
         check_name(what, name)
     if max_gap_ms <= 0:
         raise BadInput("max_gap_ms", max_gap_ms, "give 1 ms or more")
-    defaults = Defaults(cluster, workload, node, gpu, hardware, owner, base.offset_ms(utc_offset), max_gap_ms)
-    seen = Seen()
+    defaults = CsvDefaults(cluster, workload, node, gpu, hardware, owner, base.offset_ms(utc_offset), max_gap_ms)
+    seen = RecordingSpan()
     for row in token_rows(tokens, defaults):
         if isinstance(row, TokenRow):
             seen.add(row.t_start_ms, row.t_end_ms, (row.cluster, row.workload))
@@ -76,7 +84,9 @@ def csv_recording(
 
     def events() -> Iterator[Event | BadRow]:
         rows = merge(
-            _in_order(token_rows(tokens, defaults)), _in_order(power_rows(power, defaults, Odd())), key=lambda p: p[0]
+            _in_order(token_rows(tokens, defaults)),
+            _in_order(power_rows(power, defaults, ReadingAnomalies())),
+            key=lambda p: p[0],
         )
         yield from events_of(
             (row for _, row in rows), name=source, groups=seen.groups, epoch=start_ms, end_ms=end_ms,
@@ -98,8 +108,8 @@ def _in_order(rows: Iterator[Row | BadRow]) -> Iterator[tuple[int, Row | BadRow]
         yield now_ms, row
 
 
-def _notes(power: Path, defaults: Defaults, seen: Seen) -> tuple[str, ...]:
-    table = Table(power, POWER_COLUMNS, ("time",))
+def _notes(power: Path, defaults: CsvDefaults, seen: RecordingSpan) -> tuple[str, ...]:
+    table = CsvTable(power, POWER_COLUMNS, ("time",))
     notes = []
     if not table.has("gpu"):
         notes.append(f"{power.name} names no GPU: all its readings are taken as those of one, {defaults.gpu}.")

@@ -6,7 +6,7 @@ Power readings become intervals by the rules of `producers.gpu.intervals`, as a 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal, DecimalException
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from contracts.events import MAX_SPAN_MS, MAX_TOKENS
 from producers.gpu import intervals
 from producers.recordings.base import BadRow, PowerRow, TokenRow, bad_row, key_ms, reorder
 from producers.recordings.batches import Group
-from producers.recordings.text_lines import NO_VALUE, BadCell, Line, Table
+from producers.recordings.text_lines import NO_VALUE, BadCell, CsvLine, CsvTable
 from producers.recordings.trapezoid import microwatts
 
 POWER_COLUMNS = {
@@ -60,8 +60,8 @@ _MAX_COUNTER_MJ = 2**62
 """About 1.3 TWh. DCGM's blank (9.2e18) and its like lie above."""
 
 
-@dataclass(slots=True, frozen=True)
-class Defaults:
+@dataclass(slots=True, frozen=True, repr=False)
+class CsvDefaults:
     """What holds where a file has no such column, or a cell is empty."""
 
     cluster: str
@@ -73,8 +73,13 @@ class Defaults:
     zone_ms: int
     max_gap_ms: int
 
+    def __repr__(self) -> str:
+        """Return the text that goes into the recording's fingerprint. It must stay the same: see `base.fingerprint`."""
+        options = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
+        return f"Defaults({options})"
 
-class Look(NamedTuple):
+
+class PowerReading(NamedTuple):
     """One power reading, with where it was read. `key_ms` is its time."""
 
     key_ms: int
@@ -86,16 +91,16 @@ class Look(NamedTuple):
 
 
 @dataclass(slots=True)
-class Odd:
+class ReadingAnomalies:
     """What was odd about the readings of a file, counted."""
 
     gaps: int = 0
     resets: int = 0
 
 
-def token_rows(path: Path, defaults: Defaults) -> Iterator[TokenRow | BadRow]:
+def token_rows(path: Path, defaults: CsvDefaults) -> Iterator[TokenRow | BadRow]:
     """The requests of a file, in its order. Bad rows in between."""
-    table = Table(path, TOKEN_COLUMNS, ("start", "end", "tenant", "model", "prompt_tokens", "completion_tokens"))
+    table = CsvTable(path, TOKEN_COLUMNS, ("start", "end", "tenant", "model", "prompt_tokens", "completion_tokens"))
     for line in table:
         if isinstance(line, BadRow):
             yield line
@@ -106,13 +111,13 @@ def token_rows(path: Path, defaults: Defaults) -> Iterator[TokenRow | BadRow]:
             yield line.bad(error)
 
 
-def power_rows(path: Path, defaults: Defaults, odd: Odd) -> Iterator[PowerRow | BadRow]:
+def power_rows(path: Path, defaults: CsvDefaults, odd: ReadingAnomalies) -> Iterator[PowerRow | BadRow]:
     """The intervals between a file's readings, GPU by GPU. Counts gaps and counter resets in `odd`.
 
     An interval belongs to the workload that its first reading names: that one held the GPU until the next reading.
     """
     states: dict[tuple[str, str], intervals.MeterState] = {}
-    held: dict[tuple[str, str], Look] = {}
+    held: dict[tuple[str, str], PowerReading] = {}
     for look in reorder(_looks(path, defaults)):
         if isinstance(look, BadRow):
             yield look
@@ -139,7 +144,7 @@ def power_rows(path: Path, defaults: Defaults, odd: Odd) -> Iterator[PowerRow | 
             held[gpu] = look
 
 
-def _token_row(line: Line, stem: str, defaults: Defaults) -> TokenRow:
+def _token_row(line: CsvLine, stem: str, defaults: CsvDefaults) -> TokenRow:
     start_ms, end_ms = line.time("start", defaults.zone_ms), line.time("end", defaults.zone_ms)
     if not start_ms <= end_ms <= start_ms + MAX_SPAN_MS:
         raise BadCell("end", line.get("end"), "must be 0 to 6 hours after start")
@@ -160,8 +165,8 @@ def _token_row(line: Line, stem: str, defaults: Defaults) -> TokenRow:
     )  # fmt: skip
 
 
-def _looks(path: Path, defaults: Defaults) -> Iterator[Look | BadRow]:
-    table = Table(path, POWER_COLUMNS, ("time",))
+def _looks(path: Path, defaults: CsvDefaults) -> Iterator[PowerReading | BadRow]:
+    table = CsvTable(path, POWER_COLUMNS, ("time",))
     if not any(table.has(c) for c in ("energy_mj", "energy_j", "power_w")):
         raise BadInput("columns", table.columns, f"{path.name} also needs one of energy_mj, energy_j or power_w")
     for line in table:
@@ -174,7 +179,7 @@ def _looks(path: Path, defaults: Defaults) -> Iterator[Look | BadRow]:
             yield line.bad(error)
 
 
-def _look(line: Line, table: Table, defaults: Defaults) -> Look:
+def _look(line: CsvLine, table: CsvTable, defaults: CsvDefaults) -> PowerReading:
     t_ms = line.time("time", defaults.zone_ms)
     counter_mj = _counter_mj(line)
     watts = _watts(line)
@@ -187,24 +192,24 @@ def _look(line: Line, table: Table, defaults: Defaults) -> Look:
         watts, _utilisation(line),
     )  # fmt: skip
     owner = line.text("owner", defaults.owner)
-    return Look(t_ms, line.number, reading, _group(line, defaults), line.text("node", defaults.node), owner)
+    return PowerReading(t_ms, line.number, reading, _group(line, defaults), line.text("node", defaults.node), owner)
 
 
-def _group(line: Line, defaults: Defaults) -> Group:
+def _group(line: CsvLine, defaults: CsvDefaults) -> Group:
     cluster = line.text("cluster", defaults.cluster)
     if "/" in cluster:
         raise BadCell("cluster", cluster, "a cluster's name has no '/'")
     return cluster, line.text("workload", defaults.workload)
 
 
-def _required(line: Line, column: str) -> str:
+def _required(line: CsvLine, column: str) -> str:
     value = line.text(column, "")
     if not value:
         raise BadCell(column, value, "is empty")
     return value
 
 
-def _counter_mj(line: Line) -> int | None:
+def _counter_mj(line: CsvLine) -> int | None:
     """The energy counter in whole millijoules, None where there is none."""
     for column, mj in (("energy_mj", 1), ("energy_j", 1000)):
         text = line.get(column)
@@ -220,7 +225,7 @@ def _counter_mj(line: Line) -> int | None:
     return None
 
 
-def _watts(line: Line) -> float | None:
+def _watts(line: CsvLine) -> float | None:
     text = line.get("power_w")
     if text.lower() in NO_VALUE:
         return None
@@ -230,7 +235,7 @@ def _watts(line: Line) -> float | None:
         raise BadCell("power_w", text, str(error)) from None
 
 
-def _utilisation(line: Line) -> float | None:
+def _utilisation(line: CsvLine) -> float | None:
     """Percent to a ratio; a cell that cannot be read is unknown, for no energy hangs on it."""
     text = line.get("utilization").removesuffix("%").strip()
     return int(text) / 100 if text.isdecimal() and text.isascii() and len(text) <= 3 and int(text) <= 100 else None

@@ -33,7 +33,7 @@ _PRINTED = 2e-5
 
 
 @dataclass(frozen=True)
-class Run:
+class LoadgenRun:
     """One performance run. Times in UTC epoch ms, latencies in ms; `latency_ms` maps quantiles (0 to 1) to latencies.
 
     `tokens` is None where the log counts none; `tokens_per_s` and `samples_per_s` are as logged. `issue_ms` is how long
@@ -54,7 +54,7 @@ class Run:
     valid: str
 
 
-def read_run(directory: Path, zone_ms: int) -> Run:
+def read_run(directory: Path, zone_ms: int) -> LoadgenRun:
     """Reads the log of a run. Raises BadInput naming the file and the field that is missing or cannot be read."""
     log = _Log(directory / LOG)
     scenario = log.text("effective_scenario", "requested_scenario")
@@ -72,7 +72,7 @@ def read_run(directory: Path, zone_ms: int) -> Run:
         issue_ms = min(log.number("generated_query_duration") / 1e6, float(end_ms - begin_ms))
     else:
         issue_ms = 0.0 if scenario == "Offline" else max(0.0, end_ms - begin_ms - latency_ms[1.0])
-    return Run(
+    return LoadgenRun(
         sut, model_name(directory, sut, scenario), scenario, begin_ms, end_ms, samples, tokens, samples_per_s,
         tokens_per_s, issue_ms, latency_ms, log.text("result_validity", default="unknown"),
     )  # fmt: skip

@@ -41,7 +41,7 @@ from contracts.units import I64, rfc3339
 from producers.recordings import base
 from producers.recordings.base import BadRow, PowerRow, Recording, Row, TokenRow, bad_row, key_ms
 from producers.recordings.batches import events_of
-from producers.recordings.mlperf.loadgen import LOG, Run, read_run, stamp_ms
+from producers.recordings.mlperf.loadgen import LOG, LoadgenRun, read_run, stamp_ms
 from producers.recordings.text_lines import read_lines
 from producers.recordings.trapezoid import Trapezoid, microwatts, power_at, spread
 
@@ -54,7 +54,7 @@ MAX_GAP_MS = 10_000
 Edges = Literal["readings", "interpolated"]
 
 
-class Reading(NamedTuple):
+class WallReading(NamedTuple):
     """Power at a time."""
 
     t_ms: int
@@ -77,7 +77,7 @@ def mlperf(
     run = read_run(directory, base.offset_ms(utc_offset))
     spl = directory / SPL
     zone_ms = base.offset_ms(power_utc_offset or utc_offset)
-    readings = [item for item in read_readings(spl, zone_ms) if isinstance(item, Reading)]
+    readings = [item for item in read_readings(spl, zone_ms) if isinstance(item, WallReading)]
     cut = _window(run, readings, spl.name, edges)
     workload = check_name("workload", workload or f"{run.model}/{run.scenario}")
     hardware = check_name("hardware", hardware or f"wall of {run.sut}")
@@ -111,7 +111,7 @@ def mlperf(
     )  # fmt: skip
 
 
-def read_readings(path: Path, zone_ms: int) -> Iterator[Reading | BadRow]:
+def read_readings(path: Path, zone_ms: int) -> Iterator[WallReading | BadRow]:
     """The readings of a PTDaemon log: lines `Time,STAMP,Watts,W,...`; channels after the total are left aside.
 
     Stamps are MM-DD-YYYY (PTDaemon's) or start with the year. A line of another shape, one without a measured power,
@@ -133,7 +133,7 @@ def read_readings(path: Path, zone_ms: int) -> Iterator[Reading | BadRow]:
             if t_ms <= last_ms:
                 raise ValueError("not after the reading before it")
             column = "Watts"
-            reading = Reading(t_ms, microwatts(cells[3]))
+            reading = WallReading(t_ms, microwatts(cells[3]))
         except ValueError as error:
             yield bad_row(path, number, column, cells[1 if column == "Time" else 3], str(error))
             continue
@@ -143,7 +143,7 @@ def read_readings(path: Path, zone_ms: int) -> Iterator[Reading | BadRow]:
         yield reading
 
 
-def _window(run: Run, readings: list[Reading], file: str, edges: Edges) -> tuple[int, int]:
+def _window(run: LoadgenRun, readings: list[WallReading], file: str, edges: Edges) -> tuple[int, int]:
     """When the measured window's energy begins and ends. Raises BadInput where the readings do not span it."""
     if not readings:
         raise BadInput(file, "", "has no reading that can be read")
@@ -162,18 +162,18 @@ def _window(run: Run, readings: list[Reading], file: str, edges: Edges) -> tuple
     return inside[0], inside[-1]
 
 
-class Piece(NamedTuple):
+class PowerPiece(NamedTuple):
     """What lies between two readings, or between one and a cut. `gap_ms` is how far apart the readings are."""
 
-    a: Reading
-    b: Reading
+    a: WallReading
+    b: WallReading
     gap_ms: int
 
     def inside(self, cut: tuple[int, int]) -> bool:
         return cut[0] <= self.a.t_ms and self.b.t_ms <= cut[1]
 
 
-def _pieces(readings: list[Reading], *cuts: tuple[int, int]) -> Iterator[Piece]:
+def _pieces(readings: list[WallReading], *cuts: tuple[int, int]) -> Iterator[PowerPiece]:
     """The pieces between consecutive readings, cut on the straight line between them where the window is cut.
 
     More than six hours without a reading make no piece: nothing is known there, and the ledger's coverage shows it.
@@ -182,12 +182,12 @@ def _pieces(readings: list[Reading], *cuts: tuple[int, int]) -> Iterator[Piece]:
         gap_ms = b.t_ms - a.t_ms
         if gap_ms <= MAX_SPAN_MS:
             at = sorted({t for cut in cuts for t in cut if a.t_ms < t < b.t_ms})
-            inner = [Reading(t, power_at(t, *a, *b)) for t in at]
-            yield from (Piece(p, q, gap_ms) for p, q in pairwise([a, *inner, b]))
+            inner = [WallReading(t, power_at(t, *a, *b)) for t in at]
+            yield from (PowerPiece(p, q, gap_ms) for p, q in pairwise([a, *inner, b]))
 
 
 def _power_rows(
-    readings: list[Reading],
+    readings: list[WallReading],
     cuts: tuple[tuple[int, int], tuple[int, int]],
     meter: tuple[str, str, str],
     workloads: tuple[str, str, str],
@@ -205,7 +205,7 @@ def _power_rows(
         )  # fmt: skip
 
 
-def _token_rows(run: Run, names: tuple[str, str, str]) -> Iterator[Row]:
+def _token_rows(run: LoadgenRun, names: tuple[str, str, str]) -> Iterator[Row]:
     """The derived requests, in the order of their keys."""
     cluster, workload, tenant = names
     start_ms, end_ms = request_times(run)
@@ -219,7 +219,7 @@ def _token_rows(run: Run, names: tuple[str, str, str]) -> Iterator[Row]:
         )  # fmt: skip
 
 
-def request_times(run: Run) -> tuple[I64, I64]:
+def request_times(run: LoadgenRun) -> tuple[I64, I64]:
     """Start and end of each derived request, in UTC epoch ms."""
     number = np.arange(run.samples)
     start_ms = run.begin_ms + (number * (run.issue_ms / run.samples)).astype(np.int64)
@@ -236,7 +236,7 @@ def _key(row: Row) -> int:
     return row.key_ms
 
 
-def _references(run: Run, readings: list[Reading], cut: tuple[int, int]) -> dict[str, str]:
+def _references(run: LoadgenRun, readings: list[WallReading], cut: tuple[int, int]) -> dict[str, str]:
     """The recording's own figures, from the readings and the log, in floating point and apart from the ledger."""
     inside = [r for r in readings if run.begin_ms <= r.t_ms <= run.end_ms]
     mean_w = sum(r.power_uw for r in inside) / max(1, len(inside)) / 1e6
@@ -251,7 +251,7 @@ def _references(run: Run, readings: list[Reading], cut: tuple[int, int]) -> dict
     return figures
 
 
-def _notes(run: Run, readings: list[Reading], cut: tuple[int, int]) -> tuple[str, ...]:
+def _notes(run: LoadgenRun, readings: list[WallReading], cut: tuple[int, int]) -> tuple[str, ...]:
     notes = [
         "Wall power of the whole server, host included.",
         f"Energy of the measured window is that of {rfc3339(cut[0])} to {rfc3339(cut[1])}.",

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import BadInput
-from producers.gateways.calls import Call, batches, placed
+from producers.gateways.calls import InferenceCall, batches, group_by_workload
 from producers.gateways.deployments import Deployment, Deployments
-from producers.gateways.litellm.payloads import LiteLLM, Payloads, Rules
+from producers.gateways.litellm.payloads import LiteLLMCalls, LiteLLMReader, LiteLLMRules
 from producers.runtime.batching import RequestRow
 from producers.runtime.deduplication import Recent
 from tests.producers.gateways.payloads import SECRET, T0, payload
@@ -21,19 +21,19 @@ from tests.producers.gateways.payloads import SECRET, T0, payload
 NOW = T0 + 60_000
 
 
-def call(rules: dict[str, Any] | None = None, **more: Any) -> Call:
-    return LiteLLM(Rules(**(rules or {}))).call(payload(**more))
+def call(rules: dict[str, Any] | None = None, **more: Any) -> InferenceCall:
+    return LiteLLMReader(LiteLLMRules(**(rules or {}))).call(payload(**more))
 
 
-def body(text: bytes, recent: Recent | None = None) -> Payloads:
-    return LiteLLM(Rules()).body(text, Recent() if recent is None else recent, NOW)
+def body(text: bytes, recent: Recent | None = None) -> LiteLLMCalls:
+    return LiteLLMReader(LiteLLMRules()).body(text, Recent() if recent is None else recent, NOW)
 
 
 # -- a payload ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_payload_is_a_request() -> None:
-    assert call() == Call(
+    assert call() == InferenceCall(
         RequestRow(
             "team-7", "llama-3.1-8b", "chatcmpl-1", T0, T0 + 500, T0 + 3_000, 100, 30, 20, "ok", "s-1", "tr-1",
             "http://10.0.0.5:8000/v1", "chat",
@@ -120,13 +120,13 @@ def test_a_session_that_the_log_does_not_take_is_no_way_off_the_bill() -> None:
 # -- where it ran, and what it cost ------------------------------------------------------------------------------------
 
 
-def made_of(*calls: Call, rules: tuple[Deployment, ...] = ()) -> tuple[dict[str, Any], list[str]]:
+def made_of(*calls: InferenceCall, rules: tuple[Deployment, ...] = ()) -> tuple[dict[str, Any], list[str]]:
     deployments = Deployments(rules, "east")
-    made = list(batches(placed(calls, deployments, "litellm"), "x"))
+    made = list(batches(group_by_workload(calls, deployments, "litellm"), "x"))
     for one in made:
         one.batch.check()
     return {f"{type(m.batch).__name__} {m.cluster}/{m.workload}": m.batch for m in made}, [
-        str(u) for u in deployments.news()
+        str(u) for u in deployments.new_unmatched()
     ]
 
 
@@ -232,7 +232,7 @@ parts = st.recursive(leaves, lambda c: st.lists(c, max_size=2) | st.dictionaries
 
 @given(st.dictionaries(st.sampled_from(sorted(payload())), parts, max_size=5))
 def test_whatever_a_payload_holds_it_is_refused_or_rows_that_the_log_takes(odd: dict[str, Any]) -> None:
-    found = LiteLLM(Rules()).payloads([("p", payload(**odd))], Recent(), 2**62)
+    found = LiteLLMReader(LiteLLMRules()).payloads([("p", payload(**odd))], Recent(), 2**62)
     made_of(*found.calls)
 
 

@@ -25,7 +25,7 @@ from contracts.settings import Settings
 from producers.gateways.deployments import Deployment, Deployments
 from producers.gateways.litellm.callback import MAX_TEXT, WattlogLogger, kept
 from producers.gateways.litellm.callback_folder import OLD_MS, READ_BYTES, CallbackFolder
-from producers.gateways.litellm.payloads import LiteLLM, Rules
+from producers.gateways.litellm.payloads import LiteLLMReader, LiteLLMRules
 from producers.gateways.litellm.plugin import produce_litellm
 from producers.runtime.delivery import Delivery
 from producers.runtime.poll_loop import Collector, Metrics
@@ -70,7 +70,7 @@ def test_what_is_written_reads_as_what_litellm_told(logger: WattlogLogger, folde
     ]
     tell(logger, *told)
     logger.close()
-    reader = LiteLLM(Rules())
+    reader = LiteLLMReader(LiteLLMRules())
     assert [reader.call(line) for line in lines(folder)] == [reader.call(one) for one in told]
     assert (logger.written, logger.dropped) == (3, 0)
 
@@ -174,7 +174,9 @@ def test_values_are_bounded_and_of_plain_kinds() -> None:
 
 
 def source(folder: Path) -> CallbackFolder:
-    return CallbackFolder(folder, LiteLLM(Rules()), Deployments([Deployment(workload="chat", model="llama*")], "east"))
+    return CallbackFolder(
+        folder, LiteLLMReader(LiteLLMRules()), Deployments([Deployment(workload="chat", model="llama*")], "east")
+    )
 
 
 def append(folder: Path, name: str, *ids: str, end: bytes = b"\n") -> None:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import BadInput
-from producers.gateways.calls import Call, Used, batches, placed
+from producers.gateways.calls import AgentUsage, InferenceCall, batches, group_by_workload
 from producers.gateways.deployments import Deployment, Deployments
-from producers.gateways.otel.genai import GenAI, Rules, Spans
+from producers.gateways.otel.genai import GenAIReader, SpanCalls, SpanRules
 from producers.gateways.otel.otlp import is_json, spans
 from producers.runtime.batching import RequestRow
 from producers.runtime.deduplication import Recent
@@ -24,8 +24,8 @@ Encode = Callable[..., bytes]
 both = pytest.mark.parametrize("encode", [as_json, as_protobuf])
 
 
-def read(body: bytes, recent: Recent | None = None, **rules: Any) -> Spans:
-    genai = GenAI(Rules(**rules))
+def read(body: bytes, recent: Recent | None = None, **rules: Any) -> SpanCalls:
+    genai = GenAIReader(SpanRules(**rules))
     return genai.read(spans(body, genai.wanted, json=is_json(body)), Recent() if recent is None else recent, NOW)
 
 
@@ -34,11 +34,11 @@ def row(attributes: dict[str, Any] | None = None, resource: dict[str, Any] | Non
     found = read(as_protobuf([span(attributes, **more)], resource))
     assert not found.refused, found.refused
     [call] = found.calls
-    assert isinstance(call, Call)
+    assert isinstance(call, InferenceCall)
     return call.row
 
 
-def counted(found: Spans) -> list[str]:
+def counted(found: SpanCalls) -> list[str]:
     return [call.names[0].rpartition("/")[2] for call in found.calls]
 
 
@@ -98,7 +98,7 @@ def test_the_first_token_is_an_attribute_or_an_event(
     encode: Encode, attributes: dict[str, Any], more: dict[str, Any], first_ms: int
 ) -> None:
     [call] = read(encode([span(attributes, **more)])).calls
-    assert isinstance(call, Call)
+    assert isinstance(call, InferenceCall)
     assert call.row.t_first_ms == first_ms
 
 
@@ -134,19 +134,19 @@ def test_who_pays_is_on_the_span_on_one_around_it_or_on_the_resource() -> None:
     assert row(none, {"tenant.id": "acme"}).tenant == "acme"
     gateway = span({"gen_ai.operation.name": "route", "wattlog.tenant": "acme"}, id="aa" * 8, kind=2)
     [call] = read(as_json([span(none, parent="aa" * 8), gateway])).calls
-    assert isinstance(call, Call)
+    assert isinstance(call, InferenceCall)
     assert call.row.tenant == "acme"
 
 
 def test_where_applications_write_spans_themselves_only_the_resource_may_be_believed() -> None:
     [call] = read(as_json([span()], {"k8s.namespace.name": "team-a"}), tenant=["resource:k8s.namespace.name"]).calls
-    assert isinstance(call, Call)
+    assert isinstance(call, InferenceCall)
     assert call.row.tenant == "team-a"
     [call] = read(as_json([span({"x": "globex"})], {"x": "acme"}), tenant=["resource:x"]).calls
-    assert isinstance(call, Call)
+    assert isinstance(call, InferenceCall)
     assert call.row.tenant == "acme"
     [call] = read(as_json([span({"x": "globex"})], {"x": "acme"}), tenant=["span:x"]).calls
-    assert isinstance(call, Call)
+    assert isinstance(call, InferenceCall)
     assert call.row.tenant == "globex"
 
 
@@ -241,7 +241,7 @@ def test_a_tool_that_an_agent_called_is_usage_with_its_session_trace_and_step(en
     tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "search", "gen_ai.agent.name": "clerk",
             "gen_ai.tool.call.arguments": SECRET, **OLD}  # fmt: skip
     [used] = read(encode([span(tool, kind=1)], {"service.name": "shop"})).calls
-    assert isinstance(used, Used)
+    assert isinstance(used, AgentUsage)
     assert used.by == "shop"
     assert used.row._asdict() == {
         "meter": "tool_calls", "unit": "1", "quantity": "1", "t0_ms": T0, "t1_ms": T0 + 3_000, "tenant": "acme",
@@ -252,9 +252,11 @@ def test_a_tool_that_an_agent_called_is_usage_with_its_session_trace_and_step(en
 
 def test_an_agent_that_was_asked_is_usage_and_its_summed_tokens_are_not_counted() -> None:
     asked = span({"gen_ai.operation.name": "invoke_agent", "gen_ai.usage.input_tokens": 900}, id=A)
-    outer, inner = sorted(read(as_json([asked, span(id=B, parent=A)])).calls, key=lambda c: isinstance(c, Call))
+    outer, inner = sorted(
+        read(as_json([asked, span(id=B, parent=A)])).calls, key=lambda c: isinstance(c, InferenceCall)
+    )
     assert outer.row.meter == "agent_calls"  # type: ignore[union-attr]
-    assert isinstance(inner, Call)
+    assert isinstance(inner, InferenceCall)
 
 
 # -- what cannot be read -----------------------------------------------------------------------------------------------
@@ -307,7 +309,7 @@ def test_whatever_a_message_holds_it_is_read_or_refused(body: bytes) -> None:
 
 texts = st.text(max_size=3) | st.text("x", min_size=250, max_size=260)
 values = texts | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
-asked = sorted(GenAI(Rules()).wanted.attributes)
+asked = sorted(GenAIReader(SpanRules()).wanted.attributes)
 ids = st.sampled_from(["", A, B, C])
 
 
@@ -322,8 +324,8 @@ def test_whatever_spans_say_their_rows_are_ones_that_the_log_takes(told: list[tu
     check(read(encode(made)))
 
 
-def check(found: Spans) -> None:
-    for made in batches(placed(found.calls, Deployments([], "east"), "otel"), "x"):
+def check(found: SpanCalls) -> None:
+    for made in batches(group_by_workload(found.calls, Deployments([], "east"), "otel"), "x"):
         made.batch.check()
         assert len(made.workload) <= 253
 
@@ -337,7 +339,7 @@ def test_of_prompts_and_answers_nothing_gets_out(encode: Encode) -> None:
     bad = span({"gen_ai.usage.input_tokens": -1, "gen_ai.output.messages": SECRET}, id=C)
     found = read(encode([span(), tool, bad], {"process.command_args": SECRET}))
     assert (len(found.calls), len(found.refused)) == (2, 1)
-    made = list(batches(placed(found.calls, Deployments([], "east"), "otel"), "x"))
+    made = list(batches(group_by_workload(found.calls, Deployments([], "east"), "otel"), "x"))
     assert SECRET not in repr((found, made))
 
 
@@ -348,6 +350,6 @@ def test_rules_place_calls_and_names_that_none_knows_are_told() -> None:
     rules = [Deployment(workload="chat", model="llama*", api_base="10.0.0.5:*")]
     deployments = Deployments(rules, "east")
     told = [span(id=A), span({"gen_ai.response.model": "qwen"}, id=B)]
-    made = batches(placed(read(as_json(told, {"service.name": "shop"})).calls, deployments, "otel"), "x")
+    made = batches(group_by_workload(read(as_json(told, {"service.name": "shop"})).calls, deployments, "otel"), "x")
     assert [(m.cluster, m.workload) for m in made] == [("east", "chat"), ("east", "unmatched/qwen")]
-    assert [str(u) for u in deployments.news()] == ["model 'qwen', api_base '10.0.0.5:8000', route 'shop'"]
+    assert [str(u) for u in deployments.new_unmatched()] == ["model 'qwen', api_base '10.0.0.5:8000', route 'shop'"]

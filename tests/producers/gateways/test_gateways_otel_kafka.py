@@ -22,8 +22,8 @@ from contracts.errors import BadSetting, Unavailable
 from contracts.events import TokenBatch
 from contracts.settings import Settings
 from producers.gateways.deployments import Deployment, Deployments
-from producers.gateways.otel.genai import GenAI, Rules
-from producers.gateways.otel.kafka_topic import Mark, SpansTopic
+from producers.gateways.otel.genai import GenAIReader, SpanRules
+from producers.gateways.otel.kafka_topic import SpansTopic, SpansTopicCheckpoint
 from producers.gateways.otel.plugin import OtelConfig, consumer_config, produce_otel
 from producers.runtime.delivery import Delivery
 from producers.runtime.poll_loop import Collector, Metrics
@@ -62,7 +62,7 @@ class Topic:
         config = consumer_config(Settings(kafka_bootstrap=self.broker), OtelConfig()) | {"log_level": 0}
         return SpansTopic(
             TOPIC,
-            GenAI(Rules()),
+            GenAIReader(SpanRules()),
             Deployments([chat], "east"),
             lambda: Consumer(config),
             **{"begin": "start", "wait_s": 0.02, **more},
@@ -177,7 +177,7 @@ def test_what_retention_deleted_before_it_was_read_is_told_and_reading_goes_on(t
 
 def test_a_topic_that_was_made_anew_is_told_and_read_from_its_start(topic: Topic) -> None:
     sent = topic.calls(4)
-    mark = msgspec.msgpack.encode(Mark({0: 900, 1: 0, 2: 0, 3: 0}))
+    mark = msgspec.msgpack.encode(SpansTopicCheckpoint({0: 900, 1: 0, 2: 0, 3: 0}))
     with closing(topic.source()) as source:
         follower = Follower(source, mark)
         assert follower.until(4) == sent
@@ -198,7 +198,7 @@ def test_an_offset_that_is_not_there_any_more_is_sought_again(topic: Topic) -> N
 def test_brokers_that_are_away_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("producers.gateways.otel.kafka_topic.TIMEOUT_S", 0.1)
     config = consumer_config(Settings(kafka_bootstrap="127.0.0.1:1"), OtelConfig()) | {"log_level": 0}
-    away = SpansTopic(TOPIC, GenAI(Rules()), Deployments([], "east"), lambda: Consumer(config))
+    away = SpansTopic(TOPIC, GenAIReader(SpanRules()), Deployments([], "east"), lambda: Consumer(config))
     with pytest.raises(Unavailable, match="cannot be read"):
         away.collect(None, At(NOW))
 

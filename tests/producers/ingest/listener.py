@@ -22,7 +22,7 @@ from contracts import codec
 from contracts.errors import Unavailable
 from contracts.events import Event, UsageBatch
 from producers.receivers.cloudevents import events
-from producers.receivers.cloudevents.meter_rules import MeterRule, Meters
+from producers.receivers.cloudevents.meter_rules import MeterRule, MeterRules
 from producers.runtime.deduplication import Recent
 from producers.runtime.delivery import Delivery
 from producers.runtime.publisher import OnDelivery
@@ -141,7 +141,7 @@ def listening(
     broker, clock, registry = broker or Broker(), Time(), CollectorRegistry()
     metrics = Metrics(registry)
     line = Line(clock, max_waiting=max_waiting, on_resent=metrics.resent.inc, recent=recent)
-    meters = Meters(rules, workload="external", unknown=unknown)
+    meters = MeterRules(rules, workload="external", unknown=unknown)
     route = events.intake(meters, cluster="c1", max_events=max_events, ahead_ms=2_500, accepted_status=accepted_status)
     door = Door(line, Verifier(key), bounds or Bounds(), metrics, clock, node="n1", host=host)
     spool = Spool(folder / "http.db")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from contracts import topics
 from contracts.errors import BadSetting
-from producers.receivers.cloudevents.meter_rules import MeterRule, Meters, path
+from producers.receivers.cloudevents.meter_rules import MeterRule, MeterRules, path
 from tests.producers.ingest.listener import JSON, MANY, NOW_MS, ONE, Listener, event, listening
 
 RULES = [
@@ -256,4 +256,4 @@ def test_a_meter_that_cannot_be_is_refused(options: dict[str, Any]) -> None:
 def test_two_meters_of_one_name_and_type_would_be_one_row_and_are_refused() -> None:
     rule = MeterRule(slug="m", event_type="e", aggregation="count")
     with pytest.raises(BadSetting, match="two meters"):
-        Meters([rule, rule], workload="w")
+        MeterRules([rule, rule], workload="w")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contracts.events import UsageBatch
-from producers.meters.window_query import Question
+from producers.meters.window_query import WindowQuery
 from tests.producers.meters.times import At
 
 T0 = 1_700_000_040_000
@@ -12,7 +12,7 @@ NOW = At(T0 + MINUTE)
 """The window [T0, T0 + MINUTE) is the last one that is due."""
 
 
-def told(question: Question, mark: bytes | None = None, now: At = NOW) -> list[tuple[str, str, str, dict[str, str]]]:
+def told(question: WindowQuery, mark: bytes | None = None, now: At = NOW) -> list[tuple[str, str, str, dict[str, str]]]:
     """(workload, tenant, quantity, dimensions) of each row."""
     rows = []
     for made in question.collect(mark, now).made:

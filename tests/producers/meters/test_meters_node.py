@@ -11,9 +11,9 @@ import pytest
 
 from contracts.errors import BadInput, Unavailable
 from contracts.events import UsageBatch
-from producers.meters.cgroups.cgroup_files import Cgroups, Group
-from producers.meters.kubelet.stats_summary import Kubelet, PodRule
-from producers.meters.observed import Looks
+from producers.meters.cgroups.cgroup_files import CgroupReader, CgroupRule
+from producers.meters.kubelet.stats_summary import KubeletReader, PodRule
+from producers.meters.observed import ObservedSource
 from producers.runtime.poll_loop import Collected
 from tests.producers.meters.times import At
 
@@ -58,9 +58,9 @@ class Tree:
             f"    lo: 999 {columns} 999 {columns}\n  eth0: {received} {columns} 7 {columns}\n"
         )
 
-    def looks(self, *groups: Group, host: bool = False) -> Looks:
-        seen = Cgroups(groups, "n1", root=self.root, proc=self.proc, host=host, interfaces=("e*",))
-        return Looks("cgroups", "n1", "c1", "n1", MINUTE, seen.see)
+    def looks(self, *groups: CgroupRule, host: bool = False) -> ObservedSource:
+        seen = CgroupReader(groups, "n1", root=self.root, proc=self.proc, host=host, interfaces=("e*",))
+        return ObservedSource("cgroups", "n1", "c1", "n1", MINUTE, seen.see)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def tree(tmp_path: Path) -> Tree:
     return Tree(tmp_path)
 
 
-VLLM = Group(path="system.slice/vllm-*.service", workload="chat", tenant="acme")
+VLLM = CgroupRule(path="system.slice/vllm-*.service", workload="chat", tenant="acme")
 
 
 def test_a_cgroup_is_metered_from_look_to_look(tree: Tree) -> None:
@@ -97,7 +97,7 @@ def test_a_cgroup_that_is_made_anew_under_the_same_name_counts_from_nothing(tree
 
 
 def test_the_first_group_that_matches_has_a_cgroup(tree: Tree) -> None:
-    looks = tree.looks(VLLM, Group(path="**/*.service", workload="rest"))
+    looks = tree.looks(VLLM, CgroupRule(path="**/*.service", workload="rest"))
     for name in ("system.slice/vllm-1.service", "system.slice/sshd.service"):
         tree.group(name, cpu_us=0, memory=0)
     first = looks.collect(None, At(T0))
@@ -132,7 +132,7 @@ def test_a_rule_that_nothing_matches_is_told_once(tree: Tree) -> None:
 
 
 def test_a_folder_that_is_no_cgroup2_is_told(tmp_path: Path) -> None:
-    seen = Cgroups([VLLM], "n1", root=tmp_path, proc=tmp_path, host=False, interfaces=())
+    seen = CgroupReader([VLLM], "n1", root=tmp_path, proc=tmp_path, host=False, interfaces=())
     with pytest.raises(Unavailable, match="not cgroup v2"):
         seen.see(At(T0))
 
@@ -162,7 +162,9 @@ class Node:
 
     def __init__(self, *rules: PodRule) -> None:
         self.text = ""
-        self.looks = Looks("kubelet", "k", "c1", "n1", MINUTE, Kubelet(rules, lambda: self.text, "k").see)
+        self.looks = ObservedSource(
+            "kubelet", "k", "c1", "n1", MINUTE, KubeletReader(rules, lambda: self.text, "k").see
+        )
 
     def look(self, mark: bytes | None, t_ms: int, **pods: Mapping[str, object]) -> Collected:
         self.text = summary(**pods)

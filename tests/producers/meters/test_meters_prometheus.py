@@ -17,7 +17,7 @@ from contracts.settings import Settings
 from producers.common.http_client import Pages
 from producers.meters.config import PrometheusConfig, PromQuery
 from producers.meters.plugin import prometheus_sources
-from producers.meters.window_query import Question
+from producers.meters.window_query import WindowQuery
 from tests.producers.meters.asked import MINUTE, NOW, T0, told
 from tests.producers.meters.times import At
 
@@ -62,10 +62,10 @@ def url(prometheus: Prometheus) -> Iterator[str]:
 
 
 @pytest.fixture
-def ask(url: str) -> Iterator[Callable[..., Question]]:
+def ask(url: str) -> Iterator[Callable[..., WindowQuery]]:
     with Pages() as pages:
 
-        def ask(**options: Any) -> Question:
+        def ask(**options: Any) -> WindowQuery:
             given: dict[str, Any] = {
                 "meter": "egress_bytes",
                 "unit": "By",
@@ -79,7 +79,7 @@ def ask(url: str) -> Iterator[Callable[..., Question]]:
         yield ask
 
 
-def test_a_query_is_asked_at_the_end_of_its_window(prometheus: Prometheus, ask: Callable[..., Question]) -> None:
+def test_a_query_is_asked_at_the_end_of_its_window(prometheus: Prometheus, ask: Callable[..., WindowQuery]) -> None:
     prometheus.vector()
     ask().collect(None, NOW)
     assert prometheus.asked == [
@@ -88,7 +88,7 @@ def test_a_query_is_asked_at_the_end_of_its_window(prometheus: Prometheus, ask: 
 
 
 def test_labels_say_whose_a_series_is_and_the_rest_are_dimensions(
-    prometheus: Prometheus, ask: Callable[..., Question]
+    prometheus: Prometheus, ask: Callable[..., WindowQuery]
 ) -> None:
     prometheus.vector(
         ({"__name__": "x", "deployment": "chat", "team": "acme", "zone": "a"}, "1024"), ({"zone": "b"}, "0.5")
@@ -99,7 +99,7 @@ def test_labels_say_whose_a_series_is_and_the_rest_are_dimensions(
     ]
 
 
-def test_a_value_that_is_no_number_is_left_out_alone(prometheus: Prometheus, ask: Callable[..., Question]) -> None:
+def test_a_value_that_is_no_number_is_left_out_alone(prometheus: Prometheus, ask: Callable[..., WindowQuery]) -> None:
     prometheus.vector(({"zone": "a"}, "NaN"), ({"zone": "b"}, "+Inf"), ({"zone": "c"}, "3"), ({"zone": "d" * 300}, "1"))
     found = ask().collect(None, NOW)
     assert sum(len(made.batch) for made in found.made) == 1
@@ -117,7 +117,7 @@ def test_a_value_that_is_no_number_is_left_out_alone(prometheus: Prometheus, ask
     ],
 )
 def test_what_is_no_answer_is_told_and_the_window_is_asked_for_again(
-    prometheus: Prometheus, ask: Callable[..., Question], answer: tuple[int, object], error: type[Exception]
+    prometheus: Prometheus, ask: Callable[..., WindowQuery], answer: tuple[int, object], error: type[Exception]
 ) -> None:
     question = ask()
     prometheus.vector(({}, "1"))
@@ -130,7 +130,9 @@ def test_what_is_no_answer_is_told_and_the_window_is_asked_for_again(
     assert prometheus.asked[1] == prometheus.asked[2]
 
 
-def test_the_same_window_asked_again_says_the_same_rows(prometheus: Prometheus, ask: Callable[..., Question]) -> None:
+def test_the_same_window_asked_again_says_the_same_rows(
+    prometheus: Prometheus, ask: Callable[..., WindowQuery]
+) -> None:
     ids = []
     for order in (1, -1):
         prometheus.vector(*[({"zone": "a"}, "1"), ({"zone": "b"}, "2")][::order])
@@ -142,7 +144,7 @@ def test_the_same_window_asked_again_says_the_same_rows(prometheus: Prometheus, 
 
 
 def test_windows_that_passed_while_nobody_asked_follow_one_by_one(
-    prometheus: Prometheus, ask: Callable[..., Question]
+    prometheus: Prometheus, ask: Callable[..., WindowQuery]
 ) -> None:
     question = ask()
     prometheus.vector(({}, "1"))
@@ -155,7 +157,7 @@ def test_windows_that_passed_while_nobody_asked_follow_one_by_one(
     assert question.collect(found.mark, At(T0 + 3 * MINUTE)).made == []
 
 
-def test_a_query_that_finds_nothing_is_told_once(prometheus: Prometheus, ask: Callable[..., Question]) -> None:
+def test_a_query_that_finds_nothing_is_told_once(prometheus: Prometheus, ask: Callable[..., WindowQuery]) -> None:
     question, mark, notes = ask(), None, []
     for n in range(1, 5):
         prometheus.vector(*[({}, "1")] * (n == 4))

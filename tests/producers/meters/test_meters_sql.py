@@ -23,8 +23,8 @@ from contracts.settings import Settings
 from producers.meters.config import SqlConfig, SqlQuery
 from producers.meters.plugin import sql_sources
 from producers.meters.sql import sql_query
-from producers.meters.window_query import Question
-from producers.meters.windows import Window
+from producers.meters.window_query import WindowQuery
+from producers.meters.windows import MeterWindow
 from producers.runtime.config import load
 from tests.kafka.broker import free_ports
 from tests.producers.meters.asked import MINUTE, NOW, T0, told
@@ -119,7 +119,7 @@ def dsn(request: pytest.FixtureRequest) -> str:
     return found
 
 
-def question(dsn: str, query: str = QUERY, password: str = PASSWORD, **options: Any) -> Question:
+def question(dsn: str, query: str = QUERY, password: str = PASSWORD, **options: Any) -> WindowQuery:
     config = SqlConfig(dsn=dsn, password=password, queries=(SqlQuery(query=query, **MAPPED | options),))
     (found,) = sql_sources(Settings(cluster="c1"), config)
     return found
@@ -165,7 +165,7 @@ def rows(names: Sequence[str], *found: Sequence[object]) -> list[object]:
         "tenant": "",
         "columns": {},
     }
-    return list(sql_query.ask(fetch, "SELECT", Window(T0, T0 + MINUTE), **of))
+    return list(sql_query.ask(fetch, "SELECT", MeterWindow(T0, T0 + MINUTE), **of))
 
 
 @pytest.mark.parametrize("quantity", [None, "12", True, math.nan, Decimal("Infinity"), 10**20])

@@ -8,29 +8,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.meters.windows import Schedule, Window
+from producers.meters.windows import MeterSchedule, MeterWindow
 
 MINUTE = 60_000
-EACH_MINUTE = Schedule(MINUTE, offset_ms=30_000, most=3)
+EACH_MINUTE = MeterSchedule(MINUTE, offset_ms=30_000, most=3)
 
 
 @pytest.mark.parametrize(
     ("done_ms", "now_ms", "windows", "more"),
     [
-        (None, 10 * MINUTE, [Window(8 * MINUTE, 9 * MINUTE)], False),
-        (None, 10 * MINUTE + 30_000, [Window(9 * MINUTE, 10 * MINUTE)], False),
+        (None, 10 * MINUTE, [MeterWindow(8 * MINUTE, 9 * MINUTE)], False),
+        (None, 10 * MINUTE + 30_000, [MeterWindow(9 * MINUTE, 10 * MINUTE)], False),
         (9 * MINUTE, 10 * MINUTE + 29_999, [], False),
-        (9 * MINUTE, 10 * MINUTE + 30_000, [Window(9 * MINUTE, 10 * MINUTE)], False),
-        (9 * MINUTE, 15 * MINUTE, [Window(n * MINUTE, (n + 1) * MINUTE) for n in (9, 10, 11)], True),
+        (9 * MINUTE, 10 * MINUTE + 30_000, [MeterWindow(9 * MINUTE, 10 * MINUTE)], False),
+        (9 * MINUTE, 15 * MINUTE, [MeterWindow(n * MINUTE, (n + 1) * MINUTE) for n in (9, 10, 11)], True),
         (9 * MINUTE, 5 * MINUTE, [], False),
-        (9 * MINUTE + 1, 11 * MINUTE + 30_000, [Window(10 * MINUTE, 11 * MINUTE)], False),
+        (9 * MINUTE + 1, 11 * MINUTE + 30_000, [MeterWindow(10 * MINUTE, 11 * MINUTE)], False),
     ],
     ids=[
         "the first time the last that is due", "due at its offset to the ms", "not due yet", "the next",
         "a few at a time", "a clock set back", "another length than before: the next whole one",
     ],
 )  # fmt: skip
-def test_due(done_ms: int | None, now_ms: int, windows: list[Window], more: bool) -> None:
+def test_due(done_ms: int | None, now_ms: int, windows: list[MeterWindow], more: bool) -> None:
     assert EACH_MINUTE.due(done_ms, now_ms) == (windows, more)
 
 
