@@ -2,10 +2,11 @@
 
 `python -m bench.agent [--gpus 8] [--hz 1] [--seconds 180]`. Writes build/bench/agent.json.
 
-`wattlog produce nvml` runs as on a node: the real pynvml over tests/producers/fake_nvml.c (which opens a file a call: a
-driver's calls cost differently), its spool on this disk, librdkafka's in-process broker in another process. CPU is user
-and system time of the whole process as the kernel counts it, over the seconds after a warm-up; memory is the most that
-it ever held (VmHWM) and what it holds at the end. What arrives at the broker is compared with the counters.
+`wattlog produce nvml` runs as on a node: the real pynvml over tests/producers/gpu/nvml/fake_nvml.c (which opens a file
+a call: a driver's calls cost differently), its spool on this disk, librdkafka's in-process broker in another process.
+CPU is user and system time of the whole process as the kernel counts it, over the seconds after a warm-up; memory is
+the most that it ever held (VmHWM) and what it holds at the end. What arrives at the broker is compared with the
+counters.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def compiled(folder: Path) -> Path:
     if compiler is None:
         raise SystemExit("bench.agent: no C compiler to build the stand-in for libnvidia-ml; install one")
     made = folder / "libnvidia-ml.so.1"
-    source = ROOT / "tests" / "producers" / "fake_nvml.c"
+    source = ROOT / "tests" / "producers" / "gpu" / "nvml" / "fake_nvml.c"
     subprocess.run([compiler, "-D_GNU_SOURCE", "-O2", "-shared", "-fPIC", "-o", str(made), str(source)], check=True)
     return folder
 

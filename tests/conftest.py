@@ -11,6 +11,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.support import seeded_ledger as seed
 from warehouse.client import Warehouse, connect
 from warehouse.migrate import migrate
 
@@ -74,3 +75,15 @@ def warehouse(unmigrated: Warehouse) -> Warehouse:
     """A migrated, otherwise empty warehouse, of this test alone."""
     migrate(unmigrated)
     return unmigrated
+
+
+@pytest.fixture(scope="module")
+def books(chdb_dsn: str, request: pytest.FixtureRequest) -> Iterator[Warehouse]:
+    """A warehouse with the ledger of two clusters, one of them SIMULATED (`seeded_ledger`). Tests only read it."""
+    name = "books_" + request.module.__name__.replace(".", "_")
+    with connect(chdb_dsn, database=name) as warehouse:
+        migrate(warehouse)
+        seed.lay(warehouse)
+        yield warehouse
+    with connect(chdb_dsn, database="default", readers=1) as warehouse:
+        warehouse.command(f"DROP DATABASE IF EXISTS `{name}`")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import chdb
 
 from bench.harness.broker import ROOT
-from tests.warehouse.http_double import serve
+from tests.support.clickhouse_http import serve
 
 DATABASE = "bench"
 

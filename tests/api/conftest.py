@@ -13,10 +13,7 @@ with warnings.catch_warnings():  # Starlette would rather have a package that is
 
 from api.app import create_app
 from contracts.settings import Settings
-from tests.reads.conftest import books
 from warehouse.client import Warehouse
-
-__all__ = ["books"]
 
 NOW_S = 1_793_491_260.0
 """A minute after the newest final window of the seeded books."""

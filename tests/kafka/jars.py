@@ -15,8 +15,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.support.paths import ROOT
+
 POM = Path(__file__).with_name("pom.xml")
-CACHE = Path(__file__).parents[2] / ".cache" / "kafka"
+CACHE = ROOT / ".cache" / "kafka"
 JAVA_MIN = 17
 """Kafka 4's brokers need Java 17 (KIP-1013)."""
 MAVEN_LIMIT_S = 240

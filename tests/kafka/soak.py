@@ -31,7 +31,7 @@ from tests.kafka.chaos.firehose import ROWS
 from tests.kafka.chaos.reports import BUILD, about, write
 from tests.kafka.deployment import Deployment
 from tests.kafka.workers import ROOT
-from tests.warehouse.http_double import serve
+from tests.support.clickhouse_http import serve
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse, connect
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from contracts.units import MS_PER_HOUR
 from streams.core.checkpoint import Checkpoint
-from tests.core.oracle import Interval, Oracle, Request
 from tests.simulation.traffic import Fate, Sent
 from tests.simulation.worker import LOG_ID
+from tests.support.oracle import Interval, Oracle, Request
 
 if TYPE_CHECKING:
     from tests.simulation.run import Simulation

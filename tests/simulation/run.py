@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from random import Random
 
 from contracts import topics
-from tests.core.build import policy
 from tests.simulation import check
 from tests.simulation.broker import Group, Log, TopicPartition
 from tests.simulation.loop import Process, World
@@ -20,6 +19,7 @@ from tests.simulation.store import Store
 from tests.simulation.tables import Tables
 from tests.simulation.traffic import Sent, last_beats, traffic
 from tests.simulation.worker import LOG_ID, Surroundings, Ways, Worker
+from tests.support.partition_log import policy
 
 DRAIN_MS = 240_000.0
 """Virtual time after the last fault within which all must be stored and committed."""

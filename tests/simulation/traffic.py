@@ -15,8 +15,8 @@ import numpy as np
 
 from contracts import codec, topics
 from contracts.events import Event, Method, PowerBatch, TokenBatch
-from tests.core.oracle import Interval, Request
 from tests.simulation.worker import EPOCH_MS
+from tests.support.oracle import Interval, Request
 
 FAR_MS = 86_400_000
 """So far in the future that no worker of a simulation can believe it."""

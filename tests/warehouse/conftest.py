@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.warehouse.http_double import serve
+from tests.support.clickhouse_http import serve
 from warehouse.client import Warehouse, connect
 
 

@@ -31,7 +31,7 @@ from warehouse.client import connect
 
 OUTAGE = "outage"
 SOAK = "soak"
-OUTAGE_TESTS = "tests/stream/test_store_outage.py"
+OUTAGE_TESTS = "tests/streams/test_sink_outage.py"
 _COLUMNS = (
     "rounds", "kills", "ended", "rebalances", "messages", "duplicates", "dead_letters", "recover_p50_s",
     "recover_max_s", "residual_uj", "fingerprint_equal", "oracle_equal", "seconds",

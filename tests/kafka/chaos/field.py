@@ -18,7 +18,7 @@ from tests.kafka.chaos.poison import Poison
 from tests.kafka.chaos.progress import Progress
 from tests.kafka.chaos.world import FLOORS_MW, World
 from tests.kafka.deployment import Deployment
-from tests.warehouse.http_double import serve
+from tests.support.clickhouse_http import serve
 from warehouse.client import Warehouse, connect
 from warehouse.reference_data.tables import END_MS, IdleFloor, put_idle_floors
 

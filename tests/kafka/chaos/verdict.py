@@ -7,9 +7,9 @@ import hashlib
 from dataclasses import dataclass
 
 from cli.feed import Sent, stored
-from tests.core.oracle import Oracle
 from tests.kafka.chaos.field import Field, lay_floors
 from tests.kafka.chaos.world import CLUSTERS, FLOORS_MW, World
+from tests.support.oracle import Oracle
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse, connect
 from warehouse.ledger.fingerprint import fingerprint
@@ -88,7 +88,7 @@ def assert_sound(verdict: Verdict) -> None:
 
 
 def oracle(world: World) -> dict[tuple, tuple]:
-    """The ledger of what a world sent, by the scalar attribution of tests/core."""
+    """The ledger of what a world sent, by the scalar attribution of tests/support/oracle.py."""
     return Oracle(1_000, FLOORS_MW).ledger(world.intervals, world.requests)
 
 

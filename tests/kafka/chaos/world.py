@@ -1,7 +1,7 @@
 """A made-up fleet whose every row is known: the events that its producers send, and the rows for the oracle.
 
-Rows are plain (tests/core/oracle.py); what is sent is made of the same rows, so that whatever the workers make of the
-events can be held against an attribution that shares no code with them.
+Rows are plain (tests/support/oracle.py); what is sent is made of the same rows, so that whatever the workers make of
+the events can be held against an attribution that shares no code with them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contracts import topics
 from contracts.events import Batch, Event
 from producers.runtime.event_sequence import Sequencer, event_of, heartbeat_batch
-from tests.core.build import power, tokens
-from tests.core.oracle import Interval, Request
+from tests.support.oracle import Interval, Request
+from tests.support.partition_log import power, tokens
 
 START_MS = 1_758_000_000_000
 TICK_MS = 250

@@ -1,0 +1,172 @@
+"""What the routes answer, as JSON and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from decimal import Decimal
+
+import jsonschema_rs
+import pytest
+from fastapi.testclient import TestClient
+
+from contracts.units import epoch_ms
+from tests.support import seeded_ledger as seed
+from warehouse.chargeback import chargeback_queries
+from warehouse.client import Warehouse
+
+OCTOBER = (epoch_ms("2026-10-01"), seed.END_MS)
+
+
+def test_a_months_bill_is_the_reads_rows_with_exact_types(client: TestClient, books: Warehouse) -> None:
+    body = client.get("/v1/chargeback").json()
+    expected = chargeback_queries.chargeback(books, *OCTOBER).rows
+    assert body["period"] == {"start": "2026-10-01T00:00:00.000Z", "end": "2026-11-01T00:00:00.000Z"}
+    assert [(r["tenant"], r["energy_uj"], r["cost"]) for r in body["rows"]] == [
+        (r.tenant, r.energy_uj, str(r.cost)) for r in expected
+    ]
+    assert all(type(r["energy_uj"]) is int and type(r["cost"]) is str and type(r["kwh"]) is str for r in body["rows"])
+
+
+def test_rows_sum_to_the_total_to_the_last_digit(client: TestClient) -> None:
+    body = client.get("/v1/chargeback", params={"by": "day,tenant,model"}).json()
+    assert sum(Decimal(r["cost"]) for r in body["rows"]) == Decimal(body["total"]["cost"])
+    assert sum(r["energy_uj"] for r in body["rows"]) == body["total"]["energy_uj"]
+
+
+def test_only_the_dimensions_asked_for_are_there(client: TestClient) -> None:
+    row = client.get("/v1/chargeback?by=team,model").json()["rows"][0]
+    assert "team" in row and "model" in row
+    assert not {"tenant", "hour", "cluster"} & row.keys()
+
+
+def test_what_is_simulated_says_so_and_what_is_measured_does_not(client: TestClient) -> None:
+    assert client.get("/v1/chargeback?cluster=sim-1").json()["simulated"] is True
+    assert client.get("/v1/chargeback?cluster=eu-1").json()["simulated"] is False
+
+
+@pytest.mark.parametrize(
+    ("query", "accept"), [("&format=csv", "*/*"), ("", "text/csv"), ("", "application/json;q=0.5, text/csv")]
+)
+def test_csv_comes_by_format_or_by_accept_and_has_the_same_values(client: TestClient, query: str, accept: str) -> None:
+    answer = client.get(f"/v1/chargeback?by=tenant{query}", headers={"Accept": accept})
+    assert answer.headers["content-type"].startswith("text/csv")
+    found = list(csv.DictReader(io.StringIO(answer.text)))
+    rows = client.get("/v1/chargeback?by=tenant").json()["rows"]
+    assert [(r["tenant"], r["cost"], int(r["energy_uj"])) for r in found] == [
+        (r["tenant"], r["cost"], r["energy_uj"]) for r in rows
+    ]
+    assert found[0]["joules_per_token"] == ""  # unallocated GPUs have no tokens
+
+
+def test_json_wins_a_tie_and_format_wins_over_accept(client: TestClient) -> None:
+    both = {"Accept": "text/csv, application/json"}
+    assert client.get("/v1/chargeback", headers=both).headers["content-type"] == "application/json"
+    forced = client.get("/v1/chargeback?format=json", headers={"Accept": "text/csv"})
+    assert forced.headers["content-type"] == "application/json"
+
+
+def test_the_next_link_walks_every_page(client: TestClient) -> None:
+    whole = client.get("/v1/ledger?period=latest-hour&tenant=acme&limit=10000").json()["rows"]
+    rows, url = [], "/v1/ledger?period=latest-hour&tenant=acme&limit=400"
+    while url:
+        answer = client.get(url)
+        rows += answer.json()["rows"]
+        url = answer.links["next"]["url"] if "next" in answer.links else ""
+    assert rows == whole and len(rows) == 1080
+
+
+def test_a_bill_leads_to_its_windows_and_they_to_their_gpus(client: TestClient) -> None:
+    row = client.get("/v1/ledger?period=latest-hour&tenant=acme&workload=code&limit=1").json()["rows"][0]
+    path = f"/v1/ledger/{row['cluster']}/{row['workload']}/{row['window_start']}/intervals"
+    intervals = client.get(path).json()["rows"]
+    assert {i["gpu_uuid"] for i in intervals} == {"GPU-c", "GPU-d"}
+    assert all(i["window_start"] == row["window_start"] for i in intervals)
+
+
+def test_a_workloads_name_may_stand_for_a_node(client: TestClient) -> None:
+    found = client.get("/v1/ledger/eu-1/~n3/2026-10-31T22:00:00.000Z/intervals").json()["rows"]
+    assert [i["gpu_uuid"] for i in found] == ["GPU-e"]
+
+
+def test_efficiency_is_over_time(client: TestClient) -> None:
+    rows = client.get("/v1/efficiency?by=model&bucket=hour&cluster=eu-1&period=latest-day").json()["rows"]
+    assert [(r["hour"], r["model"]) for r in rows if r["model"] == "coder-32b"] == [
+        ("2026-10-31T22:00:00Z", "coder-32b"),
+        ("2026-10-31T23:00:00Z", "coder-32b"),
+    ]
+    assert all(r["joules_per_token"] for r in rows if r["model"])
+
+
+def test_fleet_requests_latest_and_explain_answer(client: TestClient) -> None:
+    assert len(client.get("/v1/fleet?cluster=eu-1").json()["rows"]) == 4
+    assert {r["session_id"] for r in client.get("/v1/requests?session_id=s-1").json()["rows"]} == {"s-1"}
+    assert client.get("/v1/latest?tenant=acme").json()["rows"][0]["tenant"] == "acme"
+    explained = client.get("/v1/explain?tenant=acme&window=latest").json()
+    assert explained["window_start"] == "2026-10-31T23:59:50.000Z"
+    assert {p["kind"] for p in explained["parts"][0]["prices"]} == {"energy", "pue", "carbon"}
+
+
+def test_requests_have_a_note_where_workers_do_not_store_them(open_api: Callable[..., TestClient]) -> None:
+    noted = open_api(requests="none").get("/v1/requests?limit=1").json()
+    assert "WATTLOG_REQUESTS=none" in noted["note"]
+    assert len(noted["rows"]) == 1  # What was stored before is there until it expires.
+    assert open_api().get("/v1/requests?limit=1").json() == {**noted, "note": None}
+
+
+def test_the_books_balance_where_single_requests_are_not_kept(open_api: Callable[..., TestClient]) -> None:
+    assert open_api(requests="none").get("/v1/balance").json() == open_api().get("/v1/balance").json()
+
+
+def test_the_books_balance(client: TestClient) -> None:
+    body = client.get("/v1/balance").json()
+    assert body["residual_uj"] == 0
+    assert body["measured_uj"] == body["active_uj"] + body["idle_uj"] + body["unallocated_uj"]
+    assert body["simulated"] is True
+
+
+def test_a_forecast_has_ordered_intervals_and_a_backtest(client: TestClient) -> None:
+    (row,) = client.get("/v1/forecast?measure=energy&horizon=10").json()["rows"]
+    assert row["unit"] == "kWh" and row["simulated"] is True and len(row["steps"]) == 10
+    assert row["steps"][0]["time"] == "2026-11-01T00:00:00.000Z"
+    for step in row["steps"]:
+        assert step["lower_95"] <= step["lower_80"] <= step["mean"] <= step["upper_80"] <= step["upper_95"]
+    assert {"seasonal_naive", "run_rate"} <= {score["model"] for score in row["backtest"]}
+    assert row["next_month"]["start"] == "2026-12-01T00:00:00.000Z"
+
+
+def test_a_forecast_is_withheld_where_history_is_short(client: TestClient) -> None:
+    (row,) = client.get("/v1/forecast?by=tenant&tenant=acme").json()["rows"]
+    assert row["steps"] == [] and "too short" in row["withheld"]
+
+
+def test_the_same_question_gives_the_same_forecast(client: TestClient) -> None:
+    assert client.get("/v1/forecast?horizon=5").json() == client.get("/v1/forecast?horizon=5").json()
+
+
+def test_anomalies_say_how_many_series_they_judged_and_which_not(client: TestClient) -> None:
+    body = client.get("/v1/anomalies?measure=cost&measure=joules_per_token").json()
+    assert body["judged"] >= 2
+    assert {"measure": "cost", "key": "acme"}.items() <= next(w for w in body["withheld"] if w["key"] == "acme").items()
+
+
+def test_the_document_describes_every_route_with_examples(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    assert document["info"]["title"] == "Wattlog"
+    for path, methods in document["paths"].items():
+        if path.startswith("/v1/"):
+            answer = methods["get"]["responses"]["200"]["content"]["application/json"]
+            assert answer["example"] and answer["schema"], path
+            assert {"422", "503", "401"} <= methods["get"]["responses"].keys(), path
+    assert "HTTPValidationError" not in json.dumps(document)
+
+
+def test_the_examples_fit_the_schemas(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    for path, methods in document["paths"].items():
+        if path.startswith("/v1/"):
+            answer = methods["get"]["responses"]["200"]["content"]["application/json"]
+            schema = {**answer["schema"], "components": document["components"]}
+            jsonschema_rs.validate(schema, answer["example"])

@@ -1,0 +1,183 @@
+"""The commands that ask the ledger: data on stdout, notes on stderr, exit statuses that programs may rely on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from cli import reports
+from tests.support import seeded_ledger as seed
+from warehouse.client import Warehouse, connect
+from warehouse.migrate import migrate
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def ledger(chdb_dsn: str) -> Iterator[Warehouse]:
+    """The seeded books where `--data` finds them."""
+    with connect(chdb_dsn, database="default", readers=1) as warehouse:
+        warehouse.command("DROP DATABASE IF EXISTS wattlog")
+    with connect(chdb_dsn) as warehouse:
+        migrate(warehouse)
+        seed.lay(warehouse)
+        yield warehouse
+    with connect(chdb_dsn, database="default", readers=1) as warehouse:
+        warehouse.command("DROP DATABASE IF EXISTS wattlog")
+
+
+@pytest.fixture
+def run(ledger: Warehouse, data_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
+    app = typer.Typer()
+    reports.register(app)
+
+    def command(*arguments: str, **more: object) -> Result:
+        return CliRunner().invoke(app, list(arguments), env={"WATTLOG_DATA": str(data_dir)}, **more)  # type: ignore[arg-type]
+
+    return command
+
+
+def test_chargeback_as_json_has_integer_energies_and_money_as_text(run: Run) -> None:
+    body = json.loads(run("chargeback", "--json").stdout)
+    assert {r["tenant"] for r in body["rows"]} == {"__unallocated__", "acme", "globex", "initech"}
+    assert sum(Decimal(r["cost"]) for r in body["rows"]) == Decimal(body["total"]["cost"])
+    assert all(type(r["energy_uj"]) is int for r in body["rows"])
+    assert body["simulated"] is True
+
+
+def test_a_table_names_its_units_and_says_simulated(run: Run) -> None:
+    out = run("chargeback", "--by", "tenant").stdout
+    for word in ("energy kWh", "J/token", "CO2eq kg", "cost", "acme", "total", "SIMULATED"):
+        assert word in out
+    assert "SIMULATED" not in run("chargeback", "--cluster", "eu-1").stdout
+
+
+def test_csv_has_a_header_and_unrounded_values(run: Run) -> None:
+    rows = list(csv.DictReader(io.StringIO(run("chargeback", "--by", "model", "--format", "csv").stdout)))
+    assert [r["model"] for r in rows] == ["", "coder-32b", "llama-70b", "qwen-32b"]
+    assert rows[1]["energy_uj"].isdecimal()
+
+
+def test_more_rows_than_the_limit_are_told_on_stderr(run: Run) -> None:
+    result = run("chargeback", "--by", "day", "--limit", "2", "--format", "csv")
+    assert len(result.stdout.splitlines()) == 3
+    assert "--limit" in result.stderr and "--limit" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("fleet",), ("efficiency",), ("anomalies",), ("forecast",), ("audit",), ("explain", "acme"), ("sql", "SELECT 1")],
+)
+def test_every_report_prints_json_and_nothing_else_on_stdout(run: Run, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    json.loads(result.stdout)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("fleet",), ("efficiency",), ("anomalies",), ("forecast", "--by", "total"), ("audit",), ("explain", "acme")],
+)
+def test_every_report_prints_for_people_too(run: Run, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stdout or "Nothing odd" in result.stderr
+
+
+def test_audit_gives_the_figures_that_programs_rely_on(run: Run) -> None:
+    result = run("audit", "--json")
+    body = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert body["residual_uj"] == body["sequence_gaps"] == 0
+    assert body["windows"] > 0 and body["coverage_ratio"] == 1.0
+    assert body["measured_uj"] == body["active_uj"] + body["idle_uj"] + body["unallocated_uj"]
+
+
+def test_audit_fails_with_status_1_on_a_residual_of_one_microjoule(run: Run, ledger: Warehouse) -> None:
+    change = (
+        "INSERT INTO ledger SELECT * REPLACE (active_uj + {by:Int64} AS active_uj, version + 1 AS version) "
+        "FROM ledger FINAL WHERE tenant = 'acme' AND hardware = 'A100' "
+        "AND window_start = fromUnixTimestamp64Milli({at:Int64}, 'UTC')"
+    )
+    ledger.command(change, by=1, at=seed.REAL_START_MS)
+    try:
+        result = run("audit", "--json", "--patience", "0")
+        assert result.exit_code == 1
+        assert json.loads(result.stdout)["residual_uj"] == 1
+        assert run("audit", "--patience", "0").exit_code == 1
+    finally:
+        ledger.command(change, by=-1, at=seed.REAL_START_MS)
+    assert run("audit").exit_code == 0
+
+
+def test_explain_walks_from_money_to_the_gpus(run: Run) -> None:
+    out = run("explain", "acme", "--window", "latest").stdout
+    for word in (
+        "USD",
+        "tariff 0.313 USD/kWh (eu-1",
+        "PUE 1.25",
+        "its work / all work",
+        "idle = 90 W",
+        "GPU-a",
+        "weights version 1",
+    ):
+        assert word in out
+    assert "SIMULATED" in run("explain", "initech").stdout
+
+
+def test_sql_answers_as_table_csv_and_json(run: Run) -> None:
+    question = "SELECT tenant, count() AS n FROM ledger FINAL WHERE cluster = 'eu-1' GROUP BY tenant ORDER BY tenant"
+    assert json.loads(run("sql", question, "--json").stdout)[0] == {"tenant": "__unallocated__", "n": 720}
+    assert run("sql", question, "--format", "csv").stdout.splitlines()[0] == "tenant,n"
+    assert "globex" in run("sql", question).stdout
+    assert json.loads(run("sql", "-", "--json", input="SELECT 42 AS answer").stdout) == [{"answer": 42}]
+
+
+def test_sql_writes_times_decimals_and_what_is_no_number_as_json_can(run: Run) -> None:
+    question = (
+        "SELECT toDateTime64('2026-11-01 00:00:00', 3, 'UTC') AS t, toDecimal64('0.10', 2) AS d, nan AS x, [1, 2] AS a"
+    )
+    assert json.loads(run("sql", question, "--json").stdout) == [
+        {"t": "2026-11-01T00:00:00Z", "d": "0.10", "x": None, "a": [1, 2]}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("sql", "DROP TABLE ledger"), "sql"),
+        (("explain", "nobody"), "tenant"),
+        (("chargeback", "--by", "planet"), "by"),
+        (("chargeback", "--period", "soon"), "period"),
+        (("forecast", "--measure", "joy"), "measure"),
+        (("anomalies", "--freq", "year"), "freq"),
+    ],
+)
+def test_an_error_is_one_line_on_stderr_and_status_2(run: Run, arguments: tuple[str, ...], word: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ") and word in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_no_ledger_there_says_what_to_do(run: Run, tmp_path: Path) -> None:
+    result = run("fleet", "--data", str(tmp_path / "none"))
+    assert result.exit_code == 2
+    assert "wattlog demo" in result.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_every_command_has_an_example_in_its_help(run: Run) -> None:
+    for name in ("chargeback", "fleet", "efficiency", "anomalies", "forecast", "audit", "explain", "sql"):
+        assert f"wattlog {name}" in run(name, "--help").stdout

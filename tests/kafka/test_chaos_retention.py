@@ -1,0 +1,92 @@
+"""A log that deletes what its workers have not read: it is said with the offsets, and never passed over."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
+
+from contracts import topics
+from streams.kafka_admin import RETENTION_MS
+from tests.kafka.broker import KafkaBroker
+from tests.kafka.chaos.faults import begin
+from tests.kafka.chaos.field import PARTITIONS, Field
+from tests.kafka.deployment import until
+from tests.support.pipeline import committed
+from warehouse.audit.conservation import audit
+
+Place = tuple[str, int]
+PLACES = [(topic, p) for topic in topics.JOINED for p in range(PARTITIONS)]
+SAYS = "lost messages"
+
+
+@pytest.mark.timeout(300)
+def test_a_group_that_was_away_for_longer_than_the_retention_stops_until_the_loss_is_accepted(chaos: Field) -> None:
+    begin(chaos, workers=1)
+    chaos.crew.scale(0)
+    read = committed(chaos.deployment.settings)
+    _delete_all(chaos.deployment.kafka, beyond=read)
+
+    stopped = chaos.deployment.run("stream")
+    assert stopped.status == 1
+    assert SAYS in stopped.err and "--accept-loss" in stopped.err and "Traceback" not in stopped.err
+
+    chaos.crew.scale(1, "--accept-loss")
+    (member,) = chaos.crew.members
+    chaos.feeder.finish()
+    sent = sum(chaos.world.sent.values())
+    chaos.crew.until(lambda: _sources(chaos, "last_seq + 1") == sent, "the newest event of every source is final")
+    lost = [line for line in member.said("going on without messages") if "the loss was accepted" in line]
+    assert len(lost) == len(PLACES)
+    assert member.shown()["wattlog_stream_lost_messages_total"] >= len(PLACES)
+    books = audit(chaos.warehouse)
+    assert 0 < books.sequence_gaps == sent - _sources(chaos, "received")
+    assert not books.ok and books.residual_uj == 0
+    shown = chaos.deployment.run("audit", "--json")
+    assert (shown.status, shown.json["sequence_gaps"]) == (3, books.sequence_gaps)
+
+
+@pytest.mark.timeout(300)
+def test_a_worker_whose_unread_messages_are_deleted_while_it_runs_ends_and_says_which(chaos: Field) -> None:
+    chaos.deployment.env["WATTLOG_SESSION_TIMEOUT_MS"] = "60000"
+    begin(chaos, workers=1)
+    (member,) = chaos.crew.members
+    member.worker.pause()
+    ends = {place: high for place, (_, high) in _watermarks(chaos.deployment.kafka).items()}
+    _delete_all(chaos.deployment.kafka, beyond=ends)
+    member.worker.resume()
+
+    assert member.worker.ended() == 1
+    assert SAYS in member.worker.error_text() and "--accept-loss" in member.worker.error_text()
+    again = chaos.deployment.run("stream")
+    assert again.status == 1 and SAYS in again.err
+
+
+def _delete_all(kafka: KafkaBroker, beyond: dict[Place, int]) -> None:
+    """Have the broker's own retention delete everything, past these offsets on every partition."""
+    until(lambda: all(high > beyond[place] for place, (_, high) in _watermarks(kafka).items()), "more is produced")
+    _retention(kafka, 1)
+    until(lambda: all(low > beyond[place] for place, (low, _) in _watermarks(kafka).items()), "retention deletes it")
+    _retention(kafka, RETENTION_MS)
+
+
+def _retention(kafka: KafkaBroker, ms: int) -> None:
+    entry = ConfigEntry("retention.ms", str(ms), incremental_operation=AlterConfigOpType.SET)
+    changes = [ConfigResource("topic", name, incremental_configs=[entry]) for name in topics.JOINED]
+    for future in kafka.admin.incremental_alter_configs(changes).values():
+        future.result(30)
+
+
+def _watermarks(kafka: KafkaBroker) -> dict[Place, tuple[int, int]]:
+    """The oldest offset and the next one of every joined partition."""
+    consumer = Consumer(kafka.client(group_id="watermarks"))
+    try:
+        return {place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=30) for place in PLACES}
+    finally:
+        consumer.close()
+
+
+def _sources(chaos: Field, what: str) -> int:
+    """A sum over the producers' runs: of the events received, or of those that their numbers tell of."""
+    (row,) = chaos.warehouse.query(f"SELECT sum({what}) AS n FROM sources FINAL")
+    return int(row["n"])

@@ -1,0 +1,191 @@
+"""The whole line on a real Kafka: worker processes come, are killed and go; the ledger is the same as without."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from cli.embedded import line
+from cli.feed import Feed, stored
+from contracts import codec, topics
+from contracts.events import Event
+from contracts.settings import Settings
+from producers.runtime.publisher import Publisher, kafka_config
+from producers.simulation.events import FleetTotals, SimulatedFleet
+from producers.simulation.faults import Faults
+from tests.kafka.broker import KafkaBroker
+from tests.kafka.deployment import Deployment, holding, until
+from tests.support.clickhouse_http import serve
+from tests.support.pipeline import assert_ledger_is, feed, read_all
+from warehouse.audit.conservation import audit
+from warehouse.client import Warehouse, connect
+from warehouse.ledger.fingerprint import fingerprint
+
+START_MS = 1_758_000_000_000
+DURATION_MS = 180_000
+CLUSTERS = ("us-east", "eu-west", "eu-north")
+
+
+@pytest.fixture
+def deployment(
+    kafka: KafkaBroker,
+    chdb_dsn: str,
+    chdb_root: Path,
+    database_name: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> Iterator[Deployment]:
+    """Its workers read as workers do unless told otherwise; a test may say by which transport."""
+    with connect(chdb_dsn, database="default", readers=1) as engine, serve(chdb_root) as address:
+        made = Deployment(
+            kafka, tmp_path, f"{address}/{database_name}", {"WATTLOG_TRANSPORT": getattr(request, "param", "auto")}
+        )
+        assert made.run("migrate").status == 0
+        yield made
+        for worker in made.workers:
+            worker.kill()
+        engine.command(f"DROP DATABASE IF EXISTS `{database_name}`")
+        engine.command("DROP DATABASE IF EXISTS wattlog")
+
+
+@pytest.fixture
+def ledger(deployment: Deployment, chdb_dsn: str, database_name: str) -> Iterator[Warehouse]:
+    """The warehouse that the worker processes write to."""
+    with connect(chdb_dsn, database=database_name) as warehouse:
+        yield warehouse
+
+
+@pytest.mark.parametrize("deployment", ["lean", "stock"], indirect=True)
+def test_workers_that_are_killed_join_and_leave_do_not_change_the_ledger(
+    deployment: Deployment, ledger: Warehouse, data_dir: Path
+) -> None:
+    totals = FleetTotals()
+    faults = Faults(late=0.02, late_ms=25_000, duplicate=0.03, out_of_order=0.05)
+    events = list(SimulatedFleet(5, faults=faults).events(START_MS, DURATION_MS, totals=totals, closing_ms=30_000))
+    third = len(events) // 3
+    feeding = _Feeding(deployment)
+
+    first, second = deployment.stream("first"), deployment.stream("second")  # At once: one of them sets the offsets.
+    assert sorted(holding(first) + holding(second))[0] == 0
+    feeding.send(events[:third])
+    until(lambda: _final_windows(ledger) > 0, "the first windows are final")
+    first.kill()
+    third_worker = deployment.stream("third")
+    feeding.send(events[third : 2 * third])
+    holding(third_worker)
+    fourth = deployment.stream("fourth")
+    holding(fourth)
+    feeding.send(events[2 * third :])
+    assert fourth.terminate() == 0
+    feeding.wait_until_stored(ledger)
+    books = deployment.run("audit", "--json")
+
+    assert books.status == 0, books.err
+    assert books.json["residual_uj"] == books.json["sequence_gaps"] == 0
+    assert_ledger_is(ledger, totals)
+    assert audit(ledger).ok
+    undisturbed = asyncio.run(_undisturbed(deployment, events, data_dir))
+    assert fingerprint(ledger, START_MS, START_MS + 2 * DURATION_MS, CLUSTERS) == undisturbed
+
+
+def test_a_log_that_lost_unread_messages_stops_the_worker_until_the_loss_is_accepted(
+    deployment: Deployment, ledger: Warehouse
+) -> None:
+    feeding = _Feeding(deployment)
+    one = deployment.stream("reads-the-first-half")
+    holding(one)
+    events = list(SimulatedFleet(6).events(START_MS, 60_000, closing_ms=30_000))
+    feeding.send(events[: len(events) // 2])
+    until(lambda: _final_windows(ledger) > 0, "the first windows are final")
+    assert one.terminate() == 0
+    feeding.send(events[len(events) // 2 :])
+    place, lost_to = _trim(deployment)
+
+    stopped = deployment.run("stream")
+    assert stopped.status == 1
+    assert f"{topics.POWER} partition {place.partition} lost messages" in stopped.err
+    assert f"to {lost_to - 1}: they were trimmed" in stopped.err
+    assert "--accept-loss" in stopped.err
+    assert "Traceback" not in stopped.err
+
+    deployment.stream("accepts", "--accept-loss")
+    before = _final_windows(ledger)
+    until(lambda: _final_windows(ledger) > before, "more windows are final")
+    until(lambda: deployment.run("audit", "--json").json["sequence_gaps"] > 0, "the audit shows what was lost")
+    books = deployment.run("audit", "--json")
+    assert books.status == 3
+    assert books.json["residual_uj"] == 0
+
+
+def test_a_message_that_fills_the_brokers_limit_and_cannot_be_read_becomes_a_dead_letter(
+    deployment: Deployment,
+) -> None:
+    """With the reason beside it, the letter is larger than the broker's usual limit."""
+    body = b"\xff" * 1_000_000
+    headers = codec.envelope(
+        type_=topics.POWER, source="s", id_="1.0", subject="c/w", t_ms=START_MS, content_type=codec.PACKED
+    )
+    padding = [("padding", b"x" * 40_000)]
+    with Publisher(
+        {**kafka_config(deployment.settings), "compression.type": "none", "message.max.bytes": 1_048_000}
+    ) as publisher:
+        publisher.send_raw(topics.POWER, b"c/w", headers + padding, body)
+    deployment.stream("only")
+    found: list[object] = []
+
+    def letters() -> bool:
+        found[:] = [m for messages in read_all(deployment.settings, topics.DEADLETTER).values() for m in messages]
+        return bool(found)
+
+    until(letters, "the dead letter is there")
+    assert [m.value() for m in found] == [body]  # type: ignore[attr-defined]
+
+
+def _trim(deployment: Deployment) -> tuple[TopicPartition, int]:
+    """Delete all but the newest message of the power partition that has most to read; up to where."""
+    from tests.support.pipeline import committed
+
+    offsets = committed(deployment.settings)
+    log = read_all(deployment.settings, topics.POWER)
+    (topic, partition), messages = max(log.items(), key=lambda item: len(item[1]) - max(offsets[item[0]], 0))
+    end = messages[-1].offset()
+    assert offsets[topic, partition] < end
+    place = TopicPartition(topic, partition, end)
+    deployment.kafka.admin.delete_records([place])[place].result(30)
+    return place, end
+
+
+class _Feeding:
+    """Sends events as their producers would, and remembers what."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._log_id = deployment.log_id
+        self._publisher = Publisher(kafka_config(deployment.settings))
+        self._feed = Feed(self._publisher, None, deployment.settings.skew_ms)
+
+    def send(self, events: list[Event]) -> None:
+        asyncio.run(self._feed.run(events, lambda _: None))
+
+    def wait_until_stored(self, warehouse: Warehouse) -> None:
+        asyncio.run(stored(warehouse, self._log_id, self._feed.sent, None))
+
+
+async def _undisturbed(deployment: Deployment, events: list[Event], data: Path) -> str:
+    """The same events through the embedded broker and one worker in this process; the ledger's fingerprint."""
+    given = deployment.settings
+    settings = Settings(
+        data=data, kafka_bootstrap="embedded", lateness_ms=given.lateness_ms, skew_ms=given.skew_ms,
+        idle_timeout_ms=given.idle_timeout_ms,
+    )  # fmt: skip
+    async with line(settings, lambda _: None) as running:
+        await feed(running, events)
+        return fingerprint(running.warehouse, START_MS, START_MS + 2 * DURATION_MS, CLUSTERS)
+
+
+def _final_windows(warehouse: Warehouse) -> int:
+    return int(warehouse.query("SELECT uniqExact(window_start) AS n FROM ledger FINAL WHERE final = 1")[0]["n"])

@@ -1,0 +1,153 @@
+"""Events over HTTP on a real Kafka: the broker stops and comes back, the listener is killed, the client sends again
+until it is told 202. What was sent is on the log, each once by its identity, and no number is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from contracts import codec, topics
+from contracts.events import Event, UsageBatch
+from tests.kafka.broker import KafkaBroker, free_ports
+from tests.kafka.deployment import until
+from tests.support.paths import ROOT
+
+LIMIT_S = 90.0
+
+
+class Bench:
+    """A listener that comes and goes, at one address, and what it has put onto the log."""
+
+    def __init__(self, kafka: KafkaBroker, folder: Path, cluster: str) -> None:
+        self.kafka, self.cluster, self.errors = kafka, cluster, folder / "stderr"
+        with contextlib.suppress(KafkaException):  # Of another test.
+            kafka.topic(topics.USAGE, 2)
+        [port] = free_ports(1)
+        self.address = f"http://127.0.0.1:{port}"
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("WATTLOG_")} | {
+            "WATTLOG_DATA": str(folder / "data"), "WATTLOG_KAFKA_BOOTSTRAP": kafka.bootstrap,
+            "WATTLOG_CLUSTER": cluster, "WATTLOG_NODE": "n1", "WATTLOG_HTTP_PORT": str(port),
+            "WATTLOG_HTTP_ACK_TIMEOUT_S": "1",
+        }  # fmt: skip
+
+    @contextmanager
+    def listener(self) -> Iterator[subprocess.Popen[bytes]]:
+        with self.errors.open("ab") as stderr:
+            command = [sys.executable, "-m", "tests.kafka.wattlog", "produce", "http"]
+            process = subprocess.Popen(command, cwd=ROOT, env=self.env, stderr=stderr)
+            try:
+                yield process
+            finally:
+                process.kill()
+                process.wait()
+
+    def events(self) -> list[Event]:
+        """All of this cluster on the log, in the order of its partitions."""
+        consumer = Consumer(self.kafka.client(group_id=f"reads-{self.cluster}"))
+        found = []
+        try:
+            for partition in consumer.list_topics(topics.USAGE, timeout=10).topics[topics.USAGE].partitions:
+                place = TopicPartition(topics.USAGE, partition, 0)
+                _, end = consumer.get_watermark_offsets(place, timeout=10)
+                consumer.assign([place])
+                at = 0
+                while at < end:
+                    for m in consumer.consume(500, 1.0):
+                        assert m.error() is None
+                        at = m.offset() + 1
+                        event = codec.decode(m.headers(), m.value())
+                        if event.cluster == self.cluster:
+                            found.append(event)
+        finally:
+            consumer.close()
+        return found
+
+
+class Client(threading.Thread):
+    """Sends events one after the other, each again until it is told that it was accepted."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(daemon=True)
+        self.address, self.accepted, self.refused = address, 0, 0
+        self._enough = threading.Event()
+        self._deadline = time.monotonic() + 3 * LIMIT_S
+
+    def run(self) -> None:
+        with httpx.Client(timeout=10) as client:
+            while not self._enough.is_set() and time.monotonic() < self._deadline:
+                self._send(client)
+
+    def _send(self, client: httpx.Client) -> None:
+        event = {"type": "call", "source": "client", "id": f"{self.accepted}", "subject": "acme"}
+        while time.monotonic() < self._deadline:
+            try:
+                status = client.post(f"{self.address}/api/v1/events", json=event).status_code
+            except httpx.HTTPError:
+                status = 0
+            if status == 202:
+                self.accepted += 1
+                time.sleep(0.01)
+                return
+            self.refused += 1
+            time.sleep(0.1)
+
+    def more(self, count: int) -> None:
+        """Wait until so many more are accepted."""
+        wanted = self.accepted + count
+        until(lambda: self.accepted >= wanted, f"{count} more accepted", LIMIT_S)
+
+    def finish(self) -> None:
+        """End after the event in hand is accepted."""
+        self._enough.set()
+        self.join(LIMIT_S)
+        assert not self.is_alive()
+
+
+@pytest.fixture
+def bench(kafka: KafkaBroker, tmp_path: Path, database_name: str) -> Bench:
+    return Bench(kafka, tmp_path, f"ingest-{database_name}")
+
+
+def test_what_a_client_sends_until_it_is_accepted_is_on_the_log_once_through_outages_and_kills(bench: Bench) -> None:
+    client = Client(bench.address)
+    with bench.listener() as listener:
+        client.start()
+        client.more(30)
+        bench.kafka.stop()
+        try:
+            refused = client.refused
+            until(lambda: client.refused >= refused + 2, "the client is refused", LIMIT_S)
+            listener.send_signal(signal.SIGKILL)
+            listener.wait()
+        finally:
+            bench.kafka.start()
+    with bench.listener() as listener:
+        client.more(50)
+        listener.send_signal(signal.SIGKILL)
+        listener.wait()
+    with bench.listener() as listener:
+        client.more(50)
+        client.finish()
+        listener.send_signal(signal.SIGTERM)
+        assert listener.wait(40) == 0
+    events = bench.events()
+    batches = [event.batch for event in events]
+    found = {(b.origin[n], b.event_id[n]) for b in batches if isinstance(b, UsageBatch) for n in range(len(b))}
+    assert found == {("client", str(n)) for n in range(client.accepted)}
+    numbers: dict[tuple[str, int], set[int]] = {}
+    for event in events:
+        numbers.setdefault((event.source, event.epoch), set()).add(event.seq)
+    assert len(numbers) == 3  # runs
+    assert all(found == set(range(len(found))) for found in numbers.values())

@@ -1,0 +1,314 @@
+"""Pods that hold GPUs, by a kubelet on a unix socket and an API server on loopback, in good days and in bad ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import msgspec
+import pytest
+
+from contracts.errors import Unavailable
+from producers.bindings.claims import ClaimReport, DeviceClaim, GpuBoard, SourceAbsent, WorkloadHolder
+from producers.bindings.kubernetes import podresources
+from producers.bindings.kubernetes.api_server import ApiServer
+from producers.bindings.kubernetes.kubelet import KubeletPodResources
+from producers.bindings.kubernetes.pods import (
+    LABELS_MS,
+    KubernetesBindings,
+    LabelledPod,
+    PodDevice,
+    PodLabelNames,
+    claims,
+    controller_name,
+)
+from tests.producers.bindings.kubernetes.stand_ins import TOKEN, FakeApi, FakeKubelet, api, kubelet, pod, resources
+
+GPU = "GPU-11111111-2222-3333-4444-555555555555"
+MIG = "MIG-11111111-2222-3333-4444-555555555555"
+PATTERNS = ("nvidia.com/gpu*", "nvidia.com/mig-*", "gpu.nvidia.com")
+LABELLED = {
+    "wattlog.io/workload": "chat", "wattlog.io/tenant": "acme", "wattlog.io/team": "search",
+    "wattlog.io/cost-centre": "4711", "wattlog.io/model": "llama-3.1-8b",
+}  # fmt: skip
+BOARDS = (GpuBoard(GPU),)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[FakeKubelet]:
+    with kubelet(tmp_path / "kubelet.sock") as fake:
+        yield fake
+
+
+@pytest.fixture
+def server() -> Iterator[FakeApi]:
+    with api() as fake:
+        yield fake
+
+
+def listed(node: FakeKubelet) -> list[PodDevice]:
+    return KubeletPodResources(node.socket, PATTERNS, timeout_s=0.3).devices()
+
+
+def asks(server: FakeApi, tmp_path: Path, token: str = TOKEN) -> ApiServer:
+    (tmp_path / "token").write_text(token + "\n")
+    return ApiServer(server.url, "n1", tmp_path / "token", tmp_path / "ca.crt", timeout_s=0.3)
+
+
+def source(node: FakeKubelet, server: FakeApi, tmp_path: Path, keep_ms: int = 300_000) -> KubernetesBindings:
+    devices = KubeletPodResources(node.socket, PATTERNS, timeout_s=0.3)
+    return KubernetesBindings(devices, asks(server, tmp_path), PodLabelNames(), keep_ms=keep_ms)
+
+
+# The kubelet.
+
+
+def test_the_descriptors_are_those_of_the_proto_file() -> None:
+    text = Path(podresources.__file__).with_suffix(".proto").read_text("utf-8")
+    messages = {
+        name: tuple(
+            (field, f"{repeated}{kind}", int(number))
+            for repeated, kind, field, number in re.findall(r"^\s+(repeated )?(\w+) (\w+) = (\d+);", body, re.M)
+        )
+        for name, body in re.findall(r"^message (\w+) \{(.*?)\}", text, re.M | re.S)
+    }
+    assert messages == podresources.MESSAGES
+
+
+def test_gpus_replicas_and_instances_are_listed_with_their_containers_and_nothing_else_is(node: FakeKubelet) -> None:
+    node.answer = resources(
+        ("serving", "chat-0", {"main": {"nvidia.com/gpu": [GPU]}, "sidecar": {"rdma/hca": ["mlx5_0"]}}),
+        ("serving", "code-0", {"main": {"nvidia.com/gpu.shared": [f"{GPU}::3"]}}),
+        ("lab", "job-1", {"train": {"nvidia.com/mig-1g.5gb": [MIG], "cpu": ["1"]}}),
+        ("kube-system", "dns", {"main": {}}),
+    )
+    assert listed(node) == [
+        PodDevice("serving", "chat-0", "main", GPU), PodDevice("serving", "code-0", "main", f"{GPU}::3"),
+        PodDevice("lab", "job-1", "train", MIG),
+    ]  # fmt: skip
+
+
+def test_what_newer_kubelets_say_beside_is_skipped(node: FakeKubelet) -> None:
+    """Unknown fields: a varint 99 behind the message that is known."""
+    known = resources(("serving", "chat-0", {"main": {"nvidia.com/gpu": [GPU]}})).SerializeToString()
+    node.answer = podresources.ListPodResourcesResponse.FromString(known + b"\x98\x06\x01")
+    assert [d.device for d in listed(node)] == [GPU]
+
+
+def test_a_claim_is_known_by_the_uuid_of_its_cdi_device_or_not_at_all(node: FakeKubelet) -> None:
+    node.answer = resources(claims=[
+        {"pod": "a", "cdi": f"k8s.gpu.nvidia.com/device={GPU}"}, {"pod": "b", "cdi": "k8s.gpu.nvidia.com/claim=gpu-0"},
+    ])  # fmt: skip
+    assert [d.device for d in listed(node)] == [GPU, "gpu.nvidia.com/gpu-0"]
+
+
+def test_a_node_without_a_socket_has_no_kubelet(tmp_path: Path) -> None:
+    with pytest.raises(SourceAbsent, match="There is no"):
+        KubeletPodResources(tmp_path / "kubelet.sock", PATTERNS).devices()
+
+
+def test_a_kubelet_that_hangs_is_given_up_in_time(node: FakeKubelet) -> None:
+    node.hangs = True
+    with pytest.raises(Unavailable, match="DEADLINE_EXCEEDED"):
+        listed(node)
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNIMPLEMENTED])
+def test_a_kubelet_that_refuses_is_told(node: FakeKubelet, code: grpc.StatusCode) -> None:
+    node.refuses = code
+    with pytest.raises(Unavailable, match=f"{code.name} not today"):
+        listed(node)
+
+
+def test_a_socket_that_nobody_listens_on_is_told(tmp_path: Path) -> None:
+    (tmp_path / "kubelet.sock").touch()
+    with pytest.raises(Unavailable, match="UNAVAILABLE"):
+        KubeletPodResources(tmp_path / "kubelet.sock", PATTERNS, timeout_s=0.3).devices()
+
+
+# The API server.
+
+
+def test_pods_of_this_node_are_listed_and_their_environment_is_not_read(server: FakeApi, tmp_path: Path) -> None:
+    server.pods = {"n1": [pod("serving", "chat-0", LABELLED, ("StatefulSet", "chat"))], "n2": [pod("lab", "x")]}
+    found = asks(server, tmp_path).pods()
+    assert list(found) == [("serving", "chat-0")]
+    assert found["serving", "chat-0"].metadata.labels == LABELLED
+    assert "secret" not in repr(found)
+
+
+@pytest.mark.parametrize("status", [401, 403, 500])
+def test_an_api_server_that_refuses_is_told_without_the_token(server: FakeApi, tmp_path: Path, status: int) -> None:
+    server.status = status
+    with pytest.raises(Unavailable, match=f"answers {status}.*right to list pods") as error:
+        asks(server, tmp_path).pods()
+    assert TOKEN not in str(error.value)
+
+
+def test_a_token_that_was_renewed_is_read_anew(server: FakeApi, tmp_path: Path) -> None:
+    asking = asks(server, tmp_path, "an old one")
+    with pytest.raises(Unavailable, match="answers 401"):
+        asking.pods()
+    (tmp_path / "token").write_text(TOKEN)
+    assert asking.pods() == {}
+
+
+def test_an_api_server_that_hangs_is_given_up_in_time(server: FakeApi, tmp_path: Path) -> None:
+    server.hangs = True
+    with pytest.raises(Unavailable, match="does not answer"):
+        asks(server, tmp_path).pods()
+
+
+def test_an_answer_that_is_no_list_of_pods_is_told(server: FakeApi, tmp_path: Path) -> None:
+    server.body = lambda body: b'{"items": [{"metadata": 3}]}'
+    with pytest.raises(Unavailable, match="list of pods"):
+        asks(server, tmp_path).pods()
+
+
+def test_without_a_token_or_an_address_it_says_what_is_missing(
+    server: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(Unavailable, match="token or CA cannot be read"):
+        ApiServer(server.url, "n1", tmp_path / "token", tmp_path / "ca.crt").pods()
+    with pytest.raises(Unavailable, match=r"produce\.bindings\.api"):
+        ApiServer("", "n1", tmp_path / "token", tmp_path / "ca.crt").pods()
+
+
+# What the two say together.
+
+
+def decoded(**said: object) -> LabelledPod:
+    return msgspec.convert(pod("serving", "p", **said), LabelledPod)  # type: ignore[arg-type]
+
+
+def of(*devices: str, **said: object) -> ClaimReport:
+    """Claims of a pod that has these devices."""
+    found = [PodDevice("serving", "p", "main", device) for device in devices]
+    return claims(found, {("serving", "p"): decoded(**said)}, PodLabelNames())
+
+
+def test_a_labelled_pod_is_its_workload_and_all_of_its_labels_are_kept() -> None:
+    assert of(f"{GPU}::3", labels=LABELLED) == ClaimReport([DeviceClaim(GPU, WorkloadHolder(
+        "chat", "acme", "kubernetes", "serving", "p", "main", "search", "4711", "llama-3.1-8b", "label"
+    ), "3")], ())  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("made_by", "labels", "named"),
+    [
+        (("ReplicaSet", "chat-7d9f8b6c5d"), {"pod-template-hash": "7d9f8b6c5d"}, ("chat", "Deployment")),
+        (("ReplicaSet", "chat-by-hand"), {}, ("chat-by-hand", "ReplicaSet")),
+        (("StatefulSet", "chat-70b"), {}, ("chat-70b", "StatefulSet")),
+        (("Job", "train-28912345"), {}, ("train", "CronJob")),
+        (("Job", "train-2025"), {}, ("train-2025", "Job")),
+        (("LeaderWorkerSet", "llm"), {}, ("llm", "LeaderWorkerSet")),
+        (None, {}, ("p", "pod")),
+    ],
+)
+def test_an_unlabelled_pod_is_called_by_what_made_it(
+    made_by: tuple[str, str] | None, labels: dict[str, str], named: tuple[str, str]
+) -> None:
+    assert controller_name(decoded(made_by=made_by, labels=labels)) == named
+
+
+def test_an_unlabelled_pod_is_called_by_namespace_and_controller_and_that_is_told() -> None:
+    found = of(GPU, made_by=("StatefulSet", "chat"), labels={"wattlog.io/tenant": "acme"})
+    holder = found.claims[0].holder
+    assert holder is not None
+    assert (holder.workload, holder.rule) == ("serving/chat", "StatefulSet")
+    assert [o.kind for o in found.oddities] == ["no_label"]
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "kinds"),
+    [
+        ("wattlog.io/tenant", "__idle__", ["bad_name"]),
+        ("wattlog.io/tenant", "", ["no_tenant"]),
+        ("wattlog.io/workload", "~n1", ["bad_name", "no_label"]),
+        ("wattlog.io/workload", "a\nb", ["bad_name", "no_label"]),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_told_and_not_used(label: str, value: str, kinds: list[str]) -> None:
+    found = of(GPU, labels={**LABELLED, label: value})
+    holder = found.claims[0].holder
+    assert holder is not None
+    assert (holder.workload, holder.tenant) == (("serving/p", "acme") if "workload" in label else ("chat", ""))
+    assert [o.kind for o in found.oddities] == kinds
+
+
+def test_a_pods_namespace_may_be_its_tenant() -> None:
+    found = claims(
+        [PodDevice("serving", "p", "main", GPU)],
+        {("serving", "p"): decoded(labels=LABELLED)},
+        PodLabelNames(),
+        "namespace",
+    )
+    assert found.claims[0].holder == WorkloadHolder(
+        "chat", "serving", "kubernetes", "serving", "p", "main", "search", "4711", "llama-3.1-8b", "label"
+    )
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_pod_that_has_ended_holds_nothing_though_the_kubelet_names_it(phase: str) -> None:
+    assert of(GPU, labels=LABELLED, phase=phase) == ClaimReport([], ())
+
+
+def test_a_pod_of_which_nothing_is_known_holds_its_gpu_without_a_name() -> None:
+    found = claims([PodDevice("serving", "gone", "main", GPU)], {}, PodLabelNames())
+    assert found.claims == [DeviceClaim(GPU, None)]
+    assert [o.kind for o in found.oddities] == ["unknown_holder"]
+
+
+# Asking.
+
+
+def test_labels_are_asked_for_when_a_new_pod_comes_and_every_minute(
+    node: FakeKubelet, server: FakeApi, tmp_path: Path
+) -> None:
+    asking = source(node, server, tmp_path)
+    assert asking.read(BOARDS, 0) == ClaimReport([], ())
+    assert server.asked == 0
+    node.answer = resources(("serving", "chat-0", {"main": {"nvidia.com/gpu": [GPU]}}))
+    server.pods = {"n1": [pod("serving", "chat-0", LABELLED)]}
+    for now_ms in (10_000, 20_000, 30_000):
+        holder = asking.read(BOARDS, now_ms).claims[0].holder
+        assert holder is not None
+        assert holder.workload == "chat"
+    assert server.asked == 1
+    server.pods["n1"].append(pod("serving", "chat-1", LABELLED))
+    node.answer = resources(("serving", "chat-1", {"main": {"nvidia.com/gpu": [GPU]}}))
+    assert asking.read(BOARDS, 40_000).claims[0].holder is not None
+    asking.read(BOARDS, 40_000 + LABELS_MS)
+    assert server.asked == 3
+
+
+def test_two_pods_on_one_gpu_have_the_api_asked_at_once_which_of_them_has_ended(
+    node: FakeKubelet, server: FakeApi, tmp_path: Path
+) -> None:
+    asking = source(node, server, tmp_path)
+    server.pods = {"n1": [pod("s", "old", LABELLED), pod("s", "new", {**LABELLED, "wattlog.io/workload": "code"})]}
+    held = {"main": {"nvidia.com/gpu": [GPU]}}
+    node.answer = resources(("s", "old", held))
+    asking.read(BOARDS, 0)
+    node.answer = resources(("s", "old", held), ("s", "new", held))
+    server.pods["n1"][0]["status"]["phase"] = "Succeeded"
+    assert [c.holder.workload for c in asking.read(BOARDS, 10_000).claims if c.holder] == ["code"]
+
+
+def test_without_an_api_server_known_pods_keep_their_labels_for_a_while_and_new_ones_have_none(
+    node: FakeKubelet, server: FakeApi, tmp_path: Path
+) -> None:
+    asking = source(node, server, tmp_path, keep_ms=300_000)
+    server.pods = {"n1": [pod("s", "old", LABELLED)]}
+    node.answer = resources(("s", "old", {"main": {"nvidia.com/gpu": [GPU]}}))
+    asking.read(BOARDS, 0)
+    server.status = 403
+    kept = asking.read(BOARDS, 299_000)
+    assert kept.claims[0].holder is not None
+    assert any("403" in odd.says for odd in kept.oddities)
+    assert asking.read(BOARDS, 301_000).claims == [DeviceClaim(GPU, None)]
+    node.answer = resources(("s", "new", {"main": {"nvidia.com/gpu": [GPU]}}))
+    assert asking.read(BOARDS, 302_000).claims == [DeviceClaim(GPU, None)]

@@ -1,0 +1,376 @@
+"""Looks at who holds which GPU: in order, in a thread that cannot hold up a sample, and never by a guess."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from prometheus_client import CollectorRegistry
+
+from contracts import codec, topics
+from contracts.errors import BadSetting, Unavailable
+from contracts.events import PowerBatch, UsageBatch
+from contracts.settings import Settings
+from producers.bindings import plugin
+from producers.bindings.apportion import Binding, BindingShare
+from producers.bindings.claims import (
+    BindingSource,
+    BindingWarning,
+    Boards,
+    ClaimReport,
+    DeviceClaim,
+    GpuBoard,
+    SourceAbsent,
+    WorkloadHolder,
+)
+from producers.bindings.metrics import BindingMetrics
+from producers.bindings.plugin import check_bindings, watched
+from producers.bindings.watcher import BindingReader, BindingWatcher, describe_shares
+from producers.gpu.exporter.plugin import produce_exporter
+from tests.producers.bindings.kubernetes.stand_ins import (
+    TOKEN,
+    FakeApi,
+    FakeKubelet,
+    api,
+    kubelet,
+    pod,
+    resources,
+    until,
+)
+
+A = "GPU-11111111-2222-3333-4444-555555555555"
+B = "GPU-66666666-2222-3333-4444-555555555555"
+NOBODY = Binding("~n1")
+CHAT, CODE = (
+    WorkloadHolder("chat", "acme", "kubernetes", rule="label"),
+    WorkloadHolder("code", "acme", "processes", rule="rule 1"),
+)
+
+
+class Says:
+    """A source that says what the test lets it."""
+
+    def __init__(self, name: str, says: Callable[[], ClaimReport]) -> None:
+        self.name, self.says = name, says
+        self.asked: list[Sequence[str]] = []
+
+    def read(self, topology: Boards, now_ms: int) -> ClaimReport:
+        self.asked.append([b.uuid for b in topology])
+        return self.says()
+
+
+def fails(error: Exception) -> Callable[[], ClaimReport]:
+    def say() -> ClaimReport:
+        raise error
+
+    return say
+
+
+def claims(**held: WorkloadHolder | None) -> Callable[[], ClaimReport]:
+    return lambda: ClaimReport([DeviceClaim({"a": A, "b": B}[name], holder) for name, holder in held.items()])
+
+
+class Node:
+    """A looker with its metrics and its clock."""
+
+    def __init__(self, *sources: BindingSource, keep_ms: int = 60_000) -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = BindingMetrics(self.registry)
+        self.now_ms = 0
+        self.looker = BindingReader(
+            lambda: (GpuBoard(A), GpuBoard(B)), sources, NOBODY, keep_ms=keep_ms, metrics=self.metrics
+        )  # fmt: skip
+
+    def look(self, now_ms: int) -> dict[str, str]:
+        return {gpu: h[0].binding.workload for gpu, h in self.looker.look(now_ms).holdings.items()}
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"wattlog_producer_{name}", labels)
+
+
+GONE = Unavailable("the kubelet is away", "wait")
+
+
+def test_sources_are_asked_in_order_each_for_what_those_before_it_left() -> None:
+    first, second = Says("kubernetes", claims(a=CHAT)), Says("processes", claims(a=CODE, b=CODE))
+    assert Node(first, second).look(0) == {A: "chat", B: "code"}
+    assert second.asked == [[B]]
+
+
+def test_a_gpu_that_a_source_knows_to_be_held_by_somebody_unknown_is_not_given_to_the_next() -> None:
+    node = Node(Says("kubernetes", claims(a=None)), Says("settings", claims(a=CODE, b=CODE)))
+    assert node.look(0) == {A: "~n1", B: "code"}
+
+
+def test_a_source_that_does_not_answer_is_believed_as_it_spoke_last_and_then_not_and_nobody_in_its_stead() -> None:
+    first, second = Says("kubernetes", claims(a=CHAT)), Says("settings", claims(a=CODE, b=CODE))
+    node = Node(first, second, keep_ms=60_000)
+    node.look(0)
+    first.says = fails(GONE)
+    assert node.look(60_000) == {A: "chat", B: "code"}
+    assert node.look(60_001) == {}
+    assert node.metric("held_gpus", state="unallocated") == 2
+    assert node.metric("binding_failures_total", source="kubernetes") == 2
+    first.says = claims(a=CHAT)
+    assert node.look(70_000) == {A: "chat", B: "code"}
+
+
+def test_a_source_that_never_answered_binds_nothing_and_lets_nobody_else() -> None:
+    assert Node(Says("kubernetes", fails(GONE)), Says("settings", claims(a=CODE))).look(0) == {}
+
+
+def test_a_source_that_was_never_there_is_passed_over_but_not_one_that_was() -> None:
+    absent = Says("kubernetes", fails(SourceAbsent("no socket", "mount it")))
+    node = Node(absent, Says("settings", claims(a=CODE)), keep_ms=60_000)
+    assert node.look(0) == {A: "code"}
+    absent.says = claims(a=CHAT)
+    node.look(10_000)
+    absent.says = fails(SourceAbsent("no socket", "the kubelet is restarting"))
+    assert node.look(20_000) == {A: "chat"}
+    assert node.look(80_000) == {}
+
+
+def test_metrics_tell_how_many_gpus_are_bound_shared_and_nobodys_and_what_is_odd() -> None:
+    def say() -> ClaimReport:
+        shared = [DeviceClaim(A, CHAT, "0"), DeviceClaim(A, CODE, "1"), DeviceClaim("GPU-z", CHAT)]
+        return ClaimReport(shared, [BindingWarning("no_tenant", "x has no tenant")])
+
+    node = Node(Says("kubernetes", say))
+    node.look(0)
+    assert [node.metric("held_gpus", state=s) for s in ("bound", "shared", "unallocated")] == [0, 1, 1]
+    kinds = ("no_tenant", "unknown_device", "conflict")
+    assert [node.metric("binding_oddities", kind=kind) for kind in kinds] == [1, 1, 0]
+
+
+def test_each_change_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    source = Says("kubernetes", lambda: ClaimReport([DeviceClaim("GPU-z", CHAT)]))
+    node = Node(source)
+    for now_ms in (0, 10_000, 20_000):
+        node.look(now_ms)
+    assert sum("GPU-z" in r.getMessage() for r in caplog.records) == 1
+    source.says = claims(a=CHAT)
+    node.look(30_000)
+    node.look(40_000)
+    assert sum("no longer so" in r.getMessage() for r in caplog.records) == 1
+    assert sum(f"{A}: chat (kubernetes, label, idle paid by acme)" in r.getMessage() for r in caplog.records) == 1
+
+
+def test_a_holding_is_described_with_shares_and_reasons() -> None:
+    where = (("source", "kubernetes"), ("namespace", "s"), ("pod", "p"), ("container", "main"), ("rule", "label"))
+    assert describe_shares(None) == "nobody holds it"
+    assert describe_shares((BindingShare(Binding("chat"), 1, where), BindingShare(NOBODY, 6))) == (
+        "shared: chat 1/7 (kubernetes, s/p/main, label); ~n1 6/7 (nobody)"
+    )
+
+
+# In a thread.
+
+
+@contextmanager
+def watching(node: Node, every_ms: int = 5, first_s: float = 5.0) -> Iterator[BindingWatcher]:
+    with BindingWatcher(
+        node.looker, lambda: node.now_ms, every_ms=every_ms, keep_ms=60_000, metrics=node.metrics, first_s=first_s
+    ) as bindings:
+        yield bindings
+
+
+def test_the_first_interval_has_its_holder_and_later_looks_are_seen() -> None:
+    source = Says("kubernetes", claims(a=CHAT))
+    with watching(Node(source)) as bindings:
+        assert bindings()[A] == (CHAT.share(),)
+        source.says = claims(a=CODE)
+        until(lambda: bindings()[A] == (CODE.share(),))
+
+
+def test_a_source_that_hangs_for_ever_holds_up_no_sample_and_after_a_while_every_gpu_is_nobodys() -> None:
+    let_go, hung = threading.Event(), threading.Event()
+    source = Says("kubernetes", claims(a=CHAT))
+    node = Node(source)
+
+    def hang() -> ClaimReport:
+        hung.set()
+        let_go.wait(30)
+        return claims(a=CODE)()
+
+    with watching(node) as bindings:
+        source.says = hang
+        assert hung.wait(10)
+        node.now_ms = 60_000
+        assert bindings()[A] == (CHAT.share(),)
+        node.now_ms = 61_000
+        assert bindings() == {}
+        assert node.metric("held_gpus", state="unallocated") == 2
+        assert node.metric("binding_age_seconds") == 61
+        let_go.set()
+        until(lambda: A in bindings())
+
+
+def test_a_first_look_that_hangs_is_not_waited_for_long() -> None:
+    let_go = threading.Event()
+
+    def hang() -> ClaimReport:
+        let_go.wait(30)
+        return ClaimReport()
+
+    with watching(Node(Says("kubernetes", hang)), first_s=0.05) as bindings:
+        assert bindings() == {}
+        let_go.set()
+
+
+def test_a_fault_of_ours_ends_neither_the_thread_nor_the_agent(caplog: pytest.LogCaptureFixture) -> None:
+    source = Says("kubernetes", fails(RuntimeError("a fault")))
+    node = Node(source)
+    with watching(node) as bindings:
+        assert bindings() == {}
+        source.says = claims(a=CHAT)
+        until(lambda: A in bindings())
+    assert (node.metric("binding_failures_total", source="look") or 0) >= 1
+    assert "a look failed" in caplog.text
+
+
+# As it is configured.
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[FakeKubelet, FakeApi]]:
+    """A node of Kubernetes, and the variables that say where things are."""
+
+    def no_driver() -> None:
+        raise Unavailable("there is no driver", "install it")
+
+    monkeypatch.setattr(plugin, "NvmlBoards", no_driver)
+    (tmp_path / "token").write_text(TOKEN)
+    monkeypatch.chdir(tmp_path)
+    with kubelet(tmp_path / "kubelet.sock") as fake, api() as server:
+        for name, value in {
+            "SOURCE": "kubernetes", "KUBELET": str(fake.socket), "API": server.url, "TOKEN": str(tmp_path / "token"),
+            "EVERY_S": "1",
+        }.items():  # fmt: skip
+            monkeypatch.setenv(f"WATTLOG_BINDINGS_{name}", value)
+        fake.answer = resources(
+            ("s", "chat-0", {"main": {"nvidia.com/gpu.shared": [f"{A}::0"]}}),
+            ("s", "code-0", {"main": {"nvidia.com/gpu.shared": [f"{A}::1"]}}),
+        )
+        server.pods = {"n1": [
+            pod("s", "chat-0", {"wattlog.io/workload": "chat", "wattlog.io/tenant": "acme"}),
+            pod("s", "code-0", {"wattlog.io/workload": "code", "wattlog.io/tenant": "globex"}),
+        ]}  # fmt: skip
+        yield fake, server
+
+
+def seen_by_an_agent(settings: Settings, gpus: list[str]) -> Any:
+    with watched(settings, "n1", gpus, "dcgm", lambda: 0, CollectorRegistry()) as bindings:
+        return {
+            gpu: [(s.binding.workload, s.binding.owner, s.weight) for s in holding]
+            for gpu, holding in bindings().items()
+        }
+
+
+def test_an_agent_sees_the_pods_that_share_a_gpu(node: tuple[FakeKubelet, FakeApi]) -> None:
+    assert seen_by_an_agent(Settings(), [A, B]) == {A: [("chat", "acme", 1), ("code", "globex", 1)]}
+
+
+def test_an_agent_starts_though_the_kubelet_refuses(node: tuple[FakeKubelet, FakeApi]) -> None:
+    node[0].refuses = grpc.StatusCode.UNAVAILABLE
+    assert seen_by_an_agent(Settings(), [A, B]) == {}
+
+
+def test_the_settings_bind_every_gpu_of_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert seen_by_an_agent(Settings(workload="chat", owner="acme"), [A, B]) == {
+        A: [("chat", "acme", 1)], B: [("chat", "acme", 1)],
+    }  # fmt: skip
+    assert seen_by_an_agent(Settings(), [A, B]) == {}
+
+
+@pytest.mark.parametrize("wrong", [{"workload": "~n1"}, {"workload": "chat", "owner": "__idle__"}])
+def test_settings_that_name_what_cannot_be_are_refused(
+    wrong: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadSetting):
+        seen_by_an_agent(Settings(**wrong), [A])  # type: ignore[arg-type]
+
+
+PAGE = "".join(
+    f'DCGM_FI_DEV_POWER_USAGE{{gpu="{n}",UUID="{gpu}",modelName="H100"}} 300\n' for n, gpu in enumerate((A, B))
+)
+
+
+def test_doctor_shows_who_holds_each_gpu_and_why(
+    node: tuple[FakeKubelet, FakeApi], serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATTLOG_EXPORTER_URL", serve(lambda: (200, PAGE)))
+    assert list(check_bindings(Settings(node="n1"))) == [
+        (A, "shared: chat 1/2 (kubernetes, s/chat-0/main, label, idle paid by acme); "
+            "code 1/2 (kubernetes, s/code-0/main, label, idle paid by globex)"),
+        (B, "nobody holds it"),
+    ]  # fmt: skip
+
+
+def test_doctor_shows_what_is_wrong(
+    node: tuple[FakeKubelet, FakeApi], serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATTLOG_EXPORTER_URL", serve(lambda: (200, PAGE)))
+    node[1].status = 403
+    found = dict(check_bindings(Settings(node="n1")))
+    assert found[A] == "~n1 (nobody)"
+    assert "nothing is known of it" in str(found["unknown_holder"])
+    node[0].refuses = grpc.StatusCode.INTERNAL
+    assert isinstance(dict(check_bindings(Settings(node="n1")))["kubernetes"], Unavailable)
+
+
+def test_the_whole_producer_sends_shared_energy_and_who_held_what(
+    node: tuple[FakeKubelet, FakeApi], serve: Any, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = itertools.count()
+
+    def page() -> tuple[int, str]:
+        counter = 1_000 + 300 * next(looks)
+        return 200, f'DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{{gpu="0",UUID="{A}",modelName="H100"}} {counter}\n'
+
+    monkeypatch.setenv("WATTLOG_EXPORTER_URL", serve(page))
+    stop = threading.Event()
+    settings = Settings(
+        data=tmp_path, kafka_bootstrap=broker, cluster="east", node="n1", sample_hz=10, publish_ms=200
+    )  # fmt: skip
+    thread = threading.Thread(target=produce_exporter, args=(settings, stop))
+    thread.start()
+    until(lambda: next(looks) > 20 or not thread.is_alive())
+    stop.set()
+    thread.join()
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
+    consumer.assign([TopicPartition(t, p, 0) for t in (topics.POWER, topics.USAGE) for p in range(4)])
+    events = [codec.decode(m.headers(), m.value()) for m in consumer.consume(1000, timeout=2)]
+    consumer.close()
+    energy, seconds = Counter[str](), Counter[str]()
+    for event in events:
+        if isinstance(event.batch, PowerBatch):
+            energy[event.workload] += int(event.batch.energy_uj.sum())
+        elif isinstance(event.batch, UsageBatch):
+            seconds[event.workload] += sum(round(1000 * float(q)) for q in event.batch.quantity)
+            assert {d["share"] for d in event.batch.dimensions} == {"1/2"}
+    assert energy["chat"] == energy["code"] > 0
+    assert energy.keys() == seconds.keys() == {"chat", "code"}
+    assert abs(seconds["chat"] - seconds["code"]) <= 1
+
+
+def test_doctor_says_that_there_is_no_gpu_to_be_held(node: tuple[FakeKubelet, FakeApi]) -> None:
+    [(where, error)] = check_bindings(Settings(node="n1"))
+    assert where == "kubernetes"
+    assert "neither NVML nor an exporter" in str(error)
+
+
+def test_doctor_says_nothing_where_only_the_settings_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert list(check_bindings(Settings())) == []

@@ -1,0 +1,393 @@
+"""Requests from gateways: what a line says, which workload served it, and a log that grows, turns and breaks off."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
+
+from cli.doctor import examine
+from contracts import codec, topics
+from contracts.errors import BadInput, BadSetting, Unavailable
+from contracts.events import MAX_TOKENS, TokenBatch
+from contracts.settings import Settings
+from producers.gateways.accesslog.plugin import produce_accesslog
+from producers.gateways.accesslog.source import READ_BYTES, AccessLog, AccessLogCheckpoint
+from producers.gateways.deployments import MAX_UNMATCHED, Deployment, Deployments
+from producers.gateways.request_fields import RequestFields, RequestReader
+from producers.runtime.batching import RequestRow, token_batch
+from producers.runtime.delivery import Delivery
+from producers.runtime.poll_loop import Collector, Metrics
+from producers.runtime.spool import Spool
+from tests.producers.runtime.test_agent import T0, Time
+from tests.producers.runtime.test_poll_loop import Log
+from tests.producers.servers.test_counters import At
+
+GOOD: dict[str, Any] = {
+    "id": "r1", "tenant": "acme", "model": "llama", "start": T0, "end": T0 + 3_000, "prompt_tokens": 100,
+    "completion_tokens": 20,
+}  # fmt: skip
+
+
+def line(**more: Any) -> bytes:
+    said = {k: v for k, v in (GOOD | more).items() if v is not ...}
+    return json.dumps(said).encode() + b"\n"
+
+
+def read(**more: Any) -> RequestRow:
+    return RequestReader(RequestFields()).read(line(**more), "f-0")
+
+
+# -- a line ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("odd", ["x" * 254, "a\nb", {"nested": 1}], ids=["too long", "not printable", "no text"])
+def test_a_client_cannot_keep_its_request_off_the_bill_by_an_odd_id(odd: object) -> None:
+    row = read(id=odd, session_id=odd, trace_id=odd)
+    assert (row.request_id, row.session_id, row.trace_id, row.prompt_tokens) == ("f-0", "", "", read().prompt_tokens)
+
+
+def test_a_line_is_a_request() -> None:
+    assert read(session_id="s", trace_id="t", cached_tokens=30, first=T0 + 500) == RequestRow(
+        "acme", "llama", "r1", T0, T0 + 500, T0 + 3_000, 100, 30, 20, "ok", "s", "t"
+    )
+
+
+def test_fields_may_lie_deep_and_be_called_otherwise() -> None:
+    nested = {"usage": {"prompt_tokens": 7, "completion_tokens": 8, "prompt_tokens_details": {"cached_tokens": 3}}}
+    row = read(prompt_tokens=..., completion_tokens=..., **nested)
+    assert (row.prompt_tokens, row.cached_tokens, row.completion_tokens) == (7, 3, 8)
+    team = RequestReader(RequestFields(tenant=("auth.team",))).read(line(auth={"team": "globex"}), "f-0")
+    assert team.tenant == "globex"
+
+
+@pytest.mark.parametrize(
+    ("times", "start_ms", "end_ms"),
+    [
+        ({"start": T0 / 1000, "end": T0 / 1000 + 2.5}, T0, T0 + 2_500),
+        ({"start": "2023-11-14T22:13:20Z", "end": "2023-11-14T23:13:21.5+01:00"}, T0, T0 + 1_500),
+        ({"start": "2023-11-14T22:13:20", "end": ..., "duration_ms": 40.4}, T0, T0 + 40),
+        ({"start": ..., "end": T0, "duration_ms": 1_000}, T0 - 1_000, T0),
+    ],
+)
+def test_times_come_in_many_dresses(times: dict[str, Any], start_ms: int, end_ms: int) -> None:
+    row = read(**times)
+    assert (row.t_start_ms, row.t_end_ms) == (start_ms, end_ms)
+
+
+@pytest.mark.parametrize("first", [T0 - 1, T0 + 4_000])
+def test_a_first_token_outside_of_its_request_is_unknown(first: int) -> None:
+    assert read(first=first).t_first_ms == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "status"), [("success", "ok"), (200, "ok"), (True, "ok"), (500, "500"), ("timeout", "timeout")]
+)
+def test_a_status_is_good_or_a_failure(said: object, status: str) -> None:
+    assert read(status=said).status == status
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"tenant": ...}, "tenant"), ({"tenant": "__idle__"}, "tenant"), ({"tenant": {"id": 1}}, "tenant"),
+        ({"model": "a\nb"}, "model"), ({"prompt_tokens": -1}, "prompt_tokens"),
+        ({"prompt_tokens": 1.5}, "prompt_tokens"),
+        ({"prompt_tokens": MAX_TOKENS + 1}, "prompt_tokens"), ({"completion_tokens": ...}, "completion_tokens"),
+        ({"cached_tokens": 101}, "cached_tokens"), ({"end": T0 - 1}, "end"), ({"end": T0 + 7 * 3_600_000}, "end"),
+        ({"start": "yesterday"}, "start"), ({"start": ..., "end": ...}, "start"), ({"end": ...}, "end"),
+        ({"start": True}, "start"), ({"duration_ms": -1, "end": ...}, "duration_ms"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(BadInput) as told:
+        read(**wrong)
+    assert told.value.field == named
+
+
+@given(st.binary(max_size=80) | st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda c: st.lists(c, max_size=3) | st.dictionaries(st.sampled_from(sorted(GOOD)), c, max_size=5), max_leaves=12,
+).map(lambda v: json.dumps(v).encode()))  # fmt: skip
+def test_whatever_a_line_holds_it_is_read_or_refused(said: bytes) -> None:
+    try:
+        row = RequestReader(RequestFields()).read(said, "f-0")
+    except BadInput:
+        return
+    token_batch([row], 0).check()
+
+
+# -- which workload ----------------------------------------------------------------------------------------------------
+
+
+def row(model: str = "llama", api_base: str = "", route: str = "") -> RequestRow:
+    return RequestRow("acme", model, "r", T0, 0, T0 + 1, 1, 0, 1, api_base=api_base, route=route)
+
+
+def test_the_first_rule_that_matches_says_who_served_a_request() -> None:
+    rules = [
+        Deployment(workload="chat", model="llama*", api_base="http://a:*"),
+        Deployment(workload="code", route="code", cluster="west"),
+        Deployment(workload="rest", model="*"),
+    ]
+    found = Deployments(rules, "east").group_by_workload([row(api_base="http://a:80"), row(route="code"), row()])
+    assert {place: len(rows) for place, rows in found.items()} == {
+        ("east", "chat"): 1, ("west", "code"): 1, ("east", "rest"): 1,
+    }  # fmt: skip
+
+
+def test_what_no_rule_matches_is_kept_apart_and_told_once() -> None:
+    deployments = Deployments([Deployment(workload="llama", model="other")], "east")
+    assert set(deployments.group_by_workload([row(), row(), row("qwen", "http://b")])) == {
+        ("east", "unmatched/llama"), ("east", "unmatched/qwen"),
+    }  # fmt: skip
+    assert deployments.unmatched_requests == 3
+    assert [str(u) for u in deployments.new_unmatched()] == ["model 'llama'", "model 'qwen', api_base 'http://b'"]
+    assert deployments.new_unmatched() == []
+
+
+def test_names_that_failed_to_match_are_bounded() -> None:
+    deployments = Deployments([], "east")
+    deployments.group_by_workload(row(f"m{n}") for n in range(2 * MAX_UNMATCHED))
+    assert len(deployments.new_unmatched()) == MAX_UNMATCHED
+
+
+def test_a_rule_that_matches_everything_by_saying_nothing_is_refused() -> None:
+    with pytest.raises(ValidationError, match="give at least one of"):
+        Deployment(workload="chat")
+
+
+# -- a log that grows --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "access.jsonl"
+    path.touch()
+    return path
+
+
+def source(path: Path, **more: Any) -> AccessLog:
+    chat = Deployment(workload="chat", model="llama")
+    return AccessLog(path, RequestReader(RequestFields()), Deployments([chat], "east"), **{"begin": "start", **more})
+
+
+def append(path: Path, *lines: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(b"".join(lines))
+
+
+class Follower:
+    """Looks again and again, from mark to mark."""
+
+    def __init__(self, log: AccessLog) -> None:
+        self.log, self.mark, self.refused = log, None, []
+
+    def ids(self) -> list[str]:
+        """Of the requests that came with the looks until nothing more is there."""
+        found: list[str] = []
+        while True:
+            collected = self.log.collect(self.mark, At(T0 + 10_000))
+            self.mark = collected.mark
+            self.refused += collected.refused
+            for made in collected.made:
+                assert isinstance(made.batch, TokenBatch)
+                made.batch.check()
+                found += made.batch.request_id
+            if not collected.more:
+                return found
+
+
+def test_lines_are_read_as_they_are_ended(path: Path) -> None:
+    follower = Follower(source(path))
+    append(path, line(id="a"), line(id="b")[:-10])
+    assert follower.ids() == ["a"]
+    append(path, line(id="b")[-10:], b"\n", line(id="c"))
+    assert follower.ids() == ["b", "c"]
+    assert follower.ids() == []
+
+
+def test_a_log_that_was_never_read_begins_at_its_end_unless_told_otherwise(path: Path) -> None:
+    append(path, line(id="a"))
+    late = Follower(source(path, begin="end"))
+    assert late.ids() == []
+    append(path, line(id="b"))
+    assert late.ids() == ["b"]
+
+
+def test_a_log_that_was_renamed_is_read_to_its_end_before_the_new_one(path: Path) -> None:
+    follower = Follower(source(path))
+    append(path, line(id="a"))
+    assert follower.ids() == ["a"]
+    append(path, line(id="b"))
+    old = path.rename(path.with_name("access.jsonl.1"))
+    path.touch()
+    append(old, line(id="c"))  # The gateway has not noticed yet.
+    assert follower.ids() == ["b", "c"]
+    append(old, line(id="d"))
+    append(path, line(id="e"))
+    assert follower.ids() == ["d", "e"]
+
+
+def test_the_last_line_of_a_renamed_log_needs_no_end(path: Path) -> None:
+    follower = Follower(source(path))
+    append(path, line(id="a"), line(id="b").rstrip())
+    assert follower.ids() == ["a"]
+    path.rename(path.with_name("access.jsonl.1"))
+    append(path, line(id="c"))
+    assert follower.ids() == ["b", "c"]
+
+
+def test_a_log_that_was_cut_short_begins_anew(path: Path) -> None:
+    follower = Follower(source(path))
+    append(path, line(id="a"), line(id="b"))
+    follower.ids()
+    path.write_bytes(line(id="c"))
+    assert follower.ids() == ["c"]
+
+
+def test_a_line_that_cannot_be_read_is_told_with_its_place_and_the_others_are_read(path: Path) -> None:
+    follower = Follower(source(path))
+    append(path, line(id="a"), b"{oops\n", line(id="b", tenant=...), b"\n", line(id="c"))
+    assert follower.ids() == ["a", "c"]
+    first, second = follower.refused
+    assert f"{path}, byte {len(line(id='a'))}: line" in first
+    assert "tenant" in second
+
+
+def test_a_line_without_end_is_refused_and_passed(path: Path) -> None:
+    follower = Follower(source(path))
+    append(path, b'{"x": "' + b"y" * (READ_BYTES + 50), b'"}\n', line(id="a"))
+    assert follower.ids() == ["a"]
+    assert "longer than" in follower.refused[0]
+
+
+def test_workloads_that_were_heard_hear_that_the_log_is_complete(path: Path) -> None:
+    log = source(path)
+    append(path, line(id="a"))
+    first = log.collect(None, At(T0 + 10_000))
+    [made] = log.collect(first.mark, At(T0 + 20_000)).made
+    assert (made.workload, len(made.batch), made.batch.event_ms) == ("chat", 0, T0 + 20_000)
+
+
+def test_a_log_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="No such file"):
+        source(tmp_path / "none").collect(None, At(T0))
+
+
+def test_a_mark_says_which_file_and_how_far(path: Path) -> None:
+    append(path, line(id="a"))
+    mark = msgspec.msgpack.decode(source(path).collect(None, At(T0)).mark, type=AccessLogCheckpoint)
+    assert mark == AccessLogCheckpoint(path.stat().st_ino, len(line(id="a")))
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.booleans(), st.booleans()), min_size=1, max_size=5))
+def test_requests_sent_equal_requests_on_the_log_whatever_is_killed_and_renamed(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, bool, bool]]
+) -> None:
+    folder = tmp_path_factory.mktemp("accesslog")
+    path, log, time, sent = folder / "access.jsonl", Log(), Time(10**9), 0
+    path.touch()
+    for number, (rounds, log.away, renames) in enumerate(runs):
+        with closing(Spool(folder / "spool.db")) as spool:
+            follow = Collector([source(path)], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry()))
+            for _ in range(rounds):
+                append(path, *(line(id=f"r{sent + i}") for i in range(3)))
+                sent += 3
+                follow.round()
+                time.now_ms += 1_000
+            if renames:
+                path.rename(folder / f"access.jsonl.{number}")
+                append(path, line(id=f"r{sent}"))
+                sent += 1
+                for _ in range(3):  # A log is read before the next one is renamed.
+                    follow.round()
+                    time.now_ms += 1_000
+        log.queue.clear()  # What was in flight is lost with the process, and its answers with it.
+    log.away, time.end_ms = False, time.now_ms + 5_000
+    with closing(Spool(folder / "spool.db")) as spool:
+        Collector([source(path)], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry())).run()
+    distinct = {(e.source, e.epoch, e.seq): e.batch for e in log.stored}  # as a worker sees them
+    ids = [i for b in distinct.values() if isinstance(b, TokenBatch) for i in b.request_id]
+    assert sorted(ids) == sorted(f"r{n}" for n in range(sent))
+
+
+# -- the producer ------------------------------------------------------------------------------------------------------
+
+CONFIG = """
+[produce.accesslog]
+path = "{path}"
+begin = "start"
+every_s = 0.1
+[[produce.accesslog.deployments]]
+model = "llama"
+workload = "chat"
+"""
+
+
+@pytest.fixture
+def settings(path: Path, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    (tmp_path / "wattlog.toml").write_text(CONFIG.format(path=path))
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "wattlog.toml"))
+    return Settings(data=tmp_path / "data", kafka_bootstrap=broker, cluster="east")
+
+
+def test_requests_of_a_log_are_on_the_event_log_until_the_producer_is_stopped(
+    settings: Settings, path: Path, broker: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
+    found: dict[str, str] = {}
+    stop = threading.Event()
+    thread = threading.Thread(target=produce_accesslog, args=(settings, stop))
+    thread.start()
+
+    def read(until: Callable[[], bool]) -> None:
+        while not until():
+            assert thread.is_alive()
+            if not consumer.assignment():
+                consumer.assign([TopicPartition(topics.TOKENS, p, 0) for p in range(4)])
+            for m in consumer.consume(10, timeout=0.1):
+                event = codec.decode(m.headers(), m.value())
+                assert isinstance(event.batch, TokenBatch)
+                found.update(dict.fromkeys(event.batch.request_id, f"{event.cluster}/{event.workload}"))
+
+    append(path, line(id="a"), line(id="b", model="qwen"))
+    read(lambda: len(found) == 2)
+    append(path, line(id="c"))
+    read(lambda: len(found) == 3)
+    stop.set()
+    thread.join()
+    consumer.close()
+    assert found == {"a": "east/chat", "b": "east/unmatched/qwen", "c": "east/chat"}
+    assert "no rule says who serves model 'qwen'" in caplog.text
+
+
+def test_doctor_says_what_the_log_gives(settings: Settings, path: Path) -> None:
+    def found() -> tuple[str, str]:
+        [finding] = [f for f in islice(examine(settings), 2) if f.check == "accesslog"]  # The rest asks the broker.
+        return finding.state, finding.says
+
+    append(path, line(id="a"))
+    assert found() == ("ok", f"{path}: 1 requests in its first megabyte, of chat")
+    append(path, line(tenant=...))
+    state, says = found()
+    assert state == "failed"
+    assert "tenant" in says
+
+
+def test_without_a_path_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
+    with pytest.raises(BadSetting, match="say which file"):
+        produce_accesslog(Settings(), threading.Event())

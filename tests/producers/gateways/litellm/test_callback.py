@@ -1,0 +1,305 @@
+"""LiteLLM's callback and the reader of what it writes: no request waits for it, no prompt is written, nothing is lost
+without being told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from cli.doctor import examine
+from contracts.errors import BadSetting, Unavailable
+from contracts.events import TokenBatch
+from contracts.settings import Settings
+from producers.gateways.deployments import Deployment, Deployments
+from producers.gateways.litellm.callback import MAX_TEXT, WattlogLogger, kept
+from producers.gateways.litellm.callback_folder import OLD_MS, READ_BYTES, CallbackFolder
+from producers.gateways.litellm.payloads import LiteLLMReader, LiteLLMRules
+from producers.gateways.litellm.plugin import produce_litellm
+from producers.runtime.delivery import Delivery
+from producers.runtime.poll_loop import Collector, Metrics
+from producers.runtime.spool import Spool
+from tests.producers.gateways.payloads import SECRET, T0, payload
+from tests.producers.runtime.test_agent import Time
+from tests.producers.runtime.test_poll_loop import Log
+from tests.producers.servers.test_counters import At
+
+NOW = T0 + 60_000
+
+
+def tell(logger: WattlogLogger, *payloads: Any) -> None:
+    for one in payloads:
+        asyncio.run(logger.async_log_success_event({"standard_logging_object": one, "messages": SECRET}, SECRET, 0, 1))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "requests"
+
+
+@pytest.fixture
+def logger(folder: Path) -> Iterator[WattlogLogger]:
+    logger = WattlogLogger(folder)
+    yield logger
+    logger.close()
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
+
+
+# -- the callback ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_reads_as_what_litellm_told(logger: WattlogLogger, folder: Path) -> None:
+    told = [
+        payload(),
+        payload(id="2", custom_llm_provider="openai", response_cost=0.01),
+        payload(id="3", cache_hit=True),
+    ]
+    tell(logger, *told)
+    logger.close()
+    reader = LiteLLMReader(LiteLLMRules())
+    assert [reader.call(line) for line in lines(folder)] == [reader.call(one) for one in told]
+    assert (logger.written, logger.dropped) == (3, 0)
+
+
+def test_no_prompt_no_answer_and_no_key_is_written(logger: WattlogLogger, folder: Path) -> None:
+    address = f"https://host/v1?key={SECRET}"
+    error = {"error_class": "BadRequestError", "error_message": SECRET}
+    tell(
+        logger,
+        payload(),
+        payload(messages=SECRET, response=SECRET, api_base=address, error_information=error),
+        payload(api_base="", hidden_params={"api_base": address}),
+    )
+    logger.close()
+    [path] = folder.iterdir()
+    text = path.read_text()
+    assert len(text.splitlines()) == 3
+    assert SECRET not in text
+    assert "user_api_key_hash" not in text
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_failure_is_written_too_and_a_request_told_twice_counts_once(logger: WattlogLogger, folder: Path) -> None:
+    failed = {"standard_logging_object": payload(status="failure")}
+    asyncio.run(logger.async_log_failure_event(failed, None, 0, 1))
+    logger.log_failure_event(failed, None, 0, 1)
+    logger.close()
+    found = source(folder).collect(None, At(NOW))
+    assert [len(made.batch) for made in found.made] == [1]
+    assert found.skipped == {"double": 1}
+
+
+@pytest.mark.parametrize("odd", [None, 7, {"id": {1, 2}}, {"startTime": float("nan")}])
+def test_no_request_fails_of_it(logger: WattlogLogger, odd: Any) -> None:
+    tell(logger, odd)
+    asyncio.run(logger.async_log_success_event(None, None, 0, 1))
+    tell(logger, payload())
+    logger.close()
+    assert logger.dropped >= 1
+
+
+def test_what_finds_no_room_is_counted_and_told_to_the_reader(folder: Path) -> None:
+    logger = WattlogLogger(folder, max_queue=2)
+    started = threading.Event()
+    logger._run, run = started.wait, logger._run  # type: ignore[method-assign, assignment]
+    tell(logger, *(payload(id=str(n)) for n in range(5)))
+    started.set()
+    assert logger.dropped == 3
+    logger._thread = threading.Thread(target=run)
+    logger._thread.start()
+    logger.close()
+    found = source(folder).collect(None, At(NOW))
+    assert sum(len(made.batch) for made in found.made) == 2
+    [told] = found.refused
+    assert '"wattlog_dropped": 3' in told
+
+
+def test_a_folder_that_is_full_takes_no_more_and_the_rest_is_counted(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "old.jsonl").write_bytes(b"x" * 2**20)
+    logger = WattlogLogger(folder, max_mb=1)
+    tell(logger, payload())
+    logger.close()
+    assert (logger.written, logger.dropped) == (0, 1)
+
+
+def test_a_folder_that_cannot_be_written_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    logger = WattlogLogger(tmp_path / "file" / "folder")
+    tell(logger, payload())
+    logger.close()
+    assert (logger.written, logger.dropped) == (0, 1)
+    assert "cannot be written" in caplog.text
+
+
+def test_a_file_is_left_after_some_time_and_never_written_to_again(folder: Path) -> None:
+    logger = WattlogLogger(folder, segment_s=-1)
+    for _ in range(3):
+        assert logger._write([b"{}"])
+    logger._leave()
+    assert [path.read_text() for path in folder.iterdir()] == ["{}\n"] * 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_that_was_forked_writes_a_file_of_its_own(logger: WattlogLogger, folder: Path) -> None:
+    tell(logger, payload(id="parent"))
+    logger.close()
+    logger._process = -1  # As a child of a fork finds it: its parent's number, its parent's thread.
+    tell(logger, payload(id="child"))
+    logger.close()
+    assert {line["id"] for line in lines(folder)} == {"parent", "child"}
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_values_are_bounded_and_of_plain_kinds() -> None:
+    found = kept({"id": "x" * 5_000, "model": ["a"], "metadata": {"user_api_key_team_id": 7}, "cache_hit": True})
+    assert found == {"id": "x" * MAX_TEXT, "metadata": {"user_api_key_team_id": 7}, "cache_hit": True}
+
+
+# -- the reader --------------------------------------------------------------------------------------------------------
+
+
+def source(folder: Path) -> CallbackFolder:
+    return CallbackFolder(
+        folder, LiteLLMReader(LiteLLMRules()), Deployments([Deployment(workload="chat", model="llama*")], "east")
+    )
+
+
+def append(folder: Path, name: str, *ids: str, end: bytes = b"\n") -> None:
+    folder.mkdir(exist_ok=True)
+    with (folder / name).open("ab") as file:
+        file.write(b"".join(json.dumps(payload(id=i)).encode() + b"\n" for i in ids)[: -1 if ids else None] + end)
+    os.utime(folder / name, (NOW / 1000, NOW / 1000))
+
+
+def ids(found: Any) -> list[str]:
+    return [i for made in found.made if isinstance(made.batch, TokenBatch) for i in made.batch.request_id]
+
+
+def test_files_are_read_on_from_the_mark(folder: Path) -> None:
+    append(folder, "1.jsonl", "a", "b")
+    append(folder, "2.jsonl", "c", end=b"")
+    reader = source(folder)
+    first = reader.collect(None, At(NOW))
+    assert (ids(first), [m.workload for m in first.made]) == (["a", "b"], ["chat"])
+    append(folder, "2.jsonl", end=b"\n")
+    append(folder, "1.jsonl", "d")
+    assert ids(reader.collect(first.mark, At(NOW))) == ["d", "c"]
+
+
+def test_a_file_is_deleted_when_it_was_read_the_mark_is_kept_and_nobody_writes_to_it_any_more(folder: Path) -> None:
+    append(folder, "1.jsonl", "a")
+    later = At(NOW + OLD_MS + 1)
+    found = source(folder).collect(None, later)
+    assert (ids(found), len(list(folder.iterdir()))) == (["a"], 1)  # The mark is not known to be kept yet.
+    again = source(folder).collect(found.mark, later)
+    assert (ids(again), list(folder.iterdir())) == ([], [])
+    assert ids(source(folder).collect(again.mark, later)) == []
+
+
+def test_a_file_that_somebody_may_still_write_to_is_not_deleted(folder: Path) -> None:
+    append(folder, "1.jsonl", "a")
+    mark = source(folder).collect(None, At(NOW)).mark
+    source(folder).collect(mark, At(NOW + OLD_MS - 1))
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_the_last_line_of_a_process_that_was_killed_is_told(folder: Path) -> None:
+    append(folder, "1.jsonl", "a")
+    append(folder, "1.jsonl", end=b'{"id": "b", "mod')
+    found = source(folder).collect(None, At(NOW + OLD_MS + 1))
+    assert ids(found) == ["a"]
+    assert found.refused[0].startswith(f"1.jsonl, byte {len(json.dumps(payload(id='a'))) + 1}: ")
+
+
+def test_a_line_without_end_is_refused_and_passed(folder: Path) -> None:
+    append(folder, "1.jsonl", end=b"x" * (READ_BYTES + 10) + b"\n")
+    append(folder, "1.jsonl", "a")
+    first = source(folder).collect(None, At(NOW))
+    assert "longer than" in first.refused[0]
+    assert ids(source(folder).collect(first.mark, At(NOW))) == ["a"]
+
+
+def test_much_is_read_in_steps(folder: Path) -> None:
+    for name in ("1.jsonl", "2.jsonl"):
+        append(folder, name, *(f"{name}{n}" for n in range(700)))
+    found, mark, more, looks = list[str](), None, True, 0
+    while more:
+        step = source(folder).collect(mark, At(NOW))
+        found, mark, more, looks = found + ids(step), step.mark, step.more, looks + 1
+    assert (len(set(found)), len(found)) == (1_400, 1_400)
+    assert looks > 2
+
+
+def test_a_folder_that_is_not_there_is_told(folder: Path) -> None:
+    with pytest.raises(Unavailable, match="No such file"):
+        source(folder).collect(None, At(NOW))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 4), st.booleans(), st.booleans()), min_size=1, max_size=5))
+def test_requests_told_equal_requests_on_the_log_whatever_is_killed(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, bool, bool]]
+) -> None:
+    folder, log, time, sent = tmp_path_factory.mktemp("litellm"), Log(), Time(10**12), 0
+    time.now_ms = 60_000
+    requests = folder / "requests"
+    requests.mkdir()
+    for number, (rounds, log.away, ages) in enumerate(runs):
+        with closing(Spool(folder / "spool.db")) as spool:
+            follow = Collector(
+                [source(requests)], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry())
+            )
+            for _ in range(rounds):
+                append(requests, f"{number}.jsonl", *(f"r{sent + n}" for n in range(3)))
+                sent += 3
+                follow.round()
+                time.now_ms += 1_000
+        time.now_ms += 2 * OLD_MS if ages else 0
+        log.queue.clear()  # What was in flight is lost with the process, and its answers with it.
+    log.away = False
+    with closing(Spool(folder / "spool.db")) as spool:
+        follow = Collector([source(requests)], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry()))
+        for _ in range(4):
+            follow.round()
+            time.now_ms += 2 * OLD_MS
+    distinct = {(e.source, e.epoch, e.seq): e.batch for e in log.stored}  # as a worker sees them
+    found = [i for b in distinct.values() if isinstance(b, TokenBatch) for i in b.request_id]
+    assert sorted(found) == sorted(f"r{n}" for n in range(sent))
+    assert list(requests.iterdir()) == []
+
+
+# -- the producer ------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_says_what_lies_in_the_folder(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wattlog.toml").write_text(f'[produce.litellm]\nfolder = "{folder}"\n')
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "wattlog.toml"))
+
+    def found() -> tuple[str, str]:
+        [finding] = [f for f in islice(examine(Settings()), 2) if f.check == "litellm"]
+        return finding.state, finding.says
+
+    assert found()[0] == "failed"
+    append(folder, "1.jsonl", end=b"1234567")
+    assert found() == ("ok", f"{folder}: 1 files of the callback, 7 bytes")
+
+
+def test_without_a_folder_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
+    with pytest.raises(BadSetting, match="say which folder"):
+        produce_litellm(Settings(), threading.Event())

@@ -1,0 +1,312 @@
+"""A Collector's topic, read from mark to mark: killed anywhere, nothing is lost and nothing is counted twice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from cli.doctor import examine
+from contracts import codec, topics
+from contracts.errors import BadSetting, Unavailable
+from contracts.events import TokenBatch
+from contracts.settings import Settings
+from producers.gateways.deployments import Deployment, Deployments
+from producers.gateways.otel.genai import GenAIReader, SpanRules
+from producers.gateways.otel.kafka_topic import SpansTopic, SpansTopicCheckpoint
+from producers.gateways.otel.plugin import OtelConfig, consumer_config, produce_otel
+from producers.runtime.delivery import Delivery
+from producers.runtime.poll_loop import Collector, Metrics
+from producers.runtime.spool import Spool
+from tests.producers.gateways.payloads import T0, as_json, as_protobuf, span
+from tests.producers.runtime.test_agent import Time
+from tests.producers.runtime.test_poll_loop import Log
+from tests.producers.servers.test_counters import At
+
+NOW = T0 + 60_000
+TOPIC = "otlp_spans"
+
+
+class Topic:
+    """What the Collector writes to."""
+
+    def __init__(self, broker: str) -> None:
+        self.broker, self.written = broker, 0
+        self._producer = Producer({"bootstrap.servers": broker, "log_level": 0})
+
+    def write(self, *bodies: bytes, partition: int = 0) -> None:
+        for body in bodies:
+            self._producer.produce(TOPIC, body, partition=partition)
+        assert self._producer.flush(10) == 0
+
+    def calls(self, count: int, **more: Any) -> list[str]:
+        """So many calls, one a message, over its partitions, in both encodings; their span ids."""
+        ids = [f"{self.written + n + 1:016x}" for n in range(count)]
+        for n, one in enumerate(ids):
+            self.write((as_json if n % 2 else as_protobuf)([span(id=one, **more)]), partition=n % 4)
+        self.written += count
+        return ids
+
+    def source(self, **more: Any) -> SpansTopic:
+        chat = Deployment(workload="chat", model="llama*")
+        config = consumer_config(Settings(kafka_bootstrap=self.broker), OtelConfig()) | {"log_level": 0}
+        return SpansTopic(
+            TOPIC,
+            GenAIReader(SpanRules()),
+            Deployments([chat], "east"),
+            lambda: Consumer(config),
+            **{"begin": "start", "wait_s": 0.02, **more},
+        )
+
+
+@pytest.fixture
+def topic(broker: str) -> Iterator[Topic]:
+    topic = Topic(broker)
+    topic.write(as_json([]))  # makes it
+    yield topic
+
+
+class Follower:
+    """Looks again and again, from mark to mark, until so many calls were there."""
+
+    def __init__(self, source: SpansTopic, mark: bytes | None = None) -> None:
+        self.source, self.mark, self.refused, self.notes, self.skipped = source, mark, [], [], {}
+
+    def look(self) -> list[str]:
+        found = self.source.collect(self.mark, At(NOW))
+        self.mark = found.mark
+        self.refused += found.refused
+        self.notes += found.notes
+        self.skipped = {why: self.skipped.get(why, 0) + n for why, n in found.skipped.items()}
+        ids = []
+        for made in found.made:
+            assert isinstance(made.batch, TokenBatch)
+            made.batch.check()
+            ids += [name.rpartition("/")[2] for name in made.batch.request_id]
+        return ids
+
+    def until(self, count: int) -> list[str]:
+        found: list[str] = []
+        while len(found) < count:
+            found += self.look()
+        return sorted(found)
+
+
+def test_messages_of_all_partitions_are_read_on_from_the_mark(topic: Topic) -> None:
+    sent = topic.calls(6)
+    with closing(topic.source()) as source:
+        follower = Follower(source)
+        assert follower.until(6) == sent
+        more = topic.calls(2)
+        assert follower.until(2) == more
+        assert follower.refused == follower.notes == []
+    with closing(topic.source()) as source:
+        last = topic.calls(1)
+        assert Follower(source, follower.mark).until(1) == last
+
+
+def test_a_topic_that_was_never_read_begins_at_its_end_unless_told_otherwise(topic: Topic) -> None:
+    topic.calls(4)
+    with closing(topic.source(begin="end")) as source:
+        follower = Follower(source)
+        assert follower.look() == []  # Where it begins is kept before anything is read.
+    sent = topic.calls(2)
+    with closing(topic.source(begin="end")) as source:
+        assert Follower(source, follower.mark).until(2) == sent
+
+
+def test_what_was_read_and_not_kept_is_read_again(topic: Topic) -> None:
+    sent = topic.calls(5)
+    with closing(topic.source()) as source:
+        follower = Follower(source)
+        follower.look()
+        mark = follower.mark
+        assert follower.until(5) == sent
+        follower.mark = mark  # The spool was full, say.
+        assert follower.until(5) == sent
+
+
+def test_a_batch_that_the_collector_sent_again_counts_once(topic: Topic) -> None:
+    body = as_protobuf([span()])
+    topic.write(body, body)
+    with closing(topic.source()) as source:
+        follower = Follower(source)
+        assert len(follower.until(1)) == 1
+        topic.write(body, partition=2)
+        while follower.skipped != {"double": 1}:
+            assert follower.look() == []
+
+
+def test_a_message_that_cannot_be_read_is_told_with_its_place_and_the_others_count(topic: Topic) -> None:
+    topic.write(b"\x0a\xff", b"", as_json([span({"gen_ai.usage.input_tokens": -1}), span(id="bb" * 8)]))
+    with closing(topic.source()) as source:
+        follower = Follower(source)
+        assert follower.until(1) == ["bb" * 8]
+    first, second = follower.refused
+    assert first.startswith("otlp_spans, partition 0, offset 1: body")
+    assert "offset 3: span" in second
+
+
+def test_what_retention_deleted_before_it_was_read_is_told_and_reading_goes_on(topic: Topic) -> None:
+    sent = topic.calls(4)
+
+    class Trimmed(SpansTopic):
+        def _bounds(self, consumer: Consumer, partition: int) -> tuple[int, int]:
+            low, high = super()._bounds(consumer, partition)
+            return (2 if partition == 0 else low), high
+
+    with closing(topic.source()) as source:
+        mark = Follower(source)
+        mark.look()
+        source.__class__ = Trimmed
+        follower = Follower(source, mark.mark)
+        assert follower.until(3) == sent[1:]
+    [told] = follower.refused
+    assert told == ("otlp_spans, partition 0: offsets 0 to 1 were deleted by its retention before they were read")
+
+
+def test_a_topic_that_was_made_anew_is_told_and_read_from_its_start(topic: Topic) -> None:
+    sent = topic.calls(4)
+    mark = msgspec.msgpack.encode(SpansTopicCheckpoint({0: 900, 1: 0, 2: 0, 3: 0}))
+    with closing(topic.source()) as source:
+        follower = Follower(source, mark)
+        assert follower.until(4) == sent
+    assert "the topic was made anew" in follower.refused[0]
+
+
+def test_an_offset_that_is_not_there_any_more_is_sought_again(topic: Topic) -> None:
+    sent = topic.calls(4)
+    with closing(topic.source()) as source:
+        follower = Follower(source)
+        follower.look()
+        source.collect(follower.mark, At(NOW))
+        # As if the broker had deleted what it was about to read: it is at a place that is not there.
+        source._consumer.assign([TopicPartition(TOPIC, p, 10_000) for p in range(4)])  # type: ignore[union-attr]
+        assert follower.until(4) == sent
+
+
+def test_brokers_that_are_away_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("producers.gateways.otel.kafka_topic.TIMEOUT_S", 0.1)
+    config = consumer_config(Settings(kafka_bootstrap="127.0.0.1:1"), OtelConfig()) | {"log_level": 0}
+    away = SpansTopic(TOPIC, GenAIReader(SpanRules()), Deployments([], "east"), lambda: Consumer(config))
+    with pytest.raises(Unavailable, match="cannot be read"):
+        away.collect(None, At(NOW))
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(1, 3), st.booleans(), st.integers(0, 5)), min_size=1, max_size=4))
+def test_calls_sent_equal_calls_on_the_log_whatever_is_killed(
+    tmp_path_factory: pytest.TempPathFactory, topic: Topic, runs: list[tuple[int, bool, int]]
+) -> None:
+    folder, log, time, sent = tmp_path_factory.mktemp("otel"), Log(), Time(10**9), list[str]()
+    time.now_ms, spool_path = 60_000, folder / "spool.db"
+    before = topic.written
+    with closing(Spool(spool_path)) as spool, closing(topic.source(begin="end")) as source:
+        Collector([source], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry())).round()
+    for rounds, log.away, count in runs:
+        sent += topic.calls(count)
+        with closing(Spool(spool_path)) as spool, closing(topic.source()) as source:
+            follow = Collector([source], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry()))
+            for _ in range(rounds):
+                follow.round()
+                time.now_ms += 1_000
+        log.queue.clear()  # What was in flight is lost with the process, and its answers with it.
+    log.away = False
+    with closing(Spool(spool_path)) as spool, closing(topic.source()) as source:
+        follow = Collector([source], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry()))
+        for _ in range(20):
+            follow.round()
+            time.now_ms += 1_000
+            if len(ids(log)) >= len(sent) and not spool.events:
+                break
+    assert topic.written - before == len(sent)
+    assert sorted(ids(log)) == sorted(sent)
+
+
+def ids(log: Log) -> list[str]:
+    distinct = {(e.source, e.epoch, e.seq): e.batch for e in log.stored}  # as a worker sees them
+    return [n.rpartition("/")[2] for b in distinct.values() if isinstance(b, TokenBatch) for n in b.request_id]
+
+
+# -- the producer ------------------------------------------------------------------------------------------------------
+
+CONFIG = """
+[produce.otel]
+topic = "otlp_spans"
+bootstrap = "{broker}"
+begin = "start"
+every_s = 0.1
+[[produce.otel.deployments]]
+model = "llama*"
+workload = "chat"
+"""
+
+
+@pytest.fixture
+def configured(broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    (tmp_path / "wattlog.toml").write_text(CONFIG.format(broker=broker))
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "wattlog.toml"))
+    return Settings(data=tmp_path / "data", kafka_bootstrap=broker, cluster="east")
+
+
+def test_calls_of_a_topic_are_on_the_event_log_until_the_producer_is_stopped(
+    configured: Settings, topic: Topic, broker: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic.write(as_protobuf([span(id="aa" * 8), span({"gen_ai.response.model": "qwen"}, id="bb" * 8)]))
+    stop, found = threading.Event(), dict[str, str]()
+    thread = threading.Thread(target=produce_otel, args=(configured, stop))
+    thread.start()
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
+    consumer.assign([TopicPartition(topics.TOKENS, p, 0) for p in range(4)])
+    while len(found) < 2:
+        assert thread.is_alive()
+        for message in consumer.consume(10, timeout=0.1):
+            if message.error() is None:
+                event = codec.decode(message.headers(), message.value())
+                assert isinstance(event.batch, TokenBatch)
+                found |= {name[-4:]: f"{event.cluster}/{event.workload}" for name in event.batch.request_id}
+    stop.set()
+    thread.join()
+    consumer.close()
+    assert found == {"aaaa": "east/chat", "bbbb": "east/unmatched/qwen"}
+    assert "no rule says who serves model 'qwen'" in caplog.text
+
+
+def test_doctor_says_what_the_topic_gives(configured: Settings, topic: Topic) -> None:
+    def found() -> tuple[str, str]:
+        [finding] = [f for f in islice(examine(configured), 2) if f.check == "otel"]
+        return finding.state, finding.says
+
+    topic.write(as_json([span(), span(id="bb" * 8, kind=2)]))
+    assert found() == (
+        "ok", "otlp_spans: 4 partitions; in its newest 2 messages "
+        "1 calls, of chat; not counted: 1 kind; not readable: 0",
+    )  # fmt: skip
+
+
+def test_without_a_topic_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
+    with pytest.raises(BadSetting, match="name the topic"):
+        produce_otel(Settings(kafka_bootstrap="127.0.0.1:1"), threading.Event())
+
+
+def test_the_settings_password_goes_to_the_settings_brokers_only() -> None:
+    own = Settings(
+        kafka_bootstrap="own:9092", kafka_security_protocol="SASL_SSL", kafka_username="u", kafka_password="secret"
+    )  # type: ignore[arg-type]
+    assert consumer_config(own, OtelConfig())["sasl.password"] == "secret"
+    theirs = consumer_config(own, OtelConfig(bootstrap="theirs:9092"))
+    assert theirs["bootstrap.servers"] == "theirs:9092"
+    assert not {name for name in theirs if name.startswith("sasl")}
+    with pytest.raises(ValueError, match="options of their own"):
+        OtelConfig(bootstrap="user:secret@theirs:9092")

@@ -1,0 +1,131 @@
+"""GPUs as exporters show them: recorded pages, blanks, repeated boards, and pages that are older than they look."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from pydantic import ValidationError
+
+from contracts import codec, topics
+from contracts.errors import BadSetting, Unavailable
+from contracts.events import PowerBatch
+from contracts.settings import Settings
+from producers.gpu.exporter.plugin import ExporterConfig, produce_exporter
+from producers.gpu.exporter.sensor import DCGM, NVIDIA_SMI, ExporterFormat, ExporterSensor
+from producers.gpu.intervals import GpuReading, MeterState, add_reading
+from tests.producers.conftest import Page
+from tests.producers.servers.test_counters import At
+
+T4 = "GPU-20c56d28-0da5-6d26-a36a-e7af1ce2586e"
+A100 = "GPU-34319582-d595-d1c7-d1d2-179bcfa61660"
+NOBODY = "00000000-0000-0000-0000-000000000000"
+ROW = 'DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{gpu="0",UUID="GPU-a",modelName="NVIDIA  H100",GPU_I_ID="%s"} %s\n'
+
+
+def read(text: str, exporter: ExporterFormat = DCGM, t_ms: int = 1_000) -> list[GpuReading]:
+    return ExporterSensor(exporter, lambda: text).readings(At(t_ms))
+
+
+@pytest.mark.parametrize(
+    ("exporter", "file", "reading"),
+    [
+        (DCGM, "dcgm_exporter_tesla_t4_datadog.prom",
+         GpuReading(T4, "Tesla T4", 1_000, 1_000, 128_996_013, 8.969, 0.0)),
+        (DCGM, "dcgm_exporter_a100_mig_docs.prom",
+         GpuReading(A100, "unknown", 1_000, 1_000, 319_159_391, 409.692, None)),
+        (
+            NVIDIA_SMI, "linux-x86_64__nvidia-h100-80gb-hbm3__590.48.01__load.metrics",
+            GpuReading(f"GPU-{NOBODY}", "NVIDIA H100 80GB HBM3", 1_000, 1_000, None, 625.68, 1.0),
+        ),
+    ],
+)  # fmt: skip
+def test_recorded_pages_give_a_reading_a_board(
+    shared_data: Path, exporter: ExporterFormat, file: str, reading: GpuReading
+) -> None:
+    text = (shared_data / "metrics" / file).read_text("utf-8")
+    assert [r for r in read(text, exporter) if r.gpu_uuid == reading.gpu_uuid] == [reading]
+
+
+def test_slices_that_repeat_their_board_are_one_reading() -> None:
+    [reading] = read(ROW % ("", 500) + ROW % (7, 500) + ROW % (8, 500))
+    assert (reading.counter_mj, reading.hardware) == (500, "NVIDIA H100")
+
+
+@pytest.mark.parametrize("blank", ["9223372036854775794", "NaN", "-1"])
+def test_a_blank_is_unknown_and_not_nothing(blank: str) -> None:
+    power = 'DCGM_FI_DEV_POWER_USAGE{UUID="GPU-a"} '
+    [reading] = read(ROW % ("", blank) + power + "300.5\n")
+    assert (reading.counter_mj, reading.watts) == (None, 300.5)
+    [reading] = read(ROW % ("", 5) + power + blank + "\n")
+    assert (reading.counter_mj, reading.watts) == (5, None)
+
+
+def test_a_page_without_gpus_is_told() -> None:
+    with pytest.raises(Unavailable, match="TOTAL_ENERGY"):
+        read("up 1\n")
+
+
+def test_between_two_looks_of_the_exporter_an_interval_is_as_long_as_they_are_apart() -> None:
+    text, intervals = "", []
+    state: MeterState | None = None
+    exporter = ExporterSensor(DCGM, lambda: text)
+    for t_ms in range(0, 91_000, 1_000):
+        text = ROW % ("", 1_000 + t_ms // 30_000 * 9_000_000)  # 300 W, looked at every 30 s
+        for reading in exporter.readings(At(t_ms)):
+            took = add_reading(state, reading)
+            state = took.state
+            intervals += took.intervals
+    assert [(i.t0_ms, i.t1_ms, i.energy_uj) for i in intervals] == [
+        (30_000 * n, 30_000 * (n + 1), 9_000_000_000) for n in range(3)
+    ]
+
+
+def test_a_counter_that_stands_for_a_minute_stands_still() -> None:
+    exporter = ExporterSensor(DCGM, lambda: ROW % ("", 5))
+    given = [t_ms for t_ms in range(0, 130_000, 10_000) if exporter.readings(At(t_ms))]
+    assert given == [0, 60_000, 120_000]
+
+
+def test_the_whole_producer_meters_from_the_exporters_page_to_the_log(
+    serve: Callable[[Page], str], broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = itertools.count()
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
+    monkeypatch.setenv("WATTLOG_EXPORTER_URL", serve(lambda: (200, ROW % ("", 1_000 + 300 * next(looks)))))
+    stop = threading.Event()
+    settings = Settings(
+        data=tmp_path, kafka_bootstrap=broker, cluster="east", node="gpu-7", workload="chat", sample_hz=10,
+        publish_ms=200,
+    )  # fmt: skip
+    thread = threading.Thread(target=produce_exporter, args=(settings, stop))
+    thread.start()
+    while next(looks) < 20 and thread.is_alive():
+        stop.wait(0.1)
+    stop.set()
+    thread.join()
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
+    consumer.assign([TopicPartition(topics.POWER, p, 0) for p in range(4)])
+    events = [codec.decode(m.headers(), m.value()) for m in consumer.consume(1000, timeout=2)]
+    consumer.close()
+    assert {(e.source, e.workload) for e in events} == {("dcgm://east/gpu-7/chat", "chat")}
+    batches = [e.batch for e in events if isinstance(e.batch, PowerBatch) and len(e.batch)]
+    assert {b.gpus for b in batches} == {(("GPU-a", "NVIDIA H100"),)}
+    energy_uj = sum(int(b.energy_uj.sum()) for b in batches)
+    assert energy_uj > 0
+    assert energy_uj % 300_000 == 0
+
+
+def test_an_address_with_a_password_is_refused() -> None:
+    with pytest.raises(ValidationError, match="leave user and password out"):
+        ExporterConfig(url="https://u:pw@gpu-7/metrics")
+
+
+def test_an_exporter_without_an_address_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
+    with pytest.raises(BadSetting, match="say where its page is"):
+        produce_exporter(Settings(), threading.Event())

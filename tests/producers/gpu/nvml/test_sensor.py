@@ -1,0 +1,294 @@
+"""The NVML adapter on the real pynvml, over a compiled stand-in for the driver's library."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from contracts import codec, topics
+from contracts.events import Event, PowerBatch
+from tests.support.paths import ROOT
+
+HERE = Path(__file__).parent
+Run = Callable[..., dict[str, Any]]
+PRODUCE = (
+    "from contracts.settings import Settings\n"
+    "from producers import registry\n"
+    "from producers.runtime import runner\n"
+    "registry.produce('nvml', Settings(), runner.stop_on_signals())\n"
+)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler to build the stand-in for libnvidia-ml")
+    folder = tmp_path_factory.mktemp("nvml")
+    command = [
+        compiler,
+        "-D_GNU_SOURCE",
+        "-Wall",
+        "-Werror",
+        "-shared",
+        "-fPIC",
+        "-o",
+        str(folder / "libnvidia-ml.so.1"),
+    ]
+    subprocess.run([*command, str(HERE / "fake_nvml.c")], check=True)
+    return folder
+
+
+@pytest.fixture
+def run(library: Path, tmp_path: Path) -> Run:
+    """Reads a node through the adapter: each step is (monotonic ms, one line a GPU)."""
+
+    def run(*steps: tuple[int, str], library_path: Path = library) -> dict[str, Any]:
+        env = {**os.environ, "LD_LIBRARY_PATH": str(library_path), "FAKE_NVML": str(tmp_path / "gpus")}
+        asked = json.dumps([{"ms": ms, "gpus": gpus} for ms, gpus in steps])
+        command = [sys.executable, "-m", "tests.producers.gpu.nvml.sensor_reader"]
+        done = subprocess.run(command, input=asked, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
+        assert done.returncode == 0, done.stderr
+        got: dict[str, Any] = json.loads(done.stdout)
+        return got
+
+    return run
+
+
+def write(control: Path, gpus: str) -> None:
+    """In one step, for the stand-in may be reading."""
+    fresh = control.with_suffix(".new")
+    fresh.write_text(gpus)
+    fresh.replace(control)
+
+
+def gpu(
+    uuid: str = "GPU-a", name: str = "NVIDIA H100 80GB HBM3", energy: str = "1000", power: str = "301000",
+    instant: str = "311500", average: str = "305000", util: str = "40", mig: str = "0", state: str = "ok",
+    module: str = "-",
+) -> str:  # fmt: skip
+    return "|".join((uuid, name, energy, power, instant, average, util, mig, state, module)) + "\n"
+
+
+def test_counter_instant_watts_and_utilisation_are_read_and_stamped_on_both_clocks(run: Run) -> None:
+    [[reading]] = run((250, gpu(energy="123456789012")))["readings"]
+    assert reading == {
+        "gpu_uuid": "GPU-a", "hardware": "NVIDIA H100 80GB HBM3", "t_ms": 1_700_000_000_250, "monotonic_ms": 250,
+        "counter_mj": 123_456_789_012, "watts": 311.5, "utilisation": 0.4,
+    }  # fmt: skip
+
+
+def test_an_unsupported_counter_is_none_for_good_never_zero(run: Run) -> None:
+    got = run((0, gpu(energy="-")), (1000, gpu(energy="5")))["readings"]
+    assert [r["counter_mj"] for [r] in got] == [None, None]
+
+
+def test_a_counter_that_fails_once_is_none_once(run: Run) -> None:
+    got = run((0, gpu(energy="!")), (1000, gpu(energy="7")), (2000, gpu(energy="!")))["readings"]
+    assert [r["counter_mj"] for [r] in got] == [None, 7, None]
+
+
+@pytest.mark.parametrize(
+    ("missing", "watts"),
+    [({"instant": "-"}, 305.0), ({"instant": "-", "average": "-"}, 301.0), ({"instant": "!", "average": "!"}, 301.0)],
+)
+def test_watts_come_from_the_best_source_that_answers(run: Run, missing: dict[str, str], watts: float) -> None:
+    [[reading]] = run((0, gpu(**missing)))["readings"]
+    assert reading["watts"] == watts
+
+
+def test_a_gpu_that_measures_no_power_reads_none_not_zero(run: Run) -> None:
+    [[reading]] = run((0, gpu(energy="-", power="-", instant="-", average="-", util="-")))["readings"]
+    assert (reading["counter_mj"], reading["watts"], reading["utilisation"]) == (None, None, None)
+
+
+def test_a_board_split_by_mig_is_read_once_by_its_own_uuid_without_utilisation(run: Run) -> None:
+    got = run((0, gpu(mig="1", util="-") + gpu("GPU-b")))
+    assert list(got["gpus"]) == ["GPU-a", "GPU-b"]
+    a, b = got["readings"][0]
+    assert (a["counter_mj"], a["utilisation"]) == (1000, None)
+    assert b["utilisation"] == 0.4
+
+
+def test_a_counter_at_0_is_not_believed(run: Run) -> None:
+    got = run((0, gpu(energy="0")), (1000, gpu(energy="9")))["readings"]
+    assert [r["counter_mj"] for [r] in got] == [None, 9]
+
+
+def test_watts_stay_of_the_kind_that_answered_first(run: Run) -> None:
+    got = run((0, gpu(instant="-")), (1000, gpu()), (2000, gpu(average="!")))["readings"]
+    assert [r["watts"] for [r] in got] == [305.0, 305.0, None]
+
+
+def test_watts_that_failed_at_first_are_looked_for_again_and_those_unsupported_are_not(run: Run) -> None:
+    dark = {"power": "-", "average": "-"}
+    got = run((0, gpu(**dark, instant="!")), (1000, gpu(**dark)))["readings"]
+    assert [r["watts"] for [r] in got] == [None, 311.5]
+    got = run((0, gpu(**dark, instant="-")), (1000, gpu(**dark)))["readings"]
+    assert [r["watts"] for [r] in got] == [None, None]
+
+
+DARK = {"power": "-", "instant": "-", "average": "-"}
+GRACE = "NVIDIA GH200 480GB"
+
+
+def test_a_module_stands_in_for_a_gpu_that_measures_nothing_and_its_hardware_says_so(run: Run) -> None:
+    got = run((0, gpu(name=GRACE, energy="-", **DARK, module="650000")))
+    [[reading]] = got["readings"]
+    assert (reading["watts"], reading["hardware"]) == (650.0, f"{GRACE} (module)")
+    assert got["measured"] == {"GPU-a": ["watts", "module", False]}
+
+
+def test_a_modules_watts_never_stand_in_for_a_gpus_counter_or_its_own_watts(run: Run) -> None:
+    got = run((0, gpu(name=GRACE, **DARK, module="650000") + gpu("GPU-b", energy="-", module="650000", mig="1")))
+    [[a, b]] = got["readings"]
+    assert (a["counter_mj"], a["watts"], a["hardware"]) == (1000, None, GRACE)
+    assert b["watts"] == 311.5
+    assert got["measured"] == {"GPU-a": ["counter", "gpu", False], "GPU-b": ["watts", "gpu", True]}
+
+
+def test_the_driver_tells_uuids_by_pci_address(library: Path, tmp_path: Path) -> None:
+    write(tmp_path / "gpus", gpu() + gpu("GPU-b"))
+    env = {**os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(tmp_path / "gpus")}
+    code = "from producers.gpu.nvml.sensor import uuids_by_pci; print(uuids_by_pci())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=env, check=True)
+    assert done.stdout.strip() == "{'0000:01:00.0': 'GPU-a', '0000:02:00.0': 'GPU-b'}"
+
+
+def test_a_lost_gpu_is_reported_and_the_rest_goes_on(run: Run) -> None:
+    both = gpu() + gpu("GPU-b")
+    lost = gpu(state="lost") + gpu("GPU-b")
+    got = run((0, both), (1000, lost), (2000, lost))
+    assert [[r["gpu_uuid"] for r in step] for step in got["readings"]] == [["GPU-a", "GPU-b"], ["GPU-b"], ["GPU-b"]]
+    assert got["lost"] == ["GPU-a"]
+
+
+def test_a_lost_gpu_that_answers_again_is_taken_back_after_a_minute(run: Run) -> None:
+    got = run((0, gpu()), (1000, gpu(state="lost")), (2000, gpu()), (61_000, gpu(energy="3")))
+    assert [len(step) for step in got["readings"]] == [1, 0, 0, 1]
+    assert got["lost"] == []
+
+
+def test_the_hardware_is_nvmls_name_with_runs_of_blanks_made_one(run: Run) -> None:
+    got = run((0, gpu(name=" NVIDIA  A100-SXM4-80GB ")))
+    assert got["gpus"] == {"GPU-a": "NVIDIA A100-SXM4-80GB"}
+
+
+def test_a_driver_that_is_not_loaded_is_unavailable_with_a_hint(run: Run) -> None:
+    assert "nvidia-smi" in run((0, ""))["unavailable"]
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine has a driver")
+def test_a_missing_library_is_unavailable_with_a_hint(run: Run, tmp_path: Path) -> None:
+    assert "nvidia-smi" in run((0, ""), library_path=tmp_path)["unavailable"]
+
+
+def test_an_agent_shows_how_it_measures_and_what_it_costs_itself(library: Path, tmp_path: Path, broker: str) -> None:
+    write(tmp_path / "gpus", gpu(mig="1") + gpu("GPU-b", energy="-"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {
+        **os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(tmp_path / "gpus"),
+        "WATTLOG_KAFKA_BOOTSTRAP": broker, "WATTLOG_METRICS_PORT": str(port), "WATTLOG_DATA": str(tmp_path),
+    }  # fmt: skip
+    page = ""
+    with subprocess.Popen([sys.executable, "-c", PRODUCE], cwd=ROOT, env=env, stderr=subprocess.DEVNULL) as process:
+        try:
+            for _ in range(200):
+                with contextlib.suppress(OSError):
+                    page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+                    break
+                time.sleep(0.05)
+        finally:
+            process.terminate()
+    for line in (
+        'wattlog_producer_gpus{evidence="counter",mig="1",scope="gpu"} 1.0',
+        'wattlog_producer_gpus{evidence="watts",mig="0",scope="gpu"} 1.0',
+        "process_cpu_seconds_total ", "process_resident_memory_bytes ",
+    ):  # fmt: skip
+        assert f"\n{line}" in page
+
+
+def test_the_whole_producer_meters_from_the_drivers_counter_to_the_log_until_sigterm(
+    library: Path, tmp_path: Path, broker: str
+) -> None:
+    """`wattlog produce nvml` without its command line: a process, its settings, its signals, and a real log."""
+    control = tmp_path / "gpus"
+    write(control, gpu(energy="1000") + gpu("GPU-b", energy="50"))
+    env = {
+        **os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(control), "WATTLOG_KAFKA_BOOTSTRAP": broker,
+        "WATTLOG_CLUSTER": "east", "WATTLOG_NODE": "n1", "WATTLOG_WORKLOAD": "chat", "WATTLOG_OWNER": "acme",
+        "WATTLOG_SAMPLE_HZ": "10", "WATTLOG_PUBLISH_MS": "100",
+    }  # fmt: skip
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
+    maker = Producer({"bootstrap.servers": broker, "log_level": 0})  # naming a topic makes it
+    partitions = maker.list_topics(topics.POWER, timeout=10).topics[topics.POWER].partitions
+    consumer.assign([TopicPartition(topics.POWER, p, 0) for p in partitions])
+    events: list[Event] = []
+
+    def read(until: Callable[[], bool]) -> None:
+        while not until():
+            [message] = consumer.consume(1, timeout=20)
+            events.append(codec.decode(message.headers(), message.value()))
+
+    def energy_uj() -> int:
+        return sum(int(e.batch.energy_uj.sum()) for e in events if isinstance(e.batch, PowerBatch))
+
+    command = [sys.executable, "-c", PRODUCE]
+    with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            read(lambda: len(events) > 0)
+            write(control, gpu(energy="2500") + gpu("GPU-b", state="lost"))
+            read(lambda: energy_uj() > 0)
+            write(control, gpu(energy="4321") + gpu("GPU-b", state="lost"))
+        finally:
+            process.terminate()
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    read(lambda: energy_uj() >= 3_321_000)
+    consumer.close()
+    assert energy_uj() == 3_321_000
+    assert {(e.source, e.batch.owner) for e in events if isinstance(e.batch, PowerBatch)} == {
+        ("nvml://east/n1/chat", "acme")
+    }
+    assert [e.seq for e in events] == list(range(len(events)))
+    assert "GPU-b (NVIDIA H100 80GB HBM3) is lost" in errors
+
+
+def boards(library: Path, tmp_path: Path, gpus: str, parts: str) -> dict[str, Any]:
+    """What the adapter of bindings sees of boards, MIG instances and processes."""
+    (tmp_path / "gpus").write_text(gpus)
+    (tmp_path / "parts").write_text(parts)
+    env = {**os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(tmp_path / "gpus"),
+           "FAKE_NVML_PARTS": str(tmp_path / "parts")}  # fmt: skip
+    command = [sys.executable, "-m", "tests.producers.gpu.nvml.boards_reader"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    got: dict[str, Any] = json.loads(done.stdout)
+    return got
+
+
+def test_boards_are_seen_with_the_slices_of_their_instances_and_the_processes_on_each(
+    library: Path, tmp_path: Path
+) -> None:
+    got = boards(
+        library, tmp_path,
+        "GPU-a|A100|1|1|-|-|1|1|ok\nGPU-b|A100|1|1|-|-|1|0|ok\nGPU-c|A100|1|1|-|-|1|0|lost\n",
+        "mig|GPU-a|MIG-1|1\nmig|GPU-a|MIG-3|3\nmig|GPU-a|MIG-odd|-\npid|GPU-b|8\npid|GPU-b|7\npid|MIG-3|9\npid|GPU-a|9\n",
+    )  # fmt: skip
+    assert got["boards"] == [["GPU-a", 7, [["MIG-1", 1], ["MIG-3", 3]]], ["GPU-b", 1, []]]
+    assert got["running"] == {"MIG-1": [], "MIG-3": [9], "MIG-odd": [], "GPU-b": [7, 8]}

@@ -1,0 +1,106 @@
+"""zeusd's stream of watts: both its forms, thinned, and beside what is polled."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from producers.common.http_client import Pages
+from producers.gpu.intervals import GpuReading
+from producers.gpu.zeusd.client import ZeusdClient
+from producers.gpu.zeusd.power_stream import PowerStream, samples
+from producers.gpu.zeusd.sensor import ZeusdSensor
+from tests.producers.gpu.zeusd.test_sensor import A40, BARE, Daemon
+from tests.producers.runtime.test_agent import Time
+
+SNAPSHOT = 'data: {"timestamp_ms": 5, "power_mw": {"0": 75000, "1": 120500}}'
+SAMPLE = 'data: {"timestamp_ms": 5, "gpu_id": 1, "power_mw": 120500}'
+
+
+def test_both_forms_of_the_stream_are_read_and_what_is_no_event_is_passed_over() -> None:
+    assert list(samples([SNAPSHOT, "", ": comment", "data: {", SAMPLE, 'data: {"cpu_id": 0}'])) == [
+        (0, 75.0), (1, 120.5), (1, 120.5),
+    ]  # fmt: skip
+
+
+def test_the_stream_is_thinned_to_ten_readings_a_second_of_the_gpus_that_are_wanted() -> None:
+    time = Time(100_000)
+
+    def lines() -> Iterator[str]:
+        for _ in range(100):
+            yield SNAPSHOT
+            time.wait(0.02)
+
+    stream = PowerStream(BARE, time, threading.Event())
+    stream._gpus = (1,)
+    stream.hear(lines())
+    come = stream.take()
+    assert set(come) == {1}
+    assert [monotonic_ms for _, monotonic_ms, _ in come[1]] == list(range(0, 2_000, 100))
+    assert stream.take() == {}
+
+
+class Streamed:
+    """A stream whose words the test speaks."""
+
+    def __init__(self) -> None:
+        self.started: list[int] = []
+        self.come: dict[int, list[tuple[int, int, float]]] = {}
+
+    def start(self, gpus: list[int]) -> None:
+        self.started = list(gpus)
+
+    def take(self) -> dict[int, list[tuple[int, int, float]]]:
+        come, self.come = self.come, {}
+        return come
+
+
+def test_a_gpu_without_a_counter_is_read_from_the_stream_and_polled_while_that_is_silent() -> None:
+    stream, time = Streamed(), Time(10_000)
+    gpus = ZeusdSensor(Daemon().client(), "n1", stream=stream)  # type: ignore[arg-type]
+    assert [r.gpu_uuid for r in gpus.readings(time)] == ["zeusd-n1-0", "zeusd-n1-1"]
+    assert stream.started == [1]
+    start_ms = time.wall_ms()
+    stream.come = {1: [(start_ms + ms, ms, 100.0 + ms) for ms in (100, 200, 300)]}
+    time.wait(0.4)
+    a, *streamed = gpus.readings(time)
+    assert a.counter_mj == 1_000
+    assert streamed == [GpuReading("zeusd-n1-1", A40, start_ms + ms, ms, None, 100.0 + ms) for ms in (100, 200, 300)]
+
+
+def test_a_stream_is_listened_to_by_a_thread_of_its_own(serve_stream: str) -> None:
+    stop = threading.Event()
+    with Pages() as pages:
+        stream = PowerStream(ZeusdClient(serve_stream, pages), Time(0), stop)
+        stream.start([1])
+        come = dict(stream.take())
+        for _ in range(500):
+            if come:
+                break
+            stop.wait(0.01)
+            come = dict(stream.take())
+        stop.set()
+    assert [watts for _, _, watts in come[1]] == [120.5]
+
+
+@pytest.fixture
+def serve_stream() -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.path == "/gpu/stream_power?gpu_ids=1"
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            self.wfile.write(f"{SAMPLE}\n\n".encode())
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()

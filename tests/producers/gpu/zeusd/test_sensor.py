@@ -1,0 +1,274 @@
+"""GPUs as zeusd shows them: both forms of its answers, over its socket and TCP, and as whole readings on the log."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from pydantic import ValidationError
+
+from contracts import topics
+from contracts.errors import BadSetting, Unavailable
+from contracts.events import PowerBatch
+from contracts.settings import Settings
+from producers.common.http_client import Pages
+from producers.gpu.evidence import Measurement
+from producers.gpu.intervals import add_reading
+from producers.gpu.zeusd.client import ZeusdClient
+from producers.gpu.zeusd.plugin import ZeusdConfig, check_zeusd, produce_zeusd
+from producers.gpu.zeusd.sensor import ZeusdSensor
+from tests.producers.conftest import first_with_rows, running
+from tests.producers.runtime.test_agent import Time
+
+A40 = "NVIDIA A40"
+NEW = {
+    "gpus": [
+        {"id": 0, "name": A40, "pci_address": "0000:01:00.0", "cumulative_energy_available": True},
+        {"id": 1, "name": A40, "pci_address": "0000:41:00.0", "cumulative_energy_available": False},
+    ],
+    "cpus": [{"id": 0, "dram_available": True}],
+    "enabled_api_groups": ["gpu-read", "cpu-read"], "auth_required": False,
+}  # fmt: skip
+OLD = {"gpu_ids": [0, 1], "cpu_ids": [0], "dram_available": [True], "enabled_api_groups": ["gpu-read"]}
+BARE = ZeusdClient("http://zeusd:4938", Pages())
+
+
+class Daemon:
+    """zeusd as its source has it. `broken` devices answer with errors; `asked` are the paths that were asked."""
+
+    def __init__(self, discovery: Mapping[str, object] = NEW) -> None:
+        self.discovery = discovery
+        self.energy_mj: dict[int, int] = {0: 1_000}
+        self.power_mw: dict[int, int] = {0: 75_000, 1: 120_000}
+        self.cpus: dict[int, dict[str, int | None]] = {0: {"cpu_energy_uj": 5, "dram_energy_uj": None}}
+        self.status: dict[str, int] = {}
+        self.asked: list[str] = []
+
+    def answer(self, path: str, query: Mapping[str, list[str]]) -> tuple[int, object]:
+        self.asked.append(path)
+        if path in self.status:
+            return self.status[path], {"error": "as the test wants it"}
+        if path == "/discover":
+            return 200, self.discovery
+        if path.startswith("/gpu"):
+            ids = [int(i) for i in query["gpu_ids"][0].split(",")]
+            known = self.energy_mj if path.endswith("energy") else self.power_mw
+            if bad := [i for i in ids if i not in known]:
+                return 400, {"errors": {str(i): f"GPU {i}: not supported" for i in bad}}
+            if path.endswith("energy"):
+                return 200, {str(i): {"energy_mj": known[i]} for i in ids}
+            return 200, {"timestamp_ms": 1, "power_mw": {str(i): known[i] for i in ids}}
+        assert (query["cpu"], query["dram"]) == (["true"], ["true"])
+        return 200, {str(i): energy for i, energy in self.cpus.items()}
+
+    def client(self, url: str = "http://zeusd:4938") -> ZeusdClient:
+        def handle(request: httpx.Request) -> httpx.Response:
+            status, body = self.answer(request.url.path, parse_qs(request.url.query.decode()))
+            return httpx.Response(status, json=body)
+
+        return ZeusdClient(url, Pages(transport=httpx.MockTransport(handle)))
+
+
+@pytest.fixture
+def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Daemon], str]]:
+    """A daemon on a Unix domain socket; gives its address."""
+    servers = []
+
+    class Server(ThreadingMixIn, UnixStreamServer):
+        daemon_threads = True
+
+    def serve(daemon: Daemon) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                url = urlsplit(self.path)
+                status, body = daemon.answer(url.path, parse_qs(url.query))
+                text = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            def address_string(self) -> str:
+                return "socket"
+
+            def log_message(self, format: str, *args: object) -> None: ...
+
+        path = tmp_path_factory.mktemp("zeusd") / "zeusd.sock"
+        server = Server(str(path), Handler)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        servers.append(server)
+        return f"unix://{path}"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_counter_is_read_where_zeusd_trusts_it_and_watts_where_not() -> None:
+    gpus = ZeusdSensor(Daemon().client(), "n1")
+    a, b = gpus.readings(Time(0))
+    assert (a.hardware, a.counter_mj, a.watts) == (A40, 1_000, 75.0)
+    assert (b.hardware, b.counter_mj, b.watts) == (A40, None, 120.0)
+    assert gpus.measured == {"zeusd-n1-0": Measurement("counter", "gpu"), "zeusd-n1-1": Measurement("watts", "gpu")}
+
+
+def test_an_older_zeusd_is_asked_once_which_gpu_has_a_counter() -> None:
+    daemon = Daemon(OLD)
+    gpus = ZeusdSensor(daemon.client(), "n1", hardware="Tesla V100")
+    for _ in range(3):
+        a, b = gpus.readings(Time(0))
+    assert (a.counter_mj, b.counter_mj, a.hardware) == (1_000, None, "Tesla V100")
+    assert daemon.asked.count("/gpu/get_cumulative_energy") == 5  # Both, the one that has one; then three times that.
+
+
+def test_a_gpu_is_known_by_the_uuid_that_is_given_else_the_drivers_by_address_else_by_node_and_index(
+    tmp_path: Path,
+) -> None:
+    driver = {"0000:01:00.0": "GPU-a", "0000:41:00.0": "GPU-b"}
+
+    def uuids(url: str, **told: object) -> list[str]:
+        gpus = ZeusdSensor(Daemon().client(url), "n1", by_pci=lambda: driver, **told)  # type: ignore[arg-type]
+        return [reading.gpu_uuid for reading in gpus.readings(Time(0))]
+
+    local = f"unix://{tmp_path}"
+    assert uuids(local) == ["GPU-a", "GPU-b"]
+    assert uuids(local, uuids={1: "GPU-x"}) == ["GPU-a", "GPU-x"]
+    assert uuids("http://elsewhere:4938") == ["zeusd-n1-0", "zeusd-n1-1"]  # What lies there on this machine is not it.
+
+
+def test_a_gpu_that_fails_is_left_out_and_the_others_are_read() -> None:
+    daemon = Daemon()
+    gpus = ZeusdSensor(daemon.client(), "n1")
+    gpus.readings(Time(0))
+    del daemon.power_mw[1]
+    assert [(r.gpu_uuid, r.watts) for r in gpus.readings(Time(0))] == [("zeusd-n1-0", 75.0)]
+    daemon.energy_mj.clear()
+    assert [(r.gpu_uuid, r.counter_mj) for r in gpus.readings(Time(0))] == [("zeusd-n1-0", None)]
+
+
+def test_a_counter_at_0_is_not_believed() -> None:
+    daemon = Daemon()
+    daemon.energy_mj[0] = 0
+    assert ZeusdSensor(daemon.client(), "n1").readings(Time(0))[0].counter_mj is None
+
+
+def test_the_second_die_of_an_mi250_is_left_out_for_the_first_measures_both() -> None:
+    dies = [{"id": i, "name": "AMD Instinct MI250X", "cumulative_energy_available": True} for i in range(4)]
+    daemon = Daemon({"gpus": dies})
+    daemon.energy_mj = daemon.power_mw = dict.fromkeys(range(4), 1_000)
+    assert [r.gpu_uuid for r in ZeusdSensor(daemon.client(), "n1").readings(Time(0))] == ["zeusd-n1-0", "zeusd-n1-2"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "mend"),
+    [
+        ("/gpu/get_power", 404, "--enable gpu-read"), ("/gpu/get_power", 403, "scope gpu-read"),
+        ("/gpu/get_cumulative_energy", 401, "scope gpu-read"), ("/discover", 404, "0.3 or later"),
+        ("/discover", 500, "Is that zeusd"),
+    ],
+)  # fmt: skip
+def test_what_zeusd_refuses_is_told_with_the_mend(path: str, status: int, mend: str) -> None:
+    daemon = Daemon()
+    daemon.status[path] = status
+    with pytest.raises(Unavailable, match=mend):
+        ZeusdSensor(daemon.client(), "n1").readings(Time(0))
+
+
+def test_what_answers_but_is_no_zeusd_is_told() -> None:
+    daemon = Daemon({"gpu_ids": "none of your business"})
+    with pytest.raises(Unavailable, match="does not answer as zeusd does"):
+        ZeusdSensor(daemon.client(), "n1").readings(Time(0))
+
+
+def test_a_daemon_that_comes_back_is_asked_anew_what_it_has() -> None:
+    daemon = Daemon()
+    gpus = ZeusdSensor(daemon.client(), "n1")
+    gpus.readings(Time(0))
+    daemon.status["/gpu/get_power"] = 404
+    with pytest.raises(Unavailable):
+        gpus.readings(Time(0))
+    daemon.status.clear()
+    daemon.discovery = {"gpus": NEW["gpus"][:1]}  # type: ignore[index]
+    assert len(gpus.readings(Time(0))) == 1
+
+
+def test_a_counter_that_began_anew_is_estimated_from_watts() -> None:
+    daemon, time, state = Daemon(), Time(10_000), None
+    gpus = ZeusdSensor(daemon.client(), "n1")
+    took = []
+    for counter in (5_000_000, 5_075_000, 10_000, 85_000):
+        daemon.energy_mj[0] = counter
+        took.append(add_reading(state, gpus.readings(time)[0]))
+        state = took[-1].state
+        time.wait(1.0)
+    assert [i.energy_uj for each in took for i in each.intervals] == [75_000_000] * 3
+    assert [each.resets for each in took] == [0, 0, 1, 0]
+
+
+# the producer
+
+
+def test_the_whole_producer_meters_from_the_socket_to_the_log(
+    socket: Callable[[Daemon], str], broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, daemon = itertools.count(), Daemon()
+    answer = daemon.answer
+
+    def turning(path: str, query: Mapping[str, list[str]]) -> tuple[int, object]:
+        daemon.energy_mj[0] = 1_000 + 300 * next(looks)
+        return answer(path, query)
+
+    monkeypatch.setattr(daemon, "answer", turning)
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
+    monkeypatch.setenv("WATTLOG_ZEUSD_URL", socket(daemon))
+    stop = threading.Event()
+    settings = Settings(
+        data=tmp_path, kafka_bootstrap=broker, cluster="east", node="gpu-7", workload="chat", sample_hz=10,
+        publish_ms=100,
+    )  # fmt: skip
+    with running(produce_zeusd, settings, stop):
+        first = first_with_rows(broker, topics.POWER)
+    assert (first.source, first.workload) == ("zeusd://east/gpu-7/chat", "chat")
+    assert isinstance(first.batch, PowerBatch)
+    assert set(first.batch.gpus) == {("zeusd-gpu-7-0", A40), ("zeusd-gpu-7-1", A40)}
+
+
+def test_doctor_says_what_the_daemon_has(
+    socket: Callable[[Daemon], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
+    assert list(check_zeusd(Settings())) == []
+    monkeypatch.setenv("WATTLOG_ZEUSD_URL", socket(Daemon()))
+    monkeypatch.setenv("WATTLOG_ZEUSD_UUIDS", '{"0": "GPU-a"}')
+    [(_, said)] = check_zeusd(Settings())
+    assert said == "2 GPUs, 1 with an energy counter, 1 with a UUID"
+    monkeypatch.setenv("WATTLOG_ZEUSD_URL", f"unix://{tmp_path}/nobody.sock")
+    [(_, said)] = check_zeusd(Settings())
+    assert isinstance(said, Unavailable)
+
+
+def test_a_daemon_without_an_address_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
+    with pytest.raises(BadSetting, match="say where it listens"):
+        produce_zeusd(Settings(), threading.Event())
+
+
+@pytest.mark.parametrize(
+    ("url", "mend"),
+    [
+        ("http://u:pw@n1:4938", "leave user and password out"), ("unix://zeusd.sock", "whole path"),
+        ("n1:4938", "unix:///path"),
+    ],
+)  # fmt: skip
+def test_an_address_that_cannot_be_used_is_refused(url: str, mend: str) -> None:
+    with pytest.raises(ValidationError, match=mend):
+        ZeusdConfig(url=url)

@@ -1,0 +1,307 @@
+"""Energy of CPUs and memory: counters that go round, zones that hold each other, and what cannot be known."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from contracts import topics
+from contracts.errors import Unavailable
+from contracts.events import MAX_SPAN_MS, UsageBatch
+from contracts.settings import Settings
+from producers.host import energy
+from producers.host.energy import CounterRange, HostCounterSnapshot, ZoneEnergy, counter_energy_uj
+from producers.host.plugin import HostConfig, check_host, produce_host
+from producers.host.rapl import RaplCounters, zones
+from producers.host.source import HostEnergySource
+from producers.host.zeusd import LEAST_RANGE_UJ, ZeusdHostCounters
+from producers.runtime.delivery import Delivery
+from producers.runtime.poll_loop import Collected, Collector, Metrics
+from producers.runtime.spool import Spool
+from tests.producers.conftest import first_with_rows, running
+from tests.producers.gpu.zeusd.test_sensor import NEW, OLD, Daemon
+from tests.producers.runtime.test_agent import T0, Time
+from tests.producers.runtime.test_poll_loop import Log
+
+RANGE = 262_143_328_850
+W = 1_000.0
+
+
+class Sysfs:
+    """A powercap folder as the kernel has it: two packages, their parts, the same again by MMIO, and the platform."""
+
+    def __init__(self, folder: Path, *, nested: bool = False) -> None:
+        self.folder = folder
+        self.at = folder / "intel-rapl" if nested else folder
+        for name, called, range_uj in (
+            ("intel-rapl:0", "package-0", RANGE), ("intel-rapl:0/intel-rapl:0:0", "core", RANGE),
+            ("intel-rapl:0/intel-rapl:0:1", "dram", 65_712_999_613), ("intel-rapl:1", "package-1", RANGE),
+            ("intel-rapl:1/intel-rapl:1:0", "dram", 65_712_999_613), ("intel-rapl:2", "psys", RANGE),
+            ("intel-rapl-mmio:0", "package-0", RANGE),
+        ):  # fmt: skip
+            zone = self.at / name
+            zone.mkdir(parents=True)
+            (zone / "name").write_text(f"{called}\n")
+            (zone / "max_energy_range_uj").write_text(f"{range_uj}\n")
+            self.stands(name, 1_000)
+
+    def stands(self, zone: str, uj: int) -> None:
+        (self.at / zone / "energy_uj").write_text(f"{uj}\n")
+
+
+@pytest.fixture
+def sysfs(tmp_path: Path) -> Sysfs:
+    return Sysfs(tmp_path / "powercap")
+
+
+def look(ms: int, uj: int, *, boot: str = "b", wall_ms: int | None = None) -> HostCounterSnapshot:
+    return HostCounterSnapshot(boot, ms, T0 + (ms if wall_ms is None else wall_ms), {"package-0": uj})
+
+
+def took(
+    before: HostCounterSnapshot,
+    now: HostCounterSnapshot,
+    range_uj: int = RANGE,
+    *,
+    wraps: bool = True,
+    max_w: float = W,
+) -> energy.HostEnergyDelta:
+    return energy.energy_since(before, now, {"package-0": CounterRange(range_uj, wraps)}, max_w)
+
+
+# from looks to rows
+
+
+def test_the_energy_between_two_looks_is_the_counters_difference() -> None:
+    assert took(look(0, 5), look(10_000, 900_000_005)).used == (ZoneEnergy("package-0", T0, T0 + 10_000, 900_000_000),)
+
+
+def test_across_its_round_a_counter_is_exact() -> None:
+    assert took(look(0, RANGE - 100), look(10_000, 700)).used[0].energy_uj == 800
+
+
+@given(st.integers(0, RANGE - 1), st.lists(st.tuples(st.integers(1_000, 60_000), st.integers(0, 900)), max_size=50))
+def test_the_sum_is_what_was_used_however_often_the_counter_goes_round(
+    start: int, looks: list[tuple[int, int]]
+) -> None:
+    total, at_ms, before, used = start, 0, look(0, start), []
+    for elapsed_ms, watts in looks:
+        at_ms, total = at_ms + elapsed_ms, total + watts * elapsed_ms * 1_000
+        step = took(before, look(at_ms, total % RANGE))
+        assert not step.unknown
+        before, used = step.look, [*used, *step.used]
+    assert sum(each.energy_uj for each in used) == total - start
+    assert [u.t1_ms for u in used][:-1] == [u.t0_ms for u in used][1:]
+
+
+def test_a_counter_that_may_have_gone_round_more_than_once_is_told_and_not_guessed() -> None:
+    step = took(look(0, 5), look(600_000, 50_000_000_000))
+    assert step.used == ()
+    [why] = step.unknown
+    assert "package-0, 600 s" in why
+    assert "every_s" in why
+    assert took(step.look, look(610_000, 50_000_000_900)).used[0].energy_uj == 900  # And it goes on from there.
+
+
+def test_a_gap_in_which_the_counter_cannot_have_gone_round_is_measured_whole() -> None:
+    [used] = took(look(0, 5), look(200_000, 80_000_000_005)).used
+    assert (used.t0_ms, used.energy_uj) == (T0, 80_000_000_000)
+
+
+def test_a_counter_that_leapt_is_told() -> None:
+    assert "leapt" in took(look(0, 5), look(1_000, 5_000_000_000)).unknown[0]
+
+
+def test_a_counter_beyond_its_range_is_told() -> None:
+    assert "beyond its range" in took(look(0, 5), look(1_000, RANGE + 5)).unknown[0]
+
+
+def test_a_start_of_the_machine_begins_anew() -> None:
+    step = took(look(900_000, 5), look(60_000, 77, boot="next"))
+    assert (step.used, step.unknown, step.look.counters_uj) == ((), (), {"package-0": 77})
+
+
+def test_a_zone_that_is_no_longer_shown_is_told() -> None:
+    assert "no longer shown" in took(look(0, 5), HostCounterSnapshot("b", 1_000, T0 + 1_000, {})).unknown[0]
+
+
+@pytest.mark.parametrize(("wall_ms", "t0_ms"), [(3_600_000, 3_590_000), (-30_000, 0), (-3_600_000, -3_610_000)])
+def test_rows_are_as_long_as_time_was_and_never_overlap_whatever_the_wall_clock_does(wall_ms: int, t0_ms: int) -> None:
+    [used] = took(look(0, 5), look(10_000, 905, wall_ms=wall_ms)).used
+    assert (used.t0_ms - T0, used.energy_uj) == (t0_ms, 900)
+    assert 0 < used.t1_ms - used.t0_ms <= 10_000
+
+
+def test_rows_are_at_most_six_hours_long_and_their_parts_sum_to_the_whole() -> None:
+    used = took(look(0, 0), look(MAX_SPAN_MS * 2 + 7, 1_000_003), range_uj=2**62).used
+    assert [u.t1_ms - u.t0_ms for u in used] == [MAX_SPAN_MS, MAX_SPAN_MS, 7]
+    assert sum(u.energy_uj for u in used) == 1_000_003
+
+
+def test_a_counter_that_is_unrolled_by_another_began_anew_if_it_went_back() -> None:
+    assert counter_energy_uj(500, 5, CounterRange(RANGE, wraps=False), 1_000, W) == (None, "its counter began anew")
+    assert counter_energy_uj(RANGE - 5, RANGE + 5, CounterRange(RANGE, wraps=False), 1_000, W) == (10, "")
+
+
+# where counters are
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_packages_and_their_memory_count_and_what_is_part_of_them_does_not(tmp_path: Path, nested: bool) -> None:
+    sysfs = Sysfs(tmp_path / "powercap", nested=nested)
+    assert [zone.name for zone in zones(sysfs.folder)] == ["package-0", "dram-0", "package-1", "dram-1", "psys"]
+    assert set(RaplCounters(sysfs.folder).counters_uj().values()) == {1_000}
+
+
+def test_amds_packages_are_the_same(tmp_path: Path) -> None:
+    for name, called in (("intel-rapl:0", "package-0"), ("intel-rapl:0/intel-rapl:0:0", "core")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "name").write_text(called)
+        (tmp_path / name / "max_energy_range_uj").write_text("65532610987")
+        (tmp_path / name / "energy_uj").write_text("7")
+    assert RaplCounters(tmp_path).counters_uj() == {"package-0": 7}
+
+
+def test_a_machine_without_counters_is_told_with_the_mend(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="intel_rapl_msr"):
+        RaplCounters(tmp_path)
+
+
+def test_a_counter_that_only_root_may_read_is_told_with_the_mend(sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_text = Path.read_text
+
+    def forbidden(path: Path, *args: str) -> str:  # These tests may be root's, who may read everything.
+        if path.name == "energy_uj":
+            raise PermissionError(13, "Permission denied")
+        return read_text(path, *args)
+
+    monkeypatch.setattr(Path, "read_text", forbidden)
+    with pytest.raises(Unavailable, match=r"intel-rapl:0/energy_uj may not be read.*CVE-2020-8694.*zeusd"):
+        RaplCounters(sysfs.folder).counters_uj()
+
+
+def test_what_is_no_number_is_told(sysfs: Sysfs) -> None:
+    (sysfs.at / "intel-rapl:1" / "energy_uj").write_text("soon")
+    with pytest.raises(Unavailable, match="'soon'"):
+        RaplCounters(sysfs.folder).counters_uj()
+
+
+def test_zeusd_tells_packages_by_number_and_the_smallest_range_is_assumed(tmp_path: Path) -> None:
+    daemon = Daemon(OLD)
+    daemon.cpus = {0: {"cpu_energy_uj": 7, "dram_energy_uj": 3}}
+    host = ZeusdHostCounters(daemon.client(), tmp_path)
+    assert host.counters_uj() == {"package-0": 7, "dram-0": 3}
+    assert host.ranges["dram-0"] == CounterRange(LEAST_RANGE_UJ, wraps=False)
+
+
+def test_a_zeusd_of_this_machine_has_the_kernels_names_and_ranges(sysfs: Sysfs) -> None:
+    daemon = Daemon({**NEW, "cpus": [{"id": i, "dram_available": False} for i in range(3)]})
+    daemon.cpus = {i: {"cpu_energy_uj": 7, "dram_energy_uj": None} for i in range(3)}
+    host = ZeusdHostCounters(daemon.client(f"unix://{sysfs.folder}"), sysfs.folder)
+    assert list(host.counters_uj()) == ["package-0", "package-1", "psys"]  # Not a third package.
+    assert host.ranges["package-1"] == CounterRange(RANGE, wraps=False)
+
+
+def test_a_zeusd_that_reads_no_cpu_is_told(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="--enable cpu-read"):
+        ZeusdHostCounters(Daemon({"gpus": [], "cpus": []}).client(), tmp_path)
+
+
+# on the log
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    with closing(Spool(tmp_path / "spool.db")) as spool:
+        yield spool
+
+
+def collect(host: HostEnergySource, mark: bytes | None, ms: int) -> Collected:
+    time = Time(10**9)
+    time.now_ms = ms
+    return host.collect(mark, time)
+
+
+def test_a_killed_producer_goes_on_from_where_its_counters_stood(sysfs: Sysfs, spool: Spool) -> None:
+    log, energies = Log(), []
+    for run in range(3):  # Each run looks twice, 10 s apart, and is gone.
+        time = Time(10**9)
+        time.now_ms = run * 60_000
+        host = HostEnergySource(RaplCounters(sysfs.folder), "east", "n1", "boot")
+        delivery = Delivery(spool, log)
+        collector = Collector([host], delivery, time, spool.marks(), Metrics(CollectorRegistry()))
+        for _ in range(2):
+            sysfs.stands("intel-rapl:0", 1_000 + time.now_ms * 100_000)
+            collector.round()
+            time.now_ms += 10_000
+        delivery.pump()
+    for event in log.stored:
+        assert isinstance(event.batch, UsageBatch)
+        energies += [int(q) for q, d in zip(event.batch.quantity, event.batch.dimensions, strict=True)
+                     if d["zone"] == "package-0"]  # fmt: skip
+    assert energies == [1_000_000_000, 5_000_000_000, 1_000_000_000, 5_000_000_000, 1_000_000_000]
+
+
+def test_a_row_says_which_zone_of_which_node_it_is_and_the_same_each_time(sysfs: Sysfs) -> None:
+    host = HostEnergySource(RaplCounters(sysfs.folder), "east", "n1", "boot")
+    first = collect(host, None, 0)
+    assert list(first.made) == []
+    sysfs.stands("intel-rapl:2", 5_000)
+    [made], [again] = (collect(host, first.mark, 10_000).made for _ in range(2))
+    batch = made.batch
+    assert isinstance(batch, UsageBatch)
+    batch.check()
+    assert (made.cluster, made.workload) == ("east", "~n1")
+    assert set(zip(batch.meter, batch.unit, batch.tenant, strict=True)) == {("host_energy_uj", "uJ", "")}
+    assert batch.quantity == ("0", "0", "0", "0", "4000")
+    assert batch.dimensions[4] == {"node": "n1", "zone": "psys", "source": "rapl"}
+    assert set(batch.origin) == {"host://east/n1/~n1"}
+    assert batch.event_id[4] == f"rapl/psys/{T0}-{T0 + 10_000}"
+    assert again.batch.event_id == batch.event_id  # type: ignore[union-attr]
+
+
+def test_what_is_not_known_is_counted_and_told(sysfs: Sysfs) -> None:
+    host = HostEnergySource(RaplCounters(sysfs.folder), "east", "n1", "boot")
+    first = collect(host, None, 0)
+    found = collect(host, first.mark, 3_600_000)
+    assert (list(found.made), len(found.refused)) == ([], 5)
+
+
+def test_the_whole_producer_meters_from_the_kernels_files_to_the_log(
+    sysfs: Sysfs, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
+    monkeypatch.setenv("WATTLOG_HOST_POWERCAP", str(sysfs.folder))
+    monkeypatch.setenv("WATTLOG_HOST_EVERY_S", "1")
+    stop = threading.Event()
+    settings = Settings(data=tmp_path, kafka_bootstrap=broker, cluster="east", node="n1")
+    with running(produce_host, settings, stop):
+        event = first_with_rows(broker, topics.USAGE)
+    assert (event.source, event.workload) == ("host://east/n1/~n1", "~n1")
+    assert isinstance(event.batch, UsageBatch)
+    assert len(event.batch) == 5
+
+
+def test_doctor_says_which_zones_there_are(sysfs: Sysfs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
+    assert list(check_host(Settings())) == []
+    monkeypatch.setenv("WATTLOG_HOST_POWERCAP", str(sysfs.folder))
+    [(where, said)] = check_host(Settings())
+    assert where == str(sysfs.folder)
+    assert str(said).startswith("rapl: dram-0, dram-1, package-0, package-1, psys (psys holds")
+    monkeypatch.setenv("WATTLOG_HOST_POWERCAP", str(tmp_path))
+    [(_, said)] = check_host(Settings())
+    assert isinstance(said, Unavailable)
+
+
+def test_a_bound_on_the_zone_decides_how_long_a_gap_may_be() -> None:
+    told = HostConfig(max_zone_w=200)
+    assert counter_energy_uj(0, 5, CounterRange(RANGE), 1_000_000, told.max_zone_w) == (5, "")
+    assert counter_energy_uj(0, 5, CounterRange(RANGE), 1_000_000, W)[0] is None

@@ -1,0 +1,24 @@
+"""A window, a clock that stands at its end, and what a question says of it."""
+
+from __future__ import annotations
+
+from contracts.events import UsageBatch
+from producers.meters.window_query import WindowQuery
+from tests.support.clocks import At
+
+T0 = 1_700_000_040_000
+MINUTE = 60_000
+NOW = At(T0 + MINUTE)
+"""The window [T0, T0 + MINUTE) is the last one that is due."""
+
+
+def told(question: WindowQuery, mark: bytes | None = None, now: At = NOW) -> list[tuple[str, str, str, dict[str, str]]]:
+    """(workload, tenant, quantity, dimensions) of each row."""
+    rows = []
+    for made in question.collect(mark, now).made:
+        b = made.batch
+        assert isinstance(b, UsageBatch)
+        b.check()
+        dimensions = [dict(d) for d in b.dimensions] or [{}] * len(b)
+        rows += [(made.workload, *row) for row in zip(b.tenant, b.quantity, dimensions, strict=True)]
+    return sorted(rows, key=repr)

@@ -1,0 +1,167 @@
+"""Meters by PromQL: each window is asked for once and told whole, whatever fails."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from contracts.errors import BadInput, Unavailable
+from contracts.events import UsageBatch
+from contracts.settings import Settings
+from producers.common.http_client import Pages
+from producers.meters.config import PrometheusConfig, PromQuery
+from producers.meters.plugin import prometheus_sources
+from producers.meters.window_query import WindowQuery
+from tests.producers.meters.collected_rows import MINUTE, NOW, T0, told
+from tests.support.clocks import At
+
+
+class Prometheus:
+    """Its query API, as documented; answers what it is told to, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, str]] = []
+        self.answers: list[tuple[int, object]] = []
+
+    def vector(self, *series: tuple[dict[str, str], str]) -> None:
+        result = [{"metric": metric, "value": [T0 / 1000, value]} for metric, value in series]
+        self.answers.append((200, {"status": "success", "data": {"resultType": "vector", "result": result}}))
+
+
+@pytest.fixture
+def prometheus() -> Prometheus:
+    return Prometheus()
+
+
+@pytest.fixture
+def url(prometheus: Prometheus) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            prometheus.asked.append({"path": self.path} | {name: values[0] for name, values in form.items()})
+            status, answer = prometheus.answers.pop(0)
+            body = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def ask(url: str) -> Iterator[Callable[..., WindowQuery]]:
+    with Pages() as pages:
+
+        def ask(**options: Any) -> WindowQuery:
+            given: dict[str, Any] = {
+                "meter": "egress_bytes",
+                "unit": "By",
+                "query": "increase(x[$window])",
+                "offset_s": 0,
+            }
+            config = PrometheusConfig(url=url, queries=(PromQuery(**given | options),))
+            (question,) = prometheus_sources(Settings(cluster="c1"), config, pages)
+            return question
+
+        yield ask
+
+
+def test_a_query_is_asked_at_the_end_of_its_window(prometheus: Prometheus, ask: Callable[..., WindowQuery]) -> None:
+    prometheus.vector()
+    ask().collect(None, NOW)
+    assert prometheus.asked == [
+        {"path": "/api/v1/query", "query": "increase(x[60s])", "time": f"{(T0 + MINUTE) / 1000:.3f}"}
+    ]
+
+
+def test_labels_say_whose_a_series_is_and_the_rest_are_dimensions(
+    prometheus: Prometheus, ask: Callable[..., WindowQuery]
+) -> None:
+    prometheus.vector(
+        ({"__name__": "x", "deployment": "chat", "team": "acme", "zone": "a"}, "1024"), ({"zone": "b"}, "0.5")
+    )
+    assert told(ask(columns={"workload": "deployment", "tenant": "team"}, tenant="lab")) == [
+        ("chat", "acme", "1024", {"zone": "a"}),
+        ("unassigned", "lab", "0.5", {"zone": "b"}),
+    ]
+
+
+def test_a_value_that_is_no_number_is_left_out_alone(prometheus: Prometheus, ask: Callable[..., WindowQuery]) -> None:
+    prometheus.vector(({"zone": "a"}, "NaN"), ({"zone": "b"}, "+Inf"), ({"zone": "c"}, "3"), ({"zone": "d" * 300}, "1"))
+    found = ask().collect(None, NOW)
+    assert sum(len(made.batch) for made in found.made) == 1
+    assert ["zone=a" in found.refused[0], "zone=b" in found.refused[1], "253" in found.refused[2]] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ((400, {"status": "error", "errorType": "bad_data", "error": "parse error at char 3"}), BadInput),
+        ((503, {"status": "error", "errorType": "unavailable", "error": "starting"}), Unavailable),
+        ((422, {"status": "error", "errorType": "timeout", "error": "query timed out"}), Unavailable),
+        ((200, "<html>a proxy</html>"), Unavailable),
+        ((200, {"status": "success", "data": {"resultType": "matrix", "result": []}}), BadInput),
+    ],
+)
+def test_what_is_no_answer_is_told_and_the_window_is_asked_for_again(
+    prometheus: Prometheus, ask: Callable[..., WindowQuery], answer: tuple[int, object], error: type[Exception]
+) -> None:
+    question = ask()
+    prometheus.vector(({}, "1"))
+    mark = question.collect(None, NOW).mark
+    prometheus.answers.append(answer)
+    with pytest.raises(error):
+        question.collect(mark, At(T0 + 2 * MINUTE))
+    prometheus.vector(({}, "2"))
+    assert told(question, mark, At(T0 + 2 * MINUTE)) == [("unassigned", "", "2", {})]
+    assert prometheus.asked[1] == prometheus.asked[2]
+
+
+def test_the_same_window_asked_again_says_the_same_rows(
+    prometheus: Prometheus, ask: Callable[..., WindowQuery]
+) -> None:
+    ids = []
+    for order in (1, -1):
+        prometheus.vector(*[({"zone": "a"}, "1"), ({"zone": "b"}, "2")][::order])
+        (made,) = ask().collect(None, NOW).made
+        assert isinstance(made.batch, UsageBatch)
+        ids.append(set(zip(made.batch.origin, made.batch.event_id, strict=True)))
+    assert ids[0] == ids[1]
+    assert len(ids[0]) == 2
+
+
+def test_windows_that_passed_while_nobody_asked_follow_one_by_one(
+    prometheus: Prometheus, ask: Callable[..., WindowQuery]
+) -> None:
+    question = ask()
+    prometheus.vector(({}, "1"))
+    found = question.collect(None, NOW)
+    for quantity in ("2", "3"):
+        prometheus.vector(({}, quantity))
+        found = question.collect(found.mark, At(T0 + 3 * MINUTE))
+        assert found.more is (quantity == "2")
+    assert [a["time"] for a in prometheus.asked] == [f"{(T0 + n * MINUTE) / 1000:.3f}" for n in (1, 2, 3)]
+    assert question.collect(found.mark, At(T0 + 3 * MINUTE)).made == []
+
+
+def test_a_query_that_finds_nothing_is_told_once(prometheus: Prometheus, ask: Callable[..., WindowQuery]) -> None:
+    question, mark, notes = ask(), None, []
+    for n in range(1, 5):
+        prometheus.vector(*[({}, "1")] * (n == 4))
+        found = question.collect(mark, At(T0 + n * MINUTE))
+        mark = found.mark
+        notes += found.notes
+    assert notes == ["answers no row: does it name what is there?", "answers rows again"]

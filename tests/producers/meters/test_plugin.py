@@ -1,0 +1,120 @@
+"""The producers of meters as a user runs them: a configuration, what they look at, a log, and `wattlog doctor`."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Message
+
+from cli.doctor import Finding, examine
+from contracts import codec, topics
+from contracts.errors import BadSetting, Unavailable
+from contracts.events import UsageBatch
+from contracts.settings import Settings
+from producers import registry
+from producers.common.http_client import Pages
+from producers.meters.config import CgroupsConfig, KubeletConfig
+from producers.meters.plugin import cgroups_source, kubelet_source, produce_kubelet
+from producers.runtime.config import load
+from tests.producers.conftest import Page
+from tests.support.clocks import At
+
+METERS = ("cgroups", "kubelet", "prometheus", "sql")
+
+
+class Kubelet:
+    """A node's summary of one pod that has used so much CPU."""
+
+    def __init__(self) -> None:
+        self.cpu_ns, self.asked = 0, 0
+
+    def look(self) -> tuple[int, str]:
+        self.asked += 1
+        pod = {
+            "podRef": {"name": "chat-1", "namespace": "serving", "uid": "u1"},
+            "cpu": {"usageCoreNanoSeconds": self.cpu_ns},
+        }
+        return 200, json.dumps({"node": {"nodeName": "n1"}, "pods": [pod]})
+
+
+@pytest.fixture
+def configure(broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Settings]:
+    def configure(table: str) -> Settings:
+        (tmp_path / "wattlog.toml").write_text(table)
+        monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "wattlog.toml"))
+        return Settings(data=tmp_path / "data", kafka_bootstrap=broker)
+
+    return configure
+
+
+def test_what_a_pod_used_while_no_producer_ran_is_on_the_log_once(
+    configure: Callable[[str], Settings], serve: Callable[[Page], str], consume: Callable[[str, int], list[Message]]
+) -> None:
+    kubelet = Kubelet()
+    url = serve(kubelet.look).removesuffix("/metrics")
+    settings = configure(
+        f'cluster = "c1"\n[produce.kubelet]\nurl = "{url}"\n'
+        '[[produce.kubelet.rules]]\nworkload = "chat"\ntenant = "acme"\n'
+    )
+    for cpu_s in (60, 90):
+        kubelet.cpu_ns, kubelet.asked = cpu_s * 10**9, 0
+        stop = threading.Event()
+        thread = threading.Thread(target=produce_kubelet, args=(settings, stop))
+        thread.start()
+        while not kubelet.asked:
+            assert thread.is_alive()
+            stop.wait(0.01)
+        stop.set()
+        thread.join()
+    (message,) = consume(topics.USAGE, 1)
+    event = codec.decode(message.headers(), message.value())
+    assert isinstance(event.batch, UsageBatch)
+    assert (event.cluster, event.workload, event.batch.tenant) == ("c1", "chat", ("acme",))
+    assert (event.batch.meter, event.batch.quantity) == (("cpu_usage_core_minutes",), ("0.5",))
+
+
+def test_a_service_accounts_token_is_read_at_each_look_and_never_sent_in_the_clear(tmp_path: Path) -> None:
+    told = KubeletConfig(url="https://127.0.0.1:1", token_file=tmp_path / "token")
+    with Pages() as pages, pytest.raises(Unavailable, match="token_file"):
+        kubelet_source(Settings(), told, pages).collect(None, At(0))
+    plain = told.model_copy(update={"url": "http://127.0.0.1:1"})
+    with Pages() as pages, pytest.raises(Unavailable, match="does not answer"):
+        kubelet_source(Settings(), plain, pages).collect(None, At(0))
+
+
+def test_doctor_says_of_each_what_it_finds_or_why_not(
+    configure: Callable[[str], Settings], serve: Callable[[Page], str], tmp_path: Path
+) -> None:
+    (tmp_path / "sys").mkdir()
+    url = serve(Kubelet().look).removesuffix("/metrics")
+    settings = configure(
+        f'[produce.kubelet]\nurl = "{url}"\n[produce.cgroups]\nroot = "{tmp_path}/sys"\n'
+        '[[produce.cgroups.groups]]\npath = "x"\nworkload = "w"\n'
+        f'[produce.prometheus]\nurl = "{url}"\n[[produce.prometheus.queries]]\nmeter = "m"\nunit = "1"\nquery = "x"\n'
+        '[produce.sql]\ndsn = "mysql://h/d"\n[[produce.sql.queries]]\nmeter = "m"\nunit = "1"\nquery = "x"\n'
+    )
+    said: dict[str, list[Finding]] = {}
+    for finding in examine(settings):
+        said.setdefault(finding.check, []).append(finding)
+        if said.keys() >= set(METERS):
+            break  # The rest asks the broker.
+    assert [said[name][0].state for name in METERS] == ["failed", "ok", "failed", "failed"]
+    assert "cgroup v2" in said["cgroups"][0].says
+    assert "1 of unmatched/serving" in said["kubelet"][0].says
+    assert "postgresql://user@host" in said["sql"][0].says
+
+
+@pytest.mark.parametrize("name", ["kubelet", "prometheus", "sql"])
+def test_nothing_configured_is_told_with_what_to_write(name: str, configure: Callable[[str], Settings]) -> None:
+    with pytest.raises(BadSetting, match=f"produce.{name}"):
+        registry.produce(name, configure(""), threading.Event())
+
+
+def test_a_node_of_which_nothing_is_looked_at_is_told(configure: Callable[[str], Settings]) -> None:
+    settings = configure("[produce.cgroups]\nhost = false\n")
+    with pytest.raises(BadSetting, match="which cgroups are whose"):
+        cgroups_source(settings, load(CgroupsConfig))

@@ -1,0 +1,271 @@
+"""A stand-in for Run:ai's API, as its reference describes it, that misbehaves when it is told to.
+
+`Standin.answer` is the whole of it; it is asked through httpx's MockTransport, or over real sockets (`listening`).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+
+from tests.producers.runtime.test_agent import T0
+
+CLUSTER = "71f69d83-ba66-4822-adf5-55ce55efd210"
+MINUTE_MS = 60_000
+START = T0 - T0 % MINUTE_MS
+"""A whole minute: the first window begins here."""
+SECRET = "s3cret-of-the-app"
+
+
+def when(t_ms: int) -> str:
+    return datetime.fromtimestamp(t_ms / 1000, UTC).isoformat().replace("+00:00", "Z")
+
+
+class Still:
+    """Time that stands but for waits; threads may share it. `waited` is how long, each time."""
+
+    def __init__(self, now_ms: int = START) -> None:
+        self.now_ms, self.waited, self.lock = now_ms, list[float](), threading.Lock()
+        self.stopped = False
+
+    def wall_ms(self) -> int:
+        return self.now_ms
+
+    def monotonic_ms(self) -> int:
+        return self.now_ms
+
+    def wait(self, seconds: float) -> bool:
+        with self.lock:
+            self.waited += [seconds] if seconds else []
+            self.now_ms += round(1000 * seconds)
+        return self.stopped
+
+
+@dataclass
+class Asked:
+    """One request."""
+
+    method: str
+    path: str
+    params: dict[str, str]
+    token: str = ""
+    body: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def about_metrics(self) -> bool:
+        return self.path.endswith("/metrics")
+
+
+class Reply(NamedTuple):
+    status: int
+    body: Any = None
+    headers: Mapping[str, str] = {}
+    slow: bool = False
+
+
+@dataclass
+class Thing:
+    """A workload, or a pod of one."""
+
+    id: str
+    name: str
+    born_ms: int = 0
+    end_ms: int | None = None
+    deleted_ms: int | None = None
+    phase: str = "Running"
+    phase_ms: int = 0
+    project: str = "proj-1"
+    department: str = "dep-1"
+    cluster: str = CLUSTER
+    workload: str = ""
+    gpus: int = 2
+
+    def as_workload(self) -> dict[str, Any]:
+        return {
+            "tenantId": 1001, "type": "Training", "namespace": f"runai-{self.project}", "name": self.name,
+            "id": self.id, "clusterId": self.cluster, "projectName": self.project, "projectId": "1",
+            "departmentName": self.department, "departmentId": "1", "phase": self.phase, "runningPods": 1,
+            "phaseUpdatedAt": when(self.phase_ms), "createdAt": when(self.born_ms),
+            "completedAt": None if self.end_ms is None else when(self.end_ms),
+            "deletedAt": None if self.deleted_ms is None else when(self.deleted_ms), "command": "sleep",
+        }  # fmt: skip
+
+    def as_pod(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "id": self.id, "workloadId": self.workload, "clusterId": self.cluster,
+            "nodeName": "node-1", "createdAt": when(self.born_ms), "k8sPhase": "Running",
+            "completedAt": None if self.end_ms is None else when(self.end_ms),
+            "deletedAt": None if self.deleted_ms is None else when(self.deleted_ms),
+            "workloadName": "of-the-pod", "projectName": self.project,
+        }  # fmt: skip
+
+
+Odd = Callable[[Asked], Reply | None]
+"""What it does instead of answering as it should; None: nothing."""
+
+
+class Standin:
+    """See the module. `value` is what a metric stands at; None: nothing was measured then."""
+
+    def __init__(self, workloads: int = 1) -> None:
+        self.workloads = {f"w{n}": Thing(f"w{n}", f"job-{n}", born_ms=START - 10**7 + n) for n in range(workloads)}
+        self.pods: dict[str, Thing] = {}
+        self.value: Callable[[str, str, int], float | None] = lambda metric, thing, t_ms: 2
+        self.odd: Odd = lambda asked: None
+        self.after: Callable[[Asked], None] = lambda asked: None
+        self.asked: list[Asked] = []
+        self.clusters = [{"uuid": CLUSTER, "name": "east"}]
+        self.tokens, self.expired, self.expires_in = 0, set[str](), 86_400.0
+        self.lock = threading.Lock()
+
+    def answer(self, asked: Asked) -> Reply:
+        with self.lock:
+            self.asked.append(asked)
+            reply = self.odd(asked) or self._proper(asked)
+            self.after(asked)
+            return reply
+
+    def metric_calls(self) -> list[Asked]:
+        return [a for a in self.asked if a.about_metrics]
+
+    def _proper(self, asked: Asked) -> Reply:
+        if asked.path == "/api/v1/token":
+            if SECRET not in asked.body.values():
+                return Reply(401, {"code": 401, "message": f"not {asked.body}"})
+            self.tokens += 1
+            return Reply(200, {"accessToken": f"token-{self.tokens}", "expiresIn": self.expires_in})
+        if asked.token in self.expired or not asked.token.startswith("token-"):
+            return Reply(401, {"code": 401, "message": "Issuer is not familiar."})
+        if asked.path == "/api/v1/clusters":
+            return Reply(200, self.clusters)
+        if asked.path == "/api/v1/workloads":
+            return self._page(asked, "workloads", [w.as_workload() for w in self.workloads.values()])
+        if asked.path == "/api/v1/workloads/pods":
+            return self._page(asked, "pods", [p.as_pod() for p in self.pods.values()])
+        return self._metrics(asked)
+
+    def _page(self, asked: Asked, what: str, items: list[dict[str, Any]]) -> Reply:
+        listed = sorted((i for i in items if _fits(i, asked.params)), key=lambda i: (i["createdAt"], i["id"]))
+        offset, limit = int(asked.params["offset"]), int(asked.params["limit"])
+        assert 1 <= limit <= 500
+        more = {"next": offset + limit} if offset + limit < len(listed) else {}
+        return Reply(200, {what: listed[offset : offset + limit], **more})
+
+    def _metrics(self, asked: Asked) -> Reply:
+        thing = (asked.path.split("/")[-2:-1])[0]
+        there = self.workloads.get(thing) or self.pods.get(thing)
+        metrics = asked.params["metricType"].split(",")
+        if there is None:
+            return Reply(404, {"code": 404, "message": "Resource id not found."})
+        if len(metrics) > 9:
+            return Reply(400, {"code": 400, "message": "too many metrics"})
+        start, end = (_ms(asked.params[name]) for name in ("start", "end"))
+        n = int(asked.params["numberOfSamples"])
+        times = [start + (end - start) * i // n for i in range(n + 1)]
+        alive = [t for t in times if there.born_ms <= t and (there.end_ms is None or t <= there.end_ms)]
+        measured = []
+        for metric in metrics:
+            for gpu in range(there.gpus) if metric.endswith("_PER_GPU") else (None,):
+                found = [(t, self.value(metric, thing, t)) for t in alive]
+                values = [{"value": str(v), "timestamp": when(t)} for t, v in found if v is not None]
+                measured.append({
+                    "type": metric, "labels": None if gpu is None else {"gpu": str(gpu)}, "values": values,
+                })  # fmt: skip
+        return Reply(200, {"measurements": measured})
+
+    def transport(self) -> httpx.MockTransport:
+        def handle(request: httpx.Request) -> httpx.Response:
+            body = json.loads(request.content) if request.content else {}
+            token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+            params = dict(parse_qsl(request.url.query.decode()))
+            reply = self.answer(Asked(request.method, request.url.path, params, token, body))
+            if reply.slow:
+                raise httpx.ReadTimeout("slow", request=request)
+            return httpx.Response(reply.status, headers=dict(reply.headers), content=_encoded(reply.body))
+
+        return httpx.MockTransport(handle)
+
+    @contextmanager
+    def listening(self) -> Iterator[str]:
+        """Over a socket of its own; its address."""
+        standin, done = self, threading.Event()
+
+        class Handler(BaseHTTPRequestHandler):
+            def _handle(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                body = json.loads(self.rfile.read(length)) if length else {}
+                token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+                url = urlsplit(self.path)
+                reply = standin.answer(Asked(self.command, url.path, dict(parse_qsl(url.query)), token, body))
+                if reply.slow:
+                    done.wait()  # Until the test is over: whoever asked has long gone.
+                    return
+                text = _encoded(reply.body)
+                self.send_response(reply.status)
+                for name, value in {**reply.headers, "Content-Length": str(len(text))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(text)
+
+            do_GET = do_POST = _handle
+
+            def log_message(self, format: str, *args: object) -> None: ...
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            done.set()
+            server.shutdown()
+            server.server_close()
+
+
+def times(n: int, reply: Reply, where: Callable[[Asked], bool] = lambda asked: asked.about_metrics) -> Odd:
+    """A reply to the first `n` of some requests."""
+    left = Counter({"n": n})
+
+    def odd(asked: Asked) -> Reply | None:
+        if where(asked) and left["n"] > 0:
+            left["n"] -= 1
+            return reply
+        return None
+
+    return odd
+
+
+def _encoded(body: Any) -> bytes:
+    return body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+def _ms(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def _fits(item: Mapping[str, Any], params: Mapping[str, str]) -> bool:
+    """Run:ai's own filters, as far as they are used."""
+    if (item["deletedAt"] is not None) != (params.get("deleted") == "true"):
+        return False
+    if "completed" in params and (item["completedAt"] is not None) != (params["completed"] == "true"):
+        return False
+    for each in filter(None, params.get("filterBy", "").split(",")):
+        sign = next(s for s in ("!=", ">=", "==") if s in each)
+        name, said = each.split(sign)
+        value = item[name]
+        if sign == ">=":
+            if value is None or _ms(value) < _ms(said):
+                return False
+        elif (value == said) != (sign == "=="):
+            return False
+    return True

@@ -1,0 +1,612 @@
+"""Run:ai as a source: each workload's window on the log once, whatever fails; and the producer as a user runs it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from cli.doctor import examine
+from contracts import codec, topics
+from contracts.errors import BadSetting, Unavailable
+from contracts.events import UsageBatch
+from contracts.settings import Settings
+from producers.runai import meters, windows
+from producers.runai.metrics import RunAiMetrics
+from producers.runai.plugin import RunAiConfig, api_of, produce_runai, source_of
+from producers.runai.windows import RunAiCheckpoint
+from producers.runtime import poll_loop
+from producers.runtime.config import load
+from producers.runtime.delivery import Delivery
+from producers.runtime.event_sequence import Sequencer, event_of
+from producers.runtime.poll_loop import Collected, Collector
+from producers.runtime.spool import Spool
+from tests.producers.runai.stand_in import (
+    CLUSTER,
+    MINUTE_MS,
+    SECRET,
+    START,
+    Asked,
+    Odd,
+    Reply,
+    Standin,
+    Still,
+    Thing,
+    times,
+)
+from tests.producers.runtime.test_poll_loop import Log
+
+CONFIG: dict[str, Any] = {
+    "url": "https://acme.run.ai", "app_id": "app-1", "app_secret": SECRET, "concurrency": 1, "metrics_offset_s": 30,
+    "workload_metrics": ("GPU_ALLOCATION", "CPU_USAGE_CORES"),
+}  # fmt: skip
+EVERY = 12 + 1
+"""Rows of a workload's window, of all metrics: workload minutes are made from the running pods."""
+
+
+class Look:
+    """A source, its time and its mark, step by step."""
+
+    def __init__(self, standin: Standin, **more: Any) -> None:
+        self.standin, self.time, self.registry = standin, Still(START), CollectorRegistry()
+        config = RunAiConfig(**CONFIG | more)
+        self.api = api_of(config, self.time, standin.transport())
+        self.source = source_of(Settings(cluster="here"), config, self.api, RunAiMetrics(self.registry))
+        self.mark: bytes | None = windows.encoded(RunAiCheckpoint(START))
+        self.steps: list[Collected] = []
+
+    def step(self) -> Collected:
+        collected = self.source.collect(self.mark, self.time)
+        self.mark = collected.mark
+        self.steps.append(collected)
+        return collected
+
+    def at(self, minutes: float) -> None:
+        self.time.now_ms = START + round(minutes * MINUTE_MS)
+
+    def rows(self) -> list[tuple[str, str, str, int]]:
+        """(workload's id, meter, quantity, end in minutes) of all steps."""
+        return [
+            (batch.dimensions[n]["runai_workload_id"], batch.meter[n], batch.quantity[n], _minute(batch.t1_ms[n]))
+            for step in self.steps
+            for batch in map(usage, step.made)
+            for n in range(len(batch))
+        ]
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"wattlog_producer_runai_{name}", labels)
+
+    @property
+    def failed(self) -> list[str]:
+        assert self.mark is not None
+        return [u.workload_id for u in windows.decoded(self.mark).failed]
+
+
+def _minute(t_ms: Any) -> int:
+    return (int(t_ms) - START) // MINUTE_MS
+
+
+def usage(made: poll_loop.Made) -> UsageBatch:
+    assert isinstance(made.batch, UsageBatch)
+    made.batch.check()
+    return made.batch
+
+
+def of(workload: str, reply: Reply) -> Odd:
+    return lambda asked: reply if asked.about_metrics and f"/{workload}/" in asked.path else None
+
+
+# -- windows -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_source_that_was_never_read_begins_now_and_asks_nothing() -> None:
+    look = Look(Standin())
+    look.mark = None
+    assert look.step().made == []
+    assert look.standin.asked == []
+    assert windows.decoded(look.mark or b"").read_ms == START - MINUTE_MS  # The offset is taken off.
+
+
+def test_a_window_becomes_rows_of_its_workloads() -> None:
+    look = Look(Standin(workloads=2))
+    look.at(1.5)
+    made = {m.workload: (m.cluster, usage(m)) for m in look.step().made}
+    assert made.keys() == {"job-0", "job-1"}
+    cluster, batch = made["job-0"]
+    assert cluster == "east"
+    assert dict(zip(batch.meter, batch.quantity, strict=True)) == {
+        "gpu_allocation_minutes": "2", "cpu_usage_core_minutes": "2",
+    }  # fmt: skip
+    assert batch.event_ms == START + MINUTE_MS
+    assert set(batch.origin) == {f"runai://acme.run.ai/{CLUSTER}"}
+    assert batch.dimensions[0]["namespace"] == "runai-proj-1"
+
+
+def test_a_window_is_not_read_before_its_samples_have_come() -> None:
+    look = Look(Standin())
+    look.at(1.499)
+    assert look.step().made == []
+    assert look.standin.asked == []
+
+
+def test_at_most_nine_metrics_are_asked_for_at_once() -> None:
+    look = Look(Standin(), workload_metrics=tuple(meters.WORKLOAD), pod_metrics=tuple(meters.POD), resource="both")
+    look.standin.pods = {"p0": Thing("p0", "pod-0", born_ms=START - 1, workload="w0")}
+    look.standin.value = lambda metric, thing, t_ms: 0.5
+    look.at(1.5)
+    look.step()
+    asked = [a.params["metricType"].split(",") for a in look.standin.metric_calls()]
+    assert [len(metrics) for metrics in asked] == [9, 3, 9, 9, 1]
+    assert len({meter for _, meter, _, _ in look.rows()}) == EVERY + len(meters.POD)
+
+
+def test_what_is_asked_is_the_window_and_a_sample_for_each_scrape() -> None:
+    look = Look(Standin())
+    look.at(1.5)
+    look.step()
+    [asked] = look.standin.metric_calls()
+    assert asked.path == "/api/v1/workloads/w0/metrics"
+    assert asked.params == {
+        "metricType": "GPU_ALLOCATION,CPU_USAGE_CORES", "start": "2023-11-14T22:13:00Z", "end": "2023-11-14T22:14:00Z",
+        "numberOfSamples": "4",
+    }  # fmt: skip
+
+
+def test_windows_that_were_missed_are_made_up_for_oldest_first_and_only_so_many_in_a_look() -> None:
+    look = Look(Standin(), max_windows=3)
+    look.at(5.6)
+    assert [look.step().more for _ in range(3)] == [True, True, False]
+    assert [end for *_, end in look.rows()] == [1, 1, 2, 2, 3, 3]
+    assert look.value("behind_seconds") == pytest.approx(60 * 1.6)
+    assert [look.step().more for _ in range(2)] == [True, False]
+    assert [end for *_, end in look.rows()][6:] == [4, 4, 5, 5]
+
+
+def test_windows_without_workloads_are_made_up_for_as_well() -> None:
+    look = Look(Standin(workloads=0))
+    look.at(4.6)
+    assert [look.step().more for _ in range(4)] == [True, True, True, False]
+
+
+def test_windows_that_are_too_old_are_left_out_and_told() -> None:
+    look = Look(Standin(), give_up_s=120)
+    look.at(5.6)
+    told = look.step().refused
+    assert "nothing was read from 2023-11-14T22:13:00Z to 2023-11-14T22:16:00Z" in told[0]
+    assert [end for *_, end in look.rows()] == [4, 4]
+
+
+def test_a_cron_schedule_makes_windows_of_its_own_lengths() -> None:
+    look = Look(Standin(), schedule="0 0,20 * * * *", metrics_offset_s=0)
+    look.mark = windows.encoded(RunAiCheckpoint(START - 13 * MINUTE_MS))  # 22:00
+    look.at(60)
+    while look.step().more:
+        pass
+    assert [(q, end) for _, meter, q, end in look.rows() if meter.startswith("gpu")] == [("40", 7), ("80", 47)]
+
+
+def test_a_workload_is_metered_for_what_it_ran_of_each_window() -> None:
+    look = Look(Standin())
+    look.standin.workloads["w0"].born_ms = START + 30_001
+    look.standin.workloads["w0"].end_ms = START + 90_000
+    look.at(2.5)
+    look.step()
+    look.step()
+    assert [q for _, meter, q, _ in look.rows() if meter.startswith("gpu")] == ["1", "1"]
+    assert look.value("missing_samples_total", metric="GPU_ALLOCATION") == 4
+
+
+# -- whose they are ----------------------------------------------------------------------------------------------------
+
+
+def test_tenants_are_projects_unless_a_table_says_otherwise() -> None:
+    standin = Standin(workloads=2)
+    standin.workloads["w1"].project = "proj-2"
+    look = Look(standin, tenants={"proj-2": "acme"})
+    look.at(1.5)
+    assert {t for m in look.step().made for t in usage(m).tenant} == {"proj-1", "acme"}
+
+
+def test_a_pod_bears_the_department_of_its_workload() -> None:
+    look = Look(Standin(), resource="pods", tenant_by="department")
+    look.standin.pods = {"p0": Thing("p0", "pod-0", born_ms=START - 1, workload="w0")}
+    look.at(1.5)
+    [made] = look.step().made
+    batch = usage(made)
+    assert (made.workload, set(batch.tenant)) == ("job-0", {"dep-1"})
+    assert {(d["pod"], d["pod_id"], d["node"]) for d in batch.dimensions} == {("pod-0", "p0", "node-1")}
+    assert sorted(d["gpu"] for d in batch.dimensions if "gpu" in d) == ["0", "0", "1", "1"]
+
+
+def test_a_pod_whose_workload_is_not_listed_is_known_by_what_it_says_itself() -> None:
+    look = Look(Standin(workloads=0), resource="pods")
+    look.standin.pods = {"p0": Thing("p0", "pod-0", born_ms=START - 1, workload="w9")}
+    look.at(1.5)
+    [made] = look.step().made
+    assert (made.workload, set(usage(made).tenant)) == ("of-the-pod", {"proj-1"})
+
+
+def test_a_filter_of_workloads_holds_for_their_pods() -> None:
+    look = Look(Standin(), resource="pods", filter=("projectName==proj-1",))
+    look.standin.pods = {w: Thing(w, w, born_ms=START - 1, workload=w) for w in ("w0", "w9")}
+    look.at(1.5)
+    assert {m.workload for m in look.step().made} == {"job-0"}
+
+
+def test_a_cluster_goes_under_its_name_in_run_ai_or_as_told() -> None:
+    for more, expected in (({}, "east"), ({"cluster": "mine"}, "mine")):
+        look = Look(Standin(), **more)
+        look.at(1.5)
+        assert {m.cluster for m in look.step().made} == {expected}
+
+
+def test_where_clusters_names_may_not_be_read_their_ids_serve() -> None:
+    look = Look(Standin())
+    look.standin.odd = times(9, Reply(403), lambda asked: asked.path == "/api/v1/clusters")
+    look.at(1.5)
+    assert {m.cluster for m in look.step().made} == {CLUSTER}
+
+
+def test_where_they_cannot_be_read_now_nothing_goes_under_another_name() -> None:
+    look = Look(Standin())
+    look.standin.odd = times(9, Reply(500), lambda asked: asked.path == "/api/v1/clusters")
+    look.at(1.5)
+    with pytest.raises(Unavailable):
+        look.step()
+
+
+def test_an_id_that_is_none_is_refused_and_goes_into_no_address() -> None:
+    standin = Standin()
+    standin.workloads["../token"] = Thing("../token", "evil", born_ms=START - 1)
+    look = Look(standin)
+    look.at(1.5)
+    assert "'evil'" in look.step().refused[0]
+    assert [a.path for a in standin.metric_calls()] == ["/api/v1/workloads/w0/metrics"]
+
+
+def test_a_workload_of_many_pods_is_sent_in_messages_that_brokers_take() -> None:
+    look = Look(Standin(), resource="pods", pod_metrics=tuple(meters.POD))
+    pods = (Thing(f"p{n}", "ä" * 250, born_ms=START - 1, workload="w0", project="ö" * 250) for n in range(40))
+    look.standin.pods = {p.id: p for p in pods}
+    look.standin.value = lambda metric, thing, t_ms: 0.5123456789
+    look.at(1.5)
+    made = look.step().made
+    sizes = [len(codec.encode(event_of(Sequencer(1), "s", m.cluster, m.workload, m.batch))[1]) for m in made]
+    assert len(sizes) > 1
+    assert max(sizes) < 1_000_000 // 2
+    of_a_pod = sum(2 if metric.endswith("_PER_GPU") else 1 for metric in meters.POD)
+    assert len({i for m in made for i in usage(m).event_id}) == 40 * of_a_pod
+
+
+# -- what fails --------------------------------------------------------------------------------------------------------
+
+
+def test_a_workload_that_fails_holds_up_no_other_and_is_told_kept_and_read_again() -> None:
+    look = Look(Standin(workloads=3))
+    look.standin.odd = of("w1", Reply(500))
+    look.at(1.5)
+    step = look.step()
+    assert {m.workload for m in step.made} == {"job-0", "job-2"}
+    assert "workload 'job-1' (w1) of east, 2023-11-14T22:13:00Z to 2023-11-14T22:14:00Z" in step.notes[0]
+    assert "answers 500" in step.notes[0]
+    assert (look.failed, look.value("failed_workloads")) == (["w1"], 1)
+    assert look.value("failures_total", reason="status_500") == 1
+    look.standin.odd = lambda asked: None
+    look.at(2.55)
+    again = look.step()
+    assert [(m.workload, m.batch.event_ms) for m in again.made] == [("job-1", START + MINUTE_MS)]
+    assert again.more  # The next window is due too.
+    assert (look.failed, look.value("failed_workloads")) == ([], 0)
+
+
+def test_only_the_metrics_that_failed_are_read_again() -> None:
+    look = Look(Standin(), workload_metrics=tuple(meters.WORKLOAD))
+    look.standin.odd = times(4, Reply(500), lambda a: a.about_metrics and "POD_COUNT" in a.params["metricType"])
+    look.at(1.5)
+    assert len(usage(look.step().made[0])) == 9
+    look.at(2.56)
+    assert len(usage(look.step().made[0])) == EVERY - 9
+    assert set(Counter(look.rows()).values()) == {1}
+
+
+def test_an_answer_that_says_that_it_is_not_whole_is_asked_for_the_rest() -> None:
+    look = Look(Standin())
+
+    def half(asked: Asked) -> Reply | None:
+        if asked.about_metrics and "GPU_ALLOCATION" in asked.params["metricType"]:
+            sample = {"value": "2", "timestamp": "2023-11-14T22:14:00Z"}
+            return Reply(207, {"measurements": [{"type": "CPU_USAGE_CORES", "labels": None, "values": [sample]}]})
+        return None
+
+    look.standin.odd = half
+    look.at(1.5)
+    look.step()
+    assert [meter for _, meter, _, _ in look.rows()] == ["cpu_usage_core_minutes"]
+    look.standin.odd = lambda asked: None
+    look.at(2.56)
+    look.step()
+    assert [meter for _, meter, _, _ in look.rows()] == ["cpu_usage_core_minutes", "gpu_allocation_minutes"]
+
+
+def test_what_fails_for_too_long_is_given_up_and_told_by_name() -> None:
+    look = Look(Standin(workloads=2), give_up_s=600)
+    look.standin.odd = of("w1", Reply(400, {"message": "no"}))
+    look.at(1.5)
+    told: list[str] = []
+    for minute in range(2, 14):
+        look.at(minute)
+        while (step := look.step()).more:
+            told += step.refused
+        told += step.refused
+    assert "workload 'job-1' (w1)" in told[0]
+    assert "given up after" in told[0]
+    assert look.value("given_up_total") == len(told) > 0
+
+
+def test_a_workload_that_is_gone_holds_up_no_window_though_there_is_no_other() -> None:
+    look = Look(Standin())
+    look.standin.odd = of("w0", Reply(404))
+    look.at(1.5)
+    look.step()
+    assert look.failed == ["w0"]
+
+
+@pytest.mark.parametrize("reply", [Reply(500), Reply(429), Reply(0, slow=True), Reply(403), Reply(200, b"<html>")])
+def test_where_nothing_can_be_read_the_window_is_read_again_as_a_whole(reply: Reply) -> None:
+    look = Look(Standin(workloads=40))
+    look.standin.odd = lambda asked: reply if asked.about_metrics else None
+    look.at(1.5)
+    with pytest.raises(Unavailable, match="None of 40"):
+        look.step()
+    assert len(look.standin.metric_calls()) <= 16 * 4  # The brake holds.
+    look.standin.odd = lambda asked: None
+    look.step()
+    assert len(look.rows()) == 80
+
+
+def test_no_more_are_kept_to_be_read_again_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "MAX_FAILED", 2)
+    look = Look(Standin(workloads=4))
+    look.standin.odd = lambda asked: Reply(400) if asked.about_metrics and "w0" not in asked.path else None
+    look.at(1.5)
+    with pytest.raises(Unavailable, match="3 of 4 workloads and pods cannot be read"):
+        look.step()
+
+
+def test_workloads_that_are_gone_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "MAX_FAILED", 2)
+    look = Look(Standin(workloads=4))
+    look.standin.odd = lambda asked: Reply(404) if asked.about_metrics and "w0" not in asked.path else None
+    look.at(1.5)
+    told = look.step().refused
+    assert len(told) == look.value("given_up_total") == 1
+    assert "given up after 1 tries" in told[0]
+    assert len(look.failed) == 2
+
+
+def test_a_token_that_ends_in_the_middle_is_renewed_and_nothing_is_lost() -> None:
+    look = Look(Standin(workloads=4))
+
+    def expire(asked: Asked) -> None:
+        if asked.about_metrics and len(look.standin.metric_calls()) == 2:
+            look.standin.expired.add("token-1")
+
+    look.standin.after = expire
+    look.at(1.5)
+    look.step()
+    assert len(look.rows()) == 8
+    assert look.standin.tokens == 2
+
+
+def test_a_stop_in_the_middle_of_a_window_leaves_the_window_to_the_next_run() -> None:
+    look = Look(Standin(workloads=3))
+    look.standin.odd = of("w1", Reply(500))
+    look.at(1.5)
+    look.time.stopped = True
+    with pytest.raises(Unavailable, match="stopped"):
+        look.step()
+    assert windows.decoded(look.mark or b"") == RunAiCheckpoint(START)
+
+
+def test_identities_are_the_same_in_every_run_and_order_of_pages() -> None:
+    def ids(page_size: int, born: Callable[[int], int], concurrency: int) -> list[tuple[str, str]]:
+        standin = Standin()
+        standin.workloads = {f"w{n}": Thing(f"w{n}", f"job-{n}", born_ms=born(n)) for n in range(7)}
+        look = Look(standin, page_size=page_size, concurrency=concurrency)
+        look.at(1.5)
+        batches = [usage(m) for m in look.step().made]
+        return [pair for b in batches for pair in zip(b.event_id, b.quantity, strict=True)]
+
+    first = ids(500, lambda n: START - 100 + n, 1)
+    assert len(set(first)) == 14
+    assert first == ids(2, lambda n: START - n - 1, 4)
+
+
+# -- once, whatever happens --------------------------------------------------------------------------------------------
+
+BAD = st.sampled_from([
+    None, None, None, Reply(500), Reply(429, headers={"Retry-After": "3"}), Reply(503), Reply(401), Reply(404),
+    Reply(0, slow=True), Reply(200, b"<html>"), Reply(207, {"measurements": []}),
+])  # fmt: skip
+
+
+@contextmanager
+def collecting(path: Path, look: Look, log: Log) -> Iterator[Collector]:
+    # As patient with a 404 as with anything else: three of one workload would be enough to give it up.
+    with closing(Spool(path)) as spool, patch.object(windows, "MAX_OWN_TRIES", 99):
+        yield Collector(
+            [look.source], Delivery(spool, log), look.time, spool.marks(), poll_loop.RunAiMetrics(CollectorRegistry())
+        )
+
+
+HOUR_MS = 60 * MINUTE_MS
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=25)
+@given(st.lists(st.tuples(st.lists(BAD, max_size=25), st.booleans(), st.booleans()), min_size=1, max_size=4))
+def test_each_workloads_window_and_metric_is_on_the_log_once_whatever_fails(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[list[Reply | None], bool, bool]]
+) -> None:
+    path, log, standin = tmp_path_factory.mktemp("runai") / "spool.db", Log(), Standin(workloads=3)
+    look = Look(standin, schedule="@every 1h", samples=1)
+    begin_ms = START - START % HOUR_MS
+    with collecting(path, look, log) as first:
+        first.round()
+    for script, log.away, killed in runs:
+        replies = iter(script)
+        look.time.now_ms += 1_000  # A run's epoch is its start.
+        standin.odd = lambda asked, replies=replies: next(replies, None)  # type: ignore[misc]
+        with collecting(path, look, log) as running:
+            for _ in range(3):
+                look.time.now_ms += HOUR_MS // 2
+                for _ in range(3):
+                    running.round()
+        if killed:
+            log.queue.clear()  # What was in flight is lost with the process, and its answers with it.
+    standin.odd, log.away = lambda asked: None, False
+    look.time.now_ms += 1_000
+    with collecting(path, look, log) as last:
+        for _ in range(4):  # Long enough for what failed most often to be read again.
+            look.time.now_ms += HOUR_MS
+            for _ in range(10):
+                last.round()
+    stored = {(e.source, e.epoch, e.seq): e.batch for e in log.stored}  # as a worker sees them
+    rows = Counter(
+        (b.dimensions[n]["runai_workload_id"], b.meter[n], int(b.t1_ms[n]))
+        for b in stored.values()
+        if isinstance(b, UsageBatch)
+        for n in range(len(b))
+    )
+    wanted = {
+        (w, meter, end_ms)
+        for w in standin.workloads
+        for meter in ("gpu_allocation_minutes", "cpu_usage_core_minutes")
+        for end_ms in range(begin_ms + HOUR_MS, look.time.now_ms - 30_000 + 1, HOUR_MS)
+    }
+    assert set(rows) == wanted
+    assert set(rows.values()) == {1}
+
+
+# -- the producer ------------------------------------------------------------------------------------------------------
+
+TOML = """
+[produce.runai]
+url = "{url}"
+app_id = "app-1"
+schedule = "@every 1s"
+metrics_offset_s = 0
+timeout_s = 0.2
+"""
+
+
+@pytest.fixture
+def standin() -> Standin:
+    standin = Standin(workloads=3)
+    for thing in standin.workloads.values():
+        thing.born_ms = 0
+    return standin
+
+
+@pytest.fixture
+def settings(standin: Standin, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    with standin.listening() as url:
+        (tmp_path / "wattlog.toml").write_text(TOML.format(url=url))
+        monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "wattlog.toml"))
+        monkeypatch.setenv("WATTLOG_RUNAI_APP_SECRET", SECRET)
+        yield Settings(data=tmp_path / "data", kafka_bootstrap=broker, cluster="here")
+
+
+def test_what_run_ai_measures_is_on_the_log_though_it_misbehaves(
+    settings: Settings, standin: Standin, broker: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    bad = iter([Reply(500), Reply(0, slow=True), Reply(401), Reply(429, headers={"Retry-After": "0"}), Reply(502)])
+    standin.odd = lambda asked: next(bad, None) if asked.about_metrics else None
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
+    rows: Counter[tuple[str, str, str]] = Counter()
+    minutes: Counter[str] = Counter()
+    stop = threading.Event()
+    thread = threading.Thread(target=produce_runai, args=(settings, stop))
+    thread.start()
+    while len({(w, t1) for w, _, t1 in rows}) < 6:
+        assert thread.is_alive()
+        if not consumer.assignment():
+            consumer.assign([TopicPartition(topics.USAGE, p, 0) for p in range(4)])
+        for m in consumer.consume(10, timeout=0.1):
+            event = codec.decode(m.headers(), m.value())
+            assert isinstance(event.batch, UsageBatch)
+            assert event.cluster == "east"
+            b = event.batch
+            rows.update((event.workload, b.meter[n], str(b.t1_ms[n])) for n in range(len(b)))
+            minutes.update({event.workload: len(b)})
+    stop.set()
+    thread.join()
+    consumer.close()
+    assert set(rows.values()) == {1}
+    assert {meter for _, meter, _ in rows} == {m.meter for m in (*meters.WORKLOAD.values(), meters.WORKLOAD_MINUTES)}
+    assert SECRET not in caplog.text
+    assert "token-1" not in caplog.text
+
+
+def test_doctor_says_what_run_ai_lists_or_why_not(
+    settings: Settings, standin: Standin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found() -> tuple[str, str]:
+        [finding] = [f for f in islice(examine(settings), 2) if f.check == "runai"]  # The rest asks the broker.
+        return finding.state, finding.says
+
+    state, says = found()
+    assert state == "ok"
+    assert "3 workloads that may have pods, of east" in says
+    standin.odd = times(1, Reply(403), lambda asked: asked.path == "/api/v1/clusters")
+    assert "names may not be read" in found()[1]
+    monkeypatch.setenv("WATTLOG_RUNAI_APP_SECRET", "wrong")
+    state, says = found()
+    assert state == "failed"
+    assert "answers 401" in says
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("url = 'acme.run.ai'", "produce.runai.url"),
+        ("url = 'https://u:pw@acme.run.ai'", "leave user and password out"),
+        ("schedule = '@reboot'", "produce.runai.schedule"),
+        ("workload_metrics = ['GPU_UTILISATION']", "use some of GPU_ALLOCATION"),
+        ("pod_metrics = ['POD_COUNT']", "use some of GPU_UTILIZATION"),
+        ("tenants = { a = '__idle__' }", "Wattlog's own"),
+        ("cluster = 'a/b'", "produce.runai.cluster"),
+        ("filter = ['projectName']", "produce.runai.filter.0"),
+        ("page_size = 501", "produce.runai.page_size: 501"),
+        ("app_secret = 12345", "produce.runai.app_secret: '(not shown)'"),
+    ],
+)
+def test_a_wrong_option_is_told_by_its_place_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, named: str
+) -> None:
+    (tmp_path / "wattlog.toml").write_text(f"[produce.runai]\n{text}")
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "wattlog.toml"))
+    with pytest.raises(BadSetting) as told:
+        load(RunAiConfig)
+    assert named in str(told.value)
+    assert "u:pw" not in str(told.value)
+
+
+@pytest.mark.parametrize("lacks", ["url", "app_id", "app_secret"])
+def test_what_it_cannot_do_without_is_asked_for(lacks: str) -> None:
+    config = RunAiConfig(**{name: value for name, value in CONFIG.items() if name != lacks})
+    with pytest.raises(BadSetting, match=f"produce.runai.{lacks}"):
+        api_of(config, Still())

@@ -1,0 +1,388 @@
+"""What windows are due, and what samples come to: Run:ai's meters without Run:ai."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.errors import BadInput
+from producers.runai import meters, schedule, windows
+from producers.runai.normalise import NormalisedRows, RowTerms, TenantRule, identity, normalise
+from producers.runai.responses import Measurement, RunAiSample, epoch_ms, stamp
+from producers.runai.schedule import CronSchedule, EverySchedule
+from producers.runai.windows import ReadUnit, RunAiCheckpoint, RunAiWindow
+from producers.runtime.batching import UsageRow, usage_batch
+from tests.producers.runai.stand_in import CLUSTER, MINUTE_MS, START, when
+
+TIMES_MS = st.integers(0, 4_000_000_000_000)
+
+
+def at(text: str) -> int:
+    return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+
+
+# -- when --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "follows"),
+    [
+        ("@every 1m", "2026-03-01T10:08:00"),
+        ("@every 1m30s", "2026-03-01T10:07:30"),
+        ("@hourly", "2026-03-01T11:00:00"),
+        ("@daily", "2026-03-02T00:00:00"),
+        ("*/30 * * * * *", "2026-03-01T10:07:30"),
+        ("*/5 * * * *", "2026-03-01T10:10:00"),
+        ("0 8,18 * * mon-fri", "2026-03-02T08:00:00"),
+    ],
+)
+def test_a_schedule_says_when_windows_end(text: str, follows: str) -> None:
+    assert schedule.read(text).following(at("2026-03-01T10:07:01")) == at(follows)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "@every", "@every 0s", "@every 25h", "@every 5", "@every 1.5m", "@reboot", "61 * * * *", "0 0 31 2 *"]
+)
+def test_what_is_no_schedule_is_refused_by_name(text: str) -> None:
+    with pytest.raises(BadInput, match="schedule"):
+        schedule.read(text)
+
+
+SCHEDULES = st.sampled_from(
+    ["@every 1m", "@every 7s", "*/5 * * * *", "*/30 * * * * *", "0 8,18 * * mon-fri", "@weekly"]
+)
+
+
+@given(SCHEDULES, TIMES_MS)
+def test_every_moment_lies_in_one_window(text: str, t_ms: int) -> None:
+    read = schedule.read(text)
+    start, end = read.latest(t_ms), read.following(t_ms)
+    assert start <= t_ms < end
+    assert read.following(start) == end
+    assert read.latest(end) == end
+
+
+def test_a_period_is_counted_from_1970_so_that_a_restart_finds_the_same_windows() -> None:
+    assert EverySchedule(90_000).latest(START + 1) % 90_000 == 0
+    assert CronSchedule("* * * * *").latest(START) == START
+
+
+# -- which -------------------------------------------------------------------------------------------------------------
+
+MINUTELY = EverySchedule(MINUTE_MS)
+
+
+def unit(**more: object) -> ReadUnit:
+    about = {"project": "proj-1", "department": "dep-1", "type": "Training"}
+    made = ReadUnit(
+        START, START + MINUTE_MS, "workload", CLUSTER, "east", "w0", "job-0", ("GPU_ALLOCATION",), about=about
+    )
+    return msgspec.structs.replace(made, **more)
+
+
+def test_a_source_begins_with_a_whole_window() -> None:
+    mark = windows.first(MINUTELY, START + 90_000, 20_000)
+    assert mark.read_ms == START + MINUTE_MS
+    assert windows.due(mark, MINUTELY, START + 90_000, 20_000) is None
+
+
+def test_a_window_is_due_once_its_samples_have_come() -> None:
+    mark = RunAiCheckpoint(START)
+    assert windows.due(mark, MINUTELY, START + 89_999, 30_000) is None
+    assert windows.due(mark, MINUTELY, START + 90_000, 30_000) == RunAiWindow(START, START + MINUTE_MS)
+
+
+def test_the_oldest_window_comes_first() -> None:
+    assert windows.due(RunAiCheckpoint(START), MINUTELY, START + 10**8, 0) == RunAiWindow(START, START + MINUTE_MS)
+
+
+def test_what_is_too_old_is_left_out_and_said() -> None:
+    now_ms = START + 10 * MINUTE_MS
+    mark, left_out = windows.forget(RunAiCheckpoint(START, (unit(),)), MINUTELY, now_ms, 3 * MINUTE_MS)
+    assert mark == RunAiCheckpoint(START + 7 * MINUTE_MS, (unit(),))
+    assert left_out == RunAiWindow(START, START + 7 * MINUTE_MS)
+    assert windows.forget(mark, MINUTELY, now_ms, 3 * MINUTE_MS) == (mark, None)
+
+
+def test_what_failed_is_read_again_ever_more_seldom_up_to_an_hour() -> None:
+    failing, waits = unit(), []
+    for _ in range(10):
+        failing = windows.failed_again(failing, failing.metrics, "no answer", "away", now_ms=0)
+        waits.append(failing.next_ms // 1000)
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600, 3600]
+    assert windows.to_retry([failing], 3_599_999) == []
+    assert windows.to_retry([failing], 3_600_000) == [failing]
+
+
+def test_it_is_given_up_when_it_is_too_old_whatever_was_tried() -> None:
+    assert windows.given_up([unit(tries=99)], START + 2 * MINUTE_MS - 1, MINUTE_MS) == []
+    assert windows.given_up([unit(tries=1)], START + 2 * MINUTE_MS, MINUTE_MS) == [unit(tries=1)]
+
+
+def test_what_run_ai_has_said_thrice_that_it_has_not_is_given_up_before() -> None:
+    failing = unit()
+    for tries in range(1, 4):
+        failing = windows.failed_again(failing, failing.metrics, "gone", "status_404", now_ms=0)
+        assert bool(windows.given_up([failing], START, MINUTE_MS)) == (tries == 3)
+
+
+def test_where_there_is_no_room_what_run_ai_has_not_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "MAX_FAILED", 2)
+    gone, older, away = unit(reason="status_404"), unit(reason="partial", t1_ms=START), unit(reason="away")
+    assert windows.made_room((gone, away)) == ((gone, away), [])
+    assert windows.made_room((gone, older, away)) == ((gone, away), [older])
+    assert windows.made_room((gone, away, away, away)) == ((gone, away, away, away), [])
+
+
+def test_a_mark_is_read_as_it_was_written() -> None:
+    mark = RunAiCheckpoint(START, (unit(tries=2, why="away"),))
+    assert windows.decoded(windows.encoded(mark)) == mark
+
+
+@pytest.mark.parametrize(
+    "data", [b"junk", windows.encoded(RunAiCheckpoint(1, tag=2)), msgspec.msgpack.encode({"read_ms": "x"})]
+)
+def test_a_mark_of_another_version_is_refused(data: bytes) -> None:
+    with pytest.raises(BadInput, match="version"):
+        windows.decoded(data)
+
+
+@pytest.mark.parametrize(
+    ("span_ms", "told", "asked"), [(60_000, 0, 4), (60_000, 1, 1), (5_000, 0, 1), (10**9, 0, 1000)]
+)
+def test_a_window_is_sampled_as_often_as_run_ai_scrapes_unless_told_otherwise(
+    span_ms: int, told: int, asked: int
+) -> None:
+    assert RunAiWindow(0, span_ms).samples(told) == asked
+
+
+# -- what --------------------------------------------------------------------------------------------------------------
+
+ORIGIN = "runai://acme.run.ai"
+TERMS = RowTerms(ORIGIN)
+
+
+FIRST = RunAiWindow(START, START + MINUTE_MS)
+
+
+def measured(metric: str, *values: object, window: RunAiWindow = FIRST, gpu: str = "") -> Measurement:
+    """Values at the ends of as many parts of a window; None: no sample."""
+    step = (window.t1_ms - window.t0_ms) // len(values)
+    samples = [RunAiSample(str(v), when(window.t0_ms + step * (n + 1))) for n, v in enumerate(values) if v is not None]
+    return Measurement(metric, {"gpu": gpu} if gpu else None, samples)
+
+
+def found_of(
+    metric: str, *measurements: Measurement, terms: RowTerms = TERMS, resource: meters.Resource = "workload"
+) -> NormalisedRows:
+    return normalise(unit(metrics=(metric,), resource=resource), measurements, terms)
+
+
+def quantities(found: NormalisedRows) -> dict[str, str]:
+    return {row.meter: row.quantity for row in found.rows}
+
+
+@pytest.mark.parametrize(
+    ("resource", "metric", "value", "meter", "unit_", "quantity"),
+    [
+        ("workload", "GPU_ALLOCATION", "1.5", "gpu_allocation_minutes", "min", "1.5"),
+        ("workload", "GPU_UTILIZATION", "85", "gpu_usage_minutes", "min", "0.85"),
+        ("workload", "CPU_LIMIT_CORES", "96", "cpu_limit_core_minutes", "core.min", "96"),
+        ("workload", "GPU_MEMORY_REQUEST_BYTES", "4e10", "gpu_memory_request_gigabyte_minutes", "GB.min", "40"),
+        ("workload", "CPU_MEMORY_USAGE_BYTES", "1", "cpu_memory_usage_gigabyte_minutes", "GB.min", "0.000000001"),
+        ("pod", "CPU_USAGE_CORES", "0.25", "pod_cpu_usage_core_minutes", "core.min", "0.25"),
+        ("pod", "GPU_SM_ACTIVITY_PER_GPU", "0.5", "pod_gpu_device_sm_activity_ratio_minutes", "min", "0.5"),
+        ("pod", "GPU_PCIE_RECEIVED_BANDWIDTH_PER_GPU", "1e9", "pod_gpu_device_pcie_received_gigabytes", "GB", "60"),
+    ],
+)  # fmt: skip
+def test_a_gauge_becomes_a_meter_over_its_minutes(
+    resource: meters.Resource, metric: str, value: str, meter: str, unit_: str, quantity: str
+) -> None:
+    [row] = found_of(metric, measured(metric, *[value] * 4), resource=resource).rows
+    assert (row.meter, row.unit, row.quantity) == (meter, unit_, quantity)
+    assert (row.t0_ms, row.t1_ms) == (START, START + MINUTE_MS)
+
+
+def test_every_meter_has_a_name_of_its_own() -> None:
+    names = [m.meter for table in meters.METERS.values() for m in table.values()]
+    assert len(names) == len({*names, meters.WORKLOAD_MINUTES.meter}) - 1
+
+
+VALUES = st.decimals(0, 10**12, places=3)
+SPANS_MS = st.integers(1, 10_000).map(lambda s: 1000 * s)
+
+
+@given(VALUES, SPANS_MS)
+def test_minutes_are_the_value_times_the_duration(value: Decimal, span_ms: int) -> None:
+    window = RunAiWindow(START, START + span_ms)
+    made = normalise(
+        unit(t1_ms=window.t1_ms), [measured("GPU_ALLOCATION", value, window=window)], replace(TERMS, samples=1)
+    )
+    assert abs(Decimal(made.rows[0].quantity) - value * span_ms / 60_000) <= Decimal("1e-12")
+
+
+@given(st.lists(VALUES, min_size=2, max_size=12))
+def test_windows_side_by_side_sum_to_the_window_over_both(values: Sequence[Decimal]) -> None:
+    values = [*values, values[-1]] if len(values) % 2 else values
+    half, step = len(values) // 2, MINUTE_MS
+    whole = RunAiWindow(START, START + len(values) * step)
+    told = measured("GPU_ALLOCATION", *values, window=whole)
+
+    def minutes(t0_ms: int, t1_ms: int, samples: int) -> Decimal:
+        found = normalise(unit(t0_ms=t0_ms, t1_ms=t1_ms), [told], replace(TERMS, samples=samples))
+        return Decimal(found.rows[0].quantity)
+
+    middle_ms = START + half * step
+    parts = minutes(START, middle_ms, half) + minutes(middle_ms, whole.t1_ms, half)
+    assert abs(parts - minutes(*whole, len(values))) <= Decimal("2e-12")
+
+
+def test_several_samples_are_averaged() -> None:
+    assert quantities(found_of("GPU_ALLOCATION", measured("GPU_ALLOCATION", 0, 8, 8, 0))) == {
+        "gpu_allocation_minutes": "4"
+    }
+
+
+def test_a_workload_is_metered_for_the_part_of_a_window_that_it_was_there() -> None:
+    found = found_of("GPU_ALLOCATION", measured("GPU_ALLOCATION", None, None, None, 8))
+    assert quantities(found) == {"gpu_allocation_minutes": "2"}
+    assert found.missing == {"GPU_ALLOCATION": 3}
+
+
+def test_one_sample_is_the_last_and_stands_for_all() -> None:
+    found = found_of("GPU_ALLOCATION", measured("GPU_ALLOCATION", 1, 2, 3, 8), terms=replace(TERMS, samples=1))
+    assert quantities(found) == {"gpu_allocation_minutes": "8"}
+
+
+def test_a_sample_at_the_start_belongs_to_the_window_before() -> None:
+    told = [RunAiSample("7", when(START)), *(RunAiSample("1", when(START + n * 15_000)) for n in range(1, 5))]
+    assert quantities(found_of("GPU_ALLOCATION", Measurement("GPU_ALLOCATION", None, told))) == {
+        "gpu_allocation_minutes": "1"
+    }
+
+
+@pytest.mark.parametrize(
+    "values", [None, [], [RunAiSample("NaN", when(START + 15_000))], [RunAiSample(None, when(START + 1))]]
+)
+def test_without_a_sample_there_is_no_row_not_a_zero(values: list[RunAiSample] | None) -> None:
+    found = found_of("GPU_ALLOCATION", Measurement("GPU_ALLOCATION", None, values))
+    assert found == NormalisedRows([], {"GPU_ALLOCATION": 4})
+
+
+def test_a_metric_that_was_not_answered_is_missing_and_said() -> None:
+    assert found_of("GPU_ALLOCATION") == NormalisedRows([], {"GPU_ALLOCATION": 4}, absent=["GPU_ALLOCATION"])
+
+
+def test_a_zero_that_was_measured_is_a_row() -> None:
+    assert quantities(found_of("GPU_UTILIZATION", measured("GPU_UTILIZATION", 0, 0, 0, 0))) == {
+        "gpu_usage_minutes": "0"
+    }
+
+
+@pytest.mark.parametrize("value", ["-1", "inf", "many", "1e99"])
+def test_a_value_that_is_no_quantity_is_refused_by_name(value: str) -> None:
+    found = found_of("GPU_ALLOCATION", measured("GPU_ALLOCATION", value, value, value, value))
+    assert found.rows == []
+    assert "GPU_ALLOCATION of workload 'job-0' (w0)" in found.refused[0]
+
+
+def test_a_share_above_one_is_refused_unless_it_is_out_of_a_hundred() -> None:
+    metric = "GPU_SM_ACTIVITY_PER_GPU"
+    told = measured(metric, 43, 43, 43, 43, gpu="0")
+    assert found_of(metric, told, resource="pod").rows == []
+    [row] = found_of(metric, told, resource="pod", terms=replace(TERMS, activity="percent")).rows
+    assert row.quantity == "0.43"
+
+
+def test_minutes_of_a_workload_are_those_with_a_running_pod() -> None:
+    assert quantities(found_of("RUNNING_POD_COUNT", measured("RUNNING_POD_COUNT", 0, 2, 2, None))) == {
+        "workload_running_pod_minutes": "1", "workload_minutes": "0.5",
+    }  # fmt: skip
+
+
+def test_each_gpu_has_a_row_that_names_it() -> None:
+    metric = "GPU_UTILIZATION_PER_GPU"
+    told = [measured(metric, 100, 100, 100, 100, gpu="0"), measured(metric, 50, 50, 50, 50, gpu="1")]
+    rows = found_of(metric, *told, resource="pod").rows
+    assert {r.dimensions["gpu"]: r.quantity for r in rows} == {"0": "1", "1": "0.5"}
+    assert len({r.event_id for r in rows}) == 2
+
+
+def test_measurements_that_cannot_be_told_apart_count_once_and_are_said() -> None:
+    metric = "GPU_UTILIZATION_PER_GPU"
+    found = found_of(metric, *[measured(metric, 1, 1, 1, 1, gpu="0")] * 2, resource="pod")
+    assert len(found.rows) == 1
+    assert "same labels" in found.refused[0]
+
+
+def test_a_row_says_whose_it_is_and_what_of() -> None:
+    [row] = found_of("GPU_ALLOCATION", measured("GPU_ALLOCATION", 1, 1, 1, 1)).rows
+    assert (row.tenant, row.origin) == ("proj-1", f"{ORIGIN}/{CLUSTER}")
+    assert dict(row.dimensions) == {
+        "runai_workload_id": "w0", "project": "proj-1", "department": "dep-1", "type": "Training",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rule", "tenant"),
+    [
+        (TenantRule(), "proj-1"),
+        (TenantRule(by="department"), "dep-1"),
+        (TenantRule(tenants={"proj-1": "acme"}), "acme"),
+        (TenantRule(tenants={"proj-2": "acme"}, other="rest"), "rest"),
+        (TenantRule(tenants={"proj-1": "__idle__"}), ""),
+    ],
+)
+def test_who_pays_is_the_project_or_as_told(rule: TenantRule, tenant: str) -> None:
+    assert rule.tenant({"project": "proj-1", "department": "dep-1"}) == tenant
+
+
+def test_where_run_ai_names_nobody_nobody_is_guessed() -> None:
+    assert TenantRule(by="department").tenant({"project": "proj-1"}) == ""
+
+
+TEXTS = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), max_size=40)
+PARTS = st.tuples(TEXTS, TEXTS, TEXTS, st.sampled_from(list(meters.POD)), st.dictionaries(TEXTS, TEXTS, max_size=3))
+
+
+@given(PARTS, PARTS)
+def test_two_rows_never_share_an_identity_and_one_always_has_the_same(
+    one: tuple[str, str, str, str, dict[str, str]], other: tuple[str, str, str, str, dict[str, str]]
+) -> None:
+    def of(parts: tuple[str, str, str, str, dict[str, str]], **more: object) -> str:
+        cluster, workload, pod, metric, labels = parts
+        return identity(unit(cluster_id=cluster, workload_id=workload, pod_id=pod, **more), metric, labels)
+
+    assert (of(one) == of(other)) == (one == other)
+    assert of(one) == of((*one[:4], dict(reversed(one[4].items()))), tries=3, why="away", about={})
+    assert of(one) != of(one, t1_ms=START + 1)
+    assert len(of(one)) <= 253
+
+
+def test_rows_are_what_the_log_takes_whatever_names_run_ai_has() -> None:
+    told = measured("GPU_UTILIZATION_PER_GPU", 1, 1, 1, 1, gpu="x" * 500)
+    odd = unit(
+        resource="pod", metrics=("GPU_UTILIZATION_PER_GPU",), about={"project": "p", "pod": "a"}, workload_id="w" * 300
+    )
+    rows: list[UsageRow] = normalise(msgspec.structs.replace(odd, workload_id="w" * 200), [told], TERMS).rows
+    usage_batch(rows, START).check()
+
+
+@pytest.mark.parametrize(
+    "text", ["2023-06-06 12:09:18.211", "2023-06-06T12:09:18.211Z", "2023-06-06T14:09:18.211+02:00"]
+)
+def test_times_are_read_in_every_form_that_run_ai_writes(text: str) -> None:
+    assert epoch_ms(text) == at("2023-06-06T12:09:18.211")
+    assert epoch_ms("soon") is None
+
+
+def test_times_are_written_as_run_ai_reads_them() -> None:
+    assert stamp(at("2023-06-06T12:09:18")) == "2023-06-06T12:09:18Z"
+    assert stamp(at("2023-06-06T12:09:18.211")) == "2023-06-06T12:09:18.211Z"

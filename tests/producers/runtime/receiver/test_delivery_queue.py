@@ -1,0 +1,359 @@
+"""Accepted means acknowledged: what clients are told, and what is on the log, when brokers are away, refuse or die."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts import codec
+from contracts.errors import BadSetting, Unavailable
+from contracts.events import Event
+from contracts.settings import Settings
+from producers.receivers.http_plugin import check_http, produce_http
+from producers.runtime.batching import UsageRow, usage_batch
+from producers.runtime.clock import SystemClock
+from producers.runtime.delivery import Delivery
+from producers.runtime.event_sequence import Sequencer, event_of
+from producers.runtime.poll_loop import Made
+from producers.runtime.receiver.delivery_queue import MAX_MESSAGE_BYTES, Line, Order, Ready, ready
+from producers.runtime.receiver.problems import Rejected
+from producers.runtime.receiver.server import Bounds
+from producers.runtime.spool import Full, Spool
+from tests.contracts.batches import same
+from tests.producers.conftest import Consume
+from tests.producers.runtime.receiver.listener import MANY, NOW_MS, Broker, Time, event, listening, rows
+
+QUICK = Bounds(ack_s=0.2)
+SOURCE = "cloudevents-usage://c1/n1/external"
+
+
+class Moving(Time):
+    """Both clocks stand where the test sets them."""
+
+    ms = NOW_MS
+
+    def wall_ms(self) -> int:
+        return self.ms
+
+    def monotonic_ms(self) -> int:
+        return self.ms
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def ids(broker: Broker) -> list[str]:
+    return [row["event_id"] for row in broker.rows]
+
+
+def order(name: str, workload: str = "w", answers: list[Any] | None = None, rows: int = 1) -> Order:
+    row = UsageRow("m", "1", "1", 1, 1, event_id=name)
+    batch = usage_batch([row] * rows, 0)
+    item = Ready(f"x-usage://c/n/{workload}", "c", workload, batch, codec.encode_batch(batch))
+    return Order([item], lambda error: None if answers is None else answers.append(error))
+
+
+def test_a_request_is_answered_when_the_brokers_have_acknowledged_it_and_not_before(tmp_path: Path) -> None:
+    with listening(tmp_path) as listener:
+        listener.broker.silent = True
+        answers: list[int] = []
+        asking = threading.Thread(target=lambda: answers.append(listener.post(event()).status_code))
+        asking.start()
+        until(lambda: listener.broker.tries == 1)
+        assert answers == []
+        listener.broker.silent = False
+        asking.join()
+        assert answers == [202]
+        assert listener.count("rows_total", route="/api/v1/events") == 1
+
+
+def test_without_an_acknowledgement_the_client_is_told_to_send_again_and_that_counts_once(tmp_path: Path) -> None:
+    with listening(tmp_path, bounds=QUICK) as listener:
+        listener.broker.silent = True
+        answer = listener.post(event())
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert answer.json()["type"] == "urn:wattlog:problem:not-acknowledged"
+        listener.broker.silent = False
+        assert listener.post(event()).status_code == 202
+        # Two copies of one row: the warehouse counts what agrees in origin, event_id and meter once.
+        assert {(r["origin"], r["event_id"], r["meter"]) for r in listener.broker.rows} == {
+            ("service-0", "00001", "request")
+        }
+        assert listener.broker.numbers() == {(SOURCE, NOW_MS): [0, 1]}
+
+
+def test_what_the_brokers_refuse_is_sent_again_under_its_own_number(tmp_path: Path) -> None:
+    with listening(tmp_path, bounds=QUICK) as listener:
+        listener.broker.refuses = "Broker: not enough replicas"
+        assert listener.post(event("1")).status_code == 503
+        assert listener.post(event("2")).status_code == 503
+        listener.broker.refuses = ""
+        until(lambda: listener.line.waiting == 0)
+        assert sorted(ids(listener.broker)) == ["1", "2"]
+        assert {k: sorted(v) for k, v in listener.broker.numbers().items()} == {(SOURCE, NOW_MS): [0, 1]}
+        assert listener.count("resent_total") >= 1
+
+
+def test_a_client_of_the_brokers_that_takes_nothing_leaves_everything_on_disk(tmp_path: Path) -> None:
+    with listening(tmp_path, bounds=QUICK) as listener:
+        listener.broker.full = True
+        assert listener.post(event()).status_code == 503
+        listener.broker.full = False
+        until(lambda: listener.line.waiting == 0)
+        assert ids(listener.broker) == ["00001"]
+
+
+def test_the_queue_is_bounded_and_what_hits_the_bound_is_counted(tmp_path: Path) -> None:
+    with listening(tmp_path, bounds=QUICK, max_waiting=2) as listener:
+        listener.broker.silent = True
+        kinds = [listener.post(event(str(n))).json()["type"].rpartition(":")[2] for n in range(4)]
+        assert kinds == ["not-acknowledged", "not-acknowledged", "queue-full", "queue-full"]
+        assert listener.count("rejected_total", route="/api/v1/events", reason="queue-full") == 2
+        listener.broker.silent = False
+        until(lambda: listener.line.waiting == 0)
+        assert ids(listener.broker) == ["0", "1"]
+
+
+def test_a_full_disk_refuses_and_leaves_no_hole_in_the_numbers(tmp_path: Path) -> None:
+    spool, broker, answers = Spool(tmp_path / "s.db", max_bytes=1_500), Broker(), list[Any]()
+    line = Line(Time(), max_waiting=100)
+    line.start(Delivery(spool, broker, on_done=line.done), threaded=False)
+    broker.silent = True
+    for each in (order("first", answers=answers), order("big", answers=answers, rows=300)):
+        line._inbox.put(each)
+        line.step()
+    assert [type(answer) for answer in answers] == [Full]
+    broker.silent = False
+    line._inbox.put(order("small", answers=answers))
+    line.close()
+    assert answers[1:] == [None, None]
+    assert [e.seq for e in broker.events] == [0, 1]
+    spool.close()
+
+
+def test_what_comes_together_is_kept_together_and_answered_each_for_itself(tmp_path: Path) -> None:
+    spool, broker, answers = Spool(tmp_path / "s.db"), Broker(), list[Any]()
+    offered: list[int] = []
+
+    class Counting(Delivery):
+        def offer(self, events: Sequence[Event], marks: Any = None) -> range:
+            offered.append(len(events))
+            return super().offer(events, marks)
+
+    line = Line(Time(), max_waiting=100, max_sources=2)
+    line.start(Counting(spool, broker, on_done=line.done), threaded=False)
+    for name, workload in (("1", "a"), ("2", "b"), ("3", "a"), ("4", "c")):
+        line._inbox.put(order(name, workload, answers))
+    line.close()
+    assert offered == [3]
+    assert [answer.kind if answer else None for answer in answers] == ["too-many-workloads", None, None, None]
+    assert [(e.source, e.seq) for e in broker.events] == [
+        ("x-usage://c/n/a", 0),
+        ("x-usage://c/n/b", 0),
+        ("x-usage://c/n/a", 1),
+    ]
+    spool.close()
+
+
+def test_another_run_sends_what_was_not_acknowledged_under_its_old_number(tmp_path: Path) -> None:
+    spool, lost = Spool(tmp_path / "s.db"), Broker()
+    lost.silent = True
+    first = Line(Time(), max_waiting=100)
+    first.start(Delivery(spool, lost, on_done=first.done), threaded=False)
+    first._inbox.put(order("1"))
+    first.step()  # and is killed before an answer came
+    broker, second = Broker(), Line(SystemClock(threading.Event()), max_waiting=100)
+    second.start(Delivery(spool, broker, on_done=second.done), threaded=False)
+    second.close()
+    assert [(e.epoch, e.seq, rows(e)[0]["event_id"]) for e in broker.events] == [(NOW_MS, 0, "1")]
+    spool.close()
+
+
+STEPS = st.lists(
+    st.sampled_from(["a", "b", "together", "stored", "refused", "silent", "no room", "killed"]), min_size=1, max_size=30
+)
+
+
+@given(steps=STEPS)
+def test_whatever_happens_what_was_accepted_is_on_the_log_and_no_number_is_missing(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str]
+) -> None:
+    """A client sends an order again, under its name, until it is accepted; runs are killed, brokers do what they do."""
+    spool, clock = Spool(tmp_path_factory.mktemp("spool") / "s.db"), Moving()
+    log, accepted, sent = Broker(), set[str](), list[tuple[str, str]]()
+
+    def run() -> Line:
+        clock.ms += 10_000
+        log.forget()
+        line = Line(clock, max_waiting=1_000)
+        line.start(Delivery(spool, log, max_in_flight=3, on_done=line.done), threaded=False)
+        return line
+
+    def send(line: Line, name: str, workload: str) -> None:
+        made = order(name, workload)
+        made.answer = lambda error: accepted.add(name) if error is None else None
+        line._inbox.put(made)
+
+    line = run()
+    for step in steps:
+        if step in ("a", "b", "together"):
+            for workload in "ab" if step == "together" else step:
+                sent.append((f"{len(sent)}", workload))
+                send(line, *sent[-1])
+            line.step(0)
+            continue
+        log.refuses, log.silent = ("no" if step == "refused" else ""), step == "silent"
+        spool.max_bytes = 0 if step == "no room" else 2**20
+        if step == "killed":
+            line = run()
+        clock.ms += 1_000
+        line.step(0)
+        line.step(0)
+    log.refuses, log.silent, spool.max_bytes = "", False, 2**20
+    for name, workload in sent:
+        if name not in accepted:
+            send(line, name, workload)
+    for _ in range(3 * len(sent) + 3):
+        clock.ms += 1_000
+        line.step(0)
+    assert accepted == {name for name, _ in sent}
+    assert set(ids(log)) == accepted
+    assert all(sorted(set(found)) == list(range(len(set(found)))) for found in log.numbers().values())
+    assert line.waiting == 0
+    spool.close()
+
+
+def test_a_line_that_failed_for_good_refuses_and_says_that_it_is_not_well(tmp_path: Path) -> None:
+    with listening(tmp_path) as listener:
+        assert listener.client.get("/healthz").json()["status"] == "ok"
+        listener.line.fail(Unavailable("Kafka does not take the message: fenced", "Restart this producer."))
+        assert listener.post(event()).status_code == 503
+        assert listener.client.get("/healthz").status_code == 503
+
+
+def test_requests_that_wait_when_the_delivery_ends_are_told(tmp_path: Path) -> None:
+    with listening(tmp_path) as listener:
+
+        def breaks(*_: object, **__: object) -> None:
+            raise ZeroDivisionError
+
+        listener.broker.poll = breaks  # type: ignore[method-assign]
+        answer = listener.post(event())
+        assert (answer.status_code, "division" in answer.text) == (503, False)
+        until(lambda: listener.line.failed is not None)
+
+
+@pytest.mark.parametrize(
+    ("made", "field"),
+    [
+        (Made("a/b", "w", usage_batch([UsageRow("m", "1", "1", 1, 1)], 0)), "cluster"),
+        (Made("c", "", usage_batch([UsageRow("m", "1", "1", 1, 1)], 0)), "workload"),
+        (Made("c", "é" * 253, usage_batch([UsageRow("m", "1", "1", 1, 1)], 0)), "workload"),
+        (Made("c", "w", usage_batch([UsageRow("m", "", "1", 1, 1)], 0)), "unit"),
+    ],
+)
+def test_what_the_log_would_not_take_is_refused_before_it_has_a_number(made: Made, field: str) -> None:
+    with pytest.raises(Exception, match=field):
+        ready("x", "n", [made])
+
+
+def test_a_batch_is_encoded_once_to_learn_its_size_and_to_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Made("c", "w", usage_batch([UsageRow("m", "1", "1", 1, 1)], 0))
+    (item,) = ready("x", "n", [made])
+    monkeypatch.setattr(codec.packed, "write", None)
+    event = event_of(Sequencer(1), *item)
+    assert same(codec.decode(*codec.encode(event)).batch, made.batch)
+
+
+def test_what_fits_into_no_message_is_refused(tmp_path: Path) -> None:
+    many = [UsageRow("m" * 200, "1", "1", 1, 1, event_id=f"{n:0>200}") for n in range(MAX_MESSAGE_BYTES // 400)]
+    with pytest.raises(Rejected, match="fit into no message"):
+        ready("x", "n", [Made("c", "w", usage_batch(many, 0))])
+
+
+@pytest.fixture
+def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broker: str) -> Settings:
+    """Settings of a listener at the in-process broker, on a free port."""
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
+    monkeypatch.setenv("WATTLOG_HTTP_PORT", "0")
+    return Settings(kafka_bootstrap=broker, data=tmp_path, cluster="c1", node="n1")
+
+
+def test_the_producer_takes_events_to_a_kafka_and_ends_when_told(configured: Settings, consume: Consume) -> None:
+    import httpx
+
+    stop, addresses = threading.Event(), list[str]()
+    up = threading.Event()
+
+    def listening_at(address: str) -> None:
+        addresses.append(address)
+        up.set()
+
+    producing = threading.Thread(target=produce_http, args=(configured, stop), kwargs={"listening": listening_at})
+    producing.start()
+    try:
+        assert up.wait(10)
+        with httpx.Client(base_url=addresses[0]) as client:
+            answer = client.post("/api/v1/events", json=[event("1"), event("2")], headers={"Content-Type": MANY})
+            assert answer.status_code == 202
+            assert len(consume("wattlog.usage.v1", 1)) == 1
+            assert client.get("/healthz").json() == {"status": "ok", "waiting_events": 0}
+    finally:
+        stop.set()
+        producing.join(20)
+    assert not producing.is_alive()
+
+
+def test_what_is_under_way_when_it_is_told_to_end_is_answered(configured: Settings) -> None:
+    import httpx
+
+    stop, addresses, up, answers = threading.Event(), list[str](), threading.Event(), list[int]()
+
+    def listening_at(address: str) -> None:
+        addresses.append(address)
+        up.set()
+
+    options = {"listening": listening_at, "config": {"linger.ms": 700}}
+    producing = threading.Thread(target=produce_http, args=(configured, stop), kwargs=options)
+    producing.start()
+    assert up.wait(10)
+    sending = threading.Thread(
+        target=lambda: answers.append(httpx.post(f"{addresses[0]}/api/v1/events", json=event()).status_code)
+    )
+    sending.start()
+    until(lambda: httpx.get(f"{addresses[0]}/healthz").json()["waiting_events"] == 1)
+    stop.set()
+    producing.join(20)
+    sending.join(20)
+    assert answers == [202]
+
+
+def test_a_taken_port_is_told(configured: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("WATTLOG_HTTP_PORT", str(taken.getsockname()[1]))
+        with pytest.raises(Unavailable, match="cannot listen"):
+            produce_http(configured, threading.Event())
+
+
+def test_doctor_says_where_it_listens_or_what_is_wrong(configured: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    takes = "takes /api/v1/events, /v1/traces, /litellm from anybody on this machine"
+    assert list(check_http(configured)) == [("127.0.0.1:0", takes)]
+    monkeypatch.setenv("WATTLOG_HTTP_HOST", "0.0.0.0")
+    [(_, error)] = check_http(configured)
+    assert isinstance(error, BadSetting)
+    monkeypatch.delenv("WATTLOG_HTTP_HOST")
+    monkeypatch.delenv("WATTLOG_HTTP_PORT")
+    assert list(check_http(configured)) == []

@@ -1,0 +1,268 @@
+"""The listener's doors: who may send what, whose events they are, and what is too much."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
+
+from contracts.errors import BadSetting
+from producers.receivers.cloudevents.meter_rules import MeterRule
+from producers.runtime.batching import UsageRow, usage_batch
+from producers.runtime.poll_loop import Made
+from producers.runtime.receiver.auth import Verifier, check_exposure
+from producers.runtime.receiver.route import Intake, Parsed, Reply, Sent
+from producers.runtime.receiver.server import Bounds, gunzip
+from tests.producers.runtime.receiver.listener import EVENTS, JSON, MANY, SECRET, Listener, event, listening, token
+
+pytestmark = [  # Schemathesis' own dependencies, not ours.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+BY_PATH = MeterRule(slug="calls", event_type="call", aggregation="count", tenant="$.tenant")
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Listener]:
+    """A listener that has a key, reached by its name on a network."""
+    with listening(
+        tmp_path, rules=[BY_PATH], key=SECRET, host="0.0.0.0", base_url="http://ingest.example:8788"
+    ) as listener:
+        yield listener
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"),
+    [
+        ("", 401),
+        ("Bearer ", 401),
+        ("Bearer nonsense", 401),
+        ("Basic dXNlcjpwYXNz", 401),
+        (token(key="another secret of at least 32 bytes..", tenant="acme"), 401),
+        (token(tenant="acme", exp=1), 401),
+        (token(tenant="acme", exp=None), 401),
+        (token(role="viewer"), 403),
+        (token(), 403),
+        (token(tenant=""), 403),
+        (token(tenant=["acme"]), 403),
+        (token(tenant="__idle__"), 403),
+        (token(tenant="x" * 254), 403),
+        (token(tenant="acme"), 202),
+        (token(tenant="acme", role="operator"), 202),
+        (token(role="gateway"), 202),
+        (token(role="operator"), 202),
+    ],
+)
+def test_only_a_good_token_that_grants_something_lets_events_in(
+    guarded: Listener, authorization: str, status: int
+) -> None:
+    answer = guarded.post(event(), **({"authorization": authorization} if authorization else {}))
+    assert answer.status_code == status
+    assert (answer.headers.get("www-authenticate") == "Bearer") == (status == 401)
+    assert bool(guarded.broker.rows) == (status == 202)
+
+
+def test_public_keys_verify_and_a_public_key_is_no_secret(tmp_path: Path) -> None:
+    for private, algorithm in (
+        (rsa.generate_private_key(65537, 2048), "RS256"),
+        (ec.generate_private_key(ec.SECP256R1()), "ES256"),
+    ):
+        public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        verifier = Verifier(public)
+        assert verifier.caller({"authorization": token(pem, algorithm, tenant="acme")}).tenant == "acme"
+
+
+def test_a_tenants_token_makes_every_event_its_own_whatever_the_subject_says(guarded: Listener) -> None:
+    guarded.post(
+        [event("1"), event("2", subject="globex"), event("3", tenant="acme")], MANY, authorization=token(tenant="acme")
+    )
+    assert [row["tenant"] for row in guarded.broker.rows] == ["acme"] * 3
+
+
+@pytest.mark.parametrize(
+    "body", [event(tenant="globex"), event(type="call", data={"tenant": "globex"})], ids=["attribute", "path"]
+)
+def test_a_tenants_token_that_names_another_tenant_is_refused(guarded: Listener, body: Any) -> None:
+    answer = guarded.post([event("1"), body], MANY, authorization=token(tenant="acme"))
+    assert (answer.status_code, answer.json()["type"]) == (403, "urn:wattlog:problem:forbidden")
+    assert guarded.broker.rows == []
+
+
+def test_a_gateway_names_tenants_by_attribute_by_path_or_by_subject(guarded: Listener) -> None:
+    sent = [
+        event("1"),
+        event("2", tenant="globex"),
+        event("3", type="call", data={"tenant": "initech"}),
+        event("4", subject=""),
+    ]
+    guarded.post(sent, MANY, authorization=token(role="gateway"))
+    assert [row["tenant"] for row in guarded.broker.rows] == ["customer-1", "globex", "initech", ""]
+
+
+def test_a_token_is_in_no_answer_and_no_log(guarded: Listener, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    for claims in ({"tenant": "acme"}, {"role": "viewer"}, {"tenant": "acme", "exp": 1}):
+        sent = token(**claims)  # type: ignore[arg-type]
+        answer = guarded.post(event(tenant="globex"), authorization=sent)
+        assert sent.split()[1] not in answer.text + caplog.text
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "::", "ingest.example"])
+def test_without_a_key_it_listens_on_loopback_only(host: str) -> None:
+    with pytest.raises(BadSetting, match="loopback"):
+        check_exposure(host, Verifier(None))
+    check_exposure(host, Verifier(SECRET))
+    check_exposure("127.0.0.1", Verifier(None))
+
+
+def test_a_short_secret_is_refused_and_not_shown() -> None:
+    with pytest.raises(BadSetting) as refused:
+        Verifier("short")
+    assert "short" not in str(refused.value)
+
+
+def test_on_loopback_a_page_of_another_name_may_not_send(tmp_path: Path) -> None:
+    with listening(tmp_path, base_url="http://evil.example:8788") as listener:
+        assert listener.post(event()).status_code == 421
+        assert listener.broker.tries == 0
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "", "application/xml", "application/cloudevents+xml"])
+def test_other_media_types_are_refused(tmp_path: Path, content_type: str) -> None:
+    with listening(tmp_path) as listener:
+        answer = listener.post(b"{}", content_type)
+        assert (answer.status_code, answer.headers["content-type"]) == (415, "application/problem+json")
+        assert "application/cloudevents+json" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip"])
+def test_other_encodings_are_refused(tmp_path: Path, encoding: str) -> None:
+    with listening(tmp_path) as listener:
+        assert listener.post(b"{}", content_encoding=encoding).status_code == 415
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_above_the_bound_is_refused(tmp_path: Path, chunked: bool) -> None:
+    with listening(tmp_path, bounds=Bounds(body_bytes=2_000)) as listener:
+        body = json.dumps(event(data={"x": "y" * 2_000})).encode()
+        sent: Any = iter([body]) if chunked else body
+        answer = listener.client.post(EVENTS, content=sent, headers={"Content-Type": JSON})
+        assert answer.status_code == 413
+        assert listener.count("rejected_total", route=EVENTS, reason="too-large") == 1
+
+
+def test_a_packed_body_is_bounded_by_what_it_unpacks_to(tmp_path: Path) -> None:
+    with listening(tmp_path, bounds=Bounds(body_bytes=100_000)) as listener:
+        assert listener.post(gzip.compress(b" " * 50_000_000), content_encoding="gzip").status_code == 413
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", gzip.compress(b"{}")[:-4], gzip.compress(b"{}") * 2], ids=["not packed", "cut short", "two streams"]
+)
+def test_what_is_no_whole_gzip_is_refused(tmp_path: Path, body: bytes) -> None:
+    with listening(tmp_path) as listener:
+        assert listener.post(body, content_encoding="gzip").status_code == 400
+
+
+def test_gzip_unpacks() -> None:
+    assert gunzip(gzip.compress(b"abc"), 3) == b"abc"
+
+
+def test_only_so_many_requests_are_under_way(tmp_path: Path) -> None:
+    with listening(tmp_path, bounds=Bounds(requests=1)) as listener:
+        listener.broker.silent = True
+        answers: list[int] = []
+        first = threading.Thread(target=lambda: answers.append(listener.post(event("1")).status_code))
+        first.start()
+        while listener.broker.tries == 0:
+            threading.Event().wait(0.005)
+        second = listener.post(event("2"))
+        assert (second.status_code, second.headers["retry-after"]) == (429, "1")
+        assert listener.count("rejected_total", route=EVENTS, reason="too-many-requests") == 1
+        listener.broker.silent = False
+        first.join()
+        assert answers == [202]
+        assert listener.post(event("2")).status_code == 202
+
+
+def test_a_body_that_does_not_come_is_given_up(tmp_path: Path) -> None:
+    """Straight to the application: a client's library would send what it has."""
+    with listening(tmp_path, bounds=Bounds(read_s=0.05)) as listener:
+        said: list[Any] = []
+        headers = [(b"host", b"127.0.0.1"), (b"content-type", JSON.encode())]
+        scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": EVENTS, "raw_path": EVENTS.encode(),
+                 "query_string": b"", "headers": headers, "scheme": "http", "root_path": ""}  # fmt: skip
+
+        async def receive() -> Any:
+            await asyncio.sleep(60)
+
+        async def send(message: Any) -> None:
+            said.append(message)
+
+        asyncio.run(listener.client.app(scope, receive, send))
+        assert said[0]["status"] == 408
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("GET", EVENTS, 405)])
+def test_every_refusal_is_a_problem(tmp_path: Path, method: str, path: str, status: int) -> None:
+    with listening(tmp_path) as listener:
+        answer = listener.client.request(method, path)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        assert answer.json()["instance"] == path
+
+
+def test_an_intake_is_a_path_its_bodies_and_a_function(tmp_path: Path) -> None:
+    def parse(sent: Sent) -> Parsed:
+        row = UsageRow("m", "1", sent.body.decode(), sent.now_ms, sent.now_ms, sent.caller.payer("acme"))
+        return Parsed([Made("c1", "w", usage_batch([row], 0))], ["line 2: is none"])
+
+    def reply(sent: Sent, parsed: Parsed) -> Reply:
+        return Reply(200, b"%d" % len(parsed.refused), "text/plain")
+
+    mine = Intake("/mine", "mine", {"text/plain": {}}, parse, reply)
+    with listening(tmp_path, intakes=[mine]) as listener:
+        answer = listener.client.post("/mine", content=b"42", headers={"Content-Type": "text/plain"})
+        assert (answer.status_code, answer.text) == (200, "1")
+        assert [e.source for e in listener.broker.events] == ["mine-usage://c1/n1/w"]
+        assert listener.count("left_out_rows_total", route="/mine") == 1
+
+
+def test_a_fault_of_an_intake_says_nothing_of_the_inside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def parse(sent: Sent) -> Parsed:
+        raise ZeroDivisionError("inside")
+
+    with listening(tmp_path, intakes=[Intake("/mine", "mine", {"text/plain": {}}, parse)]) as listener:
+        answer = listener.client.post("/mine", content=b"", headers={"Content-Type": "text/plain"})
+        assert (answer.status_code, "inside" in answer.text) == (500, False)
+        assert "ZeroDivisionError" in caplog.text
+
+
+def test_the_routes_keep_their_own_promise(tmp_path: Path) -> None:
+    with listening(tmp_path, base_url="http://localhost") as listener:
+        document = schemathesis.openapi.from_asgi("/openapi.json", listener.client.app, headers={"Host": "localhost"})
+        document.config.base_url = "http://localhost"
+        assert list(document) == [EVENTS]
+
+        @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @given(case=document[EVENTS]["POST"].as_strategy())
+        def promise(case: schemathesis.Case) -> None:
+            case.call_and_validate(
+                checks=[not_a_server_error, status_code_conformance, content_type_conformance],
+                headers={"Host": "localhost"},
+            )
+
+        promise()

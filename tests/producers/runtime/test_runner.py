@@ -1,0 +1,157 @@
+"""What `wattlog produce` runs."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from contracts import codec, topics
+from contracts.errors import BadSetting
+from contracts.events import Event
+from contracts.settings import Settings
+from producers import registry
+from producers.runtime.publisher import Publisher
+from producers.runtime.runner import node_name, pace, produce_simulated, stop_on_signals
+from producers.simulation.events import SimulatedFleet, default_spec
+from tests.support.paths import ROOT
+
+Consume = Callable[..., list[Message]]
+NOW = 1_767_614_400_000
+
+
+class Time:
+    """The wall and the monotonic clock; waits pass at once."""
+
+    def __init__(self, stop_ms: int = 10**9) -> None:
+        self.ms, self.stop_ms = 0, stop_ms
+
+    def wall_ms(self) -> int:
+        return NOW + self.ms
+
+    def monotonic_ms(self) -> int:
+        return self.ms
+
+    def wait(self, seconds: float) -> bool:
+        self.ms += max(1, round(seconds * 1000))
+        return self.ms >= self.stop_ms
+
+
+class Taken:
+    """Notes when it was given what."""
+
+    def __init__(self, time: Time) -> None:
+        self.time = time
+        self.events: list[tuple[int, Event]] = []
+
+    def send(self, event: Event) -> None:
+        self.events.append((self.time.wall_ms(), event))
+
+    def pending(self) -> int:
+        return 0
+
+    def poll(self, timeout_s: float = 0.0) -> None: ...
+    def close(self, timeout_s: float = 30.0) -> None: ...
+
+
+def test_events_are_sent_when_their_time_has_come() -> None:
+    time = Time()
+    sink = Taken(time)
+    sent = pace(SimulatedFleet(1), sink, time, NOW, duration_ms=60_000)
+    assert sent == len(sink.events) > 100
+    assert all(0 <= at - e.batch.event_ms <= 500 for at, e in sink.events)
+
+
+def test_a_backfill_runs_fast_up_to_the_present_and_never_past_it() -> None:
+    time = Time()
+    sink = Taken(time)
+    pace(SimulatedFleet(1), sink, time, NOW - 120_000, speed=60, duration_ms=150_000)
+    assert all(at >= e.batch.event_ms for at, e in sink.events)
+    caught_up = [at for at, e in sink.events if e.batch.event_ms <= NOW - 1000]
+    assert max(caught_up) - NOW <= 2_100
+    assert 28_000 < time.ms < 32_000
+
+
+def test_a_stop_ends_the_pace_early() -> None:
+    time = Time(stop_ms=10_000)
+    assert pace(SimulatedFleet(1), Taken(time), time, NOW) < 100
+
+
+def test_a_paced_fleet_is_on_the_log_whole(broker: str, consume: Consume) -> None:
+    with Publisher({"bootstrap.servers": broker}) as sink:
+        pace(SimulatedFleet(1), sink, Time(), NOW, duration_ms=60_000)
+    sent = {topic: set() for topic in topics.JOINED}  # type: dict[str, set[tuple[str, int]]]
+    for event in SimulatedFleet(1).events(NOW, 60_000):
+        sent[codec.topic_of(event.batch)].add((event.source, event.seq))
+    for topic in topics.JOINED:
+        got = [codec.decode(m.headers(), m.value()) for m in consume(topic, len(sent[topic]))]
+        assert {(e.source, e.seq) for e in got} == sent[topic]
+
+
+def test_the_simulated_producer_sends_what_is_due_and_ends_when_told_to_stop(broker: str) -> None:
+    stop = threading.Event()
+    stop.set()
+    produce_simulated(Settings(kafka_bootstrap=broker), stop, backfill_ms=60_000, speed=math.inf)
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
+    stored = sum(consumer.get_watermark_offsets(TopicPartition(topics.POWER, p), timeout=10)[1] for p in range(4))
+    consumer.close()
+    assert stored >= len(default_spec().groups()) * 11
+
+
+def test_a_signal_sets_the_stop_and_a_second_interrupt_ends_at_once() -> None:
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        stop = stop_on_signals()
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.wait(10)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_producer_in_the_registry_can_be_run(name: str) -> None:
+    assert callable(registry.get(name))
+    assert registry.names()[name]
+
+
+def test_every_check_and_all_options_in_the_registry_are_there() -> None:
+    assert {name for name, check in registry.checks() if callable(check)} == {o.name for o in registry.options()}
+
+
+def test_the_registry_refuses_other_names() -> None:
+    with pytest.raises(BadSetting, match=f"use one of {', '.join(registry.names())}"):
+        registry.get("turbine")
+
+
+def test_the_node_is_the_settings_or_the_hosts_name() -> None:
+    assert node_name(Settings(node="gpu-07")) == "gpu-07"
+    assert node_name(Settings())
+
+
+def test_nvml_without_a_driver_is_unavailable_with_a_hint(tmp_path: Path) -> None:
+    """In a process of its own: the library path is the loader's, and other tests may have loaded a stand-in."""
+    code = (
+        "import threading\n"
+        "from contracts.errors import Unavailable\n"
+        "from contracts.settings import Settings\n"
+        "from producers.registry import produce\n"
+        "try:\n"
+        "    produce('nvml', Settings(kafka_bootstrap='127.0.0.1:1'), threading.Event())\n"
+        "except Unavailable as error:\n"
+        "    print(error.hint)\n"
+    )
+    if os.path.exists("/proc/driver/nvidia"):
+        pytest.skip("this machine has a driver")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "nvidia-smi" in done.stdout

@@ -1,0 +1,65 @@
+"""A seed is one story: the same each time, in any process."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+
+from tests.simulation.__main__ import main
+from tests.simulation.plan import KINDS, plan
+from tests.simulation.run import simulate
+from tests.support.paths import ROOT
+
+SEEDS = range(12)
+_ASK = "from tests.simulation.test_determinism import told; print(told())"
+
+
+def told() -> str:
+    """What all these seeds did, step by step, as a digest."""
+    lines = [line for seed in SEEDS for line in simulate(seed, trace=True).lines]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def test_a_seed_does_the_same_again() -> None:
+    assert told() == told()
+
+
+def test_a_seed_does_the_same_in_a_process_that_hashes_differently() -> None:
+    other = subprocess.run(
+        [sys.executable, "-c", _ASK], capture_output=True, text=True, check=True, timeout=120,
+        cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": "1"},
+    )  # fmt: skip
+    assert other.stdout.strip() == told()
+
+
+def test_a_trace_changes_nothing() -> None:
+    for seed in SEEDS:
+        traced, untraced = simulate(seed, trace=True), simulate(seed)
+        assert (traced.steps, traced.met, traced.virtual_ms) == (untraced.steps, untraced.met, untraced.virtual_ms)
+
+
+def test_every_kind_of_fault_is_met_within_a_few_hundred_seeds() -> None:
+    planned = {fault.kind for seed in range(300) for fault in plan(seed).faults}
+    assert planned == set(KINDS)
+    met = {kind for seed in range(150) for kind in simulate(seed).met}
+    assert met >= {
+        "away", "refused before", "failed during", "failed after", "timed out, done later", "slow", "fenced",
+        "commit lost", "dead letter failed", "ended itself", "fetched and dropped", "rebalance", "sent late",
+        "sent twice", "clock skewed", "from the future", "poison",
+    }  # fmt: skip
+
+
+def test_one_seed_is_replayed_by_the_command_line_with_what_happened(capsys) -> None:  # type: ignore[no-untyped-def]
+    assert main(["7", "--trace"]) == 0
+    said = capsys.readouterr().out
+    assert "is assigned" in said and "stored" in said and "committed" in said
+    assert "seed 7 is well" in said
+
+
+def test_several_seeds_are_run_by_the_command_line_and_counted(capsys) -> None:  # type: ignore[no-untyped-def]
+    assert main(["--seeds", "0-9", "--jobs", "1"]) == 0
+    said = capsys.readouterr()
+    assert "10 seeds" in said.out and "every promise was kept" in said.out
+    assert "10 of 10 seeds, 0 broken" in said.err

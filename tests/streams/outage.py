@@ -1,0 +1,190 @@
+"""ClickHouse away under load, as long as one likes: `python -m tests.streams.outage SECONDS`, or `away(...)` in a test.
+
+A real Faust worker on librdkafka's in-process broker writes over HTTP; the endpoint is taken away (connections are
+refused) while a simulated fleet goes on sending, and comes back. What was bounded, what waited and how fast the worker
+caught up is in the report; that nothing was lost is asserted by whoever calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from prometheus_client import REGISTRY
+
+from cli.embedded import Line, line
+from cli.feed import Feed, fed, stored
+from contracts.settings import Settings
+from producers.runtime.publisher import Publisher, kafka_config
+from producers.simulation.events import FleetTotals, SimulatedFleet
+from tests.support.clickhouse_http import Faults, serve
+from tests.support.pipeline import assert_ledger_is, until
+from warehouse.audit.conservation import audit
+from warehouse.client import connect
+
+START_MS = 1_758_000_000_000
+DURING_MS, AROUND_MS = 360_000, 60_000
+"""Event time that passes while the warehouse is away, and before and after it together: more than `MAX_OPEN_ROWS` hold,
+and less than the in-process broker does."""
+MAX_OPEN_ROWS = 10_000
+
+Told = Callable[[str], None]
+
+
+@dataclass
+class Report:
+    """What an outage did."""
+
+    away_s: float = 0.0
+    """As long as the endpoint was away."""
+    refused_s: float = 0.0
+    """As long as the worker says that it was: until its next try."""
+    most_rows: int = 0
+    """The most rows that were in memory."""
+    paused_s: float = 0.0
+    """How long reading waited."""
+    retries: float = 0.0
+    """Tries refused because nobody answered."""
+    caught_up_s: float = 0.0
+    caught_up_rows: int = 0
+
+    @property
+    def rows_per_s(self) -> float:
+        return self.caught_up_rows / max(self.caught_up_s, 0.001)
+
+
+class Endpoint:
+    """ClickHouse's HTTP interface over a chdb folder, on one port, there or not there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._stack, self._port = folder, contextlib.ExitStack(), 0
+        self._faults = Faults()
+        self.address = ""
+        self.start()
+
+    def start(self) -> None:
+        self._faults.away = False
+        self.address = self._stack.enter_context(serve(self._folder, self._faults, self._port))
+        self._port = urlsplit(self.address).port or 0
+
+    def stop(self) -> None:
+        """Connections that stand are cut, new ones are refused."""
+        self._faults.away = True
+        self._stack.close()
+
+
+@contextmanager
+def endpoint(folder: Path) -> Iterator[Endpoint]:
+    found = Endpoint(folder)
+    try:
+        yield found
+    finally:
+        found.stop()
+
+
+async def away(server: Endpoint, settings: Settings, seconds: float, told: Told = lambda _: None) -> Report:
+    """Take the warehouse away for so long under load; returns when all that was sent is final and stored.
+
+    Raises AssertionError where the ledger or the audit differs from what was sent.
+    """
+    report, totals = Report(), FleetTotals()
+    settings = settings.model_copy(
+        update={"warehouse_dsn": server.address, "max_open_rows": MAX_OPEN_ROWS, "batch_messages": 16}
+    )
+    closing_ms = settings.lateness_ms + settings.skew_ms + 2 * settings.window_ms
+    events = SimulatedFleet(3).events(START_MS, DURING_MS + AROUND_MS, totals=totals, closing_ms=closing_ms)
+    async with line(settings, told) as running:
+        with Publisher(kafka_config(running.settings)) as publisher:
+            feed = Feed(publisher, running.stream_worker, settings.skew_ms, speed=DURING_MS / 1000 / seconds)
+            feeding = asyncio.create_task(fed(feed.run(events, lambda _: None), running.crashed))
+            watching = asyncio.create_task(_watch(running, report))
+            try:
+                await until(running, lambda: _windows(running) > 0, "a window is final before the outage")
+                await _take_away(server, seconds, report, told)
+                await feeding
+                await stored(running.warehouse, running.log_id, feed.sent, running.crashed)
+                await until(running, lambda: report.caught_up_rows > 0, "rows were stored after the outage")
+            finally:
+                for task in (feeding, watching):
+                    task.cancel()
+                outcome = await asyncio.gather(watching, return_exceptions=True)
+            assert isinstance(outcome[0], asyncio.CancelledError), outcome
+        assert_ledger_is(running.warehouse, totals)
+        found = audit(running.warehouse)
+        assert found.ok, found
+    return report
+
+
+async def _take_away(server: Endpoint, seconds: float, report: Report, told: Told) -> None:
+    before = _retries()
+    await asyncio.to_thread(server.stop)
+    told(f"the warehouse is away for {seconds:g} s")
+    since_s = time.monotonic()
+    await asyncio.sleep(seconds)
+    report.away_s = time.monotonic() - since_s
+    report.retries = _retries() - before
+    await asyncio.to_thread(server.start)
+    told(f"it is back; {report.most_rows} rows wait")
+
+
+async def _watch(running: Line, report: Report) -> None:
+    stream_worker = running.stream_worker
+    assert stream_worker is not None
+    outage, before_s = stream_worker._store.outage, time.monotonic()
+    while True:
+        await asyncio.sleep(0.01)
+        now_s = time.monotonic()
+        report.most_rows = max(report.most_rows, stream_worker._bounds.rows())
+        report.paused_s += now_s - before_s if REGISTRY.get_sample_value("wattlog_stream_paused") else 0.0
+        began_ms, ended_ms = outage._last
+        report.refused_s = max(report.refused_s, (ended_ms - began_ms) / 1000)
+        if outage._back_ms is not None:
+            report.caught_up_rows = outage.caught_rows
+            report.caught_up_s = max(0.0, (outage._stored_ms - outage._back_ms) / 1000)
+        before_s = now_s
+
+
+def _retries() -> float:
+    return REGISTRY.get_sample_value("wattlog_stream_store_retries_total", {"reason": "away"}) or 0.0
+
+
+def _windows(running: Line) -> int:
+    return int(running.warehouse.query("SELECT count() AS n FROM ledger FINAL WHERE final = 1")[0]["n"])
+
+
+def settings_for(data: Path) -> Settings:
+    return Settings(
+        data=data,
+        kafka_bootstrap="embedded",
+        lateness_ms=2_000,
+        skew_ms=1_000,
+        idle_timeout_ms=60_000,
+        log_level="WARNING",
+    )
+
+
+def main() -> None:
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 300.0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "warehouse"
+        with connect(f"chdb://{path}", database="default", readers=1), endpoint(path) as server:
+            report = asyncio.run(
+                away(server, settings_for(Path(folder)), seconds, lambda text: print(text, flush=True))
+            )
+    print(
+        f"away {report.away_s:.1f} s, refused {report.refused_s:.1f} s ({report.retries:.0f} tries), reading paused "
+        f"{report.paused_s:.1f} s, at most {report.most_rows} rows in memory (bound {MAX_OPEN_ROWS}); afterwards "
+        f"{report.caught_up_rows} rows in {report.caught_up_s:.1f} s, {report.rows_per_s:.0f} a second; ledger exact"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""A broker that just started answers that the group has no coordinator, or that there are no such topics. Whoever asks
+asks again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+from confluent_kafka.admin import AdminClient
+
+from cli import doctor
+from cli.embedded import policy_of
+from contracts import topics
+from contracts.events import Event
+from contracts.settings import Settings
+from producers.runtime.batching import UsageRow, usage_batch
+from producers.runtime.publisher import Publisher, kafka_config
+from streams import kafka_admin as event_log
+from streams.app import FaustWorker
+from streams.usage.job import UsageJob, prepare
+from tests.streams.refusing_broker import OFFSET_FETCH, RefusingBroker, refusing_broker
+from warehouse.client import Warehouse
+from warehouse.sink.sink import Sink
+
+PASSING = [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS]
+T0_MS = 1_758_000_000_000
+LIMIT_S = 30.0
+
+
+@dataclass
+class Place:
+    """A broker with Wattlog's topics and groups on it."""
+
+    settings: Settings
+    kafka: dict[str, Any]
+    broker: RefusingBroker
+
+    def send_usage(self) -> None:
+        """One row."""
+        row = UsageRow("tool_calls", "call", "1", T0_MS, T0_MS, "acme", "agent", "1")
+        with Publisher(self.kafka) as publisher:
+            publisher.send(Event("agents://c", 1, 0, "c", "w", usage_batch([row], 0)))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with refusing_broker() as broker:
+        settings = Settings(data=tmp_path, kafka_bootstrap=broker.bootstrap, log_level="ERROR")
+        kafka = {**kafka_config(settings), "log_level": 0}
+        seen = AdminClient(kafka)
+        for topic in topics.ALL:
+            seen.list_topics(topic, timeout=LIMIT_S)
+        count = event_log.partitions(kafka, broker.bootstrap)
+        event_log.commit_initial_offsets(kafka, settings.kafka_group, count)
+        prepare(settings, kafka)
+        yield Place(settings, kafka, broker)
+
+
+@pytest.mark.parametrize("error", PASSING)
+def test_usage_is_read_once_the_coordinator_is_there(place: Place, warehouse: Warehouse, error: int) -> None:
+    place.send_usage()
+    place.broker.refuse(OFFSET_FETCH, error, 3)
+    assert asyncio.run(_stored(place, warehouse)) == 1
+
+
+async def _stored(place: Place, warehouse: Warehouse) -> int:
+    """Rows of usage when there are some; the job's own end, or the limit, raises."""
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    job = UsageJob(place.settings, place.kafka, Sink(warehouse), "log", ended.set_exception, lambda: T0_MS)
+    job.start()
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            while not (rows := warehouse.query("SELECT toInt64(count()) AS n FROM usage")[0]["n"]):
+                await asyncio.wait({ended}, timeout=0.1)
+                if ended.done():
+                    ended.result()
+        return rows
+    finally:
+        await job.stop()
+
+
+def test_usage_on_partitions_that_came_later_is_read_from_their_start(place: Place, warehouse: Warehouse) -> None:
+    """No group has an offset on those."""
+    place.settings = place.settings.model_copy(update={"kafka_group": "another"})
+    place.send_usage()
+    assert asyncio.run(_stored(place, warehouse)) == 1
+
+
+@pytest.mark.parametrize("error", PASSING)
+def test_a_worker_learns_where_to_begin(place: Place, error: int) -> None:
+    place.broker.refuse(OFFSET_FETCH, error, 3)
+    begin = event_log.committed(place.kafka, place.settings.kafka_group, [0, 1])
+    assert begin == {(topic, p): 0 for topic in topics.JOINED for p in (0, 1)}
+
+
+@pytest.mark.parametrize("transport", ["lean", "stock"])
+def test_a_worker_that_was_told_of_no_topics_holds_them_once_they_are_known(
+    place: Place, warehouse: Warehouse, transport: Any
+) -> None:
+    """aiokafka shares out what it knows of, and would not ask again for minutes. The broker that is played here lets a
+    member join anew when its session is over."""
+    place.settings = place.settings.model_copy(update={"transport": transport, "session_timeout_ms": 1_000})
+    assert asyncio.run(_held(place, warehouse)) == [0, event_log.partitions(place.kafka, place.broker.bootstrap)]
+
+
+async def _held(place: Place, warehouse: Warehouse) -> list[int]:
+    """How many partitions a worker is given first, and after the broker knows its topics."""
+    given = asyncio.Queue[int]()
+    policy = policy_of(warehouse, place.settings)
+    worker = FaustWorker(place.settings, place.kafka, Sink(warehouse), policy, "log", place.settings.data)
+    for topic in topics.JOINED:
+        place.broker.about(topic, KafkaError.UNKNOWN_TOPIC_OR_PART)
+    worker.app.on_partitions_assigned.connect(
+        lambda _, assigned, **__: given.put(len({tp.partition for tp in assigned})), weak=False
+    )
+    await worker.start()
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            at_first = await given.get()
+            for topic in topics.JOINED:
+                place.broker.about(topic, 0)
+            return [at_first, await given.get()]
+    finally:
+        await worker.stop()
+
+
+def test_the_doctor_tells_lag_and_not_that_the_broker_just_started(place: Place) -> None:
+    place.broker.refuse(OFFSET_FETCH, KafkaError.NOT_COORDINATOR, 3)
+    (found,) = doctor._usage(place.settings, place.kafka)
+    assert found.state == "ok"
+    assert found.says.startswith("0 messages are not stored yet")

@@ -1,0 +1,35 @@
+"""More names than there is room for, in a worker of its own: it ends balanced, within the memory that is stated."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.streams.flood import AS_IN_THE_IMAGE, ROOT
+
+
+@pytest.mark.parametrize(("kind", "keys"), [("tenants", 16_000), ("workloads", 20_000)])
+def test_a_flood_of_names_ends_balanced_within_the_stated_memory(kind: str, keys: int) -> None:
+    asked = ["--keys", str(keys), "--windows", "2", "--max-open-rows", "10000"]
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.streams.flood", kind, *asked],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    found = json.loads(run.stdout)
+    assert found["balanced"], found
+    if kind == "workloads":  # The tenants' messages are so few that all may be in hand at once.
+        assert found["windows_closed_early"] > 0
+        assert "max_open_rows (10000) is met" in run.stderr
+    assert found["peak_mb"] <= found["allowed_mb"], found
+
+
+def test_it_is_measured_with_the_allocator_of_the_image() -> None:
+    dockerfile = Path(ROOT, "Dockerfile").read_text("utf-8")
+    assert all(f"{name}={value}" in dockerfile for name, value in AS_IN_THE_IMAGE.items())

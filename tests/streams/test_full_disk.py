@@ -1,0 +1,45 @@
+"""Disk full, for real: a warehouse on a disk of 48 MB that a file has filled."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("a small disk is a tmpfs, which only root may mount")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small disk is a tmpfs, and none can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_waited_for_and_loses_nothing(small_disk: Path) -> None:
+    """In a process of its own, because one process may open one embedded warehouse."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.streams.full_disk", str(small_disk)], cwd=ROOT,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["refused"] >= 2
+    assert said["acked_while_full"] == []
+    assert said["acked"] > 0
+    assert said["exact"]
+    assert "disk_full" in done.stderr
+    assert "Free space on the server's disk" in done.stderr

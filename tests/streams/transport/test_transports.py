@@ -1,0 +1,279 @@
+"""Both transports over librdkafka's in-process broker: what is read, committed, read again, and held back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from contracts import topics
+from contracts.errors import BadSetting
+from contracts.settings import Settings
+from streams import app as shell
+from streams import kafka_admin as event_log
+from streams import transport
+from streams.core.decoding import LogMessage
+from streams.log_reader import OffsetLookup
+from streams.log_reader import TopicPartition as Place
+from tests.streams.driven_worker import until
+
+PARTITIONS = 4
+"""Of a topic that the in-process broker makes when it first hears of it."""
+HEADERS = [("ce_id", b"1.0"), ("ce_source", b"\xff\x00"), ("empty", None)]
+
+
+@pytest.fixture
+def kafka() -> Iterator[str]:
+    """The address of a broker of its own."""
+    owner = Producer({"bootstrap.servers": "embedded:1", "test.mock.num.brokers": 1, "log_level": 0})
+    host = next(iter(owner.list_topics(timeout=10).brokers.values()))
+    yield f"{host.host}:{host.port}"
+    del owner
+
+
+@pytest.fixture(params=["lean", "stock"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+class Reading:
+    """One app with one reader, and what it was given. `hold` makes `put` wait; `on_put` runs before each list."""
+
+    def __init__(self, bootstrap: str, kind: str, folder: Path) -> None:
+        self.config = {"bootstrap.servers": bootstrap, "log_level": 0}
+        settings = Settings(kafka_bootstrap=bootstrap, kafka_group="readers", transport=kind, session_timeout_ms=6_000)
+        self.app = shell._app(settings, folder)
+        self.reader = transport.reader(self.app, self._look)
+        self.reader.feed(topics.JOINED, self._put)
+        self.got: defaultdict[Place, list[LogMessage]] = defaultdict(list)
+        self.open = asyncio.Event()
+        self.open.set()
+        self.entered = 0
+        self.on_put: Callable[[Place, Sequence[LogMessage]], Awaitable[None]] | None = None
+        self.begins: list[tuple[Place, int]] = []
+        self.rebalances = 0
+        self.app.on_partitions_assigned.connect(self._assigned, weak=False)
+        self.app.on_partitions_revoked.connect(self._revoked, weak=False)
+
+    def _look(self, topic: str, partition: int, offset: int) -> OffsetLookup:
+        return event_log.look_up_offset(self.config, "readers", topic, partition, offset)
+
+    async def _put(self, topic: str, partition: int, messages: Sequence[LogMessage], begin: int | None = None) -> None:
+        self.entered += len(messages)
+        await self.open.wait()
+        if self.on_put:
+            await self.on_put((topic, partition), messages)
+        if begin is not None:
+            assert begin <= messages[0].offset
+        self.got[topic, partition] += messages
+
+    async def _assigned(self, *_: Any, **__: Any) -> None:
+        self.rebalances += 1
+
+    async def _revoked(self, *_: Any, **__: Any) -> None:
+        self.reader.forget()
+
+    def offsets(self, place: Place) -> list[int]:
+        return [m.offset for m in self.got[place]]
+
+    def produce(self, count: int, first: int = 0) -> None:
+        """`count` messages to every partition of both topics."""
+        producer = Producer(self.config)
+        for topic in topics.JOINED:
+            for n in range(first, first + count):
+                for partition in range(PARTITIONS):
+                    producer.produce(topic, f"{topic} {partition} {n}".encode(), b"k", partition, headers=HEADERS)
+        assert producer.flush(10) == 0
+
+    async def has(self, each: int) -> None:
+        """Wait until so many messages of every place were given."""
+        await until(lambda: len(self.got) == 2 * PARTITIONS and all(len(m) >= each for m in self.got.values()))
+
+    def committed(self) -> dict[Place, int]:
+        consumer = Consumer({**self.config, "group.id": "readers"})
+        try:
+            places = [TopicPartition(t, p) for t in topics.JOINED for p in range(PARTITIONS)]
+            return {(tp.topic, tp.partition): tp.offset for tp in consumer.committed(places, timeout=10)}
+        finally:
+            consumer.close()
+
+
+@asynccontextmanager
+async def reading(bootstrap: str, kind: str, folder: Path, count: int) -> AsyncIterator[Reading]:
+    """A reader at work on `count` messages a place, in a group whose offsets are 0."""
+    made = Reading(bootstrap, kind, folder)
+    made.produce(count)
+    event_log.commit_initial_offsets(made.config, "readers", PARTITIONS)
+    await made.app.start()
+    try:
+        yield made
+    finally:
+        made.open.set()
+        await asyncio.wait_for(made.app.stop(), 20)
+
+
+def test_messages_come_whole_once_and_in_offset_order(kafka: str, kind: str, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with reading(kafka, kind, tmp_path, 50) as r:
+            await r.has(50)
+            for (topic, partition), messages in r.got.items():
+                assert [m.offset for m in messages] == list(range(50))
+                assert [m.value for m in messages] == [f"{topic} {partition} {n}".encode() for n in range(50)]
+                assert {m.topic for m in messages} == {topic}
+                assert all(list(m.headers or ()) == HEADERS for m in messages)
+
+    asyncio.run(run())
+
+
+def test_what_is_acknowledged_is_committed_and_nothing_else(kafka: str, kind: str, tmp_path: Path) -> None:
+    async def run() -> dict[Place, int]:
+        async with reading(kafka, kind, tmp_path, 20) as r:
+            await r.has(20)
+            r.reader.acknowledge({(topics.POWER, 0): 7})
+            r.reader.acknowledge({(topics.POWER, 0): 12, (topics.TOKENS, 2): 20})
+            async with asyncio.timeout(10):
+                while (found := await asyncio.to_thread(r.committed))[topics.POWER, 0] != 12:  # noqa: ASYNC110 - Kafka tells nobody
+                    await asyncio.sleep(0.1)
+            return found
+
+    committed = asyncio.run(run())
+    assert committed.pop((topics.TOKENS, 2)) == 20
+    assert committed.pop((topics.POWER, 0)) == 12
+    assert set(committed.values()) == {0}
+
+
+def test_an_offset_acknowledged_before_a_stop_is_committed_by_the_stop(kafka: str, kind: str, tmp_path: Path) -> None:
+    async def run() -> dict[Place, int]:
+        async with reading(kafka, kind, tmp_path, 5) as r:
+            await r.has(5)
+            r.reader.acknowledge({(topics.POWER, 1): 4})
+        return r.committed()
+
+    assert asyncio.run(run())[topics.POWER, 1] == 4
+
+
+def test_seeking_to_the_committed_offsets_gives_again_what_was_read_also_from_offset_0(
+    kafka: str, kind: str, tmp_path: Path
+) -> None:
+    """Faust relies on it after every rebalance; aiokafka's own way leaves out partitions that are committed at 0."""
+
+    async def run() -> None:
+        async with reading(kafka, kind, tmp_path, 10) as r:
+            await r.has(10)
+            consumer = r.app.consumer
+            consumer.stop_flow()
+            await asyncio.sleep(1.2)  # Faust's own loop has seen it: it looks once a second.
+            r.got.clear()
+            await consumer.perform_seek()
+            consumer.resume_flow()
+            await r.has(10)
+            assert {tuple(r.offsets(place)) for place in r.got} == {tuple(range(10))}
+
+    asyncio.run(run())
+
+
+def test_a_place_is_read_again_from_where_it_is_sought_and_no_other(kafka: str, kind: str, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with reading(kafka, kind, tmp_path, 30) as r:
+            await r.has(30)
+            place = topics.TOKENS, 1
+            await r.reader.seek(*place, 11)
+            await until(lambda: len(r.got[place]) >= 30 + 19)
+            r.produce(1, first=30)
+            await r.has(31)
+            await until(lambda: len(r.got[place]) >= 30 + 20)
+            assert r.offsets(place) == [*range(30), *range(11, 31)]
+            assert {tuple(r.offsets(p)) for p in r.got if p != place} == {tuple(range(31))}
+
+    asyncio.run(run())
+
+
+def test_seeking_a_place_that_is_not_held_does_nothing(kafka: str, kind: str, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with reading(kafka, kind, tmp_path, 2) as r:
+            await r.has(2)
+            await r.reader.seek(topics.POWER, 99, 0)
+            r.produce(1, first=2)
+            await r.has(3)
+
+    asyncio.run(run())
+
+
+def test_a_stream_worker_that_is_full_is_given_no_more_and_stays_in_the_group(
+    kafka: str, kind: str, tmp_path: Path
+) -> None:
+    """For longer than the session: heartbeats go on."""
+
+    async def run() -> None:
+        async with reading(kafka, kind, tmp_path, 1) as r:
+            await r.has(1)
+            r.open.clear()
+            r.produce(3_000, first=1)
+            await until(lambda: r.entered > 2 * PARTITIONS)
+            entered = r.entered
+            await asyncio.sleep(7)
+            assert r.entered - entered <= 2 * PARTITIONS  # One list a topic or partition, not more.
+            assert r.rebalances == 1
+            r.open.set()
+            await r.has(3_001)
+            assert {tuple(r.offsets(place)) for place in r.got} == {tuple(range(3_001))}
+
+    asyncio.run(run())
+
+
+def test_lists_that_were_fetched_when_the_flow_stopped_come_again(kafka: str, tmp_path: Path) -> None:
+    """They were behind the consumer's position and not handed on: without a seek by anybody they would be lost."""
+
+    async def run() -> None:
+        async with reading(kafka, "lean", tmp_path, 1) as r:
+            await r.has(1)
+            stopped: list[Place] = []
+
+            async def stop_after_the_first(place: Place, _: Sequence[LogMessage]) -> None:
+                if not stopped:
+                    r.app.consumer.stop_flow()
+                    stopped.append(place)
+
+            r.on_put = stop_after_the_first
+            r.produce(200, first=1)
+            await until(lambda: bool(stopped))
+            await asyncio.sleep(0.5)
+            r.app.consumer.resume_flow()
+            await r.has(201)
+            assert {tuple(r.offsets(place)) for place in r.got} == {tuple(range(201))}
+
+    asyncio.run(run())
+
+
+def test_where_the_lean_transport_does_not_fit_faust_reads_and_a_warning_names_the_versions(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(transport.FITS, "aiokafka", ("0.1.0",))
+    assert transport.scheme("auto") == transport.STOCK_SCHEME
+    assert "it fits aiokafka 0.1.0, and this is " in caplog.text
+    with pytest.raises(BadSetting, match=r"transport: 'lean': it fits aiokafka 0\.1\.0"):
+        transport.scheme("lean")
+    assert transport.scheme("stock") == transport.STOCK_SCHEME
+
+
+def test_a_private_part_that_is_called_otherwise_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    part, parameters = transport._PARTS[0]
+    assert transport.misfit() is None
+    monkeypatch.setattr(transport, "_PARTS", ((part, (*parameters, "more")),))
+    assert transport.misfit() == "Consumer._drain_messages takes self, fetcher here, not self, fetcher, more"
+
+
+def test_the_log_itself_says_what_it_holds_at_an_offset(kafka: str, tmp_path: Path) -> None:
+    config = {"bootstrap.servers": kafka, "log_level": 0}
+    made = Producer(config)
+    for n in range(3):
+        made.produce(topics.POWER, b"v", partition=0, headers=[("n", str(n).encode())])
+    assert made.flush(10) == 0
+    assert event_log.look_up_offset(config, "readers", topics.POWER, 0, 1) == OffsetLookup(earliest=0, first=1)
+    assert event_log.look_up_offset(config, "readers", topics.POWER, 0, 3) == OffsetLookup(earliest=0, first=None)

@@ -1,0 +1,135 @@
+"""A bill from days and hours is the bill from hours: to the last digit, whatever period, prices and filters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.units import MS_PER_DAY, MS_PER_HOUR, UJ_PER_KWH, epoch_ms
+from tests.support import seeded_ledger as seed
+from warehouse.chargeback import chargeback_queries, rollups
+from warehouse.client import Warehouse
+from warehouse.reference_data.tables import Price, put_prices, remove_price
+from warehouse.results import ChargebackRow
+from warehouse.sink.sink import Sink
+
+OCTOBER = (epoch_ms("2026-10-01"), seed.END_MS)
+CHANGE = epoch_ms("2026-10-13T07:00:00Z")
+DAY = CHANGE - CHANGE % MS_PER_DAY
+DAYS = (seed.END_MS - seed.SIM_START_MS) // MS_PER_DAY
+
+
+@contextmanager
+def priced(warehouse: Warehouse, *prices: Price) -> Iterator[None]:
+    """These prices beside the seed's, for a while."""
+    put_prices(warehouse, prices)
+    try:
+        yield
+    finally:
+        for price in prices:
+            remove_price(warehouse, price)
+
+
+@contextmanager
+def spoilt(warehouse: Warehouse, day_ms: int) -> Iterator[None]:
+    """A day of sim-1 that says less than its hours, so that it shows whether it was read."""
+    told = "SELECT * REPLACE (0 AS active_uj, version + 1 AS version) FROM ledger_day FINAL"
+    stored = warehouse.query("SELECT count() AS n FROM ledger_day FINAL")
+    warehouse.command(
+        f"INSERT INTO ledger_day {told} WHERE cluster = 'sim-1' AND toUnixTimestamp64Milli(day) = {{day_ms:Int64}}",
+        day_ms=day_ms,
+    )
+    assert warehouse.query("SELECT count() AS n FROM ledger_day FINAL") == stored
+    try:
+        yield
+    finally:
+        warehouse.command("ALTER TABLE ledger_day DELETE WHERE cluster = 'sim-1' SETTINGS mutations_sync = 2")
+        Sink(warehouse).refresh_days(range(seed.SIM_START_MS, seed.END_MS, MS_PER_DAY), ["sim-1"], ["chat"])
+
+
+def energy(warehouse: Warehouse, start_ms: int, end_ms: int) -> int:
+    return chargeback_queries.chargeback_total(warehouse, start_ms, end_ms, cluster="sim-1").energy_uj
+
+
+def from_hours(*question: object, **more: object) -> list[ChargebackRow]:
+    """The answer with no day read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rollups, "MS_PER_DAY", 2**62)  # No period has a whole day then.
+        return chargeback_queries.chargeback_all(*question, **more)  # type: ignore[arg-type]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    hours=st.lists(st.integers(0, DAYS * 24), min_size=2, max_size=2, unique=True).map(sorted),
+    changes=st.lists(st.integers(0, DAYS * 24 * 60), max_size=3, unique=True).map(sorted),
+    scope=st.sampled_from(["sim-1", "elsewhere"]),
+    by=st.sampled_from([[], ["tenant"], ["day"], ["month", "model"], ["team"], ["cluster", "hardware"], ["workload"]]),
+    only=st.sampled_from([{}, {"tenant": "globex"}, {"cluster": "sim-1"}, {"tenant": "acme", "cluster": "eu-1"}]),
+)
+def test_days_and_hours_together_give_what_hours_give(
+    books: Warehouse, hours: list[int], changes: list[int], scope: str, by: list[str], only: dict[str, str]
+) -> None:
+    """Prices that begin and end at any minute, periods that begin and end at any hour."""
+    start_ms, end_ms = (seed.SIM_START_MS + hour * MS_PER_HOUR for hour in hours)
+    cuts = [seed.SIM_START_MS + minute * 60_000 for minute in changes]
+    carbon = [Price("carbon", scope, Decimal(100 + i), start, end) for i, (start, end) in enumerate(pairwise(cuts))]
+    with priced(books, *carbon):
+        assert chargeback_queries.chargeback_all(books, start_ms, end_ms, by=by, **only) == from_hours(
+            books, start_ms, end_ms, by=by, **only
+        )
+
+
+def test_a_price_that_changes_within_a_day_applies_from_its_hour_on(books: Warehouse) -> None:
+    with priced(books, Price("energy", "sim-1", Decimal("5"), CHANGE, currency="USD")):
+        bill = chargeback_queries.chargeback_total(books, *OCTOBER, cluster="sim-1")
+        before, after = (energy(books, *span) for span in ((OCTOBER[0], CHANGE), (CHANGE, OCTOBER[1])))
+    exact = Fraction("1.25") * (before * Fraction("0.12") + after * 5) / UJ_PER_KWH
+    assert bill.cost is not None and abs(Fraction(bill.cost) - exact) <= Fraction(1, 2 * 10**6)
+
+
+def test_whole_days_are_read_from_days(books: Warehouse) -> None:
+    whole = energy(books, *OCTOBER)
+    with spoilt(books, DAY):
+        assert energy(books, *OCTOBER) < whole
+        assert energy(books, DAY, DAY + MS_PER_DAY) < whole
+
+
+@pytest.mark.parametrize("at", [CHANGE, CHANGE + 1, CHANGE - 1])
+def test_a_day_in_which_a_price_changes_is_read_from_its_hours(books: Warehouse, at: int) -> None:
+    whole = energy(books, *OCTOBER)
+    with spoilt(books, DAY):
+        for validity in ((at, epoch_ms("2200-01-01")), (0, at)):
+            with priced(books, Price("pue", "sim-1", Decimal("1.1"), *validity)):
+                assert energy(books, *OCTOBER) == whole
+
+
+def test_a_clusters_bill_is_cut_by_its_own_prices_alone(books: Warehouse) -> None:
+    whole = energy(books, *OCTOBER)
+    fleet = chargeback_queries.chargeback_total(books, *OCTOBER).energy_uj
+    with spoilt(books, DAY), priced(books, Price("pue", "eu-1", Decimal("1.1"), CHANGE)):
+        assert energy(books, *OCTOBER) < whole
+        assert chargeback_queries.chargeback_total(books, *OCTOBER).energy_uj == fleet
+
+
+def test_a_day_that_the_period_cuts_is_read_from_its_hours(books: Warehouse) -> None:
+    head, tail = (OCTOBER[0], CHANGE), (CHANGE, OCTOBER[1])
+    whole = [energy(books, *span) for span in (head, tail)]
+    with spoilt(books, DAY):
+        assert [energy(books, *span) for span in (head, tail)] == whole
+
+
+def test_a_price_that_changes_at_midnight_cuts_no_day(books: Warehouse) -> None:
+    with priced(books, Price("energy", "sim-1", Decimal("5"), DAY, currency="USD")):
+        bill = chargeback_queries.chargeback_total(books, *OCTOBER, cluster="sim-1")
+        before, after = (energy(books, *span) for span in ((OCTOBER[0], DAY), (DAY, OCTOBER[1])))
+        exact = Fraction("1.25") * (before * Fraction("0.12") + after * 5) / UJ_PER_KWH
+        assert bill.cost is not None and abs(Fraction(bill.cost) - exact) <= Fraction(1, 2 * 10**6)
+        with spoilt(books, DAY):
+            assert energy(books, *OCTOBER) < before + after

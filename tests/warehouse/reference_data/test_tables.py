@@ -1,0 +1,133 @@
+"""The tables that people edit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from contracts.errors import BadInput
+from tests.support.ledger_rows import HOUR
+from warehouse.client import Warehouse
+from warehouse.reference_data.tables import (  # fmt: skip
+    DEFAULT_WEIGHTS,
+    END_MS,
+    Cluster,
+    IdleFloor,
+    Price,
+    Tenant,
+    WorkWeights,
+    attribution_tables,
+    list_clusters,
+    list_prices,
+    list_tenants,
+    put_clusters,
+    put_idle_floors,
+    put_prices,
+    put_tenants,
+    put_work_weights,
+    remove_price,
+    seed_defaults,
+)
+
+TARIFF = Price("energy", "eu", Decimal("0.123456789"), HOUR, END_MS, "EUR", "contract 7")
+
+
+def test_a_price_comes_back_as_it_was_put_to_the_last_digit(warehouse: Warehouse) -> None:
+    prices = [Price("carbon", "*", Decimal("41.5")), TARIFF, Price("pue", "eu", Decimal("1.1"), HOUR + 1, HOUR + 2)]
+    put_prices(warehouse, prices)
+    assert sorted(list_prices(warehouse), key=str) == sorted(prices, key=str)
+
+
+def test_a_price_of_the_same_scope_and_start_replaces(warehouse: Warehouse) -> None:
+    put_prices(warehouse, [TARIFF])
+    cheaper = replace(TARIFF, value=Decimal("-0.01"))
+    put_prices(warehouse, [cheaper])
+    assert list_prices(warehouse) == [cheaper]
+
+
+def test_prices_of_one_kind_and_cluster_may_not_overlap(warehouse: Warehouse) -> None:
+    put_prices(warehouse, [TARIFF])
+    with pytest.raises(BadInput, match=r"valid_from_ms.*contract|valid_from_ms.*put it again with an end"):
+        put_prices(warehouse, [replace(TARIFF, valid_from_ms=HOUR + 1)])
+    assert list_prices(warehouse) == [TARIFF]
+    put_prices(warehouse, [replace(TARIFF, cluster="*"), Price("pue", "eu", Decimal(1))])
+
+
+def test_a_tariff_changes_from_a_day_on_in_one_call(warehouse: Warehouse) -> None:
+    put_prices(warehouse, [TARIFF])
+    change = [replace(TARIFF, valid_to_ms=HOUR + 5), replace(TARIFF, valid_from_ms=HOUR + 5, value=Decimal(1))]
+    put_prices(warehouse, change)
+    assert list_prices(warehouse) == change
+
+
+def test_a_price_can_be_taken_away_and_put_again(warehouse: Warehouse) -> None:
+    put_prices(warehouse, [TARIFF])
+    remove_price(warehouse, TARIFF)
+    assert list_prices(warehouse) == []
+    with pytest.raises(BadInput, match="no price"):
+        remove_price(warehouse, TARIFF)
+    put_prices(warehouse, [TARIFF])
+    assert list_prices(warehouse) == [TARIFF]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"kind": "water"}, "kind"),
+        ({"cluster": "a/b"}, "cluster"),
+        ({"value": Decimal("0.0000000001")}, "value"),
+        ({"value": Decimal("NaN")}, "value"),
+        ({"value": Decimal("1e9")}, "value"),
+        ({"kind": "pue", "currency": "", "value": Decimal("0.99")}, "value"),
+        ({"kind": "carbon", "currency": "", "value": Decimal(-1)}, "value"),
+        ({"currency": ""}, "currency"),
+        ({"currency": "euro"}, "currency"),
+        ({"kind": "pue", "value": Decimal(2)}, "currency"),
+        ({"valid_to_ms": HOUR}, "valid_to_ms"),
+        ({"valid_from_ms": -1}, "valid_to_ms"),
+        ({"valid_to_ms": END_MS + 1}, "valid_to_ms"),
+    ],
+)
+def test_a_price_that_cannot_be_is_refused_by_field(change: dict[str, object], field: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        replace(TARIFF, **change).check()  # type: ignore[arg-type]
+    assert caught.value.field == field
+
+
+def test_tenants_and_clusters_are_replaced_by_name(warehouse: Warehouse) -> None:
+    put_tenants(warehouse, [Tenant("a", "red"), Tenant("b", "blue", "cc-2", True)])
+    put_tenants(warehouse, [Tenant("a", "green", "cc-1")])
+    assert list_tenants(warehouse) == [Tenant("a", "green", "cc-1"), Tenant("b", "blue", "cc-2", True)]
+    put_clusters(warehouse, [Cluster("demo", True, "SIMULATED"), Cluster("eu")])
+    put_clusters(warehouse, [Cluster("eu", False, "Paris")])
+    assert list_clusters(warehouse) == [Cluster("demo", True, "SIMULATED"), Cluster("eu", False, "Paris")]
+    with pytest.raises(BadInput, match="tenant"):
+        put_tenants(warehouse, [Tenant("")])
+
+
+def test_the_defaults_are_laid_down_once_and_leave_what_people_put(warehouse: Warehouse) -> None:
+    assert attribution_tables(warehouse) == ([], [])
+    seed_defaults(warehouse)
+    seed_defaults(warehouse)
+    assert attribution_tables(warehouse) == ([], [DEFAULT_WEIGHTS])
+    mine = replace(DEFAULT_WEIGHTS, completion_milli=2000, weights_version=2)
+    put_work_weights(warehouse, [mine])
+    seed_defaults(warehouse)
+    assert attribution_tables(warehouse).weights == [mine]
+
+
+def test_a_changed_floor_or_weight_needs_a_greater_version(warehouse: Warehouse) -> None:
+    floor = IdleFloor("H200", 0, END_MS, 75_000, 3, "measured")
+    put_idle_floors(warehouse, [floor])
+    put_idle_floors(warehouse, [floor])
+    with pytest.raises(BadInput, match="floor_version: 3: a changed row needs a new version: 4 or more"):
+        put_idle_floors(warehouse, [replace(floor, idle_mw=80_000)])
+    newer = replace(floor, idle_mw=80_000, valid_from_ms=HOUR, floor_version=4)
+    put_idle_floors(warehouse, [newer, IdleFloor("*", 0, END_MS, 1, 1)])
+    assert attribution_tables(warehouse).floors == [IdleFloor("*", 0, END_MS, 1, 1), floor, newer]
+    weights = WorkWeights("llama", "*", 0, END_MS, 1, 2, 3, 1)
+    put_work_weights(warehouse, [weights])
+    with pytest.raises(BadInput, match="weights_version"):
+        put_work_weights(warehouse, [replace(weights, cached_milli=9)])

@@ -1,0 +1,216 @@
+"""The fence: one writer a partition. Claims are unique, what is behind a fence is refused whole, and what had passed it
+before is waited for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from contracts.errors import Fenced, Unavailable
+from contracts.rows import SCHEMAS
+from tests.support.ledger_rows import HOUR, WINDOW_MS, row, rows
+from warehouse import client as client_module
+from warehouse.client import Warehouse
+from warehouse.sink import fence as fence_module
+from warehouse.sink.fence import Fence, claim, insert_sql
+from warehouse.sink.sink import Sink
+
+
+@pytest.fixture
+def sink(warehouse: Warehouse) -> Sink:
+    return Sink(warehouse)
+
+
+def energies(warehouse: Warehouse) -> list[int]:
+    return [r["uj"] for r in warehouse.query("SELECT active_uj AS uj FROM ledger FINAL ORDER BY window_start")]
+
+
+def test_a_claims_epoch_is_above_every_claim_and_every_mark_of_any_log(sink: Sink) -> None:
+    assert sink.claim("log", [0], "a") == 1
+    assert sink.claim("log", [0], "b") == 2
+    assert sink.claim("other", [5], "c") == 3
+    sink.write("marks", row("marks", log_id="old", epoch=70))
+    assert sink.claim("log", [1, 0], "d") == 71
+    assert sink.max_epoch() == 71
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_holder_of_the_greatest_claim_writes(warehouse: Warehouse, sink: Sink, name: str) -> None:
+    epoch = sink.claim("log's \\ name", [3], "a")
+    table = row(name)
+    sink.write(name, table, Fence("log's \\ name", (3,), epoch))
+    times = ", ".join(f"toUnixTimestamp64Milli({c}) AS {c}" if k == "ms" else c for c, k in SCHEMAS[name].items())
+    assert warehouse.query(f"SELECT {times} FROM {name} FINAL") == [{c: table[c][0] for c in SCHEMAS[name]}]
+
+
+def test_whoever_claimed_before_is_refused_and_nothing_of_it_is_stored(warehouse: Warehouse, sink: Sink) -> None:
+    old = Fence("log", (0,), sink.claim("log", [0, 1], "old"))
+    sink.claim("log", [0], "new")
+    for name in SCHEMAS:
+        with pytest.raises(Fenced, match="Another worker has claimed partition 0 of log") as caught:
+            sink.write(name, row(name), old)
+        assert (caught.value.log_partitions, caught.value.epoch) == ((0,), old.epoch)
+        assert warehouse.query(f"SELECT count() AS n FROM {name}") == [{"n": 0}]
+    sink.write("ledger", row("ledger", log_partition=1), Fence("log", (1,), old.epoch))
+    assert energies(warehouse) == [0]
+
+
+def test_partitions_and_logs_are_fenced_apart(warehouse: Warehouse, sink: Sink) -> None:
+    mine = Fence("log", (0,), sink.claim("log", [0], "a"))
+    sink.claim("log", [1], "b")
+    sink.claim("log2", [0], "c")
+    sink.write("ledger", row("ledger", active_uj=5), mine)
+    assert energies(warehouse) == [5]
+
+
+@pytest.mark.parametrize("epoch", [0, 6])
+def test_a_claim_that_is_not_there_is_no_claim(warehouse: Warehouse, sink: Sink, epoch: int) -> None:
+    """As after the warehouse was put back from a backup: what a worker knows is of another time."""
+    with pytest.raises(Fenced):
+        sink.write("ledger", row("ledger"), Fence("log", (0,), 5))
+    for _ in range(epoch):
+        sink.claim("log", [0], f"{epoch}")
+    with pytest.raises(Fenced):
+        sink.write("ledger", row("ledger"), Fence("log", (0,), 5))
+
+
+def test_a_large_table_is_fenced_batch_by_batch(
+    warehouse: Warehouse, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "INSERT_ROWS", 2)
+    mine = Fence("log", (0,), sink.claim("log", [0], "a"))
+    sink.write(
+        "ledger", rows("ledger", *({"window_start": HOUR + i * WINDOW_MS, "active_uj": i} for i in range(5))), mine
+    )
+    assert energies(warehouse) == [0, 1, 2, 3, 4]
+
+
+def test_of_those_that_claim_at_once_no_two_have_the_same_epoch(warehouse: Warehouse) -> None:
+    def take(n: int) -> list[int]:
+        return [claim(warehouse, "log", [0, 1], f"owner {n}.{k}") for k in range(8)]
+
+    with ThreadPoolExecutor(6) as pool:
+        epochs = [epoch for some in pool.map(take, range(6)) for epoch in some]
+    assert len(set(epochs)) == len(epochs) == 48
+
+
+def test_two_that_claimed_the_same_epoch_do_not_both_go_on_with_it(warehouse: Warehouse, sink: Sink) -> None:
+    """As if both had asked for the greatest before either claimed."""
+    asked = warehouse.ask
+
+    def late(name: str, **params: object) -> object:
+        if name == "claim_others" and not others:
+            others.append(1)
+            put(warehouse, epoch=1, owner="another")
+        return asked(name, **params)  # type: ignore[arg-type]
+
+    others: list[int] = []
+    warehouse.ask = late  # type: ignore[method-assign, assignment]
+    assert sink.claim("log", [0], "a") > 1
+
+
+def put(warehouse: Warehouse, *, epoch: int, owner: str) -> None:
+    warehouse.insert_rows("claims", [{"log_id": "log", "log_partition": 0, "epoch": epoch, "owner": owner}])
+
+
+def test_a_claim_that_others_keep_overtaking_gives_way_for_now(warehouse: Warehouse, sink: Sink) -> None:
+    asked = warehouse.ask
+
+    def late(name: str, **params: object) -> object:
+        if name == "claim_others":
+            put(warehouse, epoch=sink.max_epoch() + 1, owner="another")
+        return asked(name, **params)  # type: ignore[arg-type]
+
+    warehouse.ask = late  # type: ignore[method-assign, assignment]
+    with pytest.raises(Unavailable, match="one consumer group") as caught:
+        sink.claim("log", [0], "a")
+    assert caught.value.reason == "claims"
+
+
+class Slow:
+    """A fenced insert of four rows that had asked for the claims and takes its time, on a handle of its own."""
+
+    def __init__(self, warehouse: Warehouse, row_s: float, epoch: int = 1) -> None:
+        self.error: BaseException | None = None
+        fence = Fence("log", (0,), epoch)
+        columns = "window_start, cluster, version"
+        source = (
+            f"(SELECT addMilliseconds(toDateTime64('2024-01-01 00:00:00', 3, 'UTC'), number * {WINDOW_MS}) "
+            f"AS window_start, 'slow' AS cluster, 1 AS version FROM numbers(4) WHERE NOT sleepEachRow({row_s}))"
+        )
+        self._sql = insert_sql("ledger", columns.split(", "), source, fence)
+        self._parameters, self._warehouse = fence.parameters, warehouse
+        self._thread = threading.Thread(target=self._insert)
+
+    def _insert(self) -> None:
+        try:
+            with self._warehouse.reader() as client:
+                client.raw_query(self._sql + " SETTINGS max_block_size = 1", parameters=self._parameters)
+        except BaseException as error:
+            self.error = error
+
+    def __enter__(self) -> Slow:
+        self._thread.start()
+        until(lambda: bool(self._warehouse.ask("fence_running", mark="wattlog fence ")) or self.error is not None)
+        assert self.error is None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join(30)
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_a_claim_waits_for_a_write_that_had_passed_the_fence(warehouse: Warehouse, sink: Sink) -> None:
+    """Else it would be stored after its successor had looked at what is stored."""
+    assert sink.claim("log", [0], "old") == 1
+    with Slow(warehouse, 0.05) as slow:
+        assert sink.claim("log", [0], "new") == 2
+        assert warehouse.query("SELECT count() AS n FROM ledger") == [{"n": 4}]
+        assert warehouse.ask("fence_running", mark="wattlog fence ") == []
+    assert slow.error is None
+
+
+def test_a_claim_does_not_wait_for_writes_of_other_partitions(warehouse: Warehouse, sink: Sink) -> None:
+    assert sink.claim("log", [0], "old") == 1
+    with Slow(warehouse, 0.5):
+        sink.claim("log", [1], "new")
+        sink.claim("log2", [0], "new")
+        assert warehouse.ask("fence_running", mark="wattlog fence ") != []
+
+
+def test_a_write_that_does_not_end_is_killed(warehouse: Warehouse, sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fence_module, "KILL_AFTER_S", 0.1)
+    assert sink.claim("log", [0], "old") == 1
+    with Slow(warehouse, 1) as slow:
+        sink.claim("log", [0], "new")
+        assert warehouse.ask("fence_running", mark="wattlog fence ") == []
+    assert slow.error is not None
+    assert warehouse.query("SELECT count() < 4 AS killed FROM ledger") == [{"killed": 1}]
+
+
+def test_a_write_that_cannot_even_be_killed_keeps_the_claim_waiting(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    asked = warehouse.ask
+
+    def stuck(name: str, **params: object) -> object:
+        if name == "fence_running":
+            return [{"query_id": "q7", "query": f"INSERT ... '{params['mark']}0:0.'"}]
+        return asked(name, **params)  # type: ignore[arg-type]
+
+    warehouse.ask = stuck  # type: ignore[method-assign, assignment]
+    with pytest.raises(Unavailable, match=r"do not end: queries q7") as caught:
+        claim(warehouse, "log", [0], "a", sleep=waited.append)
+    assert caught.value.reason == "draining"
+    assert sum(waited) == pytest.approx(fence_module.DRAIN_MOST_S, abs=0.1)

@@ -1,0 +1,75 @@
+"""Periods are relative to the ledger, never to the wall clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from contracts.errors import BadQuery
+from contracts.units import epoch_ms
+from tests.support import seeded_ledger as seed
+from warehouse.client import Warehouse
+from warehouse.periods import Period, newest, resolve_period
+
+
+def span(start: str, end: str) -> Period:
+    return Period(epoch_ms(start), epoch_ms(end))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (None, span("2026-10-01", "2026-11-01")),
+        ("latest-month", span("2026-10-01", "2026-11-01")),
+        ("latest-day", span("2026-10-31", "2026-11-01")),
+        ("latest-hour", span("2026-10-31T23:00:00Z", "2026-11-01")),
+        ("all", span("2026-09-02", "2026-11-01")),
+        ("2026-12", span("2026-12-01", "2027-01-01")),
+        ("2024-02-29", span("2024-02-29", "2024-03-01")),
+    ],
+)
+def test_names_mean_the_newest_final_windows_time_or_the_calendars(
+    books: Warehouse, name: str | None, expected: Period
+) -> None:
+    assert resolve_period(books, name) == expected
+
+
+def test_from_alone_goes_to_the_newest_final_window(books: Warehouse) -> None:
+    assert resolve_period(books, start="2026-10-31T12:00:00+02:00") == span("2026-10-31T10:00:00Z", "2026-11-01")
+
+
+def test_a_zones_plus_may_have_become_a_space(books: Warehouse) -> None:
+    assert resolve_period(books, start="2026-10-31T12:00:00 02:00").start == epoch_ms("2026-10-31T10:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("period", "start", "end", "field"),
+    [
+        ("tomorrow", None, None, "period"),
+        ("2026-13", None, None, "period"),
+        ("2023-02-29", None, None, "period"),
+        ("0000-01", None, None, "period"),
+        ("all", "2026-01-01", None, "period"),
+        (None, None, "2026-01-01", "from"),
+        (None, "yesterday", None, "from"),
+        (None, "2026-01-02", "2026-01-01", "to"),
+        (None, "9999-12-31T23:59:59Z", None, "from"),
+    ],
+)
+def test_what_is_no_period_is_refused_by_name(
+    books: Warehouse, period: str | None, start: str | None, end: str | None, field: str
+) -> None:
+    with pytest.raises(BadQuery) as refused:
+        resolve_period(books, period, start=start, end=end)
+    assert refused.value.field == field
+
+
+def test_an_empty_ledger_has_no_newest_window_and_an_empty_period(warehouse: Warehouse) -> None:
+    assert newest(warehouse).final_end is None
+    assert resolve_period(warehouse) == Period(epoch_ms("1970-01-01"), epoch_ms("1970-01-01"))
+
+
+def test_the_newest_window_may_be_provisional_and_the_newest_final_one_is_not(warehouse: Warehouse) -> None:
+    seed.lay(warehouse)
+    seed.provisional(warehouse, seed.END_MS + 10_000, "acme", 1)
+    assert newest(warehouse).final_end == seed.END_MS
+    assert newest(warehouse).window_end == seed.END_MS + 20_000
