@@ -5,12 +5,13 @@ A column is one batch's, or those of many batches end to end (`contracts.columns
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sized
+from collections.abc import Collection, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from contracts.batch_columns import BatchColumn
 from contracts.errors import BadEvent
 from contracts.units import I64
 
@@ -60,14 +61,32 @@ def text(name: str, values: Collection[str], *, empty: bool = True) -> None:
             raise BadEvent(name, value, f"give {0 if empty else 1} to {MAX_TEXT} printable characters")
 
 
-def request_texts(request_id: Collection[str], session_id: Collection[str], trace_id: Collection[str]) -> None:
-    """What is said of single requests, of one batch or of many."""
-    text("request_id", request_id, empty=False)
-    text("session_id", session_id)
-    text("trace_id", trace_id)
+def texts(columns: Sequence[BatchColumn], values: Mapping[str, Collection[str]]) -> None:
+    """Check the text columns of rows, of one batch or of many, by their declarations. Raises BadEvent."""
+    for c in columns:
+        if c.form != "text":
+            continue
+        column = values[c.name]
+        if c.decimal:
+            decimals(c.name, column)
+        elif c.payer:
+            payers(c.name, column, empty=c.empty)
+        else:
+            text(c.name, column, empty=c.empty)
 
 
-def payers(name: str, values: tuple[str, ...], *, empty: bool = True) -> None:
+def decimals(name: str, values: Collection[str]) -> None:
+    """Check that texts are plain decimal numbers. Raises BadEvent."""
+    for value in values:
+        if not is_decimal(value):
+            raise BadEvent(
+                name, value,
+                f"give a plain decimal number as text, such as '12.5': at most {WHOLE_DIGITS} digits before the point "
+                f"and {FRACTION_DIGITS} after it",
+            )  # fmt: skip
+
+
+def payers(name: str, values: Collection[str], *, empty: bool = True) -> None:
     text(name, values, empty=empty)
     for value in values:
         if value.startswith("__"):
@@ -117,10 +136,8 @@ def intervals(t0: I64, t1: I64, energy_uj: I64, method: Ints, busy_ms: I64) -> N
     rows("busy_ms", (busy_ms >= -1) & (busy_ms <= span), busy_ms, "give 0 to the interval's length, or -1 for unknown")
 
 
-def requests(
-    start: I64, first: I64, end: I64, prompt: I64, cached: I64, completion: I64, number: I64 | None = None
-) -> None:
-    """The columns of requests: times in ms, tokens, and how many each row stands for (None: one)."""
+def requests(start: I64, first: I64, end: I64, number: I64 | None = None) -> None:
+    """Check the times of requests, in ms, and how many each row stands for (None: one). Raises BadEvent."""
     times("t_start_ms", start)
     times("t_end_ms", end)
     rows(
@@ -131,11 +148,19 @@ def requests(
         "t_first_ms", (first == 0) | ((first >= start) & (first <= end)), first,
         "must lie in [t_start_ms, t_end_ms], or be 0 for unknown",
     )  # fmt: skip
-    for name, column in (("prompt_tokens", prompt), ("completion_tokens", completion), ("cached_tokens", cached)):
-        rows(name, (column >= 0) & (column <= MAX_TOKENS), column, "give 0 to 2^31-1 tokens")
-    rows("cached_tokens", cached <= prompt, cached, "cached tokens are a subset of prompt_tokens")
     if number is not None:
         rows("requests", (number >= 0) & (number <= MAX_TOKENS), number, "give 0 to 2^31-1 requests")
+
+
+def tokens(columns: Sequence[BatchColumn], counts: Sequence[I64] | I64) -> None:
+    """Check the counts of tokens of requests, in the order of their declarations. Raises BadEvent."""
+    by_name = {c.name: count for c, count in zip(columns, counts, strict=True)}
+    for name, count in by_name.items():
+        rows(name, (count >= 0) & (count <= MAX_TOKENS), count, "give 0 to 2^31-1 tokens")
+    for c in columns:
+        if c.part_of:
+            part, total, kind = by_name[c.name], by_name[c.part_of], c.name.removesuffix("_tokens")
+            rows(c.name, part <= total, part, f"{kind} tokens are a subset of {c.part_of}")
 
 
 def codes(name: str, column: Ints, size: int | npt.NDArray[np.intp], dictionary: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import attrgetter
 from typing import Any, Self
 
 import numpy as np
@@ -15,10 +16,11 @@ import numpy.typing as npt
 
 from contracts import checks
 from contracts.errors import BadEvent
-from contracts.events import PowerBatch, TokenBatch
+from contracts.events import REQUEST_COLUMNS, TOKEN_COLUMNS, PowerBatch, TokenBatch
 from contracts.units import I64
 
 Index = npt.NDArray[np.intp]
+_TEXTS = tuple(c.name for c in REQUEST_COLUMNS if c.form == "text")
 _NAMES_KEPT = 65_536
 _good_names: set[Hashable] = set()
 """Dictionaries (by their bytes) that were found good: the same ones come with every message of a node."""
@@ -113,7 +115,7 @@ class TokenColumns(Rows):
     first_ms: I64
     end_ms: I64
     tokens: I64
-    """(3, n): prompt, cached, completion."""
+    """(len(TOKENS), n): the counts of tokens."""
     requests: I64 | None
     """None: one each."""
 
@@ -122,12 +124,11 @@ class TokenColumns(Rows):
         for b in batches:
             b.check_lengths()
             _check_payers(b)
-        ids = list(chain.from_iterable([b.request_id for b in batches]))
-        sessions, traces = [s for b in batches for s in b.session_id], [t for b in batches for t in b.trace_id]
-        checks.request_texts(ids, sessions, traces)
-        new = cls(*_rows(batches), batches, ids, *_gathered(TokenBatch, batches))
-        prompt, cached, completion = new.tokens
-        checks.requests(new.begin_ms, new.first_ms, new.end_ms, prompt, cached, completion, new.requests)
+        texts = {name: list(chain.from_iterable(map(attrgetter(name), batches))) for name in _TEXTS}
+        checks.texts(REQUEST_COLUMNS, texts)
+        new = cls(*_rows(batches), batches, texts["request_id"], *_gathered(TokenBatch, batches))
+        checks.requests(new.begin_ms, new.first_ms, new.end_ms, new.requests)
+        checks.tokens(TOKEN_COLUMNS, new.tokens)
         checks.codes("tenant", new.tenant, new.repeat([len(b.tenants) for b in batches]), "tenants")
         checks.codes("model", new.model, new.repeat([len(b.models) for b in batches]), "models")
         checks.codes("status", new.status, new.repeat([len(b.statuses) for b in batches]), "statuses")

@@ -10,23 +10,25 @@ many batches at once. Nobody changes a batch; the classes are not frozen because
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
+from collections.abc import Hashable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple, TypeVar
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from contracts import checks
+from contracts.batch_columns import BatchColumn, columns_of
 from contracts.checks import MAX_ENERGY_UJ, MAX_ROWS, MAX_SPAN_MS, MAX_TEXT, MAX_TIME_MS, MAX_TOKENS
-from contracts.errors import BadEvent
 from contracts.units import I64
 
-_B = TypeVar("_B", bound=Sized)
+U16 = npt.NDArray[np.uint16]
+"""A column of indexes into a dictionary."""
 
 __all__ = [
     "MAX_ENERGY_UJ", "MAX_ROWS", "MAX_SPAN_MS", "MAX_TEXT", "MAX_TIME_MS", "MAX_TOKENS",
+    "REQUEST_COLUMNS", "TOKENS", "TOKEN_COLUMNS", "USAGE_COLUMNS",
     "Batch", "Event", "Method", "PowerBatch", "TokenBatch", "UsageBatch",
 ]  # fmt: skip
 
@@ -127,29 +129,35 @@ class TokenBatch:
 
     `tenants`, `models`, `statuses` are dictionaries, `tenant`, `model`, `status` each row's index into them.
     Prompt work ran over `[t_start_ms, t_first_ms)`, completion work over `[t_first_ms, t_end_ms)`;
-    `t_first_ms` is 0 where the first token's time is unknown. `cached_tokens` is a subset of `prompt_tokens`.
+    `t_first_ms` is 0 where the first token's time is unknown.
     A status other than "ok" is a failure; what it did before failing still counts as work.
     A row may stand for several requests, or for part of one: what a server's counters grew by. Then `requests` says how
     many ended; None where each row is one.
+
+    A new column of tokens is one more line here, with None as its default: producers that do not know it leave it out.
     """
 
-    tenants: tuple[str, ...]
-    tenant: npt.NDArray[np.uint16]
-    models: tuple[str, ...]
-    model: npt.NDArray[np.uint16]
-    request_id: tuple[str, ...]
-    t_start_ms: I64
-    t_first_ms: I64
-    t_end_ms: I64
-    prompt_tokens: I64
-    cached_tokens: I64
-    completion_tokens: I64
-    statuses: tuple[str, ...] = ("ok",)
-    status: npt.NDArray[np.uint16] = field(default_factory=lambda: np.zeros(0, np.uint16))
-    session_id: tuple[str, ...] = ()
-    trace_id: tuple[str, ...] = ()
-    t_ms: int = 0
-    requests: I64 | None = None
+    tenants: Annotated[tuple[str, ...], BatchColumn(form="dictionary")]
+    tenant: Annotated[U16, BatchColumn(form="code", dictionary="tenants")]
+    models: Annotated[tuple[str, ...], BatchColumn(form="dictionary")]
+    model: Annotated[U16, BatchColumn(form="code", dictionary="models")]
+    request_id: Annotated[tuple[str, ...], BatchColumn(form="text", empty=False)]
+    t_start_ms: Annotated[I64, BatchColumn(form="number")]
+    t_first_ms: Annotated[I64, BatchColumn(form="number", optional_in_json=True)]
+    t_end_ms: Annotated[I64, BatchColumn(form="number")]
+    prompt_tokens: Annotated[I64, BatchColumn(form="number", phase="prompt")]
+    cached_tokens: Annotated[
+        I64, BatchColumn(form="number", phase="prompt", part_of="prompt_tokens", optional_in_json=True)
+    ]
+    completion_tokens: Annotated[I64, BatchColumn(form="number", phase="completion")]
+    statuses: Annotated[tuple[str, ...], BatchColumn(form="dictionary")] = ("ok",)
+    status: Annotated[U16, BatchColumn(form="code", dictionary="statuses")] = field(
+        default_factory=lambda: np.zeros(0, np.uint16)
+    )
+    session_id: Annotated[tuple[str, ...], BatchColumn(form="text")] = ()
+    trace_id: Annotated[tuple[str, ...], BatchColumn(form="text")] = ()
+    t_ms: Annotated[int, BatchColumn(form="scalar")] = 0
+    requests: Annotated[I64 | None, BatchColumn(form="number", absent=1)] = None
 
     def __len__(self) -> int:
         return len(self.t_start_ms)
@@ -160,76 +168,96 @@ class TokenBatch:
 
     @staticmethod
     def gather(batches: Sequence[TokenBatch]) -> TokenRows:
-        """The rows of batches of this class, end to end."""
+        """Return the rows of batches of this class, end to end."""
         join = np.concatenate
         return TokenRows(
-            join([b.tenant for b in batches]), join([b.model for b in batches]), join([b.status for b in batches]),
-            join([b.t_start_ms for b in batches]), join([b.t_first_ms for b in batches]),
-            join([b.t_end_ms for b in batches]),
-            np.stack([
-                join([b.prompt_tokens for b in batches]), join([b.cached_tokens for b in batches]),
-                join([b.completion_tokens for b in batches]),
-            ]),
-            counted(batches, lambda b: b.requests, join),
-        )  # fmt: skip
+            tenant=join([b.tenant for b in batches]),
+            model=join([b.model for b in batches]),
+            status=join([b.status for b in batches]),
+            t_start_ms=join([b.t_start_ms for b in batches]),
+            t_first_ms=join([b.t_first_ms for b in batches]),
+            t_end_ms=join([b.t_end_ms for b in batches]),
+            tokens=np.stack([join([b.tokens(c.name) for b in batches]) for c in TOKEN_COLUMNS]),
+            requests=join_requests(batches),
+        )
+
+    def tokens(self, name: str) -> I64:
+        """Return a column of tokens, zeros where the batch does not have it."""
+        column: I64 | None = getattr(self, name)
+        return np.zeros(len(self), np.int64) if column is None else column
 
     def check(self) -> None:
+        """Check everything. Raises BadEvent."""
         self.check_lengths()
         self.check_texts()
         self.check_names()
         if len(self):
-            checks.requests(
-                self.t_start_ms, self.t_first_ms, self.t_end_ms, self.prompt_tokens, self.cached_tokens,
-                self.completion_tokens, self.requests,
-            )  # fmt: skip
-            checks.codes("tenant", self.tenant, len(self.tenants), "tenants")
-            checks.codes("model", self.model, len(self.models), "models")
-            checks.codes("status", self.status, len(self.statuses), "statuses")
+            checks.requests(self.t_start_ms, self.t_first_ms, self.t_end_ms, self.requests)
+            checks.tokens(TOKEN_COLUMNS, [self.tokens(c.name) for c in TOKEN_COLUMNS])
+            for c in REQUEST_COLUMNS:
+                if c.form == "code":
+                    checks.codes(c.name, getattr(self, c.name), len(getattr(self, c.dictionary)), c.dictionary)
 
     def check_lengths(self) -> None:
-        """Of what differs from batch to batch: the columns' lengths and the clock."""
-        checks.lengths(
-            len(self), tenant=self.tenant, model=self.model, request_id=self.request_id, t_first_ms=self.t_first_ms,
-            t_end_ms=self.t_end_ms, prompt_tokens=self.prompt_tokens, cached_tokens=self.cached_tokens,
-            completion_tokens=self.completion_tokens, status=self.status,
-            session_id=self.session_id or self.request_id, trace_id=self.trace_id or self.request_id,
-            requests=self.request_id if self.requests is None else self.requests,
-        )  # fmt: skip
+        """Check what differs from batch to batch: the columns' lengths and the clock."""
+        checks.lengths(len(self), **sized_columns(self, REQUEST_COLUMNS))
         checks.clock(self.t_ms)
 
     def check_texts(self) -> None:
-        """Of single requests."""
-        checks.request_texts(self.request_id, self.session_id, self.trace_id)
+        """Check the texts of single requests."""
+        checks.texts(REQUEST_COLUMNS, {c.name: getattr(self, c.name) for c in REQUEST_COLUMNS if c.form == "text"})
 
     def check_names(self) -> None:
-        """Of what a workload says again and again."""
+        """Check the dictionaries, which a workload repeats in every batch."""
         checks.sizes(tenants=self.tenants, models=self.models, statuses=self.statuses)
         checks.payers("tenant", self.tenants, empty=False)
         checks.text("model", self.models, empty=False)
         checks.text("status", self.statuses, empty=False)
 
 
+REQUEST_COLUMNS = columns_of(TokenBatch)
+TOKEN_COLUMNS = tuple(c for c in REQUEST_COLUMNS if c.phase)
+TOKENS = tuple(c.name for c in TOKEN_COLUMNS)
+"""Names of the additive counts of tokens, in the order of `TokenRows.tokens`."""
+
+
 class TokenRows(NamedTuple):
     """Columns of `TokenBatch`, of one length n."""
 
-    tenant: npt.NDArray[np.uint16]
-    model: npt.NDArray[np.uint16]
-    status: npt.NDArray[np.uint16]
+    tenant: U16
+    model: U16
+    status: U16
     t_start_ms: I64
     t_first_ms: I64
     t_end_ms: I64
     tokens: I64
-    """(3, n): prompt, cached, completion."""
+    """(len(TOKENS), n): the counts of tokens."""
     requests: I64 | None
     """None: one each."""
 
 
-def counted(batches: Sequence[_B], of: Callable[[_B], I64 | None], join: Callable[[list[I64]], I64]) -> I64 | None:
-    """`TokenRows.requests` of batches, of which few have any."""
-    found = [of(b) for b in batches]
-    if all(f is None for f in found):
+def join_requests(batches: Sequence[TokenBatch]) -> I64 | None:
+    """Return `TokenRows.requests` of batches, of which few have any."""
+    columns = [b.requests for b in batches]
+    if all(c is None for c in columns):
         return None
-    return join([np.ones(len(b), np.int64) if f is None else f for b, f in zip(batches, found, strict=True)])
+    return np.concatenate(
+        [np.ones(len(b), np.int64) if c is None else c for b, c in zip(batches, columns, strict=True)]
+    )
+
+
+def sized_columns(batch: TokenBatch | UsageBatch, columns: Sequence[BatchColumn]) -> dict[str, Sized]:
+    """Return the columns that must have as many rows as the batch: all but those that it leaves out."""
+    sized: dict[str, Sized] = {}
+    for c in columns:
+        value = getattr(batch, c.name)
+        if c.form in ("text", "map"):
+            left_out = c.optional and not value
+        else:
+            left_out = c.form not in ("code", "number") or value is None
+        if not left_out:
+            sized[c.name] = value
+    return sized
 
 
 @dataclass(slots=True)
@@ -244,19 +272,19 @@ class UsageBatch:
     and `step` tie a row to an agent's session, `dimensions` are whatever else it is broken down by (pod, node, ...).
     """
 
-    meter: tuple[str, ...]
-    unit: tuple[str, ...]
-    tenant: tuple[str, ...]
-    quantity: tuple[str, ...]
-    t0_ms: I64
-    t1_ms: I64
-    t_ms: int = 0
-    origin: tuple[str, ...] = ()
-    event_id: tuple[str, ...] = ()
-    session_id: tuple[str, ...] = ()
-    trace_id: tuple[str, ...] = ()
-    step: tuple[str, ...] = ()
-    dimensions: tuple[Mapping[str, str], ...] = ()
+    meter: Annotated[tuple[str, ...], BatchColumn(form="text", empty=False)]
+    unit: Annotated[tuple[str, ...], BatchColumn(form="text", empty=False)]
+    tenant: Annotated[tuple[str, ...], BatchColumn(form="text", payer=True)]
+    quantity: Annotated[tuple[str, ...], BatchColumn(form="text", decimal=True)]
+    t0_ms: Annotated[I64, BatchColumn(form="number")]
+    t1_ms: Annotated[I64, BatchColumn(form="number")]
+    t_ms: Annotated[int, BatchColumn(form="scalar")] = 0
+    origin: Annotated[tuple[str, ...], BatchColumn(form="text")] = ()
+    event_id: Annotated[tuple[str, ...], BatchColumn(form="text")] = ()
+    session_id: Annotated[tuple[str, ...], BatchColumn(form="text")] = ()
+    trace_id: Annotated[tuple[str, ...], BatchColumn(form="text")] = ()
+    step: Annotated[tuple[str, ...], BatchColumn(form="text")] = ()
+    dimensions: Annotated[tuple[Mapping[str, str], ...], BatchColumn(form="map")] = ()
 
     def __len__(self) -> int:
         return len(self.t0_ms)
@@ -266,32 +294,18 @@ class UsageBatch:
         return max(self.t_ms, int(self.t1_ms.max())) if len(self) else self.t_ms
 
     def check(self) -> None:
-        n = len(self)
-        checks.lengths(
-            n, meter=self.meter, unit=self.unit, tenant=self.tenant, quantity=self.quantity, t1_ms=self.t1_ms,
-            origin=self.origin or self.meter, event_id=self.event_id or self.meter,
-            session_id=self.session_id or self.meter, trace_id=self.trace_id or self.meter,
-            step=self.step or self.meter, dimensions=self.dimensions or self.meter,
-        )  # fmt: skip
-        checks.text("meter", self.meter, empty=False)
-        checks.text("unit", self.unit, empty=False)
-        checks.payers("tenant", self.tenant)
-        for name in ("origin", "event_id", "session_id", "trace_id", "step"):
-            checks.text(name, getattr(self, name))
+        """Check everything. Raises BadEvent."""
+        checks.lengths(len(self), **sized_columns(self, USAGE_COLUMNS))
+        checks.texts(USAGE_COLUMNS, {c.name: getattr(self, c.name) for c in USAGE_COLUMNS if c.form == "text"})
         checks.dimensions("dimensions", self.dimensions)
-        for text in self.quantity:
-            if not checks.is_decimal(text):
-                raise BadEvent(
-                    "quantity", text,
-                    f"give a plain decimal number as text, such as '12.5': at most {checks.WHOLE_DIGITS} digits before "
-                    f"the point and {checks.FRACTION_DIGITS} after it",
-                )  # fmt: skip
         checks.clock(self.t_ms)
-        if n:
+        if len(self):
             checks.times("t0_ms", self.t0_ms)
             checks.times("t1_ms", self.t1_ms)
             checks.rows("t1_ms", self.t1_ms >= self.t0_ms, self.t1_ms, "must not lie before t0_ms")
 
+
+USAGE_COLUMNS = columns_of(UsageBatch)
 
 Batch = PowerBatch | TokenBatch | UsageBatch
 

@@ -6,9 +6,10 @@ misspelt optional one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,8 +17,21 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts import checks, topics
+from contracts.batch_columns import BatchColumn, Form
 from contracts.errors import BadEvent
-from contracts.events import Batch, Method, PowerBatch, PowerRows, TokenBatch, TokenRows, UsageBatch, counted
+from contracts.events import (
+    REQUEST_COLUMNS,
+    TOKENS,
+    USAGE_COLUMNS,
+    Batch,
+    Method,
+    PowerBatch,
+    PowerRows,
+    TokenBatch,
+    TokenRows,
+    UsageBatch,
+    join_requests,
+)  # fmt: skip
 from contracts.units import I64
 
 _Value = TypeVar("_Value")
@@ -38,38 +52,34 @@ class _PowerJson(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True,
     t_ms: int = 0
 
 
-class _TokensJson(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    request_id: tuple[str, ...]
-    tenant: list[str]
-    model: list[str]
-    t_start_ms: list[int]
-    t_end_ms: list[int]
-    prompt_tokens: list[int]
-    completion_tokens: list[int]
-    t_first_ms: list[int] = []
-    cached_tokens: list[int] = []
-    status: list[str] = []
-    session_id: tuple[str, ...] = ()
-    trace_id: tuple[str, ...] = ()
-    t_ms: int = 0
-    requests: list[int] = []
+_TYPES: Mapping[Form, Any] = {
+    "code": list[str], "text": tuple[str, ...], "number": list[int], "map": tuple[dict[str, str], ...], "scalar": int,
+}  # fmt: skip
+_EMPTY: Mapping[Form, Any] = {"text": (), "map": (), "scalar": 0}
 
 
-class _UsageJson(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    meter: tuple[str, ...]
-    unit: tuple[str, ...]
-    tenant: tuple[str, ...]
-    quantity: tuple[str, ...]
-    t0_ms: list[int]
-    t1_ms: list[int]
-    t_ms: int = 0
-    origin: tuple[str, ...] = ()
-    event_id: tuple[str, ...] = ()
-    session_id: tuple[str, ...] = ()
-    trace_id: tuple[str, ...] = ()
-    step: tuple[str, ...] = ()
-    dimensions: tuple[dict[str, str], ...] = ()
+def _fields(columns: Sequence[BatchColumn]) -> list[Any]:
+    """Return the fields of a JSON body in the order in which they are written: required ones first."""
+    fields: list[Any] = [(c.name, _TYPES[c.form]) for c in columns if _required(c)]
+    for c in columns:
+        if not _required(c) and c.form != "dictionary":
+            default = _EMPTY[c.form] if c.form in _EMPTY else msgspec.field(default_factory=list)
+            fields.append((c.name, _TYPES[c.form], default))
+    return fields
 
+
+def _required(c: BatchColumn) -> bool:
+    return not (c.optional or c.optional_in_json or c.form == "dictionary")
+
+
+# The request's id is what a person looks for first in a JSON body.
+_JSON_ORDER = sorted(REQUEST_COLUMNS, key=lambda c: c.name != "request_id")
+_TokensJson = msgspec.defstruct(
+    "_TokensJson", _fields(_JSON_ORDER), omit_defaults=True, forbid_unknown_fields=True, gc=False
+)
+_UsageJson = msgspec.defstruct(
+    "_UsageJson", _fields(USAGE_COLUMNS), omit_defaults=True, forbid_unknown_fields=True, gc=False
+)
 
 _read_power = msgspec.json.Decoder(_PowerJson).decode
 _read_tokens = msgspec.json.Decoder(_TokensJson).decode
@@ -173,31 +183,19 @@ def _power(value: bytes) -> PowerBatch:
 
 
 class _JsonTokens(TokenBatch):
-    """The same of a `TokenBatch`."""
+    """A `TokenBatch` whose columns are still the lists that came. The properties below read single columns."""
 
     __slots__ = ("codes", "wire")
 
-    tenant = property(lambda self: np.asarray(self.codes[0], np.uint16))
-    model = property(lambda self: np.asarray(self.codes[1], np.uint16))
-    status = property(lambda self: np.asarray(self.codes[2], np.uint16))
-    t_start_ms = property(lambda self: _i64(self.wire.t_start_ms))
-    t_first_ms = property(lambda self: _i64(self.wire.t_first_ms or [0] * len(self)))
-    t_end_ms = property(lambda self: _i64(self.wire.t_end_ms))
-    prompt_tokens = property(lambda self: _i64(self.wire.prompt_tokens))
-    cached_tokens = property(lambda self: _i64(self.wire.cached_tokens or [0] * len(self)))
-    completion_tokens = property(lambda self: _i64(self.wire.completion_tokens))
-    requests = property(lambda self: _i64(self.wire.requests) if self.wire.requests else None)
-
-    def __init__(self, wire: _TokensJson) -> None:
+    def __init__(self, wire: Any) -> None:
         self.wire, self.t_ms = wire, wire.t_ms
-        self.request_id, self.session_id, self.trace_id = wire.request_id, wire.session_id, wire.trace_id
         self.tenants, tenant = _coded(wire.tenant)
         self.models, model = _coded(wire.model)
         self.statuses, status = _coded(wire.status) if wire.status else (("ok",), [0] * len(wire.request_id))
         self.codes = tenant, model, status
 
     def __len__(self) -> int:
-        return len(self.request_id)
+        return len(self.wire.request_id)
 
     @staticmethod
     def gather(batches: Sequence[Any]) -> TokenRows:
@@ -205,14 +203,23 @@ class _JsonTokens(TokenBatch):
         tenant, model, status = (
             np.fromiter(chain.from_iterable(b.codes[i] for b in batches), np.uint16, n) for i in range(3)
         )
-        start, end = _joined([w.t_start_ms for w in wires]), _joined([w.t_end_ms for w in wires])
-        first = _joined([w.t_first_ms or [0] * len(w.t_end_ms) for w in wires])
-        cached = _joined([w.cached_tokens or [0] * len(w.t_end_ms) for w in wires])
-        tokens = [_joined([w.prompt_tokens for w in wires]), cached, _joined([w.completion_tokens for w in wires])]
+
+        def joined(name: str) -> list[int]:
+            parts = list(map(attrgetter(name), wires))
+            if not all(parts):  # Only an optional column can be left out; then each of its rows is 0.
+                parts = [part or [0] * len(b) for part, b in zip(parts, batches, strict=True)]
+            return _joined(parts)
+
         return TokenRows(
-            tenant, model, status, _i64(start), _i64(first), _i64(end), np.asarray(tokens, np.int64),
-            counted(batches, lambda b: b.requests, np.concatenate) if any(w.requests for w in wires) else None,
-        )  # fmt: skip
+            tenant=tenant,
+            model=model,
+            status=status,
+            t_start_ms=_i64(joined("t_start_ms")),
+            t_first_ms=_i64(joined("t_first_ms")),
+            t_end_ms=_i64(joined("t_end_ms")),
+            tokens=np.asarray([joined(name) for name in TOKENS], np.int64),
+            requests=join_requests(batches) if any(w.requests for w in wires) else None,
+        )
 
     def check_lengths(self) -> None:
         checks.lengths(len(self))
@@ -223,30 +230,58 @@ class _JsonTokens(TokenBatch):
             super().check()
 
 
+def _code_view(i: int) -> property:
+    return property(lambda self: np.asarray(self.codes[i], np.uint16))
+
+
+def _number_view(c: BatchColumn) -> property:
+    def read(self: _JsonTokens) -> I64 | None:
+        column = getattr(self.wire, c.name)
+        if column or not c.optional:
+            return _i64(column or [0] * len(self))
+        return None
+
+    return property(read)
+
+
+for _i, _c in enumerate(c for c in REQUEST_COLUMNS if c.form == "code"):
+    setattr(_JsonTokens, _c.name, _code_view(_i))
+for _c in REQUEST_COLUMNS:
+    if _c.form == "text":
+        setattr(_JsonTokens, _c.name, property(attrgetter(f"wire.{_c.name}")))
+    elif _c.form == "number":
+        setattr(_JsonTokens, _c.name, _number_view(_c))
+
+_SIZED = [c.name for c in REQUEST_COLUMNS if c.form in ("code", "text", "number")]
+_OPTIONAL = {c.name for c in REQUEST_COLUMNS if not _required(c)}
+_sized = attrgetter(*_SIZED)
+
+
 def _tokens(value: bytes) -> TokenBatch:
-    w = _read_tokens(value)
-    start, ids = w.t_start_ms, w.request_id
-    first, cached, status = w.t_first_ms or start, w.cached_tokens or start, w.status or start
-    session, trace, number = w.session_id or ids, w.trace_id or ids, w.requests or start
-    n = len(start)
-    fit = n == len(ids) == len(first) == len(w.t_end_ms) == len(w.tenant) == len(w.model) == len(w.prompt_tokens)
-    if not fit or not n == len(cached) == len(w.completion_tokens) == len(status) == len(session) == len(trace) == len(
-        number
-    ):
-        checks.lengths(
-            n, tenant=w.tenant, model=w.model, request_id=ids, t_first_ms=first, t_end_ms=w.t_end_ms,
-            prompt_tokens=w.prompt_tokens, cached_tokens=cached, completion_tokens=w.completion_tokens, status=status,
-            session_id=session, trace_id=trace, requests=number,
-        )  # fmt: skip
-    return _JsonTokens(w)
+    wire: Any = _read_tokens(value)
+    n = len(wire.t_start_ms)
+    if n != len(wire.request_id) or not {n, 0}.issuperset(map(len, _sized(wire))) or not _complete(wire, n):
+        columns = {name: getattr(wire, name) for name in _SIZED}
+        checks.lengths(n, **{name: column for name, column in columns.items() if column or name not in _OPTIONAL})
+    return _JsonTokens(wire)
+
+
+_required_columns = attrgetter(*(name for name in _SIZED if name not in _OPTIONAL))
+
+
+def _complete(wire: Any, n: int) -> bool:
+    return n == 0 or all(_required_columns(wire))
+
+
+_USAGE_NUMBERS = tuple(c.name for c in USAGE_COLUMNS if c.form == "number")
 
 
 def _usage(value: bytes) -> UsageBatch:
-    w = _read_usage(value)
-    return UsageBatch(
-        w.meter, w.unit, w.tenant, w.quantity, _i64(w.t0_ms), _i64(w.t1_ms), w.t_ms, w.origin, w.event_id, w.session_id,
-        w.trace_id, w.step, w.dimensions,
-    )  # fmt: skip
+    wire = _read_usage(value)
+    columns: dict[str, Any] = {c.name: getattr(wire, c.name) for c in USAGE_COLUMNS}
+    for name in _USAGE_NUMBERS:
+        columns[name] = _i64(columns[name])
+    return UsageBatch(**columns)
 
 
 READ = {topics.POWER: _power, topics.TOKENS: _tokens, topics.USAGE: _usage}
@@ -267,15 +302,20 @@ def write(batch: Batch) -> bytes:
                 b.busy_ms.tolist(), b.owner, b.t_ms,
             )  # fmt: skip
         case TokenBatch():
-            wire = _TokensJson(
-                b.request_id, _column(b.tenants, b.tenant), _column(b.models, b.model), b.t_start_ms.tolist(),
-                b.t_end_ms.tolist(), b.prompt_tokens.tolist(), b.completion_tokens.tolist(), b.t_first_ms.tolist(),
-                b.cached_tokens.tolist(), _column(b.statuses, b.status), b.session_id, b.trace_id, b.t_ms,
-                [] if b.requests is None else b.requests.tolist(),
-            )  # fmt: skip
+            wire = _TokensJson(**{c.name: _listed(c, b) for c in REQUEST_COLUMNS if c.form != "dictionary"})
         case UsageBatch():
-            wire = _UsageJson(
-                b.meter, b.unit, b.tenant, b.quantity, b.t0_ms.tolist(), b.t1_ms.tolist(),
-                b.t_ms, b.origin, b.event_id, b.session_id, b.trace_id, b.step, tuple(map(dict, b.dimensions)),
-            )  # fmt: skip
+            wire = _UsageJson(**{c.name: _listed(c, b) for c in USAGE_COLUMNS})
     return msgspec.json.encode(wire)
+
+
+def _listed(c: BatchColumn, batch: TokenBatch | UsageBatch) -> Any:
+    """Return a column as JSON has it; empty where the batch does not have the column."""
+    value = getattr(batch, c.name)
+    match c.form:
+        case "code":
+            return _column(getattr(batch, c.dictionary), value)
+        case "number":
+            return [] if value is None else value.tolist()
+        case "map":
+            return tuple(map(dict, value))
+    return value

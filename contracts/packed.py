@@ -6,7 +6,9 @@ unknown fields are skipped, so that a newer producer can add some.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,7 +16,19 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts import checks, topics
-from contracts.events import Batch, PowerBatch, PowerRows, TokenBatch, TokenRows, UsageBatch, counted
+from contracts.batch_columns import BatchColumn, Form
+from contracts.events import (
+    REQUEST_COLUMNS,
+    TOKENS,
+    USAGE_COLUMNS,
+    Batch,
+    PowerBatch,
+    PowerRows,
+    TokenBatch,
+    TokenRows,
+    UsageBatch,
+    join_requests,
+)  # fmt: skip
 from contracts.units import I64
 
 _U16, _I64, _U8 = np.dtype("<u2"), np.dtype("<i8"), np.dtype("u1")
@@ -39,39 +53,33 @@ class _PowerPacked(msgspec.Struct, omit_defaults=True, gc=False):
     t_ms: int = 0
 
 
-class _TokensPacked(msgspec.Struct, omit_defaults=True, gc=False):
-    names: tuple[tuple[str, ...], tuple[str, ...]]
-    tenant: bytes
-    model: bytes
-    request_id: tuple[str, ...]
-    t_start_ms: bytes
-    t_first_ms: bytes
-    t_end_ms: bytes
-    prompt_tokens: bytes
-    cached_tokens: bytes
-    completion_tokens: bytes
-    statuses: tuple[str, ...] = ("ok",)
-    status: bytes = b""
-    session_id: tuple[str, ...] = ()
-    trace_id: tuple[str, ...] = ()
-    t_ms: int = 0
-    requests: bytes = b""
+_NAMES = ("tenants", "models")
+"""Dictionaries of requests that travel as one pair, `names`."""
+_TYPES: Mapping[Form, Any] = {
+    "dictionary": tuple[str, ...], "code": bytes, "text": tuple[str, ...], "number": bytes,
+    "map": tuple[dict[str, str], ...], "scalar": int,
+}  # fmt: skip
+_EMPTY: Mapping[Form, Any] = {"code": b"", "text": (), "number": b"", "map": (), "scalar": 0}
 
 
-class _UsagePacked(msgspec.Struct, omit_defaults=True):
-    meter: tuple[str, ...]
-    unit: tuple[str, ...]
-    tenant: tuple[str, ...]
-    quantity: tuple[str, ...]
-    t0_ms: bytes
-    t1_ms: bytes
-    t_ms: int = 0
-    origin: tuple[str, ...] = ()
-    event_id: tuple[str, ...] = ()
-    session_id: tuple[str, ...] = ()
-    trace_id: tuple[str, ...] = ()
-    step: tuple[str, ...] = ()
-    dimensions: tuple[dict[str, str], ...] = ()
+def _fields(columns: Sequence[BatchColumn]) -> list[Any]:
+    """Return the fields of a packed body, in the order in which they are written."""
+    fields: list[Any] = []
+    for c in columns:
+        if c.form == "dictionary":
+            if c.name not in _NAMES:  # Always written: msgspec leaves no default out that a function makes.
+                fields.append((c.name, _TYPES[c.form], msgspec.field(default_factory=lambda: ("ok",))))
+            elif c.name == _NAMES[0]:
+                fields.append(("names", tuple[tuple[str, ...], tuple[str, ...]]))
+        elif c.optional:
+            fields.append((c.name, _TYPES[c.form], _EMPTY[c.form]))
+        else:
+            fields.append((c.name, _TYPES[c.form]))
+    return fields
+
+
+_TokensPacked = msgspec.defstruct("_TokensPacked", _fields(REQUEST_COLUMNS), omit_defaults=True, gc=False)
+_UsagePacked = msgspec.defstruct("_UsagePacked", _fields(USAGE_COLUMNS), omit_defaults=True)
 
 
 _Gpus = tuple[tuple[str, str], ...]
@@ -156,25 +164,13 @@ def _power(value: bytes) -> PowerBatch:
 
 
 class _PackedTokens(TokenBatch):
-    """The same of a `TokenBatch`."""
+    """A `TokenBatch` whose columns are still the bytes that came. The properties below read single columns."""
 
     __slots__ = ("_rows", "wire")
 
-    tenant = property(lambda self: _u16(self.wire.tenant))
-    model = property(lambda self: _u16(self.wire.model))
-    status = property(lambda self: _u16(self.wire.status or bytes(2 * self._rows)))
-    t_start_ms = property(lambda self: _i64(self.wire.t_start_ms))
-    t_first_ms = property(lambda self: _i64(self.wire.t_first_ms))
-    t_end_ms = property(lambda self: _i64(self.wire.t_end_ms))
-    prompt_tokens = property(lambda self: _i64(self.wire.prompt_tokens))
-    cached_tokens = property(lambda self: _i64(self.wire.cached_tokens))
-    completion_tokens = property(lambda self: _i64(self.wire.completion_tokens))
-    requests = property(lambda self: _i64(self.wire.requests) if self.wire.requests else None)
-
-    def __init__(self, wire: _TokensPacked) -> None:
+    def __init__(self, wire: Any) -> None:
         self.wire, self._rows = wire, len(wire.request_id)
         self.tenants, self.models = wire.names
-        self.request_id, self.session_id, self.trace_id = wire.request_id, wire.session_id, wire.trace_id
         self.statuses, self.t_ms = wire.statuses, wire.t_ms
 
     def __len__(self) -> int:
@@ -182,53 +178,95 @@ class _PackedTokens(TokenBatch):
 
     @staticmethod
     def gather(batches: Sequence[Any]) -> TokenRows:
-        wires, join = [b.wire for b in batches], b"".join
-        tokens = join(
-            [w.prompt_tokens for w in wires] + [w.cached_tokens for w in wires] + [w.completion_tokens for w in wires]
-        )
+        wires, counts = [b.wire for b in batches], [b._rows for b in batches]
+
+        def joined(name: str) -> bytes:
+            parts = list(map(attrgetter(name), wires))
+            if not all(parts):  # Only an optional column can be left out; then each of its rows is 0.
+                width = _WIDTHS[name]
+                parts = [part or bytes(width * n) for part, n in zip(parts, counts, strict=True)]
+            return b"".join(parts)
+
         return TokenRows(
-            _u16(join([w.tenant for w in wires])), _u16(join([w.model for w in wires])),
-            _u16(join([w.status or bytes(2 * len(w.request_id)) for w in wires])),
-            _i64(join([w.t_start_ms for w in wires])), _i64(join([w.t_first_ms for w in wires])),
-            _i64(join([w.t_end_ms for w in wires])), _i64(tokens).reshape(3, -1),
-            counted(batches, lambda b: b.requests, np.concatenate) if any(w.requests for w in wires) else None,
-        )  # fmt: skip
+            tenant=_u16(joined("tenant")),
+            model=_u16(joined("model")),
+            status=_u16(joined("status")),
+            t_start_ms=_i64(joined("t_start_ms")),
+            t_first_ms=_i64(joined("t_first_ms")),
+            t_end_ms=_i64(joined("t_end_ms")),
+            tokens=_i64(b"".join(map(joined, TOKENS))).reshape(len(TOKENS), -1),
+            requests=join_requests(batches) if any(w.requests for w in wires) else None,
+        )
 
     def check_lengths(self) -> None:
         checks.lengths(self._rows)
         checks.clock(self.t_ms)
 
 
-def _fits(w: _TokensPacked) -> bool:
-    n = len(w.request_id)
-    if not n == (len(w.session_id) or n) == (len(w.trace_id) or n):
+def _code_view(c: BatchColumn) -> property:
+    if not c.optional:
+        return property(lambda self: _u16(getattr(self.wire, c.name)))
+    return property(lambda self: _u16(getattr(self.wire, c.name) or bytes(2 * self._rows)))
+
+
+def _number_view(c: BatchColumn) -> property:
+    if not c.optional:
+        return property(lambda self: _i64(getattr(self.wire, c.name)))
+    return property(lambda self: _i64(raw) if (raw := getattr(self.wire, c.name)) else None)
+
+
+_WIDTHS = {c.name: 2 if c.form == "code" else 8 for c in REQUEST_COLUMNS if c.form in ("code", "number")}
+"""Bytes of a row, by binary column."""
+for _c in REQUEST_COLUMNS:
+    if _c.form == "text":
+        setattr(_PackedTokens, _c.name, property(attrgetter(f"wire.{_c.name}")))
+    elif _c.form == "code":
+        setattr(_PackedTokens, _c.name, _code_view(_c))
+    elif _c.form == "number":
+        setattr(_PackedTokens, _c.name, _number_view(_c))
+
+_SIZED = [c for c in REQUEST_COLUMNS if c.form in ("code", "text", "number")]
+_REQUIRED, _OPTIONAL = [c.name for c in _SIZED if not c.optional], [c.name for c in _SIZED if c.optional]
+_required, _optional = attrgetter(*_REQUIRED), attrgetter(*_OPTIONAL)
+_row_bytes = {c.name: _WIDTHS.get(c.name, 1) for c in _SIZED}
+_REQUIRED_WIDTHS, _OPTIONAL_WIDTHS = [_row_bytes[n] for n in _REQUIRED], [_row_bytes[n] for n in _OPTIONAL]
+
+
+@lru_cache(4_096)
+def _required_lengths(n: int) -> tuple[int, ...]:
+    return tuple(width * n for width in _REQUIRED_WIDTHS)
+
+
+def _fits(wire: Any) -> bool:
+    """True if all columns are as long as the requests' ids; those that are left out are not compared."""
+    n = len(wire.request_id)
+    if tuple(map(len, _required(wire))) != _required_lengths(n):
         return False
-    if not 2 * n == len(w.tenant) == len(w.model) == (len(w.status) or 2 * n):
-        return False
-    if not 8 * n == len(w.t_start_ms) == len(w.t_first_ms) == len(w.t_end_ms) == (len(w.requests) or 8 * n):
-        return False
-    return 8 * n == len(w.prompt_tokens) == len(w.cached_tokens) == len(w.completion_tokens)
+    optional = _optional(wire)
+    if not any(optional):
+        return True
+    return all(not c or len(c) == width * n for c, width in zip(optional, _OPTIONAL_WIDTHS, strict=True))
 
 
 def _tokens(value: bytes) -> TokenBatch:
-    w = _read_tokens(value)
-    if not _fits(w):
-        checks.lengths(
-            len(_i64(w.t_start_ms)), tenant=_u16(w.tenant), model=_u16(w.model), request_id=w.request_id,
-            t_first_ms=_i64(w.t_first_ms), t_end_ms=_i64(w.t_end_ms), prompt_tokens=_i64(w.prompt_tokens),
-            cached_tokens=_i64(w.cached_tokens), completion_tokens=_i64(w.completion_tokens),
-            status=_u16(w.status or w.tenant), session_id=w.session_id or w.request_id,
-            trace_id=w.trace_id or w.request_id, requests=_i64(w.requests) if w.requests else w.request_id,
-        )  # fmt: skip
-    return _PackedTokens(w)
+    wire = _read_tokens(value)
+    if not _fits(wire):
+        read: Mapping[str, Any] = {"code": _u16, "number": _i64, "text": tuple}
+        sent = [c for c in _SIZED if getattr(wire, c.name) or not c.optional]
+        columns = {c.name: read[c.form](getattr(wire, c.name)) for c in sent}
+        checks.lengths(len(columns.pop("t_start_ms")), **columns)
+    return _PackedTokens(wire)
+
+
+_USAGE_NUMBERS = tuple(c.name for c in USAGE_COLUMNS if c.form == "number")
 
 
 def _usage(value: bytes) -> UsageBatch:
-    w = _read_usage(value)
-    return UsageBatch(
-        w.meter, w.unit, w.tenant, w.quantity, _i64(w.t0_ms), _i64(w.t1_ms), w.t_ms, w.origin, w.event_id, w.session_id,
-        w.trace_id, w.step, w.dimensions,
-    )  # fmt: skip
+    wire = _read_usage(value)
+    columns: dict[str, Any] = {c.name: getattr(wire, c.name) for c in USAGE_COLUMNS}
+    for name in _USAGE_NUMBERS:
+        columns[name] = _i64(columns[name])
+    return UsageBatch(**columns)
 
 
 READ = {topics.POWER: _power, topics.TOKENS: _tokens, topics.USAGE: _usage}
@@ -248,16 +286,22 @@ def write(batch: Batch) -> bytes:
                 _le(b.energy_uj, _I64), _le(b.method, _U8), busy, b.owner, b.t_ms,
             )  # fmt: skip
         case TokenBatch():
-            status = _le(b.status, _U16) if b.status.any() or b.statuses != ("ok",) else b""
-            wire = _TokensPacked(
-                (b.tenants, b.models), _le(b.tenant, _U16), _le(b.model, _U16), b.request_id,
-                _le(b.t_start_ms, _I64), _le(b.t_first_ms, _I64), _le(b.t_end_ms, _I64), _le(b.prompt_tokens, _I64),
-                _le(b.cached_tokens, _I64), _le(b.completion_tokens, _I64), b.statuses, status, b.session_id,
-                b.trace_id, b.t_ms, b"" if b.requests is None else _le(b.requests, _I64),
-            )  # fmt: skip
+            values = {c.name: _packed(c, b) for c in REQUEST_COLUMNS if c.name not in _NAMES}
+            wire = _TokensPacked(names=(b.tenants, b.models), **values)
         case UsageBatch():
-            wire = _UsagePacked(
-                b.meter, b.unit, b.tenant, b.quantity, _le(b.t0_ms, _I64), _le(b.t1_ms, _I64),
-                b.t_ms, b.origin, b.event_id, b.session_id, b.trace_id, b.step, tuple(map(dict, b.dimensions)),
-            )  # fmt: skip
+            wire = _UsagePacked(**{c.name: _packed(c, b) for c in USAGE_COLUMNS})
     return pack(wire)
+
+
+def _packed(c: BatchColumn, batch: TokenBatch | UsageBatch) -> Any:
+    """Return a column in its packed form; empty where the column is left out."""
+    value = getattr(batch, c.name)
+    match c.form:
+        case "code":
+            default = c.optional and getattr(batch, c.dictionary) == ("ok",) and not value.any()
+            return b"" if default else _le(value, _U16)
+        case "number":
+            return b"" if value is None else _le(value, _I64)
+        case "map":
+            return tuple(map(dict, value))
+    return value

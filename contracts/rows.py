@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.coded import Coded, Compact
+from contracts.events import TOKENS
 
 Kind = Literal["text", "ms", "i64", "u64", "u32", "u16", "u8", "decimal", "map"]
 """`decimal` and `map` are arrays of objects: Decimal of at most 38 digits, 12 of them after the point; texts by name
@@ -27,6 +28,9 @@ Table = dict[str, Column]
 #   deleted                 1: this key is no longer part of the window
 _PROVENANCE: dict[str, Kind] = {"log_id": "text", "log_partition": "u16", "version": "u64", "deleted": "u8"}
 
+_TOKENS: dict[str, Kind] = dict.fromkeys(TOKENS, "i64")
+"""Counts of tokens: every token column of `contracts.events.TokenBatch`."""
+
 GPU_ENERGY: dict[str, Kind] = {
     "window_start": "ms", "cluster": "text", "node": "text", "gpu_uuid": "text", "workload": "text",
     "late_id": "u64", "window_ms": "u32", "hardware": "text", "owner": "text", "method": "u8",
@@ -38,7 +42,7 @@ that intervals cover, `busy_ms` utilisation x time (-1 unknown)."""
 
 TOKEN_USAGE: dict[str, Kind] = {
     "window_start": "ms", "cluster": "text", "workload": "text", "tenant": "text", "model": "text",
-    "late_id": "u64", "window_ms": "u32", "prompt_tokens": "i64", "cached_tokens": "i64", "completion_tokens": "i64",
+    "late_id": "u64", "window_ms": "u32", **_TOKENS,
     "computed_mtok": "i64", "cached_mtok": "i64", "completion_mtok": "i64", "requests": "i64", "failures": "i64",
     **_PROVENANCE,
 }  # fmt: skip
@@ -48,7 +52,7 @@ spread that work is computed from (`computed` = prompt less cached). A request c
 REQUEST_ENERGY: dict[str, Kind] = {
     "tenant": "text", "t_end": "ms", "request_id": "text", "window_start": "ms", "late_id": "u64", "window_ms": "u32",
     "cluster": "text", "workload": "text", "model": "text", "t_start": "ms", "session_id": "text", "trace_id": "text",
-    "status": "text", "prompt_tokens": "i64", "cached_tokens": "i64", "completion_tokens": "i64",
+    "status": "text", **_TOKENS,
     "computed_mtok": "i64", "cached_mtok": "i64", "completion_mtok": "i64", "active_uj": "i64", "idle_uj": "i64",
     **_PROVENANCE,
 }  # fmt: skip
@@ -58,7 +62,7 @@ row a request."""
 LEDGER: dict[str, Kind] = {
     "window_start": "ms", "cluster": "text", "workload": "text", "hardware": "text", "model": "text", "tenant": "text",
     "window_ms": "u32", "active_uj": "i64", "idle_uj": "i64", "unallocated_uj": "i64",
-    "prompt_tokens": "i64", "cached_tokens": "i64", "completion_tokens": "i64", "work": "i64",
+    **_TOKENS, "work": "i64",
     "requests": "i64", "failures": "i64", "method": "u8", "weights_version": "u32", "floor_version": "u32",
     "revision": "u32", "final": "u8",
     **_PROVENANCE,

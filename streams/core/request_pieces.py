@@ -11,15 +11,28 @@ import numpy.typing as npt
 
 from contracts.coded import Coded, Compact
 from contracts.columns import TokenColumns
+from contracts.events import TOKEN_COLUMNS, TOKENS
 from contracts.rows import KEYS, Column, Table, length
 from contracts.units import I64
 from streams.core.apportion import SpanCuts, ends, pieces
 from streams.core.attribution.attribute import Attribution, attribute_requests
-from streams.core.attribution.facts import AMOUNTS, COMPLETION_M, COMPUTED_M, Facts, Index
+from streams.core.attribution.facts import (
+    AMOUNTS,
+    CACHED,
+    CACHED_M,
+    COMPLETION,
+    COMPLETION_M,
+    COMPUTED_M,
+    FAILURES,
+    PROMPT,
+    REQUESTS,
+    Facts,
+    Index,
+)  # fmt: skip
 from streams.core.request_labels import RequestLabels, TextColumn
 
 _KEY = tuple(column for column in KEYS["request_energy"] if column != "late_id")
-_DONE = AMOUNTS[:6]
+_DONE = AMOUNTS[:REQUESTS]
 _ODD = 0x9E3779B97F4A7C1
 """Times an odd number, no two windows are alike modulo 2^64, and near ones are far apart."""
 
@@ -52,7 +65,7 @@ class ClosedRequests:
 
 
 def spread_requests(c: TokenColumns, window_ms: int) -> tuple[Index, I64, I64]:
-    """(row, window, amounts (8, n)) of each request's pieces; those of a row stand anywhere.
+    """(row, window, amounts (len(AMOUNTS), n)) of each request's pieces; those of a row stand anywhere.
 
     Prompt work ran over [start, first), completion work over [first, end); both over [start, end) where the first
     token's time is unknown. Tokens are spread whole and in thousandths: the latter carry work into windows that get no
@@ -61,13 +74,13 @@ def spread_requests(c: TokenColumns, window_ms: int) -> tuple[Index, I64, I64]:
     first = c.begin_ms // window_ms
     crosses = np.maximum(c.end_ms - 1, c.begin_ms) // window_ms > first
     rest = np.flatnonzero(~crosses)
-    amounts = np.empty((8, len(rest)), np.int64)
-    amounts[:3] = c.tokens.take(rest, axis=1)
-    amounts[3:6] = 1000 * amounts[:3]
-    amounts[3] -= amounts[4]
+    amounts = np.empty((len(AMOUNTS), len(rest)), np.int64)
+    amounts[: len(TOKENS)] = c.tokens.take(rest, axis=1)
+    amounts[CACHED_M], amounts[COMPLETION_M] = 1000 * amounts[CACHED], 1000 * amounts[COMPLETION]
+    amounts[COMPUTED_M] = 1000 * amounts[PROMPT] - amounts[CACHED_M]
     number = np.ones(len(first), np.int64) if c.requests is None else c.requests
     failed = _failed(c) * number
-    amounts[6], amounts[7] = number[rest], failed[rest]
+    amounts[REQUESTS], amounts[FAILURES] = number[rest], failed[rest]
     if len(rest) == len(first):
         return rest, first, amounts
     cut = np.flatnonzero(crosses)
@@ -87,21 +100,22 @@ def _failed(c: TokenColumns) -> npt.NDArray[np.bool_]:
 def _cut(c: TokenColumns, cut: Index, number: I64, failed: I64, window_ms: int) -> tuple[Index, I64, I64]:
     """Of the rows `cut`, which run through several windows: (index into cut, window, amounts) of their pieces."""
     start, end, first = c.begin_ms[cut], c.end_ms[cut], c.first_ms[cut]
-    prompt, cached, completion = c.tokens[:, cut]
+    tokens = c.tokens[:, cut]
+    prompt, cached, completion = tokens[PROMPT], tokens[CACHED], tokens[COMPLETION]
     known = first > 0
     first_a, first_b = np.where(known, first, end), np.where(known, first, start)
     row, window = pieces(start, end, window_ms)
     prompting, completing = (
         SpanCuts.of(p0, p1, row, window, window_ms) for p0, p1 in ((start, first_a), (first_b, end))
     )
-    amounts = np.empty((8, len(row)), np.int64)
-    for i, (amount, cuts) in enumerate((
-        (prompt, prompting), (cached, prompting), (completion, completing),
-        ((prompt - cached) * 1000, prompting), (cached * 1000, prompting), (completion * 1000, completing),
-    )):  # fmt: skip
-        amounts[i] = cuts.parts(amount)
+    amounts = np.empty((len(AMOUNTS), len(row)), np.int64)
+    for i, column in enumerate(TOKEN_COLUMNS):
+        amounts[i] = (prompting if column.phase == "prompt" else completing).parts(tokens[i])
+    amounts[COMPUTED_M] = prompting.parts((prompt - cached) * 1000)
+    amounts[CACHED_M] = prompting.parts(cached * 1000)
+    amounts[COMPLETION_M] = completing.parts(completion * 1000)
     last = ends(row)
-    amounts[6], amounts[7] = last * number[row], last * failed[row]
+    amounts[REQUESTS], amounts[FAILURES] = last * number[row], last * failed[row]
     return row, window, amounts
 
 
@@ -112,7 +126,7 @@ def request_rows(taken: ClosedRequests, window_ms: int) -> tuple[Table, Index]:
     sizes = np.array([len(p.row) for p in found], np.intp)
     window_start = np.repeat(np.array([n for n, _ in taken.pieces], np.int64) * window_ms, sizes)
     entity = _joined([p.entity for p in found])
-    done = np.concatenate([p.amounts for p in found], axis=1) if found else np.zeros((8, 0), np.int64)
+    done = np.concatenate([p.amounts for p in found], axis=1) if found else np.zeros((len(AMOUNTS), 0), np.int64)
     subjects = taken.subjects.take(entity)
     rows: Table = {
         "tenant": taken.tenants.take(entity), "request_id": _texts(found, [p.said.request_id for p in found]),

@@ -17,7 +17,7 @@ from contracts.events import Event
 from contracts.units import I64
 from streams.core.accumulators import WindowAccumulators, by_window
 from streams.core.apportion import spread_intervals
-from streams.core.attribution.facts import Index, Subject
+from streams.core.attribution.facts import AMOUNTS, Index, Subject
 from streams.core.request_labels import RequestLabels
 from streams.core.request_pieces import ClosedRequests, RequestPieces, spread_requests
 from streams.core.window_snapshot import METHOD, GpuEnergy, TenantTokens, WindowSnapshot, merge_gpus
@@ -41,7 +41,7 @@ class OpenWindows:
     def __init__(self, window_ms: int, *, keep_requests: bool = True) -> None:
         self.window_ms, self.keep_requests = window_ms, keep_requests
         self._energy = WindowAccumulators(5, greatest=(METHOD,))
-        self._tokens = WindowAccumulators(8)
+        self._tokens = WindowAccumulators(len(AMOUNTS))
         self._pieces: dict[int, list[RequestPieces]] = {}
         self._piece_count = 0
         self._alive = 0

@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from contracts.events import TOKENS
 from contracts.units import I64
 
 Index = npt.NDArray[np.intp]
 Subject = tuple[str, str]
 """(cluster, workload)."""
 
-PROMPT, CACHED, COMPLETION, COMPUTED_M, CACHED_M, COMPLETION_M, REQUESTS, FAILURES = range(8)
-AMOUNTS = (
-    "prompt_tokens", "cached_tokens", "completion_tokens",
-    "computed_mtok", "cached_mtok", "completion_mtok", "requests", "failures",
-)  # fmt: skip
-"""The rows of `Tokens.amounts`, as columns of contracts.rows.TOKEN_USAGE (the first six of REQUEST_ENERGY too)."""
+MTOKS = ("computed_mtok", "cached_mtok", "completion_mtok")
+"""Thousandths of tokens by the weight that they are worked out with."""
+AMOUNTS = (*TOKENS, *MTOKS, "requests", "failures")
+"""The rows of `Tokens.amounts`: columns of contracts.rows.TOKEN_USAGE, all but the last two also of REQUEST_ENERGY."""
+PROMPT, CACHED, COMPLETION = map(AMOUNTS.index, ("prompt_tokens", "cached_tokens", "completion_tokens"))
+COMPUTED_M, CACHED_M, COMPLETION_M = map(AMOUNTS.index, MTOKS)
+REQUESTS, FAILURES = AMOUNTS.index("requests"), AMOUNTS.index("failures")
 
 
 def _none() -> I64:
@@ -43,15 +45,14 @@ class Energy:
 class Tokens:
     """Work done, one row a tenant, model and window (or any finer rows).
 
-    `amounts` is (8, n): prompt, cached, completion tokens; computed, cached, completion thousandths of tokens;
-    requests; failures.
+    `amounts` is (len(AMOUNTS), n).
     """
 
     window_start: I64 = field(default_factory=_none)
     subject: I64 = field(default_factory=_none)
     tenant: I64 = field(default_factory=_none)
     model: I64 = field(default_factory=_none)
-    amounts: I64 = field(default_factory=lambda: np.zeros((8, 0), np.int64))
+    amounts: I64 = field(default_factory=lambda: np.zeros((len(AMOUNTS), 0), np.int64))
 
 
 @dataclass(frozen=True)

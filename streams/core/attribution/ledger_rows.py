@@ -9,10 +9,10 @@ import numpy as np
 from contracts import topics
 from contracts.coded import Coded
 from contracts.errors import LedgerError
-from contracts.events import Method
+from contracts.events import TOKENS, Method
 from contracts.rows import Table
 from contracts.units import I64
-from streams.core.attribution.facts import CACHED, COMPLETION, FAILURES, PROMPT, REQUESTS, Facts, Index
+from streams.core.attribution.facts import AMOUNTS, FAILURES, REQUESTS, Facts, Index
 from streams.core.attribution.grouping import GroupKeys, look_up, ordered, rank
 from streams.core.attribution.policy import Policy
 from streams.core.attribution.split import EnergySplit, HardwareEnergy, TenantWork, work_of
@@ -66,7 +66,9 @@ def ledger_rows_of(
         tenant=np.concatenate([d.tenant[p.done], d.tenant[unmetered], payer]),
         model=np.concatenate([d.model[p.done], d.model[unmetered], none_bare - 1]),
         energies=energies,
-        amounts=np.concatenate([p.amounts, d.amounts[:, unmetered], np.zeros((8, n_bare), np.int64)], axis=1),
+        amounts=np.concatenate(
+            [p.amounts, d.amounts[:, unmetered], np.zeros((len(AMOUNTS), n_bare), np.int64)], axis=1
+        ),
         work=np.concatenate([p.work, unmetered_work, none_bare]),
         method=np.concatenate([m.method[p.metered], none_un + Method.UNMETERED, m.method[bare]]),
         weights_version=np.concatenate([p.weights_version, weights[3], none_bare]),
@@ -101,7 +103,7 @@ def table_of(facts: Facts, keys: GroupKeys, rows: LedgerRows) -> Table:
         "tenant": Coded(tenants, rows.tenant[order]),
         "active_uj": rows.energies[0, order], "idle_uj": rows.energies[1, order],
         "unallocated_uj": rows.energies[2, order],
-        "prompt_tokens": amounts[PROMPT], "cached_tokens": amounts[CACHED], "completion_tokens": amounts[COMPLETION],
+        **{name: amounts[i] for i, name in enumerate(TOKENS)},
         "work": rows.work[order], "requests": amounts[REQUESTS], "failures": amounts[FAILURES],
         "method": rows.method[order], "weights_version": rows.weights_version[order],
         "floor_version": rows.floor_version[order],

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from contracts import topics
 from contracts.units import I64
 from streams.core.apportion import apportion_each
-from streams.core.attribution.facts import COMPLETION_M, COMPUTED_M, Facts, Index
+from streams.core.attribution.facts import AMOUNTS, COMPLETION_M, COMPUTED_M, Facts, Index
 from streams.core.attribution.grouping import GroupKeys, distinct, expand, look_up, rank
 from streams.core.attribution.policy import Policy
 
@@ -72,9 +72,9 @@ def work_by_tenant(facts: Facts, keys: GroupKeys) -> TenantWork:
     t = facts.tokens
     group = keys.of_tokens
     key, at, inverse = distinct(keys.done(group, t.tenant, t.model))
-    amounts = np.zeros((8, len(key)), np.int64)
-    for i in range(8):
-        np.add.at(amounts[i], inverse, t.amounts[i])
+    amounts = np.zeros((len(AMOUNTS), len(key)), np.int64)
+    for total, amount in zip(amounts, t.amounts, strict=True):
+        np.add.at(total, inverse, amount)
     return TenantWork(key, inverse, group[at], t.window_start[at], t.tenant[at], t.model[at], amounts)
 
 
