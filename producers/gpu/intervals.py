@@ -1,23 +1,28 @@
-"""Readings of one GPU to intervals. Pure: a state and a reading in, a state and intervals out; no clock, no I/O.
+"""State machine that turns the readings of one GPU into energy intervals. Pure: no clock, no I/O.
 
-Energy, in exact integer microjoules, best evidence first:
+Energy is in exact integer microjoules. The best evidence that is available is used:
 
-* COUNTER: the difference of two readings of the device's own energy counter (mJ), however far apart: what lies between
-  them (missed readings, errors, a stopped agent) cannot lose a joule, and the sampling rate cannot change the sum.
-* INTEGRATED: the trapezoid rule over watts, for a GPU without a counter. Watts are rounded to whole milliwatts once
-  (NVML's own unit); then (mW0 + mW1) * ms is exact in half microjoules, and the odd half is carried into the next
-  interval, so rounding never drifts. Watts are not integrated over more than `max_gap_ms`: such a gap is counted, and
-  no energy is invented in it.
-* ESTIMATED: the same trapezoid where the counter went backwards (the driver was reloaded: a new epoch) or leapt by
-  more than any GPU can use. Where watts are missing too, that stretch is a gap.
+* COUNTER: the difference of two readings of the device's own energy counter (mJ), however far apart they are. Missed
+  readings, errors and a stopped agent lose no joule, and the sampling rate does not change the sum.
+* INTEGRATED: the trapezoid rule over watts, for a GPU without a counter. Watts are rounded once to whole milliwatts
+  (NVML's own unit). Then (mW0 + mW1) * ms is exact in half microjoules, and an odd half is carried into the next
+  interval, so rounding never drifts. A stretch of more than `max_gap_ms` without watts is a gap: it is
+  counted, and no energy is invented in it.
 
-A counter that stays silent for `max_gap_ms` while watts are read is given up (the watts so far become an interval) and
-taken up again when it returns. Unsupported is None, never 0.
+* ESTIMATED: the same trapezoid where the counter went backwards (the driver was reloaded) or leapt by more than any GPU
+  can use. Where watts are missing too, that stretch is a gap.
 
-Time: durations come from the monotonic clock. Event times come from the wall clock but never overlap: when it steps
-forward, the interval keeps its true length and a hole is left before it; when it steps back, event time goes on
-at half speed until the wall clock has caught up. A step back of more than MAX_SLEW_MS (a clock that was set wrong, so
-that its events were refused as from the future) starts event time afresh, and is counted.
+A counter that is silent for `max_gap_ms` while watts are read is given up: the watts so far become an interval. The
+counter is used again when it returns. An unsupported value is None, never 0.
+
+Durations are measured by the monotonic clock. Event times are those of the wall clock, but intervals never overlap:
+
+* When the wall clock steps forward, the interval keeps its true length, and a hole is left before it.
+
+* When it steps back, event time runs at half speed until the wall clock has caught up.
+
+* When it steps back by more than MAX_SLEW_MS, it was set wrong before, and events were refused as from the future.
+  Event time then starts afresh, and the step is counted.
 """
 
 from __future__ import annotations
@@ -26,20 +31,22 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from contracts.events import MAX_SPAN_MS, Method
 from contracts.units import UJ_PER_MJ
 
 MAX_WATTS = 20_000
-"""More than any device draws (a rack-scale GB200 superchip is at 2,700 W): a counter that grew faster has leapt."""
+"""More than any device draws (a rack-scale GB200 superchip draws 2,700 W). A counter that grew faster has leapt."""
 COUNTER_GRAIN_MS = 1_000
-"""Counters move in steps (NVML's about every 100 ms), so a short interval may hold a step that began before it."""
+"""Counters advance in steps (NVML's about every 100 ms), so a short interval may contain a step that began before."""
 MAX_SLEW_MS = 60_000
 MAX_GAP_MS = 10_000
 
 
 @dataclass(slots=True, frozen=True)
 class GpuReading:
-    """One raw look at a device. `counter_mj` counts millijoules, `utilisation` a ratio of 0 to 1; None: unknown."""
+    """One raw reading of a GPU. `counter_mj` is in millijoules, `utilisation` a ratio from 0 to 1; None is unknown."""
 
     gpu_uuid: str
     hardware: str
@@ -71,16 +78,16 @@ class ClockPoint:
     event_ms: int
 
 
-@dataclass(slots=True, frozen=True)
-class MeterState:
-    """What must be known of one GPU between two readings.
+class MeterState(msgspec.Struct, frozen=True):
+    """State of one GPU's meter between two readings. Stored with the agent's checkpoint.
 
-    `mark` is where the last interval ended, or where counting began; `counter_mj` the counter there.
-    `run_*` is an unbroken stretch of watts since then: its ends, and its energy in half microjoules.
+    `anchor` is where the last interval ended, or where counting began; `counter_mj` is the counter at the anchor.
+    `run_*` is an unbroken run of watts since then: its ends, the milliwatts at its end, and its energy in half
+    microjoules. `busy` is the utilisation x ms since the anchor, None if unknown.
     """
 
     last: ClockPoint
-    mark: ClockPoint
+    anchor: ClockPoint = msgspec.field(name="mark")  # the name in stored checkpoints
     counter_mj: int | None
     run_from: ClockPoint | None
     run_to: ClockPoint | None
@@ -91,7 +98,11 @@ class MeterState:
 
 @dataclass(slots=True, frozen=True)
 class IntervalResult:
-    """What one reading brought: the new state, the intervals that it completed, and what was odd about it."""
+    """New state of a meter, the intervals that a reading completed, and counts of what went wrong.
+
+    `resets` counts counters that went back or leapt, `gaps` stretches that nothing measured, and `clock_steps` wall
+    clocks that were set back by more than MAX_SLEW_MS.
+    """
 
     state: MeterState
     intervals: tuple[EnergyInterval, ...] = ()
@@ -101,124 +112,64 @@ class IntervalResult:
 
 
 def add_reading(state: MeterState | None, reading: GpuReading, *, max_gap_ms: int = MAX_GAP_MS) -> IntervalResult:
-    """Takes one reading of one GPU. The first one only begins; a reading that is not later than the last is ignored."""
-    counter, mw = _counter(reading.counter_mj), _milliwatts(reading.watts)
+    """Advance the meter of one GPU by a reading.
+
+    The first reading (`state` None) only begins. A reading that is not later than the last one is ignored.
+    """
+    counter, mw = _valid_counter(reading.counter_mj), _milliwatts(reading.watts)
     if state is None:
         now = ClockPoint(reading.monotonic_ms, reading.t_ms)
         run = now if mw is not None else None
         return IntervalResult(MeterState(now, now, counter, run, run, mw or 0, 0))
-    elapsed = reading.monotonic_ms - state.last.monotonic_ms
-    if elapsed <= 0:
+    elapsed_ms = reading.monotonic_ms - state.last.monotonic_ms
+    if elapsed_ms <= 0:
         return IntervalResult(state)
-    now, stepped = next_event_time(state.last, ClockPoint(reading.monotonic_ms, reading.t_ms))
-    state, broke = _extend_run(state, now, mw, max_gap_ms)
-    begins = state.counter_mj is None and state.run_from is now  # what was busy before it belongs to no interval
-    state = replace(state, last=now, busy=0.0 if begins else _busy(state.busy, reading.utilisation, elapsed))
-    took = _by_counter(state, reading, counter, now) if state.counter_mj is not None else None
-    if took is None and (state.counter_mj is None or _silent(state, max_gap_ms)):
-        took = _by_watts(state, reading, counter, now, Method.INTEGRATED)
-        # With a counter the broken run of watts costs nothing; without one it is energy that nobody saw.
-        took = replace(took, gaps=took.gaps + (broke and state.counter_mj is None))
-    if took is None:
-        return IntervalResult(state, clock_steps=stepped)
-    return replace(took, clock_steps=stepped)
+    now, clock_stepped = next_event_time(state.last, ClockPoint(reading.monotonic_ms, reading.t_ms))
+    state, run_broke = _extend_run(state, now, mw, max_gap_ms)
+    begins = state.counter_mj is None and state.run_from is now  # earlier utilisation belongs to no interval
+    busy = 0.0 if begins else _add_busy(state.busy, reading.utilisation, elapsed_ms)
+    state = msgspec.structs.replace(state, last=now, busy=busy)
+    result = _by_counter(state, reading, counter, now) if state.counter_mj is not None else None
+    if result is None and (state.counter_mj is None or _counter_is_silent(state, max_gap_ms)):
+        result = _by_watts(state, reading, counter, now, Method.INTEGRATED)
+        # With a counter, a broken run of watts loses nothing. Without one, nothing measured that stretch.
+        result = replace(result, gaps=result.gaps + (run_broke and state.counter_mj is None))
+    if result is None:
+        return IntervalResult(state, clock_steps=clock_stepped)
+    return replace(result, clock_steps=clock_stepped)
 
 
 def merge_intervals(a: EnergyInterval, b: EnergyInterval) -> EnergyInterval:
-    """Two intervals of one GPU, `a` before `b`, as one: joules are kept exactly, the worse method is shown. Energy
-    across a hole between them is nobody's measurement, so such a merger is ESTIMATED."""
+    """Merge two intervals of one GPU, `a` before `b`. Joules are exact, and the weaker method is kept.
+
+    A merger across a hole between them is ESTIMATED: nothing measured the energy there.
+    """
     method = max(a.method, b.method) if a.t1_ms == b.t0_ms else Method.ESTIMATED
-    busy = a.busy_ms + b.busy_ms if a.busy_ms >= 0 and b.busy_ms >= 0 else -1
-    return EnergyInterval(a.gpu_uuid, a.hardware, a.t0_ms, b.t1_ms, a.energy_uj + b.energy_uj, method, busy)
+    busy_ms = a.busy_ms + b.busy_ms if a.busy_ms >= 0 and b.busy_ms >= 0 else -1
+    return EnergyInterval(a.gpu_uuid, a.hardware, a.t0_ms, b.t1_ms, a.energy_uj + b.energy_uj, method, busy_ms)
 
 
 def split_interval(interval: EnergyInterval, max_span_ms: int = MAX_SPAN_MS) -> Iterator[EnergyInterval]:
-    """An interval in parts of at most `max_span_ms`, whose energy and busy time sum to the whole exactly."""
-    span = interval.t1_ms - interval.t0_ms
-    energy, busy = interval.energy_uj, interval.busy_ms
-    for start in range(0, span, max_span_ms):
-        end = min(start + max_span_ms, span)
+    """Split an interval into parts of at most `max_span_ms`. Energy and busy time of the parts sum to it exactly."""
+    span_ms = interval.t1_ms - interval.t0_ms
+    energy_uj, busy_ms = interval.energy_uj, interval.busy_ms
+    for start in range(0, span_ms, max_span_ms):
+        end = min(start + max_span_ms, span_ms)
         yield replace(
             interval,
             t0_ms=interval.t0_ms + start,
             t1_ms=interval.t0_ms + end,
-            energy_uj=energy * end // span - energy * start // span,
-            busy_ms=busy * end // span - busy * start // span if busy >= 0 else -1,
+            energy_uj=energy_uj * end // span_ms - energy_uj * start // span_ms,
+            busy_ms=busy_ms * end // span_ms - busy_ms * start // span_ms if busy_ms >= 0 else -1,
         )
 
 
-def _by_counter(state: MeterState, reading: GpuReading, counter: int | None, now: ClockPoint) -> IntervalResult | None:
-    """The interval from the mark to this reading, or None where the counter is silent."""
-    if counter is None or state.counter_mj is None:
-        return None
-    delta = counter - state.counter_mj
-    elapsed = now.monotonic_ms - state.mark.monotonic_ms
-    if not 0 <= delta <= MAX_WATTS * (elapsed + COUNTER_GRAIN_MS):  # W x ms = mJ
-        took = _by_watts(state, reading, counter, now, Method.ESTIMATED)
-        return replace(took, resets=1)
-    done = _interval(state, reading, state.mark, now, delta * UJ_PER_MJ, Method.COUNTER)
-    return IntervalResult(_restart(state, counter, now, half_uj=0), done)
-
-
-def _by_watts(
-    state: MeterState, reading: GpuReading, counter: int | None, now: ClockPoint, method: Method
-) -> IntervalResult:
-    """The run of watts since the mark as one interval. What of that time it does not cover is a gap."""
-    begin, end = state.run_from, state.run_to
-    if begin is None or end is None or end.monotonic_ms == begin.monotonic_ms:
-        lost = method is Method.ESTIMATED
-        if counter is None and not lost:
-            return IntervalResult(state)
-        return IntervalResult(_restart(state, counter, now, half_uj=state.run_half_uj), gaps=int(lost))
-    done = _interval(state, reading, begin, end, state.run_half_uj // 2, method)
-    covered = end.monotonic_ms - begin.monotonic_ms
-    mark = now if counter is not None else end
-    missed = state.counter_mj is not None and covered < mark.monotonic_ms - state.mark.monotonic_ms
-    return IntervalResult(_restart(state, counter, mark, half_uj=state.run_half_uj % 2), done, gaps=int(missed))
-
-
-def _interval(
-    state: MeterState, reading: GpuReading, begin: ClockPoint, end: ClockPoint, energy_uj: int, method: Method
-) -> tuple[EnergyInterval, ...]:
-    """An interval that ends at `end`, no longer than the time that truly passed, and after the one before it."""
-    t0_ms, t1_ms = interval_start_ms(begin, end), end.event_ms
-    busy = -1 if state.busy is None else min(round(state.busy), t1_ms - t0_ms)
-    return tuple(
-        split_interval(EnergyInterval(reading.gpu_uuid, reading.hardware, t0_ms, t1_ms, energy_uj, method, busy))
-    )
-
-
-def _restart(state: MeterState, counter: int | None, mark: ClockPoint, *, half_uj: int) -> MeterState:
-    """The state after an interval that ended at `mark`. The run of watts goes on from there where watts were read
-    there, with the carried half microjoule; else the next watts begin a new one, so that nothing is counted twice."""
-    goes_on = state.run_to is not None and state.run_to.monotonic_ms == mark.monotonic_ms
-    run = state.run_to if goes_on else None
-    return replace(state, mark=mark, counter_mj=counter, run_from=run, run_to=run, run_half_uj=half_uj, busy=0.0)
-
-
-def _extend_run(state: MeterState, now: ClockPoint, mw: int | None, max_gap_ms: int) -> tuple[MeterState, bool]:
-    """Adds the trapezoid up to a reading with watts; starts a new run, and says so, after too long without."""
-    if mw is None:
-        return state, False
-    if state.run_from is None or state.run_to is None:
-        return replace(state, run_from=now, run_to=now, run_mw=mw), False
-    elapsed = now.monotonic_ms - state.run_to.monotonic_ms
-    if elapsed > max_gap_ms:
-        return replace(state, run_from=now, run_to=now, run_mw=mw, run_half_uj=state.run_half_uj % 2), True
-    area = (state.run_mw + mw) * elapsed  # mW x ms = uJ, and the trapezoid's half is left to the end
-    return replace(state, run_to=now, run_mw=mw, run_half_uj=state.run_half_uj + area), False
-
-
-def _silent(state: MeterState, max_gap_ms: int) -> bool:
-    """The counter gave nothing for too long, while watts were read."""
-    if state.run_from is None or state.run_to is None:
-        return False
-    return state.run_to.monotonic_ms - state.run_from.monotonic_ms > max_gap_ms
-
-
 def next_event_time(last: ClockPoint, now: ClockPoint) -> tuple[ClockPoint, bool]:
-    """A later moment (the monotonic and the wall clock's time of it) in event time, which never overlaps: see the
-    module. And whether event time starts afresh there."""
+    """Return `now` in event time, and True if event time starts afresh there.
+
+    `now` is later than `last` by the monotonic clock; its `event_ms` is the wall clock. Event time never runs back but
+    for a step of more than MAX_SLEW_MS: it runs at half speed until the wall clock has caught up.
+    """
     if last.event_ms - now.event_ms > MAX_SLEW_MS:
         return now, True
     elapsed_ms = now.monotonic_ms - last.monotonic_ms
@@ -226,24 +177,102 @@ def next_event_time(last: ClockPoint, now: ClockPoint) -> tuple[ClockPoint, bool
 
 
 def interval_start_ms(begin: ClockPoint, end: ClockPoint) -> int:
-    """When what lasted from `begin` to `end` began in event time: no longer ago than the time that truly passed, and
-    not before what came before it."""
+    """Return the start in event time of an interval from `begin` to `end`.
+
+    The interval is no longer than the time that passed by the monotonic clock, and never starts before `begin`.
+    """
     t0_ms = end.event_ms - (end.monotonic_ms - begin.monotonic_ms)
     return max(t0_ms, begin.event_ms) if begin.event_ms < end.event_ms else t0_ms
 
 
-def _busy(busy: float | None, utilisation: float | None, elapsed_ms: int) -> float | None:
+def _by_counter(
+    state: MeterState, reading: GpuReading, counter_mj: int | None, now: ClockPoint
+) -> IntervalResult | None:
+    """Return the interval from the anchor to this reading, or None if the counter is silent."""
+    if counter_mj is None or state.counter_mj is None:
+        return None
+    delta_mj = counter_mj - state.counter_mj
+    elapsed_ms = now.monotonic_ms - state.anchor.monotonic_ms
+    if not 0 <= delta_mj <= MAX_WATTS * (elapsed_ms + COUNTER_GRAIN_MS):  # W x ms = mJ
+        return replace(_by_watts(state, reading, counter_mj, now, Method.ESTIMATED), resets=1)
+    intervals = _intervals(state, reading, state.anchor, now, delta_mj * UJ_PER_MJ, Method.COUNTER)
+    return IntervalResult(_restart(state, counter_mj, now, half_uj=0), intervals)
+
+
+def _by_watts(
+    state: MeterState, reading: GpuReading, counter_mj: int | None, now: ClockPoint, method: Method
+) -> IntervalResult:
+    """Return the run of watts since the anchor as an interval. Time that the run does not cover is a gap."""
+    begin, end = state.run_from, state.run_to
+    if begin is None or end is None or end.monotonic_ms == begin.monotonic_ms:
+        is_lost = method is Method.ESTIMATED
+        if counter_mj is None and not is_lost:
+            return IntervalResult(state)
+        return IntervalResult(_restart(state, counter_mj, now, half_uj=state.run_half_uj), gaps=int(is_lost))
+    intervals = _intervals(state, reading, begin, end, state.run_half_uj // 2, method)
+    covered_ms = end.monotonic_ms - begin.monotonic_ms
+    anchor = now if counter_mj is not None else end
+    has_gap = state.counter_mj is not None and covered_ms < anchor.monotonic_ms - state.anchor.monotonic_ms
+    next_state = _restart(state, counter_mj, anchor, half_uj=state.run_half_uj % 2)
+    return IntervalResult(next_state, intervals, gaps=int(has_gap))
+
+
+def _intervals(
+    state: MeterState, reading: GpuReading, begin: ClockPoint, end: ClockPoint, energy_uj: int, method: Method
+) -> tuple[EnergyInterval, ...]:
+    """Return the interval that ends at `end`, in parts that the contract allows."""
+    t0_ms, t1_ms = interval_start_ms(begin, end), end.event_ms
+    busy_ms = -1 if state.busy is None else min(round(state.busy), t1_ms - t0_ms)
+    interval = EnergyInterval(reading.gpu_uuid, reading.hardware, t0_ms, t1_ms, energy_uj, method, busy_ms)
+    return tuple(split_interval(interval))
+
+
+def _restart(state: MeterState, counter_mj: int | None, anchor: ClockPoint, *, half_uj: int) -> MeterState:
+    """Return the state after an interval that ended at `anchor`.
+
+    The run of watts continues from there, with the carried half microjoule, where watts were read at that moment.
+    Otherwise the next watts begin a new run, so that nothing is counted twice.
+    """
+    continues = state.run_to is not None and state.run_to.monotonic_ms == anchor.monotonic_ms
+    run = state.run_to if continues else None
+    return msgspec.structs.replace(
+        state, anchor=anchor, counter_mj=counter_mj, run_from=run, run_to=run, run_half_uj=half_uj, busy=0.0
+    )
+
+
+def _extend_run(state: MeterState, now: ClockPoint, mw: int | None, max_gap_ms: int) -> tuple[MeterState, bool]:
+    """Add the trapezoid up to a reading of watts. After a gap, start a new run and return True."""
+    if mw is None:
+        return state, False
+    if state.run_from is None or state.run_to is None:
+        return msgspec.structs.replace(state, run_from=now, run_to=now, run_mw=mw), False
+    elapsed_ms = now.monotonic_ms - state.run_to.monotonic_ms
+    if elapsed_ms > max_gap_ms:
+        half_uj = state.run_half_uj % 2
+        return msgspec.structs.replace(state, run_from=now, run_to=now, run_mw=mw, run_half_uj=half_uj), True
+    area = (state.run_mw + mw) * elapsed_ms  # mW x ms = uJ; the trapezoid's half is taken when the interval ends
+    return msgspec.structs.replace(state, run_to=now, run_mw=mw, run_half_uj=state.run_half_uj + area), False
+
+
+def _counter_is_silent(state: MeterState, max_gap_ms: int) -> bool:
+    """Return True if the counter gave nothing for more than `max_gap_ms` while watts were read."""
+    if state.run_from is None or state.run_to is None:
+        return False
+    return state.run_to.monotonic_ms - state.run_from.monotonic_ms > max_gap_ms
+
+
+def _add_busy(busy: float | None, utilisation: float | None, elapsed_ms: int) -> float | None:
     if busy is None or utilisation is None or not 0 <= utilisation <= 1:
         return None
     return busy + utilisation * elapsed_ms
 
 
-def _counter(counter_mj: int | None) -> int | None:
+def _valid_counter(counter_mj: int | None) -> int | None:
     return counter_mj if counter_mj is not None and counter_mj >= 0 else None
 
 
 def _milliwatts(watts: float | None) -> int | None:
-    """Whole milliwatts, or None for what is no reading: absent, NaN, infinite, negative, beyond MAX_WATTS."""
+    """Return whole milliwatts, or None for a value that is no power: absent, NaN, negative, beyond MAX_WATTS."""
     if watts is None or not math.isfinite(watts) or not 0 <= watts <= MAX_WATTS:
         return None
     return round(watts * 1000)

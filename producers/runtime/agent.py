@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -212,7 +212,7 @@ class Agent:
             if mark.told[1]:
                 self._held.resume(holder_record.HolderSpan(uuid, *mark.told, mark.holding))
             if mark.boot and mark.boot == self._node.boot:
-                self._states[uuid] = replace(mark.state, busy=None)  # Nobody saw how busy it was meanwhile.
+                self._states[uuid] = msgspec.structs.replace(mark.state, busy=None)  # utilisation is unknown
                 self._holders[uuid] = mark.holding
 
     def _keep(self, events: Sequence[Event], marks: Mapping[str, bytes], what: str) -> bool:

@@ -1,4 +1,4 @@
-"""An inference server's `/metrics` as a source of a collector."""
+"""Polled source over an inference server's `/metrics` page."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from contracts.checks import MAX_TIME_MS
 from contracts.errors import BadInput
 from producers.common import prometheus_text
 from producers.runtime.clock import Clock
@@ -14,12 +15,12 @@ from producers.runtime.poll_loop import Collected, Made
 from producers.servers import counters
 from producers.servers.provider import InferenceMetricsProvider
 
-STARTED = ("process_start_time_seconds",)
+STARTED = "process_start_time_seconds"
 
 
 @dataclass(frozen=True)
 class ServedWorkload:
-    """Whose tokens a server's are: what it serves as, and who pays, for its page names no tenant."""
+    """Workload that a server serves, and the tenant that pays: a metrics page names no tenant."""
 
     cluster: str
     workload: str
@@ -28,7 +29,7 @@ class ServedWorkload:
 
 @dataclass(frozen=True)
 class ServerSource:
-    """See the module. `fetch` gives the page's text, or raises Unavailable."""
+    """Tokens and requests of one server. `fetch` returns the page's text, or raises Unavailable."""
 
     provider: InferenceMetricsProvider
     name: str
@@ -41,19 +42,18 @@ class ServerSource:
         return self.provider.name
 
     def collect(self, mark: bytes | None, clock: Clock) -> Collected:
-        """Raises BadInput where the page is of no such server."""
-        found = prometheus_text.parse_page(self.fetch())
+        """Read the page and return what was served since the checkpoint. Raises BadInput for another server's page."""
+        page = prometheus_text.parse_page(self.fetch())
         t_ms = clock.wall_ms()
-        now = self.provider.served(found)
+        now = self.provider.served(page)
         if not now:
             raise BadInput(
                 "page",
                 self.name,
                 f"has no counters of {self.provider.name}: is it that server, with metrics switched on?",
             )
-        started = next((round(1000 * v) for n in STARTED if n in found for _, v in found[n]), None)
         before = msgspec.msgpack.decode(mark, type=counters.ServerCounterSnapshot) if mark else None
-        look, rows = counters.served_since(before, t_ms, started, now)
+        snapshot, rows = counters.served_since(before, t_ms, page.timestamp_ms(STARTED, MAX_TIME_MS), now)
         batch = counters.token_batch(rows, self.serves.tenant, self.kind, t_ms)
-        made = Made(self.serves.cluster, self.serves.workload, batch, self.name)
-        return Collected([made], msgspec.msgpack.encode(look))
+        tokens = Made(self.serves.cluster, self.serves.workload, batch, self.name)
+        return Collected([tokens], msgspec.msgpack.encode(snapshot), refused=page.refused)

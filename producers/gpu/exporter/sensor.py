@@ -1,14 +1,15 @@
-"""GPUs through an exporter's page, where one is there already: DCGM exporter, nvidia_gpu_exporter. They give readings;
-the agent makes intervals of them, as of NVML's.
+"""GPU sensor that reads the page of an exporter: NVIDIA's DCGM exporter, or nvidia_gpu_exporter.
 
-* A page is of one node. Rows of MIG slices and of time-shared pods repeat their board: a GPU is read once, by its UUID.
-* DCGM answers what it does not know with blanks of about 9.22e18 (dcgm_structs.h); those, and what is no number, are
-  None.
+* A page is of one node. Rows of MIG slices and of time-shared pods repeat their board: each GPU is read once, by its
+  UUID.
+* DCGM answers what it does not know with blanks of about 9.22e18 (dcgm_structs.h). Blanks and NaN are None.
+
 * `DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION` counts millijoules since the driver was loaded; nvidia_gpu_exporter has only
   watts.
-* A page is as old as the exporter's last look (DCGM's default is 30 s). A counter that stands where it stood was not
-  looked at again, for even an idle GPU draws some watts: no reading is made of it, so that an interval is as long as
-  the exporter's own period. After STALE_MS the counter is believed to stand still.
+* A page is as old as the exporter's last sample (DCGM's default period is 30 s). Even an idle GPU draws some watts, so
+  a counter that did not move was not sampled again. No reading is made of it, so an interval is as long as the
+  exporter's own period. After STALE_MS the counter is believed to be at rest.
+* A malformed line, or a GPU whose UUID the event log does not accept, is left out; the other GPUs are read.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from contracts import checks
 from contracts.errors import Unavailable
 from producers.common import prometheus_text
+from producers.common.printable import printable
 from producers.gpu.intervals import GpuReading
 from producers.runtime.clock import Clock
 
@@ -28,12 +31,12 @@ STALE_MS = 60_000
 
 @dataclass(frozen=True)
 class ExporterFormat:
-    """What an exporter calls things. `utilisation_scale` makes a ratio of its utilisation."""
+    """Names of an exporter's samples and labels. `utilisation_scale` times its utilisation is a ratio."""
 
     name: str
     uuid: str
     hardware: tuple[str, str]
-    """(sample, label) that names the product."""
+    """(sample, label) that names the product; any sample if ""."""
     counter_mj: str
     watts: tuple[str, ...]
     utilisation: str
@@ -41,79 +44,93 @@ class ExporterFormat:
 
 
 DCGM = ExporterFormat(
-    "dcgm", "UUID", ("", "modelName"), "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION",
-    ("DCGM_FI_DEV_POWER_USAGE_INSTANT", "DCGM_FI_DEV_POWER_USAGE"), "DCGM_FI_DEV_GPU_UTIL", 0.01,
-)  # fmt: skip
+    name="dcgm",
+    uuid="UUID",
+    hardware=("", "modelName"),
+    counter_mj="DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION",
+    watts=("DCGM_FI_DEV_POWER_USAGE_INSTANT", "DCGM_FI_DEV_POWER_USAGE"),
+    utilisation="DCGM_FI_DEV_GPU_UTIL",
+    utilisation_scale=0.01,
+)
 NVIDIA_SMI = ExporterFormat(
-    "nvidia_gpu_exporter", "uuid", ("nvidia_smi_gpu_info", "name"), "",
-    ("nvidia_smi_power_draw_instant_watts", "nvidia_smi_power_draw_watts"), "nvidia_smi_utilization_gpu_ratio", 1.0,
-)  # fmt: skip
+    name="nvidia_gpu_exporter",
+    uuid="uuid",
+    hardware=("nvidia_smi_gpu_info", "name"),
+    counter_mj="",
+    watts=("nvidia_smi_power_draw_instant_watts", "nvidia_smi_power_draw_watts"),
+    utilisation="nvidia_smi_utilization_gpu_ratio",
+    utilisation_scale=1.0,
+)
 KNOWN: Mapping[str, ExporterFormat] = {e.name: e for e in (DCGM, NVIDIA_SMI)}
 
 
 class ExporterSensor:
-    """A node's GPUs, as its exporter shows them. `fetch` gives the page, or raises Unavailable."""
+    """Sensor of the GPUs on an exporter's page. `fetch` returns the page's text, or raises Unavailable."""
 
     def __init__(self, exporter: ExporterFormat, fetch: Callable[[], str]) -> None:
         self._exporter, self._fetch = exporter, fetch
-        self._given: dict[str, tuple[int, int]] = {}
-        """By GPU, the counter that was last given, and when."""
+        self._last_counters: dict[str, tuple[int, int]] = {}
+        """The last counter that became a reading, by GPU: (mJ, monotonic ms)."""
 
     def readings(self, clock: Clock) -> list[GpuReading]:
-        """One reading of each GPU on the page. Raises Unavailable where it shows none."""
-        e, found = self._exporter, prometheus_text.parse_page(self._fetch())
+        """Return a reading of each GPU that the exporter sampled again. Raises Unavailable if the page shows none."""
+        exporter, page = self._exporter, prometheus_text.parse_page(self._fetch())
         t_ms, monotonic_ms = clock.wall_ms(), clock.monotonic_ms()
-        counters = self._values(found, e.counter_mj)
-        watts = [self._values(found, name) for name in e.watts]
-        busy = self._values(found, e.utilisation)
+        counters = self._values(page, exporter.counter_mj)
+        watts = [self._values(page, name) for name in exporter.watts]
+        utilisation = self._values(page, exporter.utilisation)
         uuids = sorted({uuid for values in (counters, *watts) for uuid in values})
         if not uuids:
             raise Unavailable(
-                f"The page shows no GPU's energy as {e.name} does", f"It needs {e.counter_mj or e.watts[-1]}."
+                f"The page shows no GPU's energy as {exporter.name} does",
+                f"It needs {exporter.counter_mj or exporter.watts[-1]}.",
             )
-        products = self._products(found)
+        products = self._products(page)
         readings = [
             GpuReading(
-                uuid, products.get(uuid, "unknown"), t_ms, monotonic_ms,
-                _whole(counters.get(uuid)), next((v for w in watts if (v := w.get(uuid)) is not None), None),
-                _ratio(busy.get(uuid), e.utilisation_scale),
+                uuid, products.get(uuid, "unknown"), t_ms, monotonic_ms, _rounded(counters.get(uuid)),
+                next((v for values in watts if (v := values.get(uuid)) is not None), None),
+                _ratio(utilisation.get(uuid), exporter.utilisation_scale),
             )
             for uuid in uuids
         ]  # fmt: skip
         return [reading for reading in readings if self._is_new(reading)]
 
     def _is_new(self, reading: GpuReading) -> bool:
+        """Return False for a counter that the exporter did not sample again."""
         if reading.counter_mj is None:
             return True
-        counter_mj, given_ms = self._given.get(reading.gpu_uuid, (-1, 0))
-        if reading.counter_mj == counter_mj and reading.monotonic_ms - given_ms < STALE_MS:
+        counter_mj, read_ms = self._last_counters.get(reading.gpu_uuid, (-1, 0))
+        if reading.counter_mj == counter_mj and reading.monotonic_ms - read_ms < STALE_MS:
             return False
-        self._given[reading.gpu_uuid] = reading.counter_mj, reading.monotonic_ms
+        self._last_counters[reading.gpu_uuid] = reading.counter_mj, reading.monotonic_ms
         return True
 
-    def _values(self, found: prometheus_text.PrometheusPage, name: str) -> dict[str, float | None]:
-        """By GPU; of rows that repeat a board, the first that says anything."""
+    def _values(self, page: prometheus_text.PrometheusPage, name: str) -> dict[str, float | None]:
+        """Return the values of a sample by GPU; of rows that repeat a board, the first that is not blank."""
         values: dict[str, float | None] = {}
-        for labels, value in found.get(name, ()):
+        for labels, value in page.get(name):
             uuid = self._uuid(labels)
-            known = value if math.isfinite(value) and 0 <= value < BLANK else None
             if uuid and values.get(uuid) is None:
-                values[uuid] = known
+                values[uuid] = value if math.isfinite(value) and 0 <= value < BLANK else None
         return values
 
-    def _products(self, found: prometheus_text.PrometheusPage) -> dict[str, str]:
+    def _products(self, page: prometheus_text.PrometheusPage) -> dict[str, str]:
+        """Return product names by GPU, with runs of blanks made one."""
         sample, label = self._exporter.hardware
-        samples = [s for name, some in found.items() if not sample or name == sample for s in some]
-        named = ((self._uuid(labels), labels.get(label, "")) for labels, _ in samples)
-        return {uuid: " ".join(name.split()) for uuid, name in named if uuid and name}
+        rows = page.get(sample) if sample else [row for rows in page.samples.values() for row in rows]
+        named = ((self._uuid(labels), labels.get(label, "")) for labels, _ in rows)
+        return {uuid: printable(" ".join(name.split())) for uuid, name in named if uuid and name}
 
     def _uuid(self, labels: prometheus_text.Labels) -> str:
-        """As NVML has it: nvidia_gpu_exporter leaves the prefix out."""
+        """Return a GPU's UUID as NVML gives it (nvidia_gpu_exporter leaves the prefix out), or "" if it is no name."""
         uuid = labels.get(self._exporter.uuid, "")
-        return uuid if not uuid or uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+        if uuid and not uuid.startswith(("GPU-", "MIG-")):
+            uuid = f"GPU-{uuid}"
+        return uuid if uuid.isprintable() and len(uuid) <= checks.MAX_TEXT else ""
 
 
-def _whole(value: float | None) -> int | None:
+def _rounded(value: float | None) -> int | None:
     return None if value is None else round(value)
 
 

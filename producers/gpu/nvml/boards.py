@@ -1,4 +1,4 @@
-"""The boards of this node with their MIG instances, and the processes that compute on them, through NVML."""
+"""Boards of this node with their MIG instances, and the processes that compute on them, through NVML."""
 
 from __future__ import annotations
 
@@ -11,30 +11,33 @@ from producers.gpu.nvml import sensor
 
 
 class NvmlBoards:
-    """Raises Unavailable where there is no driver. MIG instances are looked for each time: they come and go."""
+    """Reader of boards. Raises Unavailable without a driver. MIG instances are listed anew each time: they change."""
 
     def __init__(self) -> None:
         self._nvml = sensor.load_nvml()
 
     def boards(self) -> tuple[GpuBoard, ...]:
-        """Every GPU that answers. An instance whose slices NVML does not tell is left out: claims of it are told."""
+        """Return every GPU that answers.
+
+        An instance whose slices NVML does not give is left out: a claim of it is then reported as unknown.
+        """
         return tuple(self._board(handle) for handle in self._handles())
 
     def running(self) -> dict[str, tuple[int, ...]]:
-        """Process ids by the UUID of the GPU, or of the MIG instance, that they compute on."""
-        nv, found = self._nvml, dict[str, tuple[int, ...]]()
+        """Return process ids by the UUID of the GPU, or of the MIG instance, that they compute on."""
+        nv, pids_by_device = self._nvml, dict[str, tuple[int, ...]]()
         for handle in self._handles():
             for device in (handle, *self._instances(handle)):
                 try:
                     pids = tuple(sorted(p.pid for p in nv.nvmlDeviceGetComputeRunningProcesses(device)))
-                    found[nv.nvmlDeviceGetUUID(device)] = pids
+                    pids_by_device[nv.nvmlDeviceGetUUID(device)] = pids
                 except nv.NVMLError as error:
-                    # A board in MIG mode may not tell of processes, its instances do.
+                    # A board in MIG mode may not list processes; its instances do.
                     if device is not handle or not self._is_mig(handle):
-                        raise Unavailable(f"NVML does not tell of processes: {error}", "Try `nvidia-smi`.") from None
+                        raise Unavailable(f"NVML does not list processes: {error}", "Try `nvidia-smi`.") from None
             if self._is_mig(handle):
-                found.pop(nv.nvmlDeviceGetUUID(handle), None)  # Those of its instances, again.
-        return found
+                pids_by_device.pop(nv.nvmlDeviceGetUUID(handle), None)  # It repeats those of its instances.
+        return pids_by_device
 
     def close(self) -> None:
         self._nvml.nvmlShutdown()
@@ -47,7 +50,7 @@ class NvmlBoards:
                     handle = nv.nvmlDeviceGetHandleByIndex(index)
                     nv.nvmlDeviceGetUUID(handle)
                 except nv.NVMLError:
-                    continue  # Lost: the sensor tells.
+                    continue  # It is lost: the sensor logs that.
                 yield handle
         except nv.NVMLError as error:
             raise Unavailable(f"NVML does not count its GPUs: {error}", "Try `nvidia-smi`.") from None

@@ -1,17 +1,17 @@
-"""NVIDIA GPUs through NVML: the thin adapter that gives readings. `pynvml` here is the package nvidia-ml-py.
+"""GPU sensor for NVIDIA GPUs, through the driver's library NVML. `pynvml` is the package nvidia-ml-py.
 
-* Energy: `nvmlDeviceGetTotalEnergyConsumption` (mJ since the driver was loaded; Volta and later), of the GPU. Asked
-  once per GPU: one that does not support it is None for good, not 0. A counter at 0 is not believed either.
-* Watts: field 186 (instant), else 185 (average of a second), else `nvmlDeviceGetPowerUsage`; the first that this GPU
-  answers is kept for good, so that its watts are always of one kind. They are the GPU's own (scope 0).
-* A GPU with neither counter nor watts of its own is read by its module's watts (scope 1), where there are some. On
-  Grace Hopper the module has the CPU on it: such a GPU says so in its hardware's name, and in /metrics. Scopes never
-  mix: the module's watts never stand in for a GPU's counter.
-* MIG: power and energy are the board's, whatever its slices. A board is reported once, under its own UUID; NVML gives
+* Energy: `nvmlDeviceGetTotalEnergyConsumption`, mJ since the driver was loaded, Volta and later. Each GPU is
+  asked once: one that does not support it is None from then on, not 0. A counter at 0 is not believed either.
+* Watts: field 186 (instant), else 185 (average of a second), else `nvmlDeviceGetPowerUsage`. The first that a GPU
+  answers is kept, so that its watts are always of one kind. They are the GPU's own (scope 0).
+* Module: a GPU with neither counter nor watts of its own is read by its module's watts (scope 1), where there are some.
+  On Grace Hopper the module includes the CPU: such a GPU says so in its hardware's name, and in /metrics. Scopes never
+  mix: a module's watts never replace a GPU's counter.
+* MIG: power and energy are the board's, whatever its slices. A board is reported once, under its own UUID. NVML gives
   no utilisation for it, so that is None.
-* `hardware` is NVML's product name with runs of blanks made one, and otherwise as it is: "NVIDIA H100 80GB HBM3". Idle
-  floors and weights are looked up by it, so it must not be prettified differently in two places.
-* A GPU that falls off the bus is reported once, skipped, and looked for again every RETRY_MS; the others go on.
+* `hardware` is NVML's product name with runs of blanks made one, and otherwise unchanged: "NVIDIA H100 80GB HBM3". Idle
+  floors and weights are looked up by it, so it is normalised in this one place.
+* A GPU that falls off the bus is logged once, left out, and looked for again every RETRY_MS. The other GPUs are read.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from contracts.errors import Unavailable
+from producers.common.printable import printable
 from producers.gpu.evidence import GPU, MODULE, Measurement
 from producers.gpu.intervals import GpuReading
 from producers.runtime.clock import Clock
@@ -35,13 +36,13 @@ _FIELDS = (186, 185)
 _SCOPES = {GPU: 0, MODULE: 1}
 """NVML_POWER_SCOPE_GPU, NVML_POWER_SCOPE_MODULE."""
 OF_MODULE = " (module)"
-"""After the name of hardware whose joules are its module's: it has floors and weights of its own."""
+"""Suffix of the name of hardware whose joules are its module's. It has idle floors and weights of its own."""
 _UNSIGNED_INT = 1
 _HINT = "Is the NVIDIA driver installed, and is this process allowed to see the GPUs? Try `nvidia-smi`."
 
 
 @dataclass(slots=True)
-class _Gpu:
+class _NvmlGpu:
     uuid: str
     hardware: str
     handle: Any
@@ -49,53 +50,59 @@ class _Gpu:
     mig: bool
     watts: Callable[[Any], float] | None = None
     scope: str = GPU
-    settled: bool = False
-    """Whether `watts` is decided for good, None too."""
+    has_final_watts: bool = False
+    """`watts` is decided and is not looked for again, also where it is None."""
     lost_ms: int | None = None
+    """Monotonic time at which the GPU was lost, None while it is there."""
 
 
 class NvmlSensor:
-    """The GPUs of this node. Raises Unavailable where there is no driver, or no package to talk to it."""
+    """Sensor of this node's GPUs. Raises Unavailable without a driver, or without the package that calls it."""
 
     def __init__(self) -> None:
-        self._nvml = load_nvml()
-        self._uuids: dict[str, _Gpu] = {}
-        nv = self._nvml
-        for index in range(nv.nvmlDeviceGetCount()):
+        nv = self._nvml = load_nvml()
+        self._gpus: dict[str, _NvmlGpu] = {}
+        """By UUID."""
+        try:
+            count = nv.nvmlDeviceGetCount()
+        except nv.NVMLError as error:
+            nv.nvmlShutdown()
+            raise Unavailable(f"NVML does not count its GPUs: {error}", _HINT) from None
+        for index in range(count):
             try:
                 gpu = self._probe(nv.nvmlDeviceGetHandleByIndex(index))
-            except nv.NVMLError as error:
+            except (nv.NVMLError, UnicodeError) as error:
                 log.error("GPU %d cannot be read and is left out: %s", index, error)
                 continue
-            self._uuids[gpu.uuid] = gpu
+            self._gpus[gpu.uuid] = gpu
 
     @property
     def gpus(self) -> dict[str, str]:
-        """The hardware of each GPU, by UUID."""
-        return {gpu.uuid: gpu.hardware for gpu in self._uuids.values()}
+        """Hardware of each GPU, by UUID."""
+        return {gpu.uuid: gpu.hardware for gpu in self._gpus.values()}
 
     @property
     def measured(self) -> dict[str, Measurement]:
-        """How each GPU is measured, by UUID."""
-        return {gpu.uuid: Measurement(_evidence(gpu), gpu.scope, gpu.mig) for gpu in self._uuids.values()}
+        """Evidence and scope of each GPU, by UUID."""
+        return {gpu.uuid: Measurement(_evidence(gpu), gpu.scope, gpu.mig) for gpu in self._gpus.values()}
 
     @property
     def lost(self) -> list[str]:
-        """UUIDs of GPUs that fell off and are not back."""
-        return [gpu.uuid for gpu in self._uuids.values() if gpu.lost_ms is not None]
+        """UUIDs of GPUs that were lost and have not returned."""
+        return [gpu.uuid for gpu in self._gpus.values() if gpu.lost_ms is not None]
 
     def readings(self, clock: Clock) -> list[GpuReading]:
-        """One reading of each GPU that is there. An error on one value makes that value None."""
-        found = (self._read(gpu, clock) for gpu in self._uuids.values() if self._is_there(gpu, clock.monotonic_ms()))
-        return [reading for reading in found if reading is not None]
+        """Return a reading of each GPU that is there. An error on one value makes that value None."""
+        readings = (self._read(gpu, clock) for gpu in self._gpus.values() if self._is_there(gpu, clock.monotonic_ms()))
+        return [reading for reading in readings if reading is not None]
 
     def close(self) -> None:
         self._nvml.nvmlShutdown()
 
-    def _probe(self, handle: Any) -> _Gpu:
+    def _probe(self, handle: Any) -> _NvmlGpu:
         nv = self._nvml
-        name = " ".join(nv.nvmlDeviceGetName(handle).split())
-        gpu = _Gpu(nv.nvmlDeviceGetUUID(handle), name, handle, has_counter=True, mig=False)
+        hardware = printable(" ".join(nv.nvmlDeviceGetName(handle).split()))
+        gpu = _NvmlGpu(printable(nv.nvmlDeviceGetUUID(handle)), hardware, handle, has_counter=True, mig=False)
         try:
             nv.nvmlDeviceGetTotalEnergyConsumption(handle)
         except (nv.NVMLError_NotSupported, nv.NVMLError_FunctionNotFound):
@@ -108,61 +115,61 @@ class NvmlSensor:
             gpu.mig = False
         if gpu.mig:
             log.info("%s is split by MIG: power and energy are the board's, reported once", gpu.uuid)
-        self._settle(gpu)
+        self._choose_watts(gpu)
         if not gpu.has_counter:
-            instead = f"the {gpu.scope}'s watts are integrated" if gpu.watts else "nothing measures it"
-            log.warning("%s (%s) has no energy counter: %s", gpu.uuid, gpu.hardware, instead)
+            fallback = f"the {gpu.scope}'s watts are integrated" if gpu.watts else "nothing measures it"
+            log.warning("%s (%s) has no energy counter: %s", gpu.uuid, gpu.hardware, fallback)
         return gpu
 
-    def _read(self, gpu: _Gpu, clock: Clock) -> GpuReading | None:
+    def _read(self, gpu: _NvmlGpu, clock: Clock) -> GpuReading | None:
         nv = self._nvml
         wall_ms, monotonic_ms = clock.wall_ms(), clock.monotonic_ms()
         try:
-            counter_mj = self._try(nv.nvmlDeviceGetTotalEnergyConsumption, gpu) if gpu.has_counter else None
-            if not gpu.settled:
-                self._settle(gpu)
-            watts = self._try(gpu.watts, gpu) if gpu.watts else None
-            rates = None if gpu.mig else self._try(nv.nvmlDeviceGetUtilizationRates, gpu)
+            counter_mj = self._value(nv.nvmlDeviceGetTotalEnergyConsumption, gpu) if gpu.has_counter else None
+            if not gpu.has_final_watts:
+                self._choose_watts(gpu)
+            watts = self._value(gpu.watts, gpu) if gpu.watts else None
+            rates = None if gpu.mig else self._value(nv.nvmlDeviceGetUtilizationRates, gpu)
         except nv.NVMLError_GpuIsLost as error:
             gpu.lost_ms = monotonic_ms
-            log.error("%s (%s) is lost, the rest goes on: %s", gpu.uuid, gpu.hardware, error)
+            log.error("%s (%s) is lost, the other GPUs are read: %s", gpu.uuid, gpu.hardware, error)
             return None
-        used = rates.gpu / 100 if rates is not None else None
-        return GpuReading(gpu.uuid, gpu.hardware, wall_ms, monotonic_ms, counter_mj or None, watts, used)
+        utilisation = rates.gpu / 100 if rates is not None else None
+        return GpuReading(gpu.uuid, gpu.hardware, wall_ms, monotonic_ms, counter_mj or None, watts, utilisation)
 
-    def _try(self, ask: Callable[[Any], Any], gpu: _Gpu) -> Any:
-        """The answer, or None for any error but a lost GPU."""
+    def _value(self, read: Callable[[Any], Any], gpu: _NvmlGpu) -> Any:
+        """Return the value, or None for any error but a lost GPU."""
         try:
-            return ask(gpu.handle)
+            return read(gpu.handle)
         except self._nvml.NVMLError_GpuIsLost:
             raise
         except self._nvml.NVMLError as error:
             log.debug("%s: %s", gpu.uuid, error)
             return None
 
-    def _settle(self, gpu: _Gpu) -> None:
-        """Decides where a GPU's watts come from: once, unless what did not answer may yet."""
+    def _choose_watts(self, gpu: _NvmlGpu) -> None:
+        """Choose the source of a GPU's watts. The choice is final, unless a source failed that may answer later."""
         nv = self._nvml
         sources = [(GPU, self._field(field, GPU)) for field in _FIELDS]
         sources.append((GPU, lambda handle: nv.nvmlDeviceGetPowerUsage(handle) / 1000))
         sources += [(MODULE, self._field(field, MODULE)) for field in _FIELDS]
         unsure = False
-        for scope, ask in sources:
+        for scope, read in sources:
             if scope == MODULE and (gpu.has_counter or unsure):
                 break
             try:
-                ask(gpu.handle)
+                read(gpu.handle)
             except nv.NVMLError as error:
                 unsure |= not _is_unsupported(nv, error)
                 continue
-            gpu.watts, gpu.scope, gpu.settled = ask, scope, True
+            gpu.watts, gpu.scope, gpu.has_final_watts = read, scope, True
             if scope == MODULE:
                 gpu.hardware += OF_MODULE
             return
-        gpu.settled = not unsure
+        gpu.has_final_watts = not unsure
 
     def _field(self, field: int, scope: str) -> Callable[[Any], float]:
-        def ask(handle: Any) -> float:
+        def read(handle: Any) -> float:
             value = self._nvml.nvmlDeviceGetFieldValues(handle, [(field, _SCOPES[scope])])[0]
             if value.nvmlReturn != 0:
                 raise self._nvml.NVMLError(value.nvmlReturn)
@@ -170,10 +177,10 @@ class NvmlSensor:
                 raise self._nvml.NVMLError(self._nvml.NVML_ERROR_NOT_SUPPORTED)
             return float(value.value.uiVal) / 1000
 
-        return ask
+        return read
 
-    def _is_there(self, gpu: _Gpu, monotonic_ms: int) -> bool:
-        """Looks for a lost GPU again when it is time to: its handle is a new one then."""
+    def _is_there(self, gpu: _NvmlGpu, monotonic_ms: int) -> bool:
+        """Return False for a lost GPU. Every RETRY_MS it is looked for again, by a new handle."""
         if gpu.lost_ms is None:
             return True
         if monotonic_ms - gpu.lost_ms < RETRY_MS:
@@ -189,22 +196,22 @@ class NvmlSensor:
 
 
 def uuids_by_pci() -> dict[str, str]:
-    """UUIDs of this machine's GPUs by PCI address, `0000:01:00.0` as `lspci -D` has it. Raises Unavailable."""
+    """Return UUIDs of this machine's GPUs by PCI address, `0000:01:00.0` as `lspci -D` shows it. Raises Unavailable."""
     nv = load_nvml()
-    found: dict[str, str] = {}
+    uuids: dict[str, str] = {}
     try:
         for index in range(nv.nvmlDeviceGetCount()):
             handle = nv.nvmlDeviceGetHandleByIndex(index)
-            domain, _, rest = nv.nvmlDeviceGetPciInfo(handle).busId.lower().partition(":")
-            found[f"{domain[-4:]}:{rest}"] = nv.nvmlDeviceGetUUID(handle)
+            domain, _, address = nv.nvmlDeviceGetPciInfo(handle).busId.lower().partition(":")
+            uuids[f"{domain[-4:]}:{address}"] = nv.nvmlDeviceGetUUID(handle)
     except nv.NVMLError as error:
-        raise Unavailable(f"NVML does not tell where its GPUs are: {error}", _HINT) from None
+        raise Unavailable(f"NVML does not give the PCI addresses of its GPUs: {error}", _HINT) from None
     finally:
         nv.nvmlShutdown()
-    return found
+    return uuids
 
 
-def _evidence(gpu: _Gpu) -> str:
+def _evidence(gpu: _NvmlGpu) -> str:
     if gpu.has_counter:
         return "counter"
     return "watts" if gpu.watts else "nothing"
@@ -215,7 +222,7 @@ def _is_unsupported(nv: ModuleType, error: Exception) -> bool:
 
 
 def load_nvml() -> ModuleType:
-    """pynvml, initialised. Raises Unavailable."""
+    """Return pynvml, initialised. Raises Unavailable."""
     try:
         import pynvml
     except ImportError:

@@ -1,30 +1,32 @@
-"""Triton Inference Server. It counts requests, and no tokens: those take a gateway. `nv_trt_llm_*` are gauges of one
-iteration: nothing can be summed from them.
+"""Triton Inference Server. It counts requests and no tokens: use a gateway for those. Its `nv_trt_llm_*` samples are
+gauges of one iteration, so that no total follows from them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from producers.common.prometheus_text import PrometheusPage, first_present
-from producers.servers.provider import ServedTotals
+from producers.common.prometheus_text import PrometheusPage
+from producers.servers.provider import ModelTotals, ServedTotals, running
 
 
 class Triton:
-    """Requests by model; tokens are 0."""
+    """Reader of requests by model; tokens are 0."""
 
     name = "triton"
 
-    def served(self, page: PrometheusPage) -> Mapping[str, ServedTotals]:
-        found: dict[str, list[int]] = {}
-        for at, name in enumerate(("nv_inference_request_success", "nv_inference_request_failure")):
-            for labels, value in first_present(page, (name,)):
-                found.setdefault(labels.get("model", ""), [0, 0])[at] += value
-        return {model: ServedTotals(requests=good, failures=bad) for model, (good, bad) in found.items()}
+    def served(self, page: PrometheusPage) -> Mapping[str, ServedTotals | None]:
+        totals = ModelTotals(("model",))
+        for field_name, sample in (
+            ("requests", "nv_inference_request_success"),
+            ("failures", "nv_inference_request_failure"),
+        ):
+            for labels, value in page.counter((sample,)):
+                totals.add(field_name, labels, value)
+        return totals.by_model(page)
 
     def running(self, page: PrometheusPage) -> int | None:
-        found = list(first_present(page, ("nv_inference_pending_request_count",)))
-        return sum(value for _, value in found) if found else None
+        return running(page, ("nv_inference_pending_request_count",))
 
 
 PROVIDER = Triton()
