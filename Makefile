@@ -10,17 +10,22 @@ ARGS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt typecheck bench chaos simulate constraints clean
+.PHONY: help demo test test-all lint fmt typecheck bench chaos simulate constraints clean
 
 help: ## Show this list
 	@echo "make TARGET [ARGS=...]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.server ## See a ledger that balances: installs, then `wattlog demo` (ARGS=--exit ends after the replay)
 	@$(BIN)/wattlog demo $(ARGS)
 
-test: $(VENV)/.dev ## Run every test that can run here; what is skipped is named, with the reason
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-fold-skipped $(ARGS)
+pytest = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-fold-skipped
+
+test: $(VENV)/.dev ## Run the quick tests, in some 5 minutes on two cores; names what is skipped or left out, and why
+	@$(pytest) -m "not (kafka or browser or slow)" $(ARGS)
+
+test-all: $(VENV)/.dev ## Run every test that can run here, at full size: a real Kafka, a browser, 20,000 simulated seeds
+	@$(pytest) --exhaustive $(ARGS)
 
 lint: $(VENV)/.dev ## Check style and the arrows between the rooms
 	@$(BIN)/ruff check .

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -15,13 +17,63 @@ from tests.support import seeded_ledger as seed
 from warehouse.client import Warehouse, connect
 from warehouse.migrate import migrate
 
-# How long an example takes says how busy the machine is, nothing of the code: no deadlines. In CI the examples are the
-# same each time, so that a change fails for what it changed; anywhere else they differ from run to run, and what fails
-# is printed and kept.
-_unhurried = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.register_profile("unhurried", _unhurried)
-hypothesis.settings.register_profile("ci", _unhurried, derandomize=True)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "unhurried")
+_WHY_DESELECTED = {
+    "kafka": "start a real Apache Kafka (Java 17, Maven)",
+    "browser": "draw the page in chromium",
+    "slow": "run for minutes",
+}
+_deselected = pytest.StashKey[Counter[str]]()
+
+# An example's duration shows how busy the machine is, nothing about the code: hence no deadlines. In CI the examples
+# are the same each time, so that a change fails for what it changed. Elsewhere they differ from run to run, and failing
+# ones are printed and kept.
+_QUICK = hypothesis.settings(
+    deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], max_examples=30,
+    derandomize=bool(os.environ.get("CI")),
+)  # fmt: skip
+hypothesis.settings.register_profile("quick", _QUICK)
+hypothesis.settings.register_profile("exhaustive", _QUICK, max_examples=100)
+hypothesis.settings.load_profile("quick")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--exhaustive", action="store_true", help="20,000 simulated seeds, not 500; 100 hypothesis examples, not 30"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_deselected] = Counter()
+    if config.getoption("--exhaustive"):
+        hypothesis.settings.load_profile("exhaustive")
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        for marker in _WHY_DESELECTED:
+            if item.get_closest_marker(marker):
+                item.config.stash[_deselected][marker] += 1
+                break
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the counts of a worker process of pytest-xdist to the process that prints the summary."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["deselected"] = dict(session.config.stash[_deselected])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Keep the counts of one worker process: each has collected, and deselected, all tests."""
+    node.config.stash[_deselected] |= Counter(getattr(node, "workeroutput", {}).get("deselected", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for marker, count in sorted(config.stash[_deselected].items()):
+        terminalreporter.write_line(f"DESELECTED [{count}] {marker}: they {_WHY_DESELECTED[marker]}; make test-all")
+
 
 _names = (f"t{n}" for n in itertools.count(1))
 

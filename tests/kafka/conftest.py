@@ -1,4 +1,4 @@
-"""The `kafka` fixture: one real Apache Kafka for the session. Tests here are marked `kafka`.
+"""The `kafka` fixture: one real Apache Kafka for the session. Tests that use it are marked `kafka`.
 
 Where Java or Maven is absent they are skipped by name; with WATTLOG_REQUIRE_KAFKA=1 they fail instead.
 """
@@ -15,16 +15,15 @@ from tests.kafka import jars
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.chaos.field import Field, open_field
 
-HERE = Path(__file__).parent
 REQUIRED = os.environ.get("WATTLOG_REQUIRE_KAFKA", "") not in ("", "0")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    ours = [item for item in items if item.path.is_relative_to(HERE)]
+    ours = [item for item in items if "kafka" in getattr(item, "fixturenames", ())]
     reason = jars.missing() if ours and not REQUIRED else None
     for item in ours:
         item.add_marker(pytest.mark.kafka)
-        if reason is not None and "kafka" in getattr(item, "fixturenames", ()):
+        if reason is not None:
             item.add_marker(pytest.mark.skip(reason=f"needs a real Apache Kafka: {reason}"))
 
 
