@@ -1,4 +1,4 @@
-"""statsmodels' exponential smoothing as candidates.
+"""Exponential smoothing models of statsmodels: `Ets` and `MstlEts`.
 
 Hyndman, Koehler, Ord & Snyder, Forecasting with Exponential Smoothing (2008); Bandara, Hyndman & Bergmeir, MSTL (2021).
 """
@@ -13,46 +13,47 @@ import pandas as pd
 from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 from statsmodels.tsa.seasonal import MSTL
 
-from forecasting.protocol import LEVELS, Fitted, Prediction, Unfit
+from forecasting.model_interface import LEVELS, CannotFit, FittedModel, Prediction
 from forecasting.series import F64
 
-_FLAT = 1e-9  # relative spread below which a series of order 1 is constant and a likelihood has no maximum
+_FLAT = 1e-9
+"""Range below which a series of order 1 counts as constant: its likelihood has no maximum."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ets:
     """Exponential smoothing, additive error, damped additive trend, additive season: ETS(A,Ad,A).
 
-    Initial states by the heuristic of Hyndman et al. (2008, 2.6.1): on daily loads it was as accurate as estimating
-    them and 3 to 5 times faster (docs/forecasting.md). Intervals are the model's analytic ones.
+    Initial states come from the heuristic of Hyndman et al. (2008, 2.6.1). On daily loads it was as accurate as
+    estimating them and 3 to 5 times faster (docs/forecasting.md). Intervals are the model's analytic ones.
     """
 
     name: str = "ets"
 
-    def fit(self, values: F64, seasons: tuple[int, ...]) -> Fitted:
+    def fit(self, values: F64, seasons: tuple[int, ...]) -> FittedModel:
         season = seasons[0]
-        need = max(10 + 2 * (season // 2), 2 * season + 1)  # what the heuristic asks for
+        need = max(10 + 2 * (season // 2), 2 * season + 1)  # Required by the heuristic.
         if len(values) < need:
-            raise Unfit(f"needs {need} points, has {len(values)}")
+            raise CannotFit(f"needs {need} points, has {len(values)}")
         result = _fit_ets(values, season)
         return _EtsFit(result, (), bool(result.mle_retvals["converged"]))
 
 
 @dataclass(frozen=True, slots=True)
 class MstlEts:
-    """Several seasons taken out by MSTL, ETS(A,Ad,N) for what is left, the last cycle of each season put back.
+    """MSTL removes several seasons, ETS(A,Ad,N) forecasts the remainder, and the last cycle of each season is added.
 
-    Its intervals leave out the uncertainty of the seasons: the backtest's calibration makes up for it.
+    The intervals leave out the uncertainty of the seasons. The backtest's calibration makes up for it.
     """
 
     name: str = "mstl_ets"
 
-    def fit(self, values: F64, seasons: tuple[int, ...]) -> Fitted:
+    def fit(self, values: F64, seasons: tuple[int, ...]) -> FittedModel:
         usable = tuple(s for s in seasons if 2 * s < len(values))
         if len(usable) < 2:
-            raise Unfit("needs two seasons, such as 24 and 168 hours, with two cycles of each")
+            raise CannotFit("needs two seasons, such as 24 and 168 hours, with two cycles of each")
         if np.ptp(values) < _FLAT:
-            raise Unfit("the series is constant")
+            raise CannotFit("the series is constant")
         parts = np.asarray(MSTL(values, periods=usable).fit().seasonal).reshape(len(values), len(usable))
         result = _fit_ets(values - parts.sum(axis=1), None)
         tails = tuple(parts[-s:, i].copy() for i, s in enumerate(usable))
@@ -61,18 +62,18 @@ class MstlEts:
 
 def _fit_ets(values: F64, season: int | None) -> Any:
     if np.ptp(values) < _FLAT:
-        raise Unfit("the series is constant")
+        raise CannotFit("the series is constant")
     seasonal = {"seasonal": "add", "seasonal_periods": season} if season and season > 1 else {}
     model = ETSModel(
         pd.Series(values), error="add", trend="add", damped_trend=True, initialization_method="heuristic", **seasonal
     )
     try:
-        # A failed optimisation is read from the result and reported; a global warning filter would not be thread-safe.
+        # `converged` reports a failed optimisation. A global warning filter would not be thread-safe.
         result = model.fit(disp=False, warn_convergence=False)
     except (np.linalg.LinAlgError, ValueError, FloatingPointError) as error:
-        raise Unfit(f"statsmodels gave up: {error}") from None
+        raise CannotFit(f"statsmodels gave up: {error}") from None
     if not (np.isfinite(result.llf) and result.mse > _FLAT**2):
-        raise Unfit("the likelihood has no maximum: the series is all but deterministic")
+        raise CannotFit("the likelihood has no maximum: the series is all but deterministic")
     return result
 
 
@@ -80,7 +81,7 @@ def _fit_ets(values: F64, season: int | None) -> Any:
 class _EtsFit:
     result: Any
     seasons: tuple[F64, ...]
-    """The last cycle of each season that was taken out before fitting."""
+    """Last cycle of each season that MSTL removed before the fit."""
     converged: bool
 
     def predict(self, horizon: int) -> Prediction:

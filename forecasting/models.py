@@ -1,4 +1,4 @@
-"""Which candidates there are, and their pool. Baselines come first and are always scored."""
+"""Candidate models and their pool. The baselines are listed first and always scored."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from contracts.units import MS_PER_DAY
 from forecasting.ets import Ets, MstlEts
-from forecasting.protocol import Fitted, Model, Prediction
+from forecasting.model_interface import FittedModel, ForecastModel, Prediction
 from forecasting.rules import RunRate, SeasonalRule
 from forecasting.series import F64
 
 RUN_RATE_DAYS = 28
-"""Four whole weeks, so that the mean is not tilted by which weekdays it holds."""
+"""Four full weeks, so that every weekday has the same weight in the mean."""
 
 NAIVE = "seasonal_naive"
 POOL = "pool"
@@ -22,22 +22,22 @@ POOL = "pool"
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The weighted mean of candidates: averages of unlike forecasts beat choosing one (Bates & Granger 1969; M4, 2020).
+    """Weighted mean of models: averaging unlike forecasts beats choosing one (Bates & Granger 1969; M4, 2020).
 
-    `weights` sum to 1. Half-widths are averaged likewise, which is right for errors that go together and wide for
-    others; a path is one member's, drawn by weight and moved to the pooled mean.
+    `weights` sum to 1. Half-widths are averaged too: correct for correlated errors, and too wide for others. A path
+    is drawn from one member, picked by weight, and shifted to the pooled mean.
     """
 
-    members: tuple[Model, ...]
+    members: tuple[ForecastModel, ...]
     weights: tuple[float, ...]
     name: str = POOL
 
-    def fit(self, values: F64, seasons: tuple[int, ...]) -> Fitted:
+    def fit(self, values: F64, seasons: tuple[int, ...]) -> FittedModel:
         return _PoolFit(tuple(m.fit(values, seasons) for m in self.members), self.weights)
 
 
 def pooled(parts: Sequence[Prediction], weights: Sequence[float]) -> Prediction:
-    """The weighted mean of predictions, bounds included."""
+    """Return the weighted mean of predictions, bounds included."""
     w = np.asarray(weights)
     mean, lower, upper = (
         np.tensordot(w, np.stack([getattr(p, name) for p in parts]), 1) for name in ("mean", "lower", "upper")
@@ -45,10 +45,11 @@ def pooled(parts: Sequence[Prediction], weights: Sequence[float]) -> Prediction:
     return Prediction(mean, lower, upper)
 
 
-def candidates(seasons: tuple[int, ...], step_ms: int) -> tuple[Model, ...]:
-    """Every candidate for a series of this step, the baselines first: on a tie the earlier, simpler one wins.
+def candidates(seasons: tuple[int, ...], step_ms: int) -> tuple[ForecastModel, ...]:
+    """Return every candidate for a series of this step, baselines first: the earlier, simpler one wins a tie.
 
-    Rules that repeat a phase stop at a week: a year is no whole number of weeks, so its days fall on other weekdays.
+    Rules that repeat a phase use seasons of up to a week. A year is not a multiple of a week, so its days fall on
+    other weekdays.
     """
     weekly = [s for s in seasons if s * step_ms <= 7 * MS_PER_DAY] or [seasons[0]]
     naive = [SeasonalRule(f"{NAIVE}_{s}" if s != seasons[0] else NAIVE, s, 1) for s in weekly]
@@ -58,13 +59,13 @@ def candidates(seasons: tuple[int, ...], step_ms: int) -> tuple[Model, ...]:
 
 
 def is_baseline(name: str) -> bool:
-    """Whether a candidate is a yardstick only: seasonal naive or run rate."""
+    """Return True for a candidate that only serves as a yardstick: seasonal naive or run rate."""
     return name.startswith((NAIVE, "run_rate"))
 
 
 @dataclass(frozen=True, slots=True)
 class _PoolFit:
-    members: tuple[Fitted, ...]
+    members: tuple[FittedModel, ...]
     weights: tuple[float, ...]
 
     @property

@@ -1,4 +1,7 @@
-"""Rules that need no fitting, among them the two baselines: seasonal naive, and the run rate of cost dashboards."""
+"""Models without parameters: seasonal rules, among them the seasonal naive, and the run rate of cost dashboards.
+
+Seasonal naive and run rate are the two baselines.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forecasting.protocol import LEVELS, Fitted, Prediction, Unfit, conformal_quantile
+from forecasting.model_interface import LEVELS, CannotFit, FittedModel, Prediction, conformal_quantile
 from forecasting.series import F64
 
 
 @dataclass(frozen=True, slots=True)
 class SeasonalRule:
-    """The median of the last `back` values of the same phase. With `back` 1: seasonal naive, the last season again.
+    """Median of the last `back` values of the same phase. `back=1` repeats the last season: seasonal naive.
 
-    Errors: those that it would have made from every past origin.
+    Its errors are those that it would have made from every past origin.
     """
 
     name: str
     season: int
     back: int
 
-    def fit(self, values: F64, seasons: tuple[int, ...]) -> Fitted:
+    def fit(self, values: F64, seasons: tuple[int, ...]) -> FittedModel:
         season, n = self.season, len(values)
         back = min(self.back, n // season - 1)
         if back < 1:
-            raise Unfit(f"needs {2 * season} points, has {n}")
-        # medians[i] stands for step back * season + i, from the `back` values of its phase before it.
+            raise CannotFit(f"needs {2 * season} points, has {n}")
+        # medians[i] predicts step back * season + i from the `back` values of the same phase before it.
         span = n - (back - 1) * season
         medians = np.median([values[k * season : k * season + span] for k in range(back)], axis=0)
         room = n - back * season
@@ -39,15 +42,15 @@ class SeasonalRule:
 
 @dataclass(frozen=True, slots=True)
 class RunRate:
-    """The mean of the trailing `window` steps (28 days, unless history is shorter), for every step ahead."""
+    """Mean of the trailing `window` steps (28 days, unless history is shorter), for every step ahead."""
 
     window: int
     name: str = "run_rate"
 
-    def fit(self, values: F64, seasons: tuple[int, ...]) -> Fitted:
+    def fit(self, values: F64, seasons: tuple[int, ...]) -> FittedModel:
         n = len(values)
         window = min(n, self.window)
-        back = min(window, n // 2)  # a short history still has to show what errors the rule makes
+        back = min(window, n // 2)  # Leaves half of a short history to measure errors on.
         length = max(1, (n - back) // 2)
         origins = np.arange(back, n - length + 1)
         sums = np.concatenate(([0.0], np.cumsum(values)))
@@ -58,10 +61,11 @@ class RunRate:
 
 @dataclass(frozen=True, slots=True)
 class _Empirical:
-    """A rule whose uncertainty is what it got wrong before: `errors` (past origins x steps ahead).
+    """Fitted rule with the empirical distribution of its past errors, of shape (past origins, steps ahead).
 
-    Signs are ignored (intervals and paths are symmetric): a baseline has no drift, so its past bias is not projected.
-    Beyond the longest horizon seen, errors grow with the square root of the number of seasons, as a random walk's do.
+    Signs are ignored, so intervals and paths are symmetric: a baseline has no drift, and its past bias is not
+    projected. Beyond the longest horizon observed, errors grow with the square root of the number of seasons, as
+    those of a random walk do.
     """
 
     cycle: F64

@@ -1,7 +1,7 @@
-"""Regular series: from (time, value) rows to one value per hour or day, with every gap kept, counted and stated.
+"""Regular time series: one value per hour or day, with gaps kept and counted.
 
-A series in this room is a float `pd.Series` over a UTC `DatetimeIndex` with one fixed step; the stamp is the *start*
-of its hour or day, as in the ledger. Values carry any unit: the room never looks. A missing value is NaN, never 0.
+A series in this package is a float `pd.Series` over a UTC `DatetimeIndex` with one fixed step. The stamp is the
+*start* of its hour or day, as in the ledger. Values may have any unit. A missing value is NaN, never 0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contracts.errors import BadInput
 from contracts.units import MS_PER_DAY, MS_PER_HOUR, rfc3339
 
 MAX_POINTS = 100_000
-"""Eleven years of hours. A longer series is refused, so that memory and time are bounded."""
+"""Eleven years of hours. Longer series are refused, which bounds memory and time."""
 
 F64 = npt.NDArray[np.float64]
 
@@ -31,11 +31,11 @@ def regular(
     until_ms: int | None = None,
     absent: Literal["gap", "zero"] = "gap",
 ) -> pd.Series:
-    """Rows of (epoch ms of the step's start, value) as a regular series, in time order whatever order they came in.
+    """Build a regular series from rows of (epoch ms of the step's start, value) in any order.
 
-    `until_ms` is where knowledge ends (exclusive): a step that is not over by then is partial and dropped; steps
-    between the last row and it are absent. `absent` says what a step without a row means: "gap" (not known: NaN)
-    or "zero" (nothing was used: the ledger has no row for an idle tenant).
+    `until_ms` is the exclusive end of the data. A step that ends later is partial and dropped; steps between the last
+    row and `until_ms` are absent. `absent` is the meaning of a step without a row. "gap" means unknown: NaN. "zero"
+    means that nothing was used, as for an idle tenant, which has no rows in the ledger.
 
     Raises BadInput for a duplicate, misaligned or non-finite row, and for more than MAX_POINTS steps.
     """
@@ -44,9 +44,9 @@ def regular(
     values = np.array([p[1] for p in pairs], np.float64)
     if (t % step_ms).any():
         bad = int(t[np.argmax(t % step_ms != 0)])
-        raise BadInput("time", rfc3339(bad), f"stamps are starts of steps: multiples of {step_ms} ms since the epoch")
+        raise BadInput("time", rfc3339(bad), f"give the start of a step: a multiple of {step_ms} ms since the epoch")
     if (np.diff(t) == 0).any():
-        raise BadInput("time", rfc3339(int(t[1:][np.diff(t) == 0][0])), "one row a step; sum or drop the duplicate")
+        raise BadInput("time", rfc3339(int(t[1:][np.diff(t) == 0][0])), "give one row per step: sum or drop duplicates")
     if not np.isfinite(values).all():
         bad_row = int(np.argmax(~np.isfinite(values)))
         raise BadInput(f"value at {rfc3339(int(t[bad_row]))}", values[bad_row], "leave an unknown step out")
@@ -65,17 +65,17 @@ def regular(
 
 
 def daily(hourly: pd.Series, *, min_hours: int = 24) -> pd.Series:
-    """Hours summed to UTC days. Partial days at both ends are dropped.
+    """Sum hours to UTC days. Partial days at both ends are dropped.
 
-    A day with fewer than `min_hours` known hours is NaN; with at least that many, its known hours are scaled up to
-    24, which is the stated assumption that the missing hours were like the others of their day. Sum energy and
-    tokens and divide afterwards: the mean of hourly J/token is not the day's J/token.
+    A day with fewer than `min_hours` known hours is NaN. With at least that many, the sum is scaled up to 24 hours:
+    this assumes that the missing hours were like the others of their day. Sum energy and tokens first and divide
+    afterwards: the mean of hourly J/token is not the day's J/token.
     """
     if not 1 <= min_hours <= 24:
         raise BadInput("min_hours", min_hours, "give 1 to 24")
     stamps, values = stamps_ms(hourly), hourly.to_numpy(np.float64)
     if step_of(hourly) != MS_PER_HOUR:
-        raise BadInput("hourly", step_of(hourly), f"the step must be an hour, {MS_PER_HOUR} ms")
+        raise BadInput("hourly", step_of(hourly), f"give a series with a step of one hour, {MS_PER_HOUR} ms")
     skip = int(-stamps[0] % MS_PER_DAY // MS_PER_HOUR)
     days = (len(values) - skip) // 24
     if days <= 0:
@@ -88,29 +88,29 @@ def daily(hourly: pd.Series, *, min_hours: int = 24) -> pd.Series:
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
-    """A series made whole for models that need every point."""
+class FilledValues:
+    """Series without gaps, for models that need every point."""
 
     values: F64
-    """Complete values, from `start` on (index of the input)."""
+    """Values from index `start` of the input on, none missing."""
     start: int
-    """Points before this were cut: they lie before a gap too long to fill (or are missing at the head)."""
+    """Index of the first point kept. Earlier points are missing, or precede a gap too long to fill."""
     interpolated: int
-    """How many of `values` are interpolated, not measured."""
+    """Number of `values` that are interpolated, not measured."""
     longest_gap: int
-    """Longest run of missing points inside the input, in steps, filled or not."""
+    """Longest run of missing points in the input, in steps, filled or not."""
 
 
-def fill(values: F64, season: int, *, max_gap: int) -> Filled:
-    """Fill gaps of up to `max_gap` steps; cut the history at a longer one.
+def fill(values: F64, season: int, *, max_gap: int) -> FilledValues:
+    """Fill gaps of up to `max_gap` steps, and cut the history at the last longer one.
 
-    A missing point becomes the mean of the nearest known points at the same phase before and after it (one season
-    apart or more), shifted by nothing else: no trend is invented inside a gap. Where no point of that phase is
-    known, it is linear between its neighbours. Missing points at the tail are filled in the same way, bounded alike.
+    A missing point becomes the mean of the nearest known points of the same phase before and after it, one season
+    apart or more. No trend is added inside a gap. Where no point of that phase is known, the value is interpolated
+    linearly between its neighbours. Missing points at the tail are filled in the same way, with the same bound.
     """
     known = np.isfinite(values)
     if not known.any():
-        return Filled(np.zeros(0), len(values), 0, len(values))
+        return FilledValues(np.zeros(0), len(values), 0, len(values))
     first = int(np.argmax(known))
     longest, start = 0, first
     for lo, hi in runs(~known[first:]):
@@ -121,21 +121,21 @@ def fill(values: F64, season: int, *, max_gap: int) -> Filled:
     missing = np.flatnonzero(~np.isfinite(out))
     if len(missing):
         out[missing] = _same_phase(out, missing, season)
-        rest = ~np.isfinite(out)
-        if rest.any() and not rest.all():
+        unknown = ~np.isfinite(out)
+        if unknown.any() and not unknown.all():
             at = np.arange(len(out))
-            out[rest] = np.interp(at[rest], at[~rest], out[~rest])
-    return Filled(out, start, len(missing), longest)
+            out[unknown] = np.interp(at[unknown], at[~unknown], out[~unknown])
+    return FilledValues(out, start, len(missing), longest)
 
 
 def runs(mask: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """The half-open [lo, hi) stretches where `mask` is true."""
+    """Return the half-open ranges [lo, hi) in which `mask` is true."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False]))))
     return [(int(lo), int(hi)) for lo, hi in edges.reshape(-1, 2)]
 
 
 def stamps_ms(series: pd.Series) -> npt.NDArray[np.int64]:
-    """The index as UTC epoch ms. An index without a zone is UTC. Raises BadInput when it is no time index."""
+    """Return the index as UTC epoch ms. An index without a zone is UTC. Raises BadInput if it is not a time index."""
     index = series.index
     if not isinstance(index, pd.DatetimeIndex):
         raise BadInput("series.index", type(index).__name__, "give a DatetimeIndex")
@@ -143,7 +143,7 @@ def stamps_ms(series: pd.Series) -> npt.NDArray[np.int64]:
 
 
 def step_of(series: pd.Series) -> int:
-    """The step in ms. Raises BadInput unless the index is strictly regular: make it so with `regular`."""
+    """Return the step in ms. Raises BadInput unless the index is strictly regular, as `regular` makes it."""
     stamps = stamps_ms(series)
     if len(stamps) > MAX_POINTS:
         raise BadInput("series", len(stamps), f"give at most {MAX_POINTS} points")
@@ -152,22 +152,22 @@ def step_of(series: pd.Series) -> int:
     steps = np.diff(stamps)
     if steps[0] <= 0 or (steps != steps[0]).any():
         raise BadInput(
-            "series.index", steps.min().item(), "must be regular, ascending and without duplicates: see regular()"
+            "series.index", steps.min().item(), "give a regular, ascending index without duplicates: use regular()"
         )
     return int(steps[0])
 
 
 def checked(series: pd.Series) -> tuple[npt.NDArray[np.int64], F64, int]:
-    """(stamps in ms, values, NaN where missing, step in ms) of a regular series; raises BadInput for any other."""
+    """Return (stamps in ms, values with NaN where missing, step in ms). Raises BadInput for an irregular series."""
     step = step_of(series)
     values = np.asarray(series.to_numpy(), np.float64).copy()
     if np.isinf(values).any():
-        raise BadInput("series", "inf", "values are finite, or NaN where unknown")
+        raise BadInput("series", "inf", "give finite values, or NaN where unknown")
     return stamps_ms(series), values, step
 
 
 def _same_phase(values: F64, missing: npt.NDArray[np.int64], season: int) -> F64:
-    """For each missing index, the mean of the nearest known value of its phase on either side; NaN if there is none."""
+    """Return for each missing index the mean of the nearest known values of its phase on either side, NaN if none."""
     rows = -(-len(values) // season)
     table = np.full(rows * season, np.nan)
     table[: len(values)] = values

@@ -45,7 +45,7 @@ def test_a_spike_is_one_episode_with_its_extent_and_excess(causal: bool) -> None
     assert (found.kind, found.direction, found.ongoing) == ("spike", "up", False)
     assert found.excess == pytest.approx(usual, rel=0.15)
     assert found.actual == pytest.approx(2 * found.expected, rel=0.15)
-    assert "USD a step" in found.reason and "above the expected" in found.reason and "6 hours" in found.reason
+    assert "USD per step" in found.reason and "above the expected" in found.reason and "6 hours" in found.reason
 
 
 def test_a_drop_is_found_as_well() -> None:
@@ -153,7 +153,7 @@ def test_too_short_a_history_is_said_to_be_so() -> None:
 
 def test_a_causal_judge_without_enough_of_a_past_says_so() -> None:
     found = detect(fleet(3 * 168 + 10), season=168, causal=True)
-    assert found.judged == 0 and "no point has enough of a past" in found.withheld
+    assert found.judged == 0 and "no point has enough history" in found.withheld
 
 
 @pytest.mark.parametrize(

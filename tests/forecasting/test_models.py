@@ -8,8 +8,8 @@ import pytest
 from contracts.units import MS_PER_DAY, MS_PER_HOUR
 from forecasting import ets
 from forecasting.ets import Ets, MstlEts
+from forecasting.model_interface import CannotFit, ForecastModel, conformal_quantile
 from forecasting.models import Pool, candidates
-from forecasting.protocol import Model, Unfit, conformal_quantile
 from forecasting.rules import RunRate, SeasonalRule
 from forecasting.series import F64
 
@@ -24,7 +24,7 @@ def weekly(n: int = 120, growth: float = 0.002, noise: float = 0.05) -> F64:
 
 
 @pytest.mark.parametrize("model", [*candidates((7,), MS_PER_DAY)[:4], POOL], ids=lambda m: m.name)
-def test_intervals_nest_around_the_mean_and_paths_agree_with_them(model: Model) -> None:
+def test_intervals_nest_around_the_mean_and_paths_agree_with_them(model: ForecastModel) -> None:
     fitted = model.fit(weekly(), (7,))
     p = fitted.predict(40)
     assert p.mean.shape == (40,) and p.lower.shape == p.upper.shape == (2, 40)
@@ -94,8 +94,8 @@ def test_mstl_follows_two_seasons() -> None:
         (NAIVE, np.arange(10.0), "needs 14 points"),
     ],
 )
-def test_a_candidate_that_cannot_fit_says_why(model: Model, values: F64, why: str) -> None:
-    with pytest.raises(Unfit, match=why):
+def test_a_candidate_that_cannot_fit_says_why(model: ForecastModel, values: F64, why: str) -> None:
+    with pytest.raises(CannotFit, match=why):
         model.fit(values, (7,))
 
 
