@@ -1,4 +1,5 @@
-"""Requests with a tenant, from what stands before the servers: gateways and their logs.
+"""Requests with a tenant, from gateways and instrumentation in front of the servers.
 
-`deployments` says which workload served a request, `jsonlines` reads one request of a line, `accesslog` follows a file.
+`deployments` maps requests to workloads, `request_fields` reads a request from JSON, `calls` turns calls into batches.
+Each folder is a source: `accesslog`, `litellm`, `otel`.
 """

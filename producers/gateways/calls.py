@@ -1,38 +1,41 @@
-"""What gateways and instrumentation tell, on its way to batches: calls of a model, and what else was used.
+"""Calls of models and other usage that gateways and instrumentation report, grouped by workload and cut into batches.
 
-A call that a rule (`deployments`) places ran on the GPUs of that workload. One that an external provider served ran on
-none of ours: it goes to the workload `external/PROVIDER`, with what it cost as `external_spend`.
+A call that a rule of `deployments` matches ran on the GPUs of that workload. A call that an external provider
+served ran on no GPU of ours: it goes to the workload `external/PROVIDER`, with its price as `external_spend`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from contracts.errors import BadInput
 from contracts.events import MAX_TEXT
+from contracts.meters import EXTERNAL_SPEND
 from contracts.settings import Settings
+from producers.common.chunks import chunks
 from producers.gateways.deployments import Deployments
 from producers.runtime.batching import RequestRow, UsageRow, text_bytes, token_batch, usage_batch
 from producers.runtime.poll_loop import Made
 
-EXTERNAL = "external/"
-"""Before a provider's name: the workload of what others served."""
-AGENTS = "agents/"
-"""Before a service's name: the workload of what its agents used beside models."""
-SPEND, USD = "external_spend", "USD"
-"""Meter and unit of what a provider asks for a call."""
+EXTERNAL_PREFIX = "external/"
+"""Precedes a provider's name: the workload of calls that others served."""
+AGENTS_PREFIX = "agents/"
+"""Precedes a service's name: the workload of what its agents used beside models."""
+SPEND_UNIT = "USD"
 UNKNOWN = "unknown"
-"""Pays for calls of which nothing says who does, unless told otherwise."""
+"""Tenant, model or service that a call does not name, unless the configuration gives another."""
 MAX_ROWS, MAX_BYTES = 4_096, 600_000
-"""Rows in one event, and about what they take: a message has at most a megabyte."""
-Row = TypeVar("Row", RequestRow, UsageRow)
+"""Rows of one event, and the bytes that they take at most, estimated: a message may have a megabyte."""
 
 
 class InferenceCall(NamedTuple):
-    """One inference. `names` are what it is known by, if it comes again. `external`: unless a rule says otherwise,
-    `provider` served it, and asks `spend` for it (the log's decimal text of USD, "" for nothing). `step` is the one of
-    its session that it belongs to."""
+    """One inference.
+
+    `names` identify it, so that a second report of the same call is recognised. If `external` is true and no rule
+    matches, `provider` served it and charges `spend` for it (decimal text in USD, "" for nothing). `step` is the
+    step of its session.
+    """
 
     row: RequestRow
     names: tuple[str, ...]
@@ -43,15 +46,15 @@ class InferenceCall(NamedTuple):
 
 
 class AgentUsage(NamedTuple):
-    """Something else that was used (a tool was called), by a service or agent of this name."""
+    """Usage other than an inference, such as a tool call, by the service or agent named `service`."""
 
     row: UsageRow
-    by: str
+    service: str
     names: tuple[str, ...]
 
 
 class WorkloadRows(NamedTuple):
-    """Rows and the (cluster, workload) that they belong to."""
+    """Rows of one workload."""
 
     cluster: str
     workload: str
@@ -60,70 +63,69 @@ class WorkloadRows(NamedTuple):
 
 
 def text_or_empty(text: str) -> str:
-    """A text that a client may have chosen (a session, a step), if the log takes it; else "". What is said of a call
-    beside who, what and when is no reason to lose it: a client could keep its calls off the bill."""
+    """Return a text that a client may have chosen (a session, a step), or "" if the log cannot store it.
+
+    A call is not refused for such a text, or clients could keep their calls off the bill.
+    """
     return text if len(text) <= MAX_TEXT and text.isprintable() else ""
 
 
 def max_ahead_ms(settings: Settings) -> int:
-    """How far (ms) the end of a call may lie in the future: less than workers believe, for our clocks differ too."""
+    """Return how far in the future (ms) the end of a call may be.
+
+    It is less than the skew that stream workers accept, because the clock of this machine may be wrong too.
+    """
     return settings.skew_ms // 2
 
 
 def check_end_ms(end_ms: int, latest_ms: int) -> None:
-    """Raises BadInput for what ended later than it can have: a worker refuses an event from the future whole, so one
-    clock that is wrong would take the calls beside it along."""
+    """Raise BadInput if a call ended after `latest_ms`.
+
+    A stream worker refuses a whole event from the future, so one wrong clock would take other calls of the event along.
+    """
     if end_ms > latest_ms:
-        raise BadInput("end", end_ms, "lies in the future: set the clock of whoever sent it")
+        raise BadInput("end", end_ms, "lies in the future: correct the clock of its sender")
 
 
 def group_by_workload(
     calls: Iterable[InferenceCall | AgentUsage], deployments: Deployments, origin: str
 ) -> list[WorkloadRows]:
-    """Calls by where they ran. `origin` names who told them, on rows of usage."""
-    places: dict[tuple[str, str], WorkloadRows] = {}
+    """Group the rows of calls by the workload that served them. `origin` is the origin of their rows of usage."""
+    groups: dict[tuple[str, str], WorkloadRows] = {}
 
-    def at(place: tuple[str, str]) -> WorkloadRows:
-        return places.setdefault(place, WorkloadRows(*place, [], []))
+    def group(key: tuple[str, str]) -> WorkloadRows:
+        return groups.setdefault(key, WorkloadRows(*key, [], []))
 
-    ours = []
+    own = []
     for call in calls:
         if isinstance(call, AgentUsage):
-            at((deployments.cluster, f"{AGENTS}{call.by or UNKNOWN}"[:MAX_TEXT])).usage.append(call.row)
+            group((deployments.cluster, f"{AGENTS_PREFIX}{call.service or UNKNOWN}"[:MAX_TEXT])).usage.append(call.row)
         elif call.external and deployments.match(call.row) is None:
-            here = at((deployments.cluster, (EXTERNAL + call.provider)[:MAX_TEXT]))
-            here.requests.append(call.row)
+            external = group((deployments.cluster, (EXTERNAL_PREFIX + call.provider)[:MAX_TEXT]))
+            external.requests.append(call.row)
             if call.spend:
-                here.usage.append(_spent(call, origin))
+                external.usage.append(_spend_row(call, origin))
         else:
-            ours.append(call.row)
-    for place, rows in deployments.group_by_workload(ours).items():
-        at(place).requests.extend(rows)
-    return list(places.values())
+            own.append(call.row)
+    for key, rows in deployments.group_by_workload(own).items():
+        group(key).requests.extend(rows)
+    return list(groups.values())
 
 
-def batches(places: Sequence[WorkloadRows], node: str) -> Iterator[Made]:
-    """As events, in the order of their places. `node` is what they were read from. Requests and usage have sources of
-    their own: a source writes to one topic."""
-    for cluster, workload, requests, usage in sorted(places, key=lambda p: p[:2]):
-        for part in _parts(requests):
-            yield Made(cluster, workload, token_batch(part, 0), node)
-        for told in _parts(usage):
-            yield Made(cluster, workload, usage_batch(told, 0), f"{node}#usage")
+def batches(groups: Sequence[WorkloadRows], node: str) -> Iterator[Made]:
+    """Yield the rows as batches, in order of cluster and workload. `node` is what they were read from.
+
+    Requests and usage get different nodes, because the source of an event writes to one topic only.
+    """
+    for cluster, workload, requests, usage in sorted(groups, key=lambda group: group[:2]):
+        for request_rows in chunks(requests, _row_bytes, max_rows=MAX_ROWS, max_bytes=MAX_BYTES):
+            yield Made(cluster, workload, token_batch(request_rows, 0), node)
+        for usage_rows in chunks(usage, _row_bytes, max_rows=MAX_ROWS, max_bytes=MAX_BYTES):
+            yield Made(cluster, workload, usage_batch(usage_rows, 0), f"{node}#usage")
 
 
-def _parts(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """As many as one message holds."""
-    part: list[Row] = []
-    size = 0
-    for row in rows:
-        part.append(row)
-        size += sum(_size(value) for value in row)
-        if len(part) >= MAX_ROWS or size >= MAX_BYTES:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
+def _row_bytes(row: RequestRow | UsageRow) -> int:
+    return sum(_size(value) for value in row)
 
 
 def _size(value: object) -> int:
@@ -133,9 +135,9 @@ def _size(value: object) -> int:
     return sum(_size(k) + _size(v) for k, v in value.items()) if isinstance(value, Mapping) else 8
 
 
-def _spent(call: InferenceCall, origin: str) -> UsageRow:
+def _spend_row(call: InferenceCall, origin: str) -> UsageRow:
     row, event_id = call.row, call.names[0][:MAX_TEXT]
     return UsageRow(
-        SPEND, USD, call.spend, row.t_start_ms, row.t_end_ms, row.tenant, origin, event_id, row.session_id,
-        row.trace_id, call.step, {"provider": call.provider, "model": row.model},
+        EXTERNAL_SPEND, SPEND_UNIT, call.spend, row.t_start_ms, row.t_end_ms, row.tenant, origin, event_id,
+        row.session_id, row.trace_id, call.step, {"provider": call.provider, "model": row.model},
     )  # fmt: skip

@@ -1,7 +1,8 @@
-"""Which workload served a request: a gateway knows models, addresses and routes, the ledger clusters and workloads.
+"""Rules that map a request to the workload that served it.
 
-A small list of rules, first match wins. What matches none is no reason to lose tokens: it goes to `unmatched/MODEL`, a
-workload that no GPU has and that so shows as unmetered, and its names are told.
+A gateway knows models, addresses and routes; the ledger knows clusters and workloads. The first matching rule wins.
+A request that no rule matches keeps its tokens: it goes to the workload `unmatched/MODEL`, which has no GPUs and
+therefore shows as unmetered, and the log names what did not match.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from contracts.errors import WattlogError
 from contracts.events import MAX_TEXT
 from producers.runtime.batching import RequestRow
 
-UNMATCHED = "unmatched/"
-"""Before a model's name: not the name of any workload that has GPUs, which would be a guess."""
+UNMATCHED_PREFIX = "unmatched/"
+"""Precedes a model's name. No workload with GPUs has such a name: choosing one would be a guess."""
 MAX_UNMATCHED = 1_000
-"""Names that failed to match, that are remembered to be told."""
+"""Routes without a rule that are remembered, so that the log names each once."""
 
 
 class Deployment(BaseModel):
-    """A rule: requests whose `model`, `api_base` and `route` match what is given here went to this workload. Patterns
-    may hold `*` and `?`."""
+    """A rule: requests with this `model`, `api_base` and `route` went to this workload. Patterns may hold `*` and `?`;
+    one that is empty matches anything."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     workload: str = Field(description="Workload that serves them: as the agents of its GPUs say.")
@@ -36,7 +37,7 @@ class Deployment(BaseModel):
 
     @field_validator("workload")
     @classmethod
-    def _name(cls, workload: str) -> str:
+    def _check_workload(cls, workload: str) -> str:
         try:
             topics.check_name("workload", workload)
         except WattlogError as error:
@@ -44,18 +45,18 @@ class Deployment(BaseModel):
         return workload
 
     @model_validator(mode="after")
-    def _says_something(self) -> Deployment:
+    def _check_patterns(self) -> Deployment:
         if not (self.model or self.api_base or self.route):
             raise ValueError("give at least one of model, api_base and route")
         return self
 
     def matches(self, row: RequestRow) -> bool:
         pairs = ((self.model, row.model), (self.api_base, row.api_base), (self.route, row.route))
-        return all(fnmatchcase(said, pattern) for pattern, said in pairs if pattern)
+        return all(fnmatchcase(value, pattern) for pattern, value in pairs if pattern)
 
 
 class UnmatchedRoute(NamedTuple):
-    """What a request said of where it went, and no rule knew."""
+    """Model, address and route of a request that no rule matched."""
 
     model: str
     api_base: str
@@ -66,37 +67,35 @@ class UnmatchedRoute(NamedTuple):
 
 
 class Deployments:
-    """Rules, and what they did not match."""
+    """The rules, and the routes that none of them matched."""
 
     def __init__(self, rules: Sequence[Deployment], cluster: str) -> None:
         self._rules, self.cluster = rules, cluster
         self._unmatched: set[UnmatchedRoute] = set()
-        self._told: set[UnmatchedRoute] = set()
-        self.unmatched_requests = 0
+        self._reported: set[UnmatchedRoute] = set()
 
     def group_by_workload(self, rows: Iterable[RequestRow]) -> Mapping[tuple[str, str], list[RequestRow]]:
-        """Rows by (cluster, workload)."""
-        found: dict[tuple[str, str], list[RequestRow]] = {}
+        """Group rows by (cluster, workload)."""
+        groups: dict[tuple[str, str], list[RequestRow]] = {}
         for row in rows:
-            found.setdefault(self._of(row), []).append(row)
-        return found
+            groups.setdefault(self._workload_of(row), []).append(row)
+        return groups
 
     def match(self, row: RequestRow) -> tuple[str, str] | None:
-        """(cluster, workload) that a rule names; None where none does."""
+        """Return the (cluster, workload) of the first rule that matches, or None."""
         rule = next((rule for rule in self._rules if rule.matches(row)), None)
         return None if rule is None else (rule.cluster or self.cluster, rule.workload)
 
-    def new_unmatched(self) -> list[UnmatchedRoute]:
-        """Names that have failed to match since the last call, each told once."""
-        new = sorted(u for u in self._unmatched if u not in self._told)
-        self._told.update(new)
-        return new
+    def new_unmatched(self) -> list[str]:
+        """Return a message for each route that no rule matched and that no earlier call returned."""
+        new = sorted(self._unmatched - self._reported)
+        self._reported.update(new)
+        return [f"no rule names the workload of {route}: its requests show as unmetered" for route in new]
 
-    def _of(self, row: RequestRow) -> tuple[str, str]:
+    def _workload_of(self, row: RequestRow) -> tuple[str, str]:
         match = self.match(row)
         if match is not None:
             return match
-        self.unmatched_requests += 1
         if len(self._unmatched) < MAX_UNMATCHED:
             self._unmatched.add(UnmatchedRoute(row.model, row.api_base, row.route))
-        return self.cluster, (UNMATCHED + row.model)[:MAX_TEXT]
+        return self.cluster, (UNMATCHED_PREFIX + row.model)[:MAX_TEXT]

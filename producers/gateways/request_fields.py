@@ -1,9 +1,10 @@
-"""One request of a line of JSON, by the names that its fields have there. Nothing else of the line is looked at, so a
-prompt that stands in it goes nowhere.
+"""Read one request from a JSON object by the configured names of its fields. No other field is looked at, so a prompt
+in the object is not stored anywhere.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -16,13 +17,14 @@ from contracts.events import MAX_SPAN_MS, MAX_TEXT, MAX_TIME_MS, MAX_TOKENS
 from producers.runtime.batching import RequestRow
 
 FieldPaths = tuple[str, ...]
+"""Names of one field, best first. A name may be a path with dots."""
 _MS_ABOVE = 1e11
-"""Epoch seconds are below it until the year 5138, epoch milliseconds above it since 1973."""
+"""A greater number is epoch milliseconds (since 1973), a smaller one epoch seconds (until the year 5138)."""
 _OK = {"ok", "success", "200", "true"}
 
 
 class RequestFields(BaseModel):
-    """Where a line says what: names, or paths with dots (`usage.prompt_tokens`); of several, the first that is."""
+    """Names of each field of a request, or paths with dots (`usage.prompt_tokens`). The first with a value wins."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     tenant: FieldPaths = Field(
@@ -53,43 +55,51 @@ class RequestFields(BaseModel):
 
 
 class RequestReader:
-    """Requests of lines. `otherwise_id` names one that says no id."""
+    """Reads requests by `fields`."""
 
     def __init__(self, fields: RequestFields) -> None:
         self._paths = {name: [path.split(".") for path in paths] for name, paths in fields}
 
-    def read(self, line: bytes, otherwise_id: str) -> RequestRow:
-        """Raises BadInput naming the field, its value and what would be right."""
+    def read(self, line: bytes, default_id: str) -> RequestRow:
+        """Return the request of a line of JSON. `default_id` is the id of one that has none.
+
+        Raises BadInput that names the field, its value and what would be right.
+        """
         try:
-            found = msgspec.json.decode(line)
+            payload = msgspec.json.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadInput("line", line[:60], f"is no JSON: {error}") from None
-        if not isinstance(found, dict):
+        except RecursionError:
+            raise BadInput("line", line[:60], "is nested too deeply") from None
+        if not isinstance(payload, dict):
             raise BadInput("line", line[:60], "is no JSON object")
-        return self.row(found, otherwise_id)
+        return self.row(payload, default_id)
 
-    def row(self, found: dict[str, Any], otherwise_id: str) -> RequestRow:
-        """The request that an object says. Raises BadInput like `read`."""
-        start_ms, first_ms, end_ms = self._times(found)
-        prompt, completion = self._count(found, "prompt_tokens"), self._count(found, "completion_tokens")
-        cached = self._count(found, "cached_tokens", 0)
+    def row(self, payload: dict[str, Any], default_id: str) -> RequestRow:
+        """Return the request of a JSON object. Raises BadInput like `read`."""
+        start_ms, first_ms, end_ms = self._times(payload)
+        prompt, completion = self._count(payload, "prompt_tokens"), self._count(payload, "completion_tokens")
+        cached = self._count(payload, "cached_tokens", 0)
         if cached > prompt:
             raise BadInput("cached_tokens", cached, "cached tokens are a subset of prompt_tokens")
-        tenant = self._text(found, "tenant")
+        tenant = self._text(payload, "tenant")
         if tenant.startswith("__"):
             raise BadInput("tenant", tenant, "names that begin with '__' are Wattlog's own")
-        status = self._text(found, "status", "ok")
+        status = self._text(payload, "status", "ok")
         return RequestRow(
-            tenant, self._text(found, "model"), self._clients(found, "request_id", otherwise_id), start_ms, first_ms,
-            end_ms, prompt, cached, completion, "ok" if status.lower() in _OK else status,
-            self._clients(found, "session_id", ""), self._clients(found, "trace_id", ""),
-            self._text(found, "api_base", ""), self._text(found, "route", ""),
+            tenant, self._text(payload, "model"), self._client_text(payload, "request_id", default_id), start_ms,
+            first_ms, end_ms, prompt, cached, completion, "ok" if status.lower() in _OK else status,
+            self._client_text(payload, "session_id", ""), self._client_text(payload, "trace_id", ""),
+            self._text(payload, "api_base", ""), self._text(payload, "route", ""),
         )  # fmt: skip
 
-    def _times(self, found: dict[str, Any]) -> tuple[int, int, int]:
-        start, end = self._get(found, "start"), self._get(found, "end")
-        took = self._get(found, "duration_ms")
-        if isinstance(took, bool) or not isinstance(took, int | float | None) or (took is not None and not took >= 0):
+    def _times(self, payload: dict[str, Any]) -> tuple[int, int, int]:
+        """Return start, first token (0 if unknown) and end in epoch ms."""
+        start, end = self._get(payload, "start"), self._get(payload, "end")
+        took = self._get(payload, "duration_ms")
+        if took is not None and (
+            isinstance(took, bool) or not isinstance(took, int | float) or not 0 <= took < math.inf
+        ):
             raise BadInput("duration_ms", took, "give milliseconds, 0 or more")
         if start is None and (end is None or took is None):
             raise BadInput("start", start, "give start and end, or one of them and duration_ms")
@@ -99,69 +109,73 @@ class RequestReader:
         start_ms = _time("start", start) if start is not None else end_ms - round(took or 0)
         if not 0 <= start_ms <= end_ms <= start_ms + MAX_SPAN_MS:
             raise BadInput("end", end_ms, "must be 0 to 6 hours after start")
-        first = self._get(found, "first")
+        first = self._get(payload, "first")
         first_ms = _time("first", first) if first is not None else 0
-        # A gateway may stamp the first token of an answer that is no stream with its end, or not at all.
+        # For an answer that is not streamed, a gateway may stamp the first token with the end, or not at all.
         return start_ms, first_ms if start_ms <= first_ms <= end_ms else 0, end_ms
 
-    def _get(self, found: dict[str, Any], name: str) -> Any:
-        for path in self._paths[name]:
-            value = _at(found, path)
+    def _get(self, payload: dict[str, Any], field: str) -> Any:
+        """Return the first value at the paths of a field that is not null, or None."""
+        for path in self._paths[field]:
+            value = _at(payload, path)
             if value is not None:
                 return value
         return None
 
-    def _text(self, found: dict[str, Any], name: str, otherwise: str | None = None) -> str:
-        value = self._get(found, name)
+    def _text(self, payload: dict[str, Any], field: str, default: str | None = None) -> str:
+        value = self._get(payload, field)
         if value is None or value == "":
-            if otherwise is None:
-                raise BadInput(name, value, "is needed")
-            return otherwise
+            if default is None:
+                raise BadInput(field, value, "is needed")
+            return default
         if isinstance(value, dict | list):
-            raise BadInput(name, value, "give a text")
+            raise BadInput(field, value, "give a text")
         text = str(value).lower() if isinstance(value, bool) else str(value)
         if len(text) > MAX_TEXT or not text.isprintable():
-            raise BadInput(name, text, f"give 1 to {MAX_TEXT} printable characters")
+            raise BadInput(field, text, f"give 1 to {MAX_TEXT} printable characters")
         return text
 
-    def _clients(self, found: dict[str, Any], name: str, otherwise: str) -> str:
-        """A text that clients may set: one that cannot be kept is left out, lest it keep a request off the bill."""
-        try:
-            return self._text(found, name, otherwise)
-        except BadInput:
-            return otherwise
+    def _client_text(self, payload: dict[str, Any], field: str, default: str) -> str:
+        """Return a text that clients may set, or `default` if the log cannot store it.
 
-    def _count(self, found: dict[str, Any], name: str, otherwise: int | None = None) -> int:
-        value = self._get(found, name)
+        The request is not refused for it, or clients could keep their requests off the bill.
+        """
+        try:
+            return self._text(payload, field, default)
+        except BadInput:
+            return default
+
+    def _count(self, payload: dict[str, Any], field: str, default: int | None = None) -> int:
+        value = self._get(payload, field)
         if value is None:
-            if otherwise is None:
-                raise BadInput(name, value, "is needed")
-            return otherwise
+            if default is None:
+                raise BadInput(field, value, "is needed")
+            return default
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_TOKENS:
-            raise BadInput(name, value, "give a whole number of tokens, 0 to 2^31-1")
+            raise BadInput(field, value, "give a whole number of tokens, 0 to 2^31-1")
         return value
 
 
-def _at(found: Any, path: Sequence[str]) -> Any:
+def _at(value: Any, path: Sequence[str]) -> Any:
     for name in path:
-        if not isinstance(found, dict):
+        if not isinstance(value, dict):
             return None
-        found = found.get(name)
-    return found
+        value = value.get(name)
+    return value
 
 
-def _time(name: str, value: Any) -> int:
-    """Epoch seconds or milliseconds, or RFC 3339; one without a zone is UTC."""
+def _time(field: str, value: Any) -> int:
+    """Return epoch ms of epoch seconds, epoch milliseconds or RFC 3339. A time without a zone is UTC."""
     if isinstance(value, str):
         try:
-            at = datetime.fromisoformat(value)
-        except ValueError:
-            raise BadInput(name, value, "give RFC 3339, or epoch seconds or milliseconds") from None
-        ms = round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+            time = datetime.fromisoformat(value)
+            ms = round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+        except (ValueError, OverflowError):
+            raise BadInput(field, value, "give RFC 3339, or epoch seconds or milliseconds") from None
     elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
         ms = round(value if value > _MS_ABOVE else value * 1000)
     else:
-        raise BadInput(name, value, "give RFC 3339, or epoch seconds or milliseconds")
+        raise BadInput(field, value, "give RFC 3339, or epoch seconds or milliseconds")
     if not 0 <= ms <= MAX_TIME_MS:
-        raise BadInput(name, value, "lies outside of 1970 to 9999")
+        raise BadInput(field, value, "lies outside of 1970 to 9999")
     return ms

@@ -19,7 +19,8 @@ from contracts.errors import BadSetting, Unavailable, WattlogError
 from contracts.settings import Settings
 from producers.receivers.cloudevents import events
 from producers.receivers.cloudevents.meter_rules import MeterRule, MeterRules
-from producers.receivers.genai_routes import genai_intakes
+from producers.receivers.litellm import route as litellm
+from producers.receivers.otlp import route as otlp
 from producers.runtime.clock import SystemClock
 from producers.runtime.config import ProducerConfig, load
 from producers.runtime.deduplication import Recent
@@ -89,12 +90,14 @@ class HttpConfig(ProducerConfig):
 def intakes(settings: Settings, config: HttpConfig, recent: Recent | None = None) -> Sequence[Intake]:
     """The routes that are served. `recent`: what has come lately."""
     meters = MeterRules(config.meters, workload=config.workload, unknown=config.unknown_types)
+    recent = Recent() if recent is None else recent
     return (
         events.intake(
             meters, cluster=settings.cluster, max_events=config.max_events, ahead_ms=settings.skew_ms // 2,
             accepted_status=config.accepted_status,
         ),
-        *genai_intakes(settings, Recent() if recent is None else recent),
+        otlp.intake(settings, recent),
+        litellm.intake(settings, recent),
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
-"""Requests of LiteLLM's standard logging payload: what its callbacks are handed, and what its `generic_api` posts.
+"""Reads calls from LiteLLM's standard logging payloads, which its callbacks receive and its `generic_api` posts.
 
-Only the fields named here are looked at. The payload also has `messages`, `response` and `model_parameters`: of those
-nothing is read but the counts under `response.usage`. `end_user` is not read either: clients set it as they like.
+Only the fields named here are read. The payload also has `messages`, `response` and `model_parameters`: of those only
+the counts under `response.usage` are read. `end_user` is not read, because clients set it as they like.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput
+from producers.common.json_text import json_elements
 from producers.gateways.calls import UNKNOWN, InferenceCall, check_end_ms, text_or_empty
 from producers.gateways.litellm.callback import without_secrets
 from producers.gateways.request_fields import FieldPaths, RequestFields, RequestReader
@@ -31,11 +32,11 @@ FIELDS = RequestFields(
     cached_tokens=("cached_tokens",), completion_tokens=("completion_tokens",), status=("status",),
     session_id=("session_id",), trace_id=("trace_id",), api_base=("api_base",), route=("model_group",),
 )  # fmt: skip
-"""Of what `_plain` makes of a payload."""
+"""Names of the fields that `LiteLLMReader._flatten` makes of a payload."""
 
 
 class LiteLLMRules(BaseModel):
-    """How a payload is read. Paths have dots; of several, the first that says something counts."""
+    """Rules for reading payloads. Paths have dots; the first with a value wins."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     tenant: FieldPaths = Field(
@@ -64,7 +65,7 @@ class LiteLLMRules(BaseModel):
 
 
 class LiteLLMCalls(NamedTuple):
-    """Calls that came for the first time, what is wrong with payloads that are none, and how many came before."""
+    """New calls, errors of payloads that could not be read, and the number of calls that were reported before."""
 
     calls: list[InferenceCall]
     refused: list[str]
@@ -72,26 +73,31 @@ class LiteLLMCalls(NamedTuple):
 
 
 class LiteLLMReader:
-    """Calls of payloads, by rules."""
+    """Reads calls from payloads.
+
+    `payer` maps the tenant that a payload names ("" for none) to the one that pays. It may raise.
+    """
 
     def __init__(self, rules: LiteLLMRules, payer: Callable[[str], str] = str) -> None:
-        """`payer` says who pays where a payload names this one ("" for none); it may raise."""
         self._rules, self._payer, self._reader = rules, payer, RequestReader(FIELDS)
 
     def body(self, body: bytes, recent: Seen, latest_ms: int) -> LiteLLMCalls:
-        """Of a post of `generic_api`, whatever its `log_format`: an array, lines, or a single object.
+        """Read a post of `generic_api` with any `log_format`: an array, lines, or a single object.
 
-        Raises BadInput where that cannot be told.
+        Raises BadInput if the body is none of them.
         """
-        return self.payloads(((f"payload {n}", p) for n, p in enumerate(_payloads(body))), recent, latest_ms)
+        payloads = ((f"payload {n}", payload) for n, payload in enumerate(_split_body(body)))
+        return self.payloads(payloads, recent, latest_ms)
 
-    def payloads(self, told: Iterable[tuple[str, object]], recent: Seen, latest_ms: int) -> LiteLLMCalls:
-        """Of payloads with their places: bytes of JSON, or what they say. One that cannot be read, or that ended after
-        `latest_ms` (epoch ms), does not keep the others back. `recent` is what came before, and is added to."""
+    def payloads(self, payloads: Iterable[tuple[str, object]], recent: Seen, latest_ms: int) -> LiteLLMCalls:
+        """Read payloads, given with their places as JSON or decoded, and add the new calls to `recent`.
+
+        A payload that cannot be read, or that ended after `latest_ms` (epoch ms), is refused alone.
+        """
         calls, refused, doubles = list[InferenceCall](), list[str](), 0
-        for place, payload in told:
+        for place, payload in payloads:
             try:
-                call = self.call(_json(payload) if isinstance(payload, bytes) else payload)
+                call = self.call(_decode_json(payload) if isinstance(payload, bytes) else payload)
                 check_end_ms(call.row.t_end_ms, latest_ms)
             except BadInput as error:
                 refused.append(f"{place}: {error}")
@@ -104,89 +110,98 @@ class LiteLLMReader:
         return LiteLLMCalls(calls, refused, doubles)
 
     def call(self, payload: object) -> InferenceCall:
-        """Of one payload. Raises BadInput naming the field, its value and what would be right."""
+        """Return the call of one payload. Raises BadInput that names the field, its value and what would be right."""
         if not isinstance(payload, dict):
             raise BadInput("payload", type(payload).__name__, "give LiteLLM's standard logging payload, an object")
-        plain = self._plain(payload)
-        row = self._reader.row(plain, "")
+        row = self._reader.row(self._flatten(payload), "")
         if not row.request_id:
             raise BadInput("id", "", "is needed")
         if row.t_first_ms >= row.t_end_ms:
-            # Of an answer that is no stream LiteLLM says that its first token came with its last.
+            # For an answer that is not streamed, LiteLLM says that its first token came with its last.
             row = row._replace(t_first_ms=0)
-        # Ollama's ids are random numbers below 1000, so the id alone does not say which call it is.
+        # Ollama's ids are random numbers below 1000, so the id alone does not identify a call.
         name = f"{row.t_start_ms}-{row.t_end_ms}@{row.request_id}"
-        provider = text_or_empty(_first(payload, ("custom_llm_provider",)))
+        provider = text_or_empty(_text_at(payload, ("custom_llm_provider",)))
         if not provider or provider in self._rules.own_providers:
             return InferenceCall(row, (name,))
         spend = _spend(payload)
         external = bool(spend) or not row.prompt_tokens + row.completion_tokens
-        return InferenceCall(row, (name,), external, provider, spend, text_or_empty(_first(payload, self._rules.step)))
+        step = text_or_empty(_text_at(payload, self._rules.step))
+        return InferenceCall(row, (name,), external, provider, spend, step)
 
-    def _plain(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+    def _flatten(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a payload under the names of `FIELDS`."""
         rules = self._rules
         plain: dict[str, Any] = {
             name: payload.get(name) for name in ("model", "startTime", "completionStartTime", "endTime")
         }
-        plain |= {name: text_or_empty(_first(payload, (name,))) for name in ("trace_id", "model_group")}
-        plain["api_base"] = without_secrets(text_or_empty(_first(payload, ("api_base", "hidden_params.api_base"))))
-        provider, model = _first(payload, ("custom_llm_provider",)), plain["model"]
+        plain |= {name: text_or_empty(_text_at(payload, (name,))) for name in ("trace_id", "model_group")}
+        plain["api_base"] = without_secrets(text_or_empty(_text_at(payload, ("api_base", "hidden_params.api_base"))))
+        provider, model = _text_at(payload, ("custom_llm_provider",)), plain["model"]
         if provider and isinstance(model, str):
-            plain["model"] = model.removeprefix(f"{provider}/")  # The proxy says `hosted_vllm/llama`, the SDK `llama`.
+            # The proxy names the model `hosted_vllm/llama`, the SDK `llama`.
+            plain["model"] = model.removeprefix(f"{provider}/")
         plain["id"] = payload.get("id") or payload.get("litellm_call_id")
-        plain["tenant"] = self._payer(_first(payload, rules.tenant)) or rules.otherwise
-        plain["session_id"] = text_or_empty(_first(payload, rules.session))
+        plain["tenant"] = self._payer(_text_at(payload, rules.tenant)) or rules.otherwise
+        plain["session_id"] = text_or_empty(_text_at(payload, rules.session))
         plain["status"] = _status(payload)
         if payload.get("cache_hit") in (True, "True", "true"):
-            # Answered from LiteLLM's own cache: a request, but no token of it was worked on by any GPU.
+            # LiteLLM answered from its own cache: it is a request, but no GPU worked on a token of it.
             return plain | {"prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0}
-        prompt, cached = _none_is_zero(payload.get("prompt_tokens"), payload), _at_first(payload, _CACHED)
+        prompt, cached = _zero_if_failed(payload.get("prompt_tokens"), payload), _value_at(payload, _CACHED)
         if isinstance(prompt, int) and isinstance(cached, int) and cached > prompt >= 0:
-            prompt += cached  # Some versions count what Anthropic read from its cache apart from the prompt.
+            prompt += cached  # Some versions count tokens that Anthropic read from its cache apart from the prompt.
         plain["prompt_tokens"], plain["cached_tokens"] = prompt, cached
-        plain["completion_tokens"] = _none_is_zero(payload.get("completion_tokens"), payload)
+        plain["completion_tokens"] = _zero_if_failed(payload.get("completion_tokens"), payload)
         return plain
 
 
-def _payloads(body: bytes) -> list[object]:
-    """Each, as JSON or what it says."""
-    if body.lstrip()[:1] == b"[":
-        found = _json(body)
-        assert isinstance(found, list)
-    else:
-        found = [line for line in body.split(b"\n") if line.strip()] if _is_lines(body) else [_json(body)]
-    if len(found) > MAX_CALLS:
-        raise BadInput("body", len(found), f"send at most {MAX_CALLS} payloads at once")
-    return found
+def _split_body(body: bytes) -> list[object]:
+    """Return the payloads of a body, each as JSON or decoded."""
+    payloads = _decode_array(body) if body.lstrip()[:1] == b"[" else _decode_lines(body)
+    if len(payloads) > MAX_CALLS:
+        raise BadInput("body", len(payloads), f"send at most {MAX_CALLS} payloads at once")
+    return payloads
 
 
-def _is_lines(body: bytes) -> bool:
-    """Whether the first line is JSON by itself: an object that was printed over several lines begins with '{' only."""
-    first, _, rest = body.strip().partition(b"\n")
+def _decode_array(body: bytes) -> list[object]:
+    """Return the elements of a JSON array: decoded, or as JSON if one of them cannot be decoded."""
     try:
-        _json(first)
+        return list(msgspec.json.decode(body, type=list[Any]))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return list(json_elements(body))
+
+
+def _decode_lines(body: bytes) -> list[object]:
+    """Return the only object of a body, which may be printed over several lines, else its lines as JSON."""
+    try:
+        return [_decode_json(body)]
     except BadInput:
-        return False
-    return bool(rest)
+        lines = [line for line in body.split(b"\n") if line.strip()]
+        if len(lines) < 2:
+            raise
+        return list(lines)
 
 
-def _json(text: bytes) -> Any:
+def _decode_json(text: bytes) -> Any:
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput("body", f"{len(text)} bytes", f"is no JSON: {error}") from None
+    except RecursionError:
+        raise BadInput("body", f"{len(text)} bytes", "is nested too deeply") from None
 
 
 def _status(payload: Mapping[str, Any]) -> str:
-    """ "success", or what kind of failure: never the error's text, which may quote the prompt."""
-    said = text_or_empty(_first(payload, ("status",))) or "success"
-    if said != "failure":
-        return said
-    return text_or_empty(_first(payload, ("error_information.error_class", "error_information.error_code"))) or said
+    """Return "success" or the kind of failure. The error's text is not read: it may quote the prompt."""
+    status = text_or_empty(_text_at(payload, ("status",))) or "success"
+    if status != "failure":
+        return status
+    return text_or_empty(_text_at(payload, ("error_information.error_class", "error_information.error_code"))) or status
 
 
 def _spend(payload: Mapping[str, Any]) -> str:
-    """What the provider asks, USD; "" where it asks nothing."""
+    """Return what the provider charges in USD, or "" for nothing."""
     cost = payload.get("response_cost")
     if cost is None or cost == "" or isinstance(cost, bool):
         return ""
@@ -199,15 +214,15 @@ def _spend(payload: Mapping[str, Any]) -> str:
     return "" if usd == "0" else usd
 
 
-def _none_is_zero(count: Any, payload: Mapping[str, Any]) -> Any:
-    """A call that failed may have no counts; of one that did not, they are needed."""
+def _zero_if_failed(count: Any, payload: Mapping[str, Any]) -> Any:
+    """Return the count, or 0 where a failed call has none. A call that succeeded needs it."""
     return 0 if count is None and payload.get("status") == "failure" else count
 
 
-def _at_first(found: Any, paths: Sequence[str]) -> Any:
-    """What the first path leads to that leads to something."""
+def _value_at(payload: Any, paths: Sequence[str]) -> Any:
+    """Return the first value at these paths that is neither null nor empty, or None."""
     for path in paths:
-        value = found
+        value = payload
         for name in path.split("."):
             value = value.get(name) if isinstance(value, dict) else None
         if value is not None and value != "":
@@ -215,10 +230,10 @@ def _at_first(found: Any, paths: Sequence[str]) -> Any:
     return None
 
 
-def _first(payload: Mapping[str, Any], paths: Sequence[str]) -> str:
-    """The same as a text; "" for none. What is no text or number is as if it were not there."""
+def _text_at(payload: Mapping[str, Any], paths: Sequence[str]) -> str:
+    """Return the first text or number at these paths as a text, or "" if there is none."""
     for path in paths:
-        value = _at_first(payload, (path,))
+        value = _value_at(payload, (path,))
         if isinstance(value, str | int) and not isinstance(value, bool):
             return str(value)
     return ""

@@ -1,13 +1,13 @@
-"""Requests of OpenTelemetry spans: GenAI's conventions, old names and new, as instrumentations and gateways send them.
+"""Reads inferences from OpenTelemetry spans, by the old and new names of the GenAI conventions.
 
-A span is an inference if its operation is one, or, where it names none, if it counts tokens (vLLM's own spans). One
-call is told by many: the application, its HTTP client, the gateway, the server. So that it counts once
+A span is an inference if its operation is one, or, if it names no operation, if it counts tokens (vLLM's own spans).
+Several parties report one call: the application, its HTTP client, the gateway, the server. So that it counts once:
 
-* only spans of some kinds count (`kinds`): callers', unless told otherwise;
-* of two that lie in each other and count the same tokens the inner one counts (`spantree`);
-* one that comes again does not count again (`producers.runtime.deduplication`).
+* Only spans of some kinds count (`kinds`): those of callers, unless configured otherwise.
+* Of two nested spans with the same token counts, the inner one counts (`span_tree`).
+* A span that arrives again does not count again (`producers.runtime.deduplication`).
 
-Who pays is an attribute that a gateway or Collector has set (`tenant`), on the span, on those around it, or on the
+The tenant is an attribute that a gateway or Collector has set (`tenant`), on the span, on its ancestors, or on the
 resource.
 """
 
@@ -21,8 +21,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput
 from producers.gateways.calls import UNKNOWN, AgentUsage, InferenceCall, check_end_ms, text_or_empty
-from producers.gateways.otel.otlp import CLIENT, CONSUMER, INTERNAL, PRODUCER, SERVER, Span, SpanSelection, Value
-from producers.gateways.otel.span_tree import SpanTree, names_of
+from producers.gateways.otel.otlp import decode_spans
+from producers.gateways.otel.span_tree import SpanTree, call_names
+from producers.gateways.otel.spans import (
+    CLIENT,
+    CONSUMER,
+    INTERNAL,
+    PRODUCER,
+    SERVER,
+    AttributeValue,
+    Span,
+    SpanSelection,
+)
 from producers.gateways.request_fields import FieldPaths, RequestFields, RequestReader
 from producers.runtime.batching import UsageRow
 from producers.runtime.deduplication import DOUBLE, Seen
@@ -38,7 +48,7 @@ CACHED = (
     "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens", "gen_ai.usage.cached_input_tokens",
     "gen_ai.usage.cached_tokens",
 )  # fmt: skip
-WRITTEN = (
+CACHE_WRITES = (
     "gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write.input_tokens",
     "gen_ai.usage.cache_creation_input_tokens",
 )  # fmt: skip
@@ -50,18 +60,22 @@ FIRST_EVENTS = ("gen_ai.first_token", "first_token", "First Token Stream Event",
 ERROR_TYPE, HTTP_STATUS, ADDRESS, PORT = "error.type", "http.response.status_code", "server.address", "server.port"
 TOOL, AGENT, SERVICE = "gen_ai.tool.name", "gen_ai.agent.name", "service.name"
 AGENTS: Mapping[str, str] = {"execute_tool": "tool_calls", "invoke_agent": "agent_calls"}
-"""Meters of what agents do beside inference, by operation."""
+"""Meters of what agents do beside inferences, by operation."""
 ORIGIN = "otel"
-_ASKED = {
-    OPERATION, *PROMPT, *COMPLETION, *CACHED, *WRITTEN, *MODEL, *FIRST_S, ERROR_TYPE, HTTP_STATUS, ADDRESS, PORT, TOOL,
+_ATTRIBUTES = {
+    OPERATION, *PROMPT, *COMPLETION, *CACHED, *CACHE_WRITES, *MODEL, *FIRST_S, ERROR_TYPE, HTTP_STATUS, ADDRESS, PORT,
+    TOOL,
     AGENT, SERVICE,
 }  # fmt: skip
 _NAMES = {name: (name,) for name in RequestFields.model_fields}
 
 
 class SpanRules(BaseModel):
-    """How spans are read. Of several attributes the first that is there counts: on the span, on those around it in the
-    same message, then on the resource; one after `span:` or `resource:` is looked for there only."""
+    """Rules for reading spans.
+
+    The first attribute with a value wins: on the span, on its ancestors in the same message, then on the resource.
+    A name with the prefix `span:` or `resource:` is looked for there only.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     tenant: FieldPaths = Field(
@@ -81,8 +95,7 @@ class SpanRules(BaseModel):
 
 
 class SpanCalls(NamedTuple):
-    """Calls that came for the first time, what is wrong with spans that could not be read, and how many do not count,
-    by why."""
+    """New calls, errors of spans that could not be read, and the number of spans that do not count, by reason."""
 
     calls: list[InferenceCall | AgentUsage]
     refused: list[str]
@@ -90,44 +103,54 @@ class SpanCalls(NamedTuple):
 
 
 class GenAIReader:
-    """Calls of spans, by rules."""
+    """Reads calls from spans.
+
+    `payer` maps the tenant that a span names ("" for none) to the one that pays. It may raise.
+    """
 
     def __init__(self, rules: SpanRules, payer: Callable[[str], str] = str) -> None:
-        """`payer` says who pays where a span names this one ("" for none); it may raise."""
         self._rules, self._payer = rules, payer
         self._reader = RequestReader(RequestFields(**_NAMES))
-        asked = (*rules.tenant, *rules.session, *rules.step, *rules.route)
-        self.wanted = SpanSelection(_ASKED | {name.removeprefix("span:").removeprefix("resource:") for name in asked},
-                             frozenset(FIRST_EVENTS))  # fmt: skip
+        configured = (*rules.tenant, *rules.session, *rules.step, *rules.route)
+        names = {name.removeprefix("span:").removeprefix("resource:") for name in configured}
+        self.selection = SpanSelection(_ATTRIBUTES | names, frozenset(FIRST_EVENTS))
+
+    def read_message(self, body: bytes, recent: Seen, latest_ms: int, *, json: bool) -> SpanCalls:
+        """Read the spans of an ExportTraceServiceRequest, like `read`. Raises BadInput if the body is none."""
+        spans, refused = decode_spans(body, self.selection, json=json)
+        result = self.read(spans, recent, latest_ms)
+        return result._replace(refused=[*refused, *result.refused])
 
     def read(self, spans: Sequence[Span], recent: Seen, latest_ms: int) -> SpanCalls:
-        """Of the spans of one message; `recent` is what came before, and is added to. What ended after `latest_ms`
-        (epoch ms) is refused."""
+        """Read the spans of one message, and add the new calls to `recent`.
+
+        A span that ended after `latest_ms` (epoch ms) is refused.
+        """
         tree, refused, skipped = SpanTree(spans), list[str](), Counter[str]()
-        found: list[InferenceCall | AgentUsage] = []
+        calls: list[InferenceCall | AgentUsage] = []
         for span in tree.inner_first():
-            why = self._skipped(span)
-            if why:
-                skipped[why] += 1
+            reason = self._skip_reason(span)
+            if reason:
+                skipped[reason] += 1
                 continue
             try:
-                call = self._used(span, tree) if _text(span, OPERATION) in AGENTS else self._call(span, tree)
+                call = self._usage(span, tree) if _text(span, OPERATION) in AGENTS else self._call(span, tree)
                 check_end_ms(span.end_ns // 1_000_000, latest_ms)
             except BadInput as error:
                 refused.append(f"span {span.trace_id[:32]}/{span.span_id[:16]}: {error}")
                 continue
             if recent.has(call.names[0]):
                 skipped[DOUBLE] += 1
-            elif isinstance(call, InferenceCall) and tree.told_by_another(span, call, recent):
+            elif isinstance(call, InferenceCall) and tree.is_counted_elsewhere(span, call, recent):
                 skipped["nested"] += 1
             else:
-                found.append(call)
+                calls.append(call)
             recent.add(call.names)
-            tree.counted(span, call)
-        return SpanCalls(found, refused, skipped)
+            tree.add_counted(span, call)
+        return SpanCalls(calls, refused, skipped)
 
-    def _skipped(self, span: Span) -> str:
-        """Why a span is none that counts; "" for one that does."""
+    def _skip_reason(self, span: Span) -> str:
+        """Return why a span does not count, in one word, or "" if it counts."""
         operation = _text(span, OPERATION)
         if operation in AGENTS:
             return "" if not self._rules.scopes or span.scope in self._rules.scopes else "scope"
@@ -145,54 +168,54 @@ class GenAIReader:
             raise BadInput(PROMPT[0], None, "is needed, or an error")
         prompt = 0 if prompt is None else prompt
         if isinstance(prompt, int) and isinstance(cached, int) and cached > prompt >= 0:
-            # The convention says that cached ones are among the input. Anthropic's own count is without.
-            written = _count(span, WRITTEN)
-            prompt += cached + (written if isinstance(written, int) else 0)
+            # By the convention, cached tokens are among the input. Anthropic's own count leaves them out.
+            cache_writes = _count(span, CACHE_WRITES)
+            prompt += cached + (cache_writes if isinstance(cache_writes, int) else 0)
         start_ms, end_ms = span.start_ns // 1_000_000, span.end_ns // 1_000_000
         status = text_or_empty(_text(span, ERROR_TYPE)) or str(_number(span, HTTP_STATUS) or "") or "error"
         first_ms = _first_ms(span)
-        told = {
+        payload = {
             "tenant": self._payer_of(span, tree), "model": _model(span),
             "request_id": _id(span), "start": start_ms, "first": first_ms, "end": end_ms, "prompt_tokens": prompt,
             "cached_tokens": cached, "completion_tokens": 0 if completion is None else completion,
-            "status": status if failed else "ok", "session_id": text_or_empty(self._look(self._rules.session, span,
-            tree)),
+            "status": status if failed else "ok",
+            "session_id": text_or_empty(self._attribute(self._rules.session, span, tree)),
             "trace_id": text_or_empty(span.trace_id), "api_base": text_or_empty(_address(span)),
-            "route": text_or_empty(self._look(self._rules.route, span, tree)),
+            "route": text_or_empty(self._attribute(self._rules.route, span, tree)),
         }  # fmt: skip
-        row = self._reader.row(told, "")
-        names = names_of(span, row.request_id, (row.prompt_tokens, row.completion_tokens))
-        return InferenceCall(row, names, step=text_or_empty(self._look(self._rules.step, span, tree)))
+        row = self._reader.row(payload, "")
+        names = call_names(span, row.request_id, (row.prompt_tokens, row.completion_tokens))
+        return InferenceCall(row, names, step=text_or_empty(self._attribute(self._rules.step, span, tree)))
 
-    def _used(self, span: Span, tree: SpanTree) -> AgentUsage:
-        """A tool that was called, an agent that was asked: one of its meter."""
+    def _usage(self, span: Span, tree: SpanTree) -> AgentUsage:
+        """Return one unit of the meter of tool calls or agent calls."""
         tool, agent = text_or_empty(_text(span, TOOL)), text_or_empty(_text(span, AGENT))
-        # As a call: its checks of times and tenant are the same.
-        told = {
+        # Read as a call, so that times and tenant are checked alike.
+        payload = {
             "tenant": self._payer_of(span, tree), "model": "none",
             "request_id": _id(span), "start": span.start_ns // 1_000_000, "end": span.end_ns // 1_000_000,
             "prompt_tokens": 0, "completion_tokens": 0,
         }  # fmt: skip
-        row = self._reader.row(told, "")
+        row = self._reader.row(payload, "")
         dimensions = {"tool": tool, "agent": agent, "status": "error" if span.failed else "ok"}
         usage = UsageRow(
             AGENTS[_text(span, OPERATION)], "1", "1", row.t_start_ms, row.t_end_ms, row.tenant, ORIGIN, row.request_id,
-            text_or_empty(self._look(self._rules.session, span, tree)), text_or_empty(span.trace_id),
-            text_or_empty(self._look(self._rules.step, span, tree)) or tool or agent,
+            text_or_empty(self._attribute(self._rules.session, span, tree)), text_or_empty(span.trace_id),
+            text_or_empty(self._attribute(self._rules.step, span, tree)) or tool or agent,
             {name: value for name, value in dimensions.items() if value},
         )  # fmt: skip
         return AgentUsage(usage, text_or_empty(str(span.resource.get(SERVICE, ""))), (row.request_id,))
 
     def _payer_of(self, span: Span, tree: SpanTree) -> str:
-        return self._payer(self._look(self._rules.tenant, span, tree)) or self._rules.otherwise
+        return self._payer(self._attribute(self._rules.tenant, span, tree)) or self._rules.otherwise
 
-    def _look(self, names: Sequence[str], span: Span, tree: SpanTree) -> str:
-        """The first of these attributes that is there."""
+    def _attribute(self, names: Sequence[str], span: Span, tree: SpanTree) -> str:
+        """Return the first of these attributes that has a value, or ""."""
         for name in names:
-            where, _, bare = name.rpartition(":") if name.startswith(("span:", "resource:")) else ("", "", name)
-            around = () if where == "resource" else (span, *tree.around(span))
-            values = [s.attributes[bare] for s in around if bare in s.attributes]
-            if where != "span" and bare in span.resource:
+            place, _, bare = name.rpartition(":") if name.startswith(("span:", "resource:")) else ("", "", name)
+            holders = () if place == "resource" else (span, *tree.ancestors(span))
+            values = [s.attributes[bare] for s in holders if bare in s.attributes]
+            if place != "span" and bare in span.resource:
                 values.append(span.resource[bare])
             text = next((str(value) for value in values if value != ""), "")
             if text:
@@ -201,7 +224,7 @@ class GenAIReader:
 
 
 def _id(span: Span) -> str:
-    """Raises BadInput for a span without ids or times: nothing would tell it from its double."""
+    """Return the id of a span. Raises BadInput if it has no ids or no time: its double could not be recognised."""
     if not span.trace_id or not span.span_id:
         raise BadInput("spanId", span.span_id, "a span has a trace and an id")
     if span.start_ns <= 0:
@@ -209,18 +232,18 @@ def _id(span: Span) -> str:
     return f"{span.trace_id}/{span.span_id}"
 
 
-def _get(span: Span, names: Sequence[str]) -> Value | None:
+def _get(span: Span, names: Sequence[str]) -> AttributeValue | None:
     return next((span.attributes[name] for name in names if span.attributes.get(name) not in (None, "")), None)
 
 
-def _count(span: Span, names: Sequence[str]) -> Value | None:
-    """Tokens. JavaScript knows no integers, and some send what it has as a double."""
+def _count(span: Span, names: Sequence[str]) -> AttributeValue | None:
+    """Return a count of tokens. JavaScript has no integers, so some send a double."""
     value = _get(span, names)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _model(span: Span) -> str:
-    """The model. A name that the log does not take was made up by a client: its call still counts."""
+    """Return the model, or `UNKNOWN` for a name that the log cannot store: a client made it up, and its call counts."""
     return text_or_empty(str(_get(span, MODEL[:1]) or "")) or text_or_empty(str(_get(span, MODEL[1:]) or "")) or UNKNOWN
 
 
@@ -240,7 +263,7 @@ def _address(span: Span) -> str:
 
 
 def _first_ms(span: Span) -> int | None:
-    """When the first token was out: an attribute in seconds, or an event."""
+    """Return the time of the first token: from an attribute in seconds, or an event."""
     seconds = _get(span, FIRST_S)
     if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < 86_400:
         return (span.start_ns + int(seconds * 1e9)) // 1_000_000

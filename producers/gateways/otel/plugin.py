@@ -20,7 +20,7 @@ from producers.gateways.calls import group_by_workload, max_ahead_ms
 from producers.gateways.deployments import Deployment, Deployments
 from producers.gateways.otel.genai import ORIGIN, GenAIReader, SpanRules
 from producers.gateways.otel.kafka_topic import TIMEOUT_S, SpansTopic
-from producers.gateways.otel.otlp import is_json, need_protobuf, spans
+from producers.gateways.otel.otlp import is_json, need_protobuf
 from producers.runtime.clock import Clock, SystemClock
 from producers.runtime.config import ProducerConfig, load
 from producers.runtime.deduplication import Recent
@@ -140,9 +140,7 @@ def look(consumer: Consumer, settings: Settings, options: OtelConfig, clock: Clo
         seen += len(came)
         for body in (message.value() or b"" for message in came if message.error() is None):
             try:
-                told = genai.read(
-                    spans(body, genai.wanted, json=is_json(body)), recent, clock.wall_ms() + max_ahead_ms(settings)
-                )
+                told = genai.read_message(body, recent, clock.wall_ms() + max_ahead_ms(settings), json=is_json(body))
             except BadInput as error:
                 refused.append(str(error))
                 continue

@@ -1,74 +1,80 @@
-"""Which span lies in which, and which of those that tell the same call counts. Pure."""
+"""The nesting of spans, and which of several spans that report the same call is counted. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from producers.gateways.calls import AgentUsage, InferenceCall
-from producers.gateways.otel.otlp import Span
+from producers.gateways.otel.spans import Span
 from producers.runtime.deduplication import Seen
 
-DEEP = 64
-"""Spans around one that are looked at."""
-Tokens = tuple[int, int]
+MAX_ANCESTORS = 64
+"""Ancestors of a span that are looked at."""
+TokenCounts = tuple[int, int]
 
 
-def names_of(span: Span, name: str, tokens: Tokens) -> tuple[str, ...]:
-    """What a call is known by: its own name, and what those directly in it and around it are told by (`Tree`)."""
-    around = (_in(span.trace_id, span.parent_id, tokens),) if span.parent_id else ()
-    return (name, _self(span.trace_id, span.span_id, tokens), *around)
+def call_names(span: Span, name: str, tokens: TokenCounts) -> tuple[str, ...]:
+    """Return the names of a call: its own, and those that reveal its nested reports (`SpanTree`)."""
+    of_parent = (_name_of_parent(span.trace_id, span.parent_id, tokens),) if span.parent_id else ()
+    return (name, _name_of_span(span.trace_id, span.span_id, tokens), *of_parent)
 
 
 class SpanTree:
-    """The spans of a message, and which lies in which.
+    """The spans of a message and their nesting.
 
-    Of an inference that is told by a span and by one that it lies in (a framework's and its client's), the inner one
-    counts. Within a message any of those around it are recognised; across messages, those directly around it: each call
-    leaves behind that a span of this id, or around that id, has counted so many tokens.
+    If a span and an ancestor of it (a client's and a framework's) report the same inference, the inner one counts.
+    Within a message any ancestor is recognised. Across messages only the direct parent is: each call leaves behind the
+    names of its span and of its parent, with its token counts.
     """
 
     def __init__(self, spans: Sequence[Span]) -> None:
         self._spans = spans
-        self._by_id = {(s.trace_id, s.span_id): s for s in spans}
-        self._counted: dict[tuple[str, str], set[Tokens]] = {}
+        self._by_id = {(span.trace_id, span.span_id): span for span in spans}
+        self._counted: dict[tuple[str, str], set[TokenCounts]] = {}
 
     def inner_first(self) -> Iterator[Span]:
-        """An inner one ends no later than the one that it lies in, and has more around it."""
-        return iter(sorted(self._spans, key=lambda s: -len(self.around(s))))
+        """Yield the spans, those with more ancestors first. An inner span ends no later than its ancestors."""
+        return iter(sorted(self._spans, key=lambda span: -len(self.ancestors(span))))
 
-    def around(self, span: Span) -> list[Span]:
-        """Those that a span lies in, the nearest first."""
-        found, seen = list[Span](), {span.span_id}
-        at = self._by_id.get((span.trace_id, span.parent_id)) if span.parent_id else None
-        while at is not None and at.span_id not in seen and len(found) < DEEP:
-            seen.add(at.span_id)
-            found.append(at)
-            at = self._by_id.get((at.trace_id, at.parent_id)) if at.parent_id else None
-        return found
+    def ancestors(self, span: Span) -> list[Span]:
+        """Return the ancestors of a span within the message, the nearest first."""
+        ancestors, ids = list[Span](), {span.span_id}
+        parent = self._parent(span)
+        while parent is not None and parent.span_id not in ids and len(ancestors) < MAX_ANCESTORS:
+            ids.add(parent.span_id)
+            ancestors.append(parent)
+            parent = self._parent(parent)
+        return ancestors
 
-    def told_by_another(self, span: Span, call: InferenceCall, recent: Seen) -> bool:
-        """Whether one in it, or the one directly around it, has counted the same tokens."""
-        tokens = _tokens(call)
+    def is_counted_elsewhere(self, span: Span, call: InferenceCall, recent: Seen) -> bool:
+        """Return whether a descendant or the direct parent of the span has counted the same tokens."""
+        tokens = _token_counts(call)
         return (
             tokens in self._counted.get((span.trace_id, span.span_id), ())
-            or recent.has(_in(span.trace_id, span.span_id, tokens))
-            or recent.has(_self(span.trace_id, span.parent_id, tokens))
+            or recent.has(_name_of_parent(span.trace_id, span.span_id, tokens))
+            or recent.has(_name_of_span(span.trace_id, span.parent_id, tokens))
         )
 
-    def counted(self, span: Span, call: InferenceCall | AgentUsage) -> None:
-        """This one counts: those around it will not, if they count the same."""
+    def add_counted(self, span: Span, call: InferenceCall | AgentUsage) -> None:
+        """Note that a span is counted, so that an ancestor with the same counts is not."""
         if isinstance(call, InferenceCall):
-            for outer in self.around(span):
-                self._counted.setdefault((outer.trace_id, outer.span_id), set()).add(_tokens(call))
+            for outer in self.ancestors(span):
+                self._counted.setdefault((outer.trace_id, outer.span_id), set()).add(_token_counts(call))
+
+    def _parent(self, span: Span) -> Span | None:
+        return self._by_id.get((span.trace_id, span.parent_id)) if span.parent_id else None
 
 
-def _tokens(call: InferenceCall) -> Tokens:
+def _token_counts(call: InferenceCall) -> TokenCounts:
     return call.row.prompt_tokens, call.row.completion_tokens
 
 
-def _self(trace_id: str, span_id: str, tokens: Tokens) -> str:
+# These texts are stored as hashes with the checkpoint: a change would forget the recent calls.
+
+
+def _name_of_span(trace_id: str, span_id: str, tokens: TokenCounts) -> str:
     return f"self {trace_id}/{span_id} {tokens}"
 
 
-def _in(trace_id: str, span_id: str, tokens: Tokens) -> str:
+def _name_of_parent(trace_id: str, span_id: str, tokens: TokenCounts) -> str:
     return f"in {trace_id}/{span_id} {tokens}"

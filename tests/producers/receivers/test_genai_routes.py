@@ -19,8 +19,9 @@ from schemathesis.specs.openapi.checks import status_code_conformance
 from contracts.errors import Unavailable, WattlogError
 from contracts.events import TokenBatch, UsageBatch
 from contracts.settings import Settings
-from producers.receivers.genai_routes import genai_intakes
 from producers.receivers.http_plugin import HttpConfig, intakes
+from producers.receivers.litellm import route as litellm
+from producers.receivers.otlp import route as otlp
 from producers.runtime.batching import RequestRow, token_batch
 from producers.runtime.deduplication import Recent
 from producers.runtime.poll_loop import Made
@@ -54,7 +55,7 @@ def listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Listen:
     @contextmanager
     def listen(**more: Any) -> Iterator[Listener]:
         recent = Recent()
-        routes = genai_intakes(Settings(cluster="east"), recent)
+        routes = [route.intake(Settings(cluster="east"), recent) for route in (otlp, litellm)]
         with listening(tmp_path, intakes=routes, recent=recent, **more) as listener:
             yield listener
 

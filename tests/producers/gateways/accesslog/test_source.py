@@ -153,8 +153,10 @@ def test_what_no_rule_matches_is_kept_apart_and_told_once() -> None:
     assert set(deployments.group_by_workload([row(), row(), row("qwen", "http://b")])) == {
         ("east", "unmatched/llama"), ("east", "unmatched/qwen"),
     }  # fmt: skip
-    assert deployments.unmatched_requests == 3
-    assert [str(u) for u in deployments.new_unmatched()] == ["model 'llama'", "model 'qwen', api_base 'http://b'"]
+    assert deployments.new_unmatched() == [
+        "no rule names the workload of model 'llama': its requests show as unmetered",
+        "no rule names the workload of model 'qwen', api_base 'http://b': its requests show as unmetered",
+    ]
     assert deployments.new_unmatched() == []
 
 
@@ -371,7 +373,7 @@ def test_requests_of_a_log_are_on_the_event_log_until_the_producer_is_stopped(
     thread.join()
     consumer.close()
     assert found == {"a": "east/chat", "b": "east/unmatched/qwen", "c": "east/chat"}
-    assert "no rule says who serves model 'qwen'" in caplog.text
+    assert "no rule names the workload of model 'qwen'" in caplog.text
 
 
 def test_doctor_says_what_the_log_gives(settings: Settings, path: Path) -> None:

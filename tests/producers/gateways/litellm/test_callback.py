@@ -23,7 +23,7 @@ from contracts.errors import BadSetting, Unavailable
 from contracts.events import TokenBatch
 from contracts.settings import Settings
 from producers.gateways.deployments import Deployment, Deployments
-from producers.gateways.litellm.callback import MAX_TEXT, WattlogLogger, kept
+from producers.gateways.litellm.callback import MAX_TEXT, WattlogLogger, select_fields
 from producers.gateways.litellm.callback_folder import OLD_MS, READ_BYTES, CallbackFolder
 from producers.gateways.litellm.payloads import LiteLLMReader, LiteLLMRules
 from producers.gateways.litellm.plugin import produce_litellm
@@ -150,7 +150,7 @@ def test_a_file_is_left_after_some_time_and_never_written_to_again(folder: Path)
     logger = WattlogLogger(folder, segment_s=-1)
     for _ in range(3):
         assert logger._write([b"{}"])
-    logger._leave()
+    logger._close_segment()
     assert [path.read_text() for path in folder.iterdir()] == ["{}\n"] * 3
 
 
@@ -166,7 +166,9 @@ def test_a_process_that_was_forked_writes_a_file_of_its_own(logger: WattlogLogge
 
 
 def test_values_are_bounded_and_of_plain_kinds() -> None:
-    found = kept({"id": "x" * 5_000, "model": ["a"], "metadata": {"user_api_key_team_id": 7}, "cache_hit": True})
+    found = select_fields(
+        {"id": "x" * 5_000, "model": ["a"], "metadata": {"user_api_key_team_id": 7}, "cache_hit": True}
+    )
     assert found == {"id": "x" * MAX_TEXT, "metadata": {"user_api_key_team_id": 7}, "cache_hit": True}
 
 
@@ -205,7 +207,7 @@ def test_a_file_is_deleted_when_it_was_read_the_mark_is_kept_and_nobody_writes_t
     append(folder, "1.jsonl", "a")
     later = At(NOW + OLD_MS + 1)
     found = source(folder).collect(None, later)
-    assert (ids(found), len(list(folder.iterdir()))) == (["a"], 1)  # The mark is not known to be kept yet.
+    assert (ids(found), len(list(folder.iterdir()))) == (["a"], 1)  # The mark is not known to be stored yet.
     again = source(folder).collect(found.mark, later)
     assert (ids(again), list(folder.iterdir())) == ([], [])
     assert ids(source(folder).collect(again.mark, later)) == []

@@ -125,9 +125,8 @@ def made_of(*calls: InferenceCall, rules: tuple[Deployment, ...] = ()) -> tuple[
     made = list(batches(group_by_workload(calls, deployments, "litellm"), "x"))
     for one in made:
         one.batch.check()
-    return {f"{type(m.batch).__name__} {m.cluster}/{m.workload}": m.batch for m in made}, [
-        str(u) for u in deployments.new_unmatched()
-    ]
+    unmatched = deployments.new_unmatched()
+    return {f"{type(m.batch).__name__} {m.cluster}/{m.workload}": m.batch for m in made}, unmatched
 
 
 GPT = {"custom_llm_provider": "openai", "model": "gpt-4o", "response_cost": 0.0123456, "id": "c-9"}
@@ -155,7 +154,8 @@ def test_a_call_that_a_rule_places_cost_energy_whatever_litellm_would_charge_for
 def test_a_call_of_a_server_of_your_own_that_no_rule_places_is_told_and_never_money() -> None:
     made, told = made_of(call(response_cost=1.0))
     assert set(made) == {"TokenBatch east/unmatched/llama-3.1-8b"}
-    assert told == ["model 'llama-3.1-8b', api_base 'http://10.0.0.5:8000/v1', route 'chat'"]
+    route = "model 'llama-3.1-8b', api_base 'http://10.0.0.5:8000/v1', route 'chat'"
+    assert told == [f"no rule names the workload of {route}: its requests show as unmetered"]
 
 
 def test_a_call_that_a_provider_refused_costs_nothing_and_is_its_own() -> None:

@@ -14,7 +14,7 @@ from contracts.errors import BadInput
 from producers.gateways.calls import AgentUsage, InferenceCall, batches, group_by_workload
 from producers.gateways.deployments import Deployment, Deployments
 from producers.gateways.otel.genai import GenAIReader, SpanCalls, SpanRules
-from producers.gateways.otel.otlp import is_json, spans
+from producers.gateways.otel.otlp import is_json
 from producers.runtime.batching import RequestRow
 from producers.runtime.deduplication import Recent
 from tests.producers.gateways.payloads import NS, SECRET, T0, TRACE, as_json, as_protobuf, span
@@ -26,7 +26,7 @@ both = pytest.mark.parametrize("encode", [as_json, as_protobuf])
 
 def read(body: bytes, recent: Recent | None = None, **rules: Any) -> SpanCalls:
     genai = GenAIReader(SpanRules(**rules))
-    return genai.read(spans(body, genai.wanted, json=is_json(body)), Recent() if recent is None else recent, NOW)
+    return genai.read_message(body, Recent() if recent is None else recent, NOW, json=is_json(body))
 
 
 def row(attributes: dict[str, Any] | None = None, resource: dict[str, Any] | None = None, **more: Any) -> RequestRow:
@@ -242,7 +242,7 @@ def test_a_tool_that_an_agent_called_is_usage_with_its_session_trace_and_step(en
             "gen_ai.tool.call.arguments": SECRET, **OLD}  # fmt: skip
     [used] = read(encode([span(tool, kind=1)], {"service.name": "shop"})).calls
     assert isinstance(used, AgentUsage)
-    assert used.by == "shop"
+    assert used.service == "shop"
     assert used.row._asdict() == {
         "meter": "tool_calls", "unit": "1", "quantity": "1", "t0_ms": T0, "t1_ms": T0 + 3_000, "tenant": "acme",
         "origin": "otel", "event_id": f"{TRACE}/eee19b7ec3c1b174", "session_id": "conv-1", "trace_id": TRACE,
@@ -309,7 +309,7 @@ def test_whatever_a_message_holds_it_is_read_or_refused(body: bytes) -> None:
 
 texts = st.text(max_size=3) | st.text("x", min_size=250, max_size=260)
 values = texts | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
-asked = sorted(GenAIReader(SpanRules()).wanted.attributes)
+asked = sorted(GenAIReader(SpanRules()).selection.attributes)
 ids = st.sampled_from(["", A, B, C])
 
 
@@ -352,4 +352,5 @@ def test_rules_place_calls_and_names_that_none_knows_are_told() -> None:
     told = [span(id=A), span({"gen_ai.response.model": "qwen"}, id=B)]
     made = batches(group_by_workload(read(as_json(told, {"service.name": "shop"})).calls, deployments, "otel"), "x")
     assert [(m.cluster, m.workload) for m in made] == [("east", "chat"), ("east", "unmatched/qwen")]
-    assert [str(u) for u in deployments.new_unmatched()] == ["model 'qwen', api_base '10.0.0.5:8000', route 'shop'"]
+    route = "model 'qwen', api_base '10.0.0.5:8000', route 'shop'"
+    assert deployments.new_unmatched() == [f"no rule names the workload of {route}: its requests show as unmetered"]

@@ -279,7 +279,7 @@ def test_calls_of_a_topic_are_on_the_event_log_until_the_producer_is_stopped(
     thread.join()
     consumer.close()
     assert found == {"aaaa": "east/chat", "bbbb": "east/unmatched/qwen"}
-    assert "no rule says who serves model 'qwen'" in caplog.text
+    assert "no rule names the workload of model 'qwen'" in caplog.text
 
 
 def test_doctor_says_what_the_topic_gives(configured: Settings, topic: Topic) -> None:

@@ -1,0 +1,58 @@
+"""Work on JSON text that the decoder refuses as a whole, so that one malformed piece does not spoil its neighbours.
+
+Neither function recurses: any depth of nesting is fine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from contracts.errors import BadInput
+
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
+
+
+def json_elements(text: bytes) -> Iterator[bytes]:
+    """Yield the elements of a JSON array, undecoded and stripped. They may hold anything with balanced brackets.
+
+    Raises BadInput if the text is not one array.
+    """
+    text = text.strip()
+    if text[:1] != b"[":
+        raise BadInput("body", text[:40], "is no JSON array")
+    depth, start = 0, 1
+    for token in _TOKEN.finditer(text):
+        symbol = token[0]
+        if symbol in (b"[", b"{"):
+            depth += 1
+        elif symbol in (b"]", b"}"):
+            depth -= 1
+            if depth == 0:
+                if symbol != b"]" or token.end() != len(text):
+                    break
+                element = text[start : token.start()].strip()
+                if element or start > 1:
+                    yield element
+                return
+        elif symbol == b"," and depth == 1:
+            yield text[start : token.start()].strip()
+            start = token.end()
+    raise BadInput("body", f"{len(text)} bytes", "is no JSON: the array is cut off, or its brackets do not match")
+
+
+def limit_depth(text: bytes, max_depth: int) -> bytes:
+    """Return JSON text in which each array or object below `max_depth` levels is replaced by null."""
+    parts = []
+    depth = kept_to = 0
+    for token in _TOKEN.finditer(text):
+        symbol = token[0]
+        if symbol in (b"[", b"{"):
+            depth += 1
+            if depth == max_depth + 1:
+                parts += [text[kept_to : token.start()], b"null"]
+        elif symbol in (b"]", b"}"):
+            if depth == max_depth + 1:
+                kept_to = token.end()
+            depth -= 1
+    return b"".join([*parts, text[kept_to:]]) if depth <= max_depth else b"".join(parts)

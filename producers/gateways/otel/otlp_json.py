@@ -1,0 +1,184 @@
+"""Decodes OTLP's traces in JSON, with msgspec. Pure.
+
+OTLP's JSON is not that of protobuf: ids are hexadecimal. msgspec skips whatever the structs below do not name. If it
+refuses a message, the message is decoded level by level, and only the malformed spans are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from contracts.errors import BadInput
+from producers.common.json_text import limit_depth
+from producers.gateways.otel.spans import ERROR, AttributeValue, DecodedSpans, Span, SpanSelection
+
+_MAX_DEPTH = 32
+"""Levels of arrays and objects that are decoded where a message is nested too deeply. What is needed has twelve."""
+
+
+class _Any(msgspec.Struct):
+    stringValue: str | None = None  # noqa: N815, as OTLP spells it
+    intValue: int | str | None = None  # noqa: N815
+    doubleValue: float | str | None = None  # noqa: N815
+    boolValue: bool | None = None  # noqa: N815
+
+
+class _KeyValue(msgspec.Struct):
+    key: str
+    value: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Event(msgspec.Struct):
+    name: str = ""
+    timeUnixNano: int | str = 0  # noqa: N815
+
+
+class _Status(msgspec.Struct):
+    code: int | str = 0
+
+
+class _Span(msgspec.Struct):
+    traceId: str = ""  # noqa: N815
+    spanId: str = ""  # noqa: N815
+    parentSpanId: str | None = None  # noqa: N815
+    kind: int | str = 0
+    startTimeUnixNano: int | str = 0  # noqa: N815
+    endTimeUnixNano: int | str = 0  # noqa: N815
+    attributes: list[_KeyValue] = []
+    events: list[_Event] = []
+    status: _Status | None = None
+
+
+class _Scope(msgspec.Struct):
+    name: str = ""
+
+
+class _ScopeSpans(msgspec.Struct):
+    scope: _Scope | None = None
+    spans: list[_Span] = []
+
+
+class _Resource(msgspec.Struct):
+    attributes: list[_KeyValue] = []
+
+
+class _ResourceSpans(msgspec.Struct):
+    resource: _Resource | None = None
+    scopeSpans: list[_ScopeSpans] = []  # noqa: N815
+
+
+class _Request(msgspec.Struct):
+    resourceSpans: list[_ResourceSpans] = []  # noqa: N815
+
+
+class _RawScopeSpans(msgspec.Struct):
+    scope: msgspec.Raw = msgspec.Raw(b"null")
+    spans: list[msgspec.Raw] = []
+
+
+class _RawResourceSpans(msgspec.Struct):
+    resource: msgspec.Raw = msgspec.Raw(b"null")
+    scopeSpans: list[_RawScopeSpans] = []  # noqa: N815
+
+
+class _RawRequest(msgspec.Struct):
+    resourceSpans: list[_RawResourceSpans] = []  # noqa: N815
+
+
+_decode_request = msgspec.json.Decoder(_Request).decode
+_decode_raw_request = msgspec.json.Decoder(_RawRequest).decode
+_decode_resource = msgspec.json.Decoder(_Resource | None).decode
+_decode_scope = msgspec.json.Decoder(_Scope | None).decode
+_decode_span = msgspec.json.Decoder(_Span).decode
+_decode_value = msgspec.json.Decoder(_Any | None).decode
+_KINDS = {f"SPAN_KIND_{name}": code for code, name in enumerate(
+    ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"))}  # fmt: skip
+_STATUSES = {"STATUS_CODE_UNSET": 0, "STATUS_CODE_OK": 1, "STATUS_CODE_ERROR": ERROR}
+_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def decode(body: bytes, selection: SpanSelection) -> DecodedSpans:
+    """Decode a message. Raises BadInput if it is no ExportTraceServiceRequest."""
+    try:
+        request = _decode_request(body)
+    except _ERRORS as error:
+        return _decode_span_by_span(body, selection, error)
+    spans = []
+    for resource_spans in request.resourceSpans:
+        resource = _select(resource_spans.resource.attributes if resource_spans.resource else [], selection)
+        for scope_spans in resource_spans.scopeSpans:
+            scope = scope_spans.scope.name if scope_spans.scope else ""
+            spans += [_span(span, scope, resource, selection) for span in scope_spans.spans]
+    return DecodedSpans(spans, [])
+
+
+def _decode_span_by_span(body: bytes, selection: SpanSelection, why: Exception) -> DecodedSpans:
+    """Decode each span on its own. Raises BadInput, which quotes `why`, if the message itself is malformed."""
+    spans, refused = list[Span](), list[str]()
+    try:
+        request = _decode_raw_request(limit_depth(body, _MAX_DEPTH))
+    except _ERRORS:
+        # A message of msgspec names a place and a type, never the text there.
+        raise BadInput("body", f"{len(body)} bytes", f"is no ExportTraceServiceRequest in JSON: {why}") from None
+    for resource_spans in request.resourceSpans:
+        for scope_spans in resource_spans.scopeSpans:
+            for raw in scope_spans.spans:
+                try:
+                    resource = _decode_resource(resource_spans.resource)
+                    scope = _decode_scope(scope_spans.scope)
+                    attributes = _select(resource.attributes if resource else [], selection)
+                    spans.append(_span(_decode_span(raw), scope.name if scope else "", attributes, selection))
+                except _ERRORS as error:
+                    number = len(spans) + len(refused) + 1
+                    refused.append(f"span {number} of the message: is no Span in JSON: {error}")
+    if refused and not spans:
+        raise BadInput("body", f"{len(body)} bytes", f"is no ExportTraceServiceRequest in JSON: {why}") from None
+    return DecodedSpans(spans, refused)
+
+
+def _span(span: _Span, scope: str, resource: dict[str, AttributeValue], selection: SpanSelection) -> Span:
+    events = [_int(event.timeUnixNano) for event in span.events if event.name in selection.events]
+    return Span(
+        span.traceId.lower(), span.spanId.lower(), (span.parentSpanId or "").lower(), _code(span.kind, _KINDS),
+        _int(span.startTimeUnixNano), _int(span.endTimeUnixNano),
+        span.status is not None and _code(span.status.code, _STATUSES) == ERROR, scope,
+        _select(span.attributes, selection), resource, min(events, default=0),
+    )  # fmt: skip
+
+
+def _select(pairs: list[_KeyValue], selection: SpanSelection) -> dict[str, AttributeValue]:
+    attributes: dict[str, AttributeValue] = {}
+    for pair in pairs:
+        if pair.key not in selection.attributes:
+            continue
+        try:
+            value = _decode_value(pair.value)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue  # A list, a map or no text: none of the selected attributes is one.
+        if value is None:
+            continue
+        if value.intValue is not None:
+            attributes[pair.key] = _int(value.intValue)
+        elif (scalar := _first(value.stringValue, value.boolValue, value.doubleValue)) is not None:
+            attributes[pair.key] = scalar
+    return attributes
+
+
+def _first(*values: AttributeValue | None) -> AttributeValue | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _int(value: int | str) -> int:
+    """Return a 64-bit integer, which JSON may carry as a text, or -1 for another text.
+
+    No time and no count is negative, so a span with -1 is refused, and no other span.
+    """
+    if isinstance(value, int):
+        return value
+    return int(value) if len(value) <= 20 and value.isascii() and value.isdecimal() else -1
+
+
+def _code(value: int | str, names: Mapping[str, int]) -> int:
+    return value if isinstance(value, int) else names.get(value, 0)

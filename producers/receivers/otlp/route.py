@@ -1,0 +1,74 @@
+"""The route `/v1/traces`: OpenTelemetry's spans in OTLP over HTTP, read by the rules of `[produce.otel]`.
+
+A sender that got 503, or no answer, sends its spans again. They are recognised by the names of their calls
+(`producers.runtime.deduplication`), which are stored in one transaction with the events.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from contracts.settings import Settings
+from producers.gateways.calls import batches, group_by_workload, max_ahead_ms
+from producers.gateways.deployments import Deployments
+from producers.gateways.otel.genai import ORIGIN, GenAIReader, SpanRules
+from producers.gateways.otel.otlp import need_protobuf
+from producers.gateways.otel.plugin import OtelConfig
+from producers.runtime.config import load
+from producers.runtime.deduplication import Recent, Trial
+from producers.runtime.receiver.route import Intake, Parsed, Reply, Sent
+
+log = logging.getLogger(__name__)
+
+PATH = "/v1/traces"
+PROTOBUF, JSON = "application/x-protobuf", "application/json"
+MAX_ERROR_CHARS = 400
+"""Characters of the error message in an answer."""
+_SCHEMA: Mapping[str, Any] = {
+    "type": "object", "description": "OTLP's ExportTraceServiceRequest.",
+    "properties": {"resourceSpans": {"type": "array", "items": {"type": "object"}}},
+}  # fmt: skip
+
+
+def intake(settings: Settings, recent: Recent) -> Intake:
+    """Return the route. Raises BadSetting if its rules or libraries cannot be used."""
+    config = load(OtelConfig)
+    need_protobuf()
+    deployments = Deployments(config.deployments, settings.cluster)
+    parse = partial(_parse, config.spans, deployments, recent, max_ahead_ms(settings))
+    return Intake(PATH, "otlp", {PROTOBUF: {}, JSON: _SCHEMA}, parse, _reply, 200)
+
+
+def _parse(rules: SpanRules, deployments: Deployments, recent: Recent, ahead_ms: int, sent: Sent) -> Parsed:
+    trial = Trial(recent)
+    reader = GenAIReader(rules, sent.caller.payer)
+    result = reader.read_message(sent.body, trial, sent.now_ms + ahead_ms, json=sent.content_type == JSON)
+    workload_batches = list(batches(group_by_workload(result.calls, deployments, ORIGIN), ""))
+    for message in deployments.new_unmatched():
+        log.warning("%s", message)
+    return Parsed(workload_batches, result.refused, result.skipped, trial.added)
+
+
+def _reply(sent: Sent, parsed: Parsed) -> Reply:
+    """Return OTLP's ExportTraceServiceResponse with status 200, in the encoding of the request.
+
+    It counts the spans that were refused. A span that does not count is not one of them.
+    """
+    rejected, error = len(parsed.refused), "; ".join(parsed.refused)[:MAX_ERROR_CHARS]
+    if sent.content_type == JSON:
+        partial_success = {"partialSuccess": {"rejectedSpans": str(rejected), "errorMessage": error}}
+        return Reply(200, msgspec.json.encode(partial_success if rejected else {}), JSON)
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+        ExportTracePartialSuccess,
+        ExportTraceServiceResponse,
+    )
+
+    response = ExportTraceServiceResponse()
+    if rejected:
+        response.partial_success.CopyFrom(ExportTracePartialSuccess(rejected_spans=rejected, error_message=error))
+    return Reply(200, response.SerializeToString(), PROTOBUF)
