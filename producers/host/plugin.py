@@ -61,7 +61,7 @@ def produce_host(settings: Settings, stop: threading.Event, *, config: Mapping[s
     cannot be read at the start."""
     told, registry, clock = load(HostConfig), CollectorRegistry(), SystemClock(stop)
     with counters(told) as found:
-        found.counters_uj()  # Whoever may not read them is to know at once.
+        found.read()  # A process that may not read them fails at once.
         serve_metrics(settings, registry)
         with outbox(settings, "host", config) as (spool, delivery):
             source = host(settings, told, found, clock)
@@ -76,7 +76,7 @@ def check_host(settings: Settings) -> Iterator[tuple[str, Exception | str]]:
         return
     try:
         with counters(told) as found:
-            zones = sorted(found.counters_uj())
+            zones = sorted(found.read().counters_uj)
     except WattlogError as error:
         yield where, error
         return

@@ -1,37 +1,46 @@
-"""A host's energy as a source of a collector: rows of `wattlog.usage.v1`, under the node itself."""
+"""Polled source of a host's energy: rows of `wattlog.usage.v1` under the node itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from contracts import topics
-from producers.host import energy
-from producers.host.energy import CounterRange, HostCounterSnapshot, ZoneEnergy
+from producers.host.energy import CounterRange, HostCounterSnapshot, ZoneEnergy, energy_since
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.clock import Clock
 from producers.runtime.event_sequence import source_of
 from producers.runtime.poll_loop import Collected, Made
 
 METER, UNIT = "host_energy_uj", "uJ"
+MAX_COUNTER_UJ = 2**63 - 1
+
+
+class ZoneReadings(NamedTuple):
+    """Counters in uJ by zone, and by zone why its counter cannot be read."""
+
+    counters_uj: dict[str, int]
+    failures: dict[str, str]
 
 
 class HostCounters(Protocol):
-    """Where the counters are read: `Rapl` or `ZeusdHost`. Reading them raises Unavailable."""
+    """Reader of a host's counters: `RaplCounters` or `ZeusdHostCounters`. `source` is "rapl" or "zeusd"."""
 
     @property
     def source(self) -> str: ...
     @property
     def ranges(self) -> Mapping[str, CounterRange]: ...
-    def counters_uj(self) -> dict[str, int]: ...
+    def read(self) -> ZoneReadings:
+        """Read every zone. Raises Unavailable if none can be read."""
+        ...
 
 
 @dataclass(frozen=True)
 class HostEnergySource:
-    """See the module. `boot` names this run of the machine; `max_zone_w` is more than any zone draws."""
+    """Energy of a host's zones. `boot` identifies this run of the machine; no zone draws more than `max_zone_w`."""
 
     counters: HostCounters
     cluster: str
@@ -47,23 +56,24 @@ class HostEnergySource:
         return self.counters.source
 
     def collect(self, mark: bytes | None, clock: Clock) -> Collected:
-        """Raises Unavailable where the counters cannot be read: the next look then spans the time."""
-        counters = self.counters.counters_uj()
-        now = HostCounterSnapshot(self.boot, clock.monotonic_ms(), clock.wall_ms(), counters)
+        """Return the energy since the checkpoint. Raises Unavailable if no zone can be read: the next call covers the
+        time."""
+        readings = self.counters.read()
+        now = HostCounterSnapshot(self.boot, clock.monotonic_ms(), clock.wall_ms(), readings.counters_uj)
         before = msgspec.msgpack.decode(mark, type=HostCounterSnapshot) if mark else None
-        took = energy.energy_since(before, now, self.counters.ranges, self.max_zone_w)
-        made = []
-        if took.used:
-            rows = [self._row(used) for used in took.used]
-            batch = usage_batch(rows, took.look.event_ms)
-            made = [Made(self.cluster, topics.node_workload(self.node), batch, self.node)]
-        return Collected(made, msgspec.msgpack.encode(took.look), refused=took.unknown)
+        delta = energy_since(before, now, self.counters.ranges, self.max_zone_w, readings.failures)
+        batches = []
+        if delta.energy:
+            batch = usage_batch([self._row(energy) for energy in delta.energy], delta.snapshot.event_ms)
+            batches = [Made(self.cluster, topics.node_workload(self.node), batch, self.node)]
+        refused = (*delta.unknown, *(f"{zone}: {reason}" for zone, reason in readings.failures.items()))
+        return Collected(batches, msgspec.msgpack.encode(delta.snapshot), refused=refused)
 
-    def _row(self, used: ZoneEnergy) -> UsageRow:
+    def _row(self, energy: ZoneEnergy) -> UsageRow:
         workload = topics.node_workload(self.node)
         return UsageRow(
-            METER, UNIT, str(used.energy_uj), used.t0_ms, used.t1_ms,
+            METER, UNIT, str(energy.energy_uj), energy.t0_ms, energy.t1_ms,
             origin=source_of(self.kind, self.cluster, self.node, workload),
-            event_id=f"{self.name}/{used.zone}/{used.t0_ms}-{used.t1_ms}",
-            dimensions={"node": self.node, "zone": used.zone, "source": self.name},
+            event_id=f"{self.name}/{energy.zone}/{energy.t0_ms}-{energy.t1_ms}",
+            dimensions={"node": self.node, "zone": energy.zone, "source": self.name},
         )  # fmt: skip

@@ -37,8 +37,8 @@ HELD: Mapping[str, _Meter] = {
 
 def rows(used: CounterDelta, tenant: str, dimensions: Mapping[str, str]) -> Iterator[UsageRow]:
     """A row a meter of which something was used. Minutes are rounded to 12 digits after the point."""
-    amounts = [(COUNTED[name], Decimal(value)) for name, value in used.counted.items()]
-    amounts += [(HELD[name], value) for name, value in used.held.items()]
+    amounts = [(COUNTED[name], Decimal(value)) for name, value in used.counters.items()]
+    amounts += [(HELD[name], value) for name, value in used.levels.items()]
     for meter, amount in amounts:
         if amount:
             quantity = decimal_text(meter.name, amount / meter.per)

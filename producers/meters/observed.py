@@ -46,20 +46,20 @@ class ObservedSource:
     def collect(self, mark: bytes | None, clock: Clock) -> Collected:
         """Raises what `see` raises, and Unavailable for more things than can be kept."""
         seen = self.see(clock)
-        if len(seen.look.things) > MAX_OBJECTS:
+        if len(seen.look.objects) > MAX_OBJECTS:
             raise Unavailable(
-                f"{self.name} shows {len(seen.look.things):,} things, and {MAX_OBJECTS:,} can be kept",
+                f"{self.name} shows {len(seen.look.objects):,} things, and {MAX_OBJECTS:,} can be kept",
                 "Look at fewer of them.",
             )
         took = counter_deltas(msgspec.msgpack.decode(mark, type=CounterSnapshot) if mark else None, seen.look)
         found: dict[str, list[UsageRow]] = {}
-        for used in took.used:
-            place = seen.places[used.thing]
+        for used in took.deltas:
+            place = seen.places[used.name]
             found.setdefault(place.workload, []).extend(amounts.rows(used, place.tenant, place.dimensions))
         notes = list(seen.notes)
         if took.resets:
             notes.append(f"{took.resets} counters went back: what they had counted since the last look is not known")
-        return Collected(list(self._made(found)), msgspec.msgpack.encode(took.look), notes=notes)
+        return Collected(list(self._made(found)), msgspec.msgpack.encode(took.snapshot), notes=notes)
 
     def _made(self, found: Mapping[str, list[UsageRow]]) -> Iterable[Made]:
         for workload, rows in sorted(found.items()):

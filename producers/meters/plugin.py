@@ -112,7 +112,10 @@ def _looked(source: ObservedSource, settings: Settings) -> Iterator[Found]:
         yield source.name, error
         return
     workloads = ", ".join(sorted({place.workload for place in seen.places.values()})[:5])
-    yield source.name, f"{len(seen.look.things)} of {workloads or 'nobody'}" + "".join(f"; {n}" for n in seen.notes[:3])
+    yield (
+        source.name,
+        f"{len(seen.look.objects)} of {workloads or 'nobody'}" + "".join(f"; {n}" for n in seen.notes[:3]),
+    )
 
 
 def _question(

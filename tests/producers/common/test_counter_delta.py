@@ -1,4 +1,4 @@
-"""What was used between two looks."""
+"""Use between two snapshots of counters and levels."""
 
 from __future__ import annotations
 
@@ -20,66 +20,66 @@ from producers.common.counter_delta import (
 T0 = 1_700_000_000_000
 
 
-def look(
-    t_ms: int, *, boot: str = "b1", scope: str = "", **things: tuple[int, int] | tuple[int, int, str]
+def snapshot(
+    t_ms: int, *, boot: str = "b1", scope: str = "", **objects: tuple[int, int] | tuple[int, int, str]
 ) -> CounterSnapshot:
-    """Things by name: (counter, level[, life])."""
-    stand = {n: ObjectCounters(t_ms, {"cpu": t[0]}, {"memory": t[1]}, *map(str, t[2:])) for n, t in things.items()}
-    return CounterSnapshot(t_ms, boot, scope, stand)
+    """A snapshot of objects by name: (counter, level[, life])."""
+    counters = {n: ObjectCounters(t_ms, {"cpu": t[0]}, {"memory": t[1]}, *map(str, t[2:])) for n, t in objects.items()}
+    return CounterSnapshot(t_ms, boot, scope, counters)
 
 
-FIRST = look(T0, a=(100, 8))
+FIRST = snapshot(T0, a=(100, 8))
 LATER = T0 + 1_000
 
 
 @pytest.mark.parametrize(
-    ("now", "used", "resets"),
+    ("now", "deltas", "resets"),
     [
-        (look(LATER, a=(130, 10)), [CounterDelta("a", T0, LATER, {"cpu": 30}, {"memory": Decimal(9_000)})], 0),
-        (look(LATER, a=(30, 9)), [CounterDelta("a", T0, LATER, {"cpu": 30}, {"memory": Decimal(8_500)})], 1),
-        (look(LATER, a=(130, 10, "new")), [CounterDelta("a", T0, LATER, {"cpu": 130}, {})], 0),
-        (look(LATER, boot="b2", a=(130, 10)), [CounterDelta("a", T0, LATER, {"cpu": 130}, {})], 0),
-        (look(LATER, b=(7, 1)), [CounterDelta("b", T0, LATER, {"cpu": 7}, {})], 0),
-        (look(LATER, scope="more", b=(7, 1)), [], 0),
-        (look(T0 - 5_000, a=(130, 10)),
+        (snapshot(LATER, a=(130, 10)), [CounterDelta("a", T0, LATER, {"cpu": 30}, {"memory": Decimal(9_000)})], 0),
+        (snapshot(LATER, a=(30, 9)), [CounterDelta("a", T0, LATER, {"cpu": 30}, {"memory": Decimal(8_500)})], 1),
+        (snapshot(LATER, a=(130, 10, "new")), [CounterDelta("a", T0, LATER, {"cpu": 130}, {})], 0),
+        (snapshot(LATER, boot="b2", a=(130, 10)), [CounterDelta("a", T0, LATER, {"cpu": 130}, {})], 0),
+        (snapshot(LATER, b=(7, 1)), [CounterDelta("b", T0, LATER, {"cpu": 7}, {})], 0),
+        (snapshot(LATER, scope="more", b=(7, 1)), [], 0),
+        (snapshot(T0 - 5_000, a=(130, 10)),
          [CounterDelta("a", T0 - 5_000, T0 - 5_000, {"cpu": 30}, {"memory": Decimal(0)})], 0),
-        (look(LATER), [], 0),
+        (snapshot(LATER), [], 0),
     ],
     ids=[
         "grew", "went back", "another life", "the machine started anew", "came since", "not looked for before",
         "clock set back", "gone",
     ],
 )  # fmt: skip
-def test_from_the_first_look(now: CounterSnapshot, used: list[CounterDelta], resets: int) -> None:
-    assert counter_deltas(FIRST, now)[1:] == (used, resets)
+def test_use_since_the_first_snapshot(now: CounterSnapshot, deltas: list[CounterDelta], resets: int) -> None:
+    assert counter_deltas(FIRST, now)[1:] == (deltas, resets)
 
 
-def test_the_first_look_only_begins() -> None:
+def test_the_first_snapshot_only_begins() -> None:
     assert counter_deltas(None, FIRST) == DeltaResult(FIRST, [], 0)
 
 
 def test_what_was_missing_for_a_while_is_not_counted_again() -> None:
-    missed = counter_deltas(FIRST, look(T0 + 1_000, b=(0, 0)))
-    back = counter_deltas(missed.look, look(T0 + 2_000, a=(150, 10)))
-    assert [(u.thing, u.t0_ms, u.counted) for u in back.used] == [("a", T0, {"cpu": 50})]
+    missed = counter_deltas(FIRST, snapshot(T0 + 1_000, b=(0, 0)))
+    back = counter_deltas(missed.snapshot, snapshot(T0 + 2_000, a=(150, 10)))
+    assert [(u.name, u.t0_ms, u.counters) for u in back.deltas] == [("a", T0, {"cpu": 50})]
 
 
 def test_a_counter_that_was_left_out_for_once_is_not_counted_again() -> None:
     without = CounterSnapshot(T0 + 1_000, "b1", "", {"a": ObjectCounters(T0 + 1_000, {}, {"memory": 8})})
-    back = counter_deltas(counter_deltas(FIRST, without).look, look(T0 + 2_000, a=(150, 10)))
-    assert [u.counted for u in back.used] == [{"cpu": 50}]
+    back = counter_deltas(counter_deltas(FIRST, without).snapshot, snapshot(T0 + 2_000, a=(150, 10)))
+    assert [u.counters for u in back.deltas] == [{"cpu": 50}]
 
 
 def test_the_missing_are_forgotten_after_a_day() -> None:
-    assert counter_deltas(FIRST, look(T0 + FORGET_MS, b=(0, 0))).look.things.keys() == {"b"}
+    assert counter_deltas(FIRST, snapshot(T0 + FORGET_MS, b=(0, 0))).snapshot.objects.keys() == {"b"}
 
 
 @given(st.lists(st.integers(0, 10**15), min_size=1), st.integers(0, 10**6))
-def test_however_often_a_counter_is_looked_at_its_growth_is_the_same(steps: list[int], start: int) -> None:
-    total, before, t_ms, told = start, look(T0, a=(start, 0)), T0, 0
-    for grew in steps:
-        total, t_ms = total + grew, t_ms + 1_000
-        took = counter_deltas(before, look(t_ms, a=(total, 0)))
-        told += sum(u.counted["cpu"] for u in took.used)
-        before = took.look
-    assert told == sum(steps)
+def test_however_often_a_counter_is_read_its_growth_is_the_same(steps: list[int], start: int) -> None:
+    total, before, t_ms, total_delta = start, snapshot(T0, a=(start, 0)), T0, 0
+    for growth in steps:
+        total, t_ms = total + growth, t_ms + 1_000
+        result = counter_deltas(before, snapshot(t_ms, a=(total, 0)))
+        total_delta += sum(u.counters["cpu"] for u in result.deltas)
+        before = result.snapshot
+    assert total_delta == sum(steps)

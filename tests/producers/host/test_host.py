@@ -61,11 +61,11 @@ def sysfs(tmp_path: Path) -> Sysfs:
     return Sysfs(tmp_path / "powercap")
 
 
-def look(ms: int, uj: int, *, boot: str = "b", wall_ms: int | None = None) -> HostCounterSnapshot:
+def snapshot(ms: int, uj: int, *, boot: str = "b", wall_ms: int | None = None) -> HostCounterSnapshot:
     return HostCounterSnapshot(boot, ms, T0 + (ms if wall_ms is None else wall_ms), {"package-0": uj})
 
 
-def took(
+def delta(
     before: HostCounterSnapshot,
     now: HostCounterSnapshot,
     range_uj: int = RANGE,
@@ -80,67 +80,70 @@ def took(
 
 
 def test_the_energy_between_two_looks_is_the_counters_difference() -> None:
-    assert took(look(0, 5), look(10_000, 900_000_005)).used == (ZoneEnergy("package-0", T0, T0 + 10_000, 900_000_000),)
+    assert delta(snapshot(0, 5), snapshot(10_000, 900_000_005)).energy == (
+        ZoneEnergy("package-0", T0, T0 + 10_000, 900_000_000),
+    )
 
 
 def test_across_its_round_a_counter_is_exact() -> None:
-    assert took(look(0, RANGE - 100), look(10_000, 700)).used[0].energy_uj == 800
+    assert delta(snapshot(0, RANGE - 100), snapshot(10_000, 700)).energy[0].energy_uj == 800
 
 
 @given(st.integers(0, RANGE - 1), st.lists(st.tuples(st.integers(1_000, 60_000), st.integers(0, 900)), max_size=50))
 def test_the_sum_is_what_was_used_however_often_the_counter_goes_round(
     start: int, looks: list[tuple[int, int]]
 ) -> None:
-    total, at_ms, before, used = start, 0, look(0, start), []
+    total, at_ms, before, used = start, 0, snapshot(0, start), []
     for elapsed_ms, watts in looks:
         at_ms, total = at_ms + elapsed_ms, total + watts * elapsed_ms * 1_000
-        step = took(before, look(at_ms, total % RANGE))
+        step = delta(before, snapshot(at_ms, total % RANGE))
         assert not step.unknown
-        before, used = step.look, [*used, *step.used]
+        before, used = step.snapshot, [*used, *step.energy]
     assert sum(each.energy_uj for each in used) == total - start
     assert [u.t1_ms for u in used][:-1] == [u.t0_ms for u in used][1:]
 
 
 def test_a_counter_that_may_have_gone_round_more_than_once_is_told_and_not_guessed() -> None:
-    step = took(look(0, 5), look(600_000, 50_000_000_000))
-    assert step.used == ()
+    step = delta(snapshot(0, 5), snapshot(600_000, 50_000_000_000))
+    assert step.energy == ()
     [why] = step.unknown
     assert "package-0, 600 s" in why
     assert "every_s" in why
-    assert took(step.look, look(610_000, 50_000_000_900)).used[0].energy_uj == 900  # And it goes on from there.
+    after = delta(step.snapshot, snapshot(610_000, 50_000_000_900))
+    assert after.energy[0].energy_uj == 900  # It goes on from there.
 
 
 def test_a_gap_in_which_the_counter_cannot_have_gone_round_is_measured_whole() -> None:
-    [used] = took(look(0, 5), look(200_000, 80_000_000_005)).used
+    [used] = delta(snapshot(0, 5), snapshot(200_000, 80_000_000_005)).energy
     assert (used.t0_ms, used.energy_uj) == (T0, 80_000_000_000)
 
 
 def test_a_counter_that_leapt_is_told() -> None:
-    assert "leapt" in took(look(0, 5), look(1_000, 5_000_000_000)).unknown[0]
+    assert "leapt" in delta(snapshot(0, 5), snapshot(1_000, 5_000_000_000)).unknown[0]
 
 
 def test_a_counter_beyond_its_range_is_told() -> None:
-    assert "beyond its range" in took(look(0, 5), look(1_000, RANGE + 5)).unknown[0]
+    assert "beyond its range" in delta(snapshot(0, 5), snapshot(1_000, RANGE + 5)).unknown[0]
 
 
 def test_a_start_of_the_machine_begins_anew() -> None:
-    step = took(look(900_000, 5), look(60_000, 77, boot="next"))
-    assert (step.used, step.unknown, step.look.counters_uj) == ((), (), {"package-0": 77})
+    step = delta(snapshot(900_000, 5), snapshot(60_000, 77, boot="next"))
+    assert (step.energy, step.unknown, step.snapshot.counters_uj) == ((), (), {"package-0": 77})
 
 
 def test_a_zone_that_is_no_longer_shown_is_told() -> None:
-    assert "no longer shown" in took(look(0, 5), HostCounterSnapshot("b", 1_000, T0 + 1_000, {})).unknown[0]
+    assert "no longer shown" in delta(snapshot(0, 5), HostCounterSnapshot("b", 1_000, T0 + 1_000, {})).unknown[0]
 
 
 @pytest.mark.parametrize(("wall_ms", "t0_ms"), [(3_600_000, 3_590_000), (-30_000, 0), (-3_600_000, -3_610_000)])
 def test_rows_are_as_long_as_time_was_and_never_overlap_whatever_the_wall_clock_does(wall_ms: int, t0_ms: int) -> None:
-    [used] = took(look(0, 5), look(10_000, 905, wall_ms=wall_ms)).used
+    [used] = delta(snapshot(0, 5), snapshot(10_000, 905, wall_ms=wall_ms)).energy
     assert (used.t0_ms - T0, used.energy_uj) == (t0_ms, 900)
     assert 0 < used.t1_ms - used.t0_ms <= 10_000
 
 
 def test_rows_are_at_most_six_hours_long_and_their_parts_sum_to_the_whole() -> None:
-    used = took(look(0, 0), look(MAX_SPAN_MS * 2 + 7, 1_000_003), range_uj=2**62).used
+    used = delta(snapshot(0, 0), snapshot(MAX_SPAN_MS * 2 + 7, 1_000_003), range_uj=2**62).energy
     assert [u.t1_ms - u.t0_ms for u in used] == [MAX_SPAN_MS, MAX_SPAN_MS, 7]
     assert sum(u.energy_uj for u in used) == 1_000_003
 
@@ -157,7 +160,7 @@ def test_a_counter_that_is_unrolled_by_another_began_anew_if_it_went_back() -> N
 def test_packages_and_their_memory_count_and_what_is_part_of_them_does_not(tmp_path: Path, nested: bool) -> None:
     sysfs = Sysfs(tmp_path / "powercap", nested=nested)
     assert [zone.name for zone in zones(sysfs.folder)] == ["package-0", "dram-0", "package-1", "dram-1", "psys"]
-    assert set(RaplCounters(sysfs.folder).counters_uj().values()) == {1_000}
+    assert set(RaplCounters(sysfs.folder).read().counters_uj.values()) == {1_000}
 
 
 def test_amds_packages_are_the_same(tmp_path: Path) -> None:
@@ -166,7 +169,7 @@ def test_amds_packages_are_the_same(tmp_path: Path) -> None:
         (tmp_path / name / "name").write_text(called)
         (tmp_path / name / "max_energy_range_uj").write_text("65532610987")
         (tmp_path / name / "energy_uj").write_text("7")
-    assert RaplCounters(tmp_path).counters_uj() == {"package-0": 7}
+    assert RaplCounters(tmp_path).read().counters_uj == {"package-0": 7}
 
 
 def test_a_machine_without_counters_is_told_with_the_mend(tmp_path: Path) -> None:
@@ -184,20 +187,74 @@ def test_a_counter_that_only_root_may_read_is_told_with_the_mend(sysfs: Sysfs, m
 
     monkeypatch.setattr(Path, "read_text", forbidden)
     with pytest.raises(Unavailable, match=r"intel-rapl:0/energy_uj may not be read.*CVE-2020-8694.*zeusd"):
-        RaplCounters(sysfs.folder).counters_uj()
+        RaplCounters(sysfs.folder).read()
 
 
-def test_what_is_no_number_is_told(sysfs: Sysfs) -> None:
-    (sysfs.at / "intel-rapl:1" / "energy_uj").write_text("soon")
+@pytest.mark.parametrize("text", ["soon", "NaN", "-1", "1e400", "", "\u00e9", "9" * 5_000, str(2**63)])
+def test_a_counter_that_is_no_number_is_named_and_the_others_are_read(sysfs: Sysfs, text: str) -> None:
+    (sysfs.at / "intel-rapl:1" / "energy_uj").write_text(text)
+    counters, failures = RaplCounters(sysfs.folder).read()
+    assert list(counters) == ["package-0", "dram-0", "dram-1", "psys"]
+    assert list(failures) == ["package-1"]
+    assert "intel-rapl:1/energy_uj" in failures["package-1"]
+    assert repr(text[:60]) in failures["package-1"] or "cannot be read" in failures["package-1"]
+
+
+@pytest.mark.parametrize(
+    ("file", "left"),
+    [
+        ("intel-rapl:0/max_energy_range_uj", ["package-1", "dram-1", "psys"]),
+        ("intel-rapl:0/intel-rapl:0:1/max_energy_range_uj", ["package-0", "package-1", "dram-1", "psys"]),
+    ],
+)
+def test_a_malformed_zone_is_left_out_and_the_others_are_read(sysfs: Sysfs, file: str, left: list[str]) -> None:
+    (sysfs.at / file).write_text("unlimited")
+    assert [zone.name for zone in zones(sysfs.folder)] == left
+
+
+def test_no_counter_that_is_a_number_is_unavailable(sysfs: Sysfs) -> None:
+    for file in sysfs.at.rglob("energy_uj"):
+        file.write_text("soon")
     with pytest.raises(Unavailable, match="'soon'"):
-        RaplCounters(sysfs.folder).counters_uj()
+        RaplCounters(sysfs.folder).read()
+
+
+def test_a_zone_that_cannot_be_read_for_a_while_loses_no_energy(sysfs: Sysfs) -> None:
+    host = HostEnergySource(RaplCounters(sysfs.folder), "east", "n1", "boot")
+    first = collect(host, None, 0)
+    (sysfs.at / "intel-rapl:0" / "energy_uj").write_text("soon")
+    sysfs.stands("intel-rapl:1", 2_000)
+    second = collect(host, first.mark, 10_000)
+    assert zone_energy(second) == {"dram-0": (0, "0"), "package-1": (0, "1000"), "dram-1": (0, "0"), "psys": (0, "0")}
+    assert len(second.refused) == 1
+    sysfs.stands("intel-rapl:0", 8_000)
+    third = collect(host, collect(host, second.mark, 20_000).mark, 30_000)
+    assert zone_energy(third)["package-1"] == (20_000, "0")
+    assert zone_energy(collect(host, second.mark, 20_000))["package-0"] == (0, "7000")
+
+
+def zone_energy(collected: Collected) -> dict[str, tuple[int, str]]:
+    """Return (start counted from T0, energy) by zone."""
+    [made] = collected.made
+    batch = made.batch
+    assert isinstance(batch, UsageBatch)
+    zones = [d["zone"] for d in batch.dimensions]
+    return {z: (int(t) - T0, q) for z, t, q in zip(zones, batch.t0_ms, batch.quantity, strict=True)}
+
+
+def test_a_cpu_that_zeusd_cannot_read_costs_no_other(tmp_path: Path) -> None:
+    daemon = Daemon({"gpus": [], "cpus": [{"id": 0}, {"id": 1}]})
+    daemon.cpus = {0: {"cpu_energy_uj": 7}, 1: {"cpu_energy_uj": 2**63}}
+    counters, failures = ZeusdHostCounters(daemon.client(), tmp_path).read()
+    assert counters == {"package-0": 7}
+    assert list(failures) == ["package-1"]
 
 
 def test_zeusd_tells_packages_by_number_and_the_smallest_range_is_assumed(tmp_path: Path) -> None:
     daemon = Daemon(OLD)
     daemon.cpus = {0: {"cpu_energy_uj": 7, "dram_energy_uj": 3}}
     host = ZeusdHostCounters(daemon.client(), tmp_path)
-    assert host.counters_uj() == {"package-0": 7, "dram-0": 3}
+    assert host.read().counters_uj == {"package-0": 7, "dram-0": 3}
     assert host.ranges["dram-0"] == CounterRange(LEAST_RANGE_UJ, wraps=False)
 
 
@@ -205,7 +262,7 @@ def test_a_zeusd_of_this_machine_has_the_kernels_names_and_ranges(sysfs: Sysfs) 
     daemon = Daemon({**NEW, "cpus": [{"id": i, "dram_available": False} for i in range(3)]})
     daemon.cpus = {i: {"cpu_energy_uj": 7, "dram_energy_uj": None} for i in range(3)}
     host = ZeusdHostCounters(daemon.client(f"unix://{sysfs.folder}"), sysfs.folder)
-    assert list(host.counters_uj()) == ["package-0", "package-1", "psys"]  # Not a third package.
+    assert list(host.read().counters_uj) == ["package-0", "package-1", "psys"]  # Not a third package.
     assert host.ranges["package-1"] == CounterRange(RANGE, wraps=False)
 
 
