@@ -1,4 +1,4 @@
-"""Who asks, and what they may see: bearer tokens (`contracts.access`), or nobody's business on loopback."""
+"""Who asks, and what they may see: bearer tokens (`contracts.bearer_tokens`), or nobody's business on loopback."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from contracts import access
-from contracts.access import is_loopback
-from contracts.errors import BadSetting, Refused
+from contracts import bearer_tokens
+from contracts.bearer_tokens import is_loopback
+from contracts.errors import AccessDenied, BadSetting
 from contracts.settings import Settings
 
 OPERATOR = "operator"
@@ -25,11 +25,11 @@ class Caller:
     tenant: str | None
 
     def scope(self, asked: str | None) -> str | None:
-        """The tenant that an answer is about: the caller's own, or what an operator asked for. Raises Refused."""
+        """The tenant that an answer is about: the caller's own, or what an operator asked for. Raises AccessDenied."""
         if self.tenant is None:
             return asked
         if asked not in (None, "", self.tenant):
-            raise Refused(403, "This token sees its own tenant only.")
+            raise AccessDenied(403, "This token sees its own tenant only.")
         return self.tenant
 
 
@@ -38,20 +38,20 @@ class Verifier:
 
     def __init__(self, settings: Settings) -> None:
         key = settings.api_jwt_key
-        self._tokens = access.Verifier(key.get_secret_value() if key else None, "api_jwt_key")
+        self._tokens = bearer_tokens.TokenVerifier(key.get_secret_value() if key else None, "api_jwt_key")
 
     @property
     def open(self) -> bool:
         return self._tokens.open
 
     def caller(self, token: str | None) -> Caller:
-        """Who holds this token. Raises Refused (401 for no or a bad token, 403 for one that grants nothing)."""
+        """Who holds this token. Raises AccessDenied (401 for no or a bad token, 403 for one that grants nothing)."""
         if self.open:
             return Caller(None)
         claims = self._tokens.claims(token)
         if claims.tenant is not None or claims.role == OPERATOR:
             return Caller(claims.tenant)
-        raise Refused(403, "The bearer token has neither a tenant claim nor role: operator.")
+        raise AccessDenied(403, "The bearer token has neither a tenant claim nor role: operator.")
 
 
 def check_exposure(settings: Settings) -> None:
@@ -71,7 +71,7 @@ def _caller(request: Request, sent: Annotated[HTTPAuthorizationCredentials | Non
 
 def _operator(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
     if caller.tenant is not None:
-        raise Refused(403, "Only operators see this: it is about all tenants.")
+        raise AccessDenied(403, "Only operators see this: it is about all tenants.")
     return caller
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import problem
-from contracts.access import asks_loopback, is_loopback
+from contracts.bearer_tokens import is_loopback, names_loopback_only
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -41,7 +41,7 @@ class Guard:
                     headers.append((b"cache-control", b"no-store"))
             await send(message)
 
-        if self._loopback and not asks_loopback([value for name, value in scope["headers"] if name == b"host"]):
+        if self._loopback and not names_loopback_only([value for name, value in scope["headers"] if name == b"host"]):
             detail = "The Host header names another machine; ask for localhost or 127.0.0.1."
             await problem(scope["path"], 421, "misdirected", detail)(scope, receive, guarded)
             return

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from contracts.errors import BadInput, Refused, Unavailable
+from contracts.errors import AccessDenied, BadInput, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 _log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def install(app: FastAPI) -> None:
     """Answer every error of `app` as a problem."""
     app.add_exception_handler(BadInput, _bad_input)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(AccessDenied, _refused)
     app.add_exception_handler(Unavailable, _unavailable)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _fault)
@@ -78,7 +78,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def _bad_input(request: Request, error: Exception) -> Response:
     assert isinstance(error, BadInput)
     return problem(
-        request.url.path, 422, "invalid-value", str(error), errors=[FieldError(field=error.field, detail=error.mend)]
+        request.url.path, 422, "invalid-value", str(error), errors=[FieldError(field=error.field, detail=error.fix)]
     )
 
 
@@ -90,7 +90,7 @@ def _invalid(request: Request, error: Exception) -> Response:
 
 
 def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
+    assert isinstance(error, AccessDenied)
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
     kind = "unauthenticated" if error.status == 401 else "forbidden"
     return problem(request.url.path, error.status, kind, error.detail, headers=headers)

@@ -1,4 +1,4 @@
-"""What every room shares: event types, units, ledger rows, topics, settings, errors. No I/O.
+"""Definitions that all packages share: events, units, stored rows, topics, settings and errors. No I/O.
 
-Read in this order: `units`, `topics`, `events`, `codec`, `rows`, `settings`, `errors`.
+Read in this order: `units`, `topics`, `batch_columns`, `events`, `codec`, `rows`, `settings`, `errors`.
 """

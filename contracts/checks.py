@@ -1,6 +1,6 @@
-"""What columns may hold, and how an error says otherwise: it names the column, the row and the mend.
+"""Checks of columns. Each raises BadEvent, which names the column, the row and the fix.
 
-A column is one batch's, or those of many batches end to end (`contracts.columns`): the same checks serve both.
+A column belongs to one batch, or to many batches end to end (`contracts.joined_batches`). The same checks serve both.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ from contracts.errors import BadEvent
 from contracts.units import I64
 
 MAX_ROWS = 65_536
-"""Rows in one event."""
+"""Most rows in one event."""
 MAX_SPAN_MS = 6 * 3_600_000
-"""The longest interval or request: longer ones are split by their producer, so that one row cannot touch
-millions of windows."""
+"""Longest interval or request. Producers split longer ones, so that one row cannot touch millions of windows."""
 MAX_TEXT = 253
 MAX_ENERGY_UJ = 2**50
-"""The most energy in one interval (about 313 kWh): far above any GPU, far below where int64 sums could overflow."""
+"""Most energy in one interval, about 313 kWh: far above any GPU, and far below where sums overflow int64."""
 MAX_TOKENS = 2**31 - 1
 MAX_TIME_MS = 253_402_300_799_999
-"""The last millisecond of the year 9999, RFC 3339's last: no time, and no difference of two, can overflow."""
+"""Last millisecond of the year 9999, the last that RFC 3339 has. No time and no difference of two overflows int64."""
 MAX_METHOD = 2
-"""The worst evidence that a producer may give (`events.Method.ESTIMATED`)."""
+"""Weakest evidence that a producer may send (`events.Method.ESTIMATED`)."""
 
 WHOLE_DIGITS, FRACTION_DIGITS = 20, 12
-"""Of a metered quantity: a million millions of them can be summed in 38 digits, and a millionth of a cent is kept."""
+"""Digits of a metered quantity: a trillion quantities sum to at most 38 digits, and a millionth of a cent is kept."""
 MAX_DIMENSIONS = 32
 
 Bools = npt.NDArray[np.bool_]
@@ -38,7 +37,7 @@ Ints = npt.NDArray[np.integer[Any]]
 
 
 def lengths(n: int, **columns: Sized) -> None:
-    """Raises BadEvent for the first column that has not n rows."""
+    """Check that every column has n rows. Raises BadEvent for the first that has not."""
     if n > MAX_ROWS:
         raise BadEvent("rows", n, f"send at most {MAX_ROWS} rows an event")
     for name, column in columns.items():
@@ -47,12 +46,14 @@ def lengths(n: int, **columns: Sized) -> None:
 
 
 def sizes(**dictionaries: tuple[object, ...]) -> None:
+    """Check the lengths of dictionaries. Raises BadEvent."""
     for name, values in dictionaries.items():
         if len(values) > MAX_ROWS:
             raise BadEvent(name, len(values), f"give at most {MAX_ROWS}, the ones that rows point at")
 
 
 def text(name: str, values: Collection[str], *, empty: bool = True) -> None:
+    """Check that texts are printable and short enough, and not empty unless they may be. Raises BadEvent."""
     lengths = set(map(len, values))
     if "".join(values).isprintable() and max(lengths, default=0) <= MAX_TEXT and (empty or 0 not in lengths):
         return
@@ -87,6 +88,7 @@ def decimals(name: str, values: Collection[str]) -> None:
 
 
 def payers(name: str, values: Collection[str], *, empty: bool = True) -> None:
+    """Check texts that name who pays. Raises BadEvent."""
     text(name, values, empty=empty)
     for value in values:
         if value.startswith("__"):
@@ -94,39 +96,42 @@ def payers(name: str, values: Collection[str], *, empty: bool = True) -> None:
 
 
 def clock(t_ms: int) -> None:
+    """Check the time up to which a batch is complete. Raises BadEvent."""
     if not 0 <= t_ms <= MAX_TIME_MS:
         raise BadEvent("t_ms", t_ms, "give UTC epoch milliseconds, to the year 9999")
 
 
 def is_decimal(text: str) -> bool:
-    whole, point, fraction = text.removeprefix("-").partition(".")
-    if not text.isascii() or not whole.isdecimal() or len(whole) > WHOLE_DIGITS or len(fraction) > FRACTION_DIGITS:
+    """True if a text is a plain decimal number that is not too long."""
+    integer, point, fraction = text.removeprefix("-").partition(".")
+    if not text.isascii() or not integer.isdecimal() or len(integer) > WHOLE_DIGITS or len(fraction) > FRACTION_DIGITS:
         return False
     return fraction.isdecimal() or not point
 
 
 def dimensions(name: str, column: Collection[Mapping[str, str]]) -> None:
-    """What rows are broken down by."""
-    for row, found in enumerate(column):
-        if len(found) > MAX_DIMENSIONS:
-            raise BadEvent(f"{name}[{row}]", len(found), f"give at most {MAX_DIMENSIONS} dimensions")
-        text(f"{name}[{row}]", found.keys(), empty=False)
-        text(f"{name}[{row}]", found.values())
+    """Check the dimensions by which each row is broken down. Raises BadEvent."""
+    for row, dimension in enumerate(column):
+        if len(dimension) > MAX_DIMENSIONS:
+            raise BadEvent(f"{name}[{row}]", len(dimension), f"give at most {MAX_DIMENSIONS} dimensions")
+        text(f"{name}[{row}]", dimension.keys(), empty=False)
+        text(f"{name}[{row}]", dimension.values())
 
 
 def times(name: str, column: I64) -> None:
+    """Check that a column holds epoch milliseconds. Raises BadEvent."""
     rows(name, (column >= 0) & (column <= MAX_TIME_MS), column, "give UTC epoch milliseconds, to the year 9999")
 
 
-def rows(name: str, ok: Bools, column: npt.NDArray[np.generic], mend: str) -> None:
-    """Raises BadEvent for the first row that is not ok."""
+def rows(name: str, ok: Bools, column: npt.NDArray[np.generic], fix: str) -> None:
+    """Check that every row is ok. Raises BadEvent for the first that is not."""
     if not ok.all():
         row = int(np.argmin(ok))
-        raise BadEvent(f"{name}[{row}]", column[row].item(), mend)
+        raise BadEvent(f"{name}[{row}]", column[row].item(), fix)
 
 
 def intervals(t0: I64, t1: I64, energy_uj: I64, method: Ints, busy_ms: I64) -> None:
-    """The columns of intervals."""
+    """Check the columns of intervals. Raises BadEvent."""
     times("t0_ms", t0)
     times("t1_ms", t1)
     span = t1 - t0
@@ -164,5 +169,5 @@ def tokens(columns: Sequence[BatchColumn], counts: Sequence[I64] | I64) -> None:
 
 
 def codes(name: str, column: Ints, size: int | npt.NDArray[np.intp], dictionary: str) -> None:
-    """Indexes into a dictionary of this size (or of each row's)."""
+    """Check indexes into a dictionary of this size; an array of sizes has one for each row. Raises BadEvent."""
     rows(name, column < size, column, f"must index `{dictionary}`")

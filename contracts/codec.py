@@ -1,12 +1,12 @@
-"""Events to and from Kafka messages: CloudEvents 1.0, Kafka binary mode.
+"""Conversion of events to and from Kafka messages: CloudEvents 1.0 in Kafka's binary mode.
 
-Two bodies, told apart by the `content-type` header:
+The `content-type` header names one of two body formats:
 
-* `application/vnd.wattlog.packed` (`contracts.packed`): msgpack with binary columns. What our producers send.
-* `application/json` (`contracts.json_body`): the same columns as lists. What other people's producers send.
+* `application/vnd.wattlog.packed` (`contracts.packed`): msgpack with binary columns, which our producers send.
+* `application/json` (`contracts.json_body`): the same columns as lists, which other people's producers send.
 
 Headers: `ce_specversion`, `ce_type` (with its version), `ce_source`, `ce_id` = `EPOCH.SEQ`, `ce_subject` =
-`cluster/workload`, `ce_time`. `decode` raises BadEvent for whatever cannot be read.
+`cluster/workload`, `ce_time`. `decode` raises BadEvent for a message that cannot be read.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ JSON = "application/json"
 MAX_SOURCE = 1024
 """Characters in a `ce_source`."""
 _ENVELOPES_KEPT = 32_768
-"""What sources say with every message, kept decoded: 128 Mi characters at the very worst, some MiB in a fleet."""
+"""Envelopes kept decoded, as sources repeat them: at worst 128 Mi characters, some MiB in a fleet."""
 
 Headers = list[tuple[str, bytes]]
 AnyHeaders = Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]] | None
-"""Headers as the various clients hand them out."""
+"""Headers in the forms of the various clients."""
 
 _BODIES = {PACKED: packed, JSON: json_body}
 _READ_HEADERS = ("ce_type", "content-type", "ce_id", "ce_subject", "ce_source")
 
 
 def topic_of(batch: Batch) -> str:
-    """The topic, and so the `ce_type`, of a batch."""
+    """Return the topic of a batch, which is also its `ce_type`."""
     match batch:
         case PowerBatch():
             return topics.POWER
@@ -70,7 +70,7 @@ def headers_of(event: Event, *, content_type: str = PACKED) -> Headers:
 
 
 def envelope(*, type_: str, source: str, id_: str, subject: str, t_ms: int, content_type: str) -> Headers:
-    """The CloudEvents headers of one message, in Kafka binary mode."""
+    """Return the CloudEvents headers of one message, in Kafka's binary mode."""
     return [
         ("ce_specversion", b"1.0"),
         ("ce_type", type_.encode()),
@@ -83,25 +83,25 @@ def envelope(*, type_: str, source: str, id_: str, subject: str, t_ms: int, cont
 
 
 def decode(headers: AnyHeaders, value: bytes | None) -> Event:
-    """A Kafka message as a checked event. Raises BadEvent, and nothing else, for whatever cannot be read."""
+    """Return a Kafka message as a checked event. Raises BadEvent, and nothing else, if it cannot be read."""
     event = read(headers, value)
     event.batch.check()
     return event
 
 
 def read(headers: AnyHeaders, value: bytes | None) -> Event:
-    """A Kafka message as an event whose columns are not checked yet (`contracts.columns` checks many together).
+    """Return a Kafka message as an event with unchecked columns (`contracts.joined_batches` checks many together).
 
-    Raises BadEvent, and nothing else, for whatever cannot be read.
+    Raises BadEvent, and nothing else, if it cannot be read.
     """
     if value is None:
         raise BadEvent("value", None, "a tombstone means nothing here; send a body")
     try:
-        got = _by_name(headers)
+        by_name = _by_name(headers)
         read_body, cluster, workload, source = _envelope(
-            got.get("ce_type"), got.get("content-type"), got.get("ce_subject"), got.get("ce_source")
+            by_name.get("ce_type"), by_name.get("content-type"), by_name.get("ce_subject"), by_name.get("ce_source")
         )
-        epoch, seq = _identity(got.get("ce_id"))
+        epoch, seq = _identity(by_name.get("ce_id"))
         return Event(source, epoch, seq, cluster, workload, read_body(value))
     except msgspec.MsgspecError as error:
         raise BadEvent("value", value[:40], f"the body does not fit its type: {error}") from None
@@ -114,20 +114,20 @@ def read(headers: AnyHeaders, value: bytes | None) -> Event:
 
 
 def _by_name(headers: AnyHeaders) -> Mapping[str, bytes | None]:
-    """Headers by name. One of ours that is there twice is an error: which one holds?"""
-    if isinstance(headers, (list, tuple)):  # First: asking whether something is a `Mapping` is dear.
+    """Return headers by name. Raises BadEvent where one of ours occurs twice."""
+    if isinstance(headers, (list, tuple)):  # First, because the test for a `Mapping` is slow.
         pairs = headers
     elif isinstance(headers, Mapping):
         return headers
     else:
         pairs = list(headers or ())
-    got = dict(pairs)
-    if len(got) != len(pairs):
+    by_name = dict(pairs)
+    if len(by_name) != len(pairs):
         names = [name for name, _ in pairs]
         for name in _READ_HEADERS:
             if names.count(name) > 1:
                 raise BadEvent(name, [value for n, value in pairs if n == name], "send this header once")
-    return got
+    return by_name
 
 
 def _required(name: str, raw: bytes | None) -> bytes:
@@ -140,7 +140,7 @@ def _required(name: str, raw: bytes | None) -> bytes:
 def _envelope(
     type_: bytes | None, content_type: bytes | None, subject: bytes | None, source: bytes | None
 ) -> tuple[Callable[[bytes], Batch], str, str, str]:
-    """(how to read the body, cluster, workload, source): what a source says again with every message."""
+    """Return (reader of the body, cluster, workload, source), which a source repeats in every message."""
     read_body = _body(_required("ce_type", type_), _required("content-type", content_type))
     return read_body, *_subject(_required("ce_subject", subject)), _source(_required("ce_source", source))
 
@@ -176,7 +176,7 @@ def _identity(raw: bytes | None) -> tuple[int, int]:
     return int(epoch), int(seq)
 
 
-def _printable(name: str, text: str, most: int) -> str:
-    if len(text) > most or not text.isprintable():
-        raise BadEvent(name, text, f"give 1 to {most} printable characters")
+def _printable(name: str, text: str, max_length: int) -> str:
+    if len(text) > max_length or not text.isprintable():
+        raise BadEvent(name, text, f"give 1 to {max_length} printable characters")
     return text

@@ -1,65 +1,65 @@
-"""The error tree. Everything Wattlog raises on purpose is a `WattlogError`.
+"""Tree of errors. Everything Wattlog raises on purpose is a `WattlogError`. Children are indented below their parent.
 
 WattlogError
-├── BadInput            a value from outside is wrong: names the field, the value and the mend
-│   ├── BadEvent        an event on the log that cannot be read: goes, whole, to the dead-letter topic
-│   ├── BadSetting      a setting, an option or a DSN
-│   └── BadQuery        a question to the warehouse or the API that cannot be asked
-├── Unavailable         something we need is not there: broker, warehouse, sensor
-├── Refused             a request that may not be answered: who sends it is not known, or may not do this
-├── Fenced              another worker has taken the partition over: this one's write was refused
-└── LedgerError         the books do not balance, or the log lost something: never swallowed
+    BadInput: a value from outside is wrong; names the field, the value and the fix.
+        BadEvent: an event cannot be read; its whole message goes to the dead-letter topic.
+        BadSetting: a setting, a command-line option or a DSN is wrong.
+        BadQuery: a query to the warehouse or the API is wrong.
+    Unavailable: a broker, a warehouse or a sensor is not there.
+    AccessDenied: a request is refused because its sender is unknown or lacks the right.
+    Fenced: another worker owns the partition, so this worker's write was refused.
+    LedgerError: the ledger does not balance, or the log lost messages. Never swallowed.
 """
 
 from __future__ import annotations
 
 
 class WattlogError(Exception):
-    """The root. `str(error)` is one sentence that a person can act on."""
+    """Root of all errors. `str(error)` is one sentence that a person can act on."""
 
 
 class BadInput(WattlogError):
     """A value from outside is wrong.
 
-    `field` says which, `value` what it was, `mend` what would be right.
+    `field` is its name, `value` the value itself, and `fix` describes a right one.
     """
 
-    def __init__(self, field: str, value: object, mend: str) -> None:
+    def __init__(self, field: str, value: object, fix: str) -> None:
         self.field = field
         self.value = value
-        self.mend = mend
-        shown = repr(value)
-        super().__init__(f"{field}: {shown if len(shown) <= 80 else shown[:77] + '...'}: {mend}")
+        self.fix = fix
+        text = repr(value)
+        super().__init__(f"{field}: {text if len(text) <= 80 else text[:77] + '...'}: {fix}")
 
 
 class BadEvent(BadInput):
-    """An event that cannot be read or believed. The whole message is dead-lettered with this reason."""
+    """An event cannot be read or is implausible. Its whole message is dead-lettered with this reason."""
 
 
 class BadSetting(BadInput):
-    """A setting, a command-line option or a DSN that cannot be used."""
+    """A setting, a command-line option or a DSN cannot be used."""
 
 
 class BadQuery(BadInput):
-    """A question that cannot be asked: unknown group, bad period, SQL that writes."""
+    """A query cannot be answered: unknown group, bad period, SQL that writes."""
 
 
 class Unavailable(WattlogError):
-    """A broker, a warehouse, a sensor is not there. `hint` says what to try.
+    """A broker, a warehouse or a sensor is not there. `problem` describes it, `hint` says what to try.
 
-    `reason` is a short word for /metrics. `lasting`: a person has to mend something before trying again can help.
+    `reason` is a short word for /metrics. `lasting`: retries cannot help before a person has fixed something.
     """
 
-    def __init__(self, what: str, hint: str, *, reason: str = "away", lasting: bool = False) -> None:
-        self.what = what
+    def __init__(self, problem: str, hint: str, *, reason: str = "away", lasting: bool = False) -> None:
+        self.problem = problem
         self.hint = hint
         self.reason = reason
         self.lasting = lasting
-        super().__init__(f"{what}. {hint}")
+        super().__init__(f"{problem}. {hint}")
 
 
-class Refused(WattlogError):
-    """A request that may not be answered: 401 where its sender is not known, 403 where they may not do this."""
+class AccessDenied(WattlogError):
+    """A request is refused: 401 where its sender is unknown, 403 where the sender lacks the right."""
 
     def __init__(self, status: int, detail: str) -> None:
         self.status = status
@@ -68,7 +68,7 @@ class Refused(WattlogError):
 
 
 class Fenced(WattlogError):
-    """Another worker has claimed some of these partitions of the log: the warehouse refused this one's write, whole."""
+    """Another worker owns some of these partitions of the log. The warehouse refused the whole write."""
 
     def __init__(self, log_id: str, log_partitions: tuple[int, ...], epoch: int) -> None:
         self.log_id, self.log_partitions, self.epoch = log_id, log_partitions, epoch
@@ -80,4 +80,4 @@ class Fenced(WattlogError):
 
 
 class LedgerError(WattlogError):
-    """The books do not balance, or the log lost something. Loud, never swallowed."""
+    """The ledger does not balance, or the log lost messages. Never swallowed."""

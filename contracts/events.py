@@ -1,11 +1,10 @@
-"""The events on the log, as columns.
+"""Events on the log, as columns.
 
-One event carries many rows, because what Python pays for is messages, not rows (DESIGN.md, Speed). A batch belongs to
-one workload in one cluster; its arrays all have the same length `n`, which may be 0: an empty batch is a heartbeat
-that says "complete up to `t_ms`".
+One event carries many rows, because Python's costs grow with messages, not with rows. A batch belongs to one workload
+in one cluster. Its arrays all have the same length `n`. A batch with n = 0 is a heartbeat: "complete up to `t_ms`".
 
-`check()` on each batch raises BadEvent naming the column, the row and the mend; `contracts.columns` asks the same of
-many batches at once. Nobody changes a batch; the classes are not frozen because that doubles what reading one costs.
+`check()` on a batch raises BadEvent, which names the column, the row and the fix. `contracts.joined_batches` checks
+many batches at once. Batches are never changed. Their classes are not frozen, because that doubles the cost of reading.
 """
 
 from __future__ import annotations
@@ -34,25 +33,25 @@ __all__ = [
 
 
 class Method(IntEnum):
-    """The evidence for an interval's energy, best first. A window shows the worst that it was made of."""
+    """Evidence for an interval's energy, best first. A window has the weakest evidence of its intervals."""
 
     COUNTER = 0
-    """The device's own energy counter."""
+    """Read from the device's own energy counter."""
     INTEGRATED = 1
-    """Watts over time, by the trapezoid rule."""
+    """Integrated from power readings over time by the trapezoid rule."""
     ESTIMATED = 2
-    """A model's figure: across a counter reset, or where nothing measures."""
+    """Estimated by a model: across a counter reset, or where nothing measures."""
     UNMETERED = 3
-    """No energy was seen at all: only in the ledger, never on the log."""
+    """Without any measured energy. Used in the ledger, never on the log."""
 
 
 @dataclass(slots=True)
 class PowerBatch:
     """Intervals of the GPUs of one workload on one node. `wattlog.power.v1`.
 
-    `gpus` is the dictionary [(gpu_uuid, hardware)], `gpu` each row's index into it. Per row: energy over the half-open
-    `[t0_ms, t1_ms)`; `busy_ms`, utilisation x duration, is -1 where unknown.
-    `owner` is the tenant that pays when the workload is idle ("" if nobody does).
+    `gpus` is the dictionary [(gpu_uuid, hardware)], `gpu` each row's index into it. A row is the energy over the
+    half-open `[t0_ms, t1_ms)`. Its `busy_ms`, utilisation x duration, is -1 where unknown.
+    `owner` is the tenant that pays while the workload is idle, "" without an owner.
     """
 
     node: str
@@ -66,19 +65,19 @@ class PowerBatch:
     owner: str = ""
     t_ms: int = 0
     gpus_key: Hashable = b""
-    """The dictionary's bytes, or itself: equal keys mean equal dictionaries, so that a reader may cache a look-up."""
+    """Bytes of the dictionary, or the dictionary. Equal keys mean equal dictionaries, so readers may cache by it."""
 
     def __len__(self) -> int:
         return len(self.t0_ms)
 
     @property
     def event_ms(self) -> int:
-        """Up to where this source says it is complete."""
+        """Time up to which the source is complete, in epoch ms."""
         return max(self.t_ms, int(self.t1_ms.max())) if len(self) else self.t_ms
 
     @staticmethod
     def gather(batches: Sequence[PowerBatch]) -> PowerRows:
-        """The rows of batches of this class, end to end."""
+        """Return the rows of batches of this class, end to end."""
         join = np.concatenate
         return PowerRows(
             join([b.gpu for b in batches]), join([b.t0_ms for b in batches]), join([b.t1_ms for b in batches]),
@@ -86,6 +85,7 @@ class PowerBatch:
         )  # fmt: skip
 
     def check(self) -> None:
+        """Check everything. Raises BadEvent."""
         self.check_lengths()
         self.check_names()
         if len(self):
@@ -93,7 +93,7 @@ class PowerBatch:
             checks.codes("gpu", self.gpu, len(self.gpus), "gpus")
 
     def check_lengths(self) -> None:
-        """Of what differs from batch to batch: the columns' lengths and the clock."""
+        """Check what differs from batch to batch: the columns' lengths and the clock. Raises BadEvent."""
         n = len(self)
         if (
             not n == len(self.gpu) == len(self.t1_ms) == len(self.energy_uj) == len(self.method) == len(self.busy_ms)
@@ -105,7 +105,7 @@ class PowerBatch:
         checks.clock(self.t_ms)
 
     def check_names(self) -> None:
-        """Of what a node says again and again."""
+        """Check the names, which a node repeats in every batch. Raises BadEvent."""
         checks.sizes(gpus=self.gpus)
         checks.text("node", (self.node,), empty=False)
         checks.payers("owner", (self.owner,))
@@ -130,9 +130,9 @@ class TokenBatch:
     `tenants`, `models`, `statuses` are dictionaries, `tenant`, `model`, `status` each row's index into them.
     Prompt work ran over `[t_start_ms, t_first_ms)`, completion work over `[t_first_ms, t_end_ms)`;
     `t_first_ms` is 0 where the first token's time is unknown.
-    A status other than "ok" is a failure; what it did before failing still counts as work.
-    A row may stand for several requests, or for part of one: what a server's counters grew by. Then `requests` says how
-    many ended; None where each row is one.
+    A status other than "ok" is a failure; the tokens processed before it still count as work.
+    A row may stand for several requests or for part of one, where it is the growth of a server's counters. Then
+    `requests` has the number of requests that ended; None where each row is one request.
 
     A new column of tokens is one more line here, with None as its default: producers that do not know it leave it out.
     """
@@ -164,6 +164,7 @@ class TokenBatch:
 
     @property
     def event_ms(self) -> int:
+        """Time up to which the source is complete, in epoch ms."""
         return max(self.t_ms, int(self.t_end_ms.max())) if len(self) else self.t_ms
 
     @staticmethod
@@ -233,7 +234,7 @@ class TokenRows(NamedTuple):
     tokens: I64
     """(len(TOKENS), n): the counts of tokens."""
     requests: I64 | None
-    """None: one each."""
+    """None where each row is one request."""
 
 
 def join_requests(batches: Sequence[TokenBatch]) -> I64 | None:
@@ -262,14 +263,15 @@ def sized_columns(batch: TokenBatch | UsageBatch, columns: Sequence[BatchColumn]
 
 @dataclass(slots=True)
 class UsageBatch:
-    """Any other metered quantity of one workload. `wattlog.usage.v1`.
+    """Other metered quantities of one workload. `wattlog.usage.v1`.
 
-    `quantity` is a decimal text ("12.5"), so that no meter loses digits on the way; it was metered over
-    `[t0_ms, t1_ms)`, or at one moment where those are equal. `tenant` is "" where nobody knows it.
-    The optional columns are () where no row has a value. `origin` and `event_id` say which row this is to whoever
-    metered it (a CloudEvent's source and id): rows of one tenant and meter that agree in both are one, whatever event
-    brings them. Without them a row is known by the event's source, number and its place in it. `session_id`, `trace_id`
-    and `step` tie a row to an agent's session, `dimensions` are whatever else it is broken down by (pod, node, ...).
+    `quantity` is a decimal text ("12.5"), so that no meter loses digits on the way. It was metered over
+    `[t0_ms, t1_ms)`, or at one moment where those are equal. `tenant` is "" where it is unknown.
+    The optional columns are () where no row has a value. `origin` and `event_id` identify a row at its meter, as a
+    CloudEvent's source and id do. Rows of one tenant and meter that agree in both are one row, in whatever event they
+    arrive. Without them a row is identified by its event's source and number and its position in the event.
+    `session_id`, `trace_id` and `step` tie a row to an agent's session. `dimensions` hold any other breakdown, such as
+    pod and node.
     """
 
     meter: Annotated[tuple[str, ...], BatchColumn(form="text", empty=False)]
@@ -291,6 +293,7 @@ class UsageBatch:
 
     @property
     def event_ms(self) -> int:
+        """Time up to which the source is complete, in epoch ms."""
         return max(self.t_ms, int(self.t1_ms.max())) if len(self) else self.t_ms
 
     def check(self) -> None:
@@ -312,9 +315,10 @@ Batch = PowerBatch | TokenBatch | UsageBatch
 
 @dataclass(slots=True)
 class Event:
-    """A batch with the identity that makes duplicates recognisable.
+    """A batch and the identity by which duplicates are recognised.
 
-    `source` numbers its events from 0 within an `epoch` (one run of a producer): `seq` has no holes, so a hole is loss.
+    `source` numbers its events from 0 within an `epoch`, which is one run of a producer. `seq` has no gaps, so a gap
+    means loss.
     """
 
     source: str

@@ -1,6 +1,6 @@
-"""The JSON body: the same columns as lists in one object, `application/json`. What other people's producers send.
+"""JSON body, `application/json`: the columns as lists in one object. Other people's producers send it.
 
-Texts stand in the rows themselves, without dictionaries. An unknown field is an error here: it is most likely a
+Rows hold their texts themselves, without dictionaries. An unknown field is an error, because it is most likely a
 misspelt optional one.
 """
 
@@ -91,7 +91,7 @@ def _i64(values: list[int]) -> I64:
 
 
 def _coded(values: list[_Value]) -> tuple[tuple[_Value, ...], list[int]]:
-    """A column as (dictionary in order of appearance, index)."""
+    """Return a column as (dictionary in order of appearance, index)."""
     if len(values) == 1:  # What other people's producers send is mostly one row a message.
         return (values[0],), [0]
     seen: dict[_Value, int] = {}
@@ -109,7 +109,7 @@ def _counters(n: int) -> npt.NDArray[np.uint8]:
 
 @contextmanager
 def _of_64_bits() -> Iterator[None]:
-    """Columns are read when they are looked at, and an integer may be too long for one."""
+    """Turn an OverflowError into BadEvent: columns are converted lazily, and an integer may exceed 64 bits."""
     try:
         yield
     except OverflowError as error:
@@ -130,8 +130,10 @@ def _methods(names: list[str]) -> npt.NDArray[np.uint8]:
 
 
 class _JsonPower(PowerBatch):
-    """A `PowerBatch` whose columns are still the lists that came, and as long as they should be. Few are ever looked at
-    alone: a worker gathers them, and other people's producers send one row a message."""
+    """A `PowerBatch` whose columns are still the lists of the body, of checked lengths.
+
+    Few are read alone: a worker gathers many, and other people's producers send one row per message.
+    """
 
     __slots__ = ("index", "wire")
 
@@ -183,7 +185,10 @@ def _power(value: bytes) -> PowerBatch:
 
 
 class _JsonTokens(TokenBatch):
-    """A `TokenBatch` whose columns are still the lists that came. The properties below read single columns."""
+    """A `TokenBatch` whose columns are still the lists of the body, of checked lengths.
+
+    Its columns are properties, which are set below from their declarations.
+    """
 
     __slots__ = ("codes", "wire")
 
@@ -285,12 +290,12 @@ def _usage(value: bytes) -> UsageBatch:
 
 
 READ = {topics.POWER: _power, topics.TOKENS: _tokens, topics.USAGE: _usage}
-"""By `ce_type`: bytes to a batch of which only the columns' lengths are checked. Raises BadEvent, msgspec.MsgspecError,
-ValueError, OverflowError or RecursionError."""
+"""Readers by `ce_type`: from bytes to a batch of which only the columns' lengths are checked. They raise BadEvent,
+msgspec.MsgspecError, ValueError, OverflowError or RecursionError."""
 
 
 def write(batch: Batch) -> bytes:
-    """A checked batch as bytes."""
+    """Return a checked batch as bytes."""
     b = batch
     wire: msgspec.Struct
     match b:

@@ -1,7 +1,7 @@
-"""The packed body: msgpack with little-endian binary columns, `application/vnd.wattlog.packed`.
+"""Packed body, `application/vnd.wattlog.packed`: msgpack with little-endian binary columns.
 
-It decodes 8 times faster than Arrow IPC at 64 rows (DESIGN.md, Speed). Optional columns that hold nothing are left out;
-unknown fields are skipped, so that a newer producer can add some.
+It decodes 8 times faster than Arrow IPC at 64 rows. Optional columns without values are left out. Unknown fields are
+skipped, so that a newer producer can add some.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from contracts.units import I64
 
 _U16, _I64, _U8 = np.dtype("<u2"), np.dtype("<i8"), np.dtype("u1")
 _CACHE_ENTRIES, _CACHE_BYTES = 16_384, 16_384
-"""Dictionaries kept decoded, and the longest of them: 256 MiB at the very worst, a few MiB in a fleet."""
+"""Most dictionaries kept decoded, and the longest: at worst 256 MiB, a few MiB in a fleet."""
 
 _MINUS_ONE = b"\xff" * 8
 
@@ -115,8 +115,10 @@ def _le(column: npt.NDArray[np.generic], dtype: np.dtype[Any]) -> bytes:
 
 
 class _PackedPower(PowerBatch):
-    """A `PowerBatch` whose columns are still the bytes that came, and as long as they should be. Few are ever looked at
-    alone: a worker gathers them."""
+    """A `PowerBatch` whose columns are still the bytes of the body, of checked lengths.
+
+    Few are read alone: a worker gathers many.
+    """
 
     __slots__ = ("_rows", "wire")
 
@@ -164,7 +166,10 @@ def _power(value: bytes) -> PowerBatch:
 
 
 class _PackedTokens(TokenBatch):
-    """A `TokenBatch` whose columns are still the bytes that came. The properties below read single columns."""
+    """A `TokenBatch` whose columns are still the bytes of the body, of checked lengths.
+
+    Its columns are properties, which are set below from their declarations.
+    """
 
     __slots__ = ("_rows", "wire")
 
@@ -270,12 +275,12 @@ def _usage(value: bytes) -> UsageBatch:
 
 
 READ = {topics.POWER: _power, topics.TOKENS: _tokens, topics.USAGE: _usage}
-"""By `ce_type`: bytes to a batch of which only the columns' lengths are checked. Raises BadEvent, msgspec.MsgspecError,
-ValueError or RecursionError."""
+"""Readers by `ce_type`: from bytes to a batch of which only the columns' lengths are checked. They raise BadEvent,
+msgspec.MsgspecError, ValueError or RecursionError."""
 
 
 def write(batch: Batch) -> bytes:
-    """A checked batch as bytes."""
+    """Return a checked batch as bytes."""
     b = batch
     wire: msgspec.Struct
     match b:

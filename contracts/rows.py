@@ -1,8 +1,8 @@
-"""The rows of the ledger's tables, as columns.
+"""Rows of the stored tables, as columns.
 
-A `Table` is a dict of equally long columns (numpy arrays; text as lists or `Compact`). `SCHEMAS` fixes the names, the
-order and the kind of each column of every table that the stream job writes; warehouse/ turns them into Arrow, and a
-test holds them against the DDL. Times are UTC epoch milliseconds, energies integer microjoules.
+A `Table` is a dict of equally long columns: numpy arrays, and lists or `CompactColumn`s of texts. `SCHEMAS` fixes the
+names, the order and the kind of the columns of every table that stream workers write. warehouse/ turns them into Arrow,
+and a test compares them with the DDL. Times are UTC epoch milliseconds, energies integer microjoules.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from contracts.coded import Coded, Compact
+from contracts.dictionary_column import CompactColumn, DictionaryColumn
 from contracts.events import TOKENS
 
 Kind = Literal["text", "ms", "i64", "u64", "u32", "u16", "u8", "decimal", "map"]
-"""`decimal` and `map` are arrays of objects: Decimal of at most 38 digits, 12 of them after the point; texts by name
-(Mapping)."""
+"""Kind of a column. `decimal` and `map` are arrays of objects: a Decimal of at most 38 digits, 12 of them after the
+point, and a Mapping of texts by name."""
 Column = npt.NDArray[Any] | Sequence[str]
 Table = dict[str, Column]
 
-# Every written row says who wrote it and when it is superseded:
+# Provenance of every written row:
 #   log_id, log_partition   the log, and the partition of it, that the row was derived from
 #   version                 the greater one wins (streams/core/row_versions.py)
 #   deleted                 1: this key is no longer part of the window
@@ -37,8 +37,8 @@ GPU_ENERGY: dict[str, Kind] = {
     "energy_uj": "i64", "covered_ms": "i64", "busy_ms": "i64",
     **_PROVENANCE,
 }  # fmt: skip
-"""What was measured. `late_id` is 0 for what was in time, else identifies the late message. `covered_ms` is the time
-that intervals cover, `busy_ms` utilisation x time (-1 unknown)."""
+"""Measured energy. `late_id` is 0 for facts in time, else it identifies the late message. `covered_ms` is the time that
+intervals cover, `busy_ms` utilisation x time (-1 unknown)."""
 
 TOKEN_USAGE: dict[str, Kind] = {
     "window_start": "ms", "cluster": "text", "workload": "text", "tenant": "text", "model": "text",
@@ -46,8 +46,9 @@ TOKEN_USAGE: dict[str, Kind] = {
     "computed_mtok": "i64", "cached_mtok": "i64", "completion_mtok": "i64", "requests": "i64", "failures": "i64",
     **_PROVENANCE,
 }  # fmt: skip
-"""What was done. `*_tokens` are whole tokens and sum to what was sent; `*_mtok` are thousandths of tokens, the finer
-spread that work is computed from (`computed` = prompt less cached). A request counts in the window where it ended."""
+"""Processed tokens. `*_tokens` are integers that sum to the tokens of the events. `*_mtok` are thousandths of tokens,
+the finer spread from which work is computed (`computed` = prompt less cached). A request counts in the window in which
+it ended."""
 
 REQUEST_ENERGY: dict[str, Kind] = {
     "tenant": "text", "t_end": "ms", "request_id": "text", "window_start": "ms", "late_id": "u64", "window_ms": "u32",
@@ -56,8 +57,8 @@ REQUEST_ENERGY: dict[str, Kind] = {
     "computed_mtok": "i64", "cached_mtok": "i64", "completion_mtok": "i64", "active_uj": "i64", "idle_uj": "i64",
     **_PROVENANCE,
 }  # fmt: skip
-"""One row a request and window that it ran in (and late message that brought it); the view `requests` sums them to one
-row a request."""
+"""One row per request, window in which it ran, and late message that brought it. The view `requests` sums them to one
+row per request."""
 
 LEDGER: dict[str, Kind] = {
     "window_start": "ms", "cluster": "text", "workload": "text", "hardware": "text", "model": "text", "tenant": "text",
@@ -67,22 +68,22 @@ LEDGER: dict[str, Kind] = {
     "revision": "u32", "final": "u8",
     **_PROVENANCE,
 }  # fmt: skip
-"""What it means: the split of a window's joules. `work` is weighted tokens in thousandths. `hardware` is "" and
-`method` UNMETERED for tokens without measured energy."""
+"""The split of a window's joules. `work` is weighted tokens in thousandths. `hardware` is "" and `method` UNMETERED for
+tokens without measured energy."""
 
 MARKS: dict[str, Kind] = {
     "log_id": "text", "log_partition": "u16", "epoch": "u64", "version": "u64", "final_end": "ms",
     "power_offset": "i64", "tokens_offset": "i64", "state": "text",
 }  # fmt: skip
-"""How far a partition's ledger is final and stored, and what must be known to go on from there (JSON in `state`)."""
+"""Checkpoints: how far a partition's ledger is final and stored, and the state to continue from (JSON in `state`)."""
 
 SOURCES: dict[str, Kind] = {
     "log_id": "text", "log_partition": "u16", "topic": "text", "source": "text", "epoch": "u64", "version": "u64",
     "received": "u64", "last_seq": "u64", "duplicates": "u64", "last_event": "ms",
 }  # fmt: skip
-"""What came from each producer's run: `last_seq + 1 - received` is what the log lost."""
+"""Events received from each run of a producer: the log lost `last_seq + 1 - received` of them."""
 
-# Where on the log a row of usage stands: no two rows stand in one place, and what is read again stands where it stood.
+# Position of a row of usage on the log. No two rows share one, and a row that is read again has the same one.
 _PLACE: dict[str, Kind] = {"log_id": "text", "log_partition": "u16", "log_offset": "i64", "log_row": "u32"}
 
 USAGE: dict[str, Kind] = {
@@ -91,20 +92,20 @@ USAGE: dict[str, Kind] = {
     "dimensions": "map", "origin": "text", "event_id": "text", "source": "text", "epoch": "u64", "seq": "u64",
     **_PLACE, "version": "u64", "deleted": "u8",
 }  # fmt: skip
-"""Metered quantities, as they were sent. `at` is the last millisecond of `[t0, t1)` (the moment itself where those are
-equal): the hour, day and month that it lies in are those in which the row counts, whole."""
+"""Metered quantities, as they were sent. `at` is the last millisecond of `[t0, t1)`, or t0 where those are equal. The
+row counts entirely in the hour, day and month of `at`."""
 
 USAGE_IDS: dict[str, Kind] = {
     "id_hi": "u64", "id_lo": "u64", "log_ms": "ms", **_PLACE, "at": "ms", "tenant": "text", "version": "u64",
 }  # fmt: skip
-"""Every copy of every row of usage that was on the log: its identity (streams/core/usage_batch.py), when and where it
-came, and what else its key in `usage` is made of."""
+"""Every copy of every row of usage on the log: its identity (streams/core/usage_batch.py), its time and position on the
+log, and the rest of its key in `usage`."""
 
 USAGE_EVENTS: dict[str, Kind] = {
     "source": "text", "epoch": "u64", "seq": "u64", "log_id": "text", "log_partition": "u16", "log_offset": "i64",
     "last_event": "ms", "version": "u64",
 }  # fmt: skip
-"""Every event of usage that was read: what producers numbered and is not here never came."""
+"""Every event of usage that was read. A number that a producer gave and that is missing here never arrived."""
 
 SCHEMAS: Mapping[str, Mapping[str, Kind]] = {
     "gpu_energy": GPU_ENERGY, "token_usage": TOKEN_USAGE, "request_energy": REQUEST_ENERGY, "ledger": LEDGER,
@@ -118,13 +119,14 @@ _DTYPES: dict[Kind, Any] = {
 
 
 def length(table: Table) -> int:
+    """Return the number of rows."""
     return len(next(iter(table.values()))) if table else 0
 
 
 def conform(name: str, columns: Mapping[str, Column | int | str]) -> Table:
-    """Columns in the order and types of `SCHEMAS[name]`; a scalar stands for a constant column.
+    """Return columns in the order and types of `SCHEMAS[name]`. A scalar becomes a constant column.
 
-    Raises KeyError for a column that is missing, ValueError for lengths that differ.
+    Raises KeyError for a missing column, ValueError for lengths that differ.
     """
     sized = [c for c in columns.values() if not isinstance(c, (int, str))]
     n = len(sized[0]) if sized else 1
@@ -144,12 +146,12 @@ def conform(name: str, columns: Mapping[str, Column | int | str]) -> Table:
 
 def _text(value: Column | int | str, n: int) -> Column:
     if isinstance(value, str):
-        return Coded.constant(value, n)
-    return value if isinstance(value, (Compact, list)) else [str(v) for v in value]  # type: ignore[union-attr]
+        return DictionaryColumn.constant(value, n)
+    return value if isinstance(value, (CompactColumn, list)) else [str(v) for v in value]  # type: ignore[union-attr]
 
 
 def concat(name: str, tables: Sequence[Table]) -> Table:
-    """Tables of one schema, one after the other."""
+    """Return tables of one schema, end to end."""
     if len(tables) == 1:
         return tables[0]
     out: Table = {}
@@ -164,9 +166,9 @@ def concat(name: str, tables: Sequence[Table]) -> Table:
 
 
 def _joined(texts: Sequence[Column]) -> Column:
-    forms = {type(t) for t in texts} or {Coded}
+    forms = {type(t) for t in texts} or {DictionaryColumn}
     form = forms.pop()
-    if not forms and issubclass(form, Compact):
+    if not forms and issubclass(form, CompactColumn):
         return form.concat(texts)
     return [v for t in texts for v in t]
 
@@ -177,17 +179,17 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "request_energy": ("tenant", "cluster", "workload", "window_start", "request_id", "t_end", "model", "late_id"),
     "ledger": ("tenant", "cluster", "workload", "model", "hardware", "window_start"),
 }
-"""What identifies a row: the tables' sort keys. A row replaces the one with the same key."""
+"""Columns that identify a row: the tables' sort keys. A row replaces the one with the same key."""
 
 
 def keys(name: str, table: Table) -> list[tuple[str | int, ...]]:
-    """The rows' keys, in `KEYS` order, times as epoch milliseconds."""
+    """Return the rows' keys, in `KEYS` order, times as epoch milliseconds."""
     columns = [table[c] if SCHEMAS[name][c] == "text" else np.asarray(table[c]).tolist() for c in KEYS[name]]
     return list(zip(*columns, strict=True))
 
 
 def tombstones(name: str, gone: Sequence[tuple[str | int, ...]], **provenance: int | str) -> Table:
-    """Rows that take these keys away: `deleted` is 1, everything that is not key or provenance is empty."""
+    """Return rows that delete these keys: `deleted` is 1, and all columns but key and provenance are empty."""
     columns: dict[str, Column | int | str] = {c: "" if kind == "text" else 0 for c, kind in SCHEMAS[name].items()}
     for i, column in enumerate(KEYS[name]):
         columns[column] = [key[i] for key in gone]  # type: ignore[misc]

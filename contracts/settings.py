@@ -1,7 +1,7 @@
-"""Settings: environment over file over default. `wattlog config` shows each one, its value and where it came from.
+"""Settings: environment over file over default. `wattlog config` prints each one, its value and its origin.
 
-Environment variables are `WATTLOG_` and the name in capitals; the file is TOML (`wattlog.toml` in the working
-directory, or the path in `WATTLOG_CONFIG`). docs/settings.md lists them; a test keeps that page honest.
+Environment variables are `WATTLOG_` and the name in capitals. The file is TOML: `wattlog.toml` in the working
+directory, or the path in `WATTLOG_CONFIG`. docs/settings.md lists all settings; a test compares it with this module.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 PRODUCERS = "produce"
-"""Table of the file that holds each producer's own options: `[produce.NAME]`, see producers/runtime/config.py."""
+"""Table of the file that holds each producer's own options, `[produce.NAME]` (producers/runtime/config.py)."""
 
 
 class Settings(BaseSettings):
-    """Every knob, its unit in its name."""
+    """All settings. A name ends with its unit."""
 
     model_config = SettingsConfigDict(env_prefix="WATTLOG_", extra="forbid", frozen=True)
 
@@ -150,11 +150,12 @@ class Settings(BaseSettings):
 
     @property
     def dsn(self) -> str:
-        """The warehouse's DSN, the embedded one filled in."""
+        """DSN of the warehouse; by default that of the embedded one."""
         return self.warehouse_dsn or f"chdb://{(self.data / 'warehouse').absolute()}"
 
     @property
     def embedded_broker(self) -> bool:
+        """True if the broker is the one in this process."""
         return self.kafka_bootstrap == "embedded"
 
     @classmethod
@@ -170,12 +171,12 @@ class Settings(BaseSettings):
 
 
 def settings_file() -> Path:
-    """Where settings are read from."""
+    """Return the path of the settings file."""
     return Path(os.environ.get("WATTLOG_CONFIG", "wattlog.toml"))
 
 
 class _Settings(TomlConfigSettingsSource):
-    """The file without what is the producers'."""
+    """Settings file without the producers' own options."""
 
     def _read_file(self, file_path: Any) -> dict[str, Any]:
         return {k: v for k, v in super()._read_file(file_path).items() if k != PRODUCERS}

@@ -1,4 +1,4 @@
-"""Topic names, message keys and the names that no tenant may bear."""
+"""Topic names, message keys and reserved tenant names."""
 
 from __future__ import annotations
 
@@ -13,42 +13,43 @@ ALERTS = "wattlog.alerts.v1"
 DEADLETTER = "wattlog.deadletter.v1"
 
 JOINED = (POWER, TOKENS)
-"""The two topics that a worker joins: same partition count, same key."""
+"""The two topics that a stream worker joins. They have the same number of partitions and the same keys."""
 ALL = (POWER, TOKENS, USAGE, ALERTS, DEADLETTER)
 
 PARTITIONER = "murmur2_random"
-"""Every producer must place keys alike, or power and tokens of a workload part ways. The Java clients' default."""
+"""Partitioner of every producer, the Java clients' default: power and tokens of a workload must share a partition."""
 
 TENANT_IDLE = "__idle__"
-"""Pays for a workload's energy when nothing ran and nobody owns it (OpenCost's word)."""
+"""Tenant of a workload's energy while nothing ran and the workload has no owner (OpenCost's term)."""
 TENANT_UNALLOCATED = "__unallocated__"
-"""Pays for GPUs that nobody holds (OpenCost's word)."""
+"""Tenant of the energy of GPUs that no workload holds (OpenCost's term)."""
 
 
 def key(cluster: str, workload: str) -> str:
-    """The Kafka key and CloudEvents subject of a workload: `cluster/workload`."""
+    """Return the Kafka key and CloudEvents subject of a workload: `cluster/workload`."""
     return f"{cluster}/{workload}"
 
 
 def node_workload(node: str) -> str:
-    """The stand-in workload under which a node reports GPUs that nobody holds: `~node`."""
+    """Return `~node`, the workload name under which a node reports unallocated GPUs."""
     return f"~{node}"
 
 
 def is_unallocated(workload: str) -> bool:
+    """True for the name of a node's unallocated GPUs (`node_workload`)."""
     return workload.startswith("~")
 
 
 def simulated_cluster(source: str) -> str | None:
-    """The cluster of a source whose readings or requests are simulated: `simulated://CLUSTER/...` and the like."""
-    kind, _, rest = source.partition("://")
-    return unquote(rest.partition("/")[0]) if kind.startswith("simulated") else None
+    """Return the cluster of a simulated source (`simulated://CLUSTER/...` and the like), None for any other source."""
+    kind, _, path = source.partition("://")
+    return unquote(path.partition("/")[0]) if kind.startswith("simulated") else None
 
 
 def check_name(field: str, value: str) -> str:
-    """A cluster, workload, node or tenant name: 1-253 printable characters, no slash in a cluster's.
+    """Return a checked cluster, workload, node or tenant name.
 
-    Raises BadInput that names the field.
+    A name has 1 to 253 printable characters; a cluster's has no slash. Raises BadInput, which names the field.
     """
     if not value or len(value) > 253 or not value.isprintable():
         raise BadInput(field, value, "give 1 to 253 printable characters")

@@ -1,4 +1,4 @@
-"""Units as types, and the few conversions between them. Integers on the log and in the ledger; Decimal for money.
+"""Units and the conversions between them. The log and the ledger hold integers; money is Decimal.
 
 1 J = 1 W s, 1 kWh = 3.6e6 J (SI), hence 1 kWh = 3.6e12 µJ exactly.
 """
@@ -17,7 +17,7 @@ EpochMs = NewType("EpochMs", int)
 
 UJ_PER_J = 1_000_000
 UJ_PER_MJ = 1_000
-"""NVML's and DCGM's energy counters are in millijoules."""
+"""Microjoules in a millijoule, the unit of NVML's and DCGM's energy counters."""
 UJ_PER_KWH = 3_600_000_000_000
 MS_PER_HOUR = 3_600_000
 MS_PER_DAY = 86_400_000
@@ -29,24 +29,24 @@ I64 = npt.NDArray[np.int64]
 
 
 def kwh(energy_uj: int) -> Decimal:
-    """Microjoules as kilowatt-hours, exactly representable in Decimal."""
+    """Convert microjoules to kilowatt-hours. Decimal represents them exactly."""
     return Decimal(energy_uj) / UJ_PER_KWH
 
 
 def joules(energy_uj: int) -> float:
-    """Microjoules as joules, for people; never for the ledger."""
+    """Convert microjoules to joules, for people; never for the ledger."""
     return energy_uj / UJ_PER_J
 
 
 def rfc3339(t_ms: int) -> str:
-    """Epoch milliseconds as RFC 3339 in UTC, with milliseconds: `2026-11-21T00:00:00.000Z`."""
+    """Convert epoch milliseconds to RFC 3339 in UTC, with milliseconds: `2026-11-21T00:00:00.000Z`."""
     return (_EPOCH + timedelta(milliseconds=t_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def epoch_ms(text: str) -> EpochMs:
-    """RFC 3339 (or ISO 8601) to epoch milliseconds. A time without a zone is UTC; a bare date is its midnight.
+    """Convert RFC 3339 or ISO 8601 to epoch milliseconds. A time without a zone is UTC; a bare date is its midnight.
 
-    Raises ValueError when the text is no time.
+    Raises ValueError if the text is no time.
     """
     stamp = datetime.fromisoformat(text)
     if stamp.tzinfo is None:

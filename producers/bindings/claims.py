@@ -131,5 +131,5 @@ def _fault(field: str, name: str) -> str:
     try:
         topics.check_name(field, name)
     except BadInput as error:
-        return error.mend
+        return error.fix
     return ""

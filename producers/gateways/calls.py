@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from contracts.errors import BadInput
 from contracts.events import MAX_TEXT
-from contracts.meters import EXTERNAL_SPEND
+from contracts.meter_names import EXTERNAL_SPEND
 from contracts.settings import Settings
 from producers.common.chunks import chunks
 from producers.gateways.deployments import Deployments

@@ -116,7 +116,7 @@ def _as_value_errors() -> Iterator[None]:
     try:
         yield
     except BadInput as error:
-        raise ValueError(error.mend) from None
+        raise ValueError(error.fix) from None
 
 
 def api_of(config: RunAiConfig, clock: Clock, transport: httpx.BaseTransport | None = None) -> RunAiClient:

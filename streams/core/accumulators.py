@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from contracts.coded import Coded
+from contracts.dictionary_column import DictionaryColumn
 from contracts.units import I64
 from streams.core.apportion import starts
 from streams.core.attribution.facts import Index
@@ -66,14 +66,14 @@ class WindowAccumulators:
             found = [self._ids[key] for key in keys]
         return np.array(found, np.intp)
 
-    def part(self, of: Callable[[Key], Any]) -> Coded[Any]:
+    def part(self, of: Callable[[Key], Any]) -> DictionaryColumn[Any]:
         """One part of every entity's key, by entity. `of` is the same function object at every call."""
         names, column = self._parts.get(of, ({}, np.zeros(0, np.int64)))
         if len(column) < len(self.keys):
             new = [names.setdefault(of(key), len(names)) for key in self.keys[len(column) :]]
             column = np.concatenate([column, np.array(new, np.int64)])
             self._parts[of] = names, column
-        return Coded(list(names), column)
+        return DictionaryColumn(list(names), column)
 
     def add(self, window: I64, entity: Index, values: Sequence[I64]) -> None:
         """Add columns `values` (width of n) to their windows and entities."""
@@ -123,7 +123,7 @@ class WindowAccumulators:
         self.keys = [self.keys[i] for i in keep.tolist()]
         self._ids = {key: i for i, key in enumerate(self.keys)}
         for of, (names, column) in self._parts.items():
-            left = Coded(list(names), column).take(keep[: np.searchsorted(keep, len(column))])
+            left = DictionaryColumn(list(names), column).take(keep[: np.searchsorted(keep, len(column))])
             self._parts[of] = {name: i for i, name in enumerate(left.names)}, left.codes
         for number, sums in list(self.windows.items()):
             padded = np.zeros((self._width, len(live)), np.int64)

@@ -10,9 +10,9 @@ import numpy as np
 
 from contracts import codec, topics
 from contracts.codec import AnyHeaders
-from contracts.columns import PowerColumns, TokenColumns
 from contracts.errors import BadEvent
 from contracts.events import MAX_TIME_MS, Batch, Event, PowerBatch, TokenBatch, UsageBatch
+from contracts.joined_batches import PowerColumns, TokenColumns
 from contracts.units import I64
 from streams.core.apportion import pieces
 

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from contracts.coded import Coded, Compact
-from contracts.columns import TokenColumns
+from contracts.dictionary_column import CompactColumn, DictionaryColumn
+from contracts.joined_batches import TokenColumns
 from contracts.units import I64
 
 
-class TextColumn(Compact[str]):
+class TextColumn(CompactColumn[str]):
     """A column of texts, all of them different for all we know."""
 
     __slots__ = ("_array",)
@@ -53,7 +53,7 @@ class TextColumn(Compact[str]):
         return TextColumn(self._array.take(pa.array(at)))
 
     @classmethod
-    def concat(cls, columns: Sequence[Compact[str]]) -> Self:
+    def concat(cls, columns: Sequence[CompactColumn[str]]) -> Self:
         return cls(pa.concat_arrays([pa.array(c, pa.string()) for c in columns]))
 
 
@@ -67,7 +67,7 @@ class RequestLabels:
     session_id: TextColumn | None
     """None where no batch has any."""
     trace_id: TextColumn | None
-    status: Coded[str]
+    status: DictionaryColumn[str]
     begin_ms: I64
     end_ms: I64
 
@@ -75,6 +75,8 @@ class RequestLabels:
     def of(cls, c: TokenColumns) -> Self:
         sessions, traces = (None if (t := c.texts(n)) is None else TextColumn.of(t) for n in ("session_id", "trace_id"))
         statuses = list(chain.from_iterable(b.statuses for b in c.batches))
-        status = Coded.concat([Coded(statuses, c.place([len(b.statuses) for b in c.batches], c.status))])
+        status = DictionaryColumn.concat(
+            [DictionaryColumn(statuses, c.place([len(b.statuses) for b in c.batches], c.status))]
+        )
         id_hash = np.fromiter(map(hash, c.request_id), np.int64, len(c.request_id))
         return cls(TextColumn.of(c.request_id), id_hash, sessions, traces, status, c.begin_ms, c.end_ms)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from contracts.coded import Coded, Compact
-from contracts.columns import TokenColumns
+from contracts.dictionary_column import CompactColumn, DictionaryColumn
 from contracts.events import TOKEN_COLUMNS, TOKENS
+from contracts.joined_batches import TokenColumns
 from contracts.rows import KEYS, Column, Table, length
 from contracts.units import I64
 from streams.core.apportion import SpanCuts, ends, pieces
@@ -55,9 +55,9 @@ class ClosedRequests:
     pieces: Sequence[tuple[int, RequestPieces]]
     payer: Index
     """Of each piece, the row of `Facts.tokens` that it is part of."""
-    subjects: Coded[tuple[str, str]]
-    tenants: Coded[str]
-    models: Coded[str]
+    subjects: DictionaryColumn[tuple[str, str]]
+    tenants: DictionaryColumn[str]
+    models: DictionaryColumn[str]
 
     @property
     def rows(self) -> int:
@@ -130,11 +130,12 @@ def request_rows(taken: ClosedRequests, window_ms: int) -> tuple[Table, Index]:
     subjects = taken.subjects.take(entity)
     rows: Table = {
         "tenant": taken.tenants.take(entity), "request_id": _texts(found, [p.said.request_id for p in found]),
-        "cluster": Coded([c for c, _ in subjects.names], subjects.codes),
-        "workload": Coded([w for _, w in subjects.names], subjects.codes), "model": taken.models.take(entity),
+        "cluster": DictionaryColumn([c for c, _ in subjects.names], subjects.codes),
+        "workload": DictionaryColumn([w for _, w in subjects.names], subjects.codes),
+        "model": taken.models.take(entity),
         "session_id": _texts(found, [p.said.session_id for p in found]),
         "trace_id": _texts(found, [p.said.trace_id for p in found]),
-        "status": Coded.concat([p.said.status.take(p.row) for p in found]), "window_start": window_start,
+        "status": DictionaryColumn.concat([p.said.status.take(p.row) for p in found]), "window_start": window_start,
         "t_start": _joined([p.said.begin_ms[p.row] for p in found]),
         "t_end": _joined([p.said.end_ms[p.row] for p in found]),
         **dict(zip(_DONE, done[: len(_DONE)], strict=True)),
@@ -147,10 +148,10 @@ def _joined(parts: Sequence[I64]) -> I64:
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
-def _texts(found: Sequence[RequestPieces], texts: Sequence[TextColumn | None]) -> Compact[str]:
+def _texts(found: Sequence[RequestPieces], texts: Sequence[TextColumn | None]) -> CompactColumn[str]:
     """A text column of the pieces; one that nobody said anything in is constant."""
     if all(t is None for t in texts):
-        return Coded.constant("", sum(len(p.row) for p in found))
+        return DictionaryColumn.constant("", sum(len(p.row) for p in found))
     return TextColumn.concat(
         [TextColumn.of([""] * len(p.row)) if t is None else t.take(p.row) for t, p in zip(texts, found, strict=True)]
     )
@@ -182,7 +183,7 @@ def _one_a_key(rows: Table, payer: Index) -> tuple[Table, Index]:
         elif isinstance(column, np.ndarray):
             out[name] = column[at]
         else:
-            assert isinstance(column, Compact)
+            assert isinstance(column, CompactColumn)
             out[name] = column.take(at)
     return out, payer[at]
 
@@ -217,7 +218,10 @@ def _codes(column: Column, names: Sequence[str]) -> I64:
 
 
 def _subject_codes(rows: Table, subjects: Sequence[tuple[str, str]]) -> I64:
-    clusters, workloads = Coded.concat([_coded(rows["cluster"])]), Coded.concat([_coded(rows["workload"])])
+    clusters, workloads = (
+        DictionaryColumn.concat([_coded(rows["cluster"])]),
+        DictionaryColumn.concat([_coded(rows["workload"])]),
+    )
     cluster_of = {name: i for i, name in enumerate(clusters.names)}
     workload_of = {name: i for i, name in enumerate(workloads.names)}
     code_of = np.full((len(cluster_of), len(workload_of)), -1, np.int64)
@@ -228,8 +232,8 @@ def _subject_codes(rows: Table, subjects: Sequence[tuple[str, str]]) -> I64:
     return codes
 
 
-def _coded(column: Column) -> Coded[str]:
-    return column if isinstance(column, Coded) else Coded.of(column)  # type: ignore[arg-type]
+def _coded(column: Column) -> DictionaryColumn[str]:
+    return column if isinstance(column, DictionaryColumn) else DictionaryColumn.of(column)  # type: ignore[arg-type]
 
 
 def _differ(id_hash: I64, window_start: I64) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from contracts.coded import Coded
+from contracts.dictionary_column import DictionaryColumn
 from contracts.rows import KEYS, SCHEMAS, Column, Table, concat, conform, keys, length, tombstones
 from contracts.units import I64
 from streams.core import row_versions
@@ -23,9 +23,9 @@ from streams.core.request_pieces import with_energy, work_index_of
 def facts_of(gpu_energy: Table, token_usage: Table) -> Facts:
     """Rows of the two facts tables as the columns that attribution takes."""
     n = length(gpu_energy)
-    subject = Coded.concat([_subjects(gpu_energy), _subjects(token_usage)])
-    hardware, owner = (Coded.of(gpu_energy[c]) for c in ("hardware", "owner"))  # type: ignore[arg-type]
-    tenant, model = (Coded.of(token_usage[c]) for c in ("tenant", "model"))  # type: ignore[arg-type]
+    subject = DictionaryColumn.concat([_subjects(gpu_energy), _subjects(token_usage)])
+    hardware, owner = (DictionaryColumn.of(gpu_energy[c]) for c in ("hardware", "owner"))  # type: ignore[arg-type]
+    tenant, model = (DictionaryColumn.of(token_usage[c]) for c in ("tenant", "model"))  # type: ignore[arg-type]
     window_start, energy_uj, covered_ms, method = (
         np.asarray(gpu_energy[c], np.int64) for c in ("window_start", "energy_uj", "covered_ms", "method")
     )
@@ -92,13 +92,13 @@ class _Revisions:
         return of_row
 
 
-def _subjects(table: Table) -> Coded[tuple[str, str]]:
-    return Coded.pairs(Coded.of(table["cluster"]), Coded.of(table["workload"]))  # type: ignore[arg-type]
+def _subjects(table: Table) -> DictionaryColumn[tuple[str, str]]:
+    return DictionaryColumn.pairs(DictionaryColumn.of(table["cluster"]), DictionaryColumn.of(table["workload"]))  # type: ignore[arg-type]
 
 
-def _windows(table: Table) -> Coded[tuple[Any, Any]]:
+def _windows(table: Table) -> DictionaryColumn[tuple[Any, Any]]:
     starts, codes = np.unique(np.asarray(table["window_start"], np.int64), return_inverse=True)
-    return Coded.pairs(Coded(starts.tolist(), codes), _subjects(table))
+    return DictionaryColumn.pairs(DictionaryColumn(starts.tolist(), codes), _subjects(table))
 
 
 def _gone(before: Table, after: Table) -> list[tuple[str | int, ...]]:
@@ -106,7 +106,7 @@ def _gone(before: Table, after: Table) -> list[tuple[str | int, ...]]:
     n, code = length(before), np.zeros(length(before) + length(after), np.int64)
     for column in KEYS["ledger"]:
         if SCHEMAS["ledger"][column] == "text":
-            both = Coded.concat([Coded.of(t[column]) for t in (before, after)])  # type: ignore[arg-type]
+            both = DictionaryColumn.concat([DictionaryColumn.of(t[column]) for t in (before, after)])  # type: ignore[arg-type]
             code = code * max(len(both.names), 1) + both.codes
         else:
             starts, of_row = np.unique(np.concatenate([before[column], after[column]]), return_inverse=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from contracts.coded import Coded
+from contracts.dictionary_column import DictionaryColumn
 from contracts.rows import KEYS, Column, Table, concat, keys, length, tombstones
 
 Key = tuple[Any, ...]
@@ -59,5 +59,5 @@ def touched_hours(ledger: Table, hour_ms: int = 3_600_000) -> tuple[list[int], l
 
 
 def _names(column: Column) -> list[str]:
-    coded = Coded.of(column)  # type: ignore[arg-type]
+    coded = DictionaryColumn.of(column)  # type: ignore[arg-type]
     return sorted(set(coded.take(np.arange(len(coded))).names))

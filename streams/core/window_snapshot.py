@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from contracts.coded import Coded
+from contracts.dictionary_column import DictionaryColumn
 from contracts.rows import Table
 from contracts.units import I64
 from streams.core.attribution.facts import AMOUNTS, Energy, Facts, Index, Subject, Tokens
@@ -23,11 +23,11 @@ class GpuEnergy:
     be any."""
 
     window: I64
-    subject: Coded[Subject]
-    node: Coded[str]
-    uuid: Coded[str]
-    hardware: Coded[str]
-    owner: Coded[str]
+    subject: DictionaryColumn[Subject]
+    node: DictionaryColumn[str]
+    uuid: DictionaryColumn[str]
+    hardware: DictionaryColumn[str]
+    owner: DictionaryColumn[str]
     values: I64
     gpu: I64 | None
 
@@ -48,11 +48,11 @@ def merge_gpus(g: GpuEnergy) -> GpuEnergy:
     return GpuEnergy(g.window[at], g.subject.take(at), g.node.take(at), g.uuid.take(at), hardware, owner, values, None)
 
 
-def _greatest(column: Coded[str], group: Index, groups: int) -> Coded[str]:
+def _greatest(column: DictionaryColumn[str], group: Index, groups: int) -> DictionaryColumn[str]:
     """The greatest text of each group."""
     best = np.zeros(groups, np.int64)
     np.maximum.at(best, group, rank(column.names)[column.codes])
-    return Coded(sorted(column.names), best)
+    return DictionaryColumn(sorted(column.names), best)
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class TenantTokens:
     """Work by window, workload, tenant and model; `amounts` as in streams.core.attribution.facts.Tokens."""
 
     window: I64
-    subject: Coded[Subject]
-    tenant: Coded[str]
-    model: Coded[str]
+    subject: DictionaryColumn[Subject]
+    tenant: DictionaryColumn[str]
+    model: DictionaryColumn[str]
     amounts: I64
 
 
@@ -82,7 +82,7 @@ class WindowSnapshot:
 
     def for_attribution(self) -> Facts:
         g, p, ms = self._gpus, self._payers, self.window_ms
-        subject = Coded.concat([g.subject, p.subject])
+        subject = DictionaryColumn.concat([g.subject, p.subject])
         n, v = len(g.window), g.values
         return Facts(
             subject.names, g.hardware.names, g.owner.names, p.tenant.names, p.model.names,
@@ -115,5 +115,8 @@ class WindowSnapshot:
         return request_rows(self._taken, self.window_ms)
 
 
-def _names(subject: Coded[Subject]) -> dict[str, Coded[str]]:
-    return {name: Coded([s[i] for s in subject.names], subject.codes) for i, name in enumerate(("cluster", "workload"))}
+def _names(subject: DictionaryColumn[Subject]) -> dict[str, DictionaryColumn[str]]:
+    return {
+        name: DictionaryColumn([s[i] for s in subject.names], subject.codes)
+        for i, name in enumerate(("cluster", "workload"))
+    }

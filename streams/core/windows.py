@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from contracts.columns import PowerColumns, TokenColumns
 from contracts.events import Event
+from contracts.joined_batches import PowerColumns, TokenColumns
 from contracts.units import I64
 from streams.core.accumulators import WindowAccumulators, by_window
 from streams.core.apportion import spread_intervals

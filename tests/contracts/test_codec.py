@@ -117,7 +117,7 @@ def test_bad_headers(changed, field, mend):
     with pytest.raises(BadEvent) as caught:
         codec.decode({**dict(headers), **changed}, value)
     assert caught.value.field == field
-    assert mend in caught.value.mend
+    assert mend in caught.value.fix
 
 
 @pytest.mark.parametrize("name", ["ce_type", "ce_id", "ce_source", "ce_subject", "content-type"])

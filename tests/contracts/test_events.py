@@ -101,7 +101,7 @@ def test_a_bad_batch_names_the_field_and_the_mend(batch, changed, field, mend):
     with pytest.raises(BadEvent) as caught:
         replace(batch, **changed).check()
     assert caught.value.field == field
-    assert mend in caught.value.mend
+    assert mend in caught.value.fix
 
 
 GOOD = [

@@ -119,7 +119,7 @@ def test_what_writes_or_reads_outside_is_refused(warehouse: Warehouse, sql: str)
     with pytest.raises(BadQuery) as caught:
         read_only(warehouse, sql)
     assert caught.value.field == "sql"
-    assert caught.value.mend
+    assert caught.value.fix
 
 
 def test_no_table_function_of_the_engine_but_the_harmless_passes(warehouse: Warehouse) -> None:
@@ -171,5 +171,5 @@ def test_a_question_leaves_no_limits_behind_on_its_reader(warehouse: Warehouse) 
 def test_an_error_does_not_show_the_servers_address(warehouse: Warehouse, chdb_root: Path) -> None:
     with pytest.raises(BadQuery) as caught:
         read_only(warehouse, "SELECT no_such_column FROM ledger")
-    assert "127.0.0.1" not in caught.value.mend
-    assert str(chdb_root) not in caught.value.mend
+    assert "127.0.0.1" not in caught.value.fix
+    assert str(chdb_root) not in caught.value.fix

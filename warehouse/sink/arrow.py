@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from contracts.checks import FRACTION_DIGITS
-from contracts.coded import Coded
+from contracts.dictionary_column import DictionaryColumn
 from contracts.errors import BadInput
 from contracts.rows import SCHEMAS, Kind, Table
 
@@ -31,7 +31,7 @@ def arrow_table(name: str, table: Table) -> pa.Table:
         values = table[column]
         if kind == "ms":
             arrays[column] = pa.array(np.asarray(values, np.int64)).cast(_TYPES[kind])
-        elif isinstance(values, Coded):
+        elif isinstance(values, DictionaryColumn):
             arrays[column] = _dictionary(values)
         elif kind == "map":
             arrays[column] = pa.array([list(found.items()) for found in values], _TYPES[kind])
@@ -48,10 +48,10 @@ def _narrow(values: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     return values.astype(np.int32) if fit else values
 
 
-def _dictionary(column: Coded[str]) -> pa.DictionaryArray:
+def _dictionary(column: DictionaryColumn[str]) -> pa.DictionaryArray:
     """ClickHouse refuses a dictionary that says a name twice."""
     if len(set(column.names)) < len(column.names):
-        column = Coded.concat([column])
+        column = DictionaryColumn.concat([column])
     few = len(column.names)
     codes = column.codes.astype(np.int8 if few < 2**7 else np.int16 if few < 2**15 else np.int32, copy=False)
     return pa.DictionaryArray.from_arrays(codes, pa.array(column.names, pa.string()))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from contracts.coded import Coded
+from contracts.dictionary_column import DictionaryColumn
 from contracts.errors import LedgerError
 from contracts.rows import KEYS, SCHEMAS, Kind, Table, concat
 from contracts.units import MS_PER_DAY, MS_PER_HOUR
@@ -199,12 +199,14 @@ class Sink:
         }
 
 
-def _coded(column: pa.ChunkedArray) -> Coded[str]:
+def _coded(column: pa.ChunkedArray) -> DictionaryColumn[str]:
     """A column of texts, each text once: a window may have a million rows."""
     encoded = column.combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.chunk(0)
-    return Coded(encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64))
+    return DictionaryColumn(
+        encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    )
 
 
 def _column(column: pa.ChunkedArray, kind: Kind, *, listed: bool = False) -> Any:

@@ -14,7 +14,7 @@ from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Any
 
 from contracts.errors import BadQuery
-from contracts.meters import TOOL_CALLS, is_currency
+from contracts.meter_names import TOOL_CALLS, is_currency
 from warehouse.chargeback.chargeback_queries import kwh_nano
 from warehouse.chargeback.pricing import PriceBook, Priced, Used
 from warehouse.cursors import check_limit, page, read_cursor

@@ -143,7 +143,7 @@ class MeterRules:
             of_type.append(_Rule(rule))
 
     def rows(self, event: CloudEvent, caller: Caller) -> Iterator[MeteredRow]:
-        """What the event is counted as. Raises BadInput for a value that cannot be, Refused for a tenant that the
+        """What the event is counted as. Raises BadInput for a value that cannot be, AccessDenied for a tenant that the
         caller may not name."""
         rules = self._rules.get(event.type)
         if rules is None:

@@ -159,7 +159,7 @@ def _rows(file: Path, names: AzureNames, tenants: int, power: PowerModel) -> Ite
         try:
             served = server.offer(now_ms * 1000, item.prompt_tokens, item.completion_tokens)
         except BadInput as error:
-            yield bad_row(file, item.line, error.field, str(error.value), error.mend)
+            yield bad_row(file, item.line, error.field, str(error.value), error.fix)
             continue
         yield from _power(server.until(now_ms * 1000), names, power.hardware)
         first_ms, end_ms = served.first_us // 1000, served.end_us // 1000

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from contracts import access
+from contracts import bearer_tokens
 from contracts.checks import MAX_TEXT
-from contracts.errors import BadSetting, Refused
+from contracts.errors import AccessDenied, BadSetting
 
 ROLES = ("gateway", "operator")
 """Who may name tenants. An operator is one to the API too; a gateway only sends."""
@@ -20,12 +20,12 @@ class Caller:
     tenant: str | None
 
     def payer(self, named: str) -> str:
-        """The tenant of an event that names this one ("" for none). Raises Refused (403) for a tenant's token that
+        """The tenant of an event that names this one ("" for none). Raises AccessDenied (403) for a tenant's token that
         names another."""
         if self.tenant is None:
             return named
         if named not in ("", self.tenant):
-            raise Refused(
+            raise AccessDenied(
                 403, f"tenant: {named[:MAX_TEXT]!r}: this token's events are its own tenant's; leave the tenant out."
             )
         return self.tenant
@@ -38,15 +38,17 @@ class Verifier:
     """
 
     def __init__(self, key: str | None, setting: str = "produce.http.jwt_key") -> None:
-        self._tokens = access.Verifier(key, setting)
+        self._tokens = bearer_tokens.TokenVerifier(key, setting)
 
     @property
     def open(self) -> bool:
         return self._tokens.open
 
     def caller(self, headers: Mapping[str, str]) -> Caller:
-        """Who sends a request with these headers (names in small letters). Raises Refused: 401 for no or a bad token,
-        403 for one that grants nothing."""
+        """Return the sender of a request with these headers, whose names are in small letters.
+
+        Raises AccessDenied: 401 for no token or a bad one, 403 for one that grants nothing.
+        """
         if self.open:
             return Caller(None)
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -54,14 +56,14 @@ class Verifier:
         if claims.tenant is not None:
             name = claims.tenant
             if name.startswith("__") or len(name) > MAX_TEXT or not name.isprintable():
-                raise Refused(403, "The tenant claim of the bearer token is no name that a tenant may have.")
+                raise AccessDenied(403, "The tenant claim of the bearer token is no name that a tenant may have.")
             return Caller(name)
         if claims.role in ROLES:
             return Caller(None)
-        raise Refused(403, "The bearer token has neither a tenant claim nor role: gateway.")
+        raise AccessDenied(403, "The bearer token has neither a tenant claim nor role: gateway.")
 
 
 def check_exposure(host: str, verifier: Verifier) -> None:
     """Raises BadSetting where anybody on a network could send without a token."""
-    if verifier.open and not access.is_loopback(host):
+    if verifier.open and not bearer_tokens.is_loopback(host):
         raise BadSetting("produce.http.host", host, "without jwt_key it listens on loopback only: 127.0.0.1")

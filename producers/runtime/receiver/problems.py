@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from contracts.errors import BadInput, Refused, Unavailable, WattlogError
+from contracts.errors import AccessDenied, BadInput, Unavailable, WattlogError
 
 MEDIA_TYPE = "application/problem+json"
 MAX_TOLD = 20
@@ -27,7 +27,7 @@ class Wrong(NamedTuple):
 
     @classmethod
     def of(cls, error: BadInput, at: int | None = None) -> Wrong:
-        return cls(at, error.field, shown(error.value), error.mend)
+        return cls(at, error.field, shown(error.value), error.fix)
 
     def __str__(self) -> str:
         where = self.field if self.at is None else f"[{self.at}].{self.field}"
@@ -63,7 +63,7 @@ def of(error: WattlogError) -> Rejected:
             return error
         case BadInput():
             return Rejected.invalid([Wrong.of(error)])
-        case Refused():
+        case AccessDenied():
             return Rejected(error.status, "unauthenticated" if error.status == 401 else "forbidden", error.detail)
         case Unavailable():
             return Rejected(503, "unavailable", "This cannot be accepted now; send it again later.", retry_s=RETRY_S)

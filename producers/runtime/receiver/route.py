@@ -57,8 +57,8 @@ class Intake:
 
     `kind` begins the source of its events on the log (`KIND-tokens://cluster/node/workload`, a URI scheme: small
     letters). `bodies` are the content types that it takes, and the JSON schema of each ({} where it is not JSON).
-    `parse` raises BadInput or Rejected for what cannot be read, Refused for what the caller may not say: then nothing
-    of the request is accepted. It runs in a thread, and must not keep anything.
+    `parse` raises BadInput or Rejected for what cannot be read, AccessDenied for what the caller may not say. Then
+    nothing of the request is accepted. It runs in a thread, and must not keep anything.
     """
 
     path: str

@@ -19,7 +19,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from contracts.access import asks_loopback, is_loopback
+from contracts.bearer_tokens import is_loopback, names_loopback_only
 from contracts.errors import Unavailable, WattlogError
 from producers.runtime.clock import Clock
 from producers.runtime.deduplication import DOUBLE
@@ -79,7 +79,7 @@ class Door:
         """What can be said before the body is read, then the rest, as one of so many."""
         headers = {name.lower(): value for name, value in request.headers.items()}
         hosts = [value for name, value in request.scope["headers"] if name == b"host"]
-        if self._loopback and not asks_loopback(hosts):
+        if self._loopback and not names_loopback_only(hosts):
             raise Rejected(421, "misdirected", "The Host header names another machine; ask for localhost or 127.0.0.1.")
         caller = self._verifier.caller(headers)
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from contracts import topics
-from contracts.coded import Coded
+from contracts.dictionary_column import DictionaryColumn
 from contracts.errors import LedgerError
 from contracts.events import TOKENS, Method
 from contracts.rows import Table
@@ -96,11 +96,11 @@ def table_of(facts: Facts, keys: GroupKeys, rows: LedgerRows) -> Table:
     amounts = rows.amounts.take(order, axis=1)
     return {
         "window_start": group // max(len(facts.subjects), 1),
-        "cluster": Coded([c for c, _ in facts.subjects], subject),
-        "workload": Coded([w for _, w in facts.subjects], subject),
-        "hardware": Coded(hardwares, rows.hardware[order] % len(hardwares)),  # -1 is the last: "".
-        "model": Coded(models, rows.model[order] % len(models)),
-        "tenant": Coded(tenants, rows.tenant[order]),
+        "cluster": DictionaryColumn([c for c, _ in facts.subjects], subject),
+        "workload": DictionaryColumn([w for _, w in facts.subjects], subject),
+        "hardware": DictionaryColumn(hardwares, rows.hardware[order] % len(hardwares)),  # -1 is the last: "".
+        "model": DictionaryColumn(models, rows.model[order] % len(models)),
+        "tenant": DictionaryColumn(tenants, rows.tenant[order]),
         "active_uj": rows.energies[0, order], "idle_uj": rows.energies[1, order],
         "unallocated_uj": rows.energies[2, order],
         **{name: amounts[i] for i, name in enumerate(TOKENS)},

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from contracts.coded import Coded
+from contracts.dictionary_column import DictionaryColumn
 from contracts.rows import concat, conform
 from streams.core.request_labels import TextColumn
 
@@ -32,13 +32,17 @@ def test_arrow_takes_it_as_it_is() -> None:
     assert pa.array(TextColumn.of(IDS), pa.string()).equals(pa.array(IDS))
 
 
-@pytest.mark.parametrize("other", [["x"], Coded.of(["x"]), TextColumn.of(["x"])], ids=["listed", "coded", "the same"])
+@pytest.mark.parametrize(
+    "other", [["x"], DictionaryColumn.of(["x"]), TextColumn.of(["x"])], ids=["listed", "coded", "the same"]
+)
 def test_tables_of_all_kinds_of_texts_are_joined(other) -> None:
     columns = dict.fromkeys(
         ("log_partition", "epoch", "version", "received", "last_seq", "duplicates", "last_event"), 0
     )
     first, second = (
-        conform("sources", {**columns, "log_id": "log", "topic": Coded.constant("t", len(ids)), "source": ids})
+        conform(
+            "sources", {**columns, "log_id": "log", "topic": DictionaryColumn.constant("t", len(ids)), "source": ids}
+        )
         for ids in (TextColumn.of(IDS), other)
     )
     assert list(concat("sources", [first, second])["source"]) == [*IDS, "x"]

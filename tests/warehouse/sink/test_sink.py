@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contracts.coded import Coded
+from contracts.dictionary_column import DictionaryColumn
 from contracts.errors import LedgerError
 from contracts.rows import KEYS, SCHEMAS, Table, keys, length, tombstones
 from tests.support.ledger_rows import FIRST_FINAL, HOUR, WINDOW_MS, row, rows
@@ -207,7 +207,7 @@ def test_facts_are_what_was_written(sink: Sink) -> None:
         for column, kind in SCHEMAS[name].items():
             assert list(found[name][column]) == list(table[column]), column
             if kind == "text":
-                assert isinstance(found[name][column], Coded)
+                assert isinstance(found[name][column], DictionaryColumn)
             else:
                 assert isinstance(found[name][column], np.ndarray)
                 assert found[name][column].dtype == table[column].dtype  # type: ignore[union-attr]

@@ -1,7 +1,7 @@
-"""Who sends a request: JWT bearer tokens, the key that verifies them, and which addresses are this machine's own.
+"""JWT bearer tokens, the key that verifies them, and the test for this machine's own addresses.
 
-The API and the producers that listen share it. PyJWT because it verifies with `cryptography` and takes the algorithm
-from us, never from the token; both are imported where a key is used, so that an agent needs neither.
+The API and the producers that listen share it. PyJWT verifies with `cryptography` and takes the algorithm from the
+caller, never from the token. Both are imported where a key is used, so that an agent needs neither.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from contracts.errors import BadSetting, Refused
+from contracts.errors import AccessDenied, BadSetting
 
 MIN_SECRET_BYTES = 32
-"""RFC 7518, 3.2: an HS256 key is at least as long as its hash."""
+"""Least length of a secret: an HS256 key is at least as long as its hash (RFC 7518, 3.2)."""
 CLOCK_LEEWAY_S = 30
 
 
-class Claims(NamedTuple):
-    """What a verified token says of its holder."""
+class TokenClaims(NamedTuple):
+    """Claims of a verified token."""
 
     tenant: str | None
-    """None: the token names none."""
+    """None where the token names no tenant."""
     role: str
 
 
-class Verifier:
-    """Reads tokens with a key (an HS256 secret, or the PEM of a public key), which `setting` names in errors.
+class TokenVerifier:
+    """Verifies tokens with a key: an HS256 secret, or the PEM of a public key. Errors call the key by `setting`.
 
     Raises BadSetting where the key is unfit.
     """
@@ -38,13 +38,16 @@ class Verifier:
 
     @property
     def open(self) -> bool:
-        """No key: everybody is let in, so only loopback may be listened on."""
+        """True without a key: then every caller is let in, so the listener must be on loopback."""
         return self._key is None
 
-    def claims(self, token: str | None) -> Claims:
-        """What a token says. Raises Refused: 401 for none or a bad one, 403 for one whose tenant is no name."""
+    def claims(self, token: str | None) -> TokenClaims:
+        """Return a token's claims.
+
+        Raises AccessDenied: 401 for no token or a bad one, 403 for one whose tenant is no name.
+        """
         if not token or self._key is None:
-            raise Refused(401, "Send a bearer token: Authorization: Bearer ...")
+            raise AccessDenied(401, "Send a bearer token: Authorization: Bearer ...")
         import jwt
 
         try:
@@ -56,17 +59,17 @@ class Verifier:
                 options={"require": ["exp"], "verify_aud": False},
             )
         except jwt.ExpiredSignatureError:
-            raise Refused(401, "The bearer token has expired; ask for a new one.") from None
+            raise AccessDenied(401, "The bearer token has expired; ask for a new one.") from None
         except jwt.InvalidTokenError:
-            raise Refused(401, "The bearer token cannot be verified.") from None
+            raise AccessDenied(401, "The bearer token cannot be verified.") from None
         tenant, role = claims.get("tenant"), claims.get("role")
         if tenant is not None and not (isinstance(tenant, str) and tenant):
-            raise Refused(403, "The tenant claim of the bearer token is no name.")
-        return Claims(tenant, role if isinstance(role, str) else "")
+            raise AccessDenied(403, "The tenant claim of the bearer token is no name.")
+        return TokenClaims(tenant, role if isinstance(role, str) else "")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own. Only `localhost` among names: others may resolve to anything."""
+    """True if a name or address is this machine's own. Of names only `localhost`: others may resolve to anything."""
     if host.lower() == "localhost":
         return True
     try:
@@ -75,9 +78,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def asks_loopback(hosts: Sequence[bytes]) -> bool:
-    """Whether a request's Host headers name this machine and nothing else. A web page whose name was rebound to
-    127.0.0.1 (DNS rebinding) would say its own."""
+def names_loopback_only(hosts: Sequence[bytes]) -> bool:
+    """True if a request's Host headers name this machine and nothing else.
+
+    A web page whose name was rebound to 127.0.0.1 (DNS rebinding) sends its own name.
+    """
     if len(hosts) != 1:
         return False
     try:
@@ -88,7 +93,7 @@ def asks_loopback(hosts: Sequence[bytes]) -> bool:
 
 
 def _algorithm(key: str, setting: str) -> str:
-    """HS256 for a secret, RS256 or ES256 for a PEM public key: fixed by the key, so a token cannot choose."""
+    """Return HS256 for a secret, RS256 or ES256 for a PEM public key. The key decides, so a token cannot choose."""
     if not key.lstrip().startswith("-----BEGIN"):
         if len(key.encode()) < MIN_SECRET_BYTES:
             raise BadSetting(setting, "(hidden)", f"a secret needs {MIN_SECRET_BYTES} bytes or more")

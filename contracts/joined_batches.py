@@ -1,6 +1,6 @@
-"""Many batches as one: their columns end to end, so that what a row costs is arithmetic on whole arrays.
+"""Columns of many batches, end to end, so that the cost of a row is arithmetic on whole arrays.
 
-`of` checks all rows at once and raises BadEvent without telling whose row it was: `check()` on each batch tells.
+`of` checks all rows at once. Its BadEvent does not say in which batch the row is; `check()` on each batch does.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Index = npt.NDArray[np.intp]
 _TEXTS = tuple(c.name for c in REQUEST_COLUMNS if c.form == "text")
 _NAMES_KEPT = 65_536
 _good_names: set[Hashable] = set()
-"""Dictionaries (by their bytes) that were found good: the same ones come with every message of a node."""
+"""Dictionaries, by their bytes, that passed their checks: a node sends the same ones with every message."""
 _good_payers: dict[str, set[str]] = {"tenants": set(), "models": set(), "statuses": set()}
-"""The same of a workload's names, one by one: which of its tenants a message has differs from message to message."""
+"""Names that passed their checks, one by one: the tenants of a workload differ from message to message."""
 
 
 def _check_names(key: Hashable, batch: PowerBatch) -> None:
@@ -37,29 +37,29 @@ def _check_names(key: Hashable, batch: PowerBatch) -> None:
 
 
 def _check_payers(batch: TokenBatch) -> None:
-    said = batch.tenants, batch.models, batch.statuses
-    new = [names for names, good in zip(said, _good_payers.values(), strict=True) if not good.issuperset(names)]
-    if new or max(map(len, said)) > checks.MAX_ROWS:
+    dictionaries = batch.tenants, batch.models, batch.statuses
+    new = [names for names, good in zip(dictionaries, _good_payers.values(), strict=True) if not good.issuperset(names)]
+    if new or max(map(len, dictionaries)) > checks.MAX_ROWS:
         batch.check_names()
-        for names, good in zip(said, _good_payers.values(), strict=True):
+        for names, good in zip(dictionaries, _good_payers.values(), strict=True):
             if len(good) + len(names) > _NAMES_KEPT:
                 good.clear()
             good.update(names)
 
 
 @dataclass(slots=True)
-class Rows:
-    """Where the rows of each batch are; none of the batches is empty."""
+class BatchSpans:
+    """Positions of each batch's rows in the joined columns. No batch is empty."""
 
     counts: Index
     starts: Index
 
     def repeat(self, of_batch: Sequence[int] | npt.NDArray[np.generic]) -> npt.NDArray[Any]:
-        """Something of each batch, for each of its rows."""
+        """Return a value of each batch, repeated for each of its rows."""
         return np.repeat(np.asarray(of_batch), self.counts)
 
     def place(self, sizes: Sequence[int], index: npt.NDArray[Any]) -> Index:
-        """Each row's `index` into its own batch's list, when the lists, of these sizes, are laid end to end."""
+        """Return each row's `index` into its own batch's list as one into all lists, of these sizes, end to end."""
         ends = np.cumsum(np.array(sizes, np.intp))
         place: Index = self.repeat(ends - sizes) + index
         return place
@@ -71,7 +71,7 @@ def _rows(batches: Sequence[PowerBatch] | Sequence[TokenBatch]) -> tuple[Index, 
 
 
 def _gathered(kind: Any, batches: Sequence[Any]) -> Any:
-    """Batches that came in one body are gathered as they came, before any is taken apart; a mixture, one by one."""
+    """Return the joined rows. Batches of one body format join their raw columns, which is faster than one by one."""
     kinds = {type(b) for b in batches}
     try:
         return (kinds.pop() if len(kinds) == 1 else kind).gather(batches)
@@ -80,7 +80,7 @@ def _gathered(kind: Any, batches: Sequence[Any]) -> Any:
 
 
 @dataclass(slots=True)
-class PowerColumns(Rows):
+class PowerColumns(BatchSpans):
     """Columns of `PowerBatch`, all of length n. `gpu` indexes each row's own batch's `gpus`."""
 
     batches: Sequence[PowerBatch]
@@ -103,7 +103,7 @@ class PowerColumns(Rows):
 
 
 @dataclass(slots=True)
-class TokenColumns(Rows):
+class TokenColumns(BatchSpans):
     """Columns of `TokenBatch`, all of length n. `tenant`, `model`, `status` index each row's own batch's lists."""
 
     batches: Sequence[TokenBatch]
@@ -135,10 +135,10 @@ class TokenColumns(Rows):
         return new
 
     def texts(self, name: str) -> list[str] | None:
-        """`request_id`, `session_id` or `trace_id`, by row, "" where a batch has none; None where all have none."""
+        """Return a text column by row, "" where a batch does not have it; None where no batch has it."""
         if name == "request_id":
             return self.request_id
-        said = [getattr(b, name) for b in self.batches]
-        if not any(said):
+        columns = [getattr(b, name) for b in self.batches]
+        if not any(columns):
             return None
-        return list(chain.from_iterable(s or [""] * n for s, n in zip(said, self.counts.tolist(), strict=True)))
+        return list(chain.from_iterable(c or [""] * n for c, n in zip(columns, self.counts.tolist(), strict=True)))
