@@ -1,36 +1,30 @@
-"""What was odd: the ledger's series judged by forecasting/, as typed episodes."""
+"""Anomalies in the ledger's series as rows for JSON and CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import forecasting
-from api.series import MAX_SERIES, STEP_MS, UNITS, Freq, check, filled, largest, read
-from contracts.units import MS_PER_DAY, EpochMs
-from forecasting import Anomaly, Detection
-from warehouse.chargeback.chargeback_queries import Series
+from api.ledger_series import check_grouping, read_series
+from contracts.units import EpochMs
+from forecasting.ledger_anomalies import GROUPING, HISTORY_MS, LedgerEpisode, report_anomalies
+from forecasting.ledger_series import MAX_SERIES, Frequency, SeriesGroup, check_top
 from warehouse.client import Warehouse
 from warehouse.periods import newest
 from warehouse.results import Time
 
-OddMeasure = Literal["energy", "cost", "tokens", "joules_per_token"]
-JUDGED_MS: Mapping[Freq, int] = {"day": 400 * MS_PER_DAY, "hour": 126 * MS_PER_DAY}
-"""What anomalies are sought in."""
-GROUPED: Mapping[OddMeasure, str] = {
-    "cost": "tenant",
-    "energy": "tenant",
-    "tokens": "tenant",
-    "joules_per_token": "workload",
-}
-"""Where each measure tells most: a tenant's bill grows by its own use, J/token by what its workload runs on."""
+AnomalyMeasure = Literal["energy", "cost", "tokens", "joules_per_token"]
+DEFAULT_MEASURES: tuple[AnomalyMeasure, ...] = ("cost", "energy", "joules_per_token")
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """A time in which a series was odd. `expected` and `actual` are means a step, `excess` the sum of what was more (or
-    less) than expected; `score` is in standard deviations."""
+    """Time in which a series deviated from its past.
+
+    `expected` and `actual` are means per step. `excess` is the sum of what was above (or below) the expectation.
+    `score` is in standard deviations.
+    """
 
     start: Time
     end: Time
@@ -50,7 +44,7 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Withheld:
-    """A series that was not judged: no episodes of it is no clean bill."""
+    """Series that was not judged. The absence of episodes says nothing about it."""
 
     measure: str
     key: str
@@ -58,78 +52,71 @@ class Withheld:
 
 
 @dataclass(frozen=True, slots=True)
-class Oddities:
-    """Episodes, newest first, and what could not be judged. `judged` counts series."""
+class AnomalyReport:
+    """Episodes, newest first, and the series that could not be judged. `judged` counts series."""
 
     episodes: list[Episode]
     withheld: list[Withheld]
     judged: int
 
 
-def anomalies(
+def anomaly_report(
     warehouse: Warehouse,
     *,
-    measures: Sequence[OddMeasure] = ("cost", "energy", "joules_per_token"),
+    measures: Sequence[AnomalyMeasure] = DEFAULT_MEASURES,
     by: str | None = None,
-    freq: Freq = "day",
+    freq: Frequency = "day",
     tenant: str | None = None,
     cluster: str | None = None,
     top: int = MAX_SERIES,
-) -> Oddities:
-    """Odd episodes of the `top` largest series of each measure, grouped as `GROUPED` says unless `by` is given.
+) -> AnomalyReport:
+    """Find the anomalies in the `top` largest series of each measure.
 
-    Raises BadQuery for an impossible grouping or top.
+    Each measure has a default grouping (`forecasting.ledger_anomalies.GROUPING`); `by` replaces it. The present is the
+    end of the newest final window, not the wall clock. Raises BadQuery for an impossible grouping or top.
     """
-    now = newest(warehouse).final_end
-    if now is None:
-        return Oddities([], [], 0)
-    books: dict[str, Series] = {}
-    for group in sorted({by or GROUPED[measure] for measure in measures}):
-        check(group, top)
-        grouped = [m for m in measures if (by or GROUPED[m]) == group]
-        books |= read(warehouse, now, JUDGED_MS[freq], grouped, group, freq, tenant, cluster)
-    episodes: list[Episode] = []
-    withheld: list[Withheld] = []
-    judged = 0
-    for measure, book in books.items():
-        unit = UNITS.get(measure) or book.currency
-        for key in largest(book, top):
-            if all(value is None for _, value in book.points[key]):
-                continue  # GPUs that nobody holds have no J/token.
-            found = _judge(book, key, measure, unit, freq, now)
-            if found.withheld:
-                withheld.append(Withheld(measure, key, found.withheld))
-                continue
-            judged += 1
-            simulated = key in book.simulated
-            episodes += [_episode(odd, measure, key, unit, simulated) for odd in found.episodes]
-    episodes.sort(key=lambda e: (-e.start, -e.score, e.measure, e.key))
-    return Oddities(episodes, withheld, judged)
+    groupings = sorted({by or GROUPING[measure] for measure in measures})
+    for grouping in groupings:
+        check_grouping(grouping)
+    check_top(top)
+    now_ms = newest(warehouse).final_end
+    if now_ms is None:
+        return AnomalyReport([], [], 0)
+    groups: list[SeriesGroup] = []
+    for grouping in groupings:
+        groups += read_series(
+            warehouse,
+            [measure for measure in measures if (by or GROUPING[measure]) == grouping],
+            by=grouping,
+            frequency=freq,
+            now_ms=now_ms,
+            history_ms=HISTORY_MS[freq],
+            tenant=tenant,
+            cluster=cluster,
+        )
+    report = report_anomalies(groups, frequency=freq, top=top, now_ms=now_ms)
+    return AnomalyReport(
+        episodes=[_episode(episode) for episode in report.episodes],
+        withheld=[Withheld(series.measure, series.key, series.reason) for series in report.unjudged],
+        judged=report.judged,
+    )
 
 
-def _judge(book: Series, key: str, measure: str, unit: str, freq: Freq, now: int) -> Detection:
-    # Without tokens there is no J/token: such a step is unknown, not 0.
-    steps = frozenset[int]() if measure == "joules_per_token" else book.steps
-    rows = filled(book.points[key], steps)
-    history = forecasting.regular(rows, step_ms=STEP_MS[freq], until_ms=now)
-    season = 7 if freq == "day" else (168 if len(history) >= 4 * 168 else 24)
-    return forecasting.detect(history, season=season, unit=unit)
-
-
-def _episode(odd: Anomaly, measure: str, key: str, unit: str, simulated: bool) -> Episode:
+def _episode(episode: LedgerEpisode) -> Episode:
+    anomaly = episode.anomaly
     return Episode(
-        start=EpochMs(odd.start_ms),
-        end=EpochMs(odd.end_ms),
-        measure=measure,
-        key=key,
-        kind=odd.kind,
-        direction=odd.direction,
-        unit=unit,
-        expected=float(odd.expected),
-        actual=float(odd.actual),
-        excess=float(odd.excess),
-        score=float(odd.score),
-        ongoing=bool(odd.ongoing),
-        reason=odd.reason,
-        simulated=simulated,
+        start=EpochMs(anomaly.start_ms),
+        end=EpochMs(anomaly.end_ms),
+        measure=episode.measure,
+        key=episode.key,
+        kind=anomaly.kind,
+        direction=anomaly.direction,
+        unit=episode.unit,
+        expected=float(anomaly.expected),
+        actual=float(anomaly.actual),
+        excess=float(anomaly.excess),
+        score=float(anomaly.score),
+        ongoing=bool(anomaly.ongoing),
+        reason=anomaly.reason,
+        simulated=episode.simulated,
     )

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from api.anomaly_report import Episode, Withheld
-from api.forecast_report import ModelScore, Month, SeriesForecast, Step
+from api.forecast_report import ForecastStep, ModelScore, MonthRow, SeriesForecast
 from api.serialization import plain, plain_rows, to_csv
 from contracts.units import epoch_ms
 from warehouse.chargeback.chargeback_queries import DIMENSIONS
@@ -240,8 +240,8 @@ EXPLAIN = plain(
     )
 )
 
-_STEP = Step(_END, 3.06, 3.04, 3.09, 3.01, 3.11)
-_MONTH = Month(_END, epoch_ms("2026-12-01"), 92.1, 90.4, 93.9, 89.2, 95.0, 0.0)
+_FORECAST_STEP = ForecastStep(_END, 3.06, 3.04, 3.09, 3.01, 3.11)
+_MONTH = MonthRow(_END, epoch_ms("2026-12-01"), 92.1, 90.4, 93.9, 89.2, 95.0, 0.0)
 _FORECAST = SeriesForecast(
     key="",
     measure="cost",
@@ -251,7 +251,7 @@ _FORECAST = SeriesForecast(
     withheld="",
     history_steps=122,
     filled_steps=0,
-    steps=[_STEP],
+    steps=[_FORECAST_STEP],
     this_month=_MONTH,
     next_month=None,
     month_withheld="",
@@ -262,7 +262,7 @@ _FORECAST = SeriesForecast(
     simulated=False,
 )
 FORECAST = {"simulated": False, "rows": plain_rows([_FORECAST]), "next": None}
-_FLAT = {"key": "", "measure": "cost", "unit": "USD", **plain(_STEP)}
+_FLAT = {"key": "", "measure": "cost", "unit": "USD", **plain(_FORECAST_STEP)}
 FORECAST_CSV = to_csv([_FLAT], list(_FLAT))
 
 _EPISODES = plain_rows(

@@ -1,33 +1,27 @@
-"""What comes next: the ledger's series handed to forecasting/. Estimates are floats, never bookings."""
+"""Forecasts of the ledger's series as rows for JSON and CSV. Estimates are floats and never bookings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
-
-import forecasting
-from api.series import STEP_MS, TOTAL, UNITS, Freq, check, filled, largest, read
-from contracts.errors import BadQuery
-from contracts.units import MS_PER_DAY, EpochMs
-from forecasting import Backtest, MonthTotal
+from api.ledger_series import TOTAL, check_grouping, read_series
+from api.serialization import plain
+from contracts.units import EpochMs
+from forecasting.backtest import Backtest
+from forecasting.ledger_forecast import HISTORY_MS, LedgerForecast, check_horizon, forecast_largest
+from forecasting.ledger_series import Frequency, check_top
+from forecasting.month_forecast import MonthTotal
 from warehouse.client import Warehouse
 from warehouse.periods import newest
 from warehouse.results import Time
 
-Measure = Literal["energy", "cost", "tokens", "gco2"]
-HISTORY_MS: Mapping[Freq, int] = {"day": 400 * MS_PER_DAY, "hour": 56 * MS_PER_DAY}
-"""What a forecast looks back on."""
-SEASONS: Mapping[Freq, tuple[int, ...]] = {"day": (7,), "hour": (24, 168)}
-MAX_HORIZON: Mapping[Freq, int] = {"day": 92, "hour": 14 * 24}
-_SEED = 20_260_101
-"""Of the paths that month totals are drawn from: the same ledger gives the same forecast."""
+ForecastMeasure = Literal["energy", "cost", "tokens", "gco2"]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ForecastStep:
     """One step ahead, with 80 and 95 % intervals, in the series' unit."""
 
     time: Time
@@ -39,8 +33,8 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Month:
-    """A calendar month's total. `to_date` of `mean` is measured already."""
+class MonthRow:
+    """Total of a calendar month. `to_date` is the part of `mean` that is already measured."""
 
     start: Time
     end: Time
@@ -54,8 +48,10 @@ class Month:
 
 @dataclass(frozen=True, slots=True)
 class ModelScore:
-    """How a candidate did on the past: MASE below 1 beats the naive forecast; coverages should be near 0.80, 0.95.
-    Null: it could not be fitted, and `note` says why."""
+    """Accuracy of a model on the past. MASE below 1 beats the naive forecast; coverages should be near 0.80 and 0.95.
+
+    Scores are null if the model could not be fitted; `note` says why.
+    """
 
     model: str
     mase: float | None
@@ -67,7 +63,7 @@ class ModelScore:
 
 @dataclass(frozen=True, slots=True)
 class SeriesForecast:
-    """One series' forecast, or in `withheld` why there is none. `history` are its known steps."""
+    """Forecast of one series, or in `withheld` the reason why there is none. `history_steps` counts its known steps."""
 
     key: str
     measure: str
@@ -77,96 +73,95 @@ class SeriesForecast:
     withheld: str
     history_steps: int
     filled_steps: int
-    steps: list[Step]
-    this_month: Month | None
-    next_month: Month | None
+    steps: list[ForecastStep]
+    this_month: MonthRow | None
+    next_month: MonthRow | None
     month_withheld: str
     backtest: list[ModelScore]
     simulated: bool
 
 
-def forecast(
+def forecast_report(
     warehouse: Warehouse,
     *,
-    measure: Measure = "cost",
+    measure: ForecastMeasure = "cost",
     by: str = TOTAL,
-    freq: Freq = "day",
+    freq: Frequency = "day",
     horizon: int = 30,
     tenant: str | None = None,
     cluster: str | None = None,
     top: int = 5,
 ) -> list[SeriesForecast]:
-    """The forecasts of the `top` largest series, and (daily) the totals of this and the next month.
+    """Forecast the `top` largest series and, from daily series, the totals of the current and the next month.
 
-    Raises BadQuery for a grouping, horizon or top that cannot be.
+    The present is the end of the newest final window, not the wall clock, so a replay of last year is forecast from
+    last year. Raises BadQuery for an impossible grouping, horizon or top.
     """
-    check(by, top)
-    if not 1 <= horizon <= MAX_HORIZON[freq]:
-        raise BadQuery("horizon", horizon, f"give 1 to {MAX_HORIZON[freq]} steps of a {freq}")
-    now = newest(warehouse).final_end
-    if now is None:
+    check_grouping(by)
+    check_top(top)
+    check_horizon(horizon, freq)
+    now_ms = newest(warehouse).final_end
+    if now_ms is None:
         return []
-    book = read(warehouse, now, HISTORY_MS[freq], [measure], by, freq, tenant, cluster)[measure]
-    unit = UNITS.get(measure) or book.currency
+    (group,) = read_series(
+        warehouse,
+        [measure],
+        by=by,
+        frequency=freq,
+        now_ms=now_ms,
+        history_ms=HISTORY_MS[freq],
+        tenant=tenant,
+        cluster=cluster,
+    )
+    forecasts = forecast_largest(group, frequency=freq, horizon=horizon, top=top, now_ms=now_ms)
+    return [_row(forecast, measure, freq) for forecast in forecasts]
+
+
+def step_rows(forecasts: list[SeriesForecast]) -> list[dict[str, Any]]:
+    """Return the steps of all series as flat rows for CSV."""
     return [
-        _forecast_one(key, book.points[key], book.steps, now, measure, unit, freq, horizon, key in book.simulated)
-        for key in largest(book, top)
+        {"key": row.key, "measure": row.measure, "unit": row.unit, **plain(step)}
+        for row in forecasts
+        for step in row.steps
     ]
 
 
-def _forecast_one(
-    key: str,
-    points: Sequence[tuple[int, float | None]],
-    known_steps: frozenset[int],
-    now: EpochMs,
-    measure: str,
-    unit: str,
-    freq: Freq,
-    horizon: int,
-    simulated: bool,
-) -> SeriesForecast:
-    rows = filled(points, known_steps)
-    history = forecasting.regular(rows, step_ms=STEP_MS[freq], until_ms=now)
-    ahead = forecasting.forecast(history, horizon, season=SEASONS[freq], unit=unit)
-    this = following = None
-    why = "months are forecast from daily series"
-    if freq == "day":
-        rng = np.random.default_rng(_SEED)
-        months = forecasting.next_month(history, as_of=int(now), rng=rng, unit=unit)
-        this, following, why = _month(months.current), _month(months.next), months.withheld
+def _row(forecast: LedgerForecast, measure: str, freq: str) -> SeriesForecast:
+    steps, months = forecast.steps, forecast.months
     return SeriesForecast(
-        key=key,
+        key=forecast.key,
         measure=measure,
-        unit=unit,
+        unit=steps.unit,
         freq=freq,
-        model=ahead.model,
-        withheld=ahead.withheld,
-        history_steps=ahead.history_points,
-        filled_steps=ahead.filled_points,
+        model=steps.model,
+        withheld=steps.withheld,
+        history_steps=steps.history_points,
+        filled_steps=steps.filled_points,
         steps=[
-            Step(EpochMs(p.t_ms), *map(float, (p.mean, p.lower_80, p.upper_80, p.lower_95, p.upper_95)))
-            for p in ahead.points
+            ForecastStep(EpochMs(p.t_ms), *map(float, (p.mean, p.lower_80, p.upper_80, p.lower_95, p.upper_95)))
+            for p in steps.points
         ],
-        this_month=this,
-        next_month=following,
-        month_withheld=why,
-        backtest=_scores(ahead.backtest),
-        simulated=simulated,
+        this_month=_month(months.current if months else None),
+        next_month=_month(months.next if months else None),
+        month_withheld=forecast.months_withheld,
+        backtest=_scores(steps.backtest),
+        simulated=forecast.simulated,
     )
 
 
-def _month(total: MonthTotal | None) -> Month | None:
+def _month(total: MonthTotal | None) -> MonthRow | None:
     if total is None:
         return None
     values = (total.mean, total.lower_80, total.upper_80, total.lower_95, total.upper_95, total.to_date)
-    return Month(EpochMs(total.start_ms), EpochMs(total.end_ms), *map(float, values))
+    return MonthRow(EpochMs(total.start_ms), EpochMs(total.end_ms), *map(float, values))
 
 
-def _scores(tested: Backtest | None) -> list[ModelScore]:
-    def known(value: float | None) -> float | None:
-        return float(value) if value is not None and np.isfinite(value) else None
-
+def _scores(backtest: Backtest | None) -> list[ModelScore]:
     return [
-        ModelScore(s.name, known(s.mase), known(s.wape), known(s.coverage_80), known(s.coverage_95), s.note)
-        for s in (tested.scores if tested else ())
+        ModelScore(s.name, _finite(s.mase), _finite(s.wape), _finite(s.coverage_80), _finite(s.coverage_95), s.note)
+        for s in (backtest.scores if backtest else ())
     ]
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

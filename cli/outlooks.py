@@ -32,17 +32,17 @@ def anomalies(
     Example: wattlog anomalies --by workload
     """
     with ledger(data) as warehouse:
-        from api import anomaly_report
+        from api.anomaly_report import Episode, anomaly_report
         from api.serialization import plain, plain_rows
 
-        found = anomaly_report.anomalies(warehouse, by=by, freq=_freq(freq), tenant=tenant, cluster=cluster)
+        found = anomaly_report(warehouse, by=by, freq=_freq(freq), tenant=tenant, cluster=cluster)
         rows = plain_rows(found.episodes)
         wanted = chosen(format_, as_json)
         if wanted is Format.JSON:
             output.print_json({"simulated": any(row["simulated"] for row in rows), **plain(found)})
             return
         if wanted is Format.CSV:
-            output.print_csv(rows, list(anomaly_report.Episode.__dataclass_fields__))
+            output.print_csv(rows, list(Episode.__dataclass_fields__))
         elif rows:
             title = f"{len(rows)} episodes in {found.judged} series"
             output.print_table(rows, _ODD, title=title, simulated=any(row["simulated"] for row in rows))
@@ -94,13 +94,13 @@ def forecast(
     Example: wattlog forecast --measure energy --by tenant
     """
     with ledger(data) as warehouse:
-        from api import forecast_report
+        from api.forecast_report import ForecastStep, forecast_report
         from api.serialization import plain, plain_rows
         from contracts.errors import BadQuery
 
         if measure not in ("cost", "energy", "tokens", "gco2"):
             raise BadQuery("measure", measure, "give cost, energy, tokens or gco2")
-        found = forecast_report.forecast(
+        found = forecast_report(
             warehouse,
             measure=measure,
             by=by,
@@ -115,7 +115,7 @@ def forecast(
             output.print_json({"simulated": any(row.simulated for row in found), "rows": plain_rows(found)})
         elif wanted is Format.CSV:
             steps = [{"key": row.key, "unit": row.unit, **plain(step)} for row in found for step in row.steps]
-            output.print_csv(steps, ["key", "unit", *forecast_report.Step.__dataclass_fields__])
+            output.print_csv(steps, ["key", "unit", *ForecastStep.__dataclass_fields__])
         else:
             output.print_table(
                 [_months(row) for row in found],

@@ -10,23 +10,23 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from api import anomaly_report, examples, forecast_report
-from api.anomaly_report import Episode, OddMeasure, Withheld
+from api import examples
+from api.anomaly_report import DEFAULT_MEASURES, AnomalyMeasure, Episode, Withheld, anomaly_report
 from api.auth import AnyCaller
-from api.forecast_report import Measure, SeriesForecast, Step
+from api.forecast_report import ForecastMeasure, ForecastStep, SeriesForecast, forecast_report, step_rows
 from api.models import documented
 from api.params import Cluster, FormatOf, Tenant, WarehouseOf
-from api.serialization import plain, plain_rows, respond
-from api.series import MAX_SERIES, STEP_MS, Freq
+from api.serialization import plain_rows, respond
 from api.single_flight import Memo
+from forecasting.ledger_series import MAX_SERIES, STEP_MS, Frequency
 from warehouse.client import Warehouse
 from warehouse.periods import newest
 
 router = APIRouter(prefix="/v1", tags=["outlook"])
-Found = TypeVar("Found")
+Report = TypeVar("Report")
 
 Group = Literal["total", "tenant", "team", "cost_centre", "cluster", "workload", "model", "hardware"]
-FreqOf = Annotated[Freq, Query(description="Length of a step.")]
+FreqOf = Annotated[Frequency, Query(description="Length of a step.")]
 Top = Annotated[int, Query(ge=1, le=MAX_SERIES, description="How many series, the largest first.")]
 
 
@@ -53,7 +53,7 @@ def forecast(
     request: Request,
     warehouse: WarehouseOf,
     caller: AnyCaller,
-    measure: Annotated[Measure, Query(description="What to forecast.")] = "cost",
+    measure: Annotated[ForecastMeasure, Query(description="What to forecast.")] = "cost",
     by: Annotated[Group, Query(description="One series for each; `total` is one in all.")] = "total",
     freq: FreqOf = "day",
     horizon: Annotated[int, Query(ge=1, le=92, description="Steps ahead.")] = 30,
@@ -63,7 +63,7 @@ def forecast(
     format_: FormatOf = None,
 ) -> Response:
     """Steps ahead with 80 and 95 % intervals, this and the next month's totals, and how each model did on the past."""
-    asked: dict[str, Any] = {
+    options: dict[str, Any] = {
         "measure": measure,
         "by": by,
         "freq": freq,
@@ -72,14 +72,14 @@ def forecast(
         "cluster": cluster,
         "top": top,
     }
-    found = _once(request, warehouse, "forecast", freq, asked, lambda: forecast_report.forecast(warehouse, **asked))
+    report = _once(request, warehouse, "forecast", freq, options, lambda: forecast_report(warehouse, **options))
     return respond(
         request,
         format_,
-        plain_rows(found),
-        ["key", "measure", "unit", *(f.name for f in fields(Step))],
-        csv_rows=_flat(found),
-        simulated=any(row.simulated for row in found),
+        plain_rows(report),
+        ["key", "measure", "unit", *(f.name for f in fields(ForecastStep))],
+        csv_rows=step_rows(report),
+        simulated=any(row.simulated for row in report),
     )
 
 
@@ -89,7 +89,7 @@ def anomalies(
     warehouse: WarehouseOf,
     caller: AnyCaller,
     measure: Annotated[
-        list[OddMeasure] | None,
+        list[AnomalyMeasure] | None,
         Query(max_length=4, description="What to look at; may be repeated. Else cost, energy and joules_per_token."),
     ] = None,
     by: Annotated[
@@ -103,38 +103,38 @@ def anomalies(
     format_: FormatOf = None,
 ) -> Response:
     """Spikes and level shifts against the median of the past, merged into episodes."""
-    asked: dict[str, Any] = {
-        "measures": tuple(dict.fromkeys(measure or ("cost", "energy", "joules_per_token"))),
+    options: dict[str, Any] = {
+        "measures": tuple(dict.fromkeys(measure or DEFAULT_MEASURES)),
         "by": by,
         "freq": freq,
         "tenant": caller.scope(tenant),
         "cluster": cluster,
         "top": top,
     }
-    found = _once(request, warehouse, "anomalies", freq, asked, lambda: anomaly_report.anomalies(warehouse, **asked))
+    report = _once(request, warehouse, "anomalies", freq, options, lambda: anomaly_report(warehouse, **options))
     return respond(
         request,
         format_,
-        plain_rows(found.episodes),
+        plain_rows(report.episodes),
         [f.name for f in fields(Episode)],
-        simulated=any(row.simulated for row in found.episodes),
-        judged=found.judged,
-        withheld=plain_rows(found.withheld),
+        simulated=any(row.simulated for row in report.episodes),
+        judged=report.judged,
+        withheld=plain_rows(report.withheld),
     )
 
 
 def _once(
-    request: Request, warehouse: Warehouse, name: str, freq: Freq, asked: dict[str, Any], compute: Callable[[], Found]
-) -> Found:
-    """The answer, computed once for each newest whole step: a step that is not over is no part of it. What late facts
-    restate in older steps shows when the next step is over."""
-    memo: Memo = request.app.state.memo
+    request: Request,
+    warehouse: Warehouse,
+    name: str,
+    freq: Frequency,
+    options: dict[str, Any],
+    compute: Callable[[], Report],
+) -> Report:
+    """Return the report from the cache, or compute it: once per newest complete step and set of options.
+
+    A step that is not over yet does not count. What late facts restate in older steps shows up after the next step.
+    """
+    cache: Memo = request.app.state.memo
     step = (newest(warehouse).final_end or 0) // STEP_MS[freq]
-    return memo.get((name, step, *asked.items()), compute)
-
-
-def _flat(found: list[SeriesForecast]) -> list[dict[str, Any]]:
-    """One row a step, for CSV."""
-    return [
-        {"key": row.key, "measure": row.measure, "unit": row.unit, **plain(step)} for row in found for step in row.steps
-    ]
+    return cache.get((name, step, *options.items()), compute)
