@@ -158,7 +158,8 @@ class LiteLLMReader:
 
 def _split_body(body: bytes) -> list[object]:
     """Return the payloads of a body, each as JSON or decoded."""
-    payloads = _decode_array(body) if body.lstrip()[:1] == b"[" else _decode_lines(body)
+    text = body.strip()
+    payloads = _decode_array(text) if text[:1] == b"[" and text[-1:] == b"]" else _decode_lines(text)
     if len(payloads) > MAX_CALLS:
         raise BadInput("body", len(payloads), f"send at most {MAX_CALLS} payloads at once")
     return payloads
