@@ -1,6 +1,4 @@
-"""Events over HTTP onto the log: `wattlog produce http`.
+"""Receivers of events over HTTP: `wattlog produce http`.
 
-Pure: what an `intake` is, what bodies mean (`cloudevents`, `meters`), who may send (`auth`), how errors look
-(`problems`). Around it: `delivery`, a thread that keeps, sends and hears of acknowledgements; `server`, ASGI;
-`produce`, the lifecycle.
+Each folder is a route: `cloudevents`, `otlp`, `litellm`. `producers.runtime.receiver` is the server around them.
 """

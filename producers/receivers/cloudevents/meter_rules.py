@@ -1,6 +1,6 @@
-"""Which quantities an event is counted as: rules of the configuration, by the event's type. Pure.
+"""Rules of the configuration that say which quantities an event is counted as, by its type. Pure.
 
-An event of a type that no rule names counts 1 on a meter named by its type, with nothing that it is broken down by.
+An event of a type without a rule counts 1 on a meter named by its type, without dimensions.
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ from producers.runtime.batching import UsageRow, decimal_text
 from producers.runtime.receiver.auth import Caller
 
 EVENTS = "events"
-"""The unit of what is only counted."""
+"""The unit of meters that count events."""
 ATTRIBUTES = ("subject", "source", "type")
-"""What a rule may name of an event beside its data."""
+"""Attributes of an event that a rule may name beside its data."""
 _DIGITS = 64
-"""Characters of a number that is written as text."""
+"""Characters of a number that is given as text."""
 _STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d{1,6})\]|\['([^'\]]{1,253})'\]")
 
 DataPath = tuple[str | int, ...]
 
 
 class CloudEvent(NamedTuple):
-    """An event that was read; times in UTC epoch ms. `tenant`: its extension attribute of that name. `data`: whatever
-    its JSON was, None where it has none."""
+    """A decoded event. Times are UTC epoch ms.
+
+    `tenant` is its extension attribute of that name, `data` its decoded JSON, or None if it has none.
+    """
 
     id: str
     source: str
@@ -43,7 +45,10 @@ class CloudEvent(NamedTuple):
 
 
 class MeterRule(BaseModel):
-    """One quantity of the events of one type. Paths are `$.name`, `$.outer.name`, `$.list[0]`, `$['any name']`."""
+    """A rule for one quantity of the events of one type.
+
+    Paths are `$.name`, `$.outer.name`, `$.list[0]`, `$['any name']`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     slug: str = Field(min_length=1, max_length=MAX_TEXT, description="Name of the meter.")
@@ -60,20 +65,20 @@ class MeterRule(BaseModel):
 
     @field_validator("value", "session_id", "trace_id", "step")
     @classmethod
-    def _is_path(cls, text: str) -> str:
+    def _check_path(cls, text: str) -> str:
         if text:
             path(text)
         return text
 
     @field_validator("tenant", "workload")
     @classmethod
-    def _may_be_path(cls, text: str) -> str:
+    def _check_path_or_name(cls, text: str) -> str:
         if text.startswith("$"):
             path(text)
         return text
 
     @model_validator(mode="after")
-    def _is_whole(self) -> MeterRule:
+    def _check_rule(self) -> MeterRule:
         if self.aggregation == "sum" and not (self.value and self.unit):
             raise ValueError("a sum needs `value`, where its quantity stands, and `unit`")
         if self.aggregation == "count" and self.value:
@@ -82,32 +87,32 @@ class MeterRule(BaseModel):
             raise ValueError(f"tenant: {self.tenant!r}: give 'subject', or a path such as '$.tenant'")
         if len(self.group_by) > MAX_DIMENSIONS:
             raise ValueError(f"group_by: at most {MAX_DIMENSIONS}")
-        for where in self.group_by.values():
-            if where not in ATTRIBUTES:
-                path(where)
+        for place in self.group_by.values():
+            if place not in ATTRIBUTES:
+                path(place)
         return self
 
 
 def path(text: str) -> DataPath:
-    """`$.usage.total` as its steps. Raises ValueError for what is none of the forms that are known."""
+    """Return the steps of a path such as `$.usage.total`. Raises ValueError for a form that is not supported."""
     if text == "$":
         return ()
-    steps: list[str | int] = []
-    at = 1
-    while text.startswith("$") and at < len(text):
-        found = _STEP.match(text, at)
-        if not found:
+    path_steps: list[str | int] = []
+    offset = 1
+    while text.startswith("$") and offset < len(text):
+        step = _STEP.match(text, offset)
+        if not step:
             break
-        name, index, quoted = found.groups()
-        steps.append(int(index) if index is not None else name if name is not None else quoted)
-        at = found.end()
-    if not steps or at < len(text):
+        name, index, quoted = step.groups()
+        path_steps.append(int(index) if index is not None else name if name is not None else quoted)
+        offset = step.end()
+    if not path_steps or offset < len(text):
         raise ValueError(f"{text!r} is no path: write $.name, $.outer.name, $.list[0] or $['any name']")
-    return tuple(steps)
+    return tuple(path_steps)
 
 
 def at(data: Any, steps: DataPath) -> Any:
-    """What stands there; None where nothing does."""
+    """Return the value at a path, or None if there is none."""
     for step in steps:
         if isinstance(step, int):
             data = data[step] if isinstance(data, list) and step < len(data) else None
@@ -117,16 +122,17 @@ def at(data: Any, steps: DataPath) -> Any:
 
 
 class MeteredRow(NamedTuple):
-    """A row, and the workload that it belongs to."""
+    """A row and its workload."""
 
     workload: str
     row: UsageRow
 
 
 class MeterRules:
-    """The rules, by type. Raises BadSetting where two of them would make one row of an event.
+    """The rules by event type. Raises BadSetting if two of them would create the same row of an event.
 
-    `unknown`: whether events of other types are counted, or refused. `workload` is whose they are unless a rule says.
+    `unknown` says whether events of other types are counted or refused. `workload` is that of rows whose rule
+    names none.
     """
 
     def __init__(
@@ -143,8 +149,9 @@ class MeterRules:
             of_type.append(_Rule(rule))
 
     def rows(self, event: CloudEvent, caller: Caller) -> Iterator[MeteredRow]:
-        """What the event is counted as. Raises BadInput for a value that cannot be, AccessDenied for a tenant that the
-        caller may not name."""
+        """Yield the rows of an event. Raises BadInput for a value that cannot be counted, AccessDenied for a tenant that
+        the caller may not name.
+        """
         rules = self._rules.get(event.type)
         if rules is None:
             if self._refuse:
@@ -152,36 +159,39 @@ class MeterRules:
             named = {"slug": event.type, "event_type": event.type, "aggregation": "count"}
             rules = [_Rule(MeterRule.model_validate(named))]
         for rule in rules:
-            yield rule.counted(event, caller, self._workload)
+            yield rule.metered_row(event, caller, self._workload)
 
 
 class _Rule:
-    """A rule whose paths are read."""
+    """A rule with parsed paths."""
 
     def __init__(self, rule: MeterRule) -> None:
         self.slug = rule.slug
         self._unit = rule.unit or EVENTS
         self._value = path(rule.value) if rule.value else None
         self._value_name = _data_name(rule.value)
-        self._group_by = [(name, where, _path(where)) for name, where in rule.group_by.items()]
+        self._group_by = [(name, place, _path(place)) for name, place in rule.group_by.items()]
         self._tenant, self._tenant_path = rule.tenant, _path(rule.tenant)
         self._workload, self._workload_path = rule.workload, _path(rule.workload)
-        self._texts = [(where, _path(where)) for where in (rule.session_id, rule.trace_id, rule.step)]
+        self._texts = [(place, _path(place)) for place in (rule.session_id, rule.trace_id, rule.step)]
 
-    def counted(self, event: CloudEvent, caller: Caller, workload: str) -> MeteredRow:
-        session, trace, step = (self._text(event, where, steps) for where, steps in self._texts)
-        found = ((name, self._text(event, where, steps)) for name, where, steps in self._group_by)
+    def metered_row(self, event: CloudEvent, caller: Caller, workload: str) -> MeteredRow:
+        session, trace, step = (self._text(event, place, steps) for place, steps in self._texts)
+        dimensions = ((name, self._text(event, place, steps)) for name, place, steps in self._group_by)
         row = UsageRow(
             self.slug, self._unit, self._quantity(event), event.time_ms, event.time_ms, self._payer(event, caller),
             event.source, event.id, session, trace or event.trace_id, step,
-            {name: text for name, text in found if text},
+            {name: text for name, text in dimensions if text},
         )  # fmt: skip
-        of = self._text(event, self._workload, self._workload_path) if self._workload_path else self._workload
-        return MeteredRow(of or workload, row)
+        row_workload = self._text(event, self._workload, self._workload_path) if self._workload_path else self._workload
+        return MeteredRow(row_workload or workload, row)
 
     def _payer(self, event: CloudEvent, caller: Caller) -> str:
-        """An explicit tenant is an attribute, or what stands at the rule's path; a subject is only where the caller may
-        name tenants: a tenant's own events have subjects of its own."""
+        """Return the tenant: the event's attribute, or the value at the rule's path.
+
+        The subject is used only if the caller may name tenants, because a tenant's own events have subjects of
+        their own.
+        """
         named = event.tenant or (self._text(event, self._tenant, self._tenant_path) if self._tenant_path else "")
         if not named and caller.tenant is None and self._tenant and not self._tenant_path:
             named = getattr(event, self._tenant)
@@ -193,25 +203,25 @@ class _Rule:
         if self._value is None:
             return "1"
         name, value = self._value_name, at(event.data, self._value)
-        mend = "give a number, 0 or more"
+        hint = "give a number, 0 or more"
         if isinstance(value, str) and len(value) <= _DIGITS:
             try:
                 value = Decimal(value)
             except InvalidOperation:
-                raise BadInput(name, value, mend) from None
+                raise BadInput(name, value, hint) from None
         if isinstance(value, bool) or not isinstance(value, int | Decimal):
-            raise BadInput(name, value, mend)
+            raise BadInput(name, value, hint)
         text = decimal_text(name, value)
         if text.startswith("-"):
-            raise BadInput(name, value, mend)
+            raise BadInput(name, value, hint)
         return text
 
-    def _text(self, event: CloudEvent, where: str, steps: DataPath | None) -> str:
-        """A text to break down by: of a text, a number or a truth. "" where there is nothing."""
-        value = getattr(event, where) if where in ATTRIBUTES else at(event.data, steps) if steps is not None else None
+    def _text(self, event: CloudEvent, place: str, steps: DataPath | None) -> str:
+        """Return a text to group by, made of a text, a number or a boolean, or "" if there is none."""
+        value = getattr(event, place) if place in ATTRIBUTES else at(event.data, steps) if steps is not None else None
         if value is None:
             return ""
-        name = _data_name(where)
+        name = _data_name(place)
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, int | Decimal):
@@ -221,10 +231,11 @@ class _Rule:
         return value
 
 
-def _path(where: str) -> DataPath | None:
-    return path(where) if where.startswith("$") else None
+def _path(place: str) -> DataPath | None:
+    """Return the steps of a path, or None for the name of an attribute."""
+    return path(place) if place.startswith("$") else None
 
 
-def _data_name(where: str) -> str:
-    """A path as the field that an error names."""
-    return f"data{where[1:]}" if where.startswith("$") else where
+def _data_name(place: str) -> str:
+    """Return the name of a path's field, for errors."""
+    return f"data{place[1:]}" if place.startswith("$") else place

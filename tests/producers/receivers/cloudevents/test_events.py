@@ -176,7 +176,14 @@ def test_all_wrong_events_are_told_up_to_twenty(listener: Listener) -> None:
     assert "and 29 more" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 5000, b"null", b"[]", b"7", b'"\\ud800"', b"[1]"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{", b"\xff\xfe", b"[" * 5000, b"[" * 3000 + b"]" * 3000, b"null", b"[]", b"7", b'"\\ud800"', b"[1]",
+        b'{"x":1e99999999999999999999}', b'{"data":-1e-99999999999999999999}', b'{"data":1e999999}', b'{"data":NaN}',
+        b'{"data":%s}' % (b"9" * 5_000), b'{"id":"\xff"}',
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("content_type", [ONE, MANY, JSON])
 def test_what_is_no_event_is_refused(listener: Listener, body: bytes, content_type: str) -> None:
     assert listener.post(body, content_type).status_code == 422
