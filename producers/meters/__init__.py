@@ -1,6 +1,5 @@
-"""Any other metered quantity, onto `wattlog.usage.v1`.
+"""Meters of quantities other than GPU energy, written to `wattlog.usage.v1`.
 
-`growth` turns counters and levels that stand somewhere into what was used between two looks, `windows` says which
-stretches of time are due; both are pure. `cgroups` and `kubelet` look at a node, `prometheus` and `sql` ask a question
-for each window.
+`cgroups` and `kubelet` observe a node: `observations` turns the counters and levels of its objects into use.
+`prometheus` and `sql` run a query for each window of time: `window_query` turns its results into rows.
 """

@@ -13,12 +13,15 @@ from contracts.errors import BadInput, BadSetting, Unavailable, WattlogError
 from contracts.settings import Settings
 from producers.common.http_client import Pages
 from producers.meters.cgroups import cgroup_files
-from producers.meters.config import CgroupsConfig, KubeletConfig, PrometheusConfig, PromQuery, SqlConfig, SqlQuery
+from producers.meters.cgroups.config import CgroupsConfig
 from producers.meters.kubelet import stats_summary
-from producers.meters.observed import ObservedSource
+from producers.meters.kubelet.config import KubeletConfig
+from producers.meters.observations import ObservedSource
 from producers.meters.prometheus import promql
+from producers.meters.prometheus.config import PrometheusConfig, PromQuery
 from producers.meters.sql import sql_query
-from producers.meters.window_query import QueryRow, WindowQuery
+from producers.meters.sql.config import SqlConfig, SqlQuery
+from producers.meters.window_query import QueryRow, RowTemplate, WindowQuery
 from producers.meters.windows import MeterSchedule
 from producers.runtime.clock import SystemClock
 from producers.runtime.config import load
@@ -44,7 +47,7 @@ def cgroups_source(settings: Settings, told: CgroupsConfig) -> ObservedSource:
     seen = cgroup_files.CgroupReader(
         told.groups, node, root=told.root, proc=told.proc, host=told.host, interfaces=told.interfaces
     )
-    return ObservedSource(cgroup_files.KIND, node, settings.cluster, node, round(1000 * told.every_s), seen.see)
+    return ObservedSource(cgroup_files.KIND, node, settings.cluster, node, round(1000 * told.every_s), seen.observe)
 
 
 def produce_cgroups(settings: Settings, stop: threading.Event, *, config: Config = None) -> None:
@@ -66,7 +69,7 @@ def kubelet_source(settings: Settings, told: KubeletConfig, pages: Pages) -> Obs
     url = told.url.rstrip("/")
     seen = stats_summary.KubeletReader(told.rules, lambda: pages.text(f"{url}/stats/summary", _token(told)), url)
     return ObservedSource(
-        stats_summary.KIND, url, settings.cluster, node_name(settings), round(1000 * told.every_s), seen.see
+        stats_summary.KIND, url, settings.cluster, node_name(settings), round(1000 * told.every_s), seen.observe
     )
 
 
@@ -107,14 +110,14 @@ def check_kubelet(settings: Settings) -> Iterator[Found]:
 
 def _looked(source: ObservedSource, settings: Settings) -> Iterator[Found]:
     try:
-        seen = source.see(SystemClock(threading.Event()))
+        seen = source.observe(SystemClock(threading.Event()))
     except WattlogError as error:
         yield source.name, error
         return
-    workloads = ", ".join(sorted({place.workload for place in seen.places.values()})[:5])
+    workloads = ", ".join(sorted({place.workload for place in seen.owners.values()})[:5])
     yield (
         source.name,
-        f"{len(seen.look.objects)} of {workloads or 'nobody'}" + "".join(f"; {n}" for n in seen.notes[:3]),
+        f"{len(seen.snapshot.objects)} of {workloads or 'nobody'}" + "".join(f"; {n}" for n in seen.notes[:3]),
     )
 
 
@@ -123,12 +126,11 @@ def _question(
     ask: Callable[..., Iterator[QueryRow | BadInput]],
 ) -> WindowQuery:  # fmt: skip
     schedule = MeterSchedule(1000 * asked.every_s, 1000 * asked.offset_s)
-    told = {
-        "meter": asked.meter, "unit": asked.unit, "origin": f"{kind}://{where}/{n}",
-        "cluster": asked.cluster or settings.cluster, "workload": asked.workload, "tenant": asked.tenant,
-        "columns": asked.columns,
-    }  # fmt: skip
-    return WindowQuery(kind, asked.meter, schedule, lambda window: ask(asked.query, window, **told))
+    template = RowTemplate(
+        asked.meter, asked.unit, f"{kind}://{where}/{n}", asked.cluster or settings.cluster, asked.workload,
+        asked.tenant, asked.columns,
+    )  # fmt: skip
+    return WindowQuery(kind, asked.meter, schedule, partial(ask, asked.query, template))
 
 
 def _once(kind: str, queries: Sequence[PromQuery | SqlQuery]) -> None:

@@ -1,139 +1,164 @@
-"""A node's cgroups (version 2), and the node itself, as things with counters and levels: CPU, memory, storage, network.
+"""Reads counters and levels of a node and its cgroups (version 2): CPU, memory, storage, network.
 
-https://docs.kernel.org/admin-guide/cgroup-v2.html: `cpu.stat` (usage_usec), `memory.current`, `io.stat` (rbytes,
-wbytes by device). Network traffic is nobody's cgroup's; the node's is in /proc/net/dev.
+https://docs.kernel.org/admin-guide/cgroup-v2.html: `cpu.stat` (usage_usec), `memory.current`, `io.stat` (rbytes and
+wbytes by device). Network traffic is not counted by cgroup; the node's is in /proc/net/dev.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from contracts import topics
 from contracts.errors import Unavailable
 from producers.common.counter_delta import MAX_OBJECTS, CounterSnapshot, ObjectCounters
-from producers.meters.observed import MeteredOwner, Observation
+from producers.meters.cgroups.config import CgroupRule
+from producers.meters.observations import MeteredOwner, Observation, check_counts
 from producers.runtime.clock import Clock, boot_id
 
 KIND = "cgroups"
 HOST = "/"
-"""The name of the node itself among its things."""
-
-
-class CgroupRule(BaseModel):
-    """Cgroups whose path matches are this workload's. `*` does not cross a '/', `**` does."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    path: str = Field(description="Below the root: system.slice/vllm-*.service.", min_length=1)
-    workload: str = Field(description="Workload that they are.", min_length=1)
-    tenant: str = Field("", description="Who pays; empty: nobody is named.")
+"""The name of the node itself among the objects."""
 
 
 class CgroupReader:
-    """Looks at a node. `root` is where cgroup v2 is mounted, `proc` where procfs is."""
+    """Observes the cgroups of a node, and the node itself if `host` is true.
+
+    `root` is where cgroup v2 is mounted, `proc` where procfs is. `interfaces` are patterns of network interfaces.
+    """
 
     def __init__(
-        self, groups: Sequence[CgroupRule], node: str, *, root: Path, proc: Path, host: bool, interfaces: Sequence[str]
+        self, rules: Sequence[CgroupRule], node: str, *, root: Path, proc: Path, host: bool, interfaces: Sequence[str]
     ) -> None:
-        self._groups, self._node, self._root, self._proc = groups, node, root, proc
+        self._rules, self._node, self._root, self._proc = rules, node, root, proc
         self._host, self._interfaces = host, interfaces
-        self._found: set[str] = set()
+        self._matching: set[str] = set()
         self._missing: set[str] = set()
-        self._scope = repr((tuple(g.path for g in groups), host, tuple(interfaces)))
+        self._scope = repr((tuple(rule.path for rule in rules), host, tuple(interfaces)))
 
-    def see(self, clock: Clock) -> Observation:
-        """Raises Unavailable where cgroup v2 is not, or may not be read."""
+    def observe(self, clock: Clock) -> Observation:
+        """Read all counters and levels. A cgroup whose files are malformed is refused alone.
+
+        Raises Unavailable if cgroup v2 is not there, or may not be read.
+        """
         if not (self._root / "cgroup.controllers").exists():
             raise Unavailable(
                 f"{self._root} is not cgroup v2", "Mount it (`mount -t cgroup2`), or set `root`.", lasting=True
             )
         t_ms = clock.wall_ms()
-        things: dict[str, ObjectCounters] = {}
-        places: dict[str, MeteredOwner] = {}
+        objects: dict[str, ObjectCounters] = {}
+        owners: dict[str, MeteredOwner] = {}
+        refused: list[str] = []
         try:
-            for path, group in self._matches():
-                if (thing := _thing(path, t_ms)) is not None:
-                    name = str(path.relative_to(self._root))
-                    things[name] = thing
-                    places[name] = MeteredOwner(
-                        group.workload, group.tenant, {"node": self._node, "cgroup": name[-253:]}
-                    )
-            if self._host:
-                things[HOST] = self._node_itself(t_ms)
-                places[HOST] = MeteredOwner(topics.node_workload(self._node), "", {"node": self._node})
+            for name, owner, read in self._readers(t_ms):
+                try:
+                    counters = read()
+                    if counters is not None:
+                        check_counts(counters)
+                        objects[name], owners[name] = counters, owner
+                except ValueError as error:  # A malformed number, or bytes that are no text.
+                    refused.append(f"{name[:253]!a}: {error}")
         except PermissionError as error:
-            mend = "Run as a user who may, or mount it for this container."
-            raise Unavailable(f"{error.filename} may not be read", mend, lasting=True) from error
-        return Observation(CounterSnapshot(t_ms, boot_id(), self._scope, things), places, self._notes())
+            hint = "Run as a user who may, or mount it for this container."
+            raise Unavailable(f"{error.filename} may not be read", hint, lasting=True) from error
+        except OSError as error:
+            hint = "Is procfs mounted there? `proc` names it."
+            raise Unavailable(f"{error.filename} cannot be read: {error.strerror}", hint) from error
+        snapshot = CounterSnapshot(t_ms, boot_id(), self._scope, objects)
+        return Observation(snapshot, owners, self._notes(), tuple(refused))
+
+    def _readers(self, t_ms: int) -> Iterator[tuple[str, MeteredOwner, Callable[[], ObjectCounters | None]]]:
+        """Yield name, owner and reader of each cgroup, and of the node."""
+        for path, rule in self._matches():
+            name = str(path.relative_to(self._root))
+            owner = MeteredOwner(rule.workload, rule.tenant, {"node": self._node, "cgroup": name[-253:]})
+            yield name, owner, partial(_read_cgroup, path, t_ms)
+        if self._host:
+            owner = MeteredOwner(topics.node_workload(self._node), "", {"node": self._node})
+            yield HOST, owner, partial(self._read_node, t_ms)
 
     def _notes(self) -> tuple[str, ...]:
-        """Groups that nothing matches any more, told once."""
-        missing = {group.path for group in self._groups} - self._found
+        """Return a note for each rule that no longer matches a cgroup, once."""
+        missing = {rule.path for rule in self._rules} - self._matching
         new = missing - self._missing
         self._missing = missing
         return tuple(f"no cgroup is {path}" for path in sorted(new))
 
     def _matches(self) -> Iterator[tuple[Path, CgroupRule]]:
-        """Each cgroup once, with the first of the groups that it matches."""
-        seen: set[Path] = set()
-        self._found = set()
-        for group in self._groups:
-            for path in sorted(self._root.glob(group.path)):
-                self._found.add(group.path)
-                if path not in seen and path.is_dir() and len(seen) <= MAX_OBJECTS:
-                    seen.add(path)
-                    yield path, group
+        """Yield each cgroup once, with the first rule that it matches."""
+        paths: set[Path] = set()
+        self._matching = set()
+        for rule in self._rules:
+            for path in sorted(self._root.glob(rule.path)):
+                self._matching.add(rule.path)
+                if path not in paths and path.is_dir() and len(paths) <= MAX_OBJECTS:
+                    paths.add(path)
+                    yield path, rule
 
-    def _node_itself(self, t_ms: int) -> ObjectCounters:
+    def _read_node(self, t_ms: int) -> ObjectCounters:
         counters = _counters(self._root)
         counters |= dict(zip(("received_bytes", "sent_bytes"), self._traffic(), strict=True))
         memory = _pairs((self._proc / "meminfo").read_text("ascii"))
-        used = 1024 * (memory.get("MemTotal:", 0) - memory.get("MemAvailable:", 0))
-        return ObjectCounters(t_ms, counters, {"memory_bytes": used})
+        used_bytes = 1024 * max(memory.get("MemTotal:", 0) - memory.get("MemAvailable:", 0), 0)
+        return ObjectCounters(t_ms, counters, {"memory_bytes": used_bytes})
 
     def _traffic(self) -> tuple[int, int]:
+        """Return the bytes that the configured interfaces have received and sent."""
         received = sent = 0
         for line in (self._proc / "net" / "dev").read_text("ascii").splitlines():
             name, colon, values = line.partition(":")
             if colon and any(fnmatchcase(name.strip(), pattern) for pattern in self._interfaces):
                 numbers = values.split()
-                received, sent = received + int(numbers[0]), sent + int(numbers[8])
+                if len(numbers) < 9:
+                    raise ValueError(f"{line[:80]!a} in net/dev has too few columns")
+                received, sent = received + _count(numbers[0]), sent + _count(numbers[8])
         return received, sent
 
 
-def _thing(path: Path, t_ms: int) -> ObjectCounters | None:
-    """None for a cgroup that has gone meanwhile."""
+def _read_cgroup(path: Path, t_ms: int) -> ObjectCounters | None:
+    """Return a cgroup's counters and levels, or None if it has gone. Raises ValueError if they are malformed."""
+    if not str(path).isprintable():
+        raise ValueError("its name cannot be printed")
     try:
         counters = _counters(path)
         level = path / "memory.current"
-        levels = {"memory_bytes": int(level.read_text("ascii"))} if level.exists() else {}
+        levels = {"memory_bytes": _count(level.read_text("ascii").strip())} if level.exists() else {}
         return ObjectCounters(t_ms, counters, levels, str(path.stat().st_ino))
-    except (FileNotFoundError, OSError) as error:
-        if isinstance(error, PermissionError):
-            raise
+    except PermissionError:
+        raise
+    except OSError:
         return None
 
 
 def _counters(path: Path) -> dict[str, int]:
-    """What controllers are switched on for this cgroup."""
-    found: dict[str, int] = {}
+    """Return the counters of the controllers that are on for a cgroup."""
+    counters: dict[str, int] = {}
     if (stat := path / "cpu.stat").exists():
-        found["cpu_ns"] = 1000 * _pairs(stat.read_text("ascii")).get("usage_usec", 0)
+        counters["cpu_ns"] = 1000 * _pairs(stat.read_text("ascii")).get("usage_usec", 0)
     if (io := path / "io.stat").exists():
-        read, written = _bytes(io.read_text("ascii"))
-        found |= {"read_bytes": read, "written_bytes": written}
-    return found
+        read, written = _io_bytes(io.read_text("ascii"))
+        counters |= {"read_bytes": read, "written_bytes": written}
+    return counters
 
 
 def _pairs(text: str) -> dict[str, int]:
-    """`name value [unit]` a line."""
-    return {words[0]: int(words[1]) for line in text.splitlines() if len(words := line.split()) >= 2}
+    """Return the numbers of lines `name number [unit]`, by name."""
+    return {words[0]: _count(words[1]) for line in text.splitlines() if len(words := line.split()) >= 2}
 
 
-def _bytes(text: str) -> tuple[int, int]:
-    """Read and written, over all devices: `8:0 rbytes=1 wbytes=2 ...` a line."""
-    found = [dict(w.split("=", 1) for w in line.split()[1:] if "=" in w) for line in text.splitlines()]
-    return sum(int(d.get("rbytes", 0)) for d in found), sum(int(d.get("wbytes", 0)) for d in found)
+def _io_bytes(text: str) -> tuple[int, int]:
+    """Return the bytes read and written over all devices, from lines `8:0 rbytes=1 wbytes=2 ...`."""
+    devices = [dict(word.split("=", 1) for word in line.split()[1:] if "=" in word) for line in text.splitlines()]
+    return (
+        sum(_count(device.get("rbytes", "0")) for device in devices),
+        sum(_count(device.get("wbytes", "0")) for device in devices),
+    )
+
+
+def _count(text: str) -> int:
+    """Return a whole number of at most 20 digits. Raises ValueError for another text."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 20):
+        raise ValueError(f"{text[:40]!a} is no count of at most 20 digits")
+    return int(text)

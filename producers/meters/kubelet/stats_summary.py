@@ -1,26 +1,27 @@
-"""A node's pods, as its kubelet sums them up (`/stats/summary`): CPU, memory, network, storage.
+"""Reads counters and levels of a node's pods from its kubelet (`/stats/summary`): CPU, memory, network, storage.
 
-https://kubernetes.io/docs/reference/instrumentation/node-metrics/. CPU and network are counters, memory and storage
-levels. A part that a kubelet leaves out (no CNI figures, a pod that has just begun) is not 0 but unknown.
+https://kubernetes.io/docs/reference/instrumentation/node-metrics/. CPU and network are counters, memory and storage are
+levels. A part that a kubelet leaves out (no figures from the CNI, a pod that has just begun) is unknown, not 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
 from typing import Annotated
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput
 from producers.common.counter_delta import CounterSnapshot, ObjectCounters
-from producers.meters.observed import MeteredOwner, Observation
+from producers.meters.kubelet.config import PodRule
+from producers.meters.observations import MeteredOwner, Observation, check_counts
 from producers.runtime.clock import Clock
 
 KIND = "kubelet"
-UNMATCHED = "unmatched/"
-"""Before the namespace of a pod that no rule matches."""
+UNMATCHED_PREFIX = "unmatched/"
+"""Precedes the namespace of a pod that no rule matches."""
+MAX_NAMESPACES = 1_000
+"""Namespaces without a rule that are logged."""
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -62,64 +63,68 @@ class _Node(msgspec.Struct, rename="camel"):
 
 class _Summary(msgspec.Struct):
     node: _Node
-    pods: list[_Pod] = []
+    pods: list[msgspec.Raw] = []
 
 
-_read = msgspec.json.Decoder(_Summary).decode
-
-
-class PodRule(BaseModel):
-    """Pods whose namespace and name match are this workload's. Patterns may hold `*` and `?`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    namespace: str = Field("*", description="Namespace.")
-    pod: str = Field("*", description="Pod's name.")
-    workload: str = Field(description="Workload that they are.", min_length=1)
-    tenant: str = Field("", description="Who pays; empty: nobody is named.")
-
-    def matches(self, ref: _Ref) -> bool:
-        return fnmatchcase(ref.namespace, self.namespace) and fnmatchcase(ref.name, self.pod)
+_decode_summary = msgspec.json.Decoder(_Summary).decode
+_decode_pod = msgspec.json.Decoder(_Pod).decode
+_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 class KubeletReader:
-    """Looks at a node's pods. `fetch` gives the summary's text, or raises Unavailable."""
+    """Observes the pods of a node. `fetch` returns the text of the summary, or raises Unavailable."""
 
     def __init__(self, rules: Sequence[PodRule], fetch: Callable[[], str], name: str) -> None:
         self._rules, self._fetch, self._name = rules, fetch, name
-        self._told: set[str] = set()
+        self._unmatched: set[str] = set()
 
-    def see(self, clock: Clock) -> Observation:
-        """Raises BadInput for what is no summary."""
+    def observe(self, clock: Clock) -> Observation:
+        """Read the counters and levels of all pods. A malformed pod is refused alone.
+
+        Raises BadInput if the text is no summary, or if every pod is malformed.
+        """
         text = self._fetch()
         t_ms = clock.wall_ms()
         try:
-            summary = _read(text)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            summary = _decode_summary(text)
+        except _ERRORS as error:
             raise BadInput("summary", self._name, f"is no kubelet's /stats/summary: {error}") from None
-        things, places, notes = {}, {}, []
-        for pod in summary.pods:
-            ref = pod.pod_ref
-            rule = next((rule for rule in self._rules if rule.matches(ref)), None)
-            key = f"{ref.namespace}/{ref.name}"
-            things[key] = _thing(pod, t_ms)
-            dimensions = {"node": summary.node.node_name, "namespace": ref.namespace, "pod": ref.name}
-            workload = rule.workload if rule else UNMATCHED + ref.namespace
-            places[key] = MeteredOwner(workload, rule.tenant if rule else "", dimensions)
-            if rule is None and ref.namespace not in self._told and len(self._told) < 1_000:
-                self._told.add(ref.namespace)
-                notes.append(f"no rule says whose pods of namespace {ref.namespace!r} are: they show as {workload!r}")
-        return Observation(CounterSnapshot(t_ms, "", "", things), places, tuple(notes))
+        objects: dict[str, ObjectCounters] = {}
+        owners: dict[str, MeteredOwner] = {}
+        refused, notes = list[str](), list[str]()
+        for n, raw in enumerate(summary.pods):
+            try:
+                pod = _decode_pod(raw)
+                counters = _counters(pod, t_ms)
+                check_counts(counters)
+            except (*_ERRORS, ValueError) as error:
+                refused.append(f"{self._name}, pod {n}: {error}")
+                continue
+            namespace, name = pod.pod_ref.namespace, pod.pod_ref.name
+            rule = next((rule for rule in self._rules if rule.matches(namespace, name)), None)
+            workload = rule.workload if rule else UNMATCHED_PREFIX + namespace
+            dimensions = {"node": summary.node.node_name, "namespace": namespace, "pod": name}
+            objects[f"{namespace}/{name}"] = counters
+            owners[f"{namespace}/{name}"] = MeteredOwner(workload, rule.tenant if rule else "", dimensions)
+            if rule is None and namespace not in self._unmatched and len(self._unmatched) < MAX_NAMESPACES:
+                self._unmatched.add(namespace)
+                notes.append(
+                    f"no rule names the workload of pods in namespace {namespace!r}: they show as {workload!r}"
+                )
+        if refused and not objects:
+            raise BadInput("summary", self._name, f"is no kubelet's /stats/summary: {refused[0]}")
+        return Observation(CounterSnapshot(t_ms, "", "", objects), owners, tuple(notes), tuple(refused))
 
 
-def _thing(pod: _Pod, t_ms: int) -> ObjectCounters:
+def _counters(pod: _Pod, t_ms: int) -> ObjectCounters:
     storage = [v.used_bytes for v in (*pod.volume, *([pod.ephemeral] if pod.ephemeral else []))]
     counters = {
-        "cpu_ns": pod.cpu and pod.cpu.usage_core_nano_seconds,
-        "received_bytes": pod.network and pod.network.rx_bytes,
-        "sent_bytes": pod.network and pod.network.tx_bytes,
+        "cpu_ns": pod.cpu.usage_core_nano_seconds if pod.cpu else None,
+        "received_bytes": pod.network.rx_bytes if pod.network else None,
+        "sent_bytes": pod.network.tx_bytes if pod.network else None,
     }
     levels = {
-        "memory_bytes": pod.memory and pod.memory.working_set_bytes,
+        "memory_bytes": pod.memory.working_set_bytes if pod.memory else None,
         "storage_bytes": sum(b for b in storage if b is not None) if any(b is not None for b in storage) else None,
     }
     return ObjectCounters(

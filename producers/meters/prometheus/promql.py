@@ -1,25 +1,24 @@
-"""Meters by PromQL: what an instant query answers at the end of each window.
+"""Meters by PromQL: the result of an instant query at the end of each window.
 
-https://prometheus.io/docs/prometheus/latest/querying/api/#instant-queries. `$window` in a query stands for the
-window's length (`60s`), so `increase(x[$window])` is what x grew by in it. Prometheus extrapolates an increase to the
-window's edges, so it is an estimate; where the counter itself can be read, that is exact.
+https://prometheus.io/docs/prometheus/latest/querying/api/#instant-queries. `$window` in a query is replaced by the
+window's length (`60s`), so `increase(x[$window])` is the growth of x in it. Prometheus extrapolates an increase to the
+edges of the window, so it is an estimate. A counter that can be read directly is exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from decimal import Decimal, InvalidOperation
-from typing import Any
+from decimal import Decimal, DecimalException
 
 import msgspec
 
 from contracts.errors import BadInput, Unavailable
-from producers.meters.window_query import QueryRow, query_row
+from producers.meters.window_query import QueryRow, RowTemplate, query_row
 from producers.meters.windows import MeterWindow
 from producers.runtime.batching import decimal_text
 
 Fetch = Callable[[str, float], tuple[int, str]]
-"""A query and its time (UTC epoch seconds): the answer's status and text."""
+"""Sends a query and its time (UTC epoch seconds), and returns status and text of the response."""
 
 
 class _Series(msgspec.Struct):
@@ -38,37 +37,43 @@ class _Reply(msgspec.Struct):
     error: str = ""
 
 
-_read = msgspec.json.Decoder(_Reply).decode
-_read_vector = msgspec.json.Decoder(list[_Series]).decode
-_read_scalar = msgspec.json.Decoder(tuple[float, str]).decode
+_decode_reply = msgspec.json.Decoder(_Reply).decode
+_decode_vector = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_series = msgspec.json.Decoder(_Series).decode
+_decode_scalar = msgspec.json.Decoder(tuple[float, str]).decode
+_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 def query_of(text: str, window: MeterWindow) -> str:
-    """The query for a window."""
+    """Return the query for a window."""
     return text.replace("$window", f"{(window.t1_ms - window.t0_ms) // 1000}s")
 
 
-def ask(fetch: Fetch, query: str, window: MeterWindow, **of: Any) -> Iterator[QueryRow | BadInput]:
-    """A window's answers; `of` is what `questions.answer` is told of each. A series whose value is no number (a
-    division by zero) is refused alone.
+def ask(fetch: Fetch, query: str, template: RowTemplate, window: MeterWindow) -> Iterator[QueryRow | BadInput]:
+    """Yield the rows of a window. A series that is malformed, or whose value is no number, is refused alone.
 
-    Raises Unavailable where Prometheus does not answer, BadInput where it refuses the query.
+    Raises Unavailable if Prometheus does not answer, BadInput if it refuses the query.
     """
     status, text = fetch(query_of(query, window), window.t1_ms / 1000)
-    for labels, value in _vector(status, text, query):
+    for series in _vector(status, text, query):
+        if isinstance(series, BadInput):
+            yield series
+            continue
+        labels, value = series
         labels.pop("__name__", None)
         try:
-            quantity = decimal_text(of["meter"], Decimal(value))
-        except (InvalidOperation, BadInput):
-            shown = ", ".join(f"{k}={v}" for k, v in sorted(labels.items()))
-            yield BadInput(of["meter"], value, f"the value of {{{shown}}} is no number that can be metered")
+            quantity = decimal_text(template.meter, Decimal(value))
+        except (DecimalException, BadInput):
+            names = ", ".join(f"{k}={v}" for k, v in sorted(labels.items()))
+            yield BadInput(template.meter, value, f"the value of {{{names}}} is no number that can be metered")
             continue
-        yield query_row(labels, quantity, window=window, **of)
+        yield query_row(labels, quantity, window, template)
 
 
-def _vector(status: int, text: str, query: str) -> Iterator[tuple[dict[str, str], str]]:
+def _vector(status: int, text: str, query: str) -> Iterator[tuple[dict[str, str], str] | BadInput]:
+    """Yield labels and value of each series, or the error of one that is malformed."""
     try:
-        reply = _read(text)
+        reply = _decode_reply(text)
         if reply.status != "success":
             if status in (400, 422) and "timed out" not in reply.error:
                 raise BadInput("query", query, f"Prometheus says: {reply.error[:200]}")
@@ -77,10 +82,18 @@ def _vector(status: int, text: str, query: str) -> Iterator[tuple[dict[str, str]
             )
         match reply.data.result_type:
             case "vector":
-                yield from ((s.metric, s.value[1]) for s in _read_vector(reply.data.result))
+                yield from (_series(n, raw) for n, raw in enumerate(_decode_vector(reply.data.result)))
             case "scalar":
-                yield {}, _read_scalar(reply.data.result)[1]
+                yield {}, _decode_scalar(reply.data.result)[1]
             case other:
                 raise BadInput("query", query, f"answers a {other}: ask for an instant vector")
-    except msgspec.DecodeError as error:
-        raise Unavailable(f"what answers {status} is no Prometheus: {error}", "Is that its address?") from None
+    except _ERRORS as error:
+        raise Unavailable(f"The answer {status} is not Prometheus's: {error}", "Is that its address?") from None
+
+
+def _series(number: int, raw: msgspec.Raw) -> tuple[dict[str, str], str] | BadInput:
+    try:
+        series = _decode_series(raw)
+    except _ERRORS as error:
+        return BadInput(f"series {number}", f"{len(bytes(raw))} bytes", f"is malformed: {error}")
+    return series.metric, series.value[1]

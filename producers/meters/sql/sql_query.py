@@ -1,7 +1,7 @@
-"""Meters by SQL: what a query answers for each window, from PostgreSQL or ClickHouse.
+"""Meters by SQL: the result of a query for each window, from PostgreSQL or ClickHouse.
 
-A query has the window's bounds as parameters, `{start}` and `{end}` (timestamps with UTC), and a column `quantity`.
-The parameters are bound by the driver; nothing is pasted into the text. The session is read-only.
+A query has the window's bounds as parameters, `{start}` and `{end}` (timestamps in UTC), and a column `quantity`. The
+driver binds the parameters; nothing is pasted into the text. The session is read-only.
 """
 
 from __future__ import annotations
@@ -14,43 +14,60 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from contracts.errors import BadInput, BadSetting, Unavailable
-from producers.meters.window_query import MAX_QUERY_ROWS, QueryRow, query_row
+from producers.meters.window_query import MAX_QUERY_ROWS, QueryRow, RowTemplate, query_row
 from producers.meters.windows import MeterWindow
 from producers.runtime.batching import decimal_text
 
 QUANTITY = "quantity"
 TIMEOUT_S = 60
 Rows = tuple[Sequence[str], Sequence[Sequence[Any]]]
-"""Names of the columns, and rows."""
+"""Names of the columns, and the rows."""
 Fetch = Callable[[str, MeterWindow], Rows]
-"""A query and its window: rows. Raises Unavailable, or BadInput where the database refuses the query."""
+"""Runs a query for a window. Raises Unavailable, or BadInput if the database refuses the query."""
 
 
-def ask(fetch: Fetch, query: str, window: MeterWindow, **of: Any) -> Iterator[QueryRow | BadInput]:
-    """A window's answers; `of` is what `questions.answer` is told of each. A NULL is no value; a row whose quantity is
-    NULL or no number is refused alone.
+def ask(fetch: Fetch, query: str, template: RowTemplate, window: MeterWindow) -> Iterator[QueryRow | BadInput]:
+    """Yield the rows of a window. NULL is no value. A row whose quantity is NULL or no number is refused alone.
 
-    Raises what `fetch` raises, and BadInput where there is no column `quantity`.
+    Raises what `fetch` raises, and BadInput if there is no column `quantity`.
     """
     names, rows = fetch(query, window)
     if QUANTITY not in names:
-        raise BadInput("query", ", ".join(names), "name one column `quantity`: what was metered")
+        raise BadInput("query", ", ".join(names), "name one column `quantity`: the amount to meter")
     for row in rows:
-        values = dict(zip(names, row, strict=True))
-        quantity = values.pop(QUANTITY)
-        if isinstance(quantity, bool) or not isinstance(quantity, int | float | Decimal):
-            yield BadInput(of["meter"], quantity, "the column `quantity` is to be a number")
-            continue
         try:
-            text = decimal_text(of["meter"], quantity)
+            values, quantity = _texts(names, row, template.meter)
         except BadInput as error:
             yield error
             continue
-        yield query_row({n: str(v) for n, v in values.items() if v is not None}, text, window=window, **of)
+        yield query_row(values, quantity, window, template)
+
+
+def _texts(names: Sequence[str], row: Sequence[Any], meter: str) -> tuple[dict[str, str], str]:
+    """Return the columns of a row as texts, and its quantity. Raises BadInput if one cannot be one."""
+    if len(row) != len(names):
+        raise BadInput("row", f"{len(row)} values", f"the query has {len(names)} columns")
+    values = dict(zip(names, row, strict=True))
+    quantity = values.pop(QUANTITY)
+    if isinstance(quantity, bool) or not isinstance(quantity, int | float | Decimal):
+        raise BadInput(meter, quantity, "the column `quantity` must be a number")
+    text = decimal_text(meter, quantity)
+    texts = {}
+    for name, value in values.items():
+        if value is not None:
+            try:
+                texts[name] = str(value)
+            except (
+                ValueError,
+                RecursionError,
+            ) as error:  # An integer of thousands of digits, an array that is too deep.
+                raise BadInput(name, type(value).__name__, f"cannot be a text: {error}") from None
+    return texts, text
 
 
 def opener(dsn: str, password: str) -> Fetch:
-    """What asks the database at `postgresql://user@host/db` or `http(s)://user@host:8123/db` (ClickHouse).
+    """Return a function that queries the database at `postgresql://user@host/db` or `http(s)://user@host:8123/db`
+    (ClickHouse).
 
     Raises BadSetting for another address.
     """
@@ -72,9 +89,8 @@ def _postgres(dsn: str, password: str, query: str, window: MeterWindow) -> Rows:
 
     text = query.replace("%", "%%").replace("{start}", "%(start)s").replace("{end}", "%(end)s")
     options = f"-c default_transaction_read_only=on -c statement_timeout={TIMEOUT_S}s -c timezone=UTC"
-    extra = {"password": password} if password else {}
     try:
-        with closing(psycopg.connect(dsn, connect_timeout=5, options=options, **extra)) as connection:
+        with closing(psycopg.connect(dsn, connect_timeout=5, options=options, password=password or None)) as connection:
             cursor = connection.execute(text, _bounds(window))
             if cursor.description is None:
                 raise BadInput("query", query[:60], "answers no rows: give a SELECT")
@@ -99,8 +115,8 @@ def _clickhouse(dsn: str, password: str, query: str, window: MeterWindow) -> Row
     try:
         with closing(clickhouse_connect.get_client(**_address(dsn), password=password, connect_timeout=5)) as client:
             bounds = {name: t.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] for name, t in _bounds(window).items()}
-            got = client.query(text, parameters=bounds, settings=settings)
-            return got.column_names, got.result_rows
+            result = client.query(text, parameters=bounds, settings=settings)
+            return result.column_names, result.result_rows
     except OperationalError as error:
         raise Unavailable(
             f"ClickHouse does not answer: {_line(error)}", "Is it running, and is the user right?"

@@ -11,9 +11,11 @@ import pytest
 
 from contracts.errors import BadInput, Unavailable
 from contracts.events import UsageBatch
-from producers.meters.cgroups.cgroup_files import CgroupReader, CgroupRule
-from producers.meters.kubelet.stats_summary import KubeletReader, PodRule
-from producers.meters.observed import ObservedSource
+from producers.meters.cgroups.cgroup_files import CgroupReader
+from producers.meters.cgroups.config import CgroupRule
+from producers.meters.kubelet.config import PodRule
+from producers.meters.kubelet.stats_summary import KubeletReader
+from producers.meters.observations import ObservedSource
 from producers.runtime.poll_loop import Collected
 from tests.support.clocks import At
 
@@ -60,7 +62,7 @@ class Tree:
 
     def looks(self, *groups: CgroupRule, host: bool = False) -> ObservedSource:
         seen = CgroupReader(groups, "n1", root=self.root, proc=self.proc, host=host, interfaces=("e*",))
-        return ObservedSource("cgroups", "n1", "c1", "n1", MINUTE, seen.see)
+        return ObservedSource("cgroups", "n1", "c1", "n1", MINUTE, seen.observe)
 
 
 @pytest.fixture
@@ -134,7 +136,7 @@ def test_a_rule_that_nothing_matches_is_told_once(tree: Tree) -> None:
 def test_a_folder_that_is_no_cgroup2_is_told(tmp_path: Path) -> None:
     seen = CgroupReader([VLLM], "n1", root=tmp_path, proc=tmp_path, host=False, interfaces=())
     with pytest.raises(Unavailable, match="not cgroup v2"):
-        seen.see(At(T0))
+        seen.observe(At(T0))
 
 
 def summary(**pods: Mapping[str, object]) -> str:
@@ -163,7 +165,7 @@ class Node:
     def __init__(self, *rules: PodRule) -> None:
         self.text = ""
         self.looks = ObservedSource(
-            "kubelet", "k", "c1", "n1", MINUTE, KubeletReader(rules, lambda: self.text, "k").see
+            "kubelet", "k", "c1", "n1", MINUTE, KubeletReader(rules, lambda: self.text, "k").observe
         )
 
     def look(self, mark: bytes | None, t_ms: int, **pods: Mapping[str, object]) -> Collected:
@@ -207,7 +209,7 @@ def test_pods_that_no_rule_knows_are_unmatched_and_told_once() -> None:
     node = Node()
     first = node.look(None, T0, a=pod("x", cpu_ns=0, namespace="dev"))
     second = node.look(first.mark, T0 + MINUTE, a=pod("x", cpu_ns=60 * 10**9, namespace="dev"))
-    assert first.notes == ["no rule says whose pods of namespace 'dev' are: they show as 'unmatched/dev'"]
+    assert first.notes == ["no rule names the workload of pods in namespace 'dev': they show as 'unmatched/dev'"]
     assert second.notes == []
     assert ("unmatched/dev", "", "cpu_usage_core_minutes", "core.min", "1") in told(second)
 

@@ -17,7 +17,8 @@ from contracts.events import UsageBatch
 from contracts.settings import Settings
 from producers import registry
 from producers.common.http_client import Pages
-from producers.meters.config import CgroupsConfig, KubeletConfig
+from producers.meters.cgroups.config import CgroupsConfig
+from producers.meters.kubelet.config import KubeletConfig
 from producers.meters.plugin import cgroups_source, kubelet_source, produce_kubelet
 from producers.runtime.config import load
 from tests.producers.conftest import Page

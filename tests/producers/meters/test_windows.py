@@ -1,4 +1,4 @@
-"""Which windows a question is due for."""
+"""Windows for which a query is due."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from producers.meters.windows import MeterSchedule, MeterWindow
 
 MINUTE = 60_000
-EACH_MINUTE = MeterSchedule(MINUTE, offset_ms=30_000, most=3)
+EACH_MINUTE = MeterSchedule(MINUTE, offset_ms=30_000, max_windows=3)
 
 
 @pytest.mark.parametrize(
-    ("done_ms", "now_ms", "windows", "more"),
+    ("last_ms", "now_ms", "windows", "more"),
     [
         (None, 10 * MINUTE, [MeterWindow(8 * MINUTE, 9 * MINUTE)], False),
         (None, 10 * MINUTE + 30_000, [MeterWindow(9 * MINUTE, 10 * MINUTE)], False),
@@ -30,21 +30,21 @@ EACH_MINUTE = MeterSchedule(MINUTE, offset_ms=30_000, most=3)
         "a few at a time", "a clock set back", "another length than before: the next whole one",
     ],
 )  # fmt: skip
-def test_due(done_ms: int | None, now_ms: int, windows: list[MeterWindow], more: bool) -> None:
-    assert EACH_MINUTE.due(done_ms, now_ms) == (windows, more)
+def test_due(last_ms: int | None, now_ms: int, windows: list[MeterWindow], more: bool) -> None:
+    assert EACH_MINUTE.due(last_ms, now_ms) == (windows, more)
 
 
 @given(st.lists(st.integers(0, 20 * MINUTE), min_size=1), st.integers(1, 5))
 def test_windows_follow_each_other_without_holes_or_overlaps_whenever_they_are_asked_for(
-    waits: list[int], most: int
+    waits: list[int], max_windows: int
 ) -> None:
-    schedule, now_ms, done_ms, seen = EACH_MINUTE._replace(most=most), 100 * MINUTE, None, []
+    schedule, now_ms, last_ms, seen = EACH_MINUTE._replace(max_windows=max_windows), 100 * MINUTE, None, []
     for wait in waits:
         now_ms += wait
         more = True
         while more:
-            found, more = schedule.due(done_ms, now_ms)
-            seen += found
-            done_ms = found[-1].t1_ms if found else done_ms
+            windows, more = schedule.due(last_ms, now_ms)
+            seen += windows
+            last_ms = windows[-1].t1_ms if windows else last_ms
     assert all(a.t1_ms == b.t0_ms for a, b in pairwise(seen))
     assert seen[-1].t1_ms <= now_ms - schedule.offset_ms < seen[-1].t1_ms + MINUTE

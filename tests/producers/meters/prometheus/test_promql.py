@@ -15,8 +15,8 @@ from contracts.errors import BadInput, Unavailable
 from contracts.events import UsageBatch
 from contracts.settings import Settings
 from producers.common.http_client import Pages
-from producers.meters.config import PrometheusConfig, PromQuery
 from producers.meters.plugin import prometheus_sources
+from producers.meters.prometheus.config import PrometheusConfig, PromQuery
 from producers.meters.window_query import WindowQuery
 from tests.producers.meters.collected_rows import MINUTE, NOW, T0, told
 from tests.support.clocks import At
@@ -164,4 +164,4 @@ def test_a_query_that_finds_nothing_is_told_once(prometheus: Prometheus, ask: Ca
         found = question.collect(mark, At(T0 + n * MINUTE))
         mark = found.mark
         notes += found.notes
-    assert notes == ["answers no row: does it name what is there?", "answers rows again"]
+    assert notes == ["answers no row: do the names in it exist?", "answers rows again"]

@@ -20,10 +20,10 @@ import pytest
 
 from contracts.errors import BadInput, BadSetting, Unavailable
 from contracts.settings import Settings
-from producers.meters.config import SqlConfig, SqlQuery
 from producers.meters.plugin import sql_sources
 from producers.meters.sql import sql_query
-from producers.meters.window_query import WindowQuery
+from producers.meters.sql.config import SqlConfig, SqlQuery
+from producers.meters.window_query import RowTemplate, WindowQuery
 from producers.meters.windows import MeterWindow
 from producers.runtime.config import load
 from tests.kafka.broker import free_ports
@@ -154,18 +154,9 @@ def test_a_database_that_is_away_is_unavailable(scheme: str) -> None:
         question(f"{scheme}://u@127.0.0.1:{port}/d").collect(None, NOW)
 
 
-def rows(names: Sequence[str], *found: Sequence[object]) -> list[object]:
-    fetch = lambda query, window: (names, found)  # noqa: E731
-    of = {
-        "meter": "m",
-        "unit": "1",
-        "origin": "sql://x/0",
-        "cluster": "c",
-        "workload": "w",
-        "tenant": "",
-        "columns": {},
-    }
-    return list(sql_query.ask(fetch, "SELECT", MeterWindow(T0, T0 + MINUTE), **of))
+def rows(names: Sequence[str], *rows: Sequence[object]) -> list[object]:
+    template = RowTemplate("m", "1", "sql://x/0", "c", "w", "", {})
+    return list(sql_query.ask(lambda query, window: (names, rows), "SELECT", template, MeterWindow(T0, T0 + MINUTE)))
 
 
 @pytest.mark.parametrize("quantity", [None, "12", True, math.nan, Decimal("Infinity"), 10**20])
