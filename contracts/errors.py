@@ -28,8 +28,18 @@ class BadInput(WattlogError):
         self.field = field
         self.value = value
         self.fix = fix
-        text = repr(value)
+        text = _as_code(value)
         super().__init__(f"{field}: {text if len(text) <= 80 else text[:77] + '...'}: {fix}")
+
+
+def _as_code(value: object) -> str:
+    """Return a value's `repr`, or its type if it has none: an integer of thousands of digits, a list nested too
+    deeply.
+    """
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):
+        return f"({type(value).__name__})"
 
 
 class BadEvent(BadInput):

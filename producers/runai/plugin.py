@@ -155,7 +155,7 @@ def produce_runai(settings: Settings, stop: threading.Event, *, config: Mapping[
         source = source_of(settings, told, api, RunAiMetrics(registry))
         serve_metrics(settings, registry)
         with outbox(settings, "runai", config) as (spool, delivery):
-            poll_loop.Collector([source], delivery, clock, spool.marks(), poll_loop.RunAiMetrics(registry)).run()
+            poll_loop.Collector([source], delivery, clock, spool.marks(), poll_loop.Metrics(registry)).run()
 
 
 def check_runai(settings: Settings) -> Iterator[tuple[str, Exception | str]]:

@@ -16,7 +16,7 @@ MAX_SPANS = 65_536
 
 def decode_spans(body: bytes, selection: SpanSelection, *, json: bool) -> DecodedSpans:
     """Decode an ExportTraceServiceRequest. Raises BadInput if it is none, or has too many spans."""
-    decoded = (otlp_json if json else otlp_protobuf).decode(body, selection)
+    decoded = otlp_json.decode(body, selection) if json else otlp_protobuf.decode(body, selection)
     if len(decoded.spans) > MAX_SPANS:
         raise BadInput("spans", len(decoded.spans), f"send at most {MAX_SPANS} spans at once")
     return decoded

@@ -149,8 +149,8 @@ class MeterRules:
             of_type.append(_Rule(rule))
 
     def rows(self, event: CloudEvent, caller: Caller) -> Iterator[MeteredRow]:
-        """Yield the rows of an event. Raises BadInput for a value that cannot be counted, AccessDenied for a tenant that
-        the caller may not name.
+        """Yield the rows of an event. Raises BadInput for a value that cannot be counted, AccessDenied for a tenant
+        that the caller may not name.
         """
         rules = self._rules.get(event.type)
         if rules is None:

@@ -1,0 +1,25 @@
+"""What errors show of a wrong value."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from contracts.errors import BadInput
+
+NESTED: list[object] = []
+for _ in range(10_000):
+    NESTED = [NESTED]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("x", "'x'"), ("x" * 100, "'" + "x" * 76 + "..."), (10**5_000, "(int)"), (NESTED, "(list)"),
+        (json.loads('"\\ud800"'), "'\\ud800'"), (float("nan"), "nan"),
+    ],
+    ids=["text", "long text", "5,000 digits", "nested 10,000 deep", "lone surrogate", "NaN"],
+)  # fmt: skip
+def test_any_value_can_be_shown_and_is_cut_at_80_characters(value: object, shown: str) -> None:
+    assert str(BadInput("field", value, "give another")) == f"field: {shown}: give another"
