@@ -1,4 +1,4 @@
-"""`create_app`: the routers, the guards around them, and what they share."""
+"""`create_app`: assembles the API from its routers, middleware and shared state."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from prometheus_client import CollectorRegistry
 
 from api import problems
 from api.auth import Verifier
-from api.host_guard import Guard
+from api.host_guard import HostGuard
 from api.metrics import HttpMetrics, LedgerCollector
 from api.openapi import describe
 from api.routes import billing, forecasts, ledger, ops, usage
-from api.single_flight import Memo
+from api.single_flight import SingleFlightCache
 from contracts.settings import Settings
 from warehouse.client import Warehouse
 
@@ -22,9 +22,10 @@ VERSION = "0.1.0"
 
 
 def create_app(warehouse: Warehouse, settings: Settings, *, now_s: Callable[[], float] = time.time) -> FastAPI:
-    """The API and the page over an open warehouse, which the caller closes. `now_s` is only for the age in /metrics.
+    """Build the API and its page over an open warehouse, which the caller closes.
 
-    Raises BadSetting for a key that is unfit. Call `check_exposure(settings)` before listening.
+    `now_s` is the clock for the age of the ledger in /metrics. Raises BadSetting for an unusable key. Call
+    `check_exposure(settings)` before listening.
     """
     app = FastAPI(
         title="Wattlog",
@@ -38,7 +39,7 @@ def create_app(warehouse: Warehouse, settings: Settings, *, now_s: Callable[[], 
     app.state.warehouse = warehouse
     app.state.settings = settings
     app.state.verifier = Verifier(settings)
-    app.state.memo = Memo()
+    app.state.report_cache = SingleFlightCache()
     app.state.registry = CollectorRegistry()
     app.state.registry.register(LedgerCollector(warehouse, now_s))
     routers = [module.router for module in (billing, ledger, usage, forecasts, ops)]
@@ -46,7 +47,7 @@ def create_app(warehouse: Warehouse, settings: Settings, *, now_s: Callable[[], 
         app.include_router(router)
     problems.install(app)
     describe(app, routers)
-    # The last added is the outermost: what the guard refuses is counted too.
-    app.add_middleware(Guard, host=settings.api_host)
+    # The middleware added last is the outermost: requests that HostGuard refuses are counted, too.
+    app.add_middleware(HostGuard, host=settings.api_host)
     app.add_middleware(HttpMetrics, registry=app.state.registry)
     return app

@@ -1,4 +1,4 @@
-"""Around every answer: the Host header is checked on loopback, and browsers are told to trust nothing but us."""
+"""Middleware against attacks through a browser: a check of the Host header on loopback, and security headers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ _HEADERS = [
 ]
 
 
-class Guard:
-    """ASGI middleware. On loopback it refuses names that are not loopback's: a web page whose name was rebound to
-    127.0.0.1 would otherwise read the ledger (DNS rebinding). There is no CORS at all."""
+class HostGuard:
+    """ASGI middleware that adds security headers and, on loopback, refuses hosts that are not loopback (421).
+
+    Without that check, a web page could read the ledger after rebinding its name to 127.0.0.1 (DNS rebinding). CORS is
+    not enabled for any origin.
+    """
 
     def __init__(self, app: ASGIApp, *, host: str) -> None:
         self._app = app
@@ -42,7 +45,7 @@ class Guard:
             await send(message)
 
         if self._loopback and not names_loopback_only([value for name, value in scope["headers"] if name == b"host"]):
-            detail = "The Host header names another machine; ask for localhost or 127.0.0.1."
+            detail = "The Host header names another machine: use localhost or 127.0.0.1."
             await problem(scope["path"], 421, "misdirected", detail)(scope, receive, guarded)
             return
         await self._app(scope, receive, guarded)

@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's, with our problem schema in place of its own validation error."""
+"""The OpenAPI document: FastAPI's, with the `Problem` schema in place of FastAPI's validation error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from api.problems import Problem
 
 
 def describe(app: FastAPI, routers: Sequence[APIRouter]) -> None:
-    """Make `app.openapi()` build (once) the document that /openapi.json serves."""
+    """Make `app.openapi()` build the document that /openapi.json serves, once."""
 
     def build() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -38,10 +38,10 @@ def _document(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
 
 
 def _put_examples_back(routers: Sequence[APIRouter], document: dict[str, Any]) -> None:
-    """FastAPI drops every null from the document, those of examples too; there they mean something."""
+    """Restore the examples: FastAPI drops every null from the document, although nulls in examples matter."""
     for route in (route for router in routers for route in router.routes):
         if isinstance(route, APIRoute):
             for media_type, content in route.responses.get(200, {}).get("content", {}).items():
                 if "example" in content:
-                    answer = document["paths"][route.path_format]["get"]["responses"]["200"]
-                    answer["content"][media_type]["example"] = content["example"]
+                    response = document["paths"][route.path_format]["get"]["responses"]["200"]
+                    response["content"][media_type]["example"] = content["example"]

@@ -1,4 +1,4 @@
-"""Every error as RFC 9457 problem details (`application/problem+json`)."""
+"""Error responses: every error as RFC 9457 problem details (`application/problem+json`)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _log = logging.getLogger(__name__)
 
 
 class FieldError(BaseModel):
-    """One value that is wrong, and what would be right."""
+    """A wrong value and what to give instead."""
 
     field: Annotated[str, Field(examples=["by"])]
     detail: Annotated[str, Field(examples=["group by any of tenant, team, cost_centre, cluster"])]
 
 
 class Problem(BaseModel):
-    """RFC 9457, with `errors` for values that are wrong."""
+    """Problem details (RFC 9457), with `errors` for wrong values."""
 
     type: Annotated[str, Field(examples=["urn:wattlog:problem:invalid-value"])]
     title: Annotated[str, Field(examples=["Unprocessable Content"])]
@@ -46,7 +46,7 @@ def problem(
     errors: list[FieldError] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A problem as a response. `kind` ends its type URN."""
+    """Build the response of a problem. `kind` is the last part of its type URN."""
     body = Problem(
         type=f"urn:wattlog:problem:{kind}",
         title=HTTPStatus(status).phrase,
@@ -60,7 +60,7 @@ def problem(
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of `app` as a problem."""
+    """Make `app` answer every error with a problem."""
     app.add_exception_handler(BadInput, _bad_input)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(AccessDenied, _refused)
@@ -70,7 +70,7 @@ def install(app: FastAPI) -> None:
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entries of these problems."""
+    """Return the OpenAPI entries of these problems."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     return {s: {"description": HTTPStatus(s).phrase, "content": {MEDIA_TYPE: schema}} for s in statuses}
 
@@ -84,9 +84,9 @@ def _bad_input(request: Request, error: Exception) -> Response:
 
 def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    found = [FieldError(field=".".join(str(part) for part in e["loc"][1:]), detail=e["msg"]) for e in error.errors()]
-    detail = "; ".join(f"{e.field}: {e.detail}" for e in found)
-    return problem(request.url.path, 422, "invalid-value", detail, errors=found)
+    errors = [FieldError(field=".".join(str(part) for part in e["loc"][1:]), detail=e["msg"]) for e in error.errors()]
+    detail = "; ".join(f"{e.field}: {e.detail}" for e in errors)
+    return problem(request.url.path, 422, "invalid-value", detail, errors=errors)
 
 
 def _refused(request: Request, error: Exception) -> Response:
@@ -104,12 +104,11 @@ def _unavailable(request: Request, error: Exception) -> Response:
 def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http")
-    detail = {404: "Nothing is here; /openapi.json lists what is.", 405: "This address takes other methods."}.get(
-        error.status_code, str(error.detail)
-    )
+    details = {404: "There is nothing at this address; /openapi.json lists all.", 405: "This address takes GET only."}
+    detail = details.get(error.status_code, str(error.detail))
     return problem(request.url.path, error.status_code, kind, detail, headers=error.headers)
 
 
 def _fault(request: Request, error: Exception) -> Response:
-    """Ours: the log has the traceback (the server writes it), the answer says nothing of the inside."""
-    return problem(request.url.path, 500, "internal", "This is a fault of the server; its log says more.")
+    """Answer an unexpected error without internals. The server logs the traceback."""
+    return problem(request.url.path, 500, "internal", "The server failed; its log has the details.")

@@ -1,4 +1,4 @@
-"""Answers as JSON or CSV. The types say how a value is written (warehouse/results.py); this joins the rows."""
+"""Serialization of rows as JSON and CSV. Their types define how each value is written (`warehouse.results`)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ CSV_TYPE = "text/csv; charset=utf-8; header=present"
 
 @cache
 def adapter(type_: Any) -> TypeAdapter[Any]:
-    """The (costly to build) writer of a type."""
+    """Return the serializer of a type. Cached, because it is costly to build."""
     return TypeAdapter(type_)
 
 
 def plain(value: Any, *, exclude: Collection[str] = ()) -> Any:
-    """A dataclass or model as what JSON can hold: times RFC 3339, Decimals as strings."""
+    """Convert a dataclass or model to JSON types: times as RFC 3339, Decimals as strings."""
     kind: Any = type(value)
     return adapter(kind).dump_python(value, mode="json", exclude=set(exclude) or None)
 
 
 def plain_rows(rows: Sequence[Any], *, exclude: Collection[str] = ()) -> list[dict[str, Any]]:
-    """Rows of one dataclass, the same way."""
+    """Convert rows of one dataclass to JSON types."""
     if not rows:
         return []
     write = adapter(list[type(rows[0])]).dump_python  # type: ignore[misc]
@@ -38,7 +38,7 @@ def plain_rows(rows: Sequence[Any], *, exclude: Collection[str] = ()) -> list[di
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """RFC 4180 with a header. Null is empty, lists are joined by ';', parts of an object by ':'."""
+    """Format rows as CSV (RFC 4180) with a header. Null is empty; lists are joined by ';', parts of objects by ':'."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(columns)
@@ -58,10 +58,10 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def wants_csv(request: Request, asked: Format | None) -> bool:
-    """`?format=` decides; without it the Accept header, where JSON wins a tie."""
-    if asked:
-        return asked == "csv"
+def wants_csv(request: Request, format_: Format | None) -> bool:
+    """Return True for CSV: `?format=` decides, else the Accept header, where JSON wins a tie."""
+    if format_:
+        return format_ == "csv"
     quality = {"text/csv": 0.0, "application/json": 0.0}
     for part in request.headers.get("accept", "").lower().split(","):
         name, *parameters = (piece.strip() for piece in part.split(";"))
@@ -79,7 +79,7 @@ def _quality(text: str) -> float:
 
 def respond(
     request: Request,
-    asked: Format | None,
+    format_: Format | None,
     rows: list[dict[str, Any]],
     columns: Sequence[str],
     *,
@@ -87,14 +87,14 @@ def respond(
     csv_rows: list[dict[str, Any]] | None = None,
     **envelope: Any,
 ) -> Response:
-    """`{**envelope, rows, next}` as JSON, or the rows (`csv_rows`, where they differ) as CSV.
+    """Respond with `{**envelope, rows, next}` as JSON, or with the rows as CSV (`csv_rows` where they differ).
 
-    Both carry the next page as a Link header (RFC 8288).
+    Both have the next page in a Link header (RFC 8288).
     """
     headers = {"Vary": "Accept"}
     if next_:
         headers["Link"] = f'<{request.url.path}?{request.url.include_query_params(cursor=next_).query}>; rel="next"'
-    if wants_csv(request, asked):
+    if wants_csv(request, format_):
         return Response(to_csv(rows if csv_rows is None else csv_rows, columns), media_type=CSV_TYPE, headers=headers)
     body = adapter(dict[str, Any]).dump_json({**envelope, "rows": rows, "next": next_})
     return Response(body, media_type="application/json", headers=headers)

@@ -1,4 +1,4 @@
-"""Remember a few costly answers. Models are fitted once for a ledger's state, however many people look at them."""
+"""Cache for costly answers: models are fitted once per state of the ledger, however many people ask."""
 
 from __future__ import annotations
 
@@ -11,34 +11,37 @@ from typing import Any, TypeVar
 Value = TypeVar("Value")
 
 
-class Memo:
-    """The `most` newest answers. Threads that ask the same at once share one computation; a failure is not kept."""
+class SingleFlightCache:
+    """Thread-safe LRU cache of the `capacity` last used values.
 
-    def __init__(self, most: int = 128) -> None:
-        self._most = most
+    Threads that ask for the same key at the same time share one computation. A failure is not cached.
+    """
+
+    def __init__(self, capacity: int = 128) -> None:
+        self._capacity = capacity
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Hashable, Future[Any]] = OrderedDict()
+        self._futures: OrderedDict[Hashable, Future[Any]] = OrderedDict()
 
     def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
-        """The value of `key`, computed at most once while it is kept."""
+        """Return the value of `key`, computed at most once while it is cached. Raises what `compute` raises."""
         with self._lock:
-            found = self._kept.get(key)
-            mine = found is None
-            if found is None:
-                found = self._kept[key] = Future()
-                while len(self._kept) > self._most:
-                    self._kept.popitem(last=False)
+            cached = self._futures.get(key)
+            if cached is None:
+                future = self._futures[key] = Future()
+                while len(self._futures) > self._capacity:
+                    self._futures.popitem(last=False)
             else:
-                self._kept.move_to_end(key)
-        if mine:
-            self._settle(key, found, compute)
-        return found.result()  # type: ignore[no-any-return]
+                future = cached
+                self._futures.move_to_end(key)
+        if cached is None:
+            self._compute(key, future, compute)
+        return future.result()  # type: ignore[no-any-return]
 
-    def _settle(self, key: Hashable, future: Future[Any], compute: Callable[[], Any]) -> None:
+    def _compute(self, key: Hashable, future: Future[Any], compute: Callable[[], Any]) -> None:
         try:
             future.set_result(compute())
         except BaseException as error:
             with self._lock:
-                if self._kept.get(key) is future:
-                    del self._kept[key]
+                if self._futures.get(key) is future:
+                    del self._futures[key]
             future.set_exception(error)

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from api import examples
 from api.auth import AnyCaller, Operator
-from api.models import Answer, ChargebackAnswer, documented
 from api.params import By, Cluster, Cursor, FormatOf, Limit, PeriodOf, Tenant, WarehouseOf, split
+from api.response_models import ChargebackResponse, RowsResponse, documented
 from api.serialization import plain, plain_rows, respond
 from warehouse.audit.conservation import Audit, audit
 from warehouse.chargeback import chargeback_queries
@@ -21,7 +21,7 @@ from warehouse.results import ChargebackRow, Page
 router = APIRouter(prefix="/v1", tags=["billing"])
 
 
-@router.get("/chargeback", responses=documented(ChargebackAnswer, examples.CHARGEBACK))
+@router.get("/chargeback", responses=documented(ChargebackResponse, examples.CHARGEBACK))
 def chargeback(
     request: Request,
     warehouse: WarehouseOf,
@@ -53,7 +53,7 @@ def chargeback(
     )
 
 
-@router.get("/efficiency", responses=documented(Answer[ChargebackRow], examples.EFFICIENCY))
+@router.get("/efficiency", responses=documented(RowsResponse[ChargebackRow], examples.EFFICIENCY))
 def efficiency(
     request: Request,
     warehouse: WarehouseOf,

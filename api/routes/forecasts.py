@@ -14,10 +14,10 @@ from api import examples
 from api.anomaly_report import DEFAULT_MEASURES, AnomalyMeasure, Episode, Withheld, anomaly_report
 from api.auth import AnyCaller
 from api.forecast_report import ForecastMeasure, ForecastStep, SeriesForecast, forecast_report, step_rows
-from api.models import documented
 from api.params import Cluster, FormatOf, Tenant, WarehouseOf
+from api.response_models import documented
 from api.serialization import plain_rows, respond
-from api.single_flight import Memo
+from api.single_flight import SingleFlightCache
 from forecasting.ledger_series import MAX_SERIES, STEP_MS, Frequency
 from warehouse.client import Warehouse
 from warehouse.periods import newest
@@ -30,7 +30,7 @@ FreqOf = Annotated[Frequency, Query(description="Length of a step.")]
 Top = Annotated[int, Query(ge=1, le=MAX_SERIES, description="How many series, the largest first.")]
 
 
-class ForecastAnswer(BaseModel):
+class ForecastResponse(BaseModel):
     """One row a series. Estimates are numbers, never bookings; `withheld` says why there is none."""
 
     simulated: bool
@@ -38,7 +38,7 @@ class ForecastAnswer(BaseModel):
     next: None = None
 
 
-class AnomalyAnswer(BaseModel):
+class AnomalyResponse(BaseModel):
     """Episodes, newest first. `withheld` are series that could not be judged: no episode of them is no clean bill."""
 
     simulated: bool
@@ -48,7 +48,7 @@ class AnomalyAnswer(BaseModel):
     next: None = None
 
 
-@router.get("/forecast", responses=documented(ForecastAnswer, examples.FORECAST, csv=examples.FORECAST_CSV))
+@router.get("/forecast", responses=documented(ForecastResponse, examples.FORECAST, csv=examples.FORECAST_CSV))
 def forecast(
     request: Request,
     warehouse: WarehouseOf,
@@ -83,7 +83,7 @@ def forecast(
     )
 
 
-@router.get("/anomalies", responses=documented(AnomalyAnswer, examples.ANOMALIES))
+@router.get("/anomalies", responses=documented(AnomalyResponse, examples.ANOMALIES))
 def anomalies(
     request: Request,
     warehouse: WarehouseOf,
@@ -135,6 +135,6 @@ def _once(
 
     A step that is not over yet does not count. What late facts restate in older steps shows up after the next step.
     """
-    cache: Memo = request.app.state.memo
+    cache: SingleFlightCache = request.app.state.report_cache
     step = (newest(warehouse).final_end or 0) // STEP_MS[freq]
     return cache.get((name, step, *options.items()), compute)

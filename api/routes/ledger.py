@@ -10,7 +10,6 @@ from fastapi.responses import JSONResponse, Response
 
 from api import examples
 from api.auth import AnyCaller, Operator
-from api.models import Answer, RequestsAnswer, documented
 from api.params import (
     NAME,
     Cluster,
@@ -23,6 +22,7 @@ from api.params import (
     WarehouseOf,
     Workload,
 )
+from api.response_models import RequestsResponse, RowsResponse, documented
 from api.serialization import Format, plain, plain_rows, respond
 from contracts.errors import BadQuery
 from contracts.units import EpochMs, epoch_ms
@@ -35,7 +35,7 @@ from warehouse.results import FleetRow, Interval, LatestRow, LedgerRow, Page, Re
 router = APIRouter(prefix="/v1", tags=["drill-down"])
 
 
-@router.get("/fleet", responses=documented(Answer[FleetRow], examples.FLEET))
+@router.get("/fleet", responses=documented(RowsResponse[FleetRow], examples.FLEET))
 def fleet(
     request: Request,
     warehouse: WarehouseOf,
@@ -51,7 +51,7 @@ def fleet(
     return _paged(request, format_, page, FleetRow, period)
 
 
-@router.get("/ledger", responses=documented(Answer[LedgerRow], examples.LEDGER))
+@router.get("/ledger", responses=documented(RowsResponse[LedgerRow], examples.LEDGER))
 def ledger(
     request: Request,
     warehouse: WarehouseOf,
@@ -83,7 +83,8 @@ def ledger(
 
 
 @router.get(
-    "/ledger/{cluster}/{workload}/{window_start}/intervals", responses=documented(Answer[Interval], examples.INTERVALS)
+    "/ledger/{cluster}/{workload}/{window_start}/intervals",
+    responses=documented(RowsResponse[Interval], examples.INTERVALS),
 )
 def intervals(
     request: Request,
@@ -106,7 +107,7 @@ def intervals(
 _NOT_KEPT = "single requests are not stored (WATTLOG_REQUESTS=none); those of before expire after 30 days"
 
 
-@router.get("/requests", responses=documented(RequestsAnswer, examples.REQUESTS))
+@router.get("/requests", responses=documented(RequestsResponse, examples.REQUESTS))
 def requests(
     request: Request,
     warehouse: WarehouseOf,
@@ -139,7 +140,7 @@ def requests(
     return _paged(request, format_, page, RequestRow, period, note=note)
 
 
-@router.get("/latest", responses=documented(Answer[LatestRow], examples.LATEST))
+@router.get("/latest", responses=documented(RowsResponse[LatestRow], examples.LATEST))
 def latest(
     request: Request,
     warehouse: WarehouseOf,

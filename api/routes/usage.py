@@ -11,8 +11,8 @@ from pydantic import AfterValidator
 
 from api import examples
 from api.auth import AnyCaller
-from api.models import Answer, SessionsAnswer, documented
 from api.params import NAME, Cluster, Cursor, FormatOf, Limit, PeriodOf, Tenant, WarehouseOf, Workload, split
+from api.response_models import RowsResponse, SessionsResponse, documented
 from api.serialization import plain, plain_rows, respond
 from warehouse.results import SessionRow, UsageGroup
 from warehouse.usage import usage_queries
@@ -43,7 +43,7 @@ By = Annotated[
 ]
 
 
-@router.get("/usage", responses=documented(Answer[UsageGroup], examples.USAGE, csv=examples.USAGE_CSV))
+@router.get("/usage", responses=documented(RowsResponse[UsageGroup], examples.USAGE, csv=examples.USAGE_CSV))
 def usage(
     request: Request,
     warehouse: WarehouseOf,
@@ -119,7 +119,7 @@ def usage_flat(row: dict[str, object]) -> dict[str, object]:
 _NOT_KEPT = "single requests are not stored (WATTLOG_REQUESTS=none): sessions lack their joules and tokens"
 
 
-@router.get("/sessions", responses=documented(SessionsAnswer, examples.SESSIONS))
+@router.get("/sessions", responses=documented(SessionsResponse, examples.SESSIONS))
 def sessions(
     request: Request,
     warehouse: WarehouseOf,

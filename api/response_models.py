@@ -1,4 +1,4 @@
-"""The envelopes of answers, for OpenAPI. Rows are the warehouse's own dataclasses."""
+"""Envelopes of responses, for the OpenAPI document. Rows are the dataclasses of `warehouse.results`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from warehouse.results import ChargebackRow, RequestRow, SessionRow
 Row = TypeVar("Row")
 
 
-class Answer(BaseModel, Generic[Row]):
-    """A page of rows. `simulated`: some of them hold simulated energy, and whatever shows them says so."""
+class RowsResponse(BaseModel, Generic[Row]):
+    """Page of rows. `simulated` is true if any of them has simulated energy: show that beside the figures."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=False)
 
@@ -25,27 +25,29 @@ class Answer(BaseModel, Generic[Row]):
     next: Annotated[str | None, Field(description="Cursor of the next page; null on the last.")] = None
 
 
-class ChargebackAnswer(Answer[ChargebackRow]):
-    """`total` is of the whole period and filters, not of this page: what all pages' rows sum to, exactly."""
+class ChargebackResponse(RowsResponse[ChargebackRow]):
+    """Page of a chargeback. `total` covers all pages: it is exactly what their rows sum to."""
 
     total: ChargebackRow
 
 
-class RequestsAnswer(Answer[RequestRow]):
-    """`note`: why requests may lack that the ledger counts."""
+class RequestsResponse(RowsResponse[RequestRow]):
+    """Page of requests. `note` says why requests that the ledger counts may be missing."""
 
     note: Annotated[str | None, Field(description="Set where workers do not store single requests.")] = None
 
 
-class SessionsAnswer(Answer[SessionRow]):
-    """`note`: why sessions may lack what their requests did."""
+class SessionsResponse(RowsResponse[SessionRow]):
+    """Page of sessions. `note` says why the energy and tokens of their requests may be missing."""
 
     note: Annotated[str | None, Field(description="Set where workers do not store single requests.")] = None
 
 
 def documented(model: Any, example: dict[str, Any], *also: int, csv: str = "") -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses of a route: the answer with an example, and the problems that it can be. `csv` only where it is
-    not the example's rows."""
+    """Return the OpenAPI responses of a route: its response with an example, and its problems.
+
+    `csv` is the example in CSV where that differs from the example's rows; `also` adds statuses of problems.
+    """
     content: dict[str, Any] = {"application/json": {"example": example}}
     if csv or "rows" in example:
         csv = csv or to_csv(example["rows"], list(example["rows"][0]))
