@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from contracts.errors import BadInput
 
+_ESCAPE = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)|\\.", re.DOTALL)
+"""A pair of surrogates, a lone surrogate (group 1), or another escape in a JSON string."""
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
 
 
@@ -41,8 +43,12 @@ def json_elements(text: bytes) -> Iterator[bytes]:
     raise BadInput("body", f"{len(text)} bytes", "is no JSON: the array is cut off, or its brackets do not match")
 
 
-def limit_depth(text: bytes, max_depth: int) -> bytes:
-    """Return JSON text in which each array or object below `max_depth` levels is replaced by null."""
+def repair(text: bytes, max_depth: int = 64) -> bytes:
+    """Return JSON text that a decoder can skip over, whatever its strings and its nesting.
+
+    Each array or object below `max_depth` levels becomes null, and each lone surrogate becomes U+0000, which no name on
+    the log may hold.
+    """
     parts = []
     depth = kept_to = 0
     for token in _TOKEN.finditer(text):
@@ -55,4 +61,6 @@ def limit_depth(text: bytes, max_depth: int) -> bytes:
             if depth == max_depth + 1:
                 kept_to = token.end()
             depth -= 1
-    return b"".join([*parts, text[kept_to:]]) if depth <= max_depth else b"".join(parts)
+    if depth <= max_depth:
+        parts.append(text[kept_to:])
+    return _ESCAPE.sub(lambda match: b"\\u0000" if match[1] else match[0], b"".join(parts))

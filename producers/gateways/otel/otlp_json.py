@@ -11,11 +11,8 @@ from collections.abc import Mapping
 import msgspec
 
 from contracts.errors import BadInput
-from producers.common.json_text import limit_depth
+from producers.common.json_text import repair
 from producers.gateways.otel.spans import ERROR, AttributeValue, DecodedSpans, Span, SpanSelection
-
-_MAX_DEPTH = 32
-"""Levels of arrays and objects that are decoded where a message is nested too deeply. What is needed has twelve."""
 
 
 class _Any(msgspec.Struct):
@@ -118,7 +115,7 @@ def _decode_span_by_span(body: bytes, selection: SpanSelection, why: Exception) 
     """Decode each span on its own. Raises BadInput, which quotes `why`, if the message itself is malformed."""
     spans, refused = list[Span](), list[str]()
     try:
-        request = _decode_raw_request(limit_depth(body, _MAX_DEPTH))
+        request = _decode_raw_request(repair(body))
     except _ERRORS:
         # A message of msgspec names a place and a type, never the text there.
         raise BadInput("body", f"{len(body)} bytes", f"is no ExportTraceServiceRequest in JSON: {why}") from None

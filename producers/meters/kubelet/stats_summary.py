@@ -13,6 +13,7 @@ import msgspec
 
 from contracts.errors import BadInput
 from producers.common.counter_delta import CounterSnapshot, ObjectCounters
+from producers.common.json_text import repair
 from producers.meters.kubelet.config import PodRule
 from producers.meters.observations import MeteredOwner, Observation, check_counts
 from producers.runtime.clock import Clock
@@ -86,7 +87,7 @@ class KubeletReader:
         text = self._fetch()
         t_ms = clock.wall_ms()
         try:
-            summary = _decode_summary(text)
+            summary = _decode(text)
         except _ERRORS as error:
             raise BadInput("summary", self._name, f"is no kubelet's /stats/summary: {error}") from None
         objects: dict[str, ObjectCounters] = {}
@@ -114,6 +115,13 @@ class KubeletReader:
         if refused and not objects:
             raise BadInput("summary", self._name, f"is no kubelet's /stats/summary: {refused[0]}")
         return Observation(CounterSnapshot(t_ms, "", "", objects), owners, tuple(notes), tuple(refused))
+
+
+def _decode(text: str) -> _Summary:
+    try:
+        return _decode_summary(text)
+    except _ERRORS:
+        return _decode_summary(repair(text.encode(errors="replace")))
 
 
 def _counters(pod: _Pod, t_ms: int) -> ObjectCounters:

@@ -13,6 +13,7 @@ from decimal import Decimal, DecimalException
 import msgspec
 
 from contracts.errors import BadInput, Unavailable
+from producers.common.json_text import repair
 from producers.meters.window_query import QueryRow, RowTemplate, query_row
 from producers.meters.windows import MeterWindow
 from producers.runtime.batching import decimal_text
@@ -73,7 +74,7 @@ def ask(fetch: Fetch, query: str, template: RowTemplate, window: MeterWindow) ->
 def _vector(status: int, text: str, query: str) -> Iterator[tuple[dict[str, str], str] | BadInput]:
     """Yield labels and value of each series, or the error of one that is malformed."""
     try:
-        reply = _decode_reply(text)
+        reply = _decode(text)
         if reply.status != "success":
             if status in (400, 422) and "timed out" not in reply.error:
                 raise BadInput("query", query, f"Prometheus says: {reply.error[:200]}")
@@ -89,6 +90,13 @@ def _vector(status: int, text: str, query: str) -> Iterator[tuple[dict[str, str]
                 raise BadInput("query", query, f"answers a {other}: ask for an instant vector")
     except _ERRORS as error:
         raise Unavailable(f"The answer {status} is not Prometheus's: {error}", "Is that its address?") from None
+
+
+def _decode(text: str) -> _Reply:
+    try:
+        return _decode_reply(text)
+    except _ERRORS:
+        return _decode_reply(repair(text.encode(errors="replace")))
 
 
 def _series(number: int, raw: msgspec.Raw) -> tuple[dict[str, str], str] | BadInput:

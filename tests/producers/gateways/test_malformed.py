@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from contracts.errors import BadInput
-from producers.common.json_text import json_elements, limit_depth
+from producers.common.json_text import json_elements, repair
 from producers.gateways.accesslog.source import AccessLog, AccessLogCheckpoint
 from producers.gateways.deployments import Deployments
 from producers.gateways.litellm.callback_folder import CallbackFolder
@@ -18,7 +18,7 @@ from producers.gateways.litellm.payloads import LiteLLMReader, LiteLLMRules
 from producers.gateways.otel.genai import GenAIReader, SpanRules
 from producers.gateways.request_fields import RequestFields, RequestReader
 from producers.runtime.deduplication import Recent
-from tests.producers.gateways.payloads import T0, as_json, as_protobuf, payload, span
+from tests.producers.gateways.payloads import SECRET, T0, as_json, as_protobuf, payload, span
 from tests.support.clocks import At
 
 NOW = T0 + 60_000
@@ -169,7 +169,15 @@ def test_a_malformed_span_of_json_is_refused_alone(change: dict[str, Any], place
 
 
 @pytest.mark.parametrize(
-    "piece", [b"5", b'"text"', b"null", b"[1]", b'{"traceId": "\xff"}', b'{"kind": %s}' % (b"9" * 5_000)]
+    "piece",
+    [
+        b"5",
+        b'"text"',
+        b"null",
+        b"[1]",
+        b'{"traceId": "\xff"}',
+        b'{"kind": %s}' % (b"9" * 5_000),
+    ],
 )
 def test_a_span_of_json_that_is_no_object_is_refused_alone(piece: bytes) -> None:
     body = as_json(SPANS)
@@ -180,6 +188,10 @@ def test_a_span_of_json_that_is_no_object_is_refused_alone(piece: bytes) -> None
 def test_an_attribute_that_is_nested_deeply_is_left_out_and_its_span_read() -> None:
     body = as_json(SPANS).replace(b'{"key": "gen_ai.prompt"', b'{"deep": %s, "key": "gen_ai.prompt"' % DEEP)
     assert _read(body, as_text=True) == (IDS, 0)
+
+
+def test_a_lone_surrogate_in_a_text_that_is_not_needed_refuses_no_span() -> None:
+    assert _read(as_json(SPANS).replace(SECRET.encode(), b"\\ud800", 1), as_text=True) == (IDS, 0)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 1e300, 2**62, "5", True, [1]], ids=str)
@@ -209,7 +221,13 @@ def test_what_is_no_array_is_refused(text: bytes) -> None:
         list(json_elements(text))
 
 
-def test_what_is_nested_below_a_depth_is_null() -> None:
-    assert limit_depth(b'{"a": [[1], "[[", {"b": 2}], "c": 3}', 2) == b'{"a": [null, "[[", null], "c": 3}'
-    assert limit_depth(b'{"a": [1]}', 2) == b'{"a": [1]}'
-    assert limit_depth(b"[[[", 1) == b"[null"
+@pytest.mark.parametrize(
+    ("text", "repaired"),
+    [
+        (b'{"a": [[1], "[[", {"b": 2}], "c": 3}', b'{"a": [null, "[[", null], "c": 3}'), (b'{"a": [1]}', b'{"a": [1]}'),
+        (b"[[[", b"[[null"), (b'"\\ud800"', b'"\\u0000"'), (b'"\\uDFff\\ud800"', b'"\\u0000\\u0000"'),
+        (b'"\\ud83d\\ude00"', b'"\\ud83d\\ude00"'), (b'"\\\\ud800"', b'"\\\\ud800"'),
+    ],
+)  # fmt: skip
+def test_text_is_repaired_where_it_is_nested_too_deeply_or_has_a_lone_surrogate(text: bytes, repaired: bytes) -> None:
+    assert repair(text, 2) == repaired

@@ -448,7 +448,7 @@ def collecting(path: Path, look: Look, log: Log) -> Iterator[Collector]:
     # As patient with a 404 as with anything else: three of one workload would be enough to give it up.
     with closing(Spool(path)) as spool, patch.object(windows, "MAX_OWN_TRIES", 99):
         yield Collector(
-            [look.source], Delivery(spool, log), look.time, spool.marks(), poll_loop.RunAiMetrics(CollectorRegistry())
+            [look.source], Delivery(spool, log), look.time, spool.marks(), poll_loop.Metrics(CollectorRegistry())
         )
 
 
