@@ -10,11 +10,13 @@ from api.ledger_series import check_grouping, read_series
 from contracts.units import EpochMs
 from forecasting.ledger_anomalies import GROUPING, HISTORY_MS, LedgerEpisode, report_anomalies
 from forecasting.ledger_series import MAX_SERIES, Frequency, SeriesGroup, check_top
-from warehouse.client import Warehouse
+from warehouse.filters import Filter
 from warehouse.periods import newest
+from warehouse.reader import LedgerReader
 from warehouse.results import Time
 
 AnomalyMeasure = Literal["energy", "cost", "tokens", "joules_per_token"]
+_ALL = Filter()
 DEFAULT_MEASURES: tuple[AnomalyMeasure, ...] = ("cost", "energy", "joules_per_token")
 
 
@@ -61,13 +63,12 @@ class AnomalyReport:
 
 
 def anomaly_report(
-    warehouse: Warehouse,
+    reader: LedgerReader,
     *,
     measures: Sequence[AnomalyMeasure] = DEFAULT_MEASURES,
     by: str | None = None,
     freq: Frequency = "day",
-    tenant: str | None = None,
-    cluster: str | None = None,
+    filter: Filter = _ALL,
     top: int = MAX_SERIES,
 ) -> AnomalyReport:
     """Find the anomalies in the `top` largest series of each measure.
@@ -79,20 +80,19 @@ def anomaly_report(
     for grouping in groupings:
         check_grouping(grouping)
     check_top(top)
-    now_ms = newest(warehouse).final_end
+    now_ms = newest(reader).final_end
     if now_ms is None:
         return AnomalyReport([], [], 0)
     groups: list[SeriesGroup] = []
     for grouping in groupings:
         groups += read_series(
-            warehouse,
+            reader,
             [measure for measure in measures if (by or GROUPING[measure]) == grouping],
             by=grouping,
             frequency=freq,
             now_ms=now_ms,
             history_ms=HISTORY_MS[freq],
-            tenant=tenant,
-            cluster=cluster,
+            filter=filter,
         )
     report = report_anomalies(groups, frequency=freq, top=top, now_ms=now_ms)
     return AnomalyReport(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -12,25 +11,12 @@ from contracts import bearer_tokens
 from contracts.bearer_tokens import is_loopback
 from contracts.errors import AccessDenied, BadSetting
 from contracts.settings import Settings
+from warehouse.client import Warehouse
+from warehouse.reader import LedgerReader, operator_reader, tenant_reader
 
 OPERATOR = "operator"
 
 _bearer = HTTPBearer(auto_error=False, description="JWT with `exp`, and a `tenant` claim or `role: operator`.")
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """`tenant` None: an operator, who sees all."""
-
-    tenant: str | None
-
-    def scope(self, asked: str | None) -> str | None:
-        """The tenant that an answer is about: the caller's own, or what an operator asked for. Raises AccessDenied."""
-        if self.tenant is None:
-            return asked
-        if asked not in (None, "", self.tenant):
-            raise AccessDenied(403, "This token sees its own tenant only.")
-        return self.tenant
 
 
 class Verifier:
@@ -44,13 +30,18 @@ class Verifier:
     def open(self) -> bool:
         return self._tokens.open
 
-    def caller(self, token: str | None) -> Caller:
-        """Who holds this token. Raises AccessDenied (401 for no or a bad token, 403 for one that grants nothing)."""
+    def reader(self, token: str | None, warehouse: Warehouse) -> LedgerReader:
+        """Return the warehouse as the token's holder may see it.
+
+        Raises AccessDenied: 401 for no or a bad token, 403 for one that grants nothing.
+        """
         if self.open:
-            return Caller(None)
+            return operator_reader(warehouse)
         claims = self._tokens.claims(token)
-        if claims.tenant is not None or claims.role == OPERATOR:
-            return Caller(claims.tenant)
+        if claims.tenant is not None:
+            return tenant_reader(warehouse, claims.tenant)
+        if claims.role == OPERATOR:
+            return operator_reader(warehouse)
         raise AccessDenied(403, "The bearer token has neither a tenant claim nor role: operator.")
 
 
@@ -64,16 +55,18 @@ def check_exposure(settings: Settings) -> None:
         )
 
 
-def _caller(request: Request, sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
+def _reader(request: Request, sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> LedgerReader:
     verifier: Verifier = request.app.state.verifier
-    return verifier.caller(sent.credentials if sent else None)
+    return verifier.reader(sent.credentials if sent else None, request.app.state.warehouse)
 
 
-def _operator(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
-    if caller.tenant is not None:
+def _operator(reader: Annotated[LedgerReader, Depends(_reader)]) -> LedgerReader:
+    if reader.tenant is not None:
         raise AccessDenied(403, "Only operators see this: it is about all tenants.")
-    return caller
+    return reader
 
 
-AnyCaller = Annotated[Caller, Depends(_caller)]
-Operator = Annotated[Caller, Depends(_operator)]
+ReaderOf = Annotated[LedgerReader, Depends(_reader)]
+"""The warehouse as the caller may see it. Routes get no other access to it."""
+OperatorOf = Annotated[LedgerReader, Depends(_operator)]
+"""The same for routes that only operators may call."""

@@ -22,7 +22,7 @@ from warehouse.results import (
     SessionRow,
     UsageGroup,
 )
-from warehouse.usage.sessions import Metered, Money, Session, SessionStep
+from warehouse.usage.sessions import CurrencyAmount, MeterTotal, Session, SessionStep
 
 _AT = epoch_ms("2026-10-31T23:59:50Z")
 _END = epoch_ms("2026-11-01T00:00:00Z")
@@ -325,7 +325,7 @@ _SESSION = SessionRow(
     simulated=False,
 )
 SESSIONS = _answer(plain_rows([_SESSION]), note=None)
-_CALLS = [Metered("external_spend", "USD", Decimal("0.0125"), 1), Metered("tool_calls", "call", Decimal(3), 3)]
+_CALLS = [MeterTotal("external_spend", "USD", Decimal("0.0125"), 1), MeterTotal("tool_calls", "call", Decimal(3), 3)]
 _STEP = SessionStep(
     trace_id="t-1",
     step="",
@@ -342,7 +342,7 @@ _STEP = SessionStep(
     cost=Decimal("0.000310"),
     gco2=Decimal("0.339718"),
     tool_calls=Decimal(3),
-    spend=[Money("USD", Decimal("0.0125"))],
+    spend=[CurrencyAmount("USD", Decimal("0.0125"))],
     meters=_CALLS,
 )
 SESSION = plain(
@@ -352,7 +352,7 @@ SESSION = plain(
         session_id="s-1",
         kwh=Decimal("0.000793503"),
         currency="USD",
-        total=[Money("USD", Decimal("0.01281"))],
+        total=[CurrencyAmount("USD", Decimal("0.01281"))],
         missing_prices=[],
         mixed_currencies=False,
         simulated=False,

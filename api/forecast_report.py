@@ -13,10 +13,12 @@ from forecasting.backtest import Backtest
 from forecasting.ledger_forecast import HISTORY_MS, LedgerForecast, check_horizon, forecast_largest
 from forecasting.ledger_series import Frequency, check_top
 from forecasting.month_forecast import MonthTotal
-from warehouse.client import Warehouse
+from warehouse.filters import Filter
 from warehouse.periods import newest
+from warehouse.reader import LedgerReader
 from warehouse.results import Time
 
+_ALL = Filter()
 ForecastMeasure = Literal["energy", "cost", "tokens", "gco2"]
 
 
@@ -82,14 +84,13 @@ class SeriesForecast:
 
 
 def forecast_report(
-    warehouse: Warehouse,
+    reader: LedgerReader,
     *,
     measure: ForecastMeasure = "cost",
     by: str = TOTAL,
     freq: Frequency = "day",
     horizon: int = 30,
-    tenant: str | None = None,
-    cluster: str | None = None,
+    filter: Filter = _ALL,
     top: int = 5,
 ) -> list[SeriesForecast]:
     """Forecast the `top` largest series and, from daily series, the totals of the current and the next month.
@@ -100,18 +101,17 @@ def forecast_report(
     check_grouping(by)
     check_top(top)
     check_horizon(horizon, freq)
-    now_ms = newest(warehouse).final_end
+    now_ms = newest(reader).final_end
     if now_ms is None:
         return []
     (group,) = read_series(
-        warehouse,
+        reader,
         [measure],
         by=by,
         frequency=freq,
         now_ms=now_ms,
         history_ms=HISTORY_MS[freq],
-        tenant=tenant,
-        cluster=cluster,
+        filter=filter,
     )
     forecasts = forecast_largest(group, frequency=freq, horizon=horizon, top=top, now_ms=now_ms)
     return [_row(forecast, measure, freq) for forecast in forecasts]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from contracts.errors import BadQuery
-from contracts.units import MS_PER_DAY, MS_PER_HOUR
+from contracts.units import MS_PER_DAY, MS_PER_HOUR, EpochMs
 from forecasting.ledger_series import Frequency, Measure, SeriesGroup
-from warehouse.chargeback.chargeback_queries import DIMENSIONS, several
-from warehouse.client import Warehouse
+from warehouse.chargeback.chargeback_queries import DIMENSIONS
+from warehouse.chargeback.series import read_measures
+from warehouse.filters import Filter
+from warehouse.periods import Period
+from warehouse.reader import LedgerReader
 
 TOTAL = "total"
 """Grouping into a single series of everything."""
@@ -35,15 +38,14 @@ def check_grouping(by: str) -> None:
 
 
 def read_series(
-    warehouse: Warehouse,
+    reader: LedgerReader,
     measures: Sequence[Measure],
     *,
     by: str,
     frequency: Frequency,
     now_ms: int,
     history_ms: int,
-    tenant: str | None,
-    cluster: str | None,
+    filter: Filter,
 ) -> list[SeriesGroup]:
     """Read the series of each measure, one per value of `by`, over the last `history_ms` before `now_ms`.
 
@@ -51,17 +53,15 @@ def read_series(
     """
     check_grouping(by)
     # Full days and hours, so that the tables of days and hours answer.
-    start_ms = max(0, (now_ms - history_ms) // MS_PER_DAY * MS_PER_DAY)
-    end_ms = -(-now_ms // MS_PER_HOUR) * MS_PER_HOUR
-    series = several(
-        warehouse,
-        start_ms,
-        end_ms,
+    start_ms = EpochMs(max(0, (now_ms - history_ms) // MS_PER_DAY * MS_PER_DAY))
+    end_ms = EpochMs(-(-now_ms // MS_PER_HOUR) * MS_PER_HOUR)
+    series = read_measures(
+        reader,
+        Period(start_ms, end_ms),
         measures=[_FIELDS[measure] for measure in measures],
         by=None if by == TOTAL else by,
         freq=frequency,
-        tenant=tenant,
-        cluster=cluster,
+        filter=filter,
     )
     groups = []
     for measure in measures:

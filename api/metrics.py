@@ -15,6 +15,7 @@ from contracts.units import UJ_PER_J
 from warehouse.client import Warehouse
 from warehouse.ledger import ledger_queries
 from warehouse.periods import newest
+from warehouse.reader import operator_reader
 from warehouse.results import LatestRow
 
 MAX_TENANTS = 100
@@ -65,7 +66,7 @@ class LedgerCollector:
     """Reads the newest final window at each scrape. A warehouse that is away shows as `wattlog_warehouse_up 0`."""
 
     def __init__(self, warehouse: Warehouse, now_s: Callable[[], float]) -> None:
-        self._warehouse = warehouse
+        self._reader = operator_reader(warehouse)
         self._now_s = now_s
 
     def collect(self) -> Iterator[Metric]:
@@ -78,7 +79,7 @@ class LedgerCollector:
         yield from metrics
 
     def _ledger(self) -> Iterator[Metric]:
-        final_end = newest(self._warehouse).final_end
+        final_end = newest(self._reader).final_end
         if final_end is None:
             return
         end_s = final_end / 1000
@@ -88,7 +89,7 @@ class LedgerCollector:
         yield GaugeMetricFamily(
             "wattlog_final_age_seconds", "Age of the newest final window.", value=max(self._now_s() - end_s, 0.0)
         )
-        rows = [row for row in ledger_queries.latest(self._warehouse, final_end) if row.final]
+        rows = [row for row in ledger_queries.latest(self._reader, final_end) if row.final]
         yield from _by_tenant(rows)
 
 

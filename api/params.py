@@ -8,7 +8,7 @@ from fastapi import Depends, Query, Request
 from pydantic import AfterValidator
 
 from api.serialization import Format
-from warehouse.chargeback.chargeback_queries import DIMENSIONS, check_by
+from warehouse.chargeback.dimensions import DIMENSIONS, check_by
 from warehouse.client import Warehouse
 from warehouse.cursors import MAX_CURSOR, MAX_LIMIT
 from warehouse.periods import Period, resolve_period

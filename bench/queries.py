@@ -28,16 +28,19 @@ from rich.table import Table
 from api.app import create_app
 from bench._fleet import END_MS, FULL, QUICK, WINDOW_MS, Size, lay
 from contracts.settings import Settings
-from contracts.units import MS_PER_DAY, MS_PER_HOUR, epoch_ms, rfc3339
+from contracts.units import MS_PER_DAY, MS_PER_HOUR, EpochMs, epoch_ms, rfc3339
 from warehouse.audit.conservation import audit
 from warehouse.chargeback import chargeback_queries
 from warehouse.client import Warehouse, connect
+from warehouse.cursors import PageRequest
+from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
 from warehouse.ledger.explanation import explain
-from warehouse.periods import newest
+from warehouse.periods import Period, newest
+from warehouse.reader import operator_reader
 
 ROOT = Path(__file__).resolve().parents[1]
-OCTOBER = (epoch_ms("2026-10-01T00:00:00Z"), END_MS)
+OCTOBER = Period(epoch_ms("2026-10-01T00:00:00Z"), EpochMs(END_MS))
 TENANT, BIG, SMALL = "tenant-0041", "tenant-0000", "tenant-0900"
 """Of the middle, the largest, and among the smallest."""
 
@@ -67,15 +70,16 @@ def questions(warehouse: Warehouse, size: Size) -> list[Question]:
     """What people ask, from the bill down to one GPU's interval."""
     http = TestClient(create_app(warehouse, Settings(_env_file=None)), base_url="http://127.0.0.1")
     window = END_MS - size.windows_ms // 2 // WINDOW_MS * WINDOW_MS
-    year = (END_MS - size.hours_ms, END_MS)
-    day = (END_MS - min(size.windows_ms, MS_PER_DAY), END_MS)
+    reader = operator_reader(warehouse)
+    year = Period(EpochMs(END_MS - size.hours_ms), EpochMs(END_MS))
+    day = Period(EpochMs(END_MS - min(size.windows_ms, MS_PER_DAY)), EpochMs(END_MS))
     (biggest,) = warehouse.query(
         "SELECT cluster, workload FROM bench_gpus GROUP BY ALL ORDER BY count() DESC, workload LIMIT 1"
     )
     subject = (biggest["cluster"], biggest["workload"])
 
-    def bill(*by: str, **only: str) -> Callable[[], Any]:
-        return lambda: chargeback_queries.chargeback_and_total(warehouse, *OCTOBER, by=by, **only)[0]
+    def bill(*by: str, tenant: str | None = None) -> Callable[[], Any]:
+        return lambda: chargeback_queries.chargeback_and_total(reader, OCTOBER, by, Filter(tenant=tenant))[0]
 
     def get(path: str, **params: Any) -> Callable[[], Any]:
         def ask() -> Any:
@@ -86,10 +90,10 @@ def questions(warehouse: Warehouse, size: Size) -> list[Question]:
         return ask
 
     def second_page() -> Any:
-        first = ledger_queries.ledger_rows(warehouse, *OCTOBER, tenant=BIG)
-        return ledger_queries.ledger_rows(warehouse, *OCTOBER, tenant=BIG, cursor=first.next)
+        first = ledger_queries.ledger_rows(reader, OCTOBER, Filter(tenant=BIG))
+        return ledger_queries.ledger_rows(reader, OCTOBER, Filter(tenant=BIG), PageRequest(cursor=first.next))
 
-    span = {"from": rfc3339(day[0]), "to": rfc3339(day[1])}
+    span = {"from": rfc3339(day.start), "to": rfc3339(day.end)}
     at = f"/v1/ledger/{subject[0]}/{subject[1]}/{rfc3339(window)}/intervals"
     asked = [
         Question("chargeback of a month by tenant, with its total", bill("tenant"), 100),
@@ -99,17 +103,19 @@ def questions(warehouse: Warehouse, size: Size) -> list[Question]:
         Question("chargeback of a month by tenant, model", bill("tenant", "model")),
         Question("chargeback of a month by day", bill("day"), 100),
         Question("chargeback of a month, one tenant, by day", bill("day", tenant=TENANT), 100),
-        Question("chargeback of the year by month", lambda: chargeback_queries.chargeback(warehouse, *year,
-        by=["month"])), Question("newest window (what latest-month means)", lambda: [newest(warehouse)], 100),
-        Question("windows of a month, everybody, first page", lambda: ledger_queries.ledger_rows(warehouse, *OCTOBER),
+        Question("chargeback of the year by month", lambda: chargeback_queries.chargeback(reader, year,
+        ["month"])), Question("newest window (what latest-month means)", lambda: [newest(reader)], 100),
+        Question("windows of a month, everybody, first page", lambda: ledger_queries.ledger_rows(reader, OCTOBER),
         300), Question("windows of a month, large tenant, two pages", second_page, 300),
-        Question("windows of a day, small tenant", lambda: ledger_queries.ledger_rows(warehouse, *day, tenant=SMALL),
-        300), Question("windows of a day over the API", get("/v1/ledger", tenant=TENANT, **span), 300),
-        Question("intervals of a window, largest workload", lambda: ledger_queries.intervals(warehouse, window,
+        Question("windows of a day, small tenant", lambda: ledger_queries.ledger_rows(reader, day,
+        Filter(tenant=SMALL)), 300),
+        Question("windows of a day over the API", get("/v1/ledger", tenant=TENANT, **span), 300),
+        Question("intervals of a window, largest workload", lambda: ledger_queries.intervals(reader, window,
         *subject), 300), Question("the same over the API", get(at), 300),
-        Question("requests, everybody, first page", lambda: ledger_queries.requests(warehouse, *day), 300),
-        Question("requests of one tenant, first page", lambda: ledger_queries.requests(warehouse, *day,
-        tenant=TENANT), 300), Question("explain a tenant's newest window", lambda: [explain(warehouse, TENANT)], 300),
+        Question("requests, everybody, first page", lambda: ledger_queries.requests(reader, day), 300),
+        Question("requests of one tenant, first page", lambda: ledger_queries.requests(reader, day,
+        Filter(tenant=TENANT)), 300),
+        Question("explain a tenant's newest window", lambda: [explain(reader, TENANT)], 300),
     ]  # fmt: skip
     return asked
 
@@ -146,7 +152,7 @@ def audited(warehouse: Warehouse, size: Size) -> dict[str, Any]:
         if span > size.windows_ms:
             continue
         wall, cpu = time.perf_counter(), time.process_time()
-        found = audit(warehouse, END_MS - span, END_MS)
+        found = audit(operator_reader(warehouse), Period(EpochMs(END_MS - span), EpochMs(END_MS)))
         out[name] = {
             "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu, "windows": found.windows,
             "residual_uj": found.residual_uj, "token_residual_tokens": found.token_residual_tokens,

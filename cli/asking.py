@@ -13,8 +13,8 @@ from cli.options import errors_told, load_settings
 
 if TYPE_CHECKING:
     from contracts.settings import Settings
-    from warehouse.client import Warehouse
     from warehouse.periods import Period
+    from warehouse.reader import LedgerReader
 
 PeriodName = Annotated[
     str | None,
@@ -30,31 +30,32 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most.")]
 
 
 @contextmanager
-def ledger(data: Any) -> Iterator[Warehouse]:
-    """The warehouse of the settings, open; errors told as one line."""
-    with ledger_as_set(data) as (warehouse, _):
-        yield warehouse
+def ledger(data: Any) -> Iterator[LedgerReader]:
+    """The warehouse of the settings, open, as an operator sees it: it holds all tenants' rows. Errors are one line."""
+    with ledger_as_set(data) as (reader, _):
+        yield reader
 
 
 @contextmanager
-def ledger_as_set(data: Any) -> Iterator[tuple[Warehouse, Settings]]:
+def ledger_as_set(data: Any) -> Iterator[tuple[LedgerReader, Settings]]:
     """The same, and the settings."""
     from cli.opening import open_warehouse
     from contracts.errors import Unavailable
+    from warehouse.reader import operator_reader
 
     with errors_told():
         settings = load_settings(data)
         if not settings.warehouse_dsn and not (settings.data / "warehouse").is_dir():
             raise Unavailable(f"There is no ledger in {settings.data}", "Run `wattlog demo`, or say where with --data.")
         with open_warehouse(settings) as warehouse:
-            yield warehouse, settings
+            yield operator_reader(warehouse), settings
 
 
-def period_of(warehouse: Warehouse, name: str | None, start: str | None, end: str | None) -> Period:
+def period_of(reader: LedgerReader, name: str | None, start: str | None, end: str | None) -> Period:
     """The period that the options mean."""
     from warehouse.periods import resolve_period
 
-    return resolve_period(warehouse, name, start=start, end=end)
+    return resolve_period(reader, name, start=start, end=end)
 
 
 def told_more(page: Any) -> None:

@@ -46,13 +46,15 @@ def chargeback(
 
     Example: wattlog chargeback --by tenant,model --period 2026-10 --format csv
     """
-    with ledger(data) as warehouse:
+    with ledger(data) as reader:
         from warehouse.chargeback import chargeback_queries
+        from warehouse.cursors import PageRequest
+        from warehouse.filters import Filter
 
         names = [name.strip() for name in by.split(",") if name.strip()]
-        when = period_of(warehouse, period, start, end)
+        when = period_of(reader, period, start, end)
         page, total = chargeback_queries.chargeback_and_total(
-            warehouse, when.start, when.end, by=names, tenant=tenant, cluster=cluster, limit=limit
+            reader, when, names, Filter(tenant=tenant, cluster=cluster), PageRequest(limit)
         )
         _print_groups(names, page, when, chosen(format_, as_json), "Chargeback", total)
 
@@ -76,13 +78,15 @@ def efficiency(
 
     Example: wattlog efficiency --by model,hardware --bucket day
     """
-    with ledger(data) as warehouse:
+    with ledger(data) as reader:
         from warehouse.chargeback import chargeback_queries
+        from warehouse.cursors import PageRequest
+        from warehouse.filters import Filter
 
         names = [bucket, *(n for n in (part.strip() for part in by.split(",")) if n and n != bucket)]
-        when = period_of(warehouse, period, start, end)
+        when = period_of(reader, period, start, end)
         page = chargeback_queries.efficiency(
-            warehouse, when.start, when.end, bucket=bucket, by=names[1:], tenant=tenant, cluster=cluster, limit=limit
+            reader, when, bucket, names[1:], Filter(tenant=tenant, cluster=cluster), PageRequest(limit)
         )
         _print_groups(names, page, when, chosen(format_, as_json), "Efficiency", None)
 
@@ -133,12 +137,14 @@ def fleet(
 
     Example: wattlog fleet --period latest-day
     """
-    with ledger(data) as warehouse:
+    with ledger(data) as reader:
         from api.serialization import plain, plain_rows
+        from warehouse.cursors import PageRequest
+        from warehouse.filters import Filter
         from warehouse.ledger import ledger_queries
 
-        when = period_of(warehouse, period, start, end)
-        page = ledger_queries.fleet(warehouse, when.start, when.end, cluster=cluster, limit=limit)
+        when = period_of(reader, period, start, end)
+        page = ledger_queries.fleet(reader, when, Filter(cluster=cluster), PageRequest(limit))
         rows = plain_rows(page.rows)
         simulated = any(row.simulated for row in page.rows)
         wanted = chosen(format_, as_json)

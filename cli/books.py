@@ -35,15 +35,14 @@ def audit(
 
     Example: wattlog audit --period latest-day --strict --json | jq .residual_uj
     """
-    with ledger_as_set(data) as (warehouse, settings):
+    with ledger_as_set(data) as (reader, settings):
         from api.serialization import plain
         from cli import audited
         from warehouse.audit.conservation import audit as check
 
-        when = period_of(warehouse, period, start, end) if period or start or end else None
-        bounds = (when.start, when.end) if when else (None, None)
+        when = period_of(reader, period, start, end) if period or start or end else None
         with audited.progress() as tick:
-            found = check(warehouse, *bounds, requests=settings.requests, patience_s=patience, progress=tick)
+            found = check(reader, when, requests=settings.requests, patience_s=patience, progress=tick)
         code = audited.status(found, strict=strict)
         if as_json:
             verdict = {"ok": found.ok, "balanced": found.balanced, "complete": found.complete}
@@ -64,11 +63,11 @@ def explain(
 
     Example: wattlog explain acme --window 2026-10-31T22:30:00Z
     """
-    with ledger(data) as warehouse:
+    with ledger(data) as reader:
         from api.serialization import plain
         from warehouse.ledger.explanation import explain as walk_back
 
-        found = walk_back(warehouse, tenant, window)
+        found = walk_back(reader, tenant, window)
         if as_json:
             output.print_json(plain(found))
         else:
@@ -91,9 +90,9 @@ def sql(
 
     Example: wattlog sql "SELECT tenant, sum(active_uj) FROM ledger FINAL GROUP BY tenant"
     """
-    with ledger(data) as warehouse:
+    with ledger(data) as reader:
         from warehouse.read_only_sql import read_only
 
         asked = sys.stdin.read() if question == "-" else question
-        columns, rows = read_only(warehouse, asked, limit_rows=limit, timeout_s=timeout_s)
+        columns, rows = read_only(reader, asked, limit_rows=limit, timeout_s=timeout_s)
         output.print_result(columns, rows, chosen(format_, as_json))

@@ -17,12 +17,14 @@ from cli.simulation import LIVE_START_MS
 from contracts.errors import Unavailable
 from contracts.events import Event
 from contracts.settings import Settings
-from contracts.units import rfc3339
+from contracts.units import EpochMs, rfc3339
 from producers.runtime.publisher import Publisher, kafka_config
 from producers.simulation.events import SimulatedFleet
 from warehouse.audit.conservation import Audit, audit
 from warehouse.chargeback.chargeback_queries import DIMENSIONS, chargeback_all
 from warehouse.ledger.fingerprint import fingerprint
+from warehouse.periods import Period
+from warehouse.reader import operator_reader
 
 SHOWN_MS = 600_000
 """So much of the stream is in the demo's first ledger."""
@@ -113,7 +115,7 @@ class Demo:
                 raise as_error(running.crashed.result())
             rows = await asyncio.to_thread(
                 running.warehouse.ask,
-                "metered_workloads",
+                "ledger/metered_workloads",
                 start_ms=LIVE_START_MS + SHOWN_MS,
             )
             if rows[0]["n"] >= len(workloads):
@@ -122,12 +124,13 @@ class Demo:
         raise Unavailable(f"the first ledger was not final within {FINAL_WAIT_S:g} s", "See the worker's log above.")
 
     def _result(self, running: Line) -> Result:
-        warehouse, requests = running.warehouse, running.settings.requests
+        reader, requests = operator_reader(running.warehouse), running.settings.requests
         start_ms, end_ms = LIVE_START_MS, LIVE_START_MS + SHOWN_MS
+        period = Period(EpochMs(start_ms), EpochMs(end_ms))
         return Result(
-            chargeback_all(warehouse, start_ms, end_ms, by=("tenant",)),
-            audit(warehouse, start_ms, end_ms, requests=requests),
-            fingerprint(warehouse, start_ms, end_ms, simulation.clusters()),
+            chargeback_all(reader, period, by=("tenant",)),
+            audit(reader, period, requests=requests),
+            fingerprint(running.warehouse, period, simulation.clusters()),
             start_ms,
             end_ms,
         )

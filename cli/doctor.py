@@ -22,6 +22,7 @@ from streams import kafka_admin as event_log
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse
 from warehouse.migrate import pending
+from warehouse.reader import operator_reader
 from warehouse.reference_data.tables import list_prices
 
 State = Literal["ok", "note", "failed"]
@@ -198,7 +199,7 @@ def _warehouse(settings: Settings) -> Iterator[Finding]:
 
 
 def _prices(warehouse: Warehouse) -> Finding:
-    clusters = {r["cluster"] for r in warehouse.ask("clusters_billed")}
+    clusters = {r["cluster"] for r in warehouse.ask("ledger/billed_clusters")}
     priced = {p.cluster for p in list_prices(warehouse) if p.kind == "energy"}
     bare = sorted(clusters - priced) if "*" not in priced else []
     if bare:
@@ -212,7 +213,7 @@ def _prices(warehouse: Warehouse) -> Finding:
 
 
 def _books(warehouse: Warehouse, settings: Settings) -> Finding:
-    found = audit(warehouse, requests=settings.requests)
+    found = audit(operator_reader(warehouse), requests=settings.requests)
     if found.ok:
         return Finding("books", "ok", f"{found.windows} windows balance, residual 0")
     return Finding(

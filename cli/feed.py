@@ -149,7 +149,7 @@ async def stored(warehouse: Warehouse, log_id: str, sent: Sent, crashed: asyncio
             raise as_error(crashed.result())
         rows = await asyncio.to_thread(
             warehouse.ask,
-            "received",
+            "sink/received_events",
             log_id=log_id,
             epochs=sorted({epoch for _, _, epoch in expected}),
         )

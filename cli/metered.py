@@ -37,16 +37,18 @@ def usage(
 
     Example: wattlog usage --by tenant,dimensions.pod --meter gpu_minutes --bucket day
     """
-    with ledger(data) as warehouse:
+    with ledger(data) as reader:
         from api.routes.usage import usage_columns, usage_flat, usage_hidden
         from api.serialization import plain, plain_rows
+        from warehouse.cursors import PageRequest
+        from warehouse.filters import Filter
         from warehouse.usage import usage_queries
 
         names = [name.strip() for name in by.split(",") if name.strip()]
-        when = period_of(warehouse, period, start, end)
+        when = period_of(reader, period, start, end)
         page = usage_queries.usage(
-            warehouse, when.start, when.end, by=names, bucket=bucket, meter=meter, tenant=tenant, cluster=cluster,
-            workload=workload, limit=limit,
+            reader, when, names, bucket, Filter(tenant=tenant, cluster=cluster, workload=workload, meter=meter),
+            PageRequest(limit),
         )  # fmt: skip
         columns = usage_columns(names, bucket)
         rows = plain_rows(page.rows, exclude=usage_hidden(columns))
@@ -77,13 +79,15 @@ def sessions(
 
     Example: wattlog sessions --period latest-day --tenant acme
     """
-    with ledger_as_set(data) as (warehouse, settings):
+    with ledger_as_set(data) as (reader, settings):
         from api.serialization import plain, plain_rows
+        from warehouse.cursors import PageRequest
+        from warehouse.filters import Filter
         from warehouse.results import SessionRow
         from warehouse.usage.sessions import sessions as all_sessions
 
-        when = period_of(warehouse, period, start, end)
-        page = all_sessions(warehouse, when.start, when.end, tenant=tenant, limit=limit)
+        when = period_of(reader, period, start, end)
+        page = all_sessions(reader, when, Filter(tenant=tenant), PageRequest(limit))
         rows, simulated = plain_rows(page.rows), any(row.simulated for row in page.rows)
         wanted = chosen(format_, as_json)
         if wanted is Format.JSON:
@@ -108,11 +112,11 @@ def session(
 
     Example: wattlog session s-1 --json | jq .total
     """
-    with ledger_as_set(data) as (warehouse, settings):
+    with ledger_as_set(data) as (reader, settings):
         from api.serialization import plain
         from warehouse.usage.sessions import session as one_session
 
-        found = one_session(warehouse, session_id, tenant=tenant)
+        found = one_session(reader, session_id, tenant)
         wanted = chosen(format_, as_json)
         if wanted is Format.JSON:
             output.print_json(plain(found))

@@ -31,11 +31,12 @@ def anomalies(
 
     Example: wattlog anomalies --by workload
     """
-    with ledger(data) as warehouse:
+    with ledger(data) as reader:
         from api.anomaly_report import Episode, anomaly_report
         from api.serialization import plain, plain_rows
+        from warehouse.filters import Filter
 
-        found = anomaly_report(warehouse, by=by, freq=_freq(freq), tenant=tenant, cluster=cluster)
+        found = anomaly_report(reader, by=by, freq=_freq(freq), filter=Filter(tenant=tenant, cluster=cluster))
         rows = plain_rows(found.episodes)
         wanted = chosen(format_, as_json)
         if wanted is Format.JSON:
@@ -93,21 +94,21 @@ def forecast(
 
     Example: wattlog forecast --measure energy --by tenant
     """
-    with ledger(data) as warehouse:
+    with ledger(data) as reader:
         from api.forecast_report import ForecastStep, forecast_report
         from api.serialization import plain, plain_rows
         from contracts.errors import BadQuery
+        from warehouse.filters import Filter
 
         if measure not in ("cost", "energy", "tokens", "gco2"):
             raise BadQuery("measure", measure, "give cost, energy, tokens or gco2")
         found = forecast_report(
-            warehouse,
+            reader,
             measure=measure,
             by=by,
             freq=_freq(freq),
             horizon=horizon,
-            tenant=tenant,
-            cluster=cluster,
+            filter=Filter(tenant=tenant, cluster=cluster),
             top=top,
         )
         wanted = chosen(format_, as_json)

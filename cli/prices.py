@@ -46,11 +46,12 @@ def price(
 
     Example: wattlog price energy us-east 0.083 --from 2026-01-01 --source "contract 17"
     """
-    with ledger(data) as warehouse:
+    with ledger(data) as reader:
         from contracts.errors import BadInput
         from contracts.settings import Settings
         from warehouse.reference_data.tables import END_MS, Price, list_prices, put_prices
 
+        warehouse = reader.operator_warehouse()
         if kind is not None:
             if cluster is None or value is None:
                 raise BadInput("price", kind, "give KIND CLUSTER VALUE, such as: energy us-east 0.083")

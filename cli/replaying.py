@@ -9,13 +9,15 @@ from typing import Any
 from cli.embedded import Told, line
 from cli.feed import Feed, Sent, fed, stored
 from contracts.settings import Settings
-from contracts.units import rfc3339
+from contracts.units import EpochMs, rfc3339
 from producers.recordings import Recording
 from producers.runtime.publisher import Publisher, kafka_config
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse
 from warehouse.ledger.fingerprint import fingerprint
 from warehouse.ledger.purge import forget_clusters
+from warehouse.periods import Period
+from warehouse.reader import operator_reader
 from warehouse.reference_data.tables import END_MS, Cluster, IdleFloor, list_idle_floors, put_clusters, put_idle_floors
 
 SHOWN_BAD_ROWS = 20
@@ -66,13 +68,18 @@ def _answer(warehouse: Warehouse, recording: Recording, sent: Sent, window_ms: i
     end_ms = -(-recording.end_ms // window_ms) * window_ms + window_ms
     clusters = sorted({cluster for cluster, _ in sent.subjects})
     workloads = [recording.workload] if recording.workload else sorted({workload for _, workload in sent.subjects})
-    period = {"clusters": clusters, "start_ms": start_ms, "end_ms": end_ms}
-    row = warehouse.ask("replayed", workloads=workloads, **period)[0]
-    edges_uj = (
-        warehouse.ask("replayed", workloads=[recording.edges], **period)[0]["energy_uj"] if recording.edges else 0
-    )
+    period = Period(EpochMs(start_ms), EpochMs(end_ms))
+
+    def totals(workloads: list[str]) -> dict[str, Any]:
+        (row,) = warehouse.ask(
+            "ledger/workload_totals", workloads=workloads, clusters=clusters, start_ms=start_ms, end_ms=end_ms
+        )
+        return row
+
+    row = totals(workloads)
+    edges_uj = totals([recording.edges])["energy_uj"] if recording.edges else 0
     tokens = row["prompt_tokens"] + row["completion_tokens"]
-    checked = audit(warehouse, start_ms, end_ms)
+    checked = audit(operator_reader(warehouse), period)
     return {
         "requests": row["requests"],
         "prompt_tokens": row["prompt_tokens"],
@@ -92,7 +99,7 @@ def _answer(warehouse: Warehouse, recording: Recording, sent: Sent, window_ms: i
         "workload": recording.workload,
         "simulated": recording.simulated,
         "sequence_gaps": checked.sequence_gaps,
-        "ledger_sha256": fingerprint(warehouse, start_ms, end_ms, clusters),
+        "ledger_sha256": fingerprint(warehouse, period, clusters),
         "references": recording.references,
         "notes": list(recording.notes),
         "bad_rows": [str(bad) for bad in sent.bad_rows[:SHOWN_BAD_ROWS]],

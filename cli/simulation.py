@@ -55,7 +55,7 @@ def clusters() -> list[str]:
 def check_is_demo(warehouse: Warehouse) -> None:
     """Refuse to lay simulated rows among a real cluster's of the same name. Raises BadInput."""
     marked = {c.cluster for c in list_clusters(warehouse) if c.simulated}
-    stored = {row["cluster"] for row in warehouse.ask("clusters_stored", names=clusters())}
+    stored = {row["cluster"] for row in warehouse.ask("ledger/stored_clusters", names=clusters())}
     real = sorted(stored - marked)
     if real:
         raise BadInput(

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from queue import Empty, LifoQueue
-from string import Template
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
@@ -23,8 +22,8 @@ from contracts.rows import SCHEMAS, Table, length
 from warehouse.dsn import Opener, opener
 from warehouse.error_codes import MISMATCH, NOT_ALLOWED, NOT_MIGRATED, TOO_MUCH, UNKNOWN, refusal
 from warehouse.sink.arrow import arrow_table, write_arrow
-from warehouse.sink.fence import BOUND, THROWN, Fence, insert_sql, structure
-from warehouse.sql_files import question
+from warehouse.sink.fence import BOUND, FENCED_CODE, Fence, insert_sql, structure
+from warehouse.sql_files import Access, sql_file
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -108,7 +107,7 @@ class Warehouse:
                 try:
                     self._insert_through(client, name, table.slice(start, INSERT_ROWS), fence)
                 except DatabaseError as error:
-                    if error.code != THROWN:
+                    if error.code != FENCED_CODE:
                         raise
                     raise Fenced(fence.log_id, fence.log_partitions, fence.epoch) from error
         return int(table.num_rows)
@@ -163,33 +162,37 @@ class Warehouse:
 
     # ---- reading ----
 
-    def query(self, sql: str, **params: Any) -> list[dict[str, Any]]:
-        """Rows of one question as dicts, `{x:Type}` bound to `params` by the server. Times come back aware, in UTC.
+    def query(self, sql: str, *, settings: Mapping[str, Any] | None = None, **params: Any) -> list[dict[str, Any]]:
+        """Run SQL and return its rows as dicts. The server binds `{x:Type}` to `params`. Times are aware, in UTC.
 
         Raises BadQuery when it takes too long or returns too much, Unavailable when the warehouse is gone.
         """
-        return self._rows(sql, params, None)
+        with self.reader() as client:
+            result = client.query(sql, parameters=params or None, settings=dict(settings or {}))
+            names = result.column_names
+            return [dict(zip(names, row, strict=True)) for row in result.result_rows]
 
     def arrow(self, sql: str, **params: Any) -> pa.Table:
-        """The same as an Arrow table. ClickHouse's DateTime is uint32 seconds there: select DateTime64."""
+        """Run SQL and return an Arrow table. ClickHouse's DateTime is uint32 seconds there: select DateTime64."""
         with self.reader() as client:
             # not query_arrow, which sets and resets settings around every question; they are the client's (dsn.py)
             return pa.ipc.open_file(client.raw_query(sql, parameters=params or None, fmt="Arrow")).read_all()
 
-    def ask(
-        self,
-        name: str,
-        *,
-        settings: Mapping[str, Any] | None = None,
-        idents: Mapping[str, str] | None = None,
-        **params: Any,
-    ) -> list[dict[str, Any]]:
-        """Run `warehouse/queries/NAME.sql`. `idents` fill its `$name`s: only ever values from allow-lists in code.
+    def ask(self, name: str, *, idents: Mapping[str, str] | None = None, **params: Any) -> list[dict[str, Any]]:
+        """Run the question `SUBJECT/NAME` (`sql_files`) and return its rows. `idents` fill its `$name`s.
 
-        Raises KeyError when there is no such question.
+        Raises KeyError when there is no such question, ValueError for one that returns tenants' rows: those are
+        a `LedgerReader`'s.
         """
-        sql = question(name)
-        return self._rows(Template(sql).substitute(idents) if idents else sql, params, settings)
+        return self.query(_unscoped(name, idents), **params)
+
+    def ask_arrow(self, name: str, *, idents: Mapping[str, str] | None = None, **params: Any) -> pa.Table:
+        """Run a question as `ask` does, and return an Arrow table."""
+        return self.arrow(_unscoped(name, idents), **params)
+
+    def execute(self, name: str, **params: Any) -> None:
+        """Run the statement `SUBJECT/NAME` on the writer, as `command` does."""
+        self.command(_unscoped(name, None), **params)
 
     @contextmanager
     def reader(self) -> Iterator[Client]:
@@ -212,12 +215,6 @@ class Warehouse:
                 yield client
         finally:
             self._readers.put(client)
-
-    def _rows(self, sql: str, params: Mapping[str, Any], settings: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-        with self.reader() as client:
-            result = client.query(sql, parameters=dict(params) or None, settings=dict(settings or {}))
-            names = result.column_names
-            return [dict(zip(names, row, strict=True)) for row in result.result_rows]
 
     # ---- errors ----
 
@@ -251,6 +248,14 @@ class Warehouse:
             else:
                 raise
             raise Unavailable(what, why.hint, reason=why.reason, lasting=why.lasting) from error
+
+
+def _unscoped(name: str, idents: Mapping[str, str] | None) -> str:
+    """Return the SQL of a question that returns no tenant's rows to a caller."""
+    file = sql_file(name)
+    if file.access in (Access.TENANT, Access.OPERATOR):
+        raise ValueError(f"{name} returns tenants' rows: run it through a LedgerReader")
+    return file.render(idents)
 
 
 class _Body(bytes):

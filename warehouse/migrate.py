@@ -18,7 +18,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from contracts.errors import LedgerError, Unavailable
 from warehouse.client import Warehouse
-from warehouse.durability import set_durable
+from warehouse.sink.durability import set_durable
 
 _FILE = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
 _ALREADY_EXISTS = 57
@@ -58,7 +58,7 @@ class Migration:
 def migrate(warehouse: Warehouse, *, durable: bool | None = None) -> list[str]:
     """Make the database and apply what is missing, in order. Returns the names applied now; nothing the second time.
 
-    `durable` says whether inserts are synced to disk before they are acknowledged (warehouse/durability.py); None
+    `durable` says whether inserts are synced to disk before they are acknowledged (warehouse/sink/durability.py); None
     leaves that as it is. Raises LedgerError when an applied file was changed since, or when the warehouse knows a
     migration that this version does not; Unavailable when the warehouse is gone.
     """

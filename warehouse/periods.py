@@ -14,6 +14,7 @@ from warehouse.results import Newest, Time
 
 if TYPE_CHECKING:
     from warehouse.client import Warehouse
+    from warehouse.reader import LedgerReader
 
 LATEST_MONTH = "latest-month"
 _MEND = "give latest-month, latest-day, latest-hour, all, YYYY-MM, YYYY-MM-DD, or from and to as RFC 3339"
@@ -35,17 +36,17 @@ class Period:
         return f"{rfc3339(self.start)} to {rfc3339(self.end)}"
 
 
-def newest(warehouse: Warehouse) -> Newest:
+def newest(warehouse: Warehouse | LedgerReader) -> Newest:
     """The ends of the newest final window and of the newest window at all."""
     for back_ms in _LOOK_BACK_MS:
-        row = warehouse.ask("newest", back_ms=back_ms, furthest=int(back_ms == _LOOK_BACK_MS[-1]))[0]
+        row = warehouse.ask("ledger/newest", back_ms=back_ms, furthest=int(back_ms == _LOOK_BACK_MS[-1]))[0]
         if row["hours"]:
             break
     return Newest(row["final_end"] or None, row["window_end"] or None)
 
 
 def resolve_period(
-    warehouse: Warehouse, period: str | None = None, *, start: str | None = None, end: str | None = None
+    warehouse: Warehouse | LedgerReader, period: str | None = None, *, start: str | None = None, end: str | None = None
 ) -> Period:
     """A period from what a person gave: a name (`_MEND` lists them), or RFC 3339 `start` and perhaps `end`.
 
@@ -64,7 +65,7 @@ def resolve_period(
     if last is None:
         return Period(EpochMs(0), EpochMs(0))
     if text == "all":
-        return Period(warehouse.ask("oldest")[0]["start"], EpochMs(-(-last // MS_PER_HOUR) * MS_PER_HOUR))
+        return Period(warehouse.ask("ledger/oldest")[0]["start"], EpochMs(-(-last // MS_PER_HOUR) * MS_PER_HOUR))
     inside = datetime.fromtimestamp((last - 1) // 1000, UTC)
     if text == "latest-hour":
         floor = inside.replace(minute=0, second=0)
@@ -73,7 +74,7 @@ def resolve_period(
     return _span(floor, floor + timedelta(days=1)) if text == "latest-day" else _month(floor.replace(day=1))
 
 
-def _between(warehouse: Warehouse, start: str | None, end: str | None) -> Period:
+def _between(warehouse: Warehouse | LedgerReader, start: str | None, end: str | None) -> Period:
     if not start:
         raise BadQuery("from", start, "give from as RFC 3339 where to is given")
     first = _instant("from", start)

@@ -21,7 +21,7 @@ from sqlglot import Token, TokenType, exp
 from sqlglot.errors import SqlglotError
 
 from contracts.errors import BadQuery
-from warehouse.client import Warehouse
+from warehouse.reader import LedgerReader
 
 MAX_SQL = 100_000
 """Characters in a question."""
@@ -59,12 +59,13 @@ _MEND = "one SELECT, WITH, SHOW, DESCRIBE, EXISTS or EXPLAIN"
 
 
 def read_only(
-    warehouse: Warehouse, sql: str, *, limit_rows: int = 10_000, timeout_s: int = 30
+    reader: LedgerReader, sql: str, *, limit_rows: int = 10_000, timeout_s: int = 30
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Run an operator's question. Returns (column names, rows); more than `limit_rows` are refused, not cut off.
 
     Raises BadQuery for what may not be asked, what the engine does not understand, and what is too large or too slow.
     """
+    warehouse = reader.operator_warehouse()
     text = check(sql, warehouse.database)
     settings = {
         "readonly": 1, "max_execution_time": timeout_s, "max_result_rows": limit_rows, "result_overflow_mode": "throw",

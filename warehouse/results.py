@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated
 
 from pydantic import PlainSerializer, WithJsonSchema
 
@@ -30,16 +30,6 @@ Amount = Annotated[
 
 METHODS = ("counter", "integrated", "estimated", "unmetered")
 """Names of the ledger's `method` numbers, the best evidence first."""
-
-Row = TypeVar("Row")
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[Row]):
-    """A bounded part of an answer. `next` asks for the part after it; None: this was the last."""
-
-    rows: list[Row]
-    next: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

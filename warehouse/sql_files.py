@@ -1,18 +1,72 @@
-"""The texts of `warehouse/queries`: one question, one file."""
+"""SQL questions: one file each, beside the module that asks it.
+
+A question is named by folder and file: `ledger/rows` is warehouse/ledger/rows.sql. Its first line declares whose rows
+it returns, and so how it may be run:
+
+    -- Access: tenant    rows of tenants. Only a `LedgerReader` runs it, and binds `{tenant:String}` itself.
+    -- Access: operator  rows of all tenants. Only an operator's `LedgerReader` runs it.
+    -- Access: shared    nothing of a tenant's: prices, floors, weights, the ledger's first and last time.
+    -- Access: internal  rows for workers and for commands that run beside them; a `LedgerReader` refuses it.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from importlib import resources
+from string import Template
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_NAME = re.compile(r"[a-z][a-z_]*/[a-z][a-z0-9_]*")
+_HEADER = re.compile(r"-- Access: (tenant|operator|shared|internal)\n")
+
+
+class Access(StrEnum):
+    """Whose rows a question returns."""
+
+    TENANT = "tenant"
+    OPERATOR = "operator"
+    SHARED = "shared"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class SqlFile:
+    """One question: its name, its access and its text without the header."""
+
+    name: str
+    access: Access
+    text: str
+
+    def render(self, idents: Mapping[str, str] | None = None) -> str:
+        """Return the SQL with its `$name`s filled in: only ever with values from allow-lists in code."""
+        return Template(self.text).substitute(idents) if idents else self.text
 
 
 @cache
-def question(name: str) -> str:
-    """The text of `warehouse/queries/NAME.sql`. Raises KeyError when there is none."""
-    file = resources.files("warehouse") / "queries" / f"{name}.sql"
+def sql_file(name: str) -> SqlFile:
+    """Return the question `SUBJECT/NAME`.
+
+    Raises KeyError when there is no such file, ValueError when its first line does not declare its access.
+    """
+    file = resources.files("warehouse").joinpath(f"{name}.sql")
     if not _NAME.fullmatch(name) or not file.is_file():
-        raise KeyError(f"no question {name!r} in warehouse/queries")
-    return file.read_text(encoding="utf-8").strip().rstrip(";")
+        raise KeyError(f"no question {name!r}: there is no warehouse/{name}.sql")
+    text = file.read_text(encoding="utf-8")
+    header = _HEADER.match(text)
+    if header is None:
+        raise ValueError(f"warehouse/{name}.sql does not begin with `-- Access: tenant|operator|shared|internal`")
+    return SqlFile(name, Access(header[1]), text[header.end() :].strip().rstrip(";"))
+
+
+def sql_files() -> Iterator[SqlFile]:
+    """Yield every question, by name."""
+    folders = sorted((f for f in resources.files("warehouse").iterdir() if f.is_dir()), key=lambda f: f.name)
+    for folder in folders:
+        if folder.name == "migrations":
+            continue
+        for file in sorted(folder.iterdir(), key=lambda f: f.name):
+            if file.name.endswith(".sql"):
+                yield sql_file(f"{folder.name}/{file.name.removesuffix('.sql')}")

@@ -9,14 +9,16 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from api import examples
-from api.auth import AnyCaller, Operator
-from api.params import By, Cluster, Cursor, FormatOf, Limit, PeriodOf, Tenant, WarehouseOf, split
+from api.auth import OperatorOf, ReaderOf
+from api.params import By, Cluster, Cursor, FormatOf, Limit, PeriodOf, Tenant, split
 from api.response_models import ChargebackResponse, RowsResponse, documented
 from api.serialization import plain, plain_rows, respond
 from warehouse.audit.conservation import Audit, audit
 from warehouse.chargeback import chargeback_queries
+from warehouse.cursors import Page, PageRequest
+from warehouse.filters import Filter
 from warehouse.periods import Period
-from warehouse.results import ChargebackRow, Page
+from warehouse.results import ChargebackRow
 
 router = APIRouter(prefix="/v1", tags=["billing"])
 
@@ -24,8 +26,7 @@ router = APIRouter(prefix="/v1", tags=["billing"])
 @router.get("/chargeback", responses=documented(ChargebackResponse, examples.CHARGEBACK))
 def chargeback(
     request: Request,
-    warehouse: WarehouseOf,
-    caller: AnyCaller,
+    reader: ReaderOf,
     period: PeriodOf,
     by: By = "tenant",
     tenant: Tenant = None,
@@ -36,10 +37,9 @@ def chargeback(
 ) -> Response:
     """Energy, tokens, J/token, kWh, cost and gCO2eq by tenant, team, cost centre, cluster, workload, model, hardware,
     hour, day or month. Cost is rounded once, to millionths, by largest remainder: all rows sum to `total` exactly."""
-    seen = caller.scope(tenant)
     names = split(by)
     page, total = chargeback_queries.chargeback_and_total(
-        warehouse, period.start, period.end, by=names, tenant=seen, cluster=cluster, limit=limit, cursor=cursor
+        reader, period, names, Filter(tenant=tenant, cluster=cluster), PageRequest(limit, cursor)
     )
     hidden = _ungrouped(names)
     return _grouped(
@@ -56,8 +56,7 @@ def chargeback(
 @router.get("/efficiency", responses=documented(RowsResponse[ChargebackRow], examples.EFFICIENCY))
 def efficiency(
     request: Request,
-    warehouse: WarehouseOf,
-    caller: AnyCaller,
+    reader: ReaderOf,
     period: PeriodOf,
     bucket: Annotated[Literal["hour", "day", "month"], Query(description="Length of a time step.")] = "hour",
     by: By = "model",
@@ -70,15 +69,12 @@ def efficiency(
     """J/token over time, per prompt and completion token and per completion token alone."""
     names = [bucket, *(name for name in split(by) if name != bucket)]
     page = chargeback_queries.efficiency(
-        warehouse,
-        period.start,
-        period.end,
+        reader,
+        period,
         bucket=bucket,
         by=names[1:],
-        tenant=caller.scope(tenant),
-        cluster=cluster,
-        limit=limit,
-        cursor=cursor,
+        filter=Filter(tenant=tenant, cluster=cluster),
+        page=PageRequest(limit, cursor),
     )
     return _grouped(request, format_, page, names, period=period, simulated=any(row.simulated for row in page.rows))
 
@@ -103,14 +99,14 @@ class Balance(BaseModel):
 
 
 @router.get("/balance", responses=documented(Balance, examples.BALANCE))
-def balance(request: Request, warehouse: WarehouseOf, _: Operator, period: PeriodOf) -> Balance:
+def balance(request: Request, reader: OperatorOf, period: PeriodOf) -> Balance:
     """The books checked again from what is stored, measured facts against the ledger's rows. Operators only."""
     # An empty ledger's period is empty: nothing to check.
     found = Audit()
     if period.start < period.end:
-        found = audit(warehouse, period.start, period.end, requests=request.app.state.settings.requests)
+        found = audit(reader, period, requests=request.app.state.settings.requests)
     names = [name for name in Balance.model_fields if name not in ("period", "ok", "simulated")]
-    simulated = chargeback_queries.chargeback_total(warehouse, period.start, period.end).simulated
+    simulated = chargeback_queries.chargeback_total(reader, period).simulated
     return Balance(period=period, ok=found.ok, simulated=simulated, **{name: getattr(found, name) for name in names})
 
 

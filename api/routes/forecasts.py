@@ -12,15 +12,16 @@ from pydantic import BaseModel
 
 from api import examples
 from api.anomaly_report import DEFAULT_MEASURES, AnomalyMeasure, Episode, Withheld, anomaly_report
-from api.auth import AnyCaller
+from api.auth import ReaderOf
 from api.forecast_report import ForecastMeasure, ForecastStep, SeriesForecast, forecast_report, step_rows
-from api.params import Cluster, FormatOf, Tenant, WarehouseOf
+from api.params import Cluster, FormatOf, Tenant
 from api.response_models import documented
 from api.serialization import plain_rows, respond
 from api.single_flight import SingleFlightCache
 from forecasting.ledger_series import MAX_SERIES, STEP_MS, Frequency
-from warehouse.client import Warehouse
+from warehouse.filters import Filter
 from warehouse.periods import newest
+from warehouse.reader import LedgerReader
 
 router = APIRouter(prefix="/v1", tags=["outlook"])
 Report = TypeVar("Report")
@@ -51,8 +52,7 @@ class AnomalyResponse(BaseModel):
 @router.get("/forecast", responses=documented(ForecastResponse, examples.FORECAST, csv=examples.FORECAST_CSV))
 def forecast(
     request: Request,
-    warehouse: WarehouseOf,
-    caller: AnyCaller,
+    reader: ReaderOf,
     measure: Annotated[ForecastMeasure, Query(description="What to forecast.")] = "cost",
     by: Annotated[Group, Query(description="One series for each; `total` is one in all.")] = "total",
     freq: FreqOf = "day",
@@ -68,11 +68,10 @@ def forecast(
         "by": by,
         "freq": freq,
         "horizon": horizon,
-        "tenant": caller.scope(tenant),
-        "cluster": cluster,
+        "filter": reader.narrow(Filter(tenant=tenant, cluster=cluster)),
         "top": top,
     }
-    report = _once(request, warehouse, "forecast", freq, options, lambda: forecast_report(warehouse, **options))
+    report = _once(request, reader, "forecast", freq, options, lambda: forecast_report(reader, **options))
     return respond(
         request,
         format_,
@@ -86,8 +85,7 @@ def forecast(
 @router.get("/anomalies", responses=documented(AnomalyResponse, examples.ANOMALIES))
 def anomalies(
     request: Request,
-    warehouse: WarehouseOf,
-    caller: AnyCaller,
+    reader: ReaderOf,
     measure: Annotated[
         list[AnomalyMeasure] | None,
         Query(max_length=4, description="What to look at; may be repeated. Else cost, energy and joules_per_token."),
@@ -107,11 +105,10 @@ def anomalies(
         "measures": tuple(dict.fromkeys(measure or DEFAULT_MEASURES)),
         "by": by,
         "freq": freq,
-        "tenant": caller.scope(tenant),
-        "cluster": cluster,
+        "filter": reader.narrow(Filter(tenant=tenant, cluster=cluster)),
         "top": top,
     }
-    report = _once(request, warehouse, "anomalies", freq, options, lambda: anomaly_report(warehouse, **options))
+    report = _once(request, reader, "anomalies", freq, options, lambda: anomaly_report(reader, **options))
     return respond(
         request,
         format_,
@@ -125,7 +122,7 @@ def anomalies(
 
 def _once(
     request: Request,
-    warehouse: Warehouse,
+    reader: LedgerReader,
     name: str,
     freq: Frequency,
     options: dict[str, Any],
@@ -136,5 +133,5 @@ def _once(
     A step that is not over yet does not count. What late facts restate in older steps shows up after the next step.
     """
     cache: SingleFlightCache = request.app.state.report_cache
-    step = (newest(warehouse).final_end or 0) // STEP_MS[freq]
+    step = (newest(reader).final_end or 0) // STEP_MS[freq]
     return cache.get((name, step, *options.items()), compute)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from api import examples
-from api.auth import AnyCaller, Operator
+from api.auth import OperatorOf, ReaderOf
 from api.params import (
     NAME,
     Cluster,
@@ -19,18 +19,19 @@ from api.params import (
     Model,
     PeriodOf,
     Tenant,
-    WarehouseOf,
     Workload,
 )
 from api.response_models import RequestsResponse, RowsResponse, documented
 from api.serialization import Format, plain, plain_rows, respond
 from contracts.errors import BadQuery
 from contracts.units import EpochMs, epoch_ms
+from warehouse.cursors import Page, PageRequest
+from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
 from warehouse.ledger.explanation import Explanation
 from warehouse.ledger.explanation import explain as walk_back
 from warehouse.periods import Period, newest
-from warehouse.results import FleetRow, Interval, LatestRow, LedgerRow, Page, RequestRow
+from warehouse.results import FleetRow, Interval, LatestRow, LedgerRow, RequestRow
 
 router = APIRouter(prefix="/v1", tags=["drill-down"])
 
@@ -38,8 +39,7 @@ router = APIRouter(prefix="/v1", tags=["drill-down"])
 @router.get("/fleet", responses=documented(RowsResponse[FleetRow], examples.FLEET))
 def fleet(
     request: Request,
-    warehouse: WarehouseOf,
-    _: Operator,
+    reader: OperatorOf,
     period: PeriodOf,
     cluster: Cluster = None,
     limit: Limit = 1000,
@@ -47,15 +47,14 @@ def fleet(
     format_: FormatOf = None,
 ) -> Response:
     """What each node's GPUs used, by hardware: energy, mean power, utilisation, idle, unallocated. Operators only."""
-    page = ledger_queries.fleet(warehouse, period.start, period.end, cluster=cluster, limit=limit, cursor=cursor)
+    page = ledger_queries.fleet(reader, period, Filter(cluster=cluster), PageRequest(limit, cursor))
     return _paged(request, format_, page, FleetRow, period)
 
 
 @router.get("/ledger", responses=documented(RowsResponse[LedgerRow], examples.LEDGER))
 def ledger(
     request: Request,
-    warehouse: WarehouseOf,
-    caller: AnyCaller,
+    reader: ReaderOf,
     period: PeriodOf,
     tenant: Tenant = None,
     cluster: Cluster = None,
@@ -68,16 +67,11 @@ def ledger(
 ) -> Response:
     """The windows behind a bill, oldest first."""
     page = ledger_queries.ledger_rows(
-        warehouse,
-        period.start,
-        period.end,
-        tenant=caller.scope(tenant),
-        cluster=cluster,
-        workload=workload,
-        model=model,
+        reader,
+        period,
+        Filter(tenant=tenant, cluster=cluster, workload=workload, model=model),
+        PageRequest(limit, cursor),
         provisional=provisional,
-        limit=limit,
-        cursor=cursor,
     )
     return _paged(request, format_, page, LedgerRow, period)
 
@@ -88,8 +82,7 @@ def ledger(
 )
 def intervals(
     request: Request,
-    warehouse: WarehouseOf,
-    caller: AnyCaller,
+    reader: ReaderOf,
     cluster: Annotated[str, Path(**NAME, examples=["eu-1"])],
     workload: Annotated[str, Path(**NAME, examples=["chat"])],
     window_start: Annotated[str, Path(max_length=40, examples=["2026-10-31T22:00:00.000Z"])],
@@ -99,7 +92,7 @@ def intervals(
 ) -> Response:
     """What each GPU measured in a window of a workload. A tenant sees it for windows in which it has a row itself."""
     at = _instant(window_start)
-    page = ledger_queries.intervals(warehouse, at, cluster, workload, tenant=caller.tenant, limit=limit, cursor=cursor)
+    page = ledger_queries.intervals(reader, at, cluster, workload, PageRequest(limit, cursor))
     end = EpochMs(at + page.rows[0].window_ms) if page.rows else at
     return _paged(request, format_, page, Interval, Period(at, end))
 
@@ -110,8 +103,7 @@ _NOT_KEPT = "single requests are not stored (WATTLOG_REQUESTS=none); those of be
 @router.get("/requests", responses=documented(RequestsResponse, examples.REQUESTS))
 def requests(
     request: Request,
-    warehouse: WarehouseOf,
-    caller: AnyCaller,
+    reader: ReaderOf,
     period: PeriodOf,
     tenant: Tenant = None,
     cluster: Cluster = None,
@@ -125,16 +117,10 @@ def requests(
     """Requests that ended in the period, with their energy. Kept for 30 days after they were stored, unless workers are
     set to store none: then the answer has a note."""
     page = ledger_queries.requests(
-        warehouse,
-        period.start,
-        period.end,
-        tenant=caller.scope(tenant),
-        cluster=cluster,
-        workload=workload,
-        model=model,
-        session_id=session_id,
-        limit=limit,
-        cursor=cursor,
+        reader,
+        period,
+        Filter(tenant=tenant, cluster=cluster, workload=workload, model=model, session_id=session_id),
+        PageRequest(limit, cursor),
     )
     note = _NOT_KEPT if request.app.state.settings.requests == "none" else None
     return _paged(request, format_, page, RequestRow, period, note=note)
@@ -143,33 +129,28 @@ def requests(
 @router.get("/latest", responses=documented(RowsResponse[LatestRow], examples.LATEST))
 def latest(
     request: Request,
-    warehouse: WarehouseOf,
-    caller: AnyCaller,
+    reader: ReaderOf,
     tenant: Tenant = None,
     limit: Limit = 1000,
     format_: FormatOf = None,
 ) -> Response:
     """The newest five minutes of windows by tenant, newest first, provisional ones too."""
-    end = newest(warehouse).window_end or EpochMs(0)
-    rows = ledger_queries.latest(warehouse, end, tenant=caller.scope(tenant), limit=limit)
+    end = newest(reader).window_end or EpochMs(0)
+    rows = ledger_queries.latest(reader, end, Filter(tenant=tenant), PageRequest(limit))
     start = EpochMs(max(end - ledger_queries.LATEST_WINDOWS_MS, 0))
     return _paged(request, format_, Page(rows), LatestRow, Period(start, end))
 
 
 @router.get("/explain", responses=documented(Explanation, examples.EXPLAIN, 404))
 def explain(
-    warehouse: WarehouseOf,
-    caller: AnyCaller,
+    reader: ReaderOf,
     tenant: Tenant = None,
     window: Annotated[
         str, Query(max_length=40, description="`latest`, or RFC 3339: the window that holds it.")
     ] = "latest",
 ) -> Response:
     """A tenant's charge of one window walked back: share of work, GPUs' intervals, floor, weights, prices applied."""
-    seen = caller.scope(tenant)
-    if seen is None:
-        raise BadQuery("tenant", None, "say whose charge to explain")
-    return JSONResponse(plain(walk_back(warehouse, seen, window)))
+    return JSONResponse(plain(walk_back(reader, tenant, window)))
 
 
 def _instant(text: str) -> EpochMs:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from api import problems
-from api.auth import Operator
+from api.auth import OperatorOf
 from api.params import WarehouseOf
 from api.serialization import plain
 from warehouse.periods import newest
@@ -57,7 +57,7 @@ def readyz(warehouse: WarehouseOf) -> Response:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems.responses(401, 403)},
     response_class=Response,
 )
-def metrics(request: Request, _: Operator) -> Response:
+def metrics(request: Request, _: OperatorOf) -> Response:
     """Prometheus: HTTP by route, and the newest final window by tenant. With tokens on, operators only."""
     return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
 

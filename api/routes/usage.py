@@ -10,10 +10,12 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import AfterValidator
 
 from api import examples
-from api.auth import AnyCaller
-from api.params import NAME, Cluster, Cursor, FormatOf, Limit, PeriodOf, Tenant, WarehouseOf, Workload, split
+from api.auth import ReaderOf
+from api.params import NAME, Cluster, Cursor, FormatOf, Limit, PeriodOf, Tenant, Workload, split
 from api.response_models import RowsResponse, SessionsResponse, documented
 from api.serialization import plain, plain_rows, respond
+from warehouse.cursors import PageRequest
+from warehouse.filters import Filter
 from warehouse.results import SessionRow, UsageGroup
 from warehouse.usage import usage_queries
 from warehouse.usage.sessions import Session
@@ -46,8 +48,7 @@ By = Annotated[
 @router.get("/usage", responses=documented(RowsResponse[UsageGroup], examples.USAGE, csv=examples.USAGE_CSV))
 def usage(
     request: Request,
-    warehouse: WarehouseOf,
-    caller: AnyCaller,
+    reader: ReaderOf,
     period: PeriodOf,
     by: By = "tenant",
     bucket: Annotated[
@@ -65,17 +66,12 @@ def usage(
     whole where its last millisecond lies."""
     names = split(by)
     page = usage_queries.usage(
-        warehouse,
-        period.start,
-        period.end,
+        reader,
+        period,
         by=names,
         bucket=bucket,
-        meter=meter,
-        tenant=caller.scope(tenant),
-        cluster=cluster,
-        workload=workload,
-        limit=limit,
-        cursor=cursor,
+        filter=Filter(tenant=tenant, cluster=cluster, workload=workload, meter=meter),
+        page=PageRequest(limit, cursor),
     )
     columns = usage_columns(names, bucket)
     rows = plain_rows(page.rows, exclude=usage_hidden(columns))
@@ -122,8 +118,7 @@ _NOT_KEPT = "single requests are not stored (WATTLOG_REQUESTS=none): sessions la
 @router.get("/sessions", responses=documented(SessionsResponse, examples.SESSIONS))
 def sessions(
     request: Request,
-    warehouse: WarehouseOf,
-    caller: AnyCaller,
+    reader: ReaderOf,
     period: PeriodOf,
     tenant: Tenant = None,
     limit: Limit = 1000,
@@ -132,8 +127,7 @@ def sessions(
 ) -> Response:
     """Agents' sessions, by tenant and name, with what they did in the period: requests that ended in it, and usage that
     counts in it. Single requests are kept for 30 days; where workers store none, the answer has a note."""
-    seen = caller.scope(tenant)
-    page = all_sessions(warehouse, period.start, period.end, tenant=seen, limit=limit, cursor=cursor)
+    page = all_sessions(reader, period, Filter(tenant=tenant), PageRequest(limit, cursor))
     return respond(
         request,
         format_,
@@ -148,12 +142,11 @@ def sessions(
 
 @router.get("/sessions/{session_id:path}", responses=documented(Session, examples.SESSION, 404))
 def session(
-    warehouse: WarehouseOf,
-    caller: AnyCaller,
+    reader: ReaderOf,
     session_id: Annotated[str, Path(**NAME, examples=["s-1"])],
     tenant: Tenant = None,
 ) -> Response:
     """A session whole, and by step: energy of its requests with its cost, tokens, failures, tool calls, what was spent
     elsewhere by currency, and whatever else was metered for it. An operator says whose, where several tenants have one
     of that name."""
-    return JSONResponse(plain(one_session(warehouse, session_id, tenant=caller.scope(tenant))))
+    return JSONResponse(plain(one_session(reader, session_id, tenant)))

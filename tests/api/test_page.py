@@ -19,7 +19,8 @@ from api.app import create_app
 from contracts.settings import Settings
 from warehouse.chargeback import chargeback_queries
 from warehouse.client import Warehouse
-from warehouse.periods import resolve_period
+from warehouse.periods import Period, resolve_period
+from warehouse.reader import operator_reader
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
@@ -118,7 +119,7 @@ def test_the_page_shows_the_ledger_the_balance_the_forecast_and_says_simulated(
         dom = browse(address, tmp_path / "profile")
     assert dom.text.get("status", "") == ""
     when = resolve_period(books)
-    total = chargeback_queries.chargeback_total(books, when.start, when.end)
+    total = chargeback_queries.chargeback_total(operator_reader(books), Period(when.start, when.end))
     assert f"{total.energy_uj:,} µJ measured" in dom.text["balance"]
     assert "residual 0 µJ" in dom.text["balance"]
     for name in ("acme", "globex", "initech", "unallocated GPUs"):

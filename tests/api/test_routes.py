@@ -16,13 +16,15 @@ from contracts.units import epoch_ms
 from tests.support import seeded_ledger as seed
 from warehouse.chargeback import chargeback_queries
 from warehouse.client import Warehouse
+from warehouse.periods import Period
+from warehouse.reader import operator_reader
 
-OCTOBER = (epoch_ms("2026-10-01"), seed.END_MS)
+OCTOBER = Period(epoch_ms("2026-10-01"), seed.END_MS)
 
 
 def test_a_months_bill_is_the_reads_rows_with_exact_types(client: TestClient, books: Warehouse) -> None:
     body = client.get("/v1/chargeback").json()
-    expected = chargeback_queries.chargeback(books, *OCTOBER).rows
+    expected = chargeback_queries.chargeback(operator_reader(books), OCTOBER).rows
     assert body["period"] == {"start": "2026-10-01T00:00:00.000Z", "end": "2026-11-01T00:00:00.000Z"}
     assert [(r["tenant"], r["energy_uj"], r["cost"]) for r in body["rows"]] == [
         (r.tenant, r.energy_uj, str(r.cost)) for r in expected

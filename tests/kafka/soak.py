@@ -34,6 +34,7 @@ from tests.kafka.workers import ROOT
 from tests.support.clickhouse_http import serve
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse, connect
+from warehouse.reader import operator_reader
 
 SAMPLE_S = 2.0
 WARM_UP = 0.2
@@ -199,7 +200,7 @@ def _settle(at: Rig, found: Soak, sent: list[dict[str, Any]]) -> None:
 
     at.crew.until(stored, "every request is in a final window", 300)
     at.crew.until(lambda: not at.shown.get("wattlog_stream_open_windows", 1), "no window is open", 120)
-    books = audit(at.warehouse)
+    books = audit(operator_reader(at.warehouse))
     found.residual_uj, found.sequence_gaps = books.residual_uj, books.sequence_gaps
     found.lost_uj = energy - books.measured_uj
     found.dead_letters = int(at.shown.get("wattlog_stream_dead_letters_total", 0))

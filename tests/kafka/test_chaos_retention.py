@@ -14,6 +14,7 @@ from tests.kafka.chaos.field import PARTITIONS, Field
 from tests.kafka.deployment import until
 from tests.support.pipeline import committed
 from warehouse.audit.conservation import audit
+from warehouse.reader import operator_reader
 
 Place = tuple[str, int]
 PLACES = [(topic, p) for topic in topics.JOINED for p in range(PARTITIONS)]
@@ -39,7 +40,7 @@ def test_a_group_that_was_away_for_longer_than_the_retention_stops_until_the_los
     lost = [line for line in member.said("going on without messages") if "the loss was accepted" in line]
     assert len(lost) == len(PLACES)
     assert member.shown()["wattlog_stream_lost_messages_total"] >= len(PLACES)
-    books = audit(chaos.warehouse)
+    books = audit(operator_reader(chaos.warehouse))
     assert 0 < books.sequence_gaps == sent - _sources(chaos, "received")
     assert not books.ok and books.residual_uj == 0
     shown = chaos.deployment.run("audit", "--json")

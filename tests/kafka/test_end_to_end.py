@@ -24,6 +24,8 @@ from tests.support.pipeline import assert_ledger_is, feed, read_all
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse, connect
 from warehouse.ledger.fingerprint import fingerprint
+from warehouse.periods import Period
+from warehouse.reader import operator_reader
 
 START_MS = 1_758_000_000_000
 DURATION_MS = 180_000
@@ -87,9 +89,9 @@ def test_workers_that_are_killed_join_and_leave_do_not_change_the_ledger(
     assert books.status == 0, books.err
     assert books.json["residual_uj"] == books.json["sequence_gaps"] == 0
     assert_ledger_is(ledger, totals)
-    assert audit(ledger).ok
+    assert audit(operator_reader(ledger)).ok
     undisturbed = asyncio.run(_undisturbed(deployment, events, data_dir))
-    assert fingerprint(ledger, START_MS, START_MS + 2 * DURATION_MS, CLUSTERS) == undisturbed
+    assert fingerprint(ledger, Period(START_MS, START_MS + 2 * DURATION_MS), CLUSTERS) == undisturbed
 
 
 def test_a_log_that_lost_unread_messages_stops_the_worker_until_the_loss_is_accepted(
@@ -184,7 +186,7 @@ async def _undisturbed(deployment: Deployment, events: list[Event], data: Path) 
     )  # fmt: skip
     async with line(settings, lambda _: None) as running:
         await feed(running, events)
-        return fingerprint(running.warehouse, START_MS, START_MS + 2 * DURATION_MS, CLUSTERS)
+        return fingerprint(running.warehouse, Period(START_MS, START_MS + 2 * DURATION_MS), CLUSTERS)
 
 
 def _final_windows(warehouse: Warehouse) -> int:

@@ -20,6 +20,7 @@ from producers.runtime.publisher import Publisher, kafka_config
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.chaos.field import PARTITIONS, Field
 from warehouse.audit.conservation import audit
+from warehouse.reader import operator_reader
 
 KILLS = 6
 ROWS = 40
@@ -87,7 +88,7 @@ def test_what_is_stored_is_what_was_sent_though_workers_are_killed_while_it_flow
     chaos.crew.until(lambda: _lag(chaos) == 0, "nothing waits")
 
     assert _stored(chaos) == (meter.rows, Decimal(meter.rows) / 2)
-    books = audit(chaos.warehouse)
+    books = audit(operator_reader(chaos.warehouse))
     assert (books.sequence_gaps, books.ok) == (0, True)
     assert chaos.crew.kills == KILLS
     assert chaos.crew.ended == [], [m.worker.error_text() for m in chaos.crew.ended]
@@ -111,8 +112,10 @@ def test_usage_that_was_deleted_unread_ends_the_worker_until_the_loss_is_accepte
     chaos.crew.scale(1, "--accept-loss")
     _send(chaos, 2)
     chaos.crew.until(lambda: _stored(chaos)[0] == 2 * ROWS, "what came after is stored")
-    chaos.crew.until(lambda: audit(chaos.warehouse).sequence_gaps == 1, "its event is stored, and the gap is known")
-    assert audit(chaos.warehouse).gaps_by_producer[0].topic == topics.USAGE
+    chaos.crew.until(
+        lambda: audit(operator_reader(chaos.warehouse)).sequence_gaps == 1, "its event is stored, and the gap is known"
+    )
+    assert audit(operator_reader(chaos.warehouse)).gaps_by_producer[0].topic == topics.USAGE
 
 
 @pytest.mark.timeout(200)

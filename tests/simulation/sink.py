@@ -7,9 +7,8 @@ from typing import Any
 
 from contracts.rows import Table, length
 from tests.simulation.loop import Process
-from warehouse.sink import fence
+from warehouse.sink import claims, fence
 from warehouse.sink.fence import Fence
-from warehouse.sql_files import question
 
 
 class SimulatedSink:
@@ -21,7 +20,7 @@ class SimulatedSink:
     def claim(self, log_id: str, partitions: Sequence[int], owner: str) -> int:
         """The real protocol, over the simulated server."""
         warehouse: Any = _Claims(self._process)
-        return fence.claim(warehouse, log_id, partitions, owner, sleep=lambda s: self._process.ask("sleep", s))
+        return claims.claim(warehouse, log_id, partitions, owner, sleep=lambda s: self._process.ask("sleep", s))
 
     def write(self, name: str, table: Table, fence: Fence | None = None) -> None:
         if length(table):
@@ -59,26 +58,26 @@ class SimulatedSink:
 
 
 class _Claims:
-    """As much of `warehouse.client.Warehouse` as `warehouse.sink.fence.claim` asks of it."""
+    """As much of `warehouse.client.Warehouse` as `warehouse.sink.claims.claim` asks of it."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
 
     def ask(self, name: str, **params: Any) -> list[dict[str, Any]]:
-        if name == "claim_top":
+        if name == "sink/claim_top":
             return [{"epoch": self._process.ask("max_epoch")}]
-        if name == "claim_others":
+        if name == "sink/claim_others":
             asked = params["log_id"], params["log_partitions"], params["owner"]
             return [{"epoch": self._process.ask("claim_others", *asked)}]
-        assert name == "fence_running", name
+        assert name == "sink/fenced_writes", name
         running: list[tuple[int, Fence]] = self._process.ask("fence_running")
         texts = [(n, fence.insert_sql("t", ("c",), "s", f)) for n, f in running]
         return [{"query_id": n, "query": text} for n, text in texts if params["mark"] in text]
 
     def command(self, sql: str, **params: Any) -> None:
-        if sql.startswith("KILL QUERY"):
-            return self._process.ask("kill", params["ids"])
-        assert sql == question("claim_put"), sql
-        return self._process.ask(
-            "claim_put", params["log_id"], params["log_partitions"], params["epoch"], params["owner"]
-        )
+        assert sql.startswith("KILL QUERY"), sql
+        self._process.ask("kill", params["ids"])
+
+    def execute(self, name: str, **params: Any) -> None:
+        assert name == "sink/claim_put", name
+        self._process.ask("claim_put", params["log_id"], params["log_partitions"], params["epoch"], params["owner"])

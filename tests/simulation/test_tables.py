@@ -14,7 +14,6 @@ from streams.core import row_versions
 from tests.simulation.tables import Tables, rows_of
 from warehouse.client import Warehouse
 from warehouse.sink.sink import Sink
-from warehouse.sql_files import question
 
 HOUR_MS = 3_600_000
 T0 = 1_700_002_800_000 - 2_000
@@ -99,10 +98,10 @@ def test_marks_and_claims_are_read_alike(warehouse: Warehouse, seed: int) -> Non
         tables.write("marks", rows_of("marks", mark))
         numbers, epoch, owner = sorted(rng.sample(range(3), 2)), rng.randrange(9), rng.choice("xyz")
         claim = {"log_id": "log", "log_partitions": numbers, "epoch": epoch, "owner": owner}
-        warehouse.command(question("claim_put"), **claim)
+        warehouse.execute("sink/claim_put", **claim)
         tables.claim_put("log", numbers, epoch, owner)
         assert sink.max_epoch() == tables.max_epoch()
-        (others,) = warehouse.ask("claim_others", log_id="log", log_partitions=numbers, owner=owner)
+        (others,) = warehouse.ask("sink/claim_others", log_id="log", log_partitions=numbers, owner=owner)
         assert others["epoch"] == tables.claim_others("log", numbers, owner)
         for partition in (0, 1):
             assert sink.load_mark("log", partition) == tables.load_mark("log", partition)

@@ -29,6 +29,7 @@ from tests.support.clickhouse_http import Faults, serve
 from tests.support.pipeline import assert_ledger_is, until
 from warehouse.audit.conservation import audit
 from warehouse.client import connect
+from warehouse.reader import operator_reader
 
 START_MS = 1_758_000_000_000
 DURING_MS, AROUND_MS = 360_000, 60_000
@@ -118,7 +119,7 @@ async def away(server: Endpoint, settings: Settings, seconds: float, told: Told 
                 outcome = await asyncio.gather(watching, return_exceptions=True)
             assert isinstance(outcome[0], asyncio.CancelledError), outcome
         assert_ledger_is(running.warehouse, totals)
-        found = audit(running.warehouse)
+        found = audit(operator_reader(running.warehouse))
         assert found.ok, found
     return report
 

@@ -24,6 +24,7 @@ from tests.support.partition_log import power
 from tests.support.pipeline import Place, assert_ledger_is, committed, feed, read_all, until
 from warehouse.audit.conservation import Audit, audit
 from warehouse.client import connect
+from warehouse.reader import operator_reader
 
 START_MS = 1_758_000_000_000
 MINUTE_MS = 60_000
@@ -114,7 +115,8 @@ async def _run(settings: Settings) -> Outcome:
         await until(running, lambda: _reaches(committed(place), ends), "every offset was committed")
         letters = [m for messages in read_all(place, topics.DEADLETTER).values() for m in messages]
         return Outcome(
-            totals, audit(running.warehouse), log, middle, final, committed(place), letters, stream_worker.rejected
+            totals, audit(operator_reader(running.warehouse)), log, middle, final, committed(place), letters,
+            stream_worker.rejected,
         )  # fmt: skip
 
 

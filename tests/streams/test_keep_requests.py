@@ -15,6 +15,7 @@ from tests.streams.sample_log import Sent, interval, request, two_windows
 from tests.support.pipeline import assert_ledger_is, feed
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse, connect
+from warehouse.reader import operator_reader
 
 START_MS = 1_758_000_000_000
 
@@ -37,7 +38,7 @@ def test_the_whole_line_stores_ledger_and_facts_and_no_single_request(chdb_dsn: 
             with connect(chdb_dsn, readers=1) as warehouse:
                 assert_ledger_is(warehouse, totals)
                 rows = {t: count(warehouse, t) for t in ("gpu_energy", "token_usage", "request_energy")}
-                found = audit(warehouse, requests="none")
+                found = audit(operator_reader(warehouse), requests="none")
         finally:
             admin.command("DROP DATABASE IF EXISTS wattlog")
     assert rows["gpu_energy"] and rows["token_usage"]
@@ -77,15 +78,15 @@ def test_requests_that_were_kept_stay_right_when_late_ones_are_not(warehouse: Wa
     run(warehouse, sent, "all")
     before = joules(warehouse)
     assert set(before) == {"r0", "r1"}
-    assert audit(warehouse).request_windows == 2
+    assert audit(operator_reader(warehouse)).request_windows == 2
     run(warehouse, sent, "none", lambda: sent.tokens(request(3, name="late")))
     assert ledger(warehouse) == sent.oracle()
     after = joules(warehouse)
     # Three alike bear what two did.
     assert {name: round(uj / before[name], 5) for name, uj in after.items()} == {"r0": 0.66667, "r1": 0.66667}
-    found = audit(warehouse, requests="none")
+    found = audit(operator_reader(warehouse), requests="none")
     assert (found.ok, found.request_windows, found.request_windows_partly) == (True, 1, 1)
-    assert not audit(warehouse).balanced  # What workers that keep all should have stored is not there.
+    assert not audit(operator_reader(warehouse)).balanced  # What workers that keep all should have stored is not there.
 
 
 def test_late_energy_reaches_requests_of_before_though_none_are_kept_now(warehouse: Warehouse) -> None:
@@ -93,7 +94,7 @@ def test_late_energy_reaches_requests_of_before_though_none_are_kept_now(warehou
     run(warehouse, sent, "all")
     run(warehouse, sent, "none", lambda: sent.power(interval(2, gpu="late-gpu")))
     assert ledger(warehouse) == sent.oracle()
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.ok, found.request_windows, found.request_windows_partly) == (True, 2, 0)
 
 
@@ -105,7 +106,7 @@ def test_late_requests_of_windows_that_kept_none_are_a_part_and_no_residual(ware
     assert ledger(warehouse) == sent.oracle()
     charged = sum(active + idle for (start, *_), (active, idle, *_) in sent.oracle().items() if start == first(sent))
     assert abs(joules(warehouse)["late"] - charged / 3) <= 1
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.ok, found.request_windows, found.request_windows_partly) == (True, 0, 1)
 
 

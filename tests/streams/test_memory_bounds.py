@@ -17,6 +17,7 @@ from tests.support.oracle import Interval, Oracle, Request
 from tests.support.partition_log import power, tokens
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse
+from warehouse.reader import operator_reader
 
 BOUND = 10_000
 ROWS = 50
@@ -86,7 +87,7 @@ def test_too_many_names_close_windows_early_and_the_ledger_is_the_same(
 
     asyncio.run(run())
     assert ledger(warehouse) == Oracle(WINDOW_MS).ledger(sent.intervals, sent.requests)
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.balanced, found.restating) == (True, 0)
     assert early() > before
     assert f"max_open_rows ({BOUND}) is met" in caplog.text

@@ -36,6 +36,7 @@ from tests.streams.driven_worker import (
 from tests.streams.sample_log import Sent, interval, request, two_windows
 from warehouse.client import Warehouse
 from warehouse.ledger.fingerprint import fingerprint
+from warehouse.periods import Period
 from warehouse.sink.fence import Fence
 
 CALLS = {"final": 7, "late": 5}
@@ -106,7 +107,7 @@ def books(warehouse: Warehouse) -> tuple[object, ...]:
         "(SELECT (sum(active_uj + idle_uj), uniqExact(request_id)) FROM request_energy FINAL) AS requests, "
         "(SELECT count() FROM ledger FINAL) AS rows"
     )
-    return fingerprint(warehouse, T0 - 1, T0 + 10**8, ["c"]), facts
+    return fingerprint(warehouse, Period(T0 - 1, T0 + 10**8), ["c"]), facts
 
 
 _undisturbed: dict[str, tuple[object, ...]] = {}

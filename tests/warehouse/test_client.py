@@ -115,8 +115,8 @@ def test_an_arrow_answer_keeps_the_columns_kinds(warehouse: Warehouse) -> None:
 
 def test_a_question_is_asked_by_name_with_identifiers_from_code(warehouse: Warehouse) -> None:
     warehouse.insert("ledger", row("ledger"))
-    asked = {"log_id": "log", "log_partition": 0, "after_ms": 0, "most": 5}
-    found = warehouse.ask("sink_keys", idents={"table": "ledger", "columns": "tenant"}, **asked)
+    asked = {"log_id": "log", "log_partition": 0, "after_ms": 0, "limit": 5}
+    found = warehouse.ask("sink/stored_keys", idents={"table": "ledger", "columns": "tenant"}, **asked)
     assert found == [{"tenant": "acme"}]
     for name in ("no_such_question", "../../etc/passwd", ""):
         with pytest.raises(KeyError):

@@ -13,8 +13,8 @@ import pytest
 from tests.support.ledger_rows import row
 from tests.support.paths import ROOT
 from warehouse.client import Warehouse
-from warehouse.durability import SETTINGS, set_durable
 from warehouse.migrate import migrate
+from warehouse.sink.durability import SETTINGS, set_durable
 from warehouse.sink.fence import Fence
 from warehouse.sink.sink import Sink
 
@@ -44,16 +44,16 @@ def syncs(warehouse: Warehouse) -> int:
 
 def test_migrate_makes_every_table_durable_and_takes_it_back(unmigrated: Warehouse) -> None:
     migrate(unmigrated, durable=True)
-    tables = unmigrated.ask("durable_tables")
+    tables = unmigrated.ask("sink/durable_tables")
     assert {"ledger", "gpu_energy", "marks", "claims", "ledger_hour", "ledger_day", "prices"} <= {
         t["name"] for t in tables
     }
     assert all(t["synced"] for t in tables)
     migrate(unmigrated)
-    assert all(t["synced"] for t in unmigrated.ask("durable_tables"))
+    assert all(t["synced"] for t in unmigrated.ask("sink/durable_tables"))
     assert set_durable(unmigrated, True) == []
     migrate(unmigrated, durable=False)
-    assert not any(t["synced"] for t in unmigrated.ask("durable_tables"))
+    assert not any(t["synced"] for t in unmigrated.ask("sink/durable_tables"))
 
 
 def test_a_durable_write_is_synced_when_it_is_acknowledged_and_another_is_not(warehouse: Warehouse) -> None:

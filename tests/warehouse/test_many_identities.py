@@ -9,6 +9,8 @@ import pytest
 from contracts.rows import length
 from tests.support.ledger_rows import HOUR, row, rows
 from warehouse.client import Warehouse
+from warehouse.periods import Period
+from warehouse.reader import operator_reader
 from warehouse.sink.sink import IDS_AT_ONCE, Sink
 from warehouse.usage.sessions import session
 from warehouse.usage.usage_queries import usage
@@ -44,7 +46,7 @@ def test_other_copies_than_the_first_are_taken_back_for_good(warehouse: Warehous
     warehouse.insert("usage", later)
     Sink(warehouse).take_back_copies(IDS[:1], 2)
     warehouse.insert("usage", later)
-    assert [r.quantity for r in usage(warehouse, 0, HOUR + 1).rows] == [Decimal("-1.25")]
+    assert [r.quantity for r in usage(operator_reader(warehouse), Period(0, HOUR + 1)).rows] == [Decimal("-1.25")]
 
 
 def test_a_session_of_thousands_of_traces(warehouse: Warehouse) -> None:
@@ -55,7 +57,7 @@ def test_a_session_of_thousands_of_traces(warehouse: Warehouse) -> None:
     ]
     warehouse.insert("request_energy", rows("request_energy", *ids))
     warehouse.insert("usage", rows("usage", *calls))
-    found = session(warehouse, "s")
+    found = session(operator_reader(warehouse), "s")
     assert (found.requests, found.tool_calls, len(found.steps)) == (3_000, Decimal(-3_750), 3_000)
 
 

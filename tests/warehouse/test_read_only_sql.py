@@ -13,6 +13,7 @@ from tests.support.ledger_rows import rows
 from warehouse.client import Warehouse, connect
 from warehouse.migrate import migrate
 from warehouse.read_only_sql import read_only
+from warehouse.reader import operator_reader
 
 ALLOWED = [
     "SELECT 1",
@@ -109,7 +110,7 @@ def warehouse(dsn: str) -> Iterator[Warehouse]:
 
 @pytest.mark.parametrize("sql", ALLOWED)
 def test_a_question_passes(warehouse: Warehouse, sql: str) -> None:
-    columns, rows_ = read_only(warehouse, sql)
+    columns, rows_ = read_only(operator_reader(warehouse), sql)
     assert columns
     assert all(len(r) == len(columns) for r in rows_)
 
@@ -117,7 +118,7 @@ def test_a_question_passes(warehouse: Warehouse, sql: str) -> None:
 @pytest.mark.parametrize("sql", REFUSED)
 def test_what_writes_or_reads_outside_is_refused(warehouse: Warehouse, sql: str) -> None:
     with pytest.raises(BadQuery) as caught:
-        read_only(warehouse, sql)
+        read_only(operator_reader(warehouse), sql)
     assert caught.value.field == "sql"
     assert caught.value.fix
 
@@ -130,7 +131,7 @@ def test_no_table_function_of_the_engine_but_the_harmless_passes(warehouse: Ware
         for spelled in (name, name.upper(), f"`{name}`"):
             sql = f"SELECT * FROM {spelled}('x')"
             try:
-                read_only(warehouse, sql)
+                read_only(operator_reader(warehouse), sql)
             except BadQuery as refused:
                 # by the gate, not by the engine when it ran it
                 assert name in harmless or not isinstance(refused.__cause__, DatabaseError), sql
@@ -139,37 +140,39 @@ def test_no_table_function_of_the_engine_but_the_harmless_passes(warehouse: Ware
 
 
 def test_the_rows_are_the_tables(warehouse: Warehouse) -> None:
-    found = read_only(warehouse, "SELECT tenant, active_uj FROM ledger FINAL ORDER BY tenant")
+    found = read_only(operator_reader(warehouse), "SELECT tenant, active_uj FROM ledger FINAL ORDER BY tenant")
     assert found == (["tenant", "active_uj"], [("a", 1), ("b", 2)])
 
 
 def test_an_answer_without_rows_still_has_its_columns(warehouse: Warehouse) -> None:
-    found = read_only(warehouse, "SELECT tenant, active_uj + 1 AS more FROM ledger WHERE tenant = 'nobody' -- none")
+    found = read_only(
+        operator_reader(warehouse), "SELECT tenant, active_uj + 1 AS more FROM ledger WHERE tenant = 'nobody' -- none"
+    )
     assert found == (["tenant", "more"], [])
 
 
 def test_more_rows_than_the_limit_are_refused_not_cut_off(warehouse: Warehouse) -> None:
     sql = "SELECT number FROM numbers(11)"
-    assert len(read_only(warehouse, sql, limit_rows=11)[1]) == 11
+    assert len(read_only(operator_reader(warehouse), sql, limit_rows=11)[1]) == 11
     with pytest.raises(BadQuery, match="Limit for result exceeded"):
-        read_only(warehouse, sql, limit_rows=10)
+        read_only(operator_reader(warehouse), sql, limit_rows=10)
 
 
 @pytest.mark.parametrize("explain", ["", "EXPLAIN SELECT "])
 def test_a_question_that_takes_too_long_is_ended(warehouse: Warehouse, explain: str) -> None:
     slow = "(SELECT sum(sipHash64(number)) FROM numbers(1000000000000))"
     with pytest.raises(BadQuery, match=r"(?i)timeout"):
-        read_only(warehouse, explain + slow, timeout_s=1)
+        read_only(operator_reader(warehouse), explain + slow, timeout_s=1)
 
 
 def test_a_question_leaves_no_limits_behind_on_its_reader(warehouse: Warehouse) -> None:
     for _ in range(5):
-        read_only(warehouse, "SELECT 1", limit_rows=1)
+        read_only(operator_reader(warehouse), "SELECT 1", limit_rows=1)
     assert len(warehouse.query("SELECT number FROM numbers(100)")) == 100
 
 
 def test_an_error_does_not_show_the_servers_address(warehouse: Warehouse, chdb_root: Path) -> None:
     with pytest.raises(BadQuery) as caught:
-        read_only(warehouse, "SELECT no_such_column FROM ledger")
+        read_only(operator_reader(warehouse), "SELECT no_such_column FROM ledger")
     assert "127.0.0.1" not in caught.value.fix
     assert str(chdb_root) not in caught.value.fix

@@ -11,7 +11,7 @@ from warehouse.results import Time
 
 if TYPE_CHECKING:
     from warehouse.audit.conservation import Audit
-    from warehouse.client import Warehouse
+    from warehouse.reader import LedgerReader
 
 SILENT_MS = 300_000
 """A producer is silent when it was not heard for so long before the end, or before the newest that others sent."""
@@ -136,13 +136,13 @@ def _covered(name: Gpu, gpu: dict[str, Any]) -> GpuCoverage:
     return GpuCoverage(gpu["covered_ms"], expected, *name, gpu["first_ms"], end_ms)
 
 
-def producers(found: Audit, warehouse: Warehouse, start_ms: int, end_ms: int, worst: int) -> None:
+def producers(found: Audit, reader: LedgerReader, start_ms: int, end_ms: int, worst: int) -> None:
     """Put into an audit what producers' numbers say, and who fell silent."""
-    (runs,) = warehouse.ask("audit_sources", start_ms=start_ms, worst=worst)
+    (runs,) = reader.ask("audit/producer_runs", start_ms=start_ms, worst=worst)
     found.producer_runs, found.runs_with_gaps = runs["runs"], runs["runs_with_gaps"]
     found.sequence_gaps, found.duplicates = int(runs["sequence_gaps"]), int(runs["duplicates"])
     found.gaps_by_producer = [SequenceGap(-int(minus), *map(_plain, rest)) for minus, *rest in runs["worst"]]
-    (silent,) = warehouse.ask("audit_silent", start_ms=start_ms, end_ms=end_ms, silent_ms=SILENT_MS, worst=worst)
+    (silent,) = reader.ask("audit/silent_producers", start_ms=start_ms, end_ms=end_ms, silent_ms=SILENT_MS, worst=worst)
     found.silent_producers = silent["silent"]
     found.silent = [SilentProducer(*named) for named in silent["worst"]]
 

@@ -24,7 +24,8 @@ from warehouse.audit.completeness import (  # fmt: skip
     SilentProducer,
     producers,
 )
-from warehouse.client import Warehouse
+from warehouse.periods import Period
+from warehouse.reader import LedgerReader
 from warehouse.results import Time
 
 WORST = 20
@@ -158,16 +159,15 @@ class Audit:
 
 
 def audit(
-    warehouse: Warehouse,
-    start_ms: int | None = None,
-    end_ms: int | None = None,
+    reader: LedgerReader,
+    period: Period | None = None,
     *,
     requests: Kept = "all",
     patience_s: float = 0.0,
     progress: Progress | None = None,
     wait: Callable[[float], None] = sleep,
 ) -> Audit:
-    """Audit the windows that start in `[start_ms, end_ms)` (UTC epoch ms; None: all there are).
+    """Audit the windows that start in a period; None: all that are stored. For operators.
 
     Where something differs or is being restated, `patience_s` seconds later (0: never) that part is looked at again,
     and what is seen then counts; what is being restated still, and as it was, counts as a residual. `requests` says
@@ -176,10 +176,10 @@ def audit(
     Sequence gaps cannot be placed in time: those of every producer's run that was heard from since `start_ms` count.
     Raises BadQuery for a period that is none.
     """
-    start, end = start_ms or 0, _END_MS if end_ms is None else end_ms
+    start, end = (period.start, period.end) if period else (0, _END_MS)
     if not 0 <= start < end <= _END_MS:
-        raise BadQuery("period", (start_ms, end_ms), "the start must lie before the end, both from 1970 to 2200")
-    spans = list(_spans(warehouse, start, end))
+        raise BadQuery("period", (start, end), "the start must lie before the end, both from 1970 to 2200")
+    spans = list(_spans(reader, start, end))
     total = sum(rows for _, rows in spans)
     found, coverage, done = Audit(requests=requests), Coverage(WORST), 0
     doubtful: list[tuple[Look, Audit]] = []
@@ -192,28 +192,28 @@ def audit(
             _add(found, part)
 
     for span, rows in spans:
-        judge(partial(_balance, warehouse, span, requests))
-        for gpu in warehouse.ask("audit_coverage", settings=_BOUNDED, start_ms=span[0], end_ms=span[1], worst=WORST):
+        judge(partial(_balance, reader, span, requests))
+        for gpu in reader.ask("audit/gpu_coverage", settings=_BOUNDED, start_ms=span[0], end_ms=span[1], worst=WORST):
             coverage.add(gpu)
         done += rows
         if progress:
             progress(done, total)
     for span in _whole_days(spans):
-        judge(partial(_days, warehouse, span, requests))
+        judge(partial(_days, reader, span, requests))
     if doubtful:
         wait(patience_s)
     for look, before in doubtful:
         _add(found, _still(before, look()))
     coverage.tell(found)
-    producers(found, warehouse, start, end, WORST)
+    producers(found, reader, start, end, WORST)
     return found
 
 
-def _spans(warehouse: Warehouse, start_ms: int, end_ms: int) -> Iterator[tuple[Span, int]]:
+def _spans(reader: LedgerReader, start_ms: int, end_ms: int) -> Iterator[tuple[Span, int]]:
     """The period in steps of whole hours with at most SPAN_ROWS rows, and their rows; hours without rows are passed
     over."""
     first = last = rows = 0
-    for hour in warehouse.ask("audit_spans", start_ms=start_ms, end_ms=end_ms):
+    for hour in reader.ask("audit/rows_by_hour", start_ms=start_ms, end_ms=end_ms):
         if rows and rows + hour["rows"] > SPAN_ROWS:
             yield (max(first, start_ms), min(last, end_ms)), rows
             rows = 0
@@ -230,28 +230,28 @@ def _whole_days(spans: Sequence[tuple[Span, int]]) -> Iterator[Span]:
         yield day * MS_PER_DAY, min(day + DAYS_AT_ONCE, last) * MS_PER_DAY
 
 
-def _days(warehouse: Warehouse, span: Span, kept: Kept) -> Audit:
+def _days(reader: LedgerReader, span: Span, kept: Kept) -> Audit:
     """Days against their hours, all of which are at hand whatever the period cuts."""
-    (days,) = warehouse.ask("audit_days", settings=_BOUNDED, start_ms=span[0], end_ms=span[1], worst=WORST)
+    (days,) = reader.ask("audit/days", settings=_BOUNDED, start_ms=span[0], end_ms=span[1], worst=WORST)
     named = [_window(*window) for window in days.pop("restating_windows")]
     return Audit(requests=kept, restating_windows=named, **{name: int(value) for name, value in days.items()})
 
 
-def _balance(warehouse: Warehouse, span: Span, kept: Kept) -> Audit:
+def _balance(reader: LedgerReader, span: Span, kept: Kept) -> Audit:
     """Conservation in one span."""
     part = Audit(requests=kept)
 
-    def ask(name: str, start_ms: int = span[0], end_ms: int = span[1], **more: int) -> dict[str, Any]:
-        (row,) = warehouse.ask(name, settings=_BOUNDED, start_ms=start_ms, end_ms=end_ms, worst=WORST, **more)
+    def ask(name: str, start_ms: int = span[0], end_ms: int = span[1], **more: Any) -> dict[str, Any]:
+        (row,) = reader.ask(name, settings=_BOUNDED, start_ms=start_ms, end_ms=end_ms, worst=WORST, **more)
         return {key: value if isinstance(value, list) else int(value) for key, value in row.items()}
 
-    energy = ask("audit_energy")
+    energy = ask("audit/energy")
     part.unbalanced_windows = [_window(*named) for named in energy.pop("worst")]
     part.restating_windows = [_window(*named) for named in energy.pop("restating_windows")]
     part.stray_windows = [StrayWindow(*named) for named in energy.pop("stray_windows")]
     for name, value in energy.items():
         setattr(part, name, value)
-    tokens, requests = ask("audit_tokens"), ask("audit_requests", kept=int(kept == "all"))
+    tokens, requests = ask("audit/tokens"), ask("audit/requests", kept=int(kept == "all"))
     part.token_residual_tokens, part.request_residual = tokens["token_residual"], tokens["request_residual"]
     part.request_windows, part.request_residual_uj = requests["windows"], requests["residual_uj"]
     part.request_windows_partly = requests["windows_partly"]
@@ -262,7 +262,7 @@ def _balance(warehouse: Warehouse, span: Span, kept: Kept) -> Audit:
     # Whole hours only: of an hour that the period cuts, the windows outside are not at hand.
     first, last = -(-span[0] // MS_PER_HOUR) * MS_PER_HOUR, span[1] // MS_PER_HOUR * MS_PER_HOUR
     if first < last:
-        hours = ask("audit_hours", first, last)
+        hours = ask("audit/hours", first, last)
         part.hours, part.hours_without_windows = hours["hours"], hours["hours_without_windows"]
         part.hour_residual_uj, part.hour_residual_counts = hours["residual_uj"], hours["residual_counts"]
         part.restating, part.restating_uj = (

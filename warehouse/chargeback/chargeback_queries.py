@@ -1,8 +1,8 @@
-"""The questions that people ask of the ledger, typed. One question is one file in queries/.
+"""Bills: energy, tokens and money by any dimensions. Money is computed in chargeback.sql (see the package).
 
-Periods are half-open `[start_ms, end_ms)`, UTC epoch milliseconds. Every answer is bounded: a `Page` of at most
-`pages.MAX_LIMIT` rows with a cursor to the next, or an error that says to ask for less. All raise BadQuery for a
-question that cannot be asked, and Unavailable when the warehouse is gone.
+Every read takes a `LedgerReader`, which binds its tenant, and a half-open `Period`. It returns a `Page` of at most
+`cursors.MAX_LIMIT` rows with a cursor to the next, or an error that says to narrow the question. All raise BadQuery for
+a question that cannot be answered, AccessDenied for another tenant's rows, and Unavailable when the warehouse is gone.
 
 Rounding: money is exact to its last digit until one rounding to millionths of the currency, by largest remainder over
 the whole answer. So an answer's rows sum to its total, and every grouping of the same energy has the same total.
@@ -11,117 +11,106 @@ the whole answer. So an answer's rows sum to its total, and every grouping of th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from contracts.errors import BadQuery
-from contracts.units import UJ_PER_J, UJ_PER_KWH, epoch_ms
+from contracts.units import UJ_PER_J, UJ_PER_KWH
 from warehouse.chargeback.dimensions import DIMENSIONS as DIMENSIONS
 from warehouse.chargeback.dimensions import check_by, grouping
-from warehouse.chargeback.rollups import facts_of
-from warehouse.cursors import Key, check_limit, page, read_cursor
-from warehouse.results import METHODS, ChargebackRow, MissingPrice, Page
-
-if TYPE_CHECKING:
-    from warehouse.client import Warehouse
+from warehouse.chargeback.rollups import rollup_rows
+from warehouse.cursors import Key, Page, PageRequest
+from warehouse.filters import Filter
+from warehouse.periods import Period
+from warehouse.reader import LedgerReader
+from warehouse.results import METHODS, ChargebackRow, MissingPrice
 
 _MICRO = Decimal(1).scaleb(-6)
 _NANO = Decimal(1).scaleb(-9)
 _NANO_UNITS = 10**9
+_BY_TENANT = ("tenant",)
+_ALL = Filter()
+_FIRST_PAGE = PageRequest()
 
-MAX_SERIES_ROWS = 500_000
+MAX_ROWS = 500_000
+"""Rows that `chargeback_all` returns at most."""
 
 
 def chargeback(
-    warehouse: Warehouse,
-    start_ms: int,
-    end_ms: int,
-    *,
-    by: Sequence[str] = ("tenant",),
-    tenant: str | None = None,
-    cluster: str | None = None,
-    limit: int = 1_000,
-    cursor: str | None = None,
+    reader: LedgerReader,
+    period: Period,
+    by: Sequence[str] = _BY_TENANT,
+    filter: Filter = _ALL,
+    page: PageRequest = _FIRST_PAGE,
 ) -> Page[ChargebackRow]:
-    """Energy, tokens, J/token, cost and gCO2eq by any of `DIMENSIONS`, sorted by them; `by=()` gives the total.
+    """Return energy, tokens, J/token, cost and gCO2eq by any of `DIMENSIONS`, sorted by them; `by=()` is the total.
 
-    Final windows only, from tables of days, hours or windows (`warehouse.chargeback.rollups`), which say the same.
+    Final windows only, from tables of days, hours or windows (`warehouse.chargeback.rollups`), which hold equal sums.
     """
-    return chargeback_and_total(
-        warehouse, start_ms, end_ms, by=by, tenant=tenant, cluster=cluster, limit=limit, cursor=cursor
-    )[0]
+    return chargeback_and_total(reader, period, by, filter, page)[0]
 
 
 def chargeback_and_total(
-    warehouse: Warehouse,
-    start_ms: int,
-    end_ms: int,
-    *,
-    by: Sequence[str] = ("tenant",),
-    tenant: str | None = None,
-    cluster: str | None = None,
-    limit: int = 1_000,
-    cursor: str | None = None,
+    reader: LedgerReader,
+    period: Period,
+    by: Sequence[str] = _BY_TENANT,
+    filter: Filter = _ALL,
+    page: PageRequest = _FIRST_PAGE,
 ) -> tuple[Page[ChargebackRow], ChargebackRow]:
-    """A page of `chargeback` and the `chargeback_total` that all its pages sum to, from one reading of the ledger."""
+    """Return a page of `chargeback` and the total that all its pages sum to, from one reading of the ledger."""
     by = check_by(by)
-    question = ("chargeback", start_ms, end_ms, *by, tenant, cluster)
-    after = read_cursor(question, cursor, [str] * len(by))
-    total, rows = _chargeback(warehouse, start_ms, end_ms, by, tenant, cluster, check_limit(limit) + 1, after or [])
-    return page(question, rows, limit, lambda row: [getattr(row, name) for name in by]), total
+    question = ("chargeback", period, *by, reader.narrow(filter))
+    after = page.after(question, [str] * len(by))
+    total, rows = _chargeback(reader, period, by, filter, page.limit + 1, after or [])
+    return page.cut(question, rows, lambda row: [getattr(row, name) for name in by]), total
 
 
-def chargeback_total(
-    warehouse: Warehouse, start_ms: int, end_ms: int, *, tenant: str | None = None, cluster: str | None = None
-) -> ChargebackRow:
-    """The one total of a period: what the rows of any grouping of it sum to."""
-    return _chargeback(warehouse, start_ms, end_ms, (), tenant, cluster, 1, [])[0]
+def chargeback_total(reader: LedgerReader, period: Period, filter: Filter = _ALL) -> ChargebackRow:
+    """Return the one total of a period, which the rows of any grouping of it sum to."""
+    return _chargeback(reader, period, (), filter, 1, [])[0]
 
 
 def chargeback_all(
-    warehouse: Warehouse,
-    start_ms: int,
-    end_ms: int,
-    *,
-    by: Sequence[str],
-    tenant: str | None = None,
-    cluster: str | None = None,
+    reader: LedgerReader, period: Period, by: Sequence[str], filter: Filter = _ALL
 ) -> list[ChargebackRow]:
-    """Every row of a chargeback, for series and exports in this process. BadQuery past `MAX_SERIES_ROWS`."""
-    _, rows = _chargeback(warehouse, start_ms, end_ms, check_by(by), tenant, cluster, MAX_SERIES_ROWS + 1, [])
-    if len(rows) > MAX_SERIES_ROWS:
-        raise BadQuery(
-            "by", ",".join(by), f"more than {MAX_SERIES_ROWS} rows: narrow the period or group more coarsely"
-        )
+    """Return every row of a chargeback, for series and exports in this process. Raises BadQuery past `MAX_ROWS`."""
+    _, rows = _chargeback(reader, period, check_by(by), filter, MAX_ROWS + 1, [])
+    if len(rows) > MAX_ROWS:
+        raise BadQuery("by", ",".join(by), f"more than {MAX_ROWS} rows: narrow the period or group more coarsely")
     return rows
 
 
+def efficiency(
+    reader: LedgerReader,
+    period: Period,
+    bucket: str = "hour",
+    by: Sequence[str] = (),
+    filter: Filter = _ALL,
+    page: PageRequest = _FIRST_PAGE,
+) -> Page[ChargebackRow]:
+    """Return J/token over time: a chargeback by `bucket` (hour, day or month) and any other dimensions."""
+    if bucket not in ("hour", "day", "month"):
+        raise BadQuery("bucket", bucket, "give hour, day or month")
+    return chargeback(reader, period, [bucket, *by], filter, page)
+
+
 def _chargeback(
-    warehouse: Warehouse,
-    start_ms: int,
-    end_ms: int,
-    by: tuple[str, ...],
-    tenant: str | None,
-    cluster: str | None,
-    limit: int,
-    after: Key,
+    reader: LedgerReader, period: Period, by: tuple[str, ...], filter: Filter, limit: int, after: Key
 ) -> tuple[ChargebackRow, list[ChargebackRow]]:
-    """The total, and at most `limit` rows after the key `after`."""
-    found = warehouse.ask(
-        "chargeback",
-        idents={"facts": facts_of(start_ms, end_ms, by), **grouping(by)},
-        start_ms=start_ms,
-        end_ms=end_ms,
-        tenant=tenant or "",
-        cluster=cluster or "",
+    """Return the total, and at most `limit` rows after the key `after`."""
+    rows = reader.ask(
+        "chargeback/chargeback",
+        filter,
+        idents={"facts": rollup_rows(period, by), **grouping(by)},
+        start_ms=period.start,
+        end_ms=period.end,
         after=after,
         limit=limit + 1,
     )
-    if not found:
+    if not rows:
         return _chargeback_row((), _EMPTY), []
-    total = _chargeback_row((), found[0])
-    return total, [_chargeback_row(by, row) for row in found[1:]] if by else [total]
+    total = _chargeback_row((), rows[0])
+    return total, [_chargeback_row(by, row) for row in rows[1:]] if by else [total]
 
 
 _EMPTY: dict[str, Any] = {
@@ -176,98 +165,11 @@ def _chargeback_row(by: tuple[str, ...], row: Mapping[str, Any]) -> ChargebackRo
 
 
 def kwh_nano(energy_uj: int, parts_per_uj: int = 1) -> Decimal:
-    """Microjoules (or finer parts of them) as kWh, to nine places (3.6 mJ), half up."""
+    """Return microjoules (or finer parts of them) as kWh, to nine places (3.6 mJ), rounded half up."""
     unit = UJ_PER_KWH * parts_per_uj // _NANO_UNITS
     return ((2 * energy_uj + unit) // (2 * unit)) * _NANO
 
 
 def joules_per(energy_uj: int, count: int) -> float | None:
-    """Joules per token (a ratio for people, not for the ledger); None without tokens or measured energy."""
+    """Return joules per token (a ratio for people, not for the ledger); None without tokens or measured energy."""
     return energy_uj / UJ_PER_J / count if count and energy_uj else None
-
-
-def efficiency(
-    warehouse: Warehouse,
-    start_ms: int,
-    end_ms: int,
-    *,
-    bucket: str = "hour",
-    by: Sequence[str] = (),
-    tenant: str | None = None,
-    cluster: str | None = None,
-    limit: int = 1_000,
-    cursor: str | None = None,
-) -> Page[ChargebackRow]:
-    """J/token over time: a chargeback by `bucket` (hour, day or month) and any of model, workload, hardware, ..."""
-    if bucket not in ("hour", "day", "month"):
-        raise BadQuery("bucket", bucket, "give hour, day or month")
-    return chargeback(
-        warehouse, start_ms, end_ms, by=[bucket, *by], tenant=tenant, cluster=cluster, limit=limit, cursor=cursor
-    )
-
-
-MEASURES = ("energy_uj", "cost", "tokens", "joules_per_token", "joules_per_output_token", "requests", "kwh", "gco2")
-"""What `series` can follow; each is a field of ChargebackRow."""
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """Values over time. A value is None where it is unknown: no price, no tokens."""
-
-    points: dict[str, list[tuple[int, Any]]]
-    """By the value of `by` ("" without one): (start of the step in epoch ms, value), in order of time."""
-    steps: frozenset[int]
-    """Steps for which the ledger has any row, of anybody: what is known to be known."""
-    simulated: frozenset[str]
-    """Keys that hold simulated energy."""
-    currency: str
-    """Of a cost; empty where there is none."""
-
-
-def series(
-    warehouse: Warehouse,
-    start_ms: int,
-    end_ms: int,
-    *,
-    measure: str,
-    by: str | None = "tenant",
-    freq: str = "day",
-    tenant: str | None = None,
-    cluster: str | None = None,
-) -> Series:
-    """A measure by hour or day, one series per value of `by` (None: one in all), final windows only."""
-    found = several(warehouse, start_ms, end_ms, measures=[measure], by=by, freq=freq, tenant=tenant, cluster=cluster)
-    return found[measure]
-
-
-def several(
-    warehouse: Warehouse,
-    start_ms: int,
-    end_ms: int,
-    *,
-    measures: Sequence[str],
-    by: str | None = "tenant",
-    freq: str = "day",
-    tenant: str | None = None,
-    cluster: str | None = None,
-) -> dict[str, Series]:
-    """The series of several measures, from one reading of the ledger."""
-    for measure in measures:
-        if measure not in MEASURES:
-            raise BadQuery("measure", measure, f"one of {', '.join(MEASURES)}")
-    if freq not in ("hour", "day"):
-        raise BadQuery("freq", freq, "give hour or day")
-    if by in ("hour", "day", "month"):
-        raise BadQuery("by", by, "a series is already over time: group by another dimension")
-    keys = [by] if by else []
-    rows = chargeback_all(warehouse, start_ms, end_ms, by=[*keys, freq], tenant=tenant, cluster=cluster)
-    everybody = chargeback_all(warehouse, start_ms, end_ms, by=[freq]) if by or tenant or cluster else rows
-    steps = frozenset(epoch_ms(getattr(row, freq)) for row in everybody)
-    simulated = frozenset(getattr(row, by) if by else "" for row in rows if row.simulated)
-    currency = next((row.currency for row in rows if row.currency), "")
-    points: dict[str, dict[str, list[tuple[int, Any]]]] = {measure: {} for measure in measures}
-    for row in rows:
-        key, at = getattr(row, by) if by else "", epoch_ms(getattr(row, freq))
-        for measure in measures:
-            points[measure].setdefault(key, []).append((at, getattr(row, measure)))
-    return {measure: Series(points[measure], steps, simulated, currency) for measure in measures}

@@ -20,7 +20,7 @@ _MICRO = Decimal(1).scaleb(-6)
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class PricedPart:
     """Energy of one cluster in one hour (its number since 1970), for the group at this index."""
 
     group: int
@@ -30,7 +30,7 @@ class Used:
 
 
 @dataclass(frozen=True, slots=True)
-class Priced:
+class PricedGroups:
     """What groups cost, to millionths, by largest remainder: they sum to the whole, which is the exact sum rounded half
     up. None where a price is missing or currencies mix, for the whole and each of its groups."""
 
@@ -60,7 +60,7 @@ class PriceBook:
                     return price
         return None
 
-    def price(self, parts: Sequence[Used], groups: int) -> Priced:
+    def price(self, parts: Sequence[PricedPart], groups: int) -> PricedGroups:
         """What parts of so many groups cost together, and each group of them."""
         cost, grams = [0] * groups, [0] * groups
         missing: set[MissingPrice] = set()
@@ -79,7 +79,7 @@ class PriceBook:
         kinds = {m.kind for m in missing}
         costs = _rounded(cost) if not kinds & {"energy", "pue"} and len(currencies) <= 1 else None
         gco2 = _rounded(grams) if not kinds & {"carbon", "pue"} else None
-        return Priced(
+        return PricedGroups(
             None if costs is None else sum(costs, Decimal(0)),
             None if gco2 is None else sum(gco2, Decimal(0)),
             [None] * groups if costs is None else list(costs),

@@ -7,15 +7,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from contracts.errors import BadQuery
 from contracts.units import MS_PER_HOUR, UJ_PER_KWH, EpochMs, epoch_ms
+from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
+from warehouse.reader import LedgerReader
 from warehouse.results import Amount, Interval, LedgerRow, Time
-
-if TYPE_CHECKING:
-    from warehouse.client import Warehouse
 
 MAX_PARTS = 200
 """Ledger rows of one tenant in one window that are explained; more is an error."""
@@ -115,24 +114,29 @@ class Explanation:
     parts: list[Part]
 
 
-def explain(warehouse: Warehouse, tenant: str, window: str = "latest") -> Explanation:
-    """The charge of a tenant in the window that holds an instant (RFC 3339), or in its newest final one (`latest`).
+def explain(reader: LedgerReader, tenant: str | None, window: str = "latest") -> Explanation:
+    """Return the charge of a tenant in the window that holds an instant (RFC 3339), or in its newest final one.
 
-    Raises BadQuery where the tenant has no final window there.
+    `tenant` None is the reader's own. Raises BadQuery where the tenant has no final window there, and where an operator
+    names none.
     """
+    filter = reader.narrow(Filter(tenant=tenant))
+    tenant = filter.tenant
+    if not tenant:
+        raise BadQuery("tenant", None, "say whose charge to explain")
     at_ms = -1 if window == "latest" else _instant(window)
-    found = warehouse.ask("explain_window", tenant=tenant, at_ms=at_ms)[0]
-    if not found["found"]:
+    newest = reader.ask("ledger/explain_window", filter, at_ms=at_ms)[0]
+    if not newest["windows"]:
         raise BadQuery(
             "tenant" if at_ms < 0 else "window",
             tenant if at_ms < 0 else window,
             f"no final window of {tenant!r} is there; `chargeback` lists tenants, `ledger` their windows",
         )
-    start_ms = found["window_start"]
-    rows = warehouse.ask("explain_rows", window_ms=start_ms, tenant=tenant, limit=MAX_PARTS + 1)
+    start_ms = newest["window_start"]
+    rows = reader.ask("ledger/explain_rows", filter, window_ms=start_ms, limit=MAX_PARTS + 1)
     if len(rows) > MAX_PARTS:
         raise BadQuery("tenant", tenant, f"more than {MAX_PARTS} rows in one window; drill down with `ledger` instead")
-    evidence = _Evidence(warehouse, start_ms, tenant, rows)
+    evidence = _Evidence(reader, start_ms, filter, rows)
     parts = [evidence.part(row) for row in rows]
     costs, grams = [part.cost for part in parts], [part.gco2 for part in parts]
     currencies = {price.currency for part in parts for price in part.prices if price.kind == "energy"}
@@ -167,32 +171,36 @@ def _sum(amounts: list[Decimal | None]) -> Decimal | None:
 class _Evidence:
     """Looks up what the rows of a window rest on: each kind of fact in one question, however many rows there are."""
 
-    def __init__(self, warehouse: Warehouse, start_ms: int, tenant: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, reader: LedgerReader, start_ms: int, filter: Filter, rows: Sequence[Mapping[str, Any]]) -> None:
         def column(name: str) -> list[Any]:
             return [row[name] for row in rows]
 
-        subjects = {"window_ms": start_ms, "clusters": column("cluster"), "workloads": column("workload")}
+        subjects: dict[str, Any] = {
+            "window_ms": start_ms,
+            "clusters": column("cluster"),
+            "workloads": column("workload"),
+        }
         self._measured = {
             (fact["cluster"], fact["workload"], fact["hardware"]): fact
-            for fact in warehouse.ask("explain_energy", **subjects)
+            for fact in reader.ask("ledger/explain_energy", filter, **subjects)
         }
         self._intervals: dict[tuple[str, str, str], list[Interval]] = {}
-        for fact in warehouse.ask("explain_intervals", **subjects, tenant=tenant, shown=SHOWN_INTERVALS):
+        for fact in reader.ask("ledger/explain_intervals", filter, **subjects, shown=SHOWN_INTERVALS):
             found = ledger_queries.interval(fact)
             self._intervals.setdefault((found.cluster, found.workload, found.hardware), []).append(found)
-        used = {"at_ms": start_ms, "hardwares": column("hardware")}
+        used: dict[str, Any] = {"at_ms": start_ms, "hardwares": column("hardware")}
         self._floors = {
             (floor["of_hardware"], floor["of_version"]): floor
-            for floor in warehouse.ask("floor_used", **used, versions=column("floor_version"))
+            for floor in reader.ask("ledger/applied_floors", **used, versions=column("floor_version"))
         }
-        versions = {"models": column("model"), "versions": column("weights_version")}
+        versions: dict[str, Any] = {"models": column("model"), "versions": column("weights_version")}
         self._weights = {
             (found["of_model"], found["of_hardware"], found["of_version"]): found
-            for found in warehouse.ask("weights_used", **used, **versions)
+            for found in reader.ask("ledger/applied_weights", **used, **versions)
         }
         self._prices: dict[str, list[AppliedPrice]] = {}
         hour_ms = start_ms - start_ms % MS_PER_HOUR
-        for price in warehouse.ask("prices_at", clusters=sorted(set(column("cluster"))), at_ms=hour_ms):
+        for price in reader.ask("chargeback/prices_at", clusters=sorted(set(column("cluster"))), at_ms=hour_ms):
             self._prices.setdefault(price["scope"], []).append(_applied(price))
 
     def part(self, row: Mapping[str, Any]) -> Part:

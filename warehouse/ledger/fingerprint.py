@@ -1,4 +1,4 @@
-"""One hash for a ledger: two ledgers with the same hash say the same, row for row."""
+"""One hash for a ledger. Two ledgers with the same hash hold the same rows."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import hashlib
 from collections.abc import Sequence
 
 from warehouse.client import Warehouse
-from warehouse.sql_files import question
+from warehouse.periods import Period
 
 
-def fingerprint(warehouse: Warehouse, start_ms: int, end_ms: int, clusters: Sequence[str]) -> str:
-    """SHA-256 over the final rows of `[start_ms, end_ms)` of some clusters, in key order, tab-separated.
+def fingerprint(warehouse: Warehouse, period: Period, clusters: Sequence[str]) -> str:
+    """Return the SHA-256 over the final rows of some clusters in a period, in key order, tab-separated.
 
-    What a row means counts, not who wrote it: provenance, version and revision are left out.
+    Provenance, version and revision are left out: the hash is over what a row says, not over who wrote it.
     """
-    sql = question("fingerprint")
-    rows = warehouse.arrow(sql, start_ms=start_ms, end_ms=end_ms, clusters=list(clusters))
+    rows = warehouse.ask_arrow("ledger/fingerprint", start_ms=period.start, end_ms=period.end, clusters=list(clusters))
     digest = hashlib.sha256()
     for batch in rows.to_batches(max_chunksize=10_000):
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):

@@ -1,21 +1,24 @@
-"""Below a bill: the fleet's nodes, the ledger's rows, the GPUs' intervals, the requests, the newest windows.
+"""Rows under a bill: the fleet's nodes, the ledger's rows, GPUs' intervals, requests, and the newest windows.
 
-Periods, pages and errors are as in `reads`.
+Readers, periods, pages and errors are as in `chargeback_queries`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from contracts.units import MS_PER_HOUR
 from warehouse.chargeback.chargeback_queries import joules_per
-from warehouse.chargeback.rollups import source_of
-from warehouse.cursors import check_limit, page, read_cursor
-from warehouse.results import METHODS, FleetRow, Interval, LatestRow, LedgerRow, Page, RequestRow
+from warehouse.chargeback.rollups import hours_or_windows
+from warehouse.cursors import Page, PageRequest
+from warehouse.filters import Filter
+from warehouse.periods import Period
+from warehouse.reader import LedgerReader
+from warehouse.results import METHODS, FleetRow, Interval, LatestRow, LedgerRow, RequestRow
 
-if TYPE_CHECKING:
-    from warehouse.client import Warehouse
+_ALL = Filter()
+_FIRST_PAGE = PageRequest()
 
 LATEST_WINDOWS_MS = 5 * 60_000
 """How far back `latest` looks from the newest window."""
@@ -28,55 +31,52 @@ _ENDS_AFTER_MS = {"ledger": 0, "request_energy": 7 * MS_PER_HOUR}
 
 
 def _oldest_first(
-    warehouse: Warehouse,
+    reader: LedgerReader,
     table: str,
-    start_ms: int,
-    end_ms: int,
+    period: Period,
+    after_ms: int,
     limit: int,
     ask: Callable[[int, int, int], list[dict[str, Any]]],
 ) -> list[dict[str, Any]]:
-    """The first `limit` rows of a period, asked for as `ask(start_ms, end_ms, limit)` in spans of growing length.
+    """Return the first `limit` rows of a period, by `ask(start_ms, end_ms, limit)` over spans of growing length.
 
-    A page is a small part of most periods, and the first rows in time cannot be known without looking through all that
-    is sorted by tenant first. So only as much time is looked through as fills the page.
+    A page is a small part of most periods, and tables are sorted by tenant before time. So only as much time is read
+    as fills the page.
     """
-    (stored,) = warehouse.ask("extremes", idents={"table": table})
-    at, span = max(start_ms, stored["oldest"]), _FIRST_SPAN_MS[table]
-    end_ms = min(end_ms, stored["newest"] + _ENDS_AFTER_MS[table] + 1)
-    found: list[dict[str, Any]] = []
-    while at < end_ms and len(found) < limit:
+    (stored,) = reader.ask("ledger/extremes", idents={"table": table})
+    at, span = max(period.start, after_ms, stored["oldest"]), _FIRST_SPAN_MS[table]
+    end_ms = min(period.end, stored["newest"] + _ENDS_AFTER_MS[table] + 1)
+    rows: list[dict[str, Any]] = []
+    while at < end_ms and len(rows) < limit:
         until = min(at - at % span + span, end_ms)
-        found += ask(at, until, limit - len(found))
+        rows += ask(at, until, limit - len(rows))
         at, span = until, span * _GROWTH
-    return found
+    return rows
 
 
 def fleet(
-    warehouse: Warehouse,
-    start_ms: int,
-    end_ms: int,
-    *,
-    cluster: str | None = None,
-    limit: int = 1_000,
-    cursor: str | None = None,
+    reader: LedgerReader, period: Period, filter: Filter = _ALL, page: PageRequest = _FIRST_PAGE
 ) -> Page[FleetRow]:
-    """Energy, mean power, utilisation, idle and unallocated ratios by cluster, node and hardware, as measured."""
-    question = ("fleet", start_ms, end_ms, cluster)
-    after = read_cursor(question, cursor, [str, str, str])
+    """Return energy, mean power, utilisation, idle and unallocated ratios by cluster, node and hardware, as measured.
+
+    For operators: nodes are shared by tenants.
+    """
+    question = ("fleet", period, filter)
+    after = page.after(question, [str, str, str])
     cut = after or ["", "", ""]
-    rows = warehouse.ask(
-        "fleet",
-        idents=source_of(start_ms, end_ms),
-        start_ms=start_ms,
-        end_ms=end_ms,
-        cluster=cluster or "",
+    rows = reader.ask(
+        "ledger/fleet",
+        filter,
+        idents=hours_or_windows(period),
+        start_ms=period.start,
+        end_ms=period.end,
         first=int(after is None),
         after_cluster=cut[0],
         after_node=cut[1],
         after_hardware=cut[2],
-        limit=check_limit(limit) + 1,
+        limit=page.limit + 1,
     )
-    return page(question, [_fleet_row(row) for row in rows], limit, lambda r: [r.cluster, r.node, r.hardware])
+    return page.cut(question, [_fleet_row(row) for row in rows], lambda r: [r.cluster, r.node, r.hardware])
 
 
 def _fleet_row(row: Mapping[str, Any]) -> FleetRow:
@@ -98,49 +98,40 @@ def _fleet_row(row: Mapping[str, Any]) -> FleetRow:
 
 
 def ledger_rows(
-    warehouse: Warehouse,
-    start_ms: int,
-    end_ms: int,
+    reader: LedgerReader,
+    period: Period,
+    filter: Filter = _ALL,
+    page: PageRequest = _FIRST_PAGE,
     *,
-    tenant: str | None = None,
-    cluster: str | None = None,
-    workload: str | None = None,
-    model: str | None = None,
     provisional: bool = False,
-    limit: int = 1_000,
-    cursor: str | None = None,
 ) -> Page[LedgerRow]:
-    """The windows behind a bill, oldest first. `provisional` adds windows that are still open."""
-    question = ("ledger", start_ms, end_ms, tenant, cluster, workload, model, provisional)
-    after = read_cursor(question, cursor, [int, str, str, str, str, str])
+    """Return the windows behind a bill, oldest first. `provisional` adds windows that are still open."""
+    question = ("ledger", period, reader.narrow(filter), provisional)
+    after = page.after(question, [int, str, str, str, str, str])
     names = ("after_ms", "after_tenant", "after_cluster", "after_workload", "after_model", "after_hardware")
-    cut: dict[str, Any] = dict(zip(names, after or [start_ms - 1, "", "", "", "", ""], strict=True))
+    cut: dict[str, Any] = dict(zip(names, after or [period.start - 1, "", "", "", "", ""], strict=True))
 
-    def ask(since_ms: int, until_ms: int, most: int) -> list[dict[str, Any]]:
-        return warehouse.ask(
-            "ledger_rows",
-            start_ms=since_ms,
-            end_ms=until_ms,
-            tenant=tenant or "",
-            cluster=cluster or "",
-            workload=workload or "",
-            model=model or "",
+    def ask(start_ms: int, end_ms: int, limit: int) -> list[dict[str, Any]]:
+        return reader.ask(
+            "ledger/rows",
+            filter,
+            start_ms=start_ms,
+            end_ms=end_ms,
             provisional=int(provisional),
-            limit=most,
+            limit=limit,
             **cut,
         )
 
-    rows = _oldest_first(warehouse, "ledger", max(start_ms, cut["after_ms"]), end_ms, check_limit(limit) + 1, ask)
-    return page(
+    rows = _oldest_first(reader, "ledger", period, cut["after_ms"], page.limit + 1, ask)
+    return page.cut(
         question,
         [ledger_row(row) for row in rows],
-        limit,
         lambda r: [r.window_start, r.tenant, r.cluster, r.workload, r.model, r.hardware],
     )
 
 
 def ledger_row(row: Mapping[str, Any]) -> LedgerRow:
-    """A row as ClickHouse returns it, typed."""
+    """Return a row of ClickHouse as its type."""
     fields = {name: row[name] for name in LedgerRow.__dataclass_fields__ if name in row}
     fields |= {
         "energy_uj": row["active_uj"] + row["idle_uj"] + row["unallocated_uj"],
@@ -152,37 +143,28 @@ def ledger_row(row: Mapping[str, Any]) -> LedgerRow:
 
 
 def intervals(
-    warehouse: Warehouse,
-    window_start: int,
-    cluster: str,
-    workload: str,
-    *,
-    tenant: str | None = None,
-    limit: int = 1_000,
-    cursor: str | None = None,
+    reader: LedgerReader, window_start_ms: int, cluster: str, workload: str, page: PageRequest = _FIRST_PAGE
 ) -> Page[Interval]:
-    """What each GPU measured in one window for one workload. With `tenant`: only where it has a ledger row itself."""
-    question = ("intervals", window_start, cluster, workload, tenant)
-    after = read_cursor(question, cursor, [str, str, int])
+    """Return what each GPU measured in one window for one workload: to a tenant, only where it has a row itself."""
+    filter = Filter(cluster=cluster, workload=workload)
+    question = ("intervals", window_start_ms, reader.narrow(filter))
+    after = page.after(question, [str, str, int])
     cut = after or ["", "", 0]
-    rows = warehouse.ask(
-        "intervals",
-        window_ms=window_start,
-        cluster=cluster,
-        workload=workload,
-        tenant=tenant or "",
+    rows = reader.ask(
+        "ledger/intervals",
+        filter,
+        window_ms=window_start_ms,
         first=int(after is None),
         after_node=cut[0],
         after_gpu=cut[1],
         after_late=cut[2],
-        limit=check_limit(limit) + 1,
+        limit=page.limit + 1,
     )
-    found = [interval(row) for row in rows]
-    return page(question, found, limit, lambda r: [r.node, r.gpu_uuid, r.late_id])
+    return page.cut(question, [interval(row) for row in rows], lambda r: [r.node, r.gpu_uuid, r.late_id])
 
 
 def interval(row: Mapping[str, Any]) -> Interval:
-    """A row as ClickHouse returns it, typed."""
+    """Return a row of ClickHouse as its type."""
     return Interval(
         **{
             **row,
@@ -194,56 +176,31 @@ def interval(row: Mapping[str, Any]) -> Interval:
     )
 
 
+_REQUEST_CURSOR = {
+    "after_ms": int, "after_tenant": str, "after_cluster": str, "after_workload": str, "after_model": str,
+    "after_request": str, "after_start": int,
+}  # fmt: skip
+
+
 def requests(
-    warehouse: Warehouse,
-    start_ms: int,
-    end_ms: int,
-    *,
-    tenant: str | None = None,
-    cluster: str | None = None,
-    workload: str | None = None,
-    model: str | None = None,
-    session_id: str | None = None,
-    limit: int = 1_000,
-    cursor: str | None = None,
+    reader: LedgerReader, period: Period, filter: Filter = _ALL, page: PageRequest = _FIRST_PAGE
 ) -> Page[RequestRow]:
-    """Requests that ended in a period, oldest first, with the energy of the windows that they ran in.
+    """Return requests that ended in a period, oldest first, with the energy of the windows that they ran in.
 
     Rows live for 30 days from when they were stored.
     """
-    question = ("requests", start_ms, end_ms, tenant, cluster, workload, model, session_id)
-    after = read_cursor(question, cursor, [int, str, str, str, str, str, int])
-    names = (
-        "after_ms",
-        "after_tenant",
-        "after_cluster",
-        "after_workload",
-        "after_model",
-        "after_request",
-        "after_start",
-    )
-    cut: dict[str, Any] = dict(zip(names, after or [start_ms - 1, "", "", "", "", "", 0], strict=True))
+    question = ("requests", period, reader.narrow(filter))
+    after = page.after(question, list(_REQUEST_CURSOR.values()))
+    first = [period.start - 1, "", "", "", "", "", 0]
+    cut: dict[str, Any] = dict(zip(_REQUEST_CURSOR, after or first, strict=True))
 
-    def ask(since_ms: int, until_ms: int, most: int) -> list[dict[str, Any]]:
-        return warehouse.ask(
-            "requests",
-            start_ms=since_ms,
-            end_ms=until_ms,
-            tenant=tenant or "",
-            cluster=cluster or "",
-            workload=workload or "",
-            model=model or "",
-            session_id=session_id or "",
-            limit=most,
-            **cut,
-        )
+    def ask(start_ms: int, end_ms: int, limit: int) -> list[dict[str, Any]]:
+        return reader.ask("ledger/requests", filter, start_ms=start_ms, end_ms=end_ms, limit=limit, **cut)
 
-    since_ms = max(start_ms, cut["after_ms"])
-    rows = _oldest_first(warehouse, "request_energy", since_ms, end_ms, check_limit(limit) + 1, ask)
-    return page(
+    rows = _oldest_first(reader, "request_energy", period, cut["after_ms"], page.limit + 1, ask)
+    return page.cut(
         question,
         [_request_row(row) for row in rows],
-        limit,
         lambda r: [r.t_end, r.tenant, r.cluster, r.workload, r.model, r.request_id, r.t_start],
     )
 
@@ -259,14 +216,15 @@ def _request_row(row: dict[str, Any]) -> RequestRow:
     return RequestRow(**{**row, **extra})
 
 
-def latest(warehouse: Warehouse, end_ms: int, *, tenant: str | None = None, limit: int = 1_000) -> list[LatestRow]:
-    """The newest windows by tenant, newest first: `LATEST_WINDOWS_MS` back from `end_ms`.
+def latest(
+    reader: LedgerReader, end_ms: int, filter: Filter = _ALL, page: PageRequest = _FIRST_PAGE
+) -> list[LatestRow]:
+    """Return the newest windows by tenant, newest first: `LATEST_WINDOWS_MS` back from `end_ms`, in one page.
 
     `periods.newest().window_end` is the `end_ms` to give.
     """
-    rows = warehouse.ask(
-        "latest", start_ms=end_ms - LATEST_WINDOWS_MS, end_ms=end_ms, tenant=tenant or "", limit=check_limit(limit)
-    )
+    start_ms = end_ms - LATEST_WINDOWS_MS
+    rows = reader.ask("ledger/latest", filter, start_ms=start_ms, end_ms=end_ms, limit=page.limit)
     return [
         LatestRow(
             **{

@@ -17,7 +17,7 @@ def forget_clusters(warehouse: Warehouse, clusters: Sequence[str]) -> int:
     """
     forgotten = 0
     for table in _TABLES:
-        found = warehouse.ask("forget_partitions", idents={"table": table}, clusters=list(clusters))
+        found = warehouse.ask("ledger/partitions_to_purge", idents={"table": table}, clusters=list(clusters))
         for partition in found:
             forgotten += partition["ours"]
             # The id is ClickHouse's own (digits, from toYYYYMMDD or toYYYYMM), not anybody's input.

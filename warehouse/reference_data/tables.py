@@ -7,17 +7,18 @@ floor or a weight under a past `valid_from_ms` changes what a replay of that tim
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 from contracts.errors import BadInput
 from contracts.topics import check_name
 from contracts.units import rfc3339
 from warehouse.client import Warehouse
+from warehouse.reader import LedgerReader
 
 ANY = "*"
 END_MS = 7_258_118_400_000
@@ -178,9 +179,9 @@ def remove_price(warehouse: Warehouse, price: Price) -> None:
     _put(warehouse, "prices", [price], deleted=1)
 
 
-def list_prices(warehouse: Warehouse) -> list[Price]:
+def list_prices(warehouse: Warehouse | LedgerReader) -> list[Price]:
     """All prices, by kind, cluster and start."""
-    return _list(warehouse, Price, "prices", "kind, cluster, valid_from")
+    return [Price(**row) for row in warehouse.ask("reference_data/prices")]
 
 
 def put_tenants(warehouse: Warehouse, tenants: Sequence[Tenant]) -> None:
@@ -192,7 +193,7 @@ def put_tenants(warehouse: Warehouse, tenants: Sequence[Tenant]) -> None:
 
 def list_tenants(warehouse: Warehouse) -> list[Tenant]:
     """All tenants, by name."""
-    return _list(warehouse, Tenant, "tenants", "tenant")
+    return [Tenant(**_flagged(row)) for row in warehouse.ask("reference_data/tenants")]
 
 
 def put_clusters(warehouse: Warehouse, clusters: Sequence[Cluster]) -> None:
@@ -204,7 +205,7 @@ def put_clusters(warehouse: Warehouse, clusters: Sequence[Cluster]) -> None:
 
 def list_clusters(warehouse: Warehouse) -> list[Cluster]:
     """All clusters that something is said of, by name."""
-    return _list(warehouse, Cluster, "clusters", "cluster")
+    return [Cluster(**_flagged(row)) for row in warehouse.ask("reference_data/clusters")]
 
 
 def put_idle_floors(warehouse: Warehouse, floors: Sequence[IdleFloor]) -> None:
@@ -223,7 +224,7 @@ def put_idle_floors(warehouse: Warehouse, floors: Sequence[IdleFloor]) -> None:
 
 def list_idle_floors(warehouse: Warehouse) -> list[IdleFloor]:
     """All idle floors, by hardware and start."""
-    return _list(warehouse, IdleFloor, "idle_floors", "hardware, valid_from")
+    return [IdleFloor(**row) for row in warehouse.ask("reference_data/idle_floors")]
 
 
 def put_work_weights(warehouse: Warehouse, weights: Sequence[WorkWeights]) -> None:
@@ -242,31 +243,23 @@ def put_work_weights(warehouse: Warehouse, weights: Sequence[WorkWeights]) -> No
 
 def list_work_weights(warehouse: Warehouse) -> list[WorkWeights]:
     """All work weights, by model, hardware and start."""
-    return _list(warehouse, WorkWeights, "work_weights", "model, hardware, valid_from")
+    return [WorkWeights(**row) for row in warehouse.ask("reference_data/work_weights")]
 
 
-_Row = TypeVar("_Row")
 _OWN_VERSION = frozenset({"idle_floors", "work_weights"})
 
 
 def _put(warehouse: Warehouse, table: str, items: Iterable[Any], **extra: int) -> None:
     """One insert, so that it is stored whole. The version is the next number, never the clock."""
     if table not in _OWN_VERSION:
-        extra["version"] = warehouse.query(f"SELECT max(version) AS v FROM {table}")[0]["v"] + 1  # noqa: S608 - our names
+        (greatest,) = warehouse.ask("reference_data/greatest_version", idents={"table": table})
+        extra["version"] = greatest["version"] + 1
     rows = [{_stored(k): _to_time(k, v) for k, v in asdict(item).items()} | extra for item in items]
     warehouse.insert_rows(table, rows)
 
 
-def _list(warehouse: Warehouse, kind: type[_Row], table: str, order: str) -> list[_Row]:
-    columns = ", ".join(_selected(f.name) for f in fields(kind))  # type: ignore[arg-type]
-    rows = warehouse.query(f"SELECT {columns} FROM {table} FINAL ORDER BY {order}")  # noqa: S608 - our names
-    return [kind(**row) for row in rows]
-
-
-def _selected(field: str) -> str:
-    if field.endswith("_ms"):
-        return f"toUnixTimestamp64Milli({_stored(field)}) AS {field}"
-    return "simulated > 0 AS simulated" if field == "simulated" else field
+def _flagged(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "simulated": bool(row["simulated"])}
 
 
 def _stored(field: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,8 @@ from contracts.rows import KEYS, SCHEMAS, Kind, Table, concat
 from contracts.units import MS_PER_DAY, MS_PER_HOUR
 from warehouse.client import Warehouse
 from warehouse.reference_data.tables import Cluster, list_clusters, put_clusters
-from warehouse.sink.fence import Fence, claim
-from warehouse.sql_files import question
+from warehouse.sink.claims import claim
+from warehouse.sink.fence import Fence
 
 MAX_KEYS = 5_000_000
 """Keys that a restarting worker may have to look through; a partition that stores more between commits is too wide."""
@@ -68,23 +67,29 @@ class Sink:
         change to the windows under it, so a refresh from an older state (a worker that lost its partition) never wins.
         Cut off between the two, days lack what hours have, until somebody calls again for the same hours.
         """
-        self._refresh("hours", MS_PER_HOUR, hours_ms, clusters, workloads)
+        self._refresh("sink/refresh_hours", "hours", MS_PER_HOUR, hours_ms, clusters, workloads)
         self.refresh_days(hours_ms, clusters, workloads)
 
     def refresh_days(self, days_ms: Sequence[int], clusters: Sequence[str], workloads: Sequence[str]) -> None:
         """Recompute `ledger_day` from `ledger_hour` for these days (epoch ms anywhere in the day), as hours are."""
-        self._refresh("days", MS_PER_DAY, days_ms, clusters, workloads)
+        self._refresh("sink/refresh_days", "days", MS_PER_DAY, days_ms, clusters, workloads)
 
     def _refresh(
-        self, what: str, step_ms: int, times_ms: Sequence[int], clusters: Sequence[str], workloads: Sequence[str]
+        self,
+        name: str,
+        unit: str,
+        step_ms: int,
+        times_ms: Sequence[int],
+        clusters: Sequence[str],
+        workloads: Sequence[str],
     ) -> None:
         numbers = sorted({ms // step_ms for ms in times_ms})
         if not numbers:
             return
-        sql = question(f"sink_refresh_{what}")
         for some in _batches(sorted(set(workloads)), SUBJECTS_AT_ONCE):
-            self._warehouse.command(
-                sql, **{what: numbers}, from_ms=numbers[0] * step_ms, to_ms=(numbers[-1] + 1) * step_ms,
+            self._warehouse.execute(
+                name, **{unit: numbers},
+                from_ms=numbers[0] * step_ms, to_ms=(numbers[-1] + 1) * step_ms,
                 clusters=sorted(set(clusters)), workloads=some,
             )  # fmt: skip
 
@@ -96,12 +101,12 @@ class Sink:
 
     def load_mark(self, log_id: str, log_partition: int) -> dict[str, Any] | None:
         """The newest mark of a partition (columns of `contracts.rows.MARKS`, `final_end` in epoch ms), or None."""
-        rows = self._warehouse.ask("sink_mark", log_id=log_id, log_partition=log_partition)
+        rows = self._warehouse.ask("sink/mark", log_id=log_id, log_partition=log_partition)
         return rows[0] if rows else None
 
     def claimed_above(self, log_id: str, partitions: Sequence[int], epoch: int) -> list[int]:
         """Which of these partitions another worker has claimed since."""
-        rows = self._warehouse.ask("claimed_above", log_id=log_id, log_partitions=list(partitions), epoch=epoch)
+        rows = self._warehouse.ask("sink/claimed_above", log_id=log_id, log_partitions=list(partitions), epoch=epoch)
         return [row["log_partition"] for row in rows]
 
     def refresh_hours_of(self, log_id: str, log_partition: int, hours_ms: Sequence[int]) -> None:
@@ -109,14 +114,14 @@ class Sink:
         if not hours_ms:
             return
         rows = self._warehouse.ask(
-            "sink_subjects", log_id=log_id, log_partition=log_partition, hours=[ms // MS_PER_HOUR for ms in hours_ms],
-            from_ms=min(hours_ms), to_ms=max(hours_ms) + MS_PER_HOUR,
+            "sink/workloads_in_hours", log_id=log_id, log_partition=log_partition,
+            hours=[ms // MS_PER_HOUR for ms in hours_ms], from_ms=min(hours_ms), to_ms=max(hours_ms) + MS_PER_HOUR,
         )  # fmt: skip
         self.refresh_hours(hours_ms, [row["cluster"] for row in rows], [row["workload"] for row in rows])
 
     def max_epoch(self) -> int:
         """The greatest epoch in any claim or mark of any log; 0 if there is none."""
-        return int(self._warehouse.ask("claim_top")[0]["epoch"])
+        return int(self._warehouse.ask("sink/claim_top")[0]["epoch"])
 
     def stored_keys(self, log_id: str, log_partition: int, after_ms: int) -> dict[str, list[tuple[Any, ...]]]:
         """By table, the keys (in the order of `KEYS`, times as epoch ms) of the live rows that this partition of the
@@ -127,10 +132,10 @@ class Sink:
         found: dict[str, list[tuple[Any, ...]]] = {}
         left = MAX_KEYS
         for name, key in KEYS.items():
-            sql = Template(question("sink_keys")).substitute(table=name, columns=", ".join(key))
-            rows = self._warehouse.arrow(
-                sql, log_id=log_id, log_partition=log_partition, after_ms=after_ms, most=left + 1
-            )
+            rows = self._warehouse.ask_arrow(
+                "sink/stored_keys", idents={"table": name, "columns": ", ".join(key)},
+                log_id=log_id, log_partition=log_partition, after_ms=after_ms, limit=left + 1,
+            )  # fmt: skip
             left -= rows.num_rows
             if left < 0:
                 raise LedgerError(
@@ -158,8 +163,8 @@ class Sink:
         for some in _batches(sorted(set(windows)), WINDOWS_AT_ONCE):
             starts, clusters, workloads = (list(part) for part in zip(*some, strict=True))
             for name in KEYS:
-                for row in self._warehouse.query(
-                    Template(question("sink_rows_in")).substitute(table=name),
+                for row in self._warehouse.ask(
+                    "sink/window_row_counts", idents={"table": name},
                     windows=starts, clusters=clusters, workloads=workloads, from_ms=min(starts), to_ms=max(starts),
                 ):  # fmt: skip
                     window = row["start_ms"], row["cluster"], row["workload"]
@@ -172,27 +177,26 @@ class Sink:
         found: list[dict[str, Any]] = []
         for some in _batches(ids, IDS_AT_ONCE):
             # Few have copies, and which may have is cheap to ask.
-            rows = self._warehouse.arrow(question("sink_usage_several"), his=[hi for hi, _ in some])
+            rows = self._warehouse.ask_arrow("sink/usage_repeated_ids", his=[hi for hi, _ in some])
             several = set(rows["id_hi"].to_pylist()) if rows.num_rows else set()
             if doubtful := [i for i in some if i[0] in several]:
                 his, los = ([i[half] for i in doubtful] for half in (0, 1))
-                found += self._warehouse.arrow(question("sink_usage_first"), his=his, los=los).to_pylist()
+                found += self._warehouse.ask_arrow("sink/usage_first_copies", his=his, los=los).to_pylist()
         return found
 
     def take_back_copies(self, ids: Sequence[tuple[int, int]], version: int) -> None:
         """Delete, at this version, whatever is stored of other copies of these identities than the first."""
         for some in _batches(ids, IDS_AT_ONCE):
             his, los = ([i[half] for i in some] for half in (0, 1))
-            self._warehouse.command(question("sink_usage_take_back"), his=his, los=los, version=version)
+            self._warehouse.execute("sink/usage_take_back_copies", his=his, los=los, version=version)
 
     def _facts_of(self, name: str, windows: list[WindowKey]) -> Table:
-        sql = Template(question("sink_facts")).substitute(
-            table=name, columns=", ".join(SCHEMAS[name]), key=", ".join(KEYS[name])
-        )
         starts, clusters, workloads = (list(part) for part in zip(*windows, strict=True))
-        rows = self._warehouse.arrow(
-            sql, windows=starts, clusters=clusters, workloads=workloads, from_ms=min(starts), to_ms=max(starts)
-        )
+        rows = self._warehouse.ask_arrow(
+            "sink/window_rows",
+            idents={"table": name, "columns": ", ".join(SCHEMAS[name]), "key": ", ".join(KEYS[name])},
+            windows=starts, clusters=clusters, workloads=workloads, from_ms=min(starts), to_ms=max(starts),
+        )  # fmt: skip
         # Copies, so that the answer, in which every row has its texts in full, is let go.
         return {
             c: _coded(rows[c]) if kind == "text" else _column(rows[c], kind).copy() for c, kind in SCHEMAS[name].items()

@@ -11,20 +11,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from contracts.errors import BadQuery
 from contracts.meter_names import TOOL_CALLS, is_currency
 from warehouse.chargeback.chargeback_queries import kwh_nano
-from warehouse.chargeback.pricing import PriceBook, Priced, Used
-from warehouse.cursors import check_limit, page, read_cursor
+from warehouse.chargeback.pricing import PriceBook, PricedGroups, PricedPart
+from warehouse.cursors import Page, PageRequest
+from warehouse.filters import Filter
+from warehouse.periods import Period
+from warehouse.reader import LedgerReader
 from warehouse.reference_data.tables import list_prices
-from warehouse.results import Amount, MissingPrice, Page, SessionRow, Time
-from warehouse.sql_files import question
+from warehouse.results import Amount, MissingPrice, SessionRow, Time
 from warehouse.usage.usage_queries import shortest
 
-if TYPE_CHECKING:
-    from warehouse.client import Warehouse
+_ALL = Filter()
+_FIRST_PAGE = PageRequest()
 
 MAX_PARTS = 5_000
 """Traces, steps and hours of one session that are summed; more is an error."""
@@ -34,7 +36,7 @@ Step = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Money:
+class CurrencyAmount:
     """An amount in one currency."""
 
     currency: str
@@ -42,7 +44,7 @@ class Money:
 
 
 @dataclass(frozen=True, slots=True)
-class Metered:
+class MeterTotal:
     """A meter's quantity, summed exactly over so many rows."""
 
     meter: str
@@ -52,7 +54,7 @@ class Metered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sums:
+class SessionSums:
     """What a session, or a step of it, did. `energy_uj` is what was measured and is its requests' share; `cost` is that
     energy's, with PUE, null where it has no price. `meters` is all that was metered otherwise; of that, `tool_calls`,
     and `spend`, which is money by currency."""
@@ -70,12 +72,12 @@ class Sums:
     cost: Amount | None
     gco2: Amount | None
     tool_calls: Amount
-    spend: list[Money]
-    meters: list[Metered]
+    spend: list[CurrencyAmount]
+    meters: list[MeterTotal]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionStep(Sums):
+class SessionStep(SessionSums):
     """What bears a trace and a step. A request has no step: it stands under its trace, with `step` empty."""
 
     trace_id: str
@@ -83,7 +85,7 @@ class SessionStep(Sums):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session(Sums):
+class Session(SessionSums):
     """A session whole. `total` adds its energy's cost to what it spent, by currency; null where the energy has no
     price. The steps sum to it, oldest first."""
 
@@ -91,7 +93,7 @@ class Session(Sums):
     session_id: str
     kwh: Amount
     currency: str
-    total: list[Money] | None
+    total: list[CurrencyAmount] | None
     missing_prices: list[MissingPrice]
     mixed_currencies: bool
     simulated: bool
@@ -99,62 +101,65 @@ class Session(Sums):
 
 
 def sessions(
-    warehouse: Warehouse,
-    start_ms: int,
-    end_ms: int,
-    *,
-    tenant: str | None = None,
-    limit: int = 1_000,
-    cursor: str | None = None,
+    reader: LedgerReader, period: Period, filter: Filter = _ALL, page: PageRequest = _FIRST_PAGE
 ) -> Page[SessionRow]:
-    """Sessions with requests that ended in a period or usage that counts in it, by tenant and name, and what that was.
-    Periods and errors are as in `reads`."""
-    question = ("sessions", start_ms, end_ms, tenant)
-    after = read_cursor(question, cursor, [str, str])
+    """Return sessions by tenant and name, with their sums over a period.
+
+    A request counts in the period that it ended in, a row of usage in the period of its last millisecond. Readers,
+    periods and errors are as in `chargeback_queries`.
+    """
+    question = ("sessions", period, reader.narrow(filter))
+    after = page.after(question, [str, str])
     cut = after or ["", ""]
-    rows = warehouse.ask(
-        "sessions",
-        start_ms=start_ms,
-        end_ms=end_ms,
-        tenant=tenant or "",
+    rows = reader.ask(
+        "usage/sessions",
+        filter,
+        start_ms=period.start,
+        end_ms=period.end,
         first=int(after is None),
         after_tenant=cut[0],
         after_session=cut[1],
-        limit=check_limit(limit) + 1,
+        limit=page.limit + 1,
     )
-    found = [SessionRow(**{**row, "simulated": bool(row["simulated"])}) for row in rows]
-    return page(question, found, limit, lambda r: [r.tenant, r.session_id])
+    typed = [SessionRow(**{**row, "simulated": bool(row["simulated"])}) for row in rows]
+    return page.cut(question, typed, lambda r: [r.tenant, r.session_id])
 
 
-def session(warehouse: Warehouse, session_id: str, *, tenant: str | None = None) -> Session:
-    """A tenant's session; without a tenant, of the only one that has a session of that name.
+def session(reader: LedgerReader, session_id: str, tenant: str | None = None) -> Session:
+    """Return a tenant's session; without a tenant, that of the only one that has a session of this name.
 
     Raises BadQuery where there is none, where several tenants have one, and past MAX_PARTS.
     """
-    owner, traces = _found(warehouse, session_id, tenant)
-    asked = {"tenant": owner, "session_id": session_id, "traces": traces}
+    owner, traces = _owner_and_traces(reader, session_id, tenant)
+    filter = Filter(tenant=owner, session_id=session_id)
     with localcontext(prec=80):  # Sums of Decimals are exact.
         steps = _Steps()
-        energy = _ask(warehouse, "session_energy", asked)
+        energy = _rows(reader, "usage/session_energy", filter, traces)
         for row in energy:
             steps.of(row["trace_id"], "").add_energy(row)
-        for row in _ask(warehouse, "session_requests", asked):
+        for row in _rows(reader, "usage/session_requests", filter, traces):
             steps.of(row["trace_id"], "").add_requests(row)
-        for row in _ask(warehouse, "session_usage", asked):
+        for row in _rows(reader, "usage/session_usage", filter, traces):
             steps.of(row["trace_id"], row["step"]).add_usage(row)
         ordered = steps.ordered()
         index = {(s.trace_id, s.step): n for n, s in enumerate(ordered)}
-        used = [
-            Used(index[row["trace_id"], ""], row["of_cluster"], row["hour_no"], row["active_uj"] + row["idle_uj"])
+        parts = [
+            PricedPart(
+                group=index[row["trace_id"], ""],
+                cluster=row["of_cluster"],
+                hour=row["hour_no"],
+                energy_uj=row["active_uj"] + row["idle_uj"],
+            )
             for row in energy
         ]
-        priced = PriceBook(list_prices(warehouse)).price(used, len(ordered))
-        return _whole(owner, session_id, ordered, priced)
+        priced = PriceBook(list_prices(reader)).price(parts, len(ordered))
+        return _session(owner, session_id, ordered, priced)
 
 
-def _found(warehouse: Warehouse, session_id: str, tenant: str | None) -> tuple[str, list[str]]:
-    """Whose session it is, and the traces in it. What nobody's tenant is known of is left out where one is."""
-    rows = warehouse.ask("session_found", session_id=session_id, tenant=tenant or "", most=MAX_PARTS + 1)
+def _owner_and_traces(reader: LedgerReader, session_id: str, tenant: str | None) -> tuple[str, list[str]]:
+    """Return the session's tenant and its traces. A known tenant is preferred to rows without one."""
+    filter = Filter(tenant=tenant, session_id=session_id)
+    rows = reader.ask("usage/session_owners", filter, max_traces=MAX_PARTS + 1)
     if len(rows) > 1:
         rows = [row for row in rows if row["tenant"]]
     if not rows:
@@ -171,12 +176,12 @@ def _found(warehouse: Warehouse, session_id: str, tenant: str | None) -> tuple[s
     return rows[0]["tenant"], sorted(traces)
 
 
-def _ask(warehouse: Warehouse, name: str, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _rows(reader: LedgerReader, name: str, filter: Filter, traces: list[str]) -> list[dict[str, Any]]:
     # As Arrow, because its way to the server takes long parameters.
-    rows: list[dict[str, Any]] = warehouse.arrow(question(name), **asked, limit=MAX_PARTS + 1).to_pylist()
+    rows: list[dict[str, Any]] = reader.arrow(name, filter, traces=traces, limit=MAX_PARTS + 1).to_pylist()
     if len(rows) > MAX_PARTS:
         raise BadQuery(
-            "session_id", asked["session_id"], f"more than {MAX_PARTS} steps and hours in one session; ask with SQL"
+            "session_id", filter.session_id, f"more than {MAX_PARTS} steps and hours in one session; ask with SQL"
         )
     return rows
 
@@ -187,7 +192,7 @@ _ENERGY = ("active_uj", "idle_uj")
 
 @dataclass(slots=True)
 class _Step:
-    """Sums that are being made."""
+    """SessionSums that are being made."""
 
     trace_id: str
     step: str
@@ -227,8 +232,8 @@ class _Step:
         before = self.meters.get((meter, unit), (Decimal(0), 0))
         self.meters[meter, unit] = before[0] + quantity, before[1] + rows
 
-    def told(self, cost: Decimal | None, gco2: Decimal | None) -> dict[str, Any]:
-        """The fields of `Sums`."""
+    def fields(self, cost: Decimal | None, gco2: Decimal | None) -> dict[str, Any]:
+        """Return the fields of `SessionSums`, with these amounts of money and carbon."""
         spend: dict[str, Decimal] = {}
         tool_calls = Decimal(0)
         for (meter, unit), (quantity, _) in self.meters.items():
@@ -246,7 +251,7 @@ class _Step:
             "tool_calls": shortest(tool_calls),
             "spend": _money(spend),
             "meters": [
-                Metered(meter, unit, shortest(quantity), rows)
+                MeterTotal(meter=meter, unit=unit, quantity=shortest(quantity), rows=rows)
                 for (meter, unit), (quantity, rows) in sorted(self.meters.items())
             ],
         }
@@ -256,42 +261,39 @@ class _Steps:
     """Steps by trace and name."""
 
     def __init__(self) -> None:
-        self._found: dict[Step, _Step] = {}
+        self._by_name: dict[Step, _Step] = {}
 
     def of(self, trace_id: str, step: str) -> _Step:
-        return self._found.setdefault((trace_id, step), _Step(trace_id, step))
+        return self._by_name.setdefault((trace_id, step), _Step(trace_id, step))
 
     def ordered(self) -> list[_Step]:
-        return sorted(self._found.values(), key=lambda s: (s.first, s.trace_id, s.step))
+        return sorted(self._by_name.values(), key=lambda s: (s.first, s.trace_id, s.step))
 
 
-def _whole(tenant: str, session_id: str, steps: Sequence[_Step], priced: Priced) -> Session:
-    whole = _Step("", "")
+def _session(tenant: str, session_id: str, steps: Sequence[_Step], priced: PricedGroups) -> Session:
+    total = _Step("", "")
     for step in steps:
-        whole.add(step)
-    sums = whole.told(priced.cost, priced.gco2)
-    total = None
-    if priced.cost is not None:
-        amounts = {money.currency: money.amount for money in sums["spend"]}
-        if priced.currency:
-            amounts[priced.currency] = amounts.get(priced.currency, Decimal(0)) + priced.cost
-        total = _money(amounts)
+        total.add(step)
+    sums = total.fields(priced.cost, priced.gco2)
+    amounts = {money.currency: money.amount for money in sums["spend"]}
+    if priced.cost is not None and priced.currency:
+        amounts[priced.currency] = amounts.get(priced.currency, Decimal(0)) + priced.cost
     return Session(
         tenant=tenant,
         session_id=session_id,
         **sums,
         kwh=kwh_nano(sums["energy_uj"]),
         currency=priced.currency,
-        total=total,
+        total=None if priced.cost is None else _money(amounts),
         missing_prices=priced.missing,
         mixed_currencies=priced.mixed_currencies,
-        simulated=whole.simulated,
+        simulated=total.simulated,
         steps=[
-            SessionStep(trace_id=step.trace_id, step=step.step, **step.told(cost, gco2))
+            SessionStep(trace_id=step.trace_id, step=step.step, **step.fields(cost, gco2))
             for step, cost, gco2 in zip(steps, priced.costs, priced.grams, strict=True)
         ],
     )
 
 
-def _money(amounts: Mapping[str, Decimal]) -> list[Money]:
-    return [Money(currency, shortest(amount)) for currency, amount in sorted(amounts.items())]
+def _money(amounts: Mapping[str, Decimal]) -> list[CurrencyAmount]:
+    return [CurrencyAmount(currency=currency, amount=shortest(amount)) for currency, amount in sorted(amounts.items())]

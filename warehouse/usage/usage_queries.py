@@ -1,25 +1,27 @@
-"""Metered quantities: what was used of a meter, by whom, where and when.
+"""Metered quantities by meter, tenant, place and time.
 
-Periods, pages and errors are as in `reads`. A row counts whole in the hour, day and month of its last millisecond, and
-in a period that holds it: an hour's GPU minutes, `[10:00, 11:00)`, are the hour's of 10:00. A row that spans more than
-it should be told apart by is its producer's to split, which knows how it went in between. Sums are exact.
+Readers, periods, pages and errors are as in `chargeback_queries`. A row counts whole in the hour, day and month of its
+last millisecond, and in a period that holds it: an hour's GPU minutes, `[10:00, 11:00)`, count in the hour of 10:00.
+Splitting a row that spans more is its producer's task, which knows how the quantity spread over it. Sums are exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from contracts.checks import MAX_TEXT
 from contracts.errors import BadQuery
-from warehouse.cursors import check_limit, page, read_cursor
-from warehouse.results import Page, UsageGroup
-
-if TYPE_CHECKING:
-    from warehouse.client import Warehouse
+from warehouse.cursors import Page, PageRequest
+from warehouse.filters import Filter
+from warehouse.periods import Period
+from warehouse.reader import LedgerReader
+from warehouse.results import UsageGroup
 
 BUCKETS = ("hour", "day", "month")
+_ALL = Filter()
+_FIRST_PAGE = PageRequest()
 KEY = "dimensions."
 MAX_KEYS = 5
 """Dimension keys in one question."""
@@ -50,46 +52,41 @@ def check_by(by: Sequence[str]) -> tuple[str, ...]:
 
 
 def usage(
-    warehouse: Warehouse,
-    start_ms: int,
-    end_ms: int,
-    *,
+    reader: LedgerReader,
+    period: Period,
     by: Sequence[str] = (),
     bucket: str | None = None,
-    meter: str | None = None,
-    tenant: str | None = None,
-    cluster: str | None = None,
-    workload: str | None = None,
-    limit: int = 1_000,
-    cursor: str | None = None,
+    filter: Filter = _ALL,
+    page: PageRequest = _FIRST_PAGE,
 ) -> Page[UsageGroup]:
-    """Quantities by meter and unit, and by any of `DIMENSIONS`, `dimensions.KEY` ("" where a row has no such key) and a
-    `bucket` (hour, day or month), sorted by bucket, groups, meter and unit."""
+    """Return quantities by meter and unit, and by any of `DIMENSIONS`, `dimensions.KEY` and a `bucket`.
+
+    A row without the key counts under "". A bucket is an hour, day or month. Rows are sorted by bucket, groups, meter
+    and unit.
+    """
     if bucket is not None and bucket not in BUCKETS:
         raise BadQuery("bucket", bucket, f"give {', '.join(BUCKETS)}, or none")
     names = (*((bucket,) if bucket else ()), *check_by(by))
-    question = ("usage", start_ms, end_ms, *names, meter, tenant, cluster, workload)
-    after = read_cursor(question, cursor, [str] * (len(names) + 2))
+    question = ("usage", period, *names, reader.narrow(filter))
+    after = page.after(question, [str] * (len(names) + 2))
     keys = [name.removeprefix(KEY) for name in names if name.startswith(KEY)]
-    rows = warehouse.ask(
-        "usage",
+    rows = reader.ask(
+        "usage/usage",
+        filter,
         idents=_grouping(names),
-        start_ms=start_ms,
-        end_ms=end_ms,
-        meter=meter or "",
-        tenant=tenant or "",
-        cluster=cluster or "",
-        workload=workload or "",
+        start_ms=period.start,
+        end_ms=period.end,
         after=after or [],
-        limit=check_limit(limit) + 1,
+        limit=page.limit + 1,
         **{f"key_{n}": key for n, key in enumerate(keys)},
     )
-    return page(question, [_row(names, row) for row in rows], limit, lambda r: _key(names, r))
+    return page.cut(question, [_row(names, row) for row in rows], lambda r: _key(names, r))
 
 
 def _grouping(names: Sequence[str]) -> dict[str, str]:
     """What usage.sql leaves open, for names that were checked; the keys of dimensions are bound."""
-    groups, texts = [], []
+    groups: list[str] = []
+    texts: list[str] = []
     for name in names:
         if name.startswith(KEY):
             n = sum(text.startswith("g.of_key_") for text in texts)

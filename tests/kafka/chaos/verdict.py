@@ -13,6 +13,8 @@ from tests.support.oracle import Oracle
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse, connect
 from warehouse.ledger.fingerprint import fingerprint
+from warehouse.periods import Period
+from warehouse.reader import operator_reader
 
 _AMOUNTS = (
     "active_uj", "idle_uj", "unallocated_uj", "prompt_tokens", "cached_tokens", "completion_tokens",
@@ -66,7 +68,7 @@ def judge(field: Field) -> Verdict:
 
     The undisturbed ledger is what one new worker makes of the same log, from its beginning, in a database of its own.
     """
-    books = audit(field.warehouse)
+    books = audit(operator_reader(field.warehouse))
     found, expected = _rows(field.warehouse), oracle(field.world)
     (stray,) = field.warehouse.query("SELECT count() AS n FROM ledger FINAL WHERE final = 0")
     with connect(field.chdb_dsn, database=f"{field.database}_again") as again:
@@ -106,7 +108,7 @@ def _digest(rows: dict[tuple, tuple]) -> str:
 
 
 def _fingerprint(world: World, warehouse: Warehouse) -> str:
-    return fingerprint(warehouse, world.start_ms - 3_600_000, world.end_ms + 3_600_000, CLUSTERS)
+    return fingerprint(warehouse, Period(world.start_ms - 3_600_000, world.end_ms + 3_600_000), CLUSTERS)
 
 
 def _replay(field: Field, into: Warehouse) -> None:

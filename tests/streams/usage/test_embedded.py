@@ -24,6 +24,8 @@ from tests.support.oracle import Interval, Request
 from tests.support.partition_log import power, tokens
 from tests.support.pipeline import feed, read_all, until
 from warehouse.client import connect
+from warehouse.periods import Period
+from warehouse.reader import operator_reader
 from warehouse.usage.sessions import Session, session
 from warehouse.usage.usage_queries import usage
 
@@ -115,9 +117,9 @@ async def _run(given: Settings) -> Outcome:
         log = {p: len(found) for (_, p), found in read_all(running.settings, topics.USAGE).items()}
         await until(running, lambda: _committed(running.settings, list(log)) == log, "every offset was committed")
         letters = [m for found in read_all(running.settings, topics.DEADLETTER).values() for m in found]
-        rows = usage(running.warehouse, START_MS, START_MS + 60_000).rows
+        rows = usage(operator_reader(running.warehouse), Period(START_MS, START_MS + 60_000)).rows
         return Outcome(
-            session(running.warehouse, "s-1"), {r.meter: r.quantity for r in rows},
+            session(operator_reader(running.warehouse), "s-1"), {r.meter: r.quantity for r in rows},
             _committed(running.settings, list(log)), log, letters,
             metrics.USAGE_ROWS._value.get() - before[0], metrics.USAGE_DUPLICATES._value.get() - before[1],
         )  # fmt: skip

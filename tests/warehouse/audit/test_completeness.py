@@ -14,6 +14,8 @@ from warehouse.audit import conservation as audit_module
 from warehouse.audit.completeness import SILENT_MS, Coverage, GpuGap, SequenceGap, SilentProducer
 from warehouse.audit.conservation import WORST, audit
 from warehouse.client import Warehouse
+from warehouse.periods import Period
+from warehouse.reader import operator_reader
 
 HOUR_MS = 3_600_000
 G1 = ("eu", "n1", "G1")
@@ -39,7 +41,7 @@ def test_runs_with_gaps_are_named_worst_first_with_what_was_expected(warehouse: 
         {"source": "n2", "received": 7, "duplicates": 2},
         {"source": "n3", "received": 1, "epoch": 5},
     )
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.sequence_gaps, found.runs_with_gaps, found.producer_runs) == (12, 2, 3)
     assert found.gaps_by_producer == [
         SequenceGap(9, "wattlog.power.v1", "n3", 5, 10, 1, 0, HOUR),
@@ -50,17 +52,17 @@ def test_runs_with_gaps_are_named_worst_first_with_what_was_expected(warehouse: 
 
 def test_a_run_that_moved_between_partitions_is_counted_as_one(warehouse: Warehouse) -> None:
     heard(warehouse, {"received": 4, "last_seq": 3}, {"received": 6, "last_seq": 9, "log_partition": 1})
-    assert audit(warehouse).sequence_gaps == 0
+    assert audit(operator_reader(warehouse)).sequence_gaps == 0
 
 
 def test_the_same_run_on_two_logs_is_two(warehouse: Warehouse) -> None:
     heard(warehouse, {}, {"log_id": "another", "received": 9})
-    assert audit(warehouse).sequence_gaps == 1
+    assert audit(operator_reader(warehouse)).sequence_gaps == 1
 
 
 def test_the_worst_are_named_and_all_are_counted(warehouse: Warehouse) -> None:
     heard(warehouse, *({"source": f"n{i}", "received": 9 - i % 3} for i in range(2 * WORST)))
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (len(found.gaps_by_producer), found.runs_with_gaps) == (WORST, 2 * WORST)
     assert found.gaps_by_producer[0].missing == 3
 
@@ -68,7 +70,7 @@ def test_the_worst_are_named_and_all_are_counted(warehouse: Warehouse) -> None:
 def test_a_producer_that_stops_while_others_go_on_fell_silent(warehouse: Warehouse) -> None:
     end = HOUR + 10 * SILENT_MS
     heard(warehouse, {"source": "n1", "last_event": end}, {"source": "n2", "last_event": HOUR})
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert found.silent == [SilentProducer(HOUR, "wattlog.power.v1", "n2", end)]
     assert (found.silent_producers, found.ok, found.complete) == (1, True, False)
 
@@ -76,15 +78,17 @@ def test_a_producer_that_stops_while_others_go_on_fell_silent(warehouse: Warehou
 def test_a_producer_that_was_restarted_is_not_silent_for_its_earlier_run(warehouse: Warehouse) -> None:
     end = HOUR + 10 * SILENT_MS
     heard(warehouse, {"epoch": 1, "last_event": HOUR}, {"epoch": 2, "last_event": end})
-    assert audit(warehouse).silent_producers == 0
+    assert audit(operator_reader(warehouse)).silent_producers == 0
 
 
 def test_silence_is_judged_at_the_end_of_the_period(warehouse: Warehouse) -> None:
     end = HOUR + 10 * SILENT_MS
     heard(warehouse, {"source": "n1", "last_event": end}, {"source": "n2", "last_event": HOUR})
-    assert audit(warehouse, HOUR, HOUR + SILENT_MS).silent_producers == 0
-    assert audit(warehouse, HOUR, HOUR + SILENT_MS + 1).silent_producers == 1
-    assert audit(warehouse, HOUR + 1, end).silent_producers == 0  # It was silent before the period already.
+    assert audit(operator_reader(warehouse), Period(HOUR, HOUR + SILENT_MS)).silent_producers == 0
+    assert audit(operator_reader(warehouse), Period(HOUR, HOUR + SILENT_MS + 1)).silent_producers == 1
+    assert (
+        audit(operator_reader(warehouse), Period(HOUR + 1, end)).silent_producers == 0
+    )  # It was silent before the period already.
 
 
 # ---- GPU time ----
@@ -92,7 +96,7 @@ def test_silence_is_judged_at_the_end_of_the_period(warehouse: Warehouse) -> Non
 
 def test_a_gap_is_named_from_the_last_window_to_the_next(warehouse: Warehouse) -> None:
     covers(warehouse, {0: 10_000, 1: 10_000, 7: 10_000, 9: 10_000})
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert found.gpu_gaps == [
         GpuGap(50_000, HOUR + 20_000, HOUR + 70_000, *G1),
         GpuGap(10_000, HOUR + 80_000, HOUR + 90_000, *G1),
@@ -103,7 +107,7 @@ def test_a_gap_is_named_from_the_last_window_to_the_next(warehouse: Warehouse) -
 
 def test_a_window_that_is_covered_in_part_is_a_gap_of_what_it_lacks(warehouse: Warehouse) -> None:
     covers(warehouse, {0: 1_000, 1: 7_500, 2: 10_000, 3: 1_000})
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert found.gpu_gaps == [GpuGap(2_500, HOUR + 10_000, HOUR + 20_000, *G1)]
     assert found.uncovered_ms == 2_500
 
@@ -111,7 +115,7 @@ def test_a_window_that_is_covered_in_part_is_a_gap_of_what_it_lacks(warehouse: W
 def test_the_least_covered_gpus_are_named_and_all_are_counted(warehouse: Warehouse) -> None:
     for i in range(WORST + 5):
         covers(warehouse, {0: 10_000, i + 2: 10_000}, gpu_uuid=f"G{i:02}")
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.gpus, found.gpus_with_gaps) == (WORST + 5, WORST + 5)
     assert [g.gpu_uuid for g in found.least_covered] == [f"G{i:02}" for i in range(WORST + 4, 4, -1)]
     assert len(found.gpu_gaps) == WORST
@@ -122,18 +126,18 @@ def test_the_least_covered_gpus_are_named_and_all_are_counted(warehouse: Warehou
 def test_gaps_across_the_audits_steps_are_found_once(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     per_hour = HOUR_MS // WINDOW_MS
     covers(warehouse, {0: 10_000, per_hour - 2: 10_000, per_hour - 1: 4_000, per_hour + 3: 10_000, per_hour + 4: 2_000})
-    whole = audit(warehouse)
+    whole = audit(operator_reader(warehouse))
     monkeypatch.setattr(audit_module, "SPAN_ROWS", 1)
-    assert audit(warehouse) == whole
+    assert audit(operator_reader(warehouse)) == whole
     assert GpuGap(6_000, HOUR + HOUR_MS - 10_000, HOUR + HOUR_MS, *G1) in whole.gpu_gaps
     assert GpuGap(30_000, HOUR + HOUR_MS, HOUR + HOUR_MS + 30_000, *G1) in whole.gpu_gaps
 
 
 def test_books_that_balance_are_complete_only_with_all_gpu_time(warehouse: Warehouse) -> None:
     covers(warehouse, {0: 10_000, 1: 10_000})
-    assert audit(warehouse).complete
+    assert audit(operator_reader(warehouse)).complete
     covers(warehouse, {3: 10_000})
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.ok, found.complete) == (True, False)
 
 

@@ -9,8 +9,11 @@ import pytest
 from contracts.errors import BadQuery
 from tests.support.ledger_rows import FIRST_FINAL, HOUR, WINDOW_MS, row, rows
 from warehouse.audit import conservation as audit_module
+from warehouse.audit.conservation import _END_MS as END_MS
 from warehouse.audit.conservation import WORST, Kept, StrayWindow, UnbalancedWindow, audit
 from warehouse.client import Warehouse
+from warehouse.periods import Period
+from warehouse.reader import operator_reader
 from warehouse.sink.sink import Sink
 
 DAY = 86_400_000
@@ -39,7 +42,7 @@ def book(warehouse: Warehouse, start: int = HOUR, **changes: dict[str, Any]) -> 
 def test_books_in_balance(warehouse: Warehouse) -> None:
     for i in range(3):
         book(warehouse, HOUR + i * WINDOW_MS)
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert found.ok
     assert (found.windows, found.measured_uj, found.residual_uj) == (6, 315, 0)
     assert (found.active_uj, found.idle_uj, found.unallocated_uj) == (180, 120, 15)
@@ -47,7 +50,7 @@ def test_books_in_balance(warehouse: Warehouse) -> None:
 
 
 def test_an_empty_warehouse_is_in_balance(warehouse: Warehouse) -> None:
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert found.ok
     assert (found.windows, found.measured_uj, found.coverage_ratio) == (0, 0, 1.0)
 
@@ -58,7 +61,7 @@ def test_a_microjoule_off_is_found_and_the_window_named(
 ) -> None:
     book(warehouse)
     book(warehouse, HOUR + WINDOW_MS, gpu=gpu)
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert not found.ok
     assert found.residual_uj == residual_uj
     assert found.unbalanced_windows == [UnbalancedWindow(residual_uj, HOUR + WINDOW_MS, "eu", "chat")]
@@ -67,12 +70,12 @@ def test_a_microjoule_off_is_found_and_the_window_named(
 def test_two_errors_do_not_cancel(warehouse: Warehouse) -> None:
     book(warehouse, gpu={"energy_uj": 31})
     book(warehouse, HOUR + WINDOW_MS, gpu={"energy_uj": 29})
-    assert audit(warehouse).residual_uj == 2
+    assert audit(operator_reader(warehouse)).residual_uj == 2
 
 
 def test_energy_charged_to_the_wrong_hardware_is_found(warehouse: Warehouse) -> None:
     book(warehouse, ledger={"hardware": "A100"})
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert found.residual_uj == 200
     assert found.unbalanced_windows == [UnbalancedWindow(200, HOUR, "eu", "chat")]
 
@@ -80,7 +83,7 @@ def test_energy_charged_to_the_wrong_hardware_is_found(warehouse: Warehouse) -> 
 def test_facts_without_a_ledger_and_a_ledger_without_facts_are_found(warehouse: Warehouse) -> None:
     warehouse.insert("gpu_energy", row("gpu_energy", energy_uj=7))
     warehouse.insert("ledger", row("ledger", window_start=HOUR + WINDOW_MS, idle_uj=8))
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.windows, found.residual_uj) == (2, 15)
     assert [w.residual_uj for w in found.unbalanced_windows] == [8, 7]
 
@@ -89,7 +92,9 @@ def test_the_worst_windows_are_named_and_no_more(warehouse: Warehouse) -> None:
     starts = [HOUR + i * DAY // 2 for i in range(2 * WORST)]
     off = [{"window_start": start, "energy_uj": i + 1} for i, start in enumerate(starts)]
     warehouse.insert("gpu_energy", rows("gpu_energy", *off))
-    assert [w.residual_uj for w in audit(warehouse).unbalanced_windows] == list(range(2 * WORST, WORST, -1))
+    assert [w.residual_uj for w in audit(operator_reader(warehouse)).unbalanced_windows] == list(
+        range(2 * WORST, WORST, -1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +112,7 @@ def test_tokens_and_requests_off_are_found(
     warehouse: Warehouse, usage: dict[str, Any], tokens: int, requests: int
 ) -> None:
     book(warehouse, usage=usage)
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert not found.ok
     assert (found.token_residual_tokens, found.request_residual, found.residual_uj) == (tokens, requests, 0)
 
@@ -124,7 +129,7 @@ def test_an_hour_that_differs_from_its_windows_is_found(
     if "tenant" in change:
         hour |= {c: 0 for c in hour if c.endswith("_tokens") or c in ("work", "requests", "failures")}
     warehouse.insert_rows("ledger_hour", [hour | change | {"version": 2**63}])
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert not found.ok
     assert (found.hour_residual_uj, found.hour_residual_counts, found.residual_uj) == (residual_uj, counts, 0)
 
@@ -134,7 +139,7 @@ def test_an_hour_that_outlived_its_windows_is_counted_not_blamed(warehouse: Ware
     for table in ("gpu_energy", "token_usage", "ledger"):
         warehouse.command(f"TRUNCATE TABLE {table}")
     book(warehouse, HOUR + 3_600_000)
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert found.ok
     assert (found.hours, found.hours_without_windows) == (2, 2)
 
@@ -145,11 +150,11 @@ def test_windows_that_are_not_final_yet_do_not_count(warehouse: Warehouse) -> No
     warehouse.insert("marks", row("marks", final_end=beyond))
     warehouse.insert("gpu_energy", row("gpu_energy", window_start=beyond, energy_uj=7))
     warehouse.insert("ledger", row("ledger", window_start=beyond, active_uj=6, final=0, version=5))
-    assert audit(warehouse).ok
+    assert audit(operator_reader(warehouse)).ok
     warehouse.insert("ledger", row("ledger", window_start=beyond, active_uj=7))  # final; its hour and mark not yet
-    assert audit(warehouse).ok
+    assert audit(operator_reader(warehouse)).ok
     warehouse.insert("marks", row("marks", final_end=beyond + WINDOW_MS, version=FIRST_FINAL + 1))
-    assert audit(warehouse).hour_residual_uj == 7
+    assert audit(operator_reader(warehouse)).hour_residual_uj == 7
 
 
 def test_what_a_producer_sent_and_the_log_lost_is_a_gap(warehouse: Warehouse) -> None:
@@ -160,32 +165,32 @@ def test_what_a_producer_sent_and_the_log_lost_is_a_gap(warehouse: Warehouse) ->
         {"received": 7, "last_seq": 9, "epoch": 1},
         {"received": 1, "last_seq": 1, "source": "n2", "last_event": HOUR - DAY},
     ))  # fmt: skip
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.sequence_gaps, found.duplicates, found.residual_uj, found.ok) == (4, 4, 0, False)
-    assert audit(warehouse, HOUR).sequence_gaps == 3
+    assert audit(operator_reader(warehouse), Period(HOUR, END_MS)).sequence_gaps == 3
 
 
 def test_only_the_period_is_audited(warehouse: Warehouse) -> None:
     book(warehouse, gpu={"energy_uj": 31})
     book(warehouse, HOUR + DAY)
     book(warehouse, HOUR + 2 * DAY, gpu={"energy_uj": 32})
-    assert audit(warehouse).residual_uj == 3
-    found = audit(warehouse, HOUR + 1, HOUR + 2 * DAY)
+    assert audit(operator_reader(warehouse)).residual_uj == 3
+    found = audit(operator_reader(warehouse), Period(HOUR + 1, HOUR + 2 * DAY))
     assert (found.ok, found.windows, found.hours) == (True, 2, 2)
-    assert audit(warehouse, HOUR, HOUR + 1).residual_uj == 1
+    assert audit(operator_reader(warehouse), Period(HOUR, HOUR + 1)).residual_uj == 1
     for period in ((5, 5), (-1, 5), (6, 5)):
         with pytest.raises(BadQuery, match="period"):
-            audit(warehouse, *period)
+            audit(operator_reader(warehouse), Period(*period))
 
 
 def test_a_long_period_goes_in_steps_and_sums_up(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(4):
         book(warehouse, HOUR + i * DAY, gpu={"energy_uj": 30 + i})
-    whole = audit(warehouse)
+    whole = audit(operator_reader(warehouse))
     monkeypatch.setattr(audit_module, "SPAN_ROWS", 1)
-    assert audit(warehouse) == whole
+    assert audit(operator_reader(warehouse)) == whole
     monkeypatch.setattr(audit_module, "SPAN_ROWS", 13)
-    assert audit(warehouse) == whole
+    assert audit(operator_reader(warehouse)) == whole
     assert (whole.residual_uj, whole.windows) == (1 + 2 + 3, 8)
 
 
@@ -194,7 +199,7 @@ def covered(warehouse: Warehouse, *covered_ms: int, **values: Any) -> float:
     warehouse.insert("gpu_energy", rows("gpu_energy", *(
         {"window_start": HOUR + i * WINDOW_MS, "covered_ms": ms, **values} for i, ms in enumerate(covered_ms) if ms >= 0
     )))  # fmt: skip
-    return audit(warehouse).coverage_ratio
+    return audit(operator_reader(warehouse)).coverage_ratio
 
 
 def test_a_gpus_first_and_last_window_may_be_partial(warehouse: Warehouse) -> None:
@@ -216,7 +221,9 @@ def test_coverage_follows_a_gpu_across_workloads_and_steps(
     covered(warehouse, 4_000, 4_000, workload="a")
     assert covered(warehouse, 6_000, 6_000, 1_000, workload="b") == 1.0
     warehouse.insert("gpu_energy", row("gpu_energy", window_start=HOUR + DAY, covered_ms=7_000))
-    assert audit(warehouse).coverage_ratio == pytest.approx(28_000 / (10_000 + DAY - WINDOW_MS + 7_000))
+    assert audit(operator_reader(warehouse)).coverage_ratio == pytest.approx(
+        28_000 / (10_000 + DAY - WINDOW_MS + 7_000)
+    )
 
 
 # ---- single requests ----
@@ -232,7 +239,7 @@ def asked(warehouse: Warehouse, *requests: dict[str, Any], start: int = HOUR) ->
 def test_requests_that_sum_to_their_tenants_row_balance(warehouse: Warehouse) -> None:
     book(warehouse)
     asked(warehouse, {"active_uj": 59, "idle_uj": 0}, {"active_uj": 1, "idle_uj": 40})
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.balanced, found.request_windows, found.request_residual_uj) == (True, 1, 0)
 
 
@@ -243,7 +250,7 @@ def test_requests_that_sum_to_their_tenants_row_balance(warehouse: Warehouse) ->
 def test_requests_that_do_not_are_found(warehouse: Warehouse, request_: dict[str, Any], residual_uj: int) -> None:
     book(warehouse)
     asked(warehouse, request_)
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.balanced, found.request_residual_uj, found.residual_uj) == (False, residual_uj, 0)
     assert found.unbalanced_windows == [UnbalancedWindow(residual_uj, HOUR, "eu", "chat")]
 
@@ -255,7 +262,7 @@ def test_windows_whose_requests_are_past_their_time_to_live_are_not_judged_by_th
         "INSERT INTO request_energy (* EXCEPT stored_at, stored_at) "
         "SELECT * EXCEPT stored_at, now() - INTERVAL 29 DAY - INTERVAL 1 HOUR FROM request_energy"
     )
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.ok, found.request_windows) == (True, 0)
 
 
@@ -274,7 +281,7 @@ def share(warehouse: Warehouse, late_id: int, kept: dict[str, int] | None, *, of
 def test_windows_without_requests_are_in_balance_whether_they_should_be_kept_or_not(warehouse: Warehouse) -> None:
     book(warehouse)
     for requests in KEPT:
-        found = audit(warehouse, requests=requests)
+        found = audit(operator_reader(warehouse), requests=requests)
         assert (found.ok, found.requests, found.request_windows, found.request_windows_partly) == (True, requests, 0, 0)
 
 
@@ -282,9 +289,9 @@ def test_a_late_message_without_its_requests_is_found_unless_none_are_kept(wareh
     book(warehouse)
     asked(warehouse, {"active_uj": 30, "idle_uj": 20})
     share(warehouse, 5, None)
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.balanced, found.request_residual_uj, found.request_windows) == (False, 50, 1)
-    found = audit(warehouse, requests="none")
+    found = audit(operator_reader(warehouse), requests="none")
     assert (found.ok, found.request_residual_uj) == (True, 0)
     assert (found.request_windows, found.request_windows_partly) == (0, 1)
 
@@ -294,14 +301,14 @@ def test_requests_of_a_late_message_alone_are_a_part_of_their_window(warehouse: 
     book(warehouse)
     share(warehouse, 5, {"active_uj": 30, "idle_uj": 20})
     for requests in KEPT:
-        found = audit(warehouse, requests=requests)
+        found = audit(operator_reader(warehouse), requests=requests)
         assert (found.ok, found.request_windows, found.request_windows_partly) == (True, 0, 1)
 
 
 def test_requests_of_a_late_message_alone_are_all_where_nothing_came_in_time(warehouse: Warehouse) -> None:
     book(warehouse, usage={"deleted": 1})
     share(warehouse, 5, {"active_uj": 30, "idle_uj": 20}, of_all=1)
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.balanced, found.request_residual_uj, found.request_windows) == (False, 50, 1)
 
 
@@ -309,7 +316,7 @@ def test_requests_of_a_late_message_alone_are_all_where_nothing_came_in_time(war
 def test_no_part_of_a_windows_requests_may_bear_more_than_their_tenant(warehouse: Warehouse, requests: Kept) -> None:
     book(warehouse)
     share(warehouse, 5, {"active_uj": 61, "idle_uj": 20})
-    found = audit(warehouse, requests=requests)
+    found = audit(operator_reader(warehouse), requests=requests)
     assert (found.balanced, found.request_residual_uj, found.request_windows_partly) == (False, 1, 1)
 
 
@@ -317,7 +324,7 @@ def test_a_single_request_that_lacks_is_found_although_none_are_kept_any_more(wa
     book(warehouse)
     asked(warehouse, {"active_uj": 30, "idle_uj": 10})
     share(warehouse, 5, {"active_uj": 30, "idle_uj": 20})
-    found = audit(warehouse, requests="none")
+    found = audit(operator_reader(warehouse), requests="none")
     assert (found.balanced, found.request_residual_uj, found.request_windows) == (False, 10, 1)
 
 
@@ -329,9 +336,9 @@ def test_an_hour_that_a_mark_says_is_still_to_be_computed_is_no_residual_until_t
         warehouse.command(f"TRUNCATE TABLE {table}")
     state = f'{{"hours": [{HOUR}]}}'
     warehouse.insert("marks", row("marks", final_end=HOUR + DAY, state=state))
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.ok, found.hour_residual_uj, found.restating, found.restating_uj) == (True, 0, 2, 105)
-    found = audit(warehouse, patience_s=5, wait=lambda _: None)
+    found = audit(operator_reader(warehouse), patience_s=5, wait=lambda _: None)
     assert (found.balanced, found.residual_uj, found.restating) == (False, 105, 0)
 
 
@@ -358,7 +365,7 @@ def test_a_window_with_rows_of_an_earlier_ownership_is_found_though_it_balances(
     owned(warehouse, 2)
     owned(warehouse, 1, workload="zombie's")
     owned(warehouse, 1, HOUR + WINDOW_MS)
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.residual_uj, found.strays, found.balanced) == (0, 1, False)
     assert found.stray_windows == [StrayWindow(HOUR, "eu", "zombie's")]
 
@@ -367,7 +374,7 @@ def test_windows_of_other_ownerships_and_partitions_beside_each_other_are_no_str
     owned(warehouse, 2)
     owned(warehouse, 1, workload="elsewhere", log_partition=1)
     owned(warehouse, 7, HOUR + WINDOW_MS)
-    assert audit(warehouse).ok
+    assert audit(operator_reader(warehouse)).ok
 
 
 def test_a_later_ownership_that_restated_a_window_leaves_no_strays(warehouse: Warehouse) -> None:
@@ -376,7 +383,7 @@ def test_a_later_ownership_that_restated_a_window_leaves_no_strays(warehouse: Wa
     warehouse.insert("gpu_energy", row("gpu_energy", energy_uj=1, late_id=5, version=epoch(4)))
     warehouse.insert("ledger", row("ledger", idle_uj=10, revision=1, version=epoch(4, 1)))
     refresh(warehouse)
-    assert audit(warehouse).ok
+    assert audit(operator_reader(warehouse)).ok
 
 
 # ---- late facts ----
@@ -391,7 +398,7 @@ def late(warehouse: Warehouse, offset: int, mark: int) -> None:
 def test_a_late_fact_beyond_the_mark_is_being_restated_and_no_residual(warehouse: Warehouse) -> None:
     book(warehouse)
     late(warehouse, offset=40, mark=40)
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.balanced, found.residual_uj) == (True, 0)
     assert (found.restating, found.restating_uj) == (1, 7)
     assert found.restating_windows == [UnbalancedWindow(7, HOUR, "eu", "chat")]
@@ -400,7 +407,7 @@ def test_a_late_fact_beyond_the_mark_is_being_restated_and_no_residual(warehouse
 def test_a_late_fact_before_the_mark_should_have_been_restated(warehouse: Warehouse) -> None:
     book(warehouse)
     late(warehouse, offset=39, mark=40)
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.balanced, found.residual_uj, found.restating) == (False, 7, 0)
 
 
@@ -409,7 +416,7 @@ def test_late_tokens_and_requests_beyond_the_mark_are_being_restated_too(warehou
     late(warehouse, offset=40, mark=40)
     warehouse.insert("token_usage", row("token_usage", prompt_tokens=3, requests=1, late_id=50))
     asked(warehouse, {}, {"active_uj": 5, "idle_uj": 0, "late_id": 50})
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.balanced, found.token_residual_tokens, found.request_residual_uj) == (True, 0, 0)
     assert found.restating == 3
 
@@ -426,7 +433,7 @@ def test_patience_looks_again_and_counts_what_it_sees_then(warehouse: Warehouse)
                                        version=FIRST_FINAL + 1))  # fmt: skip
         Sink(warehouse).refresh_hours([HOUR], ["eu"], ["chat"])
 
-    found = audit(warehouse, patience_s=5, wait=restate)
+    found = audit(operator_reader(warehouse), patience_s=5, wait=restate)
     assert waited == [5]
     assert (found.ok, found.restating, found.measured_uj, found.windows) == (True, 0, 112, 2)
 
@@ -434,7 +441,7 @@ def test_patience_looks_again_and_counts_what_it_sees_then(warehouse: Warehouse)
 def test_what_is_being_restated_for_longer_than_the_patience_is_a_residual(warehouse: Warehouse) -> None:
     book(warehouse)
     late(warehouse, offset=40, mark=40)
-    found = audit(warehouse, patience_s=5, wait=lambda _: None)
+    found = audit(operator_reader(warehouse), patience_s=5, wait=lambda _: None)
     assert (found.balanced, found.residual_uj, found.restating, found.restating_uj) == (False, 7, 0, 0)
     assert found.unbalanced_windows == [UnbalancedWindow(7, HOUR, "eu", "chat")]
 
@@ -446,7 +453,7 @@ def test_books_in_balance_are_not_waited_for(warehouse: Warehouse) -> None:
     def never(_: float) -> None:
         raise AssertionError("nothing was in doubt")
 
-    assert audit(warehouse, patience_s=5, wait=never, progress=lambda *done: told.append(done)).ok
+    assert audit(operator_reader(warehouse), patience_s=5, wait=never, progress=lambda *done: told.append(done)).ok
     assert told == [(10, 10)]  # 3 GPUs, 1 row of tokens, 2 of the ledger, 2 hours, 2 days
 
 
@@ -456,5 +463,5 @@ def test_energy_without_work_and_work_without_energy_are_told_and_not_judged(war
     unmetered = {"workload": "unmetered", "hardware": "", "prompt_tokens": 5, "work": 5, "method": 3}
     warehouse.insert("ledger", row("ledger", **unmetered, version=epoch(1)))
     refresh(warehouse)
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.ok, found.windows_without_work, found.windows_without_energy) == (True, 1, 1)

@@ -15,18 +15,22 @@ from contracts.errors import BadQuery
 from contracts.units import MS_PER_HOUR, UJ_PER_KWH, epoch_ms
 from tests.support import seeded_ledger as seed
 from warehouse.chargeback import chargeback_queries
+from warehouse.chargeback.series import read_measures
 from warehouse.client import Warehouse
-from warehouse.cursors import write_cursor
+from warehouse.cursors import PageRequest, write_cursor
+from warehouse.filters import Filter
+from warehouse.periods import Period
+from warehouse.reader import operator_reader
 from warehouse.reference_data.tables import Price, put_prices, remove_price
 
-OCTOBER = (epoch_ms("2026-10-01"), seed.END_MS)
-REAL = (seed.REAL_START_MS, seed.END_MS)
+OCTOBER = Period(epoch_ms("2026-10-01"), seed.END_MS)
+REAL = Period(seed.REAL_START_MS, seed.END_MS)
 
 
 def test_groups_sum_to_the_total_in_every_measure(books: Warehouse) -> None:
-    total = chargeback_queries.chargeback_total(books, *OCTOBER)
+    total = chargeback_queries.chargeback_total(operator_reader(books), OCTOBER)
     for by in (["tenant"], ["team", "model"], ["cluster", "hardware"], ["day", "tenant"], ["month", "cost_centre"]):
-        rows = chargeback_queries.chargeback_all(books, *OCTOBER, by=by)
+        rows = chargeback_queries.chargeback_all(operator_reader(books), OCTOBER, by=by)
         for measure in ("energy_uj", "active_uj", "idle_uj", "unallocated_uj", "tokens", "requests", "cost", "gco2"):
             assert sum(getattr(row, measure) for row in rows) == getattr(total, measure), (by, measure)
 
@@ -35,19 +39,25 @@ def test_energy_is_what_the_ledger_holds(books: Warehouse) -> None:
     held = books.query(
         "SELECT sum(toInt128(active_uj + idle_uj + unallocated_uj)) AS uj FROM ledger FINAL WHERE final = 1"
     )
-    assert chargeback_queries.chargeback_total(books, 0, seed.END_MS).energy_uj == held[0]["uj"]
+    assert (
+        chargeback_queries.chargeback_total(operator_reader(books), Period(0, seed.END_MS)).energy_uj == held[0]["uj"]
+    )
 
 
 def test_whole_hours_and_the_ledger_itself_agree(books: Warehouse) -> None:
-    hourly = chargeback_queries.chargeback(books, *REAL, by=["tenant", "model"]).rows
+    hourly = chargeback_queries.chargeback(operator_reader(books), REAL, by=["tenant", "model"]).rows
     # A period that is no whole number of hours is read from the windows: one more empty millisecond forces that.
-    windows = chargeback_queries.chargeback(books, REAL[0], REAL[1] + 1, by=["tenant", "model"]).rows
+    windows = chargeback_queries.chargeback(
+        operator_reader(books), Period(REAL.start, REAL.end + 1), by=["tenant", "model"]
+    ).rows
     assert hourly == windows
 
 
 def test_a_part_of_an_hour_holds_just_its_windows(books: Warehouse) -> None:
-    start = REAL[0] + 20_000
-    row = chargeback_queries.chargeback_total(books, start, start + 10_000, tenant="acme")
+    start = REAL.start + 20_000
+    row = chargeback_queries.chargeback_total(
+        operator_reader(books), Period(start, start + 10_000), filter=Filter(tenant="acme")
+    )
     ledger = books.query(
         "SELECT sum(active_uj + idle_uj) AS uj FROM ledger FINAL WHERE tenant = 'acme' "
         "AND toUnixTimestamp64Milli(window_start) = {at:Int64}",
@@ -57,7 +67,7 @@ def test_a_part_of_an_hour_holds_just_its_windows(books: Warehouse) -> None:
 
 
 def test_cost_is_facility_energy_times_the_clusters_own_tariff(books: Warehouse) -> None:
-    row = chargeback_queries.chargeback_total(books, *REAL, cluster="eu-1")
+    row = chargeback_queries.chargeback_total(operator_reader(books), REAL, filter=Filter(cluster="eu-1"))
     exact = Fraction(row.energy_uj, UJ_PER_KWH) * Fraction("1.25") * Fraction("0.313")
     assert row.cost == round_half_up(exact)
     assert row.currency == "USD"
@@ -66,7 +76,7 @@ def test_cost_is_facility_energy_times_the_clusters_own_tariff(books: Warehouse)
 
 
 def test_a_cluster_without_its_own_tariff_pays_the_default(books: Warehouse) -> None:
-    row = chargeback_queries.chargeback_total(books, *OCTOBER, cluster="sim-1")
+    row = chargeback_queries.chargeback_total(operator_reader(books), OCTOBER, filter=Filter(cluster="sim-1"))
     assert row.cost == round_half_up(Fraction(row.energy_uj, UJ_PER_KWH) * Fraction("1.25") * Fraction("0.12"))
 
 
@@ -81,7 +91,9 @@ def test_a_tariff_that_changes_applies_from_its_hour_on(warehouse: Warehouse) ->
             Price("pue", "*", Decimal("1")),
         ],
     )
-    first, second = chargeback_queries.chargeback(warehouse, *REAL, by=["hour"], cluster="eu-1").rows
+    first, second = chargeback_queries.chargeback(
+        operator_reader(warehouse), REAL, by=["hour"], filter=Filter(cluster="eu-1")
+    ).rows
     for row, tariff in ((first, 1), (second, 3)):
         exact = tariff * Fraction(row.energy_uj, UJ_PER_KWH)
         assert row.cost is not None and abs(Fraction(row.cost) - exact) < Fraction(1, 10**6)
@@ -90,12 +102,12 @@ def test_a_tariff_that_changes_applies_from_its_hour_on(warehouse: Warehouse) ->
 def test_a_missing_price_is_named_and_never_zero(warehouse: Warehouse) -> None:
     seed.lay(warehouse, prices=False)
     put_prices(warehouse, [Price("energy", "eu-1", Decimal("0.3"), currency="USD"), Price("pue", "*", Decimal("1.2"))])
-    priced, unpriced = chargeback_queries.chargeback(warehouse, *OCTOBER, by=["cluster"]).rows
+    priced, unpriced = chargeback_queries.chargeback(operator_reader(warehouse), OCTOBER, by=["cluster"]).rows
     assert priced.cost is not None and priced.gco2 is None
     assert [(m.kind, m.cluster) for m in priced.missing_prices] == [("carbon", "eu-1")]
     assert unpriced.cost is None
     assert [(m.kind, m.cluster) for m in unpriced.missing_prices] == [("carbon", "sim-1"), ("energy", "sim-1")]
-    assert chargeback_queries.chargeback_total(warehouse, *OCTOBER).cost is None
+    assert chargeback_queries.chargeback_total(operator_reader(warehouse), OCTOBER).cost is None
 
 
 def test_currencies_do_not_add_up(warehouse: Warehouse) -> None:
@@ -108,9 +120,11 @@ def test_currencies_do_not_add_up(warehouse: Warehouse) -> None:
             Price("pue", "*", Decimal("1.2")),
         ],
     )
-    total = chargeback_queries.chargeback_total(warehouse, *OCTOBER)
+    total = chargeback_queries.chargeback_total(operator_reader(warehouse), OCTOBER)
     assert total.cost is None and total.mixed_currencies
-    assert [row.currency for row in chargeback_queries.chargeback(warehouse, *OCTOBER, by=["cluster"]).rows] == [
+    assert [
+        row.currency for row in chargeback_queries.chargeback(operator_reader(warehouse), OCTOBER, by=["cluster"]).rows
+    ] == [
         "EUR",
         "USD",
     ]
@@ -129,7 +143,7 @@ def test_rows_sum_to_the_rounded_exact_cost_at_any_price(
     own = Price("pue", "eu-1", pue)
     put_prices(books, [Price("energy", "eu-1", tariff, epoch_ms("2026-10-01"), currency="USD"), own])
     try:
-        rows = chargeback_queries.chargeback_all(books, *REAL, by=by, cluster="eu-1")
+        rows = chargeback_queries.chargeback_all(operator_reader(books), REAL, by=by, filter=Filter(cluster="eu-1"))
     finally:
         put_prices(books, seed.PRICES)
         remove_price(books, own)
@@ -141,12 +155,15 @@ def test_rows_sum_to_the_rounded_exact_cost_at_any_price(
 
 
 def test_simulated_energy_is_marked_and_measured_energy_is_not(books: Warehouse) -> None:
-    marked = {row.cluster: row.simulated for row in chargeback_queries.chargeback(books, *OCTOBER, by=["cluster"]).rows}
+    marked = {
+        row.cluster: row.simulated
+        for row in chargeback_queries.chargeback(operator_reader(books), OCTOBER, by=["cluster"]).rows
+    }
     assert marked == {"eu-1": False, "sim-1": True}
 
 
 def test_joules_per_token_is_null_without_tokens(books: Warehouse) -> None:
-    rows = {row.tenant: row for row in chargeback_queries.chargeback(books, *REAL, by=["tenant"]).rows}
+    rows = {row.tenant: row for row in chargeback_queries.chargeback(operator_reader(books), REAL, by=["tenant"]).rows}
     assert rows["__unallocated__"].joules_per_token is None
     acme = rows["acme"]
     assert acme.joules_per_token == acme.energy_uj / 1e6 / acme.tokens
@@ -154,15 +171,21 @@ def test_joules_per_token_is_null_without_tokens(books: Warehouse) -> None:
 
 
 def test_a_tenant_filter_gives_that_tenants_rows_alone(books: Warehouse) -> None:
-    rows = chargeback_queries.chargeback(books, *OCTOBER, by=["team", "tenant"], tenant="initech").rows
+    rows = chargeback_queries.chargeback(
+        operator_reader(books), OCTOBER, by=["team", "tenant"], filter=Filter(tenant="initech")
+    ).rows
     assert [(r.team, r.tenant) for r in rows] == [("chatbots", "initech")]
 
 
 def test_pages_follow_each_other_without_gap_or_overlap(books: Warehouse) -> None:
-    whole = chargeback_queries.chargeback(books, *OCTOBER, by=["day", "tenant"], limit=10_000).rows
+    whole = chargeback_queries.chargeback(
+        operator_reader(books), OCTOBER, by=["day", "tenant"], page=PageRequest(limit=10_000)
+    ).rows
     parts, cursor = [], None
     while True:
-        page = chargeback_queries.chargeback(books, *OCTOBER, by=["day", "tenant"], limit=7, cursor=cursor)
+        page = chargeback_queries.chargeback(
+            operator_reader(books), OCTOBER, by=["day", "tenant"], page=PageRequest(limit=7, cursor=cursor)
+        )
         parts += page.rows
         cursor = page.next
         if cursor is None:
@@ -171,9 +194,13 @@ def test_pages_follow_each_other_without_gap_or_overlap(books: Warehouse) -> Non
 
 
 def test_a_cursor_of_another_question_is_refused(books: Warehouse) -> None:
-    cursor = chargeback_queries.chargeback(books, *OCTOBER, by=["tenant"], limit=1).next
+    cursor = chargeback_queries.chargeback(
+        operator_reader(books), OCTOBER, by=["tenant"], page=PageRequest(limit=1)
+    ).next
     with pytest.raises(BadQuery, match="cursor"):
-        chargeback_queries.chargeback(books, *OCTOBER, by=["model"], limit=1, cursor=cursor)
+        chargeback_queries.chargeback(
+            operator_reader(books), OCTOBER, by=["model"], page=PageRequest(limit=1, cursor=cursor)
+        )
 
 
 @pytest.mark.parametrize(
@@ -181,18 +208,18 @@ def test_a_cursor_of_another_question_is_refused(books: Warehouse) -> None:
     ["[" * 3_000, '["x",["\\ud800"]]', '["x",[1e400]]', "{}", "7", '["x",["a"],3]', '["x",[9999999999999999999999]]'],
 )
 def test_a_crafted_cursor_is_refused_and_nothing_breaks(books: Warehouse, body: str) -> None:
-    digest = write_cursor(("chargeback", *OCTOBER, "tenant", None, None), [""])
+    digest = write_cursor(("chargeback", OCTOBER, "tenant", Filter()), [""])
     known = json.loads(base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4)))[0]
     crafted = base64.urlsafe_b64encode(body.replace('"x"', f'"{known}"').encode()).decode().rstrip("=")
     with pytest.raises(BadQuery, match="cursor"):
-        chargeback_queries.chargeback(books, *OCTOBER, by=["tenant"], cursor=crafted)
+        chargeback_queries.chargeback(operator_reader(books), OCTOBER, by=["tenant"], page=PageRequest(cursor=crafted))
 
 
 @given(st.text(max_size=40))
 def test_any_other_text_is_no_cursor(books: Warehouse, text: str) -> None:
     if text:
         with pytest.raises(BadQuery, match="cursor"):
-            chargeback_queries.chargeback(books, *OCTOBER, by=["tenant"], cursor=text)
+            chargeback_queries.chargeback(operator_reader(books), OCTOBER, by=["tenant"], page=PageRequest(cursor=text))
 
 
 @pytest.mark.parametrize(
@@ -200,11 +227,12 @@ def test_any_other_text_is_no_cursor(books: Warehouse, text: str) -> None:
 )
 def test_an_impossible_question_is_refused(books: Warehouse, by: list[str], limit: int) -> None:
     with pytest.raises(BadQuery):
-        chargeback_queries.chargeback(books, *OCTOBER, by=by, limit=limit)
+        chargeback_queries.chargeback(operator_reader(books), OCTOBER, by=by, page=PageRequest(limit=limit))
 
 
 def test_a_series_tells_idle_steps_from_unknown_ones(books: Warehouse) -> None:
-    book = chargeback_queries.series(books, *OCTOBER, measure="joules_per_token", by="tenant", freq="hour")
+    measure = "joules_per_token"
+    book = read_measures(operator_reader(books), OCTOBER, [measure], by="tenant", freq="hour")[measure]
     assert {value for _, value in book.points["__unallocated__"]} == {None}
     assert len(book.steps) == 31 * 24
     assert book.simulated == {"globex", "initech"}
@@ -212,8 +240,8 @@ def test_a_series_tells_idle_steps_from_unknown_ones(books: Warehouse) -> None:
 
 
 def test_an_empty_ledger_has_an_empty_bill(warehouse: Warehouse) -> None:
-    assert chargeback_queries.chargeback(warehouse, *OCTOBER).rows == []
-    total = chargeback_queries.chargeback_total(warehouse, *OCTOBER)
+    assert chargeback_queries.chargeback(operator_reader(warehouse), OCTOBER).rows == []
+    total = chargeback_queries.chargeback_total(operator_reader(warehouse), OCTOBER)
     assert (total.energy_uj, total.cost, total.joules_per_token) == (0, Decimal(0), None)
 
 

@@ -18,6 +18,8 @@ from contracts.units import MS_PER_HOUR, UJ_PER_KWH, epoch_ms
 from warehouse.chargeback import chargeback_queries
 from warehouse.client import Warehouse, connect
 from warehouse.migrate import migrate
+from warehouse.periods import Period
+from warehouse.reader import operator_reader
 from warehouse.results import ChargebackRow
 from warehouse.sink.sink import Sink
 
@@ -77,7 +79,7 @@ def test_a_bill_is_the_scalar_bill(
 ) -> None:
     prices = _lay(books, facts, prices)
     end_ms = END_MS if hourly else END_MS + 1  # one more millisecond: the ledger itself answers
-    page, total = chargeback_queries.chargeback_and_total(books, START_MS, end_ms, by=by)
+    page, total = chargeback_queries.chargeback_and_total(operator_reader(books), Period(START_MS, end_ms), by=by)
     due = [_due(fact, prices) for fact in facts if 0 <= fact[0] < HOURS + (not hourly)]
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in due:
@@ -86,7 +88,7 @@ def test_a_bill_is_the_scalar_bill(
     for row in page.rows:
         _check(row, groups[tuple(getattr(row, name) for name in by)] if due else [])
     _check(total, due)
-    assert total == chargeback_queries.chargeback_total(books, START_MS, end_ms)
+    assert total == chargeback_queries.chargeback_total(operator_reader(books), Period(START_MS, end_ms))
     if total.cost is not None:
         assert total.cost == _rounded(sum(row["cost"] for row in due))
         assert sum(row.cost or 0 for row in page.rows) == total.cost

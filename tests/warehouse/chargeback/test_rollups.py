@@ -16,11 +16,14 @@ from contracts.units import MS_PER_DAY, MS_PER_HOUR, UJ_PER_KWH, epoch_ms
 from tests.support import seeded_ledger as seed
 from warehouse.chargeback import chargeback_queries, rollups
 from warehouse.client import Warehouse
+from warehouse.filters import Filter
+from warehouse.periods import Period
+from warehouse.reader import operator_reader
 from warehouse.reference_data.tables import Price, put_prices, remove_price
 from warehouse.results import ChargebackRow
 from warehouse.sink.sink import Sink
 
-OCTOBER = (epoch_ms("2026-10-01"), seed.END_MS)
+OCTOBER = Period(epoch_ms("2026-10-01"), seed.END_MS)
 CHANGE = epoch_ms("2026-10-13T07:00:00Z")
 DAY = CHANGE - CHANGE % MS_PER_DAY
 DAYS = (seed.END_MS - seed.SIM_START_MS) // MS_PER_DAY
@@ -55,14 +58,16 @@ def spoilt(warehouse: Warehouse, day_ms: int) -> Iterator[None]:
 
 
 def energy(warehouse: Warehouse, start_ms: int, end_ms: int) -> int:
-    return chargeback_queries.chargeback_total(warehouse, start_ms, end_ms, cluster="sim-1").energy_uj
+    return chargeback_queries.chargeback_total(
+        operator_reader(warehouse), Period(start_ms, end_ms), filter=Filter(cluster="sim-1")
+    ).energy_uj
 
 
-def from_hours(*question: object, **more: object) -> list[ChargebackRow]:
+def from_hours(warehouse: Warehouse, period: Period, by: list[str], filter: Filter) -> list[ChargebackRow]:
     """The answer with no day read."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rollups, "MS_PER_DAY", 2**62)  # No period has a whole day then.
-        return chargeback_queries.chargeback_all(*question, **more)  # type: ignore[arg-type]
+        return chargeback_queries.chargeback_all(operator_reader(warehouse), period, by, filter)
 
 
 @settings(max_examples=40, deadline=None)
@@ -81,45 +86,45 @@ def test_days_and_hours_together_give_what_hours_give(
     cuts = [seed.SIM_START_MS + minute * 60_000 for minute in changes]
     carbon = [Price("carbon", scope, Decimal(100 + i), start, end) for i, (start, end) in enumerate(pairwise(cuts))]
     with priced(books, *carbon):
-        assert chargeback_queries.chargeback_all(books, start_ms, end_ms, by=by, **only) == from_hours(
-            books, start_ms, end_ms, by=by, **only
-        )
+        period, filter = Period(start_ms, end_ms), Filter(**only)
+        bill = chargeback_queries.chargeback_all(operator_reader(books), period, by, filter)
+        assert bill == from_hours(books, period, by, filter)
 
 
 def test_a_price_that_changes_within_a_day_applies_from_its_hour_on(books: Warehouse) -> None:
     with priced(books, Price("energy", "sim-1", Decimal("5"), CHANGE, currency="USD")):
-        bill = chargeback_queries.chargeback_total(books, *OCTOBER, cluster="sim-1")
-        before, after = (energy(books, *span) for span in ((OCTOBER[0], CHANGE), (CHANGE, OCTOBER[1])))
+        bill = chargeback_queries.chargeback_total(operator_reader(books), OCTOBER, filter=Filter(cluster="sim-1"))
+        before, after = (energy(books, *span) for span in ((OCTOBER.start, CHANGE), (CHANGE, OCTOBER.end)))
     exact = Fraction("1.25") * (before * Fraction("0.12") + after * 5) / UJ_PER_KWH
     assert bill.cost is not None and abs(Fraction(bill.cost) - exact) <= Fraction(1, 2 * 10**6)
 
 
 def test_whole_days_are_read_from_days(books: Warehouse) -> None:
-    whole = energy(books, *OCTOBER)
+    whole = energy(books, OCTOBER.start, OCTOBER.end)
     with spoilt(books, DAY):
-        assert energy(books, *OCTOBER) < whole
+        assert energy(books, OCTOBER.start, OCTOBER.end) < whole
         assert energy(books, DAY, DAY + MS_PER_DAY) < whole
 
 
 @pytest.mark.parametrize("at", [CHANGE, CHANGE + 1, CHANGE - 1])
 def test_a_day_in_which_a_price_changes_is_read_from_its_hours(books: Warehouse, at: int) -> None:
-    whole = energy(books, *OCTOBER)
+    whole = energy(books, OCTOBER.start, OCTOBER.end)
     with spoilt(books, DAY):
         for validity in ((at, epoch_ms("2200-01-01")), (0, at)):
             with priced(books, Price("pue", "sim-1", Decimal("1.1"), *validity)):
-                assert energy(books, *OCTOBER) == whole
+                assert energy(books, OCTOBER.start, OCTOBER.end) == whole
 
 
 def test_a_clusters_bill_is_cut_by_its_own_prices_alone(books: Warehouse) -> None:
-    whole = energy(books, *OCTOBER)
-    fleet = chargeback_queries.chargeback_total(books, *OCTOBER).energy_uj
+    whole = energy(books, OCTOBER.start, OCTOBER.end)
+    fleet = chargeback_queries.chargeback_total(operator_reader(books), OCTOBER).energy_uj
     with spoilt(books, DAY), priced(books, Price("pue", "eu-1", Decimal("1.1"), CHANGE)):
-        assert energy(books, *OCTOBER) < whole
-        assert chargeback_queries.chargeback_total(books, *OCTOBER).energy_uj == fleet
+        assert energy(books, OCTOBER.start, OCTOBER.end) < whole
+        assert chargeback_queries.chargeback_total(operator_reader(books), OCTOBER).energy_uj == fleet
 
 
 def test_a_day_that_the_period_cuts_is_read_from_its_hours(books: Warehouse) -> None:
-    head, tail = (OCTOBER[0], CHANGE), (CHANGE, OCTOBER[1])
+    head, tail = (OCTOBER.start, CHANGE), (CHANGE, OCTOBER.end)
     whole = [energy(books, *span) for span in (head, tail)]
     with spoilt(books, DAY):
         assert [energy(books, *span) for span in (head, tail)] == whole
@@ -127,9 +132,9 @@ def test_a_day_that_the_period_cuts_is_read_from_its_hours(books: Warehouse) -> 
 
 def test_a_price_that_changes_at_midnight_cuts_no_day(books: Warehouse) -> None:
     with priced(books, Price("energy", "sim-1", Decimal("5"), DAY, currency="USD")):
-        bill = chargeback_queries.chargeback_total(books, *OCTOBER, cluster="sim-1")
-        before, after = (energy(books, *span) for span in ((OCTOBER[0], DAY), (DAY, OCTOBER[1])))
+        bill = chargeback_queries.chargeback_total(operator_reader(books), OCTOBER, filter=Filter(cluster="sim-1"))
+        before, after = (energy(books, *span) for span in ((OCTOBER.start, DAY), (DAY, OCTOBER.end)))
         exact = Fraction("1.25") * (before * Fraction("0.12") + after * 5) / UJ_PER_KWH
         assert bill.cost is not None and abs(Fraction(bill.cost) - exact) <= Fraction(1, 2 * 10**6)
         with spoilt(books, DAY):
-            assert energy(books, *OCTOBER) < before + after
+            assert energy(books, OCTOBER.start, OCTOBER.end) < before + after

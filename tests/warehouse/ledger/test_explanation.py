@@ -13,12 +13,15 @@ from tests.support import seeded_ledger as seed
 from tests.support.ledger_rows import row
 from warehouse.chargeback import chargeback_queries
 from warehouse.client import Warehouse
+from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
 from warehouse.ledger.explanation import explain
+from warehouse.periods import Period
+from warehouse.reader import LedgerReader, operator_reader
 
 
 def test_the_latest_window_is_the_newest_final_one_of_the_tenant(books: Warehouse) -> None:
-    found = explain(books, "acme")
+    found = explain(operator_reader(books), "acme")
     assert (found.window_start, found.window_end) == (seed.END_MS - 10_000, seed.END_MS)
 
 
@@ -28,30 +31,32 @@ def test_days_and_hours_that_lag_behind_do_not_hide_the_newest_window(warehouse:
         newest = f"(SELECT max({column}) FROM {table})"
         warehouse.command(f"ALTER TABLE {table} DELETE WHERE {column} = {newest} SETTINGS mutations_sync = 2")
         for tenant in ("acme", "globex"):
-            assert explain(warehouse, tenant).window_start == seed.END_MS - 10_000
+            assert explain(operator_reader(warehouse), tenant).window_start == seed.END_MS - 10_000
 
 
 def test_an_instant_finds_the_window_that_holds_it(books: Warehouse) -> None:
-    assert explain(books, "acme", "2026-10-31T22:00:09.999Z").window_start == seed.REAL_START_MS
-    assert explain(books, "initech", "2026-10-31T22:59:00Z").window_start == seed.REAL_START_MS
+    assert explain(operator_reader(books), "acme", "2026-10-31T22:00:09.999Z").window_start == seed.REAL_START_MS
+    assert explain(operator_reader(books), "initech", "2026-10-31T22:59:00Z").window_start == seed.REAL_START_MS
 
 
 def test_the_parts_are_the_tenants_ledger_rows_and_sum_to_its_energy(books: Warehouse) -> None:
-    found = explain(books, "acme")
-    rows = ledger_queries.ledger_rows(books, found.window_start, found.window_end, tenant="acme").rows
+    found = explain(operator_reader(books), "acme")
+    rows = ledger_queries.ledger_rows(
+        operator_reader(books), Period(found.window_start, found.window_end), filter=Filter(tenant="acme")
+    ).rows
     assert sorted(part.row.energy_uj for part in found.parts) == sorted(row.energy_uj for row in rows)
     assert found.energy_uj == sum(row.energy_uj for row in rows)
 
 
 def test_active_energy_is_the_share_of_work_to_the_microjoule(books: Warehouse) -> None:
-    for part in explain(books, "acme").parts:
+    for part in explain(operator_reader(books), "acme").parts:
         share = part.share
         assert abs(Fraction(share.whole_active_uj * share.work, share.whole_work) - share.active_uj) < 1
         assert abs(Fraction(share.whole_idle_uj * share.work, share.whole_work) - share.idle_uj) < 1
 
 
 def test_what_the_ledger_charged_is_what_the_gpus_measured(books: Warehouse) -> None:
-    for part in explain(books, "globex", "2026-10-31T22:30:00Z").parts:
+    for part in explain(operator_reader(books), "globex", "2026-10-31T22:30:00Z").parts:
         measured = part.measured
         assert measured.energy_uj == measured.ledger_uj == sum(i.energy_uj for i in measured.intervals)
         assert measured.gpus == len(measured.intervals)
@@ -61,9 +66,11 @@ def test_each_kind_of_evidence_is_asked_for_once_however_many_rows_rest_on_it(
     books: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    ask = Warehouse.ask
-    monkeypatch.setattr(Warehouse, "ask", lambda self, name, **given: asked.append(name) or ask(self, name, **given))
-    assert len(explain(books, "acme").parts) == 3
+    ask = LedgerReader.ask
+    monkeypatch.setattr(
+        LedgerReader, "ask", lambda self, name, *of, **given: asked.append(name) or ask(self, name, *of, **given)
+    )
+    assert len(explain(operator_reader(books), "acme").parts) == 3
     assert len(asked) == len(set(asked)) == 7
 
 
@@ -72,49 +79,51 @@ def test_an_owner_is_shown_to_itself_and_to_no_other_tenant(warehouse: Warehouse
     owned = {"cluster": "eu-1", "workload": "chat", "hardware": "H100", "gpu_uuid": "GPU-owned", "owner": "globex"}
     warehouse.insert("gpu_energy", row("gpu_energy", window_start=seed.END_MS - 10_000, **owned))
     for tenant, shown in (("acme", ""), ("globex", "globex")):
-        intervals = [i for part in explain(warehouse, tenant).parts for i in part.measured.intervals]
+        intervals = [i for part in explain(operator_reader(warehouse), tenant).parts for i in part.measured.intervals]
         assert {i.owner for i in intervals if i.gpu_uuid == "GPU-owned"} == {shown}
 
 
 def test_idle_energy_is_the_floor_times_covered_time(books: Warehouse) -> None:
-    for part in explain(books, "acme").parts:
+    for part in explain(operator_reader(books), "acme").parts:
         assert part.floor.version == 7
         assert part.floor.idle_uj == part.share.whole_idle_uj
 
 
 def test_the_weights_that_were_used_are_named(books: Warehouse) -> None:
-    for part in explain(books, "acme").parts:
+    for part in explain(operator_reader(books), "acme").parts:
         w, row = part.weights, part.row
         assert w.version == row.weights_version == 1
         assert (w.prompt_milli, w.cached_milli, w.completion_milli) == (1000, 0, 3000)
 
 
 def test_cost_multiplies_from_energy_pue_and_tariff(books: Warehouse) -> None:
-    found = explain(books, "acme")
+    found = explain(operator_reader(books), "acme")
     for part in found.parts:
         value = {price.kind: Fraction(price.value) for price in part.prices}
         exact = Fraction(part.row.energy_uj, UJ_PER_KWH) * value["pue"] * value["energy"]
         assert abs(Fraction(part.cost or 0) - exact) <= Fraction(1, 2 * 10**12)
-    bill = chargeback_queries.chargeback_total(books, found.window_start, found.window_end, tenant="acme")
+    bill = chargeback_queries.chargeback_total(
+        operator_reader(books), Period(found.window_start, found.window_end), filter=Filter(tenant="acme")
+    )
     assert abs((found.cost or Decimal(0)) - (bill.cost or Decimal(0))) <= Decimal("0.000001")
 
 
 def test_the_tariff_is_the_clusters_own(books: Warehouse) -> None:
-    tariff = {p.kind: (p.cluster, p.value) for p in explain(books, "acme").parts[0].prices}
+    tariff = {p.kind: (p.cluster, p.value) for p in explain(operator_reader(books), "acme").parts[0].prices}
     assert tariff["energy"] == ("eu-1", Decimal("0.313"))
     assert tariff["pue"] == ("*", Decimal("1.25"))
 
 
 def test_a_missing_price_is_named(warehouse: Warehouse) -> None:
     seed.lay(warehouse, prices=False)
-    found = explain(warehouse, "acme")
+    found = explain(operator_reader(warehouse), "acme")
     assert found.cost is None
     assert found.parts[0].missing_prices == ["energy", "pue", "carbon"]
 
 
 def test_simulated_energy_says_so(books: Warehouse) -> None:
-    assert explain(books, "initech").simulated
-    assert not explain(books, "acme").simulated
+    assert explain(operator_reader(books), "initech").simulated
+    assert not explain(operator_reader(books), "acme").simulated
 
 
 @pytest.mark.parametrize(
@@ -128,5 +137,5 @@ def test_simulated_energy_says_so(books: Warehouse) -> None:
 )
 def test_what_cannot_be_explained_is_refused_by_name(books: Warehouse, tenant: str, window: str, field: str) -> None:
     with pytest.raises(BadQuery) as refused:
-        explain(books, tenant, window)
+        explain(operator_reader(books), tenant, window)
     assert refused.value.field == field

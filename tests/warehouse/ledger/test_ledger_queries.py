@@ -6,20 +6,28 @@ from contracts.units import MS_PER_HOUR
 from tests.support import seeded_ledger as seed
 from warehouse.chargeback import chargeback_queries
 from warehouse.client import Warehouse
+from warehouse.cursors import PageRequest
+from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
-from warehouse.periods import newest
+from warehouse.periods import Period, newest
+from warehouse.reader import operator_reader, tenant_reader
 
-REAL = (seed.REAL_START_MS, seed.END_MS)
+REAL = Period(seed.REAL_START_MS, seed.END_MS)
 
 
 def test_the_fleets_energy_is_the_ledgers(books: Warehouse) -> None:
-    rows = ledger_queries.fleet(books, *REAL).rows
-    assert sum(row.energy_uj for row in rows) == chargeback_queries.chargeback_total(books, *REAL).energy_uj
+    rows = ledger_queries.fleet(operator_reader(books), REAL).rows
+    assert (
+        sum(row.energy_uj for row in rows)
+        == chargeback_queries.chargeback_total(operator_reader(books), REAL).energy_uj
+    )
 
 
 def test_a_nodes_figures_follow_from_its_readings(books: Warehouse) -> None:
     row = next(
-        r for r in ledger_queries.fleet(books, *REAL, cluster="eu-1").rows if (r.node, r.hardware) == ("n2", "H100")
+        r
+        for r in ledger_queries.fleet(operator_reader(books), REAL, filter=Filter(cluster="eu-1")).rows
+        if (r.node, r.hardware) == ("n2", "H100")
     )
     assert row.gpus == 1
     assert row.gpu_seconds == 7200
@@ -30,21 +38,28 @@ def test_a_nodes_figures_follow_from_its_readings(books: Warehouse) -> None:
 
 def test_a_node_without_utilisation_says_so(books: Warehouse) -> None:
     row = next(
-        r for r in ledger_queries.fleet(books, *REAL, cluster="eu-1").rows if (r.node, r.hardware) == ("n2", "A100")
+        r
+        for r in ledger_queries.fleet(operator_reader(books), REAL, filter=Filter(cluster="eu-1")).rows
+        if (r.node, r.hardware) == ("n2", "A100")
     )
     assert row.utilisation_ratio is None
 
 
 def test_gpus_that_nobody_holds_are_unallocated(books: Warehouse) -> None:
-    ratios = {r.node: r.unallocated_ratio for r in ledger_queries.fleet(books, *REAL, cluster="eu-1").rows}
+    ratios = {
+        r.node: r.unallocated_ratio
+        for r in ledger_queries.fleet(operator_reader(books), REAL, filter=Filter(cluster="eu-1")).rows
+    }
     assert ratios == {"n1": 0.0, "n2": 0.0, "n3": 1.0}
 
 
 def test_the_windows_behind_a_bill_sum_to_it(books: Warehouse) -> None:
-    bill = chargeback_queries.chargeback_total(books, *REAL, tenant="acme")
+    bill = chargeback_queries.chargeback_total(operator_reader(books), REAL, filter=Filter(tenant="acme"))
     rows, cursor = [], None
     while True:
-        page = ledger_queries.ledger_rows(books, *REAL, tenant="acme", limit=500, cursor=cursor)
+        page = ledger_queries.ledger_rows(
+            operator_reader(books), REAL, filter=Filter(tenant="acme"), page=PageRequest(limit=500, cursor=cursor)
+        )
         rows += page.rows
         cursor = page.next
         if cursor is None:
@@ -55,39 +70,52 @@ def test_the_windows_behind_a_bill_sum_to_it(books: Warehouse) -> None:
 
 
 def test_the_intervals_of_a_window_sum_to_its_ledger_rows(books: Warehouse) -> None:
-    rows = ledger_queries.ledger_rows(books, REAL[0], REAL[0] + 10_000, cluster="eu-1", workload="code").rows
-    intervals = ledger_queries.intervals(books, REAL[0], "eu-1", "code").rows
+    rows = ledger_queries.ledger_rows(
+        operator_reader(books), Period(REAL.start, REAL.start + 10_000), filter=Filter(cluster="eu-1", workload="code")
+    ).rows
+    intervals = ledger_queries.intervals(operator_reader(books), REAL.start, "eu-1", "code").rows
     assert [(i.node, i.gpu_uuid) for i in intervals] == [("n2", "GPU-c"), ("n2", "GPU-d")]
     assert sum(i.energy_uj for i in intervals) == sum(r.energy_uj for r in rows)
 
 
 def test_a_tenant_sees_intervals_only_of_windows_that_it_is_charged_for(books: Warehouse) -> None:
-    assert ledger_queries.intervals(books, REAL[0], "eu-1", "code", tenant="acme").rows
-    assert not ledger_queries.intervals(books, REAL[0], "eu-1", "code", tenant="globex").rows
+    assert ledger_queries.intervals(tenant_reader(books, "acme"), REAL.start, "eu-1", "code").rows
+    assert not ledger_queries.intervals(tenant_reader(books, "globex"), REAL.start, "eu-1", "code").rows
 
 
 def test_requests_page_through_in_order_of_their_end(books: Warehouse) -> None:
-    whole = ledger_queries.requests(books, *REAL, limit=100).rows
-    first = ledger_queries.requests(books, *REAL, limit=3)
-    second = ledger_queries.requests(books, *REAL, limit=100, cursor=first.next)
+    whole = ledger_queries.requests(operator_reader(books), REAL, page=PageRequest(limit=100)).rows
+    first = ledger_queries.requests(operator_reader(books), REAL, page=PageRequest(limit=3))
+    second = ledger_queries.requests(operator_reader(books), REAL, page=PageRequest(limit=100, cursor=first.next))
     assert first.rows + second.rows == whole
     assert [r.t_end for r in whole] == sorted(r.t_end for r in whole)
-    assert {r.tenant for r in ledger_queries.requests(books, *REAL, tenant="acme").rows} == {"acme"}
+    assert {
+        r.tenant for r in ledger_queries.requests(operator_reader(books), REAL, filter=Filter(tenant="acme")).rows
+    } == {"acme"}
 
 
 def test_provisional_windows_show_in_latest_but_not_in_a_bill(warehouse: Warehouse) -> None:
     seed.lay(warehouse)
-    before = chargeback_queries.chargeback_total(warehouse, seed.REAL_START_MS, seed.END_MS + MS_PER_HOUR)
+    before = chargeback_queries.chargeback_total(
+        operator_reader(warehouse), Period(seed.REAL_START_MS, seed.END_MS + MS_PER_HOUR)
+    )
     seed.mark(warehouse, seed.END_MS)
     seed.provisional(warehouse, seed.END_MS, "acme", 42)
-    rows = ledger_queries.latest(warehouse, newest(warehouse).window_end or 0)
+    rows = ledger_queries.latest(operator_reader(warehouse), newest(warehouse).window_end or 0)
     assert [(r.window_start, r.tenant, r.energy_uj, r.final) for r in rows if not r.final] == [
         (seed.END_MS, "acme", 42, False)
     ]
-    assert chargeback_queries.chargeback_total(warehouse, seed.REAL_START_MS, seed.END_MS + MS_PER_HOUR) == before
-    shown = ledger_queries.ledger_rows(warehouse, seed.END_MS, seed.END_MS + 10_000, provisional=True).rows
+    assert (
+        chargeback_queries.chargeback_total(
+            operator_reader(warehouse), Period(seed.REAL_START_MS, seed.END_MS + MS_PER_HOUR)
+        )
+        == before
+    )
+    shown = ledger_queries.ledger_rows(
+        operator_reader(warehouse), Period(seed.END_MS, seed.END_MS + 10_000), provisional=True
+    ).rows
     assert [r.energy_uj for r in shown] == [42]
-    assert not ledger_queries.ledger_rows(warehouse, seed.END_MS, seed.END_MS + 10_000).rows
+    assert not ledger_queries.ledger_rows(operator_reader(warehouse), Period(seed.END_MS, seed.END_MS + 10_000)).rows
 
 
 def test_a_stale_provisional_row_before_the_final_end_does_not_count(warehouse: Warehouse) -> None:
@@ -95,5 +123,7 @@ def test_a_stale_provisional_row_before_the_final_end_does_not_count(warehouse: 
     seed.lay(warehouse)
     seed.provisional(warehouse, seed.END_MS, "ghost", 42)
     seed.mark(warehouse, seed.END_MS + 10_000)
-    assert "ghost" not in {r.tenant for r in ledger_queries.latest(warehouse, seed.END_MS + 10_000)}
-    assert not ledger_queries.ledger_rows(warehouse, seed.END_MS, seed.END_MS + 10_000, provisional=True).rows
+    assert "ghost" not in {r.tenant for r in ledger_queries.latest(operator_reader(warehouse), seed.END_MS + 10_000)}
+    assert not ledger_queries.ledger_rows(
+        operator_reader(warehouse), Period(seed.END_MS, seed.END_MS + 10_000), provisional=True
+    ).rows

@@ -13,6 +13,8 @@ from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse
 from warehouse.ledger.purge import forget_clusters
 from warehouse.migrate import migrate
+from warehouse.periods import Period
+from warehouse.reader import operator_reader
 from warehouse.sink.sink import Sink
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -123,9 +125,11 @@ def test_a_refresh_cut_off_between_hours_and_days_is_mended_by_the_next(warehous
         store(sink, {"active_uj": 7, "window_start": DAY + WINDOW_MS})
     warehouse.command("RENAME TABLE away TO ledger_day")
     assert days(warehouse) == [(0, "acme", 5)]
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert (found.hour_residual_uj, found.day_residual_uj, found.restating, found.restating_uj) == (0, 0, 1, 7)
-    late = audit(warehouse, patience_s=5, wait=lambda _: None)  # It stood just so when looked at again.
+    late = audit(
+        operator_reader(warehouse), patience_s=5, wait=lambda _: None
+    )  # It stood just so when looked at again.
     assert (late.restating, late.residual_uj - found.residual_uj) == (0, 7)
     sink.refresh_hours_of("log", 0, [DAY])
     assert days(warehouse) == [(0, "acme", 12)]
@@ -141,24 +145,27 @@ def test_a_day_that_differs_from_its_hours_is_found(
     store(sink, {"active_uj": 5})
     (day,) = warehouse.query("SELECT * FROM ledger_day FINAL")
     warehouse.insert_rows("ledger_day", [day | change | {"version": 2**63}])
-    found = audit(warehouse)
+    found = audit(operator_reader(warehouse))
     assert not found.balanced
     assert (found.day_residual_uj, found.day_residual_counts, found.hour_residual_uj) == (residual_uj, counts, 0)
 
 
 def test_an_hour_is_audited_with_its_whole_day(warehouse: Warehouse, sink: Sink) -> None:
     store(sink, {"active_uj": 5}, {"active_uj": 7, "window_start": DAY + 5 * HOUR_MS})
-    assert (audit(warehouse, DAY + 5 * HOUR_MS, DAY + 6 * HOUR_MS).days, audit(warehouse).days) == (1, 1)
+    assert (
+        audit(operator_reader(warehouse), Period(DAY + 5 * HOUR_MS, DAY + 6 * HOUR_MS)).days,
+        audit(operator_reader(warehouse)).days,
+    ) == (1, 1)
     (day,) = warehouse.query("SELECT * FROM ledger_day FINAL")
     warehouse.insert_rows("ledger_day", [day | {"active_uj": 13, "version": 2**63}])
-    assert audit(warehouse, DAY + 5 * HOUR_MS, DAY + 6 * HOUR_MS).day_residual_uj == 1
+    assert audit(operator_reader(warehouse), Period(DAY + 5 * HOUR_MS, DAY + 6 * HOUR_MS)).day_residual_uj == 1
 
 
 def test_a_day_that_outlived_its_hours_is_a_residual(warehouse: Warehouse, sink: Sink) -> None:
     store(sink, {"active_uj": 5})
     for table in ("ledger", "ledger_hour"):
         warehouse.command(f"TRUNCATE TABLE {table}")
-    assert audit(warehouse).day_residual_uj == 5
+    assert audit(operator_reader(warehouse)).day_residual_uj == 5
 
 
 def test_a_cluster_that_is_forgotten_leaves_its_days(warehouse: Warehouse, sink: Sink) -> None:

@@ -15,8 +15,9 @@ from contracts.rows import SCHEMAS
 from tests.support.ledger_rows import HOUR, WINDOW_MS, row, rows
 from warehouse import client as client_module
 from warehouse.client import Warehouse
-from warehouse.sink import fence as fence_module
-from warehouse.sink.fence import Fence, claim, insert_sql
+from warehouse.sink import claims as claims_module
+from warehouse.sink.claims import claim
+from warehouse.sink.fence import Fence, insert_sql
 from warehouse.sink.sink import Sink
 
 
@@ -155,7 +156,7 @@ class Slow:
 
     def __enter__(self) -> Slow:
         self._thread.start()
-        until(lambda: bool(self._warehouse.ask("fence_running", mark="wattlog fence ")) or self.error is not None)
+        until(lambda: bool(self._warehouse.ask("sink/fenced_writes", mark="wattlog fence ")) or self.error is not None)
         assert self.error is None
         return self
 
@@ -176,7 +177,7 @@ def test_a_claim_waits_for_a_write_that_had_passed_the_fence(warehouse: Warehous
     with Slow(warehouse, 0.05) as slow:
         assert sink.claim("log", [0], "new") == 2
         assert warehouse.query("SELECT count() AS n FROM ledger") == [{"n": 4}]
-        assert warehouse.ask("fence_running", mark="wattlog fence ") == []
+        assert warehouse.ask("sink/fenced_writes", mark="wattlog fence ") == []
     assert slow.error is None
 
 
@@ -185,15 +186,15 @@ def test_a_claim_does_not_wait_for_writes_of_other_partitions(warehouse: Warehou
     with Slow(warehouse, 0.5):
         sink.claim("log", [1], "new")
         sink.claim("log2", [0], "new")
-        assert warehouse.ask("fence_running", mark="wattlog fence ") != []
+        assert warehouse.ask("sink/fenced_writes", mark="wattlog fence ") != []
 
 
 def test_a_write_that_does_not_end_is_killed(warehouse: Warehouse, sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fence_module, "KILL_AFTER_S", 0.1)
+    monkeypatch.setattr(claims_module, "KILL_AFTER_S", 0.1)
     assert sink.claim("log", [0], "old") == 1
     with Slow(warehouse, 1) as slow:
         sink.claim("log", [0], "new")
-        assert warehouse.ask("fence_running", mark="wattlog fence ") == []
+        assert warehouse.ask("sink/fenced_writes", mark="wattlog fence ") == []
     assert slow.error is not None
     assert warehouse.query("SELECT count() < 4 AS killed FROM ledger") == [{"killed": 1}]
 
@@ -213,4 +214,4 @@ def test_a_write_that_cannot_even_be_killed_keeps_the_claim_waiting(
     with pytest.raises(Unavailable, match=r"do not end: queries q7") as caught:
         claim(warehouse, "log", [0], "a", sleep=waited.append)
     assert caught.value.reason == "draining"
-    assert sum(waited) == pytest.approx(fence_module.DRAIN_MOST_S, abs=0.1)
+    assert sum(waited) == pytest.approx(claims_module.MAX_DRAIN_S, abs=0.1)

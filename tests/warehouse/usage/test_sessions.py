@@ -13,25 +13,31 @@ from tests.support import seeded_ledger as seed
 from tests.support.ledger_rows import rows as stored
 from warehouse.chargeback import chargeback_queries
 from warehouse.client import Warehouse
+from warehouse.cursors import PageRequest
+from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
+from warehouse.periods import Period
+from warehouse.reader import operator_reader
 from warehouse.reference_data.tables import Price, put_prices
-from warehouse.usage.sessions import Metered, Money, session, sessions
+from warehouse.usage.sessions import CurrencyAmount, MeterTotal, session, sessions
 
-REAL = (seed.REAL_START_MS, seed.END_MS)
-EVER = (0, seed.END_MS + 1)
+REAL = Period(seed.REAL_START_MS, seed.END_MS)
+EVER = Period(0, seed.END_MS + 1)
 
 
 def test_a_session_is_its_requests_and_whatever_was_metered_for_it(books: Warehouse) -> None:
-    found = session(books, "s-1", tenant="acme")
-    requests = ledger_queries.requests(books, *REAL, tenant="acme", session_id="s-1", limit=100).rows
+    found = session(operator_reader(books), "s-1", tenant="acme")
+    requests = ledger_queries.requests(
+        operator_reader(books), REAL, filter=Filter(tenant="acme", session_id="s-1"), page=PageRequest(limit=100)
+    ).rows
     assert found.energy_uj == sum(r.energy_uj for r in requests) == found.active_uj + found.idle_uj > 0
     assert found.requests == len(requests)
     for name in ("prompt_tokens", "cached_tokens", "completion_tokens"):
         assert getattr(found, name) == sum(getattr(r, name) for r in requests), name
     assert (found.first, found.last) == (seed.REAL_START_MS, seed.END_MS - 1_000)
     assert found.tool_calls == 3
-    assert found.spend == [Money("EUR", Decimal("0.5")), Money("USD", Decimal("0.012500000001"))]
-    assert Metered("cpu_minutes", "min", Decimal("0.25"), 1) in found.meters  # by its trace
+    assert found.spend == [CurrencyAmount("EUR", Decimal("0.5")), CurrencyAmount("USD", Decimal("0.012500000001"))]
+    assert MeterTotal("cpu_minutes", "min", Decimal("0.25"), 1) in found.meters  # by its trace
     assert not found.simulated
 
 
@@ -54,21 +60,24 @@ def test_its_energy_costs_what_it_would_on_a_bill(warehouse: Warehouse) -> None:
             *(p for p in seed.PRICES if (p.kind, p.cluster) != ("energy", "*")),
         ],
     )
-    bill = chargeback_queries.chargeback_total(warehouse, 0, seed.END_MS + 1)
-    found = session(warehouse, "s")
+    bill = chargeback_queries.chargeback_total(operator_reader(warehouse), Period(0, seed.END_MS + 1))
+    found = session(operator_reader(warehouse), "s")
     assert (found.energy_uj, found.cost, found.gco2) == (bill.energy_uj, bill.cost, bill.gco2)
     assert (found.kwh, found.currency, found.missing_prices) == (bill.kwh, "USD", [])
     assert sum(step.cost or 0 for step in found.steps) == found.cost
 
 
 def test_the_total_adds_energy_and_spend_in_the_same_currency(books: Warehouse) -> None:
-    found = session(books, "s-1", tenant="acme")
+    found = session(operator_reader(books), "s-1", tenant="acme")
     assert found.cost is not None
-    assert found.total == [Money("EUR", Decimal("0.5")), Money("USD", found.cost + Decimal("0.012500000001"))]
+    assert found.total == [
+        CurrencyAmount("EUR", Decimal("0.5")),
+        CurrencyAmount("USD", found.cost + Decimal("0.012500000001")),
+    ]
 
 
 def test_steps_sum_to_the_session_oldest_first(books: Warehouse) -> None:
-    found = session(books, "s-1", tenant="acme")
+    found = session(operator_reader(books), "s-1", tenant="acme")
     assert [(s.trace_id, s.step) for s in found.steps] == [("", ""), ("t-1", "plan"), ("t-1", "act"), ("t-1", "")]
     assert [s.tool_calls for s in found.steps] == [0, 2, 1, 0]
     for name in ("requests", "energy_uj", "cost", "completion_tokens"):
@@ -79,7 +88,7 @@ def test_energy_without_a_price_leaves_its_cost_open_and_names_the_price(warehou
     row = {"request_id": "r", "session_id": "s", "cluster": "eu", "active_uj": 10**9}
     warehouse.insert("request_energy", stored("request_energy", row))
     put_prices(warehouse, [Price("pue", "*", Decimal("1.25")), Price("carbon", "*", Decimal(300))])
-    found = session(warehouse, "s")
+    found = session(operator_reader(warehouse), "s")
     assert (found.cost, found.total, found.currency) == (None, None, "")
     assert found.gco2 is not None
     assert [(m.kind, m.cluster) for m in found.missing_prices] == [("energy", "eu")]
@@ -92,29 +101,29 @@ def test_clusters_in_several_currencies_do_not_add_up(warehouse: Warehouse) -> N
         Price("pue", "*", Decimal(1)), Price("energy", "eu", Decimal(1), currency="EUR"),
         Price("energy", "us", Decimal(1), currency="USD"),
     ])  # fmt: skip
-    found = session(warehouse, "s")
+    found = session(operator_reader(warehouse), "s")
     assert (found.cost, found.mixed_currencies) == (None, True)
 
 
 def test_a_session_without_requests_is_what_was_metered(warehouse: Warehouse) -> None:
     row = UsageRow("tool_calls", "call", "2", 5_000, 5_000, "acme", session_id="only")
     seed.lay_usage(warehouse, [("c", "w", row)])
-    found = session(warehouse, "only")
+    found = session(operator_reader(warehouse), "only")
     assert (found.tenant, found.tool_calls, found.requests, found.energy_uj) == ("acme", 2, 0, 0)
     assert (found.cost, found.total) == (0, [])
 
 
 def test_the_same_name_under_another_tenant_is_another_session(books: Warehouse) -> None:
     with pytest.raises(BadQuery, match="several tenants have a session of this name") as caught:
-        session(books, "s-1")
+        session(operator_reader(books), "s-1")
     assert caught.value.field == "tenant"
-    assert session(books, "s-1", tenant="globex").tool_calls == 0
+    assert session(operator_reader(books), "s-1", tenant="globex").tool_calls == 0
 
 
 def test_a_session_that_is_not_there_is_said(books: Warehouse) -> None:
     for tenant in (None, "acme"):
         with pytest.raises(BadQuery, match="nothing of this session is stored"):
-            session(books, "s-none", tenant=tenant)
+            session(operator_reader(books), "s-none", tenant=tenant)
 
 
 def test_more_parts_than_are_summed_are_an_error(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,22 +131,22 @@ def test_more_parts_than_are_summed_are_an_error(warehouse: Warehouse, monkeypat
     rows = [UsageRow("m", "u", "1", 5, 5, "acme", session_id="s", step=str(n)) for n in range(3)]
     seed.lay_usage(warehouse, [("c", "w", row) for row in rows])
     with pytest.raises(BadQuery, match="more than 2 steps"):
-        session(warehouse, "s")
+        session(operator_reader(warehouse), "s")
 
 
 def test_sessions_of_a_period_by_tenant_and_name(books: Warehouse) -> None:
-    rows = sessions(books, *EVER).rows
+    rows = sessions(operator_reader(books), EVER).rows
     assert [(r.tenant, r.session_id) for r in rows] == [(t, "s-1") for t in ("", "acme", "globex", "initech")]
     assert [r.simulated for r in rows] == [False, False, True, True]
-    mine = session(books, "s-1", tenant="acme")
+    mine = session(operator_reader(books), "s-1", tenant="acme")
     acme = rows[1]
     assert (acme.requests, acme.energy_uj, acme.usage_rows) == (mine.requests, mine.energy_uj, 4)
-    assert sessions(books, *EVER, tenant="acme").rows == [acme]
-    assert sessions(books, 0, 1_000).rows == []
+    assert sessions(operator_reader(books), EVER, filter=Filter(tenant="acme")).rows == [acme]
+    assert sessions(operator_reader(books), Period(0, 1_000)).rows == []
 
 
 def test_sessions_page_by_page(books: Warehouse) -> None:
-    first = sessions(books, *EVER, limit=2)
-    rest = sessions(books, *EVER, limit=2, cursor=first.next)
-    assert first.rows + rest.rows == sessions(books, *EVER).rows
+    first = sessions(operator_reader(books), EVER, page=PageRequest(limit=2))
+    rest = sessions(operator_reader(books), EVER, page=PageRequest(limit=2, cursor=first.next))
+    assert first.rows + rest.rows == sessions(operator_reader(books), EVER).rows
     assert rest.next is None

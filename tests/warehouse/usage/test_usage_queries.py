@@ -11,10 +11,14 @@ from contracts.units import MS_PER_HOUR, epoch_ms
 from producers.runtime.batching import UsageRow
 from tests.support import seeded_ledger as seed
 from warehouse.client import Warehouse
+from warehouse.cursors import PageRequest
+from warehouse.filters import Filter
+from warehouse.periods import Period
+from warehouse.reader import operator_reader
 from warehouse.results import UsageGroup
 from warehouse.usage.usage_queries import usage
 
-REAL = (seed.REAL_START_MS, seed.END_MS)
+REAL = Period(seed.REAL_START_MS, seed.END_MS)
 
 
 def by(rows: list[UsageGroup], *names: str) -> dict[tuple[str, ...], Decimal]:
@@ -22,7 +26,7 @@ def by(rows: list[UsageGroup], *names: str) -> dict[tuple[str, ...], Decimal]:
 
 
 def test_meters_are_summed_by_unit_and_units_never_added_up(books: Warehouse) -> None:
-    rows = usage(books, *REAL).rows
+    rows = usage(operator_reader(books), REAL).rows
     assert by(rows, "meter", "unit") == {
         ("cpu_minutes", "min"): Decimal("0.25"),
         ("external_spend", "USD"): Decimal("0.012500000001"),
@@ -35,12 +39,12 @@ def test_meters_are_summed_by_unit_and_units_never_added_up(books: Warehouse) ->
 
 
 def test_sums_have_no_zeros_at_their_end_and_no_exponent(books: Warehouse) -> None:
-    (row,) = usage(books, *REAL, meter="gpu_minutes", tenant="acme", cluster="eu-1").rows
+    (row,) = usage(operator_reader(books), REAL, filter=Filter(meter="gpu_minutes", tenant="acme", cluster="eu-1")).rows
     assert str(row.quantity) == "90.5"
 
 
 def test_usage_is_grouped_by_tenant_cluster_and_workload(books: Warehouse) -> None:
-    rows = usage(books, *REAL, by=["tenant", "cluster"], meter="gpu_minutes").rows
+    rows = usage(operator_reader(books), REAL, by=["tenant", "cluster"], filter=Filter(meter="gpu_minutes")).rows
     assert by(rows, "tenant", "cluster", "unit") == {
         ("acme", "eu-1", "min"): Decimal("90.5"),
         ("globex", "eu-1", "h"): Decimal(1),
@@ -48,13 +52,18 @@ def test_usage_is_grouped_by_tenant_cluster_and_workload(books: Warehouse) -> No
         ("initech", "sim-1", "min"): Decimal(-5),
     }
     assert [r.simulated for r in rows] == [False, False, False, True]
-    assert by(usage(books, *REAL, by=["workload"], meter="cpu_minutes").rows, "workload") == {
-        ("tools",): Decimal("0.25")
-    }
+    assert by(
+        usage(operator_reader(books), REAL, by=["workload"], filter=Filter(meter="cpu_minutes")).rows, "workload"
+    ) == {("tools",): Decimal("0.25")}
 
 
 def test_a_dimensions_key_groups_by_its_values_and_by_its_absence(books: Warehouse) -> None:
-    rows = usage(books, *REAL, by=["dimensions.pod", "tenant", "dimensions.node"], meter="gpu_minutes", cluster="eu-1")
+    rows = usage(
+        operator_reader(books),
+        REAL,
+        by=["dimensions.pod", "tenant", "dimensions.node"],
+        filter=Filter(meter="gpu_minutes", cluster="eu-1"),
+    )
     assert [(r.dimensions, r.tenant, r.unit, r.quantity) for r in rows.rows] == [
         ({"pod": "", "node": ""}, "globex", "h", Decimal(1)),
         ({"pod": "", "node": ""}, "globex", "min", Decimal(15)),
@@ -65,32 +74,40 @@ def test_a_dimensions_key_groups_by_its_values_and_by_its_absence(books: Warehou
 
 def test_an_hours_minutes_are_that_hours(books: Warehouse) -> None:
     """`[22:00, 23:00)` ends where the next hour begins."""
-    rows = usage(books, *REAL, bucket="hour", meter="gpu_minutes").rows
+    rows = usage(operator_reader(books), REAL, bucket="hour", filter=Filter(meter="gpu_minutes")).rows
     assert [(r.hour, r.unit, r.quantity) for r in rows] == [
         ("2026-10-31T22:00:00Z", "min", Decimal("105.5")),
         ("2026-10-31T23:00:00Z", "h", Decimal(1)),
         ("2026-10-31T23:00:00Z", "min", Decimal(-5)),
     ]
-    assert usage(books, REAL[0], REAL[0] + MS_PER_HOUR, meter="gpu_minutes").rows[0].quantity == Decimal("105.5")
+    assert usage(
+        operator_reader(books), Period(REAL.start, REAL.start + MS_PER_HOUR), filter=Filter(meter="gpu_minutes")
+    ).rows[0].quantity == Decimal("105.5")
 
 
 def test_days_and_months_are_buckets_too(books: Warehouse) -> None:
-    assert {r.day for r in usage(books, *REAL, bucket="day").rows} == {"2026-10-31"}
-    assert {r.month for r in usage(books, *REAL, bucket="month").rows} == {"2026-10"}
+    assert {r.day for r in usage(operator_reader(books), REAL, bucket="day").rows} == {"2026-10-31"}
+    assert {r.month for r in usage(operator_reader(books), REAL, bucket="month").rows} == {"2026-10"}
 
 
 def test_a_row_that_spans_buckets_counts_whole_in_that_of_its_end(warehouse: Warehouse) -> None:
     start = epoch_ms("2026-09-30T23:00:00Z")
     seed.lay_usage(warehouse, [("c", "w", UsageRow("m", "u", "10", start, start + 2 * MS_PER_HOUR))])
-    rows = usage(warehouse, 0, seed.END_MS, bucket="month").rows
+    rows = usage(operator_reader(warehouse), Period(0, seed.END_MS), bucket="month").rows
     assert [(r.month, r.quantity) for r in rows] == [("2026-10", Decimal(10))]
 
 
 def test_pages_follow_each_other(books: Warehouse) -> None:
-    whole = usage(books, *REAL, by=["tenant", "dimensions.pod"], bucket="hour").rows
+    whole = usage(operator_reader(books), REAL, by=["tenant", "dimensions.pod"], bucket="hour").rows
     rows, cursor = [], None
     while True:
-        page = usage(books, *REAL, by=["tenant", "dimensions.pod"], bucket="hour", limit=2, cursor=cursor)
+        page = usage(
+            operator_reader(books),
+            REAL,
+            by=["tenant", "dimensions.pod"],
+            bucket="hour",
+            page=PageRequest(limit=2, cursor=cursor),
+        )
         rows += page.rows
         cursor = page.next
         if cursor is None:
@@ -102,7 +119,7 @@ def test_large_sums_are_exact(warehouse: Warehouse) -> None:
     most = "9" * 20 + "." + "9" * 12
     rows = [("c", "w", UsageRow("m", "u", q, 1_000, 1_000)) for q in (most, most, "0.000000000001")]
     seed.lay_usage(warehouse, rows)
-    (found,) = usage(warehouse, 0, seed.END_MS).rows
+    (found,) = usage(operator_reader(warehouse), Period(0, seed.END_MS)).rows
     assert str(found.quantity) == "199999999999999999999.999999999999"
 
 
@@ -119,5 +136,6 @@ def test_large_sums_are_exact(warehouse: Warehouse) -> None:
 )
 def test_what_cannot_be_asked_is_named(books: Warehouse, asked: dict, field: str) -> None:
     with pytest.raises(BadQuery) as caught:
-        usage(books, *REAL, **asked)
+        page = PageRequest(**{name: asked.pop(name) for name in ("limit", "cursor") if name in asked})
+        usage(operator_reader(books), REAL, **asked, page=page)
     assert caught.value.field == field

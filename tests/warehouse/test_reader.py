@@ -1,0 +1,173 @@
+"""Reading another tenant's rows: refused by the reader, and impossible to forget in a new question, read or route."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import pytest
+
+from contracts.errors import AccessDenied, BadInput, BadQuery
+from tests.support.ledger_rows import row
+from warehouse.client import Warehouse
+from warehouse.filters import Filter
+from warehouse.reader import TENANT_PARAMETER, LedgerReader, operator_reader, tenant_reader
+from warehouse.sql_files import Access, SqlFile, sql_file, sql_files
+
+ROOT = Path(__file__).parents[2]
+FILES = list(sql_files())
+TENANT_TABLES = ("ledger", "ledger_hour", "ledger_day", "token_usage", "request_energy", "gpu_energy", "usage")
+"""Tables with rows of tenants."""
+TIMES_ONLY = {"ledger/extremes", "ledger/newest", "ledger/oldest", "chargeback/known_steps"}
+"""Shared questions over these tables: they return times, and no row of a tenant."""
+MAKE_READERS = {
+    "api/auth.py": "from a verified token; without a key, for callers on loopback",
+    "api/metrics.py": "the scrape page, which only operators see",
+    "cli/asking.py": "who can open the warehouse can read all of it",
+    "cli/demo.py": "the simulated fleet of this process",
+    "cli/doctor.py": "as cli/asking.py",
+    "cli/replaying.py": "as cli/asking.py",
+}
+"""Modules that make a LedgerReader, and why they may."""
+READS = (
+    "audit.conservation", "chargeback.chargeback_queries", "chargeback.series", "ledger.explanation",
+    "ledger.ledger_queries", "usage.sessions", "usage.usage_queries",
+)  # fmt: skip
+
+
+def sources(*rooms: str) -> Iterator[tuple[str, ast.Module]]:
+    for room in rooms:
+        for path in sorted((ROOT / room).rglob("*.py")):
+            yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_a_question_about_tenants_rows_has_the_tenant_in_a_condition(file: SqlFile) -> None:
+    if file.access is Access.TENANT and "$facts" not in file.text:  # Those are chargeback/rollup_rows.
+        assert re.search(rf"tenant = {re.escape(TENANT_PARAMETER)}", file.text), file.name
+    if file.access is Access.SHARED and file.name not in TIMES_ONLY:
+        tables = set(re.findall(r"\bFROM (\w+)", file.text))
+        assert not tables & set(TENANT_TABLES), "declare `-- Access: tenant` and bind {tenant:String}"
+        assert "$table" not in file.text, file.name
+
+
+def test_every_question_is_asked_somewhere() -> None:
+    literals = {
+        node.value
+        for _, tree in sources("warehouse", "streams", "api", "cli")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert [file.name for file in FILES if file.name not in literals] == []
+    assert sorted(str(p.relative_to(ROOT / "warehouse")) for p in (ROOT / "warehouse").rglob("*.sql")) == sorted(
+        [f"{file.name}.sql" for file in FILES]
+        + [f"migrations/{p.name}" for p in (ROOT / "warehouse" / "migrations").glob("*.sql")]
+    )
+
+
+def test_readers_are_made_from_verified_callers_only() -> None:
+    makers = {"LedgerReader", "operator_reader", "tenant_reader"}
+    calling = {
+        path
+        for path, tree in sources("contracts", "producers", "streams", "warehouse", "api", "forecasting", "cli")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in makers
+    }
+    assert calling == {*MAKE_READERS, "warehouse/reader.py"}
+
+
+def test_the_api_has_no_way_to_the_warehouse_but_a_reader() -> None:
+    for path, tree in sources("api"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in ("query", "arrow", "ask", "ask_arrow", "command", "execute"), path
+            if path.startswith("api/routes/") and isinstance(node, ast.Name):
+                assert node.id != "Warehouse", path
+
+
+@pytest.mark.parametrize("module", READS)
+def test_a_read_takes_a_reader_never_a_warehouse(module: str) -> None:
+    reads = import_module(f"warehouse.{module}")
+    for name, function in vars(reads).items():
+        if isinstance(function, FunctionType) and function.__module__ == reads.__name__:
+            parameters = list(inspect.signature(function).parameters.values())
+            assert all("Warehouse" not in str(p.annotation) for p in parameters), name
+
+
+def test_a_warehouse_itself_refuses_questions_about_tenants(warehouse: Warehouse) -> None:
+    for file in FILES:
+        if file.access in (Access.TENANT, Access.OPERATOR):
+            for run in (warehouse.ask, warehouse.ask_arrow, warehouse.execute):
+                with pytest.raises(ValueError, match="LedgerReader"):
+                    run(file.name)
+
+
+def test_a_tenants_reader_refuses_what_is_another_tenants_or_all_tenants(warehouse: Warehouse) -> None:
+    reader = tenant_reader(warehouse, "acme")
+    for file in FILES:
+        if file.access is Access.OPERATOR:
+            with pytest.raises(AccessDenied):
+                reader.ask(file.name)
+        if file.access is Access.INTERNAL:
+            with pytest.raises(ValueError, match="internal"):
+                reader.ask(file.name)
+        if file.access is Access.TENANT:
+            with pytest.raises(AccessDenied):
+                reader.ask(file.name, Filter(tenant="globex"), idents=_idents(file))
+    with pytest.raises(AccessDenied):
+        reader.operator_warehouse()
+    assert operator_reader(warehouse).operator_warehouse() is warehouse
+
+
+def test_a_question_without_the_tenant_in_it_cannot_be_run(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgetful = SqlFile("ledger/rows", Access.TENANT, "SELECT * FROM ledger")
+    monkeypatch.setattr("warehouse.reader.sql_file", lambda _: forgetful)
+    for reader in (tenant_reader(warehouse, "acme"), operator_reader(warehouse)):
+        with pytest.raises(ValueError, match=r"\{tenant:String\}"):
+            reader.ask("ledger/rows")
+
+
+def test_the_readers_tenant_wins_over_a_parameter_of_that_name(warehouse: Warehouse) -> None:
+    for tenant in ("acme", "globex"):
+        warehouse.insert("ledger", row("ledger", tenant=tenant))
+    rows = tenant_reader(warehouse, "acme").ask("ledger/latest", tenant="", start_ms=0, end_ms=2**40, limit=9)
+    assert {r["tenant"] for r in rows} <= {"acme"}
+
+
+def test_a_reader_of_no_tenant_at_all_is_refused(warehouse: Warehouse) -> None:
+    with pytest.raises(BadInput, match="tenant"):
+        tenant_reader(warehouse, "")
+
+
+def test_a_filter_that_a_question_cannot_apply_is_refused_not_ignored(warehouse: Warehouse) -> None:
+    with pytest.raises(BadQuery, match="model"):
+        operator_reader(warehouse).ask("ledger/latest", Filter(model="m"), start_ms=0, end_ms=1, limit=1)
+
+
+def test_a_question_without_its_access_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "subject").mkdir()
+    (tmp_path / "subject" / "unmarked.sql").write_text("SELECT 1")
+    monkeypatch.setattr("warehouse.sql_files.resources.files", lambda _: tmp_path)
+    with pytest.raises(ValueError, match="Access"):
+        sql_file("subject/unmarked")
+
+
+def _idents(file: SqlFile) -> dict[str, Any]:
+    if file.name == "chargeback/chargeback":
+        rollup = sql_file("chargeback/rollup_rows").render({"table": "ledger", "time": "window_start", "only": "1"})
+        return {"facts": rollup, "groups": "1", "keys": "", "who": ""}
+    return dict.fromkeys(re.findall(r"\$(\w+)", file.text), "x")
+
+
+def test_a_narrowed_filter_keeps_its_other_conditions(warehouse: Warehouse) -> None:
+    reader = tenant_reader(warehouse, "acme")
+    assert reader.narrow(Filter(cluster="eu")) == Filter(tenant="acme", cluster="eu")
+    assert isinstance(reader, LedgerReader)

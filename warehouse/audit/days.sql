@@ -1,0 +1,48 @@
+-- Access: operator
+-- Do the days say what their hours say? Per key, of whole days. Days are computed anew with their hours: of those with an
+-- hour that a mark says may lack something, what differs is `restating`.
+WITH
+    (SELECT groupUniqArray(intDiv(arrayJoin(JSONExtract(state, 'hours', 'Array(Int64)')), 86400000)) FROM marks FINAL) AS due_days,
+    keys AS
+    (
+        SELECT day_no, cluster, workload, hardware, model, tenant, sumForEach(amounts) AS differences
+        FROM
+        (
+            SELECT
+                intDiv(toUnixTimestamp64Milli(hour), 86400000) AS day_no, cluster, workload, hardware, model, tenant,
+                [active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, work, requests,
+                 failures]::Array(Int64) AS amounts
+            FROM ledger_hour FINAL
+            WHERE hour >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+              AND hour < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+
+            UNION ALL
+
+            SELECT
+                intDiv(toUnixTimestamp64Milli(day), 86400000), cluster, workload, hardware, model, tenant,
+                [-active_uj, -idle_uj, -unallocated_uj, -prompt_tokens, -cached_tokens, -completion_tokens, -work,
+                 -requests, -failures]::Array(Int64)
+            FROM ledger_day FINAL
+            WHERE day >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+              AND day < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+        )
+        GROUP BY day_no, cluster, workload, hardware, model, tenant
+    ),
+    subjects AS
+    (
+        SELECT
+            day_no, cluster, workload, sumForEach(arrayMap(d -> abs(d), differences)) AS off,
+            off[1] + off[2] + off[3] AS energy_off, off[4] + off[5] + off[6] + off[7] + off[8] + off[9] AS counts_off,
+            has(due_days, day_no) AS due
+        FROM keys
+        GROUP BY day_no, cluster, workload
+    )
+SELECT
+    uniqExact(day_no) AS days,
+    sumIf(energy_off, NOT due) AS day_residual_uj,
+    sumIf(counts_off, NOT due) AS day_residual_counts,
+    countIf(energy_off + counts_off > 0 AND due) AS restating,
+    sumIf(energy_off, due) AS restating_uj,
+    groupArraySortedIf({worst:UInt16})(
+        (-energy_off, day_no * 86400000, cluster, workload), energy_off > 0 AND due) AS restating_windows
+FROM subjects

@@ -1,0 +1,65 @@
+-- Access: operator
+-- Do the hours say what their final windows say? Per key, of whole hours. Left out are workloads whose hour is still
+-- being written (a final window beyond its partition's mark), and hours of which no window is stored any more: those
+-- outlive their windows, and are counted. Hours are computed anew when workers have time: of those that a mark says may
+-- lack something, what differs is `restating`.
+WITH
+    keys AS
+    (
+        SELECT
+            hour_no, cluster, workload, hardware, model, tenant,
+            sumForEach(amounts) AS differences, max(writing) AS writing, max(from_ledger) AS from_ledger
+        FROM
+        (
+            SELECT
+                intDiv(toUnixTimestamp64Milli(l.window_start), 3600000) AS hour_no,
+                l.cluster AS cluster, l.workload AS workload, l.hardware AS hardware, l.model AS model, l.tenant AS tenant,
+                [l.active_uj, l.idle_uj, l.unallocated_uj, l.prompt_tokens, l.cached_tokens, l.completion_tokens, l.work,
+                 l.requests, l.failures]::Array(Int64) AS amounts,
+                m.log_id != '' AND l.window_start >= m.final_end AS writing,
+                1 AS from_ledger
+            FROM ledger AS l FINAL
+            LEFT ANY JOIN (SELECT log_id, log_partition, final_end FROM marks FINAL) AS m
+                ON m.log_id = l.log_id AND m.log_partition = l.log_partition
+            WHERE l.window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+              AND l.window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+              AND l.final = 1
+
+            UNION ALL
+
+            SELECT
+                intDiv(toUnixTimestamp64Milli(hour), 3600000), cluster, workload, hardware, model, tenant,
+                [-active_uj, -idle_uj, -unallocated_uj, -prompt_tokens, -cached_tokens, -completion_tokens, -work,
+                 -requests, -failures]::Array(Int64),
+                0, 0
+            FROM ledger_hour FINAL
+            WHERE hour >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+              AND hour < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+        )
+        GROUP BY hour_no, cluster, workload, hardware, model, tenant
+    ),
+    subjects AS
+    (
+        SELECT
+            hour_no, cluster, workload, max(writing) AS open, max(from_ledger) AS stored,
+            sumForEach(arrayMap(d -> abs(d), differences)) AS off
+        FROM keys
+        GROUP BY hour_no, cluster, workload
+    )
+SELECT
+    countIf(stored = 1 AND open = 0) AS hours,
+    countIf(stored = 0) AS hours_without_windows,
+    sumIf(energy_off, NOT due AND stored = 1 AND open = 0) AS residual_uj,
+    sumIf(counts_off, NOT due AND stored = 1 AND open = 0) AS residual_counts,
+    countIf(energy_off + counts_off > 0 AND due AND stored = 1 AND open = 0) AS restating,
+    sumIf(energy_off, due AND stored = 1 AND open = 0) AS restating_uj,
+    groupArraySortedIf({worst:UInt16})(
+        (-energy_off, hour_no * 3600000, cluster, workload), energy_off > 0 AND due AND stored = 1 AND open = 0) AS restating_windows
+FROM
+(
+    SELECT
+        hour_no, cluster, workload, open, stored,
+        off[1] + off[2] + off[3] AS energy_off, off[4] + off[5] + off[6] + off[7] + off[8] + off[9] AS counts_off,
+        hour_no * 3600000 IN (SELECT arrayJoin(JSONExtract(state, 'hours', 'Array(Int64)')) FROM marks FINAL) AS due
+    FROM subjects
+)

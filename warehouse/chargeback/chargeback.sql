@@ -1,0 +1,127 @@
+-- Access: tenant
+-- What each group used and what it costs, after what all of them did together (`whole` = 1, the first row).
+--
+-- Energy is summed to (group, cluster, span) first. A span is a run of hours in which no price changes: it begins at
+-- the period's start, or at the first whole hour at which some price is valid or no longer valid. So a few thousand sums
+-- meet prices, not millions of rows, and each meets those valid at its hours' starts: a cluster's own before '*'.
+-- Money is exact until its one rounding: energy_uj x nano(pue) x nano(price) is an integer (Int256), the unit of which
+-- is 1 / (3.6e12 uJ/kWh x 1e9 x 1e9). `cost_micro` and `gco2_micro` are millionths, rounded by largest remainder over
+-- the whole answer, so that its rows sum to its rounded total exactly.
+--
+-- What is added up are days where they are whole and no price changes in them, else hours or windows (warehouse/sources.py).
+--
+-- Few levels and few joins on purpose: of a month's bill, the engine spends half of its time on understanding this.
+WITH
+    intDiv({start_ms:Int64}, 3600000) AS first_hour,
+    intDiv({end_ms:Int64} + 3599999, 3600000) AS end_hour,
+    toInt256('3600000000000000000000000') AS unit,
+    book AS
+    (
+        SELECT
+            kind, cluster, valid_from, currency,
+            intDiv(toUnixTimestamp64Milli(valid_from) + 3599999, 3600000) AS from_hour,
+            intDiv(toUnixTimestamp64Milli(valid_to) + 3599999, 3600000) AS to_hour,
+            toInt256(toDecimal256(value, 9) * 1000000000) AS nano
+        FROM prices FINAL
+        WHERE from_hour < end_hour AND to_hour > first_hour
+          AND ({cluster:String} = '' OR cluster IN ({cluster:String}, '*'))
+    ),
+    -- What every use of has the engine read this anew, so it says all that is needed of the book at once.
+    (
+        SELECT (
+            arraySort(arrayDistinct(arrayPushBack(groupUniqArrayArray([greatest(from_hour, first_hour), if(to_hour < end_hour, to_hour, first_hour)]), first_hour))) AS starts,
+            arrayPushBack(groupUniqArrayIf(toString(cluster), cluster != '*'), '*'),
+            -- Days that cannot be read as a whole: a price changes in them, or the period begins or ends in them.
+            arrayDistinct(arrayMap(h -> intDiv(h, 24), arrayFilter(h -> h % 24 != 0, arrayPushBack(starts, end_hour)))))
+        FROM book
+    ) AS found,
+    found.1 AS spans,
+    found.2 AS scopes,
+    found.3 AS cut_days,
+    (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters,
+    metered AS
+    (
+        SELECT
+            $groups,
+            -- One span (no price changes in the period) is a constant, and costs nothing to group by.
+            if(length(spans) = 1, first_hour, roundDown(intDiv(toUnixTimestamp64Milli(f.at), 3600000), spans)) AS span,
+            sum(toInt128(f.active_uj)) AS active_uj,
+            sum(toInt128(f.idle_uj)) AS idle_uj,
+            sum(toInt128(f.unallocated_uj)) AS unallocated_uj,
+            active_uj + idle_uj + unallocated_uj AS energy_uj,
+            sum(f.prompt_tokens) AS prompt_tokens,
+            sum(f.cached_tokens) AS cached_tokens,
+            sum(f.completion_tokens) AS completion_tokens,
+            sum(f.requests) AS requests,
+            sum(f.failures) AS failures,
+            max(f.method) AS method
+        FROM
+        (
+$facts
+        ) AS f
+        GROUP BY ALL
+    ),
+    priced AS
+    (
+        SELECT
+            scope, span,
+            argMaxIf(nano, (cluster != '*', valid_from), kind = 'energy') AS tariff,
+            argMaxIf(currency, (cluster != '*', valid_from), kind = 'energy') AS currency,
+            argMaxIf(nano, (cluster != '*', valid_from), kind = 'pue') AS pue,
+            argMaxIf(nano, (cluster != '*', valid_from), kind = 'carbon') AS carbon,
+            countIf(kind = 'energy') AS tariffs, countIf(kind = 'pue') AS pues, countIf(kind = 'carbon') AS carbons
+        FROM book
+        ARRAY JOIN
+            if(cluster = '*', scopes, [toString(cluster)]) AS scope
+        ARRAY JOIN
+            arrayFilter(s -> s >= from_hour AND s < to_hour, spans) AS span
+        GROUP BY scope, span
+    ),
+    grouped AS
+    (
+        WITH
+            h.energy_uj != 0 AND p.tariffs = 0 AS no_tariff,
+            h.energy_uj != 0 AND p.pues = 0 AS no_pue,
+            h.energy_uj != 0 AND p.carbons = 0 AS no_carbon,
+            toString(h.of_cluster) AS cluster,
+            h.energy_uj * p.pue AS parts
+        SELECT
+            [$keys]::Array(String) AS keys, GROUPING(keys) AS whole,
+            sum(h.active_uj) AS active_uj, sum(h.idle_uj) AS idle_uj, sum(h.unallocated_uj) AS unallocated_uj,
+            sum(h.prompt_tokens) AS prompt_tokens, sum(h.cached_tokens) AS cached_tokens,
+            sum(h.completion_tokens) AS completion_tokens, sum(h.requests) AS requests, sum(h.failures) AS failures,
+            max(h.method) AS method, max(has(simulated_clusters, cluster)) AS simulated,
+            groupUniqArrayIf(p.currency, p.currency != '') AS currencies,
+            arraySort(arrayConcat(
+                groupUniqArrayIf(('energy', cluster), no_tariff),
+                groupUniqArrayIf(('pue', cluster), no_pue),
+                groupUniqArrayIf(('carbon', cluster), no_carbon))) AS missing_prices,
+            max(no_pue) = 0 AS facility_known,
+            max(no_tariff OR no_pue) = 0 AND length(currencies) <= 1 AS cost_known,
+            max(no_carbon OR no_pue) = 0 AS gco2_known,
+            sum(parts) AS facility_parts,
+            sum(parts * p.tariff) AS cost_parts,
+            sum(parts * p.carbon) AS gco2_parts
+        FROM metered AS h
+        LEFT ANY JOIN priced AS p ON p.scope = if(has(scopes, toString(h.of_cluster)), toString(h.of_cluster), '*') AND p.span = h.span
+        $who
+        GROUP BY GROUPING SETS ((keys), ())
+    ),
+    arrayMin(currencies) AS currency,
+    positiveModulo(cost_parts, unit) AS cost_rest,
+    positiveModulo(gco2_parts, unit) AS gco2_rest,
+    row_number() OVER (PARTITION BY whole, cost_known, currency ORDER BY cost_rest DESC, keys) AS cost_rank,
+    row_number() OVER (PARTITION BY whole, gco2_known ORDER BY gco2_rest DESC, keys) AS gco2_rank,
+    -- How many of the rows are rounded up: all their rests together, rounded half up.
+    intDiv(2 * sum(cost_rest) OVER (PARTITION BY whole, cost_known, currency) + unit, 2 * unit) AS cost_ups,
+    intDiv(2 * sum(gco2_rest) OVER (PARTITION BY whole, gco2_known) + unit, 2 * unit) AS gco2_ups
+SELECT
+    whole, keys, active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, requests, failures,
+    method, simulated, currency, missing_prices, length(currencies) > 1 AS mixed_currencies,
+    if(facility_known, facility_parts, NULL) AS facility_parts,
+    if(cost_known, intDiv(cost_parts - cost_rest, unit) + (cost_rank <= cost_ups), NULL) AS cost_micro,
+    if(gco2_known, intDiv(gco2_parts - gco2_rest, unit) + (gco2_rank <= gco2_ups), NULL) AS gco2_micro
+FROM grouped
+QUALIFY whole = 1 OR {after:Array(String)} = [] OR keys > {after:Array(String)}
+ORDER BY whole DESC, keys
+LIMIT {limit:UInt32}

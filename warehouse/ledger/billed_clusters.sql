@@ -1,0 +1,4 @@
+-- Access: internal
+-- Clusters that bills know.
+SELECT DISTINCT cluster
+FROM ledger_day FINAL

@@ -1,0 +1,16 @@
+-- Access: tenant
+-- Energy measured in one window for some workloads in which the tenant has a row itself, by hardware type, and on how
+-- many GPUs.
+SELECT
+    g.cluster AS cluster, g.workload AS workload, g.hardware AS hardware,
+    uniqExact(g.node, g.gpu_uuid) AS gpus,
+    sum(g.energy_uj) AS energy_uj,
+    sum(g.covered_ms) AS covered_ms
+FROM gpu_energy AS g FINAL
+WHERE g.window_start = fromUnixTimestamp64Milli({window_ms:Int64}, 'UTC')
+  AND g.cluster IN {clusters:Array(String)} AND g.workload IN {workloads:Array(String)}
+  AND (g.cluster, g.workload) IN (SELECT arrayJoin(arrayZip({clusters:Array(String)}, {workloads:Array(String)})))
+  AND (g.cluster, g.workload) IN
+      (SELECT cluster, workload FROM ledger FINAL
+       WHERE tenant = {tenant:String} AND window_start = fromUnixTimestamp64Milli({window_ms:Int64}, 'UTC'))
+GROUP BY cluster, workload, hardware

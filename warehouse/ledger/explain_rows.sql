@@ -1,0 +1,26 @@
+-- Access: tenant
+-- A tenant's ledger rows of one window, each beside the whole that it is a part of: everybody's work and energy in
+-- that window, workload and hardware.
+SELECT *
+FROM
+(
+    SELECT
+        toUnixTimestamp64Milli(l.window_start) AS window_start, l.window_ms AS window_ms, l.tenant AS tenant,
+        l.cluster AS cluster, l.workload AS workload, l.model AS model, l.hardware AS hardware,
+        l.active_uj AS active_uj, l.idle_uj AS idle_uj, l.unallocated_uj AS unallocated_uj,
+        l.prompt_tokens AS prompt_tokens, l.cached_tokens AS cached_tokens, l.completion_tokens AS completion_tokens,
+        l.work AS work, l.requests AS requests, l.failures AS failures, l.method AS method,
+        l.weights_version AS weights_version, l.floor_version AS floor_version, l.revision AS revision,
+        l.final AS final, ifNull(c.simulated, 0) AS simulated,
+        sum(l.work) OVER whole AS whole_work,
+        sum(l.active_uj) OVER whole AS whole_active_uj,
+        sum(l.idle_uj) OVER whole AS whole_idle_uj,
+        sum(l.active_uj + l.idle_uj + l.unallocated_uj) OVER whole AS whole_uj
+    FROM ledger AS l FINAL
+    LEFT ANY JOIN (SELECT cluster, simulated FROM clusters FINAL) AS c ON c.cluster = l.cluster
+    WHERE l.window_start = fromUnixTimestamp64Milli({window_ms:Int64}, 'UTC') AND l.final = 1
+    WINDOW whole AS (PARTITION BY l.cluster, l.workload, l.hardware)
+)
+WHERE tenant = {tenant:String}
+ORDER BY cluster, workload, model, hardware
+LIMIT {limit:UInt32}

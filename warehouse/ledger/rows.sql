@@ -1,0 +1,26 @@
+-- Access: tenant
+-- Rows of the ledger, oldest first: the windows behind a bill. Provisional rows, if asked for, only where no final
+-- ones can be hidden by them: from the final end of their log partition on.
+SELECT
+    toUnixTimestamp64Milli(l.window_start) AS window_start, l.window_ms AS window_ms, l.tenant AS tenant,
+    l.cluster AS cluster, l.workload AS workload, l.model AS model, l.hardware AS hardware,
+    l.active_uj AS active_uj, l.idle_uj AS idle_uj, l.unallocated_uj AS unallocated_uj,
+    l.prompt_tokens AS prompt_tokens, l.cached_tokens AS cached_tokens, l.completion_tokens AS completion_tokens,
+    l.work AS work, l.requests AS requests, l.failures AS failures, l.method AS method,
+    l.weights_version AS weights_version, l.floor_version AS floor_version, l.revision AS revision, l.final AS final,
+    ifNull(c.simulated, 0) AS simulated
+FROM ledger AS l FINAL
+LEFT ANY JOIN (SELECT log_id, log_partition, final_end FROM marks FINAL) AS m
+    ON m.log_id = l.log_id AND m.log_partition = l.log_partition
+LEFT ANY JOIN (SELECT cluster, simulated FROM clusters FINAL) AS c ON c.cluster = l.cluster
+WHERE l.window_start >= fromUnixTimestamp64Milli(greatest({start_ms:Int64}, {after_ms:Int64}), 'UTC')
+  AND l.window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+  AND (l.final = 1 OR ({provisional:UInt8} = 1 AND (m.log_id = '' OR l.window_start >= m.final_end)))
+  AND ({tenant:String} = '' OR l.tenant = {tenant:String})
+  AND ({cluster:String} = '' OR l.cluster = {cluster:String})
+  AND ({workload:String} = '' OR l.workload = {workload:String})
+  AND ({model:String} = '' OR l.model = {model:String})
+  AND (toUnixTimestamp64Milli(l.window_start), l.tenant, l.cluster, l.workload, l.model, l.hardware)
+    > ({after_ms:Int64}, {after_tenant:String}, {after_cluster:String}, {after_workload:String}, {after_model:String}, {after_hardware:String})
+ORDER BY window_start, tenant, cluster, workload, model, hardware
+LIMIT {limit:UInt32}

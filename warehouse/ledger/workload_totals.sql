@@ -1,0 +1,12 @@
+-- Access: internal
+-- What the ledger says of some workloads over a period: final windows only.
+SELECT
+    sum(active_uj) AS active_uj, sum(idle_uj) AS idle_uj, sum(unallocated_uj) AS unallocated_uj,
+    active_uj + idle_uj + unallocated_uj AS energy_uj,
+    sum(prompt_tokens) AS prompt_tokens, sum(cached_tokens) AS cached_tokens, sum(completion_tokens) AS completion_tokens,
+    sum(requests) AS requests
+FROM ledger FINAL
+WHERE final = 1
+    AND cluster IN {clusters:Array(String)} AND workload IN {workloads:Array(String)}
+    AND window_start >= fromUnixTimestamp64Milli({start_ms:Int64}) AND window_start < fromUnixTimestamp64Milli({end_ms:Int64})
+SETTINGS do_not_merge_across_partitions_select_final = 1

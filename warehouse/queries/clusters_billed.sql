@@ -1,3 +1,0 @@
--- Clusters that bills know.
-SELECT DISTINCT cluster
-FROM ledger_day FINAL

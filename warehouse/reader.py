@@ -1,0 +1,113 @@
+"""`LedgerReader`: the warehouse as one caller may see it. Every read of tenants' rows goes through it.
+
+Reading another tenant's rows cannot be forgotten to prevent: read functions take a reader, never a `Warehouse`; the
+reader binds its tenant into each question itself; and `Warehouse.ask` refuses questions that return tenants' rows.
+Readers are made in few places, from a verified caller: `tenant_reader` and `operator_reader` (tests/warehouse/
+test_reader.py lists them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from contracts.errors import AccessDenied, BadInput, BadQuery
+from warehouse.filters import Filter
+from warehouse.sql_files import Access, sql_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from warehouse.client import Warehouse
+
+_EVERY_ROW = Filter()
+TENANT_PARAMETER = "{tenant:String}"
+"""Every question with tenant access has it in a condition; empty means all tenants."""
+
+
+class LedgerReader:
+    """Runs questions for one caller: a tenant, who sees its own rows, or an operator, who sees all."""
+
+    def __init__(self, warehouse: Warehouse, tenant: str | None) -> None:
+        """Made by `tenant_reader` and `operator_reader` only. `tenant` None: an operator."""
+        self._warehouse = warehouse
+        self._tenant = tenant
+
+    @property
+    def tenant(self) -> str | None:
+        """The one tenant whose rows this reader sees; None: an operator's, who sees all."""
+        return self._tenant
+
+    def narrow(self, filter: Filter) -> Filter:
+        """Return the filter with this reader's tenant in it. Raises AccessDenied (403) for another tenant's."""
+        if self._tenant is None:
+            return filter
+        if filter.tenant not in (None, "", self._tenant):
+            raise AccessDenied(403, "This token sees its own tenant only.")
+        return replace(filter, tenant=self._tenant)
+
+    def operator_warehouse(self) -> Warehouse:
+        """Return the warehouse itself, for an operator's own SQL. Raises AccessDenied (403) for a tenant's reader."""
+        self._require_operator()
+        return self._warehouse
+
+    def ask(
+        self,
+        name: str,
+        filter: Filter = _EVERY_ROW,
+        *,
+        idents: Mapping[str, str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        **params: Any,
+    ) -> list[dict[str, Any]]:
+        """Run a question (`sql_files`), with this reader's tenant and the filter bound, and return its rows.
+
+        Raises AccessDenied (403) for another tenant's rows, BadQuery for a filter that the question cannot apply.
+        """
+        sql, bound = self._bind(name, filter, idents, params)
+        return self._warehouse.query(sql, settings=settings, **bound)
+
+    def arrow(
+        self, name: str, filter: Filter = _EVERY_ROW, *, idents: Mapping[str, str] | None = None, **params: Any
+    ) -> pa.Table:
+        """Run a question as `ask` does, and return an Arrow table. Its way to the server takes long parameters."""
+        sql, bound = self._bind(name, filter, idents, params)
+        return self._warehouse.arrow(sql, **bound)
+
+    def _bind(
+        self, name: str, filter: Filter, idents: Mapping[str, str] | None, params: Mapping[str, Any]
+    ) -> tuple[str, dict[str, Any]]:
+        file = sql_file(name)
+        sql = file.render(idents)
+        if file.access is Access.INTERNAL:
+            raise ValueError(f"{name} is internal: a reader does not run it")
+        if file.access is Access.OPERATOR:
+            self._require_operator()
+        if file.access is Access.TENANT:
+            if TENANT_PARAMETER not in sql:
+                raise ValueError(f"{name} returns tenants' rows, and has no {TENANT_PARAMETER}")
+            filter = self.narrow(filter)
+        bound = dict(params)
+        for column, value in asdict(filter).items():
+            if f"{{{column}:String}}" in sql:
+                bound[column] = value or ""
+            elif value:
+                raise BadQuery(column, value, "this question cannot be narrowed by it: leave it out")
+        return sql, bound
+
+    def _require_operator(self) -> None:
+        if self._tenant is not None:
+            raise AccessDenied(403, "Only operators see this: it is about all tenants.")
+
+
+def tenant_reader(warehouse: Warehouse, tenant: str) -> LedgerReader:
+    """Return the reader of a verified tenant. Raises BadInput for an empty name, which would mean all tenants."""
+    if not tenant:
+        raise BadInput("tenant", tenant, "give the name of the caller's tenant")
+    return LedgerReader(warehouse, tenant)
+
+
+def operator_reader(warehouse: Warehouse) -> LedgerReader:
+    """Return the reader of a verified operator, or of whoever may open the warehouse itself (the command line)."""
+    return LedgerReader(warehouse, None)

@@ -1,0 +1,59 @@
+-- Access: internal
+-- The days of some subjects anew, from their hours, as hours are made from windows (sink_refresh_hours.sql).
+--
+-- A day's version is the sum of its hours' versions, of hours that were taken away too: it grows with every change to
+-- one of them, and so with every change to a window. Where no hour of a key is there at all, the version that stands.
+INSERT INTO ledger_day
+(
+    day, cluster, workload, hardware, model, tenant, active_uj, idle_uj, unallocated_uj,
+    prompt_tokens, cached_tokens, completion_tokens, work, requests, failures, windows, method, revision, version, deleted
+)
+WITH
+    fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC') AS since,
+    fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC') AS until
+SELECT
+    fromUnixTimestamp64Milli(day_no * 86400000, 'UTC'), cluster, workload, hardware, model, tenant,
+    sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[7], sums[8], sums[9],
+    sums[10], worst[1], worst[2],
+    if(seen[1] = 0, standing, seen[2]),
+    sums[11] = 0
+FROM
+(
+    SELECT
+        day_no, cluster, workload, hardware, model, tenant,
+        sumForEach(amounts) AS sums, maxForEach(marks) AS worst, sumForEach(stamp) AS seen, max(stored) AS standing
+    FROM
+    (
+        SELECT
+            intDiv(toUnixTimestamp64Milli(hour), 86400000) AS day_no,
+            cluster, workload, hardware, model, tenant,
+            [active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, work, requests,
+             failures, windows, 1]::Array(Int64) AS amounts,
+            [method, revision]::Array(UInt32) AS marks,
+            [0, 0]::Array(UInt64) AS stamp,
+            toUInt64(0) AS stored
+        FROM ledger_hour FINAL
+        WHERE hour >= since AND hour < until AND day_no IN {days:Array(Int64)}
+          AND cluster IN {clusters:Array(String)} AND workload IN {workloads:Array(String)}
+
+        UNION ALL
+
+        SELECT
+            intDiv(toUnixTimestamp64Milli(hour), 86400000) AS day_no,
+            cluster, workload, hardware, model, tenant, [], [], [1, max(version)]::Array(UInt64), 0
+        FROM ledger_hour
+        WHERE hour >= since AND hour < until AND day_no IN {days:Array(Int64)}
+          AND cluster IN {clusters:Array(String)} AND workload IN {workloads:Array(String)}
+        GROUP BY hour, cluster, workload, hardware, model, tenant
+
+        UNION ALL
+
+        SELECT
+            intDiv(toUnixTimestamp64Milli(day), 86400000) AS day_no,
+            cluster, workload, hardware, model, tenant, [], [], [], version
+        FROM ledger_day FINAL
+        WHERE day >= since AND day < until AND day_no IN {days:Array(Int64)}
+          AND cluster IN {clusters:Array(String)} AND workload IN {workloads:Array(String)}
+    )
+    GROUP BY day_no, cluster, workload, hardware, model, tenant
+)

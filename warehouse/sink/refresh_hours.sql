@@ -1,0 +1,65 @@
+-- Access: internal
+-- The hours of some subjects anew, from the final windows of the ledger.
+--
+-- `stamp` says how much of the log a key's windows have seen. Final versions start at 2^62 (streams/core/versions.py);
+-- their rest, summed over the hour's windows, tombstones too, grows with every change and does not depend on what was
+-- merged. The hour's version is that stamp; where the ledger holds nothing of a key at all, the version that stands.
+-- Equal versions: the last insert wins, and says the same.
+INSERT INTO ledger_hour
+(
+    hour, cluster, workload, hardware, model, tenant, active_uj, idle_uj, unallocated_uj,
+    prompt_tokens, cached_tokens, completion_tokens, work, requests, failures, windows, method, revision, version, deleted
+)
+WITH
+    fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC') AS since,
+    fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC') AS until,
+    toUInt64(4611686018427387904) AS first_final
+SELECT
+    fromUnixTimestamp64Milli(hour_no * 3600000, 'UTC'), cluster, workload, hardware, model, tenant,
+    sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[7], sums[8], sums[9],
+    sums[10], worst[1], worst[2],
+    if(seen[1] = 0, standing, seen[2]),
+    sums[10] = 0
+FROM
+(
+    SELECT
+        hour_no, cluster, workload, hardware, model, tenant,
+        sumForEach(amounts) AS sums, maxForEach(marks) AS worst, sumForEach(stamp) AS seen, max(stored) AS standing
+    FROM
+    (
+        SELECT
+            intDiv(toUnixTimestamp64Milli(window_start), 3600000) AS hour_no,
+            cluster, workload, hardware, model, tenant,
+            [active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, work, requests,
+             failures, 1]::Array(Int64) AS amounts,
+            [method, revision]::Array(UInt32) AS marks,
+            [0, 0]::Array(UInt64) AS stamp,
+            toUInt64(0) AS stored
+        FROM ledger FINAL
+        WHERE window_start >= since AND window_start < until AND hour_no IN {hours:Array(Int64)}
+          AND cluster IN {clusters:Array(String)} AND workload IN {workloads:Array(String)}
+          AND final = 1 AND deleted = 0
+
+        UNION ALL
+
+        SELECT
+            intDiv(toUnixTimestamp64Milli(window_start), 3600000) AS hour_no,
+            cluster, workload, hardware, model, tenant, [], [],
+            [1, max(version) - if(max(version) >= first_final, first_final, 0) + 1]::Array(UInt64), 0
+        FROM ledger
+        WHERE window_start >= since AND window_start < until AND hour_no IN {hours:Array(Int64)}
+          AND cluster IN {clusters:Array(String)} AND workload IN {workloads:Array(String)}
+          AND (final = 1 OR version >= first_final)
+        GROUP BY window_start, cluster, workload, hardware, model, tenant
+
+        UNION ALL
+
+        SELECT
+            intDiv(toUnixTimestamp64Milli(hour), 3600000) AS hour_no,
+            cluster, workload, hardware, model, tenant, [], [], [], version
+        FROM ledger_hour FINAL
+        WHERE hour >= since AND hour < until AND hour_no IN {hours:Array(Int64)}
+          AND cluster IN {clusters:Array(String)} AND workload IN {workloads:Array(String)}
+    )
+    GROUP BY hour_no, cluster, workload, hardware, model, tenant
+)

@@ -1,0 +1,16 @@
+-- Access: tenant
+-- Whose sessions bear a name, and the traces that are part of them.
+SELECT tenant, groupUniqArrayIf({max_traces:UInt32})(trace_id, trace_id != '') AS traces
+FROM
+(
+    SELECT toString(tenant) AS tenant, trace_id
+    FROM request_energy FINAL
+    WHERE session_id = {session_id:String} AND ({tenant:String} = '' OR tenant = {tenant:String})
+    UNION ALL
+    SELECT toString(tenant), trace_id
+    FROM usage FINAL
+    WHERE session_id = {session_id:String} AND ({tenant:String} = '' OR tenant = {tenant:String})
+)
+GROUP BY tenant
+ORDER BY tenant
+LIMIT 3

@@ -1,0 +1,26 @@
+-- Access: tenant
+-- Metered quantities by group, meter and unit, each row where its last millisecond lies. Summed to raw keys first, which
+-- is cheap; only the sums get text, so that one sort key fits all groupings. Units are never added up.
+-- Decimal256, because a sum may have more digits than a row.
+WITH (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters
+SELECT
+    [$keys]::Array(String) AS keys, toString(g.of_meter) AS meter, toString(g.of_unit) AS unit,
+    sum(g.quantity) AS quantity, sum(g.rows) AS rows, max(has(simulated_clusters, toString(g.in_cluster))) AS simulated
+FROM
+(
+    SELECT
+        $groups, u.meter AS of_meter, u.unit AS of_unit, u.cluster AS in_cluster,
+        sum(toDecimal256(u.quantity, 12)) AS quantity, count() AS rows
+    FROM usage AS u FINAL
+    WHERE u.at >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+      AND u.at < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+      AND ({tenant:String} = '' OR u.tenant = {tenant:String})
+      AND ({cluster:String} = '' OR u.cluster = {cluster:String})
+      AND ({workload:String} = '' OR u.workload = {workload:String})
+      AND ({meter:String} = '' OR u.meter = {meter:String})
+    GROUP BY ALL
+) AS g
+GROUP BY keys, meter, unit
+HAVING {after:Array(String)} = [] OR arrayConcat(keys, [meter, unit]) > {after:Array(String)}
+ORDER BY keys, meter, unit
+LIMIT {limit:UInt32}
