@@ -104,7 +104,7 @@ def test_two_that_claimed_the_same_epoch_do_not_both_go_on_with_it(warehouse: Wa
     asked = warehouse.ask
 
     def late(name: str, **params: object) -> object:
-        if name == "claim_others" and not others:
+        if name == "sink/claim_others" and not others:
             others.append(1)
             put(warehouse, epoch=1, owner="another")
         return asked(name, **params)  # type: ignore[arg-type]
@@ -122,7 +122,7 @@ def test_a_claim_that_others_keep_overtaking_gives_way_for_now(warehouse: Wareho
     asked = warehouse.ask
 
     def late(name: str, **params: object) -> object:
-        if name == "claim_others":
+        if name == "sink/claim_others":
             put(warehouse, epoch=sink.max_epoch() + 1, owner="another")
         return asked(name, **params)  # type: ignore[arg-type]
 
@@ -206,7 +206,7 @@ def test_a_write_that_cannot_even_be_killed_keeps_the_claim_waiting(
     asked = warehouse.ask
 
     def stuck(name: str, **params: object) -> object:
-        if name == "fence_running":
+        if name == "sink/fenced_writes":
             return [{"query_id": "q7", "query": f"INSERT ... '{params['mark']}0:0.'"}]
         return asked(name, **params)  # type: ignore[arg-type]
 
