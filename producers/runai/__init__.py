@@ -1,5 +1,5 @@
-"""Run:ai: what its control plane measures of workloads and pods, as metered quantities over windows of time.
+"""Run:ai: its control plane's metrics of workloads and pods, as metered quantities over windows of time.
 
-`schedule`, `windows`, `meters`, `answers` and `normalise` are pure; `client` and `listing` ask the API, `source` is the
-step of a collector, `produce` what `wattlog produce runai` runs.
+`schedule`, `windows`, `meters`, `responses` and `normalise` are pure. `client` and `listing` call the API, and
+`source` is the polled source.
 """

@@ -1,8 +1,8 @@
-"""Run:ai's API over HTTP: a token that is renewed in time, and calls that are tried again where that can help.
+"""Client of Run:ai's API: it renews its token in time, and retries calls where that can help.
 
-httpx, as in `producers.common.http_client`. Bounded: the time and size of an answer, how often a call is tried, how
-long it waits; after `BRAKE` calls in a row that failed nothing more is asked until the next step: Run:ai is down, and
-would only be burdened. May be used by several threads at once.
+httpx, as in `producers.common.http_client`. Bounded are the time and size of an answer, the tries of a call, and
+the waits. After `BRAKE` failed calls in a row, no call is made until the next step: Run:ai is down, and calls
+would only burden it. Several threads may use a client at once.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import httpx
 import msgspec
 
 from contracts.errors import Unavailable
+from producers.common.printable import printable
 from producers.runai import responses
-from producers.runai.normalise import printable
 from producers.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -30,20 +30,21 @@ TOKEN_PATH = "/api/v1/token"  # noqa: S105
 ATTEMPTS = 4
 BACKOFF_S, MAX_BACKOFF_S = 0.5, 8.0
 MAX_WAIT_S = 60.0
-"""The longest `Retry-After` that is waited for; with a longer one the call fails, and the next ones until then."""
+"""Longest `Retry-After` that a call waits for. With a longer one the call fails, and so do the next ones until then."""
 MAX_CLOSED_S = 3_600.0
 BRAKE = 16
 MAX_BYTES = 32 * 2**20
+MAX_LIFE_S = 86_400.0
 SPARE_S = 60.0
-"""How long before its end a token is renewed, or a tenth of its life if that is shorter."""
+"""Time before its end at which a token is renewed, or a tenth of its life if that is shorter."""
 _OK = (200, 207)
-_WELL = frozenset({"status_400", "status_404", "status_422"})
-"""Reasons that come from a Run:ai that is well."""
-_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_HEALTHY = frozenset({"status_400", "status_404", "status_422"})
+"""Reasons that a healthy Run:ai gives."""
+_RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class RunAiResponse(NamedTuple):
-    """`partial`: Run:ai says itself that something lacks (status 207)."""
+    """A body. `partial` is true if Run:ai itself says that something is missing (status 207)."""
 
     body: bytes
     partial: bool = False
@@ -56,7 +57,7 @@ class RawResponse(NamedTuple):
 
 
 class RunAiCredentials(NamedTuple):
-    """What a token is asked for with: Run:ai's application (`app_token`), or an access key (`client_credentials`)."""
+    """Credentials for a token: of an application (`app_token`), or an access key (`client_credentials`)."""
 
     grant: str
     app_id: str
@@ -71,7 +72,7 @@ class RunAiCredentials(NamedTuple):
 
 
 class RunAiClient:
-    """See the module. `jitter` gives 0 to 1; `clock` is waited on, so that a stop ends it."""
+    """Client of the Run:ai at `url`. `jitter` returns 0 to 1. `clock` is used for waits, so that a stop ends them."""
 
     def __init__(
         self, url: str, credentials: RunAiCredentials, clock: Clock, jitter: Callable[[], float], *,
@@ -95,31 +96,35 @@ class RunAiClient:
         self._client.close()
 
     def release(self) -> None:
-        """Let go of the brake: a new step begins."""
+        """Release the brake at the beginning of a step."""
         with self._lock:
             self._failures = 0
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> RunAiResponse:
-        """Raises Unavailable: no answer, or none that helps, after some tries; `reason` is a word for which. At once
-        when it is time to stop."""
+        """Return the answer of a path. Raises Unavailable if no try succeeds, or at once when it is time to stop.
+
+        `reason` of the error is one word.
+        """
         self._wait(0)
         with self._lock:
             if self._failures >= BRAKE:
                 raise Unavailable(
-                    f"{self.url}: not asked, since {BRAKE} calls in a row failed", "It is tried again.", reason="brake"
+                    f"{self.url}: not called, because {BRAKE} calls in a row failed",
+                    "It is tried again.",
+                    reason="brake",
                 )
         try:
             raw = self._authorised(path, dict(params or {}))
         except Unavailable as error:
             with self._lock:
-                self._failures = 0 if error.reason in _WELL else self._failures + 1
+                self._failures = 0 if error.reason in _HEALTHY else self._failures + 1
             raise
         with self._lock:
             self._failures = 0
         return RunAiResponse(raw.body, partial=raw.status == 207)
 
     def _authorised(self, path: str, params: dict[str, str]) -> RawResponse:
-        """With a token, and once more with a new one if Run:ai does not take it."""
+        """Call with a token, and once more with a new token if Run:ai rejects it."""
         for once_more in (True, False):
             token = self.token()
             raw = self._persistent("GET", path, params=params, headers={"Authorization": f"Bearer {token}"})
@@ -127,9 +132,11 @@ class RunAiClient:
                 return self._checked(path, raw)
             self._drop(token)
             if once_more:
-                log.info("%s does not take its token any more: asking for another", self.url)
+                log.info("%s rejects its token: fetching another", self.url)
         raise Unavailable(
-            f"{self.url}{path} refuses the token that it gave", "Does the application have access?", reason="status_401"
+            f"{self.url}{path} rejects the token that it issued",
+            "Does the application have access?",
+            reason="status_401",
         )
 
     def _checked(self, path: str, raw: RawResponse) -> RawResponse:
@@ -137,14 +144,17 @@ class RunAiClient:
             return raw
         hint = {403: "Give the application a role that may read workloads and their metrics.", 404: "Is it gone?"}
         raise Unavailable(
-            f"{self.url}{path} answers {raw.status}{_said(raw.body)}", hint.get(raw.status, "It is tried again."),
+            f"{self.url}{path} answers {raw.status}{_error_message(raw.body)}", hint.get(raw.status,
+            "It is tried again."),
             reason=f"status_{raw.status}", lasting=raw.status == 403,
         )  # fmt: skip
 
     # -- the token ---------------------------------------------------------------------------------------------------
 
     def token(self) -> str:
-        """A token that is good for a while. Raises Unavailable; lasting where the credentials are not taken."""
+        """Return a token that is valid for a while. Raises Unavailable, which is lasting if the credentials are
+        rejected.
+        """
         with self._token_lock:
             if not self._token or self._clock.monotonic_ms() >= self._renew_ms:
                 raw = self._persistent("POST", TOKEN_PATH, json=self._credentials.body())
@@ -153,23 +163,23 @@ class RunAiClient:
                         f"{self.url}{TOKEN_PATH} answers {raw.status}", "Are `app_id`, `app_secret` and `grant` right?",
                         reason="token", lasting=raw.status in (400, 401, 403),
                     )  # fmt: skip
-                given = responses.read(raw.body, responses.RunAiToken, f"{self.url}{TOKEN_PATH}")
-                life_s = given.expires_in or _life_s(given.access_token)
+                token_answer = responses.decode(raw.body, responses.RunAiToken, f"{self.url}{TOKEN_PATH}")
+                life_s = min(token_answer.expires_in or _life_s(token_answer.access_token), MAX_LIFE_S)
                 spare_s = min(SPARE_S, life_s / 10)
                 self._renew_ms = self._clock.monotonic_ms() + round(1000 * (life_s - spare_s))
-                self._token = given.access_token
+                self._token = token_answer.access_token
             return self._token
 
     def _drop(self, token: str) -> None:
         with self._token_lock:
-            if self._token == token:  # Else another thread has a new one already.
+            if self._token == token:  # Otherwise another thread has already renewed it.
                 self._token = ""
 
     # -- single calls ------------------------------------------------------------------------------------------------
 
     def _persistent(self, method: str, path: str, **request: object) -> RawResponse:
-        """Tried again, with backoff, where another try may help; then the last answer, or Unavailable."""
-        trouble = Unavailable(f"{self.url}{path} was not asked", "It is tried again.")
+        """Call, with retries and backoff where a retry may help. Returns the last answer, or raises Unavailable."""
+        trouble = Unavailable(f"{self.url}{path} was not called", "It is tried again.")
         for attempt in range(ATTEMPTS):
             if attempt:
                 self._wait(min(MAX_BACKOFF_S, BACKOFF_S * 2 ** (attempt - 1)) * (0.5 + 0.5 * self._jitter()))
@@ -183,11 +193,11 @@ class RunAiClient:
                     reason="timeout" if slow else "away",
                 )  # fmt: skip
                 continue
-            if raw.status not in _AGAIN:
+            if raw.status not in _RETRYABLE:
                 return raw
             self._close_for(raw.retry_after)
             trouble = Unavailable(
-                f"{self.url}{path} answers {raw.status}{_said(raw.body)}", "It is tried again.",
+                f"{self.url}{path} answers {raw.status}{_error_message(raw.body)}", "It is tried again.",
                 reason=f"status_{raw.status}",
             )  # fmt: skip
         raise trouble
@@ -200,12 +210,12 @@ class RunAiClient:
                 body += chunk
                 if len(body) > MAX_BYTES:
                     raise Unavailable(f"{self.url}{path} gives more than {MAX_BYTES:,} bytes", "Lower `page_size`.")
-                if self._clock.monotonic_ms() > end_ms:  # A trickle that never times out by itself.
+                if self._clock.monotonic_ms() > end_ms:  # A trickle of bytes never times out.
                     raise httpx.ReadTimeout("it takes too long")
             return RawResponse(answer.status_code, answer.headers.get("Retry-After", ""), bytes(body))
 
     def _close_for(self, retry_after: str) -> None:
-        """Nobody asks anything before the time that Run:ai says."""
+        """Let no call begin before the time that Run:ai names."""
         wait_s = self._seconds(retry_after)
         if wait_s > 0:
             with self._lock:
@@ -213,11 +223,11 @@ class RunAiClient:
                 self._open_ms = max(self._open_ms, until_ms)
 
     def _seconds(self, retry_after: str) -> float:
-        said = retry_after.strip()
-        if said.isascii() and said.isdecimal():
-            return float(said[:9])
+        text = retry_after.strip()
+        if text.isascii() and text.isdecimal():
+            return float(text[:9])
         try:
-            return parsedate_to_datetime(said).timestamp() - self._clock.wall_ms() / 1000
+            return parsedate_to_datetime(text).timestamp() - self._clock.wall_ms() / 1000
         except (ValueError, OverflowError):
             return 0.0
 
@@ -226,7 +236,7 @@ class RunAiClient:
             wait_s = (self._open_ms - self._clock.monotonic_ms()) / 1000
         if wait_s > MAX_WAIT_S:
             raise Unavailable(
-                f"{self.url} asks to be left alone for {wait_s:.0f} s", "It is tried again then.", reason="throttled"
+                f"{self.url} asks for no calls for {wait_s:.0f} s", "It is tried again then.", reason="throttled"
             )
         if wait_s > 0:
             self._wait(wait_s)
@@ -236,29 +246,29 @@ class RunAiClient:
             raise Unavailable(f"{self.url}: stopped", "The next run goes on.", reason="stop")
 
 
-def _said(body: bytes) -> str:
-    """The message of an error, if it has one."""
+class _ErrorMessage(msgspec.Struct):
+    message: str = ""
 
-    class _ErrorMessage(msgspec.Struct):
-        message: str = ""
 
+class _TokenClaims(msgspec.Struct):
+    exp: float = 0.0
+    iat: float = 0.0
+
+
+def _error_message(body: bytes) -> str:
+    """Return the message of an error, with a colon before it, or "" if it has none."""
     try:
         message = msgspec.json.decode(body, type=_ErrorMessage).message
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return ""
     return f": {printable(message[:200])}" if message else ""
 
 
 def _life_s(token: str) -> float:
-    """How long a JWT is good for, by its own word (unverified: Run:ai verifies it); an hour where it has none."""
-
-    class _TokenClaims(msgspec.Struct):
-        exp: float = 0.0
-        iat: float = 0.0
-
+    """Return the lifetime of a JWT by its own claims (Run:ai verifies them), or an hour if it has none."""
     try:
         payload = token.split(".")[1]
         claims = msgspec.json.decode(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)), type=_TokenClaims)
-    except (IndexError, binascii.Error, ValueError):
+    except (IndexError, binascii.Error, ValueError, RecursionError):
         return 3_600.0
     return claims.exp - claims.iat if claims.exp > claims.iat > 0 else 3_600.0

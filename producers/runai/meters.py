@@ -1,10 +1,12 @@
-"""What Run:ai measures, by its own names, and which meter each becomes.
+"""Run:ai's metrics, and the meter of each.
 
-A gauge over time: its value x the minutes that it stood. `to_unit` turns a value into the unit, so that
+A metric is a gauge over time: its value x the minutes for which it had it. `to_unit` converts a value to the unit,
+so that
 
     quantity = value x to_unit x minutes
 
-A gigabyte is 10^9 bytes. A pod's meters begin with `pod_`: with both resources read, no meter counts anything twice.
+A gigabyte is 10^9 bytes. A pod's meters begin with `pod_`, so if both resources are read, no meter counts anything
+twice.
 """
 
 from __future__ import annotations
@@ -19,23 +21,23 @@ from contracts.errors import BadInput
 Resource = Literal["workload", "pod"]
 
 MAX_CALL_METRICS = 9
-"""Metrics of one call: Run:ai refuses more than some ten, and says nowhere how many."""
+"""Metrics of one call. Run:ai refuses more than some ten, and does not document the limit."""
 
 _ONE, _PERCENT = Decimal(1), Decimal("0.01")
 _GIGA = Decimal("0.000000001")
 _PER_SECOND = 60 * _GIGA
-"""Bytes a second, over a minute, in gigabytes."""
+"""Bytes per second over a minute, in gigabytes."""
 
 
 class RunAiMeter(NamedTuple):
-    """A meter: its name and unit, and the factor to it. `at_most` is the greatest value that can be true."""
+    """A meter: its name and unit, and the factor to the unit. `at_most` is the greatest plausible value."""
 
     meter: str
     unit: str
     to_unit: Decimal = _ONE
     at_most: Decimal | None = None
     activity: bool = False
-    """A share of time for which Run:ai does not say whether it is out of 1 or of 100."""
+    """True for a share of time that may be out of 1 or of 100: Run:ai does not say which."""
 
 
 def _gigabyte(name: str) -> RunAiMeter:
@@ -95,22 +97,22 @@ BASIC_POD = (
     "GPU_UTILIZATION", "GPU_UTILIZATION_PER_GPU", "GPU_MEMORY_USAGE_BYTES", "GPU_MEMORY_USAGE_BYTES_PER_GPU",
     "CPU_USAGE_CORES", "CPU_MEMORY_USAGE_BYTES",
 )  # fmt: skip
-"""What Run:ai measures of a pod without its GPU profiling switched on."""
+"""Metrics of a pod that Run:ai measures without its GPU profiling."""
 
 RUNNING = "RUNNING_POD_COUNT"
 WORKLOAD_MINUTES = RunAiMeter("workload_minutes", "min")
-"""The minutes in which a workload had a running pod: made from `RUNNING_POD_COUNT`, each sample being 1 or 0."""
+"""Minutes in which a workload had a running pod, made from `RUNNING_POD_COUNT` with 1 or 0 for each sample."""
 
 METERS: Mapping[Resource, Mapping[str, RunAiMeter]] = MappingProxyType({"workload": WORKLOAD, "pod": POD})
 
 
-def calls(metrics: Sequence[str]) -> Iterable[tuple[str, ...]]:
-    """Metrics as they go into single calls."""
+def split_into_calls(metrics: Sequence[str]) -> Iterable[tuple[str, ...]]:
+    """Split metrics into those of single calls."""
     return (tuple(metrics[n : n + MAX_CALL_METRICS]) for n in range(0, len(metrics), MAX_CALL_METRICS))
 
 
-def check(resource: Resource, metrics: Iterable[str]) -> tuple[str, ...]:
-    """Metrics, each once. Raises BadInput for one that Wattlog has no meter for."""
+def check_metrics(resource: Resource, metrics: Iterable[str]) -> tuple[str, ...]:
+    """Return the metrics, each once. Raises BadInput for one without a meter."""
     for metric in (chosen := tuple(dict.fromkeys(metrics))):
         if metric not in METERS[resource]:
             raise BadInput(f"{resource}_metrics", metric, f"use some of {', '.join(METERS[resource])}")

@@ -1,4 +1,4 @@
-"""What a producer of Run:ai's meters shows beside a collector's own metrics."""
+"""Prometheus metrics of Run:ai's producer, beside those of the poll loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class RunAiMetrics:
-    """Prometheus metrics; names of workloads are in the log, not here: they have no bound."""
+    """Prometheus metrics. Names of workloads are in the log, not here: they are unbounded."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def gauge(name: str, text: str) -> Gauge:

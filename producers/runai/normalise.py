@@ -1,8 +1,8 @@
-"""Samples to rows: each stands for its share of the window, exactly, in decimals. Pure.
+"""Converts samples to rows: each sample stands for its share of the window, in exact decimals. Pure.
 
-Of a window for which `n` samples were asked, each stands for the n-th part: the samples at its ends, half-open at the
-start so that the windows beside it do not count them too. What has no sample is not known, and so is in no row: a
-workload that began half-way through a window is metered for the half that it was there.
+If `n` samples of a window are requested, each stands for the n-th part of it. Samples at the start of the window belong
+to the one before, so that no sample counts twice. A part without a sample is unknown, and is in no row: a workload that
+began in the middle of a window is metered for half of it.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Context, Decimal, InvalidOperation, localcontext
+from decimal import Context, Decimal, DecimalException, localcontext
 from typing import Literal
 from urllib.parse import quote
 
 from contracts.checks import MAX_TEXT
 from contracts.errors import BadInput
+from producers.common.printable import printable
 from producers.runai.meters import METERS, RUNNING, WORKLOAD_MINUTES, RunAiMeter
-from producers.runai.responses import Measurement, RunAiSample, epoch_ms
+from producers.runai.responses import RunAiMeasurement, RunAiSample, epoch_ms
 from producers.runai.windows import ReadUnit, RunAiWindow
 from producers.runtime.batching import UsageRow, decimal_text
 
@@ -26,20 +27,23 @@ _MINUTE_MS = 60_000
 _CENT = Decimal("0.01")
 MAX_LABELS = 8
 MAX_DEVICES = 256
-"""Measurements of one metric of one pod: one a GPU."""
+"""Measurements of one metric of one pod: one for each GPU."""
+_MAX_EXPONENT = 40
+"""A sample with more digits than this before the point is implausible."""
 
 
 @dataclass(frozen=True)
 class TenantRule:
-    """Who pays: the project's or department's name, or the tenant that `tenants` has for it. `other`, if given, is the
-    tenant of those that it does not have."""
+    """The rule for who pays: the tenant that `tenants` has for the project (or department), else `other`, else its
+    own name.
+    """
 
     by: Literal["project", "department"] = "project"
     tenants: Mapping[str, str] = field(default_factory=dict)
     other: str = ""
 
     def tenant(self, about: Mapping[str, str]) -> str:
-        """ "" where Run:ai names nobody, or somebody whom the ledger cannot have: nobody is guessed."""
+        """Return the tenant, or "" if Run:ai names none, or one that the ledger cannot have. None is guessed."""
         name = about.get(self.by, "")
         tenant = self.tenants.get(name) or self.other or name
         return "" if tenant.startswith("__") else tenant
@@ -47,7 +51,7 @@ class TenantRule:
 
 @dataclass(frozen=True)
 class RowTerms:
-    """What rows are made by. `origin` says which Run:ai; `samples` 0: one for each scrape."""
+    """Terms by which rows are made. `origin` names the Run:ai. If `samples` is 0, there is one for each scrape."""
 
     origin: str
     rule: TenantRule = field(default_factory=TenantRule)
@@ -57,7 +61,7 @@ class RowTerms:
 
 @dataclass
 class NormalisedRows:
-    """Rows of a unit; how many samples each metric lacked; what could not be believed; metrics without an answer."""
+    """Rows of a unit, missing samples by metric, errors of what is implausible, and metrics without an answer."""
 
     rows: list[UsageRow] = field(default_factory=list)
     missing: dict[str, int] = field(default_factory=dict)
@@ -65,100 +69,103 @@ class NormalisedRows:
     absent: list[str] = field(default_factory=list)
 
 
-def normalise(unit: ReadUnit, measurements: Iterable[Measurement], terms: RowTerms) -> NormalisedRows:
-    """What a call for a unit's metrics answered, as rows."""
-    found, by_type = NormalisedRows(), dict[str, list[Measurement]]()
+def normalise(unit: ReadUnit, measurements: Iterable[RunAiMeasurement], terms: RowTerms) -> NormalisedRows:
+    """Return the rows of the measurements that one call for a unit returned."""
+    result, by_type = NormalisedRows(), dict[str, list[RunAiMeasurement]]()
     for measurement in measurements:
         by_type.setdefault(measurement.type, []).append(measurement)
-    asked = unit.window.samples(terms.samples)
+    samples = unit.window.samples(terms.samples)
     for metric in unit.metrics:
         answered = by_type.get(metric, [])
         if not answered:
-            found.absent.append(metric)
-            found.missing[metric] = asked
+            result.absent.append(metric)
+            result.missing[metric] = samples
             continue
         if len(answered) > MAX_DEVICES:
-            found.refused.append(f"{metric} of {unit.named}: {len(answered)} measurements, {MAX_DEVICES} are read")
+            result.refused.append(f"{metric} of {unit.title}: {len(answered)} measurements, {MAX_DEVICES} are read")
         labelled = {_labels(m): m for m in answered[:MAX_DEVICES]}
         if len(labelled) < min(len(answered), MAX_DEVICES):
-            found.refused.append(f"{metric} of {unit.named}: several measurements have the same labels, one is read")
+            result.refused.append(f"{metric} of {unit.title}: several measurements have the same labels, one is read")
         for labels, measurement in sorted(labelled.items()):
-            _rows(unit, metric, dict(labels), measurement.values or [], asked, terms, found)
-    return found
+            _add_rows(unit, metric, dict(labels), measurement.values or [], samples, terms, result)
+    return result
 
 
-def _rows(
-    unit: ReadUnit,
-    metric: str,
-    labels: Mapping[str, str],
-    values: Sequence[RunAiSample],
-    asked: int,
-    terms: RowTerms,
-    found: NormalisedRows,
-) -> None:
-    """The rows of one measurement, into `found`."""
+def _add_rows(
+    unit: ReadUnit, metric: str, labels: Mapping[str, str], values: Sequence[RunAiSample], requested: int,
+    terms: RowTerms, result: NormalisedRows,
+) -> None:  # fmt: skip
+    """Add the rows of one measurement to `result`."""
     meter = METERS[unit.resource][metric]
     percent = meter.activity and terms.activity == "percent"
     at_most = Decimal(100) if percent else meter.at_most
-    samples, odd = _samples(values, unit.window, at_most)
-    if odd:
+    samples, implausible = _samples(values, unit.window, at_most)
+    if implausible:
         limit = "" if at_most is None else f" and at most {at_most}"
-        found.refused.append(f"{metric} of {unit.named}: {odd} samples are no number of at least 0{limit}")
-    samples = samples[-asked:]
-    if len(samples) < asked:
-        found.missing[metric] = found.missing.get(metric, 0) + asked - len(samples)
+        result.refused.append(f"{metric} of {unit.title}: {implausible} samples are no number of at least 0{limit}")
+    samples = samples[-requested:]
+    if len(samples) < requested:
+        result.missing[metric] = result.missing.get(metric, 0) + requested - len(samples)
     if not samples:
         return
-    with localcontext(_EXACT):
-        made = [(meter, metric, sum(samples, Decimal()) * (_CENT if percent else 1))]
+    totals = [(meter, metric, _total(samples, percent=percent))]
     if unit.resource == "workload" and metric == RUNNING:
-        made.append((WORKLOAD_MINUTES, "WORKLOAD", Decimal(sum(value > 0 for value in samples))))
-    for each, name, total in made:
+        totals.append((WORKLOAD_MINUTES, "WORKLOAD", Decimal(sum(value > 0 for value in samples))))
+    for total_meter, name, total in totals:
         try:
-            quantity = decimal_text(each.meter, over_time(total, each.to_unit, unit.window, asked))
+            amount = over_window(total, total_meter.to_unit, unit.window, requested)
+            quantity = decimal_text(total_meter.meter, amount)
         except BadInput as error:
-            found.refused.append(f"{metric} of {unit.named}: {error}")
+            result.refused.append(f"{metric} of {unit.title}: {error}")
             continue
-        found.rows.append(_row(unit, each, name, labels, quantity, terms))
+        result.rows.append(_row(unit, total_meter, name, labels, quantity, terms))
 
 
-def over_time(total: Decimal, to_unit: Decimal, window: RunAiWindow, samples: int) -> Decimal:
-    """The sum of a window's samples, each over its share of it, in the meter's unit: exact to some 80 digits."""
+def _total(samples: Sequence[Decimal], *, percent: bool) -> Decimal:
+    with localcontext(_EXACT):
+        return sum(samples, Decimal()) * (_CENT if percent else 1)
+
+
+def over_window(total: Decimal, to_unit: Decimal, window: RunAiWindow, samples: int) -> Decimal:
+    """Return the sum of a window's samples, each over its share of it, in the meter's unit, to some 80 digits."""
     with localcontext(_EXACT):
         return total * to_unit * (window.t1_ms - window.t0_ms) / (_MINUTE_MS * samples)
 
 
 def _samples(values: Sequence[RunAiSample], window: RunAiWindow, at_most: Decimal | None) -> tuple[list[Decimal], int]:
-    """Values in `(t0, t1]` in order of time, one a time; and how many cannot be true. One without a time counts as in
-    it, at its place."""
+    """Return the values in `(t0, t1]` in order of time, one for each time, and the number of implausible ones.
+
+    A sample without a time counts as one of the window, at its place in the list.
+    """
     kept: dict[object, tuple[int, Decimal]] = {}
-    odd = 0
+    implausible = 0
     for place, sample in enumerate(values):
         t_ms = epoch_ms(sample.timestamp)
         if t_ms is not None and not window.t0_ms < t_ms <= window.t1_ms:
             continue
-        said = "" if sample.value is None else str(sample.value)
-        if said.lower() in ("", "nan"):
-            continue  # What Prometheus writes where it has none: missing, not wrong.
-        value = _value(said)
+        text = "" if sample.value is None else str(sample.value)
+        if text.lower() in ("", "nan"):
+            continue  # Prometheus writes this where it has no value: the sample is missing, not wrong.
+        value = _value(text)
         if value is None or value < 0 or (at_most is not None and value > at_most):
-            odd += 1
+            implausible += 1
             continue
         kept[("at", t_ms) if t_ms is not None else ("place", place)] = (window.t1_ms if t_ms is None else t_ms, value)
-    return [value for _, value in sorted(kept.values(), key=lambda found: found[0])], odd
+    return [value for _, value in sorted(kept.values(), key=lambda item: item[0])], implausible
 
 
-def _value(said: str) -> Decimal | None:
+def _value(text: str) -> Decimal | None:
+    """Return a finite number of at most 41 digits before the point, or None for another text."""
     try:
-        value = Decimal(said)
-    except InvalidOperation:
+        value = Decimal(text)
+    except DecimalException:
         return None
-    return value if value.is_finite() else None
+    return value if value.is_finite() and value.adjusted() <= _MAX_EXPONENT else None
 
 
-def _labels(measurement: Measurement) -> tuple[tuple[str, str], ...]:
-    told = sorted((measurement.labels or {}).items())[:MAX_LABELS]
-    return tuple((printable(name), printable(value or "")) for name, value in told if printable(name))
+def _labels(measurement: RunAiMeasurement) -> tuple[tuple[str, str], ...]:
+    labels = sorted((measurement.labels or {}).items())[:MAX_LABELS]
+    return tuple((printable(name), printable(value or "")) for name, value in labels if printable(name))
 
 
 def _row(
@@ -169,20 +176,17 @@ def _row(
         meter.meter, meter.unit, quantity, unit.t0_ms, unit.t1_ms,
         tenant=terms.rule.tenant(unit.about),
         origin=f"{terms.origin}/{quote(unit.cluster_id, safe='')}",
-        event_id=identity(unit, metric, labels),
+        event_id=row_id(unit, metric, labels),
         dimensions={"runai_workload_id": unit.workload_id, **about, **labels},
     )  # fmt: skip
 
 
-def identity(unit: ReadUnit, metric: str, labels: Mapping[str, str]) -> str:
-    """Which row this is, of whichever run, in whichever order: (cluster, workload, pod, metric, labels, window), each
-    percent-encoded, so that no two share a text. One that would be too long is its digest."""
+def row_id(unit: ReadUnit, metric: str, labels: Mapping[str, str]) -> str:
+    """Return the id of a row, the same in each run: cluster, workload, pod, metric, labels and window.
+
+    The parts are percent-encoded, so that no two rows share an id. An id that would be too long is a digest.
+    """
     named = "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in sorted(labels.items()))
     parts = (unit.cluster_id, unit.workload_id, unit.pod_id, metric)
     text = "/".join([*(quote(p, safe="") for p in parts), named, f"{unit.t0_ms}-{unit.t1_ms}"])
     return text if len(text) <= MAX_TEXT else f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
-def printable(text: str) -> str:
-    """A text as the log takes it."""
-    return "".join(c if c.isprintable() else "?" for c in text[:MAX_TEXT])

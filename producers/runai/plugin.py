@@ -81,20 +81,20 @@ class RunAiConfig(ProducerConfig):
     @classmethod
     def _readable(cls, text: str) -> str:
         with _as_value_errors():
-            schedule.read(text)
+            schedule.parse_schedule(text)
         return text
 
     @field_validator("workload_metrics")
     @classmethod
     def _of_workloads(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
         with _as_value_errors():
-            return meters.check("workload", metrics)
+            return meters.check_metrics("workload", metrics)
 
     @field_validator("pod_metrics")
     @classmethod
     def _of_pods(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
         with _as_value_errors():
-            return meters.check("pod", metrics)
+            return meters.check_metrics("pod", metrics)
 
     @field_validator("cluster")
     @classmethod
@@ -138,14 +138,14 @@ def source_of(settings: Settings, config: RunAiConfig, api: RunAiClient, metrics
     host = urlsplit(config.url).netloc
     pods = config.pod_metrics if config.resource != "workloads" else ()
     workloads = config.workload_metrics if config.resource != "pods" else ()
-    wanted = RunAiOptions(
-        schedule.read(config.schedule), round(1000 * config.metrics_offset_s), workloads, pods,
+    options = RunAiOptions(
+        schedule.parse_schedule(config.schedule), round(1000 * config.metrics_offset_s), workloads, pods,
         round(1000 * config.give_up_s), config.max_windows, config.concurrency, config.cluster, settings.cluster,
         bool(config.filter),
     )  # fmt: skip
     rule = TenantRule(config.tenant_by, config.tenants, config.other_tenant)
     terms = RowTerms(f"runai://{host}", rule, config.samples, config.activity)
-    return RunAiSource(host, api, RunAiListing(api, config.page_size, config.filter), terms, wanted, metrics)
+    return RunAiSource(host, api, RunAiListing(api, config.page_size, config.filter), terms, options, metrics)
 
 
 def produce_runai(settings: Settings, stop: threading.Event, *, config: Mapping[str, object] | None = None) -> None:

@@ -1,20 +1,31 @@
-"""What Run:ai's API answers, as far as it is read. Other fields are left alone.
+"""Answers of Run:ai's API, as far as they are read. Other fields are ignored.
 
-Shapes as in its reference (OpenAPI of 2.24 and later): times are RFC 3339 or have a space for the T, values of
-measurements are texts, and nearly everything may be null. What is read must be named all the same: an answer without
-its list is none, rather than one that lists nothing.
+Shapes are those of its reference (OpenAPI of 2.24 and later): times are RFC 3339 or have a space instead of the T,
+values of measurements are texts, and nearly everything may be null. Fields that are read must be there: an answer
+without its list is malformed, not an empty list.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from hashlib import blake2b
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from contracts.errors import Unavailable
+from producers.common.json_text import repair
 
 _Answer = TypeVar("_Answer")
+_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
+
+
+class MalformedItem(NamedTuple):
+    """An item of a list that cannot be decoded. `id` is a digest of its text."""
+
+    id: str
+    error: str
 
 
 class RunAiToken(msgspec.Struct, rename="camel"):
@@ -47,7 +58,7 @@ class RunAiWorkload(msgspec.Struct, rename="camel"):
 
 
 class RunAiWorkloads(msgspec.Struct):
-    workloads: list[RunAiWorkload] | None
+    workloads: list[msgspec.Raw] | None
     next: int | None = None
 
 
@@ -65,7 +76,7 @@ class RunAiPod(msgspec.Struct, rename="camel"):
 
 
 class RunAiPods(msgspec.Struct):
-    pods: list[RunAiPod] | None
+    pods: list[msgspec.Raw] | None
     next: int | None = None
 
 
@@ -74,45 +85,83 @@ class RunAiSample(msgspec.Struct):
     timestamp: str | None = None
 
 
-class Measurement(msgspec.Struct):
+class RunAiMeasurement(msgspec.Struct):
     type: str
     labels: dict[str, str | None] | None = None
     values: list[RunAiSample] | None = None
 
 
-class Measurements(msgspec.Struct):
-    measurements: list[Measurement] | None
+class RunAiMeasurements(msgspec.Struct):
+    measurements: list[msgspec.Raw] | None
 
 
-def read(body: bytes, kind: type[_Answer], where: str) -> _Answer:
-    """A body as one of these. Raises Unavailable for one that is not: a proxy's page, or another version's."""
+def decode(body: bytes, kind: type[_Answer], place: str) -> _Answer:
+    """Decode a body. Raises Unavailable if it is something else: a proxy's page, or an answer of another version."""
     try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
+        return _decode(body, kind)
+    except _ERRORS as error:
         raise Unavailable(
-            f"{where} gives what cannot be read: {error}", "Is that the address of Run:ai?", reason="answer"
+            f"{place} gives what cannot be read: {error}", "Is that the address of Run:ai?", reason="answer"
         ) from None
 
 
-def clusters(body: bytes, where: str) -> list[RunAiCluster]:
-    """A list of clusters, bare or in an object."""
+def decode_items(
+    raw_items: Sequence[msgspec.Raw] | None, kind: type[_Answer], place: str
+) -> list[_Answer | MalformedItem]:
+    """Decode the items of a list, each on its own, so that a malformed one does not spoil the others."""
+    return [_decode_item(raw, kind, f"{place}, item {number}") for number, raw in enumerate(raw_items or ())]
+
+
+def well_formed(items: Iterable[_Answer | MalformedItem], refused: list[str]) -> list[_Answer]:
+    """Return the items that are not malformed, and add the errors of the others to `refused`.
+
+    Raises Unavailable if all are malformed: then the answer is of another version.
+    """
+    kept, errors = list[_Answer](), list[str]()
+    for item in items:
+        if isinstance(item, MalformedItem):
+            errors.append(item.error)
+        else:
+            kept.append(item)
+    if errors and not kept:
+        raise Unavailable(errors[0], "Is that the address of Run:ai?", reason="answer")
+    refused += errors
+    return kept
+
+
+def _decode_item(raw: msgspec.Raw, kind: type[_Answer], place: str) -> _Answer | MalformedItem:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except _ERRORS as error:
+        return MalformedItem(f"malformed {blake2b(raw, digest_size=16).hexdigest()}", f"{place}: {error}")
+
+
+def clusters(body: bytes, place: str) -> list[RunAiCluster]:
+    """Decode a list of clusters, bare or in an object."""
     if body.lstrip().startswith(b"["):
-        return read(body, list[RunAiCluster], where)
-    return read(body, RunAiClusters, where).clusters or []
+        return decode(body, list[RunAiCluster], place)
+    return decode(body, RunAiClusters, place).clusters or []
+
+
+def _decode(body: bytes, kind: type[_Answer]) -> _Answer:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except _ERRORS:
+        return msgspec.json.decode(repair(body), type=kind)
 
 
 def epoch_ms(text: str | None) -> int | None:
-    """A time in UTC epoch ms; None for none, and for what is no time. Without a zone it is UTC."""
+    """Return a time in UTC epoch ms, or None for none or for what is no time. A time without a zone is UTC."""
     if not text:
         return None
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError):
         return None
-    return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def stamp(t_ms: int) -> str:
-    """A time as the API takes it, in whole seconds where it is one."""
+    """Return a time as the API accepts it, in whole seconds if it is one."""
     time = datetime.fromtimestamp(t_ms / 1000, UTC)
     return time.isoformat(timespec="milliseconds" if t_ms % 1000 else "seconds").replace("+00:00", "Z")

@@ -1,7 +1,9 @@
-"""When a window ends: `@every 1m`, `@hourly`, or a cron expression. In UTC, and the same whenever it is asked.
+"""Boundaries between windows: `@every 1m`, `@hourly`, or a cron expression. They are in UTC, and the same in each
+run.
 
-cronsim reads cron, because it is small, typed, without dependencies, in use by a service whose whole business is cron
-(Healthchecks), takes seconds as the first of six fields as OpenMeter's collector does, and also goes backwards.
+cronsim parses cron: it is small, typed and without dependencies, and a service built on cron uses it
+(Healthchecks). It takes seconds as the first of six fields, as OpenMeter's collector does, and also goes
+backwards.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from cronsim import CronSim, CronSimError
 
 from contracts.errors import BadInput
 
-MEND = "give '@every 1m' (h, m, s), '@hourly', '@daily', or a cron expression of 5 fields, or 6 with seconds first"
+HINT = "give '@every 1m' (h, m, s), '@hourly', '@daily', or a cron expression of 5 fields, or 6 with seconds first"
 MIN_EVERY_MS, MAX_EVERY_MS = 1_000, 24 * 3_600_000
 _UNITS_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000}
 _DURATION = re.compile(r"(?:(\d{1,8})([hms]))+")
@@ -30,17 +32,17 @@ class WindowSchedule(Protocol):
     """Boundaries between windows, in UTC epoch ms."""
 
     def latest(self, t_ms: int) -> int:
-        """The last boundary that is not after `t_ms`."""
+        """Return the last boundary that is not after `t_ms`."""
         ...
 
     def following(self, t_ms: int) -> int:
-        """The first boundary after `t_ms`."""
+        """Return the first boundary after `t_ms`."""
         ...
 
 
 @dataclass(frozen=True)
 class EverySchedule:
-    """Boundaries at the multiples of a period since 1970, so that a restart, or a lost mark, finds the same ones."""
+    """Boundaries at the multiples of a period since 1970, the same after a restart or a lost checkpoint."""
 
     every_ms: int
 
@@ -58,7 +60,7 @@ class CronSchedule:
     expression: str
 
     def latest(self, t_ms: int) -> int:
-        # Backwards means strictly before: ask from the second after, since cron knows whole seconds only.
+        # Backwards is strictly before, so start a second later: cron has whole seconds only.
         after = _time(t_ms) + timedelta(seconds=1)
         return _ms(next(CronSim(self.expression, after, reverse=True)))
 
@@ -66,26 +68,26 @@ class CronSchedule:
         return _ms(next(CronSim(self.expression, _time(t_ms))))
 
 
-def read(text: str) -> WindowSchedule:
-    """Raises BadInput for what is no schedule, or has no time in the next 50 years."""
-    said = text.strip()
-    if said.startswith("@every"):
-        return EverySchedule(_duration_ms(text, said.removeprefix("@every").strip()))
-    cron = CronSchedule(_NAMED.get(said.lower(), said))
+def parse_schedule(setting: str) -> WindowSchedule:
+    """Return the schedule of a setting. Raises BadInput for what is none, or has no time in the next 50 years."""
+    text = setting.strip()
+    if text.startswith("@every"):
+        return EverySchedule(_period_ms(setting, text.removeprefix("@every").strip()))
+    cron = CronSchedule(_NAMED.get(text.lower(), text))
     try:
         cron.following(0)
         cron.latest(4_000_000_000_000)
     except (CronSimError, StopIteration):
-        raise BadInput("schedule", text, MEND) from None
+        raise BadInput("schedule", setting, HINT) from None
     return cron
 
 
-def _duration_ms(text: str, said: str) -> int:
-    if not _DURATION.fullmatch(said):
-        raise BadInput("schedule", text, MEND)
-    every_ms = sum(int(number) * _UNITS_MS[unit] for number, unit in _PART.findall(said))
+def _period_ms(setting: str, period: str) -> int:
+    if not _DURATION.fullmatch(period):
+        raise BadInput("schedule", setting, HINT)
+    every_ms = sum(int(number) * _UNITS_MS[unit] for number, unit in _PART.findall(period))
     if not MIN_EVERY_MS <= every_ms <= MAX_EVERY_MS:
-        raise BadInput("schedule", text, "give a period of 1s to 24h")
+        raise BadInput("schedule", setting, "give a period of 1s to 24h")
     return every_ms
 
 

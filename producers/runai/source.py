@@ -1,8 +1,8 @@
-"""Run:ai as a source of a collector: window after window, and what failed of earlier ones, from a mark on disk.
+"""Run:ai as a polled source: one window after the other, and what failed of earlier ones.
 
-A step reads one window of all its workloads and pods, or reads again what is due of those that failed. Its rows and its
-mark are kept together (`producers.runtime.poll_loop`), so each workload's window is on the log once, whatever ends a
-producer.
+A step reads one window of all its workloads and pods, or reads failed ones of earlier windows again. Its rows and its
+checkpoint are stored in one transaction (`producers.runtime.poll_loop`), so the window of each workload is on the log
+once, however the producer ends.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 from contracts import topics
 from contracts.errors import BadInput, Unavailable
+from producers.common.printable import printable
 from producers.runai import meters, responses, windows
 from producers.runai.batches import batches
 from producers.runai.client import RunAiClient
 from producers.runai.listing import RunAiListing
 from producers.runai.metrics import RunAiMetrics
-from producers.runai.normalise import RowTerms, normalise, printable
+from producers.runai.normalise import RowTerms, normalise
 from producers.runai.responses import RunAiPod, RunAiWorkload, stamp
 from producers.runai.schedule import WindowSchedule
 from producers.runai.windows import ReadUnit, RunAiCheckpoint, RunAiWindow
@@ -31,17 +32,17 @@ from producers.runtime.poll_loop import Collected
 log = logging.getLogger(__name__)
 
 _ID = re.compile(r"[\w.:-]{0,64}", re.ASCII)
-"""What Run:ai's ids look like: they go into addresses and identities."""
+"""The form of Run:ai's ids, which become part of addresses and of rows' ids."""
 UNREADABLE = frozenset({"status_403", "status_404"})
-"""Reasons for which something will not be readable later either."""
-MAX_TOLD = 10
-"""Workloads of one step that are told one by one."""
-LOOK_MS = 10_000
-"""How often a source sees whether a window is due, at most."""
+"""Reasons that no retry can change."""
+MAX_NOTES = 10
+"""Failed workloads of one step that are logged one by one."""
+MAX_POLL_MS = 10_000
+"""Longest time between two checks whether a window is due."""
 
 
 class RunAiOptions(NamedTuple):
-    """What is read of what, and when. `cluster` "": as Run:ai calls it."""
+    """Options of a source. If `cluster` is "", Run:ai's name of each cluster is used."""
 
     schedule: WindowSchedule
     offset_ms: int
@@ -56,7 +57,7 @@ class RunAiOptions(NamedTuple):
 
 
 class UnitResult(NamedTuple):
-    """What became of a unit: its rows, and the metrics that could not be read."""
+    """Result of reading a unit: its rows, and the metrics that could not be read, with the reason."""
 
     unit: ReadUnit
     rows: list[UsageRow]
@@ -67,142 +68,144 @@ class UnitResult(NamedTuple):
 
 
 class RunAiStep(NamedTuple):
-    """The mark after a step, what became of its units, and what is given up with it."""
+    """The checkpoint after a step, the results of its units, and messages about what is given up with it."""
 
-    mark: RunAiCheckpoint
-    reads: list[UnitResult]
+    checkpoint: RunAiCheckpoint
+    results: list[UnitResult]
     given_up: Sequence[str] = ()
 
 
 class RunAiSource:
-    """See the module."""
+    """Meters the workloads and pods of one Run:ai, whose host is `name`."""
 
     kind = "runai"
 
     def __init__(
-        self,
-        name: str,
-        api: RunAiClient,
-        listing: RunAiListing,
-        terms: RowTerms,
-        wanted: RunAiOptions,
+        self, name: str, api: RunAiClient, listing: RunAiListing, terms: RowTerms, options: RunAiOptions,
         metrics: RunAiMetrics,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.name, self._api, self._listing, self._terms = name, api, listing, terms
-        self._wanted, self._metrics = wanted, metrics
+        self._options, self._metrics = options, metrics
         self._clusters: dict[str, str] = {}
-        self._in_look = 0
-        boundary_ms = wanted.schedule.following(0)
-        period_ms = wanted.schedule.following(boundary_ms) - boundary_ms
-        self.every_ms = max(1_000, min(LOOK_MS, period_ms // 2))
+        self._windows_in_a_row = 0
+        boundary_ms = options.schedule.following(0)
+        period_ms = options.schedule.following(boundary_ms) - boundary_ms
+        self.every_ms = max(1_000, min(MAX_POLL_MS, period_ms // 2))
 
     def collect(self, mark: bytes | None, clock: Clock) -> Collected:
-        """One step. Raises Unavailable where Run:ai cannot be read at all, BadInput for a mark of another version."""
-        wanted, now_ms = self._wanted, clock.wall_ms()
+        """Read one step. Raises Unavailable if Run:ai cannot be read at all, BadInput for another version's
+        checkpoint.
+        """
+        options, now_ms = self._options, clock.wall_ms()
         if mark is None:
-            begun = windows.first(wanted.schedule, now_ms, wanted.offset_ms)
-            return Collected([], windows.encoded(begun), notes=[f"meters from {stamp(begun.read_ms)} on"])
+            first = windows.first_checkpoint(options.schedule, now_ms, options.offset_ms)
+            return Collected([], windows.encode_checkpoint(first), notes=[f"meters from {stamp(first.read_ms)} on"])
         self._api.release()
-        at, too_late = self._without_old(windows.decoded(mark), now_ms)
+        self._listing.refused.clear()
+        before, given_up = self._without_expired(windows.decode_checkpoint(mark), now_ms)
         try:
-            after, reads, dropped = self._step(at, now_ms)
+            step = self._step(before, now_ms)
         except Unavailable:
-            self._in_look = 0
+            self._windows_in_a_row = 0
             raise
-        too_late += dropped
-        following = windows.due(after, wanted.schedule, now_ms, wanted.offset_ms)
-        self._in_look += 1
-        more = following is not None and self._in_look < wanted.max_windows
+        given_up += step.given_up
+        following = windows.due_window(step.checkpoint, options.schedule, now_ms, options.offset_ms)
+        self._windows_in_a_row += 1
+        more = following is not None and self._windows_in_a_row < options.max_windows
         if not more:
-            self._in_look = 0
-        self._metrics.given_up.inc(len(too_late))
-        self._metrics.waiting.set(len(after.failed))
+            self._windows_in_a_row = 0
+        self._metrics.given_up.inc(len(given_up))
+        self._metrics.waiting.set(len(step.checkpoint.failed))
         self._metrics.behind_s.set((now_ms - following.t1_ms) / 1000 if following else 0)
-        refused = [*too_late, *(why for read in reads for why in read.refused)]
-        made = list(batches((read.unit, row) for read in reads for row in read.rows))
-        return Collected(made, windows.encoded(after), more, refused, list(_notes(reads)))
+        refused = [*given_up, *self._listing.refused, *(error for result in step.results for error in result.refused)]
+        workload_batches = batches((result.unit, row) for result in step.results for row in result.rows)
+        checkpoint = windows.encode_checkpoint(step.checkpoint)
+        return Collected(list(workload_batches), checkpoint, more, refused, list(_notes(step.results)))
 
-    def _without_old(self, mark: RunAiCheckpoint, now_ms: int) -> tuple[RunAiCheckpoint, list[str]]:
-        """The mark without what is too old to be read, and what is to be said of that."""
-        after, skipped = windows.forget(mark, self._wanted.schedule, now_ms, self._wanted.give_up_ms)
-        old = windows.given_up(after.failed, now_ms, self._wanted.give_up_ms)
-        told = _given_up(old)
+    def _without_expired(self, checkpoint: RunAiCheckpoint, now_ms: int) -> tuple[RunAiCheckpoint, list[str]]:
+        """Return the checkpoint without what is too old to be read, and messages about that."""
+        after, skipped = windows.skip_too_old(checkpoint, self._options.schedule, now_ms, self._options.give_up_ms)
+        expired = windows.expired_units(after.failed, now_ms, self._options.give_up_ms)
+        messages = _given_up(expired)
         if skipped:
-            told.insert(
+            messages.insert(
                 0,
                 f"{self.name}: nothing was read from {stamp(skipped.t0_ms)} to {stamp(skipped.t1_ms)}, and it is too "
                 "late now (`give_up_s`)",
             )
-        return RunAiCheckpoint(after.read_ms, windows.without(after.failed, old)), told
+        return RunAiCheckpoint(after.read_ms, windows.without_units(after.failed, expired)), messages
 
-    def _step(self, at: RunAiCheckpoint, now_ms: int) -> RunAiStep:
-        """What failed and is to be read again, else the next window that is due."""
-        if retries := windows.to_retry(at.failed, now_ms):
-            reads = self._read_all(retries)
-            return RunAiStep(
-                RunAiCheckpoint(at.read_ms, (*windows.without(at.failed, retries), *_failed(reads, now_ms))), reads
-            )
-        window = windows.due(at, self._wanted.schedule, now_ms, self._wanted.offset_ms)
-        return self._window(at, window, now_ms) if window else RunAiStep(at, [])
+    def _step(self, before: RunAiCheckpoint, now_ms: int) -> RunAiStep:
+        """Read failed units that are due, else the next window that is due."""
+        if retries := windows.due_retries(before.failed, now_ms):
+            results = self._read_all(retries)
+            failed = (*windows.without_units(before.failed, retries), *_failed(results, now_ms))
+            return RunAiStep(RunAiCheckpoint(before.read_ms, failed), results)
+        window = windows.due_window(before, self._options.schedule, now_ms, self._options.offset_ms)
+        return self._read_window(before, window, now_ms) if window else RunAiStep(before, [])
 
-    def _window(self, at: RunAiCheckpoint, window: RunAiWindow, now_ms: int) -> RunAiStep:
-        """Raises Unavailable where nothing of the window can be read, or too little: then all of it is read again."""
+    def _read_window(self, before: RunAiCheckpoint, window: RunAiWindow, now_ms: int) -> RunAiStep:
+        """Read a window. Raises Unavailable if nothing or too little of it can be read: then it is read again."""
         units = list(self._units(window))
-        reads = self._read_all(units)
-        failed = _failed(reads, now_ms)
-        kept, dropped = windows.made_room((*at.failed, *failed))
-        if units and all(r.reason not in windows.OF_ITS_OWN and set(r.failed) == set(r.unit.metrics) for r in reads):
+        results = self._read_all(units)
+        failed = _failed(results, now_ms)
+        kept, dropped = windows.make_room((*before.failed, *failed))
+        if units and all(
+            r.reason not in windows.UNIT_REASONS and set(r.failed) == set(r.unit.metrics) for r in results
+        ):
             raise Unavailable(
-                f"None of {len(units)} workloads and pods can be read: {reads[0].why}", "The window is read again."
+                f"None of {len(units)} workloads and pods can be read: {results[0].why}", "The window is read again."
             )
         if failed and len(kept) > windows.MAX_FAILED:
             raise Unavailable(
-                f"{len(failed)} of {len(units)} workloads and pods cannot be read, {len(at.failed)} wait from before: "
-                f"{failed[0].why}",
+                f"{len(failed)} of {len(units)} workloads and pods cannot be read, {len(before.failed)} wait from "
+                f"before: {failed[0].why}",
                 "The window is read again.",
             )
-        return RunAiStep(RunAiCheckpoint(window.t1_ms, kept), reads, _given_up(dropped))
+        return RunAiStep(RunAiCheckpoint(window.t1_ms, kept), results, _given_up(dropped))
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def _read_all(self, units: Sequence[ReadUnit]) -> list[UnitResult]:
-        with ThreadPoolExecutor(self._wanted.concurrency, "runai") as pool:
-            reads = list(pool.map(self._read, units))
-        for read in reads:
-            if read.reason == "stop":
-                raise Unavailable(read.why, "The next run goes on.", reason="stop")
-            if read.failed:
-                self._metrics.failures.labels(read.reason).inc()
-        return reads
+        with ThreadPoolExecutor(self._options.concurrency, "runai") as pool:
+            results = list(pool.map(self._read, units))
+        for result in results:
+            if result.reason == "stop":
+                raise Unavailable(result.why, "The next run goes on.", reason="stop")
+            if result.failed:
+                self._metrics.failures.labels(result.reason).inc()
+        return results
 
     def _read(self, unit: ReadUnit) -> UnitResult:
-        """A unit's metrics, nine a call. A call that fails leaves its metrics to be read again, no others."""
+        """Read the metrics of a unit, nine in a call. If a call fails, only its metrics are read again."""
         if not all(map(_ID.fullmatch, (unit.cluster_id, unit.workload_id, unit.pod_id))):
-            return UnitResult(unit, [], [f"{printable(unit.named)}: what should be its id is none"])
+            return UnitResult(unit, [], [f"{printable(unit.title)}: its id is malformed"])
         pod = f"/pods/{unit.pod_id}" if unit.pod_id else ""
         path = f"/api/v1/workloads/{unit.workload_id}{pod}/metrics"
         rows: list[UsageRow] = []
         refused: list[str] = []
         failed: list[str] = []
         why = reason = ""
-        for metrics in meters.calls(unit.metrics):
-            asked = windows.part(unit, metrics)
+        for metrics in meters.split_into_calls(unit.metrics):
+            requested = windows.with_metrics(unit, metrics)
             try:
-                answer = self._api.get(path, self._params(asked))
-                told = responses.read(answer.body, responses.Measurements, path).measurements or []
+                answer = self._api.get(path, self._params(requested))
+                raw = responses.decode(answer.body, responses.RunAiMeasurements, path).measurements
+                items = responses.decode_items(raw, responses.RunAiMeasurement, path)
+                measurements = responses.well_formed(items, refused)
             except Unavailable as error:
                 failed += metrics
                 why, reason = str(error), error.reason
                 continue
-            found = normalise(asked, told, self._terms)
-            if answer.partial and found.absent:
-                failed += found.absent
-                why, reason = "Run:ai says that its answer lacks something (207)", "partial"
-            for metric, missing in found.missing.items():
+            result = normalise(requested, measurements, self._terms)
+            if answer.partial and result.absent:
+                failed += result.absent
+                why, reason = "Run:ai says that its answer is incomplete (207)", "partial"
+            for metric, missing in result.missing.items():
                 if metric not in failed:
                     self._metrics.missing.labels(metric).inc(missing)
-            rows += found.rows
-            refused += found.refused
+            rows += result.rows
+            refused += result.refused
         return UnitResult(unit, rows, refused, tuple(failed), why, reason)
 
     def _params(self, unit: ReadUnit) -> dict[str, str]:
@@ -211,19 +214,19 @@ class RunAiSource:
             "numberOfSamples": str(unit.window.samples(self._terms.samples)),
         }  # fmt: skip
 
-    # -- what there is to read ---------------------------------------------------------------------------------------
+    # -- units of a window -------------------------------------------------------------------------------------------
 
     def _units(self, window: RunAiWindow) -> Iterator[ReadUnit]:
-        wanted = self._wanted
+        options = self._options
         workloads = self._listing.workloads(window)
-        pods = self._listing.pods(window) if wanted.pod_metrics else {}
+        pods = self._listing.pods(window) if options.pod_metrics else {}
         self._learn_clusters({w.cluster_id for w in workloads.values()} | {p.cluster_id for p in pods.values()})
-        if wanted.workload_metrics:
+        if options.workload_metrics:
             for workload in workloads.values():
                 yield self._unit(window, workload)
         for pod in pods.values():
             owner = workloads.get(pod.workload_id)
-            if owner or not wanted.filtered:  # A filter is of workloads: pods of others are none of ours.
+            if owner or not options.filtered:  # A filter selects workloads: pods of other workloads are not metered.
                 yield self._unit(window, owner or _owner(pod), pod)
 
     def _unit(self, window: RunAiWindow, workload: RunAiWorkload, pod: RunAiPod | None = None) -> ReadUnit:
@@ -236,24 +239,24 @@ class RunAiSource:
         return ReadUnit(
             window.t0_ms, window.t1_ms, "pod" if pod else "workload", workload.cluster_id,
             self._cluster(workload.cluster_id), workload.id, _name(workload),
-            tuple(self._wanted.pod_metrics if pod else self._wanted.workload_metrics), pod.id if pod else "",
+            tuple(self._options.pod_metrics if pod else self._options.workload_metrics), pod.id if pod else "",
             {k: printable(v) for k, v in about.items() if v},
         )  # fmt: skip
 
     def _learn_clusters(self, ids: set[str]) -> None:
-        """Clusters' names, where they are not told and not known yet."""
-        if self._wanted.cluster or ids <= self._clusters.keys():
+        """Fetch the names of clusters, unless one is configured or all are known."""
+        if self._options.cluster or ids <= self._clusters.keys():
             return
         try:
             self._clusters |= self._listing.clusters()
         except Unavailable as error:
             if error.reason not in UNREADABLE:
-                raise  # Later it may be known: rows go under one name only.
-            log.warning("clusters go under their ids, since their names may not be read: %s", error)
+                raise  # Its name may be readable later, and rows must not go under two names.
+            log.warning("clusters are called by their ids, because their names may not be read: %s", error)
         self._clusters |= {i: i for i in ids - self._clusters.keys()}
 
     def _cluster(self, cluster_id: str) -> str:
-        name = self._wanted.cluster or self._clusters.get(cluster_id) or self._wanted.default_cluster
+        name = self._options.cluster or self._clusters.get(cluster_id) or self._options.default_cluster
         try:
             return topics.check_name("cluster", name)
         except BadInput:
@@ -261,33 +264,33 @@ class RunAiSource:
 
 
 def _owner(pod: RunAiPod) -> RunAiWorkload:
-    """A pod's workload, as far as the pod knows it."""
+    """Return a pod's workload, as far as the pod describes it."""
     name = pod.workload_name or pod.workload_id
     return RunAiWorkload(pod.workload_id, name, pod.cluster_id, project_name=pod.project_name)
 
 
 def _name(workload: RunAiWorkload) -> str:
-    """A workload's name on the log; its id where the name cannot be one."""
+    """Return a workload's name on the log, or its id if the log cannot store the name."""
     name = printable(workload.name)
     return workload.id if not name or topics.is_unallocated(name) else name
 
 
-def _failed(reads: Iterable[UnitResult], now_ms: int) -> list[ReadUnit]:
-    return [windows.failed_again(r.unit, r.failed, r.why, r.reason, now_ms) for r in reads if r.failed]
+def _failed(results: Iterable[UnitResult], now_ms: int) -> list[ReadUnit]:
+    return [windows.retry_later(r.unit, r.failed, r.why, r.reason, now_ms) for r in results if r.failed]
 
 
 def _given_up(units: Iterable[ReadUnit]) -> list[str]:
-    return [f"{_of(u)}: given up after {u.tries} tries: {', '.join(u.metrics)}: {u.why}" for u in units]
+    return [f"{_title(u)}: given up after {u.tries} tries: {', '.join(u.metrics)}: {u.why}" for u in units]
 
 
-def _of(unit: ReadUnit) -> str:
-    return f"{unit.named}, {stamp(unit.t0_ms)} to {stamp(unit.t1_ms)}"
+def _title(unit: ReadUnit) -> str:
+    return f"{unit.title}, {stamp(unit.t0_ms)} to {stamp(unit.t1_ms)}"
 
 
-def _notes(reads: Sequence[UnitResult]) -> Iterator[str]:
-    """Workloads that could not be read, by name."""
-    failed = [read for read in reads if read.failed]
-    for read in failed[:MAX_TOLD]:
-        yield f"{_of(read.unit)}, could not be read and will be again: {', '.join(read.failed)}: {read.why}"
-    if len(failed) > MAX_TOLD:
-        yield f"{len(failed) - MAX_TOLD} more workloads and pods could not be read and will be again"
+def _notes(results: Sequence[UnitResult]) -> Iterator[str]:
+    """Yield a message for each workload that could not be read, up to `MAX_NOTES`."""
+    failed = [result for result in results if result.failed]
+    for result in failed[:MAX_NOTES]:
+        yield f"{_title(result.unit)}, could not be read and will be again: {', '.join(result.failed)}: {result.why}"
+    if len(failed) > MAX_NOTES:
+        yield f"{len(failed) - MAX_NOTES} more workloads and pods could not be read and will be again"

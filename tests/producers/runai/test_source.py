@@ -65,7 +65,7 @@ class Look:
         config = RunAiConfig(**CONFIG | more)
         self.api = api_of(config, self.time, standin.transport())
         self.source = source_of(Settings(cluster="here"), config, self.api, RunAiMetrics(self.registry))
-        self.mark: bytes | None = windows.encoded(RunAiCheckpoint(START))
+        self.mark: bytes | None = windows.encode_checkpoint(RunAiCheckpoint(START))
         self.steps: list[Collected] = []
 
     def step(self) -> Collected:
@@ -92,7 +92,7 @@ class Look:
     @property
     def failed(self) -> list[str]:
         assert self.mark is not None
-        return [u.workload_id for u in windows.decoded(self.mark).failed]
+        return [u.workload_id for u in windows.decode_checkpoint(self.mark).failed]
 
 
 def _minute(t_ms: Any) -> int:
@@ -117,7 +117,7 @@ def test_a_source_that_was_never_read_begins_now_and_asks_nothing() -> None:
     look.mark = None
     assert look.step().made == []
     assert look.standin.asked == []
-    assert windows.decoded(look.mark or b"").read_ms == START - MINUTE_MS  # The offset is taken off.
+    assert windows.decode_checkpoint(look.mark or b"").read_ms == START - MINUTE_MS  # The offset is taken off.
 
 
 def test_a_window_becomes_rows_of_its_workloads() -> None:
@@ -191,7 +191,7 @@ def test_windows_that_are_too_old_are_left_out_and_told() -> None:
 
 def test_a_cron_schedule_makes_windows_of_its_own_lengths() -> None:
     look = Look(Standin(), schedule="0 0,20 * * * *", metrics_offset_s=0)
-    look.mark = windows.encoded(RunAiCheckpoint(START - 13 * MINUTE_MS))  # 22:00
+    look.mark = windows.encode_checkpoint(RunAiCheckpoint(START - 13 * MINUTE_MS))  # 22:00
     look.at(60)
     while look.step().more:
         pass
@@ -418,7 +418,7 @@ def test_a_stop_in_the_middle_of_a_window_leaves_the_window_to_the_next_run() ->
     look.time.stopped = True
     with pytest.raises(Unavailable, match="stopped"):
         look.step()
-    assert windows.decoded(look.mark or b"") == RunAiCheckpoint(START)
+    assert windows.decode_checkpoint(look.mark or b"") == RunAiCheckpoint(START)
 
 
 def test_identities_are_the_same_in_every_run_and_order_of_pages() -> None:
@@ -446,7 +446,7 @@ BAD = st.sampled_from([
 @contextmanager
 def collecting(path: Path, look: Look, log: Log) -> Iterator[Collector]:
     # As patient with a 404 as with anything else: three of one workload would be enough to give it up.
-    with closing(Spool(path)) as spool, patch.object(windows, "MAX_OWN_TRIES", 99):
+    with closing(Spool(path)) as spool, patch.object(windows, "MAX_UNIT_TRIES", 99):
         yield Collector(
             [look.source], Delivery(spool, log), look.time, spool.marks(), poll_loop.Metrics(CollectorRegistry())
         )

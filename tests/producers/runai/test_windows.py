@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from contracts.errors import BadInput
 from producers.runai import meters, schedule, windows
-from producers.runai.normalise import NormalisedRows, RowTerms, TenantRule, identity, normalise
-from producers.runai.responses import Measurement, RunAiSample, epoch_ms, stamp
+from producers.runai.normalise import NormalisedRows, RowTerms, TenantRule, normalise, row_id
+from producers.runai.responses import RunAiMeasurement, RunAiSample, epoch_ms, stamp
 from producers.runai.schedule import CronSchedule, EverySchedule
 from producers.runai.windows import ReadUnit, RunAiCheckpoint, RunAiWindow
 from producers.runtime.batching import UsageRow, usage_batch
@@ -44,7 +44,7 @@ def at(text: str) -> int:
     ],
 )
 def test_a_schedule_says_when_windows_end(text: str, follows: str) -> None:
-    assert schedule.read(text).following(at("2026-03-01T10:07:01")) == at(follows)
+    assert schedule.parse_schedule(text).following(at("2026-03-01T10:07:01")) == at(follows)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_schedule_says_when_windows_end(text: str, follows: str) -> None:
 )
 def test_what_is_no_schedule_is_refused_by_name(text: str) -> None:
     with pytest.raises(BadInput, match="schedule"):
-        schedule.read(text)
+        schedule.parse_schedule(text)
 
 
 SCHEDULES = st.sampled_from(
@@ -62,7 +62,7 @@ SCHEDULES = st.sampled_from(
 
 @given(SCHEDULES, TIMES_MS)
 def test_every_moment_lies_in_one_window(text: str, t_ms: int) -> None:
-    read = schedule.read(text)
+    read = schedule.parse_schedule(text)
     start, end = read.latest(t_ms), read.following(t_ms)
     assert start <= t_ms < end
     assert read.following(start) == end
@@ -88,70 +88,72 @@ def unit(**more: object) -> ReadUnit:
 
 
 def test_a_source_begins_with_a_whole_window() -> None:
-    mark = windows.first(MINUTELY, START + 90_000, 20_000)
+    mark = windows.first_checkpoint(MINUTELY, START + 90_000, 20_000)
     assert mark.read_ms == START + MINUTE_MS
-    assert windows.due(mark, MINUTELY, START + 90_000, 20_000) is None
+    assert windows.due_window(mark, MINUTELY, START + 90_000, 20_000) is None
 
 
 def test_a_window_is_due_once_its_samples_have_come() -> None:
     mark = RunAiCheckpoint(START)
-    assert windows.due(mark, MINUTELY, START + 89_999, 30_000) is None
-    assert windows.due(mark, MINUTELY, START + 90_000, 30_000) == RunAiWindow(START, START + MINUTE_MS)
+    assert windows.due_window(mark, MINUTELY, START + 89_999, 30_000) is None
+    assert windows.due_window(mark, MINUTELY, START + 90_000, 30_000) == RunAiWindow(START, START + MINUTE_MS)
 
 
 def test_the_oldest_window_comes_first() -> None:
-    assert windows.due(RunAiCheckpoint(START), MINUTELY, START + 10**8, 0) == RunAiWindow(START, START + MINUTE_MS)
+    assert windows.due_window(RunAiCheckpoint(START), MINUTELY, START + 10**8, 0) == RunAiWindow(
+        START, START + MINUTE_MS
+    )
 
 
 def test_what_is_too_old_is_left_out_and_said() -> None:
     now_ms = START + 10 * MINUTE_MS
-    mark, left_out = windows.forget(RunAiCheckpoint(START, (unit(),)), MINUTELY, now_ms, 3 * MINUTE_MS)
+    mark, left_out = windows.skip_too_old(RunAiCheckpoint(START, (unit(),)), MINUTELY, now_ms, 3 * MINUTE_MS)
     assert mark == RunAiCheckpoint(START + 7 * MINUTE_MS, (unit(),))
     assert left_out == RunAiWindow(START, START + 7 * MINUTE_MS)
-    assert windows.forget(mark, MINUTELY, now_ms, 3 * MINUTE_MS) == (mark, None)
+    assert windows.skip_too_old(mark, MINUTELY, now_ms, 3 * MINUTE_MS) == (mark, None)
 
 
 def test_what_failed_is_read_again_ever_more_seldom_up_to_an_hour() -> None:
     failing, waits = unit(), []
     for _ in range(10):
-        failing = windows.failed_again(failing, failing.metrics, "no answer", "away", now_ms=0)
+        failing = windows.retry_later(failing, failing.metrics, "no answer", "away", now_ms=0)
         waits.append(failing.next_ms // 1000)
     assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600, 3600]
-    assert windows.to_retry([failing], 3_599_999) == []
-    assert windows.to_retry([failing], 3_600_000) == [failing]
+    assert windows.due_retries([failing], 3_599_999) == []
+    assert windows.due_retries([failing], 3_600_000) == [failing]
 
 
 def test_it_is_given_up_when_it_is_too_old_whatever_was_tried() -> None:
-    assert windows.given_up([unit(tries=99)], START + 2 * MINUTE_MS - 1, MINUTE_MS) == []
-    assert windows.given_up([unit(tries=1)], START + 2 * MINUTE_MS, MINUTE_MS) == [unit(tries=1)]
+    assert windows.expired_units([unit(tries=99)], START + 2 * MINUTE_MS - 1, MINUTE_MS) == []
+    assert windows.expired_units([unit(tries=1)], START + 2 * MINUTE_MS, MINUTE_MS) == [unit(tries=1)]
 
 
 def test_what_run_ai_has_said_thrice_that_it_has_not_is_given_up_before() -> None:
     failing = unit()
     for tries in range(1, 4):
-        failing = windows.failed_again(failing, failing.metrics, "gone", "status_404", now_ms=0)
-        assert bool(windows.given_up([failing], START, MINUTE_MS)) == (tries == 3)
+        failing = windows.retry_later(failing, failing.metrics, "gone", "status_404", now_ms=0)
+        assert bool(windows.expired_units([failing], START, MINUTE_MS)) == (tries == 3)
 
 
 def test_where_there_is_no_room_what_run_ai_has_not_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "MAX_FAILED", 2)
     gone, older, away = unit(reason="status_404"), unit(reason="partial", t1_ms=START), unit(reason="away")
-    assert windows.made_room((gone, away)) == ((gone, away), [])
-    assert windows.made_room((gone, older, away)) == ((gone, away), [older])
-    assert windows.made_room((gone, away, away, away)) == ((gone, away, away, away), [])
+    assert windows.make_room((gone, away)) == ((gone, away), [])
+    assert windows.make_room((gone, older, away)) == ((gone, away), [older])
+    assert windows.make_room((gone, away, away, away)) == ((gone, away, away, away), [])
 
 
 def test_a_mark_is_read_as_it_was_written() -> None:
     mark = RunAiCheckpoint(START, (unit(tries=2, why="away"),))
-    assert windows.decoded(windows.encoded(mark)) == mark
+    assert windows.decode_checkpoint(windows.encode_checkpoint(mark)) == mark
 
 
 @pytest.mark.parametrize(
-    "data", [b"junk", windows.encoded(RunAiCheckpoint(1, tag=2)), msgspec.msgpack.encode({"read_ms": "x"})]
+    "data", [b"junk", windows.encode_checkpoint(RunAiCheckpoint(1, tag=2)), msgspec.msgpack.encode({"read_ms": "x"})]
 )
 def test_a_mark_of_another_version_is_refused(data: bytes) -> None:
     with pytest.raises(BadInput, match="version"):
-        windows.decoded(data)
+        windows.decode_checkpoint(data)
 
 
 @pytest.mark.parametrize(
@@ -172,15 +174,15 @@ TERMS = RowTerms(ORIGIN)
 FIRST = RunAiWindow(START, START + MINUTE_MS)
 
 
-def measured(metric: str, *values: object, window: RunAiWindow = FIRST, gpu: str = "") -> Measurement:
+def measured(metric: str, *values: object, window: RunAiWindow = FIRST, gpu: str = "") -> RunAiMeasurement:
     """Values at the ends of as many parts of a window; None: no sample."""
     step = (window.t1_ms - window.t0_ms) // len(values)
     samples = [RunAiSample(str(v), when(window.t0_ms + step * (n + 1))) for n, v in enumerate(values) if v is not None]
-    return Measurement(metric, {"gpu": gpu} if gpu else None, samples)
+    return RunAiMeasurement(metric, {"gpu": gpu} if gpu else None, samples)
 
 
 def found_of(
-    metric: str, *measurements: Measurement, terms: RowTerms = TERMS, resource: meters.Resource = "workload"
+    metric: str, *measurements: RunAiMeasurement, terms: RowTerms = TERMS, resource: meters.Resource = "workload"
 ) -> NormalisedRows:
     return normalise(unit(metrics=(metric,), resource=resource), measurements, terms)
 
@@ -263,7 +265,7 @@ def test_one_sample_is_the_last_and_stands_for_all() -> None:
 
 def test_a_sample_at_the_start_belongs_to_the_window_before() -> None:
     told = [RunAiSample("7", when(START)), *(RunAiSample("1", when(START + n * 15_000)) for n in range(1, 5))]
-    assert quantities(found_of("GPU_ALLOCATION", Measurement("GPU_ALLOCATION", None, told))) == {
+    assert quantities(found_of("GPU_ALLOCATION", RunAiMeasurement("GPU_ALLOCATION", None, told))) == {
         "gpu_allocation_minutes": "1"
     }
 
@@ -272,7 +274,7 @@ def test_a_sample_at_the_start_belongs_to_the_window_before() -> None:
     "values", [None, [], [RunAiSample("NaN", when(START + 15_000))], [RunAiSample(None, when(START + 1))]]
 )
 def test_without_a_sample_there_is_no_row_not_a_zero(values: list[RunAiSample] | None) -> None:
-    found = found_of("GPU_ALLOCATION", Measurement("GPU_ALLOCATION", None, values))
+    found = found_of("GPU_ALLOCATION", RunAiMeasurement("GPU_ALLOCATION", None, values))
     assert found == NormalisedRows([], {"GPU_ALLOCATION": 4})
 
 
@@ -358,7 +360,7 @@ def test_two_rows_never_share_an_identity_and_one_always_has_the_same(
 ) -> None:
     def of(parts: tuple[str, str, str, str, dict[str, str]], **more: object) -> str:
         cluster, workload, pod, metric, labels = parts
-        return identity(unit(cluster_id=cluster, workload_id=workload, pod_id=pod, **more), metric, labels)
+        return row_id(unit(cluster_id=cluster, workload_id=workload, pod_id=pod, **more), metric, labels)
 
     assert (of(one) == of(other)) == (one == other)
     assert of(one) == of((*one[:4], dict(reversed(one[4].items()))), tries=3, why="away", about={})

@@ -1,0 +1,114 @@
+"""Malformed pieces of Run:ai's answers: one item that cannot be read is refused, and its neighbours are metered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from contracts.errors import Unavailable
+from tests.producers.runai.stand_in import START, Asked, Reply, Standin, Thing
+from tests.producers.runai.test_source import Look
+
+MALFORMED: list[Any] = [
+    1, None, "text", [], {}, {"id": 5}, {"id": "x", "name": None}, {"id": "x", "name": "n", "createdAt": 7}, "\ud800",
+    {"id": 10**4_000}, [[[[]]] * 10],
+]  # fmt: skip
+
+
+def _changed(asked: Asked, standin: Standin, change: Callable[[dict[str, Any]], None]) -> Reply:
+    reply = standin._proper(asked)
+    body = json.loads(json.dumps(reply.body))
+    change(body)
+    return Reply(reply.status, json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("item", MALFORMED, ids=lambda item: type(item).__name__)
+@pytest.mark.parametrize("place", [0, 1, 3])
+@pytest.mark.parametrize("page_size", [2, 500])
+def test_a_malformed_workload_in_a_list_is_refused_alone(item: Any, place: int, page_size: int) -> None:
+    standin = Standin(workloads=3)
+    listed = standin._page
+
+    def page(asked: Asked, kind: str, items: list[dict[str, Any]]) -> Reply:
+        reply = listed(Asked(asked.method, asked.path, {**asked.params, "offset": "0", "limit": "500"}), kind, items)
+        whole = reply.body[kind]
+        if whole:
+            whole.insert(place, item)
+        offset, limit = int(asked.params["offset"]), int(asked.params["limit"])
+        more = {"next": offset + limit} if offset + limit < len(whole) else {}
+        return Reply(200, json.dumps({kind: whole[offset : offset + limit], **more}).encode())
+
+    standin._page = page  # type: ignore[method-assign]
+    look = Look(standin, page_size=page_size)
+    look.at(1.5)
+    refused = look.step().refused
+    assert {row[0] for row in look.rows()} == {"w0", "w1", "w2"}
+    assert len(refused) == 1 and "/api/v1/workloads, item" in refused[0]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        1, None, "text", [], {}, {"type": 5}, {"type": "GPU_ALLOCATION", "values": [1]}, "\ud800",
+        {"type": "GPU_ALLOCATION", "labels": {"a": 1}}, {"type": "GPU_ALLOCATION", "values": [{"value": [1]}]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_malformed_measurement_is_refused_alone(item: Any) -> None:
+    standin = Standin()
+    standin.odd = lambda asked: (
+        _changed(asked, standin, lambda body: body["measurements"].insert(0, item)) if asked.about_metrics else None
+    )
+    look = Look(standin)
+    look.at(1.5)
+    refused = look.step().refused
+    assert {row[1] for row in look.rows()} == {"gpu_allocation_minutes", "cpu_usage_core_minutes"}
+    assert len(refused) == 1 and "item 0" in refused[0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1e99999999999999999999", "1e999999", "9" * 5_000, "Infinity", "-1", "x", "sNaN", 1e300, -1.5],
+    ids=lambda value: str(value)[:12],
+)
+def test_a_sample_of_any_value_spoils_no_other_metric(value: Any) -> None:
+    standin = Standin()
+    standin.value = lambda metric, thing, t_ms: value if metric == "GPU_ALLOCATION" else 2
+    look = Look(standin)
+    look.at(1.5)
+    refused = look.step().refused
+    assert "cpu_usage_core_minutes" in {row[1] for row in look.rows()}
+    assert refused and not look.failed
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(200, b"[" * 3_000 + b"]" * 3_000), Reply(200, b'{"workloads": [1, 2]}'), Reply(200, b"\xff"),
+        Reply(200, b'{"workloads": ' + b"[" * 3_000 + b"]" * 3_000 + b"}"), Reply(500, b"[" * 3_000 + b"]" * 3_000),
+    ],
+)  # fmt: skip
+def test_an_answer_of_nothing_but_malformed_items_is_read_again(reply: Reply) -> None:
+    standin = Standin()
+    standin.odd = lambda asked: reply if asked.path == "/api/v1/workloads" else None
+    look = Look(standin)
+    look.at(1.5)
+    with pytest.raises(Unavailable):
+        look.step()
+    standin.odd = lambda asked: None
+    look.step()
+    assert {row[0] for row in look.rows()} == {"w0"}
+
+
+@pytest.mark.parametrize("life_s", [1e308, -5.0, 1e-9])
+def test_a_token_of_any_life_is_used(life_s: float) -> None:
+    standin = Standin()
+    standin.expires_in = life_s
+    standin.workloads = {"w0": Thing("w0", "job", born_ms=START - 1)}
+    look = Look(standin)
+    look.at(1.5)
+    look.step()
+    assert look.rows()
