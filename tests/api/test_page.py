@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
@@ -17,6 +16,7 @@ import uvicorn
 
 from api.app import create_app
 from contracts.settings import Settings
+from tests.support.waiting import HANG_S, wait_until
 from warehouse.chargeback import chargeback_queries
 from warehouse.client import Warehouse
 from warehouse.periods import Period, resolve_period
@@ -40,7 +40,6 @@ FLAGS = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ]
-START_S = 20.0
 
 
 @contextmanager
@@ -51,14 +50,12 @@ def serving(warehouse: Warehouse) -> Iterator[str]:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        until = time.monotonic() + START_S
-        while not server.started and time.monotonic() < until:
-            time.sleep(0.01)
+        wait_until(lambda: server.started, "the server is up")
         assert server.started
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(START_S)
+        thread.join(HANG_S)
 
 
 class Dom(HTMLParser):
@@ -105,7 +102,7 @@ def browse(address: str, profile: Path, *flags: str) -> Dom:
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]

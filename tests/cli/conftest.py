@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.paths import ROOT
-
-LIMIT_S = 180
+from tests.support.waiting import HANG_S
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def wattlog(*args: str | Path, cwd: Path = ROOT, **env: str) -> Ran:
     command = [sys.executable, "-c", "from cli.main import main; main()", *map(str, args)]
     clean["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(
-        command, cwd=cwd, env={**clean, **env}, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        command, cwd=cwd, env={**clean, **env}, capture_output=True, text=True, timeout=HANG_S, check=False
     )
     return Ran(done.returncode, done.stdout, done.stderr)
 

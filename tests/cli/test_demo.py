@@ -13,6 +13,7 @@ import pytest
 from producers.simulation.events import SimulatedFleet
 from producers.simulation.history import history
 from tests.cli.conftest import ROOT, DemoRun, wattlog
+from tests.support.waiting import HANG_S
 
 
 def test_it_balances_to_the_microjoule(demo: DemoRun) -> None:
@@ -87,7 +88,7 @@ def test_a_real_cluster_of_the_same_name_is_never_replaced(tmp_path: Path) -> No
         "w.insert('ledger', conform('ledger', row | {'deleted': 0})); w.close()"
     )
     (tmp_path / "real").mkdir()
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "real")], cwd=ROOT, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "real")], cwd=ROOT, check=True, timeout=HANG_S)
     ran = wattlog("demo", "--exit", "--data", tmp_path / "real", "--port", "0")
     assert ran.status == 2
     assert "us-east" in ran.err and "--data" in ran.err
@@ -112,7 +113,7 @@ def test_it_goes_on_until_it_is_interrupted(tmp_path: Path) -> None:
         if "Ctrl-C" in text:
             break
     running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=60)
+    _, errors = running.communicate(timeout=HANG_S)
     assert running.returncode == 0, errors
     shown = "".join(seen)
     assert "residual 0 µJ" in shown

@@ -20,8 +20,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-READY_LIMIT_S = 60.0
-STOP_LIMIT_S = 30.0
+from tests.support.waiting import HANG_S
 
 # One node, few internal partitions, no waiting for members that do not come: a broker that starts and settles fast.
 _SETTINGS = {
@@ -119,7 +118,7 @@ class KafkaBroker:
     def start(self) -> None:
         """Starts the broker (formats its storage the first time) and returns when it answers.
 
-        Raises KafkaFailed when it ends, or does not answer in READY_LIMIT_S.
+        Raises KafkaFailed when it ends, or does not answer.
         """
         if self.running:
             return
@@ -128,7 +127,7 @@ class KafkaBroker:
         with self.log_path.open("ab") as log:
             command = [*_dies_with_us(), *self._java(), "kafka.Kafka", str(self._properties)]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self._wait_until("answers", self._answers, READY_LIMIT_S)
+        self._wait_until("answers", self._answers)
 
     def stop(self) -> None:
         """SIGTERM: a controlled shutdown, everything flushed. Does nothing when the broker is not running."""
@@ -136,9 +135,9 @@ class KafkaBroker:
             return
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(STOP_LIMIT_S)
+            self._process.wait(HANG_S)
         except subprocess.TimeoutExpired:
-            raise KafkaFailed(f"the broker did not stop in {STOP_LIMIT_S} s\n{self.log_tail()}") from None
+            raise KafkaFailed(f"the broker did not stop in {HANG_S} s\n{self.log_tail()}") from None
         self._process = None
 
     def kill(self) -> None:
@@ -160,7 +159,7 @@ class KafkaBroker:
         """
         named = {key.replace("_", "."): value for key, value in config.items()}
         new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=named)
-        self.admin.create_topics([new], operation_timeout=30)[name].result(30)
+        self.admin.create_topics([new], operation_timeout=HANG_S)[name].result(HANG_S)
 
         def led() -> bool:
             found = self.admin.list_topics(name, timeout=5).topics[name].partitions
@@ -216,16 +215,16 @@ class KafkaBroker:
             return bool(metadata.cluster_id == self.cluster_id and metadata.brokers)
         return False
 
-    def _wait_until(self, what: str, true: Callable[[], bool], limit_s: float) -> None:
-        """Asks again and again until `true()`; fails when the broker ends or the limit passes."""
+    def _wait_until(self, what: str, true: Callable[[], bool]) -> None:
+        """Asks again and again until `true()`; fails when the broker ends or hangs."""
         assert self._process is not None, "start the broker first"
-        deadline = time.monotonic() + limit_s
+        deadline = time.monotonic() + HANG_S
         while True:
             with contextlib.suppress(KafkaException):  # not there yet
                 if true():
                     return
             if time.monotonic() > deadline:
-                raise KafkaFailed(f"after {limit_s:.0f} s the broker never {what}\n{self.log_tail()}")
+                raise KafkaFailed(f"after {HANG_S:g} s the broker never {what}\n{self.log_tail()}")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 status = self._process.wait(0.05)
                 raise KafkaFailed(f"the broker ended with status {status}\n{self.log_tail()}")

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,7 @@ from producers.runtime.publisher import kafka_config
 from streams import kafka_admin as event_log
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.workers import ROOT, Worker
-
-LIMIT_S = 120.0
+from tests.support.waiting import HANG_S, wait_until
 
 FAST = {
     "WATTLOG_KAFKA_PARTITIONS": "6", "WATTLOG_LATENESS_MS": "2000", "WATTLOG_SKEW_MS": "1000",
@@ -48,7 +47,7 @@ def wattlog(*args: str | Path, env: Mapping[str, str]) -> Ran:
     """Run `wattlog ARGS` with only these WATTLOG_ variables set."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.kafka.wattlog", *map(str, args)],
-        cwd=ROOT, env={**_clean(), **env}, capture_output=True, text=True, timeout=LIMIT_S, check=False,
+        cwd=ROOT, env={**_clean(), **env}, capture_output=True, text=True, timeout=HANG_S, check=False,
     )  # fmt: skip
     return Ran(done.returncode, done.stdout, done.stderr)
 
@@ -98,24 +97,16 @@ class Deployment:
         return event_log.identity(kafka_config(self.settings), self.kafka.bootstrap)
 
 
-def holding(worker: Worker, limit_s: float = 60.0) -> list[int]:
+def holding(worker: Worker) -> list[int]:
     """Wait until a worker holds partitions; which."""
-    deadline = time.monotonic() + limit_s
+    end_s = time.monotonic() + HANG_S
     while True:
         told = [line for line in worker.error_text(200).splitlines() if "holding partitions [" in line]
         held = json.loads(told[-1].partition("holding partitions ")[2]) if told else []
         if held:
             return list(held)
-        alive = worker.running and time.monotonic() < deadline
+        alive = worker.running and time.monotonic() < end_s
         assert alive, f"{worker.name} got no partitions\n{worker.error_text()}"
-        time.sleep(0.1)
-
-
-def until(true: Callable[[], bool], what: str, limit_s: float = 60.0) -> None:
-    """Ask again and again; fails, saying what is not, when the limit passes."""
-    deadline = time.monotonic() + limit_s
-    while not true():
-        assert time.monotonic() < deadline, f"not after {limit_s:g} s: {what}"
         time.sleep(0.1)
 
 
@@ -125,7 +116,7 @@ def forget_topics(kafka: KafkaBroker) -> None:
     if there:
         for future in kafka.admin.delete_topics(sorted(there), operation_timeout=30).values():
             future.result(30)
-    until(lambda: not set(kafka.admin.list_topics(timeout=10).topics) & set(topics.ALL), "the topics are deleted", 30)
+    wait_until(lambda: not set(kafka.admin.list_topics(timeout=10).topics) & set(topics.ALL), "the topics are deleted")
 
 
 def _clean() -> dict[str, str]:

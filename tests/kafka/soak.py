@@ -166,7 +166,7 @@ def measure(at: Rig, sent: list[dict[str, Any]]) -> float:
     rate = (at.read() - before) / (time.monotonic() - begun) * ROWS
     sent.append(at.sent(hose))
     total = sum(s["messages"] for s in sent)
-    at.crew.until(lambda: at.read() >= total, "the backlog is read", 600)
+    at.crew.until(lambda: at.read() >= total, "the backlog is read")
     return rate
 
 
@@ -198,8 +198,8 @@ def _settle(at: Rig, found: Soak, sent: list[dict[str, Any]]) -> None:
         (row,) = at.warehouse.query("SELECT sum(requests) AS n FROM token_usage FINAL")
         return bool(row["n"] >= requests)
 
-    at.crew.until(stored, "every request is in a final window", 300)
-    at.crew.until(lambda: not at.shown.get("wattlog_stream_open_windows", 1), "no window is open", 120)
+    at.crew.until(stored, "every request is in a final window")
+    at.crew.until(lambda: not at.shown.get("wattlog_stream_open_windows", 1), "no window is open")
     books = audit(operator_reader(at.warehouse))
     found.residual_uj, found.sequence_gaps = books.residual_uj, books.sequence_gaps
     found.lost_uj = energy - books.measured_uj

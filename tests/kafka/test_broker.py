@@ -6,6 +6,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streams import kafka_admin as event_log
 from tests.kafka.broker import KafkaBroker
+from tests.support.waiting import HANG_S
 
 
 def _produce(kafka: KafkaBroker, topic: str, rows: dict[bytes, bytes]) -> None:
@@ -21,7 +22,7 @@ def _consume(kafka: KafkaBroker, topic: str, count: int, group: str) -> dict[byt
     try:
         consumer.subscribe([topic])
         got: dict[bytes, bytes] = {}
-        for message in consumer.consume(count, timeout=30):
+        for message in consumer.consume(count, timeout=HANG_S):
             assert message.error() is None
             assert message.headers() == [("ce_id", b"1.0")]
             key, value = message.key(), message.value()
@@ -54,11 +55,11 @@ def test_what_is_produced_is_consumed(kafka: KafkaBroker) -> None:
 
 
 def test_the_broker_bears_the_identity_it_was_formatted_with(kafka: KafkaBroker) -> None:
-    assert kafka.admin.list_topics(timeout=10).cluster_id == kafka.cluster_id
+    assert kafka.admin.list_topics(timeout=HANG_S).cluster_id == kafka.cluster_id
 
 
 def test_the_broker_listens_on_loopback_only(kafka: KafkaBroker) -> None:
-    assert [b.host for b in kafka.admin.list_topics(timeout=10).brokers.values()] == ["127.0.0.1"]
+    assert [b.host for b in kafka.admin.list_topics(timeout=HANG_S).brokers.values()] == ["127.0.0.1"]
 
 
 def test_messages_and_committed_offsets_outlive_a_clean_restart(kafka: KafkaBroker) -> None:
@@ -89,6 +90,6 @@ def test_old_event_times_are_accepted_and_kept(kafka: KafkaBroker) -> None:
     assert producer.flush(30) == 0
     consumer = Consumer(kafka.client(group_id="old", enable_auto_commit=False))
     try:
-        assert consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=30) == (0, 1)
+        assert consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=HANG_S) == (0, 1)
     finally:
         consumer.close()

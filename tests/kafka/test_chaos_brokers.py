@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-import pytest
-
 from tests.kafka.chaos.faults import begin, kill_broker, stop_broker
 from tests.kafka.chaos.field import PARTITIONS, Field
 from tests.kafka.chaos.verdict import assert_sound, judge
@@ -14,7 +12,6 @@ AWAY_S = 10.0
 """Longer than a worker's session."""
 
 
-@pytest.mark.timeout(600)
 def test_a_broker_that_is_killed_and_one_that_is_stopped_for_a_while_leave_the_ledger_as_it_is(chaos: Field) -> None:
     begin(chaos, workers=2)
     kill_broker(chaos)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.kafka.chaos.faults import begin, kill_at_random
 from tests.kafka.chaos.field import PARTITIONS, Field
 from tests.kafka.chaos.verdict import assert_sound, judge
@@ -12,7 +10,6 @@ ROUNDS = 50
 SEED = 20_260_101
 
 
-@pytest.mark.timeout(1200)
 def test_fifty_workers_killed_at_random_moments_leave_the_ledger_as_it_is(chaos: Field) -> None:
     begin(chaos, workers=3)
     recovery = kill_at_random(chaos, ROUNDS, SEED)

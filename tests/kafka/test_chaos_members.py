@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 
-import pytest
 from confluent_kafka import Consumer
 from confluent_kafka.admin import NewPartitions
 
@@ -13,14 +12,13 @@ from tests.kafka.broker import KafkaBroker
 from tests.kafka.chaos.faults import begin, pause_worker, scale
 from tests.kafka.chaos.field import PARTITIONS, Field
 from tests.kafka.chaos.verdict import assert_sound, judge
-from tests.kafka.deployment import until
+from tests.support.waiting import wait_until
 
 ROUNDS = 2
 CLAIMED = "Another worker has claimed partition"
 """What a worker says that would have written beside its successor: the store refused it."""
 
 
-@pytest.mark.timeout(600)
 def test_three_workers_that_join_one_and_leave_it_change_nothing(chaos: Field) -> None:
     begin(chaos, workers=1)
     scale(chaos, (3, 1))
@@ -33,7 +31,6 @@ def test_three_workers_that_join_one_and_leave_it_change_nothing(chaos: Field) -
     assert_sound(judge(chaos))
 
 
-@pytest.mark.timeout(600)
 def test_a_worker_that_sleeps_past_its_session_and_wakes_leaves_no_row_astray(chaos: Field) -> None:
     begin(chaos, workers=2)
     zombies = [pause_worker(chaos, random.Random(seed))[0] for seed in range(ROUNDS)]
@@ -45,7 +42,6 @@ def test_a_worker_that_sleeps_past_its_session_and_wakes_leaves_no_row_astray(ch
     assert_sound(judge(chaos))
 
 
-@pytest.mark.timeout(300)
 def test_topics_that_get_more_partitions_end_the_workers_and_those_that_are_started_again_read_them(
     chaos: Field,
 ) -> None:
@@ -63,7 +59,6 @@ def test_topics_that_get_more_partitions_end_the_workers_and_those_that_are_star
     assert_sound(judge(chaos))
 
 
-@pytest.mark.timeout(120)
 def test_a_worker_that_would_have_to_set_offsets_is_refused_while_others_are_in_the_group(
     chaos: Field, kafka: KafkaBroker
 ) -> None:
@@ -71,7 +66,7 @@ def test_a_worker_that_would_have_to_set_offsets_is_refused_while_others_are_in_
     other = Consumer(kafka.client(group_id=group))
     other.subscribe(list(topics.JOINED))
     try:
-        until(lambda: other.poll(0.1) is None and bool(other.assignment()), "the other is in the group")
+        wait_until(lambda: other.poll(0.1) is None and bool(other.assignment()), "the other is in the group")
         refused = chaos.deployment.run("stream")
     finally:
         other.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
 from confluent_kafka import Message
 
 from contracts import topics
@@ -18,7 +17,6 @@ from tests.support.pipeline import read_all
 KEY = "west/served-1"
 
 
-@pytest.mark.timeout(600)
 def test_a_poison_message_per_thousand_is_a_dead_letter_with_its_reason_and_stops_nothing(chaos: Field) -> None:
     poison = kinds(KEY)
     feeder = chaos.feed(seed=3, speed=5, poison=poison)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
@@ -11,8 +10,8 @@ from streams.kafka_admin import RETENTION_MS
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.chaos.faults import begin
 from tests.kafka.chaos.field import PARTITIONS, Field
-from tests.kafka.deployment import until
 from tests.support.pipeline import committed
+from tests.support.waiting import HANG_S, wait_until
 from warehouse.audit.conservation import audit
 from warehouse.reader import operator_reader
 
@@ -21,7 +20,6 @@ PLACES = [(topic, p) for topic in topics.JOINED for p in range(PARTITIONS)]
 SAYS = "lost messages"
 
 
-@pytest.mark.timeout(300)
 def test_a_group_that_was_away_for_longer_than_the_retention_stops_until_the_loss_is_accepted(chaos: Field) -> None:
     begin(chaos, workers=1)
     chaos.crew.scale(0)
@@ -47,7 +45,6 @@ def test_a_group_that_was_away_for_longer_than_the_retention_stops_until_the_los
     assert (shown.status, shown.json["sequence_gaps"]) == (3, books.sequence_gaps)
 
 
-@pytest.mark.timeout(300)
 def test_a_worker_whose_unread_messages_are_deleted_while_it_runs_ends_and_says_which(chaos: Field) -> None:
     chaos.deployment.env["WATTLOG_SESSION_TIMEOUT_MS"] = "60000"
     begin(chaos, workers=1)
@@ -65,9 +62,9 @@ def test_a_worker_whose_unread_messages_are_deleted_while_it_runs_ends_and_says_
 
 def _delete_all(kafka: KafkaBroker, beyond: dict[Place, int]) -> None:
     """Have the broker's own retention delete everything, past these offsets on every partition."""
-    until(lambda: all(high > beyond[place] for place, (_, high) in _watermarks(kafka).items()), "more is produced")
+    wait_until(lambda: all(high > beyond[place] for place, (_, high) in _watermarks(kafka).items()), "more is produced")
     _retention(kafka, 1)
-    until(lambda: all(low > beyond[place] for place, (low, _) in _watermarks(kafka).items()), "retention deletes it")
+    wait_until(lambda: all(low > beyond[place] for place, (low, _) in _watermarks(kafka).items()), "retention deletes")
     _retention(kafka, RETENTION_MS)
 
 
@@ -82,7 +79,7 @@ def _watermarks(kafka: KafkaBroker) -> dict[Place, tuple[int, int]]:
     """The oldest offset and the next one of every joined partition."""
     consumer = Consumer(kafka.client(group_id="watermarks"))
     try:
-        return {place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=30) for place in PLACES}
+        return {place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=HANG_S) for place in PLACES}
     finally:
         consumer.close()
 

@@ -18,9 +18,10 @@ from producers.runtime.publisher import Publisher, kafka_config
 from producers.simulation.events import FleetTotals, SimulatedFleet
 from producers.simulation.faults import Faults
 from tests.kafka.broker import KafkaBroker
-from tests.kafka.deployment import Deployment, holding, until
+from tests.kafka.deployment import Deployment, holding
 from tests.support.clickhouse_http import serve
 from tests.support.pipeline import assert_ledger_is, feed, read_all
+from tests.support.waiting import wait_until
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse, connect
 from warehouse.ledger.fingerprint import fingerprint
@@ -74,7 +75,7 @@ def test_workers_that_are_killed_join_and_leave_do_not_change_the_ledger(
     first, second = deployment.stream("first"), deployment.stream("second")  # At once: one of them sets the offsets.
     assert sorted(holding(first) + holding(second))[0] == 0
     feeding.send(events[:third])
-    until(lambda: _final_windows(ledger) > 0, "the first windows are final")
+    wait_until(lambda: _final_windows(ledger) > 0, "the first windows are final")
     first.kill()
     third_worker = deployment.stream("third")
     feeding.send(events[third : 2 * third])
@@ -102,7 +103,7 @@ def test_a_log_that_lost_unread_messages_stops_the_worker_until_the_loss_is_acce
     holding(one)
     events = list(SimulatedFleet(6).events(START_MS, 60_000, closing_ms=30_000))
     feeding.send(events[: len(events) // 2])
-    until(lambda: _final_windows(ledger) > 0, "the first windows are final")
+    wait_until(lambda: _final_windows(ledger) > 0, "the first windows are final")
     assert one.terminate() == 0
     feeding.send(events[len(events) // 2 :])
     place, lost_to = _trim(deployment)
@@ -116,8 +117,8 @@ def test_a_log_that_lost_unread_messages_stops_the_worker_until_the_loss_is_acce
 
     deployment.stream("accepts", "--accept-loss")
     before = _final_windows(ledger)
-    until(lambda: _final_windows(ledger) > before, "more windows are final")
-    until(lambda: deployment.run("audit", "--json").json["sequence_gaps"] > 0, "the audit shows what was lost")
+    wait_until(lambda: _final_windows(ledger) > before, "more windows are final")
+    wait_until(lambda: deployment.run("audit", "--json").json["sequence_gaps"] > 0, "the audit shows what was lost")
     books = deployment.run("audit", "--json")
     assert books.status == 3
     assert books.json["residual_uj"] == 0
@@ -143,7 +144,7 @@ def test_a_message_that_fills_the_brokers_limit_and_cannot_be_read_becomes_a_dea
         found[:] = [m for messages in read_all(deployment.settings, topics.DEADLETTER).values() for m in messages]
         return bool(found)
 
-    until(letters, "the dead letter is there")
+    wait_until(letters, "the dead letter is there")
     assert [m.value() for m in found] == [body]  # type: ignore[attr-defined]
 
 

@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from contracts import topics
-from tests.kafka.deployment import Deployment, holding, until
+from tests.kafka.deployment import Deployment, holding
 from tests.kafka.test_end_to_end import deployment, ledger
 from tests.kafka.workers import ROOT
+from tests.support.waiting import HANG_S, wait_until
 from warehouse.client import Warehouse
 
 __all__ = ["deployment", "ledger"]
 
-LIMIT_S = 90.0
 CONFIG = """
 cluster = "east"
 [produce.accesslog]
@@ -99,7 +99,7 @@ def test_requests_sent_are_requests_in_the_ledger_whoever_is_killed_between(
         gateway.serve(40)  # while no producer runs
         with producer(deployment, gateway):
             # Killed before it began, on a slow machine, it would never have seen the log that is turned over below.
-            until(lambda before=before: deployment.sent(topics.TOKENS) > before, "the producer sends")
+            wait_until(lambda before=before: deployment.sent(topics.TOKENS) > before, "the producer sends")
             for _ in range(6):
                 gateway.serve(dice.randrange(30))
                 time.sleep(dice.random() / 4)
@@ -116,18 +116,19 @@ def test_requests_sent_are_requests_in_the_ledger_whoever_is_killed_between(
         finally:
             deployment.kafka.start()
         gateway.serve(50)
-        deadline = time.monotonic() + LIMIT_S
         wanted = {
             "requests": gateway.requests,
             "prompt": gateway.prompt,
             "completion": gateway.completion,
             "workloads": 2,
         }
-        while (found := ledger.query(STORED)[0]) != wanted:
-            said = (tmp_path / "producer.stderr").read_text("utf-8", "replace")[-2000:]
-            assert time.monotonic() < deadline, f"{found}, not {wanted}\n{said}\n{worker.error_text()}"
-            time.sleep(0.3)
+
+        def detail() -> str:
+            errors = (tmp_path / "producer.stderr").read_text("utf-8", "replace")[-2000:]
+            return f"{ledger.query(STORED)[0]}, not {wanted}\n{errors}\n{worker.error_text()}"
+
+        wait_until(lambda: ledger.query(STORED)[0] == wanted, "every request is stored", detail=detail, every_s=0.3)
         last.send_signal(signal.SIGTERM)
-        assert last.wait(40) == 0
+        assert last.wait(HANG_S) == 0
     books = deployment.run("audit", "--json")
     assert (books.status, books.json["sequence_gaps"], books.json["residual_uj"]) == (0, 0, 0)

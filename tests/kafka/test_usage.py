@@ -72,7 +72,6 @@ def meter(chaos: Field) -> Iterator[Meter]:
         made.finish()
 
 
-@pytest.mark.timeout(400)
 def test_what_is_stored_is_what_was_sent_though_workers_are_killed_while_it_flows(chaos: Field, meter: Meter) -> None:
     chaos.crew.scale(2)
     chaos.crew.until_held(PARTITIONS, by_all=True)
@@ -94,7 +93,6 @@ def test_what_is_stored_is_what_was_sent_though_workers_are_killed_while_it_flow
     assert chaos.crew.ended == [], [m.worker.error_text() for m in chaos.crew.ended]
 
 
-@pytest.mark.timeout(200)
 def test_usage_that_was_deleted_unread_ends_the_worker_until_the_loss_is_accepted(
     chaos: Field, kafka: KafkaBroker
 ) -> None:
@@ -118,7 +116,6 @@ def test_usage_that_was_deleted_unread_ends_the_worker_until_the_loss_is_accepte
     assert audit(operator_reader(chaos.warehouse)).gaps_by_producer[0].topic == topics.USAGE
 
 
-@pytest.mark.timeout(200)
 def test_usage_that_is_deleted_under_a_worker_that_runs_ends_it_and_it_says_which(
     chaos: Field, kafka: KafkaBroker
 ) -> None:

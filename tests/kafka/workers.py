@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from tests.support.paths import ROOT
+from tests.support.waiting import HANG_S
 
 Line = dict[str, Any]
 
@@ -54,14 +54,15 @@ class Worker:
     ) -> None:
         self.kill()
 
-    def until(self, true: Callable[[list[Line]], bool], what: str, limit_s: float = 60.0) -> None:
-        """Reads lines until `true(lines)`; fails, with the worker's stderr, when it ends or the limit passes."""
-        deadline = time.monotonic() + limit_s
+    def until(self, true: Callable[[list[Line]], bool], what: str) -> None:
+        """Reads lines until `true(lines)`; fails, with the worker's stderr, when it ends or hangs."""
         while not true(self.lines):
             try:
-                line = self._fresh.get(timeout=max(0.0, deadline - time.monotonic()))
+                line = self._fresh.get(timeout=HANG_S)
             except queue.Empty:
-                text = f"{self.name}: not {what} after {limit_s:.0f} s; said {self.lines[-5:]}\n{self.error_text()}"
+                text = (
+                    f"{self.name}: not {what}, and silent for {HANG_S:g} s; said {self.lines[-5:]}\n{self.error_text()}"
+                )
                 raise AssertionError(text) from None
             if line is None:
                 raise AssertionError(f"{self.name} ended before it was {what}\n{self.error_text()}")
@@ -83,12 +84,12 @@ class Worker:
         """SIGCONT: it goes on where it was, and knows nothing of the time between."""
         self._process.send_signal(signal.SIGCONT)
 
-    def ended(self, limit_s: float = 60.0) -> int:
+    def ended(self) -> int:
         """Wait until it ends by itself; the exit status."""
         try:
-            return self._process.wait(limit_s)
+            return self._process.wait(HANG_S)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} still runs after {limit_s:g} s\n{self.error_text()}") from None
+            raise AssertionError(f"{self.name} still runs after {HANG_S:g} s\n{self.error_text()}") from None
 
     def catch_up(self) -> None:
         """Takes what has been said by now, without waiting."""
@@ -103,13 +104,13 @@ class Worker:
         self._process.wait()
         self._reader.join()
 
-    def terminate(self, limit_s: float = 30.0) -> int:
+    def terminate(self) -> int:
         """SIGTERM; the exit status. Fails when the worker does not end in time."""
         self._process.send_signal(signal.SIGTERM)
         try:
-            status = self._process.wait(limit_s)
+            status = self._process.wait(HANG_S)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} did not end {limit_s} s after SIGTERM\n{self.error_text()}") from None
+            raise AssertionError(f"{self.name} did not end {HANG_S:g} s after SIGTERM\n{self.error_text()}") from None
         self._reader.join()
         self.catch_up()
         return status

@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from contracts import codec
 from contracts.events import Event
 from contracts.settings import Settings
+from tests.support.waiting import HANG_S
 
 Consume = Callable[..., list[Message]]
 Page = Callable[[], tuple[int, str]]
@@ -23,7 +24,7 @@ Page = Callable[[], tuple[int, str]]
 def broker() -> Iterator[str]:
     """The address of a broker of this test's own; it makes topics of 4 partitions as they are named."""
     host = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-    brokers = host.list_topics(timeout=10).brokers.values()
+    brokers = host.list_topics(timeout=HANG_S).brokers.values()
     yield ",".join(f"{b.host}:{b.port}" for b in brokers)
     del host
 
@@ -37,11 +38,11 @@ def consume(broker: str) -> Iterator[Consume]:
     })  # fmt: skip
 
     def consume(topic: str, count: int) -> list[Message]:
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        partitions = consumer.list_topics(topic, timeout=HANG_S).topics[topic].partitions
         consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
         got: list[Message] = []
         while len(got) < count:
-            more = consumer.consume(count - len(got), timeout=10)
+            more = consumer.consume(count - len(got), timeout=HANG_S)
             assert more, f"{len(got)} of {count} messages of {topic}"
             got += more
         assert not consumer.consume(1, timeout=0.1), f"more than {count} messages of {topic}"
@@ -70,16 +71,15 @@ def first_with_rows(broker: str, topic: str) -> Event:
     consumer = Consumer({"bootstrap.servers": broker, "group.id": "rows", "log_level": 0})
     try:
         maker = Producer({"bootstrap.servers": broker, "log_level": 0})  # naming a topic makes it
-        partitions = maker.list_topics(topic, timeout=10).topics[topic].partitions
+        partitions = maker.list_topics(topic, timeout=HANG_S).topics[topic].partitions
         consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
-        for _ in range(30):
+        while True:
             for message in consumer.consume(10, timeout=0.5):
                 event = codec.decode(message.headers(), message.value())
                 if len(event.batch):
                     return event
     finally:
         consumer.close()
-    raise AssertionError(f"no event with rows on {topic}")
 
 
 @pytest.fixture

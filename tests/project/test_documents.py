@@ -12,6 +12,7 @@ import pytest
 
 from tests.project.fences import blocks, command_lines
 from tests.project.tree import ROOT, texts
+from tests.support.waiting import HANG_S
 
 DOCUMENTS = texts(".md")
 
@@ -64,7 +65,7 @@ def test_a_command_that_is_named_exists(command: str) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
         check=False,
     )
     assert done.returncode == 0, f"wattlog {command} --help:\n{done.stdout}{done.stderr}"
@@ -102,7 +103,7 @@ sys.argv = ["wattlog", "produce", "--help"]
 sys.exit(main())
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=HANG_S, check=False
     )
     assert done.returncode == 0, done.stderr
 

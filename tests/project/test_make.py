@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.project.tree import ROOT
+from tests.support.waiting import HANG_S
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
@@ -31,7 +32,9 @@ def _make(folder: Path, *args: str, path: str | None = None) -> subprocess.Compl
     if path is not None:
         env["PATH"] = path
     make = shutil.which("make") or "make"
-    return subprocess.run([make, *args], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [make, *args], cwd=folder, env=env, capture_output=True, text=True, timeout=HANG_S, check=False
+    )
 
 
 def _environment(clone: Path, python: str) -> None:

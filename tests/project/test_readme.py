@@ -20,6 +20,7 @@ import pytest
 
 from tests.project.fences import Block, blocks, command_lines, wattlog_words
 from tests.project.tree import ROOT
+from tests.support.waiting import HANG_S
 
 BLOCKS = blocks((ROOT / "README.md").read_text("utf-8"))
 NEEDS = {"network", "venv", "docker", "kubernetes", "kafka", "recordings"}
@@ -39,7 +40,7 @@ def _help(*command: str) -> str:
     code = "import sys; sys.argv[0] = 'wattlog'; from cli.main import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", code, *command, "--help"], cwd=ROOT, env={**os.environ, "COLUMNS": "200"},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=HANG_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"wattlog {' '.join(command)} --help:\n{done.stdout}{done.stderr}"
     return done.stdout
@@ -81,7 +82,7 @@ def _run(block: Block, folder: Path) -> str:
         "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "COLUMNS": "160", "WATTLOG_API_PORT": "0",
     }  # fmt: skip
     done = subprocess.run(
-        ["bash", "-e"], input=block.body, cwd=folder, env=env, text=True, timeout=240, check=False,
+        ["bash", "-e"], input=block.body, cwd=folder, env=env, text=True, timeout=HANG_S, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert done.returncode == 0, f"{block.body}{done.stdout}"
@@ -101,7 +102,6 @@ def _not_printed(shown: str, printed: str) -> Iterator[str]:
 _RUN = [(i, b) for i, b in enumerate(BLOCKS) if b.is_shell and b.needs in ("", "recordings")]
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("at", "block"), _RUN, ids=[(command_lines(b) or ["-"])[0][:60] for _, b in _RUN])
 def test_a_block_runs_as_written_and_prints_what_is_shown(at: int, block: Block, folder: Path) -> None:
     if block.needs == "recordings" and len(list((folder / "recordings").iterdir())) < len(RECORDINGS):

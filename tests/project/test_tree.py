@@ -12,13 +12,14 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.project.tree import ROOT, texts
+from tests.support.waiting import HANG_S
 
 BIN = Path(sys.executable).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
 def _passes(*command: str) -> None:
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANG_S, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 

@@ -11,6 +11,7 @@ from tests.simulation.__main__ import main
 from tests.simulation.plan import KINDS, plan
 from tests.simulation.run import simulate
 from tests.support.paths import ROOT
+from tests.support.waiting import HANG_S
 
 SEEDS = range(12)
 _ASK = "from tests.simulation.test_determinism import told; print(told())"
@@ -28,7 +29,7 @@ def test_a_seed_does_the_same_again() -> None:
 
 def test_a_seed_does_the_same_in_a_process_that_hashes_differently() -> None:
     other = subprocess.run(
-        [sys.executable, "-c", _ASK], capture_output=True, text=True, check=True, timeout=120,
+        [sys.executable, "-c", _ASK], capture_output=True, text=True, check=True, timeout=HANG_S,
         cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": "1"},
     )  # fmt: skip
     assert other.stdout.strip() == told()

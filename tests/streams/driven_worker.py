@@ -19,6 +19,7 @@ from streams.core.decoding import LogMessage, RejectedMessage
 from streams.log_reader import OffsetLookup, TopicPartition
 from streams.stream_worker import StreamWorker
 from tests.support.partition_log import Log
+from tests.support.waiting import HANG_S, until
 from warehouse.client import Warehouse
 from warehouse.sink.fence import Fence
 from warehouse.sink.sink import Sink
@@ -26,7 +27,6 @@ from warehouse.sink.sink import Sink
 T0 = 1_700_000_000_000
 """A whole window, minute and hour less 800 s: event time of every test here."""
 WINDOW_MS = 10_000
-LIMIT_S = 20.0
 
 Entry = tuple[Any, ...]
 """`("write", table, rows)`, `("hours",)`, `("ack", topic, offset)` or `("published", topic, offset)`, in order."""
@@ -56,7 +56,7 @@ class WatchedSink(Sink):
     def write(self, name: str, table: Table, fence: Fence | None = None) -> None:
         if not self.open.is_set():
             self.waiting.set()
-            assert self.open.wait(LIMIT_S), "the test never opened the store again"
+            assert self.open.wait(HANG_S), "the test never opened the store again"
         if self.fail.get(name, 0):
             self.fail[name] -= 1
             self.refused.append((name, table))
@@ -161,14 +161,6 @@ def settings(**changed: Any) -> Settings:
     """Small steps, no lateness, provisional rows at every round."""
     given = {"window_ms": WINDOW_MS, "lateness_ms": 0, "skew_ms": 0, "batch_messages": 8, "batch_wait_ms": 1}
     return Settings(**{**given, **changed})
-
-
-async def until(true: Callable[[], bool], what: str = "what the test waits for") -> None:
-    """Let the loop run until `true()`."""
-    async with asyncio.timeout(LIMIT_S):
-        while not true():  # noqa: ASYNC110 - any condition of the stream worker, not one that it tells of
-            await asyncio.sleep(0.001)
-    assert true(), what
 
 
 LEDGER = "active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, requests, failures"

@@ -12,8 +12,9 @@ import pytest
 
 from contracts import topics
 from streams.core.decoding import LogMessage
-from tests.streams.driven_worker import LIMIT_S, Driven, by_day, by_hour, days, hours, ledger, until
+from tests.streams.driven_worker import Driven, by_day, by_hour, days, hours, ledger
 from tests.streams.sample_log import Sent, busy_minutes, interval, request, two_windows
+from tests.support.waiting import HANG_S, until
 from warehouse.client import Warehouse
 
 
@@ -26,7 +27,7 @@ def test_giving_partitions_up_waits_for_the_write_in_flight(warehouse: Warehouse
         await driven.read()
         driven.sink.open.clear()
         storing = asyncio.create_task(driven.stream_worker.store_once())
-        assert await asyncio.to_thread(driven.sink.waiting.wait, 20)
+        assert await asyncio.to_thread(driven.sink.waiting.wait, HANG_S)
         leaving = asyncio.create_task(driven.stream_worker.revoke())
         for _ in range(50):
             await asyncio.sleep(0)
@@ -91,7 +92,7 @@ def test_messages_that_come_while_partitions_are_taken_over_wait_for_them(wareho
         driven.sink.open.clear()
         taking = asyncio.create_task(driven.stream_worker.assign([0]))
         reading = asyncio.create_task(driven.read())
-        assert await asyncio.to_thread(driven.sink.waiting.wait, 20)
+        assert await asyncio.to_thread(driven.sink.waiting.wait, HANG_S)
         for _ in range(50):
             await asyncio.sleep(0.001)
         assert driven.stream_worker.messages == 0
@@ -128,13 +129,13 @@ def test_a_claim_that_returns_when_its_assignment_is_past_says_nothing_about_the
     def slow(*asked: Any) -> int:
         epoch = claim(*asked)
         claimed.set()
-        assert returns.wait(LIMIT_S)
+        assert returns.wait(HANG_S)
         return epoch
 
     async def run() -> None:
         driven.sink.claim = slow  # type: ignore[method-assign]
         past = asyncio.create_task(driven.stream_worker.assign([0]))
-        assert await asyncio.to_thread(claimed.wait, LIMIT_S)
+        assert await asyncio.to_thread(claimed.wait, HANG_S)
         await driven.stream_worker.revoke()
         driven.sink.claim = claim  # type: ignore[method-assign]
         await driven.stream_worker.assign([0])

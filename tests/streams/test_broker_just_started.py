@@ -24,12 +24,12 @@ from streams import kafka_admin as event_log
 from streams.app import FaustWorker
 from streams.usage.job import UsageJob, prepare
 from tests.streams.refusing_broker import OFFSET_FETCH, RefusingBroker, refusing_broker
+from tests.support.waiting import HANG_S
 from warehouse.client import Warehouse
 from warehouse.sink.sink import Sink
 
 PASSING = [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS]
 T0_MS = 1_758_000_000_000
-LIMIT_S = 30.0
 
 
 @dataclass
@@ -54,7 +54,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
         kafka = {**kafka_config(settings), "log_level": 0}
         seen = AdminClient(kafka)
         for topic in topics.ALL:
-            seen.list_topics(topic, timeout=LIMIT_S)
+            seen.list_topics(topic, timeout=HANG_S)
         count = event_log.partitions(kafka, broker.bootstrap)
         event_log.commit_initial_offsets(kafka, settings.kafka_group, count)
         prepare(settings, kafka)
@@ -74,7 +74,7 @@ async def _stored(place: Place, warehouse: Warehouse) -> int:
     job = UsageJob(place.settings, place.kafka, Sink(warehouse), "log", ended.set_exception, lambda: T0_MS)
     job.start()
     try:
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(HANG_S):
             while not (rows := warehouse.query("SELECT toInt64(count()) AS n FROM usage")[0]["n"]):
                 await asyncio.wait({ended}, timeout=0.1)
                 if ended.done():
@@ -120,7 +120,7 @@ async def _held(place: Place, warehouse: Warehouse) -> list[int]:
     )
     await worker.start()
     try:
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(HANG_S):
             at_first = await given.get()
             for topic in topics.JOINED:
                 place.broker.about(topic, 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.streams.flood import AS_IN_THE_IMAGE, ROOT
+from tests.support.waiting import HANG_S
 
 
 @pytest.mark.parametrize(("kind", "keys"), [("tenants", 16_000), ("workloads", 20_000)])
@@ -20,7 +21,7 @@ def test_a_flood_of_names_ends_balanced_within_the_stated_memory(kind: str, keys
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG_S,
     )
     found = json.loads(run.stdout)
     assert found["balanced"], found

@@ -9,8 +9,9 @@ import pytest
 from contracts import topics
 from contracts.errors import LedgerError
 from streams import retrying_sink as store_module
-from tests.streams.driven_worker import Driven, by_day, by_hour, days, hours, ledger, plain, settings, until
+from tests.streams.driven_worker import Driven, by_day, by_hour, days, hours, ledger, plain, settings
 from tests.streams.sample_log import Sent, interval, request, two_windows
+from tests.support.waiting import HANG_S, until
 from warehouse.client import Warehouse
 
 FACTS = ["gpu_energy", "token_usage", "request_energy"]
@@ -116,7 +117,7 @@ def test_books_that_do_not_balance_end_the_worker_instead_of_being_tried_again(
         sent.power(interval(1, gpu="late"))
         await driven.read()
         monkeypatch.setattr(driven.sink, "facts_many", unbalanced)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             await driven.stream_worker.store_once()
 
     with pytest.raises(LedgerError, match="lost energy"):

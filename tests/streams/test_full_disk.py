@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.waiting import HANG_S
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_a_full_disk_is_waited_for_and_loses_nothing(small_disk: Path) -> None:
     """In a process of its own, because one process may open one embedded warehouse."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.streams.full_disk", str(small_disk)], cwd=ROOT,
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=HANG_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     said = json.loads(done.stdout.splitlines()[-1])

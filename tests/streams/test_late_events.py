@@ -8,9 +8,10 @@ import pytest
 
 from contracts import topics
 from streams.core.decoding import RejectedMessage
-from tests.streams.driven_worker import T0, Driven, by_day, by_hour, days, hours, ledger, settings, until
+from tests.streams.driven_worker import T0, Driven, by_day, by_hour, days, hours, ledger, settings
 from tests.streams.sample_log import Sent, interval, request, two_windows
 from tests.support.partition_log import power
+from tests.support.waiting import until
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse
 from warehouse.reader import operator_reader

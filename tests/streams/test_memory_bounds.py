@@ -15,6 +15,7 @@ from tests.streams.driven_worker import T0, WINDOW_MS, Driven, ledger, settings
 from tests.streams.sample_log import Sent, interval, request
 from tests.support.oracle import Interval, Oracle, Request
 from tests.support.partition_log import power, tokens
+from tests.support.waiting import HANG_S
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse
 from warehouse.reader import operator_reader
@@ -75,7 +76,7 @@ def test_too_many_names_close_windows_early_and_the_ledger_is_the_same(
         await driven.stream_worker.assign([0])
         ingesting = asyncio.create_task(driven.stream_worker.ingest_forever())
         feeding = [asyncio.create_task(feed(topic)) for topic in topics.JOINED]
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(HANG_S):
             while not all(task.done() for task in feeding) or not driven.stream_worker.idle:
                 await driven.stream_worker.store_once()  # The clock stands still: nobody may wait for silence.
                 greatest = max(greatest, REGISTRY.get_sample_value("wattlog_stream_open_rows") or 0)

@@ -20,7 +20,6 @@ from streams import metrics
 from streams import retrying_sink as store_module
 from streams.core.decoding import LogMessage
 from tests.streams.driven_worker import (
-    LIMIT_S,
     T0,
     Driven,
     Entry,
@@ -31,9 +30,9 @@ from tests.streams.driven_worker import (
     hours,
     ledger,
     settings,
-    until,
 )
 from tests.streams.sample_log import Sent, interval, request, two_windows
+from tests.support.waiting import HANG_S, until
 from warehouse.client import Warehouse
 from warehouse.ledger.fingerprint import fingerprint
 from warehouse.periods import Period
@@ -57,7 +56,7 @@ class StoppingSink(WatchedSink):
     def _stop(self, after: bool) -> None:
         if self.calls == self.stop_at and after == self.after:
             self.stopped.set()
-            assert self.go_on.wait(LIMIT_S), "the test never let the zombie go on"
+            assert self.go_on.wait(HANG_S), "the test never let the zombie go on"
 
     def write(self, name: str, table: Table, fence: Fence | None = None) -> None:
         self._stop(after=False)
@@ -144,7 +143,7 @@ def test_a_zombie_that_wakes_at_any_call_of_its_flush_changes_nothing(
         zombie.clock.now_ms += 10_000_000
         sink.arm(call, after=after)
         storing = asyncio.create_task(zombie.stream_worker.store_once())
-        assert await asyncio.to_thread(sink.stopped.wait, LIMIT_S), f"the flush has no call {call}"
+        assert await asyncio.to_thread(sink.stopped.wait, HANG_S), f"the flush has no call {call}"
         heir.clock.now_ms = zombie.clock.now_ms
         await heir.stream_worker.assign([0])
         await heir.read()
@@ -281,7 +280,7 @@ def test_a_mark_that_moves_while_its_partition_is_taken_over_is_moved_before_the
 
         def then_the_old_one_stores(*asked: Any) -> int:
             epoch = claim(*asked)
-            asyncio.run_coroutine_threadsafe(old.stream_worker.store_once(), loop).result(LIMIT_S)
+            asyncio.run_coroutine_threadsafe(old.stream_worker.store_once(), loop).result(HANG_S)
             return epoch
 
         new.sink.claim = then_the_old_one_stores  # type: ignore[method-assign]
@@ -311,7 +310,7 @@ def test_a_write_given_up_with_its_partition_is_not_tried_again(
         storing = asyncio.create_task(driven.stream_worker.store_once())
         await until(lambda: bool(driven.sink.refused))
         await driven.stream_worker.revoke()
-        await asyncio.wait_for(storing, LIMIT_S)
+        await asyncio.wait_for(storing, HANG_S)
 
     asyncio.run(run())
     assert driven.acked == {t: [] for t in topics.JOINED}

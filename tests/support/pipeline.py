@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -15,10 +16,10 @@ from contracts.events import Event
 from contracts.settings import Settings
 from producers.runtime.publisher import Publisher, kafka_config
 from producers.simulation.events import FleetTotals
+from tests.support.waiting import HANG_S
 from warehouse.client import Warehouse
 
 Place = tuple[str, int]
-LIMIT_S = 60.0
 
 SUMS = (
     "sum(active_uj + idle_uj) AS charged_uj, sum(unallocated_uj) AS unallocated_uj, sum(prompt_tokens) AS prompt, "
@@ -53,7 +54,7 @@ def committed(settings: Settings) -> dict[Place, int]:
     """The group's offsets on the joined topics; -1001 where it has none."""
     consumer = _consumer(settings, settings.kafka_group)
     try:
-        found = consumer.committed(_places(consumer, topics.JOINED), timeout=LIMIT_S)
+        found = consumer.committed(_places(consumer, topics.JOINED), timeout=HANG_S)
         return {(tp.topic, tp.partition): tp.offset for tp in found}
     finally:
         consumer.close()
@@ -64,14 +65,14 @@ def read_all(settings: Settings, *names: str) -> dict[Place, list[Message]]:
     consumer = _consumer(settings, "test-reads")
     try:
         places = _places(consumer, names)
-        ends = {(p.topic, p.partition): consumer.get_watermark_offsets(p, timeout=LIMIT_S) for p in places}
+        ends = {(p.topic, p.partition): consumer.get_watermark_offsets(p, timeout=HANG_S) for p in places}
         found: dict[Place, list[Message]] = {place: [] for place in ends}
         left = {place for place, (low, high) in ends.items() if high > low}
         for place in places:
             place.offset = OFFSET_BEGINNING
         consumer.assign(places)
         while left:
-            message = consumer.poll(LIMIT_S)
+            message = consumer.poll(HANG_S)
             assert message is not None and message.error() is None, message and message.error()
             place = (message.topic(), message.partition())
             found[place].append(message)
@@ -84,13 +85,14 @@ def read_all(settings: Settings, *names: str) -> dict[Place, list[Message]]:
 
 async def until(running: Line, true: Callable[[], bool], what: str) -> None:
     """Ask again and again, off the loop, until `true()`. Raises what ended the worker."""
-    for _ in range(int(LIMIT_S / 0.05)):
+    end_s = time.monotonic() + HANG_S
+    while time.monotonic() < end_s:
         if await asyncio.to_thread(true):
             return
         if running.crashed is not None and running.crashed.done():
             raise running.crashed.result()
         await asyncio.sleep(0.05)
-    raise AssertionError(f"not after {LIMIT_S:g} s: {what}")
+    raise AssertionError(f"still not, after {HANG_S:g} s: {what}")
 
 
 def _consumer(settings: Settings, group: str) -> Consumer:
@@ -98,5 +100,5 @@ def _consumer(settings: Settings, group: str) -> Consumer:
 
 
 def _places(consumer: Consumer, names: Iterable[str]) -> list[TopicPartition]:
-    found = consumer.list_topics(timeout=LIMIT_S).topics
+    found = consumer.list_topics(timeout=HANG_S).topics
     return [TopicPartition(name, p) for name in names for p in found[name].partitions]

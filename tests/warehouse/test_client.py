@@ -21,6 +21,7 @@ from contracts.errors import BadInput, BadQuery, BadSetting, Unavailable, Wattlo
 from tests.support.clickhouse_http import PASSWORD
 from tests.support.ledger_rows import HOUR, WINDOW_MS, row
 from tests.support.paths import ROOT
+from tests.support.waiting import HANG_S
 from warehouse import client as client_module
 from warehouse.client import INSERT_ROWS, Warehouse, connect
 
@@ -29,7 +30,7 @@ def run(code: str, *args: str, **env: str) -> str:
     """What a Python process of its own prints: one process may open only one chdb folder."""
     done = subprocess.run(
         [sys.executable, "-c", code, *args], cwd=ROOT, env={"PATH": "", **env},
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=HANG_S, check=True,
     )  # fmt: skip
     return done.stdout.strip()
 

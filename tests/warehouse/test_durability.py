@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.ledger_rows import row
 from tests.support.paths import ROOT
+from tests.support.waiting import HANG_S
 from warehouse.client import Warehouse
 from warehouse.migrate import migrate
 from warehouse.sink.durability import SETTINGS, set_durable
@@ -76,7 +77,7 @@ def test_the_kernel_is_asked_to_sync_before_a_durable_insert_returns(tmp_path: P
         "strace", "-f", "-y", "-o", str(trace), "-e", "trace=fsync,fdatasync,stat,newfstatat,statx,access",
         sys.executable, "-c", CHILD, f"chdb://{tmp_path}/w", "on" if durable else "off",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANG_S, check=False)
     if "PTRACE" in done.stderr or "ptrace" in done.stderr:
         pytest.skip("strace may not trace here")
     assert done.returncode == 0, done.stderr[-2000:]

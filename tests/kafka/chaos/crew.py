@@ -13,8 +13,8 @@ from tests.kafka.broker import free_ports
 from tests.kafka.chaos.scrape import Shown, scrape
 from tests.kafka.deployment import Deployment
 from tests.kafka.workers import Worker
+from tests.support.waiting import wait_until
 
-LIMIT_S = 180.0
 MOST_ENDED = 5
 """So many workers may end by themselves before it is said that they do not start at all."""
 _HOLDING = re.compile(r"holding partitions (\[.*\])")
@@ -84,16 +84,15 @@ class Crew:
         """How often a worker was given partitions."""
         return sum(len(member.holdings()) for member in self.all)
 
-    def until(self, true: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> float:
-        """Ask again and again, tending the crew; returns the seconds it took."""
-        begun = time.monotonic()
-        while not true():
-            if time.monotonic() - begun > limit_s:
-                told = "\n".join(f"--- {m.name}\n{m.worker.error_text(15)}" for m in self.members + self.ended[-2:])
-                raise AssertionError(f"not after {limit_s:g} s: {what}\n{told}")
-            self.tend()
-            time.sleep(0.1)
-        return time.monotonic() - begun
+    def until(self, true: Callable[[], bool], what: str) -> float:
+        """Wait until `true()`, restarting workers that end; return the seconds it took, for reports only."""
+
+        def errors() -> str:
+            return "\n".join(f"--- {m.name}\n{m.worker.error_text(15)}" for m in self.members + self.ended[-2:])
+
+        begun_s = time.monotonic()
+        wait_until(true, what, meanwhile=self.tend, detail=errors, every_s=0.1)
+        return time.monotonic() - begun_s
 
     def until_held(self, partitions: int, *, by_all: bool = False) -> float:
         """Wait until the workers show, on /metrics, that every partition is held once; `by_all`: and each holds some.

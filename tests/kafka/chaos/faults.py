@@ -13,7 +13,6 @@ from tests.kafka.chaos.field import PARTITIONS, Field
 
 UNRECOVERED = 3
 """So many kills may follow upon each other before every partition has moved on again."""
-RECOVER_LIMIT_S = 180.0
 
 Told = Callable[[str], None]
 
@@ -115,7 +114,6 @@ def _recovered(run: Field, since_s: float) -> float:
     run.crew.until(
         lambda: run.progress.recovered_after(since_s) is not None,
         "every partition has made another window final",
-        RECOVER_LIMIT_S,
     )
     took = run.progress.recovered_after(since_s)
     assert took is not None

@@ -94,7 +94,7 @@ def poisoned(run: Field, rounds: int, seed: int, told: Told) -> Recovery:
     begun_s = time.monotonic()
     for n in range(rounds):
         most = (n + 1) * POISON_MESSAGES
-        run.crew.until(lambda most=most: feeder.messages >= most, f"{most} messages are sent", 600)  # type: ignore[misc]
+        run.crew.until(lambda most=most: feeder.messages >= most, f"{most} messages are sent")  # type: ignore[misc]
         told(f"{len(feeder.poisoned)} messages of poison")
     return Recovery([run.progress.recovered_after(begun_s) or 0.0])
 

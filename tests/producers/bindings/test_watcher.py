@@ -44,8 +44,8 @@ from tests.producers.bindings.kubernetes.stand_ins import (
     kubelet,
     pod,
     resources,
-    until,
 )
+from tests.support.waiting import HANG_S, wait_until
 
 A = "GPU-11111111-2222-3333-4444-555555555555"
 B = "GPU-66666666-2222-3333-4444-555555555555"
@@ -189,7 +189,7 @@ def test_the_first_interval_has_its_holder_and_later_looks_are_seen() -> None:
     with watching(Node(source)) as bindings:
         assert bindings()[A] == (CHAT.share(),)
         source.says = claims(a=CODE)
-        until(lambda: bindings()[A] == (CODE.share(),))
+        wait_until(lambda: bindings()[A] == (CODE.share(),))
 
 
 def test_a_source_that_hangs_for_ever_holds_up_no_sample_and_after_a_while_every_gpu_is_nobodys() -> None:
@@ -199,12 +199,12 @@ def test_a_source_that_hangs_for_ever_holds_up_no_sample_and_after_a_while_every
 
     def hang() -> ClaimReport:
         hung.set()
-        let_go.wait(30)
+        let_go.wait(HANG_S)
         return claims(a=CODE)()
 
     with watching(node) as bindings:
         source.says = hang
-        assert hung.wait(10)
+        assert hung.wait(HANG_S)
         node.now_ms = 60_000
         assert bindings()[A] == (CHAT.share(),)
         node.now_ms = 61_000
@@ -212,14 +212,14 @@ def test_a_source_that_hangs_for_ever_holds_up_no_sample_and_after_a_while_every
         assert node.metric("held_gpus", state="unallocated") == 2
         assert node.metric("binding_age_seconds") == 61
         let_go.set()
-        until(lambda: A in bindings())
+        wait_until(lambda: A in bindings())
 
 
 def test_a_first_look_that_hangs_is_not_waited_for_long() -> None:
     let_go = threading.Event()
 
     def hang() -> ClaimReport:
-        let_go.wait(30)
+        let_go.wait(HANG_S)
         return ClaimReport()
 
     with watching(Node(Says("kubernetes", hang)), first_s=0.05) as bindings:
@@ -233,7 +233,7 @@ def test_a_fault_of_ours_ends_neither_the_thread_nor_the_agent(caplog: pytest.Lo
     with watching(node) as bindings:
         assert bindings() == {}
         source.says = claims(a=CHAT)
-        until(lambda: A in bindings())
+        wait_until(lambda: A in bindings())
     assert (node.metric("binding_failures_total", source="look") or 0) >= 1
     assert "a look failed" in caplog.text
 
@@ -346,7 +346,7 @@ def test_the_whole_producer_sends_shared_energy_and_who_held_what(
     )  # fmt: skip
     thread = threading.Thread(target=produce_exporter, args=(settings, stop))
     thread.start()
-    until(lambda: next(looks) > 20 or not thread.is_alive())
+    wait_until(lambda: next(looks) > 20 or not thread.is_alive())
     stop.set()
     thread.join()
     consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})

@@ -23,6 +23,7 @@ from producers.runtime.publisher import Publisher
 from producers.runtime.runner import node_name, pace, produce_simulated, stop_on_signals
 from producers.simulation.events import SimulatedFleet, default_spec
 from tests.support.paths import ROOT
+from tests.support.waiting import HANG_S
 
 Consume = Callable[..., list[Message]]
 NOW = 1_767_614_400_000
@@ -101,7 +102,7 @@ def test_the_simulated_producer_sends_what_is_due_and_ends_when_told_to_stop(bro
     stop.set()
     produce_simulated(Settings(kafka_bootstrap=broker), stop, backfill_ms=60_000, speed=math.inf)
     consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
-    stored = sum(consumer.get_watermark_offsets(TopicPartition(topics.POWER, p), timeout=10)[1] for p in range(4))
+    stored = sum(consumer.get_watermark_offsets(TopicPartition(topics.POWER, p), timeout=HANG_S)[1] for p in range(4))
     consumer.close()
     assert stored >= len(default_spec().groups()) * 11
 
@@ -111,7 +112,7 @@ def test_a_signal_sets_the_stop_and_a_second_interrupt_ends_at_once() -> None:
     try:
         stop = stop_on_signals()
         signal.raise_signal(signal.SIGTERM)
-        assert stop.wait(10)
+        assert stop.wait(HANG_S)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     finally:

@@ -20,6 +20,7 @@ from producers.common.http_client import MAX_BYTES, Pages
 from producers.runtime.config import load
 from producers.servers.plugin import At, OwnNames, ServersConfig, produce_servers, servers
 from tests.producers.conftest import Page
+from tests.support.waiting import HANG_S
 
 CONFIG = """
 cluster = "east"
@@ -79,7 +80,7 @@ def test_what_a_server_counted_is_on_the_log_whatever_came_between(settings: Set
         while not until():
             assert thread.is_alive()
             if not consumer.assignment():
-                partitions = consumer.list_topics(topics.TOKENS, timeout=10).topics[topics.TOKENS].partitions
+                partitions = consumer.list_topics(topics.TOKENS, timeout=HANG_S).topics[topics.TOKENS].partitions
                 consumer.assign([TopicPartition(topics.TOKENS, p, 0) for p in partitions])
             for m in consumer.consume(10, timeout=0.1):
                 batch = codec.decode(m.headers(), m.value()).batch

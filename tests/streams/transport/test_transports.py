@@ -21,7 +21,7 @@ from streams import transport
 from streams.core.decoding import LogMessage
 from streams.log_reader import OffsetLookup
 from streams.log_reader import TopicPartition as Place
-from tests.streams.driven_worker import until
+from tests.support.waiting import HANG_S, until
 
 PARTITIONS = 4
 """Of a topic that the in-process broker makes when it first hears of it."""
@@ -32,7 +32,7 @@ HEADERS = [("ce_id", b"1.0"), ("ce_source", b"\xff\x00"), ("empty", None)]
 def kafka() -> Iterator[str]:
     """The address of a broker of its own."""
     owner = Producer({"bootstrap.servers": "embedded:1", "test.mock.num.brokers": 1, "log_level": 0})
-    host = next(iter(owner.list_topics(timeout=10).brokers.values()))
+    host = next(iter(owner.list_topics(timeout=HANG_S).brokers.values()))
     yield f"{host.host}:{host.port}"
     del owner
 
@@ -89,7 +89,7 @@ class Reading:
             for n in range(first, first + count):
                 for partition in range(PARTITIONS):
                     producer.produce(topic, f"{topic} {partition} {n}".encode(), b"k", partition, headers=HEADERS)
-        assert producer.flush(10) == 0
+        assert producer.flush(HANG_S) == 0
 
     async def has(self, each: int) -> None:
         """Wait until so many messages of every place were given."""
@@ -99,7 +99,7 @@ class Reading:
         consumer = Consumer({**self.config, "group.id": "readers"})
         try:
             places = [TopicPartition(t, p) for t in topics.JOINED for p in range(PARTITIONS)]
-            return {(tp.topic, tp.partition): tp.offset for tp in consumer.committed(places, timeout=10)}
+            return {(tp.topic, tp.partition): tp.offset for tp in consumer.committed(places, timeout=HANG_S)}
         finally:
             consumer.close()
 
@@ -115,7 +115,7 @@ async def reading(bootstrap: str, kind: str, folder: Path, count: int) -> AsyncI
         yield made
     finally:
         made.open.set()
-        await asyncio.wait_for(made.app.stop(), 20)
+        await asyncio.wait_for(made.app.stop(), HANG_S)
 
 
 def test_messages_come_whole_once_and_in_offset_order(kafka: str, kind: str, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_what_is_acknowledged_is_committed_and_nothing_else(kafka: str, kind: st
             await r.has(20)
             r.reader.acknowledge({(topics.POWER, 0): 7})
             r.reader.acknowledge({(topics.POWER, 0): 12, (topics.TOKENS, 2): 20})
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HANG_S):
                 while (found := await asyncio.to_thread(r.committed))[topics.POWER, 0] != 12:  # noqa: ASYNC110 - Kafka tells nobody
                     await asyncio.sleep(0.1)
             return found

@@ -23,6 +23,7 @@ from streams.kafka_admin import usage_group
 from tests.support.oracle import Interval, Request
 from tests.support.partition_log import power, tokens
 from tests.support.pipeline import feed, read_all, until
+from tests.support.waiting import HANG_S
 from warehouse.client import connect
 from warehouse.periods import Period
 from warehouse.reader import operator_reader
@@ -128,7 +129,7 @@ async def _run(given: Settings) -> Outcome:
 def _committed(given: Settings, partitions: list[int]) -> dict[int, int]:
     consumer = Consumer({**kafka_config(given), "group.id": usage_group(given), "log_level": 0})
     try:
-        found = consumer.committed([TopicPartition(topics.USAGE, p) for p in partitions], timeout=10)
+        found = consumer.committed([TopicPartition(topics.USAGE, p) for p in partitions], timeout=HANG_S)
         return {tp.partition: max(tp.offset, 0) for tp in found}
     finally:
         consumer.close()

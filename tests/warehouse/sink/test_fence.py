@@ -4,8 +4,6 @@ before is waited for."""
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,6 +11,7 @@ import pytest
 from contracts.errors import Fenced, Unavailable
 from contracts.rows import SCHEMAS
 from tests.support.ledger_rows import HOUR, WINDOW_MS, row, rows
+from tests.support.waiting import HANG_S, wait_until
 from warehouse import client as client_module
 from warehouse.client import Warehouse
 from warehouse.sink import claims as claims_module
@@ -156,19 +155,12 @@ class Slow:
 
     def __enter__(self) -> Slow:
         self._thread.start()
-        until(lambda: bool(self._warehouse.ask("sink/fenced_writes", mark="wattlog fence ")) or self.error is not None)
+        wait_until(lambda: bool(self._warehouse.ask("sink/fenced_writes", mark="wattlog fence ")) or self.error is not None)
         assert self.error is None
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.join(30)
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.005)
+        self._thread.join(HANG_S)
 
 
 def test_a_claim_waits_for_a_write_that_had_passed_the_fence(warehouse: Warehouse, sink: Sink) -> None:

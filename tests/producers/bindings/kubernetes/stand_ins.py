@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import grpc
 
 from producers.bindings.kubernetes.podresources import ListPodResourcesRequest, ListPodResourcesResponse
+from tests.support.waiting import HANG_S
 
 TOKEN = "a-token-that-nobody-may-see"
 Devices = Mapping[str, Sequence[str]]
@@ -56,7 +56,7 @@ class FakeKubelet:
         if self.refuses is not None:
             context.abort(self.refuses, "not today")
         if self.hangs:
-            self.let_go.wait(30)
+            self.let_go.wait(HANG_S)
         return self.answer
 
 
@@ -74,7 +74,7 @@ def kubelet(socket: Path) -> Iterator[FakeKubelet]:
         yield fake
     finally:
         fake.let_go.set()
-        server.stop(None).wait(5)
+        server.stop(None).wait(HANG_S)
 
 
 def pod(
@@ -109,7 +109,7 @@ def api() -> Iterator[FakeApi]:
         def do_GET(self) -> None:
             fake.asked += 1
             if fake.hangs:
-                fake.let_go.wait(30)
+                fake.let_go.wait(HANG_S)
             at = urlsplit(self.path)
             status = fake.status
             if self.headers["Authorization"] != f"Bearer {TOKEN}":
@@ -136,11 +136,3 @@ def api() -> Iterator[FakeApi]:
         fake.let_go.set()
         server.shutdown()
         server.server_close()
-
-
-def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Waits for what another thread is about to do; fails when it does not."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come to be so"
-        time.sleep(0.005)

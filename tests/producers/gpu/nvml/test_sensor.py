@@ -21,6 +21,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from contracts import codec, topics
 from contracts.events import Event, PowerBatch
 from tests.support.paths import ROOT
+from tests.support.waiting import HANG_S
 
 HERE = Path(__file__).parent
 Run = Callable[..., dict[str, Any]]
@@ -208,9 +209,9 @@ def test_an_agent_shows_how_it_measures_and_what_it_costs_itself(library: Path, 
     page = ""
     with subprocess.Popen([sys.executable, "-c", PRODUCE], cwd=ROOT, env=env, stderr=subprocess.DEVNULL) as process:
         try:
-            for _ in range(200):
+            while process.poll() is None:  # Until it listens.
                 with contextlib.suppress(OSError):
-                    page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+                    page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=HANG_S).read().decode()
                     break
                 time.sleep(0.05)
         finally:
@@ -236,13 +237,13 @@ def test_the_whole_producer_meters_from_the_drivers_counter_to_the_log_until_sig
     }  # fmt: skip
     consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
     maker = Producer({"bootstrap.servers": broker, "log_level": 0})  # naming a topic makes it
-    partitions = maker.list_topics(topics.POWER, timeout=10).topics[topics.POWER].partitions
+    partitions = maker.list_topics(topics.POWER, timeout=HANG_S).topics[topics.POWER].partitions
     consumer.assign([TopicPartition(topics.POWER, p, 0) for p in partitions])
     events: list[Event] = []
 
     def read(until: Callable[[], bool]) -> None:
         while not until():
-            [message] = consumer.consume(1, timeout=20)
+            [message] = consumer.consume(1, timeout=HANG_S)
             events.append(codec.decode(message.headers(), message.value()))
 
     def energy_uj() -> int:
@@ -257,7 +258,7 @@ def test_the_whole_producer_meters_from_the_drivers_counter_to_the_log_until_sig
             write(control, gpu(energy="4321") + gpu("GPU-b", state="lost"))
         finally:
             process.terminate()
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, errors
     read(lambda: energy_uj() >= 3_321_000)
     consumer.close()

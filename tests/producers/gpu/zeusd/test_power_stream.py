@@ -15,6 +15,7 @@ from producers.gpu.zeusd.power_stream import PowerStream, samples
 from producers.gpu.zeusd.sensor import ZeusdSensor
 from tests.producers.gpu.zeusd.test_sensor import A40, BARE, Daemon
 from tests.producers.runtime.test_agent import Time
+from tests.support.waiting import wait_until
 
 SNAPSHOT = 'data: {"timestamp_ms": 5, "power_mw": {"0": 75000, "1": 120500}}'
 SAMPLE = 'data: {"timestamp_ms": 5, "gpu_id": 1, "power_mw": 120500}'
@@ -76,12 +77,13 @@ def test_a_stream_is_listened_to_by_a_thread_of_its_own(serve_stream: str) -> No
     with Pages() as pages:
         stream = PowerStream(ZeusdClient(serve_stream, pages), Time(0), stop)
         stream.start([1])
-        come = dict(stream.take())
-        for _ in range(500):
-            if come:
-                break
-            stop.wait(0.01)
-            come = dict(stream.take())
+        come: dict[int, list[tuple[int, int, float]]] = {}
+
+        def read() -> bool:
+            come.update(stream.take())
+            return bool(come)
+
+        wait_until(read, "the stream gives a sample")
         stop.set()
     assert [watts for _, _, watts in come[1]] == [120.5]
 

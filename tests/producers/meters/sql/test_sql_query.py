@@ -29,6 +29,7 @@ from producers.runtime.config import load
 from tests.kafka.broker import free_ports
 from tests.producers.meters.collected_rows import MINUTE, NOW, T0, told
 from tests.support.clickhouse_http import serve as serve_clickhouse
+from tests.support.waiting import HANG_S
 from warehouse.client import connect
 
 PASSWORD = "correct horse"
@@ -70,17 +71,17 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield dsn
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(HANG_S)
 
 
 def _until_ready(dsn: str, server: subprocess.Popen[bytes]) -> None:
-    deadline_s = time.monotonic() + 30
+    end_s = time.monotonic() + HANG_S
     while True:
         try:
             psycopg.connect(dsn, password=PASSWORD, connect_timeout=5).close()
             return
         except psycopg.OperationalError:
-            assert server.poll() is None and time.monotonic() < deadline_s, "PostgreSQL does not come up"
+            assert server.poll() is None and time.monotonic() < end_s, "PostgreSQL does not come up"
             time.sleep(0.05)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from producers.runtime.spool import Full, Spool
 from tests.contracts.batches import same
 from tests.producers.conftest import Consume
 from tests.producers.runtime.receiver.listener import MANY, NOW_MS, Broker, Time, event, listening, rows
+from tests.support.waiting import HANG_S, wait_until
 
 QUICK = Bounds(ack_s=0.2)
 SOURCE = "cloudevents-usage://c1/n1/external"
@@ -44,13 +44,6 @@ class Moving(Time):
 
     def monotonic_ms(self) -> int:
         return self.ms
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def ids(broker: Broker) -> list[str]:
@@ -70,7 +63,7 @@ def test_a_request_is_answered_when_the_brokers_have_acknowledged_it_and_not_bef
         answers: list[int] = []
         asking = threading.Thread(target=lambda: answers.append(listener.post(event()).status_code))
         asking.start()
-        until(lambda: listener.broker.tries == 1)
+        wait_until(lambda: listener.broker.tries == 1)
         assert answers == []
         listener.broker.silent = False
         asking.join()
@@ -99,7 +92,7 @@ def test_what_the_brokers_refuse_is_sent_again_under_its_own_number(tmp_path: Pa
         assert listener.post(event("1")).status_code == 503
         assert listener.post(event("2")).status_code == 503
         listener.broker.refuses = ""
-        until(lambda: listener.line.waiting == 0)
+        wait_until(lambda: listener.line.waiting == 0)
         assert sorted(ids(listener.broker)) == ["1", "2"]
         assert {k: sorted(v) for k, v in listener.broker.numbers().items()} == {(SOURCE, NOW_MS): [0, 1]}
         assert listener.count("resent_total") >= 1
@@ -110,7 +103,7 @@ def test_a_client_of_the_brokers_that_takes_nothing_leaves_everything_on_disk(tm
         listener.broker.full = True
         assert listener.post(event()).status_code == 503
         listener.broker.full = False
-        until(lambda: listener.line.waiting == 0)
+        wait_until(lambda: listener.line.waiting == 0)
         assert ids(listener.broker) == ["00001"]
 
 
@@ -121,7 +114,7 @@ def test_the_queue_is_bounded_and_what_hits_the_bound_is_counted(tmp_path: Path)
         assert kinds == ["not-acknowledged", "not-acknowledged", "queue-full", "queue-full"]
         assert listener.count("rejected_total", route="/api/v1/events", reason="queue-full") == 2
         listener.broker.silent = False
-        until(lambda: listener.line.waiting == 0)
+        wait_until(lambda: listener.line.waiting == 0)
         assert ids(listener.broker) == ["0", "1"]
 
 
@@ -251,7 +244,7 @@ def test_requests_that_wait_when_the_delivery_ends_are_told(tmp_path: Path) -> N
         listener.broker.poll = breaks  # type: ignore[method-assign]
         answer = listener.post(event())
         assert (answer.status_code, "division" in answer.text) == (503, False)
-        until(lambda: listener.line.failed is not None)
+        wait_until(lambda: listener.line.failed is not None)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +296,7 @@ def test_the_producer_takes_events_to_a_kafka_and_ends_when_told(configured: Set
     producing = threading.Thread(target=produce_http, args=(configured, stop), kwargs={"listening": listening_at})
     producing.start()
     try:
-        assert up.wait(10)
+        assert up.wait(HANG_S)
         with httpx.Client(base_url=addresses[0]) as client:
             answer = client.post("/api/v1/events", json=[event("1"), event("2")], headers={"Content-Type": MANY})
             assert answer.status_code == 202
@@ -311,7 +304,7 @@ def test_the_producer_takes_events_to_a_kafka_and_ends_when_told(configured: Set
             assert client.get("/healthz").json() == {"status": "ok", "waiting_events": 0}
     finally:
         stop.set()
-        producing.join(20)
+        producing.join(HANG_S)
     assert not producing.is_alive()
 
 
@@ -327,15 +320,15 @@ def test_what_is_under_way_when_it_is_told_to_end_is_answered(configured: Settin
     options = {"listening": listening_at, "config": {"linger.ms": 700}}
     producing = threading.Thread(target=produce_http, args=(configured, stop), kwargs=options)
     producing.start()
-    assert up.wait(10)
+    assert up.wait(HANG_S)
     sending = threading.Thread(
         target=lambda: answers.append(httpx.post(f"{addresses[0]}/api/v1/events", json=event()).status_code)
     )
     sending.start()
-    until(lambda: httpx.get(f"{addresses[0]}/healthz").json()["waiting_events"] == 1)
+    wait_until(lambda: httpx.get(f"{addresses[0]}/healthz").json()["waiting_events"] == 1)
     stop.set()
-    producing.join(20)
-    sending.join(20)
+    producing.join(HANG_S)
+    sending.join(HANG_S)
     assert answers == [202]
 
 
