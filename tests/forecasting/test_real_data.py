@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 
 from bench.forecast import anomaly_score, ercot, month_trial, opsd, synthetic, trial
 from forecasting import anomalies, forecast
+from tests.support.work import calls_of
 
 
 def test_german_consumption_beats_seasonal_naive_and_run_rate_on_held_out_months(shared_data: Path) -> None:
@@ -55,15 +55,9 @@ def test_ordinary_loads_raise_almost_no_alarm(shared_data: Path) -> None:
     assert sum(len(anomalies(s, season=168)) for s in ercot(shared_data).values()) <= 3
 
 
-def test_ten_tenants_and_four_months_of_hours_are_fast() -> None:
-    """Generous against a busy machine: measured 0.6 to 1.5 s and 0.01 s on two cores."""
-    tenants = [synthetic(seed, 120) for seed in range(10)]
-    began = time.process_time()
-    for tenant in tenants:
-        forecast(tenant, 30, season=7)
-    assert time.process_time() - began < 5
-    hours = synthetic(0, 2928)
+def test_a_forecast_and_a_search_for_anomalies_take_bounded_work() -> None:
+    """About three times what was measured: 174,000 calls, and 6,400 for four months of hours, no loop over hours."""
+    tenant, hours = synthetic(1, 120), synthetic(0, 2928)
+    assert calls_of(lambda: forecast(tenant, 30, season=7)) < 500_000
     hours.index = pd.date_range("2026-01-05", periods=2928, freq="h", tz="UTC")
-    began = time.process_time()
-    anomalies(hours, season=168)
-    assert time.process_time() - began < 2
+    assert calls_of(lambda: anomalies(hours, season=168)) < 20_000

@@ -109,7 +109,7 @@ async def away(server: Endpoint, settings: Settings, seconds: float, told: Told 
             watching = asyncio.create_task(_watch(running, report))
             try:
                 await until(running, lambda: _windows(running) > 0, "a window is final before the outage")
-                await _take_away(server, seconds, report, told)
+                await _take_away(running, server, seconds, report, told)
                 await feeding
                 await stored(running.warehouse, running.log_id, feed.sent, running.crashed)
                 await until(running, lambda: report.caught_up_rows > 0, "rows were stored after the outage")
@@ -124,12 +124,16 @@ async def away(server: Endpoint, settings: Settings, seconds: float, told: Told 
     return report
 
 
-async def _take_away(server: Endpoint, seconds: float, report: Report, told: Told) -> None:
+async def _take_away(running: Line, server: Endpoint, seconds: float, report: Report, told: Told) -> None:
+    """Stop the warehouse for `seconds`, and until it was asked three times in vain and reading waits at the bound."""
     before = _retries()
     await asyncio.to_thread(server.stop)
     told(f"the warehouse is away for {seconds:g} s")
+    await until(running, lambda: _retries() > before, "the worker notices")
     since_s = time.monotonic()
     await asyncio.sleep(seconds)
+    await until(running, lambda: _retries() >= before + 3, "the worker has tried three times")
+    await until(running, lambda: report.paused_s > 0 and report.most_rows > MAX_OPEN_ROWS, "reading waits at the bound")
     report.away_s = time.monotonic() - since_s
     report.retries = _retries() - before
     await asyncio.to_thread(server.start)

@@ -172,5 +172,5 @@ def test_clickhouse_away_under_load_loses_nothing_and_memory_is_bounded(server: 
     assert report.retries >= 3
     assert report.paused_s > 0
     assert MAX_OPEN_ROWS < report.most_rows < 2 * MAX_OPEN_ROWS
-    assert report.refused_s >= 0.9 * seconds
+    assert report.refused_s >= report.away_s - 0.01  # They are read off two clocks.
     assert report.caught_up_rows > 0

@@ -41,17 +41,18 @@ def begin(run: Field, workers: int) -> None:
 
 
 def kill_at_random(run: Field, rounds: int, seed: int, *, most_s: float = 5.0, told: Told = lambda _: None) -> Recovery:
-    """kill -9 a random worker at a random moment, `rounds` times; its successor starts at once.
+    """kill -9 a random worker at a random moment, `rounds` times or more; its successor starts at once.
 
     The moment is drawn from 0 to `most_s` seconds after the last, so that some hit while workers start, take over or
-    have just rejoined; after UNRECOVERED of them without progress the next waits until there is some.
+    have just rejoined; after UNRECOVERED of them without progress the next waits until there is some. It ends once the
+    workers have been given partitions `rounds` times as well: on a busy machine more kills hit workers that only start.
     """
     rng = random.Random(seed)
     blows: list[float] = []
-    for n in range(rounds):
+    while len(blows) < rounds or run.crew.rebalances() < rounds:
         time.sleep(rng.uniform(0, most_s))
         run.crew.tend()
-        if n >= UNRECOVERED:
+        if len(blows) >= UNRECOVERED:
             _recovered(run, blows[-UNRECOVERED])
         victim = run.crew.kill(rng)
         blows.append(time.monotonic())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from contracts import topics
@@ -25,6 +26,8 @@ from tests.support.waiting import HANG_S, until
 
 PARTITIONS = 4
 """Of a topic that the in-process broker makes when it first hears of it."""
+SESSION_MS = 12_000
+"""Long enough for a busy machine."""
 HEADERS = [("ce_id", b"1.0"), ("ce_source", b"\xff\x00"), ("empty", None)]
 
 
@@ -47,7 +50,9 @@ class Reading:
 
     def __init__(self, bootstrap: str, kind: str, folder: Path) -> None:
         self.config = {"bootstrap.servers": bootstrap, "log_level": 0}
-        settings = Settings(kafka_bootstrap=bootstrap, kafka_group="readers", transport=kind, session_timeout_ms=6_000)
+        settings = Settings(
+            kafka_bootstrap=bootstrap, kafka_group="readers", transport=kind, session_timeout_ms=SESSION_MS
+        )
         self.app = shell._app(settings, folder)
         self.reader = transport.reader(self.app, self._look)
         self.reader.feed(topics.JOINED, self._put)
@@ -206,9 +211,18 @@ def test_seeking_a_place_that_is_not_held_does_nothing(kafka: str, kind: str, tm
 
 
 def test_a_stream_worker_that_is_full_is_given_no_more_and_stays_in_the_group(
-    kafka: str, kind: str, tmp_path: Path
+    kafka: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For longer than the session: heartbeats go on."""
+    """For longer than a session: heartbeats go on."""
+    heartbeats = 0
+
+    async def counted(coordinator: GroupCoordinator, beat: Any = GroupCoordinator._do_heartbeat) -> bool:
+        nonlocal heartbeats
+        alive = bool(await beat(coordinator))
+        heartbeats += alive
+        return alive
+
+    monkeypatch.setattr(GroupCoordinator, "_do_heartbeat", counted)
 
     async def run() -> None:
         async with reading(kafka, kind, tmp_path, 1) as r:
@@ -217,7 +231,8 @@ def test_a_stream_worker_that_is_full_is_given_no_more_and_stays_in_the_group(
             r.produce(3_000, first=1)
             await until(lambda: r.entered > 2 * PARTITIONS)
             entered = r.entered
-            await asyncio.sleep(7)
+            until_full = heartbeats
+            await until(lambda: heartbeats > until_full + shell.HEARTBEATS_A_SESSION, "a session is over")
             assert r.entered - entered <= 2 * PARTITIONS  # One list a topic or partition, not more.
             assert r.rebalances == 1
             r.open.set()

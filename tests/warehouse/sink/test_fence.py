@@ -155,12 +155,17 @@ class Slow:
 
     def __enter__(self) -> Slow:
         self._thread.start()
-        wait_until(lambda: bool(self._warehouse.ask("sink/fenced_writes", mark="wattlog fence ")) or self.error is not None)
+        wait_until(
+            lambda: bool(self._warehouse.ask("sink/fenced_writes", mark="wattlog fence ")) or self.error is not None
+        )
         assert self.error is None
         return self
 
     def __exit__(self, *_: object) -> None:
         self._thread.join(HANG_S)
+
+    def _running(self) -> bool:
+        return bool(self._warehouse.ask("sink/fenced_writes", mark="wattlog fence "))
 
 
 def test_a_claim_waits_for_a_write_that_had_passed_the_fence(warehouse: Warehouse, sink: Sink) -> None:
