@@ -30,13 +30,13 @@ from bench.harness.broker import ROOT
 from bench.harness.fleet import BLOCK_S, HARDWARE, IDLE_MW, MS, Fleet, Totals
 from bench.harness.meter import Used
 from bench.harness.progress import shown
-from cli.embedded import prepare
 from contracts.codec import decode
 from contracts.units import I64
 from streams.core.attribution.policy import FloorVersion, Policy
 from streams.core.decoding import LogMessage, PartitionConfig
 from streams.core.partition import Partition
 from streams.core.stored_keys import touched_hours
+from streams.startup import prepare_warehouse
 from warehouse.client import connect
 from warehouse.sink.sink import Sink
 
@@ -80,7 +80,7 @@ def cost(fleet: Fleet, rows: int, folder: Path) -> dict[str, Any]:
     totals = Totals()
     made = list(steps(fleet, rows, totals))
     with connect(f"chdb://{folder / 'warehouse'}") as warehouse:
-        prepare(warehouse)
+        prepare_warehouse(warehouse)
         sink, state, now_ms = Sink(warehouse), Partition("bench", 0, CONFIG, POLICY), _now_ms()
         begun, core_s, stored = Used.now(), 0.0, 0
         for n, step in enumerate(made, 1):
@@ -106,7 +106,7 @@ def _store(sink: Sink, state: Partition, tables: Any) -> int:
     for name, table in tables.items():
         sink.write(name, table)
     sink.refresh_hours(*touched_hours(tables["ledger"]))
-    if (sources := state.sources()) is not None:
+    if (sources := state.progress.take_source_rows()) is not None:
         sink.write("sources", sources)
     return sum(len(table["window_start"]) for table in tables.values())
 

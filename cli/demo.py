@@ -11,7 +11,7 @@ from typing import Any
 
 from api.serialization import plain_rows
 from cli import simulation
-from cli.embedded import Line, as_error, line, running_api
+from cli.embedded import Line, line, running_api
 from cli.feed import Feed, Sent, fed, stored
 from cli.simulation import LIVE_START_MS
 from contracts.errors import Unavailable
@@ -20,6 +20,7 @@ from contracts.settings import Settings
 from contracts.units import EpochMs, rfc3339
 from producers.runtime.publisher import Publisher, kafka_config
 from producers.simulation.events import SimulatedFleet
+from streams.startup import worker_error
 from warehouse.audit.conservation import Audit, audit
 from warehouse.chargeback.chargeback_queries import DIMENSIONS, chargeback_all
 from warehouse.ledger.fingerprint import fingerprint
@@ -112,7 +113,7 @@ class Demo:
         workloads = {(cluster, workload) for cluster, _, workload, *_ in SimulatedFleet(self._seed).spec.groups()}
         for _ in range(int(FINAL_WAIT_S / 0.1)):
             if running.crashed is not None and running.crashed.done():
-                raise as_error(running.crashed.result())
+                raise worker_error(running.crashed.result())
             rows = await asyncio.to_thread(
                 running.warehouse.ask,
                 "ledger/metered_workloads",

@@ -19,6 +19,7 @@ from contracts.settings import Settings
 from producers import registry
 from producers.runtime.publisher import kafka_config
 from streams import kafka_admin as event_log
+from streams.consumer_group import usage_group
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse
 from warehouse.migrate import pending
@@ -95,7 +96,7 @@ def _log(settings: Settings) -> Iterator[Finding]:
     config = {**kafka_config(settings), "log_level": 0}
     try:
         log_id = event_log.identity(config, settings.kafka_bootstrap)
-        count = event_log.partitions(config, settings.kafka_bootstrap)
+        count = event_log.partition_count(topics.JOINED, config, settings.kafka_bootstrap)
     except WattlogError as error:
         yield Finding("broker", "failed", str(error))
         return
@@ -107,10 +108,10 @@ def _log(settings: Settings) -> Iterator[Finding]:
 
 def _usage(settings: Settings, config: dict[str, object]) -> Iterator[Finding]:
     """Lag and loss of the job that stores usage."""
-    group = event_log.usage_group(settings)
+    group = usage_group(settings)
     consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
     try:
-        count = event_log.partitions_of(topics.USAGE, config, settings.kafka_bootstrap)
+        count = event_log.partition_count([topics.USAGE], config, settings.kafka_bootstrap)
         every = [TopicPartition(topics.USAGE, p) for p in range(count)]
         lag, lost = _lag_and_loss(consumer, every)
         if lost:

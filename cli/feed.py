@@ -9,12 +9,12 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cli.embedded import as_error
 from contracts import codec, topics
 from contracts.errors import Unavailable
 from contracts.events import Event
 from producers.recordings import BadRow
 from producers.runtime.publisher import Publisher
+from streams.startup import worker_error
 from streams.stream_worker import StreamWorker
 from warehouse.client import Warehouse
 
@@ -137,7 +137,7 @@ async def fed(feeding: Coroutine[Any, Any, None], crashed: asyncio.Future[BaseEx
         return task.result()
     task.cancel()
     assert crashed is not None
-    raise as_error(crashed.result())
+    raise worker_error(crashed.result())
 
 
 async def stored(warehouse: Warehouse, log_id: str, sent: Sent, crashed: asyncio.Future[BaseException] | None) -> None:
@@ -146,7 +146,7 @@ async def stored(warehouse: Warehouse, log_id: str, sent: Sent, crashed: asyncio
     before, moved_s = -1, time.monotonic()
     while True:
         if crashed is not None and crashed.done():
-            raise as_error(crashed.result())
+            raise worker_error(crashed.result())
         rows = await asyncio.to_thread(
             warehouse.ask,
             "sink/received_events",

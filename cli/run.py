@@ -209,14 +209,14 @@ def migrate(
 ) -> None:
     """Bring the warehouse's tables and Kafka's topics up to date. Safe to run again."""
     with errors_told():
-        from cli.embedded import prepare
         from cli.opening import open_warehouse
         from producers.runtime.publisher import kafka_config
         from streams.kafka_admin import ensure_topics
+        from streams.startup import prepare_warehouse
 
         settings = load_settings(data)
         with open_warehouse(settings) as warehouse:
-            applied = prepare(warehouse, durable=settings.durable or None)
+            applied = prepare_warehouse(warehouse, durable=settings.durable or None)
             if simulated:
                 from cli.simulation import lay_reference
 

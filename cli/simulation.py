@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cli.embedded import policy_of
 from contracts.errors import BadInput
 from contracts.rows import conform
 from contracts.settings import Settings
@@ -16,6 +15,7 @@ from producers.simulation.history import history
 from streams.core import row_versions
 from streams.core.attribution.attribute import attribute
 from streams.core.restatement import facts_of
+from streams.startup import load_policy
 from warehouse.client import Warehouse
 from warehouse.ledger.purge import forget_clusters
 from warehouse.reference_data.tables import (
@@ -95,7 +95,7 @@ def lay_reference(warehouse: Warehouse, settings: Settings) -> None:
 
 def _lay_history(warehouse: Warehouse, settings: Settings, seed: int) -> LaidDown:
     past = history(seed, HISTORY_START_MS, end_ms=LIVE_START_MS)
-    ledger = attribute(facts_of(past.gpu_energy, past.token_usage), policy_of(warehouse, settings)).ledger
+    ledger = attribute(facts_of(past.gpu_energy, past.token_usage), load_policy(warehouse, settings)).ledger
     wrote = {
         "log_id": LOG_ID, "log_partition": 0, "version": row_versions.final(0, 0), "deleted": 0, "window_ms":
     MS_PER_HOUR, }  # fmt: skip

@@ -1,6 +1,6 @@
-"""The Faust shell: consumer group, flow control and lifecycle. Everything else is in `stream_worker` and `core`.
+"""The Faust shell: consumer group, flow control and lifecycle. The work itself is in `stream_worker` and `core`.
 
-What the settings below are for was found by running faust-streaming 0.15.3 (DESIGN.md, Streams).
+Running faust-streaming 0.15.3 showed that the settings below are necessary (docs/adr/0009).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import faust.auth
 from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from contracts import topics
-from contracts.codec import Headers, envelope
 from contracts.errors import Unavailable
 from contracts.settings import Settings
+from streams import dead_letters, transport
 from streams import kafka_admin as event_log
-from streams import transport
+from streams.consumer_group import HEARTBEATS_PER_SESSION, MAX_POLL_S, STOP_WAIT_S
 from streams.core.attribution.policy import Policy
 from streams.core.decoding import RejectedMessage
 from streams.core.offset_gaps import OffsetGap, loss_error
@@ -33,22 +33,14 @@ from warehouse.sink.sink import Sink
 log = logging.getLogger("wattlog.stream")
 
 STALLED_MS = 300_000
-"""A worker that holds unread messages but neither reads nor stores for this long ends itself, to be started again."""
-STOP_WAIT_S = 20.0
-MAX_POLL_S = 86_400.0
-"""A worker that waits for the warehouse does not read, and is not to lose its partitions for it: whoever took them over
-would wait as well. A worker that stands still for no such reason ends itself (STALLED_MS)."""
-HEARTBEATS_A_SESSION = 6
-"""Signs of life within `session_timeout_ms`; Kafka's documentation asks for 3 at least."""
+"""A worker that has messages waiting but neither reads nor stores for this long ends itself, to be started again."""
 METADATA_MAX_AGE_MS = 5_000
-"""How old what a worker knows of the topics may be. aiokafka does not ask again where no broker answered, or the
-topics were not there yet: a worker that joined then holds nothing until the next time, 5 minutes as Faust has it."""
-_LETTER_OWN_BYTES = 16_384
-"""What a dead letter may need beside the message: envelope and reason."""
+"""Maximum age of a worker's topic metadata. aiokafka does not retry where no broker answered, or where the topics did
+not exist yet. A worker that joined then owns nothing until the next refresh, after 5 minutes by Faust's default."""
 
 
 class FaustWorker:
-    """One Faust worker. `start`, then wait for `crashed` or call `stop`. `kafka` is librdkafka's configuration."""
+    """One Faust worker: `start`, then wait for `crashed` or call `stop`. `kafka` is librdkafka's configuration."""
 
     def __init__(
         self,
@@ -63,7 +55,7 @@ class FaustWorker:
     ) -> None:
         self._settings, self._kafka = settings, kafka
         self.app = _app(settings, datadir)
-        self._reader = transport.reader(self.app, self._look)
+        self._reader = transport.reader(self.app, self._look_up)
         self.stream_worker = StreamWorker(
             settings, sink, policy, log_id, self._dead_letter, self._reader, _now_ms, accept_loss=accept_loss
         )
@@ -74,7 +66,7 @@ class FaustWorker:
         self.app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         self.app.on_partitions_revoked.connect(self._on_revoked, weak=False)
 
-    def _look(self, topic: str, partition: int, offset: int) -> OffsetLookup:
+    def _look_up(self, topic: str, partition: int, offset: int) -> OffsetLookup:
         return event_log.look_up_offset(self._kafka, self._settings.kafka_group, topic, partition, offset)
 
     async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
@@ -89,53 +81,56 @@ class FaustWorker:
 
     async def _dead_letter(self, rejected: RejectedMessage, partition: int) -> None:
         place = f"{rejected.message.topic}/{partition}"
-        headers, value = dead_letter(rejected, place, _now_ms())
-        # With a key, because aiokafka refuses a message that has neither key nor value, and a tombstone has no value.
+        headers, value = dead_letters.dead_letter(rejected, place, _now_ms())
+        # With a key: aiokafka refuses a message with neither key nor value, and a tombstone has no value.
         await self.app.producer.send_and_wait(topics.DEADLETTER, place.encode(), value, None, None, headers)
 
     async def start(self) -> None:
-        """Join the group; returns when Faust runs (`assigned` says when partitions are held)."""
+        """Join the group. Returns when Faust runs; `assigned` is set once partitions are owned."""
         self.crashed = asyncio.get_running_loop().create_future()
         await self.app.start()
-        for work in (self.stream_worker.ingest_forever(), self.stream_worker.store_forever(), self._watch()):
-            task = asyncio.create_task(work)
-            task.add_done_callback(self._ended)
+        for loop in (self.stream_worker.ingest_forever(), self.stream_worker.store_forever(), self._watch()):
+            task = asyncio.create_task(loop)
+            task.add_done_callback(self._on_end)
             self._tasks.append(task)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_end(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.crash(error)
 
     def crash(self, error: BaseException) -> None:
-        """End with this error, unless another came before."""
+        """End the worker with this error, unless an earlier one ended it."""
         if self.crashed is not None and not self.crashed.done():
             self.crashed.set_result(error)
 
     async def _watch(self) -> None:
-        """End a worker that Faust gave up on, or that stands still with work to do."""
+        """Raise the error of a worker that Faust ended, or that is stalled."""
         while True:
             await asyncio.sleep(1)
             if self.app.crashed:
-                raise await self._named(self.app.crash_reason or RuntimeError("Faust ended without saying why"))
+                raise await self._explained(self.app.crash_reason or RuntimeError("Faust ended without a reason"))
             if self.stream_worker.stalled_ms() > STALLED_MS:
                 raise TimeoutError(f"no message was read or stored for {STALLED_MS} ms with messages waiting")
 
-    async def _named(self, reason: BaseException) -> BaseException:
-        """What ended Faust, in our words where retention overtook a worker that runs (that is loss like any other), and
-        where a topic got a partition of which the group has no offset."""
+    async def _explained(self, reason: BaseException) -> BaseException:
+        """Return Faust's error, replaced where it means loss or a new partition.
+
+        Retention may have deleted messages that a running worker had not read. Or a topic got a partition for which the
+        group has no offset.
+        """
         if isinstance(reason, NoOffsetForPartitionError):
             place, group = reason.args[0], self._settings.kafka_group
             hint = "Start all workers again: the first begins it at its start."
             return Unavailable(f"group {group} has no offset on {place.topic} partition {place.partition}", hint)
         if isinstance(reason, OffsetOutOfRangeError):
             for place, offset in reason.args[0].items():
-                found = await asyncio.to_thread(self._look, place.topic, place.partition, offset)
-                if found.earliest > offset:
-                    return loss_error(OffsetGap(place.topic, place.partition, offset, found.earliest), found.earliest)
+                log_at = await asyncio.to_thread(self._look_up, place.topic, place.partition, offset)
+                if log_at.earliest > offset:
+                    return loss_error(OffsetGap(place.topic, place.partition, offset, log_at.earliest), log_at.earliest)
         return reason
 
     async def stop(self) -> None:
-        """Store what is final, release its offsets, leave the group. Bounded in time."""
+        """Store what is final, release its offsets, leave the group; each step within STOP_WAIT_S."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.stream_worker.store_once(), STOP_WAIT_S)
         for task in self._tasks:
@@ -143,24 +138,6 @@ class FaustWorker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.app.stop(), STOP_WAIT_S)
-
-
-def dead_letter(rejected: RejectedMessage, place: str, now_ms: int) -> tuple[Headers, bytes | None]:
-    """(headers, value) of a message that cannot be read: all of it, and the reason beside it.
-
-    What is larger than the topic takes goes without its body: `ce_subject` and `ce_id` say where on the log it is.
-    """
-    message, error = rejected
-    headers = envelope(
-        type_=topics.DEADLETTER, source=f"wattlog://stream/{place}", id_=str(message.offset), subject=place,
-        t_ms=now_ms, content_type="application/octet-stream",
-    )  # fmt: skip
-    headers += [("wattlog_field", error.field.encode()), ("wattlog_reason", str(error).encode())]
-    original = [(f"original_{k}", v or b"") for k, v in dict(message.headers or ()).items()]
-    size = len(message.value or b"") + sum(len(k) + len(v) + 10 for k, v in original)
-    if size > event_log.DEADLETTER_BYTES - _LETTER_OWN_BYTES:
-        return [*headers, ("wattlog_omitted_bytes", str(size).encode())], None
-    return headers + original, message.value
 
 
 def _now_ms() -> int:
@@ -178,16 +155,16 @@ def _app(settings: Settings, datadir: Path) -> faust.App:
         web_enabled=False,
         value_serializer="raw",
         key_serializer="raw",
-        topic_allow_declare=False,  # Topics are made by `wattlog migrate`.
+        topic_allow_declare=False,  # `wattlog migrate` creates topics.
         topic_disable_leader=True,
         consumer_auto_offset_reset="none",  # Else an offset out of range drops messages silently.
         consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
-        stream_wait_empty=False,  # Else held acknowledgements deadlock a rebalance.
+        stream_wait_empty=False,  # Else delayed acknowledgements deadlock a rebalance.
         broker_commit_interval=1.0,
         broker_max_poll_interval=MAX_POLL_S,
         broker_session_timeout=settings.session_timeout_ms / 1000,
-        broker_heartbeat_interval=settings.session_timeout_ms / 1000 / HEARTBEATS_A_SESSION,
-        producer_max_request_size=event_log.DEADLETTER_BYTES,  # Dead letters are all that it sends.
+        broker_heartbeat_interval=settings.session_timeout_ms / 1000 / HEARTBEATS_PER_SESSION,
+        producer_max_request_size=dead_letters.MAX_BYTES,  # It sends nothing but dead letters.
     )
 
 

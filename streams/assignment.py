@@ -1,6 +1,15 @@
-"""Partitions come and go: claimed and taken over, given up all together, or lost to another worker's claim.
+"""Assignment: the partitions that this worker owns, and the offsets that it may commit.
 
-Whoever awaits something asks `as_now` before, and afterwards whether what is held still is.
+A partition is owned from `take_over` until one of two things happens:
+
+* A rebalance takes all partitions away at once: `release_all`.
+* Another worker claims one partition, so the warehouse refuses what this worker stores of it: `drop`.
+
+What was read of a partition and is not committed then is dropped: its next owner reads it again.
+
+**When an offset may be committed:** when `take_committable` returns it, and at no other time. See there.
+
+Ownership may end during any `await`. Call `ownership_check` before it, and the function that it returned afterwards.
 """
 
 from __future__ import annotations
@@ -21,41 +30,44 @@ from streams.core.checkpoint import Checkpoint
 from streams.core.decoding import PartitionConfig
 from streams.core.partition import Partition
 from streams.log_reader import TopicPartition
-from streams.retrying_sink import OwnershipLost, RetryingSink
+from streams.retrying_sink import OwnershipLost, RetryingSink, StillOwned
 from warehouse.sink.fence import Fence
 from warehouse.sink.sink import Sink
 
 log = logging.getLogger("wattlog.stream")
 
 FENCED_SESSIONS = 3
-"""Sessions of the group that a worker waits, when another has claimed a partition of its, for the group to take it away
-or give it anew. After that it ends, to join anew: else nobody might store what the group thinks that it stores."""
+"""How many session timeouts to wait for a rebalance after losing a claim; then the worker exits and rejoins. Without
+this, the group would rely on a worker that may not store, and no other would take its place."""
 
 
 def new_takeover_name() -> str:
-    """A name for a takeover, that no other has."""
+    """Return a name for a takeover that no other takeover has."""
     return uuid.uuid4().hex
 
 
 @dataclass
 class AssignedPartition:
-    """A partition that this worker holds."""
+    """A partition that this worker owns."""
 
-    state: Partition
+    partition: Partition
     acknowledged: dict[str, int] = field(default_factory=dict)
-    """By topic, the offset before which everything is stored and acknowledged."""
-    settled_ms: int = 0
+    """By topic, the last offset that `Assignment.take_committable` returned."""
+    checkpointed_ms: int = 0
+    """When its checkpoint was last stored, in epoch milliseconds."""
 
 
 class Assignment:
-    """See the module. `clock` gives epoch milliseconds. With `accept_loss`, partitions go on from where the consumer
-    reads, whatever their marks say."""
+    """Owned partitions by number. `clock` gives epoch milliseconds.
+
+    With `accept_loss`, partitions continue from the group's committed offsets, whatever their checkpoints say.
+    """
 
     def __init__(
         self,
         settings: Settings,
         sink: Sink,
-        store: RetryingSink,
+        retrying_sink: RetryingSink,
         policy: Policy,
         log_id: str,
         clock: Callable[[], int],
@@ -63,72 +75,91 @@ class Assignment:
         accept_loss: bool,
         name_takeover: Callable[[], str],
     ) -> None:
-        self._sink, self._store, self._policy, self._log_id, self._clock = sink, store, policy, log_id, clock
+        self._sink, self._retrying_sink, self._policy = sink, retrying_sink, policy
+        self._log_id, self._clock = log_id, clock
         self._accept_loss, self._name_takeover = accept_loss, name_takeover
         self._config = PartitionConfig(
             settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms,
             settings.requests == "all",
         )  # fmt: skip
-        self._fenced_most_ms = FENCED_SESSIONS * settings.session_timeout_ms
+        self._fenced_max_ms = FENCED_SESSIONS * settings.session_timeout_ms
         self._fenced: tuple[int, Fenced] | None = None
+        """When a partition was first dropped in this assignment, and why."""
         self._generation = 0
         self.owned: dict[int, AssignedPartition] = {}
         self.epoch = 0
-        """Of the claim under which all of them were taken over."""
+        """The epoch of the claim under which all of them were taken over."""
 
-    def states(self) -> list[Partition]:
-        return [owned.state for owned in self.owned.values()]
+    def partitions(self) -> list[Partition]:
+        return [assigned.partition for assigned in self.owned.values()]
 
-    def as_now(self) -> Callable[[], bool]:
-        """Says, when it is called later, whether nothing was given up since."""
+    def ownership_check(self) -> StillOwned:
+        """Return a function that is True until a rebalance takes the partitions of now away."""
         generation = self._generation
         return lambda: self._generation == generation
 
-    async def take_over(self, partitions: Iterable[int], begin: Mapping[TopicPartition, int]) -> bool:
-        """Claim partitions, so that no earlier owner can write any more, and then read their checkpoints.
+    async def take_over(self, numbers: Iterable[int], begin: Mapping[TopicPartition, int]) -> bool:
+        """Claim partitions, then load their checkpoints: after the claim, no earlier owner can change them any more.
 
-        False if they were given up again meanwhile.
+        `begin` is the group's committed offset of each topic and partition. An unreachable warehouse is waited for.
+        Returns False if a rebalance takes the partitions away meanwhile.
         """
-        held, numbers = self.as_now(), sorted(partitions)
+        still_owned, numbers = self.ownership_check(), sorted(numbers)
         with contextlib.suppress(OwnershipLost):
             claim = partial(self._sink.claim, self._log_id, numbers, self._name_takeover())
-            epoch = await self._store.until_taken(claim, held) if numbers else 0
+            epoch = await self._retrying_sink.until_accepted(claim, still_owned) if numbers else 0
             for number in numbers:
                 offsets = {t: begin.get((t, number), -1) for t in topics.JOINED}
+                load = partial(self._load, number, epoch, offsets)
                 try:
-                    owned = await self._store.until_taken(partial(self._take_over, number, epoch, offsets), held)
+                    assigned = await self._retrying_sink.until_accepted(load, still_owned)
                 except Fenced as error:
-                    if not held():
-                        return False  # Of an assignment that is past: it says nothing about the one of now.
-                    self.lose(number, error)
+                    if not still_owned():
+                        return False  # The error is about a past assignment.
+                    self.drop(number, error)
                     continue
-                if not held():
+                if not still_owned():
                     return False
-                self.owned[number], self.epoch = owned, epoch
+                self.owned[number], self.epoch = assigned, epoch
             metrics.PARTITIONS.set(len(self.owned))
             log.info("holding partitions %s", sorted(self.owned))
             return True
         return False
 
-    def _take_over(self, number: int, epoch: int, begin: dict[str, int]) -> AssignedPartition:
-        """What a claimed partition was left with: since the claim, nobody else can change it."""
+    def _load(self, number: int, epoch: int, begin: dict[str, int]) -> AssignedPartition:
+        """Load a claimed partition, in a thread: its checkpoint, and the keys of rows stored beyond it."""
         row = self._sink.load_mark(self._log_id, number)
-        mark = Checkpoint.load(row) if row else Checkpoint()
+        checkpoint = Checkpoint.load(row) if row else Checkpoint()
         for topic, offset in begin.items():
-            if mark.offsets[topic] < 0 or self._accept_loss:  # What was stored before is recognised as duplicate.
-                mark.offsets[topic] = offset
-        stored = self._sink.stored_keys(self._log_id, number, mark.final_end_ms)
-        state = Partition(
-            self._log_id, number, self._config, self._policy, epoch=epoch, mark=mark,
+            if checkpoint.offsets[topic] < 0 or self._accept_loss:  # Events stored before are recognised as duplicates.
+                checkpoint.offsets[topic] = offset
+        stored = self._sink.stored_keys(self._log_id, number, checkpoint.final_end_ms)
+        loaded = Partition(
+            self._log_id, number, self._config, self._policy, epoch=epoch, checkpoint=checkpoint,
             stored_keys=stored, now_ms=self._clock(),
         )  # fmt: skip
-        self._sink.refresh_hours_of(self._log_id, number, sorted(mark.hours))
-        state.hours_refreshed()
-        self._sink.write("marks", state.mark_row(), Fence(self._log_id, (number,), epoch))
-        return AssignedPartition(state)
+        self._sink.refresh_hours_of(self._log_id, number, sorted(checkpoint.hours))
+        checkpoint.hours.clear()
+        self._sink.write("marks", loaded.progress.checkpoint_row(), Fence(self._log_id, (number,), epoch))
+        return AssignedPartition(loaded)
 
-    def lose(self, number: int, error: Fenced) -> None:
-        """Drop a partition that another worker has claimed. Nothing of it is acknowledged: the other stores it."""
+    def take_committable(self) -> dict[TopicPartition, int]:
+        """Return the offsets that may be committed, where they are greater than those returned before.
+
+        Everything before such an offset is stored: the windows that its message touches, final; its late facts and
+        what they restate; its dead letter. So is a checkpoint that covers it. The caller makes sure of two more: the
+        flush that stored the checkpoint has ended without error, and `ledger_hour` lacks no stored row. Partitions that
+        were dropped or released are not `owned` any more, so nothing of them is returned.
+        """
+        offsets: dict[TopicPartition, int] = {}
+        for number, assigned in self.owned.items():
+            for topic, offset in assigned.partition.progress.committable().items():
+                if offset > assigned.acknowledged.get(topic, -1):
+                    assigned.acknowledged[topic] = offsets[topic, number] = offset
+        return offsets
+
+    def drop(self, number: int, error: Fenced) -> None:
+        """Drop a partition that another worker has claimed, and what was read of it: the other worker stores it."""
         self.owned.pop(number, None)
         self._fenced = self._fenced or (self._clock(), error)
         metrics.FENCED.inc()
@@ -136,13 +167,13 @@ class Assignment:
         metrics.PARTITIONS.set(len(self.owned))
         log.error("%s; dropped what was read of it here, and nothing of it is committed", error)
 
-    def check_lost(self, now_ms: int) -> None:
-        """Raises Fenced when the group has left this worker with a lost partition for FENCED_SESSIONS."""
-        if self._fenced is not None and now_ms - self._fenced[0] > self._fenced_most_ms:
+    def check_fenced(self, now_ms: int) -> None:
+        """Raise Fenced if no rebalance has taken a dropped partition away within FENCED_SESSIONS session timeouts."""
+        if self._fenced is not None and now_ms - self._fenced[0] > self._fenced_max_ms:
             raise self._fenced[1]
 
-    def give_up(self) -> None:
-        """All of them, at once."""
+    def release_all(self) -> None:
+        """Drop all partitions, and what was read of them: a rebalance took them away."""
         if self.owned:
             metrics.REBALANCES.inc()
         self._generation += 1

@@ -1,8 +1,9 @@
-"""The out half of a worker: what its partitions close is stored a round at a time, all partitions together.
+"""Flush: store what a worker's partitions have closed, all partitions together.
 
-An insert costs some milliseconds however few its rows, so a round makes one a table (docs/adr/0010). The order is the
-crash rule's: facts, ledger, marks; then late facts, what they restate, marks. `ledger_hour` is computed anew when
-there is time: a mark says which hours it may lack, so that the next owner does it if this one dies.
+An insert costs some milliseconds however few its rows, so a flush makes one per table (docs/adr/0010). The order is
+that of the crash rule: facts, ledger, checkpoints; then late facts, what they restate, checkpoints. `ledger_hour` is
+recomputed when there is time: a checkpoint names the hours that it may lack, so that the next owner recomputes them if
+this one dies.
 """
 
 from __future__ import annotations
@@ -18,168 +19,174 @@ from streams import metrics
 from streams.assignment import AssignedPartition
 from streams.core.partition import ClosedWindows, Partition
 from streams.core.stored_keys import touched_hours
-from streams.retrying_sink import Ownership, RetryingSink
+from streams.retrying_sink import Ownership, RetryingSink, StillOwned
 from warehouse.sink.fence import Fence
 
 CHECKPOINT_EVERY_MS = 1_000
-"""How often offsets that needed no flush (heartbeats, duplicates) are marked."""
+"""Interval of checkpoints for messages that need no flush (heartbeats, duplicates)."""
 HOURS_EVERY_MS = 5_000
-"""How long `ledger_hour` may lack what the ledger has while messages keep coming; it is at most as old as that."""
-
-
-Advance = Callable[[Partition, int], ClosedWindows | None]
+"""How long `ledger_hour` may lack rows of the ledger while messages keep arriving."""
 
 
 @dataclass
-class _Part:
-    """What one partition has to store in this round."""
+class _PartitionFlush:
+    """The part of a flush that belongs to one partition."""
 
-    owned: AssignedPartition
-    flush: ClosedWindows | None
-    shown: Table | None
-    """Provisional rows."""
-    due: bool
-    """A mark is due although nothing was closed."""
+    assigned: AssignedPartition
+    closed: ClosedWindows | None
+    provisional: Table | None
+    checkpoint_due: bool
+    """True if a checkpoint is due although nothing was closed."""
     sources: list[Table] = field(default_factory=list)
-    mark: Table | None = None
-    """The newest that is not known to be stored: what it settles is not settled again."""
+    checkpoint: Table | None = None
+    """The newest checkpoint row that is not known to be stored. A second attempt stores it again, or a newer one."""
 
     @property
     def finals(self) -> dict[str, Table]:
-        return self.flush.tables if self.flush else {}
+        return self.closed.tables if self.closed else {}
 
 
 class Flusher:
-    """See the module. `advance` closes windows of a partition, `heard` is told which rows of `sources` changed, `clock`
-    gives epoch milliseconds."""
+    """Stores what partitions close. `clock` gives epoch milliseconds.
+
+    `advance` closes windows of a partition; `on_sources` is called with rows of `sources` that are about to be stored.
+    """
 
     def __init__(
         self,
-        store: RetryingSink,
-        advance: Advance,
-        heard: Callable[[int, Table], None],
+        sink: RetryingSink,
+        advance: Callable[[Partition, int], ClosedWindows | None],
+        on_sources: Callable[[int, Table], None],
         log_id: str,
         clock: Callable[[], int],
     ) -> None:
-        self._store, self._advance, self._heard, self._log_id, self._clock = store, advance, heard, log_id, clock
+        self._sink, self._advance, self._on_sources = sink, advance, on_sources
+        self._log_id, self._clock = log_id, clock
         self._hours: set[int] = set()
         self._clusters: set[str] = set()
         self._workloads: set[str] = set()
         self._hours_ms = 0
         self.stored_ms = clock()
-        """When windows were last stored."""
+        """When windows were last stored, in epoch milliseconds."""
 
     @property
     def hours_due(self) -> bool:
-        """Whether `ledger_hour` lacks anything that is stored: offsets are acknowledged when it does not."""
+        """True if `ledger_hour` lacks rows that are stored. Offsets are committed only when it does not."""
         return bool(self._hours)
 
-    def forget(self) -> None:
-        """All partitions were given up: their next owners do what is left."""
+    def clear_hours(self) -> None:
+        """Forget the hours that are due: they are recomputed, or a rebalance left them to the next owners."""
         self._hours, self._clusters, self._workloads = set(), set(), set()
 
-    async def run(
+    async def flush(
         self,
         owned: Mapping[int, AssignedPartition],
         epoch: int,
         now_ms: int,
-        held: Callable[[], bool],
+        still_owned: StillOwned,
         *,
         show: bool,
         busy: bool,
     ) -> dict[int, Fenced]:
-        """Store what these partitions close. Returns those that another worker has claimed, with the store's refusal:
-        nothing of theirs is stored. With `show`, provisional windows too; while `busy`, hours wait for HOURS_EVERY_MS.
+        """Store what these partitions close; with `show`, their provisional windows too.
 
-        Raises LetGo when they were given up here and the warehouse is away.
+        While `busy`, hours wait for HOURS_EVERY_MS. Returns the partitions that another worker has claimed, with the
+        refusal: nothing of them is stored. Raises OwnershipLost if a rebalance took the partitions away while the
+        warehouse was unreachable.
         """
-        parts = {number: self._part(o, now_ms, show) for number, o in owned.items()}
+        parts = {number: self._close(assigned, now_ms, show) for number, assigned in owned.items()}
         lost: dict[int, Fenced] = {}
         while parts:
-            hold = Ownership(Fence(self._log_id, tuple(sorted(parts)), epoch), held)
+            ownership = Ownership(Fence(self._log_id, tuple(sorted(parts)), epoch), still_owned)
             try:
-                await self._store_all(parts, hold)
+                await self._store(parts, ownership)
                 if self._hours and (not busy or now_ms - self._hours_ms >= HOURS_EVERY_MS):
-                    await self._refresh_hours(parts, hold, now_ms)
+                    await self._refresh_hours(parts, still_owned, now_ms)
                 break
             except Fenced:
-                for number in await self._store.claimed_above(hold):
+                for number in await self._sink.claimed_by_others(ownership):
                     parts.pop(number)
                     lost[number] = Fenced(self._log_id, (number,), epoch)
         return lost
 
-    def _part(self, owned: AssignedPartition, now_ms: int, show: bool) -> _Part:
-        state, quiet_ms = owned.state, self._store.outage.without(now_ms)
-        flush = self._advance(state, quiet_ms)
-        due = flush is None and now_ms - owned.settled_ms >= CHECKPOINT_EVERY_MS
-        return _Part(owned, flush, state.provisional(quiet_ms) if show else None, due)
+    def _close(self, assigned: AssignedPartition, now_ms: int, show: bool) -> _PartitionFlush:
+        partition, quiet_ms = assigned.partition, self._sink.outage.exclude_outage(now_ms)
+        closed = self._advance(partition, quiet_ms)
+        checkpoint_due = closed is None and now_ms - assigned.checkpointed_ms >= CHECKPOINT_EVERY_MS
+        return _PartitionFlush(assigned, closed, partition.provisional(quiet_ms) if show else None, checkpoint_due)
 
-    async def _store_all(self, parts: Mapping[int, _Part], hold: Ownership) -> None:
-        """May be begun again, with fewer parts: what was stored already is stored once more."""
+    async def _store(self, parts: Mapping[int, _PartitionFlush], ownership: Ownership) -> None:
+        """Store all parts, in the order of the crash rule.
+
+        It may be called again with fewer parts: what was stored before is stored once more.
+        """
         closed = [p for p in parts.values() if p.finals]
         tables = {name: concat(name, [p.finals[name] for p in closed]) for name in (closed[0].finals if closed else ())}
-        shown = [p.shown for p in parts.values() if p.shown]
-        if shown:
-            tables["ledger"] = concat("ledger", [*([tables["ledger"]] if tables else []), *shown])
+        provisional = [p.provisional for p in parts.values() if p.provisional]
+        if provisional:
+            tables["ledger"] = concat("ledger", [*([tables["ledger"]] if tables else []), *provisional])
         if tables:
-            await self._store.write(tables.items(), hold)
-        await self._mark(parts.values(), closed, hold)
+            await self._sink.write(tables.items(), ownership)
+        await self._store_checkpoints(parts.values(), closed, ownership)
         for part in parts.values():
-            if part.flush and part.flush.late:
-                await self._store_late(part, part.flush, hold)
+            if part.closed and part.closed.late_tables:
+                await self._store_late(part, part.closed, ownership)
 
-    async def _mark(self, parts: Collection[_Part], closed: list[_Part], hold: Ownership) -> None:
+    async def _store_checkpoints(
+        self, parts: Collection[_PartitionFlush], closed: list[_PartitionFlush], ownership: Ownership
+    ) -> None:
         for part in closed:
-            assert part.flush is not None
-            self._touch(part.finals["ledger"])
-            part.mark = part.owned.state.finals_stored(part.flush)
+            assert part.closed is not None
+            self._note_hours(part.finals["ledger"])
+            part.checkpoint = part.assigned.partition.finals_stored(part.closed)
         for part in parts:
-            if part.due and part.mark is None:
-                part.mark = part.owned.state.settle()
-        await self._write_marks(parts, hold)
+            if part.checkpoint_due and part.checkpoint is None:
+                part.checkpoint = part.assigned.partition.progress.checkpoint_if_moved()
+        await self._write_checkpoints(parts, ownership)
         now_ms = self._clock()
         for part in parts:
-            if part.flush or part.due:
-                part.owned.settled_ms = now_ms
+            if part.closed or part.checkpoint_due:
+                part.assigned.checkpointed_ms = now_ms
         if closed:
             self.stored_ms = now_ms
             metrics.WINDOWS.inc(sum(len(np.unique(p.finals["ledger"]["window_start"])) for p in closed))
 
-    async def _write_marks(self, parts: Iterable[_Part], hold: Ownership) -> None:
-        """Sources first: who takes over goes on from the mark, and does not see again what they were counted from."""
-        marked = [(part, part.mark) for part in parts if part.mark is not None]
-        for part, _ in marked:
-            if (rows := part.owned.state.sources()) is not None:
+    async def _write_checkpoints(self, parts: Iterable[_PartitionFlush], ownership: Ownership) -> None:
+        """Store sources, then checkpoints: the next owner starts at the checkpoint and never reads these events."""
+        due = [(part, part.checkpoint) for part in parts if part.checkpoint is not None]
+        for part, _ in due:
+            partition = part.assigned.partition
+            if (rows := partition.progress.take_source_rows()) is not None:
                 part.sources.append(rows)
-                self._heard(part.owned.state.log_partition, rows)
-        found = [rows for part, _ in marked for rows in part.sources]
-        if found:
-            sources = concat("sources", found)
-            await self._store.write([("sources", sources)], hold)
-            await self._store.mark_simulated(sources["source"], hold)
-        if marked:
-            await self._store.write([("marks", concat("marks", [mark for _, mark in marked]))], hold)
+                self._on_sources(partition.log_partition, rows)
+        source_rows = [rows for part, _ in due for rows in part.sources]
+        if source_rows:
+            sources = concat("sources", source_rows)
+            await self._sink.write([("sources", sources)], ownership)
+            await self._sink.mark_simulated(sources["source"], ownership.still_owned)
+        if due:
+            await self._sink.write([("marks", concat("marks", [checkpoint for _, checkpoint in due]))], ownership)
 
-    async def _store_late(self, part: _Part, flush: ClosedWindows, hold: Ownership) -> None:
-        state = part.owned.state
-        await self._store.write(flush.late.items(), hold)
-        async for tables in self._store.restated(state, flush, hold):
-            await self._store.write(tables.items(), hold)
-            self._touch(tables["ledger"])
-        part.mark = state.late_stored(flush)
-        await self._write_marks([part], hold)
+    async def _store_late(self, part: _PartitionFlush, closed: ClosedWindows, ownership: Ownership) -> None:
+        partition = part.assigned.partition
+        await self._sink.write(closed.late_tables.items(), ownership)
+        async for tables in self._sink.restated(partition, closed, ownership.still_owned):
+            await self._sink.write(tables.items(), ownership)
+            self._note_hours(tables["ledger"])
+        part.checkpoint = partition.late_stored(closed)
+        await self._write_checkpoints([part], ownership)
         self.stored_ms = self._clock()
-        metrics.RESTATED.inc(len(flush.late_keys))
+        metrics.RESTATED.inc(len(closed.late_keys))
 
-    def _touch(self, ledger: Table) -> None:
+    def _note_hours(self, ledger: Table) -> None:
         hours, clusters, workloads = touched_hours(ledger)
         self._hours.update(hours)
         self._clusters.update(clusters)
         self._workloads.update(workloads)
 
-    async def _refresh_hours(self, parts: Mapping[int, _Part], hold: Ownership, now_ms: int) -> None:
-        await self._store.refresh_hours(self._hours, self._clusters, self._workloads, hold)
-        self.forget()
+    async def _refresh_hours(self, parts: Mapping[int, _PartitionFlush], still_owned: StillOwned, now_ms: int) -> None:
+        await self._sink.refresh_hours(self._hours, self._clusters, self._workloads, still_owned)
+        self.clear_hours()
         self._hours_ms = now_ms
         for part in parts.values():
-            part.owned.state.hours_refreshed()
+            part.assigned.partition.progress.checkpoint.hours.clear()

@@ -1,171 +1,91 @@
-"""Messages as they were delivered: those that wait to be taken in, and what is done about holes between them."""
+"""Bounded queue of messages that were delivered to this worker and that no partition has ingested yet.
+
+`put` is where reading waits (backpressure): while the inbox is full, and while this worker owns no partitions.
+
+The inbox drops messages in one case only, in `close`: a rebalance takes the partitions away. Their offsets were not
+acknowledged, so their next owner reads them again. `stream_worker` and `offset_gap_resolver` drop, for the same reason,
+messages of a partition that is not owned, and messages behind an offset gap until they are read again from its
+beginning. No other message is ever dropped.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from contracts.errors import LedgerError
-from streams import metrics
 from streams.core.decoding import LogMessage
-from streams.core.offset_gaps import GapKind, OffsetGap, classify_gap, loss_error
-from streams.log_reader import LogReader, TopicPartition
-
-log = logging.getLogger("wattlog.stream")
 
 INBOX_STEPS, INBOX_BYTES = 4, 64 * 2**20
-"""Steps and payload in hand, not yet taken in, at which reading waits."""
-REREADS = 5
-"""How often the same hole is read again before the worker ends: messages are on the log that do not come."""
-REREAD_WAIT_MS = 5_000
-"""A re-read that has not begun after this long was dropped too: it is asked for again."""
+"""The inbox is full at so many steps (of `batch_messages` messages), or at so many bytes of payload."""
 
 
 @dataclass(slots=True)
 class DeliveredBatch:
-    """Messages of one place, in offset order."""
+    """Messages of one topic and partition, in offset order."""
 
     topic: str
     partition: int
     messages: Sequence[LogMessage]
     begin: int | None
-    """From where the reader vouches for them: what the log holds at `begin` and after is here, up to the last."""
+    """The reader guarantees that these are all messages on the log from this offset to the last of them. None: it does
+    not, so missing offsets must be looked up on the log."""
 
 
 class Inbox:
-    """What was delivered and is not taken in yet, of partitions that are held. A step is `batch_messages`."""
+    """Queue of delivered batches, in order of arrival. `step_messages` is the setting `batch_messages`."""
 
-    def __init__(self, batch_messages: int) -> None:
-        self._step = batch_messages
+    def __init__(self, step_messages: int) -> None:
+        self._step_messages = step_messages
         self._batches: list[DeliveredBatch] = []
         self._messages = self._bytes = 0
-        self._generation = 0
-        self._open, self._room, self._arrived = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._room.set()
+        self._assignment = 0
+        """Counts `close` calls: a `put` that waited through one belongs to a past assignment."""
+        self._is_open, self._has_room, self._has_step = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._has_room.set()
 
     def __bool__(self) -> bool:
         return bool(self._batches)
 
     def open(self) -> None:
-        """Partitions are held: messages may come."""
-        self._open.set()
+        """Accept batches: partitions are owned."""
+        self._is_open.set()
 
     def close(self) -> None:
-        """Partitions were given up, and with them what waits here, or to come in: it was not acknowledged, so it comes
-        again, and in the hands of the next owner it would look like a hole in the log."""
-        self._generation += 1
-        self._open.clear()
-        self.take()
+        """Drop all batches, here and in a `put` that waits: a rebalance took the partitions away.
+
+        They must not reach a later assignment, where they would look like a gap in the log.
+        """
+        self._assignment += 1
+        self._is_open.clear()
+        self.take_all()
 
     async def put(self, batch: DeliveredBatch) -> None:
-        """Waits for room, and while no partition is held."""
-        generation = self._generation
-        while not (self._room.is_set() and self._open.is_set()):
-            await self._open.wait()
-            await self._room.wait()
-            if self._generation != generation:
-                return
+        """Add a batch. Waits while the inbox is full or closed."""
+        assignment = self._assignment
+        while not (self._has_room.is_set() and self._is_open.is_set()):
+            await self._is_open.wait()
+            await self._has_room.wait()
+            if self._assignment != assignment:
+                return  # Dropped: see `close`.
         self._batches.append(batch)
         self._messages += len(batch.messages)
         self._bytes += sum(len(m.value) for m in batch.messages if m.value)
-        if self._messages >= self._step:
-            self._arrived.set()
-        if self._messages >= INBOX_STEPS * self._step or self._bytes >= INBOX_BYTES:
-            self._room.clear()
+        if self._messages >= self._step_messages:
+            self._has_step.set()
+        if self._messages >= INBOX_STEPS * self._step_messages or self._bytes >= INBOX_BYTES:
+            self._has_room.clear()
 
-    async def arrival(self, most_ms: float) -> None:
-        """Returns when a step has come, or after this long."""
+    async def wait_for_step(self, timeout_ms: float) -> None:
+        """Return when the messages of a step have arrived, or after the timeout."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._arrived.wait(), most_ms / 1000)
-        self._arrived.clear()
+            await asyncio.wait_for(self._has_step.wait(), timeout_ms / 1000)
+        self._has_step.clear()
 
-    def take(self) -> list[DeliveredBatch]:
-        """All that came since the last time, in order; makes room."""
+    def take_all(self) -> list[DeliveredBatch]:
+        """Remove and return all batches, in order of arrival, and make room."""
         batches, self._batches = self._batches, []
         self._messages = self._bytes = 0
-        self._room.set()
+        self._has_room.set()
         return batches
-
-
-class OffsetGapResolver:
-    """Settles holes with the log and its reader, and tells what comes from before a re-read from what comes after."""
-
-    def __init__(self, reader: LogReader, clock: Callable[[], int]) -> None:
-        self._reader, self._clock = reader, clock
-        self._generation = 0
-        self._last_seen: dict[TopicPartition, int] = {}
-        self._awaited: dict[TopicPartition, tuple[OffsetGap, int]] = {}
-        """The holes that are being read again, and since when (ms)."""
-        self._tries: dict[TopicPartition, tuple[int, int]] = {}
-
-    def clear(self) -> None:
-        """Partitions were given up: their next owner begins at the committed offsets."""
-        self._generation += 1
-        self._last_seen.clear()
-        self._awaited.clear()
-        self._tries.clear()
-
-    def fresh(self, batch: DeliveredBatch) -> Sequence[LogMessage]:
-        """The batch's messages; while a re-read is awaited, none of those that were under way before it.
-
-        Offsets ascend. Where one does not, the re-read has begun.
-        """
-        place = batch.topic, batch.partition
-        last = self._last_seen.get(place)
-        if last is None:
-            return batch.messages
-        for n, message in enumerate(batch.messages):
-            if message.offset <= last:
-                del self._last_seen[place], self._awaited[place]
-                return batch.messages[n:]
-            last = message.offset
-        self._last_seen[place] = last
-        return ()
-
-    async def chase(self) -> None:
-        """Ask again for re-reads that have not begun in time. Raises LedgerError when that was often enough."""
-        for place, (hole, since_ms) in list(self._awaited.items()):
-            if self._clock() - since_ms > REREAD_WAIT_MS and self._awaited.get(place) == (hole, since_ms):
-                await self._read_again(hole, self._last_seen[place])
-
-    async def settle(self, hole: OffsetGap, batch: DeliveredBatch) -> bool:
-        """True: nothing is missing, go on behind the hole. False: it is being read again, drop what follows it.
-
-        Raises LedgerError for what the log lost.
-        """
-        if batch.begin is not None and batch.begin <= hole.expected:
-            return self._empty(hole)
-        generation = self._generation
-        found = await self._reader.look(hole.topic, hole.partition, hole.expected)
-        if self._generation != generation:
-            return False
-        verdict = classify_gap(hole, *found)
-        if verdict is GapKind.LOST:
-            raise loss_error(hole, found.earliest)
-        if verdict is GapKind.EMPTY:
-            return self._empty(hole)
-        await self._read_again(hole, batch.messages[-1].offset)
-        return False
-
-    def _empty(self, hole: OffsetGap) -> bool:
-        metrics.EMPTY_OFFSETS.inc(hole.got - hole.expected)
-        return True
-
-    async def _read_again(self, hole: OffsetGap, last: int) -> None:
-        place = hole.topic, hole.partition
-        expected, tries = self._tries.get(place, (hole.expected, 0))
-        tries = tries + 1 if expected == hole.expected else 1
-        if tries > REREADS:
-            raise LedgerError(
-                f"{hole.topic} partition {hole.partition}: messages {hole.expected} to {hole.got - 1} are on the log, "
-                f"but were not delivered in {REREADS} re-reads. Start the worker again; it goes on where it stored last"
-            )
-        self._tries[place] = hole.expected, tries
-        self._last_seen[place] = last
-        self._awaited[place] = hole, self._clock()
-        metrics.REREADS.inc()
-        log.warning("%s partition %d: %d came, %d was due; reading again", *place, hole.got, hole.expected)
-        await self._reader.seek(*place, hole.expected)

@@ -1,4 +1,7 @@
-"""The event log's own housekeeping: topics, their identity, and the offsets that a new group starts from."""
+"""Administration of the event log: topics, the log's identity, and the offsets that a new group starts from.
+
+`config` is librdkafka's configuration in all of these.
+"""
 
 from __future__ import annotations
 
@@ -7,57 +10,48 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from contracts import topics
 from contracts.errors import LedgerError, Unavailable
 from contracts.settings import Settings
-from streams import metrics
-from streams.log_reader import OffsetLookup
+from streams import dead_letters, metrics
+from streams.log_reader import OffsetLookup, TopicPartition
 
 log = logging.getLogger("wattlog.stream")
 
 TIMEOUT_S = 15.0
 RETENTION_MS = 7 * 86_400_000
-"""How long the joined topics are kept: as long as a worker may be away without loss."""
-DEADLETTER_BYTES = 8 * 2**20
-"""The largest dead letter. Larger than a broker's usual limit (1 MiB), because a letter is its message and the reason,
-and because what was small on the log may have been compressed."""
+"""Retention of the topics: how long a worker may be away without loss."""
 _NOT_ALONE = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)
 NO_COORDINATOR = (
     KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS
 )  # fmt: skip
-"""What a broker says of a group while its coordinator is found or moves: a while after it started."""
+"""A broker's answers while a group's coordinator is elected or moves, as for a while after the broker started."""
 _COORDINATOR_WAIT_S = 0.2
 _Answer = TypeVar("_Answer")
 
 
 def unavailable(bootstrap: str, error: object) -> Unavailable:
+    """Return the error for a broker that does not answer."""
     return Unavailable(f"no Kafka at {bootstrap}: {error}", "Start it, or set WATTLOG_KAFKA_BOOTSTRAP to where it is.")
 
 
-def usage_group(settings: Settings) -> str:
-    """The consumer group of the job that stores usage: another topic, read at its own pace."""
-    return f"{settings.kafka_group}-usage"
-
-
 def ensure_topics(settings: Settings, config: dict[str, Any]) -> list[str]:
-    """Create the topics that are missing; returns their names. `config` is librdkafka's.
-
-    Raises Unavailable when no broker answers.
-    """
+    """Create the topics that are missing, and return their names. Raises Unavailable when no broker answers."""
     admin = AdminClient(config)
     try:
-        there = admin.list_topics(timeout=TIMEOUT_S).topics
-        missing = [t for t in topics.ALL if t not in there]
+        existing = admin.list_topics(timeout=TIMEOUT_S).topics
+        missing = [t for t in topics.ALL if t not in existing]
         retention = {
             "retention.ms": str(RETENTION_MS),
             # Retention counts from arrival: by event time, a broker would delete a recording as it is replayed.
             "message.timestamp.type": "LogAppendTime",
             "min.insync.replicas": str(min(2, settings.kafka_replication)),
         }
-        large = {topics.DEADLETTER: {"max.message.bytes": str(DEADLETTER_BYTES)}}
+        large = {topics.DEADLETTER: {"max.message.bytes": str(dead_letters.MAX_BYTES)}}
         new = [
             NewTopic(t, settings.kafka_partitions, settings.kafka_replication, config={**retention, **large.get(t, {})})
             for t in missing
@@ -73,36 +67,28 @@ def ensure_topics(settings: Settings, config: dict[str, Any]) -> list[str]:
     return missing
 
 
-def partitions(config: dict[str, Any], bootstrap: str) -> int:
-    """Partitions of the joined topics. Raises LedgerError if they differ, Unavailable if one is not there."""
+def partition_count(names: Sequence[str], config: dict[str, Any], bootstrap: str) -> int:
+    """Return the partition count that these topics have in common.
+
+    Raises Unavailable if a topic does not exist or no broker answers, LedgerError if the counts differ.
+    """
     try:
-        found = AdminClient(config).list_topics(timeout=TIMEOUT_S).topics
+        existing = AdminClient(config).list_topics(timeout=TIMEOUT_S).topics
     except KafkaException as error:
         raise unavailable(bootstrap, error) from error
-    counts = {topic: len(found[topic].partitions) if topic in found else 0 for topic in topics.JOINED}
-    missing = [topic for topic, count in counts.items() if not count]
-    if missing:
-        raise Unavailable(f"topic {missing[0]} is not at {bootstrap}", "Run `wattlog migrate`.")
+    counts = {topic: len(existing[topic].partitions) if topic in existing else 0 for topic in names}
+    for topic, count in counts.items():
+        if not count:
+            raise Unavailable(f"topic {topic} is not at {bootstrap}", "Run `wattlog migrate`.")
     if len(set(counts.values())) != 1:
         raise LedgerError(
             f"the joined topics must have the same number of partitions, or power and tokens part ways: {counts}"
         )
-    return counts[topics.POWER]
-
-
-def partitions_of(topic: str, config: dict[str, Any], bootstrap: str) -> int:
-    """Partitions of a topic. Raises Unavailable if it is not there."""
-    try:
-        found = AdminClient(config).list_topics(timeout=TIMEOUT_S).topics
-    except KafkaException as error:
-        raise unavailable(bootstrap, error) from error
-    if topic not in found or not found[topic].partitions:
-        raise Unavailable(f"topic {topic} is not at {bootstrap}", "Run `wattlog migrate`.")
-    return len(found[topic].partitions)
+    return counts[names[0]]
 
 
 def identity(config: dict[str, Any], bootstrap: str, topic: str = topics.POWER) -> str:
-    """What tells this log from any other: the cluster's id and a topic's. A topic made anew is a new log."""
+    """Return the identity of the log: the cluster's id and a topic's. A topic that was created again is a new log."""
     admin = AdminClient(config)
     try:
         cluster = admin.list_topics(timeout=TIMEOUT_S).cluster_id
@@ -120,19 +106,19 @@ def commit_initial_offsets(
     accept_loss: bool = False,
     names: Sequence[str] = topics.JOINED,
 ) -> None:
-    """Give a new group an offset on every partition of the topics `names`: the earliest. The workers themselves never
-    guess one, because a guess (`earliest`, `latest`) would hide that the log lost what they had not read.
+    """Give a new group an offset on every partition of the topics `names`: the earliest.
 
-    Raises LedgerError where the group's offset is no longer on the log, unless the loss is accepted: then the group
-    goes on from the earliest message that is left. Raises Unavailable when no broker answers, or when the group's other
-    workers would have to stop first.
+    Workers themselves never guess an offset: a guess (`earliest`, `latest`) would hide that the log lost messages which
+    they had not read. Raises LedgerError where the group's offset is no longer on the log, unless the loss is accepted:
+    then the group continues at the earliest message left. Raises Unavailable when no broker answers, or when the
+    group's other workers would have to stop first.
     """
     consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
     try:
-        every = [TopicPartition(t, p) for t in names for p in range(count)]
-        if fresh := _fresh(consumer, every, accept_loss):
-            _commit(consumer, group, [tp for tp, _ in fresh], every, accept_loss)
-            _tell_loss(fresh)
+        places = [KafkaPartition(t, p) for t in names for p in range(count)]
+        if new := _new_offsets(consumer, places, accept_loss):
+            _commit(consumer, group, [tp for tp, _ in new], places, accept_loss)
+            _log_loss(new)
     except KafkaException as error:
         raise unavailable(config["bootstrap.servers"], error) from error
     finally:
@@ -141,34 +127,34 @@ def commit_initial_offsets(
 
 def committed(
     config: dict[str, Any], group: str, numbers: Iterable[int], *, names: Sequence[str] = topics.JOINED
-) -> dict[tuple[str, int], int]:
-    """From which offset the group reads these partitions of topics. Raises Unavailable without a broker."""
+) -> dict[TopicPartition, int]:
+    """Return the group's committed offset of each topic and partition that has one. Raises Unavailable."""
     consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
     try:
-        every = [TopicPartition(t, p) for t in names for p in numbers]
-        found = offsets(consumer, every)
+        places = [KafkaPartition(t, p) for t in names for p in numbers]
+        committed_at = offsets(consumer, places)
     except KafkaException as error:
         raise unavailable(config["bootstrap.servers"], error) from error
     finally:
         consumer.close()
-    return {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
+    return {(tp.topic, tp.partition): tp.offset for tp in committed_at if tp.offset >= 0}
 
 
-def offsets(consumer: Consumer, places: list[TopicPartition]) -> list[TopicPartition]:
-    """Where the consumer's group reads on, place by place; a negative offset where it has none.
+def offsets(consumer: Consumer, places: list[KafkaPartition]) -> list[KafkaPartition]:
+    """Return the committed offset of the consumer's group at each place; negative where it has none.
 
-    Asks again while the group has no coordinator, for TIMEOUT_S: librdkafka itself gives up at the first answer.
-    Raises KafkaException when no broker answers.
+    Retries for TIMEOUT_S while the group has no coordinator: librdkafka itself gives up at the first answer. Raises
+    KafkaException when no broker answers.
     """
     return _answered(lambda: consumer.committed(places, timeout=TIMEOUT_S)) if places else []
 
 
 def look_up_offset(config: dict[str, Any], group: str, topic: str, partition: int, offset: int) -> OffsetLookup:
-    """What the log holds at an offset, read there directly. Raises Unavailable when no broker answers."""
+    """Read the log at an offset, with a consumer of its own. Raises Unavailable when no broker answers."""
     settings = {"enable.auto.commit": False, "auto.offset.reset": "error", "enable.partition.eof": True}
     consumer = Consumer({**config, "group.id": group, "isolation.level": "read_uncommitted", **settings})
     try:
-        place = TopicPartition(topic, partition, offset)
+        place = KafkaPartition(topic, partition, offset)
         earliest, _ = consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)
         if offset < earliest:
             return OffsetLookup(earliest, None)
@@ -188,7 +174,7 @@ def look_up_offset(config: dict[str, Any], group: str, topic: str, partition: in
 
 
 def _answered(ask: Callable[[], _Answer]) -> _Answer:
-    """Ask the group's coordinator, again while there is none, for TIMEOUT_S at most."""
+    """Ask the group's coordinator; retry while there is none, for TIMEOUT_S at most."""
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         try:
@@ -199,10 +185,12 @@ def _answered(ask: Callable[[], _Answer]) -> _Answer:
             time.sleep(_COORDINATOR_WAIT_S)
 
 
-def _fresh(consumer: Consumer, every: list[TopicPartition], accept_loss: bool) -> list[tuple[TopicPartition, int]]:
-    """Where the group has no offset that is still on the log: the earliest there, and how many messages are lost."""
-    fresh = []
-    for tp in offsets(consumer, every):
+def _new_offsets(
+    consumer: Consumer, places: list[KafkaPartition], accept_loss: bool
+) -> list[tuple[KafkaPartition, int]]:
+    """Return (earliest offset, lost messages) for each place where the group has no offset that is on the log."""
+    new = []
+    for tp in offsets(consumer, places):
         earliest, _ = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)
         if 0 <= tp.offset < earliest and not accept_loss:
             raise LedgerError(
@@ -212,13 +200,13 @@ def _fresh(consumer: Consumer, every: list[TopicPartition], accept_loss: bool) -
             )
         if tp.offset < earliest:
             lost = earliest - tp.offset if tp.offset >= 0 else 0
-            fresh.append((TopicPartition(tp.topic, tp.partition, earliest), lost))
-    return fresh
+            new.append((KafkaPartition(tp.topic, tp.partition, earliest), lost))
+    return new
 
 
-def _tell_loss(fresh: Iterable[tuple[TopicPartition, int]]) -> None:
-    """What was accepted is told and counted all the same."""
-    for tp, lost in fresh:
+def _log_loss(new: Iterable[tuple[KafkaPartition, int]]) -> None:
+    """Log and count messages whose loss was accepted."""
+    for tp, lost in new:
         if lost:
             log.warning(
                 "%s partition %d: going on without messages %d to %d, which the log lost; the loss was accepted",
@@ -228,15 +216,15 @@ def _tell_loss(fresh: Iterable[tuple[TopicPartition, int]]) -> None:
 
 
 def _commit(
-    consumer: Consumer, group: str, fresh: list[TopicPartition], every: list[TopicPartition], accept_loss: bool
+    consumer: Consumer, group: str, new: list[KafkaPartition], places: list[KafkaPartition], accept_loss: bool
 ) -> None:
-    """Commit from outside the group, which Kafka allows while nobody is in it."""
+    """Commit from outside the group, which Kafka allows while the group is empty."""
     try:
-        _answered(lambda: consumer.commit(offsets=fresh, asynchronous=False))
+        _answered(lambda: consumer.commit(offsets=new, asynchronous=False))
     except KafkaException as error:
         if error.args[0].code() not in _NOT_ALONE:
             raise
-        if _fresh(consumer, every, accept_loss):  # Else the worker that started beside this one did it.
+        if _new_offsets(consumer, places, accept_loss):  # Else another worker that is starting did it.
             raise Unavailable(
                 f"group {group} has workers, so its offsets cannot be set", "Stop them all, then start one."
             ) from error

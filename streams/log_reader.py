@@ -1,4 +1,4 @@
-"""What a stream worker asks of whoever reads the log for it: `streams.transport` has two such readers."""
+"""Interface between a stream worker and whatever reads the log for it: `streams.transport` has two implementations."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ TopicPartition = tuple[str, int]
 
 
 class OffsetLookup(NamedTuple):
-    """What the log itself holds at an offset."""
+    """Contents of the log at an offset, read from the log itself."""
 
     earliest: int
     """The first offset that retention has left."""
     first: int | None
-    """The first offset at or after the one asked for that holds a message; None if none does."""
+    """The first offset at or after the requested one that has a message; None if there is none."""
 
 
 class LogReader(Protocol):
     """Reads partitions in offset order, hands messages to `StreamWorker.put` and commits acknowledged offsets."""
 
     def acknowledge(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Everything before these offsets is stored: the group may commit them, now or a little later."""
+        """Let the group commit these offsets, now or a little later: everything before them is stored."""
 
     async def seek(self, topic: str, partition: int, offset: int) -> None:
-        """Read this place anew from `offset` on. What was read before may still be delivered first.
+        """Read this partition again from `offset` on. Messages read before may still be delivered first.
 
-        Does nothing where the place is not held any more.
+        Does nothing if the partition is not owned any more.
         """
 
-    async def look(self, topic: str, partition: int, offset: int) -> OffsetLookup:
-        """Ask the log itself. Raises Unavailable when no broker answers."""
+    async def look_up(self, topic: str, partition: int, offset: int) -> OffsetLookup:
+        """Read the log at an offset, outside the consumer. Raises Unavailable when no broker answers."""

@@ -1,7 +1,7 @@
-"""What a worker may hold in memory, and what it does when it holds that much.
+"""Bounds on a worker's memory: how much it may hold, and what it does when it holds that much.
 
-When a window is closed decides nothing: what comes for it afterwards is a late fact, and restated. So a worker that is
-full closes its oldest windows early, and reading waits only until they are stored.
+The result does not depend on when a window is closed: what arrives later is a late fact, and restated. So a full worker
+closes its oldest windows early, and reading waits only until they are stored.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from streams import metrics
-from streams.core.cardinality import CardinalityReport
+from streams.core.cardinality import CardinalityReport, report_cardinality
 from streams.core.decoding import LogMessage
 from streams.core.partition import NO_BOUND, ClosedWindows, Partition
 from streams.core.progress import MAX_SOURCES
@@ -18,99 +18,107 @@ from streams.core.progress import MAX_SOURCES
 log = logging.getLogger("wattlog.stream")
 
 FLUSHES = 8
-"""A round stores at most this part of what may be held: tables of rows are several times as large as the state."""
+"""A flush stores at most this fraction of `max_open_rows`: tables of rows are several times as large as the state."""
 LATE_EVERY_MS = 1_000
-"""Late facts wait so long for others: each time, all of their windows are read from the warehouse and restated."""
+"""How long late facts wait for others: each restatement reads all facts of their windows from the warehouse."""
 MANY_KEYS = 100_000
-"""GPUs or tenants in open windows that are told of: so many are seldom meant."""
-TELL_EVERY_MS = 60_000
+"""GPUs or tenants in open windows above which a warning is logged: so many are seldom intended."""
+WARN_EVERY_MS = 60_000
 STEP_BYTES = 4 * 2**20
-"""Payload that is taken in at once: between steps, a worker that is full stops reading."""
+"""Payload that is ingested at once: a full worker stops between steps."""
 
 
 class MemoryBounds:
-    """See the module. `most` is in rows (`max_open_rows`), `states` gives the partitions held."""
+    """Bounds of the owned partitions together. `max_rows` is the setting `max_open_rows`."""
 
-    def __init__(self, most: int, states: Callable[[], Collection[Partition]]) -> None:
-        self._most, self._states = most, states
-        self._left, self._keep, self._in_hand = most, NO_BOUND, 0
+    def __init__(self, max_rows: int, partitions: Callable[[], Collection[Partition]]) -> None:
+        self._max_rows, self._partitions = max_rows, partitions
+        self._left, self._keep, self._in_flush = max_rows, NO_BOUND, 0
         self._late_ms: dict[int, int] = {}
-        self._told_ms: dict[str, int] = {}
+        self._warned_ms: dict[str, int] = {}
         self._forgotten = 0
 
     def rows(self) -> int:
-        """Rows held now: those that a round is storing are held until its end."""
-        return self._in_hand + sum(state.open_rows for state in self._states())
+        """Return the rows in memory, including those that a flush is storing."""
+        return self._in_flush + sum(partition.open_rows for partition in self._partitions())
 
     def full(self) -> bool:
-        """Whether reading should wait: more is held than may be, and storing makes room."""
+        """Return True if reading should wait: the bound is exceeded, and storing makes room."""
         rows = self.rows()
         metrics.OPEN_ROWS.set(rows)
-        return rows > self._most and any(state.unstored for state in self._states())
+        return rows > self._max_rows and any(partition.has_unstored for partition in self._partitions())
 
-    def begin_round(self) -> None:
-        """Partitions will be stored, one `advance` each."""
-        self._left, self._in_hand = self._most // FLUSHES, 0
-        self._keep = self._most // 2 // len(self._states()) if self.full() else NO_BOUND
+    def begin_flush(self) -> None:
+        """Reset the budget of a flush, which calls `advance` once per partition."""
+        self._left, self._in_flush = self._max_rows // FLUSHES, 0
+        self._keep = self._max_rows // 2 // len(self._partitions()) if self.full() else NO_BOUND
 
     @property
-    def cut(self) -> bool:
-        """The last round stored as much as a round may: there is more."""
+    def exhausted(self) -> bool:
+        """True if the last flush stored as much as one may: there is more to store."""
         return self._left <= 0
 
-    def advance(self, state: Partition, now_ms: int) -> ClosedWindows | None:
-        """`Partition.advance`, within the bounds: of what may be closed, so much that the round's tables stay small; of
-        a worker that is full, so much more that every partition keeps its part of half of what may be held."""
-        full, held = self._keep != NO_BOUND, state.open_rows
-        waited_ms = now_ms - self._late_ms.get(state.log_partition, -LATE_EVERY_MS)
-        flush = state.advance(
+    def advance(self, partition: Partition, now_ms: int) -> ClosedWindows | None:
+        """Call `Partition.advance` within the bounds.
+
+        It closes no more than is left of the flush's budget. In a full worker it closes windows early, until the
+        partition keeps no more than its part of half the bound.
+        """
+        full, rows_before = self._keep != NO_BOUND, partition.open_rows
+        waited_ms = now_ms - self._late_ms.get(partition.log_partition, -LATE_EVERY_MS)
+        closed = partition.advance(
             now_ms,
             at_most_rows=self._keep,
             close_rows=self._left,
-            late=full or waited_ms >= LATE_EVERY_MS or state.late_rows > self._most // FLUSHES,
+            late=full or waited_ms >= LATE_EVERY_MS or partition.late_facts.rows > self._max_rows // FLUSHES,
         )
-        if flush is None:
+        if closed is None:
             return None
-        self._left -= held - state.open_rows
-        self._in_hand += held - state.open_rows
-        if flush.late:
-            self._late_ms[state.log_partition] = now_ms
-        if flush.early:
-            metrics.CLOSED_EARLY.inc(flush.early)
-            self._tell(
+        self._left -= rows_before - partition.open_rows
+        self._in_flush += rows_before - partition.open_rows
+        if closed.late_tables:
+            self._late_ms[partition.log_partition] = now_ms
+        if closed.closed_early:
+            metrics.CLOSED_EARLY.inc(closed.closed_early)
+            self._warn(
                 "full", now_ms, "max_open_rows (%d) is met: windows are closed before their lateness has passed, and "
-                "what still comes for them is restated. Most there is: %s. Mend what makes so many, or add workers",
-                self._most, state.report_cardinality() or "in the windows just closed",
+                "what still arrives for them is restated. The largest group: %s. Fix the producer of so many names, or "
+                "add workers", self._max_rows, _report(partition) or "in the windows just closed",
             )  # fmt: skip
-        return flush
+        return closed
 
-    def show(self, now_ms: int) -> None:
-        """Gauges; a warning of names that look like ids, and of sources that there is no room to remember."""
-        states = self._states()
-        forgotten = sum(state.counters().forgotten for state in states)
+    def export(self, now_ms: int) -> None:
+        """Set gauges; warn about names that look like ids, and about sources that were forgotten."""
+        partitions = self._partitions()
+        forgotten = sum(partition.progress.forgotten for partition in partitions)
         metrics.SOURCES_FORGOTTEN.set(forgotten)
         if forgotten > self._forgotten:
-            self._tell(
+            self._warn(
                 "forgotten", now_ms, "%d sources were forgotten, because a partition remembers %d a topic: what they "
                 "send twice counts twice. Sources that live long, or more partitions, avoid it",
                 forgotten, MAX_SOURCES,
             )  # fmt: skip
         self._forgotten = forgotten
-        for kind, count in (("gpus", sum(s.gpus for s in states)), ("tenants", sum(s.payers for s in states))):
+        gpus, tenants = (sum(len(p.windows.gpus) for p in partitions), sum(len(p.windows.payers) for p in partitions))
+        for kind, count in (("gpus", gpus), ("tenants", tenants)):
             metrics.OPEN_KEYS.labels(kind).set(count)
             if count > MANY_KEYS:
-                most: CardinalityReport = max(m for s in states if (m := s.report_cardinality()) is not None)
-                self._tell(kind, now_ms, "open windows hold %d %s: %s. Is that meant so?", count, kind, most)
+                report = max(r for p in partitions if (r := _report(p)) is not None)
+                self._warn(kind, now_ms, "open windows hold %d %s: %s. Is that intended?", count, kind, report)
 
-    def _tell(self, what: str, now_ms: int, text: str, *values: object) -> None:
-        """At most once a minute, for as long as it lasts."""
-        if now_ms - self._told_ms.get(what, -TELL_EVERY_MS) >= TELL_EVERY_MS:
-            self._told_ms[what] = now_ms
+    def _warn(self, kind: str, now_ms: int, text: str, *values: object) -> None:
+        """Log a warning, of each kind once per WARN_EVERY_MS at most."""
+        if now_ms - self._warned_ms.get(kind, -WARN_EVERY_MS) >= WARN_EVERY_MS:
+            self._warned_ms[kind] = now_ms
             log.warning(text, *values)
 
 
+def _report(partition: Partition) -> CardinalityReport | None:
+    return report_cardinality(partition.windows.gpus, partition.windows.payers)
+
+
 def steps(messages: Sequence[LogMessage]) -> Iterator[Sequence[LogMessage]]:
-    """The messages, cut where the payload of a step would exceed STEP_BYTES; one message at least."""
+    """Yield the messages in steps of at most STEP_BYTES of payload, or of one message."""
     begin, size = 0, 0
     for at, message in enumerate(messages):
         size += len(message.value or b"")

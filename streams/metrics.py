@@ -1,4 +1,4 @@
-"""What a worker shows on /metrics. docs/metrics.md explains each; a test keeps that page honest."""
+"""Metrics of a worker on /metrics. docs/metrics.md explains each; a test compares that page with this module."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ DEAD_LETTERS = Counter(
 )
 STORE_RETRIES = Counter(
     "wattlog_stream_store_retries",
-    "What the warehouse did not do and was asked again, by reason (warehouse/error_codes.py).",
+    "Calls that the warehouse refused and that were retried, by reason (warehouse/error_codes.py).",
     ["reason"],
 )
-STORE_OUTAGE = Gauge("wattlog_stream_store_outage_seconds", "How long the warehouse has been refusing; 0: it does not.")
-STORED_ROWS = Counter("wattlog_stream_rows_stored", "Rows that the warehouse took, of all tables.")
+STORE_OUTAGE = Gauge(
+    "wattlog_stream_store_outage_seconds", "How long the warehouse has refused calls; 0 if it does not."
+)
+STORED_ROWS = Counter("wattlog_stream_rows_stored", "Rows that the warehouse accepted, of all tables.")
 CATCHUP = Gauge(
     "wattlog_stream_catchup_rows_per_second", "Rows stored a second since an outage; 0 when it is caught up with."
 )
@@ -24,36 +26,36 @@ FENCED = Counter("wattlog_stream_fenced", "Partitions dropped because another wo
 LOST = Counter(
     "wattlog_stream_lost_messages", "Messages that the log deleted unread, where `--accept-loss` went on without them."
 )
-REBALANCES = Counter("wattlog_stream_rebalances", "Times that the group took this worker's partitions away.")
-PARTITIONS = Gauge("wattlog_stream_partitions", "Partitions that this worker holds.")
-OPEN_WINDOWS = Gauge("wattlog_stream_open_windows", "Windows that are not final yet, over all partitions held.")
+REBALANCES = Counter("wattlog_stream_rebalances", "Rebalances that took this worker's partitions away.")
+PARTITIONS = Gauge("wattlog_stream_partitions", "Partitions that this worker owns.")
+OPEN_WINDOWS = Gauge("wattlog_stream_open_windows", "Windows that are not final yet, over all partitions owned.")
 OPEN_ROWS = Gauge("wattlog_stream_open_rows", "Rows held in open windows: `max_open_rows` bounds them.")
 CLOSED_EARLY = Counter(
     "wattlog_stream_closed_early", "Windows closed before their lateness had passed, because `max_open_rows` was met."
 )
-OPEN_KEYS = Gauge(
-    "wattlog_stream_open_keys", "GPUs, and tenants by workload and model, that open windows know.", ["kind"]
-)
+OPEN_KEYS = Gauge("wattlog_stream_open_keys", "GPUs, and tenants by workload and model, in open windows.", ["kind"])
 SOURCES_FORGOTTEN = Gauge(
     "wattlog_stream_sources_forgotten",
-    "Sources forgotten since assignment, because a partition heard more than it remembers.",
+    "Sources forgotten since assignment, because a partition read of more than it remembers.",
 )
 WATERMARK_LAG = Gauge(
     "wattlog_stream_watermark_lag_seconds", "How far a partition's watermark is behind the clock.", ["partition"]
 )
 SEQUENCE_GAPS = Gauge(
     "wattlog_stream_sequence_gaps",
-    "Events that producers numbered and that have not come.",
+    "Events that producers numbered and that have not arrived.",
     ["topic"],
 )
 UNACKED = Gauge("wattlog_stream_unacked_messages", "Messages read whose windows are not all final and stored.")
 PAUSED = Gauge("wattlog_stream_paused", "1 while reading waits until what is above `max_open_rows` is stored.")
 DUPLICATES = Gauge("wattlog_stream_duplicates", "Events recognised as duplicates since the partitions were assigned.")
-LATE = Gauge("wattlog_stream_late_events", "Events that came after a window of theirs was final, since assignment.")
+LATE = Gauge("wattlog_stream_late_events", "Events that arrived after a window of theirs was final, since assignment.")
 REREADS = Counter("wattlog_stream_rereads", "Places read again because messages on the log had not been delivered.")
 EMPTY_OFFSETS = Counter("wattlog_stream_empty_offsets", "Offsets passed over: the log never held messages there.")
 USAGE_ROWS = Counter("wattlog_stream_usage_rows", "Rows of wattlog.usage.v1 that were stored.")
 USAGE_DUPLICATES = Counter(
     "wattlog_stream_usage_duplicates", "Rows of wattlog.usage.v1 that count elsewhere: copies of others."
 )
-USAGE_LAG = Gauge("wattlog_stream_usage_lag_messages", "Messages of wattlog.usage.v1 that wait on the partitions held.")
+USAGE_LAG = Gauge(
+    "wattlog_stream_usage_lag_messages", "Messages of wattlog.usage.v1 that wait on the partitions owned."
+)

@@ -15,7 +15,6 @@ from confluent_kafka import Consumer, TopicPartition
 from bench.contestants.wattlog_common import Patience, fill, settings_of, totals
 from bench.harness.meter import Job, Meter, leave
 from bench.harness.profiling import Profiles
-from cli.embedded import policy_of
 from cli.opening import open_warehouse
 from contracts import topics
 from contracts.rows import Table, concat
@@ -25,6 +24,7 @@ from streams.core.decoding import LogMessage, PartitionConfig
 from streams.core.partition import Partition
 from streams.core.stored_keys import touched_hours
 from streams.flush import CHECKPOINT_EVERY_MS, HOURS_EVERY_MS
+from streams.startup import load_policy
 from warehouse.sink.fence import Fence
 from warehouse.sink.sink import Sink
 
@@ -96,7 +96,7 @@ class Plain:
         now_ms, states = _now_ms(), list(self._partitions.values())
         settle = now_ms - self._settled_ms >= CHECKPOINT_EVERY_MS
         flushes = [(state, flush) for state in states if (flush := state.advance(now_ms))]
-        if any(flush.late for _, flush in flushes):
+        if any(flush.late_tables for _, flush in flushes):
             raise RuntimeError("the input has nothing late")
         tables = {n: concat(n, [f.tables[n] for _, f in flushes]) for n in (flushes[0][1].tables if flushes else ())}
         for name, table in tables.items():
@@ -108,7 +108,7 @@ class Plain:
             marks.append(state.finals_stored(flush))
         closed = {id(state) for state, _ in flushes}
         rest = [state for state in states if settle and id(state) not in closed]
-        marks += [mark for state in rest if (mark := state.settle()) is not None]
+        marks += [mark for state in rest if (mark := state.progress.checkpoint_if_moved()) is not None]
         self._store_marks(states, marks)
         self._refresh_hours(now_ms)
         self._settled_ms = now_ms if settle else self._settled_ms
@@ -116,7 +116,7 @@ class Plain:
     def _store_marks(self, states: list[Partition], marks: list[Table]) -> None:
         if not marks:
             return
-        found = [rows for state in states if (rows := state.sources()) is not None]
+        found = [rows for state in states if (rows := state.progress.take_source_rows()) is not None]
         if found:
             self._sink.write("sources", concat("sources", found), self._fence)
         self._sink.write("marks", concat("marks", marks), self._fence)
@@ -127,12 +127,14 @@ class Plain:
             for seen in self._touched:
                 seen.clear()
             for state in self._partitions.values():
-                state.hours_refreshed()
+                state.progress.checkpoint.hours.clear()
             self._hours_ms = now_ms
 
     def _commit(self) -> None:
         done = {
-            (topic, n): offset for n, state in self._partitions.items() for topic, offset in state.committable().items()
+            (topic, n): offset
+            for n, state in self._partitions.items()
+            for topic, offset in state.progress.committable().items()
         }
         if done and done != self._committed:
             offsets = [TopicPartition(t, n, offset) for (t, n), offset in done.items()]
@@ -150,7 +152,7 @@ def main() -> None:
     log_id = f"bench/{job.group}"
     with open_warehouse(settings) as warehouse:
         fill(warehouse, job)
-        Plain(job, settings, Sink(warehouse), policy_of(warehouse, settings), log_id).drain(meter, profiles)
+        Plain(job, settings, Sink(warehouse), load_policy(warehouse, settings), log_id).drain(meter, profiles)
         meter.report(totals(warehouse), profile=profiles.top())
     leave()
 

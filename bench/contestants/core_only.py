@@ -49,7 +49,7 @@ def decode_all(log: Log, job: Job) -> dict[str, int]:
         for at in range(0, len(messages), settings.batch_messages):
             step = messages[at : at + settings.batch_messages]
             for topic in topics.JOINED:
-                for event in decoding.read([m for m in step if m.topic == topic], now_ms, config).events:
+                for event in decoding.decode_messages([m for m in step if m.topic == topic], now_ms, config).events:
                     if isinstance(event, BadEvent):
                         raise event
                     found["rows"] += len(event.batch)

@@ -10,8 +10,8 @@ from confluent_kafka import Consumer, TopicPartition
 
 from bench.harness.fleet import HARDWARE
 from bench.harness.meter import Job
-from cli.embedded import prepare
 from contracts.settings import Settings
+from streams.startup import prepare_warehouse
 from warehouse.client import Warehouse
 from warehouse.reference_data.tables import END_MS, IdleFloor, put_idle_floors
 
@@ -37,7 +37,7 @@ def settings_of(job: Job) -> Settings:
 
 def fill(warehouse: Warehouse, job: Job) -> None:
     """The tables, and the idle floor that everyone attributes with."""
-    prepare(warehouse)
+    prepare_warehouse(warehouse)
     put_idle_floors(warehouse, [IdleFloor(HARDWARE, 0, END_MS, job.idle_mw, 1)])
 
 

@@ -8,11 +8,12 @@ from typing import Any
 from bench.contestants.wattlog_common import Commits, Patience, fill, settings_of, totals
 from bench.harness.meter import Job, Meter, leave
 from bench.harness.profiling import Profiles
-from cli.embedded import running_worker
 from cli.opening import open_warehouse
 from contracts import topics
+from producers.runtime.publisher import kafka_config
 from streams.app import FaustWorker
 from streams.process_memory import tune_memory
+from streams.startup import running_worker
 
 _FIRST_POLL_S, _POLL_S = 0.002, 0.05
 
@@ -25,7 +26,7 @@ async def run(job: Job, meter: Meter) -> None:
         fill(warehouse, job)
         profiles = Profiles(bool(job.options.get("profile")))
         commits, meter_ = Commits(job), meter
-        async with running_worker(settings, warehouse, log_id, wait=False) as worker:
+        async with running_worker(settings, kafka_config(settings), warehouse, log_id, wait=False) as worker:
             await drained(worker, job, meter_, commits, profiles)
         meter.report(totals(warehouse), profile=profiles.top())
 

@@ -1,22 +1,25 @@
-"""The pure core, in the order of the flow.
+"""The pure core: state machines and arithmetic without I/O, clock or logging. Modules in the order of the flow:
 
-reading     messages -> believed events; the watermark
-sequence    which events have been seen
-spread      amounts over time -> windows, and totals over shares, in exact integers
-sums        integers per window and entity
-windows     the open windows of one log partition: energy and work, both sums
-requests    single requests, and their share of a window's joules
-texts       what is said of single requests, as blocks of bytes
-policy      idle floors and work weights, valid by event time
-facts       what attribution takes, as columns
-grouping    columns in the text order of their names
-split       energy by hardware, work by tenant, the one divided by the other
-ledger_table   the split as ledger rows
-attribute   facts -> ledger rows, the parts summing to the whole
-late        facts for windows that are final already
-stored      keys that the warehouse holds, so that what is gone is taken away
-partition   finality, marks, acknowledgement: the crash rule
-mark        what is remembered across a restart
-restate     late facts into a window that is already final
-versions    which row wins
+`decoding`         messages -> events, or the reason why one is rejected.
+`sequence`         deduplication of events by sequence number.
+`offset_gaps`      gaps in delivered offsets: loss, empty, or not delivered.
+`topic_progress`   read positions, event times and the watermark.
+`progress`         pending messages and the checkpoint: which offsets may be committed.
+`checkpoint`       what a partition remembers across a restart.
+`partition`        the state machine of one log partition, made of the above and below.
+`time_spread`      amounts over time -> windows, in exact integers.
+`apportion`        totals by weights -> parts, in exact integers: largest remainder.
+`accumulators`     sums of integers by window and entity.
+`windows`          the open windows of a partition: energy and work.
+`window_snapshot`  windows as input of the attribution, and as rows.
+`request_labels`   ids, times and status of single requests, as blocks of bytes.
+`request_pieces`   single requests: their work by window, and their share of a window's joules.
+`attribution/`     energy split over tenants: facts -> ledger rows.
+`window_tables`    windows as rows of the warehouse.
+`stored_keys`      keys of rows in the warehouse, so that rows which are gone are deleted.
+`late_facts`       facts for windows that are already final.
+`restatement`      late facts into a final window.
+`row_versions`     which row wins.
+`cardinality`      the workload with most names, for a warning.
+`usage_batch`      the usage topic: messages -> rows, and which copy of a row counts.
 """

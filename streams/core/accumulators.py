@@ -1,4 +1,4 @@
-"""Sums per window and entity, as dense arrays: what open windows are made of."""
+"""Accumulators: sums of integers per window and entity, as dense arrays. Open windows are made of them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 from contracts.dictionary_column import DictionaryColumn
 from contracts.units import I64
-from streams.core.apportion import starts
 from streams.core.attribution.facts import Index
+from streams.core.equal_runs import run_starts
 
 _FEW = 8
-"""Windows up to which looking for each in turn is cheaper than sorting."""
+"""Windows up to which a scan per window is cheaper than sorting."""
 
 
 def by_window(window: I64) -> Iterator[tuple[int, Index | slice]]:
-    """(window number, where it stands in the column), for each number in it, ascending."""
+    """Yield (window number, its positions in the column) for each number in it, ascending."""
     if not len(window):
         return
     low, high = int(window.min()), int(window.max())
@@ -29,45 +29,45 @@ def by_window(window: I64) -> Iterator[tuple[int, Index | slice]]:
             if len(at):
                 yield number, at
     else:
-        # Small numbers are ordered by their digits, which takes no comparisons.
+        # Small numbers are sorted by their digits (radix sort), without comparisons.
         order = np.argsort((window - low).astype(np.uint16) if high - low < 2**16 else window, kind="stable")
         ordered = window[order]
-        first = np.flatnonzero(starts(ordered))
+        first = np.flatnonzero(run_starts(ordered))
         yield from zip(ordered[first].tolist(), np.split(order, first[1:]), strict=True)
 
 
-Key = tuple[Any, ...]
+EntityKey = tuple[Any, ...]
 
 
 class WindowAccumulators:
-    """Per window, per entity: `width` integers, added up (those in `greatest`: the maximum is kept)."""
+    """Per window and entity, `width` integers that are added up; for those in `greatest` the maximum is kept."""
 
     def __init__(self, width: int, greatest: tuple[int, ...] = ()) -> None:
         self._width = width
         self._greatest = greatest
-        self._ids: dict[Key, int] = {}
-        self.keys: list[Key] = []
-        self._parts: dict[Callable[[Key], Any], tuple[dict[Any, int], I64]] = {}
+        self._ids: dict[EntityKey, int] = {}
+        self.keys: list[EntityKey] = []
+        self._parts: dict[Callable[[EntityKey], Any], tuple[dict[Any, int], I64]] = {}
         self.windows: dict[int, I64] = {}
         self.rows = 0
-        """Memory held, in rows of `width` integers. Keys are held too: the newest window has a column for each."""
+        """Memory use, in rows of `width` integers. Keys are included: the newest window has a column for each."""
         self.dirty: set[int] = set()
-        """Windows held that were added to since somebody last cleared this."""
+        """Windows that were added to since the owner last cleared this set."""
 
-    def ids(self, keys: Iterable[Key]) -> Index:
-        """Entities' numbers, new ones interned. Stable until `compact`."""
+    def ids(self, keys: Iterable[EntityKey]) -> Index:
+        """Return the entities' ids, interning new ones. They are stable until `compact`."""
         keys, get = list(keys), self._ids.get
-        found = [get(key, -1) for key in keys]
-        if -1 in found:
+        ids = [get(key, -1) for key in keys]
+        if -1 in ids:
             for key in keys:
                 if key not in self._ids:
                     self._ids[key] = len(self.keys)
                     self.keys.append(key)
-            found = [self._ids[key] for key in keys]
-        return np.array(found, np.intp)
+            ids = [self._ids[key] for key in keys]
+        return np.array(ids, np.intp)
 
-    def part(self, of: Callable[[Key], Any]) -> DictionaryColumn[Any]:
-        """One part of every entity's key, by entity. `of` is the same function object at every call."""
+    def part(self, of: Callable[[EntityKey], Any]) -> DictionaryColumn[Any]:
+        """Return one part of every entity's key, by entity id. `of` must be the same function object at every call."""
         names, column = self._parts.get(of, ({}, np.zeros(0, np.int64)))
         if len(column) < len(self.keys):
             new = [names.setdefault(of(key), len(names)) for key in self.keys[len(column) :]]
@@ -76,15 +76,15 @@ class WindowAccumulators:
         return DictionaryColumn(list(names), column)
 
     def add(self, window: I64, entity: Index, values: Sequence[I64]) -> None:
-        """Add columns `values` (width of n) to their windows and entities."""
+        """Add the columns `values` (`width` of them) to their windows and entities."""
         columns = [(i, column) for i, column in enumerate(values) if column.any()]
         for number, at in by_window(window):
             sums = self._window(number)
             self.dirty.add(number)
-            here = entity[at]
+            entity_here = entity[at]
             for i, column in columns:
                 put = np.maximum.at if i in self._greatest else np.add.at
-                put(sums[i], here, column[at])
+                put(sums[i], entity_here, column[at])
 
     def _window(self, number: int) -> I64:
         sums = self.windows.get(number)
@@ -98,8 +98,8 @@ class WindowAccumulators:
         return sums
 
     def take(self, numbers: Sequence[int], *, remove: bool) -> tuple[I64, Index, I64]:
-        """(window number, entity, values) of all that is in these windows."""
-        found = []
+        """Return (window number, entity, values) of everything in these windows."""
+        parts = []
         for number in numbers:
             sums = self.windows.pop(number, None) if remove else self.windows.get(number)
             if remove:
@@ -107,14 +107,14 @@ class WindowAccumulators:
                 self.rows -= 0 if sums is None else sums.shape[1]
             if sums is not None:
                 entity = np.flatnonzero(sums.any(axis=0))
-                found.append((np.full(len(entity), number, np.int64), entity, sums.take(entity, axis=1)))
-        if not found:
+                parts.append((np.full(len(entity), number, np.int64), entity, sums.take(entity, axis=1)))
+        if not parts:
             return np.zeros(0, np.int64), np.zeros(0, np.intp), np.zeros((self._width, 0), np.int64)
-        windows, entities, values = zip(*found, strict=True)
+        windows, entities, values = zip(*parts, strict=True)
         return np.concatenate(windows), np.concatenate(entities), np.concatenate(values, axis=1)
 
     def compact(self) -> Index:
-        """Forget entities that no open window holds; ids given out before are void. New id by old (-1: forgotten)."""
+        """Forget entities that no open window has. Return the new id by old id (-1: forgotten); old ids are void."""
         live = np.zeros(len(self.keys), np.bool_)
         for sums in self.windows.values():
             n = min(len(live), sums.shape[1])

@@ -1,123 +1,33 @@
-"""Integers over time: spread an amount over windows, share a total by weights. Nothing is lost to rounding.
+"""Apportion totals by weights, in exact integers: the largest remainder method. Parts sum to their total.
 
-Both work on whole columns. Neither ever multiplies two large numbers in int64: see `_scaled` and `apportion`.
+It works on columns and never multiplies two large numbers in int64: see `apportion`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from contracts.units import I64
-
-
-def _scaled(amount: I64, part: I64, whole: I64) -> I64:
-    """floor(amount * part / whole), exactly, for 0 <= part <= whole and amount < 2^62, whole < 2^31.
-
-    amount = q * whole + r, hence amount * part / whole = q * part + r * part / whole, where both terms fit in int64.
-    Where the product itself fits, as it does of seconds and kilojoules, one division is enough.
-    """
-    if int(amount.max(initial=0)) * int(part.max(initial=0)) < 2**63:
-        return amount * part // whole
-    q, r = np.divmod(amount, whole)
-    return q * part + (r * part) // whole
-
-
-def pieces(t0_ms: I64, t1_ms: I64, window_ms: int) -> tuple[npt.NDArray[np.intp], I64]:
-    """Which windows each half-open `[t0, t1)` touches: (row, window number), row by row in time order.
-
-    An empty span (t0 == t1) lies in the one window that holds its instant.
-    """
-    first = t0_ms // window_ms
-    count = np.maximum(t1_ms - 1, t0_ms) // window_ms - first + 1
-    row = np.repeat(np.arange(len(first), dtype=np.intp), count)
-    start_of_row = np.cumsum(count) - count
-    return row, first[row] + (np.arange(len(row), dtype=np.int64) - start_of_row[row])
-
-
-@dataclass(frozen=True)
-class SpanCuts:
-    """How spans `[p0, p1)` fall into the pieces that `pieces()` made of their rows: per piece, its row, how much of the
-    row's span lies before the piece's window, and the span's length. The same for every amount that is spread."""
-
-    row: npt.NDArray[np.intp]
-    before: I64
-    length: I64
-    last: npt.NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, p0_ms: I64, p1_ms: I64, row: npt.NDArray[np.intp], window: I64, window_ms: int) -> Self:
-        """`[p0, p1)` lies within its row; an empty one is a step at p0."""
-        length = np.maximum(p1_ms - p0_ms, 1)[row]
-        return cls(row, np.clip(window * window_ms - p0_ms[row], 0, length), length, ends(row))
-
-    def parts(self, amount: I64) -> I64:
-        """Each row's `amount`, spread evenly over its span, per piece.
-
-        The piece of a window is the difference of two floors of the running total, so the pieces of a row sum to its
-        amount exactly, whatever the windows.
-        """
-        if not amount.any():
-            return np.zeros(len(self.row), np.int64)
-        whole = amount[self.row]
-        done = _scaled(whole, self.before, self.length)
-        until = np.empty_like(done)
-        until[:-1] = done[1:]
-        until[self.last] = whole[self.last]
-        until -= done
-        return until
-
-
-def spread_intervals(
-    amounts: Sequence[I64], t0_ms: I64, t1_ms: I64, window_ms: int
-) -> tuple[npt.NDArray[np.intp] | None, I64, list[I64]]:
-    """(row, window number, each amount) of the pieces of half-open `[t0, t1)`s; row is None where each is one piece.
-
-    Most lie within one window: only those that do not are cut. The pieces of a row stand anywhere.
-    """
-    first = t0_ms // window_ms
-    whole = (t1_ms - 1) // window_ms <= first
-    cut = np.flatnonzero(~whole)
-    if not len(cut):
-        return None, first, list(amounts)
-    t0, t1 = t0_ms[cut], t1_ms[cut]
-    row, window = pieces(t0, t1, window_ms)
-    rest, cuts = np.flatnonzero(whole), SpanCuts.of(t0, t1, row, window, window_ms)
-    parts = [np.concatenate([a[rest], cuts.parts(a[cut])]) for a in amounts]
-    return np.concatenate([rest, cut[row]]), np.concatenate([first[rest], window]), parts
-
-
-def starts(row: npt.NDArray[np.intp] | I64) -> npt.NDArray[np.bool_]:
-    """Where a run of equal numbers begins."""
-    found = np.ones(len(row), np.bool_)
-    np.not_equal(row[1:], row[:-1], out=found[1:])
-    return found
-
-
-def ends(row: npt.NDArray[np.intp] | I64) -> npt.NDArray[np.bool_]:
-    """Where a run of equal numbers ends."""
-    found = np.ones(len(row), np.bool_)
-    np.not_equal(row[1:], row[:-1], out=found[:-1])
-    return found
-
+from streams.core.equal_runs import run_starts
 
 Canonical = Callable[[npt.NDArray[np.intp]], Sequence[int]]
+"""Returns the canonical order of some members, as indices into its argument."""
 
 
 def apportion(total: I64, group: npt.NDArray[np.intp], weight: I64, canonical: Canonical | None = None) -> I64:
-    """Share each group's `total[group]` among its members by `weight`: largest remainder, parts summing to the whole.
+    """Return each member's part of its group's total, by weight: largest remainder, parts summing to the total.
 
-    `group` numbers the members' groups. Equal remainders are served in canonical order: the members' own, or where
-    that is dear, `canonical(members)` puts some into it when it is needed. A group whose weights are all 0 gets
-    nothing: the caller decides who pays then.
+    `total` is by group; `group` and `weight` are by member, `group` numbering each member's group. Equal remainders are
+    served in canonical order: the order of the members, or, where sorting all of them is expensive, the order in which
+    `canonical(members)` puts those few where it matters. A group whose weights are all 0 gets nothing: the caller
+    decides who pays then.
 
-    The quotient is estimated in floating point and put right by the exact remainder, which wrap-around arithmetic
-    gives modulo 2^64: exact for total < 2^62 and a sum of weights < 2^50. Weights of a group that sum to more lose
-    low bits (all alike, so their ratios stand to 1 in 2^49).
+    The quotient is estimated in floating point and corrected by the exact remainder, which wrap-around arithmetic gives
+    modulo 2^64. That is exact for totals < 2^62 and sums of weights < 2^50. Weights of a group that sum to more lose
+    low bits, all alike, so their ratios are exact to 1 in 2^49. Raises OverflowError for a total of 2^62 or more.
     """
     return apportion_each((total,), group, weight, canonical)[0]
 
@@ -125,25 +35,25 @@ def apportion(total: I64, group: npt.NDArray[np.intp], weight: I64, canonical: C
 def apportion_each(
     totals: Iterable[I64], group: npt.NDArray[np.intp], weight: I64, canonical: Canonical | None = None
 ) -> list[I64]:
-    """`apportion` of several totals, each by the same weights."""
-    whole = divisor = np.zeros(0, np.int64)
+    """Return `apportion` of several totals, all by the same weights."""
+    weight_sum = divisor = np.zeros(0, np.int64)
     parts: list[I64] = []
     for total in totals:
         if total.max(initial=0) >= 2**62:
-            raise OverflowError("share: a total is 2^62 or more")
+            raise OverflowError("apportion: a total is 2^62 or more")
         if not len(group):
             parts.append(np.zeros(0, np.int64))
             continue
-        if not len(whole):
+        if not len(weight_sum):
             weight = _fit(weight, group, len(total))
-            whole = _sums(weight, group, len(total))
-            divisor = np.maximum(whole, 1)[group]
-        parts.append(_share(np.where(whole > 0, total, 0), group, weight, divisor, canonical))
+            weight_sum = _sums(weight, group, len(total))
+            divisor = np.maximum(weight_sum, 1)[group]
+        parts.append(_apportion(np.where(weight_sum > 0, total, 0), group, weight, divisor, canonical))
     return parts
 
 
-def _share(total: I64, group: npt.NDArray[np.intp], weight: I64, divisor: I64, canonical: Canonical | None) -> I64:
-    """`divisor` is the sum of each member's group's weights, or 1 where that is 0: then the group's total is 0 too."""
+def _apportion(total: I64, group: npt.NDArray[np.intp], weight: I64, divisor: I64, canonical: Canonical | None) -> I64:
+    """Apportion one total. `divisor` is, by member, the sum of its group's weights, or 1 where the total is 0."""
     dividend = total[group]
     part: I64 = (dividend.astype(np.float64) * weight / divisor).astype(np.int64)
     remainder = dividend * weight - part * divisor
@@ -157,7 +67,7 @@ def _share(total: I64, group: npt.NDArray[np.intp], weight: I64, divisor: I64, c
         return part
     order = open_[_by_remainder(group[open_], remainder[open_], divisor[open_], stable=canonical is None)]
     ordered = group[order]
-    first = np.flatnonzero(starts(ordered))
+    first = np.flatnonzero(run_starts(ordered))
     count = np.diff(np.append(first, len(order)))
     if canonical is not None:
         _break_ties(order, remainder, first, left[ordered[first]], count, canonical)
@@ -167,10 +77,10 @@ def _share(total: I64, group: npt.NDArray[np.intp], weight: I64, divisor: I64, c
 
 
 def _by_remainder(group: npt.NDArray[np.intp], remainder: I64, divisor: I64, *, stable: bool) -> npt.NDArray[np.intp]:
-    """Members group by group, greater remainders first; with `stable`, equal ones as they stand.
+    """Return the order of members group by group, greater remainders first. `stable` keeps equal ones in their order.
 
-    One float says both nearly always, and sorting floats is ten times as fast. Where two are too close for it, or
-    equal ones must keep their order, it is sorted by the integers.
+    One float per member decides nearly always, and sorting floats is ten times as fast. The integers are sorted only
+    where two members are too close for it, or where equal ones must keep their order.
     """
     order = np.argsort(group - remainder / divisor)
     groups, ranked = group[order], remainder[order]
@@ -206,7 +116,7 @@ def _sums(values: I64, group: npt.NDArray[np.intp], groups: int) -> I64:
 
 
 def _fit(weight: I64, group: npt.NDArray[np.intp], groups: int) -> I64:
-    """Weights with enough low bits dropped, group by group, that each group's sum stays below 2^50."""
+    """Return the weights with so many low bits dropped, by group, that each group's sum stays below 2^50."""
     _, exponent = np.frexp(_sums(weight, group, groups).astype(np.float64))
     drop = np.maximum(exponent - 49, 0).astype(np.int64)
     fitted: I64 = weight >> drop[group] if drop.any() else weight

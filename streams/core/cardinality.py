@@ -1,4 +1,4 @@
-"""Which name explodes: what there is most of among the keys that a partition holds, to be told to an operator."""
+"""Cardinality report: the workload with most GPUs or tenants in open windows, for a warning in the log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class CardinalityReport(NamedTuple):
-    """So many of a kind (`tenants`, `gpus` or `workloads`), where, and the newest of them."""
+    """The largest number of names of one kind (`tenants`, `gpus` or `workloads`), its place and its newest name."""
 
     number: int
     kind: str
@@ -20,15 +20,18 @@ class CardinalityReport(NamedTuple):
 
 
 def report_cardinality(gpus: Sequence[tuple[Any, ...]], payers: Sequence[tuple[Any, ...]]) -> CardinalityReport | None:
-    """Of keys (subject, node, gpu_uuid, ...) and (subject, tenant, model), a subject being (cluster, workload): the
-    workload with most of either, or the workloads themselves where they are more. None if there are no keys."""
-    found: list[CardinalityReport] = []
+    """Return the workload with most GPUs or tenants, or the workloads themselves if they are more; None without keys.
+
+    `gpus` are keys (subject, node, gpu_uuid, ...), `payers` are (subject, tenant, model), a subject being
+    (cluster, workload). It looks at every key: call it for a log line, not in every step.
+    """
+    reports: list[CardinalityReport] = []
     workloads = {key[0] for keys in (gpus, payers) for key in keys}
     for kind, keys, at in (("gpus", gpus, 2), ("tenants", payers, 1)):
         if keys:
             (cluster, workload), count = Counter(key[0] for key in keys).most_common(1)[0]
             example = next(key for key in reversed(keys) if key[0] == (cluster, workload))
-            found.append(CardinalityReport(count, kind, f"{cluster}/{workload}", str(example[at])))
+            reports.append(CardinalityReport(count, kind, f"{cluster}/{workload}", str(example[at])))
             last_cluster, last = keys[-1][0]
-            found.append(CardinalityReport(len(workloads), "workloads", last_cluster, last))
-    return max(found, default=None)
+            reports.append(CardinalityReport(len(workloads), "workloads", last_cluster, last))
+    return max(reports, default=None)

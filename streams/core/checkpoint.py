@@ -1,6 +1,6 @@
-"""What a partition must remember across a restart: how far it is final and stored, and what it has seen by then.
+"""Checkpoint of a partition: what it must remember across a restart.
 
-A mark is one row, so it is written whole or not at all.
+It is stored as one row of the table `marks`, so it is written completely or not at all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from streams.core.sequence import SequenceRun, SequenceRuns
 
 
 class Cut(NamedTuple):
-    """When windows up to `final_end_ms` became final, messages below these offsets were in them."""
+    """Offsets of both topics at the moment when windows up to `final_end_ms` became final.
+
+    Messages below these offsets are in those windows; later ones are late for them.
+    """
 
     final_end_ms: int
     power_offset: int
@@ -29,7 +32,7 @@ class Cut(NamedTuple):
 class Checkpoint:
     """Everything below `offsets` is stored; windows that end at `final_end_ms` or before are final.
 
-    An offset is -1 until the first message of its topic is seen: the log may begin anywhere.
+    An offset is -1 until the first message of its topic is read: the log may begin anywhere.
     """
 
     epoch: int = 0
@@ -37,27 +40,28 @@ class Checkpoint:
     offsets: dict[str, int] = field(default_factory=lambda: dict.fromkeys(topics.JOINED, -1))
     cuts: list[Cut] = field(default_factory=list)
     seen: dict[str, SequenceRuns] = field(default_factory=lambda: {topic: {} for topic in topics.JOINED})
+    """By topic, the sequence numbers that were read of each source below `offsets`."""
     refused: dict[str, set[int]] = field(default_factory=lambda: {topic: set() for topic in topics.JOINED})
-    """Offsets, not below `offsets`, of messages that were refused. Whether an event lies in the future depends on when
-    it is read: what was refused when a window was closed is refused when it is read again, and what was not, is not."""
+    """Offsets, not below `offsets`, of rejected messages. Whether an event is in the future depends on when it is read.
+    So a message that was read before a window was closed is judged as it was judged then."""
     hours: set[int] = field(default_factory=set)
-    """Hours (epoch ms) of which the ledger has rows that `ledger_hour` may lack."""
+    """Hours (epoch ms) for which the ledger has rows that `ledger_hour` may lack."""
 
     def includes(self, topic: str, offset: int, window_end_ms: int) -> bool:
-        """Whether this message was read before that final window was closed: if not, it is late for it."""
+        """Return True if this message was read before that final window was closed. If not, it is late for it."""
         for cut in self.cuts:
             if cut.final_end_ms >= window_end_ms:
                 return offset < cut.offset(topic)
         return False
 
     def judged_below(self, topic: str) -> int:
-        """Messages below this offset were read before some window was closed: `refused` says which were refused."""
+        """Return the offset below which messages were read before some window was closed: `refused` is complete."""
         return max((cut.offset(topic) for cut in self.cuts), default=-1)
 
     def trim(self) -> None:
-        """Drop cuts that no message can ask about any more; the newest such stays, to answer "late".
+        """Drop cuts that no message needs any more. The newest of those stays, so that `includes` can answer "late".
 
-        Only from the front: after a restart the next offset steps back, so a later cut may be done before an earlier.
+        Only from the front: after a restart the next offset steps back, so a later cut may be passed before an earlier.
         """
         while len(self.cuts) > 1 and self._is_past(self.cuts[0]) and self._is_past(self.cuts[1]):
             del self.cuts[0]
@@ -66,7 +70,7 @@ class Checkpoint:
         return all(cut.offset(topic) <= self.offsets[topic] for topic in topics.JOINED)
 
     def row(self, log_id: str, log_partition: int, version: int) -> Table:
-        """As a row of `marks`."""
+        """Return the checkpoint as a row of `marks`."""
         state = {
             "cuts": self.cuts,
             "seen": {
@@ -86,7 +90,7 @@ class Checkpoint:
 
     @classmethod
     def load(cls, row: dict[str, Any]) -> Checkpoint:
-        """From a row of `marks` (times as epoch milliseconds)."""
+        """Return the checkpoint in a row of `marks` (times as epoch milliseconds)."""
         state = json.loads(row["state"])
         return cls(
             epoch=row["epoch"],

@@ -1,4 +1,4 @@
-"""What comes in on the two topics of one log partition: read, and believed or rejected."""
+"""Decoding of one partition's two topics: raw messages to events, or to the reason why a message is rejected."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from contracts.errors import BadEvent
 from contracts.events import MAX_TIME_MS, Batch, Event, PowerBatch, TokenBatch, UsageBatch
 from contracts.joined_batches import PowerColumns, TokenColumns
 from contracts.units import I64
-from streams.core.apportion import pieces
+from streams.core.time_spread import window_pieces
 
 MAX_PIECES = 1_000_000
-"""Rows times windows of one event: what a worker can hold beside everything else. Enough for an event of 65,536 rows
-(the most there may be) of two minutes each."""
+"""Rows times windows of one event: as much as a worker can hold beside everything else. Enough for an event of 65,536
+rows (the maximum) of two minutes each."""
 
 
 @dataclass(frozen=True)
 class PartitionConfig:
-    """What a partition needs of the settings; times in milliseconds."""
+    """The settings that a partition needs; times in milliseconds."""
 
     window_ms: int = 10_000
     lateness_ms: int = 120_000
     skew_ms: int = 5_000
     idle_timeout_ms: int = 30_000
     keep_requests: bool = True
-    """Whether single requests are stored, beside what they add up to."""
+    """True to store single requests beside their sums."""
 
 
 class LogMessage(NamedTuple):
@@ -43,7 +43,7 @@ class LogMessage(NamedTuple):
 
 
 class RejectedMessage(NamedTuple):
-    """A message for the dead-letter topic. It blocks commits until the shell says that it was published."""
+    """A message for the dead-letter topic. It blocks commits until the shell reports it as published."""
 
     message: LogMessage
     error: BadEvent
@@ -51,20 +51,22 @@ class RejectedMessage(NamedTuple):
 
 @dataclass(slots=True)
 class DecodedMessages:
-    """What some messages of one topic say, message by message: the event or what is wrong with it, its event time, and
-    the (first, last) window numbers between which its rows lie, (0, -1) if it has none."""
+    """Messages of one topic, decoded. The lists are by message."""
 
     events: list[Event | BadEvent]
     event_ms: list[int]
     first: list[int]
+    """Number of the first window that the event's rows touch; 0 if it has none."""
     last: list[int]
+    """Number of the last window that the event's rows touch; -1 if it has none."""
     full: list[int]
+    """Indices of the events that have rows."""
     columns: PowerColumns | TokenColumns | None
-    """The rows of the events at `full`: all that have any."""
+    """The rows of the events at `full`, end to end."""
 
 
 class PriorVerdicts(NamedTuple):
-    """What an earlier owner of the partition made of the messages below an offset: it refused these."""
+    """Verdicts of an earlier owner: of the messages below an offset, it rejected those at `refused`, and no others."""
 
     below: int
     refused: Set[int]
@@ -73,69 +75,74 @@ class PriorVerdicts(NamedTuple):
 NO_VERDICTS = PriorVerdicts(-1, frozenset())
 
 
-def read(
-    messages: Sequence[LogMessage], now_ms: int, config: PartitionConfig, judged: PriorVerdicts = NO_VERDICTS
+def decode_messages(
+    messages: Sequence[LogMessage], now_ms: int, config: PartitionConfig, prior: PriorVerdicts = NO_VERDICTS
 ) -> DecodedMessages:
-    """Decode and judge messages of one topic: the event of each, or why it cannot be read or believed.
+    """Decode messages of one topic: for each, its event, or why it is rejected.
 
-    What was `judged` before, by another clock, is judged alike.
+    An event is rejected if it cannot be read, is in the future, or touches too many windows. Messages that an earlier
+    owner judged, by another clock, are judged alike (`prior`).
     """
-    wanted = PowerBatch if messages and messages[0].topic == topics.POWER else TokenBatch
-    events = [_event(m, wanted) for m in messages]
+    kind = PowerBatch if messages and messages[0].topic == topics.POWER else TokenBatch
+    events = [_event(m, kind) for m in messages]
     full = [i for i, e in enumerate(events) if isinstance(e, Event) and len(e.batch)]
     if len(full) < len(events):
-        _check_each(events, [i for i, e in enumerate(events) if isinstance(e, Event) and not len(e.batch)])
+        _check_singly(events, [i for i, e in enumerate(events) if isinstance(e, Event) and not len(e.batch)])
     try:
         columns = columns_of([events[i].batch for i in full])  # type: ignore[union-attr]
     except BadEvent:
-        _check_each(events, full)
+        _check_singly(events, full)
         full = [i for i in full if isinstance(events[i], Event)]
         columns = columns_of([events[i].batch for i in full])  # type: ignore[union-attr]
     t_ms = [e.batch.t_ms if isinstance(e, Event) else 0 for e in events]
-    step = DecodedMessages(events, t_ms, [0] * len(events), [-1] * len(events), full, columns)
-    most_pieces = _place(step, columns, config.window_ms) if columns is not None else 0
-    again = bool(judged.refused) or (len(messages) > 0 and messages[0].offset < judged.below)
-    if again or most_pieces > MAX_PIECES or max(step.event_ms, default=0) > now_ms + config.skew_ms:  # Seldom.
-        _judge(step, messages, now_ms, config, judged)
-    return step
+    decoded = DecodedMessages(events, t_ms, [0] * len(events), [-1] * len(events), full, columns)
+    max_pieces = _place(decoded, columns, config.window_ms) if columns is not None else 0
+    again = bool(prior.refused) or (len(messages) > 0 and messages[0].offset < prior.below)
+    if again or max_pieces > MAX_PIECES or max(decoded.event_ms, default=0) > now_ms + config.skew_ms:  # Seldom.
+        _judge(decoded, messages, now_ms, config, prior)
+    return decoded
 
 
 def _judge(
-    step: DecodedMessages, messages: Sequence[LogMessage], now_ms: int, config: PartitionConfig, judged: PriorVerdicts
+    decoded: DecodedMessages,
+    messages: Sequence[LogMessage],
+    now_ms: int,
+    config: PartitionConfig,
+    prior: PriorVerdicts,
 ) -> None:
-    """Put an error in the place of each event that cannot be believed, or that was refused when it was first read."""
-    for i, event in enumerate(step.events):
+    """Replace by an error each event that is implausible, or that was rejected when it was first read."""
+    for i, event in enumerate(decoded.events):
         if not isinstance(event, Event):
             continue
-        seen_ms = MAX_TIME_MS if messages[i].offset < judged.below else now_ms
-        if error := _unbelievable(step, i, event, seen_ms, config):
-            step.events[i] = error
-        elif messages[i].offset in judged.refused:
-            step.events[i] = BadEvent(
-                "t_ms", step.event_ms[i], "lay in the future when it was first read; mend the clock"
+        seen_ms = MAX_TIME_MS if messages[i].offset < prior.below else now_ms
+        if error := _implausible(decoded, i, event, seen_ms, config):
+            decoded.events[i] = error
+        elif messages[i].offset in prior.refused:
+            decoded.events[i] = BadEvent(
+                "t_ms", decoded.event_ms[i], "was in the future when it was first read; correct the clock"
             )
 
 
 def columns_of(batches: Sequence[Batch]) -> PowerColumns | TokenColumns | None:
-    """Batches of one kind, none of them empty, checked and end to end. Raises BadEvent if anything is wrong in one."""
+    """Return checked batches of one kind, none of them empty, end to end. Raises BadEvent if one of them is wrong."""
     if not batches:
         return None
     kind = PowerColumns if isinstance(batches[0], PowerBatch) else TokenColumns
     return kind.of(batches)  # type: ignore[arg-type]
 
 
-def _event(message: LogMessage, wanted: type[Batch]) -> Event | BadEvent:
+def _event(message: LogMessage, kind: type[Batch]) -> Event | BadEvent:
     try:
         event = codec.read(message.headers, message.value)
-        if not isinstance(event.batch, wanted):
+        if not isinstance(event.batch, kind):
             raise BadEvent("ce_type", type(event.batch).__name__, f"does not belong on {message.topic}")
         return event
     except BadEvent as error:
         return error
 
 
-def _check_each(events: list[Event | BadEvent], at: Sequence[int]) -> None:
-    """Put the error in the place of each event that has one."""
+def _check_singly(events: list[Event | BadEvent], at: Sequence[int]) -> None:
+    """Replace by its error each event that has one."""
     for i in at:
         event = events[i]
         try:
@@ -145,39 +152,41 @@ def _check_each(events: list[Event | BadEvent], at: Sequence[int]) -> None:
             events[i] = error
 
 
-def _place(step: DecodedMessages, c: PowerColumns | TokenColumns, window_ms: int) -> int:
-    """Where in time the events with rows lie. Returns the most rows times windows of one, or more."""
+def _place(decoded: DecodedMessages, c: PowerColumns | TokenColumns, window_ms: int) -> int:
+    """Set the event times and windows of events with rows. Return an upper bound of one event's rows times windows."""
     t_ms = np.maximum.reduceat(c.end_ms, c.starts)
     first = np.minimum.reduceat(c.begin_ms, c.starts)
-    # The last instant of all rows: an empty span, which may begin where the others end, lies at its begin.
+    # The last instant of all rows. An empty span, which may begin where the others end, counts at its begin.
     last = np.maximum(t_ms - 1, np.maximum.reduceat(c.begin_ms, c.starts)) // window_ms
     first //= window_ms
-    for i, event_ms, begin, end in zip(step.full, t_ms.tolist(), first.tolist(), last.tolist(), strict=True):
-        if event_ms > step.event_ms[i]:
-            step.event_ms[i] = event_ms
-        step.first[i], step.last[i] = begin, end
+    for i, event_ms, begin, end in zip(decoded.full, t_ms.tolist(), first.tolist(), last.tolist(), strict=True):
+        if event_ms > decoded.event_ms[i]:
+            decoded.event_ms[i] = event_ms
+        decoded.first[i], decoded.last[i] = begin, end
     return int(((last - first + 1) * c.counts).max())
 
 
-def _unbelievable(step: DecodedMessages, i: int, event: Event, now_ms: int, config: PartitionConfig) -> BadEvent | None:
-    if step.event_ms[i] > now_ms + config.skew_ms:
+def _implausible(
+    decoded: DecodedMessages, i: int, event: Event, now_ms: int, config: PartitionConfig
+) -> BadEvent | None:
+    if decoded.event_ms[i] > now_ms + config.skew_ms:
         return BadEvent(
-            "t_ms", step.event_ms[i], f"lies in the future by more than {config.skew_ms} ms; mend the clock"
+            "t_ms", decoded.event_ms[i], f"is in the future by more than {config.skew_ms} ms; correct the clock"
         )
-    if (step.last[i] - step.first[i] + 1) * len(event.batch) <= MAX_PIECES:
+    if (decoded.last[i] - decoded.first[i] + 1) * len(event.batch) <= MAX_PIECES:
         return None
     assert not isinstance(event.batch, UsageBatch)
-    start, end = _spans(event.batch)  # The exact count is dearer, and rarely needed.
+    start, end = _spans(event.batch)  # The exact count is more expensive, and rarely needed.
     ms = config.window_ms
     count = int((np.maximum(end - 1, start) // ms - start // ms + 1).sum())
     if count <= MAX_PIECES:
         return None
-    return BadEvent("rows", len(event.batch), f"lie in {count} windows together; send at most {MAX_PIECES} an event")
+    return BadEvent("rows", len(event.batch), f"are in {count} windows together; send at most {MAX_PIECES} an event")
 
 
-def touched(batch: PowerBatch | TokenBatch, window_ms: int) -> I64:
-    """The numbers of the windows that a batch's rows lie in, ascending."""
-    return np.unique(pieces(*_spans(batch), window_ms)[1])
+def touched_windows(batch: PowerBatch | TokenBatch, window_ms: int) -> I64:
+    """Return the numbers of the windows that a batch's rows touch, ascending."""
+    return np.unique(window_pieces(*_spans(batch), window_ms)[1])
 
 
 def _spans(batch: PowerBatch | TokenBatch) -> tuple[I64, I64]:

@@ -1,4 +1,4 @@
-"""Late facts: what a message adds to windows that are final already. They wait here to be stored and restated."""
+"""Late facts: rows of messages for windows that are already final. They wait here to be stored and restated."""
 
 from __future__ import annotations
 
@@ -16,43 +16,46 @@ LateKey = tuple[int, str, str]
 
 
 class LateFacts:
-    """Late facts that were not taken yet, in the order in which they came."""
+    """Late facts, queued in the order in which their messages were read."""
 
     def __init__(self) -> None:
-        self._found: deque[tuple[str, int, Event, WindowSnapshot]] = deque()
+        self._queue: deque[tuple[str, int, Event, WindowSnapshot]] = deque()
         self.rows = 0
-        """Memory held, in rows."""
+        """Memory use, in rows."""
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._queue)
 
-    def add(self, topic: str, offset: int, event: Event, facts: WindowSnapshot) -> None:
-        """The message at this offset is late with these facts."""
-        self._found.append((topic, offset, event, facts))
-        self.rows += facts.rows
+    def add(self, topic: str, offset: int, event: Event, snapshot: WindowSnapshot) -> None:
+        """Add the late part of the message at this offset."""
+        self._queue.append((topic, offset, event, snapshot))
+        self.rows += snapshot.rows
 
     def take(
         self, at_most_rows: int, **provenance: int | str
     ) -> tuple[dict[str, Table], list[LateKey], frozenset[tuple[str, int]]]:
-        """(rows by table, the windows they touch, the (topic, offset)s they came from) of the oldest: so many rows, one
-        message at least. Forgets them."""
-        made: dict[str, list[Table]] = {"gpu_energy": [], "token_usage": [], "request_energy": []}
+        """Remove the oldest late facts: at most so many rows, but one message at least.
+
+        Return (rows by table, the windows they touch, the (topic, offset) of their messages).
+        """
+        parts: dict[str, list[Table]] = {"gpu_energy": [], "token_usage": [], "request_energy": []}
         keys: set[LateKey] = set()
-        offsets: set[tuple[str, int]] = set()
-        while self._found and (not offsets or self._found[0][3].rows <= at_most_rows):
-            topic, offset, event, facts = self._found.popleft()
-            offsets.add((topic, offset))
-            at_most_rows -= facts.rows
-            self.rows -= facts.rows
-            power = topic == topics.POWER
-            rows = facts.gpu_energy() if power else facts.token_usage()
-            wrote = {**provenance, "window_ms": facts.window_ms, "deleted": 0, "late_id": offset + 1}
-            kind = "gpu_energy" if power else "token_usage"
-            made[kind].append(conform(kind, {**rows, **wrote}))
-            requests, _ = facts.requests()
+        places: set[tuple[str, int]] = set()
+        while self._queue and (not places or self._queue[0][3].rows <= at_most_rows):
+            topic, offset, event, snapshot = self._queue.popleft()
+            places.add((topic, offset))
+            at_most_rows -= snapshot.rows
+            self.rows -= snapshot.rows
+            is_power = topic == topics.POWER
+            rows = snapshot.gpu_energy() if is_power else snapshot.token_usage()
+            origin = {**provenance, "window_ms": snapshot.window_ms, "deleted": 0, "late_id": offset + 1}
+            name = "gpu_energy" if is_power else "token_usage"
+            parts[name].append(conform(name, {**rows, **origin}))
+            requests, _ = snapshot.requests()
             if length(requests):
-                unshared = {**requests, **wrote, "active_uj": 0, "idle_uj": 0}
-                made["request_energy"].append(conform("request_energy", unshared))
+                without_energy = {**requests, **origin, "active_uj": 0, "idle_uj": 0}  # A restatement adds the energy.
+                parts["request_energy"].append(conform("request_energy", without_energy))
             starts = np.unique(np.asarray(rows["window_start"])).tolist()
             keys |= {(start, event.cluster, event.workload) for start in starts}
-        return {name: concat(name, tables) for name, tables in made.items() if tables}, sorted(keys), frozenset(offsets)
+        tables = {name: concat(name, some) for name, some in parts.items() if some}
+        return tables, sorted(keys), frozenset(places)

@@ -1,8 +1,8 @@
-"""Holes in the offsets that were delivered: which are loss, which are nothing, and which were only skipped.
+"""Gaps in delivered offsets: lost messages, offsets that never held one, or messages that were not delivered.
 
-A hole by itself says little. The consumer may have dropped what it fetched (around a rebalance); the log may never
-have had messages there (a transaction's marker, compaction); or retention deleted what nobody had read. Only the
-last is loss, and only the log itself can tell.
+The gap alone does not say which. The consumer may have dropped what it fetched (around a rebalance). The log may never
+have held messages there (a transaction's marker, compaction). Or retention deleted messages before they were read. Only
+the last is loss, and only the log itself can tell.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from streams.core.decoding import LogMessage
 
 
 class OffsetGap(NamedTuple):
-    """After the message at `expected - 1` of this place came the one at `got`."""
+    """Missing offsets `[expected, got)` of a partition: the message at `got` followed the one before `expected`."""
 
     topic: str
     partition: int
@@ -25,35 +25,38 @@ class OffsetGap(NamedTuple):
 
 
 class GapKind(Enum):
-    """What a hole is."""
+    """Cause of an offset gap."""
 
     LOST = auto()
-    """The log no longer reaches back to where it begins."""
+    """Retention deleted messages at the gap's beginning."""
     EMPTY = auto()
-    """No message was ever there."""
+    """The log never held a message there."""
     SKIPPED = auto()
-    """The messages are there; they were not delivered."""
+    """The messages are on the log, but were not delivered."""
 
 
-def classify_gap(hole: OffsetGap, earliest: int, first: int | None) -> GapKind:
-    """`earliest` is the first offset left on the log, `first` the first with a message at or after the hole's begin."""
-    if earliest > hole.expected:
+def classify_gap(gap: OffsetGap, earliest: int, first: int | None) -> GapKind:
+    """Return the cause of a gap.
+
+    `earliest` is the first offset left on the log, `first` the first message at or after the gap's beginning, if any.
+    """
+    if earliest > gap.expected:
         return GapKind.LOST
-    return GapKind.EMPTY if first is None or first >= hole.got else GapKind.SKIPPED
+    return GapKind.EMPTY if first is None or first >= gap.got else GapKind.SKIPPED
 
 
-def loss_error(hole: OffsetGap, earliest: int) -> LedgerError:
-    """The error that ends a worker whose log lost messages."""
+def loss_error(gap: OffsetGap, earliest: int) -> LedgerError:
+    """Return the error that ends a worker whose log lost messages."""
     return LedgerError(
-        f"{hole.topic} partition {hole.partition} lost messages {hole.expected} to {earliest - 1}: they were trimmed "
+        f"{gap.topic} partition {gap.partition} lost messages {gap.expected} to {earliest - 1}: they were trimmed "
         "before they were read. Lengthen the topic's retention; `wattlog stream --accept-loss` goes on without them"
     )
 
 
 def before_gap(expected: int, messages: Sequence[LogMessage]) -> tuple[int, int]:
-    """(how many messages come before the first hole, the offset that is expected after them).
+    """Return (number of messages before the first gap, the offset that is expected after them).
 
-    An offset below the expected one is a message that came again. `expected` -1: any offset may be the first.
+    An offset below the expected one is a message that was delivered again. `expected` -1: any offset may be the first.
     """
     for n, message in enumerate(messages):
         offset = message.offset

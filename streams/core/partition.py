@@ -1,7 +1,8 @@
-"""One log partition, as a state machine: messages in; what to store, what may be committed, what is rejected out.
+"""State machine of one log partition: messages in; rows to store, committable offsets and rejected messages out.
 
-No I/O and no clock: the shell hands in messages and the time, stores what `advance` returns, and says so. The crash
-rule: an offset may be committed only when every window that its message touches is final and stored, in offset order.
+It has no I/O and no clock. The shell passes messages and the time, stores what `advance` returns, and reports back.
+The crash rule: an offset may be committed only when every window that its message touches is final and stored, in
+offset order. `progress` keeps that rule.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from contracts.rows import Table
 from contracts.units import MS_PER_HOUR
 from streams.core import decoding, row_versions
 from streams.core.attribution.policy import Policy
-from streams.core.cardinality import CardinalityReport, report_cardinality
 from streams.core.checkpoint import Checkpoint
 from streams.core.decoding import LogMessage, PartitionConfig, RejectedMessage
 from streams.core.late_facts import LateFacts, LateKey
-from streams.core.progress import PendingMessage, Progress, watermark
+from streams.core.progress import MessagePlace, Progress
 from streams.core.stored_keys import StoredKeys, touched_hours
+from streams.core.topic_progress import PendingMessage, watermark
 from streams.core.window_tables import final_tables, provisional_table
 from streams.core.windows import OpenWindows
 
@@ -33,19 +34,22 @@ NO_BOUND = 2**62
 
 @dataclass(frozen=True)
 class ClosedWindows:
-    """What must be stored, in this order: `tables`, the hours, the mark; then late facts, restated rows, the mark."""
+    """Rows to store, in this order: `tables`, checkpoint; then `late_tables`, restated rows, checkpoint."""
 
     tables: dict[str, Table]
-    late: dict[str, Table]
+    """Final rows by table; empty if only late facts are due."""
+    late_tables: dict[str, Table]
     late_keys: list[LateKey]
+    """Windows to restate once `late_tables` are stored."""
     final_before: int
-    late_offsets: frozenset[tuple[str, int]]
-    early: int = 0
-    """Windows that were closed before their lateness had passed."""
+    """Windows numbered below this are final."""
+    late_places: frozenset[MessagePlace]
+    closed_early: int = 0
+    """Number of windows closed before their lateness had passed."""
 
 
 class PartitionCounters(NamedTuple):
-    """What an operator watches; monotone but for the first two."""
+    """Figures for /metrics: two levels, then monotone counts since the partition was assigned."""
 
     open_windows: int
     open_rows: int
@@ -57,8 +61,11 @@ class PartitionCounters(NamedTuple):
 
 
 class Partition:
-    """See the module. `stored_keys` are rows that a previous owner wrote beyond its last mark: what a final flush
-    does not write again, it deletes."""
+    """A partition from its checkpoint on. `progress`, `windows` and `late_facts` are its parts, for reading.
+
+    `stored_keys` are the keys of rows that a previous owner stored beyond its last checkpoint, by table. A final flush
+    deletes those that it does not write again.
+    """
 
     def __init__(
         self,
@@ -68,62 +75,57 @@ class Partition:
         policy: Policy,
         *,
         epoch: int = 1,
-        mark: Checkpoint | None = None,
+        checkpoint: Checkpoint | None = None,
         stored_keys: Mapping[str, Iterable[tuple[Any, ...]]] | None = None,
         now_ms: int = 0,
     ) -> None:
         self.log_id, self.log_partition = log_id, log_partition
         self._config, self.policy = config, policy
-        mark = mark or Checkpoint()
-        mark.epoch = self.epoch = epoch
-        self._open = self._windows()
-        self._final_before = mark.final_end_ms // config.window_ms
-        self._progress = Progress(mark, log_id, log_partition, self._final_before, now_ms)
-        self._late = LateFacts()
-        self._stored = StoredKeys(config.window_ms, stored_keys or {})
+        checkpoint = checkpoint or Checkpoint()
+        checkpoint.epoch = self.epoch = epoch
+        self.windows = self._new_windows()
+        self._final_before = checkpoint.final_end_ms // config.window_ms
+        self.progress = Progress(checkpoint, log_id, log_partition, self._final_before, now_ms)
+        self.late_facts = LateFacts()
+        self._stored_keys = StoredKeys(config.window_ms, stored_keys or {})
         self._late_count = self._rejected_count = self._rows_count = 0
 
-    # -- what comes in ------------------------------------------------------------------------------------------------
+    # -- ingest -------------------------------------------------------------------------------------------------------
 
     def ingest(self, messages: Sequence[LogMessage], now_ms: int) -> list[RejectedMessage]:
-        """Take messages in offset order per topic; returns those that cannot be read."""
+        """Take in messages, in offset order per topic. Return those that are dead letters."""
         rejected: list[RejectedMessage] = []
         for name in topics.JOINED:
             rejected += self._ingest_topic(name, [m for m in messages if m.topic == name], now_ms)
         return rejected
 
-    def next_offset(self, topic: str) -> int:
-        """The offset that `ingest` expects next; -1 before the first message of a log that may begin anywhere."""
-        return self._progress.topics[topic].next_offset
-
-    def skip(self, topic: str, offset: int) -> None:
-        """The log holds nothing between the offset expected next and this one (`core.holes` says how one knows)."""
-        self._progress.topics[topic].next_offset = offset
-
     def _ingest_topic(self, name: str, messages: Sequence[LogMessage], now_ms: int) -> list[RejectedMessage]:
-        topic = self._progress.topics[name]
-        # What is not expected was stored before, and is read again because the commit comes last.
-        fresh = [(m, topic.take(m, now_ms)) for m in messages if topic.expects(m)]
-        step = decoding.read([m for m, _ in fresh], now_ms, self._config, self._progress.judged[name])
+        topic = self.progress.topics[name]
+        # Messages below the expected offset are stored: they are read again because the commit is the last step.
+        fresh = [(m, topic.read(m, now_ms)) for m in messages if topic.expects(m)]
+        decoded = decoding.decode_messages(
+            [m for m, _ in fresh], now_ms, self._config, self.progress.prior_verdicts[name]
+        )
         rejected: list[RejectedMessage] = []
-        whole: list[int] = []
+        on_time: list[int] = []
         for i, (message, pending) in enumerate(fresh):
-            event = step.events[i]
+            event = decoded.events[i]
             if isinstance(event, BadEvent):
-                self._progress.refused(name, pending)
+                self.progress.note_rejected(name, pending)
                 self._rejected_count += 1
                 rejected.append(RejectedMessage(message, event))
-            elif self._accept(name, event, step.event_ms[i], step.first[i], step.last[i], pending):
-                whole.append(i)
-        events = [e for i in whole if isinstance(e := step.events[i], Event)]
-        self._open.add(events, step.columns if whole == step.full else decoding.columns_of([e.batch for e in events]))
+            elif self._accept(name, event, decoded.event_ms[i], decoded.first[i], decoded.last[i], pending):
+                on_time.append(i)
+        events = [e for i in on_time if isinstance(e := decoded.events[i], Event)]
+        all_on_time = on_time == decoded.full
+        self.windows.add(events, decoded.columns if all_on_time else decoding.columns_of([e.batch for e in events]))
         return rejected
 
     def _accept(self, name: str, event: Event, event_ms: int, first: int, last: int, pending: PendingMessage) -> bool:
-        """Note the event; True if all of it goes into open windows."""
-        if not self._progress.heard(name, pending, event, event_ms):
+        """Note the event. Return True if all of its rows belong to open windows."""
+        if not self.progress.note_event(name, pending, event, event_ms):
             return False
-        pending.last = last
+        pending.last_window = last
         rows = len(event.batch)
         self._rows_count += rows
         if first >= self._final_before or not rows:
@@ -131,54 +133,43 @@ class Partition:
         self._accept_late(name, event, pending)
         return False
 
-    def _windows(self) -> OpenWindows:
+    def _new_windows(self) -> OpenWindows:
         return OpenWindows(self._config.window_ms, keep_requests=self._config.keep_requests)
 
     def _accept_late(self, name: str, event: Event, pending: PendingMessage) -> None:
-        """Part of the event may lie in final windows: what is in them already is dropped, the rest is a late fact."""
+        """Add an event of which some rows belong to final windows.
+
+        Rows that those windows include already are dropped; the others of final windows become late facts.
+        """
         ms, batch = self._config.window_ms, event.batch
         assert not isinstance(batch, UsageBatch)
-        numbers = decoding.touched(batch, ms)
+        numbers = decoding.touched_windows(batch, ms)
         passed = numbers < self._final_before
-        mark = self._progress.mark
-        late = [n for n in numbers[passed].tolist() if not mark.includes(name, pending.offset, (n + 1) * ms)]
+        checkpoint = self.progress.checkpoint
+        late = [n for n in numbers[passed].tolist() if not checkpoint.includes(name, pending.offset, (n + 1) * ms)]
         columns = decoding.columns_of([batch])
-        self._open.add([event], columns, numbers[~passed])
+        self.windows.add([event], columns, numbers[~passed])
         if late:
-            apart = self._windows()
+            apart = self._new_windows()
             apart.add([event], columns, np.array(late))
-            if apart.numbers():  # A request may run through a window and do nothing in it.
+            if apart.numbers():  # A request may run through a window without any work in it.
                 pending.late = True
                 self._late_count += 1
-                self._late.add(name, pending.offset, event, apart.facts(apart.numbers(), remove=True))
+                self.late_facts.add(name, pending.offset, event, apart.snapshot(apart.numbers(), remove=True))
 
-    def published(self, rejected: Iterable[RejectedMessage]) -> None:
-        """These are on the dead-letter topic: their offsets may be committed in their turn."""
-        self._progress.published({(r.message.topic, r.message.offset) for r in rejected})
-
-    # -- what goes out ------------------------------------------------------------------------------------------------
+    # -- close --------------------------------------------------------------------------------------------------------
 
     def watermark(self, now_ms: int) -> int | None:
-        """Up to where this partition is complete, in event time: see `progress.watermark`."""
-        return watermark(self._progress.topics.values(), now_ms, self._config)
+        """Return the event time up to which this partition is complete, or None: see `topic_progress.watermark`."""
+        return watermark(self.progress.topics.values(), now_ms, self._config)
 
-    @property
-    def heard_ms(self) -> int:
-        """The greatest event times of both topics, added up: how fast that grows is how fast they are read."""
-        return sum(topic.event_ms or 0 for topic in self._progress.topics.values())
-
-    def waited(self, ms: int) -> None:
-        """The reader stood still for so long, and not for want of messages: that was no silence of the topics."""
-        for topic in self._progress.topics.values():
-            topic.arrived_ms += ms
-
-    def behind(self, now_ms: int) -> bool:
-        """Whether windows are open that the watermark has passed: `advance` would close them."""
+    def overdue(self, now_ms: int) -> bool:
+        """Return True if `advance` would close a window because of the watermark."""
         before = self._due_before(now_ms)
-        return any(number < before for number in self._open.numbers())
+        return any(number < before for number in self.windows.numbers())
 
     def _due_before(self, now_ms: int) -> int:
-        """Windows numbered below this are final, or should be."""
+        """Return the number below which windows are final, or due to be."""
         watermark_ms = self.watermark(now_ms)
         if watermark_ms is None:
             return self._final_before
@@ -187,132 +178,91 @@ class Partition:
     def advance(
         self, now_ms: int, *, at_most_rows: int = NO_BOUND, close_rows: int = NO_BOUND, late: bool = True
     ) -> ClosedWindows | None:
-        """Close what the watermark has passed. What is returned must be stored before the next call.
+        """Close the windows that the watermark has passed. Store what is returned before the next call.
 
-        With `at_most_rows`, the oldest windows are closed early until no more are held: what still comes for them is
-        late, so that their final rows are the same but for the revision. `close_rows` bounds the flush, one window and
-        one late message at least: call again for the rest. Late facts wait where `late` is false.
+        With `at_most_rows`, the oldest windows are closed early until no more rows are open. Later events for them are
+        late facts, so their final rows differ in nothing but the revision. `close_rows` bounds one flush, to one window
+        and one late message at least: call again for the remaining ones. Late facts wait where `late` is False.
         """
         due_before = self._due_before(now_ms)
         numbers = self._to_close(due_before, self.open_rows - at_most_rows, close_rows)
-        late = late and bool(self._late)
+        late = late and bool(self.late_facts)
         if not numbers and not late:
             return None
         tables = self._close(numbers) if numbers else {}
         early = sum(n >= due_before for n in numbers)
         provenance = self._provenance(row_versions.final(self.epoch, 0))
-        rows, keys, offsets = self._late.take(close_rows, **provenance) if late else ({}, [], frozenset())
-        return ClosedWindows(tables, rows, keys, self._final_before, offsets, early)
+        rows, keys, places = self.late_facts.take(close_rows, **provenance) if late else ({}, [], frozenset())
+        return ClosedWindows(tables, rows, keys, self._final_before, places, early)
 
-    def _to_close(self, before: int, excess: int, most: int) -> list[int]:
-        """Open windows numbered below `before`, and further of the oldest while there is an excess of rows; so many
-        rows at most, or one window."""
-        found: list[int] = []
-        for number in self._open.numbers():
+    def _to_close(self, before: int, excess: int, max_rows: int) -> list[int]:
+        """Return open windows numbered below `before`, and the oldest others while there is an excess of rows.
+
+        They hold `max_rows` at most, or are a single window.
+        """
+        numbers: list[int] = []
+        for number in self.windows.numbers():
             if number >= before and excess <= 0:
                 break
-            rows = self._open.rows_in(number)
-            if found and rows > most:
+            rows = self.windows.rows_in(number)
+            if numbers and rows > max_rows:
                 break
-            found.append(number)
-            excess, most = excess - rows, most - rows
-        return found
+            numbers.append(number)
+            excess, max_rows = excess - rows, max_rows - rows
+        return numbers
 
     def _close(self, numbers: list[int]) -> dict[str, Table]:
-        facts = self._open.facts(numbers, remove=True)
+        snapshot = self.windows.snapshot(numbers, remove=True)
         provenance = self._provenance(row_versions.final(self.epoch, 0))
-        tables = final_tables(facts, self.policy, self._stored, numbers[-1], **provenance)
+        tables = final_tables(snapshot, self.policy, self._stored_keys, numbers[-1], **provenance)
         self._final_before = numbers[-1] + 1
-        self._progress.closed(self._final_before * self._config.window_ms)
+        self.progress.note_final(self._final_before * self._config.window_ms)
         return tables
 
     def provisional(self, now_ms: int) -> Table | None:
-        """Ledger rows of windows that have ended but may still get more, where they changed since the last call. Those
-        that `advance` closes next are not shown before."""
+        """Return ledger rows of ended windows that are still open and changed since the last call, or None.
+
+        Windows that `advance` closes next are left out.
+        """
         watermark_ms = self.watermark(now_ms)
         if watermark_ms is None:
             return None
         due_before = self._due_before(now_ms)
-        ended = self._open.changed((watermark_ms + self._config.skew_ms) // self._config.window_ms)
+        ended = self.windows.changed((watermark_ms + self._config.skew_ms) // self._config.window_ms)
         numbers = [number for number in ended if number >= due_before]
         if not numbers:
             return None
-        facts = self._open.facts(numbers, remove=False)
-        provenance = self._provenance(row_versions.provisional(self._progress.read))
-        return provisional_table(facts, self.policy, self._stored, numbers, **provenance)
+        snapshot = self.windows.snapshot(numbers, remove=False)
+        provenance = self._provenance(row_versions.provisional(self.progress.offsets_read))
+        return provisional_table(snapshot, self.policy, self._stored_keys, numbers, **provenance)
 
-    # -- what is stored -----------------------------------------------------------------------------------------------
+    # -- store --------------------------------------------------------------------------------------------------------
 
-    def finals_stored(self, flush: ClosedWindows) -> Table:
-        """The flush's `tables` are stored. Returns the mark to store next."""
-        hours, _, _ = touched_hours(flush.tables["ledger"])
-        return self._progress.finals_stored(flush.final_before, hours)
+    def finals_stored(self, closed: ClosedWindows) -> Table:
+        """Note that `closed.tables` are stored. Return the checkpoint row to store next."""
+        hours, _, _ = touched_hours(closed.tables["ledger"])
+        return self.progress.finals_stored(closed.final_before, hours)
 
-    def hours_refreshed(self) -> None:
-        """`ledger_hour` has all that the ledger has of this partition."""
-        self._progress.mark.hours.clear()
-
-    def late_stored(self, flush: ClosedWindows) -> Table:
-        """The flush's late facts and their restated rows are stored. Returns the mark to store next."""
-        hours = {start // MS_PER_HOUR * MS_PER_HOUR for start, _, _ in flush.late_keys}
-        return self._progress.late_stored(flush.late_offsets, hours)
-
-    def settle(self) -> Table | None:
-        """A mark for messages that were done without a flush (duplicates, heartbeats, dead letters), if any."""
-        return self.mark_row() if self._progress.settle() else None
-
-    def mark_row(self) -> Table:
-        """The mark as it stands; each row made supersedes the ones before."""
-        return self._progress.mark_row()
-
-    def committable(self) -> dict[str, int]:
-        """Per topic, the offset that may be committed (the next to read), once the mark is stored."""
-        return {topic: offset for topic, offset in self._progress.mark.offsets.items() if offset >= 0}
-
-    def sources(self) -> Table | None:
-        """Rows of `sources` that changed since the last call."""
-        return self._progress.sources()
+    def late_stored(self, closed: ClosedWindows) -> Table:
+        """Note that late facts and their restated rows are stored. Return the checkpoint row to store next."""
+        hours = {start // MS_PER_HOUR * MS_PER_HOUR for start, _, _ in closed.late_keys}
+        return self.progress.late_stored(closed.late_places, hours)
 
     @property
     def open_rows(self) -> int:
-        """Memory held, in rows: open windows, the keys of what is stored of them, late facts that are not stored,
-        messages that are not committed."""
-        return self._open.rows + self._stored.rows + self._late.rows + self.pending
+        """Memory use, in rows: open windows, keys stored of them, late facts, and messages that are not committed."""
+        return self.windows.rows + self._stored_keys.rows + self.late_facts.rows + self.progress.pending
 
     @property
-    def late_rows(self) -> int:
-        """Rows of late facts that wait to be stored."""
-        return self._late.rows
-
-    @property
-    def unstored(self) -> bool:
-        """Whether anything waits to be stored: else nothing would be let go by waiting."""
-        return bool(self._open.numbers() or self._late or self.pending)
-
-    @property
-    def gpus(self) -> int:
-        """GPUs that open windows know; some of windows closed of late may be among them."""
-        return len(self._open.gpus)
-
-    @property
-    def payers(self) -> int:
-        """Tenants, by workload and model, that open windows know; some of windows closed of late may be among them."""
-        return len(self._open.payers)
-
-    def report_cardinality(self) -> CardinalityReport | None:
-        """What there is most of among these. Looks at every key: for a log line, not for every step."""
-        return report_cardinality(self._open.gpus, self._open.payers)
-
-    @property
-    def pending(self) -> int:
-        """Messages that are read and may not be committed yet."""
-        return self._progress.pending
+    def has_unstored(self) -> bool:
+        """True if anything is left to store: only then does waiting for a flush free memory."""
+        return bool(self.windows.numbers() or self.late_facts or self.progress.pending)
 
     def counters(self) -> PartitionCounters:
-        """Figures for /metrics."""
+        """Return the figures for /metrics."""
         return PartitionCounters(
-            len(self._open.numbers()), self.open_rows, self._progress.duplicates, self._late_count,
-            self._rejected_count, self._rows_count, self._progress.forgotten,
+            len(self.windows.numbers()), self.open_rows, self.progress.duplicates, self._late_count,
+            self._rejected_count, self._rows_count, self.progress.forgotten,
         )  # fmt: skip
 
     def _provenance(self, version: int) -> dict[str, int | str]:

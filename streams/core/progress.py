@@ -1,131 +1,97 @@
-"""How far one log partition is: what was read of its two topics, how far that lets time go, and what of it is stored.
+"""Progress of one log partition: what was read, what is stored, and which offsets may be committed.
 
-The mark moves in offset order: over a message once every window that it touches is final and stored, what is late in it
-too, and the dead letter, if it is one, published. Below the mark, offsets may be committed.
+The checkpoint advances in offset order, per topic. It passes a message when every window that the message touches is
+final and stored, its late facts are stored, and its dead letter, if it is one, is published. Offsets below a stored
+checkpoint may be committed.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Set
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Set
 
-import msgspec
 import numpy as np
 
 from contracts import topics
-from contracts.errors import LedgerError
 from contracts.events import Event
 from contracts.rows import Column, Table, conform
 from contracts.units import MS_PER_DAY
 from streams.core import row_versions, sequence
 from streams.core.checkpoint import Checkpoint, Cut
-from streams.core.decoding import LogMessage, PartitionConfig, PriorVerdicts
-from streams.core.sequence import SequenceRuns
+from streams.core.decoding import PriorVerdicts
+from streams.core.topic_progress import PendingMessage, TopicProgress
 
 SOURCE_MEMORY_MS = 7 * MS_PER_DAY
-"""How long, in the partition's event time, a run of a source that fell silent is remembered: what it sends again later
-counts anew."""
+"""How long a silent run of a source is remembered, in the partition's event time. What it sends again after that counts
+twice."""
 MAX_SOURCES = 100_000
-"""Runs of sources that are remembered per topic; above it, the longest silent tenth is forgotten."""
+"""Runs of sources remembered per topic. Above it, the tenth that has been silent longest is forgotten."""
 PRUNE_EVERY_MS = 60_000
-"""How often, in event time, runs that fell silent are looked for: looking at them all is dear."""
+"""Interval, in event time, between searches for silent runs: a search looks at all of them."""
 
-
-class PendingMessage(
-    msgspec.Struct, gc=False
-):  # One a message: made in a third of a dataclass's time, never in a cycle.
-    """A message that is read and not yet committed. `last` is the last window it touches (-1: none); it is `held` while
-    it has to be published as a dead letter, `late` while late facts of it have to be stored."""
-
-    offset: int
-    last: int = -1
-    held: bool = False
-    late: bool = False
-    run: tuple[str, int] | None = None
-    """(source, epoch) of its event, and the event's place and time in that run."""
-    seq: int = 0
-    event_ms: int = 0
-
-
-@dataclass(slots=True)
-class TopicState:
-    """Where one of the two topics stands."""
-
-    next_offset: int
-    """-1 until the first message: the log may begin anywhere."""
-    runs: SequenceRuns
-    event_ms: int | None = None
-    arrived_ms: int = 0
-    pending: deque[PendingMessage] = field(default_factory=deque)
-
-    def expects(self, message: LogMessage) -> bool:
-        """False for what is stored already. Raises LedgerError for a hole: the log lost messages that nobody read."""
-        if self.next_offset >= 0 and message.offset > self.next_offset:
-            raise LedgerError(
-                f"{message.topic} lost messages {self.next_offset} to {message.offset - 1}: it was trimmed before they "
-                "were read (lengthen its retention), or a transactional producer wrote to it (use an idempotent one). "
-                "`wattlog stream --accept-loss` goes on without them"
-            )
-        return message.offset >= self.next_offset
-
-    def take(self, message: LogMessage, now_ms: int) -> PendingMessage:
-        """Note that the message is here; it is pending until what it touches is stored."""
-        self.next_offset, self.arrived_ms = message.offset + 1, now_ms
-        pending = PendingMessage(message.offset)
-        self.pending.append(pending)
-        return pending
-
-
-def watermark(states: Collection[TopicState], now_ms: int, config: PartitionConfig) -> int | None:
-    """Up to where a partition is complete, in event time, or None before anything came.
-
-    The lower of the two topics' greatest event times, less the skew. A topic that is silent for the idle timeout
-    does not hold it back; when both are silent, it goes on with the clock.
-    """
-    seen = [t for t in states if t.event_ms is not None]
-    if not seen:
-        return None
-    active = [t for t in states if now_ms - t.arrived_ms < config.idle_timeout_ms]
-    if not active:
-        newest = max(t.event_ms or 0 for t in seen)
-        return newest + now_ms - max(t.arrived_ms for t in seen) - config.skew_ms
-    if any(t.event_ms is None for t in active):
-        return None
-    return min(t.event_ms or 0 for t in active) - config.skew_ms
+MessagePlace = tuple[str, int]
+"""(topic, offset) of a message of this partition."""
 
 
 class Progress:
-    """See the module. It goes on from a `mark`; windows up to the mark's are `stored_before`, by number."""
+    """Read positions, pending messages and the checkpoint of a partition.
 
-    def __init__(self, mark: Checkpoint, log_id: str, log_partition: int, stored_before: int, now_ms: int) -> None:
-        self.mark, self._log_id, self._log_partition = mark, log_id, log_partition
+    It continues from `checkpoint`; windows numbered below `stored_before` are stored already.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, log_id: str, log_partition: int, stored_before: int, now_ms: int
+    ) -> None:
+        self.checkpoint, self._log_id, self._log_partition = checkpoint, log_id, log_partition
         self.topics = {
-            t: TopicState(mark.offsets[t], {k: run.copy() for k, run in mark.seen[t].items()}, arrived_ms=now_ms)
+            t: TopicProgress(
+                checkpoint.offsets[t], {k: run.copy() for k, run in checkpoint.seen[t].items()}, arrived_ms=now_ms
+            )
             for t in topics.JOINED
         }
-        self.judged = {t: PriorVerdicts(mark.judged_below(t), frozenset(mark.refused[t])) for t in topics.JOINED}
-        self.duplicates = self.forgotten = 0
-        """Events that had been seen; runs of sources that were forgotten for want of room."""
+        self.prior_verdicts = {
+            t: PriorVerdicts(checkpoint.judged_below(t), frozenset(checkpoint.refused[t])) for t in topics.JOINED
+        }
+        self.duplicates = 0
+        """Events that had been read before."""
+        self.forgotten = 0
+        """Runs of sources that were forgotten because there were more than MAX_SOURCES."""
         self._stored_before = stored_before
         self._changed: dict[str, set[tuple[str, int]]] = {t: set() for t in topics.JOINED}
-        self._marks = 0
+        self._checkpoints = 0
         self._pruned_ms = 0
 
-    # -- what was read ------------------------------------------------------------------------------------------------
+    # -- reading ------------------------------------------------------------------------------------------------------
 
     @property
     def pending(self) -> int:
-        """Messages that are read and may not be committed yet."""
+        """Number of messages that were read and may not be committed yet."""
         return sum(len(t.pending) for t in self.topics.values())
 
     @property
-    def read(self) -> int:
-        """Offsets of the log that were read, both topics together."""
+    def offsets_read(self) -> int:
+        """Number of offsets that were read, both topics together."""
         return sum(max(t.next_offset, 0) for t in self.topics.values())
 
-    def heard(self, topic: str, pending: PendingMessage, event: Event, event_ms: int) -> bool:
-        """The message is this event; False if it had been seen."""
+    @property
+    def event_ms_total(self) -> int:
+        """Sum of both topics' greatest event times: its growth is the speed of reading."""
+        return sum(topic.event_ms or 0 for topic in self.topics.values())
+
+    def next_offset(self, topic: str) -> int:
+        """Return the offset expected next; -1 before the first message of a log that may begin anywhere."""
+        return self.topics[topic].next_offset
+
+    def skip_to(self, topic: str, offset: int) -> None:
+        """Continue at this offset: the log holds no message before it (see `core.offset_gaps`)."""
+        self.topics[topic].next_offset = offset
+
+    def exclude_wait(self, ms: int) -> None:
+        """Do not count this time as silence of the topics: the worker itself was not reading."""
+        for topic in self.topics.values():
+            topic.arrived_ms += ms
+
+    def note_event(self, topic: str, pending: PendingMessage, event: Event, event_ms: int) -> bool:
+        """Note the event of a message. Return False for a duplicate."""
         state = self.topics[topic]
         if state.event_ms is None or event_ms > state.event_ms:
             state.event_ms = event_ms
@@ -134,105 +100,123 @@ class Progress:
         run = state.runs.get(key)
         if run is None:
             run = state.runs[key] = sequence.SequenceRun()
-        if run.add(event.seq, event_ms, self.mark.final_end_ms):
+        if run.add(event.seq, event_ms, self.checkpoint.final_end_ms):
             return True
         self.duplicates += 1
         return False
 
-    def refused(self, topic: str, pending: PendingMessage) -> None:
-        """The message is for the dead-letter topic: it is held until it is there."""
-        pending.held = True
-        self.mark.refused[topic].add(pending.offset)
+    def note_rejected(self, topic: str, pending: PendingMessage) -> None:
+        """Note a message for the dead-letter topic: it blocks the checkpoint until it is published."""
+        pending.unpublished = True
+        self.checkpoint.refused[topic].add(pending.offset)
 
-    def closed(self, end_ms: int) -> None:
-        """Windows up to `end_ms` become final, with what was read by now."""
-        self.mark.cuts.append(Cut(end_ms, *(self.topics[t].next_offset for t in topics.JOINED)))
-        self.mark.final_end_ms = end_ms
+    def note_final(self, end_ms: int) -> None:
+        """Note that windows up to `end_ms` become final with the messages read by now."""
+        self.checkpoint.cuts.append(Cut(end_ms, *(self.topics[t].next_offset for t in topics.JOINED)))
+        self.checkpoint.final_end_ms = end_ms
 
-    # -- what is stored -----------------------------------------------------------------------------------------------
+    # -- storing ------------------------------------------------------------------------------------------------------
 
-    def published(self, at: Set[tuple[str, int]]) -> None:
-        """The messages at these (topic, offset)s are on the dead-letter topic."""
-        for pending in self._at(at):
-            pending.held = False
+    def dead_letters_published(self, places: Set[MessagePlace]) -> None:
+        """Let these messages, which are on the dead-letter topic, be committed in their turn."""
+        for pending in self._pending_at(places):
+            pending.unpublished = False
 
     def finals_stored(self, before: int, hours_ms: Iterable[int]) -> Table:
-        """Windows numbered below `before` are stored; `ledger_hour` may lack them. Returns the mark to store next."""
+        """Note that windows numbered below `before` are stored, and that `ledger_hour` may lack these hours.
+
+        Return the checkpoint row to store next.
+        """
         self._stored_before = before
         return self._stored(hours_ms)
 
-    def late_stored(self, at: Set[tuple[str, int]], hours_ms: Iterable[int]) -> Table:
-        """The late facts of the messages there are stored, and restated. Returns the mark to store next."""
-        for pending in self._at(at):
+    def late_stored(self, places: Set[MessagePlace], hours_ms: Iterable[int]) -> Table:
+        """Note that the late facts of these messages are stored and restated. Return the checkpoint row to store."""
+        for pending in self._pending_at(places):
             pending.late = False
         return self._stored(hours_ms)
 
     def _stored(self, hours_ms: Iterable[int]) -> Table:
-        self.mark.hours.update(hours_ms)
-        self.settle()
-        return self.mark_row()
+        self.checkpoint.hours.update(hours_ms)
+        self.advance_checkpoint()
+        return self.checkpoint_row()
 
-    def _at(self, at: Set[tuple[str, int]]) -> Iterator[PendingMessage]:
-        return (p for name, topic in self.topics.items() if at for p in topic.pending if (name, p.offset) in at)
+    def _pending_at(self, places: Set[MessagePlace]) -> Iterator[PendingMessage]:
+        return (p for name, topic in self.topics.items() if places for p in topic.pending if (name, p.offset) in places)
 
-    def settle(self) -> bool:
-        """Move the mark over every message that is done, in offset order; whether there were any."""
+    def advance_checkpoint(self) -> bool:
+        """Move the checkpoint over every message that nothing holds back, in offset order. Return True if it moved."""
         moved = False
         for name, topic in self.topics.items():
             while topic.pending:
                 head = topic.pending[0]
-                if head.held or head.late or head.last >= self._stored_before:
+                if head.unpublished or head.late or head.last_window >= self._stored_before:
                     break
-                self._pass_over(name, topic.pending.popleft())
+                self._pass(name, topic.pending.popleft())
                 moved = True
         self._forget_sources()
-        self.mark.trim()
+        self.checkpoint.trim()
         return moved
 
-    def _pass_over(self, name: str, done: PendingMessage) -> None:
-        mark = self.mark
-        mark.offsets[name] = done.offset + 1
-        if refused := mark.refused[name]:
-            refused.discard(done.offset)
-        if (key := done.run) is not None:
-            seen = mark.seen[name]
+    def _pass(self, name: str, message: PendingMessage) -> None:
+        checkpoint = self.checkpoint
+        checkpoint.offsets[name] = message.offset + 1
+        if refused := checkpoint.refused[name]:
+            refused.discard(message.offset)
+        if (key := message.run) is not None:
+            seen = checkpoint.seen[name]
             run = seen.get(key)
             if run is None:
                 run = seen[key] = sequence.SequenceRun()
-            run.add(done.seq, done.event_ms, mark.final_end_ms)
+            run.add(message.seq, message.event_ms, checkpoint.final_end_ms)
             self._changed[name].add(key)
 
     def _forget_sources(self) -> None:
-        """Those silent for long, now and then; those silent longest, whenever there are too many."""
-        due = self.mark.final_end_ms - self._pruned_ms >= PRUNE_EVERY_MS
-        before_ms = self.mark.final_end_ms - SOURCE_MEMORY_MS if due else 0
+        """Forget runs that were silent for SOURCE_MEMORY_MS, now and then; the oldest whenever there are too many."""
+        final_end_ms = self.checkpoint.final_end_ms
+        due = final_end_ms - self._pruned_ms >= PRUNE_EVERY_MS
+        before_ms = final_end_ms - SOURCE_MEMORY_MS if due else 0
         for name, topic in self.topics.items():
-            for runs in (topic.runs, self.mark.seen[name]):
+            for runs in (topic.runs, self.checkpoint.seen[name]):
                 if due or len(runs) > MAX_SOURCES:
                     crowded_out = sequence.prune(runs, before_ms, MAX_SOURCES)
                     self.forgotten += crowded_out if runs is topic.runs else 0
         if due:
-            self._pruned_ms = self.mark.final_end_ms
+            self._pruned_ms = final_end_ms
 
-    def mark_row(self) -> Table:
-        """The mark as it stands; each row made supersedes the ones before."""
-        self._marks += 1
-        return self.mark.row(self._log_id, self._log_partition, row_versions.final(self.mark.epoch, self._marks))
+    def checkpoint_if_moved(self) -> Table | None:
+        """Advance over messages that needed no flush (duplicates, heartbeats, dead letters).
 
-    def sources(self) -> Table | None:
-        """Rows of `sources` that changed since the last call."""
+        Return the checkpoint row to store, or None if the checkpoint did not move.
+        """
+        return self.checkpoint_row() if self.advance_checkpoint() else None
+
+    def checkpoint_row(self) -> Table:
+        """Return the current checkpoint as a row of `marks`. Each row supersedes the ones before it."""
+        self._checkpoints += 1
+        version = row_versions.final(self.checkpoint.epoch, self._checkpoints)
+        return self.checkpoint.row(self._log_id, self._log_partition, version)
+
+    def committable(self) -> dict[str, int]:
+        """Return, per topic, the offset that may be committed (the next to read) once the checkpoint is stored."""
+        return {topic: offset for topic, offset in self.checkpoint.offsets.items() if offset >= 0}
+
+    def take_source_rows(self) -> Table | None:
+        """Return the rows of `sources` that changed since the last call, or None."""
         changed = [
-            (t, *key) for t in sorted(self._changed) for key in sorted(self._changed[t] & self.mark.seen[t].keys())
+            (t, *key)
+            for t in sorted(self._changed)
+            for key in sorted(self._changed[t] & self.checkpoint.seen[t].keys())
         ]
         for keys in self._changed.values():
             keys.clear()
         if not changed:
             return None
-        runs = [self.mark.seen[t][s, e] for t, s, e in changed]
+        runs = [self.checkpoint.seen[t][s, e] for t, s, e in changed]
         columns: dict[str, Column | int | str] = {
             "log_id": self._log_id,
             "log_partition": self._log_partition,
-            "version": row_versions.final(self.mark.epoch, self._marks),
+            "version": row_versions.final(self.checkpoint.epoch, self._checkpoints),
             "topic": [t for t, _, _ in changed],
             "source": [s for _, s, _ in changed],
             "epoch": np.array([e for _, _, e in changed], np.uint64),

@@ -1,7 +1,7 @@
-"""What is said of single requests, each in words of its own: texts as one block of bytes, not an object each.
+"""Labels of single requests (ids, status, times), as one block of bytes per column instead of an object per text.
 
-They are put into it while what came is still at hand, and are not looked at again until they are stored: each look at a
-hundred thousand Python objects that lie somewhere in memory would cost more than all arithmetic on a request.
+They are copied into the block while the decoded message is still in the processor's cache. Visiting a hundred thousand
+scattered Python objects later would cost more than all arithmetic on requests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from contracts.units import I64
 
 
 class TextColumn(CompactColumn[str]):
-    """A column of texts, all of them different for all we know."""
+    """A column of texts that are assumed to be all different: an Arrow string array."""
 
     __slots__ = ("_array",)
 
@@ -46,7 +46,7 @@ class TextColumn(CompactColumn[str]):
         return TextColumn(self._array[at]) if isinstance(at, slice) else self._array[int(at)].as_py()
 
     def __arrow_array__(self, type: pa.DataType | None = None) -> pa.Array:
-        """For `pyarrow.array`."""
+        """Return the Arrow array: `pyarrow.array` calls this."""
         return self._array
 
     def take(self, at: npt.NDArray[Any]) -> TextColumn:
@@ -59,13 +59,13 @@ class TextColumn(CompactColumn[str]):
 
 @dataclass(slots=True)
 class RequestLabels:
-    """By row of a `TokenColumns`: what its requests are called, when they ran, what became of them."""
+    """Ids, times and status of requests, by row of a `TokenColumns`. Times are epoch milliseconds."""
 
     request_id: TextColumn
     id_hash: I64
     """Ids whose hashes differ are different ids."""
     session_id: TextColumn | None
-    """None where no batch has any."""
+    """None if no batch has any."""
     trace_id: TextColumn | None
     status: DictionaryColumn[str]
     begin_ms: I64

@@ -1,4 +1,4 @@
-"""Single requests: what each did in each window that it ran in, and its share of that window's joules."""
+"""Single requests: the work of each in every window that it ran in, and its share of that window's joules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from contracts.events import TOKEN_COLUMNS, TOKENS
 from contracts.joined_batches import TokenColumns
 from contracts.rows import KEYS, Column, Table, length
 from contracts.units import I64
-from streams.core.apportion import SpanCuts, ends, pieces
 from streams.core.attribution.attribute import Attribution, attribute_requests
 from streams.core.attribution.facts import (
     AMOUNTS,
@@ -29,20 +28,25 @@ from streams.core.attribution.facts import (
     Facts,
     Index,
 )  # fmt: skip
+from streams.core.equal_runs import run_ends
 from streams.core.request_labels import RequestLabels, TextColumn
+from streams.core.time_spread import SpanCuts, window_pieces
 
 _KEY = tuple(column for column in KEYS["request_energy"] if column != "late_id")
-_DONE = AMOUNTS[:REQUESTS]
-_ODD = 0x9E3779B97F4A7C1
-"""Times an odd number, no two windows are alike modulo 2^64, and near ones are far apart."""
+_WORK = AMOUNTS[:REQUESTS]
+"""Columns of work: all amounts but the numbers of requests and failures."""
+_WINDOW_MULTIPLIER = 0x9E3779B97F4A7C1
+"""Odd 64-bit multiplier (Fibonacci hashing): a bijection that scatters neighbouring windows."""
 
 
 @dataclass(slots=True)
 class RequestPieces:
-    """What some requests did in one window: rows of `said`, their (workload, tenant, model) entities, and the same
-    amounts that the sums got."""
+    """Requests of one window: their rows of `labels`, (workload, tenant, model) entities, and amounts of work.
 
-    said: RequestLabels
+    The accumulators were given the same amounts.
+    """
+
+    labels: RequestLabels
     row: Index
     entity: Index
     amounts: I64
@@ -50,11 +54,11 @@ class RequestPieces:
 
 @dataclass(frozen=True)
 class ClosedRequests:
-    """Pieces of closed windows, by window number, and what their entities stand for."""
+    """Request pieces of closed windows, by window number, with the names of their entities."""
 
     pieces: Sequence[tuple[int, RequestPieces]]
-    payer: Index
-    """Of each piece, the row of `Facts.tokens` that it is part of."""
+    token_row: Index
+    """For each piece, the row of `Facts.tokens` that it is part of."""
     subjects: DictionaryColumn[tuple[str, str]]
     tenants: DictionaryColumn[str]
     models: DictionaryColumn[str]
@@ -65,28 +69,28 @@ class ClosedRequests:
 
 
 def spread_requests(c: TokenColumns, window_ms: int) -> tuple[Index, I64, I64]:
-    """(row, window, amounts (len(AMOUNTS), n)) of each request's pieces; those of a row stand anywhere.
+    """Return (row, window, amounts (len(AMOUNTS), n)) of each request's pieces, in no particular order.
 
     Prompt work ran over [start, first), completion work over [first, end); both over [start, end) where the first
-    token's time is unknown. Tokens are spread whole and in thousandths: the latter carry work into windows that get no
-    whole token.
+    token's time is unknown. Tokens are spread twice, as integers and in thousandths: the thousandths carry work into
+    windows that get no integer token.
     """
     first = c.begin_ms // window_ms
     crosses = np.maximum(c.end_ms - 1, c.begin_ms) // window_ms > first
-    rest = np.flatnonzero(~crosses)
-    amounts = np.empty((len(AMOUNTS), len(rest)), np.int64)
-    amounts[: len(TOKENS)] = c.tokens.take(rest, axis=1)
+    uncut = np.flatnonzero(~crosses)
+    amounts = np.empty((len(AMOUNTS), len(uncut)), np.int64)
+    amounts[: len(TOKENS)] = c.tokens.take(uncut, axis=1)
     amounts[CACHED_M], amounts[COMPLETION_M] = 1000 * amounts[CACHED], 1000 * amounts[COMPLETION]
     amounts[COMPUTED_M] = 1000 * amounts[PROMPT] - amounts[CACHED_M]
     number = np.ones(len(first), np.int64) if c.requests is None else c.requests
     failed = _failed(c) * number
-    amounts[REQUESTS], amounts[FAILURES] = number[rest], failed[rest]
-    if len(rest) == len(first):
-        return rest, first, amounts
+    amounts[REQUESTS], amounts[FAILURES] = number[uncut], failed[uncut]
+    if len(uncut) == len(first):
+        return uncut, first, amounts
     cut = np.flatnonzero(crosses)
     row, window, parts = _cut(c, cut, number[cut], failed[cut], window_ms)
     return (
-        np.concatenate([rest, cut[row]]), np.concatenate([first[rest], window]),
+        np.concatenate([uncut, cut[row]]), np.concatenate([first[uncut], window]),
         np.concatenate([amounts, parts], axis=1),
     )  # fmt: skip
 
@@ -98,86 +102,90 @@ def _failed(c: TokenColumns) -> npt.NDArray[np.bool_]:
 
 
 def _cut(c: TokenColumns, cut: Index, number: I64, failed: I64, window_ms: int) -> tuple[Index, I64, I64]:
-    """Of the rows `cut`, which run through several windows: (index into cut, window, amounts) of their pieces."""
+    """Return (index into cut, window, amounts) of the pieces of the rows `cut`, which run through several windows."""
     start, end, first = c.begin_ms[cut], c.end_ms[cut], c.first_ms[cut]
     tokens = c.tokens[:, cut]
     prompt, cached, completion = tokens[PROMPT], tokens[CACHED], tokens[COMPLETION]
     known = first > 0
     first_a, first_b = np.where(known, first, end), np.where(known, first, start)
-    row, window = pieces(start, end, window_ms)
+    row, window = window_pieces(start, end, window_ms)
     prompting, completing = (
         SpanCuts.of(p0, p1, row, window, window_ms) for p0, p1 in ((start, first_a), (first_b, end))
     )
     amounts = np.empty((len(AMOUNTS), len(row)), np.int64)
     for i, column in enumerate(TOKEN_COLUMNS):
-        amounts[i] = (prompting if column.phase == "prompt" else completing).parts(tokens[i])
-    amounts[COMPUTED_M] = prompting.parts((prompt - cached) * 1000)
-    amounts[CACHED_M] = prompting.parts(cached * 1000)
-    amounts[COMPLETION_M] = completing.parts(completion * 1000)
-    last = ends(row)
+        amounts[i] = (prompting if column.phase == "prompt" else completing).spread(tokens[i])
+    amounts[COMPUTED_M] = prompting.spread((prompt - cached) * 1000)
+    amounts[CACHED_M] = prompting.spread(cached * 1000)
+    amounts[COMPLETION_M] = completing.spread(completion * 1000)
+    last = run_ends(row)
     amounts[REQUESTS], amounts[FAILURES] = last * number[row], last * failed[row]
     return row, window, amounts
 
 
-def request_rows(taken: ClosedRequests, window_ms: int) -> tuple[Table, Index]:
-    """Pieces as one row a request and window: columns of REQUEST_ENERGY less energy, provenance and late_id. And the
-    row of `Facts.tokens` that each is part of."""
-    found = [p for _, p in taken.pieces]
-    sizes = np.array([len(p.row) for p in found], np.intp)
-    window_start = np.repeat(np.array([n for n, _ in taken.pieces], np.int64) * window_ms, sizes)
-    entity = _joined([p.entity for p in found])
-    done = np.concatenate([p.amounts for p in found], axis=1) if found else np.zeros((len(AMOUNTS), 0), np.int64)
-    subjects = taken.subjects.take(entity)
+def request_rows(closed: ClosedRequests, window_ms: int) -> tuple[Table, Index]:
+    """Return one row per request and window, and for each the row of `Facts.tokens` that it is part of.
+
+    The columns are those of REQUEST_ENERGY without energy, provenance and late_id.
+    """
+    pieces = [p for _, p in closed.pieces]
+    sizes = np.array([len(p.row) for p in pieces], np.intp)
+    window_start = np.repeat(np.array([n for n, _ in closed.pieces], np.int64) * window_ms, sizes)
+    entity = _joined([p.entity for p in pieces])
+    work = np.concatenate([p.amounts for p in pieces], axis=1) if pieces else np.zeros((len(AMOUNTS), 0), np.int64)
+    subjects = closed.subjects.take(entity)
     rows: Table = {
-        "tenant": taken.tenants.take(entity), "request_id": _texts(found, [p.said.request_id for p in found]),
+        "tenant": closed.tenants.take(entity), "request_id": _texts(pieces, [p.labels.request_id for p in pieces]),
         "cluster": DictionaryColumn([c for c, _ in subjects.names], subjects.codes),
         "workload": DictionaryColumn([w for _, w in subjects.names], subjects.codes),
-        "model": taken.models.take(entity),
-        "session_id": _texts(found, [p.said.session_id for p in found]),
-        "trace_id": _texts(found, [p.said.trace_id for p in found]),
-        "status": DictionaryColumn.concat([p.said.status.take(p.row) for p in found]), "window_start": window_start,
-        "t_start": _joined([p.said.begin_ms[p.row] for p in found]),
-        "t_end": _joined([p.said.end_ms[p.row] for p in found]),
-        **dict(zip(_DONE, done[: len(_DONE)], strict=True)),
+        "model": closed.models.take(entity),
+        "session_id": _texts(pieces, [p.labels.session_id for p in pieces]),
+        "trace_id": _texts(pieces, [p.labels.trace_id for p in pieces]),
+        "status": DictionaryColumn.concat([p.labels.status.take(p.row) for p in pieces]), "window_start": window_start,
+        "t_start": _joined([p.labels.begin_ms[p.row] for p in pieces]),
+        "t_end": _joined([p.labels.end_ms[p.row] for p in pieces]),
+        **dict(zip(_WORK, work[: len(_WORK)], strict=True)),
     }  # fmt: skip
-    id_hash = _joined([p.said.id_hash[p.row] for p in found])
-    return (rows, taken.payer) if _differ(id_hash, window_start) else _one_a_key(rows, taken.payer)
+    id_hash = _joined([p.labels.id_hash[p.row] for p in pieces])
+    return (rows, closed.token_row) if _all_differ(id_hash, window_start) else _merge_keys(rows, closed.token_row)
 
 
 def _joined(parts: Sequence[I64]) -> I64:
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
-def _texts(found: Sequence[RequestPieces], texts: Sequence[TextColumn | None]) -> CompactColumn[str]:
-    """A text column of the pieces; one that nobody said anything in is constant."""
+def _texts(pieces: Sequence[RequestPieces], texts: Sequence[TextColumn | None]) -> CompactColumn[str]:
+    """Return a text column of the pieces; a column without any value is the constant ""."""
     if all(t is None for t in texts):
-        return DictionaryColumn.constant("", sum(len(p.row) for p in found))
+        return DictionaryColumn.constant("", sum(len(p.row) for p in pieces))
     return TextColumn.concat(
-        [TextColumn.of([""] * len(p.row)) if t is None else t.take(p.row) for t, p in zip(texts, found, strict=True)]
+        [TextColumn.of([""] * len(p.row)) if t is None else t.take(p.row) for t, p in zip(texts, pieces, strict=True)]
     )
 
 
-def _one_a_key(rows: Table, payer: Index) -> tuple[Table, Index]:
-    """Requests that bear the same id, tenant, model and end become one row, so that none replaces another in the table.
-    It bears the earliest's start, session, trace and status, and the sum of what they did."""
+def _merge_keys(rows: Table, token_row: Index) -> tuple[Table, Index]:
+    """Merge requests with the same id, tenant, model and end into one row, so that none replaces another in the table.
+
+    It gets the start, session, trace and status of the earliest, and the sum of their work.
+    """
     n = length(rows)
     keys = list(zip(*(_listed(rows[c]) for c in _KEY), strict=True))
     if len(set(keys)) == n:
-        return rows, payer
-    rest = list(zip(*(_listed(rows[c]) for c in ("t_start", "session_id", "trace_id", "status")), strict=True))
+        return rows, token_row
+    tie_breaks = list(zip(*(_listed(rows[c]) for c in ("t_start", "session_id", "trace_id", "status")), strict=True))
     row_of: dict[object, int] = {}
-    stays: list[int] = []
+    kept: list[int] = []
     into = np.zeros(n, np.intp)
-    for i in sorted(range(n), key=lambda i: (keys[i], rest[i])):
+    for i in sorted(range(n), key=lambda i: (keys[i], tie_breaks[i])):
         if keys[i] not in row_of:
-            row_of[keys[i]] = len(stays)
-            stays.append(i)
+            row_of[keys[i]] = len(kept)
+            kept.append(i)
         into[i] = row_of[keys[i]]
     out: Table = {}
-    at = np.array(stays, np.intp)
+    at = np.array(kept, np.intp)
     for name, column in rows.items():
-        if name in _DONE:
-            total = np.zeros(len(stays), np.int64)
+        if name in _WORK:
+            total = np.zeros(len(kept), np.int64)
             np.add.at(total, into, np.asarray(column))
             out[name] = total
         elif isinstance(column, np.ndarray):
@@ -185,32 +193,34 @@ def _one_a_key(rows: Table, payer: Index) -> tuple[Table, Index]:
         else:
             assert isinstance(column, CompactColumn)
             out[name] = column.take(at)
-    return out, payer[at]
+    return out, token_row[at]
 
 
-def with_energy(rows: Table, attribution: Attribution, done: Index, *, all_here: bool) -> Table:
-    """Request rows with their `active_uj` and `idle_uj`: they sum to their tenant's rows of the ledger, if they are all
-    the requests of their windows. If they may not be (`all_here` is false), the rest bears its share unseen.
+def with_energy(rows: Table, attribution: Attribution, work_row: Index, *, complete: bool) -> Table:
+    """Return request rows with their `active_uj` and `idle_uj`.
 
-    `done` says which of the attribution's (window, workload, tenant, model) each row is part of."""
+    They sum to their tenant's rows of the ledger if they are all the requests of their windows. Where requests may be
+    missing (`complete` is False), the missing ones keep their share. `work_row` is, for each row, the index of the
+    attribution's (window, workload, tenant, model) that it is part of.
+    """
     if not length(rows):
         none = np.zeros(0, np.int64)
         return {**rows, "active_uj": none, "idle_uj": none}
-    amounts = np.stack([np.asarray(rows[name], np.int64) for name in _DONE[COMPUTED_M : COMPLETION_M + 1]])
-    active_uj, idle_uj = attribute_requests(attribution, done, amounts, _canonical(rows), all_here=all_here)
+    amounts = np.stack([np.asarray(rows[name], np.int64) for name in _WORK[COMPUTED_M : COMPLETION_M + 1]])
+    active_uj, idle_uj = attribute_requests(attribution, work_row, amounts, _canonical(rows), complete=complete)
     return {**rows, "active_uj": active_uj, "idle_uj": idle_uj}
 
 
-def work_index_of(rows: Table, attribution: Attribution, facts: Facts) -> Index:
-    """Of rows of request_energy, which of the attribution's (window, workload, tenant, model) each is part of."""
-    keys = attribution.key_of
+def work_row_of(rows: Table, attribution: Attribution, facts: Facts) -> Index:
+    """Return, for rows of request_energy, the index of the attribution's (window, workload, tenant, model) of each."""
+    keys = attribution.group_keys
     group = keys.group(np.asarray(rows["window_start"], np.int64), _subject_codes(rows, facts.subjects))
     tenant, model = _codes(rows["tenant"], facts.tenants), _codes(rows["model"], facts.models)
-    return np.searchsorted(attribution.done_key, keys.done(group, tenant, model))
+    return np.searchsorted(attribution.work_key, keys.work(group, tenant, model))
 
 
 def _codes(column: Column, names: Sequence[str]) -> I64:
-    """A text column as codes into `names`, which holds them all."""
+    """Return a text column as codes into `names`, which contains all of its texts."""
     code_of = {name: i for i, name in enumerate(names)}
     c = _coded(column)
     codes: I64 = np.array([code_of.get(name, -1) for name in c.names] or [-1], np.int64)[c.codes]
@@ -236,15 +246,14 @@ def _coded(column: Column) -> DictionaryColumn[str]:
     return column if isinstance(column, DictionaryColumn) else DictionaryColumn.of(column)  # type: ignore[arg-type]
 
 
-def _differ(id_hash: I64, window_start: I64) -> bool:
-    """Whether no window has an id twice, for all that hashes say: where two are alike, the ids themselves must be
-    asked."""
-    mixed = np.sort(id_hash ^ (window_start * _ODD))
+def _all_differ(id_hash: I64, window_start: I64) -> bool:
+    """Return True if no window has an id twice, judged by hashes. On False, the ids themselves must be compared."""
+    mixed = np.sort(id_hash ^ (window_start * _WINDOW_MULTIPLIER))
     return not (mixed[1:] == mixed[:-1]).any()
 
 
 def _canonical(rows: Table) -> Callable[[Index], list[int]]:
-    """What puts request rows of a window into canonical order: by id, then times, those in time before late ones."""
+    """Return the function that sorts request rows of a window canonically: by id, then times, late ones last."""
     columns = [rows[c] for c in ("request_id", "t_start", "t_end", "late_id") if c in rows]
 
     def order(at: Index) -> list[int]:

@@ -1,7 +1,7 @@
-"""Facts, as the warehouse keeps them, to ledger rows: how a late fact gets into a window that is already final.
+"""Restatement: new ledger rows for a final window, from the facts stored of it and the late facts added since.
 
-The facts of the window, late ones included, are attributed anew by the same function as always. The revision is the
-number of late messages among the facts, so restating twice gives the same rows.
+The same function attributes them as always. The revision counts the late messages among the facts, so restating twice
+gives the same rows.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from streams.core import row_versions
 from streams.core.attribution.attribute import attribute
 from streams.core.attribution.facts import AMOUNTS, Energy, Facts, Index, Tokens
 from streams.core.attribution.policy import Policy
-from streams.core.request_pieces import with_energy, work_index_of
+from streams.core.request_pieces import with_energy, work_row_of
 
 
 def facts_of(gpu_energy: Table, token_usage: Table) -> Facts:
-    """Rows of the two facts tables as the columns that attribution takes."""
+    """Return rows of the two facts tables as input of the attribution."""
     n = length(gpu_energy)
     subject = DictionaryColumn.concat([_subjects(gpu_energy), _subjects(token_usage)])
     hardware, owner = (DictionaryColumn.of(gpu_energy[c]) for c in ("hardware", "owner"))  # type: ignore[arg-type]
@@ -40,19 +40,19 @@ def facts_of(gpu_energy: Table, token_usage: Table) -> Facts:
 
 
 def restate(stored: dict[str, Table], policy: Policy, epoch: int, **provenance: int | str) -> dict[str, Table]:
-    """New `ledger` and `request_energy` rows for the windows whose facts these are.
+    """Return new `ledger` and `request_energy` rows for the windows whose facts are stored.
 
-    `stored` holds all live rows of gpu_energy, token_usage, request_energy and ledger of some (window, workload)s,
-    the late ones already among them. Requests may lack: those that are there get their own share, no more.
+    `stored` has all live rows of gpu_energy, token_usage, request_energy and ledger of some (window, workload)s,
+    including the late ones. Requests may be missing: those present get their own share, no more.
     """
     facts = facts_of(stored["gpu_energy"], stored["token_usage"])
     attribution = attribute(facts, policy)
     revisions = _Revisions(stored["gpu_energy"], stored["token_usage"])
 
     def stamped(rows: Table) -> dict[str, Column | int | str]:
-        """The rows with their provenance: what a restatement says supersedes what the one before said."""
-        used, revision = np.unique(revisions.of(rows), return_inverse=True)
-        version = np.array([row_versions.final(epoch, r) for r in used.tolist()], np.uint64)
+        """Return the rows with provenance: the version grows with the revision, so a later restatement wins."""
+        distinct, revision = np.unique(revisions.of(rows), return_inverse=True)
+        version = np.array([row_versions.final(epoch, r) for r in distinct.tolist()], np.uint64)
         return {**rows, **provenance, "deleted": 0, "version": version[revision]}
 
     window_ms = max(int(np.max(stored[t]["window_ms"], initial=0)) for t in ("gpu_energy", "token_usage"))
@@ -66,15 +66,15 @@ def restate(stored: dict[str, Table], policy: Policy, epoch: int, **provenance: 
         ledger = concat("ledger", [ledger, tombstones("ledger", gone, **{**provenance, "version": at})])
     out = {"ledger": ledger}
     if length(stored["request_energy"]):
-        # Some may lack: a worker may not have kept those that it saw, and rows expire.
-        done = work_index_of(stored["request_energy"], attribution, facts)
-        requests = with_energy(stored["request_energy"], attribution, done, all_here=False)
+        # Some may be missing: a worker may not have kept single requests, and rows expire.
+        work_row = work_row_of(stored["request_energy"], attribution, facts)
+        requests = with_energy(stored["request_energy"], attribution, work_row, complete=False)
         out["request_energy"] = conform("request_energy", stamped(requests))
     return out
 
 
 class _Revisions:
-    """How many late messages each (window, workload) has."""
+    """The revision of each (window, workload): how many late messages it has."""
 
     def __init__(self, gpu_energy: Table, token_usage: Table) -> None:
         late: dict[tuple[Any, Any], set[tuple[int, int]]] = {}
@@ -102,7 +102,7 @@ def _windows(table: Table) -> DictionaryColumn[tuple[Any, Any]]:
 
 
 def _gone(before: Table, after: Table) -> list[tuple[str | int, ...]]:
-    """Keys of ledger rows that are in the first table alone, in order. By codes: the tables may be large."""
+    """Return the keys of ledger rows that are in the first table only, sorted. By codes: the tables may be large."""
     n, code = length(before), np.zeros(length(before) + length(after), np.int64)
     for column in KEYS["ledger"]:
         if SCHEMAS["ledger"][column] == "text":
@@ -111,7 +111,7 @@ def _gone(before: Table, after: Table) -> list[tuple[str | int, ...]]:
         else:
             starts, of_row = np.unique(np.concatenate([before[column], after[column]]), return_inverse=True)
             code = code * max(len(starts), 1) + of_row
-        code = np.unique(code, return_inverse=True)[1]  # Small again, so that no product is too large.
+        code = np.unique(code, return_inverse=True)[1]  # Dense again, so that no product overflows.
     at = np.flatnonzero(~np.isin(code[:n], code[n:]))
     return sorted(keys("ledger", {c: _rows(before[c], at) for c in KEYS["ledger"]}))
 

@@ -1,9 +1,11 @@
-"""Which row wins. A row's `version` is deterministic: it says how much of the log the row has seen, never the time.
+"""Versions of stored rows: of rows with the same key, the one with the greatest version wins.
 
-    provisional < final of an earlier ownership < final of a later one < its restatements
+A version is deterministic. It says how much of the log the row includes, never the time:
 
-A partition's owner takes a new, greater `epoch` when the partition is assigned to it, so what a worker that lost the
-partition still writes can never replace what its successor wrote.
+    provisional < final of an earlier owner < final of a later owner < its restatements
+
+A partition's owner takes a new, greater `epoch` with each assignment. So whatever a worker that lost the partition
+still writes can never replace a row of its successor.
 """
 
 from __future__ import annotations
@@ -13,14 +15,17 @@ _EPOCH_BITS, _REVISION_BITS = 34, 28
 
 
 def provisional(progress: int) -> int:
-    """`progress`: messages of the partition that were read, both topics together."""
+    """Return the version of a provisional row. `progress`: offsets of the partition that were read, of both topics."""
     if not 0 <= progress < _FINAL:
         raise OverflowError(f"progress {progress} does not fit a version")
     return progress
 
 
 def final(epoch: int, revision: int) -> int:
-    """`revision`: how many late messages restated the window (for marks: how many this epoch wrote)."""
+    """Return the version of a final row.
+
+    `revision` counts the late messages that restated the window (for checkpoints: those written in this epoch).
+    """
     if not (0 <= epoch < 1 << _EPOCH_BITS and 0 <= revision < 1 << _REVISION_BITS):
         raise OverflowError(f"epoch {epoch} or revision {revision} does not fit a version")
     return _FINAL + (epoch << _REVISION_BITS) + revision

@@ -1,7 +1,7 @@
-"""Which events of a source have been seen: exactly, in little memory, and with the holes counted.
+"""Deduplication by sequence number: which events of a source were read, exactly, in little memory, with gaps counted.
 
-A source numbers its events 0, 1, 2 ... within an epoch. What is seen is `below` (everything under it) and the few
-numbers `ahead` of that. A hole that stays is loss.
+A source numbers its events 0, 1, 2 ... within an epoch. A run remembers `below` (every number under it was read) and
+the few numbers `ahead` of that. A gap that stays is loss.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_AHEAD = 4096
-"""Numbers kept ahead of the first hole. Beyond it the hole is given up as lost: it stays counted as a gap, and an event
-that fills it after all is taken for a duplicate."""
+"""Numbers kept ahead of the first gap. Beyond it, that gap counts as lost: it stays counted, and an event that fills it
+after all is taken for a duplicate."""
 
 
 @dataclass(slots=True)
 class SequenceRun:
-    """One epoch of one source."""
+    """Events read of one epoch of one source. Times are epoch milliseconds."""
 
     below: int = 0
     ahead: set[int] = field(default_factory=set)
@@ -24,20 +24,20 @@ class SequenceRun:
     last_seq: int = -1
     duplicates: int = 0
     last_event_ms: int = 0
-    heard_ms: int = 0
-    """When this run was last heard, in the partition's event time or its own, whichever was ahead."""
+    active_ms: int = 0
+    """When this run was last active: the partition's event time or its own, whichever was ahead."""
 
     def __contains__(self, seq: int) -> bool:
         return seq < self.below or seq in self.ahead
 
     def add(self, seq: int, event_ms: int, partition_ms: int = 0) -> bool:
-        """Note one event, heard when the partition was final up to `partition_ms`; False if it had been seen."""
-        # Comparisons, not max(): every message comes here, twice.
-        if event_ms > self.heard_ms:
-            self.heard_ms = event_ms
-        if partition_ms > self.heard_ms:
-            self.heard_ms = partition_ms
-        if seq == self.below and not self.ahead:  # As nearly always.
+        """Note one event, read when the partition was final up to `partition_ms`. Return False for a duplicate."""
+        # Comparisons instead of max(): this runs twice per message.
+        if event_ms > self.active_ms:
+            self.active_ms = event_ms
+        if partition_ms > self.active_ms:
+            self.active_ms = partition_ms
+        if seq == self.below and not self.ahead:  # Nearly always.
             self.below = seq + 1
         elif seq in self:
             self.duplicates += 1
@@ -61,36 +61,40 @@ class SequenceRun:
 
     @property
     def gaps(self) -> int:
-        """Events that were sent before the last one received, and never came."""
+        """Number of events numbered before the last one received that were never received."""
         return self.last_seq + 1 - self.received
 
     def dump(self) -> list[Any]:
+        """Return the run as a list for JSON; `load` reads it."""
         return [
             self.below, sorted(self.ahead), self.received, self.last_seq, self.duplicates, self.last_event_ms,
-            self.heard_ms,
+            self.active_ms,
         ]  # fmt: skip
 
     @classmethod
     def load(cls, raw: list[Any]) -> SequenceRun:
-        below, ahead, *rest = raw
-        return cls(below, set(ahead), *rest)
+        below, ahead, *counts = raw
+        return cls(below, set(ahead), *counts)
 
     def copy(self) -> SequenceRun:
         return SequenceRun.load(self.dump())
 
 
 SequenceRuns = dict[tuple[str, int], SequenceRun]
-"""(source, epoch) -> what was seen of it."""
+"""(source, epoch) -> its run."""
 
 
 def prune(runs: SequenceRuns, before_ms: int, keep: int) -> int:
-    """Forget runs not heard since `before_ms`. If more than `keep` are left, forget the longest silent of them, a tenth
-    of `keep` more than must be, so that this is rare; returns how many were forgotten for want of room."""
-    for k in [k for k, run in runs.items() if run.heard_ms < before_ms]:
+    """Forget runs that were not active since `before_ms`.
+
+    If more than `keep` are left, forget those that were silent longest, a tenth of `keep` more than necessary, so that
+    this is rare. Return how many of these were forgotten.
+    """
+    for k in [k for k, run in runs.items() if run.active_ms < before_ms]:
         del runs[k]
     if len(runs) <= keep:
         return 0
     excess = len(runs) - keep + keep // 10
-    for k in sorted(runs, key=lambda k: (runs[k].heard_ms, k))[:excess]:
+    for k in sorted(runs, key=lambda k: (runs[k].active_ms, k))[:excess]:
         del runs[k]
     return excess

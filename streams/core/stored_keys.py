@@ -1,4 +1,4 @@
-"""Which keys a partition's windows have in the warehouse, so that what a window no longer has is taken away."""
+"""Keys of a partition's rows in the warehouse, so that rows which a window no longer has are deleted there."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 from contracts.dictionary_column import DictionaryColumn
 from contracts.rows import KEYS, Column, Table, concat, keys, length, tombstones
 
-Key = tuple[Any, ...]
+RowKey = tuple[Any, ...]
 
 
 class StoredKeys:
-    """By table and window: the keys of rows that were stored before the window was final, by us or by a dead worker."""
+    """By table and window, keys of rows stored before the window was final, by this worker or a previous owner."""
 
-    def __init__(self, window_ms: int, stored: Mapping[str, Iterable[Key]]) -> None:
+    def __init__(self, window_ms: int, stored: Mapping[str, Iterable[RowKey]]) -> None:
         self._window_ms = window_ms
-        self._keys: dict[str, dict[int, set[Key]]] = {}
+        self._keys: dict[str, dict[int, set[RowKey]]] = {}
         for name, some in stored.items():
             self.add(name, some)
 
-    def add(self, name: str, stored: Iterable[Key]) -> None:
-        """Rows with these keys are stored, or about to be."""
+    def add(self, name: str, stored: Iterable[RowKey]) -> None:
+        """Note that rows with these keys are stored, or about to be."""
         at = KEYS[name].index("window_start")
         by_window = self._keys.setdefault(name, {})
         for key in stored:
@@ -31,26 +31,28 @@ class StoredKeys:
 
     @property
     def rows(self) -> int:
-        """Memory held, in rows."""
+        """Memory use, in rows."""
         return sum(len(some) for by_window in self._keys.values() for some in by_window.values())
 
     def replace(self, name: str, table: Table, numbers: Iterable[int], **provenance: int | str) -> Table:
-        """The table, which is all that these windows hold, and a `deleted` row for each key of theirs that it lacks."""
+        """Return the table, which is all that these windows hold, with a `deleted` row for each stored key it lacks."""
         by_window = self._keys.get(name, {})
-        before: set[Key] = set().union(*(by_window.pop(n, set()) for n in numbers))
+        before: set[RowKey] = set().union(*(by_window.pop(n, set()) for n in numbers))
         gone = sorted(before - set(keys(name, table))) if before else []
         if not gone:
             return table
         return concat(name, [table, tombstones(name, gone, **provenance, window_ms=self._window_ms)])
 
     def up_to(self, name: str, number: int) -> list[int]:
-        """Windows that have keys here and are not after this one: one that a dead worker stored in part may hold
-        nothing now."""
+        """Return the windows up to this number that have stored keys.
+
+        A window that a previous owner stored in part may hold nothing now, so it must be looked up here.
+        """
         return [n for n in self._keys.get(name, {}) if n <= number]
 
 
 def touched_hours(ledger: Table, hour_ms: int = 3_600_000) -> tuple[list[int], list[str], list[str]]:
-    """(hours in epoch ms, clusters, workloads) of ledger rows."""
+    """Return (hours in epoch ms, clusters, workloads) of ledger rows."""
     if not length(ledger):
         return [], [], []
     starts = np.asarray(ledger["window_start"], np.int64)

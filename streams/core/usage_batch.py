@@ -1,11 +1,12 @@
-"""Metered quantities: messages of wattlog.usage.v1 to rows, and which copy of a row counts.
+"""Usage: messages of wattlog.usage.v1 to rows, and which copy of a row counts.
 
-No windows and no join: a row is stored as it was sent. What needs thought is that each counts once. Whoever metered a
-row may say which one it is (`origin`, `event_id`), and may send it again: in another event, under another subject, a
-month later. So every copy is *registered* under its identity before anything is stored, and of all copies that are
-registered the one that came onto the log first counts. Who registers first and asks then cannot miss a rival: of two
-that settle at once, at least one sees both. The answer is a function of the log alone, whatever the order, the batches
-and the crashes in which it is read.
+There are no windows and no join: a row is stored as it was sent. The difficulty is that each row counts once. A sender
+may name a row (`origin`, `event_id`), and may send it again: in another event, under another subject, a month later. So
+every copy is *registered* under its identity before anything is stored. Of all registered copies, the one that came
+onto the log first counts.
+
+A worker that registers first and asks then cannot miss a rival: of two workers that do so at the same time, at least
+one sees both. The result is a function of the log alone, whatever the order, the batches and the crashes.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ from contracts.rows import Table
 from contracts.units import I64
 
 STORED, TAKEN_BACK = 1, 2
-"""Versions: a row that was stored and lost to an earlier copy stays away, in whatever order the two writes arrive."""
+"""Row versions: a deleted copy stays deleted, in whatever order the write and the deletion arrive."""
 
 LAST_MS = 7_258_118_400_000
-"""2200-01-01: what tables can hold. A producer that dates its messages itself may say anything."""
+"""2200-01-01: the latest time that tables can hold. A producer that dates its messages itself may send any time."""
 
-Id = tuple[int, int]
-"""What identifies a row: two halves of 128 bits, so that no two rows of a lifetime meet."""
+RowId = tuple[int, int]
+"""Identity of a row: two halves of a 128-bit hash, wide enough that no two rows ever collide."""
 
 
 class LogPosition(NamedTuple):
-    """When and where a row came onto the log. Places sort by time first: of copies, the least counts."""
+    """Time and place at which a row came onto the log. They sort by time first: of copies, the least counts."""
 
     log_ms: int
     log_id: str
@@ -47,8 +48,10 @@ class LogPosition(NamedTuple):
 
 
 class UsageMessage(NamedTuple):
-    """A raw message of the usage topic. `log_ms` is the log's timestamp; `appended` says that it is the time at which
-    the broker took the message, not what its producer set."""
+    """A raw message of the usage topic.
+
+    `log_ms` is its timestamp in epoch ms: the broker's time if `appended`, else the time that its producer set.
+    """
 
     partition: int
     offset: int
@@ -60,7 +63,7 @@ class UsageMessage(NamedTuple):
 
 @dataclass(frozen=True)
 class UsageLimits:
-    """How much is taken in one batch, and how far producers' clocks may be ahead."""
+    """Bounds of a batch, and how far producers' clocks may be ahead."""
 
     rows: int = 50_000
     bytes: int = 8 * 2**20
@@ -70,28 +73,30 @@ class UsageLimits:
 
 @dataclass
 class UsageMicroBatch:
-    """Messages of one log that are stored together. Bounded: ask `full` before `add`; beyond a bound goes one message
-    at most."""
+    """Messages of one log that are stored together.
+
+    Check `full` before `add`: then a bound is exceeded by one message at most.
+    """
 
     log_id: str
     limits: UsageLimits
     events: list[tuple[UsageMessage, Event]] = field(default_factory=list)
     rejected: list[tuple[UsageMessage, BadEvent]] = field(default_factory=list)
     next_offsets: dict[int, int] = field(default_factory=dict)
-    """By partition, the offset to go on from when all of this is stored."""
+    """By partition, the offset to commit when all of this is stored."""
     rows: int = 0
     bytes: int = 0
     messages: int = 0
 
     @property
     def full(self) -> bool:
-        most = self.limits
-        return self.rows >= most.rows or self.bytes >= most.bytes or self.messages >= most.messages
+        limits = self.limits
+        return self.rows >= limits.rows or self.bytes >= limits.bytes or self.messages >= limits.messages
 
     def add(self, message: UsageMessage, now_ms: int) -> None:
-        """Take a message in: its event, or why it cannot be read or believed.
+        """Add a message: its event, or the reason why it is rejected.
 
-        What the broker dated is judged by that date, so that it is judged alike when it is read again.
+        A message that the broker dated is judged by that time, so that it is judged alike when it is read again.
         """
         message = message._replace(log_ms=min(max(message.log_ms, 0), LAST_MS))
         self.messages += 1
@@ -105,12 +110,12 @@ class UsageMicroBatch:
         self.events.append((message, event))
         self.rows += len(event.batch)
 
-    def identities(self) -> list[Id]:
-        """Of every row, in order."""
-        return [found for _, event in self.events for found in identities(event)]
+    def identities(self) -> list[RowId]:
+        """Return the identity of every row, in order."""
+        return [row_id for _, event in self.events for row_id in identities(event)]
 
-    def places(self) -> list[LogPosition]:
-        """Of every row, in order."""
+    def positions(self) -> list[LogPosition]:
+        """Return the position of every row, in order."""
         return [
             LogPosition(m.log_ms, self.log_id, m.partition, m.offset, row)
             for m, event in self.events
@@ -123,16 +128,17 @@ def _read(message: UsageMessage, now_ms: int, skew_ms: int) -> Event:
     if not isinstance(event.batch, UsageBatch):
         raise BadEvent("ce_type", type(event.batch).__name__, f"does not belong on {topics.USAGE}")
     if event.batch.event_ms > now_ms + skew_ms:
-        raise BadEvent("t_ms", event.batch.event_ms, f"lies in the future by more than {skew_ms} ms; mend the clock")
+        raise BadEvent("t_ms", event.batch.event_ms, f"is in the future by more than {skew_ms} ms; correct the clock")
     return event
 
 
-def identities(event: Event) -> list[Id]:
-    """What identifies each row: its tenant, meter, origin and event_id, wherever it stands. Without an origin that is
-    the event's source; without an event_id, the event's source and number and the row's place in it.
+def identities(event: Event) -> list[RowId]:
+    """Return the identity of each row: its tenant, meter, origin and event_id.
 
-    The meter, because one event may be counted by several; the tenant, because an origin is whatever its sender says,
-    and nobody is to take another's ids."""
+    Without an origin, the event's source stands in for it. Without an event_id, the identity is the event's source and
+    number and the row's index in it. The meter belongs to it because several meters may count one event; the tenant,
+    because senders choose origins freely, and must not be able to use the ids of another tenant.
+    """
     batch = event.batch
     assert isinstance(batch, UsageBatch)
     named = batch.event_id or ("",) * len(batch)
@@ -145,52 +151,58 @@ def identities(event: Event) -> list[Id]:
     ]
 
 
-def _hashed(*parts: str) -> Id:
+def _hashed(*parts: str) -> RowId:
     # Texts are printable, so that NUL is in none of them.
     digest = blake2b("\0".join(parts).encode(), digest_size=16).digest()
     return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")
 
 
 class CopyResolution(NamedTuple):
-    """Which rows of a batch count."""
+    """Result of comparing a batch with all registered copies of its rows."""
 
-    stays: npt.NDArray[np.bool_]
-    won: list[Id]
-    """Identities of which this batch holds the first of several copies: what was stored of the others goes."""
+    counts: npt.NDArray[np.bool_]
+    """By row: True if it is the first copy."""
+    superseded: list[RowId]
+    """Identities of which this batch has the first of several copies: stored rows of the others are deleted."""
 
     @property
     def duplicates(self) -> int:
-        """Rows that count elsewhere."""
-        return int((~self.stays).sum())
+        """Number of rows that count elsewhere."""
+        return int((~self.counts).sum())
 
 
-def resolve_copies(ids: Sequence[Id], places: Sequence[LogPosition], first: Mapping[Id, LogPosition]) -> CopyResolution:
-    """`first` is the first place of each identity of which more than one copy is registered, this batch's included."""
-    stays = np.array([first.get(i, place) == place for i, place in zip(ids, places, strict=True)], np.bool_)
-    won = [i for i, stay in zip(ids, stays.tolist(), strict=True) if stay and i in first]
-    return CopyResolution(stays, won)
+def resolve_copies(
+    ids: Sequence[RowId], positions: Sequence[LogPosition], first: Mapping[RowId, LogPosition]
+) -> CopyResolution:
+    """Return which rows count.
+
+    `first` is the first position of each identity of which several copies are registered, including this batch's.
+    """
+    counts = np.array([first.get(i, at) == at for i, at in zip(ids, positions, strict=True)], np.bool_)
+    superseded = [i for i, is_first in zip(ids, counts.tolist(), strict=True) if is_first and i in first]
+    return CopyResolution(counts, superseded)
 
 
 # -- columns ---------------------------------------------------------------------------------------------------------
 
 
 def counted_at(t0_ms: I64, t1_ms: I64) -> I64:
-    """The last millisecond of each `[t0, t1)`; the moment itself where those are equal."""
+    """Return the last millisecond of each `[t0, t1)`; t0 where those are equal."""
     at: I64 = np.maximum(t1_ms - 1, t0_ms)
     return at
 
 
-def id_rows(batch: UsageMicroBatch, ids: Sequence[Id]) -> Table:
-    """The copies that a batch holds, as rows of USAGE_IDS."""
+def id_rows(batch: UsageMicroBatch, ids: Sequence[RowId]) -> Table:
+    """Return the copies in a batch as rows of USAGE_IDS."""
     return {
         "id_hi": np.array([hi for hi, _ in ids], np.uint64), "id_lo": np.array([lo for _, lo in ids], np.uint64),
-        "log_ms": _of_message(batch, [m.log_ms for m, _ in batch.events]), **_places(batch), "at": _at(batch),
+        "log_ms": _of_message(batch, [m.log_ms for m, _ in batch.events]), **_positions(batch), "at": _at(batch),
         "tenant": [tenant for b in _batches(batch) for tenant in b.tenant], "version": _constant(batch, STORED),
     }  # fmt: skip
 
 
-def usage_rows(batch: UsageMicroBatch, stays: npt.NDArray[np.bool_]) -> Table:
-    """The rows that count, as rows of USAGE."""
+def usage_rows(batch: UsageMicroBatch, counts: npt.NDArray[np.bool_]) -> Table:
+    """Return the rows that count as rows of USAGE."""
     batches, events = _batches(batch), [event for _, event in batch.events]
 
     def text(name: str) -> list[str]:
@@ -209,9 +221,9 @@ def usage_rows(batch: UsageMicroBatch, stays: npt.NDArray[np.bool_]) -> Table:
         "origin": text("origin"), "event_id": text("event_id"), "source": repeated([e.source for e in events]),
         "epoch": _repeated(batch, np.array([e.epoch for e in events], np.uint64)),
         "seq": _repeated(batch, np.array([e.seq for e in events], np.uint64)),
-        **_places(batch), "version": _constant(batch, STORED), "deleted": _constant(batch, 0).astype(np.uint8),
+        **_positions(batch), "version": _constant(batch, STORED), "deleted": _constant(batch, 0).astype(np.uint8),
     }  # fmt: skip
-    at: list[int] = np.flatnonzero(stays).tolist()
+    at: list[int] = np.flatnonzero(counts).tolist()
     return {
         name: column[at] if isinstance(column, np.ndarray) else [column[i] for i in at]
         for name, column in table.items()
@@ -219,22 +231,22 @@ def usage_rows(batch: UsageMicroBatch, stays: npt.NDArray[np.bool_]) -> Table:
 
 
 def event_rows(batch: UsageMicroBatch) -> Table:
-    """The events that a batch holds, as rows of USAGE_EVENTS."""
-    found = batch.events
+    """Return the events of a batch as rows of USAGE_EVENTS."""
+    events = batch.events
     return {
-        "source": [e.source for _, e in found], "epoch": np.array([e.epoch for _, e in found], np.uint64),
-        "seq": np.array([e.seq for _, e in found], np.uint64), "log_id": [batch.log_id] * len(found),
-        "log_partition": np.array([m.partition for m, _ in found], np.uint16),
-        "log_offset": np.array([m.offset for m, _ in found], np.int64),
-        "last_event": np.array([e.batch.event_ms for _, e in found], np.int64),
-        "version": np.full(len(found), STORED, np.uint64),
+        "source": [e.source for _, e in events], "epoch": np.array([e.epoch for _, e in events], np.uint64),
+        "seq": np.array([e.seq for _, e in events], np.uint64), "log_id": [batch.log_id] * len(events),
+        "log_partition": np.array([m.partition for m, _ in events], np.uint16),
+        "log_offset": np.array([m.offset for m, _ in events], np.int64),
+        "last_event": np.array([e.batch.event_ms for _, e in events], np.int64),
+        "version": np.full(len(events), STORED, np.uint64),
     }  # fmt: skip
 
 
 def simulated_clusters(batch: UsageMicroBatch, known: Collection[str]) -> list[str]:
-    """The clusters of simulated sources that are not known yet."""
-    found = {topics.simulated_cluster(event.source) for _, event in batch.events} - {None}
-    return sorted(name for name in found if name is not None and name not in known)
+    """Return the clusters of simulated sources that are not known yet."""
+    names = {topics.simulated_cluster(event.source) for _, event in batch.events} - {None}
+    return sorted(name for name in names if name is not None and name not in known)
 
 
 def _batches(batch: UsageMicroBatch) -> list[UsageBatch]:
@@ -254,7 +266,7 @@ def _of_message(batch: UsageMicroBatch, values: Sequence[int]) -> I64:
 
 
 def _repeated(batch: UsageMicroBatch, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Something of each message, for each of its rows."""
+    """Repeat the value of each message for each of its rows."""
     return np.repeat(values, [len(b) for b in _batches(batch)])
 
 
@@ -262,7 +274,7 @@ def _constant(batch: UsageMicroBatch, value: int) -> npt.NDArray[np.uint64]:
     return np.full(batch.rows, value, np.uint64)
 
 
-def _places(batch: UsageMicroBatch) -> Table:
+def _positions(batch: UsageMicroBatch) -> Table:
     messages = [m for m, _ in batch.events]
     rows = [np.arange(len(b), dtype=np.uint32) for b in _batches(batch)]
     return {

@@ -1,4 +1,4 @@
-"""What some windows hold, taken out of them: as facts for attribution, and as rows for the warehouse."""
+"""Snapshot of some windows: input of the attribution, and rows for the warehouse."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ ENERGY, COVERED, BUSY, UNKNOWN, METHOD = range(5)
 
 @dataclass(frozen=True)
 class GpuEnergy:
-    """Energy by window and GPU; `values` as in the window's array. `gpu` tells rows of the same GPU, where there may
-    be any."""
+    """Energy by window and GPU; `values` are the rows of the window's array.
+
+    `gpu` numbers the GPUs, or is None if no GPU occurs twice in a window.
+    """
 
     window: I64
     subject: DictionaryColumn[Subject]
@@ -33,7 +35,7 @@ class GpuEnergy:
 
 
 def merge_gpus(g: GpuEnergy) -> GpuEnergy:
-    """One row a GPU and window: one that came under two hardware names or owners takes the greater."""
+    """Merge the rows of a GPU in a window into one. Of two hardware names or owners, the greater text stays."""
     if g.gpu is None:
         return g
     pairs = np.stack([g.window, g.gpu])
@@ -49,7 +51,7 @@ def merge_gpus(g: GpuEnergy) -> GpuEnergy:
 
 
 def _greatest(column: DictionaryColumn[str], group: Index, groups: int) -> DictionaryColumn[str]:
-    """The greatest text of each group."""
+    """Return the greatest text of each group."""
     best = np.zeros(groups, np.int64)
     np.maximum.at(best, group, rank(column.names)[column.codes])
     return DictionaryColumn(sorted(column.names), best)
@@ -57,7 +59,7 @@ def _greatest(column: DictionaryColumn[str], group: Index, groups: int) -> Dicti
 
 @dataclass(frozen=True)
 class TenantTokens:
-    """Work by window, workload, tenant and model; `amounts` as in streams.core.attribution.facts.Tokens."""
+    """Tokens by window, workload, tenant and model; `amounts` as in streams.core.attribution.facts.Tokens."""
 
     window: I64
     subject: DictionaryColumn[Subject]
@@ -68,20 +70,21 @@ class TenantTokens:
 
 @dataclass(frozen=True)
 class WindowSnapshot:
-    """See the module."""
+    """GPU energy, tenants' tokens and single requests of some windows."""
 
     window_ms: int
     _gpus: GpuEnergy
-    _payers: TenantTokens
-    _taken: ClosedRequests
+    _tokens: TenantTokens
+    _requests: ClosedRequests
 
     @property
     def rows(self) -> int:
-        """Memory held, in rows."""
-        return len(self._gpus.window) + len(self._payers.window) + self._taken.rows
+        """Memory use, in rows."""
+        return len(self._gpus.window) + len(self._tokens.window) + self._requests.rows
 
     def for_attribution(self) -> Facts:
-        g, p, ms = self._gpus, self._payers, self.window_ms
+        """Return the input of `attribute`."""
+        g, p, ms = self._gpus, self._tokens, self.window_ms
         subject = DictionaryColumn.concat([g.subject, p.subject])
         n, v = len(g.window), g.values
         return Facts(
@@ -93,7 +96,7 @@ class WindowSnapshot:
         )  # fmt: skip
 
     def gpu_energy(self) -> Table:
-        """Columns of contracts.rows.GPUENERGY less provenance and late_id."""
+        """Return the columns of contracts.rows.GPU_ENERGY without provenance and late_id."""
         g, v = self._gpus, self._gpus.values
         return {
             "window_start": g.window * self.window_ms, **_names(g.subject), "node": g.node, "gpu_uuid": g.uuid,
@@ -102,17 +105,16 @@ class WindowSnapshot:
         }  # fmt: skip
 
     def token_usage(self) -> Table:
-        """Columns of contracts.rows.TOKEN_USAGE less provenance and late_id."""
-        p = self._payers
+        """Return the columns of contracts.rows.TOKEN_USAGE without provenance and late_id."""
+        p = self._tokens
         return {
             "window_start": p.window * self.window_ms, **_names(p.subject), "tenant": p.tenant, "model": p.model,
             **dict(zip(AMOUNTS, p.amounts, strict=True)),
         }  # fmt: skip
 
     def requests(self) -> tuple[Table, Index]:
-        """One row a request and window, and which row of `for_attribution().tokens` each is part of: see
-        `request_rows`."""
-        return request_rows(self._taken, self.window_ms)
+        """Return one row per request and window, and the row of `for_attribution().tokens` that each is part of."""
+        return request_rows(self._requests, self.window_ms)
 
 
 def _names(subject: DictionaryColumn[Subject]) -> dict[str, DictionaryColumn[str]]:

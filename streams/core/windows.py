@@ -1,4 +1,4 @@
-"""The open windows of one log partition: energy by (workload, GPU), work by (workload, tenant, model).
+"""Open windows of one log partition: energy by (workload, GPU), work by (workload, tenant, model).
 
 Both are sums of integers, so neither order nor batching matters. A window is a dense array over interned entities.
 """
@@ -16,10 +16,10 @@ from contracts.events import Event
 from contracts.joined_batches import PowerColumns, TokenColumns
 from contracts.units import I64
 from streams.core.accumulators import WindowAccumulators, by_window
-from streams.core.apportion import spread_intervals
 from streams.core.attribution.facts import AMOUNTS, Index, Subject
 from streams.core.request_labels import RequestLabels
 from streams.core.request_pieces import ClosedRequests, RequestPieces, spread_requests
+from streams.core.time_spread import spread_intervals
 from streams.core.window_snapshot import METHOD, GpuEnergy, TenantTokens, WindowSnapshot, merge_gpus
 
 # An energy entity is (subject, node, gpu_uuid, hardware, owner), a token entity (subject, tenant, model).
@@ -29,14 +29,14 @@ _tenant, _model = itemgetter(1), itemgetter(2)
 
 
 class OpenWindows:
-    """The state of one partition: what came in and is not final yet. Single requests only if `keep_requests`."""
+    """Accumulated energy and work of windows that are not final; single requests only if `keep_requests`."""
 
     COMPACT_ABOVE = 16_384
-    """Entities above which the dead ones are forgotten, when they may be half of all."""
+    """Entities above which those without an open window are forgotten, when they may be half of all."""
     CACHE_MAX = 16_384
-    """Dictionaries of GPUs whose entities' numbers are remembered."""
+    """GPU dictionaries of messages whose entity ids are cached."""
     GRID_MAX = 4_096
-    """Tenants times models of a dictionary, above which it is not interned whole."""
+    """Tenants times models of a message's dictionary above which only the pairs that occur are interned."""
 
     def __init__(self, window_ms: int, *, keep_requests: bool = True) -> None:
         self.window_ms, self.keep_requests = window_ms, keep_requests
@@ -45,39 +45,39 @@ class OpenWindows:
         self._pieces: dict[int, list[RequestPieces]] = {}
         self._piece_count = 0
         self._alive = 0
-        """Entities that were left when the dead ones were last forgotten."""
+        """Entities that were left by the last `_compact`."""
         self._cache: dict[tuple[object, ...], Index] = {}
         self._payers_of: dict[tuple[Subject, str], dict[str, int]] = {}
-        """Numbers of token entities by tenant, for each subject and model."""
+        """Ids of token entities by tenant, for each (subject, model)."""
 
     @property
     def rows(self) -> int:
-        """Memory held, in rows: what a worker bounds."""
+        """Memory use, in rows: `max_open_rows` bounds it."""
         return self._energy.rows + self._tokens.rows + self._piece_count
 
     @property
     def gpus(self) -> Sequence[tuple[Any, ...]]:
-        """Energy entities that are known by number, those of closed windows among them until they are forgotten."""
+        """Interned energy entities; some may belong to closed windows only, until they are forgotten."""
         return self._energy.keys
 
     @property
     def payers(self) -> Sequence[tuple[Any, ...]]:
-        """Token entities, likewise."""
+        """Interned token entities; some may belong to closed windows only, until they are forgotten."""
         return self._tokens.keys
 
     def numbers(self) -> list[int]:
-        """Window numbers (start / window_ms) that hold anything, ascending."""
+        """Return the numbers (start / window_ms) of windows that hold anything, ascending."""
         return sorted(self._energy.windows.keys() | self._tokens.windows.keys())
 
     def rows_in(self, number: int) -> int:
-        """Rows that closing this window gives back."""
+        """Return the rows of memory that closing this window frees."""
         sums = self._energy.windows.get(number), self._tokens.windows.get(number)
         pieces = self._pieces.get(number, ())
         columns: int = sum(s.shape[1] for s in sums if s is not None)
         return columns + sum(len(p.row) for p in pieces)
 
     def changed(self, before: int) -> list[int]:
-        """Open windows with numbers under `before` that changed since the last call."""
+        """Return the open windows numbered below `before` that changed since the last call."""
         changed = {n for sums in (self._energy, self._tokens) for n in sums.dirty if n < before}
         for sums in (self._energy, self._tokens):
             sums.dirty -= changed
@@ -86,7 +86,7 @@ class OpenWindows:
     def add(
         self, events: Sequence[Event], columns: PowerColumns | TokenColumns | None, only: I64 | None = None
     ) -> None:
-        """Add the rows of these events, which are these columns; `only` limits them to these window numbers."""
+        """Add the rows of these events, which are `columns`. With `only`, add them to these window numbers only."""
         subjects = [(e.cluster, e.workload) for e in events]
         if isinstance(columns, PowerColumns):
             self._add_power(columns, subjects, only)
@@ -105,7 +105,7 @@ class OpenWindows:
         method = columns.method.astype(np.int64)
         if row is not None:
             entity, known, method = entity[row], known[row], method[row]
-        values = [*parts, np.where(known, 0, parts[1]), method]  # Covered, but nobody knows how busy.
+        values = [*parts, np.where(known, 0, parts[1]), method]  # Covered time of which the utilisation is unknown.
         if only is not None:
             at = np.flatnonzero(np.isin(window, only))
             window, entity, values = window[at], entity[at], [v[at] for v in values]
@@ -114,58 +114,61 @@ class OpenWindows:
     def _add_tokens(self, columns: TokenColumns, subjects: Sequence[Subject], only: I64 | None) -> None:
         entity = self._payers(columns, subjects)
         row, window, amounts = spread_requests(columns, self.window_ms)
-        does = amounts.any(axis=0)
+        kept = amounts.any(axis=0)
         if only is not None:
-            does &= np.isin(window, only)
-        if not does.all():
-            row, window, amounts = row[does], window[does], amounts.compress(does, axis=1)
+            kept &= np.isin(window, only)
+        if not kept.all():
+            row, window, amounts = row[kept], window[kept], amounts.compress(kept, axis=1)
         of_piece = entity[row]
         self._tokens.add(window, of_piece, list(amounts))
         if not self.keep_requests:
             return
         self._piece_count += len(row)
-        said = RequestLabels.of(columns)
-        for number, here in by_window(window):
-            pieces = RequestPieces(said, row[here], of_piece[here], amounts[:, here])
+        labels = RequestLabels.of(columns)
+        for number, at in by_window(window):
+            pieces = RequestPieces(labels, row[at], of_piece[at], amounts[:, at])
             self._pieces.setdefault(number, []).append(pieces)
 
     def _gpus(self, subject: Subject, batch: Any) -> Index:
-        """Entities by the batch's `gpu`."""
+        """Return the energy entities of a batch, by its `gpu` index."""
         key = (subject, batch.node, batch.owner, batch.gpus_key) if batch.gpus_key else None
-        found = self._cache.get(key) if key else None
-        if found is None:
-            found = self._energy.ids(
-                (subject, batch.node, uuid, hardware, batch.owner) for uuid, hardware in batch.gpus
-            )
+        ids = self._cache.get(key) if key else None
+        if ids is None:
+            ids = self._energy.ids((subject, batch.node, uuid, hardware, batch.owner) for uuid, hardware in batch.gpus)
             if key:
                 if len(self._cache) >= self.CACHE_MAX:
                     self._cache.clear()
-                self._cache[key] = found
-        return found
+                self._cache[key] = ids
+        return ids
 
     def _payers(self, columns: TokenColumns, subjects: Sequence[Subject]) -> Index:
-        """Entities by row: by place in the grid of its dictionary's tenants and models; where that would be large, only
-        the pairs that occur are interned."""
+        """Return the token entity of each row.
+
+        All pairs of a message's tenants and models are interned, or, where those are many, the pairs that occur.
+        """
         models = columns.repeat([len(b.models) for b in columns.batches])
         pair = columns.tenant.astype(np.intp) * models + columns.model
         ids: list[int] = []
         sizes: list[int] = []
         for i, (subject, b) in enumerate(zip(subjects, columns.batches, strict=True)):
             if len(b.tenants) * len(b.models) <= self.GRID_MAX:
-                here = self._grid(subject, b.tenants, b.models)
+                pair_ids = self._grid(subject, b.tenants, b.models)
             else:
                 rows = slice(int(columns.starts[i]), int(columns.starts[i] + columns.counts[i]))
                 pairs, pair[rows] = np.unique(pair[rows], return_inverse=True)
                 at = [divmod(p, len(b.models)) for p in pairs.tolist()]
-                here = self._tokens.ids((subject, b.tenants[t], b.models[m]) for t, m in at).tolist()
-            ids += here
-            sizes.append(len(here))
+                pair_ids = self._tokens.ids((subject, b.tenants[t], b.models[m]) for t, m in at).tolist()
+            ids += pair_ids
+            sizes.append(len(pair_ids))
         entity: Index = np.array(ids, np.intp)[columns.place(sizes, pair)]
         return entity
 
     def _grid(self, subject: Subject, tenants: Sequence[str], models: Sequence[str]) -> list[int]:
-        """Entities of all pairs, by tenant and then model. Looked up by the tenant's name alone, within its workload
-        and model: a dictionary is another one in every message, and hashing whole keys is dear."""
+        """Return the entities of all pairs, by tenant and then model.
+
+        They are looked up by the tenant's name within (subject, model): every message has another dictionary, and
+        hashing complete keys is expensive.
+        """
         by_model = []
         for model in models:
             known = self._payers_of.setdefault((subject, model), {})
@@ -179,30 +182,30 @@ class OpenWindows:
             by_model.append(ids)
         return by_model[0] if len(by_model) == 1 else list(chain.from_iterable(zip(*by_model, strict=True)))
 
-    def facts(self, numbers: Sequence[int], *, remove: bool) -> WindowSnapshot:
-        """What these windows hold. With `remove` they are closed: the state forgets them."""
+    def snapshot(self, numbers: Sequence[int], *, remove: bool) -> WindowSnapshot:
+        """Return the contents of these windows. With `remove` they are closed, and forgotten here."""
         gpus = merge_gpus(self._gpus_of(*self._energy.take(numbers, remove=remove)))
         window, entity, amounts = self._tokens.take(numbers, remove=remove)
         subjects, tenants, models = (self._tokens.part(of) for of in (_subject, _tenant, _model))
         payers = TenantTokens(window, subjects.take(entity), tenants.take(entity), models.take(entity), amounts)
         pieces = [(n, p) for n in numbers for p in (self._pieces.pop(n, []) if remove else ())]
-        taken = ClosedRequests(pieces, self._payer_rows(window, entity, pieces), subjects, tenants, models)
-        facts = WindowSnapshot(self.window_ms, gpus, payers, taken)
-        self._piece_count -= taken.rows
-        # Twice what was alive last time: so that forgetting costs no more than what has come since.
+        requests = ClosedRequests(pieces, self._token_rows(window, entity, pieces), subjects, tenants, models)
+        snapshot = WindowSnapshot(self.window_ms, gpus, payers, requests)
+        self._piece_count -= requests.rows
+        # Twice what was alive last time, so that forgetting costs no more than what was added since.
         if remove and len(self.gpus) + len(self.payers) > max(self.COMPACT_ABOVE, 2 * self._alive):
             self._compact()
-        return facts
+        return snapshot
 
-    def _payer_rows(self, window: I64, entity: Index, pieces: Sequence[tuple[int, RequestPieces]]) -> Index:
-        """Where each piece's (window, entity) stands in these columns, which hold them all, window by window."""
+    def _token_rows(self, window: I64, entity: Index, pieces: Sequence[tuple[int, RequestPieces]]) -> Index:
+        """Return the row of each piece's (window, entity) in these columns, which are sorted by window."""
         row_of = np.zeros(len(self.payers), np.intp)
-        found: list[Index] = []
+        rows: list[Index] = []
         for number, some in groupby(pieces, itemgetter(0)):
-            here = np.flatnonzero(window == number)
-            row_of[entity[here]] = here
-            found += [row_of[p.entity] for _, p in some]
-        return np.concatenate(found) if found else np.zeros(0, np.intp)
+            at = np.flatnonzero(window == number)
+            row_of[entity[at]] = at
+            rows += [row_of[p.entity] for _, p in some]
+        return np.concatenate(rows) if rows else np.zeros(0, np.intp)
 
     def _gpus_of(self, window: I64, entity: Index, values: I64) -> GpuEnergy:
         gpu = self._energy.part(_gpu)
@@ -226,6 +229,6 @@ class OpenWindows:
 
 
 def _entity_of_row(columns: PowerColumns | TokenColumns, ids: Sequence[Index], index: Any) -> Index:
-    """Each row's entity: `index` into the list of entities of its own batch."""
+    """Return each row's entity: `index` points into the list of entities of the row's own batch."""
     entity: Index = np.concatenate(ids)[columns.place([len(i) for i in ids], index)]
     return entity

@@ -1,11 +1,12 @@
-"""The lean transport: lists of fetched messages go to the stream worker, past Faust's conductor, channels and agents.
+"""Lean transport: lists of fetched messages go to the stream worker, past Faust's conductor, channels and agents.
 
-Faust's stock path costs some 60 us of CPU a message: round-robin over partitions, a message, an event and a queue each,
-two tasks to wait for one of two things, an acknowledgement under a lock. None of it is needed by an operator that
-batches by itself and commits by offset. What stays Faust's: consumer group, rebalances, lifecycle, commits, watchdogs.
+Faust's stock path costs some 60 µs of CPU per message: round-robin over partitions, a message, an event and a queue
+each, two tasks that wait for one of two events, and an acknowledgement under a lock. The stream worker needs none of
+it: it batches messages and commits by offset. Consumer group, rebalances, lifecycle, commits and watchdogs stay
+Faust's.
 
-Positions are ours to keep. Lists that were fetched and cannot be handed on, because the flow stopped meanwhile, are
-given back: the consumer's position returns to where they begin, unless somebody sought elsewhere since.
+This transport keeps positions itself. Lists that cannot be delivered, because the flow stopped after the fetch, are
+given back: the consumer's position returns to their beginning, unless a seek has moved it since.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from streams.log_reader import OffsetLookup, TopicPartition
 from streams.transport.consumer import LookUpOffset, PromptConsumer, PromptThread, Put
 
 SCHEME = "wattlog+kafka"
-"""The scheme of this transport's broker URLs: `faust.transports` knows it once `register` was called."""
-READ_MOST = 2_048
-"""Messages of all partitions handed over at once."""
+"""The scheme of this transport's broker URLs; `streams.transport.scheme` registers it with Faust."""
+MAX_MESSAGES = 2_048
+"""Messages of all partitions that one fetch delivers."""
 READ_WAIT_S = 1.0
-"""How long one look at what was fetched waits for something."""
+"""How long one fetch waits for messages."""
 
 
 class Fetched(NamedTuple):
-    """Messages of one place: all that the log holds in `[begin, end)`."""
+    """All messages of one topic and partition on the log in `[begin, end)`."""
 
     place: TP
     begin: int
@@ -47,49 +48,51 @@ def _message(place: Any, record: Any) -> LogMessage:
 
 
 class LeanThread(PromptThread):
-    """The thread that aiokafka runs in. Everything here that touches positions runs on its loop, in one step."""
+    """Faust's thread for aiokafka. Everything that reads or moves positions runs on its loop, without an await."""
 
     async def on_loop(self, work: Any) -> Any:
-        """Run a coroutine on the thread's loop, from the main one."""
+        """Run a coroutine on the thread's loop. Call it from the main loop."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.thread_loop))
 
     async def fetched(self) -> list[Fetched]:
-        """What was fetched, by place; empty when nothing came for READ_WAIT_S. Positions move behind it.
+        """Return fetched messages by place, and move the positions behind them; empty after READ_WAIT_S without any.
 
-        Raises ConsumerStoppedError, and what the broker said of a fetch (offset out of range, not authorized).
+        Raises ConsumerStoppedError, and the broker's error for a fetch (offset out of range, not authorized).
         """
         consumer = self._ensure_consumer()
         fetcher = consumer._fetcher
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError
         with fetcher._subscriptions.fetch_context():
-            found = await _drain(fetcher)
-            if not found:
+            lists = await _drain(fetcher)
+            if not lists:
                 waiter = fetcher._create_fetch_waiter()
                 await asyncio.wait([waiter], timeout=READ_WAIT_S)
                 if not waiter.done():
                     waiter.cancel()
                     return []
-                waiter.result()  # Raises what ended the coordinator.
-                found = await _drain(fetcher)
-            return found
+                waiter.result()  # Raises the error that ended the coordinator.
+                lists = await _drain(fetcher)
+            return lists
 
     async def give_back(self, lists: Iterable[Fetched]) -> None:
-        """Undo reads, newest first: where nobody sought since, the position returns to where the list begins."""
+        """Undo reads, newest first: the position returns to a list's beginning, unless a seek has moved it since."""
         subscription = self._ensure_consumer()._subscription.subscription
         assignment = subscription and subscription.assignment
-        for each in lists:
-            state = assignment and assignment.state_value(each.place)
-            if state and state.has_valid_position and state.position == each.end:
-                self._ensure_consumer().seek(each.place, each.begin)
+        for fetched in lists:
+            state = assignment and assignment.state_value(fetched.place)
+            if state and state.has_valid_position and state.position == fetched.end:
+                self._ensure_consumer().seek(fetched.place, fetched.begin)
 
     async def seek_one(self, place: TP, offset: int) -> None:
         self._ensure_consumer().seek(place, offset)
 
 
 async def _drain(fetcher: Any) -> list[Fetched]:
-    """What lies ready in aiokafka's fetcher. Without a rebalance under way this does not wait, so that nothing moves
-    between the position and the records."""
+    """Return the messages that aiokafka's fetcher has buffered.
+
+    Without a rebalance in progress this does not wait, so that positions and records cannot come apart.
+    """
     if fetcher._subscriptions.reassignment_in_progress:
         await asyncio.sleep(0.01)
         return []
@@ -97,11 +100,11 @@ async def _drain(fetcher: Any) -> list[Fetched]:
     for place, result in fetcher._records.items():
         if type(result) is FetchResult:
             records = result._partition_records
-            records._consumer_record = _message  # Else each would become a dataclass of eleven fields.
+            records._consumer_record = _message  # Else each record would become a dataclass of eleven fields.
             begins[place] = records.next_fetch_offset
     if not fetcher._records:
         return []
-    drained = await fetcher.fetched_records(None, timeout=0, max_records=READ_MOST)
+    drained = await fetcher.fetched_records(None, timeout=0, max_records=MAX_MESSAGES)
     assignment = fetcher._subscriptions.subscription.assignment
     return [
         Fetched(TP(*place), begins[place], assignment.state_value(place).position, messages)
@@ -120,7 +123,7 @@ class LeanConsumer(PromptConsumer):
         self._stops = 0
 
     async def on_start(self) -> None:
-        """Have the topics subscribed to, now that a loop runs: Faust's conductor starts after its consumer."""
+        """Subscribe to the topics, now that a loop is running: Faust's conductor starts after its consumer."""
         for name in self.transport.names:
             self.app.topics.add(self.app.topic(name, value_type=bytes, value_serializer="raw"))
         await super().on_start()
@@ -135,7 +138,7 @@ class LeanConsumer(PromptConsumer):
         super().stop_flow()
 
     async def _drain_messages(self, fetcher: Any) -> None:
-        """Faust's fetcher service runs this."""
+        """Deliver fetched lists until the consumer stops. Faust's fetcher service runs this."""
         try:
             while not (self.should_stop or fetcher.should_stop):
                 if not self.flow_active:
@@ -143,25 +146,26 @@ class LeanConsumer(PromptConsumer):
                     continue
                 stops = self._stops
                 lists = await self._thread.on_loop(self._thread.fetched())
-                for n, each in enumerate(lists):
+                for n, fetched in enumerate(lists):
                     if self._stops != stops or not self.flow_active:
                         await self._thread.on_loop(self._thread.give_back(lists[n:]))
                         break
-                    self._seen(each.place)
-                    await self.transport.put(each.place.topic, each.place.partition, each.messages, each.begin)
+                    place = fetched.place
+                    self._report_read(place)
+                    await self.transport.put(place.topic, place.partition, fetched.messages, fetched.begin)
         except ConsumerStoppedError:
             if not self.app.should_stop:
                 raise
 
-    def _seen(self, place: TP) -> None:
-        """For Faust's watchdogs and monitor."""
+    def _report_read(self, place: TP) -> None:
+        """Tell Faust's watchdogs and monitor that messages were read."""
         self.app.monitor.stream_inbound_time[place] = monotonic()
         self.app.monitor.track_tp_end_offset(place, self.highwater(place))
 
     # -- committing ---------------------------------------------------------------------------------------------------
 
     def stored(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Everything before these offsets may be committed; the next round of Faust's commit handler does."""
+        """Let Faust's commit handler commit these offsets in its next run: everything before them is stored."""
         self._stored.update({TP(*place): offset for place, offset in offsets.items()})
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
@@ -175,8 +179,8 @@ class LeanConsumer(PromptConsumer):
         return self._stored.get(tp)
 
 
-class LeanTransport(Transport):
-    """Faust's aiokafka transport with that consumer. `put` takes what is read of the topics `names`."""
+class LeanTransport(Transport):  # type: ignore[misc]
+    """Faust's aiokafka transport with a `LeanConsumer`, which delivers the messages of the topics `names` to `put`."""
 
     Consumer = LeanConsumer
     names: Iterable[str] = ()
@@ -184,13 +188,13 @@ class LeanTransport(Transport):
 
 
 class LeanReader:
-    """A `streams.log_reader.Reader` over a Faust app whose broker URL has the scheme SCHEME."""
+    """A `streams.log_reader.LogReader` over a Faust app whose broker URL has the scheme SCHEME."""
 
-    def __init__(self, app: faust.App, look: LookUpOffset) -> None:
-        self._app, self._look = app, look
+    def __init__(self, app: faust.App, look_up: LookUpOffset) -> None:
+        self._app, self._look_up = app, look_up
 
     def feed(self, names: Iterable[str], put: Put) -> None:
-        """Hand the messages of these topics to `put`. Before the app starts."""
+        """Deliver the messages of these topics to `put`. Call it before the app starts."""
         self._app.transport.names, self._app.transport.put = tuple(names), put
 
     def acknowledge(self, offsets: Mapping[TopicPartition, int]) -> None:
@@ -201,10 +205,10 @@ class LeanReader:
         try:
             await thread.on_loop(thread.seek_one(TP(topic, partition), offset))
         except (IllegalStateError, ConsumerStoppedError):
-            return  # It is not ours any more.
+            return  # The partition is not owned any more.
 
-    async def look(self, topic: str, partition: int, offset: int) -> OffsetLookup:
-        return await asyncio.to_thread(self._look, topic, partition, offset)
+    async def look_up(self, topic: str, partition: int, offset: int) -> OffsetLookup:
+        return await asyncio.to_thread(self._look_up, topic, partition, offset)
 
     def forget(self) -> None:
-        """Partitions were given up. The consumer heard of it."""
+        """Do nothing: the consumer itself clears its offsets when partitions are revoked."""

@@ -1,4 +1,4 @@
-"""The stock transport: messages come through Faust's conductor, channels and agents, one by one."""
+"""Stock transport: messages pass through Faust's conductor, channels and agents, one by one."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from streams.log_reader import OffsetLookup, TopicPartition
 from streams.transport.consumer import LookUpOffset, PromptConsumer, Put
 
 UNDER_WAY_S = 1.5
-"""Faust's consumer looks at what it fetched, and at which partitions are paused, at least once a second."""
+"""Longest time until a pause takes effect: Faust's consumer checks for paused partitions at least once a second."""
 
 
 class StockReader:
-    """A `streams.log_reader.Reader` over the agents of a Faust app. `look` asks the log itself, in a thread."""
+    """A `streams.log_reader.LogReader` over the agents of a Faust app. `look_up` reads the log itself, and blocks."""
 
-    def __init__(self, app: faust.App, look: LookUpOffset) -> None:
-        self._app, self._look = app, look
+    def __init__(self, app: faust.App, look_up: LookUpOffset) -> None:
+        self._app, self._look_up = app, look_up
         self._unacked: defaultdict[TopicPartition, deque[Any]] = defaultdict(deque)
         app.transport.Consumer = PromptConsumer
 
     def feed(self, names: Iterable[str], put: Put) -> None:
-        """Hand the messages of these topics to `put`. Before the app starts."""
+        """Deliver the messages of these topics to `put`. Call it before the app starts."""
         for name in names:
             self._agent(name, put)
 
@@ -46,7 +46,7 @@ class StockReader:
         self._app.agent(topic, name=read.__name__, supervisor_strategy=CrashingSupervisor)(read)
 
     def _note(self, event: Any) -> None:
-        """Events stand in offset order; one that comes again takes the place of itself and of what followed it."""
+        """Keep events in offset order: one that is read again replaces itself and those behind it."""
         message = event.message
         unacked = self._unacked[message.topic, message.partition]
         while unacked and unacked[-1].message.offset >= message.offset:
@@ -54,14 +54,14 @@ class StockReader:
         unacked.append(event)
 
     def acknowledge(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Acknowledge events strictly in offset order: with holes, Faust commits past what is not acknowledged."""
+        """Acknowledge events strictly in offset order: with gaps, Faust commits past unacknowledged ones."""
         for place, offset in offsets.items():
             unacked = self._unacked[place]
             while unacked and unacked[0].message.offset < offset:
                 unacked.popleft().ack()
 
     async def seek(self, topic: str, partition: int, offset: int) -> None:
-        """Seek while nothing of the partition is under way in Faust, else it drops what it reads again as read."""
+        """Seek while Faust processes nothing of the partition: else it drops the re-read as already read."""
         place = TP(topic, partition)
         consumer = self._app.consumer
         consumer.pause_partitions({place})
@@ -70,11 +70,11 @@ class StockReader:
             await consumer.seek_wait({place: offset})
             consumer.resume_partitions({place})
         except (IllegalStateError, ConsumerStoppedError):
-            return  # It is not ours any more.
+            return  # The partition is not owned any more.
 
-    async def look(self, topic: str, partition: int, offset: int) -> OffsetLookup:
-        return await asyncio.to_thread(self._look, topic, partition, offset)
+    async def look_up(self, topic: str, partition: int, offset: int) -> OffsetLookup:
+        return await asyncio.to_thread(self._look_up, topic, partition, offset)
 
     def forget(self) -> None:
-        """Partitions were given up."""
+        """Forget unacknowledged events: a rebalance took the partitions away."""
         self._unacked.clear()

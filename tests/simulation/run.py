@@ -149,7 +149,7 @@ class Simulation:
         for _ in range(self._wanted - len(self.alive)):
             self.world.later(self.rng.uniform(*_RESTART_MS), self._start_if_missing)
         for worker in self.alive:
-            rows = sum(state.open_rows for state in worker.stream_worker._assignment.states())
+            rows = sum(state.open_rows for state in worker.stream_worker._assignment.partitions())
             self.greatest_open_rows = max(self.greatest_open_rows, rows)
 
     def _start_if_missing(self) -> None:
@@ -227,14 +227,14 @@ class Simulation:
     def _left(self) -> str:
         ends = self.log.ends()
         behind = {tp: (at, ends[tp]) for tp, at in self.group.committed.items() if at < ends[tp]}
-        open_ = {w.name: [state.counters() for state in w.stream_worker._assignment.states()] for w in self.alive}
+        open_ = {w.name: [state.counters() for state in w.stream_worker._assignment.partitions()] for w in self.alive}
         return f"committed of end {behind}; held {self.group.holders()}; open {open_}"
 
     def _drained(self) -> bool:
         """Everything on the log is committed, and no window is open."""
         if self.group.committed != self.log.ends() or len(self.group.holders()) < self.plan.partitions:
             return False
-        states = [state for w in self.alive for state in w.stream_worker._assignment.states()]
+        states = [state for w in self.alive for state in w.stream_worker._assignment.partitions()]
         return not any(s.counters().open_windows for s in states)
 
 

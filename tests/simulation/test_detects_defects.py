@@ -11,7 +11,7 @@ import pytest
 from streams.core import row_versions
 from streams.core.checkpoint import Checkpoint
 from streams.core.late_facts import LateFacts
-from streams.core.partition import Partition
+from streams.core.progress import Progress
 from streams.core.sequence import SequenceRun
 from streams.core.stored_keys import StoredKeys
 from streams.flush import Flusher
@@ -30,18 +30,18 @@ RARE = {"a takeover does not wait for writes under way": 3_900}
 Defect = Callable[[], AbstractContextManager[object]]
 
 
-def _read_is_committable(partition: Partition, real=Partition.committable) -> dict[str, int]:  # type: ignore[no-untyped-def]
-    return {t: partition.next_offset(t) for t in real(partition)}
+def _read_is_committable(progress: Progress, real=Progress.committable) -> dict[str, int]:  # type: ignore[no-untyped-def]
+    return {t: progress.next_offset(t) for t in real(progress)}
 
 
-async def _marks_first(rounds: Flusher, parts, hold, real=Flusher._store_all) -> None:  # type: ignore[no-untyped-def]
-    await rounds._mark(parts.values(), [p for p in parts.values() if p.finals], hold)
-    await real(rounds, parts, hold)
+async def _checkpoints_first(flusher: Flusher, parts, ownership, real=Flusher._store) -> None:  # type: ignore[no-untyped-def]
+    await flusher._store_checkpoints(parts.values(), [p for p in parts.values() if p.finals], ownership)
+    await real(flusher, parts, ownership)
 
 
-async def _tried_once(store: RetryingSink, tables, hold, real=RetryingSink.write) -> None:  # type: ignore[no-untyped-def]
+async def _tried_once(sink: RetryingSink, tables, ownership, real=RetryingSink.write) -> None:  # type: ignore[no-untyped-def]
     with suppress(OwnershipLost):
-        await real(store, tables, Ownership(hold.fence, lambda: False))
+        await real(sink, tables, Ownership(ownership.fence, lambda: False))
 
 
 def _always_new(run: SequenceRun, seq: int, event_ms: int, partition_ms: int = 0, real=SequenceRun.add) -> bool:  # type: ignore[no-untyped-def]
@@ -53,8 +53,8 @@ async def _no_letter(*_: object) -> None:
     """The dead letter goes nowhere."""
 
 
-async def _no_refresh(rounds: Flusher, *_: object) -> None:
-    rounds.forget()
+async def _no_refresh(flusher: Flusher, *_: object) -> None:
+    flusher.clear_hours()
 
 
 def _unfenced(sink: SimulatedSink, name, table, fence=None, real=SimulatedSink.write) -> None:  # type: ignore[no-untyped-def]
@@ -71,9 +71,9 @@ def _lost(late: LateFacts, *_: object) -> None:
 
 DEFECTS: dict[str, Defect] = {
     "offsets are committed before what they touch is stored": lambda: patch.object(
-        Partition, "committable", _read_is_committable
+        Progress, "committable", _read_is_committable
     ),
-    "the mark is stored before the facts": lambda: patch.object(Flusher, "_store_all", _marks_first),
+    "the mark is stored before the facts": lambda: patch.object(Flusher, "_store", _checkpoints_first),
     "a write that fails is given up": lambda: patch.object(RetryingSink, "write", _tried_once),
     "all owners have the same epoch": lambda: patch.object(
         row_versions, "final", lambda epoch, revision, real=row_versions.final: real(1, revision)

@@ -191,7 +191,7 @@ class Worker:
             self._positions[topic, partition] = offset
             self._arrived[topic].set()
 
-    async def look(self, topic: str, partition: int, offset: int) -> OffsetLookup:
+    async def look_up(self, topic: str, partition: int, offset: int) -> OffsetLookup:
         await asyncio.sleep(self.around.rng.uniform(0.0, self.around.ways.fetch_ms) / 1000)
         found = self.around.log.read((topic, partition), offset, 1)
         return OffsetLookup(0, found[0].offset if found else None)

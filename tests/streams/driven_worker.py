@@ -87,7 +87,7 @@ class JournalReader:
     async def seek(self, topic: str, partition: int, offset: int) -> None:
         self.sought.append((topic, offset))
 
-    async def look(self, topic: str, partition: int, offset: int) -> OffsetLookup:
+    async def look_up(self, topic: str, partition: int, offset: int) -> OffsetLookup:
         there = (m.offset for m in self._log.messages[topic] if m.offset >= offset)
         return OffsetLookup(self.earliest[topic], next(there, None))
 

@@ -117,7 +117,7 @@ class _Log:
     async def seek(self, topic: str, partition: int, offset: int) -> None:
         raise AssertionError("nothing is missing")
 
-    async def look(self, topic: str, partition: int, offset: int) -> OffsetLookup:
+    async def look_up(self, topic: str, partition: int, offset: int) -> OffsetLookup:
         raise AssertionError("nothing is missing")
 
 

@@ -143,7 +143,7 @@ async def _take_away(running: Line, server: Endpoint, seconds: float, report: Re
 async def _watch(running: Line, report: Report) -> None:
     stream_worker = running.stream_worker
     assert stream_worker is not None
-    outage, before_s = stream_worker._store.outage, time.monotonic()
+    outage, before_s = stream_worker._sink.outage, time.monotonic()
     while True:
         await asyncio.sleep(0.01)
         now_s = time.monotonic()

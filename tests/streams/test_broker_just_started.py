@@ -14,7 +14,6 @@ from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
 
 from cli import doctor
-from cli.embedded import policy_of
 from contracts import topics
 from contracts.events import Event
 from contracts.settings import Settings
@@ -22,7 +21,8 @@ from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.publisher import Publisher, kafka_config
 from streams import kafka_admin as event_log
 from streams.app import FaustWorker
-from streams.usage.job import UsageJob, prepare
+from streams.startup import load_policy
+from streams.usage.job import UsageJob, commit_initial_offsets
 from tests.streams.refusing_broker import OFFSET_FETCH, RefusingBroker, refusing_broker
 from tests.support.waiting import HANG_S
 from warehouse.client import Warehouse
@@ -55,9 +55,9 @@ def place(tmp_path: Path) -> Iterator[Place]:
         seen = AdminClient(kafka)
         for topic in topics.ALL:
             seen.list_topics(topic, timeout=HANG_S)
-        count = event_log.partitions(kafka, broker.bootstrap)
+        count = event_log.partition_count(topics.JOINED, kafka, broker.bootstrap)
         event_log.commit_initial_offsets(kafka, settings.kafka_group, count)
-        prepare(settings, kafka)
+        commit_initial_offsets(settings, kafka)
         yield Place(settings, kafka, broker)
 
 
@@ -105,13 +105,14 @@ def test_a_worker_that_was_told_of_no_topics_holds_them_once_they_are_known(
     """aiokafka shares out what it knows of, and would not ask again for minutes. The broker that is played here lets a
     member join anew when its session is over."""
     place.settings = place.settings.model_copy(update={"transport": transport, "session_timeout_ms": 1_000})
-    assert asyncio.run(_held(place, warehouse)) == [0, event_log.partitions(place.kafka, place.broker.bootstrap)]
+    count = event_log.partition_count(topics.JOINED, place.kafka, place.broker.bootstrap)
+    assert asyncio.run(_held(place, warehouse)) == [0, count]
 
 
 async def _held(place: Place, warehouse: Warehouse) -> list[int]:
     """How many partitions a worker is given first, and after the broker knows its topics."""
     given = asyncio.Queue[int]()
-    policy = policy_of(warehouse, place.settings)
+    policy = load_policy(warehouse, place.settings)
     worker = FaustWorker(place.settings, place.kafka, Sink(warehouse), policy, "log", place.settings.data)
     for topic in topics.JOINED:
         place.broker.about(topic, KafkaError.UNKNOWN_TOPIC_OR_PART)

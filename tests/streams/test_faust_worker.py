@@ -203,7 +203,7 @@ def test_what_cannot_be_read_is_on_the_dead_letter_topic_whole_and_with_its_reas
         ("value", "value", "the body does not fit its type"),
         ("ce_type", "ce_type", "this version reads wattlog.power.v1"),
         ("json", "value", "the body does not fit its type"),
-        ("t_ms", "t_ms", "lies in the future by more than 1000 ms"),
+        ("t_ms", "t_ms", "is in the future by more than 1000 ms"),
         ("tombstone", "value", "a tombstone means nothing here"),
         ("no headers", "ce_type", "this header is required"),
         ("ce_id", "ce_id", "give EPOCH.SEQ"),

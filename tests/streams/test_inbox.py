@@ -34,16 +34,16 @@ async def waits(put: asyncio.Task[None]) -> bool:
 
 
 def offsets(inbox: Inbox) -> list[int]:
-    return [m.offset for b in inbox.take() for m in b.messages]
+    return [m.offset for b in inbox.take_all() for m in b.messages]
 
 
 def test_a_full_step_is_told_at_once_and_what_is_less_after_a_while() -> None:
     async def test(inbox: Inbox) -> None:
         await inbox.put(batch(0))
-        await inbox.arrival(SOON_MS)
+        await inbox.wait_for_step(SOON_MS)
         assert inbox
         await inbox.put(batch(1))
-        await inbox.arrival(NEVER_MS)
+        await inbox.wait_for_step(NEVER_MS)
         assert (offsets(inbox), bool(inbox)) == ([0, 1], False)
 
     with_inbox(test)
@@ -68,7 +68,7 @@ def test_room_is_payload_too() -> None:
         await inbox.put(batch(0, INBOX_BYTES))
         one_more = asyncio.create_task(inbox.put(batch(1)))
         assert await waits(one_more)
-        inbox.take()
+        inbox.take_all()
         await one_more
 
     with_inbox(test)

@@ -62,26 +62,26 @@ def test_partitions_that_were_given_up_have_no_gaps_here() -> None:
 def test_a_gap_is_told_once_when_it_has_lasted_and_again_when_it_has_grown() -> None:
     gaps = SequenceGaps()
     gaps.note(0, sources(("a", 3, 9)))
-    assert gaps.lasting(T0) == []
-    assert gaps.lasting(T0 + REPORT_AFTER_MS) == [f"7 events of a, run 1, never came on {topics.POWER}"]
-    assert gaps.lasting(T0 + 2 * REPORT_AFTER_MS) == []
+    assert gaps.take_reports(T0) == []
+    assert gaps.take_reports(T0 + REPORT_AFTER_MS) == [f"7 events of a, run 1, never came on {topics.POWER}"]
+    assert gaps.take_reports(T0 + 2 * REPORT_AFTER_MS) == []
     gaps.note(0, sources(("a", 3, 12)))
-    assert gaps.lasting(T0 + 2 * REPORT_AFTER_MS) == [f"10 events of a, run 1, never came on {topics.POWER}"]
+    assert gaps.take_reports(T0 + 2 * REPORT_AFTER_MS) == [f"10 events of a, run 1, never came on {topics.POWER}"]
 
 
 def test_a_gap_that_closes_in_time_is_not_told() -> None:
     gaps = SequenceGaps()
     gaps.note(0, sources(("a", 3, 9)))
-    assert gaps.lasting(T0) == []
+    assert gaps.take_reports(T0) == []
     gaps.note(0, sources(("a", 10, 9)))
-    assert gaps.lasting(T0 + REPORT_AFTER_MS) == []
+    assert gaps.take_reports(T0 + REPORT_AFTER_MS) == []
 
 
 def test_few_gaps_are_told_at_once_and_the_others_next_time() -> None:
     gaps = SequenceGaps()
     gaps.note(0, sources(*((f"s{i}", 3, 9) for i in range(REPORT_MAX + 5))))
-    gaps.lasting(T0)
-    assert [len(gaps.lasting(T0 + REPORT_AFTER_MS)) for _ in range(3)] == [REPORT_MAX, 5, 0]
+    gaps.take_reports(T0)
+    assert [len(gaps.take_reports(T0 + REPORT_AFTER_MS)) for _ in range(3)] == [REPORT_MAX, 5, 0]
 
 
 def test_a_worker_shows_gaps_and_how_far_its_watermark_is_behind_until_it_lets_go(

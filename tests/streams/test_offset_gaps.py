@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from contracts import topics
 from contracts.errors import LedgerError
 from streams.core.decoding import LogMessage
-from streams.inbox import REREADS
+from streams.offset_gap_resolver import REREADS
 from tests.streams.driven_worker import Driven, ledger
 from tests.streams.sample_log import Sent, interval, two_windows
 from warehouse.client import Warehouse
@@ -96,7 +96,7 @@ def test_a_reader_that_vouches_for_its_messages_is_believed(warehouse: Warehouse
     async def never(topic: str, partition: int, offset: int) -> object:
         raise AssertionError("asked the log")
 
-    driven.reader.look = never  # type: ignore[assignment,method-assign]
+    driven.reader.look_up = never  # type: ignore[assignment,method-assign]
 
     async def run() -> None:
         await driven.stream_worker.assign([0], {(t, 0): 0 for t in topics.JOINED})

@@ -24,48 +24,48 @@ IDLE_MS = 30_000
 
 def test_an_outage_is_told_with_its_length_and_what_waits_and_then_how_it_was_caught_up() -> None:
     outage = SinkOutage(IDLE_MS)
-    assert outage.round(T0, 9_000, False) is None  # the usual lag
-    outage.refused(T0, T0 + 200)
-    outage.refused(T0, T0 + 299_000)
+    assert outage.note_lag(T0, 9_000, False) is None  # the usual lag
+    outage.note_refused(T0, T0 + 200)
+    outage.note_refused(T0, T0 + 299_000)
     assert outage.away_s(T0 + 299_000) == 299.0
     assert outage.refused_ms == T0 + 299_000
-    assert outage.round(T0 + 299_500, 308_000, True) is None
-    said = outage.taken(T0 + 300_000, 1_000, 70_000)
+    assert outage.note_lag(T0 + 299_500, 308_000, True) is None
+    said = outage.note_accepted(T0 + 300_000, 1_000, 70_000)
     assert said == "the warehouse takes writes again after 300.0 s; 70000 rows wait in memory"
     assert outage.away_s(T0 + 300_001) == 0
-    assert outage.taken(T0 + 302_000, 59_000, 20_000) is None
+    assert outage.note_accepted(T0 + 302_000, 59_000, 20_000) is None
     assert outage.catchup_rows_per_s(T0 + 302_000) == 30_000
-    assert outage.round(T0 + 302_000, 200_000, False) is None
-    assert outage.round(T0 + 303_000, 9_000, True) is None  # all is read, not all is stored
-    assert outage.taken(T0 + 304_000, 60_000, 0) is None
-    said = outage.round(T0 + 304_500, 9_000 + SLACK_MS, False)
+    assert outage.note_lag(T0 + 302_000, 200_000, False) is None
+    assert outage.note_lag(T0 + 303_000, 9_000, True) is None  # all is read, not all is stored
+    assert outage.note_accepted(T0 + 304_000, 60_000, 0) is None
+    said = outage.note_lag(T0 + 304_500, 9_000 + SLACK_MS, False)
     assert said == "caught up with the warehouse's outage in 4.0 s: 120000 rows, 30000 a second"
     assert outage.catchup_rows_per_s(T0 + 305_000) == 0
-    assert outage.round(T0 + 306_000, 9_000, False) is None
+    assert outage.note_lag(T0 + 306_000, 9_000, False) is None
 
 
 def test_a_fleet_that_fell_silent_has_been_caught_up_with_when_nothing_is_left_to_store() -> None:
     outage = SinkOutage(IDLE_MS)
-    outage.round(T0, 9_000, False)
-    outage.refused(T0, T0 + 1_000)
-    outage.taken(T0 + 10_000, 500, 0)
-    assert outage.round(T0 + 10_000 + IDLE_MS - 1, 50_000, True) is None
-    assert outage.round(T0 + 10_000 + IDLE_MS, 50_000, True) is not None
+    outage.note_lag(T0, 9_000, False)
+    outage.note_refused(T0, T0 + 1_000)
+    outage.note_accepted(T0 + 10_000, 500, 0)
+    assert outage.note_lag(T0 + 10_000 + IDLE_MS - 1, 50_000, True) is None
+    assert outage.note_lag(T0 + 10_000 + IDLE_MS, 50_000, True) is not None
 
 
 def test_writes_that_are_taken_say_nothing() -> None:
     outage = SinkOutage(IDLE_MS)
-    assert [outage.taken(T0 + n, 10, 0) for n in range(3)] == [None] * 3
-    assert outage.without(T0 + 3) == T0 + 3
+    assert [outage.note_accepted(T0 + n, 10, 0) for n in range(3)] == [None] * 3
+    assert outage.exclude_outage(T0 + 3) == T0 + 3
 
 
 def test_two_outages_soon_after_each_other_count_as_one_to_those_that_judge_silence() -> None:
     outage = SinkOutage(IDLE_MS)
-    outage.refused(T0, T0 + 1)
-    outage.taken(T0 + 60_000, 1, 0)
-    outage.refused(T0 + 61_000, T0 + 62_000)
-    outage.taken(T0 + 100_000, 1, 0)
-    assert outage.without(T0 + 101_000) == T0 + 1_000
+    outage.note_refused(T0, T0 + 1)
+    outage.note_accepted(T0 + 60_000, 1, 0)
+    outage.note_refused(T0 + 61_000, T0 + 62_000)
+    outage.note_accepted(T0 + 100_000, 1, 0)
+    assert outage.exclude_outage(T0 + 101_000) == T0 + 1_000
 
 
 def refusing(clock: Clock, error: Exception, times: int) -> tuple[list[int], object]:
@@ -110,10 +110,10 @@ def test_what_passes_is_tried_for_as_long_as_it_takes_and_counted_by_reason(
     store = RetryingSink(None, clock, IDLE_MS)  # type: ignore[arg-type]
     _, work = refusing(clock, error, 400)
     before = metrics.STORE_RETRIES.labels(reason)._value.get()
-    assert asyncio.run(store.until_taken(work)) == "done"  # type: ignore[arg-type]
+    assert asyncio.run(store.until_accepted(work)) == "done"  # type: ignore[arg-type]
     assert metrics.STORE_RETRIES.labels(reason)._value.get() - before == 400
     assert quick[:6] == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4]
-    assert set(quick[6:]) == {store_module.RETRY_MOST_S}
+    assert set(quick[6:]) == {store_module.RETRY_MAX_S}
     assert f"({reason})" in caplog.text
 
 
@@ -123,7 +123,7 @@ def test_what_hardly_passes_by_itself_is_tried_for_a_minute_and_then_ends_the_wo
     error = Unavailable("The warehouse lacks a table", "Run `wattlog migrate`.", reason="no_table", lasting=True)
     tried, work = refusing(clock, error, 10**9)
     with pytest.raises(Unavailable, match="wattlog migrate"):
-        asyncio.run(store.until_taken(work))  # type: ignore[arg-type]
+        asyncio.run(store.until_accepted(work))  # type: ignore[arg-type]
     assert PATIENCE_MS // 1_000 <= len(tried) <= PATIENCE_MS // 1_000 + 1
 
 
@@ -132,7 +132,7 @@ def test_what_hardly_passes_but_was_mended_goes_on(quick: list[float]) -> None:
     store = RetryingSink(None, clock, IDLE_MS)  # type: ignore[arg-type]
     error = Unavailable("refuses this user", "Check.", reason="no_access", lasting=True)
     _, work = refusing(clock, error, 30)
-    assert asyncio.run(store.until_taken(work)) == "done"  # type: ignore[arg-type]
+    assert asyncio.run(store.until_accepted(work)) == "done"  # type: ignore[arg-type]
 
 
 def test_a_worker_waits_for_a_table_that_is_not_there_and_goes_on_when_it_is(

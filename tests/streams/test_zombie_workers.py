@@ -77,7 +77,7 @@ class StoppingSink(WatchedSink):
 def two(warehouse: Warehouse, sent: Sent) -> tuple[Driven, Driven, StoppingSink]:
     zombie, heir = Driven(warehouse, sent.log), Driven(warehouse, sent.log)
     sink = StoppingSink(warehouse, zombie.journal)
-    zombie.stream_worker._sink = zombie.stream_worker._store._sink = zombie.sink = sink
+    zombie.stream_worker._assignment._sink = zombie.stream_worker._sink._sink = zombie.sink = sink
     return zombie, heir, sink
 
 
@@ -238,7 +238,7 @@ def test_a_fenced_worker_that_the_group_leaves_the_partition_with_ends_to_join_a
         await zombie.stream_worker.assign([0])
         await heir.stream_worker.assign([0])
         await zombie.stream_worker.store_once()
-        zombie.stream_worker._assignment.lose(0, Fenced("log", (0,), 1))
+        zombie.stream_worker._assignment.drop(0, Fenced("log", (0,), 1))
         zombie.clock.now_ms += 3 * zombie.settings.session_timeout_ms
         await zombie.stream_worker.store_once()
         zombie.clock.now_ms += 1

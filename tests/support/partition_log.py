@@ -151,8 +151,8 @@ def store_flush(partition: Partition, flush, store: Store, die_at: int = -1) -> 
         write(name, table)
     if flush.tables:
         write("marks", partition.finals_stored(flush))
-    if flush.late:
-        for name, table in flush.late.items():
+    if flush.late_tables:
+        for name, table in flush.late_tables.items():
             write(name, table)
         restated = restate(
             store.facts(flush.late_keys),
@@ -164,7 +164,7 @@ def store_flush(partition: Partition, flush, store: Store, die_at: int = -1) -> 
         for name, table in restated.items():
             write(name, table)
         write("marks", partition.late_stored(flush))
-    sources = partition.sources()
+    sources = partition.progress.take_source_rows()
     if sources:
         write("sources", sources)
 
@@ -187,7 +187,13 @@ class Worker:
         mark = self.store.mark()
         after = mark.final_end_ms if mark else 0
         self.partition = Partition(
-            "log", 0, self.config, self.policy, epoch=self.epoch, mark=mark, stored_keys=self.store.keys_after(after)
+            "log",
+            0,
+            self.config,
+            self.policy,
+            epoch=self.epoch,
+            checkpoint=mark,
+            stored_keys=self.store.keys_after(after),
         )
         self.at = dict(self.committed)
 
@@ -196,14 +202,14 @@ class Worker:
         self.at[topic] += len(batch)
         rejected = self.partition.ingest(batch, now_ms)
         self.rejected += rejected
-        self.partition.published(rejected)
+        self.partition.progress.dead_letters_published({(r.message.topic, r.message.offset) for r in rejected})
 
     def flush(self, now_ms: int = 0, die_at: int = -1, **bounds: int) -> bool:
         flush = self.partition.advance(now_ms, **bounds)
         if flush:
             store_flush(self.partition, flush, self.store, die_at)
         else:
-            mark = self.partition.settle()
+            mark = self.partition.progress.checkpoint_if_moved()
             if mark:
                 self.store.write("marks", mark)
         self.commit()
@@ -215,7 +221,7 @@ class Worker:
             self.store.write("ledger", table)
 
     def commit(self) -> None:
-        self.committed |= self.partition.committable()
+        self.committed |= self.partition.progress.committable()
 
     def run(self) -> Store:
         for topic in topics.JOINED:

@@ -16,7 +16,8 @@ from contracts.rows import Table, conform
 from contracts.units import MS_PER_HOUR, epoch_ms
 from producers.runtime.batching import UsageRow, usage_batch
 from streams.core import usage_batch as core
-from streams.core.attribution.attribute import Energy, Facts, Tokens, attribute
+from streams.core.attribution.attribute import attribute
+from streams.core.attribution.facts import Energy, Facts, Tokens
 from streams.core.attribution.policy import FloorVersion, Policy
 from warehouse.client import Warehouse
 from warehouse.reference_data.tables import END_MS as FOREVER_MS

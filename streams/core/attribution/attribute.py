@@ -1,12 +1,7 @@
-"""Facts to ledger rows: the rule of DESIGN.md (Attribution), as one pure function over columns.
+"""Entry point of the attribution: facts of windows to ledger rows, and a tenant's energy to its single requests.
 
-For one window of one workload and hardware with measured energy E over S GPU-milliseconds:
-
-    idle   = min(E, idle_mw * S)        1 mW x 1 ms = 1 µJ
-    active = E - idle                   split over (tenant, model) by work, largest remainder
-    work   = weights . (computed, cached, completion) tokens
-
-The parts sum to E exactly; `attribute` asserts it before it returns.
+The rule is in the package's docstring. The parts of a group sum to its measured energy exactly; `attribute` asserts it
+before it returns.
 """
 
 from __future__ import annotations
@@ -19,100 +14,103 @@ import numpy as np
 from contracts.rows import Table
 from contracts.units import I64
 from streams.core.apportion import apportion_each
-from streams.core.attribution.facts import COMPLETION_M, COMPUTED_M, Energy, Facts, Index, Tokens
+from streams.core.attribution.facts import COMPLETION_M, COMPUTED_M, Facts, Index
 from streams.core.attribution.grouping import GroupKeys, expand
 from streams.core.attribution.ledger_rows import assert_balanced, ledger_rows_of, table_of
 from streams.core.attribution.policy import Policy
 from streams.core.attribution.split import energy_by_hardware, split_energy_over_tenants, work_by_tenant
 
-__all__ = ["Attribution", "Energy", "Facts", "Tokens", "attribute", "attribute_requests"]
-
 
 @dataclass(frozen=True)
 class Attribution:
-    """Ledger rows (columns of `contracts.rows.LEDGER` less provenance, revision and final), and what it takes to go on
-    to single requests: the thousandths of tokens (computed, cached, completion) per (tenant, model), and per pair of
-    one and a hardware, the energy and the weights used."""
+    """Ledger rows, and what `attribute_requests` needs to go on to single requests.
+
+    A work row is a (window, workload, tenant, model); a pair is a work row on one hardware type.
+    """
 
     ledger: Table
-    done_key: I64
+    """Columns of `contracts.rows.LEDGER` without provenance, revision and final."""
+    work_key: I64
+    """By work row: its key, ascending."""
     work_row: Index
-    """Which of them each row of `Facts.tokens` is part of."""
-    done_mtok: I64
-    pairs_of: tuple[I64, I64]
+    """By row of `Facts.tokens`: its work row."""
+    work_mtok: I64
+    """(3, work rows): thousandths of computed, cached and completion tokens."""
+    pair_range: tuple[I64, I64]
+    """By work row: its first pair, and the pair after its last."""
     active_uj: I64
+    """By pair, as are `idle_uj` and `weights`."""
     idle_uj: I64
     weights: I64
-    key_of: GroupKeys
+    group_keys: GroupKeys
 
 
 def attribute(facts: Facts, policy: Policy) -> Attribution:
-    """Ledger rows of the facts' windows. Independent of the facts' order and of how finely they are cut into rows.
+    """Return the ledger rows of the facts' windows, independent of the facts' order and granularity.
 
-    Raises LedgerError if a group's parts did not sum to what was measured (which would be a defect here).
+    Raises LedgerError if a group's parts do not sum to what was measured (which would be a defect here).
     """
     keys = GroupKeys.of(facts)
-    metered = energy_by_hardware(facts, keys, policy)
-    done = work_by_tenant(facts, keys)
-    pairs = split_energy_over_tenants(facts, metered, done, policy)
-    rows = ledger_rows_of(facts, keys, metered, done, pairs, policy)
-    assert_balanced(metered, rows, keys)
-    starts = np.searchsorted(pairs.done, np.arange(len(done.key) + 1))
+    energy = energy_by_hardware(facts, keys, policy)
+    tenants = work_by_tenant(facts, keys)
+    split = split_energy_over_tenants(facts, energy, tenants, policy)
+    rows = ledger_rows_of(facts, keys, energy, tenants, split, policy)
+    assert_balanced(energy, rows, keys)
+    starts = np.searchsorted(split.tenant_row, np.arange(len(tenants.key) + 1))
     return Attribution(
-        table_of(facts, keys, rows),
-        done.key,
-        done.of_tokens,
-        done.amounts[COMPUTED_M : COMPLETION_M + 1],
-        (starts[:-1], starts[1:]),
-        pairs.active_uj,
-        pairs.idle_uj,
-        pairs.weights,
-        keys,
+        ledger=table_of(facts, keys, rows),
+        work_key=tenants.key,
+        work_row=tenants.of_tokens,
+        work_mtok=tenants.amounts[COMPUTED_M : COMPLETION_M + 1],
+        pair_range=(starts[:-1], starts[1:]),
+        active_uj=split.active_uj,
+        idle_uj=split.idle_uj,
+        weights=split.weights,
+        group_keys=keys,
     )
 
 
 def attribute_requests(
     attribution: Attribution,
-    row: Index,
+    work_row: Index,
     amounts: I64,
     canonical: Callable[[Index], Sequence[int]],
     *,
-    all_here: bool = True,
+    complete: bool = True,
 ) -> tuple[I64, I64]:
-    """(active_uj, idle_uj) of each request's piece: its share, by work, of its tenant's rows of that window.
+    """Return (active_uj, idle_uj) of requests: their shares, by work, of their tenant's energy in that window.
 
-    `row` says which of `done_key` each piece is part of, `amounts` are its thousandths of tokens, like `done_mtok`.
-    `canonical` puts some of the pieces into their canonical order: equal remainders are served in it. The pieces of a
-    (window, workload, tenant, model) sum to the ledger's rows if they are all there. Where `all_here` is false, what is
-    lacking of the work shares as one more piece, served last.
+    `work_row` is each request's work row, `amounts` its thousandths of tokens, as `Attribution.work_mtok`. `canonical`
+    sorts some of the requests canonically: equal remainders are served in that order. The requests of a work row sum to
+    its energy if they are complete. If not (`complete` is False), the missing work shares as one more request, last.
     """
-    a, n = attribution, len(row)
-    if not all_here:
-        lacking = _lacking(a.done_mtok, row, amounts)
-        more = np.flatnonzero(lacking.any(axis=0))
-        row, amounts = np.concatenate([row, more]), np.concatenate([amounts, lacking[:, more]], axis=1)
-    first, last = a.pairs_of[0][row], a.pairs_of[1][row]
-    piece, at = expand(first, last - first)
-    weight = np.zeros(len(at), np.int64)
-    for each, amount in zip(a.weights, amounts, strict=True):
-        weight += each[at] * amount[piece]
+    a, n = attribution, len(work_row)
+    if not complete:
+        missing = _missing_work(a.work_mtok, work_row, amounts)
+        more = np.flatnonzero(missing.any(axis=0))
+        work_row, amounts = np.concatenate([work_row, more]), np.concatenate([amounts, missing[:, more]], axis=1)
+    first, last = a.pair_range[0][work_row], a.pair_range[1][work_row]
+    request, pair = expand(first, last - first)
+    weight = np.zeros(len(pair), np.int64)
+    for milli, amount in zip(a.weights, amounts, strict=True):
+        weight += milli[pair] * amount[request]
 
     def order(members: Index) -> Sequence[int]:
-        of = piece[members]
+        of = request[members]
         known = np.flatnonzero(of < n)
         return [*known[canonical(of[known])].tolist(), *np.flatnonzero(of >= n).tolist()]
 
-    out = []
-    for shared in apportion_each((a.active_uj, a.idle_uj), at, weight, order):
-        part = np.zeros(len(row), np.int64)
-        np.add.at(part, piece, shared)
-        out.append(part[:n])
-    return out[0], out[1]
+    sums = []
+    for part in apportion_each((a.active_uj, a.idle_uj), pair, weight, order):
+        by_request = np.zeros(len(work_row), np.int64)
+        np.add.at(by_request, request, part)
+        sums.append(by_request[:n])
+    return sums[0], sums[1]
 
 
-def _lacking(done: I64, row: Index, amounts: I64) -> I64:
-    """What was done beyond the pieces' `amounts`, which belong to these rows (columns of `done`)."""
-    lacking = done.copy()
-    for left, amount in zip(lacking, amounts, strict=True):
-        np.subtract.at(left, row, amount)
-    return np.maximum(lacking, 0)
+def _missing_work(work_mtok: I64, work_row: Index, amounts: I64) -> I64:
+    """Return each work row's thousandths of tokens that are not among the requests' `amounts`; never below 0."""
+    missing = work_mtok.copy()
+    for left, amount in zip(missing, amounts, strict=True):
+        np.subtract.at(left, work_row, amount)
+    return np.maximum(missing, 0)

@@ -1,4 +1,4 @@
-"""What attribution takes: energy and work as columns, whose texts are codes into lists of names."""
+"""Input of the attribution: energy and tokens as columns, with texts as codes into lists of names."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ COMPUTED_M, CACHED_M, COMPLETION_M = map(AMOUNTS.index, MTOKS)
 REQUESTS, FAILURES = AMOUNTS.index("requests"), AMOUNTS.index("failures")
 
 
-def _none() -> I64:
+def _empty() -> I64:
     return np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
 class Energy:
-    """Measured energy, one row a GPU and window (or any finer rows). Text columns are codes into `Facts`' names."""
+    """Measured energy, one row per GPU and window (or any finer rows). Text columns are codes into `Facts`' names."""
 
-    window_start: I64 = field(default_factory=_none)
-    subject: I64 = field(default_factory=_none)
-    hardware: I64 = field(default_factory=_none)
-    owner: I64 = field(default_factory=_none)
-    energy_uj: I64 = field(default_factory=_none)
-    covered_ms: I64 = field(default_factory=_none)
-    method: I64 = field(default_factory=_none)
+    window_start: I64 = field(default_factory=_empty)
+    subject: I64 = field(default_factory=_empty)
+    hardware: I64 = field(default_factory=_empty)
+    owner: I64 = field(default_factory=_empty)
+    energy_uj: I64 = field(default_factory=_empty)
+    covered_ms: I64 = field(default_factory=_empty)
+    method: I64 = field(default_factory=_empty)
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Work done, one row a tenant, model and window (or any finer rows).
+    """Work of tenants, one row per tenant, model and window (or any finer rows).
 
     `amounts` is (len(AMOUNTS), n).
     """
 
-    window_start: I64 = field(default_factory=_none)
-    subject: I64 = field(default_factory=_none)
-    tenant: I64 = field(default_factory=_none)
-    model: I64 = field(default_factory=_none)
+    window_start: I64 = field(default_factory=_empty)
+    subject: I64 = field(default_factory=_empty)
+    tenant: I64 = field(default_factory=_empty)
+    model: I64 = field(default_factory=_empty)
     amounts: I64 = field(default_factory=lambda: np.zeros((len(AMOUNTS), 0), np.int64))
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What was measured and done in some windows. Each names list holds the texts that its codes stand for."""
+    """Energy and tokens of some windows. Each list of names has the texts that codes stand for."""
 
     subjects: Sequence[Subject]
     hardwares: Sequence[str]

@@ -1,4 +1,4 @@
-"""The split as ledger rows: who pays for each part, in canonical order. Rules 2 to 4 of DESIGN.md (Attribution)."""
+"""The split as ledger rows, in canonical order: who pays for each part. Rules 2 to 4 of the attribution."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from streams.core.attribution.split import EnergySplit, HardwareEnergy, TenantWo
 
 @dataclass(frozen=True)
 class LedgerRows:
+    """Rows of the ledger as columns. A tenant's code may be beyond `Facts.tenants`: see `ledger_rows_of`."""
+
     group: Index
     hardware: I64
     tenant: I64
     model: I64
     energies: I64
-    """(3, n): active, idle, unallocated."""
+    """(3, n) in µJ: active, idle, unallocated."""
     amounts: I64
     work: I64
     method: I64
@@ -34,51 +36,59 @@ class LedgerRows:
 
 
 def ledger_rows_of(
-    facts: Facts, keys: GroupKeys, m: HardwareEnergy, d: TenantWork, p: EnergySplit, policy: Policy
+    facts: Facts, keys: GroupKeys, energy: HardwareEnergy, tenants: TenantWork, split: EnergySplit, policy: Policy
 ) -> LedgerRows:
-    """Tenants' rows, then those without energy, then what nobody's work bears. -1 stands for the names added here."""
-    rest = m.energy_uj.copy()
-    np.subtract.at(rest, p.metered, p.active_uj + p.idle_uj)
-    bare = np.flatnonzero((rest > 0) | m.unallocated | ~p.worked)
-    paired = np.zeros(len(d.key), np.bool_)
-    paired[p.done] = True
+    """Return tenants' rows, then rows of tokens without energy, then rows of energy that no tenant's work bears.
+
+    Tenant codes beyond `facts.tenants` are, in this order: `__unallocated__`, `__idle__`, the owners. A hardware or
+    model of -1 is "".
+    """
+    left_uj = energy.energy_uj.copy()
+    np.subtract.at(left_uj, split.hardware_row, split.active_uj + split.idle_uj)
+    bare = np.flatnonzero((left_uj > 0) | energy.unallocated | ~split.has_work)
+    paired = np.zeros(len(tenants.key), np.bool_)
+    paired[split.tenant_row] = True
     unmetered = np.flatnonzero(~paired)
     weights = look_up(
-        [d.model[unmetered], d.window_start[unmetered]], lambda i, w: policy.weight(facts.models[i], "", w), 4
+        [tenants.model[unmetered], tenants.window_start[unmetered]],
+        lambda i, w: policy.weight(facts.models[i], "", w),
+        4,
     )
-    unmetered_work = work_of(weights[:3], d.amounts[:, unmetered])
+    unmetered_work = work_of(weights[:3], tenants.amounts[:, unmetered])
 
-    n_bare, n_un, n_pairs = len(bare), len(unmetered), len(p.done)
-    # Tenants of bare rows, beyond the tenants' own codes: _UNALLOCATED, _IDLE, then the owners.
-    owned = np.array([name != "" for name in facts.owners] or [False])[m.owner[bare]]
+    n_bare, n_unmetered, n_pairs = len(bare), len(unmetered), len(split.tenant_row)
+    unallocated = energy.unallocated[bare]
+    owned = np.array([name != "" for name in facts.owners] or [False])[energy.owner[bare]]
     if policy.idle == "apart":
-        owned &= ~p.worked[bare]
+        owned &= ~split.has_work[bare]
     base = len(facts.tenants)
-    payer = np.where(m.unallocated[bare], base, np.where(owned, base + 2 + m.owner[bare], base + 1))
-    energies = np.zeros((3, n_pairs + n_un + n_bare), np.int64)
-    energies[0, :n_pairs], energies[1, :n_pairs] = p.active_uj, p.idle_uj
-    energies[1, n_pairs + n_un :] = np.where(m.unallocated[bare], 0, rest[bare])
-    energies[2, n_pairs + n_un :] = np.where(m.unallocated[bare], rest[bare], 0)
-    none_un, none_bare = np.zeros(n_un, np.int64), np.zeros(n_bare, np.int64)
+    payer = np.where(unallocated, base, np.where(owned, base + 2 + energy.owner[bare], base + 1))
+    energies = np.zeros((3, n_pairs + n_unmetered + n_bare), np.int64)
+    energies[0, :n_pairs], energies[1, :n_pairs] = split.active_uj, split.idle_uj
+    energies[1, n_pairs + n_unmetered :] = np.where(unallocated, 0, left_uj[bare])
+    energies[2, n_pairs + n_unmetered :] = np.where(unallocated, left_uj[bare], 0)
+    zeros, bare_zeros = np.zeros(n_unmetered, np.int64), np.zeros(n_bare, np.int64)
+    of_pair, hardware_row = split.tenant_row, split.hardware_row
     return LedgerRows(
-        group=np.concatenate([d.group[p.done], d.group[unmetered], m.group[bare]]),
-        hardware=np.concatenate([m.hardware[p.metered], none_un - 1, m.hardware[bare]]),
-        tenant=np.concatenate([d.tenant[p.done], d.tenant[unmetered], payer]),
-        model=np.concatenate([d.model[p.done], d.model[unmetered], none_bare - 1]),
+        group=np.concatenate([tenants.group[of_pair], tenants.group[unmetered], energy.group[bare]]),
+        hardware=np.concatenate([energy.hardware[hardware_row], zeros - 1, energy.hardware[bare]]),
+        tenant=np.concatenate([tenants.tenant[of_pair], tenants.tenant[unmetered], payer]),
+        model=np.concatenate([tenants.model[of_pair], tenants.model[unmetered], bare_zeros - 1]),
         energies=energies,
         amounts=np.concatenate(
-            [p.amounts, d.amounts[:, unmetered], np.zeros((len(AMOUNTS), n_bare), np.int64)], axis=1
+            [split.amounts, tenants.amounts[:, unmetered], np.zeros((len(AMOUNTS), n_bare), np.int64)], axis=1
         ),
-        work=np.concatenate([p.work, unmetered_work, none_bare]),
-        method=np.concatenate([m.method[p.metered], none_un + Method.UNMETERED, m.method[bare]]),
-        weights_version=np.concatenate([p.weights_version, weights[3], none_bare]),
-        floor_version=np.concatenate([m.floor_version[p.metered], none_un, m.floor_version[bare]]),
+        work=np.concatenate([split.work, unmetered_work, bare_zeros]),
+        method=np.concatenate([energy.method[hardware_row], zeros + Method.UNMETERED, energy.method[bare]]),
+        weights_version=np.concatenate([split.weights_version, weights[3], bare_zeros]),
+        floor_version=np.concatenate([energy.floor_version[hardware_row], zeros, energy.floor_version[bare]]),
     )
 
 
-def assert_balanced(m: HardwareEnergy, rows: LedgerRows, keys: GroupKeys) -> None:
+def assert_balanced(energy: HardwareEnergy, rows: LedgerRows, keys: GroupKeys) -> None:
+    """Raise LedgerError unless the rows of each group sum to its measured energy, and no part is negative."""
     measured = np.zeros(len(keys.groups), np.int64)
-    np.add.at(measured, m.group, m.energy_uj)
+    np.add.at(measured, energy.group, energy.energy_uj)
     charged = np.zeros(len(keys.groups), np.int64)
     np.add.at(charged, rows.group, rows.energies.sum(axis=0))
     if (measured != charged).any() or (rows.energies < 0).any():
@@ -87,6 +97,7 @@ def assert_balanced(m: HardwareEnergy, rows: LedgerRows, keys: GroupKeys) -> Non
 
 
 def table_of(facts: Facts, keys: GroupKeys, rows: LedgerRows) -> Table:
+    """Return the rows as columns of `contracts.rows.LEDGER` without provenance, sorted by window and names."""
     tenants = [*facts.tenants, topics.TENANT_UNALLOCATED, topics.TENANT_IDLE, *facts.owners]
     hardwares, models = [*facts.hardwares, ""], [*facts.models, ""]
     order = ordered((rows.group, rank(hardwares)[rows.hardware], rank(tenants)[rows.tenant], rank(models)[rows.model]))

@@ -1,7 +1,7 @@
-"""What attribution uses beside the log: idle floors and work weights, versioned, valid by event time.
+"""Policy of the attribution: idle floors and work weights, versioned and valid by event time.
 
-Nothing here is learned by a worker: a replay must give the same ledger. People accept new versions into the tables
-`idle_floors` and `work_weights`; the shell hands them in.
+A worker learns nothing of it from the log: a replay must give the same ledger. People accept new versions into the
+tables `idle_floors` and `work_weights`; the shell passes them in.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 IdlePolicy = Literal["by-work", "owner", "apart"]
 ANY = "*"
-REMEMBERED = 65_536
-"""Answers that are kept: one for each hardware, or model and hardware, and period between two changes of the tables."""
+CACHE_SIZE = 65_536
+"""Cached look-ups: one per hardware (or model and hardware) and period between two changes of the tables."""
 
 
 class FloorVersion(NamedTuple):
@@ -42,7 +42,7 @@ class WeightsVersion(NamedTuple):
 
 
 DEFAULT_WEIGHTS = WeightsVersion(ANY, ANY, 0, 2**62, 1000, 0, 3000, 1)
-"""1 per computed prompt token, 0 per cached, 3 per completion token (DESIGN.md, Attribution)."""
+"""1 per computed prompt token, 0 per cached, 3 per completion token (docs/ARCHITECTURE.md, "The rule")."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,20 @@ class Policy:
     idle: IdlePolicy = "by-work"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "floor", _by_period(self.floor, self.floors))
-        object.__setattr__(self, "weight", _by_period(self.weight, self.weights))
+        object.__setattr__(self, "floor", _cached_by_period(self.floor, self.floors))
+        object.__setattr__(self, "weight", _cached_by_period(self.weight, self.weights))
 
     def floor(self, hardware: str, t_ms: int) -> tuple[int, int]:
-        """(idle_mw, version) of a hardware type at a time; (0, 0) if unknown: then all energy counts as active."""
+        """Return (idle_mw, version) of a hardware type at a time; (0, 0) if unknown: all energy counts as active."""
         valid = [f for f in self.floors if f.hardware in (hardware, ANY) and f.valid_from_ms <= t_ms < f.valid_to_ms]
         best = max(valid, key=lambda f: (f.hardware == hardware, f.version), default=None)
         return (best.idle_mw, best.version) if best else (0, 0)
 
     def weight(self, model: str, hardware: str, t_ms: int) -> tuple[int, int, int, int]:
-        """(prompt, cached, completion, version), thousandths of work a token; the closest match wins, model first."""
+        """Return (prompt, cached, completion, version), thousandths of work per token.
+
+        The closest match wins: the model's own weights before those of the hardware, before those of any.
+        """
         valid = [
             w
             for w in self.weights
@@ -74,9 +77,13 @@ class Policy:
         return best.prompt_milli, best.cached_milli, best.completion_milli, best.version
 
 
-def _by_period(look_up: Callable[..., Any], versions: Sequence[FloorVersion | WeightsVersion]) -> Callable[..., Any]:
-    """`look_up`, whose last argument is a time, with its answers remembered. They change only when a version begins or
-    ends, so what is remembered grows with the tables and the names in them, and not with the windows that go by."""
+def _cached_by_period(
+    look_up: Callable[..., Any], versions: Sequence[FloorVersion | WeightsVersion]
+) -> Callable[..., Any]:
+    """Cache `look_up`, whose last argument is a time, by period between two changes of the versions.
+
+    So the cache grows with the tables and the names in them, not with the windows that pass.
+    """
     begins = sorted({-(2**62), *(v.valid_from_ms for v in versions), *(v.valid_to_ms for v in versions)})
-    remembered = lru_cache(REMEMBERED)(look_up)
-    return lambda *key: remembered(*key[:-1], begins[bisect_right(begins, key[-1]) - 1])
+    cached = lru_cache(CACHE_SIZE)(look_up)
+    return lambda *key: cached(*key[:-1], begins[bisect_right(begins, key[-1]) - 1])

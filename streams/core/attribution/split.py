@@ -1,4 +1,8 @@
-"""Energy per hardware, work per tenant, and the one split by the other: rules 1, 2 and 5 of DESIGN.md (Attribution)."""
+"""Split energy over tenants: energy by hardware type, work by tenant, and the first divided by the second.
+
+Rules 1, 2 and 5 of the attribution (see the package). `split_energy_over_tenants` is the one place where joules are
+divided among tenants.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from streams.core.attribution.policy import Policy
 
 @dataclass(frozen=True)
 class HardwareEnergy:
-    """Energy per (group, hardware), in order of group and hardware's name."""
+    """Energy (µJ) by group and hardware type, sorted by group and the hardware's name."""
 
     group: Index
     hardware: I64
@@ -29,11 +33,13 @@ class HardwareEnergy:
     floor_version: I64
     unallocated: npt.NDArray[np.bool_]
     first: Index
-    """Per group: its first row here."""
+    """By group: its first row here."""
     count: Index
+    """By group: its number of rows here."""
 
 
 def energy_by_hardware(facts: Facts, keys: GroupKeys, policy: Policy) -> HardwareEnergy:
+    """Sum energy by group and hardware type, and split off the idle floor: idle = min(E, idle_mw * covered_ms)."""
     e = facts.energy
     hw_rank, owner_rank = rank(facts.hardwares), rank(facts.owners)
     unique, at, inverse = distinct(keys.of_energy * len(hw_rank) + hw_rank[e.hardware])
@@ -56,22 +62,24 @@ def energy_by_hardware(facts: Facts, keys: GroupKeys, policy: Policy) -> Hardwar
 
 @dataclass(frozen=True)
 class TenantWork:
-    """Tokens per (group, tenant, model), in order of their names. `key` orders and identifies them."""
+    """Tokens by group, tenant and model, sorted by their names. `key` identifies a row and sorts like them."""
 
     key: I64
     of_tokens: Index
-    """Which of them each row of `Facts.tokens` is part of."""
+    """The row here of each row of `Facts.tokens`."""
     group: Index
     window_start: I64
     tenant: I64
     model: I64
     amounts: I64
+    """As `Tokens.amounts`."""
 
 
 def work_by_tenant(facts: Facts, keys: GroupKeys) -> TenantWork:
+    """Sum tokens by group, tenant and model."""
     t = facts.tokens
     group = keys.of_tokens
-    key, at, inverse = distinct(keys.done(group, t.tenant, t.model))
+    key, at, inverse = distinct(keys.work(group, t.tenant, t.model))
     amounts = np.zeros((len(AMOUNTS), len(key)), np.int64)
     for total, amount in zip(amounts, t.amounts, strict=True):
         np.add.at(total, inverse, amount)
@@ -80,59 +88,77 @@ def work_by_tenant(facts: Facts, keys: GroupKeys) -> TenantWork:
 
 @dataclass(frozen=True)
 class EnergySplit:
-    """Each (tenant, model) with each hardware type that its group's energy was measured on."""
+    """Energy of each pair of a (tenant, model) and a hardware type that its group was measured on."""
 
-    done: Index
-    metered: Index
+    tenant_row: Index
+    """The pair's row of `TenantWork`; pairs are sorted by it."""
+    hardware_row: Index
+    """The pair's row of `HardwareEnergy`."""
     weights: I64
+    """(3, n): thousandths of work per computed, cached and completion token."""
     weights_version: I64
     active_uj: I64
     idle_uj: I64
     amounts: I64
     work: I64
-    worked: npt.NDArray[np.bool_]
-    """Per metered row: whether anybody's work was there to bear it."""
+    """In thousandths."""
+    has_work: npt.NDArray[np.bool_]
+    """By row of `HardwareEnergy`: True if any tenant's work can bear its energy."""
 
 
-def split_energy_over_tenants(facts: Facts, m: HardwareEnergy, d: TenantWork, policy: Policy) -> EnergySplit:
-    usable = np.ones(len(m.first), np.bool_)
-    usable[m.group] = ~m.unallocated
-    done, metered = expand(m.first[d.group], np.where(usable[d.group], m.count[d.group], 0))
+def split_energy_over_tenants(facts: Facts, energy: HardwareEnergy, tenants: TenantWork, policy: Policy) -> EnergySplit:
+    """Split each hardware type's energy over the tenants of its group by work: the parts sum to the energy exactly.
+
+    Active energy is always split. Idle energy is split where the policy is `by-work`; else `ledger_rows` charges it to
+    the owner or to `__idle__`. Where a group has no work, nothing is split.
+    """
+    allocated = np.ones(len(energy.first), np.bool_)
+    allocated[energy.group] = ~energy.unallocated
+    tenant_row, hardware_row = expand(
+        energy.first[tenants.group], np.where(allocated[tenants.group], energy.count[tenants.group], 0)
+    )
     looked_up = look_up(
-        [d.model[done], m.hardware[metered], d.window_start[done]],
+        [tenants.model[tenant_row], energy.hardware[hardware_row], tenants.window_start[tenant_row]],
         lambda model, h, w: policy.weight(facts.models[model], facts.hardwares[h], w),
         4,
     )
     weights = looked_up[:3]
-    amounts = d.amounts.take(done, axis=1)
+    amounts = tenants.amounts.take(tenant_row, axis=1)
     work = work_of(weights, amounts)
-    total = np.zeros(len(m.group), np.int64)
-    np.add.at(total, metered, work)
-    worked = total > 0
-    idle_uj = np.where(worked & (policy.idle == "by-work"), m.idle_uj, 0)
-    active, idle = apportion_each((np.where(worked, m.energy_uj - m.idle_uj, 0), idle_uj), metered, work)
-    several = m.count[m.group[metered]] > 1
+    total_work = np.zeros(len(energy.group), np.int64)
+    np.add.at(total_work, hardware_row, work)
+    has_work = total_work > 0
+    active_uj = np.where(has_work, energy.energy_uj - energy.idle_uj, 0)
+    idle_uj = np.where(has_work & (policy.idle == "by-work"), energy.idle_uj, 0)
+    active_part, idle_part = apportion_each((active_uj, idle_uj), hardware_row, work)
+    several = energy.count[energy.group[hardware_row]] > 1
     if several.any():
-        amounts, work = _divide_by_energy(m, d, done, metered, several, work)
-    return EnergySplit(done, metered, weights, looked_up[3], active, idle, amounts, work, worked)
+        amounts, work = _divide_by_energy(energy, tenants, tenant_row, hardware_row, several, work)
+    return EnergySplit(tenant_row, hardware_row, weights, looked_up[3], active_part, idle_part, amounts, work, has_work)
 
 
 def _divide_by_energy(
-    m: HardwareEnergy, d: TenantWork, done: Index, metered: Index, several: npt.NDArray[np.bool_], work: I64
+    energy: HardwareEnergy,
+    tenants: TenantWork,
+    tenant_row: Index,
+    hardware_row: Index,
+    several: npt.NDArray[np.bool_],
+    work: I64,
 ) -> tuple[I64, I64]:
-    """Rule 5: with several hardware types, tokens and work are divided over them as their energy is."""
-    by_energy = np.maximum(m.energy_uj[metered], 1)
-    amounts = np.stack(apportion_each(d.amounts, done, by_energy))
-    whole = np.zeros(len(d.key), object)
-    np.add.at(whole, done, by_energy.astype(object))
+    """Divide a tenant's tokens and work over several hardware types in proportion to their energy (rule 5)."""
+    by_energy = np.maximum(energy.energy_uj[hardware_row], 1)
+    amounts = np.stack(apportion_each(tenants.amounts, tenant_row, by_energy))
+    energy_sum = np.zeros(len(tenants.key), object)
+    np.add.at(energy_sum, tenant_row, by_energy.astype(object))
     divided = work.copy()
     at = np.flatnonzero(several)
-    divided[at] = (work[at].astype(object) * by_energy[at].astype(object) // whole[done[at]]).astype(np.int64)
+    product = work[at].astype(object) * by_energy[at].astype(object)
+    divided[at] = (product // energy_sum[tenant_row[at]]).astype(np.int64)
     return amounts, divided
 
 
 def work_of(weights: I64, amounts: I64) -> I64:
-    """Work in thousandths: floor(weights . thousandths of tokens / 1000), never multiplying the thousandths whole."""
-    whole, rest = np.divmod(amounts[COMPUTED_M : COMPLETION_M + 1], 1000)
-    work: I64 = (weights * whole).sum(axis=0) + (weights * rest).sum(axis=0) // 1000
+    """Return work in thousandths: floor(weights . thousandths of tokens / 1000), without large products."""
+    tokens, thousandths = np.divmod(amounts[COMPUTED_M : COMPLETION_M + 1], 1000)
+    work: I64 = (weights * tokens).sum(axis=0) + (weights * thousandths).sum(axis=0) // 1000
     return work

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.embedded import prepare
 from cli.feed import Sent, stored
 from producers.runtime.publisher import kafka_config
+from streams.startup import prepare_warehouse
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.chaos.crew import Crew
 from tests.kafka.chaos.feeder import Feeder
@@ -99,5 +99,5 @@ def open_field(
 
 def lay_floors(warehouse: Warehouse) -> None:
     """Tables, defaults, and the idle floors that the oracle knows."""
-    prepare(warehouse)
+    prepare_warehouse(warehouse)
     put_idle_floors(warehouse, [IdleFloor(h, 0, END_MS, mw, 1, "chaos") for h, mw in FLOORS_MW.items()])

@@ -156,8 +156,8 @@ def test_a_late_flush_without_requests_has_no_table_of_them():
     run = play(ON_TIME, config=PartitionConfig(keep_requests=False))
     further(run, "tokens w acme m r2  1/2..8  30+0", "-- read")
     flush = run.worker.partition.advance(0)
-    assert list(flush.late) == ["token_usage"]
-    assert length(flush.late["token_usage"]) == 1
+    assert list(flush.late_tables) == ["token_usage"]
+    assert length(flush.late_tables["token_usage"]) == 1
 
 
 @quick

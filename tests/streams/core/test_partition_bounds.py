@@ -94,7 +94,7 @@ def test_windows_closed_before_their_lateness_are_counted_and_others_are_not():
     for topic in topics.JOINED:
         worker.read(topic, 1)
     flush = worker.partition.advance(0, at_most_rows=0)
-    assert (length(flush.tables["gpu_energy"]), flush.early) == (6, 3), "the lateness of three had passed"
+    assert (length(flush.tables["gpu_energy"]), flush.closed_early) == (6, 3), "the lateness of three had passed"
 
 
 def test_of_a_partition_that_holds_no_more_than_it_may_nothing_is_closed():
@@ -136,10 +136,10 @@ def test_late_facts_wait_for_others_where_the_shell_says_so():
         worker.log.append(tokens([request(0, f"late{k}")]))
         worker.read(topics.TOKENS, 1)
         assert not worker.flush(0, late=False)
-    assert worker.partition.late_rows > 3
+    assert worker.partition.late_facts.rows > 3
     assert worker.flush(0)
     revisions = {r["revision"] for r in worker.store.live("ledger") if r["window_start"] == T0}
-    assert (revisions, worker.partition.late_rows) == ({3}, 0), "all three at once"
+    assert (revisions, worker.partition.late_facts.rows) == ({3}, 0), "all three at once"
 
 
 def test_late_facts_are_stored_in_parts_that_are_bounded_too():
@@ -148,7 +148,7 @@ def test_late_facts_are_stored_in_parts_that_are_bounded_too():
     for k in range(3):
         worker.log.append(tokens([request(0, f"late{k}")]))
     worker.read(topics.TOKENS, 3)
-    assert [len(worker.partition.advance(0, close_rows=1).late_offsets) for _ in range(3)] == [1, 1, 1]
+    assert [len(worker.partition.advance(0, close_rows=1).late_places) for _ in range(3)] == [1, 1, 1]
     assert worker.partition.advance(0) is None
 
 
@@ -163,9 +163,9 @@ def test_keys_of_provisional_rows_are_held_until_their_window_is_final():
 
 def test_a_partition_says_whether_storing_would_let_anything_go():
     worker = six_windows()
-    assert worker.partition.unstored
+    assert worker.partition.has_unstored
     worker.flush(0, at_most_rows=0)
-    assert not worker.partition.unstored
+    assert not worker.partition.has_unstored
 
 
 def test_while_reading_stood_still_a_topic_was_not_silent():
@@ -174,7 +174,7 @@ def test_while_reading_stood_still_a_topic_was_not_silent():
     p.ingest(worker.log.messages[topics.POWER], T0 + 10**6)
     now = T0 + 10**6 + 5_000
     assert p.watermark(now) == T0 + 60_000 - 5_000 + 5_000, "both are silent, so it goes on with the clock"
-    p.waited(5_000)
+    p.progress.exclude_wait(5_000)
     assert p.watermark(now) == T0 + 60_000 - 5_000
 
 
@@ -190,7 +190,7 @@ def test_sources_that_there_is_no_room_to_remember_are_counted(monkeypatch: pyte
     worker.read(topics.POWER, 25)
     worker.flush(0, at_most_rows=0)
     assert worker.partition.counters().forgotten == 16
-    remembered = {source for source, _ in worker.partition._progress.topics[topics.POWER].runs}
+    remembered = {source for source, _ in worker.partition.progress.topics[topics.POWER].runs}
     assert remembered == {f"s{k:02}/{topics.POWER}" for k in range(16, 25)}, "those heard last"
 
 
@@ -215,9 +215,11 @@ def test_what_there_is_most_of_is_told_with_its_workload():
     for topic in topics.JOINED:
         worker.read(topic, 3)
     p = worker.partition
-    assert p.report_cardinality() == CardinalityReport(5, "tenants", "c/chat", "session-4")
-    assert str(p.report_cardinality()) == "5 tenants in c/chat, one of them 'session-4'"
-    assert (p.gpus, p.payers) == (2, 6)
+    assert report_cardinality(p.windows.gpus, p.windows.payers) == CardinalityReport(
+        5, "tenants", "c/chat", "session-4"
+    )
+    assert str(report_cardinality(p.windows.gpus, p.windows.payers)) == "5 tenants in c/chat, one of them 'session-4'"
+    assert (len(p.windows.gpus), len(p.windows.payers)) == (2, 6)
 
 
 def test_workloads_are_told_where_they_are_what_there_is_most_of():
@@ -226,7 +228,9 @@ def test_workloads_are_told_where_they_are_what_there_is_most_of():
         log.append(power([interval(0)]), workload=f"job-{k}")
     worker = Worker(log)
     worker.read(topics.POWER, 4)
-    assert worker.partition.report_cardinality() == CardinalityReport(4, "workloads", "c", "job-3")
+    assert report_cardinality(worker.partition.windows.gpus, worker.partition.windows.payers) == CardinalityReport(
+        4, "workloads", "c", "job-3"
+    )
 
 
 def test_of_nothing_there_is_no_most():

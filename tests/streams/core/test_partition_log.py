@@ -46,7 +46,7 @@ def test_an_event_beyond_the_skew_is_rejected_and_says_so():
     log.append(power([interval("95", "105.001")]))
     [rejected] = partition(skew_ms=5_000).ingest(log.messages[topics.POWER], NOW)
     assert (rejected.error.field, rejected.error.value) == ("t_ms", ms("105.001"))
-    assert "mend the clock" in str(rejected.error)
+    assert "correct the clock" in str(rejected.error)
 
 
 @pytest.mark.parametrize("batch", [tokens([Request("c", "w", "t", "m", "r", T0, 0, T0, 1, 0, 1)]), usage()])
@@ -100,11 +100,11 @@ def test_a_rejected_event_blocks_commits_until_it_is_published():
     log, p = Log(), partition()
     log.raw(topics.POWER, [], b"?")
     rejected = p.ingest(log.messages[topics.POWER], NOW)
-    assert p.settle() is None
-    assert p.committable() == {}
-    p.published(rejected)
-    assert p.settle() is not None
-    assert p.committable() == {topics.POWER: 1}
+    assert p.progress.checkpoint_if_moved() is None
+    assert p.progress.committable() == {}
+    p.progress.dead_letters_published({(r.message.topic, r.message.offset) for r in rejected})
+    assert p.progress.checkpoint_if_moved() is not None
+    assert p.progress.committable() == {topics.POWER: 1}
 
 
 # -- duplicates, gaps and holes ---------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ SEVENTY = "0  w H100 __idle__ -  idle 70J"
 
 
 def counted(run) -> dict[str, tuple[int, int, int]]:
-    run.worker.partition.settle()
+    run.worker.partition.progress.checkpoint_if_moved()
     return {
         k[0]: (r["received"], r["last_seq"], r["duplicates"])
         for k, r in run.worker.store.sources.items()
@@ -240,20 +240,20 @@ def test_a_late_event_is_committed_after_it_is_restated():
     run.read()
     p = run.worker.partition
     flush = p.advance(0)
-    assert p.settle() is None
-    assert p.committable()[topics.POWER] == 2
+    assert p.progress.checkpoint_if_moved() is None
+    assert p.progress.committable()[topics.POWER] == 2
     p.late_stored(flush)
-    assert p.committable()[topics.POWER] == 3
+    assert p.progress.committable()[topics.POWER] == 3
 
 
 def test_nothing_is_committed_between_a_flush_and_its_store():
     run = play("power w g0 H100  0..10  30J\n beat 200\n -- read")
     p = run.worker.partition
     flush = p.advance(0)
-    assert p.settle() is not None  # The heartbeat's.
-    assert topics.POWER not in p.committable()
+    assert p.progress.checkpoint_if_moved() is not None  # The heartbeat's.
+    assert topics.POWER not in p.progress.committable()
     p.finals_stored(flush)
-    assert p.committable() == {topics.POWER: 2, topics.TOKENS: 1}
+    assert p.progress.committable() == {topics.POWER: 2, topics.TOKENS: 1}
 
 
 # -- bounds -----------------------------------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ def test_forgetting_dead_entities_changes_nothing(monkeypatch):
     kept = play(lines + "\n beat 1000\n -- flush").worker.store
     monkeypatch.setattr(windows.OpenWindows, "COMPACT_ABOVE", 2)
     run = play(lines)
-    assert len(run.worker.partition._open._energy.keys) <= 3
+    assert len(run.worker.partition.windows._energy.keys) <= 3
     run.line("beat 1000")
     run.line("-- flush")
     assert run.worker.store.ledger() == kept.ledger()
@@ -300,7 +300,7 @@ def test_a_dictionary_too_large_to_intern_whole_changes_nothing(monkeypatch):
     monkeypatch.setattr(windows.OpenWindows, "GRID_MAX", 1)
     worker = Worker(log)
     worker.read(topics.TOKENS, 1)
-    assert len(worker.partition._open._tokens.keys) == 40  # Not 40 times 7.
+    assert len(worker.partition.windows._tokens.keys) == 40  # Not 40 times 7.
     assert worker.run().ledger() == whole
 
 
@@ -308,4 +308,4 @@ def test_look_ups_of_dictionaries_are_bounded(monkeypatch):
     monkeypatch.setattr(windows.OpenWindows, "CACHE_MAX", 2)
     run = play("\n".join(f"power w g{i} H100  0..10  1J" for i in range(9)))
     assert sum(r["idle_uj"] for r in run.worker.store.live("ledger")) == 9_000_000
-    assert len(run.worker.partition._open._cache) <= 2
+    assert len(run.worker.partition.windows._cache) <= 2

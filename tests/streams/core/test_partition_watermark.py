@@ -6,7 +6,7 @@ import pytest
 
 from contracts import topics
 from streams.core.decoding import PartitionConfig
-from streams.core.progress import TopicState, watermark
+from streams.core.topic_progress import TopicProgress, watermark
 from tests.streams.core.case_table import T0, play
 from tests.streams.core.test_partition_log import partition
 from tests.support.oracle import Interval
@@ -16,7 +16,7 @@ CONFIG = PartitionConfig(skew_ms=5_000, idle_timeout_ms=30_000)
 
 
 def states(power_ms, power_arrived, tokens_ms, tokens_arrived):
-    return [TopicState(-1, {}, power_ms, power_arrived), TopicState(-1, {}, tokens_ms, tokens_arrived)]
+    return [TopicProgress(-1, {}, power_ms, power_arrived), TopicProgress(-1, {}, tokens_ms, tokens_arrived)]
 
 
 # Event times and arrivals of power and of tokens, the clock, the watermark.

@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.events import MAX_SPAN_MS
-from streams.core.apportion import SpanCuts, pieces
+from streams.core.time_spread import SpanCuts, window_pieces
 
 W = 10
 
 
 def cut(amount: int, p0: int, p1: int, t0: int, t1: int, window_ms: int = W) -> dict[int, int]:
     column = lambda v: np.array([v], np.int64)  # noqa: E731
-    row, window = pieces(column(t0), column(t1), window_ms)
+    row, window = window_pieces(column(t0), column(t1), window_ms)
     return dict(
         zip(
             window.tolist(),
-            SpanCuts.of(column(p0), column(p1), row, window, window_ms).parts(column(amount)).tolist(),
+            SpanCuts.of(column(p0), column(p1), row, window, window_ms).spread(column(amount)).tolist(),
             strict=True,
         )
     )
@@ -38,7 +38,7 @@ def cut(amount: int, p0: int, p1: int, t0: int, t1: int, window_ms: int = W) -> 
     ],
 )
 def test_the_windows_that_a_span_lies_in(t0, t1, windows):
-    assert pieces(np.array([t0]), np.array([t1]), W)[1].tolist() == windows
+    assert window_pieces(np.array([t0]), np.array([t1]), W)[1].tolist() == windows
 
 
 # amount, [p0, p1) that it is spread over, [t0, t1) of its row, what each window gets.
@@ -74,8 +74,8 @@ def test_the_largest_amount_over_the_longest_span_does_not_overflow():
 
 def test_no_rows():
     none = np.zeros(0, np.int64)
-    row, window = pieces(none, none, W)
-    assert len(SpanCuts.of(none, none, row, window, W).parts(none)) == 0
+    row, window = window_pieces(none, none, W)
+    assert len(SpanCuts.of(none, none, row, window, W).spread(none)) == 0
 
 
 @given(

@@ -77,7 +77,7 @@ def test_what_a_producer_says_beyond_reason_is_stored_all_the_same() -> None:
     headers, value = codec.encode(Event("s", 9_999_999_999_999_999_999, 10**15 - 1, "c", "w", event(used()).batch))
     messages = [core.UsageMessage(0, n, ms, False, headers, value) for n, ms in enumerate((-(2**63), 2**63 - 1))]
     batch = batch_of(*messages)
-    assert [p.log_ms for p in batch.places()] == [0, core.LAST_MS]
+    assert [p.log_ms for p in batch.positions()] == [0, core.LAST_MS]
     table = core.usage_rows(batch, np.ones(2, np.bool_))
     assert table["epoch"].tolist() == [9_999_999_999_999_999_999] * 2
     assert core.id_rows(batch, batch.identities())["log_ms"].tolist() == [0, core.LAST_MS]
@@ -171,7 +171,7 @@ def test_no_row_takes_the_identity_of_another_kind() -> None:
 class Tables:
     """The three tables in dictionaries, and what the warehouse is asked of them."""
 
-    ids: dict[core.Id, dict[core.LogPosition, None]] = field(default_factory=dict)
+    ids: dict[core.RowId, dict[core.LogPosition, None]] = field(default_factory=dict)
     usage: dict[core.LogPosition, tuple[int, int, Decimal]] = field(default_factory=dict)
     """By place: (version, deleted, quantity)."""
 
@@ -180,7 +180,7 @@ class Tables:
         for hi, lo, ms, partition, offset, row in zip(*(np.asarray(table[c]).tolist() for c in columns), strict=True):
             self.ids.setdefault((hi, lo), {})[core.LogPosition(ms, log_id, partition, offset, row)] = None
 
-    def firsts(self, ids: list[core.Id]) -> dict[core.Id, core.LogPosition]:
+    def firsts(self, ids: list[core.RowId]) -> dict[core.RowId, core.LogPosition]:
         return {i: min(self.ids[i]) for i in ids if len(self.ids[i]) > 1}
 
     def store(self, table: Table, places: list[core.LogPosition]) -> None:
@@ -188,7 +188,7 @@ class Tables:
             if self.usage.get(place, (0,))[0] <= core.STORED:
                 self.usage[place] = core.STORED, 0, quantity
 
-    def take_back(self, ids: list[core.Id]) -> None:
+    def take_back(self, ids: list[core.RowId]) -> None:
         for i in ids:
             for place in sorted(self.ids[i])[1:]:
                 self.usage[place] = core.TAKEN_BACK, 1, Decimal(0)
@@ -200,23 +200,23 @@ class Tables:
 def storing(tables: Tables, batch: core.UsageMicroBatch) -> Iterator[None]:
     """What the job does with a batch, a write or a question at a time: another worker's may come in between, or the
     end of this one."""
-    ids, places = batch.identities(), batch.places()
+    ids, places = batch.identities(), batch.positions()
     tables.register(core.id_rows(batch, ids), batch.log_id)
     yield
     settled = core.resolve_copies(ids, places, tables.firsts(ids))
     yield
-    kept = [place for place, stays in zip(places, settled.stays, strict=True) if stays]
-    tables.store(core.usage_rows(batch, settled.stays), kept)
+    kept = [place for place, stays in zip(places, settled.counts, strict=True) if stays]
+    tables.store(core.usage_rows(batch, settled.counts), kept)
     yield
-    tables.take_back(settled.won)
+    tables.take_back(settled.superseded)
 
 
 def once(messages: list[core.UsageMessage]) -> dict[core.LogPosition, Decimal]:
     """What should be stored: of each identity the copy that came first."""
     batch = batch_of(*messages)
     quantities = core.usage_rows(batch, np.ones(batch.rows, np.bool_))["quantity"]
-    first: dict[core.Id, tuple[core.LogPosition, Decimal]] = {}
-    for i, copy in zip(batch.identities(), zip(batch.places(), quantities, strict=True), strict=True):
+    first: dict[core.RowId, tuple[core.LogPosition, Decimal]] = {}
+    for i, copy in zip(batch.identities(), zip(batch.positions(), quantities, strict=True), strict=True):
         first[i] = min(first.get(i, copy), copy)
     return dict(first.values())
 
@@ -291,8 +291,8 @@ def test_copies_in_one_batch_count_once_and_are_counted() -> None:
     tables = Tables()
     ids = batch.identities()
     tables.register(core.id_rows(batch, ids), "log")
-    settled = core.resolve_copies(ids, batch.places(), tables.firsts(ids))
-    assert settled.stays.tolist() == [True, True, False, True, False, True]
+    settled = core.resolve_copies(ids, batch.positions(), tables.firsts(ids))
+    assert settled.counts.tolist() == [True, True, False, True, False, True]
     assert settled.duplicates == 2
 
 

@@ -75,7 +75,7 @@ def test_rows_by_window_are_all_rows_each_once(numbers):
 
 
 def test_an_empty_state_has_no_facts():
-    facts = OpenWindows(10_000).facts([], remove=True)
+    facts = OpenWindows(10_000).snapshot([], remove=True)
     assert facts.rows == 0
     assert (
         len(facts.gpu_energy()["energy_uj"])

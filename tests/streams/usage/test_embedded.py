@@ -19,7 +19,7 @@ from contracts.settings import Settings
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.publisher import Publisher, kafka_config
 from streams import metrics
-from streams.kafka_admin import usage_group
+from streams.consumer_group import usage_group
 from tests.support.oracle import Interval, Request
 from tests.support.partition_log import power, tokens
 from tests.support.pipeline import feed, read_all, until
