@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,8 @@ import numpy.typing as npt
 from contracts import topics
 from contracts.checks import FRACTION_DIGITS, WHOLE_DIGITS
 from contracts.errors import BadInput
-from contracts.events import TokenBatch, UsageBatch
+from contracts.events import TOKEN_COLUMNS, TokenBatch, UsageBatch
+from contracts.units import I64
 from producers.runtime.event_sequence import heartbeat_batch
 
 
@@ -74,14 +75,18 @@ def token_batch(rows: Sequence[Request], t_ms: int) -> TokenBatch:
     tenants, tenant = _index(r.tenant for r in rows)
     models, model = _index(r.model for r in rows)
     statuses, status = _index(r.status for r in rows)
-    numbers = [
-        (r.t_start_ms, r.t_first_ms, r.t_end_ms, r.prompt_tokens, r.cached_tokens, r.completion_tokens) for r in rows
-    ]
-    start, first, end, prompt, cached, completion = np.array(numbers, np.int64).T
     return TokenBatch(
-        tenants, tenant, models, model, tuple(r.request_id for r in rows), start, first, end, prompt, cached,
-        completion, statuses, status, _texts(r.session_id for r in rows), _texts(r.trace_id for r in rows), t_ms,
+        tenants=tenants, tenant=tenant, models=models, model=model, request_id=tuple(r.request_id for r in rows),
+        t_start_ms=_numbers(r.t_start_ms for r in rows), t_first_ms=_numbers(r.t_first_ms for r in rows),
+        t_end_ms=_numbers(r.t_end_ms for r in rows), **_token_columns(rows), statuses=statuses, status=status,
+        session_id=_texts(r.session_id for r in rows), trace_id=_texts(r.trace_id for r in rows), t_ms=t_ms,
     )  # fmt: skip
+
+
+def _token_columns(rows: Sequence[Request]) -> dict[str, Any]:
+    """Return the columns of tokens by name. An optional one is left out where no row has any of its tokens."""
+    columns = {c.name: _numbers(getattr(r, c.name, 0) for r in rows) for c in TOKEN_COLUMNS}
+    return {c.name: columns[c.name] for c in TOKEN_COLUMNS if not c.optional or columns[c.name].any()}
 
 
 class UsageRow(NamedTuple):
@@ -136,6 +141,10 @@ def _index(values: Iterable[str]) -> tuple[tuple[str, ...], npt.NDArray[np.uint1
     seen: dict[str, int] = {}
     index = [seen.setdefault(v, len(seen)) for v in values]
     return tuple(seen), np.array(index, np.uint16)
+
+
+def _numbers(values: Iterable[int]) -> I64:
+    return np.array(list(values), np.int64)
 
 
 def _texts(values: Iterable[str]) -> tuple[str, ...]:
