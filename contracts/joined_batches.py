@@ -65,12 +65,12 @@ class BatchSpans:
         return place
 
 
-def _rows(batches: Sequence[PowerBatch] | Sequence[TokenBatch]) -> tuple[Index, Index]:
+def _spans(batches: Sequence[PowerBatch] | Sequence[TokenBatch]) -> tuple[Index, Index]:
     counts = np.array([len(b) for b in batches], np.intp)
     return counts, np.cumsum(counts) - counts
 
 
-def _gathered(kind: Any, batches: Sequence[Any]) -> Any:
+def _gather(kind: Any, batches: Sequence[Any]) -> Any:
     """Return the joined rows. Batches of one body format join their raw columns, which is faster than one by one."""
     kinds = {type(b) for b in batches}
     try:
@@ -96,7 +96,7 @@ class PowerColumns(BatchSpans):
         for b in batches:
             b.check_lengths()
             _check_names((b.node, b.owner, b.gpus_key or b.gpus), b)
-        new = cls(*_rows(batches), batches, *_gathered(PowerBatch, batches))
+        new = cls(*_spans(batches), batches, *_gather(PowerBatch, batches))
         checks.intervals(new.begin_ms, new.end_ms, new.energy_uj, new.method, new.busy_ms)
         checks.codes("gpu", new.gpu, new.repeat([len(b.gpus) for b in batches]), "gpus")
         return new
@@ -126,7 +126,7 @@ class TokenColumns(BatchSpans):
             _check_payers(b)
         texts = {name: list(chain.from_iterable(map(attrgetter(name), batches))) for name in _TEXTS}
         checks.texts(REQUEST_COLUMNS, texts)
-        new = cls(*_rows(batches), batches, texts["request_id"], *_gathered(TokenBatch, batches))
+        new = cls(*_spans(batches), batches, texts["request_id"], *_gather(TokenBatch, batches))
         checks.requests(new.begin_ms, new.first_ms, new.end_ms, new.requests)
         checks.tokens(TOKEN_COLUMNS, new.tokens)
         checks.codes("tenant", new.tenant, new.repeat([len(b.tenants) for b in batches]), "tenants")

@@ -90,7 +90,7 @@ def _i64(values: list[int]) -> I64:
     return np.asarray(values, np.int64)
 
 
-def _coded(values: list[_Value]) -> tuple[tuple[_Value, ...], list[int]]:
+def _encode_column(values: list[_Value]) -> tuple[tuple[_Value, ...], list[int]]:
     """Return a column as (dictionary in order of appearance, index)."""
     if len(values) == 1:  # What other people's producers send is mostly one row a message.
         return (values[0],), [0]
@@ -99,11 +99,11 @@ def _coded(values: list[_Value]) -> tuple[tuple[_Value, ...], list[int]]:
     return tuple(seen), index
 
 
-def _joined(columns: Iterable[list[_Value]]) -> list[_Value]:
+def _join(columns: Iterable[list[_Value]]) -> list[_Value]:
     return list(chain.from_iterable(columns))
 
 
-def _counters(n: int) -> npt.NDArray[np.uint8]:
+def _counter_methods(n: int) -> npt.NDArray[np.uint8]:
     return np.full(n, Method.COUNTER, np.uint8)
 
 
@@ -116,13 +116,13 @@ def _of_64_bits() -> Iterator[None]:
         raise BadEvent("value", str(error), "a column cannot be read: give 64-bit integers") from None
 
 
-def _column(dictionary: tuple[str, ...], index: npt.NDArray[np.uint16]) -> list[str]:
+def _decode_codes(dictionary: tuple[str, ...], index: npt.NDArray[np.uint16]) -> list[str]:
     return [dictionary[i] for i in index]
 
 
 def _methods(names: list[str]) -> npt.NDArray[np.uint8]:
     if set(names) <= {"counter"}:
-        return _counters(len(names))
+        return _counter_methods(len(names))
     for row, name in enumerate(names):
         if name not in _METHODS:
             raise BadEvent(f"method[{row}]", name, f"use {', '.join(_METHODS)}")
@@ -141,12 +141,12 @@ class _JsonPower(PowerBatch):
     t0_ms = property(lambda self: _i64(self.wire.t0_ms))
     t1_ms = property(lambda self: _i64(self.wire.t1_ms))
     energy_uj = property(lambda self: _i64(self.wire.energy_uj))
-    method = property(lambda self: _methods(self.wire.method) if self.wire.method else _counters(len(self)))
+    method = property(lambda self: _methods(self.wire.method) if self.wire.method else _counter_methods(len(self)))
     busy_ms = property(lambda self: _i64(self.wire.busy_ms or [-1] * len(self)))
 
     def __init__(self, wire: _PowerJson) -> None:
         self.wire, self.node, self.owner, self.t_ms = wire, wire.node, wire.owner, wire.t_ms
-        self.gpus, self.index = _coded(list(zip(wire.gpu_uuid, wire.hardware, strict=True)))
+        self.gpus, self.index = _encode_column(list(zip(wire.gpu_uuid, wire.hardware, strict=True)))
         self.gpus_key = self.gpus
 
     def __len__(self) -> int:
@@ -156,12 +156,12 @@ class _JsonPower(PowerBatch):
     def gather(batches: Sequence[Any]) -> PowerRows:
         wires = [b.wire for b in batches]
         n = sum(map(len, batches))
-        method = _methods(_joined([w.method or [_METHOD_NAMES[0]] * len(w.t0_ms) for w in wires]))
-        busy = _joined([w.busy_ms or [-1] * len(w.t0_ms) for w in wires])
+        method = _methods(_join([w.method or [_METHOD_NAMES[0]] * len(w.t0_ms) for w in wires]))
+        busy = _join([w.busy_ms or [-1] * len(w.t0_ms) for w in wires])
         return PowerRows(
             np.fromiter(chain.from_iterable(b.index for b in batches), np.uint16, n),
-            _i64(_joined([w.t0_ms for w in wires])), _i64(_joined([w.t1_ms for w in wires])),
-            _i64(_joined([w.energy_uj for w in wires])), method, _i64(busy),
+            _i64(_join([w.t0_ms for w in wires])), _i64(_join([w.t1_ms for w in wires])),
+            _i64(_join([w.energy_uj for w in wires])), method, _i64(busy),
         )  # fmt: skip
 
     def check_lengths(self) -> None:
@@ -194,9 +194,9 @@ class _JsonTokens(TokenBatch):
 
     def __init__(self, wire: Any) -> None:
         self.wire, self.t_ms = wire, wire.t_ms
-        self.tenants, tenant = _coded(wire.tenant)
-        self.models, model = _coded(wire.model)
-        self.statuses, status = _coded(wire.status) if wire.status else (("ok",), [0] * len(wire.request_id))
+        self.tenants, tenant = _encode_column(wire.tenant)
+        self.models, model = _encode_column(wire.model)
+        self.statuses, status = _encode_column(wire.status) if wire.status else (("ok",), [0] * len(wire.request_id))
         self.codes = tenant, model, status
 
     def __len__(self) -> int:
@@ -213,7 +213,7 @@ class _JsonTokens(TokenBatch):
             parts = list(map(attrgetter(name), wires))
             if not all(parts):  # Only an optional column can be left out; then each of its rows is 0.
                 parts = [part or [0] * len(b) for part, b in zip(parts, batches, strict=True)]
-            return _joined(parts)
+            return _join(parts)
 
         return TokenRows(
             tenant=tenant,
@@ -259,13 +259,13 @@ for _c in REQUEST_COLUMNS:
 
 _SIZED = [c.name for c in REQUEST_COLUMNS if c.form in ("code", "text", "number")]
 _OPTIONAL = {c.name for c in REQUEST_COLUMNS if not _required(c)}
-_sized = attrgetter(*_SIZED)
+_sized_columns = attrgetter(*_SIZED)
 
 
 def _tokens(value: bytes) -> TokenBatch:
     wire: Any = _read_tokens(value)
     n = len(wire.t_start_ms)
-    if n != len(wire.request_id) or not {n, 0}.issuperset(map(len, _sized(wire))) or not _complete(wire, n):
+    if n != len(wire.request_id) or not {n, 0}.issuperset(map(len, _sized_columns(wire))) or not _complete(wire, n):
         columns = {name: getattr(wire, name) for name in _SIZED}
         checks.lengths(n, **{name: column for name, column in columns.items() if column or name not in _OPTIONAL})
     return _JsonTokens(wire)
@@ -307,18 +307,18 @@ def write(batch: Batch) -> bytes:
                 b.busy_ms.tolist(), b.owner, b.t_ms,
             )  # fmt: skip
         case TokenBatch():
-            wire = _TokensJson(**{c.name: _listed(c, b) for c in REQUEST_COLUMNS if c.form != "dictionary"})
+            wire = _TokensJson(**{c.name: _json_column(c, b) for c in REQUEST_COLUMNS if c.form != "dictionary"})
         case UsageBatch():
-            wire = _UsageJson(**{c.name: _listed(c, b) for c in USAGE_COLUMNS})
+            wire = _UsageJson(**{c.name: _json_column(c, b) for c in USAGE_COLUMNS})
     return msgspec.json.encode(wire)
 
 
-def _listed(c: BatchColumn, batch: TokenBatch | UsageBatch) -> Any:
+def _json_column(c: BatchColumn, batch: TokenBatch | UsageBatch) -> Any:
     """Return a column as JSON has it; empty where the batch does not have the column."""
     value = getattr(batch, c.name)
     match c.form:
         case "code":
-            return _column(getattr(batch, c.dictionary), value)
+            return _decode_codes(getattr(batch, c.dictionary), value)
         case "number":
             return [] if value is None else value.tolist()
         case "map":

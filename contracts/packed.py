@@ -291,14 +291,14 @@ def write(batch: Batch) -> bytes:
                 _le(b.energy_uj, _I64), _le(b.method, _U8), busy, b.owner, b.t_ms,
             )  # fmt: skip
         case TokenBatch():
-            values = {c.name: _packed(c, b) for c in REQUEST_COLUMNS if c.name not in _NAMES}
+            values = {c.name: _packed_column(c, b) for c in REQUEST_COLUMNS if c.name not in _NAMES}
             wire = _TokensPacked(names=(b.tenants, b.models), **values)
         case UsageBatch():
-            wire = _UsagePacked(**{c.name: _packed(c, b) for c in USAGE_COLUMNS})
+            wire = _UsagePacked(**{c.name: _packed_column(c, b) for c in USAGE_COLUMNS})
     return pack(wire)
 
 
-def _packed(c: BatchColumn, batch: TokenBatch | UsageBatch) -> Any:
+def _packed_column(c: BatchColumn, batch: TokenBatch | UsageBatch) -> Any:
     """Return a column in its packed form; empty where the column is left out."""
     value = getattr(batch, c.name)
     match c.form:

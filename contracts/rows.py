@@ -157,7 +157,7 @@ def concat(name: str, tables: Sequence[Table]) -> Table:
     out: Table = {}
     for column, kind in SCHEMAS[name].items():
         if kind == "text":
-            out[column] = _joined([t[column] for t in tables])
+            out[column] = _join_texts([t[column] for t in tables])
         else:
             out[column] = np.concatenate(
                 [np.asarray(t[column], _DTYPES[kind]) for t in tables] or [np.zeros(0, _DTYPES[kind])]
@@ -165,7 +165,7 @@ def concat(name: str, tables: Sequence[Table]) -> Table:
     return out
 
 
-def _joined(texts: Sequence[Column]) -> Column:
+def _join_texts(texts: Sequence[Column]) -> Column:
     forms = {type(t) for t in texts} or {DictionaryColumn}
     form = forms.pop()
     if not forms and issubclass(form, CompactColumn):
