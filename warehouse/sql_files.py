@@ -7,6 +7,10 @@ it returns, and so how it may be run:
     -- Access: operator  rows of all tenants. Only an operator's `LedgerReader` runs it.
     -- Access: shared    nothing of a tenant's: prices, floors, weights, the ledger's first and last time.
     -- Access: internal  rows for workers and for commands that run beside them; a `LedgerReader` refuses it.
+
+`$tokens{EXPRESSION}` in a file becomes the expression once per column of tokens, separated by commas: `@` is the
+column's name and `#` its number from 1. `$tokens{sum(r.@) AS @}` is `sum(r.prompt_tokens) AS prompt_tokens, ...`.
+The columns are those of `contracts.events.TokenBatch`.
 """
 
 from __future__ import annotations
@@ -19,6 +23,9 @@ from functools import cache
 from importlib import resources
 from string import Template
 
+from contracts.events import TOKENS
+
+_TOKENS = re.compile(r"\$tokens\{([^{}]+)\}")
 _NAME = re.compile(r"[a-z][a-z_]*/[a-z][a-z0-9_]*")
 _HEADER = re.compile(r"-- Access: (tenant|operator|shared|internal)\n")
 
@@ -58,7 +65,17 @@ def sql_file(name: str) -> SqlFile:
     header = _HEADER.match(text)
     if header is None:
         raise ValueError(f"warehouse/{name}.sql does not begin with `-- Access: tenant|operator|shared|internal`")
-    return SqlFile(name, Access(header[1]), text[header.end() :].strip().rstrip(";"))
+    return SqlFile(name, Access(header[1]), _with_tokens(text[header.end() :].strip().rstrip(";")))
+
+
+def _with_tokens(text: str) -> str:
+    """Return SQL with each `$tokens{EXPRESSION}` written out for all columns of tokens."""
+    return _TOKENS.sub(
+        lambda match: ", ".join(
+            match[1].replace("@", name).replace("#", str(number)) for number, name in enumerate(TOKENS, 1)
+        ),
+        text,
+    )
 
 
 def sql_files() -> Iterator[SqlFile]:

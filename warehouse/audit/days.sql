@@ -10,8 +10,7 @@ WITH
         (
             SELECT
                 intDiv(toUnixTimestamp64Milli(hour), 86400000) AS day_no, cluster, workload, hardware, model, tenant,
-                [active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, work, requests,
-                 failures]::Array(Int64) AS amounts
+                [active_uj, idle_uj, unallocated_uj, $tokens{@}, work, requests, failures]::Array(Int64) AS amounts
             FROM ledger_hour FINAL
             WHERE hour >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
               AND hour < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
@@ -20,8 +19,7 @@ WITH
 
             SELECT
                 intDiv(toUnixTimestamp64Milli(day), 86400000), cluster, workload, hardware, model, tenant,
-                [-active_uj, -idle_uj, -unallocated_uj, -prompt_tokens, -cached_tokens, -completion_tokens, -work,
-                 -requests, -failures]::Array(Int64)
+                [-active_uj, -idle_uj, -unallocated_uj, $tokens{-@}, -work, -requests, -failures]::Array(Int64)
             FROM ledger_day FINAL
             WHERE day >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
               AND day < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
@@ -32,7 +30,7 @@ WITH
     (
         SELECT
             day_no, cluster, workload, sumForEach(arrayMap(d -> abs(d), differences)) AS off,
-            off[1] + off[2] + off[3] AS energy_off, off[4] + off[5] + off[6] + off[7] + off[8] + off[9] AS counts_off,
+            off[1] + off[2] + off[3] AS energy_off, arraySum(arraySlice(off, 4)) AS counts_off,
             has(due_days, day_no) AS due
         FROM keys
         GROUP BY day_no, cluster, workload

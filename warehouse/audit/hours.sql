@@ -14,8 +14,7 @@ WITH
             SELECT
                 intDiv(toUnixTimestamp64Milli(l.window_start), 3600000) AS hour_no,
                 l.cluster AS cluster, l.workload AS workload, l.hardware AS hardware, l.model AS model, l.tenant AS tenant,
-                [l.active_uj, l.idle_uj, l.unallocated_uj, l.prompt_tokens, l.cached_tokens, l.completion_tokens, l.work,
-                 l.requests, l.failures]::Array(Int64) AS amounts,
+                [l.active_uj, l.idle_uj, l.unallocated_uj, $tokens{l.@}, l.work, l.requests, l.failures]::Array(Int64) AS amounts,
                 m.log_id != '' AND l.window_start >= m.final_end AS writing,
                 1 AS from_ledger
             FROM ledger AS l FINAL
@@ -29,8 +28,7 @@ WITH
 
             SELECT
                 intDiv(toUnixTimestamp64Milli(hour), 3600000), cluster, workload, hardware, model, tenant,
-                [-active_uj, -idle_uj, -unallocated_uj, -prompt_tokens, -cached_tokens, -completion_tokens, -work,
-                 -requests, -failures]::Array(Int64),
+                [-active_uj, -idle_uj, -unallocated_uj, $tokens{-@}, -work, -requests, -failures]::Array(Int64),
                 0, 0
             FROM ledger_hour FINAL
             WHERE hour >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
@@ -59,7 +57,7 @@ FROM
 (
     SELECT
         hour_no, cluster, workload, open, stored,
-        off[1] + off[2] + off[3] AS energy_off, off[4] + off[5] + off[6] + off[7] + off[8] + off[9] AS counts_off,
+        off[1] + off[2] + off[3] AS energy_off, arraySum(arraySlice(off, 4)) AS counts_off,
         hour_no * 3600000 IN (SELECT arrayJoin(JSONExtract(state, 'hours', 'Array(Int64)')) FROM marks FINAL) AS due
     FROM subjects
 )

@@ -12,13 +12,13 @@ FROM
 (
     SELECT
         s.window_start AS window_start, s.cluster AS cluster, s.workload AS workload,
-        abs(sum(p)) + abs(sum(ca)) + abs(sum(co)) AS tokens_off, abs(sum(r)) + abs(sum(f)) AS requests_off,
+        arraySum(arrayMap(t -> abs(t), sumForEach(tokens))) AS tokens_off, abs(sum(r)) + abs(sum(f)) AS requests_off,
         max(m.log_id != '' AND late > greatest(m.tokens_offset, 0)) AS moving
     FROM
     (
         SELECT
             window_start, cluster, workload, tenant, model, log_id, log_partition,
-            prompt_tokens AS p, cached_tokens AS ca, completion_tokens AS co, requests AS r, failures AS f, late_id AS late
+            [$tokens{@}] AS tokens, requests AS r, failures AS f, late_id AS late
         FROM token_usage FINAL
         WHERE window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
           AND window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
@@ -27,7 +27,7 @@ FROM
 
         SELECT
             window_start, cluster, workload, tenant, model, log_id, log_partition,
-            -prompt_tokens, -cached_tokens, -completion_tokens, -requests, -failures, 0
+            [$tokens{-@}], -requests, -failures, 0
         FROM ledger FINAL
         WHERE window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
           AND window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')

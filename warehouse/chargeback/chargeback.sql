@@ -49,9 +49,7 @@ WITH
             sum(toInt128(f.idle_uj)) AS idle_uj,
             sum(toInt128(f.unallocated_uj)) AS unallocated_uj,
             active_uj + idle_uj + unallocated_uj AS energy_uj,
-            sum(f.prompt_tokens) AS prompt_tokens,
-            sum(f.cached_tokens) AS cached_tokens,
-            sum(f.completion_tokens) AS completion_tokens,
+            $tokens{sum(f.@) AS @},
             sum(f.requests) AS requests,
             sum(f.failures) AS failures,
             max(f.method) AS method
@@ -88,8 +86,7 @@ $facts
         SELECT
             [$keys]::Array(String) AS keys, GROUPING(keys) AS whole,
             sum(h.active_uj) AS active_uj, sum(h.idle_uj) AS idle_uj, sum(h.unallocated_uj) AS unallocated_uj,
-            sum(h.prompt_tokens) AS prompt_tokens, sum(h.cached_tokens) AS cached_tokens,
-            sum(h.completion_tokens) AS completion_tokens, sum(h.requests) AS requests, sum(h.failures) AS failures,
+            $tokens{sum(h.@) AS @}, sum(h.requests) AS requests, sum(h.failures) AS failures,
             max(h.method) AS method, max(has(simulated_clusters, cluster)) AS simulated,
             groupUniqArrayIf(p.currency, p.currency != '') AS currencies,
             arraySort(arrayConcat(
@@ -116,7 +113,7 @@ $facts
     intDiv(2 * sum(cost_rest) OVER (PARTITION BY whole, cost_known, currency) + unit, 2 * unit) AS cost_ups,
     intDiv(2 * sum(gco2_rest) OVER (PARTITION BY whole, gco2_known) + unit, 2 * unit) AS gco2_ups
 SELECT
-    whole, keys, active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, requests, failures,
+    whole, keys, active_uj, idle_uj, unallocated_uj, $tokens{@}, requests, failures,
     method, simulated, currency, missing_prices, length(currencies) > 1 AS mixed_currencies,
     if(facility_known, facility_parts, NULL) AS facility_parts,
     if(cost_known, intDiv(cost_parts - cost_rest, unit) + (cost_rank <= cost_ups), NULL) AS cost_micro,

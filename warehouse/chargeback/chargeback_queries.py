@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from contracts.errors import BadQuery
+from contracts.events import TOKENS
 from contracts.units import UJ_PER_J, UJ_PER_KWH
 from warehouse.chargeback.dimensions import DIMENSIONS as DIMENSIONS
 from warehouse.chargeback.dimensions import check_by, grouping
@@ -118,9 +119,7 @@ _EMPTY: dict[str, Any] = {
     "active_uj": 0,
     "idle_uj": 0,
     "unallocated_uj": 0,
-    "prompt_tokens": 0,
-    "cached_tokens": 0,
-    "completion_tokens": 0,
+    **dict.fromkeys(TOKENS, 0),
     "requests": 0,
     "failures": 0,
     "method": 0,
@@ -144,9 +143,7 @@ def _chargeback_row(by: tuple[str, ...], row: Mapping[str, Any]) -> ChargebackRo
         idle_uj=row["idle_uj"],
         unallocated_uj=row["unallocated_uj"],
         tokens=tokens,
-        prompt_tokens=row["prompt_tokens"],
-        cached_tokens=row["cached_tokens"],
-        completion_tokens=row["completion_tokens"],
+        **{name: row[name] for name in TOKENS},
         requests=row["requests"],
         failures=row["failures"],
         joules_per_token=joules_per(energy_uj, tokens),

@@ -8,7 +8,7 @@ FROM
         toUnixTimestamp64Milli(l.window_start) AS window_start, l.window_ms AS window_ms, l.tenant AS tenant,
         l.cluster AS cluster, l.workload AS workload, l.model AS model, l.hardware AS hardware,
         l.active_uj AS active_uj, l.idle_uj AS idle_uj, l.unallocated_uj AS unallocated_uj,
-        l.prompt_tokens AS prompt_tokens, l.cached_tokens AS cached_tokens, l.completion_tokens AS completion_tokens,
+        $tokens{l.@ AS @},
         l.work AS work, l.requests AS requests, l.failures AS failures, l.method AS method,
         l.weights_version AS weights_version, l.floor_version AS floor_version, l.revision AS revision,
         l.final AS final, ifNull(c.simulated, 0) AS simulated,

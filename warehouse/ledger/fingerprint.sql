@@ -2,7 +2,7 @@
 -- The final rows of some clusters in a period, in key order: what a ledger says, without who wrote it and when.
 SELECT
     toUnixTimestamp64Milli(window_start) AS start_ms, window_ms, cluster, workload, hardware, model, tenant,
-    active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, work, requests, failures,
+    active_uj, idle_uj, unallocated_uj, $tokens{@}, work, requests, failures,
     method, weights_version, floor_version
 FROM ledger FINAL
 WHERE final = 1

@@ -7,8 +7,7 @@ SELECT
     r.tenant AS tenant, r.cluster AS cluster, r.workload AS workload, r.model AS model, r.request_id AS request_id,
     r.session_id AS session_id, r.trace_id AS trace_id, r.status AS status,
     toUnixTimestamp64Milli(r.t_start) AS t_start, toUnixTimestamp64Milli(r.t_end) AS t_end,
-    sum(r.prompt_tokens) AS prompt_tokens, sum(r.cached_tokens) AS cached_tokens,
-    sum(r.completion_tokens) AS completion_tokens,
+    $tokens{sum(r.@) AS @},
     sum(r.active_uj) AS active_uj, sum(r.idle_uj) AS idle_uj, uniqExact(r.window_start) AS windows,
     max(has(simulated_clusters, toString(r.cluster))) AS simulated
 FROM request_energy AS r FINAL

@@ -3,7 +3,7 @@
 SELECT
     sum(active_uj) AS active_uj, sum(idle_uj) AS idle_uj, sum(unallocated_uj) AS unallocated_uj,
     active_uj + idle_uj + unallocated_uj AS energy_uj,
-    sum(prompt_tokens) AS prompt_tokens, sum(cached_tokens) AS cached_tokens, sum(completion_tokens) AS completion_tokens,
+    $tokens{sum(@) AS @},
     sum(requests) AS requests
 FROM ledger FINAL
 WHERE final = 1

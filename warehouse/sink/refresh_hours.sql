@@ -8,7 +8,7 @@
 INSERT INTO ledger_hour
 (
     hour, cluster, workload, hardware, model, tenant, active_uj, idle_uj, unallocated_uj,
-    prompt_tokens, cached_tokens, completion_tokens, work, requests, failures, windows, method, revision, version, deleted
+    work, requests, failures, windows, $tokens{@}, method, revision, version, deleted
 )
 WITH
     fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC') AS since,
@@ -16,10 +16,10 @@ WITH
     toUInt64(4611686018427387904) AS first_final
 SELECT
     fromUnixTimestamp64Milli(hour_no * 3600000, 'UTC'), cluster, workload, hardware, model, tenant,
-    sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[7], sums[8], sums[9],
-    sums[10], worst[1], worst[2],
+    sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[7],
+    $tokens{sums[7 + #]}, worst[1], worst[2],
     if(seen[1] = 0, standing, seen[2]),
-    sums[10] = 0
+    sums[7] = 0
 FROM
 (
     SELECT
@@ -30,8 +30,7 @@ FROM
         SELECT
             intDiv(toUnixTimestamp64Milli(window_start), 3600000) AS hour_no,
             cluster, workload, hardware, model, tenant,
-            [active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, work, requests,
-             failures, 1]::Array(Int64) AS amounts,
+            [active_uj, idle_uj, unallocated_uj, work, requests, failures, 1, $tokens{@}]::Array(Int64) AS amounts,
             [method, revision]::Array(UInt32) AS marks,
             [0, 0]::Array(UInt64) AS stamp,
             toUInt64(0) AS stored

@@ -5,8 +5,7 @@ SELECT
     trace_id, toUnixTimestamp64Milli(min(t_start)) AS first, toUnixTimestamp64Milli(max(t_end)) AS last,
     uniqExact(cluster, workload, model, request_id, t_start, t_end) AS requests,
     uniqExactIf((cluster, workload, model, request_id, t_start, t_end), status != 'ok') AS failures,
-    sum(prompt_tokens) AS prompt_tokens, sum(cached_tokens) AS cached_tokens,
-    sum(completion_tokens) AS completion_tokens,
+    $tokens{sum(@) AS @},
     max(has(simulated_clusters, toString(cluster))) AS simulated
 FROM request_energy FINAL
 WHERE tenant = {tenant:String}

@@ -14,6 +14,7 @@ from decimal import Decimal, localcontext
 from typing import Any
 
 from contracts.errors import BadQuery
+from contracts.events import TOKENS
 from contracts.meter_names import TOOL_CALLS, is_currency
 from warehouse.chargeback.chargeback_queries import kwh_nano
 from warehouse.chargeback.pricing import PriceBook, PricedGroups, PricedPart
@@ -186,7 +187,7 @@ def _rows(reader: LedgerReader, name: str, filter: Filter, traces: list[str]) ->
     return rows
 
 
-_COUNTS = ("requests", "failures", "prompt_tokens", "cached_tokens", "completion_tokens")
+_COUNTS = ("requests", "failures", *TOKENS)
 _ENERGY = ("active_uj", "idle_uj")
 
 

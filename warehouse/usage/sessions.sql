@@ -4,8 +4,7 @@
 WITH (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters
 SELECT
     s.tenant AS tenant, s.session_id AS session_id, min(s.first) AS first, max(s.last) AS last,
-    sum(s.requests) AS requests, sum(s.failures) AS failures, sum(s.prompt_tokens) AS prompt_tokens,
-    sum(s.cached_tokens) AS cached_tokens, sum(s.completion_tokens) AS completion_tokens,
+    sum(s.requests) AS requests, sum(s.failures) AS failures, $tokens{sum(s.@) AS @},
     sum(s.energy_uj) AS energy_uj, sum(s.usage_rows) AS usage_rows, max(s.simulated) AS simulated
 FROM
 (
@@ -14,8 +13,7 @@ FROM
         toUnixTimestamp64Milli(max(r.t_end)) AS last,
         uniqExact(r.cluster, r.workload, r.model, r.request_id, r.t_start, r.t_end) AS requests,
         uniqExactIf((r.cluster, r.workload, r.model, r.request_id, r.t_start, r.t_end), r.status != 'ok') AS failures,
-        sum(r.prompt_tokens) AS prompt_tokens, sum(r.cached_tokens) AS cached_tokens,
-        sum(r.completion_tokens) AS completion_tokens, sum(toInt128(r.active_uj) + r.idle_uj) AS energy_uj,
+        $tokens{sum(r.@) AS @}, sum(toInt128(r.active_uj) + r.idle_uj) AS energy_uj,
         0 AS usage_rows, max(has(simulated_clusters, toString(r.cluster))) AS simulated
     FROM request_energy AS r FINAL
     WHERE r.window_start > fromUnixTimestamp64Milli({start_ms:Int64} - 25200000, 'UTC')
@@ -27,7 +25,7 @@ FROM
     UNION ALL
     SELECT
         toString(u.tenant), u.session_id, toUnixTimestamp64Milli(min(u.t0)), toUnixTimestamp64Milli(max(u.t1)),
-        0, 0, 0, 0, 0, toInt128(0), count(), max(has(simulated_clusters, toString(u.cluster)))
+        0, 0, $tokens{0}, toInt128(0), count(), max(has(simulated_clusters, toString(u.cluster)))
     FROM usage AS u FINAL
     WHERE u.at >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
       AND u.at < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')

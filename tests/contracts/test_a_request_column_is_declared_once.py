@@ -1,0 +1,165 @@
+"""A new column of tokens is declared in one place and reaches bodies, windows, stored rows, rollups and queries.
+
+The test copies the packages, adds a column `reasoning_tokens` by the edits below, and runs a journey through the copy.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from contracts.events import TOKENS
+from tests.support.paths import ROOT
+
+PACKAGES = ("contracts", "producers", "streams", "warehouse")
+
+DECLARATION = (
+    "contracts/events.py",
+    r"(    requests: Annotated\[I64 \| None, .*\n)",
+    """\\1    reasoning_tokens: Annotated[
+        I64 | None, BatchColumn(form="number", phase="completion", part_of="completion_tokens")
+    ] = None
+""",
+)
+MIGRATION = "warehouse/migrations/9999_reasoning_tokens.sql"
+"""The schemas list tokens in the order of their declarations, hence AFTER the last of them."""
+MIGRATION_TEXT = "".join(
+    f"ALTER TABLE {table} ADD COLUMN reasoning_tokens Int64 CODEC(T64, ZSTD(1)) AFTER {TOKENS[-1]};\n"
+    for table in ("token_usage", "request_energy", "ledger", "ledger_hour", "ledger_day")
+)
+EDITS = (
+    DECLARATION,
+    # Fields of results: the API shows the column because somebody decided so.
+    ("warehouse/results.py", r"(    completion_tokens: int\n)", "\\1    reasoning_tokens: int\n"),
+    ("warehouse/usage/sessions.py", r"(    completion_tokens: int\n)", "\\1    reasoning_tokens: int\n"),
+    # The row by which a gateway hands a request over.
+    ("producers/runtime/batching.py", r'(    route: str = ""\n)', "\\1    reasoning_tokens: int = 0\n"),
+)
+
+JOURNEY = """
+import json, sys
+import numpy as np
+from contracts import codec, topics
+from contracts.events import TOKENS, Event
+from producers.runtime.batching import RequestRow, token_batch
+from producers.runtime.event_sequence import power_batch
+from streams.core.attribution.policy import Policy
+from streams.core.decoding import LogMessage, PartitionConfig
+from streams.core.partition import Partition
+from streams.core.restatement import restate
+from warehouse.chargeback.chargeback_queries import chargeback
+from warehouse.client import connect
+from warehouse.ledger.ledger_queries import ledger_rows, requests
+from warehouse.migrate import migrate
+from warehouse.periods import Period
+from warehouse.reader import operator_reader
+from warehouse.sink.sink import Sink
+from warehouse.usage.sessions import session
+
+T0, HOUR = 1_700_006_400_000, 3_600_000
+rows = [
+    RequestRow(
+        tenant="acme", model="m", request_id=f"r{n}", t_start_ms=T0, t_first_ms=T0 + 2_000, t_end_ms=T0 + 22_000,
+        prompt_tokens=100, cached_tokens=10, completion_tokens=70, session_id="s", reasoning_tokens=n,
+    )
+    for n in (0, 41, 60)
+]
+batch = token_batch(rows, T0)
+events = [(batch, codec.PACKED, 0), (token_batch(rows[1:], T0), codec.JSON, 1)]
+power = power_batch("n", [("GPU-0", "H100", T0, T0 + 30_000, 9_000_000, 0, -1)], t_ms=T0 + 30_000)
+
+result = {"tokens": TOKENS, "packed": [], "json": []}
+for content_type, name in ((codec.PACKED, "packed"), (codec.JSON, "json")):
+    headers, body = codec.encode(Event("s", 1, 0, "c", "w", batch), content_type=content_type)
+    result[name] = codec.decode(headers, body).batch.reasoning_tokens.tolist()
+old, _ = codec.encode(Event("s", 1, 0, "c", "w", token_batch(rows[:1], T0))), None
+result["left_out"] = b"reasoning_tokens" not in old[1] and codec.decode(*old).batch.reasoning_tokens is None
+
+state = Partition("log", 0, PartitionConfig(lateness_ms=0, skew_ms=0, idle_timeout_ms=100), Policy(), now_ms=T0)
+beats = [(token_batch([], T0 + 100_000), codec.PACKED, 2)]
+messages = [
+    LogMessage(topics.TOKENS, n, *codec.encode(Event("s", 1, n, "c", "w", b), content_type=t))
+    for b, t, n in [*events, *beats]
+]
+messages += [
+    LogMessage(topics.POWER, n, *codec.encode(Event("p", 1, n, "c", "w", b)))
+    for n, b in enumerate([power, power_batch("n", [], t_ms=T0 + 100_000)])
+]
+assert not state.ingest(messages, T0 + 200_000)
+closed = state.advance(T0 + 200_000)
+column = lambda table: int(np.asarray(table["reasoning_tokens"]).sum())
+result["rows"] = {n: column(t) for n, t in closed.tables.items() if n != "gpu_energy"}
+
+warehouse = connect(f"chdb://{sys.argv[1]}")
+migrate(warehouse)
+sink, period = Sink(warehouse), Period(T0, T0 + 24 * HOUR)
+for name, table in closed.tables.items():
+    sink.write(name, table)
+sink.refresh_hours([T0], ["c"], ["w"])
+reader = operator_reader(warehouse)
+result["restated"] = column(restate(closed.tables, Policy(), 1, log_id="log", log_partition=0)["ledger"])
+result["chargeback"] = {
+    "windows": chargeback(reader, Period(T0, T0 + 60_000), by=["tenant"]).rows[0].reasoning_tokens,
+    "hours": chargeback(reader, Period(T0, T0 + HOUR), by=["tenant"]).rows[0].reasoning_tokens,
+    "days": chargeback(reader, period, by=["tenant"]).rows[0].reasoning_tokens,
+}
+result["ledger"] = sum(row.reasoning_tokens for row in ledger_rows(reader, period).rows)
+result["requests"] = sum(row.reasoning_tokens for row in requests(reader, period).rows)
+result["session"] = session(reader, "s").reasoning_tokens
+print(json.dumps(result))
+"""
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packages with the new column: every edit that it takes, beside tests and documents."""
+    tree = tmp_path_factory.mktemp("tree")
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, pattern, text in EDITS:
+        file = tree / name
+        edited, count = re.subn(pattern, text, file.read_text())
+        assert count, f"{name}: the place of the edit is gone; say where it is now"
+        file.write_text(edited)
+    (tree / MIGRATION).write_text(MIGRATION_TEXT)
+    return tree
+
+
+def test_a_column_takes_one_declaration_a_migration_and_at_most_four_more_files() -> None:
+    assert len({name for name, _, _ in EDITS} | {MIGRATION}) <= 6
+
+
+def test_no_query_and_no_schema_lists_the_columns_of_tokens_by_hand() -> None:
+    files = [f for f in (ROOT / "warehouse").rglob("*.sql") if f.parent.name != "migrations"]
+    files += [ROOT / "contracts" / name for name in ("packed.py", "json_body.py", "joined_batches.py", "rows.py")]
+    named = {str(f.relative_to(ROOT)) for f in files for name in TOKENS if re.search(rf"\\b{name}\\b", f.read_text())}
+    assert not named, "list them as $tokens{...} (warehouse/sql_files.py), or by contracts.events.TOKENS"
+
+
+def test_a_new_column_travels_from_a_request_to_the_bill(tree: Path, tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", dedent(JOURNEY), str(tmp_path / "chdb")],
+        cwd=tree, env={"PYTHONPATH": str(tree)}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout)
+    total = 2 * (41 + 60)  # The second event sends the last two requests again, as JSON.
+    assert result == {
+        "tokens": [*TOKENS, "reasoning_tokens"],
+        "packed": [0, 41, 60],
+        "json": [0, 41, 60],
+        "left_out": True,
+        "rows": {"token_usage": total, "request_energy": total, "ledger": total},
+        "restated": total,
+        "chargeback": {"windows": total, "hours": total, "days": total},
+        "ledger": total,
+        "requests": total,
+        "session": total,
+    }
