@@ -1,148 +1,122 @@
-"""`wattlog demo`: the whole line on one machine, on a SIMULATED fleet, from nothing to a balanced ledger."""
+"""`wattlog demo`: the full pipeline on one machine, on a SIMULATED fleet."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from api.serialization import plain_rows
-from cli import simulation
-from cli.embedded import Line, line, running_api
-from cli.feed import Feed, Sent, fed, stored
-from cli.simulation import LIVE_START_MS
-from contracts.errors import Unavailable
-from contracts.events import Event
-from contracts.settings import Settings
-from contracts.units import EpochMs, rfc3339
-from producers.runtime.publisher import Publisher, kafka_config
-from producers.simulation.events import SimulatedFleet
-from streams.startup import worker_error
-from warehouse.audit.conservation import Audit, audit
-from warehouse.chargeback.chargeback_queries import DIMENSIONS, chargeback_all
-from warehouse.ledger.fingerprint import fingerprint
-from warehouse.periods import Period
-from warehouse.reader import operator_reader
+import typer
+from rich.console import Console
+from rich.table import Table
 
-SHOWN_MS = 600_000
-"""So much of the stream is in the demo's first ledger."""
-FINAL_WAIT_S = 60.0
-LIVE_SPEED = 10.0
-"""How fast event time passes once the first ledger is shown."""
+from cli.event_loop import run_until_stopped
+from cli.options import Data, Json
+from cli.output import errors_reported, print_json, stderr, step_finished
+from cli.settings import load_settings
+
+if TYPE_CHECKING:
+    from cli.demo_run import DemoResult
+    from cli.log_feed import FeedProgress
 
 
-@dataclass(frozen=True)
-class Result:
-    """The demo's first ledger."""
+def demo(
+    data: Data = None,
+    leave: Annotated[bool, typer.Option("--exit", help="Exit after the first ledger, with status 0.")] = False,
+    as_json: Json = False,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same ledger, hash for hash.", min=0)] = 1,
+    port: Annotated[int | None, typer.Option(help="Port of the API and the page; 0 picks a free one.")] = None,
+) -> None:
+    """See a ledger that balances, on one machine, from a SIMULATED fleet.
 
-    tenants: list[Any]
-    audit: Audit
-    ledger_sha256: str
-    start_ms: int
-    end_ms: int
+    Starts the full pipeline in this process: an in-process Kafka broker, a Faust worker, ClickHouse (chdb), the API and
+    a page. It stores four SIMULATED months, streams ten minutes of 48 GPUs, and prints the ledger. Then it streams on,
+    live, until Ctrl-C. The ledger in --data can be queried afterwards: `wattlog chargeback`, `forecast`, `explain`.
 
-    def as_json(self) -> dict[str, Any]:
-        """The JSON that other programs may rely on: energies integers, money strings."""
-        a = self.audit
-        return {
-            "ledger": plain_rows(self.tenants, exclude=[name for name in DIMENSIONS if name != "tenant"]),
-            "measured_uj": a.measured_uj, "active_uj": a.active_uj, "idle_uj": a.idle_uj,
-            "unallocated_uj": a.unallocated_uj,
-            "residual_uj": a.residual_uj, "ledger_sha256": self.ledger_sha256, "simulated": True,
-            "window_start": rfc3339(self.start_ms), "window_end": rfc3339(self.end_ms),
-        }  # fmt: skip
+    Example: wattlog demo --exit --json | jq .residual_uj
+    """
+    with errors_reported():
+        from cli.demo_run import DemoRun
+
+        settings = load_settings(data, quiet=True, api_port=port, kafka_bootstrap="embedded", warehouse_dsn="")
+        display = _Display(as_json=as_json, leave=leave, data=data)
+        run_until_stopped(DemoRun(settings, seed, display, leave=leave).run())
 
 
-class Demo:
-    """`tick` is told of each part, `show` of the first ledger, `live` of the stream's state from then on."""
+class _Display:
+    """Prints the demo's steps on stderr and its result on stdout."""
 
-    def __init__(self, settings: Settings, seed: int, tick: Any, show: Any, live: Any) -> None:
-        self._settings, self._seed = settings, seed
-        self._tick, self._show, self._live = tick, show, live
+    def __init__(self, *, as_json: bool, leave: bool, data: Path | None) -> None:
+        self._as_json, self._leave, self._data = as_json, leave, data
 
-    async def run(self, *, leave: bool) -> None:
-        """Bring everything up, show the first ledger, and go on until cancelled; with `leave`, end there."""
-        laid: list[simulation.LaidDown] = []
-        async with contextlib.AsyncExitStack() as stack:
-            running = await stack.enter_async_context(
-                line(
-                    self._settings,
-                    self._tick,
-                    lambda w: laid.append(simulation.lay_down(w, self._settings, self._seed)),
-                )
-            )
-            self._tick(f"history: {laid[0].rows} rows over {laid[0].hours} hours, SIMULATED")
-            address = await stack.enter_async_context(running_api(running.settings, running.warehouse))
-            self._tick(f"API and page: {address}")
-            publisher = stack.enter_context(Publisher(kafka_config(running.settings)))
-            feed = Feed(publisher, running.stream_worker, running.settings.skew_ms)
-            events = self._events(leave)
-            await self._first(running, feed, events, leave)
-            result = await asyncio.to_thread(self._result, running)
-            self._show(result, address, laid[0].planted)
-            if not leave:
-                await self._go_on(running, publisher, events)
+    def step(self, text: str) -> None:
+        step_finished(text)
 
-    def _events(self, leave: bool) -> Iterator[Event]:
-        s = self._settings
-        enough_ms = SHOWN_MS + s.lateness_ms + s.skew_ms + 2 * s.window_ms
-        fleet = SimulatedFleet(self._seed)
-        if leave:
-            return fleet.events(LIVE_START_MS, enough_ms, closing_ms=s.lateness_ms + s.skew_ms + 2 * s.window_ms)
-        return fleet.events(LIVE_START_MS)
+    def result(self, result: DemoResult, address: str, planted: tuple[str, ...]) -> None:
+        if self._as_json:
+            print_json(result.as_json())
+            return
+        out = Console(highlight=False)
+        _print_ledger(out, result, planted)
+        _print_next_steps(out, address, leave=self._leave, data=self._data)
 
-    async def _first(self, running: Line, feed: Feed, events: Iterator[Event], leave: bool) -> None:
-        """Feed what the first ledger needs, and wait until it is final."""
-        s = running.settings
-        until_ms = None if leave else LIVE_START_MS + SHOWN_MS + s.lateness_ms + 2 * s.skew_ms + 2 * s.window_ms
-        await feed.run(events, lambda _: None, until_ms)
-        await asyncio.to_thread(feed.publisher.flush)
-        if leave:
-            await stored(running.warehouse, running.log_id, feed.sent, running.crashed)
-        else:
-            await self._until_final(running)
-        self._tick(
-            f"stream: {feed.sent.rows} readings and requests of {SHOWN_MS // 60_000} minutes and more, SIMULATED"
+    def live(self, sent: FeedProgress) -> None:
+        from contracts.units import rfc3339
+
+        if sys.stderr.isatty():
+            stderr.print(f"  live, SIMULATED: {rfc3339(sent.newest_ms)}  {sent.rows} rows sent since", end="\r")
+
+
+def _print_ledger(out: Console, result: DemoResult, planted: tuple[str, ...]) -> None:
+    from contracts.units import joules
+
+    table = Table(title="Ledger of ten minutes, SIMULATED fleet", title_justify="left", show_footer=True)
+    total_uj = sum(r.energy_uj for r in result.tenants)
+    costs = [r.cost for r in result.tenants if r.cost is not None]
+    table.add_column("tenant", footer="total")
+    table.add_column("tokens", justify="right", footer=f"{sum(r.tokens for r in result.tenants):,}")
+    table.add_column("energy, kJ", justify="right", footer=f"{joules(total_uj) / 1000:,.3f}")
+    table.add_column("J/token", justify="right")
+    table.add_column("charge", justify="right", footer=f"{sum(costs):.6f}")
+    for r in result.tenants:
+        ratio = "" if r.joules_per_token is None else f"{r.joules_per_token:.4f}"
+        charge = "no price" if r.cost is None else f"{r.cost} {r.currency}"
+        table.add_row(r.tenant, f"{r.tokens:,}", f"{joules(r.energy_uj) / 1000:,.3f}", ratio, charge)
+    out.print(table)
+    a = result.audit
+    out.print("measured = active + idle + unallocated")
+    out.print(
+        f"{a.measured_uj:,} = {a.active_uj:,} + {a.idle_uj:,} + {a.unallocated_uj:,} µJ, "
+        f"[bold]residual {a.residual_uj} µJ[/bold]",
+        soft_wrap=True,
+    )
+    out.print(f"ledger sha256 {result.ledger_sha256}\n", soft_wrap=True)
+    for note in planted:
+        out.print(f"planted in the history: {note}", soft_wrap=True)
+
+
+def _print_next_steps(out: Console, address: str, *, leave: bool, data: Path | None) -> None:
+    where = f" --data {data}" if data else ""
+    program = _program()
+    if leave:
+        out.print(f"\nNext: [bold]{program} explain globex-chat --window latest{where}[/bold]", soft_wrap=True)
+        out.print(
+            f"      [bold]{program} chargeback{where}[/bold], [bold]{program} forecast{where}[/bold], "
+            f"[bold]{program} anomalies{where}[/bold]",
+            soft_wrap=True,
         )
+        return
+    out.print(f"\npage  {address}/\nAPI   {address}/v1/chargeback   (OpenAPI: {address}/openapi.json)", soft_wrap=True)
+    out.print(f"\nNext: [bold]curl '{address}/v1/explain?tenant=globex-chat'[/bold]", soft_wrap=True)
+    out.print(
+        "The stream continues at ten times the speed of time. Ctrl-C ends it; "
+        f"then [bold]{program} chargeback{where}[/bold] and the other commands work.",
+        soft_wrap=True,
+    )
 
-    async def _until_final(self, running: Line) -> None:
-        """Wait until the last window shown is final for every workload of the fleet."""
-        workloads = {(cluster, workload) for cluster, _, workload, *_ in SimulatedFleet(self._seed).spec.groups()}
-        for _ in range(int(FINAL_WAIT_S / 0.1)):
-            if running.crashed is not None and running.crashed.done():
-                raise worker_error(running.crashed.result())
-            rows = await asyncio.to_thread(
-                running.warehouse.ask,
-                "ledger/metered_workloads",
-                start_ms=LIVE_START_MS + SHOWN_MS,
-            )
-            if rows[0]["n"] >= len(workloads):
-                return
-            await asyncio.sleep(0.1)
-        raise Unavailable(f"the first ledger was not final within {FINAL_WAIT_S:g} s", "See the worker's log above.")
 
-    def _result(self, running: Line) -> Result:
-        reader, requests = operator_reader(running.warehouse), running.settings.requests
-        start_ms, end_ms = LIVE_START_MS, LIVE_START_MS + SHOWN_MS
-        period = Period(EpochMs(start_ms), EpochMs(end_ms))
-        return Result(
-            chargeback_all(reader, period, by=("tenant",)),
-            audit(reader, period, requests=requests),
-            fingerprint(running.warehouse, period, simulation.clusters()),
-            start_ms,
-            end_ms,
-        )
-
-    async def _go_on(self, running: Line, publisher: Publisher, events: Iterator[Event]) -> None:
-        """Go on feeding, paced, until cancelled or the worker ends."""
-        feed = Feed(publisher, running.stream_worker, running.settings.skew_ms, speed=LIVE_SPEED)
-        told = itertools.count()
-
-        def progress(sent: Sent) -> None:
-            if next(told) % 50 == 0:
-                self._live(sent)
-
-        await fed(feed.run(events, progress), running.crashed)
+def _program() -> str:
+    """Return what to type for this program: its name, or its path if the shell would not find it (`make demo`)."""
+    path = Path(sys.argv[0])
+    return str(path) if path.name == "wattlog" and shutil.which("wattlog") is None else "wattlog"

@@ -1,225 +1,36 @@
-"""What `wattlog doctor` looks at. Each check gives one finding; one that cannot run says so, and the rest go on."""
+"""`wattlog doctor`: checks the installation."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+import typer
+from rich.console import Console
 
-from api.auth import check_exposure
-from cli.opening import open_warehouse
-from contracts import topics
-from contracts.codec import decode
-from contracts.errors import BadEvent, WattlogError
-from contracts.settings import Settings
-from producers import registry
-from producers.runtime.publisher import kafka_config
-from streams import kafka_admin as event_log
-from streams.consumer_group import usage_group
-from warehouse.audit.conservation import audit
-from warehouse.client import Warehouse
-from warehouse.migrate import pending
-from warehouse.reader import operator_reader
-from warehouse.reference_data.tables import list_prices
-
-State = Literal["ok", "note", "failed"]
-TIMEOUT_S = 5.0
-_LOSS_HINT = "Lengthen the topics' retention; `wattlog stream --accept-loss` goes on."
+from cli.options import Data, Json
+from cli.output import errors_reported, print_json
+from cli.settings import load_settings
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What a check found, and one hint where it failed."""
+def doctor(data: Data = None, as_json: Json = False) -> None:
+    """Check producers, broker, topics, lag, clocks, schema, prices and API exposure; each failure has one hint.
 
-    check: str
-    state: State
-    says: str
-    hint: str = ""
+    Exit status 1 if any check failed. Hardware and services that this machine does not have are only noted.
+    """
+    with errors_reported():
+        from cli.health_checks import run_checks
 
-
-def examine(settings: Settings) -> Iterator[Finding]:
-    """All checks, in the order of the flow."""
-    yield _nvml()
-    yield from _producers(settings)
-    if settings.embedded_broker:
-        yield Finding(
-            "broker",
-            "note",
-            "none configured: demo and replay bring their own",
-            "Set WATTLOG_KAFKA_BOOTSTRAP for a real one.",
-        )
-    else:
-        yield from _log(settings)
-    yield from _warehouse(settings)
-    yield _tried("api", lambda: check_exposure(settings), f"would listen on {settings.api_host}:{settings.api_port}")
-
-
-def _tried(check: str, work: Callable[[], object], says: str, hint: str = "") -> Finding:
-    """A check that fails by raising an error of ours: its message holds the hint already, unless one is given."""
-    try:
-        work()
-    except WattlogError as error:
-        return Finding(check, "failed", str(error), hint)
-    return Finding(check, "ok", says)
-
-
-def _nvml() -> Finding:
-    try:
-        from producers.gpu.nvml.sensor import NvmlSensor
-
-        sensor = NvmlSensor()
-    except (WattlogError, ImportError) as error:
-        return Finding("nvml", "note", str(error), "Only nodes that run `wattlog produce nvml` need it.")
-    try:
-        count = len(sensor.gpus)
-        return Finding("nvml", "ok" if count else "note", f"{count} GPUs")
-    finally:
-        sensor.close()
-
-
-def _producers(settings: Settings) -> Iterator[Finding]:
-    """Each source that is configured."""
-    for name, check in registry.checks():
-        try:
-            for where, found in check(settings):
-                good = isinstance(found, str)
-                yield Finding(name, "ok" if good else "failed", f"{where}: {found}" if good else str(found))
-        except WattlogError as error:
-            yield Finding(name, "failed", str(error))
-
-
-def _log(settings: Settings) -> Iterator[Finding]:
-    config = {**kafka_config(settings), "log_level": 0}
-    try:
-        log_id = event_log.identity(config, settings.kafka_bootstrap)
-        count = event_log.partition_count(topics.JOINED, config, settings.kafka_bootstrap)
-    except WattlogError as error:
-        yield Finding("broker", "failed", str(error))
-        return
-    yield Finding("broker", "ok", f"{settings.kafka_bootstrap}, log {log_id}")
-    yield Finding("topics", "ok", f"{', '.join(topics.JOINED)}: {count} partitions each")
-    yield from _offsets(settings, config, count)
-    yield from _usage(settings, config)
-
-
-def _usage(settings: Settings, config: dict[str, object]) -> Iterator[Finding]:
-    """Lag and loss of the job that stores usage."""
-    group = usage_group(settings)
-    consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
-    try:
-        count = event_log.partition_count([topics.USAGE], config, settings.kafka_bootstrap)
-        every = [TopicPartition(topics.USAGE, p) for p in range(count)]
-        lag, lost = _lag_and_loss(consumer, every)
-        if lost:
-            yield Finding("loss", "failed", f"{lost} messages of {topics.USAGE} were trimmed unread", _LOSS_HINT)
-        yield Finding("usage", "ok", f"{lag} messages are not stored yet by group {group}")
-    except (KafkaException, WattlogError) as error:
-        yield Finding("usage", "failed", str(error))
-    finally:
-        consumer.close()
-
-
-def _offsets(settings: Settings, config: dict[str, object], count: int) -> Iterator[Finding]:
-    """Lag and loss of the group, and whether anything on the log is from the future."""
-    consumer = Consumer({**config, "group.id": settings.kafka_group, "enable.auto.commit": False})
-    try:
-        every = [TopicPartition(t, p) for t in topics.JOINED for p in range(count)]
-        lag, lost = _lag_and_loss(consumer, every)
-        if lost:
-            yield Finding("loss", "failed", f"{lost} messages were trimmed before they were read", _LOSS_HINT)
-        yield Finding("lag", "ok", f"{lag} messages are not final and stored yet by group {settings.kafka_group}")
-        ahead_ms = _ahead_ms(consumer, every)
-        if ahead_ms > settings.skew_ms:
-            yield Finding(
-                "clock skew",
-                "failed",
-                f"the log's newest event is {ahead_ms} ms ahead of this clock",
-                "Run NTP on producers and here, or raise WATTLOG_SKEW_MS.",
-            )
+        findings = list(run_checks(load_settings(data)))
+        if as_json:
+            print_json([asdict(finding) for finding in findings])
         else:
-            yield Finding(
-                "clock skew", "ok", f"nothing on the log is more than {settings.skew_ms} ms ahead of this clock"
-            )
-    except KafkaException as error:
-        yield Finding("lag", "failed", str(error), "Is the broker overloaded? Try again.")
-    finally:
-        consumer.close()
-
-
-def _lag_and_loss(consumer: Consumer, every: list[TopicPartition]) -> tuple[int, int]:
-    """Messages that the group has not committed, and those that it never read and the log no longer has."""
-    lag = lost = 0
-    for tp in event_log.offsets(consumer, every):
-        low, high = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)
-        lag += high - max(tp.offset, low)
-        lost += max(low - tp.offset, 0) if tp.offset >= 0 else 0
-    return lag, lost
-
-
-def _ahead_ms(consumer: Consumer, every: list[TopicPartition]) -> int:
-    """How far the newest event of any partition is ahead of this clock; negative when it is behind."""
-    newest_ms = 0
-    last = []
-    for tp in every:
-        _, high = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)
-        if high > 0:
-            last.append(TopicPartition(tp.topic, tp.partition, high - 1))
-    if not last:
-        return -1
-    consumer.assign(last)
-    for _ in last:
-        message = consumer.poll(TIMEOUT_S)
-        if message is not None and message.error() is None:
-            with suppress(BadEvent):  # A dead letter to be: no event, so no time.
-                newest_ms = max(newest_ms, decode(message.headers(), message.value()).batch.event_ms)
-    return newest_ms - time.time_ns() // 1_000_000
-
-
-def _warehouse(settings: Settings) -> Iterator[Finding]:
-    try:
-        with open_warehouse(settings) as warehouse:
-            yield Finding("warehouse", "ok", warehouse.where)
-            missing = pending(warehouse)
-            if missing:
-                yield Finding(
-                    "schema",
-                    "failed",
-                    f"{len(missing)} migrations are pending: {', '.join(missing)}",
-                    "Run `wattlog migrate`.",
-                )
-                return
-            yield Finding("schema", "ok", "up to date")
-            yield _prices(warehouse)
-            yield _books(warehouse, settings)
-    except WattlogError as error:
-        yield Finding("warehouse", "failed", str(error))
-
-
-def _prices(warehouse: Warehouse) -> Finding:
-    clusters = {r["cluster"] for r in warehouse.ask("ledger/billed_clusters")}
-    priced = {p.cluster for p in list_prices(warehouse) if p.kind == "energy"}
-    bare = sorted(clusters - priced) if "*" not in priced else []
-    if bare:
-        return Finding(
-            "prices",
-            "note",
-            f"no tariff for cluster {', '.join(bare[:5])}: its cost shows as missing",
-            "README.md shows how to put a tariff in (put_prices).",
-        )
-    return Finding("prices", "ok", f"a tariff for each of {len(clusters)} clusters with a ledger")
-
-
-def _books(warehouse: Warehouse, settings: Settings) -> Finding:
-    found = audit(operator_reader(warehouse), requests=settings.requests)
-    if found.ok:
-        return Finding("books", "ok", f"{found.windows} windows balance, residual 0")
-    return Finding(
-        "books",
-        "failed",
-        f"residual {found.residual_uj} uJ, {found.sequence_gaps} events missing",
-        "Run `wattlog audit`.",
-    )
+            out = Console(highlight=False)
+            sign = {"ok": "[green]✓[/green]", "note": "[yellow]·[/yellow]", "failed": "[red]✗[/red]"}
+            for finding in findings:
+                out.print(f"{sign[finding.state]} {finding.check:16} ", end="")
+                out.print(finding.says, markup=False, soft_wrap=True)
+                if finding.hint:
+                    out.print(f"  {'':16} hint: ", end="")
+                    out.print(finding.hint, markup=False, soft_wrap=True)
+        if any(finding.state == "failed" for finding in findings):
+            raise typer.Exit(1)

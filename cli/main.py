@@ -1,10 +1,58 @@
-"""The `wattlog` command. Commands import what they need when they run: a node's agent has no warehouse in its image."""
+"""The `wattlog` command.
+
+Commands import what they need when they run: the image of a node's agent has no warehouse, API or stream worker.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import typer
 
-from cli import check, replay, reports, run
+from cli.anomalies import anomalies
+from cli.audit import audit
+from cli.chargeback import chargeback
+from cli.config import config
+from cli.demo import demo
+from cli.doctor import doctor
+from cli.efficiency import efficiency
+from cli.explain import explain
+from cli.fleet import fleet
+from cli.forecast import forecast
+from cli.migrate import migrate
+from cli.price import price
+from cli.produce import produce
+from cli.replay_azure import azure
+from cli.replay_csv import csv
+from cli.replay_mlperf import mlperf
+from cli.serve import serve
+from cli.session import session
+from cli.sessions import sessions
+from cli.sql import sql
+from cli.stream import stream
+from cli.usage import usage
+
+RUN, ASK, CHECK = "Run", "Ask the ledger", "Check"
+COMMANDS: Mapping[str, tuple[Callable[..., Any], ...]] = {
+    RUN: (demo, produce, stream, serve, migrate),
+    ASK: (
+        chargeback,
+        usage,
+        session,
+        sessions,
+        fleet,
+        efficiency,
+        anomalies,
+        forecast,
+        audit,
+        explain,
+        price,
+        sql,
+    ),
+    CHECK: (doctor, config),
+}
+"""Commands by panel, in the order of `wattlog --help`."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -13,14 +61,22 @@ app = typer.Typer(
     help="An energy ledger for AI inference fleets: every joule to a tenant, balanced to the microjoule.\n\n"
     "Try it: [bold]wattlog demo[/bold]. Then ask: [bold]wattlog chargeback[/bold], "
     "[bold]wattlog explain TENANT[/bold], [bold]wattlog forecast[/bold]. "
-    "Settings: [bold]wattlog config[/bold]. Something wrong: [bold]wattlog doctor[/bold].",
+    "Settings: [bold]wattlog config[/bold]. Problems: [bold]wattlog doctor[/bold].",
 )
-run.register(app)
-app.add_typer(replay.app, name="replay", rich_help_panel="Run")
-reports.register(app)
-check.register(app)
+replay = typer.Typer(
+    no_args_is_help=True,
+    help="Replay a recording through the topics, the worker and the tables, and show its part of the ledger.\n\n"
+    "Uses the embedded broker unless WATTLOG_KAFKA_BOOTSTRAP names a real one. "
+    "docs/replay.md has the columns and rules.",
+)
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+for command in (mlperf, azure, csv):
+    replay.command()(command)
+app.add_typer(replay, name="replay", rich_help_panel=RUN)
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the console script."""
     app()

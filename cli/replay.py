@@ -1,33 +1,27 @@
-"""`wattlog replay`: recordings through the same topics, worker and tables as a fleet."""
+"""`wattlog replay`: replays recordings through the same topics, worker and tables as a fleet.
+
+Each kind of recording is a command of its own, `cli.replay_...`; they share these options and `run_replay`.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from cli.options import Data, Json, err, errors_told, load_settings
-from cli.output import print_json
-from cli.run import until_stopped
+from cli.event_loop import run_until_stopped
+from cli.output import print_json, stderr, step_finished
 
 if TYPE_CHECKING:
     from contracts.settings import Settings
     from producers.recordings import Recording
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Feed a recording through the topics, the worker and the tables, and show what the ledger says of it.\n\n"
-    "Against the embedded broker unless WATTLOG_KAFKA_BOOTSTRAP names a real one. "
-    "docs/replay.md has the columns and rules.",
-)
-
 Speed = Annotated[
     float, typer.Option(help="Event time per wall time: 60 is a minute a second; 0 as fast as possible.", min=0)
 ]
-Cluster = Annotated[str, typer.Option(help="Cluster that the rows are filed under.")]
-Offset = Annotated[str, typer.Option(help="Zone of stamps that name none: +HH:MM or -HH:MM.")]
+RecordingCluster = Annotated[str, typer.Option(help="Cluster of the rows in the ledger.")]
+UtcOffset = Annotated[str, typer.Option(help="Time zone of stamps without one: +HH:MM or -HH:MM.")]
 Worker = Annotated[
     bool,
     typer.Option(
@@ -36,147 +30,69 @@ Worker = Annotated[
 ]
 
 
-@app.command()
-def mlperf(
-    directory: Annotated[Path, typer.Argument(help="Folder with mlperf_log_detail.txt and spl.txt.")],
-    cluster: Cluster = "mlperf",
-    utc_offset: Offset = "+00:00",
-    power_utc_offset: Annotated[str | None, typer.Option(help="Zone of spl.txt, if its machine kept another.")] = None,
-    edges: Annotated[
-        str, typer.Option(help="`readings`: from the first to the last reading inside the run, as MLPerf does; "
-                               "`interpolated`: to the very stamps.")
-    ] = "readings",
-    speed: Speed = 0,
-    worker: Worker = True,
-    data: Data = None,
-    as_json: Json = False,
-) -> None:  # fmt: skip
-    """An MLPerf power run: the wall meter's log beside MLPerf's own. Gives J/token over [power_begin, power_end)."""
-    with errors_told():
-        from producers.recordings import mlperf as read
-
-        settings = load_settings(data, quiet=True)
-        recording = read(
-            directory, cluster=cluster, utc_offset=utc_offset, power_utc_offset=power_utc_offset, edges=edges,  # type: ignore[arg-type]
-            close_ms=_close_ms(settings),
-        )  # fmt: skip
-        _replay(settings, recording, speed=speed, worker=worker, as_json=as_json)
-
-
-@app.command()
-def azure(
-    file: Annotated[
-        Path, typer.Argument(help="An Azure LLM inference trace: TIMESTAMP, ContextTokens, GeneratedTokens.")
-    ],
-    cluster: Cluster = "azure",
-    tenants: Annotated[
-        int, typer.Option(help="So many tenants share the requests, by a hash of the line number.", min=1)
-    ] = 8,
-    speed: Speed = 0,
-    worker: Worker = True,
-    data: Data = None,
-    as_json: Json = False,
-) -> None:
-    """A real request trace with a power model of stated coefficients: its energy is SIMULATED, its requests are not."""
-    with errors_told():
-        from producers.recordings import azure as read
-
-        settings = load_settings(data, quiet=True)
-        recording = read(file, cluster=cluster, tenants=tenants, close_ms=_close_ms(settings))
-        _replay(settings, recording, speed=speed, worker=worker, as_json=as_json)
-
-
-@app.command()
-def csv(
-    tokens: Annotated[
-        Path, typer.Option(help="Requests: start, end, tenant, model, prompt_tokens, completion_tokens ...")
-    ],
-    power: Annotated[
-        Path, typer.Option(help="Power: time, gpu and power_w or energy_mj ...; or nvidia-smi's own CSV.")
-    ],
-    cluster: Cluster = "csv",
-    workload: Annotated[str, typer.Option(help="Workload of rows that name none.")] = "csv",
-    node: Annotated[str, typer.Option(help="Node of rows that name none.")] = "csv",
-    gpu: Annotated[str, typer.Option(help="GPU of rows that name none.")] = "gpu-0",
-    hardware: Annotated[str, typer.Option(help="Hardware of rows that name none.")] = "unknown",
-    owner: Annotated[str, typer.Option(help="Tenant that pays when the workload is idle.")] = "",
-    utc_offset: Offset = "+00:00",
-    speed: Speed = 0,
-    worker: Worker = True,
-    data: Data = None,
-    as_json: Json = False,
-) -> None:
-    """Your own recordings. A malformed row is reported, goes to the dead-letter topic, and the rest goes on."""
-    with errors_told():
-        from producers.recordings import csv_recording as read
-
-        settings = load_settings(data, quiet=True)
-        recording = read(
-            tokens, power, cluster=cluster, workload=workload, node=node, gpu=gpu, hardware=hardware, owner=owner,
-            utc_offset=utc_offset, close_ms=_close_ms(settings),
-        )  # fmt: skip
-        _replay(settings, recording, speed=speed, worker=worker, as_json=as_json)
-
-
-def _close_ms(settings: Settings) -> int:
-    """How far past its end a recording's heartbeats must reach for its last window to become final."""
+def close_ms(settings: Settings) -> int:
+    """Return how far past its end a recording's heartbeats must reach to make its last window final."""
     return settings.lateness_ms + settings.skew_ms + settings.window_ms
 
 
-def _replay(settings: Settings, recording: Recording, *, speed: float, worker: bool, as_json: bool) -> None:
+def run_replay(settings: Settings, recording: Recording, *, speed: float, worker: bool, as_json: bool) -> None:
+    """Replay a recording with a progress bar, and print the summary. Raises LedgerError if it does not balance."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from cli.replaying import replay
+    from cli.replay_run import replay
     from contracts.errors import LedgerError
 
-    answer: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
-    async def work() -> None:
-        with Progress(*columns, console=err, transient=True) as bar:
+    async def run() -> None:
+        with Progress(*columns, console=stderr, transient=True) as bar:
             task = bar.add_task("rows", total=recording.rows)
-            answer.update(
+            summary.update(
                 await replay(
-                    settings, recording, speed=speed, worker=worker,
-                    told=lambda text: err.print(f"[green]✓[/green] {text}", soft_wrap=True),
+                    settings,
+                    recording,
+                    speed=speed,
+                    worker=worker,
+                    step=step_finished,
                     progress=lambda rows: bar.update(task, completed=rows),
                 )
-            )  # fmt: skip
+            )
 
-    until_stopped(work())
-    if not answer:
+    run_until_stopped(run())
+    if not summary:
         raise typer.Exit(130)
     if as_json:
-        print_json(answer)
+        print_json(summary)
     else:
-        _show(Console(highlight=False), recording, answer)
-    if answer["residual_uj"]:
-        raise LedgerError(f"the ledger does not balance: residual {answer['residual_uj']} uJ; run `wattlog audit`")
+        _print_summary(Console(highlight=False), recording, summary)
+    if summary["residual_uj"]:
+        raise LedgerError(f"the ledger does not balance: residual {summary['residual_uj']} uJ; run `wattlog audit`")
 
 
-def _show(out: Console, recording: Recording, answer: dict[str, Any]) -> None:
+def _print_summary(out: Console, recording: Recording, summary: dict[str, Any]) -> None:
     from contracts.units import joules
 
-    simulated = "  [bold]SIMULATED energy[/bold]" if answer["simulated"] else ""
+    simulated = "  [bold]SIMULATED energy[/bold]" if summary["simulated"] else ""
     out.print(f"[bold]{recording.name}[/bold]{simulated}")
-    per = answer["joules_per_token"]
-    edges = f", and {joules(answer['edges_uj']):,.3f} J at the window's edges" if answer["edges_uj"] else ""
+    ratio = summary["joules_per_token"]
+    edges = f", and {joules(summary['edges_uj']):,.3f} J at the window's edges" if summary["edges_uj"] else ""
     rows = {
-        "window": f"[{answer['window_start']}, {answer['window_end']})",
-        "requests": f"{answer['requests']:,}",
-        "tokens": f"{answer['prompt_tokens']:,} prompt, {answer['completion_tokens']:,} completion",
-        "energy": f"{joules(answer['energy_uj']):,.3f} J" + edges,
-        "J/token": "no tokens" if per is None else f"{per:.6f}",
-        "residual": f"{answer['residual_uj']} µJ",
-        "dead letters": str(answer["dead_letters"]),
-        "ledger sha256": answer["ledger_sha256"],
+        "window": f"[{summary['window_start']}, {summary['window_end']})",
+        "requests": f"{summary['requests']:,}",
+        "tokens": f"{summary['prompt_tokens']:,} prompt, {summary['completion_tokens']:,} completion",
+        "energy": f"{joules(summary['energy_uj']):,.3f} J" + edges,
+        "J/token": "no tokens" if ratio is None else f"{ratio:.6f}",
+        "residual": f"{summary['residual_uj']} µJ",
+        "dead letters": str(summary["dead_letters"]),
+        "ledger sha256": summary["ledger_sha256"],
     }
     for name, value in rows.items():
         out.print(f"  {name:14} {value}", soft_wrap=True)
-    for name, value in answer["references"].items():
+    for name, value in summary["references"].items():
         out.print(f"  recorded: {name} {value}", soft_wrap=True)
-    for note in answer["notes"]:
+    for note in summary["notes"]:
         out.print(f"  note: {note}", soft_wrap=True)
-    for bad in answer["bad_rows"]:
+    for bad in summary["bad_rows"]:
         out.print("  dead letter: ", end="")
         out.print(bad, soft_wrap=True, markup=False)

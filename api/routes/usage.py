@@ -14,6 +14,7 @@ from api.auth import ReaderOf
 from api.params import NAME, Cluster, Cursor, FormatOf, Limit, PeriodOf, Tenant, Workload, split
 from api.response_models import RowsResponse, SessionsResponse, documented
 from api.serialization import plain, plain_rows, respond
+from api.usage_rows import flat_usage_row, hidden_usage_fields, usage_columns
 from warehouse.cursors import PageRequest
 from warehouse.filters import Filter
 from warehouse.results import SessionRow, UsageGroup
@@ -74,42 +75,17 @@ def usage(
         page=PageRequest(limit, cursor),
     )
     columns = usage_columns(names, bucket)
-    rows = plain_rows(page.rows, exclude=usage_hidden(columns))
+    rows = plain_rows(page.rows, exclude=hidden_usage_fields(columns))
     return respond(
         request,
         format_,
         rows,
         columns,
-        csv_rows=[{**row, **usage_flat(row)} for row in rows],
+        csv_rows=[flat_usage_row(row) for row in rows],
         next_=page.next,
         period=plain(period),
         simulated=any(row.simulated for row in page.rows),
     )
-
-
-def usage_columns(names: list[str], bucket: str | None) -> list[str]:
-    """The columns of a usage answer as CSV: groups, then measures."""
-    return [
-        *([bucket] if bucket else []),
-        *usage_queries.check_by(names),
-        "meter",
-        "unit",
-        "quantity",
-        "rows",
-        "simulated",
-    ]
-
-
-def usage_hidden(columns: list[str]) -> set[str]:
-    """Fields of a row that were not asked for."""
-    hidden = {field.name for field in fields(UsageGroup)} - set(columns)
-    return hidden - {"dimensions"} if any(c.startswith(usage_queries.KEY) for c in columns) else hidden
-
-
-def usage_flat(row: dict[str, object]) -> dict[str, object]:
-    """A row's dimensions as columns of their own."""
-    found = row.get("dimensions")
-    return {f"{usage_queries.KEY}{key}": value for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 _NOT_KEPT = "single requests are not stored (WATTLOG_REQUESTS=none): sessions lack their joules and tokens"

@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, TopicPartition
 from bench.contestants.wattlog_common import Patience, fill, settings_of, totals
 from bench.harness.meter import Job, Meter, leave
 from bench.harness.profiling import Profiles
-from cli.opening import open_warehouse
+from cli.ledger_access import open_warehouse
 from contracts import topics
 from contracts.rows import Table, concat
 from contracts.settings import Settings

@@ -17,7 +17,7 @@ import numpy as np
 from bench.contestants.wattlog_common import settings_of
 from bench.harness.meter import Job
 from cli.embedded import worker_until_stopped
-from cli.run import until_stopped
+from cli.event_loop import run_until_stopped
 from warehouse.sink.sink import Sink
 
 Written = tuple[int, Any]
@@ -48,7 +48,7 @@ def seen() -> list[tuple[int, list[tuple[int, str, int]]]]:
 def main() -> None:
     job: Any = Job.read()
     Sink.write = write  # type: ignore[method-assign]
-    until_stopped(worker_until_stopped(settings_of(job)))
+    run_until_stopped(worker_until_stopped(settings_of(job)))
     used = resource.getrusage(resource.RUSAGE_SELF)
     Path(job.result).write_text(
         json.dumps({"seen": seen(), "cpu_s": used.ru_utime + used.ru_stime, "peak_rss_mb": used.ru_maxrss / 1024}),

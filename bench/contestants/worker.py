@@ -8,7 +8,7 @@ from typing import Any
 from bench.contestants.wattlog_common import Commits, Patience, fill, settings_of, totals
 from bench.harness.meter import Job, Meter, leave
 from bench.harness.profiling import Profiles
-from cli.opening import open_warehouse
+from cli.ledger_access import open_warehouse
 from contracts import topics
 from producers.runtime.publisher import kafka_config
 from streams.app import FaustWorker

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cli import audited
+from cli import audit_report
 from warehouse.audit.completeness import GpuCoverage, GpuGap, SequenceGap, SilentProducer
 from warehouse.audit.conservation import Audit, StrayWindow, UnbalancedWindow
 
@@ -33,12 +33,12 @@ GAP = SequenceGap(3, "wattlog.power.v1", "agent://n1", 7, 10, 7, 2, T0)
     ],
 )
 def test_the_status_says_whether_the_books_are_wrong_or_incomplete(found: Audit, status: int, strict: int) -> None:
-    assert audited.status(found, strict=False) == status
-    assert audited.status(found, strict=True) == strict
+    assert audit_report.exit_status(found, strict=False) == status
+    assert audit_report.exit_status(found, strict=True) == strict
 
 
 def printed(capsys: pytest.CaptureFixture[str], found: Audit) -> str:
-    audited.show(found, strict=False)
+    audit_report.print_report(found, strict=False)
     return capsys.readouterr().out
 
 

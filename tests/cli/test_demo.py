@@ -70,7 +70,7 @@ def test_the_audit_after_it_finds_nothing(demo: DemoRun) -> None:
 def test_the_planted_anomalies_are_found(demo: DemoRun) -> None:
     found = wattlog("anomalies", "--json", "--data", demo.data).json
     episodes = found["episodes"]
-    from cli.simulation import HISTORY_START_MS, LIVE_START_MS
+    from cli.demo_history import HISTORY_START_MS, LIVE_START_MS
     from contracts.units import epoch_ms
 
     for planted in history(1, HISTORY_START_MS, end_ms=LIVE_START_MS).planted:

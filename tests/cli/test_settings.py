@@ -41,13 +41,13 @@ def test_config_hides_secrets() -> None:
 def test_a_misspelt_variable_is_noted() -> None:
     ran = wattlog("config", WATTLOG_WINDOWS_MS="10000")
     assert ran.status == 0
-    assert "WATTLOG_WINDOWS_MS is no setting" in ran.err
+    assert "WATTLOG_WINDOWS_MS is not a setting" in ran.err
 
 
 def test_an_option_of_a_producer_is_not_misspelt() -> None:
     ran = wattlog("config", WATTLOG_BINDINGS_SOURCE="kubernetes", WATTLOG_BINDINGS_SAUCE="x")
     assert "WATTLOG_BINDINGS_SOURCE" not in ran.err
-    assert "WATTLOG_BINDINGS_SAUCE is no setting" in ran.err
+    assert "WATTLOG_BINDINGS_SAUCE is not a setting" in ran.err
 
 
 def test_a_misspelt_name_in_the_file_is_an_error(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka import TopicPartition
 
-from cli.embedded import line
-from cli.feed import Feed, stored
+from cli.embedded import running_pipeline
+from cli.log_feed import LogFeed, wait_until_stored
 from contracts import codec, topics
 from contracts.events import Event
 from contracts.settings import Settings
@@ -169,13 +169,13 @@ class _Feeding:
         self._deployment = deployment
         self._log_id = deployment.log_id
         self._publisher = Publisher(kafka_config(deployment.settings))
-        self._feed = Feed(self._publisher, None, deployment.settings.skew_ms)
+        self._feed = LogFeed(self._publisher, None, deployment.settings.skew_ms)
 
     def send(self, events: list[Event]) -> None:
         asyncio.run(self._feed.run(events, lambda _: None))
 
     def wait_until_stored(self, warehouse: Warehouse) -> None:
-        asyncio.run(stored(warehouse, self._log_id, self._feed.sent, None))
+        asyncio.run(wait_until_stored(warehouse, self._log_id, self._feed.sent, None))
 
 
 async def _undisturbed(deployment: Deployment, events: list[Event], data: Path) -> str:
@@ -185,7 +185,7 @@ async def _undisturbed(deployment: Deployment, events: list[Event], data: Path) 
         data=data, kafka_bootstrap="embedded", lateness_ms=given.lateness_ms, skew_ms=given.skew_ms,
         idle_timeout_ms=given.idle_timeout_ms,
     )  # fmt: skip
-    async with line(settings, lambda _: None) as running:
+    async with running_pipeline(settings, lambda _: None) as running:
         await feed(running, events)
         return fingerprint(running.warehouse, Period(START_MS, START_MS + 2 * DURATION_MS), CLUSTERS)
 

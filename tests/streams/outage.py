@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 from prometheus_client import REGISTRY
 
-from cli.embedded import Line, line
-from cli.feed import Feed, fed, stored
+from cli.embedded import Pipeline, running_pipeline
+from cli.log_feed import LogFeed, run_unless_crashed, wait_until_stored
 from contracts.settings import Settings
 from producers.runtime.publisher import Publisher, kafka_config
 from producers.simulation.events import FleetTotals, SimulatedFleet
@@ -102,16 +102,16 @@ async def away(server: Endpoint, settings: Settings, seconds: float, told: Told 
     )
     closing_ms = settings.lateness_ms + settings.skew_ms + 2 * settings.window_ms
     events = SimulatedFleet(3).events(START_MS, DURING_MS + AROUND_MS, totals=totals, closing_ms=closing_ms)
-    async with line(settings, told) as running:
+    async with running_pipeline(settings, told) as running:
         with Publisher(kafka_config(running.settings)) as publisher:
-            feed = Feed(publisher, running.stream_worker, settings.skew_ms, speed=DURING_MS / 1000 / seconds)
-            feeding = asyncio.create_task(fed(feed.run(events, lambda _: None), running.crashed))
+            feed = LogFeed(publisher, running.stream_worker, settings.skew_ms, speed=DURING_MS / 1000 / seconds)
+            feeding = asyncio.create_task(run_unless_crashed(feed.run(events, lambda _: None), running.crashed))
             watching = asyncio.create_task(_watch(running, report))
             try:
                 await until(running, lambda: _windows(running) > 0, "a window is final before the outage")
                 await _take_away(running, server, seconds, report, told)
                 await feeding
-                await stored(running.warehouse, running.log_id, feed.sent, running.crashed)
+                await wait_until_stored(running.warehouse, running.log_id, feed.sent, running.crashed)
                 await until(running, lambda: report.caught_up_rows > 0, "rows were stored after the outage")
             finally:
                 for task in (feeding, watching):
@@ -124,7 +124,7 @@ async def away(server: Endpoint, settings: Settings, seconds: float, told: Told 
     return report
 
 
-async def _take_away(running: Line, server: Endpoint, seconds: float, report: Report, told: Told) -> None:
+async def _take_away(running: Pipeline, server: Endpoint, seconds: float, report: Report, told: Told) -> None:
     """Stop the warehouse for `seconds`, and until it was asked three times in vain and reading waits at the bound."""
     before = _retries()
     await asyncio.to_thread(server.stop)
@@ -140,7 +140,7 @@ async def _take_away(running: Line, server: Endpoint, seconds: float, report: Re
     told(f"it is back; {report.most_rows} rows wait")
 
 
-async def _watch(running: Line, report: Report) -> None:
+async def _watch(running: Pipeline, report: Report) -> None:
     stream_worker = running.stream_worker
     assert stream_worker is not None
     outage, before_s = stream_worker._sink.outage, time.monotonic()
@@ -161,7 +161,7 @@ def _retries() -> float:
     return REGISTRY.get_sample_value("wattlog_stream_store_retries_total", {"reason": "away"}) or 0.0
 
 
-def _windows(running: Line) -> int:
+def _windows(running: Pipeline) -> int:
     return int(running.warehouse.query("SELECT count() AS n FROM ledger FINAL WHERE final = 1")[0]["n"])
 
 

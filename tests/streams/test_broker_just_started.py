@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
 
-from cli import doctor
+from cli import health_checks
 from contracts import topics
 from contracts.events import Event
 from contracts.settings import Settings
@@ -132,6 +132,6 @@ async def _held(place: Place, warehouse: Warehouse) -> list[int]:
 
 def test_the_doctor_tells_lag_and_not_that_the_broker_just_started(place: Place) -> None:
     place.broker.refuse(OFFSET_FETCH, KafkaError.NOT_COORDINATOR, 3)
-    (found,) = doctor._usage(place.settings, place.kafka)
+    (found,) = health_checks._usage(place.settings, place.kafka)
     assert found.state == "ok"
     assert found.says.startswith("0 messages are not stored yet")

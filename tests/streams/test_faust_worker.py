@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Message
 
-from cli.embedded import Line, line
+from cli.embedded import Pipeline, running_pipeline
 from contracts import codec, topics
 from contracts.errors import BadEvent
 from contracts.events import Event, PowerBatch, TokenBatch, UsageBatch
@@ -99,7 +99,7 @@ async def _run(settings: Settings) -> Outcome:
     closing_ms = settings.lateness_ms + settings.skew_ms + 2 * settings.window_ms
     events = list(SimulatedFleet(3).events(START_MS, MINUTE_MS, totals=totals, closing_ms=closing_ms))
     half = next(n for n, e in enumerate(events) if e.batch.event_ms > START_MS + MINUTE_MS // 2)
-    async with line(settings, lambda _: None) as running:
+    async with running_pipeline(settings, lambda _: None) as running:
         stream_worker, place = running.stream_worker, running.settings
         assert stream_worker is not None
         await feed(running, events[:half], wait=False)
@@ -120,18 +120,18 @@ async def _run(settings: Settings) -> Outcome:
         )  # fmt: skip
 
 
-def _marks(running: Line) -> dict[Place, int]:
+def _marks(running: Pipeline) -> dict[Place, int]:
     rows = running.warehouse.query("SELECT log_partition AS p, power_offset, tokens_offset FROM marks FINAL")
     columns = zip(topics.JOINED, ("power_offset", "tokens_offset"), strict=True)
     return {(topic, r["p"]): r[column] for topic, column in columns for r in rows if r[column] >= 0}
 
 
-def _caught_up(running: Line) -> bool:
+def _caught_up(running: Pipeline) -> bool:
     marks = _marks(running)
     return max(marks.values(), default=0) > 0 and _reaches(committed(running.settings), marks)
 
 
-def _final(running: Line) -> dict[int, int]:
+def _final(running: Pipeline) -> dict[int, int]:
     rows = running.warehouse.query(
         "SELECT log_partition AS p, toUnixTimestamp64Milli(final_end) AS ms FROM marks FINAL"
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from cli.embedded import line
+from cli.embedded import running_pipeline
 from contracts.settings import Settings
 from producers.simulation.events import FleetTotals, SimulatedFleet
 from tests.streams.driven_worker import Driven, ledger, settings
@@ -28,7 +28,7 @@ def test_the_whole_line_stores_ledger_and_facts_and_no_single_request(chdb_dsn: 
     events = list(SimulatedFleet(3).events(START_MS, 30_000, totals=totals, closing_ms=23_000))
 
     async def run() -> None:
-        async with line(place, lambda _: None) as running:
+        async with running_pipeline(place, lambda _: None) as running:
             await feed(running, events)
 
     with connect(chdb_dsn, database="default", readers=1) as admin:

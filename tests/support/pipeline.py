@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
-from cli.embedded import Line
-from cli.feed import Feed, fed, stored
+from cli.embedded import Pipeline
+from cli.log_feed import LogFeed, run_unless_crashed, wait_until_stored
 from contracts import topics
 from contracts.events import Event
 from contracts.settings import Settings
@@ -41,13 +41,13 @@ def assert_ledger_is(warehouse: Warehouse, totals: FleetTotals) -> None:
         assert Counter({r["tenant"]: r[column] for r in by_tenant if r[column]}) == +expected, column
 
 
-async def feed(running: Line, events: Iterable[Event], *, wait: bool = True) -> None:
+async def feed(running: Pipeline, events: Iterable[Event], *, wait: bool = True) -> None:
     """Send events; with `wait`, return when all of them are final and stored."""
     with Publisher(kafka_config(running.settings)) as publisher:
-        feeding = Feed(publisher, running.stream_worker, running.settings.skew_ms)
-        await fed(feeding.run(events, lambda _: None), running.crashed)
+        feeding = LogFeed(publisher, running.stream_worker, running.settings.skew_ms)
+        await run_unless_crashed(feeding.run(events, lambda _: None), running.crashed)
     if wait:
-        await stored(running.warehouse, running.log_id, feeding.sent, running.crashed)
+        await wait_until_stored(running.warehouse, running.log_id, feeding.sent, running.crashed)
 
 
 def committed(settings: Settings) -> dict[Place, int]:
@@ -83,7 +83,7 @@ def read_all(settings: Settings, *names: str) -> dict[Place, list[Message]]:
         consumer.close()
 
 
-async def until(running: Line, true: Callable[[], bool], what: str) -> None:
+async def until(running: Pipeline, true: Callable[[], bool], what: str) -> None:
     """Ask again and again, off the loop, until `true()`. Raises what ended the worker."""
     end_s = time.monotonic() + HANG_S
     while time.monotonic() < end_s:

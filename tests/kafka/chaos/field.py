@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.feed import Sent, stored
+from cli.log_feed import FeedProgress, wait_until_stored
 from producers.runtime.publisher import kafka_config
 from streams.startup import prepare_warehouse
 from tests.kafka.broker import KafkaBroker
@@ -62,7 +62,9 @@ class Field:
         asyncio.run(self._stored(self.warehouse))
 
     async def _stored(self, warehouse: Warehouse) -> None:
-        waiting = asyncio.create_task(stored(warehouse, self.log_id, Sent(events=dict(self.world.sent)), None))
+        waiting = asyncio.create_task(
+            wait_until_stored(warehouse, self.log_id, FeedProgress(events=dict(self.world.sent)), None)
+        )
         while not waiting.done():
             self.crew.tend()
             await asyncio.wait({waiting}, timeout=0.5)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from dataclasses import dataclass
 
-from cli.feed import Sent, stored
+from cli.log_feed import FeedProgress, wait_until_stored
 from tests.kafka.chaos.field import Field, lay_floors
 from tests.kafka.chaos.world import CLUSTERS, FLOORS_MW, World
 from tests.support.oracle import Oracle
@@ -116,7 +116,7 @@ def _replay(field: Field, into: Warehouse) -> None:
     env = {"WATTLOG_KAFKA_GROUP": group, "WATTLOG_WAREHOUSE_DSN": f"{field.address}/{field.database}_again"}
     worker = field.deployment.stream("undisturbed", env=env)
     try:
-        asyncio.run(stored(into, field.log_id, Sent(events=dict(field.world.sent)), None))
+        asyncio.run(wait_until_stored(into, field.log_id, FeedProgress(events=dict(field.world.sent)), None))
     except Exception as error:
         error.add_note(worker.error_text())
         raise

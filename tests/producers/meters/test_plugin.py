@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Message
 
-from cli.doctor import Finding, examine
+from cli.health_checks import Finding, run_checks
 from contracts import codec, topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import UsageBatch
@@ -99,7 +99,7 @@ def test_doctor_says_of_each_what_it_finds_or_why_not(
         '[produce.sql]\ndsn = "mysql://h/d"\n[[produce.sql.queries]]\nmeter = "m"\nunit = "1"\nquery = "x"\n'
     )
     said: dict[str, list[Finding]] = {}
-    for finding in examine(settings):
+    for finding in run_checks(settings):
         said.setdefault(finding.check, []).append(finding)
         if said.keys() >= set(METERS):
             break  # The rest asks the broker.

@@ -19,7 +19,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from cli.doctor import examine
+from cli.health_checks import run_checks
 from contracts import codec, topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import UsageBatch
@@ -565,7 +565,7 @@ def test_doctor_says_what_run_ai_lists_or_why_not(
     settings: Settings, standin: Standin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def found() -> tuple[str, str]:
-        [finding] = [f for f in islice(examine(settings), 2) if f.check == "runai"]  # The rest asks the broker.
+        [finding] = [f for f in islice(run_checks(settings), 2) if f.check == "runai"]  # The rest asks the broker.
         return finding.state, finding.says
 
     state, says = found()

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from cli.doctor import examine
+from cli.health_checks import run_checks
 from contracts import codec, topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import TokenBatch
@@ -111,7 +111,7 @@ def test_what_a_server_counted_is_on_the_log_whatever_came_between(settings: Set
 
 def test_doctor_looks_at_each_configured_server(settings: Settings, vllm: Vllm, url: str) -> None:
     def found() -> list[tuple[str, str]]:
-        first = islice(examine(settings), 2)  # The rest asks the broker.
+        first = islice(run_checks(settings), 2)  # The rest asks the broker.
         return [(f.state, f.says) for f in first if f.check == "servers"]
 
     assert found() == [("ok", f"{url}: vllm: m")]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from cli.embedded import line
+from cli.embedded import running_pipeline
 from contracts import codec, topics
 from contracts.events import Event
 from contracts.settings import Settings
@@ -107,7 +107,7 @@ def outcome(chdb_dsn: str, data_dir: Path) -> Iterator[Outcome]:
 
 async def _run(given: Settings) -> Outcome:
     before = metrics.USAGE_ROWS._value.get(), metrics.USAGE_DUPLICATES._value.get()
-    async with line(given, lambda _: None) as running:
+    async with running_pipeline(given, lambda _: None) as running:
         with Publisher(kafka_config(running.settings)) as publisher:
             for n, event in enumerate(events()):
                 if n == SENT // 2:

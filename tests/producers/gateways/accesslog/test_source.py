@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
-from cli.doctor import examine
+from cli.health_checks import run_checks
 from contracts import codec, topics
 from contracts.errors import BadInput, BadSetting, Unavailable
 from contracts.events import MAX_TOKENS, TokenBatch
@@ -378,7 +378,7 @@ def test_requests_of_a_log_are_on_the_event_log_until_the_producer_is_stopped(
 
 def test_doctor_says_what_the_log_gives(settings: Settings, path: Path) -> None:
     def found() -> tuple[str, str]:
-        [finding] = [f for f in islice(examine(settings), 2) if f.check == "accesslog"]  # The rest asks the broker.
+        [finding] = [f for f in islice(run_checks(settings), 2) if f.check == "accesslog"]  # The rest asks the broker.
         return finding.state, finding.says
 
     append(path, line(id="a"))

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from cli.doctor import examine
+from cli.health_checks import run_checks
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import TokenBatch
 from contracts.settings import Settings
@@ -293,7 +293,7 @@ def test_doctor_says_what_lies_in_the_folder(folder: Path, tmp_path: Path, monke
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "wattlog.toml"))
 
     def found() -> tuple[str, str]:
-        [finding] = [f for f in islice(examine(Settings()), 2) if f.check == "litellm"]
+        [finding] = [f for f in islice(run_checks(Settings()), 2) if f.check == "litellm"]
         return finding.state, finding.says
 
     assert found()[0] == "failed"

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from cli.doctor import examine
+from cli.health_checks import run_checks
 from contracts import codec, topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import TokenBatch
@@ -284,7 +284,7 @@ def test_calls_of_a_topic_are_on_the_event_log_until_the_producer_is_stopped(
 
 def test_doctor_says_what_the_topic_gives(configured: Settings, topic: Topic) -> None:
     def found() -> tuple[str, str]:
-        [finding] = [f for f in islice(examine(configured), 2) if f.check == "otel"]
+        [finding] = [f for f in islice(run_checks(configured), 2) if f.check == "otel"]
         return finding.state, finding.says
 
     topic.write(as_json([span(), span(id="bb" * 8, kind=2)]))

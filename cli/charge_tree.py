@@ -1,4 +1,4 @@
-"""A charge walked back, as a tree for a terminal."""
+"""Explanation of a charge as a tree for a terminal."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ if TYPE_CHECKING:
 _PRICE = {"energy": "tariff", "pue": "PUE", "carbon": "carbon intensity"}
 
 
-def tree(found: Explanation) -> Tree:
-    """Top down: money, energy, share of work, what was measured. Every number that was multiplied is there."""
-    money = "no price" if found.cost is None else f"{found.cost:f} {found.currency}"
-    head = Text(f"{found.tenant}, {rfc3339(found.window_start)} to {rfc3339(found.window_end)}: ", style="bold")
-    head.append(f"{found.energy_uj:,} µJ, {money}", style="bold green")
-    if found.simulated:
+def charge_tree(explanation: Explanation) -> Tree:
+    """Return the tree, top down: money, energy, share of work, measurements. It has every factor of the charge."""
+    e = explanation
+    money = "no price" if e.cost is None else f"{e.cost:f} {e.currency}"
+    head = Text(f"{e.tenant}, {rfc3339(e.window_start)} to {rfc3339(e.window_end)}: ", style="bold")
+    head.append(f"{e.energy_uj:,} µJ, {money}", style="bold green")
+    if e.simulated:
         head.append("  ").append(SIMULATED, style="bold black on yellow")
     root = Tree(head)
-    for part in found.parts:
-        _add(root, part, found.currency)
+    for part in e.parts:
+        _add(root, part, e.currency)
     return root
 
 
 def _add(root: Tree, part: Part, currency: str) -> None:
     row = part.row
     where = f"{row.cluster}/{row.workload}"
-    what = " on ".join(name for name in (row.model, row.hardware) if name)
-    branch = root.add(Text(f"{where}{', ' + what if what else ''}: {row.energy_uj:,} µJ", style="bold"))
+    model = " on ".join(name for name in (row.model, row.hardware) if name)
+    branch = root.add(Text(f"{where}{', ' + model if model else ''}: {row.energy_uj:,} µJ", style="bold"))
     branch.add(Text(_cost(part, currency)))
     for price in part.prices:
         unit = {"energy": f"{price.currency}/kWh", "pue": "", "carbon": "gCO2eq/kWh"}[price.kind]

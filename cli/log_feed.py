@@ -1,4 +1,4 @@
-"""Recordings and simulated fleets onto the log: paced, throttled by the consumer's lag, with progress."""
+"""Sends recordings and simulated fleets to the event log: paced, with progress, and throttled by the worker's lag."""
 
 from __future__ import annotations
 
@@ -18,29 +18,37 @@ from streams.startup import worker_error
 from streams.stream_worker import StreamWorker
 from warehouse.client import Warehouse
 
-MOST_UNREAD_BYTES = 1_500_000
-"""Unread bytes on the log: the in-process broker forgets beyond 5 MB a partition, and a workload has one partition."""
-MOST_UNREAD_MESSAGES = 20_000
+MAX_UNREAD_BYTES = 1_500_000
+"""Limit of unread bytes: the in-process broker drops data beyond 5 MB per partition, and a workload has one."""
+MAX_UNREAD_MESSAGES = 20_000
 HEADERS_BYTES = 300
-"""About what a message takes beside its body."""
+"""Approximate size of a message beside its body."""
 STALL_S = 90.0
-"""Without any progress for this long the replay gives up."""
+"""Time without progress after which a feed fails."""
 BAD_ROW_TYPE = "wattlog.badrow.v1"
 
 
 @dataclass
-class Sent:
-    """What was put on the log: events by (topic, source, epoch), and rows that could not be read."""
+class FeedProgress:
+    """Events and rows sent to the log so far."""
 
     events: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    """By (topic, source, epoch): number of events, which is the next sequence number."""
     rows: int = 0
     bad_rows: list[BadRow] = field(default_factory=list)
+    """Rows that could not be read, which went to the dead-letter topic."""
     newest_ms: int = 0
+    """Newest event time."""
     subjects: set[tuple[str, str]] = field(default_factory=set)
+    """Pairs of cluster and workload."""
 
 
-class Feed:
-    """Sends events, and waits until the `stream_worker` of this process has read them (None: workers run elsewhere)."""
+class LogFeed:
+    """Sends events to the log, no faster than the `stream_worker` of this process reads them.
+
+    Without a `stream_worker`, workers run elsewhere and nothing throttles the feed. `skew_ms` is how far an event may
+    be ahead of the clock. `speed` is event time per wall time; 0 is as fast as possible, 60 is a minute per second.
+    """
 
     def __init__(
         self, publisher: Publisher, stream_worker: StreamWorker | None, skew_ms: int, *, speed: float = 0.0
@@ -48,13 +56,13 @@ class Feed:
         self.publisher, self._stream_worker, self._skew_ms, self._speed = publisher, stream_worker, skew_ms, speed
         self._unread: deque[int] = deque()
         self._unread_bytes = 0
-        self._read_before = stream_worker.messages if stream_worker else 0
-        self.sent = Sent()
+        self._messages_read = stream_worker.messages if stream_worker else 0
+        self.sent = FeedProgress()
 
     async def run(
-        self, events: Iterable[Event | BadRow], progress: Callable[[Sent], None], until_ms: int | None = None
+        self, events: Iterable[Event | BadRow], progress: Callable[[FeedProgress], None], until_ms: int | None = None
     ) -> None:
-        """Send all events, or those up to an event time; `speed` 0 is as fast as possible, 60 a minute a second."""
+        """Send all events, or those up to an event time, and call `progress` after each."""
         begun_s, first_ms = time.monotonic(), 0
         for item in events:
             if isinstance(item, BadRow):
@@ -66,7 +74,7 @@ class Feed:
             if self._speed:
                 await _sleep_until(begun_s + (due_ms - first_ms) / 1000 / self._speed, self.publisher)
             ahead_ms = event_ms - self._skew_ms - _now_ms()
-            if ahead_ms > 0:  # Nothing may come from the future.
+            if ahead_ms > 0:  # Workers reject events from the future.
                 await asyncio.sleep(ahead_ms / 1000)
             await self._send(item)
             progress(self.sent)
@@ -88,33 +96,34 @@ class Feed:
         else:
             await asyncio.sleep(0)
 
-    async def read(self) -> None:
-        """Wait until the worker in this process, if there is one, has read all that was sent."""
+    async def wait_until_read(self) -> None:
+        """Wait until the worker in this process, if there is one, has read every message sent."""
         if self._stream_worker:
-            await self._throttle(self._stream_worker, most_bytes=0, most_messages=0)
+            await self._throttle(self._stream_worker, max_bytes=0, max_messages=0)
 
     async def _throttle(
         self,
         stream_worker: StreamWorker,
-        most_bytes: int = MOST_UNREAD_BYTES,
-        most_messages: int = MOST_UNREAD_MESSAGES,
+        max_bytes: int = MAX_UNREAD_BYTES,
+        max_messages: int = MAX_UNREAD_MESSAGES,
     ) -> None:
-        """Wait until the worker has read enough of what was sent."""
-        self._note_read(stream_worker)
+        """Wait until at most this much is unread. Raises Unavailable if the worker stops reading."""
+        self._count_read(stream_worker)
         progress_s = time.monotonic()
-        while self._unread_bytes > most_bytes or len(self._unread) > most_messages:
+        while self._unread_bytes > max_bytes or len(self._unread) > max_messages:
             self.publisher.poll()
             await asyncio.sleep(0.002)
-            if self._note_read(stream_worker):
+            if self._count_read(stream_worker):
                 progress_s = time.monotonic()
             if time.monotonic() - progress_s > STALL_S:
                 raise Unavailable("the worker stopped reading", "See its log above; try `wattlog doctor`.")
         if len(self._unread) % 64 == 0:
             await asyncio.sleep(0)
 
-    def _note_read(self, stream_worker: StreamWorker) -> int:
-        read = stream_worker.messages - self._read_before
-        self._read_before = stream_worker.messages
+    def _count_read(self, stream_worker: StreamWorker) -> int:
+        """Remove the messages read since the last call from the unread ones, and return their number."""
+        read = stream_worker.messages - self._messages_read
+        self._messages_read = stream_worker.messages
         for _ in range(min(read, len(self._unread))):
             self._unread_bytes -= self._unread.popleft()
         return read
@@ -129,10 +138,13 @@ class Feed:
         self.publisher.send_raw(topics.DEADLETTER, None, headers, row.value.encode())
 
 
-async def fed(feeding: Coroutine[Any, Any, None], crashed: asyncio.Future[BaseException] | None) -> None:
-    """Run a feed until it ends; a worker that ends first ends it with an error."""
-    task = asyncio.create_task(feeding)
-    await asyncio.wait({task, crashed} if crashed else {task}, return_when=asyncio.FIRST_COMPLETED)
+async def run_unless_crashed(
+    coroutine: Coroutine[Any, Any, None], crashed: asyncio.Future[BaseException] | None
+) -> None:
+    """Run a coroutine to its end. If the worker ends first, cancel it and raise the worker's error."""
+    task = asyncio.create_task(coroutine)
+    awaited: set[asyncio.Future[Any]] = {task, crashed} if crashed else {task}
+    await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         return task.result()
     task.cancel()
@@ -140,10 +152,15 @@ async def fed(feeding: Coroutine[Any, Any, None], crashed: asyncio.Future[BaseEx
     raise worker_error(crashed.result())
 
 
-async def stored(warehouse: Warehouse, log_id: str, sent: Sent, crashed: asyncio.Future[BaseException] | None) -> None:
-    """Wait until every event sent is stored and final. Raises Unavailable when nothing moves any more."""
+async def wait_until_stored(
+    warehouse: Warehouse, log_id: str, sent: FeedProgress, crashed: asyncio.Future[BaseException] | None
+) -> None:
+    """Wait until every event sent is stored and final.
+
+    Raises Unavailable after STALL_S without progress, and the worker's error if it ends first.
+    """
     expected = {key: count for key, count in sent.events.items() if count}
-    before, moved_s = -1, time.monotonic()
+    missing_before, progress_s = -1, time.monotonic()
     while True:
         if crashed is not None and crashed.done():
             raise worker_error(crashed.result())
@@ -153,13 +170,13 @@ async def stored(warehouse: Warehouse, log_id: str, sent: Sent, crashed: asyncio
             log_id=log_id,
             epochs=sorted({epoch for _, _, epoch in expected}),
         )
-        have = {(r["topic"], r["source"], r["epoch"]): r["received"] for r in rows}
-        missing = sum(max(count - have.get(key, 0), 0) for key, count in expected.items())
+        received = {(r["topic"], r["source"], r["epoch"]): r["received"] for r in rows}
+        missing = sum(max(count - received.get(key, 0), 0) for key, count in expected.items())
         if not missing:
             return
-        if missing != before:
-            before, moved_s = missing, time.monotonic()
-        if time.monotonic() - moved_s > STALL_S:
+        if missing != missing_before:
+            missing_before, progress_s = missing, time.monotonic()
+        if time.monotonic() - progress_s > STALL_S:
             raise Unavailable(
                 f"{missing} events are not final after {STALL_S:g} s",
                 "Is a worker running (`wattlog stream`)? Try `wattlog doctor`.",

@@ -1,4 +1,4 @@
-"""The demo's world: a SIMULATED fleet's reference data and its four months of history, attributed like any other."""
+"""The demo's past: a SIMULATED fleet's reference data and four months of history, attributed like any other."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from warehouse.sink.sink import Sink
 
 HISTORY_START_MS = epoch_ms("2025-06-01")
 LIVE_START_MS = epoch_ms("2025-09-30T12:00:00Z")
-"""Where the history ends and the stream begins. Fixed, so that the same seed gives the same ledger on any day."""
+"""End of the history and start of the stream. Fixed, so that the same seed gives the same ledger on any day."""
 LOG_ID = "simulated-history"
 
 
 @dataclass(frozen=True)
-class LaidDown:
-    """What the history amounts to."""
+class StoredHistory:
+    """Size of the stored history, and the anomalies planted in it."""
 
     rows: int
     hours: int
@@ -49,30 +49,31 @@ class LaidDown:
 
 
 def clusters() -> list[str]:
+    """Return the names of the simulated fleet's clusters."""
     return [c["cluster"] for c in simulated.clusters()]
 
 
 def check_is_demo(warehouse: Warehouse) -> None:
-    """Refuse to lay simulated rows among a real cluster's of the same name. Raises BadInput."""
+    """Raise BadInput if simulated rows would mix with those of a real cluster of the same name."""
     marked = {c.cluster for c in list_clusters(warehouse) if c.simulated}
     stored = {row["cluster"] for row in warehouse.ask("ledger/stored_clusters", names=clusters())}
     real = sorted(stored - marked)
     if real:
         raise BadInput(
-            "data", real[0], "a real cluster has this name here: give the demo a folder of its own with --data"
+            "data", real[0], "this ledger has a real cluster of that name: give the demo another folder with --data"
         )
 
 
-def lay_down(warehouse: Warehouse, settings: Settings, seed: int) -> LaidDown:
-    """Put the simulated fleet's reference data and history into the warehouse, instead of an earlier demo's."""
+def store_history(warehouse: Warehouse, settings: Settings, seed: int) -> StoredHistory:
+    """Store the simulated fleet's reference data and history. They replace those of an earlier demo."""
     check_is_demo(warehouse)
     forget_clusters(warehouse, clusters())
-    lay_reference(warehouse, settings)
-    return _lay_history(warehouse, settings, seed)
+    store_reference_data(warehouse, settings)
+    return _store_history(warehouse, settings, seed)
 
 
-def lay_reference(warehouse: Warehouse, settings: Settings) -> None:
-    """What goes with the simulated fleet: its clusters (marked), tenants, prices and idle floors."""
+def store_reference_data(warehouse: Warehouse, settings: Settings) -> None:
+    """Store the simulated fleet's clusters (marked as simulated), tenants, prices and idle floors."""
     put_clusters(warehouse, [Cluster(c["cluster"], True, c["note"]) for c in simulated.clusters()])
     put_tenants(warehouse, [Tenant(t["tenant"], t["team"], t["cost_centre"], True) for t in simulated.tenants()])
     put_prices(
@@ -93,16 +94,20 @@ def lay_reference(warehouse: Warehouse, settings: Settings) -> None:
     )
 
 
-def _lay_history(warehouse: Warehouse, settings: Settings, seed: int) -> LaidDown:
+def _store_history(warehouse: Warehouse, settings: Settings, seed: int) -> StoredHistory:
     past = history(seed, HISTORY_START_MS, end_ms=LIVE_START_MS)
     ledger = attribute(facts_of(past.gpu_energy, past.token_usage), load_policy(warehouse, settings)).ledger
-    wrote = {
-        "log_id": LOG_ID, "log_partition": 0, "version": row_versions.final(0, 0), "deleted": 0, "window_ms":
-    MS_PER_HOUR, }  # fmt: skip
+    origin: dict[str, str | int] = {
+        "log_id": LOG_ID,
+        "log_partition": 0,
+        "version": row_versions.final(0, 0),
+        "deleted": 0,
+        "window_ms": MS_PER_HOUR,
+    }
     sink = Sink(warehouse)
-    sink.write("gpu_energy", conform("gpu_energy", {**past.gpu_energy, "late_id": 0, **wrote}))
-    sink.write("token_usage", conform("token_usage", {**past.token_usage, "late_id": 0, **wrote}))
-    sink.write("ledger", conform("ledger", {**ledger, "revision": 0, "final": 1, **wrote}))
+    sink.write("gpu_energy", conform("gpu_energy", {**past.gpu_energy, "late_id": 0, **origin}))
+    sink.write("token_usage", conform("token_usage", {**past.token_usage, "late_id": 0, **origin}))
+    sink.write("ledger", conform("ledger", {**ledger, "revision": 0, "final": 1, **origin}))
     starts = np.unique(np.asarray(ledger["window_start"]))
     sink.refresh_hours(starts.tolist(), sorted(set(ledger["cluster"])), sorted(set(ledger["workload"])))
-    return LaidDown(len(ledger["tenant"]), len(starts), tuple(p.note for p in past.planted))
+    return StoredHistory(len(ledger["tenant"]), len(starts), tuple(p.note for p in past.planted))

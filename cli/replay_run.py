@@ -1,4 +1,4 @@
-"""A recording through the line, and what the ledger says of it."""
+"""Replays a recording through the pipeline, and summarises its part of the ledger."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from cli.embedded import Told, line
-from cli.feed import Feed, Sent, fed, stored
+from cli.embedded import running_pipeline
+from cli.log_feed import FeedProgress, LogFeed, run_unless_crashed, wait_until_stored
 from contracts.settings import Settings
 from contracts.units import EpochMs, rfc3339
 from producers.recordings import Recording
@@ -20,39 +20,47 @@ from warehouse.periods import Period
 from warehouse.reader import operator_reader
 from warehouse.reference_data.tables import END_MS, Cluster, IdleFloor, list_idle_floors, put_clusters, put_idle_floors
 
-SHOWN_BAD_ROWS = 20
+MAX_BAD_ROWS = 20
+"""Bad rows that the result lists."""
 
 
 async def replay(
-    settings: Settings, recording: Recording, *, speed: float, worker: bool, told: Told, progress: Callable[[int], None]
+    settings: Settings,
+    recording: Recording,
+    *,
+    speed: float,
+    worker: bool,
+    step: Callable[[str], None],
+    progress: Callable[[int], None],
 ) -> dict[str, Any]:
-    """Replay, wait until all of it is final, and give the JSON that other programs may rely on.
+    """Replay a recording, wait until all its windows are final, and return a summary as JSON for other programs.
 
-    On the embedded broker the log is new each time, so an earlier replay into the same cluster is replaced. On a real
-    Kafka the same recording again is recognised as duplicates and changes nothing.
+    On the embedded broker every log is new, so an earlier replay into the same cluster is replaced. On a real Kafka, a
+    second replay of a recording is recognised as duplicates and changes nothing. `step` gets a text for each finished
+    step, `progress` the number of rows sent so far.
     """
 
-    def lay_down(warehouse: Warehouse) -> None:
+    def prepare(warehouse: Warehouse) -> None:
         if settings.embedded_broker and (rows := forget_clusters(warehouse, [recording.cluster])):
-            told(f"replacing {rows} rows of an earlier replay into cluster {recording.cluster}")
+            step(f"replacing {rows} rows of an earlier replay into cluster {recording.cluster}")
         put_clusters(warehouse, [Cluster(recording.cluster, recording.simulated, f"replay: {recording.name}"[:200])])
         _put_floors(warehouse, recording)
 
-    async with line(settings, told, lay_down, worker=worker) as running:
+    async with running_pipeline(settings, step, prepare, worker=worker) as running:
         with Publisher(kafka_config(running.settings)) as publisher:
-            feed = Feed(publisher, running.stream_worker, running.settings.skew_ms, speed=speed)
-            await fed(feed.run(recording.events(), lambda sent: progress(sent.rows)), running.crashed)
-            told(f"{feed.sent.rows} rows are on the log; waiting until every window is final")
-            await fed(
-                feed.read(), running.crashed
-            )  # Duplicates too, so that the answer says what they change: nothing.
-            await stored(running.warehouse, running.log_id, feed.sent, running.crashed)
+            feed = LogFeed(publisher, running.stream_worker, running.settings.skew_ms, speed=speed)
+            sending = feed.run(recording.events(), lambda sent: progress(sent.rows))
+            await run_unless_crashed(sending, running.crashed)
+            step(f"{feed.sent.rows} rows are on the log; waiting until every window is final")
+            # Until duplicates are read too: they are never stored, so the next wait would not cover them.
+            await run_unless_crashed(feed.wait_until_read(), running.crashed)
+            await wait_until_stored(running.warehouse, running.log_id, feed.sent, running.crashed)
         rejected = running.stream_worker.rejected if running.stream_worker else 0
-        return await asyncio.to_thread(_answer, running.warehouse, recording, feed.sent, settings.window_ms, rejected)
+        return await asyncio.to_thread(_summary, running.warehouse, recording, feed.sent, settings.window_ms, rejected)
 
 
 def _put_floors(warehouse: Warehouse, recording: Recording) -> None:
-    """The recording's own idle floors, as new versions where they differ from what is there."""
+    """Store the recording's own idle floors, as new versions where they differ from the stored ones."""
     known = list_idle_floors(warehouse)
     for floor in recording.idle_floors:
         versions = [f for f in known if f.hardware == floor.hardware]
@@ -62,8 +70,10 @@ def _put_floors(warehouse: Warehouse, recording: Recording) -> None:
             put_idle_floors(warehouse, [IdleFloor(floor.hardware, 0, END_MS, floor.idle_mw, version, floor.source)])
 
 
-def _answer(warehouse: Warehouse, recording: Recording, sent: Sent, window_ms: int, rejected: int) -> dict[str, Any]:
-    """Sums over the workload that holds what ran in the measured window, over all its windows."""
+def _summary(
+    warehouse: Warehouse, recording: Recording, sent: FeedProgress, window_ms: int, rejected: int
+) -> dict[str, Any]:
+    """Return sums over all windows of the workload that ran in the measured window."""
     start_ms = recording.start_ms // window_ms * window_ms
     end_ms = -(-recording.end_ms // window_ms) * window_ms + window_ms
     clusters = sorted({cluster for cluster, _ in sent.subjects})
@@ -79,7 +89,7 @@ def _answer(warehouse: Warehouse, recording: Recording, sent: Sent, window_ms: i
     row = totals(workloads)
     edges_uj = totals([recording.edges])["energy_uj"] if recording.edges else 0
     tokens = row["prompt_tokens"] + row["completion_tokens"]
-    checked = audit(operator_reader(warehouse), period)
+    report = audit(operator_reader(warehouse), period)
     return {
         "requests": row["requests"],
         "prompt_tokens": row["prompt_tokens"],
@@ -88,7 +98,7 @@ def _answer(warehouse: Warehouse, recording: Recording, sent: Sent, window_ms: i
         "window_start": rfc3339(recording.window[0]),
         "window_end": rfc3339(recording.window[1]),
         "joules_per_token": (row["energy_uj"] + edges_uj) / 1e6 / tokens if tokens else None,
-        "residual_uj": checked.residual_uj,
+        "residual_uj": report.residual_uj,
         "dead_letters": len(sent.bad_rows) + rejected,
         "edges_uj": edges_uj,
         "cached_tokens": row["cached_tokens"],
@@ -98,9 +108,9 @@ def _answer(warehouse: Warehouse, recording: Recording, sent: Sent, window_ms: i
         "cluster": recording.cluster,
         "workload": recording.workload,
         "simulated": recording.simulated,
-        "sequence_gaps": checked.sequence_gaps,
+        "sequence_gaps": report.sequence_gaps,
         "ledger_sha256": fingerprint(warehouse, period, clusters),
         "references": recording.references,
         "notes": list(recording.notes),
-        "bad_rows": [str(bad) for bad in sent.bad_rows[:SHOWN_BAD_ROWS]],
+        "bad_rows": [str(bad) for bad in sent.bad_rows[:MAX_BAD_ROWS]],
     }

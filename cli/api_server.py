@@ -1,0 +1,73 @@
+"""Runs the API and its page in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+
+from api.app import create_app
+from api.auth import check_exposure
+from cli.ledger_access import open_warehouse
+from contracts.errors import Unavailable
+from contracts.settings import Settings
+from warehouse.client import Warehouse
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that leaves signals to the caller, who runs the event loop."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def running_api(settings: Settings, warehouse: Warehouse) -> AsyncIterator[str]:
+    """Serve the API and its page until the block ends. Yields the address.
+
+    Raises Unavailable if it cannot listen there.
+    """
+    config = uvicorn.Config(
+        create_app(warehouse, settings),
+        host=settings.api_host,
+        port=settings.api_port,
+        log_level="warning",
+        access_log=False,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(_serve(server, settings))
+    try:
+        while not server.started:
+            if serving.done():
+                serving.result()
+            await asyncio.sleep(0.02)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://{settings.api_host}:{port}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def _serve(server: uvicorn.Server, settings: Settings) -> None:
+    try:
+        await server.serve()
+    except SystemExit:  # uvicorn exits if it cannot listen.
+        raise Unavailable(
+            f"the API cannot listen on {settings.api_host}:{settings.api_port}",
+            "Is the port taken? Set WATTLOG_API_PORT=0 for a free one.",
+        ) from None
+
+
+async def serve_until_stopped(settings: Settings, step: Callable[[str], None]) -> None:
+    """Serve the API and its page until cancelled. `step` gets the address.
+
+    Raises BadSetting if other machines could use the API without a key.
+    """
+    check_exposure(settings)
+    with open_warehouse(settings) as warehouse:
+        async with running_api(settings, warehouse) as address:
+            step(f"listening on {address}")
+            await asyncio.Event().wait()

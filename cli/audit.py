@@ -1,0 +1,52 @@
+"""`wattlog audit`: checks that the ledger balances and that nothing is missing from it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.ledger_access import open_ledger_and_settings, resolve
+from cli.options import Data, From, Json, PeriodName, To
+from cli.output import print_json
+
+
+def audit(
+    period: PeriodName = None,
+    start: From = None,
+    end: To = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail for GPU time without measurements and for silent producers, too.")
+    ] = False,
+    patience: Annotated[
+        float, typer.Option(min=0, max=3600, help="Seconds to wait before differences are checked again; 0: never.")
+    ] = 20.0,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """Check from stored rows that every joule is accounted for, and report what is missing.
+
+    Without a period, the entire ledger is checked.
+
+    Exit status 0: The ledger balances, and no events were lost. 1: There is a residual; the ledger is wrong. 3: It
+    balances, but numbered events of producers are missing. With --strict, 3 also means that GPU time was not measured
+    or that a producer fell silent. 2: The audit could not run.
+
+    Example: wattlog audit --period latest-day --strict --json | jq .residual_uj
+    """
+    with open_ledger_and_settings(data) as (reader, settings):
+        from api.serialization import plain
+        from cli import audit_report
+        from warehouse.audit.conservation import audit as run_audit
+
+        resolved = resolve(reader, period, start, end) if period or start or end else None
+        with audit_report.progress_bar() as progress:
+            report = run_audit(reader, resolved, requests=settings.requests, patience_s=patience, progress=progress)
+        status = audit_report.exit_status(report, strict=strict)
+        if as_json:
+            verdict = {"ok": report.ok, "balanced": report.balanced, "complete": report.complete}
+            print_json({**plain(report), **verdict})
+        else:
+            audit_report.print_report(report, strict=strict)
+    if status:
+        raise typer.Exit(status)

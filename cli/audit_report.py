@@ -1,0 +1,165 @@
+"""Audit report for people: conservation first, then completeness. Lists name the worst cases and count the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from cli.output import stderr, stdout
+from contracts.units import rfc3339
+
+if TYPE_CHECKING:
+    from warehouse.audit.conservation import Audit
+
+UNBALANCED, INCOMPLETE = 1, 3
+"""Exit statuses of an audit, beside 0. Status 2 is an audit that could not run."""
+
+
+def exit_status(audit: Audit, *, strict: bool) -> int:
+    """Return the exit status: an unbalanced ledger is worse than an incomplete one."""
+    if not audit.balanced:
+        return UNBALANCED
+    return INCOMPLETE if not (audit.complete if strict else audit.ok) else 0
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar if stderr is a terminal. Yields a function of the number of rows checked and of all rows."""
+    columns = (TextColumn("auditing"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
+        task = bar.add_task("audit", total=None)
+        yield lambda checked, rows: bar.update(task, completed=checked, total=rows)
+
+
+def print_report(audit: Audit, *, strict: bool) -> None:
+    """Print an audit on stdout."""
+    out = stdout()
+    out.print(
+        f"measured [bold]{audit.measured_uj:,}[/bold] µJ = {audit.active_uj:,} active + {audit.idle_uj:,} idle "
+        f"+ {audit.unallocated_uj:,} unallocated",
+        soft_wrap=True,
+    )
+    style = "bold green" if audit.balanced else "bold red"
+    out.print(
+        f"[{style}]residual {audit.residual_uj:,} µJ[/{style}] over {audit.windows:,} windows; "
+        f"{audit.sequence_gaps:,} events lost on the log; {100 * audit.coverage_ratio:.2f} % of the GPUs' time covered",
+        soft_wrap=True,
+    )
+    _conservation(out, audit)
+    _completeness(out, audit, "red" if strict else "yellow")
+
+
+def _conservation(out: Console, audit: Audit) -> None:
+    for name, meaning in _RESIDUALS:
+        if value := getattr(audit, name):
+            out.print(f"[red]{name} {value:,}: {meaning}[/red]", soft_wrap=True)
+    _print_list(
+        out, "red", audit.unbalanced, audit.unbalanced_windows, lambda w: f"{_window(w)}: {w.residual_uj:,} µJ off"
+    )
+    if audit.strays:
+        out.print(
+            f"[red]{audit.strays:,} final windows hold rows of a worker that had lost its partition[/red]",
+            soft_wrap=True,
+        )
+        _print_list(out, "red", audit.strays, audit.stray_windows, _window)
+    if audit.restating:
+        out.print(
+            f"{audit.restating:,} windows ({audit.restating_uj:,} µJ) are being restated: their late facts are stored",
+            soft_wrap=True,
+        )
+        _print_list(out, "default", audit.restating, audit.restating_windows, _window)
+    if audit.requests == "none":
+        out.print(
+            f"single requests are not kept (WATTLOG_REQUESTS=none); {audit.request_windows:,} windows have all theirs",
+            soft_wrap=True,
+        )
+    for count, meaning in (
+        (audit.request_windows_partly, "windows have some of their requests only, whose joules are a part of theirs"),
+        (audit.windows_without_work, "windows drew energy and did no work"),
+        (audit.windows_without_energy, "windows did work on GPUs that nobody metered"),
+    ):
+        if count:
+            out.print(f"{count:,} {meaning}", soft_wrap=True)
+
+
+_RESIDUALS = (
+    ("token_residual_tokens", "tokens counted and tokens in the ledger differ"),
+    ("request_residual", "requests and failures counted and those in the ledger differ"),
+    (
+        "request_residual_uj",
+        "the joules of single requests do not sum to their tenants' rows; if workers did not keep them for a time, ask "
+        "again with WATTLOG_REQUESTS=none",
+    ),
+    ("hour_residual_uj", "hours and the windows under them differ; bills read hours, and days made from them"),
+    ("hour_residual_counts", "tokens, work or requests of hours and of the windows under them differ"),
+    ("day_residual_uj", "days and the hours under them differ; bills read the days"),
+    ("day_residual_counts", "tokens, work or requests of days and of the hours under them differ"),
+)
+
+
+def _completeness(out: Console, audit: Audit, style: str) -> None:
+    if audit.sequence_gaps:
+        out.print(
+            f"[red]{audit.runs_with_gaps:,} of {audit.producer_runs:,} producers' runs lack events[/red]",
+            soft_wrap=True,
+        )
+        _print_list(
+            out, "red", audit.runs_with_gaps, audit.gaps_by_producer,
+            lambda g: f"{g.source} epoch {g.epoch} on {g.topic}: {g.received:,} of {g.expected:,} came, "
+            f"{g.missing:,} missing, {g.duplicates:,} twice; last {rfc3339(g.last_event)}",
+        )  # fmt: skip
+    if audit.silent_producers:
+        out.print(f"[{style}]{audit.silent_producers:,} producers fell silent[/{style}]", soft_wrap=True)
+        _print_list(
+            out, style, audit.silent_producers, audit.silent,
+            lambda s: f"{s.source} on {s.topic}: nothing since {rfc3339(s.last_event)}, to {rfc3339(s.until)}",
+        )  # fmt: skip
+    if audit.uncovered_ms:
+        out.print(
+            f"{audit.gpus_with_gaps:,} of {audit.gpus:,} GPUs were not measured for {_time(audit.uncovered_ms)} "
+            f"in all, between their first and last window",
+            style=style,
+            soft_wrap=True,
+        )
+        _print_list(
+            out, style, audit.gpus_with_gaps, audit.least_covered,
+            lambda g: f"{g.cluster}/{g.node}/{g.gpu_uuid}: {100 * g.covered_ms / g.expected_ms:.2f} % covered, "
+            f"{_time(g.missing_ms)} missing of {rfc3339(g.first_window)} to {rfc3339(g.last_window_end)}",
+        )  # fmt: skip
+        out.print("the longest gaps:")
+        _print_list(
+            out, style, len(audit.gpu_gaps), audit.gpu_gaps,
+            lambda g: f"{_time(g.missing_ms)} from {rfc3339(g.start)} to {rfc3339(g.end)}: "
+            f"{g.cluster}/{g.node}/{g.gpu_uuid}",
+        )  # fmt: skip
+
+
+MAX_LINES = 10
+"""Lines of a list. `--json` has twice as many."""
+
+
+def _print_list(out: Console, style: str, count: int, worst: Sequence[Any], line: Callable[[Any], str]) -> None:
+    """Print the first of `worst`, and how many of all `count` cases are not listed."""
+    listed = worst[:MAX_LINES]
+    for case in listed:
+        out.print("  " + line(case), style=style, markup=False, soft_wrap=True)
+    if count > len(listed) > 0:
+        out.print(f"  and {count - len(listed):,} more", style=style)
+
+
+def _window(window: Any) -> str:
+    return f"{rfc3339(window.window_start_ms)} {window.cluster}/{window.workload}"
+
+
+def _time(ms: int) -> str:
+    """Format a length of time in at most two units."""
+    seconds = ms // 1000
+    if seconds >= 86_400:
+        return f"{seconds // 86_400:,} d {seconds % 86_400 // 3_600} h"
+    if seconds >= 3_600:
+        return f"{seconds // 3_600} h {seconds % 3_600 // 60} min"
+    return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{ms / 1000:g} s"

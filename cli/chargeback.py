@@ -1,0 +1,60 @@
+"""`wattlog chargeback`: energy, tokens and cost by tenant or any other dimension."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.grouped_rows import print_grouped_rows
+from cli.ledger_access import open_ledger, resolve
+from cli.options import (
+    Cluster,
+    Data,
+    Format,
+    FormatOption,
+    From,
+    Json,
+    Limit,
+    PeriodName,
+    Tenant,
+    To,
+    output_format,
+    split_names,
+)
+
+
+def chargeback(
+    by: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated: tenant, team, cost_centre, cluster, workload, model, hardware, hour, day, month."
+        ),
+    ] = "tenant",
+    period: PeriodName = None,
+    start: From = None,
+    end: To = None,
+    tenant: Tenant = None,
+    cluster: Cluster = None,
+    limit: Limit = 1000,
+    format_: FormatOption = Format.TABLE,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """Show who used how much energy, for how many tokens, at what cost.
+
+    Example: wattlog chargeback --by tenant,model --period 2026-10 --format csv
+    """
+    with open_ledger(data) as reader:
+        from warehouse.chargeback import chargeback_queries
+        from warehouse.cursors import PageRequest
+        from warehouse.filters import Filter
+
+        names = split_names(by)
+        resolved = resolve(reader, period, start, end)
+        page, total = chargeback_queries.chargeback_and_total(
+            reader, resolved, names, Filter(tenant=tenant, cluster=cluster), PageRequest(limit)
+        )
+        print_grouped_rows(
+            output_format(format_, as_json), page, title="Chargeback", names=names, period=resolved, total=total
+        )

@@ -1,0 +1,58 @@
+"""`wattlog efficiency`: joules per token over time."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.grouped_rows import print_grouped_rows
+from cli.ledger_access import open_ledger, resolve
+from cli.options import (
+    Cluster,
+    Data,
+    Format,
+    FormatOption,
+    From,
+    Json,
+    Limit,
+    PeriodName,
+    Tenant,
+    To,
+    output_format,
+    split_names,
+)
+
+
+def efficiency(
+    by: Annotated[
+        str, typer.Option(help="Comma-separated: model, workload, hardware, tenant, team, cluster.")
+    ] = "model",
+    bucket: Annotated[str, typer.Option(help="hour, day or month.")] = "day",
+    period: PeriodName = None,
+    start: From = None,
+    end: To = None,
+    tenant: Tenant = None,
+    cluster: Cluster = None,
+    limit: Limit = 1000,
+    format_: FormatOption = Format.TABLE,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """Show joules per token over time.
+
+    Example: wattlog efficiency --by model,hardware --bucket day
+    """
+    with open_ledger(data) as reader:
+        from warehouse.chargeback import chargeback_queries
+        from warehouse.cursors import PageRequest
+        from warehouse.filters import Filter
+
+        groups = [name for name in split_names(by) if name != bucket]
+        resolved = resolve(reader, period, start, end)
+        page = chargeback_queries.efficiency(
+            reader, resolved, bucket, groups, Filter(tenant=tenant, cluster=cluster), PageRequest(limit)
+        )
+        print_grouped_rows(
+            output_format(format_, as_json), page, title="Efficiency", names=[bucket, *groups], period=resolved
+        )

@@ -1,0 +1,58 @@
+"""`wattlog fleet`: energy, utilisation and idle share of each node's GPUs."""
+
+from __future__ import annotations
+
+from cli.ledger_access import note_more_rows, open_ledger, resolve
+from cli.options import Cluster, Data, Format, FormatOption, From, Json, Limit, PeriodName, To, output_format
+from cli.tables import Column, decimals, integer, percent, print_rows, text_column
+
+_COLUMNS = (
+    text_column("cluster", "cluster"),
+    text_column("node", "node"),
+    text_column("hardware", "hardware"),
+    Column("gpus", "GPUs", integer),
+    Column("energy_uj", "energy kWh", lambda uj: f"{uj / 3.6e12:,.3f}"),
+    Column("gpu_seconds", "covered GPU h", lambda s: f"{s / 3600:,.1f}"),
+    Column("mean_w", "mean W", decimals(1)),
+    Column("utilisation_ratio", "busy %", percent),
+    Column("idle_ratio", "idle %", percent),
+    Column("unallocated_ratio", "unallocated %", percent),
+    text_column("method", "method"),
+)
+
+
+def fleet(
+    period: PeriodName = None,
+    start: From = None,
+    end: To = None,
+    cluster: Cluster = None,
+    limit: Limit = 1000,
+    format_: FormatOption = Format.TABLE,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """Show how much each node's GPUs used, by hardware, and how much of it was idle or unallocated.
+
+    Example: wattlog fleet --period latest-day
+    """
+    with open_ledger(data) as reader:
+        from api.serialization import plain, plain_rows
+        from warehouse.cursors import PageRequest
+        from warehouse.filters import Filter
+        from warehouse.ledger import ledger_queries
+        from warehouse.results import FleetRow
+
+        resolved = resolve(reader, period, start, end)
+        page = ledger_queries.fleet(reader, resolved, Filter(cluster=cluster), PageRequest(limit))
+        simulated = any(row.simulated for row in page.rows)
+        print_rows(
+            output_format(format_, as_json),
+            plain_rows(page.rows),
+            title=f"Fleet, {resolved}",
+            columns=_COLUMNS,
+            csv_columns=FleetRow.__dataclass_fields__,
+            simulated=simulated,
+            envelope={"period": plain(resolved), "simulated": simulated},
+            next_=page.next,
+        )
+        note_more_rows(page)

@@ -1,0 +1,67 @@
+"""Prints rows grouped by dimensions: the common part of `wattlog chargeback` and `wattlog efficiency`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cli.ledger_access import note_more_rows
+from cli.options import Format
+from cli.output import note
+from cli.tables import Column, decimals, decimals_or_figures, figures, integer, kilograms, print_rows, text_column
+
+if TYPE_CHECKING:
+    from warehouse.cursors import Page
+    from warehouse.periods import Period
+    from warehouse.results import ChargebackRow
+
+_MEASURES = (
+    Column("tokens", "tokens", integer),
+    Column("requests", "requests", integer),
+    Column("kwh", "energy kWh", decimals_or_figures(3)),
+    Column("joules_per_token", "J/token", figures),
+    Column("gco2", "CO2eq kg", kilograms),
+    Column("cost", "cost", decimals(6)),
+    text_column("currency", ""),
+)
+
+
+def print_grouped_rows(
+    format_: Format,
+    page: Page[ChargebackRow],
+    *,
+    title: str,
+    names: list[str],
+    period: Period,
+    total: ChargebackRow | None = None,
+) -> None:
+    """Print a page grouped by `names`, with the total if there is one, and notes on missing prices."""
+    from api.serialization import plain, plain_rows
+    from warehouse.chargeback.chargeback_queries import DIMENSIONS
+    from warehouse.results import ChargebackRow
+
+    simulated = any(row.simulated for row in page.rows)
+    total_row = None if total is None else plain(total, exclude=set(DIMENSIONS))
+    envelope: dict[str, Any] = {"period": plain(period), "simulated": simulated}
+    if total_row is not None:
+        envelope["total"] = total_row
+    print_rows(
+        format_,
+        plain_rows(page.rows, exclude=set(DIMENSIONS) - set(names)),
+        title=f"{title}, {period}",
+        columns=[*(text_column(name, name) for name in names), *_MEASURES],
+        csv_columns=[*names, *(name for name in ChargebackRow.__dataclass_fields__ if name not in DIMENSIONS)],
+        simulated=simulated,
+        envelope=envelope,
+        next_=page.next,
+        total=total_row,
+    )
+    _note_missing_prices([*page.rows, *([total] if total else [])])
+    if total is not None and total.mixed_currencies:
+        note("Clusters are priced in several currencies, which do not add up: try --by cluster.")
+    note_more_rows(page)
+
+
+def _note_missing_prices(rows: list[ChargebackRow]) -> None:
+    missing = {f"{price.kind} of {price.cluster}" for row in rows for price in row.missing_prices}
+    if missing:
+        note(f"No price: {', '.join(sorted(missing))}. Costs without a price are left empty, never taken as 0.")

@@ -1,0 +1,226 @@
+"""Checks of `wattlog doctor`. Each yields findings; a check that cannot run yields a failed one, and the next runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from api.auth import check_exposure
+from cli.ledger_access import open_warehouse
+from contracts import topics
+from contracts.codec import decode
+from contracts.errors import BadEvent, WattlogError
+from contracts.settings import Settings
+from producers import registry
+from producers.runtime.publisher import kafka_config
+from streams import kafka_admin as event_log
+from streams.consumer_group import usage_group
+from warehouse.audit.conservation import audit
+from warehouse.client import Warehouse
+from warehouse.migrate import pending
+from warehouse.reader import operator_reader
+from warehouse.reference_data.tables import list_prices
+
+State = Literal["ok", "note", "failed"]
+TIMEOUT_S = 5.0
+_LOSS_HINT = "Lengthen the topics' retention; `wattlog stream --accept-loss` continues without the lost messages."
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Result of a check, with a hint where it failed."""
+
+    check: str
+    state: State
+    says: str
+    hint: str = ""
+
+
+def run_checks(settings: Settings) -> Iterator[Finding]:
+    """Run all checks, in the order of the data flow."""
+    yield _nvml()
+    yield from _producers(settings)
+    if settings.embedded_broker:
+        yield Finding(
+            "broker",
+            "note",
+            "none configured: demo and replay start their own",
+            "Set WATTLOG_KAFKA_BOOTSTRAP for a real one.",
+        )
+    else:
+        yield from _log(settings)
+    yield from _warehouse(settings)
+    yield _api(settings)
+
+
+def _api(settings: Settings) -> Finding:
+    """Check that the API would not be open to other machines without a key."""
+    try:
+        check_exposure(settings)
+    except WattlogError as error:
+        return Finding("api", "failed", str(error))
+    return Finding("api", "ok", f"would listen on {settings.api_host}:{settings.api_port}")
+
+
+def _nvml() -> Finding:
+    try:
+        from producers.gpu.nvml.sensor import NvmlSensor
+
+        sensor = NvmlSensor()
+    except (WattlogError, ImportError) as error:
+        return Finding("nvml", "note", str(error), "Only nodes that run `wattlog produce nvml` need it.")
+    try:
+        count = len(sensor.gpus)
+        return Finding("nvml", "ok" if count else "note", f"{count} GPUs")
+    finally:
+        sensor.close()
+
+
+def _producers(settings: Settings) -> Iterator[Finding]:
+    """Check each producer that is configured."""
+    for name, check in registry.checks():
+        try:
+            for where, result in check(settings):
+                good = isinstance(result, str)
+                yield Finding(name, "ok" if good else "failed", f"{where}: {result}" if good else str(result))
+        except WattlogError as error:
+            yield Finding(name, "failed", str(error))
+
+
+def _log(settings: Settings) -> Iterator[Finding]:
+    config = {**kafka_config(settings), "log_level": 0}
+    try:
+        log_id = event_log.identity(config, settings.kafka_bootstrap)
+        count = event_log.partition_count(topics.JOINED, config, settings.kafka_bootstrap)
+    except WattlogError as error:
+        yield Finding("broker", "failed", str(error))
+        return
+    yield Finding("broker", "ok", f"{settings.kafka_bootstrap}, log {log_id}")
+    yield Finding("topics", "ok", f"{', '.join(topics.JOINED)}: {count} partitions each")
+    yield from _offsets(settings, config, count)
+    yield from _usage(settings, config)
+
+
+def _usage(settings: Settings, config: dict[str, object]) -> Iterator[Finding]:
+    """Check lag and loss of the job that stores usage."""
+    group = usage_group(settings)
+    consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
+    try:
+        count = event_log.partition_count([topics.USAGE], config, settings.kafka_bootstrap)
+        partitions = [TopicPartition(topics.USAGE, p) for p in range(count)]
+        lag, lost = _lag_and_loss(consumer, partitions)
+        if lost:
+            yield Finding("loss", "failed", f"{lost} messages of {topics.USAGE} were trimmed unread", _LOSS_HINT)
+        yield Finding("usage", "ok", f"{lag} messages are not stored yet by group {group}")
+    except (KafkaException, WattlogError) as error:
+        yield Finding("usage", "failed", str(error))
+    finally:
+        consumer.close()
+
+
+def _offsets(settings: Settings, config: dict[str, object], count: int) -> Iterator[Finding]:
+    """Check lag and loss of the consumer group, and that no event on the log is from the future."""
+    consumer = Consumer({**config, "group.id": settings.kafka_group, "enable.auto.commit": False})
+    try:
+        partitions = [TopicPartition(t, p) for t in topics.JOINED for p in range(count)]
+        lag, lost = _lag_and_loss(consumer, partitions)
+        if lost:
+            yield Finding("loss", "failed", f"{lost} messages were trimmed before they were read", _LOSS_HINT)
+        yield Finding("lag", "ok", f"{lag} messages are not final and stored yet by group {settings.kafka_group}")
+        ahead_ms = _ahead_ms(consumer, partitions)
+        if ahead_ms > settings.skew_ms:
+            yield Finding(
+                "clock skew",
+                "failed",
+                f"the log's newest event is {ahead_ms} ms ahead of this clock",
+                "Run NTP on producers and here, or raise WATTLOG_SKEW_MS.",
+            )
+        else:
+            yield Finding(
+                "clock skew", "ok", f"nothing on the log is more than {settings.skew_ms} ms ahead of this clock"
+            )
+    except KafkaException as error:
+        yield Finding("lag", "failed", str(error), "Is the broker overloaded? Try again.")
+    finally:
+        consumer.close()
+
+
+def _lag_and_loss(consumer: Consumer, partitions: list[TopicPartition]) -> tuple[int, int]:
+    """Return the numbers of messages that the group has not committed, and of those trimmed before it read them."""
+    lag = lost = 0
+    for tp in event_log.offsets(consumer, partitions):
+        low, high = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)
+        lag += high - max(tp.offset, low)
+        lost += max(low - tp.offset, 0) if tp.offset >= 0 else 0
+    return lag, lost
+
+
+def _ahead_ms(consumer: Consumer, partitions: list[TopicPartition]) -> int:
+    """Return how far the newest event of any partition is ahead of this clock; negative if it is behind."""
+    newest_ms = 0
+    last = []
+    for tp in partitions:
+        _, high = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)
+        if high > 0:
+            last.append(TopicPartition(tp.topic, tp.partition, high - 1))
+    if not last:
+        return -1
+    consumer.assign(last)
+    for _ in last:
+        message = consumer.poll(TIMEOUT_S)
+        if message is not None and message.error() is None:
+            with suppress(BadEvent):  # It will be a dead letter: it has no event time.
+                headers = cast("list[tuple[str, bytes | None]] | None", message.headers())
+                newest_ms = max(newest_ms, decode(headers, message.value()).batch.event_ms)
+    return newest_ms - time.time_ns() // 1_000_000
+
+
+def _warehouse(settings: Settings) -> Iterator[Finding]:
+    try:
+        with open_warehouse(settings) as warehouse:
+            yield Finding("warehouse", "ok", warehouse.where)
+            missing = pending(warehouse)
+            if missing:
+                yield Finding(
+                    "schema",
+                    "failed",
+                    f"{len(missing)} migrations are pending: {', '.join(missing)}",
+                    "Run `wattlog migrate`.",
+                )
+                return
+            yield Finding("schema", "ok", "up to date")
+            yield _prices(warehouse)
+            yield _ledger(warehouse, settings)
+    except WattlogError as error:
+        yield Finding("warehouse", "failed", str(error))
+
+
+def _prices(warehouse: Warehouse) -> Finding:
+    clusters = {r["cluster"] for r in warehouse.ask("ledger/billed_clusters")}
+    priced = {p.cluster for p in list_prices(warehouse) if p.kind == "energy"}
+    bare = sorted(clusters - priced) if "*" not in priced else []
+    if bare:
+        return Finding(
+            "prices",
+            "note",
+            f"no tariff for cluster {', '.join(bare[:5])}: its cost is left empty",
+            "Store one with `wattlog price energy CLUSTER VALUE`.",
+        )
+    return Finding("prices", "ok", f"a tariff for each of {len(clusters)} clusters with a ledger")
+
+
+def _ledger(warehouse: Warehouse, settings: Settings) -> Finding:
+    report = audit(operator_reader(warehouse), requests=settings.requests)
+    if report.ok:
+        return Finding("books", "ok", f"{report.windows} windows balance, residual 0")
+    return Finding(
+        "books",
+        "failed",
+        f"residual {report.residual_uj} uJ, {report.sequence_gaps} events missing",
+        "Run `wattlog audit`.",
+    )

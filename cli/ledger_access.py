@@ -1,0 +1,69 @@
+"""Access of commands to the ledger: the open warehouse, and the period that the options name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli.output import errors_reported, note
+from cli.settings import load_settings
+
+if TYPE_CHECKING:
+    from contracts.settings import Settings
+    from warehouse.client import Warehouse
+    from warehouse.periods import Period
+    from warehouse.reader import LedgerReader
+
+
+def open_warehouse(settings: Settings) -> Warehouse:
+    """Open the warehouse of the settings. The folder of an embedded one is created, private to its user."""
+    from warehouse.client import connect
+
+    if not settings.warehouse_dsn:
+        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    password = settings.warehouse_password.get_secret_value() if settings.warehouse_password else None
+    return connect(settings.dsn, password=password)
+
+
+@contextmanager
+def open_ledger(data: Path | None) -> Iterator[LedgerReader]:
+    """Open an existing ledger for reading. Errors in the block are reported, and end the command."""
+    with open_ledger_and_settings(data) as (reader, _):
+        yield reader
+
+
+@contextmanager
+def open_ledger_and_settings(data: Path | None) -> Iterator[tuple[LedgerReader, Settings]]:
+    """Open an existing ledger for reading, with its settings. The reader is an operator's, who sees all tenants."""
+    from contracts.errors import Unavailable
+    from warehouse.reader import operator_reader
+
+    with errors_reported():
+        settings = load_settings(data)
+        if not settings.warehouse_dsn and not (settings.data / "warehouse").is_dir():
+            raise Unavailable(
+                f"There is no ledger in {settings.data}", "Run `wattlog demo`, or give its folder with --data."
+            )
+        with open_warehouse(settings) as warehouse:
+            yield operator_reader(warehouse), settings
+
+
+def resolve(reader: LedgerReader, name: str | None, start: str | None, end: str | None) -> Period:
+    """Return the period that --period, --from and --to name. Raises BadQuery."""
+    from warehouse.periods import resolve_period
+
+    return resolve_period(reader, name, start=start, end=end)
+
+
+def note_more_rows(page: Any) -> None:
+    """Print a note if there are more rows than this page."""
+    if page.next:
+        note(f"There are more than these {len(page.rows)} rows: raise --limit, or narrow the period.")
+
+
+def note_requests_not_stored(settings: Settings) -> None:
+    """Print a note if workers do not store single requests."""
+    if settings.requests == "none":
+        note("Single requests are not stored (WATTLOG_REQUESTS=none): their joules and tokens are missing here.")

@@ -1,0 +1,38 @@
+"""`wattlog produce`: runs a producer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.output import errors_reported
+from cli.settings import load_settings
+
+
+def produce(
+    source: Annotated[str, typer.Argument(help="Name of the producer: see --list.", show_default=False)] = "",
+    list_: Annotated[bool, typer.Option("--list", help="List the producers and exit.")] = False,
+    backfill: Annotated[float, typer.Option(help="simulated only: start this many minutes ago.", min=0)] = 0.0,
+    speed: Annotated[float, typer.Option(help="simulated only: speed of the backfill.", min=0.1)] = 60.0,
+    seed: Annotated[int, typer.Option(help="simulated only: seed of the fleet.", min=0)] = 1,
+) -> None:
+    """Read a node's energy (or simulate a fleet) and publish it to Kafka, until SIGINT or SIGTERM.
+
+    Example: WATTLOG_KAFKA_BOOTSTRAP=localhost:9092 WATTLOG_CLUSTER=c1 WATTLOG_WORKLOAD=llama wattlog produce nvml
+    """
+    with errors_reported():
+        from contracts.errors import BadSetting
+        from producers import registry
+        from producers.runtime.runner import stop_on_signals
+
+        if list_:
+            for name, summary in registry.names().items():
+                typer.echo(f"{name:12} {summary}")
+            return
+        if not source:
+            raise BadSetting("source", source, f"name one of {', '.join(registry.names())}, or ask --list")
+        settings = load_settings()
+        simulated = {"speed": speed, "seed": seed, "backfill_ms": round(backfill * 60_000)}
+        options = simulated if source == "simulated" else {}
+        registry.produce(source, settings, stop_on_signals(), **options)

@@ -1,0 +1,55 @@
+"""`wattlog replay csv`: replays a user's own recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import Data, Json
+from cli.output import errors_reported
+from cli.replay import RecordingCluster, Speed, UtcOffset, Worker, close_ms, run_replay
+from cli.settings import load_settings
+
+
+def csv(
+    tokens: Annotated[
+        Path, typer.Option(help="Requests: start, end, tenant, model, prompt_tokens, completion_tokens ...")
+    ],
+    power: Annotated[
+        Path, typer.Option(help="Power: time, gpu and power_w or energy_mj ...; or nvidia-smi's own CSV.")
+    ],
+    cluster: RecordingCluster = "csv",
+    workload: Annotated[str, typer.Option(help="Workload of rows without one.")] = "csv",
+    node: Annotated[str, typer.Option(help="Node of rows without one.")] = "csv",
+    gpu: Annotated[str, typer.Option(help="GPU of rows without one.")] = "gpu-0",
+    hardware: Annotated[str, typer.Option(help="Hardware of rows without one.")] = "unknown",
+    owner: Annotated[str, typer.Option(help="Tenant that pays while the workload is idle.")] = "",
+    utc_offset: UtcOffset = "+00:00",
+    speed: Speed = 0,
+    worker: Worker = True,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Replay your own recordings.
+
+    A malformed row is reported and goes to the dead-letter topic; the replay continues.
+    """
+    with errors_reported():
+        from producers.recordings import csv_recording as read
+
+        settings = load_settings(data, quiet=True)
+        recording = read(
+            tokens,
+            power,
+            cluster=cluster,
+            workload=workload,
+            node=node,
+            gpu=gpu,
+            hardware=hardware,
+            owner=owner,
+            utc_offset=utc_offset,
+            close_ms=close_ms(settings),
+        )
+        run_replay(settings, recording, speed=speed, worker=worker, as_json=as_json)

@@ -1,0 +1,57 @@
+"""`wattlog sessions`: agents' sessions of a period."""
+
+from __future__ import annotations
+
+from cli.ledger_access import note_more_rows, note_requests_not_stored, open_ledger_and_settings, resolve
+from cli.options import Data, Format, FormatOption, From, Json, Limit, PeriodName, Tenant, To, output_format
+from cli.tables import Column, integer, print_rows, text_column
+
+_COLUMNS = (
+    text_column("tenant", "tenant"),
+    text_column("session_id", "session"),
+    text_column("first", "from"),
+    text_column("last", "to"),
+    Column("requests", "requests", integer),
+    Column("prompt_tokens", "prompt", integer),
+    Column("completion_tokens", "completion", integer),
+    Column("energy_uj", "energy J", lambda uj: f"{uj / 1e6:,.3f}"),
+    Column("usage_rows", "usage rows", integer),
+)
+
+
+def sessions(
+    period: PeriodName = None,
+    start: From = None,
+    end: To = None,
+    tenant: Tenant = None,
+    limit: Limit = 1000,
+    format_: FormatOption = Format.TABLE,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """List agents' sessions, and what each did in a period. `wattlog session ID` shows one of them in full.
+
+    Example: wattlog sessions --period latest-day --tenant acme
+    """
+    with open_ledger_and_settings(data) as (reader, settings):
+        from api.serialization import plain, plain_rows
+        from warehouse.cursors import PageRequest
+        from warehouse.filters import Filter
+        from warehouse.results import SessionRow
+        from warehouse.usage.sessions import sessions as read_sessions
+
+        resolved = resolve(reader, period, start, end)
+        page = read_sessions(reader, resolved, Filter(tenant=tenant), PageRequest(limit))
+        simulated = any(row.simulated for row in page.rows)
+        print_rows(
+            output_format(format_, as_json),
+            plain_rows(page.rows),
+            title=f"Sessions, {resolved}",
+            columns=_COLUMNS,
+            csv_columns=SessionRow.__dataclass_fields__,
+            simulated=simulated,
+            envelope={"period": plain(resolved), "simulated": simulated},
+            next_=page.next,
+        )
+        note_requests_not_stored(settings)
+        note_more_rows(page)

@@ -1,0 +1,77 @@
+"""`wattlog usage`: metered quantities beside energy and tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.ledger_access import note_more_rows, open_ledger, resolve
+from cli.options import (
+    Cluster,
+    Data,
+    Format,
+    FormatOption,
+    From,
+    Json,
+    Limit,
+    PeriodName,
+    Tenant,
+    To,
+    output_format,
+    split_names,
+)
+from cli.tables import Column, print_rows, text_column
+
+
+def usage(
+    by: Annotated[
+        str, typer.Option(help="Comma-separated: tenant, cluster, workload, meter, or dimensions.KEY.")
+    ] = "tenant",
+    bucket: Annotated[str | None, typer.Option(help="hour, day or month: over time.")] = None,
+    meter: Annotated[str | None, typer.Option(help="Only this meter.")] = None,
+    period: PeriodName = None,
+    start: From = None,
+    end: To = None,
+    tenant: Tenant = None,
+    cluster: Cluster = None,
+    workload: Annotated[str | None, typer.Option(help="Only this workload.")] = None,
+    limit: Limit = 1000,
+    format_: FormatOption = Format.TABLE,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """Show what was metered beside energy and tokens: GPU minutes, tool calls, external spend ... by meter and unit.
+
+    Example: wattlog usage --by tenant,dimensions.pod --meter gpu_minutes --bucket day
+    """
+    with open_ledger(data) as reader:
+        from api.serialization import plain, plain_rows
+        from api.usage_rows import flat_usage_row, hidden_usage_fields, usage_columns
+        from warehouse.cursors import PageRequest
+        from warehouse.filters import Filter
+        from warehouse.usage import usage_queries
+
+        names = split_names(by)
+        resolved = resolve(reader, period, start, end)
+        filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, meter=meter)
+        page = usage_queries.usage(reader, resolved, names, bucket, filter_, PageRequest(limit))
+        columns = usage_columns(names, bucket)
+        rows = plain_rows(page.rows, exclude=hidden_usage_fields(columns))
+        simulated = any(row.simulated for row in page.rows)
+        print_rows(
+            output_format(format_, as_json),
+            rows,
+            title=f"Usage, {resolved}",
+            columns=[
+                *(text_column(name, name) for name in columns[:-3]),
+                Column("quantity", "quantity"),
+                Column("rows", "rows"),
+            ],
+            csv_columns=columns,
+            simulated=simulated,
+            envelope={"period": plain(resolved), "simulated": simulated},
+            next_=page.next,
+            flat_rows=[flat_usage_row(row) for row in rows],
+        )
+        note_more_rows(page)
