@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.dictionary_column import CompactColumn, DictionaryColumn
-from contracts.events import TOKENS
+from contracts.events import TOKENS, USAGE_COLUMNS
 
 Kind = Literal["text", "ms", "i64", "u64", "u32", "u16", "u8", "decimal", "map"]
 """Kind of a column. `decimal` and `map` are arrays of objects: a Decimal of at most 38 digits, 12 of them after the
@@ -86,10 +86,17 @@ SOURCES: dict[str, Kind] = {
 # Position of a row of usage on the log. No two rows share one, and a row that is read again has the same one.
 _PLACE: dict[str, Kind] = {"log_id": "text", "log_partition": "u16", "log_offset": "i64", "log_row": "u32"}
 
+_USAGE_LABELS: dict[str, Kind] = {
+    c.name: "map" if c.form == "map" else "text"
+    for c in USAGE_COLUMNS
+    if c.optional and c.form in ("text", "map") and c.name not in ("origin", "event_id")
+}
+"""Labels of a row: every optional column of `contracts.events.UsageBatch` but those that identify the row."""
+
 USAGE: dict[str, Kind] = {
     "at": "ms", "cluster": "text", "workload": "text", "tenant": "text", "meter": "text", "unit": "text",
-    "quantity": "decimal", "t0": "ms", "t1": "ms", "session_id": "text", "trace_id": "text", "step": "text",
-    "dimensions": "map", "origin": "text", "event_id": "text", "source": "text", "epoch": "u64", "seq": "u64",
+    "quantity": "decimal", "t0": "ms", "t1": "ms", **_USAGE_LABELS, "origin": "text", "event_id": "text",
+    "source": "text", "epoch": "u64", "seq": "u64",
     **_PLACE, "version": "u64", "deleted": "u8",
 }  # fmt: skip
 """Metered quantities, as they were sent. `at` is the last millisecond of `[t0, t1)`, or t0 where those are equal. The

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from contracts import topics
 from contracts.checks import FRACTION_DIGITS, WHOLE_DIGITS
 from contracts.errors import BadInput
-from contracts.events import TOKEN_COLUMNS, TokenBatch, UsageBatch
+from contracts.events import TOKEN_COLUMNS, USAGE_COLUMNS, TokenBatch, UsageBatch
 from contracts.units import I64
 from producers.runtime.event_sequence import heartbeat_batch
 
@@ -109,14 +109,14 @@ class UsageRow(NamedTuple):
 
 def usage_batch(rows: Sequence[UsageRow], t_ms: int) -> UsageBatch:
     """Metered quantities as a batch. Nobody waits for word that a meter is complete: without rows, send none."""
-    dimensions = tuple(r.dimensions for r in rows)
-    return UsageBatch(
-        tuple(r.meter for r in rows), tuple(r.unit for r in rows), tuple(r.tenant for r in rows),
-        tuple(r.quantity for r in rows), np.array([r.t0_ms for r in rows], np.int64),
-        np.array([r.t1_ms for r in rows], np.int64), t_ms, _texts(r.origin for r in rows),
-        _texts(r.event_id for r in rows), _texts(r.session_id for r in rows), _texts(r.trace_id for r in rows),
-        _texts(r.step for r in rows), dimensions if any(dimensions) else (),
-    )  # fmt: skip
+    columns: dict[str, Any] = {"t_ms": t_ms}
+    for c in USAGE_COLUMNS:
+        if c.form == "number":
+            columns[c.name] = _numbers(getattr(r, c.name) for r in rows)
+        elif c.form in ("text", "map"):
+            values = tuple(getattr(r, c.name) for r in rows)
+            columns[c.name] = values if any(values) or not c.optional else ()
+    return UsageBatch(**columns)
 
 
 def decimal_text(name: str, value: Decimal | float | int) -> str:

@@ -23,8 +23,8 @@ import numpy.typing as npt
 from contracts import codec, topics
 from contracts.codec import AnyHeaders
 from contracts.errors import BadEvent
-from contracts.events import Event, UsageBatch
-from contracts.rows import Table
+from contracts.events import USAGE_COLUMNS, Event, UsageBatch
+from contracts.rows import USAGE, Table
 from contracts.units import I64
 
 STORED, TAKEN_BACK = 1, 2
@@ -213,21 +213,19 @@ def usage_rows(batch: UsageMicroBatch, counts: npt.NDArray[np.bool_]) -> Table:
 
     table: Table = {
         "at": _at(batch), "cluster": repeated([e.cluster for e in events]),
-        "workload": repeated([e.workload for e in events]), "tenant": text("tenant"), "meter": text("meter"),
-        "unit": text("unit"), "quantity": np.array([Decimal(q) for b in batches for q in b.quantity], np.object_),
+        "workload": repeated([e.workload for e in events]),
+        **{c.name: text(c.name) for c in USAGE_COLUMNS if c.form == "text"},
+        "quantity": np.array([Decimal(q) for b in batches for q in b.quantity], np.object_),
         "t0": _joined([b.t0_ms for b in batches]), "t1": _joined([b.t1_ms for b in batches]),
-        "session_id": text("session_id"), "trace_id": text("trace_id"), "step": text("step"),
         "dimensions": np.array([d for b in batches for d in (b.dimensions or ({},) * len(b))], np.object_),
-        "origin": text("origin"), "event_id": text("event_id"), "source": repeated([e.source for e in events]),
+        "source": repeated([e.source for e in events]),
         "epoch": _repeated(batch, np.array([e.epoch for e in events], np.uint64)),
         "seq": _repeated(batch, np.array([e.seq for e in events], np.uint64)),
         **_positions(batch), "version": _constant(batch, STORED), "deleted": _constant(batch, 0).astype(np.uint8),
     }  # fmt: skip
     at: list[int] = np.flatnonzero(counts).tolist()
-    return {
-        name: column[at] if isinstance(column, np.ndarray) else [column[i] for i in at]
-        for name, column in table.items()
-    }
+    columns = ((name, table[name]) for name in USAGE)
+    return {name: c[at] if isinstance(c, np.ndarray) else [c[i] for i in at] for name, c in columns}
 
 
 def event_rows(batch: UsageMicroBatch) -> Table:

@@ -1,6 +1,7 @@
-"""A new column of tokens is declared in one place and reaches bodies, windows, stored rows, rollups and queries.
+"""A new column is declared in one place and reaches bodies, windows, stored rows, rollups and queries.
 
-The test copies the packages, adds a column `reasoning_tokens` by the edits below, and runs a journey through the copy.
+The test copies the packages, adds a column `reasoning_tokens` to requests and a column `region` to usage by the edits
+below, and runs a journey through the copy.
 """
 
 from __future__ import annotations
@@ -28,19 +29,27 @@ DECLARATION = (
     ] = None
 """,
 )
+USAGE_DECLARATION = (
+    "contracts/events.py",
+    r"(    dimensions: Annotated\[.*\n)",
+    '\\1    region: Annotated[tuple[str, ...], BatchColumn(form="text")] = ()\n',
+)
 MIGRATION = "warehouse/migrations/9999_reasoning_tokens.sql"
 """The schemas list tokens in the order of their declarations, hence AFTER the last of them."""
 MIGRATION_TEXT = "".join(
     f"ALTER TABLE {table} ADD COLUMN reasoning_tokens Int64 CODEC(T64, ZSTD(1)) AFTER {TOKENS[-1]};\n"
     for table in ("token_usage", "request_energy", "ledger", "ledger_hour", "ledger_day")
 )
+MIGRATION_TEXT += "ALTER TABLE usage ADD COLUMN region LowCardinality(String) AFTER dimensions;\n"
 EDITS = (
+    USAGE_DECLARATION,
     DECLARATION,
     # Fields of results: the API shows the column because somebody decided so.
     ("warehouse/results.py", r"(    completion_tokens: int\n)", "\\1    reasoning_tokens: int\n"),
     ("warehouse/usage/sessions.py", r"(    completion_tokens: int\n)", "\\1    reasoning_tokens: int\n"),
     # The row by which a gateway hands a request over.
     ("producers/runtime/batching.py", r'(    route: str = ""\n)', "\\1    reasoning_tokens: int = 0\n"),
+    ("producers/runtime/batching.py", r"(    dimensions: Mapping\[.*\n)", '\\1    region: str = ""\n'),
 )
 
 JOURNEY = """
@@ -48,12 +57,13 @@ import json, sys
 import numpy as np
 from contracts import codec, topics
 from contracts.events import TOKENS, Event
-from producers.runtime.batching import RequestRow, token_batch
+from producers.runtime.batching import RequestRow, UsageRow, token_batch, usage_batch
 from producers.runtime.event_sequence import power_batch
 from streams.core.attribution.policy import Policy
 from streams.core.decoding import LogMessage, PartitionConfig
 from streams.core.partition import Partition
 from streams.core.restatement import restate
+from streams.core.usage_batch import UsageLimits, UsageMessage, UsageMicroBatch, usage_rows
 from warehouse.chargeback.chargeback_queries import chargeback
 from warehouse.client import connect
 from warehouse.ledger.ledger_queries import ledger_rows, requests
@@ -113,6 +123,15 @@ result["chargeback"] = {
 result["ledger"] = sum(row.reasoning_tokens for row in ledger_rows(reader, period).rows)
 result["requests"] = sum(row.reasoning_tokens for row in requests(reader, period).rows)
 result["session"] = session(reader, "s").reasoning_tokens
+
+plain = UsageRow(meter="gpu_minutes", unit="min", quantity="1.5", t0_ms=T0, t1_ms=T0 + 1)
+usage = usage_batch([plain._replace(region="eu"), plain], T0)
+micro_batch = UsageMicroBatch("log", UsageLimits())
+for n, content_type in enumerate((codec.PACKED, codec.JSON)):
+    message = codec.encode(Event("u", 1, n, "c", "w", usage), content_type=content_type)
+    micro_batch.add(UsageMessage(0, n, T0, True, *message), T0)
+sink.write("usage", usage_rows(micro_batch, np.ones(4, np.bool_)))
+result["usage"] = sorted(row["region"] for row in warehouse.query("SELECT region FROM usage FINAL"))
 print(json.dumps(result))
 """
 
@@ -143,7 +162,7 @@ def test_no_query_and_no_schema_lists_the_columns_of_tokens_by_hand() -> None:
     assert not named, "list them as $tokens{...} (warehouse/sql_files.py), or by contracts.events.TOKENS"
 
 
-def test_a_new_column_travels_from_a_request_to_the_bill(tree: Path, tmp_path: Path) -> None:
+def test_new_columns_travel_from_requests_and_usage_to_the_bill(tree: Path, tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-c", dedent(JOURNEY), str(tmp_path / "chdb")],
         cwd=tree, env={"PYTHONPATH": str(tree)}, capture_output=True, text=True, timeout=300,
@@ -162,4 +181,5 @@ def test_a_new_column_travels_from_a_request_to_the_bill(tree: Path, tmp_path: P
         "ledger": total,
         "requests": total,
         "session": total,
+        "usage": ["", "", "eu", "eu"],
     }
