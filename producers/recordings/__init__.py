@@ -1,7 +1,8 @@
-"""Recordings to events: files in, an iterator of numbered events out. No broker, no clock; the command line feeds them.
+"""Recordings: files in, an iterator of numbered events out. They use no broker and no clock; the command line
+publishes the events.
 
-Read in this order: `base` (what a recording is), `lines` (text files), `batches` (rows to events); then the readers:
-`mlperf` (with `loadgen` and `integrate`), `azure` (with `power_model`), `usercsv`. docs/replay.md is for their users.
+Read in this order: `base` (the shape of a recording), `text_lines` (text files), `batches` (rows to events). Each
+folder is a format: `mlperf`, `azure`, `csv`. docs/replay.md is for their users.
 """
 
 from __future__ import annotations

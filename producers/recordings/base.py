@@ -1,7 +1,7 @@
-"""What every reader of recordings yields, and the shape in which it hands a recording over.
+"""Rows of recordings, and the shape of a recording.
 
-A reader is pure: files in, an iterator out. It makes timed rows (`PowerRow`, `TokenRow`) and reports (`BadRow`);
-`batches.events_of` turns them into numbered events.
+A reader is pure: files in, an iterator out. It yields timed rows (`PowerRow`, `TokenRow`) and reports (`BadRow`),
+and `batches.events_of` turns them into numbered events.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from contracts.errors import BadInput
 from contracts.events import Event
 
 CLOSE_MS = 135_000
-"""How far past its end a recording's last heartbeat reaches: lateness 120 s + skew 5 s + one window of 10 s, the
-settings' defaults, so that every window of the recording becomes final."""
+"""Time past its end that a recording's last heartbeat reaches, so that each window of the recording becomes final.
+
+It is the sum of the settings' defaults: lateness 120 s, skew 5 s, one window of 10 s.
+"""
 HOLD_MS = 60_000
-"""A row is sent when it ends, or this long after it began if it is longer: less than the lateness, so that no row of
-a recording comes too late for the window in which it began."""
+"""A row is sent when it ends, or this long after its start if it is longer.
+
+This is less than the lateness, so no row of a recording is late for the window in which it began.
+"""
 REORDER_ROWS = 65_536
 """Rows that are held back to bring an unsorted file into order."""
 
@@ -32,8 +36,8 @@ REORDER_ROWS = 65_536
 class BadRow:
     """A row that cannot be read, for the dead-letter topic. Reading goes on behind it.
 
-    `file` is the file's name without its folder, `line` counts from 1 (a header is line 1), `column` is "" where the
-    whole line is at fault, `value` is the cell or the line, cut at 200 characters.
+    `file` is the file's name without its folder. `line` counts from 1, where a header is line 1. `column` is "" if
+    the whole line is wrong. `value` is the cell or the line, cut at 200 characters.
     """
 
     file: str
@@ -48,13 +52,13 @@ class BadRow:
 
 
 def bad_row(file: Path, line: int, column: str, value: str, reason: str) -> BadRow:
-    """A report whose value can be printed and encoded, whatever bytes were in the file."""
-    shown = value[:200].encode("utf-8", "backslashreplace").decode()
-    return BadRow(file.name, line, column, shown, reason)
+    """Return a report whose value can be printed and encoded, whatever bytes the file holds."""
+    printable_value = value[:200].encode("utf-8", "backslashreplace").decode()
+    return BadRow(file.name, line, column, printable_value, reason)
 
 
 class PowerRow(NamedTuple):
-    """Energy of one GPU over `[t0_ms, t1_ms)`. `key_ms` says when it is sent."""
+    """Energy of one GPU over `[t0_ms, t1_ms)`. `key_ms` is the time at which it is sent."""
 
     key_ms: int
     cluster: str
@@ -71,7 +75,7 @@ class PowerRow(NamedTuple):
 
 
 class TokenRow(NamedTuple):
-    """One request. `key_ms` says when it is sent."""
+    """One request. `key_ms` is the time at which it is sent."""
 
     key_ms: int
     cluster: str
@@ -94,13 +98,13 @@ Row = PowerRow | TokenRow
 
 
 def key_ms(t0_ms: int, t1_ms: int) -> int:
-    """When a row over `[t0_ms, t1_ms)` is sent, in event time. See HOLD_MS."""
+    """Return when a row over `[t0_ms, t1_ms)` is sent, in event time (`HOLD_MS`)."""
     return max(t0_ms, min(t1_ms - 1, t0_ms + HOLD_MS))
 
 
 @dataclass(slots=True, frozen=True)
 class RecordingIdleFloor:
-    """What one device draws when powered without work, for the `idle_floors` table."""
+    """Power of one device without work, for the `idle_floors` table."""
 
     hardware: str
     idle_mw: int
@@ -111,11 +115,13 @@ class RecordingIdleFloor:
 class Recording:
     """A recording, ready to be replayed. Times are UTC epoch milliseconds.
 
-    `window` is the half-open measured window, and `workload` the workload that holds what ran in it: the summary is
-    given for these. `workload` is "" where that is everything. `rows` counts power and token rows together, as far
-    as they are known before reading (None: not). `events()` starts anew on each call and yields the same each time.
-    `references` are published or recorded figures that the ledger should agree with; `notes` say what was derived,
-    assumed or is missing; `simulated` says that the energy is a model's, so whatever shows it must say SIMULATED.
+    `window` is the half-open measured window, and `workload` the workload of what ran in it ("" for all
+    workloads): the summary covers these. `rows` counts power and token rows, or is None if that is unknown before
+    reading. `events()` begins again on each call and yields the same each time.
+
+    `references` are published or recorded figures that the ledger should agree with. `notes` say what was derived
+    or assumed, or is missing. `simulated` is true if the energy is a model's: then whatever shows it must say
+    SIMULATED.
     """
 
     cluster: str
@@ -131,14 +137,15 @@ class Recording:
     notes: tuple[str, ...] = ()
     simulated: bool = False
     edges: str = ""
-    """Workload of energy that was drawn in the measured window but is not in `workload`'s: see `mlperf`."""
+    """Workload of energy that was drawn in the measured window but is not in `workload`'s (used by `mlperf`)."""
 
 
 def fingerprint(files: Iterable[Path], *options: object) -> str:
-    """Twelve hexadecimal digits of the files' bytes and the options that shape the events.
+    """Return twelve hexadecimal digits of the files' bytes and of the options that shape the events.
 
-    It is part of the events' source: the same replay twice is a duplicate, but a file that was mended or has grown is
-    another recording. Without it, the new rows would bear numbers that were already used, and be dropped unseen.
+    The fingerprint is part of the events' source. The same replay twice is a duplicate, but a file that was
+    corrected or has grown is another recording. Without it, new rows would get numbers that were used before, and
+    would be dropped as duplicates. So the `repr` of each option must stay the same over releases.
     """
     digest = hashlib.sha256(repr(options).encode())
     for path in files:
@@ -148,31 +155,32 @@ def fingerprint(files: Iterable[Path], *options: object) -> str:
 
 
 def source_name(kind: str, file: Path, digest: str) -> str:
-    """What the sources of a recording's events begin with: `KIND/FILE@FINGERPRINT`."""
+    """Return the beginning of a recording's sources: `KIND/FILE@FINGERPRINT`."""
     return f"{kind}/{quote(file.stem, safe='')}@{digest}"
 
 
 def offset_ms(text: str) -> int:
-    """A UTC offset such as `+02:00`, `-0700` or `Z` in milliseconds. Raises BadInput for anything else."""
+    """Return a UTC offset such as `+02:00`, `-0700` or `Z` in milliseconds. Raises BadInput for anything else."""
     if text in ("Z", "z"):
         return 0
-    found = re.fullmatch(r"([+-])(\d\d):?([0-5]\d)", text)
-    if not found or int(found[2]) > 14:
+    match = re.fullmatch(r"([+-])(\d\d):?([0-5]\d)", text)
+    if not match or int(match[2]) > 14:
         raise BadInput("utc_offset", text, "give the zone of the stamps as +HH:MM or -HH:MM, up to 14 hours")
-    ms = (int(found[2]) * 60 + int(found[3])) * 60_000
-    return -ms if found[1] == "-" else ms
+    ms = (int(match[2]) * 60 + int(match[3])) * 60_000
+    return -ms if match[1] == "-" else ms
 
 
-def reorder(rows: Iterable[Any], held: int = REORDER_ROWS) -> Iterator[Any]:
-    """Brings rows (anything with a `key_ms`) into its order, holding at most `held` back; equal keys keep their order.
+def reorder(rows: Iterable[Any], max_rows: int = REORDER_ROWS) -> Iterator[Any]:
+    """Yield rows (anything with a `key_ms`) in order of it, and hold at most `max_rows` back. Equal keys keep their
+    order.
 
-    A row that is out of order by more than that passes as it is: the ledger takes it as late.
+    A row that is out of order by more than that is passed on as it is: the ledger takes it as late.
     """
     heap: list[tuple[int, int, Any]] = []
     for number, row in enumerate(rows):
         if isinstance(row, BadRow):
             yield row
-        elif len(heap) < held:
+        elif len(heap) < max_rows:
             heapq.heappush(heap, (row.key_ms, number, row))
         else:
             yield heapq.heappushpop(heap, (row.key_ms, number, row))[2]

@@ -1,8 +1,9 @@
 """Timed rows to numbered events.
 
-Rows are gathered in ticks of 5 s of event time; at the end of a tick every workload sends what it has on both topics,
-power first, or a heartbeat. So neither topic runs ahead of the other, and the watermark of a partition follows the
-replay even where one topic is quiet. `batch.t_ms` is the replay's clock, for pacing: it never goes back in a source.
+Rows are gathered in ticks of 5 s of event time. At the end of a tick every workload sends what it has on both
+topics, power first, or a heartbeat. So neither topic runs ahead of the other, and the watermark of a partition
+follows the replay even if one topic is quiet. `batch.t_ms` is the replay's clock, for pacing: within a source it
+never goes back.
 """
 
 from __future__ import annotations
@@ -22,23 +23,23 @@ from producers.runtime.event_sequence import Sequencer, event_of, heartbeat_batc
 
 TICK_MS = 5_000
 MAX_ROWS = 512
-"""Rows in one event: large enough for speed (DESIGN.md, Speed), small enough for an embedded broker."""
+"""Rows in one event: large enough for speed (docs/performance.md), small enough for an embedded broker."""
 _QUIET_WORKLOADS = 16
 _NODE = "replay"
-"""The node that heartbeats name: a recording's rows may come from many."""
+"""The node that heartbeats name, because a recording's rows may be of many nodes."""
 
 Group = tuple[str, str]
-"""(cluster, workload)."""
+"""A (cluster, workload)."""
 
 
 def events_of(
     rows: Iterable[PowerRow | TokenRow | BadRow], *, name: str, groups: Iterable[Group], epoch: int, end_ms: int,
     close_ms: int,
 ) -> Iterator[Event | BadRow]:  # fmt: skip
-    """Events of rows that come in the order of `key_ms`, with reports of bad rows in between.
+    """Yield the events of rows that are in the order of `key_ms`, with reports of bad rows in between.
 
-    `name` (unique to the recording's content), topic, cluster and workload make a source, numbered from 0 in `epoch`.
-    At the end each of `groups` sends heartbeats up to `end_ms + close_ms` on both topics.
+    `name` is unique to the recording's content. With topic, cluster and workload it makes a source, numbered from
+    0 in `epoch`. At the end each of `groups` sends heartbeats up to `end_ms + close_ms` on both topics.
     """
     sender = _Sender(name, sorted(set(groups)), epoch)
     tick = -1
@@ -64,9 +65,9 @@ class _Sender:
         self._name = name
         self._numbers = Sequencer(epoch)
         self._rows: dict[Group, tuple[list[PowerRow], list[TokenRow]]] = {g: ([], []) for g in groups}
-        # With many workloads, heartbeats would outnumber the rows: then they come more rarely.
+        # With many workloads, heartbeats would outnumber the rows, so they are sent more seldom.
         self._quiet_ms = TICK_MS * max(1, len(groups) // _QUIET_WORKLOADS)
-        self._spoke: dict[tuple[str, Group], int] = {}
+        self._last_sent_ms: dict[tuple[str, Group], int] = {}
 
     def add(self, row: PowerRow | TokenRow) -> None:
         power, tokens = self._rows.setdefault((row.cluster, row.workload), ([], []))
@@ -76,7 +77,9 @@ class _Sender:
             tokens.append(row)
 
     def flush(self, from_ms: int, to_ms: int) -> Iterator[Event]:
-        """Everything of the tick `[from_ms, to_ms)`. Only a group's last event on a topic says that it is complete."""
+        """Yield the events of the tick `[from_ms, to_ms)`. Only a group's last event on a topic says that it is
+        complete.
+        """
         for group, (power, tokens) in self._rows.items():
             yield from self._send(topics.POWER, group, _power_batches(power, from_ms), to_ms)
             yield from self._send(topics.TOKENS, group, [token_batch(c, from_ms) for c in _chunks(tokens)], to_ms)
@@ -84,7 +87,7 @@ class _Sender:
             tokens.clear()
 
     def close(self, t_ms: int) -> Iterator[Event]:
-        """The last heartbeats, on both topics for every group."""
+        """Yield the last heartbeats, on both topics for every group."""
         for group in self._rows:
             for topic in topics.JOINED:
                 yield self._event(group, heartbeat_batch(topic, t_ms, node=_NODE))
@@ -92,11 +95,11 @@ class _Sender:
     def _send(self, topic: str, group: Group, batches: list[PowerBatch | TokenBatch], to_ms: int) -> Iterator[Event]:
         if batches:
             batches[-1] = replace(batches[-1], t_ms=to_ms)
-        elif to_ms - self._spoke.get((topic, group), -self._quiet_ms) >= self._quiet_ms:
+        elif to_ms - self._last_sent_ms.get((topic, group), -self._quiet_ms) >= self._quiet_ms:
             batches = [heartbeat_batch(topic, to_ms, node=_NODE)]
         else:
             return
-        self._spoke[topic, group] = to_ms
+        self._last_sent_ms[topic, group] = to_ms
         for batch in batches:
             yield self._event(group, batch)
 
@@ -115,7 +118,7 @@ def _chunks(rows: list[_Item]) -> Iterator[list[_Item]]:
 
 
 def _power_batches(rows: list[PowerRow], t_ms: int) -> list[PowerBatch | TokenBatch]:
-    """A batch holds one node's rows."""
+    """Return the rows as batches. A batch holds the rows of one node."""
     return [
         power_batch(
             node,

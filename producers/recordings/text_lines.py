@@ -1,6 +1,6 @@
-"""Text files, line by line, bounded, with what people's tools do to them: BOMs, CRLF, UTF-16, quotes, units.
+"""Text files by lines, bounded, in spite of BOMs, CRLF, UTF-16, quotes and units.
 
-Each physical line is parsed by itself, so that a stray quote spoils one line and not the rest of the file.
+Each physical line is parsed on its own, so that a stray quote spoils one line and not the others.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _UNITS = re.compile(r"(.*?)\s*\[[^]]*]")
 NO_VALUE = frozenset(
     {"", "n/a", "[n/a]", "nan", "null", "none", "-", "[unknown error]", "[not supported]", "[unknown]"}
 )
-"""Cells, in lower case, with which tools (nvidia-smi among them) say that they have no value."""
+"""Cells, in lower case, by which tools (nvidia-smi among them) say that they have no value."""
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str] | BadRow]:
-    """(line number from 1, line without its end) of each line that is not blank.
+    """Yield (line number from 1, line without its end) of each line that is not blank.
 
-    UTF-8 with or without a BOM, or UTF-16 with one; bytes that are not text come as lone surrogates, which no name
-    may hold. A line longer than MAX_LINE is a BadRow. Raises BadInput when the file cannot be opened.
+    The file is UTF-8 with or without a BOM, or UTF-16 with one. Bytes that are no text become lone surrogates,
+    which no name may hold. A line longer than MAX_LINE is a BadRow. Raises BadInput if the file cannot be opened.
     """
     try:
         with path.open("rb") as raw:
@@ -41,7 +41,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str] | BadRow]:
             while line := file.readline(MAX_LINE):
                 number += 1
                 if len(line) == MAX_LINE and not line.endswith("\n"):
-                    while (rest := file.readline(MAX_LINE)) and not rest.endswith("\n"):
+                    while (continuation := file.readline(MAX_LINE)) and not continuation.endswith("\n"):
                         pass
                     yield bad_row(path, number, "", line, f"longer than {MAX_LINE} characters")
                 elif line := line.strip():
@@ -53,8 +53,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str] | BadRow]:
 class CsvTable:
     """A CSV file by column name. `columns` holds the names of its header, in lower case and without units.
 
-    `aliases` are other names for our columns, best first; `required` must be there. Raises BadInput for a file that
-    is empty, lacks a column, or has one twice.
+    `aliases` are other names for our columns, best first; `required` must be there. Raises BadInput for a file
+    that is empty, lacks a column, or has one twice.
     """
 
     def __init__(self, path: Path, aliases: Mapping[str, Sequence[str]], required: Sequence[str]) -> None:
@@ -66,17 +66,17 @@ class CsvTable:
         if isinstance(first, BadRow):
             raise BadInput("header", first.value, f"{path.name}, line 1 is {first.reason}")
         cells = _split(first[1])
-        found = [_column(c) for c in cells or ()]
-        self._width = len(found)
+        headers = [_column(c) for c in cells or ()]
+        self._width = len(headers)
         self._at: dict[str, int] = {}
         self._header: dict[str, str] = {}
-        for name, names in aliases.items():
-            present = [n for n in names if n in found]
-            if present and found.count(present[0]) > 1:
-                raise BadInput("header", present[0], f"{path.name} has this column {found.count(present[0])} times")
+        for name, aliases_of_name in aliases.items():
+            present = [n for n in aliases_of_name if n in headers]
+            if present and headers.count(present[0]) > 1:
+                raise BadInput("header", present[0], f"{path.name} has this column {headers.count(present[0])} times")
             if present:
-                self._at[name], self._header[name] = found.index(present[0]), present[0]
-        self.columns = ", ".join(found)
+                self._at[name], self._header[name] = headers.index(present[0]), present[0]
+        self.columns = ", ".join(headers)
         missing = [n for n in required if n not in self._at]
         if missing:
             raise BadInput("columns", self.columns, f"{path.name} also needs {' and '.join(missing)}")
@@ -85,7 +85,7 @@ class CsvTable:
         return name in self._at
 
     def header(self, name: str) -> str:
-        """The name that the file itself gives a column, for reports."""
+        """Return the name that the file itself gives a column, for reports."""
         return self._header.get(name, name)
 
     def __iter__(self) -> Iterator[CsvLine | BadRow]:
@@ -114,12 +114,12 @@ class CsvLine:
         self._cells = cells
 
     def get(self, name: str) -> str:
-        """The cell, stripped; "" where the file has no such column."""
+        """Return the cell, stripped, or "" if the file has no such column."""
         at = self._table._at.get(name)
         return "" if at is None else self._cells[at].strip()
 
     def text(self, name: str, default: str) -> str:
-        """A name of 1 to 253 printable characters; `default` where the cell is empty or missing."""
+        """Return a name of 1 to 253 printable characters, or `default` if the cell is empty or missing."""
         value = self.get(name)
         if not value:
             return default
@@ -127,13 +127,13 @@ class CsvLine:
             raise BadCell(name, value, f"give 1 to {MAX_TEXT} printable characters")
         return value
 
-    def count(self, name: str, most: int, *, default: int | None = None) -> int:
-        """A whole number from 0 to `most`; `default`, if given, where the cell is empty or missing."""
+    def count(self, name: str, max_count: int, *, default: int | None = None) -> int:
+        """Return a whole number from 0 to `max_count`, or `default`, if given, where the cell is empty or missing."""
         value = self.get(name)
         if not value and default is not None:
             return default
-        if not (value.isdecimal() and value.isascii() and len(value) <= 19) or int(value) > most:
-            raise BadCell(name, value, f"give a whole number from 0 to {most}")
+        if not (value.isdecimal() and value.isascii() and len(value) <= 19) or int(value) > max_count:
+            raise BadCell(name, value, f"give a whole number from 0 to {max_count}")
         return int(value)
 
     def time(self, name: str, zone_ms: int) -> int:
@@ -148,7 +148,7 @@ class CsvLine:
 
 
 class BadCell(Exception):  # noqa: N818 - a control-flow signal within this package, turned into a BadRow
-    """A cell that cannot be read: its column, its value and why."""
+    """A cell that cannot be read: its column, its value and the reason."""
 
     def __init__(self, column: str, value: str, reason: str) -> None:
         self.column, self.value, self.reason = column, value, reason
@@ -156,11 +156,11 @@ class BadCell(Exception):  # noqa: N818 - a control-flow signal within this pack
 
 
 def time_ms(text: str, zone_ms: int = 0) -> int:
-    """A stamp as UTC epoch milliseconds, cut (not rounded) to the millisecond.
+    """Return a time as UTC epoch milliseconds, cut (not rounded) to the millisecond.
 
-    A plain number is epoch seconds below 1e11 (the year 5138), epoch milliseconds below 1e14; anything else is
-    RFC 3339 or ISO 8601 (also with `/` between year, month and day, as nvidia-smi prints it). A stamp that names no
-    zone is local time in the zone that is `zone_ms` ahead of UTC. Raises ValueError that says what would be right.
+    A plain number is epoch seconds below 1e11 (the year 5138), epoch milliseconds below 1e14. Anything else is RFC
+    3339 or ISO 8601, also with `/` between year, month and day, as nvidia-smi prints it. A time without a zone is
+    local time in the zone that is `zone_ms` ahead of UTC. Raises ValueError that says what would be right.
     """
     if text.replace(".", "", 1).isdecimal() and text.isascii():
         number = float(text)
@@ -168,8 +168,8 @@ def time_ms(text: str, zone_ms: int = 0) -> int:
             raise ValueError("too large: give epoch seconds, epoch milliseconds or RFC 3339")
         if number >= 1e11:
             return int(number)
-        whole, _, fraction = text.partition(".")
-        return int(whole or 0) * 1000 + int(fraction[:3].ljust(3, "0"))
+        seconds, _, fraction = text.partition(".")
+        return int(seconds or 0) * 1000 + int(fraction[:3].ljust(3, "0"))
     try:
         stamp = datetime.fromisoformat(text.replace("/", "-"))
     except ValueError:
@@ -182,7 +182,7 @@ def time_ms(text: str, zone_ms: int = 0) -> int:
 
 
 def _split(line: str) -> list[str] | None:
-    """The cells of a line, RFC 4180; None where its quotes do not match."""
+    """Return the cells of a line (RFC 4180), or None if its quotes do not match."""
     if '"' not in line:
         return line.split(",")
     try:
@@ -192,7 +192,7 @@ def _split(line: str) -> list[str] | None:
 
 
 def _column(cell: str) -> str:
-    """`power.draw [W]` is `power.draw`."""
+    """Return a column's name without its unit: `power.draw [W]` is `power.draw`."""
     name = cell.strip().lower()
     units = _UNITS.fullmatch(name)
     return units[1] if units else name

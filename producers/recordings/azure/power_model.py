@@ -1,9 +1,9 @@
-"""A power model for traces that have requests but no watts. Its figures are SIMULATED, and its intervals `estimated`.
+"""Power model for traces that have requests but no watts. Its figures are SIMULATED, and its intervals `estimated`.
 
-One server of `gpus` equal GPUs. Requests are prefilled one after the other in order of arrival (a prefill fills the
-GPUs), then decode side by side. Every GPU draws `idle_w` all the time; a prompt token adds `prefill_j_per_token` over
-its prefill, a completion token `decode_j_per_token` over its decoding; what is added is shared equally by the GPUs.
-Energy is in integers: every token's is in exactly once.
+It models one server of `gpus` equal GPUs. Requests are prefilled one after the other in order of arrival (a
+prefill fills the GPUs), then decode side by side. Every GPU draws `idle_w` all the time. A prompt token adds
+`prefill_j_per_token` over its prefill, a completion token `decode_j_per_token` over its decoding. The GPUs share
+equally in what is added. Energy is in integers: that of every token is in exactly once.
 """
 
 from __future__ import annotations
@@ -17,25 +17,24 @@ from contracts.events import MAX_SPAN_MS
 from contracts.units import UJ_PER_J
 
 STEP_US = 1_000_000
-"""Intervals are whole seconds."""
+"""Length of an interval, in microseconds: whole seconds."""
 
 
 @dataclass(slots=True, frozen=True)
 class PowerModel:
-    """The coefficients, for a dense model of 70 billion parameters in BF16 on 8 H100 SXM. Where each comes from:
+    """Coefficients for a dense model of 70 billion parameters in BF16 on 8 H100 SXM. Their sources:
 
-    * `idle_w`, and the 631.95 W under load used below: nvidia_gpu_exporter's `/metrics` samples of an H100 80GB HBM3,
-      idle and under load (`power.draw`).
-    * `prefill_tokens_per_s`: 8 x 989.4e12 FLOP/s (NVIDIA's data sheet, BF16 dense) at 40 % utilisation (an assumption)
-      over 2 x 70e9 FLOP a token.
-    * `prefill_j_per_token`: 8 x (631.95 - 69.85) W over that rate, so that a GPU that prefills draws 632 W.
-    * `decode_j_per_token`: the geometric mean of 0.373 and 3.76 J, the best and the batch-of-8 figure for
+    * `idle_w`, and the 631.95 W under load used below: `power.draw` of an H100 80GB HBM3, idle and under load.
+      The samples are nvidia_gpu_exporter's `/metrics`.
+    * `prefill_tokens_per_s`: 8 x 989.4e12 FLOP/s over 2 x 70e9 FLOP a token, at 40 % utilisation (an assumption).
+      The FLOP/s are NVIDIA's data sheet's, BF16 dense.
+    * `prefill_j_per_token`: 8 x (631.95 - 69.85) W over that rate. A GPU that prefills draws 632 W.
+    * `decode_j_per_token`: the geometric mean of 0.373 and 3.76 J. They are the best and the batch-of-8 figure for
       Llama-3.1-70B on H100 in the ML.ENERGY benchmark v3.
     * `decode_tokens_per_s`, of one request: an assumption, about 31 ms a token.
 
     There is no cap: a prefill beside many decodes may exceed a board's limit a little (716 W of 700 W at most on
-    Azure's code trace). Whatever is priced with this model rests on these assumptions: state your own where you know
-    better.
+    Azure's code trace). All figures of this model rest on these assumptions: give your own if you know better.
     """
 
     hardware: str = "H100 (modelled)"
@@ -56,7 +55,7 @@ class PowerModel:
 
 
 class ServedRequest(NamedTuple):
-    """When a request was prefilled and done, in UTC epoch microseconds."""
+    """Times at which a request was prefilled and done, in UTC epoch microseconds."""
 
     prefill_us: int
     first_us: int
@@ -64,14 +63,14 @@ class ServedRequest(NamedTuple):
 
 
 class ServerSecond(NamedTuple):
-    """One second of the server: energy of each GPU, in microjoules."""
+    """One second of the server: the energy of each GPU, in microjoules."""
 
     t_ms: int
     energy_uj: tuple[int, ...]
 
 
 class ModelledServer:
-    """The model at work. Offer requests in order of arrival; take the seconds that no later request can touch."""
+    """Runs the model. Offer requests in order of arrival; take the seconds that no later request can change."""
 
     def __init__(self, model: PowerModel) -> None:
         self._gpus = model.gpus
@@ -87,7 +86,7 @@ class ModelledServer:
         self._turn = 0
 
     def offer(self, arrival_us: int, prompt_tokens: int, completion_tokens: int) -> ServedRequest:
-        """Serves one request that arrives no earlier than those before it.
+        """Serve one request that arrives no earlier than those before it.
 
         Raises BadInput for one that would take longer than an event may last, and leaves it out.
         """
@@ -107,17 +106,17 @@ class ModelledServer:
         return ServedRequest(prefill, first, end)
 
     def until(self, us: int) -> Iterator[ServerSecond]:
-        """The seconds that end by `us`, not yielded before."""
+        """Yield the seconds that end by `us` and were not yielded before."""
         while self._next_s is not None and (self._next_s + 1) * STEP_US <= us:
             yield self._second(self._next_s)
             self._next_s += 1
 
-    def rest(self) -> Iterator[ServerSecond]:
-        """The seconds up to the end of the last request."""
+    def drain(self) -> Iterator[ServerSecond]:
+        """Yield the seconds up to the end of the last request."""
         return self.until(-(-self._end_us // STEP_US) * STEP_US)
 
     def _add(self, from_us: int, to_us: int, energy_uj: int) -> None:
-        """Spreads energy evenly over `[from_us, to_us)`; over no time at all, it falls into the second of `from_us`."""
+        """Spread energy evenly over `[from_us, to_us)`. If that is empty, all of it is in the second of `from_us`."""
         if to_us <= from_us:
             self._added[from_us // STEP_US] = self._added.get(from_us // STEP_US, 0) + energy_uj
             return
@@ -129,8 +128,8 @@ class ModelledServer:
 
     def _second(self, second: int) -> ServerSecond:
         total = self._idle_uj + self._added.pop(second, 0)
-        each, left = divmod(total, self._gpus)
-        # The microjoules that do not divide go round the GPUs, so that none is favoured.
-        shares = [each + ((g - self._turn) % self._gpus < left) for g in range(self._gpus)]
-        self._turn = (self._turn + left) % self._gpus
+        share_uj, remainder_uj = divmod(total, self._gpus)
+        # The remainder of the division goes round the GPUs, so that none is favoured.
+        shares = [share_uj + ((g - self._turn) % self._gpus < remainder_uj) for g in range(self._gpus)]
+        self._turn = (self._turn + remainder_uj) % self._gpus
         return ServerSecond(second * 1000, tuple(shares))

@@ -1,9 +1,9 @@
 """Azure's LLM inference traces (github.com/Azure/AzurePublicDataset, CC-BY-4.0): requests without tenants or watts.
 
 Columns by name, in any order: `TIMESTAMP` (in the zone that it names, else UTC; 100 ns are cut to ms),
-`ContextTokens`, `GeneratedTokens`; others are left aside, so the releases of 2023 and 2024 are both read. As recorded:
-arrivals and token counts. Added by stated rules: energy and the times of first and last token (`power_model`,
-SIMULATED), and tenants (`tenant_of`).
+`ContextTokens`, `GeneratedTokens`. Others are ignored, so the releases of 2023 and 2024 are both read. Arrivals
+and token counts are as recorded. Energy and the times of first and last token are added by `power_model`
+(SIMULATED), tenants by `tenant_of`.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from producers.recordings.text_lines import BadCell, CsvTable
 
 _COLUMNS = {name: (name.lower(),) for name in ("TIMESTAMP", "ContextTokens", "GeneratedTokens")}
 PAUSE_MS = 3_600_000
-"""After an hour without requests the recording is taken to have paused: no idle energy is made up for that time."""
+"""After an hour without requests the recording counts as paused: no idle energy is made up for that time."""
 MAX_TENANTS = 1_000
 
 
 class AzureNames(NamedTuple):
-    """What the trace does not name."""
+    """Names that the trace does not have."""
 
     cluster: str
     workload: str
@@ -67,7 +67,7 @@ def azure(
     file: Path, *, cluster: str = "azure", workload: str | None = None, model: str = "azure-llm", tenants: int = 8,
     power: PowerModel | None = None, close_ms: int = base.CLOSE_MS,
 ) -> Recording:  # fmt: skip
-    """The recording of one trace, whose workload is named after the file unless given.
+    """Return the recording of one trace. Its workload is named after the file unless given.
 
     Reads the file twice: once for its span, once for its events. Raises BadInput for a file that is empty, lacks a
     column, or has no row that can be read.
@@ -111,8 +111,10 @@ def azure(
 
 
 def tenant_of(line: int, tenants: int) -> str:
-    """The tenant of a line: `tenant-01` to `tenant-NN`, the k-th with weight 1/k (Zipf), picked by SHA-256 of the
-    line's number, so that it depends on nothing else."""
+    """Return the tenant of a line: `tenant-01` to `tenant-NN`, the k-th with weight 1/k (Zipf).
+
+    SHA-256 of the line's number picks it, so that it depends on nothing else.
+    """
     bounds = _bounds(tenants)
     point = int.from_bytes(hashlib.sha256(str(line).encode()).digest()[:8]) % bounds[-1]
     return f"tenant-{bisect(bounds, point) + 1:0{max(2, len(str(tenants)))}d}"
@@ -141,7 +143,7 @@ def _arrivals(file: Path) -> Iterator[Arrival | BadRow]:
 
 
 def _rows(file: Path, names: AzureNames, tenants: int, power: PowerModel) -> Iterator[Row | BadRow]:
-    """Requests and the server's seconds; nearly in order."""
+    """Yield requests and the server's seconds, nearly in order."""
     server, last_ms = ModelledServer(power), 0
     for item in reorder(_arrivals(file)):
         if isinstance(item, BadRow):
@@ -153,7 +155,7 @@ def _rows(file: Path, names: AzureNames, tenants: int, power: PowerModel) -> Ite
             yield bad_row(file, item.line, "TIMESTAMP", rfc3339(now_ms), late)
             continue
         if now_ms > last_ms + PAUSE_MS:
-            yield from _power(server.rest(), names, power.hardware)
+            yield from _power(server.drain(), names, power.hardware)
             server = ModelledServer(power)
         last_ms = now_ms
         try:
@@ -167,7 +169,7 @@ def _rows(file: Path, names: AzureNames, tenants: int, power: PowerModel) -> Ite
             key_ms(now_ms, end_ms), names.cluster, names.workload, tenant_of(item.line, tenants), names.model,
             f"{file.stem}-{item.line}", now_ms, first_ms, end_ms, item.prompt_tokens, 0, item.completion_tokens,
         )  # fmt: skip
-    yield from _power(server.rest(), names, power.hardware)
+    yield from _power(server.drain(), names, power.hardware)
 
 
 def _power(seconds: Iterator[ServerSecond], names: AzureNames, hardware: str) -> Iterator[PowerRow]:

@@ -1,7 +1,7 @@
 """The user's own recordings: a CSV of power readings and a CSV of requests. docs/replay.md documents the columns.
 
-Both files are streamed, twice: once to learn their span and workloads, once for their events. Memory is bounded by
-REORDER_ROWS held back per file (to sort what is unsorted) and by the names of GPUs and workloads, MAX_NAMES each.
+Both files are streamed, twice: once for their span and workloads, once for their events. Memory is bounded by
+REORDER_ROWS held back per file, to sort what is unsorted, and by MAX_NAMES names each of GPUs and workloads.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from producers.recordings.text_lines import CsvTable
 
 @dataclass(slots=True)
 class RecordingSpan:
-    """What a first look at the files found."""
+    """Span, size and workloads of the files, from a first pass."""
 
     start_ms: int | None = None
     end_ms: int = 0
     rows: int = 0
-    odd: ReadingAnomalies = field(default_factory=ReadingAnomalies)
+    anomalies: ReadingAnomalies = field(default_factory=ReadingAnomalies)
     groups: set[Group] = field(default_factory=set)
 
     def add(self, t0_ms: int, t1_ms: int, group: Group) -> None:
@@ -53,32 +53,32 @@ def csv_recording(
     hardware: str = "unknown", owner: str = "", utc_offset: str = "+00:00", max_gap_ms: int = MAX_GAP_MS,
     close_ms: int = base.CLOSE_MS,
 ) -> Recording:  # fmt: skip
-    """The recording of two CSV files. The names given hold where a file does not name its own.
+    """Return the recording of two CSV files. The given names are used where a file does not have its own.
 
-    `utc_offset` is the zone of stamps that name none. Raises BadInput for a file that cannot be opened, is empty, or
-    lacks a required column (it lists the columns found and needed), and when no row of either file can be read.
+    `utc_offset` is the zone of times that name none. Raises BadInput for a file that cannot be opened, is empty,
+    or lacks a required column (it lists the columns found and needed), and if no row of either file can be read.
     """
-    for what, name in (
+    for field_name, name in (
         ("cluster", cluster),
         ("workload", workload),
         ("node", node),
         ("gpu", gpu),
         ("hardware", hardware),
     ):
-        check_name(what, name)
+        check_name(field_name, name)
     if max_gap_ms <= 0:
         raise BadInput("max_gap_ms", max_gap_ms, "give 1 ms or more")
     defaults = CsvDefaults(cluster, workload, node, gpu, hardware, owner, base.offset_ms(utc_offset), max_gap_ms)
-    seen = RecordingSpan()
+    span = RecordingSpan()
     for row in token_rows(tokens, defaults):
         if isinstance(row, TokenRow):
-            seen.add(row.t_start_ms, row.t_end_ms, (row.cluster, row.workload))
-    for item in power_rows(power, defaults, seen.odd):
+            span.add(row.t_start_ms, row.t_end_ms, (row.cluster, row.workload))
+    for item in power_rows(power, defaults, span.anomalies):
         if isinstance(item, PowerRow):
-            seen.add(item.t0_ms, item.t1_ms, (item.cluster, item.workload))
-    if seen.start_ms is None:
+            span.add(item.t0_ms, item.t1_ms, (item.cluster, item.workload))
+    if span.start_ms is None:
         raise BadInput("files", f"{tokens.name}, {power.name}", "neither has a row that can be read")
-    start_ms, end_ms = seen.start_ms, seen.end_ms
+    start_ms, end_ms = span.start_ms, span.end_ms
     digest = base.fingerprint((tokens, power), defaults)
     source = base.source_name("csv", tokens, digest)
 
@@ -89,18 +89,18 @@ def csv_recording(
             key=lambda p: p[0],
         )
         yield from events_of(
-            (row for _, row in rows), name=source, groups=seen.groups, epoch=start_ms, end_ms=end_ms,
+            (row for _, row in rows), name=source, groups=span.groups, epoch=start_ms, end_ms=end_ms,
             close_ms=close_ms,
         )  # fmt: skip
 
     return Recording(
-        cluster, f"{tokens.name} and {power.name}", start_ms, end_ms, (start_ms, end_ms), "", seen.rows, events,
-        notes=_notes(power, defaults, seen),
+        cluster, f"{tokens.name} and {power.name}", start_ms, end_ms, (start_ms, end_ms), "", span.rows, events,
+        notes=_notes(power, defaults, span),
     )  # fmt: skip
 
 
 def _in_order(rows: Iterator[Row | BadRow]) -> Iterator[tuple[int, Row | BadRow]]:
-    """Rows in order, each with the time at which it is sent; a bad row goes with the row before it."""
+    """Yield rows in order, each with the time at which it is sent. A bad row goes with the row before it."""
     now_ms = 0
     for row in reorder(rows):
         if not isinstance(row, BadRow):
@@ -108,17 +108,17 @@ def _in_order(rows: Iterator[Row | BadRow]) -> Iterator[tuple[int, Row | BadRow]
         yield now_ms, row
 
 
-def _notes(power: Path, defaults: CsvDefaults, seen: RecordingSpan) -> tuple[str, ...]:
+def _notes(power: Path, defaults: CsvDefaults, span: RecordingSpan) -> tuple[str, ...]:
     table = CsvTable(power, POWER_COLUMNS, ("time",))
     notes = []
     if not table.has("gpu"):
         notes.append(f"{power.name} names no GPU: all its readings are taken as those of one, {defaults.gpu}.")
     if not table.has("hardware"):
         notes.append(f"{power.name} names no hardware: {defaults.hardware} is used.")
-    if seen.odd.resets:
+    if span.anomalies.resets:
         notes.append(
-            f"{seen.odd.resets} times an energy counter went back or leapt: estimated from watts where there are any."
+            f"{span.anomalies.resets} energy counters went back or leapt: their energy is estimated from watts, if any."
         )
-    if seen.odd.gaps:
-        notes.append(f"{seen.odd.gaps} gaps in which nothing was measured: no energy is made up for them.")
+    if span.anomalies.gaps:
+        notes.append(f"{span.anomalies.gaps} gaps in which nothing was measured: no energy is made up for them.")
     return tuple(notes)

@@ -1,6 +1,6 @@
-"""Rows of the user's CSV files: cells to requests and intervals, and what cannot be read to reports.
+"""Rows of the user's CSV files: cells to requests and intervals, and reports of what cannot be read.
 
-Power readings become intervals by the rules of `producers.gpu.intervals`, as a node's agent would make them.
+Power readings become intervals by the rules of `producers.gpu.intervals`, as an agent on a node would make them.
 """
 
 from __future__ import annotations
@@ -53,16 +53,17 @@ TOKEN_COLUMNS = {
 MAX_NAMES = 100_000
 """GPUs, and workloads, of one recording."""
 MAX_GAP_MS = 300_000
-"""Watts are not integrated over more than this: no energy is made up where nothing was measured.
+"""Watts are not integrated over longer gaps: no energy is made up where nothing was measured.
 
-Counters bridge any gap."""
+Counters bridge any gap.
+"""
 _MAX_COUNTER_MJ = 2**62
-"""About 1.3 TWh. DCGM's blank (9.2e18) and its like lie above."""
+"""About 1.3 TWh. Blanks such as DCGM's (9.2e18) are greater."""
 
 
 @dataclass(slots=True, frozen=True, repr=False)
 class CsvDefaults:
-    """What holds where a file has no such column, or a cell is empty."""
+    """Values to use where a file has no such column, or a cell is empty."""
 
     cluster: str
     workload: str
@@ -80,11 +81,11 @@ class CsvDefaults:
 
 
 class PowerReading(NamedTuple):
-    """One power reading, with where it was read. `key_ms` is its time."""
+    """One power reading, with its place. `key_ms` is its time."""
 
     key_ms: int
     line: int
-    reading: intervals.GpuReading
+    gpu_reading: intervals.GpuReading
     group: Group
     node: str
     owner: str
@@ -92,14 +93,14 @@ class PowerReading(NamedTuple):
 
 @dataclass(slots=True)
 class ReadingAnomalies:
-    """What was odd about the readings of a file, counted."""
+    """Counts of gaps between a file's readings, and of counters that were reset."""
 
     gaps: int = 0
     resets: int = 0
 
 
 def token_rows(path: Path, defaults: CsvDefaults) -> Iterator[TokenRow | BadRow]:
-    """The requests of a file, in its order. Bad rows in between."""
+    """Yield the requests of a file in its order, with bad rows in between."""
     table = CsvTable(path, TOKEN_COLUMNS, ("start", "end", "tenant", "model", "prompt_tokens", "completion_tokens"))
     for line in table:
         if isinstance(line, BadRow):
@@ -111,37 +112,40 @@ def token_rows(path: Path, defaults: CsvDefaults) -> Iterator[TokenRow | BadRow]
             yield line.bad(error)
 
 
-def power_rows(path: Path, defaults: CsvDefaults, odd: ReadingAnomalies) -> Iterator[PowerRow | BadRow]:
-    """The intervals between a file's readings, GPU by GPU. Counts gaps and counter resets in `odd`.
+def power_rows(path: Path, defaults: CsvDefaults, anomalies: ReadingAnomalies) -> Iterator[PowerRow | BadRow]:
+    """Yield the intervals between a file's readings, GPU by GPU. Counts gaps and counter resets in `anomalies`.
 
-    An interval belongs to the workload that its first reading names: that one held the GPU until the next reading.
+    An interval belongs to the workload that its first reading names: that one occupied the GPU until the next
+    reading.
     """
     states: dict[tuple[str, str], intervals.MeterState] = {}
-    held: dict[tuple[str, str], PowerReading] = {}
-    for look in reorder(_looks(path, defaults)):
-        if isinstance(look, BadRow):
-            yield look
+    first_readings: dict[tuple[str, str], PowerReading] = {}
+    for reading in reorder(_readings(path, defaults)):
+        if isinstance(reading, BadRow):
+            yield reading
             continue
-        gpu = (look.node, look.reading.gpu_uuid)
+        gpu = (reading.node, reading.gpu_reading.gpu_uuid)
         state = states.get(gpu)
         if state is None:
             if len(states) >= MAX_NAMES:
-                raise BadInput("gpu", look.reading.gpu_uuid, f"more than {MAX_NAMES} GPUs; split the recording")
-        elif look.key_ms <= state.last.monotonic_ms:
-            yield bad_row(path, look.line, "time", str(look.key_ms), "not after the reading of this GPU before it")
+                raise BadInput("gpu", reading.gpu_reading.gpu_uuid, f"more than {MAX_NAMES} GPUs; split the recording")
+        elif reading.key_ms <= state.last.monotonic_ms:
+            yield bad_row(
+                path, reading.line, "time", str(reading.key_ms), "not after the reading of this GPU before it"
+            )
             continue
-        step = intervals.add_reading(state, look.reading, max_gap_ms=defaults.max_gap_ms)
-        states[gpu] = step.state
-        odd.gaps += step.gaps
-        odd.resets += step.resets
-        first = held.setdefault(gpu, look)
-        for i in step.intervals:
+        result = intervals.add_reading(state, reading.gpu_reading, max_gap_ms=defaults.max_gap_ms)
+        states[gpu] = result.state
+        anomalies.gaps += result.gaps
+        anomalies.resets += result.resets
+        first = first_readings.setdefault(gpu, reading)
+        for i in result.intervals:
             yield PowerRow(
                 key_ms(i.t0_ms, i.t1_ms), *first.group, first.node, i.gpu_uuid, i.hardware, i.t0_ms, i.t1_ms,
                 i.energy_uj, i.method, i.busy_ms, first.owner,
             )  # fmt: skip
-        if step.intervals or step.gaps:
-            held[gpu] = look
+        if result.intervals or result.gaps:
+            first_readings[gpu] = reading
 
 
 def _token_row(line: CsvLine, stem: str, defaults: CsvDefaults) -> TokenRow:
@@ -165,7 +169,7 @@ def _token_row(line: CsvLine, stem: str, defaults: CsvDefaults) -> TokenRow:
     )  # fmt: skip
 
 
-def _looks(path: Path, defaults: CsvDefaults) -> Iterator[PowerReading | BadRow]:
+def _readings(path: Path, defaults: CsvDefaults) -> Iterator[PowerReading | BadRow]:
     table = CsvTable(path, POWER_COLUMNS, ("time",))
     if not any(table.has(c) for c in ("energy_mj", "energy_j", "power_w")):
         raise BadInput("columns", table.columns, f"{path.name} also needs one of energy_mj, energy_j or power_w")
@@ -174,12 +178,12 @@ def _looks(path: Path, defaults: CsvDefaults) -> Iterator[PowerReading | BadRow]
             yield line
             continue
         try:
-            yield _look(line, table, defaults)
+            yield _reading(line, table, defaults)
         except BadCell as error:
             yield line.bad(error)
 
 
-def _look(line: CsvLine, table: CsvTable, defaults: CsvDefaults) -> PowerReading:
+def _reading(line: CsvLine, table: CsvTable, defaults: CsvDefaults) -> PowerReading:
     t_ms = line.time("time", defaults.zone_ms)
     counter_mj = _counter_mj(line)
     watts = _watts(line)
@@ -210,7 +214,7 @@ def _required(line: CsvLine, column: str) -> str:
 
 
 def _counter_mj(line: CsvLine) -> int | None:
-    """The energy counter in whole millijoules, None where there is none."""
+    """Return the energy counter in whole millijoules, or None if there is none."""
     for column, mj in (("energy_mj", 1), ("energy_j", 1000)):
         text = line.get(column)
         if text.lower() in NO_VALUE:
@@ -230,12 +234,12 @@ def _watts(line: CsvLine) -> float | None:
     if text.lower() in NO_VALUE:
         return None
     try:
-        return microwatts(text, most_w=intervals.MAX_WATTS) / 1e6
+        return microwatts(text, max_w=intervals.MAX_WATTS) / 1e6
     except ValueError as error:
         raise BadCell("power_w", text, str(error)) from None
 
 
 def _utilisation(line: CsvLine) -> float | None:
-    """Percent to a ratio; a cell that cannot be read is unknown, for no energy hangs on it."""
+    """Return a ratio of percent, or None for a cell that cannot be read: no energy depends on it."""
     text = line.get("utilization").removesuffix("%").strip()
     return int(text) / 100 if text.isdecimal() and text.isascii() and len(text) <= 3 and int(text) <= 100 else None

@@ -1,8 +1,8 @@
-"""What MLPerf's loadgen wrote about a run: `mlperf_log_detail.txt`, lines `:::MLLOG {json}`.
+"""Loadgen's log of an MLPerf run: `mlperf_log_detail.txt`, lines `:::MLLOG {json}`.
 
-Names and meanings of the keys are those of loadgen's results.cc and logging.cc (mlcommons/inference, v4.0 to v5.1):
-Server rates are over the time of the last sample's completion and count n - 1 samples; Offline rates are over the
-longest latency and count n; inferred tokens are samples times a constant whole number.
+Names and meanings of the keys are those of loadgen's results.cc and logging.cc (mlcommons/inference, v4.0 to
+v5.1). Server rates are over the time of the last sample's completion and count n - 1 samples. Offline rates are
+over the longest latency and count n. Inferred tokens are samples times a constant whole number.
 """
 
 from __future__ import annotations
@@ -22,22 +22,24 @@ from producers.recordings.text_lines import read_lines, time_ms
 
 LOG = "mlperf_log_detail.txt"
 MAX_SAMPLES = 5_000_000
-"""Requests of one run that a replay makes."""
+"""Requests of one run in a replay."""
+MAX_NUMBER = 1e18
+"""Greatest number in a log, such as 31 years in nanoseconds."""
 _PREFIX = ":::MLLOG "
 _PERCENTILE = re.compile(r"result_(\d+\.\d+)_percentile_latency_ns")
 _SAMPLE_RATES = ("result_completed_samples_per_sec", "result_samples_per_second")
 _TOKEN_RATES = ("result_completed_tokens_per_second", "result_tokens_per_second")
 _INFERRED_RATES = ("result_inferred_completed_tokens_per_second", "result_inferred_tokens_per_second")
 _PRINTED = 2e-5
-"""Loadgen prints rates with six significant digits: a quotient of two is true to this, relative."""
+"""Loadgen prints rates with six significant digits, so a quotient of two is exact to this, relatively."""
 
 
 @dataclass(frozen=True)
 class LoadgenRun:
     """One performance run. Times in UTC epoch ms, latencies in ms; `latency_ms` maps quantiles (0 to 1) to latencies.
 
-    `tokens` is None where the log counts none; `tokens_per_s` and `samples_per_s` are as logged. `issue_ms` is how long
-    queries were issued.
+    `tokens` is None if the log counts none. `tokens_per_s` and `samples_per_s` are as logged. `issue_ms` is how
+    long queries were issued.
     """
 
     sut: str
@@ -55,7 +57,7 @@ class LoadgenRun:
 
 
 def read_run(directory: Path, zone_ms: int) -> LoadgenRun:
-    """Reads the log of a run. Raises BadInput naming the file and the field that is missing or cannot be read."""
+    """Read the log of a run. Raises BadInput that names the file and the field that is missing or cannot be read."""
     log = _Log(directory / LOG)
     scenario = log.text("effective_scenario", "requested_scenario")
     begin_ms, end_ms = log.stamp("power_begin", zone_ms), log.stamp("power_end", zone_ms)
@@ -79,8 +81,11 @@ def read_run(directory: Path, zone_ms: int) -> LoadgenRun:
 
 
 def model_name(directory: Path, sut: str, scenario: str) -> str:
-    """The benchmark's name, from the first of these that fits: a folder `mlperf_MODEL_SCENARIO`; MLCommons' own layout
-    `MODEL/SCENARIO/performance/run_N`; the system's name without `-SCENARIO-SUT`."""
+    """Return the benchmark's name, from the first of these that fits.
+
+    It is the folder `mlperf_MODEL_SCENARIO`, MLCommons' own layout `MODEL/SCENARIO/performance/run_N`, or the
+    system's name without `-SCENARIO-SUT`.
+    """
     parts = directory.resolve().parts
     named = re.fullmatch(rf"mlperf_(.+)_{re.escape(scenario)}", parts[-1], re.IGNORECASE)
     if named:
@@ -91,7 +96,7 @@ def model_name(directory: Path, sut: str, scenario: str) -> str:
 
 
 def stamp_ms(text: str, zone_ms: int) -> int:
-    """A stamp of loadgen or PTDaemon, MM-DD-YYYY (or with `/`), or one that starts with the year, as UTC epoch ms.
+    """Return a time of loadgen or PTDaemon as UTC epoch ms: MM-DD-YYYY (or with `/`), or with the year first.
 
     Day before month is not accepted: 03-04-2024 could be either. Raises ValueError.
     """
@@ -104,18 +109,18 @@ def stamp_ms(text: str, zone_ms: int) -> int:
 
 
 def _latencies(log: _Log) -> dict[float, float]:
-    found = {float(m[1]) / 100: log.number(key) / 1e6 for key in log.values if (m := _PERCENTILE.fullmatch(key))}
-    found[0.0] = log.number("result_min_latency_ns", "result_min_query_latency_ns") / 1e6
-    found[1.0] = log.number("result_max_latency_ns", "result_max_query_latency_ns") / 1e6
-    ordered = dict(sorted(found.items()))
-    values = list(ordered.values())
+    quantiles = {float(m[1]) / 100: log.number(key) / 1e6 for key in log.values if (m := _PERCENTILE.fullmatch(key))}
+    quantiles[0.0] = log.number("result_min_latency_ns", "result_min_query_latency_ns") / 1e6
+    quantiles[1.0] = log.number("result_max_latency_ns", "result_max_query_latency_ns") / 1e6
+    by_quantile = dict(sorted(quantiles.items()))
+    values = list(by_quantile.values())
     if values[0] < 0 or values != sorted(values):
         raise BadInput(f"{LOG}: result_*_percentile_latency_ns", values, "percentiles of latency must not fall")
-    return ordered
+    return by_quantile
 
 
 def _tokens(log: _Log, samples: int, scenario: str) -> tuple[int | None, float | None, float | None]:
-    """(total, samples/s, tokens/s), as far as the log has them."""
+    """Return (total, samples/s, tokens/s), as far as the log has them."""
     samples_per_s = log.first(_SAMPLE_RATES)
     counted, inferred = log.first(_TOKEN_RATES), log.first(_INFERRED_RATES)
     tokens_per_s = counted if counted is not None else inferred
@@ -135,12 +140,12 @@ def _tokens(log: _Log, samples: int, scenario: str) -> tuple[int | None, float |
 
 
 class _Log:
-    """The values of a log by key; the last one wins."""
+    """Values of a log by key. The last one wins."""
 
     def __init__(self, path: Path) -> None:
         self.values: dict[str, Any] = {}
         for item in read_lines(path):
-            if isinstance(item, BadRow):  # The list of loaded samples may be a very long line; nothing here needs it.
+            if isinstance(item, BadRow):  # The list of loaded samples may be a very long line, which is not needed.
                 continue
             number, line = item
             if not line.startswith(_PREFIX):
@@ -148,7 +153,7 @@ class _Log:
             try:
                 entry = msgspec.json.decode(line[len(_PREFIX) :])
                 self.values[entry["key"]] = entry["value"]
-            except (msgspec.DecodeError, KeyError, TypeError):
+            except (msgspec.DecodeError, UnicodeError, RecursionError, KeyError, TypeError):
                 raise BadInput(
                     f"{path.name}, line {number}", line, "not a line of loadgen: `:::MLLOG {json}`"
                 ) from None
@@ -166,10 +171,10 @@ class _Log:
     def number(self, *keys: str, default: float | None = None) -> float:
         for key in keys:
             value = self.values.get(key)
-            if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+            if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER:
                 return value
             if value is not None:
-                raise BadInput(f"{LOG}: {key}", value, "must be a number of 0 or more")
+                raise BadInput(f"{LOG}: {key}", value, f"must be a number of 0 to {MAX_NUMBER:g}")
         if default is not None:
             return default
         raise self._missing(keys)

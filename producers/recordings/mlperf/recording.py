@@ -1,27 +1,30 @@
 """MLPerf inference runs with power: `mlperf_log_detail.txt` beside SPEC PTDaemon's `spl.txt`.
 
-Measured, and taken as it is: wall power of the whole server (host included) at about 1 Hz; the stamps `power_begin`
-and `power_end`; how many samples ran; tokens a second; latency percentiles. Derived, because the log has no line per
-request:
+Measured, and taken as it is: wall power of the whole server (host included) at about 1 Hz; the times `power_begin`
+and `power_end`; the number of samples; tokens a second; latency percentiles. Derived, because the log has no line
+per request:
 
-* Energy. Trapezoids between consecutive readings, in whole microjoules (`integrate`), method `integrated`, under one
-  device `wall-SUT`. What lies in the measured window goes to the workload `MODEL/SCENARIO`, the rest to
-  `MODEL/SCENARIO/outside`: so the first one's ledger is the measured window, although windows are aligned otherwise.
-* The window's edges. Published energies are trapezoids over the readings between `power_begin` and `power_end`, so by
-  default the measured window's energy runs from the first of these to the last (`edges="readings"`). What was drawn
-  between a stamp and the reading next to it, up to a second at each end, goes to `MODEL/SCENARIO/edges`, cut on the
-  straight line between readings. `edges="interpolated"` makes both one workload.
-* J/token of the window is of all its energy, edges included: the published figure multiplies mean power by the time
-  between the stamps, and tokens were made in all of it.
-* Requests. As many as samples. Server: issued evenly over `generated_query_duration` from `power_begin`; Offline: all
-  at `power_begin`; others: evenly over the window less the longest latency. Latencies are the quantiles of the logged
-  percentiles (linear in between), each used once, in a fixed scattered order; nothing ends after `power_end`.
-* Tokens. All are completion tokens; prompt tokens are not in the log and are 0. Their total is what loadgen counted:
-  tokens/s over the time that loadgen itself divided by (samples over samples/s), which ends with the last sample, a
-  little before `power_end`. Where loadgen inferred tokens from a constant per sample, that constant is used. They are
-  spread evenly over the requests.
+* Energy. Trapezoids between consecutive readings, in whole microjoules (`trapezoid`), method `integrated`, under
+  one device `wall-SUT`. Energy inside the measured window goes to the workload `MODEL/SCENARIO`, other energy to
+  `MODEL/SCENARIO/outside`. So the ledger of the first is the measured window, although the ledger's windows are
+  aligned otherwise.
+* The window's edges. Published energies are trapezoids over the readings between `power_begin` and `power_end`. So
+  by default the measured window's energy runs from the first of these to the last (`edges="readings"`). Energy
+  between `power_begin` or `power_end` and the reading next to it, up to a second at each end, goes to
+  `MODEL/SCENARIO/edges`, cut on the straight line between readings. `edges="interpolated"` makes both one
+  workload.
+* J/token of the window is of all its energy, edges included. The published figure multiplies mean power by the
+  time between `power_begin` and `power_end`, and tokens were made in all of it.
+* Requests. As many as samples. Server: issued evenly over `generated_query_duration` from `power_begin`; Offline:
+  all at `power_begin`; others: evenly over the window less the longest latency. Latencies are the quantiles of the
+  logged percentiles (linear in between), each used once, in a fixed scattered order; nothing ends after
+  `power_end`.
+* Tokens. All are completion tokens; prompt tokens are not in the log and are 0. Their total is loadgen's count:
+  tokens/s over the time by which loadgen divided (samples over samples/s). That time ends with the last sample, a
+  little before `power_end`. Where loadgen inferred tokens from a constant per sample, that constant is used. They
+  are spread evenly over the requests.
 
-Stamps are local without a zone in both files: UTC unless offsets are given.
+Times are local without a zone in both files: UTC unless offsets are given.
 """
 
 from __future__ import annotations
@@ -66,11 +69,13 @@ def mlperf(
     power_utc_offset: str | None = None, edges: Edges = "readings", workload: str | None = None,
     hardware: str | None = None, close_ms: int = base.CLOSE_MS,
 ) -> Recording:  # fmt: skip
-    """The recording of one performance run in `directory`. See the module for what is derived, and how.
+    """Return the recording of one performance run in `directory`. The module's docstring lists what is derived, and
+    how.
 
-    `utc_offset` is the zone of both files' stamps (`+HH:MM`), `power_utc_offset` that of `spl.txt` where its machine
-    kept another one. `workload` defaults to MODEL/SCENARIO (see `loadgen.names`), `hardware` to `wall of SUT`.
-    Raises BadInput, naming file and field, for a log that lacks what is needed, or readings that do not span the run.
+    `utc_offset` is the zone of both files' times (`+HH:MM`), `power_utc_offset` that of `spl.txt` if its machine
+    had another one. `workload` defaults to MODEL/SCENARIO (`loadgen.model_name`), `hardware` to `wall of SUT`.
+    Raises BadInput, naming file and field, for a log that lacks what is needed, or readings that do not span the
+    run.
     """
     if edges not in ("readings", "interpolated"):
         raise BadInput("edges", edges, "use readings or interpolated")
@@ -91,7 +96,7 @@ def mlperf(
     start_ms, end_ms = min(readings[0].t_ms, run.begin_ms), max(readings[-1].t_ms, run.end_ms)
 
     def events() -> Iterator[Event | BadRow]:
-        # Reports of bad lines come first: they have no place in event time.
+        # Reports of bad lines are first: they have no event time.
         yield from (item for item in read_readings(spl, zone_ms) if isinstance(item, BadRow))
         meter = (cluster, f"wall-{run.sut}", hardware)
         rows = merge(
@@ -112,10 +117,11 @@ def mlperf(
 
 
 def read_readings(path: Path, zone_ms: int) -> Iterator[WallReading | BadRow]:
-    """The readings of a PTDaemon log: lines `Time,STAMP,Watts,W,...`; channels after the total are left aside.
+    """Yield the readings of a PTDaemon log: lines `Time,STAMP,Watts,W,...`. Channels after the total are ignored.
 
-    Stamps are MM-DD-YYYY (PTDaemon's) or start with the year. A line of another shape, one without a measured power,
-    and one that is not after the line before it are BadRows. Raises BadInput for a missing file or too many readings.
+    Times are MM-DD-YYYY (PTDaemon's) or start with the year. A line of another shape, one without a measured
+    power, and one that is not after the line before it are BadRows. Raises BadInput for a missing file or too many
+    readings.
     """
     last_ms, count = -1, 0
     for item in read_lines(path):
@@ -144,7 +150,7 @@ def read_readings(path: Path, zone_ms: int) -> Iterator[WallReading | BadRow]:
 
 
 def _window(run: LoadgenRun, readings: list[WallReading], file: str, edges: Edges) -> tuple[int, int]:
-    """When the measured window's energy begins and ends. Raises BadInput where the readings do not span it."""
+    """Return the begin and end of the measured window's energy. Raises BadInput if the readings do not span it."""
     if not readings:
         raise BadInput(file, "", "has no reading that can be read")
     first, last = readings[0].t_ms, readings[-1].t_ms
@@ -163,7 +169,7 @@ def _window(run: LoadgenRun, readings: list[WallReading], file: str, edges: Edge
 
 
 class PowerPiece(NamedTuple):
-    """What lies between two readings, or between one and a cut. `gap_ms` is how far apart the readings are."""
+    """Power between two readings, or between one and a cut. `gap_ms` is the time between the readings."""
 
     a: WallReading
     b: WallReading
@@ -174,9 +180,10 @@ class PowerPiece(NamedTuple):
 
 
 def _pieces(readings: list[WallReading], *cuts: tuple[int, int]) -> Iterator[PowerPiece]:
-    """The pieces between consecutive readings, cut on the straight line between them where the window is cut.
+    """Yield the pieces between consecutive readings, cut on the straight line between them where the window is cut.
 
-    More than six hours without a reading make no piece: nothing is known there, and the ledger's coverage shows it.
+    More than six hours without a reading make no piece: nothing is known there, and the ledger's coverage shows
+    it.
     """
     for a, b in pairwise(readings):
         gap_ms = b.t_ms - a.t_ms
@@ -192,7 +199,10 @@ def _power_rows(
     meter: tuple[str, str, str],
     workloads: tuple[str, str, str],
 ) -> Iterator[Row]:
-    """`workloads`: of what lies in the first of the nested cuts, else in the second, else in neither."""
+    """Yield the energy of all pieces. `cuts` are nested.
+
+    `workloads` are those of pieces inside the first cut, else inside the second, else outside of both.
+    """
     cluster, uuid, hardware = meter
     trapezoids = [Trapezoid() for _ in workloads]  # The measured window carries no remainder from outside it.
     for piece in _pieces(readings, *cuts):
@@ -206,7 +216,7 @@ def _power_rows(
 
 
 def _token_rows(run: LoadgenRun, names: tuple[str, str, str]) -> Iterator[Row]:
-    """The derived requests, in the order of their keys."""
+    """Yield the derived requests, in the order of their keys."""
     cluster, workload, tenant = names
     start_ms, end_ms = request_times(run)
     keys = np.maximum(start_ms, np.minimum(end_ms - 1, start_ms + base.HOLD_MS))
@@ -220,7 +230,7 @@ def _token_rows(run: LoadgenRun, names: tuple[str, str, str]) -> Iterator[Row]:
 
 
 def request_times(run: LoadgenRun) -> tuple[I64, I64]:
-    """Start and end of each derived request, in UTC epoch ms."""
+    """Return start and end of each derived request, in UTC epoch ms."""
     number = np.arange(run.samples)
     start_ms = run.begin_ms + (number * (run.issue_ms / run.samples)).astype(np.int64)
     # Each quantile once; the stride of the golden section scatters them evenly, so that every window sees them all.
@@ -237,7 +247,9 @@ def _key(row: Row) -> int:
 
 
 def _references(run: LoadgenRun, readings: list[WallReading], cut: tuple[int, int]) -> dict[str, str]:
-    """The recording's own figures, from the readings and the log, in floating point and apart from the ledger."""
+    """Return the recording's own figures, from the readings and the log, in floating point and independent of the
+    ledger.
+    """
     inside = [r for r in readings if run.begin_ms <= r.t_ms <= run.end_ms]
     mean_w = sum(r.power_uw for r in inside) / max(1, len(inside)) / 1e6
     pieces = [p for p in _pieces(readings, cut) if p.inside(cut)]

@@ -139,7 +139,7 @@ def test_the_model_conserves_energy(requests: list[tuple[int, int, int]], gpus: 
         seconds += server.until(now)
         served = server.offer(now, prompt, completion)
         assert now <= served.prefill_us <= served.first_us <= served.end_us
-    seconds += server.rest()
+    seconds += server.drain()
     assert (
         [s.t_ms for s in seconds] == list(range(seconds[0].t_ms, seconds[0].t_ms + 1000 * len(seconds), 1000))
         if seconds
