@@ -1,8 +1,9 @@
 """A SIMULATED fleet as a stream of events, exactly repeatable: the same seed, start and spec give the same bytes.
 
-Requests arrive, run, and load GPUs; the load gives watts; the watts move energy counters, which are read once a second
-and turned into intervals by the agents' own `meter`. What comes out is what the agents of six nodes and the gateways
-of eight workloads would have sent. `fleet` says who they are, `faults` what may go wrong.
+Requests arrive, run, and load GPUs. The load gives watts, and the watts move energy counters, which are read once
+a second and turned into intervals by the agents' own code (`producers.gpu.intervals`). The stream is what the
+agents of six nodes and the gateways of eight workloads would have sent. `fleet` describes them, `faults` describes
+what may go wrong.
 """
 
 from __future__ import annotations
@@ -38,12 +39,15 @@ __all__ = [
 
 KIND, GATEWAY = "simulated", "simulated-gateway"
 BLOCK_MS = 60_000
-"""So much event time is made at once."""
+"""Event time that is simulated at once."""
 
 
 @dataclass(slots=True)
 class FleetTotals:
-    """The oracle: what was sent, each event counted once. Energy in microjoules by cluster; the rest by tenant."""
+    """Totals of what was sent, with each event counted once: the oracle of tests.
+
+    Energy is in microjoules by cluster; the other totals are by tenant.
+    """
 
     energy_uj: Counter[str] = field(default_factory=Counter)
     unallocated_uj: int = 0
@@ -67,7 +71,9 @@ class FleetTotals:
 
 
 class SimulatedFleet:
-    """`Fleet(seed).events(start_ms, duration_ms)` is the stream; fleets of one seed and spec are alike."""
+    """A simulated fleet. `SimulatedFleet(seed).events(start_ms, duration_ms)` is its stream, and fleets of one seed
+    and spec are alike.
+    """
 
     def __init__(self, seed: int, spec: FleetSpec | None = None, faults: Faults | None = None) -> None:
         self.seed = seed
@@ -77,17 +83,17 @@ class SimulatedFleet:
     def events(
         self, start_ms: int, duration_ms: int | None = None, *, totals: FleetTotals | None = None, closing_ms: int = 0
     ) -> Iterator[Event]:
-        """Events of both topics in order of event time (but for the faults asked for), for ever without a duration.
+        """Yield events of both topics in order of event time (but for faults), without end if no duration is given.
 
-        Everything lies in `[start_ms, start_ms + duration_ms)`: requests still running at the end are not told of. With
-        `closing_ms`, every source then says that it is complete up to that long after the end, so that windows close.
-        `totals` is filled as the events are taken. Epochs of the events are `start_ms`.
+        All events are in `[start_ms, start_ms + duration_ms)`: requests that still run at the end are not sent. With
+        `closing_ms`, every source then says that it is complete up to that long after the end, so that windows
+        close. `totals` is filled as the events are taken. Epochs of the events are `start_ms`.
         """
-        told = totals if totals is not None else FleetTotals()
-        return disturb(self._events(start_ms, duration_ms, told, closing_ms), self.faults, self.seed)
+        oracle = totals if totals is not None else FleetTotals()
+        return disturb(self._events(start_ms, duration_ms, oracle, closing_ms), self.faults, self.seed)
 
     def totals(self, start_ms: int, duration_ms: int) -> FleetTotals:
-        """The oracle for the same arguments of `events`."""
+        """Return the totals of `events` with the same arguments."""
         totals = FleetTotals()
         for _ in self._events(start_ms, duration_ms, totals, 0):
             pass
@@ -104,14 +110,14 @@ class SimulatedFleet:
         block_ms = start_ms
         while end_ms is None or block_ms < end_ms:
             until_ms = block_ms + BLOCK_MS if end_ms is None else min(block_ms + BLOCK_MS, end_ms)
-            made: list[Event] = []
+            block: list[Event] = []
             for gateway in gateways.values():
-                made += gateway.block(block_ms, until_ms)
+                block += gateway.block(block_ms, until_ms)
             for agent in agents:
-                made += agent.block(block_ms, until_ms)
-            made.sort(key=lambda event: event.batch.event_ms)
-            totals.events += len(made)
-            yield from made
+                block += agent.block(block_ms, until_ms)
+            block.sort(key=lambda event: event.batch.event_ms)
+            totals.events += len(block)
+            yield from block
             block_ms = until_ms
         if closing_ms:
             last = block_ms + closing_ms
@@ -121,7 +127,7 @@ class SimulatedFleet:
 
 
 def _rng(seed: int, *names: str | int) -> np.random.Generator:
-    """Randomness of its own for each purpose, so that one more workload does not change the others."""
+    """Return a generator for one purpose, so that one more workload does not change the others."""
     return np.random.default_rng([seed, *(zlib.crc32(n.encode()) if isinstance(n, str) else n for n in names)])
 
 
@@ -135,7 +141,7 @@ class _Gateway:
         self._source = source_of(GATEWAY, workload.cluster, "gateway", workload.name)
         self._count = 0
         self.running: SimulatedRequests | None = None
-        """Those that arrived, and had not ended a second before this block."""
+        """Requests that had not ended a second before this block."""
 
     def block(self, start_ms: int, end_ms: int) -> Iterator[Event]:
         fleet, w = self._fleet, self.workload
@@ -167,7 +173,7 @@ class _Gateway:
 
 
 class _Agent:
-    """Sends the intervals of those GPUs of one node that one workload holds, or nobody."""
+    """Sends the intervals of the GPUs of one node that one workload occupies, or none."""
 
     def __init__(
         self,
@@ -202,14 +208,14 @@ class _Agent:
             for place in range(len(self._gpus)):
                 for interval in self._intervals(place, times, mw[:, place], used, rng):
                     rows[(interval.t1_ms - start_ms) // spec.publish_ms].append(interval)
-        for n, taken in enumerate(rows):
-            yield self._event(taken, min(start_ms + (n + 1) * spec.publish_ms, end_ms))
+        for n, intervals_of_event in enumerate(rows):
+            yield self._event(intervals_of_event, min(start_ms + (n + 1) * spec.publish_ms, end_ms))
 
     def heartbeat(self, t_ms: int) -> Event:
         return self._event([], t_ms)
 
     def _busy(self, times: I64) -> F64:
-        """Of the sample that ends at each time."""
+        """Return the busy ratio of the sample that ends at each time."""
         requests = self._gateway.running if self._gateway else None
         if self._gateway is None or requests is None:
             return np.zeros(len(times))
@@ -217,17 +223,19 @@ class _Agent:
         return busy(requests.demand(self._gateway.workload, edges) / self._gateway.workload.capacity)
 
     def _milliwatts(self, used: F64, rng: np.random.Generator) -> I64:
-        """Samples down, GPUs across: as its counter sees it, so that counter and watts agree."""
+        """Return power by sample (rows) and GPU (columns), in the counter's resolution, so that counter and watts
+        agree.
+        """
         draws = np.stack([watts(gpu.hardware, used) for gpu in self._gpus], axis=1)
         draws *= self._efficiency * rng.normal(1.0, 0.01, draws.shape)
-        most = np.asarray([gpu.hardware.max_w for gpu in self._gpus])
-        mw: I64 = np.rint(np.minimum(draws, most) * 1000).astype(np.int64)
+        max_w = np.asarray([gpu.hardware.max_w for gpu in self._gpus])
+        mw: I64 = np.rint(np.minimum(draws, max_w) * 1000).astype(np.int64)
         return mw
 
     def _intervals(
         self, place: int, times: I64, mw: I64, used: F64, rng: np.random.Generator
     ) -> Iterator[EnergyInterval]:
-        """The agent's own meter, over what this GPU would have answered."""
+        """Yield the intervals that an agent makes of this GPU's readings."""
         gpu, faults = self._gpus[place], self._fleet.faults
         counter = self._counter_mj[place] + np.cumsum(mw * self._fleet.spec.sample_ms // 1000)
         reset, gap, where, length = rng.random(4)

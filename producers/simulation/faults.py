@@ -1,4 +1,4 @@
-"""Faults on demand, for the SIMULATED fleet: what a ledger must survive."""
+"""Faults for the SIMULATED fleet, on demand: what a ledger must survive."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from contracts.events import Event
 
 @dataclass(slots=True, frozen=True)
 class Faults:
-    """Each is a probability: per GPU and minute for `counter_reset` and `gap` (10 to 40 readings missing), per event
-    for `late` (it comes `late_ms` after its time), `duplicate` (it comes twice) and `out_of_order` (after its next few
-    neighbours), per request for `failed` (on top of the fleet's ordinary failures)."""
+    """Probabilities of faults.
+
+    `counter_reset` and `gap` (10 to 40 missing readings) are per GPU and minute. `late` (sent `late_ms` after its
+    time), `duplicate` (sent twice) and `out_of_order` (sent after its next few neighbours) are per event. `failed`
+    is per request, on top of the fleet's ordinary failures.
+    """
 
     counter_reset: float = 0.0
     gap: float = 0.0
@@ -27,14 +30,16 @@ class Faults:
 
     @classmethod
     def all(cls) -> Faults:
-        """A bad day: some of everything."""
+        """Return the faults of a bad day: some of each."""
         return cls(0.02, 0.05, 0.01, 60_000, 0.02, 0.05, 0.05)
 
 
 def disturb(events: Iterable[Event], faults: Faults, seed: int) -> Iterator[Event]:
-    """The same events, some late, twice or out of order. Numbers are kept: nothing is lost. Order is otherwise kept.
+    """Yield the same events, some late, twice or out of order. Numbers are kept: nothing is lost. Order is otherwise
+    kept.
 
-    Holds as many events as come within `late_ms` of event time."""
+    Holds the events of `late_ms` of event time.
+    """
     if not (faults.late or faults.duplicate or faults.out_of_order):
         yield from events
         return

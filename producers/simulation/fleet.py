@@ -1,17 +1,17 @@
-"""The SIMULATED fleet: which clusters, GPUs, models and tenants there are, how busy they get, and what that draws.
+"""The SIMULATED fleet: its clusters, GPUs, models and tenants, how busy they are, and the power that this draws.
 
-Shared by the live stream (`simulated`) and the past (`history`), so that the one goes on where the other ends. All of
-it is invented except the hardware's figures and the energy per token, which are set to lie where measured ones do:
+The live stream (`events`) and the past (`history`) share it, so that one continues where the other ends. All of it
+is invented except the hardware's figures and the energy per token, which lie within measured ranges:
 
-* maximum watts are the makers' board power (NVIDIA data sheets: H100 SXM and H200 SXM 700 W, A100 SXM 400 W, L40S
-  350 W); idle watts are typical of what nvidia-smi shows of idle boards. They are starting values for a user's own.
-* tokens a second are chosen so that energy per output token lies within the ML.ENERGY benchmark v3's figures, best ...
-  batch 8, J/token on an H100: Llama-3.1-8B 0.070 ... 0.455, Llama-3.1-70B 0.373 ... 3.76, Qwen3-32B 0.229 ... 1.73,
-  GPT-OSS-120B 0.086 ... 0.78.
+* Maximum watts are the makers' board power (NVIDIA data sheets: H100 SXM and H200 SXM 700 W, A100 SXM 400 W, L40S
+  350 W). Idle watts are typical of idle boards in nvidia-smi. They are starting values for a user's own.
+* Tokens a second are chosen so that energy per output token is within the figures of the ML.ENERGY benchmark v3.
+  These are, from best to batch 8, in J/token on an H100: Llama-3.1-8B 0.070 ... 0.455, Llama-3.1-70B 0.373 ...
+  3.76, Qwen3-32B 0.229 ... 1.73, GPT-OSS-120B 0.086 ... 0.78.
 
 Demand is counted in H100s at unit load: tokens a second over what one H100 does, prefill and decode added. Load is
-demand over capacity, busy = 1 - exp(-load), watts = idle + (max - idle) * busy: batching saturates, so a busier GPU
-spends less per token, as real ones do.
+demand over capacity, busy = 1 - exp(-load), watts = idle + (max - idle) * busy. Batching saturates, so a busier
+GPU spends less per token, as real ones do.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from contracts.units import I64, MS_PER_DAY, MS_PER_HOUR
 F64 = npt.NDArray[np.float64]
 
 CACHED_WHEN_HIT = 0.6
-"""The mean part of a prompt that a prefix-cache hit saves."""
+"""Mean part of a prompt that a hit in the prefix cache saves."""
 PREFILL_BATCH = 2.0
-"""Prompts that are prefilled at a time: each takes so much longer than alone."""
+"""Prompts that are prefilled at a time. Each takes so many times longer than alone."""
 
 
 @dataclass(slots=True, frozen=True)
 class SimulatedHardware:
-    """`speed` is its throughput over an H100's."""
+    """A type of GPU. `speed` is its throughput over an H100's."""
 
     name: str
     idle_mw: int
@@ -46,8 +46,11 @@ class SimulatedHardware:
 
 @dataclass(slots=True, frozen=True)
 class SimulatedModel:
-    """What one H100 does at unit load (tokens a second), and a typical request: means of lognormal token counts, ms per
-    output token of one stream, the part of prompt tokens that the prefix cache saves."""
+    """A model: what one H100 does at unit load (tokens a second), and a typical request.
+
+    Token counts are means of lognormal distributions, `token_ms` is ms per output token of one stream, and
+    `cached_ratio` is the part of prompt tokens that the prefix cache saves.
+    """
 
     name: str
     prefill_tps: float
@@ -59,16 +62,19 @@ class SimulatedModel:
 
     @property
     def demand(self) -> float:
-        """Of a mean request: seconds of one H100 at unit load."""
+        """Seconds of one H100 at unit load that a mean request takes."""
         computed = self.prompt_tokens * (1 - self.cached_ratio)
         return computed / self.prefill_tps + self.completion_tokens / self.decode_tps
 
 
 @dataclass(slots=True, frozen=True)
 class SimulatedTenant:
-    """Who sends requests, and when. `peak_hour` is in UTC; `swing` 0 is flat, 1 falls to nothing half a day later;
-    `weekend` is the level on Saturdays and Sundays. In the history: `growth` per 30 days, and `joined`, where in it the
-    tenant begins (0 its start, 1 its end)."""
+    """A tenant, and when it sends requests.
+
+    `peak_hour` is in UTC. With `swing` 0 the rhythm is flat, with 1 it falls to nothing half a day later.
+    `weekend` is the level on Saturdays and Sundays. For the history, `growth` is per 30 days, and `joined` is
+    where in it the tenant begins (0 its start, 1 its end).
+    """
 
     name: str
     team: str
@@ -81,10 +87,10 @@ class SimulatedTenant:
     sessions: bool = False
 
     def level(self, t_ms: npt.ArrayLike) -> F64:
-        """Demand over its peak, of 0 to 1, at UTC epoch ms."""
+        """Return demand over its peak, 0 to 1, at UTC epoch ms."""
         t = np.asarray(t_ms, np.int64)
         turn = 2 * math.pi * (t / MS_PER_HOUR - self.peak_hour) / 24
-        weekend = (t // MS_PER_DAY + 3) % 7 >= 5  # 1970-01-01 was a Thursday, day 3 of a week that begins on Monday
+        weekend = (t // MS_PER_DAY + 3) % 7 >= 5  # 1970-01-01 was a Thursday: day 3 of the week.
         daily: F64 = 1 - self.swing / 2 * (1 - np.cos(turn))
         return daily * np.where(weekend, self.weekend, 1.0)
 
@@ -99,7 +105,7 @@ class SimulatedGpu:
 
 @dataclass(slots=True, frozen=True)
 class SimulatedWorkload:
-    """A served model. `load` is its load when every tenant is at its peak; `shares` of it are the tenants'."""
+    """A served model. `load` is its load when every tenant is at its peak, `shares` are the tenants' parts of it."""
 
     cluster: str
     name: str
@@ -111,19 +117,22 @@ class SimulatedWorkload:
 
     @property
     def capacity(self) -> float:
-        """In H100s."""
+        """Capacity in H100s."""
         return sum(gpu.hardware.speed for gpu in self.gpus)
 
     def requests_per_s(self, tenant: SimulatedTenant, t_ms: npt.ArrayLike) -> F64:
-        """The expected rate of a tenant's requests at UTC epoch ms."""
+        """Return the expected rate of a tenant's requests at UTC epoch ms."""
         share = {t.name: s for t, s in self.shares}[tenant.name]
         return tenant.level(t_ms) * (self.load * self.capacity * share / self.model.demand)
 
 
 @dataclass(slots=True, frozen=True)
 class FleetSpec:
-    """A fleet. GPUs in `spare` are held by nobody. Readings every `sample_ms`, an event a source every `publish_ms`;
-    `failed` is the ratio of requests that fail in ordinary times."""
+    """A fleet. No workload occupies the GPUs in `spare`.
+
+    GPUs are read every `sample_ms`, and each source sends an event every `publish_ms`. `failed` is the ratio of
+    requests that fail in ordinary times.
+    """
 
     workloads: tuple[SimulatedWorkload, ...]
     spare: tuple[SimulatedGpu, ...]
@@ -140,18 +149,20 @@ class FleetSpec:
         return tuple({t.name: t for w in self.workloads for t, _ in w.shares}.values())
 
     def groups(self) -> list[tuple[str, str, str, str, SimulatedWorkload | None, tuple[SimulatedGpu, ...]]]:
-        """What an agent sends as one event: (cluster, node, workload, owner, what is served or None, its GPUs)."""
-        found: dict[tuple[str, str, str], tuple[str, SimulatedWorkload | None, list[SimulatedGpu]]] = {}
+        """Return what an agent sends as one event: (cluster, node, workload, owner, the served workload or None, its
+        GPUs).
+        """
+        groups: dict[tuple[str, str, str], tuple[str, SimulatedWorkload | None, list[SimulatedGpu]]] = {}
         for served in self.workloads:
             for gpu in served.gpus:
-                found.setdefault((gpu.cluster, gpu.node, served.name), (served.owner, served, []))[2].append(gpu)
+                groups.setdefault((gpu.cluster, gpu.node, served.name), (served.owner, served, []))[2].append(gpu)
         for gpu in self.spare:
-            found.setdefault((gpu.cluster, gpu.node, node_workload(gpu.node)), ("", None, []))[2].append(gpu)
-        return [(*where, owner, served, tuple(gpus)) for where, (owner, served, gpus) in found.items()]
+            groups.setdefault((gpu.cluster, gpu.node, node_workload(gpu.node)), ("", None, []))[2].append(gpu)
+        return [(*where, owner, served, tuple(gpus)) for where, (owner, served, gpus) in groups.items()]
 
 
 def busy(load: npt.ArrayLike) -> F64:
-    """How much of a GPU's power above idle a load draws: 0 to 1."""
+    """Return the part of a GPU's power above idle that a load draws, 0 to 1."""
     return 1 - np.exp(-np.asarray(load, np.float64))
 
 
@@ -160,10 +171,10 @@ def watts(hardware: SimulatedHardware, busy_ratio: F64) -> F64:
     return idle_w + (hardware.max_w - idle_w) * busy_ratio
 
 
-def lognormal_tokens(mean: float, sigma: float, rng: np.random.Generator, n: int, most: int) -> I64:
-    """Token counts: lognormal with that mean, of 1 to `most`."""
+def lognormal_tokens(mean: float, sigma: float, rng: np.random.Generator, n: int, max_tokens: int) -> I64:
+    """Return token counts of 1 to `max_tokens`, lognormal with this mean."""
     drawn = rng.lognormal(math.log(mean) - sigma * sigma / 2, sigma, n)
-    return np.clip(np.rint(drawn), 1, most).astype(np.int64)
+    return np.clip(np.rint(drawn), 1, max_tokens).astype(np.int64)
 
 
 H100 = SimulatedHardware("NVIDIA H100 80GB HBM3", 70_000, 700, 1.0)
@@ -186,7 +197,7 @@ _NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")  # RFC 4122, appe
 
 
 def default_spec() -> FleetSpec:
-    """Three clusters, six nodes, 48 GPUs of four kinds, eight served models, five tenants. SIMULATED."""
+    """Return three clusters, six nodes, 48 GPUs of four kinds, eight served models and five tenants. SIMULATED."""
     us1, us2 = _node("us-east", 1, H100), _node("us-east", 2, H100)
     eu1, eu2 = _node("eu-west", 1, A100), _node("eu-west", 2, A100)
     no1, no2 = _node("eu-north", 1, H200), _node("eu-north", 2, L40S)

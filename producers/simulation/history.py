@@ -1,8 +1,9 @@
-"""The SIMULATED past of the simulated fleet, by the hour: what its meters and gateways would have told for months.
+"""The SIMULATED past of the simulated fleet, by the hour: months of what its agents and gateways would have sent.
 
-The same clusters, GPUs, models, tenants, rhythms and power as `simulated`, without its requests one by one: counts are
-Poisson about the same rates, tokens their sums, power that of the hour's mean load. Demand grows tenant by tenant
-up to the level that the live stream has, so the stream goes on where this ends. Two anomalies are planted, and said.
+It has the clusters, GPUs, models, tenants, rhythms and power of `events`, without single requests: counts are
+Poisson about the same rates, tokens their sums, and power that of the hour's mean load. Demand grows tenant by
+tenant up to the level of the live stream, which continues where this ends. Two anomalies are planted, and
+reported.
 """
 
 from __future__ import annotations
@@ -30,14 +31,16 @@ from producers.simulation.fleet import (
 
 MONTH_MS = 30 * MS_PER_DAY
 REGRESSION = 1.6
-"""The planted regression: so many times the power above idle, for the same tokens."""
+"""Factor of the planted regression: power above idle for the same tokens."""
 SPIKE = 4.0
-"""The planted spike: so many times a tenant's requests."""
+"""Factor of the planted spike: requests of a tenant."""
 
 
 @dataclass(slots=True, frozen=True)
 class PlantedAnomaly:
-    """An anomaly that is there on purpose: what it is, whom it touches ("" where it is everyone), when, how strong."""
+    """An anomaly that is there on purpose: its kind, the cluster, workload and tenant ("" for all), its time and its
+    factor.
+    """
 
     kind: str
     cluster: str
@@ -63,10 +66,11 @@ class SimulatedHistory:
 def history(
     seed: int, start_ms: int, months: int = 4, *, spec: FleetSpec | None = None, end_ms: int | None = None
 ) -> SimulatedHistory:
-    """Hours from `start_ms` for so many calendar months, or up to `end_ms`; both are full hours, else BadInput.
+    """Return the hours from `start_ms` for so many calendar months, or up to `end_ms`. Both must be full hours, else
+    BadInput.
 
-    Every GPU has a row each hour (`covered_ms` the whole hour, method COUNTER); every workload, tenant and hour with
-    requests has one of tokens.
+    Every GPU has a row for each hour (`covered_ms` is the hour's length, method COUNTER). Every workload and
+    tenant has a row of tokens for each hour with requests.
     """
     end_ms = months_later(start_ms, months) if end_ms is None else end_ms
     for name, value in (("start_ms", start_ms), ("end_ms", end_ms)):
@@ -82,35 +86,35 @@ def history(
         rng = np.random.default_rng([seed, 1, place])
         demand = np.zeros(len(hours))
         for tenant, _ in workload.shares:
-            table, asked = _tenant_hours(workload, tenant, hours, end_ms, planted, rng)
+            table, tenant_demand = _tenant_hours(workload, tenant, hours, end_ms, planted, rng)
             tokens.append(table)
-            demand += asked
+            demand += tenant_demand
         loads[(workload.cluster, workload.name)] = demand / 3600 / workload.capacity
     return SimulatedHistory(start_ms, end_ms, _energy(seed, spec, hours, loads, planted), _by_time(tokens), planted)
 
 
 def months_later(start_ms: int, months: int) -> int:
-    """The same day and time some calendar months on; a day that the month lacks is its last."""
+    """Return the same day and time some calendar months later, or the last day of a month that lacks the day."""
     start = datetime.fromtimestamp(start_ms / 1000, UTC)
     year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
     first = datetime(year, month + 1, 1, tzinfo=UTC)
     following = datetime(year + (month == 11), (month + 1) % 12 + 1, 1, tzinfo=UTC)
     day = min(start.day, (following - first).days)
-    whole = first.replace(day=day, hour=start.hour, minute=start.minute, second=start.second)
-    return int(whole.timestamp()) * 1000 + start_ms % 1000
+    last_day = first.replace(day=day, hour=start.hour, minute=start.minute, second=start.second)
+    return int(last_day.timestamp()) * 1000 + start_ms % 1000
 
 
 def _plant(spec: FleetSpec, start_ms: int, end_ms: int) -> tuple[PlantedAnomaly, ...]:
-    """A regression of two days at about six tenths of the way, and a spike of a day at about eight tenths."""
+    """Return a regression of two days at about six tenths of the time, and a spike of a day at about eight tenths."""
 
     def day(part: float) -> int:
         at = start_ms + int((end_ms - start_ms) * part)
         return at - at % MS_PER_DAY
 
     served = spec.workloads[0]
-    tenant = min(spec.tenants, key=lambda t: t.joined)  # one who was there from the start
+    tenant = min(spec.tenants, key=lambda t: t.joined)  # a tenant from the start
     slow, spike = day(0.6) + 9 * MS_PER_HOUR, day(0.8)
-    spike += {5: 2, 6: 1}.get((spike // MS_PER_DAY + 3) % 7, 0) * MS_PER_DAY  # not lost in a quiet weekend: a Monday
+    spike += {5: 2, 6: 1}.get((spike // MS_PER_DAY + 3) % 7, 0) * MS_PER_DAY  # moved from a quiet weekend to Monday
     return (
         PlantedAnomaly(
             "energy_per_token", served.cluster, served.name, "", slow, slow + 50 * MS_PER_HOUR, REGRESSION,
@@ -131,7 +135,7 @@ def _tenant_hours(
     planted: Sequence[PlantedAnomaly],
     rng: np.random.Generator,
 ) -> tuple[Table, F64]:
-    """One tenant's hours on one workload, and their demand in H100-seconds at unit load."""
+    """Return one tenant's hours on one workload, and their demand in H100-seconds at unit load."""
     model = workload.model
     rate = workload.requests_per_s(tenant, hours + MS_PER_HOUR // 2) * 3600
     rate *= (1 + tenant.growth) ** ((hours - end_ms) / MONTH_MS)
@@ -164,17 +168,17 @@ def _demand(model: SimulatedModel, computed: I64, completion: I64) -> F64:
 
 
 def _sum_of(requests: I64, mean: float, sigma: float, rng: np.random.Generator) -> I64:
-    """The sum of so many lognormal token counts: its mean, and the spread that their number leaves of it."""
+    """Return the sums of so many lognormal token counts: their mean, and the spread that remains of so many."""
     relative = np.sqrt(np.expm1(sigma * sigma) / np.maximum(requests, 1))
     drawn = requests * mean * (1 + relative * rng.normal(0, 1, len(requests)).clip(-3, 3))
-    whole: I64 = np.maximum(np.rint(drawn), requests).astype(np.int64)
-    return whole
+    token_sums: I64 = np.maximum(np.rint(drawn), requests).astype(np.int64)
+    return token_sums
 
 
 def _energy(
     seed: int, spec: FleetSpec, hours: I64, loads: dict[tuple[str, str], F64], planted: Sequence[PlantedAnomaly]
 ) -> Table:
-    """A row for each GPU and hour, hour by hour."""
+    """Return a row for each GPU and hour, hour by hour."""
     groups = [(g, name, owner) for *_, name, owner, _, gpus in spec.groups() for g in gpus]
     gpus = len(groups)
     rng = np.random.default_rng([seed, 2])
@@ -189,7 +193,7 @@ def _energy(
                 hit = (hours >= event.start_ms) & (hours < event.end_ms)
                 idle_w = gpu.hardware.idle_mw / 1000
                 drawn = np.where(hit, idle_w + (drawn - idle_w) * event.factor, drawn)
-        # W x s x 1e6 = uJ, in whole millijoules as a counter has them.
+        # W x s x 1e6 = uJ, in whole millijoules like a counter's.
         energy[:, place] = np.rint(np.minimum(drawn, gpu.hardware.max_w) * 3_600_000).astype(np.int64) * 1000
         used_ms[:, place] = np.rint(used * MS_PER_HOUR)
     n, every = len(hours) * gpus, len(hours)
@@ -211,7 +215,7 @@ def _energy(
 
 
 def _by_time(tables: Sequence[Table]) -> Table:
-    """Tables of the same columns as one, by `window_start`."""
+    """Return tables of the same columns as one, sorted by `window_start`."""
     order = np.argsort(np.concatenate([np.asarray(t["window_start"]) for t in tables]), kind="stable")
     joined: Table = {}
     for name, column in tables[0].items():

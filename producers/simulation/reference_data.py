@@ -1,5 +1,7 @@
-"""What goes with the SIMULATED fleet into the warehouse's tables: idle floors, prices, tenants, which clusters are not
-real. Rows as dicts, with the tables' own column names; validity is the caller's to add."""
+"""Rows of the warehouse's tables for the SIMULATED fleet: idle floors, prices, tenants, and simulated clusters.
+
+Rows are dicts with the tables' column names. The caller adds their validity.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,16 @@ _PRICES = {
 
 
 def idle_floors(spec: FleetSpec | None = None) -> list[dict[str, Any]]:
-    """Rows of `idle_floors`: hardware, idle_mw (per GPU), source."""
+    """Return rows of `idle_floors`: hardware, idle_mw (per GPU), source."""
     kinds = {gpu.hardware.name: gpu.hardware.idle_mw for gpu in (spec or default_spec()).gpus}
     source = f"{NOTE}: the idle power that the simulated fleet has; calibrate on your own boards"
     return [{"hardware": name, "idle_mw": idle_mw, "source": source} for name, idle_mw in sorted(kinds.items())]
 
 
 def prices(currency: str = "USD") -> list[dict[str, Any]]:
-    """Rows of `prices`: kind (energy, pue, carbon), cluster, value (Decimal), currency (of energy only), source."""
+    """Return rows of `prices`: kind (energy, pue, carbon), cluster, value (Decimal), currency (of energy only),
+    source.
+    """
     rows = []
     for cluster, values in _PRICES.items():
         for kind, value in zip(("energy", "pue", "carbon"), values, strict=True):
@@ -36,12 +40,12 @@ def prices(currency: str = "USD") -> list[dict[str, Any]]:
 
 
 def tenants(spec: FleetSpec | None = None) -> list[dict[str, Any]]:
-    """Rows of `tenants`: tenant, team, cost_centre, simulated."""
+    """Return rows of `tenants`: tenant, team, cost_centre, simulated."""
     known = (spec or default_spec()).tenants
     return [{"tenant": t.name, "team": t.team, "cost_centre": t.cost_centre, "simulated": 1} for t in known]
 
 
 def clusters(spec: FleetSpec | None = None) -> list[dict[str, Any]]:
-    """Rows of `clusters`: cluster, simulated, note."""
+    """Return rows of `clusters`: cluster, simulated, note."""
     names = sorted({gpu.cluster for gpu in (spec or default_spec()).gpus})
     return [{"cluster": name, "simulated": 1, "note": f"{NOTE} fleet"} for name in names]

@@ -1,4 +1,4 @@
-"""Requests of the SIMULATED fleet, as columns: who asked for what, when it ran, and what load that is."""
+"""Requests of the SIMULATED fleet, as columns: their tenants and times, and the load that they are."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ STATUSES = ("ok", "error", "timeout", "cancelled")
 MAX_TOKENS = 32_768
 _SESSIONS = 400
 _FIXED_MS = 25.0
-"""From a request's arrival to its prefill: queue, tokenizer, network."""
+"""Time from a request's arrival to its prefill: queue, tokenizer, network."""
 
 
 @dataclass(slots=True, frozen=True)
 class SimulatedRequests:
-    """Columns of one workload's requests; all are as long."""
+    """Columns of one workload's requests, all of one length."""
 
     tenant: npt.NDArray[np.uint16]
     number: I64
@@ -45,16 +45,16 @@ class SimulatedRequests:
         )
 
     def demand(self, workload: SimulatedWorkload, edges_ms: I64) -> F64:
-        """Mean demand between neighbouring edges, in H100s: tokens done in each over what one does at unit load."""
+        """Return the mean demand between neighbouring edges, in H100s: tokens over what one H100 does at unit load."""
         model, edges = workload.model, edges_ms[:, None]
         computed = (self.prompt_tokens - self.cached_tokens) / model.prefill_tps
-        done = _ramp(edges, self.t_start_ms, self.t_first_ms) @ computed
-        done += _ramp(edges, self.t_first_ms, self.t_end_ms) @ (self.completion_tokens / model.decode_tps)
-        rate: F64 = np.diff(done) / np.diff(edges_ms) * 1000
+        tokens = _ramp(edges, self.t_start_ms, self.t_first_ms) @ computed
+        tokens += _ramp(edges, self.t_first_ms, self.t_end_ms) @ (self.completion_tokens / model.decode_tps)
+        rate: F64 = np.diff(tokens) / np.diff(edges_ms) * 1000
         return rate
 
     def batch(self, workload: SimulatedWorkload, prefix: str, t_ms: int) -> TokenBatch:
-        """As an event's batch, complete up to `t_ms`."""
+        """Return an event's batch that is complete up to `t_ms`."""
         names = [t.name for t, _ in workload.shares]
         sessions = zip(self.tenant.tolist(), self.session.tolist(), strict=True)
         return TokenBatch(
@@ -70,8 +70,10 @@ class SimulatedRequests:
 def arrivals(
     workload: SimulatedWorkload, start_ms: int, length_ms: int, rng: np.random.Generator, *, failed: float, first: int
 ) -> SimulatedRequests:
-    """The requests that arrive in a stretch: a Poisson process whose rate follows each tenant's rhythm and a slow
-    random burst. They are numbered from `first`, in order of arrival."""
+    """Return the requests that arrive in a stretch of time, numbered from `first` in order of arrival.
+
+    Arrivals are a Poisson process whose rate follows each tenant's rhythm and a slow random burst.
+    """
     middle = start_ms + length_ms // 2
     expected = [float(workload.requests_per_s(t, middle)) * length_ms / 1000 for t, _ in workload.shares]
     counts = rng.poisson(np.asarray(expected) * rng.lognormal(-0.02, 0.2, len(expected)))
@@ -100,6 +102,6 @@ def arrivals(
 
 
 def _ramp(edges_ms: I64, begin_ms: I64, end_ms: I64) -> F64:
-    """How much of `[begin, end)` lies before each edge, of 0 to 1: edges down, requests across."""
+    """Return the part (0 to 1) of `[begin, end)` that is before each edge. Edges are rows, requests are columns."""
     part: F64 = np.clip((edges_ms - begin_ms) / np.maximum(end_ms - begin_ms, 1), 0.0, 1.0)
     return part

@@ -1,0 +1,1 @@
+"""A gateway's access log, one JSON object per line."""

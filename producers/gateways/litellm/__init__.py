@@ -1,0 +1,1 @@
+"""LiteLLM: its callback, and the requests that it writes."""

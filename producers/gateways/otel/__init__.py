@@ -1,0 +1,1 @@
+"""OpenTelemetry: requests from spans on a Kafka topic."""

@@ -4,7 +4,9 @@ A span is an inference if its operation is one, or, if it names no operation, if
 Several parties report one call: the application, its HTTP client, the gateway, the server. So that it counts once:
 
 * Only spans of some kinds count (`kinds`): those of callers, unless configured otherwise.
+
 * Of two nested spans with the same token counts, the inner one counts (`span_tree`).
+
 * A span that arrives again does not count again (`producers.runtime.deduplication`).
 
 The tenant is an attribute that a gateway or Collector has set (`tenant`), on the span, on its ancestors, or on the

@@ -1,0 +1,1 @@
+"""CPU, memory, storage and network of a node's pods."""

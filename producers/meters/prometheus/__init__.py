@@ -1,0 +1,1 @@
+"""Meters by PromQL."""

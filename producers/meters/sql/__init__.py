@@ -1,0 +1,1 @@
+"""Meters by SQL, from PostgreSQL or ClickHouse."""

@@ -1,0 +1,1 @@
+"""The route of LiteLLM's generic_api callback."""

@@ -1,0 +1,1 @@
+"""Azure's LLM inference traces."""

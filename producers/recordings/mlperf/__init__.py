@@ -1,0 +1,1 @@
+"""MLPerf inference runs with power."""
