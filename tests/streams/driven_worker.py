@@ -18,6 +18,7 @@ from streams.core.attribution.policy import Policy
 from streams.core.decoding import LogMessage, RejectedMessage
 from streams.log_reader import OffsetLookup, TopicPartition
 from streams.stream_worker import StreamWorker
+from tests.support.clocks import FakeClock
 from tests.support.partition_log import Log
 from tests.support.waiting import HANG_S, until
 from warehouse.client import Warehouse
@@ -32,14 +33,9 @@ Entry = tuple[Any, ...]
 """`("write", table, rows)`, `("hours",)`, `("ack", topic, offset)` or `("published", topic, offset)`, in order."""
 
 
-@dataclass
-class Clock:
-    """Epoch milliseconds that move only when a test says so."""
-
-    now_ms: int = T0 + 600_000
-
-    def __call__(self) -> int:
-        return self.now_ms
+def worker_clock() -> FakeClock:
+    """A clock ten minutes after the first event."""
+    return FakeClock(now_ms=T0 + 600_000, epoch_ms=0)
 
 
 class WatchedSink(Sink):
@@ -98,7 +94,7 @@ class Driven:
 
     warehouse: Warehouse
     log: Log = field(default_factory=Log)
-    clock: Clock = field(default_factory=Clock)
+    clock: FakeClock = field(default_factory=worker_clock)
     settings: Settings = field(default_factory=lambda: settings())
     policy: Policy = field(default_factory=Policy)
     journal: list[Entry] = field(default_factory=list)

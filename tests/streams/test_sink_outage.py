@@ -14,9 +14,10 @@ from streams import metrics
 from streams import retrying_sink as store_module
 from streams.retrying_sink import PATIENCE_MS, RetryingSink
 from streams.sink_outage import SLACK_MS, SinkOutage
-from tests.streams.driven_worker import T0, Clock, Driven, ledger
+from tests.streams.driven_worker import T0, Driven, ledger, worker_clock
 from tests.streams.outage import MAX_OPEN_ROWS, Endpoint, away, endpoint, settings_for
 from tests.streams.sample_log import two_windows
+from tests.support.clocks import FakeClock
 from warehouse.client import Warehouse, connect
 
 IDLE_MS = 30_000
@@ -68,7 +69,7 @@ def test_two_outages_soon_after_each_other_count_as_one_to_those_that_judge_sile
     assert outage.exclude_outage(T0 + 101_000) == T0 + 1_000
 
 
-def refusing(clock: Clock, error: Exception, times: int) -> tuple[list[int], object]:
+def refusing(clock: FakeClock, error: Exception, times: int) -> tuple[list[int], object]:
     tried: list[int] = []
 
     def work() -> str:
@@ -106,7 +107,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_what_passes_is_tried_for_as_long_as_it_takes_and_counted_by_reason(
     quick: list[float], error: Exception, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock = Clock()
+    clock = worker_clock()
     store = RetryingSink(None, clock, IDLE_MS)  # type: ignore[arg-type]
     _, work = refusing(clock, error, 400)
     before = metrics.STORE_RETRIES.labels(reason)._value.get()
@@ -118,7 +119,7 @@ def test_what_passes_is_tried_for_as_long_as_it_takes_and_counted_by_reason(
 
 
 def test_what_hardly_passes_by_itself_is_tried_for_a_minute_and_then_ends_the_worker(quick: list[float]) -> None:
-    clock = Clock()
+    clock = worker_clock()
     store = RetryingSink(None, clock, IDLE_MS)  # type: ignore[arg-type]
     error = Unavailable("The warehouse lacks a table", "Run `wattlog migrate`.", reason="no_table", lasting=True)
     tried, work = refusing(clock, error, 10**9)
@@ -128,7 +129,7 @@ def test_what_hardly_passes_by_itself_is_tried_for_a_minute_and_then_ends_the_wo
 
 
 def test_what_hardly_passes_but_was_mended_goes_on(quick: list[float]) -> None:
-    clock = Clock()
+    clock = worker_clock()
     store = RetryingSink(None, clock, IDLE_MS)  # type: ignore[arg-type]
     error = Unavailable("refuses this user", "Check.", reason="no_access", lasting=True)
     _, work = refusing(clock, error, 30)

@@ -21,8 +21,10 @@ from producers.bindings.apportion import Binding, BindingShare, GpuShares
 from producers.runtime.agent import MARK, Agent, Mark
 from producers.runtime.delivery import Delivery
 from producers.runtime.spool import Spool
-from tests.producers.runtime.test_agent import NODE, T0, Gpus, Log, Time, rows
+from tests.producers.runtime.test_agent import NODE, Gpus, rows
 from tests.support import partition_log as ledger
+from tests.support.brokers import FakeBroker
+from tests.support.clocks import T0, FakeClock
 from tests.support.oracle import Request
 
 NODE_HELD = replace(NODE, held_ms=60_000)
@@ -53,8 +55,8 @@ def energy(events: Sequence[Event]) -> Counter[str]:
 
 
 def test_a_shared_gpus_energy_and_seconds_are_split_by_weight_and_sum_to_the_whole(tmp_path: Path) -> None:
-    time = Time(30_000)
-    log = Log(time)
+    time = FakeClock(30_000)
+    log = FakeBroker(time)
     with closing(Spool(tmp_path / "spool.db")) as spool:
         Agent(NODE, Gpus("a"), Delivery(spool, log), time, lambda: {"a": BOTH}).run()
     assert energy(log.stored) == {"chat": 30_000 * UJ_PER_MS * 2 // 3, "code": 30_000 * UJ_PER_MS // 3}
@@ -66,8 +68,8 @@ def test_a_shared_gpus_energy_and_seconds_are_split_by_weight_and_sum_to_the_who
 
 def test_in_the_ledger_a_holder_bears_its_share_of_the_boards_idle_floor(tmp_path: Path) -> None:
     """300 W over 30 s, a floor of 60 W. Two thirds are chat's, which works for globex, one is code's, which idles."""
-    time = Time(30_000)
-    sent = Log(time)
+    time = FakeClock(30_000)
+    sent = FakeBroker(time)
     with closing(Spool(tmp_path / "spool.db")) as spool:
         Agent(NODE, Gpus("a"), Delivery(spool, sent), time, lambda: {"a": BOTH}).run()
     log = ledger.Log()
@@ -88,8 +90,8 @@ def test_in_the_ledger_a_holder_bears_its_share_of_the_boards_idle_floor(tmp_pat
 
 
 def test_a_gpu_that_passes_on_mid_run_is_on_record_with_each_holder_and_with_the_share(tmp_path: Path) -> None:
-    time = Time(180_000)
-    log = Log(time)
+    time = FakeClock(180_000)
+    log = FakeBroker(time)
 
     def now() -> dict[str, GpuShares]:
         return {"a": CHAT if time.now_ms < 50_000 else BOTH if time.now_ms < 110_000 else CODE}
@@ -105,8 +107,8 @@ def test_a_gpu_that_passes_on_mid_run_is_on_record_with_each_holder_and_with_the
 
 
 def test_what_is_on_record_has_a_source_of_its_own_numbered_without_holes(tmp_path: Path) -> None:
-    time = Time(300_000)
-    log = Log(time, refuse=3)
+    time = FakeClock(300_000)
+    log = FakeBroker(time, refuse_next=3)
     with closing(Spool(tmp_path / "spool.db")) as spool:
         Agent(NODE_HELD, Gpus("a"), Delivery(spool, log), time, lambda: {"a": CHAT}).run()
     usage = [e for e in log.stored if isinstance(e.batch, UsageBatch)]
@@ -118,8 +120,8 @@ def test_what_is_on_record_has_a_source_of_its_own_numbered_without_holes(tmp_pa
 
 
 def test_what_nobody_holds_is_on_no_record(tmp_path: Path) -> None:
-    time = Time(120_000)
-    log = Log(time)
+    time = FakeClock(120_000)
+    log = FakeBroker(time)
     with closing(Spool(tmp_path / "spool.db")) as spool:
         Agent(NODE_HELD, Gpus("a"), Delivery(spool, log), time, dict).run()
     assert held_rows(log.stored) == []
@@ -127,8 +129,8 @@ def test_what_nobody_holds_is_on_no_record(tmp_path: Path) -> None:
 
 
 def test_a_shared_gpus_rows_grow_coarser_as_one_and_are_split_when_they_are_sent(tmp_path: Path) -> None:
-    time = Time(600_000)
-    log = Log(time, away=lambda now_ms: 10_000 < now_ms < 550_000)
+    time = FakeClock(600_000)
+    log = FakeBroker(time, away_at=lambda now_ms: 10_000 < now_ms < 550_000)
     with closing(Spool(tmp_path / "spool.db", max_bytes=40_000)) as spool:
         node = replace(NODE, max_rows=50)
         agent = Agent(node, Gpus("a"), Delivery(spool, log), time, lambda: {"a": BOTH})
@@ -144,16 +146,16 @@ def test_marks_of_an_agent_that_knew_no_shares_are_good(tmp_path: Path) -> None:
         holder: Binding
         state: object
 
-    time = Time(20_000)
+    time = FakeClock(20_000)
     with closing(Spool(tmp_path / "spool.db")) as spool:
-        Agent(NODE, Gpus("a"), Delivery(spool, Log(time)), time, lambda: {"a": Binding("chat", "acme")}).run()
+        Agent(NODE, Gpus("a"), Delivery(spool, FakeBroker(time)), time, lambda: {"a": Binding("chat", "acme")}).run()
         mark = msgspec.msgpack.decode(spool.marks()[MARK + "a"])
         old = msgspec.msgpack.encode(Old(mark["boot"], mark["holder"], mark["state"]))
         assert msgspec.msgpack.decode(old, type=Mark).holding == (BindingShare(Binding("chat", "acme")),)
         spool.put([], {MARK + "a": old})
-        later = Time(60_000)
+        later = FakeClock(60_000)
         later.now_ms = 40_000
-        log = Log(later)
+        log = FakeBroker(later)
         Agent(NODE, Gpus("a"), Delivery(spool, log), later, lambda: {"a": CODE}, marks=spool.marks()).run()
     assert energy(log.stored) == {"chat": 20_000 * UJ_PER_MS, "code": 20_000 * UJ_PER_MS}
 
@@ -164,17 +166,17 @@ def test_marks_of_shares_can_be_read_by_an_agent_that_knows_none(tmp_path: Path)
         holder: Binding
         state: object
 
-    time = Time(20_000)
+    time = FakeClock(20_000)
     with closing(Spool(tmp_path / "spool.db")) as spool:
-        Agent(NODE_HELD, Gpus("a"), Delivery(spool, Log(time)), time, lambda: {"a": BOTH}).run()
+        Agent(NODE_HELD, Gpus("a"), Delivery(spool, FakeBroker(time)), time, lambda: {"a": BOTH}).run()
         assert msgspec.msgpack.decode(spool.marks()[MARK + "a"], type=Old).holder == Binding("chat", "acme")
 
 
 def test_a_gpu_that_comes_later_leaves_the_marks_of_the_others_where_their_rows_are(tmp_path: Path) -> None:
     """Killed right after: what the first GPU used is in memory only, so its mark may not have gone on."""
-    time = Time(10**9)
+    time = FakeClock(10**9)
     with closing(Spool(tmp_path / "spool.db")) as spool:
-        gpus, log = Gpus("a", "b"), Log(time)
+        gpus, log = Gpus("a", "b"), FakeBroker(time)
         gpus.odd = lambda r: r if r.gpu_uuid == "a" or r.monotonic_ms >= 3_000 else None
         agent = Agent(NODE, gpus, Delivery(spool, log), time, lambda: {"a": CHAT})
         for _ in range(4):
@@ -194,9 +196,9 @@ def test_whoever_holds_it_and_however_often_the_agent_is_killed_no_joule_and_no_
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("killed") / "spool.db"
-    time, gpus = Time(300_000), Gpus("a", "b")
+    time, gpus = FakeClock(300_000), Gpus("a", "b")
     away = data.draw(st.sets(st.integers(0, 29)), "away")
-    log = Log(time, away=lambda now_ms: now_ms // 10_000 in away)
+    log = FakeBroker(time, away_at=lambda now_ms: now_ms // 10_000 in away)
     turns = data.draw(st.lists(st.sampled_from(HOLDINGS), min_size=1, max_size=5), "holders")
     node = replace(NODE_HELD, held_ms=data.draw(st.sampled_from([1, 5_000, 60_000]), "held_ms"))
 
@@ -215,10 +217,10 @@ def test_whoever_holds_it_and_however_often_the_agent_is_killed_no_joule_and_no_
                 time.now_ms += 1_000
                 if data.draw(st.booleans(), "publishes"):
                     running.publish()
-        log.queue.clear()
+        log.forget()
         time.now_ms += down_ms
     time.end_ms = time.now_ms + 30_000
-    log.away = lambda now_ms: False
+    log.away_at = lambda now_ms: False
     with closing(Spool(path)) as spool:
         agent(spool).run()
     distinct = list({(e.source, e.epoch, e.seq): e for e in log.stored}.values())

@@ -15,7 +15,7 @@ from producers.gpu.exporter.sensor import DCGM, ExporterSensor
 from producers.servers.kinds import KNOWN
 from producers.servers.provider import ServedTotals
 from producers.servers.scrape import ServedWorkload, ServerSource
-from tests.support.clocks import At
+from tests.support.clocks import clock_at
 
 T0 = 1_700_000_000_000
 
@@ -106,14 +106,14 @@ def counter(gpu: str, value: object) -> str:
 )
 def test_one_malformed_line_of_an_exporter_costs_no_other_gpu(bad: str) -> None:
     page = counter("GPU-a", 7) + bad + counter("GPU-c", 9)
-    readings = ExporterSensor(DCGM, lambda: page).readings(At(1_000))
+    readings = ExporterSensor(DCGM, lambda: page).readings(clock_at(1_000))
     assert [(r.gpu_uuid, r.counter_mj) for r in readings] == [("GPU-a", 7), ("GPU-c", 9)]
 
 
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "1e400", "-1", "9.3e18"])
 def test_an_exporters_value_that_is_no_number_is_unknown_for_that_gpu_alone(value: str) -> None:
     page = counter("GPU-a", value) + counter("GPU-b", 9)
-    readings = ExporterSensor(DCGM, lambda: page).readings(At(1_000))
+    readings = ExporterSensor(DCGM, lambda: page).readings(clock_at(1_000))
     assert [(r.gpu_uuid, r.counter_mj) for r in readings] == [("GPU-a", None), ("GPU-b", 9)]
 
 
@@ -139,7 +139,7 @@ class Pages:
     def scrape(self, page: str) -> tuple[dict[str, int], int]:
         """Return prompt tokens by model, and how many pieces of the page were refused."""
         self.page, self.t_ms = page, self.t_ms + 10_000
-        result = self.source.collect(self.checkpoint, At(self.t_ms))
+        result = self.source.collect(self.checkpoint, clock_at(self.t_ms))
         self.checkpoint = result.mark
         [tokens] = result.made
         assert isinstance(tokens.batch, TokenBatch)

@@ -19,7 +19,7 @@ from producers.gateways.otel.genai import GenAIReader, SpanRules
 from producers.gateways.request_fields import RequestFields, RequestReader
 from producers.runtime.deduplication import Recent
 from tests.producers.gateways.payloads import SECRET, T0, as_json, as_protobuf, payload, span
-from tests.support.clocks import At
+from tests.support.clocks import clock_at
 
 NOW = T0 + 60_000
 DEEP = b"[" * 3_000 + b"]" * 3_000
@@ -53,7 +53,7 @@ def test_a_line_of_an_access_log_does_not_stop_the_lines_around_it(tmp_path: Pat
     path = tmp_path / "access.log"
     path.write_bytes(_line(id="1") + piece + b"\n" + _line(id="2"))
     source = AccessLog(path, RequestReader(RequestFields()), Deployments([], "c"), begin="start")
-    collected = source.collect(None, At(NOW))
+    collected = source.collect(None, clock_at(NOW))
     [batch] = [item.batch for item in collected.made]
     assert (list(batch.request_id), len(collected.refused)) == (["1", "2"], 1)
     assert msgspec.msgpack.decode(collected.mark, type=AccessLogCheckpoint).offset == path.stat().st_size
@@ -63,7 +63,7 @@ def test_a_line_of_an_access_log_does_not_stop_the_lines_around_it(tmp_path: Pat
 def test_a_line_of_the_callback_does_not_stop_the_lines_around_it(tmp_path: Path, piece: bytes) -> None:
     (tmp_path / "1.jsonl").write_bytes(_payload("1") + b"\n" + piece + b"\n" + _payload("2") + b"\n")
     source = CallbackFolder(tmp_path, LiteLLMReader(LiteLLMRules()), Deployments([], "c"))
-    collected = source.collect(None, At(NOW))
+    collected = source.collect(None, clock_at(NOW))
     [batch] = [item.batch for item in collected.made]
     assert (list(batch.request_id), len(collected.refused)) == (["1", "2"], 1)
 

@@ -27,8 +27,8 @@ from producers.runtime.poll_loop import Collected, Collector, Metrics
 from producers.runtime.spool import Spool
 from tests.producers.conftest import first_with_rows, running
 from tests.producers.gpu.zeusd.test_sensor import NEW, OLD, Daemon
-from tests.producers.runtime.test_agent import T0, Time
-from tests.producers.runtime.test_poll_loop import Log
+from tests.support.brokers import FakeBroker
+from tests.support.clocks import T0, FakeClock
 
 RANGE = 262_143_328_850
 W = 1_000.0
@@ -281,15 +281,15 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 
 
 def collect(host: HostEnergySource, mark: bytes | None, ms: int) -> Collected:
-    time = Time(10**9)
+    time = FakeClock(10**9)
     time.now_ms = ms
     return host.collect(mark, time)
 
 
 def test_a_killed_producer_goes_on_from_where_its_counters_stood(sysfs: Sysfs, spool: Spool) -> None:
-    log, energies = Log(), []
+    log, energies = FakeBroker(), []
     for run in range(3):  # Each run looks twice, 10 s apart, and is gone.
-        time = Time(10**9)
+        time = FakeClock(10**9)
         time.now_ms = run * 60_000
         host = HostEnergySource(RaplCounters(sysfs.folder), "east", "n1", "boot")
         delivery = Delivery(spool, log)

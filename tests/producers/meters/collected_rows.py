@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from contracts.events import UsageBatch
 from producers.meters.window_query import WindowQuery
-from tests.support.clocks import At
+from tests.support.clocks import FakeClock, clock_at
 
 T0 = 1_700_000_040_000
 MINUTE = 60_000
-NOW = At(T0 + MINUTE)
+NOW = clock_at(T0 + MINUTE)
 """The window [T0, T0 + MINUTE) is the last one that is due."""
 
 
-def told(question: WindowQuery, mark: bytes | None = None, now: At = NOW) -> list[tuple[str, str, str, dict[str, str]]]:
+def told(
+    question: WindowQuery, mark: bytes | None = None, now: FakeClock = NOW
+) -> list[tuple[str, str, str, dict[str, str]]]:
     """(workload, tenant, quantity, dimensions) of each row."""
     rows = []
     for made in question.collect(mark, now).made:

@@ -25,7 +25,7 @@ from producers.meters.window_query import RowTemplate
 from producers.meters.windows import MeterWindow
 from producers.runtime.poll_loop import Collected
 from tests.producers.meters.test_node import MINUTE, T0, Tree, pod, summary
-from tests.support.clocks import At
+from tests.support.clocks import clock_at
 
 TEMPLATE = RowTemplate("m", "1", "x://y/0", "c", "w", "", {"tenant": "who", "session_id": "session"})
 WINDOW = MeterWindow(T0, T0 + MINUTE)
@@ -50,12 +50,12 @@ def _workloads(collected: Collected) -> set[str]:
 def test_a_cgroup_whose_files_are_malformed_is_refused_alone(tmp_path: Path, file: str, content: bytes) -> None:
     tree = Tree(tmp_path)
     source = tree.looks(CgroupRule(path="a", workload="first"), CgroupRule(path="b", workload="second"), host=True)
-    mark = source.collect(None, At(T0)).mark
+    mark = source.collect(None, clock_at(T0)).mark
     for name in ("a", "b"):
         tree.group(name, cpu_us=60_000_000, memory=0)
     (tree.root / "a" / file).write_bytes(content)
     tree.node(cpu_us=60_000_000, total_kb=2, free_kb=1)
-    collected = source.collect(mark, At(T0 + MINUTE))
+    collected = source.collect(mark, clock_at(T0 + MINUTE))
     assert _workloads(collected) == {"second", "~n1"}
     [error] = collected.refused
     assert "'a'" in error
@@ -71,10 +71,10 @@ def test_a_cgroup_whose_files_are_malformed_is_refused_alone(tmp_path: Path, fil
 def test_a_node_whose_files_are_malformed_does_not_stop_its_cgroups(tmp_path: Path, path: str, content: str) -> None:
     tree = Tree(tmp_path)
     source = tree.looks(CgroupRule(path="a", workload="first"), host=True)
-    mark = source.collect(None, At(T0)).mark
+    mark = source.collect(None, clock_at(T0)).mark
     tree.group("a", cpu_us=60_000_000, memory=0)
     (tree.proc / path).write_text(content)
-    assert "first" in _workloads(source.collect(mark, At(T0 + MINUTE)))
+    assert "first" in _workloads(source.collect(mark, clock_at(T0 + MINUTE)))
 
 
 def test_a_cgroup_whose_name_is_no_text_is_refused_alone(tmp_path: Path) -> None:
@@ -83,10 +83,10 @@ def test_a_cgroup_whose_name_is_no_text_is_refused_alone(tmp_path: Path) -> None
         (CgroupRule(path="*", workload="w"),), "n1", root=tree.root, proc=tree.proc, host=False, interfaces=()
     )
     source = ObservedSource("cgroups", "n1", "c1", "n1", MINUTE, reader.observe)
-    mark = source.collect(None, At(T0)).mark
+    mark = source.collect(None, clock_at(T0)).mark
     for name in ("good", b"bad\xff".decode(errors="surrogateescape")):
         tree.group(name, cpu_us=60_000_000, memory=0)
-    collected = source.collect(mark, At(T0 + MINUTE))
+    collected = source.collect(mark, clock_at(T0 + MINUTE))
     assert (_workloads(collected), len(collected.refused)) == ({"w"}, 1)
 
 
@@ -109,8 +109,8 @@ def test_a_malformed_pod_is_refused_alone(change: dict[str, Any]) -> None:
     texts = [summary(), json.dumps(text)]
     reader = KubeletReader([PodRule(pod="b", workload="second")], lambda: texts.pop(0), "k")
     source = ObservedSource("kubelet", "k", "c1", "n1", MINUTE, reader.observe)
-    mark = source.collect(None, At(T0)).mark
-    collected = source.collect(mark, At(T0 + MINUTE))
+    mark = source.collect(None, clock_at(T0)).mark
+    collected = source.collect(mark, clock_at(T0 + MINUTE))
     assert (_workloads(collected), len(collected.refused)) == ({"second"}, 1)
 
 

@@ -17,7 +17,7 @@ from producers.meters.kubelet.config import PodRule
 from producers.meters.kubelet.stats_summary import KubeletReader
 from producers.meters.observations import ObservedSource
 from producers.runtime.poll_loop import Collected
-from tests.support.clocks import At
+from tests.support.clocks import clock_at
 
 T0 = 1_700_000_000_000
 MINUTE = 60_000
@@ -76,9 +76,9 @@ VLLM = CgroupRule(path="system.slice/vllm-*.service", workload="chat", tenant="a
 def test_a_cgroup_is_metered_from_look_to_look(tree: Tree) -> None:
     looks = tree.looks(VLLM)
     tree.group("system.slice/vllm-1.service", cpu_us=5_000_000, memory=2 * 10**9, read=10)
-    first = looks.collect(None, At(T0))
+    first = looks.collect(None, clock_at(T0))
     tree.group("system.slice/vllm-1.service", cpu_us=35_000_000, memory=4 * 10**9, read=1_010)
-    second = looks.collect(first.mark, At(T0 + MINUTE))
+    second = looks.collect(first.mark, clock_at(T0 + MINUTE))
     assert told(first) == []
     assert told(second) == [
         ("chat", "acme", "cpu_memory_usage_gigabyte_minutes", "GB.min", "3"),
@@ -90,11 +90,11 @@ def test_a_cgroup_is_metered_from_look_to_look(tree: Tree) -> None:
 def test_a_cgroup_that_is_made_anew_under_the_same_name_counts_from_nothing(tree: Tree) -> None:
     looks = tree.looks(VLLM)
     tree.group("system.slice/vllm-1.service", cpu_us=90_000_000, memory=0)
-    first = looks.collect(None, At(T0))
+    first = looks.collect(None, clock_at(T0))
     # The old one is kept under another name, so that its inode is not given to the new one.
     os.rename(tree.root / "system.slice/vllm-1.service", tree.root / "system.slice/gone")
     tree.group("system.slice/vllm-1.service", cpu_us=120_000_000, memory=0)
-    (row, *_) = told(looks.collect(first.mark, At(T0 + MINUTE)))
+    (row, *_) = told(looks.collect(first.mark, clock_at(T0 + MINUTE)))
     assert row[2:] == ("cpu_usage_core_minutes", "core.min", "2")
 
 
@@ -102,18 +102,18 @@ def test_the_first_group_that_matches_has_a_cgroup(tree: Tree) -> None:
     looks = tree.looks(VLLM, CgroupRule(path="**/*.service", workload="rest"))
     for name in ("system.slice/vllm-1.service", "system.slice/sshd.service"):
         tree.group(name, cpu_us=0, memory=0)
-    first = looks.collect(None, At(T0))
+    first = looks.collect(None, clock_at(T0))
     for name in ("system.slice/vllm-1.service", "system.slice/sshd.service"):
         tree.group(name, cpu_us=60_000_000, memory=0)
-    found = told(looks.collect(first.mark, At(T0 + MINUTE)))
+    found = told(looks.collect(first.mark, clock_at(T0 + MINUTE)))
     assert [row[0] for row in found] == ["chat", "rest"]
 
 
 def test_the_node_itself_is_metered_too_and_loopback_is_no_network(tree: Tree) -> None:
     looks = tree.looks(host=True)
-    first = looks.collect(None, At(T0))
+    first = looks.collect(None, clock_at(T0))
     tree.node(cpu_us=120_000_000, total_kb=4_000_000, free_kb=2_000_000, received=500)
-    assert told(looks.collect(first.mark, At(T0 + MINUTE))) == [
+    assert told(looks.collect(first.mark, clock_at(T0 + MINUTE))) == [
         ("~n1", "", "cpu_memory_usage_gigabyte_minutes", "GB.min", "1.024"),
         ("~n1", "", "cpu_usage_core_minutes", "core.min", "2"),
         ("~n1", "", "network_received_bytes", "By", "500"),
@@ -122,21 +122,21 @@ def test_the_node_itself_is_metered_too_and_loopback_is_no_network(tree: Tree) -
 
 def test_a_cgroup_that_was_not_looked_for_before_only_begins(tree: Tree) -> None:
     tree.group("system.slice/vllm-1.service", cpu_us=10**12, memory=0)
-    first = tree.looks(host=True).collect(None, At(T0))
-    assert told(tree.looks(VLLM, host=True).collect(first.mark, At(T0 + MINUTE))) == []
+    first = tree.looks(host=True).collect(None, clock_at(T0))
+    assert told(tree.looks(VLLM, host=True).collect(first.mark, clock_at(T0 + MINUTE))) == []
 
 
 def test_a_rule_that_nothing_matches_is_told_once(tree: Tree) -> None:
     looks = tree.looks(VLLM)
-    first = looks.collect(None, At(T0))
+    first = looks.collect(None, clock_at(T0))
     assert first.notes == [f"no cgroup is {VLLM.path}"]
-    assert looks.collect(first.mark, At(T0 + MINUTE)).notes == []
+    assert looks.collect(first.mark, clock_at(T0 + MINUTE)).notes == []
 
 
 def test_a_folder_that_is_no_cgroup2_is_told(tmp_path: Path) -> None:
     seen = CgroupReader([VLLM], "n1", root=tmp_path, proc=tmp_path, host=False, interfaces=())
     with pytest.raises(Unavailable, match="not cgroup v2"):
-        seen.observe(At(T0))
+        seen.observe(clock_at(T0))
 
 
 def summary(**pods: Mapping[str, object]) -> str:
@@ -170,7 +170,7 @@ class Node:
 
     def look(self, mark: bytes | None, t_ms: int, **pods: Mapping[str, object]) -> Collected:
         self.text = summary(**pods)
-        return self.looks.collect(mark, At(t_ms))
+        return self.looks.collect(mark, clock_at(t_ms))
 
 
 CHAT = PodRule(namespace="serving", pod="chat-*", workload="chat", tenant="acme")
@@ -219,4 +219,4 @@ def test_what_is_no_summary_is_refused(text: str) -> None:
     node = Node()
     node.text = text
     with pytest.raises(BadInput, match="stats/summary"):
-        node.looks.collect(None, At(T0))
+        node.looks.collect(None, clock_at(T0))

@@ -22,7 +22,7 @@ from producers.meters.kubelet.config import KubeletConfig
 from producers.meters.plugin import cgroups_source, kubelet_source, produce_kubelet
 from producers.runtime.config import load
 from tests.producers.conftest import Page
-from tests.support.clocks import At
+from tests.support.clocks import clock_at
 
 METERS = ("cgroups", "kubelet", "prometheus", "sql")
 
@@ -81,10 +81,10 @@ def test_what_a_pod_used_while_no_producer_ran_is_on_the_log_once(
 def test_a_service_accounts_token_is_read_at_each_look_and_never_sent_in_the_clear(tmp_path: Path) -> None:
     told = KubeletConfig(url="https://127.0.0.1:1", token_file=tmp_path / "token")
     with Pages() as pages, pytest.raises(Unavailable, match="token_file"):
-        kubelet_source(Settings(), told, pages).collect(None, At(0))
+        kubelet_source(Settings(), told, pages).collect(None, clock_at(0))
     plain = told.model_copy(update={"url": "http://127.0.0.1:1"})
     with Pages() as pages, pytest.raises(Unavailable, match="does not answer"):
-        kubelet_source(Settings(), plain, pages).collect(None, At(0))
+        kubelet_source(Settings(), plain, pages).collect(None, clock_at(0))
 
 
 def test_doctor_says_of_each_what_it_finds_or_why_not(

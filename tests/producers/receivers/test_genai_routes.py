@@ -28,8 +28,9 @@ from producers.runtime.poll_loop import Made
 from producers.runtime.receiver.delivery_queue import Line, Order, ready
 from producers.runtime.receiver.server import Bounds
 from tests.producers.gateways.payloads import SECRET, as_json, as_protobuf, payload, span
+from tests.producers.runtime.receiver.listener import NOW_MS, Listener, UsageBroker, listening, token
 from tests.producers.runtime.receiver.listener import SECRET as KEY
-from tests.producers.runtime.receiver.listener import Broker, Listener, Time, listening, token
+from tests.support.clocks import FixedWallClock
 
 pytestmark = [  # Schemathesis' own dependencies, not ours.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -66,11 +67,11 @@ def post(listener: Listener, path: str, body: bytes, content_type: str = JSON, *
     return listener.client.post(path, content=body, headers={"content-type": content_type, **headers})
 
 
-def requests(broker: Broker) -> list[tuple[str, str, str]]:
+def requests(broker: UsageBroker) -> list[tuple[str, str, str]]:
     """(place, tenant, id) of each request that is on the log."""
     return [
         (f"{event.cluster}/{event.workload}", event.batch.tenants[event.batch.tenant[n]], event.batch.request_id[n])
-        for event in broker.events
+        for event in broker.stored
         if isinstance(event.batch, TokenBatch)
         for n in range(len(event.batch))
     ]
@@ -159,7 +160,7 @@ def test_external_spend_is_a_row_of_usage_beside_its_request(listen: Listen) -> 
     with listen() as listener:
         assert post(listener, "/litellm", json.dumps(body).encode()).status_code == 202
         assert requests(listener.broker) == [("east/external/openai", "team-7", "chatcmpl-1")]
-        [usage] = [event.batch for event in listener.broker.events if isinstance(event.batch, UsageBatch)]
+        [usage] = [event.batch for event in listener.broker.stored if isinstance(event.batch, UsageBatch)]
         assert (usage.meter, usage.quantity, usage.tenant) == (("external_spend",), ("0.25",), ("team-7",))
 
 
@@ -191,7 +192,7 @@ def test_of_prompts_and_answers_nothing_is_told_or_logged(listen: Listen, caplog
             post(listener, "/litellm", json.dumps(payload(model=None)).encode()),
         ]
         assert SECRET not in "".join(answer.text for answer in answers)
-        assert SECRET not in repr(listener.broker.events)
+        assert SECRET not in repr(listener.broker.stored)
     assert SECRET not in caplog.text
 
 
@@ -241,7 +242,7 @@ class Keeper:
 
 def test_what_the_disk_did_not_take_may_come_again(listen: Listen) -> None:
     recent, keeper, told = Recent(), Keeper(), list[WattlogError | None]()
-    line = Line(Time(), max_waiting=10, recent=recent)
+    line = Line(FixedWallClock(NOW_MS), max_waiting=10, recent=recent)
     line.start(keeper, threaded=False)
     recent.add(["a"])
     keeper.full = True
@@ -257,7 +258,7 @@ def test_what_the_disk_did_not_take_may_come_again(listen: Listen) -> None:
 
 def test_two_requests_that_bring_the_same_at_once_count_once(listen: Listen) -> None:
     recent, keeper, told = Recent(), Keeper(), list[WattlogError | None]()
-    line = Line(Time(), max_waiting=10, recent=recent)
+    line = Line(FixedWallClock(NOW_MS), max_waiting=10, recent=recent)
     line.start(keeper, threaded=False)
     for _ in range(2):
         line._inbox.put(Order(made(), told.append, ["a"]))
@@ -272,7 +273,7 @@ def test_two_requests_that_bring_the_same_at_once_count_once(listen: Listen) -> 
 def test_what_came_before_is_accepted_when_what_was_kept_by_then_is_acknowledged(listen: Listen) -> None:
     keeper, told, again = Keeper(), list[WattlogError | None](), list[WattlogError | None]()
     keeper.newest = 7  # An earlier run's, on disk.
-    line = Line(Time(), max_waiting=10)
+    line = Line(FixedWallClock(NOW_MS), max_waiting=10)
     line.start(keeper, threaded=False)
     line._inbox.put(Order((), again.append, again=True))
     keeper.oldest = 5

@@ -31,26 +31,6 @@ def when(t_ms: int) -> str:
     return datetime.fromtimestamp(t_ms / 1000, UTC).isoformat().replace("+00:00", "Z")
 
 
-class Still:
-    """Time that stands but for waits; threads may share it. `waited` is how long, each time."""
-
-    def __init__(self, now_ms: int = START) -> None:
-        self.now_ms, self.waited, self.lock = now_ms, list[float](), threading.Lock()
-        self.stopped = False
-
-    def wall_ms(self) -> int:
-        return self.now_ms
-
-    def monotonic_ms(self) -> int:
-        return self.now_ms
-
-    def wait(self, seconds: float) -> bool:
-        with self.lock:
-            self.waited += [seconds] if seconds else []
-            self.now_ms += round(1000 * seconds)
-        return self.stopped
-
-
 @dataclass
 class Asked:
     """One request."""

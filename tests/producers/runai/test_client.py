@@ -16,7 +16,8 @@ from contracts.errors import Unavailable
 from producers.runai.client import ATTEMPTS, BRAKE, MAX_BYTES, RunAiClient, RunAiCredentials
 from producers.runai.listing import RunAiListing, list_all
 from producers.runai.windows import RunAiWindow
-from tests.producers.runai.stand_in import MINUTE_MS, SECRET, START, Asked, Reply, Standin, Still, Thing, times, when
+from tests.producers.runai.stand_in import MINUTE_MS, SECRET, START, Asked, Reply, Standin, Thing, times, when
+from tests.support.clocks import FakeClock
 
 PATH = "/api/v1/clusters"
 CREDENTIALS = RunAiCredentials("app_token", "app-1", SECRET)
@@ -36,12 +37,12 @@ def standin() -> Standin:
 
 
 @pytest.fixture
-def time() -> Still:
-    return Still()
+def time() -> FakeClock:
+    return FakeClock(now_ms=START, epoch_ms=0)
 
 
 @pytest.fixture
-def api(standin: Standin, time: Still) -> Iterator[RunAiClient]:
+def api(standin: Standin, time: FakeClock) -> Iterator[RunAiClient]:
     with RunAiClient("https://acme.run.ai/", CREDENTIALS, time, lambda: 1.0, transport=standin.transport()) as api:
         yield api
 
@@ -64,7 +65,7 @@ def reason(ask: Callable[[], object]) -> str:
     ],
 )
 def test_a_token_is_asked_for_once_and_sent_with_every_call(
-    standin: Standin, time: Still, grant: str, body: dict[str, str]
+    standin: Standin, time: FakeClock, grant: str, body: dict[str, str]
 ) -> None:
     with RunAiClient(
         "https://x", RunAiCredentials(grant, "a", SECRET), time, lambda: 1.0, transport=standin.transport()
@@ -76,7 +77,7 @@ def test_a_token_is_asked_for_once_and_sent_with_every_call(
     assert [(a.path, a.token) for a in calls] == [(PATH, "token-1")] * 2
 
 
-def test_a_token_is_renewed_before_it_ends(standin: Standin, time: Still, api: RunAiClient) -> None:
+def test_a_token_is_renewed_before_it_ends(standin: Standin, time: FakeClock, api: RunAiClient) -> None:
     standin.expires_in = 600
     api.get(PATH)
     time.now_ms += 539_999
@@ -88,7 +89,7 @@ def test_a_token_is_renewed_before_it_ends(standin: Standin, time: Still, api: R
 
 
 def test_a_token_that_says_nothing_of_its_life_is_believed_by_its_claims(
-    standin: Standin, time: Still, api: RunAiClient
+    standin: Standin, time: FakeClock, api: RunAiClient
 ) -> None:
     claims = urlsafe_b64encode(b'{"iat": 1000, "exp": 1100}').decode().rstrip("=")
     standin.odd = times(1, Reply(200, {"accessToken": f"token-x.{claims}.sig"}), on_token)
@@ -112,7 +113,7 @@ def test_a_token_that_is_not_taken_any_more_is_renewed_once(standin: Standin, ap
 
 
 def test_credentials_that_are_not_taken_are_told_without_the_secret(
-    standin: Standin, time: Still, caplog: pytest.LogCaptureFixture
+    standin: Standin, time: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     wrong = RunAiCredentials("app_token", "app-1", "hunter2")
@@ -130,11 +131,11 @@ def test_credentials_that_are_not_taken_are_told_without_the_secret(
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 408])
 def test_a_call_that_may_help_to_repeat_is_repeated_with_backoff(
-    standin: Standin, time: Still, api: RunAiClient, status: int
+    standin: Standin, time: FakeClock, api: RunAiClient, status: int
 ) -> None:
     standin.odd = times(ATTEMPTS - 1, Reply(status), on_path)
     assert api.get(PATH).body
-    assert time.waited == [0.5, 1.0, 2.0]
+    assert time.waits_s == [0.5, 1.0, 2.0]
 
 
 def test_a_call_is_repeated_no_more_than_so_often(standin: Standin, api: RunAiClient) -> None:
@@ -160,17 +161,17 @@ def test_a_slow_answer_is_not_waited_for(standin: Standin, api: RunAiClient) -> 
 
 @pytest.mark.parametrize("retry_after", ["7", when(START + 7_000)])
 def test_it_is_left_alone_for_as_long_as_it_says(
-    standin: Standin, time: Still, api: RunAiClient, retry_after: str
+    standin: Standin, time: FakeClock, api: RunAiClient, retry_after: str
 ) -> None:
     api.get(PATH)
     said = "Tue, 14 Nov 2023 22:13:07 GMT" if "T" in retry_after else retry_after
     standin.odd = times(1, Reply(429, headers={"Retry-After": said}), on_path)
     api.get(PATH)
-    assert sum(time.waited) == 7
+    assert sum(time.waits_s) == 7
     assert time.now_ms == START + 7_000
 
 
-def test_where_that_is_long_calls_fail_at_once_until_then(standin: Standin, time: Still, api: RunAiClient) -> None:
+def test_where_that_is_long_calls_fail_at_once_until_then(standin: Standin, time: FakeClock, api: RunAiClient) -> None:
     standin.odd = times(1, Reply(503, headers={"Retry-After": "600"}), on_path)
     assert reason(lambda: api.get(PATH)) == "throttled"
     asked = len(standin.asked)
@@ -199,12 +200,12 @@ def test_workloads_that_are_gone_are_no_reason_to_ask_nothing_more(standin: Stan
     assert api.get(PATH).body
 
 
-def test_a_stop_ends_a_wait(standin: Standin, time: Still, api: RunAiClient) -> None:
+def test_a_stop_ends_a_wait(standin: Standin, time: FakeClock, api: RunAiClient) -> None:
     standin.odd, time.stopped = times(99, Reply(500), on_path), True
     assert reason(lambda: api.get(PATH)) == "stop"
 
 
-def test_an_answer_without_end_is_cut_off(time: Still) -> None:
+def test_an_answer_without_end_is_cut_off(time: FakeClock) -> None:
     def endless(_: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=iter([b"x" * 2**20] * (MAX_BYTES // 2**20 + 2)))
 
@@ -215,7 +216,7 @@ def test_an_answer_without_end_is_cut_off(time: Still) -> None:
         api.get(PATH)
 
 
-def test_an_answer_that_trickles_is_cut_off(time: Still) -> None:
+def test_an_answer_that_trickles_is_cut_off(time: FakeClock) -> None:
     def trickle() -> Iterator[bytes]:
         while True:
             time.now_ms += 1_000

@@ -43,11 +43,11 @@ from tests.producers.runai.stand_in import (
     Odd,
     Reply,
     Standin,
-    Still,
     Thing,
     times,
 )
-from tests.producers.runtime.test_poll_loop import Log
+from tests.support.brokers import FakeBroker
+from tests.support.clocks import FakeClock
 
 CONFIG: dict[str, Any] = {
     "url": "https://acme.run.ai", "app_id": "app-1", "app_secret": SECRET, "concurrency": 1, "metrics_offset_s": 30,
@@ -61,7 +61,7 @@ class Look:
     """A source, its time and its mark, step by step."""
 
     def __init__(self, standin: Standin, **more: Any) -> None:
-        self.standin, self.time, self.registry = standin, Still(START), CollectorRegistry()
+        self.standin, self.time, self.registry = standin, FakeClock(now_ms=START, epoch_ms=0), CollectorRegistry()
         config = RunAiConfig(**CONFIG | more)
         self.api = api_of(config, self.time, standin.transport())
         self.source = source_of(Settings(cluster="here"), config, self.api, RunAiMetrics(self.registry))
@@ -444,7 +444,7 @@ BAD = st.sampled_from([
 
 
 @contextmanager
-def collecting(path: Path, look: Look, log: Log) -> Iterator[Collector]:
+def collecting(path: Path, look: Look, log: FakeBroker) -> Iterator[Collector]:
     # As patient with a 404 as with anything else: three of one workload would be enough to give it up.
     with closing(Spool(path)) as spool, patch.object(windows, "MAX_UNIT_TRIES", 99):
         yield Collector(
@@ -460,12 +460,12 @@ HOUR_MS = 60 * MINUTE_MS
 def test_each_workloads_window_and_metric_is_on_the_log_once_whatever_fails(
     tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[list[Reply | None], bool, bool]]
 ) -> None:
-    path, log, standin = tmp_path_factory.mktemp("runai") / "spool.db", Log(), Standin(workloads=3)
+    path, log, standin = tmp_path_factory.mktemp("runai") / "spool.db", FakeBroker(), Standin(workloads=3)
     look = Look(standin, schedule="@every 1h", samples=1)
     begin_ms = START - START % HOUR_MS
     with collecting(path, look, log) as first:
         first.round()
-    for script, log.away, killed in runs:
+    for script, log.silent, killed in runs:
         replies = iter(script)
         look.time.now_ms += 1_000  # A run's epoch is its start.
         standin.odd = lambda asked, replies=replies: next(replies, None)  # type: ignore[misc]
@@ -475,8 +475,8 @@ def test_each_workloads_window_and_metric_is_on_the_log_once_whatever_fails(
                 for _ in range(3):
                     running.round()
         if killed:
-            log.queue.clear()  # What was in flight is lost with the process, and its answers with it.
-    standin.odd, log.away = lambda asked: None, False
+            log.forget()  # What was in flight is lost with the process, and its answers with it.
+    standin.odd, log.silent = lambda asked: None, False
     look.time.now_ms += 1_000
     with collecting(path, look, log) as last:
         for _ in range(4):  # Long enough for what failed most often to be read again.
@@ -609,4 +609,4 @@ def test_a_wrong_option_is_told_by_its_place_in_the_file(
 def test_what_it_cannot_do_without_is_asked_for(lacks: str) -> None:
     config = RunAiConfig(**{name: value for name, value in CONFIG.items() if name != lacks})
     with pytest.raises(BadSetting, match=f"produce.runai.{lacks}"):
-        api_of(config, Still())
+        api_of(config, FakeClock(now_ms=START, epoch_ms=0))

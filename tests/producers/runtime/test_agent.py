@@ -26,28 +26,12 @@ from producers.runtime.backlog import Backlog
 from producers.runtime.clock import Clock
 from producers.runtime.delivery import Delivery, outgoing
 from producers.runtime.event_sequence import heartbeat_batch
-from producers.runtime.publisher import OnDelivery, Publisher
+from producers.runtime.publisher import Publisher
 from producers.runtime.spool import Spool
+from tests.support.brokers import FakeBroker
+from tests.support.clocks import T0, FakeClock
 
-T0 = 1_700_000_000_000
 CHAT = Binding("chat", "acme")
-
-
-class Time:
-    """Stands still but for waits; says stop when it has come to `end_ms`."""
-
-    def __init__(self, end_ms: int) -> None:
-        self.now_ms, self.end_ms = 0, end_ms
-
-    def wall_ms(self) -> int:
-        return T0 + self.now_ms
-
-    def monotonic_ms(self) -> int:
-        return self.now_ms
-
-    def wait(self, seconds: float) -> bool:
-        self.now_ms = min(self.now_ms + round(seconds * 1000), self.end_ms)
-        return self.now_ms >= self.end_ms
 
 
 class Gpus:
@@ -63,32 +47,6 @@ class Gpus:
         return [kept for reading in made if (kept := self.odd(reading)) is not None]
 
 
-class Log:
-    """A broker: away while `away(now)`, else it takes and stores at once."""
-
-    def __init__(self, time: Time, away: Callable[[int], bool] = lambda now_ms: False, refuse: int = 0) -> None:
-        self.time, self.away, self.refuse = time, away, refuse
-        self.stored: list[Event] = []
-        self.queue: list[tuple[Event, OnDelivery]] = []
-
-    def send_raw(
-        self, topic: str, key: bytes | None, headers: codec.Headers, value: bytes | None, *, timestamp_ms: int,
-        on_delivery: OnDelivery,
-    ) -> None:  # fmt: skip
-        self.queue.append((codec.decode(headers, value), on_delivery))
-
-    def poll(self, timeout_s: float = 0.0) -> None:
-        self.time.now_ms += round(timeout_s * 1000)
-        while self.queue and not self.away(self.time.now_ms):
-            event, on_delivery = self.queue.pop(0)
-            if self.refuse:
-                self.refuse -= 1
-                on_delivery("the broker said no")
-            else:
-                self.stored.append(event)
-                on_delivery(None)
-
-
 NODE = Node("east", "n1", sample_ms=1000, publish_ms=5000, boot="this one")
 
 
@@ -99,9 +57,9 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 
 
 def run(
-    time: Time,
+    time: FakeClock,
     gpus: Gpus,
-    log: Log,
+    log: FakeBroker,
     spool: Spool,
     bindings: Callable[[], Mapping[str, Binding]] = dict,
     node: Node = NODE,
@@ -123,8 +81,8 @@ def rows(events: Sequence[Event]) -> list[tuple[str, str, int, int, int]]:
 
 
 def test_a_batch_every_publish_period_holds_the_intervals_of_a_workload(spool: Spool) -> None:
-    time = Time(10_000)
-    log = Log(time)
+    time = FakeClock(10_000)
+    log = FakeBroker(time)
     run(time, Gpus("a", "b"), log, spool, lambda: {"a": CHAT, "b": CHAT})
     assert [(e.source, e.seq, e.cluster, e.workload, len(e.batch)) for e in log.stored] == [
         ("nvml://east/n1/chat", 0, "east", "chat", 10), ("nvml://east/n1/chat", 1, "east", "chat", 10),
@@ -135,15 +93,15 @@ def test_a_batch_every_publish_period_holds_the_intervals_of_a_workload(spool: S
 
 
 def test_a_gpu_that_nobody_holds_goes_under_the_nodes_stand_in(spool: Spool) -> None:
-    time = Time(7_000)
-    log = Log(time)
+    time = FakeClock(7_000)
+    log = FakeBroker(time)
     run(time, Gpus("a", "b"), log, spool, lambda: {"a": CHAT})
     assert {(e.workload, r[1]) for e in log.stored for r in rows([e])} == {("chat", "a"), ("~n1", "b")}
 
 
 def test_a_gpu_that_changes_hands_is_charged_to_who_held_it_when_the_interval_began(spool: Spool) -> None:
-    time = Time(12_000)
-    log = Log(time)
+    time = FakeClock(12_000)
+    log = FakeBroker(time)
     run(time, Gpus("a"), log, spool, lambda: {"a": Binding("first" if time.now_ms < 6_000 else "second")})
     split = {w: (min(r[2] for r in got), max(r[3] for r in got)) for w in ("first", "second")
              if (got := [r for r in rows(log.stored) if r[0] == w])}  # fmt: skip
@@ -151,8 +109,8 @@ def test_a_gpu_that_changes_hands_is_charged_to_who_held_it_when_the_interval_be
 
 
 def test_a_workload_without_rows_sends_heartbeats_numbered_without_holes(spool: Spool) -> None:
-    time = Time(16_000)
-    log, gpus = Log(time), Gpus("a")
+    time = FakeClock(16_000)
+    log, gpus = FakeBroker(time), Gpus("a")
     gpus.odd = lambda r: replace(r, counter_mj=None, watts=None)
     run(time, gpus, log, spool, lambda: {"a": CHAT})
     assert [(e.seq, e.batch.event_ms - T0, len(e.batch)) for e in log.stored] == [
@@ -161,8 +119,8 @@ def test_a_workload_without_rows_sends_heartbeats_numbered_without_holes(spool: 
 
 
 def test_what_the_broker_refuses_is_sent_again_as_it_was(spool: Spool) -> None:
-    time = Time(30_000)
-    log = Log(time, refuse=2)
+    time = FakeClock(30_000)
+    log = FakeBroker(time, refuse_next=2)
     agent = run(time, Gpus("a"), log, spool)
     assert sorted(e.seq for e in log.stored) == list(range(len(log.stored)))
     assert sum(r[4] for r in rows(log.stored)) == 30 * 300_000_000
@@ -170,8 +128,8 @@ def test_what_the_broker_refuses_is_sent_again_as_it_was(spool: Spool) -> None:
 
 
 def test_while_the_broker_is_away_everything_waits_on_disk_and_comes_in_order(spool: Spool) -> None:
-    time = Time(3_600_000)
-    log = Log(time, away=lambda now_ms: 10_000 < now_ms < 3_500_000)
+    time = FakeClock(3_600_000)
+    log = FakeBroker(time, away_at=lambda now_ms: 10_000 < now_ms < 3_500_000)
     agent = run(time, Gpus("a", "b"), log, spool, lambda: {"a": CHAT, "b": CHAT})
     got = rows(log.stored)
     assert sum(r[4] for r in got) == 2 * 3_600 * 300_000_000
@@ -180,16 +138,16 @@ def test_while_the_broker_is_away_everything_waits_on_disk_and_comes_in_order(sp
 
 
 def test_nobody_hears_heartbeats_while_the_broker_is_away_so_none_are_kept(spool: Spool) -> None:
-    time = Time(3_600_000)
+    time = FakeClock(3_600_000)
     gpus = Gpus("a")
     gpus.odd = lambda r: replace(r, counter_mj=None, watts=None)
-    run(time, gpus, Log(time, away=lambda now_ms: True), spool, lambda: {"a": CHAT})
+    run(time, gpus, FakeBroker(time, away_at=lambda now_ms: True), spool, lambda: {"a": CHAT})
     assert spool.events == 1
 
 
 def test_with_a_full_spool_rows_stay_in_memory_coarser_and_no_joule_is_lost(tmp_path: Path) -> None:
-    time = Time(3_600_000)
-    log = Log(time, away=lambda now_ms: 10_000 < now_ms < 3_500_000)
+    time = FakeClock(3_600_000)
+    log = FakeBroker(time, away_at=lambda now_ms: 10_000 < now_ms < 3_500_000)
     longest = 0
 
     def bindings() -> Mapping[str, Binding]:
@@ -215,25 +173,25 @@ def test_with_a_full_spool_rows_stay_in_memory_coarser_and_no_joule_is_lost(tmp_
 
 
 def test_an_end_without_a_broker_leaves_the_joules_to_the_next_run(spool: Spool) -> None:
-    time = Time(20_000)
-    run(time, Gpus("a"), Log(time, away=lambda now_ms: True), spool)
-    later = Time(100_000)
+    time = FakeClock(20_000)
+    run(time, Gpus("a"), FakeBroker(time, away_at=lambda now_ms: True), spool)
+    later = FakeClock(100_000)
     later.now_ms = time.now_ms
-    log = Log(later)
+    log = FakeBroker(later)
     run(later, Gpus("a"), log, spool)
     assert sum(r[4] for r in rows(log.stored)) == 100 * 300_000_000
     assert {e.epoch for e in log.stored} == {T0, T0 + 20_000 + 30_000}
 
 
 def test_an_end_with_neither_broker_nor_disk_names_the_joules_that_are_lost(tmp_path: Path) -> None:
-    time = Time(20_000)
+    time = FakeClock(20_000)
     with (
         closing(Spool(tmp_path / "spool.db", max_bytes=1)) as spool,
         pytest.raises(Unavailable, match=r"6000\.000 J of east/n1"),
     ):
         beat = heartbeat_batch(topics.POWER, T0, node="n0")
         spool.put([outgoing(Event("nvml://east/n0/w", 1, 0, "east", "w", beat))])  # What fills it.
-        run(time, Gpus("a"), Log(time, away=lambda now_ms: True), spool)
+        run(time, Gpus("a"), FakeBroker(time, away_at=lambda now_ms: True), spool)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -242,9 +200,9 @@ def test_an_agent_killed_anywhere_any_number_of_times_loses_no_joule_and_counts_
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("killed") / "spool.db"
-    time, gpus = Time(300_000), Gpus("a", "b")
+    time, gpus = FakeClock(300_000), Gpus("a", "b")
     away = data.draw(st.sets(st.integers(0, 29)), "away")
-    log = Log(time, away=lambda now_ms: now_ms // 10_000 in away)
+    log = FakeBroker(time, away_at=lambda now_ms: now_ms // 10_000 in away)
     for down_ms in data.draw(st.lists(st.integers(0, 40_000), max_size=4), "down"):
         with closing(Spool(path)) as spool:
             agent = Agent(NODE, gpus, Delivery(spool, log), time, lambda: {"a": CHAT}, marks=spool.marks())
@@ -253,10 +211,10 @@ def test_an_agent_killed_anywhere_any_number_of_times_loses_no_joule_and_counts_
                 time.now_ms += 1_000
                 if data.draw(st.booleans(), "publishes"):
                     agent.publish()
-        log.queue.clear()  # what was in flight is lost with the process, and its answers with it
+        log.forget()  # what was in flight is lost with the process, and its answers with it
         time.now_ms += down_ms
     time.end_ms = time.now_ms + 60_000
-    log.away = lambda now_ms: False
+    log.away_at = lambda now_ms: False
     with closing(Spool(path)) as spool:
         run(time, gpus, log, spool, lambda: {"a": CHAT})
     distinct = {(e.source, e.epoch, e.seq): e for e in log.stored}  # as a worker sees them
@@ -264,17 +222,17 @@ def test_an_agent_killed_anywhere_any_number_of_times_loses_no_joule_and_counts_
 
 
 def test_marks_of_another_run_of_the_machine_are_of_no_use(spool: Spool) -> None:
-    time = Time(20_000)
-    run(time, Gpus("a"), Log(time), spool)
-    later = Time(30_000)
-    log = Log(later)
+    time = FakeClock(20_000)
+    run(time, Gpus("a"), FakeBroker(time), spool)
+    later = FakeClock(30_000)
+    log = FakeBroker(later)
     run(later, Gpus("a"), log, spool, node=replace(NODE, boot="the next one"))
     assert sum(r[4] for r in rows(log.stored)) == 30 * 300_000_000
 
 
 def test_samples_that_were_missed_are_bridged_not_made_up_for(spool: Spool) -> None:
-    time = Time(20_000)
-    log, gpus = Log(time), Gpus("a")
+    time = FakeClock(20_000)
+    log, gpus = FakeBroker(time), Gpus("a")
 
     def slow(reading: GpuReading) -> GpuReading:
         time.now_ms += 2_500
@@ -292,8 +250,8 @@ def test_a_sensor_that_fails_as_a_whole_is_counted_and_the_loop_goes_on(spool: S
                 raise Unavailable("the driver went away", "load it")
             return super().readings(clock)
 
-    time = Time(10_000)
-    log = Log(time)
+    time = FakeClock(10_000)
+    log = FakeBroker(time)
     agent = run(time, Flaky("a"), log, spool)
     assert sum(r[4] for r in rows(log.stored)) == 10 * 300_000_000
     assert agent.metrics.sample_errors._value.get() == 1
@@ -301,10 +259,10 @@ def test_a_sensor_that_fails_as_a_whole_is_counted_and_the_loop_goes_on(spool: S
 
 def test_metrics_tell_rows_joules_and_resets(spool: Spool) -> None:
     registry = CollectorRegistry()
-    time = Time(10_000)
+    time = FakeClock(10_000)
     gpus = Gpus("a")
     gpus.odd = lambda r: replace(r, counter_mj=r.counter_mj if r.monotonic_ms < 5_000 else r.monotonic_ms)  # type: ignore[type-var]
-    Agent(NODE, gpus, Delivery(spool, Log(time)), time, dict, Metrics(registry)).run()
+    Agent(NODE, gpus, Delivery(spool, FakeBroker(time)), time, dict, Metrics(registry)).run()
     value = registry.get_sample_value
     assert value("wattlog_producer_rows_total") == 10
     assert value("wattlog_producer_counter_resets_total") == 1
@@ -335,7 +293,7 @@ def test_coarsening_keeps_every_joule_and_never_overlaps(moves: list[tuple[str, 
 
 
 def test_an_agent_on_a_real_log(spool: Spool, broker: str, consume: Callable[..., list[Message]]) -> None:
-    time = Time(30_000)
+    time = FakeClock(30_000)
     with Publisher({"bootstrap.servers": broker}) as publisher:
         Agent(NODE, Gpus("a", "b"), Delivery(spool, publisher), time, lambda: {"a": CHAT}).run()
     messages = consume(topics.POWER, 12)

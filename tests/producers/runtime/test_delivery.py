@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import codec, topics
-from contracts.errors import Unavailable
+from contracts import topics
 from contracts.events import Event
-from producers.runtime.delivery import Delivery, OnDelivery
+from producers.runtime.delivery import Delivery
 from producers.runtime.event_sequence import Sequencer, event_of, power_batch
 from producers.runtime.spool import Spool
+from tests.support.brokers import FakeBroker
 
 NUMBERS = "nvml://c/n/w"
-
-
-class Broker:
-    """Takes messages, and answers when told to."""
-
-    def __init__(self) -> None:
-        self.sent: list[tuple[str, OnDelivery]] = []
-        self.stored: list[str] = []
-        self.away = False
-
-    def send_raw(
-        self, topic: str, key: bytes | None, headers: codec.Headers, value: bytes | None, *, timestamp_ms: int,
-        on_delivery: OnDelivery,
-    ) -> None:  # fmt: skip
-        if self.away:
-            raise Unavailable("the queue to Kafka has been full", "wait")
-        self.sent.append((dict(headers)["ce_id"].decode(), on_delivery))
-
-    def poll(self, timeout_s: float = 0.0) -> None: ...
-
-    def answer(self, good: Callable[[str], bool] = lambda _: True) -> None:
-        sent, self.sent = self.sent, []
-        for name, on_delivery in sent:
-            reason = None if good(name) else "Broker: not enough replicas"
-            if reason is None:
-                self.stored.append(name)
-            on_delivery(reason)
 
 
 def events(numbers: Sequencer, count: int) -> list[Event]:
@@ -57,66 +29,66 @@ def spool(tmp_path: Path) -> Spool:
 
 
 def test_events_are_sent_in_order_and_forgotten_when_the_broker_has_them(spool: Spool) -> None:
-    broker, numbers = Broker(), Sequencer(7)
+    broker, numbers = FakeBroker(silent=True), Sequencer(7)
     delivery = Delivery(spool, broker)
     delivery.offer(events(numbers, 3))
     delivery.pump()
     broker.answer()
     delivery.pump()
-    assert broker.stored == ["7.0", "7.1", "7.2"]
+    assert broker.stored_ids == ["7.0", "7.1", "7.2"]
     assert (spool.events, delivery.waiting, delivery.delivered) == (0, 0, 3)
 
 
 def test_few_are_in_flight_and_the_rest_waits_on_disk(spool: Spool) -> None:
-    broker = Broker()
+    broker = FakeBroker(silent=True)
     delivery = Delivery(spool, broker, max_in_flight=2)
     delivery.offer(events(Sequencer(7), 5))
     delivery.pump()
-    assert [name for name, _ in broker.sent] == ["7.0", "7.1"]
+    assert broker.in_flight == ["7.0", "7.1"]
     broker.answer()
     delivery.pump()
-    assert [name for name, _ in broker.sent] == ["7.2", "7.3"]
+    assert broker.in_flight == ["7.2", "7.3"]
 
 
 def test_what_the_broker_refused_is_sent_again_under_its_own_number_first(spool: Spool) -> None:
-    broker = Broker()
+    broker = FakeBroker(silent=True)
     delivery = Delivery(spool, broker, max_in_flight=2)
     delivery.offer(events(Sequencer(7), 3))
     delivery.pump()
     broker.answer(lambda name: name != "7.0")
     delivery.pump()
-    assert [name for name, _ in broker.sent] == ["7.0", "7.2"]
+    assert broker.in_flight == ["7.0", "7.2"]
     assert delivery.failures == 1
 
 
 def test_a_client_that_takes_nothing_leaves_everything_on_disk(spool: Spool) -> None:
-    broker = Broker()
+    broker = FakeBroker(silent=True)
     delivery = Delivery(spool, broker)
     delivery.offer(events(Sequencer(7), 2))
-    broker.away = True
+    broker.full = True
     delivery.pump()
     assert delivery.waiting == 2
-    broker.away = False
+    broker.full = False
     delivery.pump()
     broker.answer()
-    assert broker.stored == ["7.0", "7.1"]
+    assert broker.stored_ids == ["7.0", "7.1"]
 
 
 def test_another_run_sends_what_was_not_acknowledged_under_its_old_identity(spool: Spool) -> None:
-    lost = Broker()
+    lost = FakeBroker(silent=True)
     first = Delivery(spool, lost)
     first.offer(events(Sequencer(7), 2))
     first.pump()  # and is killed before an answer came
-    broker = Broker()
+    broker = FakeBroker(silent=True)
     second = Delivery(spool, broker)
     second.offer(events(Sequencer(8), 1))
     second.pump()
     broker.answer()
-    assert broker.stored == ["7.0", "7.1", "8.0"]
+    assert broker.stored_ids == ["7.0", "7.1", "8.0"]
 
 
 def test_who_waits_for_a_message_is_told_when_the_broker_has_it(spool: Spool) -> None:
-    broker, done = Broker(), []
+    broker, done = FakeBroker(silent=True), []
     delivery = Delivery(spool, broker, on_done=done.append)
     numbers = delivery.offer(events(Sequencer(7), 1))
     delivery.pump()
@@ -131,7 +103,7 @@ def test_whatever_the_broker_refuses_every_event_arrives_and_none_is_left(
     tmp_path_factory: pytest.TempPathFactory, answers: list[list[bool]], in_flight: int
 ) -> None:
     spool = Spool(tmp_path_factory.mktemp("spool") / "spool.db")
-    broker = Broker()
+    broker = FakeBroker(silent=True)
     delivery = Delivery(spool, broker, max_in_flight=in_flight)
     delivery.offer(events(Sequencer(7), 6))
     for some in [*answers, *[[]] * 12]:
@@ -139,12 +111,12 @@ def test_whatever_the_broker_refuses_every_event_arrives_and_none_is_left(
         left = list(some)
         broker.answer(lambda _, left=left: left.pop(0) if left else True)
     delivery.pump()
-    assert sorted(broker.stored) == [f"7.{n}" for n in range(6)]
+    assert sorted(broker.stored_ids) == [f"7.{n}" for n in range(6)]
     assert spool.events == 0
     spool.close()
 
 
 def test_topics_and_keys_are_those_of_the_event(spool: Spool) -> None:
-    Delivery(spool, Broker()).offer(events(Sequencer(7), 1))
+    Delivery(spool, FakeBroker(silent=True)).offer(events(Sequencer(7), 1))
     [(_, message)] = spool.after(0, 1)
     assert (message.topic, message.key, message.t_ms) == (topics.POWER, b"c/w", 1000)

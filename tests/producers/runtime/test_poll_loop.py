@@ -12,36 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from contracts import codec
 from contracts.errors import Unavailable
-from contracts.events import Event, UsageBatch
+from contracts.events import UsageBatch
 from producers.runtime.clock import Clock
 from producers.runtime.delivery import Delivery
 from producers.runtime.poll_loop import Collected, Collector, Made, Metrics
-from producers.runtime.publisher import OnDelivery
 from producers.runtime.spool import Spool
-from tests.producers.runtime.test_agent import T0, Time
-
-
-class Log:
-    """A broker that stores at once, while it is not away."""
-
-    def __init__(self) -> None:
-        self.stored: list[Event] = []
-        self.queue: list[tuple[Event, OnDelivery]] = []
-        self.away = False
-
-    def send_raw(
-        self, topic: str, key: bytes | None, headers: codec.Headers, value: bytes | None, *, timestamp_ms: int,
-        on_delivery: OnDelivery,
-    ) -> None:  # fmt: skip
-        self.queue.append((codec.decode(headers, value), on_delivery))
-
-    def poll(self, timeout_s: float = 0.0) -> None:
-        while self.queue and not self.away:
-            event, on_delivery = self.queue.pop(0)
-            self.stored.append(event)
-            on_delivery(None)
+from tests.support.brokers import FakeBroker
+from tests.support.clocks import T0, FakeClock
 
 
 class Lines:
@@ -74,18 +52,20 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
         yield spool
 
 
-def run(source: Lines, time: Time, log: Log, spool: Spool, registry: CollectorRegistry | None = None) -> None:
+def run(
+    source: Lines, time: FakeClock, log: FakeBroker, spool: Spool, registry: CollectorRegistry | None = None
+) -> None:
     metrics = Metrics(registry or CollectorRegistry())
     Collector([source], Delivery(spool, log), time, spool.marks(), metrics).run()
 
 
-def numbers(log: Log) -> list[int]:
+def numbers(log: FakeBroker) -> list[int]:
     return [int(q) for e in log.stored if isinstance(e.batch, UsageBatch) for q in e.batch.quantity]
 
 
 def test_a_source_is_read_when_it_is_due_and_goes_on_from_its_mark(spool: Spool) -> None:
-    source, log = Lines(), Log()
-    run(source, Time(5_500), log, spool)
+    source, log = Lines(), FakeBroker()
+    run(source, FakeClock(5_500), log, spool)
     assert source.looks == [0, 1_000, 2_000, 3_000, 4_000, 5_000]
     assert numbers(log) == list(range(50))
     assert {e.source for e in log.stored} == {"lines://c/access.log/w"}
@@ -93,15 +73,15 @@ def test_a_source_is_read_when_it_is_due_and_goes_on_from_its_mark(spool: Spool)
 
 
 def test_a_source_that_has_more_is_read_on_at_once(spool: Spool) -> None:
-    source, log = Lines(every_ms=10_000, most=30), Log()
-    run(source, Time(10_500), log, spool)
+    source, log = Lines(every_ms=10_000, most=30), FakeBroker()
+    run(source, FakeClock(10_500), log, spool)
     assert numbers(log) == list(range(100))
 
 
 def test_a_source_that_fails_is_told_and_tried_again_and_nothing_is_lost(spool: Spool) -> None:
-    source, log, registry = Lines(), Log(), CollectorRegistry()
+    source, log, registry = Lines(), FakeBroker(), CollectorRegistry()
     source.fails = lambda now_ms: 1_000 <= now_ms < 4_000
-    run(source, Time(5_500), log, spool, registry)
+    run(source, FakeClock(5_500), log, spool, registry)
     assert numbers(log) == list(range(50))
     assert registry.get_sample_value("wattlog_producer_source_errors_total", {"source": "access.log"}) == 3
     assert registry.get_sample_value("wattlog_producer_source_up", {"source": "access.log"}) == 1
@@ -114,20 +94,20 @@ def test_samples_that_were_missed_are_not_made_up_for(spool: Spool) -> None:
             time.now_ms += 2_500
             return found
 
-    time, source, log = Time(9_000), Slow(), Log()
+    time, source, log = FakeClock(9_000), Slow(), FakeBroker()
     run(source, time, log, spool)
     assert source.looks == [0, 3_000, 6_000]
 
 
 def test_where_the_spool_is_full_the_mark_stays_where_it_is(tmp_path: Path) -> None:
-    source, log, time = Lines(most=10), Log(), Time(20_000)
-    log.away = True
+    source, log, time = Lines(most=10), FakeBroker(), FakeClock(20_000)
+    log.silent = True
     with closing(Spool(tmp_path / "spool.db", max_bytes=1_000)) as spool:
         collector = Collector([source], Delivery(spool, log), time, {}, Metrics(CollectorRegistry()))
         for _ in range(15):
             collector.round()
             time.now_ms += 1_000
-        log.away = False
+        log.silent = False
         for _ in range(400):
             collector.round()
             time.now_ms += 100
@@ -141,16 +121,21 @@ def test_where_the_spool_is_full_the_mark_stays_where_it_is(tmp_path: Path) -> N
 def test_a_collector_killed_anywhere_loses_nothing_and_counts_nothing_twice(
     tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, bool]]
 ) -> None:
-    path, time, log, source = tmp_path_factory.mktemp("killed") / "spool.db", Time(10**9), Log(), Lines(most=7)
-    for rounds, log.away in runs:
+    path, time, log, source = (
+        tmp_path_factory.mktemp("killed") / "spool.db",
+        FakeClock(10**9),
+        FakeBroker(),
+        Lines(most=7),
+    )
+    for rounds, log.silent in runs:
         with closing(Spool(path)) as spool:
             collector = Collector([source], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry()))
             for _ in range(rounds):
                 collector.round()
                 time.now_ms += 500
-        log.queue.clear()  # what was in flight is lost with the process, and its answers with it
+        log.forget()  # what was in flight is lost with the process, and its answers with it
         time.now_ms += 1_000
-    log.away = False
+    log.silent = False
     time.end_ms = time.now_ms + 5_000
     with closing(Spool(path)) as spool:
         run(source, time, log, spool)

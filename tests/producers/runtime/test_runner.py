@@ -22,6 +22,7 @@ from producers import registry
 from producers.runtime.publisher import Publisher
 from producers.runtime.runner import node_name, pace, produce_simulated, stop_on_signals
 from producers.simulation.events import SimulatedFleet, default_spec
+from tests.support.clocks import FakeClock
 from tests.support.paths import ROOT
 from tests.support.waiting import HANG_S
 
@@ -29,27 +30,10 @@ Consume = Callable[..., list[Message]]
 NOW = 1_767_614_400_000
 
 
-class Time:
-    """The wall and the monotonic clock; waits pass at once."""
-
-    def __init__(self, stop_ms: int = 10**9) -> None:
-        self.ms, self.stop_ms = 0, stop_ms
-
-    def wall_ms(self) -> int:
-        return NOW + self.ms
-
-    def monotonic_ms(self) -> int:
-        return self.ms
-
-    def wait(self, seconds: float) -> bool:
-        self.ms += max(1, round(seconds * 1000))
-        return self.ms >= self.stop_ms
-
-
-class Taken:
+class TimedPublisher:
     """Notes when it was given what."""
 
-    def __init__(self, time: Time) -> None:
+    def __init__(self, time: FakeClock) -> None:
         self.time = time
         self.events: list[tuple[int, Event]] = []
 
@@ -64,31 +48,31 @@ class Taken:
 
 
 def test_events_are_sent_when_their_time_has_come() -> None:
-    time = Time()
-    sink = Taken(time)
+    time = FakeClock(epoch_ms=NOW)
+    sink = TimedPublisher(time)
     sent = pace(SimulatedFleet(1), sink, time, NOW, duration_ms=60_000)
     assert sent == len(sink.events) > 100
     assert all(0 <= at - e.batch.event_ms <= 500 for at, e in sink.events)
 
 
 def test_a_backfill_runs_fast_up_to_the_present_and_never_past_it() -> None:
-    time = Time()
-    sink = Taken(time)
+    time = FakeClock(epoch_ms=NOW)
+    sink = TimedPublisher(time)
     pace(SimulatedFleet(1), sink, time, NOW - 120_000, speed=60, duration_ms=150_000)
     assert all(at >= e.batch.event_ms for at, e in sink.events)
     caught_up = [at for at, e in sink.events if e.batch.event_ms <= NOW - 1000]
     assert max(caught_up) - NOW <= 2_100
-    assert 28_000 < time.ms < 32_000
+    assert 28_000 < time.now_ms < 32_000
 
 
 def test_a_stop_ends_the_pace_early() -> None:
-    time = Time(stop_ms=10_000)
-    assert pace(SimulatedFleet(1), Taken(time), time, NOW) < 100
+    time = FakeClock(end_ms=10_000, epoch_ms=NOW)
+    assert pace(SimulatedFleet(1), TimedPublisher(time), time, NOW) < 100
 
 
 def test_a_paced_fleet_is_on_the_log_whole(broker: str, consume: Consume) -> None:
     with Publisher({"bootstrap.servers": broker}) as sink:
-        pace(SimulatedFleet(1), sink, Time(), NOW, duration_ms=60_000)
+        pace(SimulatedFleet(1), sink, FakeClock(epoch_ms=NOW), NOW, duration_ms=60_000)
     sent = {topic: set() for topic in topics.JOINED}  # type: dict[str, set[tuple[str, int]]]
     for event in SimulatedFleet(1).events(NOW, 60_000):
         sent[codec.topic_of(event.batch)].add((event.source, event.seq))

@@ -16,8 +16,8 @@ from producers.servers import counters
 from producers.servers.kinds import KNOWN
 from producers.servers.provider import NamedCounters, ServedTotals
 from producers.servers.scrape import ServedWorkload, ServerSource
+from tests.support.clocks import T0, clock_at
 
-T0 = 1_700_000_000_000
 CHAT = ServedWorkload("east", "chat", "acme")
 LLAMA, QWEN = "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen2.5-Coder-1.5B-Instruct"
 
@@ -183,26 +183,12 @@ def test_whatever_restarts_all_that_was_on_a_page_is_told_once(steps: list[tuple
     assert all(r.t0_ms <= r.t1_ms for r in rows)
 
 
-class At:
-    def __init__(self, t_ms: int) -> None:
-        self.t_ms = t_ms
-
-    def wall_ms(self) -> int:
-        return self.t_ms
-
-    def monotonic_ms(self) -> int:
-        return self.t_ms
-
-    def wait(self, seconds: float) -> bool:
-        return True
-
-
 def test_a_server_is_a_source_whose_rows_say_what_they_are() -> None:
     pages = iter([NEW_VLLM, NEW_VLLM.replace("} 7", "} 107").replace("} 3", "} 5")])
     server = ServerSource(KNOWN["vllm"], "gpu-1:8000", CHAT, 10_000, lambda: next(pages))
-    first = server.collect(None, At(T0))
+    first = server.collect(None, clock_at(T0))
     assert [len(m.batch) for m in first.made] == [0]
-    [made] = server.collect(first.mark, At(T0 + 10_000)).made
+    [made] = server.collect(first.mark, clock_at(T0 + 10_000)).made
     assert (made.cluster, made.workload, made.node) == ("east", "chat", "gpu-1:8000")
     b = made.batch
     assert isinstance(b, TokenBatch)
@@ -216,7 +202,7 @@ def test_a_server_is_a_source_whose_rows_say_what_they_are() -> None:
 def test_a_page_of_another_server_is_told() -> None:
     server = ServerSource(KNOWN["vllm"], "gpu-1:8000", CHAT, 10_000, lambda: TGI)
     with pytest.raises(BadInput, match="no counters of vllm"):
-        server.collect(None, At(T0))
+        server.collect(None, clock_at(T0))
 
 
 def test_more_tokens_than_a_row_may_hold_are_several_rows() -> None:

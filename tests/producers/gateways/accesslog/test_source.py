@@ -31,9 +31,8 @@ from producers.runtime.batching import RequestRow, token_batch
 from producers.runtime.delivery import Delivery
 from producers.runtime.poll_loop import Collector, Metrics
 from producers.runtime.spool import Spool
-from tests.producers.runtime.test_agent import T0, Time
-from tests.producers.runtime.test_poll_loop import Log
-from tests.producers.servers.test_counters import At
+from tests.support.brokers import FakeBroker
+from tests.support.clocks import T0, FakeClock, clock_at
 
 GOOD: dict[str, Any] = {
     "id": "r1", "tenant": "acme", "model": "llama", "start": T0, "end": T0 + 3_000, "prompt_tokens": 100,
@@ -201,7 +200,7 @@ class Follower:
         """Of the requests that came with the looks until nothing more is there."""
         found: list[str] = []
         while True:
-            collected = self.log.collect(self.mark, At(T0 + 10_000))
+            collected = self.log.collect(self.mark, clock_at(T0 + 10_000))
             self.mark = collected.mark
             self.refused += collected.refused
             for made in collected.made:
@@ -279,19 +278,19 @@ def test_a_line_without_end_is_refused_and_passed(path: Path) -> None:
 def test_workloads_that_were_heard_hear_that_the_log_is_complete(path: Path) -> None:
     log = source(path)
     append(path, line(id="a"))
-    first = log.collect(None, At(T0 + 10_000))
-    [made] = log.collect(first.mark, At(T0 + 20_000)).made
+    first = log.collect(None, clock_at(T0 + 10_000))
+    [made] = log.collect(first.mark, clock_at(T0 + 20_000)).made
     assert (made.workload, len(made.batch), made.batch.event_ms) == ("chat", 0, T0 + 20_000)
 
 
 def test_a_log_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="No such file"):
-        source(tmp_path / "none").collect(None, At(T0))
+        source(tmp_path / "none").collect(None, clock_at(T0))
 
 
 def test_a_mark_says_which_file_and_how_far(path: Path) -> None:
     append(path, line(id="a"))
-    mark = msgspec.msgpack.decode(source(path).collect(None, At(T0)).mark, type=AccessLogCheckpoint)
+    mark = msgspec.msgpack.decode(source(path).collect(None, clock_at(T0)).mark, type=AccessLogCheckpoint)
     assert mark == AccessLogCheckpoint(path.stat().st_ino, len(line(id="a")))
 
 
@@ -300,9 +299,9 @@ def test_requests_sent_equal_requests_on_the_log_whatever_is_killed_and_renamed(
     tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, bool, bool]]
 ) -> None:
     folder = tmp_path_factory.mktemp("accesslog")
-    path, log, time, sent = folder / "access.jsonl", Log(), Time(10**9), 0
+    path, log, time, sent = folder / "access.jsonl", FakeBroker(), FakeClock(10**9), 0
     path.touch()
-    for number, (rounds, log.away, renames) in enumerate(runs):
+    for number, (rounds, log.silent, renames) in enumerate(runs):
         with closing(Spool(folder / "spool.db")) as spool:
             follow = Collector([source(path)], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry()))
             for _ in range(rounds):
@@ -317,8 +316,8 @@ def test_requests_sent_equal_requests_on_the_log_whatever_is_killed_and_renamed(
                 for _ in range(3):  # A log is read before the next one is renamed.
                     follow.round()
                     time.now_ms += 1_000
-        log.queue.clear()  # What was in flight is lost with the process, and its answers with it.
-    log.away, time.end_ms = False, time.now_ms + 5_000
+        log.forget()  # What was in flight is lost with the process, and its answers with it.
+    log.silent, time.end_ms = False, time.now_ms + 5_000
     with closing(Spool(folder / "spool.db")) as spool:
         Collector([source(path)], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry())).run()
     distinct = {(e.source, e.epoch, e.seq): e.batch for e in log.stored}  # as a worker sees them

@@ -31,9 +31,8 @@ from producers.runtime.delivery import Delivery
 from producers.runtime.poll_loop import Collector, Metrics
 from producers.runtime.spool import Spool
 from tests.producers.gateways.payloads import SECRET, T0, payload
-from tests.producers.runtime.test_agent import Time
-from tests.producers.runtime.test_poll_loop import Log
-from tests.producers.servers.test_counters import At
+from tests.support.brokers import FakeBroker
+from tests.support.clocks import FakeClock, clock_at
 
 NOW = T0 + 60_000
 
@@ -98,7 +97,7 @@ def test_a_failure_is_written_too_and_a_request_told_twice_counts_once(logger: W
     asyncio.run(logger.async_log_failure_event(failed, None, 0, 1))
     logger.log_failure_event(failed, None, 0, 1)
     logger.close()
-    found = source(folder).collect(None, At(NOW))
+    found = source(folder).collect(None, clock_at(NOW))
     assert [len(made.batch) for made in found.made] == [1]
     assert found.skipped == {"double": 1}
 
@@ -122,7 +121,7 @@ def test_what_finds_no_room_is_counted_and_told_to_the_reader(folder: Path) -> N
     logger._thread = threading.Thread(target=run)
     logger._thread.start()
     logger.close()
-    found = source(folder).collect(None, At(NOW))
+    found = source(folder).collect(None, clock_at(NOW))
     assert sum(len(made.batch) for made in found.made) == 2
     [told] = found.refused
     assert '"wattlog_dropped": 3' in told
@@ -196,16 +195,16 @@ def test_files_are_read_on_from_the_mark(folder: Path) -> None:
     append(folder, "1.jsonl", "a", "b")
     append(folder, "2.jsonl", "c", end=b"")
     reader = source(folder)
-    first = reader.collect(None, At(NOW))
+    first = reader.collect(None, clock_at(NOW))
     assert (ids(first), [m.workload for m in first.made]) == (["a", "b"], ["chat"])
     append(folder, "2.jsonl", end=b"\n")
     append(folder, "1.jsonl", "d")
-    assert ids(reader.collect(first.mark, At(NOW))) == ["d", "c"]
+    assert ids(reader.collect(first.mark, clock_at(NOW))) == ["d", "c"]
 
 
 def test_a_file_is_deleted_when_it_was_read_the_mark_is_kept_and_nobody_writes_to_it_any_more(folder: Path) -> None:
     append(folder, "1.jsonl", "a")
-    later = At(NOW + OLD_MS + 1)
+    later = clock_at(NOW + OLD_MS + 1)
     found = source(folder).collect(None, later)
     assert (ids(found), len(list(folder.iterdir()))) == (["a"], 1)  # The mark is not known to be stored yet.
     again = source(folder).collect(found.mark, later)
@@ -215,15 +214,15 @@ def test_a_file_is_deleted_when_it_was_read_the_mark_is_kept_and_nobody_writes_t
 
 def test_a_file_that_somebody_may_still_write_to_is_not_deleted(folder: Path) -> None:
     append(folder, "1.jsonl", "a")
-    mark = source(folder).collect(None, At(NOW)).mark
-    source(folder).collect(mark, At(NOW + OLD_MS - 1))
+    mark = source(folder).collect(None, clock_at(NOW)).mark
+    source(folder).collect(mark, clock_at(NOW + OLD_MS - 1))
     assert len(list(folder.iterdir())) == 1
 
 
 def test_the_last_line_of_a_process_that_was_killed_is_told(folder: Path) -> None:
     append(folder, "1.jsonl", "a")
     append(folder, "1.jsonl", end=b'{"id": "b", "mod')
-    found = source(folder).collect(None, At(NOW + OLD_MS + 1))
+    found = source(folder).collect(None, clock_at(NOW + OLD_MS + 1))
     assert ids(found) == ["a"]
     assert found.refused[0].startswith(f"1.jsonl, byte {len(json.dumps(payload(id='a'))) + 1}: ")
 
@@ -231,9 +230,9 @@ def test_the_last_line_of_a_process_that_was_killed_is_told(folder: Path) -> Non
 def test_a_line_without_end_is_refused_and_passed(folder: Path) -> None:
     append(folder, "1.jsonl", end=b"x" * (READ_BYTES + 10) + b"\n")
     append(folder, "1.jsonl", "a")
-    first = source(folder).collect(None, At(NOW))
+    first = source(folder).collect(None, clock_at(NOW))
     assert "longer than" in first.refused[0]
-    assert ids(source(folder).collect(first.mark, At(NOW))) == ["a"]
+    assert ids(source(folder).collect(first.mark, clock_at(NOW))) == ["a"]
 
 
 def test_much_is_read_in_steps(folder: Path) -> None:
@@ -241,7 +240,7 @@ def test_much_is_read_in_steps(folder: Path) -> None:
         append(folder, name, *(f"{name}{n}" for n in range(700)))
     found, mark, more, looks = list[str](), None, True, 0
     while more:
-        step = source(folder).collect(mark, At(NOW))
+        step = source(folder).collect(mark, clock_at(NOW))
         found, mark, more, looks = found + ids(step), step.mark, step.more, looks + 1
     assert (len(set(found)), len(found)) == (1_400, 1_400)
     assert looks > 2
@@ -249,7 +248,7 @@ def test_much_is_read_in_steps(folder: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_told(folder: Path) -> None:
     with pytest.raises(Unavailable, match="No such file"):
-        source(folder).collect(None, At(NOW))
+        source(folder).collect(None, clock_at(NOW))
 
 
 @settings(max_examples=15, deadline=None)
@@ -257,11 +256,11 @@ def test_a_folder_that_is_not_there_is_told(folder: Path) -> None:
 def test_requests_told_equal_requests_on_the_log_whatever_is_killed(
     tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, bool, bool]]
 ) -> None:
-    folder, log, time, sent = tmp_path_factory.mktemp("litellm"), Log(), Time(10**12), 0
+    folder, log, time, sent = tmp_path_factory.mktemp("litellm"), FakeBroker(), FakeClock(10**12), 0
     time.now_ms = 60_000
     requests = folder / "requests"
     requests.mkdir()
-    for number, (rounds, log.away, ages) in enumerate(runs):
+    for number, (rounds, log.silent, ages) in enumerate(runs):
         with closing(Spool(folder / "spool.db")) as spool:
             follow = Collector(
                 [source(requests)], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry())
@@ -272,8 +271,8 @@ def test_requests_told_equal_requests_on_the_log_whatever_is_killed(
                 follow.round()
                 time.now_ms += 1_000
         time.now_ms += 2 * OLD_MS if ages else 0
-        log.queue.clear()  # What was in flight is lost with the process, and its answers with it.
-    log.away = False
+        log.forget()  # What was in flight is lost with the process, and its answers with it.
+    log.silent = False
     with closing(Spool(folder / "spool.db")) as spool:
         follow = Collector([source(requests)], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry()))
         for _ in range(4):

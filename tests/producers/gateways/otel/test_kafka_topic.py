@@ -29,9 +29,8 @@ from producers.runtime.delivery import Delivery
 from producers.runtime.poll_loop import Collector, Metrics
 from producers.runtime.spool import Spool
 from tests.producers.gateways.payloads import T0, as_json, as_protobuf, span
-from tests.producers.runtime.test_agent import Time
-from tests.producers.runtime.test_poll_loop import Log
-from tests.producers.servers.test_counters import At
+from tests.support.brokers import FakeBroker
+from tests.support.clocks import FakeClock, clock_at
 
 NOW = T0 + 60_000
 TOPIC = "otlp_spans"
@@ -83,7 +82,7 @@ class Follower:
         self.source, self.mark, self.refused, self.notes, self.skipped = source, mark, [], [], {}
 
     def look(self) -> list[str]:
-        found = self.source.collect(self.mark, At(NOW))
+        found = self.source.collect(self.mark, clock_at(NOW))
         self.mark = found.mark
         self.refused += found.refused
         self.notes += found.notes
@@ -189,7 +188,7 @@ def test_an_offset_that_is_not_there_any_more_is_sought_again(topic: Topic) -> N
     with closing(topic.source()) as source:
         follower = Follower(source)
         follower.look()
-        source.collect(follower.mark, At(NOW))
+        source.collect(follower.mark, clock_at(NOW))
         # As if the broker had deleted what it was about to read: it is at a place that is not there.
         source._consumer.assign([TopicPartition(TOPIC, p, 10_000) for p in range(4)])  # type: ignore[union-attr]
         assert follower.until(4) == sent
@@ -200,7 +199,7 @@ def test_brokers_that_are_away_are_told(monkeypatch: pytest.MonkeyPatch) -> None
     config = consumer_config(Settings(kafka_bootstrap="127.0.0.1:1"), OtelConfig()) | {"log_level": 0}
     away = SpansTopic(TOPIC, GenAIReader(SpanRules()), Deployments([], "east"), lambda: Consumer(config))
     with pytest.raises(Unavailable, match="cannot be read"):
-        away.collect(None, At(NOW))
+        away.collect(None, clock_at(NOW))
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -208,20 +207,20 @@ def test_brokers_that_are_away_are_told(monkeypatch: pytest.MonkeyPatch) -> None
 def test_calls_sent_equal_calls_on_the_log_whatever_is_killed(
     tmp_path_factory: pytest.TempPathFactory, topic: Topic, runs: list[tuple[int, bool, int]]
 ) -> None:
-    folder, log, time, sent = tmp_path_factory.mktemp("otel"), Log(), Time(10**9), list[str]()
+    folder, log, time, sent = tmp_path_factory.mktemp("otel"), FakeBroker(), FakeClock(10**9), list[str]()
     time.now_ms, spool_path = 60_000, folder / "spool.db"
     before = topic.written
     with closing(Spool(spool_path)) as spool, closing(topic.source(begin="end")) as source:
         Collector([source], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry())).round()
-    for rounds, log.away, count in runs:
+    for rounds, log.silent, count in runs:
         sent += topic.calls(count)
         with closing(Spool(spool_path)) as spool, closing(topic.source()) as source:
             follow = Collector([source], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry()))
             for _ in range(rounds):
                 follow.round()
                 time.now_ms += 1_000
-        log.queue.clear()  # What was in flight is lost with the process, and its answers with it.
-    log.away = False
+        log.forget()  # What was in flight is lost with the process, and its answers with it.
+    log.silent = False
     with closing(Spool(spool_path)) as spool, closing(topic.source()) as source:
         follow = Collector([source], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry()))
         for _ in range(20):
@@ -233,7 +232,7 @@ def test_calls_sent_equal_calls_on_the_log_whatever_is_killed(
     assert sorted(ids(log)) == sorted(sent)
 
 
-def ids(log: Log) -> list[str]:
+def ids(log: FakeBroker) -> list[str]:
     distinct = {(e.source, e.epoch, e.seq): e.batch for e in log.stored}  # as a worker sees them
     return [n.rpartition("/")[2] for b in distinct.values() if isinstance(b, TokenBatch) for n in b.request_id]
 

@@ -19,7 +19,7 @@ from producers.gpu.exporter.plugin import ExporterConfig, produce_exporter
 from producers.gpu.exporter.sensor import DCGM, NVIDIA_SMI, ExporterFormat, ExporterSensor
 from producers.gpu.intervals import GpuReading, MeterState, add_reading
 from tests.producers.conftest import Page
-from tests.producers.servers.test_counters import At
+from tests.support.clocks import clock_at
 
 T4 = "GPU-20c56d28-0da5-6d26-a36a-e7af1ce2586e"
 A100 = "GPU-34319582-d595-d1c7-d1d2-179bcfa61660"
@@ -28,7 +28,7 @@ ROW = 'DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{gpu="0",UUID="GPU-a",modelName="NVID
 
 
 def read(text: str, exporter: ExporterFormat = DCGM, t_ms: int = 1_000) -> list[GpuReading]:
-    return ExporterSensor(exporter, lambda: text).readings(At(t_ms))
+    return ExporterSensor(exporter, lambda: text).readings(clock_at(t_ms))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_between_two_looks_of_the_exporter_an_interval_is_as_long_as_they_are_ap
     exporter = ExporterSensor(DCGM, lambda: text)
     for t_ms in range(0, 91_000, 1_000):
         text = ROW % ("", 1_000 + t_ms // 30_000 * 9_000_000)  # 300 W, looked at every 30 s
-        for reading in exporter.readings(At(t_ms)):
+        for reading in exporter.readings(clock_at(t_ms)):
             took = add_reading(state, reading)
             state = took.state
             intervals += took.intervals
@@ -87,7 +87,7 @@ def test_between_two_looks_of_the_exporter_an_interval_is_as_long_as_they_are_ap
 
 def test_a_counter_that_stands_for_a_minute_stands_still() -> None:
     exporter = ExporterSensor(DCGM, lambda: ROW % ("", 5))
-    given = [t_ms for t_ms in range(0, 130_000, 10_000) if exporter.readings(At(t_ms))]
+    given = [t_ms for t_ms in range(0, 130_000, 10_000) if exporter.readings(clock_at(t_ms))]
     assert given == [0, 60_000, 120_000]
 
 

@@ -9,25 +9,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from contracts.errors import Unavailable
 from producers.gpu.nvml.sensor import NvmlSensor
-
-
-@dataclass
-class At:
-    ms: int
-
-    def wall_ms(self) -> int:
-        return 1_700_000_000_000 + self.ms
-
-    def monotonic_ms(self) -> int:
-        return self.ms
-
-    def wait(self, seconds: float) -> bool:
-        return True
+from tests.support.clocks import FakeClock
 
 
 def main() -> None:
@@ -41,7 +28,7 @@ def main() -> None:
     seen = []
     for step in steps:
         control.write_text(step["gpus"])
-        seen.append([asdict(r) for r in nvml.readings(At(step["ms"]))])
+        seen.append([asdict(r) for r in nvml.readings(FakeClock(now_ms=step["ms"]))])
     measured = {uuid: (how.evidence, how.scope, how.mig) for uuid, how in nvml.measured.items()}
     print(json.dumps({"readings": seen, "lost": nvml.lost, "gpus": nvml.gpus, "measured": measured}))
     nvml.close()

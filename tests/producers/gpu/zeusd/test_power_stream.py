@@ -14,7 +14,7 @@ from producers.gpu.zeusd.client import ZeusdClient
 from producers.gpu.zeusd.power_stream import PowerStream, samples
 from producers.gpu.zeusd.sensor import ZeusdSensor
 from tests.producers.gpu.zeusd.test_sensor import A40, BARE, Daemon
-from tests.producers.runtime.test_agent import Time
+from tests.support.clocks import FakeClock
 from tests.support.waiting import wait_until
 
 SNAPSHOT = 'data: {"timestamp_ms": 5, "power_mw": {"0": 75000, "1": 120500}}'
@@ -28,7 +28,7 @@ def test_both_forms_of_the_stream_are_read_and_what_is_no_event_is_passed_over()
 
 
 def test_the_stream_is_thinned_to_ten_readings_a_second_of_the_gpus_that_are_wanted() -> None:
-    time = Time(100_000)
+    time = FakeClock(100_000)
 
     def lines() -> Iterator[str]:
         for _ in range(100):
@@ -60,7 +60,7 @@ class Streamed:
 
 
 def test_a_gpu_without_a_counter_is_read_from_the_stream_and_polled_while_that_is_silent() -> None:
-    stream, time = Streamed(), Time(10_000)
+    stream, time = Streamed(), FakeClock(10_000)
     gpus = ZeusdSensor(Daemon().client(), "n1", stream=stream)  # type: ignore[arg-type]
     assert [r.gpu_uuid for r in gpus.readings(time)] == ["zeusd-n1-0", "zeusd-n1-1"]
     assert stream.started == [1]
@@ -75,7 +75,7 @@ def test_a_gpu_without_a_counter_is_read_from_the_stream_and_polled_while_that_i
 def test_a_stream_is_listened_to_by_a_thread_of_its_own(serve_stream: str) -> None:
     stop = threading.Event()
     with Pages() as pages:
-        stream = PowerStream(ZeusdClient(serve_stream, pages), Time(0), stop)
+        stream = PowerStream(ZeusdClient(serve_stream, pages), FakeClock(0), stop)
         stream.start([1])
         come: dict[int, list[tuple[int, int, float]]] = {}
 

@@ -26,7 +26,7 @@ from producers.gpu.zeusd.client import ZeusdClient
 from producers.gpu.zeusd.plugin import ZeusdConfig, check_zeusd, produce_zeusd
 from producers.gpu.zeusd.sensor import ZeusdSensor
 from tests.producers.conftest import first_with_rows, running
-from tests.producers.runtime.test_agent import Time
+from tests.support.clocks import FakeClock
 
 A40 = "NVIDIA A40"
 NEW = {
@@ -115,7 +115,7 @@ def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Daemo
 
 def test_a_counter_is_read_where_zeusd_trusts_it_and_watts_where_not() -> None:
     gpus = ZeusdSensor(Daemon().client(), "n1")
-    a, b = gpus.readings(Time(0))
+    a, b = gpus.readings(FakeClock(0))
     assert (a.hardware, a.counter_mj, a.watts) == (A40, 1_000, 75.0)
     assert (b.hardware, b.counter_mj, b.watts) == (A40, None, 120.0)
     assert gpus.measured == {"zeusd-n1-0": Measurement("counter", "gpu"), "zeusd-n1-1": Measurement("watts", "gpu")}
@@ -125,7 +125,7 @@ def test_an_older_zeusd_is_asked_once_which_gpu_has_a_counter() -> None:
     daemon = Daemon(OLD)
     gpus = ZeusdSensor(daemon.client(), "n1", hardware="Tesla V100")
     for _ in range(3):
-        a, b = gpus.readings(Time(0))
+        a, b = gpus.readings(FakeClock(0))
     assert (a.counter_mj, b.counter_mj, a.hardware) == (1_000, None, "Tesla V100")
     assert daemon.asked.count("/gpu/get_cumulative_energy") == 5  # Both, the one that has one; then three times that.
 
@@ -137,7 +137,7 @@ def test_a_gpu_is_known_by_the_uuid_that_is_given_else_the_drivers_by_address_el
 
     def uuids(url: str, **told: object) -> list[str]:
         gpus = ZeusdSensor(Daemon().client(url), "n1", by_pci=lambda: driver, **told)  # type: ignore[arg-type]
-        return [reading.gpu_uuid for reading in gpus.readings(Time(0))]
+        return [reading.gpu_uuid for reading in gpus.readings(FakeClock(0))]
 
     local = f"unix://{tmp_path}"
     assert uuids(local) == ["GPU-a", "GPU-b"]
@@ -148,24 +148,27 @@ def test_a_gpu_is_known_by_the_uuid_that_is_given_else_the_drivers_by_address_el
 def test_a_gpu_that_fails_is_left_out_and_the_others_are_read() -> None:
     daemon = Daemon()
     gpus = ZeusdSensor(daemon.client(), "n1")
-    gpus.readings(Time(0))
+    gpus.readings(FakeClock(0))
     del daemon.power_mw[1]
-    assert [(r.gpu_uuid, r.watts) for r in gpus.readings(Time(0))] == [("zeusd-n1-0", 75.0)]
+    assert [(r.gpu_uuid, r.watts) for r in gpus.readings(FakeClock(0))] == [("zeusd-n1-0", 75.0)]
     daemon.energy_mj.clear()
-    assert [(r.gpu_uuid, r.counter_mj) for r in gpus.readings(Time(0))] == [("zeusd-n1-0", None)]
+    assert [(r.gpu_uuid, r.counter_mj) for r in gpus.readings(FakeClock(0))] == [("zeusd-n1-0", None)]
 
 
 def test_a_counter_at_0_is_not_believed() -> None:
     daemon = Daemon()
     daemon.energy_mj[0] = 0
-    assert ZeusdSensor(daemon.client(), "n1").readings(Time(0))[0].counter_mj is None
+    assert ZeusdSensor(daemon.client(), "n1").readings(FakeClock(0))[0].counter_mj is None
 
 
 def test_the_second_die_of_an_mi250_is_left_out_for_the_first_measures_both() -> None:
     dies = [{"id": i, "name": "AMD Instinct MI250X", "cumulative_energy_available": True} for i in range(4)]
     daemon = Daemon({"gpus": dies})
     daemon.energy_mj = daemon.power_mw = dict.fromkeys(range(4), 1_000)
-    assert [r.gpu_uuid for r in ZeusdSensor(daemon.client(), "n1").readings(Time(0))] == ["zeusd-n1-0", "zeusd-n1-2"]
+    assert [r.gpu_uuid for r in ZeusdSensor(daemon.client(), "n1").readings(FakeClock(0))] == [
+        "zeusd-n1-0",
+        "zeusd-n1-2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -180,29 +183,29 @@ def test_what_zeusd_refuses_is_told_with_the_mend(path: str, status: int, mend: 
     daemon = Daemon()
     daemon.status[path] = status
     with pytest.raises(Unavailable, match=mend):
-        ZeusdSensor(daemon.client(), "n1").readings(Time(0))
+        ZeusdSensor(daemon.client(), "n1").readings(FakeClock(0))
 
 
 def test_what_answers_but_is_no_zeusd_is_told() -> None:
     daemon = Daemon({"gpu_ids": "none of your business"})
     with pytest.raises(Unavailable, match="does not answer as zeusd does"):
-        ZeusdSensor(daemon.client(), "n1").readings(Time(0))
+        ZeusdSensor(daemon.client(), "n1").readings(FakeClock(0))
 
 
 def test_a_daemon_that_comes_back_is_asked_anew_what_it_has() -> None:
     daemon = Daemon()
     gpus = ZeusdSensor(daemon.client(), "n1")
-    gpus.readings(Time(0))
+    gpus.readings(FakeClock(0))
     daemon.status["/gpu/get_power"] = 404
     with pytest.raises(Unavailable):
-        gpus.readings(Time(0))
+        gpus.readings(FakeClock(0))
     daemon.status.clear()
     daemon.discovery = {"gpus": NEW["gpus"][:1]}  # type: ignore[index]
-    assert len(gpus.readings(Time(0))) == 1
+    assert len(gpus.readings(FakeClock(0))) == 1
 
 
 def test_a_counter_that_began_anew_is_estimated_from_watts() -> None:
-    daemon, time, state = Daemon(), Time(10_000), None
+    daemon, time, state = Daemon(), FakeClock(10_000), None
     gpus = ZeusdSensor(daemon.client(), "n1")
     took = []
     for counter in (5_000_000, 5_075_000, 10_000, 85_000):

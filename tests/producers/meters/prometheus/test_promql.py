@@ -19,7 +19,7 @@ from producers.meters.plugin import prometheus_sources
 from producers.meters.prometheus.config import PrometheusConfig, PromQuery
 from producers.meters.window_query import WindowQuery
 from tests.producers.meters.collected_rows import MINUTE, NOW, T0, told
-from tests.support.clocks import At
+from tests.support.clocks import clock_at
 
 
 class Prometheus:
@@ -124,9 +124,9 @@ def test_what_is_no_answer_is_told_and_the_window_is_asked_for_again(
     mark = question.collect(None, NOW).mark
     prometheus.answers.append(answer)
     with pytest.raises(error):
-        question.collect(mark, At(T0 + 2 * MINUTE))
+        question.collect(mark, clock_at(T0 + 2 * MINUTE))
     prometheus.vector(({}, "2"))
-    assert told(question, mark, At(T0 + 2 * MINUTE)) == [("unassigned", "", "2", {})]
+    assert told(question, mark, clock_at(T0 + 2 * MINUTE)) == [("unassigned", "", "2", {})]
     assert prometheus.asked[1] == prometheus.asked[2]
 
 
@@ -151,17 +151,17 @@ def test_windows_that_passed_while_nobody_asked_follow_one_by_one(
     found = question.collect(None, NOW)
     for quantity in ("2", "3"):
         prometheus.vector(({}, quantity))
-        found = question.collect(found.mark, At(T0 + 3 * MINUTE))
+        found = question.collect(found.mark, clock_at(T0 + 3 * MINUTE))
         assert found.more is (quantity == "2")
     assert [a["time"] for a in prometheus.asked] == [f"{(T0 + n * MINUTE) / 1000:.3f}" for n in (1, 2, 3)]
-    assert question.collect(found.mark, At(T0 + 3 * MINUTE)).made == []
+    assert question.collect(found.mark, clock_at(T0 + 3 * MINUTE)).made == []
 
 
 def test_a_query_that_finds_nothing_is_told_once(prometheus: Prometheus, ask: Callable[..., WindowQuery]) -> None:
     question, mark, notes = ask(), None, []
     for n in range(1, 5):
         prometheus.vector(*[({}, "1")] * (n == 4))
-        found = question.collect(mark, At(T0 + n * MINUTE))
+        found = question.collect(mark, clock_at(T0 + n * MINUTE))
         mark = found.mark
         notes += found.notes
     assert notes == ["answers no row: do the names in it exist?", "answers rows again"]

@@ -53,7 +53,7 @@ def test_an_event_of_openmeters_documents_is_accepted_and_becomes_a_row(listener
 
 def test_it_is_an_event_of_the_usage_topic_from_a_source_of_the_listeners_own(listener: Listener) -> None:
     listener.post(event())
-    [sent] = listener.broker.events
+    [sent] = listener.broker.stored
     assert (sent.source, sent.cluster, sent.seq) == ("cloudevents-usage://c1/n1/external", "c1", 0)
     assert topics.USAGE.startswith("wattlog.usage")
 
@@ -61,7 +61,7 @@ def test_it_is_an_event_of_the_usage_topic_from_a_source_of_the_listeners_own(li
 def test_a_batch_becomes_one_message_a_workload(listener: Listener) -> None:
     assert listener.post([event("1"), event("2"), event("3")], MANY).status_code == 202
     assert [row["event_id"] for row in listener.broker.rows] == ["1", "2", "3"]
-    assert len(listener.broker.events) == 1
+    assert len(listener.broker.stored) == 1
 
 
 @pytest.mark.parametrize("body", [event(), [event(), event("2")]], ids=["one", "array"])
@@ -166,7 +166,7 @@ def test_one_wrong_event_refuses_the_request_and_is_told_by_place_field_value_an
     assert value in found["value"]
     assert len(found["value"]) <= 80
     assert found["detail"]
-    assert listener.broker.events == []
+    assert listener.broker.stored == []
     assert listener.count("rejected_total", route="/api/v1/events", reason="invalid-value") == 1
 
 
@@ -200,9 +200,9 @@ def test_large_batches_are_parted_into_messages_that_kafka_takes(tmp_path: Path)
         data = {"duration_seconds": 1, "method": "GET", "route": "é" * 253}
         assert listener.post([event(f"{n:0>253}", source="s" * 253, data=data) for n in range(600)], MANY).is_success
         assert len(listener.broker.rows) == 600
-        assert len(listener.broker.events) > 1
+        assert len(listener.broker.stored) > 1
         assert listener.broker.numbers() == {
-            ("cloudevents-usage://c1/n1/external", NOW_MS): list(range(len(listener.broker.events)))
+            ("cloudevents-usage://c1/n1/external", NOW_MS): list(range(len(listener.broker.stored)))
         }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,20 +10,20 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from tests.support.brokers import FakeBroker
+from tests.support.clocks import FixedWallClock
+
 with warnings.catch_warnings():  # Starlette would rather have a package that is not httpx.
     warnings.simplefilter("ignore")
     from fastapi.testclient import TestClient
 
 import jwt
 
-from contracts import codec
-from contracts.errors import Unavailable
 from contracts.events import Event, UsageBatch
 from producers.receivers.cloudevents import events
 from producers.receivers.cloudevents.meter_rules import MeterRule, MeterRules
 from producers.runtime.deduplication import Recent
 from producers.runtime.delivery import Delivery
-from producers.runtime.publisher import OnDelivery
 from producers.runtime.receiver.auth import Verifier
 from producers.runtime.receiver.delivery_queue import Line
 from producers.runtime.receiver.metrics import Metrics
@@ -41,64 +39,13 @@ EVENTS = events.PATH
 ONE, MANY, JSON = events.ONE, events.MANY, events.JSON
 
 
-class Time:
-    """A wall clock that stands still; the monotonic one runs, because a thread waits by it."""
-
-    def wall_ms(self) -> int:
-        return NOW_MS
-
-    def monotonic_ms(self) -> int:
-        return time.monotonic_ns() // 1_000_000
-
-    def wait(self, seconds: float) -> bool:
-        return False
-
-
-class Broker:
-    """Takes messages. Answers each at the next `poll`: it is stored, unless `refuses` says why not; none while
-    `silent`."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.tries = 0
-        self.silent, self.refuses, self.full = False, "", False
-        self._sent: list[tuple[codec.Headers, bytes | None, OnDelivery]] = []
-        self._lock = threading.Lock()
-
-    def send_raw(
-        self, topic: str, key: bytes | None, headers: codec.Headers, value: bytes | None, *, timestamp_ms: int,
-        on_delivery: OnDelivery,
-    ) -> None:  # fmt: skip
-        if self.full:
-            raise Unavailable("the queue to Kafka has been full", "wait")
-        with self._lock:
-            self.tries += 1
-            self._sent.append((headers, value, on_delivery))
-
-    def poll(self, timeout_s: float = 0.0) -> None:
-        if self.silent:
-            return
-        with self._lock:
-            sent, self._sent = self._sent, []
-        for headers, value, on_delivery in sent:
-            if not self.refuses:
-                self.events.append(codec.decode(headers, value))
-            on_delivery(self.refuses or None)
-
-    def forget(self) -> None:
-        """What was sent and not answered never comes: its client was killed."""
-        self._sent = []
+class UsageBroker(FakeBroker):
+    """A broker whose events are usage."""
 
     @property
     def rows(self) -> list[Mapping[str, Any]]:
         """Every row of every event that is on the log, in order."""
-        return [row for event in self.events for row in rows(event)]
-
-    def numbers(self) -> dict[tuple[str, int], list[int]]:
-        found: dict[tuple[str, int], list[int]] = {}
-        for event in self.events:
-            found.setdefault((event.source, event.epoch), []).append(event.seq)
-        return found
+        return [row for event in self.stored for row in rows(event)]
 
 
 def rows(event: Event) -> list[Mapping[str, Any]]:
@@ -116,7 +63,7 @@ def rows(event: Event) -> list[Mapping[str, Any]]:
 class Listener:
     """A client, and what stands behind it."""
 
-    def __init__(self, client: TestClient, broker: Broker, line: Line, registry: CollectorRegistry) -> None:
+    def __init__(self, client: TestClient, broker: UsageBroker, line: Line, registry: CollectorRegistry) -> None:
         self.client, self.broker, self.line, self._registry = client, broker, line, registry
 
     def post(self, body: Any, content_type: str = ONE, **headers: str) -> Any:
@@ -134,11 +81,11 @@ class Listener:
 def listening(
     folder: Path, *, rules: Sequence[MeterRule] = (), key: str | None = None, bounds: Bounds | None = None,
     max_waiting: int = 1000, max_events: int = 100, intakes: Sequence[Intake] = (), base_url: str = LOOPBACK,
-    host: str = "127.0.0.1", broker: Broker | None = None, unknown: Any = "count", accepted_status: int = 202,
+    host: str = "127.0.0.1", broker: UsageBroker | None = None, unknown: Any = "count", accepted_status: int = 202,
     recent: Recent | None = None,
 ) -> Iterator[Listener]:  # fmt: skip
     """A listener with these options."""
-    broker, clock, registry = broker or Broker(), Time(), CollectorRegistry()
+    broker, clock, registry = broker or UsageBroker(), FixedWallClock(NOW_MS), CollectorRegistry()
     metrics = Metrics(registry)
     line = Line(clock, max_waiting=max_waiting, on_resent=metrics.resent.inc, recent=recent)
     meters = MeterRules(rules, workload="external", unknown=unknown)

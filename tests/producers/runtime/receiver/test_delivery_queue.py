@@ -27,26 +27,15 @@ from producers.runtime.receiver.server import Bounds
 from producers.runtime.spool import Full, Spool
 from tests.contracts.batches import same
 from tests.producers.conftest import Consume
-from tests.producers.runtime.receiver.listener import MANY, NOW_MS, Broker, Time, event, listening, rows
+from tests.producers.runtime.receiver.listener import MANY, NOW_MS, UsageBroker, event, listening, rows
+from tests.support.clocks import FakeClock, FixedWallClock
 from tests.support.waiting import HANG_S, wait_until
 
 QUICK = Bounds(ack_s=0.2)
 SOURCE = "cloudevents-usage://c1/n1/external"
 
 
-class Moving(Time):
-    """Both clocks stand where the test sets them."""
-
-    ms = NOW_MS
-
-    def wall_ms(self) -> int:
-        return self.ms
-
-    def monotonic_ms(self) -> int:
-        return self.ms
-
-
-def ids(broker: Broker) -> list[str]:
+def ids(broker: UsageBroker) -> list[str]:
     return [row["event_id"] for row in broker.rows]
 
 
@@ -119,8 +108,8 @@ def test_the_queue_is_bounded_and_what_hits_the_bound_is_counted(tmp_path: Path)
 
 
 def test_a_full_disk_refuses_and_leaves_no_hole_in_the_numbers(tmp_path: Path) -> None:
-    spool, broker, answers = Spool(tmp_path / "s.db", max_bytes=1_500), Broker(), list[Any]()
-    line = Line(Time(), max_waiting=100)
+    spool, broker, answers = Spool(tmp_path / "s.db", max_bytes=1_500), UsageBroker(), list[Any]()
+    line = Line(FixedWallClock(NOW_MS), max_waiting=100)
     line.start(Delivery(spool, broker, on_done=line.done), threaded=False)
     broker.silent = True
     for each in (order("first", answers=answers), order("big", answers=answers, rows=300)):
@@ -131,12 +120,12 @@ def test_a_full_disk_refuses_and_leaves_no_hole_in_the_numbers(tmp_path: Path) -
     line._inbox.put(order("small", answers=answers))
     line.close()
     assert answers[1:] == [None, None]
-    assert [e.seq for e in broker.events] == [0, 1]
+    assert [e.seq for e in broker.stored] == [0, 1]
     spool.close()
 
 
 def test_what_comes_together_is_kept_together_and_answered_each_for_itself(tmp_path: Path) -> None:
-    spool, broker, answers = Spool(tmp_path / "s.db"), Broker(), list[Any]()
+    spool, broker, answers = Spool(tmp_path / "s.db"), UsageBroker(), list[Any]()
     offered: list[int] = []
 
     class Counting(Delivery):
@@ -144,14 +133,14 @@ def test_what_comes_together_is_kept_together_and_answered_each_for_itself(tmp_p
             offered.append(len(events))
             return super().offer(events, marks)
 
-    line = Line(Time(), max_waiting=100, max_sources=2)
+    line = Line(FixedWallClock(NOW_MS), max_waiting=100, max_sources=2)
     line.start(Counting(spool, broker, on_done=line.done), threaded=False)
     for name, workload in (("1", "a"), ("2", "b"), ("3", "a"), ("4", "c")):
         line._inbox.put(order(name, workload, answers))
     line.close()
     assert offered == [3]
     assert [answer.kind if answer else None for answer in answers] == ["too-many-workloads", None, None, None]
-    assert [(e.source, e.seq) for e in broker.events] == [
+    assert [(e.source, e.seq) for e in broker.stored] == [
         ("x-usage://c/n/a", 0),
         ("x-usage://c/n/b", 0),
         ("x-usage://c/n/a", 1),
@@ -160,16 +149,16 @@ def test_what_comes_together_is_kept_together_and_answered_each_for_itself(tmp_p
 
 
 def test_another_run_sends_what_was_not_acknowledged_under_its_old_number(tmp_path: Path) -> None:
-    spool, lost = Spool(tmp_path / "s.db"), Broker()
+    spool, lost = Spool(tmp_path / "s.db"), UsageBroker()
     lost.silent = True
-    first = Line(Time(), max_waiting=100)
+    first = Line(FixedWallClock(NOW_MS), max_waiting=100)
     first.start(Delivery(spool, lost, on_done=first.done), threaded=False)
     first._inbox.put(order("1"))
     first.step()  # and is killed before an answer came
-    broker, second = Broker(), Line(SystemClock(threading.Event()), max_waiting=100)
+    broker, second = UsageBroker(), Line(SystemClock(threading.Event()), max_waiting=100)
     second.start(Delivery(spool, broker, on_done=second.done), threaded=False)
     second.close()
-    assert [(e.epoch, e.seq, rows(e)[0]["event_id"]) for e in broker.events] == [(NOW_MS, 0, "1")]
+    assert [(e.epoch, e.seq, rows(e)[0]["event_id"]) for e in broker.stored] == [(NOW_MS, 0, "1")]
     spool.close()
 
 
@@ -183,11 +172,11 @@ def test_whatever_happens_what_was_accepted_is_on_the_log_and_no_number_is_missi
     tmp_path_factory: pytest.TempPathFactory, steps: list[str]
 ) -> None:
     """A client sends an order again, under its name, until it is accepted; runs are killed, brokers do what they do."""
-    spool, clock = Spool(tmp_path_factory.mktemp("spool") / "s.db"), Moving()
-    log, accepted, sent = Broker(), set[str](), list[tuple[str, str]]()
+    spool, clock = Spool(tmp_path_factory.mktemp("spool") / "s.db"), FakeClock(now_ms=NOW_MS, epoch_ms=0)
+    log, accepted, sent = UsageBroker(), set[str](), list[tuple[str, str]]()
 
     def run() -> Line:
-        clock.ms += 10_000
+        clock.now_ms += 10_000
         log.forget()
         line = Line(clock, max_waiting=1_000)
         line.start(Delivery(spool, log, max_in_flight=3, on_done=line.done), threaded=False)
@@ -210,7 +199,7 @@ def test_whatever_happens_what_was_accepted_is_on_the_log_and_no_number_is_missi
         spool.max_bytes = 0 if step == "no room" else 2**20
         if step == "killed":
             line = run()
-        clock.ms += 1_000
+        clock.now_ms += 1_000
         line.step(0)
         line.step(0)
     log.refuses, log.silent, spool.max_bytes = "", False, 2**20
@@ -218,7 +207,7 @@ def test_whatever_happens_what_was_accepted_is_on_the_log_and_no_number_is_missi
         if name not in accepted:
             send(line, name, workload)
     for _ in range(3 * len(sent) + 3):
-        clock.ms += 1_000
+        clock.now_ms += 1_000
         line.step(0)
     assert accepted == {name for name, _ in sent}
     assert set(ids(log)) == accepted

@@ -237,7 +237,7 @@ def test_an_intake_is_a_path_its_bodies_and_a_function(tmp_path: Path) -> None:
     with listening(tmp_path, intakes=[mine]) as listener:
         answer = listener.client.post("/mine", content=b"42", headers={"Content-Type": "text/plain"})
         assert (answer.status_code, answer.text) == (200, "1")
-        assert [e.source for e in listener.broker.events] == ["mine-usage://c1/n1/w"]
+        assert [e.source for e in listener.broker.stored] == ["mine-usage://c1/n1/w"]
         assert listener.count("left_out_rows_total", route="/mine") == 1
 
 
