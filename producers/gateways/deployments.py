@@ -29,7 +29,7 @@ class Deployment(BaseModel):
     one that is empty matches anything."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    workload: str = Field(description="Workload that serves them: as the agents of its GPUs say.")
+    workload: str = Field(description="Workload that serves them, by its name on the agents of its GPUs.")
     cluster: str = Field("", description="Its cluster; empty: the setting `cluster`.")
     model: str = Field("", description="Model, as the gateway calls it.")
     api_base: str = Field("", description="Address that the gateway sends them to.")

@@ -35,13 +35,14 @@ class RequestFields(BaseModel):
     start: FieldPaths = Field(("start", "t_start", "startTime"), description="When the server took it.")
     first: FieldPaths = Field(("first", "t_first", "completionStartTime"), description="When its first token was out.")
     end: FieldPaths = Field(("end", "t_end", "endTime"), description="When its last token was out.")
-    duration_ms: FieldPaths = Field(("duration_ms",), description="How long it took; in place of start or end.")
+    duration_ms: FieldPaths = Field(("duration_ms",), description="Its duration in ms; in place of start or end.")
     prompt_tokens: FieldPaths = Field(
         ("prompt_tokens", "input_tokens", "usage.prompt_tokens", "usage.input_tokens"),
         description="Tokens of the prompt, cached ones included.",
     )
     cached_tokens: FieldPaths = Field(
-        ("cached_tokens", "usage.prompt_tokens_details.cached_tokens"), description="Those of them from a cache."
+        ("cached_tokens", "usage.prompt_tokens_details.cached_tokens"),
+        description="Tokens of the prompt that came from a cache.",
     )
     completion_tokens: FieldPaths = Field(
         ("completion_tokens", "output_tokens", "usage.completion_tokens", "usage.output_tokens"),
@@ -50,7 +51,7 @@ class RequestFields(BaseModel):
     status: FieldPaths = Field(("status",), description="ok, success, 200 or true; any other is a failure.")
     session_id: FieldPaths = Field(("session_id",), description="Session that it belongs to.")
     trace_id: FieldPaths = Field(("trace_id",), description="Trace that it belongs to.")
-    api_base: FieldPaths = Field(("api_base", "upstream"), description="Where the gateway sent it.")
+    api_base: FieldPaths = Field(("api_base", "upstream"), description="Address that the gateway sent it to.")
     route: FieldPaths = Field(("route", "model_group"), description="Its route or deployment.")
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import IO, Any
 
 try:
-    from litellm.integrations.custom_logger import CustomLogger
+    from litellm.integrations.custom_logger import CustomLogger  # type: ignore[import-not-found, unused-ignore]
 except ImportError:  # LiteLLM is not installed where only the tests or the reader run.
     CustomLogger = object
 

@@ -46,7 +46,9 @@ class LiteLLMRules(BaseModel):
         ),
         description="Who pays: what LiteLLM knows of the key that it has verified, never what a client sent.",
     )  # fmt: skip
-    otherwise: str = Field(UNKNOWN, description="Who pays where none of them says; empty: such calls are refused.")
+    otherwise: str = Field(
+        UNKNOWN, description="Who pays for a call that names none of them; empty: such calls are refused."
+    )
     session: FieldPaths = Field(
         ("session_id", "metadata.session_id", "metadata.requester_metadata.session_id"),
         description="Session that a call belongs to.",

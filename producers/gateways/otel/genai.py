@@ -84,7 +84,9 @@ class SpanRules(BaseModel):
         ("wattlog.tenant", "tenant.id"),
         description="Who pays: an attribute that your gateway or Collector sets, never what a client sends.",
     )
-    otherwise: str = Field(UNKNOWN, description="Who pays where none of them is there; empty: such spans are refused.")
+    otherwise: str = Field(
+        UNKNOWN, description="Who pays for a span that has none of them; empty: such spans are refused."
+    )
     kinds: tuple[Kind, ...] = Field(("client", "internal"), description="Span kinds that count.")
     operations: tuple[str, ...] = Field(
         ("chat", "text_completion", "generate_content", "embeddings", "completion", "response", "responses"),
@@ -93,7 +95,9 @@ class SpanRules(BaseModel):
     scopes: tuple[str, ...] = Field((), description="Instrumentation scopes that count; empty: all.")
     session: FieldPaths = Field(("gen_ai.conversation.id", "session.id"), description="Session that a call belongs to.")
     step: FieldPaths = Field(("wattlog.step",), description="Step of its session; for tools, else the tool's name.")
-    route: FieldPaths = Field(("wattlog.route", SERVICE), description="What the rules for workloads call `route`.")
+    route: FieldPaths = Field(
+        ("wattlog.route", SERVICE), description="Attribute that rules for workloads match as `route`."
+    )
 
 
 class SpanCalls(NamedTuple):

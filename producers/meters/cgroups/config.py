@@ -16,8 +16,8 @@ class CgroupRule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     path: str = Field(description="Below the root: system.slice/vllm-*.service.", min_length=1)
-    workload: str = Field(description="Workload that they are.", min_length=1)
-    tenant: str = Field("", description="Who pays; empty: nobody is named.")
+    workload: str = Field(description="Their workload.", min_length=1)
+    tenant: str = Field("", description="Who pays; empty: no tenant.")
 
 
 class CgroupsConfig(ProducerConfig):
@@ -25,9 +25,9 @@ class CgroupsConfig(ProducerConfig):
 
     model_config = SettingsConfigDict(env_prefix="WATTLOG_CGROUPS_")
     name: ClassVar[str] = "cgroups"
-    groups: tuple[CgroupRule, ...] = Field((), description="Which cgroups are whose; the first match wins.")
+    groups: tuple[CgroupRule, ...] = Field((), description="Rules for cgroups; the first match wins.")
     host: bool = Field(True, description="Whether the node itself is metered too, as workload `~NODE`.")
     interfaces: tuple[str, ...] = Field(("e*", "ib*"), description="Network interfaces that count as the node's.")
-    every_s: float = Field(60.0, ge=1, le=3600, description="How often they are looked at.")
+    every_s: float = Field(60.0, ge=1, le=3600, description="Seconds between two snapshots.")
     root: Path = Field(Path("/sys/fs/cgroup"), description="Where cgroup v2 is mounted.")
     proc: Path = Field(Path("/proc"), description="Where procfs is mounted.")

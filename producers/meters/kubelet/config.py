@@ -18,8 +18,8 @@ class PodRule(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     namespace: str = Field("*", description="Namespace.")
     pod: str = Field("*", description="Pod's name.")
-    workload: str = Field(description="Workload that they are.", min_length=1)
-    tenant: str = Field("", description="Who pays; empty: nobody is named.")
+    workload: str = Field(description="Their workload.", min_length=1)
+    tenant: str = Field("", description="Who pays; empty: no tenant.")
 
     def matches(self, namespace: str, pod: str) -> bool:
         return fnmatchcase(namespace, self.namespace) and fnmatchcase(pod, self.pod)
@@ -31,13 +31,15 @@ class KubeletConfig(ProducerConfig):
     model_config = SettingsConfigDict(env_prefix="WATTLOG_KUBELET_")
     name: ClassVar[str] = "kubelet"
     url: Annotated[str, AfterValidator(without_secrets)] = Field(
-        "", description="Of the kubelet: https://NODE:10250.", pattern="^(https?://.+)?$"
+        "", description="Address of the kubelet: https://NODE:10250.", pattern="^(https?://.+)?$"
     )
-    rules: tuple[PodRule, ...] = Field((), description="Which pods are whose; the first match wins.")
-    every_s: float = Field(60.0, ge=10, le=3600, description="How often it is asked; its own figures are 10 s old.")
+    rules: tuple[PodRule, ...] = Field((), description="Rules for pods; the first match wins.")
+    every_s: float = Field(
+        60.0, ge=10, le=3600, description="Seconds between two snapshots; the kubelet's own figures are 10 s old."
+    )
     token_file: Path | None = Field(
         Path("/var/run/secrets/kubernetes.io/serviceaccount/token"),
-        description="Bearer token of the service account, read at each look; needs `get` on `nodes/stats`.",
+        description="Bearer token of the service account, read each time; needs `get` on `nodes/stats`.",
     )
     ca_file: Path | None = Field(
         None, description="Certificate authority of the kubelet's certificate; else the system's."

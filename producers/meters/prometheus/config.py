@@ -21,8 +21,8 @@ class PrometheusConfig(ProducerConfig):
     model_config = SettingsConfigDict(env_prefix="WATTLOG_PROMETHEUS_")
     name: ClassVar[str] = "prometheus"
     url: Annotated[str, AfterValidator(without_secrets)] = Field(
-        "", description="Of Prometheus, Thanos, Mimir or VictoriaMetrics: http://10.0.0.7:9090.",
+        "", description="Address of Prometheus, Thanos, Mimir or VictoriaMetrics: http://10.0.0.7:9090.",
         pattern="^(https?://.+)?$",
     )  # fmt: skip
     queries: tuple[PromQuery, ...] = Field((), description="The meters.")
-    bearer: SecretStr | None = Field(None, description="Bearer token that it asks for.")
+    bearer: SecretStr | None = Field(None, description="Bearer token that it requires.")
