@@ -10,15 +10,23 @@ from api.forecast_report import ForecastStep, ModelScore, MonthRow, SeriesForeca
 from api.serialization import plain, plain_rows, to_csv
 from contracts.units import epoch_ms
 from warehouse.chargeback.chargeback_queries import DIMENSIONS
-from warehouse.ledger.explanation import AppliedPrice, Explanation, Floor, Measured, Part, Share, Weights
+from warehouse.ledger.explanation import (
+    AppliedFloor,
+    AppliedPrice,
+    AppliedWeights,
+    ExplainedRow,
+    Explanation,
+    MeasuredEnergy,
+    WorkShare,
+)
 from warehouse.periods import Period
 from warehouse.results import (
     ChargebackRow,
     FleetRow,
-    Interval,
+    GpuInterval,
     LatestRow,
     LedgerRow,
-    RequestRow,
+    RequestEnergyRow,
     SessionRow,
     UsageGroup,
 )
@@ -111,7 +119,7 @@ _LEDGER = LedgerRow(
     final=True,
     simulated=False,
 )
-_INTERVAL = Interval(
+_INTERVAL = GpuInterval(
     window_start=_AT,
     window_ms=10_000,
     cluster="eu-1",
@@ -153,7 +161,7 @@ FLEET = _answer(
 REQUESTS = _answer(
     plain_rows(
         [
-            RequestRow(
+            RequestEnergyRow(
                 tenant="acme",
                 cluster="eu-1",
                 workload="chat",
@@ -217,14 +225,14 @@ EXPLAIN = plain(
         gco2=Decimal("0.339718271132"),
         simulated=False,
         parts=[
-            Part(
+            ExplainedRow(
                 row=_LEDGER,
-                share=Share(
+                share=WorkShare(
                     2_820_000, 4_326_000, 0.651872399445215, 1_683_238_793, 2_582_159_936, 1_173_370_319, 1_800_000_000
                 ),
-                measured=Measured(4_382_159_936, 4_382_159_936, 20_000, 2, [_INTERVAL]),
-                floor=Floor(7, 90_000, 1_800_000_000, "idle run of 2026-09-12"),
-                weights=Weights(1, 1_000, 0, 3_000, "default"),
+                measured=MeasuredEnergy(4_382_159_936, 4_382_159_936, 20_000, 2, [_INTERVAL]),
+                floor=AppliedFloor(7, 90_000, 1_800_000_000, "idle run of 2026-09-12"),
+                weights=AppliedWeights(1, 1_000, 0, 3_000, "default"),
                 prices=[
                     _price("energy", "eu-1", "0.313000000", "USD"),
                     _price("pue", "*", "1.250000000"),

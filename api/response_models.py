@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api import problems
 from api.serialization import to_csv
 from warehouse.periods import Period
-from warehouse.results import ChargebackRow, RequestRow, SessionRow
+from warehouse.results import ChargebackRow, RequestEnergyRow, SessionRow
 
 Row = TypeVar("Row")
 
@@ -31,7 +31,7 @@ class ChargebackResponse(RowsResponse[ChargebackRow]):
     total: ChargebackRow
 
 
-class RequestsResponse(RowsResponse[RequestRow]):
+class RequestsResponse(RowsResponse[RequestEnergyRow]):
     """Page of requests. `note` says why requests that the ledger counts may be missing."""
 
     note: Annotated[str | None, Field(description="Set where workers do not store single requests.")] = None

@@ -26,7 +26,10 @@ import pyarrow as pa
 from contracts.units import MS_PER_DAY, MS_PER_HOUR, epoch_ms
 from warehouse.client import Warehouse
 from warehouse.migrate import migrate
-from warehouse.reference_data.tables import Cluster, Price, Tenant, put_clusters, put_prices, put_tenants, seed_defaults
+from warehouse.reference_data.attribution_tables import seed_defaults
+from warehouse.reference_data.clusters import Cluster, put_clusters
+from warehouse.reference_data.prices import Price, put_prices
+from warehouse.reference_data.tenants import Tenant, put_tenants
 from warehouse.sink.sink import Sink
 
 END_MS = epoch_ms("2026-11-01T00:00:00Z")

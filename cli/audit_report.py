@@ -13,7 +13,7 @@ from cli.output import stderr, stdout
 from contracts.units import rfc3339
 
 if TYPE_CHECKING:
-    from warehouse.audit.conservation import Audit
+    from warehouse.audit.report import Audit
 
 UNBALANCED, INCOMPLETE = 1, 3
 """Exit statuses of an audit, beside 0. Status 2 is an audit that could not run."""

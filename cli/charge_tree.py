@@ -11,7 +11,7 @@ from cli.output import SIMULATED
 from contracts.units import rfc3339
 
 if TYPE_CHECKING:
-    from warehouse.ledger.explanation import Explanation, Part
+    from warehouse.ledger.explanation import ExplainedRow, Explanation
 
 _PRICE = {"energy": "tariff", "pue": "PUE", "carbon": "carbon intensity"}
 
@@ -30,7 +30,7 @@ def charge_tree(explanation: Explanation) -> Tree:
     return root
 
 
-def _add(root: Tree, part: Part, currency: str) -> None:
+def _add(root: Tree, part: ExplainedRow, currency: str) -> None:
     row = part.row
     where = f"{row.cluster}/{row.workload}"
     model = " on ".join(name for name in (row.model, row.hardware) if name)
@@ -54,13 +54,13 @@ def _add(root: Tree, part: Part, currency: str) -> None:
     _measured(branch, part)
 
 
-def _cost(part: Part, currency: str) -> str:
+def _cost(part: ExplainedRow, currency: str) -> str:
     facility = "?" if part.kwh_facility is None else f"{part.kwh_facility:f}"
     cost = "no price" if part.cost is None else f"{part.cost:f} {currency}"
     return f"{part.kwh:f} kWh, with PUE {facility} kWh: {cost}"
 
 
-def _share(branch: Tree, part: Part) -> None:
+def _share(branch: Tree, part: ExplainedRow) -> None:
     share, weights = part.share, part.weights
     if share.ratio is None:
         branch.add(Text("no work in this window"))
@@ -84,7 +84,7 @@ def _share(branch: Tree, part: Part) -> None:
         )
 
 
-def _measured(branch: Tree, part: Part) -> None:
+def _measured(branch: Tree, part: ExplainedRow) -> None:
     measured, floor = part.measured, part.floor
     agrees = "as" if measured.energy_uj == measured.ledger_uj else f"but {measured.ledger_uj:,} µJ"
     node = branch.add(

@@ -17,20 +17,12 @@ from streams.core.attribution.attribute import attribute
 from streams.core.restatement import facts_of
 from streams.startup import load_policy
 from warehouse.client import Warehouse
-from warehouse.ledger.purge import forget_clusters
-from warehouse.reference_data.tables import (
-    END_MS,
-    Cluster,
-    IdleFloor,
-    Price,
-    Tenant,
-    list_clusters,
-    list_idle_floors,
-    put_clusters,
-    put_idle_floors,
-    put_prices,
-    put_tenants,
-)
+from warehouse.ledger.purge import purge_clusters
+from warehouse.reference_data.attribution_tables import IdleFloor, list_idle_floors, put_idle_floors
+from warehouse.reference_data.clusters import Cluster, list_clusters, put_clusters
+from warehouse.reference_data.prices import Price, put_prices
+from warehouse.reference_data.tenants import Tenant, put_tenants
+from warehouse.reference_data.validity import END_MS
 from warehouse.sink.sink import Sink
 
 HISTORY_START_MS = epoch_ms("2025-06-01")
@@ -67,7 +59,7 @@ def check_is_demo(warehouse: Warehouse) -> None:
 def store_history(warehouse: Warehouse, settings: Settings, seed: int) -> StoredHistory:
     """Store the simulated fleet's reference data and history. They replace those of an earlier demo."""
     check_is_demo(warehouse)
-    forget_clusters(warehouse, clusters())
+    purge_clusters(warehouse, clusters())
     store_reference_data(warehouse, settings)
     return _store_history(warehouse, settings, seed)
 

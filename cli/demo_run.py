@@ -22,7 +22,8 @@ from contracts.units import EpochMs, rfc3339
 from producers.runtime.publisher import Publisher, kafka_config
 from producers.simulation.events import SimulatedFleet
 from streams.startup import worker_error
-from warehouse.audit.conservation import Audit, audit
+from warehouse.audit.conservation import audit
+from warehouse.audit.report import Audit
 from warehouse.chargeback.chargeback_queries import DIMENSIONS, chargeback_all
 from warehouse.ledger.fingerprint import fingerprint
 from warehouse.periods import Period

@@ -24,7 +24,7 @@ from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse
 from warehouse.migrate import pending
 from warehouse.reader import operator_reader
-from warehouse.reference_data.tables import list_prices
+from warehouse.reference_data.prices import list_prices
 
 State = Literal["ok", "note", "failed"]
 TIMEOUT_S = 5.0

@@ -13,7 +13,7 @@ from cli.output import note, print_json
 from cli.tables import Column, print_table, text_column
 
 if TYPE_CHECKING:
-    from warehouse.reference_data.tables import Price
+    from warehouse.reference_data.prices import Price
 
 _COLUMNS = (
     text_column("kind", "kind"),
@@ -41,10 +41,13 @@ def price(
     ] = None,
     to: Annotated[str | None, typer.Option("--to", help="Valid to, exclusive (default: until further notice).")] = None,
     source: Annotated[str, typer.Option(help="Origin of the figure, such as a contract.")] = "",
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove the price of this kind and cluster that starts at --from.")
+    ] = False,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """List prices, or store one. It applies to bills at once, also for the past in its validity.
+    """List prices, store one, or remove one. It applies to bills at once, also for the past in its validity.
 
     A price with the kind, cluster and start of a stored one replaces it. To change a tariff, store the old one again
     with the day on which it ends, then the new one from that day.
@@ -52,10 +55,12 @@ def price(
     Example: wattlog price energy us-east 0.083 --from 2026-01-01 --source "contract 17"
     """
     with open_ledger_and_settings(data) as (reader, settings):
-        from warehouse.reference_data.tables import list_prices, put_prices
+        from warehouse.reference_data.prices import list_prices, put_prices, remove_price
 
         warehouse = reader.operator_warehouse()
-        if kind is not None:
+        if remove:
+            remove_price(warehouse, kind or "", cluster or "", _instant_ms("from", from_, 0))
+        elif kind is not None:
             currency = settings.currency if kind == "energy" else ""
             put_prices(warehouse, [_parse(kind, cluster, value, from_, to, currency, source)])
         rows = [_row(stored) for stored in list_prices(warehouse)]
@@ -81,7 +86,8 @@ def _parse(
 ) -> Price:
     """Return the price that the arguments describe. Raises BadInput; `put_prices` checks the kind."""
     from contracts.errors import BadInput
-    from warehouse.reference_data.tables import END_MS, Price
+    from warehouse.reference_data.prices import Price
+    from warehouse.reference_data.validity import END_MS
 
     if cluster is None or value is None:
         raise BadInput("price", kind, "give KIND CLUSTER VALUE, such as: energy us-east 0.083")
@@ -110,7 +116,7 @@ def _instant_ms(field: str, value: str | None, default: int) -> int:
 
 def _row(price: Price) -> dict[str, Any]:
     from contracts.units import rfc3339
-    from warehouse.reference_data.tables import END_MS
+    from warehouse.reference_data.validity import END_MS
 
     units = {"energy": f"{price.currency}/kWh", "pue": "facility over IT", "carbon": "gCO2eq/kWh"}
     return {

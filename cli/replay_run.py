@@ -15,10 +15,12 @@ from producers.runtime.publisher import Publisher, kafka_config
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse
 from warehouse.ledger.fingerprint import fingerprint
-from warehouse.ledger.purge import forget_clusters
+from warehouse.ledger.purge import purge_clusters
 from warehouse.periods import Period
 from warehouse.reader import operator_reader
-from warehouse.reference_data.tables import END_MS, Cluster, IdleFloor, list_idle_floors, put_clusters, put_idle_floors
+from warehouse.reference_data.attribution_tables import IdleFloor, list_idle_floors, put_idle_floors
+from warehouse.reference_data.clusters import Cluster, put_clusters
+from warehouse.reference_data.validity import END_MS
 
 MAX_BAD_ROWS = 20
 """Bad rows that the result lists."""
@@ -41,7 +43,7 @@ async def replay(
     """
 
     def prepare(warehouse: Warehouse) -> None:
-        if settings.embedded_broker and (rows := forget_clusters(warehouse, [recording.cluster])):
+        if settings.embedded_broker and (rows := purge_clusters(warehouse, [recording.cluster])):
             step(f"replacing {rows} rows of an earlier replay into cluster {recording.cluster}")
         put_clusters(warehouse, [Cluster(recording.cluster, recording.simulated, f"replay: {recording.name}"[:200])])
         _put_floors(warehouse, recording)

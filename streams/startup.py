@@ -26,7 +26,7 @@ from streams.usage import job as usage_job
 from streams.usage.job import UsageJob
 from warehouse.client import Warehouse
 from warehouse.migrate import migrate
-from warehouse.reference_data.tables import attribution_tables, seed_defaults
+from warehouse.reference_data.attribution_tables import attribution_tables, seed_defaults
 from warehouse.sink.sink import Sink
 
 ASSIGN_WAIT_S = 60.0

@@ -1,7 +1,7 @@
-"""One warehouse, two addresses: chdb in this process, or a ClickHouse server over HTTP.
+"""`Warehouse`: chdb in this process, or a ClickHouse server over HTTP.
 
-clickhouse-connect is the client of both, so that a statement that runs in a test runs on a fleet. One client is one
-handle with one lock (and one HTTP session), hence one writer and a small pool of readers, never a shared one.
+clickhouse-connect is the client of both, so that a statement that runs in a test runs on a fleet. A client has one lock
+and one HTTP session. So the warehouse has one writing client and a small pool of readers; no thread shares one.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ if TYPE_CHECKING:
 
 _URL = re.compile(r" with url: \S+")
 INSERT_ROWS = 100_000
-"""Rows in one insert (DESIGN.md, Warehouse: 10k-100k)."""
+"""Rows in one insert. ClickHouse advises 10,000 to 100,000: fewer make many parts, more take memory."""
 READER_WAIT_S = 60.0
-"""How long a question waits for a free reader."""
+"""Wait for a free reader at most."""
 
 
 def connect(dsn: str, *, database: str = "wattlog", password: str | None = None, readers: int = 4) -> Warehouse:
     """Open the warehouse at `dsn`: `chdb:///abs/path`, or `http(s)://user@host:port/database`.
 
-    A database in the DSN's path wins over `database`. It need not exist yet: `migrate` makes it. `readers` bounds how
+    A database in the DSN's path overrides `database`. It need not exist yet: `migrate` creates it. `readers` bounds how
     many questions run at once (about twice the cores).
 
-    Raises BadSetting for a DSN that cannot be read, Unavailable when nothing answers there or another process has it.
+    Raises BadSetting for an invalid DSN, Unavailable when nothing answers there or another process has it open.
     """
     return Warehouse(opener(dsn, database=database, password=password), readers=readers)
 
 
 class Warehouse:
-    """One writer, and readers opened when first needed. Threads may share it; processes may not share a chdb path."""
+    """One writing client, and readers opened on demand. Threads may share it; processes may not share a path."""
 
     def __init__(self, opener: Opener, *, readers: int) -> None:
-        self.where = opener.shown
-        """The address, without user or password: fit for logs."""
+        self.where = opener.address
+        """The address without user and password, for logs."""
         self.database = opener.database
         self.embedded = opener.embedded
         self._opener = opener
@@ -71,7 +71,7 @@ class Warehouse:
         self.close()
 
     def close(self) -> None:
-        """Close every handle, after the questions in flight. Safe to call again. chdb then lets go of its path."""
+        """Close every client after the questions in flight. Safe to call again. chdb then releases its path."""
         with self._close_lock:
             if self._closed:
                 return
@@ -81,7 +81,7 @@ class Warehouse:
             if client is not None:
                 client.close()
         for _ in range(self._reader_count):
-            self._readers.put(None)  # wakes whoever still waits for one, to be told
+            self._readers.put(None)  # wakes threads that still wait for one: they raise
         with self._write_lock:
             self._writer.close()
 
@@ -93,7 +93,7 @@ class Warehouse:
         With a fence, each batch is stored only while that claim is the greatest of its partition
         (warehouse/sink/fence.py). Raises KeyError for a table or column that the schema does not have, Fenced when
         another worker has claimed the partition, Unavailable (`reason`, `lasting`: warehouse/error_codes.py) when the
-        warehouse does not take it.
+        warehouse refuses it.
         """
         if not length(table):
             return 0
@@ -113,8 +113,10 @@ class Warehouse:
         return int(table.num_rows)
 
     def _insert_through(self, client: Client, name: str, table: pa.Table, fence: Fence) -> None:
-        """`INSERT ... SELECT`, which is what can carry a condition: over HTTP from the request's body, in chdb, which
-        reads no body, from a file (as the driver's own inserts there do)."""
+        """Insert by `INSERT ... SELECT`, because only a SELECT can have the fence's condition.
+
+        Over HTTP, rows come from the request's body; chdb reads no body, so there they come from a file.
+        """
         columns, parameters = list(SCHEMAS[name]), fence.parameters
         if self.embedded:
             with tempfile.NamedTemporaryFile(suffix=".arrow") as file:
@@ -130,14 +132,14 @@ class Warehouse:
             client.command(BOUND, parameters=parameters, data=_body(f"{sql} FORMAT Arrow", body.getvalue()))
 
     def insert_arrow(self, name: str, table: pa.Table) -> int:
-        """Store an Arrow table whose columns are the target's by name. Returns how many rows."""
+        """Store an Arrow table that has the target's columns, by name. Returns how many rows."""
         with self.writer() as client:
             for start in range(0, table.num_rows, INSERT_ROWS):
                 client.insert_arrow(name, table.slice(start, INSERT_ROWS))
         return int(table.num_rows)
 
     def insert_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Store a few rows of a table that people edit (prices ...): dicts with the same keys. Returns how many."""
+        """Store a few rows of a table that people edit (such as prices): dicts with equal keys. Returns how many."""
         if not rows:
             return 0
         columns = list(rows[0])
@@ -146,18 +148,18 @@ class Warehouse:
         return len(rows)
 
     def command(self, sql: str, **params: Any) -> None:
-        """Run one statement on the writer (DDL, INSERT SELECT) with bound parameters, and wait for its end."""
+        """Run a statement on the writer (DDL, INSERT SELECT) with bound parameters, and wait for its end."""
         with self.writer() as client:
             # raw_query, because it moves long parameters out of the URL, where proxies refuse them.
             client.raw_query(sql, parameters=params or None)
 
     @contextmanager
     def writer(self) -> Iterator[Client]:
-        """The writing client, held by one thread at a time."""
+        """Yield the writing client, to one thread at a time."""
         with self._write_lock:
             if self._closed:
-                raise self._gone()
-            with self._clear_errors(writing=True):
+                raise self._closed_error()
+            with self._translated_errors(writing=True):
                 yield self._writer
 
     # ---- reading ----
@@ -196,9 +198,9 @@ class Warehouse:
 
     @contextmanager
     def reader(self) -> Iterator[Client]:
-        """A reading client of this thread's own, from the pool. Close what you stream before leaving."""
+        """Yield a reading client from the pool, for this thread alone. Close streams before the block ends."""
         if self._closed:
-            raise self._gone()
+            raise self._closed_error()
         try:
             client = self._readers.get(timeout=READER_WAIT_S)
         except Empty:
@@ -208,8 +210,8 @@ class Warehouse:
             ) from None
         try:
             if self._closed:
-                raise self._gone()
-            with self._clear_errors():
+                raise self._closed_error()
+            with self._translated_errors():
                 if client is None:
                     client = self._opener.open()
                 yield client
@@ -218,36 +220,38 @@ class Warehouse:
 
     # ---- errors ----
 
-    def _gone(self) -> Unavailable:
+    def _closed_error(self) -> Unavailable:
         return Unavailable(f"The warehouse at {self.where} is closed", "Open it again with connect().")
 
     @contextmanager
-    def _clear_errors(self, *, writing: bool = False) -> Iterator[None]:
-        """What people can mend, and what passes, gets a contracts error. A mistake in our own SQL stays the driver's
-        DatabaseError where we ask; where we write, all that is refused is Unavailable, and says why."""
+    def _translated_errors(self, *, writing: bool = False) -> Iterator[None]:
+        """Translate the driver's errors to BadQuery and Unavailable with a hint.
+
+        A mistake in a question's own SQL stays the driver's DatabaseError. A refused write is always Unavailable.
+        """
         try:
             yield
         except DatabaseError as error:
             code, text = error.code, _first_line(error)
             unanswered = code is None and type(error) in (DatabaseError, OperationalError, StreamFailureError)
-            why = refusal(code, text)
+            kind = refusal(code, text)
             if code in NOT_MIGRATED:
-                what = f"The warehouse at {self.where} lacks a table: {text}"
+                message = f"The warehouse at {self.where} lacks a table: {text}"
             elif code in NOT_ALLOWED:
-                what = f"The warehouse at {self.where} refuses this user: {text}"
+                message = f"The warehouse at {self.where} refuses this user: {text}"
             elif code in TOO_MUCH and not writing:
                 raise BadQuery(
                     "query", text, "too slow or too large: narrow the period or group more coarsely"
                 ) from error
             elif unanswered:
-                what = f"The warehouse at {self.where} does not answer: {text}"
+                message = f"The warehouse at {self.where} does not answer: {text}"
             elif writing:
-                what = f"The warehouse at {self.where} does not take a write: {text}"
-            elif why not in (MISMATCH, UNKNOWN):
-                what = f"The warehouse at {self.where} cannot answer now: {text}"
+                message = f"The warehouse at {self.where} does not take a write: {text}"
+            elif kind not in (MISMATCH, UNKNOWN):
+                message = f"The warehouse at {self.where} cannot answer now: {text}"
             else:
                 raise
-            raise Unavailable(what, why.hint, reason=why.reason, lasting=why.lasting) from error
+            raise Unavailable(message, kind.hint, reason=kind.reason, lasting=kind.lasting) from error
 
 
 def _unscoped(name: str, idents: Mapping[str, str] | None) -> str:
@@ -259,19 +263,24 @@ def _unscoped(name: str, idents: Mapping[str, str] | None) -> str:
 
 
 class _Body(bytes):
-    """A statement and its rows on their way. The driver reads a command's data as text, to see whether it only reads; a
-    tenth of a worker's CPU went there."""
+    """The body of an insert: its statement and its rows.
+
+    The driver decodes a command's data, to see whether it only reads: a tenth of a worker's CPU. This does not decode.
+    """
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return "INSERT"
 
 
 def _body(sql: str, rows: pa.Buffer) -> _Body:
-    """The statement goes where the rows do, for what stands in the address is encoded character by character, twice;
-    the server reads on from one to the other. What binds its parameters, `BOUND`, stays in the address."""
+    """Return the statement and the rows as one body, which the server reads from the one to the other.
+
+    In the address, the driver would encode the statement twice, character by character. `BOUND`, which binds its
+    parameters, stays there.
+    """
     return _Body(b"\n".join((sql.encode(), rows)))
 
 
 def _first_line(error: Exception) -> str:
-    """Without the address of the request, which holds the whole statement's parameters."""
+    """Return the first line without the request's address, which holds all parameters of the statement."""
     return _URL.sub("", str(error).partition("\n")[0])[:400]

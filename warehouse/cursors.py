@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from contracts.errors import BadQuery
 
 MAX_LIMIT = 10_000
-"""Rows in one page, at most."""
+"""Rows in one page at most."""
 MAX_CURSOR = 4_096
 
 Key = list[str | int]
@@ -35,7 +35,7 @@ class Page(Generic[Row]):
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """Which part of a read's rows to return: at most `limit` rows, after the one that `cursor` names.
+    """The part of a read's rows to return: at most `limit` rows, after the one that `cursor` names.
 
     Raises BadQuery for a limit that is not from 1 to MAX_LIMIT.
     """

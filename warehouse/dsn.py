@@ -1,4 +1,4 @@
-"""From a DSN to open clients, and from what goes wrong there to an error that says what to do."""
+"""Opens clients from a DSN, and turns failures to open one into errors with a hint."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CLIENT_SETTINGS: Mapping[str, Any] = {
     # A history of some months in one insert touches as many day partitions.
     "max_partitions_per_insert_block": 4_000,
     "output_format_arrow_string_as_string": 1,
-    # Nothing here reads more; an answer that grows past it is an error, not a full memory.
+    # No read returns more; a larger answer is an error rather than an exhausted memory.
     "max_result_rows": 6_000_000,
 }
 
@@ -37,16 +37,16 @@ _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 @dataclass(frozen=True, slots=True)
 class Opener:
-    """How to open one more client of the same warehouse."""
+    """Opens clients of one warehouse."""
 
-    shown: str
+    address: str
     """The address without user and password."""
     database: str
     embedded: bool
     arguments: Mapping[str, Any] = field(repr=False)
 
     def open(self) -> Client:
-        """A client whose statements run in `database`, in UTC. Raises Unavailable with a hint."""
+        """Return a client whose statements run in `database`, in UTC. Raises Unavailable with a hint."""
         if self.embedded:
             _make_folder(self.arguments["path"])
         try:
@@ -54,14 +54,14 @@ class Opener:
         except (ClickHouseError, ImportError, OSError) as error:
             raise self._unavailable(error) from error
         client.server_tz = UTC
-        client.database = self.database  # not passed to get_client: it need not exist before the first migration
+        client.database = self.database  # not passed to get_client: it may not exist before the first migration
         return client
 
     def _unavailable(self, error: Exception) -> Unavailable:
         text = str(error).partition("\n")[0][:400]
         if not self.embedded:
             hint = "Check that the server runs, the address, the user and WATTLOG_WAREHOUSE_PASSWORD."
-            return Unavailable(f"The warehouse at {self.shown} cannot be opened: {text}", hint)
+            return Unavailable(f"The warehouse at {self.address} cannot be opened: {text}", hint)
         path = self.arguments["path"]
         if isinstance(error, ImportError):
             return Unavailable("The embedded warehouse needs chdb", "Install wattlog[server], or give an http(s) DSN.")
@@ -79,12 +79,17 @@ class Opener:
 
 
 def opener(dsn: str, *, database: str, password: str | None) -> Opener:
-    """Read a DSN. Raises BadSetting naming what is wrong with it (never showing a password)."""
-    scheme, separator, rest = dsn.partition("://")
+    """Parse a DSN. Raises BadSetting that names the mistake (and never shows a password)."""
+    scheme, separator, path = dsn.partition("://")
     if separator and scheme == "chdb":
-        if not rest.startswith("/") or "?" in rest:
+        if not path.startswith("/") or "?" in path:
             raise BadSetting("warehouse_dsn", dsn, "give an absolute folder without '?': chdb:///absolute/path")
-        return Opener(f"chdb://{rest}", _database(database), True, {"interface": "chdb", "path": rest})
+        return Opener(
+            address=f"chdb://{path}",
+            database=_database(database),
+            embedded=True,
+            arguments={"interface": "chdb", "path": path},
+        )
     if not separator or scheme not in ("http", "https"):
         raise BadSetting("warehouse_dsn", scheme, "give chdb:///absolute/path or http(s)://user@host:port/database")
     parts = urlsplit(dsn)
@@ -106,7 +111,12 @@ def opener(dsn: str, *, database: str, password: str | None) -> Opener:
         # Settings ride on every request, so no session is needed; a pool of its own is closed with the client.
         "autogenerate_session_id": False, "dedicated_pool": True, "connect_timeout": 5,
     }  # fmt: skip
-    return Opener(f"{scheme}://{host}:{port}", _database(in_path or database), False, arguments)
+    return Opener(
+        address=f"{scheme}://{host}:{port}",
+        database=_database(in_path or database),
+        embedded=False,
+        arguments=arguments,
+    )
 
 
 def _database(name: str) -> str:
@@ -119,11 +129,11 @@ def _make_folder(path: str) -> None:
     try:
         Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise Unavailable(f"{path} cannot be made: {error.strerror}", "Give a folder that can be written.") from error
+        raise Unavailable(f"{path} cannot be created: {error.strerror}", "Give a writable folder.") from error
 
 
 def _locked(path: str) -> bool:
-    """ClickHouse holds a flock on `status` for as long as it has the folder open."""
+    """Return whether another process has the folder open: ClickHouse keeps a flock on `status` for as long."""
     try:
         with (Path(path) / "status").open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,7 +146,7 @@ def _locked(path: str) -> bool:
 
 def _holder(path: str) -> str:
     with suppress(OSError):
-        found = re.search(r"PID: (\d+)", (Path(path) / "status").read_text(encoding="utf-8", errors="replace"))
-        if found:
-            return f" (process {found[1]})"
+        match = re.search(r"PID: (\d+)", (Path(path) / "status").read_text(encoding="utf-8", errors="replace"))
+        if match:
+            return f" (process {match[1]})"
     return ""

@@ -1,8 +1,8 @@
-"""Why the warehouse did not take a write, from ClickHouse's error codes: in a word for /metrics, and what to do.
+"""Kinds of refused writes, from ClickHouse's error codes: a word for /metrics, and what to do.
 
-Nothing that is refused is lost: it stays on the log and is tried again. What passes by itself, or when a person frees
-something on the server, is tried for as long as it takes. `lasting` is what trying again hardly mends: the worker may
-give up, and whoever starts it again goes on where it stopped.
+A refused write is not lost: its messages stay on the log, and the worker retries. Temporary refusals, and those that
+end when an operator frees a resource on the server, are retried for as long as it takes. Retrying hardly helps
+`lasting` ones: the worker may stop, and resumes where it stopped when it is restarted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ NOT_MIGRATED = frozenset({60, 81})
 NOT_ALLOWED = frozenset({192, 193, 194, 497, 516})
 """UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD, ACCESS_DENIED, AUTHENTICATION_FAILED."""
 TOO_MUCH = frozenset({158, 159, 160, 241, 307, 396})
-"""What a question that asks for too much ends with: TOO_MANY_ROWS, TIMEOUT_EXCEEDED, TOO_SLOW, MEMORY_LIMIT_EXCEEDED,
+"""Errors of a question that reads too much: TOO_MANY_ROWS, TIMEOUT_EXCEEDED, TOO_SLOW, MEMORY_LIMIT_EXCEEDED,
 TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES."""
 
 
@@ -22,19 +22,19 @@ class Refusal(NamedTuple):
     """A kind of refusal."""
 
     reason: str
-    """A word, one of a dozen, for /metrics."""
+    """One word for /metrics, of a dozen."""
     hint: str
     """What to do."""
     lasting: bool = False
 
 
 AWAY = Refusal("away", "Check that it runs and that the address is right.")
-"""Nobody answered, or something in between did: connection refused or reset, a proxy's 502, a timeout."""
+"""No answer of the server: connection refused or reset, a proxy's 502, a timeout."""
 DISK_FULL = Refusal("disk_full", "Free space on the server's disk, or give it more.")
 MISMATCH = Refusal("mismatch", "Tables and worker are of different versions: run `wattlog migrate`, or upgrade.", True)
 NO_TABLE = Refusal("no_table", "Run `wattlog migrate`.", True)
 NO_ACCESS = Refusal("no_access", "Check the user in the DSN, WATTLOG_WAREHOUSE_PASSWORD and its grants.", True)
-UNKNOWN = Refusal("other", "Look the code up in ClickHouse's log; if it stays, report it.", True)
+UNKNOWN = Refusal("other", "Look the code up in ClickHouse's log; if it persists, report it.", True)
 
 _KINDS: tuple[tuple[Refusal, frozenset[int]], ...] = (
     (NO_TABLE, NOT_MIGRATED),
@@ -78,9 +78,8 @@ _NO_SPACE = ("No space left on device", "errno: 28")
 
 
 def refusal(code: int | None, text: str) -> Refusal:
-    """What kind of refusal an error is. `code` is ClickHouse's (src/Common/ErrorCodes.cpp); None: it was not the
-    server that answered."""
-    if any(said in text for said in _NO_SPACE):  # Told with several codes: of a file, of the C++ library ...
+    """Return the kind of an error. `code` is ClickHouse's (src/Common/ErrorCodes.cpp); None: no server answered."""
+    if any(message in text for message in _NO_SPACE):  # With several codes: of a file, of the C++ library ...
         return DISK_FULL
     if code is None:
         return AWAY

@@ -1,7 +1,7 @@
-"""Numbered SQL files, applied once each and in order, the same over chdb and HTTP.
+"""Migrations: numbered SQL files, applied once each and in order, over chdb and over HTTP.
 
-ClickHouse has no transaction around DDL. So a file's statements must stand alone, and the runner notes a file as
-applied only after its last statement: a run that was cut off is mended by the next one, which skips what exists.
+ClickHouse has no transactions around DDL. So every statement of a file must be safe to repeat, and a file counts as
+applied only after its last statement: a run that was interrupted is completed by the next one, which skips what exists.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ENGINE = ReplacingMergeTree
 ORDER BY name
 """
 
-# Comments and quoted text as ClickHouse's lexer reads them (src/Parsers/Lexer.cpp): backslash and doubling both escape
+# Comments and quoted text as in ClickHouse's lexer (src/Parsers/Lexer.cpp): backslash and doubling both escape
 # a quote; block comments do not nest.
 _TOKEN = re.compile(
     r"""(?P<comment> --[^\n]* | \#[!\x20][^\n]* | /\*.*?\*/ )
@@ -56,11 +56,11 @@ class Migration:
 
 
 def migrate(warehouse: Warehouse, *, durable: bool | None = None) -> list[str]:
-    """Make the database and apply what is missing, in order. Returns the names applied now; nothing the second time.
+    """Create the database and apply missing migrations, in order. Returns the names applied now; none the second time.
 
-    `durable` says whether inserts are synced to disk before they are acknowledged (warehouse/sink/durability.py); None
-    leaves that as it is. Raises LedgerError when an applied file was changed since, or when the warehouse knows a
-    migration that this version does not; Unavailable when the warehouse is gone.
+    `durable` makes inserts be synced to disk before they are acknowledged (warehouse/sink/durability.py); None leaves
+    that as it is. Raises LedgerError when an applied file was changed since, or when the warehouse has a migration that
+    this version does not know; Unavailable when the warehouse is gone.
     """
     with warehouse.writer() as client:
         client.command(f"CREATE DATABASE IF NOT EXISTS `{warehouse.database}`", use_database=False)
@@ -76,7 +76,7 @@ def migrate(warehouse: Warehouse, *, durable: bool | None = None) -> list[str]:
 
 
 def pending(warehouse: Warehouse) -> list[str]:
-    """Names of the migrations that `migrate` would apply. Raises as `migrate` does; changes nothing."""
+    """Return the names of the migrations that `migrate` would apply. Raises as `migrate` does; changes nothing."""
     try:
         applied = _applied(warehouse)
     except Unavailable as error:
@@ -88,7 +88,7 @@ def pending(warehouse: Warehouse) -> list[str]:
 
 
 def load(folder: Traversable | None = None) -> list[Migration]:
-    """The migrations in `folder` (default: this package's), in order of their numbers."""
+    """Return the migrations in `folder` (default: this package's), in order of their numbers."""
     folder = folder or resources.files("warehouse") / "migrations"
     files = sorted((f for f in folder.iterdir() if _FILE.fullmatch(f.name)), key=lambda f: f.name)
     out = []
@@ -100,7 +100,7 @@ def load(folder: Traversable | None = None) -> list[Migration]:
 
 
 def statements(text: str) -> Iterator[str]:
-    """The statements of a script, comments dropped. A ';' in a comment or in quotes ends nothing."""
+    """Yield the statements of a script without comments. A ';' in a comment or in quotes does not end one."""
     parts: list[str] = []
     for token in _TOKEN.finditer(text):
         if token["end"]:
@@ -142,5 +142,5 @@ def _apply(warehouse: Warehouse, statement: str) -> None:
         warehouse.command(statement)
     except Unavailable as error:
         cause = error.__cause__
-        if not isinstance(cause, DatabaseError) or cause.code != _ALREADY_EXISTS:  # left by a run that was cut off
+        if not isinstance(cause, DatabaseError) or cause.code != _ALREADY_EXISTS:  # left by a run that was interrupted
             raise

@@ -1,5 +1,7 @@
-"""Which period a question is about. `latest-...` is relative to the newest final window, never to the wall clock, so
-that a replay of an old recording is as easy to ask about as today."""
+"""Periods of questions. `latest-...` is relative to the newest final window, never to the wall clock.
+
+So a replay of an old recording is as easy to ask about as today.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,12 @@ if TYPE_CHECKING:
     from warehouse.reader import LedgerReader
 
 LATEST_MONTH = "latest-month"
-_MEND = "give latest-month, latest-day, latest-hour, all, YYYY-MM, YYYY-MM-DD, or from and to as RFC 3339"
-# DateTime64(3) in tables: what lies outside is no time of ours.
+_FIX = "give latest-month, latest-day, latest-hour, all, YYYY-MM, YYYY-MM-DD, or from and to as RFC 3339"
+# The range of DateTime64(3) in the tables.
 _FIRST, _LAST = epoch_ms("1970-01-01"), epoch_ms("2200-01-01")
 
-_LOOK_BACK_MS = (2 * MS_PER_DAY, _LAST)
-"""How far back from the last stored hour a live one is looked for: it is there, unless whole days were taken away."""
+_SEARCH_BACK_MS = (2 * MS_PER_DAY, _LAST)
+"""Times before the last stored hour in which a live one is searched: the second, if days were deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,9 @@ class Period:
 
 
 def newest(warehouse: Warehouse | LedgerReader) -> Newest:
-    """The ends of the newest final window and of the newest window at all."""
-    for back_ms in _LOOK_BACK_MS:
-        row = warehouse.ask("ledger/newest", back_ms=back_ms, furthest=int(back_ms == _LOOK_BACK_MS[-1]))[0]
+    """Return the ends of the newest final window and of the newest window at all."""
+    for back_ms in _SEARCH_BACK_MS:
+        row = warehouse.ask("ledger/newest", back_ms=back_ms, furthest=int(back_ms == _SEARCH_BACK_MS[-1]))[0]
         if row["hours"]:
             break
     return Newest(row["final_end"] or None, row["window_end"] or None)
@@ -48,9 +50,9 @@ def newest(warehouse: Warehouse | LedgerReader) -> Newest:
 def resolve_period(
     warehouse: Warehouse | LedgerReader, period: str | None = None, *, start: str | None = None, end: str | None = None
 ) -> Period:
-    """A period from what a person gave: a name (`_MEND` lists them), or RFC 3339 `start` and perhaps `end`.
+    """Return the period of a name (`_FIX` lists them), or of RFC 3339 `start` and `end`.
 
-    Without `end` it goes to the end of the newest final window. Raises BadQuery naming what cannot be read.
+    Without `end` it ends with the newest final window. Raises BadQuery that names the wrong value.
     """
     if start or end:
         if period:
@@ -60,7 +62,7 @@ def resolve_period(
     if match := re.fullmatch(r"(\d{4})-(\d{2})(?:-(\d{2}))?", text):
         return _named(text, match)
     if text not in ("latest-month", "latest-day", "latest-hour", "all"):
-        raise BadQuery("period", text, _MEND)
+        raise BadQuery("period", text, _FIX)
     last = newest(warehouse).final_end
     if last is None:
         return Period(EpochMs(0), EpochMs(0))
@@ -86,7 +88,7 @@ def _between(warehouse: Warehouse | LedgerReader, start: str | None, end: str | 
 
 def _instant(name: str, text: str) -> EpochMs:
     try:
-        # In a query string '+' means a space; a zone's '+' that nobody escaped is still meant as one.
+        # In a query string '+' means a space: accept a zone's '+' that was not escaped.
         at = epoch_ms(re.sub(r" (?=\d\d:\d\d$)", "+", text.strip()))
     except (ValueError, OverflowError):
         raise BadQuery(name, text, "give RFC 3339, like 2026-11-01T00:00:00Z") from None
@@ -102,7 +104,7 @@ def _named(text: str, match: re.Match[str]) -> Period:
     try:
         floor = datetime(year, month, day, tzinfo=UTC)
     except ValueError:
-        raise BadQuery("period", text, _MEND) from None
+        raise BadQuery("period", text, _FIX) from None
     return _span(floor, floor + timedelta(days=1)) if match[3] else _month(floor)
 
 

@@ -1,12 +1,12 @@
-"""A read-only gate for an operator's own SQL (`wattlog sql`).
+"""Read-only SQL of an operator (`wattlog sql`).
 
-What it is: a guard against mistakes and against reading the host through SQL. What it is not: a boundary between
-tenants. Whoever may use it reads every tenant's rows, and with chdb the engine runs in this process, with its rights.
-Tenant-safe SQL needs a server with a user per tenant and row policies.
+It guards against mistakes, and against reading the host through SQL. It does not separate tenants: an operator reads
+every tenant's rows, and with chdb the engine runs in this process, with its rights. Tenant-safe SQL needs a server with
+a user per tenant and row policies.
 
-Three layers, each of which alone has holes. sqlglot says whether it is one question, of which tables and clauses. The
-engine's own parser (`EXPLAIN AST`) names the functions, so that nothing hides in what two parsers read differently:
-under `readonly = 1`, the scalar `file()` still reads files. Last, the engine's limits.
+There are three layers, because each alone has gaps. sqlglot checks that the text is one question, with allowed tables
+and clauses. The engine's own parser (`EXPLAIN AST`) names the functions, since two parsers may read the same text
+differently: under `readonly = 1`, the scalar `file()` still reads files. The engine's limits are the last layer.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _OPEN_DATABASES = frozenset({"system", "information_schema"})
 _TABLE_FUNCTIONS = frozenset(
     {"generateseries", "generate_series", "null", "numbers", "numbers_mt", "values", "zeros", "zeros_mt"}
 )
-"""Table functions that read nothing but their arguments."""
+"""Table functions that read only their arguments."""
 _SCALARS = frozenset({"format"})
-"""Scalar functions that bear the name of a table function, and read nothing."""
+"""Scalar functions with the name of a table function that read only their arguments."""
 _REACH_OUT = frozenset(
     {
         "file", "hascolumnintable", "catboostevaluate", "aiclassify", "aiembed", "aiextract", "aifilter", "aigenerate",
@@ -55,7 +55,7 @@ _EXPLAIN = re.compile(
     re.IGNORECASE,
 )
 _AST_FUNCTION = re.compile(r"^\s*Function (\S+)")
-_MEND = "one SELECT, WITH, SHOW, DESCRIBE, EXISTS or EXPLAIN"
+_FIX = "one SELECT, WITH, SHOW, DESCRIBE, EXISTS or EXPLAIN"
 
 
 def read_only(
@@ -63,7 +63,7 @@ def read_only(
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Run an operator's question. Returns (column names, rows); more than `limit_rows` are refused, not cut off.
 
-    Raises BadQuery for what may not be asked, what the engine does not understand, and what is too large or too slow.
+    Raises AccessDenied for a tenant's reader, BadQuery for SQL that is not allowed, not understood, too large or slow.
     """
     warehouse = reader.operator_warehouse()
     text = check(sql, warehouse.database)
@@ -76,7 +76,7 @@ def read_only(
             if not _PLAIN.fullmatch(text):
                 _check_functions(client, text)
             if _EXPLAIN.match(text):
-                # To explain may run subqueries: the limits hold for it too.
+                # EXPLAIN may run subqueries: the limits apply to it too.
                 limits = ", ".join(f"{k} = {v!r}" for k, v in settings.items())
                 return ["explain"], [(line,) for line in _lines(client, f"{text}\nSETTINGS {limits}")]
             result = client.query(text, settings=settings)
@@ -86,14 +86,14 @@ def read_only(
         except DatabaseError as error:
             if error.code is None:
                 raise
-            raise BadQuery("sql", sql, _said(error)) from error
+            raise BadQuery("sql", sql, _engine_message(error)) from error
         return columns, [tuple(row) for row in result.result_rows]
 
 
 def check(sql: str, database: str) -> str:
-    """The question, trimmed, if sqlglot and the rules above let it pass. It may read `database` and the system's.
+    """Return the question, trimmed, if it passes sqlglot and the rules above. It may read `database` and the system's.
 
-    Raises BadQuery that names what is wrong.
+    Raises BadQuery that names the mistake.
     """
     text = sql.strip().rstrip(";").rstrip()
     if len(text) > MAX_SQL:
@@ -109,7 +109,7 @@ def check(sql: str, database: str) -> str:
     except SqlglotError as error:
         raise BadQuery("sql", sql, f"cannot be read: {str(error).partition(chr(10))[0]}") from error
     if len(trees) != 1 or not isinstance(trees[0], exp.Query):
-        raise BadQuery("sql", sql, f"give {_MEND}, and no more")
+        raise BadQuery("sql", sql, f"give {_FIX}, and no more")
     for table in trees[0].find_all(exp.Table):
         _check_table(sql, table, database)
     return text
@@ -117,7 +117,7 @@ def check(sql: str, database: str) -> str:
 
 def _check_tokens(sql: str, tokens: list[Token]) -> None:
     if not tokens or tokens[0].token_type not in (TokenType.SELECT, TokenType.WITH, TokenType.L_PAREN):
-        raise BadQuery("sql", sql, f"give {_MEND}")
+        raise BadQuery("sql", sql, f"give {_FIX}")
     for token, following in zip(tokens, [*tokens[1:], None], strict=True):
         if token.token_type in (TokenType.STRING, TokenType.IDENTIFIER):
             continue
@@ -142,20 +142,20 @@ def _check_table(sql: str, table: exp.Table, database: str) -> None:
 
 
 def _check_functions(client: Client, text: str) -> None:
-    """What the engine itself understands by the question. Raises BadQuery for a function that reaches outside."""
+    """Check the functions that the engine finds in the question. Raises BadQuery for one that reads outside."""
     known = client.query("SELECT lower(name) FROM system.table_functions").result_columns
     outside = (set(known[0] if known else ()) | _REACH_OUT) - _TABLE_FUNCTIONS - _SCALARS
     for line in _lines(client, f"EXPLAIN AST {text}"):
-        if (found := _AST_FUNCTION.match(line)) and found[1].lower() in outside:
-            raise BadQuery("sql", text, f"the function {found[1]} may read outside the warehouse")
+        if (match := _AST_FUNCTION.match(line)) and match[1].lower() in outside:
+            raise BadQuery("sql", text, f"the function {match[1]} may read outside the warehouse")
 
 
 def _lines(client: Client, explain: str) -> list[str]:
-    """An EXPLAIN's answer. A FORMAT after it would belong to what it explains, so it is read in the default one."""
+    """Return the lines of an EXPLAIN in the default format: a FORMAT clause would belong to the explained query."""
     return client.raw_query(explain).decode().replace("\\'", "'").splitlines()
 
 
-def _said(error: DatabaseError) -> str:
-    """The engine's own sentence, without codes, versions and addresses."""
+def _engine_message(error: DatabaseError) -> str:
+    """Return the engine's own sentence without codes, versions and addresses."""
     text = str(error).partition("DB::Exception: ")[2] or str(error)
     return re.split(r"\(version |\(for url |: In scope |\. In scope |, Stack trace", text)[0].strip()[:400]

@@ -109,5 +109,5 @@ def tenant_reader(warehouse: Warehouse, tenant: str) -> LedgerReader:
 
 
 def operator_reader(warehouse: Warehouse) -> LedgerReader:
-    """Return the reader of a verified operator, or of whoever may open the warehouse itself (the command line)."""
+    """Return the reader of a verified operator, or of the command line, whose user can open the warehouse anyway."""
     return LedgerReader(warehouse, None)

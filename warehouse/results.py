@@ -1,6 +1,6 @@
-"""What the reads return: plain frozen dataclasses, with the way to write each value as JSON in its type.
+"""Rows that reads return: plain frozen dataclasses, whose types define how each value is written as JSON.
 
-Inside, a time is UTC epoch milliseconds, an energy integer microjoules, money and kWh Decimal. As JSON a time is
+In Python, a time is UTC epoch milliseconds, an energy integer microjoules, money and kWh Decimal. As JSON, a time is
 RFC 3339, money and kWh are decimal strings without exponents, and energies stay integers (which may pass 2^53).
 """
 
@@ -34,7 +34,7 @@ METHODS = ("counter", "integrated", "estimated", "unmetered")
 
 @dataclass(frozen=True, slots=True)
 class MissingPrice:
-    """Energy that has no price: `kind` is energy (tariff), pue or carbon."""
+    """A price that a cluster's energy lacks: `kind` is energy (tariff), pue or carbon."""
 
     kind: str
     cluster: str
@@ -44,7 +44,7 @@ class MissingPrice:
 class Measures:
     """Energy, tokens and money of a group. `joules_per_token` is per prompt and completion token; null without tokens.
 
-    `kwh` is what the GPUs used, `kwh_facility` that times PUE. `cost` and `gco2` are of the facility's energy, in
+    `kwh` is the GPUs' energy, `kwh_facility` that times PUE. `cost` and `gco2` are of the facility's energy, in
     millionths, by largest remainder: an answer's rows sum to its total exactly. They are null, never 0, when a price
     is missing (`missing_prices` names it) or when currencies mix.
     """
@@ -72,7 +72,7 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class ChargebackRow(Measures):
-    """One group. Only the dimensions that were asked for are set."""
+    """One group of a chargeback. Only the dimensions that it is grouped by are set."""
 
     missing_prices: list[MissingPrice] = field(default_factory=list)
     mixed_currencies: bool = False
@@ -90,8 +90,11 @@ class ChargebackRow(Measures):
 
 @dataclass(frozen=True, slots=True)
 class FleetRow:
-    """The GPUs of one type on one node. Ratios are of energy, but `utilisation_ratio` is busy over covered time;
-    null where no reading said. `gpu_seconds` is the time that readings cover."""
+    """The GPUs of one type on one node.
+
+    Ratios are of energy, but `utilisation_ratio` is busy over covered time; null where no reading had it.
+    `gpu_seconds` is the time that readings cover.
+    """
 
     cluster: str
     node: str
@@ -137,9 +140,11 @@ class LedgerRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """What one GPU measured in one window for one workload. `busy_ms` is utilisation x time, null if unknown;
-    `late` says that it came after the window was final."""
+class GpuInterval:
+    """Energy of one GPU in one window for one workload.
+
+    `busy_ms` is utilisation x time, null if unknown. `late` marks one that arrived after the window was final.
+    """
 
     window_start: Time
     window_ms: int
@@ -159,8 +164,8 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestRow:
-    """One inference and the energy of the final windows that it ran in."""
+class RequestEnergyRow:
+    """One inference request, with its energy in the final windows that it ran in."""
 
     tenant: str
     cluster: str
@@ -185,8 +190,10 @@ class RequestRow:
 
 @dataclass(frozen=True, slots=True)
 class UsageGroup:
-    """A meter's quantities of one group, summed exactly. Only the dimensions that were asked for are set; `unit` is a
-    currency for money. `rows` says how many were summed."""
+    """A meter's quantity of one group, summed exactly over so many `rows`. For money, `unit` is its currency.
+
+    Only the dimensions that it is grouped by are set.
+    """
 
     meter: str
     unit: str
@@ -204,7 +211,7 @@ class UsageGroup:
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """What a session did in a period: requests that ended in it, and usage that counts in it."""
+    """Sums of a session over a period: of requests that ended in it, and of usage that counts in it."""
 
     tenant: str
     session_id: str
@@ -222,7 +229,7 @@ class SessionRow:
 
 @dataclass(frozen=True, slots=True)
 class LatestRow:
-    """A tenant's part of one of the newest windows, provisional ones too."""
+    """A tenant's part of one of the newest windows, which may be provisional."""
 
     window_start: Time
     window_ms: int
@@ -239,7 +246,7 @@ class LatestRow:
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """How far the ledger goes. Null where it is empty."""
+    """Ends of the newest final window and of the newest window at all; null in an empty ledger."""
 
     final_end: Time | None
     window_end: Time | None

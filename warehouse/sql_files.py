@@ -3,10 +3,10 @@
 A question is named by folder and file: `ledger/rows` is warehouse/ledger/rows.sql. Its first line declares whose rows
 it returns, and so how it may be run:
 
-    -- Access: tenant    rows of tenants. Only a `LedgerReader` runs it, and binds `{tenant:String}` itself.
-    -- Access: operator  rows of all tenants. Only an operator's `LedgerReader` runs it.
-    -- Access: shared    nothing of a tenant's: prices, floors, weights, the ledger's first and last time.
-    -- Access: internal  rows for workers and for commands that run beside them; a `LedgerReader` refuses it.
+* `-- Access: tenant`: rows of tenants. Only a `LedgerReader` runs it, and binds `{tenant:String}` itself.
+* `-- Access: operator`: rows of all tenants. Only an operator's `LedgerReader` runs it.
+* `-- Access: shared`: no rows of a tenant, but prices, floors, weights, or the ledger's first and last time.
+* `-- Access: internal`: rows for workers and for commands beside them. A `LedgerReader` refuses it.
 
 `$tokens{EXPRESSION}` in a file becomes the expression once per column of tokens, separated by commas: `@` is the
 column's name and `#` its number from 1. `$tokens{sum(r.@) AS @}` is `sum(r.prompt_tokens) AS prompt_tokens, ...`.
@@ -31,7 +31,7 @@ _HEADER = re.compile(r"-- Access: (tenant|operator|shared|internal)\n")
 
 
 class Access(StrEnum):
-    """Whose rows a question returns."""
+    """The callers for whom a question may run."""
 
     TENANT = "tenant"
     OPERATOR = "operator"

@@ -13,7 +13,8 @@ from api.auth import OperatorOf, ReaderOf
 from api.params import By, Cluster, Cursor, FormatOf, Limit, PeriodOf, Tenant, split
 from api.response_models import ChargebackResponse, RowsResponse, documented
 from api.serialization import plain, plain_rows, respond
-from warehouse.audit.conservation import Audit, audit
+from warehouse.audit.conservation import audit
+from warehouse.audit.report import Audit
 from warehouse.chargeback import chargeback_queries
 from warehouse.cursors import Page, PageRequest
 from warehouse.filters import Filter

@@ -31,7 +31,7 @@ from warehouse.ledger import ledger_queries
 from warehouse.ledger.explanation import Explanation
 from warehouse.ledger.explanation import explain as walk_back
 from warehouse.periods import Period, newest
-from warehouse.results import FleetRow, Interval, LatestRow, LedgerRow, RequestRow
+from warehouse.results import FleetRow, GpuInterval, LatestRow, LedgerRow, RequestEnergyRow
 
 router = APIRouter(prefix="/v1", tags=["drill-down"])
 
@@ -78,7 +78,7 @@ def ledger(
 
 @router.get(
     "/ledger/{cluster}/{workload}/{window_start}/intervals",
-    responses=documented(RowsResponse[Interval], examples.INTERVALS),
+    responses=documented(RowsResponse[GpuInterval], examples.INTERVALS),
 )
 def intervals(
     request: Request,
@@ -94,7 +94,7 @@ def intervals(
     at = _instant(window_start)
     page = ledger_queries.intervals(reader, at, cluster, workload, PageRequest(limit, cursor))
     end = EpochMs(at + page.rows[0].window_ms) if page.rows else at
-    return _paged(request, format_, page, Interval, Period(at, end))
+    return _paged(request, format_, page, GpuInterval, Period(at, end))
 
 
 _NOT_KEPT = "single requests are not stored (WATTLOG_REQUESTS=none); those of before expire after 30 days"
@@ -123,7 +123,7 @@ def requests(
         PageRequest(limit, cursor),
     )
     note = _NOT_KEPT if request.app.state.settings.requests == "none" else None
-    return _paged(request, format_, page, RequestRow, period, note=note)
+    return _paged(request, format_, page, RequestEnergyRow, period, note=note)
 
 
 @router.get("/latest", responses=documented(RowsResponse[LatestRow], examples.LATEST))

@@ -13,7 +13,8 @@ from bench.harness.meter import Job
 from contracts.settings import Settings
 from streams.startup import prepare_warehouse
 from warehouse.client import Warehouse
-from warehouse.reference_data.tables import END_MS, IdleFloor, put_idle_floors
+from warehouse.reference_data.attribution_tables import IdleFloor, put_idle_floors
+from warehouse.reference_data.validity import END_MS
 
 PATIENCE_S = 90.0
 

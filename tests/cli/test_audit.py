@@ -5,8 +5,15 @@ from __future__ import annotations
 import pytest
 
 from cli import audit_report
-from warehouse.audit.completeness import GpuCoverage, GpuGap, SequenceGap, SilentProducer
-from warehouse.audit.conservation import Audit, StrayWindow, UnbalancedWindow
+from warehouse.audit.report import (
+    Audit,
+    GpuCoverage,
+    GpuGap,
+    SequenceGap,
+    SilentProducer,
+    StrayWindow,
+    UnbalancedWindow,
+)
 
 T0 = 1_704_067_200_000
 GAP = SequenceGap(3, "wattlog.power.v1", "agent://n1", 7, 10, 7, 2, T0)

@@ -61,3 +61,16 @@ def test_a_price_that_cannot_be_is_refused(words: tuple[str, ...], told: str, da
     ran = wattlog("price", *words, "--data", data)
     assert ran.status == 2
     assert told in ran.err
+
+
+def test_a_price_put_in_by_mistake_is_removed_by_kind_cluster_and_start(data: Path) -> None:
+    def listed() -> int:
+        return len([p for p in wattlog("price", "--data", data, "--json").json if p["cluster"] == "mistaken"])
+
+    wattlog("price", "pue", "mistaken", "12", "--from", "2026-01-01", "--data", data)
+    assert listed() == 1
+    refused = wattlog("price", "pue", "mistaken", "--remove", "--data", data)
+    assert (refused.status, listed()) == (2, 1)
+    assert "no price of this kind and cluster starts then" in refused.err
+    assert wattlog("price", "pue", "mistaken", "--remove", "--from", "2026-01-01", "--data", data).status == 0
+    assert listed() == 0

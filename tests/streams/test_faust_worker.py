@@ -22,7 +22,8 @@ from producers.simulation.events import FleetTotals, SimulatedFleet
 from tests.support.oracle import Interval
 from tests.support.partition_log import power
 from tests.support.pipeline import Place, assert_ledger_is, committed, feed, read_all, until
-from warehouse.audit.conservation import Audit, audit
+from warehouse.audit.conservation import audit
+from warehouse.audit.report import Audit
 from warehouse.client import connect
 from warehouse.reader import operator_reader
 

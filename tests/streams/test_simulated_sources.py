@@ -11,7 +11,7 @@ from tests.streams.driven_worker import T0, Driven
 from tests.support.oracle import Interval
 from tests.support.partition_log import Log, close, power
 from warehouse.client import Warehouse
-from warehouse.reference_data.tables import list_clusters
+from warehouse.reference_data.clusters import list_clusters
 
 
 def run(warehouse: Warehouse, source: str) -> list[tuple[str, bool]]:

@@ -20,18 +20,11 @@ from streams.core.attribution.attribute import attribute
 from streams.core.attribution.facts import Energy, Facts, Tokens
 from streams.core.attribution.policy import FloorVersion, Policy
 from warehouse.client import Warehouse
-from warehouse.reference_data.tables import END_MS as FOREVER_MS
-from warehouse.reference_data.tables import (
-    Cluster,
-    IdleFloor,
-    Price,
-    Tenant,
-    put_clusters,
-    put_idle_floors,
-    put_prices,
-    put_tenants,
-    seed_defaults,
-)
+from warehouse.reference_data.attribution_tables import IdleFloor, put_idle_floors, seed_defaults
+from warehouse.reference_data.clusters import Cluster, put_clusters
+from warehouse.reference_data.prices import Price, put_prices
+from warehouse.reference_data.tenants import Tenant, put_tenants
+from warehouse.reference_data.validity import END_MS as FOREVER_MS
 from warehouse.sink.sink import Sink
 
 END_MS = epoch_ms("2026-11-01T00:00:00Z")

@@ -29,10 +29,10 @@ TIMES_ONLY = {"ledger/extremes", "ledger/newest", "ledger/oldest", "chargeback/k
 MAKE_READERS = {
     "api/auth.py": "from a verified token; without a key, for callers on loopback",
     "api/metrics.py": "the scrape page, which only operators see",
-    "cli/asking.py": "who can open the warehouse can read all of it",
-    "cli/demo.py": "the simulated fleet of this process",
-    "cli/doctor.py": "as cli/asking.py",
-    "cli/replaying.py": "as cli/asking.py",
+    "cli/demo_run.py": "the simulated fleet of this process",
+    "cli/health_checks.py": "as cli/ledger_access.py",
+    "cli/ledger_access.py": "whoever can open the warehouse can read all of it",
+    "cli/replay_run.py": "as cli/ledger_access.py",
 }
 """Modules that make a LedgerReader, and why they may."""
 READS = (
@@ -163,7 +163,7 @@ def test_a_question_without_its_access_is_not_loaded(tmp_path: Path, monkeypatch
 def _idents(file: SqlFile) -> dict[str, Any]:
     if file.name == "chargeback/chargeback":
         rollup = sql_file("chargeback/rollup_rows").render({"table": "ledger", "time": "window_start", "only": "1"})
-        return {"facts": rollup, "groups": "1", "keys": "", "who": ""}
+        return {"facts": rollup, "groups": "1", "keys": "", "account": ""}
     return dict.fromkeys(re.findall(r"\$(\w+)", file.text), "x")
 
 

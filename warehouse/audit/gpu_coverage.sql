@@ -8,10 +8,10 @@ SELECT
     cluster, node, gpu_uuid,
     t[1] AS first_ms, t[-1] AS last_ms, length_ms[1] AS first_length_ms, length_ms[-1] AS last_length_ms,
     arraySum(covered) AS covered_ms, covered[1] AS first_covered_ms, covered[-1] AS last_covered_ms,
-    arraySlice(arraySort(arrayFilter(hole -> hole.1 < 0, arrayMap(
+    arraySlice(arraySort(arrayFilter(gap -> gap.1 < 0, arrayMap(
         (until, next) -> (until - next, until, next),
         arrayMap((start, length) -> start + length, arrayPopBack(t), arrayPopBack(length_ms)), arrayPopFront(t)))),
-        1, {worst:UInt16}) AS holes,
+        1, {worst:UInt16}) AS gaps,
     arraySlice(arraySort(arrayFilter(part -> part.1 < 0, arrayMap(
         (had, length, start) -> (had - length, start, start + length), covered, length_ms, t))),
         1, {worst:UInt16}) AS short

@@ -101,7 +101,7 @@ $facts
             sum(parts * p.carbon) AS gco2_parts
         FROM metered AS h
         LEFT ANY JOIN priced AS p ON p.scope = if(has(scopes, toString(h.of_cluster)), toString(h.of_cluster), '*') AND p.span = h.span
-        $who
+        $account
         GROUP BY GROUPING SETS ((keys), ())
     ),
     arrayMin(currencies) AS currency,

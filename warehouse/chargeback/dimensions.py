@@ -1,7 +1,7 @@
-"""What a chargeback can be grouped by, as SQL for queries/chargeback.sql.
+"""Dimensions of a chargeback, as SQL for chargeback.sql.
 
-Rows are grouped by `raw`, which is cheap, and only the few sums that come of it get `text`: text in every case, so that
-one sort key fits all groupings; times as text sort as times.
+Rows are grouped by `raw`, which is cheap, and only their few sums become `text`. All keys are text, so that one sort
+key fits all groupings; times as text sort as times.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from contracts.errors import BadQuery
 @dataclass(frozen=True, slots=True)
 class _Dimension:
     raw: str
-    """Name and SQL over the facts `f`, whose time is `f.at`: what the text depends on, and hardly finer."""
+    """SQL over the facts `f`, whose time is `f.at`, and its name. The text depends on it, and it is hardly finer."""
     text: str
-    """SQL over the sums `h` and, for what belongs to a tenant, `who`."""
+    """SQL over the sums `h` and, for a tenant's team and cost centre, over `account`."""
 
 
 _TENANT = "f.tenant AS of_tenant"
-_FOUND: Mapping[str, _Dimension] = {
+_DIMENSIONS: Mapping[str, _Dimension] = {
     "tenant": _Dimension(_TENANT, "toString(h.of_tenant)"),
-    "team": _Dimension(_TENANT, "toString(who.team)"),
-    "cost_centre": _Dimension(_TENANT, "toString(who.cost_centre)"),
+    "team": _Dimension(_TENANT, "toString(account.team)"),
+    "cost_centre": _Dimension(_TENANT, "toString(account.cost_centre)"),
     "cluster": _Dimension("f.cluster AS of_cluster", "toString(h.of_cluster)"),
     "workload": _Dimension("f.workload AS of_workload", "toString(h.of_workload)"),
     "model": _Dimension("f.model AS of_model", "toString(h.of_model)"),
@@ -42,26 +42,28 @@ _FOUND: Mapping[str, _Dimension] = {
         "concat(toString(intDiv(h.month_no, 100)), '-', leftPad(toString(h.month_no % 100), 2, '0'))",
     ),
 }
-DIMENSIONS = tuple(_FOUND)
-"""What a chargeback can be grouped by."""
+DIMENSIONS = tuple(_DIMENSIONS)
+"""Names that a chargeback can be grouped by."""
 
-_WHO = "LEFT ANY JOIN (SELECT tenant, team, cost_centre FROM tenants FINAL) AS who ON who.tenant = h.of_tenant"
+_ACCOUNT = (
+    "LEFT ANY JOIN (SELECT tenant, team, cost_centre FROM tenants FINAL) AS account ON account.tenant = h.of_tenant"
+)
 
 
 def check_by(by: Sequence[str]) -> tuple[str, ...]:
-    """The dimensions, each once. BadQuery for one that there is not."""
+    """Return the dimensions, each once. Raises BadQuery for an unknown one."""
     for name in by:
-        if name not in _FOUND:
+        if name not in _DIMENSIONS:
             raise BadQuery("by", name, f"group by any of {', '.join(DIMENSIONS)}")
     return tuple(dict.fromkeys(by))
 
 
 def grouping(by: Sequence[str]) -> dict[str, str]:
-    """What chargeback.sql leaves open: `$groups`, `$keys` and `$who`, for dimensions that `check_by` let pass."""
+    """Return `$groups`, `$keys` and `$account` of chargeback.sql, for dimensions that passed `check_by`."""
     # Every sum is of one cluster, because prices are a cluster's.
-    raw = dict.fromkeys([*(_FOUND[name].raw for name in by), _FOUND["cluster"].raw])
+    raw = dict.fromkeys([*(_DIMENSIONS[name].raw for name in by), _DIMENSIONS["cluster"].raw])
     return {
         "groups": ", ".join(raw),
-        "keys": ", ".join(_FOUND[name].text for name in by),
-        "who": _WHO if {"team", "cost_centre"} & set(by) else "",
+        "keys": ", ".join(_DIMENSIONS[name].text for name in by),
+        "account": _ACCOUNT if {"team", "cost_centre"} & set(by) else "",
     }

@@ -1,25 +1,26 @@
-"""Small sums of energy to money and grams, by the rule of queries/chargeback.sql: exact integers, one rounding.
-
-What a few thousand parts cost is worked out here; a period's bill is worked out in SQL.
-"""
+"""Money and carbon of small sums of energy, in Python, by the rule of chargeback.sql (see the package)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
-from contracts.units import MS_PER_HOUR
-from warehouse.reference_data.tables import ANY, Price
+from contracts.units import MS_PER_HOUR, UJ_PER_KWH
+from warehouse.reference_data.prices import Price
+from warehouse.reference_data.validity import ANY
 from warehouse.results import MissingPrice
 
+KINDS = ("energy", "pue", "carbon")
+"""Kinds of prices; `energy` is the tariff."""
 _NANO = 10**9
-_UNIT = 3_600_000_000_000 * _NANO * _NANO // 10**6
+_UNIT = UJ_PER_KWH * _NANO * _NANO // 10**6
 """energy_uj x nano(PUE) x nano(price), in millionths."""
 _MICRO = Decimal(1).scaleb(-6)
+_PICO = Decimal(1).scaleb(-12)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PricedPart:
     """Energy of one cluster in one hour (its number since 1970), for the group at this index."""
 
@@ -29,10 +30,12 @@ class PricedPart:
     energy_uj: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PricedGroups:
-    """What groups cost, to millionths, by largest remainder: they sum to the whole, which is the exact sum rounded half
-    up. None where a price is missing or currencies mix, for the whole and each of its groups."""
+    """Cost and grams of groups, in millionths, by largest remainder: they sum to the total, rounded half up.
+
+    None, for the total and for each group, where a price is missing or currencies mix.
+    """
 
     cost: Decimal | None
     gco2: Decimal | None
@@ -44,56 +47,85 @@ class PricedGroups:
 
 
 class PriceBook:
-    """Prices by kind and cluster; those valid at an hour's start hold for the hour, a cluster's own before `*`."""
+    """Prices by kind and cluster. Those valid at an hour's start hold for the hour, a cluster's own before `*`."""
 
     def __init__(self, prices: Sequence[Price]) -> None:
-        self._of: dict[tuple[str, str], list[Price]] = {}
+        self._prices: dict[tuple[str, str], list[Price]] = {}
         for price in prices:
-            self._of.setdefault((price.kind, price.cluster), []).append(price)
+            self._prices.setdefault((price.kind, price.cluster), []).append(price)
 
     def at(self, kind: str, cluster: str, hour: int) -> Price | None:
-        """The price of a cluster in an hour, by its number since 1970."""
+        """Return the price of a cluster in an hour, by its number since 1970."""
         at_ms = hour * MS_PER_HOUR
         for scope in (cluster, ANY):
-            for price in reversed(self._of.get((kind, scope), [])):
+            for price in reversed(self._prices.get((kind, scope), [])):
                 if price.valid_from_ms <= at_ms < price.valid_to_ms:
                     return price
         return None
 
     def price(self, parts: Sequence[PricedPart], groups: int) -> PricedGroups:
-        """What parts of so many groups cost together, and each group of them."""
+        """Return the cost and grams of so many groups of parts, and of all together."""
         cost, grams = [0] * groups, [0] * groups
         missing: set[MissingPrice] = set()
         currencies: set[str] = set()
         for part in parts:
             if not part.energy_uj:
                 continue
-            found = {kind: self.at(kind, part.cluster, part.hour) for kind in ("energy", "pue", "carbon")}
-            missing |= {MissingPrice(kind, part.cluster) for kind, price in found.items() if price is None}
-            nano = {kind: int(price.value * _NANO) for kind, price in found.items() if price is not None}
-            if (tariff := found["energy"]) is not None:
+            prices = {kind: self.at(kind, part.cluster, part.hour) for kind in KINDS}
+            missing |= {MissingPrice(kind, part.cluster) for kind, price in prices.items() if price is None}
+            nano = {kind: int(price.value * _NANO) for kind, price in prices.items() if price is not None}
+            if (tariff := prices["energy"]) is not None:
                 currencies.add(tariff.currency)
             facility = part.energy_uj * nano.get("pue", 0)
             cost[part.group] += facility * nano.get("energy", 0)
             grams[part.group] += facility * nano.get("carbon", 0)
-        kinds = {m.kind for m in missing}
-        costs = _rounded(cost) if not kinds & {"energy", "pue"} and len(currencies) <= 1 else None
-        gco2 = _rounded(grams) if not kinds & {"carbon", "pue"} else None
+        missing_kinds = {m.kind for m in missing}
+        costs = _round(cost) if not missing_kinds & {"energy", "pue"} and len(currencies) <= 1 else None
+        gco2 = _round(grams) if not missing_kinds & {"carbon", "pue"} else None
         return PricedGroups(
-            None if costs is None else sum(costs, Decimal(0)),
-            None if gco2 is None else sum(gco2, Decimal(0)),
-            [None] * groups if costs is None else list(costs),
-            [None] * groups if gco2 is None else list(gco2),
-            currencies.pop() if len(currencies) == 1 else "",
-            sorted(missing, key=lambda m: (m.kind, m.cluster)),
-            len(currencies) > 1,
+            cost=None if costs is None else sum(costs, Decimal(0)),
+            gco2=None if gco2 is None else sum(gco2, Decimal(0)),
+            costs=[None] * groups if costs is None else list(costs),
+            grams=[None] * groups if gco2 is None else list(gco2),
+            currency=currencies.pop() if len(currencies) == 1 else "",
+            missing=sorted(missing, key=lambda m: (m.kind, m.cluster)),
+            mixed_currencies=len(currencies) > 1,
         )
 
 
-def _rounded(parts: Sequence[int]) -> list[Decimal]:
-    """Exact parts as millionths that sum to their sum, rounded half up: the largest remainders go up."""
+def _round(parts: Sequence[int]) -> list[Decimal]:
+    """Return exact parts as millionths that sum to their sum, rounded half up, by largest remainder."""
     micro = [part // _UNIT for part in parts]
-    left = (2 * sum(parts) + _UNIT) // (2 * _UNIT) - sum(micro)
-    for i in sorted(range(len(parts)), key=lambda i: (-(parts[i] % _UNIT), i))[:left]:
+    ups = (2 * sum(parts) + _UNIT) // (2 * _UNIT) - sum(micro)
+    for i in sorted(range(len(parts)), key=lambda i: (-(parts[i] % _UNIT), i))[:ups]:
         micro[i] += 1
     return [value * _MICRO for value in micro]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PricedEnergy:
+    """One amount of energy as kWh, facility kWh, cost and grams, each to twelve places; None without its price."""
+
+    kwh: Decimal
+    kwh_facility: Decimal | None
+    cost: Decimal | None
+    gco2: Decimal | None
+
+
+def price_energy(energy_uj: int, prices: Mapping[str, Decimal]) -> PricedEnergy:
+    """Price one amount of energy by prices of these KINDS. No energy costs 0, whatever price is missing."""
+    with localcontext(prec=60):
+        kwh = Decimal(energy_uj) / UJ_PER_KWH
+        facility = kwh * prices["pue"] if "pue" in prices else (Decimal(0) if not energy_uj else None)
+
+        def priced(kind: str) -> Decimal | None:
+            if not energy_uj:
+                return Decimal(0)
+            return (facility * prices[kind]).quantize(_PICO) if facility is not None and kind in prices else None
+
+        return PricedEnergy(
+            kwh=kwh.quantize(_PICO),
+            kwh_facility=None if facility is None else facility.quantize(_PICO),
+            cost=priced("energy"),
+            gco2=priced("carbon"),
+        )

@@ -1,20 +1,22 @@
-"""A charge walked back: from its money to tariff, PUE and energy, from the energy to a share of work, and from there to
-what each GPU measured. Every step keeps the numbers that it multiplied, so that a reader can multiply them again.
+"""Explanation of a charge: from money to tariff, PUE and energy, to the share of work, to each GPU's measurement.
+
+Every step keeps its factors, so that a reader can multiply them again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any
 
 from contracts.errors import BadQuery
-from contracts.units import MS_PER_HOUR, UJ_PER_KWH, EpochMs, epoch_ms
+from contracts.units import MS_PER_HOUR, EpochMs, epoch_ms
+from warehouse.chargeback.pricing import KINDS, price_energy
 from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
 from warehouse.reader import LedgerReader
-from warehouse.results import Amount, Interval, LedgerRow, Time
+from warehouse.results import Amount, GpuInterval, LedgerRow, Time
 
 MAX_PARTS = 200
 """Ledger rows of one tenant in one window that are explained; more is an error."""
@@ -23,7 +25,7 @@ SHOWN_INTERVALS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class WorkShare:
     """active = whole_active x work / whole_work, to the microjoule (largest remainder). Work is in thousandths."""
 
     work: int
@@ -36,19 +38,22 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What the workload's GPUs of one hardware type measured: `energy_uj` is `ledger_uj`, what the ledger charged for
-    them, to all tenants together; `intervals` are the first `SHOWN_INTERVALS` of them."""
+class MeasuredEnergy:
+    """Energy that a workload's GPUs of one hardware type measured in the window.
+
+    `energy_uj` equals `ledger_uj`, which the ledger charged for these GPUs to all tenants together. `intervals` are the
+    first `SHOWN_INTERVALS` measurements.
+    """
 
     energy_uj: int
     ledger_uj: int
     covered_ms: int
     gpus: int
-    intervals: list[Interval]
+    intervals: list[GpuInterval]
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
+class AppliedFloor:
     """idle = min(energy, idle_mw x covered_ms): 1 mW for 1 ms is 1 µJ. Version 0: no floor was known."""
 
     version: int
@@ -58,7 +63,7 @@ class Floor:
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class AppliedWeights:
     """Work per token in thousandths, by kind of token. Null where that version is no longer in the table."""
 
     version: int
@@ -82,15 +87,17 @@ class AppliedPrice:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One ledger row and everything that it was computed from. `cost` = kwh x PUE x tariff, to twelve places;
-    null where a price is missing."""
+class ExplainedRow:
+    """One ledger row and everything that it was computed from.
+
+    `cost` = kwh x PUE x tariff, to twelve places; null where a price is missing.
+    """
 
     row: LedgerRow
-    share: Share
-    measured: Measured
-    floor: Floor
-    weights: Weights
+    share: WorkShare
+    measured: MeasuredEnergy
+    floor: AppliedFloor
+    weights: AppliedWeights
     prices: list[AppliedPrice]
     missing_prices: list[str]
     kwh: Amount
@@ -111,7 +118,7 @@ class Explanation:
     currency: str
     gco2: Amount | None
     simulated: bool
-    parts: list[Part]
+    parts: list[ExplainedRow]
 
 
 def explain(reader: LedgerReader, tenant: str | None, window: str = "latest") -> Explanation:
@@ -169,7 +176,7 @@ def _sum(amounts: list[Decimal | None]) -> Decimal | None:
 
 
 class _Evidence:
-    """Looks up what the rows of a window rest on: each kind of fact in one question, however many rows there are."""
+    """The facts, floors, weights and prices behind rows of one window: one question for each kind."""
 
     def __init__(self, reader: LedgerReader, start_ms: int, filter: Filter, rows: Sequence[Mapping[str, Any]]) -> None:
         def column(name: str) -> list[Any]:
@@ -184,10 +191,10 @@ class _Evidence:
             (fact["cluster"], fact["workload"], fact["hardware"]): fact
             for fact in reader.ask("ledger/explain_energy", filter, **subjects)
         }
-        self._intervals: dict[tuple[str, str, str], list[Interval]] = {}
+        self._intervals: dict[tuple[str, str, str], list[GpuInterval]] = {}
         for fact in reader.ask("ledger/explain_intervals", filter, **subjects, shown=SHOWN_INTERVALS):
-            found = ledger_queries.interval(fact)
-            self._intervals.setdefault((found.cluster, found.workload, found.hardware), []).append(found)
+            interval = ledger_queries.interval(fact)
+            self._intervals.setdefault((interval.cluster, interval.workload, interval.hardware), []).append(interval)
         used: dict[str, Any] = {"at_ms": start_ms, "hardwares": column("hardware")}
         self._floors = {
             (floor["of_hardware"], floor["of_version"]): floor
@@ -195,92 +202,85 @@ class _Evidence:
         }
         versions: dict[str, Any] = {"models": column("model"), "versions": column("weights_version")}
         self._weights = {
-            (found["of_model"], found["of_hardware"], found["of_version"]): found
-            for found in reader.ask("ledger/applied_weights", **used, **versions)
+            (weights["of_model"], weights["of_hardware"], weights["of_version"]): weights
+            for weights in reader.ask("ledger/applied_weights", **used, **versions)
         }
         self._prices: dict[str, list[AppliedPrice]] = {}
         hour_ms = start_ms - start_ms % MS_PER_HOUR
         for price in reader.ask("chargeback/prices_at", clusters=sorted(set(column("cluster"))), at_ms=hour_ms):
             self._prices.setdefault(price["scope"], []).append(_applied(price))
 
-    def part(self, row: Mapping[str, Any]) -> Part:
+    def part(self, row: Mapping[str, Any]) -> ExplainedRow:
         ledger = ledger_queries.ledger_row(row)
         prices = self._prices.get(ledger.cluster, [])
-        money = _money(ledger.energy_uj, {price.kind: price.value for price in prices})
+        money = price_energy(ledger.energy_uj, {price.kind: price.value for price in prices})
         measured = self._measured_of(ledger, row["whole_uj"])
         work = ledger.work
-        return Part(
+        return ExplainedRow(
             row=ledger,
-            share=Share(
-                work,
-                row["whole_work"],
-                work / row["whole_work"] if row["whole_work"] else None,
-                ledger.active_uj,
-                row["whole_active_uj"],
-                ledger.idle_uj,
-                row["whole_idle_uj"],
+            share=WorkShare(
+                work=work,
+                whole_work=row["whole_work"],
+                ratio=work / row["whole_work"] if row["whole_work"] else None,
+                active_uj=ledger.active_uj,
+                whole_active_uj=row["whole_active_uj"],
+                idle_uj=ledger.idle_uj,
+                whole_idle_uj=row["whole_idle_uj"],
             ),
             measured=measured,
             floor=self._floor_of(ledger, measured),
             weights=self._weights_of(ledger),
             prices=prices,
-            missing_prices=[kind for kind in ("energy", "pue", "carbon") if kind not in {p.kind for p in prices}],
-            **money,
+            missing_prices=[kind for kind in KINDS if kind not in {p.kind for p in prices}],
+            kwh=money.kwh,
+            kwh_facility=money.kwh_facility,
+            cost=money.cost,
+            gco2=money.gco2,
         )
 
-    def _measured_of(self, row: LedgerRow, ledger_uj: int) -> Measured:
+    def _measured_of(self, row: LedgerRow, ledger_uj: int) -> MeasuredEnergy:
         key = row.cluster, row.workload, row.hardware
         fact = self._measured.get(key, {"energy_uj": 0, "covered_ms": 0, "gpus": 0})
-        shown = self._intervals.get(key, [])
-        return Measured(fact["energy_uj"], ledger_uj, fact["covered_ms"], fact["gpus"], shown)
-
-    def _floor_of(self, row: LedgerRow, measured: Measured) -> Floor:
-        found = self._floors.get((row.hardware, row.floor_version))
-        if found is None:
-            return Floor(row.floor_version, None, None, "")
-        idle_uj = min(measured.energy_uj, found["idle_mw"] * measured.covered_ms)
-        return Floor(row.floor_version, found["idle_mw"], idle_uj, found["source"])
-
-    def _weights_of(self, row: LedgerRow) -> Weights:
-        found = self._weights.get((row.model, row.hardware, row.weights_version))
-        if found is None:
-            return Weights(row.weights_version, None, None, None, "")
-        return Weights(
-            row.weights_version,
-            found["prompt_milli"],
-            found["cached_milli"],
-            found["completion_milli"],
-            found["source"],
+        return MeasuredEnergy(
+            energy_uj=fact["energy_uj"],
+            ledger_uj=ledger_uj,
+            covered_ms=fact["covered_ms"],
+            gpus=fact["gpus"],
+            intervals=self._intervals.get(key, []),
         )
+
+    def _floor_of(self, row: LedgerRow, measured: MeasuredEnergy) -> AppliedFloor:
+        floor = self._floors.get((row.hardware, row.floor_version))
+        if floor is None:
+            return AppliedFloor(version=row.floor_version, idle_mw=None, idle_uj=None, source="")
+        return AppliedFloor(
+            version=row.floor_version,
+            idle_mw=floor["idle_mw"],
+            idle_uj=min(measured.energy_uj, floor["idle_mw"] * measured.covered_ms),
+            source=floor["source"],
+        )
+
+    def _weights_of(self, row: LedgerRow) -> AppliedWeights:
+        weights = self._weights.get((row.model, row.hardware, row.weights_version), _UNKNOWN_WEIGHTS)
+        return AppliedWeights(
+            version=row.weights_version,
+            prompt_milli=weights["prompt_milli"],
+            cached_milli=weights["cached_milli"],
+            completion_milli=weights["completion_milli"],
+            source=weights["source"],
+        )
+
+
+_UNKNOWN_WEIGHTS = {"prompt_milli": None, "cached_milli": None, "completion_milli": None, "source": ""}
 
 
 def _applied(row: Mapping[str, Any]) -> AppliedPrice:
     return AppliedPrice(
-        row["kind"],
-        row["cluster"],
-        row["value"],
-        row["currency"],
-        EpochMs(row["valid_from_ms"]),
-        EpochMs(row["valid_to_ms"]),
-        row["source"],
+        kind=row["kind"],
+        cluster=row["cluster"],
+        value=row["value"],
+        currency=row["currency"],
+        valid_from=EpochMs(row["valid_from_ms"]),
+        valid_to=EpochMs(row["valid_to_ms"]),
+        source=row["source"],
     )
-
-
-def _money(energy_uj: int, price: Mapping[str, Decimal]) -> dict[str, Any]:
-    """kWh, facility kWh, cost and grams, each to twelve places."""
-    with localcontext(prec=60):
-        place = Decimal(1).scaleb(-12)
-        kwh = Decimal(energy_uj) / UJ_PER_KWH
-        facility = kwh * price["pue"] if "pue" in price else (Decimal(0) if not energy_uj else None)
-
-        def priced(kind: str) -> Decimal | None:
-            if not energy_uj:
-                return Decimal(0)
-            return (facility * price[kind]).quantize(place) if facility is not None and kind in price else None
-
-        return {
-            "kwh": kwh.quantize(place),
-            "kwh_facility": None if facility is None else facility.quantize(place),
-            "cost": priced("energy"),
-            "gco2": priced("carbon"),
-        }

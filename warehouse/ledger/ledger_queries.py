@@ -15,19 +15,19 @@ from warehouse.cursors import Page, PageRequest
 from warehouse.filters import Filter
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
-from warehouse.results import METHODS, FleetRow, Interval, LatestRow, LedgerRow, RequestRow
+from warehouse.results import METHODS, FleetRow, GpuInterval, LatestRow, LedgerRow, RequestEnergyRow
 
 _ALL = Filter()
 _FIRST_PAGE = PageRequest()
 
 LATEST_WINDOWS_MS = 5 * 60_000
-"""How far back `latest` looks from the newest window."""
+"""Time before the newest window's end that `latest` covers."""
 _GROWTH = 8
-"""How much longer each span of time is that a page is looked for in than the one before."""
+"""Factor by which each span of time that is searched for a page is longer than the one before."""
 _FIRST_SPAN_MS = {"ledger": 600_000, "request_energy": 1_000}
-"""The first one: what the ledger's sort key finds in one go; of requests, a page of a large fleet."""
+"""Length of the first span, by table: a range of the ledger's sort key; of requests, a page of a large fleet."""
 _ENDS_AFTER_MS = {"ledger": 0, "request_energy": 7 * MS_PER_HOUR}
-"""How long after the start of its window a row may be asked for: requests are, by their end."""
+"""Time after its window's start in which a row may count: requests count by their end."""
 
 
 def _oldest_first(
@@ -144,7 +144,7 @@ def ledger_row(row: Mapping[str, Any]) -> LedgerRow:
 
 def intervals(
     reader: LedgerReader, window_start_ms: int, cluster: str, workload: str, page: PageRequest = _FIRST_PAGE
-) -> Page[Interval]:
+) -> Page[GpuInterval]:
     """Return what each GPU measured in one window for one workload: to a tenant, only where it has a row itself."""
     filter = Filter(cluster=cluster, workload=workload)
     question = ("intervals", window_start_ms, reader.narrow(filter))
@@ -163,9 +163,9 @@ def intervals(
     return page.cut(question, [interval(row) for row in rows], lambda r: [r.node, r.gpu_uuid, r.late_id])
 
 
-def interval(row: Mapping[str, Any]) -> Interval:
+def interval(row: Mapping[str, Any]) -> GpuInterval:
     """Return a row of ClickHouse as its type."""
-    return Interval(
+    return GpuInterval(
         **{
             **row,
             "busy_ms": row["busy_ms"] if row["busy_ms"] >= 0 else None,
@@ -184,7 +184,7 @@ _REQUEST_CURSOR = {
 
 def requests(
     reader: LedgerReader, period: Period, filter: Filter = _ALL, page: PageRequest = _FIRST_PAGE
-) -> Page[RequestRow]:
+) -> Page[RequestEnergyRow]:
     """Return requests that ended in a period, oldest first, with the energy of the windows that they ran in.
 
     Rows live for 30 days from when they were stored.
@@ -205,7 +205,7 @@ def requests(
     )
 
 
-def _request_row(row: dict[str, Any]) -> RequestRow:
+def _request_row(row: dict[str, Any]) -> RequestEnergyRow:
     energy_uj = row["active_uj"] + row["idle_uj"]
     tokens = row["prompt_tokens"] + row["completion_tokens"]
     extra = {
@@ -213,7 +213,7 @@ def _request_row(row: dict[str, Any]) -> RequestRow:
         "joules_per_token": joules_per(energy_uj, tokens),
         "simulated": bool(row["simulated"]),
     }
-    return RequestRow(**{**row, **extra})
+    return RequestEnergyRow(**{**row, **extra})
 
 
 def latest(

@@ -1,5 +1,7 @@
-"""Take whole clusters out of the tables: a simulated fleet before it is laid down anew, a recording before its replay
-on a fresh embedded log. Never part of the stream job."""
+"""Deletes clusters from the tables, before a simulated fleet or a recording is stored again on a new embedded log.
+
+Never part of the stream job.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,16 @@ from warehouse.client import Warehouse
 _TABLES = ("gpu_energy", "token_usage", "request_energy", "ledger", "ledger_hour", "ledger_day")
 
 
-def forget_clusters(warehouse: Warehouse, clusters: Sequence[str]) -> int:
-    """Delete these clusters' facts and ledger, finished when it returns. Returns how many stored rows there were.
+def purge_clusters(warehouse: Warehouse, clusters: Sequence[str]) -> int:
+    """Delete these clusters' facts and ledger, and wait for the end. Returns how many stored rows there were.
 
-    A partition that holds nothing else is dropped whole, which costs nothing; only shared ones are rewritten.
+    A partition that holds no other cluster is dropped, which costs nothing; only shared ones are rewritten.
     """
-    forgotten = 0
+    purged = 0
     for table in _TABLES:
-        found = warehouse.ask("ledger/partitions_to_purge", idents={"table": table}, clusters=list(clusters))
-        for partition in found:
-            forgotten += partition["ours"]
-            # The id is ClickHouse's own (digits, from toYYYYMMDD or toYYYYMM), not anybody's input.
+        for partition in warehouse.ask("ledger/partitions_to_purge", idents={"table": table}, clusters=list(clusters)):
+            purged += partition["ours"]
+            # The id is ClickHouse's own (digits, from toYYYYMMDD or toYYYYMM), no input from outside.
             if partition["others"]:
                 warehouse.command(
                     f"ALTER TABLE {table} DELETE IN PARTITION ID '{partition['id']}' "
@@ -29,4 +30,4 @@ def forget_clusters(warehouse: Warehouse, clusters: Sequence[str]) -> int:
                 )
             else:
                 warehouse.command(f"ALTER TABLE {table} DROP PARTITION ID '{partition['id']}'")
-    return forgotten
+    return purged

@@ -1,9 +1,8 @@
-"""An agent's session as one sum: its requests' joules, tokens and money, its tool calls, what it spent elsewhere, and
-everything else that was metered for it; whole, and step by step.
+"""Agents' sessions: energy, tokens and cost of requests, tool calls, external spend and other meters, by step.
 
-A session is a tenant's: the same name under another tenant is another session. It is made of the requests and the rows
-of usage that bear its name, and of those that bear none but the id of one of its traces. Single requests live for 30
-days (`WATTLOG_REQUESTS=none`: not at all), usage for good.
+A session belongs to a tenant: the same name under another tenant is another session. It consists of the requests and
+usage rows with its name, and of those without a session name but with the id of one of its traces. Single requests are
+kept for 30 days (with `WATTLOG_REQUESTS=none` not at all), usage for good.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from warehouse.cursors import Page, PageRequest
 from warehouse.filters import Filter
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
-from warehouse.reference_data.tables import list_prices
+from warehouse.reference_data.prices import list_prices
 from warehouse.results import Amount, MissingPrice, SessionRow, Time
 from warehouse.usage.usage_queries import shortest
 
@@ -32,7 +31,7 @@ _FIRST_PAGE = PageRequest()
 MAX_PARTS = 5_000
 """Traces, steps and hours of one session that are summed; more is an error."""
 
-Step = tuple[str, str]
+StepKey = tuple[str, str]
 """(trace_id, step)."""
 
 
@@ -56,9 +55,11 @@ class MeterTotal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSums:
-    """What a session, or a step of it, did. `energy_uj` is what was measured and is its requests' share; `cost` is that
-    energy's, with PUE, null where it has no price. `meters` is all that was metered otherwise; of that, `tool_calls`,
-    and `spend`, which is money by currency."""
+    """Sums of a session or of one of its steps.
+
+    `energy_uj` is its requests' share of measured energy. `cost` is the cost of that energy with PUE, null where a
+    price is missing. `meters` has all usage; `tool_calls` and `spend` (money by currency) are parts of it.
+    """
 
     first: Time
     last: Time
@@ -79,7 +80,7 @@ class SessionSums:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStep(SessionSums):
-    """What bears a trace and a step. A request has no step: it stands under its trace, with `step` empty."""
+    """Sums of one step of one trace. A request names no step: it counts under its trace, with `step` empty."""
 
     trace_id: str
     step: str
@@ -87,8 +88,10 @@ class SessionStep(SessionSums):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session(SessionSums):
-    """A session whole. `total` adds its energy's cost to what it spent, by currency; null where the energy has no
-    price. The steps sum to it, oldest first."""
+    """A complete session and its steps, oldest first, which sum to it.
+
+    `total` adds the cost of energy to the spend, by currency; null where the energy has no price.
+    """
 
     tenant: str
     session_id: str
@@ -204,17 +207,17 @@ class _Step:
     meters: dict[tuple[str, str], tuple[Decimal, int]] = field(default_factory=dict)
 
     def add_requests(self, row: Mapping[str, Any]) -> None:
-        self._seen(row)
+        self._add_time(row)
         for name in _COUNTS:
             self.sums[name] += row[name]
 
     def add_energy(self, row: Mapping[str, Any]) -> None:
-        self._seen(row)
+        self._add_time(row)
         for name in _ENERGY:
             self.sums[name] += row[name]
 
     def add_usage(self, row: Mapping[str, Any]) -> None:
-        self._seen(row)
+        self._add_time(row)
         self._meter(row["of_meter"], row["of_unit"], row["total"], row["rows"])
 
     def add(self, other: _Step) -> None:
@@ -225,7 +228,7 @@ class _Step:
         for (meter, unit), (quantity, rows) in other.meters.items():
             self._meter(meter, unit, quantity, rows)
 
-    def _seen(self, row: Mapping[str, Any]) -> None:
+    def _add_time(self, row: Mapping[str, Any]) -> None:
         self.first, self.last = min(self.first, row["first"]), max(self.last, row["last"])
         self.simulated |= bool(row["simulated"])
 
@@ -262,7 +265,7 @@ class _Steps:
     """Steps by trace and name."""
 
     def __init__(self) -> None:
-        self._by_name: dict[Step, _Step] = {}
+        self._by_name: dict[StepKey, _Step] = {}
 
     def of(self, trace_id: str, step: str) -> _Step:
         return self._by_name.setdefault((trace_id, step), _Step(trace_id, step))

@@ -26,7 +26,7 @@ KEY = "dimensions."
 MAX_KEYS = 5
 """Dimension keys in one question."""
 
-_FOUND: Mapping[str, tuple[str, str]] = {
+_DIMENSIONS: Mapping[str, tuple[str, str]] = {
     "tenant": ("u.tenant AS of_tenant", "toString(g.of_tenant)"),
     "cluster": ("u.cluster AS of_cluster", "toString(g.of_cluster)"),
     "workload": ("u.workload AS of_workload", "toString(g.of_workload)"),
@@ -34,20 +34,20 @@ _FOUND: Mapping[str, tuple[str, str]] = {
     "day": ("toDate(u.at) AS of_day", "formatDateTime(g.of_day, '%Y-%m-%d')"),
     "month": ("toStartOfMonth(u.at) AS of_month", "formatDateTime(g.of_month, '%Y-%m')"),
 }
-"""Name: SQL over the rows `u`, and as text over the sums `g`."""
+"""By name: SQL over the rows `u`, and text over the sums `g`."""
 DIMENSIONS = ("tenant", "cluster", "workload", "meter")
-"""What usage can be grouped by, beside `dimensions.KEY`. Meter and unit always are."""
+"""Names that usage can be grouped by, beside `dimensions.KEY`. It is always grouped by meter and unit."""
 
 
 def check_by(by: Sequence[str]) -> tuple[str, ...]:
-    """The groups, each once, without `meter`. BadQuery for one that there is not."""
+    """Return the groups, each once, without `meter`. Raises BadQuery for an unknown one."""
     names = tuple(dict.fromkeys(by))
     for name in names:
         key = name.removeprefix(KEY) if name.startswith(KEY) else ""
         if name not in DIMENSIONS and not (0 < len(key) <= MAX_TEXT and key.isprintable()):
             raise BadQuery("by", name, f"group by any of {', '.join(DIMENSIONS)}, {KEY}KEY")
     if sum(name.startswith(KEY) for name in names) > MAX_KEYS:
-        raise BadQuery("by", ",".join(names), f"give at most {MAX_KEYS} dimensions' keys")
+        raise BadQuery("by", ",".join(names), f"give at most {MAX_KEYS} keys of dimensions")
     return tuple(name for name in names if name != "meter")
 
 
@@ -84,7 +84,7 @@ def usage(
 
 
 def _grouping(names: Sequence[str]) -> dict[str, str]:
-    """What usage.sql leaves open, for names that were checked; the keys of dimensions are bound."""
+    """Return `$groups` and `$keys` of usage.sql, for names that passed `check_by`. Keys of dimensions are bound."""
     groups: list[str] = []
     texts: list[str] = []
     for name in names:
@@ -92,15 +92,15 @@ def _grouping(names: Sequence[str]) -> dict[str, str]:
             n = sum(text.startswith("g.of_key_") for text in texts)
             group, text = f"u.dimensions[{{key_{n}:String}}] AS of_key_{n}", f"g.of_key_{n}"
         else:
-            group, text = _FOUND[name]
+            group, text = _DIMENSIONS[name]
         groups.append(group)
         texts.append(text)
     return {"groups": ", ".join(groups) or "1 AS of_all", "keys": ", ".join(texts)}
 
 
 def _row(names: Sequence[str], row: Mapping[str, Any]) -> UsageGroup:
-    found = dict(zip(names, row["keys"], strict=True))
-    dimensions = {name.removeprefix(KEY): value for name, value in found.items() if name.startswith(KEY)}
+    groups = dict(zip(names, row["keys"], strict=True))
+    dimensions = {name.removeprefix(KEY): value for name, value in groups.items() if name.startswith(KEY)}
     return UsageGroup(
         meter=row["meter"],
         unit=row["unit"],
@@ -108,17 +108,17 @@ def _row(names: Sequence[str], row: Mapping[str, Any]) -> UsageGroup:
         rows=row["rows"],
         simulated=bool(row["simulated"]),
         dimensions=dimensions or None,
-        **{name: value for name, value in found.items() if not name.startswith(KEY)},
+        **{name: value for name, value in groups.items() if not name.startswith(KEY)},
     )
 
 
 def _key(names: Sequence[str], row: UsageGroup) -> list[str | int]:
     dimensions = row.dimensions or {}
-    of = [dimensions[name.removeprefix(KEY)] if name.startswith(KEY) else getattr(row, name) for name in names]
-    return [*of, row.meter, row.unit]
+    groups = [dimensions[name.removeprefix(KEY)] if name.startswith(KEY) else getattr(row, name) for name in names]
+    return [*groups, row.meter, row.unit]
 
 
 def shortest(value: Decimal) -> Decimal:
-    """The same number without zeros at its end, whatever the precision of the context."""
+    """Return the same number without trailing zeros, independent of the context's precision."""
     text = format(value, "f")
     return Decimal(text.rstrip("0").rstrip(".") if "." in text else text)

@@ -20,7 +20,8 @@ from tests.kafka.chaos.world import FLOORS_MW, World
 from tests.kafka.deployment import Deployment
 from tests.support.clickhouse_http import serve
 from warehouse.client import Warehouse, connect
-from warehouse.reference_data.tables import END_MS, IdleFloor, put_idle_floors
+from warehouse.reference_data.attribution_tables import IdleFloor, put_idle_floors
+from warehouse.reference_data.validity import END_MS
 
 PARTITIONS = 6
 QUICK = {

@@ -10,7 +10,7 @@ from typing import Any
 from contracts import codec, topics
 from contracts.events import MAX_ROWS
 from tests.kafka.chaos.world import START_MS
-from warehouse.reference_data.tables import END_MS
+from warehouse.reference_data.validity import END_MS
 
 LARGEST_BYTES = 9 * 2**20
 """More than the dead-letter topic takes: such a letter says where its message lies, without the body."""

@@ -16,10 +16,11 @@ from streams.core import usage_batch as core
 from streams.retrying_sink import OwnershipLost
 from streams.usage.store import UsageStore
 from tests.streams.core.test_usage_batch import T0, arrived, batch_of, event, used
-from warehouse.audit.completeness import producers
-from warehouse.audit.conservation import Audit
+from warehouse.audit.completeness import check_producers
+from warehouse.audit.report import Audit
 from warehouse.client import Warehouse
-from warehouse.reference_data.tables import list_clusters
+from warehouse.reader import operator_reader
+from warehouse.reference_data.clusters import list_clusters
 from warehouse.sink.sink import Sink
 
 LIVE = (
@@ -94,7 +95,7 @@ def test_numbers_that_never_came_are_gaps_in_the_audit_and_doubles_are_told(ware
     store(warehouse, *(arrived(event(used(), seq=n, source="s"), offset=n) for n in (0, 1, 4)))
     store(warehouse, arrived(event(used(), seq=1, source="s"), offset=9))
     found = Audit()
-    producers(found, warehouse, 0, T0, 20)
+    check_producers(found, operator_reader(warehouse), 0, T0, 20)
     assert (found.producer_runs, found.sequence_gaps, found.duplicates) == (1, 2, 1)
     (gap,) = found.gaps_by_producer
     assert (gap.topic, gap.source, gap.missing, gap.expected, gap.received) == ("wattlog.usage.v1", "s", 2, 5, 3)

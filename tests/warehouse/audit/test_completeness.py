@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.support.ledger_rows import HOUR, WINDOW_MS, rows
 from warehouse.audit import conservation as audit_module
-from warehouse.audit.completeness import SILENT_MS, Coverage, GpuGap, SequenceGap, SilentProducer
-from warehouse.audit.conservation import WORST, audit
+from warehouse.audit.completeness import SILENT_MS, Coverage
+from warehouse.audit.conservation import audit
+from warehouse.audit.report import WORST, Audit, GpuGap, SequenceGap, SilentProducer
 from warehouse.client import Warehouse
 from warehouse.periods import Period
 from warehouse.reader import operator_reader
@@ -149,7 +150,7 @@ def _row(covered: list[int], start: int) -> dict[str, Any]:
         "cluster": "c", "node": "n", "gpu_uuid": "g", "first_ms": at[0][0] * 10, "last_ms": at[-1][0] * 10,
         "first_length_ms": 10, "last_length_ms": 10, "covered_ms": sum(ms for _, ms in at),
         "first_covered_ms": at[0][1], "last_covered_ms": at[-1][1],
-        "holes": [(-(b - a - 1) * 10, (a + 1) * 10, b * 10) for (a, _), (b, _) in pairs if b > a + 1],
+        "gaps": [(-(b - a - 1) * 10, (a + 1) * 10, b * 10) for (a, _), (b, _) in pairs if b > a + 1],
         "short": [(ms - 10, t * 10, t * 10 + 10) for t, ms in at if ms < 10],
     }  # fmt: skip
 
@@ -168,6 +169,6 @@ def test_gaps_sum_to_what_is_uncovered_wherever_the_steps_are_cut(covered: list[
     (gpu,) = coverage.gpus()
     inside = sum(10 - max(ms, 0) for ms in covered[1:-1])
     assert gpu.missing_ms == inside
-    found = audit_module.Audit()
-    coverage.tell(found)
+    found = Audit()
+    coverage.report(found)
     assert sum(gap.missing_ms for gap in found.gpu_gaps) == inside

@@ -9,15 +9,15 @@ import pytest
 from contracts.errors import BadQuery
 from tests.support.ledger_rows import FIRST_FINAL, HOUR, WINDOW_MS, row, rows
 from warehouse.audit import conservation as audit_module
-from warehouse.audit.conservation import _END_MS as END_MS
-from warehouse.audit.conservation import WORST, Kept, StrayWindow, UnbalancedWindow, audit
+from warehouse.audit.conservation import END_MS, audit
+from warehouse.audit.report import WORST, KeptRequests, StrayWindow, UnbalancedWindow
 from warehouse.client import Warehouse
 from warehouse.periods import Period
 from warehouse.reader import operator_reader
 from warehouse.sink.sink import Sink
 
 DAY = 86_400_000
-KEPT: tuple[Kept, ...] = get_args(Kept)
+KEPT: tuple[KeptRequests, ...] = get_args(KeptRequests)
 
 
 def book(warehouse: Warehouse, start: int = HOUR, **changes: dict[str, Any]) -> None:
@@ -313,7 +313,9 @@ def test_requests_of_a_late_message_alone_are_all_where_nothing_came_in_time(war
 
 
 @pytest.mark.parametrize("requests", KEPT)
-def test_no_part_of_a_windows_requests_may_bear_more_than_their_tenant(warehouse: Warehouse, requests: Kept) -> None:
+def test_no_part_of_a_windows_requests_may_bear_more_than_their_tenant(
+    warehouse: Warehouse, requests: KeptRequests
+) -> None:
     book(warehouse)
     share(warehouse, 5, {"active_uj": 61, "idle_uj": 20})
     found = audit(operator_reader(warehouse), requests=requests)

@@ -21,7 +21,7 @@ from warehouse.cursors import PageRequest, write_cursor
 from warehouse.filters import Filter
 from warehouse.periods import Period
 from warehouse.reader import operator_reader
-from warehouse.reference_data.tables import Price, put_prices, remove_price
+from warehouse.reference_data.prices import Price, put_prices, remove_price
 
 OCTOBER = Period(epoch_ms("2026-10-01"), seed.END_MS)
 REAL = Period(seed.REAL_START_MS, seed.END_MS)
@@ -146,7 +146,7 @@ def test_rows_sum_to_the_rounded_exact_cost_at_any_price(
         rows = chargeback_queries.chargeback_all(operator_reader(books), REAL, by=by, filter=Filter(cluster="eu-1"))
     finally:
         put_prices(books, seed.PRICES)
-        remove_price(books, own)
+        remove_price(books, own.kind, own.cluster, own.valid_from_ms)
     exact = Fraction(sum(r.energy_uj for r in rows), UJ_PER_KWH) * Fraction(pue) * Fraction(tariff)
     assert sum(r.cost or 0 for r in rows) == round_half_up(exact)
     for row in rows:

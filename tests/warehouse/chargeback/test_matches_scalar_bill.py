@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 
 from contracts.units import MS_PER_HOUR, UJ_PER_KWH, epoch_ms
 from warehouse.chargeback import chargeback_queries
+from warehouse.chargeback.pricing import PriceBook, PricedPart
 from warehouse.client import Warehouse, connect
 from warehouse.migrate import migrate
 from warehouse.periods import Period
 from warehouse.reader import operator_reader
+from warehouse.reference_data.prices import list_prices
 from warehouse.results import ChargebackRow
 from warehouse.sink.sink import Sink
 
@@ -94,6 +96,36 @@ def test_a_bill_is_the_scalar_bill(
         assert sum(row.cost or 0 for row in page.rows) == total.cost
     if total.gco2 is not None:
         assert sum(row.gco2 or 0 for row in page.rows) == total.gco2 == _rounded(sum(row["gco2"] for row in due))
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(_facts, st.lists(_price, max_size=7), st.sampled_from(_BY))
+def test_python_prices_the_same_rows_as_sql_does(
+    books: Warehouse, facts: list[Any], prices: list[Any], by: tuple[str, ...]
+) -> None:
+    """The two places where energy becomes money: chargeback.sql and pricing.PriceBook, row by row."""
+    prices = _lay(books, facts, prices)
+    reader = operator_reader(books)
+    page, total = chargeback_queries.chargeback_and_total(reader, Period(START_MS, END_MS), by=by)
+    rows = [(fact, _due(fact, prices)) for fact in facts if 0 <= fact[0] < HOURS]
+    keys = sorted({tuple(row[name] for name in by) for _, row in rows})
+    parts = [
+        PricedPart(
+            group=keys.index(tuple(row[name] for name in by)),
+            cluster=row["cluster"],
+            hour=START_MS // MS_PER_HOUR + fact[0],
+            energy_uj=row["energy_uj"],
+        )
+        for fact, row in rows
+    ]
+    priced = PriceBook(list_prices(reader)).price(parts, len(keys))
+    assert (priced.cost, priced.gco2) == (total.cost, total.gco2)
+    assert (priced.missing, priced.mixed_currencies) == (total.missing_prices, total.mixed_currencies)
+    if total.cost is not None and keys:
+        assert priced.costs == [row.cost for row in page.rows]
+        assert priced.currency == total.currency
+    if total.gco2 is not None and keys:
+        assert priced.grams == [row.gco2 for row in page.rows]
 
 
 def _lay(books: Warehouse, facts: list[Any], prices: list[Any]) -> list[dict[str, Any]]:

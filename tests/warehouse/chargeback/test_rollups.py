@@ -19,7 +19,7 @@ from warehouse.client import Warehouse
 from warehouse.filters import Filter
 from warehouse.periods import Period
 from warehouse.reader import operator_reader
-from warehouse.reference_data.tables import Price, put_prices, remove_price
+from warehouse.reference_data.prices import Price, put_prices, remove_price
 from warehouse.results import ChargebackRow
 from warehouse.sink.sink import Sink
 
@@ -37,7 +37,7 @@ def priced(warehouse: Warehouse, *prices: Price) -> Iterator[None]:
         yield
     finally:
         for price in prices:
-            remove_price(warehouse, price)
+            remove_price(warehouse, price.kind, price.cluster, price.valid_from_ms)
 
 
 @contextmanager

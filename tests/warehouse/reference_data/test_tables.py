@@ -10,26 +10,19 @@ import pytest
 from contracts.errors import BadInput
 from tests.support.ledger_rows import HOUR
 from warehouse.client import Warehouse
-from warehouse.reference_data.tables import (  # fmt: skip
+from warehouse.reference_data.attribution_tables import (
     DEFAULT_WEIGHTS,
-    END_MS,
-    Cluster,
     IdleFloor,
-    Price,
-    Tenant,
     WorkWeights,
     attribution_tables,
-    list_clusters,
-    list_prices,
-    list_tenants,
-    put_clusters,
     put_idle_floors,
-    put_prices,
-    put_tenants,
     put_work_weights,
-    remove_price,
     seed_defaults,
 )
+from warehouse.reference_data.clusters import Cluster, list_clusters, put_clusters
+from warehouse.reference_data.prices import Price, list_prices, put_prices, remove_price
+from warehouse.reference_data.tenants import Tenant, put_tenants
+from warehouse.reference_data.validity import END_MS
 
 TARIFF = Price("energy", "eu", Decimal("0.123456789"), HOUR, END_MS, "EUR", "contract 7")
 
@@ -64,10 +57,10 @@ def test_a_tariff_changes_from_a_day_on_in_one_call(warehouse: Warehouse) -> Non
 
 def test_a_price_can_be_taken_away_and_put_again(warehouse: Warehouse) -> None:
     put_prices(warehouse, [TARIFF])
-    remove_price(warehouse, TARIFF)
+    remove_price(warehouse, TARIFF.kind, TARIFF.cluster, TARIFF.valid_from_ms)
     assert list_prices(warehouse) == []
     with pytest.raises(BadInput, match="no price"):
-        remove_price(warehouse, TARIFF)
+        remove_price(warehouse, TARIFF.kind, TARIFF.cluster, TARIFF.valid_from_ms)
     put_prices(warehouse, [TARIFF])
     assert list_prices(warehouse) == [TARIFF]
 
@@ -99,7 +92,8 @@ def test_a_price_that_cannot_be_is_refused_by_field(change: dict[str, object], f
 def test_tenants_and_clusters_are_replaced_by_name(warehouse: Warehouse) -> None:
     put_tenants(warehouse, [Tenant("a", "red"), Tenant("b", "blue", "cc-2", True)])
     put_tenants(warehouse, [Tenant("a", "green", "cc-1")])
-    assert list_tenants(warehouse) == [Tenant("a", "green", "cc-1"), Tenant("b", "blue", "cc-2", True)]
+    stored = warehouse.query("SELECT tenant, team, cost_centre, simulated FROM tenants FINAL ORDER BY tenant")
+    assert [Tenant(**row) for row in stored] == [Tenant("a", "green", "cc-1"), Tenant("b", "blue", "cc-2", True)]
     put_clusters(warehouse, [Cluster("demo", True, "SIMULATED"), Cluster("eu")])
     put_clusters(warehouse, [Cluster("eu", False, "Paris")])
     assert list_clusters(warehouse) == [Cluster("demo", True, "SIMULATED"), Cluster("eu", False, "Paris")]

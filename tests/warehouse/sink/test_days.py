@@ -11,7 +11,7 @@ from contracts.rows import Table, keys, tombstones
 from tests.support.ledger_rows import FIRST_FINAL, HOUR, WINDOW_MS, row, rows
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse
-from warehouse.ledger.purge import forget_clusters
+from warehouse.ledger.purge import purge_clusters
 from warehouse.migrate import migrate
 from warehouse.periods import Period
 from warehouse.reader import operator_reader
@@ -172,7 +172,7 @@ def test_a_cluster_that_is_forgotten_leaves_its_days(warehouse: Warehouse, sink:
     store(sink, {"active_uj": 5})
     sink.write("ledger", row("ledger", cluster="us", active_uj=6))
     sink.refresh_hours([DAY], ["us"], ["chat"])
-    forget_clusters(warehouse, ["eu"])
+    purge_clusters(warehouse, ["eu"])
     assert days(warehouse, "cluster") == [(0, "acme", 6, "us")]
 
 

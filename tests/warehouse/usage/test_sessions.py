@@ -18,7 +18,7 @@ from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
 from warehouse.periods import Period
 from warehouse.reader import operator_reader
-from warehouse.reference_data.tables import Price, put_prices
+from warehouse.reference_data.prices import Price, put_prices
 from warehouse.usage.sessions import CurrencyAmount, MeterTotal, session, sessions
 
 REAL = Period(seed.REAL_START_MS, seed.END_MS)

@@ -1,0 +1,191 @@
+"""The report of an audit: totals, residuals, and the worst windows, producers and GPUs by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+from warehouse.results import Time
+
+WORST = 20
+"""How many of each kind are named."""
+
+KeptRequests = Literal["all", "none"]
+"""Which single requests workers store: `Settings.requests`."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class UnbalancedWindow:
+    """A window of a workload whose measured energy differs from the sum of its ledger rows."""
+
+    residual_uj: int
+    window_start_ms: int
+    cluster: str
+    workload: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class StrayWindow:
+    """A final window of a workload with rows of an ownership before the one that finalised it."""
+
+    window_start_ms: int
+    cluster: str
+    workload: str
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceGap:
+    """A producer's run (one numbering, 0, 1, 2 ...) of which events are missing: `expected` = greatest number + 1."""
+
+    missing: int
+    topic: str
+    source: str
+    epoch: int
+    expected: int
+    received: int
+    duplicates: int
+    last_event: Time
+
+
+@dataclass(frozen=True, slots=True)
+class SilentProducer:
+    """A producer without events from `last_event` to `until`, while others of its log and topic, or the period, went
+    on."""
+
+    last_event: Time
+    topic: str
+    source: str
+    until: Time
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class GpuGap:
+    """Unmeasured time between a GPU's first and last window: `missing_ms` of `[start, end)`."""
+
+    missing_ms: int
+    start: Time
+    end: Time
+    cluster: str
+    node: str
+    gpu_uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class GpuCoverage:
+    """Covered time of a GPU between its first and its last window."""
+
+    covered_ms: int
+    expected_ms: int
+    cluster: str
+    node: str
+    gpu_uuid: str
+    first_window: Time
+    last_window_end: Time
+
+    @property
+    def missing_ms(self) -> int:
+        return self.expected_ms - self.covered_ms
+
+
+@dataclass(slots=True)
+class Audit:
+    """Balance and completeness of a period. Energies are integer microjoules; lists name at most WORST of each.
+
+    `measured_uj` is the sum of facts; the three after it sum the ledger's final rows. `residual_uj` sums
+    |measured - active - idle - unallocated| over windows, workloads and hardware types.
+
+    `token_residual_tokens` and `request_residual` (requests and failures) sum such differences per tenant and model.
+    `request_residual_uj` compares single requests' joules with their tenants' rows, over the `request_windows` whose
+    requests are all still stored. In `request_windows_partly` some were not kept: the others may not sum to more than
+    their tenants' rows. `requests` is the setting that the audit assumed; with `none`, windows may lack the requests of
+    late messages.
+
+    `hour_residual_uj` and `hour_residual_counts` (tokens, work, requests) compare hours with their windows,
+    `day_residual_uj` and `day_residual_counts` days with their hours.
+
+    `restating_windows` differ by `restating_uj` because their late facts are stored and not restated yet, or because
+    their hours or days are due to be computed anew. They are no residual unless a second look sees them unchanged.
+    `stray_windows` hold rows that a worker wrote after it had lost the partition.
+
+    `windows_without_work` used energy for no work; `windows_without_energy` did work on GPUs that had no meter. Neither
+    makes an audit fail. `coverage_ratio` is covered time over expected time, summed over GPUs (`GpuCoverage`).
+    """
+
+    windows: int = 0
+    measured_uj: int = 0
+    active_uj: int = 0
+    idle_uj: int = 0
+    unallocated_uj: int = 0
+    residual_uj: int = 0
+    unbalanced: int = 0
+    token_residual_tokens: int = 0
+    request_residual: int = 0
+    requests: KeptRequests = "all"
+    request_windows: int = 0
+    request_windows_partly: int = 0
+    request_residual_uj: int = 0
+    hours: int = 0
+    hours_without_windows: int = 0
+    hour_residual_uj: int = 0
+    hour_residual_counts: int = 0
+    days: int = 0
+    day_residual_uj: int = 0
+    day_residual_counts: int = 0
+    restating: int = 0
+    restating_uj: int = 0
+    strays: int = 0
+    windows_without_work: int = 0
+    windows_without_energy: int = 0
+    producer_runs: int = 0
+    runs_with_gaps: int = 0
+    sequence_gaps: int = 0
+    duplicates: int = 0
+    silent_producers: int = 0
+    gpus: int = 0
+    gpus_with_gaps: int = 0
+    uncovered_ms: int = 0
+    coverage_ratio: float = 1.0
+    first_window: Time | None = None
+    last_window_end: Time | None = None
+    unbalanced_windows: list[UnbalancedWindow] = field(default_factory=list)
+    restating_windows: list[UnbalancedWindow] = field(default_factory=list)
+    stray_windows: list[StrayWindow] = field(default_factory=list)
+    gaps_by_producer: list[SequenceGap] = field(default_factory=list)
+    silent: list[SilentProducer] = field(default_factory=list)
+    gpu_gaps: list[GpuGap] = field(default_factory=list)
+    least_covered: list[GpuCoverage] = field(default_factory=list)
+
+    @property
+    def balanced(self) -> bool:
+        """True without any residual, and without rows of a worker that had lost its partition."""
+        return not (
+            self.residual_uj
+            or self.token_residual_tokens
+            or self.request_residual
+            or self.request_residual_uj
+            or self.hour_residual_uj
+            or self.hour_residual_counts
+            or self.day_residual_uj
+            or self.day_residual_counts
+            or self.strays
+        )
+
+    @property
+    def ok(self) -> bool:
+        """True if balanced and the log lost no event. Coverage does not count: a GPU may be off."""
+        return self.balanced and not self.sequence_gaps
+
+    @property
+    def complete(self) -> bool:
+        """True if `ok`, every GPU is covered from its first to its last window, and no producer fell silent."""
+        return self.ok and not self.uncovered_ms and not self.silent_producers
+
+    def add(self, part: Audit) -> None:
+        """Add the sums and named windows of another part of the period; of each list keep the worst."""
+        for column in fields(Audit):
+            total, more = getattr(self, column.name), getattr(part, column.name)
+            if isinstance(more, list):
+                worst = sorted([*total, *more], reverse=column.name != "stray_windows")[:WORST]
+                setattr(self, column.name, worst)
+            elif isinstance(more, int):
+                setattr(self, column.name, total + more)
