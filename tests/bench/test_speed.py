@@ -24,6 +24,7 @@ def _run(contestants: list[Contestant], folder: Path):
         return speed.measure(contestants, at, fleet, folder, QUIET, repeats=1, most=FEW)[0]
 
 
+@pytest.mark.slow
 def test_workers_and_the_ceiling_agree_on_every_tenant_and_leave_figures(tmp_path: Path) -> None:
     everyone = line_up(peers=False)
     chosen = [c for c in everyone if c.shape.name == "64-packed"]

@@ -50,6 +50,7 @@ def test_data_is_on_stdout_and_ticks_are_on_stderr(demo: DemoRun) -> None:
     assert "✓" not in demo.ran.out
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_ledger_and_another_seed_another(demo: DemoRun, tmp_path: Path) -> None:
     again = wattlog("demo", "--exit", "--json", "--data", tmp_path / "again", "--port", "0").json
     other = wattlog("demo", "--exit", "--json", "--data", tmp_path / "again", "--port", "0", "--seed", "2").json
@@ -94,6 +95,7 @@ def test_a_real_cluster_of_the_same_name_is_never_replaced(tmp_path: Path) -> No
     assert "us-east" in ran.err and "--data" in ran.err
 
 
+@pytest.mark.slow
 def test_it_goes_on_until_it_is_interrupted(tmp_path: Path) -> None:
     command = [
         sys.executable,

@@ -143,6 +143,7 @@ def test_a_constant_tenant_has_a_certain_month() -> None:
     assert made.sums is not None and made.sums.coverage_80 == 1.0
 
 
+@pytest.mark.slow
 def test_totals_of_tenants_with_a_known_law_are_covered_about_as_promised() -> None:
     inside = []
     for seed in range(30):

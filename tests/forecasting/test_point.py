@@ -15,6 +15,7 @@ from contracts.units import MS_PER_DAY
 from forecasting import Forecast, forecast
 from forecasting.backtest import backtest, origins
 from forecasting.models import candidates
+from tests.support.examples import examples
 
 
 def of(values: object, start: str = "2026-01-05") -> pd.Series:
@@ -45,7 +46,7 @@ values = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(values)
 def test_any_finite_history_gives_ordered_finite_intervals_or_a_reason(history: list[float]) -> None:
     made = forecast(of(history), 10, season=7)

@@ -19,6 +19,7 @@ def test_german_consumption_beats_seasonal_naive_and_run_rate_on_held_out_months
     assert np.mean(made.mase) < np.mean(made.naive) < np.mean(made.run_rate)
 
 
+@pytest.mark.slow
 def test_german_consumption_is_covered_about_as_promised(shared_data: Path) -> None:
     made = trial(opsd(shared_data), history=120, horizon=30, season=7, origins=16)
     covered = np.mean(made.inside, axis=0)
@@ -26,6 +27,7 @@ def test_german_consumption_is_covered_about_as_promised(shared_data: Path) -> N
     assert 0.65 < covered[0] < 0.92 and 0.85 < covered[1] <= 1.0
 
 
+@pytest.mark.slow
 def test_ercot_hours_beat_seasonal_naive(shared_data: Path) -> None:
     made = [trial(s, history=672, horizon=48, season=24, origins=3) for s in ercot(shared_data).values()]
     mase, naive = (np.mean([getattr(m, name) for m in made]) for name in ("mase", "naive"))
@@ -35,6 +37,7 @@ def test_ercot_hours_beat_seasonal_naive(shared_data: Path) -> None:
     assert 0.65 < covered[0] < 0.95 and covered[1] > 0.85
 
 
+@pytest.mark.slow
 def test_next_months_consumption_is_inside_its_interval_most_of_the_time(shared_data: Path) -> None:
     got = month_trial(opsd(shared_data), history=180, origins=12).mean(axis=0)
     print("coverage 80, 95, error, run rate's", got)

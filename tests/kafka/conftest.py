@@ -15,11 +15,12 @@ from tests.kafka import jars
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.chaos.field import Field, open_field
 
+HERE = Path(__file__).parent
 REQUIRED = os.environ.get("WATTLOG_REQUIRE_KAFKA", "") not in ("", "0")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    ours = [item for item in items if "kafka" in getattr(item, "fixturenames", ())]
+    ours = [i for i in items if i.path.is_relative_to(HERE) and "kafka" in getattr(i, "fixturenames", ())]
     reason = jars.missing() if ours and not REQUIRED else None
     for item in ours:
         item.add_marker(pytest.mark.kafka)

@@ -102,6 +102,7 @@ def _not_printed(shown: str, printed: str) -> Iterator[str]:
 _RUN = [(i, b) for i, b in enumerate(BLOCKS) if b.is_shell and b.needs in ("", "recordings")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("at", "block"), _RUN, ids=[(command_lines(b) or ["-"])[0][:60] for _, b in _RUN])
 def test_a_block_runs_as_written_and_prints_what_is_shown(at: int, block: Block, folder: Path) -> None:
     if block.needs == "recordings" and len(list((folder / "recordings").iterdir())) < len(RECORDINGS):

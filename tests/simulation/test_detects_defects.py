@@ -102,7 +102,7 @@ def _noticed(tables: Callable[[], Tables] = Tables, first: int = 0) -> str | Non
     return None
 
 
-@pytest.mark.parametrize("defect", DEFECTS)
+@pytest.mark.parametrize("defect", [pytest.param(d, marks=[pytest.mark.slow] if d in RARE else []) for d in DEFECTS])
 def test_the_simulator_notices_that(defect: str) -> None:
     with DEFECTS[defect]():
         assert _noticed(first=RARE.get(defect, 0)), f"nobody noticed within {WITHIN} seeds that {defect}"

@@ -30,6 +30,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_waited_for_and_loses_nothing(small_disk: Path) -> None:
     """In a process of its own, because one process may open one embedded warehouse."""
     done = subprocess.run(

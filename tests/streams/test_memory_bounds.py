@@ -52,7 +52,10 @@ def many_workloads(workloads: int) -> Sent:
     return sent
 
 
-@pytest.mark.parametrize("kind", ["tenants", "workloads", "one window above the bound"])
+KINDS = ["tenants", pytest.param("workloads", marks=pytest.mark.slow), "one window above the bound"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_too_many_names_close_windows_early_and_the_ledger_is_the_same(
     warehouse: Warehouse, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:

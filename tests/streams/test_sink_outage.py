@@ -166,6 +166,7 @@ def server(chdb_dsn: str, chdb_root: Path) -> Iterator[Endpoint]:
         warehouse.command("DROP DATABASE IF EXISTS wattlog")
 
 
+@pytest.mark.slow
 def test_clickhouse_away_under_load_loses_nothing_and_memory_is_bounded(server: Endpoint, tmp_path: Path) -> None:
     """Reading waits at the bound; afterwards the ledger is what was sent, to the microjoule."""
     seconds = float(os.environ.get("WATTLOG_OUTAGE_S", "5"))

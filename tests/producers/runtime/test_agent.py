@@ -30,6 +30,7 @@ from producers.runtime.publisher import Publisher
 from producers.runtime.spool import Spool
 from tests.support.brokers import FakeBroker
 from tests.support.clocks import T0, FakeClock
+from tests.support.examples import examples
 
 CHAT = Binding("chat", "acme")
 
@@ -194,7 +195,7 @@ def test_an_end_with_neither_broker_nor_disk_names_the_joules_that_are_lost(tmp_
         run(time, Gpus("a"), FakeBroker(time, away_at=lambda now_ms: True), spool)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_an_agent_killed_anywhere_any_number_of_times_loses_no_joule_and_counts_none_twice(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -271,7 +272,7 @@ def test_metrics_tell_rows_joules_and_resets(spool: Spool) -> None:
     assert value("wattlog_producer_sample_seconds_count") == 11
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, MAX_SPAN_MS), st.integers(0, 5)), max_size=200),
     st.integers(1, 20),

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.units import MS_PER_HOUR, UJ_PER_KWH, epoch_ms
+from tests.support.examples import examples
 from warehouse.chargeback import chargeback_queries
 from warehouse.chargeback.pricing import PriceBook, PricedPart
 from warehouse.client import Warehouse, connect
@@ -74,7 +75,7 @@ def books(chdb_dsn: str) -> Iterator[Warehouse]:
         warehouse.command("DROP DATABASE reference")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_facts, st.lists(_price, max_size=7), st.sampled_from(_BY), st.booleans())
 def test_a_bill_is_the_scalar_bill(
     books: Warehouse, facts: list[Any], prices: list[Any], by: tuple[str, ...], hourly: bool

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from contracts.units import MS_PER_DAY, MS_PER_HOUR, UJ_PER_KWH, epoch_ms
 from tests.support import seeded_ledger as seed
+from tests.support.examples import examples
 from warehouse.chargeback import chargeback_queries, rollups
 from warehouse.client import Warehouse
 from warehouse.filters import Filter
@@ -70,7 +71,7 @@ def from_hours(warehouse: Warehouse, period: Period, by: list[str], filter: Filt
         return chargeback_queries.chargeback_all(operator_reader(warehouse), period, by, filter)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     hours=st.lists(st.integers(0, DAYS * 24), min_size=2, max_size=2, unique=True).map(sorted),
     changes=st.lists(st.integers(0, DAYS * 24 * 60), max_size=3, unique=True).map(sorted),

@@ -16,6 +16,7 @@ from contracts import topics
 from contracts.errors import BadSetting
 from producers.receivers.cloudevents.meter_rules import MeterRule, MeterRules, path
 from tests.producers.runtime.receiver.listener import JSON, MANY, NOW_MS, ONE, Listener, event, listening
+from tests.support.examples import examples
 
 RULES = [
     MeterRule(
@@ -218,7 +219,7 @@ ALMOST = st.dictionaries(st.sampled_from(NAMES), JSON_VALUES).map(lambda changes
 BODIES = st.binary(max_size=200) | (JSON_VALUES | ALMOST | st.lists(ALMOST, max_size=3)).map(json.dumps).map(str.encode)
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), suppress_health_check=list(HealthCheck))
 @given(body=BODIES, content_type=st.sampled_from([ONE, MANY, JSON]))
 def test_whatever_is_sent_is_accepted_whole_or_refused_whole(
     listener: Listener, body: bytes, content_type: str

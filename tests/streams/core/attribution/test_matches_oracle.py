@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from contracts import codec, topics
 from streams.core.decoding import PartitionConfig
+from tests.support.examples import examples
 from tests.support.oracle import Interval, Oracle, Request
 from tests.support.partition_log import NEVER, Died, Log, Worker, close, policy, power, tokens
 
@@ -49,7 +50,7 @@ world = st.tuples(
     st.lists(requests(), max_size=25).map(lambda rs: [r._replace(request_id=f"r{i % 5}") for i, r in enumerate(rs)]),
 )
 quick = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 

@@ -1,0 +1,10 @@
+"""How many examples hypothesis tries of a property that costs more than most."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+
+def examples(count: int) -> int:
+    """Return `count` with `--exhaustive`, else the share of it that `make test` tries (tests/conftest.py)."""
+    return max(3, count * settings.default.max_examples // 100)
