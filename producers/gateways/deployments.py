@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from contracts import topics
 from contracts.errors import WattlogError
@@ -35,14 +35,14 @@ class Deployment(BaseModel):
     api_base: str = Field("", description="Address that the gateway sends them to.")
     route: str = Field("", description="Route or deployment name of the gateway.")
 
-    @field_validator("workload")
+    @field_validator("workload", "cluster")
     @classmethod
-    def _check_workload(cls, workload: str) -> str:
+    def _check_name(cls, name: str, info: ValidationInfo) -> str:
+        field = info.field_name or ""
         try:
-            topics.check_name("workload", workload)
+            return topics.check_name(field, name) if name or field == "workload" else ""
         except WattlogError as error:
             raise ValueError(str(error)) from None
-        return workload
 
     @model_validator(mode="after")
     def _check_patterns(self) -> Deployment:

@@ -28,31 +28,35 @@ class RequestFields(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     tenant: FieldPaths = Field(
-        ("tenant",), description="Who pays: what the gateway has verified, never what a client sent."
+        default=("tenant",), description="Who pays: what the gateway has verified, never what a client sent."
     )
-    model: FieldPaths = Field(("model",), description="The model.")
-    request_id: FieldPaths = Field(("request_id", "id"), description="Its id; without one, file and offset.")
-    start: FieldPaths = Field(("start", "t_start", "startTime"), description="When the server took it.")
-    first: FieldPaths = Field(("first", "t_first", "completionStartTime"), description="When its first token was out.")
-    end: FieldPaths = Field(("end", "t_end", "endTime"), description="When its last token was out.")
-    duration_ms: FieldPaths = Field(("duration_ms",), description="Its duration in ms; in place of start or end.")
+    model: FieldPaths = Field(default=("model",), description="The model.")
+    request_id: FieldPaths = Field(default=("request_id", "id"), description="Its id; without one, file and offset.")
+    start: FieldPaths = Field(default=("start", "t_start", "startTime"), description="When the server took it.")
+    first: FieldPaths = Field(
+        default=("first", "t_first", "completionStartTime"), description="When its first token was out."
+    )
+    end: FieldPaths = Field(default=("end", "t_end", "endTime"), description="When its last token was out.")
+    duration_ms: FieldPaths = Field(
+        default=("duration_ms",), description="Its duration in ms; in place of start or end."
+    )
     prompt_tokens: FieldPaths = Field(
-        ("prompt_tokens", "input_tokens", "usage.prompt_tokens", "usage.input_tokens"),
+        default=("prompt_tokens", "input_tokens", "usage.prompt_tokens", "usage.input_tokens"),
         description="Tokens of the prompt, cached ones included.",
     )
     cached_tokens: FieldPaths = Field(
-        ("cached_tokens", "usage.prompt_tokens_details.cached_tokens"),
+        default=("cached_tokens", "usage.prompt_tokens_details.cached_tokens"),
         description="Tokens of the prompt that came from a cache.",
     )
     completion_tokens: FieldPaths = Field(
-        ("completion_tokens", "output_tokens", "usage.completion_tokens", "usage.output_tokens"),
+        default=("completion_tokens", "output_tokens", "usage.completion_tokens", "usage.output_tokens"),
         description="Tokens of the answer.",
     )
-    status: FieldPaths = Field(("status",), description="ok, success, 200 or true; any other is a failure.")
-    session_id: FieldPaths = Field(("session_id",), description="Session that it belongs to.")
-    trace_id: FieldPaths = Field(("trace_id",), description="Trace that it belongs to.")
-    api_base: FieldPaths = Field(("api_base", "upstream"), description="Address that the gateway sent it to.")
-    route: FieldPaths = Field(("route", "model_group"), description="Its route or deployment.")
+    status: FieldPaths = Field(default=("status",), description="ok, success, 200 or true; any other is a failure.")
+    session_id: FieldPaths = Field(default=("session_id",), description="Session that it belongs to.")
+    trace_id: FieldPaths = Field(default=("trace_id",), description="Trace that it belongs to.")
+    api_base: FieldPaths = Field(default=("api_base", "upstream"), description="Address that the gateway sent it to.")
+    route: FieldPaths = Field(default=("route", "model_group"), description="Its route or deployment.")
 
 
 class RequestReader:

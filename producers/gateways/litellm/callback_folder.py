@@ -23,6 +23,8 @@ from producers.runtime.poll_loop import Collected
 READ_BYTES = 2**20
 """Bytes read in one step. A longer line is refused."""
 OLD_MS = 3_600_000
+MAX_UNREADABLE = 1_000
+"""Files that cannot be read and are remembered, so that each is reported once."""
 ORIGIN = "litellm"
 
 
@@ -52,6 +54,7 @@ class CallbackFolder:
     ) -> None:  # fmt: skip
         self.name, self.every_ms = str(folder), every_ms
         self._folder, self._reader, self._deployments, self._ahead_ms = folder, reader, deployments, ahead_ms
+        self._unreadable: set[str] = set()
 
     def collect(self, mark: bytes | None, clock: Clock) -> Collected:
         """Read the calls after a checkpoint. Raises Unavailable if the folder cannot be read."""
@@ -75,13 +78,31 @@ class CallbackFolder:
         for path in sorted(self._folder.iterdir()):
             if path.suffix != ".jsonl":
                 continue
-            offset, stat = offsets.get(path.name, 0), path.stat()
-            old = now_ms - stat.st_mtime_ns // 1_000_000 > OLD_MS
-            if old and path.name in offsets and offset >= stat.st_size:
-                path.unlink()  # `offsets` comes from a stored checkpoint, so the lines of the file are safe.
+            start = offsets.get(path.name, 0)
+            try:
+                if not path.name.isprintable():
+                    raise OSError(0, "its name cannot be printed")
+                stat = path.stat()
+                old = now_ms - stat.st_mtime_ns // 1_000_000 > OLD_MS
+                if old and path.name in offsets and start >= stat.st_size:
+                    path.unlink()  # `offsets` comes from a stored checkpoint, so the lines of the file are safe.
+                    continue
+                after[path.name] = self._read_file(path, start, block, closed=old) if block.left_bytes > 0 else start
+            except FileNotFoundError:
                 continue
-            after[path.name] = self._read_file(path, offset, block, closed=old) if block.left_bytes > 0 else offset
+            except OSError as error:
+                self._refuse_file(path, start, error, block, after)
         return block, after
+
+    def _refuse_file(
+        self, path: Path, start: int, error: OSError, block: FolderLines, after: dict[str, int]
+    ) -> None:  # fmt: skip
+        """Leave out a file that cannot be read, and report it once. It is tried again in each step."""
+        if path.name.isprintable():
+            after[path.name] = start
+        if path.name not in self._unreadable and len(self._unreadable) < MAX_UNREADABLE:
+            self._unreadable.add(path.name)
+            block.refused.append(f"{path.name!a}: cannot be read: {error.strerror}")
 
     def _read_file(self, path: Path, start: int, block: FolderLines, *, closed: bool) -> int:
         """Add the complete lines of a file to `block`, or all lines if the file is closed. Return the next offset."""

@@ -40,25 +40,25 @@ class LiteLLMRules(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     tenant: FieldPaths = Field(
-        (
+        default=(
             "metadata.user_api_key_team_id", "metadata.user_api_key_team_alias", "metadata.user_api_key_org_id",
             "metadata.user_api_key_alias",
         ),
         description="Who pays: what LiteLLM knows of the key that it has verified, never what a client sent.",
     )  # fmt: skip
     otherwise: str = Field(
-        UNKNOWN, description="Who pays for a call that names none of them; empty: such calls are refused."
+        default=UNKNOWN, description="Who pays for a call that names none of them; empty: such calls are refused."
     )
     session: FieldPaths = Field(
-        ("session_id", "metadata.session_id", "metadata.requester_metadata.session_id"),
+        default=("session_id", "metadata.session_id", "metadata.requester_metadata.session_id"),
         description="Session that a call belongs to.",
     )
     step: FieldPaths = Field(
-        ("metadata.requester_metadata.step", "metadata.spend_logs_metadata.step"),
+        default=("metadata.requester_metadata.step", "metadata.spend_logs_metadata.step"),
         description="Step of its session that it belongs to.",
     )
     own_providers: tuple[str, ...] = Field(
-        (
+        default=(
             "hosted_vllm", "vllm", "ollama", "ollama_chat", "openai_like", "lm_studio", "llamafile", "xinference",
             "infinity", "triton", "litellm_proxy", "custom", "custom_openai",
         ),

@@ -81,22 +81,26 @@ class SpanRules(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     tenant: FieldPaths = Field(
-        ("wattlog.tenant", "tenant.id"),
+        default=("wattlog.tenant", "tenant.id"),
         description="Who pays: an attribute that your gateway or Collector sets, never what a client sends.",
     )
     otherwise: str = Field(
-        UNKNOWN, description="Who pays for a span that has none of them; empty: such spans are refused."
+        default=UNKNOWN, description="Who pays for a span that has none of them; empty: such spans are refused."
     )
-    kinds: tuple[Kind, ...] = Field(("client", "internal"), description="Span kinds that count.")
+    kinds: tuple[Kind, ...] = Field(default=("client", "internal"), description="Span kinds that count.")
     operations: tuple[str, ...] = Field(
-        ("chat", "text_completion", "generate_content", "embeddings", "completion", "response", "responses"),
+        default=("chat", "text_completion", "generate_content", "embeddings", "completion", "response", "responses"),
         description=f"Values of `{OPERATION}` that are inferences.",
     )
-    scopes: tuple[str, ...] = Field((), description="Instrumentation scopes that count; empty: all.")
-    session: FieldPaths = Field(("gen_ai.conversation.id", "session.id"), description="Session that a call belongs to.")
-    step: FieldPaths = Field(("wattlog.step",), description="Step of its session; for tools, else the tool's name.")
+    scopes: tuple[str, ...] = Field(default=(), description="Instrumentation scopes that count; empty: all.")
+    session: FieldPaths = Field(
+        default=("gen_ai.conversation.id", "session.id"), description="Session that a call belongs to."
+    )
+    step: FieldPaths = Field(
+        default=("wattlog.step",), description="Step of its session; for tools, else the tool's name."
+    )
     route: FieldPaths = Field(
-        ("wattlog.route", SERVICE), description="Attribute that rules for workloads match as `route`."
+        default=("wattlog.route", SERVICE), description="Attribute that rules for workloads match as `route`."
     )
 
 
@@ -233,6 +237,8 @@ def _id(span: Span) -> str:
     """Return the id of a span. Raises BadInput if it has no ids or no time: its double could not be recognised."""
     if not span.trace_id or not span.span_id:
         raise BadInput("spanId", span.span_id, "a span has a trace and an id")
+    if not text_or_empty(f"{span.trace_id}/{span.span_id}"):
+        raise BadInput("traceId", span.trace_id, "give hexadecimal digits")
     if span.start_ns <= 0:
         raise BadInput("startTimeUnixNano", span.start_ns, "give Unix nanoseconds")
     return f"{span.trace_id}/{span.span_id}"

@@ -68,6 +68,21 @@ def test_a_line_of_the_callback_does_not_stop_the_lines_around_it(tmp_path: Path
     assert (list(batch.request_id), len(collected.refused)) == (["1", "2"], 1)
 
 
+def test_a_file_of_the_callback_that_cannot_be_read_does_not_stop_the_others_and_is_reported_once(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.jsonl").mkdir()
+    (tmp_path / b"b\xff.jsonl".decode(errors="surrogateescape")).write_bytes(_payload("0") + b"\n")
+    (tmp_path / "c.jsonl").symlink_to("missing")
+    (tmp_path / "d.jsonl").write_bytes(_payload("1") + b"\n")
+    source = CallbackFolder(tmp_path, LiteLLMReader(LiteLLMRules()), Deployments([], "c"))
+    first = source.collect(None, clock_at(NOW))
+    (tmp_path / "d.jsonl").write_bytes(_payload("1") + b"\n" + _payload("2") + b"\n")
+    second = source.collect(first.mark, clock_at(NOW))
+    ids = [list(item.batch.request_id) for collected in (first, second) for item in collected.made]
+    assert (ids, [len(first.refused), len(second.refused)]) == ([["1"], ["2"]], [2, 0])
+
+
 def _payload(id_: str) -> bytes:
     return json.dumps(payload(id=id_)).encode()
 
@@ -156,7 +171,7 @@ def test_a_message_of_protobuf_that_is_cut_off_yields_what_was_complete_or_is_re
     [
         {"traceId": 5}, {"spanId": None}, {"attributes": {}}, {"attributes": [1]}, {"attributes": [{"key": 1}]},
         {"events": "x"}, {"status": 3}, {"kind": []}, {"startTimeUnixNano": [1]}, {"startTimeUnixNano": 1e300},
-        {"endTimeUnixNano": "9" * 5_000}, {"startTimeUnixNano": "-5"},
+        {"endTimeUnixNano": "9" * 5_000}, {"startTimeUnixNano": "-5"}, {"traceId": "a" * 300}, {"spanId": "a\nb"},
     ],
     ids=str,
 )  # fmt: skip
