@@ -1,1 +1,4 @@
-"""FastAPI over warehouse and forecasting: auth, routes, exports, one page. `api.app.create_app` puts it together."""
+"""HTTP API over warehouse and forecasting: routes, authentication, serialization and one page.
+
+`api.app.create_app` assembles it.
+"""

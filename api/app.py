@@ -9,11 +9,11 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from api import problems
-from api.auth import Verifier
+from api.auth import CallerReaders
 from api.host_guard import HostGuard
 from api.metrics import HttpMetrics, LedgerCollector
 from api.openapi import describe
-from api.routes import billing, forecasts, ledger, ops, usage
+from api.routes import ROUTERS
 from api.single_flight import SingleFlightCache
 from contracts.settings import Settings
 from warehouse.client import Warehouse
@@ -36,17 +36,15 @@ def create_app(warehouse: Warehouse, settings: Settings, *, now_s: Callable[[], 
         description="Energies are integer microjoules, money and kWh decimal strings, times RFC 3339 in UTC. "
         "Errors are RFC 9457 problems.",
     )
-    app.state.warehouse = warehouse
     app.state.settings = settings
-    app.state.verifier = Verifier(settings)
+    app.state.readers = CallerReaders(settings, warehouse)
     app.state.report_cache = SingleFlightCache()
     app.state.registry = CollectorRegistry()
     app.state.registry.register(LedgerCollector(warehouse, now_s))
-    routers = [module.router for module in (billing, ledger, usage, forecasts, ops)]
-    for router in routers:
+    for router in ROUTERS:
         app.include_router(router)
     problems.install(app)
-    describe(app, routers)
+    describe(app, ROUTERS)
     # The middleware added last is the outermost: requests that HostGuard refuses are counted, too.
     app.add_middleware(HostGuard, host=settings.api_host)
     app.add_middleware(HttpMetrics, registry=app.state.registry)

@@ -1,72 +1,106 @@
-"""Who asks, and what they may see: bearer tokens (`contracts.bearer_tokens`), or nobody's business on loopback."""
+"""Authentication and tenant scoping: every route reads the ledger through the reader of its caller.
+
+A bearer token (`contracts.bearer_tokens`) identifies a tenant, who sees its own rows, or an operator, who sees all.
+Without a key in the settings, every caller is an operator, and the API listens on loopback only.
+
+`CallerReaders` alone has the warehouse, so a route cannot read around its caller's `LedgerReader`. A route of a
+`LedgerRouter` that does not depend on that reader fails at import.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import APIRouter, Depends, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from contracts import bearer_tokens
-from contracts.bearer_tokens import is_loopback
+from contracts.bearer_tokens import TokenVerifier, is_loopback
 from contracts.errors import AccessDenied, BadSetting
 from contracts.settings import Settings
 from warehouse.client import Warehouse
+from warehouse.periods import newest
 from warehouse.reader import LedgerReader, operator_reader, tenant_reader
+from warehouse.results import Newest
 
 OPERATOR = "operator"
 
 _bearer = HTTPBearer(auto_error=False, description="JWT with `exp`, and a `tenant` claim or `role: operator`.")
 
 
-class Verifier:
-    """Reads tokens with the key of the settings; without one, everybody is an operator (loopback only)."""
+class CallerReaders:
+    """Makes the ledger reader of each caller from its token. Raises BadSetting for an unusable key."""
 
-    def __init__(self, settings: Settings) -> None:
-        key = settings.api_jwt_key
-        self._tokens = bearer_tokens.TokenVerifier(key.get_secret_value() if key else None, "api_jwt_key")
+    def __init__(self, settings: Settings, warehouse: Warehouse) -> None:
+        self._tokens = _token_verifier(settings)
+        self._warehouse = warehouse
 
-    @property
-    def open(self) -> bool:
-        return self._tokens.open
-
-    def reader(self, token: str | None, warehouse: Warehouse) -> LedgerReader:
-        """Return the warehouse as the token's holder may see it.
+    def reader(self, token: str | None) -> LedgerReader:
+        """Return the ledger as the token's holder may see it.
 
         Raises AccessDenied: 401 for no or a bad token, 403 for one that grants nothing.
         """
-        if self.open:
-            return operator_reader(warehouse)
+        if self._tokens.open:
+            return operator_reader(self._warehouse)
         claims = self._tokens.claims(token)
         if claims.tenant is not None:
-            return tenant_reader(warehouse, claims.tenant)
+            return tenant_reader(self._warehouse, claims.tenant)
         if claims.role == OPERATOR:
-            return operator_reader(warehouse)
+            return operator_reader(self._warehouse)
         raise AccessDenied(403, "The bearer token has neither a tenant claim nor role: operator.")
+
+    def newest(self) -> Newest:
+        """Return the ends of the ledger, which any caller may know."""
+        return newest(self._warehouse)
 
 
 def check_exposure(settings: Settings) -> None:
-    """Raises BadSetting where the API would be open to a network without tokens, or the key is unfit."""
+    """Raise BadSetting if the API would be open to a network without tokens, or if the key is unusable."""
     if settings.api_jwt_key is not None:
-        Verifier(settings)
+        _token_verifier(settings)
     elif not is_loopback(settings.api_host):
         raise BadSetting(
             "api_host", settings.api_host, "without api_jwt_key the API listens on loopback only: 127.0.0.1"
         )
 
 
-def _reader(request: Request, sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> LedgerReader:
-    verifier: Verifier = request.app.state.verifier
-    return verifier.reader(sent.credentials if sent else None, request.app.state.warehouse)
+def _token_verifier(settings: Settings) -> TokenVerifier:
+    key = settings.api_jwt_key
+    return TokenVerifier(key.get_secret_value() if key else None, "api_jwt_key")
 
 
-def _operator(reader: Annotated[LedgerReader, Depends(_reader)]) -> LedgerReader:
+def _caller_reader(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> LedgerReader:
+    readers: CallerReaders = request.app.state.readers
+    return readers.reader(credentials.credentials if credentials else None)
+
+
+def _operator_reader(reader: Annotated[LedgerReader, Depends(_caller_reader)]) -> LedgerReader:
     if reader.tenant is not None:
         raise AccessDenied(403, "Only operators see this: it is about all tenants.")
     return reader
 
 
-ReaderOf = Annotated[LedgerReader, Depends(_reader)]
-"""The warehouse as the caller may see it. Routes get no other access to it."""
-OperatorOf = Annotated[LedgerReader, Depends(_operator)]
-"""The same for routes that only operators may call."""
+CallerReader = Annotated[LedgerReader, Depends(_caller_reader)]
+"""Parameter of a route: the ledger as its caller may see it."""
+OperatorReader = Annotated[LedgerReader, Depends(_operator_reader)]
+"""Parameter of a route for operators only. Other callers get 403."""
+
+
+class LedgerRouter(APIRouter):
+    """Router whose routes need a `CallerReader` or `OperatorReader` parameter. Raises TypeError for one without."""
+
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        """Add a route, after checking that it authenticates its caller."""
+        super().add_api_route(path, endpoint, **options)
+        route = self.routes[-1]
+        assert isinstance(route, APIRoute)
+        if not _authenticates(route.dependant):
+            raise TypeError(f"{endpoint.__name__} ({path}) has no CallerReader or OperatorReader parameter: add one")
+
+
+def _authenticates(dependant: Dependant) -> bool:
+    return dependant.call is _caller_reader or any(_authenticates(part) for part in dependant.dependencies)

@@ -1,4 +1,4 @@
-"""Prometheus metrics: what HTTP costs, and the newest final window of the ledger. Cardinality is bounded."""
+"""Prometheus metrics of HTTP requests and of the ledger's newest final window. Cardinality is bounded."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from warehouse.reader import operator_reader
 from warehouse.results import LatestRow
 
 MAX_TENANTS = 100
-"""Tenants with a series of their own, by energy; the rest are summed under `__other__`."""
+"""Tenants with series of their own, the largest by energy. All others are summed under `__other__`."""
 OTHER = "__other__"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class HttpMetrics:
-    """ASGI middleware that counts requests and their latency by route template, never by path."""
+    """ASGI middleware that counts requests and measures their duration, by route template and never by path."""
 
     def __init__(self, app: ASGIApp, *, registry: CollectorRegistry) -> None:
         self._app = app
@@ -63,7 +63,10 @@ class HttpMetrics:
 
 
 class LedgerCollector:
-    """Reads the newest final window at each scrape. A warehouse that is away shows as `wattlog_warehouse_up 0`."""
+    """Collector that reads the newest final window at each scrape.
+
+    If the warehouse does not answer, the scrape has `wattlog_warehouse_up 0` and no ledger metrics.
+    """
 
     def __init__(self, warehouse: Warehouse, now_s: Callable[[], float]) -> None:
         self._reader = operator_reader(warehouse)
@@ -94,7 +97,7 @@ class LedgerCollector:
 
 
 def _by_tenant(rows: list[LatestRow]) -> Iterator[Metric]:
-    """Each tenant's newest window. Rows come newest first, so the first of a tenant is its newest."""
+    """Yield the metrics of each tenant's newest window. Rows are ordered newest first."""
     newest_of: dict[str, LatestRow] = {}
     for row in rows:
         newest_of.setdefault(row.tenant, row)
@@ -112,11 +115,11 @@ def _by_tenant(rows: list[LatestRow]) -> Iterator[Metric]:
     groups: list[tuple[str, list[LatestRow]]] = [(row.tenant, [row]) for row in ranked[:MAX_TENANTS]]
     if ranked[MAX_TENANTS:]:
         groups.append((OTHER, ranked[MAX_TENANTS:]))
-    for tenant, some in groups:
-        simulated = "true" if any(row.simulated for row in some) else "false"
+    for tenant, windows in groups:
+        simulated = "true" if any(row.simulated for row in windows) else "false"
         for part in ("active", "idle", "unallocated"):
-            total_uj = sum(getattr(row, f"{part}_uj") for row in some)
+            total_uj = sum(getattr(row, f"{part}_uj") for row in windows)
             energy.add_metric([tenant, part, simulated], total_uj / UJ_PER_J)
-        tokens.add_metric([tenant, simulated], sum(row.tokens for row in some))
+        tokens.add_metric([tenant, simulated], sum(row.tokens for row in windows))
     yield energy
     yield tokens

@@ -1,34 +1,27 @@
-"""Query parameters that many routes share, documented once."""
+"""Parameters that several routes share, documented once."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Query
 from pydantic import AfterValidator
 
+from api.auth import CallerReader
 from api.serialization import Format
+from forecasting.ledger_series import MAX_SERIES, Frequency
 from warehouse.chargeback.dimensions import DIMENSIONS, check_by
-from warehouse.client import Warehouse
-from warehouse.cursors import MAX_CURSOR, MAX_LIMIT
+from warehouse.cursors import MAX_CURSOR, MAX_LIMIT, PageRequest
 from warehouse.periods import Period, resolve_period
 
 NAME = {"min_length": 1, "max_length": 253}
-# In the document, not in the validator: what is wrong is told by `resolve_period` and `check_by`, in words.
+# These patterns are documentation only: `resolve_period` and `check_by` validate, with errors that say what to give.
 _PERIOD = r"^(latest-(month|day|hour)|all|20[0-9]{2}-(0[1-9]|1[0-2])(-(0[1-9]|1[0-9]|2[0-8]))?)$"
 _STAMP = r"^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$"
 
 
-def _warehouse(request: Request) -> Warehouse:
-    found: Warehouse = request.app.state.warehouse
-    return found
-
-
-WarehouseOf = Annotated[Warehouse, Depends(_warehouse)]
-
-
 def _period(
-    warehouse: WarehouseOf,
+    reader: CallerReader,
     period: Annotated[
         str | None,
         Query(
@@ -60,17 +53,26 @@ def _period(
         ),
     ] = None,
 ) -> Period:
-    return resolve_period(warehouse, period, start=start, end=end)
+    return resolve_period(reader, period, start=start, end=end)
 
 
-PeriodOf = Annotated[Period, Depends(_period)]
-Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Rows in a page, at most.")]
-Cursor = Annotated[
-    str | None,
-    Query(max_length=MAX_CURSOR, description="The `next` of the page before. Opaque; keep the other parameters."),
-]
-FormatOf = Annotated[
-    Format | None, Query(alias="format", description="`json` or `csv`; else the Accept header decides.")
+ResolvedPeriod = Annotated[Period, Depends(_period)]
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Maximum number of rows in a page.")]
+
+
+def _page(
+    limit: Limit = 1000,
+    cursor: Annotated[
+        str | None,
+        Query(max_length=MAX_CURSOR, description="`next` of the page before. Opaque; keep the other parameters."),
+    ] = None,
+) -> PageRequest:
+    return PageRequest(limit, cursor)
+
+
+RequestedPage = Annotated[PageRequest, Depends(_page)]
+RequestedFormat = Annotated[
+    Format | None, Query(alias="format", description="`json` or `csv`; without it the Accept header decides.")
 ]
 Tenant = Annotated[str | None, Query(**NAME, description="Only this tenant.", examples=["acme"])]
 Cluster = Annotated[str | None, Query(**NAME, description="Only this cluster.", examples=["eu-1"])]
@@ -78,19 +80,19 @@ Workload = Annotated[str | None, Query(**NAME, description="Only this workload."
 Model = Annotated[str | None, Query(**NAME, description="Only this model.", examples=["llama-70b"])]
 
 
-def _dimensions(by: str) -> str:
-    check_by(split(by))
+def split_names(names: str) -> list[str]:
+    """Split a comma-separated parameter into its names."""
+    return [name for name in names.split(",") if name]
+
+
+def _checked_dimensions(by: str) -> str:
+    check_by(split_names(by))
     return by
 
 
-def split(by: str) -> list[str]:
-    """`tenant,model` as its names."""
-    return [name for name in by.split(",") if name]
-
-
-By = Annotated[
+Dimensions = Annotated[
     str,
-    AfterValidator(_dimensions),
+    AfterValidator(_checked_dimensions),
     Query(
         max_length=200,
         examples=["tenant,model"],
@@ -98,3 +100,8 @@ By = Annotated[
         json_schema_extra={"pattern": f"^({'|'.join(DIMENSIONS)})(,({'|'.join(DIMENSIONS)}))*$"},
     ),
 ]
+
+# Parameters of forecasts and anomalies.
+SeriesGrouping = Literal["total", "tenant", "team", "cost_centre", "cluster", "workload", "model", "hardware"]
+StepFrequency = Annotated[Frequency, Query(description="Length of a step.")]
+SeriesTop = Annotated[int, Query(ge=1, le=MAX_SERIES, description="Number of series, the largest first.")]

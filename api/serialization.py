@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
 from functools import cache
 from typing import Any, Literal
 
 from fastapi import Request
 from fastapi.responses import Response
 from pydantic import TypeAdapter
+
+from warehouse.cursors import Page
+from warehouse.periods import Period
 
 Format = Literal["json", "csv"]
 CSV_TYPE = "text/csv; charset=utf-8; header=present"
@@ -98,3 +102,19 @@ def respond(
         return Response(to_csv(rows if csv_rows is None else csv_rows, columns), media_type=CSV_TYPE, headers=headers)
     body = adapter(dict[str, Any]).dump_json({**envelope, "rows": rows, "next": next_})
     return Response(body, media_type="application/json", headers=headers)
+
+
+def respond_page(
+    request: Request, format_: Format | None, page: Page[Any], row_type: type[Any], period: Period, **envelope: Any
+) -> Response:
+    """Respond with a page of rows of the dataclass `row_type`, with its period, and `simulated` if any row is."""
+    return respond(
+        request,
+        format_,
+        plain_rows(page.rows),
+        [field.name for field in fields(row_type)],
+        next_=page.next,
+        period=plain(period),
+        simulated=any(getattr(row, "simulated", False) for row in page.rows),
+        **envelope,
+    )

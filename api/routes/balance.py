@@ -1,0 +1,48 @@
+"""Balance: a check that the ledger accounts for every measured joule."""
+
+from __future__ import annotations
+
+from fastapi import Request
+from pydantic import BaseModel
+
+from api import examples
+from api.auth import LedgerRouter, OperatorReader
+from api.params import ResolvedPeriod
+from api.response_models import documented
+from warehouse.audit.conservation import audit
+from warehouse.audit.report import Audit
+from warehouse.chargeback import chargeback_queries
+from warehouse.periods import Period
+
+router = LedgerRouter(prefix="/v1", tags=["billing"])
+
+
+class Balance(BaseModel):
+    """measured = active + idle + unallocated + residual. `ok`: the residuals are 0, and the log lost no event."""
+
+    period: Period
+    ok: bool
+    windows: int
+    measured_uj: int
+    active_uj: int
+    idle_uj: int
+    unallocated_uj: int
+    residual_uj: int
+    token_residual_tokens: int
+    hour_residual_uj: int
+    day_residual_uj: int
+    sequence_gaps: int
+    coverage_ratio: float
+    simulated: bool
+
+
+@router.get("/balance", responses=documented(Balance, examples.BALANCE))
+def balance(request: Request, reader: OperatorReader, period: ResolvedPeriod) -> Balance:
+    """Measured facts compared with the ledger's rows, as both are stored. Operators only."""
+    report = Audit()  # Of an empty ledger, whose period is empty.
+    if period.start < period.end:
+        report = audit(reader, period, requests=request.app.state.settings.requests)
+    names = [name for name in Balance.model_fields if name not in ("period", "ok", "simulated")]
+    figures = {name: getattr(report, name) for name in names}
+    simulated = chargeback_queries.chargeback_total(reader, period).simulated
+    return Balance(period=period, ok=report.ok, simulated=simulated, **figures)

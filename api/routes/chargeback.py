@@ -1,0 +1,96 @@
+"""Chargeback and efficiency: energy, tokens, cost and J/token, grouped by dimensions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Query, Request
+from fastapi.responses import Response
+
+from api import examples
+from api.auth import CallerReader, LedgerRouter
+from api.params import Cluster, Dimensions, RequestedFormat, RequestedPage, ResolvedPeriod, Tenant, split_names
+from api.response_models import ChargebackResponse, RowsResponse, documented
+from api.serialization import Format, plain, plain_rows, respond
+from warehouse.chargeback import chargeback_queries
+from warehouse.chargeback.dimensions import DIMENSIONS
+from warehouse.cursors import Page
+from warehouse.filters import Filter
+from warehouse.periods import Period
+from warehouse.results import ChargebackRow
+
+router = LedgerRouter(prefix="/v1", tags=["billing"])
+
+
+@router.get("/chargeback", responses=documented(ChargebackResponse, examples.CHARGEBACK))
+def chargeback(
+    request: Request,
+    reader: CallerReader,
+    period: ResolvedPeriod,
+    page_request: RequestedPage,
+    by: Dimensions = "tenant",
+    tenant: Tenant = None,
+    cluster: Cluster = None,
+    format_: RequestedFormat = None,
+) -> Response:
+    """Energy, tokens, J/token, kWh, cost and gCO2eq by any dimensions: tenant, team, cost centre, cluster, workload,
+    model, hardware, hour, day or month. Cost is rounded once, to millionths, by largest remainder. All rows sum to
+    `total` exactly."""
+    names = split_names(by)
+    page, total = chargeback_queries.chargeback_and_total(
+        reader, period, names, Filter(tenant=tenant, cluster=cluster), page_request
+    )
+    return _respond_grouped(
+        request,
+        format_,
+        page,
+        names,
+        period,
+        simulated=total.simulated,
+        total=plain(total, exclude=DIMENSIONS),
+    )
+
+
+@router.get("/efficiency", responses=documented(RowsResponse[ChargebackRow], examples.EFFICIENCY))
+def efficiency(
+    request: Request,
+    reader: CallerReader,
+    period: ResolvedPeriod,
+    page_request: RequestedPage,
+    bucket: Annotated[Literal["hour", "day", "month"], Query(description="Length of a time step.")] = "hour",
+    by: Dimensions = "model",
+    tenant: Tenant = None,
+    cluster: Cluster = None,
+    format_: RequestedFormat = None,
+) -> Response:
+    """J/token over time: per prompt and completion token, and per completion token alone."""
+    groups = [name for name in split_names(by) if name != bucket]
+    page = chargeback_queries.efficiency(
+        reader, period, bucket, groups, Filter(tenant=tenant, cluster=cluster), page_request
+    )
+    simulated = any(row.simulated for row in page.rows)
+    return _respond_grouped(request, format_, page, [bucket, *groups], period, simulated=simulated)
+
+
+def _respond_grouped(
+    request: Request,
+    format_: Format | None,
+    page: Page[ChargebackRow],
+    names: list[str],
+    period: Period,
+    *,
+    simulated: bool,
+    **envelope: Any,
+) -> Response:
+    """Respond with the rows' measures and the dimensions that they are grouped by."""
+    measures = [name for name in ChargebackRow.__dataclass_fields__ if name not in DIMENSIONS]
+    return respond(
+        request,
+        format_,
+        plain_rows(page.rows, exclude=set(DIMENSIONS) - set(names)),
+        [*dict.fromkeys(names), *measures],
+        next_=page.next,
+        period=plain(period),
+        simulated=simulated,
+        **envelope,
+    )

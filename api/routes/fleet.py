@@ -1,0 +1,31 @@
+"""Fleet: energy and utilisation of each node's GPUs."""
+
+from __future__ import annotations
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from api import examples
+from api.auth import LedgerRouter, OperatorReader
+from api.params import Cluster, RequestedFormat, RequestedPage, ResolvedPeriod
+from api.response_models import RowsResponse, documented
+from api.serialization import respond_page
+from warehouse.filters import Filter
+from warehouse.ledger import ledger_queries
+from warehouse.results import FleetRow
+
+router = LedgerRouter(prefix="/v1", tags=["drill-down"])
+
+
+@router.get("/fleet", responses=documented(RowsResponse[FleetRow], examples.FLEET))
+def fleet(
+    request: Request,
+    reader: OperatorReader,
+    period: ResolvedPeriod,
+    page_request: RequestedPage,
+    cluster: Cluster = None,
+    format_: RequestedFormat = None,
+) -> Response:
+    """Each node's GPUs, by hardware: energy, mean power, utilisation, idle and unallocated share. Operators only."""
+    page = ledger_queries.fleet(reader, period, Filter(cluster=cluster), page_request)
+    return respond_page(request, format_, page, FleetRow, period)

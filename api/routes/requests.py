@@ -1,0 +1,42 @@
+"""Single requests with their energy."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query, Request
+from fastapi.responses import Response
+
+from api import examples
+from api.auth import CallerReader, LedgerRouter
+from api.params import NAME, Cluster, Model, RequestedFormat, RequestedPage, ResolvedPeriod, Tenant, Workload
+from api.response_models import RequestsResponse, documented
+from api.serialization import respond_page
+from warehouse.filters import Filter
+from warehouse.ledger import ledger_queries
+from warehouse.results import RequestEnergyRow
+
+router = LedgerRouter(prefix="/v1", tags=["drill-down"])
+
+_NOT_STORED = "single requests are not stored (WATTLOG_REQUESTS=none); earlier ones expire after 30 days"
+
+
+@router.get("/requests", responses=documented(RequestsResponse, examples.REQUESTS))
+def requests(
+    request: Request,
+    reader: CallerReader,
+    period: ResolvedPeriod,
+    page_request: RequestedPage,
+    tenant: Tenant = None,
+    cluster: Cluster = None,
+    workload: Workload = None,
+    model: Model = None,
+    session_id: Annotated[str | None, Query(**NAME, description="Only this session.")] = None,
+    format_: RequestedFormat = None,
+) -> Response:
+    """Requests that ended in the period, with their energy. They are kept for 30 days. If workers do not store single
+    requests, the response has a note."""
+    filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, model=model, session_id=session_id)
+    page = ledger_queries.requests(reader, period, filter_, page_request)
+    note = _NOT_STORED if request.app.state.settings.requests == "none" else None
+    return respond_page(request, format_, page, RequestEnergyRow, period, note=note)

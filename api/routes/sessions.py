@@ -1,0 +1,50 @@
+"""Agents' sessions: their requests and everything else metered for them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Path, Request
+from fastapi.responses import JSONResponse, Response
+
+from api import examples
+from api.auth import CallerReader, LedgerRouter
+from api.params import NAME, RequestedFormat, RequestedPage, ResolvedPeriod, Tenant
+from api.response_models import SessionsResponse, documented
+from api.serialization import plain, respond_page
+from warehouse.filters import Filter
+from warehouse.results import SessionRow
+from warehouse.usage.sessions import Session
+from warehouse.usage.sessions import session as read_session
+from warehouse.usage.sessions import sessions as read_sessions
+
+router = LedgerRouter(prefix="/v1", tags=["usage"])
+
+_NOT_STORED = "single requests are not stored (WATTLOG_REQUESTS=none): sessions lack their joules and tokens"
+
+
+@router.get("/sessions", responses=documented(SessionsResponse, examples.SESSIONS))
+def sessions(
+    request: Request,
+    reader: CallerReader,
+    period: ResolvedPeriod,
+    page_request: RequestedPage,
+    tenant: Tenant = None,
+    format_: RequestedFormat = None,
+) -> Response:
+    """Agents' sessions, by tenant and name, with the requests that ended in the period and the usage that counts in it.
+    Single requests are kept for 30 days. If workers do not store them, the response has a note."""
+    page = read_sessions(reader, period, Filter(tenant=tenant), page_request)
+    note = _NOT_STORED if request.app.state.settings.requests == "none" else None
+    return respond_page(request, format_, page, SessionRow, period, note=note)
+
+
+@router.get("/sessions/{session_id:path}", responses=documented(Session, examples.SESSION, 404))
+def session(
+    reader: CallerReader,
+    session_id: Annotated[str, Path(**NAME, examples=["s-1"])],
+    tenant: Tenant = None,
+) -> Response:
+    """A session in total and by step: energy of its requests with its cost, tokens, failures, tool calls, external
+    spend by currency, and all other meters. An operator names the tenant if several have a session of this name."""
+    return JSONResponse(plain(read_session(reader, session_id, tenant)))
