@@ -84,7 +84,7 @@ def check_end_ms(end_ms: int, latest_ms: int) -> None:
     A stream worker refuses a whole event from the future, so one wrong clock would take other calls of the event along.
     """
     if end_ms > latest_ms:
-        raise BadInput("end", end_ms, "lies in the future: correct the clock of its sender")
+        raise BadInput("end", end_ms, "is in the future: correct the clock of its sender")
 
 
 def group_by_workload(

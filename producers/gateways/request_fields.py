@@ -182,5 +182,5 @@ def _time(field: str, value: Any) -> int:
     else:
         raise BadInput(field, value, "give RFC 3339, or epoch seconds or milliseconds")
     if not 0 <= ms <= MAX_TIME_MS:
-        raise BadInput(field, value, "lies outside of 1970 to 9999")
+        raise BadInput(field, value, "is outside of 1970 to 9999")
     return ms

@@ -96,7 +96,7 @@ class CsvTable:
             number, text = item
             cells = _split(text)
             if cells is None:
-                yield bad_row(self.path, number, "", text, "a quote is not closed, or stands in the middle of a cell")
+                yield bad_row(self.path, number, "", text, "a quote is not closed, or is in the middle of a cell")
             elif len(cells) != self._width:
                 yield bad_row(self.path, number, "", text, f"{len(cells)} cells, but the header has {self._width}")
             else:

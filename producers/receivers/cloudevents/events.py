@@ -172,9 +172,9 @@ def _time(event: Mapping[str, Any], now_ms: int, ahead_ms: int) -> int:
     except (ValueError, OverflowError):
         raise BadInput("time", value, "give RFC 3339, such as '2026-11-21T08:00:00Z'") from None
     if not 0 <= at_ms <= MAX_TIME_MS:
-        raise BadInput("time", value, "lies before 1970")
+        raise BadInput("time", value, "is before 1970")
     if at_ms > now_ms + ahead_ms:
-        raise BadInput("time", value, f"lies in the future by more than {ahead_ms} ms; correct the sender's clock")
+        raise BadInput("time", value, f"is in the future by more than {ahead_ms} ms; correct the sender's clock")
     return at_ms
 
 

@@ -80,7 +80,7 @@ class MeterRule(BaseModel):
     @model_validator(mode="after")
     def _check_rule(self) -> MeterRule:
         if self.aggregation == "sum" and not (self.value and self.unit):
-            raise ValueError("a sum needs `value`, where its quantity stands, and `unit`")
+            raise ValueError("a sum needs `value`, the path of its quantity, and `unit`")
         if self.aggregation == "count" and self.value:
             raise ValueError("a count has no `value`; use aggregation = 'sum'")
         if self.tenant not in ("", *ATTRIBUTES) and not self.tenant.startswith("$"):

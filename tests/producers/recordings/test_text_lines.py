@@ -86,7 +86,7 @@ def test_a_stray_quote_spoils_one_line_only(tmp_path: Path) -> None:
     path = tmp_path / "f.csv"
     path.write_bytes(b'a,b\n"1,2\n3,4\n5\n')
     assert _cells(path) == [
-        "a quote is not closed, or stands in the middle of a cell",
+        "a quote is not closed, or is in the middle of a cell",
         ("3", "4"),
         "1 cells, but the header has 2",
     ]
