@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import chain
+from operator import attrgetter
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -180,6 +182,7 @@ class TokenBatch:
             t_end_ms=join([b.t_end_ms for b in batches]),
             tokens=np.stack([join([b.tokens(c.name) for b in batches]) for c in TOKEN_COLUMNS]),
             requests=join_requests(batches),
+            texts=join_texts(batches),
         )
 
     def tokens(self, name: str) -> I64:
@@ -218,6 +221,7 @@ class TokenBatch:
 
 REQUEST_COLUMNS = columns_of(TokenBatch)
 TOKEN_COLUMNS = tuple(c for c in REQUEST_COLUMNS if c.phase)
+_TEXTS = tuple(c.name for c in REQUEST_COLUMNS if c.form == "text")
 TOKENS = tuple(c.name for c in TOKEN_COLUMNS)
 """Names of the additive counts of tokens, in the order of `TokenRows.tokens`."""
 
@@ -235,6 +239,13 @@ class TokenRows(NamedTuple):
     """(len(TOKENS), n): the counts of tokens."""
     requests: I64 | None
     """None where each row is one request."""
+    texts: Mapping[str, list[str]]
+    """Text columns by name. A batch that leaves a column out adds no text to it."""
+
+
+def join_texts(batches: Sequence[object]) -> dict[str, list[str]]:
+    """Return `TokenRows.texts` of batches, or of the bodies that have their columns."""
+    return {name: list(chain.from_iterable(map(attrgetter(name), batches))) for name in _TEXTS}
 
 
 def join_requests(batches: Sequence[TokenBatch]) -> I64 | None:

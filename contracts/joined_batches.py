@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import attrgetter
 from typing import Any, Self
 
 import numpy as np
@@ -20,7 +19,6 @@ from contracts.events import REQUEST_COLUMNS, TOKEN_COLUMNS, PowerBatch, TokenBa
 from contracts.units import I64
 
 Index = npt.NDArray[np.intp]
-_TEXTS = tuple(c.name for c in REQUEST_COLUMNS if c.form == "text")
 _NAMES_KEPT = 65_536
 _good_names: set[Hashable] = set()
 """Dictionaries, by their bytes, that passed their checks: a node sends the same ones with every message."""
@@ -47,7 +45,7 @@ def _check_payers(batch: TokenBatch) -> None:
             good.update(names)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class BatchSpans:
     """Positions of each batch's rows in the joined columns. No batch is empty."""
 
@@ -65,11 +63,6 @@ class BatchSpans:
         return place
 
 
-def _spans(batches: Sequence[PowerBatch] | Sequence[TokenBatch]) -> tuple[Index, Index]:
-    counts = np.array([len(b) for b in batches], np.intp)
-    return counts, np.cumsum(counts) - counts
-
-
 def _gather(kind: Any, batches: Sequence[Any]) -> Any:
     """Return the joined rows. Batches of one body format join their raw columns, which is faster than one by one."""
     kinds = {type(b) for b in batches}
@@ -79,7 +72,7 @@ def _gather(kind: Any, batches: Sequence[Any]) -> Any:
         raise BadEvent("value", str(error), "give 64-bit integers") from None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class PowerColumns(BatchSpans):
     """Columns of `PowerBatch`, all of length n. `gpu` indexes each row's own batch's `gpus`."""
 
@@ -96,13 +89,24 @@ class PowerColumns(BatchSpans):
         for b in batches:
             b.check_lengths()
             _check_names((b.node, b.owner, b.gpus_key or b.gpus), b)
-        new = cls(*_spans(batches), batches, *_gather(PowerBatch, batches))
+        counts, rows = np.array([len(b) for b in batches], np.intp), _gather(PowerBatch, batches)
+        new = cls(
+            counts=counts,
+            starts=np.cumsum(counts) - counts,
+            batches=batches,
+            gpu=rows.gpu,
+            begin_ms=rows.t0_ms,
+            end_ms=rows.t1_ms,
+            energy_uj=rows.energy_uj,
+            method=rows.method,
+            busy_ms=rows.busy_ms,
+        )
         checks.intervals(new.begin_ms, new.end_ms, new.energy_uj, new.method, new.busy_ms)
         checks.codes("gpu", new.gpu, new.repeat([len(b.gpus) for b in batches]), "gpus")
         return new
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class TokenColumns(BatchSpans):
     """Columns of `TokenBatch`, all of length n. `tenant`, `model`, `status` index each row's own batch's lists."""
 
@@ -117,16 +121,29 @@ class TokenColumns(BatchSpans):
     tokens: I64
     """(len(TOKENS), n): the counts of tokens."""
     requests: I64 | None
-    """None: one each."""
+    """None where each row is one request."""
 
     @classmethod
     def of(cls, batches: Sequence[TokenBatch]) -> Self:
         for b in batches:
             b.check_lengths()
             _check_payers(b)
-        texts = {name: list(chain.from_iterable(map(attrgetter(name), batches))) for name in _TEXTS}
-        checks.texts(REQUEST_COLUMNS, texts)
-        new = cls(*_spans(batches), batches, texts["request_id"], *_gather(TokenBatch, batches))
+        counts, rows = np.array([len(b) for b in batches], np.intp), _gather(TokenBatch, batches)
+        new = cls(
+            counts=counts,
+            starts=np.cumsum(counts) - counts,
+            batches=batches,
+            request_id=rows.texts["request_id"],
+            tenant=rows.tenant,
+            model=rows.model,
+            status=rows.status,
+            begin_ms=rows.t_start_ms,
+            first_ms=rows.t_first_ms,
+            end_ms=rows.t_end_ms,
+            tokens=rows.tokens,
+            requests=rows.requests,
+        )
+        checks.texts(REQUEST_COLUMNS, rows.texts)
         checks.requests(new.begin_ms, new.first_ms, new.end_ms, new.requests)
         checks.tokens(TOKEN_COLUMNS, new.tokens)
         checks.codes("tenant", new.tenant, new.repeat([len(b.tenants) for b in batches]), "tenants")

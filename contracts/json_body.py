@@ -31,6 +31,7 @@ from contracts.events import (
     TokenRows,
     UsageBatch,
     join_requests,
+    join_texts,
 )  # fmt: skip
 from contracts.units import I64
 
@@ -209,9 +210,9 @@ class _JsonTokens(TokenBatch):
             np.fromiter(chain.from_iterable(b.codes[i] for b in batches), np.uint16, n) for i in range(3)
         )
 
-        def joined(name: str) -> list[int]:
+        def tokens(name: str) -> list[int]:
             parts = list(map(attrgetter(name), wires))
-            if not all(parts):  # Only an optional column can be left out; then each of its rows is 0.
+            if not all(parts):  # A column that is left out has no tokens.
                 parts = [part or [0] * len(b) for part, b in zip(parts, batches, strict=True)]
             return _join(parts)
 
@@ -219,11 +220,12 @@ class _JsonTokens(TokenBatch):
             tenant=tenant,
             model=model,
             status=status,
-            t_start_ms=_i64(joined("t_start_ms")),
-            t_first_ms=_i64(joined("t_first_ms")),
-            t_end_ms=_i64(joined("t_end_ms")),
-            tokens=np.asarray([joined(name) for name in TOKENS], np.int64),
+            t_start_ms=_i64(_join([w.t_start_ms for w in wires])),
+            t_first_ms=_i64(_join([w.t_first_ms or [0] * len(w.t_end_ms) for w in wires])),
+            t_end_ms=_i64(_join([w.t_end_ms for w in wires])),
+            tokens=np.asarray([tokens(name) for name in TOKENS], np.int64),
             requests=join_requests(batches) if any(w.requests for w in wires) else None,
+            texts=join_texts(wires),
         )
 
     def check_lengths(self) -> None:

@@ -7,7 +7,6 @@ skipped, so that a newer producer can add some.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -28,6 +27,7 @@ from contracts.events import (
     TokenRows,
     UsageBatch,
     join_requests,
+    join_texts,
 )  # fmt: skip
 from contracts.units import I64
 
@@ -185,22 +185,24 @@ class _PackedTokens(TokenBatch):
     def gather(batches: Sequence[Any]) -> TokenRows:
         wires, counts = [b.wire for b in batches], [b._rows for b in batches]
 
-        def joined(name: str) -> bytes:
+        join = b"".join
+
+        def tokens(name: str) -> bytes:
             parts = list(map(attrgetter(name), wires))
-            if not all(parts):  # Only an optional column can be left out; then each of its rows is 0.
-                width = _WIDTHS[name]
-                parts = [part or bytes(width * n) for part, n in zip(parts, counts, strict=True)]
-            return b"".join(parts)
+            if not all(parts):  # A column that is left out has no tokens.
+                parts = [part or bytes(8 * n) for part, n in zip(parts, counts, strict=True)]
+            return join(parts)
 
         return TokenRows(
-            tenant=_u16(joined("tenant")),
-            model=_u16(joined("model")),
-            status=_u16(joined("status")),
-            t_start_ms=_i64(joined("t_start_ms")),
-            t_first_ms=_i64(joined("t_first_ms")),
-            t_end_ms=_i64(joined("t_end_ms")),
-            tokens=_i64(b"".join(map(joined, TOKENS))).reshape(len(TOKENS), -1),
+            tenant=_u16(join([w.tenant for w in wires])),
+            model=_u16(join([w.model for w in wires])),
+            status=_u16(join([w.status or bytes(2 * n) for w, n in zip(wires, counts, strict=True)])),
+            t_start_ms=_i64(join([w.t_start_ms for w in wires])),
+            t_first_ms=_i64(join([w.t_first_ms for w in wires])),
+            t_end_ms=_i64(join([w.t_end_ms for w in wires])),
+            tokens=_i64(join(map(tokens, TOKENS))).reshape(len(TOKENS), -1),
             requests=join_requests(batches) if any(w.requests for w in wires) else None,
+            texts=join_texts(wires),
         )
 
     def check_lengths(self) -> None:
@@ -231,26 +233,25 @@ for _c in REQUEST_COLUMNS:
         setattr(_PackedTokens, _c.name, _number_view(_c))
 
 _SIZED = [c for c in REQUEST_COLUMNS if c.form in ("code", "text", "number")]
-_REQUIRED, _OPTIONAL = [c.name for c in _SIZED if not c.optional], [c.name for c in _SIZED if c.optional]
-_required, _optional = attrgetter(*_REQUIRED), attrgetter(*_OPTIONAL)
-_row_bytes = {c.name: _WIDTHS.get(c.name, 1) for c in _SIZED}
-_REQUIRED_WIDTHS, _OPTIONAL_WIDTHS = [_row_bytes[n] for n in _REQUIRED], [_row_bytes[n] for n in _OPTIONAL]
-
-
-@lru_cache(4_096)
-def _required_lengths(n: int) -> tuple[int, ...]:
-    return tuple(width * n for width in _REQUIRED_WIDTHS)
+_sized_columns = attrgetter(*(c.name for c in _SIZED))
+_row_widths = [(_WIDTHS.get(c.name, 1), c.optional) for c in _SIZED]
+_good_lengths: set[tuple[int, ...]] = set()
+"""Lengths of all columns of a body that fit together: most messages have those of one before."""
 
 
 def _fits(wire: Any) -> bool:
-    """True if all columns are as long as the requests' ids; those that are left out are not compared."""
-    n = len(wire.request_id)
-    if tuple(map(len, _required(wire))) != _required_lengths(n):
-        return False
-    optional = _optional(wire)
-    if not any(optional):
+    """True if every column is as long as the requests' ids, or is left out where it is optional."""
+    lengths = tuple(map(len, _sized_columns(wire)))
+    if lengths in _good_lengths:
         return True
-    return all(not c or len(c) == width * n for c, width in zip(optional, _OPTIONAL_WIDTHS, strict=True))
+    n = len(wire.request_id)
+    pairs = zip(lengths, _row_widths, strict=True)
+    fits = all(length == width * n or (optional and not length) for length, (width, optional) in pairs)
+    if fits:
+        if len(_good_lengths) >= _CACHE_ENTRIES:
+            _good_lengths.clear()
+        _good_lengths.add(lengths)
+    return fits
 
 
 def _tokens(value: bytes) -> TokenBatch:
