@@ -148,7 +148,7 @@ def _told(seen: BindingSnapshot) -> Iterator[tuple[str, Exception | str]]:
     for odd in seen.oddities:
         yield (
             odd.kind,
-            odd.says if odd.kind in HARMLESS_KINDS else Unavailable(odd.says, "docs/producers/bindings.md says more."),
+            odd.says if odd.kind in HARMLESS_KINDS else Unavailable(odd.says, "producers/bindings/README.md says more."),
         )
 
 

@@ -27,7 +27,7 @@ _NO_ZONES_HINT = (
 )
 _FORBIDDEN_HINT = (
     "Only root may read it since 2020 (CVE-2020-8694). Give its group the right on the node, run this producer alone "
-    "as root without capabilities, or read it through zeusd (`zeusd`): docs/producers/host.md says how."
+    "as root without capabilities, or read it through zeusd (`zeusd`): producers/host/README.md says how."
 )
 
 

@@ -123,7 +123,7 @@ def api_of(config: RunAiConfig, clock: Clock, transport: httpx.BaseTransport | N
     """A client as configured. Raises BadSetting where something that it needs is not told."""
     for option in ("url", "app_id", "app_secret"):
         if not getattr(config, option):
-            mend = "docs/producers/runai.md has an example; give the secret as WATTLOG_RUNAI_APP_SECRET"
+            mend = "producers/runai/README.md has an example; give the secret as WATTLOG_RUNAI_APP_SECRET"
             raise BadSetting(f"produce.runai.{option}", "", mend)
     assert config.app_secret is not None
     credentials = RunAiCredentials(config.grant, config.app_id, config.app_secret.get_secret_value())

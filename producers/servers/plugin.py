@@ -76,7 +76,7 @@ class ServersConfig(ProducerConfig):
 def servers(settings: Settings, config: ServersConfig, pages: Pages) -> Iterator[ServerSource]:
     """The configured servers as sources. Raises BadSetting for one that cannot be read as it is told."""
     if not config.at:
-        raise BadSetting("produce.servers.at", [], "name at least one server: docs/producers/servers.md has an example")
+        raise BadSetting("produce.servers.at", [], "name at least one server: producers/servers/README.md has an example")
     seen: set[str] = set()
     for n, at in enumerate(config.at):
         tenant = at.tenant or config.tenant
