@@ -17,7 +17,9 @@ from contracts.codec import decode
 from contracts.errors import BadEvent, WattlogError
 from contracts.settings import Settings
 from producers import registry
+from producers.api import NotHere
 from producers.runtime.publisher import kafka_config
+from producers.runtime.runner import check
 from streams import kafka_admin as event_log
 from streams.consumer_group import usage_group
 from warehouse.audit.conservation import audit
@@ -43,7 +45,6 @@ class Finding:
 
 def run_checks(settings: Settings) -> Iterator[Finding]:
     """Run all checks, in the order of the data flow."""
-    yield _nvml()
     yield from _producers(settings)
     if settings.embedded_broker:
         yield Finding(
@@ -67,29 +68,22 @@ def _api(settings: Settings) -> Finding:
     return Finding("api", "ok", f"would listen on {settings.api_host}:{settings.api_port}")
 
 
-def _nvml() -> Finding:
-    try:
-        from producers.gpu.nvml.sensor import NvmlSensor
-
-        sensor = NvmlSensor()
-    except (WattlogError, ImportError) as error:
-        return Finding("nvml", "note", str(error), "Only nodes that run `wattlog produce nvml` need it.")
-    try:
-        count = len(sensor.gpus)
-        return Finding("nvml", "ok" if count else "note", f"{count} GPUs")
-    finally:
-        sensor.close()
-
-
 def _producers(settings: Settings) -> Iterator[Finding]:
-    """Check each producer that is configured."""
-    for name, check in registry.checks():
+    """Check each source that is configured, and name the plug-ins that cannot be loaded."""
+    for plugin in registry.plugins():
         try:
-            for where, result in check(settings):
-                good = isinstance(result, str)
-                yield Finding(name, "ok" if good else "failed", f"{where}: {result}" if good else str(result))
+            for where, result in check(plugin, settings):
+                if isinstance(result, str):
+                    yield Finding(plugin.name, "ok", f"{where}: {result}" if where else result)
+                elif isinstance(result, NotHere):
+                    hint = f"Only nodes that run `wattlog produce {plugin.name}` need it."
+                    yield Finding(plugin.name, "note", str(result), hint)
+                else:
+                    yield Finding(plugin.name, "failed", str(result))
         except WattlogError as error:
-            yield Finding(name, "failed", str(error))
+            yield Finding(plugin.name, "failed", str(error))
+    for name, problem in registry.problems():
+        yield Finding(name, "failed", f"the plug-in cannot be loaded: {problem}")
 
 
 def _log(settings: Settings) -> Iterator[Finding]:

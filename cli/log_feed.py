@@ -12,7 +12,7 @@ from typing import Any
 from contracts import codec, topics
 from contracts.errors import Unavailable
 from contracts.events import Event
-from producers.recordings import BadRow
+from producers.recordings.base import BadRow
 from producers.runtime.publisher import Publisher
 from streams.startup import worker_error
 from streams.stream_worker import StreamWorker

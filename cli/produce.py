@@ -24,15 +24,16 @@ def produce(
     with errors_reported():
         from contracts.errors import BadSetting
         from producers import registry
-        from producers.runtime.runner import stop_on_signals
+        from producers.api import PRODUCERS
+        from producers.runtime.runner import run, stop_on_signals
 
         if list_:
-            for name, summary in registry.names().items():
-                typer.echo(f"{name:12} {summary}")
+            for plugin in registry.plugins(*PRODUCERS):
+                typer.echo(f"{plugin.name:12} {plugin.summary}")
             return
         if not source:
             raise BadSetting("source", source, f"name one of {', '.join(registry.names())}, or ask --list")
         settings = load_settings()
         simulated = {"speed": speed, "seed": seed, "backfill_ms": round(backfill * 60_000)}
-        options = simulated if source == "simulated" else {}
-        registry.produce(source, settings, stop_on_signals(), **options)
+        arguments = simulated if source == "simulated" else {}
+        run(source, settings, stop_on_signals(), **arguments)

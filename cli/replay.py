@@ -15,7 +15,7 @@ from cli.output import print_json, stderr, step_finished
 
 if TYPE_CHECKING:
     from contracts.settings import Settings
-    from producers.recordings import Recording
+    from producers.recordings.base import Recording
 
 Speed = Annotated[
     float, typer.Option(help="Event time per wall time: 60 is a minute a second; 0 as fast as possible.", min=0)

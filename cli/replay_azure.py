@@ -31,8 +31,9 @@ def azure(
     Its energy is SIMULATED, its requests are not.
     """
     with errors_reported():
-        from producers.recordings import azure as read
+        from producers.runtime.runner import open_recording
 
         settings = load_settings(data, quiet=True)
-        recording = read(file, cluster=cluster, tenants=tenants, close_ms=close_ms(settings))
+        options = {"cluster": cluster, "tenants": tenants, "close_ms": close_ms(settings)}
+        recording = open_recording("azure", settings, file, **options)
         run_replay(settings, recording, speed=speed, worker=worker, as_json=as_json)

@@ -37,10 +37,12 @@ def csv(
     A malformed row is reported and goes to the dead-letter topic; the replay continues.
     """
     with errors_reported():
-        from producers.recordings import csv_recording as read
+        from producers.runtime.runner import open_recording
 
         settings = load_settings(data, quiet=True)
-        recording = read(
+        recording = open_recording(
+            "csv",
+            settings,
             tokens,
             power,
             cluster=cluster,

@@ -37,15 +37,17 @@ def mlperf(
     Gives J/token over [power_begin, power_end).
     """
     with errors_reported():
-        from producers.recordings import mlperf as read
+        from producers.runtime.runner import open_recording
 
         settings = load_settings(data, quiet=True)
-        recording = read(
+        recording = open_recording(
+            "mlperf",
+            settings,
             directory,
             cluster=cluster,
             utc_offset=utc_offset,
             power_utc_offset=power_utc_offset,
-            edges=edges,  # type: ignore[arg-type]
+            edges=edges,
             close_ms=close_ms(settings),
         )
         run_replay(settings, recording, speed=speed, worker=worker, as_json=as_json)

@@ -10,7 +10,7 @@ from cli.embedded import running_pipeline
 from cli.log_feed import FeedProgress, LogFeed, run_unless_crashed, wait_until_stored
 from contracts.settings import Settings
 from contracts.units import EpochMs, rfc3339
-from producers.recordings import Recording
+from producers.recordings.base import Recording
 from producers.runtime.publisher import Publisher, kafka_config
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse

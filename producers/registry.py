@@ -1,168 +1,158 @@
-"""The producers by name, for `wattlog produce` and `wattlog doctor`. What one needs is imported when it runs."""
+"""Registry of plug-ins: one line each, imported when it is needed, and open to other packages.
+
+A package registers its own plug-ins by entry points of the group `wattlog.producers`:
+
+    [project.entry-points."wattlog.producers"]
+    acme = "acme_wattlog.plugin:PLUGIN"
+
+A plug-in of another package that cannot be loaded, or whose name is taken, is logged, listed by `problems` and skipped.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import entry_points
 from pkgutil import resolve_name
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from contracts.errors import BadSetting
-from contracts.settings import Settings
+from producers.api import PRODUCERS, Kind, Plugin
 from producers.runtime.config import ProducerConfig
 
-Found = tuple[str, Exception | str]
-"""What `wattlog doctor` shows of one place that is read: where, and what was found there or why that cannot be read."""
+log = logging.getLogger(__name__)
+
+GROUP = "wattlog.producers"
+AnyPlugin = Plugin[Any, Any]
 
 
-class Producer(NamedTuple):
-    """What it is in a line, and where its parts are (`module:name`).
+class Entry(NamedTuple):
+    """A built-in plug-in. `target` is `module:NAME` of its `Plugin`; the module lies in the plug-in's folder."""
 
-    `run(settings, stop, *, config=None, ...)` runs until `stop` is set; `check(settings)` yields `Found`s, none where
-    nothing is configured; `options` is its `ProducerConfig`. Those that have none leave them "".
-    """
+    kind: Kind
+    name: str
+    target: str
 
-    summary: str
-    run: str
-    check: str = ""
-    options: str = ""
-
-
-_PRODUCERS: Mapping[str, Producer] = MappingProxyType({
-    "nvml": Producer("NVIDIA GPUs of this node, through the driver's NVML", "producers.runtime.runner:produce_nvml"),
-    "exporter": Producer(
-        "a node's GPUs, through DCGM exporter or nvidia_gpu_exporter where NVML is out of reach",
-        "producers.gpu.exporter.plugin:produce_exporter",
-        "producers.gpu.exporter.plugin:check_exporter",
-        "producers.gpu.exporter.plugin:ExporterConfig",
-    ),
-    "zeusd": Producer(
-        "a node's GPUs, through ML.ENERGY's zeusd",
-        "producers.gpu.zeusd.plugin:produce_zeusd",
-        "producers.gpu.zeusd.plugin:check_zeusd",
-        "producers.gpu.zeusd.plugin:ZeusdConfig",
-    ),
-    "host": Producer(
-        "energy of this node's CPUs and memory (RAPL, or zeusd's), apart from GPUs",
-        "producers.host.plugin:produce_host",
-        "producers.host.plugin:check_host",
-        "producers.host.plugin:HostConfig",
-    ),
-    "servers": Producer(
-        "inference servers' own counters: vLLM, SGLang, TGI, TensorRT-LLM, Triton, others by name",
-        "producers.servers.plugin:produce_servers",
-        "producers.servers.plugin:check_servers",
-        "producers.servers.plugin:ServersConfig",
-    ),
-    "accesslog": Producer(
-        "requests with their tenants, from a gateway's access log (JSON lines)",
-        "producers.gateways.accesslog.plugin:produce_accesslog",
-        "producers.gateways.accesslog.plugin:check_accesslog",
-        "producers.gateways.accesslog.plugin:AccessLogConfig",
-    ),
-    "cgroups": Producer(
-        "CPU, memory, storage and network of a node's cgroups (containers, services, jobs) and of the node",
-        "producers.meters.plugin:produce_cgroups",
-        "producers.meters.plugin:check_cgroups",
-        "producers.meters.cgroups.config:CgroupsConfig",
-    ),
-    "kubelet": Producer(
-        "CPU, memory, storage and network of a node's pods, from its kubelet",
-        "producers.meters.plugin:produce_kubelet",
-        "producers.meters.plugin:check_kubelet",
-        "producers.meters.kubelet.config:KubeletConfig",
-    ),
-    "prometheus": Producer(
-        "meters by PromQL: what queries answer for each window",
-        "producers.meters.plugin:produce_prometheus",
-        "producers.meters.plugin:check_prometheus",
-        "producers.meters.prometheus.config:PrometheusConfig",
-    ),
-    "sql": Producer(
-        "meters by SQL, from PostgreSQL or ClickHouse: what queries answer for each window",
-        "producers.meters.plugin:produce_sql",
-        "producers.meters.plugin:check_sql",
-        "producers.meters.sql.config:SqlConfig",
-    ),
-    "http": Producer(
-        "events over HTTP: CloudEvents as OpenMeter takes them, OTLP traces, LiteLLM's generic_api",
-        "producers.receivers.http_plugin:produce_http",
-        "producers.receivers.http_plugin:check_http",
-        "producers.receivers.http_plugin:HttpConfig",
-    ),
-    "runai": Producer(
-        "Run:ai's workloads and pods: GPU-, CPU- and memory-minutes from its control plane",
-        "producers.runai.plugin:produce_runai",
-        "producers.runai.plugin:check_runai",
-        "producers.runai.plugin:RunAiConfig",
-    ),
-    "litellm": Producer(
-        "requests with their tenants, from what LiteLLM's callback has written down",
-        "producers.gateways.litellm.plugin:produce_litellm",
-        "producers.gateways.litellm.plugin:check_litellm",
-        "producers.gateways.litellm.plugin:LiteLLMConfig",
-    ),
-    "otel": Producer(
-        "requests with their tenants, from OpenTelemetry spans on a Collector's Kafka topic",
-        "producers.gateways.otel.plugin:produce_otel",
-        "producers.gateways.otel.plugin:check_otel",
-        "producers.gateways.otel.plugin:OtelConfig",
-    ),
-    "simulated": Producer(
-        "SIMULATED: a seeded fleet of 48 GPUs with its tenants' requests", "producers.runtime.runner:produce_simulated"
-    ),
-})  # fmt: skip
+    @property
+    def folder(self) -> str:
+        """The plug-in's folder, relative to the repository: its code, and its page README.md."""
+        return self.target.partition(":")[0].rpartition(".")[0].replace(".", "/")
 
 
-class Shared(NamedTuple):
-    """Something that several producers are told alike: its check and options, as of a `Producer`."""
-
-    check: str
-    options: str
-
-
-_SHARED: Mapping[str, Shared] = MappingProxyType(
-    {
-        "bindings": Shared("producers.bindings.plugin:check_bindings", "producers.bindings.config:BindingsConfig"),
-    }
+BUILT_IN = (
+    Entry(Kind.GPU, "nvml", "producers.gpu.nvml.plugin:PLUGIN"),
+    Entry(Kind.GPU, "exporter", "producers.gpu.exporter.plugin:PLUGIN"),
+    Entry(Kind.GPU, "zeusd", "producers.gpu.zeusd.plugin:PLUGIN"),
+    Entry(Kind.POLLED, "host", "producers.host.plugin:PLUGIN"),
+    Entry(Kind.POLLED, "servers", "producers.servers.plugin:PLUGIN"),
+    Entry(Kind.POLLED, "accesslog", "producers.gateways.accesslog.plugin:PLUGIN"),
+    Entry(Kind.POLLED, "cgroups", "producers.meters.cgroups.plugin:PLUGIN"),
+    Entry(Kind.POLLED, "kubelet", "producers.meters.kubelet.plugin:PLUGIN"),
+    Entry(Kind.POLLED, "prometheus", "producers.meters.prometheus.plugin:PLUGIN"),
+    Entry(Kind.POLLED, "sql", "producers.meters.sql.plugin:PLUGIN"),
+    Entry(Kind.LISTENER, "http", "producers.receivers.plugin:PLUGIN"),
+    Entry(Kind.POLLED, "runai", "producers.runai.plugin:PLUGIN"),
+    Entry(Kind.POLLED, "litellm", "producers.gateways.litellm.plugin:PLUGIN"),
+    Entry(Kind.POLLED, "otel", "producers.gateways.otel.plugin:PLUGIN"),
+    Entry(Kind.EVENTS, "simulated", "producers.simulation.plugin:PLUGIN"),
+    Entry(Kind.SHARED, "bindings", "producers.bindings.plugin:PLUGIN"),
+    Entry(Kind.ROUTE, "cloudevents", "producers.receivers.plugin:ROUTE"),
+    Entry(Kind.ROUTE, "otlp", "producers.receivers.otlp.plugin:PLUGIN"),
+    Entry(Kind.ROUTE, "litellm", "producers.receivers.litellm.plugin:PLUGIN"),
+    Entry(Kind.SERVER, "vllm", "producers.servers.vllm.plugin:PLUGIN"),
+    Entry(Kind.SERVER, "sglang", "producers.servers.sglang.plugin:PLUGIN"),
+    Entry(Kind.SERVER, "tgi", "producers.servers.tgi.plugin:PLUGIN"),
+    Entry(Kind.SERVER, "trtllm", "producers.servers.trtllm.plugin:PLUGIN"),
+    Entry(Kind.SERVER, "triton", "producers.servers.triton.plugin:PLUGIN"),
+    Entry(Kind.BINDING, "settings", "producers.bindings.settings.plugin:PLUGIN"),
+    Entry(Kind.BINDING, "kubernetes", "producers.bindings.kubernetes.plugin:PLUGIN"),
+    Entry(Kind.BINDING, "slurm", "producers.bindings.slurm.plugin:PLUGIN"),
+    Entry(Kind.BINDING, "processes", "producers.bindings.processes.plugin:PLUGIN"),
+    Entry(Kind.RECORDING, "mlperf", "producers.recordings.mlperf.plugin:PLUGIN"),
+    Entry(Kind.RECORDING, "azure", "producers.recordings.azure.plugin:PLUGIN"),
+    Entry(Kind.RECORDING, "csv", "producers.recordings.csv.plugin:PLUGIN"),
 )
 
 
-def shared() -> tuple[str, ...]:
-    """What producers share options of."""
-    return tuple(_SHARED)
+def get(name: str, *kinds: Kind) -> AnyPlugin:
+    """Return the plug-in of this name among `kinds` (default: those of `wattlog produce`). Raises BadSetting."""
+    kinds = kinds or PRODUCERS
+    for entry in BUILT_IN:
+        if entry.name == name and entry.kind in kinds:
+            return _load(entry.target)
+    for plugin in _third_party().plugins:
+        if plugin.name == name and plugin.kind in kinds:
+            return plugin
+    field = "producer" if kinds == PRODUCERS else kinds[0].value
+    raise BadSetting(field, name, f"use one of {', '.join(names(*kinds))}")
 
 
-def names() -> dict[str, str]:
-    """Each producer, and what it is in a line."""
-    return {name: producer.summary for name, producer in _PRODUCERS.items()}
+def names(*kinds: Kind) -> tuple[str, ...]:
+    """Return the names of the plug-ins of these kinds (default: those of `wattlog produce`)."""
+    kinds = kinds or PRODUCERS
+    built_in = (entry.name for entry in BUILT_IN if entry.kind in kinds)
+    return (*built_in, *(plugin.name for plugin in _third_party().plugins if plugin.kind in kinds))
 
 
-def get(name: str) -> Callable[..., None]:
-    """A producer's run. Raises BadSetting for a name that is none."""
-    try:
-        run: Callable[..., None] = resolve_name(_PRODUCERS[name].run)
-    except KeyError:
-        raise BadSetting("producer", name, f"use one of {', '.join(_PRODUCERS)}") from None
-    return run
+def plugins(*kinds: Kind) -> Iterator[AnyPlugin]:
+    """Load the plug-ins of these kinds (default: all), built-in ones first."""
+    for entry in BUILT_IN:
+        if not kinds or entry.kind in kinds:
+            yield _load(entry.target)
+    yield from (plugin for plugin in _third_party().plugins if not kinds or plugin.kind in kinds)
 
 
-def produce(name: str, *args: Any, **options: Any) -> None:
-    """Runs a producer by name."""
-    get(name)(*args, **options)
-
-
-def options() -> Iterator[type[ProducerConfig]]:
-    """The options of each producer that has some, and those that they share."""
-    yield from (resolve_name(p.options) for p in (*_PRODUCERS.values(), *_SHARED.values()) if p.options)
+def options() -> tuple[type[ProducerConfig], ...]:
+    """Return the option classes of all plug-ins, each once."""
+    return tuple(dict.fromkeys(plugin.options for plugin in plugins() if plugin.options))
 
 
 def variables() -> set[str]:
-    """The environment variables that options may be given by."""
+    """Return the environment variables that options are read from."""
     return {f"{o.model_config['env_prefix']}{name}".upper() for o in options() for name in o.model_fields}
 
 
-def checks() -> Iterator[tuple[str, Callable[[Settings], Iterator[Found]]]]:
-    """The name and check of each producer that has one, and of what they share. What a check lacks here (an optional
-    library) it says."""
-    yield from ((name, resolve_name(p.check)) for name, p in (*_PRODUCERS.items(), *_SHARED.items()) if p.check)
+def problems() -> tuple[tuple[str, str], ...]:
+    """Return each entry point that was skipped, and why."""
+    return _third_party().problems
+
+
+def _load(target: str) -> AnyPlugin:
+    plugin: AnyPlugin = resolve_name(target)
+    return plugin
+
+
+class _ThirdParty(NamedTuple):
+    plugins: tuple[AnyPlugin, ...]
+    problems: tuple[tuple[str, str], ...]
+
+
+@cache
+def _third_party() -> _ThirdParty:
+    """Load the plug-ins of other packages, once in a process."""
+    taken = {(_namespace(entry.kind), entry.name) for entry in BUILT_IN}
+    loaded: list[AnyPlugin] = []
+    problems: list[tuple[str, str]] = []
+    for point in entry_points(group=GROUP):
+        try:
+            plugin = point.load()
+            if not isinstance(plugin, Plugin):
+                raise TypeError(f"{point.value} is no producers.api.Plugin, but {type(plugin).__name__}")
+            key = (_namespace(plugin.kind), plugin.name)
+            if key in taken:
+                raise ValueError(
+                    f"the name {plugin.name!r} is taken by another {plugin.kind.value}: rename the plug-in"
+                )
+        except Exception as error:
+            problems.append((point.name, f"{point.value}: {type(error).__name__}: {error}"))
+            log.error("plug-in %s is skipped: %s", *problems[-1])
+            continue
+        taken.add(key)
+        loaded.append(plugin)
+    return _ThirdParty(tuple(loaded), tuple(problems))
+
+
+def _namespace(kind: Kind) -> Kind:
+    """Kinds of `wattlog produce` and shared options have one space of names: that of `[produce.NAME]`."""
+    return Kind.POLLED if kind in (*PRODUCERS, Kind.SHARED) else kind

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from contracts import topics
 from contracts.errors import BadInput, Unavailable
@@ -98,18 +98,6 @@ Boards = Sequence[GpuBoard]
 def board_of_device(topology: Boards) -> dict[str, str]:
     """The board of each device that can be claimed: itself, and its instances."""
     return {uuid: b.uuid for b in topology for uuid in (b.uuid, *(instance for instance, _ in b.instances))}
-
-
-class BindingSource(Protocol):
-    """Somebody who knows who holds GPUs."""
-
-    @property
-    def name(self) -> str: ...
-
-    def read(self, topology: Boards, now_ms: int) -> ClaimReport:
-        """What it says now; `now_ms` is monotonic. Raises Absent where it is not there, Unavailable where it does not
-        answer."""
-        ...
 
 
 def workload_fault(name: str) -> str:

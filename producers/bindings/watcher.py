@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from contracts.errors import WattlogError
+from producers.api import BindingSource
 from producers.bindings.apportion import Binding, GpuShares, binding_weights
 from producers.bindings.assignment import resolve_claims
 from producers.bindings.claims import (
-    BindingSource,
     BindingWarning,
     Boards,
     ClaimReport,

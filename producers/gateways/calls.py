@@ -13,10 +13,10 @@ from contracts.errors import BadInput
 from contracts.events import MAX_TEXT
 from contracts.meter_names import EXTERNAL_SPEND
 from contracts.settings import Settings
+from producers.api import WorkloadBatch
 from producers.common.chunks import chunks
 from producers.gateways.deployments import Deployments
 from producers.runtime.batching import RequestRow, UsageRow, text_bytes, token_batch, usage_batch
-from producers.runtime.poll_loop import Made
 
 EXTERNAL_PREFIX = "external/"
 """Precedes a provider's name: the workload of calls that others served."""
@@ -112,16 +112,16 @@ def group_by_workload(
     return list(groups.values())
 
 
-def batches(groups: Sequence[WorkloadRows], node: str) -> Iterator[Made]:
+def batches(groups: Sequence[WorkloadRows], node: str) -> Iterator[WorkloadBatch]:
     """Yield the rows as batches, in order of cluster and workload. `node` is what they were read from.
 
     Requests and usage get different nodes, because the source of an event writes to one topic only.
     """
     for cluster, workload, requests, usage in sorted(groups, key=lambda group: group[:2]):
         for request_rows in chunks(requests, _row_bytes, max_rows=MAX_ROWS, max_bytes=MAX_BYTES):
-            yield Made(cluster, workload, token_batch(request_rows, 0), node)
+            yield WorkloadBatch(cluster, workload, token_batch(request_rows, 0), node)
         for usage_rows in chunks(usage, _row_bytes, max_rows=MAX_ROWS, max_bytes=MAX_BYTES):
-            yield Made(cluster, workload, usage_batch(usage_rows, 0), f"{node}#usage")
+            yield WorkloadBatch(cluster, workload, usage_batch(usage_rows, 0), f"{node}#usage")
 
 
 def _row_bytes(row: RequestRow | UsageRow) -> int:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -22,16 +21,15 @@ class Measurement(NamedTuple):
     mig: bool = False
 
 
-@runtime_checkable
-class MeasuringSensor(Protocol):
-    """A sensor that says how it measures each GPU, by UUID."""
-
+class _Report(Protocol):
     @property
     def measured(self) -> Mapping[str, Measurement]: ...
 
 
-class _MeasurementCollector(Collector):
-    def __init__(self, sensor: MeasuringSensor) -> None:
+class EvidenceCollector(Collector):
+    """Gauge of GPUs by how a sensor measures them."""
+
+    def __init__(self, sensor: _Report) -> None:
         self._sensor = sensor
 
     def collect(self) -> Iterable[Metric]:
@@ -41,9 +39,3 @@ class _MeasurementCollector(Collector):
         for how, count in sorted(Counter(self._sensor.measured.values()).items()):
             found.add_metric([how.evidence, how.scope, str(int(how.mig))], count)
         yield found
-
-
-def register_gpu_metrics(sensor: object, registry: CollectorRegistry) -> None:
-    """Show how a sensor measures, where it says so."""
-    if isinstance(sensor, MeasuringSensor):
-        registry.register(_MeasurementCollector(sensor))

@@ -1,26 +1,21 @@
-"""`wattlog produce host`: energy of a node's CPUs and memory, until a signal says stop."""
+"""`wattlog produce host`: energy of a node's CPUs and memory."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from prometheus_client import CollectorRegistry
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from contracts.errors import WattlogError
-from contracts.settings import Settings
-from producers.gpu.zeusd.address import Address
+from producers.api import Environment, Finding, Kind, Plugin, PolledSource
+from producers.common.zeusd_address import Address
 from producers.host.rapl import POWERCAP, PSYS, RaplCounters
 from producers.host.source import HostCounters, HostEnergySource
-from producers.runtime.clock import Clock, SystemClock, boot_id
-from producers.runtime.config import ProducerConfig, load
-from producers.runtime.poll_loop import Collector, Metrics
-from producers.runtime.runner import node_name, outbox, serve_metrics
+from producers.runtime.clock import boot_id
+from producers.runtime.config import ProducerConfig
 
 
 class HostConfig(ProducerConfig):
@@ -35,50 +30,46 @@ class HostConfig(ProducerConfig):
     max_zone_w: float = Field(1_000.0, ge=10, le=20_000, description="More watts than any zone draws.")
 
 
-@contextmanager
-def counters(config: HostConfig) -> Iterator[HostCounters]:
-    """Where the configuration says that counters are. Raises Unavailable where there are none."""
-    if not config.zeusd:
-        yield RaplCounters(config.powercap)
-        return
-    from producers.gpu.zeusd.client import ZeusdClient, connect
+def counters(options: HostConfig, environment: Environment) -> HostCounters:
+    """Open the configured counters. Raises Unavailable where there are none."""
+    if not options.zeusd:
+        return RaplCounters(options.powercap)
+    from producers.common.zeusd_client import ZeusdClient, connect
     from producers.host.zeusd import ZeusdHostCounters
 
-    with connect(config.zeusd, config.bearer.get_secret_value() if config.bearer else "") as pages:
-        yield ZeusdHostCounters(ZeusdClient(config.zeusd, pages), config.powercap)
+    bearer = options.bearer.get_secret_value() if options.bearer else ""
+    pages = environment.resources.enter_context(connect(options.zeusd, bearer))
+    return ZeusdHostCounters(ZeusdClient(options.zeusd, pages), options.powercap)
 
 
-def host(settings: Settings, config: HostConfig, found: HostCounters, clock: Clock) -> HostEnergySource:
-    """The configured host as a source. Where nothing names this run of the machine, the producer's start does: then
-    nothing is known of what was used before it."""
-    boot = boot_id() or f"since-{clock.wall_ms()}"
-    every_ms = round(1000 * config.every_s)
-    return HostEnergySource(found, settings.cluster, node_name(settings), boot, every_ms, config.max_zone_w)
+def build(options: HostConfig, environment: Environment) -> Sequence[PolledSource]:
+    """Build the source. Raises Unavailable where its counters cannot be read at the start.
+
+    Where nothing names this run of the machine, the producer's start does: then nothing is known of earlier use.
+    """
+    zones = counters(options, environment)
+    zones.read()
+    boot = boot_id() or f"since-{environment.clock.wall_ms()}"
+    every_ms = round(1000 * options.every_s)
+    return [HostEnergySource(zones, environment.settings.cluster, environment.node, boot, every_ms, options.max_zone_w)]
 
 
-def produce_host(settings: Settings, stop: threading.Event, *, config: Mapping[str, object] | None = None) -> None:
-    """Meters the host until `stop`. `config` overrides Kafka client properties. Raises Unavailable where its counters
-    cannot be read at the start."""
-    told, registry, clock = load(HostConfig), CollectorRegistry(), SystemClock(stop)
-    with counters(told) as found:
-        found.read()  # A process that may not read them fails at once.
-        serve_metrics(settings, registry)
-        with outbox(settings, "host", config) as (spool, delivery):
-            source = host(settings, told, found, clock)
-            Collector([source], delivery, clock, spool.marks(), Metrics(registry)).run()
-
-
-def check_host(settings: Settings) -> Iterator[tuple[str, Exception | str]]:
-    """For `wattlog doctor`: the zones of a host that is configured or readable, or why they cannot be read."""
-    told = load(HostConfig)
-    where = told.zeusd or str(told.powercap)
-    if not told.model_fields_set:
+def check(options: HostConfig, environment: Environment) -> Iterator[Finding]:
+    """Yield the zones of a host that is configured, or why they cannot be read."""
+    if not options.model_fields_set:
         return
+    where = options.zeusd or str(options.powercap)
     try:
-        with counters(told) as found:
-            zones = sorted(found.read().counters_uj)
+        source = counters(options, environment)
+        zones = sorted(source.read().counters_uj)
     except WattlogError as error:
         yield where, error
         return
     apart = " (psys holds the packages: never add it to them)" if PSYS in zones else ""
-    yield where, f"{found.source}: {', '.join(zones)}{apart}"
+    yield where, f"{source.source}: {', '.join(zones)}{apart}"
+
+
+PLUGIN = Plugin(
+    "host", Kind.POLLED, "energy of this node's CPUs and memory (RAPL, or zeusd's), apart from GPUs", build, HostConfig,
+    check,
+)  # fmt: skip

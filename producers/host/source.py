@@ -9,11 +9,11 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from contracts import topics
+from producers.api import PollResult, WorkloadBatch
 from producers.host.energy import CounterRange, HostCounterSnapshot, ZoneEnergy, energy_since
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.clock import Clock
 from producers.runtime.event_sequence import source_of
-from producers.runtime.poll_loop import Collected, Made
 
 METER, UNIT = "host_energy_uj", "uJ"
 MAX_COUNTER_UJ = 2**63 - 1
@@ -55,7 +55,7 @@ class HostEnergySource:
     def name(self) -> str:
         return self.counters.source
 
-    def collect(self, mark: bytes | None, clock: Clock) -> Collected:
+    def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
         """Return the energy since the checkpoint. Raises Unavailable if no zone can be read: the next call covers the
         time."""
         readings = self.counters.read()
@@ -65,9 +65,9 @@ class HostEnergySource:
         batches = []
         if delta.energy:
             batch = usage_batch([self._row(energy) for energy in delta.energy], delta.snapshot.event_ms)
-            batches = [Made(self.cluster, topics.node_workload(self.node), batch, self.node)]
+            batches = [WorkloadBatch(self.cluster, topics.node_workload(self.node), batch, self.node)]
         refused = (*delta.unknown, *(f"{zone}: {reason}" for zone, reason in readings.failures.items()))
-        return Collected(batches, msgspec.msgpack.encode(delta.snapshot), refused=refused)
+        return PollResult(batches, msgspec.msgpack.encode(delta.snapshot), refused=refused)
 
     def _row(self, energy: ZoneEnergy) -> UsageRow:
         workload = topics.node_workload(self.node)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from contracts.errors import Unavailable
-from producers.gpu.zeusd.client import ZeusdClient
+from producers.common.zeusd_client import ZeusdClient
 from producers.host.energy import CounterRange
 from producers.host.rapl import DRAM, PACKAGE, zones
 from producers.host.source import MAX_COUNTER_UJ, ZoneReadings

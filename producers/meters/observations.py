@@ -8,12 +8,12 @@ from typing import NamedTuple
 import msgspec
 
 from contracts import checks, topics
-from contracts.errors import BadInput, Unavailable
+from contracts.errors import BadInput, Unavailable, WattlogError
+from producers.api import PollResult, WorkloadBatch
 from producers.common.counter_delta import MAX_OBJECTS, CounterSnapshot, ObjectCounters, counter_deltas
 from producers.meters import amounts
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.clock import Clock
-from producers.runtime.poll_loop import Collected, Made
 
 MAX_ROWS = 4_096
 """Rows in one event."""
@@ -50,7 +50,7 @@ class ObservedSource:
         self.kind, self.name, self.every_ms = kind, name, every_ms
         self._cluster, self._node, self.observe = cluster, node, observe
 
-    def collect(self, mark: bytes | None, clock: Clock) -> Collected:
+    def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
         """Meter the use since a checkpoint.
 
         An object whose names or amounts the log cannot store is refused alone. Raises what `observe` raises, and
@@ -78,13 +78,13 @@ class ObservedSource:
         if result.resets:
             notes.append(f"{result.resets} counters went back: their count since the last observation is unknown")
         checkpoint = msgspec.msgpack.encode(result.snapshot)
-        return Collected(list(self._batches(rows)), checkpoint, refused=refused, notes=notes)
+        return PollResult(list(self._batches(rows)), checkpoint, refused=refused, notes=notes)
 
-    def _batches(self, rows_by_workload: Mapping[str, list[UsageRow]]) -> Iterable[Made]:
+    def _batches(self, rows_by_workload: Mapping[str, list[UsageRow]]) -> Iterable[WorkloadBatch]:
         for workload, rows in sorted(rows_by_workload.items()):
             for start in range(0, len(rows), MAX_ROWS):
                 batch = usage_batch(rows[start : start + MAX_ROWS], 0)
-                yield Made(self._cluster, workload, batch, self._node)
+                yield WorkloadBatch(self._cluster, workload, batch, self._node)
 
 
 def _check_owner(owner: MeteredOwner) -> None:
@@ -99,3 +99,14 @@ def check_counts(counters: ObjectCounters) -> None:
     for name, value in (*counters.counters.items(), *counters.levels.items()):
         if not 0 <= value <= MAX_COUNT:
             raise ValueError(f"{name} is out of range")
+
+
+def describe_observation(source: ObservedSource, clock: Clock) -> tuple[str, Exception | str]:
+    """Return a source's name, and the number of its objects with their workloads, or why they cannot be read."""
+    try:
+        observation = source.observe(clock)
+    except WattlogError as error:
+        return source.name, error
+    workloads = ", ".join(sorted({owner.workload for owner in observation.owners.values()})[:5])
+    notes = "".join(f"; {note}" for note in observation.notes[:3])
+    return source.name, f"{len(observation.snapshot.objects)} of {workloads or 'nobody'}{notes}"

@@ -8,18 +8,20 @@ window, after a lost spool or by a second producer, yields the same rows.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
 from contracts import checks, topics
-from contracts.errors import BadInput
+from contracts.errors import BadInput, BadSetting, WattlogError
+from producers.api import PollResult, WorkloadBatch
 from producers.meters.observations import MAX_ROWS
+from producers.meters.query_config import QueryConfig
 from producers.meters.windows import MeterSchedule, MeterWindow
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.clock import Clock
-from producers.runtime.poll_loop import Collected, Made
 
 MAX_QUERY_ROWS = 50_000
 """Rows in the result of one window."""
@@ -63,7 +65,7 @@ class WindowQuery:
         self.every_ms = min(schedule.every_ms, 10_000)
         self._empty = False
 
-    def collect(self, mark: bytes | None, clock: Clock) -> Collected:
+    def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
         """Meter one window, so that its rows are stored before the next one is queried.
 
         Raises BadInput for more rows than a window may have.
@@ -72,7 +74,7 @@ class WindowQuery:
         windows, more = self._schedule.due(last_ms, clock.wall_ms())
         if not windows:
             assert mark is not None  # The first time, a window is always due.
-            return Collected([], mark)
+            return PollResult([], mark)
         window = windows[0]
         groups: dict[tuple[str, str], list[UsageRow]] = {}
         refused: list[str] = []
@@ -84,11 +86,11 @@ class WindowQuery:
             else:
                 groups.setdefault((row.cluster, row.workload), []).append(row.row)
         batches = [
-            Made(cluster, workload, usage_batch(rows[start : start + MAX_ROWS], window.t1_ms), self.name)
+            WorkloadBatch(cluster, workload, usage_batch(rows[start : start + MAX_ROWS], window.t1_ms), self.name)
             for (cluster, workload), rows in sorted(groups.items())
             for start in range(0, len(rows), MAX_ROWS)
         ]
-        return Collected(batches, msgspec.msgpack.encode(window.t1_ms), more, refused, self._notes(bool(batches)))
+        return PollResult(batches, msgspec.msgpack.encode(window.t1_ms), more, refused, self._notes(bool(batches)))
 
     def _notes(self, has_rows: bool) -> list[str]:
         """Return a note when results become empty, and when they have rows again."""
@@ -131,3 +133,37 @@ def query_row(
 def _digest(parts: Sequence[str]) -> str:
     """Return a digest of texts that is unambiguous whatever they hold."""
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
+
+
+def window_queries(
+    kind: str, queries: Sequence[QueryConfig], where: str, cluster: str,
+    ask: Callable[[str, RowTemplate, MeterWindow], Iterable[QueryRow | BadInput]],
+) -> list[WindowQuery]:  # fmt: skip
+    """Build a source for each query. `where` is the address without secrets, `cluster` that of queries that name none.
+
+    Raises BadSetting for a meter that two queries share: their checkpoints could not be told apart.
+    """
+    sources: list[WindowQuery] = []
+    for n, query in enumerate(queries):
+        if any(source.name == query.meter for source in sources):
+            raise BadSetting(f"produce.{kind}.queries.{n}.meter", query.meter, "give each query a meter of its own")
+        schedule = MeterSchedule(1000 * query.every_s, 1000 * query.offset_s)
+        template = RowTemplate(
+            query.meter, query.unit, f"{kind}://{where}/{n}", query.cluster or cluster, query.workload, query.tenant,
+            query.columns,
+        )  # fmt: skip
+        sources.append(WindowQuery(kind, query.meter, schedule, partial(ask, query.query, template)))
+    return sources
+
+
+def describe_results(sources: Sequence[WindowQuery], clock: Clock) -> Iterator[tuple[str, Exception | str]]:
+    """Yield for each query the number of rows of its last window, or why it cannot be queried."""
+    for source in sources:
+        try:
+            result = source.collect(None, clock)
+        except WattlogError as error:
+            yield source.name, error
+            continue
+        rows = sum(len(batch.batch) for batch in result.batches)
+        left_out = f"; left out: {result.refused[0]}" if result.refused else ""
+        yield source.name, f"{rows} rows for the last window{left_out}"

@@ -1,32 +1,29 @@
-"""`wattlog produce runai`: what Run:ai measures, as metered quantities, until a signal says stop."""
+"""`wattlog produce runai`: what Run:ai measures, as metered quantities."""
 
 from __future__ import annotations
 
 import random
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 import httpx
-from prometheus_client import CollectorRegistry
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from contracts import topics
 from contracts.errors import BadInput, BadSetting, Unavailable, WattlogError
 from contracts.settings import Settings
+from producers.api import Environment, Finding, Kind, Plugin, PolledSource
 from producers.runai import meters, schedule
 from producers.runai.client import RunAiClient, RunAiCredentials
 from producers.runai.listing import RunAiListing
 from producers.runai.metrics import RunAiMetrics
 from producers.runai.normalise import RowTerms, TenantRule
 from producers.runai.source import UNREADABLE, RunAiOptions, RunAiSource
-from producers.runtime import poll_loop
-from producers.runtime.clock import Clock, SystemClock
-from producers.runtime.config import ProducerConfig, load, without_secrets
-from producers.runtime.runner import outbox, serve_metrics
+from producers.runtime.clock import Clock
+from producers.runtime.config import ProducerConfig, without_secrets
 
 Filter = Annotated[str, Field(pattern=r"^\w{1,64}(==|!=|<=|>=|=@|!@|=\^|=\$)[^,]{1,200}$")]
 
@@ -148,28 +145,24 @@ def source_of(settings: Settings, config: RunAiConfig, api: RunAiClient, metrics
     return RunAiSource(host, api, RunAiListing(api, config.page_size, config.filter), terms, options, metrics)
 
 
-def produce_runai(settings: Settings, stop: threading.Event, *, config: Mapping[str, object] | None = None) -> None:
-    """Reads the configured Run:ai until `stop`. `config` overrides Kafka client properties."""
-    told, registry, clock = load(RunAiConfig), CollectorRegistry(), SystemClock(stop)
-    with api_of(told, clock) as api:
-        source = source_of(settings, told, api, RunAiMetrics(registry))
-        serve_metrics(settings, registry)
-        with outbox(settings, "runai", config) as (spool, delivery):
-            poll_loop.Collector([source], delivery, clock, spool.marks(), poll_loop.Metrics(registry)).run()
+def build(options: RunAiConfig, environment: Environment) -> Sequence[PolledSource]:
+    """Build the source of the configured Run:ai."""
+    api = environment.resources.enter_context(api_of(options, environment.clock))
+    return [source_of(environment.settings, options, api, RunAiMetrics(environment.metrics))]
 
 
-def check_runai(settings: Settings) -> Iterator[tuple[str, Exception | str]]:
-    """For `wattlog doctor`: whether Run:ai gives a token and how many workloads it lists, or why it does not."""
-    told = load(RunAiConfig)
-    if not told.url:
+def check(options: RunAiConfig, environment: Environment) -> Iterator[Finding]:
+    """Yield how many workloads the configured Run:ai lists, or why it gives no token or no list."""
+    if not options.url:
         return
-    with api_of(told, SystemClock(threading.Event())) as api:
-        listing = RunAiListing(api, told.page_size, told.filter)
+    with api_of(options, environment.clock) as api:
+        listing = RunAiListing(api, options.page_size, options.filter)
         try:
             workloads = listing.count()
-            yield told.url, f"{workloads} workloads that may have pods, of {told.cluster or _clusters(listing)}"
+            clusters = options.cluster or _clusters(listing)
+            yield options.url, f"{workloads} workloads that may have pods, of {clusters}"
         except WattlogError as error:
-            yield told.url, error
+            yield options.url, error
 
 
 def _clusters(listing: RunAiListing) -> str:
@@ -179,3 +172,9 @@ def _clusters(listing: RunAiListing) -> str:
         if error.reason not in UNREADABLE:
             raise
         return "clusters whose names may not be read: set `cluster`, or they go under their ids"
+
+
+PLUGIN = Plugin(
+    "runai", Kind.POLLED, "Run:ai's workloads and pods: GPU-, CPU- and memory-minutes from its control plane", build,
+    RunAiConfig, check,
+)  # fmt: skip

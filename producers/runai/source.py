@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from contracts import topics
 from contracts.errors import BadInput, Unavailable
+from producers.api import PollResult
 from producers.common.printable import printable
 from producers.runai import meters, responses, windows
 from producers.runai.batches import batches
@@ -27,7 +28,6 @@ from producers.runai.schedule import WindowSchedule
 from producers.runai.windows import ReadUnit, RunAiCheckpoint, RunAiWindow
 from producers.runtime.batching import UsageRow
 from producers.runtime.clock import Clock
-from producers.runtime.poll_loop import Collected
 
 log = logging.getLogger(__name__)
 
@@ -92,14 +92,14 @@ class RunAiSource:
         period_ms = options.schedule.following(boundary_ms) - boundary_ms
         self.every_ms = max(1_000, min(MAX_POLL_MS, period_ms // 2))
 
-    def collect(self, mark: bytes | None, clock: Clock) -> Collected:
+    def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
         """Read one step. Raises Unavailable if Run:ai cannot be read at all, BadInput for another version's
         checkpoint.
         """
         options, now_ms = self._options, clock.wall_ms()
         if mark is None:
             first = windows.first_checkpoint(options.schedule, now_ms, options.offset_ms)
-            return Collected([], windows.encode_checkpoint(first), notes=[f"meters from {stamp(first.read_ms)} on"])
+            return PollResult([], windows.encode_checkpoint(first), notes=[f"meters from {stamp(first.read_ms)} on"])
         self._api.release()
         self._listing.refused.clear()
         before, given_up = self._without_expired(windows.decode_checkpoint(mark), now_ms)
@@ -120,7 +120,7 @@ class RunAiSource:
         refused = [*given_up, *self._listing.refused, *(error for result in step.results for error in result.refused)]
         workload_batches = batches((result.unit, row) for result in step.results for row in result.rows)
         checkpoint = windows.encode_checkpoint(step.checkpoint)
-        return Collected(list(workload_batches), checkpoint, more, refused, list(_notes(step.results)))
+        return PollResult(list(workload_batches), checkpoint, more, refused, list(_notes(step.results)))
 
     def _without_expired(self, checkpoint: RunAiCheckpoint, now_ms: int) -> tuple[RunAiCheckpoint, list[str]]:
         """Return the checkpoint without what is too old to be read, and messages about that."""

@@ -68,3 +68,8 @@ def load(kind: type[Config]) -> Config:
         option = kind.model_fields.get(str(first["loc"][0])) if first["loc"] else None
         secret = "@" in str(said) or (option is not None and "Secret" in str(option.annotation))
         raise BadSetting(where, "(not shown)" if secret else said, first["msg"]) from None
+
+
+def load_options(kind: type[ProducerConfig] | None) -> Any:
+    """Return a plug-in's options, or None where it has none. Raises BadSetting like `load`."""
+    return None if kind is None else load(kind)

@@ -26,13 +26,13 @@ _BYTES = 8
 
 
 class Seen(Protocol):
-    """What came before, and takes what comes now: `Recent`, `Trial`."""
+    """What came before, and takes what comes now: `DeduplicationWindow`, `DeduplicationTrial`."""
 
     def has(self, name: str) -> bool: ...
     def add(self, names: Iterable[str]) -> None: ...
 
 
-class Recent:
+class DeduplicationWindow:
     """The last `most` names (some parts more or less), as 64 bits of a hash each: two names that share them would be
     taken for one, about once in 10^14 requests."""
 
@@ -72,7 +72,7 @@ class Recent:
             self._known.discard(number)
 
     def dump(self) -> bytes:
-        """For a mark; `Recent(dump)` knows the same."""
+        """For a mark; `DeduplicationWindow(dump)` knows the same."""
         return np.array([n for _, part in self._parts for n in part], "<u8").tobytes()
 
     def marks(self) -> dict[str, bytes]:
@@ -101,10 +101,10 @@ class Recent:
             self._changed.add(part)
 
 
-class Trial:
+class DeduplicationTrial:
     """What would be known too, if it were kept: `added` are the names that `recent` did not know."""
 
-    def __init__(self, recent: Recent) -> None:
+    def __init__(self, recent: DeduplicationWindow) -> None:
         self._recent = recent
         self.added: list[str] = []
         self._here: set[str] = set()

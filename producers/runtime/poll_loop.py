@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from contracts.errors import WattlogError
-from contracts.events import Batch, Event
+from contracts.events import Event
+from producers.api import Environment, PolledSource, WorkloadBatch
 from producers.runtime.clock import Clock
 from producers.runtime.delivery import Outbox
 from producers.runtime.event_sequence import Sequencer, event_of, source_of
+from producers.runtime.outbox import open_outbox, serve_metrics
 
 log = logging.getLogger(__name__)
 
@@ -30,41 +30,13 @@ PUMP_S = 1.0
 """How long broker and sources wait for each other at most."""
 
 
-class Made(NamedTuple):
-    """A batch of one workload, and what it was read from (`node`: a server's address, a log's path, "")."""
-
-    cluster: str
-    workload: str
-    batch: Batch
-    node: str = ""
-
-
-class Collected(NamedTuple):
-    """What has come since the mark, and the next mark. `more`: not all; read on at once. `refused` says of rows that
-    could not be read what is wrong with them; `skipped` are rows that do not count, by the reason (one word: a label);
-    `notes` are for the log."""
-
-    made: Sequence[Made]
-    mark: bytes
-    more: bool = False
-    refused: Sequence[str] = ()
-    notes: Sequence[str] = ()
-    skipped: Mapping[str, int] = MappingProxyType({})
-
-
-class Source(Protocol):
-    """Something that is read every `every_ms`. `kind` names what it is, `name` which one, within a producer."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def every_ms(self) -> int: ...
-
-    def collect(self, mark: bytes | None, clock: Clock) -> Collected:
-        """Read on from a mark; None the first time. Raises a WattlogError where that is not possible now."""
-        ...
+def run_polled_sources(
+    name: str, sources: Sequence[PolledSource], environment: Environment, kafka: Mapping[str, object]
+) -> None:
+    """Poll sources until `stop`; `name` is the spool's."""
+    serve_metrics(environment.settings, environment.metrics)
+    with open_outbox(environment.settings, name, kafka) as (spool, delivery):
+        Collector(sources, delivery, environment.clock, spool.marks(), Metrics(environment.metrics)).run()
 
 
 class Metrics:
@@ -89,7 +61,12 @@ class Collector:
     """Reads its sources, each when it is due, and has the outbox send what it can. `marks` are an earlier run's."""
 
     def __init__(
-        self, sources: Sequence[Source], outbox: Outbox, clock: Clock, marks: Mapping[str, bytes], metrics: Metrics
+        self,
+        sources: Sequence[PolledSource],
+        outbox: Outbox,
+        clock: Clock,
+        marks: Mapping[str, bytes],
+        metrics: Metrics,
     ) -> None:
         self._sources, self._outbox, self._clock, self._metrics = sources, outbox, clock, metrics
         self._numbers = Sequencer(clock.wall_ms())
@@ -119,14 +96,14 @@ class Collector:
                 self._due_ms[source.name] = due_ms + source.every_ms * (late_ms // source.every_ms + 1)
             self._outbox.pump()
 
-    def _read(self, source: Source) -> bool:
+    def _read(self, source: PolledSource) -> bool:
         """Read a source once and keep what it gave; whether there is more."""
         name = source.name
         try:
             collected = source.collect(self._marks[name], self._clock)
-            events = [self._event(source, made) for made in collected.made]
+            events = [self._event(source, made) for made in collected.batches]
             try:
-                self._outbox.offer(events, {MARK + name: collected.mark})
+                self._outbox.offer(events, {MARK + name: collected.checkpoint})
             except WattlogError:
                 for event in reversed(events):
                     self._numbers.take_back(event)
@@ -137,7 +114,7 @@ class Collector:
             log.log(logging.DEBUG if name in self._failing else logging.ERROR, "%s is tried again: %s", name, error)
             self._failing.add(name)
             return False
-        self._marks[name] = collected.mark
+        self._marks[name] = collected.checkpoint
         self._tell(name, collected.refused)
         for why, rows in collected.skipped.items():
             self._metrics.skipped.labels(name, why).inc(rows)
@@ -158,6 +135,6 @@ class Collector:
         if len(refused) > MAX_TOLD:
             log.warning("left out: %d more of %s", len(refused) - MAX_TOLD, name)
 
-    def _event(self, source: Source, made: Made) -> Event:
+    def _event(self, source: PolledSource, made: WorkloadBatch) -> Event:
         sender = source_of(source.kind, made.cluster, made.node or source.name, made.workload)
         return event_of(self._numbers, sender, made.cluster, made.workload, made.batch)

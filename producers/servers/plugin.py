@@ -1,25 +1,21 @@
-"""`wattlog produce servers`: the counters of inference servers, as configured, until a signal says stop."""
+"""`wattlog produce servers`: the counters of inference servers."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Annotated, ClassVar
 
-from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from contracts.errors import BadSetting
-from contracts.settings import Settings
+from contracts.errors import BadSetting, WattlogError
+from producers import registry
+from producers.api import Environment, Finding, Kind, Plugin, PolledSource, TokenCounters
+from producers.common import prometheus_text
 from producers.common.http_client import Pages
-from producers.runtime.clock import SystemClock
-from producers.runtime.config import ProducerConfig, load, without_secrets
-from producers.runtime.poll_loop import Collector, Metrics
-from producers.runtime.runner import outbox, serve_metrics
-from producers.servers.kinds import KNOWN
-from producers.servers.provider import InferenceMetricsProvider, NamedCounters
+from producers.runtime.config import ProducerConfig, load_options, without_secrets
+from producers.servers.provider import NamedCounters
 from producers.servers.scrape import ServedWorkload, ServerSource
 
 Several = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -73,59 +69,59 @@ class ServersConfig(ProducerConfig):
     )
 
 
-def servers(settings: Settings, config: ServersConfig, pages: Pages) -> Iterator[ServerSource]:
-    """The configured servers as sources. Raises BadSetting for one that cannot be read as it is told."""
-    if not config.at:
-        raise BadSetting("produce.servers.at", [], "name at least one server: producers/servers/README.md has an example")
-    seen: set[str] = set()
-    for n, at in enumerate(config.at):
-        tenant = at.tenant or config.tenant
+def servers(options: ServersConfig, environment: Environment) -> Iterator[ServerSource]:
+    """Build a source for each configured server. Raises BadSetting for one that cannot be read as configured."""
+    if not options.at:
+        hint = "name at least one server: producers/servers/README.md has an example"
+        raise BadSetting("produce.servers.at", [], hint)
+    bearer = options.bearer.get_secret_value() if options.bearer else ""
+    pages = environment.resources.enter_context(Pages(bearer=bearer))
+    urls: set[str] = set()
+    for n, at in enumerate(options.at):
+        tenant = at.tenant or options.tenant
         if not tenant:
             raise BadSetting(f"produce.servers.at.{n}.tenant", "", "say who pays: a server's counters name nobody")
-        if at.url in seen:
+        if at.url in urls:
             raise BadSetting(f"produce.servers.at.{n}.url", at.url, "name each server once")
-        seen.add(at.url)
-        serves = ServedWorkload(at.cluster or settings.cluster, at.workload, tenant)
-        every_ms = round(1000 * config.every_s)
-        yield ServerSource(_provider(config, n, at), at.url, serves, every_ms, partial(pages.text, at.url))
+        urls.add(at.url)
+        serves = ServedWorkload(at.cluster or environment.settings.cluster, at.workload, tenant)
+        counters = _counters(options, n, at, environment)
+        yield ServerSource(counters, at.url, serves, round(1000 * options.every_s), partial(pages.text, at.url))
 
 
-def _provider(config: ServersConfig, n: int, at: At) -> InferenceMetricsProvider:
-    if (own := config.names.get(at.server)) is not None:
+def _counters(options: ServersConfig, n: int, at: At, environment: Environment) -> TokenCounters:
+    """Return the counters of a server: by names of the options, else those of a registered plug-in."""
+    if (own := options.names.get(at.server)) is not None:
         return NamedCounters(name=at.server, **own.model_dump())
-    if (known := KNOWN.get(at.server)) is not None:
-        return known
-    mend = f"use one of {', '.join(KNOWN)}, or a name under [produce.servers.names]"
-    raise BadSetting(f"produce.servers.at.{n}.server", at.server, mend)
+    known = registry.names(Kind.SERVER)
+    if at.server not in known:
+        hint = f"use one of {', '.join(known)}, or a name under [produce.servers.names]"
+        raise BadSetting(f"produce.servers.at.{n}.server", at.server, hint)
+    plugin = registry.get(at.server, Kind.SERVER)
+    counters: TokenCounters = plugin.factory(load_options(plugin.options), environment)
+    return counters
 
 
-def produce_servers(settings: Settings, stop: threading.Event, *, config: Mapping[str, object] | None = None) -> None:
-    """Reads the configured servers until `stop`. `config` overrides Kafka client properties."""
-    told, registry = load(ServersConfig), CollectorRegistry()
-    with Pages(bearer=_bearer(told)) as pages:
-        sources = list(servers(settings, told, pages))
-        serve_metrics(settings, registry)
-        with outbox(settings, "servers", config) as (spool, delivery):
-            Collector(sources, delivery, SystemClock(stop), spool.marks(), Metrics(registry)).run()
+def build(options: ServersConfig, environment: Environment) -> Sequence[PolledSource]:
+    """Build the configured servers' sources."""
+    return list(servers(options, environment))
 
 
-def check_servers(settings: Settings) -> Iterator[tuple[str, Exception | str]]:
-    """For `wattlog doctor`: each configured server, and what it has served or why that cannot be read."""
-    from contracts.errors import WattlogError
-    from producers.common import prometheus_text
-
-    told = load(ServersConfig)
-    if not told.at:
+def check(options: ServersConfig, environment: Environment) -> Iterator[Finding]:
+    """Yield for each configured server the models that it serves, or why its page cannot be read."""
+    if not options.at:
         return
-    with Pages(bearer=_bearer(told)) as pages:
-        for server in servers(settings, told, pages):
-            try:
-                served = server.provider.served(prometheus_text.parse_page(server.fetch()))
-                models = ", ".join(sorted(m or "its model" for m in served))
-                yield server.name, f"{server.kind}: {models}" if served else f"no counters of {server.kind} on its page"
-            except WattlogError as error:
-                yield server.name, error
+    for server in servers(options, environment):
+        try:
+            served = server.provider.served(prometheus_text.parse_page(server.fetch()))
+            models = ", ".join(sorted(m or "its model" for m in served))
+            yield server.name, f"{server.kind}: {models}" if served else f"no counters of {server.kind} on its page"
+        except WattlogError as error:
+            yield server.name, error
 
 
-def _bearer(config: ServersConfig) -> str:
-    return config.bearer.get_secret_value() if config.bearer else ""
+PLUGIN = Plugin(
+    "servers", Kind.POLLED,
+    "inference servers' own counters: vLLM, SGLang, TGI, TensorRT-LLM, Triton, others by name", build, ServersConfig,
+    check,
+)  # fmt: skip

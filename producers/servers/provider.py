@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from contracts.errors import BadInput
 from producers.common.printable import printable
@@ -24,25 +24,6 @@ class ServedTotals(NamedTuple):
     requests: int = 0
     failures: int = 0
     life_ms: int = 0
-
-
-class InferenceMetricsProvider(Protocol):
-    """Reader of the metrics of one kind of server. `name` is its name in the configuration."""
-
-    @property
-    def name(self) -> str: ...
-
-    def served(self, page: PrometheusPage) -> Mapping[str, ServedTotals | None]:
-        """Return counts since the server's start by model; {} for a page of another server.
-
-        The model is "" where the server names none. A model with a counter that cannot be read has None. Raises
-        BadInput for a malformed line that may be any model's.
-        """
-        ...
-
-    def running(self, page: PrometheusPage) -> int | None:
-        """Return the number of requests in flight, None where the server does not say."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,10 @@ import msgspec
 
 from contracts.checks import MAX_TIME_MS
 from contracts.errors import BadInput
+from producers.api import PollResult, TokenCounters, WorkloadBatch
 from producers.common import prometheus_text
 from producers.runtime.clock import Clock
-from producers.runtime.poll_loop import Collected, Made
 from producers.servers import counters
-from producers.servers.provider import InferenceMetricsProvider
 
 STARTED = "process_start_time_seconds"
 
@@ -31,7 +30,7 @@ class ServedWorkload:
 class ServerSource:
     """Tokens and requests of one server. `fetch` returns the page's text, or raises Unavailable."""
 
-    provider: InferenceMetricsProvider
+    provider: TokenCounters
     name: str
     serves: ServedWorkload
     every_ms: int
@@ -41,7 +40,7 @@ class ServerSource:
     def kind(self) -> str:
         return self.provider.name
 
-    def collect(self, mark: bytes | None, clock: Clock) -> Collected:
+    def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
         """Read the page and return what was served since the checkpoint. Raises BadInput for another server's page."""
         page = prometheus_text.parse_page(self.fetch())
         t_ms = clock.wall_ms()
@@ -55,5 +54,5 @@ class ServerSource:
         before = msgspec.msgpack.decode(mark, type=counters.ServerCounterSnapshot) if mark else None
         snapshot, rows = counters.served_since(before, t_ms, page.timestamp_ms(STARTED, MAX_TIME_MS), now)
         batch = counters.token_batch(rows, self.serves.tenant, self.kind, t_ms)
-        tokens = Made(self.serves.cluster, self.serves.workload, batch, self.name)
-        return Collected([tokens], msgspec.msgpack.encode(snapshot), refused=page.refused)
+        tokens = WorkloadBatch(self.serves.cluster, self.serves.workload, batch, self.name)
+        return PollResult([tokens], msgspec.msgpack.encode(snapshot), refused=page.refused)

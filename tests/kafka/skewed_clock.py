@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.settings import Settings
-from producers import registry
-from producers.runtime import runner
+from producers.runtime import agent_runner, outbox, runner
 from producers.runtime.agent import Node
 from producers.runtime.clock import SystemClock
 from producers.runtime.spool import Spool
@@ -51,10 +50,10 @@ def main() -> None:
     said = told()
     runner.SystemClock = OddClock  # type: ignore[misc]
     if "max_rows" in said:
-        runner.Node = partial(Node, max_rows=said["max_rows"])  # type: ignore[misc, assignment]
+        agent_runner.Node = partial(Node, max_rows=said["max_rows"])  # type: ignore[misc, assignment]
     if "spool_bytes" in said:
-        runner.Spool = lambda path, max_bytes: Spool(path, max_bytes=said["spool_bytes"])  # type: ignore
-    registry.produce("nvml", Settings(), runner.stop_on_signals())
+        outbox.Spool = lambda path, max_bytes: Spool(path, max_bytes=said["spool_bytes"])  # type: ignore
+    runner.run("nvml", Settings(), runner.stop_on_signals())
 
 
 if __name__ == "__main__":

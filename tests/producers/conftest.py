@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from contracts import codec
 from contracts.events import Event
 from contracts.settings import Settings
+from producers.runtime.runner import run
 from tests.support.waiting import HANG_S
 
 Consume = Callable[..., list[Message]]
@@ -53,11 +54,9 @@ def consume(broker: str) -> Iterator[Consume]:
 
 
 @contextmanager
-def running(
-    produce: Callable[[Settings, threading.Event], None], settings: Settings, stop: threading.Event
-) -> Iterator[None]:
+def running(name: str, settings: Settings, stop: threading.Event) -> Iterator[None]:
     """A producer in a thread of its own, that is told to stop at the end, and waited for."""
-    thread = threading.Thread(target=produce, args=(settings, stop))
+    thread = threading.Thread(target=run, args=(name, settings, stop))
     thread.start()
     try:
         yield

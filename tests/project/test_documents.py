@@ -97,7 +97,7 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 import producers.gpu.nvml.sensor
 from producers import registry
-list(registry.options()), list(registry.checks())
+list(registry.options()), list(registry.plugins())
 from cli.main import main
 sys.argv = ["wattlog", "produce", "--help"]
 sys.exit(main())

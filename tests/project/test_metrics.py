@@ -50,7 +50,7 @@ class _Sensor:
 def _agent() -> set[str]:
     registry = CollectorRegistry()
     agent.Metrics(registry)
-    evidence.register_gpu_metrics(_Sensor(), registry)
+    registry.register(evidence.EvidenceCollector(_Sensor()))
     poll_loop.Metrics(registry)
     Listener(registry)
     BindingMetrics(registry)

@@ -1,64 +1,86 @@
-"""docs/producers has a page for every producer, and every page the options that the code has."""
+"""Every plug-in has a page in its folder, every page the options that the code has, and the index names them all."""
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 
 import pytest
 
 from producers import registry
+from producers.api import PRODUCERS, Kind
 from producers.runai import meters as runai
 from producers.runtime.config import ProducerConfig
-from producers.servers.kinds import KNOWN
 from tests.project.producer_options import CONFIGS, variables
 from tests.project.tree import ROOT
 
 DOCS = ROOT / "docs" / "producers"
 INDEX = (DOCS / "README.md").read_text("utf-8")
+PRODUCED = [entry for entry in registry.BUILT_IN if entry.kind in PRODUCERS]
+SHARED = [entry for entry in registry.BUILT_IN if entry.kind is Kind.SHARED]
+SERVERS = [entry for entry in registry.BUILT_IN if entry.kind is Kind.SERVER]
 
 
-@pytest.mark.parametrize("name", registry.names())
-def test_a_producer_has_a_page_and_a_row_in_the_table_of_sources(name: str) -> None:
-    assert (DOCS / f"{name}.md").read_text("utf-8").startswith(f"# `wattlog produce {name}`: ")
-    assert f"| `wattlog produce {name}` | [{name}]({name}.md) |" in INDEX
+def page(entry: registry.Entry) -> str:
+    return (ROOT / entry.folder / "README.md").read_text("utf-8")
 
 
-def test_a_page_is_of_a_producer_or_of_what_they_share() -> None:
-    assert {p.stem for p in DOCS.glob("*.md")} - {"README"} == set(registry.names()) | set(registry.shared())
+def link(entry: registry.Entry) -> str:
+    return f"[{entry.name}]({os.path.relpath(ROOT / entry.folder / 'README.md', DOCS)})"
 
 
-@pytest.mark.parametrize("name", registry.shared())
-def test_what_producers_share_has_a_page_that_the_index_names(name: str) -> None:
-    assert (DOCS / f"{name}.md").read_text("utf-8").startswith("# ")
-    assert f"({name}.md)" in INDEX
+def page_of(name: str) -> str:
+    return next(page(entry) for entry in (*PRODUCED, *SHARED) if entry.name == name)
+
+
+@pytest.mark.parametrize("entry", PRODUCED, ids=lambda entry: entry.name)
+def test_a_producer_has_a_page_and_a_row_in_the_table_of_sources(entry: registry.Entry) -> None:
+    assert page(entry).startswith(f"# `wattlog produce {entry.name}`: ")
+    assert f"| `wattlog produce {entry.name}` | {link(entry)} |" in INDEX
+
+
+@pytest.mark.parametrize("entry", registry.BUILT_IN, ids=lambda entry: f"{entry.kind.name}-{entry.name}")
+def test_every_plug_in_has_a_page_in_its_folder(entry: registry.Entry) -> None:
+    assert page(entry).startswith("# ")
+
+
+def test_a_page_is_of_a_plug_in() -> None:
+    pages = {str(path.parent.relative_to(ROOT)) for path in (ROOT / "producers").rglob("README.md")}
+    assert pages == {entry.folder for entry in registry.BUILT_IN}
+    assert {path.name for path in DOCS.iterdir()} == {"README.md"}
+
+
+@pytest.mark.parametrize("entry", SHARED, ids=lambda entry: entry.name)
+def test_what_producers_share_has_a_page_that_the_index_names(entry: registry.Entry) -> None:
+    assert link(entry) in INDEX
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
 def test_a_page_has_every_option_and_its_variable_and_no_other(config: type[ProducerConfig]) -> None:
-    page = (DOCS / f"{config.name}.md").read_text("utf-8")
+    page = page_of(config.name)
     assert set(re.findall(r"^\| `\w+` \| `(WATTLOG_\w+)`", page, re.M)) == variables(config)
     assert {name for name, field in config.model_fields.items() if not field.description} == set()
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
 def test_the_examples_of_a_page_can_be_read(config: type[ProducerConfig]) -> None:
-    page = (DOCS / f"{config.name}.md").read_text("utf-8")
+    page = page_of(config.name)
     examples = [tomllib.loads(text) for text in re.findall(r"```toml\n(.*?)```", page, re.S)]
     assert examples
     for example in examples:
         config(**example["produce"][config.name])
 
 
-def test_every_server_that_is_known_is_on_the_page() -> None:
-    page = (DOCS / "servers.md").read_text("utf-8")
-    assert set(re.findall(r"^\| `(\w+)` \| ", page, re.M)) >= set(KNOWN)
+@pytest.mark.parametrize("entry", SERVERS, ids=lambda entry: entry.name)
+def test_every_server_has_a_row_on_the_page_of_servers_that_leads_to_its_own(entry: registry.Entry) -> None:
+    assert f"| [`{entry.name}`]({entry.name}/README.md) | " in page_of("servers")
 
 
 def test_every_metric_of_run_ai_is_on_the_page_with_its_meter_and_unit() -> None:
-    page = (DOCS / "runai.md").read_text("utf-8")
+    text = page_of("runai")
     rows = [
         f"| `{metric}` | `{m.meter}` | {m.unit} |" for table in runai.METERS.values() for metric, m in table.items()
     ]
-    assert [row for row in rows if row not in page] == []
-    assert f"`{runai.WORKLOAD_MINUTES.meter}`" in page
+    assert [row for row in rows if row not in text] == []
+    assert f"`{runai.WORKLOAD_MINUTES.meter}`" in text

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import WattlogError
 from producers.bindings.claims import (
@@ -28,6 +27,7 @@ from producers.bindings.claims import (
     tenant_fault,
     workload_fault,
 )
+from producers.bindings.config import PodLabelNames
 
 NAME = "kubernetes"
 LABELS_MS = 60_000
@@ -72,17 +72,6 @@ class LabelledPod(msgspec.Struct, frozen=True):
 
 PodsByName = Mapping[tuple[str, str], LabelledPod]
 """By (namespace, name)."""
-
-
-class PodLabelNames(BaseModel):
-    """What a pod's labels are called."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    workload: str = Field("wattlog.io/workload", description="Workload, as its requests name it.")
-    tenant: str = Field("wattlog.io/tenant", description="Who pays when it is idle.")
-    team: str = Field("wattlog.io/team", description="Team.")
-    cost_centre: str = Field("wattlog.io/cost-centre", description="Cost centre.")
-    model: str = Field("wattlog.io/model", description="Model that it serves.")
 
 
 class PodDeviceLister(Protocol):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
-
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from producers.bindings.claims import (
     BindingWarning,
@@ -14,55 +11,13 @@ from producers.bindings.claims import (
     DeviceClaim,
     WorkloadHolder,
     board_of_device,
-    tenant_fault,
-    workload_fault,
 )
+from producers.bindings.config import ProcessRule
 from producers.bindings.procfs import ProcessInfo, ProcFs
 
 NAME = "processes"
 ProcessLister = Callable[[], Mapping[str, Sequence[int]]]
 """Processes by the device (a GPU's or MIG instance's UUID) that they compute on. Raises Unavailable."""
-
-
-class ProcessRule(BaseModel):
-    """Processes for which everything holds that is given here are of this workload. Patterns may hold `*` and `?`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    workload: str = Field(description="Workload, as its requests name it.")
-    tenant: str = Field("", description="Who pays when it is idle.")
-    team: str = Field("", description="Team.")
-    cost_centre: str = Field("", description="Cost centre.")
-    model: str = Field("", description="Model that it serves.")
-    command: str = Field("", description="Pattern of the command line.")
-    user: str = Field("", description="Pattern of the user's name, or of its number.")
-    cgroup: str = Field("", description="Pattern of the control group's path.")
-    container: str = Field("", description="Pattern of the container's id.")
-
-    @field_validator("workload")
-    @classmethod
-    def _workload(cls, workload: str) -> str:
-        if fault := workload_fault(workload):
-            raise ValueError(fault)
-        return workload
-
-    @field_validator("tenant")
-    @classmethod
-    def _tenant(cls, tenant: str) -> str:
-        if tenant and (fault := tenant_fault(tenant)):
-            raise ValueError(fault)
-        return tenant
-
-    @model_validator(mode="after")
-    def _says_something(self) -> ProcessRule:
-        if not (self.command or self.user or self.cgroup or self.container):
-            raise ValueError("give at least one of command, user, cgroup and container")
-        return self
-
-    def matches(self, process: ProcessInfo) -> bool:
-        pairs = ((self.command, process.command), (self.cgroup, process.cgroup), (self.container, process.container))
-        if not all(fnmatchcase(said, pattern) for pattern, said in pairs if pattern):
-            return False
-        return not self.user or any(fnmatchcase(said, self.user) for said in (process.user, str(process.uid)))
 
 
 class ProcessBindings:

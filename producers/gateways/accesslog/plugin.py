@@ -1,25 +1,20 @@
-"""`wattlog produce accesslog`: requests from a gateway's access log, until a signal says stop."""
+"""`wattlog produce accesslog`: requests from a gateway's access log."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from prometheus_client import CollectorRegistry
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from contracts.errors import BadSetting, WattlogError
-from contracts.settings import Settings
+from producers.api import Environment, Finding, Kind, Plugin, PolledSource
 from producers.gateways.accesslog.source import AccessLog
 from producers.gateways.deployments import Deployment, Deployments
 from producers.gateways.request_fields import RequestFields, RequestReader
-from producers.runtime.clock import SystemClock
-from producers.runtime.config import ProducerConfig, load
-from producers.runtime.poll_loop import Collector, Metrics
-from producers.runtime.runner import outbox, serve_metrics
+from producers.runtime.config import ProducerConfig
 
 
 class AccessLogConfig(ProducerConfig):
@@ -34,38 +29,42 @@ class AccessLogConfig(ProducerConfig):
     deployments: tuple[Deployment, ...] = Field((), description="Which workload serves what; the first match wins.")
 
 
-def access_log(settings: Settings, config: AccessLogConfig) -> AccessLog:
-    """The configured log. Raises BadSetting where there is none."""
-    if config.path is None:
+def access_log(options: AccessLogConfig, environment: Environment) -> AccessLog:
+    """Build the source of the configured log. Raises BadSetting where there is none."""
+    if options.path is None:
         raise BadSetting("produce.accesslog.path", "", "say which file the gateway appends to")
+    deployments = Deployments(options.deployments, environment.settings.cluster)
     return AccessLog(
-        config.path.absolute(), RequestReader(config.fields), Deployments(config.deployments, settings.cluster),
-        every_ms=round(1000 * config.every_s), begin=config.begin,
+        options.path.absolute(), RequestReader(options.fields), deployments, every_ms=round(1000 * options.every_s),
+        begin=options.begin,
     )  # fmt: skip
 
 
-def produce_accesslog(settings: Settings, stop: threading.Event, *, config: Mapping[str, object] | None = None) -> None:
-    """Follows the configured log until `stop`. `config` overrides Kafka client properties."""
-    source, registry = access_log(settings, load(AccessLogConfig)), CollectorRegistry()
-    serve_metrics(settings, registry)
-    with outbox(settings, "accesslog", config) as (spool, delivery):
-        Collector([source], delivery, SystemClock(stop), spool.marks(), Metrics(registry)).run()
+def build(options: AccessLogConfig, environment: Environment) -> Sequence[PolledSource]:
+    """Build the source of the configured log."""
+    return [access_log(options, environment)]
 
 
-def check_accesslog(settings: Settings) -> Iterator[tuple[str, Exception | str]]:
-    """For `wattlog doctor`: what a look at the log's first lines gives, or why it cannot be read."""
-    told = load(AccessLogConfig)
-    if told.path is None:
+def check(options: AccessLogConfig, environment: Environment) -> Iterator[Finding]:
+    """Yield the requests in the log's first lines, or why it cannot be read."""
+    if options.path is None:
         return
-    source = access_log(settings, told.model_copy(update={"begin": "start"}))
+    source = access_log(options.model_copy(update={"begin": "start"}), environment)
     try:
-        found = source.collect(None, SystemClock(threading.Event()))
+        result = source.collect(None, environment.clock)
     except WattlogError as error:
         yield source.name, error
         return
-    rows = sum(len(made.batch) for made in found.made)
-    if found.refused:
-        yield source.name, BadSetting("produce.accesslog.fields", source.name, f"cannot be read so: {found.refused[0]}")
+    rows = sum(len(made.batch) for made in result.batches)
+    if result.refused:
+        hint = f"cannot be read so: {result.refused[0]}"
+        yield source.name, BadSetting("produce.accesslog.fields", source.name, hint)
     else:
-        places = ", ".join(sorted(made.workload for made in found.made)) or "none yet"
+        places = ", ".join(sorted(made.workload for made in result.batches)) or "none yet"
         yield source.name, f"{rows} requests in its first megabyte, of {places}"
+
+
+PLUGIN = Plugin(
+    "accesslog", Kind.POLLED, "requests with their tenants, from a gateway's access log (JSON lines)", build,
+    AccessLogConfig, check,
+)  # fmt: skip

@@ -15,11 +15,11 @@ from typing import Literal
 import msgspec
 
 from contracts.errors import BadInput, Unavailable
+from producers.api import PollResult, WorkloadBatch
 from producers.gateways.deployments import Deployments
 from producers.gateways.request_fields import RequestReader
 from producers.runtime.batching import RequestRow, token_batch
 from producers.runtime.clock import Clock
-from producers.runtime.poll_loop import Collected, Made
 
 READ_BYTES = 2**20
 """Bytes read at once. A longer line is refused."""
@@ -47,7 +47,7 @@ class AccessLog:
         self._path, self._reader, self._deployments, self._begin = path, reader, deployments, begin
         self._workloads: set[tuple[str, str]] = set()
 
-    def collect(self, mark: bytes | None, clock: Clock) -> Collected:
+    def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
         """Read the requests after a checkpoint. Raises Unavailable if the log cannot be read."""
         before = msgspec.msgpack.decode(mark, type=AccessLogCheckpoint) if mark else None
         try:
@@ -72,7 +72,7 @@ class AccessLog:
         after = AccessLogCheckpoint(inode, start + used)
         more = used > 0 and (len(block) == READ_BYTES or path != self._path)
         workload_batches = list(self._batches(rows, clock.wall_ms(), behind=more))
-        return Collected(
+        return PollResult(
             workload_batches, msgspec.msgpack.encode(after), more, refused, self._deployments.new_unmatched()
         )
 
@@ -100,7 +100,7 @@ class AccessLog:
             offset += len(line)
         return lines, []
 
-    def _batches(self, rows: list[RequestRow], now_ms: int, *, behind: bool) -> Iterator[Made]:
+    def _batches(self, rows: list[RequestRow], now_ms: int, *, behind: bool) -> Iterator[WorkloadBatch]:
         """Yield batches by workload, and heartbeats of earlier workloads without a request.
 
         Unless there is more to read (`behind`), the last batch of each says that the log is complete up to now.
@@ -113,4 +113,4 @@ class AccessLog:
                 part = group[start : start + MAX_ROWS]
                 if part or not behind:
                     t_ms = 0 if behind or start + MAX_ROWS < len(group) else now_ms
-                    yield Made(cluster, workload, token_batch(part, t_ms), self.name)
+                    yield WorkloadBatch(cluster, workload, token_batch(part, t_ms), self.name)

@@ -12,13 +12,13 @@ from pathlib import Path
 import msgspec
 
 from contracts.errors import Unavailable
+from producers.api import PollResult
 from producers.gateways.calls import batches, group_by_workload
 from producers.gateways.deployments import Deployments
 from producers.gateways.litellm.callback import DROPPED
 from producers.gateways.litellm.payloads import LiteLLMReader
 from producers.runtime.clock import Clock
-from producers.runtime.deduplication import DOUBLE, Recent
-from producers.runtime.poll_loop import Collected
+from producers.runtime.deduplication import DOUBLE, DeduplicationWindow
 
 READ_BYTES = 2**20
 """Bytes read in one step. A longer line is refused."""
@@ -29,7 +29,7 @@ ORIGIN = "litellm"
 
 
 class CallbackFolderCheckpoint(msgspec.Struct, frozen=True):
-    """The offset up to which each file was read, and the recent calls (`Recent.dump`)."""
+    """The offset up to which each file was read, and the recent calls (`DeduplicationWindow.dump`)."""
 
     offsets: dict[str, int]
     recent: bytes = b""
@@ -56,7 +56,7 @@ class CallbackFolder:
         self._folder, self._reader, self._deployments, self._ahead_ms = folder, reader, deployments, ahead_ms
         self._unreadable: set[str] = set()
 
-    def collect(self, mark: bytes | None, clock: Clock) -> Collected:
+    def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
         """Read the calls after a checkpoint. Raises Unavailable if the folder cannot be read."""
         before = msgspec.msgpack.decode(mark, type=CallbackFolderCheckpoint) if mark else CallbackFolderCheckpoint({})
         try:
@@ -64,13 +64,13 @@ class CallbackFolder:
         except OSError as error:
             hint = "Does LiteLLM's callback write there, and may this user read and delete its files?"
             raise Unavailable(f"The folder {self._folder} cannot be read: {error.strerror}", hint) from error
-        recent = Recent(before.recent)
+        recent = DeduplicationWindow(before.recent)
         result = self._reader.payloads(block.lines, recent, clock.wall_ms() + self._ahead_ms)
         workload_batches = list(batches(group_by_workload(result.calls, self._deployments, ORIGIN), self.name))
         after = msgspec.msgpack.encode(CallbackFolderCheckpoint(offsets, recent.dump()))
         skipped = {DOUBLE: result.doubles} if result.doubles else {}
         refused, notes = [*block.refused, *result.refused], self._deployments.new_unmatched()
-        return Collected(workload_batches, after, block.left_bytes <= 0, refused, notes, skipped)
+        return PollResult(workload_batches, after, block.left_bytes <= 0, refused, notes, skipped)
 
     def _read(self, offsets: dict[str, int], now_ms: int) -> tuple[FolderLines, dict[str, int]]:
         """Read the lines after these offsets, and return them with the next offsets."""

@@ -1,26 +1,21 @@
-"""`wattlog produce litellm`: requests that LiteLLM's callback has written down, until a signal says stop."""
+"""`wattlog produce litellm`: requests that LiteLLM's callback has written down."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from prometheus_client import CollectorRegistry
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from contracts.errors import BadSetting
-from contracts.settings import Settings
+from producers.api import Environment, Finding, Kind, Plugin, PolledSource
 from producers.gateways.calls import max_ahead_ms
 from producers.gateways.deployments import Deployment, Deployments
 from producers.gateways.litellm.callback_folder import CallbackFolder
 from producers.gateways.litellm.payloads import LiteLLMReader, LiteLLMRules
-from producers.runtime.clock import SystemClock
-from producers.runtime.config import ProducerConfig, load
-from producers.runtime.poll_loop import Collector, Metrics
-from producers.runtime.runner import outbox, serve_metrics
+from producers.runtime.config import ProducerConfig
 
 
 class LiteLLMConfig(ProducerConfig):
@@ -34,33 +29,30 @@ class LiteLLMConfig(ProducerConfig):
     deployments: tuple[Deployment, ...] = Field((), description="Which workload serves what; the first match wins.")
 
 
-def callback_folder(settings: Settings, config: LiteLLMConfig) -> CallbackFolder:
-    """The configured folder. Raises BadSetting where there is none."""
-    if config.folder is None:
+def build(options: LiteLLMConfig, environment: Environment) -> Sequence[PolledSource]:
+    """Build the source of the configured folder. Raises BadSetting where there is none."""
+    if options.folder is None:
         raise BadSetting("produce.litellm.folder", "", "say which folder LiteLLM's callback writes to")
-    return CallbackFolder(
-        config.folder.absolute(), LiteLLMReader(config.payload), Deployments(config.deployments, settings.cluster),
-        every_ms=round(1000 * config.every_s), ahead_ms=max_ahead_ms(settings),
-    )  # fmt: skip
+    deployments = Deployments(options.deployments, environment.settings.cluster)
+    every_ms, ahead_ms = round(1000 * options.every_s), max_ahead_ms(environment.settings)
+    folder, reader = options.folder.absolute(), LiteLLMReader(options.payload)
+    return [CallbackFolder(folder, reader, deployments, every_ms=every_ms, ahead_ms=ahead_ms)]
 
 
-def produce_litellm(settings: Settings, stop: threading.Event, *, config: Mapping[str, object] | None = None) -> None:
-    """Reads the configured folder until `stop`. `config` overrides Kafka client properties."""
-    source, registry = callback_folder(settings, load(LiteLLMConfig)), CollectorRegistry()
-    serve_metrics(settings, registry)
-    with outbox(settings, "litellm", config) as (spool, delivery):
-        Collector([source], delivery, SystemClock(stop), spool.marks(), Metrics(registry)).run()
-
-
-def check_litellm(settings: Settings) -> Iterator[tuple[str, Exception | str]]:
-    """For `wattlog doctor`: whether the folder is there, and what lies in it."""
-    told = load(LiteLLMConfig)
-    if told.folder is None:
+def check(options: LiteLLMConfig, environment: Environment) -> Iterator[Finding]:
+    """Yield the files in the configured folder, or why it cannot be read."""
+    if options.folder is None:
         return
     try:
-        files = [path for path in told.folder.iterdir() if path.suffix == ".jsonl"]
+        files = [path for path in options.folder.iterdir() if path.suffix == ".jsonl"]
         size = sum(path.stat().st_size for path in files)
     except OSError as error:
-        yield str(told.folder), BadSetting("produce.litellm.folder", str(told.folder), f"{error.strerror}")
+        yield str(options.folder), BadSetting("produce.litellm.folder", str(options.folder), f"{error.strerror}")
         return
-    yield str(told.folder), f"{len(files)} files of the callback, {size:,} bytes"
+    yield str(options.folder), f"{len(files)} files of the callback, {size:,} bytes"
+
+
+PLUGIN = Plugin(
+    "litellm", Kind.POLLED, "requests with their tenants, from what LiteLLM's callback has written down", build,
+    LiteLLMConfig, check,
+)  # fmt: skip

@@ -16,13 +16,13 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from contracts.errors import BadInput, Unavailable
+from producers.api import PollResult
 from producers.gateways.calls import AgentUsage, InferenceCall, batches, group_by_workload
 from producers.gateways.deployments import Deployments
 from producers.gateways.otel.genai import ORIGIN, GenAIReader
 from producers.gateways.otel.otlp import is_json
 from producers.runtime.clock import Clock
-from producers.runtime.deduplication import Recent
-from producers.runtime.poll_loop import Collected
+from producers.runtime.deduplication import DeduplicationWindow
 
 MAX_MESSAGES, MAX_BYTES = 512, 8 * 2**20
 """Bounds of one step. It may exceed the bytes by one fetch of 32 messages."""
@@ -35,7 +35,7 @@ METADATA_MS = 60_000
 
 
 class SpansTopicCheckpoint(msgspec.Struct, frozen=True):
-    """The next offset of each partition, and the recent calls (`Recent.dump`)."""
+    """The next offset of each partition, and the recent calls (`DeduplicationWindow.dump`)."""
 
     offsets: dict[int, int]
     recent: bytes = b""
@@ -61,10 +61,10 @@ class SpansTopic:
         self._position: dict[int, int] = {}
         self._partitions: set[int] = set()
         self._metadata_due_ms = 0
-        self._recent: tuple[bytes, Recent] = (b"", Recent())
+        self._recent: tuple[bytes, DeduplicationWindow] = (b"", DeduplicationWindow())
         self._committed: dict[int, int] = {}
 
-    def collect(self, mark: bytes | None, clock: Clock) -> Collected:
+    def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
         """Read the calls after a checkpoint. Raises Unavailable if the topic cannot be read."""
         before = msgspec.msgpack.decode(mark, type=SpansTopicCheckpoint) if mark else None
         try:
@@ -80,7 +80,7 @@ class SpansTopic:
             self._consumer.close()
             self._consumer, self._position = None, {}
 
-    def _collect(self, before: SpansTopicCheckpoint | None, clock: Clock) -> Collected:
+    def _collect(self, before: SpansTopicCheckpoint | None, clock: Clock) -> PollResult:
         consumer = self._open(clock)
         offsets = dict(before.offsets) if before else {}
         recent = self._recent_of(before.recent if before else b"")
@@ -115,14 +115,15 @@ class SpansTopic:
         return self._collected(calls, offsets, recent, more=more, refused=refused, notes=notes, skipped=skipped)
 
     def _collected(
-        self, calls: list[InferenceCall | AgentUsage], offsets: dict[int, int], recent: Recent, *, more: bool,
+        self, calls: list[InferenceCall | AgentUsage], offsets: dict[int, int], recent: DeduplicationWindow, *,
+        more: bool,
         refused: list[str] | None = None, notes: list[str] | None = None, skipped: Mapping[str, int] | None = None,
-    ) -> Collected:  # fmt: skip
+    ) -> PollResult:  # fmt: skip
         workload_batches = list(batches(group_by_workload(calls, self._deployments, ORIGIN), self.name))
         kept = recent.dump()
         self._recent = (kept, recent)
         mark = msgspec.msgpack.encode(SpansTopicCheckpoint(offsets, kept))
-        return Collected(
+        return PollResult(
             workload_batches,
             mark,
             more,
@@ -196,14 +197,14 @@ class SpansTopic:
         low, high = consumer.get_watermark_offsets(TopicPartition(self.name, partition), timeout=TIMEOUT_S)
         return low, high
 
-    def _recent_of(self, kept: bytes) -> Recent:
+    def _recent_of(self, kept: bytes) -> DeduplicationWindow:
         """Return the recent calls as of a checkpoint.
 
         What a step adds is forgotten if its checkpoint is not stored.
         """
         known, recent = self._recent
-        self._recent = (b"", Recent())
-        return recent if kept and known == kept else Recent(kept)
+        self._recent = (b"", DeduplicationWindow())
+        return recent if kept and known == kept else DeduplicationWindow(kept)
 
     def _commit(self, consumer: Consumer, offsets: Mapping[int, int]) -> None:
         """Commit the offsets of a stored checkpoint, for people who watch the group's lag."""

@@ -1,32 +1,29 @@
-"""`wattlog produce otel`: requests from spans that a Collector's Kafka exporter wrote, until a signal says stop."""
+"""`wattlog produce otel`: requests from spans that a Collector's Kafka exporter wrote."""
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from prometheus_client import CollectorRegistry
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from contracts.errors import BadInput, BadSetting, Unavailable, WattlogError
 from contracts.settings import Settings
+from producers.api import Environment, Finding, Kind, Plugin, PolledSource
 from producers.gateways.calls import group_by_workload, max_ahead_ms
 from producers.gateways.deployments import Deployment, Deployments
 from producers.gateways.otel.genai import ORIGIN, GenAIReader, SpanRules
 from producers.gateways.otel.kafka_topic import TIMEOUT_S, SpansTopic
 from producers.gateways.otel.otlp import is_json, need_protobuf
-from producers.runtime.clock import Clock, SystemClock
-from producers.runtime.config import ProducerConfig, load
-from producers.runtime.deduplication import Recent
-from producers.runtime.poll_loop import Collector, Metrics
+from producers.runtime.clock import Clock
+from producers.runtime.config import ProducerConfig
+from producers.runtime.deduplication import DeduplicationWindow
 from producers.runtime.publisher import kafka_config
-from producers.runtime.runner import outbox, serve_metrics
 
 LOOKED_AT = 20
 """Newest messages of each partition that `wattlog doctor` reads."""
@@ -79,36 +76,33 @@ def consumer_config(settings: Settings, config: OtelConfig) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def spans_topic(settings: Settings, config: OtelConfig, connect: Callable[[], Consumer]) -> SpansTopic:
-    """The configured topic. Raises BadSetting where there is none."""
-    if not config.topic:
+def spans_topic(settings: Settings, options: OtelConfig, connect: Callable[[], Consumer]) -> SpansTopic:
+    """Build the source of the configured topic. Raises BadSetting where there is none."""
+    if not options.topic:
         raise BadSetting("produce.otel.topic", "", "name the topic of the Collector's Kafka exporter, as otlp_spans")
     need_protobuf()
     return SpansTopic(
-        config.topic, GenAIReader(config.spans), Deployments(config.deployments, settings.cluster), connect,
-        every_ms=round(1000 * config.every_s), begin=config.begin, ahead_ms=max_ahead_ms(settings),
+        options.topic, GenAIReader(options.spans), Deployments(options.deployments, settings.cluster), connect,
+        every_ms=round(1000 * options.every_s), begin=options.begin, ahead_ms=max_ahead_ms(settings),
     )  # fmt: skip
 
 
-def produce_otel(settings: Settings, stop: threading.Event, *, config: Mapping[str, object] | None = None) -> None:
-    """Reads the configured topic until `stop`. `config` overrides Kafka client properties of what is sent."""
-    options, registry = load(OtelConfig), CollectorRegistry()
-    properties = consumer_config(settings, options)
-    source = spans_topic(settings, options, lambda: Consumer(properties))
-    serve_metrics(settings, registry)
-    with outbox(settings, "otel", config) as (spool, delivery), closing(source):
-        Collector([source], delivery, SystemClock(stop), spool.marks(), Metrics(registry)).run()
+def build(options: OtelConfig, environment: Environment) -> Sequence[PolledSource]:
+    """Build the source of the configured topic."""
+    properties = consumer_config(environment.settings, options)
+    topic = spans_topic(environment.settings, options, lambda: Consumer(properties))
+    return [environment.resources.enter_context(closing(topic))]
 
 
-def check_otel(settings: Settings) -> Iterator[tuple[str, Exception | str]]:
-    """For `wattlog doctor`: what the newest messages of the topic give, or why it cannot be read."""
-    options = load(OtelConfig)
+def check(options: OtelConfig, environment: Environment) -> Iterator[Finding]:
+    """Yield the calls in the newest messages of the topic, or why it cannot be read."""
     if not options.topic:
         return
+    settings = environment.settings
     try:
         properties = consumer_config(settings, options) | {"auto.offset.reset": "latest"}
         with closing(Consumer(properties)) as consumer:
-            yield options.topic, look(consumer, settings, options, SystemClock(threading.Event()))
+            yield options.topic, look(consumer, settings, options, environment.clock)
     except KafkaException as error:
         hint = "Are its brokers reachable (`bootstrap`), and may this user read it?"
         yield options.topic, Unavailable(f"It cannot be read: {error.args[0].str()}", hint)
@@ -132,7 +126,7 @@ def look(consumer: Consumer, settings: Settings, options: OtelConfig, clock: Clo
     genai, deployments, recent = (
         GenAIReader(options.spans),
         Deployments(options.deployments, settings.cluster),
-        Recent(),
+        DeduplicationWindow(),
     )
     calls, refused, skipped, seen = 0, list[str](), Counter[str](), 0
     workloads: set[str] = set()
@@ -155,3 +149,9 @@ def look(consumer: Consumer, settings: Settings, options: OtelConfig, clock: Clo
         f"{len(found.partitions)} partitions; in its newest {seen} messages {calls} calls, of "
         f"{', '.join(sorted(workloads)) or 'none'}; not counted: {left_out}; not readable: {len(refused)}"
     )
+
+
+PLUGIN = Plugin(
+    "otel", Kind.POLLED, "requests with their tenants, from OpenTelemetry spans on a Collector's Kafka topic", build,
+    OtelConfig, check,
+)  # fmt: skip

@@ -1,9 +1,8 @@
-"""`wattlog produce exporter`: a node's GPUs through the exporter that is there, until a signal says stop."""
+"""`wattlog produce exporter`: a node's GPUs, through an exporter that runs there already."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
@@ -11,12 +10,10 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from contracts.errors import BadSetting, WattlogError
-from contracts.settings import Settings
+from producers.api import Environment, Finding, Kind, Plugin
 from producers.common.http_client import Pages
 from producers.gpu.exporter.sensor import KNOWN, ExporterSensor
-from producers.runtime.clock import SystemClock
-from producers.runtime.config import ProducerConfig, load, without_secrets
-from producers.runtime.runner import run_agent
+from producers.runtime.config import ProducerConfig, without_secrets
 
 
 class ExporterConfig(ProducerConfig):
@@ -31,35 +28,28 @@ class ExporterConfig(ProducerConfig):
     bearer: SecretStr | None = Field(None, description="Bearer token that it asks for.")
 
 
-def exporter_page(config: ExporterConfig, pages: Pages) -> ExporterSensor:
-    """The configured exporter. Raises BadSetting where there is none."""
-    if not config.url:
+def build(options: ExporterConfig, environment: Environment) -> ExporterSensor:
+    """Build the sensor of the configured page. Raises BadSetting where there is none."""
+    if not options.url:
         raise BadSetting("produce.exporter.url", "", "say where its page is, such as http://10.0.0.5:9400/metrics")
-    return ExporterSensor(KNOWN[config.kind], partial(pages.text, config.url))
+    bearer = options.bearer.get_secret_value() if options.bearer else ""
+    pages = environment.resources.enter_context(Pages(bearer=bearer))
+    return ExporterSensor(KNOWN[options.kind], partial(pages.text, options.url))
 
 
-def produce_exporter(settings: Settings, stop: threading.Event, *, config: Mapping[str, object] | None = None) -> None:
-    """Meters the GPUs of the exporter's page until `stop`. `config` overrides Kafka client properties."""
-    told = load(ExporterConfig)
-    with _pages(told) as pages:
-        sensor = exporter_page(told, pages)
-        gpus = [r.gpu_uuid for r in sensor.readings(SystemClock(stop))]
-        run_agent(settings, stop, exporter_page(told, pages), gpus, told.kind, config)
-
-
-def check_exporter(settings: Settings) -> Iterator[tuple[str, Exception | str]]:
-    """For `wattlog doctor`: the GPUs on the page, or why it cannot be read."""
-    told = load(ExporterConfig)
-    if not told.url:
+def check(options: ExporterConfig, environment: Environment) -> Iterator[Finding]:
+    """Yield the GPUs on the configured page, or why it cannot be read."""
+    if not options.url:
         return
-    with _pages(told) as pages:
-        try:
-            readings = exporter_page(told, pages).readings(SystemClock(threading.Event()))
-            counters = sum(r.counter_mj is not None for r in readings)
-            yield told.url, f"{told.kind}: {len(readings)} GPUs, {counters} with an energy counter"
-        except WattlogError as error:
-            yield told.url, error
+    try:
+        readings = build(options, environment).readings(environment.clock)
+        counters = sum(reading.counter_mj is not None for reading in readings)
+        yield options.url, f"{options.kind}: {len(readings)} GPUs, {counters} with an energy counter"
+    except WattlogError as error:
+        yield options.url, error
 
 
-def _pages(config: ExporterConfig) -> Pages:
-    return Pages(bearer=config.bearer.get_secret_value() if config.bearer else "")
+PLUGIN = Plugin(
+    "exporter", Kind.GPU, "a node's GPUs, through DCGM exporter or nvidia_gpu_exporter where NVML is out of reach",
+    build, ExporterConfig, check,
+)  # fmt: skip

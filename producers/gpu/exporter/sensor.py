@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from contracts import checks
@@ -69,8 +69,14 @@ class ExporterSensor:
 
     def __init__(self, exporter: ExporterFormat, fetch: Callable[[], str]) -> None:
         self._exporter, self._fetch = exporter, fetch
+        self.kind = exporter.name
         self._last_counters: dict[str, tuple[int, int]] = {}
         """The last counter that became a reading, by GPU: (mJ, monotonic ms)."""
+
+    def discover(self) -> list[str]:
+        """Return the UUIDs of the GPUs on the page. Raises Unavailable where it shows none."""
+        page = prometheus_text.parse_page(self._fetch())
+        return self._uuids(self._values(page, name) for name in (self._exporter.counter_mj, *self._exporter.watts))
 
     def readings(self, clock: Clock) -> list[GpuReading]:
         """Return a reading of each GPU that the exporter sampled again. Raises Unavailable if the page shows none."""
@@ -79,12 +85,7 @@ class ExporterSensor:
         counters = self._values(page, exporter.counter_mj)
         watts = [self._values(page, name) for name in exporter.watts]
         utilisation = self._values(page, exporter.utilisation)
-        uuids = sorted({uuid for values in (counters, *watts) for uuid in values})
-        if not uuids:
-            raise Unavailable(
-                f"The page shows no GPU's energy as {exporter.name} does",
-                f"It needs {exporter.counter_mj or exporter.watts[-1]}.",
-            )
+        uuids = self._uuids((counters, *watts))
         products = self._products(page)
         readings = [
             GpuReading(
@@ -95,6 +96,16 @@ class ExporterSensor:
             for uuid in uuids
         ]  # fmt: skip
         return [reading for reading in readings if self._is_new(reading)]
+
+    def _uuids(self, columns: Iterable[Mapping[str, object]]) -> list[str]:
+        uuids = sorted({uuid for column in columns for uuid in column})
+        if not uuids:
+            exporter = self._exporter
+            raise Unavailable(
+                f"The page shows no GPU's energy as {exporter.name} does",
+                f"It needs {exporter.counter_mj or exporter.watts[-1]}.",
+            )
+        return uuids
 
     def _is_new(self, reading: GpuReading) -> bool:
         """Return False for a counter that the exporter did not sample again."""

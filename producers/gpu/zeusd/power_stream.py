@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import httpx
 import msgspec
 
-from producers.gpu.zeusd.client import ZeusdClient
+from producers.common.zeusd_client import ZeusdClient
 from producers.runtime.clock import Clock
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from contracts.errors import Unavailable
+from producers.common.zeusd_client import ZeusdClient, ZeusdGpu
 from producers.gpu.evidence import GPU, Measurement
 from producers.gpu.intervals import GpuReading
-from producers.gpu.zeusd.client import ZeusdClient, ZeusdGpu
 from producers.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,12 @@ class ZeusdSensor:
         self._zeusd, self._node, self._hardware = zeusd, node, hardware
         self._uuids, self._by_pci, self._stream = uuids or {}, by_pci, stream
         self._known: dict[int, _ProbedGpu] | None = None
+
+    kind = "zeusd"
+
+    def discover(self) -> list[str]:
+        """Return the UUIDs of the daemon's GPUs. Raises Unavailable where it cannot be reached or knows none."""
+        return [gpu.uuid for gpu in self._found().values()]
 
     @property
     def measured(self) -> dict[str, Measurement]:
@@ -113,5 +119,5 @@ def _second_die(gpu: ZeusdGpu) -> bool:
 
 
 def _pci(address: str | None) -> str:
-    """As `producers.gpu.nvml.sensor.uuids_by_pci` has it."""
+    """As `GpuInventory.pci_addresses` has it."""
     return (address or "").lower()

@@ -11,10 +11,6 @@ from producers.meters.query_config import QueryConfig
 from producers.runtime.config import ProducerConfig, without_secrets
 
 
-class PromQuery(QueryConfig):
-    """One PromQL query."""
-
-
 class PrometheusConfig(ProducerConfig):
     """Options of `wattlog produce prometheus`."""
 
@@ -24,5 +20,5 @@ class PrometheusConfig(ProducerConfig):
         "", description="Address of Prometheus, Thanos, Mimir or VictoriaMetrics: http://10.0.0.7:9090.",
         pattern="^(https?://.+)?$",
     )  # fmt: skip
-    queries: tuple[PromQuery, ...] = Field((), description="The meters.")
+    queries: tuple[QueryConfig, ...] = Field((), description="The meters.")
     bearer: SecretStr | None = Field(None, description="Bearer token that it requires.")

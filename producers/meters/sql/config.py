@@ -19,10 +19,6 @@ def without_password(dsn: str) -> str:
     return dsn
 
 
-class SqlQuery(QueryConfig):
-    """One SQL query."""
-
-
 class SqlConfig(ProducerConfig):
     """Options of `wattlog produce sql`."""
 
@@ -32,4 +28,4 @@ class SqlConfig(ProducerConfig):
         "", description="postgresql://user@host/database, or http(s)://user@host:8123/database (ClickHouse)."
     )
     password: SecretStr | None = Field(None, description="Password of its user, kept out of the address.")
-    queries: tuple[SqlQuery, ...] = Field((), description="The meters.")
+    queries: tuple[QueryConfig, ...] = Field((), description="The meters.")

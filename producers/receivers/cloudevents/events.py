@@ -21,12 +21,12 @@ from contracts.checks import MAX_TEXT
 from contracts.errors import BadInput
 from contracts.events import MAX_TIME_MS
 from contracts.units import epoch_ms
+from producers.api import ParsedRequest, ReceivedRequest, Reply, Route, WorkloadBatch
 from producers.common.chunks import chunks
 from producers.receivers.cloudevents.meter_rules import CloudEvent, MeteredRow, MeterRules
 from producers.runtime.batching import UsageRow, text_bytes, usage_batch
-from producers.runtime.poll_loop import Made
+from producers.runtime.deduplication import DeduplicationTrial
 from producers.runtime.receiver.problems import Rejected, Wrong
-from producers.runtime.receiver.route import Intake, Parsed, Reply, Sent
 
 PATH = "/api/v1/events"
 """The path of OpenMeter's API."""
@@ -54,13 +54,15 @@ _EVENT: Mapping[str, Any] = {
 _EVENTS: Mapping[str, Any] = {"type": "array", "minItems": 1, "items": _EVENT}
 
 
-def intake(meters: MeterRules, *, cluster: str, max_events: int, ahead_ms: int, accepted_status: int = 202) -> Intake:
+def cloudevents_route(
+    meters: MeterRules, *, cluster: str, max_events: int, ahead_ms: int, accepted_status: int = 202
+) -> Route:
     """Return the route. `max_events` bounds a request. `ahead_ms` is how far in the future a time may be.
 
     It is less than the skew that stream workers accept, because the clock of this machine may be wrong too.
     """
 
-    def parse(sent: Sent) -> Parsed:
+    def parse(sent: ReceivedRequest, trial: DeduplicationTrial) -> ParsedRequest:
         raw_events = list(_raw_events(sent))
         if len(raw_events) > max_events:
             raise Rejected(
@@ -75,13 +77,15 @@ def intake(meters: MeterRules, *, cluster: str, max_events: int, ahead_ms: int, 
                 errors.append(Wrong.of(error, n))
         if errors:
             raise Rejected.invalid(errors)
-        return Parsed([Made(cluster, workload, usage_batch(rows, 0)) for workload, rows in _by_workload(metered)])
+        return ParsedRequest(
+            [WorkloadBatch(cluster, workload, usage_batch(rows, 0)) for workload, rows in _by_workload(metered)]
+        )
 
-    def reply(sent: Sent, parsed: Parsed) -> Reply:
+    def reply(sent: ReceivedRequest, parsed: ParsedRequest) -> Reply:
         return Reply(accepted_status)
 
     bodies = {ONE: _EVENT, MANY: _EVENTS, JSON: {"oneOf": [_EVENT, _EVENTS]}}
-    return Intake(PATH, "cloudevents", bodies, parse, reply)
+    return Route(PATH, "cloudevents", bodies, parse, reply)
 
 
 def _by_workload(metered: Sequence[MeteredRow]) -> Iterator[tuple[str, list[UsageRow]]]:
@@ -100,7 +104,7 @@ def _row_bytes(row: UsageRow) -> int:
     return sum(text_bytes(text) + 4 for text in texts) + _ROW_BYTES
 
 
-def _raw_events(sent: Sent) -> Sequence[Any]:
+def _raw_events(sent: ReceivedRequest) -> Sequence[Any]:
     """Return the events of a body as decoded JSON. Raises BadInput if there is none."""
     if sent.content_type == JSON and "ce-specversion" in sent.headers:
         return [_binary(sent)]
@@ -114,7 +118,7 @@ def _raw_events(sent: Sent) -> Sequence[Any]:
     return [body]
 
 
-def _binary(sent: Sent) -> dict[str, Any]:
+def _binary(sent: ReceivedRequest) -> dict[str, Any]:
     """Return the event of a request in binary mode: percent-encoded headers are its attributes, the body its data."""
     event: dict[str, Any] = {
         name.removeprefix("ce-"): unquote(value) for name, value in sent.headers.items() if name.startswith("ce-")

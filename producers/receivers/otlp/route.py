@@ -6,24 +6,18 @@ A sender that got 503, or no answer, sends its spans again. They are recognised 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from contracts.settings import Settings
-from producers.gateways.calls import batches, group_by_workload, max_ahead_ms
+from producers.api import ParsedRequest, ReceivedRequest, Reply, Route
+from producers.gateways.calls import batches, group_by_workload
 from producers.gateways.deployments import Deployments
 from producers.gateways.otel.genai import ORIGIN, GenAIReader, SpanRules
 from producers.gateways.otel.otlp import need_protobuf
-from producers.gateways.otel.plugin import OtelConfig
-from producers.runtime.config import load
-from producers.runtime.deduplication import Recent, Trial
-from producers.runtime.receiver.route import Intake, Parsed, Reply, Sent
-
-log = logging.getLogger(__name__)
+from producers.runtime.deduplication import DeduplicationTrial
 
 PATH = "/v1/traces"
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
@@ -35,26 +29,24 @@ _SCHEMA: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-def intake(settings: Settings, recent: Recent) -> Intake:
-    """Return the route. Raises BadSetting if its rules or libraries cannot be used."""
-    config = load(OtelConfig)
+def otlp_route(rules: SpanRules, deployments: Deployments, ahead_ms: int) -> Route:
+    """Return the route. `ahead_ms` is how far in the future a call may end. Raises BadSetting without protobuf."""
     need_protobuf()
-    deployments = Deployments(config.deployments, settings.cluster)
-    parse = partial(_parse, config.spans, deployments, recent, max_ahead_ms(settings))
-    return Intake(PATH, "otlp", {PROTOBUF: {}, JSON: _SCHEMA}, parse, _reply, 200)
+    parse = partial(_parse, rules, deployments, ahead_ms)
+    return Route(PATH, "otlp", {PROTOBUF: {}, JSON: _SCHEMA}, parse, _reply, 200)
 
 
-def _parse(rules: SpanRules, deployments: Deployments, recent: Recent, ahead_ms: int, sent: Sent) -> Parsed:
-    trial = Trial(recent)
+def _parse(
+    rules: SpanRules, deployments: Deployments, ahead_ms: int, sent: ReceivedRequest, trial: DeduplicationTrial
+) -> ParsedRequest:
     reader = GenAIReader(rules, sent.caller.payer)
     result = reader.read_message(sent.body, trial, sent.now_ms + ahead_ms, json=sent.content_type == JSON)
     workload_batches = list(batches(group_by_workload(result.calls, deployments, ORIGIN), ""))
-    for message in deployments.new_unmatched():
-        log.warning("%s", message)
-    return Parsed(workload_batches, result.refused, result.skipped, trial.added)
+    notes = deployments.new_unmatched()
+    return ParsedRequest(workload_batches, result.refused, result.skipped, notes)
 
 
-def _reply(sent: Sent, parsed: Parsed) -> Reply:
+def _reply(sent: ReceivedRequest, parsed: ParsedRequest) -> Reply:
     """Return OTLP's ExportTraceServiceResponse with status 200, in the encoding of the request.
 
     It counts the spans that were refused. A span that does not count is not one of them.

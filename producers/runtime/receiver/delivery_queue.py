@@ -23,10 +23,10 @@ from typing import NamedTuple, Protocol
 from contracts import codec, topics
 from contracts.errors import BadInput, Unavailable, WattlogError
 from contracts.events import Batch, Event
+from producers.api import WorkloadBatch
 from producers.runtime.clock import Clock
-from producers.runtime.deduplication import Recent
+from producers.runtime.deduplication import DeduplicationWindow
 from producers.runtime.event_sequence import Sequencer, event_of, source_of
-from producers.runtime.poll_loop import Made
 from producers.runtime.receiver.problems import RETRY_S, Rejected
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Ready(NamedTuple):
     body: bytes
 
 
-def ready(kind: str, node: str, made: Sequence[Made]) -> list[Ready]:
+def ready(kind: str, node: str, made: Sequence[WorkloadBatch]) -> list[Ready]:
     """Batches that can be sent. Pure. Raises BadInput for what the log does not take, Rejected (413) where a batch is
     too large for one message."""
     found = []
@@ -91,7 +91,7 @@ class Keeper(Protocol):
     def pump(self, timeout_s: float = 0.0) -> None: ...
 
 
-class Order:
+class PendingRequest:
     """What one request wants sent. `answer` is told None when the brokers have all of it, else why it was not kept.
     `again`: some of it came before; then that is waited for too, with whatever else was kept by now."""
 
@@ -103,7 +103,7 @@ class Order:
         self.left = len(items) + again
 
 
-class Line:
+class DeliveryQueue:
     """The way to the brokers. `start` gives it what it sends by, which tells `done` what was acknowledged.
 
     Bounded: at most `max_waiting` events that are not acknowledged; beyond, requests are refused (503). `on_resent` is
@@ -112,16 +112,16 @@ class Line:
 
     def __init__(
         self, clock: Clock, *, max_waiting: int, max_sources: int = MAX_SOURCES,
-        on_resent: Callable[[int], None] = lambda _: None, recent: Recent | None = None,
+        on_resent: Callable[[int], None] = lambda _: None, recent: DeduplicationWindow | None = None,
     ) -> None:  # fmt: skip
-        self._recent = Recent() if recent is None else recent
+        self._recent = DeduplicationWindow() if recent is None else recent
         self._clock, self._max_waiting, self._max_sources = clock, max_waiting, max_sources
         self._on_resent = on_resent
         self._numbers = Sequencer(clock.wall_ms())
         self._sources: set[str] = set()
-        self._inbox: queue.SimpleQueue[Order] = queue.SimpleQueue()
-        self._due: dict[int, Order] = {}
-        self._behind: list[tuple[int, Order]] = []
+        self._inbox: queue.SimpleQueue[PendingRequest] = queue.SimpleQueue()
+        self._due: dict[int, PendingRequest] = {}
+        self._behind: list[tuple[int, PendingRequest]] = []
         """Orders that wait for every message up to a number."""
         self._newest = 0
         self._keeper: Keeper | None = None
@@ -164,7 +164,7 @@ class Line:
             with suppress(RuntimeError):  # The loop has ended, and nobody waits.
                 loop.call_soon_threadsafe(_settle, answered, error)
 
-        self._inbox.put(Order(items, answer, names, again))
+        self._inbox.put(PendingRequest(items, answer, names, again))
         try:
             async with asyncio.timeout(timeout_s):
                 await answered
@@ -191,7 +191,7 @@ class Line:
     def close(self, within_s: float = 30.0) -> None:
         """Sends what it can within so many seconds. The rest waits on disk, for the next run."""
         self._closing.set()
-        self._inbox.put(Order((), lambda _: None))  # Wakes the thread.
+        self._inbox.put(PendingRequest((), lambda _: None))  # Wakes the thread.
         if self._thread:
             self._thread.join()
         deadline_ms = self._clock.monotonic_ms() + within_s * 1000
@@ -252,17 +252,17 @@ class Line:
     def _busy(self) -> bool:
         return self.waiting > 0 or not self._inbox.empty()
 
-    def _take(self, wait_s: float) -> list[Order]:
-        orders: list[Order] = []
+    def _take(self, wait_s: float) -> list[PendingRequest]:
+        orders: list[PendingRequest] = []
         with suppress(queue.Empty):
             orders.append(self._inbox.get(timeout=wait_s) if wait_s > 0 else self._inbox.get_nowait())
             while len(orders) < _TOGETHER:
                 orders.append(self._inbox.get_nowait())
         return [order for order in orders if order.items or order.names or order.again]
 
-    def _keep(self, keeper: Keeper, orders: Sequence[Order]) -> None:
+    def _keep(self, keeper: Keeper, orders: Sequence[PendingRequest]) -> None:
         """Number and keep what orders bring, all in one transaction; or answer why not."""
-        kept: list[Order] = []
+        kept: list[PendingRequest] = []
         events: list[Event] = []
         for order in orders:
             try:
@@ -296,7 +296,7 @@ class Line:
             if not order.left:
                 order.answer(None)
 
-    def _check_names(self, order: Order) -> None:
+    def _check_names(self, order: PendingRequest) -> None:
         """Raises Rejected (503) for what another request brought while this one was read; next time it is left out."""
         if any(self._recent.has(name) for name in order.names):
             raise Rejected(
@@ -313,7 +313,7 @@ class Line:
         self._sources |= sources
 
 
-def _one_less(order: Order) -> None:
+def _one_less(order: PendingRequest) -> None:
     order.left -= 1
     if not order.left:
         order.answer(None)

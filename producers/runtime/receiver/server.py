@@ -1,4 +1,4 @@
-"""The listener as an ASGI application: the same way for every `Intake`, from the first byte to the acknowledgement.
+"""The listener as an ASGI application: the same way for every `Route`, from the first byte to the acknowledgement.
 
 FastAPI, as for the API: it routes, and describes the routes at /openapi.json. Bodies are read by us, because they are
 bounded while they come in.
@@ -21,14 +21,14 @@ from starlette.requests import ClientDisconnect
 
 from contracts.bearer_tokens import is_loopback, names_loopback_only
 from contracts.errors import Unavailable, WattlogError
+from producers.api import ReceivedRequest, Reply, Route
 from producers.runtime.clock import Clock
-from producers.runtime.deduplication import DOUBLE
+from producers.runtime.deduplication import DOUBLE, DeduplicationTrial, DeduplicationWindow
 from producers.runtime.receiver import problems
 from producers.runtime.receiver.auth import Verifier
-from producers.runtime.receiver.delivery_queue import Line, ready
+from producers.runtime.receiver.delivery_queue import DeliveryQueue, ready
 from producers.runtime.receiver.metrics import Metrics
 from producers.runtime.receiver.problems import Rejected
-from producers.runtime.receiver.route import Intake, Reply, Sent
 
 log = logging.getLogger(__name__)
 
@@ -48,17 +48,18 @@ class Bounds(NamedTuple):
     ack_s: float = 10.0
 
 
-class Door:
+class RequestHandler:
     """Takes requests for intakes. One event loop."""
 
     def __init__(
-        self, line: Line, verifier: Verifier, bounds: Bounds, metrics: Metrics, clock: Clock, *, node: str, host: str
-    ) -> None:
-        self._line, self._verifier, self._bounds, self._metrics = line, verifier, bounds, metrics
+        self, line: DeliveryQueue, verifier: Verifier, bounds: Bounds, metrics: Metrics, clock: Clock,
+        window: DeduplicationWindow, *, node: str, host: str,
+    ) -> None:  # fmt: skip
+        self._line, self._verifier, self._bounds, self._metrics, self._window = line, verifier, bounds, metrics, window
         self._clock, self._node, self._loopback = clock, node, is_loopback(host)
         self._in_flight = 0
 
-    async def answer(self, intake: Intake, request: Request) -> Response:
+    async def answer(self, intake: Route, request: Request) -> Response:
         """The answer to a request. Raises nothing: what is wrong is a problem, and counted."""
         try:
             reply = await self._admit(intake, request)
@@ -75,7 +76,7 @@ class Door:
             return self._counted(intake, self._rejected(intake, request, internal))
         return self._counted(intake, Response(reply.body, reply.status, media_type=reply.content_type or None))
 
-    async def _admit(self, intake: Intake, request: Request) -> Reply:
+    async def _admit(self, intake: Route, request: Request) -> Reply:
         """What can be said before the body is read, then the rest, as one of so many."""
         headers = {name.lower(): value for name, value in request.headers.items()}
         hosts = [value for name, value in request.scope["headers"] if name == b"host"]
@@ -96,16 +97,17 @@ class Door:
         self._metrics.in_flight.set(self._in_flight)
         try:
             body = await self._body(request, headers)
-            return await self._take(intake, Sent(body, content_type, headers, caller, self._clock.wall_ms()))
+            return await self._take(intake, ReceivedRequest(body, content_type, headers, caller, self._clock.wall_ms()))
         finally:
             self._in_flight -= 1
             self._metrics.in_flight.set(self._in_flight)
 
-    async def _take(self, intake: Intake, sent: Sent) -> Reply:
+    async def _take(self, intake: Route, sent: ReceivedRequest) -> Reply:
         begun_ms = self._clock.monotonic_ms()
-        parsed = await run_in_threadpool(intake.parse, sent)
-        items = await run_in_threadpool(ready, intake.kind, self._node, parsed.made)
-        await self._line.send(items, self._bounds.ack_s, parsed.names, again=DOUBLE in parsed.skipped)
+        trial = DeduplicationTrial(self._window)
+        parsed = await run_in_threadpool(intake.parse, sent, trial)
+        items = await run_in_threadpool(ready, intake.kind, self._node, parsed.batches)
+        await self._line.send(items, self._bounds.ack_s, trial.added, again=DOUBLE in parsed.skipped)
         self._metrics.ack_seconds.observe((self._clock.monotonic_ms() - begun_ms) / 1000)
         self._metrics.rows.labels(intake.path).inc(sum(len(item.batch) for item in items))
         self._metrics.left_out.labels(intake.path).inc(len(parsed.refused))
@@ -115,6 +117,8 @@ class Door:
             log.warning("%s: left out: %s", intake.path, why)
         if len(parsed.refused) > MAX_TOLD:
             log.warning("%s: left out: %d more", intake.path, len(parsed.refused) - MAX_TOLD)
+        for note in parsed.notes:
+            log.warning("%s: %s", intake.path, note)
         return intake.reply(sent, parsed)
 
     async def _body(self, request: Request, headers: dict[str, str]) -> bytes:
@@ -139,24 +143,24 @@ class Door:
             ) from None
         return gunzip(bytes(body), most) if encoding == "gzip" else bytes(body)
 
-    def _rejected(self, intake: Intake, request: Request, error: Rejected) -> Response:
+    def _rejected(self, intake: Route, request: Request, error: Rejected) -> Response:
         self._metrics.rejected.labels(intake.path, error.kind).inc()
         headers, body = problems.answer(error, request.url.path)
         return Response(body, error.status, headers)
 
-    def _counted(self, intake: Intake, response: Response) -> Response:
+    def _counted(self, intake: Route, response: Response) -> Response:
         self._metrics.requests.labels(intake.path, str(response.status_code)).inc()
         return response
 
 
-def create_app(door: Door, line: Line, intakes: Sequence[Intake]) -> FastAPI:
+def create_app(door: RequestHandler, line: DeliveryQueue, intakes: Sequence[Route]) -> FastAPI:
     """The routes of these intakes, /healthz and /openapi.json."""
     app = FastAPI(
         title="Wattlog, events over HTTP", version="1", docs_url=None, redoc_url=None,
         description="Accepted means acknowledged by the brokers. Errors are RFC 9457 problems.",
     )  # fmt: skip
 
-    def mount(intake: Intake) -> None:
+    def mount(intake: Route) -> None:
         async def take(request: Request) -> Response:
             return await door.answer(intake, request)
 

@@ -20,10 +20,10 @@ from contracts import codec, topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import PowerBatch, UsageBatch
 from contracts.settings import Settings
-from producers.bindings import plugin
+from producers import registry
+from producers.api import BindingSource, Kind
 from producers.bindings.apportion import Binding, BindingShare
 from producers.bindings.claims import (
-    BindingSource,
     BindingWarning,
     Boards,
     ClaimReport,
@@ -33,9 +33,11 @@ from producers.bindings.claims import (
     WorkloadHolder,
 )
 from producers.bindings.metrics import BindingMetrics
-from producers.bindings.plugin import check_bindings, watched
+from producers.bindings.plugin import holders
 from producers.bindings.watcher import BindingReader, BindingWatcher, describe_shares
-from producers.gpu.exporter.plugin import produce_exporter
+from producers.gpu.exporter.sensor import DCGM, ExporterSensor
+from producers.gpu.nvml import sensor
+from producers.runtime.runner import open_environment, run
 from tests.producers.bindings.kubernetes.stand_ins import (
     TOKEN,
     FakeApi,
@@ -45,6 +47,7 @@ from tests.producers.bindings.kubernetes.stand_ins import (
     pod,
     resources,
 )
+from tests.producers.frame import findings
 from tests.support.waiting import HANG_S, wait_until
 
 A = "GPU-11111111-2222-3333-4444-555555555555"
@@ -248,7 +251,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Fake
     def no_driver() -> None:
         raise Unavailable("there is no driver", "install it")
 
-    monkeypatch.setattr(plugin, "NvmlBoards", no_driver)
+    monkeypatch.setattr(sensor, "load_nvml", no_driver)
     (tmp_path / "token").write_text(TOKEN)
     monkeypatch.chdir(tmp_path)
     with kubelet(tmp_path / "kubelet.sock") as fake, api() as server:
@@ -269,11 +272,9 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Fake
 
 
 def seen_by_an_agent(settings: Settings, gpus: list[str]) -> Any:
-    with watched(settings, "n1", gpus, "dcgm", lambda: 0, CollectorRegistry()) as bindings:
-        return {
-            gpu: [(s.binding.workload, s.binding.owner, s.weight) for s in holding]
-            for gpu, holding in bindings().items()
-        }
+    with open_environment(settings.model_copy(update={"node": "n1"}), threading.Event(), {}) as environment:
+        shares = holders(environment, ExporterSensor(DCGM, lambda: ""), gpus).current()
+        return {gpu: [(s.binding.workload, s.binding.owner, s.weight) for s in share] for gpu, share in shares.items()}
 
 
 def test_an_agent_sees_the_pods_that_share_a_gpu(node: tuple[FakeKubelet, FakeApi]) -> None:
@@ -311,7 +312,7 @@ def test_doctor_shows_who_holds_each_gpu_and_why(
     node: tuple[FakeKubelet, FakeApi], serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATTLOG_EXPORTER_URL", serve(lambda: (200, PAGE)))
-    assert list(check_bindings(Settings(node="n1"))) == [
+    assert findings("bindings", Settings(node="n1")) == [
         (A, "shared: chat 1/2 (kubernetes, s/chat-0/main, label, idle paid by acme); "
             "code 1/2 (kubernetes, s/code-0/main, label, idle paid by globex)"),
         (B, "nobody holds it"),
@@ -323,11 +324,11 @@ def test_doctor_shows_what_is_wrong(
 ) -> None:
     monkeypatch.setenv("WATTLOG_EXPORTER_URL", serve(lambda: (200, PAGE)))
     node[1].status = 403
-    found = dict(check_bindings(Settings(node="n1")))
+    found = dict(findings("bindings", Settings(node="n1")))
     assert found[A] == "~n1 (nobody)"
     assert "nothing is known of it" in str(found["unknown_holder"])
     node[0].refuses = grpc.StatusCode.INTERNAL
-    assert isinstance(dict(check_bindings(Settings(node="n1")))["kubernetes"], Unavailable)
+    assert isinstance(dict(findings("bindings", Settings(node="n1")))["kubernetes"], Unavailable)
 
 
 def test_the_whole_producer_sends_shared_energy_and_who_held_what(
@@ -344,7 +345,7 @@ def test_the_whole_producer_sends_shared_energy_and_who_held_what(
     settings = Settings(
         data=tmp_path, kafka_bootstrap=broker, cluster="east", node="n1", sample_hz=10, publish_ms=200
     )  # fmt: skip
-    thread = threading.Thread(target=produce_exporter, args=(settings, stop))
+    thread = threading.Thread(target=run, args=("exporter", settings, stop))
     thread.start()
     wait_until(lambda: next(looks) > 20 or not thread.is_alive())
     stop.set()
@@ -366,11 +367,12 @@ def test_the_whole_producer_sends_shared_energy_and_who_held_what(
 
 
 def test_doctor_says_that_there_is_no_gpu_to_be_held(node: tuple[FakeKubelet, FakeApi]) -> None:
-    [(where, error)] = check_bindings(Settings(node="n1"))
+    [(where, error)] = findings("bindings", Settings(node="n1"))
     assert where == "kubernetes"
-    assert "neither NVML nor an exporter" in str(error)
+    assert str(error).startswith("No GPU is metered here: ")
+    assert [name for name in registry.names(Kind.GPU) if f"{name}: " not in str(error)] == []
 
 
 def test_doctor_says_nothing_where_only_the_settings_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert list(check_bindings(Settings())) == []
+    assert findings("bindings", Settings()) == []

@@ -12,9 +12,9 @@ from contracts.errors import BadInput
 from contracts.events import TokenBatch
 from producers.common.prometheus_text import MAX_LINE_CHARS, MAX_REFUSED, MAX_SAMPLES, PrometheusPage, parse_page
 from producers.gpu.exporter.sensor import DCGM, ExporterSensor
-from producers.servers.kinds import KNOWN
 from producers.servers.provider import ServedTotals
 from producers.servers.scrape import ServedWorkload, ServerSource
+from tests.producers.frame import token_counters
 from tests.support.clocks import clock_at
 
 T0 = 1_700_000_000_000
@@ -133,15 +133,15 @@ class Pages:
     def __init__(self) -> None:
         self.page, self.t_ms, self.checkpoint = "", T0, None
         self.source = ServerSource(
-            KNOWN["vllm"], "http://a", ServedWorkload("east", "chat", "acme"), 10_000, lambda: self.page
+            token_counters("vllm"), "http://a", ServedWorkload("east", "chat", "acme"), 10_000, lambda: self.page
         )
 
     def scrape(self, page: str) -> tuple[dict[str, int], int]:
         """Return prompt tokens by model, and how many pieces of the page were refused."""
         self.page, self.t_ms = page, self.t_ms + 10_000
         result = self.source.collect(self.checkpoint, clock_at(self.t_ms))
-        self.checkpoint = result.mark
-        [tokens] = result.made
+        self.checkpoint = result.checkpoint
+        [tokens] = result.batches
         assert isinstance(tokens.batch, TokenBatch)
         batch = tokens.batch
         batch.check()
@@ -198,11 +198,11 @@ def test_a_malformed_counter_that_may_be_any_models_is_refused_with_its_page() -
 
 def test_a_name_of_a_model_that_cannot_be_printed_is_made_printable() -> None:
     page = parse_page('vllm:prompt_tokens_total{model_name="a\\nb"} 5\n')
-    assert KNOWN["vllm"].served(page) == {"a?b": ServedTotals(5)}
+    assert token_counters("vllm").served(page) == {"a?b": ServedTotals(5)}
 
 
 def test_triton_leaves_out_a_model_alone() -> None:
     page = parse_page('nv_inference_request_success{model="a"} NaN\nnv_inference_request_success{model="b"} 3\n')
-    assert KNOWN["triton"].served(page) == {"a": None, "b": ServedTotals(requests=3)}
+    assert token_counters("triton").served(page) == {"a": None, "b": ServedTotals(requests=3)}
     assert math.isnan(page.get("nv_inference_request_success")[0][1])
     assert isinstance(page, PrometheusPage)

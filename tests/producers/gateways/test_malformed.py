@@ -17,7 +17,7 @@ from producers.gateways.litellm.callback_folder import CallbackFolder
 from producers.gateways.litellm.payloads import LiteLLMReader, LiteLLMRules
 from producers.gateways.otel.genai import GenAIReader, SpanRules
 from producers.gateways.request_fields import RequestFields, RequestReader
-from producers.runtime.deduplication import Recent
+from producers.runtime.deduplication import DeduplicationWindow
 from tests.producers.gateways.payloads import SECRET, T0, as_json, as_protobuf, payload, span
 from tests.support.clocks import clock_at
 
@@ -54,9 +54,9 @@ def test_a_line_of_an_access_log_does_not_stop_the_lines_around_it(tmp_path: Pat
     path.write_bytes(_line(id="1") + piece + b"\n" + _line(id="2"))
     source = AccessLog(path, RequestReader(RequestFields()), Deployments([], "c"), begin="start")
     collected = source.collect(None, clock_at(NOW))
-    [batch] = [item.batch for item in collected.made]
+    [batch] = [item.batch for item in collected.batches]
     assert (list(batch.request_id), len(collected.refused)) == (["1", "2"], 1)
-    assert msgspec.msgpack.decode(collected.mark, type=AccessLogCheckpoint).offset == path.stat().st_size
+    assert msgspec.msgpack.decode(collected.checkpoint, type=AccessLogCheckpoint).offset == path.stat().st_size
 
 
 @malformed
@@ -64,7 +64,7 @@ def test_a_line_of_the_callback_does_not_stop_the_lines_around_it(tmp_path: Path
     (tmp_path / "1.jsonl").write_bytes(_payload("1") + b"\n" + piece + b"\n" + _payload("2") + b"\n")
     source = CallbackFolder(tmp_path, LiteLLMReader(LiteLLMRules()), Deployments([], "c"))
     collected = source.collect(None, clock_at(NOW))
-    [batch] = [item.batch for item in collected.made]
+    [batch] = [item.batch for item in collected.batches]
     assert (list(batch.request_id), len(collected.refused)) == (["1", "2"], 1)
 
 
@@ -78,8 +78,8 @@ def test_a_file_of_the_callback_that_cannot_be_read_does_not_stop_the_others_and
     source = CallbackFolder(tmp_path, LiteLLMReader(LiteLLMRules()), Deployments([], "c"))
     first = source.collect(None, clock_at(NOW))
     (tmp_path / "d.jsonl").write_bytes(_payload("1") + b"\n" + _payload("2") + b"\n")
-    second = source.collect(first.mark, clock_at(NOW))
-    ids = [list(item.batch.request_id) for collected in (first, second) for item in collected.made]
+    second = source.collect(first.checkpoint, clock_at(NOW))
+    ids = [list(item.batch.request_id) for collected in (first, second) for item in collected.batches]
     assert (ids, [len(first.refused), len(second.refused)]) == ([["1"], ["2"]], [2, 0])
 
 
@@ -93,7 +93,7 @@ def _payload(id_: str) -> bytes:
 def test_a_payload_does_not_spoil_the_body_that_it_is_posted_in(piece: bytes, place: int, form: bytes) -> None:
     pieces = [_payload("1"), _payload("2")]
     pieces.insert(place, piece)
-    result = LiteLLMReader(LiteLLMRules()).body(form % tuple(pieces), Recent(), NOW)
+    result = LiteLLMReader(LiteLLMRules()).body(form % tuple(pieces), DeduplicationWindow(), NOW)
     assert ([call.row.request_id for call in result.calls], len(result.refused)) == (["1", "2"], 1)
 
 
@@ -102,7 +102,7 @@ def test_a_payload_does_not_spoil_the_body_that_it_is_posted_in(piece: bytes, pl
 )
 def test_a_body_without_a_payload_that_can_be_read_yields_no_call(body: bytes) -> None:
     try:
-        result = LiteLLMReader(LiteLLMRules()).body(body, Recent(), NOW)
+        result = LiteLLMReader(LiteLLMRules()).body(body, DeduplicationWindow(), NOW)
     except BadInput:
         return
     assert not result.calls and result.refused
@@ -121,7 +121,7 @@ def test_a_body_without_a_payload_that_can_be_read_yields_no_call(body: bytes) -
     ],
 )  # fmt: skip
 def test_a_field_of_any_type_raises_nothing_but_a_refusal(more: dict[str, Any]) -> None:
-    result = LiteLLMReader(LiteLLMRules()).payloads([("p", payload(**more))], Recent(), NOW)
+    result = LiteLLMReader(LiteLLMRules()).payloads([("p", payload(**more))], DeduplicationWindow(), NOW)
     assert len(result.calls) + len(result.refused) == 1
 
 
@@ -132,7 +132,7 @@ SPANS = [span(id=id_, parent="") for id_ in IDS]
 
 
 def _read(body: bytes, *, as_text: bool) -> tuple[list[str], int]:
-    result = GenAIReader(SpanRules()).read_message(body, Recent(), NOW, json=as_text)
+    result = GenAIReader(SpanRules()).read_message(body, DeduplicationWindow(), NOW, json=as_text)
     return sorted(call.names[0].rpartition("/")[2] for call in result.calls), len(result.refused)
 
 

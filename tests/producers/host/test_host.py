@@ -16,16 +16,18 @@ from contracts import topics
 from contracts.errors import Unavailable
 from contracts.events import MAX_SPAN_MS, UsageBatch
 from contracts.settings import Settings
+from producers.api import PollResult
 from producers.host import energy
 from producers.host.energy import CounterRange, HostCounterSnapshot, ZoneEnergy, counter_energy_uj
-from producers.host.plugin import HostConfig, check_host, produce_host
+from producers.host.plugin import HostConfig
 from producers.host.rapl import RaplCounters, zones
 from producers.host.source import HostEnergySource
 from producers.host.zeusd import LEAST_RANGE_UJ, ZeusdHostCounters
 from producers.runtime.delivery import Delivery
-from producers.runtime.poll_loop import Collected, Collector, Metrics
+from producers.runtime.poll_loop import Collector, Metrics
 from producers.runtime.spool import Spool
 from tests.producers.conftest import first_with_rows, running
+from tests.producers.frame import findings
 from tests.producers.gpu.zeusd.test_sensor import NEW, OLD, Daemon
 from tests.support.brokers import FakeBroker
 from tests.support.clocks import T0, FakeClock
@@ -224,18 +226,18 @@ def test_a_zone_that_cannot_be_read_for_a_while_loses_no_energy(sysfs: Sysfs) ->
     first = collect(host, None, 0)
     (sysfs.at / "intel-rapl:0" / "energy_uj").write_text("soon")
     sysfs.stands("intel-rapl:1", 2_000)
-    second = collect(host, first.mark, 10_000)
+    second = collect(host, first.checkpoint, 10_000)
     assert zone_energy(second) == {"dram-0": (0, "0"), "package-1": (0, "1000"), "dram-1": (0, "0"), "psys": (0, "0")}
     assert len(second.refused) == 1
     sysfs.stands("intel-rapl:0", 8_000)
-    third = collect(host, collect(host, second.mark, 20_000).mark, 30_000)
+    third = collect(host, collect(host, second.checkpoint, 20_000).checkpoint, 30_000)
     assert zone_energy(third)["package-1"] == (20_000, "0")
-    assert zone_energy(collect(host, second.mark, 20_000))["package-0"] == (0, "7000")
+    assert zone_energy(collect(host, second.checkpoint, 20_000))["package-0"] == (0, "7000")
 
 
-def zone_energy(collected: Collected) -> dict[str, tuple[int, str]]:
+def zone_energy(collected: PollResult) -> dict[str, tuple[int, str]]:
     """Return (start counted from T0, energy) by zone."""
-    [made] = collected.made
+    [made] = collected.batches
     batch = made.batch
     assert isinstance(batch, UsageBatch)
     zones = [d["zone"] for d in batch.dimensions]
@@ -280,7 +282,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
         yield spool
 
 
-def collect(host: HostEnergySource, mark: bytes | None, ms: int) -> Collected:
+def collect(host: HostEnergySource, mark: bytes | None, ms: int) -> PollResult:
     time = FakeClock(10**9)
     time.now_ms = ms
     return host.collect(mark, time)
@@ -309,9 +311,9 @@ def test_a_killed_producer_goes_on_from_where_its_counters_stood(sysfs: Sysfs, s
 def test_a_row_says_which_zone_of_which_node_it_is_and_the_same_each_time(sysfs: Sysfs) -> None:
     host = HostEnergySource(RaplCounters(sysfs.folder), "east", "n1", "boot")
     first = collect(host, None, 0)
-    assert list(first.made) == []
+    assert list(first.batches) == []
     sysfs.stands("intel-rapl:2", 5_000)
-    [made], [again] = (collect(host, first.mark, 10_000).made for _ in range(2))
+    [made], [again] = (collect(host, first.checkpoint, 10_000).batches for _ in range(2))
     batch = made.batch
     assert isinstance(batch, UsageBatch)
     batch.check()
@@ -327,8 +329,8 @@ def test_a_row_says_which_zone_of_which_node_it_is_and_the_same_each_time(sysfs:
 def test_what_is_not_known_is_counted_and_told(sysfs: Sysfs) -> None:
     host = HostEnergySource(RaplCounters(sysfs.folder), "east", "n1", "boot")
     first = collect(host, None, 0)
-    found = collect(host, first.mark, 3_600_000)
-    assert (list(found.made), len(found.refused)) == ([], 5)
+    found = collect(host, first.checkpoint, 3_600_000)
+    assert (list(found.batches), len(found.refused)) == ([], 5)
 
 
 def test_the_whole_producer_meters_from_the_kernels_files_to_the_log(
@@ -339,7 +341,7 @@ def test_the_whole_producer_meters_from_the_kernels_files_to_the_log(
     monkeypatch.setenv("WATTLOG_HOST_EVERY_S", "1")
     stop = threading.Event()
     settings = Settings(data=tmp_path, kafka_bootstrap=broker, cluster="east", node="n1")
-    with running(produce_host, settings, stop):
+    with running("host", settings, stop):
         event = first_with_rows(broker, topics.USAGE)
     assert (event.source, event.workload) == ("host://east/n1/~n1", "~n1")
     assert isinstance(event.batch, UsageBatch)
@@ -348,13 +350,13 @@ def test_the_whole_producer_meters_from_the_kernels_files_to_the_log(
 
 def test_doctor_says_which_zones_there_are(sysfs: Sysfs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
-    assert list(check_host(Settings())) == []
+    assert findings("host", Settings()) == []
     monkeypatch.setenv("WATTLOG_HOST_POWERCAP", str(sysfs.folder))
-    [(where, said)] = check_host(Settings())
+    [(where, said)] = findings("host", Settings())
     assert where == str(sysfs.folder)
     assert str(said).startswith("rapl: dram-0, dram-1, package-0, package-1, psys (psys holds")
     monkeypatch.setenv("WATTLOG_HOST_POWERCAP", str(tmp_path))
-    [(_, said)] = check_host(Settings())
+    [(_, said)] = findings("host", Settings())
     assert isinstance(said, Unavailable)
 
 

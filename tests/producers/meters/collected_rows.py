@@ -17,7 +17,7 @@ def told(
 ) -> list[tuple[str, str, str, dict[str, str]]]:
     """(workload, tenant, quantity, dimensions) of each row."""
     rows = []
-    for made in question.collect(mark, now).made:
+    for made in question.collect(mark, now).batches:
         b = made.batch
         assert isinstance(b, UsageBatch)
         b.check()

@@ -14,6 +14,7 @@ import pytest
 
 from contracts.errors import BadInput
 from contracts.events import UsageBatch
+from producers.api import PollResult
 from producers.meters.cgroups.cgroup_files import CgroupReader
 from producers.meters.cgroups.config import CgroupRule
 from producers.meters.kubelet.config import PodRule
@@ -23,7 +24,6 @@ from producers.meters.prometheus import promql
 from producers.meters.sql import sql_query
 from producers.meters.window_query import RowTemplate
 from producers.meters.windows import MeterWindow
-from producers.runtime.poll_loop import Collected
 from tests.producers.meters.test_node import MINUTE, T0, Tree, pod, summary
 from tests.support.clocks import clock_at
 
@@ -31,11 +31,11 @@ TEMPLATE = RowTemplate("m", "1", "x://y/0", "c", "w", "", {"tenant": "who", "ses
 WINDOW = MeterWindow(T0, T0 + MINUTE)
 
 
-def _workloads(collected: Collected) -> set[str]:
-    for item in collected.made:
+def _workloads(collected: PollResult) -> set[str]:
+    for item in collected.batches:
         assert isinstance(item.batch, UsageBatch)
         item.batch.check()
-    return {item.workload for item in collected.made}
+    return {item.workload for item in collected.batches}
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def _workloads(collected: Collected) -> set[str]:
 def test_a_cgroup_whose_files_are_malformed_is_refused_alone(tmp_path: Path, file: str, content: bytes) -> None:
     tree = Tree(tmp_path)
     source = tree.looks(CgroupRule(path="a", workload="first"), CgroupRule(path="b", workload="second"), host=True)
-    mark = source.collect(None, clock_at(T0)).mark
+    mark = source.collect(None, clock_at(T0)).checkpoint
     for name in ("a", "b"):
         tree.group(name, cpu_us=60_000_000, memory=0)
     (tree.root / "a" / file).write_bytes(content)
@@ -71,7 +71,7 @@ def test_a_cgroup_whose_files_are_malformed_is_refused_alone(tmp_path: Path, fil
 def test_a_node_whose_files_are_malformed_does_not_stop_its_cgroups(tmp_path: Path, path: str, content: str) -> None:
     tree = Tree(tmp_path)
     source = tree.looks(CgroupRule(path="a", workload="first"), host=True)
-    mark = source.collect(None, clock_at(T0)).mark
+    mark = source.collect(None, clock_at(T0)).checkpoint
     tree.group("a", cpu_us=60_000_000, memory=0)
     (tree.proc / path).write_text(content)
     assert "first" in _workloads(source.collect(mark, clock_at(T0 + MINUTE)))
@@ -83,7 +83,7 @@ def test_a_cgroup_whose_name_is_no_text_is_refused_alone(tmp_path: Path) -> None
         (CgroupRule(path="*", workload="w"),), "n1", root=tree.root, proc=tree.proc, host=False, interfaces=()
     )
     source = ObservedSource("cgroups", "n1", "c1", "n1", MINUTE, reader.observe)
-    mark = source.collect(None, clock_at(T0)).mark
+    mark = source.collect(None, clock_at(T0)).checkpoint
     for name in ("good", b"bad\xff".decode(errors="surrogateescape")):
         tree.group(name, cpu_us=60_000_000, memory=0)
     collected = source.collect(mark, clock_at(T0 + MINUTE))
@@ -109,7 +109,7 @@ def test_a_malformed_pod_is_refused_alone(change: dict[str, Any]) -> None:
     texts = [summary(), json.dumps(text)]
     reader = KubeletReader([PodRule(pod="b", workload="second")], lambda: texts.pop(0), "k")
     source = ObservedSource("kubelet", "k", "c1", "n1", MINUTE, reader.observe)
-    mark = source.collect(None, clock_at(T0)).mark
+    mark = source.collect(None, clock_at(T0)).checkpoint
     collected = source.collect(mark, clock_at(T0 + MINUTE))
     assert (_workloads(collected), len(collected.refused)) == ({"second"}, 1)
 

@@ -11,22 +11,22 @@ import pytest
 
 from contracts.errors import BadInput, Unavailable
 from contracts.events import UsageBatch
+from producers.api import PollResult
 from producers.meters.cgroups.cgroup_files import CgroupReader
 from producers.meters.cgroups.config import CgroupRule
 from producers.meters.kubelet.config import PodRule
 from producers.meters.kubelet.stats_summary import KubeletReader
 from producers.meters.observations import ObservedSource
-from producers.runtime.poll_loop import Collected
 from tests.support.clocks import clock_at
 
 T0 = 1_700_000_000_000
 MINUTE = 60_000
 
 
-def told(found: Collected) -> list[tuple[str, str, str, str, str]]:
+def told(found: PollResult) -> list[tuple[str, str, str, str, str]]:
     """(workload, tenant, meter, unit, quantity) of each row."""
     rows = []
-    for made in found.made:
+    for made in found.batches:
         b = made.batch
         assert isinstance(b, UsageBatch)
         b.check()
@@ -78,7 +78,7 @@ def test_a_cgroup_is_metered_from_look_to_look(tree: Tree) -> None:
     tree.group("system.slice/vllm-1.service", cpu_us=5_000_000, memory=2 * 10**9, read=10)
     first = looks.collect(None, clock_at(T0))
     tree.group("system.slice/vllm-1.service", cpu_us=35_000_000, memory=4 * 10**9, read=1_010)
-    second = looks.collect(first.mark, clock_at(T0 + MINUTE))
+    second = looks.collect(first.checkpoint, clock_at(T0 + MINUTE))
     assert told(first) == []
     assert told(second) == [
         ("chat", "acme", "cpu_memory_usage_gigabyte_minutes", "GB.min", "3"),
@@ -94,7 +94,7 @@ def test_a_cgroup_that_is_made_anew_under_the_same_name_counts_from_nothing(tree
     # The old one is kept under another name, so that its inode is not given to the new one.
     os.rename(tree.root / "system.slice/vllm-1.service", tree.root / "system.slice/gone")
     tree.group("system.slice/vllm-1.service", cpu_us=120_000_000, memory=0)
-    (row, *_) = told(looks.collect(first.mark, clock_at(T0 + MINUTE)))
+    (row, *_) = told(looks.collect(first.checkpoint, clock_at(T0 + MINUTE)))
     assert row[2:] == ("cpu_usage_core_minutes", "core.min", "2")
 
 
@@ -105,7 +105,7 @@ def test_the_first_group_that_matches_has_a_cgroup(tree: Tree) -> None:
     first = looks.collect(None, clock_at(T0))
     for name in ("system.slice/vllm-1.service", "system.slice/sshd.service"):
         tree.group(name, cpu_us=60_000_000, memory=0)
-    found = told(looks.collect(first.mark, clock_at(T0 + MINUTE)))
+    found = told(looks.collect(first.checkpoint, clock_at(T0 + MINUTE)))
     assert [row[0] for row in found] == ["chat", "rest"]
 
 
@@ -113,7 +113,7 @@ def test_the_node_itself_is_metered_too_and_loopback_is_no_network(tree: Tree) -
     looks = tree.looks(host=True)
     first = looks.collect(None, clock_at(T0))
     tree.node(cpu_us=120_000_000, total_kb=4_000_000, free_kb=2_000_000, received=500)
-    assert told(looks.collect(first.mark, clock_at(T0 + MINUTE))) == [
+    assert told(looks.collect(first.checkpoint, clock_at(T0 + MINUTE))) == [
         ("~n1", "", "cpu_memory_usage_gigabyte_minutes", "GB.min", "1.024"),
         ("~n1", "", "cpu_usage_core_minutes", "core.min", "2"),
         ("~n1", "", "network_received_bytes", "By", "500"),
@@ -123,14 +123,14 @@ def test_the_node_itself_is_metered_too_and_loopback_is_no_network(tree: Tree) -
 def test_a_cgroup_that_was_not_looked_for_before_only_begins(tree: Tree) -> None:
     tree.group("system.slice/vllm-1.service", cpu_us=10**12, memory=0)
     first = tree.looks(host=True).collect(None, clock_at(T0))
-    assert told(tree.looks(VLLM, host=True).collect(first.mark, clock_at(T0 + MINUTE))) == []
+    assert told(tree.looks(VLLM, host=True).collect(first.checkpoint, clock_at(T0 + MINUTE))) == []
 
 
 def test_a_rule_that_nothing_matches_is_told_once(tree: Tree) -> None:
     looks = tree.looks(VLLM)
     first = looks.collect(None, clock_at(T0))
     assert first.notes == [f"no cgroup is {VLLM.path}"]
-    assert looks.collect(first.mark, clock_at(T0 + MINUTE)).notes == []
+    assert looks.collect(first.checkpoint, clock_at(T0 + MINUTE)).notes == []
 
 
 def test_a_folder_that_is_no_cgroup2_is_told(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ class Node:
             "kubelet", "k", "c1", "n1", MINUTE, KubeletReader(rules, lambda: self.text, "k").observe
         )
 
-    def look(self, mark: bytes | None, t_ms: int, **pods: Mapping[str, object]) -> Collected:
+    def look(self, mark: bytes | None, t_ms: int, **pods: Mapping[str, object]) -> PollResult:
         self.text = summary(**pods)
         return self.looks.collect(mark, clock_at(t_ms))
 
@@ -179,13 +179,13 @@ CHAT = PodRule(namespace="serving", pod="chat-*", workload="chat", tenant="acme"
 def test_a_pod_is_metered_from_look_to_look() -> None:
     node = Node(CHAT)
     first = node.look(None, T0, a=pod("chat-1", cpu_ns=10**9, memory=10**9))
-    second = node.look(first.mark, T0 + MINUTE, a=pod("chat-1", cpu_ns=91 * 10**9, memory=3 * 10**9))
+    second = node.look(first.checkpoint, T0 + MINUTE, a=pod("chat-1", cpu_ns=91 * 10**9, memory=3 * 10**9))
     assert told(second) == [
         ("chat", "acme", "cpu_memory_usage_gigabyte_minutes", "GB.min", "2"),
         ("chat", "acme", "cpu_usage_core_minutes", "core.min", "1.5"),
         ("chat", "acme", "storage_usage_gigabyte_minutes", "GB.min", "2"),
     ]
-    (made,) = second.made
+    (made,) = second.batches
     assert isinstance(made.batch, UsageBatch)
     assert made.batch.dimensions[0] == {"node": "n1", "namespace": "serving", "pod": "chat-1"}
 
@@ -193,14 +193,14 @@ def test_a_pod_is_metered_from_look_to_look() -> None:
 def test_a_pod_that_has_come_since_counts_from_its_beginning() -> None:
     node = Node(CHAT)
     first = node.look(None, T0)
-    second = node.look(first.mark, T0 + MINUTE, a=pod("chat-2", cpu_ns=30 * 10**9))
+    second = node.look(first.checkpoint, T0 + MINUTE, a=pod("chat-2", cpu_ns=30 * 10**9))
     assert ("chat", "acme", "cpu_usage_core_minutes", "core.min", "0.5") in told(second)
 
 
 def test_figures_that_a_kubelet_leaves_out_for_once_are_not_counted_twice() -> None:
     node = Node(CHAT)
-    mark = node.look(None, T0, a=pod("chat-1", cpu_ns=60 * 10**9)).mark
-    mark = node.look(mark, T0 + MINUTE, a=pod("chat-1", cpu_ns=None)).mark
+    mark = node.look(None, T0, a=pod("chat-1", cpu_ns=60 * 10**9)).checkpoint
+    mark = node.look(mark, T0 + MINUTE, a=pod("chat-1", cpu_ns=None)).checkpoint
     found = told(node.look(mark, T0 + 2 * MINUTE, a=pod("chat-1", cpu_ns=120 * 10**9)))
     assert ("chat", "acme", "cpu_usage_core_minutes", "core.min", "1") in found
 
@@ -208,7 +208,7 @@ def test_figures_that_a_kubelet_leaves_out_for_once_are_not_counted_twice() -> N
 def test_pods_that_no_rule_knows_are_unmatched_and_told_once() -> None:
     node = Node()
     first = node.look(None, T0, a=pod("x", cpu_ns=0, namespace="dev"))
-    second = node.look(first.mark, T0 + MINUTE, a=pod("x", cpu_ns=60 * 10**9, namespace="dev"))
+    second = node.look(first.checkpoint, T0 + MINUTE, a=pod("x", cpu_ns=60 * 10**9, namespace="dev"))
     assert first.notes == ["no rule names the workload of pods in namespace 'dev': they show as 'unmatched/dev'"]
     assert second.notes == []
     assert ("unmatched/dev", "", "cpu_usage_core_minutes", "core.min", "1") in told(second)

@@ -15,13 +15,14 @@ from contracts import codec, topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import UsageBatch
 from contracts.settings import Settings
-from producers import registry
-from producers.common.http_client import Pages
 from producers.meters.cgroups.config import CgroupsConfig
+from producers.meters.cgroups.plugin import cgroups_source
 from producers.meters.kubelet.config import KubeletConfig
-from producers.meters.plugin import cgroups_source, kubelet_source, produce_kubelet
+from producers.meters.kubelet.plugin import kubelet_source
 from producers.runtime.config import load
+from producers.runtime.runner import run
 from tests.producers.conftest import Page
+from tests.producers.frame import environment
 from tests.support.clocks import clock_at
 
 METERS = ("cgroups", "kubelet", "prometheus", "sql")
@@ -64,7 +65,7 @@ def test_what_a_pod_used_while_no_producer_ran_is_on_the_log_once(
     for cpu_s in (60, 90):
         kubelet.cpu_ns, kubelet.asked = cpu_s * 10**9, 0
         stop = threading.Event()
-        thread = threading.Thread(target=produce_kubelet, args=(settings, stop))
+        thread = threading.Thread(target=run, args=("kubelet", settings, stop))
         thread.start()
         while not kubelet.asked:
             assert thread.is_alive()
@@ -80,11 +81,11 @@ def test_what_a_pod_used_while_no_producer_ran_is_on_the_log_once(
 
 def test_a_service_accounts_token_is_read_at_each_look_and_never_sent_in_the_clear(tmp_path: Path) -> None:
     told = KubeletConfig(url="https://127.0.0.1:1", token_file=tmp_path / "token")
-    with Pages() as pages, pytest.raises(Unavailable, match="token_file"):
-        kubelet_source(Settings(), told, pages).collect(None, clock_at(0))
+    with pytest.raises(Unavailable, match="token_file"):
+        kubelet_source(told, environment(Settings())).collect(None, clock_at(0))
     plain = told.model_copy(update={"url": "http://127.0.0.1:1"})
-    with Pages() as pages, pytest.raises(Unavailable, match="does not answer"):
-        kubelet_source(Settings(), plain, pages).collect(None, clock_at(0))
+    with pytest.raises(Unavailable, match="does not answer"):
+        kubelet_source(plain, environment(Settings())).collect(None, clock_at(0))
 
 
 def test_doctor_says_of_each_what_it_finds_or_why_not(
@@ -112,10 +113,10 @@ def test_doctor_says_of_each_what_it_finds_or_why_not(
 @pytest.mark.parametrize("name", ["kubelet", "prometheus", "sql"])
 def test_nothing_configured_is_told_with_what_to_write(name: str, configure: Callable[[str], Settings]) -> None:
     with pytest.raises(BadSetting, match=f"produce.{name}"):
-        registry.produce(name, configure(""), threading.Event())
+        run(name, configure(""), threading.Event())
 
 
 def test_a_node_of_which_nothing_is_looked_at_is_told(configure: Callable[[str], Settings]) -> None:
     settings = configure("[produce.cgroups]\nhost = false\n")
     with pytest.raises(BadSetting, match="which cgroups are whose"):
-        cgroups_source(settings, load(CgroupsConfig))
+        cgroups_source(load(CgroupsConfig), environment(settings))

@@ -19,14 +19,13 @@ from schemathesis.specs.openapi.checks import status_code_conformance
 from contracts.errors import Unavailable, WattlogError
 from contracts.events import TokenBatch, UsageBatch
 from contracts.settings import Settings
-from producers.receivers.http_plugin import HttpConfig, intakes
-from producers.receivers.litellm import route as litellm
-from producers.receivers.otlp import route as otlp
+from producers.api import WorkloadBatch
 from producers.runtime.batching import RequestRow, token_batch
-from producers.runtime.deduplication import Recent
-from producers.runtime.poll_loop import Made
-from producers.runtime.receiver.delivery_queue import Line, Order, ready
+from producers.runtime.deduplication import DeduplicationWindow
+from producers.runtime.receiver.delivery_queue import DeliveryQueue, PendingRequest, ready
+from producers.runtime.receiver.routes import open_routes
 from producers.runtime.receiver.server import Bounds
+from tests.producers.frame import environment
 from tests.producers.gateways.payloads import SECRET, as_json, as_protobuf, payload, span
 from tests.producers.runtime.receiver.listener import NOW_MS, Listener, UsageBroker, listening, token
 from tests.producers.runtime.receiver.listener import SECRET as KEY
@@ -55,8 +54,8 @@ def listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Listen:
 
     @contextmanager
     def listen(**more: Any) -> Iterator[Listener]:
-        recent = Recent()
-        routes = [route.intake(Settings(cluster="east"), recent) for route in (otlp, litellm)]
+        recent = DeduplicationWindow()
+        routes = [r for r in open_routes(environment(Settings(cluster="east"))) if r.kind != "cloudevents"]
         with listening(tmp_path, intakes=routes, recent=recent, **more) as listener:
             yield listener
 
@@ -241,31 +240,31 @@ class Keeper:
 
 
 def test_what_the_disk_did_not_take_may_come_again(listen: Listen) -> None:
-    recent, keeper, told = Recent(), Keeper(), list[WattlogError | None]()
-    line = Line(FixedWallClock(NOW_MS), max_waiting=10, recent=recent)
+    recent, keeper, told = DeduplicationWindow(), Keeper(), list[WattlogError | None]()
+    line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=10, recent=recent)
     line.start(keeper, threaded=False)
     recent.add(["a"])
     keeper.full = True
-    line._inbox.put(Order(made(), told.append, ["b"]))
+    line._inbox.put(PendingRequest(made(), told.append, ["b"]))
     line.step()
     assert (keeper.kept, recent.has("a"), recent.has("b")) == (0, True, False)
     keeper.full = False
-    line._inbox.put(Order(made(), told.append, ["b"]))
+    line._inbox.put(PendingRequest(made(), told.append, ["b"]))
     line.step()
     assert (keeper.kept, recent.has("b")) == (1, True)
     assert "full" in str(told[0])
 
 
 def test_two_requests_that_bring_the_same_at_once_count_once(listen: Listen) -> None:
-    recent, keeper, told = Recent(), Keeper(), list[WattlogError | None]()
-    line = Line(FixedWallClock(NOW_MS), max_waiting=10, recent=recent)
+    recent, keeper, told = DeduplicationWindow(), Keeper(), list[WattlogError | None]()
+    line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=10, recent=recent)
     line.start(keeper, threaded=False)
     for _ in range(2):
-        line._inbox.put(Order(made(), told.append, ["a"]))
+        line._inbox.put(PendingRequest(made(), told.append, ["a"]))
     line.step()
     assert keeper.kept == 1
     assert "it counts once" in str(told[0])
-    again = Recent()
+    again = DeduplicationWindow()
     again.load(keeper.marks)
     assert again.has("a")
 
@@ -273,14 +272,14 @@ def test_two_requests_that_bring_the_same_at_once_count_once(listen: Listen) -> 
 def test_what_came_before_is_accepted_when_what_was_kept_by_then_is_acknowledged(listen: Listen) -> None:
     keeper, told, again = Keeper(), list[WattlogError | None](), list[WattlogError | None]()
     keeper.newest = 7  # An earlier run's, on disk.
-    line = Line(FixedWallClock(NOW_MS), max_waiting=10)
+    line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=10)
     line.start(keeper, threaded=False)
-    line._inbox.put(Order((), again.append, again=True))
+    line._inbox.put(PendingRequest((), again.append, again=True))
     keeper.oldest = 5
     line.step()
     assert again == []
     keeper.oldest = 8
-    line._inbox.put(Order(made(), told.append, again=True))
+    line._inbox.put(PendingRequest(made(), told.append, again=True))
     line.step()
     assert (again, told) == ([None], [])
     line.done(0)
@@ -289,8 +288,8 @@ def test_what_came_before_is_accepted_when_what_was_kept_by_then_is_acknowledged
 
 def made() -> list[Any]:
     row = RequestRow("acme", "llama", "r", 1, 0, 2, 1, 0, 1)
-    return list(ready("otlp", "n", [Made("c", "w", token_batch([row], 0))]))
+    return list(ready("otlp", "n", [WorkloadBatch("c", "w", token_batch([row], 0))]))
 
 
 def test_both_routes_are_among_the_listeners(listen: Listen) -> None:
-    assert {route.path for route in intakes(Settings(), HttpConfig())} >= {"/v1/traces", "/litellm"}
+    assert {route.path for route in open_routes(environment(Settings()))} >= {"/v1/traces", "/litellm"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from contracts import codec
 from contracts.events import Event, PowerBatch, TokenBatch
-from producers.recordings import BadRow
+from producers.recordings.base import BadRow
 
 Bytes = tuple[codec.Headers, bytes]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from contracts.events import Event
-from producers.recordings import Recording, azure, csv_recording
+from producers.recordings.azure.recording import azure
+from producers.recordings.base import Recording
+from producers.recordings.csv.recording import csv_recording
 from tests.producers.recordings.replay import write
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import BadInput
-from producers.recordings import azure, csv_recording, mlperf
+from producers.recordings.azure.recording import azure
+from producers.recordings.csv.recording import csv_recording
+from producers.recordings.mlperf.recording import mlperf
 from tests.producers.recordings.mlperf.test_recording import _folder, _line
 from tests.producers.recordings.replay import replay
 

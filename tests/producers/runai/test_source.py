@@ -24,15 +24,17 @@ from contracts import codec, topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import UsageBatch
 from contracts.settings import Settings
+from producers.api import PollResult, WorkloadBatch
 from producers.runai import meters, windows
 from producers.runai.metrics import RunAiMetrics
-from producers.runai.plugin import RunAiConfig, api_of, produce_runai, source_of
+from producers.runai.plugin import RunAiConfig, api_of, source_of
 from producers.runai.windows import RunAiCheckpoint
 from producers.runtime import poll_loop
 from producers.runtime.config import load
 from producers.runtime.delivery import Delivery
 from producers.runtime.event_sequence import Sequencer, event_of
-from producers.runtime.poll_loop import Collected, Collector
+from producers.runtime.poll_loop import Collector
+from producers.runtime.runner import run
 from producers.runtime.spool import Spool
 from tests.producers.runai.stand_in import (
     CLUSTER,
@@ -66,11 +68,11 @@ class Look:
         self.api = api_of(config, self.time, standin.transport())
         self.source = source_of(Settings(cluster="here"), config, self.api, RunAiMetrics(self.registry))
         self.mark: bytes | None = windows.encode_checkpoint(RunAiCheckpoint(START))
-        self.steps: list[Collected] = []
+        self.steps: list[PollResult] = []
 
-    def step(self) -> Collected:
+    def step(self) -> PollResult:
         collected = self.source.collect(self.mark, self.time)
-        self.mark = collected.mark
+        self.mark = collected.checkpoint
         self.steps.append(collected)
         return collected
 
@@ -82,7 +84,7 @@ class Look:
         return [
             (batch.dimensions[n]["runai_workload_id"], batch.meter[n], batch.quantity[n], _minute(batch.t1_ms[n]))
             for step in self.steps
-            for batch in map(usage, step.made)
+            for batch in map(usage, step.batches)
             for n in range(len(batch))
         ]
 
@@ -99,7 +101,7 @@ def _minute(t_ms: Any) -> int:
     return (int(t_ms) - START) // MINUTE_MS
 
 
-def usage(made: poll_loop.Made) -> UsageBatch:
+def usage(made: WorkloadBatch) -> UsageBatch:
     assert isinstance(made.batch, UsageBatch)
     made.batch.check()
     return made.batch
@@ -115,7 +117,7 @@ def of(workload: str, reply: Reply) -> Odd:
 def test_a_source_that_was_never_read_begins_now_and_asks_nothing() -> None:
     look = Look(Standin())
     look.mark = None
-    assert look.step().made == []
+    assert look.step().batches == []
     assert look.standin.asked == []
     assert windows.decode_checkpoint(look.mark or b"").read_ms == START - MINUTE_MS  # The offset is taken off.
 
@@ -123,7 +125,7 @@ def test_a_source_that_was_never_read_begins_now_and_asks_nothing() -> None:
 def test_a_window_becomes_rows_of_its_workloads() -> None:
     look = Look(Standin(workloads=2))
     look.at(1.5)
-    made = {m.workload: (m.cluster, usage(m)) for m in look.step().made}
+    made = {m.workload: (m.cluster, usage(m)) for m in look.step().batches}
     assert made.keys() == {"job-0", "job-1"}
     cluster, batch = made["job-0"]
     assert cluster == "east"
@@ -138,7 +140,7 @@ def test_a_window_becomes_rows_of_its_workloads() -> None:
 def test_a_window_is_not_read_before_its_samples_have_come() -> None:
     look = Look(Standin())
     look.at(1.499)
-    assert look.step().made == []
+    assert look.step().batches == []
     assert look.standin.asked == []
 
 
@@ -217,14 +219,14 @@ def test_tenants_are_projects_unless_a_table_says_otherwise() -> None:
     standin.workloads["w1"].project = "proj-2"
     look = Look(standin, tenants={"proj-2": "acme"})
     look.at(1.5)
-    assert {t for m in look.step().made for t in usage(m).tenant} == {"proj-1", "acme"}
+    assert {t for m in look.step().batches for t in usage(m).tenant} == {"proj-1", "acme"}
 
 
 def test_a_pod_bears_the_department_of_its_workload() -> None:
     look = Look(Standin(), resource="pods", tenant_by="department")
     look.standin.pods = {"p0": Thing("p0", "pod-0", born_ms=START - 1, workload="w0")}
     look.at(1.5)
-    [made] = look.step().made
+    [made] = look.step().batches
     batch = usage(made)
     assert (made.workload, set(batch.tenant)) == ("job-0", {"dep-1"})
     assert {(d["pod"], d["pod_id"], d["node"]) for d in batch.dimensions} == {("pod-0", "p0", "node-1")}
@@ -235,7 +237,7 @@ def test_a_pod_whose_workload_is_not_listed_is_known_by_what_it_says_itself() ->
     look = Look(Standin(workloads=0), resource="pods")
     look.standin.pods = {"p0": Thing("p0", "pod-0", born_ms=START - 1, workload="w9")}
     look.at(1.5)
-    [made] = look.step().made
+    [made] = look.step().batches
     assert (made.workload, set(usage(made).tenant)) == ("of-the-pod", {"proj-1"})
 
 
@@ -243,21 +245,21 @@ def test_a_filter_of_workloads_holds_for_their_pods() -> None:
     look = Look(Standin(), resource="pods", filter=("projectName==proj-1",))
     look.standin.pods = {w: Thing(w, w, born_ms=START - 1, workload=w) for w in ("w0", "w9")}
     look.at(1.5)
-    assert {m.workload for m in look.step().made} == {"job-0"}
+    assert {m.workload for m in look.step().batches} == {"job-0"}
 
 
 def test_a_cluster_goes_under_its_name_in_run_ai_or_as_told() -> None:
     for more, expected in (({}, "east"), ({"cluster": "mine"}, "mine")):
         look = Look(Standin(), **more)
         look.at(1.5)
-        assert {m.cluster for m in look.step().made} == {expected}
+        assert {m.cluster for m in look.step().batches} == {expected}
 
 
 def test_where_clusters_names_may_not_be_read_their_ids_serve() -> None:
     look = Look(Standin())
     look.standin.odd = times(9, Reply(403), lambda asked: asked.path == "/api/v1/clusters")
     look.at(1.5)
-    assert {m.cluster for m in look.step().made} == {CLUSTER}
+    assert {m.cluster for m in look.step().batches} == {CLUSTER}
 
 
 def test_where_they_cannot_be_read_now_nothing_goes_under_another_name() -> None:
@@ -283,7 +285,7 @@ def test_a_workload_of_many_pods_is_sent_in_messages_that_brokers_take() -> None
     look.standin.pods = {p.id: p for p in pods}
     look.standin.value = lambda metric, thing, t_ms: 0.5123456789
     look.at(1.5)
-    made = look.step().made
+    made = look.step().batches
     sizes = [len(codec.encode(event_of(Sequencer(1), "s", m.cluster, m.workload, m.batch))[1]) for m in made]
     assert len(sizes) > 1
     assert max(sizes) < 1_000_000 // 2
@@ -299,7 +301,7 @@ def test_a_workload_that_fails_holds_up_no_other_and_is_told_kept_and_read_again
     look.standin.odd = of("w1", Reply(500))
     look.at(1.5)
     step = look.step()
-    assert {m.workload for m in step.made} == {"job-0", "job-2"}
+    assert {m.workload for m in step.batches} == {"job-0", "job-2"}
     assert "workload 'job-1' (w1) of east, 2023-11-14T22:13:00Z to 2023-11-14T22:14:00Z" in step.notes[0]
     assert "answers 500" in step.notes[0]
     assert (look.failed, look.value("failed_workloads")) == (["w1"], 1)
@@ -307,7 +309,7 @@ def test_a_workload_that_fails_holds_up_no_other_and_is_told_kept_and_read_again
     look.standin.odd = lambda asked: None
     look.at(2.55)
     again = look.step()
-    assert [(m.workload, m.batch.event_ms) for m in again.made] == [("job-1", START + MINUTE_MS)]
+    assert [(m.workload, m.batch.event_ms) for m in again.batches] == [("job-1", START + MINUTE_MS)]
     assert again.more  # The next window is due too.
     assert (look.failed, look.value("failed_workloads")) == ([], 0)
 
@@ -316,9 +318,9 @@ def test_only_the_metrics_that_failed_are_read_again() -> None:
     look = Look(Standin(), workload_metrics=tuple(meters.WORKLOAD))
     look.standin.odd = times(4, Reply(500), lambda a: a.about_metrics and "POD_COUNT" in a.params["metricType"])
     look.at(1.5)
-    assert len(usage(look.step().made[0])) == 9
+    assert len(usage(look.step().batches[0])) == 9
     look.at(2.56)
-    assert len(usage(look.step().made[0])) == EVERY - 9
+    assert len(usage(look.step().batches[0])) == EVERY - 9
     assert set(Counter(look.rows()).values()) == {1}
 
 
@@ -427,7 +429,7 @@ def test_identities_are_the_same_in_every_run_and_order_of_pages() -> None:
         standin.workloads = {f"w{n}": Thing(f"w{n}", f"job-{n}", born_ms=born(n)) for n in range(7)}
         look = Look(standin, page_size=page_size, concurrency=concurrency)
         look.at(1.5)
-        batches = [usage(m) for m in look.step().made]
+        batches = [usage(m) for m in look.step().batches]
         return [pair for b in batches for pair in zip(b.event_id, b.quantity, strict=True)]
 
     first = ids(500, lambda n: START - 100 + n, 1)
@@ -539,7 +541,7 @@ def test_what_run_ai_measures_is_on_the_log_though_it_misbehaves(
     rows: Counter[tuple[str, str, str]] = Counter()
     minutes: Counter[str] = Counter()
     stop = threading.Event()
-    thread = threading.Thread(target=produce_runai, args=(settings, stop))
+    thread = threading.Thread(target=run, args=("runai", settings, stop))
     thread.start()
     while len({(w, t1) for w, _, t1 in rows}) < 6:
         assert thread.is_alive()

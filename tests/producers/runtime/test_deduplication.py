@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.runtime.deduplication import PART, Recent, Trial
+from producers.runtime.deduplication import PART, DeduplicationTrial, DeduplicationWindow
 
 
 def test_what_came_is_known_and_the_oldest_are_forgotten() -> None:
-    recent = Recent(most=2 * PART)
+    recent = DeduplicationWindow(most=2 * PART)
     recent.add(str(n) for n in range(10 * PART))
     assert PART <= len(recent) <= 2 * PART
     assert recent.has(str(10 * PART - 1))
@@ -18,15 +18,15 @@ def test_what_came_is_known_and_the_oldest_are_forgotten() -> None:
 
 
 def test_what_was_dumped_is_known_to_the_next_run() -> None:
-    recent = Recent()
+    recent = DeduplicationWindow()
     recent.add("abc")
-    again = Recent(recent.dump())
+    again = DeduplicationWindow(recent.dump())
     assert [again.has(name) for name in "abcd"] == [True, True, True, False]
 
 
 @given(st.lists(st.lists(st.text(max_size=3), max_size=400), max_size=8), st.data())
 def test_parts_that_changed_are_enough_to_know_the_same(steps: list[list[str]], data: st.DataObject) -> None:
-    recent, marks = Recent(most=3 * PART), dict[str, bytes]()
+    recent, marks = DeduplicationWindow(most=3 * PART), dict[str, bytes]()
     for number, step in enumerate(steps):
         names = [f"{number} {name}" for name in step]
         recent.add(names)
@@ -35,28 +35,28 @@ def test_parts_that_changed_are_enough_to_know_the_same(steps: list[list[str]], 
         marks |= recent.marks()
         recent.saved()
         assert all(len(part) <= 8 * (PART + 1) for part in recent.marks().values())
-    again = Recent(most=3 * PART)
+    again = DeduplicationWindow(most=3 * PART)
     again.load({**marks, "source/x": b"other"})
     assert again.dump() == recent.dump()
 
 
 def test_the_ring_of_parts_is_bounded() -> None:
-    recent, marks = Recent(most=3 * PART), dict[str, bytes]()
+    recent, marks = DeduplicationWindow(most=3 * PART), dict[str, bytes]()
     for n in range(20 * PART):
         recent.add([str(n)])
         if n % 100 == 0:
             marks |= recent.marks()
             recent.saved()
     assert len(marks) == 4
-    again = Recent(most=3 * PART)
+    again = DeduplicationWindow(most=3 * PART)
     again.load(marks | recent.marks())
     assert again.dump() == recent.dump()
 
 
 def test_what_was_not_kept_is_forgotten_and_no_more() -> None:
-    recent = Recent()
+    recent = DeduplicationWindow()
     recent.add(["a"])
-    trial = Trial(recent)
+    trial = DeduplicationTrial(recent)
     trial.add(["a", "b", "b"])
     assert (trial.added, trial.has("b"), recent.has("b")) == (["b"], True, False)
     recent.add(trial.added)

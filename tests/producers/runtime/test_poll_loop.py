@@ -14,9 +14,10 @@ from prometheus_client import CollectorRegistry
 
 from contracts.errors import Unavailable
 from contracts.events import UsageBatch
+from producers.api import PollResult, WorkloadBatch
 from producers.runtime.clock import Clock
 from producers.runtime.delivery import Delivery
-from producers.runtime.poll_loop import Collected, Collector, Made, Metrics
+from producers.runtime.poll_loop import Collector, Metrics
 from producers.runtime.spool import Spool
 from tests.support.brokers import FakeBroker
 from tests.support.clocks import T0, FakeClock
@@ -32,7 +33,7 @@ class Lines:
         self.fails: Callable[[int], bool] = lambda now_ms: False
         self.looks: list[int] = []
 
-    def collect(self, mark: bytes | None, clock: Clock) -> Collected:
+    def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
         now_ms = clock.monotonic_ms()
         self.looks.append(now_ms)
         if self.fails(now_ms):
@@ -43,7 +44,7 @@ class Lines:
         at = np.full(n, T0, np.int64)
         quantities = tuple(str(q) for q in range(first, until))
         batch = UsageBatch(("line",) * n, ("1",) * n, ("acme",) * n, quantities, at, at, t_ms=clock.wall_ms())
-        return Collected([Made("c", "w", batch)], str(until).encode(), more=until < last)
+        return PollResult([WorkloadBatch("c", "w", batch)], str(until).encode(), more=until < last)
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_a_source_that_fails_is_told_and_tried_again_and_nothing_is_lost(spool: 
 
 def test_samples_that_were_missed_are_not_made_up_for(spool: Spool) -> None:
     class Slow(Lines):
-        def collect(self, mark: bytes | None, clock: Clock) -> Collected:
+        def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
             found = super().collect(mark, clock)
             time.now_ms += 2_500
             return found

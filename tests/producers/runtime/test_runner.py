@@ -19,9 +19,11 @@ from contracts.errors import BadSetting
 from contracts.events import Event
 from contracts.settings import Settings
 from producers import registry
+from producers.runtime.pacing import pace
 from producers.runtime.publisher import Publisher
-from producers.runtime.runner import node_name, pace, produce_simulated, stop_on_signals
+from producers.runtime.runner import run, stop_on_signals
 from producers.simulation.events import SimulatedFleet, default_spec
+from tests.producers.frame import environment
 from tests.support.clocks import FakeClock
 from tests.support.paths import ROOT
 from tests.support.waiting import HANG_S
@@ -84,7 +86,7 @@ def test_a_paced_fleet_is_on_the_log_whole(broker: str, consume: Consume) -> Non
 def test_the_simulated_producer_sends_what_is_due_and_ends_when_told_to_stop(broker: str) -> None:
     stop = threading.Event()
     stop.set()
-    produce_simulated(Settings(kafka_bootstrap=broker), stop, backfill_ms=60_000, speed=math.inf)
+    run("simulated", Settings(kafka_bootstrap=broker), stop, backfill_ms=60_000, speed=math.inf)
     consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
     stored = sum(consumer.get_watermark_offsets(TopicPartition(topics.POWER, p), timeout=HANG_S)[1] for p in range(4))
     consumer.close()
@@ -104,14 +106,17 @@ def test_a_signal_sets_the_stop_and_a_second_interrupt_ends_at_once() -> None:
             signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("name", registry.names())
-def test_every_producer_in_the_registry_can_be_run(name: str) -> None:
-    assert callable(registry.get(name))
-    assert registry.names()[name]
+@pytest.mark.parametrize("entry", registry.BUILT_IN, ids=lambda entry: f"{entry.kind.name}-{entry.name}")
+def test_every_plug_in_in_the_registry_is_what_its_line_says(entry: registry.Entry) -> None:
+    plugin = registry.get(entry.name, entry.kind)
+    assert (plugin.name, plugin.kind) == (entry.name, entry.kind)
+    assert plugin.summary
+    assert callable(plugin.factory)
 
 
-def test_every_check_and_all_options_in_the_registry_are_there() -> None:
-    assert {name for name, check in registry.checks() if callable(check)} == {o.name for o in registry.options()}
+def test_whoever_has_options_of_its_own_has_a_check() -> None:
+    checked = {plugin.name for plugin in registry.plugins() if plugin.check}
+    assert checked - {"nvml"} == {o.name for o in registry.options()}
 
 
 def test_the_registry_refuses_other_names() -> None:
@@ -120,8 +125,8 @@ def test_the_registry_refuses_other_names() -> None:
 
 
 def test_the_node_is_the_settings_or_the_hosts_name() -> None:
-    assert node_name(Settings(node="gpu-07")) == "gpu-07"
-    assert node_name(Settings())
+    assert environment(Settings(node="gpu-07")).node == "gpu-07"
+    assert environment(Settings()).node
 
 
 def test_nvml_without_a_driver_is_unavailable_with_a_hint(tmp_path: Path) -> None:
@@ -130,9 +135,9 @@ def test_nvml_without_a_driver_is_unavailable_with_a_hint(tmp_path: Path) -> Non
         "import threading\n"
         "from contracts.errors import Unavailable\n"
         "from contracts.settings import Settings\n"
-        "from producers.registry import produce\n"
+        "from producers.runtime.runner import run\n"
         "try:\n"
-        "    produce('nvml', Settings(kafka_bootstrap='127.0.0.1:1'), threading.Event())\n"
+        "    run('nvml', Settings(kafka_bootstrap='127.0.0.1:1'), threading.Event())\n"
         "except Unavailable as error:\n"
         "    print(error.hint)\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,23 @@ from hypothesis import strategies as st
 
 from contracts.errors import BadInput
 from contracts.events import MAX_TOKENS, TokenBatch
+from contracts.settings import Settings
+from producers import registry
+from producers.api import Kind, TokenCounters
 from producers.common import prometheus_text
 from producers.servers import counters
-from producers.servers.kinds import KNOWN
 from producers.servers.provider import NamedCounters, ServedTotals
 from producers.servers.scrape import ServedWorkload, ServerSource
+from tests.producers.frame import environment
 from tests.support.clocks import T0, clock_at
 
 CHAT = ServedWorkload("east", "chat", "acme")
 LLAMA, QWEN = "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen2.5-Coder-1.5B-Instruct"
+
+
+KNOWN: Mapping[str, TokenCounters] = {
+    plugin.name: plugin.factory(None, environment(Settings())) for plugin in registry.plugins(Kind.SERVER)
+}
 
 
 @pytest.mark.parametrize(
@@ -187,8 +196,8 @@ def test_a_server_is_a_source_whose_rows_say_what_they_are() -> None:
     pages = iter([NEW_VLLM, NEW_VLLM.replace("} 7", "} 107").replace("} 3", "} 5")])
     server = ServerSource(KNOWN["vllm"], "gpu-1:8000", CHAT, 10_000, lambda: next(pages))
     first = server.collect(None, clock_at(T0))
-    assert [len(m.batch) for m in first.made] == [0]
-    [made] = server.collect(first.mark, clock_at(T0 + 10_000)).made
+    assert [len(m.batch) for m in first.batches] == [0]
+    [made] = server.collect(first.checkpoint, clock_at(T0 + 10_000)).batches
     assert (made.cluster, made.workload, made.node) == ("east", "chat", "gpu-1:8000")
     b = made.batch
     assert isinstance(b, TokenBatch)

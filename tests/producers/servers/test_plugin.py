@@ -18,8 +18,10 @@ from contracts.events import TokenBatch
 from contracts.settings import Settings
 from producers.common.http_client import MAX_BYTES, Pages
 from producers.runtime.config import load
-from producers.servers.plugin import At, OwnNames, ServersConfig, produce_servers, servers
+from producers.runtime.runner import run
+from producers.servers.plugin import At, OwnNames, ServersConfig, servers
 from tests.producers.conftest import Page
+from tests.producers.frame import environment
 from tests.support.waiting import HANG_S
 
 CONFIG = """
@@ -72,10 +74,10 @@ def test_what_a_server_counted_is_on_the_log_whatever_came_between(settings: Set
     consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
     batches: list[TokenBatch] = []
 
-    def run(until: Callable[[], bool]) -> None:
+    def produce(until: Callable[[], bool]) -> None:
         """A producer, from its start to its end."""
         stop = threading.Event()
-        thread = threading.Thread(target=produce_servers, args=(settings, stop))
+        thread = threading.Thread(target=run, args=("servers", settings, stop))
         thread.start()
         while not until():
             assert thread.is_alive()
@@ -92,16 +94,16 @@ def test_what_a_server_counted_is_on_the_log_whatever_came_between(settings: Set
     def told() -> int:
         return sum(int(b.prompt_tokens.sum()) for b in batches)
 
-    run(lambda: len(batches) > 0)
+    produce(lambda: len(batches) > 0)
     assert told() == 0
     vllm.prompt = 1_500  # while no producer runs
-    run(lambda: told() >= 500)
+    produce(lambda: told() >= 500)
     vllm.prompt, vllm.started = 200, vllm.started + 60  # started anew
-    run(lambda: told() >= 700)
+    produce(lambda: told() >= 700)
     vllm.prompt, asked = None, vllm.asked  # down for a while
-    run(lambda: vllm.asked > asked + 1)
+    produce(lambda: vllm.asked > asked + 1)
     vllm.prompt = 300
-    run(lambda: told() >= 800)
+    produce(lambda: told() >= 800)
     consumer.close()
     assert told() == 800
     rows = [b for b in batches if len(b)]
@@ -155,15 +157,14 @@ AT = At(url="http://a/metrics", server="vllm", workload="w", tenant="t")
     ],
 )
 def test_a_server_that_cannot_be_read_as_told_is_refused(config: ServersConfig, named: str) -> None:
-    with Pages() as pages, pytest.raises(BadSetting, match=named):
-        list(servers(Settings(), config, pages))
+    with pytest.raises(BadSetting, match=named):
+        list(servers(config, environment(Settings())))
 
 
 def test_a_server_by_its_own_names() -> None:
     own = OwnNames(prompt=("in_total",), completion=("out_total",))
     config = ServersConfig(at=(AT.model_copy(update={"server": "mine"}),), names={"mine": own})
-    with Pages() as pages:
-        [server] = servers(Settings(), config, pages)
+    [server] = servers(config, environment(Settings()))
     assert server.kind == "mine"
 
 

@@ -23,13 +23,13 @@ from contracts import codec, topics
 from contracts.errors import BadInput, BadSetting, Unavailable
 from contracts.events import MAX_TOKENS, TokenBatch
 from contracts.settings import Settings
-from producers.gateways.accesslog.plugin import produce_accesslog
 from producers.gateways.accesslog.source import READ_BYTES, AccessLog, AccessLogCheckpoint
 from producers.gateways.deployments import MAX_UNMATCHED, Deployment, Deployments
 from producers.gateways.request_fields import RequestFields, RequestReader
 from producers.runtime.batching import RequestRow, token_batch
 from producers.runtime.delivery import Delivery
 from producers.runtime.poll_loop import Collector, Metrics
+from producers.runtime.runner import run
 from producers.runtime.spool import Spool
 from tests.support.brokers import FakeBroker
 from tests.support.clocks import T0, FakeClock, clock_at
@@ -201,9 +201,9 @@ class Follower:
         found: list[str] = []
         while True:
             collected = self.log.collect(self.mark, clock_at(T0 + 10_000))
-            self.mark = collected.mark
+            self.mark = collected.checkpoint
             self.refused += collected.refused
-            for made in collected.made:
+            for made in collected.batches:
                 assert isinstance(made.batch, TokenBatch)
                 made.batch.check()
                 found += made.batch.request_id
@@ -279,7 +279,7 @@ def test_workloads_that_were_heard_hear_that_the_log_is_complete(path: Path) -> 
     log = source(path)
     append(path, line(id="a"))
     first = log.collect(None, clock_at(T0 + 10_000))
-    [made] = log.collect(first.mark, clock_at(T0 + 20_000)).made
+    [made] = log.collect(first.checkpoint, clock_at(T0 + 20_000)).batches
     assert (made.workload, len(made.batch), made.batch.event_ms) == ("chat", 0, T0 + 20_000)
 
 
@@ -290,7 +290,7 @@ def test_a_log_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 def test_a_mark_says_which_file_and_how_far(path: Path) -> None:
     append(path, line(id="a"))
-    mark = msgspec.msgpack.decode(source(path).collect(None, clock_at(T0)).mark, type=AccessLogCheckpoint)
+    mark = msgspec.msgpack.decode(source(path).collect(None, clock_at(T0)).checkpoint, type=AccessLogCheckpoint)
     assert mark == AccessLogCheckpoint(path.stat().st_ino, len(line(id="a")))
 
 
@@ -351,7 +351,7 @@ def test_requests_of_a_log_are_on_the_event_log_until_the_producer_is_stopped(
     consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
     found: dict[str, str] = {}
     stop = threading.Event()
-    thread = threading.Thread(target=produce_accesslog, args=(settings, stop))
+    thread = threading.Thread(target=run, args=("accesslog", settings, stop))
     thread.start()
 
     def read(until: Callable[[], bool]) -> None:
@@ -391,4 +391,4 @@ def test_doctor_says_what_the_log_gives(settings: Settings, path: Path) -> None:
 def test_without_a_path_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
     with pytest.raises(BadSetting, match="say which file"):
-        produce_accesslog(Settings(), threading.Event())
+        run("accesslog", Settings(), threading.Event())

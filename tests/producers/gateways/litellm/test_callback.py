@@ -26,9 +26,9 @@ from producers.gateways.deployments import Deployment, Deployments
 from producers.gateways.litellm.callback import MAX_TEXT, WattlogLogger, select_fields
 from producers.gateways.litellm.callback_folder import OLD_MS, READ_BYTES, CallbackFolder
 from producers.gateways.litellm.payloads import LiteLLMReader, LiteLLMRules
-from producers.gateways.litellm.plugin import produce_litellm
 from producers.runtime.delivery import Delivery
 from producers.runtime.poll_loop import Collector, Metrics
+from producers.runtime.runner import run
 from producers.runtime.spool import Spool
 from tests.producers.gateways.payloads import SECRET, T0, payload
 from tests.support.brokers import FakeBroker
@@ -98,7 +98,7 @@ def test_a_failure_is_written_too_and_a_request_told_twice_counts_once(logger: W
     logger.log_failure_event(failed, None, 0, 1)
     logger.close()
     found = source(folder).collect(None, clock_at(NOW))
-    assert [len(made.batch) for made in found.made] == [1]
+    assert [len(made.batch) for made in found.batches] == [1]
     assert found.skipped == {"double": 1}
 
 
@@ -122,7 +122,7 @@ def test_what_finds_no_room_is_counted_and_told_to_the_reader(folder: Path) -> N
     logger._thread.start()
     logger.close()
     found = source(folder).collect(None, clock_at(NOW))
-    assert sum(len(made.batch) for made in found.made) == 2
+    assert sum(len(made.batch) for made in found.batches) == 2
     [told] = found.refused
     assert '"wattlog_dropped": 3' in told
 
@@ -188,7 +188,7 @@ def append(folder: Path, name: str, *ids: str, end: bytes = b"\n") -> None:
 
 
 def ids(found: Any) -> list[str]:
-    return [i for made in found.made if isinstance(made.batch, TokenBatch) for i in made.batch.request_id]
+    return [i for made in found.batches if isinstance(made.batch, TokenBatch) for i in made.batch.request_id]
 
 
 def test_files_are_read_on_from_the_mark(folder: Path) -> None:
@@ -196,10 +196,10 @@ def test_files_are_read_on_from_the_mark(folder: Path) -> None:
     append(folder, "2.jsonl", "c", end=b"")
     reader = source(folder)
     first = reader.collect(None, clock_at(NOW))
-    assert (ids(first), [m.workload for m in first.made]) == (["a", "b"], ["chat"])
+    assert (ids(first), [m.workload for m in first.batches]) == (["a", "b"], ["chat"])
     append(folder, "2.jsonl", end=b"\n")
     append(folder, "1.jsonl", "d")
-    assert ids(reader.collect(first.mark, clock_at(NOW))) == ["d", "c"]
+    assert ids(reader.collect(first.checkpoint, clock_at(NOW))) == ["d", "c"]
 
 
 def test_a_file_is_deleted_when_it_was_read_the_mark_is_kept_and_nobody_writes_to_it_any_more(folder: Path) -> None:
@@ -207,14 +207,14 @@ def test_a_file_is_deleted_when_it_was_read_the_mark_is_kept_and_nobody_writes_t
     later = clock_at(NOW + OLD_MS + 1)
     found = source(folder).collect(None, later)
     assert (ids(found), len(list(folder.iterdir()))) == (["a"], 1)  # The mark is not known to be stored yet.
-    again = source(folder).collect(found.mark, later)
+    again = source(folder).collect(found.checkpoint, later)
     assert (ids(again), list(folder.iterdir())) == ([], [])
-    assert ids(source(folder).collect(again.mark, later)) == []
+    assert ids(source(folder).collect(again.checkpoint, later)) == []
 
 
 def test_a_file_that_somebody_may_still_write_to_is_not_deleted(folder: Path) -> None:
     append(folder, "1.jsonl", "a")
-    mark = source(folder).collect(None, clock_at(NOW)).mark
+    mark = source(folder).collect(None, clock_at(NOW)).checkpoint
     source(folder).collect(mark, clock_at(NOW + OLD_MS - 1))
     assert len(list(folder.iterdir())) == 1
 
@@ -232,7 +232,7 @@ def test_a_line_without_end_is_refused_and_passed(folder: Path) -> None:
     append(folder, "1.jsonl", "a")
     first = source(folder).collect(None, clock_at(NOW))
     assert "longer than" in first.refused[0]
-    assert ids(source(folder).collect(first.mark, clock_at(NOW))) == ["a"]
+    assert ids(source(folder).collect(first.checkpoint, clock_at(NOW))) == ["a"]
 
 
 def test_much_is_read_in_steps(folder: Path) -> None:
@@ -241,7 +241,7 @@ def test_much_is_read_in_steps(folder: Path) -> None:
     found, mark, more, looks = list[str](), None, True, 0
     while more:
         step = source(folder).collect(mark, clock_at(NOW))
-        found, mark, more, looks = found + ids(step), step.mark, step.more, looks + 1
+        found, mark, more, looks = found + ids(step), step.checkpoint, step.more, looks + 1
     assert (len(set(found)), len(found)) == (1_400, 1_400)
     assert looks > 2
 
@@ -303,4 +303,4 @@ def test_doctor_says_what_lies_in_the_folder(folder: Path, tmp_path: Path, monke
 def test_without_a_folder_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
     with pytest.raises(BadSetting, match="say which folder"):
-        produce_litellm(Settings(), threading.Event())
+        run("litellm", Settings(), threading.Event())

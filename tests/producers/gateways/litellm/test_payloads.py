@@ -15,7 +15,7 @@ from producers.gateways.calls import InferenceCall, batches, group_by_workload
 from producers.gateways.deployments import Deployment, Deployments
 from producers.gateways.litellm.payloads import LiteLLMCalls, LiteLLMReader, LiteLLMRules
 from producers.runtime.batching import RequestRow
-from producers.runtime.deduplication import Recent
+from producers.runtime.deduplication import DeduplicationWindow
 from tests.producers.gateways.payloads import SECRET, T0, payload
 
 NOW = T0 + 60_000
@@ -25,8 +25,8 @@ def call(rules: dict[str, Any] | None = None, **more: Any) -> InferenceCall:
     return LiteLLMReader(LiteLLMRules(**(rules or {}))).call(payload(**more))
 
 
-def body(text: bytes, recent: Recent | None = None) -> LiteLLMCalls:
-    return LiteLLMReader(LiteLLMRules()).body(text, Recent() if recent is None else recent, NOW)
+def body(text: bytes, recent: DeduplicationWindow | None = None) -> LiteLLMCalls:
+    return LiteLLMReader(LiteLLMRules()).body(text, DeduplicationWindow() if recent is None else recent, NOW)
 
 
 # -- a payload ---------------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def test_a_payload_that_cannot_be_read_is_told_with_its_place_and_the_others_cou
 
 
 def test_a_call_that_comes_again_counts_once_and_an_id_that_a_server_gave_twice_counts_twice() -> None:
-    recent = Recent()
+    recent = DeduplicationWindow()
     body(json.dumps([payload(id="chatcmpl-42")]).encode(), recent)
     ollama = payload(id="chatcmpl-42", endTime=T0 / 1000 + 4)
     found = body(json.dumps([payload(id="chatcmpl-42"), ollama]).encode(), recent)
@@ -232,7 +232,7 @@ parts = st.recursive(leaves, lambda c: st.lists(c, max_size=2) | st.dictionaries
 
 @given(st.dictionaries(st.sampled_from(sorted(payload())), parts, max_size=5))
 def test_whatever_a_payload_holds_it_is_refused_or_rows_that_the_log_takes(odd: dict[str, Any]) -> None:
-    found = LiteLLMReader(LiteLLMRules()).payloads([("p", payload(**odd))], Recent(), 2**62)
+    found = LiteLLMReader(LiteLLMRules()).payloads([("p", payload(**odd))], DeduplicationWindow(), 2**62)
     made_of(*found.calls)
 
 

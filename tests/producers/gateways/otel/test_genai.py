@@ -16,7 +16,7 @@ from producers.gateways.deployments import Deployment, Deployments
 from producers.gateways.otel.genai import GenAIReader, SpanCalls, SpanRules
 from producers.gateways.otel.otlp import is_json
 from producers.runtime.batching import RequestRow
-from producers.runtime.deduplication import Recent
+from producers.runtime.deduplication import DeduplicationWindow
 from tests.producers.gateways.payloads import NS, SECRET, T0, TRACE, as_json, as_protobuf, span
 
 NOW = T0 + 60_000
@@ -24,9 +24,9 @@ Encode = Callable[..., bytes]
 both = pytest.mark.parametrize("encode", [as_json, as_protobuf])
 
 
-def read(body: bytes, recent: Recent | None = None, **rules: Any) -> SpanCalls:
+def read(body: bytes, recent: DeduplicationWindow | None = None, **rules: Any) -> SpanCalls:
     genai = GenAIReader(SpanRules(**rules))
-    return genai.read_message(body, Recent() if recent is None else recent, NOW, json=is_json(body))
+    return genai.read_message(body, DeduplicationWindow() if recent is None else recent, NOW, json=is_json(body))
 
 
 def row(attributes: dict[str, Any] | None = None, resource: dict[str, Any] | None = None, **more: Any) -> RequestRow:
@@ -208,7 +208,7 @@ def test_of_a_call_that_a_framework_and_its_client_tell_the_inner_span_counts(en
 def test_across_messages_a_span_knows_the_one_directly_in_it_and_the_one_around_it(
     order: tuple[int, ...], calls: int
 ) -> None:
-    told, recent = [span(id=A), span(id=B, parent=A), span(id=C, parent=B)], Recent()
+    told, recent = [span(id=A), span(id=B, parent=A), span(id=C, parent=B)], DeduplicationWindow()
     assert sum(len(read(as_json([told[n]]), recent).calls) for n in order) == calls
 
 
@@ -223,9 +223,9 @@ def test_a_caller_that_counts_otherwise_than_what_it_calls_is_another_call() -> 
 
 
 def test_a_span_that_comes_again_counts_once() -> None:
-    recent = Recent()
+    recent = DeduplicationWindow()
     assert len(read(as_json([span()]), recent).calls) == 1
-    again = read(as_protobuf([span()]), Recent(recent.dump()))
+    again = read(as_protobuf([span()]), DeduplicationWindow(recent.dump()))
     assert (again.calls, again.skipped) == ([], {"double": 1})
 
 
@@ -276,7 +276,7 @@ def test_an_agent_that_was_asked_is_usage_and_its_summed_tokens_are_not_counted(
 def test_a_span_that_cannot_be_read_is_told_and_the_others_count(
     encode: Encode, attributes: dict[str, Any], more: dict[str, Any], named: str
 ) -> None:
-    recent = Recent()
+    recent = DeduplicationWindow()
     found = read(encode([span(attributes, **more), span(id=B)]), recent)
     assert counted(found) == [B]
     assert named in found.refused[0]

@@ -24,9 +24,10 @@ from contracts.settings import Settings
 from producers.gateways.deployments import Deployment, Deployments
 from producers.gateways.otel.genai import GenAIReader, SpanRules
 from producers.gateways.otel.kafka_topic import SpansTopic, SpansTopicCheckpoint
-from producers.gateways.otel.plugin import OtelConfig, consumer_config, produce_otel
+from producers.gateways.otel.plugin import OtelConfig, consumer_config
 from producers.runtime.delivery import Delivery
 from producers.runtime.poll_loop import Collector, Metrics
+from producers.runtime.runner import run
 from producers.runtime.spool import Spool
 from tests.producers.gateways.payloads import T0, as_json, as_protobuf, span
 from tests.support.brokers import FakeBroker
@@ -83,12 +84,12 @@ class Follower:
 
     def look(self) -> list[str]:
         found = self.source.collect(self.mark, clock_at(NOW))
-        self.mark = found.mark
+        self.mark = found.checkpoint
         self.refused += found.refused
         self.notes += found.notes
         self.skipped = {why: self.skipped.get(why, 0) + n for why, n in found.skipped.items()}
         ids = []
-        for made in found.made:
+        for made in found.batches:
             assert isinstance(made.batch, TokenBatch)
             made.batch.check()
             ids += [name.rpartition("/")[2] for name in made.batch.request_id]
@@ -263,7 +264,7 @@ def test_calls_of_a_topic_are_on_the_event_log_until_the_producer_is_stopped(
 ) -> None:
     topic.write(as_protobuf([span(id="aa" * 8), span({"gen_ai.response.model": "qwen"}, id="bb" * 8)]))
     stop, found = threading.Event(), dict[str, str]()
-    thread = threading.Thread(target=produce_otel, args=(configured, stop))
+    thread = threading.Thread(target=run, args=("otel", configured, stop))
     thread.start()
     consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
     consumer.assign([TopicPartition(topics.TOKENS, p, 0) for p in range(4)])
@@ -296,7 +297,7 @@ def test_doctor_says_what_the_topic_gives(configured: Settings, topic: Topic) ->
 def test_without_a_topic_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
     with pytest.raises(BadSetting, match="name the topic"):
-        produce_otel(Settings(kafka_bootstrap="127.0.0.1:1"), threading.Event())
+        run("otel", Settings(kafka_bootstrap="127.0.0.1:1"), threading.Event())
 
 
 def test_the_settings_password_goes_to_the_settings_brokers_only() -> None:

@@ -15,9 +15,10 @@ from contracts import codec, topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import PowerBatch
 from contracts.settings import Settings
-from producers.gpu.exporter.plugin import ExporterConfig, produce_exporter
+from producers.gpu.exporter.plugin import ExporterConfig
 from producers.gpu.exporter.sensor import DCGM, NVIDIA_SMI, ExporterFormat, ExporterSensor
 from producers.gpu.intervals import GpuReading, MeterState, add_reading
+from producers.runtime.runner import run
 from tests.producers.conftest import Page
 from tests.support.clocks import clock_at
 
@@ -102,7 +103,7 @@ def test_the_whole_producer_meters_from_the_exporters_page_to_the_log(
         data=tmp_path, kafka_bootstrap=broker, cluster="east", node="gpu-7", workload="chat", sample_hz=10,
         publish_ms=200,
     )  # fmt: skip
-    thread = threading.Thread(target=produce_exporter, args=(settings, stop))
+    thread = threading.Thread(target=run, args=("exporter", settings, stop))
     thread.start()
     while next(looks) < 20 and thread.is_alive():
         stop.wait(0.1)
@@ -128,4 +129,4 @@ def test_an_address_with_a_password_is_refused() -> None:
 def test_an_exporter_without_an_address_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
     with pytest.raises(BadSetting, match="say where its page is"):
-        produce_exporter(Settings(), threading.Event())
+        run("exporter", Settings(), threading.Event())

@@ -27,9 +27,8 @@ HERE = Path(__file__).parent
 Run = Callable[..., dict[str, Any]]
 PRODUCE = (
     "from contracts.settings import Settings\n"
-    "from producers import registry\n"
     "from producers.runtime import runner\n"
-    "registry.produce('nvml', Settings(), runner.stop_on_signals())\n"
+    "runner.run('nvml', Settings(), runner.stop_on_signals())\n"
 )
 
 

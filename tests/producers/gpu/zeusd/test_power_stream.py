@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from producers.common.http_client import Pages
+from producers.common.zeusd_client import ZeusdClient
 from producers.gpu.intervals import GpuReading
-from producers.gpu.zeusd.client import ZeusdClient
 from producers.gpu.zeusd.power_stream import PowerStream, samples
 from producers.gpu.zeusd.sensor import ZeusdSensor
 from tests.producers.gpu.zeusd.test_sensor import A40, BARE, Daemon

@@ -20,12 +20,14 @@ from contracts.errors import BadSetting, Unavailable
 from contracts.events import PowerBatch
 from contracts.settings import Settings
 from producers.common.http_client import Pages
+from producers.common.zeusd_client import ZeusdClient
 from producers.gpu.evidence import Measurement
 from producers.gpu.intervals import add_reading
-from producers.gpu.zeusd.client import ZeusdClient
-from producers.gpu.zeusd.plugin import ZeusdConfig, check_zeusd, produce_zeusd
+from producers.gpu.zeusd.plugin import ZeusdConfig
 from producers.gpu.zeusd.sensor import ZeusdSensor
+from producers.runtime.runner import run
 from tests.producers.conftest import first_with_rows, running
+from tests.producers.frame import findings
 from tests.support.clocks import FakeClock
 
 A40 = "NVIDIA A40"
@@ -238,7 +240,7 @@ def test_the_whole_producer_meters_from_the_socket_to_the_log(
         data=tmp_path, kafka_bootstrap=broker, cluster="east", node="gpu-7", workload="chat", sample_hz=10,
         publish_ms=100,
     )  # fmt: skip
-    with running(produce_zeusd, settings, stop):
+    with running("zeusd", settings, stop):
         first = first_with_rows(broker, topics.POWER)
     assert (first.source, first.workload) == ("zeusd://east/gpu-7/chat", "chat")
     assert isinstance(first.batch, PowerBatch)
@@ -249,20 +251,20 @@ def test_doctor_says_what_the_daemon_has(
     socket: Callable[[Daemon], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
-    assert list(check_zeusd(Settings())) == []
+    assert findings("zeusd", Settings()) == []
     monkeypatch.setenv("WATTLOG_ZEUSD_URL", socket(Daemon()))
     monkeypatch.setenv("WATTLOG_ZEUSD_UUIDS", '{"0": "GPU-a"}')
-    [(_, said)] = check_zeusd(Settings())
+    [(_, said)] = findings("zeusd", Settings())
     assert said == "2 GPUs, 1 with an energy counter, 1 with a UUID"
     monkeypatch.setenv("WATTLOG_ZEUSD_URL", f"unix://{tmp_path}/nobody.sock")
-    [(_, said)] = check_zeusd(Settings())
+    [(_, said)] = findings("zeusd", Settings())
     assert isinstance(said, Unavailable)
 
 
 def test_a_daemon_without_an_address_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
     with pytest.raises(BadSetting, match="say where it listens"):
-        produce_zeusd(Settings(), threading.Event())
+        run("zeusd", Settings(), threading.Event())
 
 
 @pytest.mark.parametrize(

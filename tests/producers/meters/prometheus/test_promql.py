@@ -14,10 +14,11 @@ import pytest
 from contracts.errors import BadInput, Unavailable
 from contracts.events import UsageBatch
 from contracts.settings import Settings
-from producers.common.http_client import Pages
-from producers.meters.plugin import prometheus_sources
-from producers.meters.prometheus.config import PrometheusConfig, PromQuery
+from producers.meters.prometheus.config import PrometheusConfig
+from producers.meters.prometheus.plugin import build
+from producers.meters.query_config import QueryConfig
 from producers.meters.window_query import WindowQuery
+from producers.runtime.runner import open_environment
 from tests.producers.meters.collected_rows import MINUTE, NOW, T0, told
 from tests.support.clocks import clock_at
 
@@ -63,7 +64,7 @@ def url(prometheus: Prometheus) -> Iterator[str]:
 
 @pytest.fixture
 def ask(url: str) -> Iterator[Callable[..., WindowQuery]]:
-    with Pages() as pages:
+    with open_environment(Settings(cluster="c1"), threading.Event(), {}) as environment:
 
         def ask(**options: Any) -> WindowQuery:
             given: dict[str, Any] = {
@@ -72,8 +73,8 @@ def ask(url: str) -> Iterator[Callable[..., WindowQuery]]:
                 "query": "increase(x[$window])",
                 "offset_s": 0,
             }
-            config = PrometheusConfig(url=url, queries=(PromQuery(**given | options),))
-            (question,) = prometheus_sources(Settings(cluster="c1"), config, pages)
+            config = PrometheusConfig(url=url, queries=(QueryConfig(**given | options),))
+            (question,) = build(config, environment)
             return question
 
         yield ask
@@ -102,7 +103,7 @@ def test_labels_say_whose_a_series_is_and_the_rest_are_dimensions(
 def test_a_value_that_is_no_number_is_left_out_alone(prometheus: Prometheus, ask: Callable[..., WindowQuery]) -> None:
     prometheus.vector(({"zone": "a"}, "NaN"), ({"zone": "b"}, "+Inf"), ({"zone": "c"}, "3"), ({"zone": "d" * 300}, "1"))
     found = ask().collect(None, NOW)
-    assert sum(len(made.batch) for made in found.made) == 1
+    assert sum(len(made.batch) for made in found.batches) == 1
     assert ["zone=a" in found.refused[0], "zone=b" in found.refused[1], "253" in found.refused[2]] == [True] * 3
 
 
@@ -121,7 +122,7 @@ def test_what_is_no_answer_is_told_and_the_window_is_asked_for_again(
 ) -> None:
     question = ask()
     prometheus.vector(({}, "1"))
-    mark = question.collect(None, NOW).mark
+    mark = question.collect(None, NOW).checkpoint
     prometheus.answers.append(answer)
     with pytest.raises(error):
         question.collect(mark, clock_at(T0 + 2 * MINUTE))
@@ -136,7 +137,7 @@ def test_the_same_window_asked_again_says_the_same_rows(
     ids = []
     for order in (1, -1):
         prometheus.vector(*[({"zone": "a"}, "1"), ({"zone": "b"}, "2")][::order])
-        (made,) = ask().collect(None, NOW).made
+        (made,) = ask().collect(None, NOW).batches
         assert isinstance(made.batch, UsageBatch)
         ids.append(set(zip(made.batch.origin, made.batch.event_id, strict=True)))
     assert ids[0] == ids[1]
@@ -151,10 +152,10 @@ def test_windows_that_passed_while_nobody_asked_follow_one_by_one(
     found = question.collect(None, NOW)
     for quantity in ("2", "3"):
         prometheus.vector(({}, quantity))
-        found = question.collect(found.mark, clock_at(T0 + 3 * MINUTE))
+        found = question.collect(found.checkpoint, clock_at(T0 + 3 * MINUTE))
         assert found.more is (quantity == "2")
     assert [a["time"] for a in prometheus.asked] == [f"{(T0 + n * MINUTE) / 1000:.3f}" for n in (1, 2, 3)]
-    assert question.collect(found.mark, clock_at(T0 + 3 * MINUTE)).made == []
+    assert question.collect(found.checkpoint, clock_at(T0 + 3 * MINUTE)).batches == []
 
 
 def test_a_query_that_finds_nothing_is_told_once(prometheus: Prometheus, ask: Callable[..., WindowQuery]) -> None:
@@ -162,6 +163,6 @@ def test_a_query_that_finds_nothing_is_told_once(prometheus: Prometheus, ask: Ca
     for n in range(1, 5):
         prometheus.vector(*[({}, "1")] * (n == 4))
         found = question.collect(mark, clock_at(T0 + n * MINUTE))
-        mark = found.mark
+        mark = found.checkpoint
         notes += found.notes
     assert notes == ["answers no row: do the names in it exist?", "answers rows again"]

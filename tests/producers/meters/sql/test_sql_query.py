@@ -20,13 +20,15 @@ import pytest
 
 from contracts.errors import BadInput, BadSetting, Unavailable
 from contracts.settings import Settings
-from producers.meters.plugin import sql_sources
+from producers.meters.query_config import QueryConfig
 from producers.meters.sql import sql_query
-from producers.meters.sql.config import SqlConfig, SqlQuery
+from producers.meters.sql.config import SqlConfig
+from producers.meters.sql.plugin import build
 from producers.meters.window_query import RowTemplate, WindowQuery
 from producers.meters.windows import MeterWindow
 from producers.runtime.config import load
 from tests.kafka.broker import free_ports
+from tests.producers.frame import environment
 from tests.producers.meters.collected_rows import MINUTE, NOW, T0, told
 from tests.support.clickhouse_http import serve as serve_clickhouse
 from tests.support.waiting import HANG_S
@@ -121,8 +123,8 @@ def dsn(request: pytest.FixtureRequest) -> str:
 
 
 def question(dsn: str, query: str = QUERY, password: str = PASSWORD, **options: Any) -> WindowQuery:
-    config = SqlConfig(dsn=dsn, password=password, queries=(SqlQuery(query=query, **MAPPED | options),))
-    (found,) = sql_sources(Settings(cluster="c1"), config)
+    config = SqlConfig(dsn=dsn, password=password, queries=(QueryConfig(query=query, **MAPPED | options),))
+    (found,) = build(config, environment(Settings(cluster="c1")))
     return found
 
 
@@ -191,5 +193,5 @@ def test_options_that_cannot_be_used_are_named_and_no_password_is_shown(
     for name, value in options.items():
         monkeypatch.setenv(f"WATTLOG_SQL_{name.upper()}", value if isinstance(value, str) else json.dumps(value))
     with pytest.raises(BadSetting, match=match) as caught:
-        sql_sources(Settings(), load(SqlConfig))
+        build(load(SqlConfig), environment(Settings()))
     assert "secret" not in str(caught.value)

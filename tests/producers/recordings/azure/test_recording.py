@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from contracts.errors import BadInput
 from contracts.events import Method
-from producers.recordings import PowerModel, azure
-from producers.recordings.azure.power_model import ModelledServer
-from producers.recordings.azure.recording import tenant_of
+from producers.recordings.azure.power_model import ModelledServer, PowerModel
+from producers.recordings.azure.recording import azure, tenant_of
 from tests.producers.recordings.replay import replay, wire, write
 
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens"

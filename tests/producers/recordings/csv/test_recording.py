@@ -8,7 +8,7 @@ import pytest
 
 from contracts.errors import BadInput
 from contracts.events import Method
-from producers.recordings import csv_recording
+from producers.recordings.csv.recording import csv_recording
 from producers.recordings.csv.rows import POWER_COLUMNS, TOKEN_COLUMNS
 from tests.producers.recordings.replay import Replayed, replay, wire, write
 from tests.support.paths import ROOT
@@ -243,6 +243,6 @@ def test_requests_without_power_are_a_recording(tmp_path: Path) -> None:
 
 
 def test_the_documentation_names_every_column() -> None:
-    page = (ROOT / "docs" / "replay.md").read_text(encoding="utf-8")
+    page = (ROOT / "producers" / "recordings" / "csv" / "README.md").read_text(encoding="utf-8")
     columns = {**POWER_COLUMNS, **TOKEN_COLUMNS}
     assert not [name for names in columns.values() for name in names if f"`{name}`" not in page]

@@ -11,9 +11,8 @@ import pytest
 
 from contracts.errors import BadInput
 from contracts.events import Method
-from producers.recordings import mlperf
 from producers.recordings.mlperf.loadgen import read_run
-from producers.recordings.mlperf.recording import request_times
+from producers.recordings.mlperf.recording import mlperf, request_times
 from tests.producers.recordings.replay import Replayed, replay, wire, write
 
 RUN = {

@@ -10,6 +10,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from producers.runtime.deduplication import DeduplicationWindow
 from tests.support.brokers import FakeBroker
 from tests.support.clocks import FixedWallClock
 
@@ -20,15 +21,14 @@ with warnings.catch_warnings():  # Starlette would rather have a package that is
 import jwt
 
 from contracts.events import Event, UsageBatch
+from producers.api import Route
 from producers.receivers.cloudevents import events
 from producers.receivers.cloudevents.meter_rules import MeterRule, MeterRules
-from producers.runtime.deduplication import Recent
 from producers.runtime.delivery import Delivery
 from producers.runtime.receiver.auth import Verifier
-from producers.runtime.receiver.delivery_queue import Line
+from producers.runtime.receiver.delivery_queue import DeliveryQueue
 from producers.runtime.receiver.metrics import Metrics
-from producers.runtime.receiver.route import Intake
-from producers.runtime.receiver.server import Bounds, Door, create_app
+from producers.runtime.receiver.server import Bounds, RequestHandler, create_app
 from producers.runtime.spool import Spool
 
 NOW_MS = 1_793_491_260_000
@@ -63,7 +63,9 @@ def rows(event: Event) -> list[Mapping[str, Any]]:
 class Listener:
     """A client, and what stands behind it."""
 
-    def __init__(self, client: TestClient, broker: UsageBroker, line: Line, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, client: TestClient, broker: UsageBroker, line: DeliveryQueue, registry: CollectorRegistry
+    ) -> None:
         self.client, self.broker, self.line, self._registry = client, broker, line, registry
 
     def post(self, body: Any, content_type: str = ONE, **headers: str) -> Any:
@@ -80,20 +82,22 @@ class Listener:
 @contextmanager
 def listening(
     folder: Path, *, rules: Sequence[MeterRule] = (), key: str | None = None, bounds: Bounds | None = None,
-    max_waiting: int = 1000, max_events: int = 100, intakes: Sequence[Intake] = (), base_url: str = LOOPBACK,
+    max_waiting: int = 1000, max_events: int = 100, intakes: Sequence[Route] = (), base_url: str = LOOPBACK,
     host: str = "127.0.0.1", broker: UsageBroker | None = None, unknown: Any = "count", accepted_status: int = 202,
-    recent: Recent | None = None,
+    recent: DeduplicationWindow | None = None,
 ) -> Iterator[Listener]:  # fmt: skip
     """A listener with these options."""
     broker, clock, registry = broker or UsageBroker(), FixedWallClock(NOW_MS), CollectorRegistry()
     metrics = Metrics(registry)
-    line = Line(clock, max_waiting=max_waiting, on_resent=metrics.resent.inc, recent=recent)
+    recent = DeduplicationWindow() if recent is None else recent
+    line = DeliveryQueue(clock, max_waiting=max_waiting, on_resent=metrics.resent.inc, recent=recent)
     meters = MeterRules(rules, workload="external", unknown=unknown)
-    route = events.intake(meters, cluster="c1", max_events=max_events, ahead_ms=2_500, accepted_status=accepted_status)
-    door = Door(line, Verifier(key), bounds or Bounds(), metrics, clock, node="n1", host=host)
+    route = events.cloudevents_route(
+        meters, cluster="c1", max_events=max_events, ahead_ms=2_500, accepted_status=accepted_status
+    )
+    door = RequestHandler(line, Verifier(key), bounds or Bounds(), metrics, clock, recent, node="n1", host=host)
     spool = Spool(folder / "http.db")
-    if recent is not None:
-        recent.load(spool.marks())
+    recent.load(spool.marks())
     line.start(Delivery(spool, broker, on_done=line.done))
     try:
         with TestClient(create_app(door, line, [route, *intakes]), base_url=base_url) as client:

@@ -15,18 +15,25 @@ from contracts import codec
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import Event
 from contracts.settings import Settings
-from producers.receivers.http_plugin import check_http, produce_http
+from producers.api import WorkloadBatch
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.clock import SystemClock
 from producers.runtime.delivery import Delivery
 from producers.runtime.event_sequence import Sequencer, event_of
-from producers.runtime.poll_loop import Made
-from producers.runtime.receiver.delivery_queue import MAX_MESSAGE_BYTES, Line, Order, Ready, ready
+from producers.runtime.receiver.delivery_queue import (
+    MAX_MESSAGE_BYTES,
+    DeliveryQueue,
+    PendingRequest,
+    Ready,
+    ready,
+)
 from producers.runtime.receiver.problems import Rejected
 from producers.runtime.receiver.server import Bounds
+from producers.runtime.runner import run
 from producers.runtime.spool import Full, Spool
 from tests.contracts.batches import same
 from tests.producers.conftest import Consume
+from tests.producers.frame import findings
 from tests.producers.runtime.receiver.listener import MANY, NOW_MS, UsageBroker, event, listening, rows
 from tests.support.clocks import FakeClock, FixedWallClock
 from tests.support.waiting import HANG_S, wait_until
@@ -39,11 +46,11 @@ def ids(broker: UsageBroker) -> list[str]:
     return [row["event_id"] for row in broker.rows]
 
 
-def order(name: str, workload: str = "w", answers: list[Any] | None = None, rows: int = 1) -> Order:
+def order(name: str, workload: str = "w", answers: list[Any] | None = None, rows: int = 1) -> PendingRequest:
     row = UsageRow("m", "1", "1", 1, 1, event_id=name)
     batch = usage_batch([row] * rows, 0)
     item = Ready(f"x-usage://c/n/{workload}", "c", workload, batch, codec.encode_batch(batch))
-    return Order([item], lambda error: None if answers is None else answers.append(error))
+    return PendingRequest([item], lambda error: None if answers is None else answers.append(error))
 
 
 def test_a_request_is_answered_when_the_brokers_have_acknowledged_it_and_not_before(tmp_path: Path) -> None:
@@ -109,7 +116,7 @@ def test_the_queue_is_bounded_and_what_hits_the_bound_is_counted(tmp_path: Path)
 
 def test_a_full_disk_refuses_and_leaves_no_hole_in_the_numbers(tmp_path: Path) -> None:
     spool, broker, answers = Spool(tmp_path / "s.db", max_bytes=1_500), UsageBroker(), list[Any]()
-    line = Line(FixedWallClock(NOW_MS), max_waiting=100)
+    line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=100)
     line.start(Delivery(spool, broker, on_done=line.done), threaded=False)
     broker.silent = True
     for each in (order("first", answers=answers), order("big", answers=answers, rows=300)):
@@ -133,7 +140,7 @@ def test_what_comes_together_is_kept_together_and_answered_each_for_itself(tmp_p
             offered.append(len(events))
             return super().offer(events, marks)
 
-    line = Line(FixedWallClock(NOW_MS), max_waiting=100, max_sources=2)
+    line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=100, max_sources=2)
     line.start(Counting(spool, broker, on_done=line.done), threaded=False)
     for name, workload in (("1", "a"), ("2", "b"), ("3", "a"), ("4", "c")):
         line._inbox.put(order(name, workload, answers))
@@ -151,11 +158,11 @@ def test_what_comes_together_is_kept_together_and_answered_each_for_itself(tmp_p
 def test_another_run_sends_what_was_not_acknowledged_under_its_old_number(tmp_path: Path) -> None:
     spool, lost = Spool(tmp_path / "s.db"), UsageBroker()
     lost.silent = True
-    first = Line(FixedWallClock(NOW_MS), max_waiting=100)
+    first = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=100)
     first.start(Delivery(spool, lost, on_done=first.done), threaded=False)
     first._inbox.put(order("1"))
     first.step()  # and is killed before an answer came
-    broker, second = UsageBroker(), Line(SystemClock(threading.Event()), max_waiting=100)
+    broker, second = UsageBroker(), DeliveryQueue(SystemClock(threading.Event()), max_waiting=100)
     second.start(Delivery(spool, broker, on_done=second.done), threaded=False)
     second.close()
     assert [(e.epoch, e.seq, rows(e)[0]["event_id"]) for e in broker.stored] == [(NOW_MS, 0, "1")]
@@ -175,14 +182,14 @@ def test_whatever_happens_what_was_accepted_is_on_the_log_and_no_number_is_missi
     spool, clock = Spool(tmp_path_factory.mktemp("spool") / "s.db"), FakeClock(now_ms=NOW_MS, epoch_ms=0)
     log, accepted, sent = UsageBroker(), set[str](), list[tuple[str, str]]()
 
-    def run() -> Line:
+    def run() -> DeliveryQueue:
         clock.now_ms += 10_000
         log.forget()
-        line = Line(clock, max_waiting=1_000)
+        line = DeliveryQueue(clock, max_waiting=1_000)
         line.start(Delivery(spool, log, max_in_flight=3, on_done=line.done), threaded=False)
         return line
 
-    def send(line: Line, name: str, workload: str) -> None:
+    def send(line: DeliveryQueue, name: str, workload: str) -> None:
         made = order(name, workload)
         made.answer = lambda error: accepted.add(name) if error is None else None
         line._inbox.put(made)
@@ -239,19 +246,19 @@ def test_requests_that_wait_when_the_delivery_ends_are_told(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("made", "field"),
     [
-        (Made("a/b", "w", usage_batch([UsageRow("m", "1", "1", 1, 1)], 0)), "cluster"),
-        (Made("c", "", usage_batch([UsageRow("m", "1", "1", 1, 1)], 0)), "workload"),
-        (Made("c", "é" * 253, usage_batch([UsageRow("m", "1", "1", 1, 1)], 0)), "workload"),
-        (Made("c", "w", usage_batch([UsageRow("m", "", "1", 1, 1)], 0)), "unit"),
+        (WorkloadBatch("a/b", "w", usage_batch([UsageRow("m", "1", "1", 1, 1)], 0)), "cluster"),
+        (WorkloadBatch("c", "", usage_batch([UsageRow("m", "1", "1", 1, 1)], 0)), "workload"),
+        (WorkloadBatch("c", "é" * 253, usage_batch([UsageRow("m", "1", "1", 1, 1)], 0)), "workload"),
+        (WorkloadBatch("c", "w", usage_batch([UsageRow("m", "", "1", 1, 1)], 0)), "unit"),
     ],
 )
-def test_what_the_log_would_not_take_is_refused_before_it_has_a_number(made: Made, field: str) -> None:
+def test_what_the_log_would_not_take_is_refused_before_it_has_a_number(made: WorkloadBatch, field: str) -> None:
     with pytest.raises(Exception, match=field):
         ready("x", "n", [made])
 
 
 def test_a_batch_is_encoded_once_to_learn_its_size_and_to_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Made("c", "w", usage_batch([UsageRow("m", "1", "1", 1, 1)], 0))
+    made = WorkloadBatch("c", "w", usage_batch([UsageRow("m", "1", "1", 1, 1)], 0))
     (item,) = ready("x", "n", [made])
     monkeypatch.setattr(codec.packed, "write", None)
     event = event_of(Sequencer(1), *item)
@@ -261,7 +268,7 @@ def test_a_batch_is_encoded_once_to_learn_its_size_and_to_be_sent(monkeypatch: p
 def test_what_fits_into_no_message_is_refused(tmp_path: Path) -> None:
     many = [UsageRow("m" * 200, "1", "1", 1, 1, event_id=f"{n:0>200}") for n in range(MAX_MESSAGE_BYTES // 400)]
     with pytest.raises(Rejected, match="fit into no message"):
-        ready("x", "n", [Made("c", "w", usage_batch(many, 0))])
+        ready("x", "n", [WorkloadBatch("c", "w", usage_batch(many, 0))])
 
 
 @pytest.fixture
@@ -282,7 +289,7 @@ def test_the_producer_takes_events_to_a_kafka_and_ends_when_told(configured: Set
         addresses.append(address)
         up.set()
 
-    producing = threading.Thread(target=produce_http, args=(configured, stop), kwargs={"listening": listening_at})
+    producing = threading.Thread(target=run, args=("http", configured, stop), kwargs={"on_listening": listening_at})
     producing.start()
     try:
         assert up.wait(HANG_S)
@@ -306,8 +313,8 @@ def test_what_is_under_way_when_it_is_told_to_end_is_answered(configured: Settin
         addresses.append(address)
         up.set()
 
-    options = {"listening": listening_at, "config": {"linger.ms": 700}}
-    producing = threading.Thread(target=produce_http, args=(configured, stop), kwargs=options)
+    options = {"on_listening": listening_at, "kafka": {"linger.ms": 700}}
+    producing = threading.Thread(target=run, args=("http", configured, stop), kwargs=options)
     producing.start()
     assert up.wait(HANG_S)
     sending = threading.Thread(
@@ -327,15 +334,15 @@ def test_a_taken_port_is_told(configured: Settings, monkeypatch: pytest.MonkeyPa
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setenv("WATTLOG_HTTP_PORT", str(taken.getsockname()[1]))
         with pytest.raises(Unavailable, match="cannot listen"):
-            produce_http(configured, threading.Event())
+            run("http", configured, threading.Event())
 
 
 def test_doctor_says_where_it_listens_or_what_is_wrong(configured: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     takes = "takes /api/v1/events, /v1/traces, /litellm from anybody on this machine"
-    assert list(check_http(configured)) == [("127.0.0.1:0", takes)]
+    assert findings("http", configured) == [("127.0.0.1:0", takes)]
     monkeypatch.setenv("WATTLOG_HTTP_HOST", "0.0.0.0")
-    [(_, error)] = check_http(configured)
+    [(_, error)] = findings("http", configured)
     assert isinstance(error, BadSetting)
     monkeypatch.delenv("WATTLOG_HTTP_HOST")
     monkeypatch.delenv("WATTLOG_HTTP_PORT")
-    assert list(check_http(configured)) == []
+    assert findings("http", configured) == []

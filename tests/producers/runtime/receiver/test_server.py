@@ -20,11 +20,11 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
 from contracts.errors import BadSetting
+from producers.api import ParsedRequest, ReceivedRequest, Reply, Route, WorkloadBatch
 from producers.receivers.cloudevents.meter_rules import MeterRule
 from producers.runtime.batching import UsageRow, usage_batch
-from producers.runtime.poll_loop import Made
+from producers.runtime.deduplication import DeduplicationTrial
 from producers.runtime.receiver.auth import Verifier, check_exposure
-from producers.runtime.receiver.route import Intake, Parsed, Reply, Sent
 from producers.runtime.receiver.server import Bounds, gunzip
 from tests.producers.runtime.receiver.listener import EVENTS, JSON, MANY, SECRET, Listener, event, listening, token
 
@@ -226,14 +226,14 @@ def test_every_refusal_is_a_problem(tmp_path: Path, method: str, path: str, stat
 
 
 def test_an_intake_is_a_path_its_bodies_and_a_function(tmp_path: Path) -> None:
-    def parse(sent: Sent) -> Parsed:
+    def parse(sent: ReceivedRequest, trial: DeduplicationTrial) -> ParsedRequest:
         row = UsageRow("m", "1", sent.body.decode(), sent.now_ms, sent.now_ms, sent.caller.payer("acme"))
-        return Parsed([Made("c1", "w", usage_batch([row], 0))], ["line 2: is none"])
+        return ParsedRequest([WorkloadBatch("c1", "w", usage_batch([row], 0))], ["line 2: is none"])
 
-    def reply(sent: Sent, parsed: Parsed) -> Reply:
+    def reply(sent: ReceivedRequest, parsed: ParsedRequest) -> Reply:
         return Reply(200, b"%d" % len(parsed.refused), "text/plain")
 
-    mine = Intake("/mine", "mine", {"text/plain": {}}, parse, reply)
+    mine = Route("/mine", "mine", {"text/plain": {}}, parse, reply)
     with listening(tmp_path, intakes=[mine]) as listener:
         answer = listener.client.post("/mine", content=b"42", headers={"Content-Type": "text/plain"})
         assert (answer.status_code, answer.text) == (200, "1")
@@ -242,10 +242,10 @@ def test_an_intake_is_a_path_its_bodies_and_a_function(tmp_path: Path) -> None:
 
 
 def test_a_fault_of_an_intake_says_nothing_of_the_inside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    def parse(sent: Sent) -> Parsed:
+    def parse(sent: ReceivedRequest, trial: DeduplicationTrial) -> ParsedRequest:
         raise ZeroDivisionError("inside")
 
-    with listening(tmp_path, intakes=[Intake("/mine", "mine", {"text/plain": {}}, parse)]) as listener:
+    with listening(tmp_path, intakes=[Route("/mine", "mine", {"text/plain": {}}, parse)]) as listener:
         answer = listener.client.post("/mine", content=b"", headers={"Content-Type": "text/plain"})
         assert (answer.status_code, "inside" in answer.text) == (500, False)
         assert "ZeroDivisionError" in caplog.text

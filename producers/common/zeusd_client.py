@@ -16,7 +16,7 @@ import msgspec
 
 from contracts.errors import Unavailable
 from producers.common.http_client import Pages
-from producers.gpu.zeusd.address import SOCKET
+from producers.common.zeusd_address import SOCKET
 
 OK, FORBIDDEN = 200, (401, 403)
 NOT_FOUND = 404

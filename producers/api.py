@@ -1,0 +1,347 @@
+"""The contract of plug-ins: a protocol for each kind of source, and the declaration that makes a source a plug-in.
+
+A plug-in is one folder with its code, its page README.md and a `plugin.py` that holds a `Plugin`, and one line of
+`producers.registry`; outside this repository, an entry point of the group `wattlog.producers` replaces that line.
+A plug-in says what it is and builds its source from options. The frame (`producers.runtime`) runs the source: loops,
+checkpoints, deduplication, sequence numbers, spool, delivery, metrics, signals. docs/write-a-source.md writes two.
+
+| `Kind`    | the factory returns      | the name is used by                | run by                               |
+| --------- | ------------------------ | ---------------------------------- | ------------------------------------ |
+| GPU       | `GpuSensor`              | `wattlog produce NAME`             | `producers.runtime.agent_runner`     |
+| POLLED    | several `PolledSource`s  | `wattlog produce NAME`             | `producers.runtime.poll_loop`        |
+| EVENTS    | `EventStream`            | `wattlog produce NAME`             | `producers.runtime.pacing`           |
+| LISTENER  | `Listener`               | `wattlog produce NAME`             | `producers.runtime.receiver.runner`  |
+| ROUTE     | `Route`                  | `/openapi.json` of the listener    | `producers.runtime.receiver.runner`  |
+| SERVER    | `TokenCounters`          | `server` of `[produce.servers.at]` | `producers.servers`                  |
+| BINDING   | `BindingSource`          | `source` of `[produce.bindings]`   | `producers.bindings`                 |
+| RECORDING | `RecordingReader`        | `wattlog replay NAME`              | `wattlog replay`                     |
+| SHARED    | nothing                  | `[produce.NAME]`, `wattlog doctor` | those that share its options         |
+
+Errors: a factory raises BadSetting for a wrong configuration and Unavailable where a prerequisite is missing; both end
+the process at its start. Whatever a running source raises, of any class, refuses the item or the read at hand: the
+frame counts and logs it, and the source goes on (`producers.runtime.refusals`).
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+from prometheus_client import CollectorRegistry
+
+from contracts.errors import Unavailable
+from contracts.events import Batch, Event
+from contracts.settings import Settings
+from producers.bindings.claims import Boards, ClaimReport, GpuBoard
+from producers.common.prometheus_text import PrometheusPage
+from producers.gpu.evidence import Measurement
+from producers.gpu.intervals import GpuReading
+from producers.recordings.base import Recording
+from producers.runtime.clock import Clock
+from producers.runtime.config import ProducerConfig
+from producers.runtime.deduplication import DeduplicationTrial
+from producers.runtime.receiver.auth import Caller, Verifier
+from producers.servers.provider import ServedTotals
+
+Options = TypeVar("Options")
+Built = TypeVar("Built")
+
+# The declaration
+
+
+class Kind(Enum):
+    """Kinds of plug-ins. The value names the kind in errors."""
+
+    GPU = "GPU sensor"
+    POLLED = "polled source"
+    EVENTS = "event stream"
+    LISTENER = "listener"
+    ROUTE = "route"
+    SERVER = "inference server"
+    BINDING = "binding source"
+    RECORDING = "recording"
+    SHARED = "shared options"
+
+
+PRODUCERS = (Kind.GPU, Kind.POLLED, Kind.EVENTS, Kind.LISTENER)
+"""Kinds that `wattlog produce NAME` runs: they share one space of names."""
+
+Finding = tuple[str, Exception | str]
+"""One line of `wattlog doctor`: the place that was read ("" for the machine itself), and its state or the error."""
+
+
+class NotHere(Unavailable):
+    """This machine has no such hardware or service. `wattlog doctor` shows it as a note, not as a failure."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the frame gives to a factory or a check. A factory enters what must be closed into `resources`."""
+
+    settings: Settings
+    clock: Clock
+    stop: threading.Event
+    """Set when the process is to end."""
+    resources: ExitStack
+    metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
+    inventory: Callable[[], GpuInventory] = lambda: _no_inventory()
+    """Opens the inventory of this machine's GPUs. Raises Unavailable where no plug-in has one."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the command line, by name."""
+
+    @property
+    def node(self) -> str:
+        """Name of this node: the setting `node`, else the host's name."""
+        return self.settings.node or socket.gethostname()
+
+
+@dataclass(frozen=True)
+class Plugin(Generic[Options, Built]):
+    """Declaration of a plug-in.
+
+    `factory(options, environment)` builds the source; `check(options, environment)` yields findings for `wattlog
+    doctor`, none where the source is not configured. `options` is the class of `[produce.NAME]`; without one the
+    factory gets None.
+    """
+
+    name: str
+    kind: Kind
+    summary: str
+    """One line, for `wattlog produce --list` and the index of sources."""
+    factory: Callable[[Options, Environment], Built]
+    options: type[ProducerConfig] | None = None
+    check: Callable[[Options, Environment], Iterator[Finding]] | None = None
+
+
+# GPU sensor
+
+
+class GpuSensor(Protocol):
+    """Energy counters or watts of a node's GPUs, sampled by the agent: `producers.gpu.intervals.GpuReading`.
+
+    `kind` is the scheme of the events' source, `KIND://cluster/node/workload`, and names the spool: small letters.
+    """
+
+    @property
+    def kind(self) -> str: ...
+
+    def discover(self) -> Sequence[str]:
+        """Return the UUIDs of the GPUs that are here. Raises Unavailable where there are none."""
+        ...
+
+    def readings(self, clock: Clock, /) -> Sequence[GpuReading]:
+        """Read every GPU once; leave out those that cannot be read. Raises Unavailable where none can."""
+        ...
+
+
+@runtime_checkable
+class EvidenceReport(Protocol):
+    """Optional capability of a sensor: report how each GPU is measured, by UUID, for `/metrics`."""
+
+    @property
+    def measured(self) -> Mapping[str, Measurement]: ...
+
+
+@runtime_checkable
+class GpuInventory(Protocol):
+    """Optional capability of a sensor: show the machine's boards and the processes that compute on them.
+
+    Bindings use it, from a thread of their own. Every method raises Unavailable where it cannot be read.
+    """
+
+    def boards(self) -> Sequence[GpuBoard]:
+        """Return each GPU with its partitions."""
+        ...
+
+    def running(self) -> Mapping[str, Sequence[int]]:
+        """Return process ids by the UUID of the GPU or partition that they compute on."""
+        ...
+
+    def pci_addresses(self) -> Mapping[str, str]:
+        """Return UUIDs by PCI address, such as `0000:01:00.0`."""
+        ...
+
+
+def _no_inventory() -> GpuInventory:
+    raise Unavailable("No plug-in shows the GPUs of this machine", "Run this where the GPUs' driver can be reached.")
+
+
+# Polled source
+
+
+class WorkloadBatch(NamedTuple):
+    """Rows of one workload. `node` names what they were read from (a server's address, a log's path), or is ""."""
+
+    cluster: str
+    workload: str
+    batch: Batch
+    node: str = ""
+
+
+class PollResult(NamedTuple):
+    """Rows since the checkpoint, and the next checkpoint; the frame keeps both in one transaction."""
+
+    batches: Sequence[WorkloadBatch]
+    checkpoint: bytes
+    more: bool = False
+    """More can be read at once."""
+    refused: Sequence[str] = ()
+    """Why each row that could not be read was left out: texts or `producers.runtime.refusals.Refusal`s."""
+    notes: Sequence[str] = ()
+    """Sentences for the log."""
+    skipped: Mapping[str, int] = MappingProxyType({})
+    """Rows that were read and do not count, by reason (one word: a label of a metric)."""
+
+
+class PolledSource(Protocol):
+    """Anything that is read every `every_ms`: a log, a topic, a page, a query.
+
+    `kind` begins the source of its events (`KIND://cluster/node/workload`); `name` identifies it within its plug-in,
+    and names its checkpoint.
+    """
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def every_ms(self) -> int: ...
+
+    def collect(self, checkpoint: bytes | None, clock: Clock, /) -> PollResult:
+        """Read on from a checkpoint; None at the first time. Raises where nothing can be read now: it is tried again
+        from the same checkpoint, with backoff."""
+        ...
+
+
+# Event stream
+
+
+class EventStream(Protocol):
+    """Events that exist before their time comes: a simulation. Sent when the clock reaches their event time."""
+
+    def events(self, start_ms: int, duration_ms: int | None = None, /) -> Iterator[Event]: ...
+
+
+# Listener and route
+
+
+class Listener(NamedTuple):
+    """Address and bounds of the HTTP listener that serves every registered `Route`."""
+
+    host: str
+    port: int
+    verifier: Verifier
+    max_body_bytes: int
+    max_requests: int
+    max_waiting: int
+    ack_timeout_s: float
+
+
+class ReceivedRequest(NamedTuple):
+    """An authenticated request, unpacked. Header names are in small letters; `content_type` has no parameters."""
+
+    body: bytes
+    content_type: str
+    headers: Mapping[str, str]
+    caller: Caller
+    now_ms: int
+    """Time of arrival in UTC epoch ms: the time of events that have none."""
+
+
+class ParsedRequest(NamedTuple):
+    """Result of a route's `parse`. All batches must be acknowledged before the request is answered."""
+
+    batches: Sequence[WorkloadBatch]
+    refused: Sequence[str] = ()
+    """Why each item was left out; logged and counted, so repeat no secret and no prompt."""
+    skipped: Mapping[str, int] = MappingProxyType({})
+    """Items that do not count, by reason. With `deduplication.DOUBLE` the answer waits for the earlier copies."""
+    notes: Sequence[str] = ()
+    """Sentences for the log."""
+
+
+class Reply(NamedTuple):
+    """Answer to an accepted request."""
+
+    status: int = 202
+    body: bytes = b""
+    content_type: str = ""
+
+
+def accepted(request: ReceivedRequest, parsed: ParsedRequest) -> Reply:
+    """Answer 202 without a body."""
+    return Reply()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path of the listener.
+
+    `kind` begins the source of its events (`KIND-tokens://cluster/node/workload`): small letters. `bodies` maps each
+    accepted content type to its JSON schema ({} where it is not JSON). `parse` runs in a thread and keeps nothing;
+    it adds the names of what it reads to the trial, so that a retry is recognised. It raises BadInput or Rejected for
+    a body that cannot be read and AccessDenied for what the caller may not send: then the whole request is refused.
+    """
+
+    path: str
+    kind: str
+    bodies: Mapping[str, Mapping[str, Any]]
+    parse: Callable[[ReceivedRequest, DeduplicationTrial], ParsedRequest]
+    reply: Callable[[ReceivedRequest, ParsedRequest], Reply] = accepted
+    status: int = 202
+    """Status of an accepted request in /openapi.json."""
+
+
+# Token counters of an inference server
+
+
+class TokenCounters(Protocol):
+    """Reader of one kind of inference server's `/metrics` page."""
+
+    @property
+    def name(self) -> str: ...
+
+    def served(self, page: PrometheusPage, /) -> Mapping[str, ServedTotals | None]:
+        """Return counts since the server's start by model; {} for a page of another server.
+
+        The model is "" where the server names none. A model with a counter that cannot be read has None. Raises
+        BadInput for a malformed line that may be any model's.
+        """
+        ...
+
+    def running(self, page: PrometheusPage, /) -> int | None:
+        """Return the number of requests in flight; None where the server does not say."""
+        ...
+
+
+# Binding source
+
+
+class BindingSource(Protocol):
+    """Somebody who knows which workload holds which GPU: an orchestrator, a scheduler, a table of rules."""
+
+    @property
+    def name(self) -> str: ...
+
+    def read(self, topology: Boards, now_ms: int, /) -> ClaimReport:
+        """Return the claims on these boards; `now_ms` is monotonic.
+
+        Raises SourceAbsent (`producers.bindings.claims`) where this node has no such source, Unavailable where it does
+        not answer.
+        """
+        ...
+
+
+# Recording
+
+
+class RecordingReader(Protocol):
+    """Reader of recorded files: `wattlog replay NAME`. Keyword arguments are the command's options."""
+
+    def __call__(self, *files: Any, **options: Any) -> Recording: ...

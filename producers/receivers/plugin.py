@@ -1,0 +1,98 @@
+"""`wattlog produce http`: the listener for events over HTTP, and its route of CloudEvents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from contracts.errors import WattlogError
+from producers.api import Environment, Finding, Kind, Listener, Plugin, Route
+from producers.receivers.cloudevents.events import cloudevents_route
+from producers.receivers.cloudevents.meter_rules import MeterRule, MeterRules
+from producers.runtime.config import ProducerConfig
+from producers.runtime.receiver.auth import Verifier, check_exposure
+from producers.runtime.receiver.routes import open_routes
+
+
+def _number(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+class HttpConfig(ProducerConfig):
+    """Options of `wattlog produce http`."""
+
+    model_config = SettingsConfigDict(env_prefix="WATTLOG_HTTP_")
+    name: ClassVar[str] = "http"
+    host: str = Field("127.0.0.1", description="Address that it listens on. Other than loopback needs `jwt_key`.")
+    port: int = Field(8788, ge=0, le=65_535, description="Port that it listens on; 0 picks a free one.")
+    jwt_key: SecretStr | None = Field(
+        None,
+        description="Key that verifies bearer tokens: HS256 secret of 32 bytes or more, or the PEM of a public key for "
+        "RS256 or ES256. Without one: the setting `api_jwt_key`.",
+    )
+    accepted_status: Annotated[Literal[202, 204], BeforeValidator(_number)] = Field(
+        202, description="Status of what was accepted; OpenMeter's Python client insists on 204."
+    )
+    workload: str = Field(
+        "external", min_length=1, max_length=253, description="Workload of events whose meter names none."
+    )
+    meters: tuple[MeterRule, ...] = Field((), description="What CloudEvents are counted as, by their type.")
+    unknown_types: Literal["count", "refuse"] = Field(
+        "count", description="Events of a type without a meter: counted on one of that name, or refused."
+    )
+    max_events: int = Field(5_000, ge=1, le=100_000, description="CloudEvents of one request.")
+    max_body_bytes: int = Field(2**20, ge=1_024, le=64 * 2**20, description="Bytes of one request, unpacked.")
+    max_requests: int = Field(64, ge=1, le=10_000, description="Requests under way; beyond, clients are told 429.")
+    max_waiting: int = Field(
+        10_000, ge=1, le=10_000_000, description="Events that the brokers have not acknowledged; beyond, 503."
+    )
+    ack_timeout_s: float = Field(
+        10.0, ge=0.1, le=300, description="How long a request waits for the brokers before its client is told 503."
+    )
+
+
+def build(options: HttpConfig, environment: Environment) -> Listener:
+    """Build the listener. Raises BadSetting for an unfit key, or none where a network can reach it."""
+    key = options.jwt_key or environment.settings.api_jwt_key
+    setting = "produce.http.jwt_key" if options.jwt_key else "api_jwt_key"
+    verifier = Verifier(key.get_secret_value() if key else None, setting)
+    check_exposure(options.host, verifier)
+    return Listener(
+        options.host, options.port, verifier, options.max_body_bytes, options.max_requests, options.max_waiting,
+        options.ack_timeout_s,
+    )  # fmt: skip
+
+
+def build_route(options: HttpConfig, environment: Environment) -> Route:
+    """Build the route of CloudEvents."""
+    meters = MeterRules(options.meters, workload=options.workload, unknown=options.unknown_types)
+    settings = environment.settings
+    return cloudevents_route(
+        meters, cluster=settings.cluster, max_events=options.max_events, ahead_ms=settings.skew_ms // 2,
+        accepted_status=options.accepted_status,
+    )  # fmt: skip
+
+
+def check(options: HttpConfig, environment: Environment) -> Iterator[Finding]:
+    """Yield which routes it would serve to whom, or what is wrong; nothing where it is not configured."""
+    if options == HttpConfig.model_construct():
+        return
+    where = f"{options.host}:{options.port}"
+    try:
+        listener = build(options, environment)
+        routes = open_routes(environment)
+    except WattlogError as error:
+        yield where, error
+        return
+    who = "anybody on this machine" if listener.verifier.open else "holders of a token"
+    yield where, f"takes {', '.join(route.path for route in routes)} from {who}"
+
+
+PLUGIN = Plugin(
+    "http", Kind.LISTENER, "events over HTTP: CloudEvents as OpenMeter takes them, OTLP traces, LiteLLM's generic_api",
+    build, HttpConfig, check,
+)  # fmt: skip
+ROUTE = Plugin("cloudevents", Kind.ROUTE, "CloudEvents, as OpenMeter's clients send them", build_route, HttpConfig)

@@ -1,0 +1,148 @@
+"""Runs a listener: serves every registered route over HTTP, and sends what requests bring, until a signal says stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any
+
+from contracts import codec
+from contracts.errors import BadSetting, Unavailable
+from contracts.settings import Settings
+from producers.api import Environment, Listener
+from producers.runtime.deduplication import DeduplicationWindow
+from producers.runtime.delivery import Delivery
+from producers.runtime.outbox import serve_metrics
+from producers.runtime.publisher import OnDelivery, Publisher, kafka_config
+from producers.runtime.receiver.delivery_queue import DeliveryQueue
+from producers.runtime.receiver.routes import open_routes
+from producers.runtime.spool import Spool
+
+log = logging.getLogger(__name__)
+
+_LOW_LATENCY: Mapping[str, Any] = {"linger.ms": 5, "client.id": "wattlog-http"}
+"""A client waits for every message."""
+_BLOCK_S = 1.0
+MAX_CONNECTIONS = 2_000
+"""Open connections, idle ones too; beyond, clients get 503."""
+
+
+def run_listener(name: str, listener: Listener, environment: Environment, kafka: Mapping[str, object]) -> None:
+    """Listen until `stop`, then answer open requests, send what can be sent, and leave the rest on disk.
+
+    The argument `on_listening` is called with the address. Raises BadSetting where the server's libraries are not
+    installed, Unavailable where it cannot listen or can send no more.
+    """
+    _need_server()
+    from producers.runtime.receiver.metrics import Metrics
+    from producers.runtime.receiver.server import Bounds, RequestHandler, create_app
+
+    routes, window = open_routes(environment), DeduplicationWindow()
+    metrics = Metrics(environment.metrics)
+    bounds = Bounds(listener.max_body_bytes, listener.max_requests, ack_s=listener.ack_timeout_s)
+    delivery_queue = DeliveryQueue(
+        environment.clock, max_waiting=listener.max_waiting, on_resent=metrics.resent.inc, recent=window
+    )
+    metrics.waiting.set_function(lambda: delivery_queue.waiting)
+    handler = RequestHandler(
+        delivery_queue, listener.verifier, bounds, metrics, environment.clock, window, node=environment.node,
+        host=listener.host,
+    )  # fmt: skip
+    with (
+        closing(_bind(listener.host, listener.port)) as sock,
+        _sending(name, environment.settings, delivery_queue, window, kafka),
+    ):
+        serve_metrics(environment.settings, environment.metrics)
+        host, port = sock.getsockname()[:2]
+        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        log.info("listening on %s", address)
+        environment.arguments.get("on_listening", lambda _: None)(address)
+        _serve(create_app(handler, delivery_queue, routes), sock, environment.stop, delivery_queue, bounds.ack_s)
+    if delivery_queue.failed:
+        raise delivery_queue.failed
+
+
+class _FailureWatch:
+    """Publisher that tells the delivery queue when it has failed for good: only a new client can go on."""
+
+    def __init__(self, publisher: Publisher, delivery_queue: DeliveryQueue) -> None:
+        self._publisher, self._delivery_queue = publisher, delivery_queue
+        self.poll = publisher.poll
+
+    def send_raw(
+        self, topic: str, key: bytes | None, headers: codec.Headers, value: bytes | None, *, timestamp_ms: int,
+        on_delivery: OnDelivery,
+    ) -> None:  # fmt: skip
+        try:
+            self._publisher.send_raw(topic, key, headers, value, timestamp_ms=timestamp_ms, on_delivery=on_delivery)
+        except Unavailable as error:
+            if error.lasting:
+                self._delivery_queue.fail(error)
+            raise
+
+
+@contextmanager
+def _sending(
+    name: str, settings: Settings, delivery_queue: DeliveryQueue, window: DeduplicationWindow,
+    kafka: Mapping[str, object],
+) -> Iterator[None]:  # fmt: skip
+    """Open the queue's spool and client, and run its thread."""
+    path = settings.data / "spool" / f"{name}.db"
+    properties = {**kafka_config(settings), **_LOW_LATENCY, **kafka}
+    with (
+        closing(Spool(path, max_bytes=settings.spool_mb * 2**20)) as spool,
+        Publisher(properties, block_s=_BLOCK_S) as publisher,
+    ):
+        window.load(spool.marks())
+        delivery = Delivery(spool, _FailureWatch(publisher, delivery_queue), on_done=delivery_queue.done)
+        delivery_queue.start(delivery)
+        try:
+            yield
+        finally:
+            delivery_queue.close()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host.strip("[]"), port), family=family, backlog=512)
+    except OSError as error:
+        raise Unavailable(
+            f"cannot listen on {host}:{port}: {error}", "Is the port taken? WATTLOG_HTTP_PORT=0 picks a free one."
+        ) from None
+
+
+def _serve(app: Any, sock: socket.socket, stop: threading.Event, delivery_queue: DeliveryQueue, ack_s: float) -> None:
+    """Answer until `stop` is set or the queue has failed; then open requests may end."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """uvicorn that leaves signals to the caller, and checks `stop` at each of its ticks (0.1 s)."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+        async def on_tick(self, counter: int) -> bool:
+            self.should_exit = self.should_exit or stop.is_set() or delivery_queue.failed is not None
+            return bool(await super().on_tick(counter))
+
+    options = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, lifespan="off", ws="none",
+        proxy_headers=False, timeout_graceful_shutdown=round(ack_s) + 5, limit_concurrency=MAX_CONNECTIONS,
+    )  # fmt: skip
+    asyncio.run(Server(options).serve(sockets=[sock]))
+
+
+def _need_server() -> None:
+    """Raise BadSetting where the server's libraries are not installed: a node's agent has none of them."""
+    try:
+        import fastapi  # noqa: F401
+        import jwt  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise BadSetting("produce", "http", f"needs {error.name}: pip install 'wattlog[ingest]'") from None
