@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import Request
 from pydantic import BaseModel
 
-from api import examples
 from api.auth import LedgerRouter, OperatorReader
+from api.examples import billing as examples
 from api.params import ResolvedPeriod
 from api.response_models import documented
 from warehouse.audit.conservation import audit

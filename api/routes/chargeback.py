@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from fastapi import Query, Request
 from fastapi.responses import Response
 
-from api import examples
 from api.auth import CallerReader, LedgerRouter
+from api.examples import billing as examples
 from api.params import Cluster, Dimensions, RequestedFormat, RequestedPage, ResolvedPeriod, Tenant, split_names
 from api.response_models import ChargebackResponse, RowsResponse, documented
 from api.serialization import Format, plain, plain_rows, respond

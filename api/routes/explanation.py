@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import Query
 from fastapi.responses import JSONResponse, Response
 
-from api import examples
 from api.auth import CallerReader, LedgerRouter
+from api.examples import ledger as examples
 from api.params import Tenant
 from api.response_models import documented
 from api.serialization import plain

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import Request
 from fastapi.responses import Response
 
-from api import examples
 from api.auth import LedgerRouter, OperatorReader
+from api.examples import ledger as examples
 from api.params import Cluster, RequestedFormat, RequestedPage, ResolvedPeriod
 from api.response_models import RowsResponse, documented
 from api.serialization import respond_page

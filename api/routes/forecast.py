@@ -9,8 +9,8 @@ from fastapi import Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from api import examples
 from api.auth import CallerReader, LedgerRouter
+from api.examples import outlook as examples
 from api.forecast_report import ForecastMeasure, ForecastStep, SeriesForecast, forecast_report, step_rows
 from api.params import Cluster, RequestedFormat, SeriesGrouping, SeriesTop, StepFrequency, Tenant
 from api.report_cache import cached_report

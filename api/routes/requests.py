@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import Query, Request
 from fastapi.responses import Response
 
-from api import examples
 from api.auth import CallerReader, LedgerRouter
+from api.examples import ledger as examples
 from api.params import NAME, Cluster, Model, RequestedFormat, RequestedPage, ResolvedPeriod, Tenant, Workload
 from api.response_models import RequestsResponse, documented
 from api.serialization import respond_page

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import Path, Request
 from fastapi.responses import JSONResponse, Response
 
-from api import examples
 from api.auth import CallerReader, LedgerRouter
+from api.examples import usage as examples
 from api.params import NAME, RequestedFormat, RequestedPage, ResolvedPeriod, Tenant
 from api.response_models import SessionsResponse, documented
 from api.serialization import plain, respond_page

@@ -8,8 +8,8 @@ from fastapi import Query, Request
 from fastapi.responses import Response
 from pydantic import AfterValidator
 
-from api import examples
 from api.auth import CallerReader, LedgerRouter
+from api.examples import usage as examples
 from api.params import (
     NAME,
     Cluster,

@@ -1,18 +1,18 @@
-// The page: asks the API, draws the answers. Text goes in as text, never as HTML.
-import { outlook, stacked } from "./chart.js";
+// The page: reads the API and draws its responses. Text is inserted as text, never as HTML.
+import { forecastChart, stackedChart } from "./chart.js";
 
 const $ = (id) => document.getElementById(id);
-const REFRESH_MS = 5000, SLOW_MS = 60000, PAST_DAYS = 60, TOP = 7, OTHER = "other", ODD = 6;
+const REFRESH_MS = 5000, SLOW_MS = 60000, PAST_DAYS = 60, TOP = 7, OTHER = "other", MAX_EPISODES = 6;
 const number = (digits) => new Intl.NumberFormat("en", { maximumFractionDigits: digits, minimumFractionDigits: digits });
 const whole = number(0), compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
-const state = { period: "latest-month", colours: new Map(), simulated: new Set(), charts: new Map(), asked: 0 };
+const state = { period: "latest-month", colours: new Map(), simulated: new Set(), charts: new Map(), refreshes: 0 };
 
 async function ask(path) {
   const token = sessionStorage.getItem("wattlog-token");
   const response = await fetch(path, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
   const text = await response.text();
   if (response.status === 401) signIn();
-  // Energies in µJ pass 2^53: keep them as text, and read them as BigInt where they are shown whole.
+  // Energies in µJ may exceed 2^53: keep them as text, and parse them as BigInt where every digit is shown.
   const body = JSON.parse(text.replace(/("[a-z_]+_uj":)(-?\d+)/g, '$1"$2"'));
   if (!response.ok) throw Object.assign(new Error(body.detail || response.statusText), { status: response.status });
   return body;
@@ -23,10 +23,10 @@ function signIn() {
 }
 
 function node(name, className, text) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
+  const element = document.createElement(name);
+  if (className) element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
 }
 
 // Energy in kWh at every scale: three significant digits and a unit that fits.
@@ -38,7 +38,7 @@ function energy(kwh) {
 }
 const money = (text) => (text === null ? "no price" : number(Math.abs(text) >= 1 ? 2 : 6).format(text));
 const ratio = (value) => (value === null ? "–" : value >= 1 ? number(2).format(value) : value.toPrecision(3));
-const name = (tenant) => ({ __idle__: "idle, nobody's", __unallocated__: "unallocated GPUs" })[tenant] || tenant;
+const name = (tenant) => ({ __idle__: "idle, without owner", __unallocated__: "unallocated GPUs" })[tenant] || tenant;
 const part = (value, sum) => (sum > 0 ? Math.max(0, (100 * value) / sum) : 0);
 
 function colour(key) {
@@ -122,7 +122,7 @@ function tenants(rows, total) {
   const missing = total.missing_prices.map((m) => `${m.kind} of ${m.cluster}`);
   $("missing").hidden = !missing.length && !total.mixed_currencies;
   $("missing").textContent = missing.length
-    ? `No price: ${missing.join(", ")}. Cost is left open, never taken as 0.`
+    ? `No price: ${missing.join(", ")}. Costs without a price are left empty, never taken as 0.`
     : "Clusters are priced in several currencies, which do not add up: group by cluster.";
 }
 
@@ -139,12 +139,12 @@ function overTime(rows, step) {
     parts[key] = (parts[key] || 0) + Number(row.kwh);
   }
   const sorted = [...steps].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, value]) => value);
-  $("time-unit").textContent = `kWh a ${step}, by tenant`;
-  draw("energy", () => stacked($("energy"), sorted, keys, colour, "Energy over time, stacked by tenant", "kWh"));
+  $("time-unit").textContent = `kWh per ${step}, by tenant`;
+  draw("energy", () => stackedChart($("energy"), sorted, keys, colour, "Energy over time, stacked by tenant", "kWh"));
   $("energy-key").replaceChildren(...keys.map((key) => keyItem(colour(key), name(key))));
 }
 
-// Drawn again when the column changes its width.
+// Draw a chart now, and again whenever its column changes its width.
 function draw(chart, task) {
   state.charts.set(chart, task);
   task();
@@ -169,12 +169,12 @@ async function pages(path) {
 }
 
 async function refresh() {
-  const mine = ++state.asked, query = `period=${state.period}`;
+  const mine = ++state.refreshes, query = `period=${state.period}`;
   try {
     const [bill, books] = await Promise.all([ask(`/v1/chargeback?${query}&limit=10000`), ask(`/v1/balance?${query}`).catch(onlyForbidden)]);
     const step = stepOf(bill.period);
     const rows = await pages(`/v1/chargeback?${query}&by=${step},tenant&limit=10000`);
-    if (mine !== state.asked) return;
+    if (mine !== state.refreshes) return;
     bill.rows.sort((a, b) => b.kwh - a.kwh);
     bill.rows.forEach((row) => colour(row.tenant));
     simulated("bill", bill.simulated);
@@ -197,7 +197,7 @@ function onlyForbidden(error) {
   throw error;
 }
 
-async function lookAhead() {
+async function showForecast() {
   const from = await ask("/v1/forecast?measure=cost&by=total").catch(() => null);
   const f = from && from.rows[0];
   simulated("forecast", Boolean(f && f.simulated));
@@ -209,8 +209,8 @@ async function lookAhead() {
   const past = await ask(`/v1/chargeback?by=day&from=${since}T00:00:00Z&to=${f.steps[0].time.slice(0, 10)}T00:00:00Z&limit=1000`);
   const known = past.rows.filter((row) => row.cost !== null).map((row) => ({ label: label(row.day, "day"), value: Number(row.cost) }));
   const ahead = f.steps.map((s) => ({ ...s, label: label(s.time, "day") }));
-  draw("forecast", () => outlook($("forecast"), known, ahead, `Cost a day, past and forecast, in ${f.unit}`));
-  $("forecast-unit").textContent = `${f.unit} a day`;
+  draw("forecast", () => forecastChart($("forecast"), known, ahead, `Cost per day, past and forecast, in ${f.unit}`));
+  $("forecast-unit").textContent = `${f.unit} per day`;
   $("forecast-key").replaceChildren(keyItem("var(--ink)", "measured"), keyItem("var(--accent)", "forecast, with 80 and 95 % intervals"));
   const month = f.next_month, put = number(2);
   const best = f.backtest.find((score) => score.model === f.model);
@@ -220,37 +220,37 @@ async function lookAhead() {
     : `Model ${f.model}.`;
 }
 
-async function lookBack() {
-  const found = await Promise.all(["tenant", "workload"].map((by) => ask(`/v1/anomalies?by=${by}`)));
-  const rows = found.flatMap((f) => f.rows);
-  simulated("odd", rows.some((row) => row.simulated));
-  // A cost episode beside the same energy episode says it twice: one of each key and start is enough.
-  const told = new Map();
+async function showAnomalies() {
+  const reports = await Promise.all(["tenant", "workload"].map((by) => ask(`/v1/anomalies?by=${by}`)));
+  const rows = reports.flatMap((f) => f.rows);
+  simulated("anomalies", rows.some((row) => row.simulated));
+  // Energy and its cost have the same episodes: show one per key and start.
+  const episodes = new Map();
   for (const row of rows.sort((a, b) => b.score - a.score)) {
     const key = `${row.start} ${row.key}`;
-    if (!told.has(key)) told.set(key, row);
+    if (!episodes.has(key)) episodes.set(key, row);
   }
-  const shown = [...told.values()].slice(0, ODD).sort((a, b) => (a.start < b.start ? 1 : -1));
-  $("odd").replaceChildren(...shown.map((row) => {
+  const shown = [...episodes.values()].slice(0, MAX_EPISODES).sort((a, b) => (a.start < b.start ? 1 : -1));
+  $("anomalies").replaceChildren(...shown.map((row) => {
     const item = node("li"), text = node("div"), up = row.direction === "up", title = node("p");
     title.append(node("b", "", name(row.key)), ` ${row.measure.replace("joules_per_token", "J/token")}`);
     if (row.simulated) title.append(node("span", "badge small", "SIMULATED"));
-    const change = row.expected ? `${Math.abs((100 * (row.actual - row.expected)) / row.expected).toFixed(0)} % ${up ? "above" : "below"} what was expected` : row.kind;
-    text.append(title, node("p", "", `${change}: ${ratio(row.actual)} instead of ${ratio(row.expected)} ${row.unit} a day`));
-    text.append(node("time", "", `${label(row.start, "day")} – ${label(new Date(Date.parse(row.end) - 1).toISOString(), "day")}${row.ongoing ? ", going on" : ""}`));
+    const change = row.expected ? `${Math.abs((100 * (row.actual - row.expected)) / row.expected).toFixed(0)} % ${up ? "above" : "below"} the expected value` : row.kind;
+    text.append(title, node("p", "", `${change}: ${ratio(row.actual)} instead of ${ratio(row.expected)} ${row.unit} per day`));
+    text.append(node("time", "", `${label(row.start, "day")} – ${label(new Date(Date.parse(row.end) - 1).toISOString(), "day")}${row.ongoing ? ", ongoing" : ""}`));
     const arrow = node("span", up ? "dir" : "dir down", up ? "▲" : "▼");
     arrow.setAttribute("aria-label", up ? "more" : "less");
     item.append(arrow, text);
     return item;
   }));
-  const judged = found.reduce((sum, f) => sum + f.judged, 0);
-  $("odd-note").textContent = shown.length ? `The ${shown.length} strongest of ${told.size} episodes in ${judged} series.`
-    : judged ? `Nothing odd in ${judged} series.` : "Too little history to judge.";
+  const judged = reports.reduce((sum, f) => sum + f.judged, 0);
+  $("anomalies-note").textContent = shown.length ? `The ${shown.length} strongest of ${episodes.size} episodes in ${judged} series.`
+    : judged ? `No anomalies in ${judged} series.` : "Too little history to judge.";
 }
 
 const quietly = (task) => task().catch(() => undefined);
 
-// Again after `ms`, or later where answering takes long: at most a twentieth of the time is spent on it.
+// Run a task every `ms`, or less often if it takes long: at most a twentieth of the time goes into it.
 async function every(task, ms) {
   const began = performance.now();
   if (!document.hidden) await task();
@@ -270,8 +270,8 @@ $("signin-form").addEventListener("submit", (event) => {
   $("token").value = "";
   $("signin").close();
   refresh();
-  quietly(lookBack);
-  quietly(lookAhead);
+  quietly(showAnomalies);
+  quietly(showForecast);
 });
 
 addEventListener("resize", () => {
@@ -279,6 +279,6 @@ addEventListener("resize", () => {
 });
 
 await every(refresh, REFRESH_MS);
-every(() => quietly(lookBack), SLOW_MS);
-every(() => quietly(lookAhead), SLOW_MS);
+every(() => quietly(showAnomalies), SLOW_MS);
+every(() => quietly(showForecast), SLOW_MS);
 document.body.dataset.ready = "yes";

@@ -41,7 +41,7 @@ function dates(svg, height, labels, x) {
 }
 
 // steps: [{label, full, parts: {key: number}}]; keys: bottom first; colour(key) -> CSS colour.
-export function stacked(host, steps, keys, colour, label, unit, height = 270) {
+export function stackedChart(host, steps, keys, colour, label, unit, height = 270) {
   const max = Math.max(0, ...steps.map((s) => keys.reduce((sum, k) => sum + (s.parts[k] || 0), 0)));
   const { svg, y, W } = frame(host, height, max, label);
   const slot = (W - PAD.l - PAD.r) / Math.max(steps.length, 1);
@@ -62,7 +62,7 @@ export function stacked(host, steps, keys, colour, label, unit, height = 270) {
 }
 
 // past: [{label, value}], ahead: [{label, mean, lower_80, upper_80, lower_95, upper_95}].
-export function outlook(host, past, ahead, label, height = 270) {
+export function forecastChart(host, past, ahead, label, height = 270) {
   const all = [...past.map((p) => p.value), ...ahead.map((p) => p.upper_95)];
   const { svg, y, W } = frame(host, height, Math.max(0, ...all), label);
   const n = past.length + ahead.length, x = (i) => PAD.l + ((W - PAD.l - PAD.r) * (i + 0.5)) / Math.max(n, 1);

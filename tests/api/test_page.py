@@ -125,7 +125,7 @@ def test_the_page_shows_the_ledger_the_balance_the_forecast_and_says_simulated(
     assert "simulated" not in dom.hidden and dom.text["tenants"].count("SIMULATED") == 2
     assert dom.tags["rect"] > 60  # days of October by tenant
     assert re.search(r"December 2026: [\d.,]+ USD, with 80 % between", dom.text["forecast-text"])
-    assert "series" in dom.text["odd-note"]
+    assert "series" in dom.text["anomalies-note"]
 
 
 def test_an_empty_ledger_is_told_plainly(warehouse: Warehouse, tmp_path: Path) -> None:
