@@ -18,8 +18,8 @@ STREAM = ["speed", "mix", "latency", "cardinality", LAST]
 
 def parts() -> list[str]:
     """The measurements here, by name; the report last."""
-    found = sorted(path.stem for path in HERE.glob("[a-z]*.py") if path.stem != LAST)
-    return [*found, LAST]
+    names = sorted(path.stem for path in HERE.glob("[a-z]*.py") if path.stem != LAST)
+    return [*names, LAST]
 
 
 def chosen(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -33,7 +33,7 @@ def chosen(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def for_report(options: list[str]) -> list[str]:
-    """Of the measurements' options, what the report has too."""
+    """Return those of the measurements' options that the report accepts too."""
     return options[options.index("--out") :][:2] if "--out" in options else []
 
 
@@ -44,8 +44,8 @@ def main() -> None:
         return
     named, options = chosen(arguments)
     for name in named:
-        given = for_report(options) if name == LAST and len(named) > 1 else options
-        status = subprocess.run([sys.executable, "-m", f"bench.{name}", *given], check=False).returncode
+        part_options = for_report(options) if name == LAST and len(named) > 1 else options
+        status = subprocess.run([sys.executable, "-m", f"bench.{name}", *part_options], check=False).returncode
         if status:
             console.print(f"bench.{name} ended with status {status}")
             raise SystemExit(status)

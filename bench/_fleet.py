@@ -2,10 +2,10 @@
 
 Everything is a function of the row's own names and time (a hash of them), so a second run finds or lays the same rows.
 
-The fleet: 10,000 GPUs in 1,250 nodes, 5 clusters, 3 hardware types; 150 workloads of 12 models on 1,200 of the nodes,
-in sizes that fall off like 1/rank; 1,000 tenants, of which each workload serves 25, drawn so that a few tenants are
-everywhere and most in one or two places (1/rank^0.9). Each of those 3,750 pairs is billed in every hour of the year,
-which is the most that it can be (small tenants sleep at night), and 50 nodes hold nobody's GPUs: 3,800 rows an hour,
+The fleet has 10,000 GPUs in 1,250 nodes, 5 clusters and 3 hardware types. 150 workloads of 12 models run on 1,200 of
+the nodes, in sizes that decrease like 1/rank. Each workload serves 25 of 1,000 tenants, drawn so that a few tenants use
+many workloads and most use one or two (1/rank^0.9). Each of those 3,750 pairs is billed in every hour of the year, an
+upper bound, since small tenants sleep at night. 50 nodes are unallocated. Together these are 3,800 rows an hour, or
 33.3 million a year. Of windows (10 s) there is one whole day at full density: 86.4 M rows of GPUs, 32.8 M of the
 ledger, 32.4 M of tokens; and ten minutes of 10,000 requests a second.
 
@@ -45,7 +45,7 @@ _SHARES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is laid: all of it ends at END_MS."""
+    """Amount of data to lay down, by period; every period ends at END_MS."""
 
     name: str
     hours_ms: int
@@ -68,12 +68,12 @@ def lay(warehouse: Warehouse, size: Size) -> bool:
     laid = {row["what"] for row in warehouse.query("SELECT what FROM bench_laid")}
     steps = {"fleet": _fleet, "hours": _hours, "gpu_energy": _gpu_energy, "ledger": _ledger, "day": _day,
              "days": _days, "token_usage": _token_usage, "request_energy": _requests}  # fmt: skip
-    for what, step in steps.items():
-        if what not in laid:
-            for table in _WRITES.get(what, ()):
+    for step_name, step in steps.items():
+        if step_name not in laid:
+            for table in _WRITES.get(step_name, ()):
                 warehouse.command(f"TRUNCATE TABLE IF EXISTS {table}")
             step(warehouse, size)
-            warehouse.command("INSERT INTO bench_laid VALUES ({what:String})", what=what)
+            warehouse.command("INSERT INTO bench_laid VALUES ({what:String})", step_name=step_name)
     return len(laid) < len(steps)
 
 

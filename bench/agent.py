@@ -1,4 +1,4 @@
-"""What does a node's agent cost its node? The real agent in a process of its own, over the stand-in for NVML.
+"""CPU and memory that a node's agent takes: the real agent in its own process, over the stand-in for NVML.
 
 `python -m bench.agent [--gpus 8] [--hz 1] [--seconds 180]`. Writes build/bench/agent.json.
 
@@ -48,14 +48,16 @@ def compiled(folder: Path) -> Path:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise SystemExit("bench.agent: no C compiler to build the stand-in for libnvidia-ml; install one")
-    made = folder / "libnvidia-ml.so.1"
+    library_file = folder / "libnvidia-ml.so.1"
     source = ROOT / "tests" / "producers" / "gpu" / "nvml" / "fake_nvml.c"
-    subprocess.run([compiler, "-D_GNU_SOURCE", "-O2", "-shared", "-fPIC", "-o", str(made), str(source)], check=True)
+    subprocess.run(
+        [compiler, "-D_GNU_SOURCE", "-O2", "-shared", "-fPIC", "-o", str(library_file), str(source)], check=True
+    )
     return folder
 
 
 def turn(control: Path, gpus: int, counter_mj: int) -> None:
-    """What the GPUs answer from now on; in one step, for the stand-in may be reading."""
+    """Set the counters that the GPUs report, atomically, because the stand-in may be reading."""
     line = "GPU-{:08d}|NVIDIA H100 80GB HBM3|{}|300000|300000|300000|80|0|ok\n"
     fresh = control.with_suffix(".new")
     fresh.write_text("".join(line.format(n, counter_mj) for n in range(gpus)))
@@ -148,15 +150,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=180, help="of steady state (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="20 seconds: to see whether it works")
     parser.add_argument("--out", type=Path, default=reports.BUILD, help="folder of the results (%(default)s)")
-    told = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-agent-") as folder:
-        found = measure(told.gpus, told.hz, 20 if told.quick else told.seconds, Path(folder))
-    about = reports.about(None, {"gpus": told.gpus, "hz": told.hz})
-    reports.write(told.out, "agent", {"about": about, "results": [found]})
+        result = measure(options.gpus, options.hz, 20 if options.quick else options.seconds, Path(folder))
+    about = reports.about(None, {"gpus": options.gpus, "hz": options.hz})
+    reports.write(options.out, "agent", {"about": about, "results": [result]})
     console.print(
-        f"{found['gpus']} GPUs at {found['hz']:g} Hz over {found['seconds']:.0f} s: "
-        f"{found['cpu_ratio']:.2%} of a core (target < {MAX_CPU_RATIO:.0%}), "
-        f"at most {found['peak_rss_mb']:.0f} MB (target < {MAX_RSS_MB})"
+        f"{result['gpus']} GPUs at {result['hz']:g} Hz over {result['seconds']:.0f} s: "
+        f"{result['cpu_ratio']:.2%} of a core (target < {MAX_CPU_RATIO:.0%}), "
+        f"at most {result['peak_rss_mb']:.0f} MB (target < {MAX_RSS_MB})"
     )
 
 

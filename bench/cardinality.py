@@ -29,7 +29,7 @@ from bench.harness.backlog import LATENESS_MS, SKEW_MS, WINDOW_MS, Shape, messag
 from bench.harness.broker import ROOT
 from bench.harness.fleet import BLOCK_S, HARDWARE, IDLE_MW, MS, Fleet, Totals
 from bench.harness.meter import Used
-from bench.harness.progress import shown
+from bench.harness.progress import show_progress
 from contracts.codec import decode
 from contracts.units import I64
 from streams.core.attribution.policy import FloorVersion, Policy
@@ -54,12 +54,12 @@ CONFIG = PartitionConfig(WINDOW_MS, LATENESS_MS, SKEW_MS)
 def sizes() -> list[tuple[str, int, Fleet]]:
     """(what varies, how much, the fleet). One partition; workloads of 25 to 256 GPUs."""
     base = Fleet(reports.base_ms(), partitions=1)
-    found = [("tenants", n, replace(base, workloads=32, tenants=n)) for n in TENANTS]
+    result = [("tenants", n, replace(base, workloads=32, tenants=n)) for n in TENANTS]
     for n in GPUS:
         workloads = max(n // 256, 4)
         nodes = max(round(n / workloads / 8), 1)
-        found.append(("GPUs", n, replace(base, workloads=workloads, nodes=nodes)))
-    return found
+        result.append(("GPUs", n, replace(base, workloads=workloads, nodes=nodes)))
+    return result
 
 
 def steps(fleet: Fleet, rows: int, totals: Totals) -> Iterator[list[LogMessage]]:
@@ -78,23 +78,23 @@ def steps(fleet: Fleet, rows: int, totals: Totals) -> Iterator[list[LogMessage]]
 def cost(fleet: Fleet, rows: int, folder: Path) -> dict[str, Any]:
     """CPU seconds a row. Raises AssertionError where the ledger is not the input."""
     totals = Totals()
-    made = list(steps(fleet, rows, totals))
+    batch_list = list(steps(fleet, rows, totals))
     with connect(f"chdb://{folder / 'warehouse'}") as warehouse:
         prepare_warehouse(warehouse)
         sink, state, now_ms = Sink(warehouse), Partition("bench", 0, CONFIG, POLICY), _now_ms()
         begun, core_s, stored = Used.now(), 0.0, 0
-        for n, step in enumerate(made, 1):
+        for n, step in enumerate(batch_list, 1):
             at = time.thread_time()
             rejected = state.ingest(step, now_ms)
-            flush = state.advance(now_ms) if n % ROUND == 0 or n == len(made) else None
+            flush = state.advance(now_ms) if n % ROUND == 0 or n == len(batch_list) else None
             core_s += time.thread_time() - at
             assert not rejected, rejected[0].error
             if flush:
                 stored += _store(sink, state, flush.tables)
                 sink.write("marks", state.finals_stored(flush))
         ended = Used.now()
-        found = warehouse.query("SELECT toInt64(sum(active_uj + idle_uj + unallocated_uj)) AS uj FROM ledger FINAL")
-    assert found[0]["uj"] == totals.energy_uj, f"{found[0]['uj']} uJ stored, not {totals.energy_uj}"
+        result = warehouse.query("SELECT toInt64(sum(active_uj + idle_uj + unallocated_uj)) AS uj FROM ledger FINAL")
+    assert result[0]["uj"] == totals.energy_uj, f"{result[0]['uj']} uJ stored, not {totals.energy_uj}"
     cpu_s = ended.user_s + ended.system_s - begun.user_s - begun.system_s
     return {
         "rows": totals.rows, "stored_rows": stored, "cpu_s": cpu_s, "core_s": core_s,
@@ -114,9 +114,9 @@ def _store(sink: Sink, state: Partition, tables: Any) -> int:
 def memory(fleet: Fleet, windows: int, kind: str) -> dict[str, Any]:
     """Bytes held per key and open window: keys are GPUs (power only), or (tenant, workload) (tokens only)."""
     state, now_ms = Partition("bench", 0, CONFIG, POLICY), _now_ms()
-    made = [m for step in steps(fleet, 1, Totals()) for m in step]
-    wanted = "power" if kind == "GPU" else "tokens"
-    within = [m for m in made if wanted in m.topic and _before(m, fleet.base_ms + windows * WINDOW_MS)]
+    batch_list = [m for step in steps(fleet, 1, Totals()) for m in step]
+    wanted_kind = "power" if kind == "GPU" else "tokens"
+    within = [m for m in batch_list if wanted_kind in m.topic and _before(m, fleet.base_ms + windows * WINDOW_MS)]
     gc.collect()
     arrow = pa.total_allocated_bytes()
     tracemalloc.start()
@@ -139,16 +139,16 @@ def _before(message: LogMessage, end_ms: int) -> bool:
 
 def held_per_key() -> list[dict[str, Any]]:
     """Memory over windows and over keys: twice the windows or the keys should hold twice as much."""
-    found = []
+    result = []
     for gpus, windows in ((1_024, 2), (1_024, 4), (4_096, 2), (4_096, 4)):
         fleet = Fleet(reports.base_ms(), partitions=1, workloads=gpus // 32)
-        found.append({"keys": gpus, **memory(fleet, windows, "GPU")})
+        result.append({"keys": gpus, **memory(fleet, windows, "GPU")})
     for requests, windows in ((16, 2), (16, 4), (64, 2), (64, 4)):
         fleet = Fleet(reports.base_ms(), partitions=1, workloads=requests)
-        found.append({"keys": requests, **memory(fleet, windows, "request")})
-    for f in found:
+        result.append({"keys": requests, **memory(fleet, windows, "request")})
+    for f in result:
         f["bytes_per_row"] = f["bytes"] / max(f["rows"], 1)
-    return found
+    return result
 
 
 def _now_ms() -> int:
@@ -163,11 +163,11 @@ def _one(kind: str, size: int, rows: int) -> dict[str, Any]:
 
 def _in_child(kind: str, size: int, rows: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.cardinality", "--one", kind, str(size), "--rows", str(rows)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{size} {kind}: exit status {done.returncode}\n{done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise RuntimeError(f"{size} {kind}: exit status {process.returncode}\n{process.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return result
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -177,17 +177,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=ROWS, help=f"rows of each run, at least ({ROWS:,})")
     parser.add_argument("--one", nargs=2, metavar=("WHAT", "SIZE"), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=reports.BUILD, help="folder of the results (build/bench)")
-    given = parser.parse_args(argv)
-    if given.one:
-        print(json.dumps(_one(given.one[0], int(given.one[1]), given.rows)))
+    options = parser.parse_args(argv)
+    if options.one:
+        print(json.dumps(_one(options.one[0], int(options.one[1]), options.rows)))
         return
-    wanted = [s for s in sizes() if not given.quick or s[1] in (1, 100, 1_000)]
-    repeats, rows = (1, 100_000) if given.quick else (given.repeats, given.rows)
+    wanted_kind = [s for s in sizes() if not options.quick or s[1] in (1, 100, 1_000)]
+    repeats, rows = (1, 100_000) if options.quick else (options.repeats, options.rows)
     runs: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    with shown("cardinality") as progress:
-        progress.total(repeats * len(wanted) + 1)
+    with show_progress("cardinality") as progress:
+        progress.total(repeats * len(wanted_kind) + 1)
         for _ in range(repeats):
-            for kind, size, _ in wanted:
+            for kind, size, _ in wanted_kind:
                 progress.say(f"{size:,} {kind}")
                 runs.setdefault((kind, size), []).append(_in_child(kind, size, rows))
                 progress.step()
@@ -198,7 +198,7 @@ def main(argv: list[str] | None = None) -> None:
         for here in runs.values()
     ]
     about = reports.about(None, asdict(sizes()[0][2]), repeats=repeats, window_ms=WINDOW_MS, block_s=BLOCK_S)
-    reports.write(given.out, "cardinality", {"about": about, "results": results, "memory": held})
+    reports.write(options.out, "cardinality", {"about": about, "results": results, "memory": held})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How good are the forecasts and the anomalies, on real recordings? `python -m bench.forecast [--data DIR]`.
+"""Accuracy of forecasts and anomalies on real recordings. `python -m bench.forecast [--data DIR]`.
 
 Every number is out of sample: the history before an origin is all that a forecast sees. Origins are spread evenly over
 the recording, not chosen. Data: see docs/forecasting.md; `--data` (or WATTLOG_SHARED_DATA) names the folder.
@@ -60,7 +60,7 @@ def nab(data: Path) -> dict[str, tuple[pd.Series, int, list[Window]]]:
 
 
 def overlaps(episode: Anomaly, window: Window) -> bool:
-    """Whether an episode and a labelled window share a moment."""
+    """Return whether an episode and a labelled window overlap."""
     ms = [int(t.timestamp() * 1000) for t in window]
     return episode.start_ms <= ms[1] and episode.end_ms > ms[0]
 
@@ -93,11 +93,11 @@ def trial(series: pd.Series, *, history: int, horizon: int, season: int | tuple[
     for at in np.linspace(history, len(series) - horizon, origins).astype(int):
         past, actual = series.iloc[at - history : at], series.iloc[at : at + horizon].to_numpy()
         began = time.perf_counter()
-        made = forecast(past, horizon, season=season)
+        result = forecast(past, horizon, season=season)
         out.seconds += time.perf_counter() - began
         known = past.to_numpy()
         scale = float(np.nanmean(np.abs(known[shortest:] - known[:-shortest])))
-        columns = np.array([(p.mean, p.lower_80, p.upper_80, p.lower_95, p.upper_95) for p in made.points]).T
+        columns = np.array([(p.mean, p.lower_80, p.upper_80, p.lower_95, p.upper_95) for p in result.points]).T
 
         def mase(guess: F64, actual: F64 = actual, scale: float = scale) -> float:
             return float(np.nanmean(np.abs(guess - actual))) / scale
@@ -109,21 +109,21 @@ def trial(series: pd.Series, *, history: int, horizon: int, season: int | tuple[
         out.inside.append(
             tuple(float(np.mean(((actual >= columns[i]) & (actual <= columns[i + 1]))[there])) for i in (1, 3))  # type: ignore[arg-type]
         )
-        out.wins[made.model] = out.wins.get(made.model, 0) + 1
+        out.wins[result.model] = out.wins.get(result.model, 0) + 1
     return out
 
 
 def month_trial(series: pd.Series, *, history: int, origins: int, seed: int = 0) -> F64:
     """(covered at 80 %, at 95 %, |error| / actual, run rate's |error| / actual) of next month's total, per origin.
 
-    `as_of` is mid-month or wherever the origin falls: next month lies up to 61 days ahead.
+    `as_of` is the origin, at any day of a month, so next month ends up to 61 days ahead.
     """
     rows = []
     for at in np.linspace(history, len(series) - 62, origins).astype(int):
         past = series.iloc[at - history : at]
-        made = next_month(past, as_of=series.index[at].to_pydatetime(), rng=np.random.default_rng(seed))
-        assert made.next is not None, made.withheld
-        total = made.next
+        result = next_month(past, as_of=series.index[at].to_pydatetime(), rng=np.random.default_rng(seed))
+        assert result.next is not None, result.withheld
+        total = result.next
         stamps = series.index.as_unit("ms").asi8
         actual = float(series[(stamps >= total.start_ms) & (stamps < total.end_ms)].sum())
         days = (total.end_ms - total.start_ms) / MS_PER_DAY
@@ -158,19 +158,21 @@ def _points(data: Path, console: Console) -> None:
     rows = []
     for column in ("Consumption", "Wind", "Solar"):
         for history in (60, 120, 365):
-            made = trial(opsd(data, column), history=history, horizon=30, season=7, origins=24)
-            rows.append([f"OPSD {column}, {history} d -> 30 d", *made.row()])
-    made = trial(opsd(data), history=1095, horizon=30, season=(7, 365), origins=6)
-    rows.append(["OPSD Consumption, 1095 d -> 30 d", *made.row()])
+            result = trial(opsd(data, column), history=history, horizon=30, season=7, origins=24)
+            rows.append([f"OPSD {column}, {history} d -> 30 d", *result.row()])
+    result = trial(opsd(data), history=1095, horizon=30, season=(7, 365), origins=6)
+    rows.append(["OPSD Consumption, 1095 d -> 30 d", *result.row()])
     for label, season in (("24", 24), ("24+168", (24, 168))):
-        whole = Trial()
+        all_trials = Trial()
         for series in ercot(data).values():
             part = trial(series, history=672, horizon=48, season=season, origins=3)
             for name in ("mase", "naive", "run_rate", "inside"):
-                getattr(whole, name).extend(getattr(part, name))
-            whole.seconds += part.seconds
-            whole.wins = {k: whole.wins.get(k, 0) + part.wins.get(k, 0) for k in {*whole.wins, *part.wins}}
-        rows.append([f"ERCOT hourly, season {label}, 672 h -> 48 h", *whole.row()])
+                getattr(all_trials, name).extend(getattr(part, name))
+            all_trials.seconds += part.seconds
+            all_trials.wins = {
+                k: all_trials.wins.get(k, 0) + part.wins.get(k, 0) for k in {*all_trials.wins, *part.wins}
+            }
+        rows.append([f"ERCOT hourly, season {label}, 672 h -> 48 h", *all_trials.row()])
     columns = ["recording", "origins", "MASE", "s.-naive", "run rate", "in 80 %", "in 95 %", "non-baseline", "ms each"]
     _table(console, "Held-out forecasts", columns, rows)
 
@@ -202,10 +204,10 @@ def anomaly_score(data: Path, *, causal: bool) -> tuple[int, int, int, float]:
     hits = windows = false = 0
     weeks = 0.0
     for series, season, spans in nab(data).values():
-        found = anomalies(series, season=season, causal=causal)
-        hits += sum(any(overlaps(e, w) for e in found) for w in spans)
+        episodes = anomalies(series, season=season, causal=causal)
+        hits += sum(any(overlaps(e, w) for e in episodes) for w in spans)
         windows += len(spans)
-        false += sum(not any(overlaps(e, w) for w in spans) for e in found)
+        false += sum(not any(overlaps(e, w) for w in spans) for e in episodes)
         weeks += (series.index[-1] - series.index[0]) / pd.Timedelta("7D")
     return hits, windows, false, weeks
 

@@ -1,10 +1,10 @@
-"""How soon is a row visible? A paced producer, a `wattlog stream` worker, a real Kafka, all on real time.
+"""Time until a row is visible: a paced producer, a `wattlog stream` worker and a real Kafka, in real time.
 
 `python -m bench.latency [--rates 300,1000,3000] [--seconds 50]`. Writes build/bench/latency.json.
 
-A (window, workload) is visible when a write returned that held all energy that was measured in it. Two latencies: from
-the window's end, and from the moment when its last message was produced (nodes send once a second, so it is up to a
-second after the window's end that the last interval of it is known at all).
+A (window, workload) is visible when a write has returned that held all energy measured in it. One latency counts from
+the window's end, the other from the moment when its last message was produced. Nodes send once a second, so the last
+interval of a window is known up to a second after its end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bench.harness.broker import ROOT, Broker, broker
 from bench.harness.fleet import IDLE_MW, MS, Fleet
 from bench.harness.meter import Job
 from bench.harness.pacer import timetable
-from bench.harness.progress import Progress, shown
+from bench.harness.progress import Progress, show_progress
 from contracts import topics
 
 RATES = (300, 1_000, 3_000)
@@ -63,8 +63,8 @@ def expected(fleet: Fleet, seconds: int) -> tuple[dict[Key, int], dict[Key, int]
         first = t0 // WINDOW_MS * WINDOW_MS
         # What lies before the window's end of an interval that crosses it: the floor, as everywhere in the ledger.
         before = np.where(t0 + MS > first + WINDOW_MS, uj * (first + WINDOW_MS - t0) // MS, uj)
-        for start, part, whole in zip(first.tolist(), before.tolist(), uj.tolist(), strict=True):
-            for at, amount in ((start, part), (start + WINDOW_MS, whole - part)):
+        for start, part, total_uj in zip(first.tolist(), before.tolist(), uj.tolist(), strict=True):
+            for at, amount in ((start, part), (start + WINDOW_MS, total_uj - part)):
                 if amount:
                     key = at, s.block.workload
                     energy[key] = energy.get(key, 0) + amount
@@ -156,8 +156,8 @@ def _end(worker: subprocess.Popen[bytes], home: Path) -> None:
     except subprocess.TimeoutExpired:
         status = None
     if status:
-        said = "\n".join((home / "stderr").read_text(errors="replace").splitlines()[-20:])
-        raise RuntimeError(f"the worker ended with status {status}:\n{said}")
+        log_tail = "\n".join((home / "stderr").read_text(errors="replace").splitlines()[-20:])
+        raise RuntimeError(f"the worker ended with status {status}:\n{log_tail}")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -166,21 +166,21 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=int, default=50, help="how long each is kept up (50)")
     parser.add_argument("--quick", action="store_true", help="one low rate, 40 s")
     parser.add_argument("--out", type=Path, default=reports.BUILD, help="folder of the results (build/bench)")
-    given = parser.parse_args(argv)
-    rates, seconds = ([300], 40) if given.quick else ([int(r) for r in given.rates.split(",")], given.seconds)
-    with tempfile.TemporaryDirectory(prefix="wattlog-bench-") as temporary, shown("latency") as progress:
+    options = parser.parse_args(argv)
+    rates, seconds = ([300], 40) if options.quick else ([int(r) for r in options.rates.split(",")], options.seconds)
+    with tempfile.TemporaryDirectory(prefix="wattlog-bench-") as temporary, show_progress("latency") as progress:
         folder = Path(temporary)
         progress.total(len(rates))
         with broker(folder) as at:
             if not at.real:
-                progress.say(f"left out: needs a real Apache Kafka ({at.what})")
+                progress.say(f"left out: needs a real Apache Kafka ({at.description})")
                 return
             results = []
             for rate in rates:
                 results.append(measure(at, rate, seconds, folder, progress))
                 progress.step()
             about = reports.about(at, asdict(fleet_at(0, 0)), seconds=seconds)
-    reports.write(given.out, "latency", {"about": about, "results": results})
+    reports.write(options.out, "latency", {"about": about, "results": results})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""How long do people wait for answers on a year of a 10,000-GPU fleet? `python -m bench.queries [--quick]`.
+"""Query times on a year of a 10,000-GPU fleet. `python -m bench.queries [--quick]`.
 
 Lays the fleet of bench/_fleet.py down once (under .cache/bench), then asks through the functions that the API calls,
 and through the API itself. Each question is asked of one process, `--times` times after one that is not counted, in
-turn with the others, so that none finds the caches as it left them; `first ms` is that uncounted one. Wall times say
-what a person waited on this machine with whatever else ran on it; CPU times say what the answer cost, and bear
-comparison.
+turn with the others, so that none finds the caches as it left them; `first ms` is that uncounted one. Wall times
+include the load of other processes on this machine; CPU times are the cost of the answer, and can be compared.
 
 Times end up in build/bench/queries.json (queries_quick.json).
 """
@@ -47,7 +46,7 @@ TENANT, BIG, SMALL = "tenant-0041", "tenant-0000", "tenant-0900"
 
 @dataclass(slots=True)
 class Question:
-    """One question, the wait that people were promised (None: told only), and what it took."""
+    """One question, its target in ms (None: reported only), and its times."""
 
     name: str
     ask: Callable[[], Any]
@@ -67,7 +66,7 @@ class Question:
 
 
 def questions(warehouse: Warehouse, size: Size) -> list[Question]:
-    """What people ask, from the bill down to one GPU's interval."""
+    """Return the questions, from a bill down to one GPU's interval."""
     http = TestClient(create_app(warehouse, Settings(_env_file=None)), base_url="http://127.0.0.1")
     window = END_MS - size.windows_ms // 2 // WINDOW_MS * WINDOW_MS
     reader = operator_reader(warehouse)
@@ -95,7 +94,7 @@ def questions(warehouse: Warehouse, size: Size) -> list[Question]:
 
     span = {"from": rfc3339(day.start), "to": rfc3339(day.end)}
     at = f"/v1/ledger/{subject[0]}/{subject[1]}/{rfc3339(window)}/intervals"
-    asked = [
+    catalogue = [
         Question("chargeback of a month by tenant, with its total", bill("tenant"), 100),
         Question("the same over the API", get("/v1/chargeback", period="2026-10"), 100),
         Question("chargeback of a month by model", bill("model"), 100),
@@ -103,31 +102,37 @@ def questions(warehouse: Warehouse, size: Size) -> list[Question]:
         Question("chargeback of a month by tenant, model", bill("tenant", "model")),
         Question("chargeback of a month by day", bill("day"), 100),
         Question("chargeback of a month, one tenant, by day", bill("day", tenant=TENANT), 100),
-        Question("chargeback of the year by month", lambda: chargeback_queries.chargeback(reader, year,
-        ["month"])), Question("newest window (what latest-month means)", lambda: [newest(reader)], 100),
-        Question("windows of a month, everybody, first page", lambda: ledger_queries.ledger_rows(reader, OCTOBER),
-        300), Question("windows of a month, large tenant, two pages", second_page, 300),
-        Question("windows of a day, small tenant", lambda: ledger_queries.ledger_rows(reader, day,
-        Filter(tenant=SMALL)), 300),
+        Question("chargeback of the year by month", lambda: chargeback_queries.chargeback(reader, year, ["month"])),
+        Question("newest window (what latest-month means)", lambda: [newest(reader)], 100),
+        Question("windows of a month, everybody, first page", lambda: ledger_queries.ledger_rows(reader, OCTOBER), 300),
+        Question("windows of a month, large tenant, two pages", second_page, 300),
+        Question(
+            "windows of a day, small tenant", lambda: ledger_queries.ledger_rows(reader, day, Filter(tenant=SMALL)), 300
+        ),
         Question("windows of a day over the API", get("/v1/ledger", tenant=TENANT, **span), 300),
-        Question("intervals of a window, largest workload", lambda: ledger_queries.intervals(reader, window,
-        *subject), 300), Question("the same over the API", get(at), 300),
+        Question(
+            "intervals of a window, largest workload", lambda: ledger_queries.intervals(reader, window, *subject), 300
+        ),
+        Question("the same over the API", get(at), 300),
         Question("requests, everybody, first page", lambda: ledger_queries.requests(reader, day), 300),
-        Question("requests of one tenant, first page", lambda: ledger_queries.requests(reader, day,
-        Filter(tenant=TENANT)), 300),
+        Question(
+            "requests of one tenant, first page",
+            lambda: ledger_queries.requests(reader, day, Filter(tenant=TENANT)),
+            300,
+        ),
         Question("explain a tenant's newest window", lambda: [explain(reader, TENANT)], 300),
-    ]  # fmt: skip
-    return asked
+    ]
+    return catalogue
 
 
-def measure(asked: list[Question], times: int) -> None:
+def measure(catalogue: list[Question], times: int) -> None:
     """Each question once uncounted, then `times` rounds of all."""
-    for question in asked:
+    for question in catalogue:
         question.once()
         question.first_ms = question.wall_ms.pop()
         question.cpu_ms.clear()
     for _ in range(times):
-        for question in asked:
+        for question in catalogue:
             question.once()
 
 
@@ -152,12 +157,12 @@ def audited(warehouse: Warehouse, size: Size) -> dict[str, Any]:
         if span > size.windows_ms:
             continue
         wall, cpu = time.perf_counter(), time.process_time()
-        found = audit(operator_reader(warehouse), Period(EpochMs(END_MS - span), EpochMs(END_MS)))
+        report = audit(operator_reader(warehouse), Period(EpochMs(END_MS - span), EpochMs(END_MS)))
         out[name] = {
-            "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu, "windows": found.windows,
-            "residual_uj": found.residual_uj, "token_residual_tokens": found.token_residual_tokens,
-            "hour_residual_uj": found.hour_residual_uj, "day_residual_uj": found.day_residual_uj,
-            "coverage_ratio": found.coverage_ratio,
+            "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu, "windows": report.windows,
+            "residual_uj": report.residual_uj, "token_residual_tokens": report.token_residual_tokens,
+            "hour_residual_uj": report.hour_residual_uj, "day_residual_uj": report.day_residual_uj,
+            "coverage_ratio": report.coverage_ratio,
         }  # fmt: skip
     return out
 
@@ -178,22 +183,22 @@ def main() -> None:
         if lay(warehouse, size):
             console.print(f"laid in {time.perf_counter() - began:.0f} s")
         tables = stored(warehouse)
-        asked = questions(warehouse, size)
-        measure(asked, options.times)
+        catalogue = questions(warehouse, size)
+        measure(catalogue, options.times)
         checks = {} if options.no_audit else audited(warehouse, size)
-    _print(console, size, tables, asked, checks)
-    _write(size, options.times, tables, asked, checks)
+    _print(console, size, tables, catalogue, checks)
+    _write(size, options.times, tables, catalogue, checks)
 
 
 def _print(
-    console: Console, size: Size, tables: list[dict[str, Any]], asked: list[Question], checks: dict[str, Any]
+    console: Console, size: Size, tables: list[dict[str, Any]], catalogue: list[Question], checks: dict[str, Any]
 ) -> None:
     held = ", ".join(f"{t['table']} {t['rows'] / 1e6:.1f} M" for t in tables)
     console.print(f"{held}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", soft_wrap=True)
     table = Table(title=f"Waiting for answers, {size.name}", title_justify="left")
     for i, column in enumerate(["question", "rows", "first ms", "p50 ms", "p95 ms", "CPU p50 ms", "target ms"]):
         table.add_column(column, justify="left" if i == 0 else "right")
-    for q in asked:
+    for q in catalogue:
         times = [q.first_ms, quantile(q.wall_ms, 0.5), quantile(q.wall_ms, 0.95), quantile(q.cpu_ms, 0.5)]
         table.add_row(
             q.name, str(q.rows), *(f"{f:.0f}" for f in times), "" if q.target_ms is None else f"{q.target_ms:.0f}"
@@ -204,10 +209,12 @@ def _print(
         console.print(f"audit of the last {name}: {took}, {check['residual_uj']} uJ off")
 
 
-def _write(size: Size, times: int, tables: list[dict[str, Any]], asked: list[Question], checks: dict[str, Any]) -> None:
+def _write(
+    size: Size, times: int, tables: list[dict[str, Any]], catalogue: list[Question], checks: dict[str, Any]
+) -> None:
     out = ROOT / "build/bench" / ("queries.json" if size.name == FULL.name else f"queries_{size.name}.json")
     out.parent.mkdir(parents=True, exist_ok=True)
-    answers = [figures(question) for question in asked]
+    answers = [figures(question) for question in catalogue]
     body = {
         "size": asdict(size), "times": times, "cores": os.cpu_count(), "load": os.getloadavg(),
         "python": platform.python_version(),

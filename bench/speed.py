@@ -1,4 +1,4 @@
-"""Who turns how many records into ledger rows per worker CPU second? One broker, one input, everyone in turn.
+"""Records turned into ledger rows per worker CPU second: one broker, one input, all designs in turn.
 
 `python -m bench.speed [--quick] [--repeats N] [--only TEXT] [--no-peers]`. Writes build/bench/speed.json.
 """
@@ -19,7 +19,7 @@ from bench.harness.check import check_alike, furthest
 from bench.harness.environments import PeerMissingError, python_of
 from bench.harness.fleet import Fleet
 from bench.harness.line_up import Contestant, line_up
-from bench.harness.progress import Progress, shown
+from bench.harness.progress import Progress, show_progress
 
 QUICK_ROWS = 60_000
 _BYTES_PER_ROW = {"packed": 20, "json": 20, "flat": 30}
@@ -28,12 +28,12 @@ _BYTES_PER_ROW = {"packed": 20, "json": 20, "flat": 30}
 Phase = tuple[Shape, int]
 
 
-def phases(contestants: list[Contestant], *, most: int | None = None) -> dict[Phase, list[Contestant]]:
+def phases(contestants: list[Contestant], *, max_rows: int | None = None) -> dict[Phase, list[Contestant]]:
     """Contestants by the backlog that they drain; `most` rows of each."""
-    found: dict[Phase, list[Contestant]] = {}
+    by_phase: dict[Phase, list[Contestant]] = {}
     for c in contestants:
-        found.setdefault((c.shape, min(c.rows, most) if most else c.rows), []).append(c)
-    return found
+        by_phase.setdefault((c.shape, min(c.rows, max_rows) if max_rows else c.rows), []).append(c)
+    return by_phase
 
 
 def measure(
@@ -44,19 +44,19 @@ def measure(
     progress: Progress,
     *,
     repeats: int,
-    most: int | None = None,
+    max_rows: int | None = None,
     save: Callable[[list[dict[str, Any]], dict[str, Any]], None] = lambda *_: None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """All runs of all contestants: repeats go round, so that whatever drifts on the machine meets everyone alike.
     And a profile of our worker for each shape in which it misses a target.
 
-    `save` is told what is known after each backlog.
+    `save` gets the results after each backlog.
 
     Raises `check.DisagreementError` when totals differ, `children.ContestantError` when one ends without a result.
     """
     results: list[dict[str, Any]] = []
     profiles: dict[str, Any] = {}
-    for (shape, rows), here in phases(contestants, most=most).items():
+    for (shape, rows), here in phases(contestants, max_rows=max_rows).items():
         progress.say(f"{shape.name}: putting {rows:,} rows on the broker")
         backlog = lay_down(at, fleet, shape, rows if at.real else _fits(fleet, shape, rows))
         runs: dict[str, list[dict[str, Any]]] = {c.name: [] for c in here}
@@ -70,7 +70,11 @@ def measure(
         )
         results += [reports.summary(c, backlog, runs[c.name]) for c in here]
         ours = next((c for c in here if c.kind == "ours"), None)
-        if ours and most is None and any(v.shape == shape.name and v.met is False for v in targets.of_speed(results)):
+        if (
+            ours
+            and max_rows is None
+            and any(v.shape == shape.name and v.met is False for v in targets.of_speed(results))
+        ):
             progress.say(f"{shape.name}: a target is missed; profiling {ours.name}")
             profiles[shape.name] = children.run(ours, backlog, at.bootstrap, folder, profile=True)["profile"]
         _note_deviations(results)
@@ -85,13 +89,13 @@ def fleet_for(at: Broker, token_share: float) -> Fleet:
 
 
 def _fits(fleet: Fleet, shape: Shape, rows: int) -> int:
-    """As much as the in-process broker keeps."""
+    """Return the number of rows that the in-process broker can keep."""
     per_partition = min(MOCK_BYTES // _BYTES_PER_ROW[shape.encoding], MOCK_MESSAGES * shape.rows)
     return min(rows, fleet.partitions * per_partition - fleet.rows_per_block)
 
 
 def _note_deviations(results: list[dict[str, Any]]) -> None:
-    """How far a peer's tenants are from the exact ledger of the same rows, where somebody exact drained as many."""
+    """Note how far a peer's tenants are from the exact ledger of the same rows, if an exact design drained as many."""
     exact = {r["rows"]: r["tenants"] for r in results if r["kind"] == "ours"}
     for r in results:
         if r["kind"] in ("peer", "by hand") and r["rows"] in exact and r["tenants"]:
@@ -128,24 +132,24 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> None:
-    given = arguments(argv)
-    repeats = given.repeats or (1 if given.quick else 5)
-    everyone = line_up(peers=not (given.no_peers or given.quick))
-    chosen = [c for c in everyone if given.only in f"{c.name} {c.shape.name}"]
-    with tempfile.TemporaryDirectory(prefix="wattlog-bench-") as temporary, shown("speed") as progress:
+    options = arguments(argv)
+    repeats = options.repeats or (1 if options.quick else 5)
+    everyone = line_up(peers=not (options.no_peers or options.quick))
+    chosen = [c for c in everyone if options.only in f"{c.name} {c.shape.name}"]
+    with tempfile.TemporaryDirectory(prefix="wattlog-bench-") as temporary, show_progress("speed") as progress:
         folder = Path(temporary)
         chosen, missing = installable(chosen, progress)
         progress.total(sum(min(repeats, c.most_runs) for c in chosen))
-        with broker(folder, quick=given.quick) as at:
-            fleet = fleet_for(at, given.token_share)
-            most = given.rows or (QUICK_ROWS if given.quick else None)
-            about = reports.about(at, asdict(fleet), repeats=repeats, missing=missing, quick=given.quick)
+        with broker(folder, quick=options.quick) as at:
+            fleet = fleet_for(at, options.token_share)
+            max_rows = options.rows or (QUICK_ROWS if options.quick else None)
+            about = reports.about(at, asdict(fleet), repeats=repeats, missing=missing, quick=options.quick)
 
             def save(results: list[dict[str, Any]], profiles: dict[str, Any]) -> None:
-                whole = {"about": about, "results": results, "profiles": profiles}
-                reports.write(given.out, "speed", whole)
+                result_set = {"about": about, "results": results, "profiles": profiles}
+                reports.write(options.out, "speed", result_set)
 
-            measure(chosen, at, fleet, folder, progress, repeats=repeats, most=most, save=save)
+            measure(chosen, at, fleet, folder, progress, repeats=repeats, max_rows=max_rows, save=save)
 
 
 if __name__ == "__main__":

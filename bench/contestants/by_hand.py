@@ -1,4 +1,4 @@
-"""What one would write in an afternoon without any framework: confluent-kafka, dictionaries, a window a workload.
+"""An afternoon's script without a framework: confluent-kafka, dictionaries, one window per workload.
 
 No durability beyond the commit, no late data, no duplicates: less than Wattlog promises, and so a high bar.
 """
@@ -51,8 +51,8 @@ def _close(job: Job, windows: Any, newest: dict[tuple[str, int], int], ledger: L
     """Attribute what both topics of a partition have passed by the lateness."""
     for number, opened in windows.items():
         complete_ms = min(newest.get((topic, number), 0) for topic in job.topics) - job.lateness_ms
-        done = [key for key in opened if (key[0] + 1) * job.window_ms <= complete_ms]
-        for key in done:
+        complete = [key for key in opened if (key[0] + 1) * job.window_ms <= complete_ms]
+        for key in complete:
             ledger.add(opened.pop(key).rows(key[0] * job.window_ms, key[1], job.idle_mw))
 
 

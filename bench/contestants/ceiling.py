@@ -60,16 +60,16 @@ class Plain:
         store_s = commit_s = 0.0
         while self._committed != self._ends:
             before = time.monotonic()
-            found = self._consumer.consume(self._settings.batch_messages, self._settings.batch_wait_ms / 1000)
-            if not meter.started and not found:
+            received = self._consumer.consume(self._settings.batch_messages, self._settings.batch_wait_ms / 1000)
+            if not meter.started and not received:
                 patience.check(None)
                 continue
             if not meter.started:
                 meter.start()
                 profiles.start()
-            self._ingest(found)
+            self._ingest(received)
             now = time.monotonic()
-            patience.check((len(found), self._settled_ms) if found else self._committed)
+            patience.check((len(received), self._settled_ms) if received else self._committed)
             if now - store_s >= STORE_S:
                 self._store()
                 store_s = time.monotonic()
@@ -79,9 +79,9 @@ class Plain:
         profiles.stop()
         meter.stop()
 
-    def _ingest(self, found: list[Any]) -> None:
+    def _ingest(self, received: list[Any]) -> None:
         by_partition: dict[int, list[LogMessage]] = {}
-        for m in found:
+        for m in received:
             if m.error() is not None:
                 raise RuntimeError(str(m.error()))
             message = LogMessage(m.topic(), m.offset(), m.headers(), m.value())
@@ -107,8 +107,8 @@ class Plain:
                 seen.update(touched)
             marks.append(state.finals_stored(flush))
         closed = {id(state) for state, _ in flushes}
-        rest = [state for state in states if settle and id(state) not in closed]
-        marks += [mark for state in rest if (mark := state.progress.checkpoint_if_moved()) is not None]
+        unclosed = [state for state in states if settle and id(state) not in closed]
+        marks += [mark for state in unclosed if (mark := state.progress.checkpoint_if_moved()) is not None]
         self._store_marks(states, marks)
         self._refresh_hours(now_ms)
         self._settled_ms = now_ms if settle else self._settled_ms
@@ -116,9 +116,9 @@ class Plain:
     def _store_marks(self, states: list[Partition], marks: list[Table]) -> None:
         if not marks:
             return
-        found = [rows for state in states if (rows := state.progress.take_source_rows()) is not None]
-        if found:
-            self._sink.write("sources", concat("sources", found), self._fence)
+        received = [rows for state in states if (rows := state.progress.take_source_rows()) is not None]
+        if received:
+            self._sink.write("sources", concat("sources", received), self._fence)
         self._sink.write("marks", concat("marks", marks), self._fence)
 
     def _refresh_hours(self, now_ms: int) -> None:
@@ -131,15 +131,15 @@ class Plain:
             self._hours_ms = now_ms
 
     def _commit(self) -> None:
-        done = {
+        committable = {
             (topic, n): offset
             for n, state in self._partitions.items()
             for topic, offset in state.progress.committable().items()
         }
-        if done and done != self._committed:
-            offsets = [TopicPartition(t, n, offset) for (t, n), offset in done.items()]
+        if committable and committable != self._committed:
+            offsets = [TopicPartition(t, n, offset) for (t, n), offset in committable.items()]
             self._consumer.commit(offsets=offsets, asynchronous=False)
-            self._committed = done
+            self._committed = committable
 
 
 def _now_ms() -> int:

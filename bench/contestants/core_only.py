@@ -30,11 +30,11 @@ def loaded(job: Job) -> Log:
     log: Log = {n: [] for n in range(job.partitions)}
     left = job.messages
     while left:
-        found = consumer.consume(min(left, 1000), 5.0)
-        for m in found:
+        result = consumer.consume(min(left, 1000), 5.0)
+        for m in result:
             log[m.partition()].append(LogMessage(m.topic(), m.offset(), m.headers(), m.value()))
-        left -= len(found)
-        if not found:
+        left -= len(result)
+        if not result:
             raise TimeoutError(f"{left} messages of the backlog did not come")
     consumer.close()
     return log
@@ -44,7 +44,7 @@ def decode_all(log: Log, job: Job) -> dict[str, int]:
     """Decode and check every message as the core does, step by step; what they hold."""
     settings, now_ms = settings_of(job), time.time_ns() // 1_000_000
     config = PartitionConfig(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
-    found = {"energy_uj": 0, "rows": 0}
+    result = {"energy_uj": 0, "rows": 0}
     for messages in log.values():
         for at in range(0, len(messages), settings.batch_messages):
             step = messages[at : at + settings.batch_messages]
@@ -52,10 +52,10 @@ def decode_all(log: Log, job: Job) -> dict[str, int]:
                 for event in decoding.decode_messages([m for m in step if m.topic == topic], now_ms, config).events:
                     if isinstance(event, BadEvent):
                         raise event
-                    found["rows"] += len(event.batch)
+                    result["rows"] += len(event.batch)
                     if isinstance(event.batch, PowerBatch):
-                        found["energy_uj"] += int(event.batch.energy_uj.sum())
-    return found
+                        result["energy_uj"] += int(event.batch.energy_uj.sum())
+    return result
 
 
 def attribute_all(log: Log, job: Job) -> dict[str, int]:
@@ -64,7 +64,7 @@ def attribute_all(log: Log, job: Job) -> dict[str, int]:
     config = PartitionConfig(settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms)
     policy = Policy((FloorVersion(HARDWARE, 0, 2**62, job.idle_mw, 1),))
     now_ms = time.time_ns() // 1_000_000
-    found = {"energy_uj": 0, "requests": 0, "ledger_rows": 0}
+    result = {"energy_uj": 0, "requests": 0, "ledger_rows": 0}
     for number, messages in log.items():
         state = Partition("bench", number, config, policy, now_ms=now_ms)
         for at in range(0, len(messages), settings.batch_messages):
@@ -73,20 +73,20 @@ def attribute_all(log: Log, job: Job) -> dict[str, int]:
             if flush := state.advance(now_ms):
                 ledger = flush.tables["ledger"]
                 for column in ("active_uj", "idle_uj", "unallocated_uj"):
-                    found["energy_uj"] += int(np.asarray(ledger[column]).sum())
-                found["requests"] += int(np.asarray(ledger["requests"]).sum())
-                found["ledger_rows"] += len(ledger["tenant"])
+                    result["energy_uj"] += int(np.asarray(ledger[column]).sum())
+                result["requests"] += int(np.asarray(ledger["requests"]).sum())
+                result["ledger_rows"] += len(ledger["tenant"])
                 state.finals_stored(flush)
-    return found
+    return result
 
 
 def main() -> None:
     job: Any = Job.read()
     log, meter = loaded(job), Meter(job)
     meter.start()
-    found = decode_all(log, job) if job.options["part"] == "decode" else attribute_all(log, job)
+    result = decode_all(log, job) if job.options["part"] == "decode" else attribute_all(log, job)
     meter.stop()
-    meter.report(found)
+    meter.report(result)
     leave()
 
 

@@ -49,7 +49,7 @@ class Flow:
     """Agents and tables; `done` is set when the ledger is complete."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self.meter, self.ledger, self.done = job, Meter(job), Ledger(job), asyncio.Event()
+        self.job, self.meter, self.ledger, self.finished = job, Meter(job), Ledger(job), asyncio.Event()
         self.app = app = faust.App(
             job.group, broker=f"kafka://{job.bootstrap}", store="memory://", datadir=Path(job.folder) / "faust",
             topic_partitions=job.partitions, topic_replication_factor=1, web_enabled=False,
@@ -97,7 +97,7 @@ class Flow:
             self.open[key] = hardware
 
     async def emit(self) -> None:
-        """What both topics have passed by the lateness goes into the ledger."""
+        """Put windows that both topics have passed by the lateness into the ledger."""
         complete_ms = min(self.newest.values()) - self.job.lateness_ms
         rows = []
         for key in [k for k in self.open if (k[0] + 1) * self.job.window_ms <= complete_ms]:
@@ -114,13 +114,13 @@ class Flow:
             self.ledger.add(rows)
         await asyncio.to_thread(self.ledger.store)
         if self.ledger.complete:
-            self.done.set()
+            self.finished.set()
 
 
 async def run() -> None:
     flow = Flow(Job.read())
     await flow.app.start()
-    await flow.done.wait()
+    await flow.finished.wait()
     flow.ledger.report(flow.meter)
     leave()
 

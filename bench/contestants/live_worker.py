@@ -33,7 +33,7 @@ def write(self: Sink, name: str, table: Any, *fence: Any, **more: Any) -> None:
 
 
 def seen() -> list[tuple[int, list[tuple[int, str, int]]]]:
-    """Of every write: when, and the energy of each (window, workload) in it. A write holds whole windows."""
+    """Return the time of every write, and the energy of each (window, workload) in it. A write holds whole windows."""
     out = []
     for at_ms, table in _notes:
         energy: dict[tuple[int, str], int] = {}

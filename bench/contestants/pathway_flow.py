@@ -47,8 +47,8 @@ def ledger_of(power: pw.Table, tokens: pw.Table, job: Job) -> pw.Table:
         energy_uj=pw.reducers.sum(pw.this.energy_uj),
         ms=pw.reducers.sum(pw.this.t1_ms - pw.this.t0_ms),
     )
-    who = pw.make_tuple(tokens.workload, tokens.tenant, tokens.model)
-    done = tokens.windowby(tokens.t_end_ms, window=window, behavior=once, instance=who).reduce(
+    payer = pw.make_tuple(tokens.workload, tokens.tenant, tokens.model)
+    usage = tokens.windowby(tokens.t_end_ms, window=window, behavior=once, instance=payer).reduce(
         workload=pw.this._pw_instance[0],
         tenant=pw.this._pw_instance[1],
         model=pw.this._pw_instance[2],
@@ -58,18 +58,18 @@ def ledger_of(power: pw.Table, tokens: pw.Table, job: Job) -> pw.Table:
         completion=pw.reducers.sum(pw.this.completion_tokens),
         requests=pw.reducers.count(),
     )
-    done = done.with_columns(work=pw.this.prompt - pw.this.cached + 3 * pw.this.completion)
-    whole = done.groupby(pw.this.workload, pw.this.start).reduce(
+    usage = usage.with_columns(work=pw.this.prompt - pw.this.cached + 3 * pw.this.completion)
+    work_sum = usage.groupby(pw.this.workload, pw.this.start).reduce(
         pw.this.workload, pw.this.start, work=pw.reducers.sum(pw.this.work)
     )
-    split = energy.join(whole, energy.workload == whole.workload, energy.start == whole.start).select(
-        energy.workload, energy.start, energy.hardware, whole.work, energy.energy_uj,
+    split = energy.join(work_sum, energy.workload == work_sum.workload, energy.start == work_sum.start).select(
+        energy.workload, energy.start, energy.hardware, work_sum.work, energy.energy_uj,
         idle=pw.if_else(energy.energy_uj < job.idle_mw * energy.ms, energy.energy_uj, job.idle_mw * energy.ms),
     )  # fmt: skip
-    return done.join(split, done.workload == split.workload, done.start == split.start).select(
-        done.start, done.workload, split.hardware, done.model, done.tenant,
-        active=(split.energy_uj - split.idle) * done.work / split.work, idle=split.idle * done.work / split.work,
-        prompt=done.prompt, cached=done.cached, completion=done.completion, requests=done.requests,
+    return usage.join(split, usage.workload == split.workload, usage.start == split.start).select(
+        usage.start, usage.workload, split.hardware, usage.model, usage.tenant,
+        active=(split.energy_uj - split.idle) * usage.work / split.work, idle=split.idle * usage.work / split.work,
+        prompt=usage.prompt, cached=usage.cached, completion=usage.completion, requests=usage.requests,
     )  # fmt: skip
 
 

@@ -1,5 +1,5 @@
-"""What the peers' designs share: the rule of attribution, and the ledger's table in ClickHouse. It runs in their own
-environments, so it knows nothing of Wattlog's packages.
+"""Attribution rule and ClickHouse ledger that the peers' designs share. It runs in their own environments, so it
+imports none of Wattlog's packages.
 
 Attribution as one would write it: floats, one pass, no largest remainder. Rows are inserted in batches.
 """
@@ -41,14 +41,16 @@ def attribute(
 ) -> list[Row]:
     """Ledger rows of one window of one workload: idle up to the floor, the rest active, both by work."""
     idle = min(energy_uj, idle_mw * 1000 * seconds)
-    work = {who: (t[0] - t[1]) + 3 * t[2] for who, t in payers.items()}
-    whole = sum(work.values())
-    if not whole:
-        rest = [(start_ms, workload, hardware, model, tenant, 0.0, 0.0, *t) for (tenant, model), t in payers.items()]
-        return [(start_ms, workload, hardware, "", "__idle__", 0.0, energy_uj, 0, 0, 0, 0), *rest]
+    work = {payer: (t[0] - t[1]) + 3 * t[2] for payer, t in payers.items()}
+    work_sum = sum(work.values())
+    if not work_sum:
+        unmetered = [
+            (start_ms, workload, hardware, model, tenant, 0.0, 0.0, *t) for (tenant, model), t in payers.items()
+        ]
+        return [(start_ms, workload, hardware, "", "__idle__", 0.0, energy_uj, 0, 0, 0, 0), *unmetered]
     return [
-        (start_ms, workload, hardware, model, tenant, (energy_uj - idle) * work[tenant, model] / whole,
-         idle * work[tenant, model] / whole, *tokens)
+        (start_ms, workload, hardware, model, tenant, (energy_uj - idle) * work[tenant, model] / work_sum,
+         idle * work[tenant, model] / work_sum, *tokens)
         for (tenant, model), tokens in payers.items()
     ]  # fmt: skip
 
@@ -81,11 +83,11 @@ class Ledger:
 
     @property
     def complete(self) -> bool:
-        """Whether everything is stored, but for what is still kept."""
+        """Return whether all rows are stored, except for those still buffered."""
         return self._requests >= self._job.requests and self._energy_uj >= self._job.energy_uj * NEARLY
 
     def nearly(self) -> bool:
-        """Whether storing what is kept would complete it: then nothing more will come, and waiting is over."""
+        """Return whether storing the buffered rows would complete the ledger, so that waiting can end."""
         energy = self._energy_uj + sum(r[5] + r[6] for r in self._rows)
         requests = self._requests + sum(r[10] for r in self._rows)
         return requests >= self._job.requests and energy >= self._job.energy_uj * NEARLY

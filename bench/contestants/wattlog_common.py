@@ -1,4 +1,4 @@
-"""What contestants share that use Wattlog's core: the warehouse, its totals, and waiting for the commits."""
+"""Parts shared by contestants that use Wattlog's core: the warehouse, its totals, and waiting for the commits."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ FROM ledger FINAL WHERE final GROUP BY tenant ORDER BY tenant
 
 def settings_of(job: Job) -> Settings:
     """The worker's settings. `options` may add some, such as the transport."""
-    given = {k: v for k, v in job.options.items() if k in Settings.model_fields}
+    overrides = {k: v for k, v in job.options.items() if k in Settings.model_fields}
     return Settings(
         data=Path(job.folder), kafka_bootstrap=job.bootstrap, kafka_group=job.group, kafka_partitions=job.partitions,
         window_ms=job.window_ms, lateness_ms=job.lateness_ms, skew_ms=job.skew_ms, log_level="WARNING",
-        warehouse_dsn=job.warehouse, **given,
+        warehouse_dsn=job.warehouse, **overrides,
     )  # fmt: skip
 
 
@@ -57,15 +57,15 @@ class Commits:
     """Watches the group's offsets. One idle client: it costs the worker next to nothing until it is asked."""
 
     def __init__(self, job: Job) -> None:
-        self._wanted = {(t, int(p)): end for t, ends in job.ends.items() for p, end in ends.items()}
+        self._ends = {(t, int(p)): end for t, ends in job.ends.items() for p, end in ends.items()}
         self._consumer = Consumer(
             {"bootstrap.servers": job.bootstrap, "group.id": job.group, "enable.auto.commit": False, "log_level": 0}
         )
 
     def all_there(self) -> bool:
-        asked = [TopicPartition(t, p) for t, p in self._wanted]
-        found = self._consumer.committed(asked, timeout=10)
-        return all(tp.offset >= self._wanted[tp.topic, tp.partition] for tp in found)
+        positions = [TopicPartition(t, p) for t, p in self._ends]
+        committed = self._consumer.committed(positions, timeout=10)
+        return all(tp.offset >= self._ends[tp.topic, tp.partition] for tp in committed)
 
 
 class Patience:

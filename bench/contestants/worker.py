@@ -32,7 +32,7 @@ async def run(job: Job, meter: Meter) -> None:
 
 
 async def drained(worker: FaustWorker, job: Job, meter: Meter, commits: Commits, profiles: Profiles) -> None:
-    """From before the first message until every offset is committed."""
+    """Run the worker from before the first message until every offset is committed."""
     stream_worker, patience = worker.stream_worker, Patience()
     meter.restart()
     while stream_worker.messages == 0:

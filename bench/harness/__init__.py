@@ -1,1 +1,1 @@
-"""What the measurements share: the input, the broker, the contestants' stopwatch, the reports."""
+"""Parts that the measurements share: the input, the broker, the contestants' CPU meter, the reports."""

@@ -44,7 +44,7 @@ Outgoing = tuple[str, int, bytes, int, Headers | None, bytes]
 
 @dataclass(frozen=True)
 class Shape:
-    """How rows lie in messages."""
+    """Rows per message and their encoding."""
 
     rows: int
     encoding: Encoding
@@ -60,7 +60,7 @@ class Shape:
 
 @dataclass
 class Backlog:
-    """What lies on the broker, and what it must sum to."""
+    """Messages on the broker, and the totals that they must sum to."""
 
     shape: Shape
     partitions: int
@@ -87,10 +87,10 @@ def messages(fleet: Fleet, shape: Shape, count: int, totals: Totals) -> Iterator
     """All messages of `count` blocks in the order in which they are sent, and then those that close the windows.
     `totals` is filled on the way."""
     events = Events(fleet)
-    for made in blocks(fleet, count):
-        for block in made:
+    for rows_block in blocks(fleet, count):
+        for block in rows_block:
             totals.add(block)
-        for s in slices(fleet, made, shape.rows):
+        for s in slices(fleet, rows_block, shape.rows):
             if shape.encoding == "flat":
                 yield from _flat(fleet, s)
             else:
@@ -116,7 +116,7 @@ def _wattlog(partition: int, event: Any, shape: Shape) -> Outgoing:
 
 
 def _flat(fleet: Fleet, s: Slice) -> Iterator[Outgoing]:
-    """The same rows, one JSON object each."""
+    """Yield the same rows as one JSON object each."""
     workload, partition = s.block.workload, s.block.partition
     key = workload.encode()
     if s.node >= 0:
@@ -203,22 +203,22 @@ def make_topics(bootstrap: str, names: tuple[str, ...], partitions: int) -> None
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     there = [n for n in names if n in admin.list_topics(timeout=10).topics]
     if there:
-        for done in admin.delete_topics(there, operation_timeout=30).values():
-            done.result(30)
+        for deletion in admin.delete_topics(there, operation_timeout=30).values():
+            deletion.result(30)
     _until_made(admin, [NewTopic(n, partitions, 1) for n in names])
 
 
-def _until_made(admin: AdminClient, wanted: list[NewTopic]) -> None:
+def _until_made(admin: AdminClient, missing: list[NewTopic]) -> None:
     """A deleted topic's name is free a moment after the deletion was answered."""
     deadline = time.monotonic() + _WAIT_S
-    while wanted:
+    while missing:
         left = []
-        for topic, future in zip(wanted, admin.create_topics(wanted, operation_timeout=30).values(), strict=True):
+        for topic, future in zip(missing, admin.create_topics(missing, operation_timeout=30).values(), strict=True):
             try:
                 future.result(30)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS or time.monotonic() > deadline:
                     raise
                 left.append(topic)
-        wanted = left
-        time.sleep(0.1 if wanted else 0)
+        missing = left
+        time.sleep(0.1 if missing else 0)

@@ -30,8 +30,8 @@ ROOT = Path(__file__).parents[2]
 class Broker:
     """`bootstrap` is where it is, `what` it is is for the report. `real`: Apache Kafka."""
 
-    def __init__(self, what: str, kafka: KafkaBroker | None) -> None:
-        self.what, self.real = what, kafka is not None
+    def __init__(self, description: str, kafka: KafkaBroker | None) -> None:
+        self.description, self.real = description, kafka is not None
         self._kafka = kafka
         self._mock: subprocess.Popen[str] | None = None
         self._address = ""

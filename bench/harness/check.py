@@ -16,12 +16,12 @@ class DisagreementError(AssertionError):
     """A contestant's ledger is not what was put on the log. The text says who, what, by how much."""
 
 
-def check(name: str, found: Mapping[str, Any], expected: Totals, *, exact: bool) -> None:
+def check(name: str, stored: Mapping[str, Any], expected: Totals, *, exact: bool) -> None:
     """Hold what a contestant stored against the input: energy, and whichever counts it gives, none missing if `exact`.
 
     Raises DisagreementError.
     """
-    energy = found.get("energy_uj")
+    energy = stored.get("energy_uj")
     if energy is None:
         raise DisagreementError(f"{name} did not say how much energy it stored")
     tolerance = 0 if exact else FLOAT_RELATIVE * expected.energy_uj
@@ -31,9 +31,9 @@ def check(name: str, found: Mapping[str, Any], expected: Totals, *, exact: bool)
         )
     for count in _COUNTS:
         want = getattr(expected, count)
-        if count in found and found[count] != want:
-            raise DisagreementError(f"{name} stored {found[count]:,} {count}, not {want:,}")
-        if exact and count not in found and count != "rows":
+        if count in stored and stored[count] != want:
+            raise DisagreementError(f"{name} stored {stored[count]:,} {count}, not {want:,}")
+        if exact and count not in stored and count != "rows":
             raise DisagreementError(f"{name} did not say how many {count} it stored")
 
 
@@ -49,6 +49,6 @@ def check_alike(tenants: Mapping[str, Mapping[str, int]]) -> None:
                 )
 
 
-def furthest(exact: Mapping[str, int], found: Mapping[str, float]) -> float:
+def furthest(exact: Mapping[str, int], stored: Mapping[str, float]) -> float:
     """The largest relative deviation of a tenant's energy, for a design whose attribution is approximate by nature."""
-    return max((abs(found.get(t, 0) - uj) / uj for t, uj in exact.items() if uj), default=0.0)
+    return max((abs(stored.get(t, 0) - uj) / uj for t, uj in exact.items() if uj), default=0.0)

@@ -80,8 +80,8 @@ def _child(command: list[str], contestant: Contestant, home: Path, result: Path)
             process.kill()
             process.wait()
     if status or not result.exists():
-        said = "\n".join(errors.read_text(errors="replace").splitlines()[-25:])
+        log_tail = "\n".join(errors.read_text(errors="replace").splitlines()[-25:])
         ended = f"ended with status {status}" if status is not None else f"was not done after {LIMIT_S:g} s"
-        raise ContestantError(f"{contestant.name}, {contestant.shape.name}: {ended}\n{said}")
-    found: dict[str, Any] = json.loads(result.read_text("utf-8"))
-    return found
+        raise ContestantError(f"{contestant.name}, {contestant.shape.name}: {ended}\n{log_tail}")
+    figures: dict[str, Any] = json.loads(result.read_text("utf-8"))
+    return figures

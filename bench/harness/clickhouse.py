@@ -22,7 +22,7 @@ DATABASE = "bench"
 
 
 class Server(NamedTuple):
-    """Where it answers, and its process."""
+    """Address and process id of the ClickHouse endpoint."""
 
     dsn: str
     pid: int

@@ -30,17 +30,17 @@ def python_of(name: str | None) -> Path:
     """
     if name is None:
         return Path(sys.executable)
-    wanted = pins(name)
-    folder = CACHE / f"{name}-{hashlib.sha256(wanted.read_bytes()).hexdigest()[:12]}"
+    requirements = pins(name)
+    folder = CACHE / f"{name}-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]}"
     python = folder / "bin" / "python"
     if (folder / "installed").exists():
         return python
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", wanted]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
-    if done.returncode:
-        tail = "\n".join(done.stderr.strip().splitlines()[-4:])
-        raise PeerMissingError(f"{name} was not installed (exit status {done.returncode}):\n{tail}")
+    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    if process.returncode:
+        tail = "\n".join(process.stderr.strip().splitlines()[-4:])
+        raise PeerMissingError(f"{name} was not installed (exit status {process.returncode}):\n{tail}")
     (folder / "installed").touch()
     return python

@@ -1,7 +1,7 @@
 """The input: a SIMULATED fleet whose rows are the same whatever the messages' shape. Seeded, so exactly repeatable.
 
-Readings once a second per GPU, node by node with a phase of its own, so that intervals do not stop at windows' ends;
-requests with a start, a first token and an end, of tenants whose shares fall off as 1/rank. Rows are made in blocks of
+Each GPU is read once a second, at a phase of its node, so that intervals do not stop at the ends of windows. Requests
+have a start, a first token and an end, and their tenants' shares decrease as 1/rank. Rows are made in blocks of
 BLOCK_S seconds; a shape says how many of them share a message.
 """
 
@@ -42,17 +42,17 @@ class Fleet:
 
     @property
     def readings_per_block(self) -> int:
-        """Of one workload."""
+        """Readings of one workload in a block."""
         return self.nodes * self.gpus * BLOCK_S
 
     @property
     def requests_per_block(self) -> int:
-        """Of one workload."""
+        """Requests of one workload in a block."""
         return round(self.readings_per_block * self.token_share / (1 - self.token_share))
 
     @property
     def rows_per_block(self) -> int:
-        """Of the whole fleet."""
+        """Rows of the fleet in a block."""
         return self.partitions * self.workloads * (self.readings_per_block + self.requests_per_block)
 
     def blocks(self, rows: int) -> int:
@@ -136,7 +136,7 @@ def _requests(fleet: Fleet, rng: np.random.Generator, mix: npt.NDArray[np.intp],
 
 @dataclass
 class Totals:
-    """What is in the rows: what every contestant must find again."""
+    """Totals of the rows, which every contestant's ledger must reproduce."""
 
     rows: int = 0
     readings: int = 0
@@ -159,7 +159,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class Slice:
-    """What one message holds: readings of some GPUs of a node, or requests of a workload, in a block."""
+    """Contents of one message: readings of some GPUs of a node, or requests of a workload, in a block."""
 
     block: Block
     node: int
@@ -178,7 +178,7 @@ class Slice:
         return np.tile(gpus, len(seconds)), np.repeat(t0, len(gpus)), np.ascontiguousarray(energy).ravel()
 
 
-def slices(fleet: Fleet, made: list[Block], rows: int) -> Iterator[Slice]:
+def slices(fleet: Fleet, blocks_made: list[Block], rows: int) -> Iterator[Slice]:
     """Cut a block into messages of `rows` rows (1, or a multiple of a node's GPUs that divides a block), in the order
     in which they would be sent: time first."""
     seconds = max(rows // fleet.gpus, 1)
@@ -188,7 +188,7 @@ def slices(fleet: Fleet, made: list[Block], rows: int) -> Iterator[Slice]:
     n = fleet.requests_per_block
     for second in range(0, BLOCK_S, seconds):
         begin, end = n * second // BLOCK_S, n * (second + seconds) // BLOCK_S
-        for block in made:
+        for block in blocks_made:
             for node in range(fleet.nodes):
                 for gpu in range(0, fleet.gpus, wide):
                     yield Slice(block, node, second, second + seconds, gpu, gpu + wide)
@@ -256,7 +256,7 @@ def node_name(s: Slice) -> str:
 
 
 def gpu_name(s: Slice, gpu: int) -> str:
-    """As long as an NVIDIA UUID."""
+    """Return a GPU's name, as long as an NVIDIA UUID."""
     return f"GPU-{s.block.workload:>18}-{s.node:04}-{gpu:012}".replace(" ", "0")
 
 

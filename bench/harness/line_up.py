@@ -1,4 +1,4 @@
-"""Who is compared, on which shape of message, with how many rows."""
+"""The contestants, the message sizes that each gets, and the number of rows."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Contestant:
 
     @property
     def exact(self) -> bool:
-        """Whether its ledger must equal the input to the microjoule, tenant by tenant like the others'."""
+        """True if its ledger must equal the input to the microjoule, tenant by tenant."""
         return self.kind in ("ours", "variant", "ceiling")
 
     @property
     def transport(self) -> str | None:
-        """Of our worker."""
+        """Transport of our worker; None for others."""
         return self.options.get("transport")
 
 
@@ -78,14 +78,14 @@ def _wattlog() -> Iterator[Contestant]:
 
 
 def _peers() -> Iterator[Contestant]:
-    found: list[tuple[str, Kind, str, str | None, int, int]] = [
+    contestants: list[tuple[str, Kind, str, str | None, int, int]] = [
         ("plain confluent-kafka and dictionaries", "by hand", "by_hand", None, 3 * _FLAT_ROWS, 2),
         ("Faust, Records and windowed Tables", "peer", "faust_tables", "faust", _FLAT_ROWS // 2, 2),
         ("Quix Streams", "peer", "quix", "quix", _FLAT_ROWS, 3),
         ("Bytewax", "peer", "bytewax_flow", "bytewax", _FLAT_ROWS, 3),
         ("Pathway", "peer", "pathway_flow", "pathway", _FLAT_ROWS, 3),
     ]
-    for name, kind, module, environment, rows, runs in found:
+    for name, kind, module, environment, rows, runs in contestants:
         yield Contestant(name, kind, HERE + module, FLAT, rows, environment=environment, most_runs=runs)
 
 

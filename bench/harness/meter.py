@@ -19,7 +19,7 @@ from typing import Any
 
 @dataclass
 class Job:
-    """What a contestant is told, as JSON in the file that is its argument."""
+    """Parameters of a contestant, as JSON in the file that is its argument."""
 
     bootstrap: str
     group: str

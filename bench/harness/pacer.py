@@ -23,7 +23,7 @@ ROWS = 8
 
 
 def sent_at(s: Slice) -> int:
-    """When a message is sent: when its second is over, at its node's (or gateway's) moment of the next."""
+    """Return the send time of a message (epoch ms): after its second, at the phase of its node or gateway."""
     return s.block.start_ms + s.last * MS + int(s.block.phase_ms[s.node]) if s.node >= 0 else _gateway(s)
 
 
@@ -34,9 +34,9 @@ def _gateway(s: Slice) -> int:
 
 def timetable(fleet: Fleet, seconds: int) -> Iterator[tuple[int, Slice]]:
     """(epoch ms to send it at, message) of so many seconds, in that order."""
-    for made in blocks(fleet, -(-seconds // BLOCK_S)):
+    for block in blocks(fleet, -(-seconds // BLOCK_S)):
         end_ms = fleet.base_ms + seconds * MS
-        timed = ((sent_at(s), s) for s in slices(fleet, made, ROWS))
+        timed = ((sent_at(s), s) for s in slices(fleet, block, ROWS))
         # A second's slices come together, so only they need sorting.
         for _, second in groupby(timed, key=lambda item: (item[0] - fleet.base_ms) // MS):
             yield from (item for item in sorted(second, key=lambda i: i[0]) if item[0] <= end_ms)

@@ -18,8 +18,8 @@ LEAST = 1e3
 def bars(results: Sequence[Mapping[str, Any]]) -> str:
     """Median rows per worker CPU second of each contestant, fastest first, least to most as a whisker."""
     rows = sorted((r for r in results if r["kind"] in WORDS), key=lambda r: -r["rows_per_cpu_s"]["median"])
-    most = max((r["rows_per_cpu_s"]["most"] for r in rows), default=LEAST * 10)
-    decades = max(math.ceil(math.log10(most / LEAST)), 1)
+    greatest = max((r["rows_per_cpu_s"]["most"] for r in rows), default=LEAST * 10)
+    decades = max(math.ceil(math.log10(greatest / LEAST)), 1)
     height = TOP + ROW * len(rows) + 36
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + WIDTH + 80} {height}" font-family="sans-serif" '

@@ -1,4 +1,4 @@
-"""Where the CPU goes: cProfile on the thread that calls it, and on the threads that store, each by its own CPU time."""
+"""CPU profiles: cProfile on the calling thread and on the storing threads, each by its own CPU time."""
 
 from __future__ import annotations
 
@@ -70,6 +70,6 @@ class Profiles:
             for (file, line, name), (_, calls, own, _, _) in stats.stats.items()  # type: ignore[attr-defined]
             if "select.epoll" not in name
         ]
-        whole = sum(r["own_s"] for r in rows)
+        total_s = sum(r["own_s"] for r in rows)
         best = sorted(rows, key=lambda r: -r["own_s"])[:_LINES]
-        return [{**r, "share": r["own_s"] / whole} for r in best]
+        return [{**r, "share": r["own_s"] / total_s} for r in best]

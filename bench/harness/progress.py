@@ -1,4 +1,4 @@
-"""What is going on, on stderr: a bar for people, lines where nobody looks at a terminal."""
+"""Progress on stderr: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Progress:
 
 
 @contextmanager
-def shown(name: str) -> Iterator[Progress]:
+def show_progress(name: str) -> Iterator[Progress]:
     """Progress until the block ends."""
     if not console.is_terminal:
         yield Progress(None, name)

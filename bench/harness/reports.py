@@ -35,14 +35,15 @@ _HOURS_BACK = 6
 
 
 def base_ms() -> int:
-    """Where the input begins: a full hour some hours ago, because no worker believes what comes from the future."""
+    """Return the start of the input (epoch ms): a full hour, some hours ago, since workers reject future events."""
     return (time.time_ns() // 1_000_000 // MS_PER_HOUR - _HOURS_BACK) * MS_PER_HOUR
 
 
 def about(at: Broker | None, fleet: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """What a reader must know to judge the figures."""
+    """Return the conditions of a run: time, commit, machine, versions, input."""
     return {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"), "commit": _commit(), "broker": at.what if at else "",
+        "when": datetime.now(UTC).isoformat(timespec="seconds"), "commit": _commit(),
+        "broker": at.description if at else "",
         "cpu": _cpu(), "cores": os.cpu_count(), "load_before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(), "versions": {n: metadata.version(n) for n in _VERSIONS},
         "peers": {p.stem: p.read_text("utf-8").split() for p in sorted(pins("x").parent.glob("*.txt"))},
@@ -80,10 +81,10 @@ def load(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def _commit() -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    return done.stdout.strip() or "unknown"
+    return process.stdout.strip() or "unknown"
 
 
 def _cpu() -> str:

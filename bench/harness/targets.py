@@ -1,4 +1,4 @@
-"""What the figures should reach, and whether they do: from the results, nothing else."""
+"""Targets for the figures, and whether the results meet them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Result = Mapping[str, Any]
 class Verdict(NamedTuple):
     """One target. `figure` and `target` as people read them; `met` None where there is nothing to compare."""
 
-    what: str
+    subject: str
     target: str
     figure: str
     met: bool | None
@@ -45,16 +45,16 @@ def fastest_peer(results: Sequence[Result]) -> tuple[str, float] | None:
 def of_speed(results: Sequence[Result]) -> Iterator[Verdict]:
     """Targets on rows per worker CPU second."""
     for transport, shape, least in RATES:
-        found = rate(results, shape, kind="ours", name=transport)
-        yield _least(f"{transport} transport, {_rows(shape)}: rows a CPU second", found, least, shape)
+        measured = rate(results, shape, kind="ours", name=transport)
+        yield _least(f"{transport} transport, {_rows(shape)}: rows a CPU second", measured, least, shape)
     for shape, least in OF_CEILING:
-        ours, most = rate(results, shape, kind="ours", name="lean"), rate(results, shape, kind="ceiling")
-        found = ours / most if ours and most else None
-        yield _least(f"lean transport, {_rows(shape)}: share of the ceiling", found, least, shape)
+        ours, ceiling = rate(results, shape, kind="ours", name="lean"), rate(results, shape, kind="ceiling")
+        measured = ours / ceiling if ours and ceiling else None
+        yield _least(f"lean transport, {_rows(shape)}: share of the ceiling", measured, least, shape)
     ours, peer = rate(results, "64-packed", kind="ours", name="lean"), fastest_peer(results)
     against = f" ({peer[0]})" if peer else ""
-    found = ours / peer[1] if ours and peer else None
-    yield _least(f"lean transport, 64 rows, times the fastest peer{against}", found, TIMES_PEER, "64-packed")
+    measured = ours / peer[1] if ours and peer else None
+    yield _least(f"lean transport, 64 rows, times the fastest peer{against}", measured, TIMES_PEER, "64-packed")
     ours, quix = rate(results, "1-json", kind="ours", name="lean"), rate(results, "1-flat", kind="peer", name="Quix")
     yield _least("one JSON event a message, times Quix Streams", ours / quix if ours and quix else None, 1.0, "1-json")
 
@@ -72,33 +72,33 @@ def of_latency(results: Sequence[Result]) -> Iterator[Verdict]:
 
 def of_cardinality(results: Sequence[Result]) -> Iterator[Verdict]:
     """Cost per record: the dearest size over the cheapest."""
-    for what in dict.fromkeys(r["what"] for r in results):
+    for subject in dict.fromkeys(r["what"] for r in results):
         for figure, named in (("us_per_row", "core and warehouse"), ("core_us_per_row", "core alone")):
-            costs = [(r[figure]["median"], r["size"]) for r in results if r["what"] == what]
+            costs = [(r[figure]["median"], r["size"]) for r in results if r["what"] == subject]
             ratio = max(costs)[0] / min(costs)[0]
             sizes = [s for _, s in costs]
             yield Verdict(
-                f"{named}: dearest over cheapest record, {min(sizes):,} to {max(sizes):,} {what}",
+                f"{named}: dearest over cheapest record, {min(sizes):,} to {max(sizes):,} {subject}",
                 f"{1 + FLAT_WITHIN:.2f}", f"{ratio:.2f}", ratio <= 1 + FLAT_WITHIN,
             )  # fmt: skip
 
 
 def of_queries(questions: Sequence[Result]) -> Iterator[Verdict]:
     """Answers on a year of 10,000 GPUs: the slowest of those that have the same target, in the middle of its times."""
-    for what, target_ms in (("chargeback of a month", CHARGEBACK_MS), ("drill-down from a bill to a GPU", DRILL_MS)):
+    for subject, target_ms in (("chargeback of a month", CHARGEBACK_MS), ("drill-down from a bill to a GPU", DRILL_MS)):
         waits = [q["p50_ms"] for q in questions if q["target_ms"] == target_ms]
         if waits:
             slowest = max(waits)
             yield Verdict(
-                f"{what}, a year of 10,000 GPUs: slowest question, p50", f"{target_ms} ms", f"{slowest:,.0f} ms",
+                f"{subject}, a year of 10,000 GPUs: slowest question, p50", f"{target_ms} ms", f"{slowest:,.0f} ms",
                 slowest <= target_ms,
             )  # fmt: skip
 
 
-def _least(what: str, found: float | None, least: float, shape: str) -> Verdict:
-    if found is None:
-        return Verdict(what, _number(least), "not measured", None, shape)
-    return Verdict(what, _number(least), _number(found), found >= least, shape)
+def _least(subject: str, measured: float | None, least: float, shape: str) -> Verdict:
+    if measured is None:
+        return Verdict(subject, _number(least), "not measured", None, shape)
+    return Verdict(subject, _number(least), _number(measured), measured >= least, shape)
 
 
 def _number(value: float) -> str:

@@ -23,7 +23,7 @@ PEERS = [_result("Quix Streams", "peer", "1-flat", 35_000), _result("Bytewax", "
 
 
 def _verdict(found: list[targets.Verdict], words: str) -> targets.Verdict:
-    return next(v for v in found if words in v.what)
+    return next(v for v in found if words in v.subject)
 
 
 def test_targets_compare_with_the_ceiling_and_the_fastest_peer_of_the_same_run() -> None:
@@ -44,7 +44,7 @@ def test_a_missed_target_is_said_so() -> None:
 
 def test_what_was_not_measured_is_no_success() -> None:
     found = list(targets.of_speed([LEAN]))
-    assert {v.met for v in found if "share" in v.what or "peer" in v.what} == {None}
+    assert {v.met for v in found if "share" in v.subject or "peer" in v.subject} == {None}
 
 
 def test_of_questions_with_the_same_target_the_slowest_counts() -> None:

@@ -21,7 +21,7 @@ QUIET = Progress(None, "test")
 def _run(contestants: list[Contestant], folder: Path):
     with brokers.broker(folder, quick=True) as at:
         fleet = speed.fleet_for(at, 0.2)
-        return speed.measure(contestants, at, fleet, folder, QUIET, repeats=1, most=FEW)[0]
+        return speed.measure(contestants, at, fleet, folder, QUIET, repeats=1, max_rows=FEW)[0]
 
 
 @pytest.mark.slow
