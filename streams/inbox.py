@@ -2,10 +2,11 @@
 
 `put` is where reading waits (backpressure): while the inbox is full, and while this worker owns no partitions.
 
-The inbox drops messages in one case only, in `close`: a rebalance takes the partitions away. Their offsets were not
-acknowledged, so their next owner reads them again. `stream_worker` and `offset_gap_resolver` drop, for the same reason,
-messages of a partition that is not owned, and messages behind an offset gap until they are read again from its
-beginning. No other message is ever dropped.
+**A message is dropped in these cases only.** Its offset is not acknowledged then, so it is read again.
+
+* A rebalance takes the partitions away while the message waits here, or in `put`: `close` drops it.
+* Its partition is not owned: `stream_worker` drops it.
+* It is behind an offset gap that is being read again from its beginning: `offset_gap_resolver` drops it.
 """
 
 from __future__ import annotations

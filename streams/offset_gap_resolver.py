@@ -105,5 +105,5 @@ class OffsetGapResolver:
         self._last_stale[place] = last
         self._awaited[place] = gap, self._clock()
         metrics.REREADS.inc()
-        log.warning("%s partition %d: %d came, %d was due; reading again", *place, gap.got, gap.expected)
+        log.warning("%s partition %d: offset %d arrived, %d was due; reading again", *place, gap.got, gap.expected)
         await self._reader.seek(*place, gap.expected)

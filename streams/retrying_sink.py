@@ -140,7 +140,7 @@ class RetryingSink:
                 metrics.STORE_OUTAGE.set(self.outage.away_s(now_ms))
                 if isinstance(error, Unavailable) and error.lasting and now_ms - begun_ms > PATIENCE_MS:
                     raise
-                log.error("the warehouse did not do it (%s), trying again in %.1f s: %s", reason, wait_s, error)
+                log.error("the warehouse refused a call (%s), retrying in %.1f s: %s", reason, wait_s, error)
                 await asyncio.sleep(wait_s)
                 if not still_owned():
                     raise OwnershipLost from error

@@ -1,7 +1,7 @@
 """A worker process for test_faust.py: raw bytes of two co-partitioned topics, through one of our transports.
 
-It says what happens to it as JSON lines on stdout: `ready`, `assigned`, `revoked`, `got`. The settings are those that
-DESIGN.md found to be needed; acknowledging is optional, to see what an unacknowledged message does after a kill.
+It says what happens to it as JSON lines on stdout: `ready`, `assigned`, `revoked`, `got`. The settings are those of
+`streams/app.py`; acknowledging is optional, to see what an unacknowledged message does after a kill.
 """
 
 from __future__ import annotations

@@ -6,13 +6,16 @@ The rule, for one window of one workload and one hardware type with measured ene
     2. With work, tenants pay by work: weights * (computed prompt, cached prompt, completion) tokens.
        Idle energy is shared likewise and kept in a column of its own (policy `by-work`); with `owner` or `apart`,
        the workload's owner or `__idle__` bears it.
-    3. Without work, all of E is idle: the workload's owner pays, or `__idle__`. GPUs without a workload are
-       `__unallocated__`.
-    4. Tokens without measured energy get a row with energy 0 and method `unmetered`.
+    3. Without work, all of E is idle: the workload's owner pays, or `__idle__`.
+    4. Energy of GPUs without a workload is `__unallocated__`, per node. Tokens without measured energy get a row with
+       energy 0 and method `unmetered`.
     5. With several hardware types, a tenant's tokens and work are divided over them as their energy is.
+    6. A request gets its share, by work, of its tenant's rows.
 
-Shares are integers by largest remainder (`streams.core.apportion`), and the parts sum to E exactly; see also "The rule"
-in docs/ARCHITECTURE.md. The one place where joules are split over tenants is `split.split_energy_over_tenants`.
+Shares are integers by largest remainder (`streams.core.apportion`), and the parts sum to E exactly. The numbers are
+those of "The rule" in docs/ARCHITECTURE.md.
+
+**The one place where joules are split over tenants is `split.split_energy_over_tenants`.**
 
     `facts`        input: energy and tokens as columns.
     `policy`       idle floors and work weights, valid by event time.

@@ -1,4 +1,4 @@
-"""Who bears a window's energy: the rule of DESIGN.md (Attribution), case by case."""
+"""Who bears a window's energy: the rule of docs/ARCHITECTURE.md, case by case."""
 
 from __future__ import annotations
 
