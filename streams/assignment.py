@@ -128,7 +128,7 @@ class Assignment:
 
     def _load(self, number: int, epoch: int, begin: dict[str, int]) -> AssignedPartition:
         """Load a claimed partition, in a thread: its checkpoint, and the keys of rows stored beyond it."""
-        row = self._sink.load_mark(self._log_id, number)
+        row = self._sink.load_checkpoint(self._log_id, number)
         checkpoint = Checkpoint.load(row) if row else Checkpoint()
         for topic, offset in begin.items():
             if checkpoint.offsets[topic] < 0 or self._accept_loss:  # Events stored before are recognised as duplicates.

@@ -60,7 +60,7 @@ def verdict(run: Simulation) -> str | None:
 
 
 def _marks(run: Simulation) -> dict[int, Checkpoint]:
-    rows = {p: run.store.tables.load_mark(LOG_ID, p) for p in range(run.plan.partitions)}
+    rows = {p: run.store.tables.load_checkpoint(LOG_ID, p) for p in range(run.plan.partitions)}
     return {p: Checkpoint.load(row) for p, row in rows.items() if row}
 
 

@@ -218,7 +218,7 @@ class Simulation:
 
     def _check_commit(self, who: str, offsets: Mapping[TopicPartition, int]) -> None:
         for (topic, partition), offset in offsets.items():
-            mark = self.store.tables.load_mark(LOG_ID, partition)
+            mark = self.store.tables.load_checkpoint(LOG_ID, partition)
             column = "power_offset" if topic == topics.POWER else "tokens_offset"
             if mark is None or offset > mark[column]:
                 stored = mark and mark[column]

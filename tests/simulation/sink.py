@@ -33,8 +33,8 @@ class SimulatedSink:
     def mark_simulated(self, clusters: Sequence[str]) -> None:
         raise AssertionError("no source of a simulation is a simulated producer's")
 
-    def load_mark(self, log_id: str, log_partition: int) -> dict[str, Any] | None:
-        return self._process.ask("load_mark", log_id, log_partition)
+    def load_checkpoint(self, log_id: str, log_partition: int) -> dict[str, Any] | None:
+        return self._process.ask("load_checkpoint", log_id, log_partition)
 
     def claimed_above(self, log_id: str, partitions: Sequence[int], epoch: int) -> list[int]:
         return self._process.ask("claimed_above", log_id, partitions, epoch)
@@ -43,9 +43,6 @@ class SimulatedSink:
         if hours_ms:
             subjects = self._process.ask("subjects", log_id, log_partition, hours_ms)
             self.refresh_hours(hours_ms, [c for c, _ in subjects], [w for _, w in subjects])
-
-    def max_epoch(self) -> int:
-        return int(self._process.ask("max_epoch"))
 
     def stored_keys(self, log_id: str, log_partition: int, after_ms: int) -> dict[str, list[tuple[Any, ...]]]:
         return self._process.ask("stored_keys", log_id, log_partition, after_ms)

@@ -21,7 +21,7 @@ from warehouse.sink.fence import Fence
 Answered = Callable[[bool, Any], None]
 
 READS = (
-    "load_mark", "max_epoch", "stored_keys", "facts_many", "claim_others", "claimed_above", "subjects", "rows_in",
+    "load_checkpoint", "max_epoch", "stored_keys", "facts_many", "claim_others", "claimed_above", "subjects", "rows_in",
     "fence_running",
 )  # fmt: skip
 

@@ -119,12 +119,12 @@ class Tables:
     def live_hours(self) -> dict[Key, Row]:
         return {key: row for key, (_, row) in self.hours.items() if row}
 
-    def load_mark(self, log_id: str, log_partition: int) -> dict[str, Any] | None:
+    def load_checkpoint(self, log_id: str, log_partition: int) -> dict[str, Any] | None:
         row = self.rows["marks"].get((log_id, log_partition))
         return dict(zip(SCHEMAS["marks"], row, strict=True)) if row else None
 
     def max_epoch(self) -> int:
-        """`queries/claim_top.sql`."""
+        """`warehouse/sink/claim_top.sql`."""
         marks = max((row[_AT["marks"]["epoch"]] for row in self.rows["marks"].values()), default=0)
         return max(marks, max((claim[2] for claim in self.claims), default=0))
 

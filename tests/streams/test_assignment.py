@@ -110,7 +110,7 @@ def test_each_owner_of_a_partition_takes_a_greater_epoch(warehouse: Warehouse) -
         epochs = []
         for _ in range(3):
             await driven.stream_worker.assign([0])
-            mark = driven.sink.load_mark("log", 0)
+            mark = driven.sink.load_checkpoint("log", 0)
             assert mark is not None
             epochs.append(mark["epoch"])
             await driven.stream_worker.revoke()

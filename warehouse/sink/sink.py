@@ -101,7 +101,7 @@ class Sink:
         new = [Cluster(cluster=name, simulated=True, note="SIMULATED source") for name in clusters if name not in known]
         put_clusters(self._warehouse, new)
 
-    def load_mark(self, log_id: str, log_partition: int) -> dict[str, Any] | None:
+    def load_checkpoint(self, log_id: str, log_partition: int) -> dict[str, Any] | None:
         """Return the newest checkpoint of a partition, or None.
 
         It has the columns of `contracts.rows.MARKS`, with `final_end` in epoch ms.
@@ -123,10 +123,6 @@ class Sink:
             hours=[ms // MS_PER_HOUR for ms in hours_ms], from_ms=min(hours_ms), to_ms=max(hours_ms) + MS_PER_HOUR,
         )  # fmt: skip
         self.refresh_hours(hours_ms, [row["cluster"] for row in rows], [row["workload"] for row in rows])
-
-    def max_epoch(self) -> int:
-        """Return the greatest epoch in any claim or checkpoint of any log; 0 if there is none."""
-        return int(self._warehouse.ask("sink/claim_top")[0]["epoch"])
 
     def stored_keys(self, log_id: str, log_partition: int, after_ms: int) -> dict[str, list[tuple[Any, ...]]]:
         """Return, by table, the keys of live rows that this partition of the log wrote for windows from `after_ms` on.

@@ -19,6 +19,7 @@ from contracts.settings import Settings
 from streams import app as shell
 from streams import kafka_admin as event_log
 from streams import transport
+from streams.consumer_group import HEARTBEATS_PER_SESSION
 from streams.core.decoding import LogMessage
 from streams.log_reader import OffsetLookup
 from streams.log_reader import TopicPartition as Place
@@ -232,7 +233,7 @@ def test_a_stream_worker_that_is_full_is_given_no_more_and_stays_in_the_group(
             await until(lambda: r.entered > 2 * PARTITIONS)
             entered = r.entered
             until_full = heartbeats
-            await until(lambda: heartbeats > until_full + shell.HEARTBEATS_A_SESSION, "a session is over")
+            await until(lambda: heartbeats > until_full + HEARTBEATS_PER_SESSION, "a session is over")
             assert r.entered - entered <= 2 * PARTITIONS  # One list a topic or partition, not more.
             assert r.rebalances == 1
             r.open.set()
@@ -269,7 +270,7 @@ def test_lists_that_were_fetched_when_the_flow_stopped_come_again(kafka: str, tm
 def test_where_the_lean_transport_does_not_fit_faust_reads_and_a_warning_names_the_versions(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(transport.FITS, "aiokafka", ("0.1.0",))
+    monkeypatch.setitem(transport.TESTED_VERSIONS, "aiokafka", ("0.1.0",))
     assert transport.scheme("auto") == transport.STOCK_SCHEME
     assert "it fits aiokafka 0.1.0, and this is " in caplog.text
     with pytest.raises(BadSetting, match=r"transport: 'lean': it fits aiokafka 0\.1\.0"):
@@ -278,9 +279,9 @@ def test_where_the_lean_transport_does_not_fit_faust_reads_and_a_warning_names_t
 
 
 def test_a_private_part_that_is_called_otherwise_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    part, parameters = transport._PARTS[0]
+    part, parameters = transport._PRIVATE_PARTS[0]
     assert transport.misfit() is None
-    monkeypatch.setattr(transport, "_PARTS", ((part, (*parameters, "more")),))
+    monkeypatch.setattr(transport, "_PRIVATE_PARTS", ((part, (*parameters, "more")),))
     assert transport.misfit() == "Consumer._drain_messages takes self, fetcher here, not self, fetcher, more"
 
 
