@@ -12,7 +12,7 @@ from tests.kafka.chaos.faults import begin
 from tests.kafka.chaos.field import Field
 from tests.kafka.chaos.poison import LARGEST_BYTES, Poison, kinds
 from tests.kafka.chaos.verdict import assert_sound, judge
-from tests.support.pipeline import read_all
+from tests.support.event_log import read_all
 
 KEY = "west/served-1"
 

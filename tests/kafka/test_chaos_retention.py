@@ -10,7 +10,7 @@ from streams.kafka_admin import RETENTION_MS
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.chaos.faults import begin
 from tests.kafka.chaos.field import PARTITIONS, Field
-from tests.support.pipeline import committed
+from tests.support.event_log import committed
 from tests.support.waiting import HANG_S, wait_until
 from warehouse.audit.conservation import audit
 from warehouse.reader import operator_reader

@@ -20,7 +20,8 @@ from producers.simulation.faults import Faults
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.deployment import Deployment, holding
 from tests.support.clickhouse_http import serve
-from tests.support.pipeline import assert_ledger_is, feed, read_all
+from tests.support.event_log import read_all
+from tests.support.pipeline import assert_ledger_is, feed
 from tests.support.waiting import wait_until
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse, connect
@@ -150,7 +151,7 @@ def test_a_message_that_fills_the_brokers_limit_and_cannot_be_read_becomes_a_dea
 
 def _trim(deployment: Deployment) -> tuple[TopicPartition, int]:
     """Delete all but the newest message of the power partition that has most to read; up to where."""
-    from tests.support.pipeline import committed
+    from tests.support.event_log import committed
 
     offsets = committed(deployment.settings)
     log = read_all(deployment.settings, topics.POWER)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
@@ -14,6 +13,8 @@ from contracts import codec
 from contracts.events import Event
 from contracts.settings import Settings
 from producers.runtime.runner import run
+from tests.support.event_log import in_process_broker
+from tests.support.http_server import Request, Response, serving
 from tests.support.waiting import HANG_S
 
 Consume = Callable[..., list[Message]]
@@ -24,10 +25,8 @@ Page = Callable[[], tuple[int, str]]
 @pytest.fixture
 def broker() -> Iterator[str]:
     """The address of a broker of this test's own; it makes topics of 4 partitions as they are named."""
-    host = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-    brokers = host.list_topics(timeout=HANG_S).brokers.values()
-    yield ",".join(f"{b.host}:{b.port}" for b in brokers)
-    del host
+    with in_process_broker() as address:
+        yield address
 
 
 @pytest.fixture
@@ -84,26 +83,13 @@ def first_with_rows(broker: str, topic: str) -> Event:
 @pytest.fixture
 def serve() -> Iterator[Callable[[Page], str]]:
     """Serves a page over HTTP, whose status and text it asks for at each look; gives its address."""
-    servers: list[ThreadingHTTPServer] = []
+    with ExitStack() as servers:
 
-    def serve(page: Page) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
+        def serve(page: Page) -> str:
+            def answer(_: Request) -> Response:
                 status, text = page()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(text.encode())))
-                self.end_headers()
-                self.wfile.write(text.encode())
+                return Response(status, text.encode())
 
-            def log_message(self, format: str, *args: object) -> None: ...
+            return servers.enter_context(serving(answer)) + "/metrics"
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_address[1]}/metrics"
-
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+        yield serve

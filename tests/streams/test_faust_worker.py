@@ -19,9 +19,10 @@ from contracts.events import Event, PowerBatch, TokenBatch, UsageBatch
 from contracts.settings import Settings
 from producers.runtime.publisher import Publisher, kafka_config
 from producers.simulation.events import FleetTotals, SimulatedFleet
+from tests.support.event_log import Place, committed, read_all
 from tests.support.oracle import Interval
 from tests.support.partition_log import power
-from tests.support.pipeline import Place, assert_ledger_is, committed, feed, read_all, until
+from tests.support.pipeline import assert_ledger_is, feed, until
 from warehouse.audit.conservation import audit
 from warehouse.audit.report import Audit
 from warehouse.client import connect

@@ -23,7 +23,7 @@ from tests.kafka.chaos.faults import (
 from tests.kafka.chaos.field import Field, open_field
 from tests.kafka.chaos.poison import cycle
 from tests.kafka.chaos.verdict import judge
-from tests.support.pipeline import read_all
+from tests.support.event_log import read_all
 
 Work = Callable[[Field, int, int, Told], Recovery]
 BROKER_AWAY_S = 30.0

@@ -13,10 +13,9 @@ from typing import Any
 
 import grpc
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 from prometheus_client import CollectorRegistry
 
-from contracts import codec, topics
+from contracts import topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import PowerBatch, UsageBatch
 from contracts.settings import Settings
@@ -48,6 +47,7 @@ from tests.producers.bindings.kubernetes.stand_ins import (
     resources,
 )
 from tests.producers.frame import findings
+from tests.support.event_log import read_events
 from tests.support.waiting import HANG_S, wait_until
 
 A = "GPU-11111111-2222-3333-4444-555555555555"
@@ -350,10 +350,7 @@ def test_the_whole_producer_sends_shared_energy_and_who_held_what(
     wait_until(lambda: next(looks) > 20 or not thread.is_alive())
     stop.set()
     thread.join()
-    consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
-    consumer.assign([TopicPartition(t, p, 0) for t in (topics.POWER, topics.USAGE) for p in range(4)])
-    events = [codec.decode(m.headers(), m.value()) for m in consumer.consume(1000, timeout=2)]
-    consumer.close()
+    events = read_events(settings, topics.POWER, topics.USAGE)
     energy, seconds = Counter[str](), Counter[str]()
     for event in events:
         if isinstance(event.batch, PowerBatch):

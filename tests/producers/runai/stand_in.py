@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import httpx
 
 from tests.producers.runtime.test_agent import T0
+from tests.support.http_server import Request, Response, serving
 
 CLUSTER = "71f69d83-ba66-4822-adf5-55ce55efd210"
 MINUTE_MS = 60_000
@@ -178,38 +178,23 @@ class Standin:
     @contextmanager
     def listening(self) -> Iterator[str]:
         """Over a socket of its own; its address."""
-        standin, done = self, threading.Event()
+        end = threading.Event()
 
-        class Handler(BaseHTTPRequestHandler):
-            def _handle(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
-                body = json.loads(self.rfile.read(length)) if length else {}
-                token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-                url = urlsplit(self.path)
-                reply = standin.answer(Asked(self.command, url.path, dict(parse_qsl(url.query)), token, body))
-                if reply.slow:
-                    done.wait()  # Until the test is over: whoever asked has long gone.
-                    return
-                text = _encoded(reply.body)
-                self.send_response(reply.status)
-                for name, value in {**reply.headers, "Content-Length": str(len(text))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(text)
+        def answer(request: Request) -> Response | None:
+            body = json.loads(request.body) if request.body else {}
+            token = request.headers.get("authorization", "").removeprefix("Bearer ")
+            params = {name: values[-1] for name, values in request.query.items()}
+            reply = self.answer(Asked(request.method, request.path, params, token, body))
+            if reply.slow:
+                end.wait()  # Until the test is over: the client gave up long before.
+                return None
+            return Response(reply.status, _encoded(reply.body), reply.headers)
 
-            do_GET = do_POST = _handle
-
-            def log_message(self, format: str, *args: object) -> None: ...
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            with serving(answer) as url:
+                yield url
         finally:
-            done.set()
-            server.shutdown()
-            server.server_close()
+            end.set()
 
 
 def times(n: int, reply: Reply, where: Callable[[Asked], bool] = lambda asked: asked.about_metrics) -> Odd:

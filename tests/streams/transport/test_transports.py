@@ -23,6 +23,7 @@ from streams.consumer_group import HEARTBEATS_PER_SESSION
 from streams.core.decoding import LogMessage
 from streams.log_reader import OffsetLookup
 from streams.log_reader import TopicPartition as Place
+from tests.support.event_log import in_process_broker
 from tests.support.waiting import HANG_S, until
 
 PARTITIONS = 4
@@ -35,10 +36,8 @@ HEADERS = [("ce_id", b"1.0"), ("ce_source", b"\xff\x00"), ("empty", None)]
 @pytest.fixture
 def kafka() -> Iterator[str]:
     """The address of a broker of its own."""
-    owner = Producer({"bootstrap.servers": "embedded:1", "test.mock.num.brokers": 1, "log_level": 0})
-    host = next(iter(owner.list_topics(timeout=HANG_S).brokers.values()))
-    yield f"{host.host}:{host.port}"
-    del owner
+    with in_process_broker() as address:
+        yield address
 
 
 @pytest.fixture(params=["lean", "stock"])

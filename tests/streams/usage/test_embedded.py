@@ -20,9 +20,10 @@ from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.publisher import Publisher, kafka_config
 from streams import metrics
 from streams.consumer_group import usage_group
+from tests.support.event_log import read_all
 from tests.support.oracle import Interval, Request
 from tests.support.partition_log import power, tokens
-from tests.support.pipeline import feed, read_all, until
+from tests.support.pipeline import feed, until
 from tests.support.waiting import HANG_S
 from warehouse.client import connect
 from warehouse.periods import Period

@@ -137,7 +137,7 @@ def test_who_is_asked_to_stop_while_it_is_away_lets_the_batch_go(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streams.retrying_sink.RETRY_FIRST_S", 0.001)
-    rows = UsageStore(Refusing(warehouse, 100), lambda: T0, 1_000, held=lambda: False)
+    rows = UsageStore(Refusing(warehouse, 100), lambda: T0, 1_000, still_owned=lambda: False)
     with pytest.raises(OwnershipLost):
         asyncio.run(rows.store(batch_of(copy("1", 0, 0, T0))))
     assert live(warehouse) == []

@@ -6,15 +6,14 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import grpc
 
 from producers.bindings.kubernetes.podresources import ListPodResourcesRequest, ListPodResourcesResponse
+from tests.support.http_server import Request, Response, serving
 from tests.support.waiting import HANG_S
 
 TOKEN = "a-token-that-nobody-may-see"
@@ -105,34 +104,20 @@ class FakeApi:
 def api() -> Iterator[FakeApi]:
     fake = FakeApi()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            fake.asked += 1
-            if fake.hangs:
-                fake.let_go.wait(HANG_S)
-            at = urlsplit(self.path)
-            status = fake.status
-            if self.headers["Authorization"] != f"Bearer {TOKEN}":
-                status = 401
-            elif at.path != "/api/v1/pods":
-                status = 404
-            node = parse_qs(at.query).get("fieldSelector", [""])[0].removeprefix("spec.nodeName=")
-            body = fake.body(json.dumps({"kind": "PodList", "items": fake.pods.get(node, [])}).encode())
-            with suppress(OSError):  # who asked may have gone
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+    def answer(request: Request) -> Response:
+        fake.asked += 1
+        if fake.hangs:
+            fake.let_go.wait(HANG_S)
+        status = fake.status
+        if request.headers.get("authorization") != f"Bearer {TOKEN}":
+            status = 401
+        elif request.path != "/api/v1/pods":
+            status = 404
+        node = request.query.get("fieldSelector", [""])[0].removeprefix("spec.nodeName=")
+        return Response(status, fake.body(json.dumps({"kind": "PodList", "items": fake.pods.get(node, [])}).encode()))
 
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    fake.url = f"http://127.0.0.1:{server.server_address[1]}"
     try:
-        yield fake
+        with serving(answer) as fake.url:
+            yield fake
     finally:
         fake.let_go.set()
-        server.shutdown()
-        server.server_close()

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 from pydantic import ValidationError
 
-from contracts import codec, topics
+from contracts import topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import PowerBatch
 from contracts.settings import Settings
@@ -21,6 +20,7 @@ from producers.gpu.intervals import GpuReading, MeterState, add_reading
 from producers.runtime.runner import run
 from tests.producers.conftest import Page
 from tests.support.clocks import clock_at
+from tests.support.event_log import read_events
 
 T4 = "GPU-20c56d28-0da5-6d26-a36a-e7af1ce2586e"
 A100 = "GPU-34319582-d595-d1c7-d1d2-179bcfa61660"
@@ -109,10 +109,7 @@ def test_the_whole_producer_meters_from_the_exporters_page_to_the_log(
         stop.wait(0.1)
     stop.set()
     thread.join()
-    consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
-    consumer.assign([TopicPartition(topics.POWER, p, 0) for p in range(4)])
-    events = [codec.decode(m.headers(), m.value()) for m in consumer.consume(1000, timeout=2)]
-    consumer.close()
+    events = read_events(settings, topics.POWER)
     assert {(e.source, e.workload) for e in events} == {("dcgm://east/gpu-7/chat", "chat")}
     batches = [e.batch for e in events if isinstance(e.batch, PowerBatch) and len(e.batch)]
     assert {b.gpus for b in batches} == {(("GPU-a", "NVIDIA H100"),)}

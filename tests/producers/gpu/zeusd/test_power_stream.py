@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -15,6 +14,7 @@ from producers.gpu.zeusd.power_stream import PowerStream, samples
 from producers.gpu.zeusd.sensor import ZeusdSensor
 from tests.producers.gpu.zeusd.test_sensor import A40, BARE, Daemon
 from tests.support.clocks import FakeClock
+from tests.support.http_server import Request, Response, serving
 from tests.support.waiting import wait_until
 
 SNAPSHOT = 'data: {"timestamp_ms": 5, "power_mw": {"0": 75000, "1": 120500}}'
@@ -90,19 +90,9 @@ def test_a_stream_is_listened_to_by_a_thread_of_its_own(serve_stream: str) -> No
 
 @pytest.fixture
 def serve_stream() -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            assert self.path == "/gpu/stream_power?gpu_ids=1"
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.end_headers()
-            self.wfile.write(f"{SAMPLE}\n\n".encode())
+    def answer(request: Request) -> Response:
+        assert (request.path, request.query) == ("/gpu/stream_power", {"gpu_ids": ["1"]})
+        return Response(200, f"{SAMPLE}\n\n".encode(), {"Content-Type": "text/event-stream"})
 
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    with serving(answer) as url:
+        yield url

@@ -6,10 +6,9 @@ import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler
+from contextlib import ExitStack
 from pathlib import Path
-from socketserver import ThreadingMixIn, UnixStreamServer
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import httpx
 import pytest
@@ -29,6 +28,7 @@ from producers.runtime.runner import run
 from tests.producers.conftest import first_with_rows, running
 from tests.producers.frame import findings
 from tests.support.clocks import FakeClock
+from tests.support.http_server import Request, Response, serving_socket
 
 A40 = "NVIDIA A40"
 NEW = {
@@ -82,37 +82,16 @@ class Daemon:
 @pytest.fixture
 def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Daemon], str]]:
     """A daemon on a Unix domain socket; gives its address."""
-    servers = []
+    with ExitStack() as servers:
 
-    class Server(ThreadingMixIn, UnixStreamServer):
-        daemon_threads = True
+        def serve(daemon: Daemon) -> str:
+            def answer(request: Request) -> Response:
+                status, body = daemon.answer(request.path, request.query)
+                return Response(status, json.dumps(body).encode())
 
-    def serve(daemon: Daemon) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                url = urlsplit(self.path)
-                status, body = daemon.answer(url.path, parse_qs(url.query))
-                text = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text)
+            return servers.enter_context(serving_socket(answer, tmp_path_factory.mktemp("zeusd") / "zeusd.sock"))
 
-            def address_string(self) -> str:
-                return "socket"
-
-            def log_message(self, format: str, *args: object) -> None: ...
-
-        path = tmp_path_factory.mktemp("zeusd") / "zeusd.sock"
-        server = Server(str(path), Handler)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        servers.append(server)
-        return f"unix://{path}"
-
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+        yield serve
 
 
 def test_a_counter_is_read_where_zeusd_trusts_it_and_watts_where_not() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -21,6 +20,7 @@ from producers.meters.window_query import WindowQuery
 from producers.runtime.runner import open_environment
 from tests.producers.meters.collected_rows import MINUTE, NOW, T0, told
 from tests.support.clocks import clock_at
+from tests.support.http_server import Request, Response, serving
 
 
 class Prometheus:
@@ -42,24 +42,14 @@ def prometheus() -> Prometheus:
 
 @pytest.fixture
 def url(prometheus: Prometheus) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-            prometheus.asked.append({"path": self.path} | {name: values[0] for name, values in form.items()})
-            status, answer = prometheus.answers.pop(0)
-            body = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(request: Request) -> Response:
+        form = parse_qs(request.body.decode())
+        prometheus.asked.append({"path": request.path} | {name: values[0] for name, values in form.items()})
+        status, body = prometheus.answers.pop(0)
+        return Response(status, (body if isinstance(body, str) else json.dumps(body)).encode())
 
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    with serving(answer) as url:
+        yield url
 
 
 @pytest.fixture
