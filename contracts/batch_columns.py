@@ -3,6 +3,16 @@
 `contracts.events.TokenBatch` and `UsageBatch` annotate each of their columns with a `BatchColumn`. That annotation is
 the only declaration. The packed and the JSON body, the checks, the amounts of the stream worker's windows, the stored
 rows and the column lists in SQL are all made from it.
+
+To add a column of tokens to requests:
+
+1. Declare it in `contracts.events.TokenBatch`, after the other columns, with None as its default.
+2. Add it to the tables `token_usage`, `request_energy`, `ledger`, `ledger_hour` and `ledger_day` by a migration.
+3. Give it a field in the results that show it (warehouse/results.py, warehouse/usage/sessions.py).
+4. Give it a field in `producers.runtime.batching.RequestRow`, and fill that where a gateway reads it.
+
+`tests/contracts/test_a_request_column_is_declared_once.py` makes these edits in a copy and follows the column. An
+optional text of single requests is added alike, to the table `request_energy` only.
 """
 
 from __future__ import annotations

@@ -28,9 +28,23 @@ U16 = npt.NDArray[np.uint16]
 """A column of indexes into a dictionary."""
 
 __all__ = [
-    "MAX_ENERGY_UJ", "MAX_ROWS", "MAX_SPAN_MS", "MAX_TEXT", "MAX_TIME_MS", "MAX_TOKENS",
-    "REQUEST_COLUMNS", "TOKENS", "TOKEN_COLUMNS", "USAGE_COLUMNS",
-    "Batch", "Event", "Method", "PowerBatch", "TokenBatch", "UsageBatch",
+    "LABELS",
+    "MAX_ENERGY_UJ",
+    "MAX_ROWS",
+    "MAX_SPAN_MS",
+    "MAX_TEXT",
+    "MAX_TIME_MS",
+    "MAX_TOKENS",
+    "REQUEST_COLUMNS",
+    "TOKENS",
+    "TOKEN_COLUMNS",
+    "USAGE_COLUMNS",
+    "Batch",
+    "Event",
+    "Method",
+    "PowerBatch",
+    "TokenBatch",
+    "UsageBatch",
 ]  # fmt: skip
 
 
@@ -221,6 +235,8 @@ class TokenBatch:
 
 REQUEST_COLUMNS = columns_of(TokenBatch)
 TOKEN_COLUMNS = tuple(c for c in REQUEST_COLUMNS if c.phase)
+LABELS = tuple(c.name for c in REQUEST_COLUMNS if c.form == "text" and c.optional)
+"""Names of the optional texts of single requests, which are stored with them."""
 _TEXTS = tuple(c.name for c in REQUEST_COLUMNS if c.form == "text")
 TOKENS = tuple(c.name for c in TOKEN_COLUMNS)
 """Names of the additive counts of tokens, in the order of `TokenRows.tokens`."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.dictionary_column import CompactColumn, DictionaryColumn
-from contracts.events import TOKENS, USAGE_COLUMNS
+from contracts.events import LABELS, TOKENS, USAGE_COLUMNS
 
 Kind = Literal["text", "ms", "i64", "u64", "u32", "u16", "u8", "decimal", "map"]
 """Kind of a column. `decimal` and `map` are arrays of objects: a Decimal of at most 38 digits, 12 of them after the
@@ -30,6 +30,9 @@ _PROVENANCE: dict[str, Kind] = {"log_id": "text", "log_partition": "u16", "versi
 
 _TOKENS: dict[str, Kind] = dict.fromkeys(TOKENS, "i64")
 """Counts of tokens: every token column of `contracts.events.TokenBatch`."""
+
+_LABELS: dict[str, Kind] = dict.fromkeys(LABELS, "text")
+"""Texts of single requests: every optional text column of `contracts.events.TokenBatch`."""
 
 GPU_ENERGY: dict[str, Kind] = {
     "window_start": "ms", "cluster": "text", "node": "text", "gpu_uuid": "text", "workload": "text",
@@ -52,7 +55,7 @@ it ended."""
 
 REQUEST_ENERGY: dict[str, Kind] = {
     "tenant": "text", "t_end": "ms", "request_id": "text", "window_start": "ms", "late_id": "u64", "window_ms": "u32",
-    "cluster": "text", "workload": "text", "model": "text", "t_start": "ms", "session_id": "text", "trace_id": "text",
+    "cluster": "text", "workload": "text", "model": "text", "t_start": "ms", **_LABELS,
     "status": "text", **_TOKENS,
     "computed_mtok": "i64", "cached_mtok": "i64", "completion_mtok": "i64", "active_uj": "i64", "idle_uj": "i64",
     **_PROVENANCE,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from contracts import topics
 from contracts.checks import FRACTION_DIGITS, WHOLE_DIGITS
 from contracts.errors import BadInput
-from contracts.events import TOKEN_COLUMNS, USAGE_COLUMNS, TokenBatch, UsageBatch
+from contracts.events import LABELS, TOKEN_COLUMNS, USAGE_COLUMNS, TokenBatch, UsageBatch
 from contracts.units import I64
 from producers.runtime.event_sequence import heartbeat_batch
 
@@ -79,7 +79,7 @@ def token_batch(rows: Sequence[Request], t_ms: int) -> TokenBatch:
         tenants=tenants, tenant=tenant, models=models, model=model, request_id=tuple(r.request_id for r in rows),
         t_start_ms=_numbers(r.t_start_ms for r in rows), t_first_ms=_numbers(r.t_first_ms for r in rows),
         t_end_ms=_numbers(r.t_end_ms for r in rows), **_token_columns(rows), statuses=statuses, status=status,
-        session_id=_texts(r.session_id for r in rows), trace_id=_texts(r.trace_id for r in rows), t_ms=t_ms,
+        t_ms=t_ms, **{name: _texts(getattr(r, name, "") for r in rows) for name in LABELS},
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ scattered Python objects later would cost more than all arithmetic on requests.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Self, overload
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from contracts.dictionary_column import CompactColumn, DictionaryColumn
+from contracts.events import LABELS
 from contracts.joined_batches import TokenColumns
 from contracts.units import I64
 
@@ -64,19 +65,18 @@ class RequestLabels:
     request_id: TextColumn
     id_hash: I64
     """Ids whose hashes differ are different ids."""
-    session_id: TextColumn | None
-    """None if no batch has any."""
-    trace_id: TextColumn | None
+    texts: Mapping[str, TextColumn | None]
+    """Columns of `contracts.events.LABELS` by name; None if no batch has any text of it."""
     status: DictionaryColumn[str]
     begin_ms: I64
     end_ms: I64
 
     @classmethod
     def of(cls, c: TokenColumns) -> Self:
-        sessions, traces = (None if (t := c.texts(n)) is None else TextColumn.of(t) for n in ("session_id", "trace_id"))
+        texts = {name: None if (column := c.texts(name)) is None else TextColumn.of(column) for name in LABELS}
         statuses = list(chain.from_iterable(b.statuses for b in c.batches))
         status = DictionaryColumn.concat(
             [DictionaryColumn(statuses, c.place([len(b.statuses) for b in c.batches], c.status))]
         )
         id_hash = np.fromiter(map(hash, c.request_id), np.int64, len(c.request_id))
-        return cls(TextColumn.of(c.request_id), id_hash, sessions, traces, status, c.begin_ms, c.end_ms)
+        return cls(TextColumn.of(c.request_id), id_hash, texts, status, c.begin_ms, c.end_ms)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.dictionary_column import CompactColumn, DictionaryColumn
-from contracts.events import TOKEN_COLUMNS, TOKENS
+from contracts.events import LABELS, TOKEN_COLUMNS, TOKENS
 from contracts.joined_batches import TokenColumns
 from contracts.rows import KEYS, Column, Table, length
 from contracts.units import I64
@@ -139,8 +139,7 @@ def request_rows(closed: ClosedRequests, window_ms: int) -> tuple[Table, Index]:
         "cluster": DictionaryColumn([c for c, _ in subjects.names], subjects.codes),
         "workload": DictionaryColumn([w for _, w in subjects.names], subjects.codes),
         "model": closed.models.take(entity),
-        "session_id": _texts(pieces, [p.labels.session_id for p in pieces]),
-        "trace_id": _texts(pieces, [p.labels.trace_id for p in pieces]),
+        **{name: _texts(pieces, [p.labels.texts[name] for p in pieces]) for name in LABELS},
         "status": DictionaryColumn.concat([p.labels.status.take(p.row) for p in pieces]), "window_start": window_start,
         "t_start": _joined([p.labels.begin_ms[p.row] for p in pieces]),
         "t_end": _joined([p.labels.end_ms[p.row] for p in pieces]),
@@ -172,7 +171,7 @@ def _merge_keys(rows: Table, token_row: Index) -> tuple[Table, Index]:
     keys = list(zip(*(_listed(rows[c]) for c in _KEY), strict=True))
     if len(set(keys)) == n:
         return rows, token_row
-    tie_breaks = list(zip(*(_listed(rows[c]) for c in ("t_start", "session_id", "trace_id", "status")), strict=True))
+    tie_breaks = list(zip(*(_listed(rows[c]) for c in ("t_start", *LABELS, "status")), strict=True))
     row_of: dict[object, int] = {}
     kept: list[int] = []
     into = np.zeros(n, np.intp)

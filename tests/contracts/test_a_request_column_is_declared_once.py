@@ -1,7 +1,7 @@
 """A new column is declared in one place and reaches bodies, windows, stored rows, rollups and queries.
 
-The test copies the packages, adds a column `reasoning_tokens` to requests and a column `region` to usage by the edits
-below, and runs a journey through the copy.
+The test copies the packages, adds columns `reasoning_tokens` and `region` to requests and `region` to usage by the
+edits below, and runs a journey through the copy.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ DECLARATION = (
     """\\1    reasoning_tokens: Annotated[
         I64 | None, BatchColumn(form="number", phase="completion", part_of="completion_tokens")
     ] = None
+    region: Annotated[tuple[str, ...], BatchColumn(form="text")] = ()
 """,
 )
 USAGE_DECLARATION = (
@@ -40,6 +41,7 @@ MIGRATION_TEXT = "".join(
     f"ALTER TABLE {table} ADD COLUMN reasoning_tokens Int64 CODEC(T64, ZSTD(1)) AFTER {TOKENS[-1]};\n"
     for table in ("token_usage", "request_energy", "ledger", "ledger_hour", "ledger_day")
 )
+MIGRATION_TEXT += "ALTER TABLE request_energy ADD COLUMN region String AFTER trace_id;\n"
 MIGRATION_TEXT += "ALTER TABLE usage ADD COLUMN region LowCardinality(String) AFTER dimensions;\n"
 EDITS = (
     USAGE_DECLARATION,
@@ -48,7 +50,11 @@ EDITS = (
     ("warehouse/results.py", r"(    completion_tokens: int\n)", "\\1    reasoning_tokens: int\n"),
     ("warehouse/usage/sessions.py", r"(    completion_tokens: int\n)", "\\1    reasoning_tokens: int\n"),
     # The row by which a gateway hands a request over.
-    ("producers/runtime/batching.py", r'(    route: str = ""\n)', "\\1    reasoning_tokens: int = 0\n"),
+    (
+        "producers/runtime/batching.py",
+        r'(    route: str = ""\n)',
+        "\\1    reasoning_tokens: int = 0\n    region: str = ''\n",
+    ),
     ("producers/runtime/batching.py", r"(    dimensions: Mapping\[.*\n)", '\\1    region: str = ""\n'),
 )
 
@@ -78,6 +84,7 @@ rows = [
     RequestRow(
         tenant="acme", model="m", request_id=f"r{n}", t_start_ms=T0, t_first_ms=T0 + 2_000, t_end_ms=T0 + 22_000,
         prompt_tokens=100, cached_tokens=10, completion_tokens=70, session_id="s", reasoning_tokens=n,
+        region="eu" if n else "",
     )
     for n in (0, 41, 60)
 ]
@@ -122,6 +129,7 @@ result["chargeback"] = {
 }
 result["ledger"] = sum(row.reasoning_tokens for row in ledger_rows(reader, period).rows)
 result["requests"] = sum(row.reasoning_tokens for row in requests(reader, period).rows)
+result["regions"] = sorted({row["region"] for row in warehouse.query("SELECT region FROM request_energy FINAL")})
 result["session"] = session(reader, "s").reasoning_tokens
 
 plain = UsageRow(meter="gpu_minutes", unit="min", quantity="1.5", t0_ms=T0, t1_ms=T0 + 1)
@@ -180,6 +188,7 @@ def test_new_columns_travel_from_requests_and_usage_to_the_bill(tree: Path, tmp_
         "chargeback": {"windows": total, "hours": total, "days": total},
         "ledger": total,
         "requests": total,
+        "regions": ["", "eu"],
         "session": total,
         "usage": ["", "", "eu", "eu"],
     }

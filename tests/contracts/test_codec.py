@@ -206,8 +206,8 @@ COLUMNS = [(POWER, c) for c in ("gpu", "t1_ms", "energy_uj", "method", "busy_ms"
 def test_a_column_that_lacks_a_row_is_named_with_how_many_it_has(batch, name, content_type):
     headers, value = codec.encode(event(batch), content_type=content_type)
     body = json.loads(value) if content_type == codec.JSON else msgspec.msgpack.decode(value)
-    for shown in [name] if name in body else ["gpu_uuid", "hardware"]:
-        body[shown] = body[shown][: len(body[shown]) // 2]
+    for field in [name] if name in body else ["gpu_uuid", "hardware"]:
+        body[field] = body[field][: len(body[field]) // 2]
     with pytest.raises(BadEvent, match="every column needs 2 rows") as caught:
         codec.decode(headers, json.dumps(body).encode() if content_type == codec.JSON else packed.pack(body))
     assert (caught.value.field, caught.value.value) == (name, 1)

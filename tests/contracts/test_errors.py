@@ -1,4 +1,4 @@
-"""What errors show of a wrong value."""
+"""Errors show the wrong value, whatever it is."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ for _ in range(10_000):
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"),
+    ("value", "text"),
     [
         ("x", "'x'"), ("x" * 100, "'" + "x" * 76 + "..."), (10**5_000, "(int)"), (NESTED, "(list)"),
         (json.loads('"\\ud800"'), "'\\ud800'"), (float("nan"), "nan"),
     ],
     ids=["text", "long text", "5,000 digits", "nested 10,000 deep", "lone surrogate", "NaN"],
 )  # fmt: skip
-def test_any_value_can_be_shown_and_is_cut_at_80_characters(value: object, shown: str) -> None:
-    assert str(BadInput("field", value, "give another")) == f"field: {shown}: give another"
+def test_any_value_can_be_shown_and_is_cut_at_80_characters(value: object, text: str) -> None:
+    assert str(BadInput("field", value, "give another")) == f"field: {text}: give another"

@@ -1,4 +1,4 @@
-"""What a batch may say. One line a case: what is changed in a good batch, the field named, a word of the mend."""
+"""Checks of batches. A case is one line: the change to a good batch, the field that is named, a word of the fix."""
 
 from __future__ import annotations
 

@@ -71,8 +71,8 @@ def test_a_number_that_does_not_fit_its_column_is_an_error_and_never_another_num
 @TABLES
 def test_concat_puts_tables_one_after_the_other(name):
     first, second = conform(name, columns(name, 2)), conform(name, columns(name, 1))
-    whole = concat(name, [first, second])
-    assert {c: list(v) for c, v in whole.items()} == {c: [*first[c], *second[c]] for c in SCHEMAS[name]}
+    joined = concat(name, [first, second])
+    assert {c: list(v) for c, v in joined.items()} == {c: [*first[c], *second[c]] for c in SCHEMAS[name]}
 
 
 @TABLES
@@ -96,8 +96,8 @@ def test_tombstones_take_exactly_those_keys_away(name):
     assert keys(name, table) == gone
     assert table["deleted"].tolist() == [1, 1]
     assert table["version"].tolist() == [2**63] * 2
-    rest = set(SCHEMAS[name]) - set(KEYS[name]) - {"log_id", "log_partition", "version", "deleted"}
-    assert all(not v for c in rest for v in table[c])
+    empty = set(SCHEMAS[name]) - set(KEYS[name]) - {"log_id", "log_partition", "version", "deleted"}
+    assert all(not v for c in empty for v in table[c])
 
 
 @KEYED

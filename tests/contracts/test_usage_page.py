@@ -1,4 +1,4 @@
-"""What docs/producers/README.md says of usage as JSON can be read as it stands there."""
+"""The example of usage as JSON in docs/producers/README.md can be read as it is."""
 
 from __future__ import annotations
 
