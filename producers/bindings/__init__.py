@@ -1,6 +1,6 @@
-"""Which workload holds which GPU, by whom that is told: the settings, Kubernetes, Slurm, or plain processes.
+"""Bindings: which workload holds which GPU, by the settings, Kubernetes, Slurm, or plain processes.
 
-`split` and `board` are the pure rules, `hold` the words; `kubernetes`, `slurm` and `processes` make claims of what
-others say; `kubelet`, `apiserver`, `proc`, `scontrol` and `topology` are the thin adapters that ask them. `look` asks
-in the background and keeps what is known; `held` puts on record who held what.
+A source reports claims on devices (`claims`); `resolution` resolves them into the shares of each GPU, and `apportion`
+splits a shared GPU's energy. `watcher` reads the sources in the background and keeps the current shares;
+`holder_record` records the holders. `kubernetes`, `slurm` and `processes` are the sources.
 """

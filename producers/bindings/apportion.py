@@ -1,10 +1,12 @@
-"""How a GPU's interval is split among those that share the GPU. Pure; exact in microjoules and in GPU-milliseconds.
+"""Split of a GPU's energy intervals among the holders that share the GPU. Pure; exact in microjoules and milliseconds.
 
-The board's energy is one number, and nothing measures who used which part of it. So the split is a stated rule, by
-weights (`producers.bindings.assignment`): the interval is cut into consecutive parts in proportion to them, [t0, a)
-for the first holder, [a, b) for the next ..., and its energy likewise. A part is an interval like any other: its
-energy and its GPU-seconds add up with the others' to the whole, and the log needs no new column. At a window's edge
-that is true to within one interval; so long ones are cut into pieces of PIECE_MS first, and each piece is split.
+The board's energy is one number, and nothing measures which holder used which part. The split is therefore a stated
+rule, by weights (`producers.bindings.resolution`).
+
+An interval is cut into consecutive parts in proportion to the weights, [t0, a) for the first holder, [a, b) for the
+next and so on, and its energy likewise. A part is an interval like any other. The energy and GPU-seconds of the parts
+sum to the whole, and the log needs no new column. At a window's edge this holds to within one interval, so long
+intervals are first cut into pieces of PIECE_MS.
 """
 
 from __future__ import annotations
@@ -16,15 +18,15 @@ from itertools import accumulate, pairwise
 from producers.gpu.intervals import EnergyInterval, split_interval
 
 PIECE_MS = 2_000
-"""A shared interval that is longer is cut first, so that in a window of 10 s every holder has energy."""
+"""Longest piece of a shared interval, so that every holder has energy in a window of 10 s."""
 MAX_PIECES = 512
-"""Made of the intervals that are split together, beyond one each: after hours without an agent, or without a broker and
-a disk, pieces are longer instead of more."""
+"""Pieces of all intervals that are split together, beyond one for each interval. After hours without an agent, or
+without a broker and a disk, pieces are longer instead of more."""
 
 
 @dataclass(slots=True, frozen=True)
 class Binding:
-    """Which workload holds a GPU, and which tenant pays when that is idle ("": nobody)."""
+    """Workload that a GPU's energy goes to, and the tenant that pays when the GPU is idle ("" for none)."""
 
     workload: str
     owner: str = ""
@@ -32,7 +34,7 @@ class Binding:
 
 @dataclass(slots=True, frozen=True)
 class BindingShare:
-    """A holder's part of a GPU: `weight` of the sum of all weights. `about` says more of the holder, for the record."""
+    """Share of a GPU: `weight` of the sum of all weights. `about` describes the holder, for the record."""
 
     binding: Binding
     weight: int = 1
@@ -40,26 +42,26 @@ class BindingShare:
 
 
 GpuShares = tuple[BindingShare, ...]
-"""Who holds a GPU: at least one share. The parts of an interval come in this order."""
+"""Shares of one GPU, at least one. The parts of an interval have the same order."""
 
 
-def binding_weights(holding: GpuShares) -> dict[Binding, int]:
-    """Each binding with its weight: two pods of a workload on one GPU are one holder of its energy."""
-    found: dict[Binding, int] = {}
-    for share in holding:
-        found[share.binding] = found.get(share.binding, 0) + share.weight
-    return found
+def binding_weights(shares: GpuShares) -> dict[Binding, int]:
+    """Return the weight of each binding. Two pods of one workload on a GPU are one binding of its energy."""
+    weights: dict[Binding, int] = {}
+    for share in shares:
+        weights[share.binding] = weights.get(share.binding, 0) + share.weight
+    return weights
 
 
-def split_intervals(
-    intervals: Sequence[EnergyInterval], holding: GpuShares
-) -> Iterator[tuple[Binding, EnergyInterval]]:
-    """The parts of intervals, each with whom it goes to. A piece that is shorter in ms than it has holders goes to
-    those with the greatest weights."""
-    weights = binding_weights(holding)
+def split_intervals(intervals: Sequence[EnergyInterval], shares: GpuShares) -> Iterator[tuple[Binding, EnergyInterval]]:
+    """Split intervals among the bindings of a GPU, each part with its binding.
+
+    A piece of fewer milliseconds than there are bindings goes to those with the greatest weights.
+    """
+    weights = binding_weights(shares)
     if len(weights) == 1:
-        (alone,) = weights
-        yield from ((alone, interval) for interval in intervals)
+        (only,) = weights
+        yield from ((only, interval) for interval in intervals)
         return
     span_ms = sum(interval.t1_ms - interval.t0_ms for interval in intervals)
     piece_ms = max(PIECE_MS, -(-span_ms // MAX_PIECES))
@@ -69,37 +71,42 @@ def split_intervals(
 
 
 def apportion(total: int, weights: Sequence[int]) -> list[int]:
-    """A whole in proportion to weights, by largest remainder: the parts sum to it. Of equal remainders the first gets
-    more."""
-    whole = sum(weights)
-    parts = [total * weight // whole for weight in weights]
-    by_rest = sorted(range(len(weights)), key=lambda i: -(total * weights[i] % whole))
-    for i in by_rest[: total - sum(parts)]:
+    """Apportion a total in proportion to weights by largest remainder. The parts sum to the total.
+
+    Of equal remainders the first part is rounded up.
+    """
+    weight_sum = sum(weights)
+    parts = [total * weight // weight_sum for weight in weights]
+    by_remainder = sorted(range(len(weights)), key=lambda i: -(total * weights[i] % weight_sum))
+    for i in by_remainder[: total - sum(parts)]:
         parts[i] += 1
     return parts
 
 
 def _parts(piece: EnergyInterval, weights: dict[Binding, int]) -> Iterator[tuple[Binding, EnergyInterval]]:
-    span = piece.t1_ms - piece.t0_ms
-    if span < len(weights):
-        greatest = sorted(weights, key=lambda b: -weights[b])[:span]
+    span_ms = piece.t1_ms - piece.t0_ms
+    if span_ms < len(weights):
+        greatest = sorted(weights, key=lambda b: -weights[b])[:span_ms]
         weights = {b: w for b, w in weights.items() if b in greatest}
-    spans = _spans(piece.t0_ms, piece.t1_ms, list(weights.values()))
+    spans_ms = _spans_ms(piece.t0_ms, piece.t1_ms, list(weights.values()))
     energies = apportion(piece.energy_uj, list(weights.values()))
-    busy = apportion(piece.busy_ms, spans) if piece.busy_ms >= 0 else [-1] * len(spans)
+    busy = apportion(piece.busy_ms, spans_ms) if piece.busy_ms >= 0 else [-1] * len(spans_ms)
     t_ms = piece.t0_ms
-    for binding, part_ms, energy_uj, busy_ms in zip(weights, spans, energies, busy, strict=True):
+    for binding, part_ms, energy_uj, busy_ms in zip(weights, spans_ms, energies, busy, strict=True):
         yield binding, replace(piece, t0_ms=t_ms, t1_ms=t_ms + part_ms, energy_uj=energy_uj, busy_ms=busy_ms)
         t_ms += part_ms
 
 
-def _spans(t0_ms: int, t1_ms: int, weights: Sequence[int]) -> list[int]:
-    """How long each part is: at least a millisecond, and in sum the piece. Cut where time itself, counted from 1970, is
-    cut in these proportions: so what one piece rounds away the next gives back, and no holder's time ever drifts."""
-    whole, upto = sum(weights), list(accumulate(weights))
-    ends = [t1_ms * w // whole - t0_ms * w // whole for w in upto]
-    spans = [end - before for before, end in pairwise((0, *ends))]
-    while min(spans) < 1:
-        spans[spans.index(max(spans))] -= 1
-        spans[spans.index(min(spans))] += 1
-    return spans
+def _spans_ms(t0_ms: int, t1_ms: int, weights: Sequence[int]) -> list[int]:
+    """Return the length of each part: at least 1 ms, and in sum the piece.
+
+    Time itself, counted from 1970, is cut in these proportions. What one piece rounds away the next one returns, so no
+    binding's time ever drifts.
+    """
+    weight_sum, cumulative = sum(weights), list(accumulate(weights))
+    ends = [t1_ms * w // weight_sum - t0_ms * w // weight_sum for w in cumulative]
+    spans_ms = [end - before for before, end in pairwise((0, *ends))]
+    while min(spans_ms) < 1:
+        spans_ms[spans_ms.index(max(spans_ms))] -= 1
+        spans_ms[spans_ms.index(min(spans_ms))] += 1
+    return spans_ms

@@ -1,8 +1,8 @@
-"""Who held which GPU, for how long, for the record: rows of `wattlog.usage.v1`. Pure.
+"""Record of which holders had which GPU for how long: rows of `wattlog.usage.v1`. Pure.
 
-Made of the same intervals as the energy, so that the seconds on record are those that the ledger knows: downtime that a
-counter bridged is in them, what nothing measured is not. A row is a run of intervals of one GPU without a hole and
-under the same holders, cut every so often; seconds are split as energy is, to the millisecond.
+Spans are made of the same intervals as the energy, so the recorded seconds are those of the ledger: downtime that a
+counter bridged is included, time that nothing measured is not. A span is a run of intervals of one GPU without a hole
+and with the same shares, cut every so often. Seconds are split as energy is, to the millisecond.
 """
 
 from __future__ import annotations
@@ -25,101 +25,106 @@ log = logging.getLogger(__name__)
 METER, UNIT = "gpu_held_seconds", "s"
 MAX_BATCH_ROWS = 4_096
 MAX_CLOSED_SPANS = 4_096
-"""Finished runs that wait to be kept: more than this only come together while the disk takes nothing for hours."""
+"""Closed spans that wait to be stored. More accumulate only while the disk takes nothing for hours."""
 
 
 @dataclass(slots=True, frozen=True)
 class HolderSpan:
-    """A GPU under the same holders over `[t0_ms, t1_ms)`."""
+    """GPU with the same shares over `[t0_ms, t1_ms)`."""
 
     gpu_uuid: str
     t0_ms: int
     t1_ms: int
-    holding: GpuShares
+    shares: GpuShares
 
 
 class HolderRecord:
-    """The runs that are not on record yet. `every_ms` is how long one gets before it is put there."""
+    """Spans that are not recorded yet. `every_ms` is the length at which a span is due."""
 
     def __init__(self, every_ms: int) -> None:
         self._every_ms = every_ms
         self._open: dict[str, HolderSpan] = {}
-        self._cut: deque[HolderSpan] = deque()
+        self._closed: deque[HolderSpan] = deque()
         self.lost = 0
-        """Runs that were forgotten before they could be kept."""
+        """Spans that were dropped before they could be stored."""
 
-    def resume(self, run: HolderSpan) -> None:
-        """What an earlier agent had not put on record."""
-        self._open[run.gpu_uuid] = run
+    def resume(self, span: HolderSpan) -> None:
+        """Continue a span that an earlier agent did not record."""
+        self._open[span.gpu_uuid] = span
 
-    def take(self, intervals: Iterable[EnergyInterval], holding: GpuShares) -> None:
-        """Intervals of one GPU, in order, under these holders."""
+    def add(self, intervals: Iterable[EnergyInterval], shares: GpuShares) -> None:
+        """Add intervals of one GPU, in order, with these shares."""
         for interval in intervals:
-            run = self._open.get(interval.gpu_uuid)
-            if run is not None and run.t1_ms == interval.t0_ms and run.holding == holding:
-                grown = HolderSpan(run.gpu_uuid, run.t0_ms, interval.t1_ms, holding)
+            span = self._open.get(interval.gpu_uuid)
+            if span is not None and span.t1_ms == interval.t0_ms and span.shares == shares:
+                extended = HolderSpan(span.gpu_uuid, span.t0_ms, interval.t1_ms, shares)
             else:
-                self._close(run)
-                grown = HolderSpan(interval.gpu_uuid, interval.t0_ms, interval.t1_ms, holding)
-            self._open[interval.gpu_uuid] = grown
+                self._close(span)
+                extended = HolderSpan(interval.gpu_uuid, interval.t0_ms, interval.t1_ms, shares)
+            self._open[interval.gpu_uuid] = extended
 
     def due(self, now: Mapping[str, GpuShares], *, end: bool = False) -> list[HolderSpan]:
-        """Runs to put on record: those cut, those long enough, those of GPUs that others hold `now`; at the `end` all.
-        They stay until `kept`."""
-        ready = (r for r in self._open.values() if end or self._is_due(r) or now.get(r.gpu_uuid) != r.holding)
-        return [*self._cut, *ready]
+        """Return the spans to record: the closed, the long, and those of GPUs with other shares `now`.
 
-    def kept(self, runs: Iterable[HolderSpan]) -> None:
-        """These are on record."""
-        self._cut.clear()
-        for run in runs:
-            if self._open.get(run.gpu_uuid) is run:
-                del self._open[run.gpu_uuid]
+        At the `end` it returns all. They remain until `discard`.
+        """
+        ready = (s for s in self._open.values() if end or self._is_due(s) or now.get(s.gpu_uuid) != s.shares)
+        return [*self._closed, *ready]
 
-    def span(self, gpu_uuid: str, but: Iterable[HolderSpan] = ()) -> tuple[int, int]:
-        """What of a GPU is not on record, when these runs are: (0, 0) for nothing."""
-        run = self._open.get(gpu_uuid)
-        return (0, 0) if run is None or any(run is b for b in but) else (run.t0_ms, run.t1_ms)
+    def discard(self, spans: Iterable[HolderSpan]) -> None:
+        """Discard spans that are stored."""
+        self._closed.clear()
+        for span in spans:
+            if self._open.get(span.gpu_uuid) is span:
+                del self._open[span.gpu_uuid]
 
-    def _is_due(self, run: HolderSpan) -> bool:
-        return run.t1_ms - run.t0_ms >= self._every_ms
+    def open_span(self, gpu_uuid: str, stored: Iterable[HolderSpan] = ()) -> tuple[int, int]:
+        """Return start and end of the time of a GPU that is not recorded once `stored` are; (0, 0) for none."""
+        span = self._open.get(gpu_uuid)
+        return (0, 0) if span is None or any(span is s for s in stored) else (span.t0_ms, span.t1_ms)
 
-    def _close(self, run: HolderSpan | None) -> None:
-        if run is None:
+    def _is_due(self, span: HolderSpan) -> bool:
+        return span.t1_ms - span.t0_ms >= self._every_ms
+
+    def _close(self, span: HolderSpan | None) -> None:
+        if span is None:
             return
-        if len(self._cut) == MAX_CLOSED_SPANS:
-            self._cut.popleft()
+        if len(self._closed) == MAX_CLOSED_SPANS:
+            self._closed.popleft()
             self.lost += 1
-            log.error("%d spans of who held a GPU were not kept; their energy is", self.lost)
-        self._cut.append(run)
+            log.error("%d spans of GPUs' holders were not stored; their energy is", self.lost)
+        self._closed.append(span)
 
 
-def batches(runs: Iterable[HolderSpan], node: str, origin: str) -> Iterator[tuple[str, UsageBatch]]:
-    """(workload, batch) of what goes on record."""
-    found: dict[str, list[UsageRow]] = {}
-    for workload, row in (each for run in runs for each in rows(run, node, origin)):
-        found.setdefault(workload, []).append(row)
-    for workload, some in found.items():
-        for first in range(0, len(some), MAX_BATCH_ROWS):
-            batch = some[first : first + MAX_BATCH_ROWS]
-            yield workload, usage_batch(batch, max(row.t1_ms for row in batch))
+def batches(spans: Iterable[HolderSpan], node: str, origin: str) -> Iterator[tuple[str, UsageBatch]]:
+    """Yield (workload, batch) of the rows of these spans."""
+    rows_by_workload: dict[str, list[UsageRow]] = {}
+    for span in spans:
+        for workload, row in rows(span, node, origin):
+            rows_by_workload.setdefault(workload, []).append(row)
+    for workload, workload_rows in rows_by_workload.items():
+        for first in range(0, len(workload_rows), MAX_BATCH_ROWS):
+            chunk = workload_rows[first : first + MAX_BATCH_ROWS]
+            yield workload, usage_batch(chunk, max(row.t1_ms for row in chunk))
 
 
-def rows(run: HolderSpan, node: str, origin: str) -> Iterator[tuple[str, UsageRow]]:
-    """(workload, row) of each holder of a run; nobody's share is on no record. Rows of the same run are the same
-    wherever they are made: `event_id` is a digest of what they say."""
-    spans = apportion(run.t1_ms - run.t0_ms, [share.weight for share in run.holding])
-    whole = sum(share.weight for share in run.holding)
-    for n, (share, span_ms) in enumerate(zip(run.holding, spans, strict=True)):
+def rows(span: HolderSpan, node: str, origin: str) -> Iterator[tuple[str, UsageRow]]:
+    """Yield (workload, row) of each holder of a span; unallocated shares are not recorded.
+
+    A span always makes the same rows: `event_id` is a digest of their content.
+    """
+    spans_ms = apportion(span.t1_ms - span.t0_ms, [share.weight for share in span.shares])
+    weight_sum = sum(share.weight for share in span.shares)
+    for n, (share, span_ms) in enumerate(zip(span.shares, spans_ms, strict=True)):
         if share.about and span_ms:
             seconds = decimal_text(METER, Decimal(span_ms) / 1000)
-            told = {"node": node, "gpu": run.gpu_uuid, "share": f"{share.weight}/{whole}", **dict(share.about)}
+            about = {"node": node, "gpu": span.gpu_uuid, "share": f"{share.weight}/{weight_sum}", **dict(share.about)}
             yield share.binding.workload, UsageRow(
-                METER, UNIT, seconds, run.t0_ms, run.t1_ms, share.binding.owner, origin, _digest(run, n, share),
-                dimensions={name: value for name, value in told.items() if value},
+                METER, UNIT, seconds, span.t0_ms, span.t1_ms, share.binding.owner, origin, _digest(span, n, share),
+                dimensions={name: value for name, value in about.items() if value},
             )  # fmt: skip
 
 
-def _digest(run: HolderSpan, n: int, share: BindingShare) -> str:
-    said = [run.gpu_uuid, run.t0_ms, n, share.binding.workload, share.binding.owner, share.about]
-    return blake2b(json.dumps(said).encode(), digest_size=16).hexdigest()
+def _digest(span: HolderSpan, n: int, share: BindingShare) -> str:
+    content = [span.gpu_uuid, span.t0_ms, n, share.binding.workload, share.binding.owner, share.about]
+    return blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()

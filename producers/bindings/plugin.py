@@ -36,18 +36,18 @@ def holders(environment: Environment, sensor: GpuSensor, gpus: Sequence[str]) ->
 
     Raises BadSetting, and Unavailable where a source needs the machine's processes and no sensor shows them."""
     options, metrics = load(BindingsConfig), BindingMetrics(environment.metrics)
-    looker = _looker(options, environment, sensor, gpus, metrics)
+    reader = _reader(options, environment, sensor, gpus, metrics)
     record_ms = round(1000 * options.record_s)
     monotonic_ms = environment.clock.monotonic_ms
     if options.source == FIXED:
-        seen = looker.look(monotonic_ms())
-        return GpuHolders(lambda: seen.holdings, record_ms)
+        snapshot = reader.read(monotonic_ms())
+        return GpuHolders(lambda: snapshot.shares, record_ms)
     every_ms, keep_ms = round(1000 * options.every_s), round(1000 * options.keep_s)
-    watcher = BindingWatcher(looker, monotonic_ms, every_ms=every_ms, keep_ms=keep_ms, metrics=metrics)
+    watcher = BindingWatcher(reader, monotonic_ms, every_ms=every_ms, keep_ms=keep_ms, metrics=metrics)
     return GpuHolders(environment.resources.enter_context(watcher), record_ms)
 
 
-def _looker(
+def _reader(
     options: BindingsConfig, environment: Environment, sensor: GpuSensor, gpus: Sequence[str], metrics: BindingMetrics
 ) -> BindingReader:
     fixed = tuple(GpuBoard(uuid) for uuid in gpus)
@@ -70,22 +70,23 @@ def check(options: BindingsConfig, environment: Environment) -> Iterator[Finding
     metrics = CollectorRegistry()
     try:
         sensor, gpus = find_sensor(environment)
-        seen = _looker(options, environment, sensor, gpus, BindingMetrics(metrics)).look(0)
+        snapshot = _reader(options, environment, sensor, gpus, BindingMetrics(metrics)).read(0)
     except WattlogError as error:
         yield ", ".join(options.source), error
         return
-    yield from _findings(seen)
+    yield from _findings(snapshot)
     for name in options.source:
         if metrics.get_sample_value("wattlog_producer_binding_failures_total", {"source": name}):
             yield name, Unavailable(f"bindings: {name} does not answer", "The log above says why.")
 
 
-def _findings(seen: BindingSnapshot) -> Iterator[Finding]:
-    for gpu in seen.gpus:
-        yield gpu, describe_shares(seen.holdings.get(gpu))
-    for odd in seen.oddities:
+def _findings(snapshot: BindingSnapshot) -> Iterator[Finding]:
+    for gpu in snapshot.gpus:
+        yield gpu, describe_shares(snapshot.shares.get(gpu))
+    for warning in snapshot.warnings:
         hint = "producers/bindings/README.md says more."
-        yield odd.kind, odd.says if odd.kind in HARMLESS_KINDS else Unavailable(odd.says, hint)
+        is_harmless = warning.kind in HARMLESS_KINDS
+        yield warning.kind, warning.message if is_harmless else Unavailable(warning.message, hint)
 
 
 PLUGIN = Plugin(

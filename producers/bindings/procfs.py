@@ -1,6 +1,6 @@
-"""What the kernel says of a process: files of proc(5), under a root that tests may choose.
+"""Processes as the kernel describes them: files of proc(5), under a configurable root.
 
-A command line may hold secrets: it is matched against rules here, and goes nowhere.
+A command line may contain secrets: it is matched against rules here and sent nowhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _CONTAINER = re.compile(r"[0-9a-f]{64}")
 
 
 class ProcessInfo(NamedTuple):
-    """A process: its user by number and name ("" where there is none), its command line, its control group's path, and
+    """A process: its user by number and name ("" if it has none), its command line, the path of its control group, and
     the id of its container ("" outside of one)."""
 
     pid: int
@@ -32,32 +32,34 @@ class ProcFs:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def look(self, pid: int) -> ProcessInfo | None:
-        """None for one that is gone, or that this process may not see."""
+    def process(self, pid: int) -> ProcessInfo | None:
+        """Return a process, None for one that has ended or is not visible to this process."""
         try:
             status = self._read(pid, "status")
             command = self._read(pid, "cmdline").replace("\0", " ").strip() or self._read(pid, "comm").strip()
             cgroup = self._read(pid, "cgroup")
         except OSError:
             return None
-        found = re.search(r"^Uid:\s+(\d+)", status, re.M)
-        uid = int(found[1]) if found else -1
+        match = re.search(r"^Uid:\s+([0-9]{1,10})\b", status, re.M)
+        uid = int(match[1]) if match else -1
         path = max((line.split(":", 2)[-1] for line in cgroup.splitlines()), key=len, default="")
         container = _CONTAINER.search(path)
         return ProcessInfo(pid, uid, _user(uid), command, path, container[0] if container else "")
 
     def variable(self, pid: int, name: str) -> str:
-        """What a process was started with in this environment variable, which is what it says of itself; "" where
-        that is unknown. Nothing else of its environment is kept."""
+        """Return an environment variable that a process was started with, "" if it is unknown.
+
+        The process chose its value. Nothing else of its environment is kept.
+        """
         try:
-            found = re.search(rf"(?:^|\0){re.escape(name)}=([^\0]*)", self._read(pid, "environ"))
+            match = re.search(rf"(?:^|\0){re.escape(name)}=([^\0]*)", self._read(pid, "environ"))
         except OSError:
             return ""
-        return found[1] if found else ""
+        return match[1] if match else ""
 
     def _read(self, pid: int, file: str) -> str:
-        with (self._root / str(pid) / file).open("rb") as opened:
-            return opened.read(MAX_BYTES).decode("utf-8", "replace")
+        with (self._root / str(pid) / file).open("rb") as stream:
+            return stream.read(MAX_BYTES).decode("utf-8", "replace")
 
 
 def _user(uid: int) -> str:

@@ -1,23 +1,21 @@
-"""Asks who holds which GPU every so often, in a thread of its own, so that nobody who hangs can hold up a sample.
+"""Background reading of bindings, in a thread of its own, so that a source that hangs never delays a sample.
 
-Sources are asked in order, each for the GPUs that those before it left. One that does not answer is believed as it
-spoke last, for `keep_ms`. After that it is not known what it would claim, so what the sources before it left is
-nobody's until it answers again: those after it are asked for what it leaves, and not in its stead. Only one that is not
-there at all, and never was, is passed over.
+Sources are read in order, each for the GPUs that those before it left. A source that fails is believed as it answered
+last, for `keep_ms`. After that its claims are unknown, so the GPUs that the sources before it left are unallocated
+until it answers again: no source replaces one that fails. Only a source that is absent, and always was, is skipped.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from contracts.errors import WattlogError
 from producers.api import BindingSource
 from producers.bindings.apportion import Binding, GpuShares, binding_weights
-from producers.bindings.assignment import resolve_claims
 from producers.bindings.claims import (
     BindingWarning,
     Boards,
@@ -27,176 +25,182 @@ from producers.bindings.claims import (
     board_of_device,
 )
 from producers.bindings.metrics import BindingMetrics
+from producers.bindings.resolution import SharesByGpu, resolve_claims
 
 log = logging.getLogger(__name__)
 
 EXIT_S = 2.0
-"""How long the end waits for a look; the thread is a daemon."""
+"""Time that the exit waits for a reading; the thread is a daemon."""
 MAX_LOGGED = 20
-"""Oddities of one look that are told one by one."""
+"""Warnings of one reading that are logged one by one."""
 
 
 class BindingSnapshot(NamedTuple):
-    """What a look found: who holds which GPU, what is odd, and how many GPUs there are. `at_ms` is monotonic."""
+    """Shares of each GPU, warnings, and all GPUs, at a monotonic time."""
 
-    holdings: Mapping[str, GpuShares]
-    oddities: Sequence[BindingWarning]
+    shares: SharesByGpu
+    warnings: Sequence[BindingWarning]
     gpus: Sequence[str]
     at_ms: int
 
 
 @dataclass(slots=True)
 class _SourceState:
-    """A source, and what it said last."""
+    """A source and its last report."""
 
     source: BindingSource
-    found: ClaimReport = field(default_factory=ClaimReport)
+    report: ClaimReport = field(default_factory=ClaimReport)
     read_ms: int | None = None
-    failing: bool = False
+    is_failing: bool = False
 
 
 class BindingReader:
-    """One look after the other; time is handed in."""
+    """Reads all sources once per call of `read`. Time is injected."""
 
     def __init__(
-        self, topology: Callable[[], Boards], sources: Sequence[BindingSource], nobody: Binding, *, keep_ms: int,
-        metrics: BindingMetrics,
+        self, list_boards: Callable[[], Boards], sources: Sequence[BindingSource], unallocated: Binding, *,
+        keep_ms: int, metrics: BindingMetrics,
     ) -> None:  # fmt: skip
-        self._topology, self._nobody, self._keep_ms, self._metrics = topology, nobody, keep_ms, metrics
-        self._asked = [_SourceState(source) for source in sources]
+        self._list_boards, self._unallocated, self._keep_ms, self._metrics = list_boards, unallocated, keep_ms, metrics
+        self._states = [_SourceState(source) for source in sources]
         self._boards: Boards = ()
-        self._blind = False
-        self._told: set[BindingWarning] = set()
-        self._holders: Mapping[str, GpuShares] = {}
+        self._boards_fail = False
+        self._logged_warnings: set[BindingWarning] = set()
+        self._logged_shares: SharesByGpu = {}
 
-    def look(self, now_ms: int) -> BindingSnapshot:
-        """Asks every source that is due. Never raises for one that does not answer: that is counted and told."""
+    def read(self, now_ms: int) -> BindingSnapshot:
+        """Read the sources in order and return the snapshot. A source that fails is counted and logged."""
         try:
-            self._boards, self._blind = self._topology(), False
-        except WattlogError as error:
-            self._failed("topology", error, first=not self._blind)
-            self._blind = True
-        free = {b.uuid for b in self._boards}
-        devices = board_of_device(self._boards)
+            self._boards, self._boards_fail = self._list_boards(), False
+        except Exception as error:  # The boards of the last reading hold on.
+            self._count_failure("topology", error, is_first=not self._boards_fail)
+            self._boards_fail = True
+        free = {board.uuid for board in self._boards}
+        boards_by_device = board_of_device(self._boards)
         claims: list[DeviceClaim] = []
-        odd: list[BindingWarning] = []
-        for asked in self._asked:
-            found = self._ask(asked, [b for b in self._boards if b.uuid in free], now_ms)
-            if found is None:
+        warnings: list[BindingWarning] = []
+        for state in self._states:
+            report = self._report(state, [board for board in self._boards if board.uuid in free], now_ms)
+            if report is None:
                 break
-            mine = [c for c in found.claims if c.device not in devices or devices[c.device] in free]
-            claims += mine
-            odd += found.oddities
-            free -= {devices[c.device] for c in mine if c.device in devices}
-        holdings, odder = resolve_claims(self._boards, claims, self._nobody)
-        seen = BindingSnapshot(holdings, list(dict.fromkeys([*odd, *odder])), [b.uuid for b in self._boards], now_ms)
-        self._tell(seen)
-        return seen
+            accepted = [
+                c for c in report.claims if c.device not in boards_by_device or boards_by_device[c.device] in free
+            ]
+            claims += accepted
+            warnings += report.warnings
+            free -= {boards_by_device[c.device] for c in accepted if c.device in boards_by_device}
+        shares, conflicts = resolve_claims(self._boards, claims, self._unallocated)
+        gpus = [board.uuid for board in self._boards]
+        snapshot = BindingSnapshot(shares, list(dict.fromkeys([*warnings, *conflicts])), gpus, now_ms)
+        self._log_changes(snapshot)
+        self._metrics.update(snapshot.gpus, snapshot.shares, snapshot.warnings)
+        return snapshot
 
-    def _ask(self, asked: _SourceState, free: Boards, now_ms: int) -> ClaimReport | None:
-        """What a source says of these boards, or said last; None where that is too long ago."""
-        name = asked.source.name
+    def _report(self, state: _SourceState, free: Boards, now_ms: int) -> ClaimReport | None:
+        """Return a source's report on these boards, or its last one; None if that is older than `keep_ms`."""
+        name = state.source.name
         try:
-            asked.found, asked.read_ms = asked.source.read(free, now_ms), now_ms
-        except WattlogError as error:
-            self._failed(name, error, first=not asked.failing)
-            asked.failing = True
-            if isinstance(error, SourceAbsent) and asked.read_ms is None:
+            state.report, state.read_ms = state.source.read(free, now_ms), now_ms
+        except Exception as error:  # A fault of one source costs no other source its GPUs.
+            self._count_failure(name, error, is_first=not state.is_failing)
+            state.is_failing = True
+            if isinstance(error, SourceAbsent) and state.read_ms is None:
                 return ClaimReport()
-            if asked.read_ms is None or now_ms - asked.read_ms > self._keep_ms:
+            if state.read_ms is None or now_ms - state.read_ms > self._keep_ms:
                 return None
         else:
-            if asked.failing:
+            if state.is_failing:
                 log.warning("bindings: %s answers again", name)
-            asked.failing = False
-        return asked.found
+            state.is_failing = False
+        return state.report
 
-    def _failed(self, name: str, error: Exception, *, first: bool) -> None:
+    def _count_failure(self, name: str, error: Exception, *, is_first: bool) -> None:
         self._metrics.failures.labels(name).inc()
-        log.log(logging.ERROR if first else logging.DEBUG, "bindings: %s: %s", name, error)
+        trace = None if isinstance(error, WattlogError) else error
+        log.log(logging.ERROR if is_first else logging.DEBUG, "bindings: %s: %s", name, error, exc_info=trace)
 
-    def _tell(self, seen: BindingSnapshot) -> None:
-        """Each change once."""
-        now = set(seen.oddities)
-        new = [odd for odd in seen.oddities if odd not in self._told]
-        for odd in new[:MAX_LOGGED]:
-            log.warning("bindings: %s", odd.says)
+    def _log_changes(self, snapshot: BindingSnapshot) -> None:
+        """Log each change once."""
+        warnings = set(snapshot.warnings)
+        new = [warning for warning in snapshot.warnings if warning not in self._logged_warnings]
+        for warning in new[:MAX_LOGGED]:
+            log.warning("bindings: %s", warning.message)
         if len(new) > MAX_LOGGED:
             log.warning("bindings: %d more like these", len(new) - MAX_LOGGED)
-        for odd in sorted(self._told - now)[:MAX_LOGGED]:
-            log.info("bindings: no longer so: %s", odd.says)
-        self._told = now
-        for gpu in seen.gpus:
-            if self._holders.get(gpu) != seen.holdings.get(gpu):
-                log.info("bindings: %s: %s", gpu, describe_shares(seen.holdings.get(gpu)))
-        self._holders = seen.holdings
-        self._metrics.show(seen.gpus, seen.holdings, seen.oddities)
+        for warning in sorted(self._logged_warnings - warnings)[:MAX_LOGGED]:
+            log.info("bindings: no longer so: %s", warning.message)
+        self._logged_warnings = warnings
+        for gpu in snapshot.gpus:
+            if self._logged_shares.get(gpu) != snapshot.shares.get(gpu):
+                log.info("bindings: %s: %s", gpu, describe_shares(snapshot.shares.get(gpu)))
+        self._logged_shares = snapshot.shares
 
 
 class BindingWatcher:
-    """Who holds which GPU, as far as is known now: what an agent asks at every sample. Never waits.
+    """Current shares of each GPU. The agent calls it at every sample; a call never waits.
 
-    A context manager: the thread that looks lives as long. What it saw is good for `keep_ms`; if the thread itself
-    hangs for longer, every GPU is nobody's.
+    It is a context manager, and its thread lives as long. A snapshot is good for `keep_ms`: if the thread itself hangs
+    for longer, every GPU is unallocated.
     """
 
     def __init__(
-        self, looker: BindingReader, monotonic_ms: Callable[[], int], *, every_ms: int, keep_ms: int,
+        self, reader: BindingReader, monotonic_ms: Callable[[], int], *, every_ms: int, keep_ms: int,
         metrics: BindingMetrics, first_s: float = 5.0,
     ) -> None:  # fmt: skip
-        self._looker, self._monotonic_ms, self._every_ms, self._keep_ms = looker, monotonic_ms, every_ms, keep_ms
+        self._reader, self._monotonic_ms, self._every_ms, self._keep_ms = reader, monotonic_ms, every_ms, keep_ms
         self._metrics, self._first_s = metrics, first_s
-        self._seen = BindingSnapshot({}, (), (), monotonic_ms())
-        self._first, self._stop, self._stale = threading.Event(), threading.Event(), False
+        self._snapshot = BindingSnapshot({}, (), (), monotonic_ms())
+        self._first, self._stop, self._is_stale = threading.Event(), threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="bindings", daemon=True)
 
     def __enter__(self) -> BindingWatcher:
-        """Begins to look, and waits a little for the first look, so that the first interval has its holder."""
+        """Start the thread and wait up to `first_s` for its first snapshot, so that the first interval has a holder."""
         self._thread.start()
         if not self._first.wait(self._first_s):
-            log.error("bindings: nothing is known after %g s; GPUs are nobody's until it is", self._first_s)
+            log.error("bindings: nothing is known after %g s; GPUs are unallocated until it is", self._first_s)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(EXIT_S)
 
-    def __call__(self) -> Mapping[str, GpuShares]:
-        seen = self._seen
-        age_ms = self._monotonic_ms() - seen.at_ms
+    def __call__(self) -> SharesByGpu:
+        """Return the shares of each GPU; none if the snapshot is too old."""
+        snapshot = self._snapshot
+        age_ms = self._monotonic_ms() - snapshot.at_ms
         self._metrics.age.set(age_ms / 1000)
-        stale = age_ms > self._keep_ms + self._every_ms
-        if stale != self._stale:
-            self._stale = stale
-            log.error("bindings: %s", f"not seen for {age_ms / 1000:.0f} s: nobody's" if stale else "seen again")
-        if stale:
-            self._metrics.show(seen.gpus, {}, seen.oddities)
+        is_stale = age_ms > self._keep_ms + self._every_ms
+        if is_stale != self._is_stale:
+            self._is_stale = is_stale
+            state = f"not read for {age_ms / 1000:.0f} s: all GPUs are unallocated" if is_stale else "read again"
+            log.error("bindings: %s", state)
+        if is_stale:
+            self._metrics.update(snapshot.gpus, {}, snapshot.warnings)
             return {}
-        return seen.holdings
+        return snapshot.shares
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                self._seen = self._looker.look(self._monotonic_ms())
-            # A fault of ours may not end the thread in silence: what was seen grows old, and that is told.
-            except Exception:
-                log.exception("bindings: a look failed")
+                self._snapshot = self._reader.read(self._monotonic_ms())
+            except Exception:  # A bug must not end the thread silently: the snapshot grows stale, which is logged.
+                log.exception("bindings: a reading failed")
                 self._metrics.failures.labels("look").inc()
             self._first.set()
             self._stop.wait(self._every_ms / 1000)
 
 
-def describe_shares(holding: GpuShares | None) -> str:
-    """Who holds a GPU and why, for people."""
-    if not holding:
-        return "nobody holds it"
-    whole = sum(share.weight for share in holding)
-    said = []
-    for share in holding:
+def describe_shares(shares: GpuShares | None) -> str:
+    """Return a sentence on the holders of a GPU and the reasons, for people."""
+    if not shares:
+        return "unallocated"
+    weight_sum = sum(share.weight for share in shares)
+    parts = []
+    for share in shares:
         about = dict(share.about)
-        part = f" {share.weight}/{whole}" if len(holding) > 1 else ""
-        where = "/".join(about[k] for k in ("namespace", "pod", "container") if k in about)
-        why = ", ".join(filter(None, (about.get("source", ""), where, about.get("rule", ""))))
-        paid = f", idle paid by {share.binding.owner}" if share.binding.owner else ""
-        said.append(f"{share.binding.workload}{part} ({why or 'nobody'}{paid})")
-    return ("shared: " if len(binding_weights(holding)) > 1 else "") + "; ".join(said)
+        weight = f" {share.weight}/{weight_sum}" if len(shares) > 1 else ""
+        place = "/".join(about[k] for k in ("namespace", "pod", "container") if k in about)
+        reason = ", ".join(filter(None, (about.get("source", ""), place, about.get("rule", ""))))
+        payer = f", idle paid by {share.binding.owner}" if share.binding.owner else ""
+        parts.append(f"{share.binding.workload}{weight} ({reason or 'unallocated'}{payer})")
+    return ("shared: " if len(binding_weights(shares)) > 1 else "") + "; ".join(parts)

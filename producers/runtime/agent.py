@@ -168,7 +168,7 @@ class Agent:
         runs = self._held.due(self._holders, end=end) if self._node.held_ms else []
         events = [*self._power_events(rows), *self._held_events(runs)]
         if self._keep(events, self._marks(self._states, runs), "what was measured"):
-            self._held.kept(runs)
+            self._held.discard(runs)
             self._count(events)
         else:
             for event in reversed(events):
@@ -233,7 +233,7 @@ class Agent:
         holding = self._holders[uuid]
         alone = holding == (BindingShare(holding[0].binding),)
         shares = () if alone else holding
-        return Mark(self._node.boot, holding[0].binding, self._states[uuid], shares, self._held.span(uuid, told))
+        return Mark(self._node.boot, holding[0].binding, self._states[uuid], shares, self._held.open_span(uuid, told))
 
     def _take(self, reading: GpuReading, holding: GpuShares) -> None:
         took = add_reading(self._states.get(reading.gpu_uuid), reading, max_gap_ms=self._max_gap_ms)
@@ -246,7 +246,7 @@ class Agent:
         if took.intervals:
             self._backlog(held_by).add(took.intervals)
             if self._node.held_ms:
-                self._held.take(took.intervals, held_by)
+                self._held.add(took.intervals, held_by)
             self._holders[reading.gpu_uuid] = holding
 
     def _backlog(self, holding: GpuShares) -> Backlog:

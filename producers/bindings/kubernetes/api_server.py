@@ -1,4 +1,4 @@
-"""Pods of this node with their labels, from the Kubernetes API. Listing pods is all that it may do
+"""Pods of this node with their labels, from the Kubernetes API. The service account may only list pods
 (k8s/base/agent.yaml)."""
 
 from __future__ import annotations
@@ -12,69 +12,89 @@ import httpx
 import msgspec
 
 from contracts.errors import Unavailable
-from producers.bindings.kubernetes.pods import LabelledPod, PodsByName
+from producers.bindings.kubernetes.pods import LabelledPod, PodListing
 
 TIMEOUT_S = 2.0
 MAX_BYTES = 32 * 2**20
 
 
 class _PodList(msgspec.Struct):
-    items: list[LabelledPod]
+    items: list[msgspec.Raw]
 
 
 class ApiServer:
-    """Lists the pods of `node`. The token is read anew each time: the kubelet renews it. It is in no error and no log.
+    """Client that lists the pods of `node`.
 
-    `url` is "" inside of a cluster, which says itself where its API is.
+    The token is read each time, because the kubelet renews it; it is in no error and no log. `url` is "" inside of a
+    cluster, which gives the address of its API.
     """
 
     def __init__(self, url: str, node: str, token_file: Path, ca_file: Path, *, timeout_s: float = TIMEOUT_S) -> None:
         self._url, self._node, self._token_file, self._ca_file = url, node, token_file, ca_file
         self._timeout_s = timeout_s
 
-    def pods(self) -> PodsByName:
-        """Raises Unavailable: no address, no token, no answer within the time, another status than 200."""
-        url = f"{self._url or _in_cluster()}/api/v1/pods"
+    def pods(self) -> PodListing:
+        """Return the pods; a malformed one is left out and named.
+
+        Raises Unavailable: no address, no token, no answer within the time, another status than 200, no list of pods.
+        """
+        url = f"{self._url or _in_cluster_url()}/api/v1/pods"
         # Version 0: from the server's memory, not from etcd.
-        asked = {"fieldSelector": f"spec.nodeName={self._node}", "resourceVersion": "0"}
+        query = {"fieldSelector": f"spec.nodeName={self._node}", "resourceVersion": "0"}
         try:
             token = self._token_file.read_text("utf-8").strip()
             verify = ssl.create_default_context(cafile=str(self._ca_file)) if url.startswith("https") else False
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise Unavailable(
                 f"The service account's token or CA cannot be read: {error}", "Are they mounted (k8s/base/agent.yaml)?"
             ) from None
+        if not (token.isascii() and token.isprintable()):  # The client's error would show it.
+            raise Unavailable(f"{self._token_file} holds no token", "Is that the service account's token?")
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "wattlog"}
         try:
             with httpx.Client(verify=verify, timeout=self._timeout_s, trust_env=False) as client:
-                body = self._body(client, url, asked, headers)
-            listed = msgspec.json.decode(body, type=_PodList)
+                body = self._body(client, url, query, headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            said = str(error) or type(error).__name__
-            raise Unavailable(f"{url} does not answer: {said}", "May the agent reach the API server?") from None
-        except msgspec.MsgspecError as error:
-            raise Unavailable(
-                f"{url} does not answer with a list of pods: {error}", "Is that the API server?"
-            ) from None
-        return {(pod.metadata.namespace, pod.metadata.name): pod for pod in listed.items}
+            reason = str(error) or type(error).__name__
+            raise Unavailable(f"{url} does not answer: {reason}", "May the agent reach the API server?") from None
+        return _parse_pods(body, url)
 
-    def _body(self, client: httpx.Client, url: str, asked: dict[str, str], headers: dict[str, str]) -> bytes:
-        deadline = time.monotonic() + 2 * self._timeout_s  # In all; httpx bounds each step alone.
-        with client.stream("GET", url, params=asked, headers=headers) as answer:
-            if answer.status_code != httpx.codes.OK:
+    def _body(self, client: httpx.Client, url: str, query: dict[str, str], headers: dict[str, str]) -> bytes:
+        deadline = time.monotonic() + 2 * self._timeout_s  # In total; httpx bounds each step alone.
+        with client.stream("GET", url, params=query, headers=headers) as response:
+            if response.status_code != httpx.codes.OK:
                 raise Unavailable(
-                    f"{url} answers {answer.status_code}", "Has the agent's service account the right to list pods?"
+                    f"{url} answers {response.status_code}", "Has the agent's service account the right to list pods?"
                 )
             body = bytearray()
-            for chunk in answer.iter_bytes():
+            for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) > MAX_BYTES or time.monotonic() > deadline:
-                    raise Unavailable(f"{url} goes on and on: {len(body):,} bytes so far", "Is that the API server?")
+                    raise Unavailable(
+                        f"{url} sends too much or too slowly: {len(body):,} bytes so far", "Is that the API server?"
+                    )
             return bytes(body)
 
 
-def _in_cluster() -> str:
+def _parse_pods(body: bytes, url: str) -> PodListing:
+    """Parse a list of pods. Raises Unavailable if no part of it is one."""
+    try:
+        items = msgspec.json.decode(body, type=_PodList).items
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise Unavailable(f"{url} does not answer with a list of pods: {error}", "Is that the API server?") from None
+    pods, refused = list[LabelledPod](), list[str]()
+    for item in items:
+        try:
+            pods.append(msgspec.json.decode(item, type=LabelledPod))
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            refused.append(f"{bytes(item)[:60]!r}: {error}")
+    if refused and not pods:
+        raise Unavailable(f"{url} does not answer with a list of pods: {refused[0]}", "Is that the API server?")
+    return PodListing({(pod.metadata.namespace, pod.metadata.name): pod for pod in pods}, refused)
+
+
+def _in_cluster_url() -> str:
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host:
-        raise Unavailable("It is not known where the Kubernetes API is", "Give `produce.bindings.api`.")
+        raise Unavailable("The address of the Kubernetes API is not known", "Set `produce.bindings.api`.")
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"

@@ -1,5 +1,8 @@
-"""The messages of podresources.proto, which lies beside this, as descriptors written by hand: eight small messages are
-no reason for a compiler in the build, and its output would be bound to one version of the runtime."""
+"""Messages of podresources.proto, which is beside this file, as descriptors written by hand.
+
+Eight small messages are no reason for a compiler in the build, and its output would depend on one version of the
+runtime.
+"""
 
 from __future__ import annotations
 
@@ -35,31 +38,31 @@ MESSAGES: dict[str, tuple[tuple[str, str, int], ...]] = {
     ),
     "CDIDevice": (("name", "string", 1),),
 }
-"""Each message's fields: name, type, number."""
+"""Fields of each message: name, type, number."""
 
 
 def _file() -> descriptor_pb2.FileDescriptorProto:
     kind = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="wattlog/podresources.proto", package="v1", syntax="proto3")
     for message, fields in MESSAGES.items():
-        made = file.message_type.add(name=message)
-        for name, said, number in fields:
-            repeated, of = said.startswith("repeated "), said.removeprefix("repeated ")
-            field = made.field.add(name=name, number=number)
-            field.label = kind.LABEL_REPEATED if repeated else kind.LABEL_OPTIONAL
-            field.type = kind.TYPE_STRING if of == "string" else kind.TYPE_MESSAGE
-            if of != "string":
-                field.type_name = f".v1.{of}"
+        descriptor = file.message_type.add(name=message)
+        for name, declaration, number in fields:
+            is_repeated, type_name = declaration.startswith("repeated "), declaration.removeprefix("repeated ")
+            field = descriptor.field.add(name=name, number=number)
+            field.label = kind.LABEL_REPEATED if is_repeated else kind.LABEL_OPTIONAL
+            field.type = kind.TYPE_STRING if type_name == "string" else kind.TYPE_MESSAGE
+            if type_name != "string":
+                field.type_name = f".v1.{type_name}"
     return file
 
 
 def _classes() -> dict[str, Any]:
-    """Of a pool of their own: another package of the process may know the same names."""
+    """Return the classes by message, from a pool of their own: another package may register the same names."""
     pool = descriptor_pool.DescriptorPool()
     pool.Add(_file())
     return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"v1.{name}")) for name in MESSAGES}
 
 
-_of = _classes()
-ListPodResourcesRequest = _of["ListPodResourcesRequest"]
-ListPodResourcesResponse = _of["ListPodResourcesResponse"]
+_BY_NAME = _classes()
+ListPodResourcesRequest = _BY_NAME["ListPodResourcesRequest"]
+ListPodResourcesResponse = _BY_NAME["ListPodResourcesResponse"]

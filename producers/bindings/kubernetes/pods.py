@@ -1,11 +1,11 @@
-"""Pods that hold GPUs: the kubelet says which container has which device, the API server how its pod is labelled.
+"""Binding source for Kubernetes pods: the kubelet gives the devices of each container, the API server the labels.
 
-What a device is called (NVIDIA's device plugin): `GPU-...`; `GPU-...::3`, the replica 3 of a time-sliced one; `MIG-...`
-for an instance, `MIG-...::0` for a replica of one. By dynamic resource allocation a container has CDI devices, of which
-only those that name a UUID can be told apart here; others are told as unknown.
+Devices are named by NVIDIA's device plugin: `GPU-...`; `GPU-...::3` for replica 3 of a time-sliced GPU; `MIG-...` for
+an instance, and `MIG-...::0` for a replica of one. With dynamic resource allocation a container has CDI devices. Those
+that name a UUID are identified; others are reported as unknown.
 
-The kubelet is believed on who holds what, the API server on what that is. A pod that has ended holds nothing, though
-the kubelet may go on to name it.
+The kubelet is believed on which pod has which device, the API server on what the pod is. A pod that has ended holds
+nothing, though the kubelet may go on to list it.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from producers.bindings.claims import (
     ClaimReport,
     DeviceClaim,
     WorkloadHolder,
-    printable,
     tenant_fault,
     workload_fault,
 )
 from producers.bindings.config import PodLabelNames
+from producers.common.printable import printable
 
 NAME = "kubernetes"
 LABELS_MS = 60_000
-"""How long labels are good without asking again, unless a pod comes that nobody knows yet."""
+"""Time for which labels are good, unless an unknown pod appears."""
 _ENDED = ("Succeeded", "Failed")
 _CRON = re.compile(r"-\d{8,10}$")
-"""What a CronJob puts behind its name: minutes since 1970."""
+"""Suffix of a CronJob's jobs: minutes since 1970."""
 
 
 class PodDevice(NamedTuple):
@@ -45,14 +45,23 @@ class PodDevice(NamedTuple):
     container: str
     device: str
 
+    @property
+    def place(self) -> str:
+        """Namespace and pod, for people."""
+        return printable(f"{self.namespace}/{self.pod}")
+
 
 class OwnerReference(msgspec.Struct, frozen=True):
+    """Object that made a pod."""
+
     kind: str
     name: str
     controller: bool = False
 
 
 class PodMetadata(msgspec.Struct, frozen=True, rename="camel"):
+    """Names and labels of a pod."""
+
     name: str
     namespace: str
     labels: dict[str, str] = {}
@@ -60,35 +69,47 @@ class PodMetadata(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class PodStatus(msgspec.Struct, frozen=True):
+    """Phase of a pod."""
+
     phase: str = ""
 
 
 class LabelledPod(msgspec.Struct, frozen=True):
-    """What is read of a pod; its containers, and what stands in their environment, are not."""
+    """Part of a pod that is read. Its containers and their environment are not."""
 
     metadata: PodMetadata
     status: PodStatus = PodStatus()
 
 
 PodsByName = Mapping[tuple[str, str], LabelledPod]
-"""By (namespace, name)."""
+"""Pods by (namespace, name)."""
+
+
+class PodListing(NamedTuple):
+    """Pods of a node, and why each malformed one was left out."""
+
+    pods: PodsByName
+    refused: Sequence[str] = ()
 
 
 class PodDeviceLister(Protocol):
-    """`producers.bindings.kubernetes.kubelet.PodResources`."""
+    """Devices of this node's containers: `producers.bindings.kubernetes.kubelet.KubeletPodResources`."""
 
     def devices(self) -> Sequence[PodDevice]: ...
 
 
 class PodLister(Protocol):
-    """`producers.bindings.kubernetes.api_server.ApiServer`."""
+    """Pods of this node: `producers.bindings.kubernetes.api_server.ApiServer`."""
 
-    def pods(self) -> PodsByName: ...
+    def pods(self) -> PodListing: ...
 
 
 class KubernetesBindings:
-    """See the module. Labels are asked for when a pod is not known, when two claim one device, and every LABELS_MS.
-    While the API server does not answer, what it said last is good for `keep_ms`."""
+    """Claims of this node's containers.
+
+    Labels are read when a pod is unknown, when two pods claim one device, and every LABELS_MS. While the API server
+    does not answer, its last answer is good for `keep_ms`.
+    """
 
     name = NAME
 
@@ -98,29 +119,32 @@ class KubernetesBindings:
     ) -> None:  # fmt: skip
         self._kubelet, self._api, self._labels, self._keep_ms = kubelet, api, labels, keep_ms
         self._tenant_from = tenant_from
-        self._pods: PodsByName = {}
+        self._listing = PodListing({})
         self._read_ms: int | None = None
 
-    def read(self, topology: Boards, now_ms: int) -> ClaimReport:
+    def read(self, boards: Boards, now_ms: int) -> ClaimReport:
         devices = self._kubelet.devices()
-        odd: list[BindingWarning] = []
-        if devices and self._must_ask(devices, now_ms):
+        warnings: list[BindingWarning] = []
+        if devices and self._must_list_pods(devices, now_ms):
             try:
-                self._pods, self._read_ms = self._api.pods(), now_ms
+                self._listing, self._read_ms = self._api.pods(), now_ms
             except WattlogError as error:
-                odd.append(BindingWarning("unknown_holder", f"labels of pods cannot be read: {error}"))
+                warnings.append(BindingWarning("unknown_holder", f"labels of pods cannot be read: {error}"))
                 if self._read_ms is None or now_ms - self._read_ms > self._keep_ms:
-                    self._pods = {}
-        found = claims(devices, self._pods, self._labels, self._tenant_from)
-        return ClaimReport(found.claims, (*odd, *found.oddities))
+                    self._listing = PodListing({})
+        if refused := self._listing.refused:
+            message = f"{len(refused)} pods of the API server are malformed, such as {refused[0]}"
+            warnings.append(BindingWarning("unknown_holder", message))
+        report = claims(devices, self._listing.pods, self._labels, self._tenant_from)
+        return ClaimReport(report.claims, (*warnings, *report.warnings))
 
-    def _must_ask(self, devices: Sequence[PodDevice], now_ms: int) -> bool:
+    def _must_list_pods(self, devices: Sequence[PodDevice], now_ms: int) -> bool:
         if self._read_ms is None or now_ms - self._read_ms >= LABELS_MS:
             return True
-        holders: dict[str, tuple[str, str]] = {}
+        pod_of_device: dict[str, tuple[str, str]] = {}
         for d in devices:
             pod = (d.namespace, d.pod)
-            if pod not in self._pods or holders.setdefault(d.device, pod) != pod:
+            if pod not in self._listing.pods or pod_of_device.setdefault(d.device, pod) != pod:
                 return True
         return False
 
@@ -128,65 +152,66 @@ class KubernetesBindings:
 def claims(
     devices: Iterable[PodDevice], pods: PodsByName, labels: PodLabelNames, tenant_from: str = "label"
 ) -> ClaimReport:
-    """The claims of containers, by what is known of their pods."""
-    found: list[DeviceClaim] = []
-    odd: dict[BindingWarning, None] = {}
+    """Return the claims of containers, by the labels of their pods."""
+    result: list[DeviceClaim] = []
+    warnings: dict[BindingWarning, None] = {}
     for d in devices:
         device, _, replica = d.device.partition("::")
         pod = pods.get((d.namespace, d.pod))
         if pod is None:
-            odd[
-                BindingWarning("unknown_holder", f"{d.namespace}/{d.pod} holds {d.device}, and nothing is known of it")
-            ] = None
-            found.append(DeviceClaim(device, None, replica))
+            message = f"{d.place} holds {printable(d.device)}, and nothing is known of it"
+            warnings[BindingWarning("unknown_holder", message)] = None
+            result.append(DeviceClaim(device, None, replica))
         elif pod.status.phase not in _ENDED:
-            holder, wrong = _holder(d, pod, labels, tenant_from)
-            odd.update(dict.fromkeys(wrong))
-            found.append(DeviceClaim(device, holder, replica))
-    return ClaimReport(found, tuple(odd))
+            holder, holder_warnings = _holder(d, pod, labels, tenant_from)
+            warnings.update(dict.fromkeys(holder_warnings))
+            result.append(DeviceClaim(device, holder, replica))
+    return ClaimReport(result, tuple(warnings))
 
 
 def _holder(
-    d: PodDevice, pod: LabelledPod, labels: PodLabelNames, tenant_from: str
+    d: PodDevice, pod: LabelledPod, names: PodLabelNames, tenant_from: str
 ) -> tuple[WorkloadHolder, list[BindingWarning]]:
-    said, odd = pod.metadata.labels, list[BindingWarning]()
-    where = f"{d.namespace}/{d.pod}"
-    workload, rule = said.get(labels.workload, ""), "label"
+    labels, warnings = pod.metadata.labels, list[BindingWarning]()
+    workload, rule = labels.get(names.workload, ""), "label"
     if workload and (fault := workload_fault(workload)):
-        odd.append(
-            BindingWarning("bad_name", f"{where}: the label {labels.workload} is {printable(workload)!r}: {fault}")
-        )
+        message = f"{d.place}: the label {names.workload} is {printable(workload)!r}: {fault}"
+        warnings.append(BindingWarning("bad_name", message))
         workload = ""
     if not workload:
         name, rule = controller_name(pod)
         workload = printable(f"{d.namespace}/{name}")
-        odd.append(
-            BindingWarning(
-                "no_label", f"{where} has no label {labels.workload} to use: called {workload}, by its {rule}"
-            )
-        )
-    tenant = d.namespace if tenant_from == "namespace" else said.get(labels.tenant, "")
+        message = f"{d.place} has no label {names.workload} to use: called {workload}, by its {printable(rule)}"
+        warnings.append(BindingWarning("no_label", message))
+    tenant = d.namespace if tenant_from == "namespace" else labels.get(names.tenant, "")
     if tenant and (fault := tenant_fault(tenant)):
-        odd.append(BindingWarning("bad_name", f"{where}: the tenant {printable(tenant)!r} cannot be used: {fault}"))
+        message = f"{d.place}: the tenant {printable(tenant)!r} cannot be used: {fault}"
+        warnings.append(BindingWarning("bad_name", message))
         tenant = ""
     elif not tenant:
-        odd.append(BindingWarning("no_tenant", f"{where} has no label {labels.tenant}: nobody pays when it is idle"))
-    team, cost_centre, model = (said.get(n, "") for n in (labels.team, labels.cost_centre, labels.model))
-    return WorkloadHolder(
-        workload, tenant, NAME, d.namespace, d.pod, d.container, team, cost_centre, model, rule
-    ), odd  # fmt: skip
+        message = f"{d.place} has no label {names.tenant}: nobody pays when it is idle"
+        warnings.append(BindingWarning("no_tenant", message))
+    holder = WorkloadHolder(
+        workload=workload, tenant=tenant, source=NAME, namespace=d.namespace, pod=d.pod, container=d.container,
+        team=labels.get(names.team, ""), cost_centre=labels.get(names.cost_centre, ""),
+        model=labels.get(names.model, ""), rule=rule,
+    )  # fmt: skip
+    return holder, warnings
 
 
 def controller_name(pod: LabelledPod) -> tuple[str, str]:
-    """The name of what made a pod, and its kind: a Deployment's without its ReplicaSet's hash, a CronJob's without the
-    time; a StatefulSet's, Job's or any other's as it is; the pod's own where nothing made it."""
-    made_by = next((o for o in pod.metadata.owner_references if o.controller), None)
-    if made_by is None:
+    """Return the name and kind of the object that made a pod.
+
+    A Deployment's is without its ReplicaSet's hash, a CronJob's without the time; others' are unchanged. A pod that
+    nothing made has its own name.
+    """
+    owner = next((o for o in pod.metadata.owner_references if o.controller), None)
+    if owner is None:
         return pod.metadata.name, "pod"
-    name, kind = made_by.name, made_by.kind
-    template = pod.metadata.labels.get("pod-template-hash", "")
-    if kind == "ReplicaSet" and template and name.endswith(f"-{template}"):
-        return name.removesuffix(f"-{template}"), "Deployment"
-    if kind == "Job" and (stamp := _CRON.search(name)):
-        return name[: stamp.start()], "CronJob"
+    name, kind = owner.name, owner.kind
+    template_hash = pod.metadata.labels.get("pod-template-hash", "")
+    if kind == "ReplicaSet" and template_hash and name.endswith(f"-{template_hash}"):
+        return name.removesuffix(f"-{template_hash}"), "Deployment"
+    if kind == "Job" and (suffix := _CRON.search(name)):
+        return name[: suffix.start()], "CronJob"
     return name, kind

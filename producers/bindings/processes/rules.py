@@ -1,4 +1,4 @@
-"""Plain processes that hold GPUs: NVML says which processes compute on which GPU, a table of rules whose they are."""
+"""Binding source for plain processes: the GPUs' driver lists the processes on each GPU, rules give their workloads."""
 
 from __future__ import annotations
 
@@ -17,33 +17,40 @@ from producers.bindings.procfs import ProcessInfo, ProcFs
 
 NAME = "processes"
 ProcessLister = Callable[[], Mapping[str, Sequence[int]]]
-"""Processes by the device (a GPU's or MIG instance's UUID) that they compute on. Raises Unavailable."""
+"""Returns process ids by the device (a GPU's or MIG instance's UUID) that they compute on. Raises Unavailable."""
 
 
 class ProcessBindings:
-    """See the module. The first rule that matches counts; processes that match none count as one unknown holder."""
+    """Claims of the processes that compute on GPUs.
+
+    The first rule that matches a process counts. Processes that match none count as one unknown holder.
+    """
 
     name = NAME
 
     def __init__(self, running: ProcessLister, proc: ProcFs, rules: Sequence[ProcessRule]) -> None:
         self._running, self._proc, self._rules = running, proc, rules
 
-    def read(self, topology: Boards, now_ms: int) -> ClaimReport:
+    def read(self, boards: Boards, now_ms: int) -> ClaimReport:
         claims: dict[DeviceClaim, None] = {}
-        odd: dict[BindingWarning, None] = {}
-        asked = board_of_device(topology)
-        for device, pids in ((d, pids) for d, pids in self._running().items() if d in asked):
+        warnings: dict[BindingWarning, None] = {}
+        devices = board_of_device(boards)
+        for device, pids in self._running().items():
+            if device not in devices:
+                continue
             for pid in pids:
-                holder = self._whose(self._proc.look(pid))
+                holder = self._holder(self._proc.process(pid))
                 if holder is None:
-                    odd[BindingWarning("unknown_holder", f"no rule knows a process that computes on {device}")] = None
+                    message = f"no rule knows a process that computes on {device}"
+                    warnings[BindingWarning("unknown_holder", message)] = None
                 elif not holder.tenant:
-                    odd[BindingWarning("no_tenant", f"the rule of {holder.workload} names no tenant")] = None
+                    message = f"the rule of {holder.workload} names no tenant"
+                    warnings[BindingWarning("no_tenant", message)] = None
                 replica = f"{holder.workload}/{holder.tenant}" if holder else ""
                 claims[DeviceClaim(device, holder, replica)] = None
-        return ClaimReport(tuple(claims), tuple(odd))
+        return ClaimReport(tuple(claims), tuple(warnings))
 
-    def _whose(self, process: ProcessInfo | None) -> WorkloadHolder | None:
+    def _holder(self, process: ProcessInfo | None) -> WorkloadHolder | None:
         if process is None:
             return None
         for n, rule in enumerate(self._rules, 1):

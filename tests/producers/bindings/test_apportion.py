@@ -19,9 +19,9 @@ from producers.bindings.apportion import (
     binding_weights,
     split_intervals,
 )
-from producers.bindings.assignment import resolve_claims
 from producers.bindings.claims import DeviceClaim, GpuBoard, WorkloadHolder
 from producers.bindings.holder_record import MAX_CLOSED_SPANS, HolderRecord, HolderSpan, rows
+from producers.bindings.resolution import resolve_claims
 from producers.gpu.intervals import EnergyInterval
 
 T0 = 1_700_000_000_000
@@ -127,52 +127,52 @@ def test_hours_that_are_split_at_once_do_not_become_more_rows_than_can_be_sent()
 
 
 def test_mig_is_split_by_compute_slices_and_what_nobody_holds_is_the_nodes() -> None:
-    held, odd = resolve_claims([A100], [DeviceClaim("MIG-1", CHAT), DeviceClaim("MIG-3", CODE)], NOBODY)
-    assert [(s.binding.workload, s.weight) for s in held["GPU-a"]] == [("chat", 1), ("code", 3), ("~n1", 3)]
-    assert odd == []
+    by_gpu, warnings = resolve_claims([A100], [DeviceClaim("MIG-1", CHAT), DeviceClaim("MIG-3", CODE)], NOBODY)
+    assert [(s.binding.workload, s.weight) for s in by_gpu["GPU-a"]] == [("chat", 1), ("code", 3), ("~n1", 3)]
+    assert warnings == []
 
 
 def test_instances_of_one_pod_add_up() -> None:
-    held, _ = resolve_claims([A100], [DeviceClaim("MIG-1", CHAT), DeviceClaim("MIG-2", CHAT)], NOBODY)
-    assert [(s.binding.workload, s.weight) for s in held["GPU-a"]] == [("chat", 3), ("~n1", 4)]
+    by_gpu, _ = resolve_claims([A100], [DeviceClaim("MIG-1", CHAT), DeviceClaim("MIG-2", CHAT)], NOBODY)
+    assert [(s.binding.workload, s.weight) for s in by_gpu["GPU-a"]] == [("chat", 3), ("~n1", 4)]
 
 
 def test_replicas_count_the_same_and_those_that_no_pod_holds_count_nothing() -> None:
     claims = [DeviceClaim("GPU-a", CHAT, "0"), DeviceClaim("GPU-a", CHAT, "2"), DeviceClaim("GPU-a", CODE, "7")]
-    held, odd = resolve_claims([GpuBoard("GPU-a")], claims, NOBODY)
-    assert [(s.binding.workload, s.weight) for s in held["GPU-a"]] == [("chat", 2), ("code", 1)]
-    assert odd == []
+    by_gpu, warnings = resolve_claims([GpuBoard("GPU-a")], claims, NOBODY)
+    assert [(s.binding.workload, s.weight) for s in by_gpu["GPU-a"]] == [("chat", 2), ("code", 1)]
+    assert warnings == []
 
 
 def test_replicas_of_an_instance_share_its_slices() -> None:
     claims = [DeviceClaim("MIG-3", CHAT, "0"), DeviceClaim("MIG-3", CODE, "1"), DeviceClaim("MIG-1", BATCH)]
-    held, _ = resolve_claims([A100], claims, NOBODY)
-    assert {s.binding.workload: Fraction(s.weight, 14) for s in held["GPU-a"]} == {
+    by_gpu, _ = resolve_claims([A100], claims, NOBODY)
+    assert {s.binding.workload: Fraction(s.weight, 14) for s in by_gpu["GPU-a"]} == {
         "batch": Fraction(1, 7), "chat": Fraction(3, 14), "code": Fraction(3, 14), "~n1": Fraction(3, 7),
     }  # fmt: skip
 
 
 def test_a_gpu_that_two_workloads_claim_whole_is_nobodys_and_told() -> None:
-    held, odd = resolve_claims(
+    by_gpu, warnings = resolve_claims(
         [GpuBoard("GPU-a"), GpuBoard("GPU-b")], [DeviceClaim("GPU-a", CHAT), DeviceClaim("GPU-a", CODE)], NOBODY
     )
-    assert held == {"GPU-a": (BindingShare(NOBODY),)}
-    assert [o.kind for o in odd] == ["conflict"]
-    assert "chat and code both claim GPU-a" in odd[0].says
+    assert by_gpu == {"GPU-a": (BindingShare(NOBODY),)}
+    assert [w.kind for w in warnings] == ["conflict"]
+    assert "chat and code both claim GPU-a" in warnings[0].message
 
 
 def test_a_device_that_is_not_seen_binds_nothing_and_is_told() -> None:
-    held, odd = resolve_claims([GpuBoard("GPU-a")], [DeviceClaim("GPU-z", CHAT)], NOBODY)
-    assert held == {}
-    assert [o.kind for o in odd] == ["unknown_device"]
+    by_gpu, warnings = resolve_claims([GpuBoard("GPU-a")], [DeviceClaim("GPU-z", CHAT)], NOBODY)
+    assert by_gpu == {}
+    assert [w.kind for w in warnings] == ["unknown_device"]
 
 
 def test_a_device_that_somebody_unknown_holds_is_nobodys() -> None:
-    held, odd = resolve_claims(
+    by_gpu, warnings = resolve_claims(
         [GpuBoard("GPU-a")], [DeviceClaim("GPU-a", None, "0"), DeviceClaim("GPU-a", CHAT, "1")], NOBODY
     )
-    assert held["GPU-a"] == (CHAT.share(1), BindingShare(NOBODY, 1))
-    assert odd == []
+    assert by_gpu["GPU-a"] == (CHAT.share(1), BindingShare(NOBODY, 1))
+    assert warnings == []
 
 
 @given(st.lists(st.tuples(st.sampled_from(["MIG-1", "MIG-2", "MIG-3"]), st.sampled_from([CHAT, CODE, BATCH, None]),
@@ -180,9 +180,9 @@ def test_a_device_that_somebody_unknown_holds_is_nobodys() -> None:
 def test_no_claims_can_make_more_or_less_than_a_whole_board(
     claims: list[tuple[str, WorkloadHolder | None, str]],
 ) -> None:
-    held, _ = resolve_claims([A100], [DeviceClaim(*c) for c in claims], NOBODY)
+    by_gpu, _ = resolve_claims([A100], [DeviceClaim(*c) for c in claims], NOBODY)
     slices = {"MIG-1": 1, "MIG-2": 2, "MIG-3": 3}
-    for holding in held.values():
+    for holding in by_gpu.values():
         whole = sum(s.weight for s in holding)
         nobody = sum(s.weight for s in holding if s.binding == NOBODY)
         claimed = sum(slices[device] for device in {c[0] for c in claims})
@@ -221,31 +221,31 @@ def spans(*at: tuple[int, int]) -> list[EnergyInterval]:
 
 
 def test_a_run_ends_at_a_hole_at_a_change_of_holders_and_when_it_is_long_enough() -> None:
-    held, one, two = HolderRecord(5_000), shares(1), shares(1, 1)
-    held.take(spans((0, 1_000), (1_000, 2_000), (3_000, 4_000)), one)
-    held.take(spans((4_000, 9_000)), two)
-    due = held.due({"GPU-a": two})
-    assert [(r.t0_ms - T0, r.t1_ms - T0, r.holding) for r in due] == [
+    record, one, two = HolderRecord(5_000), shares(1), shares(1, 1)
+    record.add(spans((0, 1_000), (1_000, 2_000), (3_000, 4_000)), one)
+    record.add(spans((4_000, 9_000)), two)
+    due = record.due({"GPU-a": two})
+    assert [(r.t0_ms - T0, r.t1_ms - T0, r.shares) for r in due] == [
         (0, 2_000, one), (3_000, 4_000, one), (4_000, 9_000, two),
     ]  # fmt: skip
-    held.kept(due)
-    assert held.due({"GPU-a": two}, end=True) == []
+    record.discard(due)
+    assert record.due({"GPU-a": two}, end=True) == []
 
 
 def test_a_run_that_goes_on_is_not_due_and_can_be_resumed() -> None:
-    held, one = HolderRecord(60_000), shares(1)
-    held.take(spans((0, 1_000)), one)
-    assert held.due({"GPU-a": one}) == []
-    assert held.span("GPU-a") == (T0, T0 + 1_000)
+    record, one = HolderRecord(60_000), shares(1)
+    record.add(spans((0, 1_000)), one)
+    assert record.due({"GPU-a": one}) == []
+    assert record.open_span("GPU-a") == (T0, T0 + 1_000)
     later = HolderRecord(60_000)
     later.resume(HolderSpan("GPU-a", T0, T0 + 1_000, one))
-    later.take(spans((1_000, 2_000)), one)
+    later.add(spans((1_000, 2_000)), one)
     assert [(r.t0_ms, r.t1_ms) for r in later.due({}, end=True)] == [(T0, T0 + 2_000)]
 
 
 def test_runs_that_cannot_be_kept_are_bounded_and_the_loss_is_counted() -> None:
-    held = HolderRecord(60_000)
+    record = HolderRecord(60_000)
     for n in range(MAX_CLOSED_SPANS + 3):
-        held.take(spans((2 * n, 2 * n + 1)), shares(1))
-    assert len(held.due({}, end=True)) == MAX_CLOSED_SPANS + 1
-    assert held.lost == 2
+        record.add(spans((2 * n, 2 * n + 1)), shares(1))
+    assert len(record.due({}, end=True)) == MAX_CLOSED_SPANS + 1
+    assert record.lost == 2

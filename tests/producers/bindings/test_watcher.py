@@ -71,8 +71,8 @@ class Says:
         return self.says()
 
 
-def fails(error: Exception) -> Callable[[], ClaimReport]:
-    def say() -> ClaimReport:
+def fails(error: Exception) -> Callable[..., ClaimReport]:
+    def say(*_: object) -> ClaimReport:
         raise error
 
     return say
@@ -83,18 +83,18 @@ def claims(**held: WorkloadHolder | None) -> Callable[[], ClaimReport]:
 
 
 class Node:
-    """A looker with its metrics and its clock."""
+    """A reader with its metrics and its clock."""
 
     def __init__(self, *sources: BindingSource, keep_ms: int = 60_000) -> None:
         self.registry = CollectorRegistry()
         self.metrics = BindingMetrics(self.registry)
         self.now_ms = 0
-        self.looker = BindingReader(
+        self.reader = BindingReader(
             lambda: (GpuBoard(A), GpuBoard(B)), sources, NOBODY, keep_ms=keep_ms, metrics=self.metrics
         )  # fmt: skip
 
     def look(self, now_ms: int) -> dict[str, str]:
-        return {gpu: h[0].binding.workload for gpu, h in self.looker.look(now_ms).holdings.items()}
+        return {gpu: h[0].binding.workload for gpu, h in self.reader.read(now_ms).shares.items()}
 
     def metric(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"wattlog_producer_{name}", labels)
@@ -170,9 +170,9 @@ def test_each_change_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_holding_is_described_with_shares_and_reasons() -> None:
     where = (("source", "kubernetes"), ("namespace", "s"), ("pod", "p"), ("container", "main"), ("rule", "label"))
-    assert describe_shares(None) == "nobody holds it"
+    assert describe_shares(None) == "unallocated"
     assert describe_shares((BindingShare(Binding("chat"), 1, where), BindingShare(NOBODY, 6))) == (
-        "shared: chat 1/7 (kubernetes, s/p/main, label); ~n1 6/7 (nobody)"
+        "shared: chat 1/7 (kubernetes, s/p/main, label); ~n1 6/7 (unallocated)"
     )
 
 
@@ -182,7 +182,7 @@ def test_a_holding_is_described_with_shares_and_reasons() -> None:
 @contextmanager
 def watching(node: Node, every_ms: int = 5, first_s: float = 5.0) -> Iterator[BindingWatcher]:
     with BindingWatcher(
-        node.looker, lambda: node.now_ms, every_ms=every_ms, keep_ms=60_000, metrics=node.metrics, first_s=first_s
+        node.reader, lambda: node.now_ms, every_ms=every_ms, keep_ms=60_000, metrics=node.metrics, first_s=first_s
     ) as bindings:
         yield bindings
 
@@ -230,15 +230,48 @@ def test_a_first_look_that_hangs_is_not_waited_for_long() -> None:
         let_go.set()
 
 
-def test_a_fault_of_ours_ends_neither_the_thread_nor_the_agent(caplog: pytest.LogCaptureFixture) -> None:
-    source = Says("kubernetes", fails(RuntimeError("a fault")))
+FAULTS = [RuntimeError("a fault"), RecursionError(), UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), KeyError("gpu")]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_a_source_that_raises_anything_is_believed_as_it_answered_last(
+    fault: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = Says("kubernetes", claims(a=CHAT))
+    node = Node(first, Says("settings", claims(a=CODE, b=CODE)), keep_ms=60_000)
+    node.look(0)
+    first.says = fails(fault)
+    assert node.look(60_000) == {A: "chat", B: "code"}
+    assert node.look(60_001) == {}
+    assert node.metric("binding_failures_total", source="kubernetes") == 2
+    assert sum(type(fault).__name__ in (r.exc_text or "") for r in caplog.records if r.levelno == logging.ERROR) == 1
+
+
+def test_boards_that_cannot_be_listed_are_those_of_the_last_reading() -> None:
+    node = Node(Says("kubernetes", claims(a=CHAT)))
+    node.look(0)
+
+    def lost() -> Sequence[GpuBoard]:
+        raise RuntimeError("a fault")
+
+    node.reader._list_boards = lost
+    assert node.look(10_000) == {A: "chat"}
+    assert node.metric("binding_failures_total", source="topology") == 1
+
+
+def test_a_fault_of_ours_ends_neither_the_thread_nor_the_agent(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Says("kubernetes", claims(a=CHAT))
     node = Node(source)
-    with watching(node) as bindings:
-        assert bindings() == {}
-        source.says = claims(a=CHAT)
-        wait_until(lambda: A in bindings())
+    with monkeypatch.context() as patch:
+        patch.setattr("producers.bindings.watcher.resolve_claims", fails(RuntimeError("a fault")))
+        with watching(node) as bindings:
+            assert bindings() == {}
+            patch.undo()
+            wait_until(lambda: A in bindings())
     assert (node.metric("binding_failures_total", source="look") or 0) >= 1
-    assert "a look failed" in caplog.text
+    assert "a reading failed" in caplog.text
 
 
 # As it is configured.
@@ -315,7 +348,7 @@ def test_doctor_shows_who_holds_each_gpu_and_why(
     assert findings("bindings", Settings(node="n1")) == [
         (A, "shared: chat 1/2 (kubernetes, s/chat-0/main, label, idle paid by acme); "
             "code 1/2 (kubernetes, s/code-0/main, label, idle paid by globex)"),
-        (B, "nobody holds it"),
+        (B, "unallocated"),
     ]  # fmt: skip
 
 
@@ -325,7 +358,7 @@ def test_doctor_shows_what_is_wrong(
     monkeypatch.setenv("WATTLOG_EXPORTER_URL", serve(lambda: (200, PAGE)))
     node[1].status = 403
     found = dict(findings("bindings", Settings(node="n1")))
-    assert found[A] == "~n1 (nobody)"
+    assert found[A] == "~n1 (unallocated)"
     assert "nothing is known of it" in str(found["unknown_holder"])
     node[0].refuses = grpc.StatusCode.INTERNAL
     assert isinstance(dict(findings("bindings", Settings(node="n1")))["kubernetes"], Unavailable)

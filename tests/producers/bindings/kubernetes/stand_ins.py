@@ -48,6 +48,8 @@ class FakeKubelet:
         self.socket, self.answer, self.asked = socket, resources(), 0
         self.refuses: grpc.StatusCode | None = None
         self.hangs = False
+        self.raw: bytes | None = None
+        """Bytes to answer instead."""
         self.let_go = threading.Event()
 
     def list(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -64,7 +66,9 @@ def kubelet(socket: Path) -> Iterator[FakeKubelet]:
     fake = FakeKubelet(socket)
     server = grpc.server(ThreadPoolExecutor(4))
     method = grpc.unary_unary_rpc_method_handler(
-        fake.list, ListPodResourcesRequest.FromString, ListPodResourcesResponse.SerializeToString
+        fake.list,
+        ListPodResourcesRequest.FromString,
+        lambda answer: ListPodResourcesResponse.SerializeToString(answer) if fake.raw is None else fake.raw,
     )
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("v1.PodResourcesLister", {"List": method}),))
     server.add_insecure_port(f"unix:{socket}")

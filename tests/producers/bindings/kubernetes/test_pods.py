@@ -48,8 +48,8 @@ def server() -> Iterator[FakeApi]:
         yield fake
 
 
-def listed(node: FakeKubelet) -> list[PodDevice]:
-    return KubeletPodResources(node.socket, PATTERNS, timeout_s=0.3).devices()
+def listed(node: FakeKubelet, timeout_s: float = 0.3) -> list[PodDevice]:
+    return KubeletPodResources(node.socket, PATTERNS, timeout_s=timeout_s).devices()
 
 
 def asks(server: FakeApi, tmp_path: Path, token: str = TOKEN) -> ApiServer:
@@ -122,6 +122,20 @@ def test_a_kubelet_that_refuses_is_told(node: FakeKubelet, code: grpc.StatusCode
         listed(node)
 
 
+@pytest.mark.parametrize("cut", [1, 20, 60])
+def test_a_kubelet_that_answers_half_a_message_is_told(node: FakeKubelet, cut: int) -> None:
+    whole = resources(("serving", "chat-0", {"main": {"nvidia.com/gpu": [GPU]}})).SerializeToString()
+    node.raw = whole[:cut]
+    with pytest.raises(Unavailable, match="does not list pods' devices"):
+        listed(node)
+
+
+def test_a_kubelet_that_answers_more_than_its_own_client_takes_is_told(node: FakeKubelet) -> None:
+    node.raw = b"\x0a" + b"\x00" * (17 * 2**20)
+    with pytest.raises(Unavailable, match="does not list pods' devices"):
+        listed(node, timeout_s=10)
+
+
 def test_a_socket_that_nobody_listens_on_is_told(tmp_path: Path) -> None:
     (tmp_path / "kubelet.sock").touch()
     with pytest.raises(Unavailable, match="UNAVAILABLE"):
@@ -133,7 +147,7 @@ def test_a_socket_that_nobody_listens_on_is_told(tmp_path: Path) -> None:
 
 def test_pods_of_this_node_are_listed_and_their_environment_is_not_read(server: FakeApi, tmp_path: Path) -> None:
     server.pods = {"n1": [pod("serving", "chat-0", LABELLED, ("StatefulSet", "chat"))], "n2": [pod("lab", "x")]}
-    found = asks(server, tmp_path).pods()
+    found = asks(server, tmp_path).pods().pods
     assert list(found) == [("serving", "chat-0")]
     assert found["serving", "chat-0"].metadata.labels == LABELLED
     assert "secret" not in repr(found)
@@ -152,7 +166,7 @@ def test_a_token_that_was_renewed_is_read_anew(server: FakeApi, tmp_path: Path) 
     with pytest.raises(Unavailable, match="answers 401"):
         asking.pods()
     (tmp_path / "token").write_text(TOKEN)
-    assert asking.pods() == {}
+    assert asking.pods().pods == {}
 
 
 def test_an_api_server_that_hangs_is_given_up_in_time(server: FakeApi, tmp_path: Path) -> None:
@@ -165,6 +179,52 @@ def test_an_answer_that_is_no_list_of_pods_is_told(server: FakeApi, tmp_path: Pa
     server.body = lambda body: b'{"items": [{"metadata": 3}]}'
     with pytest.raises(Unavailable, match="list of pods"):
         asks(server, tmp_path).pods()
+
+
+BAD_PODS: dict[str, bytes] = {
+    "no object": b"3",
+    "no name": b'{"metadata": {"namespace": "s"}}',
+    "a name that is no text": b'{"metadata": {"name": 3, "namespace": "s"}}',
+    "labels that are no object": b'{"metadata": {"name": "x", "namespace": "s", "labels": "acme"}}',
+    "wrong encoding": b'{"metadata": {"name": "\xff\xfe", "namespace": "s"}}',
+    "nested too deeply": b'{"metadata": {"name": "x", "namespace": "s", "more": ' + b"[" * 400 + b"]" * 400 + b"}}",
+}
+
+
+@pytest.mark.parametrize("bad", BAD_PODS.values(), ids=BAD_PODS)
+def test_a_malformed_pod_costs_no_other(server: FakeApi, tmp_path: Path, bad: bytes) -> None:
+    server.pods = {"n1": [pod("serving", "chat-0", LABELLED), pod("serving", "code-0", LABELLED)]}
+    server.body = lambda body: body.replace(b'"items": [', b'"items": [' + bad + b", ")
+    pods, refused = asks(server, tmp_path).pods()
+    assert {name for _, name in pods} >= {"chat-0", "code-0"}
+    assert len(refused) == (3 - len(pods))
+
+
+def test_a_malformed_pod_is_a_warning(server: FakeApi, node: FakeKubelet, tmp_path: Path) -> None:
+    server.pods = {"n1": [pod("s", "chat-0", LABELLED)]}
+    server.body = lambda body: body.replace(b'"items": [', b'"items": [{"metadata": 3}, ')
+    node.answer = resources(("s", "chat-0", {"main": {"nvidia.com/gpu": [GPU]}}))
+    report = source(node, server, tmp_path).read(BOARDS, 0)
+    assert [c.holder.workload for c in report.claims if c.holder] == ["chat"]
+    assert ["1 pods of the API server are malformed" in w.message for w in report.warnings] == [True]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"null", b'{"items": [', b"[" * 100_000, b"\xff" * 10, b'{"items": 3}', b"<html>"],
+    ids=["empty", "null", "half", "nested", "wrong encoding", "no list", "markup"],
+)
+def test_an_answer_that_is_cut_nested_or_garbage_is_unavailable(server: FakeApi, tmp_path: Path, body: bytes) -> None:
+    server.body = lambda _: body
+    with pytest.raises(Unavailable, match="list of pods"):
+        asks(server, tmp_path).pods()
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "ümlaut", "\x00"])
+def test_a_file_that_holds_no_token_is_named_and_not_shown(server: FakeApi, tmp_path: Path, token: str) -> None:
+    with pytest.raises(Unavailable, match="holds no token") as error:
+        asks(server, tmp_path, token).pods()
+    assert token not in str(error.value)
 
 
 def test_without_a_token_or_an_address_it_says_what_is_missing(
@@ -219,7 +279,7 @@ def test_an_unlabelled_pod_is_called_by_namespace_and_controller_and_that_is_tol
     holder = found.claims[0].holder
     assert holder is not None
     assert (holder.workload, holder.rule) == ("serving/chat", "StatefulSet")
-    assert [o.kind for o in found.oddities] == ["no_label"]
+    assert [w.kind for w in found.warnings] == ["no_label"]
 
 
 @pytest.mark.parametrize(
@@ -236,7 +296,7 @@ def test_a_name_that_cannot_be_used_is_told_and_not_used(label: str, value: str,
     holder = found.claims[0].holder
     assert holder is not None
     assert (holder.workload, holder.tenant) == (("serving/p", "acme") if "workload" in label else ("chat", ""))
-    assert [o.kind for o in found.oddities] == kinds
+    assert [w.kind for w in found.warnings] == kinds
 
 
 def test_a_pods_namespace_may_be_its_tenant() -> None:
@@ -259,7 +319,7 @@ def test_a_pod_that_has_ended_holds_nothing_though_the_kubelet_names_it(phase: s
 def test_a_pod_of_which_nothing_is_known_holds_its_gpu_without_a_name() -> None:
     found = claims([PodDevice("serving", "gone", "main", GPU)], {}, PodLabelNames())
     assert found.claims == [DeviceClaim(GPU, None)]
-    assert [o.kind for o in found.oddities] == ["unknown_holder"]
+    assert [w.kind for w in found.warnings] == ["unknown_holder"]
 
 
 # Asking.
@@ -308,7 +368,7 @@ def test_without_an_api_server_known_pods_keep_their_labels_for_a_while_and_new_
     server.status = 403
     kept = asking.read(BOARDS, 299_000)
     assert kept.claims[0].holder is not None
-    assert any("403" in odd.says for odd in kept.oddities)
+    assert any("403" in w.message for w in kept.warnings)
     assert asking.read(BOARDS, 301_000).claims == [DeviceClaim(GPU, None)]
     node.answer = resources(("s", "new", {"main": {"nvidia.com/gpu": [GPU]}}))
     assert asking.read(BOARDS, 302_000).claims == [DeviceClaim(GPU, None)]

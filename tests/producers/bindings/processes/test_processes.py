@@ -12,11 +12,11 @@ from pydantic import ValidationError
 
 from contracts.errors import BadSetting, Unavailable
 from producers.bindings.apportion import Binding
-from producers.bindings.assignment import resolve_claims
 from producers.bindings.claims import ClaimReport, DeviceClaim, GpuBoard, WorkloadHolder
 from producers.bindings.config import BindingsConfig
 from producers.bindings.processes.rules import ProcessBindings, ProcessRule
 from producers.bindings.procfs import ProcFs
+from producers.bindings.resolution import resolve_claims
 from producers.bindings.slurm.jobs import Scontrol, SlurmBindings, SlurmJob
 from producers.runtime.config import load
 
@@ -91,7 +91,7 @@ def test_a_process_that_no_rule_knows_takes_a_share_that_is_nobodys_and_told(pro
     found = by_rules(proc, {A: pids}, {"command": "chat", "workload": "chat", "tenant": "acme"})
     held, _ = resolve_claims(BOARDS, found.claims, Binding("~n1"))
     assert [(s.binding.workload, s.weight) for s in held[A]] == [("chat", 1), ("~n1", 1)]
-    assert [o.kind for o in found.oddities] == ["unknown_holder"]
+    assert [w.kind for w in found.warnings] == ["unknown_holder"]
     assert "secret" not in repr(found)
 
 
@@ -143,7 +143,7 @@ def test_a_job_is_known_by_its_control_group_its_account_is_the_tenant(proc: Pat
 def test_without_a_controller_a_job_is_known_by_its_number_and_has_no_tenant(proc: Path) -> None:
     found = by_slurm(proc, process(proc, 7, cgroup=V2), None)
     assert found.claims[0].holder == WorkloadHolder("job-42", "", "slurm", rule="job's number")
-    assert [o.kind for o in found.oddities] == ["no_tenant"]
+    assert [w.kind for w in found.warnings] == ["no_tenant"]
 
 
 def test_a_process_outside_of_any_job_is_no_business_of_slurms(proc: Path) -> None:
@@ -167,7 +167,15 @@ def test_what_a_process_says_of_itself_and_nobody_vouches_for_is_told_and_not_be
 ) -> None:
     found = by_slurm(proc, process(proc, 7, SLURM_JOB_ID="42"), jobs)
     assert found.claims == ()
-    assert [o.kind for o in found.oddities] == ["unverified"]
+    assert [w.kind for w in found.warnings] == ["unverified"]
+
+
+@pytest.mark.parametrize("number", ["9" * 5_000, "42x", "-42", "\u0664\u0662", "", "4 2", "1e400", "NaN"])
+def test_a_number_of_a_job_that_is_none_costs_no_other_process(proc: Path, number: str) -> None:
+    bad = process(proc, 7, SLURM_JOB_ID=number, cgroup=f"/slurm/uid_1/job_{number}/step_0")
+    good = process(proc, 8, cgroup=V2)
+    report = SlurmBindings(lambda: {A: [bad, good]}, ProcFs(proc), Told({42: TRAIN})).read(BOARDS, 0)
+    assert [c.holder.workload for c in report.claims if c.holder] == ["acme/train"]
 
 
 def test_a_job_that_the_controller_does_not_tell_holds_its_gpu_without_a_name_until_it_does(proc: Path) -> None:
@@ -176,7 +184,7 @@ def test_a_job_that_the_controller_does_not_tell_holds_its_gpu_without_a_name_un
     slurm = SlurmBindings(lambda: {A: [pid], B: [pid]}, ProcFs(proc), jobs)
     found = slurm.read(BOARDS, 0)
     assert [(c.device, c.holder) for c in found.claims] == [(A, None), (B, None)]
-    assert {o.kind for o in found.oddities} == {"unknown_holder"}
+    assert {w.kind for w in found.warnings} == {"unknown_holder"}
     assert jobs.asked == 1, "one wait a look"
     jobs.away = False
     for _ in range(3):
@@ -197,7 +205,7 @@ def test_a_name_that_cannot_be_used_is_told(proc: Path, job: SlurmJob, named: tu
     holder = found.claims[0].holder
     assert holder is not None
     assert (holder.workload, holder.tenant) == named
-    assert [o.kind for o in found.oddities] == [kind]
+    assert [w.kind for w in found.warnings] == [kind]
 
 
 def script(tmp_path: Path, body: str) -> Path:
@@ -214,7 +222,9 @@ def test_scontrol_is_asked_for_json(tmp_path: Path) -> None:
     assert Scontrol(command).job(42) == SlurmJob("x UserId=bob(1) Account=victim", "acme", 7)
 
 
-@pytest.mark.parametrize("body", ["exit 1", "echo '{}'", "echo no json", "exec sleep 30"])
+@pytest.mark.parametrize(
+    "body", ["exit 1", "echo '{}'", "echo no json", "exec sleep 30", "printf '[%.0s' $(seq 99999)", "printf '\\377'"]
+)
 def test_a_scontrol_that_does_not_answer_is_told_in_time(tmp_path: Path, body: str) -> None:
     with pytest.raises(Unavailable, match="does not say what job 42 is"):
         Scontrol(script(tmp_path, body), timeout_s=0.2).job(42)
@@ -226,7 +236,7 @@ def test_no_scontrol_is_told(tmp_path: Path) -> None:
 
 
 def test_this_very_process_can_be_looked_up() -> None:
-    found = ProcFs(Path("/proc")).look(os.getpid())
+    found = ProcFs(Path("/proc")).process(os.getpid())
     assert found is not None
     assert (found.uid, "python" in found.command or "pytest" in found.command) == (os.getuid(), True)
 
