@@ -40,7 +40,7 @@ from contracts.events import Batch, Event
 from contracts.settings import Settings
 from producers.bindings.claims import Boards, ClaimReport, GpuBoard
 from producers.common.prometheus_text import PrometheusPage
-from producers.gpu.evidence import Measurement
+from producers.gpu.evidence import GpuMeasurement
 from producers.gpu.intervals import GpuReading
 from producers.recordings.base import Recording
 from producers.runtime.clock import Clock
@@ -145,7 +145,7 @@ class EvidenceReport(Protocol):
     """Optional capability of a sensor: report how each GPU is measured, by UUID, for `/metrics`."""
 
     @property
-    def measured(self) -> Mapping[str, Measurement]: ...
+    def measured(self) -> Mapping[str, GpuMeasurement]: ...
 
 
 @runtime_checkable

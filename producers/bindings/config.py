@@ -1,4 +1,4 @@
-"""What `[produce.bindings]` may say: who is asked which workload holds which GPU."""
+"""Options of `[produce.bindings]`: the sources of bindings, and how each is read."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from producers.runtime.config import ProducerConfig, without_secrets
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
-def _listed(said: Any) -> Any:
-    """One name, several with commas between them, or a list."""
-    if not isinstance(said, str):
-        return said
-    return json.loads(said) if said.startswith("[") else [name.strip() for name in said.split(",")]
+def _to_list(value: Any) -> Any:
+    """Return the names of a text: JSON, or names separated by commas. Other values are returned unchanged."""
+    if not isinstance(value, str):
+        return value
+    return json.loads(value) if value.startswith("[") else [name.strip() for name in value.split(",")]
 
 
 def _registered(name: str) -> str:
@@ -33,23 +33,23 @@ def _registered(name: str) -> str:
     return name
 
 
-Listed = BeforeValidator(_listed)
+Listed = BeforeValidator(_to_list)
 SourceName = Annotated[str, AfterValidator(_registered)]
 
 
 class PodLabelNames(BaseModel):
-    """What a pod's labels are called."""
+    """Names of the labels of pods."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    workload: str = Field("wattlog.io/workload", description="Workload, as its requests name it.")
-    tenant: str = Field("wattlog.io/tenant", description="Who pays when it is idle.")
-    team: str = Field("wattlog.io/team", description="Team.")
-    cost_centre: str = Field("wattlog.io/cost-centre", description="Cost centre.")
-    model: str = Field("wattlog.io/model", description="Model that it serves.")
+    workload: str = Field(default="wattlog.io/workload", description="Workload, as its requests name it.")
+    tenant: str = Field(default="wattlog.io/tenant", description="Who pays when it is idle.")
+    team: str = Field(default="wattlog.io/team", description="Team.")
+    cost_centre: str = Field(default="wattlog.io/cost-centre", description="Cost centre.")
+    model: str = Field(default="wattlog.io/model", description="Model that it serves.")
 
 
 class ProcessRule(BaseModel):
-    """Processes for which everything holds that is given here are of this workload. Patterns may hold `*` and `?`."""
+    """Workload of the processes that match all given patterns, in which `*` and `?` are wildcards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     workload: str = Field(description="Workload, as its requests name it.")
@@ -77,33 +77,36 @@ class ProcessRule(BaseModel):
         return tenant
 
     @model_validator(mode="after")
-    def _says_something(self) -> ProcessRule:
+    def _has_a_pattern(self) -> ProcessRule:
         if not (self.command or self.user or self.cgroup or self.container):
             raise ValueError("give at least one of command, user, cgroup and container")
         return self
 
     def matches(self, process: ProcessInfo) -> bool:
+        """Return True if the process matches all patterns of the rule."""
         pairs = ((self.command, process.command), (self.cgroup, process.cgroup), (self.container, process.container))
-        if not all(fnmatchcase(said, pattern) for pattern, said in pairs if pattern):
+        if not all(fnmatchcase(value, pattern) for pattern, value in pairs if pattern):
             return False
-        return not self.user or any(fnmatchcase(said, self.user) for said in (process.user, str(process.uid)))
+        return not self.user or any(fnmatchcase(user, self.user) for user in (process.user, str(process.uid)))
 
 
 class BindingsConfig(ProducerConfig):
-    """Which workload holds which GPU: options that every producer of GPUs' energy shares."""
+    """Options of bindings, which all sources of GPUs' energy share."""
 
     model_config = SettingsConfigDict(env_prefix="WATTLOG_BINDINGS_")
     name: ClassVar[str] = "bindings"
     source: Annotated[tuple[SourceName, ...], NoDecode, Listed] = Field(
-        ("settings",), min_length=1, description="Who is asked; of several, each for the GPUs that those before leave."
+        ("settings",),
+        min_length=1,
+        description="Sources of bindings; of several, each for the GPUs that those before leave.",
     )
-    every_s: float = Field(10.0, ge=1, le=3600, description="How often they are asked.")
+    every_s: float = Field(10.0, ge=1, le=3600, description="Seconds between two readings.")
     keep_s: float = Field(
-        300.0, ge=1, le=86_400, description="How long their last word holds while they do not answer."
+        300.0, ge=1, le=86_400, description="Seconds that a last answer is good while a source does not answer."
     )
-    record_s: float = Field(60.0, ge=0, le=3600, description="How often it goes on record who held what; 0: never.")
-    labels: PodLabelNames = Field(default_factory=PodLabelNames, description="What the labels of pods are called.")
-    tenant_from: Literal["label", "namespace"] = Field("label", description="What of a pod is its tenant.")
+    record_s: float = Field(60.0, ge=0, le=3600, description="Seconds between two records of the holders; 0: never.")
+    labels: PodLabelNames = Field(default_factory=PodLabelNames, description="Names of the labels of pods.")
+    tenant_from: Literal["label", "namespace"] = Field("label", description="Part of a pod that names its tenant.")
     resources: Annotated[tuple[str, ...], NoDecode, Listed] = Field(
         ("nvidia.com/gpu*", "nvidia.com/mig-*", "gpu.nvidia.com"),
         description="Resources, and drivers of claims, that are GPUs.",
@@ -116,8 +119,6 @@ class BindingsConfig(ProducerConfig):
     )
     token: Path = Field(_ACCOUNT / "token", description="File with the service account's token.")
     ca: Path = Field(_ACCOUNT / "ca.crt", description="File with the API's CA certificates.")
-    proc: Path = Field(Path("/proc"), description="Where processes are looked up: /proc, or the host's.")
-    scontrol: Path | None = Field(None, description="Slurm's `scontrol`, to ask for names and accounts of jobs.")
-    rules: tuple[ProcessRule, ...] = Field(
-        (), description="Which processes are of which workload; the first match wins."
-    )
+    proc: Path = Field(Path("/proc"), description="Procfs of the processes: /proc, or the host's.")
+    scontrol: Path | None = Field(None, description="Slurm's `scontrol`, for names and accounts of jobs.")
+    rules: tuple[ProcessRule, ...] = Field((), description="Workloads of processes; the first match wins.")

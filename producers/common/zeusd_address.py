@@ -1,4 +1,4 @@
-"""Where a zeusd listens. Apart from its client, so that whoever does not read one need not load it."""
+"""Address of a zeusd. It is apart from the client, so that a source without zeusd need not load the client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SOCKET = "unix://"
 
 
 def address(url: str) -> str:
-    """An address that may be shown, or "". Raises ValueError for what is none."""
+    """Return an address that may be shown, or "". Raises ValueError for another text."""
     if not url:
         return ""
     if url.startswith(SOCKET):

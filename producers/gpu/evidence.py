@@ -1,4 +1,4 @@
-"""How each GPU is measured, for /metrics: nobody should have to guess what a joule of his is."""
+"""Evidence of each GPU's energy, for /metrics: counter or watts, of the GPU or its module."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 GPU, MODULE = "gpu", "module"
-"""What is measured: the GPU's board; or the whole module, which on Grace Hopper has the CPU on it."""
+"""Scope of a measurement: the GPU's board, or its module, which on Grace Hopper includes the CPU."""
 
 
-class Measurement(NamedTuple):
-    """`evidence` is "counter" or "watts", or "nothing"."""
+class GpuMeasurement(NamedTuple):
+    """Evidence of one GPU: `evidence` is "counter", "watts" or "nothing", `scope` is GPU or MODULE."""
 
     evidence: str
     scope: str
@@ -23,7 +23,7 @@ class Measurement(NamedTuple):
 
 class _Report(Protocol):
     @property
-    def measured(self) -> Mapping[str, Measurement]: ...
+    def measured(self) -> Mapping[str, GpuMeasurement]: ...
 
 
 class EvidenceCollector(Collector):
@@ -33,9 +33,9 @@ class EvidenceCollector(Collector):
         self._sensor = sensor
 
     def collect(self) -> Iterable[Metric]:
-        found = GaugeMetricFamily(
-            "wattlog_producer_gpus", "GPUs, by how they are measured", labels=["evidence", "scope", "mig"]
+        gauge = GaugeMetricFamily(
+            "wattlog_producer_gpus", "GPUs by their evidence", labels=["evidence", "scope", "mig"]
         )
-        for how, count in sorted(Counter(self._sensor.measured.values()).items()):
-            found.add_metric([how.evidence, how.scope, str(int(how.mig))], count)
-        yield found
+        for m, count in sorted(Counter(self._sensor.measured.values()).items()):
+            gauge.add_metric([m.evidence, m.scope, str(int(m.mig))], count)
+        yield gauge

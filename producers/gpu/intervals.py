@@ -40,6 +40,7 @@ MAX_WATTS = 20_000
 """More than any device draws (a rack-scale GB200 superchip draws 2,700 W). A counter that grew faster has leapt."""
 COUNTER_GRAIN_MS = 1_000
 """Counters advance in steps (NVML's about every 100 ms), so a short interval may contain a step that began before."""
+MAX_COUNTER_MJ = 2**63 - 1
 MAX_SLEW_MS = 60_000
 MAX_GAP_MS = 10_000
 
@@ -268,7 +269,7 @@ def _add_busy(busy: float | None, utilisation: float | None, elapsed_ms: int) ->
 
 
 def _valid_counter(counter_mj: int | None) -> int | None:
-    return counter_mj if counter_mj is not None and counter_mj >= 0 else None
+    return counter_mj if counter_mj is not None and 0 <= counter_mj <= MAX_COUNTER_MJ else None
 
 
 def _milliwatts(watts: float | None) -> int | None:

@@ -26,7 +26,7 @@ class ZeusdHostCounters:
 
     def __init__(self, zeusd: ZeusdClient, powercap: Path) -> None:
         self._zeusd = zeusd
-        self._cpus = [cpu.id for cpu in zeusd.discover().all_cpus()]
+        self._cpus = [cpu.id for cpu in zeusd.discover().cpus]
         if not self._cpus:
             raise Unavailable(f"{zeusd.url} reads no CPU", "Start it as root with --enable cpu-read.", lasting=True)
         self._names = dict[tuple[int, bool], str]()

@@ -44,7 +44,7 @@ def _api() -> set[str]:
 
 
 class _Sensor:
-    measured: ClassVar = {"GPU-a": evidence.Measurement("counter", evidence.GPU)}
+    measured: ClassVar = {"GPU-a": evidence.GpuMeasurement("counter", evidence.GPU)}
 
 
 def _agent() -> set[str]:

@@ -24,7 +24,7 @@ from typing import Any
 
 from contracts.errors import Unavailable
 from producers.common.printable import printable
-from producers.gpu.evidence import GPU, MODULE, Measurement
+from producers.gpu.evidence import GPU, MODULE, GpuMeasurement
 from producers.gpu.intervals import GpuReading
 from producers.runtime.clock import Clock
 
@@ -82,9 +82,9 @@ class NvmlSensor:
         return {gpu.uuid: gpu.hardware for gpu in self._gpus.values()}
 
     @property
-    def measured(self) -> dict[str, Measurement]:
+    def measured(self) -> dict[str, GpuMeasurement]:
         """Evidence and scope of each GPU, by UUID."""
-        return {gpu.uuid: Measurement(_evidence(gpu), gpu.scope, gpu.mig) for gpu in self._gpus.values()}
+        return {gpu.uuid: GpuMeasurement(_evidence(gpu), gpu.scope, gpu.mig) for gpu in self._gpus.values()}
 
     @property
     def lost(self) -> list[str]:

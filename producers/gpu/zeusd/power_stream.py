@@ -1,8 +1,9 @@
-"""zeusd's stream of watts (SSE), for GPUs without a counter: a thread reads it, the agent takes what has come.
+"""zeusd's stream of watts (server-sent events), for GPUs without a counter: a thread reads it, the sensor drains it.
 
-zeusd measures while somebody listens, at its own rate. Older daemons send all GPUs at once, and only what changed;
-since then each sample is an event. Both are read. What comes closer together than EVERY_MS is thinned: ten rows a
-second are enough. Times are those of its arrival, on this machine's clocks: another machine's clock may be wrong.
+zeusd measures while a client listens, at its own rate. Older daemons send all GPUs at once, and only what changed;
+newer ones send each sample as an event. Both are read. Samples closer together than EVERY_MS are thinned, because ten
+rows per second are enough. Times are those of arrival on this machine's clocks, since another machine's clock may be
+wrong.
 """
 
 from __future__ import annotations
@@ -16,20 +17,21 @@ import httpx
 import msgspec
 
 from producers.common.zeusd_client import ZeusdClient
+from producers.gpu.zeusd.sensor import PowerSample, to_watts
 from producers.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
 EVERY_MS = 100
 MAX_WAITING = 6_000
-"""Readings of a GPU that wait to be taken, ten minutes of them. Beyond that the oldest go: the trapezoid bridges it."""
+"""Samples of a GPU that wait to be drained: ten minutes. Beyond, the oldest are dropped; the trapezoid bridges them."""
 SILENT_S = 10.0
-"""A stream that says nothing for so long is opened anew; meanwhile the agent polls."""
+"""A stream without an event for so long is opened again; the agent polls in the meantime."""
 RETRY_S = 5.0
-_MAX_LINE = 65_536
+MAX_LINE_BYTES = 65_536
 
 
-class _Sample(msgspec.Struct):
+class _PowerEvent(msgspec.Struct):
     """Both forms of an event: `power_mw` by GPU, or of `gpu_id`."""
 
     power_mw: int | dict[int, int]
@@ -37,59 +39,71 @@ class _Sample(msgspec.Struct):
 
 
 def samples(lines: Iterable[str]) -> Iterator[tuple[int, float]]:
-    """(GPU, watts) of the events of a stream. What is no event of power is passed over."""
+    """Yield (GPU index, watts) of the events of a stream; skip lines that are no event of power."""
     for line in lines:
-        if not line.startswith("data:") or len(line) > _MAX_LINE:
+        if not line.startswith("data:"):
             continue
         try:
-            sample = msgspec.json.decode(line.removeprefix("data:").strip(), type=_Sample, strict=False)
-        except msgspec.DecodeError as error:
+            event = msgspec.json.decode(line.removeprefix("data:").strip(), type=_PowerEvent, strict=False)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             log.debug("an event of zeusd's stream cannot be read: %s", error)
             continue
-        if isinstance(sample.power_mw, dict):
-            yield from ((gpu, mw / 1000) for gpu, mw in sample.power_mw.items())
-        elif sample.gpu_id >= 0:
-            yield sample.gpu_id, sample.power_mw / 1000
+        by_gpu = event.power_mw if isinstance(event.power_mw, dict) else {event.gpu_id: event.power_mw}
+        for gpu, power_mw in by_gpu.items():
+            if gpu >= 0 and (watts := to_watts(power_mw)) is not None:
+                yield gpu, watts
+
+
+def bounded_lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Yield the lines of a stream of bytes without those of more than MAX_LINE_BYTES."""
+    line, is_too_long = b"", False
+    for chunk in chunks:
+        *ends, tail = chunk.split(b"\n")
+        for end in ends:
+            if not is_too_long and len(line) + len(end) <= MAX_LINE_BYTES:
+                yield (line + end).decode("utf-8", "replace")
+            line, is_too_long = b"", False
+        line = b"" if is_too_long else line + tail
+        if len(line) > MAX_LINE_BYTES:
+            line, is_too_long = b"", True
 
 
 class PowerStream:
-    """See the module. `stop` ends its thread within SILENT_S."""
+    """Reader of the stream in a thread, which `stop` ends within SILENT_S."""
 
     def __init__(self, zeusd: ZeusdClient, clock: Clock, stop: threading.Event) -> None:
         self._zeusd, self._clock, self._stop = zeusd, clock, stop
         self._lock = threading.Lock()
-        self._come: dict[int, deque[tuple[int, int, float]]] = {}
+        self._samples: dict[int, deque[PowerSample]] = {}
         self._gpus: tuple[int, ...] = ()
         self._thread: threading.Thread | None = None
 
     def start(self, gpus: Sequence[int]) -> None:
-        """Listen to these GPUs from now on; none: to nothing."""
+        """Read the samples of these GPUs, by index, from now on."""
         with self._lock:
             self._gpus = tuple(gpus)
         if gpus and (self._thread is None or not self._thread.is_alive()):
             self._thread = threading.Thread(target=self._run, name="zeusd-stream", daemon=True)
             self._thread.start()
 
-    def take(self) -> Mapping[int, Sequence[tuple[int, int, float]]]:
-        """What has come since the last time, by GPU: (wall ms, monotonic ms, watts). GPUs without are not in it."""
+    def drain(self) -> Mapping[int, Sequence[PowerSample]]:
+        """Return the samples since the last call, by GPU index. GPUs without a sample are not in it."""
         with self._lock:
-            come, self._come = self._come, {}
-        return come
+            drained, self._samples = self._samples, {}
+        return drained
 
-    def hear(self, lines: Iterable[str]) -> None:
-        """Read a stream to its end, or until it is time to stop."""
+    def read(self, lines: Iterable[str]) -> None:
+        """Read a stream to its end, or until `stop`."""
         last_ms: dict[int, int] = {}
         for gpu, watts in samples(lines):
             now_ms = self._clock.monotonic_ms()
             if now_ms - last_ms.get(gpu, -EVERY_MS) < EVERY_MS:
                 continue
-            last_ms[gpu] = now_ms
             with self._lock:
-                waiting = self._come.setdefault(gpu, deque(maxlen=MAX_WAITING))
                 if gpu in self._gpus:
-                    waiting.append((self._clock.wall_ms(), now_ms, watts))
-                elif not waiting:
-                    del self._come[gpu]
+                    last_ms[gpu] = now_ms
+                    waiting = self._samples.setdefault(gpu, deque(maxlen=MAX_WAITING))
+                    waiting.append(PowerSample(self._clock.wall_ms(), now_ms, watts))
             if self._stop.is_set():
                 return
 
@@ -98,11 +112,13 @@ class PowerStream:
             url = f"{self._zeusd.base}/gpu/stream_power?gpu_ids={','.join(map(str, self._gpus))}"
             timeout = httpx.Timeout(SILENT_S)
             try:
-                with self._zeusd.pages.client.stream("GET", url, timeout=timeout) as answer:
-                    if answer.status_code == httpx.codes.OK:
-                        self.hear(answer.iter_lines())
+                with self._zeusd.pages.client.stream("GET", url, timeout=timeout) as response:
+                    if response.status_code == httpx.codes.OK:
+                        self.read(bounded_lines(response.iter_bytes()))
                     else:
-                        log.warning("zeusd's stream answers %d; power is polled", answer.status_code)
-            except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: the client was closed meanwhile.
+                        log.warning("zeusd's stream answers %d; power is polled", response.status_code)
+            except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: the client was closed in the meantime.
                 log.debug("zeusd's stream ended and is opened again: %s", error)
+            except Exception:  # The thread must not end silently.
+                log.exception("zeusd's stream failed and is opened again; power is polled")
             self._stop.wait(RETRY_S)

@@ -1,13 +1,18 @@
-"""A node's GPUs through zeusd: gives readings; the agent makes intervals of them, as of NVML's.
+"""GPU sensor that reads zeusd.
 
-* A GPU with a cumulative counter that zeusd trusts is read by it, and its power beside it, for the stretch across a
-  counter that began anew. zeusd is asked once whether a GPU has one; one that has none is integrated from watts:
-  polled, or as zeusd streams them.
-* zeusd knows GPUs by an index that means nothing elsewhere. Their UUID is, in this order: the one that the
-  configuration gives; the driver's, by PCI address, where zeusd is of this machine (its socket) and NVML is within
-  reach; else `zeusd-NODE-INDEX`, which stays the same as long as no GPU is added or taken away.
+* A GPU with a cumulative counter that zeusd trusts is read by the counter, and also by its power, for the stretch
+  across a reset. zeusd is asked once which GPUs have a counter.
+
+* A GPU without a counter is integrated from watts, which are polled or streamed.
+
+* zeusd knows GPUs by an index that means nothing elsewhere. A GPU's UUID is the configured one; else the driver's, by
+  PCI address, where zeusd is of this machine (its socket) and the driver is within reach.
+
+* Failing both, its name is `zeusd-NODE-INDEX`, which stays the same as long as no GPU is added or removed.
+
 * A dual-die AMD MI250 or MI250X reports the power of both dies under the even index: the odd one is left out.
-* A counter or watts that cannot be read are None, never 0. Neither is a counter that stands at 0 believed.
+
+* A counter or watts that cannot be read are None, never 0. A counter at 0 is not believed either.
 """
 
 from __future__ import annotations
@@ -17,14 +22,32 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from contracts.errors import Unavailable
+from producers.common.printable import printable
 from producers.common.zeusd_client import ZeusdClient, ZeusdGpu
-from producers.gpu.evidence import GPU, Measurement
-from producers.gpu.intervals import GpuReading
+from producers.gpu.evidence import GPU, GpuMeasurement
+from producers.gpu.intervals import MAX_WATTS, GpuReading
 from producers.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
 DUAL_DIE = ("MI250",)
+
+
+class PowerSample(NamedTuple):
+    """Watts of a GPU at the time of their arrival."""
+
+    t_ms: int
+    monotonic_ms: int
+    watts: float
+
+
+class StreamedPower(Protocol):
+    """Watts as zeusd streams them: `producers.gpu.zeusd.power_stream.PowerStream`."""
+
+    def start(self, gpus: Sequence[int]) -> None: ...
+    def drain(self) -> Mapping[int, Sequence[PowerSample]]:
+        """Return the samples since the last call, by GPU index. GPUs without a sample are not in it."""
+        ...
 
 
 class _ProbedGpu(NamedTuple):
@@ -34,18 +57,14 @@ class _ProbedGpu(NamedTuple):
     has_counter: bool
 
 
-class StreamedPower(Protocol):
-    """Watts as zeusd sends them: `zeusd.stream.PowerStream`."""
-
-    def start(self, gpus: Sequence[int]) -> None: ...
-    def take(self) -> Mapping[int, Sequence[tuple[int, int, float]]]:
-        """What has come since, by GPU: (wall ms, monotonic ms, watts)."""
-        ...
-
-
 class ZeusdSensor:
-    """See the module. `uuids` are by index, `by_pci` gives the driver's UUIDs by PCI address; `hardware` names what
-    zeusd does not."""
+    """Sensor of a daemon's GPUs.
+
+    `uuids` are configured UUIDs by index, `by_pci` returns the driver's by PCI address, and `hardware` names the
+    product of GPUs that zeusd does not name.
+    """
+
+    kind = "zeusd"
 
     def __init__(
         self, zeusd: ZeusdClient, node: str, *, uuids: Mapping[int, str] | None = None, hardware: str = "",
@@ -53,71 +72,75 @@ class ZeusdSensor:
     ) -> None:  # fmt: skip
         self._zeusd, self._node, self._hardware = zeusd, node, hardware
         self._uuids, self._by_pci, self._stream = uuids or {}, by_pci, stream
-        self._known: dict[int, _ProbedGpu] | None = None
-
-    kind = "zeusd"
+        self._gpus: dict[int, _ProbedGpu] | None = None
+        """By index; None until they are probed."""
 
     def discover(self) -> list[str]:
         """Return the UUIDs of the daemon's GPUs. Raises Unavailable where it cannot be reached or knows none."""
-        return [gpu.uuid for gpu in self._found().values()]
+        return [gpu.uuid for gpu in self._probed().values()]
 
     @property
-    def measured(self) -> dict[str, Measurement]:
-        """How each GPU is measured, by UUID."""
-        known = (self._known or {}).values()
-        return {each.uuid: Measurement("counter" if each.has_counter else "watts", GPU) for each in known}
+    def measured(self) -> dict[str, GpuMeasurement]:
+        """Evidence of each GPU, by UUID."""
+        gpus = (self._gpus or {}).values()
+        return {gpu.uuid: GpuMeasurement("counter" if gpu.has_counter else "watts", GPU) for gpu in gpus}
 
     def readings(self, clock: Clock) -> list[GpuReading]:
-        """At least one reading of each GPU that zeusd can read. Raises Unavailable where it cannot be reached."""
+        """Return readings of each GPU that zeusd can read. Raises Unavailable where it cannot be reached."""
         try:
-            known = self._found()
-            counted = [gpu.number for gpu in known.values() if gpu.has_counter]
-            counters, failed = self._zeusd.gpu_energy_mj(counted)
-            streamed = self._stream.take() if self._stream else {}
-            watts, dark = self._zeusd.gpu_power_mw([index for index in known if index not in streamed])
+            gpus = self._probed()
+            counters, counter_errors = self._zeusd.gpu_energy_mj([g.number for g in gpus.values() if g.has_counter])
+            streamed = self._stream.drain() if self._stream else {}
+            power_mw, power_errors = self._zeusd.gpu_power_mw([index for index in gpus if index not in streamed])
         except Unavailable:
-            self._known = None  # A daemon that comes back may have other GPUs.
+            self._gpus = None  # A daemon that returns may have other GPUs.
             raise
-        for index, why in (failed | dark).items():
-            log.debug("%s: %s", known[index].uuid, why)
+        for index, error in (counter_errors | power_errors).items():
+            log.debug("%s: %s", gpus[index].uuid, error)
         t_ms, monotonic_ms = clock.wall_ms(), clock.monotonic_ms()
-        found: list[GpuReading] = []
-        for index, gpu in known.items():
-            for at_ms, at_monotonic_ms, w in streamed.get(index, ()):
-                found.append(GpuReading(gpu.uuid, gpu.hardware, at_ms, at_monotonic_ms, None, w))
-            mw, counter_mj = watts.get(index), counters.get(index) or None
-            if index not in streamed and (mw is not None or counter_mj is not None):
-                power = None if mw is None else mw / 1000
-                found.append(GpuReading(gpu.uuid, gpu.hardware, t_ms, monotonic_ms, counter_mj, power))
-        return found
+        readings: list[GpuReading] = []
+        for index, gpu in gpus.items():
+            for sample in streamed.get(index, ()):
+                readings.append(
+                    GpuReading(gpu.uuid, gpu.hardware, sample.t_ms, sample.monotonic_ms, None, sample.watts)
+                )
+            watts, counter_mj = to_watts(power_mw.get(index)), counters.get(index) or None
+            if index not in streamed and (watts is not None or counter_mj is not None):
+                readings.append(GpuReading(gpu.uuid, gpu.hardware, t_ms, monotonic_ms, counter_mj, watts))
+        return readings
 
-    def _found(self) -> dict[int, _ProbedGpu]:
-        """The GPUs, probed once a run of zeusd."""
-        if self._known is None:
-            gpus = [gpu for gpu in self._zeusd.discover().all_gpus() if not _second_die(gpu)]
+    def _probed(self) -> dict[int, _ProbedGpu]:
+        """Return the GPUs, which are probed once per run of zeusd."""
+        if self._gpus is None:
+            gpus = [gpu for gpu in self._zeusd.discover().gpus if not _is_second_die(gpu)]
             if not gpus:
                 raise Unavailable(f"{self._zeusd.url} knows no GPU", "Try `nvidia-smi` or `amd-smi` where it runs.")
-            told = {gpu.id: gpu.cumulative_energy_available for gpu in gpus}
-            counters, without = self._zeusd.gpu_energy_mj([index for index, has in told.items() if has is None])
+            unknown = [gpu.id for gpu in gpus if gpu.cumulative_energy_available is None]
+            counters, errors = self._zeusd.gpu_energy_mj(unknown)
             by_pci = self._by_pci() if self._zeusd.is_local else {}
-            self._known = {gpu.id: self._known_as(gpu, told[gpu.id] or gpu.id in counters, by_pci) for gpu in gpus}
-            for each in self._known.values():
-                if not each.has_counter:
-                    why = without.get(each.number, "zeusd does not trust it")
-                    log.warning("%s has no energy counter (%s): its watts are integrated", each.uuid, why)
+            self._gpus = {
+                gpu.id: self._probe(gpu, bool(gpu.cumulative_energy_available) or gpu.id in counters, by_pci)
+                for gpu in gpus
+            }
+            without_counter = [gpu for gpu in self._gpus.values() if not gpu.has_counter]
+            for gpu in without_counter:
+                reason = errors.get(gpu.number, "zeusd does not trust it")
+                log.warning("%s has no energy counter (%s): its watts are integrated", gpu.uuid, reason)
             if self._stream:
-                self._stream.start([each.number for each in self._known.values() if not each.has_counter])
-        return self._known
+                self._stream.start([gpu.number for gpu in without_counter])
+        return self._gpus
 
-    def _known_as(self, gpu: ZeusdGpu, has_counter: bool, by_pci: Mapping[str, str]) -> _ProbedGpu:
-        uuid = self._uuids.get(gpu.id) or by_pci.get(_pci(gpu.pci_address)) or f"zeusd-{self._node}-{gpu.id}"
-        return _ProbedGpu(gpu.id, uuid, " ".join(gpu.name.split()) or self._hardware or "unknown", has_counter)
+    def _probe(self, gpu: ZeusdGpu, has_counter: bool, by_pci: Mapping[str, str]) -> _ProbedGpu:
+        address = (gpu.pci_address or "").lower()
+        uuid = self._uuids.get(gpu.id) or by_pci.get(address) or f"zeusd-{self._node}-{gpu.id}"
+        hardware = printable(" ".join(gpu.name.split())) or self._hardware or "unknown"
+        return _ProbedGpu(gpu.id, printable(uuid), hardware, has_counter)
 
 
-def _second_die(gpu: ZeusdGpu) -> bool:
+def to_watts(power_mw: int | None) -> float | None:
+    """Return mW as watts; None for a value that is no power."""
+    return power_mw / 1000 if power_mw is not None and 0 <= power_mw <= 1000 * MAX_WATTS else None
+
+
+def _is_second_die(gpu: ZeusdGpu) -> bool:
     return gpu.id % 2 == 1 and any(name in gpu.name for name in DUAL_DIE)
-
-
-def _pci(address: str | None) -> str:
-    """As `GpuInventory.pci_addresses` has it."""
-    return (address or "").lower()

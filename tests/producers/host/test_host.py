@@ -237,8 +237,8 @@ def test_a_zone_that_cannot_be_read_for_a_while_loses_no_energy(sysfs: Sysfs) ->
 
 def zone_energy(collected: PollResult) -> dict[str, tuple[int, str]]:
     """Return (start counted from T0, energy) by zone."""
-    [made] = collected.batches
-    batch = made.batch
+    [tokens] = collected.batches
+    batch = tokens.batch
     assert isinstance(batch, UsageBatch)
     zones = [d["zone"] for d in batch.dimensions]
     return {z: (int(t) - T0, q) for z, t, q in zip(zones, batch.t0_ms, batch.quantity, strict=True)}

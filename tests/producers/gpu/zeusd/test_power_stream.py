@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from producers.common.http_client import Pages
 from producers.common.zeusd_client import ZeusdClient
 from producers.gpu.intervals import GpuReading
-from producers.gpu.zeusd.power_stream import PowerStream, samples
-from producers.gpu.zeusd.sensor import ZeusdSensor
+from producers.gpu.zeusd.power_stream import PowerStream, bounded_lines, samples
+from producers.gpu.zeusd.sensor import PowerSample, ZeusdSensor
 from tests.producers.gpu.zeusd.test_sensor import A40, BARE, Daemon
 from tests.support.clocks import FakeClock
 from tests.support.http_server import Request, Response, serving
@@ -37,11 +37,28 @@ def test_the_stream_is_thinned_to_ten_readings_a_second_of_the_gpus_that_are_wan
 
     stream = PowerStream(BARE, time, threading.Event())
     stream._gpus = (1,)
-    stream.hear(lines())
-    come = stream.take()
-    assert set(come) == {1}
-    assert [monotonic_ms for _, monotonic_ms, _ in come[1]] == list(range(0, 2_000, 100))
-    assert stream.take() == {}
+    stream.read(lines())
+    drained = stream.drain()
+    assert set(drained) == {1}
+    assert [monotonic_ms for _, monotonic_ms, _ in drained[1]] == list(range(0, 2_000, 100))
+    assert stream.drain() == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "data: " + "[" * 100_000, 'data: {"power_mw": NaN}', 'data: {"gpu_id": 0, "power_mw": 1e400}',
+        'data: {"gpu_id": 0, "power_mw": ' + "9" * 4_000 + "}", 'data: {"gpu_id": 0, "power_mw": -5}',
+        'data: {"power_mw": {"x": 5}}', 'data: {"gpu_id": "\udcff", "power_mw": 5}', "data: \x00",
+    ],
+)  # fmt: skip
+def test_a_malformed_event_costs_no_other(line: str) -> None:
+    assert list(samples([line, SAMPLE])) == [(1, 120.5)]
+
+
+def test_a_line_without_an_end_is_bounded_and_those_after_it_are_read() -> None:
+    endless = [b"data: ", *[b"x" * 10_000] * 20, b"\n", SAMPLE[:9].encode(), SAMPLE[9:].encode(), b"\n", b"a\nb"]
+    assert list(bounded_lines(endless)) == [SAMPLE, "a"]
 
 
 class Streamed:
@@ -49,12 +66,12 @@ class Streamed:
 
     def __init__(self) -> None:
         self.started: list[int] = []
-        self.come: dict[int, list[tuple[int, int, float]]] = {}
+        self.come: dict[int, list[PowerSample]] = {}
 
     def start(self, gpus: list[int]) -> None:
         self.started = list(gpus)
 
-    def take(self) -> dict[int, list[tuple[int, int, float]]]:
+    def drain(self) -> dict[int, list[PowerSample]]:
         come, self.come = self.come, {}
         return come
 
@@ -65,7 +82,7 @@ def test_a_gpu_without_a_counter_is_read_from_the_stream_and_polled_while_that_i
     assert [r.gpu_uuid for r in gpus.readings(time)] == ["zeusd-n1-0", "zeusd-n1-1"]
     assert stream.started == [1]
     start_ms = time.wall_ms()
-    stream.come = {1: [(start_ms + ms, ms, 100.0 + ms) for ms in (100, 200, 300)]}
+    stream.come = {1: [PowerSample(start_ms + ms, ms, 100.0 + ms) for ms in (100, 200, 300)]}
     time.wait(0.4)
     a, *streamed = gpus.readings(time)
     assert a.counter_mj == 1_000
@@ -77,10 +94,10 @@ def test_a_stream_is_listened_to_by_a_thread_of_its_own(serve_stream: str) -> No
     with Pages() as pages:
         stream = PowerStream(ZeusdClient(serve_stream, pages), FakeClock(0), stop)
         stream.start([1])
-        come: dict[int, list[tuple[int, int, float]]] = {}
+        come: dict[int, Sequence[PowerSample]] = {}
 
         def read() -> bool:
-            come.update(stream.take())
+            come.update(stream.drain())
             return bool(come)
 
         wait_until(read, "the stream gives a sample")

@@ -20,7 +20,7 @@ from contracts.events import PowerBatch
 from contracts.settings import Settings
 from producers.common.http_client import Pages
 from producers.common.zeusd_client import ZeusdClient
-from producers.gpu.evidence import Measurement
+from producers.gpu.evidence import GpuMeasurement
 from producers.gpu.intervals import add_reading
 from producers.gpu.zeusd.plugin import ZeusdConfig
 from producers.gpu.zeusd.sensor import ZeusdSensor
@@ -99,7 +99,10 @@ def test_a_counter_is_read_where_zeusd_trusts_it_and_watts_where_not() -> None:
     a, b = gpus.readings(FakeClock(0))
     assert (a.hardware, a.counter_mj, a.watts) == (A40, 1_000, 75.0)
     assert (b.hardware, b.counter_mj, b.watts) == (A40, None, 120.0)
-    assert gpus.measured == {"zeusd-n1-0": Measurement("counter", "gpu"), "zeusd-n1-1": Measurement("watts", "gpu")}
+    assert gpus.measured == {
+        "zeusd-n1-0": GpuMeasurement("counter", "gpu"),
+        "zeusd-n1-1": GpuMeasurement("watts", "gpu"),
+    }
 
 
 def test_an_older_zeusd_is_asked_once_which_gpu_has_a_counter() -> None:
@@ -134,6 +137,23 @@ def test_a_gpu_that_fails_is_left_out_and_the_others_are_read() -> None:
     assert [(r.gpu_uuid, r.watts) for r in gpus.readings(FakeClock(0))] == [("zeusd-n1-0", 75.0)]
     daemon.energy_mj.clear()
     assert [(r.gpu_uuid, r.counter_mj) for r in gpus.readings(FakeClock(0))] == [("zeusd-n1-0", None)]
+
+
+BAD_VALUES = ["soon", None, {"x": 1}, [], 10**400, -5]
+
+
+@pytest.mark.parametrize("value", BAD_VALUES, ids=["text", "null", "an object", "a list", "too large", "negative"])
+def test_a_value_that_is_malformed_costs_no_other_gpu(value: object) -> None:
+    daemon = Daemon()
+    daemon.power_mw[1] = value  # type: ignore[assignment]
+    gpus = ZeusdSensor(daemon.client(), "n1")
+    assert [(r.gpu_uuid, r.watts) for r in gpus.readings(FakeClock(0))] == [("zeusd-n1-0", 75.0)]
+
+
+def test_a_gpu_whose_description_is_malformed_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    daemon = Daemon({**NEW, "gpus": [{"id": "first"}, *NEW["gpus"][1:]]})  # type: ignore[index]
+    assert [r.gpu_uuid for r in ZeusdSensor(daemon.client(), "n1").readings(FakeClock(0))] == ["zeusd-n1-1"]
+    assert "first" in caplog.text
 
 
 def test_a_counter_at_0_is_not_believed() -> None:
