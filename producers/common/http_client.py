@@ -1,4 +1,4 @@
-"""Pages over HTTP, bounded in time and size. httpx, because it does TLS, proxies and pools, and is well kept."""
+"""HTTP client with bounds on time and size. httpx does TLS, proxies and connection pools, and is well maintained."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_BYTES = 32 * 2**20
 
 
 class Pages:
-    """A client. `bearer` is sent as a bearer token; it is in no error and no log."""
+    """Client of pages. `bearer` is sent as a bearer token; it is in no error and no log."""
 
     def __init__(
         self, *, timeout_s: float = TIMEOUT_S, bearer: str = "", verify: ssl.SSLContext | bool = True,
@@ -35,11 +35,11 @@ class Pages:
 
     @property
     def client(self) -> httpx.Client:
-        """For what is no page: a stream."""
+        """The underlying client, for streams."""
         return self._client
 
     def text(self, url: str, headers: Mapping[str, str] | None = None) -> str:
-        """The page's text. Raises Unavailable: no answer, another status than 200, too large."""
+        """Return a page's text. Raises Unavailable: no answer, another status than 200, too large."""
         status, text = self.answer("GET", url, headers=headers)
         if status != httpx.codes.OK:
             raise Unavailable(f"{url} answers {status}", "Is that the address of its metrics?")
@@ -48,7 +48,7 @@ class Pages:
     def answer(
         self, method: str, url: str, *, data: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
-        """Status and text, whatever they are; `data` is sent as a form. Raises Unavailable: no answer, too large."""
+        """Return status and text; `data` is sent as a form. Raises Unavailable: no answer, too large."""
         try:
             with self._client.stream(method, url, data=data, headers=headers) as answer:
                 body = bytearray()
