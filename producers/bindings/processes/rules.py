@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 from producers.bindings.claims import (
     BindingWarning,
@@ -10,14 +10,12 @@ from producers.bindings.claims import (
     ClaimReport,
     DeviceClaim,
     WorkloadHolder,
-    board_of_device,
 )
 from producers.bindings.config import ProcessRule
+from producers.bindings.process_claims import ProcessLister, claim_by_process
 from producers.bindings.procfs import ProcessInfo, ProcFs
 
 NAME = "processes"
-ProcessLister = Callable[[], Mapping[str, Sequence[int]]]
-"""Returns process ids by the device (a GPU's or MIG instance's UUID) that they compute on. Raises Unavailable."""
 
 
 class ProcessBindings:
@@ -32,23 +30,17 @@ class ProcessBindings:
         self._running, self._proc, self._rules = running, proc, rules
 
     def read(self, boards: Boards, now_ms: int) -> ClaimReport:
-        claims: dict[DeviceClaim, None] = {}
-        warnings: dict[BindingWarning, None] = {}
-        devices = board_of_device(boards)
-        for device, pids in self._running().items():
-            if device not in devices:
-                continue
-            for pid in pids:
-                holder = self._holder(self._proc.process(pid))
-                if holder is None:
-                    message = f"no rule knows a process that computes on {device}"
-                    warnings[BindingWarning("unknown_holder", message)] = None
-                elif not holder.tenant:
-                    message = f"the rule of {holder.workload} names no tenant"
-                    warnings[BindingWarning("no_tenant", message)] = None
-                replica = f"{holder.workload}/{holder.tenant}" if holder else ""
-                claims[DeviceClaim(device, holder, replica)] = None
-        return ClaimReport(tuple(claims), tuple(warnings))
+        return claim_by_process(self._running, self._proc, boards, self._claims)
+
+    def _claims(self, device: str, process: ProcessInfo | None) -> ClaimReport:
+        holder = self._holder(process)
+        if holder is None:
+            warning = BindingWarning("unknown_holder", f"no rule knows a process that computes on {device}")
+            return ClaimReport([DeviceClaim(device, None)], [warning])
+        claim = DeviceClaim(device, holder, f"{holder.workload}/{holder.tenant}")
+        if holder.tenant:
+            return ClaimReport([claim])
+        return ClaimReport([claim], [BindingWarning("no_tenant", f"the rule of {holder.workload} names no tenant")])
 
     def _holder(self, process: ProcessInfo | None) -> WorkloadHolder | None:
         if process is None:

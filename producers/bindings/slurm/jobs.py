@@ -23,11 +23,10 @@ from producers.bindings.claims import (
     ClaimReport,
     DeviceClaim,
     WorkloadHolder,
-    board_of_device,
     tenant_fault,
     workload_fault,
 )
-from producers.bindings.processes.rules import ProcessLister
+from producers.bindings.process_claims import ProcessLister, claim_by_process
 from producers.bindings.procfs import ProcessInfo, ProcFs
 from producers.common.printable import printable
 
@@ -93,21 +92,12 @@ class SlurmBindings:
 
     def read(self, boards: Boards, now_ms: int) -> ClaimReport:
         self._controller_fails = False
-        claims: dict[DeviceClaim, None] = {}
-        warnings: dict[BindingWarning, None] = {}
-        devices = board_of_device(boards)
-        for device, pids in self._running().items():
-            if device not in devices:
-                continue
-            for pid in pids:
-                if (process := self._proc.process(pid)) is not None:
-                    report = self._claims(device, process)
-                    claims |= dict.fromkeys(report.claims)
-                    warnings |= dict.fromkeys(report.warnings)
-        return ClaimReport(tuple(claims), tuple(warnings))
+        return claim_by_process(self._running, self._proc, boards, self._claims)
 
-    def _claims(self, device: str, process: ProcessInfo) -> ClaimReport:
-        """Return a process's claim and warnings; none for a process outside of any job."""
+    def _claims(self, device: str, process: ProcessInfo | None) -> ClaimReport:
+        """Return a process's claim and warnings; none for a process that has ended or is outside of any job."""
+        if process is None:
+            return ClaimReport()
         group = _GROUP.match(process.cgroup)
         number = int(group[1]) if group else self._own_number(process)
         if number is None:
