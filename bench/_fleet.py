@@ -16,6 +16,7 @@ are made up: the audit says so (`request_residual_uj`), and is right.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
@@ -132,7 +133,7 @@ def _fleet(warehouse: Warehouse, size: Size) -> None:
     seed_defaults(warehouse)
 
 
-def _table(warehouse: Warehouse, name: str, rows: list[tuple[object, ...]], columns: dict[str, str]) -> None:
+def _table(warehouse: Warehouse, name: str, rows: Sequence[tuple[object, ...]], columns: dict[str, str]) -> None:
     ddl = ", ".join(f"{c} {t}" for c, t in columns.items())
     warehouse.command(f"CREATE TABLE IF NOT EXISTS {name} ({ddl}) ENGINE = MergeTree ORDER BY tuple()")
     warehouse.insert_arrow(name, pa.table({c: list(v) for c, v in zip(columns, zip(*rows, strict=True), strict=True)}))

@@ -88,6 +88,10 @@ def memory_mb(pid: int, name: str) -> float:
     return next(int(line.split()[1]) * 1024 / 1e6 for line in status.splitlines() if line.startswith(f"{name}:"))
 
 
+def _headers(message: Any) -> Any:
+    return message.headers()
+
+
 def arrived_uj(bootstrap: str) -> int:
     """Energy of all intervals on the log."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "bench", "log_level": 0})
@@ -95,7 +99,7 @@ def arrived_uj(bootstrap: str) -> int:
     consumer.assign([TopicPartition(topics.POWER, p, 0) for p in partitions])
     total = 0
     while messages := consumer.consume(1_000, timeout=2):
-        batches = [codec.decode(m.headers(), m.value()).batch for m in messages]
+        batches = [codec.decode(_headers(m), m.value()).batch for m in messages]
         total += sum(int(b.energy_uj.sum()) for b in batches if isinstance(b, PowerBatch))
     consumer.close()
     return total

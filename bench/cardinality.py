@@ -131,9 +131,9 @@ def memory(fleet: Fleet, windows: int, kind: str) -> dict[str, Any]:
 
 
 def _before(message: LogMessage, end_ms: int) -> bool:
-
+    """Return whether all rows of a message end by `end_ms` plus a second."""
     batch = decode(message.headers, message.value).batch
-    times: I64 = batch.t1_ms if hasattr(batch, "t1_ms") else batch.t_end_ms  # type: ignore[union-attr]
+    times: I64 = batch.t1_ms if hasattr(batch, "t1_ms") else batch.t_end_ms
     return bool(len(times)) and int(times.max()) <= end_ms + MS
 
 

@@ -237,7 +237,7 @@ def _speed(console: Console) -> None:
     rows = []
     for name, job in jobs.items():
         began = time.perf_counter()
-        job()
+        job()  # type: ignore[no-untyped-call]
         rows.append([name, f"{time.perf_counter() - began:.3f}"])
     _table(console, "Speed", ["job", "s"], rows)
 

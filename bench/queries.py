@@ -67,7 +67,8 @@ class Question:
 
 def questions(warehouse: Warehouse, size: Size) -> list[Question]:
     """Return the questions, from a bill down to one GPU's interval."""
-    http = TestClient(create_app(warehouse, Settings(_env_file=None)), base_url="http://127.0.0.1")
+    defaults: dict[str, Any] = {"_env_file": None}
+    http = TestClient(create_app(warehouse, Settings(**defaults)), base_url="http://127.0.0.1")
     window = END_MS - size.windows_ms // 2 // WINDOW_MS * WINDOW_MS
     reader = operator_reader(warehouse)
     year = Period(EpochMs(END_MS - size.hours_ms), EpochMs(END_MS))

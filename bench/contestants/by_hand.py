@@ -29,6 +29,7 @@ def main() -> None:
     newest: dict[tuple[str, int], int] = {}
     swept = time.monotonic()
     while not ledger.complete:
+        message: Any
         for message in consumer.consume(1000, 0.1):
             meter.start()
             topic, number, row = message.topic(), message.partition(), decode(message.value())

@@ -103,8 +103,10 @@ class Plain:
             self._sink.write(name, table, self._fence)
         marks = []
         for state, flush in flushes:
-            for seen, touched in zip(self._touched, touched_hours(flush.tables["ledger"]), strict=True):
-                seen.update(touched)
+            hours, clusters, workloads = touched_hours(flush.tables["ledger"])
+            self._touched[0].update(hours)
+            self._touched[1].update(clusters)
+            self._touched[2].update(workloads)
             marks.append(state.finals_stored(flush))
         closed = {id(state) for state, _ in flushes}
         unclosed = [state for state in states if settle and id(state) not in closed]

@@ -31,6 +31,7 @@ def loaded(job: Job) -> Log:
     left = job.messages
     while left:
         result = consumer.consume(min(left, 1000), 5.0)
+        m: Any
         for m in result:
             log[m.partition()].append(LogMessage(m.topic(), m.offset(), m.headers(), m.value()))
         left -= len(result)

@@ -90,7 +90,7 @@ class Ledger:
         """Return whether storing the buffered rows would complete the ledger, so that waiting can end."""
         energy = self._energy_uj + sum(r[5] + r[6] for r in self._rows)
         requests = self._requests + sum(r[10] for r in self._rows)
-        return requests >= self._job.requests and energy >= self._job.energy_uj * NEARLY
+        return bool(requests >= self._job.requests and energy >= self._job.energy_uj * NEARLY)
 
     def report(self, meter: Meter) -> None:
         """Stop the watch, then ask the warehouse what it holds."""

@@ -66,11 +66,11 @@ def main() -> None:
 
     def power_time(value: Any, *_: Any) -> int:
         meter.start()
-        return value["t0_ms"]
+        return int(value["t0_ms"])
 
     def tokens_time(value: Any, *_: Any) -> int:
         meter.start()
-        return value["t_end_ms"]
+        return int(value["t_end_ms"])
 
     power = app.topic(job.topics[0], key_deserializer="str", timestamp_extractor=power_time)
     tokens = app.topic(job.topics[1], key_deserializer="str", timestamp_extractor=tokens_time)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from bench.harness.broker import Broker
 from bench.harness.fleet import (
@@ -179,6 +179,7 @@ def lay_down(at: Broker, fleet: Fleet, shape: Shape, rows: int) -> Backlog:
         {**DEFAULTS, "bootstrap.servers": at.bootstrap, "queue.buffering.max.messages": 100_000, "log_level": 0},
         on_delivery=delivered,
     )
+    headers: Any
     for topic, partition, key, t_ms, headers, value in messages(fleet, shape, count, backlog.totals):
         while True:
             try:
@@ -186,8 +187,8 @@ def lay_down(at: Broker, fleet: Fleet, shape: Shape, rows: int) -> Backlog:
                 break
             except BufferError:
                 producer.poll(0.1)
-        at = backlog.ends.setdefault(topic, {})
-        at[partition] = at.get(partition, 0) + 1
+        ends = backlog.ends.setdefault(topic, {})
+        ends[partition] = ends.get(partition, 0) + 1
         backlog.messages += 1
         backlog.value_bytes += len(value)
         if backlog.messages % 1000 == 0:

@@ -37,7 +37,7 @@ def python_of(name: str | None) -> Path:
         return python
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]
+    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)]
     process = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
     if process.returncode:
         tail = "\n".join(process.stderr.strip().splitlines()[-4:])

@@ -52,6 +52,7 @@ def main() -> None:
         while (left_s := due_ms / 1000 - time.time()) > 0:
             producer.poll(min(left_s, 0.05))
         event = events.event(s)
+        headers: Any
         headers, value = codec.encode(event)
         producer.produce(
             codec.topic_of(event.batch), value, topics.key(event.cluster, event.workload).encode(), s.block.partition,

@@ -63,7 +63,7 @@ class Profiles:
         stats = pstats.Stats(self._main, stream=io.StringIO())
         for profile in self._sink:
             profile.create_stats()
-            if profile.stats:  # type: ignore[attr-defined]
+            if profile.stats:
                 stats.add(profile)
         rows = [
             {"function": f"{_SITE.sub('', file)}:{name}" if line else name, "calls": calls, "own_s": own}
