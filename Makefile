@@ -36,7 +36,7 @@ fmt: $(VENV)/.dev ## Format the code, and mend what can be mended by a program
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-typecheck: $(VENV)/.dev ## Check types, strictly, of contracts and streams/core
+typecheck: $(VENV)/.dev ## Check types, strictly, in every room
 	@$(BIN)/mypy
 
 bench: $(VENV)/.dev ## Run the measurements in bench/ on this machine (ARGS="speed --repeats 3": that one, so)

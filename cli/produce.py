@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,5 +35,5 @@ def produce(
             raise BadSetting("source", source, f"name one of {', '.join(registry.names())}, or ask --list")
         settings = load_settings()
         simulated = {"speed": speed, "seed": seed, "backfill_ms": round(backfill * 60_000)}
-        arguments = simulated if source == "simulated" else {}
+        arguments: dict[str, Any] = simulated if source == "simulated" else {}
         run(source, settings, stop_on_signals(), **arguments)

@@ -79,7 +79,7 @@ def token_batch(rows: Sequence[Request], t_ms: int) -> TokenBatch:
         tenants=tenants, tenant=tenant, models=models, model=model, request_id=tuple(r.request_id for r in rows),
         t_start_ms=_numbers(r.t_start_ms for r in rows), t_first_ms=_numbers(r.t_first_ms for r in rows),
         t_end_ms=_numbers(r.t_end_ms for r in rows), **_token_columns(rows), statuses=statuses, status=status,
-        t_ms=t_ms, **{name: _texts(getattr(r, name, "") for r in rows) for name in LABELS},
+        t_ms=t_ms, **_label_columns(rows),
     )  # fmt: skip
 
 
@@ -87,6 +87,11 @@ def _token_columns(rows: Sequence[Request]) -> dict[str, Any]:
     """Return the columns of tokens by name. An optional one is left out where no row has any of its tokens."""
     columns = {c.name: _numbers(getattr(r, c.name, 0) for r in rows) for c in TOKEN_COLUMNS}
     return {c.name: columns[c.name] for c in TOKEN_COLUMNS if not c.optional or columns[c.name].any()}
+
+
+def _label_columns(rows: Sequence[Request]) -> dict[str, Any]:
+    """Return the optional texts of single requests by name; () where no row has one."""
+    return {name: _texts(getattr(r, name, "") for r in rows) for name in LABELS}
 
 
 class UsageRow(NamedTuple):

@@ -165,7 +165,7 @@ class KafkaBroker:
             found = self.admin.list_topics(name, timeout=5).topics[name].partitions
             return len(found) == partitions and all(p.leader >= 0 for p in found.values())
 
-        self._wait_until(f"leads topic {name}", led, 30.0)
+        self._wait_until(f"leads topic {name}", led)
         return name
 
     def log_tail(self, lines: int = 40) -> str:
@@ -211,7 +211,7 @@ class KafkaBroker:
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
-            metadata = self.admin.list_topics(timeout=2)
+            metadata: Any = self.admin.list_topics(timeout=2)
             return bool(metadata.cluster_id == self.cluster_id and metadata.brokers)
         return False
 

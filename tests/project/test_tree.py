@@ -31,7 +31,7 @@ def test_the_code_is_formatted() -> None:
     _passes(sys.executable, "-m", "ruff", "format", "--no-cache", "--check", ".")
 
 
-def test_types_hold_strictly_in_contracts_and_streams_core() -> None:
+def test_types_hold_strictly_in_every_room() -> None:
     _passes(sys.executable, "-m", "mypy")
 
 

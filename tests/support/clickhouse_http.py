@@ -193,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
         head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
         parts = BytesParser(policy=HTTP).parsebytes(head + body)
         return {
-            str(part.get_param("name", header="content-disposition")): part.get_payload(decode=True).decode()
+            str(part.get_param("name", header="content-disposition")): bytes(part.get_payload(decode=True)).decode()
             for part in parts.iter_parts()
         }
 
