@@ -44,7 +44,7 @@ def newest(warehouse: Warehouse | LedgerReader) -> Newest:
         row = warehouse.ask("ledger/newest", back_ms=back_ms, furthest=int(back_ms == _SEARCH_BACK_MS[-1]))[0]
         if row["hours"]:
             break
-    return Newest(row["final_end"] or None, row["window_end"] or None)
+    return Newest(final_end=row["final_end"] or None, window_end=row["window_end"] or None)
 
 
 def resolve_period(

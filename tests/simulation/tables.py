@@ -68,7 +68,7 @@ class Tables:
     def hours_of(
         self, hours_ms: Sequence[int], clusters: Sequence[str], workloads: Sequence[str]
     ) -> dict[Key, tuple[int, Row]]:
-        """`queries/sink_refresh_hours.sql`: what the hours of these subjects should say, and in which version."""
+        """`warehouse/sink/refresh_hours.sql`: what the hours of these subjects should say, and in which version."""
         hours = {ms // MS_PER_HOUR for ms in hours_ms}
         subjects = (set(clusters), set(workloads))
         sums: dict[Key, list[int]] = defaultdict(lambda: [0] * (len(_AMOUNTS) + 3))

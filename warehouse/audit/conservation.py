@@ -128,7 +128,10 @@ def _balance(reader: LedgerReader, span: Span, kept: KeptRequests) -> Audit:
     energy = ask("audit/energy")
     part.unbalanced_windows = [_window(*named) for named in energy.pop("worst")]
     part.restating_windows = [_window(*named) for named in energy.pop("restating_windows")]
-    part.stray_windows = [StrayWindow(*named) for named in energy.pop("stray_windows")]
+    part.stray_windows = [
+        StrayWindow(window_start_ms=start_ms, cluster=cluster, workload=workload)
+        for start_ms, cluster, workload in energy.pop("stray_windows")
+    ]
     for name, value in energy.items():
         setattr(part, name, value)
     tokens, requests = ask("audit/tokens"), ask("audit/requests", kept=int(kept == "all"))

@@ -1,6 +1,6 @@
 -- Access: operator
--- Do the days say what their hours say? Per key, of whole days. Days are computed anew with their hours: of those with an
--- hour that a mark says may lack something, what differs is `restating`.
+-- Compares days with their hours, per key, for full days. Days are computed anew with their hours. A difference in a
+-- day with an hour that a checkpoint lists as due counts as `restating`.
 WITH
     (SELECT groupUniqArray(intDiv(arrayJoin(JSONExtract(state, 'hours', 'Array(Int64)')), 86400000)) FROM marks FINAL) AS due_days,
     keys AS

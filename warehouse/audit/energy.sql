@@ -1,9 +1,10 @@
 -- Access: operator
--- Is every measured joule in the ledger, exactly once? Facts against final rows, per window, workload and hardware type,
--- so that nothing cancels. A window counts once it lies before its partition's mark (rows of logs without marks, imports,
--- always count). Where it differs and a late fact of it lies at or beyond the mark's offset, it is being restated.
--- `stray`: a final window holds rows of an ownership (version / 2^28) before the one that finalised it, or that restated
--- it: a worker wrote them after it had lost the partition.
+-- Compares measured energy with the ledger: facts against final rows, per window, workload and hardware type, so that
+-- no two differences cancel. A window counts once it lies before its partition's checkpoint; rows of logs without
+-- checkpoints (imports) always count. A window that differs, with a late fact at or beyond the checkpoint's offset, is
+-- `restating`.
+-- `stray`: a final window with rows of an ownership (version / 2^28) before the one that finalised or restated it. A
+-- worker wrote them after it had lost the partition.
 WITH
     sides AS
     (

@@ -1,9 +1,10 @@
 -- Access: operator
--- How much time each GPU's intervals cover in this span, and where they do not: between a window and the one before it,
--- and inside windows that are covered in part. Nothing covers more than its window, so that an overlap cannot make up for
--- a gap. A GPU's first and last window of the span are told apart: whoever adds spans up knows what lies beside them.
--- By arrays, one a GPU, because grouping by (GPU, window) takes several times as long. Several rows of one window (of
--- several workloads, or late) become one by differences of the running total where the window changes.
+-- Covered time of each GPU in this span, and its gaps: between a window and the one before it (`gaps`), and inside
+-- windows that are covered in part (`short`). A GPU covers at most its window, so that an overlap cannot hide a gap. A
+-- GPU's first and last window of the span are returned too: the caller, which adds spans up, knows the windows beside
+-- them.
+-- It uses arrays, one per GPU, because grouping by (GPU, window) takes several times as long. Several rows of one
+-- window (of several workloads, or late ones) become one, by differences of the running total where the window changes.
 SELECT
     cluster, node, gpu_uuid,
     t[1] AS first_ms, t[-1] AS last_ms, length_ms[1] AS first_length_ms, length_ms[-1] AS last_length_ms,
@@ -13,7 +14,7 @@ SELECT
         arrayMap((start, length) -> start + length, arrayPopBack(t), arrayPopBack(length_ms)), arrayPopFront(t)))),
         1, {worst:UInt16}) AS gaps,
     arraySlice(arraySort(arrayFilter(part -> part.1 < 0, arrayMap(
-        (had, length, start) -> (had - length, start, start + length), covered, length_ms, t))),
+        (covered_part, length, start) -> (covered_part - length, start, start + length), covered, length_ms, t))),
         1, {worst:UInt16}) AS short
 FROM
 (
@@ -25,20 +26,20 @@ FROM
     (
         SELECT
             cluster, node, gpu_uuid,
-            arrayFilter((x, last) -> last, tupleElement(seen, 1), ends) AS t,
-            arrayFilter((x, last) -> last, arrayCumSum(tupleElement(seen, 2)), ends) AS running,
-            arrayFilter((x, last) -> last, tupleElement(seen, 3), ends) AS length_ms
+            arrayFilter((x, last) -> last, tupleElement(windows, 1), ends) AS t,
+            arrayFilter((x, last) -> last, arrayCumSum(tupleElement(windows, 2)), ends) AS running,
+            arrayFilter((x, last) -> last, tupleElement(windows, 3), ends) AS length_ms
         FROM
         (
             SELECT
-                cluster, node, gpu_uuid, seen,
+                cluster, node, gpu_uuid, windows,
                 arrayMap((t, next) -> t != next,
-                         tupleElement(seen, 1), arrayPushBack(arrayPopFront(tupleElement(seen, 1)), -1)) AS ends
+                         tupleElement(windows, 1), arrayPushBack(arrayPopFront(tupleElement(windows, 1)), -1)) AS ends
             FROM
             (
                 SELECT
                     cluster, node, gpu_uuid,
-                    arraySort(groupArray((toUnixTimestamp64Milli(window_start), covered_ms, window_ms::Int64))) AS seen
+                    arraySort(groupArray((toUnixTimestamp64Milli(window_start), covered_ms, window_ms::Int64))) AS windows
                 FROM gpu_energy FINAL
                 WHERE window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
                   AND window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')

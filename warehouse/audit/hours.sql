@@ -1,8 +1,8 @@
 -- Access: operator
--- Do the hours say what their final windows say? Per key, of whole hours. Left out are workloads whose hour is still
--- being written (a final window beyond its partition's mark), and hours of which no window is stored any more: those
--- outlive their windows, and are counted. Hours are computed anew when workers have time: of those that a mark says may
--- lack something, what differs is `restating`.
+-- Compares hours with their final windows, per key, for full hours. Two kinds are left out: workloads whose hour is
+-- still being written (it has a final window beyond its partition's checkpoint), and hours without any stored window.
+-- The latter outlive their windows, and are counted. Workers compute hours anew when they have time: a difference in an
+-- hour that a checkpoint lists as due counts as `restating`.
 WITH
     keys AS
     (

@@ -1,11 +1,12 @@
 -- Access: operator
--- Do single requests' joules sum to their tenants' rows of the ledger? Per window, workload, tenant and model, in windows
--- of which every request is still stored: requests live 30 days from when they were written, all of a window together.
--- Rows without a model are no request's: idle, unallocated, an owner's.
+-- Compares single requests' joules with their tenants' ledger rows, per window, workload, tenant and model. It covers
+-- windows of which every request is still stored: requests live 30 days from when they were written, all of a window
+-- together.
+-- Rows without a model belong to no request: idle, unallocated, an owner's.
 --
--- What a message brought into a window is kept request by request, or not at all (setting `requests`). So a window is
--- `partly` kept where what came in time has work and no request, and, unless `kept` says that all are, where a late message
--- does. Of such a window all that is asked is that its requests bear no more than their tenants.
+-- A message's requests in a window are either all kept, or none (setting `requests`). So a window is `partly` kept if
+-- its in-time messages have work but no request, or, unless `kept` declares that all are kept, if a late message does.
+-- The requests of such a window may sum to less than their tenants' rows, but not to more.
 SELECT
     countIf(NOT partly) AS windows,
     countIf(partly) AS windows_partly,

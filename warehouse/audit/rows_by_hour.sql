@@ -1,5 +1,5 @@
 -- Access: operator
--- How many rows there are to audit in each hour, so that the audit can go through them in bounded steps.
+-- Rows to audit in each hour, so that the audit can work in bounded steps.
 SELECT intDiv(toUnixTimestamp64Milli(window_start), 3600000) * 3600000 AS hour_ms, count() AS rows
 FROM
 (

@@ -1,6 +1,6 @@
 -- Access: operator
--- Which producers fell silent in the period: nothing for `silent_ms` before its end, or before the newest that anybody
--- sent on that log and topic, whichever was first. Heartbeats are events: a producer that lives is heard.
+-- Producers that fell silent in the period: no event for `silent_ms` before its end, or before the newest event of any
+-- producer on that log and topic, whichever was first. Heartbeats are events, so a live producer is never silent.
 SELECT
     count() AS silent,
     groupArraySorted({worst:UInt16})((last_ms, topic, source, until_ms)) AS worst

@@ -1,6 +1,6 @@
 -- Access: operator
--- Is every token and request that was counted in the ledger, once? Per window, workload, tenant and model.
--- As in audit_energy: windows before their partition's mark; `restating` where a late fact may not be restated yet.
+-- Compares tokens and requests with the ledger, per window, workload, tenant and model. As in energy.sql, windows count
+-- before their partition's checkpoint, and are `restating` where a late fact may not be restated yet.
 SELECT
     sumIf(tokens_off, NOT moving) AS token_residual,
     sumIf(requests_off, NOT moving) AS request_residual,

@@ -1,16 +1,18 @@
 -- Access: tenant
--- What each group used and what it costs, after what all of them did together (`whole` = 1, the first row).
+-- Energy, tokens and money of each group, after the total of all groups (`whole` = 1, the first row).
 --
--- Energy is summed to (group, cluster, span) first. A span is a run of hours in which no price changes: it begins at
--- the period's start, or at the first whole hour at which some price is valid or no longer valid. So a few thousand sums
--- meet prices, not millions of rows, and each meets those valid at its hours' starts: a cluster's own before '*'.
--- Money is exact until its one rounding: energy_uj x nano(pue) x nano(price) is an integer (Int256), the unit of which
--- is 1 / (3.6e12 uJ/kWh x 1e9 x 1e9). `cost_micro` and `gco2_micro` are millionths, rounded by largest remainder over
--- the whole answer, so that its rows sum to its rounded total exactly.
+-- This is where a row of a bill becomes money (warehouse/chargeback/__init__.py has the rule).
 --
--- What is added up are days where they are whole and no price changes in them, else hours or windows (warehouse/sources.py).
+-- Energy is summed to (group, cluster, span) first. A span is a run of hours without a price change: it begins at the
+-- period's start, or at the first full hour at which some price begins or ends. So a few thousand sums are joined with
+-- prices, not millions of rows. The prices of a span are those valid at its hours' starts, a cluster's own before '*'.
+-- Money is exact until its one rounding: energy_uj x nano(pue) x nano(price) is an integer (Int256), whose unit is 1 /
+-- (3.6e12 uJ/kWh x 1e9 x 1e9). `cost_micro` and `gco2_micro` are millionths, rounded by largest remainder over the
+-- whole answer, so that its rows sum to its rounded total exactly.
 --
--- Few levels and few joins on purpose: of a month's bill, the engine spends half of its time on understanding this.
+-- $facts are rows of days, hours or windows (warehouse/chargeback/rollups.py).
+--
+-- Few levels and few joins, on purpose: for a month's bill, the engine spends half of its time on analysing this text.
 WITH
     intDiv({start_ms:Int64}, 3600000) AS first_hour,
     intDiv({end_ms:Int64} + 3599999, 3600000) AS end_hour,
@@ -26,24 +28,24 @@ WITH
         WHERE from_hour < end_hour AND to_hour > first_hour
           AND ({cluster:String} = '' OR cluster IN ({cluster:String}, '*'))
     ),
-    -- What every use of has the engine read this anew, so it says all that is needed of the book at once.
+    -- The engine evaluates this again for each use, so it returns all that is needed of the book at once.
     (
         SELECT (
             arraySort(arrayDistinct(arrayPushBack(groupUniqArrayArray([greatest(from_hour, first_hour), if(to_hour < end_hour, to_hour, first_hour)]), first_hour))) AS starts,
             arrayPushBack(groupUniqArrayIf(toString(cluster), cluster != '*'), '*'),
-            -- Days that cannot be read as a whole: a price changes in them, or the period begins or ends in them.
+            -- Days that must be read from their hours: a price changes in them, or the period begins or ends in them.
             arrayDistinct(arrayMap(h -> intDiv(h, 24), arrayFilter(h -> h % 24 != 0, arrayPushBack(starts, end_hour)))))
         FROM book
-    ) AS found,
-    found.1 AS spans,
-    found.2 AS scopes,
-    found.3 AS cut_days,
+    ) AS price_changes,
+    price_changes.1 AS spans,
+    price_changes.2 AS scopes,
+    price_changes.3 AS cut_days,
     (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters,
     metered AS
     (
         SELECT
             $groups,
-            -- One span (no price changes in the period) is a constant, and costs nothing to group by.
+            -- A single span (no price change in the period) is a constant, which costs nothing to group by.
             if(length(spans) = 1, first_hour, roundDown(intDiv(toUnixTimestamp64Milli(f.at), 3600000), spans)) AS span,
             sum(toInt128(f.active_uj)) AS active_uj,
             sum(toInt128(f.idle_uj)) AS idle_uj,
@@ -109,7 +111,7 @@ $facts
     positiveModulo(gco2_parts, unit) AS gco2_rest,
     row_number() OVER (PARTITION BY whole, cost_known, currency ORDER BY cost_rest DESC, keys) AS cost_rank,
     row_number() OVER (PARTITION BY whole, gco2_known ORDER BY gco2_rest DESC, keys) AS gco2_rank,
-    -- How many of the rows are rounded up: all their rests together, rounded half up.
+    -- Number of rows that are rounded up: the sum of all remainders, rounded half up.
     intDiv(2 * sum(cost_rest) OVER (PARTITION BY whole, cost_known, currency) + unit, 2 * unit) AS cost_ups,
     intDiv(2 * sum(gco2_rest) OVER (PARTITION BY whole, gco2_known) + unit, 2 * unit) AS gco2_ups
 SELECT

@@ -155,7 +155,7 @@ def _chargeback_row(by: tuple[str, ...], row: Mapping[str, Any]) -> ChargebackRo
         gco2=None if gco2 is None else gco2 * _MICRO,
         method=METHODS[row["method"]],
         simulated=bool(row["simulated"]),
-        missing_prices=[MissingPrice(kind, cluster) for kind, cluster in row["missing_prices"]],
+        missing_prices=[MissingPrice(kind=kind, cluster=cluster) for kind, cluster in row["missing_prices"]],
         mixed_currencies=bool(row["mixed_currencies"]),
         **dict(zip(by, row["keys"], strict=True)),
     )

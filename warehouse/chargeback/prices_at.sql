@@ -1,6 +1,5 @@
 -- Access: shared
--- The tariff, PUE and carbon intensity of each of some clusters at an instant: its own before '*', the latest start
--- before others.
+-- Tariff, PUE and carbon intensity of some clusters at an instant: a cluster's own before '*', the latest start first.
 SELECT
     scope, toString(kind) AS kind, cluster, value, currency, source,
     toUnixTimestamp64Milli(valid_from) AS valid_from_ms, toUnixTimestamp64Milli(valid_to) AS valid_to_ms

@@ -72,7 +72,9 @@ class PriceBook:
             if not part.energy_uj:
                 continue
             prices = {kind: self.at(kind, part.cluster, part.hour) for kind in KINDS}
-            missing |= {MissingPrice(kind, part.cluster) for kind, price in prices.items() if price is None}
+            missing |= {
+                MissingPrice(kind=kind, cluster=part.cluster) for kind, price in prices.items() if price is None
+            }
             nano = {kind: int(price.value * _NANO) for kind, price in prices.items() if price is not None}
             if (tariff := prices["energy"]) is not None:
                 currencies.add(tariff.currency)

@@ -1,5 +1,5 @@
 -- Access: tenant
--- One table's part of what chargeback.sql adds up, over `at`.
+-- Rows of one table, as chargeback.sql adds them up, with their time as `at`.
 SELECT
     t.$time AS at, t.tenant AS tenant, t.cluster AS cluster, t.workload AS workload, t.model AS model, t.hardware AS hardware,
     t.active_uj AS active_uj, t.idle_uj AS idle_uj, t.unallocated_uj AS unallocated_uj,

@@ -1,4 +1,4 @@
 -- Access: internal
--- Clusters that bills know.
+-- Clusters with rows in bills.
 SELECT DISTINCT cluster
 FROM ledger_day FINAL

@@ -1,6 +1,6 @@
 -- Access: tenant
--- Energy measured in one window for some workloads in which the tenant has a row itself, by hardware type, and on how
--- many GPUs.
+-- Energy measured in one window for some workloads in which the tenant has a row, by hardware type, and the number of
+-- GPUs.
 SELECT
     g.cluster AS cluster, g.workload AS workload, g.hardware AS hardware,
     uniqExact(g.node, g.gpu_uuid) AS gpus,

@@ -1,5 +1,5 @@
 -- Access: tenant
--- What each GPU measured in one window for some workloads in which the tenant has a row itself: the first `shown` of each
+-- Measurements of each GPU in one window for some workloads in which the tenant has a row: the first `shown` of each
 -- hardware type. Another tenant's name as owner is left out.
 SELECT
     toUnixTimestamp64Milli(g.window_start) AS window_start, g.window_ms AS window_ms, g.cluster AS cluster,

@@ -1,6 +1,6 @@
 -- Access: tenant
--- A tenant's ledger rows of one window, each beside the whole that it is a part of: everybody's work and energy in
--- that window, workload and hardware.
+-- A tenant's ledger rows of one window, each with the total that it is a part of: all tenants' work and energy in that
+-- window, workload and hardware type.
 SELECT *
 FROM
 (

@@ -1,6 +1,6 @@
 -- Access: tenant
--- The final window of a tenant that holds an instant, or its newest one (at_ms < 0), in epoch milliseconds.
--- The newest is looked for from the tenant's last day and hour on: days lag behind hours, and hours behind windows.
+-- The final window of a tenant that contains an instant, or its newest one (at_ms < 0), in epoch milliseconds.
+-- The search for the newest begins at the tenant's last day and hour: days lag behind hours, and hours behind windows.
 WITH
     (SELECT max(day) FROM ledger_day FINAL WHERE tenant = {tenant:String} AND {at_ms:Int64} < 0) AS last_day,
     (SELECT max(hour) FROM ledger_hour FINAL WHERE tenant = {tenant:String} AND hour >= last_day AND {at_ms:Int64} < 0) AS last_hour

@@ -1,4 +1,5 @@
 -- Access: shared
--- Start of the oldest and of the newest stored window, in epoch milliseconds. Read from the parts' extremes.
+-- Starts of the oldest and the newest stored window, in epoch milliseconds. ClickHouse reads them from the parts'
+-- metadata.
 SELECT toUnixTimestamp64Milli(min(window_start)) AS oldest, toUnixTimestamp64Milli(max(window_start)) AS newest
 FROM $table

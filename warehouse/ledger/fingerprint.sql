@@ -1,5 +1,5 @@
 -- Access: internal
--- The final rows of some clusters in a period, in key order: what a ledger says, without who wrote it and when.
+-- The final rows of some clusters in a period, in key order, without provenance, version and time of writing.
 SELECT
     toUnixTimestamp64Milli(window_start) AS start_ms, window_ms, cluster, workload, hardware, model, tenant,
     active_uj, idle_uj, unallocated_uj, $tokens{@}, work, requests, failures,

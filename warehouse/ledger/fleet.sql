@@ -1,7 +1,7 @@
 -- Access: operator
--- What each node's GPUs used, by type. The ledger knows idle energy per workload and hardware, not per node, so a
--- node's measured energy takes the idle ratio of its workload and hardware in that hour.
--- Facts of windows that are not final yet are left out; without a mark (history, imports) all are final.
+-- Energy of each node's GPUs, by hardware type. The ledger has idle energy per workload and hardware, not per node. So
+-- a node's measured energy takes the idle ratio of its workload and hardware in that hour.
+-- Facts of windows that are not final yet are left out; without a checkpoint (history, imports) all are final.
 WITH
     facts AS
     (

@@ -1,6 +1,6 @@
 -- Access: tenant
--- What each GPU measured in one window for one workload: the evidence behind the ledger's rows of it.
--- A tenant sees it where it has a row of its own, and no other tenant's name.
+-- Measurements of each GPU in one window for one workload: the evidence behind the ledger's rows.
+-- A tenant sees them if it has a row in that window, without another tenant's name as owner.
 SELECT
     toUnixTimestamp64Milli(g.window_start) AS window_start, g.window_ms AS window_ms, g.cluster AS cluster,
     g.workload AS workload, g.node AS node, g.gpu_uuid AS gpu_uuid, g.hardware AS hardware,

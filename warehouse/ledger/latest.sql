@@ -1,6 +1,6 @@
 -- Access: tenant
--- The newest windows by tenant, provisional ones too: a provisional row counts only from the final end of its log
--- partition on, where no final row can be missing from it.
+-- The newest windows by tenant, including provisional ones. A provisional row counts only from the final end of its log
+-- partition on, where it cannot hide a final row.
 SELECT
     toUnixTimestamp64Milli(l.window_start) AS window_start, max(l.window_ms) AS window_ms, l.tenant AS tenant,
     min(l.final) AS final,

@@ -1,8 +1,8 @@
 -- Access: shared
 -- Ends of the newest final window and of the newest window at all, in epoch milliseconds; 0 in an empty ledger.
--- ledger_hour bounds the scan: it only ever lags behind. Where it alone has rows, its last hour counts as final.
--- Its last live hour is looked for `back_ms` back from the last stored one, which the parts know by heart (`hours` = 0:
--- none there, look further back).
+-- ledger_hour bounds the scan: it can only lag behind. If it alone has rows, its last hour counts as final. Its last
+-- live hour is searched `back_ms` before the last stored one, which ClickHouse reads from the parts' metadata (`hours`
+-- = 0: none there, search further back).
 WITH
     (SELECT max(hour) FROM ledger_hour) AS last_stored,
     (

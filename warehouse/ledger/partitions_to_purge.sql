@@ -1,5 +1,5 @@
 -- Access: internal
--- Which partitions of a table hold rows of some clusters, and whether they hold others' too.
+-- Partitions of a table with rows of some clusters, and how many rows of other clusters they hold.
 SELECT _partition_id AS id, countIf(cluster NOT IN {clusters:Array(String)}) AS others, count() - others AS ours
 FROM $table
 GROUP BY id

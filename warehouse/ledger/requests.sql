@@ -1,7 +1,7 @@
 -- Access: tenant
--- Requests that ended in a period, oldest first, with the energy of all the windows that they ran in, as the view
--- `requests` has them. A request lasts 6 h at most (MAX_SPAN_MS) and a window an hour: so its windows start less than 7 h
--- before its end.
+-- Requests that ended in a period, oldest first, with their energy in all windows that they ran in, as in the view
+-- `requests`. A request lasts at most 6 h (MAX_SPAN_MS) and a window an hour, so its windows start less than 7 h before
+-- its end.
 WITH (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters
 SELECT
     r.tenant AS tenant, r.cluster AS cluster, r.workload AS workload, r.model AS model, r.request_id AS request_id,

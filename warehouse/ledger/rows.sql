@@ -1,6 +1,6 @@
 -- Access: tenant
--- Rows of the ledger, oldest first: the windows behind a bill. Provisional rows, if asked for, only where no final
--- ones can be hidden by them: from the final end of their log partition on.
+-- Rows of the ledger, oldest first: the windows behind a bill. Provisional rows, if requested, count only from the
+-- final end of their log partition on, where they cannot hide final ones.
 SELECT
     toUnixTimestamp64Milli(l.window_start) AS window_start, l.window_ms AS window_ms, l.tenant AS tenant,
     l.cluster AS cluster, l.workload AS workload, l.model AS model, l.hardware AS hardware,

@@ -1,5 +1,5 @@
 -- Access: internal
--- Which of some clusters have any row in the ledger, provisional ones too.
+-- Those of some clusters that have any row in the ledger, including provisional ones.
 SELECT DISTINCT cluster
 FROM ledger
 WHERE cluster IN {names:Array(String)}

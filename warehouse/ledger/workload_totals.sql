@@ -1,5 +1,5 @@
 -- Access: internal
--- What the ledger says of some workloads over a period: final windows only.
+-- Sums of the ledger over some workloads and a period: final windows only.
 SELECT
     sum(active_uj) AS active_uj, sum(idle_uj) AS idle_uj, sum(unallocated_uj) AS unallocated_uj,
     active_uj + idle_uj + unallocated_uj AS energy_uj,

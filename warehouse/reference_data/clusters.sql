@@ -1,5 +1,5 @@
 -- Access: shared
--- All clusters that a note or a SIMULATED mark is stored for, by name.
+-- All clusters that have a row, by name.
 SELECT
     cluster, simulated > 0 AS simulated, note
 FROM clusters FINAL

@@ -1,5 +1,5 @@
 -- Access: internal
--- The tables, and whether what is inserted into them is synced before the server answers.
+-- Tables, and whether their inserts are synced to disk before the server acknowledges them.
 SELECT name, engine_full LIKE '%fsync_after_insert = 1%' AS synced
 FROM system.tables
 WHERE database = currentDatabase() AND engine LIKE '%MergeTree'

@@ -1,8 +1,8 @@
 -- Access: internal
--- The days of some subjects anew, from their hours, as hours are made from windows (sink_refresh_hours.sql).
+-- Computes the days of some workloads anew from their hours, as refresh_hours.sql computes hours from windows.
 --
--- A day's version is the sum of its hours' versions, of hours that were taken away too: it grows with every change to
--- one of them, and so with every change to a window. Where no hour of a key is there at all, the version that stands.
+-- A day's version is the sum of its hours' versions, deleted hours included: it grows with every change to one of them,
+-- and so with every change to a window. Without any hour of a key, the stored version stays.
 INSERT INTO ledger_day
 (
     day, cluster, workload, hardware, model, tenant, active_uj, idle_uj, unallocated_uj,

@@ -1,10 +1,11 @@
 -- Access: internal
--- The hours of some subjects anew, from the final windows of the ledger.
+-- Computes the hours of some workloads anew from the final windows of the ledger.
 --
--- `stamp` says how much of the log a key's windows have seen. Final versions start at 2^62 (streams/core/versions.py);
--- their rest, summed over the hour's windows, tombstones too, grows with every change and does not depend on what was
--- merged. The hour's version is that stamp; where the ledger holds nothing of a key at all, the version that stands.
--- Equal versions: the last insert wins, and says the same.
+-- `stamp` measures how much of the log a key's windows have seen. Final versions start at 2^62
+-- (streams/core/row_versions.py). Their rest, summed over the hour's windows, tombstones included, grows with every
+-- change and does not depend on merges. It is the hour's version; without any ledger row of a key, the stored version
+-- stays.
+-- Of equal versions the last insert wins, and has the same values.
 INSERT INTO ledger_hour
 (
     hour, cluster, workload, hardware, model, tenant, active_uj, idle_uj, unallocated_uj,

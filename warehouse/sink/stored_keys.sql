@@ -1,5 +1,5 @@
 -- Access: internal
--- The full keys of the live rows of one partition of the log, from a time on.
+-- Full keys of the live rows of one partition of the log, from a time on.
 SELECT $columns
 FROM $table FINAL
 WHERE log_id = {log_id:String} AND log_partition = {log_partition:UInt16}

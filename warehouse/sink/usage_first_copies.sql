@@ -1,5 +1,5 @@
 -- Access: internal
--- Of these identities of usage rows, those of which several copies are registered, each with the place of the first.
+-- Those of these identities of usage rows that have several registered copies, with the place of the first copy.
 SELECT
     id_hi, id_lo, first.1 AS log_ms, first.2 AS log_id, first.3 AS log_partition, first.4 AS log_offset, first.5 AS log_row
 FROM

@@ -1,6 +1,6 @@
 -- Access: internal
--- Of these halves of identities of usage rows, those that stand there more than once: copies, or the same row that was
--- registered again and is not merged yet.
+-- Those of these halves of identities of usage rows that are registered more than once: copies, or the same row that
+-- was registered again and is not merged yet.
 SELECT id_hi
 FROM usage_ids
 WHERE id_hi IN {his:Array(UInt64)}

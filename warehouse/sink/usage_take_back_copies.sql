@@ -1,5 +1,5 @@
 -- Access: internal
--- Take away what may be stored of these identities' copies, but of the first. What was never stored is deleted in vain.
+-- Deletes stored copies of these identities except the first. Deleting a copy that was never stored has no effect.
 INSERT INTO usage (at, tenant, log_id, log_partition, log_offset, log_row, version, deleted)
 SELECT at, tenant, log_id, log_partition, log_offset, log_row, {version:UInt64}, 1
 FROM usage_ids FINAL

@@ -1,5 +1,5 @@
 -- Access: internal
--- How many rows of a table lie in some windows of some workloads, those that were superseded among them: no FINAL.
+-- Number of stored rows in some windows of some workloads, superseded ones included: hence no FINAL.
 SELECT toUnixTimestamp64Milli(window_start) AS start_ms, cluster, workload, count() AS stored
 FROM $table
 WHERE window_start >= fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')

@@ -1,5 +1,5 @@
 -- Access: internal
--- The live rows of some windows of some workloads. The ranges first, for the sake of the index; then exactly those.
+-- Live rows of some windows of some workloads. Ranges come first, for the index; then exactly those windows.
 SELECT $columns
 FROM $table FINAL
 WHERE window_start >= fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')

@@ -1,5 +1,5 @@
 -- Access: internal
--- The workloads that one partition of the log has ledger rows of in some hours.
+-- Workloads of one partition of the log with ledger rows in some hours.
 SELECT DISTINCT cluster, workload
 FROM ledger
 WHERE log_id = {log_id:String} AND log_partition = {log_partition:UInt16}

@@ -1,5 +1,5 @@
 -- Access: tenant
--- A session's joules, by trace, and by what decides on their price: cluster and hour. The same requests as in
+-- Energy of a session by trace, cluster and hour, which its price depends on. The requests are those of
 -- session_requests.sql.
 WITH (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters
 SELECT

@@ -1,5 +1,5 @@
 -- Access: tenant
--- Whose sessions bear a name, and the traces that are part of them.
+-- Tenants that have a session of this name, and the traces of each.
 SELECT tenant, groupUniqArrayIf({max_traces:UInt32})(trace_id, trace_id != '') AS traces
 FROM
 (

@@ -1,5 +1,5 @@
 -- Access: tenant
--- What a session's requests did, by trace: those of the session, and those of its traces that name no session.
+-- Sums of a session's requests, by trace: requests of the session, and requests of its traces that name no session.
 WITH (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters
 SELECT
     trace_id, toUnixTimestamp64Milli(min(t_start)) AS first, toUnixTimestamp64Milli(max(t_end)) AS last,

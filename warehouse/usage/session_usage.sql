@@ -1,6 +1,6 @@
 -- Access: tenant
--- What else was metered for a session, by trace, step, meter and unit: rows of the session, and rows of its traces that
--- name no session.
+-- Other meters of a session, by trace, step, meter and unit: rows of the session, and rows of its traces that name no
+-- session.
 WITH (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters
 SELECT
     trace_id, step, toString(meter) AS of_meter, toString(unit) AS of_unit,

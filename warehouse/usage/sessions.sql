@@ -1,6 +1,6 @@
 -- Access: tenant
 -- Sessions with requests that ended in a period, or usage that counts in it. A request's windows start less than 7 h
--- before its end (requests.sql).
+-- before its end (ledger/requests.sql).
 WITH (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters
 SELECT
     s.tenant AS tenant, s.session_id AS session_id, min(s.first) AS first, max(s.last) AS last,

@@ -1,7 +1,7 @@
 -- Access: tenant
--- Metered quantities by group, meter and unit, each row where its last millisecond lies. Summed to raw keys first, which
--- is cheap; only the sums get text, so that one sort key fits all groupings. Units are never added up.
--- Decimal256, because a sum may have more digits than a row.
+-- Metered quantities by group, meter and unit. A row counts in the period and bucket of its last millisecond. Rows are
+-- summed by raw keys first, which is cheap; only the sums get text keys, so that one sort key fits all groupings.
+-- Different units are never added up. Decimal256, because a sum may have more digits than a row.
 WITH (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters
 SELECT
     [$keys]::Array(String) AS keys, toString(g.of_meter) AS meter, toString(g.of_unit) AS unit,
