@@ -100,25 +100,22 @@ def check_producers(audit: Audit, reader: LedgerReader, start_ms: int, end_ms: i
     (runs,) = reader.ask("audit/producer_runs", start_ms=start_ms, worst=worst)
     audit.producer_runs, audit.runs_with_gaps = runs["runs"], runs["runs_with_gaps"]
     audit.sequence_gaps, audit.duplicates = int(runs["sequence_gaps"]), int(runs["duplicates"])
-    audit.gaps_by_producer = [_sequence_gap(*run) for run in runs["worst"]]
+    audit.gaps_by_producer = [
+        SequenceGap(
+            missing=-int(minus_missing),
+            topic=topic,
+            source=source,
+            epoch=int(epoch),
+            expected=int(expected),
+            received=int(received),
+            duplicates=int(duplicates),
+            last_event=last_ms,
+        )
+        for minus_missing, topic, source, epoch, expected, received, duplicates, last_ms in runs["worst"]
+    ]
     (silent,) = reader.ask("audit/silent_producers", start_ms=start_ms, end_ms=end_ms, silent_ms=SILENT_MS, worst=worst)
     audit.silent_producers = silent["silent"]
     audit.silent = [
         SilentProducer(last_event=last_ms, topic=topic, source=source, until=until_ms)
         for last_ms, topic, source, until_ms in silent["worst"]
     ]
-
-
-def _sequence_gap(
-    minus_missing: Any, topic: str, source: str, epoch: Any, expected: Any, received: Any, duplicates: Any, last: Any
-) -> SequenceGap:
-    return SequenceGap(
-        missing=-int(minus_missing),
-        topic=topic,
-        source=source,
-        epoch=int(epoch),
-        expected=int(expected),
-        received=int(received),
-        duplicates=int(duplicates),
-        last_event=last,
-    )

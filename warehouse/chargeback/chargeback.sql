@@ -10,7 +10,7 @@
 -- (3.6e12 uJ/kWh x 1e9 x 1e9). `cost_micro` and `gco2_micro` are millionths, rounded by largest remainder over the
 -- whole answer, so that its rows sum to its rounded total exactly.
 --
--- $facts are rows of days, hours or windows (warehouse/chargeback/rollups.py).
+-- The facts are rows of days, hours or windows (warehouse/chargeback/rollups.py).
 --
 -- Few levels and few joins, on purpose: for a month's bill, the engine spends half of its time on analysing this text.
 WITH

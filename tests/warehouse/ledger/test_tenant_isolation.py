@@ -1,0 +1,92 @@
+"""Each read, by a tenant's reader: its own rows and no other tenant's, whatever the filter says."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from types import FunctionType
+from typing import Any
+
+import pytest
+
+from contracts.errors import AccessDenied
+from tests.support import seeded_ledger as seed
+from warehouse.chargeback import chargeback_queries, series
+from warehouse.client import Warehouse
+from warehouse.filters import Filter
+from warehouse.ledger import explanation, ledger_queries
+from warehouse.periods import Period
+from warehouse.reader import LedgerReader, operator_reader, tenant_reader
+from warehouse.usage import sessions, usage_queries
+
+REAL = Period(seed.REAL_START_MS, seed.END_MS)
+OTHERS = {"globex", "initech", "__unallocated__"}
+Read = Callable[[LedgerReader, Filter], Any]
+READS: dict[str, Read] = {
+    "chargeback": lambda r, f: chargeback_queries.chargeback(r, REAL, ["tenant"], f).rows,
+    "chargeback_and_total": lambda r, f: chargeback_queries.chargeback_and_total(r, REAL, ["tenant"], f)[0].rows,
+    "chargeback_total": lambda r, f: [chargeback_queries.chargeback_total(r, REAL, f)],
+    "chargeback_all": lambda r, f: chargeback_queries.chargeback_all(r, REAL, ["tenant"], f),
+    "efficiency": lambda r, f: chargeback_queries.efficiency(r, REAL, "day", ["tenant"], f).rows,
+    "read_measures": lambda r, f: list(series.read_measures(r, REAL, ["kwh"], "tenant", "day", f)["kwh"].points),
+    "ledger_rows": lambda r, f: ledger_queries.ledger_rows(r, REAL, f).rows,
+    "intervals": lambda r, f: ledger_queries.intervals(r, seed.REAL_START_MS, "eu-1", "chat").rows,
+    "requests": lambda r, f: ledger_queries.requests(r, REAL, f).rows,
+    "latest": lambda r, f: ledger_queries.latest(r, seed.END_MS, f),
+    "explain": lambda r, f: [explanation.explain(r, f.tenant or "acme")],
+    "usage": lambda r, f: usage_queries.usage(r, REAL, ["tenant"], filter=f).rows,
+    "sessions": lambda r, f: sessions.sessions(r, REAL, f).rows,
+    "session": lambda r, f: [sessions.session(r, "s-1", f.tenant or "acme")],
+}
+FOR_OPERATORS: dict[str, Read] = {"fleet": lambda r, f: ledger_queries.fleet(r, REAL, f).rows}
+NO_TENANT_FILTER = {"intervals"}
+"""Reads without a filter by tenant: the reader's own is all that narrows them."""
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Yield every text within rows."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from texts(part)
+    elif hasattr(value, "__dataclass_fields__"):
+        for name in value.__dataclass_fields__:
+            yield from texts(getattr(value, name))
+
+
+def test_every_read_is_listed_here() -> None:
+    modules = ("chargeback.chargeback_queries", "chargeback.series", "ledger.explanation", "ledger.ledger_queries",
+               "usage.sessions", "usage.usage_queries")  # fmt: skip
+    reads = {
+        name
+        for module in map(import_module, (f"warehouse.{m}" for m in modules))
+        for name, function in vars(module).items()
+        if isinstance(function, FunctionType)
+        and function.__module__ == module.__name__
+        and not name.startswith("_")
+        and next(iter(inspect.signature(function).parameters), "") == "reader"
+    }
+    assert reads == READS.keys() | FOR_OPERATORS.keys()
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_tenant_reads_its_own_rows_only(books: Warehouse, name: str) -> None:
+    mine = READS[name](tenant_reader(books, "acme"), Filter())
+    assert mine and not OTHERS & set(texts(mine))
+    everything = READS[name](operator_reader(books), Filter())
+    assert everything
+
+
+@pytest.mark.parametrize("name", READS.keys() - NO_TENANT_FILTER)
+def test_a_filter_for_another_tenant_is_refused(books: Warehouse, name: str) -> None:
+    with pytest.raises(AccessDenied, match="own tenant only"):
+        READS[name](tenant_reader(books, "acme"), Filter(tenant="globex"))
+
+
+@pytest.mark.parametrize("name", FOR_OPERATORS)
+def test_a_read_over_all_tenants_is_for_operators(books: Warehouse, name: str) -> None:
+    with pytest.raises(AccessDenied, match="Only operators"):
+        FOR_OPERATORS[name](tenant_reader(books, "acme"), Filter())
+    assert FOR_OPERATORS[name](operator_reader(books), Filter())
