@@ -20,7 +20,7 @@ from producers import registry
 from producers.api import NotHere
 from producers.runtime.publisher import kafka_config
 from producers.runtime.runner import check
-from streams import kafka_admin as event_log
+from streams import kafka_admin
 from streams.consumer_group import usage_group
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse
@@ -89,8 +89,8 @@ def _producers(settings: Settings) -> Iterator[Finding]:
 def _log(settings: Settings) -> Iterator[Finding]:
     config = {**kafka_config(settings), "log_level": 0}
     try:
-        log_id = event_log.identity(config, settings.kafka_bootstrap)
-        count = event_log.partition_count(topics.JOINED, config, settings.kafka_bootstrap)
+        log_id = kafka_admin.identity(config, settings.kafka_bootstrap)
+        count = kafka_admin.partition_count(topics.JOINED, config, settings.kafka_bootstrap)
     except WattlogError as error:
         yield Finding("broker", "failed", str(error))
         return
@@ -105,7 +105,7 @@ def _usage(settings: Settings, config: dict[str, object]) -> Iterator[Finding]:
     group = usage_group(settings)
     consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
     try:
-        count = event_log.partition_count([topics.USAGE], config, settings.kafka_bootstrap)
+        count = kafka_admin.partition_count([topics.USAGE], config, settings.kafka_bootstrap)
         partitions = [TopicPartition(topics.USAGE, p) for p in range(count)]
         lag, lost = _lag_and_loss(consumer, partitions)
         if lost:
@@ -147,7 +147,7 @@ def _offsets(settings: Settings, config: dict[str, object], count: int) -> Itera
 def _lag_and_loss(consumer: Consumer, partitions: list[TopicPartition]) -> tuple[int, int]:
     """Return the numbers of messages that the group has not committed, and of those trimmed before it read them."""
     lag = lost = 0
-    for tp in event_log.offsets(consumer, partitions):
+    for tp in kafka_admin.offsets(consumer, partitions):
         low, high = consumer.get_watermark_offsets(tp, timeout=TIMEOUT_S)
         lag += high - max(tp.offset, low)
         lost += max(low - tp.offset, 0) if tp.offset >= 0 else 0
