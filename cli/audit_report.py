@@ -62,25 +62,26 @@ def _conservation(out: Console, audit: Audit) -> None:
     )
     if audit.strays:
         out.print(
-            f"[red]{audit.strays:,} final windows hold rows of a worker that had lost its partition[/red]",
+            f"[red]{audit.strays:,} final windows have rows of a worker that had lost its partition[/red]",
             soft_wrap=True,
         )
         _print_list(out, "red", audit.strays, audit.stray_windows, _window)
     if audit.restating:
         out.print(
-            f"{audit.restating:,} windows ({audit.restating_uj:,} µJ) are being restated: their late facts are stored",
+            f"{audit.restating:,} windows ({audit.restating_uj:,} µJ) have late facts and wait for their restatement",
             soft_wrap=True,
         )
         _print_list(out, "default", audit.restating, audit.restating_windows, _window)
     if audit.requests == "none":
         out.print(
-            f"single requests are not kept (WATTLOG_REQUESTS=none); {audit.request_windows:,} windows have all theirs",
+            f"single requests are not stored (WATTLOG_REQUESTS=none); {audit.request_windows:,} windows have all of "
+            "their requests",
             soft_wrap=True,
         )
     for count, meaning in (
-        (audit.request_windows_partly, "windows have some of their requests only, whose joules are a part of theirs"),
-        (audit.windows_without_work, "windows drew energy and did no work"),
-        (audit.windows_without_energy, "windows did work on GPUs that nobody metered"),
+        (audit.request_windows_partly, "windows have only some of their requests, with a part of the windows' joules"),
+        (audit.windows_without_work, "windows drew energy without doing work"),
+        (audit.windows_without_energy, "windows did work on GPUs without measurements"),
     ):
         if count:
             out.print(f"{count:,} {meaning}", soft_wrap=True)
@@ -91,13 +92,13 @@ _RESIDUALS = (
     ("request_residual", "requests and failures counted and those in the ledger differ"),
     (
         "request_residual_uj",
-        "the joules of single requests do not sum to their tenants' rows; if workers did not keep them for a time, ask "
-        "again with WATTLOG_REQUESTS=none",
+        "the joules of single requests do not sum to their tenants' rows; if workers did not store requests for a "
+        "time, audit again with WATTLOG_REQUESTS=none",
     ),
-    ("hour_residual_uj", "hours and the windows under them differ; bills read hours, and days made from them"),
-    ("hour_residual_counts", "tokens, work or requests of hours and of the windows under them differ"),
-    ("day_residual_uj", "days and the hours under them differ; bills read the days"),
-    ("day_residual_counts", "tokens, work or requests of days and of the hours under them differ"),
+    ("hour_residual_uj", "hours differ from the sums of their windows; bills read hours, and days made from them"),
+    ("hour_residual_counts", "tokens, work or requests of hours differ from the sums of their windows"),
+    ("day_residual_uj", "days differ from the sums of their hours; bills read the days"),
+    ("day_residual_counts", "tokens, work or requests of days differ from the sums of their hours"),
 )
 
 
@@ -109,8 +110,8 @@ def _completeness(out: Console, audit: Audit, style: str) -> None:
         )
         _print_list(
             out, "red", audit.runs_with_gaps, audit.gaps_by_producer,
-            lambda g: f"{g.source} epoch {g.epoch} on {g.topic}: {g.received:,} of {g.expected:,} came, "
-            f"{g.missing:,} missing, {g.duplicates:,} twice; last {rfc3339(g.last_event)}",
+            lambda g: f"{g.source} epoch {g.epoch} on {g.topic}: {g.received:,} of {g.expected:,} received, "
+            f"{g.missing:,} missing, {g.duplicates:,} duplicates; last {rfc3339(g.last_event)}",
         )  # fmt: skip
     if audit.silent_producers:
         out.print(f"[{style}]{audit.silent_producers:,} producers fell silent[/{style}]", soft_wrap=True)

@@ -46,7 +46,7 @@ def _add(root: Tree, part: ExplainedRow, currency: str) -> None:
             )
         )
     for kind in part.missing_prices:
-        branch.add(Text(f"no {_PRICE[kind]} is valid then", style="yellow"))
+        branch.add(Text(f"no {_PRICE[kind]} is valid at that time", style="yellow"))
     energy = branch.add(
         Text(f"{row.active_uj:,} active + {row.idle_uj:,} idle + {row.unallocated_uj:,} unallocated µJ")
     )
@@ -86,11 +86,11 @@ def _share(branch: Tree, part: ExplainedRow) -> None:
 
 def _measured(branch: Tree, part: ExplainedRow) -> None:
     measured, floor = part.measured, part.floor
-    agrees = "as" if measured.energy_uj == measured.ledger_uj else f"but {measured.ledger_uj:,} µJ"
+    comparison = "as" if measured.energy_uj == measured.ledger_uj else f"but {measured.ledger_uj:,} µJ is what"
     node = branch.add(
         Text(
             f"{measured.gpus} GPU{'s' * (measured.gpus > 1)} measured {measured.energy_uj:,} µJ, "
-            f"{agrees} the ledger charged to all tenants"
+            f"{comparison} the ledger charged to all tenants"
         )
     )
     if floor.idle_mw is not None:

@@ -67,25 +67,25 @@ def test_what_is_wrong_is_named_and_so_is_how_much_more_there_is(capsys: pytest.
 
 def test_rows_of_a_worker_that_lost_its_partition_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     out = printed(capsys, Audit(strays=1, stray_windows=[StrayWindow(T0, "eu", "chat")]))
-    assert "1 final windows hold rows of a worker that had lost its partition" in out
+    assert "1 final windows have rows of a worker that had lost its partition" in out
     assert "eu/chat" in out
 
 
 def test_what_is_being_restated_is_told_and_is_no_residual(capsys: pytest.CaptureFixture[str]) -> None:
     out = printed(capsys, Audit(restating=2, restating_uj=7, restating_windows=[UnbalancedWindow(7, T0, "eu", "chat")]))
-    assert "2 windows (7 µJ) are being restated" in out
+    assert "2 windows (7 µJ) have late facts and wait for their restatement" in out
     assert "residual 0 µJ" in out
 
 
 def test_requests_that_are_not_kept_are_no_residual_and_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     out = printed(capsys, Audit(requests="none", request_windows=4, request_windows_partly=2))
-    assert "single requests are not kept (WATTLOG_REQUESTS=none); 4 windows have all theirs" in out
-    assert "2 windows have some of their requests only" in out
+    assert "single requests are not stored (WATTLOG_REQUESTS=none); 4 windows have all of their requests" in out
+    assert "2 windows have only some of their requests" in out
     assert "request_residual_uj" not in out
 
 
 def test_requests_that_do_not_sum_up_say_what_may_be_the_cause(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "ask again with WATTLOG_REQUESTS=none" in printed(capsys, Audit(request_residual_uj=7))
+    assert "audit again with WATTLOG_REQUESTS=none" in printed(capsys, Audit(request_residual_uj=7))
 
 
 def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +99,7 @@ def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
             least_covered=[GpuCoverage(9_000, 10_000, *gpu, T0, T0 + 10_000)],
         ),
     )  # fmt: skip
-    assert "agent://n1 epoch 7 on wattlog.power.v1: 7 of 10 came, 3 missing, 2 twice" in out
+    assert "agent://n1 epoch 7 on wattlog.power.v1: 7 of 10 received, 3 missing, 2 duplicates" in out
     assert "gateway://g on wattlog.tokens.v1: nothing since 2024-01-01T00:00:00.000Z" in out
     assert "2 of 8 GPUs were not measured for 1 h 1 min" in out
     assert "eu/n1/GPU-1: 90.00 % covered, 1 s missing" in out
