@@ -1,0 +1,38 @@
+"""The commands of `wattlog`: one file each, in a stated order, without knowledge of any source."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from cli.main import COMMANDS, app
+from producers import registry
+from producers.api import Kind
+
+CLI = Path(__file__).parents[2] / "cli"
+RUN = ["demo", "produce", "stream", "serve", "migrate", "replay"]
+ASK = ["chargeback", "usage", "session", "sessions", "fleet", "efficiency", "anomalies", "forecast"]
+CHECK = ["audit", "explain", "price", "sql", "doctor", "config"]
+
+
+def test_each_command_is_a_file_of_its_name() -> None:
+    for commands in COMMANDS.values():
+        for command in commands:
+            assert Path(inspect.getfile(command)) == CLI / f"{command.__name__}.py"
+
+
+def test_help_lists_the_commands_in_order() -> None:
+    text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "160"}).stdout
+    assert re.findall(r"^│ ([a-z]+) {2,}\S", text, re.MULTILINE) == [*RUN, *ASK, *CHECK]
+
+
+def test_no_command_knows_a_source_by_name() -> None:
+    names = {*registry.names(Kind.GPU, Kind.POLLED, Kind.LISTENER, Kind.SERVER, Kind.BINDING)}
+    for path in CLI.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert node.value not in names, f"{path.name}:{node.lineno}"
