@@ -141,7 +141,7 @@ def window_queries(
 ) -> list[WindowQuery]:  # fmt: skip
     """Build a source for each query. `where` is the address without secrets, `cluster` that of queries that name none.
 
-    Raises BadSetting for a meter that two queries share: their checkpoints could not be told apart.
+    Raises BadSetting for a meter that two queries share: their checkpoints would have the same name.
     """
     sources: list[WindowQuery] = []
     for n, query in enumerate(queries):

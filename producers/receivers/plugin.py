@@ -26,31 +26,31 @@ class HttpConfig(ProducerConfig):
 
     model_config = SettingsConfigDict(env_prefix="WATTLOG_HTTP_")
     name: ClassVar[str] = "http"
-    host: str = Field("127.0.0.1", description="Address that it listens on. Other than loopback needs `jwt_key`.")
-    port: int = Field(8788, ge=0, le=65_535, description="Port that it listens on; 0 picks a free one.")
+    host: str = Field("127.0.0.1", description="Address to listen on. Other than loopback needs `jwt_key`.")
+    port: int = Field(8788, ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")
     jwt_key: SecretStr | None = Field(
         None,
         description="Key that verifies bearer tokens: HS256 secret of 32 bytes or more, or the PEM of a public key for "
         "RS256 or ES256. Without one: the setting `api_jwt_key`.",
     )
     accepted_status: Annotated[Literal[202, 204], BeforeValidator(_number)] = Field(
-        202, description="Status of what was accepted; OpenMeter's Python client insists on 204."
+        202, description="Status of an accepted request; OpenMeter's Python client requires 204."
     )
     workload: str = Field(
         "external", min_length=1, max_length=253, description="Workload of events whose meter names none."
     )
-    meters: tuple[MeterRule, ...] = Field((), description="What CloudEvents are counted as, by their type.")
+    meters: tuple[MeterRule, ...] = Field((), description="Quantities that CloudEvents are counted as, by their type.")
     unknown_types: Literal["count", "refuse"] = Field(
         "count", description="Events of a type without a meter: counted on one of that name, or refused."
     )
     max_events: int = Field(5_000, ge=1, le=100_000, description="CloudEvents of one request.")
     max_body_bytes: int = Field(2**20, ge=1_024, le=64 * 2**20, description="Bytes of one request, unpacked.")
-    max_requests: int = Field(64, ge=1, le=10_000, description="Requests under way; beyond, clients are told 429.")
+    max_requests: int = Field(64, ge=1, le=10_000, description="Requests under way; beyond, clients get 429.")
     max_waiting: int = Field(
         10_000, ge=1, le=10_000_000, description="Events that the brokers have not acknowledged; beyond, 503."
     )
     ack_timeout_s: float = Field(
-        10.0, ge=0.1, le=300, description="How long a request waits for the brokers before its client is told 503."
+        10.0, ge=0.1, le=300, description="How long a request waits for the brokers before its client gets 503."
     )
 
 
@@ -87,8 +87,8 @@ def check(options: HttpConfig, environment: Environment) -> Iterator[Finding]:
     except WattlogError as error:
         yield where, error
         return
-    who = "anybody on this machine" if listener.verifier.open else "holders of a token"
-    yield where, f"takes {', '.join(route.path for route in routes)} from {who}"
+    clients = "anybody on this machine" if listener.verifier.open else "holders of a token"
+    yield where, f"takes {', '.join(route.path for route in routes)} from {clients}"
 
 
 PLUGIN = Plugin(

@@ -33,17 +33,18 @@ class RunAiConfig(ProducerConfig):
 
     model_config = SettingsConfigDict(env_prefix="WATTLOG_RUNAI_")
     name: ClassVar[str] = "runai"
-    url: str = Field("", description="Run:ai's own: https://acme.run.ai.")
+    url: str = Field("", description="Run:ai's own address: https://acme.run.ai.")
     app_id: str = Field("", description="Id of the application or access key.")
     app_secret: SecretStr | None = Field(None, description="Its secret.")
     grant: Literal["app_token", "client_credentials"] = Field(
-        "app_token", description="What those are: an application's, or a service account's or user's access key."
+        "app_token",
+        description="Kind of these credentials: of an application, or the access key of a service account or user.",
     )
     schedule: str = Field("@every 1m", description="When windows end: `@every 1m`, `@hourly`, or cron, in UTC.")
     metrics_offset_s: float = Field(
         60.0, ge=0, le=86_400, description="How long after its end a window is read: samples come late."
     )
-    resource: Literal["workloads", "pods", "both"] = Field("workloads", description="What is metered.")
+    resource: Literal["workloads", "pods", "both"] = Field("workloads", description="Resources that are metered.")
     workload_metrics: tuple[str, ...] = Field(tuple(meters.WORKLOAD), description="Metrics of workloads.")
     pod_metrics: tuple[str, ...] = Field(
         meters.BASIC_POD, description="Metrics of pods; the others need Run:ai's GPU profiling."
@@ -54,15 +55,15 @@ class RunAiConfig(ProducerConfig):
     activity: Literal["ratio", "percent"] = Field(
         "ratio", description="Whether this Run:ai gives SM activity and the like out of 1 or of 100."
     )
-    tenant_by: Literal["project", "department"] = Field("project", description="What bears the name of who pays.")
-    tenants: dict[str, str] = Field({}, description="Tenants of projects (departments) that are called otherwise.")
+    tenant_by: Literal["project", "department"] = Field("project", description="Whose name is the tenant's.")
+    tenants: dict[str, str] = Field({}, description="Tenants of projects (departments) that have another name.")
     other_tenant: str = Field("", description="Tenant of all that `tenants` does not name; empty: their own name.")
-    cluster: str = Field("", description="Cluster that all goes under; empty: as Run:ai calls each.")
+    cluster: str = Field("", description="Cluster of all rows; empty: Run:ai's name of each.")
     filter: tuple[Filter, ...] = Field((), description="Which workloads, as Run:ai's `filterBy`: `projectName==x`.")
     page_size: int = Field(500, ge=2, le=500, description="Workloads or pods a page.")
     timeout_s: float = Field(30.0, ge=0.1, le=300, description="How long an answer may take.")
     concurrency: int = Field(8, ge=1, le=64, description="Calls at a time.")
-    max_windows: int = Field(60, ge=1, le=10_000, description="Windows that are made up for in one look.")
+    max_windows: int = Field(60, ge=1, le=10_000, description="Missed windows that are read in one turn.")
     give_up_s: float = Field(
         86_400.0, ge=60, le=31_536_000, description="How long something that cannot be read is tried again."
     )
@@ -101,15 +102,15 @@ class RunAiConfig(ProducerConfig):
 
     @field_validator("tenants", "other_tenant")
     @classmethod
-    def _payers(cls, told: dict[str, str] | str) -> dict[str, str] | str:
-        if any(name.startswith("__") for name in (told.values() if isinstance(told, dict) else (told,))):
+    def _payers(cls, tenants: dict[str, str] | str) -> dict[str, str] | str:
+        if any(name.startswith("__") for name in (tenants.values() if isinstance(tenants, dict) else (tenants,))):
             raise ValueError("tenants that begin with '__' are Wattlog's own")
-        return told
+        return tenants
 
 
 @contextmanager
 def _as_value_errors() -> Iterator[None]:
-    """Ours as what pydantic names the option of."""
+    """Raise BadInput as ValueError, to which pydantic adds the name of the option."""
     try:
         yield
     except BadInput as error:
@@ -117,7 +118,7 @@ def _as_value_errors() -> Iterator[None]:
 
 
 def api_of(config: RunAiConfig, clock: Clock, transport: httpx.BaseTransport | None = None) -> RunAiClient:
-    """A client as configured. Raises BadSetting where something that it needs is not told."""
+    """Return the configured client. Raises BadSetting for a required option that is missing."""
     for option in ("url", "app_id", "app_secret"):
         if not getattr(config, option):
             mend = "producers/runai/README.md has an example; give the secret as WATTLOG_RUNAI_APP_SECRET"

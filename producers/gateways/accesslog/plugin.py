@@ -22,11 +22,13 @@ class AccessLogConfig(ProducerConfig):
 
     model_config = SettingsConfigDict(env_prefix="WATTLOG_ACCESSLOG_")
     name: ClassVar[str] = "accesslog"
-    path: Path | None = Field(None, description="The file that the gateway appends to.")
-    begin: Literal["start", "end"] = Field("end", description="Where a log that was never read is read from.")
-    every_s: float = Field(1.0, ge=0.1, le=3600, description="How often it is looked at.")
-    fields: RequestFields = Field(default_factory=RequestFields, description="What its fields are called.")
-    deployments: tuple[Deployment, ...] = Field((), description="Which workload serves what; the first match wins.")
+    path: Path | None = Field(None, description="File that the gateway appends to.")
+    begin: Literal["start", "end"] = Field("end", description="Where to start in a log that was never read.")
+    every_s: float = Field(1.0, ge=0.1, le=3600, description="Seconds between two reads.")
+    fields: RequestFields = Field(default_factory=RequestFields, description="Names of its fields.")
+    deployments: tuple[Deployment, ...] = Field(
+        (), description="Rules that name the workload of a request; the first match wins."
+    )
 
 
 def access_log(options: AccessLogConfig, environment: Environment) -> AccessLog:
@@ -55,13 +57,13 @@ def check(options: AccessLogConfig, environment: Environment) -> Iterator[Findin
     except WattlogError as error:
         yield source.name, error
         return
-    rows = sum(len(made.batch) for made in result.batches)
+    rows = sum(len(item.batch) for item in result.batches)
     if result.refused:
         hint = f"cannot be read so: {result.refused[0]}"
         yield source.name, BadSetting("produce.accesslog.fields", source.name, hint)
     else:
-        places = ", ".join(sorted(made.workload for made in result.batches)) or "none yet"
-        yield source.name, f"{rows} requests in its first megabyte, of {places}"
+        workloads = ", ".join(sorted(item.workload for item in result.batches)) or "none yet"
+        yield source.name, f"{rows} requests in its first megabyte, of {workloads}"
 
 
 PLUGIN = Plugin(

@@ -23,10 +23,12 @@ class LiteLLMConfig(ProducerConfig):
 
     model_config = SettingsConfigDict(env_prefix="WATTLOG_LITELLM_")
     name: ClassVar[str] = "litellm"
-    folder: Path | None = Field(None, description="The folder that the callback writes to.")
-    every_s: float = Field(1.0, ge=0.1, le=3600, description="How often it is looked at.")
-    payload: LiteLLMRules = Field(default_factory=LiteLLMRules, description="How payloads are read.")
-    deployments: tuple[Deployment, ...] = Field((), description="Which workload serves what; the first match wins.")
+    folder: Path | None = Field(None, description="Folder that the callback writes to.")
+    every_s: float = Field(1.0, ge=0.1, le=3600, description="Seconds between two reads.")
+    payload: LiteLLMRules = Field(default_factory=LiteLLMRules, description="Rules for reading payloads.")
+    deployments: tuple[Deployment, ...] = Field(
+        (), description="Rules that name the workload of a request; the first match wins."
+    )
 
 
 def build(options: LiteLLMConfig, environment: Environment) -> Sequence[PolledSource]:

@@ -25,7 +25,7 @@ from producers.runtime.config import ProducerConfig
 from producers.runtime.deduplication import DeduplicationWindow
 from producers.runtime.publisher import kafka_config
 
-LOOKED_AT = 20
+NEWEST_MESSAGES = 20
 """Newest messages of each partition that `wattlog doctor` reads."""
 
 
@@ -34,7 +34,7 @@ class OtelConfig(ProducerConfig):
 
     model_config = SettingsConfigDict(env_prefix="WATTLOG_OTEL_")
     name: ClassVar[str] = "otel"
-    topic: str = Field("", description="Topic of the Collector's Kafka exporter: it calls it `otlp_spans` unless told.")
+    topic: str = Field("", description="Topic of the Collector's Kafka exporter: `otlp_spans` by default.")
     bootstrap: str = Field("", description="Brokers that it writes to; empty: those of the settings.")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How to talk to them, where `bootstrap` is given."
@@ -46,10 +46,12 @@ class OtelConfig(ProducerConfig):
     password: SecretStr | None = Field(None, description="SASL password.")
     ca_file: Path | None = Field(None, description="CA certificates that sign theirs (PEM); empty: the system's.")
     group: str = Field("wattlog-otel", description="Consumer group under which its offsets can be watched.")
-    begin: Literal["start", "end"] = Field("end", description="Where a topic that was never read is read from.")
-    every_s: float = Field(1.0, ge=0.1, le=3600, description="How often it is looked at.")
-    spans: SpanRules = Field(default_factory=SpanRules, description="How spans are read.")
-    deployments: tuple[Deployment, ...] = Field((), description="Which workload serves what; the first match wins.")
+    begin: Literal["start", "end"] = Field("end", description="Where to start in a topic that was never read.")
+    every_s: float = Field(1.0, ge=0.1, le=3600, description="Seconds between two reads.")
+    spans: SpanRules = Field(default_factory=SpanRules, description="Rules for reading spans.")
+    deployments: tuple[Deployment, ...] = Field(
+        (), description="Rules that name the workload of a request; the first match wins."
+    )
 
     @field_validator("bootstrap")
     @classmethod
@@ -102,7 +104,7 @@ def check(options: OtelConfig, environment: Environment) -> Iterator[Finding]:
     try:
         properties = consumer_config(settings, options) | {"auto.offset.reset": "latest"}
         with closing(Consumer(properties)) as consumer:
-            yield options.topic, look(consumer, settings, options, environment.clock)
+            yield options.topic, describe_newest(consumer, settings, options, environment.clock)
     except KafkaException as error:
         hint = "Are its brokers reachable (`bootstrap`), and may this user read it?"
         yield options.topic, Unavailable(f"It cannot be read: {error.args[0].str()}", hint)
@@ -110,44 +112,44 @@ def check(options: OtelConfig, environment: Environment) -> Iterator[Finding]:
         yield options.topic, error
 
 
-def look(consumer: Consumer, settings: Settings, options: OtelConfig, clock: Clock) -> str:
-    """What the newest messages hold, in a line. Raises Unavailable where there is no such topic, BadSetting where none
-    of them can be read."""
-    found = consumer.list_topics(options.topic, timeout=TIMEOUT_S).topics[options.topic]
-    if found.error is not None or not found.partitions:
+def describe_newest(consumer: Consumer, settings: Settings, options: OtelConfig, clock: Clock) -> str:
+    """Describe the calls in the newest messages of the topic, in a line.
+
+    Raises Unavailable if there is no such topic, BadSetting if no span of them can be read.
+    """
+    metadata = consumer.list_topics(options.topic, timeout=TIMEOUT_S).topics[options.topic]
+    if metadata.error is not None or not metadata.partitions:
         raise Unavailable(f"The topic {options.topic} is not there", "Does the Collector's Kafka exporter write there?")
-    places, there = [], 0
-    for partition in found.partitions:
+    positions, available = [], 0
+    for partition in metadata.partitions:
         low, high = consumer.get_watermark_offsets(TopicPartition(options.topic, partition), timeout=TIMEOUT_S)
-        here = min(high - low, LOOKED_AT)
-        places.append(TopicPartition(options.topic, partition, high - here))
-        there += here
-    consumer.assign(places)
-    genai, deployments, recent = (
-        GenAIReader(options.spans),
-        Deployments(options.deployments, settings.cluster),
-        DeduplicationWindow(),
-    )
-    calls, refused, skipped, seen = 0, list[str](), Counter[str](), 0
+        count = min(high - low, NEWEST_MESSAGES)
+        positions.append(TopicPartition(options.topic, partition, high - count))
+        available += count
+    consumer.assign(positions)
+    reader, recent = GenAIReader(options.spans), DeduplicationWindow()
+    deployments = Deployments(options.deployments, settings.cluster)
+    calls, refused, skipped, consumed = 0, list[str](), Counter[str](), 0
     workloads: set[str] = set()
-    while seen < there and (came := consumer.consume(there - seen, timeout=TIMEOUT_S)):
-        seen += len(came)
-        for body in (message.value() or b"" for message in came if message.error() is None):
+    while consumed < available and (messages := consumer.consume(available - consumed, timeout=TIMEOUT_S)):
+        consumed += len(messages)
+        for body in (message.value() or b"" for message in messages if message.error() is None):
             try:
-                told = genai.read_message(body, recent, clock.wall_ms() + max_ahead_ms(settings), json=is_json(body))
+                latest_ms = clock.wall_ms() + max_ahead_ms(settings)
+                result = reader.read_message(body, recent, latest_ms, json=is_json(body))
             except BadInput as error:
                 refused.append(str(error))
                 continue
-            calls += len(told.calls)
-            refused += told.refused
-            skipped.update(told.skipped)
-            workloads |= {place.workload for place in group_by_workload(told.calls, deployments, ORIGIN)}
+            calls += len(result.calls)
+            refused += result.refused
+            skipped.update(result.skipped)
+            workloads |= {group.workload for group in group_by_workload(result.calls, deployments, ORIGIN)}
     if refused and not calls:
         raise BadSetting("produce.otel.spans", options.topic, f"cannot be read so: {refused[0]}")
-    left_out = ", ".join(f"{n} {why}" for why, n in sorted(skipped.items())) or "none"
+    not_counted = ", ".join(f"{n} {reason}" for reason, n in sorted(skipped.items())) or "none"
     return (
-        f"{len(found.partitions)} partitions; in its newest {seen} messages {calls} calls, of "
-        f"{', '.join(sorted(workloads)) or 'none'}; not counted: {left_out}; not readable: {len(refused)}"
+        f"{len(metadata.partitions)} partitions; in its newest {consumed} messages {calls} calls, of "
+        f"{', '.join(sorted(workloads)) or 'none'}; not counted: {not_counted}; not readable: {len(refused)}"
     )
 
 
