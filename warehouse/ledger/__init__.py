@@ -1,0 +1,1 @@
+"""Rows under a bill: windows, GPUs' intervals, requests, the fleet, and one charge explained."""

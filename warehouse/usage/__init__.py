@@ -1,0 +1,1 @@
+"""Meters beside energy and tokens, and agents' sessions, which combine all of them."""
