@@ -1,1 +1,1 @@
-"""The audit of stored rows: conservation of joules, tokens and requests, and completeness. `conservation.audit` runs it."""
+"""The audit of stored rows: conservation of joules, tokens and requests, and completeness (`conservation.audit`)."""
