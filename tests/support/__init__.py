@@ -1,1 +1,1 @@
-"""What tests of several folders share."""
+"""Stand-ins, clocks, waits, builders and oracles that tests of several folders share."""

@@ -1,9 +1,9 @@
 """A thin ClickHouse-HTTP endpoint in front of chdb, so that one test suite runs over both kinds of DSN.
 
-It speaks what clickhouse-connect's HTTP client asks for: statements in the body or the `query` parameter, bound
-parameters, settings, multipart forms for long parameters, inserts in any format (chunked or not, compressed or not),
-compressed answers, basic authentication, and errors with their code. It is no server: no sessions, no progress
-headers, no protocol versions, and one chdb handle a request.
+It speaks what clickhouse-connect's HTTP client needs. Statements lie in the body or in the `query` parameter, with
+bound parameters, settings, and multipart forms for long parameters. Inserts may have any format, chunked or compressed.
+Answers may be compressed; errors have their code; authentication is basic. It is no server: it has no sessions, no
+progress headers and no protocol versions, and opens one chdb handle a request.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ _INFLATE = {"": bytes, "gzip": gzip.decompress, "deflate": zlib.decompress, "lz4
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one write. With a `code`: ClickHouse refuses with it and `text`. With a `status` alone: something
-    in between answers. With neither: the connection is cut. `applied`: only after the write was done all the same."""
+    """The failure of one write. With a `code`: ClickHouse refuses with it and `text`. With a `status` alone: a proxy
+    answers. With neither: the connection is cut. `applied`: the write takes effect first."""
 
     code: int = 0
     text: str = "simulated"
@@ -65,7 +65,7 @@ class Fault:
 
 @dataclass
 class Faults:
-    """What goes wrong: each fault befalls one write, in order; `away` cuts every connection."""
+    """Failures to come: each fault befalls one write, in order; `away` cuts every connection."""
 
     queue: deque[Fault] = field(default_factory=deque)
     away: bool = False
@@ -83,7 +83,7 @@ class _Cut(Exception):
 
 
 class Refused(Exception):
-    """What ClickHouse would answer with an error: its code and text."""
+    """An error of ClickHouse: its code and text."""
 
     def __init__(self, code: int, text: str) -> None:
         self.code = code
@@ -94,8 +94,7 @@ class Refused(Exception):
 def serve(path: Path, faults: Faults | None = None, port: int = 0) -> Iterator[str]:
     """Answer for the chdb folder `path` on a free loopback port, or on this one. Yields the address without a database,
     such as `http://default@127.0.0.1:40001`. The user `locked` needs PASSWORD; every other needs none."""
-    given = {"path_of_chdb": str(path.resolve()), "faults": faults or Faults()}
-    handler = type("Handler", (_Handler,), given)
+    handler = type("Handler", (_Handler,), {"path_of_chdb": str(path.resolve()), "faults": faults or Faults()})
     server = _Server(("127.0.0.1", port), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -157,21 +156,21 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._authenticate()
             body = _INFLATE[self.headers.get("Content-Encoding", "")](body)
-            given = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
+            parameters = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
             if self.headers.get("Content-Type", "").startswith("multipart/form-data"):
-                given.update(self._form(body))
+                parameters.update(self._form(body))
                 body = b""
-            if given.get("client_protocol_version", "0") != "0":
-                del given["client_protocol_version"]  # as an old server or a proxy would
-            fault = self.faults.take(given.get("query", "") + "\n" + body[:1000].decode(errors="replace"))
-            answer, headers = (b"", {}) if fault and not fault.applied else self._run(given, body)
+            if parameters.get("client_protocol_version", "0") != "0":
+                del parameters["client_protocol_version"]  # as an old server or a proxy would
+            fault = self.faults.take(parameters.get("query", "") + "\n" + body[:1000].decode(errors="replace"))
+            answer, headers = (b"", {}) if fault and not fault.applied else self._run(parameters, body)
             if fault is not None:
                 return self._fail(fault)
         except Refused as refused:
             error = {"X-ClickHouse-Exception-Code": str(refused.code)}
             self._send(_STATUS.get(refused.code, 500), f"{refused}\n".encode(), error)
             return
-        if given.get("enable_http_compression") == "1" and "gzip" in self.headers.get("Accept-Encoding", ""):
+        if parameters.get("enable_http_compression") == "1" and "gzip" in self.headers.get("Accept-Encoding", ""):
             answer = gzip.compress(answer, 1)
             headers["Content-Encoding"] = "gzip"
         self._send(200, answer, headers)
@@ -184,8 +183,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(fault.status, fault.text.encode(), {"Content-Type": "text/plain"})
 
     def _authenticate(self) -> None:
-        given = self.headers.get("Authorization", "").removeprefix("Basic ")
-        user, _, password = base64.b64decode(given).decode().partition(":")
+        credentials = self.headers.get("Authorization", "").removeprefix("Basic ")
+        user, _, password = base64.b64decode(credentials).decode().partition(":")
         if user == "locked" and password != PASSWORD:
             raise Refused(516, "locked: Authentication failed: password is incorrect. (AUTHENTICATION_FAILED)")
 
@@ -197,12 +196,12 @@ class _Handler(BaseHTTPRequestHandler):
             for part in parts.iter_parts()
         }
 
-    def _run(self, given: dict[str, str], body: bytes) -> tuple[bytes, dict[str, str]]:
+    def _run(self, parameters: dict[str, str], body: bytes) -> tuple[bytes, dict[str, str]]:
         """One statement on a handle of its own: the database, the settings (readonly last), the statement."""
         connection = chdb.connect(self.path_of_chdb)
         try:
-            _query(connection, "USE `{}`".format(given.get("database", "default").replace("`", "")))
-            settings = {k: v for k, v in given.items() if k not in _OWN and not k.startswith("param_")}
+            _query(connection, "USE `{}`".format(parameters.get("database", "default").replace("`", "")))
+            settings = {k: v for k, v in parameters.items() if k not in _OWN and not k.startswith("param_")}
             for name in sorted(settings, key=lambda n: (n == "readonly", n)):
                 if not _SETTING.fullmatch(name):
                     raise Refused(115, f"Unknown setting {name!r}. (UNKNOWN_SETTING)")
@@ -210,17 +209,17 @@ class _Handler(BaseHTTPRequestHandler):
                     connection, "SET {} = '{}'".format(name, settings[name].replace("\\", r"\\").replace("'", r"\'"))
                 )
             timezone = _query(connection, "SELECT timezone()").bytes().decode().strip()
-            sql = given.get("query", "").encode()
+            sql = parameters.get("query", "").encode()
             statement = sql + (b"\n" if sql and body else b"") + body
-            params = {k.removeprefix("param_"): v for k, v in given.items() if k.startswith("param_")}
+            params = {k.removeprefix("param_"): v for k, v in parameters.items() if k.startswith("param_")}
             insert = _INSERT.match(statement)
             if insert and not insert[1].rstrip().upper().endswith(b"VALUES"):
                 result, format_ = _insert(connection, insert, statement[insert.end() :], params), ""
             else:
                 text = statement.decode()
                 result = _query(connection, text, params)
-                found = _FORMAT.search(text.rstrip())
-                format_ = found[1] if found else "TabSeparated"
+                match = _FORMAT.search(text.rstrip())
+                format_ = match[1] if match else "TabSeparated"
             summary = {"read_rows": str(result.rows_read()), "written_rows": str(result.rows_read() if insert else 0)}
             headers = {"X-ClickHouse-Timezone": timezone, "X-ClickHouse-Summary": json.dumps(summary)}
             if format_:
@@ -258,5 +257,5 @@ def _query(connection: Any, sql: str, params: dict[str, str] | None = None) -> A
         return connection.query(sql, "TabSeparated", params=params or {})
     except RuntimeError as error:
         text = str(error)
-        found = _CODE.search(text)
-        raise Refused(int(found[1]) if found else 1002, text.partition("DB::Exception: ")[2] or text) from error
+        match = _CODE.search(text)
+        raise Refused(int(match[1]) if match else 1002, text.partition("DB::Exception: ")[2] or text) from error

@@ -1,4 +1,4 @@
-"""How many examples hypothesis tries of a property that costs more than most."""
+"""Number of hypothesis examples of costly properties."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from hypothesis import settings
 
 def examples(count: int) -> int:
     """Return `count` with `--exhaustive`, else the share of it that `make test` tries (tests/conftest.py)."""
-    return max(3, count * settings.default.max_examples // 100)
+    return max(3, count * settings().max_examples // 100)

@@ -7,8 +7,8 @@ the fast path does (batches, order, restarts, late facts) can be held against it
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 
 class Interval(NamedTuple):
@@ -58,41 +58,56 @@ def cut(amount: int, p0: int, p1: int, start: int, end: int, window_ms: int) -> 
 
 
 def largest_remainder(total: int, weights: list[int]) -> list[int]:
-    whole = sum(weights)
-    if whole == 0:
+    """Apportion `total` by `weights`, equal remainders in order; all 0 where the weights are."""
+    sum_of_weights = sum(weights)
+    if sum_of_weights == 0:
         return [0] * len(weights)
-    parts = [total * w // whole for w in weights]
-    order = sorted(range(len(weights)), key=lambda i: (-(total * weights[i] % whole), i))
+    parts = [total * w // sum_of_weights for w in weights]
+    order = sorted(range(len(weights)), key=lambda i: (-(total * weights[i] % sum_of_weights), i))
     for i in order[: total - sum(parts)]:
         parts[i] += 1
     return parts
 
 
+Entry = tuple[Any, ...]
+"""The key of a row, or its amounts."""
+
+
 class Oracle:
-    def __init__(self, window_ms=10_000, floors=None, weights=(1000, 0, 3000), idle="by-work"):
+    """The attribution of a list of rows: the sums that the ledger and the fact tables must hold."""
+
+    def __init__(
+        self,
+        window_ms: int = 10_000,
+        floors: Mapping[str, int] | None = None,
+        weights: tuple[int, int, int] = (1000, 0, 3000),
+        idle: str = "by-work",
+    ) -> None:
         self.window_ms, self.floors, self.weights, self.idle = window_ms, floors or {}, weights, idle
 
-    def ledger(self, intervals: Iterable[Interval], requests: Iterable[Request]) -> dict[tuple, tuple]:
+    def ledger(self, intervals: Iterable[Interval], requests: Iterable[Request]) -> dict[Entry, Entry]:
         """(window_start, cluster, workload, hardware, tenant, model) -> (active, idle, unallocated, prompt, cached,
         completion, requests, failures)."""
-        energy, covered, owners = defaultdict(int), defaultdict(int), defaultdict(str)
+        energy: dict[Entry, int] = defaultdict(int)
+        covered: dict[Entry, int] = defaultdict(int)
+        owners: dict[Entry, str] = defaultdict(str)
         for i in intervals:
             for w, (uj, ms) in self._spent(i):
                 group = (w, i.cluster, i.workload)
                 energy[group, i.hardware] += uj
                 covered[group, i.hardware] += ms
                 owners[group, i.hardware] = max(owners[group, i.hardware], i.owner)
-        done = defaultdict(lambda: [0] * 8)
+        work: dict[Entry, list[int]] = defaultdict(lambda: [0] * 8)
         for r in requests:
             for w, amounts in self._did(r):
-                row = done[(w, r.cluster, r.workload), r.tenant, r.model]
+                row = work[(w, r.cluster, r.workload), r.tenant, r.model]
                 for k, amount in enumerate(amounts):
                     row[k] += amount
-        return self._rows(energy, covered, owners, done)
+        return self._rows(energy, covered, owners, work)
 
-    def measured(self, intervals: Iterable[Interval]) -> dict[tuple, tuple]:
+    def measured(self, intervals: Iterable[Interval]) -> dict[Entry, Entry]:
         """gpu_energy: (window_start, cluster, workload, node, gpu) -> (energy, covered ms, hardware, owner)."""
-        out: dict[tuple, list] = {}
+        out: dict[Entry, list[Any]] = {}
         for i in intervals:
             for w, (uj, ms) in self._spent(i):
                 row = out.setdefault((w * self.window_ms, i.cluster, i.workload, i.node, i.gpu), [0, 0, "", ""])
@@ -100,10 +115,10 @@ class Oracle:
                 row[2], row[3] = max(row[2], i.hardware), max(row[3], i.owner)
         return {k: tuple(v) for k, v in out.items()}
 
-    def used(self, requests: Iterable[Request]) -> dict[tuple, tuple]:
+    def used(self, requests: Iterable[Request]) -> dict[Entry, Entry]:
         """token_usage: (window_start, cluster, workload, tenant, model) -> (prompt, cached, completion; computed,
         cached, completion thousandths; requests, failures)."""
-        out: dict[tuple, list[int]] = defaultdict(lambda: [0] * 8)
+        out: dict[Entry, list[int]] = defaultdict(lambda: [0] * 8)
         for r in requests:
             for w, amounts in self._did(r):
                 row = out[w * self.window_ms, r.cluster, r.workload, r.tenant, r.model]
@@ -111,14 +126,14 @@ class Oracle:
                     row[k] += amount
         return {k: tuple(v) for k, v in out.items()}
 
-    def by_request(self, intervals: Iterable[Interval], requests: Iterable[Request]) -> dict[tuple, tuple]:
+    def by_request(self, intervals: Iterable[Interval], requests: Iterable[Request]) -> dict[Entry, Entry]:
         """request_energy, of requests whose ids differ: (window_start, cluster, workload, tenant, model, request_id) ->
         (prompt, cached, completion, active, idle). A ledger row's energy is shared among its requests by work."""
-        did: dict[tuple, list[tuple[Request, list[int]]]] = defaultdict(list)
+        did: dict[Entry, list[tuple[Request, list[int]]]] = defaultdict(list)
         for r in requests:
             for w, amounts in self._did(r):
                 did[w * self.window_ms, r.cluster, r.workload, r.tenant, r.model].append((r, amounts))
-        out: dict[tuple, list[int]] = {}
+        out: dict[Entry, list[int]] = {}
         for group, here in did.items():
             here.sort(key=lambda one: (one[0].request_id, one[0].start, one[0].end))
             for r, amounts in here:
@@ -152,12 +167,18 @@ class Oracle:
             if any(amounts):
                 yield w, amounts
 
-    def _rows(self, energy, covered, owners, done):
-        rows: dict[tuple, list[int]] = defaultdict(lambda: [0] * 8)
-        groups = {g for g, _ in energy} | {g for g, _, _ in done}
+    def _rows(
+        self,
+        energy: Mapping[Entry, int],
+        covered: Mapping[Entry, int],
+        owners: Mapping[Entry, str],
+        amounts: Mapping[Entry, list[int]],
+    ) -> dict[Entry, Entry]:
+        rows: dict[Entry, list[int]] = defaultdict(lambda: [0] * 8)
+        groups = {g for g, _ in energy} | {g for g, _, _ in amounts}
         for g in groups:
             hardwares = sorted(h for g2, h in energy if g2 == g)
-            payers = sorted((t, m) for g2, t, m in done if g2 == g)
+            payers = sorted((t, m) for g2, t, m in amounts if g2 == g)
             where = (g[0] * self.window_ms, g[1], g[2])
             if g[2].startswith("~"):
                 for h in hardwares:
@@ -165,18 +186,19 @@ class Oracle:
                 hardwares = []
             if not hardwares:
                 for t, m in payers:
-                    for k, amount in enumerate([*done[g, t, m][:3], *done[g, t, m][6:]]):
+                    for k, amount in enumerate([*amounts[g, t, m][:3], *amounts[g, t, m][6:]]):
                         rows[(*where, "", t, m)][3 + k] += amount
                 continue
             by_energy = [max(energy[g, h], 1) for h in hardwares]
             split = {
-                (t, m): [largest_remainder(done[g, t, m][k], by_energy) for k in (0, 1, 2, 6, 7)] for t, m in payers
+                (t, m): [largest_remainder(amounts[g, t, m][k], by_energy) for k in (0, 1, 2, 6, 7)] for t, m in payers
             }
             for n, h in enumerate(hardwares):
                 e = energy[g, h]
                 idle = min(e, self.floors.get(h, 0) * covered[g, h])
                 work = [
-                    sum(w * a for w, a in zip(self.weights, done[g, t, m][3:6], strict=True)) // 1000 for t, m in payers
+                    sum(w * a for w, a in zip(self.weights, amounts[g, t, m][3:6], strict=True)) // 1000
+                    for t, m in payers
                 ]
                 for t, m in payers:
                     for k in range(5):

@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
 
 from contracts import codec, rows, topics
-from contracts.events import Event, Method, PowerBatch, TokenBatch
+from contracts.events import Batch, Event, Method, PowerBatch, TokenBatch
 from streams.core.attribution.policy import FloorVersion, Policy
 from streams.core.checkpoint import Checkpoint
-from streams.core.decoding import LogMessage, PartitionConfig
-from streams.core.partition import Partition
+from streams.core.decoding import LogMessage, PartitionConfig, RejectedMessage
+from streams.core.partition import ClosedWindows, Partition
 from streams.core.restatement import restate
 from tests.support.oracle import Interval, Request
 
 NEVER = 2**62
 
+Entry = tuple[Any, ...]
+"""The key of a row, or its amounts."""
+Row = dict[str, Any]
+
+
+Int64 = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def _int64(values: Sequence[int]) -> Int64:
+    return np.array(values, np.int64)
+
 
 def power(intervals: list[Interval], t_ms: int = 0) -> PowerBatch:
     gpus = tuple(dict.fromkeys((i.gpu, i.hardware) for i in intervals))
-    column = lambda values: np.array(values, np.int64)  # noqa: E731 - a local shorthand
     return PowerBatch(
         node=intervals[0].node if intervals else "n", gpus=gpus,
         gpu=np.array([gpus.index((i.gpu, i.hardware)) for i in intervals], np.uint16),
-        t0_ms=column([i.t0 for i in intervals]), t1_ms=column([i.t1 for i in intervals]),
-        energy_uj=column([i.energy_uj for i in intervals]), method=np.full(len(intervals), Method.COUNTER, np.uint8),
+        t0_ms=_int64([i.t0 for i in intervals]), t1_ms=_int64([i.t1 for i in intervals]),
+        energy_uj=_int64([i.energy_uj for i in intervals]), method=np.full(len(intervals), Method.COUNTER, np.uint8),
         busy_ms=np.full(len(intervals), -1, np.int64), owner=intervals[0].owner if intervals else "", t_ms=t_ms,
     )  # fmt: skip
 
 
 def tokens(requests: list[Request], t_ms: int = 0) -> TokenBatch:
     tenants, models = tuple(dict.fromkeys(r.tenant for r in requests)), tuple(dict.fromkeys(r.model for r in requests))
-    column = lambda name: np.array([getattr(r, name) for r in requests], np.int64)  # noqa: E731
+
+    def column(name: str) -> Int64:
+        return _int64([getattr(r, name) for r in requests])
+
     return TokenBatch(
         tenants=tenants, tenant=np.array([tenants.index(r.tenant) for r in requests], np.uint16),
         models=models, model=np.array([models.index(r.model) for r in requests], np.uint16),
@@ -50,7 +66,14 @@ class Log:
         self.messages: dict[str, list[LogMessage]] = {t: [] for t in topics.JOINED}
 
     def append(
-        self, batch, cluster="c", workload="w", source="s", *, seq=None, content_type=codec.PACKED
+        self,
+        batch: Batch,
+        cluster: str = "c",
+        workload: str = "w",
+        source: str = "s",
+        *,
+        seq: int | None = None,
+        content_type: str = codec.PACKED,
     ) -> LogMessage:
         topic = codec.topic_of(batch)
         source = f"{source}/{topic}"
@@ -59,7 +82,7 @@ class Log:
         headers, value = codec.encode(Event(source, 1, number, cluster, workload, batch), content_type=content_type)
         return self.raw(topic, headers, value)
 
-    def raw(self, topic, headers, value) -> LogMessage:
+    def raw(self, topic: str, headers: Any, value: bytes | None) -> LogMessage:
         message = LogMessage(topic, len(self.messages[topic]), headers, value)
         self.messages[topic].append(message)
         return message
@@ -72,9 +95,9 @@ class Store:
     """Tables as dicts by key, the greater version winning: what ReplacingMergeTree does."""
 
     def __init__(self) -> None:
-        self.tables: dict[str, dict[tuple, dict]] = {name: {} for name in rows.KEYS}
-        self.marks: list[dict] = []
-        self.sources: dict[tuple, dict] = {}
+        self.tables: dict[str, dict[Entry, Row]] = {name: {} for name in rows.KEYS}
+        self.marks: list[Row] = []
+        self.sources: dict[Entry, Row] = {}
 
     def write(self, name: str, table: rows.Table) -> None:
         n = rows.length(table)
@@ -89,17 +112,17 @@ class Store:
                 if key not in self.tables[name] or self.tables[name][key]["version"] <= row["version"]:
                     self.tables[name][key] = row
 
-    def live(self, name: str) -> list[dict]:
+    def live(self, name: str) -> list[Row]:
         return [r for r in self.tables[name].values() if not r["deleted"]]
 
-    def facts(self, keys) -> dict[str, rows.Table]:
-        wanted = set(keys)
-        out = {}
+    def facts(self, keys: Iterable[Entry]) -> dict[str, rows.Table]:
+        keys = set(keys)
+        out: dict[str, rows.Table] = {}
         for name, schema in rows.SCHEMAS.items():
             if name in rows.KEYS:
-                found = [r for r in self.live(name) if (r["window_start"], r["cluster"], r["workload"]) in wanted]
+                live = [r for r in self.live(name) if (r["window_start"], r["cluster"], r["workload"]) in keys]
                 out[name] = {
-                    c: [r[c] for r in found] if kind == "text" else np.array([r[c] for r in found], rows._DTYPES[kind])
+                    c: [r[c] for r in live] if kind == "text" else np.array([r[c] for r in live], rows._DTYPES[kind])
                     for c, kind in schema.items()
                 }
         return out
@@ -107,13 +130,13 @@ class Store:
     def mark(self) -> Checkpoint | None:
         return Checkpoint.load(max(self.marks, key=lambda m: m["version"])) if self.marks else None
 
-    def keys_after(self, after_ms: int) -> dict[str, list[tuple]]:
+    def keys_after(self, after_ms: int) -> dict[str, list[Entry]]:
         return {
             name: [k for k, r in table.items() if not r["deleted"] and r["window_start"] >= after_ms]
             for name, table in self.tables.items()
         }
 
-    def ledger(self) -> dict[tuple, tuple]:
+    def ledger(self) -> dict[Entry, Entry]:
         columns = (
             "active_uj",
             "idle_uj",
@@ -136,11 +159,11 @@ class Died(Exception):
     """The worker was killed."""
 
 
-def store_flush(partition: Partition, flush, store: Store, die_at: int = -1) -> None:
-    """What the shell does with a flush; `die_at` kills it before its n-th write."""
+def store_flush(partition: Partition, flush: ClosedWindows, store: Store, die_at: int = -1) -> None:
+    """Write a flush as the stream worker does; `die_at` kills it before its n-th write."""
     step = 0
 
-    def write(name: str, table) -> None:
+    def write(name: str, table: rows.Table) -> None:
         nonlocal step
         if step == die_at:
             raise Died
@@ -179,7 +202,7 @@ class Worker:
         self.policy, self.config = policy or Policy(), config or PartitionConfig()
         self.committed = dict.fromkeys(topics.JOINED, 0)
         self.epoch = 0
-        self.rejected: list = []
+        self.rejected: list[RejectedMessage] = []
         self.start()
 
     def start(self) -> None:
@@ -204,7 +227,7 @@ class Worker:
         self.rejected += rejected
         self.partition.progress.dead_letters_published({(r.message.topic, r.message.offset) for r in rejected})
 
-    def flush(self, now_ms: int = 0, die_at: int = -1, **bounds: int) -> bool:
+    def flush(self, now_ms: int = 0, die_at: int = -1, **bounds: Any) -> bool:
         flush = self.partition.advance(now_ms, **bounds)
         if flush:
             store_flush(self.partition, flush, self.store, die_at)
@@ -231,7 +254,7 @@ class Worker:
         return self.store
 
 
-def policy(floors: dict[str, int] | None = None, idle="by-work") -> Policy:
+def policy(floors: dict[str, int] | None = None, idle: Any = "by-work") -> Policy:
     return Policy(tuple(FloorVersion(h, 0, NEVER, mw, 1) for h, mw in (floors or {}).items()), idle=idle)
 
 

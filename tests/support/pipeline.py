@@ -44,8 +44,8 @@ async def feed(running: Pipeline, events: Iterable[Event], *, wait: bool = True)
         await wait_until_stored(running.warehouse, running.log_id, feeding.sent, running.crashed)
 
 
-async def until(running: Pipeline, true: Callable[[], bool], what: str) -> None:
-    """Ask again and again, off the loop, until `true()`. Raises what ended the worker."""
+async def until(running: Pipeline, true: Callable[[], bool], goal: str) -> None:
+    """Wait until `true()`, called off the loop. Raises the error that ended the worker."""
     end_s = time.monotonic() + HANG_S
     while time.monotonic() < end_s:
         if await asyncio.to_thread(true):
@@ -53,4 +53,4 @@ async def until(running: Pipeline, true: Callable[[], bool], what: str) -> None:
         if running.crashed is not None and running.crashed.done():
             raise running.crashed.result()
         await asyncio.sleep(0.05)
-    raise AssertionError(f"still not, after {HANG_S:g} s: {what}")
+    raise AssertionError(f"still not, after {HANG_S:g} s: {goal}")

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +57,7 @@ SIM_WORK = [("globex", "llama-70b", 0), ("initech", "qwen-32b", 0)]
 
 
 _HOUR_MS = (REAL_START_MS, REAL_START_MS + MS_PER_HOUR)
-_S1 = {"tenant": "acme", "session_id": "s-1"}
+_S1: dict[str, Any] = {"tenant": "acme", "session_id": "s-1"}
 _PLAN, _ACT = ({**_S1, "trace_id": "t-1", "step": step} for step in ("plan", "act"))
 USAGE = [
     ("eu-1", "chat", UsageRow("tool_calls", "call", "2", END_MS - 9_000, END_MS - 9_000, **_PLAN)),
@@ -86,7 +88,7 @@ _AMOUNTS = (
 
 
 def lay(warehouse: Warehouse, *, prices: bool = True) -> None:
-    """Both clusters' facts and ledger, the hourly table, tenants and clusters, and prices unless told not to."""
+    """Both clusters' facts and ledger, the hourly table, tenants and clusters; with `prices`, those too."""
     sink = Sink(warehouse)
     _book(sink, REAL_SUBJECTS, REAL_GPUS, REAL_WORK, REAL_START_MS, END_MS, 10_000)
     _book(sink, SIM_SUBJECTS, SIM_GPUS, SIM_WORK, SIM_START_MS, END_MS, MS_PER_HOUR)
@@ -170,6 +172,11 @@ def mark(warehouse: Warehouse, final_end_ms: int) -> None:
     )
 
 
+def _of(column: Sequence[str], index: Any) -> list[str]:
+    """Gather a column of text by an array of indices."""
+    return [column[i] for i in index]
+
+
 def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_ms: int) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(20261101)
     windows = np.arange(start_ms, end_ms, window_ms)
@@ -182,11 +189,10 @@ def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_m
     watts = 120 + 500 * rhythm[:, None] * rng.uniform(0.8, 1.2, (n, g))
     energy = (watts * window_ms * 1000).astype(np.int64).ravel()
     w_gpu, gpu = np.repeat(windows, g), np.tile(np.arange(g), n)
-    of = lambda column, index: [column[i] for i in index]  # noqa: E731  (a gather over a text column)
     subject_of_gpu = np.array([x[3] for x in gpus])
     covered = np.full(n * g, window_ms)
     busy = np.where(gpu % 2 == 0, (window_ms * 0.7), -1).astype(np.int64)
-    prov = {"log_id": LOG, "log_partition": 0, "version": 1, "deleted": 0}
+    provenance: dict[str, Any] = {"log_id": LOG, "log_partition": 0, "version": 1, "deleted": 0}
     sink.write(
         "gpu_energy",
         conform(
@@ -194,23 +200,23 @@ def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_m
             {
                 "window_start": w_gpu,
                 "cluster": subjects[0][0],
-                "node": of([x[0] for x in gpus], gpu),
-                "gpu_uuid": of([x[1] for x in gpus], gpu),
-                "workload": of([subjects[x[3]][1] for x in gpus], gpu),
+                "node": _of([x[0] for x in gpus], gpu),
+                "gpu_uuid": _of([x[1] for x in gpus], gpu),
+                "workload": _of([subjects[x[3]][1] for x in gpus], gpu),
                 "late_id": 0,
                 "window_ms": window_ms,
-                "hardware": of([x[2] for x in gpus], gpu),
+                "hardware": _of([x[2] for x in gpus], gpu),
                 "owner": "",
                 "method": 0,
                 "energy_uj": energy,
                 "covered_ms": covered,
                 "busy_ms": busy,
-                **prov,
+                **provenance,
             },
         ),
     )
 
-    w_tok, who = np.repeat(windows, k), np.tile(np.arange(k), n)
+    w_tok, tenant_of_row = np.repeat(windows, k), np.tile(np.arange(k), n)
     scale = window_ms / 10_000 * np.repeat(rhythm, k)
     prompt = (rng.integers(2_000, 9_000, n * k) * scale).astype(np.int64)
     completion = (rng.integers(500, 2_500, n * k) * scale).astype(np.int64)
@@ -234,13 +240,13 @@ def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_m
             {
                 "window_start": w_tok,
                 "cluster": subjects[0][0],
-                "workload": of([subjects[x[2]][1] for x in work], who),
-                "tenant": of([x[0] for x in work], who),
-                "model": of([x[1] for x in work], who),
+                "workload": _of([subjects[x[2]][1] for x in work], tenant_of_row),
+                "tenant": _of([x[0] for x in work], tenant_of_row),
+                "model": _of([x[1] for x in work], tenant_of_row),
                 "late_id": 0,
                 "window_ms": window_ms,
                 **dict(zip(_AMOUNTS, amounts, strict=True)),
-                **prov,
+                **provenance,
             },
         ),
     )
@@ -261,14 +267,16 @@ def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_m
         ),
         Tokens(
             w_tok,
-            np.array([x[2] for x in work])[who],
-            np.array([tenants.index(x[0]) for x in work])[who],
-            np.array([models.index(x[1]) for x in work])[who],
+            np.array([x[2] for x in work])[tenant_of_row],
+            np.array([tenants.index(x[0]) for x in work])[tenant_of_row],
+            np.array([models.index(x[1]) for x in work])[tenant_of_row],
             amounts,
         ),
     )
     result = attribute(facts, POLICY)
-    ledger: Table = conform("ledger", {**result.ledger, "window_ms": window_ms, "revision": 0, "final": 1, **prov})
+    ledger: Table = conform(
+        "ledger", {**result.ledger, "window_ms": window_ms, "revision": 0, "final": 1, **provenance}
+    )
     sink.write("ledger", ledger)
     sink.refresh_hours(windows.tolist(), [subjects[0][0]], [s[1] for s in subjects])
     _requests(sink, ledger, window_ms)
@@ -278,7 +286,10 @@ def _requests(sink: Sink, ledger: Table, window_ms: int) -> None:
     """One request a row of the first twenty rows with tokens, of workloads on one hardware; it bears its energy."""
     alone = np.array([workload != "code" for workload in ledger["workload"]])
     at = np.flatnonzero((np.asarray(ledger["requests"]) > 0) & alone)[:20]
-    pick = lambda c: np.asarray(ledger[c])[at]  # noqa: E731
+
+    def pick(column: str) -> Any:
+        return np.asarray(ledger[column])[at]
+
     start = pick("window_start")
     milli = {f"{kind}_mtok": np.zeros(len(at), np.int64) for kind in ("computed", "cached", "completion")}
     sink.write(

@@ -12,7 +12,7 @@ HANG_S = 900.0
 
 def wait_until(
     condition: Callable[[], bool],
-    what: str = "the condition of the test",
+    goal: str = "the condition of the test",
     *,
     meanwhile: Callable[[], object] = lambda: None,
     detail: Callable[[], str] = lambda: "",
@@ -20,21 +20,21 @@ def wait_until(
 ) -> None:
     """Return when `condition()` is true, calling `meanwhile()` after each check that finds it false.
 
-    `meanwhile` raises to end the wait early. Raises AssertionError with `what` and `detail()` after HANG_S seconds.
+    `meanwhile` raises to end the wait early. Raises AssertionError with `goal` and `detail()` after HANG_S seconds.
     """
     end_s = time.monotonic() + HANG_S
     while not condition():
-        assert time.monotonic() < end_s, f"still not, after {HANG_S:g} s: {what}\n{detail()}"
+        assert time.monotonic() < end_s, f"still not, after {HANG_S:g} s: {goal}\n{detail()}"
         meanwhile()
         time.sleep(every_s)
 
 
-async def until(condition: Callable[[], bool], what: str = "the condition of the test", every_s: float = 0.001) -> None:
+async def until(condition: Callable[[], bool], goal: str = "the condition of the test", every_s: float = 0.001) -> None:
     """Let the event loop run until `condition()` is true, which is called on the loop.
 
-    Raises AssertionError with `what` after HANG_S seconds.
+    Raises AssertionError with `goal` after HANG_S seconds.
     """
     end_s = time.monotonic() + HANG_S
     while not condition():
-        assert time.monotonic() < end_s, f"still not, after {HANG_S:g} s: {what}"
+        assert time.monotonic() < end_s, f"still not, after {HANG_S:g} s: {goal}"
         await asyncio.sleep(every_s)
