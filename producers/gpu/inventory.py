@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 
-from contracts.errors import Unavailable, WattlogError
+from contracts.errors import Unavailable
 from contracts.settings import Settings
 from producers import registry
 from producers.api import Environment, GpuInventory, GpuSensor, Kind
@@ -26,7 +26,7 @@ def open_inventory(settings: Settings, resources: ExitStack) -> GpuInventory:
                 sensor = plugin.factory(
                     load_options(plugin.options), Environment(settings, SystemClock(stop), stop, own)
                 )
-            except WattlogError as error:
+            except Exception as error:
                 reasons.append(f"{plugin.name}: {error}")
                 continue
             if isinstance(sensor, GpuInventory):
@@ -48,7 +48,7 @@ def find_sensor(environment: Environment) -> tuple[GpuSensor, list[str]]:
         try:
             sensor: GpuSensor = plugin.factory(options, environment)
             return sensor, list(sensor.discover())
-        except WattlogError as error:
+        except Exception as error:
             reasons.append(f"{plugin.name}: {error}")
     raise Unavailable(
         f"No GPU is metered here: {'; '.join(reasons)}", "Ask on the node, or configure the sensor that it runs."

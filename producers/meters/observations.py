@@ -8,12 +8,13 @@ from typing import NamedTuple
 import msgspec
 
 from contracts import checks, topics
-from contracts.errors import BadInput, Unavailable, WattlogError
+from contracts.errors import Unavailable, WattlogError
 from producers.api import PollResult, WorkloadBatch
 from producers.common.counter_delta import MAX_OBJECTS, CounterSnapshot, ObjectCounters, counter_deltas
 from producers.meters import amounts
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.clock import Clock
+from producers.runtime.refusals import refusal
 
 MAX_ROWS = 4_096
 """Rows in one event."""
@@ -68,12 +69,12 @@ class ObservedSource:
         rows: dict[str, list[UsageRow]] = {}
         refused = list(observation.refused)
         for delta in result.deltas:
-            owner = observation.owners[delta.name]
             try:
+                owner = observation.owners[delta.name]
                 _check_owner(owner)
                 rows.setdefault(owner.workload, []).extend(amounts.rows(delta, owner.tenant, owner.dimensions))
-            except BadInput as error:
-                refused.append(f"{self.name}, {delta.name[:100]!r}: {error}")
+            except Exception as error:
+                refused.append(refusal(error, f"{self.name}, {delta.name[:100]!r}"))
         notes = list(observation.notes)
         if result.resets:
             notes.append(f"{result.resets} counters went back: their count since the last observation is unknown")

@@ -19,22 +19,25 @@ from typing import Protocol
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from contracts import topics
+from contracts import checks, topics
 from contracts.errors import Unavailable
 from contracts.events import Event, PowerBatch
 from contracts.units import UJ_PER_J
 from producers.bindings import holder_record
 from producers.bindings.apportion import Binding, BindingShare, GpuShares, binding_weights, split_intervals
 from producers.gpu.intervals import MAX_GAP_MS, EnergyInterval, GpuReading, MeterState, add_reading
-from producers.runtime.agent_metrics import Metrics
+from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.backlog import Backlog
 from producers.runtime.clock import Clock
 from producers.runtime.delivery import Outbox
 from producers.runtime.event_sequence import Sequencer, event_of, power_batch, source_of
+from producers.runtime.refusals import refusal
 
 log = logging.getLogger(__name__)
 
 MAX_BATCH_ROWS = 4_096
+MAX_CHECKED = 1_024
+"""GPUs whose names are remembered as checked."""
 MARK = "gpu/"
 """Before a GPU's UUID: the name of its mark."""
 
@@ -89,14 +92,14 @@ class Agent:
         outbox: Outbox,
         clock: Clock,
         binding_weights: Callable[[], Mapping[str, Binding | GpuShares]],
-        metrics: Metrics | None = None,
+        metrics: AgentMetrics | None = None,
         marks: Mapping[str, bytes] | None = None,
     ) -> None:
         topics.check_name("cluster", node.cluster)
         topics.check_name("node", node.node)
         self._node, self._sensor, self._outbox, self._clock = node, sensor, outbox, clock
         self._bindings = binding_weights
-        self.metrics = metrics or Metrics(CollectorRegistry())
+        self.metrics = metrics or AgentMetrics(CollectorRegistry())
         self._numbers = Sequencer(clock.wall_ms())
         self._unallocated = (BindingShare(Binding(topics.node_workload(node.node))),)
         self._max_gap_ms = max(MAX_GAP_MS, 3 * node.sample_ms)
@@ -105,6 +108,7 @@ class Agent:
         self._backlogs: dict[GpuShares, Backlog] = {}
         self._held = holder_record.HolderRecord(node.held_ms)
         self._failures = self._held_lost = 0
+        self._checked: set[tuple[str, str]] = set()
         self._resume(marks or {})
 
     def run(self) -> None:
@@ -134,14 +138,18 @@ class Agent:
         binding_weights = self._bindings()
         try:
             readings = self._sensor.readings(self._clock)
-        except Unavailable as error:
+        except Exception as error:  # Of any class: the next sample's counter bridges the time.
             self.metrics.sample_errors.inc()
-            log.error("no reading: %s", error)
+            self.metrics.refusals.add(self._node.kind, [refusal(error, "no reading")], begun)
             return
         known = set(self._states)
         for reading in readings:
-            holder = binding_weights.get(reading.gpu_uuid, self._unallocated)
-            self._take(reading, (BindingShare(holder),) if isinstance(holder, Binding) else holder)
+            try:
+                self._check_names(reading)
+                holder = binding_weights.get(reading.gpu_uuid, self._unallocated)
+                self._take(reading, (BindingShare(holder),) if isinstance(holder, Binding) else holder)
+            except Exception as error:  # The other GPUs are measured all the same.
+                self.metrics.refusals.add(self._node.kind, [refusal(error, "a reading", str(reading))], begun)
         if new := [uuid for uuid in self._states if uuid not in known]:
             # Theirs alone: the other marks may not overtake what is in memory yet.
             self._keep([], self._marks(new), "where GPUs stood at first")
@@ -248,6 +256,15 @@ class Agent:
             if self._node.held_ms:
                 self._held.add(took.intervals, held_by)
             self._holders[reading.gpu_uuid] = holding
+
+    def _check_names(self, reading: GpuReading) -> None:
+        """Raise BadInput for a GPU whose names the log does not take: its intervals could never be sent."""
+        names = (reading.gpu_uuid, reading.hardware)
+        if names not in self._checked:
+            checks.text("gpu_uuid", (reading.gpu_uuid,), empty=False)
+            checks.text("hardware", (reading.hardware,), empty=False)
+            if len(self._checked) < MAX_CHECKED:
+                self._checked.add(names)
 
     def _backlog(self, holding: GpuShares) -> Backlog:
         found = self._backlogs.get(holding)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from producers.runtime.refusals import RefusalReport
 
-class Metrics:
+
+class AgentMetrics:
     """The agent's own Prometheus metrics."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -28,6 +30,7 @@ class Metrics:
         self.spooled = Gauge(
             "wattlog_producer_spooled_events", "Events that the broker is not known to have", registry=registry
         )
+        self.refusals = RefusalReport(registry)
         self.sample_seconds = Histogram(
             "wattlog_producer_sample_seconds", "Time to read all GPUs once", registry=registry
         )

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
 
+from contracts.errors import BadSetting
 from producers.api import Environment, EvidenceReport, GpuSensor
 from producers.bindings.plugin import holders
 from producers.gpu.evidence import EvidenceCollector
 from producers.runtime.agent import Agent, Node
-from producers.runtime.agent_metrics import Metrics
+from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.clock import boot_id
 from producers.runtime.outbox import open_outbox, serve_metrics
+from producers.runtime.refusals import refusal
 
 log = logging.getLogger(__name__)
+
+FIRST_RETRY_S, MAX_RETRY_S = 1.0, 60.0
 
 
 def run_gpu_sensor(sensor: GpuSensor, environment: Environment, kafka: Mapping[str, object]) -> None:
@@ -23,18 +27,37 @@ def run_gpu_sensor(sensor: GpuSensor, environment: Environment, kafka: Mapping[s
 
     Raises Unavailable for energy that could be neither sent nor kept.
     """
-    settings, clock, metrics = environment.settings, environment.clock, Metrics(environment.metrics)
-    gpus = sensor.discover()
+    settings, clock, metrics = environment.settings, environment.clock, AgentMetrics(environment.metrics)
+    serve_metrics(settings, environment.metrics)
+    gpus = _discover(sensor, environment, metrics)
+    if environment.stop.is_set():
+        return
     show_evidence(sensor, environment.metrics)
     bindings = holders(environment, sensor, gpus)
     node = Node(
         settings.cluster, environment.node, round(1000 / settings.sample_hz), settings.publish_ms, sensor.kind,
         boot=boot_id(), held_ms=bindings.record_ms,
     )  # fmt: skip
-    serve_metrics(settings, environment.metrics)
     log.info("%d GPUs of %s/%s", len(gpus), node.cluster, node.node)
     with open_outbox(settings, sensor.kind, kafka) as (spool, delivery):
         Agent(node, sensor, delivery, clock, bindings.current, metrics, spool.marks()).run()
+
+
+def _discover(sensor: GpuSensor, environment: Environment, metrics: AgentMetrics) -> Sequence[str]:
+    """Return the sensor's GPUs, asking again with backoff until it names some or `stop` is set."""
+    delay_s = FIRST_RETRY_S
+    while True:
+        try:
+            return sensor.discover()
+        except BadSetting:
+            raise
+        except Exception as error:
+            metrics.sample_errors.inc()
+            reason = refusal(error, "GPUs cannot be discovered, tried again")
+            metrics.refusals.add(sensor.kind, [reason], environment.clock.monotonic_ms())
+        if environment.clock.wait(delay_s):
+            return ()
+        delay_s = min(2 * delay_s, MAX_RETRY_S)
 
 
 def show_evidence(sensor: GpuSensor, registry: CollectorRegistry) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 from contracts.events import Event, PowerBatch
 from contracts.units import joules
 from producers.api import Environment, EventStream
-from producers.runtime.agent_metrics import Metrics
+from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.clock import Clock
 from producers.runtime.outbox import serve_metrics
 from producers.runtime.publisher import Publisher, kafka_config
@@ -31,7 +31,7 @@ def run_event_stream(stream: EventStream, environment: Environment, kafka: Mappi
     """
     settings, clock = environment.settings, environment.clock
     start_ms = clock.wall_ms() // 1000 * 1000 - environment.arguments.get("backfill_ms", 0)
-    metrics = Metrics(environment.metrics)
+    metrics = AgentMetrics(environment.metrics)
     serve_metrics(settings, environment.metrics)
     with Publisher({**kafka_config(settings), **kafka}) as sink:
         pace(stream, sink, clock, start_ms, speed=environment.arguments.get("speed", 1.0), metrics=metrics)
@@ -45,7 +45,7 @@ def pace(
     *,
     speed: float = 1.0,
     duration_ms: int | None = None,
-    metrics: Metrics | None = None,
+    metrics: AgentMetrics | None = None,
 ) -> int:
     """Send events `speed` times as fast as time passes, but none before the wall clock reaches its event time.
 

@@ -1,8 +1,11 @@
-"""The loop of everything but GPUs that is read every so often: servers' counters, meters, logs. Time is injected.
+"""Loop of everything but GPUs that is read every so often: servers' counters, meters, logs. Time is injected.
 
-A source is a step from a mark to the next: what has come since, and where it stands now. Both are kept on disk together
-(`producers.runtime.spool`), so a producer that is killed, or whose disk is full, reads again from the mark that
-holds: nothing is lost as long as the source still has it, and nothing is counted twice.
+A source is a step from a checkpoint to the next: the rows since then, and the new checkpoint. Both are kept on disk
+together (`producers.runtime.spool`), so a producer that is killed, or whose disk is full, reads again from the
+checkpoint on disk: nothing is lost as long as the source still has it, and nothing is counted twice.
+
+A source that raises, whatever the class, is read again from its checkpoint: at its next turn, and after `PATIENCE`
+failures in a row ever later, up to `MAX_BACKOFF_MS`. A batch that breaks the log's contract is refused alone.
 """
 
 from __future__ import annotations
@@ -12,22 +15,23 @@ from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from contracts.errors import WattlogError
+from contracts.errors import BadInput, WattlogError
 from contracts.events import Event
-from producers.api import Environment, PolledSource, WorkloadBatch
+from producers.api import Environment, PolledSource, PollResult, WorkloadBatch
 from producers.runtime.clock import Clock
-from producers.runtime.delivery import Outbox
+from producers.runtime.delivery import Outbox, outgoing
 from producers.runtime.event_sequence import Sequencer, event_of, source_of
 from producers.runtime.outbox import open_outbox, serve_metrics
+from producers.runtime.refusals import RefusalReport, refusal
 
 log = logging.getLogger(__name__)
 
 MARK = "source/"
-"""Before a source's name: the name of its mark."""
-MAX_TOLD = 10
-"""Refused rows of one look that are told one by one."""
+"""Prefix of a checkpoint's name in the spool; the source's name follows."""
 PUMP_S = 1.0
-"""How long broker and sources wait for each other at most."""
+"""Longest wait between two deliveries to the broker."""
+PATIENCE = 3
+MAX_BACKOFF_MS = 60_000
 
 
 def run_polled_sources(
@@ -35,12 +39,13 @@ def run_polled_sources(
 ) -> None:
     """Poll sources until `stop`; `name` is the spool's."""
     serve_metrics(environment.settings, environment.metrics)
+    metrics = PollLoopMetrics(environment.metrics)
     with open_outbox(environment.settings, name, kafka) as (spool, delivery):
-        Collector(sources, delivery, environment.clock, spool.marks(), Metrics(environment.metrics)).run()
+        PollLoop(sources, delivery, environment.clock, spool.marks(), metrics).run()
 
 
-class Metrics:
-    """A collector's own Prometheus metrics."""
+class PollLoopMetrics:
+    """Prometheus metrics of a poll loop."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def count(name: str, text: str, *labels: str) -> Counter:
@@ -55,27 +60,25 @@ class Metrics:
         self.read_ms = Gauge(
             "wattlog_producer_source_read_timestamp_ms", "When the source was last read", label, registry=registry
         )
+        self.refusals = RefusalReport(registry)
 
 
-class Collector:
-    """Reads its sources, each when it is due, and has the outbox send what it can. `marks` are an earlier run's."""
+class PollLoop:
+    """Reads sources when they are due, and has the outbox send. `checkpoints` are those of an earlier run."""
 
     def __init__(
-        self,
-        sources: Sequence[PolledSource],
-        outbox: Outbox,
-        clock: Clock,
-        marks: Mapping[str, bytes],
-        metrics: Metrics,
-    ) -> None:
+        self, sources: Sequence[PolledSource], outbox: Outbox, clock: Clock, checkpoints: Mapping[str, bytes],
+        metrics: PollLoopMetrics,
+    ) -> None:  # fmt: skip
         self._sources, self._outbox, self._clock, self._metrics = sources, outbox, clock, metrics
         self._numbers = Sequencer(clock.wall_ms())
-        self._marks = {s.name: marks.get(MARK + s.name) for s in sources}
-        self._due_ms = {s.name: clock.monotonic_ms() for s in sources}
-        self._failing: set[str] = set()
+        self._checkpoints = {source.name: checkpoints.get(MARK + source.name) for source in sources}
+        self._due_ms = {source.name: clock.monotonic_ms() for source in sources}
+        self._failures: dict[str, int] = {}
+        """Failures in a row, by source."""
 
     def run(self, close_s: float = 30.0) -> None:
-        """Until the clock says stop; then sends what it can within `close_s` seconds. The rest waits on disk."""
+        """Poll until the clock says stop, then send for up to `close_s` seconds. The rest waits on disk."""
         while True:
             self.round()
             wait_ms = min(self._due_ms.values()) - self._clock.monotonic_ms()
@@ -93,48 +96,90 @@ class Collector:
             due_ms = self._due_ms[source.name]
             if self._clock.monotonic_ms() >= due_ms and not self._read(source):
                 late_ms = self._clock.monotonic_ms() - due_ms
-                self._due_ms[source.name] = due_ms + source.every_ms * (late_ms // source.every_ms + 1)
+                next_ms = due_ms + source.every_ms * (late_ms // source.every_ms + 1)
+                self._due_ms[source.name] = next_ms + self._backoff_ms(source)
             self._outbox.pump()
 
+    def _backoff_ms(self, source: PolledSource) -> int:
+        doublings = self._failures.get(source.name, 0) - PATIENCE
+        return min(source.every_ms * 2 ** min(doublings, 16), MAX_BACKOFF_MS) if doublings > 0 else 0
+
     def _read(self, source: PolledSource) -> bool:
-        """Read a source once and keep what it gave; whether there is more."""
+        """Read a source once and keep its rows. Return True if there is more to read at once."""
         name = source.name
         try:
-            collected = source.collect(self._marks[name], self._clock)
-            events = [self._event(source, made) for made in collected.batches]
-            try:
-                self._outbox.offer(events, {MARK + name: collected.checkpoint})
-            except WattlogError:
-                for event in reversed(events):
-                    self._numbers.take_back(event)
-                raise
-        except WattlogError as error:
-            self._metrics.errors.labels(name).inc()
-            self._metrics.up.labels(name).set(0)
-            log.log(logging.DEBUG if name in self._failing else logging.ERROR, "%s is tried again: %s", name, error)
-            self._failing.add(name)
+            result = source.collect(self._checkpoints[name], self._clock)
+        except Exception as error:  # Of any class: a source never ends the process, and never the other sources.
+            self._failures[name] = self._failures.get(name, 0) + 1
+            self._failed(name, error, first=self._failures[name] == 1)
+            if not isinstance(error, WattlogError):
+                self._metrics.refusals.add(name, [refusal(error)], self._clock.monotonic_ms())
             return False
-        self._marks[name] = collected.checkpoint
-        self._tell(name, collected.refused)
-        for why, rows in collected.skipped.items():
-            self._metrics.skipped.labels(name, why).inc(rows)
-        for note in collected.notes:
+        try:
+            events, refused = self._keep(source, result)
+        except WattlogError as error:
+            self._failed(name, error, first=self._failures.get(name, 0) == 0)
+            self._failures.setdefault(name, 1)
+            return False
+        self._checkpoints[name] = result.checkpoint
+        self._report(name, result, events, refused)
+        return result.more
+
+    def _keep(self, source: PolledSource, result: PollResult) -> tuple[list[Event], list[str]]:
+        """Keep a result's events with its checkpoint. Return the events, and why batches of it were refused.
+
+        Raises Unavailable where there is no room: then nothing is kept.
+        """
+        events = [self._event(source, batch) for batch in result.batches]
+        checkpoint = {MARK + source.name: result.checkpoint}
+        try:
+            self._outbox.offer(events, checkpoint)
+            return events, []
+        except BadInput:
+            self._take_back(events)
+        except WattlogError:
+            self._take_back(events)
+            raise
+        events, refused = [], list[str]()
+        for batch in result.batches:
+            event = self._event(source, batch)
+            try:
+                outgoing(event)
+            except Exception as error:
+                self._numbers.take_back(event)
+                refused.append(refusal(error, f"{len(batch.batch)} rows of {batch.cluster}/{batch.workload}"))
+            else:
+                events.append(event)
+        try:
+            self._outbox.offer(events, checkpoint)
+        except WattlogError:
+            self._take_back(events)
+            raise
+        return events, refused
+
+    def _take_back(self, events: Sequence[Event]) -> None:
+        for event in reversed(events):
+            self._numbers.take_back(event)
+
+    def _failed(self, name: str, error: Exception, *, first: bool) -> None:
+        self._metrics.errors.labels(name).inc()
+        self._metrics.up.labels(name).set(0)
+        log.log(logging.ERROR if first else logging.DEBUG, "%s is tried again: %s", name, refusal(error))
+
+    def _report(self, name: str, result: PollResult, events: Sequence[Event], refused: Sequence[str]) -> None:
+        refusals = [*result.refused, *refused]
+        self._metrics.refused.labels(name).inc(len(refusals))
+        self._metrics.refusals.add(name, refusals, self._clock.monotonic_ms())
+        for reason, rows in result.skipped.items():
+            self._metrics.skipped.labels(name, reason).inc(rows)
+        for note in result.notes:
             log.warning("%s: %s", name, note)
-        if name in self._failing:
+        if self._failures.pop(name, 0):
             log.warning("%s can be read again", name)
-            self._failing.discard(name)
         self._metrics.rows.labels(name).inc(sum(len(event.batch) for event in events))
         self._metrics.up.labels(name).set(1)
         self._metrics.read_ms.labels(name).set(self._clock.wall_ms())
-        return collected.more
 
-    def _tell(self, name: str, refused: Sequence[str]) -> None:
-        self._metrics.refused.labels(name).inc(len(refused))
-        for why in refused[:MAX_TOLD]:
-            log.warning("left out: %s", why)
-        if len(refused) > MAX_TOLD:
-            log.warning("left out: %d more of %s", len(refused) - MAX_TOLD, name)
-
-    def _event(self, source: PolledSource, made: WorkloadBatch) -> Event:
-        sender = source_of(source.kind, made.cluster, made.node or source.name, made.workload)
-        return event_of(self._numbers, sender, made.cluster, made.workload, made.batch)
+    def _event(self, source: PolledSource, rows: WorkloadBatch) -> Event:
+        sender = source_of(source.kind, rows.cluster, rows.node or source.name, rows.workload)
+        return event_of(self._numbers, sender, rows.cluster, rows.workload, rows.batch)

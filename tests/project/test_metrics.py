@@ -12,8 +12,8 @@ from api.metrics import HttpMetrics
 from producers.bindings.metrics import BindingMetrics
 from producers.gpu import evidence
 from producers.runai import metrics as runai_metrics
-from producers.runtime import agent, poll_loop
-from producers.runtime.receiver.metrics import Metrics as Listener
+from producers.runtime import agent_metrics, poll_loop
+from producers.runtime.receiver.metrics import ReceiverMetrics as Listener
 from streams import metrics as stream_metrics
 from tests.project.tree import ROOT
 
@@ -49,9 +49,9 @@ class _Sensor:
 
 def _agent() -> set[str]:
     registry = CollectorRegistry()
-    agent.Metrics(registry)
+    agent_metrics.AgentMetrics(registry)
     registry.register(evidence.EvidenceCollector(_Sensor()))
-    poll_loop.Metrics(registry)
+    poll_loop.PollLoopMetrics(registry)
     Listener(registry)
     BindingMetrics(registry)
     runai_metrics.RunAiMetrics(registry)

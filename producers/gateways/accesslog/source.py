@@ -14,12 +14,13 @@ from typing import Literal
 
 import msgspec
 
-from contracts.errors import BadInput, Unavailable
+from contracts.errors import Unavailable
 from producers.api import PollResult, WorkloadBatch
 from producers.gateways.deployments import Deployments
 from producers.gateways.request_fields import RequestReader
 from producers.runtime.batching import RequestRow, token_batch
 from producers.runtime.clock import Clock
+from producers.runtime.refusals import read_each
 
 READ_BYTES = 2**20
 """Bytes read at once. A longer line is refused."""
@@ -62,12 +63,8 @@ class AccessLog:
         if closed and len(block) < READ_BYTES and not block.endswith(b"\n"):
             block += b"\n"
         lines, refused = self._lines(block, start)
-        rows = []
-        for offset, line in lines:
-            try:
-                rows.append(self._reader.read(line, f"{inode}-{offset}"))
-            except BadInput as error:
-                refused.append(f"{path}, byte {offset}: {error}")
+        placed = ((f"{path}, byte {offset}", (line, f"{inode}-{offset}")) for offset, line in lines)
+        rows = list(read_each(placed, lambda item: self._reader.read(*item), refused))
         used = block.rfind(b"\n") + 1 if len(block) < READ_BYTES or b"\n" in block else len(block)
         after = AccessLogCheckpoint(inode, start + used)
         more = used > 0 and (len(block) == READ_BYTES or path != self._path)

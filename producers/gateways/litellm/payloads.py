@@ -19,6 +19,7 @@ from producers.gateways.litellm.callback import without_secrets
 from producers.gateways.request_fields import FieldPaths, RequestFields, RequestReader
 from producers.runtime.batching import decimal_text
 from producers.runtime.deduplication import Seen
+from producers.runtime.refusals import read_each
 
 MAX_CALLS = 65_536
 """Calls in one body."""
@@ -97,13 +98,13 @@ class LiteLLMReader:
         A payload that cannot be read, or that ended after `latest_ms` (epoch ms), is refused alone.
         """
         calls, refused, doubles = list[InferenceCall](), list[str](), 0
-        for place, payload in payloads:
-            try:
-                call = self.call(_decode_json(payload) if isinstance(payload, bytes) else payload)
-                check_end_ms(call.row.t_end_ms, latest_ms)
-            except BadInput as error:
-                refused.append(f"{place}: {error}")
-                continue
+
+        def read(payload: object) -> InferenceCall:
+            call = self.call(_decode_json(payload) if isinstance(payload, bytes) else payload)
+            check_end_ms(call.row.t_end_ms, latest_ms)
+            return call
+
+        for call in read_each(payloads, read, refused):
             if recent.has(call.names[0]):
                 doubles += 1
                 continue

@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.errors import BadInput
+from contracts.errors import AccessDenied, BadInput, Unavailable
 from producers.gateways.calls import UNKNOWN, AgentUsage, InferenceCall, check_end_ms, text_or_empty
 from producers.gateways.otel.otlp import decode_spans
 from producers.gateways.otel.span_tree import SpanTree, call_names
@@ -38,6 +38,7 @@ from producers.gateways.otel.spans import (
 from producers.gateways.request_fields import FieldPaths, RequestFields, RequestReader
 from producers.runtime.batching import UsageRow
 from producers.runtime.deduplication import DOUBLE, Seen
+from producers.runtime.refusals import refusal
 
 Kind = Literal["client", "internal", "server", "producer", "consumer"]
 _KINDS: Mapping[int, Kind] = {
@@ -146,8 +147,10 @@ class GenAIReader:
             try:
                 call = self._usage(span, tree) if _text(span, OPERATION) in AGENTS else self._call(span, tree)
                 check_end_ms(span.end_ns // 1_000_000, latest_ms)
-            except BadInput as error:
-                refused.append(f"span {span.trace_id[:32]}/{span.span_id[:16]}: {error}")
+            except (AccessDenied, Unavailable):
+                raise
+            except Exception as error:
+                refused.append(refusal(error, f"span {span.trace_id[:32]}/{span.span_id[:16]}"))
                 continue
             if recent.has(call.names[0]):
                 skipped[DOUBLE] += 1

@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from contracts.errors import BadInput, Unavailable
+from contracts.errors import Unavailable
 from producers.api import PollResult
 from producers.gateways.calls import AgentUsage, InferenceCall, batches, group_by_workload
 from producers.gateways.deployments import Deployments
@@ -23,6 +23,7 @@ from producers.gateways.otel.genai import ORIGIN, GenAIReader
 from producers.gateways.otel.otlp import is_json
 from producers.runtime.clock import Clock
 from producers.runtime.deduplication import DeduplicationWindow
+from producers.runtime.refusals import refusal
 
 MAX_MESSAGES, MAX_BYTES = 512, 8 * 2**20
 """Bounds of one step. It may exceed the bytes by one fetch of 32 messages."""
@@ -101,8 +102,8 @@ class SpansTopic:
             place, body = f"{self.name}, partition {partition}, offset {offset}", message.value() or b""
             try:
                 result = self._genai.read_message(body, recent, clock.wall_ms() + self._ahead_ms, json=is_json(body))
-            except BadInput as error:
-                refused.append(f"{place}: {error}")
+            except Exception as error:
+                refused.append(refusal(error, place))
                 continue
             calls += result.calls
             refused += [f"{place}: {error}" for error in result.refused]

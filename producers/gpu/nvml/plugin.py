@@ -42,8 +42,10 @@ class NvmlNode(NvmlSensor):
 
 
 def build(options: None, environment: Environment) -> NvmlNode:
-    """Open NVML. Raises Unavailable without a driver."""
-    return environment.resources.enter_context(closing(NvmlNode()))
+    """Open NVML. Raises Unavailable without a driver or a GPU."""
+    node = environment.resources.enter_context(closing(NvmlNode()))
+    node.discover()
+    return node
 
 
 def check(options: None, environment: Environment) -> Iterator[Finding]:

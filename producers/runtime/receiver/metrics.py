@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from producers.runtime.refusals import RefusalReport
 
-class Metrics:
+
+class ReceiverMetrics:
     """See docs/metrics.md."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -23,6 +25,7 @@ class Metrics:
         self.in_flight = gauge("in_flight", "Requests being read or waiting for the brokers")
         self.waiting = gauge("waiting_events", "Events on disk that the brokers are not known to have")
         self.resent = count("resent", "Messages that the brokers refused; each is sent again under its own number")
+        self.refusals = RefusalReport(registry)
         self.ack_seconds = Histogram(
             "wattlog_producer_http_ack_seconds", "From a request read to its rows acknowledged", registry=registry,
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),

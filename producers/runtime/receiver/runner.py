@@ -38,11 +38,11 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
     installed, Unavailable where it cannot listen or can send no more.
     """
     _need_server()
-    from producers.runtime.receiver.metrics import Metrics
+    from producers.runtime.receiver.metrics import ReceiverMetrics
     from producers.runtime.receiver.server import Bounds, RequestHandler, create_app
 
     routes, window = open_routes(environment), DeduplicationWindow()
-    metrics = Metrics(environment.metrics)
+    metrics = ReceiverMetrics(environment.metrics)
     bounds = Bounds(listener.max_body_bytes, listener.max_requests, ack_s=listener.ack_timeout_s)
     delivery_queue = DeliveryQueue(
         environment.clock, max_waiting=listener.max_waiting, on_resent=metrics.resent.inc, recent=window

@@ -27,13 +27,12 @@ from producers.runtime.deduplication import DOUBLE, DeduplicationTrial, Deduplic
 from producers.runtime.receiver import problems
 from producers.runtime.receiver.auth import Verifier
 from producers.runtime.receiver.delivery_queue import DeliveryQueue, ready
-from producers.runtime.receiver.metrics import Metrics
+from producers.runtime.receiver.metrics import ReceiverMetrics
 from producers.runtime.receiver.problems import Rejected
+from producers.runtime.refusals import refusal
 
 log = logging.getLogger(__name__)
 
-MAX_TOLD = 10
-"""Rows left out of one request that are logged one by one."""
 _CLIENT_GONE = 499
 """nginx's word for a client that left; nobody reads it."""
 
@@ -52,7 +51,7 @@ class RequestHandler:
     """Takes requests for intakes. One event loop."""
 
     def __init__(
-        self, line: DeliveryQueue, verifier: Verifier, bounds: Bounds, metrics: Metrics, clock: Clock,
+        self, line: DeliveryQueue, verifier: Verifier, bounds: Bounds, metrics: ReceiverMetrics, clock: Clock,
         window: DeduplicationWindow, *, node: str, host: str,
     ) -> None:  # fmt: skip
         self._line, self._verifier, self._bounds, self._metrics, self._window = line, verifier, bounds, metrics, window
@@ -105,7 +104,14 @@ class RequestHandler:
     async def _take(self, intake: Route, sent: ReceivedRequest) -> Reply:
         begun_ms = self._clock.monotonic_ms()
         trial = DeduplicationTrial(self._window)
-        parsed = await run_in_threadpool(intake.parse, sent, trial)
+        try:
+            parsed = await run_in_threadpool(intake.parse, sent, trial)
+        except WattlogError:
+            raise
+        except Exception as error:  # Of any class, for any body; nothing of it is repeated, for it may hold a prompt.
+            size = f"a body of {len(sent.body):,} bytes"
+            self._metrics.refusals.add(intake.path, [refusal(error, size)], begun_ms)
+            raise Rejected(400, "unreadable", f"The body cannot be read ({type(error).__name__}).") from error
         items = await run_in_threadpool(ready, intake.kind, self._node, parsed.batches)
         await self._line.send(items, self._bounds.ack_s, trial.added, again=DOUBLE in parsed.skipped)
         self._metrics.ack_seconds.observe((self._clock.monotonic_ms() - begun_ms) / 1000)
@@ -113,10 +119,7 @@ class RequestHandler:
         self._metrics.left_out.labels(intake.path).inc(len(parsed.refused))
         for why, rows in parsed.skipped.items():
             self._metrics.skipped.labels(intake.path, why).inc(rows)
-        for why in parsed.refused[:MAX_TOLD]:
-            log.warning("%s: left out: %s", intake.path, why)
-        if len(parsed.refused) > MAX_TOLD:
-            log.warning("%s: left out: %d more", intake.path, len(parsed.refused) - MAX_TOLD)
+        self._metrics.refusals.add(intake.path, parsed.refused, begun_ms)
         for note in parsed.notes:
             log.warning("%s: %s", intake.path, note)
         return intake.reply(sent, parsed)

@@ -24,7 +24,7 @@ from producers.host.rapl import RaplCounters, zones
 from producers.host.source import HostEnergySource
 from producers.host.zeusd import LEAST_RANGE_UJ, ZeusdHostCounters
 from producers.runtime.delivery import Delivery
-from producers.runtime.poll_loop import Collector, Metrics
+from producers.runtime.poll_loop import PollLoop, PollLoopMetrics
 from producers.runtime.spool import Spool
 from tests.producers.conftest import first_with_rows, running
 from tests.producers.frame import findings
@@ -295,7 +295,7 @@ def test_a_killed_producer_goes_on_from_where_its_counters_stood(sysfs: Sysfs, s
         time.now_ms = run * 60_000
         host = HostEnergySource(RaplCounters(sysfs.folder), "east", "n1", "boot")
         delivery = Delivery(spool, log)
-        collector = Collector([host], delivery, time, spool.marks(), Metrics(CollectorRegistry()))
+        collector = PollLoop([host], delivery, time, spool.marks(), PollLoopMetrics(CollectorRegistry()))
         for _ in range(2):
             sysfs.stands("intel-rapl:0", 1_000 + time.now_ms * 100_000)
             collector.round()

@@ -33,7 +33,7 @@ from producers.runtime import poll_loop
 from producers.runtime.config import load
 from producers.runtime.delivery import Delivery
 from producers.runtime.event_sequence import Sequencer, event_of
-from producers.runtime.poll_loop import Collector
+from producers.runtime.poll_loop import PollLoop
 from producers.runtime.runner import run
 from producers.runtime.spool import Spool
 from tests.producers.runai.stand_in import (
@@ -446,11 +446,15 @@ BAD = st.sampled_from([
 
 
 @contextmanager
-def collecting(path: Path, look: Look, log: FakeBroker) -> Iterator[Collector]:
+def collecting(path: Path, look: Look, log: FakeBroker) -> Iterator[PollLoop]:
     # As patient with a 404 as with anything else: three of one workload would be enough to give it up.
     with closing(Spool(path)) as spool, patch.object(windows, "MAX_UNIT_TRIES", 99):
-        yield Collector(
-            [look.source], Delivery(spool, log), look.time, spool.marks(), poll_loop.Metrics(CollectorRegistry())
+        yield PollLoop(
+            [look.source],
+            Delivery(spool, log),
+            look.time,
+            spool.marks(),
+            poll_loop.PollLoopMetrics(CollectorRegistry()),
         )
 
 

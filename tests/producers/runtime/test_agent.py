@@ -21,7 +21,7 @@ from contracts.events import MAX_SPAN_MS, Event, Method, PowerBatch
 from producers.bindings.apportion import Binding
 from producers.gpu.intervals import EnergyInterval, GpuReading
 from producers.runtime.agent import Agent, Node
-from producers.runtime.agent_metrics import Metrics
+from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.backlog import Backlog
 from producers.runtime.clock import Clock
 from producers.runtime.delivery import Delivery, outgoing
@@ -263,7 +263,7 @@ def test_metrics_tell_rows_joules_and_resets(spool: Spool) -> None:
     time = FakeClock(10_000)
     gpus = Gpus("a")
     gpus.odd = lambda r: replace(r, counter_mj=r.counter_mj if r.monotonic_ms < 5_000 else r.monotonic_ms)  # type: ignore[type-var]
-    Agent(NODE, gpus, Delivery(spool, FakeBroker(time)), time, dict, Metrics(registry)).run()
+    Agent(NODE, gpus, Delivery(spool, FakeBroker(time)), time, dict, AgentMetrics(registry)).run()
     value = registry.get_sample_value
     assert value("wattlog_producer_rows_total") == 10
     assert value("wattlog_producer_counter_resets_total") == 1

@@ -17,7 +17,7 @@ from contracts.events import UsageBatch
 from producers.api import PollResult, WorkloadBatch
 from producers.runtime.clock import Clock
 from producers.runtime.delivery import Delivery
-from producers.runtime.poll_loop import Collector, Metrics
+from producers.runtime.poll_loop import PollLoop, PollLoopMetrics
 from producers.runtime.spool import Spool
 from tests.support.brokers import FakeBroker
 from tests.support.clocks import T0, FakeClock
@@ -56,8 +56,8 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 def run(
     source: Lines, time: FakeClock, log: FakeBroker, spool: Spool, registry: CollectorRegistry | None = None
 ) -> None:
-    metrics = Metrics(registry or CollectorRegistry())
-    Collector([source], Delivery(spool, log), time, spool.marks(), metrics).run()
+    metrics = PollLoopMetrics(registry or CollectorRegistry())
+    PollLoop([source], Delivery(spool, log), time, spool.marks(), metrics).run()
 
 
 def numbers(log: FakeBroker) -> list[int]:
@@ -104,7 +104,7 @@ def test_where_the_spool_is_full_the_mark_stays_where_it_is(tmp_path: Path) -> N
     source, log, time = Lines(most=10), FakeBroker(), FakeClock(20_000)
     log.silent = True
     with closing(Spool(tmp_path / "spool.db", max_bytes=1_000)) as spool:
-        collector = Collector([source], Delivery(spool, log), time, {}, Metrics(CollectorRegistry()))
+        collector = PollLoop([source], Delivery(spool, log), time, {}, PollLoopMetrics(CollectorRegistry()))
         for _ in range(15):
             collector.round()
             time.now_ms += 1_000
@@ -130,7 +130,9 @@ def test_a_collector_killed_anywhere_loses_nothing_and_counts_nothing_twice(
     )
     for rounds, log.silent in runs:
         with closing(Spool(path)) as spool:
-            collector = Collector([source], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry()))
+            collector = PollLoop(
+                [source], Delivery(spool, log), time, spool.marks(), PollLoopMetrics(CollectorRegistry())
+            )
             for _ in range(rounds):
                 collector.round()
                 time.now_ms += 500

@@ -28,7 +28,7 @@ from producers.gateways.deployments import MAX_UNMATCHED, Deployment, Deployment
 from producers.gateways.request_fields import RequestFields, RequestReader
 from producers.runtime.batching import RequestRow, token_batch
 from producers.runtime.delivery import Delivery
-from producers.runtime.poll_loop import Collector, Metrics
+from producers.runtime.poll_loop import PollLoop, PollLoopMetrics
 from producers.runtime.runner import run
 from producers.runtime.spool import Spool
 from tests.support.brokers import FakeBroker
@@ -303,7 +303,9 @@ def test_requests_sent_equal_requests_on_the_log_whatever_is_killed_and_renamed(
     path.touch()
     for number, (rounds, log.silent, renames) in enumerate(runs):
         with closing(Spool(folder / "spool.db")) as spool:
-            follow = Collector([source(path)], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry()))
+            follow = PollLoop(
+                [source(path)], Delivery(spool, log), time, spool.marks(), PollLoopMetrics(CollectorRegistry())
+            )
             for _ in range(rounds):
                 append(path, *(line(id=f"r{sent + i}") for i in range(3)))
                 sent += 3
@@ -319,7 +321,7 @@ def test_requests_sent_equal_requests_on_the_log_whatever_is_killed_and_renamed(
         log.forget()  # What was in flight is lost with the process, and its answers with it.
     log.silent, time.end_ms = False, time.now_ms + 5_000
     with closing(Spool(folder / "spool.db")) as spool:
-        Collector([source(path)], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry())).run()
+        PollLoop([source(path)], Delivery(spool, log), time, spool.marks(), PollLoopMetrics(CollectorRegistry())).run()
     distinct = {(e.source, e.epoch, e.seq): e.batch for e in log.stored}  # as a worker sees them
     ids = [i for b in distinct.values() if isinstance(b, TokenBatch) for i in b.request_id]
     assert sorted(ids) == sorted(f"r{n}" for n in range(sent))

@@ -27,7 +27,7 @@ from producers.gateways.litellm.callback import MAX_TEXT, WattlogLogger, select_
 from producers.gateways.litellm.callback_folder import OLD_MS, READ_BYTES, CallbackFolder
 from producers.gateways.litellm.payloads import LiteLLMReader, LiteLLMRules
 from producers.runtime.delivery import Delivery
-from producers.runtime.poll_loop import Collector, Metrics
+from producers.runtime.poll_loop import PollLoop, PollLoopMetrics
 from producers.runtime.runner import run
 from producers.runtime.spool import Spool
 from tests.producers.gateways.payloads import SECRET, T0, payload
@@ -262,8 +262,8 @@ def test_requests_told_equal_requests_on_the_log_whatever_is_killed(
     requests.mkdir()
     for number, (rounds, log.silent, ages) in enumerate(runs):
         with closing(Spool(folder / "spool.db")) as spool:
-            follow = Collector(
-                [source(requests)], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry())
+            follow = PollLoop(
+                [source(requests)], Delivery(spool, log), time, spool.marks(), PollLoopMetrics(CollectorRegistry())
             )
             for _ in range(rounds):
                 append(requests, f"{number}.jsonl", *(f"r{sent + n}" for n in range(3)))
@@ -274,7 +274,9 @@ def test_requests_told_equal_requests_on_the_log_whatever_is_killed(
         log.forget()  # What was in flight is lost with the process, and its answers with it.
     log.silent = False
     with closing(Spool(folder / "spool.db")) as spool:
-        follow = Collector([source(requests)], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry()))
+        follow = PollLoop(
+            [source(requests)], Delivery(spool, log), time, spool.marks(), PollLoopMetrics(CollectorRegistry())
+        )
         for _ in range(4):
             follow.round()
             time.now_ms += 2 * OLD_MS

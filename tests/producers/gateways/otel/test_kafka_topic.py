@@ -26,7 +26,7 @@ from producers.gateways.otel.genai import GenAIReader, SpanRules
 from producers.gateways.otel.kafka_topic import SpansTopic, SpansTopicCheckpoint
 from producers.gateways.otel.plugin import OtelConfig, consumer_config
 from producers.runtime.delivery import Delivery
-from producers.runtime.poll_loop import Collector, Metrics
+from producers.runtime.poll_loop import PollLoop, PollLoopMetrics
 from producers.runtime.runner import run
 from producers.runtime.spool import Spool
 from tests.producers.gateways.payloads import T0, as_json, as_protobuf, span
@@ -212,18 +212,18 @@ def test_calls_sent_equal_calls_on_the_log_whatever_is_killed(
     time.now_ms, spool_path = 60_000, folder / "spool.db"
     before = topic.written
     with closing(Spool(spool_path)) as spool, closing(topic.source(begin="end")) as source:
-        Collector([source], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry())).round()
+        PollLoop([source], Delivery(spool, log), time, spool.marks(), PollLoopMetrics(CollectorRegistry())).round()
     for rounds, log.silent, count in runs:
         sent += topic.calls(count)
         with closing(Spool(spool_path)) as spool, closing(topic.source()) as source:
-            follow = Collector([source], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry()))
+            follow = PollLoop([source], Delivery(spool, log), time, spool.marks(), PollLoopMetrics(CollectorRegistry()))
             for _ in range(rounds):
                 follow.round()
                 time.now_ms += 1_000
         log.forget()  # What was in flight is lost with the process, and its answers with it.
     log.silent = False
     with closing(Spool(spool_path)) as spool, closing(topic.source()) as source:
-        follow = Collector([source], Delivery(spool, log), time, spool.marks(), Metrics(CollectorRegistry()))
+        follow = PollLoop([source], Delivery(spool, log), time, spool.marks(), PollLoopMetrics(CollectorRegistry()))
         for _ in range(20):
             follow.round()
             time.now_ms += 1_000

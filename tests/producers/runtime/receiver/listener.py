@@ -27,7 +27,7 @@ from producers.receivers.cloudevents.meter_rules import MeterRule, MeterRules
 from producers.runtime.delivery import Delivery
 from producers.runtime.receiver.auth import Verifier
 from producers.runtime.receiver.delivery_queue import DeliveryQueue
-from producers.runtime.receiver.metrics import Metrics
+from producers.runtime.receiver.metrics import ReceiverMetrics
 from producers.runtime.receiver.server import Bounds, RequestHandler, create_app
 from producers.runtime.spool import Spool
 
@@ -88,7 +88,7 @@ def listening(
 ) -> Iterator[Listener]:  # fmt: skip
     """A listener with these options."""
     broker, clock, registry = broker or UsageBroker(), FixedWallClock(NOW_MS), CollectorRegistry()
-    metrics = Metrics(registry)
+    metrics = ReceiverMetrics(registry)
     recent = DeduplicationWindow() if recent is None else recent
     line = DeliveryQueue(clock, max_waiting=max_waiting, on_resent=metrics.resent.inc, recent=recent)
     meters = MeterRules(rules, workload="external", unknown=unknown)

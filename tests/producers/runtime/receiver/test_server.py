@@ -241,14 +241,18 @@ def test_an_intake_is_a_path_its_bodies_and_a_function(tmp_path: Path) -> None:
         assert listener.count("left_out_rows_total", route="/mine") == 1
 
 
-def test_a_fault_of_an_intake_says_nothing_of_the_inside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_of_a_route_refuses_the_body_and_says_nothing_of_the_inside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def parse(sent: ReceivedRequest, trial: DeduplicationTrial) -> ParsedRequest:
         raise ZeroDivisionError("inside")
 
     with listening(tmp_path, intakes=[Route("/mine", "mine", {"text/plain": {}}, parse)]) as listener:
         answer = listener.client.post("/mine", content=b"", headers={"Content-Type": "text/plain"})
-        assert (answer.status_code, "inside" in answer.text) == (500, False)
+        assert (answer.status_code, "inside" in answer.text) == (400, False)
+        assert answer.json()["type"] == "urn:wattlog:problem:unreadable"
         assert "ZeroDivisionError" in caplog.text
+        assert listener.count("rejected_total", route="/mine", reason="unreadable") == 1
 
 
 def test_the_routes_keep_their_own_promise(tmp_path: Path) -> None:
