@@ -98,8 +98,13 @@ class Flusher:
         lost: dict[int, Fenced] = {}
         while parts:
             ownership = Ownership(Fence(self._log_id, tuple(sorted(parts)), epoch), still_owned)
-            try:
-                await self._store(parts, ownership)
+            try:  # In the order of the crash rule. After Fenced, what was stored before is stored once more.
+                if tables := _window_tables(parts.values()):
+                    await self._sink.write(tables.items(), ownership)
+                await self._store_checkpoints(parts.values(), ownership)
+                for part in parts.values():
+                    if part.closed and part.closed.late_tables:
+                        await self._store_late(part, part.closed, ownership)
                 if self._hours and (not busy or now_ms - self._hours_ms >= HOURS_EVERY_MS):
                     await self._refresh_hours(parts, still_owned, now_ms)
                 break
@@ -115,30 +120,14 @@ class Flusher:
         checkpoint_due = closed is None and now_ms - assigned.checkpointed_ms >= CHECKPOINT_EVERY_MS
         return _PartitionFlush(assigned, closed, partition.provisional(quiet_ms) if show else None, checkpoint_due)
 
-    async def _store(self, parts: Mapping[int, _PartitionFlush], ownership: Ownership) -> None:
-        """Store all parts, in the order of the crash rule.
-
-        It may be called again with fewer parts: what was stored before is stored once more.
-        """
-        closed = [p for p in parts.values() if p.finals]
-        tables = {name: concat(name, [p.finals[name] for p in closed]) for name in (closed[0].finals if closed else ())}
-        provisional = [p.provisional for p in parts.values() if p.provisional]
-        if provisional:
-            tables["ledger"] = concat("ledger", [*([tables["ledger"]] if tables else []), *provisional])
-        if tables:
-            await self._sink.write(tables.items(), ownership)
-        await self._store_checkpoints(parts.values(), closed, ownership)
-        for part in parts.values():
-            if part.closed and part.closed.late_tables:
-                await self._store_late(part, part.closed, ownership)
-
-    async def _store_checkpoints(
-        self, parts: Collection[_PartitionFlush], closed: list[_PartitionFlush], ownership: Ownership
-    ) -> None:
-        for part in closed:
-            assert part.closed is not None
-            self._note_hours(part.finals["ledger"])
-            part.checkpoint = part.assigned.partition.finals_stored(part.closed)
+    async def _store_checkpoints(self, parts: Collection[_PartitionFlush], ownership: Ownership) -> None:
+        """Advance the checkpoints over the windows that were stored, and store them."""
+        final_ledgers = []
+        for part in parts:
+            if part.closed and part.finals:
+                final_ledgers.append(part.finals["ledger"])
+                self._note_hours(part.finals["ledger"])
+                part.checkpoint = part.assigned.partition.finals_stored(part.closed)
         for part in parts:
             if part.checkpoint_due and part.checkpoint is None:
                 part.checkpoint = part.assigned.partition.progress.checkpoint_if_moved()
@@ -147,9 +136,9 @@ class Flusher:
         for part in parts:
             if part.closed or part.checkpoint_due:
                 part.assigned.checkpointed_ms = now_ms
-        if closed:
+        if final_ledgers:
             self.stored_ms = now_ms
-            metrics.WINDOWS.inc(sum(len(np.unique(p.finals["ledger"]["window_start"])) for p in closed))
+            metrics.WINDOWS.inc(sum(len(np.unique(ledger["window_start"])) for ledger in final_ledgers))
 
     async def _write_checkpoints(self, parts: Iterable[_PartitionFlush], ownership: Ownership) -> None:
         """Store sources, then checkpoints: the next owner starts at the checkpoint and never reads these events."""
@@ -190,3 +179,13 @@ class Flusher:
         self._hours_ms = now_ms
         for part in parts.values():
             part.assigned.partition.progress.checkpoint.hours.clear()
+
+
+def _window_tables(parts: Collection[_PartitionFlush]) -> dict[str, Table]:
+    """Return the rows of all closed windows by table, facts first; provisional rows go with the ledger's."""
+    finals = [p.finals for p in parts if p.finals]
+    tables = {name: concat(name, [f[name] for f in finals]) for name in (finals[0] if finals else ())}
+    provisional = [p.provisional for p in parts if p.provisional]
+    if provisional:
+        tables["ledger"] = concat("ledger", [*([tables["ledger"]] if tables else []), *provisional])
+    return tables

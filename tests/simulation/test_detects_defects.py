@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from unittest.mock import patch
 
 import pytest
 
+from streams import flush
 from streams.core import row_versions
 from streams.core.checkpoint import Checkpoint
 from streams.core.late_facts import LateFacts
@@ -20,7 +21,7 @@ from tests.simulation.run import simulate
 from tests.simulation.sink import SimulatedSink
 from tests.simulation.tables import Tables
 from tests.simulation.worker import Worker
-from warehouse.sink import fence
+from warehouse.sink import claims
 
 WITHIN = 1_000
 """Seeds within which a defect must be noticed; most are within ten."""
@@ -34,9 +35,14 @@ def _read_is_committable(progress: Progress, real=Progress.committable) -> dict[
     return {t: progress.next_offset(t) for t in real(progress)}
 
 
-async def _checkpoints_first(flusher: Flusher, parts, ownership, real=Flusher._store) -> None:  # type: ignore[no-untyped-def]
-    await flusher._store_checkpoints(parts.values(), [p for p in parts.values() if p.finals], ownership)
-    await real(flusher, parts, ownership)
+@contextmanager
+def _checkpoints_first(tables=flush._window_tables, store=Flusher._store_checkpoints) -> Iterator[None]:  # type: ignore[no-untyped-def]
+    async def facts_last(flusher: Flusher, parts, ownership: Ownership) -> None:  # type: ignore[no-untyped-def]
+        await store(flusher, parts, ownership)
+        await flusher._sink.write(tables(parts).items(), ownership)
+
+    with patch.object(flush, "_window_tables", lambda _: {}), patch.object(Flusher, "_store_checkpoints", facts_last):
+        yield
 
 
 async def _tried_once(sink: RetryingSink, tables, ownership, real=RetryingSink.write) -> None:  # type: ignore[no-untyped-def]
@@ -73,13 +79,13 @@ DEFECTS: dict[str, Defect] = {
     "offsets are committed before what they touch is stored": lambda: patch.object(
         Progress, "committable", _read_is_committable
     ),
-    "the mark is stored before the facts": lambda: patch.object(Flusher, "_store", _checkpoints_first),
+    "the mark is stored before the facts": _checkpoints_first,
     "a write that fails is given up": lambda: patch.object(RetryingSink, "write", _tried_once),
     "all owners have the same epoch": lambda: patch.object(
         row_versions, "final", lambda epoch, revision, real=row_versions.final: real(1, revision)
     ),
     "nobody is fenced off": lambda: patch.object(SimulatedSink, "write", _unfenced),
-    "a takeover does not wait for writes under way": lambda: patch.object(fence, "_drain", lambda *_: None),
+    "a takeover does not wait for writes under way": lambda: patch.object(claims, "_drain", lambda *_: None),
     "what a window has no more is not taken away": lambda: patch.object(StoredKeys, "replace", _kept),
     "events that came again count again": lambda: patch.object(SequenceRun, "add", _always_new),
     "what came before a window was closed is taken for late": lambda: patch.object(
