@@ -51,7 +51,7 @@ class ObservedSource:
         self.kind, self.name, self.every_ms = kind, name, every_ms
         self._cluster, self._node, self.observe = cluster, node, observe
 
-    def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
+    def collect(self, checkpoint: bytes | None, clock: Clock) -> PollResult:
         """Meter the use since a checkpoint.
 
         An object whose names or amounts the log cannot store is refused alone. Raises what `observe` raises, and
@@ -64,7 +64,7 @@ class ObservedSource:
                 f"{MAX_OBJECTS:,}",
                 "Configure fewer of them.",
             )
-        before = msgspec.msgpack.decode(mark, type=CounterSnapshot) if mark else None
+        before = msgspec.msgpack.decode(checkpoint, type=CounterSnapshot) if checkpoint else None
         result = counter_deltas(before, observation.snapshot)
         rows: dict[str, list[UsageRow]] = {}
         refused = list(observation.refused)
@@ -78,8 +78,8 @@ class ObservedSource:
         notes = list(observation.notes)
         if result.resets:
             notes.append(f"{result.resets} counters went back: their count since the last observation is unknown")
-        checkpoint = msgspec.msgpack.encode(result.snapshot)
-        return PollResult(list(self._batches(rows)), checkpoint, refused=refused, notes=notes)
+        after = msgspec.msgpack.encode(result.snapshot)
+        return PollResult(list(self._batches(rows)), after, refused=refused, notes=notes)
 
     def _batches(self, rows_by_workload: Mapping[str, list[UsageRow]]) -> Iterable[WorkloadBatch]:
         for workload, rows in sorted(rows_by_workload.items()):

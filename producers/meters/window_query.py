@@ -65,16 +65,16 @@ class WindowQuery:
         self.every_ms = min(schedule.every_ms, 10_000)
         self._empty = False
 
-    def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
+    def collect(self, checkpoint: bytes | None, clock: Clock) -> PollResult:
         """Meter one window, so that its rows are stored before the next one is queried.
 
         Raises BadInput for more rows than a window may have.
         """
-        last_ms = msgspec.msgpack.decode(mark, type=int) if mark else None
+        last_ms = msgspec.msgpack.decode(checkpoint, type=int) if checkpoint else None
         windows, more = self._schedule.due(last_ms, clock.wall_ms())
         if not windows:
-            assert mark is not None  # The first time, a window is always due.
-            return PollResult([], mark)
+            assert checkpoint is not None  # The first time, a window is always due.
+            return PollResult([], checkpoint)
         window = windows[0]
         groups: dict[tuple[str, str], list[UsageRow]] = {}
         refused: list[str] = []

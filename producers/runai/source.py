@@ -92,17 +92,17 @@ class RunAiSource:
         period_ms = options.schedule.following(boundary_ms) - boundary_ms
         self.every_ms = max(1_000, min(MAX_POLL_MS, period_ms // 2))
 
-    def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
+    def collect(self, checkpoint: bytes | None, clock: Clock) -> PollResult:
         """Read one step. Raises Unavailable if Run:ai cannot be read at all, BadInput for another version's
         checkpoint.
         """
         options, now_ms = self._options, clock.wall_ms()
-        if mark is None:
+        if checkpoint is None:
             first = windows.first_checkpoint(options.schedule, now_ms, options.offset_ms)
             return PollResult([], windows.encode_checkpoint(first), notes=[f"meters from {stamp(first.read_ms)} on"])
         self._api.release()
         self._listing.refused.clear()
-        before, given_up = self._without_expired(windows.decode_checkpoint(mark), now_ms)
+        before, given_up = self._without_expired(windows.decode_checkpoint(checkpoint), now_ms)
         try:
             step = self._step(before, now_ms)
         except Unavailable:
@@ -119,8 +119,8 @@ class RunAiSource:
         self._metrics.behind_s.set((now_ms - following.t1_ms) / 1000 if following else 0)
         refused = [*given_up, *self._listing.refused, *(error for result in step.results for error in result.refused)]
         workload_batches = batches((result.unit, row) for result in step.results for row in result.rows)
-        checkpoint = windows.encode_checkpoint(step.checkpoint)
-        return PollResult(list(workload_batches), checkpoint, more, refused, list(_notes(step.results)))
+        after = windows.encode_checkpoint(step.checkpoint)
+        return PollResult(list(workload_batches), after, more, refused, list(_notes(step.results)))
 
     def _without_expired(self, checkpoint: RunAiCheckpoint, now_ms: int) -> tuple[RunAiCheckpoint, list[str]]:
         """Return the checkpoint without what is too old to be read, and messages about that."""

@@ -89,19 +89,19 @@ class RunAiCheckpoint(msgspec.Struct, frozen=True):
     tag: int = 1
 
 
-def encode_checkpoint(mark: RunAiCheckpoint) -> bytes:
-    return msgspec.msgpack.encode(mark)
+def encode_checkpoint(checkpoint: RunAiCheckpoint) -> bytes:
+    return msgspec.msgpack.encode(checkpoint)
 
 
 def decode_checkpoint(data: bytes) -> RunAiCheckpoint:
     """Decode a checkpoint. Raises BadInput for one of another form."""
     try:
-        mark = msgspec.msgpack.decode(data, type=RunAiCheckpoint)
+        checkpoint = msgspec.msgpack.decode(data, type=RunAiCheckpoint)
     except msgspec.DecodeError as error:
-        raise BadInput("mark", str(error), "it was written by another version: use that one") from None
-    if mark.tag != 1:
-        raise BadInput("mark", mark.tag, "it was written by a later version: use that one")
-    return mark
+        raise BadInput("checkpoint", str(error), "it was written by another version: use that one") from None
+    if checkpoint.tag != 1:
+        raise BadInput("checkpoint", checkpoint.tag, "it was written by a later version: use that one")
+    return checkpoint
 
 
 def first_checkpoint(schedule: WindowSchedule, now_ms: int, offset_ms: int) -> RunAiCheckpoint:
@@ -109,20 +109,22 @@ def first_checkpoint(schedule: WindowSchedule, now_ms: int, offset_ms: int) -> R
     return RunAiCheckpoint(schedule.latest(now_ms - offset_ms))
 
 
-def due_window(mark: RunAiCheckpoint, schedule: WindowSchedule, now_ms: int, offset_ms: int) -> RunAiWindow | None:
+def due_window(
+    checkpoint: RunAiCheckpoint, schedule: WindowSchedule, now_ms: int, offset_ms: int
+) -> RunAiWindow | None:
     """Return the oldest window that ended at least `offset_ms` ago and is not done, or None."""
-    end_ms = schedule.following(mark.read_ms)
-    return RunAiWindow(mark.read_ms, end_ms) if end_ms <= now_ms - offset_ms else None
+    end_ms = schedule.following(checkpoint.read_ms)
+    return RunAiWindow(checkpoint.read_ms, end_ms) if end_ms <= now_ms - offset_ms else None
 
 
 def skip_too_old(
-    mark: RunAiCheckpoint, schedule: WindowSchedule, now_ms: int, give_up_ms: int
+    checkpoint: RunAiCheckpoint, schedule: WindowSchedule, now_ms: int, give_up_ms: int
 ) -> tuple[RunAiCheckpoint, RunAiWindow | None]:
     """Return the checkpoint without windows that ended longer than `give_up_ms` ago, and the time that is skipped."""
     end_ms = schedule.latest(now_ms - give_up_ms)
-    if end_ms <= mark.read_ms:
-        return mark, None
-    return RunAiCheckpoint(end_ms, mark.failed), RunAiWindow(mark.read_ms, end_ms)
+    if end_ms <= checkpoint.read_ms:
+        return checkpoint, None
+    return RunAiCheckpoint(end_ms, checkpoint.failed), RunAiWindow(checkpoint.read_ms, end_ms)
 
 
 def expired_units(failed: Sequence[ReadUnit], now_ms: int, give_up_ms: int) -> list[ReadUnit]:

@@ -48,9 +48,9 @@ class AccessLog:
         self._path, self._reader, self._deployments, self._begin = path, reader, deployments, begin
         self._workloads: set[tuple[str, str]] = set()
 
-    def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
+    def collect(self, checkpoint: bytes | None, clock: Clock) -> PollResult:
         """Read the requests after a checkpoint. Raises Unavailable if the log cannot be read."""
-        before = msgspec.msgpack.decode(mark, type=AccessLogCheckpoint) if mark else None
+        before = msgspec.msgpack.decode(checkpoint, type=AccessLogCheckpoint) if checkpoint else None
         try:
             path, start, closed = self._file(before)
             with path.open("rb") as file:

@@ -56,9 +56,13 @@ class CallbackFolder:
         self._folder, self._reader, self._deployments, self._ahead_ms = folder, reader, deployments, ahead_ms
         self._unreadable: set[str] = set()
 
-    def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
+    def collect(self, checkpoint: bytes | None, clock: Clock) -> PollResult:
         """Read the calls after a checkpoint. Raises Unavailable if the folder cannot be read."""
-        before = msgspec.msgpack.decode(mark, type=CallbackFolderCheckpoint) if mark else CallbackFolderCheckpoint({})
+        before = (
+            msgspec.msgpack.decode(checkpoint, type=CallbackFolderCheckpoint)
+            if checkpoint
+            else CallbackFolderCheckpoint({})
+        )
         try:
             block, offsets = self._read(before.offsets, clock.wall_ms())
         except OSError as error:

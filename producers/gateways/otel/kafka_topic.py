@@ -65,9 +65,9 @@ class SpansTopic:
         self._recent: tuple[bytes, DeduplicationWindow] = (b"", DeduplicationWindow())
         self._committed: dict[int, int] = {}
 
-    def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
+    def collect(self, checkpoint: bytes | None, clock: Clock) -> PollResult:
         """Read the calls after a checkpoint. Raises Unavailable if the topic cannot be read."""
-        before = msgspec.msgpack.decode(mark, type=SpansTopicCheckpoint) if mark else None
+        before = msgspec.msgpack.decode(checkpoint, type=SpansTopicCheckpoint) if checkpoint else None
         try:
             return self._collect(before, clock)
         except KafkaException as error:
@@ -123,10 +123,10 @@ class SpansTopic:
         workload_batches = list(batches(group_by_workload(calls, self._deployments, ORIGIN), self.name))
         kept = recent.dump()
         self._recent = (kept, recent)
-        mark = msgspec.msgpack.encode(SpansTopicCheckpoint(offsets, kept))
+        checkpoint = msgspec.msgpack.encode(SpansTopicCheckpoint(offsets, kept))
         return PollResult(
             workload_batches,
-            mark,
+            checkpoint,
             more,
             refused or [],
             [*(notes or []), *self._deployments.new_unmatched()],
