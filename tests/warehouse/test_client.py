@@ -247,7 +247,7 @@ def test_a_folder_that_another_process_has_open_is_unavailable(chdb_dsn: str, ch
 
 
 def test_a_folder_that_cannot_be_made_is_unavailable() -> None:
-    with pytest.raises(Unavailable, match="cannot be made"):
+    with pytest.raises(Unavailable, match="cannot be created"):
         connect("chdb:///proc/no/such")
 
 

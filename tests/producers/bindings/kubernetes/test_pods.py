@@ -25,6 +25,7 @@ from producers.bindings.kubernetes.pods import (
     controller_name,
 )
 from tests.producers.bindings.kubernetes.stand_ins import TOKEN, FakeApi, FakeKubelet, api, kubelet, pod, resources
+from tests.support.waiting import HANG_S
 
 GPU = "GPU-11111111-2222-3333-4444-555555555555"
 MIG = "MIG-11111111-2222-3333-4444-555555555555"
@@ -48,17 +49,17 @@ def server() -> Iterator[FakeApi]:
         yield fake
 
 
-def listed(node: FakeKubelet, timeout_s: float = 0.3) -> list[PodDevice]:
+def listed(node: FakeKubelet, timeout_s: float = HANG_S) -> list[PodDevice]:
     return KubeletPodResources(node.socket, PATTERNS, timeout_s=timeout_s).devices()
 
 
-def asks(server: FakeApi, tmp_path: Path, token: str = TOKEN) -> ApiServer:
+def asks(server: FakeApi, tmp_path: Path, token: str = TOKEN, timeout_s: float = HANG_S) -> ApiServer:
     (tmp_path / "token").write_text(token + "\n")
-    return ApiServer(server.url, "n1", tmp_path / "token", tmp_path / "ca.crt", timeout_s=0.3)
+    return ApiServer(server.url, "n1", tmp_path / "token", tmp_path / "ca.crt", timeout_s=timeout_s)
 
 
 def source(node: FakeKubelet, server: FakeApi, tmp_path: Path, keep_ms: int = 300_000) -> KubernetesBindings:
-    devices = KubeletPodResources(node.socket, PATTERNS, timeout_s=0.3)
+    devices = KubeletPodResources(node.socket, PATTERNS, timeout_s=HANG_S)
     return KubernetesBindings(devices, asks(server, tmp_path), PodLabelNames(), keep_ms=keep_ms)
 
 
@@ -112,7 +113,7 @@ def test_a_node_without_a_socket_has_no_kubelet(tmp_path: Path) -> None:
 def test_a_kubelet_that_hangs_is_given_up_in_time(node: FakeKubelet) -> None:
     node.hangs = True
     with pytest.raises(Unavailable, match="DEADLINE_EXCEEDED"):
-        listed(node)
+        listed(node, timeout_s=0.3)
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNIMPLEMENTED])
@@ -133,13 +134,13 @@ def test_a_kubelet_that_answers_half_a_message_is_told(node: FakeKubelet, cut: i
 def test_a_kubelet_that_answers_more_than_its_own_client_takes_is_told(node: FakeKubelet) -> None:
     node.raw = b"\x0a" + b"\x00" * (17 * 2**20)
     with pytest.raises(Unavailable, match="does not list pods' devices"):
-        listed(node, timeout_s=10)
+        listed(node)
 
 
 def test_a_socket_that_nobody_listens_on_is_told(tmp_path: Path) -> None:
     (tmp_path / "kubelet.sock").touch()
     with pytest.raises(Unavailable, match="UNAVAILABLE"):
-        KubeletPodResources(tmp_path / "kubelet.sock", PATTERNS, timeout_s=0.3).devices()
+        KubeletPodResources(tmp_path / "kubelet.sock", PATTERNS, timeout_s=HANG_S).devices()
 
 
 # The API server.
@@ -172,7 +173,7 @@ def test_a_token_that_was_renewed_is_read_anew(server: FakeApi, tmp_path: Path) 
 def test_an_api_server_that_hangs_is_given_up_in_time(server: FakeApi, tmp_path: Path) -> None:
     server.hangs = True
     with pytest.raises(Unavailable, match="does not answer"):
-        asks(server, tmp_path).pods()
+        asks(server, tmp_path, timeout_s=0.3).pods()
 
 
 def test_an_answer_that_is_no_list_of_pods_is_told(server: FakeApi, tmp_path: Path) -> None:

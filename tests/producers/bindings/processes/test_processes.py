@@ -19,6 +19,7 @@ from producers.bindings.procfs import ProcFs
 from producers.bindings.resolution import resolve_claims
 from producers.bindings.slurm.jobs import Scontrol, SlurmBindings, SlurmJob
 from producers.runtime.config import load
+from tests.support.waiting import HANG_S
 
 A, B = "GPU-a", "GPU-b"
 BOARDS = (GpuBoard(A), GpuBoard(B))
@@ -219,7 +220,7 @@ def test_scontrol_is_asked_for_json(tmp_path: Path) -> None:
     answer = {"jobs": [{"job_id": 42, "name": "x UserId=bob(1) Account=victim", "account": "acme", "user_id": 7}]}
     (tmp_path / "answer").write_text(json.dumps(answer))
     command = script(tmp_path, f'[ "$*" = "show job 42 --json" ] && cat {tmp_path}/answer')
-    assert Scontrol(command).job(42) == SlurmJob("x UserId=bob(1) Account=victim", "acme", 7)
+    assert Scontrol(command, timeout_s=HANG_S).job(42) == SlurmJob("x UserId=bob(1) Account=victim", "acme", 7)
 
 
 @pytest.mark.parametrize(

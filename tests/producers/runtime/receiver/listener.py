@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from producers.runtime.deduplication import DeduplicationWindow
 from tests.support.brokers import FakeBroker
 from tests.support.clocks import FixedWallClock
+from tests.support.waiting import HANG_S
 
 with warnings.catch_warnings():  # Starlette would rather have a package that is not httpx.
     warnings.simplefilter("ignore")
@@ -64,9 +65,19 @@ class Listener:
     """A client, and what stands behind it."""
 
     def __init__(
-        self, client: TestClient, broker: UsageBroker, line: DeliveryQueue, registry: CollectorRegistry
+        self,
+        client: TestClient,
+        broker: UsageBroker,
+        line: DeliveryQueue,
+        handler: RequestHandler,
+        registry: CollectorRegistry,
     ) -> None:
         self.client, self.broker, self.line, self._registry = client, broker, line, registry
+        self._handler = handler
+
+    def be_patient(self) -> None:
+        """Wait for acknowledgements from now on, as long as it takes."""
+        self._handler._bounds = self._handler._bounds._replace(ack_s=HANG_S)
 
     def post(self, body: Any, content_type: str = ONE, **headers: str) -> Any:
         """Sends JSON, or bytes as they are."""
@@ -95,16 +106,17 @@ def listening(
     route = events.cloudevents_route(
         meters, cluster="c1", max_events=max_events, ahead_ms=2_500, accepted_status=accepted_status
     )
-    door = RequestHandler(line, Verifier(key), bounds or Bounds(), metrics, clock, recent, node="n1", host=host)
+    bounds = bounds or Bounds(read_s=HANG_S, ack_s=HANG_S)
+    door = RequestHandler(line, Verifier(key), bounds, metrics, clock, recent, node="n1", host=host)
     spool = Spool(folder / "http.db")
     recent.load(spool.marks())
     line.start(Delivery(spool, broker, on_done=line.done))
     try:
         with TestClient(create_app(door, line, [route, *intakes]), base_url=base_url) as client:
-            yield Listener(client, broker, line, registry)
+            yield Listener(client, broker, line, door, registry)
     finally:
         broker.silent, broker.refuses, broker.full = False, "", False
-        line.close(5.0)
+        line.close(HANG_S)
         spool.close()
 
 

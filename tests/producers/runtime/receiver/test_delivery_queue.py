@@ -74,6 +74,7 @@ def test_without_an_acknowledgement_the_client_is_told_to_send_again_and_that_co
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         assert answer.json()["type"] == "urn:wattlog:problem:not-acknowledged"
         listener.broker.silent = False
+        listener.be_patient()
         assert listener.post(event()).status_code == 202
         # Two copies of one row: the warehouse counts what agrees in origin, event_id and meter once.
         assert {(r["origin"], r["event_id"], r["meter"]) for r in listener.broker.rows} == {
@@ -293,7 +294,7 @@ def test_the_producer_takes_events_to_a_kafka_and_ends_when_told(configured: Set
     producing.start()
     try:
         assert up.wait(HANG_S)
-        with httpx.Client(base_url=addresses[0]) as client:
+        with httpx.Client(base_url=addresses[0], timeout=HANG_S) as client:
             answer = client.post("/api/v1/events", json=[event("1"), event("2")], headers={"Content-Type": MANY})
             assert answer.status_code == 202
             assert len(consume("wattlog.usage.v1", 1)) == 1
@@ -318,10 +319,12 @@ def test_what_is_under_way_when_it_is_told_to_end_is_answered(configured: Settin
     producing.start()
     assert up.wait(HANG_S)
     sending = threading.Thread(
-        target=lambda: answers.append(httpx.post(f"{addresses[0]}/api/v1/events", json=event()).status_code)
+        target=lambda: answers.append(
+            httpx.post(f"{addresses[0]}/api/v1/events", json=event(), timeout=HANG_S).status_code
+        )
     )
     sending.start()
-    wait_until(lambda: httpx.get(f"{addresses[0]}/healthz").json()["waiting_events"] == 1)
+    wait_until(lambda: httpx.get(f"{addresses[0]}/healthz", timeout=HANG_S).json()["waiting_events"] == 1)
     stop.set()
     producing.join(HANG_S)
     sending.join(HANG_S)
