@@ -149,6 +149,15 @@ class EvidenceReport(Protocol):
 
 
 @runtime_checkable
+class ReportsRefusals(Protocol):
+    """Optional capability of a sensor: report the pieces of its input that it left out."""
+
+    def drain_refused(self) -> Sequence[str]:
+        """Return a sentence on each piece that was refused since the last call."""
+        ...
+
+
+@runtime_checkable
 class GpuInventory(Protocol):
     """Optional capability of a sensor: show the machine's boards and the processes that compute on them.
 

@@ -23,6 +23,7 @@ from contracts import checks, topics
 from contracts.errors import Unavailable
 from contracts.events import Event, PowerBatch
 from contracts.units import UJ_PER_J
+from producers.api import ReportsRefusals
 from producers.bindings import holder_record
 from producers.bindings.apportion import Binding, BindingShare, GpuShares, binding_weights, split_intervals
 from producers.gpu.intervals import MAX_GAP_MS, EnergyInterval, GpuReading, MeterState, add_reading
@@ -91,14 +92,14 @@ class Agent:
         sensor: Sensor,
         outbox: Outbox,
         clock: Clock,
-        binding_weights: Callable[[], Mapping[str, Binding | GpuShares]],
+        bindings: Callable[[], Mapping[str, Binding | GpuShares]],
         metrics: AgentMetrics | None = None,
         marks: Mapping[str, bytes] | None = None,
     ) -> None:
         topics.check_name("cluster", node.cluster)
         topics.check_name("node", node.node)
         self._node, self._sensor, self._outbox, self._clock = node, sensor, outbox, clock
-        self._bindings = binding_weights
+        self._bindings = bindings
         self.metrics = metrics or AgentMetrics(CollectorRegistry())
         self._numbers = Sequencer(clock.wall_ms())
         self._unallocated = (BindingShare(Binding(topics.node_workload(node.node))),)
@@ -135,18 +136,20 @@ class Agent:
     def sample(self) -> None:
         """Reads every GPU once and files its completed intervals under the workload that held it when they began."""
         begun = self._clock.monotonic_ms()
-        binding_weights = self._bindings()
+        bindings = self._bindings()
         try:
             readings = self._sensor.readings(self._clock)
         except Exception as error:  # Of any class: the next sample's counter bridges the time.
             self.metrics.sample_errors.inc()
             self.metrics.refusals.add(self._node.kind, [refusal(error, "no reading")], begun)
             return
+        if isinstance(self._sensor, ReportsRefusals):
+            self.metrics.refusals.add(self._node.kind, self._sensor.drain_refused(), begun)
         known = set(self._states)
         for reading in readings:
             try:
                 self._check_names(reading)
-                holder = binding_weights.get(reading.gpu_uuid, self._unallocated)
+                holder = bindings.get(reading.gpu_uuid, self._unallocated)
                 self._take(reading, (BindingShare(holder),) if isinstance(holder, Binding) else holder)
             except Exception as error:  # The other GPUs are measured all the same.
                 self.metrics.refusals.add(self._node.kind, [refusal(error, "a reading", str(reading))], begun)

@@ -72,6 +72,7 @@ class ExporterSensor:
         self.kind = exporter.name
         self._last_counters: dict[str, tuple[int, int]] = {}
         """The last counter that became a reading, by GPU: (mJ, monotonic ms)."""
+        self._refused: list[str] = []
 
     def discover(self) -> list[str]:
         """Return the UUIDs of the GPUs on the page. Raises Unavailable where it shows none."""
@@ -87,6 +88,7 @@ class ExporterSensor:
         utilisation = self._values(page, exporter.utilisation)
         uuids = self._uuids((counters, *watts))
         products = self._products(page)
+        self._refused = [*page.refused, *self._unusable_uuids(page)]
         readings = [
             GpuReading(
                 uuid, products.get(uuid, "unknown"), t_ms, monotonic_ms, _rounded(counters.get(uuid)),
@@ -96,6 +98,16 @@ class ExporterSensor:
             for uuid in uuids
         ]  # fmt: skip
         return [reading for reading in readings if self._is_new(reading)]
+
+    def drain_refused(self) -> list[str]:
+        """Return a sentence on each malformed line, and each UUID that cannot be used, of the last page."""
+        refused, self._refused = self._refused, []
+        return refused
+
+    def _unusable_uuids(self, page: prometheus_text.PrometheusPage) -> list[str]:
+        names = (self._exporter.counter_mj, *self._exporter.watts)
+        uuids = {self._full_uuid(labels) for name in names for labels, _ in page.get(name)}
+        return [f"the UUID {printable(uuid)!r} cannot be used" for uuid in sorted(uuids) if not _is_usable(uuid)]
 
     def _uuids(self, columns: Iterable[Mapping[str, object]]) -> list[str]:
         uuids = sorted({uuid for column in columns for uuid in column})
@@ -134,11 +146,19 @@ class ExporterSensor:
         return {uuid: printable(" ".join(name.split())) for uuid, name in named if uuid and name}
 
     def _uuid(self, labels: prometheus_text.Labels) -> str:
-        """Return a GPU's UUID as NVML gives it (nvidia_gpu_exporter leaves the prefix out), or "" if it is no name."""
+        """Return a GPU's UUID, or "" if the row has none that can be used."""
+        uuid = self._full_uuid(labels)
+        return uuid if _is_usable(uuid) else ""
+
+    def _full_uuid(self, labels: prometheus_text.Labels) -> str:
+        """Return a row's UUID as NVML gives it: nvidia_gpu_exporter leaves the prefix out."""
         uuid = labels.get(self._exporter.uuid, "")
-        if uuid and not uuid.startswith(("GPU-", "MIG-")):
-            uuid = f"GPU-{uuid}"
-        return uuid if uuid.isprintable() and len(uuid) <= checks.MAX_TEXT else ""
+        return uuid if not uuid or uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+
+
+def _is_usable(uuid: str) -> bool:
+    """Return True if the event log accepts a UUID."""
+    return uuid.isprintable() and len(uuid) <= checks.MAX_TEXT
 
 
 def _rounded(value: float | None) -> int | None:

@@ -106,8 +106,10 @@ def counter(gpu: str, value: object) -> str:
 )
 def test_one_malformed_line_of_an_exporter_costs_no_other_gpu(bad: str) -> None:
     page = counter("GPU-a", 7) + bad + counter("GPU-c", 9)
-    readings = ExporterSensor(DCGM, lambda: page).readings(clock_at(1_000))
+    sensor = ExporterSensor(DCGM, lambda: page)
+    readings = sensor.readings(clock_at(1_000))
     assert [(r.gpu_uuid, r.counter_mj) for r in readings] == [("GPU-a", 7), ("GPU-c", 9)]
+    assert [len(sensor.drain_refused()) for _ in range(2)] == [1, 0]
 
 
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "1e400", "-1", "9.3e18"])

@@ -258,6 +258,18 @@ def test_a_sensor_that_fails_as_a_whole_is_counted_and_the_loop_goes_on(spool: S
     assert agent.metrics.sample_errors._value.get() == 1
 
 
+def test_what_a_sensor_left_out_of_its_input_is_counted(spool: Spool) -> None:
+    class Exporter(Gpus):
+        def drain_refused(self) -> Sequence[str]:
+            return ["a malformed line"]
+
+    registry, time = CollectorRegistry(), FakeClock(10_000)
+    log = FakeBroker(time)
+    Agent(NODE, Exporter("a"), Delivery(spool, log), time, dict, AgentMetrics(registry)).run()
+    assert sum(r[4] for r in rows(log.stored)) == 10 * 300_000_000
+    assert registry.get_sample_value("wattlog_producer_refused_total", {"source": "nvml", "reason": "invalid"}) == 11
+
+
 def test_metrics_tell_rows_joules_and_resets(spool: Spool) -> None:
     registry = CollectorRegistry()
     time = FakeClock(10_000)
