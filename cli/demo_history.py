@@ -71,7 +71,15 @@ def store_reference_data(warehouse: Warehouse, settings: Settings) -> None:
     put_prices(
         warehouse,
         [
-            Price(p["kind"], p["cluster"], p["value"], 0, END_MS, p["currency"], p["source"])
+            Price(
+                kind=p["kind"],
+                cluster=p["cluster"],
+                value=p["value"],
+                valid_from_ms=0,
+                valid_to_ms=END_MS,
+                currency=p["currency"],
+                source=p["source"],
+            )
             for p in simulated.prices(settings.currency)
         ],
     )

@@ -92,7 +92,15 @@ def _parse(
     if cluster is None or value is None:
         raise BadInput("price", kind, "give KIND CLUSTER VALUE, such as: energy us-east 0.083")
     start_ms, end_ms = _instant_ms("from", from_, 0), _instant_ms("to", to, END_MS)
-    return Price(kind, cluster, _decimal(value), start_ms, end_ms, currency, source)  # type: ignore[arg-type]
+    return Price(
+        kind=kind,  # type: ignore[arg-type]
+        cluster=cluster,
+        value=_decimal(value),
+        valid_from_ms=start_ms,
+        valid_to_ms=end_ms,
+        currency=currency,
+        source=source,
+    )
 
 
 def _decimal(value: str) -> Decimal:

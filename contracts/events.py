@@ -61,7 +61,7 @@ class Method(IntEnum):
     """Without any measured energy. Used in the ledger, never on the log."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class PowerBatch:
     """Intervals of the GPUs of one workload on one node. `wattlog.power.v1`.
 
@@ -96,9 +96,13 @@ class PowerBatch:
         """Return the rows of batches of this class, end to end."""
         join = np.concatenate
         return PowerRows(
-            join([b.gpu for b in batches]), join([b.t0_ms for b in batches]), join([b.t1_ms for b in batches]),
-            join([b.energy_uj for b in batches]), join([b.method for b in batches]), join([b.busy_ms for b in batches]),
-        )  # fmt: skip
+            gpu=join([b.gpu for b in batches]),
+            t0_ms=join([b.t0_ms for b in batches]),
+            t1_ms=join([b.t1_ms for b in batches]),
+            energy_uj=join([b.energy_uj for b in batches]),
+            method=join([b.method for b in batches]),
+            busy_ms=join([b.busy_ms for b in batches]),
+        )
 
     def check(self) -> None:
         """Check everything. Raises BadEvent."""
@@ -139,7 +143,7 @@ class PowerRows(NamedTuple):
     busy_ms: I64
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class TokenBatch:
     """Requests served by one workload. `wattlog.tokens.v1`.
 
@@ -288,7 +292,7 @@ def sized_columns(batch: TokenBatch | UsageBatch, columns: Sequence[BatchColumn]
     return sized
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class UsageBatch:
     """Other metered quantities of one workload. `wattlog.usage.v1`.
 

@@ -160,10 +160,13 @@ class _JsonPower(PowerBatch):
         method = _methods(_join([w.method or [_METHOD_NAMES[0]] * len(w.t0_ms) for w in wires]))
         busy = _join([w.busy_ms or [-1] * len(w.t0_ms) for w in wires])
         return PowerRows(
-            np.fromiter(chain.from_iterable(b.index for b in batches), np.uint16, n),
-            _i64(_join([w.t0_ms for w in wires])), _i64(_join([w.t1_ms for w in wires])),
-            _i64(_join([w.energy_uj for w in wires])), method, _i64(busy),
-        )  # fmt: skip
+            gpu=np.fromiter(chain.from_iterable(b.index for b in batches), np.uint16, n),
+            t0_ms=_i64(_join([w.t0_ms for w in wires])),
+            t1_ms=_i64(_join([w.t1_ms for w in wires])),
+            energy_uj=_i64(_join([w.energy_uj for w in wires])),
+            method=method,
+            busy_ms=_i64(busy),
+        )
 
     def check_lengths(self) -> None:
         checks.lengths(len(self))
@@ -304,10 +307,17 @@ def write(batch: Batch) -> bytes:
         case PowerBatch():
             pairs = [b.gpus[i] for i in b.gpu]
             wire = _PowerJson(
-                b.node, [uuid for uuid, _ in pairs], [hardware for _, hardware in pairs], b.t0_ms.tolist(),
-                b.t1_ms.tolist(), b.energy_uj.tolist(), [_METHOD_NAMES[m] for m in b.method],
-                b.busy_ms.tolist(), b.owner, b.t_ms,
-            )  # fmt: skip
+                node=b.node,
+                gpu_uuid=[uuid for uuid, _ in pairs],
+                hardware=[hardware for _, hardware in pairs],
+                t0_ms=b.t0_ms.tolist(),
+                t1_ms=b.t1_ms.tolist(),
+                energy_uj=b.energy_uj.tolist(),
+                method=[_METHOD_NAMES[m] for m in b.method],
+                busy_ms=b.busy_ms.tolist(),
+                owner=b.owner,
+                t_ms=b.t_ms,
+            )
         case TokenBatch():
             wire = _TokensJson(**{c.name: _json_column(c, b) for c in REQUEST_COLUMNS if c.form != "dictionary"})
         case UsageBatch():

@@ -141,11 +141,13 @@ class _PackedPower(PowerBatch):
     def gather(batches: Sequence[Any]) -> PowerRows:
         wires, join = [b.wire for b in batches], b"".join
         return PowerRows(
-            _u16(join([w.gpu for w in wires])), _i64(join([w.t0_ms for w in wires])),
-            _i64(join([w.t1_ms for w in wires])), _i64(join([w.energy_uj for w in wires])),
-            np.frombuffer(join([w.method for w in wires]), _U8),
-            _i64(join([w.busy_ms or len(w.method) * _MINUS_ONE for w in wires])),
-        )  # fmt: skip
+            gpu=_u16(join([w.gpu for w in wires])),
+            t0_ms=_i64(join([w.t0_ms for w in wires])),
+            t1_ms=_i64(join([w.t1_ms for w in wires])),
+            energy_uj=_i64(join([w.energy_uj for w in wires])),
+            method=np.frombuffer(join([w.method for w in wires]), _U8),
+            busy_ms=_i64(join([w.busy_ms or len(w.method) * _MINUS_ONE for w in wires])),
+        )
 
     def check_lengths(self) -> None:
         checks.lengths(self._rows)
@@ -288,9 +290,17 @@ def write(batch: Batch) -> bytes:
         case PowerBatch():
             busy = _le(b.busy_ms, _I64) if (b.busy_ms >= 0).any() else b""
             wire = _PowerPacked(
-                b.node, msgspec.Raw(pack(b.gpus)), _le(b.gpu, _U16), _le(b.t0_ms, _I64), _le(b.t1_ms, _I64),
-                _le(b.energy_uj, _I64), _le(b.method, _U8), busy, b.owner, b.t_ms,
-            )  # fmt: skip
+                node=b.node,
+                gpus=msgspec.Raw(pack(b.gpus)),
+                gpu=_le(b.gpu, _U16),
+                t0_ms=_le(b.t0_ms, _I64),
+                t1_ms=_le(b.t1_ms, _I64),
+                energy_uj=_le(b.energy_uj, _I64),
+                method=_le(b.method, _U8),
+                busy_ms=busy,
+                owner=b.owner,
+                t_ms=b.t_ms,
+            )
         case TokenBatch():
             values = {c.name: _packed_column(c, b) for c in REQUEST_COLUMNS if c.name not in _NAMES}
             wire = _TokensPacked(names=(b.tenants, b.models), **values)

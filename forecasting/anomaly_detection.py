@@ -233,8 +233,17 @@ def _episode(
         f"{rfc3339(start)}; usual deviation {noise:.2g} (score {peak:.1f})"
     )
     return Anomaly(
-        start, end, kind, "up" if up else "down", usual, mean, excess, peak, hi == len(values), reason
-    )  # fmt: skip
+        start_ms=start,
+        end_ms=end,
+        kind=kind,
+        direction="up" if up else "down",
+        expected=usual,
+        actual=mean,
+        excess=excess,
+        score=peak,
+        ongoing=hi == len(values),
+        reason=reason,
+    )
 
 
 def _span(ms: int) -> str:

@@ -108,7 +108,19 @@ def backtest(
             model_folds[model.name] = [_fold(model, values, cut, tested, seasons) for cut in cuts]
             scores.append(_score(model.name, model_folds[model.name], scale))
         except CannotFit as reason:
-            scores.append(BacktestScore(model.name, None, None, None, None, None, 0, False, str(reason)))
+            scores.append(
+                BacktestScore(
+                    name=model.name,
+                    mase=None,
+                    smape=None,
+                    wape=None,
+                    coverage_80=None,
+                    coverage_95=None,
+                    folds=0,
+                    converged=False,
+                    note=str(reason),
+                )
+            )
     if not model_folds:
         return None
     members = tuple(m for m in models if m.name in model_folds)

@@ -120,7 +120,18 @@ def next_month(
     tested = None if withheld else backtest(ready.values, ready.models, ready.seasons, SUM_DAYS)
     if tested is None:
         reason = withheld or "history leaves nothing to test a forecast against"
-        return MonthForecast(unit, cut, None, None, reason, "", False, None, None, ready.filled)
+        return MonthForecast(
+            unit=unit,
+            as_of_ms=cut,
+            current=None,
+            next=None,
+            withheld=reason,
+            model="",
+            converged=False,
+            backtest=None,
+            sums=None,
+            filled_points=ready.filled,
+        )
     fitted = tested.winning_model.fit(ready.values, ready.seasons)
     sums = _backtest_sums(tested.winning_model, ready, rng, paths)
     current, following, end = _months(cut)
@@ -133,8 +144,17 @@ def next_month(
         centre, bounds = _interval(mean[inside].sum(), drawn[:, inside].sum(axis=1), sums.widened)
         totals.append(_total(lo, hi, centre * ready.scale, bounds * ready.scale, known, ready))
     return MonthForecast(
-        unit, cut, totals[0], totals[1], "", tested.winner, fitted.converged, tested, sums, ready.filled
-    )  # fmt: skip
+        unit=unit,
+        as_of_ms=cut,
+        current=totals[0],
+        next=totals[1],
+        withheld="",
+        model=tested.winner,
+        converged=fitted.converged,
+        backtest=tested,
+        sums=sums,
+        filled_points=ready.filled,
+    )
 
 
 def _known_days(daily: pd.Series, cut: int) -> pd.Series:
@@ -219,9 +239,18 @@ def _total(lo: int, hi: int, centre: float, bounds: F64, known: pd.Series, ready
     (lower_80, upper_80), (lower_95, upper_95) = (np.maximum(bounds, floor) + to_date + filled).tolist()
     past = max(0, (min(hi, ready.next_ms) - lo) // MS_PER_DAY)
     return MonthTotal(
-        lo, hi, float(centre + to_date + filled), lower_80, upper_80, lower_95, upper_95,
-        to_date, int(measured.sum()), int(gap.sum()), int(past - measured.sum() - gap.sum()),
-    )  # fmt: skip
+        start_ms=lo,
+        end_ms=hi,
+        mean=float(centre + to_date + filled),
+        lower_80=lower_80,
+        upper_80=upper_80,
+        lower_95=lower_95,
+        upper_95=upper_95,
+        to_date=to_date,
+        known_days=int(measured.sum()),
+        filled_days=int(gap.sum()),
+        missing_days=int(past - measured.sum() - gap.sum()),
+    )
 
 
 def _midnight(as_of: datetime | int) -> int:

@@ -75,7 +75,17 @@ def forecast(
     tested = None if ready.withheld else backtest(ready.values, models or ready.models, ready.seasons, horizon)
     if tested is None:
         reason = ready.withheld or f"history of {len(ready.values)} points leaves nothing to test a forecast against"
-        return Forecast(unit, ready.step_ms, (), reason, "", False, None, len(ready.values), ready.filled)
+        return Forecast(
+            unit=unit,
+            step_ms=ready.step_ms,
+            points=(),
+            withheld=reason,
+            model="",
+            converged=False,
+            backtest=None,
+            history_points=len(ready.values),
+            filled_points=ready.filled,
+        )
     fitted = tested.winning_model.fit(ready.values, ready.seasons)
     prediction = bounded(calibrated(fitted.predict(horizon), tested.calibration), ready.nonnegative)
     points = tuple(
@@ -83,7 +93,15 @@ def forecast(
         for i, row in enumerate(zip(prediction.mean, *_columns(prediction), strict=True))
     )
     return Forecast(
-        unit, ready.step_ms, points, "", tested.winner, fitted.converged, tested, len(ready.values), ready.filled
+        unit=unit,
+        step_ms=ready.step_ms,
+        points=points,
+        withheld="",
+        model=tested.winner,
+        converged=fitted.converged,
+        backtest=tested,
+        history_points=len(ready.values),
+        filled_points=ready.filled,
     )
 
 

@@ -61,7 +61,17 @@ def prepare(series: pd.Series, season: int | Sequence[int]) -> PreparedSeries:
     nonnegative = bool(n) and bool(np.nanmin(measured) >= 0)
     withheld = _withheld(n, filled.interpolated, periods[0], step_ms)
     models = candidates(seasons, step_ms)
-    return PreparedSeries(values, scale, step_ms, next_ms, seasons, models, nonnegative, filled.interpolated, withheld)
+    return PreparedSeries(
+        values=values,
+        scale=scale,
+        step_ms=step_ms,
+        next_ms=next_ms,
+        seasons=seasons,
+        models=models,
+        nonnegative=nonnegative,
+        filled=filled.interpolated,
+        withheld=withheld,
+    )
 
 
 def _withheld(n: int, filled: int, season: int, step_ms: int) -> str:

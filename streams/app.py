@@ -57,7 +57,14 @@ class FaustWorker:
         self.app = _app(settings, datadir)
         self._reader = transport.reader(self.app, self._look_up)
         self.stream_worker = StreamWorker(
-            settings, sink, policy, log_id, self._dead_letter, self._reader, _now_ms, accept_loss=accept_loss
+            settings=settings,
+            sink=sink,
+            policy=policy,
+            log_id=log_id,
+            publish=self._dead_letter,
+            reader=self._reader,
+            clock=_now_ms,
+            accept_loss=accept_loss,
         )
         self._reader.feed(topics.JOINED, self.stream_worker.put)
         self._tasks: list[asyncio.Task[None]] = []

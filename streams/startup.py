@@ -51,13 +51,19 @@ def load_policy(warehouse: Warehouse, settings: Settings) -> Policy:
         ),
         tuple(
             WeightsVersion(
-                w.model, w.hardware, w.valid_from_ms, w.valid_to_ms,
-                w.prompt_milli, w.cached_milli, w.completion_milli, w.weights_version,
+                model=w.model,
+                hardware=w.hardware,
+                valid_from_ms=w.valid_from_ms,
+                valid_to_ms=w.valid_to_ms,
+                prompt_milli=w.prompt_milli,
+                cached_milli=w.cached_milli,
+                completion_milli=w.completion_milli,
+                version=w.weights_version,
             )
             for w in tables.weights
         ),
         settings.idle_policy,
-    )  # fmt: skip
+    )
 
 
 @asynccontextmanager

@@ -141,7 +141,13 @@ LATEST = rows_response(
 
 def _price(kind: str, cluster: str, value: str, currency: str = "") -> AppliedPrice:
     return AppliedPrice(
-        kind, cluster, Decimal(value), currency, epoch_ms("2026-10-01"), epoch_ms("2027-01-01"), "contract 2026-17"
+        kind=kind,
+        cluster=cluster,
+        value=Decimal(value),
+        currency=currency,
+        valid_from=epoch_ms("2026-10-01"),
+        valid_to=epoch_ms("2027-01-01"),
+        source="contract 2026-17",
     )
 
 
@@ -159,7 +165,13 @@ EXPLAIN = plain(
             ExplainedRow(
                 row=_LEDGER,
                 share=WorkShare(
-                    2_820_000, 4_326_000, 0.651872399445215, 1_683_238_793, 2_582_159_936, 1_173_370_319, 1_800_000_000
+                    work=2_820_000,
+                    whole_work=4_326_000,
+                    ratio=0.651872399445215,
+                    active_uj=1_683_238_793,
+                    whole_active_uj=2_582_159_936,
+                    idle_uj=1_173_370_319,
+                    whole_idle_uj=1_800_000_000,
                 ),
                 measured=MeasuredEnergy(4_382_159_936, 4_382_159_936, 20_000, 2, [_INTERVAL]),
                 floor=AppliedFloor(7, 90_000, 1_800_000_000, "idle run of 2026-09-12"),

@@ -9,7 +9,16 @@ from api.serialization import plain, plain_rows, to_csv
 from contracts.units import epoch_ms
 
 _FORECAST_STEP = ForecastStep(END, 3.06, 3.04, 3.09, 3.01, 3.11)
-_MONTH = MonthRow(END, epoch_ms("2026-12-01"), 92.1, 90.4, 93.9, 89.2, 95.0, 0.0)
+_MONTH = MonthRow(
+    start=END,
+    end=epoch_ms("2026-12-01"),
+    mean=92.1,
+    lower_80=90.4,
+    upper_80=93.9,
+    lower_95=89.2,
+    upper_95=95.0,
+    to_date=0.0,
+)
 _FORECAST = SeriesForecast(
     key="",
     measure="cost",

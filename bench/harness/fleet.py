@@ -131,7 +131,16 @@ def _requests(fleet: Fleet, rng: np.random.Generator, mix: npt.NDArray[np.intp],
     tenant = mix[rng.choice(fleet.tenants, n, p=fleet.tenant_share)]
     begun = end - length
     first = begun + np.minimum(length // 4, 400)
-    return Requests(tenant, begun, first, end, prompt, cached, rng.integers(10, 800, n), block * n)
+    return Requests(
+        tenant=tenant,
+        start=begun,
+        first=first,
+        end=end,
+        prompt=prompt,
+        cached=cached,
+        completion=rng.integers(10, 800, n),
+        number=block * n,
+    )
 
 
 @dataclass
@@ -216,12 +225,32 @@ class Events:
         for partition in range(self._fleet.partitions):
             workload = f"wl-{partition}-000"
             power = PowerBatch(
-                "close", (), none.astype(np.uint16), none, none, none, none.astype(np.uint8), none, t_ms=t_ms
+                node="close",
+                gpus=(),
+                gpu=none.astype(np.uint16),
+                t0_ms=none,
+                t1_ms=none,
+                energy_uj=none,
+                method=none.astype(np.uint8),
+                busy_ms=none,
+                t_ms=t_ms,
             )
             tokens = TokenBatch(
-                (), none.astype(np.uint16), (), none.astype(np.uint16), (), none, none, none, none, none, none,
-                statuses=("ok",), status=none.astype(np.uint16), t_ms=t_ms,
-            )  # fmt: skip
+                tenants=(),
+                tenant=none.astype(np.uint16),
+                models=(),
+                model=none.astype(np.uint16),
+                request_id=(),
+                t_start_ms=none,
+                t_first_ms=none,
+                t_end_ms=none,
+                prompt_tokens=none,
+                cached_tokens=none,
+                completion_tokens=none,
+                statuses=("ok",),
+                status=none.astype(np.uint16),
+                t_ms=t_ms,
+            )
             yield partition, self._numbered(f"bench://close/{partition}", workload, power)
             yield partition, self._numbered(f"bench-gateway://close/{partition}", workload, tokens)
 
@@ -236,19 +265,34 @@ class Events:
         if key not in self._gpus:
             self._gpus[key] = tuple((gpu_name(s, g), HARDWARE) for g in range(s.gpu0, s.gpu1))
         return PowerBatch(
-            node_name(s), self._gpus[key], (gpu - s.gpu0).astype(np.uint16), t0, t0 + MS, energy,
-            np.full(len(t0), Method.COUNTER, np.uint8), np.full(len(t0), -1, np.int64),
-        )  # fmt: skip
+            node=node_name(s),
+            gpus=self._gpus[key],
+            gpu=(gpu - s.gpu0).astype(np.uint16),
+            t0_ms=t0,
+            t1_ms=t0 + MS,
+            energy_uj=energy,
+            method=np.full(len(t0), Method.COUNTER, np.uint8),
+            busy_ms=np.full(len(t0), -1, np.int64),
+        )
 
     def _tokens(self, s: Slice) -> TokenBatch:
         r, at = s.block.requests, slice(s.first, s.last)
         tenants, index = np.unique(r.tenant[at], return_inverse=True)
         n = s.last - s.first
         return TokenBatch(
-            tuple(self._fleet.tenant_names[t] for t in tenants), index.astype(np.uint16), (model_name(s),),
-            np.zeros(n, np.uint16), request_ids(s), r.start[at], r.first[at], r.end[at], r.prompt[at], r.cached[at],
-            r.completion[at], status=np.zeros(n, np.uint16),
-        )  # fmt: skip
+            tenants=tuple(self._fleet.tenant_names[t] for t in tenants),
+            tenant=index.astype(np.uint16),
+            models=(model_name(s),),
+            model=np.zeros(n, np.uint16),
+            request_id=request_ids(s),
+            t_start_ms=r.start[at],
+            t_first_ms=r.first[at],
+            t_end_ms=r.end[at],
+            prompt_tokens=r.prompt[at],
+            cached_tokens=r.cached[at],
+            completion_tokens=r.completion[at],
+            status=np.zeros(n, np.uint16),
+        )
 
 
 def node_name(s: Slice) -> str:

@@ -119,10 +119,20 @@ def rows(span: HolderSpan, node: str, origin: str) -> Iterator[tuple[str, UsageR
         if share.about and span_ms:
             seconds = decimal_text(METER, Decimal(span_ms) / 1000)
             about = {"node": node, "gpu": span.gpu_uuid, "share": f"{share.weight}/{weight_sum}", **dict(share.about)}
-            yield share.binding.workload, UsageRow(
-                METER, UNIT, seconds, span.t0_ms, span.t1_ms, share.binding.owner, origin, _digest(span, n, share),
-                dimensions={name: value for name, value in about.items() if value},
-            )  # fmt: skip
+            yield (
+                share.binding.workload,
+                UsageRow(
+                    meter=METER,
+                    unit=UNIT,
+                    quantity=seconds,
+                    t0_ms=span.t0_ms,
+                    t1_ms=span.t1_ms,
+                    tenant=share.binding.owner,
+                    origin=origin,
+                    event_id=_digest(span, n, share),
+                    dimensions={name: value for name, value in about.items() if value},
+                ),
+            )
 
 
 def _digest(span: HolderSpan, n: int, share: BindingShare) -> str:

@@ -138,6 +138,16 @@ def _size(value: object) -> int:
 def _spend_row(call: InferenceCall, origin: str) -> UsageRow:
     row, event_id = call.row, call.names[0][:MAX_TEXT]
     return UsageRow(
-        EXTERNAL_SPEND, SPEND_UNIT, call.spend, row.t_start_ms, row.t_end_ms, row.tenant, origin, event_id,
-        row.session_id, row.trace_id, call.step, {"provider": call.provider, "model": row.model},
-    )  # fmt: skip
+        meter=EXTERNAL_SPEND,
+        unit=SPEND_UNIT,
+        quantity=call.spend,
+        t0_ms=row.t_start_ms,
+        t1_ms=row.t_end_ms,
+        tenant=row.tenant,
+        origin=origin,
+        event_id=event_id,
+        session_id=row.session_id,
+        trace_id=row.trace_id,
+        step=call.step,
+        dimensions={"provider": call.provider, "model": row.model},
+    )

@@ -92,11 +92,21 @@ class RequestReader:
             raise BadInput("tenant", tenant, "names that begin with '__' are Wattlog's own")
         status = self._text(payload, "status", "ok")
         return RequestRow(
-            tenant, self._text(payload, "model"), self._client_text(payload, "request_id", default_id), start_ms,
-            first_ms, end_ms, prompt, cached, completion, "ok" if status.lower() in _OK else status,
-            self._client_text(payload, "session_id", ""), self._client_text(payload, "trace_id", ""),
-            self._text(payload, "api_base", ""), self._text(payload, "route", ""),
-        )  # fmt: skip
+            tenant=tenant,
+            model=self._text(payload, "model"),
+            request_id=self._client_text(payload, "request_id", default_id),
+            t_start_ms=start_ms,
+            t_first_ms=first_ms,
+            t_end_ms=end_ms,
+            prompt_tokens=prompt,
+            cached_tokens=cached,
+            completion_tokens=completion,
+            status="ok" if status.lower() in _OK else status,
+            session_id=self._client_text(payload, "session_id", ""),
+            trace_id=self._client_text(payload, "trace_id", ""),
+            api_base=self._text(payload, "api_base", ""),
+            route=self._text(payload, "route", ""),
+        )
 
     def _times(self, payload: dict[str, Any]) -> tuple[int, int, int]:
         """Return start, first token (0 if unknown) and end in epoch ms."""

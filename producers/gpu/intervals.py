@@ -121,7 +121,11 @@ def add_reading(state: MeterState | None, reading: GpuReading, *, max_gap_ms: in
     if state is None:
         now = ClockPoint(reading.monotonic_ms, reading.t_ms)
         run = now if mw is not None else None
-        return IntervalResult(MeterState(now, now, counter, run, run, mw or 0, 0))
+        return IntervalResult(
+            MeterState(
+                last=now, anchor=now, counter_mj=counter, run_from=run, run_to=run, run_mw=mw or 0, run_half_uj=0
+            )
+        )
     elapsed_ms = reading.monotonic_ms - state.last.monotonic_ms
     if elapsed_ms <= 0:
         return IntervalResult(state)
@@ -147,7 +151,15 @@ def merge_intervals(a: EnergyInterval, b: EnergyInterval) -> EnergyInterval:
     """
     method = max(a.method, b.method) if a.t1_ms == b.t0_ms else Method.ESTIMATED
     busy_ms = a.busy_ms + b.busy_ms if a.busy_ms >= 0 and b.busy_ms >= 0 else -1
-    return EnergyInterval(a.gpu_uuid, a.hardware, a.t0_ms, b.t1_ms, a.energy_uj + b.energy_uj, method, busy_ms)
+    return EnergyInterval(
+        gpu_uuid=a.gpu_uuid,
+        hardware=a.hardware,
+        t0_ms=a.t0_ms,
+        t1_ms=b.t1_ms,
+        energy_uj=a.energy_uj + b.energy_uj,
+        method=method,
+        busy_ms=busy_ms,
+    )
 
 
 def split_interval(interval: EnergyInterval, max_span_ms: int = MAX_SPAN_MS) -> Iterator[EnergyInterval]:
@@ -224,7 +236,15 @@ def _intervals(
     """Return the interval that ends at `end`, in parts that the contract allows."""
     t0_ms, t1_ms = interval_start_ms(begin, end), end.event_ms
     busy_ms = -1 if state.busy is None else min(round(state.busy), t1_ms - t0_ms)
-    interval = EnergyInterval(reading.gpu_uuid, reading.hardware, t0_ms, t1_ms, energy_uj, method, busy_ms)
+    interval = EnergyInterval(
+        gpu_uuid=reading.gpu_uuid,
+        hardware=reading.hardware,
+        t0_ms=t0_ms,
+        t1_ms=t1_ms,
+        energy_uj=energy_uj,
+        method=method,
+        busy_ms=busy_ms,
+    )
     return tuple(split_interval(interval))
 
 

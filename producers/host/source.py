@@ -72,8 +72,12 @@ class HostEnergySource:
     def _row(self, energy: ZoneEnergy) -> UsageRow:
         workload = topics.node_workload(self.node)
         return UsageRow(
-            METER, UNIT, str(energy.energy_uj), energy.t0_ms, energy.t1_ms,
+            meter=METER,
+            unit=UNIT,
+            quantity=str(energy.energy_uj),
+            t0_ms=energy.t0_ms,
+            t1_ms=energy.t1_ms,
             origin=source_of(self.kind, self.cluster, self.node, workload),
             event_id=f"{self.name}/{energy.zone}/{energy.t0_ms}-{energy.t1_ms}",
             dimensions={"node": self.node, "zone": energy.zone, "source": self.name},
-        )  # fmt: skip
+        )

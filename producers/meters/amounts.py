@@ -46,4 +46,12 @@ def _rows(delta: CounterDelta, tenant: str, dimensions: Mapping[str, str]) -> It
     for meter, amount in amounts:
         if amount:
             quantity = decimal_text(meter.name, amount / meter.per)
-            yield UsageRow(meter.name, meter.unit, quantity, delta.t0_ms, delta.t1_ms, tenant, dimensions=dimensions)
+            yield UsageRow(
+                meter=meter.name,
+                unit=meter.unit,
+                quantity=quantity,
+                t0_ms=delta.t0_ms,
+                t1_ms=delta.t1_ms,
+                tenant=tenant,
+                dimensions=dimensions,
+            )

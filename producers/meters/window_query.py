@@ -124,9 +124,19 @@ def query_row(
         [template.meter, str(window.t0_ms), str(window.t1_ms), cluster, workload, *map(str, sorted(values.items()))]
     )
     row = UsageRow(
-        template.meter, template.unit, quantity, window.t0_ms, window.t1_ms, tenant, template.origin, event_id,
-        session_id, trace_id, step, dimensions,
-    )  # fmt: skip
+        meter=template.meter,
+        unit=template.unit,
+        quantity=quantity,
+        t0_ms=window.t0_ms,
+        t1_ms=window.t1_ms,
+        tenant=tenant,
+        origin=template.origin,
+        event_id=event_id,
+        session_id=session_id,
+        trace_id=trace_id,
+        step=step,
+        dimensions=dimensions,
+    )
     return QueryRow(cluster, workload, row)
 
 
@@ -149,9 +159,14 @@ def window_queries(
             raise BadSetting(f"produce.{kind}.queries.{n}.meter", query.meter, "give each query a meter of its own")
         schedule = MeterSchedule(1000 * query.every_s, 1000 * query.offset_s)
         template = RowTemplate(
-            query.meter, query.unit, f"{kind}://{where}/{n}", query.cluster or cluster, query.workload, query.tenant,
-            query.columns,
-        )  # fmt: skip
+            meter=query.meter,
+            unit=query.unit,
+            origin=f"{kind}://{where}/{n}",
+            cluster=query.cluster or cluster,
+            workload=query.workload,
+            tenant=query.tenant,
+            columns=query.columns,
+        )
         sources.append(WindowQuery(kind, query.meter, schedule, partial(ask, query.query, template)))
     return sources
 

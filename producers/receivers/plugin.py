@@ -61,9 +61,14 @@ def build(options: HttpConfig, environment: Environment) -> Listener:
     verifier = Verifier(key.get_secret_value() if key else None, setting)
     check_exposure(options.host, verifier)
     return Listener(
-        options.host, options.port, verifier, options.max_body_bytes, options.max_requests, options.max_waiting,
-        options.ack_timeout_s,
-    )  # fmt: skip
+        host=options.host,
+        port=options.port,
+        verifier=verifier,
+        max_body_bytes=options.max_body_bytes,
+        max_requests=options.max_requests,
+        max_waiting=options.max_waiting,
+        ack_timeout_s=options.ack_timeout_s,
+    )
 
 
 def build_route(options: HttpConfig, environment: Environment) -> Route:

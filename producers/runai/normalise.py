@@ -173,12 +173,16 @@ def _row(
 ) -> UsageRow:
     about = {k: v for k, v in unit.about.items() if v}
     return UsageRow(
-        meter.meter, meter.unit, quantity, unit.t0_ms, unit.t1_ms,
+        meter=meter.meter,
+        unit=meter.unit,
+        quantity=quantity,
+        t0_ms=unit.t0_ms,
+        t1_ms=unit.t1_ms,
         tenant=terms.rule.tenant(unit.about),
         origin=f"{terms.origin}/{quote(unit.cluster_id, safe='')}",
         event_id=row_id(unit, metric, labels),
         dimensions={"runai_workload_id": unit.workload_id, **about, **labels},
-    )  # fmt: skip
+    )
 
 
 def row_id(unit: ReadUnit, metric: str, labels: Mapping[str, str]) -> str:

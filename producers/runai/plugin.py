@@ -137,10 +137,17 @@ def source_of(settings: Settings, config: RunAiConfig, api: RunAiClient, metrics
     pods = config.pod_metrics if config.resource != "workloads" else ()
     workloads = config.workload_metrics if config.resource != "pods" else ()
     options = RunAiOptions(
-        schedule.parse_schedule(config.schedule), round(1000 * config.metrics_offset_s), workloads, pods,
-        round(1000 * config.give_up_s), config.max_windows, config.concurrency, config.cluster, settings.cluster,
-        bool(config.filter),
-    )  # fmt: skip
+        schedule=schedule.parse_schedule(config.schedule),
+        offset_ms=round(1000 * config.metrics_offset_s),
+        workload_metrics=workloads,
+        pod_metrics=pods,
+        give_up_ms=round(1000 * config.give_up_s),
+        max_windows=config.max_windows,
+        concurrency=config.concurrency,
+        cluster=config.cluster,
+        default_cluster=settings.cluster,
+        filtered=bool(config.filter),
+    )
     rule = TenantRule(config.tenant_by, config.tenants, config.other_tenant)
     terms = RowTerms(f"runai://{host}", rule, config.samples, config.activity)
     return RunAiSource(host, api, RunAiListing(api, config.page_size, config.filter), terms, options, metrics)

@@ -237,11 +237,17 @@ class RunAiSource:
         if pod:
             about |= {"pod": pod.name, "pod_id": pod.id, "node": pod.node_name}
         return ReadUnit(
-            window.t0_ms, window.t1_ms, "pod" if pod else "workload", workload.cluster_id,
-            self._cluster(workload.cluster_id), workload.id, _name(workload),
-            tuple(self._options.pod_metrics if pod else self._options.workload_metrics), pod.id if pod else "",
-            {k: printable(v) for k, v in about.items() if v},
-        )  # fmt: skip
+            t0_ms=window.t0_ms,
+            t1_ms=window.t1_ms,
+            resource="pod" if pod else "workload",
+            cluster_id=workload.cluster_id,
+            cluster=self._cluster(workload.cluster_id),
+            workload_id=workload.id,
+            workload=_name(workload),
+            metrics=tuple(self._options.pod_metrics if pod else self._options.workload_metrics),
+            pod_id=pod.id if pod else "",
+            about={k: printable(v) for k, v in about.items() if v},
+        )
 
     def _learn_clusters(self, ids: set[str]) -> None:
         """Fetch the names of clusters, unless one is configured or all are known."""

@@ -40,7 +40,15 @@ def run_gpu_sensor(sensor: GpuSensor, environment: Environment, kafka: Mapping[s
     )  # fmt: skip
     log.info("%d GPUs of %s/%s", len(gpus), node.cluster, node.node)
     with open_outbox(settings, sensor.kind, kafka) as (spool, delivery):
-        Agent(node, sensor, delivery, clock, bindings.current, metrics, spool.marks()).run()
+        Agent(
+            node=node,
+            sensor=sensor,
+            outbox=delivery,
+            clock=clock,
+            bindings=bindings.current,
+            metrics=metrics,
+            marks=spool.marks(),
+        ).run()
 
 
 def _discover(sensor: GpuSensor, environment: Environment, metrics: AgentMetrics) -> Sequence[str]:

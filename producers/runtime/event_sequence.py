@@ -57,16 +57,42 @@ def event_of(
 ) -> Event:
     """Return a batch as the next event of its source. `body`: the batch, where it was encoded already."""
     seq = numbers.next(source, codec.topic_of(batch))
-    return Event(source, numbers.epoch, seq, cluster, workload, batch, body)
+    return Event(
+        source=source, epoch=numbers.epoch, seq=seq, cluster=cluster, workload=workload, batch=batch, body=body
+    )
 
 
 def heartbeat_batch(topic: str, t_ms: int, *, node: str = "", owner: str = "") -> PowerBatch | TokenBatch:
     """An empty batch that says "complete up to `t_ms`". `node` is required on the power topic."""
     none, index = np.zeros(0, np.int64), np.zeros(0, np.uint16)
     if topic == topics.POWER:
-        return PowerBatch(node, (), index, none, none, none, np.zeros(0, np.uint8), none, owner, t_ms)
+        return PowerBatch(
+            node=node,
+            gpus=(),
+            gpu=index,
+            t0_ms=none,
+            t1_ms=none,
+            energy_uj=none,
+            method=np.zeros(0, np.uint8),
+            busy_ms=none,
+            owner=owner,
+            t_ms=t_ms,
+        )
     if topic == topics.TOKENS:
-        return TokenBatch((), index, (), index, (), none, none, none, none, none, none, t_ms=t_ms)
+        return TokenBatch(
+            tenants=(),
+            tenant=index,
+            models=(),
+            model=index,
+            request_id=(),
+            t_start_ms=none,
+            t_first_ms=none,
+            t_end_ms=none,
+            prompt_tokens=none,
+            cached_tokens=none,
+            completion_tokens=none,
+            t_ms=t_ms,
+        )
     raise BadInput("topic", topic, f"heartbeats go to {topics.POWER} or {topics.TOKENS}")
 
 
@@ -81,6 +107,14 @@ def power_batch(
     gpus: dict[tuple[str, str], int] = {}
     gpu = [gpus.setdefault(pair, len(gpus)) for pair in zip(uuid, hardware, strict=True)]
     return PowerBatch(
-        node, tuple(gpus), np.asarray(gpu, np.uint16), np.asarray(t0, np.int64), np.asarray(t1, np.int64),
-        np.asarray(energy, np.int64), np.asarray(method, np.uint8), np.asarray(busy, np.int64), owner, t_ms,
-    )  # fmt: skip
+        node=node,
+        gpus=tuple(gpus),
+        gpu=np.asarray(gpu, np.uint16),
+        t0_ms=np.asarray(t0, np.int64),
+        t1_ms=np.asarray(t1, np.int64),
+        energy_uj=np.asarray(energy, np.int64),
+        method=np.asarray(method, np.uint8),
+        busy_ms=np.asarray(busy, np.int64),
+        owner=owner,
+        t_ms=t_ms,
+    )

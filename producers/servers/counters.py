@@ -112,14 +112,22 @@ def token_batch(rows: list[ServedRow], tenant: str, prefix: str, t_ms: int) -> T
         return np.array([getattr(r.served, name) for r in pieces], np.int64)
 
     return TokenBatch(
-        (tenant,), np.zeros(len(pieces), np.uint16), models,
-        np.array([models.index(r.model) for r in pieces], np.uint16),
-        tuple(f"{prefix}-{r.t1_ms}-{i}" for i, r in enumerate(pieces)),
-        np.array([r.t0_ms for r in pieces], np.int64), np.zeros(len(pieces), np.int64),
-        np.array([r.t1_ms for r in pieces], np.int64), column("prompt_tokens"), column("cached_tokens"),
-        column("completion_tokens"), statuses, np.array([statuses.index(r.status) for r in pieces], np.uint16),
-        t_ms=t_ms, requests=column("requests"),
-    )  # fmt: skip
+        tenants=(tenant,),
+        tenant=np.zeros(len(pieces), np.uint16),
+        models=models,
+        model=np.array([models.index(r.model) for r in pieces], np.uint16),
+        request_id=tuple(f"{prefix}-{r.t1_ms}-{i}" for i, r in enumerate(pieces)),
+        t_start_ms=np.array([r.t0_ms for r in pieces], np.int64),
+        t_first_ms=np.zeros(len(pieces), np.int64),
+        t_end_ms=np.array([r.t1_ms for r in pieces], np.int64),
+        prompt_tokens=column("prompt_tokens"),
+        cached_tokens=column("cached_tokens"),
+        completion_tokens=column("completion_tokens"),
+        statuses=statuses,
+        status=np.array([statuses.index(r.status) for r in pieces], np.uint16),
+        t_ms=t_ms,
+        requests=column("requests"),
+    )
 
 
 def _pieces(row: ServedRow) -> list[ServedRow]:

@@ -104,7 +104,17 @@ class SimulatedFleet:
         end_ms = None if duration_ms is None else start_ms + duration_ms
         gateways = {(w.cluster, w.name): _Gateway(self, w, numbers, totals) for w in self.spec.workloads}
         agents = [
-            _Agent(self, cluster, node, name, owner, gateways.get((cluster, name)), gpus, numbers, totals)
+            _Agent(
+                fleet=self,
+                cluster=cluster,
+                node=node,
+                workload=name,
+                owner=owner,
+                gateway=gateways.get((cluster, name)),
+                gpus=gpus,
+                numbers=numbers,
+                totals=totals,
+            )
             for cluster, node, name, owner, _, gpus in self.spec.groups()
         ]
         block_ms = start_ms
@@ -249,7 +259,18 @@ class _Agent:
         for n, (t_ms, counter_mj, w, u) in enumerate(columns):
             if n in missing:
                 continue
-            took = add_reading(state, GpuReading(id_, name, t_ms, t_ms, counter_mj, w, u))
+            took = add_reading(
+                state,
+                GpuReading(
+                    gpu_uuid=id_,
+                    hardware=name,
+                    t_ms=t_ms,
+                    monotonic_ms=t_ms,
+                    counter_mj=counter_mj,
+                    watts=w,
+                    utilisation=u,
+                ),
+            )
             state = took.state
             self._totals.resets += took.resets
             yield from took.intervals

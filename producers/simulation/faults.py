@@ -31,7 +31,9 @@ class Faults:
     @classmethod
     def all(cls) -> Faults:
         """Return the faults of a bad day: some of each."""
-        return cls(0.02, 0.05, 0.01, 60_000, 0.02, 0.05, 0.05)
+        return cls(
+            counter_reset=0.02, gap=0.05, late=0.01, late_ms=60_000, duplicate=0.02, out_of_order=0.05, failed=0.05
+        )
 
 
 def disturb(events: Iterable[Event], faults: Faults, seed: int) -> Iterator[Event]:

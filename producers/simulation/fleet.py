@@ -182,10 +182,42 @@ H200 = SimulatedHardware("NVIDIA H200", 75_000, 700, 1.15)
 A100 = SimulatedHardware("NVIDIA A100-SXM4-80GB", 55_000, 400, 0.45)
 L40S = SimulatedHardware("NVIDIA L40S", 35_000, 350, 0.3)
 
-LLAMA_8B = SimulatedModel("llama-3.1-8b", 20_000, 3_000, 9, 900, 350, 0.30)
-LLAMA_70B = SimulatedModel("llama-3.1-70b", 2_500, 420, 24, 1_100, 380, 0.35)
-QWEN_32B = SimulatedModel("qwen3-32b", 5_500, 800, 17, 2_400, 220, 0.50)
-GPT_OSS_120B = SimulatedModel("gpt-oss-120b", 8_000, 1_400, 8, 1_300, 520, 0.25)
+LLAMA_8B = SimulatedModel(
+    name="llama-3.1-8b",
+    prefill_tps=20_000,
+    decode_tps=3_000,
+    token_ms=9,
+    prompt_tokens=900,
+    completion_tokens=350,
+    cached_ratio=0.30,
+)
+LLAMA_70B = SimulatedModel(
+    name="llama-3.1-70b",
+    prefill_tps=2_500,
+    decode_tps=420,
+    token_ms=24,
+    prompt_tokens=1_100,
+    completion_tokens=380,
+    cached_ratio=0.35,
+)
+QWEN_32B = SimulatedModel(
+    name="qwen3-32b",
+    prefill_tps=5_500,
+    decode_tps=800,
+    token_ms=17,
+    prompt_tokens=2_400,
+    completion_tokens=220,
+    cached_ratio=0.50,
+)
+GPT_OSS_120B = SimulatedModel(
+    name="gpt-oss-120b",
+    prefill_tps=8_000,
+    decode_tps=1_400,
+    token_ms=8,
+    prompt_tokens=1_300,
+    completion_tokens=520,
+    cached_ratio=0.25,
+)
 
 ACME = SimulatedTenant("acme-search", "Search", "CC-1100", 15, 0.75, 0.70, growth=0.04)
 GLOBEX = SimulatedTenant("globex-chat", "Customer Care", "CC-2200", 13, 0.85, 0.45, growth=0.06, sessions=True)
@@ -203,19 +235,55 @@ def default_spec() -> FleetSpec:
     no1, no2 = _node("eu-north", 1, H200), _node("eu-north", 2, L40S)
     workloads = (
         SimulatedWorkload(
-            "us-east", "chat-70b", LLAMA_70B, us1, 0.9, ((GLOBEX, 0.5), (ACME, 0.2), (HOOLI, 0.3)), "globex-chat"
+            cluster="us-east",
+            name="chat-70b",
+            model=LLAMA_70B,
+            gpus=us1,
+            load=0.9,
+            shares=((GLOBEX, 0.5), (ACME, 0.2), (HOOLI, 0.3)),
+            owner="globex-chat",
         ),
         SimulatedWorkload("us-east", "chat-8b", LLAMA_8B, us2[:4], 0.7, ((GLOBEX, 0.6), (ACME, 0.4))),
         SimulatedWorkload(
-            "us-east", "code-32b", QWEN_32B, us2[4:7], 1.0, ((INITECH, 0.8), (UMBRELLA, 0.2)), "initech-code"
+            cluster="us-east",
+            name="code-32b",
+            model=QWEN_32B,
+            gpus=us2[4:7],
+            load=1.0,
+            shares=((INITECH, 0.8), (UMBRELLA, 0.2)),
+            owner="initech-code",
         ),
         SimulatedWorkload("eu-west", "chat-8b", LLAMA_8B, eu1[:4], 0.8, ((GLOBEX, 0.7), (HOOLI, 0.3))),
-        SimulatedWorkload("eu-west", "code-32b", QWEN_32B, eu1[4:], 0.9, ((INITECH, 1.0),), "initech-code"),
-        SimulatedWorkload("eu-west", "research-70b", LLAMA_70B, eu2[:7], 0.8, ((UMBRELLA, 1.0),), "umbrella-research"),
+        SimulatedWorkload(
+            cluster="eu-west",
+            name="code-32b",
+            model=QWEN_32B,
+            gpus=eu1[4:],
+            load=0.9,
+            shares=((INITECH, 1.0),),
+            owner="initech-code",
+        ),
+        SimulatedWorkload(
+            cluster="eu-west",
+            name="research-70b",
+            model=LLAMA_70B,
+            gpus=eu2[:7],
+            load=0.8,
+            shares=((UMBRELLA, 1.0),),
+            owner="umbrella-research",
+        ),
         SimulatedWorkload(
             "eu-north", "assist-120b", GPT_OSS_120B, no1[:6], 0.8, ((HOOLI, 0.5), (ACME, 0.3), (UMBRELLA, 0.2))
         ),
-        SimulatedWorkload("eu-north", "search-8b", LLAMA_8B, (no1[6], *no2[:6]), 0.8, ((ACME, 1.0),), "acme-search"),
+        SimulatedWorkload(
+            cluster="eu-north",
+            name="search-8b",
+            model=LLAMA_8B,
+            gpus=(no1[6], *no2[:6]),
+            load=0.8,
+            shares=((ACME, 1.0),),
+            owner="acme-search",
+        ),
     )
     return FleetSpec(workloads, (us2[7], eu2[7], no1[7], *no2[6:]))
 

@@ -117,14 +117,27 @@ def _plant(spec: FleetSpec, start_ms: int, end_ms: int) -> tuple[PlantedAnomaly,
     spike += {5: 2, 6: 1}.get((spike // MS_PER_DAY + 3) % 7, 0) * MS_PER_DAY  # moved from a quiet weekend to Monday
     return (
         PlantedAnomaly(
-            "energy_per_token", served.cluster, served.name, "", slow, slow + 50 * MS_PER_HOUR, REGRESSION,
-            f"SIMULATED: {served.cluster}/{served.name} draws {REGRESSION:g} times its power above idle for 50 hours",
+            kind="energy_per_token",
+            cluster=served.cluster,
+            workload=served.name,
+            tenant="",
+            start_ms=slow,
+            end_ms=slow + 50 * MS_PER_HOUR,
+            factor=REGRESSION,
+            note=f"SIMULATED: {served.cluster}/{served.name} draws {REGRESSION:g} times its power above idle "
+            "for 50 hours",
         ),
         PlantedAnomaly(
-            "tenant_spike", "", "", tenant.name, spike, spike + MS_PER_DAY, SPIKE,
-            f"SIMULATED: {tenant.name} sends {SPIKE:g} times its requests for a day",
+            kind="tenant_spike",
+            cluster="",
+            workload="",
+            tenant=tenant.name,
+            start_ms=spike,
+            end_ms=spike + MS_PER_DAY,
+            factor=SPIKE,
+            note=f"SIMULATED: {tenant.name} sends {SPIKE:g} times its requests for a day",
         ),
-    )  # fmt: skip
+    )
 
 
 def _tenant_hours(

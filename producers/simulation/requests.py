@@ -58,13 +58,22 @@ class SimulatedRequests:
         names = [t.name for t, _ in workload.shares]
         sessions = zip(self.tenant.tolist(), self.session.tolist(), strict=True)
         return TokenBatch(
-            tuple(names), self.tenant, (workload.model.name,), np.zeros(len(self), np.uint16),
-            tuple(f"{prefix}-{n:06d}" for n in self.number.tolist()),
-            self.t_start_ms, self.t_first_ms, self.t_end_ms,
-            self.prompt_tokens, self.cached_tokens, self.completion_tokens, STATUSES, self.status,
-            tuple(f"{names[t]}-{s:04d}" if s >= 0 else "" for t, s in sessions),
+            tenants=tuple(names),
+            tenant=self.tenant,
+            models=(workload.model.name,),
+            model=np.zeros(len(self), np.uint16),
+            request_id=tuple(f"{prefix}-{n:06d}" for n in self.number.tolist()),
+            t_start_ms=self.t_start_ms,
+            t_first_ms=self.t_first_ms,
+            t_end_ms=self.t_end_ms,
+            prompt_tokens=self.prompt_tokens,
+            cached_tokens=self.cached_tokens,
+            completion_tokens=self.completion_tokens,
+            statuses=STATUSES,
+            status=self.status,
+            session_id=tuple(f"{names[t]}-{s:04d}" if s >= 0 else "" for t, s in sessions),
             t_ms=t_ms,
-        )  # fmt: skip
+        )
 
 
 def arrivals(
@@ -96,9 +105,17 @@ def arrivals(
     keeps = np.asarray([t.sessions for t, _ in workload.shares], bool)
     session = np.where(keeps[tenant], rng.integers(0, _SESSIONS, n), -1)
     return SimulatedRequests(
-        tenant, first + np.arange(n), session, status, t_start, t_first, t_first + np.rint(decode_ms).astype(np.int64),
-        prompt, cached, completion,
-    )  # fmt: skip
+        tenant=tenant,
+        number=first + np.arange(n),
+        session=session,
+        status=status,
+        t_start_ms=t_start,
+        t_first_ms=t_first,
+        t_end_ms=t_first + np.rint(decode_ms).astype(np.int64),
+        prompt_tokens=prompt,
+        cached_tokens=cached,
+        completion_tokens=completion,
+    )
 
 
 def _ramp(edges_ms: I64, begin_ms: I64, end_ms: I64) -> F64:

@@ -261,9 +261,14 @@ class Partition:
     def counters(self) -> PartitionCounters:
         """Return the figures for /metrics."""
         return PartitionCounters(
-            len(self.windows.numbers()), self.open_rows, self.progress.duplicates, self._late_count,
-            self._rejected_count, self._rows_count, self.progress.forgotten,
-        )  # fmt: skip
+            open_windows=len(self.windows.numbers()),
+            open_rows=self.open_rows,
+            duplicates=self.progress.duplicates,
+            late=self._late_count,
+            rejected=self._rejected_count,
+            rows=self._rows_count,
+            forgotten=self.progress.forgotten,
+        )
 
     def _provenance(self, version: int) -> dict[str, int | str]:
         return {"log_id": self.log_id, "log_partition": self.log_partition, "version": version}

@@ -31,12 +31,24 @@ def facts_of(gpu_energy: Table, token_usage: Table) -> Facts:
     )
     amounts = np.stack([np.asarray(token_usage[c], np.int64) for c in AMOUNTS])
     return Facts(
-        subject.names, hardware.names, owner.names, tenant.names, model.names,
-        Energy(window_start, subject.codes[:n], hardware.codes, owner.codes, energy_uj, covered_ms, method),
-        Tokens(
+        subjects=subject.names,
+        hardwares=hardware.names,
+        owners=owner.names,
+        tenants=tenant.names,
+        models=model.names,
+        energy=Energy(
+            window_start=window_start,
+            subject=subject.codes[:n],
+            hardware=hardware.codes,
+            owner=owner.codes,
+            energy_uj=energy_uj,
+            covered_ms=covered_ms,
+            method=method,
+        ),
+        tokens=Tokens(
             np.asarray(token_usage["window_start"], np.int64), subject.codes[n:], tenant.codes, model.codes, amounts
         ),
-    )  # fmt: skip
+    )
 
 
 def restate(stored: dict[str, Table], policy: Policy, epoch: int, **provenance: int | str) -> dict[str, Table]:

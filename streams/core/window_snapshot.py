@@ -47,7 +47,16 @@ def merge_gpus(g: GpuEnergy) -> GpuEnergy:
     for i, column in enumerate(g.values):
         (np.maximum if i == METHOD else np.add).at(values[i], inverse, column)
     hardware, owner = (_greatest(column, inverse, len(at)) for column in (g.hardware, g.owner))
-    return GpuEnergy(g.window[at], g.subject.take(at), g.node.take(at), g.uuid.take(at), hardware, owner, values, None)
+    return GpuEnergy(
+        window=g.window[at],
+        subject=g.subject.take(at),
+        node=g.node.take(at),
+        uuid=g.uuid.take(at),
+        hardware=hardware,
+        owner=owner,
+        values=values,
+        gpu=None,
+    )
 
 
 def _greatest(column: DictionaryColumn[str], group: Index, groups: int) -> DictionaryColumn[str]:
@@ -88,12 +97,22 @@ class WindowSnapshot:
         subject = DictionaryColumn.concat([g.subject, p.subject])
         n, v = len(g.window), g.values
         return Facts(
-            subject.names, g.hardware.names, g.owner.names, p.tenant.names, p.model.names,
-            Energy(
-                g.window * ms, subject.codes[:n], g.hardware.codes, g.owner.codes, v[ENERGY], v[COVERED], v[METHOD]
+            subjects=subject.names,
+            hardwares=g.hardware.names,
+            owners=g.owner.names,
+            tenants=p.tenant.names,
+            models=p.model.names,
+            energy=Energy(
+                window_start=g.window * ms,
+                subject=subject.codes[:n],
+                hardware=g.hardware.codes,
+                owner=g.owner.codes,
+                energy_uj=v[ENERGY],
+                covered_ms=v[COVERED],
+                method=v[METHOD],
             ),
-            Tokens(p.window * ms, subject.codes[n:], p.tenant.codes, p.model.codes, p.amounts),
-        )  # fmt: skip
+            tokens=Tokens(p.window * ms, subject.codes[n:], p.tenant.codes, p.model.codes, p.amounts),
+        )
 
     def gpu_energy(self) -> Table:
         """Return the columns of contracts.rows.GPU_ENERGY without provenance and late_id."""

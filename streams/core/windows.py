@@ -213,7 +213,16 @@ class OpenWindows:
             self._energy.part(of).take(entity) for of in (_subject, _node, _uuid, _hardware, _owner)
         )
         several = len(gpu.names) < len(self._energy.keys)
-        return GpuEnergy(window, subject, node, uuid, hardware, owner, values, gpu.codes[entity] if several else None)
+        return GpuEnergy(
+            window=window,
+            subject=subject,
+            node=node,
+            uuid=uuid,
+            hardware=hardware,
+            owner=owner,
+            values=values,
+            gpu=gpu.codes[entity] if several else None,
+        )
 
     def _compact(self) -> None:
         self._energy.compact()

@@ -16,7 +16,16 @@ from warehouse.audit.report import (
 )
 
 T0 = 1_704_067_200_000
-GAP = SequenceGap(3, "wattlog.power.v1", "agent://n1", 7, 10, 7, 2, T0)
+GAP = SequenceGap(
+    missing=3,
+    topic="wattlog.power.v1",
+    source="agent://n1",
+    epoch=7,
+    expected=10,
+    received=7,
+    duplicates=2,
+    last_event=T0,
+)
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,20 @@ TOKENS = TokenBatch(
     session_id=("s", ""), trace_id=("", "t"), t_ms=T0 + 3_000,
 )  # fmt: skip
 USAGE = UsageBatch(
-    ("gpu_minutes",), ("min",), ("acme",), ("-12.50",), column(T0), column(T0), T0, ("runai://c1",),
-    ("w1/gpu_minutes",), ("s",), ("t",), ("plan",), ({"pod": "p-0", "node": ""},),
-)  # fmt: skip
+    meter=("gpu_minutes",),
+    unit=("min",),
+    tenant=("acme",),
+    quantity=("-12.50",),
+    t0_ms=column(T0),
+    t1_ms=column(T0),
+    t_ms=T0,
+    origin=("runai://c1",),
+    event_id=("w1/gpu_minutes",),
+    session_id=("s",),
+    trace_id=("t",),
+    step=("plan",),
+    dimensions=({"pod": "p-0", "node": ""},),
+)
 
 
 def event(batch: Batch, **of: object) -> Event:
@@ -77,10 +88,17 @@ def power_batches(draw) -> PowerBatch:
     gpus = tuple(draw(st.lists(st.tuples(names, names), min_size=1, max_size=4, unique=True)))
     t0, span = column(*draw(lists(times, n))), column(*draw(lists(st.integers(1, 21_600_000), n)))
     return PowerBatch(
-        draw(names), gpus, index(*draw(lists(st.integers(0, len(gpus) - 1), n))), t0, t0 + span,
-        column(*draw(lists(st.integers(0, MAX_ENERGY_UJ), n))), np.array(draw(lists(st.integers(0, 2), n)), np.uint8),
-        np.minimum(column(*draw(lists(st.integers(-1, 21_600_000), n))), span), draw(st.just("") | names), draw(times),
-    )  # fmt: skip
+        node=draw(names),
+        gpus=gpus,
+        gpu=index(*draw(lists(st.integers(0, len(gpus) - 1), n))),
+        t0_ms=t0,
+        t1_ms=t0 + span,
+        energy_uj=column(*draw(lists(st.integers(0, MAX_ENERGY_UJ), n))),
+        method=np.array(draw(lists(st.integers(0, 2), n)), np.uint8),
+        busy_ms=np.minimum(column(*draw(lists(st.integers(-1, 21_600_000), n))), span),
+        owner=draw(st.just("") | names),
+        t_ms=draw(times),
+    )
 
 
 @st.composite
@@ -91,12 +109,24 @@ def token_batches(draw) -> TokenBatch:
     start, span = column(*draw(lists(times, n))), column(*draw(lists(st.integers(0, 21_600_000), n)))
     prompt = column(*draw(lists(st.integers(0, MAX_TOKENS), n)))
     return TokenBatch(
-        tenants, pick(tenants), models, pick(models), tuple(draw(lists(names, n))), start,
-        np.where(column(*draw(lists(st.integers(0, 1), n))) > 0, start, 0), start + span, prompt, prompt // 2,
-        column(*draw(lists(st.integers(0, MAX_TOKENS), n))), statuses, pick(statuses),
-        tuple(draw(lists(names, n))) if draw(st.booleans()) else (), (), draw(times),
-        column(*draw(lists(st.integers(0, MAX_TOKENS), n))) if n and draw(st.booleans()) else None,
-    )  # fmt: skip
+        tenants=tenants,
+        tenant=pick(tenants),
+        models=models,
+        model=pick(models),
+        request_id=tuple(draw(lists(names, n))),
+        t_start_ms=start,
+        t_first_ms=np.where(column(*draw(lists(st.integers(0, 1), n))) > 0, start, 0),
+        t_end_ms=start + span,
+        prompt_tokens=prompt,
+        cached_tokens=prompt // 2,
+        completion_tokens=column(*draw(lists(st.integers(0, MAX_TOKENS), n))),
+        statuses=statuses,
+        status=pick(statuses),
+        session_id=tuple(draw(lists(names, n))) if draw(st.booleans()) else (),
+        trace_id=(),
+        t_ms=draw(times),
+        requests=column(*draw(lists(st.integers(0, MAX_TOKENS), n))) if n and draw(st.booleans()) else None,
+    )
 
 
 @st.composite
@@ -104,11 +134,14 @@ def usage_batches(draw) -> UsageBatch:
     n = draw(st.integers(0, 4))
     quantity = st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**9), max_value=10**9)
     start = column(*draw(lists(times, n)))
+    labels = ("origin", "event_id", "session_id", "trace_id", "step")
+    maps = st.dictionaries(names, st.just("") | names, max_size=2)
     return UsageBatch(
-        tuple(draw(lists(names, n))), tuple(draw(lists(names, n))), tuple(draw(lists(st.just("") | names, n))),
-        tuple(f"{q:f}" for q in draw(lists(quantity, n))), start, start + 1, draw(times),
-        *(tuple(draw(lists(names, n))) if draw(st.booleans()) else () for _ in range(5)),
-        tuple(draw(lists(st.dictionaries(names, st.just("") | names, max_size=2), n))) if draw(st.booleans()) else (),
+        meter=tuple(draw(lists(names, n))), unit=tuple(draw(lists(names, n))),
+        tenant=tuple(draw(lists(st.just("") | names, n))), quantity=tuple(f"{q:f}" for q in draw(lists(quantity, n))),
+        t0_ms=start, t1_ms=start + 1, t_ms=draw(times),
+        **{name: tuple(draw(lists(names, n))) if draw(st.booleans()) else () for name in labels},
+        dimensions=tuple(draw(lists(maps, n))) if draw(st.booleans()) else (),
     )  # fmt: skip
 
 

@@ -137,8 +137,31 @@ def test_more_rows_than_an_event_may_have():
 def test_a_heartbeat_is_an_empty_batch_that_says_up_to_where():
     none, no = column(), index()
     for batch in (
-        PowerBatch("n", (), no, none, none, none, np.zeros(0, np.uint8), none, t_ms=T0),
-        TokenBatch((), no, (), no, (), none, none, none, none, none, none, t_ms=T0),
+        PowerBatch(
+            node="n",
+            gpus=(),
+            gpu=no,
+            t0_ms=none,
+            t1_ms=none,
+            energy_uj=none,
+            method=np.zeros(0, np.uint8),
+            busy_ms=none,
+            t_ms=T0,
+        ),
+        TokenBatch(
+            tenants=(),
+            tenant=no,
+            models=(),
+            model=no,
+            request_id=(),
+            t_start_ms=none,
+            t_first_ms=none,
+            t_end_ms=none,
+            prompt_tokens=none,
+            cached_tokens=none,
+            completion_tokens=none,
+            t_ms=T0,
+        ),
     ):
         batch.check()
         assert (len(batch), batch.event_ms) == (0, T0)

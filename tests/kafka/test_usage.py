@@ -58,9 +58,18 @@ class Meter(threading.Thread):
 
 def _event(seq: int, workload: str, n: int) -> Event:
     rows = [
-        UsageRow("tool_calls", "call", "0.5", AT_MS + n, AT_MS + n, "acme", "agent", f"{n}-{row}")
+        UsageRow(
+            meter="tool_calls",
+            unit="call",
+            quantity="0.5",
+            t0_ms=AT_MS + n,
+            t1_ms=AT_MS + n,
+            tenant="acme",
+            origin="agent",
+            event_id=f"{n}-{row}",
+        )
         for row in range(ROWS)
-    ]  # fmt: skip
+    ]
     return Event("agents://c", 1, seq, "c", workload, usage_batch(rows, 0))
 
 

@@ -106,9 +106,18 @@ def plan(seed: int) -> Plan:
     )  # fmt: skip
     workers = rng.choice((1, 1, 2, 3))
     return Plan(
-        seed, rng.choice((1, 1, 2, 3)), workers, settings, mix, fates, ways, faults, clock_off_ms,
-        {"H100": 90_000, "A100": 55_000} if rng.random() < 0.7 else {}, chaos_ms,
-    )  # fmt: skip
+        seed=seed,
+        partitions=rng.choice((1, 1, 2, 3)),
+        workers=workers,
+        settings=settings,
+        mix=mix,
+        fates=fates,
+        ways=ways,
+        faults=faults,
+        clock_off_ms=clock_off_ms,
+        floors={"H100": 90_000, "A100": 55_000} if rng.random() < 0.7 else {},
+        chaos_ms=chaos_ms,
+    )
 
 
 def _faults(rng: Random, chaos_ms: float) -> tuple[Fault, ...]:

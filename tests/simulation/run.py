@@ -71,9 +71,17 @@ class Simulation:
         self.appended: dict[TopicPartition, list[tuple[int, Sent]]] = {tp: [] for tp in self.log.messages}
         """What is on the log, with its offset."""
         self.around = Surroundings(
-            self.world, self.rng, self.log, self.group, self.store, plan_.settings,
-            policy(plan_.floors, plan_.settings.idle_policy), plan_.ways, [], self.met,
-        )  # fmt: skip
+            world=self.world,
+            rng=self.rng,
+            log=self.log,
+            group=self.group,
+            store=self.store,
+            settings=plan_.settings,
+            policy=policy(plan_.floors, plan_.settings.idle_policy),
+            ways=plan_.ways,
+            letters=[],
+            met=self.met,
+        )
         self.workers: list[Worker] = []
         self._wanted = plan_.workers
         self._armed: dict[Process, tuple[str, int, Callable[[], None]]] = {}

@@ -21,8 +21,12 @@ FOUND: list[tuple[str, tuple[int, ...]]] = [
 NOW = T0 + 11_000
 """When the first owner reads: what ends 15 s after T0 is in the future then."""
 _CONFIG = PartitionConfig(lateness_ms=0, skew_ms=1_000, idle_timeout_ms=1_000)
-_NOW = Interval("c", "w", "n", "g0", "H100", T0 + 8_000, T0 + 12_000, 60_000_000)
-_SOON = Interval("c", "w", "n", "g1", "H100", T0 + 5_000, T0 + 15_000, 100_000_000)
+_NOW = Interval(
+    cluster="c", workload="w", node="n", gpu="g0", hardware="H100", t0=T0 + 8_000, t1=T0 + 12_000, energy_uj=60_000_000
+)
+_SOON = Interval(
+    cluster="c", workload="w", node="n", gpu="g1", hardware="H100", t0=T0 + 5_000, t1=T0 + 15_000, energy_uj=100_000_000
+)
 _BOTH_WINDOWS = 1_500
 """After this silence the first window is final, and the second, which holds all offsets back, is open."""
 

@@ -14,7 +14,7 @@ from random import Random
 import numpy as np
 
 from contracts import codec, topics
-from contracts.events import Event, Method, PowerBatch, TokenBatch
+from contracts.events import REQUEST_COLUMNS, Event, Method, PowerBatch, TokenBatch
 from tests.simulation.worker import EPOCH_MS
 from tests.support.oracle import Interval, Request
 
@@ -144,10 +144,18 @@ def _send(made, rng, mix, numbers, source, workload, partition, batch, rows, end
     topic = codec.topic_of(batch)
     made.sent.append(
         Sent(
-            f"{source}.{seq}", topic, partition, headers, value, tuple(at_ms), fate, (source, 1, seq),
-            rows if topic == topics.POWER else (), rows if topic == topics.TOKENS else (),
+            name=f"{source}.{seq}",
+            topic=topic,
+            partition=partition,
+            headers=headers,
+            value=value,
+            at_ms=tuple(at_ms),
+            fate=fate,
+            identity=(source, 1, seq),
+            intervals=rows if topic == topics.POWER else (),
+            requests=rows if topic == topics.TOKENS else (),
         )
-    )  # fmt: skip
+    )
 
 
 def _power(rng: Random, mix: Mix, workload: str, end: int, n: int) -> tuple[PowerBatch, tuple[Interval, ...]]:
@@ -156,7 +164,19 @@ def _power(rng: Random, mix: Mix, workload: str, end: int, n: int) -> tuple[Powe
     for gpu, hardware in rng.sample(_GPUS, rng.randrange(1, 3)):
         length = rng.choice((mix.window_ms // 2, mix.window_ms, rng.randrange(1, 2 * mix.window_ms + 2)))
         t1 = EPOCH_MS + end - rng.randrange(3)
-        rows.append(Interval("c", workload, node, gpu, hardware, t1 - length, t1, rng.randrange(10**9), owner))
+        rows.append(
+            Interval(
+                cluster="c",
+                workload=workload,
+                node=node,
+                gpu=gpu,
+                hardware=hardware,
+                t0=t1 - length,
+                t1=t1,
+                energy_uj=rng.randrange(10**9),
+                owner=owner,
+            )
+        )
     made = tuple(rows)
     ints = lambda values: np.array(values, np.int64)  # noqa: E731 - a local shorthand
     batch = PowerBatch(
@@ -177,10 +197,20 @@ def _tokens(rng: Random, mix: Mix, workload: str, end: int, n: int) -> tuple[Tok
         prompt = rng.randrange(900)
         rows.append(
             Request(
-                "c", workload, rng.choice(_TENANTS), rng.choice(_MODELS), f"r{n}.{k}", t0, first, t1, prompt,
-                rng.randrange(prompt + 1), rng.randrange(90), rng.random() < 0.8,
+                cluster="c",
+                workload=workload,
+                tenant=rng.choice(_TENANTS),
+                model=rng.choice(_MODELS),
+                request_id=f"r{n}.{k}",
+                start=t0,
+                first=first,
+                end=t1,
+                prompt=prompt,
+                cached=rng.randrange(prompt + 1),
+                completion=rng.randrange(90),
+                ok=rng.random() < 0.8,
             )
-        )  # fmt: skip
+        )
     made = tuple(rows)
     ints = lambda name: np.array([getattr(r, name) for r in made], np.int64)  # noqa: E731 - a local shorthand
     batch = TokenBatch(
@@ -202,9 +232,23 @@ def _beat(
     none, codes, t_ms = np.zeros(0, np.int64), np.zeros(0, np.uint16), EPOCH_MS + int(end)
     batch: PowerBatch | TokenBatch
     if topic == topics.POWER:
-        batch = PowerBatch("p", (), codes, none, none, none, none.astype(np.uint8), none, "", t_ms)
+        batch = PowerBatch(
+            node="p",
+            gpus=(),
+            gpu=codes,
+            t0_ms=none,
+            t1_ms=none,
+            energy_uj=none,
+            method=none.astype(np.uint8),
+            busy_ms=none,
+            owner="",
+            t_ms=t_ms,
+        )
     else:
-        batch = TokenBatch((), codes, (), codes, (), *(none,) * 6, ("ok",), codes, t_ms=t_ms)
+        numbers_by_name = {c.name: none for c in REQUEST_COLUMNS if c.form == "number" and not c.optional}
+        batch = TokenBatch(
+            tenants=(), tenant=codes, models=(), model=codes, request_id=(), status=codes, t_ms=t_ms, **numbers_by_name
+        )
     _send(made, rng, mix, numbers, f"{who}/{partition}/{topic}", "w", partition, batch, (), end)
 
 
@@ -224,4 +268,14 @@ def _poison(made: Traffic, rng: Random, mix: Mix, partitions: int) -> None:
     h, v = rng.choice(wrong)
     at = rng.uniform(0.0, mix.windows * mix.window_ms + mix.late_ms / 2)
     made.count("poison")
-    made.sent.append(Sent("poison", topic, rng.randrange(partitions), h, v, (at,), Fate.DEAD))
+    made.sent.append(
+        Sent(
+            name="poison",
+            topic=topic,
+            partition=rng.randrange(partitions),
+            headers=h,
+            value=v,
+            at_ms=(at,),
+            fate=Fate.DEAD,
+        )
+    )

@@ -90,9 +90,15 @@ class Worker:
         self.ended = False
         sink: Any = SimulatedSink(self.process)
         self.stream_worker = StreamWorker(
-            around.settings, sink, around.policy, LOG_ID, self._publish, self, self._clock,
+            settings=around.settings,
+            sink=sink,
+            policy=around.policy,
+            log_id=LOG_ID,
+            publish=self._publish,
+            reader=self,
+            clock=self._clock,
             name_takeover=self._name_takeover,
-        )  # fmt: skip
+        )
         self._takeovers = 0
         self._generation = -1
         self._positions: dict[TopicPartition, int] = {}

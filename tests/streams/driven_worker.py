@@ -105,7 +105,13 @@ class Driven:
         self.reader = JournalReader(self.log, self.journal)
         publish = self.publish or self._published
         self.stream_worker = StreamWorker(
-            self.settings, self.sink, self.policy, "log", publish, self.reader, self.clock
+            settings=self.settings,
+            sink=self.sink,
+            policy=self.policy,
+            log_id="log",
+            publish=publish,
+            reader=self.reader,
+            clock=self.clock,
         )
         self.read_to = dict.fromkeys(topics.JOINED, 0)
 

@@ -150,7 +150,15 @@ def work(flood: Flood, dsn: str, settings: Settings) -> dict[str, Any]:
 
     log, began_s = _Log(), time.monotonic()
     with connect(dsn) as warehouse:
-        stream_worker = StreamWorker(settings, Sink(warehouse), Policy(), "log", _refused, log, clock)
+        stream_worker = StreamWorker(
+            settings=settings,
+            sink=Sink(warehouse),
+            policy=Policy(),
+            log_id="log",
+            publish=_refused,
+            reader=log,
+            clock=clock,
+        )
         base_mb = _peak_mb()
         asyncio.run(run())
     return {

@@ -13,13 +13,34 @@ from tests.support.partition_log import Log, power, tokens
 
 def interval(t_s: float, length_s: float = 5, energy_uj: int = 1_000_003, gpu: str = "g0") -> Interval:
     t0 = T0 + int(t_s * 1000)
-    return Interval("c", "w", "n", gpu, "h100", t0, t0 + int(length_s * 1000), energy_uj)
+    return Interval(
+        cluster="c",
+        workload="w",
+        node="n",
+        gpu=gpu,
+        hardware="h100",
+        t0=t0,
+        t1=t0 + int(length_s * 1000),
+        energy_uj=energy_uj,
+    )
 
 
 def request(t_s: float, length_s: float = 3, tenant: str = "acme", name: str = "r0", tokens: int = 100) -> Request:
     start = T0 + int(t_s * 1000)
     end = start + int(length_s * 1000)
-    return Request("c", "w", tenant, "llama", name, start, start + (end - start) // 4, end, tokens, tokens // 5, tokens)
+    return Request(
+        cluster="c",
+        workload="w",
+        tenant=tenant,
+        model="llama",
+        request_id=name,
+        start=start,
+        first=start + (end - start) // 4,
+        end=end,
+        prompt=tokens,
+        cached=tokens // 5,
+        completion=tokens,
+    )
 
 
 @dataclass

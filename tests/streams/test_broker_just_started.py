@@ -42,7 +42,16 @@ class Place:
 
     def send_usage(self) -> None:
         """One row."""
-        row = UsageRow("tool_calls", "call", "1", T0_MS, T0_MS, "acme", "agent", "1")
+        row = UsageRow(
+            meter="tool_calls",
+            unit="call",
+            quantity="1",
+            t0_ms=T0_MS,
+            t1_ms=T0_MS,
+            tenant="acme",
+            origin="agent",
+            event_id="1",
+        )
         with Publisher(self.kafka) as publisher:
             publisher.send(Event("agents://c", 1, 0, "c", "w", usage_batch([row], 0)))
 

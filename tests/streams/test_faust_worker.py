@@ -53,7 +53,16 @@ def poison() -> dict[str, tuple[str, codec.Headers, bytes | None]]:
             type_=type_, source="poison", id_=id_, subject=KEY.decode(), t_ms=START_MS, content_type=content_type
         )
 
-    ahead = Interval("us-east", "chat-70b", "n", "g", "h100", 4_000_000_000_000, 4_000_000_001_000, 1)
+    ahead = Interval(
+        cluster="us-east",
+        workload="chat-70b",
+        node="n",
+        gpu="g",
+        hardware="h100",
+        t0=4_000_000_000_000,
+        t1=4_000_000_001_000,
+        energy_uj=1,
+    )
     future = codec.encode(Event("poison", 1, 0, "us-east", "chat-70b", power([ahead])))
     return {
         "value": (topics.POWER, headers(), b"\xff\x00 not msgpack"),
@@ -69,7 +78,14 @@ def poison() -> dict[str, tuple[str, codec.Headers, bytes | None]]:
 
 def _usage() -> Event:
     at = np.array([START_MS], np.int64)
-    return Event("poison", 1, 0, "us-east", "chat-70b", UsageBatch(("cpu",), ("s",), ("acme",), ("1.5",), at, at + 1))
+    return Event(
+        "poison",
+        1,
+        0,
+        "us-east",
+        "chat-70b",
+        UsageBatch(meter=("cpu",), unit=("s",), tenant=("acme",), quantity=("1.5",), t0_ms=at, t1_ms=at + 1),
+    )
 
 
 @dataclass
@@ -117,9 +133,15 @@ async def _run(settings: Settings) -> Outcome:
         await until(running, lambda: _reaches(committed(place), ends), "every offset was committed")
         letters = [m for messages in read_all(place, topics.DEADLETTER).values() for m in messages]
         return Outcome(
-            totals, audit(operator_reader(running.warehouse)), log, middle, final, committed(place), letters,
-            stream_worker.rejected,
-        )  # fmt: skip
+            totals=totals,
+            audit=audit(operator_reader(running.warehouse)),
+            log=log,
+            committed_halfway=middle,
+            final_halfway_ms=final,
+            committed=committed(place),
+            letters=letters,
+            rejected=stream_worker.rejected,
+        )
 
 
 def _marks(running: Pipeline) -> dict[Place, int]:

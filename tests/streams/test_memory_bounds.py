@@ -43,8 +43,29 @@ def many_workloads(workloads: int) -> Sent:
     sent = Sent()
     for k in range(workloads):
         at = T0 + k % 3 * WINDOW_MS
-        one = Interval("c", f"w{k}", "n", f"g{k}", "h100", at, at + 5_000, 1_000_003)
-        did = Request("c", f"w{k}", "acme", "llama", f"r{k}", at, at + 100, at + 900, 10, 2, 10)
+        one = Interval(
+            cluster="c",
+            workload=f"w{k}",
+            node="n",
+            gpu=f"g{k}",
+            hardware="h100",
+            t0=at,
+            t1=at + 5_000,
+            energy_uj=1_000_003,
+        )
+        did = Request(
+            cluster="c",
+            workload=f"w{k}",
+            tenant="acme",
+            model="llama",
+            request_id=f"r{k}",
+            start=at,
+            first=at + 100,
+            end=at + 900,
+            prompt=10,
+            cached=2,
+            completion=10,
+        )
         sent.intervals.append(one)
         sent.requests.append(did)
         sent.log.append(power([one]), workload=f"w{k}")

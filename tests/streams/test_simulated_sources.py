@@ -16,7 +16,12 @@ from warehouse.reference_data.clusters import list_clusters
 
 def run(warehouse: Warehouse, source: str) -> list[tuple[str, bool]]:
     log = Log()
-    log.append(power([Interval("c", "w", "n", "g", "H100", T0, T0 + 1_000, 5)]), source=source)
+    log.append(
+        power(
+            [Interval(cluster="c", workload="w", node="n", gpu="g", hardware="H100", t0=T0, t1=T0 + 1_000, energy_uj=5)]
+        ),
+        source=source,
+    )
     close(log, T0 - 600_000 + 200_000)
     driven = Driven(warehouse, log)
 

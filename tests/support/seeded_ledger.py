@@ -60,17 +60,68 @@ _HOUR_MS = (REAL_START_MS, REAL_START_MS + MS_PER_HOUR)
 _S1: dict[str, Any] = {"tenant": "acme", "session_id": "s-1"}
 _PLAN, _ACT = ({**_S1, "trace_id": "t-1", "step": step} for step in ("plan", "act"))
 USAGE = [
-    ("eu-1", "chat", UsageRow("tool_calls", "call", "2", END_MS - 9_000, END_MS - 9_000, **_PLAN)),
-    ("eu-1", "chat", UsageRow("tool_calls", "call", "1", END_MS - 8_000, END_MS - 8_000, **_ACT)),
-    ("eu-1", "chat", UsageRow("external_spend", "USD", "0.012500000001", END_MS - 7_000, END_MS - 7_000, **_ACT)),
-    ("eu-1", "chat", UsageRow("search_spend", "EUR", "0.5", END_MS - 7_000, END_MS - 7_000, **_S1)),
-    ("eu-1", "tools", UsageRow("cpu_minutes", "min", "0.25", END_MS - 6_000, END_MS - 1_000, "acme", trace_id="t-1")),
+    (
+        "eu-1",
+        "chat",
+        UsageRow(meter="tool_calls", unit="call", quantity="2", t0_ms=END_MS - 9_000, t1_ms=END_MS - 9_000, **_PLAN),
+    ),
+    (
+        "eu-1",
+        "chat",
+        UsageRow(meter="tool_calls", unit="call", quantity="1", t0_ms=END_MS - 8_000, t1_ms=END_MS - 8_000, **_ACT),
+    ),
+    (
+        "eu-1",
+        "chat",
+        UsageRow(
+            meter="external_spend",
+            unit="USD",
+            quantity="0.012500000001",
+            t0_ms=END_MS - 7_000,
+            t1_ms=END_MS - 7_000,
+            **_ACT,
+        ),
+    ),
+    (
+        "eu-1",
+        "chat",
+        UsageRow(meter="search_spend", unit="EUR", quantity="0.5", t0_ms=END_MS - 7_000, t1_ms=END_MS - 7_000, **_S1),
+    ),
+    (
+        "eu-1",
+        "tools",
+        UsageRow(
+            meter="cpu_minutes",
+            unit="min",
+            quantity="0.25",
+            t0_ms=END_MS - 6_000,
+            t1_ms=END_MS - 1_000,
+            tenant="acme",
+            trace_id="t-1",
+        ),
+    ),
     ("eu-1", "chat", UsageRow("gpu_minutes", "min", "60", *_HOUR_MS, "acme", dimensions={"pod": "p-1", "node": "n1"})),
     ("eu-1", "chat", UsageRow("gpu_minutes", "min", "30.5", *_HOUR_MS, "acme", dimensions={"pod": "p-2"})),
     ("eu-1", "chat", UsageRow("gpu_minutes", "min", "15", *_HOUR_MS, "globex")),
-    ("eu-1", "chat", UsageRow("gpu_minutes", "h", "1", END_MS - 1, END_MS - 1, "globex")),
-    ("sim-1", "chat", UsageRow("gpu_minutes", "min", "-5", _HOUR_MS[1], _HOUR_MS[1], "initech")),
-    ("eu-1", "chat", UsageRow("tool_calls", "call", "4", END_MS - 5_000, END_MS - 5_000, session_id="s-1")),
+    (
+        "eu-1",
+        "chat",
+        UsageRow(meter="gpu_minutes", unit="h", quantity="1", t0_ms=END_MS - 1, t1_ms=END_MS - 1, tenant="globex"),
+    ),
+    (
+        "sim-1",
+        "chat",
+        UsageRow(
+            meter="gpu_minutes", unit="min", quantity="-5", t0_ms=_HOUR_MS[1], t1_ms=_HOUR_MS[1], tenant="initech"
+        ),
+    ),
+    (
+        "eu-1",
+        "chat",
+        UsageRow(
+            meter="tool_calls", unit="call", quantity="4", t0_ms=END_MS - 5_000, t1_ms=END_MS - 5_000, session_id="s-1"
+        ),
+    ),
 ]
 """Metered quantities, those of agent session `s-1` first; nobody knows whose the last is."""
 
@@ -251,21 +302,21 @@ def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_m
         ),
     )
     facts = Facts(
-        subjects,
-        hardwares,
-        [""],
-        tenants,
-        models,
-        Energy(
-            w_gpu,
-            subject_of_gpu[gpu],
-            np.array([hardwares.index(x[2]) for x in gpus])[gpu],
-            np.zeros_like(gpu),
-            energy,
-            covered,
-            np.zeros_like(gpu),
+        subjects=subjects,
+        hardwares=hardwares,
+        owners=[""],
+        tenants=tenants,
+        models=models,
+        energy=Energy(
+            window_start=w_gpu,
+            subject=subject_of_gpu[gpu],
+            hardware=np.array([hardwares.index(x[2]) for x in gpus])[gpu],
+            owner=np.zeros_like(gpu),
+            energy_uj=energy,
+            covered_ms=covered,
+            method=np.zeros_like(gpu),
         ),
-        Tokens(
+        tokens=Tokens(
             w_tok,
             np.array([x[2] for x in work])[tenant_of_row],
             np.array([tenants.index(x[0]) for x in work])[tenant_of_row],

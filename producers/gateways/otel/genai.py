@@ -212,11 +212,19 @@ class GenAIReader:
         row = self._reader.row(payload, "")
         dimensions = {"tool": tool, "agent": agent, "status": "error" if span.failed else "ok"}
         usage = UsageRow(
-            AGENTS[_text(span, OPERATION)], "1", "1", row.t_start_ms, row.t_end_ms, row.tenant, ORIGIN, row.request_id,
-            text_or_empty(self._attribute(self._rules.session, span, tree)), text_or_empty(span.trace_id),
-            text_or_empty(self._attribute(self._rules.step, span, tree)) or tool or agent,
-            {name: value for name, value in dimensions.items() if value},
-        )  # fmt: skip
+            meter=AGENTS[_text(span, OPERATION)],
+            unit="1",
+            quantity="1",
+            t0_ms=row.t_start_ms,
+            t1_ms=row.t_end_ms,
+            tenant=row.tenant,
+            origin=ORIGIN,
+            event_id=row.request_id,
+            session_id=text_or_empty(self._attribute(self._rules.session, span, tree)),
+            trace_id=text_or_empty(span.trace_id),
+            step=text_or_empty(self._attribute(self._rules.step, span, tree)) or tool or agent,
+            dimensions={name: value for name, value in dimensions.items() if value},
+        )
         return AgentUsage(usage, text_or_empty(str(span.resource.get(SERVICE, ""))), (row.request_id,))
 
     def _payer_of(self, span: Span, tree: SpanTree) -> str:

@@ -138,11 +138,18 @@ def _decode_span_by_span(body: bytes, selection: SpanSelection, why: Exception) 
 def _span(span: _Span, scope: str, resource: dict[str, AttributeValue], selection: SpanSelection) -> Span:
     events = [_int(event.timeUnixNano) for event in span.events if event.name in selection.events]
     return Span(
-        span.traceId.lower(), span.spanId.lower(), (span.parentSpanId or "").lower(), _code(span.kind, _KINDS),
-        _int(span.startTimeUnixNano), _int(span.endTimeUnixNano),
-        span.status is not None and _code(span.status.code, _STATUSES) == ERROR, scope,
-        _select(span.attributes, selection), resource, min(events, default=0),
-    )  # fmt: skip
+        trace_id=span.traceId.lower(),
+        span_id=span.spanId.lower(),
+        parent_id=(span.parentSpanId or "").lower(),
+        kind=_code(span.kind, _KINDS),
+        start_ns=_int(span.startTimeUnixNano),
+        end_ns=_int(span.endTimeUnixNano),
+        failed=span.status is not None and _code(span.status.code, _STATUSES) == ERROR,
+        scope=scope,
+        attributes=_select(span.attributes, selection),
+        resource=resource,
+        event_ns=min(events, default=0),
+    )
 
 
 def _select(pairs: list[_KeyValue], selection: SpanSelection) -> dict[str, AttributeValue]:

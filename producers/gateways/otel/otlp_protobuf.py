@@ -44,10 +44,18 @@ def _spans(request: Any, selection: SpanSelection) -> Iterator[Span]:
 def _span(span: Any, scope: str, resource: dict[str, AttributeValue], selection: SpanSelection) -> Span:
     events = [event.time_unix_nano for event in span.events if event.name in selection.events]
     return Span(
-        span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex(), span.kind, span.start_time_unix_nano,
-        span.end_time_unix_nano, span.status.code == ERROR, scope, _select(span.attributes, selection), resource,
-        min(events, default=0),
-    )  # fmt: skip
+        trace_id=span.trace_id.hex(),
+        span_id=span.span_id.hex(),
+        parent_id=span.parent_span_id.hex(),
+        kind=span.kind,
+        start_ns=span.start_time_unix_nano,
+        end_ns=span.end_time_unix_nano,
+        failed=span.status.code == ERROR,
+        scope=scope,
+        attributes=_select(span.attributes, selection),
+        resource=resource,
+        event_ns=min(events, default=0),
+    )
 
 
 def _select(pairs: Collection[_Pair], selection: SpanSelection) -> dict[str, AttributeValue]:

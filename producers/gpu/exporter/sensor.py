@@ -91,12 +91,16 @@ class ExporterSensor:
         self._refused = [*page.refused, *self._unusable_uuids(page)]
         readings = [
             GpuReading(
-                uuid, products.get(uuid, "unknown"), t_ms, monotonic_ms, _rounded(counters.get(uuid)),
-                next((v for values in watts if (v := values.get(uuid)) is not None), None),
-                _ratio(utilisation.get(uuid), exporter.utilisation_scale),
+                gpu_uuid=uuid,
+                hardware=products.get(uuid, "unknown"),
+                t_ms=t_ms,
+                monotonic_ms=monotonic_ms,
+                counter_mj=_rounded(counters.get(uuid)),
+                watts=next((v for values in watts if (v := values.get(uuid)) is not None), None),
+                utilisation=_ratio(utilisation.get(uuid), exporter.utilisation_scale),
             )
             for uuid in uuids
-        ]  # fmt: skip
+        ]
         return [reading for reading in readings if self._is_new(reading)]
 
     def drain_refused(self) -> list[str]:

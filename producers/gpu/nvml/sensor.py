@@ -135,7 +135,15 @@ class NvmlSensor:
             log.error("%s (%s) is lost, the other GPUs are read: %s", gpu.uuid, gpu.hardware, error)
             return None
         utilisation = rates.gpu / 100 if rates is not None else None
-        return GpuReading(gpu.uuid, gpu.hardware, wall_ms, monotonic_ms, counter_mj or None, watts, utilisation)
+        return GpuReading(
+            gpu_uuid=gpu.uuid,
+            hardware=gpu.hardware,
+            t_ms=wall_ms,
+            monotonic_ms=monotonic_ms,
+            counter_mj=counter_mj or None,
+            watts=watts,
+            utilisation=utilisation,
+        )
 
     def _value(self, read: Callable[[Any], Any], gpu: _NvmlGpu) -> Any:
         """Return the value, or None for any error but a lost GPU."""

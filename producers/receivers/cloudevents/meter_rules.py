@@ -179,10 +179,19 @@ class _Rule:
         session, trace, step = (self._text(event, place, steps) for place, steps in self._texts)
         dimensions = ((name, self._text(event, place, steps)) for name, place, steps in self._group_by)
         row = UsageRow(
-            self.slug, self._unit, self._quantity(event), event.time_ms, event.time_ms, self._payer(event, caller),
-            event.source, event.id, session, trace or event.trace_id, step,
-            {name: text for name, text in dimensions if text},
-        )  # fmt: skip
+            meter=self.slug,
+            unit=self._unit,
+            quantity=self._quantity(event),
+            t0_ms=event.time_ms,
+            t1_ms=event.time_ms,
+            tenant=self._payer(event, caller),
+            origin=event.source,
+            event_id=event.id,
+            session_id=session,
+            trace_id=trace or event.trace_id,
+            step=step,
+            dimensions={name: text for name, text in dimensions if text},
+        )
         row_workload = self._text(event, self._workload, self._workload_path) if self._workload_path else self._workload
         return MeteredRow(row_workload or workload, row)
 

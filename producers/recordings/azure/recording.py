@@ -97,17 +97,23 @@ def azure(
         )  # fmt: skip
 
     return Recording(
-        cluster, f"Azure LLM inference, {stem}", start_ms, end_ms, (start_ms, end_ms), names.workload,
-        requests + intervals, events,
-        {"requests": f"{requests}", "prompt tokens": f"{prompt}", "completion tokens": f"{completion}"},
-        (RecordingIdleFloor(power.hardware, round(power.idle_w * 1000), "the power model of this replay"),),
-        (
+        cluster=cluster,
+        name=f"Azure LLM inference, {stem}",
+        start_ms=start_ms,
+        end_ms=end_ms,
+        window=(start_ms, end_ms),
+        workload=names.workload,
+        rows=requests + intervals,
+        events=events,
+        references={"requests": f"{requests}", "prompt tokens": f"{prompt}", "completion tokens": f"{completion}"},
+        idle_floors=(RecordingIdleFloor(power.hardware, round(power.idle_w * 1000), "the power model of this replay"),),
+        notes=(
             f"Energy, times to first and last token: SIMULATED by a model, {power}.",
             "Energy after an hour without requests is left out, as if the recording had paused.",
             f"Tenants: SHA-256 of the line's number picks one of {tenants}, weighted 1, 1/2, 1/3 ...",
         ),
         simulated=True,
-    )  # fmt: skip
+    )
 
 
 def tenant_of(line: int, tenants: int) -> str:
@@ -166,9 +172,19 @@ def _rows(file: Path, names: AzureNames, tenants: int, power: PowerModel) -> Ite
         yield from _power(server.until(now_ms * 1000), names, power.hardware)
         first_ms, end_ms = served.first_us // 1000, served.end_us // 1000
         yield TokenRow(
-            key_ms(now_ms, end_ms), names.cluster, names.workload, tenant_of(item.line, tenants), names.model,
-            f"{file.stem}-{item.line}", now_ms, first_ms, end_ms, item.prompt_tokens, 0, item.completion_tokens,
-        )  # fmt: skip
+            key_ms=key_ms(now_ms, end_ms),
+            cluster=names.cluster,
+            workload=names.workload,
+            tenant=tenant_of(item.line, tenants),
+            model=names.model,
+            request_id=f"{file.stem}-{item.line}",
+            t_start_ms=now_ms,
+            t_first_ms=first_ms,
+            t_end_ms=end_ms,
+            prompt_tokens=item.prompt_tokens,
+            cached_tokens=0,
+            completion_tokens=item.completion_tokens,
+        )
     yield from _power(server.drain(), names, power.hardware)
 
 
@@ -176,6 +192,14 @@ def _power(seconds: Iterator[ServerSecond], names: AzureNames, hardware: str) ->
     for t_ms, energies in seconds:
         for gpu, energy_uj in enumerate(energies):
             yield PowerRow(
-                key_ms(t_ms, t_ms + 1000), names.cluster, names.workload, "modelled", f"modelled-{gpu}", hardware,
-                t_ms, t_ms + 1000, energy_uj, Method.ESTIMATED,
-            )  # fmt: skip
+                key_ms=key_ms(t_ms, t_ms + 1000),
+                cluster=names.cluster,
+                workload=names.workload,
+                node="modelled",
+                gpu_uuid=f"modelled-{gpu}",
+                hardware=hardware,
+                t0_ms=t_ms,
+                t1_ms=t_ms + 1000,
+                energy_uj=energy_uj,
+                method=Method.ESTIMATED,
+            )

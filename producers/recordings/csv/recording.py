@@ -68,7 +68,16 @@ def csv_recording(
         check_name(field_name, name)
     if max_gap_ms <= 0:
         raise BadInput("max_gap_ms", max_gap_ms, "give 1 ms or more")
-    defaults = CsvDefaults(cluster, workload, node, gpu, hardware, owner, base.offset_ms(utc_offset), max_gap_ms)
+    defaults = CsvDefaults(
+        cluster=cluster,
+        workload=workload,
+        node=node,
+        gpu=gpu,
+        hardware=hardware,
+        owner=owner,
+        zone_ms=base.offset_ms(utc_offset),
+        max_gap_ms=max_gap_ms,
+    )
     span = RecordingSpan()
     for row in token_rows(tokens, defaults):
         if isinstance(row, TokenRow):
@@ -94,9 +103,16 @@ def csv_recording(
         )  # fmt: skip
 
     return Recording(
-        cluster, f"{tokens.name} and {power.name}", start_ms, end_ms, (start_ms, end_ms), "", span.rows, events,
+        cluster=cluster,
+        name=f"{tokens.name} and {power.name}",
+        start_ms=start_ms,
+        end_ms=end_ms,
+        window=(start_ms, end_ms),
+        workload="",
+        rows=span.rows,
+        events=events,
         notes=_notes(power, defaults, span),
-    )  # fmt: skip
+    )
 
 
 def _in_order(rows: Iterator[Row | BadRow]) -> Iterator[tuple[int, Row | BadRow]]:

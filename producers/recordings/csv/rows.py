@@ -140,9 +140,11 @@ def power_rows(path: Path, defaults: CsvDefaults, anomalies: ReadingAnomalies) -
         anomalies.resets += result.resets
         first = first_readings.setdefault(gpu, reading)
         for i in result.intervals:
+            cluster, workload = first.group
             yield PowerRow(
-                key_ms(i.t0_ms, i.t1_ms), *first.group, first.node, i.gpu_uuid, i.hardware, i.t0_ms, i.t1_ms,
-                i.energy_uj, i.method, i.busy_ms, first.owner,
+                key_ms=key_ms(i.t0_ms, i.t1_ms), cluster=cluster, workload=workload, node=first.node,
+                gpu_uuid=i.gpu_uuid, hardware=i.hardware, t0_ms=i.t0_ms, t1_ms=i.t1_ms, energy_uj=i.energy_uj,
+                method=i.method, busy_ms=i.busy_ms, owner=first.owner,
             )  # fmt: skip
         if result.intervals or result.gaps:
             first_readings[gpu] = reading
@@ -162,10 +164,13 @@ def _token_row(line: CsvLine, stem: str, defaults: CsvDefaults) -> TokenRow:
     tenant = _required(line, "tenant")
     if tenant.startswith("__"):
         raise BadCell("tenant", tenant, "names that begin with '__' are Wattlog's own")
+    cluster, workload = _group(line, defaults)
     return TokenRow(
-        key_ms(start_ms, end_ms), *_group(line, defaults), tenant, _required(line, "model"),
-        line.text("request_id", f"{stem}-{line.number}"), start_ms, first_ms, end_ms, prompt, cached, completion,
-        line.text("status", "ok"), line.text("session_id", ""), line.text("trace_id", ""),
+        key_ms=key_ms(start_ms, end_ms), cluster=cluster, workload=workload, tenant=tenant,
+        model=_required(line, "model"), request_id=line.text("request_id", f"{stem}-{line.number}"),
+        t_start_ms=start_ms, t_first_ms=first_ms, t_end_ms=end_ms, prompt_tokens=prompt, cached_tokens=cached,
+        completion_tokens=completion, status=line.text("status", "ok"), session_id=line.text("session_id", ""),
+        trace_id=line.text("trace_id", ""),
     )  # fmt: skip
 
 
@@ -192,9 +197,14 @@ def _reading(line: CsvLine, table: CsvTable, defaults: CsvDefaults) -> PowerRead
         raise BadCell(column, line.get(column), "no reading: neither a counter nor watts")
     gpu = line.text("gpu", defaults.gpu)
     reading = intervals.GpuReading(
-        f"gpu-{gpu}" if gpu.isdecimal() else gpu, line.text("hardware", defaults.hardware), t_ms, t_ms, counter_mj,
-        watts, _utilisation(line),
-    )  # fmt: skip
+        gpu_uuid=f"gpu-{gpu}" if gpu.isdecimal() else gpu,
+        hardware=line.text("hardware", defaults.hardware),
+        t_ms=t_ms,
+        monotonic_ms=t_ms,
+        counter_mj=counter_mj,
+        watts=watts,
+        utilisation=_utilisation(line),
+    )
     owner = line.text("owner", defaults.owner)
     return PowerReading(t_ms, line.number, reading, _group(line, defaults), line.text("node", defaults.node), owner)
 

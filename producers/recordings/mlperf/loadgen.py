@@ -75,9 +75,19 @@ def read_run(directory: Path, zone_ms: int) -> LoadgenRun:
     else:
         issue_ms = 0.0 if scenario == "Offline" else max(0.0, end_ms - begin_ms - latency_ms[1.0])
     return LoadgenRun(
-        sut, model_name(directory, sut, scenario), scenario, begin_ms, end_ms, samples, tokens, samples_per_s,
-        tokens_per_s, issue_ms, latency_ms, log.text("result_validity", default="unknown"),
-    )  # fmt: skip
+        sut=sut,
+        model=model_name(directory, sut, scenario),
+        scenario=scenario,
+        begin_ms=begin_ms,
+        end_ms=end_ms,
+        samples=samples,
+        tokens=tokens,
+        samples_per_s=samples_per_s,
+        tokens_per_s=tokens_per_s,
+        issue_ms=issue_ms,
+        latency_ms=latency_ms,
+        valid=log.text("result_validity", default="unknown"),
+    )
 
 
 def model_name(directory: Path, sut: str, scenario: str) -> str:

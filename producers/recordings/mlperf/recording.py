@@ -110,10 +110,18 @@ def mlperf(
         )  # fmt: skip
 
     return Recording(
-        cluster, f"MLPerf {run.model} {run.scenario} on {run.sut}", start_ms, end_ms, stamps,
-        workload, sum(1 for _ in _pieces(readings, cut, stamps)) + run.samples, events,
-        _references(run, readings, cut), notes=_notes(run, readings, cut), edges=beside,
-    )  # fmt: skip
+        cluster=cluster,
+        name=f"MLPerf {run.model} {run.scenario} on {run.sut}",
+        start_ms=start_ms,
+        end_ms=end_ms,
+        window=stamps,
+        workload=workload,
+        rows=sum(1 for _ in _pieces(readings, cut, stamps)) + run.samples,
+        events=events,
+        references=_references(run, readings, cut),
+        notes=_notes(run, readings, cut),
+        edges=beside,
+    )
 
 
 def read_readings(path: Path, zone_ms: int) -> Iterator[WallReading | BadRow]:
@@ -209,10 +217,17 @@ def _power_rows(
         a, b = piece.a, piece.b
         place = next((i for i, cut in enumerate(cuts) if piece.inside(cut)), len(cuts))
         yield PowerRow(
-            key_ms(a.t_ms, b.t_ms), cluster, workloads[place], "wall", uuid, hardware, a.t_ms, b.t_ms,
-            trapezoids[place].energy_uj(a.power_uw, b.power_uw, b.t_ms - a.t_ms),
-            Method.INTEGRATED if piece.gap_ms <= MAX_GAP_MS else Method.ESTIMATED,
-        )  # fmt: skip
+            key_ms=key_ms(a.t_ms, b.t_ms),
+            cluster=cluster,
+            workload=workloads[place],
+            node="wall",
+            gpu_uuid=uuid,
+            hardware=hardware,
+            t0_ms=a.t_ms,
+            t1_ms=b.t_ms,
+            energy_uj=trapezoids[place].energy_uj(a.power_uw, b.power_uw, b.t_ms - a.t_ms),
+            method=Method.INTEGRATED if piece.gap_ms <= MAX_GAP_MS else Method.ESTIMATED,
+        )
 
 
 def _token_rows(run: LoadgenRun, names: tuple[str, str, str]) -> Iterator[Row]:
@@ -224,9 +239,19 @@ def _token_rows(run: LoadgenRun, names: tuple[str, str, str]) -> Iterator[Row]:
     width = len(str(run.samples - 1))
     for i in np.argsort(keys, kind="stable").tolist():
         yield TokenRow(
-            int(keys[i]), cluster, workload, tenant, run.model, f"{run.model}-{run.scenario}-{i:0{width}d}",
-            int(start_ms[i]), 0, int(end_ms[i]), 0, 0, tokens[i],
-        )  # fmt: skip
+            key_ms=int(keys[i]),
+            cluster=cluster,
+            workload=workload,
+            tenant=tenant,
+            model=run.model,
+            request_id=f"{run.model}-{run.scenario}-{i:0{width}d}",
+            t_start_ms=int(start_ms[i]),
+            t_first_ms=0,
+            t_end_ms=int(end_ms[i]),
+            prompt_tokens=0,
+            cached_tokens=0,
+            completion_tokens=tokens[i],
+        )
 
 
 def request_times(run: LoadgenRun) -> tuple[I64, I64]:

@@ -41,7 +41,16 @@ class WeightsVersion(NamedTuple):
     version: int
 
 
-DEFAULT_WEIGHTS = WeightsVersion(ANY, ANY, 0, 2**62, 1000, 0, 3000, 1)
+DEFAULT_WEIGHTS = WeightsVersion(
+    model=ANY,
+    hardware=ANY,
+    valid_from_ms=0,
+    valid_to_ms=2**62,
+    prompt_milli=1000,
+    cached_milli=0,
+    completion_milli=3000,
+    version=1,
+)
 """1 per computed prompt token, 0 per cached, 3 per completion token (docs/ARCHITECTURE.md, "The rule")."""
 
 

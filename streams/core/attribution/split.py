@@ -55,9 +55,18 @@ def energy_by_hardware(facts: Facts, keys: GroupKeys, policy: Policy) -> Hardwar
     free = np.array([topics.is_unallocated(workload) for _, workload in facts.subjects] or [False])
     first = np.searchsorted(group, np.arange(len(keys.groups) + 1))
     return HardwareEnergy(
-        group, hardware, window_start, energy_uj, np.minimum(energy_uj, floor[0] * covered_ms), method,
-        np.argsort(owner_rank)[owner], floor[1], free[e.subject[at]], first[:-1], np.diff(first),
-    )  # fmt: skip
+        group=group,
+        hardware=hardware,
+        window_start=window_start,
+        energy_uj=energy_uj,
+        idle_uj=np.minimum(energy_uj, floor[0] * covered_ms),
+        method=method,
+        owner=np.argsort(owner_rank)[owner],
+        floor_version=floor[1],
+        unallocated=free[e.subject[at]],
+        first=first[:-1],
+        count=np.diff(first),
+    )
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,15 @@ def work_by_tenant(facts: Facts, keys: GroupKeys) -> TenantWork:
     amounts = np.zeros((len(AMOUNTS), len(key)), np.int64)
     for total, amount in zip(amounts, t.amounts, strict=True):
         np.add.at(total, inverse, amount)
-    return TenantWork(key, inverse, group[at], t.window_start[at], t.tenant[at], t.model[at], amounts)
+    return TenantWork(
+        key=key,
+        of_tokens=inverse,
+        group=group[at],
+        window_start=t.window_start[at],
+        tenant=t.tenant[at],
+        model=t.model[at],
+        amounts=amounts,
+    )
 
 
 @dataclass(frozen=True)
@@ -134,7 +151,17 @@ def split_energy_over_tenants(facts: Facts, energy: HardwareEnergy, tenants: Ten
     several = energy.count[energy.group[hardware_row]] > 1
     if several.any():
         amounts, work = _divide_by_energy(energy, tenants, tenant_row, hardware_row, several, work)
-    return EnergySplit(tenant_row, hardware_row, weights, looked_up[3], active_part, idle_part, amounts, work, has_work)
+    return EnergySplit(
+        tenant_row=tenant_row,
+        hardware_row=hardware_row,
+        weights=weights,
+        weights_version=looked_up[3],
+        active_uj=active_part,
+        idle_uj=idle_part,
+        amounts=amounts,
+        work=work,
+        has_work=has_work,
+    )
 
 
 def _divide_by_energy(

@@ -89,7 +89,17 @@ def open_field(
                 lay_floors(warehouse)
                 feeder = Feeder(world, kafka_config(deployment.settings), seed=seed)
                 crew = Crew(deployment)
-                made = Field(deployment, warehouse, crew, world, feeder, progress, address, dsn, database)
+                made = Field(
+                    deployment=deployment,
+                    warehouse=warehouse,
+                    crew=crew,
+                    world=world,
+                    feeder=feeder,
+                    progress=progress,
+                    address=address,
+                    chdb_dsn=dsn,
+                    database=database,
+                )
                 try:
                     yield made
                 finally:

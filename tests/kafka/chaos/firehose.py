@@ -101,9 +101,16 @@ def _power(rng: np.random.Generator, w: int) -> PowerBatch:
     gpus = tuple((f"GPU-{w}-{g}", "NVIDIA H100 80GB HBM3") for g in range(ROWS))
     start = np.zeros(ROWS, np.int64)
     return PowerBatch(
-        f"n{w}", gpus, np.arange(ROWS, dtype=np.uint16), start, start + 1000,
-        rng.integers(70_000_000, 700_000_000, ROWS), np.zeros(ROWS, np.uint8), np.full(ROWS, -1, np.int64), "owner",
-    )  # fmt: skip
+        node=f"n{w}",
+        gpus=gpus,
+        gpu=np.arange(ROWS, dtype=np.uint16),
+        t0_ms=start,
+        t1_ms=start + 1000,
+        energy_uj=rng.integers(70_000_000, 700_000_000, ROWS),
+        method=np.zeros(ROWS, np.uint8),
+        busy_ms=np.full(ROWS, -1, np.int64),
+        owner="owner",
+    )
 
 
 def _tokens(rng: np.random.Generator) -> TokenBatch:
@@ -112,9 +119,20 @@ def _tokens(rng: np.random.Generator) -> TokenBatch:
     start = end - rng.integers(200, 8_000, ROWS)
     prompt = rng.integers(50, 4_000, ROWS)
     return TokenBatch(
-        tenants, rng.integers(0, 20, ROWS).astype(np.uint16), ("m",), np.zeros(ROWS, np.uint16), (), start,
-        start + 100, end, prompt, prompt // 3, rng.integers(10, 900, ROWS), ("ok",), np.zeros(ROWS, np.uint16),
-    )  # fmt: skip
+        tenants=tenants,
+        tenant=rng.integers(0, 20, ROWS).astype(np.uint16),
+        models=("m",),
+        model=np.zeros(ROWS, np.uint16),
+        request_id=(),
+        t_start_ms=start,
+        t_first_ms=start + 100,
+        t_end_ms=end,
+        prompt_tokens=prompt,
+        cached_tokens=prompt // 3,
+        completion_tokens=rng.integers(10, 900, ROWS),
+        statuses=("ok",),
+        status=np.zeros(ROWS, np.uint16),
+    )
 
 
 def _at(batch: PowerBatch, base_ms: int) -> PowerBatch:

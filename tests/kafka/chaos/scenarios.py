@@ -121,9 +121,22 @@ def play(
         verdict = judge(run)
         whole = verdict.sound and not (run.crew.ended or letters < len(run.feeder.poisoned))
         return Outcome(
-            name, rounds, run.crew.kills, len(run.crew.ended), run.crew.rebalances(), run.feeder.messages,
-            verdict.duplicates, letters, round(recovery.p50_s, 2), round(recovery.max_s, 2), verdict.residual_uj,
-            verdict.sequence_gaps, verdict.ledger_rows, verdict.fingerprint == verdict.undisturbed,
-            verdict.ledger_sha256 == verdict.oracle_sha256, whole, verdict.fingerprint,
-            round(time.monotonic() - begun, 1),
-        )  # fmt: skip
+            name=name,
+            rounds=rounds,
+            kills=run.crew.kills,
+            ended=len(run.crew.ended),
+            rebalances=run.crew.rebalances(),
+            messages=run.feeder.messages,
+            duplicates=verdict.duplicates,
+            dead_letters=letters,
+            recover_p50_s=round(recovery.p50_s, 2),
+            recover_max_s=round(recovery.max_s, 2),
+            residual_uj=verdict.residual_uj,
+            sequence_gaps=verdict.sequence_gaps,
+            rows=verdict.ledger_rows,
+            fingerprint_equal=verdict.fingerprint == verdict.undisturbed,
+            oracle_equal=verdict.ledger_sha256 == verdict.oracle_sha256,
+            sound=whole,
+            fingerprint=verdict.fingerprint,
+            seconds=round(time.monotonic() - begun, 1),
+        )

@@ -79,10 +79,19 @@ def judge(field: Field) -> Verdict:
         finally:
             again.command(f"DROP DATABASE IF EXISTS `{field.database}_again`")
     return Verdict(
-        books.residual_uj, books.sequence_gaps, books.duplicates, books.ok, len(found), int(stray["n"]),
-        len(found.items() ^ expected.items()), _digest(expected), _digest(found),
-        _fingerprint(field.world, field.warehouse), undisturbed, requests == field.warehouse.query(_FACTS),
-    )  # fmt: skip
+        residual_uj=books.residual_uj,
+        sequence_gaps=books.sequence_gaps,
+        duplicates=books.duplicates,
+        audit_ok=books.ok,
+        ledger_rows=len(found),
+        stray_rows=int(stray["n"]),
+        wrong_rows=len(found.items() ^ expected.items()),
+        oracle_sha256=_digest(expected),
+        ledger_sha256=_digest(found),
+        fingerprint=_fingerprint(field.world, field.warehouse),
+        undisturbed=undisturbed,
+        requests_equal=requests == field.warehouse.query(_FACTS),
+    )
 
 
 def assert_sound(verdict: Verdict) -> None:

@@ -76,11 +76,18 @@ class World:
         owner = "acme" if n >= 0 and n % 3 == 0 else ""
         rows = [
             Interval(
-                cluster, name, node, f"GPU-{node}-{g}", "L40S" if n >= 0 and n % 4 == 0 and g < 2 else "H100",
-                t0_ms, t1_ms, self._rng.randrange(10_000_000, 175_000_000), owner,
+                cluster=cluster,
+                workload=name,
+                node=node,
+                gpu=f"GPU-{node}-{g}",
+                hardware="L40S" if n >= 0 and n % 4 == 0 and g < 2 else "H100",
+                t0=t0_ms,
+                t1=t1_ms,
+                energy_uj=self._rng.randrange(10_000_000, 175_000_000),
+                owner=owner,
             )
             for g in range(GPUS)
-        ]  # fmt: skip
+        ]
         self.intervals += rows
         return power(rows)
 
@@ -97,6 +104,16 @@ class World:
         first = 0 if rng.random() < 0.1 else rng.randrange(start, end + 1)
         prompt = rng.randrange(1, 4_000)
         return Request(
-            cluster, name, rng.choice(_TENANTS), rng.choice(_MODELS), f"r{len(self.requests)}.{rng.getrandbits(40):x}",
-            start, first, end, prompt, rng.randrange(prompt + 1), rng.randrange(600), rng.random() > 0.02,
-        )  # fmt: skip
+            cluster=cluster,
+            workload=name,
+            tenant=rng.choice(_TENANTS),
+            model=rng.choice(_MODELS),
+            request_id=f"r{len(self.requests)}.{rng.getrandbits(40):x}",
+            start=start,
+            first=first,
+            end=end,
+            prompt=prompt,
+            cached=rng.randrange(prompt + 1),
+            completion=rng.randrange(600),
+            ok=rng.random() > 0.02,
+        )

@@ -75,7 +75,19 @@ def test_in_the_ledger_a_holder_bears_its_share_of_the_boards_idle_floor(tmp_pat
     log = ledger.Log()
     for event in sent.stored:
         log.append(event.batch, event.cluster, event.workload, event.source)
-    request = Request("east", "chat", "globex", "llama", "r", T0, T0 + 1_000, T0 + 30_000, 500, 0, 500)
+    request = Request(
+        cluster="east",
+        workload="chat",
+        tenant="globex",
+        model="llama",
+        request_id="r",
+        start=T0,
+        first=T0 + 1_000,
+        end=T0 + 30_000,
+        prompt=500,
+        cached=0,
+        completion=500,
+    )
     log.append(ledger.tokens([request]), "east", "chat")
     ledger.close(log, T0 + 30_000)
     store = ledger.Worker(log, policy=ledger.policy({"H100": 60_000})).run()

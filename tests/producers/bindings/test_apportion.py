@@ -37,7 +37,15 @@ def shares(*weights: int) -> GpuShares:
 
 
 def interval(span_ms: int, energy_uj: int, busy_ms: int = -1) -> EnergyInterval:
-    return EnergyInterval("GPU-a", "H100", T0, T0 + span_ms, energy_uj, Method.COUNTER, busy_ms)
+    return EnergyInterval(
+        gpu_uuid="GPU-a",
+        hardware="H100",
+        t0_ms=T0,
+        t1_ms=T0 + span_ms,
+        energy_uj=energy_uj,
+        method=Method.COUNTER,
+        busy_ms=busy_ms,
+    )
 
 
 @st.composite

@@ -47,7 +47,17 @@ def run(readings: Iterable[GpuReading], max_gap_ms: int = 10_000) -> tuple[list[
 
 def test_a_counter_difference_is_the_energy_to_the_microjoule() -> None:
     intervals, odd = run([FIRST, at(1000, counter_mj=10_301)])
-    assert intervals == [EnergyInterval("GPU-1", FIRST.hardware, T0, T0 + 1000, 301_000, Method.COUNTER, 500)]
+    assert intervals == [
+        EnergyInterval(
+            gpu_uuid="GPU-1",
+            hardware=FIRST.hardware,
+            t0_ms=T0,
+            t1_ms=T0 + 1000,
+            energy_uj=301_000,
+            method=Method.COUNTER,
+            busy_ms=500,
+        )
+    ]
     assert not any(odd.values())
 
 
@@ -173,12 +183,12 @@ def test_an_interval_longer_than_the_contract_allows_is_split_without_losing_a_m
 
 
 def test_merging_across_a_hole_keeps_the_joules_and_says_that_they_are_an_estimate() -> None:
-    a = EnergyInterval("g", "h", 0, 1000, 5, Method.COUNTER, 100)
+    a = EnergyInterval(gpu_uuid="g", hardware="h", t0_ms=0, t1_ms=1000, energy_uj=5, method=Method.COUNTER, busy_ms=100)
     assert merge_intervals(a, replace(a, t0_ms=1000, t1_ms=2000)) == EnergyInterval(
-        "g", "h", 0, 2000, 10, Method.COUNTER, 200
+        gpu_uuid="g", hardware="h", t0_ms=0, t1_ms=2000, energy_uj=10, method=Method.COUNTER, busy_ms=200
     )
     assert merge_intervals(a, replace(a, t0_ms=1500, t1_ms=2000)) == EnergyInterval(
-        "g", "h", 0, 2000, 10, Method.ESTIMATED, 200
+        gpu_uuid="g", hardware="h", t0_ms=0, t1_ms=2000, energy_uj=10, method=Method.ESTIMATED, busy_ms=200
     )
 
 
@@ -235,7 +245,9 @@ def test_event_time_never_overlaps_however_the_wall_clock_steps(moves: list[tupl
 
 @given(st.integers(1, 10**6), st.integers(0, 10**12), st.integers(1, 10**5))
 def test_splitting_is_exact(span: int, energy: int, part: int) -> None:
-    whole = EnergyInterval("g", "h", 5, 5 + span, energy, Method.COUNTER, span // 3)
+    whole = EnergyInterval(
+        gpu_uuid="g", hardware="h", t0_ms=5, t1_ms=5 + span, energy_uj=energy, method=Method.COUNTER, busy_ms=span // 3
+    )
     parts = list(split_interval(whole, max(part, span // 50 + 1)))
     assert sum(p.energy_uj for p in parts) == energy
     assert sum(p.busy_ms for p in parts) == span // 3

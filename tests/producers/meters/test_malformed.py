@@ -27,7 +27,15 @@ from producers.meters.windows import MeterWindow
 from tests.producers.meters.test_node import MINUTE, T0, Tree, pod, summary
 from tests.support.clocks import clock_at
 
-TEMPLATE = RowTemplate("m", "1", "x://y/0", "c", "w", "", {"tenant": "who", "session_id": "session"})
+TEMPLATE = RowTemplate(
+    meter="m",
+    unit="1",
+    origin="x://y/0",
+    cluster="c",
+    workload="w",
+    tenant="",
+    columns={"tenant": "who", "session_id": "session"},
+)
 WINDOW = MeterWindow(T0, T0 + MINUTE)
 
 

@@ -288,7 +288,17 @@ def test_what_came_before_is_accepted_when_what_was_kept_by_then_is_acknowledged
 
 
 def made() -> list[Any]:
-    row = RequestRow("acme", "llama", "r", 1, 0, 2, 1, 0, 1)
+    row = RequestRow(
+        tenant="acme",
+        model="llama",
+        request_id="r",
+        t_start_ms=1,
+        t_first_ms=0,
+        t_end_ms=2,
+        prompt_tokens=1,
+        cached_tokens=0,
+        completion_tokens=1,
+    )
     return list(ready("otlp", "n", [WorkloadBatch("c", "w", token_batch([row], 0))]))
 
 

@@ -18,11 +18,35 @@ T0 = 1_700_000_000_000
 
 
 def _power(t0: int, t1: int, workload: str = "w", gpu: str = "g", node: str = "n", uj: int = 7) -> PowerRow:
-    return PowerRow(key_ms(t0, t1), "c", workload, node, gpu, "H100", t0, t1, uj, Method.COUNTER)
+    return PowerRow(
+        key_ms=key_ms(t0, t1),
+        cluster="c",
+        workload=workload,
+        node=node,
+        gpu_uuid=gpu,
+        hardware="H100",
+        t0_ms=t0,
+        t1_ms=t1,
+        energy_uj=uj,
+        method=Method.COUNTER,
+    )
 
 
 def _token(start: int, end: int, workload: str = "w", request: str = "r") -> TokenRow:
-    return TokenRow(key_ms(start, end), "c", workload, "t", "m", request, start, 0, end, 5, 1, 3)
+    return TokenRow(
+        key_ms=key_ms(start, end),
+        cluster="c",
+        workload=workload,
+        tenant="t",
+        model="m",
+        request_id=request,
+        t_start_ms=start,
+        t_first_ms=0,
+        t_end_ms=end,
+        prompt_tokens=5,
+        cached_tokens=1,
+        completion_tokens=3,
+    )
 
 
 ROWS = st.lists(

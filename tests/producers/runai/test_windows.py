@@ -82,7 +82,15 @@ MINUTELY = EverySchedule(MINUTE_MS)
 def unit(**more: object) -> ReadUnit:
     about = {"project": "proj-1", "department": "dep-1", "type": "Training"}
     made = ReadUnit(
-        START, START + MINUTE_MS, "workload", CLUSTER, "east", "w0", "job-0", ("GPU_ALLOCATION",), about=about
+        t0_ms=START,
+        t1_ms=START + MINUTE_MS,
+        resource="workload",
+        cluster_id=CLUSTER,
+        cluster="east",
+        workload_id="w0",
+        workload="job-0",
+        metrics=("GPU_ALLOCATION",),
+        about=about,
     )
     return msgspec.structs.replace(made, **more)
 

@@ -44,7 +44,18 @@ class Gpus:
 
     def readings(self, clock: Clock) -> Sequence[GpuReading]:
         now = clock.monotonic_ms()
-        made = (GpuReading(u, "H100", clock.wall_ms(), now, 1000 + 300 * now, 300.0, 1.0) for u in self.uuids)
+        made = (
+            GpuReading(
+                gpu_uuid=u,
+                hardware="H100",
+                t_ms=clock.wall_ms(),
+                monotonic_ms=now,
+                counter_mj=1000 + 300 * now,
+                watts=300.0,
+                utilisation=1.0,
+            )
+            for u in self.uuids
+        )
         return [kept for reading in made if (kept := self.odd(reading)) is not None]
 
 
@@ -295,7 +306,19 @@ def test_coarsening_keeps_every_joule_and_never_overlaps(moves: list[tuple[str, 
         t0 = ends[gpu] + hole // 4
         ends[gpu] = t0 + span
         energy[gpu] += n
-        backlog.add([EnergyInterval(gpu, "H", t0, t0 + span, n, Method.COUNTER, span // 2)])
+        backlog.add(
+            [
+                EnergyInterval(
+                    gpu_uuid=gpu,
+                    hardware="H",
+                    t0_ms=t0,
+                    t1_ms=t0 + span,
+                    energy_uj=n,
+                    method=Method.COUNTER,
+                    busy_ms=span // 2,
+                )
+            ]
+        )
     assert backlog.energy_uj == sum(energy.values())
     got = backlog.take(10_000)
     assert all(0 < r.t1_ms - r.t0_ms <= MAX_SPAN_MS for r in got)

@@ -42,7 +42,9 @@ def test_what_is_no_number_or_too_large_is_refused_by_name(value: float) -> None
 
 
 def test_rows_without_optional_values_make_a_batch_without_optional_columns() -> None:
-    batch = usage_batch([UsageRow("calls", "1", "3", T0, T0 + 60_000, "acme")], T0 + 60_000)
+    batch = usage_batch(
+        [UsageRow(meter="calls", unit="1", quantity="3", t0_ms=T0, t1_ms=T0 + 60_000, tenant="acme")], T0 + 60_000
+    )
     batch.check()
     assert (batch.event_id, batch.session_id, batch.dimensions) == ((), (), ())
     assert (batch.quantity, batch.tenant, batch.event_ms) == (("3",), ("acme",), T0 + 60_000)

@@ -43,7 +43,15 @@ class Lines:
         n = until - first
         at = np.full(n, T0, np.int64)
         quantities = tuple(str(q) for q in range(first, until))
-        batch = UsageBatch(("line",) * n, ("1",) * n, ("acme",) * n, quantities, at, at, t_ms=clock.wall_ms())
+        batch = UsageBatch(
+            meter=("line",) * n,
+            unit=("1",) * n,
+            tenant=("acme",) * n,
+            quantity=quantities,
+            t0_ms=at,
+            t1_ms=at,
+            t_ms=clock.wall_ms(),
+        )
         return PollResult([WorkloadBatch("c", "w", batch)], str(until).encode(), more=until < last)
 
 

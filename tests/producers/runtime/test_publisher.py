@@ -36,7 +36,18 @@ def power(numbers: Sequencer, workload: str = "w", energy_uj: int = 5) -> Event:
 def tokens(numbers: Sequencer, workload: str) -> Event:
     one, index = np.ones(1, np.int64), np.zeros(1, np.uint16)
     batch = TokenBatch(
-        ("t",), index, ("m",), index, ("r",), one * T0, one * T0, one * T0 + 9, one, one * 0, one, status=index
+        tenants=("t",),
+        tenant=index,
+        models=("m",),
+        model=index,
+        request_id=("r",),
+        t_start_ms=one * T0,
+        t_first_ms=one * T0,
+        t_end_ms=one * T0 + 9,
+        prompt_tokens=one,
+        cached_tokens=one * 0,
+        completion_tokens=one,
+        status=index,
     )
     return event_of(numbers, source_of("gateway", "c", "g", workload), "c", workload, batch)
 

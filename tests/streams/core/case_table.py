@@ -65,7 +65,21 @@ class Play:
         workload, gpu, hardware, times, energy, *rest = words
         o, (t0, t1) = _options(rest), times.split("..")
         node = o.get("node", workload.removeprefix("~"))
-        batch = power([Interval("c", workload, node, gpu, hardware, ms(t0), ms(t1), uj(energy), o.get("owner", ""))])
+        batch = power(
+            [
+                Interval(
+                    cluster="c",
+                    workload=workload,
+                    node=node,
+                    gpu=gpu,
+                    hardware=hardware,
+                    t0=ms(t0),
+                    t1=ms(t1),
+                    energy_uj=uj(energy),
+                    owner=o.get("owner", ""),
+                )
+            ]
+        )
         method = Method[o.get("method", "counter").upper()]
         busy = ms(o["busy"]) - T0 if "busy" in o else -1
         batch = replace(batch, method=np.array([method], np.uint8), busy_ms=np.array([busy], np.int64))
@@ -77,9 +91,19 @@ class Play:
         start, _, first = start.partition("/")
         prompt, _, cached = prompt.partition("-")
         request = Request(
-            "c", workload, tenant, model, name, ms(start), ms(first) if first else 0, ms(end),
-            int(prompt), int(cached or 0), int(completion), "error" not in rest,
-        )  # fmt: skip
+            cluster="c",
+            workload=workload,
+            tenant=tenant,
+            model=model,
+            request_id=name,
+            start=ms(start),
+            first=ms(first) if first else 0,
+            end=ms(end),
+            prompt=int(prompt),
+            cached=int(cached or 0),
+            completion=int(completion),
+            ok="error" not in rest,
+        )
         self._append(tokens([request]), workload, _options(rest))
 
     def beat(self, words: list[str]) -> None:

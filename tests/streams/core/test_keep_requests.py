@@ -62,7 +62,23 @@ def test_facts_and_ledger_are_the_same_in_every_column(rows, idle, lateness_ms, 
     "wrong", [{"request_id": ("",)}, {"session_id": ("\n",)}, {"trace_id": ("x" * 254,)}, {"session_id": ("a", "b")}]
 )
 def test_what_is_wrong_with_a_requests_texts_is_refused_alike(wrong, content_type, monkeypatch):
-    good = tokens([Request("c", "w", "acme", "m", "r", T0, 0, T0 + 5, 1, 0, 1)])
+    good = tokens(
+        [
+            Request(
+                cluster="c",
+                workload="w",
+                tenant="acme",
+                model="m",
+                request_id="r",
+                start=T0,
+                first=0,
+                end=T0 + 5,
+                prompt=1,
+                cached=0,
+                completion=1,
+            )
+        ]
+    )
     bad = replace(good, **wrong)
     monkeypatch.setattr(type(bad), "check", lambda self: None)
     log = Log()
@@ -80,7 +96,26 @@ def test_what_is_wrong_with_a_requests_texts_is_refused_alike(wrong, content_typ
 
 def test_requests_that_are_not_kept_take_no_memory_beyond_their_sums():
     log = Log()
-    log.append(tokens([Request("c", "w", "acme", "m", f"r{i}", T0, 0, T0 + 25_000, 9, 0, 9) for i in range(1_000)]))
+    log.append(
+        tokens(
+            [
+                Request(
+                    cluster="c",
+                    workload="w",
+                    tenant="acme",
+                    model="m",
+                    request_id=f"r{i}",
+                    start=T0,
+                    first=0,
+                    end=T0 + 25_000,
+                    prompt=9,
+                    cached=0,
+                    completion=9,
+                )
+                for i in range(1_000)
+            ]
+        )
+    )
     rows = []
     for kept in (True, False):
         p = Partition("log", 0, PartitionConfig(keep_requests=kept), Policy())

@@ -23,12 +23,33 @@ LATER = NEVER + 3_600_000
 
 
 def interval(t_s: int, gpu: str = "g0", length_s: int = 10) -> Interval:
-    return Interval("c", "w", "n", gpu, "H100", T0 + 1000 * t_s, T0 + 1000 * (t_s + length_s), 10**9)
+    return Interval(
+        cluster="c",
+        workload="w",
+        node="n",
+        gpu=gpu,
+        hardware="H100",
+        t0=T0 + 1000 * t_s,
+        t1=T0 + 1000 * (t_s + length_s),
+        energy_uj=10**9,
+    )
 
 
 def request(t_s: int, tenant: str = "acme", name: str = "r") -> Request:
     start = T0 + 1000 * t_s
-    return Request("c", "w", tenant, "m", name, start, start + 100, start + 1_000, 100, 0, 100)
+    return Request(
+        cluster="c",
+        workload="w",
+        tenant=tenant,
+        model="m",
+        request_id=name,
+        start=start,
+        first=start + 100,
+        end=start + 1_000,
+        prompt=100,
+        cached=0,
+        completion=100,
+    )
 
 
 def six_windows() -> Worker:

@@ -20,7 +20,9 @@ NOW = ms("100")
 
 
 def interval(t0="0", t1="10", energy_uj=1, gpu="g0") -> Interval:
-    return Interval("c", "w", "n", gpu, "H100", ms(t0), ms(t1), energy_uj)
+    return Interval(
+        cluster="c", workload="w", node="n", gpu=gpu, hardware="H100", t0=ms(t0), t1=ms(t1), energy_uj=energy_uj
+    )
 
 
 def partition(**config) -> Partition:
@@ -29,7 +31,7 @@ def partition(**config) -> Partition:
 
 def usage() -> UsageBatch:
     times = np.array([T0], np.int64)
-    return UsageBatch(("calls",), ("1",), ("acme",), ("1",), times, times)
+    return UsageBatch(meter=("calls",), unit=("1",), tenant=("acme",), quantity=("1",), t0_ms=times, t1_ms=times)
 
 
 # -- bad events -------------------------------------------------------------------------------------------------------
@@ -49,7 +51,29 @@ def test_an_event_beyond_the_skew_is_rejected_and_says_so():
     assert "correct the clock" in str(rejected.error)
 
 
-@pytest.mark.parametrize("batch", [tokens([Request("c", "w", "t", "m", "r", T0, 0, T0, 1, 0, 1)]), usage()])
+@pytest.mark.parametrize(
+    "batch",
+    [
+        tokens(
+            [
+                Request(
+                    cluster="c",
+                    workload="w",
+                    tenant="t",
+                    model="m",
+                    request_id="r",
+                    start=T0,
+                    first=0,
+                    end=T0,
+                    prompt=1,
+                    cached=0,
+                    completion=1,
+                )
+            ]
+        ),
+        usage(),
+    ],
+)
 def test_a_batch_on_the_wrong_topic_is_rejected(batch):
     log, p = Log(), partition()
     headers, value = codec.encode(Event("s", 1, 0, "c", "w", batch))
@@ -291,7 +315,22 @@ def test_forgetting_dead_entities_changes_nothing(monkeypatch):
 
 
 def test_a_dictionary_too_large_to_intern_whole_changes_nothing(monkeypatch):
-    many = [Request("c", "w", f"t{i}", f"m{i % 7}", f"r{i}", T0, 0, T0 + 5_000, 1 + i, 0, i) for i in range(40)]
+    many = [
+        Request(
+            cluster="c",
+            workload="w",
+            tenant=f"t{i}",
+            model=f"m{i % 7}",
+            request_id=f"r{i}",
+            start=T0,
+            first=0,
+            end=T0 + 5_000,
+            prompt=1 + i,
+            cached=0,
+            completion=i,
+        )
+        for i in range(40)
+    ]
     log = Log()
     log.append(tokens(many))
     log.append(tokens([], ms("400")), source="beat")

@@ -74,7 +74,15 @@ def test_a_window_is_final_when_its_end_lateness_and_skew_have_passed(beat, wind
 
 def test_in_a_quiet_fleet_windows_close_by_the_clock():
     log, now = Log(), T0 + 10_000
-    log.append(power([Interval("c", "w", "n", "g0", "H100", T0, T0 + 10_000, 1)]))
+    log.append(
+        power(
+            [
+                Interval(
+                    cluster="c", workload="w", node="n", gpu="g0", hardware="H100", t0=T0, t1=T0 + 10_000, energy_uj=1
+                )
+            ]
+        )
+    )
     worker = Worker(log)
     worker.read(topics.POWER, 1, now)
     assert not worker.flush(now + 120_000 + 5_000 - 1)

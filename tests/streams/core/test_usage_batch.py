@@ -52,9 +52,19 @@ def batch_of(*messages: core.UsageMessage, limits: core.UsageLimits = LIMITS) ->
 
 def test_a_row_is_stored_as_it_was_sent() -> None:
     row = UsageRow(
-        "gpu_minutes", "min", "-12.000000000001", T0, T0 + 3_600_000, "acme", "runai://c1", "e-1", "s-1", "t-1", "plan",
-        {"pod": "p-1"},
-    )  # fmt: skip
+        meter="gpu_minutes",
+        unit="min",
+        quantity="-12.000000000001",
+        t0_ms=T0,
+        t1_ms=T0 + 3_600_000,
+        tenant="acme",
+        origin="runai://c1",
+        event_id="e-1",
+        session_id="s-1",
+        trace_id="t-1",
+        step="plan",
+        dimensions={"pod": "p-1"},
+    )
     batch = batch_of(arrived(event(row, seq=7, source="runai://c1/x"), offset=41, partition=3), limits=LATER)
     table = core.usage_rows(batch, np.ones(1, np.bool_))
     assert list(table) == list(SCHEMAS["usage"])

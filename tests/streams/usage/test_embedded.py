@@ -55,26 +55,66 @@ def events() -> Iterator[Event]:
 def _event(n: int, workload: str, at: int, seq: int | None = None) -> Event:
     session = {"tenant": "acme", "session_id": "s-1", "trace_id": "t-1", "origin": "agent"}
     rows = [
-        UsageRow("tool_calls", "call", "1", at, at, event_id=f"call-{n}", step="act", **session),
-        UsageRow("external_spend", "USD", "0.000000000001", at, at, event_id=f"spend-{n}", **session),
+        UsageRow(
+            meter="tool_calls",
+            unit="call",
+            quantity="1",
+            t0_ms=at,
+            t1_ms=at,
+            event_id=f"call-{n}",
+            step="act",
+            **session,
+        ),
+        UsageRow(
+            meter="external_spend",
+            unit="USD",
+            quantity="0.000000000001",
+            t0_ms=at,
+            t1_ms=at,
+            event_id=f"spend-{n}",
+            **session,
+        ),
     ]
     return Event("agents://c", 1, n if seq is None else seq, "c", workload, usage_batch(rows, 0))
 
 
 def poison() -> list[tuple[codec.Headers, bytes | None]]:
-    late = UsageRow("m", "u", "1", 4_000_000_000_000, 4_000_000_000_000)
+    late = UsageRow(meter="m", unit="u", quantity="1", t0_ms=4_000_000_000_000, t1_ms=4_000_000_000_000)
     headers, value = codec.encode(Event("p", 1, 0, "c", "w", usage_batch([late], 0)))
     return [(headers, value), (headers, b"\xff"), (headers, None), ([], b"anything"), codec.encode(_energy())]
 
 
 def _energy() -> Event:
-    interval = Interval("c", "w", "n", "g", "h100", START_MS, START_MS + 1_000, 7_000_000)
+    interval = Interval(
+        cluster="c",
+        workload="w",
+        node="n",
+        gpu="g",
+        hardware="h100",
+        t0=START_MS,
+        t1=START_MS + 1_000,
+        energy_uj=7_000_000,
+    )
     return Event("nvml://c/n/w", 1, 0, "c", "w", power([interval]))
 
 
 def joined() -> list[Event]:
     """A request of the session, the energy that it took, and word that all is complete."""
-    (request,) = [Request("c", "w", "acme", "llama", "r", START_MS, START_MS + 200, START_MS + 900, 10, 0, 5)]
+    (request,) = [
+        Request(
+            cluster="c",
+            workload="w",
+            tenant="acme",
+            model="llama",
+            request_id="r",
+            start=START_MS,
+            first=START_MS + 200,
+            end=START_MS + 900,
+            prompt=10,
+            cached=0,
+            completion=5,
+        )
+    ]
     batch = tokens([request])
     batch.session_id, batch.trace_id = ("s-1",), ("t-1",)
     end = START_MS + 60_000
@@ -121,10 +161,14 @@ async def _run(given: Settings) -> Outcome:
         letters = [m for found in read_all(running.settings, topics.DEADLETTER).values() for m in found]
         rows = usage(operator_reader(running.warehouse), Period(START_MS, START_MS + 60_000)).rows
         return Outcome(
-            session(operator_reader(running.warehouse), "s-1"), {r.meter: r.quantity for r in rows},
-            _committed(running.settings, list(log)), log, letters,
-            metrics.USAGE_ROWS._value.get() - before[0], metrics.USAGE_DUPLICATES._value.get() - before[1],
-        )  # fmt: skip
+            session=session(operator_reader(running.warehouse), "s-1"),
+            sums={r.meter: r.quantity for r in rows},
+            committed=_committed(running.settings, list(log)),
+            log=log,
+            letters=letters,
+            stored=metrics.USAGE_ROWS._value.get() - before[0],
+            duplicates=metrics.USAGE_DUPLICATES._value.get() - before[1],
+        )
 
 
 def _committed(given: Settings, partitions: list[int]) -> dict[int, int]:

@@ -45,8 +45,26 @@ def test_runs_with_gaps_are_named_worst_first_with_what_was_expected(warehouse: 
     found = audit(operator_reader(warehouse))
     assert (found.sequence_gaps, found.runs_with_gaps, found.producer_runs) == (12, 2, 3)
     assert found.gaps_by_producer == [
-        SequenceGap(9, "wattlog.power.v1", "n3", 5, 10, 1, 0, HOUR),
-        SequenceGap(3, "wattlog.power.v1", "n2", 0, 10, 7, 2, HOUR),
+        SequenceGap(
+            missing=9,
+            topic="wattlog.power.v1",
+            source="n3",
+            epoch=5,
+            expected=10,
+            received=1,
+            duplicates=0,
+            last_event=HOUR,
+        ),
+        SequenceGap(
+            missing=3,
+            topic="wattlog.power.v1",
+            source="n2",
+            epoch=0,
+            expected=10,
+            received=7,
+            duplicates=2,
+            last_event=HOUR,
+        ),
     ]
     assert (found.balanced, found.ok) == (True, False)
 

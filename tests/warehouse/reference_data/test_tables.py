@@ -24,7 +24,15 @@ from warehouse.reference_data.prices import Price, list_prices, put_prices, remo
 from warehouse.reference_data.tenants import Tenant, put_tenants
 from warehouse.reference_data.validity import END_MS
 
-TARIFF = Price("energy", "eu", Decimal("0.123456789"), HOUR, END_MS, "EUR", "contract 7")
+TARIFF = Price(
+    kind="energy",
+    cluster="eu",
+    value=Decimal("0.123456789"),
+    valid_from_ms=HOUR,
+    valid_to_ms=END_MS,
+    currency="EUR",
+    source="contract 7",
+)
 
 
 def test_a_price_comes_back_as_it_was_put_to_the_last_digit(warehouse: Warehouse) -> None:
@@ -121,7 +129,16 @@ def test_a_changed_floor_or_weight_needs_a_greater_version(warehouse: Warehouse)
     newer = replace(floor, idle_mw=80_000, valid_from_ms=HOUR, floor_version=4)
     put_idle_floors(warehouse, [newer, IdleFloor("*", 0, END_MS, 1, 1)])
     assert attribution_tables(warehouse).floors == [IdleFloor("*", 0, END_MS, 1, 1), floor, newer]
-    weights = WorkWeights("llama", "*", 0, END_MS, 1, 2, 3, 1)
+    weights = WorkWeights(
+        model="llama",
+        hardware="*",
+        valid_from_ms=0,
+        valid_to_ms=END_MS,
+        prompt_milli=1,
+        cached_milli=2,
+        completion_milli=3,
+        weights_version=1,
+    )
     put_work_weights(warehouse, [weights])
     with pytest.raises(BadInput, match="weights_version"):
         put_work_weights(warehouse, [replace(weights, cached_milli=9)])

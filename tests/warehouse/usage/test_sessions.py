@@ -106,7 +106,9 @@ def test_clusters_in_several_currencies_do_not_add_up(warehouse: Warehouse) -> N
 
 
 def test_a_session_without_requests_is_what_was_metered(warehouse: Warehouse) -> None:
-    row = UsageRow("tool_calls", "call", "2", 5_000, 5_000, "acme", session_id="only")
+    row = UsageRow(
+        meter="tool_calls", unit="call", quantity="2", t0_ms=5_000, t1_ms=5_000, tenant="acme", session_id="only"
+    )
     seed.lay_usage(warehouse, [("c", "w", row)])
     found = session(operator_reader(warehouse), "only")
     assert (found.tenant, found.tool_calls, found.requests, found.energy_uj) == ("acme", 2, 0, 0)
@@ -128,7 +130,10 @@ def test_a_session_that_is_not_there_is_said(books: Warehouse) -> None:
 
 def test_more_parts_than_are_summed_are_an_error(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("warehouse.usage.sessions.MAX_PARTS", 2)
-    rows = [UsageRow("m", "u", "1", 5, 5, "acme", session_id="s", step=str(n)) for n in range(3)]
+    rows = [
+        UsageRow(meter="m", unit="u", quantity="1", t0_ms=5, t1_ms=5, tenant="acme", session_id="s", step=str(n))
+        for n in range(3)
+    ]
     seed.lay_usage(warehouse, [("c", "w", row) for row in rows])
     with pytest.raises(BadQuery, match="more than 2 steps"):
         session(operator_reader(warehouse), "s")

@@ -92,7 +92,10 @@ def test_days_and_months_are_buckets_too(books: Warehouse) -> None:
 
 def test_a_row_that_spans_buckets_counts_whole_in_that_of_its_end(warehouse: Warehouse) -> None:
     start = epoch_ms("2026-09-30T23:00:00Z")
-    seed.lay_usage(warehouse, [("c", "w", UsageRow("m", "u", "10", start, start + 2 * MS_PER_HOUR))])
+    seed.lay_usage(
+        warehouse,
+        [("c", "w", UsageRow(meter="m", unit="u", quantity="10", t0_ms=start, t1_ms=start + 2 * MS_PER_HOUR))],
+    )
     rows = usage(operator_reader(warehouse), Period(0, seed.END_MS), bucket="month").rows
     assert [(r.month, r.quantity) for r in rows] == [("2026-10", Decimal(10))]
 
@@ -117,7 +120,10 @@ def test_pages_follow_each_other(books: Warehouse) -> None:
 
 def test_large_sums_are_exact(warehouse: Warehouse) -> None:
     most = "9" * 20 + "." + "9" * 12
-    rows = [("c", "w", UsageRow("m", "u", q, 1_000, 1_000)) for q in (most, most, "0.000000000001")]
+    rows = [
+        ("c", "w", UsageRow(meter="m", unit="u", quantity=q, t0_ms=1_000, t1_ms=1_000))
+        for q in (most, most, "0.000000000001")
+    ]
     seed.lay_usage(warehouse, rows)
     (found,) = usage(operator_reader(warehouse), Period(0, seed.END_MS)).rows
     assert str(found.quantity) == "199999999999999999999.999999999999"

@@ -252,9 +252,27 @@ def of(*devices: str, **said: object) -> ClaimReport:
 
 
 def test_a_labelled_pod_is_its_workload_and_all_of_its_labels_are_kept() -> None:
-    assert of(f"{GPU}::3", labels=LABELLED) == ClaimReport([DeviceClaim(GPU, WorkloadHolder(
-        "chat", "acme", "kubernetes", "serving", "p", "main", "search", "4711", "llama-3.1-8b", "label"
-    ), "3")], ())  # fmt: skip
+    assert of(f"{GPU}::3", labels=LABELLED) == ClaimReport(
+        [
+            DeviceClaim(
+                GPU,
+                WorkloadHolder(
+                    workload="chat",
+                    tenant="acme",
+                    source="kubernetes",
+                    namespace="serving",
+                    pod="p",
+                    container="main",
+                    team="search",
+                    cost_centre="4711",
+                    model="llama-3.1-8b",
+                    rule="label",
+                ),
+                "3",
+            )
+        ],
+        (),
+    )
 
 
 @pytest.mark.parametrize(
@@ -308,7 +326,16 @@ def test_a_pods_namespace_may_be_its_tenant() -> None:
         "namespace",
     )
     assert found.claims[0].holder == WorkloadHolder(
-        "chat", "serving", "kubernetes", "serving", "p", "main", "search", "4711", "llama-3.1-8b", "label"
+        workload="chat",
+        tenant="serving",
+        source="kubernetes",
+        namespace="serving",
+        pod="p",
+        container="main",
+        team="search",
+        cost_centre="4711",
+        model="llama-3.1-8b",
+        rule="label",
     )
 
 

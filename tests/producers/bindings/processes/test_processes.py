@@ -58,7 +58,18 @@ def test_the_first_rule_that_matches_a_process_names_its_workload(proc: Path) ->
         {"command": "*vllm*", "workload": "chat", "tenant": "acme", "team": "s", "cost_centre": "47", "model": "l"},
         {"cgroup": "*docker*", "workload": "third"},
     )  # fmt: skip
-    holder = WorkloadHolder("chat", "acme", "processes", "", "", "ab" * 32, "s", "47", "l", "rule 2")
+    holder = WorkloadHolder(
+        workload="chat",
+        tenant="acme",
+        source="processes",
+        namespace="",
+        pod="",
+        container="ab" * 32,
+        team="s",
+        cost_centre="47",
+        model="l",
+        rule="rule 2",
+    )
     assert found == ClaimReport((DeviceClaim(A, holder, "chat/acme"),), ())
 
 

@@ -60,7 +60,18 @@ def test_a_client_cannot_keep_its_request_off_the_bill_by_an_odd_id(odd: object)
 
 def test_a_line_is_a_request() -> None:
     assert read(session_id="s", trace_id="t", cached_tokens=30, first=T0 + 500) == RequestRow(
-        "acme", "llama", "r1", T0, T0 + 500, T0 + 3_000, 100, 30, 20, "ok", "s", "t"
+        tenant="acme",
+        model="llama",
+        request_id="r1",
+        t_start_ms=T0,
+        t_first_ms=T0 + 500,
+        t_end_ms=T0 + 3_000,
+        prompt_tokens=100,
+        cached_tokens=30,
+        completion_tokens=20,
+        status="ok",
+        session_id="s",
+        trace_id="t",
     )
 
 
@@ -132,7 +143,19 @@ def test_whatever_a_line_holds_it_is_read_or_refused(said: bytes) -> None:
 
 
 def row(model: str = "llama", api_base: str = "", route: str = "") -> RequestRow:
-    return RequestRow("acme", model, "r", T0, 0, T0 + 1, 1, 0, 1, api_base=api_base, route=route)
+    return RequestRow(
+        tenant="acme",
+        model=model,
+        request_id="r",
+        t_start_ms=T0,
+        t_first_ms=0,
+        t_end_ms=T0 + 1,
+        prompt_tokens=1,
+        cached_tokens=0,
+        completion_tokens=1,
+        api_base=api_base,
+        route=route,
+    )
 
 
 def test_the_first_rule_that_matches_says_who_served_a_request() -> None:

@@ -35,11 +35,23 @@ def body(text: bytes, recent: DeduplicationWindow | None = None) -> LiteLLMCalls
 def test_a_payload_is_a_request() -> None:
     assert call() == InferenceCall(
         RequestRow(
-            "team-7", "llama-3.1-8b", "chatcmpl-1", T0, T0 + 500, T0 + 3_000, 100, 30, 20, "ok", "s-1", "tr-1",
-            "http://10.0.0.5:8000/v1", "chat",
+            tenant="team-7",
+            model="llama-3.1-8b",
+            request_id="chatcmpl-1",
+            t_start_ms=T0,
+            t_first_ms=T0 + 500,
+            t_end_ms=T0 + 3_000,
+            prompt_tokens=100,
+            cached_tokens=30,
+            completion_tokens=20,
+            status="ok",
+            session_id="s-1",
+            trace_id="tr-1",
+            api_base="http://10.0.0.5:8000/v1",
+            route="chat",
         ),
         (f"{T0}-{T0 + 3_000}@chatcmpl-1",),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("model", ["meta/llama", "hosted_vllm/meta/llama"])

@@ -51,9 +51,21 @@ def test_a_span_is_a_request(encode: Encode) -> None:
     assert found.refused == []
     [call] = found.calls
     assert call.row == RequestRow(
-        "acme", "llama-3.1-8b", f"{TRACE}/eee19b7ec3c1b174", T0, T0 + 500, T0 + 3_000, 100, 30, 20, "ok", "conv-1",
-        TRACE, "10.0.0.5:8000", "shop",
-    )  # fmt: skip
+        tenant="acme",
+        model="llama-3.1-8b",
+        request_id=f"{TRACE}/eee19b7ec3c1b174",
+        t_start_ms=T0,
+        t_first_ms=T0 + 500,
+        t_end_ms=T0 + 3_000,
+        prompt_tokens=100,
+        cached_tokens=30,
+        completion_tokens=20,
+        status="ok",
+        session_id="conv-1",
+        trace_id=TRACE,
+        api_base="10.0.0.5:8000",
+        route="shop",
+    )
 
 
 OLD = {"gen_ai.usage.input_tokens": ..., "gen_ai.usage.output_tokens": ..., "gen_ai.usage.cache_read.input_tokens": ...}

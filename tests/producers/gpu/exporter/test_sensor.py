@@ -35,16 +35,47 @@ def read(text: str, exporter: ExporterFormat = DCGM, t_ms: int = 1_000) -> list[
 @pytest.mark.parametrize(
     ("exporter", "file", "reading"),
     [
-        (DCGM, "dcgm_exporter_tesla_t4_datadog.prom",
-         GpuReading(T4, "Tesla T4", 1_000, 1_000, 128_996_013, 8.969, 0.0)),
-        (DCGM, "dcgm_exporter_a100_mig_docs.prom",
-         GpuReading(A100, "unknown", 1_000, 1_000, 319_159_391, 409.692, None)),
         (
-            NVIDIA_SMI, "linux-x86_64__nvidia-h100-80gb-hbm3__590.48.01__load.metrics",
-            GpuReading(f"GPU-{NOBODY}", "NVIDIA H100 80GB HBM3", 1_000, 1_000, None, 625.68, 1.0),
+            DCGM,
+            "dcgm_exporter_tesla_t4_datadog.prom",
+            GpuReading(
+                gpu_uuid=T4,
+                hardware="Tesla T4",
+                t_ms=1_000,
+                monotonic_ms=1_000,
+                counter_mj=128_996_013,
+                watts=8.969,
+                utilisation=0.0,
+            ),
+        ),
+        (
+            DCGM,
+            "dcgm_exporter_a100_mig_docs.prom",
+            GpuReading(
+                gpu_uuid=A100,
+                hardware="unknown",
+                t_ms=1_000,
+                monotonic_ms=1_000,
+                counter_mj=319_159_391,
+                watts=409.692,
+                utilisation=None,
+            ),
+        ),
+        (
+            NVIDIA_SMI,
+            "linux-x86_64__nvidia-h100-80gb-hbm3__590.48.01__load.metrics",
+            GpuReading(
+                gpu_uuid=f"GPU-{NOBODY}",
+                hardware="NVIDIA H100 80GB HBM3",
+                t_ms=1_000,
+                monotonic_ms=1_000,
+                counter_mj=None,
+                watts=625.68,
+                utilisation=1.0,
+            ),
         ),
     ],
-)  # fmt: skip
+)
 def test_recorded_pages_give_a_reading_a_board(
     shared_data: Path, exporter: ExporterFormat, file: str, reading: GpuReading
 ) -> None:

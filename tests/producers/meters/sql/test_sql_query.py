@@ -158,7 +158,7 @@ def test_a_database_that_is_away_is_unavailable(scheme: str) -> None:
 
 
 def rows(names: Sequence[str], *rows: Sequence[object]) -> list[object]:
-    template = RowTemplate("m", "1", "sql://x/0", "c", "w", "", {})
+    template = RowTemplate(meter="m", unit="1", origin="sql://x/0", cluster="c", workload="w", tenant="", columns={})
     return list(sql_query.ask(lambda query, window: (names, rows), "SELECT", template, MeterWindow(T0, T0 + MINUTE)))
 
 

@@ -47,7 +47,7 @@ def ids(broker: UsageBroker) -> list[str]:
 
 
 def order(name: str, workload: str = "w", answers: list[Any] | None = None, rows: int = 1) -> PendingRequest:
-    row = UsageRow("m", "1", "1", 1, 1, event_id=name)
+    row = UsageRow(meter="m", unit="1", quantity="1", t0_ms=1, t1_ms=1, event_id=name)
     batch = usage_batch([row] * rows, 0)
     item = Ready(f"x-usage://c/n/{workload}", "c", workload, batch, codec.encode_batch(batch))
     return PendingRequest([item], lambda error: None if answers is None else answers.append(error))
@@ -247,10 +247,24 @@ def test_requests_that_wait_when_the_delivery_ends_are_told(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("made", "field"),
     [
-        (WorkloadBatch("a/b", "w", usage_batch([UsageRow("m", "1", "1", 1, 1)], 0)), "cluster"),
-        (WorkloadBatch("c", "", usage_batch([UsageRow("m", "1", "1", 1, 1)], 0)), "workload"),
-        (WorkloadBatch("c", "é" * 253, usage_batch([UsageRow("m", "1", "1", 1, 1)], 0)), "workload"),
-        (WorkloadBatch("c", "w", usage_batch([UsageRow("m", "", "1", 1, 1)], 0)), "unit"),
+        (
+            WorkloadBatch("a/b", "w", usage_batch([UsageRow(meter="m", unit="1", quantity="1", t0_ms=1, t1_ms=1)], 0)),
+            "cluster",
+        ),
+        (
+            WorkloadBatch("c", "", usage_batch([UsageRow(meter="m", unit="1", quantity="1", t0_ms=1, t1_ms=1)], 0)),
+            "workload",
+        ),
+        (
+            WorkloadBatch(
+                "c", "é" * 253, usage_batch([UsageRow(meter="m", unit="1", quantity="1", t0_ms=1, t1_ms=1)], 0)
+            ),
+            "workload",
+        ),
+        (
+            WorkloadBatch("c", "w", usage_batch([UsageRow(meter="m", unit="", quantity="1", t0_ms=1, t1_ms=1)], 0)),
+            "unit",
+        ),
     ],
 )
 def test_what_the_log_would_not_take_is_refused_before_it_has_a_number(made: WorkloadBatch, field: str) -> None:
@@ -259,7 +273,7 @@ def test_what_the_log_would_not_take_is_refused_before_it_has_a_number(made: Wor
 
 
 def test_a_batch_is_encoded_once_to_learn_its_size_and_to_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = WorkloadBatch("c", "w", usage_batch([UsageRow("m", "1", "1", 1, 1)], 0))
+    made = WorkloadBatch("c", "w", usage_batch([UsageRow(meter="m", unit="1", quantity="1", t0_ms=1, t1_ms=1)], 0))
     (item,) = ready("x", "n", [made])
     monkeypatch.setattr(codec.packed, "write", None)
     event = event_of(Sequencer(1), *item)
@@ -267,7 +281,10 @@ def test_a_batch_is_encoded_once_to_learn_its_size_and_to_be_sent(monkeypatch: p
 
 
 def test_what_fits_into_no_message_is_refused(tmp_path: Path) -> None:
-    many = [UsageRow("m" * 200, "1", "1", 1, 1, event_id=f"{n:0>200}") for n in range(MAX_MESSAGE_BYTES // 400)]
+    many = [
+        UsageRow(meter="m" * 200, unit="1", quantity="1", t0_ms=1, t1_ms=1, event_id=f"{n:0>200}")
+        for n in range(MAX_MESSAGE_BYTES // 400)
+    ]
     with pytest.raises(Rejected, match="fit into no message"):
         ready("x", "n", [WorkloadBatch("c", "w", usage_batch(many, 0))])
 

@@ -227,7 +227,14 @@ def test_every_refusal_is_a_problem(tmp_path: Path, method: str, path: str, stat
 
 def test_an_intake_is_a_path_its_bodies_and_a_function(tmp_path: Path) -> None:
     def parse(sent: ReceivedRequest, trial: DeduplicationTrial) -> ParsedRequest:
-        row = UsageRow("m", "1", sent.body.decode(), sent.now_ms, sent.now_ms, sent.caller.payer("acme"))
+        row = UsageRow(
+            meter="m",
+            unit="1",
+            quantity=sent.body.decode(),
+            t0_ms=sent.now_ms,
+            t1_ms=sent.now_ms,
+            tenant=sent.caller.payer("acme"),
+        )
         return ParsedRequest([WorkloadBatch("c1", "w", usage_batch([row], 0))], ["line 2: is none"])
 
     def reply(sent: ReceivedRequest, parsed: ParsedRequest) -> Reply:

@@ -25,10 +25,16 @@ def intervals(draw) -> Interval:
     t0 = draw(times)
     gpu = draw(st.integers(0, 3))
     return Interval(
-        "c", draw(st.sampled_from(["w", "w", "x", "~n"])), "n", f"g{gpu}", "H100" if gpu < 2 else "A100",
-        t0, t0 + draw(st.sampled_from([1, 7, 999, 1_000, 10_000, 37_123])), draw(st.integers(0, 9_000_000_000)),
-        draw(st.sampled_from(["", "own"])),
-    )  # fmt: skip
+        cluster="c",
+        workload=draw(st.sampled_from(["w", "w", "x", "~n"])),
+        node="n",
+        gpu=f"g{gpu}",
+        hardware="H100" if gpu < 2 else "A100",
+        t0=t0,
+        t1=t0 + draw(st.sampled_from([1, 7, 999, 1_000, 10_000, 37_123])),
+        energy_uj=draw(st.integers(0, 9_000_000_000)),
+        owner=draw(st.sampled_from(["", "own"])),
+    )
 
 
 @st.composite
@@ -38,11 +44,20 @@ def requests(draw) -> Request:
     first = draw(st.sampled_from([0, start, start + length // 3, start + length]))
     prompt = draw(st.integers(0, 9_000))
     return Request(
-        "c", draw(st.sampled_from(["w", "w", "y", "~n"])), draw(st.sampled_from(["acme", "globex", "initech"])),
-        draw(st.sampled_from(["m1", "m2"])), "", start, first, start + length, prompt,
-        draw(st.integers(0, prompt)), draw(st.integers(0, 500)), draw(st.booleans()),
-        draw(st.sampled_from([1, 1, 1, 0, 7])),
-    )  # fmt: skip
+        cluster="c",
+        workload=draw(st.sampled_from(["w", "w", "y", "~n"])),
+        tenant=draw(st.sampled_from(["acme", "globex", "initech"])),
+        model=draw(st.sampled_from(["m1", "m2"])),
+        request_id="",
+        start=start,
+        first=first,
+        end=start + length,
+        prompt=prompt,
+        cached=draw(st.integers(0, prompt)),
+        completion=draw(st.integers(0, 500)),
+        ok=draw(st.booleans()),
+        number=draw(st.sampled_from([1, 1, 1, 0, 7])),
+    )
 
 
 world = st.tuples(

@@ -32,7 +32,16 @@ def test_floor(hardware, t_ms, expected):
 
 
 def weights(model: str, hardware: str, prompt_milli: int, version: int, valid_to_ms: int = 1_000) -> WeightsVersion:
-    return WeightsVersion(model, hardware, 0, valid_to_ms, prompt_milli, 1, 2, version)
+    return WeightsVersion(
+        model=model,
+        hardware=hardware,
+        valid_from_ms=0,
+        valid_to_ms=valid_to_ms,
+        prompt_milli=prompt_milli,
+        cached_milli=1,
+        completion_milli=2,
+        version=version,
+    )
 
 
 WEIGHTS = (
