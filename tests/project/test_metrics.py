@@ -48,14 +48,14 @@ class _Sensor:
 
 
 def _agent() -> set[str]:
-    registry = CollectorRegistry()
+    registry, poll_registry, listener_registry = CollectorRegistry(), CollectorRegistry(), CollectorRegistry()
     agent_metrics.AgentMetrics(registry)
     registry.register(evidence.EvidenceCollector(_Sensor()))
-    poll_loop.PollLoopMetrics(registry)
-    Listener(registry)
     BindingMetrics(registry)
-    runai_metrics.RunAiMetrics(registry)
-    return _of(registry)
+    poll_loop.PollLoopMetrics(poll_registry)
+    runai_metrics.RunAiMetrics(poll_registry)
+    Listener(listener_registry)
+    return _of(registry) | _of(poll_registry) | _of(listener_registry)
 
 
 def _worker() -> set[str]:

@@ -248,7 +248,7 @@ def test_an_intake_is_a_path_its_bodies_and_a_function(tmp_path: Path) -> None:
         assert listener.count("left_out_rows_total", route="/mine") == 1
 
 
-def test_an_unexpected_error_of_a_route_refuses_the_body_and_says_nothing_of_the_inside(
+def test_an_unexpected_error_refuses_the_body_and_says_nothing_of_the_inside(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def parse(sent: ReceivedRequest, trial: DeduplicationTrial) -> ParsedRequest:

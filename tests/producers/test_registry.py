@@ -1,0 +1,82 @@
+"""Only a source's own folder and the registry name its modules, and no two modules import in a circle."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from producers import registry
+from tests.support.paths import ROOT
+
+ROOMS = ("contracts", "producers", "streams", "warehouse", "api", "forecasting", "cli")
+FOLDERS = sorted({entry.folder for entry in registry.BUILT_IN})
+ALLOWED = {
+    ("producers/receivers/litellm", "producers/gateways/litellm"): "the route reads what the callback's folder holds",
+    ("producers/receivers/otlp", "producers/gateways/otel"): "the route reads what the topic holds",
+}
+SIMULATION = "producers/simulation"
+"""The demo feeds its fleet, and lays down that fleet's prices."""
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for room in ROOMS:
+        for path in sorted((ROOT / room).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, lazily or for types too."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_module_outside_a_sources_folder_names_its_modules(folder: str) -> None:
+    package = folder.replace("/", ".")
+    nested = [f"{other.replace('/', '.')}." for other in FOLDERS if other.startswith(folder + "/")]
+    found = set()
+    for name, path in modules():
+        home = str(path.parent.relative_to(ROOT))
+        if name == "producers.registry" or f"{home}/".startswith(f"{folder}/") or (home, folder) in ALLOWED:
+            continue
+        for imported in imports(path):
+            if imported != package and imported.startswith(package + ".") and not imported.startswith(tuple(nested)):
+                found.add((name, imported))
+    shared = {"producers/bindings", "producers/servers", "producers/receivers", SIMULATION}
+    if folder in shared:  # Their frame is shared by the kinds in it; their plug-in is not.
+        found = {(name, imported) for name, imported in found if imported.startswith(f"{package}.plugin")}
+        found -= {(name, imported) for name, imported in found if name == "producers.runtime.agent_runner"}
+        found -= {(name, imported) for name, imported in found if f"{name.replace('.', '/')}/".startswith(f"{folder}/")}
+    assert found == set()
+
+
+def test_no_two_modules_of_producers_import_in_a_circle() -> None:
+    known = {name: path for name, path in modules() if name.startswith("producers")}
+    graph = {name: {i for i in imports(path) if i in known and i != name} for name, path in known.items()}
+    state: dict[str, int] = {}
+    stack: list[str] = []
+    circles: list[list[str]] = []
+
+    def visit(name: str) -> None:
+        state[name] = 1
+        stack.append(name)
+        for other in sorted(graph[name]):
+            if state.get(other) == 1:
+                circles.append([*stack[stack.index(other) :], other])
+            elif other not in state:
+                visit(other)
+        stack.pop()
+        state[name] = 2
+
+    for name in sorted(graph):
+        if name not in state:
+            visit(name)
+    assert circles == []
