@@ -39,6 +39,13 @@ def test_rooms_import_along_the_arrows_only() -> None:
     _passes(str(BIN / "lint-imports"), "--no-logo", "--no-cache")
 
 
+def test_no_test_measures_the_time_that_it_takes() -> None:
+    """A test waits for conditions (tests/support/waiting.py) and counts work (tests/support/work.py)."""
+    timers = re.compile("perf_" + "counter|process_" + r"time\(|mark\.time" + "out")
+    tests = (ROOT / "tests").rglob("test_*.py")
+    assert not [str(path.relative_to(ROOT)) for path in tests if timers.search(path.read_text("utf-8"))]
+
+
 # In parts, so that this file does not hold what it looks for.
 _MACHINE = ("/" + "work/", "/" + "tmp/v/", "/" + "tmp/x/", "/opt/" + "wheels", "/root/" + ".pyenv")
 _HOME = re.compile(r"/(?:home|Users)/" + r"[a-z][\w.-]*/")
