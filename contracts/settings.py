@@ -22,125 +22,144 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WATTLOG_", extra="forbid", frozen=True)
 
-    data: Path = Field(Path(".wattlog"), description="Folder of the embedded warehouse and of what it keeps beside it.")
+    data: Path = Field(Path(".wattlog"), description="Folder of the embedded warehouse, spools and other local data.")
     warehouse_dsn: str = Field(
         "",
-        description="Where the tables live: chdb:///absolute/path (embedded), or http(s)://user@host:port/database. "
-        "Empty: the embedded one under `data`.",
+        description="Address of the warehouse: chdb:///absolute/path (embedded), or "
+        "http(s)://user@host:port/database. Empty: the embedded one under `data`.",
     )
     warehouse_password: SecretStr | None = Field(
         None, description="Password of the warehouse's user, kept out of the DSN."
     )
     durable: bool = Field(
         False,
-        description="Whether the warehouse syncs every insert to disk before it acknowledges it, so that a power loss "
-        "takes back nothing; costs milliseconds an insert. Set on the tables by `wattlog migrate` and by "
-        "workers; false leaves them as they are.",
+        description="If true, the warehouse syncs every insert to disk before it acknowledges it, so that "
+        "acknowledged rows survive a power loss; this costs milliseconds per insert. `wattlog migrate` and workers "
+        "set it on the tables; false leaves the tables unchanged.",
     )
 
     kafka_bootstrap: str = Field(
         "embedded",
-        description="host:port[,host:port] of the brokers. `embedded`: librdkafka's in-process broker, for demo and "
-        "replay.",
+        description="Addresses of the brokers, host:port[,host:port]. `embedded`: librdkafka's in-process "
+        "broker, for demo and replay.",
     )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="How clients talk to the brokers."
+        "PLAINTEXT", description="Protocol between clients and brokers."
     )
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "SCRAM-SHA-512", description="SASL mechanism, where the protocol uses SASL."
+        "SCRAM-SHA-512", description="SASL mechanism, if the protocol uses SASL."
     )
     kafka_username: str = Field("", description="SASL user.")
     kafka_password: SecretStr | None = Field(None, description="SASL password.")
     kafka_ca_file: Path | None = Field(
-        None, description="CA certificates that sign the brokers' (PEM); empty: the system's."
+        None,
+        description="PEM file of the CA certificates that sign the brokers' certificates; empty: the system's CAs.",
     )
     transport: Literal["auto", "lean", "stock"] = Field(
         "auto",
-        description="How workers read: `lean` (what was fetched, list by list), `stock` (Faust's own way, message by "
-        "message, at several times the CPU), `auto` (lean where it fits the installed Faust and aiokafka, else stock).",
+        description="How Faust hands messages to workers. `lean`: the fetched lists as they are. `stock`: "
+        "Faust's own way, message by message, at several times the CPU. `auto`: lean if it fits the installed "
+        "Faust and aiokafka, else stock.",
     )
     kafka_group: str = Field(
-        "wattlog", description="Consumer group of the workers; `-usage` after it: of the job that stores usage."
+        "wattlog",
+        description="Consumer group of the workers. The job that stores usage has a group of its own: this name "
+        "with `-usage` appended.",
     )
     session_timeout_ms: int = Field(
         20_000,
         ge=1_000,
         le=90_000,
-        description="After this silence the group takes a worker for dead and gives its partitions to others. Brokers "
-        "refuse less than their `group.min.session.timeout.ms` (6000 unless set).",
+        description="Session timeout of the consumer group: a worker that is silent for longer counts as dead, "
+        "and others get its partitions. Brokers refuse less than their `group.min.session.timeout.ms` (6000 unless "
+        "set).",
     )
     kafka_partitions: int = Field(
-        12, ge=1, le=1024, description="Partitions of the topics that `wattlog migrate` makes."
+        12, ge=1, le=1024, description="Partitions of the topics that `wattlog migrate` creates."
     )
     kafka_replication: int = Field(
-        1, ge=1, le=9, description="Replicas of the topics that `wattlog migrate` makes; 3 in production."
+        1, ge=1, le=9, description="Replicas of the topics that `wattlog migrate` creates; 3 in production."
     )
 
     window_ms: int = Field(
         10_000, ge=1_000, le=3_600_000, description="Length of a tumbling window; must divide an hour."
     )
     lateness_ms: int = Field(
-        120_000, ge=0, le=86_400_000, description="How long a window stays open for stragglers, in event time."
+        120_000, ge=0, le=86_400_000, description="How long a window stays open for late events, in event time."
     )
     skew_ms: int = Field(
         5_000,
         ge=0,
         le=600_000,
-        description="How far producers' clocks may differ; events beyond it in the future are dead letters.",
+        description="Greatest difference allowed between producers' clocks. An event further in the future "
+        "becomes a dead letter.",
     )
     idle_timeout_ms: int = Field(
-        30_000, ge=100, le=3_600_000, description="After this silence a topic stops holding the watermark back."
+        30_000,
+        ge=100,
+        le=3_600_000,
+        description="A topic that is silent for longer no longer holds the watermark back.",
     )
-    provisional_ms: int = Field(500, ge=100, le=600_000, description="How often provisional windows are revised.")
-    batch_messages: int = Field(2_048, ge=1, le=65_536, description="Messages that a worker takes in one step.")
-    batch_wait_ms: int = Field(20, ge=1, le=1_000, description="How long a worker waits to fill a step.")
+    provisional_ms: int = Field(500, ge=100, le=600_000, description="Period at which provisional windows are updated.")
+    batch_messages: int = Field(
+        2_048, ge=1, le=65_536, description="Most messages that a worker processes in one step."
+    )
+    batch_wait_ms: int = Field(20, ge=1, le=1_000, description="Longest wait of a worker for a full step.")
     max_open_rows: int = Field(
         1_500_000,
         ge=10_000,
-        description="Rows that a worker holds (open windows, late facts, messages not committed); above it, it closes "
-        "windows before their lateness has passed. docs/reliability.md says what memory that takes.",
+        description="Bound on the rows in a worker's memory (open windows, late facts, uncommitted messages). "
+        "Above it, the worker closes windows before their lateness has passed. docs/reliability.md gives the "
+        "memory that this takes.",
     )
     idle_policy: Literal["by-work", "owner", "apart"] = Field(
         "by-work",
-        description="Who bears idle energy in a window with work: tenants by work, the workload's owner, or "
-        "`__idle__`.",
+        description="Who pays for idle energy in a window with work: the tenants, by work (`by-work`), the "
+        "workload's owner (`owner`), or nobody (`apart`: it is kept under `__idle__`).",
     )
     requests: Literal["all", "none"] = Field(
         "all",
-        description="Whether workers store single requests with their joules (`request_energy`, kept 30 days), more "
-        "than half of all rows of a large fleet. `none`: they do not; ledger, bills and forecasts are the same. Set it "
-        "alike for workers, audit and API; docs/warehouse.md says what a change means for what is stored already.",
+        description="`all`: workers store single requests with their joules (`request_energy`, kept 30 days), "
+        "more than half of all rows of a large fleet. `none`: they do not; ledger, bills and forecasts are the "
+        "same. Set it to the same value for workers, audit and API. docs/warehouse.md describes the effect of a "
+        "change on stored requests.",
     )
 
-    cluster: str = Field("local", description="Name of this cluster, on producers.")
-    node: str = Field("", description="Name of this node, on producers; empty: the host's name.")
+    cluster: str = Field("local", description="Name of the producers' cluster.")
+    node: str = Field("", description="Name of the producer's node; empty: the host's name.")
     workload: str = Field(
-        "", description="Workload that holds this node's GPUs, on producers; empty: nobody's (unallocated)."
+        "", description="Workload that occupies this node's GPUs; empty: none, the GPUs are unallocated."
     )
     owner: str = Field("", description="Tenant that pays when this node's workload is idle.")
-    sample_hz: float = Field(1.0, gt=0, le=10, description="Readings a second, on producers.")
-    publish_ms: int = Field(5_000, ge=100, le=300_000, description="How often a producer sends what it has.")
+    sample_hz: float = Field(1.0, gt=0, le=10, description="Readings per second of each GPU.")
+    publish_ms: int = Field(5_000, ge=100, le=300_000, description="Period at which a producer sends its events.")
     spool_mb: int = Field(
         256,
         ge=1,
         le=1_048_576,
-        description="Megabytes on disk (`data`/spool) of what a producer has and the brokers have not acknowledged. "
-        "When it is full, energy grows coarser in memory, and logs and servers are read no further.",
+        description="Bound on a producer's spool (`data`/spool), in megabytes: the events that the brokers have "
+        "not acknowledged. When it is full, energy becomes coarser in memory, and logs and servers are not read "
+        "further.",
     )
 
     api_host: str = Field(
-        "127.0.0.1", description="Address that the API listens on. Other than loopback needs `api_jwt_key`."
+        "127.0.0.1",
+        description="Address that the API listens on. Any address other than loopback requires `api_jwt_key`.",
     )
-    api_port: int = Field(8787, ge=0, le=65_535, description="Port of the API and the page; 0 picks a free one.")
+    api_port: int = Field(8787, ge=0, le=65_535, description="Port of the API and the web page; 0 picks a free one.")
     api_jwt_key: SecretStr | None = Field(
         None,
-        description="Key that verifies bearer tokens (HS256 secret of 32 bytes or more, or a PEM public key for "
-        "RS256/ES256).",
+        description="Key that verifies bearer tokens: an HS256 secret of 32 bytes or more, or a PEM public key "
+        "for RS256 or ES256.",
     )
-    metrics_host: str = Field("127.0.0.1", description="Address of a worker's or producer's own /metrics.")
-    metrics_port: int = Field(0, ge=0, le=65_535, description="Port of a worker's or producer's own /metrics; 0: none.")
-    currency: str = Field("USD", pattern="^[A-Z]{3}$", description="Currency that prices are in.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What goes to stderr.")
+    metrics_host: str = Field("127.0.0.1", description="Address on which a worker or producer serves /metrics.")
+    metrics_port: int = Field(
+        0, ge=0, le=65_535, description="Port on which a worker or producer serves /metrics; 0: it does not."
+    )
+    currency: str = Field("USD", pattern="^[A-Z]{3}$", description="Currency of the prices.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Lowest level of log messages that are written to stderr."
+    )
 
     @model_validator(mode="after")
     def _window_divides_an_hour(self) -> Settings:

@@ -1,4 +1,4 @@
-"""docs/settings.md from contracts/settings.py: `python -m tests.project.settings_page` writes it anew."""
+"""Generator of docs/settings.md from contracts/settings.py: `python -m tests.project.settings_page` writes the page."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ PAGE = ROOT / "docs" / "settings.md"
 _HEAD = """\
 # Settings
 
-Every setting, where it comes from, and what it is when nobody says. The environment wins over the file, the file over
-the default. The file is `wattlog.toml` in the working directory, or the path in `WATTLOG_CONFIG`; a name in it is the
-setting's own, in small letters: `kafka_bootstrap = "kafka-1:9092,kafka-2:9092"`.
+All settings, with their environment variables, types, bounds and defaults. An environment variable overrides the file,
+and the file overrides the default. The file is `wattlog.toml` in the working directory, or the path in
+`WATTLOG_CONFIG`. Its keys are the settings' names: `kafka_bootstrap = "kafka-1:9092,kafka-2:9092"`. The options of
+one source are in the table `[produce.NAME]` of the same file, and on [the source's page](producers/README.md).
 
-`wattlog config` shows each setting, its value and its source on your machine; secrets are shown as `**********`.
-This page is made from `contracts/settings.py` by `python -m tests.project.settings_page`; a test keeps the two alike.
+`wattlog config` lists each setting with its value and origin on your machine; secrets appear as `**********`.
+`python -m tests.project.settings_page` generates this page from `contracts/settings.py`; a test compares the two.
 
-| setting | environment | kind | default | meaning |
+| setting | environment variable | type | default | meaning |
 | --- | --- | --- | --- | --- |
 """
 
 
 def environment_name(setting: str) -> str:
-    """The environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return f"{Settings.model_config['env_prefix']}{setting}".upper()
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the text of the page."""
     return _HEAD + "".join(_row(name, field) for name, field in Settings.model_fields.items())
 
 
@@ -55,9 +56,9 @@ def _kind(field: FieldInfo) -> str:
 
 def _type_words(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
-        return ", ".join(f"`{each}`" for each in get_args(annotation))
+        return ", ".join(f"`{choice}`" for choice in get_args(annotation))
     if get_origin(annotation) in (Union, UnionType):
-        return _type_words(next(each for each in get_args(annotation) if each is not NoneType))
+        return _type_words(next(member for member in get_args(annotation) if member is not NoneType))
     names: dict[Any, str] = {
         SecretStr: "secret",
         Path: "path",
