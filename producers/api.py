@@ -82,7 +82,7 @@ class NotHere(Unavailable):
 
 @dataclass(frozen=True)
 class Environment:
-    """What the frame gives to a factory or a check. A factory enters what must be closed into `resources`."""
+    """Inputs of a factory or a check. A factory enters into `resources` whatever must be closed."""
 
     settings: Settings
     clock: Clock
@@ -201,7 +201,7 @@ class PollResult(NamedTuple):
     more: bool = False
     """More can be read at once."""
     refused: Sequence[str] = ()
-    """Why each row that could not be read was left out: texts or `producers.runtime.refusals.Refusal`s."""
+    """Why each row that could not be read was left out: texts or `producers.runtime.refusals.ItemRefusal`s."""
     notes: Sequence[str] = ()
     """Sentences for the log."""
     skipped: Mapping[str, int] = MappingProxyType({})

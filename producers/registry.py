@@ -28,7 +28,7 @@ AnyPlugin = Plugin[Any, Any]
 
 
 class Entry(NamedTuple):
-    """A built-in plug-in. `target` is `module:NAME` of its `Plugin`; the module lies in the plug-in's folder."""
+    """A built-in plug-in. `target` is `module:NAME` of its `Plugin`; its module is in the plug-in's folder."""
 
     kind: Kind
     name: str
@@ -131,7 +131,7 @@ class _ThirdParty(NamedTuple):
 @cache
 def _third_party() -> _ThirdParty:
     """Load the plug-ins of other packages, once in a process."""
-    taken = {(_namespace(entry.kind), entry.name) for entry in BUILT_IN}
+    used = {(_namespace(entry.kind), entry.name) for entry in BUILT_IN}
     loaded: list[AnyPlugin] = []
     problems: list[tuple[str, str]] = []
     for point in entry_points(group=GROUP):
@@ -140,7 +140,7 @@ def _third_party() -> _ThirdParty:
             if not isinstance(plugin, Plugin):
                 raise TypeError(f"{point.value} is no producers.api.Plugin, but {type(plugin).__name__}")
             key = (_namespace(plugin.kind), plugin.name)
-            if key in taken:
+            if key in used:
                 raise ValueError(
                     f"the name {plugin.name!r} is taken by another {plugin.kind.value}: rename the plug-in"
                 )
@@ -148,7 +148,7 @@ def _third_party() -> _ThirdParty:
             problems.append((point.name, f"{point.value}: {type(error).__name__}: {error}"))
             log.error("plug-in %s is skipped: %s", *problems[-1])
             continue
-        taken.add(key)
+        used.add(key)
         loaded.append(plugin)
     return _ThirdParty(tuple(loaded), tuple(problems))
 

@@ -51,7 +51,7 @@ class Sensor(Protocol):
 
 @dataclass(slots=True, frozen=True)
 class Mark:
-    """Where an agent stands with a GPU. `boot` says in which run of the machine: counters and the monotonic clock begin
+    """Checkpoint of one GPU. `boot` says in which run of the machine: counters and the monotonic clock begin
     anew with each. `shares` says who holds the GPU where `holder` does not do so alone or more is known of it; `told`
     is the span that is not on record yet (`producers.bindings.holder_record`)."""
 
@@ -68,7 +68,7 @@ class Mark:
 
 @dataclass(slots=True, frozen=True)
 class Node:
-    """What an agent is told. `max_rows` bounds each workload's backlog. `boot` names this run of the machine; "" if
+    """Options of an agent. `max_rows` bounds each workload's backlog. `boot` names this run of the machine; "" if
     that is not known: then marks of an earlier agent are of no use. `held_ms` is how often it goes on record who holds
     which GPU; 0: never."""
 
@@ -284,7 +284,7 @@ class Agent:
                 yield self._event(binding, parts[first : first + MAX_BATCH_ROWS])
 
     def _held_events(self, runs: Sequence[holder_record.HolderSpan]) -> Iterator[Event]:
-        """Who held what, under a source of its own: it writes to another topic."""
+        """Yield the records of who held what, under a source of their own: it writes to another topic."""
         node, kind = self._node, f"{self._node.kind}-held"
         for workload, batch in holder_record.batches(runs, node.node, source_of(kind, node.cluster, node.node, "")):
             source = source_of(kind, node.cluster, node.node, workload)

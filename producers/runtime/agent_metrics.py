@@ -1,4 +1,4 @@
-"""What an agent shows of itself to Prometheus."""
+"""Prometheus metrics of an agent."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from producers.runtime.event_sequence import heartbeat_batch
 
 
 class Request(Protocol):
-    """What a row of a `TokenBatch` says; times in epoch ms, `t_first_ms` 0 where it is not known."""
+    """Row of a `TokenBatch`; times in epoch ms, `t_first_ms` 0 where it is not known."""
 
     @property
     def tenant(self) -> str: ...

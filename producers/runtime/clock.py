@@ -1,4 +1,4 @@
-"""Where times come from, so that tests decide them."""
+"""Clocks, injected so that tests decide the time."""
 
 from __future__ import annotations
 

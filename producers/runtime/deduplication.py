@@ -1,4 +1,4 @@
-"""What came lately, so that what comes again counts once: a retry of a batch that had arrived, a span told twice.
+"""Deduplicates retries and repeated reports: a bounded window of hashed names, kept with the checkpoint.
 
 On the log a double is known by its event (source, epoch, number), not by its request: two events that bring the same
 request count it twice. So whoever reads from something that sends again keeps the last names that it took, with what it
@@ -26,7 +26,7 @@ _BYTES = 8
 
 
 class Seen(Protocol):
-    """What came before, and takes what comes now: `DeduplicationWindow`, `DeduplicationTrial`."""
+    """Known names, which new ones are added to: `DeduplicationWindow`, `DeduplicationTrial`."""
 
     def has(self, name: str) -> bool: ...
     def add(self, names: Iterable[str]) -> None: ...
@@ -44,7 +44,7 @@ class DeduplicationWindow:
         self._put(np.frombuffer(kept[: len(kept) // _BYTES * _BYTES], "<u8").tolist())
 
     def load(self, marks: Mapping[str, bytes]) -> None:
-        """What an earlier run has kept as marks (`marks`): instead of what is known now, which is nothing."""
+        """Restore the window that an earlier run kept as checkpoints (`marks`)."""
         numbered = [np.frombuffer(value, "<u8").tolist() for name, value in marks.items() if name.startswith(MARK)]
         parts = sorted(((number, names) for number, *names in numbered), key=lambda part: part[0])[-self._most :]
         if parts:
@@ -84,7 +84,7 @@ class DeduplicationWindow:
         }
 
     def saved(self) -> None:
-        """What `marks` gave is kept."""
+        """Note that the result of `marks` is on disk."""
         self._changed.clear()
 
     def _put(self, numbers: Iterable[int]) -> None:
@@ -102,7 +102,7 @@ class DeduplicationWindow:
 
 
 class DeduplicationTrial:
-    """What would be known too, if it were kept: `added` are the names that `recent` did not know."""
+    """Names that one request would add to a window: `added` are the names that `recent` did not know."""
 
     def __init__(self, recent: DeduplicationWindow) -> None:
         self._recent = recent

@@ -1,4 +1,4 @@
-"""From the spool to the broker: in order, bounded, and until it is acknowledged.
+"""Delivery from the spool to the broker: in order, bounded, and until it is acknowledged.
 
 `offer` keeps events on disk; `pump`, called again and again by one thread, sends what waits and forgets what the broker
 has. What the broker refused is sent again as it was, with its own number, so it can neither be lost nor counted twice.
@@ -34,7 +34,7 @@ class Broker(Protocol):
 
 
 class Outbox(Protocol):
-    """What producers see of a `Delivery`."""
+    """View of a `Delivery` that producers use."""
 
     @property
     def waiting(self) -> int: ...
@@ -52,7 +52,7 @@ def outgoing(event: Event) -> Outgoing:
 
 
 class Delivery:
-    """See the module. `on_done` is told the number of each message that the broker has, from `pump`."""
+    """Sender of a spool's messages. `pump` calls `on_done` with the number of each message that the broker has."""
 
     def __init__(
         self, spool: Spool, broker: Broker, *, max_in_flight: int = MAX_IN_FLIGHT,

@@ -1,8 +1,8 @@
 """Loop of everything but GPUs that is read every so often: servers' counters, meters, logs. Time is injected.
 
 A source is a step from a checkpoint to the next: the rows since then, and the new checkpoint. Both are kept on disk
-together (`producers.runtime.spool`), so a producer that is killed, or whose disk is full, reads again from the
-checkpoint on disk: nothing is lost as long as the source still has it, and nothing is counted twice.
+together (`producers.runtime.spool`). So a producer that is killed, or whose disk is full, reads again from the
+checkpoint on disk. Nothing is lost as long as the source still has it, and nothing is counted twice.
 
 A source that raises, whatever the class, is read again from its checkpoint: at its next turn, and after `PATIENCE`
 failures in a row ever later, up to `MAX_BACKOFF_MS`. A batch that breaks the log's contract is refused alone.

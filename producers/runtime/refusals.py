@@ -28,28 +28,28 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Refusal(str):
+class ItemRefusal(str):
     """Sentence that says why an item was refused. `reason` is one word, a label of the metric."""
 
     reason: str
 
-    def __new__(cls, text: str, reason: str = INVALID) -> Refusal:
+    def __new__(cls, text: str, reason: str = INVALID) -> ItemRefusal:
         self = super().__new__(cls, text)
         self.reason = reason
         return self
 
 
-def refusal(error: Exception, place: str = "", piece: object = None) -> Refusal:
+def refusal(error: Exception, place: str = "", piece: object = None) -> ItemRefusal:
     """Describe an exception: its place, and its message or, for an unexpected class, the beginning of `piece` too.
 
     Give no piece that may hold a secret or a prompt.
     """
     prefix = f"{place}: " if place else ""
     if isinstance(error, BadInput | Unavailable):
-        return Refusal(f"{prefix}{error}")
+        return ItemRefusal(f"{prefix}{error}")
     name = type(error).__name__
-    shown = "" if piece is None else f": {shorten(piece)}"
-    return Refusal(f"{prefix}cannot be read ({name}: {shorten(error)}){shown}", name)
+    excerpt = "" if piece is None else f": {shorten(piece)}"
+    return ItemRefusal(f"{prefix}cannot be read ({name}: {shorten(error)}){excerpt}", name)
 
 
 def shorten(value: object) -> str:
@@ -57,7 +57,7 @@ def shorten(value: object) -> str:
     try:
         text = repr(value[:SHOWN_CHARS]) if isinstance(value, bytes | str) else str(value)
     except Exception as error:  # A text of an error may itself fail: of too deep a list, of too long a number.
-        text = f"a {type(value).__name__} that cannot be shown ({type(error).__name__})"
+        text = f"a {type(value).__name__} that cannot be excerpt ({type(error).__name__})"
     return "".join(c if c.isprintable() else "?" for c in text[:SHOWN_CHARS])
 
 

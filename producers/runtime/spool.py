@@ -61,7 +61,7 @@ class Full(Unavailable):
 
 
 class Spool:
-    """See the module. One process at a time has a spool; its threads may share it.
+    """SQLite file of events and checkpoints. One process at a time has a spool; its threads may share it.
 
     Raises Unavailable where the file cannot be used: another producer has it, it is damaged, or of a later version.
     """
@@ -121,7 +121,7 @@ class Spool:
                     self.bytes -= found[0]
 
     def after(self, number: int, limit: int) -> list[tuple[int, Outgoing]]:
-        """What waits with greater numbers, in order."""
+        """Return waiting messages with greater numbers, in order."""
         with self._lock, self._told():
             rows = self._db.execute(
                 "SELECT id, topic, key, headers, value, t_ms FROM waiting WHERE id > ? ORDER BY id LIMIT ?",

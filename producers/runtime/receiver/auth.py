@@ -1,4 +1,4 @@
-"""Who sends, and whose events they may be."""
+"""Authentication of senders, and the tenants that their events may name."""
 
 from __future__ import annotations
 

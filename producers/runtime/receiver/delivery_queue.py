@@ -1,4 +1,4 @@
-"""From requests to the log, and back: a request is answered when the brokers have acknowledged all of its messages.
+"""Queue between requests and the log: a request is answered when the brokers have acknowledged all of its messages.
 
 One thread numbers what requests bring, keeps it on disk (`producers.runtime.spool`) and sends it
 (`producers.runtime.delivery`). What came while it was busy it keeps in one transaction: a sync of the disk serves all
@@ -92,7 +92,7 @@ class Keeper(Protocol):
 
 
 class PendingRequest:
-    """What one request wants sent. `answer` is told None when the brokers have all of it, else why it was not kept.
+    """Messages of one request. `answer` is called with None when the brokers have all of them, else with the error.
     `again`: some of it came before; then that is waited for too, with whatever else was kept by now."""
 
     def __init__(

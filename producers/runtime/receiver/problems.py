@@ -1,4 +1,4 @@
-"""Why a request was not accepted, as RFC 9457 problem details (`application/problem+json`). Pure."""
+"""Reasons why a request was not accepted, as RFC 9457 problem details (`application/problem+json`). Pure."""
 
 from __future__ import annotations
 

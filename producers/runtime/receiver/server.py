@@ -38,7 +38,7 @@ _CLIENT_GONE = 499
 
 
 class Bounds(NamedTuple):
-    """What one request may be, and how many may be under way."""
+    """Bounds of one request, and of the requests in flight."""
 
     body_bytes: int = 2**20
     requests: int = 64
@@ -76,7 +76,7 @@ class RequestHandler:
         return self._counted(intake, Response(reply.body, reply.status, media_type=reply.content_type or None))
 
     async def _admit(self, intake: Route, request: Request) -> Reply:
-        """What can be said before the body is read, then the rest, as one of so many."""
+        """Check the headers before the body is read, then handle the request as one of those in flight."""
         headers = {name.lower(): value for name, value in request.headers.items()}
         hosts = [value for name, value in request.scope["headers"] if name == b"host"]
         if self._loopback and not names_loopback_only(hosts):
