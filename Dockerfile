@@ -1,7 +1,7 @@
 # Two images from one file:
-#   docker build --target agent  -t wattlog-agent .     a node's agent: readings to the log. No warehouse, no Faust.
-#   docker build --target server -t wattlog-server .    worker, API, migrations, replays: everything.
-# Both run as user 10001 with a read-only root; /var/lib/wattlog and /tmp are all that they write to.
+#   docker build --target agent  -t wattlog-agent .     agent of a node: readings to the log. No warehouse, no Faust.
+#   docker build --target server -t wattlog-server .    everything: worker, API, migrations, replays.
+# Both run as user 10001 with a read-only root, and write only to /var/lib/wattlog and /tmp.
 
 ARG PYTHON=3.13
 
@@ -10,10 +10,10 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/wattlog
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
-# Dependencies first, from pyproject.toml alone: a change of our code rebuilds only the last, small layer.
+# Dependencies come first, from pyproject.toml alone, so that a change of our code rebuilds only the last, small layer.
 RUN cat > /usr/local/bin/requirements <<'PY' && chmod +x /usr/local/bin/requirements
 #!/usr/local/bin/python
-"""Prints the dependencies of the project and of the extras that are named."""
+"""Print the dependencies of the project and of the extras given as arguments."""
 import sys, tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 print(*project["dependencies"], *(d for e in sys.argv[1:] for d in project["optional-dependencies"][e]), sep="\n")
@@ -21,13 +21,13 @@ PY
 
 FROM build AS build-agent
 RUN --mount=type=cache,target=/root/.cache/pip \
-    requirements agent > /tmp/wanted && /opt/wattlog/bin/pip install -c constraints.txt -r /tmp/wanted
+    requirements agent > /tmp/requirements && /opt/wattlog/bin/pip install -c constraints.txt -r /tmp/requirements
 COPY . .
 RUN /opt/wattlog/bin/pip install --no-deps .
 
 FROM build AS build-server
 RUN --mount=type=cache,target=/root/.cache/pip \
-    requirements server > /tmp/wanted && /opt/wattlog/bin/pip install -c constraints.txt -r /tmp/wanted
+    requirements server > /tmp/requirements && /opt/wattlog/bin/pip install -c constraints.txt -r /tmp/requirements
 COPY . .
 RUN /opt/wattlog/bin/pip install --no-deps .
 
@@ -52,7 +52,7 @@ LABEL org.opencontainers.image.title="wattlog" \
 
 FROM run AS agent
 COPY --from=build-agent /opt/wattlog /opt/wattlog
-# What the NVIDIA container runtime is to bring in: the management library, and every GPU of the node.
+# The NVIDIA container runtime mounts the management library and every GPU of the node.
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=utility \
     WATTLOG_METRICS_PORT=9464 \
@@ -62,7 +62,7 @@ HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 \
 
 FROM run AS server
 COPY --from=build-server /opt/wattlog /opt/wattlog
-# The API's; a worker sets HEALTH_URL to its own /metrics.
+# Address of the API; a worker sets HEALTH_URL to its own /metrics.
 ENV HEALTH_URL=http://127.0.0.1:8787/healthz
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
   CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(os.environ['HEALTH_URL'], timeout=4)"]
