@@ -1,12 +1,12 @@
-# Two commands to know: `make demo` and `make test`. They need Python 3.11+ and make; all else goes into .venv.
-# Works with the make of macOS too (3.81).
+# The two main commands are `make demo` and `make test`. They need Python 3.11+ and make; everything else is installed into
+# .venv. The make of macOS (3.81) works too.
 
 VENV := .venv
 BIN  := $(VENV)/bin
-# The first of these that is 3.11 or newer makes the virtual environment; `make PYTHON=/path/to/python3 ...` decides.
+# The first of these that is 3.11 or newer creates the virtual environment; override: `make PYTHON=/path/to/python3 ...`.
 PYTHON ?= python3 python3.13 python3.12 python3.11
 ARGS ?=
-# Processes that run tests, file by file; each that meets tests on a real Kafka starts a broker of its own.
+# Processes that run tests, file by file. A process with tests on a real Kafka starts a broker of its own.
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
@@ -16,49 +16,49 @@ help: ## Show this list
 	@echo "make TARGET [ARGS=...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/.server ## See a ledger that balances: installs, then `wattlog demo` (ARGS=--exit ends after the replay)
+demo: $(VENV)/.server ## Install, then run `wattlog demo`: a balanced ledger from a simulated fleet (ARGS=--exit ends after the replay)
 	@$(BIN)/wattlog demo $(ARGS)
 
 pytest = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-fold-skipped
 
-test: $(VENV)/.dev ## Run the quick tests, in some 5 minutes on two cores; names what is skipped or left out, and why
+test: $(VENV)/.dev ## Run the quick tests, about 5 minutes on two cores; lists skipped and deselected tests with the reason
 	@$(pytest) -m "not (kafka or browser or slow)" $(ARGS)
 
-test-all: $(VENV)/.dev ## Run every test that can run here, at full size: a real Kafka, a browser, 20,000 simulated seeds
+test-all: $(VENV)/.dev ## Run every test that this machine can run, at full size: real Kafka, browser, 20,000 simulated seeds
 	@$(pytest) --exhaustive $(ARGS)
 
-lint: $(VENV)/.dev ## Check style and the arrows between the rooms
+lint: $(VENV)/.dev ## Check style and the permitted imports between rooms
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-logo
 
-fmt: $(VENV)/.dev ## Format the code, and mend what can be mended by a program
+fmt: $(VENV)/.dev ## Format the code, and apply automatic fixes
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-typecheck: $(VENV)/.dev ## Check types, strictly, in every room
+typecheck: $(VENV)/.dev ## Check types in all packages, strictly
 	@$(BIN)/mypy
 
-bench: $(VENV)/.dev ## Run the measurements in bench/ on this machine (ARGS="speed --repeats 3": that one, so)
+bench: $(VENV)/.dev ## Run the benchmarks in bench/ on this machine (one of them: ARGS="speed --repeats 3")
 	@$(BIN)/python -m bench $(ARGS)
 
-simulate: $(VENV)/.dev ## Break a simulated line by seed (ARGS='--seeds 0-99999 --jobs 4', or ARGS='42 --trace' to see one)
+simulate: $(VENV)/.dev ## Inject faults into simulated runs, by seed (ARGS='--seeds 0-99999 --jobs 4'; ARGS='42 --trace' traces one)
 	@$(BIN)/python -m tests.simulation $(ARGS)
 
-chaos: $(VENV)/.dev ## Break a line on a real Kafka for about an hour and a half; ROUNDS=50 kills so many workers, ARGS=--help
+chaos: $(VENV)/.dev ## Inject faults on a real Kafka, for about an hour and a half (ROUNDS=50: number of kills; ARGS=--help)
 	@$(BIN)/python -m tests.kafka.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
-constraints: ## Write constraints.txt anew, from the newest versions that fit together
+constraints: ## Write constraints.txt from the newest versions that fit together
 	@$(find_python) rm -rf build/pins && mkdir -p build && "$$python" -m venv build/pins
 	@build/pins/bin/python -m pip install --quiet '.[agent,server,dev]'
 	@{ sed -n '/^#/p' constraints.txt; build/pins/bin/python -m pip freeze --exclude wattlog; } > build/constraints.txt
 	@mv build/constraints.txt constraints.txt && rm -rf build/pins && git diff --stat -- constraints.txt
 
-clean: ## Remove what was built and cached here; the data of the demo (.wattlog) stays
+clean: ## Remove build outputs and caches; the demo's data (.wattlog) stays
 	rm -rf $(VENV) .cache build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Shell text that sets $$python, or ends with a sentence that says what is missing.
+# Shell text that sets $$python, or exits with an error that names the missing program.
 find_python = python=; for each in $(PYTHON); do \
 	  if "$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python=$$each; break; fi; \
 	done; \
@@ -67,20 +67,20 @@ find_python = python=; for each in $(PYTHON); do \
 	  echo "Install one, then: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; \
 	fi; \
 	if ! "$$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then \
-	  echo "$$python cannot make virtual environments. On Debian or Ubuntu: apt-get install" \
+	  echo "$$python cannot create virtual environments. On Debian or Ubuntu: apt-get install" \
 	    "$$("$$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" >&2; exit 1; \
 	fi;
 
-# Quiet while it goes well; pip's own words when it does not.
+# Quiet on success; on failure it shows pip's own output.
 define install
-	@echo "Installing wattlog[$(1)] into $(VENV): $(2) the first time, nothing the next."
+	@echo "Installing wattlog[$(1)] into $(VENV): $(2) the first time only."
 	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(1)]' >$(VENV)/install.log 2>&1 || { \
-	  tail -n 40 $(VENV)/install.log >&2; echo "The installation failed; all of it is in $(VENV)/install.log." >&2; exit 1; }
+	  tail -n 40 $(VENV)/install.log >&2; echo "The installation failed; the full log is $(VENV)/install.log." >&2; exit 1; }
 	@touch $@
 endef
 
 $(VENV)/.made:
-	@$(find_python) echo "Making $(VENV) with $$("$$python" -V)."; "$$python" -m venv --clear $(VENV)
+	@$(find_python) echo "Creating $(VENV) with $$("$$python" -V)."; "$$python" -m venv --clear $(VENV)
 	@touch $@
 
 $(VENV)/.server: pyproject.toml constraints.txt $(VENV)/.made
