@@ -29,7 +29,14 @@ class BadInput(WattlogError):
         self.value = value
         self.fix = fix
         text = _as_code(value)
-        super().__init__(f"{field}: {text if len(text) <= 80 else text[:77] + '...'}: {fix}")
+        super().__init__(_printable(f"{field}: {text if len(text) <= 80 else text[:77] + '...'}: {fix}"))
+
+
+def _printable(text: str) -> str:
+    """Return a text with control characters and lone surrogates escaped: it may quote input, and goes to logs."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _as_code(value: object) -> str:
@@ -65,7 +72,7 @@ class Unavailable(WattlogError):
         self.hint = hint
         self.reason = reason
         self.lasting = lasting
-        super().__init__(f"{problem}. {hint}")
+        super().__init__(_printable(f"{problem}. {hint}"))
 
 
 class AccessDenied(WattlogError):

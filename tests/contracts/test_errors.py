@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from contracts.errors import BadInput
+from contracts.errors import BadInput, Unavailable, WattlogError
 
 NESTED: list[object] = []
 for _ in range(10_000):
@@ -23,3 +23,12 @@ for _ in range(10_000):
 )  # fmt: skip
 def test_any_value_can_be_shown_and_is_cut_at_80_characters(value: object, text: str) -> None:
     assert str(BadInput("field", value, "give another")) == f"field: {text}: give another"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [BadInput("page", "x", "invalid name: \ud800 1\nforged line"), Unavailable("away: \ud800\n\x1b[0m", "Start it.")],
+    ids=["bad input", "unavailable"],
+)
+def test_an_error_that_quotes_input_is_one_printable_line(error: WattlogError) -> None:
+    assert str(error).isprintable()
