@@ -1,4 +1,4 @@
-"""Intervals that wait to be sent. When they cannot be, they grow coarser instead of more. Pure."""
+"""Backlog of intervals that wait to be sent. It is bounded: intervals are merged instead of dropped. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from producers.gpu.intervals import EnergyInterval, merge_intervals
 
 
 class Backlog:
-    """The unsent intervals of one workload, oldest first.
+    """Unsent intervals of one workload, oldest first.
 
-    Holds at most about `max_rows` rows: beyond, `coarsen` merges neighbours of a GPU, whose joules are kept exactly.
-    No merger is longer than MAX_SPAN_MS, so while the broker is away the floor is 4 rows per GPU and day.
+    It holds about `max_rows` rows at most: beyond, `coarsen` merges neighbouring rows of a GPU and keeps their joules
+    exactly. No merged row is longer than MAX_SPAN_MS, so 4 rows per GPU and day always remain.
     """
 
     def __init__(self, max_rows: int) -> None:
@@ -33,15 +33,15 @@ class Backlog:
             self.coarsen()
 
     def take(self, limit: int) -> list[EnergyInterval]:
-        """The oldest rows, at most `limit`, out of the backlog."""
+        """Remove and return the oldest rows, at most `limit`."""
         return [self._rows.popleft() for _ in range(min(limit, len(self._rows)))]
 
     def put_back(self, intervals: list[EnergyInterval]) -> None:
-        """Rows that were taken and could not be sent, again the oldest."""
+        """Put back, as the oldest, rows that were removed and could not be sent."""
         self._rows.extendleft(reversed(intervals))
 
     def coarsen(self) -> None:
-        """Merges each GPU's rows two by two; across holes between them only where that alone does not suffice."""
+        """Merge the rows of each GPU in pairs, across gaps in time only where adjacent rows alone do not suffice."""
         for bridge in (False, True):
             self._rows = deque(sorted(_halved(self._rows, bridge), key=lambda row: (row.t1_ms, row.gpu_uuid)))
             if len(self._rows) <= self.max_rows:

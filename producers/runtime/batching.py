@@ -1,4 +1,4 @@
-"""Single requests, and single metered quantities, as the columns of a batch."""
+"""Batches from single rows: requests, and metered quantities, turned into columns."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Request(Protocol):
 
 
 class RequestRow(NamedTuple):
-    """One request, and what a gateway says of where it went (`api_base`, `route`): see `gateways.deployments`."""
+    """One request, with its destination as the gateway reports it: `api_base`, `route` (`gateways.deployments`)."""
 
     tenant: str
     model: str
@@ -67,7 +67,7 @@ class RequestRow(NamedTuple):
 
 
 def token_batch(rows: Sequence[Request], t_ms: int) -> TokenBatch:
-    """Requests as a batch that is complete up to `t_ms`; without any, a heartbeat."""
+    """Return requests as a batch that is complete up to `t_ms`; without rows, a heartbeat."""
     if not rows:
         beat = heartbeat_batch(topics.TOKENS, t_ms)
         assert isinstance(beat, TokenBatch)
@@ -95,8 +95,10 @@ def _label_columns(rows: Sequence[Request]) -> dict[str, Any]:
 
 
 class UsageRow(NamedTuple):
-    """One metered quantity over `[t0_ms, t1_ms)`: what a row of a `UsageBatch` says. `quantity` is its decimal text
-    (`decimal_text`), `origin` and `event_id` say which row it is wherever it comes from."""
+    """One metered quantity over `[t0_ms, t1_ms)`, as in a row of a `UsageBatch`.
+
+    `quantity` is a decimal text (`decimal_text`). `origin` and `event_id` identify the row in the system it is from.
+    """
 
     meter: str
     unit: str
@@ -113,7 +115,7 @@ class UsageRow(NamedTuple):
 
 
 def usage_batch(rows: Sequence[UsageRow], t_ms: int) -> UsageBatch:
-    """Metered quantities as a batch. Nobody waits for word that a meter is complete: without rows, send none."""
+    """Return metered quantities as a batch. Usage needs no heartbeats: without rows, send no batch."""
     columns: dict[str, Any] = {"t_ms": t_ms}
     for c in USAGE_COLUMNS:
         if c.form == "number":
@@ -125,9 +127,9 @@ def usage_batch(rows: Sequence[UsageRow], t_ms: int) -> UsageBatch:
 
 
 def decimal_text(name: str, value: Decimal | float | int) -> str:
-    """A quantity as the text that the log takes, rounded half even to its last place; a float by its shortest form.
+    """Return a quantity as decimal text, rounded half even to FRACTION_DIGITS; a float by its shortest form.
 
-    Raises BadInput naming the quantity where it is no number, or too large.
+    Raises BadInput that names the quantity where it is not a finite number, or too large.
     """
     exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     if not exact.is_finite() or exact.adjusted() >= WHOLE_DIGITS:
@@ -142,7 +144,7 @@ def text_bytes(text: str) -> int:
 
 
 def _index(values: Iterable[str]) -> tuple[tuple[str, ...], npt.NDArray[np.uint16]]:
-    """A text column as (dictionary in order of appearance, index)."""
+    """Return a text column as (dictionary in order of appearance, index)."""
     seen: dict[str, int] = {}
     index = [seen.setdefault(v, len(seen)) for v in values]
     return tuple(seen), np.array(index, np.uint16)
@@ -153,6 +155,6 @@ def _numbers(values: Iterable[int]) -> I64:
 
 
 def _texts(values: Iterable[str]) -> tuple[str, ...]:
-    """An optional text column: () where no row has a value."""
+    """Return an optional text column: () where no row has a value."""
     column = tuple(values)
     return column if any(column) else ()

@@ -1,4 +1,4 @@
-"""Clocks, injected so that tests decide the time."""
+"""Clocks, which are injected so that tests decide the time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Wall (UTC epoch) and monotonic time in ms, and a wait that ends early, with True, when it is time to stop."""
+    """Wall time (UTC epoch) and monotonic time in ms. `wait` ends early and returns True when it is time to stop."""
 
     def wall_ms(self) -> int: ...
     def monotonic_ms(self) -> int: ...
@@ -17,7 +17,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clocks; `stop` ends a wait."""
+    """Clocks of the machine; `stop` ends a wait."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
@@ -33,7 +33,7 @@ class SystemClock:
 
 
 def boot_id() -> str:
-    """Names this run of the machine (Linux, proc(5)); "" where that is not known."""
+    """Return the identifier of this boot of the machine (Linux, proc(5)); "" where it is not known."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:

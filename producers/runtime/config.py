@@ -1,5 +1,7 @@
-"""Options of a plug-in, beside the settings: its table `[produce.NAME]` in the settings' file, or WATTLOG_NAME_...
-variables (lists as JSON)."""
+"""Options of a plug-in, in addition to the settings.
+
+They come from the table `[produce.NAME]` of the settings' file, or from variables WATTLOG_NAME_... (lists as JSON).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from contracts.settings import PRODUCERS, settings_file
 
 
 class ProducerConfig(BaseSettings):
-    """A producer's own options. A subclass gives its `name`, and `env_prefix` by `SettingsConfigDict`."""
+    """Base of a plug-in's options. A subclass defines `name`, and `env_prefix` in its `SettingsConfigDict`."""
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True)
     name: ClassVar[str]
@@ -46,8 +48,10 @@ class _Table(TomlConfigSettingsSource):
 
 
 def without_secrets(url: str) -> str:
-    """An address that may be shown: it names sources on the log and in metrics. Raises ValueError for one that bears a
-    password."""
+    """Return an address that may be shown: it names sources in events and in metrics.
+
+    Raises ValueError for an address that contains a user or a password.
+    """
     if "@" in url.partition("://")[2].partition("/")[0]:
         raise ValueError("leave user and password out of the address: it is shown; use `bearer`")
     return url
@@ -57,17 +61,17 @@ Config = TypeVar("Config", bound=ProducerConfig)
 
 
 def load(kind: type[Config]) -> Config:
-    """A producer's options. Raises BadSetting naming the option, its value and what would be right."""
+    """Load a plug-in's options. Raises BadSetting that names the option, its value and the fix."""
     try:
         return kind()
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in (PRODUCERS, kind.name, *first["loc"]))
-        said = first.get("input")
-        # What looks like an address with a password, and what is a secret, is not repeated.
+        path = ".".join(str(part) for part in (PRODUCERS, kind.name, *first["loc"]))
+        value = first.get("input")
+        # Secrets, and texts that may be an address with a password, must not appear in the error.
         option = kind.model_fields.get(str(first["loc"][0])) if first["loc"] else None
-        secret = "@" in str(said) or (option is not None and "Secret" in str(option.annotation))
-        raise BadSetting(where, "(not shown)" if secret else said, first["msg"]) from None
+        secret = "@" in str(value) or (option is not None and "Secret" in str(option.annotation))
+        raise BadSetting(path, "(not shown)" if secret else value, first["msg"]) from None
 
 
 def load_options(kind: type[ProducerConfig] | None) -> Any:

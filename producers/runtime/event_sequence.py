@@ -1,7 +1,7 @@
-"""The identity of events: who sends them, in which run, and as which one.
+"""Identity of events: source, epoch and sequence number.
 
-A source is one (producer kind, cluster, node, workload) and writes to one topic, so its events lie in one partition
-and a reader sees its numbers 0, 1, 2 ... without holes: a hole is loss. An epoch is one run of a producer, named by
+A source is one (producer kind, cluster, node, workload) and writes to one topic, so its events are in one partition
+and a reader sees its numbers 0, 1, 2 ... without gaps: a gap means loss. An epoch is one run of a producer, named by
 its start in UTC epoch ms, so that a restart never reuses an identity.
 """
 
@@ -18,15 +18,18 @@ from contracts.events import Batch, Event, Method, PowerBatch, TokenBatch
 
 
 def source_of(kind: str, cluster: str, node: str, workload: str) -> str:
-    """`kind://cluster/node/workload`: a CloudEvents source (a URI reference). Names are percent-encoded, so two
-    different sources never share a text."""
+    """Return `kind://cluster/node/workload`, a CloudEvents source (a URI reference).
+
+    Names are percent-encoded, so different sources have different texts.
+    """
     return f"{kind}://{quote(cluster, safe='')}/{quote(node, safe='')}/{quote(workload, safe='')}"
 
 
 class Sequencer:
-    """Numbers the events of each source from 0, without holes, within one epoch.
+    """Numbers the events of each source from 0, without gaps, within one epoch.
 
-    `epoch` is the start of this run in UTC epoch ms. Holds one small entry a source: as many as a node has workloads.
+    `epoch` is the start of this run in UTC epoch ms. It holds one small entry per source: as many as a node has
+    workloads.
     """
 
     def __init__(self, epoch: int) -> None:
@@ -36,8 +39,11 @@ class Sequencer:
         self._next: dict[str, tuple[str, int]] = {}
 
     def next(self, source: str, topic: str) -> int:
-        """The next number of a source. Raises BadInput when the source has written to another topic: its events
-        would lie in two partitions, and a reader of either would see holes."""
+        """Return the next number of a source.
+
+        Raises BadInput when the source has written to another topic: its events would be in two partitions, and a
+        reader of either would see gaps.
+        """
         bound, seq = self._next.get(source, (topic, 0))
         if bound != topic:
             raise BadInput("source", source, f"it writes to {bound}; give the events for {topic} a source of their own")
@@ -45,7 +51,10 @@ class Sequencer:
         return seq
 
     def take_back(self, event: Event) -> None:
-        """Un-numbers an event that was never sent, so that no hole remains. Only the latest of its source can be."""
+        """Free the number of an event that was never sent, so that no gap remains.
+
+        Raises BadInput for an event that is not the latest of its source.
+        """
         topic, following = self._next[event.source]
         if event.seq != following - 1:
             raise BadInput("seq", event.seq, f"only the latest number, {following - 1}, can be taken back")
@@ -63,7 +72,7 @@ def event_of(
 
 
 def heartbeat_batch(topic: str, t_ms: int, *, node: str = "", owner: str = "") -> PowerBatch | TokenBatch:
-    """An empty batch that says "complete up to `t_ms`". `node` is required on the power topic."""
+    """Return an empty batch that says "complete up to `t_ms`". `node` is required on the power topic."""
     none, index = np.zeros(0, np.int64), np.zeros(0, np.uint16)
     if topic == topics.POWER:
         return PowerBatch(
@@ -99,7 +108,7 @@ def heartbeat_batch(topic: str, t_ms: int, *, node: str = "", owner: str = "") -
 def power_batch(
     node: str, rows: Iterable[tuple[str, str, int, int, int, Method | int, int]], *, owner: str = "", t_ms: int = 0
 ) -> PowerBatch:
-    """Rows (gpu_uuid, hardware, t0_ms, t1_ms, energy_uj, method, busy_ms) as the columns of one batch."""
+    """Return rows (gpu_uuid, hardware, t0_ms, t1_ms, energy_uj, method, busy_ms) as one batch, or a heartbeat."""
     listed = list(rows)
     if not listed:
         return heartbeat_batch(topics.POWER, t_ms, node=node, owner=owner)  # type: ignore[return-value]

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class EventSink(Protocol):
-    """Receiver of a paced stream: `producers.runtime.publisher.Publisher`."""
+    """Destination of a paced stream: a `producers.runtime.publisher.Publisher`."""
 
     def send(self, event: Event) -> object: ...
     def poll(self, timeout_s: float = 0.0) -> None: ...
@@ -47,9 +47,10 @@ def pace(
     duration_ms: int | None = None,
     metrics: AgentMetrics | None = None,
 ) -> int:
-    """Send events `speed` times as fast as time passes, but none before the wall clock reaches its event time.
+    """Send events at `speed` times real time, but none before the wall clock reaches its event time.
 
-    Nothing may come from the future. Returns the number of events sent; ends early when the clock's wait says stop.
+    An event from the future would be refused. Return the number of events sent. Ends early when the clock's wait says
+    stop.
     """
     begin_ms = clock.monotonic_ms()
     sent = 0

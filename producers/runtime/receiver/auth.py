@@ -10,18 +10,20 @@ from contracts.checks import MAX_TEXT
 from contracts.errors import AccessDenied, BadSetting
 
 ROLES = ("gateway", "operator")
-"""Who may name tenants. An operator is one to the API too; a gateway only sends."""
+"""Roles that may name tenants. An operator has that role in the API too; a gateway only sends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`tenant` None: a gateway or an operator, who may say whose an event is."""
+    """Authenticated sender. `tenant` is None for a gateway or an operator, which may name the tenant of an event."""
 
     tenant: str | None
 
     def payer(self, named: str) -> str:
-        """The tenant of an event that names this one ("" for none). Raises AccessDenied (403) for a tenant's token that
-        names another."""
+        """Return the tenant of an event that names `named` ("" for none).
+
+        Raises AccessDenied (403) for the token of one tenant with an event that names another.
+        """
         if self.tenant is None:
             return named
         if named not in ("", self.tenant):
@@ -32,9 +34,9 @@ class Caller:
 
 
 class Verifier:
-    """Reads tokens with a key; without one, everybody may name tenants (loopback only).
+    """Verifier of bearer tokens. Without a key, every client may name tenants (loopback only).
 
-    Raises BadSetting where the key is unfit. `setting` names it in errors.
+    Raises BadSetting for a key that cannot be used. `setting` names it in errors.
     """
 
     def __init__(self, key: str | None, setting: str = "produce.http.jwt_key") -> None:
@@ -64,6 +66,6 @@ class Verifier:
 
 
 def check_exposure(host: str, verifier: Verifier) -> None:
-    """Raises BadSetting where anybody on a network could send without a token."""
+    """Raise BadSetting where a client on the network could send without a token."""
     if verifier.open and not bearer_tokens.is_loopback(host):
         raise BadSetting("produce.http.host", host, "without jwt_key it listens on loopback only: 127.0.0.1")

@@ -1,4 +1,4 @@
-"""The listener's own Prometheus metrics. `route` is one of its own addresses, never what a client asked for."""
+"""Prometheus metrics of the listener. The label `route` is one of its own routes, never a path from a client."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from producers.runtime.refusals import RefusalReport
 
 
 class ReceiverMetrics:
-    """See docs/metrics.md."""
+    """Prometheus metrics of the listener, described in docs/metrics.md."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def count(name: str, text: str, *labels: str) -> Counter:
