@@ -55,12 +55,12 @@ class HostEnergySource:
     def name(self) -> str:
         return self.counters.source
 
-    def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
+    def collect(self, checkpoint: bytes | None, clock: Clock) -> PollResult:
         """Return the energy since the checkpoint. Raises Unavailable if no zone can be read: the next call covers the
         time."""
         readings = self.counters.read()
         now = HostCounterSnapshot(self.boot, clock.monotonic_ms(), clock.wall_ms(), readings.counters_uj)
-        before = msgspec.msgpack.decode(mark, type=HostCounterSnapshot) if mark else None
+        before = msgspec.msgpack.decode(checkpoint, type=HostCounterSnapshot) if checkpoint else None
         delta = energy_since(before, now, self.counters.ranges, self.max_zone_w, readings.failures)
         batches = []
         if delta.energy:

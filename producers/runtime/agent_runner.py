@@ -1,4 +1,4 @@
-"""Runs a GPU sensor: discovery, holders of GPUs, spool, and the agent's loop."""
+"""Runner of a GPU sensor: discovery, holders of GPUs, spool, and the agent's loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contracts.errors import BadSetting
 from producers.api import Environment, EvidenceReport, GpuSensor
 from producers.bindings.plugin import holders
 from producers.gpu.evidence import EvidenceCollector
-from producers.runtime.agent import Agent, Node
+from producers.runtime.agent import Agent, AgentConfig
 from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.clock import boot_id
 from producers.runtime.outbox import open_outbox, serve_metrics
@@ -34,20 +34,20 @@ def run_gpu_sensor(sensor: GpuSensor, environment: Environment, kafka: Mapping[s
         return
     show_evidence(sensor, environment.metrics)
     bindings = holders(environment, sensor, gpus)
-    node = Node(
+    config = AgentConfig(
         settings.cluster, environment.node, round(1000 / settings.sample_hz), settings.publish_ms, sensor.kind,
         boot=boot_id(), held_ms=bindings.record_ms,
     )  # fmt: skip
-    log.info("%d GPUs of %s/%s", len(gpus), node.cluster, node.node)
+    log.info("%d GPUs of %s/%s", len(gpus), config.cluster, config.node)
     with open_outbox(settings, sensor.kind, kafka) as (spool, delivery):
         Agent(
-            node=node,
+            config=config,
             sensor=sensor,
             outbox=delivery,
             clock=clock,
             bindings=bindings.current,
             metrics=metrics,
-            marks=spool.marks(),
+            checkpoints=spool.checkpoints(),
         ).run()
 
 

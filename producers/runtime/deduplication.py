@@ -1,8 +1,9 @@
-"""Deduplicates retries and repeated reports: a bounded window of hashed names, kept with the checkpoint.
+"""Deduplication of retries and repeated reports: a bounded window of hashed names, stored with the checkpoint.
 
-On the log a double is known by its event (source, epoch, number), not by its request: two events that bring the same
-request count it twice. So whoever reads from something that sends again keeps the last names that it took, with what it
-made of them, in the same transaction: whole in its mark (`dump`), or in small parts as marks of their own (`marks`).
+The stream recognises a repeated event by its identity (source, epoch, number). It does not recognise a request that two
+different events contain: that would count twice. So a source that may receive the same item again remembers the names
+of the last items. It stores them in one transaction with the events made of them: all in its own checkpoint (`dump`),
+or in parts as separate checkpoints (`changed_parts`).
 """
 
 from __future__ import annotations
@@ -14,39 +15,46 @@ from typing import Protocol
 
 import numpy as np
 
-MOST = 32_768
-"""Names kept, unless told otherwise: 256 KiB. At 100 requests a second those of five minutes."""
+MAX_NAMES = 32_768
+"""Default size of a window: 256 KiB, five minutes at 100 requests a second."""
 PART = 512
-"""Names in one part: 4 KiB."""
-MARK = "recent/"
-"""Before a part's place in the ring: the name of its mark."""
+"""Number of names in one part: 4 KiB."""
+CHECKPOINT_PREFIX = "recent/"
+"""Prefix of a part's name in the spool; its position in the ring of parts follows."""
 DOUBLE = "double"
-"""Why a row does not count: it came before."""
+"""Reason of a row that is skipped because it arrived before."""
 _BYTES = 8
 
 
-class Seen(Protocol):
-    """Known names, which new ones are added to: `DeduplicationWindow`, `DeduplicationTrial`."""
+class KnownNames(Protocol):
+    """Set of known names that grows: a `DeduplicationWindow` or a `DeduplicationTrial`."""
 
     def has(self, name: str) -> bool: ...
     def add(self, names: Iterable[str]) -> None: ...
 
 
 class DeduplicationWindow:
-    """The last `most` names (some parts more or less), as 64 bits of a hash each: two names that share them would be
-    taken for one, about once in 10^14 requests."""
+    """Window of the last `max_names` names, to a precision of one part. `dumped` is the result of an earlier `dump`.
 
-    def __init__(self, kept: bytes = b"", most: int = MOST) -> None:
-        self._most = max(1, most // PART)
+    Each name is stored as 64 bits of its hash. Two names with the same hash would count as one, about once in 10^14
+    requests.
+    """
+
+    def __init__(self, dumped: bytes = b"", max_names: int = MAX_NAMES) -> None:
+        self._max_parts = max(1, max_names // PART)
         self._parts: deque[tuple[int, list[int]]] = deque([(0, [])])
         self._known: set[int] = set()
         self._changed: set[int] = set()
-        self._put(np.frombuffer(kept[: len(kept) // _BYTES * _BYTES], "<u8").tolist())
+        self._put(np.frombuffer(dumped[: len(dumped) // _BYTES * _BYTES], "<u8").tolist())
 
-    def load(self, marks: Mapping[str, bytes]) -> None:
-        """Restore the window that an earlier run kept as checkpoints (`marks`)."""
-        numbered = [np.frombuffer(value, "<u8").tolist() for name, value in marks.items() if name.startswith(MARK)]
-        parts = sorted(((number, names) for number, *names in numbered), key=lambda part: part[0])[-self._most :]
+    def load(self, checkpoints: Mapping[str, bytes]) -> None:
+        """Restore the window from the parts that earlier runs stored as checkpoints; other checkpoints are ignored."""
+        numbered = [
+            np.frombuffer(value, "<u8").tolist()
+            for name, value in checkpoints.items()
+            if name.startswith(CHECKPOINT_PREFIX)
+        ]
+        parts = sorted(((number, names) for number, *names in numbered), key=lambda part: part[0])[-self._max_parts :]
         if parts:
             self._parts = deque(parts)
             self._known.update(name for _, names in parts for name in names)
@@ -58,11 +66,11 @@ class DeduplicationWindow:
         return _hash(name) in self._known
 
     def add(self, names: Iterable[str]) -> None:
-        """These came now; the oldest are forgotten for them."""
+        """Add names; the oldest parts are dropped to make room."""
         self._put(_hash(name) for name in names)
 
     def forget(self, names: Iterable[str]) -> None:
-        """These, which came last, were not kept after all."""
+        """Remove names that were just added but could not be stored."""
         for number in {_hash(name) for name in names} & self._known:
             for part, numbers in reversed(self._parts):
                 if number in numbers:
@@ -72,19 +80,19 @@ class DeduplicationWindow:
             self._known.discard(number)
 
     def dump(self) -> bytes:
-        """For a mark; `DeduplicationWindow(dump)` knows the same."""
+        """Return the whole window for a checkpoint; `DeduplicationWindow(dump)` restores it."""
         return np.array([n for _, part in self._parts for n in part], "<u8").tobytes()
 
-    def marks(self) -> dict[str, bytes]:
-        """The parts that have changed since `saved`, as marks; `load` knows the same from all of them."""
+    def changed_parts(self) -> dict[str, bytes]:
+        """Return the parts that changed since `mark_stored`, as checkpoints by name; `load` restores them."""
         return {
-            f"{MARK}{number % (self._most + 1)}": np.array([number, *part], "<u8").tobytes()
+            f"{CHECKPOINT_PREFIX}{number % (self._max_parts + 1)}": np.array([number, *part], "<u8").tobytes()
             for number, part in self._parts
             if number in self._changed
         }
 
-    def saved(self) -> None:
-        """Note that the result of `marks` is on disk."""
+    def mark_stored(self) -> None:
+        """Note that the result of `changed_parts` is on disk."""
         self._changed.clear()
 
     def _put(self, numbers: Iterable[int]) -> None:
@@ -93,29 +101,29 @@ class DeduplicationWindow:
                 continue
             if len(self._parts[-1][1]) >= PART:
                 self._parts.append((self._parts[-1][0] + 1, []))
-                if len(self._parts) > self._most:
+                if len(self._parts) > self._max_parts:
                     self._known.difference_update(self._parts.popleft()[1])
-            part, there = self._parts[-1]
-            there.append(number)
+            part, names = self._parts[-1]
+            names.append(number)
             self._known.add(number)
             self._changed.add(part)
 
 
 class DeduplicationTrial:
-    """Names that one request would add to a window: `added` are the names that `recent` did not know."""
+    """Names that one request would add to a window: `added` are those that the window does not know."""
 
-    def __init__(self, recent: DeduplicationWindow) -> None:
-        self._recent = recent
+    def __init__(self, window: DeduplicationWindow) -> None:
+        self._window = window
         self.added: list[str] = []
-        self._here: set[str] = set()
+        self._new: set[str] = set()
 
     def has(self, name: str) -> bool:
-        return name in self._here or self._recent.has(name)
+        return name in self._new or self._window.has(name)
 
     def add(self, names: Iterable[str]) -> None:
         for name in names:
             if not self.has(name):
-                self._here.add(name)
+                self._new.add(name)
                 self.added.append(name)
 
 

@@ -1,7 +1,8 @@
-"""Delivery from the spool to the broker: in order, bounded, and until it is acknowledged.
+"""Delivery from the spool to the broker: in order, bounded, and until each message is acknowledged.
 
-`offer` keeps events on disk; `pump`, called again and again by one thread, sends what waits and forgets what the broker
-has. What the broker refused is sent again as it was, with its own number, so it can neither be lost nor counted twice.
+`offer` stores events on disk. `pump`, which one thread calls repeatedly, sends stored messages and deletes those that
+the broker has acknowledged. A message that the broker refused is sent again under its number, so it is neither lost nor
+counted twice.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from contracts import codec, topics
 from contracts.errors import Unavailable
 from contracts.events import Event
 from producers.runtime.publisher import OnDelivery
-from producers.runtime.spool import Full, Outgoing, Spool
+from producers.runtime.spool import Outgoing, Spool, SpoolFull
 
 log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 256
-"""Messages at the client; the rest waits on disk."""
+"""Maximum number of messages at the Kafka client; further ones wait on disk."""
 
 
 class Broker(Protocol):
-    """`producers.runtime.publisher.Publisher`."""
+    """View of a `producers.runtime.publisher.Publisher` that a delivery uses."""
 
     def send_raw(
         self, topic: str, key: bytes | None, headers: codec.Headers, value: bytes | None, *, timestamp_ms: int,
@@ -40,70 +41,75 @@ class Outbox(Protocol):
     def waiting(self) -> int: ...
     @property
     def failures(self) -> int: ...
-    def offer(self, events: Sequence[Event], marks: Mapping[str, bytes] | None = None) -> object: ...
+    def offer(self, events: Sequence[Event], checkpoints: Mapping[str, bytes] | None = None) -> object: ...
     def pump(self, timeout_s: float = 0.0) -> None: ...
 
 
 def outgoing(event: Event) -> Outgoing:
-    """An event as the message that it becomes. Raises BadEvent when it breaks its contract."""
+    """Encode an event as a message. Raises BadEvent when the event breaks its contract."""
     headers, value = codec.encode(event)
     key = topics.key(event.cluster, event.workload).encode()
     return Outgoing(codec.topic_of(event.batch), key, headers, value, event.batch.event_ms)
 
 
 class Delivery:
-    """Sender of a spool's messages. `pump` calls `on_done` with the number of each message that the broker has."""
+    """Sender of a spool's messages. `pump` calls `on_acknowledged` with the number of each acknowledged message."""
 
     def __init__(
         self, spool: Spool, broker: Broker, *, max_in_flight: int = MAX_IN_FLIGHT,
-        on_done: Callable[[int], None] = lambda _: None,
+        on_acknowledged: Callable[[int], None] = lambda _: None,
     ) -> None:  # fmt: skip
-        self._spool, self._broker, self._max_in_flight, self._on_done = spool, broker, max_in_flight, on_done
+        self._spool, self._broker, self._max_in_flight, self._on_acknowledged = (
+            spool,
+            broker,
+            max_in_flight,
+            on_acknowledged,
+        )
         self._sent_up_to = 0
         self._in_flight: set[int] = set()
         self._refused: deque[tuple[int, Outgoing]] = deque()
         self._acknowledged: list[int] = []
         self.delivered = 0
-        """Messages that the broker has acknowledged."""
+        """Number of messages that the broker has acknowledged."""
         self.failures = 0
-        """Refusals by the broker; each message is sent again."""
+        """Number of refusals by the broker; each refused message is sent again."""
 
     @property
     def waiting(self) -> int:
-        """Events that the broker is not known to have."""
+        """Number of events that the broker has not acknowledged."""
         return int(self._spool.events) - len(self._acknowledged)
 
     @property
     def oldest(self) -> int | None:
-        """The least number of what waits on disk; None where nothing does."""
+        """Least number of the messages on disk; None where there are none."""
         return self._spool.ends()[0]
 
     @property
     def newest(self) -> int:
-        """The greatest number of what waits on disk; 0 where nothing does."""
+        """Greatest number of the messages on disk; 0 where there are none."""
         return self._spool.ends()[1] or 0
 
-    def offer(self, events: Sequence[Event], marks: Mapping[str, bytes] | None = None) -> range:
-        """Keep events, with the marks that they were made up to, and send them from the next `pump` on.
+    def offer(self, events: Sequence[Event], checkpoints: Mapping[str, bytes] | None = None) -> range:
+        """Store events together with the checkpoints that they were made up to; the next `pump` starts to send them.
 
-        Raises BadEvent when one breaks its contract, Full when there is no room: then nothing is kept.
+        Raises BadEvent when one breaks its contract, SpoolFull when there is no room; then nothing is stored.
         """
-        return self._spool.put([outgoing(event) for event in events], marks)
+        return self._spool.put([outgoing(event) for event in events], checkpoints)
 
     def pump(self, timeout_s: float = 0.0) -> None:
-        """Send what there is room for, after `timeout_s` seconds of waiting for answers."""
+        """Serve acknowledgements for up to `timeout_s` seconds, then send messages up to the bound in flight."""
         self._broker.poll(timeout_s)
-        self._forget()
+        self._discard_acknowledged()
         try:
             while self._refused and self._has_room():
                 self._send(*self._refused[0])
                 self._refused.popleft()
             while self._has_room():
-                found = self._spool.after(self._sent_up_to, self._max_in_flight - len(self._in_flight))
-                for number, message in found:
+                messages = self._spool.after(self._sent_up_to, self._max_in_flight - len(self._in_flight))
+                for number, message in messages:
                     self._send(number, message)
                     self._sent_up_to = number
-                if not found:
+                if not messages:
                     return
         except Unavailable as error:
             log.error("not sent now, kept on disk: %s", error)
@@ -117,7 +123,7 @@ class Delivery:
             if reason is None:
                 self._acknowledged.append(number)
                 self.delivered += 1
-                self._on_done(number)
+                self._on_acknowledged(number)
                 return
             self.failures += 1
             self._refused.append((number, message))
@@ -133,14 +139,13 @@ class Delivery:
             self._in_flight.discard(number)
             raise
 
-    def _forget(self) -> None:
+    def _discard_acknowledged(self) -> None:
         if not self._acknowledged:
             return
         try:
-            self._spool.done(self._acknowledged)
-        except (
-            Full
-        ) as error:  # They stay known as done here; another run would send them again, and they be recognised.
+            self._spool.discard(self._acknowledged)
+        except SpoolFull as error:
+            # This run remembers them as acknowledged. Another run would send them again, under the same identities.
             log.error("%s", error)
             return
         self._acknowledged.clear()

@@ -1,4 +1,4 @@
-"""Loop of everything but GPUs that is read every so often: servers' counters, meters, logs. Time is injected.
+"""Loop that polls all sources but GPUs: counters of servers, meters, logs. The clock is injected.
 
 A source is a step from a checkpoint to the next: the rows since then, and the new checkpoint. Both are kept on disk
 together (`producers.runtime.spool`). So a producer that is killed, or whose disk is full, reads again from the
@@ -26,11 +26,12 @@ from producers.runtime.refusals import RefusalReport, refusal
 
 log = logging.getLogger(__name__)
 
-MARK = "source/"
+CHECKPOINT_PREFIX = "source/"
 """Prefix of a checkpoint's name in the spool; the source's name follows."""
 PUMP_S = 1.0
 """Longest wait between two deliveries to the broker."""
 PATIENCE = 3
+"""Failures in a row of a source before the loop waits longer than its interval."""
 MAX_BACKOFF_MS = 60_000
 
 
@@ -41,7 +42,7 @@ def run_polled_sources(
     serve_metrics(environment.settings, environment.metrics)
     metrics = PollLoopMetrics(environment.metrics)
     with open_outbox(environment.settings, name, kafka) as (spool, delivery):
-        PollLoop(sources, delivery, environment.clock, spool.marks(), metrics).run()
+        PollLoop(sources, delivery, environment.clock, spool.checkpoints(), metrics).run()
 
 
 class PollLoopMetrics:
@@ -64,7 +65,10 @@ class PollLoopMetrics:
 
 
 class PollLoop:
-    """Reads sources when they are due, and has the outbox send. `checkpoints` are those of an earlier run."""
+    """Loop that reads each source when it is due and lets the outbox send.
+
+    `checkpoints` are those that an earlier run stored.
+    """
 
     def __init__(
         self, sources: Sequence[PolledSource], outbox: Outbox, clock: Clock, checkpoints: Mapping[str, bytes],
@@ -72,7 +76,7 @@ class PollLoop:
     ) -> None:  # fmt: skip
         self._sources, self._outbox, self._clock, self._metrics = sources, outbox, clock, metrics
         self._numbers = Sequencer(clock.wall_ms())
-        self._checkpoints = {source.name: checkpoints.get(MARK + source.name) for source in sources}
+        self._checkpoints = {source.name: checkpoints.get(CHECKPOINT_PREFIX + source.name) for source in sources}
         self._due_ms = {source.name: clock.monotonic_ms() for source in sources}
         self._failures: dict[str, int] = {}
         """Failures in a row, by source."""
@@ -80,7 +84,7 @@ class PollLoop:
     def run(self, close_s: float = 30.0) -> None:
         """Poll until the clock says stop, then send for up to `close_s` seconds. The rest waits on disk."""
         while True:
-            self.round()
+            self.poll_due()
             wait_ms = min(self._due_ms.values()) - self._clock.monotonic_ms()
             if self._clock.wait(min(max(wait_ms / 1000, 0.0), PUMP_S)):
                 break
@@ -90,7 +94,7 @@ class PollLoop:
         if self._outbox.waiting:
             log.warning("%d events wait on disk; the next run sends them", self._outbox.waiting)
 
-    def round(self) -> None:
+    def poll_due(self) -> None:
         """Read each source that is due, once."""
         for source in self._sources:
             due_ms = self._due_ms[source.name]
@@ -131,7 +135,7 @@ class PollLoop:
         Raises Unavailable where there is no room: then nothing is kept.
         """
         events = [self._event(source, batch) for batch in result.batches]
-        checkpoint = {MARK + source.name: result.checkpoint}
+        checkpoint = {CHECKPOINT_PREFIX + source.name: result.checkpoint}
         try:
             self._outbox.offer(events, checkpoint)
             return events, []

@@ -1,7 +1,7 @@
-"""Events onto the log, through confluent-kafka: idempotent, acknowledged by all replicas, bounded, never silent.
+"""Publisher of events to Kafka through confluent-kafka: idempotent, acknowledged by all replicas, and bounded.
 
-confluent-kafka (librdkafka) is the reference C client: batching, retries and idempotence happen off the interpreter,
-and its in-process broker is the embedded mode's log.
+Every failure is reported. confluent-kafka (librdkafka) is the reference C client: batching, retries and idempotence run
+outside the interpreter. Its in-process broker serves the embedded mode.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Publisher", "Sequencer", "event_of", "heartbeat_batch", "kafka_confi
 log = logging.getLogger(__name__)
 
 OnDelivery = Callable[[str | None], None]
-"""Told when a message was stored (None), or why it was not."""
+"""Callback with None when a message was stored, or with the reason why it was not."""
 
 _NAMED_FAILURES = 20
 _BLOCK_S = 30.0
@@ -39,14 +39,14 @@ DEFAULTS: Mapping[str, Any] = {
     "message.timeout.ms": 120_000,
     "client.id": "wattlog",
 }
-"""What a caller's config may override. The queue is bounded: 64 MiB or 10,000 messages, whichever is first."""
+"""Defaults that a caller's config may override. The queue holds 64 MiB or 10,000 messages, whichever is less."""
 
 FIXED: Mapping[str, Any] = {"enable.idempotence": True, "acks": "all", "partitioner": topics.PARTITIONER}
-"""What it may not: without these, retries would duplicate or reorder, and keys would land elsewhere."""
+"""Properties that a config may not change: else retries could duplicate or reorder, or keys change partitions."""
 
 
 def kafka_config(settings: Settings) -> dict[str, Any]:
-    """The client properties that say where the brokers are and how to talk to them.
+    """Return the client properties that say where the brokers are and how to connect to them.
 
     Raises BadSetting for the embedded broker (its address is known only to the process that runs it: pass settings
     with that address) and for SASL without a user or password.
@@ -75,10 +75,10 @@ def kafka_config(settings: Settings) -> dict[str, Any]:
 
 
 class Publisher:
-    """Sends events. Bounded: when the queue is full, `send` waits for room, `block_s` seconds at most.
+    """Kafka producer of events. When its bounded queue is full, `send` waits for room, `block_s` seconds at most.
 
-    What the broker refuses or never acknowledges is told to the `on_delivery` given with the message; without one it is
-    noted, and the next `flush` or `close` raises Unavailable and names it. Also a context manager, which closes.
+    The `on_delivery` of a message gets the outcome. A message without one that the broker refuses or never acknowledges
+    is noted: the next `flush` or `close` raises Unavailable and names it. As a context manager it closes itself.
     """
 
     def __init__(self, config: Mapping[str, Any], *, block_s: float = _BLOCK_S) -> None:
@@ -87,19 +87,19 @@ class Publisher:
             name = min(fixed)
             raise BadSetting(name, config[name], f"must be {FIXED[name]!r}: the ledger depends on it")
         self._producer = Producer(
-            {**DEFAULTS, **config, **FIXED}, on_delivery=self._delivered, error_cb=_note, logger=log
+            {**DEFAULTS, **config, **FIXED}, on_delivery=self._delivered, error_cb=_log_error, logger=log
         )
         self._block_s = block_s
         self._failures: deque[str] = deque(maxlen=_NAMED_FAILURES)
         self._failed = 0
         self.delivered = 0
-        """Messages that the brokers have acknowledged."""
+        """Number of messages that the brokers have acknowledged."""
 
     def send(self, event: Event) -> int:
-        """Queues one event; returns the bytes of its body.
+        """Queue one event. Return the bytes of its body.
 
         Raises BadEvent when it breaks its contract, Unavailable when the queue stays full or the client has failed for
-        good: then the event was not taken, and its number may be taken back.
+        good. The event was not queued then, and its number may be reused.
         """
         headers, value = codec.encode(event)
         topic, key = codec.topic_of(event.batch), topics.key(event.cluster, event.workload).encode()
@@ -116,41 +116,43 @@ class Publisher:
         timestamp_ms: int | None = None,
         on_delivery: OnDelivery | None = None,
     ) -> None:
-        """Queues one message as it is. `on_delivery` is told, from `poll`, when it is stored, or why it never will be
-        by this client. Raises Unavailable like `send`."""
-        done = None
+        """Queue one encoded message. Raises Unavailable like `send`.
+
+        `poll` calls `on_delivery` once the message is stored, or once this client has given it up.
+        """
+        on_report = None
         if on_delivery is not None:
-            told = on_delivery
+            callback = on_delivery
 
-            def done(error: KafkaError | None, message: Message) -> None:
+            def on_report(error: KafkaError | None, message: Message) -> None:
                 self.delivered += error is None
-                told(None if error is None else error.str())
+                callback(None if error is None else error.str())
 
-        self._produce(topic, key, headers, value, partition, timestamp_ms, done)
+        self._produce(topic, key, headers, value, partition, timestamp_ms, on_report)
 
     def heartbeat(
         self, numbers: Sequencer, source: str, cluster: str, workload: str, topic: str, t_ms: int, *, node: str = ""
     ) -> None:
-        """Queues an empty event that says "complete up to `t_ms`", so that watermarks pass in quiet times."""
+        """Queue an empty event that says "complete up to `t_ms`", so that watermarks advance without rows."""
         self.send(event_of(numbers, source, cluster, workload, heartbeat_batch(topic, t_ms, node=node)))
 
     def pending(self) -> int:
-        """Messages queued or in flight."""
+        """Return the number of messages that are queued or in flight."""
         return len(self._producer)
 
     def poll(self, timeout_s: float = 0.0) -> None:
-        """Serves delivery reports for up to `timeout_s` seconds."""
+        """Serve delivery reports for up to `timeout_s` seconds."""
         self._producer.poll(timeout_s)
 
     def flush(self, timeout_s: float = 30.0) -> None:
-        """Waits until every message is acknowledged. Raises Unavailable naming what failed or is still unsent."""
+        """Wait until every message is acknowledged. Raises Unavailable that names what failed or is still unsent."""
         left = self._producer.flush(timeout_s)
         if left:
             self._raise_failures(f"{left} messages are still unsent after {timeout_s:g} s")
         self._raise_failures("")
 
     def close(self, timeout_s: float = 30.0) -> None:
-        """Flushes; what cannot be sent by then is dropped, and named by the Unavailable that this raises."""
+        """Flush for up to `timeout_s`; then drop what is unsent. Raises Unavailable that names the failures."""
         if self._producer.flush(timeout_s):
             self._producer.purge()
             self._producer.flush(1.0)
@@ -175,9 +177,9 @@ class Publisher:
         value: bytes | None,
         partition: int | None,
         timestamp_ms: int | None,
-        done: Callable[[KafkaError | None, Message], None] | None,
+        on_report: Callable[[KafkaError | None, Message], None] | None,
     ) -> None:
-        options: dict[str, Any] = {"on_delivery": done or self._delivered, "headers": headers}
+        options: dict[str, Any] = {"on_delivery": on_report or self._delivered, "headers": headers}
         if partition is not None:
             options["partition"] = partition
         if timestamp_ms:
@@ -196,10 +198,10 @@ class Publisher:
                 self._producer.poll(0.05)
             except KafkaException as error:
                 reason: KafkaError = error.args[0]
-                what = f"Kafka does not take the message: {reason.str()}"
+                text = f"Kafka does not take the message: {reason.str()}"
                 if reason.fatal():
-                    raise Unavailable(what, "Restart this producer.", reason="fatal", lasting=True) from error
-                raise Unavailable(what, "Try `wattlog doctor`.") from error
+                    raise Unavailable(text, "Restart this producer.", reason="fatal", lasting=True) from error
+                raise Unavailable(text, "Try `wattlog doctor`.") from error
         self._producer.poll(0)
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
@@ -208,8 +210,8 @@ class Publisher:
             return
         self._failed += 1
         key = message.key()
-        shown = key.decode("utf-8", "replace") if isinstance(key, bytes) else ""
-        self._failures.append(f"{message.topic()} {shown}: {error.str()}")
+        key_text = key.decode("utf-8", "replace") if isinstance(key, bytes) else ""
+        self._failures.append(f"{message.topic()} {key_text}: {error.str()}")
 
     def _raise_failures(self, unsent: str) -> None:
         if not (self._failed or unsent):
@@ -221,6 +223,6 @@ class Publisher:
         raise Unavailable("; ".join(filter(None, (unsent, lost))), "Are the brokers reachable? Try `wattlog doctor`.")
 
 
-def _note(error: KafkaError) -> None:
-    """librdkafka's own troubles: it reconnects by itself, so they go to the log. Fatal ones raise on the next send."""
+def _log_error(error: KafkaError) -> None:
+    """Log an error of librdkafka, which reconnects automatically. A fatal error raises at the next send."""
     log.warning("kafka: %s", error.str())

@@ -1,12 +1,13 @@
-"""Events on their way, on disk: made, and not yet acknowledged by the broker. With them the marks of what they were
-made from: the counter a GPU stood at, how far a file was read.
+"""Spool of a producer: the events that the broker has not acknowledged, and the checkpoints of their source, on disk.
 
-Events and marks are written in one transaction, before the events are sent. So whatever ends a producer (kill -9, loss
-of power), the next run sends again what was not acknowledged, under the same identities, and goes on from the mark:
-nothing is lost between the two, nothing is counted twice.
+A checkpoint is the state that the events were made up to: a GPU's counter, or the offset in a file. Events and
+checkpoints are written in one transaction before the events are sent. After kill -9 or a loss of power, the next run
+sends again what was not acknowledged, under the same identities, and continues from the checkpoint. Nothing is lost
+between the two, and nothing is counted twice.
 
-SQLite, because a transaction over both is exactly what it is for, and it is in the standard library. It syncs every
-transaction: a mark that a power loss took back, under events that the broker has, would count them again.
+The file is SQLite: it gives a transaction over both tables and is in the standard library. Every transaction is synced
+to disk. Otherwise a loss of power could take back the checkpoint of events that the broker has, and they would be
+counted again.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from contracts.errors import Unavailable
 
 FORMAT = 1
 MAX_BYTES = 256 * 2**20
-"""What waits at most, unless set: ten days of a node with 8 GPUs at 1 Hz, at 35 bytes an interval."""
+"""Default bound of a spool: ten days of a node with 8 GPUs at 1 Hz, at 35 bytes an interval."""
 _OVERHEAD = 64
-"""Bytes that SQLite takes for an event beside its own."""
+"""Bytes that SQLite needs for an event in addition to its content."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS waiting (
@@ -42,7 +43,7 @@ _write = msgspec.msgpack.encode
 
 
 class Outgoing(NamedTuple):
-    """One message, as the broker will get it; `t_ms` is its event time."""
+    """Message as it is sent to the broker. `t_ms` is its event time in UTC epoch ms."""
 
     topic: str
     key: bytes
@@ -52,26 +53,28 @@ class Outgoing(NamedTuple):
 
     @property
     def size(self) -> int:
+        """Bytes that the message takes in the spool, estimated."""
         headers = sum(len(name) + len(value) for name, value in self.headers)
         return len(self.topic) + len(self.key) + headers + len(self.value) + _OVERHEAD
 
 
-class Full(Unavailable):
-    """There is no room for more: by the spool's own bound, or on the disk. What was offered was not taken."""
+class SpoolFull(Unavailable):
+    """Error of a write that found no room: the spool has reached its bound, or the disk is full. Nothing was stored."""
 
 
 class Spool:
-    """SQLite file of events and checkpoints. One process at a time has a spool; its threads may share it.
+    """SQLite file of events and checkpoints. One process at a time opens a spool; its threads may share it.
 
-    Raises Unavailable where the file cannot be used: another producer has it, it is damaged, or of a later version.
+    `events` and `bytes` are the number and the size of the events in it. Raises Unavailable where the file cannot be
+    used: another producer has it open, it is damaged, or a later version wrote it.
     """
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self.path, self.max_bytes = path, max_bytes
         self._lock = threading.Lock()
-        with self._told():
+        with self._translate_errors():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # Names of tenants and requests are in it.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # The file holds names of tenants and requests.
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -86,16 +89,16 @@ class Spool:
                 "SELECT count(*), coalesce(sum(size), 0) FROM waiting"
             ).fetchone()
 
-    def put(self, messages: Sequence[Outgoing], marks: Mapping[str, bytes] | None = None) -> range:
-        """Keep messages, and set marks, together. Returns the messages' numbers, which grow.
+    def put(self, messages: Sequence[Outgoing], checkpoints: Mapping[str, bytes] | None = None) -> range:
+        """Store messages and set checkpoints in one transaction. Return the messages' numbers, which increase.
 
-        Raises Full where there is no room: then neither is kept. One that holds nothing has room for whatever comes at
-        once: else what is larger than the bound, and cannot be parted from its marks, could never go out again.
+        Raises SpoolFull where there is no room; then neither is stored. An empty spool accepts messages of any size.
+        Messages that exceed the bound together, and belong to one checkpoint, could otherwise never be sent.
         """
         size = sum(m.size for m in messages)
         with self._lock:
             if messages and self.bytes and self.bytes + size > self.max_bytes:
-                raise Full(
+                raise SpoolFull(
                     f"The spool {self.path} is full: {self.events:,} events, {self.bytes:,} of {self.max_bytes:,} B",
                     "Are the brokers reachable? Try `wattlog doctor`. `spool_mb` bounds it.",
                     reason="spool_full",
@@ -106,23 +109,26 @@ class Spool:
                     ((m.topic, m.key, _write(m.headers), m.value, m.t_ms, m.size) for m in messages),
                 )
                 last: int = self._db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence").fetchone()[0]
-                self._set_marks(marks or {})
+                self._set_checkpoints(checkpoints or {})
             self.events += len(messages)
             self.bytes += size
         return range(last + 1 - len(messages), last + 1)
 
-    def done(self, numbers: Iterable[int]) -> None:
-        """The broker has these. Raises Full where even that cannot be written: they would be sent again, no more."""
+    def discard(self, numbers: Iterable[int]) -> None:
+        """Delete messages that the broker has acknowledged.
+
+        Raises SpoolFull where the disk takes not even that; the next run would then send them again, harmlessly.
+        """
         with self._lock, self._transaction():
             for number in numbers:
-                found = self._db.execute("DELETE FROM waiting WHERE id = ? RETURNING size", (number,)).fetchone()
-                if found:
+                row = self._db.execute("DELETE FROM waiting WHERE id = ? RETURNING size", (number,)).fetchone()
+                if row:
                     self.events -= 1
-                    self.bytes -= found[0]
+                    self.bytes -= row[0]
 
     def after(self, number: int, limit: int) -> list[tuple[int, Outgoing]]:
-        """Return waiting messages with greater numbers, in order."""
-        with self._lock, self._told():
+        """Return up to `limit` messages with numbers greater than `number`, in order."""
+        with self._lock, self._translate_errors():
             rows = self._db.execute(
                 "SELECT id, topic, key, headers, value, t_ms FROM waiting WHERE id > ? ORDER BY id LIMIT ?",
                 (number, limit),
@@ -130,31 +136,31 @@ class Spool:
         return [(i, Outgoing(topic, key, _read_headers(h), value, t_ms)) for i, topic, key, h, value, t_ms in rows]
 
     def ends(self) -> tuple[int | None, int | None]:
-        """The least and the greatest number of what waits; None where nothing does."""
-        with self._lock, self._told():
+        """Return the least and the greatest number of the stored messages; None for both in an empty spool."""
+        with self._lock, self._translate_errors():
             least, greatest = self._db.execute("SELECT min(id), max(id) FROM waiting").fetchone()
         return least, greatest
 
-    def marks(self) -> dict[str, bytes]:
-        """All marks, by name."""
-        with self._lock, self._told():
+    def checkpoints(self) -> dict[str, bytes]:
+        """Return all checkpoints by name."""
+        with self._lock, self._translate_errors():
             return dict(self._db.execute("SELECT name, value FROM marks"))
 
     def close(self) -> None:
-        """Let go of the file. What waits in it stays."""
+        """Close the file. Its messages remain for the next run."""
         with self._lock:
             self._db.close()
 
-    def _set_marks(self, marks: Mapping[str, bytes]) -> None:
+    def _set_checkpoints(self, checkpoints: Mapping[str, bytes]) -> None:
         self._db.executemany(
             "INSERT INTO marks (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-            marks.items(),
+            checkpoints.items(),
         )
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         events, size = self.events, self.bytes
-        with self._told():
+        with self._translate_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -166,18 +172,18 @@ class Spool:
                 raise
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """SQLite's and the system's errors as ours."""
+    def _translate_errors(self) -> Iterator[None]:
+        """Translate errors of SQLite and of the file system into SpoolFull or Unavailable."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
             code = getattr(error, "sqlite_errorname", "") or type(error).__name__
             if code.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
-                raise Full(
+                raise SpoolFull(
                     f"The spool {self.path} cannot be written: {error}", "Free space on its disk.", reason="disk_full"
                 ) from error
             if code.startswith("SQLITE_BUSY"):
-                mend = "Give each producer a folder of its own (`data`)."
-                raise Unavailable(f"Another producer has the spool {self.path}", mend) from error
-            mend = "Move it away to go on without what waits in it, and see whether its folder can be written."
-            raise Unavailable(f"The spool {self.path} cannot be used: {error}", mend, lasting=True) from error
+                fix = "Give each producer a folder of its own (`data`)."
+                raise Unavailable(f"Another producer has the spool {self.path}", fix) from error
+            fix = "Move it away to continue without the events in it, and check that its folder can be written."
+            raise Unavailable(f"The spool {self.path} cannot be used: {error}", fix, lasting=True) from error

@@ -40,7 +40,7 @@ class ServerSource:
     def kind(self) -> str:
         return self.provider.name
 
-    def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
+    def collect(self, checkpoint: bytes | None, clock: Clock) -> PollResult:
         """Read the page and return what was served since the checkpoint. Raises BadInput for another server's page."""
         page = prometheus_text.parse_page(self.fetch())
         t_ms = clock.wall_ms()
@@ -51,7 +51,7 @@ class ServerSource:
                 self.name,
                 f"has no counters of {self.provider.name}: is it that server, with metrics switched on?",
             )
-        before = msgspec.msgpack.decode(mark, type=counters.ServerCounterSnapshot) if mark else None
+        before = msgspec.msgpack.decode(checkpoint, type=counters.ServerCounterSnapshot) if checkpoint else None
         snapshot, rows = counters.served_since(before, t_ms, page.timestamp_ms(STARTED, MAX_TIME_MS), now)
         batch = counters.token_batch(rows, self.serves.tenant, self.kind, t_ms)
         tokens = WorkloadBatch(self.serves.cluster, self.serves.workload, batch, self.name)

@@ -15,7 +15,7 @@ from typing import Any
 
 from contracts.settings import Settings
 from producers.runtime import agent_runner, outbox, runner
-from producers.runtime.agent import Node
+from producers.runtime.agent import AgentConfig
 from producers.runtime.clock import SystemClock
 from producers.runtime.spool import Spool
 
@@ -50,7 +50,7 @@ def main() -> None:
     said = told()
     runner.SystemClock = OddClock  # type: ignore[misc]
     if "max_rows" in said:
-        agent_runner.Node = partial(Node, max_rows=said["max_rows"])  # type: ignore[misc, assignment]
+        agent_runner.AgentConfig = partial(AgentConfig, max_rows=said["max_rows"])  # type: ignore[misc, assignment]
     if "spool_bytes" in said:
         outbox.Spool = lambda path, max_bytes: Spool(path, max_bytes=said["spool_bytes"])  # type: ignore
     runner.run("nvml", Settings(), runner.stop_on_signals())

@@ -23,7 +23,7 @@ from producers.api import Kind, PollResult, WorkloadBatch
 from producers.gpu.exporter.sensor import KNOWN as FORMATS
 from producers.gpu.exporter.sensor import ExporterSensor
 from producers.gpu.intervals import GpuReading
-from producers.runtime.agent import Agent, Node
+from producers.runtime.agent import Agent, AgentConfig
 from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.clock import Clock
@@ -170,7 +170,7 @@ def joules(log: FakeBroker) -> int:
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_a_sensor_that_raises_anything_loses_no_joule(error: Exception, spool: Spool) -> None:
     log, metrics, clock = FakeBroker(), CollectorRegistry(), FakeClock(6_000)
-    node = Node("c", "n", kind="gpus", boot="b")
+    node = AgentConfig("c", "n", kind="gpus", boot="b")
     Agent(node, Gpus(fails_at(3, error)), Delivery(spool, log), clock, dict, AgentMetrics(metrics)).run()
     assert joules(log) == 2 * 6 * 300
     labels = {"source": "gpus", "reason": type(error).__name__}
@@ -189,7 +189,7 @@ def test_a_reading_that_is_none_costs_no_other_gpu(bad: GpuReading, spool: Spool
     log, metrics = FakeBroker(), CollectorRegistry()
     sensor = Gpus(lambda sample: None, bad)
     Agent(
-        Node("c", "n", kind="gpus"), sensor, Delivery(spool, log), FakeClock(6_000), dict, AgentMetrics(metrics)
+        AgentConfig("c", "n", kind="gpus"), sensor, Delivery(spool, log), FakeClock(6_000), dict, AgentMetrics(metrics)
     ).run()
     assert joules(log) == 2 * 6 * 300
 
@@ -206,7 +206,9 @@ def test_a_malformed_page_of_an_exporter_costs_no_joule(name: str, page: str, sp
         counter = f'{form.counter_mj}{{{form.uuid}="GPU-a"}} {300 * clock.now_ms}\n' if form.counter_mj else ""
         return counter + f'{form.watts[-1]}{{{form.uuid}="GPU-a"}} 300\n'
 
-    Agent(Node("c", "n", kind=name, boot="b"), ExporterSensor(form, fetch), Delivery(spool, log), clock, dict).run()
+    Agent(
+        AgentConfig("c", "n", kind=name, boot="b"), ExporterSensor(form, fetch), Delivery(spool, log), clock, dict
+    ).run()
     assert joules(log) == 6 * 300
 
 

@@ -37,7 +37,7 @@ from producers.gateways.otel.spans import (
 )
 from producers.gateways.request_fields import FieldPaths, RequestFields, RequestReader
 from producers.runtime.batching import UsageRow
-from producers.runtime.deduplication import DOUBLE, Seen
+from producers.runtime.deduplication import DOUBLE, KnownNames
 from producers.runtime.refusals import refusal
 
 Kind = Literal["client", "internal", "server", "producer", "consumer"]
@@ -126,13 +126,13 @@ class GenAIReader:
         names = {name.removeprefix("span:").removeprefix("resource:") for name in configured}
         self.selection = SpanSelection(_ATTRIBUTES | names, frozenset(FIRST_EVENTS))
 
-    def read_message(self, body: bytes, recent: Seen, latest_ms: int, *, json: bool) -> SpanCalls:
+    def read_message(self, body: bytes, recent: KnownNames, latest_ms: int, *, json: bool) -> SpanCalls:
         """Read the spans of an ExportTraceServiceRequest, like `read`. Raises BadInput if the body is none."""
         spans, refused = decode_spans(body, self.selection, json=json)
         result = self.read(spans, recent, latest_ms)
         return result._replace(refused=[*refused, *result.refused])
 
-    def read(self, spans: Sequence[Span], recent: Seen, latest_ms: int) -> SpanCalls:
+    def read(self, spans: Sequence[Span], recent: KnownNames, latest_ms: int) -> SpanCalls:
         """Read the spans of one message, and add the new calls to `recent`.
 
         A span that ended after `latest_ms` (epoch ms) is refused.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from producers.gateways.calls import AgentUsage, InferenceCall
 from producers.gateways.otel.spans import Span
-from producers.runtime.deduplication import Seen
+from producers.runtime.deduplication import KnownNames
 
 MAX_ANCESTORS = 64
 """Ancestors of a span that are looked at."""
@@ -46,7 +46,7 @@ class SpanTree:
             parent = self._parent(parent)
         return ancestors
 
-    def is_counted_elsewhere(self, span: Span, call: InferenceCall, recent: Seen) -> bool:
+    def is_counted_elsewhere(self, span: Span, call: InferenceCall, recent: KnownNames) -> bool:
         """Return whether a descendant or the direct parent of the span has counted the same tokens."""
         tokens = _token_counts(call)
         return (

@@ -26,7 +26,7 @@ from producers.common.chunks import chunks
 from producers.receivers.cloudevents.meter_rules import CloudEvent, MeteredRow, MeterRules
 from producers.runtime.batching import UsageRow, text_bytes, usage_batch
 from producers.runtime.deduplication import DeduplicationTrial
-from producers.runtime.receiver.problems import Rejected, Wrong
+from producers.runtime.receiver.problems import InvalidValue, Rejected
 
 PATH = "/api/v1/events"
 """The path of OpenMeter's API."""
@@ -69,12 +69,12 @@ def cloudevents_route(
                 413, "too-many-events", f"{len(raw_events):,} events: send at most {max_events:,} a request."
             )
         metered: list[MeteredRow] = []
-        errors: list[Wrong] = []
+        errors: list[InvalidValue] = []
         for n, raw_event in enumerate(raw_events):
             try:
                 metered += meters.rows(_event(raw_event, sent.now_ms, ahead_ms), sent.caller)
             except BadInput as error:
-                errors.append(Wrong.of(error, n))
+                errors.append(InvalidValue.of(error, n))
         if errors:
             raise Rejected.invalid(errors)
         return ParsedRequest(

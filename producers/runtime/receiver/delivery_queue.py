@@ -1,13 +1,13 @@
-"""Queue between requests and the log: a request is answered when the brokers have acknowledged all of its messages.
+"""Queue between HTTP requests and the brokers: a request is answered when all of its messages are acknowledged.
 
-One thread numbers what requests bring, keeps it on disk (`producers.runtime.spool`) and sends it
-(`producers.runtime.delivery`). What came while it was busy it keeps in one transaction: a sync of the disk serves all
-of it.
+One thread numbers the events of requests, stores them on disk (`producers.runtime.spool`) and sends them
+(`producers.runtime.delivery`). Requests that arrive while it is busy are stored in one transaction, so that one sync of
+the disk serves all of them.
 
-A number that was taken stays taken: a message that the brokers refuse, or that nobody waits for any more, is sent again
-as it was until it is acknowledged, by the next run too. So a source's numbers have no holes, whatever its clients are
-told; and a client that was told 503 and sends again makes a row that agrees with the first in what identifies it (an
-event's source and id, a request's id), which counts once.
+The number of a stored message never changes. A message that the brokers refuse is sent again unchanged until it is
+acknowledged, by the next run if need be, even when its request has timed out. So the numbers of a source have no gaps.
+A client that got a 503 sends its request again. The second row has the same identity as the first (an event's source
+and id, or a request's id), so it counts once.
 """
 
 from __future__ import annotations
@@ -32,19 +32,20 @@ from producers.runtime.receiver.problems import RETRY_S, Rejected
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 900_000
-"""Kafka's clients take 1,000,000 bytes, headers and all; a message above that could never be sent."""
+"""Largest message that is accepted. Kafka's clients refuse more than 1,000,000 bytes with headers."""
 MAX_SOURCES = 20_000
-"""Workloads that one run numbers events of."""
-_TOGETHER = 256
-"""Requests kept in one transaction."""
+"""Maximum number of event sources (workloads) of one run."""
+_MAX_REQUESTS = 256
+"""Maximum number of requests that one transaction stores."""
 _IDLE_S, _SLOWEST_S, _QUICKEST_S = 0.5, 0.1, 0.002
-"""How long to wait for requests: with nothing to send, with brokers that are silent, with acknowledgements due."""
+"""Seconds to wait for requests: with nothing to send, with silent brokers, with acknowledgements due."""
 _AFTER_REFUSAL_MS = 500
+"""Pause after a refusal by the brokers."""
 _NAMES = {topics.TOKENS: "tokens", topics.POWER: "power", topics.USAGE: "usage"}
 
 
-class Ready(NamedTuple):
-    """A checked batch, its packed body, and the source that numbers it."""
+class CheckedBatch(NamedTuple):
+    """Batch that can be sent, with its encoded body and the event source that numbers it."""
 
     source: str
     cluster: str
@@ -53,11 +54,13 @@ class Ready(NamedTuple):
     body: bytes
 
 
-def ready(kind: str, node: str, made: Sequence[WorkloadBatch]) -> list[Ready]:
-    """Batches that can be sent. Pure. Raises BadInput for what the log does not take, Rejected (413) where a batch is
-    too large for one message."""
-    found = []
-    for cluster, workload, batch, _ in made:
+def check_batches(kind: str, node: str, batches: Sequence[WorkloadBatch]) -> list[CheckedBatch]:
+    """Check and encode batches. Pure.
+
+    Raises BadInput for a value that breaks the event contract, Rejected (413) for a batch too large for one message.
+    """
+    checked = []
+    for cluster, workload, batch, _ in batches:
         topics.check_name("cluster", cluster)
         topics.check_name("workload", workload)
         source = source_of(f"{kind}-{_NAMES[codec.topic_of(batch)]}", cluster, node, workload)
@@ -66,16 +69,16 @@ def ready(kind: str, node: str, made: Sequence[WorkloadBatch]) -> list[Ready]:
                 "workload", workload, f"makes a source of more than {codec.MAX_SOURCE} characters; shorten it"
             )
         body = codec.encode_batch(batch)
-        headers = codec.headers_of(Event(source, 10**18, 10**14, cluster, workload, batch))  # The longest number.
+        headers = codec.headers_of(Event(source, 10**18, 10**14, cluster, workload, batch))  # With the longest numbers.
         size = len(body) + sum(len(name) + len(text) for name, text in headers)
         if size > MAX_MESSAGE_BYTES:
             raise Rejected(413, "too-large", f"{size:,} bytes of {workload!r} fit into no message; send fewer at once.")
-        found.append(Ready(source, cluster, workload, batch, body))
-    return found
+        checked.append(CheckedBatch(source, cluster, workload, batch, body))
+    return checked
 
 
-class Keeper(Protocol):
-    """`producers.runtime.delivery.Delivery`."""
+class QueueOutbox(Protocol):
+    """View of a `producers.runtime.delivery.Delivery` that the queue uses."""
 
     @property
     def waiting(self) -> int: ...
@@ -87,16 +90,20 @@ class Keeper(Protocol):
     def oldest(self) -> int | None: ...
     @property
     def newest(self) -> int: ...
-    def offer(self, events: Sequence[Event], marks: Mapping[str, bytes] | None = None) -> range: ...
+    def offer(self, events: Sequence[Event], checkpoints: Mapping[str, bytes] | None = None) -> range: ...
     def pump(self, timeout_s: float = 0.0) -> None: ...
 
 
 class PendingRequest:
-    """Messages of one request. `answer` is called with None when the brokers have all of them, else with the error.
-    `again`: some of it came before; then that is waited for too, with whatever else was kept by now."""
+    """Request that waits for the acknowledgement of its messages.
+
+    `answer` is called with None when the brokers have acknowledged all of them, else with the error. `names` are new to
+    the deduplication window. `again`: some items arrived before; then the request also waits for all messages that were
+    stored before it, theirs among them.
+    """
 
     def __init__(
-        self, items: Sequence[Ready], answer: Callable[[WattlogError | None], None], names: Sequence[str] = (),
+        self, items: Sequence[CheckedBatch], answer: Callable[[WattlogError | None], None], names: Sequence[str] = (),
         again: bool = False,
     ) -> None:  # fmt: skip
         self.items, self.answer, self.names, self.again = items, answer, names, again
@@ -104,40 +111,41 @@ class PendingRequest:
 
 
 class DeliveryQueue:
-    """The way to the brokers. `start` gives it what it sends by, which tells `done` what was acknowledged.
+    """Bounded queue of requests, and the thread that sends their messages through an outbox.
 
-    Bounded: at most `max_waiting` events that are not acknowledged; beyond, requests are refused (503). `on_resent` is
-    told how many messages the brokers have refused; each is sent again.
+    At most `max_waiting` events wait for acknowledgement; beyond, requests are refused (503).
+    `on_resent` is called with the number of messages that the brokers have refused; these are sent again. The outbox
+    given to `start` must call `acknowledge` with each acknowledged number.
     """
 
     def __init__(
         self, clock: Clock, *, max_waiting: int, max_sources: int = MAX_SOURCES,
-        on_resent: Callable[[int], None] = lambda _: None, recent: DeduplicationWindow | None = None,
+        on_resent: Callable[[int], None] = lambda _: None, window: DeduplicationWindow | None = None,
     ) -> None:  # fmt: skip
-        self._recent = DeduplicationWindow() if recent is None else recent
+        self._window = DeduplicationWindow() if window is None else window
         self._clock, self._max_waiting, self._max_sources = clock, max_waiting, max_sources
         self._on_resent = on_resent
         self._numbers = Sequencer(clock.wall_ms())
         self._sources: set[str] = set()
         self._inbox: queue.SimpleQueue[PendingRequest] = queue.SimpleQueue()
         self._due: dict[int, PendingRequest] = {}
-        self._behind: list[tuple[int, PendingRequest]] = []
-        """Orders that wait for every message up to a number."""
+        self._followers: list[tuple[int, PendingRequest]] = []
+        """Requests that wait for all messages up to a number."""
         self._newest = 0
-        self._keeper: Keeper | None = None
+        self._outbox: QueueOutbox | None = None
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         self._not_before_ms = 0
         self._wait_s = _QUICKEST_S
         self.waiting = 0
-        """Events that the brokers are not known to have, as of the thread's last step."""
+        """Number of events that the brokers have not acknowledged, as of the thread's last step."""
         self.failed: WattlogError | None = None
-        """Why it can send no more, in this process: it has to be started anew."""
+        """Error after which this process can send no more and must be restarted; None while it works."""
 
-    # Any thread
+    # Called from any thread
 
     def check_room(self, more: int = 1) -> None:
-        """Raises Rejected where so many more events cannot wait: 503, or 413 where they never could."""
+        """Raise Rejected where `more` events have no room: 503, or 413 where they exceed the bound by themselves."""
         if more > self._max_waiting:
             raise Rejected(413, "too-large", f"This makes {more:,} messages, {self._max_waiting:,} may wait.")
         if self.waiting + more > self._max_waiting:
@@ -147,11 +155,13 @@ class DeliveryQueue:
             )  # fmt: skip
 
     async def send(
-        self, items: Sequence[Ready], timeout_s: float, names: Sequence[str] = (), *, again: bool = False
+        self, items: Sequence[CheckedBatch], timeout_s: float, names: Sequence[str] = (), *, again: bool = False
     ) -> None:
-        """Returns when the brokers have acknowledged all of it (`again`: and of what was kept before). Raises Rejected
-        or Unavailable where they have not, or where it was not kept; then it may be sent again: what was kept is the
-        same row."""
+        """Return when the brokers have acknowledged these batches; with `again`, all earlier messages too.
+
+        Raises Rejected (503) where they have not within `timeout_s` or the queue is full, Unavailable where the batches
+        could not be stored or sent. In each case the client may send them again: they count once.
+        """
         if not items and not names and not again:
             return
         if self.failed:
@@ -161,8 +171,8 @@ class DeliveryQueue:
         answered: asyncio.Future[None] = loop.create_future()
 
         def answer(error: WattlogError | None) -> None:
-            with suppress(RuntimeError):  # The loop has ended, and nobody waits.
-                loop.call_soon_threadsafe(_settle, answered, error)
+            with suppress(RuntimeError):  # The event loop has ended, and with it the request.
+                loop.call_soon_threadsafe(_resolve, answered, error)
 
         self._inbox.put(PendingRequest(items, answer, names, again))
         try:
@@ -175,21 +185,21 @@ class DeliveryQueue:
             ) from None  # fmt: skip
 
     def fail(self, error: WattlogError) -> None:
-        """It can send no more in this process."""
+        """Note that this process can send no more; open and later requests get this error."""
         log.error("%s", error)
         self.failed = error
 
-    # The delivery's thread
+    # Called from the queue's thread
 
-    def start(self, keeper: Keeper, *, threaded: bool = True) -> None:
-        """Sends by `keeper` from now on, in a thread of its own, until `close`."""
-        self._keeper, self.waiting, self._newest = keeper, keeper.waiting, keeper.newest
+    def start(self, outbox: QueueOutbox, *, threaded: bool = True) -> None:
+        """Send through `outbox` until `close`: in a separate thread, or where not `threaded`, in calls of `step`."""
+        self._outbox, self.waiting, self._newest = outbox, outbox.waiting, outbox.newest
         if threaded:
             self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
             self._thread.start()
 
     def close(self, within_s: float = 30.0) -> None:
-        """Sends what it can within so many seconds. The rest waits on disk, for the next run."""
+        """Send what the brokers take within `within_s` seconds. What remains waits on disk for the next run."""
         self._closing.set()
         self._inbox.put(PendingRequest((), lambda _: None))  # Wakes the thread.
         if self._thread:
@@ -200,111 +210,119 @@ class DeliveryQueue:
         if self.waiting:
             log.warning("%d events wait on disk; the next run sends them", self.waiting)
 
-    def done(self, number: int) -> None:
-        """The brokers have this message."""
-        order = self._due.pop(number, None)
-        if order is not None:
-            _one_less(order)
+    def acknowledge(self, number: int) -> None:
+        """Note that the brokers have acknowledged the message with this number."""
+        request = self._due.pop(number, None)
+        if request is not None:
+            _count_down(request)
 
     def step(self, wait_s: float | None = None) -> None:
-        """Takes what requests have brought, keeps it, sends what waits, hears what was acknowledged. Waits for requests
-        first, `wait_s` seconds at most: as long as it sees fit, unless told."""
-        keeper = self._keeper
-        assert keeper is not None
-        fit_s = self._wait_s if keeper.waiting else _IDLE_S
-        orders = self._take(fit_s if wait_s is None else wait_s)
-        if orders:
-            self._keep(keeper, orders)
-            self.waiting = keeper.waiting
-        before = (keeper.failures, keeper.delivered)
+        """Store the messages of new requests, send waiting messages, and serve acknowledgements.
+
+        It first waits for requests, up to `wait_s` seconds. By default the wait adapts to the load.
+        """
+        outbox = self._outbox
+        assert outbox is not None
+        if wait_s is None:
+            wait_s = self._wait_s if outbox.waiting else _IDLE_S
+        requests = self._receive(wait_s)
+        if requests:
+            self._store(outbox, requests)
+            self.waiting = outbox.waiting
+        before = (outbox.failures, outbox.delivered)
         if self._clock.monotonic_ms() >= self._not_before_ms:
-            keeper.pump()
-        if keeper.failures > before[0]:
-            self._on_resent(keeper.failures - before[0])
+            outbox.pump()
+        if outbox.failures > before[0]:
+            self._on_resent(outbox.failures - before[0])
             self._not_before_ms = self._clock.monotonic_ms() + _AFTER_REFUSAL_MS
-        self.waiting = keeper.waiting
-        self._let_follow(keeper)
-        moved = orders or keeper.delivered > before[1]
-        self._wait_s = _QUICKEST_S if moved else min(self._wait_s * 1.5, _SLOWEST_S)
+        self.waiting = outbox.waiting
+        self._answer_followers(outbox)
+        progress = requests or outbox.delivered > before[1]
+        self._wait_s = _QUICKEST_S if progress else min(self._wait_s * 1.5, _SLOWEST_S)
 
     def _run(self) -> None:
         try:
             while not self._closing.is_set() and not self.failed:
                 self.step()
-        except Exception as error:  # Whatever it is, a listener that can send nothing must not look well.
+        except Exception as error:  # Of any class: a listener that can send nothing must not report itself healthy.
             log.exception("the delivery ended")
             self.fail(Unavailable(f"The delivery ended: {error!r}", "Restart this producer; its log says more."))
         finally:
             if self.failed:
-                for order in {*self._due.values(), *(order for _, order in self._behind), *self._take(0)}:
-                    order.answer(self.failed)
+                for request in {*self._due.values(), *(request for _, request in self._followers), *self._receive(0)}:
+                    request.answer(self.failed)
 
-    def _let_follow(self, keeper: Keeper) -> None:
-        """Answer those for whom the last message that they waited for was acknowledged."""
-        if not self._behind:
+    def _answer_followers(self, outbox: QueueOutbox) -> None:
+        """Answer the followers whose last message is now acknowledged."""
+        if not self._followers:
             return
-        oldest = keeper.oldest
-        ready = [order for number, order in self._behind if oldest is None or number < oldest]
-        self._behind = [(number, order) for number, order in self._behind if oldest is not None and number >= oldest]
-        for order in ready:
-            _one_less(order)
+        oldest = outbox.oldest
+        ready = [request for number, request in self._followers if oldest is None or number < oldest]
+        self._followers = [
+            (number, request) for number, request in self._followers if oldest is not None and number >= oldest
+        ]
+        for request in ready:
+            _count_down(request)
 
     def _busy(self) -> bool:
         return self.waiting > 0 or not self._inbox.empty()
 
-    def _take(self, wait_s: float) -> list[PendingRequest]:
-        orders: list[PendingRequest] = []
+    def _receive(self, wait_s: float) -> list[PendingRequest]:
+        requests: list[PendingRequest] = []
         with suppress(queue.Empty):
-            orders.append(self._inbox.get(timeout=wait_s) if wait_s > 0 else self._inbox.get_nowait())
-            while len(orders) < _TOGETHER:
-                orders.append(self._inbox.get_nowait())
-        return [order for order in orders if order.items or order.names or order.again]
+            requests.append(self._inbox.get(timeout=wait_s) if wait_s > 0 else self._inbox.get_nowait())
+            while len(requests) < _MAX_REQUESTS:
+                requests.append(self._inbox.get_nowait())
+        return [request for request in requests if request.items or request.names or request.again]
 
-    def _keep(self, keeper: Keeper, orders: Sequence[PendingRequest]) -> None:
-        """Number and keep what orders bring, all in one transaction; or answer why not."""
-        kept: list[PendingRequest] = []
+    def _store(self, outbox: QueueOutbox, requests: Sequence[PendingRequest]) -> None:
+        """Number and store the batches of requests in one transaction; answer the refused requests with the reason."""
+        accepted: list[PendingRequest] = []
         events: list[Event] = []
-        for order in orders:
+        for request in requests:
             try:
-                self.check_room(len(events) + len(order.items))
-                self._know({item.source for item in order.items})
-                self._check_names(order)
+                self.check_room(len(events) + len(request.items))
+                self._add_sources({item.source for item in request.items})
+                self._check_names(request)
             except Rejected as error:
-                order.answer(error)
+                request.answer(error)
                 continue
-            kept.append(order)
-            self._recent.add(order.names)
-            events += [event_of(self._numbers, *item) for item in order.items]
+            accepted.append(request)
+            self._window.add(request.names)
+            events += [event_of(self._numbers, *item) for item in request.items]
         try:
-            marks = self._recent.marks()
-            numbered = keeper.offer(events, marks) if events or marks else range(0)
-            self._recent.saved()
+            checkpoints = self._window.changed_parts()
+            numbered = outbox.offer(events, checkpoints) if events or checkpoints else range(0)
+            self._window.mark_stored()
         except WattlogError as error:
             for event in reversed(events):
                 self._numbers.take_back(event)
-            for order in kept:
-                self._recent.forget(order.names)
-                order.answer(error)
+            for request in accepted:
+                self._window.forget(request.names)
+                request.answer(error)
             return
         numbers = iter(numbered)
         self._newest = numbered[-1] if numbered else self._newest
-        for order in kept:
-            for _ in order.items:
-                self._due[next(numbers)] = order
-            if order.again:
-                self._behind.append((self._newest, order))
-            if not order.left:
-                order.answer(None)
+        for request in accepted:
+            for _ in request.items:
+                self._due[next(numbers)] = request
+            if request.again:
+                self._followers.append((self._newest, request))
+            if not request.left:
+                request.answer(None)
 
-    def _check_names(self, order: PendingRequest) -> None:
-        """Raises Rejected (503) for what another request brought while this one was read; next time it is left out."""
-        if any(self._recent.has(name) for name in order.names):
+    def _check_names(self, request: PendingRequest) -> None:
+        """Raise Rejected (503) for a name that another request added while this one was parsed.
+
+        When the client sends the request again, that item is skipped.
+        """
+        if any(self._window.has(name) for name in request.names):
             raise Rejected(
                 503, "under-way", "Another request has just brought some of this; send it again, it counts once.",
                 retry_s=1,
             )  # fmt: skip
 
-    def _know(self, sources: set[str]) -> None:
+    def _add_sources(self, sources: set[str]) -> None:
         if len(self._sources | sources) > self._max_sources:
             raise Rejected(
                 503, "too-many-workloads", f"This run has seen {self._max_sources:,} workloads, and takes no more; "
@@ -313,13 +331,13 @@ class DeliveryQueue:
         self._sources |= sources
 
 
-def _one_less(order: PendingRequest) -> None:
-    order.left -= 1
-    if not order.left:
-        order.answer(None)
+def _count_down(request: PendingRequest) -> None:
+    request.left -= 1
+    if not request.left:
+        request.answer(None)
 
 
-def _settle(answered: asyncio.Future[None], error: WattlogError | None) -> None:
+def _resolve(answered: asyncio.Future[None], error: WattlogError | None) -> None:
     if answered.done():
         return
     if error is None:

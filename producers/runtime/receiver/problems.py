@@ -11,58 +11,75 @@ import msgspec
 from contracts.errors import AccessDenied, BadInput, Unavailable, WattlogError
 
 MEDIA_TYPE = "application/problem+json"
-MAX_TOLD = 20
-"""Wrong values that one answer names."""
-_SHOWN = 80
+MAX_NAMED_VALUES = 20
+"""Maximum number of invalid values that one answer names."""
+_MAX_QUOTE_CHARS = 80
 RETRY_S = 5
+"""Default of the Retry-After header, in seconds."""
 
 
-class Wrong(NamedTuple):
-    """One value that is wrong, what would be right, and in which of the request's events it stands (None: no one's)."""
+class InvalidValue(NamedTuple):
+    """Invalid value of a request with its fix. `event_index` is the position of its event; None for none."""
 
-    at: int | None
+    event_index: int | None
     field: str
     value: str
-    mend: str
+    fix: str
 
     @classmethod
-    def of(cls, error: BadInput, at: int | None = None) -> Wrong:
-        return cls(at, error.field, shown(error.value), error.fix)
+    def of(cls, error: BadInput, event_index: int | None = None) -> InvalidValue:
+        return cls(event_index, error.field, quote_value(error.value), error.fix)
 
     def __str__(self) -> str:
-        where = self.field if self.at is None else f"[{self.at}].{self.field}"
-        return f"{where}: {self.value}: {self.mend}"
+        path = self.field if self.event_index is None else f"[{self.event_index}].{self.field}"
+        return f"{path}: {self.value}: {self.fix}"
 
 
-class Rejected(WattlogError):  # noqa: N818 - it is the answer, not a fault
-    """A request of which nothing was accepted. `kind` ends the problem's type URN and is the reason in /metrics."""
+class Rejected(WattlogError):  # noqa: N818 - an answer to the client, not a fault of the process
+    """Answer to a request of which nothing was accepted.
+
+    `kind` ends the problem's type URN and is the reason in /metrics.
+    """
 
     def __init__(
-        self, status: int, kind: str, detail: str, *, wrong: Sequence[Wrong] = (), retry_s: int | None = None
+        self,
+        status: int,
+        kind: str,
+        detail: str,
+        *,
+        invalid_values: Sequence[InvalidValue] = (),
+        retry_s: int | None = None,
     ) -> None:
-        self.status, self.kind, self.detail, self.wrong, self.retry_s = status, kind, detail, wrong, retry_s
+        self.status, self.kind, self.detail, self.invalid_values, self.retry_s = (
+            status,
+            kind,
+            detail,
+            invalid_values,
+            retry_s,
+        )
         super().__init__(detail)
 
     @classmethod
-    def invalid(cls, wrong: Sequence[Wrong]) -> Rejected:
-        """422 for values that are wrong; names the first `MAX_TOLD` of them."""
-        more = f"; and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        return cls(422, "invalid-value", f"{wrong[0]}{more}. Nothing of this request was accepted.", wrong=wrong)
+    def invalid(cls, invalid_values: Sequence[InvalidValue]) -> Rejected:
+        """Return the answer 422, which names the first `MAX_NAMED_VALUES` of these values."""
+        more = f"; and {len(invalid_values) - 1} more" if len(invalid_values) > 1 else ""
+        detail = f"{invalid_values[0]}{more}. Nothing of this request was accepted."
+        return cls(422, "invalid-value", detail, invalid_values=invalid_values)
 
 
-def shown(value: object) -> str:
-    """A value as an answer may repeat it: short."""
+def quote_value(value: object) -> str:
+    """Return a value as an answer repeats it, cut to a bounded length."""
     text = repr(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return text if len(text) <= _MAX_QUOTE_CHARS else text[: _MAX_QUOTE_CHARS - 3] + "..."
 
 
 def of(error: WattlogError) -> Rejected:
-    """Any of our errors as the answer to a request. What is ours alone says nothing of the inside."""
+    """Return the answer to a request that raised this error. Internal errors reveal no details to the client."""
     match error:
         case Rejected():
             return error
         case BadInput():
-            return Rejected.invalid([Wrong.of(error)])
+            return Rejected.invalid([InvalidValue.of(error)])
         case AccessDenied():
             return Rejected(error.status, "unauthenticated" if error.status == 401 else "forbidden", error.detail)
         case Unavailable():
@@ -72,7 +89,7 @@ def of(error: WattlogError) -> Rejected:
 
 
 def answer(error: Rejected, path: str) -> tuple[dict[str, str], bytes]:
-    """Headers and body of an answer to a request for `path`."""
+    """Return headers and body of the answer to a request for `path`."""
     body: dict[str, Any] = {
         "type": f"urn:wattlog:problem:{error.kind}",
         "title": HTTPStatus(error.status).phrase,
@@ -80,10 +97,11 @@ def answer(error: Rejected, path: str) -> tuple[dict[str, str], bytes]:
         "detail": error.detail,
         "instance": path,
     }
-    if error.wrong:
+    if error.invalid_values:
         body["errors"] = [
-            {"field": w.field, "value": w.value, "detail": w.mend} | ({} if w.at is None else {"index": w.at})
-            for w in error.wrong[:MAX_TOLD]
+            {"field": v.field, "value": v.value, "detail": v.fix}
+            | ({} if v.event_index is None else {"index": v.event_index})
+            for v in error.invalid_values[:MAX_NAMED_VALUES]
         ]
     headers = {"content-type": MEDIA_TYPE}
     if error.status == 401:

@@ -1,4 +1,4 @@
-"""Runs a listener: serves every registered route over HTTP, and sends what requests bring, until a signal says stop."""
+"""Runner of a listener: serves every registered route over HTTP and sends its events, until a signal says stop."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from producers.runtime.spool import Spool
 log = logging.getLogger(__name__)
 
 _LOW_LATENCY: Mapping[str, Any] = {"linger.ms": 5, "client.id": "wattlog-http"}
-"""A client waits for every message."""
+"""Properties for low latency: a client waits for each message."""
 _BLOCK_S = 1.0
 MAX_CONNECTIONS = 2_000
-"""Open connections, idle ones too; beyond, clients get 503."""
+"""Maximum number of open connections, idle ones included; further clients get 503."""
 
 
 def run_listener(name: str, listener: Listener, environment: Environment, kafka: Mapping[str, object]) -> None:
@@ -45,7 +45,7 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
     metrics = ReceiverMetrics(environment.metrics)
     bounds = Bounds(listener.max_body_bytes, listener.max_requests, ack_s=listener.ack_timeout_s)
     delivery_queue = DeliveryQueue(
-        environment.clock, max_waiting=listener.max_waiting, on_resent=metrics.resent.inc, recent=window
+        environment.clock, max_waiting=listener.max_waiting, on_resent=metrics.resent.inc, window=window
     )
     metrics.waiting.set_function(lambda: delivery_queue.waiting)
     handler = RequestHandler(
@@ -67,7 +67,7 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
 
 
 class _FailureWatch:
-    """Publisher that tells the delivery queue when it has failed for good: only a new client can go on."""
+    """Publisher that reports a lasting failure to the delivery queue: only a new client could continue."""
 
     def __init__(self, publisher: Publisher, delivery_queue: DeliveryQueue) -> None:
         self._publisher, self._delivery_queue = publisher, delivery_queue
@@ -97,8 +97,8 @@ def _sending(
         closing(Spool(path, max_bytes=settings.spool_mb * 2**20)) as spool,
         Publisher(properties, block_s=_BLOCK_S) as publisher,
     ):
-        window.load(spool.marks())
-        delivery = Delivery(spool, _FailureWatch(publisher, delivery_queue), on_done=delivery_queue.done)
+        window.load(spool.checkpoints())
+        delivery = Delivery(spool, _FailureWatch(publisher, delivery_queue), on_acknowledged=delivery_queue.acknowledge)
         delivery_queue.start(delivery)
         try:
             yield

@@ -1,7 +1,7 @@
-"""The listener as an ASGI application: the same way for every `Route`, from the first byte to the acknowledgement.
+"""Listener as an ASGI application: handles the requests of every `Route` alike, from the first byte to the answer.
 
-FastAPI, as for the API: it routes, and describes the routes at /openapi.json. Bodies are read by us, because they are
-bounded while they come in.
+FastAPI, as in the API, routes requests and describes the routes at /openapi.json. The application reads bodies itself,
+because it must bound them while they arrive.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from producers.runtime.clock import Clock
 from producers.runtime.deduplication import DOUBLE, DeduplicationTrial, DeduplicationWindow
 from producers.runtime.receiver import problems
 from producers.runtime.receiver.auth import Verifier
-from producers.runtime.receiver.delivery_queue import DeliveryQueue, ready
+from producers.runtime.receiver.delivery_queue import DeliveryQueue, check_batches
 from producers.runtime.receiver.metrics import ReceiverMetrics
 from producers.runtime.receiver.problems import Rejected
 from producers.runtime.refusals import refusal
@@ -34,48 +34,50 @@ from producers.runtime.refusals import refusal
 log = logging.getLogger(__name__)
 
 _CLIENT_GONE = 499
-"""nginx's word for a client that left; nobody reads it."""
+"""Status that nginx logs for a client that disconnected. It appears in /metrics only."""
 
 
 class Bounds(NamedTuple):
-    """Bounds of one request, and of the requests in flight."""
+    """Limits of one request: its body, the requests in flight, and the time to read it and to acknowledge it."""
 
     body_bytes: int = 2**20
     requests: int = 64
     read_s: float = 10.0
-    """From the first byte of a request to its last."""
+    """Seconds from the first byte of a body to its last."""
     ack_s: float = 10.0
+    """Seconds to wait for the brokers' acknowledgement."""
 
 
 class RequestHandler:
-    """Takes requests for intakes. One event loop."""
+    """Handler of the requests of all routes, on one event loop."""
 
     def __init__(
-        self, line: DeliveryQueue, verifier: Verifier, bounds: Bounds, metrics: ReceiverMetrics, clock: Clock,
+        self, delivery_queue: DeliveryQueue, verifier: Verifier, bounds: Bounds, metrics: ReceiverMetrics, clock: Clock,
         window: DeduplicationWindow, *, node: str, host: str,
     ) -> None:  # fmt: skip
-        self._line, self._verifier, self._bounds, self._metrics, self._window = line, verifier, bounds, metrics, window
+        self._delivery_queue, self._verifier, self._bounds = delivery_queue, verifier, bounds
+        self._metrics, self._window = metrics, window
         self._clock, self._node, self._loopback = clock, node, is_loopback(host)
         self._in_flight = 0
 
-    async def answer(self, intake: Route, request: Request) -> Response:
-        """The answer to a request. Raises nothing: what is wrong is a problem, and counted."""
+    async def answer(self, route: Route, request: Request) -> Response:
+        """Return the answer to a request. Raises nothing: every error becomes a problem document and is counted."""
         try:
-            reply = await self._admit(intake, request)
+            reply = await self._admit(route, request)
         except ClientDisconnect:
-            self._metrics.rejected.labels(intake.path, "disconnected").inc()
-            return self._counted(intake, Response(status_code=_CLIENT_GONE))
+            self._metrics.rejected.labels(route.path, "disconnected").inc()
+            return self._counted(route, Response(status_code=_CLIENT_GONE))
         except WattlogError as error:
             if isinstance(error, Unavailable):
-                log.warning("%s: %s", intake.path, error)
-            return self._counted(intake, self._rejected(intake, request, problems.of(error)))
+                log.warning("%s: %s", route.path, error)
+            return self._counted(route, self._rejected(route, request, problems.of(error)))
         except Exception:
             log.exception("a fault of the listener")
             internal = problems.of(WattlogError("internal"))
-            return self._counted(intake, self._rejected(intake, request, internal))
-        return self._counted(intake, Response(reply.body, reply.status, media_type=reply.content_type or None))
+            return self._counted(route, self._rejected(route, request, internal))
+        return self._counted(route, Response(reply.body, reply.status, media_type=reply.content_type or None))
 
-    async def _admit(self, intake: Route, request: Request) -> Reply:
+    async def _admit(self, route: Route, request: Request) -> Reply:
         """Check the headers before the body is read, then handle the request as one of those in flight."""
         headers = {name.lower(): value for name, value in request.headers.items()}
         hosts = [value for name, value in request.scope["headers"] if name == b"host"]
@@ -83,11 +85,13 @@ class RequestHandler:
             raise Rejected(421, "misdirected", "The Host header names another machine; ask for localhost or 127.0.0.1.")
         caller = self._verifier.caller(headers)
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if content_type not in intake.bodies:
+        if content_type not in route.bodies:
             raise Rejected(
-                415, "media-type", f"content-type: {problems.shown(content_type)}: send {' or '.join(intake.bodies)}"
+                415,
+                "media-type",
+                f"content-type: {problems.quote_value(content_type)}: send {' or '.join(route.bodies)}",
             )
-        self._line.check_room()
+        self._delivery_queue.check_room()
         if self._in_flight >= self._bounds.requests:
             raise Rejected(
                 429, "too-many-requests", f"{self._in_flight} requests are under way; send this again.", retry_s=1
@@ -96,122 +100,131 @@ class RequestHandler:
         self._metrics.in_flight.set(self._in_flight)
         try:
             body = await self._body(request, headers)
-            return await self._take(intake, ReceivedRequest(body, content_type, headers, caller, self._clock.wall_ms()))
+            return await self._process(
+                route, ReceivedRequest(body, content_type, headers, caller, self._clock.wall_ms())
+            )
         finally:
             self._in_flight -= 1
             self._metrics.in_flight.set(self._in_flight)
 
-    async def _take(self, intake: Route, sent: ReceivedRequest) -> Reply:
+    async def _process(self, route: Route, sent: ReceivedRequest) -> Reply:
+        """Parse a request, wait until the brokers have acknowledged its messages, and return the reply."""
         begun_ms = self._clock.monotonic_ms()
         trial = DeduplicationTrial(self._window)
         try:
-            parsed = await run_in_threadpool(intake.parse, sent, trial)
+            parsed = await run_in_threadpool(route.parse, sent, trial)
         except WattlogError:
             raise
-        except Exception as error:  # Of any class, for any body; nothing of it is repeated, for it may hold a prompt.
+        except Exception as error:  # Of any class. The body may hold a prompt: the log must not quote it.
             size = f"a body of {len(sent.body):,} bytes"
-            self._metrics.refusals.add(intake.path, [refusal(error, size)], begun_ms)
+            self._metrics.refusals.add(route.path, [refusal(error, size)], begun_ms)
             raise Rejected(400, "unreadable", f"The body cannot be read ({type(error).__name__}).") from error
-        items = await run_in_threadpool(ready, intake.kind, self._node, parsed.batches)
-        await self._line.send(items, self._bounds.ack_s, trial.added, again=DOUBLE in parsed.skipped)
+        items = await run_in_threadpool(check_batches, route.kind, self._node, parsed.batches)
+        await self._delivery_queue.send(items, self._bounds.ack_s, trial.added, again=DOUBLE in parsed.skipped)
         self._metrics.ack_seconds.observe((self._clock.monotonic_ms() - begun_ms) / 1000)
-        self._metrics.rows.labels(intake.path).inc(sum(len(item.batch) for item in items))
-        self._metrics.left_out.labels(intake.path).inc(len(parsed.refused))
-        for why, rows in parsed.skipped.items():
-            self._metrics.skipped.labels(intake.path, why).inc(rows)
-        self._metrics.refusals.add(intake.path, parsed.refused, begun_ms)
+        self._metrics.rows.labels(route.path).inc(sum(len(item.batch) for item in items))
+        self._metrics.left_out.labels(route.path).inc(len(parsed.refused))
+        for reason, rows in parsed.skipped.items():
+            self._metrics.skipped.labels(route.path, reason).inc(rows)
+        self._metrics.refusals.add(route.path, parsed.refused, begun_ms)
         for note in parsed.notes:
-            log.warning("%s: %s", intake.path, note)
-        return intake.reply(sent, parsed)
+            log.warning("%s: %s", route.path, note)
+        return route.reply(sent, parsed)
 
     async def _body(self, request: Request, headers: dict[str, str]) -> bytes:
-        """The body, unpacked. Raises Rejected: 408 too slow, 413 too large, 415 packed otherwise than by gzip."""
-        most = self._bounds.body_bytes
+        """Return the body, unpacked.
+
+        Raises Rejected: 408 for one that is too slow, 413 too large, 415 in another encoding than gzip.
+        """
+        max_bytes = self._bounds.body_bytes
         encoding = headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("identity", "gzip"):
-            raise Rejected(415, "media-type", f"content-encoding: {problems.shown(encoding)}: send gzip or none")
-        said = headers.get("content-length", "")
-        if said.isdecimal() and int(said[:20]) > most:
-            raise _too_large(most)
+            raise Rejected(415, "media-type", f"content-encoding: {problems.quote_value(encoding)}: send gzip or none")
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > max_bytes:
+            raise _too_large(max_bytes)
         body = bytearray()
         try:
             async with asyncio.timeout(self._bounds.read_s):
                 async for chunk in request.stream():
                     body += chunk
-                    if len(body) > most:
-                        raise _too_large(most)
+                    if len(body) > max_bytes:
+                        raise _too_large(max_bytes)
         except TimeoutError:
             raise Rejected(
                 408, "too-slow", f"The request was not here within {self._bounds.read_s:g} s; send less at once."
             ) from None
-        return gunzip(bytes(body), most) if encoding == "gzip" else bytes(body)
+        return gunzip(bytes(body), max_bytes) if encoding == "gzip" else bytes(body)
 
-    def _rejected(self, intake: Route, request: Request, error: Rejected) -> Response:
-        self._metrics.rejected.labels(intake.path, error.kind).inc()
+    def _rejected(self, route: Route, request: Request, error: Rejected) -> Response:
+        self._metrics.rejected.labels(route.path, error.kind).inc()
         headers, body = problems.answer(error, request.url.path)
         return Response(body, error.status, headers)
 
-    def _counted(self, intake: Route, response: Response) -> Response:
-        self._metrics.requests.labels(intake.path, str(response.status_code)).inc()
+    def _counted(self, route: Route, response: Response) -> Response:
+        self._metrics.requests.labels(route.path, str(response.status_code)).inc()
         return response
 
 
-def create_app(door: RequestHandler, line: DeliveryQueue, intakes: Sequence[Route]) -> FastAPI:
-    """The routes of these intakes, /healthz and /openapi.json."""
+def create_app(handler: RequestHandler, delivery_queue: DeliveryQueue, routes: Sequence[Route]) -> FastAPI:
+    """Return the application: these routes, /healthz and /openapi.json."""
     app = FastAPI(
         title="Wattlog, events over HTTP", version="1", docs_url=None, redoc_url=None,
         description="Accepted means acknowledged by the brokers. Errors are RFC 9457 problems.",
     )  # fmt: skip
 
-    def mount(intake: Route) -> None:
-        async def take(request: Request) -> Response:
-            return await door.answer(intake, request)
+    def mount(route: Route) -> None:
+        async def receive(request: Request) -> Response:
+            return await handler.answer(route, request)
 
-        content = {kind: {"schema": dict(schema)} for kind, schema in intake.bodies.items()}
+        content = {kind: {"schema": dict(schema)} for kind, schema in route.bodies.items()}
         app.add_api_route(
-            intake.path, take, methods=["POST"], status_code=intake.status, name=intake.kind, response_class=Response,
+            route.path, receive, methods=["POST"], status_code=route.status, name=route.kind, response_class=Response,
             responses=_described(400, 401, 403, 408, 413, 415, 421, 422, 429, 503)
-            | {intake.status: {"description": "Accepted"}},
+            | {route.status: {"description": "Accepted"}},
             openapi_extra={"requestBody": {"required": True, "content": content}},
         )  # fmt: skip
 
-    for intake in intakes:
-        mount(intake)
+    for route in routes:
+        mount(route)
 
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> Response:
-        if line.failed:
-            headers, body = problems.answer(Rejected(503, "failed", str(line.failed)), "/healthz")
+        if delivery_queue.failed:
+            headers, body = problems.answer(Rejected(503, "failed", str(delivery_queue.failed)), "/healthz")
             return Response(body, 503, headers)
-        return JSONResponse({"status": "ok", "waiting_events": line.waiting})
+        return JSONResponse({"status": "ok", "waiting_events": delivery_queue.waiting})
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         kind = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http")
         detail = {404: "Nothing is here; /openapi.json lists what is.", 405: "This address takes other methods."}
-        said = Rejected(error.status_code, kind, detail.get(error.status_code, str(error.detail)))
-        headers, body = problems.answer(said, request.url.path)
+        rejection = Rejected(error.status_code, kind, detail.get(error.status_code, str(error.detail)))
+        headers, body = problems.answer(rejection, request.url.path)
         return Response(body, error.status_code, headers | dict(error.headers or {}))
 
     return app
 
 
-def gunzip(packed: bytes, most: int) -> bytes:
-    """Unpacks a body of at most `most` bytes, and never more. Raises Rejected."""
+def gunzip(packed: bytes, max_bytes: int) -> bytes:
+    """Unpack a gzip body, and never more than `max_bytes` of it.
+
+    Raises Rejected: 413 for a larger body, 400 for one that is not a single gzip stream.
+    """
     unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
-        body = unpacker.decompress(packed, most + 1)
+        body = unpacker.decompress(packed, max_bytes + 1)
     except zlib.error:
         raise Rejected(400, "not-gzip", "The body is not what its content-encoding says: gzip.") from None
-    if len(body) > most:
-        raise _too_large(most)
+    if len(body) > max_bytes:
+        raise _too_large(max_bytes)
     if not unpacker.eof or unpacker.unused_data:
         raise Rejected(400, "not-gzip", "The body is not one whole gzip stream.")
     return body
 
 
-def _too_large(most: int) -> Rejected:
-    return Rejected(413, "too-large", f"A body has at most {most:,} bytes, unpacked; send several requests.")
+def _too_large(max_bytes: int) -> Rejected:
+    return Rejected(413, "too-large", f"A body has at most {max_bytes:,} bytes, unpacked; send several requests.")
 
 
 def _described(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from contracts import topics
 from contracts.events import Event, UsageBatch
 from producers.bindings.apportion import Binding, BindingShare, GpuShares
-from producers.runtime.agent import MARK, Agent, Mark
+from producers.runtime.agent import CHECKPOINT_PREFIX, Agent, AgentCheckpoint
 from producers.runtime.delivery import Delivery
 from producers.runtime.spool import Spool
 from tests.producers.runtime.test_agent import NODE, Gpus, rows
@@ -161,14 +161,16 @@ def test_marks_of_an_agent_that_knew_no_shares_are_good(tmp_path: Path) -> None:
     time = FakeClock(20_000)
     with closing(Spool(tmp_path / "spool.db")) as spool:
         Agent(NODE, Gpus("a"), Delivery(spool, FakeBroker(time)), time, lambda: {"a": Binding("chat", "acme")}).run()
-        mark = msgspec.msgpack.decode(spool.marks()[MARK + "a"])
+        mark = msgspec.msgpack.decode(spool.checkpoints()[CHECKPOINT_PREFIX + "a"])
         old = msgspec.msgpack.encode(Old(mark["boot"], mark["holder"], mark["state"]))
-        assert msgspec.msgpack.decode(old, type=Mark).holding == (BindingShare(Binding("chat", "acme")),)
-        spool.put([], {MARK + "a": old})
+        assert msgspec.msgpack.decode(old, type=AgentCheckpoint).current_shares == (
+            BindingShare(Binding("chat", "acme")),
+        )
+        spool.put([], {CHECKPOINT_PREFIX + "a": old})
         later = FakeClock(60_000)
         later.now_ms = 40_000
         log = FakeBroker(later)
-        Agent(NODE, Gpus("a"), Delivery(spool, log), later, lambda: {"a": CODE}, marks=spool.marks()).run()
+        Agent(NODE, Gpus("a"), Delivery(spool, log), later, lambda: {"a": CODE}, checkpoints=spool.checkpoints()).run()
     assert energy(log.stored) == {"chat": 20_000 * UJ_PER_MS, "code": 20_000 * UJ_PER_MS}
 
 
@@ -181,7 +183,9 @@ def test_marks_of_shares_can_be_read_by_an_agent_that_knows_none(tmp_path: Path)
     time = FakeClock(20_000)
     with closing(Spool(tmp_path / "spool.db")) as spool:
         Agent(NODE_HELD, Gpus("a"), Delivery(spool, FakeBroker(time)), time, lambda: {"a": BOTH}).run()
-        assert msgspec.msgpack.decode(spool.marks()[MARK + "a"], type=Old).holder == Binding("chat", "acme")
+        assert msgspec.msgpack.decode(spool.checkpoints()[CHECKPOINT_PREFIX + "a"], type=Old).holder == Binding(
+            "chat", "acme"
+        )
 
 
 def test_a_gpu_that_comes_later_leaves_the_marks_of_the_others_where_their_rows_are(tmp_path: Path) -> None:
@@ -195,7 +199,7 @@ def test_a_gpu_that_comes_later_leaves_the_marks_of_the_others_where_their_rows_
             agent.sample()
             time.now_ms += 1_000
         time.end_ms = 10_000
-        Agent(NODE, gpus, Delivery(spool, log), time, lambda: {"a": CHAT}, marks=spool.marks()).run()
+        Agent(NODE, gpus, Delivery(spool, log), time, lambda: {"a": CHAT}, checkpoints=spool.checkpoints()).run()
     assert energy(log.stored)["chat"] == 10_000 * UJ_PER_MS
 
 
@@ -219,7 +223,7 @@ def test_whoever_holds_it_and_however_often_the_agent_is_killed_no_joule_and_no_
         return {"b": CHAT} | ({"a": holding} if holding else {})
 
     def agent(spool: Spool) -> Agent:
-        return Agent(node, gpus, Delivery(spool, log), time, now, marks=spool.marks())
+        return Agent(node, gpus, Delivery(spool, log), time, now, checkpoints=spool.checkpoints())
 
     for down_ms in data.draw(st.lists(st.integers(0, 40_000), max_size=4), "down"):
         with closing(Spool(path)) as spool:

@@ -295,10 +295,10 @@ def test_a_killed_producer_goes_on_from_where_its_counters_stood(sysfs: Sysfs, s
         time.now_ms = run * 60_000
         host = HostEnergySource(RaplCounters(sysfs.folder), "east", "n1", "boot")
         delivery = Delivery(spool, log)
-        collector = PollLoop([host], delivery, time, spool.marks(), PollLoopMetrics(CollectorRegistry()))
+        collector = PollLoop([host], delivery, time, spool.checkpoints(), PollLoopMetrics(CollectorRegistry()))
         for _ in range(2):
             sysfs.stands("intel-rapl:0", 1_000 + time.now_ms * 100_000)
-            collector.round()
+            collector.poll_due()
             time.now_ms += 10_000
         delivery.pump()
     for event in log.stored:

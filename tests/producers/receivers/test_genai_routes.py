@@ -22,7 +22,7 @@ from contracts.settings import Settings
 from producers.api import WorkloadBatch
 from producers.runtime.batching import RequestRow, token_batch
 from producers.runtime.deduplication import DeduplicationWindow
-from producers.runtime.receiver.delivery_queue import DeliveryQueue, PendingRequest, ready
+from producers.runtime.receiver.delivery_queue import DeliveryQueue, PendingRequest, check_batches
 from producers.runtime.receiver.routes import open_routes
 from producers.runtime.receiver.server import Bounds
 from tests.producers.frame import environment
@@ -230,11 +230,11 @@ class Keeper:
     def __init__(self) -> None:
         self.full, self.kept, self.marks = False, 0, dict[str, bytes]()
 
-    def offer(self, events: Sequence[Any], marks: Any = None) -> range:
+    def offer(self, events: Sequence[Any], checkpoints: Any = None) -> range:
         if self.full:
             raise Unavailable("The spool is full", "free space")
         self.kept += len(events)
-        self.marks |= marks or {}
+        self.marks |= checkpoints or {}
         return range(self.kept - len(events), self.kept)
 
     def pump(self, timeout_s: float = 0.0) -> None: ...
@@ -242,7 +242,7 @@ class Keeper:
 
 def test_what_the_disk_did_not_take_may_come_again(listen: Listen) -> None:
     recent, keeper, told = DeduplicationWindow(), Keeper(), list[WattlogError | None]()
-    line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=10, recent=recent)
+    line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=10, window=recent)
     line.start(keeper, threaded=False)
     recent.add(["a"])
     keeper.full = True
@@ -258,7 +258,7 @@ def test_what_the_disk_did_not_take_may_come_again(listen: Listen) -> None:
 
 def test_two_requests_that_bring_the_same_at_once_count_once(listen: Listen) -> None:
     recent, keeper, told = DeduplicationWindow(), Keeper(), list[WattlogError | None]()
-    line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=10, recent=recent)
+    line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=10, window=recent)
     line.start(keeper, threaded=False)
     for _ in range(2):
         line._inbox.put(PendingRequest(made(), told.append, ["a"]))
@@ -283,7 +283,7 @@ def test_what_came_before_is_accepted_when_what_was_kept_by_then_is_acknowledged
     line._inbox.put(PendingRequest(made(), told.append, again=True))
     line.step()
     assert (again, told) == ([None], [])
-    line.done(0)
+    line.acknowledge(0)
     assert told == [None]
 
 
@@ -299,7 +299,7 @@ def made() -> list[Any]:
         cached_tokens=0,
         completion_tokens=1,
     )
-    return list(ready("otlp", "n", [WorkloadBatch("c", "w", token_batch([row], 0))]))
+    return list(check_batches("otlp", "n", [WorkloadBatch("c", "w", token_batch([row], 0))]))
 
 
 def test_both_routes_are_among_the_listeners(listen: Listen) -> None:

@@ -453,7 +453,7 @@ def collecting(path: Path, look: Look, log: FakeBroker) -> Iterator[PollLoop]:
             [look.source],
             Delivery(spool, log),
             look.time,
-            spool.marks(),
+            spool.checkpoints(),
             poll_loop.PollLoopMetrics(CollectorRegistry()),
         )
 
@@ -470,7 +470,7 @@ def test_each_workloads_window_and_metric_is_on_the_log_once_whatever_fails(
     look = Look(standin, schedule="@every 1h", samples=1)
     begin_ms = START - START % HOUR_MS
     with collecting(path, look, log) as first:
-        first.round()
+        first.poll_due()
     for script, log.silent, killed in runs:
         replies = iter(script)
         look.time.now_ms += 1_000  # A run's epoch is its start.
@@ -479,7 +479,7 @@ def test_each_workloads_window_and_metric_is_on_the_log_once_whatever_fails(
             for _ in range(3):
                 look.time.now_ms += HOUR_MS // 2
                 for _ in range(3):
-                    running.round()
+                    running.poll_due()
         if killed:
             log.forget()  # What was in flight is lost with the process, and its answers with it.
     standin.odd, log.silent = lambda asked: None, False
@@ -488,7 +488,7 @@ def test_each_workloads_window_and_metric_is_on_the_log_once_whatever_fails(
         for _ in range(4):  # Long enough for what failed most often to be read again.
             look.time.now_ms += HOUR_MS
             for _ in range(10):
-                last.round()
+                last.poll_due()
     stored = {(e.source, e.epoch, e.seq): e.batch for e in log.stored}  # as a worker sees them
     rows = Counter(
         (b.dimensions[n]["runai_workload_id"], b.meter[n], int(b.t1_ms[n]))

@@ -20,7 +20,7 @@ from contracts.errors import Unavailable
 from contracts.events import MAX_SPAN_MS, Event, Method, PowerBatch
 from producers.bindings.apportion import Binding
 from producers.gpu.intervals import EnergyInterval, GpuReading
-from producers.runtime.agent import Agent, Node
+from producers.runtime.agent import Agent, AgentConfig
 from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.backlog import Backlog
 from producers.runtime.clock import Clock
@@ -59,7 +59,7 @@ class Gpus:
         return [kept for reading in made if (kept := self.odd(reading)) is not None]
 
 
-NODE = Node("east", "n1", sample_ms=1000, publish_ms=5000, boot="this one")
+NODE = AgentConfig("east", "n1", sample_ms=1000, publish_ms=5000, boot="this one")
 
 
 @pytest.fixture
@@ -74,9 +74,9 @@ def run(
     log: FakeBroker,
     spool: Spool,
     bindings: Callable[[], Mapping[str, Binding]] = dict,
-    node: Node = NODE,
+    node: AgentConfig = NODE,
 ) -> Agent:
-    agent = Agent(node, gpus, Delivery(spool, log), time, bindings, marks=spool.marks())
+    agent = Agent(node, gpus, Delivery(spool, log), time, bindings, checkpoints=spool.checkpoints())
     agent.run()
     return agent
 
@@ -217,7 +217,7 @@ def test_an_agent_killed_anywhere_any_number_of_times_loses_no_joule_and_counts_
     log = FakeBroker(time, away_at=lambda now_ms: now_ms // 10_000 in away)
     for down_ms in data.draw(st.lists(st.integers(0, 40_000), max_size=4), "down"):
         with closing(Spool(path)) as spool:
-            agent = Agent(NODE, gpus, Delivery(spool, log), time, lambda: {"a": CHAT}, marks=spool.marks())
+            agent = Agent(NODE, gpus, Delivery(spool, log), time, lambda: {"a": CHAT}, checkpoints=spool.checkpoints())
             for _ in range(data.draw(st.integers(1, 20), "samples")):
                 agent.sample()
                 time.now_ms += 1_000

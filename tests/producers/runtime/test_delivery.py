@@ -89,7 +89,7 @@ def test_another_run_sends_what_was_not_acknowledged_under_its_old_identity(spoo
 
 def test_who_waits_for_a_message_is_told_when_the_broker_has_it(spool: Spool) -> None:
     broker, done = FakeBroker(silent=True), []
-    delivery = Delivery(spool, broker, on_done=done.append)
+    delivery = Delivery(spool, broker, on_acknowledged=done.append)
     numbers = delivery.offer(events(Sequencer(7), 1))
     delivery.pump()
     assert done == []

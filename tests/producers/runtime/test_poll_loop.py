@@ -65,7 +65,7 @@ def run(
     source: Lines, time: FakeClock, log: FakeBroker, spool: Spool, registry: CollectorRegistry | None = None
 ) -> None:
     metrics = PollLoopMetrics(registry or CollectorRegistry())
-    PollLoop([source], Delivery(spool, log), time, spool.marks(), metrics).run()
+    PollLoop([source], Delivery(spool, log), time, spool.checkpoints(), metrics).run()
 
 
 def numbers(log: FakeBroker) -> list[int]:
@@ -114,11 +114,11 @@ def test_where_the_spool_is_full_the_mark_stays_where_it_is(tmp_path: Path) -> N
     with closing(Spool(tmp_path / "spool.db", max_bytes=1_000)) as spool:
         collector = PollLoop([source], Delivery(spool, log), time, {}, PollLoopMetrics(CollectorRegistry()))
         for _ in range(15):
-            collector.round()
+            collector.poll_due()
             time.now_ms += 1_000
         log.silent = False
         for _ in range(400):
-            collector.round()
+            collector.poll_due()
             time.now_ms += 100
         assert spool.events == 0
     assert numbers(log) == list(range(len(numbers(log))))
@@ -139,10 +139,10 @@ def test_a_collector_killed_anywhere_loses_nothing_and_counts_nothing_twice(
     for rounds, log.silent in runs:
         with closing(Spool(path)) as spool:
             collector = PollLoop(
-                [source], Delivery(spool, log), time, spool.marks(), PollLoopMetrics(CollectorRegistry())
+                [source], Delivery(spool, log), time, spool.checkpoints(), PollLoopMetrics(CollectorRegistry())
             )
             for _ in range(rounds):
-                collector.round()
+                collector.poll_due()
                 time.now_ms += 500
         log.forget()  # what was in flight is lost with the process, and its answers with it
         time.now_ms += 1_000

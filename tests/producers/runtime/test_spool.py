@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import Unavailable
-from producers.runtime.spool import Full, Outgoing, Spool
+from producers.runtime.spool import Outgoing, Spool, SpoolFull
 from tests.support.paths import ROOT
 
 
@@ -27,18 +27,18 @@ def test_what_waits_is_there_again_after_a_restart_with_its_marks(path: Path) ->
     spool = Spool(path)
     numbers = spool.put([message(1), message(2)], {"GPU-a": b"500"})
     spool.put([message(3)], {"GPU-a": b"700", "GPU-b": b"1"})
-    spool.done([numbers[0]])
+    spool.discard([numbers[0]])
     spool.close()
     again = Spool(path)
     assert [m for _, m in again.after(0, 10)] == [message(2), message(3)]
-    assert again.marks() == {"GPU-a": b"700", "GPU-b": b"1"}
+    assert again.checkpoints() == {"GPU-a": b"700", "GPU-b": b"1"}
     assert (again.events, again.bytes) == (2, message(2).size + message(3).size)
 
 
 def test_numbers_grow_and_are_never_used_again(path: Path) -> None:
     spool = Spool(path)
     first = spool.put([message(1), message(2)])
-    spool.done(first)
+    spool.discard(first)
     spool.close()
     second = Spool(path).put([message(3)])
     assert list(first) == [1, 2]
@@ -48,27 +48,27 @@ def test_numbers_grow_and_are_never_used_again(path: Path) -> None:
 def test_marks_may_move_without_an_event(path: Path) -> None:
     spool = Spool(path)
     assert list(spool.put([], {"GPU-a": b"1"})) == []
-    assert spool.marks() == {"GPU-a": b"1"}
+    assert spool.checkpoints() == {"GPU-a": b"1"}
 
 
 def test_what_goes_over_the_bound_is_refused_whole_and_its_marks_with_it(path: Path) -> None:
     spool = Spool(path, max_bytes=2 * message(1).size)
     spool.put([message(1)], {"GPU-a": b"1"})
-    with pytest.raises(Full, match=r"is full: 1 events"):
+    with pytest.raises(SpoolFull, match=r"is full: 1 events"):
         spool.put([message(2), message(3)], {"GPU-a": b"3"})
     assert [m for _, m in spool.after(0, 10)] == [message(1)]
-    assert spool.marks() == {"GPU-a": b"1"}
-    spool.done([1])
+    assert spool.checkpoints() == {"GPU-a": b"1"}
+    spool.discard([1])
     spool.put([message(2), message(3)], {"GPU-a": b"3"})
-    assert spool.marks() == {"GPU-a": b"3"}
+    assert spool.checkpoints() == {"GPU-a": b"3"}
 
 
 def test_what_is_larger_than_the_bound_is_taken_when_nothing_else_waits(path: Path) -> None:
     spool = Spool(path, max_bytes=1)
     assert list(spool.put([message(1), message(2)], {"GPU-a": b"2"})) == [1, 2]
-    with pytest.raises(Full):
+    with pytest.raises(SpoolFull):
         spool.put([message(3)])
-    spool.done([1, 2])
+    spool.discard([1, 2])
     assert list(spool.put([message(3)])) == [3]
 
 
@@ -77,11 +77,11 @@ def test_a_full_disk_takes_nothing_and_loses_nothing(path: Path) -> None:
     spool.put([message(1)], {"GPU-a": b"1"})
     pages = spool._db.execute("PRAGMA page_count").fetchone()[0]
     spool._db.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then answers as it does on a full disk.
-    with pytest.raises(Full, match="Free space") as told:
+    with pytest.raises(SpoolFull, match="Free space") as told:
         spool.put([message(n, 4096) for n in range(2, 9)], {"GPU-a": b"9"})
     assert told.value.reason == "disk_full"
     assert (spool.events, spool.bytes) == (1, message(1).size)
-    assert spool.marks() == {"GPU-a": b"1"}
+    assert spool.checkpoints() == {"GPU-a": b"1"}
     spool._db.execute("PRAGMA max_page_count = 100000")
     spool.put([message(2)], {"GPU-a": b"2"})
     assert [m for _, m in spool.after(0, 10)] == [message(1), message(2)]
@@ -141,6 +141,6 @@ def test_a_killed_producer_leaves_events_and_marks_of_the_same_moment(path: Path
     child.wait()
     child.stdout.close()
     spool = Spool(path)
-    at = int(spool.marks()["at"])
+    at = int(spool.checkpoints()["at"])
     assert at >= told
     assert [m for _, m in spool.after(0, 10_000)] == [message(n) for n in range(2, 2 * at + 2)]

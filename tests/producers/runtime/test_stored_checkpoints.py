@@ -5,9 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from producers.bindings.apportion import Binding, BindingShare
 from producers.common.counter_delta import CounterSnapshot
 from producers.gpu.intervals import MeterState
 from producers.host.energy import HostCounterSnapshot
+from producers.runtime.agent import CHECKPOINT_PREFIX, AgentCheckpoint
 from producers.servers.counters import ServerCounterSnapshot
 
 POINT = {"monotonic_ms": 1, "event_ms": 2}
@@ -36,3 +38,25 @@ def test_a_stored_checkpoint_is_read_and_stored_under_the_same_names(kind: type,
     state = msgspec.msgpack.decode(msgspec.msgpack.encode(stored), type=kind)
     again = msgspec.msgpack.decode(msgspec.msgpack.encode(state))
     assert {name: again[name] for name in stored} == stored
+
+
+def test_the_agents_checkpoint_is_stored_byte_for_byte_as_before() -> None:
+    _, meter = STORED[0]
+    holder, other = {"workload": "w", "owner": "o"}, {"workload": "v", "owner": ""}
+    shares = [{"binding": holder, "weight": 2, "about": [["pod", "p"]]}, {"binding": other, "weight": 1, "about": []}]
+    stored = {"boot": "b", "holder": holder, "state": meter, "shares": shares, "told": [7, 8]}
+    checkpoint = AgentCheckpoint(
+        "b", Binding("w", "o"), msgspec.convert(meter, MeterState),
+        (BindingShare(Binding("w", "o"), 2, (("pod", "p"),)), BindingShare(Binding("v"))), (7, 8),
+    )  # fmt: skip
+    assert CHECKPOINT_PREFIX == "gpu/"
+    assert msgspec.msgpack.encode(checkpoint) == msgspec.msgpack.encode(stored)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(stored), type=AgentCheckpoint) == checkpoint
+
+
+def test_an_agents_checkpoint_without_shares_is_that_of_its_holder_alone() -> None:
+    _, meter = STORED[0]
+    stored = {"boot": "b", "holder": {"workload": "w", "owner": "o"}, "state": meter}
+    checkpoint = msgspec.msgpack.decode(msgspec.msgpack.encode(stored), type=AgentCheckpoint)
+    assert checkpoint.current_shares == (BindingShare(Binding("w", "o")),)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(checkpoint)) == stored | {"shares": [], "told": [0, 0]}

@@ -327,24 +327,26 @@ def test_requests_sent_equal_requests_on_the_log_whatever_is_killed_and_renamed(
     for number, (rounds, log.silent, renames) in enumerate(runs):
         with closing(Spool(folder / "spool.db")) as spool:
             follow = PollLoop(
-                [source(path)], Delivery(spool, log), time, spool.marks(), PollLoopMetrics(CollectorRegistry())
+                [source(path)], Delivery(spool, log), time, spool.checkpoints(), PollLoopMetrics(CollectorRegistry())
             )
             for _ in range(rounds):
                 append(path, *(line(id=f"r{sent + i}") for i in range(3)))
                 sent += 3
-                follow.round()
+                follow.poll_due()
                 time.now_ms += 1_000
             if renames:
                 path.rename(folder / f"access.jsonl.{number}")
                 append(path, line(id=f"r{sent}"))
                 sent += 1
                 for _ in range(3):  # A log is read before the next one is renamed.
-                    follow.round()
+                    follow.poll_due()
                     time.now_ms += 1_000
         log.forget()  # What was in flight is lost with the process, and its answers with it.
     log.silent, time.end_ms = False, time.now_ms + 5_000
     with closing(Spool(folder / "spool.db")) as spool:
-        PollLoop([source(path)], Delivery(spool, log), time, spool.marks(), PollLoopMetrics(CollectorRegistry())).run()
+        PollLoop(
+            [source(path)], Delivery(spool, log), time, spool.checkpoints(), PollLoopMetrics(CollectorRegistry())
+        ).run()
     distinct = {(e.source, e.epoch, e.seq): e.batch for e in log.stored}  # as a worker sees them
     ids = [i for b in distinct.values() if isinstance(b, TokenBatch) for i in b.request_id]
     assert sorted(ids) == sorted(f"r{n}" for n in range(sent))

@@ -263,22 +263,26 @@ def test_requests_told_equal_requests_on_the_log_whatever_is_killed(
     for number, (rounds, log.silent, ages) in enumerate(runs):
         with closing(Spool(folder / "spool.db")) as spool:
             follow = PollLoop(
-                [source(requests)], Delivery(spool, log), time, spool.marks(), PollLoopMetrics(CollectorRegistry())
+                [source(requests)],
+                Delivery(spool, log),
+                time,
+                spool.checkpoints(),
+                PollLoopMetrics(CollectorRegistry()),
             )
             for _ in range(rounds):
                 append(requests, f"{number}.jsonl", *(f"r{sent + n}" for n in range(3)))
                 sent += 3
-                follow.round()
+                follow.poll_due()
                 time.now_ms += 1_000
         time.now_ms += 2 * OLD_MS if ages else 0
         log.forget()  # What was in flight is lost with the process, and its answers with it.
     log.silent = False
     with closing(Spool(folder / "spool.db")) as spool:
         follow = PollLoop(
-            [source(requests)], Delivery(spool, log), time, spool.marks(), PollLoopMetrics(CollectorRegistry())
+            [source(requests)], Delivery(spool, log), time, spool.checkpoints(), PollLoopMetrics(CollectorRegistry())
         )
         for _ in range(4):
-            follow.round()
+            follow.poll_due()
             time.now_ms += 2 * OLD_MS
     distinct = {(e.source, e.epoch, e.seq): e.batch for e in log.stored}  # as a worker sees them
     found = [i for b in distinct.values() if isinstance(b, TokenBatch) for i in b.request_id]

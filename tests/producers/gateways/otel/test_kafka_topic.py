@@ -212,20 +212,26 @@ def test_calls_sent_equal_calls_on_the_log_whatever_is_killed(
     time.now_ms, spool_path = 60_000, folder / "spool.db"
     before = topic.written
     with closing(Spool(spool_path)) as spool, closing(topic.source(begin="end")) as source:
-        PollLoop([source], Delivery(spool, log), time, spool.marks(), PollLoopMetrics(CollectorRegistry())).round()
+        PollLoop(
+            [source], Delivery(spool, log), time, spool.checkpoints(), PollLoopMetrics(CollectorRegistry())
+        ).poll_due()
     for rounds, log.silent, count in runs:
         sent += topic.calls(count)
         with closing(Spool(spool_path)) as spool, closing(topic.source()) as source:
-            follow = PollLoop([source], Delivery(spool, log), time, spool.marks(), PollLoopMetrics(CollectorRegistry()))
+            follow = PollLoop(
+                [source], Delivery(spool, log), time, spool.checkpoints(), PollLoopMetrics(CollectorRegistry())
+            )
             for _ in range(rounds):
-                follow.round()
+                follow.poll_due()
                 time.now_ms += 1_000
         log.forget()  # What was in flight is lost with the process, and its answers with it.
     log.silent = False
     with closing(Spool(spool_path)) as spool, closing(topic.source()) as source:
-        follow = PollLoop([source], Delivery(spool, log), time, spool.marks(), PollLoopMetrics(CollectorRegistry()))
+        follow = PollLoop(
+            [source], Delivery(spool, log), time, spool.checkpoints(), PollLoopMetrics(CollectorRegistry())
+        )
         for _ in range(20):
-            follow.round()
+            follow.poll_due()
             time.now_ms += 1_000
             if len(ids(log)) >= len(sent) and not spool.events:
                 break

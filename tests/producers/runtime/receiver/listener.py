@@ -101,7 +101,7 @@ def listening(
     broker, clock, registry = broker or UsageBroker(), FixedWallClock(NOW_MS), CollectorRegistry()
     metrics = ReceiverMetrics(registry)
     recent = DeduplicationWindow() if recent is None else recent
-    line = DeliveryQueue(clock, max_waiting=max_waiting, on_resent=metrics.resent.inc, recent=recent)
+    line = DeliveryQueue(clock, max_waiting=max_waiting, on_resent=metrics.resent.inc, window=recent)
     meters = MeterRules(rules, workload="external", unknown=unknown)
     route = events.cloudevents_route(
         meters, cluster="c1", max_events=max_events, ahead_ms=2_500, accepted_status=accepted_status
@@ -109,8 +109,8 @@ def listening(
     bounds = bounds or Bounds(read_s=HANG_S, ack_s=HANG_S)
     door = RequestHandler(line, Verifier(key), bounds, metrics, clock, recent, node="n1", host=host)
     spool = Spool(folder / "http.db")
-    recent.load(spool.marks())
-    line.start(Delivery(spool, broker, on_done=line.done))
+    recent.load(spool.checkpoints())
+    line.start(Delivery(spool, broker, on_acknowledged=line.acknowledge))
     try:
         with TestClient(create_app(door, line, [route, *intakes]), base_url=base_url) as client:
             yield Listener(client, broker, line, door, registry)

@@ -22,15 +22,15 @@ from producers.runtime.delivery import Delivery
 from producers.runtime.event_sequence import Sequencer, event_of
 from producers.runtime.receiver.delivery_queue import (
     MAX_MESSAGE_BYTES,
+    CheckedBatch,
     DeliveryQueue,
     PendingRequest,
-    Ready,
-    ready,
+    check_batches,
 )
 from producers.runtime.receiver.problems import Rejected
 from producers.runtime.receiver.server import Bounds
 from producers.runtime.runner import run
-from producers.runtime.spool import Full, Spool
+from producers.runtime.spool import Spool, SpoolFull
 from tests.contracts.batches import same
 from tests.producers.conftest import Consume
 from tests.producers.frame import findings
@@ -49,7 +49,7 @@ def ids(broker: UsageBroker) -> list[str]:
 def order(name: str, workload: str = "w", answers: list[Any] | None = None, rows: int = 1) -> PendingRequest:
     row = UsageRow(meter="m", unit="1", quantity="1", t0_ms=1, t1_ms=1, event_id=name)
     batch = usage_batch([row] * rows, 0)
-    item = Ready(f"x-usage://c/n/{workload}", "c", workload, batch, codec.encode_batch(batch))
+    item = CheckedBatch(f"x-usage://c/n/{workload}", "c", workload, batch, codec.encode_batch(batch))
     return PendingRequest([item], lambda error: None if answers is None else answers.append(error))
 
 
@@ -118,12 +118,12 @@ def test_the_queue_is_bounded_and_what_hits_the_bound_is_counted(tmp_path: Path)
 def test_a_full_disk_refuses_and_leaves_no_hole_in_the_numbers(tmp_path: Path) -> None:
     spool, broker, answers = Spool(tmp_path / "s.db", max_bytes=1_500), UsageBroker(), list[Any]()
     line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=100)
-    line.start(Delivery(spool, broker, on_done=line.done), threaded=False)
+    line.start(Delivery(spool, broker, on_acknowledged=line.acknowledge), threaded=False)
     broker.silent = True
     for each in (order("first", answers=answers), order("big", answers=answers, rows=300)):
         line._inbox.put(each)
         line.step()
-    assert [type(answer) for answer in answers] == [Full]
+    assert [type(answer) for answer in answers] == [SpoolFull]
     broker.silent = False
     line._inbox.put(order("small", answers=answers))
     line.close()
@@ -137,12 +137,12 @@ def test_what_comes_together_is_kept_together_and_answered_each_for_itself(tmp_p
     offered: list[int] = []
 
     class Counting(Delivery):
-        def offer(self, events: Sequence[Event], marks: Any = None) -> range:
+        def offer(self, events: Sequence[Event], checkpoints: Any = None) -> range:
             offered.append(len(events))
-            return super().offer(events, marks)
+            return super().offer(events, checkpoints)
 
     line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=100, max_sources=2)
-    line.start(Counting(spool, broker, on_done=line.done), threaded=False)
+    line.start(Counting(spool, broker, on_acknowledged=line.acknowledge), threaded=False)
     for name, workload in (("1", "a"), ("2", "b"), ("3", "a"), ("4", "c")):
         line._inbox.put(order(name, workload, answers))
     line.close()
@@ -160,11 +160,11 @@ def test_another_run_sends_what_was_not_acknowledged_under_its_old_number(tmp_pa
     spool, lost = Spool(tmp_path / "s.db"), UsageBroker()
     lost.silent = True
     first = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=100)
-    first.start(Delivery(spool, lost, on_done=first.done), threaded=False)
+    first.start(Delivery(spool, lost, on_acknowledged=first.acknowledge), threaded=False)
     first._inbox.put(order("1"))
     first.step()  # and is killed before an answer came
     broker, second = UsageBroker(), DeliveryQueue(SystemClock(threading.Event()), max_waiting=100)
-    second.start(Delivery(spool, broker, on_done=second.done), threaded=False)
+    second.start(Delivery(spool, broker, on_acknowledged=second.acknowledge), threaded=False)
     second.close()
     assert [(e.epoch, e.seq, rows(e)[0]["event_id"]) for e in broker.stored] == [(NOW_MS, 0, "1")]
     spool.close()
@@ -187,7 +187,7 @@ def test_whatever_happens_what_was_accepted_is_on_the_log_and_no_number_is_missi
         clock.now_ms += 10_000
         log.forget()
         line = DeliveryQueue(clock, max_waiting=1_000)
-        line.start(Delivery(spool, log, max_in_flight=3, on_done=line.done), threaded=False)
+        line.start(Delivery(spool, log, max_in_flight=3, on_acknowledged=line.acknowledge), threaded=False)
         return line
 
     def send(line: DeliveryQueue, name: str, workload: str) -> None:
@@ -269,12 +269,12 @@ def test_requests_that_wait_when_the_delivery_ends_are_told(tmp_path: Path) -> N
 )
 def test_what_the_log_would_not_take_is_refused_before_it_has_a_number(made: WorkloadBatch, field: str) -> None:
     with pytest.raises(Exception, match=field):
-        ready("x", "n", [made])
+        check_batches("x", "n", [made])
 
 
 def test_a_batch_is_encoded_once_to_learn_its_size_and_to_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     made = WorkloadBatch("c", "w", usage_batch([UsageRow(meter="m", unit="1", quantity="1", t0_ms=1, t1_ms=1)], 0))
-    (item,) = ready("x", "n", [made])
+    (item,) = check_batches("x", "n", [made])
     monkeypatch.setattr(codec.packed, "write", None)
     event = event_of(Sequencer(1), *item)
     assert same(codec.decode(*codec.encode(event)).batch, made.batch)
@@ -286,7 +286,7 @@ def test_what_fits_into_no_message_is_refused(tmp_path: Path) -> None:
         for n in range(MAX_MESSAGE_BYTES // 400)
     ]
     with pytest.raises(Rejected, match="fit into no message"):
-        ready("x", "n", [WorkloadBatch("c", "w", usage_batch(many, 0))])
+        check_batches("x", "n", [WorkloadBatch("c", "w", usage_batch(many, 0))])
 
 
 @pytest.fixture
