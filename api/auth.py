@@ -3,8 +3,8 @@
 A bearer token (`contracts.bearer_tokens`) identifies a tenant, who sees its own rows, or an operator, who sees all.
 Without a key in the settings, every caller is an operator, and the API listens on loopback only.
 
-`CallerReaders` alone has the warehouse, so a route cannot read around its caller's `LedgerReader`. A route of a
-`LedgerRouter` that does not depend on that reader fails at import.
+Routes reach the warehouse only through `CallerReaders`, so a route cannot read around its caller's `LedgerReader`. A
+route of a `LedgerRouter` that does not depend on that reader fails at import.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ MAX_CPU_RATIO, MAX_RSS_MB = 0.01, 80
 """Targets: of one core, and of peak memory."""
 WARM_UP_S = 20.0
 STAND_S = 10.0
-"""So long the counters stand still at first: an agent counts from where it finds them."""
+"""The counters stay constant for this long at first, because an agent counts from their first value."""
 WATTS = 300
 FIRST_MJ = 1_000_000
 PRODUCE = "import sys; from cli.main import main; sys.argv = ['wattlog', 'produce', 'nvml']; main()"

@@ -7,7 +7,8 @@ A partition is owned from `take_over` until one of two things happens:
 
 What was read of a partition and is not committed then is dropped: its next owner reads it again.
 
-**When an offset may be committed:** when `take_committable` returns it, and at no other time. See there.
+**When an offset of the joined topics may be committed:** when `take_committable` returns it. `StreamWorker.store_once`
+calls it after a flush, while no hour is due. (The topic of usage has a rule of its own: `streams/usage/job.py`.)
 
 Ownership may end during any `await`. Call `ownership_check` before it, and the function that it returned afterwards.
 """

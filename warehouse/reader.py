@@ -1,7 +1,7 @@
 """`LedgerReader`: the warehouse as one caller may see it. Every read of tenants' rows goes through it.
 
-Reading another tenant's rows cannot be forgotten to prevent: read functions take a reader, never a `Warehouse`; the
-reader binds its tenant into each question itself; and `Warehouse.ask` refuses questions that return tenants' rows.
+No caller has to remember to filter by tenant. Read functions take a reader, never a `Warehouse`. The reader binds its
+tenant into each question. `Warehouse.ask` refuses questions that return tenants' rows.
 Readers are made in few places, from a verified caller: `tenant_reader` and `operator_reader` (tests/warehouse/
 test_reader.py lists them).
 """

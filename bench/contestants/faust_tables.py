@@ -46,7 +46,7 @@ class Request(faust.Record, serializer="json"):
 
 
 class Flow:
-    """Agents and tables; `done` is set when the ledger is complete."""
+    """Agents and tables; `finished` is set when the ledger is complete."""
 
     def __init__(self, job: Job) -> None:
         self.job, self.meter, self.ledger, self.finished = job, Meter(job), Ledger(job), asyncio.Event()

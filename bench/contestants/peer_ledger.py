@@ -83,7 +83,7 @@ class Ledger:
 
     @property
     def complete(self) -> bool:
-        """Return whether all rows are stored, except for those still buffered."""
+        """Return whether the stored rows are complete; buffered rows do not count."""
         return self._requests >= self._job.requests and self._energy_uj >= self._job.energy_uj * NEARLY
 
     def nearly(self) -> bool:

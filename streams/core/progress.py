@@ -24,7 +24,7 @@ SOURCE_MEMORY_MS = 7 * MS_PER_DAY
 """How long a silent run of a source is remembered, in the partition's event time. What it sends again after that counts
 twice."""
 MAX_SOURCES = 100_000
-"""Runs of sources remembered per topic. Above it, the tenth that has been silent longest is forgotten."""
+"""Runs of sources remembered per topic. Above it, the tenth part of them that has been silent longest is forgotten."""
 PRUNE_EVERY_MS = 60_000
 """Interval, in event time, between searches for silent runs: a search looks at all of them."""
 

@@ -1,13 +1,14 @@
-"""Chargeback: the one place where a row becomes money.
+"""Chargeback: where energy becomes money. No other folder computes it.
 
 Money is facility energy times tariff: energy_uj x PUE x price per kWh, with the prices that are valid at the start of
-the energy's hour, a cluster's own before those of `*`. It is computed in one of two ways, by the same rule:
+the energy's hour, a cluster's own before those of `*`. The same rule is computed in three places:
 
 * `chargeback.sql`, for bills: millions of rows, summed per group, cluster and span without a price change, then priced.
-* `pricing.py`, for a few thousand parts: an agent's session by step (`PriceBook`), and one charge explained
-  (`price_energy`). Each part has its own hour and cluster, so there is nothing to sum in SQL first.
+* `pricing.PriceBook`, for the few thousand parts of an agent's session. Each part has its own hour and cluster, so
+  there is nothing to sum in SQL first.
+* `pricing.price_energy`, for one charge explained: Decimal, to twelve places, without the rounding of a bill.
 
-Both are exact integers until one rounding to millionths of the currency, by largest remainder. A property test
+The first two are exact integers until one rounding to millionths of the currency, by largest remainder. A property test
 (tests/warehouse/chargeback/test_matches_scalar_bill.py) prices the same rows both ways, and by a third, scalar way.
 
 `chargeback_queries` reads bills, `series` their values over time; `dimensions` and `rollups` fill in the SQL.

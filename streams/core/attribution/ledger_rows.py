@@ -91,9 +91,11 @@ def assert_balanced(energy: HardwareEnergy, rows: LedgerRows, keys: GroupKeys) -
     np.add.at(measured, energy.group, energy.energy_uj)
     charged = np.zeros(len(keys.groups), np.int64)
     np.add.at(charged, rows.group, rows.energies.sum(axis=0))
-    if (measured != charged).any() or (rows.energies < 0).any():
+    if (measured != charged).any():
         at = int(np.argmax(measured != charged))
         raise LedgerError(f"attribution lost energy: {measured[at]} uJ measured, {charged[at]} uJ charged in a window")
+    if (rows.energies < 0).any():
+        raise LedgerError(f"attribution charged negative energy: {rows.energies.min()} uJ in a row")
 
 
 def table_of(facts: Facts, keys: GroupKeys, rows: LedgerRows) -> Table:

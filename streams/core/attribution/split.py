@@ -1,7 +1,8 @@
 """Split energy over tenants: energy by hardware type, work by tenant, and the first divided by the second.
 
-Rules 1, 2 and 5 of the attribution (see the package). `split_energy_over_tenants` is the one place where joules are
-divided among tenants.
+Rules 1, 2 and 5 of the attribution (see the package). `split_energy_over_tenants` divides joules among tenants with
+work. `ledger_rows.ledger_rows_of` charges the energy without work to an owner, `__idle__` or `__unallocated__`.
+`attribute.attribute_requests` divides a tenant's energy among its requests.
 """
 
 from __future__ import annotations
