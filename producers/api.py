@@ -2,24 +2,24 @@
 
 A plug-in is one folder with its code, its page README.md and a `plugin.py` that holds a `Plugin`, and one line of
 `producers.registry`; outside this repository, an entry point of the group `wattlog.producers` replaces that line.
-A plug-in says what it is and builds its source from options. The frame (`producers.runtime`) runs the source: loops,
+A plug-in declares its kind and builds its source from options. The frame (`producers.runtime`) runs the source: loops,
 checkpoints, deduplication, sequence numbers, spool, delivery, metrics, signals. docs/write-a-source.md writes two.
 
-| `Kind`    | the factory returns      | the name is used by                | run by                               |
-| --------- | ------------------------ | ---------------------------------- | ------------------------------------ |
-| GPU       | `GpuSensor`              | `wattlog produce NAME`             | `producers.runtime.agent_runner`     |
-| POLLED    | several `PolledSource`s  | `wattlog produce NAME`             | `producers.runtime.poll_loop`        |
-| EVENTS    | `EventStream`            | `wattlog produce NAME`             | `producers.runtime.pacing`           |
-| LISTENER  | `Listener`               | `wattlog produce NAME`             | `producers.runtime.receiver.runner`  |
-| ROUTE     | `Route`                  | `/openapi.json` of the listener    | `producers.runtime.receiver.runner`  |
-| SERVER    | `TokenCounters`          | `server` of `[produce.servers.at]` | `producers.servers`                  |
-| BINDING   | `BindingSource`          | `source` of `[produce.bindings]`   | `producers.bindings`                 |
-| RECORDING | `RecordingReader`        | `wattlog replay NAME`              | `wattlog replay`                     |
-| SHARED    | nothing                  | `[produce.NAME]`, `wattlog doctor` | those that share its options         |
+Kinds, with the result of the factory, the command or option that uses the name, and the module that runs the source:
+
+`GPU`: a `GpuSensor`, for `wattlog produce NAME`; run by `producers.runtime.agent_runner`.
+`POLLED`: several `PolledSource`s, for `wattlog produce NAME`; run by `producers.runtime.poll_loop`.
+`EVENTS`: an `EventStream`, for `wattlog produce NAME`; run by `producers.runtime.pacing`.
+`LISTENER`: a `Listener`, for `wattlog produce NAME`; run by `producers.runtime.receiver.runner`.
+`ROUTE`: a `Route`, named in `/openapi.json` of the listener; run by `producers.runtime.receiver.runner`.
+`SERVER`: `TokenCounters`, for `server` of `[produce.servers.at]`; run by `producers.servers`.
+`BINDING`: a `BindingSource`, for `source` of `[produce.bindings]`; run by `producers.bindings`.
+`RECORDING`: a `RecordingReader`, for `wattlog replay NAME`; run by that command.
+`SHARED`: nothing; its options `[produce.NAME]` are used by other plug-ins and checked by `wattlog doctor`.
 
 Errors: a factory raises BadSetting for a wrong configuration and Unavailable where a prerequisite is missing; both end
-the process at its start. Whatever a running source raises, of any class, refuses the item or the read at hand: the
-frame counts and logs it, and the source goes on (`producers.runtime.refusals`).
+the process at its start. An exception of any class in a running source refuses the current item or read only: the
+frame counts and logs it, and the source continues (`producers.runtime.refusals`).
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class NotHere(Unavailable):
 
 @dataclass(frozen=True)
 class Environment:
-    """Inputs of a factory or a check. A factory enters into `resources` whatever must be closed."""
+    """Inputs of a factory or a check. A factory enters into `resources` all that must be closed at the end."""
 
     settings: Settings
     clock: Clock
@@ -132,7 +132,7 @@ class GpuSensor(Protocol):
     def kind(self) -> str: ...
 
     def discover(self) -> Sequence[str]:
-        """Return the UUIDs of the GPUs that are here. Raises Unavailable where there are none."""
+        """Return the UUIDs of the GPUs of this machine. Raises Unavailable where there are none."""
         ...
 
     def readings(self, clock: Clock, /) -> Sequence[GpuReading]:
@@ -161,7 +161,7 @@ class ReportsRefusals(Protocol):
 class GpuInventory(Protocol):
     """Optional capability of a sensor: show the machine's boards and the processes that compute on them.
 
-    Bindings use it, from a thread of their own. Every method raises Unavailable where it cannot be read.
+    Bindings use it from a separate thread. Every method raises Unavailable where it cannot be read.
     """
 
     def boards(self) -> Sequence[GpuBoard]:
@@ -185,7 +185,7 @@ def _no_inventory() -> GpuInventory:
 
 
 class WorkloadBatch(NamedTuple):
-    """Rows of one workload. `node` names what they were read from (a server's address, a log's path), or is ""."""
+    """Rows of one workload. `node` names their origin (a server's address, a log's path), or is ""."""
 
     cluster: str
     workload: str
@@ -194,14 +194,14 @@ class WorkloadBatch(NamedTuple):
 
 
 class PollResult(NamedTuple):
-    """Rows since the checkpoint, and the next checkpoint; the frame keeps both in one transaction."""
+    """Rows since the checkpoint, and the next checkpoint; the frame stores both in one transaction."""
 
     batches: Sequence[WorkloadBatch]
     checkpoint: bytes
     more: bool = False
     """More can be read at once."""
     refused: Sequence[str] = ()
-    """Why each row that could not be read was left out: texts or `producers.runtime.refusals.ItemRefusal`s."""
+    """Reason for each row that could not be read: a text or a `producers.runtime.refusals.ItemRefusal`."""
     notes: Sequence[str] = ()
     """Sentences for the log."""
     skipped: Mapping[str, int] = MappingProxyType({})
@@ -209,7 +209,7 @@ class PollResult(NamedTuple):
 
 
 class PolledSource(Protocol):
-    """Anything that is read every `every_ms`: a log, a topic, a page, a query.
+    """Source that is read every `every_ms`: a log, a topic, a page, a query.
 
     `kind` begins the source of its events (`KIND://cluster/node/workload`); `name` identifies it within its plug-in,
     and names its checkpoint.
@@ -223,8 +223,10 @@ class PolledSource(Protocol):
     def every_ms(self) -> int: ...
 
     def collect(self, checkpoint: bytes | None, clock: Clock, /) -> PollResult:
-        """Read on from a checkpoint; None at the first time. Raises where nothing can be read now: it is tried again
-        from the same checkpoint, with backoff."""
+        """Return the rows since a checkpoint; it is None at the first read.
+
+        Raises where nothing can be read now: the frame tries again from the same checkpoint, with backoff.
+        """
         ...
 
 
@@ -232,7 +234,7 @@ class PolledSource(Protocol):
 
 
 class EventStream(Protocol):
-    """Events that exist before their time comes: a simulation. Sent when the clock reaches their event time."""
+    """Stream of events known in advance: a simulation. Each is sent when the clock reaches its event time."""
 
     def events(self, start_ms: int, duration_ms: int | None = None, /) -> Iterator[Event]: ...
 
@@ -268,7 +270,7 @@ class ParsedRequest(NamedTuple):
 
     batches: Sequence[WorkloadBatch]
     refused: Sequence[str] = ()
-    """Why each item was left out; logged and counted, so repeat no secret and no prompt."""
+    """Reason for each item that was left out. It is logged and counted: it must quote no secret and no prompt."""
     skipped: Mapping[str, int] = MappingProxyType({})
     """Items that do not count, by reason. With `deduplication.DOUBLE` the answer waits for the earlier copies."""
     notes: Sequence[str] = ()
@@ -290,10 +292,10 @@ def accepted(request: ReceivedRequest, parsed: ParsedRequest) -> Reply:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path of the listener.
+    """Route of the listener.
 
     `kind` begins the source of its events (`KIND-tokens://cluster/node/workload`): small letters. `bodies` maps each
-    accepted content type to its JSON schema ({} where it is not JSON). `parse` runs in a thread and keeps nothing;
+    accepted content type to its JSON schema ({} where it is not JSON). `parse` runs in a thread and keeps no state;
     it adds the names of what it reads to the trial, so that a retry is recognised. It raises BadInput or Rejected for
     a body that cannot be read and AccessDenied for what the caller may not send: then the whole request is refused.
     """
@@ -333,7 +335,7 @@ class TokenCounters(Protocol):
 
 
 class BindingSource(Protocol):
-    """Somebody who knows which workload holds which GPU: an orchestrator, a scheduler, a table of rules."""
+    """Source of the workloads that hold GPUs: an orchestrator, a scheduler, a table of rules."""
 
     @property
     def name(self) -> str: ...

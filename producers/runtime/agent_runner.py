@@ -25,7 +25,7 @@ FIRST_RETRY_S, MAX_RETRY_S = 1.0, 60.0
 def run_gpu_sensor(sensor: GpuSensor, environment: Environment, kafka: Mapping[str, object]) -> None:
     """Sample a node's GPUs and publish their intervals until `stop`.
 
-    Raises Unavailable for energy that could be neither sent nor kept.
+    Raises Unavailable for energy that could be neither sent nor stored.
     """
     settings, clock, metrics = environment.settings, environment.clock, AgentMetrics(environment.metrics)
     serve_metrics(settings, environment.metrics)

@@ -27,7 +27,7 @@ class EventSink(Protocol):
 def run_event_stream(stream: EventStream, environment: Environment, kafka: Mapping[str, object]) -> None:
     """Send a stream's events as they come due, until `stop`. Raises Unavailable when events could not be sent.
 
-    Arguments: `backfill_ms` begins so long ago, at `speed` times the pace until the present is reached.
+    Arguments: `backfill_ms` is how long ago the stream begins; `speed` is the pace until it reaches the present.
     """
     settings, clock = environment.settings, environment.clock
     start_ms = clock.wall_ms() // 1000 * 1000 - environment.arguments.get("backfill_ms", 0)

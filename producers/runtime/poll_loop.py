@@ -1,11 +1,12 @@
 """Loop that polls all sources but GPUs: counters of servers, meters, logs. The clock is injected.
 
-A source is a step from a checkpoint to the next: the rows since then, and the new checkpoint. Both are kept on disk
-together (`producers.runtime.spool`). So a producer that is killed, or whose disk is full, reads again from the
+A read of a source leads from a checkpoint to the next: it returns the rows since then, and the new checkpoint. Both are
+stored together (`producers.runtime.spool`). So a producer that is killed, or whose disk is full, reads again from the
 checkpoint on disk. Nothing is lost as long as the source still has it, and nothing is counted twice.
 
-A source that raises, whatever the class, is read again from its checkpoint: at its next turn, and after `PATIENCE`
-failures in a row ever later, up to `MAX_BACKOFF_MS`. A batch that breaks the log's contract is refused alone.
+A source that raises an exception of any class is read again from its checkpoint, at its next interval. After `PATIENCE`
+failures in a row the pause doubles each time, up to `MAX_BACKOFF_MS`.
+A batch that breaks the event contract is refused alone.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class PollLoop:
         self._checkpoints = {source.name: checkpoints.get(CHECKPOINT_PREFIX + source.name) for source in sources}
         self._due_ms = {source.name: clock.monotonic_ms() for source in sources}
         self._failures: dict[str, int] = {}
-        """Failures in a row, by source."""
+        """Consecutive failures, by source."""
 
     def run(self, close_s: float = 30.0) -> None:
         """Poll until the clock says stop, then send for up to `close_s` seconds. The rest waits on disk."""
@@ -109,7 +110,7 @@ class PollLoop:
         return min(source.every_ms * 2 ** min(doublings, 16), MAX_BACKOFF_MS) if doublings > 0 else 0
 
     def _read(self, source: PolledSource) -> bool:
-        """Read a source once and keep its rows. Return True if there is more to read at once."""
+        """Read a source once and store its rows. Return True if more can be read at once."""
         name = source.name
         try:
             result = source.collect(self._checkpoints[name], self._clock)
@@ -120,7 +121,7 @@ class PollLoop:
                 self._metrics.refusals.add(name, [refusal(error)], self._clock.monotonic_ms())
             return False
         try:
-            events, refused = self._keep(source, result)
+            events, refused = self._store(source, result)
         except WattlogError as error:
             self._failed(name, error, first=self._failures.get(name, 0) == 0)
             self._failures.setdefault(name, 1)
@@ -129,10 +130,10 @@ class PollLoop:
         self._report(name, result, events, refused)
         return result.more
 
-    def _keep(self, source: PolledSource, result: PollResult) -> tuple[list[Event], list[str]]:
-        """Keep a result's events with its checkpoint. Return the events, and why batches of it were refused.
+    def _store(self, source: PolledSource, result: PollResult) -> tuple[list[Event], list[str]]:
+        """Store a result's events with its checkpoint. Return the events, and the reasons of refused batches.
 
-        Raises Unavailable where there is no room: then nothing is kept.
+        Raises Unavailable where there is no room; then nothing is stored.
         """
         events = [self._event(source, batch) for batch in result.batches]
         checkpoint = {CHECKPOINT_PREFIX + source.name: result.checkpoint}

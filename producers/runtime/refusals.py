@@ -1,6 +1,6 @@
-"""Refusals: what cannot be read is left out alone, counted by source and reason, and logged at a bounded rate.
+"""Refusals: each item that cannot be read is left out, counted by source and reason, and logged at a bounded rate.
 
-An exception of any class refuses the item at hand (a line, a message, a row, a GPU's reading) and never its neighbours:
+An exception of any class refuses the current item (a line, a message, a row, a GPU's reading) and never its neighbours.
 `read_each` and `refusal` do so for a source's items, the loops of this package for whole reads.
 """
 
@@ -17,12 +17,12 @@ from contracts.errors import AccessDenied, BadInput, Unavailable
 log = logging.getLogger(__name__)
 
 MAX_LOGGED = 10
-"""Refusals of one source that are logged in `WINDOW_MS`; the rest are summed up in one line."""
+"""Refusals of one source that are logged in `WINDOW_MS`; one line gives the number of the others."""
 WINDOW_MS = 60_000
 SHOWN_CHARS = 80
-"""Characters of an error or a piece that a refusal repeats."""
+"""Maximum number of characters of an error or of an item that a refusal quotes."""
 INVALID = "invalid"
-"""Reason of a value that is read and wrong; other reasons are the names of exceptions."""
+"""Reason of an invalid value; other reasons are the names of exceptions."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,11 +53,11 @@ def refusal(error: Exception, place: str = "", piece: object = None) -> ItemRefu
 
 
 def shorten(value: object) -> str:
-    """Return the beginning of a value as printable text, whatever it is."""
+    """Return the beginning of a value of any class as printable text."""
     try:
         text = repr(value[:SHOWN_CHARS]) if isinstance(value, bytes | str) else str(value)
     except Exception as error:  # A text of an error may itself fail: of too deep a list, of too long a number.
-        text = f"a {type(value).__name__} that cannot be excerpt ({type(error).__name__})"
+        text = f"a {type(value).__name__} that cannot be shown ({type(error).__name__})"
     return "".join(c if c.isprintable() else "?" for c in text[:SHOWN_CHARS])
 
 

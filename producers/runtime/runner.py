@@ -1,4 +1,4 @@
-"""Runs a plug-in: builds its source from the settings' options, and gives it to the loop of its kind until a signal."""
+"""Runner of plug-ins: builds a source from its options and passes it to the loop of its kind, until a signal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(
     """Run `wattlog produce NAME` until `stop`. `kafka` overrides client properties; `arguments` are the command's.
 
     Raises BadSetting for a name or an option that is wrong, Unavailable where a prerequisite is missing at the start or
-    where rows could be neither sent nor kept at the end.
+    where rows could be neither sent nor stored at the end.
     """
     plugin = registry.get(name)
     with open_environment(settings, stop, arguments) as environment:
@@ -64,7 +64,7 @@ def open_recording(name: str, settings: Settings, *files: Any, **options: Any) -
 
 @contextmanager
 def open_environment(settings: Settings, stop: threading.Event, arguments: Mapping[str, Any]) -> Iterator[Environment]:
-    """Give a plug-in's environment, and close at the end what the plug-in entered into its resources."""
+    """Yield a plug-in's environment, and close its resources at the end."""
     with ExitStack() as resources:
         inventory = partial(open_inventory, settings, resources)
         yield Environment(settings, SystemClock(stop), stop, resources, inventory=inventory, arguments=arguments)

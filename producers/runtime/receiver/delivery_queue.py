@@ -99,7 +99,7 @@ class PendingRequest:
 
     `answer` is called with None when the brokers have acknowledged all of them, else with the error. `names` are new to
     the deduplication window. `again`: some items arrived before; then the request also waits for all messages that were
-    stored before it, theirs among them.
+    stored before it.
     """
 
     def __init__(
