@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from api.anomaly_report import DEFAULT_MEASURES, AnomalyMeasure, Episode, Withheld, anomaly_report
 from api.auth import CallerReader, LedgerRouter
-from api.examples import outlook as examples
+from api.examples import forecasts as examples
 from api.params import Cluster, RequestedFormat, SeriesGrouping, SeriesTop, StepFrequency, Tenant
 from api.report_cache import cached_report
 from api.response_models import documented

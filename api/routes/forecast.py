@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from api.auth import CallerReader, LedgerRouter
-from api.examples import outlook as examples
+from api.examples import forecasts as examples
 from api.forecast_report import ForecastMeasure, ForecastStep, SeriesForecast, forecast_report, step_rows
 from api.params import Cluster, RequestedFormat, SeriesGrouping, SeriesTop, StepFrequency, Tenant
 from api.report_cache import cached_report

@@ -35,7 +35,7 @@ USAGE_DECLARATION = (
     r"(    dimensions: Annotated\[.*\n)",
     '\\1    region: Annotated[tuple[str, ...], BatchColumn(form="text")] = ()\n',
 )
-MIGRATION = "warehouse/migrations/9999_reasoning_tokens.sql"
+MIGRATION = "warehouse/migrations/" + "9999_reasoning_tokens.sql"
 """The schemas list tokens in the order of their declarations, hence AFTER the last of them."""
 MIGRATION_TEXT = "".join(
     f"ALTER TABLE {table} ADD COLUMN reasoning_tokens Int64 CODEC(T64, ZSTD(1)) AFTER {TOKENS[-1]};\n"

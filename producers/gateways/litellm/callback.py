@@ -1,7 +1,7 @@
 """LiteLLM callback that writes who used how many tokens to files: one line of JSON per request.
 
 It runs in LiteLLM's own process. The file needs only Python and LiteLLM, so it can be copied beside LiteLLM's
-config.yaml (docs/producers/litellm.md). `wattlog produce litellm` reads what it writes.
+config.yaml (producers/gateways/litellm/README.md). `wattlog produce litellm` reads what it writes.
 
 A request is never delayed and never fails because of it: lines go to a bounded queue, and a separate thread writes
 them. Requests that find no room are counted, and the count is written as soon as there is room. Of a payload only

@@ -1,0 +1,86 @@
+"""References lead somewhere: files and modules that code and documents name exist, and imports make no circles."""
+
+from __future__ import annotations
+
+import ast
+import re
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from tests.project.tree import ROOT, texts
+
+ROOMS = ("contracts", "producers", "streams", "warehouse", "forecasting", "api", "cli")
+ROOTS = (*ROOMS, "bench", "tests", "docs", "k8s")
+_PATH = re.compile(
+    r"(?<![\w./<{-])((?:" + "|".join(ROOTS) + r")(?:/[\w.-]+)+\.(?:py|md|sql|toml|ya?ml|svg|png|proto))\b"
+)
+_DOCUMENT = re.compile(r"(?<![\w/.-])([A-Z][A-Z_]{3,}\.md)\b")
+_ADR = re.compile(r"\bdocs/adr/(\d{4})(?![\d\w-])")
+
+
+def _is_frozen(path: Path) -> bool:
+    """Whether a file keeps the names of its time: the changelog, and migrations, whose checksums are stored."""
+    return path.name == "CHANGELOG.md" or path.parts[:2] == ("warehouse", "migrations")
+
+
+def test_every_file_that_is_named_exists() -> None:
+    dangling = [
+        f"{path}: {name}"
+        for path, text in texts().items()
+        if not _is_frozen(path)
+        for name in _PATH.findall(text)
+        if not any((folder / name).exists() for folder in (ROOT, ROOT / path.parent, ROOT / "docs"))
+    ]
+    assert not dangling
+
+
+OF_THE_RECORDINGS = {"SOURCES.md"}
+"""Documents that come with the recordings, outside of this repository."""
+
+
+def test_every_document_that_is_named_in_capitals_exists() -> None:
+    there = OF_THE_RECORDINGS | {
+        p.name for p in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "producers").rglob("*.md"))
+    }
+    dangling = [
+        f"{path}: {name}"
+        for path, text in texts().items()
+        if not _is_frozen(path)
+        for name in _DOCUMENT.findall(text)
+        if name not in there
+    ]
+    assert not dangling
+
+
+def test_every_decision_that_is_named_by_its_number_exists() -> None:
+    there = {p.name[:4] for p in (ROOT / "docs" / "adr").glob("*.md")}
+    assert not [f"{path}: {n}" for path, text in texts().items() for n in _ADR.findall(text) if n not in there]
+
+
+def _module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imports() -> dict[str, set[str]]:
+    """By module, the modules that it imports: lazily and for types only as well."""
+    files = {_module_of(path): path for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    graph: dict[str, set[str]] = {}
+    for module, path in files.items():
+        targets = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                targets |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                targets |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+        inside = {target for target in targets if target in files and target != module}
+        # `from package import module` needs the module; the package's own __init__ need not be complete.
+        graph[module] = {t for t in inside if not any(o.startswith(f"{t}.") for o in inside)}
+    return graph
+
+
+def test_modules_import_each_other_in_no_circle() -> None:
+    try:
+        TopologicalSorter(_imports()).prepare()
+    except CycleError as error:
+        raise AssertionError(" -> ".join(reversed(error.args[1]))) from None
