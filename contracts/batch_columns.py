@@ -7,12 +7,24 @@ rows and the column lists in SQL are all made from it.
 To add a column of tokens to requests:
 
 1. Declare it in `contracts.events.TokenBatch`, after the other columns, with None as its default.
-2. Add it to the tables `token_usage`, `request_energy`, `ledger`, `ledger_hour` and `ledger_day` by a migration.
-3. Give it a field in the results that show it (warehouse/results.py, warehouse/usage/sessions.py).
-4. Give it a field in `producers.runtime.batching.RequestRow`, and fill that where a gateway reads it.
+2. Add it to the tables `token_usage`, `request_energy`, `ledger`, `ledger_hour` and `ledger_day` by a migration, AFTER
+   the column that was the last of `contracts.events.TOKENS`: schemas have tokens in the order of declaration.
+3. Give it a field in each result that has the other tokens (warehouse/results.py, warehouse/usage/sessions.py).
+4. Give it a field in `producers.runtime.batching.RequestRow`.
 
-`tests/contracts/test_a_request_column_is_declared_once.py` makes these edits in a copy and follows the column. An
-optional text of single requests is added alike, to the table `request_energy` only.
+`tests/contracts/test_a_request_column_is_declared_once.py` makes these edits in a copy and follows the column. Until a
+source reads a value it is 0 everywhere:
+
+* Gateways read it in producers/gateways/request_fields.py, for spans also in otel/genai.py and for LiteLLM also in
+  litellm/payloads.py and litellm/callback.py. Recordings and the simulation have readers and makers of their own.
+* The total `tokens`, joules per token and `work` count prompt and completion only. A column that is not `part_of` one
+  of them is stored and summed, but gets no energy of its own.
+* The view `requests` and bench/_fleet.py list columns by hand. A migration replaces the view. bench/_fleet.py inserts
+  by position and fails until it has the column.
+* The ledger's fingerprint is over every column of tokens. It changes, even where the new column is 0, and with it the
+  hash of `wattlog demo` in README.md.
+
+An optional text of single requests is added alike, to the table `request_energy` only.
 """
 
 from __future__ import annotations

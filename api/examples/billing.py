@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from api.examples.common import OCTOBER, rows_response
+from api.examples.common import OCTOBER, rows_response, token_counts
 from api.serialization import plain_rows
 from warehouse.chargeback.chargeback_queries import DIMENSIONS
 from warehouse.results import (
@@ -18,9 +18,7 @@ _ROW = ChargebackRow(
     idle_uj=1_656_275_357_441,
     unallocated_uj=0,
     tokens=2_367_236,
-    prompt_tokens=1_914_620,
-    cached_tokens=382_924,
-    completion_tokens=452_616,
+    **token_counts(prompt_tokens=1_914_620, cached_tokens=382_924, completion_tokens=452_616),
     requests=3_420,
     failures=12,
     joules_per_token=2.1579596873581677,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from api.examples.common import AT, END, rows_response
+from api.examples.common import AT, END, rows_response, token_counts
 from api.serialization import plain, plain_rows
 from contracts.units import epoch_ms
 from warehouse.ledger.explanation import (
@@ -37,9 +37,7 @@ _LEDGER = LedgerRow(
     active_uj=1_683_238_793,
     idle_uj=1_173_370_319,
     unallocated_uj=0,
-    prompt_tokens=1_710,
-    cached_tokens=342,
-    completion_tokens=484,
+    **token_counts(prompt_tokens=1_710, cached_tokens=342, completion_tokens=484),
     work=2_820_000,
     requests=3,
     failures=0,
@@ -103,9 +101,7 @@ REQUESTS = rows_response(
                 status="ok",
                 t_start=AT,
                 t_end=epoch_ms("2026-10-31T23:59:58.412Z"),
-                prompt_tokens=1_207,
-                cached_tokens=241,
-                completion_tokens=521,
+                **token_counts(prompt_tokens=1_207, cached_tokens=241, completion_tokens=521),
                 energy_uj=3_241_509_944,
                 active_uj=2_053_256_224,
                 idle_uj=1_188_253_720,

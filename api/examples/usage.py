@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from api.examples.common import AT, END, rows_response
+from api.examples.common import AT, END, rows_response, token_counts
 from api.serialization import plain, plain_rows, to_csv
 from warehouse.results import (
     SessionRow,
@@ -35,9 +35,7 @@ _SESSION = SessionRow(
     last=END,
     requests=3,
     failures=0,
-    prompt_tokens=1_710,
-    cached_tokens=342,
-    completion_tokens=484,
+    **token_counts(prompt_tokens=1_710, cached_tokens=342, completion_tokens=484),
     energy_uj=2_856_609_112,
     usage_rows=4,
     simulated=False,
@@ -51,9 +49,7 @@ _STEP = SessionStep(
     last=END,
     requests=3,
     failures=0,
-    prompt_tokens=1_710,
-    cached_tokens=342,
-    completion_tokens=484,
+    **token_counts(prompt_tokens=1_710, cached_tokens=342, completion_tokens=484),
     energy_uj=2_856_609_112,
     active_uj=1_683_238_793,
     idle_uj=1_173_370_319,

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from contracts.errors import BadInput
-from contracts.events import Method
+from contracts.events import TOKENS, Method
 from contracts.rows import Table
 from contracts.units import I64, MS_PER_DAY, MS_PER_HOUR
 from producers.simulation.fleet import (
@@ -163,7 +163,9 @@ def _tenant_hours(
     failures = rng.binomial(requests, 0.004)
     some = requests > 0
     columns = {
-        "window_start": hours, "prompt_tokens": prompt, "cached_tokens": cached, "completion_tokens": completion,
+        "window_start": hours,
+        **dict.fromkeys(TOKENS, np.zeros_like(requests)),  # Declared columns that are not simulated stay 0.
+        "prompt_tokens": prompt, "cached_tokens": cached, "completion_tokens": completion,
         "computed_mtok": (prompt - cached) * 1000, "cached_mtok": cached * 1000, "completion_mtok": completion * 1000,
         "requests": requests, "failures": failures,
     }  # fmt: skip
