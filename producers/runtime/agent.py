@@ -30,6 +30,7 @@ from producers.api import ReportsRefusals
 from producers.bindings import holder_record
 from producers.bindings.apportion import Binding, BindingShare, GpuShares, binding_weights, split_intervals
 from producers.gpu.intervals import MAX_GAP_MS, EnergyInterval, GpuReading, MeterState, add_reading
+from producers.runtime.agent_checkpoint import CHECKPOINT_PREFIX, AgentCheckpoint
 from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.backlog import Backlog
 from producers.runtime.clock import Clock
@@ -42,8 +43,6 @@ log = logging.getLogger(__name__)
 MAX_BATCH_ROWS = 4_096
 MAX_CHECKED = 1_024
 """Maximum number of GPUs whose names are remembered as valid."""
-CHECKPOINT_PREFIX = "gpu/"
-"""Prefix of a checkpoint's name in the spool; the GPU's UUID follows."""
 
 
 class Sensor(Protocol):
@@ -52,25 +51,6 @@ class Sensor(Protocol):
     def readings(self, clock: Clock) -> Sequence[GpuReading]:
         """Return one reading of each GPU that is present."""
         ...
-
-
-class AgentCheckpoint(msgspec.Struct, frozen=True):
-    """Checkpoint of one GPU, stored as MessagePack.
-
-    `boot` identifies the boot of the machine: hardware counters and the monotonic clock restart with each.
-    `shares` is empty where `holder` alone has the GPU and nothing more is known of it. `unrecorded_ms` is the start and
-    the end of the time whose holders are not recorded yet (`producers.bindings.holder_record`); (0, 0) for none.
-    """
-
-    boot: str
-    holder: Binding
-    state: MeterState
-    shares: GpuShares = ()
-    unrecorded_ms: tuple[int, int] = msgspec.field(default=(0, 0), name="told")  # the name in stored checkpoints
-
-    @property
-    def current_shares(self) -> GpuShares:
-        return self.shares or (BindingShare(self.holder),)
 
 
 @dataclass(slots=True, frozen=True)

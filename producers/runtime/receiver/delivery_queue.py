@@ -18,21 +18,18 @@ import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from contracts import codec, topics
-from contracts.errors import BadInput, Unavailable, WattlogError
-from contracts.events import Batch, Event
-from producers.api import WorkloadBatch
+from contracts.errors import Unavailable, WattlogError
+from contracts.events import Event
 from producers.runtime.clock import Clock
 from producers.runtime.deduplication import DeduplicationWindow
-from producers.runtime.event_sequence import Sequencer, event_of, source_of
+from producers.runtime.event_sequence import Sequencer, event_of
+from producers.runtime.receiver.checked_batches import CheckedBatch
 from producers.runtime.receiver.problems import RETRY_S, Rejected
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 900_000
-"""Largest message that is accepted. Kafka's clients refuse more than 1,000,000 bytes with headers."""
 MAX_SOURCES = 20_000
 """Maximum number of event sources (workloads) of one run."""
 _MAX_REQUESTS = 256
@@ -41,40 +38,6 @@ _IDLE_S, _SLOWEST_S, _QUICKEST_S = 0.5, 0.1, 0.002
 """Seconds to wait for requests: with nothing to send, with silent brokers, with acknowledgements due."""
 _AFTER_REFUSAL_MS = 500
 """Pause after a refusal by the brokers."""
-_NAMES = {topics.TOKENS: "tokens", topics.POWER: "power", topics.USAGE: "usage"}
-
-
-class CheckedBatch(NamedTuple):
-    """Batch that can be sent, with its encoded body and the event source that numbers it."""
-
-    source: str
-    cluster: str
-    workload: str
-    batch: Batch
-    body: bytes
-
-
-def check_batches(kind: str, node: str, batches: Sequence[WorkloadBatch]) -> list[CheckedBatch]:
-    """Check and encode batches. Pure.
-
-    Raises BadInput for a value that breaks the event contract, Rejected (413) for a batch too large for one message.
-    """
-    checked = []
-    for cluster, workload, batch, _ in batches:
-        topics.check_name("cluster", cluster)
-        topics.check_name("workload", workload)
-        source = source_of(f"{kind}-{_NAMES[codec.topic_of(batch)]}", cluster, node, workload)
-        if len(source) > codec.MAX_SOURCE:
-            raise BadInput(
-                "workload", workload, f"makes a source of more than {codec.MAX_SOURCE} characters; shorten it"
-            )
-        body = codec.encode_batch(batch)
-        headers = codec.headers_of(Event(source, 10**18, 10**14, cluster, workload, batch))  # With the longest numbers.
-        size = len(body) + sum(len(name) + len(text) for name, text in headers)
-        if size > MAX_MESSAGE_BYTES:
-            raise Rejected(413, "too-large", f"{size:,} bytes of {workload!r} fit into no message; send fewer at once.")
-        checked.append(CheckedBatch(source, cluster, workload, batch, body))
-    return checked
 
 
 class QueueOutbox(Protocol):

@@ -26,7 +26,8 @@ from producers.runtime.clock import Clock
 from producers.runtime.deduplication import DOUBLE, DeduplicationTrial, DeduplicationWindow
 from producers.runtime.receiver import problems
 from producers.runtime.receiver.auth import Verifier
-from producers.runtime.receiver.delivery_queue import DeliveryQueue, check_batches
+from producers.runtime.receiver.checked_batches import check_batches
+from producers.runtime.receiver.delivery_queue import DeliveryQueue
 from producers.runtime.receiver.metrics import ReceiverMetrics
 from producers.runtime.receiver.problems import Rejected
 from producers.runtime.refusals import refusal

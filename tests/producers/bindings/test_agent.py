@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from contracts import topics
 from contracts.events import Event, UsageBatch
 from producers.bindings.apportion import Binding, BindingShare, GpuShares
-from producers.runtime.agent import CHECKPOINT_PREFIX, Agent, AgentCheckpoint
+from producers.runtime.agent import Agent
+from producers.runtime.agent_checkpoint import CHECKPOINT_PREFIX, AgentCheckpoint
 from producers.runtime.delivery import Delivery
 from producers.runtime.spool import Spool
 from tests.producers.runtime.test_agent import NODE, Gpus, rows

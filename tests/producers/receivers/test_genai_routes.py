@@ -22,7 +22,8 @@ from contracts.settings import Settings
 from producers.api import WorkloadBatch
 from producers.runtime.batching import RequestRow, token_batch
 from producers.runtime.deduplication import DeduplicationWindow
-from producers.runtime.receiver.delivery_queue import DeliveryQueue, PendingRequest, check_batches
+from producers.runtime.receiver.checked_batches import check_batches
+from producers.runtime.receiver.delivery_queue import DeliveryQueue, PendingRequest
 from producers.runtime.receiver.routes import open_routes
 from producers.runtime.receiver.server import Bounds
 from tests.producers.frame import environment

@@ -9,7 +9,7 @@ from producers.bindings.apportion import Binding, BindingShare
 from producers.common.counter_delta import CounterSnapshot
 from producers.gpu.intervals import MeterState
 from producers.host.energy import HostCounterSnapshot
-from producers.runtime.agent import CHECKPOINT_PREFIX, AgentCheckpoint
+from producers.runtime.agent_checkpoint import CHECKPOINT_PREFIX, AgentCheckpoint
 from producers.servers.counters import ServerCounterSnapshot
 
 POINT = {"monotonic_ms": 1, "event_ms": 2}

@@ -20,13 +20,8 @@ from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.clock import SystemClock
 from producers.runtime.delivery import Delivery
 from producers.runtime.event_sequence import Sequencer, event_of
-from producers.runtime.receiver.delivery_queue import (
-    MAX_MESSAGE_BYTES,
-    CheckedBatch,
-    DeliveryQueue,
-    PendingRequest,
-    check_batches,
-)
+from producers.runtime.receiver.checked_batches import MAX_MESSAGE_BYTES, CheckedBatch, check_batches
+from producers.runtime.receiver.delivery_queue import DeliveryQueue, PendingRequest
 from producers.runtime.receiver.problems import Rejected
 from producers.runtime.receiver.server import Bounds
 from producers.runtime.runner import run
