@@ -44,6 +44,7 @@ class Bench:
         self.data, self.errors = folder / "data", folder / "stderr"
         with contextlib.suppress(KafkaException):  # Of another test.
             kafka.topic(topics.POWER, 2)
+            kafka.topic(topics.USAGE, 2)  # Of the record of holders; `wattlog migrate` makes both.
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("WATTLOG_")} | {
             "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(self.control), "WATTLOG_DATA": str(self.data),
             "WATTLOG_KAFKA_BOOTSTRAP": kafka.bootstrap, "WATTLOG_CLUSTER": name, "WATTLOG_NODE": "n1",
