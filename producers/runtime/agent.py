@@ -17,7 +17,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -26,7 +25,7 @@ from contracts import checks, topics
 from contracts.errors import Unavailable
 from contracts.events import Event, PowerBatch
 from contracts.units import UJ_PER_J
-from producers.api import ReportsRefusals
+from producers.api import GpuSensor, ReportsRefusals
 from producers.bindings import holder_record
 from producers.bindings.apportion import Binding, BindingShare, GpuShares, binding_weights, split_intervals
 from producers.gpu.intervals import MAX_GAP_MS, EnergyInterval, GpuReading, MeterState, add_reading
@@ -43,14 +42,6 @@ log = logging.getLogger(__name__)
 MAX_BATCH_ROWS = 4_096
 MAX_CHECKED = 1_024
 """Maximum number of GPUs whose names are remembered as valid."""
-
-
-class Sensor(Protocol):
-    """Source of GPU readings."""
-
-    def readings(self, clock: Clock) -> Sequence[GpuReading]:
-        """Return one reading of each GPU that is present."""
-        ...
 
 
 @dataclass(slots=True, frozen=True)
@@ -82,7 +73,7 @@ class Agent:
     def __init__(
         self,
         config: AgentConfig,
-        sensor: Sensor,
+        sensor: GpuSensor,
         outbox: Outbox,
         clock: Clock,
         bindings: Callable[[], Mapping[str, Binding | GpuShares]],

@@ -18,9 +18,7 @@ from contracts import codec, topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import Event
 from contracts.settings import Settings
-from producers.runtime.event_sequence import Sequencer, event_of, heartbeat_batch, power_batch, source_of
-
-__all__ = ["Publisher", "Sequencer", "event_of", "heartbeat_batch", "kafka_config", "power_batch", "source_of"]
+from producers.runtime.event_sequence import Sequencer, event_of, heartbeat_batch
 
 log = logging.getLogger(__name__)
 

@@ -13,15 +13,8 @@ from contracts import codec, topics
 from contracts.errors import BadEvent, BadInput, BadSetting, Unavailable
 from contracts.events import Event, TokenBatch
 from contracts.settings import Settings
-from producers.runtime.publisher import (
-    Publisher,
-    Sequencer,
-    event_of,
-    heartbeat_batch,
-    kafka_config,
-    power_batch,
-    source_of,
-)
+from producers.runtime.event_sequence import Sequencer, event_of, heartbeat_batch, power_batch, source_of
+from producers.runtime.publisher import Publisher, kafka_config
 
 Consume = Callable[..., list[Message]]
 T0 = 1_700_000_000_000
