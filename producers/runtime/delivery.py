@@ -1,8 +1,8 @@
-"""Delivery from the spool to the broker: in order, bounded, and until each message is acknowledged.
+"""Delivery from the spool to the broker: in order by topic, bounded, and until each message is acknowledged.
 
 `offer` stores events on disk. `pump`, which one thread calls repeatedly, sends stored messages and deletes those that
 the broker has acknowledged. A message that the broker refused is sent again under its number, so it is neither lost nor
-counted twice.
+counted twice. Topics do not wait for each other: where one is missing or not authorized, the others go on.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from contracts import codec, topics
@@ -21,7 +22,7 @@ from producers.runtime.spool import Outgoing, Spool, SpoolFull
 log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 256
-"""Maximum number of messages at the Kafka client; further ones wait on disk."""
+"""Maximum number of a topic's messages at the Kafka client; further ones wait on disk."""
 
 
 class Broker(Protocol):
@@ -52,6 +53,17 @@ def outgoing(event: Event) -> Outgoing:
     return Outgoing(codec.topic_of(event.batch), key, headers, value, event.batch.event_ms)
 
 
+@dataclass(slots=True)
+class _TopicProgress:
+    """Progress of one topic: what has been sent, and what the broker refused."""
+
+    sent_up_to: int = 0
+    in_flight: set[int] = field(default_factory=set)
+    refused: deque[tuple[int, Outgoing]] = field(default_factory=deque)
+    error: str | None = None
+    """Why the topic takes no message now; None while it takes them. Each reason is logged once."""
+
+
 class Delivery:
     """Sender of a spool's messages. `pump` calls `on_acknowledged` with the number of each acknowledged message."""
 
@@ -59,15 +71,9 @@ class Delivery:
         self, spool: Spool, broker: Broker, *, max_in_flight: int = MAX_IN_FLIGHT,
         on_acknowledged: Callable[[int], None] = lambda _: None,
     ) -> None:  # fmt: skip
-        self._spool, self._broker, self._max_in_flight, self._on_acknowledged = (
-            spool,
-            broker,
-            max_in_flight,
-            on_acknowledged,
-        )
-        self._sent_up_to = 0
-        self._in_flight: set[int] = set()
-        self._refused: deque[tuple[int, Outgoing]] = deque()
+        self._spool, self._broker, self._max_in_flight = spool, broker, max_in_flight
+        self._on_acknowledged = on_acknowledged
+        self._topics = {topic: _TopicProgress() for topic in spool.topics()}
         self._acknowledged: list[int] = []
         self.delivered = 0
         """Number of messages that the broker has acknowledged."""
@@ -94,49 +100,55 @@ class Delivery:
 
         Raises BadEvent when one breaks its contract, SpoolFull when there is no room; then nothing is stored.
         """
-        return self._spool.put([outgoing(event) for event in events], checkpoints)
+        messages = [outgoing(event) for event in events]
+        numbers = self._spool.put(messages, checkpoints)
+        for message in messages:
+            self._topics.setdefault(message.topic, _TopicProgress())
+        return numbers
 
     def pump(self, timeout_s: float = 0.0) -> None:
         """Serve acknowledgements for up to `timeout_s` seconds, then send messages up to the bound in flight."""
         self._broker.poll(timeout_s)
         self._discard_acknowledged()
-        try:
-            while self._refused and self._has_room():
-                self._send(*self._refused[0])
-                self._refused.popleft()
-            while self._has_room():
-                messages = self._spool.after(self._sent_up_to, self._max_in_flight - len(self._in_flight))
-                for number, message in messages:
-                    self._send(number, message)
-                    self._sent_up_to = number
-                if not messages:
-                    return
-        except Unavailable as error:
-            log.error("not sent now, kept on disk: %s", error)
+        for topic, progress in list(self._topics.items()):
+            try:
+                self._send_topic(topic, progress)
+            except Unavailable as error:
+                _log_once(progress, f"messages for {topic} are not sent now, kept on disk: {error}")
 
-    def _has_room(self) -> bool:
-        return len(self._in_flight) < self._max_in_flight
+    def _send_topic(self, topic: str, progress: _TopicProgress) -> None:
+        while progress.refused and len(progress.in_flight) < self._max_in_flight:
+            self._send(progress, *progress.refused[0])
+            progress.refused.popleft()
+        while room := self._max_in_flight - len(progress.in_flight):
+            messages = self._spool.after(progress.sent_up_to, room, topic)
+            for number, message in messages:
+                self._send(progress, number, message)
+                progress.sent_up_to = number
+            if not messages:
+                return
 
-    def _send(self, number: int, message: Outgoing) -> None:
+    def _send(self, progress: _TopicProgress, number: int, message: Outgoing) -> None:
         def answered(reason: str | None) -> None:
-            self._in_flight.discard(number)
+            progress.in_flight.discard(number)
             if reason is None:
                 self._acknowledged.append(number)
                 self.delivered += 1
+                progress.error = None
                 self._on_acknowledged(number)
                 return
             self.failures += 1
-            self._refused.append((number, message))
-            log.error("a message for %s was not stored and is sent again: %s", message.topic, reason)
+            progress.refused.append((number, message))
+            _log_once(progress, f"messages for {message.topic} were not stored and are sent again: {reason}")
 
-        self._in_flight.add(number)
+        progress.in_flight.add(number)
         try:
             self._broker.send_raw(
                 message.topic, message.key, message.headers, message.value, timestamp_ms=message.t_ms,
                 on_delivery=answered,
             )  # fmt: skip
         except BaseException:
-            self._in_flight.discard(number)
+            progress.in_flight.discard(number)
             raise
 
     def _discard_acknowledged(self) -> None:
@@ -149,3 +161,9 @@ class Delivery:
             log.error("%s", error)
             return
         self._acknowledged.clear()
+
+
+def _log_once(progress: _TopicProgress, error: str) -> None:
+    if error != progress.error:
+        log.error("%s", error)
+        progress.error = error

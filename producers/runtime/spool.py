@@ -126,12 +126,18 @@ class Spool:
                     self.events -= 1
                     self.bytes -= row[0]
 
-    def after(self, number: int, limit: int) -> list[tuple[int, Outgoing]]:
-        """Return up to `limit` messages with numbers greater than `number`, in order."""
+    def topics(self) -> list[str]:
+        """Return the topics that messages wait for."""
+        with self._lock, self._translate_errors():
+            return [topic for (topic,) in self._db.execute("SELECT DISTINCT topic FROM waiting ORDER BY topic")]
+
+    def after(self, number: int, limit: int, topic: str | None = None) -> list[tuple[int, Outgoing]]:
+        """Return up to `limit` messages with numbers greater than `number`, in order: of one topic, or of all."""
         with self._lock, self._translate_errors():
             rows = self._db.execute(
-                "SELECT id, topic, key, headers, value, t_ms FROM waiting WHERE id > ? ORDER BY id LIMIT ?",
-                (number, limit),
+                "SELECT id, topic, key, headers, value, t_ms FROM waiting WHERE id > :number"
+                " AND (:topic IS NULL OR topic = :topic) ORDER BY id LIMIT :limit",
+                {"number": number, "topic": topic, "limit": limit},
             ).fetchall()
         return [(i, Outgoing(topic, key, _read_headers(h), value, t_ms)) for i, topic, key, h, value, t_ms in rows]
 

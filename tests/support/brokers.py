@@ -16,7 +16,8 @@ class FakeBroker:
     """Stores each message at the next `poll`, and reports it as delivered then.
 
     `full`: it takes no message. `silent`: it answers none, nor while `away_at(clock.now_ms)`. `refuses`: why it refuses
-    every message, "" for none; `refuse_next` of them in any case. With a clock, `poll` waits by it.
+    every message, "" for none; `refuse_next` of them in any case. `missing`: topics that it lacks. With a clock, `poll`
+    waits by it.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class FakeBroker:
     ) -> None:
         self.clock, self.away_at = clock or FakeClock(), away_at
         self.silent, self.full, self.refuses, self.refuse_next = silent, False, "", refuse_next
+        self.missing: set[str] = set()
         self.stored: list[Event] = []
         self.tries = 0
         self._in_flight: list[tuple[codec.Headers, bytes | None, OnDelivery]] = []
@@ -46,6 +48,8 @@ class FakeBroker:
     ) -> None:
         if self.full:
             raise Unavailable("the queue to Kafka has been full", "wait")
+        if topic in self.missing:
+            raise Unavailable("Kafka does not take the message: Local: Unknown topic", "Try `wattlog doctor`.")
         with self._lock:
             self.tries += 1
             self._in_flight.append((headers, value, on_delivery))

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from contracts import topics
 from contracts.events import Event
+from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.delivery import Delivery
 from producers.runtime.event_sequence import Sequencer, event_of, power_batch
 from producers.runtime.spool import Spool
 from tests.support.brokers import FakeBroker
+from tests.support.clocks import T0
 
 NUMBERS = "nvml://c/n/w"
 
@@ -72,6 +74,42 @@ def test_a_client_that_takes_nothing_leaves_everything_on_disk(spool: Spool) -> 
     delivery.pump()
     broker.answer()
     assert broker.stored_ids == ["7.0", "7.1"]
+
+
+def usage_event(numbers: Sequencer) -> Event:
+    row = UsageRow("requests", "1", "1", T0, T0, "acme", event_id="1")
+    return event_of(numbers, "usage://c/n", "c", "w", usage_batch([row], 0))
+
+
+def test_a_missing_topic_does_not_hold_up_the_others(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
+    broker = FakeBroker()
+    broker.missing = {topics.USAGE}
+    delivery = Delivery(spool, broker)
+    delivery.offer([usage_event(Sequencer(7)), *events(Sequencer(8), 2)])
+    for _ in range(5):
+        delivery.pump()
+    assert broker.stored_ids == ["8.0", "8.1"]
+    assert [record.message for record in caplog.records] == [
+        f"messages for {topics.USAGE} are not sent now, kept on disk: Kafka does not take the message: "
+        "Local: Unknown topic. Try `wattlog doctor`."
+    ]
+    broker.missing = set()
+    for _ in range(3):
+        delivery.pump()
+    assert broker.stored_ids == ["8.0", "8.1", "7.0"]
+    assert spool.events == 0
+
+
+def test_a_topic_whose_messages_are_refused_takes_no_room_from_the_others(spool: Spool) -> None:
+    broker = FakeBroker(silent=True)
+    delivery = Delivery(spool, broker, max_in_flight=2)
+    usage, power = Sequencer(7), Sequencer(8)
+    delivery.offer([*(usage_event(usage) for _ in range(5)), *events(power, 3)])
+    for _ in range(4):
+        delivery.pump()
+        broker.answer(lambda name: name.startswith("8."))
+    assert broker.stored_ids == ["8.0", "8.1", "8.2"]
+    assert spool.events == 5
 
 
 def test_another_run_sends_what_was_not_acknowledged_under_its_old_identity(spool: Spool) -> None:
