@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 import httpx
 
 from contracts.errors import Unavailable
+from producers.common.time_limit import OverTimeError, TimeLimit
 
 TIMEOUT_S = 5.0
+TOTAL_TIMEOUTS = 2
+"""Timeouts within which a whole exchange must end, from the look-up of the name to the last byte."""
 MAX_BYTES = 32 * 2**20
 
 
 class Pages:
-    """Client of pages. `bearer` is sent as a bearer token; it is in no error and no log."""
+    """Client of pages. `timeout_s` bounds each step of an exchange, and TOTAL_TIMEOUTS of it the whole.
+
+    `bearer` is sent as a bearer token; it is in no error and no log.
+    """
 
     def __init__(
         self, *, timeout_s: float = TIMEOUT_S, bearer: str = "", verify: ssl.SSLContext | bool = True,
@@ -26,6 +34,7 @@ class Pages:
         self._client = httpx.Client(
             timeout=timeout_s, headers=headers, follow_redirects=False, verify=verify, transport=transport
         )
+        self._limit = TimeLimit(TOTAL_TIMEOUTS * timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -48,14 +57,24 @@ class Pages:
     def answer(
         self, method: str, url: str, *, data: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
-        """Return status and text; `data` is sent as a form. Raises Unavailable: no answer, too large."""
+        """Return status and text; `data` is sent as a form. Raises Unavailable: no answer in time, too large."""
         try:
-            with self._client.stream(method, url, data=data, headers=headers) as answer:
-                body = bytearray()
-                for chunk in answer.iter_bytes():
-                    body += chunk
-                    if len(body) > MAX_BYTES:
-                        raise Unavailable(f"{url} is larger than {MAX_BYTES:,} bytes", "Ask it for fewer metrics.")
-                return answer.status_code, body.decode(answer.encoding or "utf-8", "replace")
+            return self._limit.run(url, partial(self._exchange, method, url, data, headers))
+        except OverTimeError as error:
+            raise Unavailable(f"{url} does not answer: {error}", "Is it overloaded?", reason="timeout") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unavailable(f"{url} does not answer: {error or type(error).__name__}", "Is it running?") from error
+
+    def _exchange(
+        self, method: str, url: str, data: Mapping[str, str] | None, headers: Mapping[str, str] | None
+    ) -> tuple[int, str]:
+        end_s = time.monotonic() + self._limit.max_s
+        with self._client.stream(method, url, data=data, headers=headers) as answer:
+            body = bytearray()
+            for chunk in answer.iter_bytes():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    raise Unavailable(f"{url} is larger than {MAX_BYTES:,} bytes", "Ask it for fewer metrics.")
+                if time.monotonic() > end_s:  # Nobody waits for it any more.
+                    raise OverTimeError
+            return answer.status_code, body.decode(answer.encoding or "utf-8", "replace")

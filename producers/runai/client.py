@@ -13,6 +13,7 @@ import threading
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -21,6 +22,7 @@ import msgspec
 
 from contracts.errors import Unavailable
 from producers.common.printable import printable
+from producers.common.time_limit import OverTimeError, TimeLimit
 from producers.runai import responses
 from producers.runtime.clock import Clock
 
@@ -80,11 +82,12 @@ class RunAiClient:
         connections: int = 8, transport: httpx.BaseTransport | None = None,
     ) -> None:  # fmt: skip
         self.url = url.rstrip("/")
-        self._credentials, self._clock, self._jitter, self._timeout_s = credentials, clock, jitter, timeout_s
+        self._credentials, self._clock, self._jitter = credentials, clock, jitter
         self._client = httpx.Client(
             base_url=self.url, timeout=timeout_s, follow_redirects=False, transport=transport,
             limits=httpx.Limits(max_connections=connections), headers={"User-Agent": "wattlog"},
         )  # fmt: skip
+        self._limit = TimeLimit(2 * timeout_s)
         self._lock, self._token_lock = threading.Lock(), threading.Lock()
         self._token, self._renew_ms = "", 0
         self._failures, self._open_ms = 0, 0
@@ -185,9 +188,9 @@ class RunAiClient:
                 self._wait(min(MAX_BACKOFF_S, BACKOFF_S * 2 ** (attempt - 1)) * (0.5 + 0.5 * self._jitter()))
             self._until_open()
             try:
-                raw = self._once(method, path, request)
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                slow = isinstance(error, httpx.TimeoutException)
+                raw = self._limit.run(path, partial(self._once, method, path, request))
+            except (httpx.HTTPError, httpx.InvalidURL, OverTimeError) as error:
+                slow = isinstance(error, httpx.TimeoutException | OverTimeError)
                 trouble = Unavailable(
                     f"{self.url}{path} does not answer: {error or type(error).__name__}", "Can it be reached?",
                     reason="timeout" if slow else "away",
@@ -203,15 +206,15 @@ class RunAiClient:
         raise trouble
 
     def _once(self, method: str, path: str, request: Mapping[str, object]) -> RawResponse:
-        end_ms = self._clock.monotonic_ms() + round(2000 * self._timeout_s)
+        end_ms = self._clock.monotonic_ms() + round(1000 * self._limit.max_s)
         with self._client.stream(method, path, **request) as answer:  # type: ignore[arg-type]
             body = bytearray()
             for chunk in answer.iter_bytes():
                 body += chunk
                 if len(body) > MAX_BYTES:
                     raise Unavailable(f"{self.url}{path} gives more than {MAX_BYTES:,} bytes", "Lower `page_size`.")
-                if self._clock.monotonic_ms() > end_ms:  # A trickle of bytes never times out.
-                    raise httpx.ReadTimeout("it takes too long")
+                if self._clock.monotonic_ms() > end_ms:  # Nobody waits for it any more.
+                    raise OverTimeError(f"no whole answer within {self._limit.max_s:g} s")
             return RawResponse(answer.status_code, answer.headers.get("Retry-After", ""), bytes(body))
 
     def _close_for(self, retry_after: str) -> None:

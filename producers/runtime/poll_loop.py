@@ -7,6 +7,9 @@ checkpoint on disk. Nothing is lost as long as the source still has it, and noth
 A source that raises an exception of any class is read again from its checkpoint, at its next interval. After `PATIENCE`
 failures in a row the pause doubles each time, up to `MAX_BACKOFF_MS`.
 A batch that breaks the event contract is refused alone.
+
+One thread reads all sources in turn. So a source that does not answer delays its neighbours by its own limit, which
+bounds its whole read (`producers.common.time_limit`), and for as long as it fails by that only once in its pause.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import msgspec
 
 from contracts.errors import Unavailable
 from producers.bindings.kubernetes.pods import LabelledPod, PodListing
+from producers.common.time_limit import OverTimeError, TimeLimit
 
 TIMEOUT_S = 2.0
 MAX_BYTES = 32 * 2**20
@@ -32,6 +33,7 @@ class ApiServer:
     def __init__(self, url: str, node: str, token_file: Path, ca_file: Path, *, timeout_s: float = TIMEOUT_S) -> None:
         self._url, self._node, self._token_file, self._ca_file = url, node, token_file, ca_file
         self._timeout_s = timeout_s
+        self._limit = TimeLimit(2 * timeout_s)  # In total; httpx bounds each step alone.
 
     def pods(self) -> PodListing:
         """Return the pods; a malformed one is left out and named.
@@ -52,16 +54,22 @@ class ApiServer:
             raise Unavailable(f"{self._token_file} holds no token", "Is that the service account's token?")
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "wattlog"}
         try:
-            with httpx.Client(verify=verify, timeout=self._timeout_s, trust_env=False) as client:
-                body = self._body(client, url, query, headers)
+            body = self._limit.run(url, lambda: self._body(verify, url, query, headers))
+        except OverTimeError as error:
+            raise Unavailable(f"{url} does not answer: {error}", "Is that the API server?", reason="timeout") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             reason = str(error) or type(error).__name__
             raise Unavailable(f"{url} does not answer: {reason}", "May the agent reach the API server?") from None
         return _parse_pods(body, url)
 
-    def _body(self, client: httpx.Client, url: str, query: dict[str, str], headers: dict[str, str]) -> bytes:
-        deadline = time.monotonic() + 2 * self._timeout_s  # In total; httpx bounds each step alone.
-        with client.stream("GET", url, params=query, headers=headers) as response:
+    def _body(
+        self, verify: ssl.SSLContext | bool, url: str, query: dict[str, str], headers: dict[str, str]
+    ) -> bytes:  # fmt: skip
+        end_s = time.monotonic() + self._limit.max_s
+        with (
+            httpx.Client(verify=verify, timeout=self._timeout_s, trust_env=False) as client,
+            client.stream("GET", url, params=query, headers=headers) as response,
+        ):
             if response.status_code != httpx.codes.OK:
                 raise Unavailable(
                     f"{url} answers {response.status_code}", "Has the agent's service account the right to list pods?"
@@ -69,10 +77,10 @@ class ApiServer:
             body = bytearray()
             for chunk in response.iter_bytes():
                 body += chunk
-                if len(body) > MAX_BYTES or time.monotonic() > deadline:
-                    raise Unavailable(
-                        f"{url} sends too much or too slowly: {len(body):,} bytes so far", "Is that the API server?"
-                    )
+                if len(body) > MAX_BYTES:
+                    raise Unavailable(f"{url} sends more than {MAX_BYTES:,} bytes", "Is that the API server?")
+                if time.monotonic() > end_s:  # Nobody waits for it any more.
+                    raise OverTimeError
             return bytes(body)
 
 

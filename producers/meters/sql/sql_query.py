@@ -14,12 +14,17 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from contracts.errors import BadInput, BadSetting, Unavailable
+from producers.common.time_limit import OverTimeError, TimeLimit
 from producers.meters.window_query import MAX_QUERY_ROWS, QueryRow, RowTemplate, query_row
 from producers.meters.windows import MeterWindow
 from producers.runtime.batching import decimal_text
 
 QUANTITY = "quantity"
+CONNECT_S = 5
 TIMEOUT_S = 60
+"""Seconds after which the database itself ends a query."""
+TOTAL_S = CONNECT_S + TIMEOUT_S + 10
+"""Seconds for a whole query. A database that is frozen, or behind a broken network, ends none itself."""
 Rows = tuple[Sequence[str], Sequence[Sequence[Any]]]
 """Names of the columns, and the rows."""
 Fetch = Callable[[str, MeterWindow], Rows]
@@ -65,18 +70,28 @@ def _texts(names: Sequence[str], row: Sequence[Any], meter: str) -> tuple[dict[s
     return texts, text
 
 
-def opener(dsn: str, password: str) -> Fetch:
+def opener(dsn: str, password: str, *, total_s: float = TOTAL_S) -> Fetch:
     """Return a function that queries the database at `postgresql://user@host/db` or `http(s)://user@host:8123/db`
-    (ClickHouse).
+    (ClickHouse), within `total_s` seconds.
 
     Raises BadSetting for another address.
     """
-    scheme = urlsplit(dsn).scheme
+    scheme, limit = urlsplit(dsn).scheme, TimeLimit(total_s)
     if scheme in ("postgresql", "postgres"):
-        return lambda query, window: _postgres(dsn, password, query, window)
-    if scheme in ("http", "https"):
-        return lambda query, window: _clickhouse(dsn, password, query, window)
-    raise BadSetting("produce.sql.dsn", dsn, "use postgresql://user@host/database or http(s)://user@host:8123/database")
+        run = _postgres
+    elif scheme in ("http", "https"):
+        run = _clickhouse
+    else:
+        hint = "use postgresql://user@host/database or http(s)://user@host:8123/database"
+        raise BadSetting("produce.sql.dsn", dsn, hint)
+
+    def fetch(query: str, window: MeterWindow) -> Rows:
+        try:
+            return limit.run(query, lambda: run(dsn, password, query, window))
+        except OverTimeError as error:
+            raise Unavailable(f"The database does not answer: {error}", "Is it overloaded?", reason="timeout") from None
+
+    return fetch
 
 
 def _bounds(window: MeterWindow) -> Mapping[str, datetime]:
@@ -90,8 +105,9 @@ def _postgres(dsn: str, password: str, query: str, window: MeterWindow) -> Rows:
     text = query.replace("%", "%%").replace("{start}", "%(start)s").replace("{end}", "%(end)s")
     options = f"-c default_transaction_read_only=on -c statement_timeout={TIMEOUT_S}s -c timezone=UTC"
     try:
-        with closing(psycopg.connect(dsn, connect_timeout=5, options=options, password=password or None)) as connection:
-            cursor = connection.execute(text, _bounds(window))
+        connection = psycopg.connect(dsn, connect_timeout=CONNECT_S, options=options, password=password or None)
+        with closing(connection), connection.cursor("wattlog") as cursor:  # The server keeps what is not fetched.
+            cursor.execute(text, _bounds(window))
             if cursor.description is None:
                 raise BadInput("query", query[:60], "answers no rows: give a SELECT")
             return [column.name for column in cursor.description], cursor.fetchmany(MAX_QUERY_ROWS + 1)
@@ -113,7 +129,10 @@ def _clickhouse(dsn: str, password: str, query: str, window: MeterWindow) -> Row
         "result_overflow_mode": "throw",
     }  # fmt: skip
     try:
-        with closing(clickhouse_connect.get_client(**_address(dsn), password=password, connect_timeout=5)) as client:
+        client = clickhouse_connect.get_client(
+            **_address(dsn), password=password, connect_timeout=CONNECT_S, send_receive_timeout=TIMEOUT_S + CONNECT_S
+        )
+        with closing(client):
             bounds = {name: t.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] for name, t in _bounds(window).items()}
             result = client.query(text, parameters=bounds, settings=settings)
             return result.column_names, result.result_rows

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -61,7 +62,14 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         log.info("listening on %s", address)
         environment.arguments.get("on_listening", lambda _: None)(address)
-        _serve(create_app(handler, delivery_queue, routes), sock, environment.stop, delivery_queue, bounds.ack_s)
+        _serve(
+            create_app(handler, delivery_queue, routes),
+            sock,
+            environment.stop,
+            delivery_queue,
+            read_s=bounds.read_s,
+            ack_s=bounds.ack_s,
+        )
     if delivery_queue.failed:
         raise delivery_queue.failed
 
@@ -116,12 +124,39 @@ def _bind(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _serve(app: Any, sock: socket.socket, stop: threading.Event, delivery_queue: DeliveryQueue, ack_s: float) -> None:
+class SlowHeads:
+    """Closes connections that bring no whole head of a request within `head_s`: uvicorn waits for it for ever.
+
+    Clients that send a byte at a time would else hold every one of MAX_CONNECTIONS.
+    """
+
+    def __init__(self, head_s: float) -> None:
+        self._head_s = head_s
+        self._since_s: dict[tuple[Any, Any], float] = {}
+        """By connection and its last request: when it was first seen without a request under way."""
+
+    def close(self, connections: Collection[Any], now_s: float) -> None:
+        """Close the slow ones among uvicorn's connections, at a monotonic time."""
+        without_request = {
+            (connection, cycle) for connection in connections
+            if (cycle := getattr(connection, "cycle", None)) is None or cycle.response_complete
+        }  # fmt: skip
+        self._since_s = {key: self._since_s.get(key, now_s) for key in without_request}
+        for (connection, _), since_s in self._since_s.items():
+            if now_s - since_s > self._head_s:
+                connection.transport.close()
+
+
+def _serve(
+    app: Any, sock: socket.socket, stop: threading.Event, delivery_queue: DeliveryQueue, *, read_s: float, ack_s: float
+) -> None:  # fmt: skip
     """Answer until `stop` is set or the queue has failed; then open requests may end."""
     import uvicorn
 
+    slow_heads = SlowHeads(read_s)
+
     class Server(uvicorn.Server):
-        """uvicorn that leaves signals to the caller, and checks `stop` at each of its ticks (0.1 s)."""
+        """uvicorn that leaves signals to the caller, and looks at `stop` and at slow clients every 0.1 s."""
 
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
@@ -129,6 +164,7 @@ def _serve(app: Any, sock: socket.socket, stop: threading.Event, delivery_queue:
 
         async def on_tick(self, counter: int) -> bool:
             self.should_exit = self.should_exit or stop.is_set() or delivery_queue.failed is not None
+            slow_heads.close(self.server_state.connections, time.monotonic())
             return bool(await super().on_tick(counter))
 
     options = uvicorn.Config(
