@@ -6,8 +6,9 @@ BIN  := $(VENV)/bin
 # The first of these that is 3.11 or newer creates the virtual environment; override: `make PYTHON=/path/to/python3 ...`.
 PYTHON ?= python3 python3.13 python3.12 python3.11
 ARGS ?=
-# Processes that run tests, file by file. A process with tests on a real Kafka starts a broker of its own.
-JOBS ?= 2
+# Processes that run tests, file by file. One more than two cores, as many tests wait for a broker. A process with tests on
+# a real Kafka starts a broker of its own.
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint fmt typecheck bench chaos simulate constraints clean

@@ -20,7 +20,7 @@ from warehouse.migrate import migrate
 _WHY_DESELECTED = {
     "kafka": "start a real Apache Kafka (Java 17, Maven)",
     "browser": "draw the page in chromium",
-    "slow": "run for minutes",
+    "slow": "take long",
 }
 _deselected = pytest.StashKey[Counter[str]]()
 

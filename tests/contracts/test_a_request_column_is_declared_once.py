@@ -188,6 +188,7 @@ def test_no_query_and_no_schema_lists_the_columns_of_tokens_by_hand() -> None:
     assert not named, "list them as $tokens{...} (warehouse/sql_files.py), or by contracts.events.TOKENS"
 
 
+@pytest.mark.slow
 def test_new_columns_travel_from_requests_and_usage_to_the_bill(tree: Path, tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-c", dedent(JOURNEY), str(tmp_path / "chdb")],

@@ -13,6 +13,7 @@ from forecasting import anomalies, forecast
 from tests.support.work import calls_of
 
 
+@pytest.mark.slow
 def test_german_consumption_beats_seasonal_naive_and_run_rate_on_held_out_months(shared_data: Path) -> None:
     made = trial(opsd(shared_data), history=365, horizon=30, season=7, origins=16)
     print("MASE", np.mean(made.mase), "seasonal naive", np.mean(made.naive), "run rate", np.mean(made.run_rate))

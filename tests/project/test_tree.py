@@ -31,6 +31,7 @@ def test_the_code_is_formatted() -> None:
     _passes(sys.executable, "-m", "ruff", "format", "--no-cache", "--check", ".")
 
 
+@pytest.mark.slow
 def test_types_hold_strictly_in_every_room() -> None:
     _passes(sys.executable, "-m", "mypy")
 

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.simulation.__main__ import main
 from tests.simulation.plan import KINDS, plan
 from tests.simulation.run import simulate
@@ -41,6 +43,7 @@ def test_a_trace_changes_nothing() -> None:
         assert (traced.steps, traced.met, traced.virtual_ms) == (untraced.steps, untraced.met, untraced.virtual_ms)
 
 
+@pytest.mark.slow
 def test_every_kind_of_fault_is_met_within_a_few_hundred_seeds() -> None:
     planned = {fault.kind for seed in range(300) for fault in plan(seed).faults}
     assert planned == set(KINDS)

@@ -12,10 +12,9 @@ import pytest
 from tests.streams.flood import AS_IN_THE_IMAGE, ROOT
 from tests.support.waiting import HANG_S
 
-KINDS = [("tenants", 16_000), pytest.param("workloads", 20_000, marks=pytest.mark.slow)]
 
-
-@pytest.mark.parametrize(("kind", "keys"), KINDS)
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "keys"), [("tenants", 16_000), ("workloads", 20_000)])
 def test_a_flood_of_names_ends_balanced_within_the_stated_memory(kind: str, keys: int) -> None:
     asked = ["--keys", str(keys), "--windows", "2", "--max-open-rows", "10000"]
     run = subprocess.run(

@@ -22,7 +22,8 @@ KILL_AFTER_S = 5.0
 """Wait for earlier owners' writes before they are killed."""
 MAX_DRAIN_S = 60.0
 """Wait for earlier owners' writes at most."""
-POLL_S = 0.02
+MIN_POLL_S, MAX_POLL_S = 0.02, 0.5
+"""Pause between looks at running writes: a tenth of the wait so far, within these bounds."""
 
 
 def claim(
@@ -74,8 +75,9 @@ def _drain(
             )
         if waited_s >= KILL_AFTER_S:
             warehouse.command("KILL QUERY WHERE query_id IN {ids:Array(String)} ASYNC", ids=sorted(running))
-        sleep(POLL_S)
-        waited_s += POLL_S
+        pause_s = min(max(waited_s / 10, MIN_POLL_S), MAX_POLL_S)
+        sleep(pause_s)
+        waited_s += pause_s
         running &= _running(warehouse, log_id, partitions, epoch)
 
 

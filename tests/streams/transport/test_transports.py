@@ -210,6 +210,7 @@ def test_seeking_a_place_that_is_not_held_does_nothing(kafka: str, kind: str, tm
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_stream_worker_that_is_full_is_given_no_more_and_stays_in_the_group(
     kafka: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
