@@ -49,24 +49,17 @@ def topic_of(batch: Batch) -> str:
 
 def encode(event: Event, *, content_type: str = PACKED) -> tuple[Headers, bytes]:
     """Return an event as (headers, value). Raises BadEvent, which here is a producer's own fault."""
-    if content_type == PACKED and event.body is not None:
-        return headers_of(event), event.body
-    body = encode_batch(event.batch, content_type=content_type)
-    return headers_of(event, content_type=content_type), body
-
-
-def encode_batch(batch: Batch, *, content_type: str = PACKED) -> bytes:
-    """Check a batch and return its body. Raises BadEvent."""
-    batch.check()
-    return packed.write(batch) if content_type == PACKED else json_body.write(batch)
-
-
-def headers_of(event: Event, *, content_type: str = PACKED) -> Headers:
-    """Return the headers of an event's message."""
-    return envelope(
+    event.batch.check()
+    headers = envelope(
         type_=topic_of(event.batch), source=event.source, id_=f"{event.epoch}.{event.seq}",
         subject=topics.key(event.cluster, event.workload), t_ms=event.batch.event_ms, content_type=content_type,
     )  # fmt: skip
+    return headers, packed.write(event.batch) if content_type == PACKED else json_body.write(event.batch)
+
+
+def renumber(headers: Headers, epoch: int, seq: int) -> Headers:
+    """Return the headers of a message under another identity."""
+    return [(name, f"{epoch}.{seq}".encode() if name == "ce_id" else value) for name, value in headers]
 
 
 def envelope(*, type_: str, source: str, id_: str, subject: str, t_ms: int, content_type: str) -> Headers:

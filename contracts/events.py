@@ -358,5 +358,3 @@ class Event:
     cluster: str
     workload: str
     batch: Batch
-    body: bytes | None = None
-    """The checked batch as its packed body, where it was encoded already; None where it was not."""

@@ -33,7 +33,7 @@ from producers.runtime.agent_checkpoint import CHECKPOINT_PREFIX, AgentCheckpoin
 from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.backlog import Backlog
 from producers.runtime.clock import Clock
-from producers.runtime.delivery import Outbox
+from producers.runtime.delivery import Outbox, outgoing
 from producers.runtime.event_sequence import Sequencer, event_of, power_batch, source_of
 from producers.runtime.refusals import refusal
 
@@ -172,7 +172,7 @@ class Agent:
             self._count(events)
         else:
             for event in reversed(events):
-                self._numbers.take_back(event)
+                self._numbers.take_back(event.source, event.seq)
             for backlog, intervals in reversed(drained):
                 backlog.put_back(intervals)
         self._outbox.pump()
@@ -227,7 +227,7 @@ class Agent:
         Return False where the disk takes no more. Then neither is stored, and the intervals stay in memory.
         """
         try:
-            self._outbox.offer(events, checkpoints)
+            self._outbox.offer([outgoing(event) for event in events], checkpoints)
         except Unavailable as error:
             self.metrics.spool_errors.inc()
             log.error("%s is in memory only: %s", content, error)

@@ -1,6 +1,6 @@
 """Delivery from the spool to the broker: in order by topic, bounded, and until each message is acknowledged.
 
-`offer` stores events on disk. `pump`, which one thread calls repeatedly, sends stored messages and deletes those that
+`offer` stores messages on disk. `pump`, which one thread calls repeatedly, sends stored messages and deletes those that
 the broker has acknowledged. A message that the broker refused is sent again under its number, so it is neither lost nor
 counted twice. Topics do not wait for each other: where one is missing or not authorized, the others go on.
 """
@@ -42,7 +42,7 @@ class Outbox(Protocol):
     def waiting(self) -> int: ...
     @property
     def failures(self) -> int: ...
-    def offer(self, events: Sequence[Event], checkpoints: Mapping[str, bytes] | None = None) -> object: ...
+    def offer(self, messages: Sequence[Outgoing], checkpoints: Mapping[str, bytes] | None = None) -> object: ...
     def pump(self, timeout_s: float = 0.0) -> None: ...
 
 
@@ -95,12 +95,11 @@ class Delivery:
         """Greatest number of the messages on disk; 0 where there are none."""
         return self._spool.ends()[1] or 0
 
-    def offer(self, events: Sequence[Event], checkpoints: Mapping[str, bytes] | None = None) -> range:
-        """Store events together with the checkpoints that they were made up to; the next `pump` starts to send them.
+    def offer(self, messages: Sequence[Outgoing], checkpoints: Mapping[str, bytes] | None = None) -> range:
+        """Store messages together with the checkpoints that they were made up to; the next `pump` starts to send them.
 
-        Raises BadEvent when one breaks its contract, SpoolFull when there is no room; then nothing is stored.
+        Raises SpoolFull when there is no room; then nothing is stored.
         """
-        messages = [outgoing(event) for event in events]
         numbers = self._spool.put(messages, checkpoints)
         for message in messages:
             self._topics.setdefault(message.topic, _TopicProgress())

@@ -50,25 +50,21 @@ class Sequencer:
         self._next[source] = (topic, seq + 1)
         return seq
 
-    def take_back(self, event: Event) -> None:
+    def take_back(self, source: str, seq: int) -> None:
         """Free the number of an event that was never sent, so that no gap remains.
 
-        Raises BadInput for an event that is not the latest of its source.
+        Raises BadInput for a number that is not the latest of its source.
         """
-        topic, following = self._next[event.source]
-        if event.seq != following - 1:
-            raise BadInput("seq", event.seq, f"only the latest number, {following - 1}, can be taken back")
-        self._next[event.source] = (topic, event.seq)
+        topic, following = self._next[source]
+        if seq != following - 1:
+            raise BadInput("seq", seq, f"only the latest number, {following - 1}, can be taken back")
+        self._next[source] = (topic, seq)
 
 
-def event_of(
-    numbers: Sequencer, source: str, cluster: str, workload: str, batch: Batch, body: bytes | None = None
-) -> Event:
-    """Return a batch as the next event of its source. `body`: the batch, where it was encoded already."""
+def event_of(numbers: Sequencer, source: str, cluster: str, workload: str, batch: Batch) -> Event:
+    """Return a batch as the next event of its source."""
     seq = numbers.next(source, codec.topic_of(batch))
-    return Event(
-        source=source, epoch=numbers.epoch, seq=seq, cluster=cluster, workload=workload, batch=batch, body=body
-    )
+    return Event(source=source, epoch=numbers.epoch, seq=seq, cluster=cluster, workload=workload, batch=batch)
 
 
 def heartbeat_batch(topic: str, t_ms: int, *, node: str = "", owner: str = "") -> PowerBatch | TokenBatch:

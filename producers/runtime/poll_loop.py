@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from contracts.errors import BadInput, WattlogError
+from contracts.errors import WattlogError
 from contracts.events import Event
 from producers.api import Environment, PolledSource, PollResult, WorkloadBatch
 from producers.runtime.clock import Clock
@@ -27,6 +27,7 @@ from producers.runtime.delivery import Outbox, outgoing
 from producers.runtime.event_sequence import Sequencer, event_of, source_of
 from producers.runtime.outbox import open_outbox, serve_metrics
 from producers.runtime.refusals import RefusalReport, refusal
+from producers.runtime.spool import Outgoing
 
 log = logging.getLogger(__name__)
 
@@ -138,36 +139,23 @@ class PollLoop:
 
         Raises Unavailable where there is no room; then nothing is stored.
         """
-        events = [self._event(source, batch) for batch in result.batches]
-        checkpoint = {CHECKPOINT_PREFIX + source.name: result.checkpoint}
-        try:
-            self._outbox.offer(events, checkpoint)
-            return events, []
-        except BadInput:
-            self._take_back(events)
-        except WattlogError:
-            self._take_back(events)
-            raise
-        events, refused = [], list[str]()
+        events, messages, refused = list[Event](), list[Outgoing](), list[str]()
         for batch in result.batches:
             event = self._event(source, batch)
             try:
-                outgoing(event)
+                messages.append(outgoing(event))
             except Exception as error:
-                self._numbers.take_back(event)
+                self._numbers.take_back(event.source, event.seq)
                 refused.append(refusal(error, f"{len(batch.batch)} rows of {batch.cluster}/{batch.workload}"))
             else:
                 events.append(event)
         try:
-            self._outbox.offer(events, checkpoint)
+            self._outbox.offer(messages, {CHECKPOINT_PREFIX + source.name: result.checkpoint})
         except WattlogError:
-            self._take_back(events)
+            for event in reversed(events):
+                self._numbers.take_back(event.source, event.seq)
             raise
         return events, refused
-
-    def _take_back(self, events: Sequence[Event]) -> None:
-        for event in reversed(events):
-            self._numbers.take_back(event)
 
     def _failed(self, name: str, error: Exception, *, first: bool) -> None:
         self._metrics.errors.labels(name).inc()

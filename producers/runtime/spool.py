@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from contracts.codec import Headers
+from contracts import codec
 from contracts.errors import Unavailable
 
 FORMAT = 1
@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS waiting (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS marks (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 """
-_read_headers = msgspec.msgpack.Decoder(Headers).decode
+_read_headers = msgspec.msgpack.Decoder(codec.Headers).decode
 _write = msgspec.msgpack.encode
 
 
@@ -47,9 +47,18 @@ class Outgoing(NamedTuple):
 
     topic: str
     key: bytes
-    headers: Headers
+    headers: codec.Headers
     value: bytes
     t_ms: int
+
+    @property
+    def source(self) -> str:
+        """Source of the event, whose numbers have no gaps."""
+        return dict(self.headers)["ce_source"].decode()
+
+    def renumber(self, epoch: int, seq: int) -> Outgoing:
+        """Return the message under another identity."""
+        return self._replace(headers=codec.renumber(self.headers, epoch, seq))
 
     @property
     def size(self) -> int:

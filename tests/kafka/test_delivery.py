@@ -12,7 +12,7 @@ from producers.runtime.publisher import Publisher
 from producers.runtime.spool import Spool
 from tests.kafka import jars
 from tests.kafka.broker import KafkaBroker
-from tests.producers.runtime.test_delivery import events, usage_event
+from tests.producers.runtime.test_delivery import messages, usage_message
 from tests.support.waiting import wait_until
 
 
@@ -25,7 +25,7 @@ def test_energy_is_delivered_while_the_topic_of_usage_is_missing(kafka: KafkaBro
     ):
         bare.topic(topics.POWER, 1)
         delivery, usage, power = Delivery(spool, publisher, max_in_flight=2), Sequencer(7), Sequencer(8)
-        delivery.offer([usage_event(usage) for _ in range(4)])
+        delivery.offer([usage_message(usage) for _ in range(4)])
 
         def usage_is_refused() -> bool:
             delivery.pump(0.1)
@@ -36,7 +36,7 @@ def test_energy_is_delivered_while_the_topic_of_usage_is_missing(kafka: KafkaBro
             return delivery.waiting == count
 
         wait_until(usage_is_refused, "Kafka has refused the usage")
-        delivery.offer(events(power, 3))
+        delivery.offer(messages(power, 3))
         wait_until(lambda: only_waiting(4), "the energy is delivered, the usage waits")
         bare.topic(topics.USAGE, 1)
         wait_until(lambda: only_waiting(0), "the usage is delivered once its topic exists")

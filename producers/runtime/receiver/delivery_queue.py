@@ -21,12 +21,11 @@ from contextlib import suppress
 from typing import Protocol
 
 from contracts.errors import Unavailable, WattlogError
-from contracts.events import Event
 from producers.runtime.clock import Clock
 from producers.runtime.deduplication import DeduplicationWindow
-from producers.runtime.event_sequence import Sequencer, event_of
-from producers.runtime.receiver.checked_batches import CheckedBatch
+from producers.runtime.event_sequence import Sequencer
 from producers.runtime.receiver.problems import RETRY_S, Rejected
+from producers.runtime.spool import Outgoing
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ class QueueOutbox(Protocol):
     def oldest(self) -> int | None: ...
     @property
     def newest(self) -> int: ...
-    def offer(self, events: Sequence[Event], checkpoints: Mapping[str, bytes] | None = None) -> range: ...
+    def offer(self, messages: Sequence[Outgoing], checkpoints: Mapping[str, bytes] | None = None) -> range: ...
     def pump(self, timeout_s: float = 0.0) -> None: ...
 
 
@@ -66,11 +65,11 @@ class PendingRequest:
     """
 
     def __init__(
-        self, items: Sequence[CheckedBatch], answer: Callable[[WattlogError | None], None], names: Sequence[str] = (),
+        self, messages: Sequence[Outgoing], answer: Callable[[WattlogError | None], None], names: Sequence[str] = (),
         again: bool = False,
     ) -> None:  # fmt: skip
-        self.items, self.answer, self.names, self.again = items, answer, names, again
-        self.left = len(items) + again
+        self.messages, self.answer, self.names, self.again = messages, answer, names, again
+        self.left = len(messages) + again
 
 
 class DeliveryQueue:
@@ -118,18 +117,18 @@ class DeliveryQueue:
             )  # fmt: skip
 
     async def send(
-        self, items: Sequence[CheckedBatch], timeout_s: float, names: Sequence[str] = (), *, again: bool = False
+        self, messages: Sequence[Outgoing], timeout_s: float, names: Sequence[str] = (), *, again: bool = False
     ) -> None:
-        """Return when the brokers have acknowledged these batches; with `again`, all earlier messages too.
+        """Return when the brokers have acknowledged these messages; with `again`, all earlier messages too.
 
-        Raises Rejected (503) where they have not within `timeout_s` or the queue is full, Unavailable where the batches
-        could not be stored or sent. In each case the client may send them again: they count once.
+        Raises Rejected (503) where they have not within `timeout_s` or the queue is full, Unavailable where they could
+        not be stored or sent. In each case the client may send them again: they count once.
         """
-        if not items and not names and not again:
+        if not messages and not names and not again:
             return
         if self.failed:
             raise self.failed
-        self.check_room(len(items))
+        self.check_room(len(messages))
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[None] = loop.create_future()
 
@@ -137,7 +136,7 @@ class DeliveryQueue:
             with suppress(RuntimeError):  # The event loop has ended, and with it the request.
                 loop.call_soon_threadsafe(_resolve, answered, error)
 
-        self._inbox.put(PendingRequest(items, answer, names, again))
+        self._inbox.put(PendingRequest(messages, answer, names, again))
         try:
             async with asyncio.timeout(timeout_s):
                 await answered
@@ -236,30 +235,33 @@ class DeliveryQueue:
             requests.append(self._inbox.get(timeout=wait_s) if wait_s > 0 else self._inbox.get_nowait())
             while len(requests) < _MAX_REQUESTS:
                 requests.append(self._inbox.get_nowait())
-        return [request for request in requests if request.items or request.names or request.again]
+        return [request for request in requests if request.messages or request.names or request.again]
 
     def _store(self, outbox: QueueOutbox, requests: Sequence[PendingRequest]) -> None:
-        """Number and store the batches of requests in one transaction; answer the refused requests with the reason."""
+        """Number and store the messages of requests in one transaction; answer refused requests with the reason."""
         accepted: list[PendingRequest] = []
-        events: list[Event] = []
+        messages: list[Outgoing] = []
+        identities: list[tuple[str, int]] = []
         for request in requests:
             try:
-                self.check_room(len(events) + len(request.items))
-                self._add_sources({item.source for item in request.items})
+                self.check_room(len(messages) + len(request.messages))
+                self._add_sources({message.source for message in request.messages})
                 self._check_names(request)
             except Rejected as error:
                 request.answer(error)
                 continue
             accepted.append(request)
             self._window.add(request.names)
-            events += [event_of(self._numbers, *item) for item in request.items]
+            for message in request.messages:
+                identities.append((message.source, self._numbers.next(message.source, message.topic)))
+                messages.append(message.renumber(self._numbers.epoch, identities[-1][1]))
         try:
             checkpoints = self._window.changed_parts()
-            numbered = outbox.offer(events, checkpoints) if events or checkpoints else range(0)
+            numbered = outbox.offer(messages, checkpoints) if messages or checkpoints else range(0)
             self._window.mark_stored()
         except WattlogError as error:
-            for event in reversed(events):
-                self._numbers.take_back(event)
+            for source, seq in reversed(identities):
+                self._numbers.take_back(source, seq)
             for request in accepted:
                 self._window.forget(request.names)
                 request.answer(error)
@@ -267,7 +269,7 @@ class DeliveryQueue:
         numbers = iter(numbered)
         self._newest = numbered[-1] if numbered else self._newest
         for request in accepted:
-            for _ in request.items:
+            for _ in request.messages:
                 self._due[next(numbers)] = request
             if request.again:
                 self._followers.append((self._newest, request))

@@ -26,8 +26,8 @@ from producers.runtime.clock import Clock
 from producers.runtime.deduplication import DOUBLE, DeduplicationTrial, DeduplicationWindow
 from producers.runtime.receiver import problems
 from producers.runtime.receiver.auth import Verifier
-from producers.runtime.receiver.checked_batches import check_batches
 from producers.runtime.receiver.delivery_queue import DeliveryQueue
+from producers.runtime.receiver.messages import unnumbered_messages
 from producers.runtime.receiver.metrics import ReceiverMetrics
 from producers.runtime.receiver.problems import Rejected
 from producers.runtime.refusals import refusal
@@ -120,10 +120,10 @@ class RequestHandler:
             size = f"a body of {len(sent.body):,} bytes"
             self._metrics.refusals.add(route.path, [refusal(error, size)], begun_ms)
             raise Rejected(400, "unreadable", f"The body cannot be read ({type(error).__name__}).") from error
-        items = await run_in_threadpool(check_batches, route.kind, self._node, parsed.batches)
-        await self._delivery_queue.send(items, self._bounds.ack_s, trial.added, again=DOUBLE in parsed.skipped)
+        messages = await run_in_threadpool(unnumbered_messages, route.kind, self._node, parsed.batches)
+        await self._delivery_queue.send(messages, self._bounds.ack_s, trial.added, again=DOUBLE in parsed.skipped)
         self._metrics.ack_seconds.observe((self._clock.monotonic_ms() - begun_ms) / 1000)
-        self._metrics.rows.labels(route.path).inc(sum(len(item.batch) for item in items))
+        self._metrics.rows.labels(route.path).inc(sum(len(item.batch) for item in parsed.batches))
         self._metrics.left_out.labels(route.path).inc(len(parsed.refused))
         for reason, rows in parsed.skipped.items():
             self._metrics.skipped.labels(route.path, reason).inc(rows)

@@ -22,8 +22,8 @@ from contracts.settings import Settings
 from producers.api import WorkloadBatch
 from producers.runtime.batching import RequestRow, token_batch
 from producers.runtime.deduplication import DeduplicationWindow
-from producers.runtime.receiver.checked_batches import check_batches
 from producers.runtime.receiver.delivery_queue import DeliveryQueue, PendingRequest
+from producers.runtime.receiver.messages import unnumbered_messages
 from producers.runtime.receiver.routes import open_routes
 from producers.runtime.receiver.server import Bounds
 from tests.producers.frame import environment
@@ -300,7 +300,7 @@ def made() -> list[Any]:
         cached_tokens=0,
         completion_tokens=1,
     )
-    return list(check_batches("otlp", "n", [WorkloadBatch("c", "w", token_batch([row], 0))]))
+    return list(unnumbered_messages("otlp", "n", [WorkloadBatch("c", "w", token_batch([row], 0))]))
 
 
 def test_both_routes_are_among_the_listeners(listen: Listen) -> None:

@@ -9,20 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import topics
-from contracts.events import Event
 from producers.runtime.batching import UsageRow, usage_batch
-from producers.runtime.delivery import Delivery
+from producers.runtime.delivery import Delivery, outgoing
 from producers.runtime.event_sequence import Sequencer, event_of, power_batch
-from producers.runtime.spool import Spool
+from producers.runtime.spool import Outgoing, Spool
 from tests.support.brokers import FakeBroker
 from tests.support.clocks import T0
 
 NUMBERS = "nvml://c/n/w"
 
 
-def events(numbers: Sequencer, count: int) -> list[Event]:
+def messages(numbers: Sequencer, count: int) -> list[Outgoing]:
     rows = [("GPU-a", "H100", 1000 * n, 1000 * n + 1000, 5, 0, -1) for n in range(count)]
-    return [event_of(numbers, NUMBERS, "c", "w", power_batch("n", [row])) for row in rows]
+    return [outgoing(event_of(numbers, NUMBERS, "c", "w", power_batch("n", [row]))) for row in rows]
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def spool(tmp_path: Path) -> Spool:
 def test_events_are_sent_in_order_and_forgotten_when_the_broker_has_them(spool: Spool) -> None:
     broker, numbers = FakeBroker(silent=True), Sequencer(7)
     delivery = Delivery(spool, broker)
-    delivery.offer(events(numbers, 3))
+    delivery.offer(messages(numbers, 3))
     delivery.pump()
     broker.answer()
     delivery.pump()
@@ -44,7 +43,7 @@ def test_events_are_sent_in_order_and_forgotten_when_the_broker_has_them(spool: 
 def test_few_are_in_flight_and_the_rest_waits_on_disk(spool: Spool) -> None:
     broker = FakeBroker(silent=True)
     delivery = Delivery(spool, broker, max_in_flight=2)
-    delivery.offer(events(Sequencer(7), 5))
+    delivery.offer(messages(Sequencer(7), 5))
     delivery.pump()
     assert broker.in_flight == ["7.0", "7.1"]
     broker.answer()
@@ -55,7 +54,7 @@ def test_few_are_in_flight_and_the_rest_waits_on_disk(spool: Spool) -> None:
 def test_what_the_broker_refused_is_sent_again_under_its_own_number_first(spool: Spool) -> None:
     broker = FakeBroker(silent=True)
     delivery = Delivery(spool, broker, max_in_flight=2)
-    delivery.offer(events(Sequencer(7), 3))
+    delivery.offer(messages(Sequencer(7), 3))
     delivery.pump()
     broker.answer(lambda name: name != "7.0")
     delivery.pump()
@@ -66,7 +65,7 @@ def test_what_the_broker_refused_is_sent_again_under_its_own_number_first(spool:
 def test_a_client_that_takes_nothing_leaves_everything_on_disk(spool: Spool) -> None:
     broker = FakeBroker(silent=True)
     delivery = Delivery(spool, broker)
-    delivery.offer(events(Sequencer(7), 2))
+    delivery.offer(messages(Sequencer(7), 2))
     broker.full = True
     delivery.pump()
     assert delivery.waiting == 2
@@ -76,16 +75,16 @@ def test_a_client_that_takes_nothing_leaves_everything_on_disk(spool: Spool) -> 
     assert broker.stored_ids == ["7.0", "7.1"]
 
 
-def usage_event(numbers: Sequencer) -> Event:
+def usage_message(numbers: Sequencer) -> Outgoing:
     row = UsageRow("requests", "1", "1", T0, T0, "acme", event_id="1")
-    return event_of(numbers, "usage://c/n", "c", "w", usage_batch([row], 0))
+    return outgoing(event_of(numbers, "usage://c/n", "c", "w", usage_batch([row], 0)))
 
 
 def test_a_missing_topic_does_not_hold_up_the_others(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
     broker = FakeBroker()
     broker.missing = {topics.USAGE}
     delivery = Delivery(spool, broker)
-    delivery.offer([usage_event(Sequencer(7)), *events(Sequencer(8), 2)])
+    delivery.offer([usage_message(Sequencer(7)), *messages(Sequencer(8), 2)])
     for _ in range(5):
         delivery.pump()
     assert broker.stored_ids == ["8.0", "8.1"]
@@ -104,7 +103,7 @@ def test_a_topic_whose_messages_are_refused_takes_no_room_from_the_others(spool:
     broker = FakeBroker(silent=True)
     delivery = Delivery(spool, broker, max_in_flight=2)
     usage, power = Sequencer(7), Sequencer(8)
-    delivery.offer([*(usage_event(usage) for _ in range(5)), *events(power, 3)])
+    delivery.offer([*(usage_message(usage) for _ in range(5)), *messages(power, 3)])
     for _ in range(4):
         delivery.pump()
         broker.answer(lambda name: name.startswith("8."))
@@ -115,11 +114,11 @@ def test_a_topic_whose_messages_are_refused_takes_no_room_from_the_others(spool:
 def test_another_run_sends_what_was_not_acknowledged_under_its_old_identity(spool: Spool) -> None:
     lost = FakeBroker(silent=True)
     first = Delivery(spool, lost)
-    first.offer(events(Sequencer(7), 2))
+    first.offer(messages(Sequencer(7), 2))
     first.pump()  # and is killed before an answer came
     broker = FakeBroker(silent=True)
     second = Delivery(spool, broker)
-    second.offer(events(Sequencer(8), 1))
+    second.offer(messages(Sequencer(8), 1))
     second.pump()
     broker.answer()
     assert broker.stored_ids == ["7.0", "7.1", "8.0"]
@@ -128,7 +127,7 @@ def test_another_run_sends_what_was_not_acknowledged_under_its_old_identity(spoo
 def test_who_waits_for_a_message_is_told_when_the_broker_has_it(spool: Spool) -> None:
     broker, done = FakeBroker(silent=True), []
     delivery = Delivery(spool, broker, on_acknowledged=done.append)
-    numbers = delivery.offer(events(Sequencer(7), 1))
+    numbers = delivery.offer(messages(Sequencer(7), 1))
     delivery.pump()
     assert done == []
     broker.answer()
@@ -143,7 +142,7 @@ def test_whatever_the_broker_refuses_every_event_arrives_and_none_is_left(
     spool = Spool(tmp_path_factory.mktemp("spool") / "spool.db")
     broker = FakeBroker(silent=True)
     delivery = Delivery(spool, broker, max_in_flight=in_flight)
-    delivery.offer(events(Sequencer(7), 6))
+    delivery.offer(messages(Sequencer(7), 6))
     for some in [*answers, *[[]] * 12]:
         delivery.pump()
         left = list(some)
@@ -155,6 +154,6 @@ def test_whatever_the_broker_refuses_every_event_arrives_and_none_is_left(
 
 
 def test_topics_and_keys_are_those_of_the_event(spool: Spool) -> None:
-    Delivery(spool, FakeBroker(silent=True)).offer(events(Sequencer(7), 1))
+    Delivery(spool, FakeBroker(silent=True)).offer(messages(Sequencer(7), 1))
     [(_, message)] = spool.after(0, 1)
     assert (message.topic, message.key, message.t_ms) == (topics.POWER, b"c/w", 1000)

@@ -147,8 +147,8 @@ def test_numbers_count_from_0_a_source_and_a_taken_back_one_is_used_again() -> N
     a, b, c = power(numbers), power(numbers), power(numbers, "other")
     assert [(e.epoch, e.seq) for e in (a, b, c)] == [(5, 0), (5, 1), (5, 0)]
     with pytest.raises(BadInput, match="latest"):
-        numbers.take_back(a)
-    numbers.take_back(b)
+        numbers.take_back(a.source, a.seq)
+    numbers.take_back(b.source, b.seq)
     assert power(numbers).seq == 1
 
 

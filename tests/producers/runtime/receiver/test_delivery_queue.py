@@ -13,19 +13,17 @@ from hypothesis import strategies as st
 
 from contracts import codec
 from contracts.errors import BadSetting, Unavailable
-from contracts.events import Event
 from contracts.settings import Settings
 from producers.api import WorkloadBatch
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.clock import SystemClock
 from producers.runtime.delivery import Delivery
-from producers.runtime.event_sequence import Sequencer, event_of
-from producers.runtime.receiver.checked_batches import MAX_MESSAGE_BYTES, CheckedBatch, check_batches
 from producers.runtime.receiver.delivery_queue import DeliveryQueue, PendingRequest
+from producers.runtime.receiver.messages import MAX_MESSAGE_BYTES, unnumbered_messages
 from producers.runtime.receiver.problems import Rejected
 from producers.runtime.receiver.server import Bounds
 from producers.runtime.runner import run
-from producers.runtime.spool import Spool, SpoolFull
+from producers.runtime.spool import Outgoing, Spool, SpoolFull
 from tests.contracts.batches import same
 from tests.producers.conftest import Consume
 from tests.producers.frame import findings
@@ -44,8 +42,8 @@ def ids(broker: UsageBroker) -> list[str]:
 def order(name: str, workload: str = "w", answers: list[Any] | None = None, rows: int = 1) -> PendingRequest:
     row = UsageRow(meter="m", unit="1", quantity="1", t0_ms=1, t1_ms=1, event_id=name)
     batch = usage_batch([row] * rows, 0)
-    item = CheckedBatch(f"x-usage://c/n/{workload}", "c", workload, batch, codec.encode_batch(batch))
-    return PendingRequest([item], lambda error: None if answers is None else answers.append(error))
+    messages = unnumbered_messages("x", "n", [WorkloadBatch("c", workload, batch)])
+    return PendingRequest(messages, lambda error: None if answers is None else answers.append(error))
 
 
 def test_a_request_is_answered_when_the_brokers_have_acknowledged_it_and_not_before(tmp_path: Path) -> None:
@@ -132,9 +130,9 @@ def test_what_comes_together_is_kept_together_and_answered_each_for_itself(tmp_p
     offered: list[int] = []
 
     class Counting(Delivery):
-        def offer(self, events: Sequence[Event], checkpoints: Any = None) -> range:
-            offered.append(len(events))
-            return super().offer(events, checkpoints)
+        def offer(self, messages: Sequence[Outgoing], checkpoints: Any = None) -> range:
+            offered.append(len(messages))
+            return super().offer(messages, checkpoints)
 
     line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=100, max_sources=2)
     line.start(Counting(spool, broker, on_acknowledged=line.acknowledge), threaded=False)
@@ -264,15 +262,18 @@ def test_requests_that_wait_when_the_delivery_ends_are_told(tmp_path: Path) -> N
 )
 def test_what_the_log_would_not_take_is_refused_before_it_has_a_number(made: WorkloadBatch, field: str) -> None:
     with pytest.raises(Exception, match=field):
-        check_batches("x", "n", [made])
+        unnumbered_messages("x", "n", [made])
 
 
-def test_a_batch_is_encoded_once_to_learn_its_size_and_to_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_that_gets_its_number_keeps_its_body() -> None:
     made = WorkloadBatch("c", "w", usage_batch([UsageRow(meter="m", unit="1", quantity="1", t0_ms=1, t1_ms=1)], 0))
-    (item,) = check_batches("x", "n", [made])
-    monkeypatch.setattr(codec.packed, "write", None)
-    event = event_of(Sequencer(1), *item)
-    assert same(codec.decode(*codec.encode(event)).batch, made.batch)
+    (message,) = unnumbered_messages("x", "n", [made])
+    numbered = message.renumber(7, 3)
+    event = codec.decode(numbered.headers, numbered.value)
+    assert (event.epoch, event.seq, message.source) == (7, 3, event.source)
+    assert same(event.batch, made.batch)
+    assert numbered.value is message.value
+    assert numbered.size < message.size
 
 
 def test_what_fits_into_no_message_is_refused(tmp_path: Path) -> None:
@@ -281,7 +282,7 @@ def test_what_fits_into_no_message_is_refused(tmp_path: Path) -> None:
         for n in range(MAX_MESSAGE_BYTES // 400)
     ]
     with pytest.raises(Rejected, match="fit into no message"):
-        check_batches("x", "n", [WorkloadBatch("c", "w", usage_batch(many, 0))])
+        unnumbered_messages("x", "n", [WorkloadBatch("c", "w", usage_batch(many, 0))])
 
 
 @pytest.fixture
