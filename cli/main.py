@@ -26,6 +26,7 @@ from cli.produce import produce
 from cli.replay_azure import azure
 from cli.replay_csv import csv
 from cli.replay_mlperf import mlperf
+from cli.replay_plugin import ReplayGroup
 from cli.serve import serve
 from cli.session import session
 from cli.sessions import sessions
@@ -64,6 +65,7 @@ app = typer.Typer(
     "Settings: [bold]wattlog config[/bold]. Problems: [bold]wattlog doctor[/bold].",
 )
 replay = typer.Typer(
+    cls=ReplayGroup,
     no_args_is_help=True,
     help="Replay a recording through the topics, the worker and the tables, and show its part of the ledger.\n\n"
     "Uses the embedded broker unless WATTLOG_KAFKA_BOOTSTRAP names a real one. "

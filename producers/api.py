@@ -353,6 +353,11 @@ class BindingSource(Protocol):
 
 
 class RecordingReader(Protocol):
-    """Reader of recorded files: `wattlog replay NAME`. Keyword arguments are the command's options."""
+    """Reader of recorded files: `wattlog replay NAME FILES...`.
+
+    It is called with the paths of the files and two options: `cluster` is the cluster of its rows, and its heartbeats
+    must reach `close_ms` past its end, so that its last window becomes final. Further options are a plug-in's own, from
+    `[produce.NAME]`; the built-in readers get theirs from commands of their own.
+    """
 
     def __call__(self, *files: Any, **options: Any) -> Recording: ...

@@ -42,7 +42,7 @@ class At(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     url: str = Field(description="Of its metrics: http://10.0.0.5:8000/metrics.")
-    server: str = Field(description="What it is: vllm, sglang, tgi, trtllm, triton, or a name under `names`.")
+    server: str = Field(description="What it is: a server of `wattlog produce --list`, or a name under `names`.")
     workload: str = Field(description="Workload that it serves: as the agents of its GPUs say.")
     tenant: str = Field("", description="Who pays for its tokens; empty: `tenant` of all.")
     cluster: str = Field("", description="Its cluster; empty: the setting `cluster`.")
@@ -121,7 +121,5 @@ def check(options: ServersConfig, environment: Environment) -> Iterator[Finding]
 
 
 PLUGIN = Plugin(
-    "servers", Kind.POLLED,
-    "inference servers' own counters: vLLM, SGLang, TGI, TensorRT-LLM, Triton, others by name", build, ServersConfig,
-    check,
+    "servers", Kind.POLLED, "inference servers' own counters: those below, others by name", build, ServersConfig, check
 )  # fmt: skip
