@@ -81,10 +81,11 @@ class DeviceClaim(NamedTuple):
 
 
 class ClaimReport(NamedTuple):
-    """Claims and warnings of one source."""
+    """Claims and warnings of one source, and the pieces of its input that it refused."""
 
     claims: Sequence[DeviceClaim] = ()
     warnings: Sequence[BindingWarning] = ()
+    refused: Sequence[str] = ()
 
 
 @dataclass(slots=True, frozen=True)

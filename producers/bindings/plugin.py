@@ -19,6 +19,7 @@ from producers.bindings.metrics import BindingMetrics
 from producers.bindings.watcher import BindingReader, BindingSnapshot, BindingWatcher, describe_shares
 from producers.gpu.inventory import find_sensor
 from producers.runtime.config import load, load_options
+from producers.runtime.refusals import RefusalReport
 
 FIXED = ("settings",)
 """The sources whose claims never change: one look is enough."""
@@ -31,12 +32,14 @@ class GpuHolders(NamedTuple):
     record_ms: int
 
 
-def holders(environment: Environment, sensor: GpuSensor, gpus: Sequence[str]) -> GpuHolders:
+def holders(
+    environment: Environment, sensor: GpuSensor, gpus: Sequence[str], refusals: RefusalReport
+) -> GpuHolders:  # fmt: skip
     """Watch who holds a sensor's GPUs, until the environment is closed.
 
     Raises BadSetting, and Unavailable where a source needs the machine's processes and no sensor shows them."""
     options, metrics = load(BindingsConfig), BindingMetrics(environment.metrics)
-    reader = _reader(options, environment, sensor, gpus, metrics)
+    reader = _reader(options, environment, sensor, gpus, metrics, refusals)
     record_ms = round(1000 * options.record_s)
     monotonic_ms = environment.clock.monotonic_ms
     if options.source == FIXED:
@@ -48,8 +51,9 @@ def holders(environment: Environment, sensor: GpuSensor, gpus: Sequence[str]) ->
 
 
 def _reader(
-    options: BindingsConfig, environment: Environment, sensor: GpuSensor, gpus: Sequence[str], metrics: BindingMetrics
-) -> BindingReader:
+    options: BindingsConfig, environment: Environment, sensor: GpuSensor, gpus: Sequence[str], metrics: BindingMetrics,
+    refusals: RefusalReport,
+) -> BindingReader:  # fmt: skip
     fixed = tuple(GpuBoard(uuid) for uuid in gpus)
     boards: Callable[[], Sequence[GpuBoard]] = lambda: fixed  # noqa: E731
     if isinstance(sensor, GpuInventory):
@@ -60,7 +64,8 @@ def _reader(
     plugins = [registry.get(name, Kind.BINDING) for name in options.source]
     sources = [plugin.factory(load_options(plugin.options), environment) for plugin in plugins]
     unallocated = Binding(topics.node_workload(environment.node))
-    return BindingReader(boards, sources, unallocated, keep_ms=round(1000 * options.keep_s), metrics=metrics)
+    keep_ms = round(1000 * options.keep_s)
+    return BindingReader(boards, sources, unallocated, keep_ms=keep_ms, metrics=metrics, refusals=refusals)
 
 
 def check(options: BindingsConfig, environment: Environment) -> Iterator[Finding]:
@@ -70,7 +75,8 @@ def check(options: BindingsConfig, environment: Environment) -> Iterator[Finding
     metrics = CollectorRegistry()
     try:
         sensor, gpus = find_sensor(environment)
-        snapshot = _reader(options, environment, sensor, gpus, BindingMetrics(metrics)).read(0)
+        own = BindingMetrics(metrics), RefusalReport(metrics)
+        snapshot = _reader(options, environment, sensor, gpus, *own).read(0)
     except WattlogError as error:
         yield ", ".join(options.source), error
         return

@@ -65,5 +65,5 @@ class ProcFs:
 def _user(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
-    except (KeyError, OverflowError):
+    except Exception:
         return ""

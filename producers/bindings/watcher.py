@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from contracts.errors import WattlogError
 from producers.api import BindingSource
 from producers.bindings.apportion import Binding, GpuShares, binding_weights
 from producers.bindings.claims import (
@@ -26,6 +25,7 @@ from producers.bindings.claims import (
 )
 from producers.bindings.metrics import BindingMetrics
 from producers.bindings.resolution import SharesByGpu, resolve_claims
+from producers.runtime.refusals import RefusalReport, refusal
 
 log = logging.getLogger(__name__)
 
@@ -59,22 +59,21 @@ class BindingReader:
 
     def __init__(
         self, list_boards: Callable[[], Boards], sources: Sequence[BindingSource], unallocated: Binding, *,
-        keep_ms: int, metrics: BindingMetrics,
+        keep_ms: int, metrics: BindingMetrics, refusals: RefusalReport,
     ) -> None:  # fmt: skip
+        self._refusals = refusals
         self._list_boards, self._unallocated, self._keep_ms, self._metrics = list_boards, unallocated, keep_ms, metrics
         self._states = [_SourceState(source) for source in sources]
         self._boards: Boards = ()
-        self._boards_fail = False
         self._logged_warnings: set[BindingWarning] = set()
         self._logged_shares: SharesByGpu = {}
 
     def read(self, now_ms: int) -> BindingSnapshot:
         """Read the sources in order and return the snapshot. A source that fails is counted and logged."""
         try:
-            self._boards, self._boards_fail = self._list_boards(), False
+            self._boards = self._list_boards()
         except Exception as error:  # The boards of the last reading hold on.
-            self._count_failure("topology", error, is_first=not self._boards_fail)
-            self._boards_fail = True
+            self._count_failure("topology", error, now_ms)
         free = {board.uuid for board in self._boards}
         boards_by_device = board_of_device(self._boards)
         claims: list[DeviceClaim] = []
@@ -102,22 +101,25 @@ class BindingReader:
         try:
             state.report, state.read_ms = state.source.read(free, now_ms), now_ms
         except Exception as error:  # A fault of one source costs no other source its GPUs.
-            self._count_failure(name, error, is_first=not state.is_failing)
-            state.is_failing = True
+            was_failing, state.is_failing = state.is_failing, True
             if isinstance(error, SourceAbsent) and state.read_ms is None:
+                self._metrics.failures.labels(name).inc()
+                log.log(logging.DEBUG if was_failing else logging.WARNING, "bindings: %s is skipped: %s", name, error)
                 return ClaimReport()
+            self._count_failure(name, error, now_ms)
             if state.read_ms is None or now_ms - state.read_ms > self._keep_ms:
                 return None
         else:
+            self._refusals.add(name, state.report.refused, now_ms)
             if state.is_failing:
                 log.warning("bindings: %s answers again", name)
             state.is_failing = False
         return state.report
 
-    def _count_failure(self, name: str, error: Exception, *, is_first: bool) -> None:
+    def _count_failure(self, name: str, error: Exception, now_ms: int) -> None:
         self._metrics.failures.labels(name).inc()
-        trace = None if isinstance(error, WattlogError) else error
-        log.log(logging.ERROR if is_first else logging.DEBUG, "bindings: %s: %s", name, error, exc_info=trace)
+        self._refusals.add(name, [refusal(error, "bindings")], now_ms, outcome="tried again")
+        log.debug("bindings: %s", name, exc_info=error)
 
     def _log_changes(self, snapshot: BindingSnapshot) -> None:
         """Log each change once."""

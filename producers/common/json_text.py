@@ -1,14 +1,17 @@
 """Work on JSON text that the decoder refuses as a whole, so that one malformed piece does not spoil its neighbours.
 
-Neither function recurses: any depth of nesting is fine.
+No function here recurses: any depth of nesting is fine.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from contracts.errors import BadInput
+
+Decoded = TypeVar("Decoded")
 
 _ESCAPE = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)|\\.", re.DOTALL)
 """A pair of surrogates, a lone surrogate (group 1), or another escape in a JSON string."""
@@ -41,6 +44,17 @@ def json_elements(text: bytes) -> Iterator[bytes]:
             yield text[start : token.start()].strip()
             start = token.end()
     raise BadInput("body", f"{len(text)} bytes", "is no JSON: the array is cut off, or its brackets do not match")
+
+
+def decode_or_repair(text: bytes, decode: Callable[[bytes], Decoded]) -> Decoded:
+    """Return what `decode` returns of a JSON text or, where it refuses that, of the repaired text.
+
+    Raises what `decode` raises of the repaired text.
+    """
+    try:
+        return decode(text)
+    except Exception:
+        return decode(repair(text))
 
 
 def repair(text: bytes, max_depth: int = 64) -> bytes:

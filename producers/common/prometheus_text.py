@@ -109,7 +109,7 @@ def parse_page(text: str) -> PrometheusPage:
             continue
         try:
             name, labels, value = _parse_line(line)
-        except (ValueError, LookupError, OverflowError) as error:
+        except Exception as error:
             malformed.append(RefusedLine(line[:MAX_LINE_CHARS], str(error)[:120] or "not a sample"))
             if len(malformed) > MAX_REFUSED:
                 raise BadInput("page", text[:60], f"over {MAX_REFUSED:,} lines are not Prometheus' text") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -18,13 +19,13 @@ import msgspec
 from contracts.errors import Unavailable
 from producers.common.http_client import Pages
 from producers.common.zeusd_address import SOCKET
+from producers.runtime.refusals import read_each, refusal, shorten
 
 log = logging.getLogger(__name__)
 
 OK, FORBIDDEN = 200, (401, 403)
 NOT_FOUND = 404
 _T = TypeVar("_T")
-_MALFORMED = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
 class ZeusdGpu(msgspec.Struct, frozen=True):
@@ -172,12 +173,12 @@ class ZeusdClient:
         return {}, errors
 
     def _devices(self, raw: tuple[msgspec.Raw, ...], kind: type[_T]) -> tuple[_T, ...]:
-        devices = []
-        for device in raw:
-            try:
-                devices.append(msgspec.json.decode(device, type=kind, strict=False))
-            except _MALFORMED as error:
-                log.warning("%s describes a device that is left out: %r: %s", self.url, bytes(device)[:80], error)
+        refused: list[str] = []
+        placed = ((f"{self.url}, device {n}", bytes(device)) for n, device in enumerate(raw))
+        decode = partial(msgspec.json.decode, type=kind, strict=False)
+        devices = list(read_each(placed, decode, refused, show=True))
+        for text in refused:
+            log.warning("a device is left out: %s", text)
         if raw and not devices:
             raise Unavailable(f"{self.url} does not answer as zeusd does: no device is readable", "Is that zeusd?")
         return tuple(devices)
@@ -197,7 +198,7 @@ class ZeusdClient:
             raise Unavailable(f"{self.url} answers {status}: it refuses the token", hint, lasting=True)
         try:
             errors = msgspec.json.decode(text, type=_Errors)
-        except _MALFORMED:
+        except Exception:
             raise Unavailable(f"{self.url}{path} answers {status}", "Its own log says why.") from None
         return DeviceErrors(status, errors.errors, errors.error or "no reason given")
 
@@ -209,19 +210,22 @@ class ZeusdClient:
     def _decode(self, text: str, kind: type[_T]) -> _T:
         try:
             return msgspec.json.decode(text, type=kind, strict=False)
-        except _MALFORMED as error:
-            raise Unavailable(f"{self.url} does not answer as zeusd does: {error}", "Is that zeusd?") from None
+        except Exception as error:
+            raise Unavailable(f"{self.url} does not answer as zeusd does: {shorten(error)}", "Is that zeusd?") from None
 
 
 def _decode_each(
     raw: dict[str, msgspec.Raw], devices: Collection[int], kind: type[_T]
 ) -> tuple[dict[int, _T], dict[int, str]]:
-    """Decode the value of each device alone: a malformed one costs no other. `raw` is by index as text."""
+    """Decode the value of each device alone: a malformed one costs no other. `raw` is by index as text.
+
+    The error of a malformed one is an `ItemRefusal`, those that zeusd reports are texts.
+    """
     readings, errors = dict[int, _T](), dict[int, str]()
     for device in devices:
         if str(device) in raw:
             try:
                 readings[device] = msgspec.json.decode(raw[str(device)], type=kind, strict=False)
-            except _MALFORMED as error:
-                errors[device] = f"malformed: {error}"
+            except Exception as error:
+                errors[device] = refusal(error, f"device {device}", bytes(raw[str(device)]))
     return readings, errors

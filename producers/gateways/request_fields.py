@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.errors import BadInput
 from contracts.events import MAX_SPAN_MS, MAX_TEXT, MAX_TIME_MS, MAX_TOKENS
 from producers.runtime.batching import RequestRow
+from producers.runtime.refusals import describe
 
 FieldPaths = tuple[str, ...]
 """Names of one field, best first. A name may be a path with dots."""
@@ -72,10 +73,8 @@ class RequestReader:
         """
         try:
             payload = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BadInput("line", line[:60], f"is no JSON: {error}") from None
-        except RecursionError:
-            raise BadInput("line", line[:60], "is nested too deeply") from None
+        except Exception as error:
+            raise BadInput("line", line[:60], f"is no JSON that can be read: {describe(error)}") from None
         if not isinstance(payload, dict):
             raise BadInput("line", line[:60], "is no JSON object")
         return self.row(payload, default_id)
@@ -185,7 +184,7 @@ def _time(field: str, value: Any) -> int:
         try:
             time = datetime.fromisoformat(value)
             ms = round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
-        except (ValueError, OverflowError):
+        except Exception:
             raise BadInput(field, value, "give RFC 3339, or epoch seconds or milliseconds") from None
     elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
         ms = round(value if value > _MS_ABOVE else value * 1000)

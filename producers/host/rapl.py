@@ -16,6 +16,7 @@ from contracts.errors import Unavailable
 from producers.common.printable import printable
 from producers.host.energy import CounterRange
 from producers.host.source import MAX_COUNTER_UJ, ZoneReadings
+from producers.runtime.refusals import refusal
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +59,12 @@ class RaplCounters:
         """Read every zone. Raises Unavailable naming the first file if none can be read."""
         counters_uj: dict[str, int] = {}
         failures: dict[str, str] = {}
-        first_error: Unavailable | None = None
+        first_error: Exception | None = None
         for zone in self._zones:
             try:
                 counters_uj[zone.name] = _read_number(zone.path / "energy_uj")
-            except Unavailable as error:
-                failures[zone.name] = str(error)
+            except Exception as error:
+                failures[zone.name] = refusal(error)
                 first_error = first_error or error
         if first_error is not None and not counters_uj:
             raise first_error
@@ -79,8 +80,8 @@ def zones(powercap: Path) -> Sequence[RaplZone]:
     for top in sorted(_top_folders(powercap), key=lambda path: _number(path.name)):
         try:
             result += _zones_of(top)
-        except Unavailable as error:
-            log.warning("a zone is left out: %s", error)
+        except Exception as error:
+            log.warning("a zone is left out: %s", refusal(error, top.name))
     return result
 
 
@@ -130,5 +131,5 @@ def _read_text(path: Path) -> str:
         return path.read_text("ascii").strip()
     except PermissionError:
         raise Unavailable(f"{path} may not be read by this user", _FORBIDDEN_HINT, reason="forbidden") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except Exception as error:
         raise Unavailable(f"{path} cannot be read: {error}", "Was the module unloaded?") from None

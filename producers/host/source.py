@@ -14,6 +14,7 @@ from producers.host.energy import CounterRange, HostCounterSnapshot, ZoneEnergy,
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.clock import Clock
 from producers.runtime.event_sequence import source_of
+from producers.runtime.refusals import at_place
 
 METER, UNIT = "host_energy_uj", "uJ"
 MAX_COUNTER_UJ = 2**63 - 1
@@ -66,7 +67,7 @@ class HostEnergySource:
         if delta.energy:
             batch = usage_batch([self._row(energy) for energy in delta.energy], delta.snapshot.event_ms)
             batches = [WorkloadBatch(self.cluster, topics.node_workload(self.node), batch, self.node)]
-        refused = (*delta.unknown, *(f"{zone}: {reason}" for zone, reason in readings.failures.items()))
+        refused = (*delta.unknown, *(at_place(zone, reason) for zone, reason in readings.failures.items()))
         return PollResult(batches, msgspec.msgpack.encode(delta.snapshot), refused=refused)
 
     def _row(self, energy: ZoneEnergy) -> UsageRow:

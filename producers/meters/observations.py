@@ -8,13 +8,13 @@ from typing import NamedTuple
 import msgspec
 
 from contracts import checks, topics
-from contracts.errors import Unavailable, WattlogError
+from contracts.errors import Unavailable
 from producers.api import PollResult, WorkloadBatch
-from producers.common.counter_delta import MAX_OBJECTS, CounterSnapshot, ObjectCounters, counter_deltas
+from producers.common.counter_delta import MAX_OBJECTS, CounterDelta, CounterSnapshot, ObjectCounters, counter_deltas
 from producers.meters import amounts
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.clock import Clock
-from producers.runtime.refusals import refusal
+from producers.runtime.refusals import read_each
 
 MAX_ROWS = 4_096
 """Rows in one event."""
@@ -68,13 +68,15 @@ class ObservedSource:
         result = counter_deltas(before, observation.snapshot)
         rows: dict[str, list[UsageRow]] = {}
         refused = list(observation.refused)
-        for delta in result.deltas:
-            try:
-                owner = observation.owners[delta.name]
-                _check_owner(owner)
-                rows.setdefault(owner.workload, []).extend(amounts.rows(delta, owner.tenant, owner.dimensions))
-            except Exception as error:
-                refused.append(refusal(error, f"{self.name}, {delta.name[:100]!r}"))
+
+        def read(delta: CounterDelta) -> tuple[str, list[UsageRow]]:
+            owner = observation.owners[delta.name]
+            _check_owner(owner)
+            return owner.workload, list(amounts.rows(delta, owner.tenant, owner.dimensions))
+
+        placed = ((f"{self.name}, {delta.name[:100]!r}", delta) for delta in result.deltas)
+        for workload, more in read_each(placed, read, refused):
+            rows.setdefault(workload, []).extend(more)
         notes = list(observation.notes)
         if result.resets:
             notes.append(f"{result.resets} counters went back: their count since the last observation is unknown")
@@ -106,7 +108,7 @@ def describe_observation(source: ObservedSource, clock: Clock) -> tuple[str, Exc
     """Return a source's name, and the number of its objects with their workloads, or why they cannot be read."""
     try:
         observation = source.observe(clock)
-    except WattlogError as error:
+    except Exception as error:
         return source.name, error
     workloads = ", ".join(sorted({owner.workload for owner in observation.owners.values()})[:5])
     notes = "".join(f"; {note}" for note in observation.notes[:3])

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from contracts import checks, topics
-from contracts.errors import BadInput, BadSetting, WattlogError
+from contracts.errors import BadInput, BadSetting
 from producers.api import PollResult, WorkloadBatch
 from producers.meters.observations import MAX_ROWS
 from producers.meters.query_config import QueryConfig
@@ -54,12 +54,12 @@ class RowTemplate(NamedTuple):
 class WindowQuery:
     """Meters the rows that `ask` returns for each window.
 
-    `ask` returns single rows that it refuses as BadInput. It raises a WattlogError if the window cannot be queried now.
+    `ask` adds single rows that it refuses to the list that it gets. It raises if the window cannot be queried now.
     """
 
     def __init__(
         self, kind: str, name: str, schedule: MeterSchedule,
-        ask: Callable[[MeterWindow], Iterable[QueryRow | BadInput]],
+        ask: Callable[[MeterWindow, list[str]], Iterable[QueryRow]],
     ) -> None:  # fmt: skip
         self.kind, self.name, self._schedule, self._ask = kind, name, schedule, ask
         self.every_ms = min(schedule.every_ms, 10_000)
@@ -78,13 +78,10 @@ class WindowQuery:
         window = windows[0]
         groups: dict[tuple[str, str], list[UsageRow]] = {}
         refused: list[str] = []
-        for n, row in enumerate(self._ask(window)):
-            if n >= MAX_QUERY_ROWS:
+        for n, row in enumerate(self._ask(window, refused)):
+            if n + len(refused) >= MAX_QUERY_ROWS:
                 raise BadInput(self.name, f"more than {MAX_QUERY_ROWS:,} rows", "query sums of fewer groups")
-            if isinstance(row, BadInput):
-                refused.append(f"{self.name}: {row}")
-            else:
-                groups.setdefault((row.cluster, row.workload), []).append(row.row)
+            groups.setdefault((row.cluster, row.workload), []).append(row.row)
         batches = [
             WorkloadBatch(cluster, workload, usage_batch(rows[start : start + MAX_ROWS], window.t1_ms), self.name)
             for (cluster, workload), rows in sorted(groups.items())
@@ -100,26 +97,21 @@ class WindowQuery:
         return ["answers rows again" if has_rows else "answers no row: do the names in it exist?"]
 
 
-def query_row(
-    values: Mapping[str, str], quantity: str, window: MeterWindow, template: RowTemplate
-) -> QueryRow | BadInput:
-    """Return the row whose columns or labels have these `values`, or an error if the log cannot store it."""
+def query_row(values: Mapping[str, str], quantity: str, window: MeterWindow, template: RowTemplate) -> QueryRow:
+    """Return the row whose columns or labels have these `values`. Raises BadInput if the log cannot store it."""
     fields = {field: values.get(name, "") for field, name in template.columns.items() if name}
     dimensions = {n: v for n, v in sorted(values.items()) if n not in template.columns.values() and v}
     cluster, workload = fields.get("cluster") or template.cluster, fields.get("workload") or template.workload
     tenant = fields.get("tenant") or template.tenant
     session_id, trace_id, step = (fields.get(name, "") for name in ("session_id", "trace_id", "step"))
-    try:
-        topics.check_name("cluster", cluster)
-        topics.check_name("workload", workload)
-        checks.payers("tenant", (tenant,))
-        for name, text in (("session_id", session_id), ("trace_id", trace_id), ("step", step)):
-            checks.text(name, (text,))
-        checks.dimensions("dimensions", (dimensions,))
-        if not checks.is_decimal(quantity):
-            raise BadInput("quantity", quantity, "give a plain number")
-    except BadInput as error:
-        return error
+    topics.check_name("cluster", cluster)
+    topics.check_name("workload", workload)
+    checks.payers("tenant", (tenant,))
+    for name, text in (("session_id", session_id), ("trace_id", trace_id), ("step", step)):
+        checks.text(name, (text,))
+    checks.dimensions("dimensions", (dimensions,))
+    if not checks.is_decimal(quantity):
+        raise BadInput("quantity", quantity, "give a plain number")
     event_id = _digest(
         [template.meter, str(window.t0_ms), str(window.t1_ms), cluster, workload, *map(str, sorted(values.items()))]
     )
@@ -147,7 +139,7 @@ def _digest(parts: Sequence[str]) -> str:
 
 def window_queries(
     kind: str, queries: Sequence[QueryConfig], where: str, cluster: str,
-    ask: Callable[[str, RowTemplate, MeterWindow], Iterable[QueryRow | BadInput]],
+    ask: Callable[[str, RowTemplate, MeterWindow, list[str]], Iterable[QueryRow]],
 ) -> list[WindowQuery]:  # fmt: skip
     """Build a source for each query. `where` is the address without secrets, `cluster` that of queries that name none.
 
@@ -176,7 +168,7 @@ def describe_results(sources: Sequence[WindowQuery], clock: Clock) -> Iterator[t
     for source in sources:
         try:
             result = source.collect(None, clock)
-        except WattlogError as error:
+        except Exception as error:
             yield source.name, error
             continue
         rows = sum(len(batch.batch) for batch in result.batches)

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from contracts.errors import BadInput
 from contracts.events import MAX_TEXT
 from producers.recordings.base import BadRow, bad_row
+from producers.runtime.refusals import describe
+
+Row = TypeVar("Row")
 
 MAX_LINE = 65_536
 """Characters in one line."""
@@ -103,6 +107,20 @@ class CsvTable:
                 yield CsvLine(self, number, cells)
 
 
+def read_rows(table: CsvTable, read: Callable[[CsvLine], Row]) -> Iterator[Row | BadRow]:
+    """Yield the result of `read` for each line of a table, or the report of the line, whatever `read` raises."""
+    for line in table:
+        if isinstance(line, BadRow):
+            yield line
+            continue
+        try:
+            row = read(line)
+        except Exception as error:
+            yield line.bad(error)
+            continue
+        yield row
+
+
 class CsvLine:
     """One row. Its getters raise `BadCell` for a cell that they cannot read."""
 
@@ -143,8 +161,12 @@ class CsvLine:
         except ValueError as error:
             raise BadCell(name, value, str(error)) from None
 
-    def bad(self, error: BadCell) -> BadRow:
-        return bad_row(self._table.path, self.number, self._table.header(error.column), error.value, error.reason)
+    def bad(self, error: Exception) -> BadRow:
+        """Return the report of a row that was refused with an error of any class."""
+        if isinstance(error, BadCell):
+            return bad_row(self._table.path, self.number, self._table.header(error.column), error.value, error.reason)
+        text = ",".join(self._cells)
+        return bad_row(self._table.path, self.number, "", text, f"cannot be read ({describe(error)})")
 
 
 class BadCell(Exception):  # noqa: N818 - a control-flow signal within this package, turned into a BadRow

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Context, Decimal, DecimalException, localcontext
+from decimal import Context, Decimal, localcontext
+from operator import itemgetter
 from typing import Literal
 from urllib.parse import quote
 
@@ -21,6 +22,7 @@ from producers.runai.meters import METERS, RUNNING, WORKLOAD_MINUTES, RunAiMeter
 from producers.runai.responses import RunAiMeasurement, RunAiSample, epoch_ms
 from producers.runai.windows import ReadUnit, RunAiWindow
 from producers.runtime.batching import UsageRow, decimal_text
+from producers.runtime.refusals import read_each
 
 _EXACT = Context(prec=80)
 _MINUTE_MS = 60_000
@@ -86,8 +88,14 @@ def normalise(unit: ReadUnit, measurements: Iterable[RunAiMeasurement], terms: R
         labelled = {_labels(m): m for m in answered[:MAX_DEVICES]}
         if len(labelled) < min(len(answered), MAX_DEVICES):
             result.refused.append(f"{metric} of {unit.title}: several measurements have the same labels, one is read")
-        for labels, measurement in sorted(labelled.items()):
+        placed = ((f"{metric} of {unit.title}", item) for item in sorted(labelled.items(), key=itemgetter(0)))
+
+        def add(item: tuple[tuple[tuple[str, str], ...], RunAiMeasurement], metric: str = metric) -> None:
+            labels, measurement = item
             _add_rows(unit, metric, dict(labels), measurement.values or [], samples, terms, result)
+
+        for _ in read_each(placed, add, result.refused):
+            pass
     return result
 
 
@@ -158,7 +166,7 @@ def _value(text: str) -> Decimal | None:
     """Return a finite number of at most 41 digits before the point, or None for another text."""
     try:
         value = Decimal(text)
-    except DecimalException:
+    except Exception:
         return None
     return value if value.is_finite() and value.adjusted() <= _MAX_EXPONENT else None
 

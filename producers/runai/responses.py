@@ -15,17 +15,17 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from contracts.errors import Unavailable
-from producers.common.json_text import repair
+from producers.common.json_text import decode_or_repair
+from producers.runtime.refusals import ItemRefusal, refusal, shorten
 
 _Answer = TypeVar("_Answer")
-_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 class MalformedItem(NamedTuple):
-    """An item of a list that cannot be decoded. `id` is a digest of its text."""
+    """An item of a list that cannot be decoded, and why. `id` is a digest of its text, as the place of a page."""
 
     id: str
-    error: str
+    refusal: ItemRefusal
 
 
 class RunAiToken(msgspec.Struct, rename="camel"):
@@ -98,11 +98,10 @@ class RunAiMeasurements(msgspec.Struct):
 def decode(body: bytes, kind: type[_Answer], place: str) -> _Answer:
     """Decode a body. Raises Unavailable if it is something else: a proxy's page, or an answer of another version."""
     try:
-        return _decode(body, kind)
-    except _ERRORS as error:
-        raise Unavailable(
-            f"{place} gives what cannot be read: {error}", "Is that the address of Run:ai?", reason="answer"
-        ) from None
+        return decode_or_repair(body, msgspec.json.Decoder(kind).decode)
+    except Exception as error:
+        problem = f"{place} gives what cannot be read: {shorten(error)}"
+        raise Unavailable(problem, "Is that the address of Run:ai?", reason="answer") from None
 
 
 def decode_items(
@@ -120,7 +119,7 @@ def well_formed(items: Iterable[_Answer | MalformedItem], refused: list[str]) ->
     kept, errors = list[_Answer](), list[str]()
     for item in items:
         if isinstance(item, MalformedItem):
-            errors.append(item.error)
+            errors.append(item.refusal)
         else:
             kept.append(item)
     if errors and not kept:
@@ -132,8 +131,9 @@ def well_formed(items: Iterable[_Answer | MalformedItem], refused: list[str]) ->
 def _decode_item(raw: msgspec.Raw, kind: type[_Answer], place: str) -> _Answer | MalformedItem:
     try:
         return msgspec.json.decode(raw, type=kind)
-    except _ERRORS as error:
-        return MalformedItem(f"malformed {blake2b(raw, digest_size=16).hexdigest()}", f"{place}: {error}")
+    except Exception as error:
+        reason = refusal(error, place, bytes(raw))
+        return MalformedItem(f"malformed {blake2b(raw, digest_size=16).hexdigest()}", reason)
 
 
 def clusters(body: bytes, place: str) -> list[RunAiCluster]:
@@ -141,13 +141,6 @@ def clusters(body: bytes, place: str) -> list[RunAiCluster]:
     if body.lstrip().startswith(b"["):
         return decode(body, list[RunAiCluster], place)
     return decode(body, RunAiClusters, place).clusters or []
-
-
-def _decode(body: bytes, kind: type[_Answer]) -> _Answer:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except _ERRORS:
-        return msgspec.json.decode(repair(body), type=kind)
 
 
 def epoch_ms(text: str | None) -> int | None:

@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 from contracts import topics
@@ -22,12 +23,13 @@ from producers.runai.batches import batches
 from producers.runai.client import RunAiClient
 from producers.runai.listing import RunAiListing
 from producers.runai.metrics import RunAiMetrics
-from producers.runai.normalise import RowTerms, normalise
+from producers.runai.normalise import NormalisedRows, RowTerms, normalise
 from producers.runai.responses import RunAiPod, RunAiWorkload, stamp
 from producers.runai.schedule import WindowSchedule
 from producers.runai.windows import ReadUnit, RunAiCheckpoint, RunAiWindow
 from producers.runtime.batching import UsageRow
 from producers.runtime.clock import Clock
+from producers.runtime.refusals import describe, read_each, refusal
 
 log = logging.getLogger(__name__)
 
@@ -193,20 +195,27 @@ class RunAiSource:
                 raw = responses.decode(answer.body, responses.RunAiMeasurements, path).measurements
                 items = responses.decode_items(raw, responses.RunAiMeasurement, path)
                 measurements = responses.well_formed(items, refused)
-            except Unavailable as error:
+            except Exception as error:  # Of any class: it is this unit's, and no other's.
                 failed += metrics
-                why, reason = str(error), error.reason
+                why, reason = describe(error), type(error).__name__
+                if isinstance(error, Unavailable):
+                    why, reason = str(error), error.reason
+                else:
+                    refused.append(refusal(error, _title(unit)))
                 continue
-            result = normalise(requested, measurements, self._terms)
-            if answer.partial and result.absent:
-                failed += result.absent
-                why, reason = "Run:ai says that its answer is incomplete (207)", "partial"
-            for metric, missing in result.missing.items():
-                if metric not in failed:
-                    self._metrics.missing.labels(metric).inc(missing)
-            rows += result.rows
-            refused += result.refused
+            for result in read_each([(_title(requested), measurements)], partial(self._normalise, requested), refused):
+                if answer.partial and result.absent:
+                    failed += result.absent
+                    why, reason = "Run:ai says that its answer is incomplete (207)", "partial"
+                for metric, missing in result.missing.items():
+                    if metric not in failed:
+                        self._metrics.missing.labels(metric).inc(missing)
+                rows += result.rows
+                refused += result.refused
         return UnitResult(unit, rows, refused, tuple(failed), why, reason)
+
+    def _normalise(self, unit: ReadUnit, measurements: Sequence[responses.RunAiMeasurement]) -> NormalisedRows:
+        return normalise(unit, measurements, self._terms)
 
     def _params(self, unit: ReadUnit) -> dict[str, str]:
         return {

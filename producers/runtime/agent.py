@@ -125,13 +125,14 @@ class Agent:
         begun = self._clock.monotonic_ms()
         bindings = self._bindings()
         try:
-            readings = self._sensor.readings(self._clock)
+            readings = list(self._sensor.readings(self._clock))
+            refused = self._sensor.drain_refused() if isinstance(self._sensor, ReportsRefusals) else ()
         except Exception as error:  # Of any class: the counter of the next sample covers the time.
             self.metrics.sample_errors.inc()
-            self.metrics.refusals.add(self._config.kind, [refusal(error, "no reading")], begun)
+            self.metrics.refusals.add(self._config.kind, [refusal(error, "no reading")], begun, outcome="tried again")
+            log.debug("%s", self._config.kind, exc_info=error)
             return
-        if isinstance(self._sensor, ReportsRefusals):
-            self.metrics.refusals.add(self._config.kind, self._sensor.drain_refused(), begun)
+        self.metrics.refusals.add(self._config.kind, refused, begun)
         known = set(self._states)
         for reading in readings:
             try:
@@ -139,7 +140,7 @@ class Agent:
                 binding = bindings.get(reading.gpu_uuid, self._unallocated)
                 self._add(reading, (BindingShare(binding),) if isinstance(binding, Binding) else binding)
             except Exception as error:  # A bad reading must not stop the measurement of the other GPUs.
-                self.metrics.refusals.add(self._config.kind, [refusal(error, "a reading", str(reading))], begun)
+                self.metrics.refusals.add(self._config.kind, [refusal(error, "a reading", reading)], begun)
         if new := [uuid for uuid in self._states if uuid not in known]:
             # Only the new GPUs: the other checkpoints must not advance past intervals that are still in memory.
             self._store([], self._encode_checkpoints(new), "the first checkpoint of new GPUs")
@@ -263,7 +264,8 @@ class Agent:
             self._shares[reading.gpu_uuid] = shares
 
     def _check_names(self, reading: GpuReading) -> None:
-        """Raise BadInput for a GPU whose names the event contract refuses: its intervals could never be sent."""
+        """Raise BadInput for names or a time that the event contract refuses: the intervals could never be sent."""
+        checks.clock(reading.t_ms)
         names = (reading.gpu_uuid, reading.hardware)
         if names not in self._checked:
             checks.text("gpu_uuid", (reading.gpu_uuid,), empty=False)

@@ -33,7 +33,7 @@ def run_gpu_sensor(sensor: GpuSensor, environment: Environment, kafka: Mapping[s
     if environment.stop.is_set():
         return
     show_evidence(sensor, environment.metrics)
-    bindings = holders(environment, sensor, gpus)
+    bindings = holders(environment, sensor, gpus, metrics.refusals)
     config = AgentConfig(
         settings.cluster, environment.node, round(1000 / settings.sample_hz), settings.publish_ms, sensor.kind,
         boot=boot_id(), held_ms=bindings.record_ms,

@@ -16,17 +16,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from contracts.errors import WattlogError
 from contracts.events import Event
 from producers.api import Environment, PolledSource, PollResult, WorkloadBatch
 from producers.runtime.clock import Clock
 from producers.runtime.delivery import Outbox, outgoing
 from producers.runtime.event_sequence import Sequencer, event_of, source_of
 from producers.runtime.outbox import open_outbox, serve_metrics
-from producers.runtime.refusals import RefusalReport, refusal
+from producers.runtime.refusals import RefusalReport, read_each, refusal
 from producers.runtime.spool import Outgoing
 
 log = logging.getLogger(__name__)
@@ -120,15 +120,13 @@ class PollLoop:
             result = source.collect(self._checkpoints[name], self._clock)
         except Exception as error:  # Of any class: a source never ends the process, and never the other sources.
             self._failures[name] = self._failures.get(name, 0) + 1
-            self._failed(name, error, first=self._failures[name] == 1)
-            if not isinstance(error, WattlogError):
-                self._metrics.refusals.add(name, [refusal(error)], self._clock.monotonic_ms())
+            self._failed(name, error)
             return False
         try:
             events, refused = self._store(source, result)
-        except WattlogError as error:
-            self._failed(name, error, first=self._failures.get(name, 0) == 0)
+        except Exception as error:  # Of any class: a result that is none, or a spool that takes no more.
             self._failures.setdefault(name, 1)
+            self._failed(name, error)
             return False
         self._checkpoints[name] = result.checkpoint
         self._report(name, result, events, refused)
@@ -139,28 +137,35 @@ class PollLoop:
 
         Raises Unavailable where there is no room; then nothing is stored.
         """
-        events, messages, refused = list[Event](), list[Outgoing](), list[str]()
-        for batch in result.batches:
-            event = self._event(source, batch)
-            try:
-                messages.append(outgoing(event))
-            except Exception as error:
-                self._numbers.take_back(event.source, event.seq)
-                refused.append(refusal(error, f"{len(batch.batch)} rows of {batch.cluster}/{batch.workload}"))
-            else:
-                events.append(event)
+        events: list[Event] = []
+        messages: list[Outgoing] = []
+        refused: list[str] = []
+        placed = ((f"batch {n} of {len(result.batches)}", batch) for n, batch in enumerate(result.batches, 1))
         try:
+            for event, message in read_each(placed, partial(self._message, source), refused):
+                events.append(event)
+                messages.append(message)
             self._outbox.offer(messages, {CHECKPOINT_PREFIX + source.name: result.checkpoint})
-        except WattlogError:
+        except Exception:
             for event in reversed(events):
                 self._numbers.take_back(event.source, event.seq)
             raise
         return events, refused
 
-    def _failed(self, name: str, error: Exception, *, first: bool) -> None:
+    def _message(self, source: PolledSource, batch: WorkloadBatch) -> tuple[Event, Outgoing]:
+        """Return the next event of a batch, with its message. Raises what the event contract refuses it with."""
+        event = self._event(source, batch)
+        try:
+            return event, outgoing(event)
+        except Exception:
+            self._numbers.take_back(event.source, event.seq)
+            raise
+
+    def _failed(self, name: str, error: Exception) -> None:
         self._metrics.errors.labels(name).inc()
         self._metrics.up.labels(name).set(0)
-        log.log(logging.ERROR if first else logging.DEBUG, "%s is tried again: %s", name, refusal(error))
+        self._metrics.refusals.add(name, [refusal(error)], self._clock.monotonic_ms(), outcome="tried again")
+        log.debug("%s", name, exc_info=error)
 
     def _report(self, name: str, result: PollResult, events: Sequence[Event], refused: Sequence[str]) -> None:
         refusals = [*result.refused, *refused]

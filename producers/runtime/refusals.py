@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter
@@ -22,7 +23,7 @@ WINDOW_MS = 60_000
 SHOWN_CHARS = 80
 """Maximum number of characters of an error or of an item that a refusal quotes."""
 INVALID = "invalid"
-"""Reason of an invalid value; other reasons are the names of exceptions."""
+"""Reason of an invalid value; other reasons are those of `Unavailable`, and the names of exceptions."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,10 +47,20 @@ def refusal(error: Exception, place: str = "", piece: object = None) -> ItemRefu
     """
     prefix = f"{place}: " if place else ""
     if isinstance(error, BadInput | Unavailable):
-        return ItemRefusal(f"{prefix}{error}")
+        return ItemRefusal(f"{prefix}{error}", error.reason if isinstance(error, Unavailable) else INVALID)
     name = type(error).__name__
     excerpt = "" if piece is None else f": {shorten(piece)}"
-    return ItemRefusal(f"{prefix}cannot be read ({name}: {shorten(error)}){excerpt}", name)
+    return ItemRefusal(f"{prefix}cannot be read ({describe(error)}){excerpt}", name)
+
+
+def at_place(place: str, text: str) -> ItemRefusal:
+    """Return a refusal with the place of the message or file that its item is part of."""
+    return ItemRefusal(f"{place}: {text}", getattr(text, "reason", INVALID))
+
+
+def describe(error: Exception) -> str:
+    """Return an error's class and the beginning of its message."""
+    return f"{type(error).__name__}: {shorten(error)}"
 
 
 def shorten(value: object) -> str:
@@ -79,6 +90,16 @@ def read_each(
         yield result
 
 
+@dataclass
+class _LogWindow:
+    """A stretch of time of one source: what was logged in it."""
+
+    end_ms: int
+    logged: int = 0
+    unlogged: int = 0
+    last: str = ""
+
+
 class RefusalReport:
     """Counter and bounded log of a process's refusals."""
 
@@ -86,21 +107,27 @@ class RefusalReport:
         self._refused = Counter(
             "wattlog_producer_refused", "Items and reads that were refused", ["source", "reason"], registry=registry
         )
-        self._windows: dict[str, tuple[int, int]] = {}
-        """By source: the end of its logging window (monotonic ms), and the refusals in it."""
+        self._windows: dict[str, _LogWindow] = {}
+        """By source."""
 
-    def add(self, source: str, refusals: Sequence[str], now_ms: int) -> None:
-        """Count a source's refusals, and log the first ones of each window; `now_ms` is monotonic."""
+    def add(self, source: str, refusals: Sequence[str], now_ms: int, *, outcome: str = "left out") -> None:
+        """Count a source's refusals, and log the first ones of each window; `now_ms` is monotonic.
+
+        A refusal like the one before it is counted only.
+        """
         for text in refusals:
             self._refused.labels(source, getattr(text, "reason", INVALID)).inc()
-            if self._may_log(source, now_ms):
-                log.warning("%s: left out: %s", source, text)
+            window = self._window(source, now_ms)
+            if window.logged < MAX_LOGGED and text != window.last:
+                window.logged, window.last = window.logged + 1, text
+                log.warning("%s: %s: %s", source, outcome, text)
+            else:
+                window.unlogged += 1
 
-    def _may_log(self, source: str, now_ms: int) -> bool:
-        end_ms, count = self._windows.get(source, (now_ms, 0))
-        if now_ms >= end_ms:
-            if count > MAX_LOGGED:
-                log.warning("%s: left out: %d more like these", source, count - MAX_LOGGED)
-            end_ms, count = now_ms + WINDOW_MS, 0
-        self._windows[source] = (end_ms, count + 1)
-        return count < MAX_LOGGED
+    def _window(self, source: str, now_ms: int) -> _LogWindow:
+        window = self._windows.get(source)
+        if window is None or now_ms >= window.end_ms:
+            if window and window.unlogged:
+                log.warning("%s: %d more like these", source, window.unlogged)
+            window = self._windows[source] = _LogWindow(now_ms + WINDOW_MS)
+        return window

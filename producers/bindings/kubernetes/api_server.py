@@ -14,6 +14,7 @@ import msgspec
 from contracts.errors import Unavailable
 from producers.bindings.kubernetes.pods import LabelledPod, PodListing
 from producers.common.time_limit import OverTimeError, TimeLimit
+from producers.runtime.refusals import read_each, shorten
 
 TIMEOUT_S = 2.0
 MAX_BYTES = 32 * 2**20
@@ -46,7 +47,7 @@ class ApiServer:
         try:
             token = self._token_file.read_text("utf-8").strip()
             verify = ssl.create_default_context(cafile=str(self._ca_file)) if url.startswith("https") else False
-        except (OSError, ValueError) as error:
+        except Exception as error:
             raise Unavailable(
                 f"The service account's token or CA cannot be read: {error}", "Are they mounted (k8s/base/agent.yaml)?"
             ) from None
@@ -88,14 +89,12 @@ def _parse_pods(body: bytes, url: str) -> PodListing:
     """Parse a list of pods. Raises Unavailable if no part of it is one."""
     try:
         items = msgspec.json.decode(body, type=_PodList).items
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise Unavailable(f"{url} does not answer with a list of pods: {error}", "Is that the API server?") from None
-    pods, refused = list[LabelledPod](), list[str]()
-    for item in items:
-        try:
-            pods.append(msgspec.json.decode(item, type=LabelledPod))
-        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            refused.append(f"{bytes(item)[:60]!r}: {error}")
+    except Exception as error:
+        problem = f"{url} does not answer with a list of pods: {shorten(error)}"
+        raise Unavailable(problem, "Is that the API server?", reason="answer") from None
+    refused: list[str] = []
+    placed = ((f"pod {n} of the list", bytes(item)) for n, item in enumerate(items))
+    pods = list(read_each(placed, msgspec.json.Decoder(LabelledPod).decode, refused, show=True))
     if refused and not pods:
         raise Unavailable(f"{url} does not answer with a list of pods: {refused[0]}", "Is that the API server?")
     return PodListing({(pod.metadata.namespace, pod.metadata.name): pod for pod in pods}, refused)

@@ -16,7 +16,6 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from contracts.errors import WattlogError
 from producers.bindings.claims import (
     BindingWarning,
     Boards,
@@ -28,6 +27,7 @@ from producers.bindings.claims import (
 )
 from producers.bindings.config import PodLabelNames
 from producers.common.printable import printable
+from producers.runtime.refusals import read_each, refusal, shorten
 
 NAME = "kubernetes"
 LABELS_MS = 60_000
@@ -125,18 +125,21 @@ class KubernetesBindings:
     def read(self, boards: Boards, now_ms: int) -> ClaimReport:
         devices = self._kubelet.devices()
         warnings: list[BindingWarning] = []
+        refused: list[str] = []
         if devices and self._must_list_pods(devices, now_ms):
             try:
                 self._listing, self._read_ms = self._api.pods(), now_ms
-            except WattlogError as error:
-                warnings.append(BindingWarning("unknown_holder", f"labels of pods cannot be read: {error}"))
+                refused += self._listing.refused
+            except Exception as error:
+                refused.append(refusal(error, "labels of pods"))
+                warnings.append(BindingWarning("unknown_holder", f"labels of pods cannot be read: {shorten(error)}"))
                 if self._read_ms is None or now_ms - self._read_ms > self._keep_ms:
                     self._listing = PodListing({})
-        if refused := self._listing.refused:
-            message = f"{len(refused)} pods of the API server are malformed, such as {refused[0]}"
+        if malformed := self._listing.refused:
+            message = f"{len(malformed)} pods of the API server are malformed, such as {malformed[0]}"
             warnings.append(BindingWarning("unknown_holder", message))
         report = claims(devices, self._listing.pods, self._labels, self._tenant_from)
-        return ClaimReport(report.claims, (*warnings, *report.warnings))
+        return ClaimReport(report.claims, (*warnings, *report.warnings), (*refused, *report.refused))
 
     def _must_list_pods(self, devices: Sequence[PodDevice], now_ms: int) -> bool:
         if self._read_ms is None or now_ms - self._read_ms >= LABELS_MS:
@@ -155,7 +158,9 @@ def claims(
     """Return the claims of containers, by the labels of their pods."""
     result: list[DeviceClaim] = []
     warnings: dict[BindingWarning, None] = {}
-    for d in devices:
+    refused: list[str] = []
+
+    def add(d: PodDevice) -> None:
         device, _, replica = d.device.partition("::")
         pod = pods.get((d.namespace, d.pod))
         if pod is None:
@@ -166,7 +171,10 @@ def claims(
             holder, holder_warnings = _holder(d, pod, labels, tenant_from)
             warnings.update(dict.fromkeys(holder_warnings))
             result.append(DeviceClaim(device, holder, replica))
-    return ClaimReport(result, tuple(warnings))
+
+    for _ in read_each(((f"a device of {d.place}", d) for d in devices), add, refused):
+        pass
+    return ClaimReport(result, tuple(warnings), tuple(refused))
 
 
 def _holder(

@@ -74,7 +74,7 @@ class Scontrol:
         try:
             process = subprocess.run(command, capture_output=True, timeout=self._timeout_s, check=True)  # noqa: S603
             (record,) = msgspec.json.decode(process.stdout, type=_JobResponse).jobs
-        except (OSError, subprocess.SubprocessError, msgspec.MsgspecError, ValueError, RecursionError) as error:
+        except Exception as error:
             message = f"scontrol does not say what job {number} is: {type(error).__name__}"
             raise Unavailable(message, "Try `scontrol show job --json` as the agent's user.") from None
         return SlurmJob(record.name, record.account, record.user_id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from stat import S_ISREG
 from typing import Literal
 
 import msgspec
@@ -76,6 +77,8 @@ class AccessLog:
     def _file(self, before: AccessLogCheckpoint | None) -> tuple[Path, int, bool]:
         """Return the file to read now, the offset to start at, and whether the gateway has left the file."""
         current = self._path.stat()
+        if not S_ISREG(current.st_mode):  # A pipe would be waited for, and has no offsets.
+            raise OSError(0, "it is no regular file")
         if before is None:
             return self._path, current.st_size if self._begin == "end" else 0, False
         if current.st_ino == before.inode:

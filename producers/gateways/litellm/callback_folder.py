@@ -8,6 +8,7 @@ The callback leaves a file after minutes.
 from __future__ import annotations
 
 from pathlib import Path
+from stat import S_ISREG
 
 import msgspec
 
@@ -87,6 +88,8 @@ class CallbackFolder:
                 if not path.name.isprintable():
                     raise OSError(0, "its name cannot be printed")
                 stat = path.stat()
+                if not S_ISREG(stat.st_mode):  # A pipe would be waited for.
+                    raise OSError(0, "it is no regular file")
                 old = now_ms - stat.st_mtime_ns // 1_000_000 > OLD_MS
                 if old and path.name in offsets and start >= stat.st_size:
                     path.unlink()  # `offsets` comes from a stored checkpoint, so the lines of the file are safe.

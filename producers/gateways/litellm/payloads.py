@@ -19,7 +19,7 @@ from producers.gateways.litellm.callback import without_secrets
 from producers.gateways.request_fields import FieldPaths, RequestFields, RequestReader
 from producers.runtime.batching import decimal_text
 from producers.runtime.deduplication import KnownNames
-from producers.runtime.refusals import read_each
+from producers.runtime.refusals import describe, read_each
 
 MAX_CALLS = 65_536
 """Calls in one body."""
@@ -172,7 +172,7 @@ def _decode_array(body: bytes) -> list[object]:
     """Return the elements of a JSON array: decoded, or as JSON if one of them cannot be decoded."""
     try:
         return list(msgspec.json.decode(body, type=list[Any]))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except Exception:
         return list(json_elements(body))
 
 
@@ -190,10 +190,8 @@ def _decode_lines(body: bytes) -> list[object]:
 def _decode_json(text: bytes) -> Any:
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadInput("body", f"{len(text)} bytes", f"is no JSON: {error}") from None
-    except RecursionError:
-        raise BadInput("body", f"{len(text)} bytes", "is nested too deeply") from None
+    except Exception as error:  # A message of msgspec names a place, never the text there.
+        raise BadInput("body", f"{len(text)} bytes", f"is no JSON that can be read: {describe(error)}") from None
 
 
 def _status(payload: Mapping[str, Any]) -> str:
@@ -211,7 +209,7 @@ def _spend(payload: Mapping[str, Any]) -> str:
         return ""
     try:
         usd = decimal_text("response_cost", float(cost))
-    except (TypeError, ValueError, OverflowError):
+    except Exception:
         raise BadInput("response_cost", type(cost).__name__, "give USD") from None
     if usd.startswith("-"):
         raise BadInput("response_cost", usd, "give USD, 0 or more")

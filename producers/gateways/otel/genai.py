@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.errors import AccessDenied, BadInput, Unavailable
+from contracts.errors import BadInput
 from producers.gateways.calls import UNKNOWN, AgentUsage, InferenceCall, check_end_ms, text_or_empty
 from producers.gateways.otel.otlp import decode_spans
 from producers.gateways.otel.span_tree import SpanTree, call_names
@@ -38,7 +38,7 @@ from producers.gateways.otel.spans import (
 from producers.gateways.request_fields import FieldPaths, RequestFields, RequestReader
 from producers.runtime.batching import UsageRow
 from producers.runtime.deduplication import DOUBLE, KnownNames
-from producers.runtime.refusals import refusal
+from producers.runtime.refusals import read_each
 
 Kind = Literal["client", "internal", "server", "producer", "consumer"]
 _KINDS: Mapping[int, Kind] = {
@@ -139,18 +139,18 @@ class GenAIReader:
         """
         tree, refused, skipped = SpanTree(spans), list[str](), Counter[str]()
         calls: list[InferenceCall | AgentUsage] = []
-        for span in tree.inner_first():
-            reason = self._skip_reason(span)
-            if reason:
+
+        def read(span: Span) -> tuple[Span, InferenceCall | AgentUsage | None]:
+            if reason := self._skip_reason(span):
                 skipped[reason] += 1
-                continue
-            try:
-                call = self._usage(span, tree) if _text(span, OPERATION) in AGENTS else self._call(span, tree)
-                check_end_ms(span.end_ns // 1_000_000, latest_ms)
-            except (AccessDenied, Unavailable):
-                raise
-            except Exception as error:
-                refused.append(refusal(error, f"span {span.trace_id[:32]}/{span.span_id[:16]}"))
+                return span, None
+            call = self._usage(span, tree) if _text(span, OPERATION) in AGENTS else self._call(span, tree)
+            check_end_ms(span.end_ns // 1_000_000, latest_ms)
+            return span, call
+
+        placed = ((f"span {span.trace_id[:32]}/{span.span_id[:16]}", span) for span in tree.inner_first())
+        for span, call in read_each(placed, read, refused):
+            if call is None:
                 continue
             if recent.has(call.names[0]):
                 skipped[DOUBLE] += 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -19,11 +20,11 @@ from contracts.errors import Unavailable
 from producers.api import PollResult
 from producers.gateways.calls import AgentUsage, InferenceCall, batches, group_by_workload
 from producers.gateways.deployments import Deployments
-from producers.gateways.otel.genai import ORIGIN, GenAIReader
+from producers.gateways.otel.genai import ORIGIN, GenAIReader, SpanCalls
 from producers.gateways.otel.otlp import is_json
 from producers.runtime.clock import Clock
 from producers.runtime.deduplication import DeduplicationWindow
-from producers.runtime.refusals import refusal
+from producers.runtime.refusals import at_place, read_each
 
 MAX_MESSAGES, MAX_BYTES = 512, 8 * 2**20
 """Bounds of one step. It may exceed the bytes by one fetch of 32 messages."""
@@ -94,26 +95,26 @@ class SpansTopic:
             refused += self._seek(consumer, offsets)
         messages, more, reset = self._messages(consumer)
         calls, skipped, notes = list[InferenceCall | AgentUsage](), Counter[str](), list[str]()
+        read = partial(self._read, recent, clock.wall_ms() + self._ahead_ms)
         for message in messages:
             partition, offset = message.partition() or 0, message.offset() or 0
             if offset > self._position[partition]:
                 notes.append(f"partition {partition} has no messages from {self._position[partition]} to {offset - 1}")
             self._position[partition] = offset + 1
             place, body = f"{self.name}, partition {partition}, offset {offset}", message.value() or b""
-            try:
-                result = self._genai.read_message(body, recent, clock.wall_ms() + self._ahead_ms, json=is_json(body))
-            except Exception as error:
-                refused.append(refusal(error, place))
-                continue
-            calls += result.calls
-            refused += [f"{place}: {error}" for error in result.refused]
-            skipped.update(result.skipped)
+            for result in read_each([(place, body)], read, refused):
+                calls += result.calls
+                refused += [at_place(place, text) for text in result.refused]
+                skipped.update(result.skipped)
         offsets = dict(self._position)
         if reset:
             self._position = {}  # The next step seeks again, and reports what is missing.
         if len(notes) > MAX_NOTES:
             notes[MAX_NOTES:] = [f"{len(notes) - MAX_NOTES} more gaps in its offsets"]
         return self._collected(calls, offsets, recent, more=more, refused=refused, notes=notes, skipped=skipped)
+
+    def _read(self, recent: DeduplicationWindow, latest_ms: int, body: bytes) -> SpanCalls:
+        return self._genai.read_message(body, recent, latest_ms, json=is_json(body))
 
     def _collected(
         self, calls: list[InferenceCall | AgentUsage], offsets: dict[int, int], recent: DeduplicationWindow, *,

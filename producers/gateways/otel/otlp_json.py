@@ -13,6 +13,7 @@ import msgspec
 from contracts.errors import BadInput
 from producers.common.json_text import repair
 from producers.gateways.otel.spans import ERROR, AttributeValue, DecodedSpans, Span, SpanSelection
+from producers.runtime.refusals import read_each
 
 
 class _Any(msgspec.Struct):
@@ -93,14 +94,13 @@ _decode_value = msgspec.json.Decoder(_Any | None).decode
 _KINDS = {f"SPAN_KIND_{name}": code for code, name in enumerate(
     ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"))}  # fmt: skip
 _STATUSES = {"STATUS_CODE_UNSET": 0, "STATUS_CODE_OK": 1, "STATUS_CODE_ERROR": ERROR}
-_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def decode(body: bytes, selection: SpanSelection) -> DecodedSpans:
     """Decode a message. Raises BadInput if it is no ExportTraceServiceRequest."""
     try:
         request = _decode_request(body)
-    except _ERRORS as error:
+    except Exception as error:
         return _decode_span_by_span(body, selection, error)
     spans = []
     for resource_spans in request.resourceSpans:
@@ -116,20 +116,23 @@ def _decode_span_by_span(body: bytes, selection: SpanSelection, why: Exception) 
     spans, refused = list[Span](), list[str]()
     try:
         request = _decode_raw_request(repair(body))
-    except _ERRORS:
+    except Exception:
         # A message of msgspec names a place and a type, never the text there.
         raise BadInput("body", f"{len(body)} bytes", f"is no ExportTraceServiceRequest in JSON: {why}") from None
-    for resource_spans in request.resourceSpans:
-        for scope_spans in resource_spans.scopeSpans:
-            for raw in scope_spans.spans:
-                try:
-                    resource = _decode_resource(resource_spans.resource)
-                    scope = _decode_scope(scope_spans.scope)
-                    attributes = _select(resource.attributes if resource else [], selection)
-                    spans.append(_span(_decode_span(raw), scope.name if scope else "", attributes, selection))
-                except _ERRORS as error:
-                    number = len(spans) + len(refused) + 1
-                    refused.append(f"span {number} of the message: is no Span in JSON: {error}")
+
+    def read(item: tuple[msgspec.Raw, msgspec.Raw, msgspec.Raw]) -> Span:
+        raw_resource, raw_scope, raw_span = item
+        resource, scope = _decode_resource(raw_resource), _decode_scope(raw_scope)
+        attributes = _select(resource.attributes if resource else [], selection)
+        return _span(_decode_span(raw_span), scope.name if scope else "", attributes, selection)
+
+    items = (
+        (resource_spans.resource, scope_spans.scope, raw_span)
+        for resource_spans in request.resourceSpans for scope_spans in resource_spans.scopeSpans
+        for raw_span in scope_spans.spans
+    )  # fmt: skip
+    placed = ((f"span {number} of the message in JSON", item) for number, item in enumerate(items, 1))
+    spans += read_each(placed, read, refused)
     if refused and not spans:
         raise BadInput("body", f"{len(body)} bytes", f"is no ExportTraceServiceRequest in JSON: {why}") from None
     return DecodedSpans(spans, refused)
@@ -157,10 +160,7 @@ def _select(pairs: list[_KeyValue], selection: SpanSelection) -> dict[str, Attri
     for pair in pairs:
         if pair.key not in selection.attributes:
             continue
-        try:
-            value = _decode_value(pair.value)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue  # A list, a map or no text: none of the selected attributes is one.
+        value = _scalar(pair.value)
         if value is None:
             continue
         if value.intValue is not None:
@@ -168,6 +168,15 @@ def _select(pairs: list[_KeyValue], selection: SpanSelection) -> dict[str, Attri
         elif (scalar := _first(value.stringValue, value.boolValue, value.doubleValue)) is not None:
             attributes[pair.key] = scalar
     return attributes
+
+
+def _scalar(raw: msgspec.Raw) -> _Any | None:
+    """Return a value, None for a list, a map or no text: none of the selected attributes is one."""
+    try:
+        value: _Any | None = _decode_value(raw)
+        return value
+    except Exception:
+        return None
 
 
 def _first(*values: AttributeValue | None) -> AttributeValue | None:

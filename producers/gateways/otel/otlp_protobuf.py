@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from contracts.errors import BadInput
 from producers.gateways.otel.spans import ERROR, AttributeValue, DecodedSpans, Span, SpanSelection
+from producers.runtime.refusals import read_each, refusal
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 """Wire types."""
@@ -23,13 +24,12 @@ class _Pair(Protocol):
 
 def decode(body: bytes, selection: SpanSelection) -> DecodedSpans:
     """Decode a message. Raises BadInput if it is no ExportTraceServiceRequest."""
-    from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
     try:
         request = ExportTraceServiceRequest.FromString(body)
         return DecodedSpans(list(_spans(request, selection)), [])
-    except (DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except Exception as error:
         return _decode_span_by_span(body, selection, error)
 
 
@@ -70,31 +70,35 @@ def _select(pairs: Collection[_Pair], selection: SpanSelection) -> dict[str, Att
 
 def _decode_span_by_span(body: bytes, selection: SpanSelection, why: Exception) -> DecodedSpans:
     """Decode each span on its own. Raises BadInput, which quotes `why`, if the message itself is malformed."""
-    from google.protobuf.message import DecodeError
     from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
     from opentelemetry.proto.resource.v1.resource_pb2 import Resource
     from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
     spans, refused = list[Span](), list[str]()
-    errors = (DecodeError, RecursionError, UnicodeDecodeError, ValueError)
+
+    def read(item: tuple[bytes, bytes, bytes]) -> Span:
+        resource_bytes, scope_bytes, span_bytes = item
+        resource = _select(Resource.FromString(resource_bytes).attributes, selection)
+        scope = InstrumentationScope.FromString(scope_bytes).name
+        return _span(SpanMessage.FromString(span_bytes), scope, resource, selection)
+
+    placed = ((f"span {number} of the message in protobuf", item) for number, item in enumerate(_raw_spans(body), 1))
     try:
-        for resource_spans in _submessages(body, 1):
-            resource_bytes = b"".join(_submessages(resource_spans, 1))
-            for scope_spans in _submessages(resource_spans, 2):
-                scope_bytes = b"".join(_submessages(scope_spans, 1))
-                for span_bytes in _submessages(scope_spans, 2):
-                    try:
-                        resource = _select(Resource.FromString(resource_bytes).attributes, selection)
-                        scope = InstrumentationScope.FromString(scope_bytes).name
-                        spans.append(_span(SpanMessage.FromString(span_bytes), scope, resource, selection))
-                    except errors as error:
-                        number = len(spans) + len(refused) + 1
-                        refused.append(f"span {number} of the message: is no Span in protobuf: {error}")
+        spans.extend(read_each(placed, read, refused))
     except ValueError as error:
-        refused.append(f"the message after span {len(spans) + len(refused)}: is malformed: {error}")
+        refused.append(refusal(error, f"the message after span {len(spans) + len(refused)}"))
     if refused and not spans:
         raise BadInput("body", f"{len(body)} bytes", f"is no ExportTraceServiceRequest in protobuf: {why}") from None
     return DecodedSpans(spans, refused)
+
+
+def _raw_spans(body: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Yield each span with its resource and scope, undecoded. Raises ValueError where the message is malformed."""
+    for resource_spans in _submessages(body, 1):
+        resource = b"".join(_submessages(resource_spans, 1))
+        for scope_spans in _submessages(resource_spans, 2):
+            scope = b"".join(_submessages(scope_spans, 1))
+            yield from ((resource, scope, span) for span in _submessages(scope_spans, 2))
 
 
 def _submessages(message: bytes, field: int) -> list[bytes]:

@@ -27,6 +27,7 @@ from producers.common.printable import printable
 from producers.gpu.evidence import GPU, MODULE, GpuMeasurement
 from producers.gpu.intervals import GpuReading
 from producers.runtime.clock import Clock
+from producers.runtime.refusals import read_each
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +69,9 @@ class NvmlSensor:
         except nv.NVMLError as error:
             nv.nvmlShutdown()
             raise Unavailable(f"NVML does not count its GPUs: {error}", _HINT) from None
-        for index in range(count):
-            try:
-                gpu = self._probe(nv.nvmlDeviceGetHandleByIndex(index))
-            except (nv.NVMLError, UnicodeError) as error:
-                log.error("GPU %d cannot be read and is left out: %s", index, error)
-                continue
+        self._refused: list[str] = []
+        placed = ((f"GPU {index}", index) for index in range(count))
+        for gpu in read_each(placed, lambda index: self._probe(nv.nvmlDeviceGetHandleByIndex(index)), self._refused):
             self._gpus[gpu.uuid] = gpu
 
     @property
@@ -93,8 +91,17 @@ class NvmlSensor:
 
     def readings(self, clock: Clock) -> list[GpuReading]:
         """Return a reading of each GPU that is there. An error on one value makes that value None."""
-        readings = (self._read(gpu, clock) for gpu in self._gpus.values() if self._is_there(gpu, clock.monotonic_ms()))
-        return [reading for reading in readings if reading is not None]
+
+        def read(gpu: _NvmlGpu) -> GpuReading | None:
+            return self._read(gpu, clock) if self._is_there(gpu, clock.monotonic_ms()) else None
+
+        placed = ((uuid, gpu) for uuid, gpu in self._gpus.items())
+        return [reading for reading in read_each(placed, read, self._refused) if reading is not None]
+
+    def drain_refused(self) -> list[str]:
+        """Return a sentence on each GPU that could not be read since the last call, for another reason than NVML's."""
+        refused, self._refused = self._refused, []
+        return refused
 
     def close(self) -> None:
         self._nvml.nvmlShutdown()

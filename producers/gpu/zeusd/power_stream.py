@@ -19,6 +19,7 @@ import msgspec
 from producers.common.zeusd_client import ZeusdClient
 from producers.gpu.zeusd.sensor import PowerSample, to_watts
 from producers.runtime.clock import Clock
+from producers.runtime.refusals import read_each
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ SILENT_S = 10.0
 """A stream without an event for so long is opened again; the agent polls in the meantime."""
 RETRY_S = 5.0
 MAX_LINE_BYTES = 65_536
+MAX_REFUSED = 1_000
+"""Malformed events that wait to be drained."""
 
 
 class _PowerEvent(msgspec.Struct):
@@ -38,20 +41,18 @@ class _PowerEvent(msgspec.Struct):
     gpu_id: int = -1
 
 
-def samples(lines: Iterable[str]) -> Iterator[tuple[int, float]]:
-    """Yield (GPU index, watts) of the events of a stream; skip lines that are no event of power."""
-    for line in lines:
-        if not line.startswith("data:"):
-            continue
-        try:
-            event = msgspec.json.decode(line.removeprefix("data:").strip(), type=_PowerEvent, strict=False)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            log.debug("an event of zeusd's stream cannot be read: %s", error)
-            continue
+def samples(lines: Iterable[str], refused: list[str]) -> Iterator[tuple[int, float]]:
+    """Yield (GPU index, watts) of the events of a stream; refuse alone an event that is none of power."""
+    placed = (("an event of the stream", line.removeprefix("data:")) for line in lines if line.startswith("data:"))
+    for event in read_each(placed, _decode_event, refused, show=True):
         by_gpu = event.power_mw if isinstance(event.power_mw, dict) else {event.gpu_id: event.power_mw}
         for gpu, power_mw in by_gpu.items():
             if gpu >= 0 and (watts := to_watts(power_mw)) is not None:
                 yield gpu, watts
+
+
+def _decode_event(text: str) -> _PowerEvent:
+    return msgspec.json.decode(text.strip(), type=_PowerEvent, strict=False)
 
 
 def bounded_lines(chunks: Iterable[bytes]) -> Iterator[str]:
@@ -75,6 +76,7 @@ class PowerStream:
         self._zeusd, self._clock, self._stop = zeusd, clock, stop
         self._lock = threading.Lock()
         self._samples: dict[int, deque[PowerSample]] = {}
+        self._refused: list[str] = []
         self._gpus: tuple[int, ...] = ()
         self._thread: threading.Thread | None = None
 
@@ -92,20 +94,34 @@ class PowerStream:
             drained, self._samples = self._samples, {}
         return drained
 
+    def drain_refused(self) -> Sequence[str]:
+        """Return a sentence on each malformed event since the last call."""
+        with self._lock:
+            drained, self._refused = self._refused, []
+        return drained
+
     def read(self, lines: Iterable[str]) -> None:
         """Read a stream to its end, or until `stop`."""
         last_ms: dict[int, int] = {}
-        for gpu, watts in samples(lines):
-            now_ms = self._clock.monotonic_ms()
-            if now_ms - last_ms.get(gpu, -EVERY_MS) < EVERY_MS:
-                continue
+        for line in lines:
+            refused: list[str] = []
+            for gpu, watts in samples([line], refused):
+                self._add(gpu, watts, last_ms)
             with self._lock:
-                if gpu in self._gpus:
-                    last_ms[gpu] = now_ms
-                    waiting = self._samples.setdefault(gpu, deque(maxlen=MAX_WAITING))
-                    waiting.append(PowerSample(self._clock.wall_ms(), now_ms, watts))
+                self._refused += refused[: MAX_REFUSED - len(self._refused)]
             if self._stop.is_set():
                 return
+
+    def _add(self, gpu: int, watts: float, last_ms: dict[int, int]) -> None:
+        """Keep a sample, unless it is of another GPU or too close to the one before, at `last_ms` by GPU."""
+        now_ms = self._clock.monotonic_ms()
+        if now_ms - last_ms.get(gpu, -EVERY_MS) < EVERY_MS:
+            return
+        with self._lock:
+            if gpu in self._gpus:
+                last_ms[gpu] = now_ms
+                waiting = self._samples.setdefault(gpu, deque(maxlen=MAX_WAITING))
+                waiting.append(PowerSample(self._clock.wall_ms(), now_ms, watts))
 
     def _run(self) -> None:
         while not self._stop.is_set():

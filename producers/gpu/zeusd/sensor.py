@@ -27,6 +27,7 @@ from producers.common.zeusd_client import ZeusdClient, ZeusdGpu
 from producers.gpu.evidence import GPU, GpuMeasurement
 from producers.gpu.intervals import MAX_WATTS, GpuReading
 from producers.runtime.clock import Clock
+from producers.runtime.refusals import ItemRefusal, at_place
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,10 @@ class StreamedPower(Protocol):
     def start(self, gpus: Sequence[int]) -> None: ...
     def drain(self) -> Mapping[int, Sequence[PowerSample]]:
         """Return the samples since the last call, by GPU index. GPUs without a sample are not in it."""
+        ...
+
+    def drain_refused(self) -> Sequence[str]:
+        """Return a sentence on each malformed event since the last call."""
         ...
 
 
@@ -74,6 +79,7 @@ class ZeusdSensor:
         self._uuids, self._by_pci, self._stream = uuids or {}, by_pci, stream
         self._gpus: dict[int, _ProbedGpu] | None = None
         """By index; None until they are probed."""
+        self._refused: list[str] = []
 
     def discover(self) -> list[str]:
         """Return the UUIDs of the daemon's GPUs. Raises Unavailable where it cannot be reached or knows none."""
@@ -95,8 +101,12 @@ class ZeusdSensor:
         except Unavailable:
             self._gpus = None  # A daemon that returns may have other GPUs.
             raise
-        for index, error in (counter_errors | power_errors).items():
-            log.debug("%s: %s", gpus[index].uuid, error)
+        for errors in (counter_errors, power_errors):
+            for index, error in errors.items():
+                if isinstance(error, ItemRefusal):
+                    self._refused.append(at_place(gpus[index].uuid, error))
+                else:  # zeusd cannot read it, which for watts of some GPUs is always so.
+                    log.debug("%s: %s", gpus[index].uuid, error)
         t_ms, monotonic_ms = clock.wall_ms(), clock.monotonic_ms()
         readings: list[GpuReading] = []
         for index, gpu in gpus.items():
@@ -108,6 +118,11 @@ class ZeusdSensor:
             if index not in streamed and (watts is not None or counter_mj is not None):
                 readings.append(GpuReading(gpu.uuid, gpu.hardware, t_ms, monotonic_ms, counter_mj, watts))
         return readings
+
+    def drain_refused(self) -> list[str]:
+        """Return a sentence on each malformed value since the last call."""
+        refused, self._refused = self._refused, []
+        return [*refused, *(self._stream.drain_refused() if self._stream else ())]
 
     def _probed(self) -> dict[int, _ProbedGpu]:
         """Return the GPUs, which are probed once per run of zeusd."""

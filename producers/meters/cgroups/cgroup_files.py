@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from contracts import topics
 from contracts.errors import Unavailable
@@ -17,10 +18,19 @@ from producers.common.counter_delta import MAX_OBJECTS, CounterSnapshot, ObjectC
 from producers.meters.cgroups.config import CgroupRule
 from producers.meters.observations import MeteredOwner, Observation, check_counts
 from producers.runtime.clock import Clock, boot_id
+from producers.runtime.refusals import read_each
 
 KIND = "cgroups"
 HOST = "/"
 """The name of the node itself among the objects."""
+
+
+class _ObjectReader(NamedTuple):
+    """Reader of a cgroup or of the node. `counters` returns None for one that has gone."""
+
+    name: str
+    owner: MeteredOwner
+    counters: Callable[[], ObjectCounters | None]
 
 
 class CgroupReader:
@@ -51,33 +61,22 @@ class CgroupReader:
         objects: dict[str, ObjectCounters] = {}
         owners: dict[str, MeteredOwner] = {}
         refused: list[str] = []
-        try:
-            for name, owner, read in self._readers(t_ms):
-                try:
-                    counters = read()
-                    if counters is not None:
-                        check_counts(counters)
-                        objects[name], owners[name] = counters, owner
-                except ValueError as error:  # A malformed number, or bytes that are no text.
-                    refused.append(f"{name[:253]!a}: {error}")
-        except PermissionError as error:
-            hint = "Run as a user who may, or mount it for this container."
-            raise Unavailable(f"{error.filename} may not be read", hint, lasting=True) from error
-        except OSError as error:
-            hint = "Is procfs mounted there? `proc` names it."
-            raise Unavailable(f"{error.filename} cannot be read: {error.strerror}", hint) from error
+        placed = ((f"{reader.name[:253]!a}", reader) for reader in self._readers(t_ms))
+        for reader, counters in read_each(placed, _read, refused):
+            if counters is not None:
+                objects[reader.name], owners[reader.name] = counters, reader.owner
         snapshot = CounterSnapshot(t_ms, boot_id(), self._scope, objects)
         return Observation(snapshot, owners, self._notes(), tuple(refused))
 
-    def _readers(self, t_ms: int) -> Iterator[tuple[str, MeteredOwner, Callable[[], ObjectCounters | None]]]:
-        """Yield name, owner and reader of each cgroup, and of the node."""
+    def _readers(self, t_ms: int) -> Iterator[_ObjectReader]:
+        """Yield the reader of each cgroup, and of the node."""
         for path, rule in self._matches():
             name = str(path.relative_to(self._root))
             owner = MeteredOwner(rule.workload, rule.tenant, {"node": self._node, "cgroup": name[-253:]})
-            yield name, owner, partial(_read_cgroup, path, t_ms)
+            yield _ObjectReader(name, owner, partial(_read_cgroup, path, t_ms))
         if self._host:
             owner = MeteredOwner(topics.node_workload(self._node), "", {"node": self._node})
-            yield HOST, owner, partial(self._read_node, t_ms)
+            yield _ObjectReader(HOST, owner, partial(self._read_node, t_ms))
 
     def _notes(self) -> tuple[str, ...]:
         """Return a note for each rule that no longer matches a cgroup, once."""
@@ -115,6 +114,21 @@ class CgroupReader:
                     raise ValueError(f"{line[:80]!a} in net/dev has too few columns")
                 received, sent = received + _count(numbers[0]), sent + _count(numbers[8])
         return received, sent
+
+
+def _read(reader: _ObjectReader) -> tuple[_ObjectReader, ObjectCounters | None]:
+    """Return a reader with its counters. Raises Unavailable where the node's files, or any, may not be read."""
+    try:
+        counters = reader.counters()
+    except PermissionError as error:
+        hint = "Run as a user who may, or mount it for this container."
+        raise Unavailable(f"{error.filename} may not be read", hint, lasting=True) from error
+    except OSError as error:
+        hint = "Is procfs mounted there? `proc` names it."
+        raise Unavailable(f"{error.filename} cannot be read: {error.strerror}", hint) from error
+    if counters is not None:
+        check_counts(counters)
+    return reader, counters
 
 
 def _read_cgroup(path: Path, t_ms: int) -> ObjectCounters | None:

@@ -13,10 +13,11 @@ import msgspec
 
 from contracts.errors import BadInput
 from producers.common.counter_delta import CounterSnapshot, ObjectCounters
-from producers.common.json_text import repair
+from producers.common.json_text import decode_or_repair
 from producers.meters.kubelet.config import PodRule
 from producers.meters.observations import MeteredOwner, Observation, check_counts
 from producers.runtime.clock import Clock
+from producers.runtime.refusals import read_each, shorten
 
 KIND = "kubelet"
 UNMATCHED_PREFIX = "unmatched/"
@@ -69,7 +70,6 @@ class _Summary(msgspec.Struct):
 
 _decode_summary = msgspec.json.Decoder(_Summary).decode
 _decode_pod = msgspec.json.Decoder(_Pod).decode
-_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 class KubeletReader:
@@ -87,20 +87,14 @@ class KubeletReader:
         text = self._fetch()
         t_ms = clock.wall_ms()
         try:
-            summary = _decode(text)
-        except _ERRORS as error:
-            raise BadInput("summary", self._name, f"is no kubelet's /stats/summary: {error}") from None
+            summary = decode_or_repair(text.encode(errors="replace"), _decode_summary)
+        except Exception as error:
+            raise BadInput("summary", self._name, f"is no kubelet's /stats/summary: {shorten(error)}") from None
         objects: dict[str, ObjectCounters] = {}
         owners: dict[str, MeteredOwner] = {}
         refused, notes = list[str](), list[str]()
-        for n, raw in enumerate(summary.pods):
-            try:
-                pod = _decode_pod(raw)
-                counters = _counters(pod, t_ms)
-                check_counts(counters)
-            except (*_ERRORS, ValueError) as error:
-                refused.append(f"{self._name}, pod {n}: {error}")
-                continue
+        placed = ((f"{self._name}, pod {n}", bytes(raw)) for n, raw in enumerate(summary.pods))
+        for pod, counters in read_each(placed, lambda raw: _read_pod(raw, t_ms), refused, show=True):
             namespace, name = pod.pod_ref.namespace, pod.pod_ref.name
             rule = next((rule for rule in self._rules if rule.matches(namespace, name)), None)
             workload = rule.workload if rule else UNMATCHED_PREFIX + namespace
@@ -117,11 +111,11 @@ class KubeletReader:
         return Observation(CounterSnapshot(t_ms, "", "", objects), owners, tuple(notes), tuple(refused))
 
 
-def _decode(text: str) -> _Summary:
-    try:
-        return _decode_summary(text)
-    except _ERRORS:
-        return _decode_summary(repair(text.encode(errors="replace")))
+def _read_pod(raw: bytes, t_ms: int) -> tuple[_Pod, ObjectCounters]:
+    pod = _decode_pod(raw)
+    counters = _counters(pod, t_ms)
+    check_counts(counters)
+    return pod, counters
 
 
 def _counters(pod: _Pod, t_ms: int) -> ObjectCounters:

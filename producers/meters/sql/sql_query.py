@@ -18,6 +18,7 @@ from producers.common.time_limit import OverTimeError, TimeLimit
 from producers.meters.window_query import MAX_QUERY_ROWS, QueryRow, RowTemplate, query_row
 from producers.meters.windows import MeterWindow
 from producers.runtime.batching import decimal_text
+from producers.runtime.refusals import read_each
 
 QUANTITY = "quantity"
 CONNECT_S = 5
@@ -31,7 +32,9 @@ Fetch = Callable[[str, MeterWindow], Rows]
 """Runs a query for a window. Raises Unavailable, or BadInput if the database refuses the query."""
 
 
-def ask(fetch: Fetch, query: str, template: RowTemplate, window: MeterWindow) -> Iterator[QueryRow | BadInput]:
+def ask(
+    fetch: Fetch, query: str, template: RowTemplate, window: MeterWindow, refused: list[str]
+) -> Iterator[QueryRow]:  # fmt: skip
     """Yield the rows of a window. NULL is no value. A row whose quantity is NULL or no number is refused alone.
 
     Raises what `fetch` raises, and BadInput if there is no column `quantity`.
@@ -39,13 +42,13 @@ def ask(fetch: Fetch, query: str, template: RowTemplate, window: MeterWindow) ->
     names, rows = fetch(query, window)
     if QUANTITY not in names:
         raise BadInput("query", ", ".join(names), "name one column `quantity`: the amount to meter")
-    for row in rows:
-        try:
-            values, quantity = _texts(names, row, template.meter)
-        except BadInput as error:
-            yield error
-            continue
-        yield query_row(values, quantity, window, template)
+
+    def read(row: Sequence[Any]) -> QueryRow:
+        values, quantity = _texts(names, row, template.meter)
+        return query_row(values, quantity, window, template)
+
+    placed = ((f"{template.meter}, row {n}", row) for n, row in enumerate(rows))
+    yield from read_each(placed, read, refused, show=True)
 
 
 def _texts(names: Sequence[str], row: Sequence[Any], meter: str) -> tuple[dict[str, str], str]:
@@ -57,17 +60,7 @@ def _texts(names: Sequence[str], row: Sequence[Any], meter: str) -> tuple[dict[s
     if isinstance(quantity, bool) or not isinstance(quantity, int | float | Decimal):
         raise BadInput(meter, quantity, "the column `quantity` must be a number")
     text = decimal_text(meter, quantity)
-    texts = {}
-    for name, value in values.items():
-        if value is not None:
-            try:
-                texts[name] = str(value)
-            except (
-                ValueError,
-                RecursionError,
-            ) as error:  # An integer of thousands of digits, an array that is too deep.
-                raise BadInput(name, type(value).__name__, f"cannot be a text: {error}") from None
-    return texts, text
+    return {name: str(value) for name, value in values.items() if value is not None}, text
 
 
 def opener(dsn: str, password: str, *, total_s: float = TOTAL_S) -> Fetch:

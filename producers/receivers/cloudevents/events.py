@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal, DecimalException
+from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 
 from contracts.checks import MAX_TEXT
-from contracts.errors import BadInput
+from contracts.errors import AccessDenied, BadInput, Unavailable
 from contracts.events import MAX_TIME_MS
 from contracts.units import epoch_ms
 from producers.api import ParsedRequest, ReceivedRequest, Reply, Route, WorkloadBatch
@@ -27,6 +27,7 @@ from producers.receivers.cloudevents.meter_rules import CloudEvent, MeteredRow, 
 from producers.runtime.batching import UsageRow, text_bytes, usage_batch
 from producers.runtime.deduplication import DeduplicationTrial
 from producers.runtime.receiver.problems import InvalidValue, Rejected
+from producers.runtime.refusals import describe
 
 PATH = "/api/v1/events"
 """The path of OpenMeter's API."""
@@ -73,7 +74,9 @@ def cloudevents_route(
         for n, raw_event in enumerate(raw_events):
             try:
                 metered += meters.rows(_event(raw_event, sent.now_ms, ahead_ms), sent.caller)
-            except BadInput as error:
+            except (AccessDenied, Unavailable):
+                raise
+            except Exception as error:
                 errors.append(InvalidValue.of(error, n))
         if errors:
             raise Rejected.invalid(errors)
@@ -131,12 +134,8 @@ def _binary(sent: ReceivedRequest) -> dict[str, Any]:
 def _decoded(body: bytes, name: str) -> Any:
     try:
         return _read_json(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BadInput(name, body[:40], f"is no JSON: {error}") from None
-    except DecimalException:
-        raise BadInput(name, body[:40], "has a number whose exponent is out of range") from None
-    except RecursionError:
-        raise BadInput(name, body[:40], "is nested too deeply") from None
+    except Exception as error:  # RecursionError and decimal.InvalidOperation among others.
+        raise BadInput(name, body[:40], f"is no JSON that can be read: {describe(error)}") from None
 
 
 def _event(event: Any, now_ms: int, ahead_ms: int) -> CloudEvent:
@@ -173,7 +172,7 @@ def _time(event: Mapping[str, Any], now_ms: int, ahead_ms: int) -> int:
         if not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is None:
             raise ValueError
         at_ms = epoch_ms(value)
-    except (ValueError, OverflowError):
+    except Exception:
         raise BadInput("time", value, "give RFC 3339, such as '2026-11-21T08:00:00Z'") from None
     if not 0 <= at_ms <= MAX_TIME_MS:
         raise BadInput("time", value, "is before 1970")

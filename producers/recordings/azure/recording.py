@@ -34,7 +34,7 @@ from producers.recordings.base import (
     reorder,
 )
 from producers.recordings.batches import events_of
-from producers.recordings.text_lines import BadCell, CsvTable
+from producers.recordings.text_lines import CsvLine, CsvTable, read_rows
 
 _COLUMNS = {name: (name.lower(),) for name in ("TIMESTAMP", "ContextTokens", "GeneratedTokens")}
 PAUSE_MS = 3_600_000
@@ -132,20 +132,12 @@ def _bounds(tenants: int) -> tuple[int, ...]:
 
 
 def _arrivals(file: Path) -> Iterator[Arrival | BadRow]:
-    table = CsvTable(file, _COLUMNS, tuple(_COLUMNS))
-    for line in table:
-        if isinstance(line, BadRow):
-            yield line
-            continue
-        try:
-            yield Arrival(
-                line.time("TIMESTAMP", 0),
-                line.number,
-                line.count("ContextTokens", MAX_TOKENS),
-                line.count("GeneratedTokens", MAX_TOKENS),
-            )
-        except BadCell as error:
-            yield line.bad(error)
+    yield from read_rows(CsvTable(file, _COLUMNS, tuple(_COLUMNS)), _arrival)
+
+
+def _arrival(line: CsvLine) -> Arrival:
+    prompt, completion = line.count("ContextTokens", MAX_TOKENS), line.count("GeneratedTokens", MAX_TOKENS)
+    return Arrival(line.time("TIMESTAMP", 0), line.number, prompt, completion)
 
 
 def _rows(file: Path, names: AzureNames, tenants: int, power: PowerModel) -> Iterator[Row | BadRow]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from decimal import Decimal, DecimalException
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from contracts.events import MAX_SPAN_MS, MAX_TOKENS
 from producers.gpu import intervals
 from producers.recordings.base import BadRow, PowerRow, TokenRow, bad_row, key_ms, reorder
 from producers.recordings.batches import Group
-from producers.recordings.text_lines import NO_VALUE, BadCell, CsvLine, CsvTable
+from producers.recordings.text_lines import NO_VALUE, BadCell, CsvLine, CsvTable, read_rows
 from producers.recordings.trapezoid import microwatts
 
 POWER_COLUMNS = {
@@ -102,14 +102,7 @@ class ReadingAnomalies:
 def token_rows(path: Path, defaults: CsvDefaults) -> Iterator[TokenRow | BadRow]:
     """Yield the requests of a file in its order, with bad rows in between."""
     table = CsvTable(path, TOKEN_COLUMNS, ("start", "end", "tenant", "model", "prompt_tokens", "completion_tokens"))
-    for line in table:
-        if isinstance(line, BadRow):
-            yield line
-            continue
-        try:
-            yield _token_row(line, path.stem, defaults)
-        except BadCell as error:
-            yield line.bad(error)
+    yield from read_rows(table, lambda line: _token_row(line, path.stem, defaults))
 
 
 def power_rows(path: Path, defaults: CsvDefaults, anomalies: ReadingAnomalies) -> Iterator[PowerRow | BadRow]:
@@ -178,14 +171,7 @@ def _readings(path: Path, defaults: CsvDefaults) -> Iterator[PowerReading | BadR
     table = CsvTable(path, POWER_COLUMNS, ("time",))
     if not any(table.has(c) for c in ("energy_mj", "energy_j", "power_w")):
         raise BadInput("columns", table.columns, f"{path.name} also needs one of energy_mj, energy_j or power_w")
-    for line in table:
-        if isinstance(line, BadRow):
-            yield line
-            continue
-        try:
-            yield _reading(line, table, defaults)
-        except BadCell as error:
-            yield line.bad(error)
+    yield from read_rows(table, lambda line: _reading(line, table, defaults))
 
 
 def _reading(line: CsvLine, table: CsvTable, defaults: CsvDefaults) -> PowerReading:
@@ -231,7 +217,7 @@ def _counter_mj(line: CsvLine) -> int | None:
             continue
         try:
             counter = Decimal(text) * mj
-        except DecimalException:
+        except Exception:
             raise BadCell(column, text, "not a number") from None
         if not (counter.is_finite() and 0 <= counter < _MAX_COUNTER_MJ):
             raise BadCell(column, text, "no counter reads that: give a number of 0 or more, below 2^62 mJ")

@@ -163,7 +163,7 @@ class _Log:
             try:
                 entry = msgspec.json.decode(line[len(_PREFIX) :])
                 self.values[entry["key"]] = entry["value"]
-            except (msgspec.DecodeError, UnicodeError, RecursionError, KeyError, TypeError):
+            except Exception:
                 raise BadInput(
                     f"{path.name}, line {number}", line, "not a line of loadgen: `:::MLLOG {json}`"
                 ) from None

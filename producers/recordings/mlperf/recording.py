@@ -47,6 +47,7 @@ from producers.recordings.batches import events_of
 from producers.recordings.mlperf.loadgen import LOG, LoadgenRun, read_run, stamp_ms
 from producers.recordings.text_lines import read_lines
 from producers.recordings.trapezoid import Trapezoid, microwatts, power_at, spread
+from producers.runtime.refusals import describe
 
 SPL = "spl.txt"
 MAX_READINGS = 2_000_000
@@ -148,8 +149,9 @@ def read_readings(path: Path, zone_ms: int) -> Iterator[WallReading | BadRow]:
                 raise ValueError("not after the reading before it")
             column = "Watts"
             reading = WallReading(t_ms, microwatts(cells[3]))
-        except ValueError as error:
-            yield bad_row(path, number, column, cells[1 if column == "Time" else 3], str(error))
+        except Exception as error:
+            reason = str(error) if isinstance(error, ValueError) else describe(error)
+            yield bad_row(path, number, column, cells[1 if column == "Time" else 3], reason)
             continue
         last_ms = t_ms
         if (count := count + 1) > MAX_READINGS:

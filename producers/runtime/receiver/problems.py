@@ -27,8 +27,11 @@ class InvalidValue(NamedTuple):
     fix: str
 
     @classmethod
-    def of(cls, error: BadInput, event_index: int | None = None) -> InvalidValue:
-        return cls(event_index, error.field, quote_value(error.value), error.fix)
+    def of(cls, error: Exception, event_index: int | None = None) -> InvalidValue:
+        """Return what an error says. One of an unexpected class names no field."""
+        if isinstance(error, BadInput):
+            return cls(event_index, error.field, quote_value(error.value), error.fix)
+        return cls(event_index, "event", type(error).__name__, "it cannot be read")
 
     def __str__(self) -> str:
         path = self.field if self.event_index is None else f"[{self.event_index}].{self.field}"
@@ -69,7 +72,10 @@ class Rejected(WattlogError):  # noqa: N818 - an answer to the client, not a fau
 
 def quote_value(value: object) -> str:
     """Return a value as an answer repeats it, cut to a bounded length."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # An integer of thousands of digits, a list that is nested too deeply.
+        text = f"({type(value).__name__})"
     return text if len(text) <= _MAX_QUOTE_CHARS else text[: _MAX_QUOTE_CHARS - 3] + "..."
 
 

@@ -30,10 +30,12 @@ from producers.runtime.receiver.delivery_queue import DeliveryQueue
 from producers.runtime.receiver.messages import unnumbered_messages
 from producers.runtime.receiver.metrics import ReceiverMetrics
 from producers.runtime.receiver.problems import Rejected
-from producers.runtime.refusals import refusal
+from producers.runtime.refusals import ItemRefusal
 
 log = logging.getLogger(__name__)
 
+_MALFORMED = frozenset({400, 408, 413, 415, 422})
+"""Statuses of requests that can never be accepted as they are."""
 _CLIENT_GONE = 499
 """Status that nginx logs for a client that disconnected. It appears in /metrics only."""
 
@@ -71,7 +73,13 @@ class RequestHandler:
         except WattlogError as error:
             if isinstance(error, Unavailable):
                 log.warning("%s: %s", route.path, error)
-            return self._counted(route, self._rejected(route, request, problems.of(error)))
+            rejection = problems.of(error)
+            if rejection.status in _MALFORMED:
+                cause = type(error.__cause__).__name__ if error.__cause__ else rejection.kind
+                self._metrics.refusals.add(
+                    route.path, [ItemRefusal(f"a request: {rejection}", cause)], self._clock.monotonic_ms()
+                )
+            return self._counted(route, self._rejected(route, request, rejection))
         except Exception:
             log.exception("a fault of the listener")
             internal = problems.of(WattlogError("internal"))
@@ -117,9 +125,8 @@ class RequestHandler:
         except WattlogError:
             raise
         except Exception as error:  # Of any class. The body may hold a prompt: the log must not quote it.
-            size = f"a body of {len(sent.body):,} bytes"
-            self._metrics.refusals.add(route.path, [refusal(error, size)], begun_ms)
-            raise Rejected(400, "unreadable", f"The body cannot be read ({type(error).__name__}).") from error
+            detail = f"The body of {len(sent.body):,} bytes cannot be read ({type(error).__name__})."
+            raise Rejected(400, "unreadable", detail) from error
         messages = await run_in_threadpool(unnumbered_messages, route.kind, self._node, parsed.batches)
         await self._delivery_queue.send(messages, self._bounds.ack_s, trial.added, again=DOUBLE in parsed.skipped)
         self._metrics.ack_seconds.observe((self._clock.monotonic_ms() - begun_ms) / 1000)

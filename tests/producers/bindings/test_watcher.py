@@ -36,6 +36,7 @@ from producers.bindings.plugin import holders
 from producers.bindings.watcher import BindingReader, BindingWatcher, describe_shares
 from producers.gpu.exporter.sensor import DCGM, ExporterSensor
 from producers.gpu.nvml import sensor
+from producers.runtime.refusals import RefusalReport
 from producers.runtime.runner import open_environment, run
 from tests.producers.bindings.kubernetes.stand_ins import (
     TOKEN,
@@ -90,7 +91,8 @@ class Node:
         self.metrics = BindingMetrics(self.registry)
         self.now_ms = 0
         self.reader = BindingReader(
-            lambda: (GpuBoard(A), GpuBoard(B)), sources, NOBODY, keep_ms=keep_ms, metrics=self.metrics
+            lambda: (GpuBoard(A), GpuBoard(B)), sources, NOBODY, keep_ms=keep_ms, metrics=self.metrics,
+            refusals=RefusalReport(self.registry),
         )  # fmt: skip
 
     def look(self, now_ms: int) -> dict[str, str]:
@@ -244,7 +246,8 @@ def test_a_source_that_raises_anything_is_believed_as_it_answered_last(
     assert node.look(60_000) == {A: "chat", B: "code"}
     assert node.look(60_001) == {}
     assert node.metric("binding_failures_total", source="kubernetes") == 2
-    assert sum(type(fault).__name__ in (r.exc_text or "") for r in caplog.records if r.levelno == logging.ERROR) == 1
+    assert node.metric("refused_total", source="kubernetes", reason=type(fault).__name__) == 2
+    assert caplog.text.count(type(fault).__name__) == 1
 
 
 def test_boards_that_cannot_be_listed_are_those_of_the_last_reading() -> None:
@@ -306,7 +309,9 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Fake
 
 def seen_by_an_agent(settings: Settings, gpus: list[str]) -> Any:
     with open_environment(settings.model_copy(update={"node": "n1"}), threading.Event(), {}) as environment:
-        shares = holders(environment, ExporterSensor(DCGM, lambda: ""), gpus).current()
+        shares = holders(
+            environment, ExporterSensor(DCGM, lambda: ""), gpus, RefusalReport(CollectorRegistry())
+        ).current()
         return {gpu: [(s.binding.workload, s.binding.owner, s.weight) for s in share] for gpu, share in shares.items()}
 
 

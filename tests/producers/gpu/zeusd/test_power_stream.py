@@ -22,7 +22,7 @@ SAMPLE = 'data: {"timestamp_ms": 5, "gpu_id": 1, "power_mw": 120500}'
 
 
 def test_both_forms_of_the_stream_are_read_and_what_is_no_event_is_passed_over() -> None:
-    assert list(samples([SNAPSHOT, "", ": comment", "data: {", SAMPLE, 'data: {"cpu_id": 0}'])) == [
+    assert list(samples([SNAPSHOT, "", ": comment", "data: {", SAMPLE, 'data: {"cpu_id": 0}'], [])) == [
         (0, 75.0), (1, 120.5), (1, 120.5),
     ]  # fmt: skip
 
@@ -53,7 +53,7 @@ def test_the_stream_is_thinned_to_ten_readings_a_second_of_the_gpus_that_are_wan
     ],
 )  # fmt: skip
 def test_a_malformed_event_costs_no_other(line: str) -> None:
-    assert list(samples([line, SAMPLE])) == [(1, 120.5)]
+    assert list(samples([line, SAMPLE], [])) == [(1, 120.5)]
 
 
 def test_a_line_without_an_end_is_bounded_and_those_after_it_are_read() -> None:
