@@ -1,5 +1,7 @@
-"""Shared fixtures. One process may open one embedded warehouse, so every test of this process shares one folder,
-and each gets a database of its own in it."""
+"""Shared fixtures. A process may open one embedded warehouse, so all tests of a process share one folder.
+
+Each test has a database of its own in it.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,11 @@ _WHY_DESELECTED = {
 }
 _deselected = pytest.StashKey[Counter[str]]()
 
-# An example's duration shows how busy the machine is, nothing about the code: hence no deadlines. In CI the examples
-# are the same each time, so that a change fails for what it changed. Elsewhere they differ from run to run, and failing
-# ones are printed and kept.
+# The duration of an example shows how busy the machine is, nothing about the code: hence no deadlines. In CI the
+# examples
+# are the same each time, so that a change fails because of that change. Elsewhere they differ from run to run, and
+# failing
+# ones are printed and stored.
 _QUICK = hypothesis.settings(
     deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], max_examples=30,
     derandomize=bool(os.environ.get("CI")),
@@ -58,7 +62,7 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand the counts of a worker process of pytest-xdist to the process that prints the summary."""
+    """Send the counts of a worker process of pytest-xdist to the process that prints the summary."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["deselected"] = dict(session.config.stash[_deselected])
@@ -66,7 +70,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Keep the counts of one worker process: each has collected, and deselected, all tests."""
+    """Store the counts of one worker process: each has collected, and deselected, all tests."""
     node.config.stash[_deselected] |= Counter(getattr(node, "workeroutput", {}).get("deselected", {}))
 
 
@@ -80,7 +84,7 @@ _names = (f"t{n}" for n in itertools.count(1))
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The real recordings of shared/data (SOURCES.md there); skips where they are absent."""
+    """The real recordings of shared/data (SOURCES.md there). Skips where they are absent."""
     folder = Path(os.environ.get("WATTLOG_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
     if not folder.is_dir():
         pytest.skip("the recordings of shared/data are not here: set WATTLOG_SHARED_DATA to their folder")
@@ -89,7 +93,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `--data` may be for a command run in this process; its embedded warehouse is `chdb_root`."""
+    """The folder of `--data` for a command in this process; its embedded warehouse is `chdb_root`."""
     return tmp_path_factory.mktemp("data")
 
 
@@ -109,13 +113,13 @@ def chdb_dsn(chdb_root: Path) -> Iterator[str]:
 
 @pytest.fixture
 def database_name() -> str:
-    """A database that no other test uses."""
+    """A database of this test alone."""
     return next(_names)
 
 
 @pytest.fixture
 def unmigrated(chdb_dsn: str, database_name: str) -> Iterator[Warehouse]:
-    """A warehouse whose database is not there yet: `migrate` makes it. Dropped afterwards."""
+    """A warehouse without a database: `migrate` creates it. Dropped afterwards."""
     with connect(chdb_dsn, database=database_name) as warehouse:
         yield warehouse
     with connect(chdb_dsn, database="default", readers=1) as warehouse:
@@ -124,7 +128,7 @@ def unmigrated(chdb_dsn: str, database_name: str) -> Iterator[Warehouse]:
 
 @pytest.fixture
 def warehouse(unmigrated: Warehouse) -> Warehouse:
-    """A migrated, otherwise empty warehouse, of this test alone."""
+    """A migrated, otherwise empty warehouse of this test alone."""
     migrate(unmigrated)
     return unmigrated
 

@@ -1,4 +1,4 @@
-"""The API over the seeded books, in process."""
+"""The API over the seeded ledger, in process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contracts.settings import Settings
 from warehouse.client import Warehouse
 
 NOW_S = 1_793_491_260.0
-"""A minute after the newest final window of the seeded books."""
+"""A minute after the newest final window of the seeded ledger."""
 LOOPBACK = "http://127.0.0.1:8787"
 
 
@@ -28,15 +28,15 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: object)
 @pytest.fixture
 def open_api(books: Warehouse) -> Iterator[Callable[..., TestClient]]:
     """Make a client of an API with these settings."""
-    made: list[TestClient] = []
+    clients: list[TestClient] = []
 
     def make(base_url: str = LOOPBACK, **settings: object) -> TestClient:
         app = create_app(books, Settings(**settings), now_s=lambda: NOW_S)  # type: ignore[arg-type]
-        made.append(TestClient(app, base_url=base_url))
-        return made[-1]
+        clients.append(TestClient(app, base_url=base_url))
+        return clients[-1]
 
     yield make
-    for client in made:
+    for client in clients:
         client.close()
 
 

@@ -1,4 +1,4 @@
-"""Tokens: who may see what. Without a key, loopback only."""
+"""Authentication: which rows a token may see. Without a key the API listens on loopback only."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def locked(open_api: Callable[..., TestClient]) -> TestClient:
     return open_api(api_jwt_key=SECRET)
 
 
-def test_without_a_token_every_answer_is_401_and_health_is_not(locked: TestClient) -> None:
+def test_every_route_except_health_answers_401_without_a_token(locked: TestClient) -> None:
     for url in (*TENANT_ROUTES, *OPERATOR_ROUTES):
         answer = locked.get(url)
         assert answer.status_code == 401, url
@@ -77,14 +77,14 @@ def test_a_token_that_grants_nothing_is_403(locked: TestClient, claims: dict[str
     assert locked.get("/v1/chargeback", headers=token(**claims)).status_code == 403
 
 
-def test_an_operator_sees_all(locked: TestClient) -> None:
+def test_an_operator_sees_all_tenants(locked: TestClient) -> None:
     rows = locked.get("/v1/chargeback", headers=token(role="operator")).json()["rows"]
     assert {r["tenant"] for r in rows} == {"__unallocated__", "acme", "globex", "initech"}
     for url in OPERATOR_ROUTES:
         assert locked.get(url, headers=token(role="operator")).status_code == 200
 
 
-def test_a_tenant_sees_itself_and_nobody_else(locked: TestClient) -> None:
+def test_a_tenant_sees_only_itself(locked: TestClient) -> None:
     mine = token(tenant="acme")
     for url in TENANT_ROUTES:
         answer = locked.get(url, headers=mine)
@@ -95,7 +95,7 @@ def test_a_tenant_sees_itself_and_nobody_else(locked: TestClient) -> None:
     assert body["total"]["energy_uj"] == body["rows"][0]["energy_uj"]
 
 
-def test_a_tenant_cannot_ask_about_another_even_with_a_role(locked: TestClient) -> None:
+def test_a_tenant_cannot_query_another_tenant_even_with_a_role(locked: TestClient) -> None:
     for url in TENANT_ROUTES:
         answer = locked.get(url, params={"tenant": "globex"}, headers=token(tenant="acme", role="operator"))
         assert answer.status_code == 403, url
@@ -103,7 +103,7 @@ def test_a_tenant_cannot_ask_about_another_even_with_a_role(locked: TestClient) 
         assert locked.get(url, headers=token(tenant="acme")).status_code == 403, url
 
 
-def test_a_tenant_cannot_use_anothers_cursor_to_see_more(locked: TestClient) -> None:
+def test_a_cursor_of_another_tenant_shows_no_more_rows(locked: TestClient) -> None:
     page = locked.get("/v1/chargeback?by=day,tenant&limit=1", headers=token(role="operator")).json()
     answer = locked.get(
         "/v1/chargeback?by=day,tenant&limit=1", params={"cursor": page["next"]}, headers=token(tenant="acme")
@@ -117,7 +117,7 @@ def test_a_tenant_sees_intervals_only_where_it_is_charged(locked: TestClient) ->
     assert locked.get(url, headers=token(tenant="globex")).json()["rows"] == []
 
 
-def test_public_keys_verify_and_the_algorithm_is_fixed_by_the_key(open_api: Callable[..., TestClient]) -> None:
+def test_public_keys_verify_and_the_key_fixes_the_algorithm(open_api: Callable[..., TestClient]) -> None:
     for private, algorithm in (
         (rsa.generate_private_key(65537, 2048), "RS256"),
         (ec.generate_private_key(ec.SECP256R1()), "ES256"),
@@ -126,7 +126,7 @@ def test_public_keys_verify_and_the_algorithm_is_fixed_by_the_key(open_api: Call
         client = open_api(api_jwt_key=public)
         pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         assert client.get("/v1/chargeback", headers=token(pem, algorithm, tenant="acme")).status_code == 200
-        # The classic confusion: the public key taken as an HMAC secret.
+        # Algorithm confusion: the public key used as an HMAC secret.
         forged = jwt.encode({"role": "operator", "exp": FAR}, "x" * 32, "HS256")
         assert client.get("/v1/chargeback", headers={"Authorization": f"Bearer {forged}"}).status_code == 401
 
@@ -143,7 +143,7 @@ def test_loopback_needs_no_key(host: str) -> None:
     check_exposure(Settings(api_host=host))
 
 
-def test_an_unfit_key_is_refused_without_showing_it() -> None:
+def test_an_unsuitable_key_is_refused_without_showing_it() -> None:
     short = (
         rsa.generate_private_key(65537, 1024).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     )

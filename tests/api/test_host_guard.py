@@ -1,4 +1,4 @@
-"""Browsers: DNS rebinding, headers, and a page without anything from elsewhere."""
+"""Protection in browsers: DNS rebinding, headers, and a page that loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 @pytest.mark.parametrize(
     "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8787", "", "10.0.0.1", "[::2]", "a b"]
 )
-def test_a_name_that_is_not_loopbacks_is_misdirected(client: TestClient, host: str) -> None:
+def test_a_host_name_other_than_loopback_is_misdirected(client: TestClient, host: str) -> None:
     answer = client.get("/v1/chargeback", headers={"Host": host})
     assert answer.status_code == 421
     assert answer.headers["content-type"] == "application/problem+json"
@@ -21,21 +21,21 @@ def test_a_name_that_is_not_loopbacks_is_misdirected(client: TestClient, host: s
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8787", "127.0.0.1:1", "[::1]:8787", "LOCALHOST"])
-def test_loopbacks_own_names_are_answered(client: TestClient, host: str) -> None:
+def test_the_names_of_loopback_are_answered(client: TestClient, host: str) -> None:
     assert client.get("/healthz", headers={"Host": host}).status_code == 200
 
 
-def test_with_tokens_any_name_may_be_used(open_api: Callable[..., TestClient]) -> None:
+def test_any_host_name_is_allowed_with_tokens(open_api: Callable[..., TestClient]) -> None:
     api = open_api("http://wattlog.example", api_host="0.0.0.0", api_jwt_key="k" * 32)
     assert api.get("/healthz").status_code == 200
 
 
-def test_no_other_origin_is_let_in(client: TestClient) -> None:
+def test_no_other_origin_is_allowed(client: TestClient) -> None:
     answer = client.get("/v1/chargeback", headers={"Origin": "https://evil.example"})
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_every_answer_carries_a_policy_and_data_is_not_cached(client: TestClient) -> None:
+def test_every_response_has_a_content_policy_and_data_is_not_cached(client: TestClient) -> None:
     for url in ("/", "/v1/chargeback", "/nope", "/static/app.js"):
         headers = client.get(url).headers
         assert "default-src 'none'" in headers["content-security-policy"]
@@ -51,7 +51,7 @@ def test_the_page_and_its_files_are_served(client: TestClient) -> None:
         assert client.get(path).status_code == 200, path
 
 
-def test_the_page_brings_nothing_from_elsewhere_and_has_no_inline_script_or_style() -> None:
+def test_the_page_loads_nothing_from_other_hosts_and_has_no_inline_script_or_style() -> None:
     for file in (resources.files("api") / "static").iterdir():
         text = file.read_text(encoding="utf-8")
         addresses = set(re.findall(r"https?://[^\s\"'`]+", text)) - {"http://www.w3.org/2000/svg"}

@@ -1,4 +1,4 @@
-"""The API against its own OpenAPI document: schemathesis makes the questions. No 5xx, and answers conform."""
+"""The API against its own OpenAPI document. Schemathesis generates the requests: no 5xx, and responses conform."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from api.app import create_app
 from contracts.settings import Settings
 from warehouse.client import Warehouse
 
-# Schemathesis' own dependencies, not ours.
+# Of schemathesis' dependencies, not of this project.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
@@ -69,10 +69,10 @@ def test_every_documented_route_is_tried(document: Any) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_route_keeps_its_own_promise(document: Any, path: str) -> None:
+def test_every_route_conforms_to_its_document(document: Any, path: str) -> None:
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=document[path]["GET"].as_strategy())
-    def promise(case: schemathesis.Case) -> None:
+    def conforms(case: schemathesis.Case) -> None:
         case.call_and_validate(checks=CHECKS, headers=HOST)
 
-    promise()
+    conforms()

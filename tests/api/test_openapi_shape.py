@@ -1,4 +1,4 @@
-"""Paths, parameters and response fields of the API stay as they are pinned; additions are fine."""
+"""Paths, parameters and response fields of the API match the pinned shape. Additions are allowed."""
 
 from __future__ import annotations
 

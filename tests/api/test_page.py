@@ -1,4 +1,4 @@
-"""The page in a real browser: what it draws is what the ledger says."""
+"""The page in a real browser draws what the ledger holds."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def serving(warehouse: Warehouse) -> Iterator[str]:
 
 
 class Dom(HTMLParser):
-    """Text by element id, and how often each tag is there."""
+    """Text by element id, and the number of each tag."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -88,9 +88,9 @@ class Dom(HTMLParser):
 
 
 def browse(address: str, profile: Path, *flags: str) -> Dom:
-    """The page after it drew itself."""
+    """The page after it has drawn itself."""
     assert CHROMIUM
-    done = subprocess.run(
+    process = subprocess.run(
         [
             CHROMIUM,
             *FLAGS,
@@ -105,13 +105,11 @@ def browse(address: str, profile: Path, *flags: str) -> Dom:
         timeout=HANG_S,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return Dom(done.stdout)
+    assert process.returncode == 0, process.stderr[-2000:]
+    return Dom(process.stdout)
 
 
-def test_the_page_shows_the_ledger_the_balance_the_forecast_and_says_simulated(
-    books: Warehouse, tmp_path: Path
-) -> None:
+def test_the_page_shows_ledger_balance_and_forecast_marked_simulated(books: Warehouse, tmp_path: Path) -> None:
     with serving(books) as address:
         dom = browse(address, tmp_path / "profile")
     assert dom.text.get("status", "") == ""
@@ -128,7 +126,7 @@ def test_the_page_shows_the_ledger_the_balance_the_forecast_and_says_simulated(
     assert "series" in dom.text["anomalies-note"]
 
 
-def test_an_empty_ledger_is_told_plainly(warehouse: Warehouse, tmp_path: Path) -> None:
+def test_an_empty_ledger_is_shown_as_empty(warehouse: Warehouse, tmp_path: Path) -> None:
     with serving(warehouse) as address:
         dom = browse(address, tmp_path / "profile")
     assert "no final window yet" in dom.text["status"]

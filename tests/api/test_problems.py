@@ -1,4 +1,4 @@
-"""Every error is a problem (RFC 9457) that says what to mend."""
+"""Every error is a problem (RFC 9457) that says how to fix it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KEYS = {"type", "title", "status", "detail", "instance"}
         ("/v1/ledger/eu-1/chat/then/intervals", 422, "window_start"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_would_be_right(client: TestClient, url: str, status: int, field: str) -> None:
+def test_a_wrong_value_is_named_with_the_allowed_values(client: TestClient, url: str, status: int, field: str) -> None:
     answer = client.get(url)
     body = answer.json()
     assert answer.status_code == body["status"] == status
@@ -51,14 +51,14 @@ def test_a_wrong_value_is_named_with_what_would_be_right(client: TestClient, url
         ("DELETE", "/", 405),
     ],
 )
-def test_a_wrong_address_or_method_is_a_problem_too(client: TestClient, method: str, url: str, status: int) -> None:
+def test_a_wrong_path_or_method_is_a_problem(client: TestClient, method: str, url: str, status: int) -> None:
     answer = client.request(method, url)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json().keys() == KEYS
 
 
-def test_a_warehouse_that_is_gone_is_unavailable_and_worth_a_retry(chdb_dsn: str) -> None:
+def test_an_absent_warehouse_is_unavailable_with_retry_after(chdb_dsn: str) -> None:
     from warehouse.client import connect
 
     warehouse = connect(chdb_dsn, database="default")
@@ -80,7 +80,7 @@ def test_a_warehouse_without_tables_is_not_ready(unmigrated: Warehouse) -> None:
         assert "wattlog migrate" in answer.json()["detail"]
 
 
-def test_a_fault_of_ours_tells_nothing_of_the_inside(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_reveals_no_internals(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the password is swordfish")
 
@@ -92,7 +92,7 @@ def test_a_fault_of_ours_tells_nothing_of_the_inside(client: TestClient, monkeyp
     assert "swordfish" not in answer.text
 
 
-def test_an_empty_ledger_answers_emptily(warehouse: Warehouse) -> None:
+def test_an_empty_ledger_gives_an_empty_answer(warehouse: Warehouse) -> None:
     with TestClient(create_app(warehouse, Settings()), base_url="http://localhost") as client:
         body = client.get("/v1/chargeback").json()
         assert body["rows"] == [] and body["total"]["energy_uj"] == 0

@@ -1,4 +1,4 @@
-"""What the routes answer, as JSON and as CSV."""
+"""The answers of each route, as JSON and as CSV."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from warehouse.reader import operator_reader
 OCTOBER = Period(epoch_ms("2026-10-01"), seed.END_MS)
 
 
-def test_a_months_bill_is_the_reads_rows_with_exact_types(client: TestClient, books: Warehouse) -> None:
+def test_the_bill_of_a_month_has_the_rows_of_the_read_with_exact_types(client: TestClient, books: Warehouse) -> None:
     body = client.get("/v1/chargeback").json()
     expected = chargeback_queries.chargeback(operator_reader(books), OCTOBER).rows
     assert body["period"] == {"start": "2026-10-01T00:00:00.000Z", "end": "2026-11-01T00:00:00.000Z"}
@@ -38,13 +38,13 @@ def test_rows_sum_to_the_total_to_the_last_digit(client: TestClient) -> None:
     assert sum(r["energy_uj"] for r in body["rows"]) == body["total"]["energy_uj"]
 
 
-def test_only_the_dimensions_asked_for_are_there(client: TestClient) -> None:
+def test_only_the_requested_dimensions_are_columns(client: TestClient) -> None:
     row = client.get("/v1/chargeback?by=team,model").json()["rows"][0]
     assert "team" in row and "model" in row
     assert not {"tenant", "hour", "cluster"} & row.keys()
 
 
-def test_what_is_simulated_says_so_and_what_is_measured_does_not(client: TestClient) -> None:
+def test_simulated_rows_are_marked_and_measured_rows_are_not(client: TestClient) -> None:
     assert client.get("/v1/chargeback?cluster=sim-1").json()["simulated"] is True
     assert client.get("/v1/chargeback?cluster=eu-1").json()["simulated"] is False
 
@@ -52,15 +52,15 @@ def test_what_is_simulated_says_so_and_what_is_measured_does_not(client: TestCli
 @pytest.mark.parametrize(
     ("query", "accept"), [("&format=csv", "*/*"), ("", "text/csv"), ("", "application/json;q=0.5, text/csv")]
 )
-def test_csv_comes_by_format_or_by_accept_and_has_the_same_values(client: TestClient, query: str, accept: str) -> None:
+def test_csv_is_chosen_by_format_or_accept_and_has_the_same_values(client: TestClient, query: str, accept: str) -> None:
     answer = client.get(f"/v1/chargeback?by=tenant{query}", headers={"Accept": accept})
     assert answer.headers["content-type"].startswith("text/csv")
-    found = list(csv.DictReader(io.StringIO(answer.text)))
+    lines = list(csv.DictReader(io.StringIO(answer.text)))
     rows = client.get("/v1/chargeback?by=tenant").json()["rows"]
-    assert [(r["tenant"], r["cost"], int(r["energy_uj"])) for r in found] == [
+    assert [(r["tenant"], r["cost"], int(r["energy_uj"])) for r in lines] == [
         (r["tenant"], r["cost"], r["energy_uj"]) for r in rows
     ]
-    assert found[0]["joules_per_token"] == ""  # unallocated GPUs have no tokens
+    assert lines[0]["joules_per_token"] == ""  # unallocated GPUs have no tokens
 
 
 def test_json_wins_a_tie_and_format_wins_over_accept(client: TestClient) -> None:
@@ -70,17 +70,17 @@ def test_json_wins_a_tie_and_format_wins_over_accept(client: TestClient) -> None
     assert forced.headers["content-type"] == "application/json"
 
 
-def test_the_next_link_walks_every_page(client: TestClient) -> None:
-    whole = client.get("/v1/ledger?period=latest-hour&tenant=acme&limit=10000").json()["rows"]
+def test_the_next_link_leads_through_every_page(client: TestClient) -> None:
+    all_rows = client.get("/v1/ledger?period=latest-hour&tenant=acme&limit=10000").json()["rows"]
     rows, url = [], "/v1/ledger?period=latest-hour&tenant=acme&limit=400"
     while url:
         answer = client.get(url)
         rows += answer.json()["rows"]
         url = answer.links["next"]["url"] if "next" in answer.links else ""
-    assert rows == whole and len(rows) == 1080
+    assert rows == all_rows and len(rows) == 1080
 
 
-def test_a_bill_leads_to_its_windows_and_they_to_their_gpus(client: TestClient) -> None:
+def test_a_bill_leads_to_its_windows_and_a_window_to_its_gpus(client: TestClient) -> None:
     row = client.get("/v1/ledger?period=latest-hour&tenant=acme&workload=code&limit=1").json()["rows"][0]
     path = f"/v1/ledger/{row['cluster']}/{row['workload']}/{row['window_start']}/intervals"
     intervals = client.get(path).json()["rows"]
@@ -88,9 +88,9 @@ def test_a_bill_leads_to_its_windows_and_they_to_their_gpus(client: TestClient) 
     assert all(i["window_start"] == row["window_start"] for i in intervals)
 
 
-def test_a_workloads_name_may_stand_for_a_node(client: TestClient) -> None:
-    found = client.get("/v1/ledger/eu-1/~n3/2026-10-31T22:00:00.000Z/intervals").json()["rows"]
-    assert [i["gpu_uuid"] for i in found] == ["GPU-e"]
+def test_a_node_may_stand_in_for_a_workload(client: TestClient) -> None:
+    intervals = client.get("/v1/ledger/eu-1/~n3/2026-10-31T22:00:00.000Z/intervals").json()["rows"]
+    assert [i["gpu_uuid"] for i in intervals] == ["GPU-e"]
 
 
 def test_efficiency_is_over_time(client: TestClient) -> None:
@@ -102,7 +102,7 @@ def test_efficiency_is_over_time(client: TestClient) -> None:
     assert all(r["joules_per_token"] for r in rows if r["model"])
 
 
-def test_fleet_requests_latest_and_explain_answer(client: TestClient) -> None:
+def test_fleet_requests_latest_and_explain_have_answers(client: TestClient) -> None:
     assert len(client.get("/v1/fleet?cluster=eu-1").json()["rows"]) == 4
     assert {r["session_id"] for r in client.get("/v1/requests?session_id=s-1").json()["rows"]} == {"s-1"}
     assert client.get("/v1/latest?tenant=acme").json()["rows"][0]["tenant"] == "acme"
@@ -114,15 +114,15 @@ def test_fleet_requests_latest_and_explain_answer(client: TestClient) -> None:
 def test_requests_have_a_note_where_workers_do_not_store_them(open_api: Callable[..., TestClient]) -> None:
     noted = open_api(requests="none").get("/v1/requests?limit=1").json()
     assert "WATTLOG_REQUESTS=none" in noted["note"]
-    assert len(noted["rows"]) == 1  # What was stored before is there until it expires.
+    assert len(noted["rows"]) == 1  # Earlier rows remain until they expire.
     assert open_api().get("/v1/requests?limit=1").json() == {**noted, "note": None}
 
 
-def test_the_books_balance_where_single_requests_are_not_kept(open_api: Callable[..., TestClient]) -> None:
+def test_the_ledger_balances_where_single_requests_are_not_stored(open_api: Callable[..., TestClient]) -> None:
     assert open_api(requests="none").get("/v1/balance").json() == open_api().get("/v1/balance").json()
 
 
-def test_the_books_balance(client: TestClient) -> None:
+def test_the_ledger_balances(client: TestClient) -> None:
     body = client.get("/v1/balance").json()
     assert body["residual_uj"] == 0
     assert body["measured_uj"] == body["active_uj"] + body["idle_uj"] + body["unallocated_uj"]
@@ -144,11 +144,11 @@ def test_a_forecast_is_withheld_where_history_is_short(client: TestClient) -> No
     assert row["steps"] == [] and "too short" in row["withheld"]
 
 
-def test_the_same_question_gives_the_same_forecast(client: TestClient) -> None:
+def test_the_same_query_gives_the_same_forecast(client: TestClient) -> None:
     assert client.get("/v1/forecast?horizon=5").json() == client.get("/v1/forecast?horizon=5").json()
 
 
-def test_anomalies_say_how_many_series_they_judged_and_which_not(client: TestClient) -> None:
+def test_anomalies_name_the_number_of_judged_series_and_the_skipped_ones(client: TestClient) -> None:
     body = client.get("/v1/anomalies?measure=cost&measure=joules_per_token").json()
     assert body["judged"] >= 2
     assert {"measure": "cost", "key": "acme"}.items() <= next(w for w in body["withheld"] if w["key"] == "acme").items()

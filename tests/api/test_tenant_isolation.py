@@ -1,4 +1,4 @@
-"""No route shows one tenant's rows to another: every documented route is asked with the token of a foreign tenant."""
+"""No route shows one tenant's rows to another. Every documented route is called with the token of a foreign tenant."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def locked(open_api: Callable[..., TestClient]) -> TestClient:
 
 
 def operations(client: TestClient) -> Iterator[tuple[str, set[str]]]:
-    """Yield the address of every documented route, with its path parameters filled, and its query parameters."""
+    """Yield the address of every documented route, with its path parameters filled in, and its query parameters."""
     for path, methods in client.get("/openapi.json").json()["paths"].items():
         for operation in methods.values():
             parameters: list[dict[str, Any]] = operation.get("parameters", [])
@@ -35,12 +35,12 @@ def words(text: str) -> set[str]:
     return set(re.findall(r"[\w-]+", text))
 
 
-def test_every_route_is_walked(locked: TestClient) -> None:
+def test_every_route_is_called(locked: TestClient) -> None:
     paths = [path for path, _ in operations(locked)]
     assert len(paths) == len(locked.get("/openapi.json").json()["paths"]) >= 17
 
 
-def test_a_foreign_tenant_sees_no_other_tenants_rows_on_any_route(locked: TestClient) -> None:
+def test_a_foreign_tenant_sees_no_rows_of_others_on_any_route(locked: TestClient) -> None:
     for path, _ in operations(locked):
         for tenant in ("stranger", "globex"):
             response = locked.get(path, params={"format": "json"}, headers=token(tenant=tenant))
@@ -50,13 +50,13 @@ def test_a_foreign_tenant_sees_no_other_tenants_rows_on_any_route(locked: TestCl
 
 
 def test_a_foreign_tenant_cannot_name_another_on_any_route(locked: TestClient) -> None:
-    asked = 0
+    count = 0
     for path, parameters in operations(locked):
         if "tenant" in parameters:
             response = locked.get(path, params={"tenant": "acme"}, headers=token(tenant="stranger"))
             assert response.status_code == 403, (path, response.text)
-            asked += 1
-    assert asked >= 11
+            count += 1
+    assert count >= 11
 
 
 def test_every_route_but_health_needs_a_token(locked: TestClient) -> None:
@@ -64,7 +64,7 @@ def test_every_route_but_health_needs_a_token(locked: TestClient) -> None:
         assert locked.get(path).status_code == (200 if path in PUBLIC else 401), path
 
 
-def test_a_route_that_does_not_read_through_its_caller_fails_when_it_is_added() -> None:
+def test_a_new_route_that_bypasses_its_caller_is_detected() -> None:
     router = LedgerRouter()
     with pytest.raises(TypeError, match=r"forgetful \(/rows\) has no CallerReader"):
 
@@ -77,5 +77,5 @@ def test_a_route_that_does_not_read_through_its_caller_fails_when_it_is_added() 
         return reader.tenant
 
     @router.get("/all")
-    def everything(reader: OperatorReader) -> None:
+    def all_rows(reader: OperatorReader) -> None:
         return None

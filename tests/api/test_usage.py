@@ -1,4 +1,4 @@
-"""Usage and sessions over HTTP: exact decimals as text, groups as columns, and nobody else's rows."""
+"""Usage and sessions over HTTP: exact decimals as text, groups as columns, and only the caller's rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.api.test_auth import SECRET, token
 DAY = "period=2026-10-31"
 
 
-def test_usage_is_by_tenant_meter_and_unit_unless_asked_otherwise(client: TestClient) -> None:
+def test_usage_is_grouped_by_tenant_meter_and_unit_by_default(client: TestClient) -> None:
     body = client.get(f"/v1/usage?{DAY}&meter=gpu_minutes").json()
     assert body["period"] == {"start": "2026-10-31T00:00:00.000Z", "end": "2026-11-01T00:00:00.000Z"}
     assert [(r["tenant"], r["unit"], r["quantity"], r["rows"]) for r in body["rows"]] == [
@@ -27,7 +27,7 @@ def test_usage_is_by_tenant_meter_and_unit_unless_asked_otherwise(client: TestCl
     assert not {"cluster", "workload", "hour", "dimensions"} & body["rows"][0].keys()
 
 
-def test_usage_by_hour_and_by_a_dimensions_key(client: TestClient) -> None:
+def test_usage_is_grouped_by_hour_and_by_a_dimension(client: TestClient) -> None:
     rows = client.get(f"/v1/usage?{DAY}&meter=gpu_minutes&by=dimensions.pod&bucket=hour&tenant=acme").json()["rows"]
     assert [(r["hour"], r["dimensions"], r["quantity"]) for r in rows] == [
         ("2026-10-31T22:00:00Z", {"pod": "p-1"}, "60"),
@@ -42,27 +42,27 @@ def test_a_dimension_is_a_column_of_its_own_in_csv(client: TestClient) -> None:
     assert [r["dimensions.pod"] for r in rows] == ["p-1", "p-2", "", "", ""]
 
 
-def test_the_next_link_walks_every_page(client: TestClient) -> None:
-    whole = client.get(f"/v1/usage?{DAY}&by=tenant,workload").json()["rows"]
+def test_the_next_link_leads_through_every_page(client: TestClient) -> None:
+    all_rows = client.get(f"/v1/usage?{DAY}&by=tenant,workload").json()["rows"]
     rows, url = [], f"/v1/usage?{DAY}&by=tenant,workload&limit=3"
     while url:
         answer = client.get(url)
         rows += answer.json()["rows"]
         url = answer.links["next"]["url"] if "next" in answer.links else ""
-    assert rows == whole and len(rows) > 6
+    assert rows == all_rows and len(rows) > 6
 
 
 @pytest.mark.parametrize(
     ("query", "field"), [("by=model", "by"), ("by=dimensions.", "by"), ("bucket=week", "bucket"), ("limit=0", "limit")]
 )
-def test_a_question_that_cannot_be_asked_is_a_problem(client: TestClient, query: str, field: str) -> None:
+def test_an_invalid_query_is_a_problem(client: TestClient, query: str, field: str) -> None:
     answer = client.get(f"/v1/usage?{query}")
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert field in [e["field"] for e in answer.json()["errors"]]
 
 
-def test_a_session_whole(client: TestClient) -> None:
+def test_a_session_has_all_its_parts(client: TestClient) -> None:
     body = client.get("/v1/sessions/s-1?tenant=acme").json()
     requests = client.get("/v1/requests?period=all&session_id=s-1&tenant=acme").json()["rows"]
     assert body["energy_uj"] == sum(r["energy_uj"] for r in requests)
@@ -78,16 +78,16 @@ def test_a_session_whole(client: TestClient) -> None:
     assert type(body["cost"]) is str and body["currency"] == "USD"
 
 
-def test_whose_session_it_is_must_be_said_where_several_have_it(client: TestClient) -> None:
+def test_an_ambiguous_session_needs_its_tenant(client: TestClient) -> None:
     answer = client.get("/v1/sessions/s-1")
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "tenant")
 
 
-def test_a_session_that_is_not_there_is_a_problem(client: TestClient) -> None:
+def test_an_unknown_session_is_a_problem(client: TestClient) -> None:
     assert client.get("/v1/sessions/none").json()["errors"][0]["field"] == "session_id"
 
 
-def test_sessions_of_a_period(client: TestClient) -> None:
+def test_sessions_of_a_period_are_listed(client: TestClient) -> None:
     rows = client.get("/v1/sessions?period=all&tenant=acme").json()["rows"]
     assert [(r["tenant"], r["session_id"], r["usage_rows"]) for r in rows] == [("acme", "s-1", 4)]
     assert client.get("/v1/sessions?period=all&format=csv").text.splitlines()[0].startswith("tenant,session_id,first")
@@ -98,7 +98,7 @@ def test_sessions_have_a_note_where_workers_store_no_requests(open_api: Callable
     assert open_api().get("/v1/sessions").json()["note"] is None
 
 
-def test_a_tenant_sees_its_own_usage_and_sessions_and_nobody_elses(open_api: Callable[..., TestClient]) -> None:
+def test_a_tenant_sees_only_its_own_usage_and_sessions(open_api: Callable[..., TestClient]) -> None:
     locked = open_api(api_jwt_key=SECRET)
     globex = token(tenant="globex")
     for url in (f"/v1/usage?{DAY}", "/v1/sessions?period=all"):

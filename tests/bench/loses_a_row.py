@@ -1,4 +1,4 @@
-"""A contestant that drops one request on its way, for the test that catches it."""
+"""A contestant that drops one request, for the test that detects the loss."""
 
 from __future__ import annotations
 

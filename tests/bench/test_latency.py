@@ -1,4 +1,4 @@
-"""What the latency bench waits for is what the core will store; a window is visible when all of it is."""
+"""The latency bench waits for the rows that the core will store. A window is visible when all its rows are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEY = (0, "w")
 
 
 def _stored(fleet: Fleet) -> dict[tuple[int, str], int]:
-    """Energy of every window in the ledger of what the pacer would send."""
+    """Energy of every window in the ledger of the pacer's events."""
     events, offsets = Events(fleet), dict.fromkeys(topics.JOINED, 0)
     now_ms = fleet.base_ms + 3_600_000
     state = Partition("log", 0, PartitionConfig(WINDOW_MS, LATENESS_MS, SKEW_MS), Policy(), now_ms=now_ms)
@@ -41,12 +41,12 @@ def _stored(fleet: Fleet) -> dict[tuple[int, str], int]:
     return energy
 
 
-def test_what_is_waited_for_is_what_the_ledger_will_hold() -> None:
-    wanted, _ = latency.expected(FLEET, SECONDS)
-    assert {k: v for k, v in _stored(FLEET).items() if v} == wanted
+def test_the_awaited_windows_are_those_of_the_ledger() -> None:
+    expected, _ = latency.expected(FLEET, SECONDS)
+    assert {k: v for k, v in _stored(FLEET).items() if v} == expected
 
 
-def test_messages_are_sent_in_order_of_time_once_what_they_tell_is_over() -> None:
+def test_messages_are_sent_in_order_of_time_after_their_rows_end() -> None:
     events, times = Events(FLEET), []
     for due_ms, s in timetable(FLEET, SECONDS):
         times.append(due_ms)
@@ -56,17 +56,17 @@ def test_messages_are_sent_in_order_of_time_once_what_they_tell_is_over() -> Non
 
 
 @pytest.mark.parametrize("rate", latency.RATES)
-def test_a_fleet_sends_as_many_messages_as_are_asked_for(rate: int) -> None:
+def test_a_fleet_sends_the_configured_number_of_messages(rate: int) -> None:
     fleet = replace(latency.fleet_at(rate, FLEET.base_ms))
     nodes_and_gateways = fleet.partitions * fleet.workloads * (fleet.nodes + 1)
     assert 0.9 * rate <= nodes_and_gateways <= rate
 
 
-def test_a_window_is_visible_with_the_first_write_that_holds_all_of_it() -> None:
+def test_a_window_is_visible_with_the_first_write_that_completes_it() -> None:
     writes = [(11_000, [(*KEY, 5)]), (12_000, [(*KEY, 9)]), (13_000, [(*KEY, 9)])]
     assert latency.latencies(writes, {KEY: 9}, {KEY: 10_400}, [KEY]) == ([2_000], [1_600])
 
 
-def test_a_window_that_never_shows_is_an_error() -> None:
+def test_a_window_that_never_becomes_visible_is_an_error() -> None:
     with pytest.raises(AssertionError, match="1 of 1 windows"):
         latency.latencies([(11_000, [(*KEY, 5)])], {KEY: 9}, {KEY: 10_400}, [KEY])

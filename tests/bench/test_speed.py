@@ -1,4 +1,4 @@
-"""The harness itself, on the in-process broker: contestants as processes, totals held against the input."""
+"""The harness on the in-process broker: contestants as processes, their totals compared with the input."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _run(contestants: list[Contestant], folder: Path):
 
 
 @pytest.mark.slow
-def test_workers_and_the_ceiling_agree_on_every_tenant_and_leave_figures(tmp_path: Path) -> None:
+def test_workers_and_the_ceiling_agree_on_every_tenant_and_record_figures(tmp_path: Path) -> None:
     everyone = line_up(peers=False)
     chosen = [c for c in everyone if c.shape.name == "64-packed"]
     results = _run(chosen, tmp_path)
@@ -44,7 +44,7 @@ def test_a_contestant_that_loses_a_request_ends_the_bench(tmp_path: Path) -> Non
         _run([thief], tmp_path)
 
 
-def test_a_contestant_that_ends_without_a_result_is_named_with_what_it_said(tmp_path: Path) -> None:
+def test_a_contestant_without_a_result_is_named_with_its_output(tmp_path: Path) -> None:
     absent = Contestant("absent", "part", "tests.bench.no_such_module", Shape(512, "packed"), FEW)
     with pytest.raises(ContestantError, match=r"absent.*status 1\n.*No module named"):
         _run([absent], tmp_path)

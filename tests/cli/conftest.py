@@ -1,4 +1,4 @@
-"""The command line as a user runs it: in processes of its own, on a demo's data."""
+"""The command line as a user runs it: in processes of its own, on the data of a demo."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.waiting import HANG_S
 
 @dataclass(frozen=True)
 class Ran:
-    """A command that ended."""
+    """A command that has ended."""
 
     status: int
     out: str
@@ -38,15 +38,15 @@ def wattlog(*args: str | Path, cwd: Path = ROOT, **env: str) -> Ran:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("WATTLOG_")}
     command = [sys.executable, "-c", "from cli.main import main; main()", *map(str, args)]
     clean["PYTHONPATH"] = str(ROOT)
-    done = subprocess.run(
+    process = subprocess.run(
         command, cwd=cwd, env={**clean, **env}, capture_output=True, text=True, timeout=HANG_S, check=False
     )
-    return Ran(done.returncode, done.stdout, done.stderr)
+    return Ran(process.returncode, process.stdout, process.stderr)
 
 
 @dataclass(frozen=True)
 class DemoRun:
-    """A demo that was run once for all tests: its JSON, and the folder that it left."""
+    """A demo that ran once for all tests: its JSON, and its data folder."""
 
     answer: dict[str, Any]
     data: Path

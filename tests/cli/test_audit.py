@@ -1,4 +1,4 @@
-"""`wattlog audit` for people and for cron: what it prints, and the status that it ends with."""
+"""Output and exit status of `wattlog audit`, for people and for cron."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GAP = SequenceGap(
 
 
 @pytest.mark.parametrize(
-    ("found", "status", "strict"),
+    ("report", "status", "strict"),
     [
         (Audit(), 0, 0),
         (Audit(residual_uj=1), 1, 1),
@@ -48,56 +48,56 @@ GAP = SequenceGap(
         (Audit(restating=1, restating_uj=5, windows_without_work=3, windows_without_energy=2), 0, 0),
     ],
 )
-def test_the_status_says_whether_the_books_are_wrong_or_incomplete(found: Audit, status: int, strict: int) -> None:
-    assert audit_report.exit_status(found, strict=False) == status
-    assert audit_report.exit_status(found, strict=True) == strict
+def test_the_status_tells_a_residual_from_incomplete_data(report: Audit, status: int, strict: int) -> None:
+    assert audit_report.exit_status(report, strict=False) == status
+    assert audit_report.exit_status(report, strict=True) == strict
 
 
-def printed(capsys: pytest.CaptureFixture[str], found: Audit) -> str:
-    audit_report.print_report(found, strict=False)
+def printed(capsys: pytest.CaptureFixture[str], report: Audit) -> str:
+    audit_report.print_report(report, strict=False)
     return capsys.readouterr().out
 
 
-def test_books_in_balance_are_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_balanced_ledger_is_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys, Audit(windows=6, measured_uj=315, active_uj=180, idle_uj=120, unallocated_uj=15)) == (
         "measured 315 µJ = 180 active + 120 idle + 15 unallocated\n"
         "residual 0 µJ over 6 windows; 0 events lost on the log; 100.00 % of the GPUs' time covered\n"
     )
 
 
-def test_what_is_wrong_is_named_and_so_is_how_much_more_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_residuals_are_named_with_the_number_of_further_ones(capsys: pytest.CaptureFixture[str]) -> None:
     windows = [UnbalancedWindow(9 - i, T0, "eu", f"w{i}") for i in range(9)]
-    found = Audit(residual_uj=45, unbalanced=30, unbalanced_windows=windows, hour_residual_uj=4)
-    out = printed(capsys, found)
+    report = Audit(residual_uj=45, unbalanced=30, unbalanced_windows=windows, hour_residual_uj=4)
+    out = printed(capsys, report)
     assert "2024-01-01T00:00:00.000Z eu/w0: 9 µJ off" in out
     assert "and 21 more" in out
     assert "hour_residual_uj 4" in out
 
 
-def test_rows_of_a_worker_that_lost_its_partition_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_of_a_fenced_worker_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     out = printed(capsys, Audit(strays=1, stray_windows=[StrayWindow(T0, "eu", "chat")]))
     assert "1 final windows have rows of a worker that had lost its partition" in out
     assert "eu/chat" in out
 
 
-def test_what_is_being_restated_is_told_and_is_no_residual(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_restatement_in_progress_is_shown_and_is_no_residual(capsys: pytest.CaptureFixture[str]) -> None:
     out = printed(capsys, Audit(restating=2, restating_uj=7, restating_windows=[UnbalancedWindow(7, T0, "eu", "chat")]))
     assert "2 windows (7 µJ) have late facts and wait for their restatement" in out
     assert "residual 0 µJ" in out
 
 
-def test_requests_that_are_not_kept_are_no_residual_and_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_requests_that_are_not_stored_are_shown_and_are_no_residual(capsys: pytest.CaptureFixture[str]) -> None:
     out = printed(capsys, Audit(requests="none", request_windows=4, request_windows_partly=2))
     assert "single requests are not stored (WATTLOG_REQUESTS=none); 4 windows have all of their requests" in out
     assert "2 windows have only some of their requests" in out
     assert "request_residual_uj" not in out
 
 
-def test_requests_that_do_not_sum_up_say_what_may_be_the_cause(capsys: pytest.CaptureFixture[str]) -> None:
+def test_requests_that_do_not_sum_name_the_possible_cause(capsys: pytest.CaptureFixture[str]) -> None:
     assert "audit again with WATTLOG_REQUESTS=none" in printed(capsys, Audit(request_residual_uj=7))
 
 
-def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_data_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     gpu = ("eu", "n1", "GPU-1")
     out = printed(
         capsys,
@@ -116,6 +116,6 @@ def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "1 min 5 s from 2024-01-01T00:00:00.000Z to 2024-01-01T00:01:05.000Z" in out
 
 
-def test_names_are_never_taken_for_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    found = Audit(unbalanced=1, unbalanced_windows=[UnbalancedWindow(1, T0, "eu", "[bold]x")])
-    assert "eu/[bold]x" in printed(capsys, found)
+def test_names_are_never_read_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    report = Audit(unbalanced=1, unbalanced_windows=[UnbalancedWindow(1, T0, "eu", "[bold]x")])
+    assert "eu/[bold]x" in printed(capsys, report)

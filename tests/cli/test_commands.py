@@ -1,4 +1,4 @@
-"""The commands of `wattlog`: one file each, in a stated order, without knowledge of any source."""
+"""The commands of `wattlog`: one file each, in a fixed order, without knowledge of any source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`wattlog demo`: from nothing to a ledger that balances, the same each time, and questions that have true answers."""
+"""`wattlog demo` makes a ledger that balances and is the same each time; queries on it have known answers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.cli.conftest import ROOT, DemoRun, wattlog
 from tests.support.waiting import HANG_S
 
 
-def test_it_balances_to_the_microjoule(demo: DemoRun) -> None:
+def test_the_demo_balances_to_the_microjoule(demo: DemoRun) -> None:
     a = demo.answer
     assert a["measured_uj"] == a["active_uj"] + a["idle_uj"] + a["unallocated_uj"]
     assert a["residual_uj"] == 0
     assert a["unallocated_uj"] > 0
 
 
-def test_its_rows_sum_to_what_was_measured(demo: DemoRun) -> None:
+def test_the_rows_sum_to_the_measured_energy(demo: DemoRun) -> None:
     assert sum(row["energy_uj"] for row in demo.answer["ledger"]) == demo.answer["measured_uj"]
 
 
@@ -39,19 +39,19 @@ def test_every_tenant_of_the_fleet_has_a_row(demo: DemoRun) -> None:
     assert tenants == {t.name for t in SimulatedFleet(1).spec.tenants} | {"__unallocated__"}
 
 
-def test_it_says_simulated(demo: DemoRun) -> None:
+def test_the_demo_is_marked_simulated(demo: DemoRun) -> None:
     assert demo.answer["simulated"] is True
     assert "SIMULATED" in demo.ran.err
 
 
-def test_data_is_on_stdout_and_ticks_are_on_stderr(demo: DemoRun) -> None:
+def test_data_is_on_stdout_and_progress_on_stderr(demo: DemoRun) -> None:
     for part in ("event log", "warehouse", "worker", "history", "API and page", "stream"):
         assert f"✓ {part}" in demo.ran.err
     assert "✓" not in demo.ran.out
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_ledger_and_another_seed_another(demo: DemoRun, tmp_path: Path) -> None:
+def test_a_seed_determines_the_ledger(demo: DemoRun, tmp_path: Path) -> None:
     again = wattlog("demo", "--exit", "--json", "--data", tmp_path / "again", "--port", "0").json
     other = wattlog("demo", "--exit", "--json", "--data", tmp_path / "again", "--port", "0", "--seed", "2").json
     assert again == demo.answer
@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_ledger_and_another_seed_another(demo: Demo
     assert other["residual_uj"] == 0
 
 
-def test_the_audit_after_it_finds_nothing(demo: DemoRun) -> None:
+def test_an_audit_after_the_demo_finds_no_residual(demo: DemoRun) -> None:
     ran = wattlog("audit", "--json", "--data", demo.data)
     assert ran.status == 0
     assert ran.json["residual_uj"] == 0
@@ -69,8 +69,8 @@ def test_the_audit_after_it_finds_nothing(demo: DemoRun) -> None:
 
 
 def test_the_planted_anomalies_are_found(demo: DemoRun) -> None:
-    found = wattlog("anomalies", "--json", "--data", demo.data).json
-    episodes = found["episodes"]
+    anomalies = wattlog("anomalies", "--json", "--data", demo.data).json
+    episodes = anomalies["episodes"]
     from cli.demo_history import HISTORY_START_MS, LIVE_START_MS
     from contracts.units import epoch_ms
 
@@ -96,7 +96,7 @@ def test_a_real_cluster_of_the_same_name_is_never_replaced(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_it_goes_on_until_it_is_interrupted(tmp_path: Path) -> None:
+def test_the_demo_runs_until_it_is_interrupted(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-c",
@@ -117,8 +117,8 @@ def test_it_goes_on_until_it_is_interrupted(tmp_path: Path) -> None:
     running.send_signal(signal.SIGINT)
     _, errors = running.communicate(timeout=HANG_S)
     assert running.returncode == 0, errors
-    shown = "".join(seen)
-    assert "residual 0 µJ" in shown
-    assert "http://127.0.0.1:" in shown
-    assert "SIMULATED" in shown
+    output = "".join(seen)
+    assert "residual 0 µJ" in output
+    assert "http://127.0.0.1:" in output
+    assert "SIMULATED" in output
     assert "Traceback" not in errors

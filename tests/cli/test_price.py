@@ -1,4 +1,4 @@
-"""`wattlog price`: put in, listed, and in the next bill."""
+"""`wattlog price` stores a price, lists it, and the next bill uses it."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def bill(data: Path) -> tuple[str | None, str | None]:
     return row["cost"], row["gco2"]
 
 
-def test_without_prices_the_cost_is_open_and_with_them_it_is_exact(data: Path) -> None:
+def test_the_cost_is_empty_without_prices_and_exact_with_them(data: Path) -> None:
     assert bill(data) == (None, None)
     for words in (("energy", "csv", "0.21"), ("pue", "csv", "1.3"), ("carbon", "*", "250")):
         assert wattlog("price", *words, "--data", data).status == 0
     assert bill(data) == ("0.273000", "325.000000")
 
 
-def test_an_overlap_is_refused_with_the_day_that_would_mend_it(data: Path) -> None:
+def test_an_overlap_is_refused_with_the_day_that_resolves_it(data: Path) -> None:
     wattlog("price", "energy", "other", "0.10", "--data", data)
     ran = wattlog("price", "energy", "other", "0.20", "--from", "2025-01-01", "--data", data)
     assert ran.status == 2
@@ -48,7 +48,7 @@ def test_an_overlap_is_refused_with_the_day_that_would_mend_it(data: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reason"),
     [
         (("energie", "csv", "1"), "kind"),
         (("energy", "csv", "cheap"), "value"),
@@ -57,13 +57,13 @@ def test_an_overlap_is_refused_with_the_day_that_would_mend_it(data: Path) -> No
         (("energy", "csv", "1", "--from", "yesterday"), "from"),
     ],
 )
-def test_a_price_that_cannot_be_is_refused(words: tuple[str, ...], told: str, data: Path) -> None:
+def test_an_invalid_price_is_refused(words: tuple[str, ...], reason: str, data: Path) -> None:
     ran = wattlog("price", *words, "--data", data)
     assert ran.status == 2
-    assert told in ran.err
+    assert reason in ran.err
 
 
-def test_a_price_put_in_by_mistake_is_removed_by_kind_cluster_and_start(data: Path) -> None:
+def test_a_price_is_removed_by_kind_cluster_and_start(data: Path) -> None:
     def listed() -> int:
         return len([p for p in wattlog("price", "--data", data, "--json").json if p["cluster"] == "mistaken"])
 

@@ -1,4 +1,4 @@
-"""The commands that ask the ledger: data on stdout, notes on stderr, exit statuses that programs may rely on."""
+"""Reports over the ledger: data on stdout, notes on stderr, and exit statuses for programs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def ledger(chdb_dsn: str) -> Iterator[Warehouse]:
-    """The seeded books where `--data` finds them."""
+    """The seeded ledger in the folder of `--data`."""
     with connect(chdb_dsn, database="default", readers=1) as warehouse:
         warehouse.command("DROP DATABASE IF EXISTS wattlog")
     with connect(chdb_dsn) as warehouse:
@@ -52,7 +52,7 @@ def test_chargeback_as_json_has_integer_energies_and_money_as_text(run: Run) -> 
     assert body["simulated"] is True
 
 
-def test_a_table_names_its_units_and_says_simulated(run: Run) -> None:
+def test_a_table_names_its_units_and_is_marked_simulated(run: Run) -> None:
     out = run("chargeback", "--by", "tenant").stdout
     for word in ("energy kWh", "J/token", "CO2eq kg", "cost", "acme", "total", "SIMULATED"):
         assert word in out
@@ -65,7 +65,7 @@ def test_csv_has_a_header_and_unrounded_values(run: Run) -> None:
     assert rows[1]["energy_uj"].isdecimal()
 
 
-def test_more_rows_than_the_limit_are_told_on_stderr(run: Run) -> None:
+def test_a_truncated_table_has_a_note_on_stderr(run: Run) -> None:
     result = run("chargeback", "--by", "day", "--limit", "2", "--format", "csv")
     assert len(result.stdout.splitlines()) == 3
     assert "--limit" in result.stderr and "--limit" not in result.stdout
@@ -75,7 +75,7 @@ def test_more_rows_than_the_limit_are_told_on_stderr(run: Run) -> None:
     "arguments",
     [("fleet",), ("efficiency",), ("anomalies",), ("forecast",), ("audit",), ("explain", "acme"), ("sql", "SELECT 1")],
 )
-def test_every_report_prints_json_and_nothing_else_on_stdout(run: Run, arguments: tuple[str, ...]) -> None:
+def test_every_report_prints_only_json_on_stdout(run: Run, arguments: tuple[str, ...]) -> None:
     result = run(*arguments, "--json")
     assert result.exit_code == 0, result.output
     json.loads(result.stdout)
@@ -85,13 +85,13 @@ def test_every_report_prints_json_and_nothing_else_on_stdout(run: Run, arguments
     "arguments",
     [("fleet",), ("efficiency",), ("anomalies",), ("forecast", "--by", "total"), ("audit",), ("explain", "acme")],
 )
-def test_every_report_prints_for_people_too(run: Run, arguments: tuple[str, ...]) -> None:
+def test_every_report_prints_a_table_for_people(run: Run, arguments: tuple[str, ...]) -> None:
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     assert result.stdout or "No anomalies in" in result.stderr
 
 
-def test_audit_gives_the_figures_that_programs_rely_on(run: Run) -> None:
+def test_audit_prints_the_figures_for_programs(run: Run) -> None:
     result = run("audit", "--json")
     body = json.loads(result.stdout)
     assert result.exit_code == 0
@@ -132,7 +132,7 @@ def test_explain_walks_from_money_to_the_gpus(run: Run) -> None:
     assert "SIMULATED" in run("explain", "initech").stdout
 
 
-def test_sql_answers_as_table_csv_and_json(run: Run) -> None:
+def test_sql_prints_a_table_csv_and_json(run: Run) -> None:
     question = "SELECT tenant, count() AS n FROM ledger FINAL WHERE cluster = 'eu-1' GROUP BY tenant ORDER BY tenant"
     assert json.loads(run("sql", question, "--json").stdout)[0] == {"tenant": "__unallocated__", "n": 720}
     assert run("sql", question, "--format", "csv").stdout.splitlines()[0] == "tenant,n"
@@ -140,7 +140,7 @@ def test_sql_answers_as_table_csv_and_json(run: Run) -> None:
     assert json.loads(run("sql", "-", "--json", input="SELECT 42 AS answer").stdout) == [{"answer": 42}]
 
 
-def test_sql_writes_times_decimals_and_what_is_no_number_as_json_can(run: Run) -> None:
+def test_sql_writes_times_decimals_and_non_numbers_as_json(run: Run) -> None:
     question = (
         "SELECT toDateTime64('2026-11-01 00:00:00', 3, 'UTC') AS t, toDecimal64('0.10', 2) AS d, nan AS x, [1, 2] AS a"
     )
@@ -160,7 +160,7 @@ def test_sql_writes_times_decimals_and_what_is_no_number_as_json_can(run: Run) -
         (("anomalies", "--freq", "year"), "freq"),
     ],
 )
-def test_an_error_is_one_line_on_stderr_and_status_2(run: Run, arguments: tuple[str, ...], word: str) -> None:
+def test_an_error_is_one_line_on_stderr_with_status_2(run: Run, arguments: tuple[str, ...], word: str) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -168,7 +168,7 @@ def test_an_error_is_one_line_on_stderr_and_status_2(run: Run, arguments: tuple[
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_no_ledger_there_says_what_to_do(run: Run, tmp_path: Path) -> None:
+def test_a_missing_ledger_says_how_to_make_one(run: Run, tmp_path: Path) -> None:
     result = run("fleet", "--data", str(tmp_path / "none"))
     assert result.exit_code == 2
     assert "wattlog demo" in result.stderr

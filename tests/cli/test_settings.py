@@ -1,4 +1,4 @@
-"""What a user sees of a setting that is wrong: its name, its value unless that is secret, and the mend."""
+"""A wrong setting is reported with its name, its fix, and its value unless that is secret."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.cli.conftest import wattlog
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "told"),
+    ("variable", "value", "reason"),
     [
         ("WATTLOG_WINDOW_MS", "7", "window_ms: '7'"),
         ("WATTLOG_WINDOW_MS", "7000", "window_ms: '7000': 7000 does not divide an hour; try 10000 or 60000"),
@@ -18,14 +18,14 @@ from tests.cli.conftest import wattlog
         ("WATTLOG_KAFKA_PARTITIONS", "0", "kafka_partitions: '0'"),
     ],
 )
-def test_a_setting_out_of_range_is_named_with_its_mend(variable: str, value: str, told: str) -> None:
+def test_a_setting_out_of_range_is_named_with_its_fix(variable: str, value: str, reason: str) -> None:
     ran = wattlog("config", **{variable: value})
     assert ran.status == 2
-    assert told in ran.err
+    assert reason in ran.err
     assert "Traceback" not in ran.err
 
 
-def test_a_wrong_setting_tells_no_secret_beside_it() -> None:
+def test_an_error_about_a_setting_reveals_no_other_secret() -> None:
     ran = wattlog("config", WATTLOG_WINDOW_MS="7000", WATTLOG_API_JWT_KEY="do-not-tell-anybody-of-this-key-0123456789")
     assert ran.status == 2
     assert "do-not-tell" not in ran.err + ran.out
@@ -38,13 +38,13 @@ def test_config_hides_secrets() -> None:
     assert row["from"] == "WATTLOG_KAFKA_PASSWORD"
 
 
-def test_a_misspelt_variable_is_noted() -> None:
+def test_a_misspelt_variable_has_a_note() -> None:
     ran = wattlog("config", WATTLOG_WINDOWS_MS="10000")
     assert ran.status == 0
     assert "WATTLOG_WINDOWS_MS is not a setting" in ran.err
 
 
-def test_an_option_of_a_producer_is_not_misspelt() -> None:
+def test_an_option_of_a_producer_counts_as_known() -> None:
     ran = wattlog("config", WATTLOG_BINDINGS_SOURCE="kubernetes", WATTLOG_BINDINGS_SAUCE="x")
     assert "WATTLOG_BINDINGS_SOURCE" not in ran.err
     assert "WATTLOG_BINDINGS_SAUCE is not a setting" in ran.err
@@ -57,7 +57,7 @@ def test_a_misspelt_name_in_the_file_is_an_error(tmp_path: Path) -> None:
     assert "windows_ms" in ran.err
 
 
-def test_config_says_where_each_value_is_from(tmp_path: Path) -> None:
+def test_config_names_the_origin_of_each_value(tmp_path: Path) -> None:
     (tmp_path / "wattlog.toml").write_text("lateness_ms = 60000\nskew_ms = 1000\n")
     ran = wattlog("config", "--json", "--data", tmp_path / "d", cwd=tmp_path, WATTLOG_SKEW_MS="2000")
     origin = {r["setting"]: (r["value"], r["from"]) for r in ran.json}
@@ -68,7 +68,7 @@ def test_config_says_where_each_value_is_from(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "reason"),
     [
         (("stream",), "kafka_bootstrap"),
         (("produce",), "--list"),
@@ -77,10 +77,10 @@ def test_config_says_where_each_value_is_from(tmp_path: Path) -> None:
         (("chargeback", "--data", "absent"), "wattlog demo"),
     ],
 )
-def test_a_command_that_cannot_run_says_in_one_line_why_and_what_to_do(
-    command: tuple[str, ...], told: str, tmp_path: Path
+def test_a_command_that_cannot_run_prints_one_line_with_reason_and_fix(
+    command: tuple[str, ...], reason: str, tmp_path: Path
 ) -> None:
     ran = wattlog(*command, cwd=tmp_path)
     assert ran.status == 2
-    assert told in ran.err
+    assert reason in ran.err
     assert "Traceback" not in ran.err

@@ -1,4 +1,4 @@
-"""Batches for the tests of the contracts: one good one of each type, and strategies of any."""
+"""Batches for the tests of the contracts: one valid batch of each type, and strategies."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def event(batch: Batch, **of: object) -> Event:
 
 
 def same(a: Batch, b: Batch) -> bool:
-    """Equal but for the dictionary's bytes, which only a decoded batch has, and the dictionary's order."""
+    """Equal except for the dictionary's bytes, which only a decoded batch has, and the dictionary's order."""
     return (isinstance(a, type(b)) or isinstance(b, type(a))) and _plain(a) == _plain(b)
 
 

@@ -48,10 +48,10 @@ MIGRATION_TEXT += "ALTER TABLE usage ADD COLUMN region LowCardinality(String) AF
 EDITS = (
     USAGE_DECLARATION,
     DECLARATION,
-    # Fields of results: the API shows the column because somebody decided so.
+    # Fields of results: a person chooses which columns the API shows.
     ("warehouse/results.py", r"(    completion_tokens: int\n)", "\\1    reasoning_tokens: int\n"),
     ("warehouse/usage/sessions.py", r"(    completion_tokens: int\n)", "\\1    reasoning_tokens: int\n"),
-    # The row by which a gateway hands a request over.
+    # The row in which a gateway passes a request on.
     (
         "producers/runtime/batching.py",
         r'(    route: str = ""\n)',
@@ -163,7 +163,7 @@ print(json.dumps(result))
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packages with the new column: every edit that it takes, beside tests and documents."""
+    """The packages with the new column: every edit that it takes, apart from tests and documents."""
     tree = tmp_path_factory.mktemp("tree")
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -180,7 +180,7 @@ def test_a_column_takes_one_declaration_a_migration_and_at_most_four_more_files(
     assert len({name for name, _, _ in EDITS} | {MIGRATION}) <= 6
 
 
-def test_no_query_and_no_schema_lists_the_columns_of_tokens_by_hand() -> None:
+def test_no_query_and_no_schema_lists_the_token_columns_by_hand() -> None:
     files = [f for f in (ROOT / "warehouse").rglob("*.sql") if f.parent.name != "migrations"]
     files += [ROOT / "contracts" / name for name in ("packed.py", "json_body.py", "joined_batches.py", "rows.py")]
     texts = {str(f.relative_to(ROOT)): TOTAL.sub("", f.read_text()) for f in files}

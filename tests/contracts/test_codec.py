@@ -1,4 +1,4 @@
-"""Events to messages and back; and whatever cannot be read is a BadEvent, and nothing else."""
+"""Events to messages and back. Input that cannot be read raises BadEvent and no other error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BOTH = pytest.mark.parametrize("content_type", [codec.PACKED, codec.JSON])
 
 
 @given(batches, st.sampled_from([codec.PACKED, codec.JSON]), st.integers(0, 10**18), st.integers(0, 10**14), names)
-def test_an_event_comes_back_as_it_was_sent(batch, content_type, epoch, seq, source):
+def test_an_event_survives_encoding_and_decoding(batch, content_type, epoch, seq, source):
     sent = event(batch, epoch=epoch, seq=seq, source=source)
     got = codec.decode(*codec.encode(sent, content_type=content_type))
     assert same(got.batch, sent.batch)
@@ -39,19 +39,19 @@ def test_the_headers_are_cloudevents_in_kafkas_binary_mode():
     ]
 
 
-def test_a_workloads_name_may_hold_slashes_a_clusters_may_not():
+def test_slashes_are_allowed_in_workloads_and_not_in_clusters():
     got = codec.decode(*codec.encode(event(POWER)))
     assert (got.cluster, got.workload) == ("eu-1", "llm/chat")
 
 
 @pytest.mark.parametrize("batch", [POWER, TOKENS, USAGE])
-def test_headers_may_come_as_pairs_or_as_a_mapping_in_any_order(batch):
+def test_headers_are_read_as_pairs_or_as_a_mapping_in_any_order(batch):
     headers, value = codec.encode(event(batch))
     assert same(codec.decode(dict(headers), value).batch, batch)
     assert same(codec.decode(reversed(headers), value).batch, batch)
 
 
-def test_headers_of_others_are_passed_over_even_twice():
+def test_foreign_headers_are_ignored_even_twice():
     headers, value = codec.encode(event(POWER))
     codec.decode([*headers, ("traceparent", b"a"), ("traceparent", b"b"), ("x", None)], value)
 
@@ -61,7 +61,7 @@ def test_a_content_type_may_have_parameters():
     codec.decode({**dict(headers), "content-type": b"application/json; charset=utf-8"}, value)
 
 
-def test_what_json_may_leave_out():
+def test_json_may_leave_out_optional_fields():
     body = {
         "request_id": ["r"],
         "tenant": ["acme"],
@@ -82,14 +82,15 @@ def test_a_newer_producer_may_add_fields_to_the_packed_body():
     assert same(codec.decode(headers, msgspec.msgpack.encode(body)).batch, POWER)
 
 
-def test_equal_dictionaries_have_equal_keys_for_look_ups():
+def test_equal_dictionaries_have_equal_look_up_keys():
     first, second = (codec.decode(*codec.encode(event(POWER))).batch.gpus_key for _ in range(2))
     assert first == second != b""
 
 
-# -- what cannot be read ----------------------------------------------------------------------------------------------
+# -- input that cannot be read
+# ------------------------------------------------------------------------------------------
 
-# What is wrong; the header or body that is changed; the field that is named; a word of the mend.
+# Description; the changed header or body; the named field; a word of the fix.
 HEADERS = [
     ("no ce_type", {"ce_type": None}, "ce_type", "required"),
     ("empty ce_source", {"ce_source": b""}, "ce_source", "required"),
@@ -112,7 +113,7 @@ HEADERS = [
 
 
 @pytest.mark.parametrize(("changed", "field", "mend"), [c[1:] for c in HEADERS], ids=[c[0] for c in HEADERS])
-def test_bad_headers(changed, field, mend):
+def test_a_bad_header_is_refused_by_name(changed, field, mend):
     headers, value = codec.encode(event(POWER))
     with pytest.raises(BadEvent) as caught:
         codec.decode({**dict(headers), **changed}, value)
@@ -121,20 +122,20 @@ def test_bad_headers(changed, field, mend):
 
 
 @pytest.mark.parametrize("name", ["ce_type", "ce_id", "ce_source", "ce_subject", "content-type"])
-def test_a_header_of_ours_that_is_there_twice_is_ambiguous(name):
+def test_a_repeated_header_of_the_contract_is_ambiguous(name):
     headers, value = codec.encode(event(POWER))
     with pytest.raises(BadEvent, match="send this header once") as caught:
         codec.decode([*headers, (name, b"other")], value)
     assert caught.value.field == name
 
 
-def test_a_tombstone():
+def test_a_tombstone_is_refused():
     headers, _ = codec.encode(event(POWER))
     with pytest.raises(BadEvent, match="tombstone"):
         codec.decode(headers, None)
 
 
-def test_no_headers_at_all():
+def test_a_message_without_headers_is_refused():
     for none in (None, [], {}):
         with pytest.raises(BadEvent, match="ce_type"):
             codec.decode(none, b"")
@@ -168,7 +169,7 @@ BODIES = [
 
 
 @pytest.mark.parametrize(("content_type", "value"), [b[1:] for b in BODIES], ids=[b[0] for b in BODIES])
-def test_a_body_that_does_not_fit(content_type, value):
+def test_a_body_that_does_not_fit_is_refused(content_type, value):
     headers, _ = codec.encode(event(POWER), content_type=content_type)
     with pytest.raises(BadEvent) as caught:
         codec.decode(headers, value)
@@ -203,7 +204,7 @@ COLUMNS = [(POWER, c) for c in ("gpu", "t1_ms", "energy_uj", "method", "busy_ms"
 
 @pytest.mark.parametrize(("batch", "name"), COLUMNS, ids=[c for _, c in COLUMNS])
 @BOTH
-def test_a_column_that_lacks_a_row_is_named_with_how_many_it_has(batch, name, content_type):
+def test_a_short_column_is_named_with_its_length(batch, name, content_type):
     headers, value = codec.encode(event(batch), content_type=content_type)
     body = json.loads(value) if content_type == codec.JSON else msgspec.msgpack.decode(value)
     for field in [name] if name in body else ["gpu_uuid", "hardware"]:
@@ -213,7 +214,7 @@ def test_a_column_that_lacks_a_row_is_named_with_how_many_it_has(batch, name, co
     assert (caught.value.field, caught.value.value) == (name, 1)
 
 
-def test_encoding_checks_too():
+def test_encoding_checks_the_batch():
     with pytest.raises(BadEvent, match="owner"):
         codec.encode(event(replace(POWER, owner="__idle__")))
 
@@ -280,7 +281,7 @@ def test_any_value_in_any_field_never_raises_anything_but_bad_event(type_, data)
     survives(headers, msgspec.msgpack.encode(body))
 
 
-def test_the_look_up_of_dictionaries_is_bounded(monkeypatch):
+def test_the_dictionary_cache_is_bounded(monkeypatch):
     monkeypatch.setattr(packed, "_CACHE_ENTRIES", 2)
     cache: dict[bytes, object] = {}
     for raw in (b"1", b"2", b"3", b"4" * 20_000):

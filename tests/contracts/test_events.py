@@ -1,4 +1,4 @@
-"""Checks of batches. A case is one line: the change to a good batch, the field that is named, a word of the fix."""
+"""Checks of batches. A case is one line: the change to a valid batch, the named field, a word of the fix."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ BAD = [
     BAD,
     ids=[f"{type(b).__name__} {f} {i}" for i, (b, _, f, _) in enumerate(BAD)],
 )
-def test_a_bad_batch_names_the_field_and_the_mend(batch, changed, field, mend):
+def test_a_bad_batch_names_the_field_and_the_fix(batch, changed, field, mend):
     with pytest.raises(BadEvent) as caught:
         replace(batch, **changed).check()
     assert caught.value.field == field
@@ -123,18 +123,18 @@ GOOD = [
 
 
 @pytest.mark.parametrize(("batch", "changed"), GOOD)
-def test_what_lies_on_the_edge_is_good(batch, changed):
+def test_values_on_the_edge_are_valid(batch, changed):
     replace(batch, **changed).check()
 
 
-def test_more_rows_than_an_event_may_have():
+def test_an_event_with_too_many_rows_is_refused():
     n = MAX_ROWS + 1
     big = replace(POWER, t0_ms=np.zeros(n, np.int64))
     with pytest.raises(BadEvent, match="65536 rows"):
         big.check()
 
 
-def test_a_heartbeat_is_an_empty_batch_that_says_up_to_where():
+def test_a_heartbeat_is_an_empty_batch_with_a_time():
     none, no = column(), index()
     for batch in (
         PowerBatch(
@@ -168,7 +168,7 @@ def test_a_heartbeat_is_an_empty_batch_that_says_up_to_where():
 
 
 @pytest.mark.parametrize(("t_ms", "event_ms"), [(0, T0 + 2_000), (T0, T0 + 2_000), (T0 + 3_000, T0 + 3_000)])
-def test_a_batch_is_complete_up_to_its_last_end_or_to_what_it_says(t_ms, event_ms):
+def test_a_batch_is_complete_up_to_its_last_end_or_its_stated_time(t_ms, event_ms):
     assert replace(POWER, t_ms=t_ms).event_ms == event_ms
 
 

@@ -23,7 +23,7 @@ def columns(name: str, n: int = 2) -> dict:
 
 
 @TABLES
-def test_conform_gives_the_schemas_columns_in_its_order_and_types(name):
+def test_conform_gives_the_columns_of_the_schema_in_its_order_and_types(name):
     shuffled = dict(reversed(columns(name).items()))
     table = conform(name, shuffled)
     assert list(table) == list(SCHEMAS[name])
@@ -32,17 +32,17 @@ def test_conform_gives_the_schemas_columns_in_its_order_and_types(name):
         assert list(table[column]) == shuffled[column]
 
 
-def test_a_scalar_stands_for_a_constant_column():
+def test_a_scalar_is_a_constant_column():
     table = conform("sources", columns("sources", 3) | {"log_id": "log", "epoch": 2**40})
     assert table["log_id"] == ["log"] * 3
     assert table["epoch"].tolist() == [2**40] * 3
 
 
-def test_scalars_alone_are_one_row():
+def test_scalars_alone_make_one_row():
     assert length(conform("marks", dict.fromkeys(SCHEMAS["marks"], 0) | {"log_id": "log", "state": "{}"})) == 1
 
 
-def test_columns_without_rows():
+def test_columns_may_have_no_rows():
     table = conform("ledger", {c: [] for c in SCHEMAS["ledger"]})
     assert length(table) == 0
     assert table["active_uj"].dtype == np.int64
@@ -61,7 +61,7 @@ def test_columns_of_different_lengths_are_an_error():
 @pytest.mark.parametrize(
     ("column", "value"), [("method", 256), ("method", -1), ("window_ms", 2**32), ("active_uj", 2**63), ("version", -1)]
 )
-def test_a_number_that_does_not_fit_its_column_is_an_error_and_never_another_number(column, value):
+def test_a_number_that_does_not_fit_its_column_is_an_error(column, value):
     with pytest.raises(OverflowError):
         conform("ledger", columns("ledger", 1) | {column: [value]})
     with pytest.raises(OverflowError):
@@ -69,28 +69,28 @@ def test_a_number_that_does_not_fit_its_column_is_an_error_and_never_another_num
 
 
 @TABLES
-def test_concat_puts_tables_one_after_the_other(name):
+def test_concat_appends_tables(name):
     first, second = conform(name, columns(name, 2)), conform(name, columns(name, 1))
     joined = concat(name, [first, second])
     assert {c: list(v) for c, v in joined.items()} == {c: [*first[c], *second[c]] for c in SCHEMAS[name]}
 
 
 @TABLES
-def test_concat_of_nothing_is_an_empty_table(name):
+def test_concat_without_tables_is_an_empty_table(name):
     table = concat(name, [])
     assert list(table) == list(SCHEMAS[name])
     assert length(table) == 0
 
 
 @KEYED
-def test_a_rows_key_is_in_its_schema_and_in_plain_python(name):
+def test_the_key_of_a_row_is_in_its_schema_and_in_plain_python(name):
     assert set(KEYS[name]) <= set(SCHEMAS[name])
     for key in keys(name, conform(name, columns(name))):
         assert all(type(part) in (int, str) for part in key)
 
 
 @KEYED
-def test_tombstones_take_exactly_those_keys_away(name):
+def test_tombstones_delete_exactly_their_keys(name):
     gone = keys(name, conform(name, columns(name)))
     table = tombstones(name, gone, log_id="log", log_partition=3, version=2**63)
     assert keys(name, table) == gone

@@ -1,4 +1,4 @@
-"""Settings: environment over file over default; what is unknown or cannot be is an error that says so."""
+"""Settings: the environment overrides the file, the file overrides the defaults. Unknown or invalid ones are errors."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from contracts.settings import Settings
 
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path, monkeypatch):
-    """No settings of the machine that runs the test."""
+    """Hide the settings of the machine that runs the test."""
 
     for name in [n for n in os.environ if n.startswith("WATTLOG_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
 
-def test_defaults_hold_where_nobody_says_otherwise():
+def test_defaults_apply_without_settings():
     s = Settings()
     assert (s.window_ms, s.lateness_ms, s.skew_ms, s.idle_policy) == (10_000, 120_000, 5_000, "by-work")
 
 
-def test_the_file_in_the_working_directory_goes_over_the_default(tmp_path):
+def test_the_file_in_the_working_directory_overrides_the_default(tmp_path):
     (tmp_path / "wattlog.toml").write_text("window_ms = 60000\n")
     assert Settings().window_ms == 60_000
 
 
-def test_the_file_may_lie_elsewhere(tmp_path, monkeypatch):
+def test_the_file_may_be_elsewhere(tmp_path, monkeypatch):
     (tmp_path / "wattlog.toml").write_text("window_ms = 60000\n")
     (tmp_path / "other.toml").write_text("window_ms = 30000\n")
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "other.toml"))
     assert Settings().window_ms == 30_000
 
 
-def test_the_environment_goes_over_the_file(tmp_path, monkeypatch):
+def test_the_environment_overrides_the_file(tmp_path, monkeypatch):
     (tmp_path / "wattlog.toml").write_text('window_ms = 60000\nnode = "from-file"\n')
     monkeypatch.setenv("WATTLOG_WINDOW_MS", "20000")
     assert (Settings().window_ms, Settings().node) == (20_000, "from-file")
 
 
-def test_an_argument_goes_over_everything(monkeypatch):
+def test_an_argument_overrides_the_rest(monkeypatch):
     monkeypatch.setenv("WATTLOG_WINDOW_MS", "20000")
     assert Settings(window_ms=5_000).window_ms == 5_000
 
@@ -65,7 +65,7 @@ def test_a_window_must_divide_an_hour(window_ms):
 
 
 @pytest.mark.parametrize("window_ms", [1_000, 10_000, 60_000, 3_600_000])
-def test_windows_that_divide_an_hour(window_ms):
+def test_a_window_that_divides_an_hour_is_valid(window_ms):
     assert Settings(window_ms=window_ms).window_ms == window_ms
 
 
@@ -83,17 +83,17 @@ def test_a_value_out_of_its_bounds_is_an_error_that_names_it(name, value):
         Settings(**{name: value})
 
 
-def test_settings_do_not_change():
+def test_settings_are_immutable():
     with pytest.raises(ValidationError):
         Settings().window_ms = 1_000
 
 
-def test_secrets_do_not_show():
+def test_secrets_are_hidden():
     s = Settings(kafka_password="hunter2", warehouse_password="hunter2", api_jwt_key="hunter2")
     assert "hunter2" not in repr(s) + str(s.model_dump())
 
 
-def test_the_embedded_warehouse_lies_under_data(tmp_path):
+def test_the_embedded_warehouse_is_under_data(tmp_path):
     assert Settings(data=tmp_path).dsn == f"chdb://{tmp_path / 'warehouse'}"
     assert Settings(warehouse_dsn="http://ch:8123/w").dsn == "http://ch:8123/w"
 

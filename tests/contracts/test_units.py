@@ -1,4 +1,4 @@
-"""Units are exact; topics and names; errors that a person can act on."""
+"""Units are exact. Topics and names have fixed forms. Errors say how to fix the input."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def test_kilowatt_hours_are_decimals(energy_uj, expected):
 
 
 @given(st.integers(0, 2**50))
-def test_kilowatt_hours_come_back_to_the_microjoule(energy_uj):
+def test_kilowatt_hours_survive_a_round_trip_to_the_microjoule(energy_uj):
     assert round(kwh(energy_uj) * UJ_PER_KWH) == energy_uj
 
 
-def test_joules_are_for_people():
+def test_joules_are_rounded_for_display():
     assert joules(1_500_000) == 1.5
 
 
@@ -44,7 +44,7 @@ def test_joules_are_for_people():
         ("9999-12-31T23:59:59.999Z", MAX_TIME_MS),
     ],
 )
-def test_rfc_3339(text, t_ms):
+def test_rfc_3339_times_are_read(text, t_ms):
     assert (rfc3339(t_ms), epoch_ms(text)) == (text, t_ms)
 
 
@@ -54,22 +54,22 @@ def test_rfc_3339(text, t_ms):
         ("2023-11-14", 1_699_920_000_000),  # its midnight
         ("2023-11-14T22:13:20", 1_700_000_000_000),  # without a zone: UTC
         ("2023-11-14T23:13:20+01:00", 1_700_000_000_000),
-        ("2023-11-14T22:13:20.9999Z", 1_700_000_000_999),  # never later than it says
+        ("2023-11-14T22:13:20.9999Z", 1_700_000_000_999),  # never later than written
         ("1969-12-31T23:59:59.999Z", -1),
     ],
 )
-def test_other_ways_to_write_a_time(text, t_ms):
+def test_other_forms_of_a_time_are_read(text, t_ms):
     assert epoch_ms(text) == t_ms
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2023-13-01", "1700000000000000"])
-def test_what_is_no_time(text):
+def test_text_that_is_no_time_is_refused(text):
     with pytest.raises(ValueError):
         epoch_ms(text)
 
 
 @given(st.integers(0, MAX_TIME_MS))
-def test_times_come_back_to_the_millisecond(t_ms):
+def test_times_survive_a_round_trip_to_the_millisecond(t_ms):
     assert epoch_ms(rfc3339(t_ms)) == t_ms
 
 
@@ -78,7 +78,7 @@ def test_power_and_tokens_of_a_workload_share_a_key():
     assert topics.key("eu-1", topics.node_workload("n1")) == "eu-1/~n1"
 
 
-def test_what_nobody_holds_is_told_by_its_name():
+def test_a_name_marks_unallocated_energy():
     assert topics.is_unallocated(topics.node_workload("n1"))
     assert not topics.is_unallocated("n1")
 
@@ -86,34 +86,34 @@ def test_what_nobody_holds_is_told_by_its_name():
 @pytest.mark.parametrize(
     ("field", "name"), [("workload", "llm/chat"), ("cluster", "eu-1"), ("tenant", "Käse"), ("node", "n" * 253)]
 )
-def test_good_names(field, name):
+def test_a_good_name_is_accepted(field, name):
     assert topics.check_name(field, name) == name
 
 
 @pytest.mark.parametrize(
     ("field", "name"), [("cluster", "eu/1"), ("workload", ""), ("tenant", "a\tb"), ("node", "n" * 254)]
 )
-def test_bad_names(field, name):
+def test_a_bad_name_is_refused(field, name):
     with pytest.raises(errors.BadInput) as caught:
         topics.check_name(field, name)
     assert caught.value.field == field
 
 
-def test_an_error_names_the_field_the_value_and_the_mend():
+def test_an_error_names_the_field_the_value_and_the_fix():
     assert str(errors.BadEvent("t_ms", -1, "give UTC epoch milliseconds")) == "t_ms: -1: give UTC epoch milliseconds"
     assert str(errors.Unavailable("the broker does not answer", "is it up?")) == "the broker does not answer. is it up?"
 
 
-def test_an_error_shows_no_more_than_the_beginning_of_a_long_value():
+def test_an_error_shows_only_the_beginning_of_a_long_value():
     assert len(str(errors.BadInput("f", "x" * 10_000, "mend"))) < 100
 
 
 @pytest.mark.parametrize("error", [errors.BadEvent, errors.BadSetting, errors.BadQuery])
-def test_bad_input_is_one_family(error):
+def test_bad_input_is_one_family_of_errors(error):
     assert issubclass(error, errors.BadInput)
 
 
 @pytest.mark.parametrize("error", [errors.BadInput, errors.Unavailable, errors.LedgerError])
-def test_everything_raised_on_purpose_has_one_root(error):
+def test_every_error_of_the_project_has_one_root(error):
     assert issubclass(error, errors.WattlogError)
-    assert not issubclass(error, ValueError)  # Pydantic and json would swallow it.
+    assert not issubclass(error, ValueError)  # Pydantic and json would swallow a ValueError.

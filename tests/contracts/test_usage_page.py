@@ -1,4 +1,4 @@
-"""The example of usage as JSON in docs/producers/README.md can be read as it is."""
+"""The example of usage as JSON in docs/producers/README.md is a valid event."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_example_is_an_event() -> None:
     assert batch.step == ("search", "search", "")
 
 
-def test_what_may_be_left_out_may_be_left_out() -> None:
+def test_optional_fields_may_be_left_out() -> None:
     table = PAGE.partition("\n## ")[0]
     optional = {
         name

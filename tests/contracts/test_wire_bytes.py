@@ -1,7 +1,7 @@
-"""The bytes of messages never change: other people's producers and stored topics depend on them.
+"""The bytes of messages never change: other producers and stored topics depend on them.
 
-The bodies below are copies of what version 1 of the wire format wrote. They are compared byte by byte, so the order of
-fields and what is left out are fixed as well.
+The bodies below are copies of what version 1 of the wire format wrote. The comparison is byte by byte, so it also pins
+the order of fields and the fields that are left out.
 """
 
 from __future__ import annotations
@@ -91,13 +91,13 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize(("batch", "packed", "text"), MESSAGES)
-def test_a_batch_is_written_as_the_same_bytes_as_ever(batch: Batch, packed: str, text: str) -> None:
+def test_a_batch_has_the_bytes_of_version_1(batch: Batch, packed: str, text: str) -> None:
     assert codec.encode(event(batch))[1] == base64.b64decode(packed)
     assert codec.encode(event(batch), content_type=codec.JSON)[1].decode() == text
 
 
 @pytest.mark.parametrize(("batch", "packed", "text"), MESSAGES)
-def test_stored_bytes_are_read_as_the_batch_that_they_were_written_from(batch: Batch, packed: str, text: str) -> None:
+def test_stored_bytes_are_read_as_their_original_batch(batch: Batch, packed: str, text: str) -> None:
     headers, _ = codec.encode(event(batch))
     assert same(codec.decode(headers, base64.b64decode(packed)).batch, batch)
     headers, _ = codec.encode(event(batch), content_type=codec.JSON)

@@ -1,4 +1,4 @@
-"""Series, forecasts and anomalies of a ledger: which steps are known, which keys are largest, what is judged."""
+"""Series, forecasts and anomalies of a ledger: known steps, largest keys, judged series."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def weekly(scale: float = 1.0, spike_day: int | None = None) -> list[tuple[int, 
     return [(day * MS_PER_DAY, value) for day, value in enumerate(values)]
 
 
-def test_a_known_step_without_a_row_is_0_from_the_first_row_on() -> None:
+def test_a_known_step_without_a_row_is_0_after_the_first_row() -> None:
     assert fill_zeros([(2, 5.0), (4, Decimal(7))], frozenset({0, 1, 2, 3, 4, 5})) == [(2, 5), (3, 0), (4, 7), (5, 0)]
 
 
-def test_a_step_without_rows_of_any_key_is_left_out_and_so_is_an_unknown_value() -> None:
+def test_a_step_without_rows_of_any_key_and_an_unknown_value_are_left_out() -> None:
     assert fill_zeros([(0, 1.0), (1, None), (4, 2.0)], frozenset({0, 1, 2, 4})) == [(0, 1), (2, 0), (4, 2)]
     assert fill_zeros([], frozenset({1, 2})) == [(1, 0), (2, 0)]
 
 
-def test_the_largest_keys_come_first_and_ties_go_by_name() -> None:
+def test_the_largest_keys_come_first_and_ties_are_in_order_of_name() -> None:
     points = {"b": [(0, 3.0)], "a": [(0, 3.0)], "c": [(0, 1.0), (1, 9.0)], "d": [(0, None)]}
     series = SeriesGroup("cost", "USD", points, frozenset(), frozenset())
     assert series.largest(3) == ["c", "a", "b"]

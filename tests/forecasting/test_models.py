@@ -1,4 +1,4 @@
-"""Every candidate keeps the same promises, and stands aside with a reason where it cannot."""
+"""Every candidate keeps the same invariants, or states why it cannot fit."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_seasonal_naive_repeats_the_last_season() -> None:
     assert NAIVE.fit(values, (7,)).predict(16).mean.tolist() == np.resize(values[-7:], 16).tolist()
 
 
-def test_seasonal_median_forgets_one_odd_week() -> None:
+def test_seasonal_median_ignores_one_unusual_week() -> None:
     values = np.tile(np.arange(1.0, 8.0), 6)
     values[-7:] *= 10
     assert SeasonalRule("seasonal_median", 7, 4).fit(values, (7,)).predict(7).mean.tolist() == list(range(1, 8))
@@ -55,26 +55,26 @@ def test_run_rate_is_the_mean_of_the_trailing_window() -> None:
     assert np.allclose(mean, values[-28:].mean())
 
 
-def test_a_baseline_that_was_never_wrong_claims_no_width() -> None:
+def test_a_baseline_without_errors_has_intervals_without_width() -> None:
     p = NAIVE.fit(np.tile(np.arange(7.0), 5), (7,)).predict(10)
     assert (p.upper - p.lower == 0).all()
 
 
-def test_a_baselines_error_grows_beyond_the_horizon_it_has_seen() -> None:
+def test_the_error_of_a_baseline_grows_beyond_its_tested_horizon() -> None:
     p = NAIVE.fit(weekly(28), (7,)).predict(60)
     width = p.upper[0] - p.lower[0]
     assert width[59] > width[13]
 
 
-def test_the_season_rules_errors_are_those_of_its_own_forecasts() -> None:
+def test_the_errors_of_the_season_rule_are_those_of_its_own_forecasts() -> None:
     values = weekly(60)
     rule = SeasonalRule("seasonal_median", 7, 3)
     fitted = rule.fit(values, (7,))
     errors = fitted.errors  # type: ignore[attr-defined]
     for origin in (21, 30, 21 + len(errors) - 1):
-        made = rule.fit(values[:origin], (7,)).predict(errors.shape[1]).mean if origin >= 28 else None
-        if made is not None:
-            assert np.allclose(values[origin : origin + errors.shape[1]] - made, errors[origin - 21])
+        mean = rule.fit(values[:origin], (7,)).predict(errors.shape[1]).mean if origin >= 28 else None
+        if mean is not None:
+            assert np.allclose(values[origin : origin + errors.shape[1]] - mean, errors[origin - 21])
 
 
 def test_mstl_follows_two_seasons() -> None:
@@ -94,12 +94,12 @@ def test_mstl_follows_two_seasons() -> None:
         (NAIVE, np.arange(10.0), "needs 14 points"),
     ],
 )
-def test_a_candidate_that_cannot_fit_says_why(model: ForecastModel, values: F64, why: str) -> None:
+def test_a_candidate_that_cannot_fit_states_the_reason(model: ForecastModel, values: F64, why: str) -> None:
     with pytest.raises(CannotFit, match=why):
         model.fit(values, (7,))
 
 
-def test_an_optimiser_that_stops_early_is_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_optimiser_that_stops_early_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     class Impatient(ets.ETSModel):  # the real model, given one iteration
         def fit(self, **options: object) -> object:
             return super().fit(maxiter=1, **options)
@@ -108,7 +108,7 @@ def test_an_optimiser_that_stops_early_is_visible(monkeypatch: pytest.MonkeyPatc
     assert not Ets().fit(weekly(), (7,)).converged
 
 
-def test_hourly_candidates_hold_both_naives_and_daily_ones_no_yearly_naive() -> None:
+def test_hourly_candidates_include_both_naives_and_daily_ones_no_yearly_naive() -> None:
     assert [m.name for m in candidates((24, 168), MS_PER_HOUR)][:3] == [
         "seasonal_naive",
         "seasonal_naive_168",
@@ -119,4 +119,4 @@ def test_hourly_candidates_hold_both_naives_and_daily_ones_no_yearly_naive() -> 
 
 def test_conformal_quantile_takes_the_ceil_of_n_plus_one() -> None:
     assert conformal_quantile(np.arange(1.0, 10.0), 0.8) == 8.0  # ceil(10 x 0.8) = 8th of 9
-    assert conformal_quantile(np.arange(1.0, 4.0), 0.95) == 3.0  # more is asked than there is: the greatest
+    assert conformal_quantile(np.arange(1.0, 4.0), 0.95) == 3.0  # beyond the largest error: the largest

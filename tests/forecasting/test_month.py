@@ -30,35 +30,35 @@ def ask(series: pd.Series, as_of: datetime | int | None = None, seed: int = 0, *
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 100), st.integers(40, 130))
 def test_intervals_nest_around_the_mean(seed: int, n: int) -> None:
-    made = ask(tenant(n, seed), paths=300)
-    for total in (made.current, made.next):
+    month = ask(tenant(n, seed), paths=300)
+    for total in (month.current, month.next):
         assert total is not None
         assert 0 <= total.lower_95 <= total.lower_80 <= total.mean <= total.upper_80 <= total.upper_95
 
 
 def test_the_months_are_utc_calendar_months() -> None:
-    made = ask(tenant(), datetime(2026, 4, 20, tzinfo=UTC))
-    assert made.current is not None and made.next is not None
-    assert made.current.start_ms == epoch_ms("2026-04-01")
-    assert made.current.end_ms == made.next.start_ms == epoch_ms("2026-05-01")
-    assert made.next.end_ms == epoch_ms("2026-06-01")
+    month = ask(tenant(), datetime(2026, 4, 20, tzinfo=UTC))
+    assert month.current is not None and month.next is not None
+    assert month.current.start_ms == epoch_ms("2026-04-01")
+    assert month.current.end_ms == month.next.start_ms == epoch_ms("2026-05-01")
+    assert month.next.end_ms == epoch_ms("2026-06-01")
 
 
 def test_december_is_followed_by_january() -> None:
-    made = ask(tenant(start="2026-08-20"), datetime(2026, 12, 10, tzinfo=UTC))
-    assert made.next is not None and made.next.start_ms == epoch_ms("2027-01-01")
+    month = ask(tenant(start="2026-08-20"), datetime(2026, 12, 10, tzinfo=UTC))
+    assert month.next is not None and month.next.start_ms == epoch_ms("2027-01-01")
 
 
-def test_this_months_measured_days_are_counted_as_they_are() -> None:
+def test_measured_days_of_this_month_count_unchanged() -> None:
     series = tenant()
-    made = ask(series, datetime(2026, 4, 20, tzinfo=UTC))
-    assert made.current is not None
-    assert made.current.to_date == pytest.approx(series["2026-04-01":"2026-04-19"].sum())  # type: ignore[misc]
-    assert (made.current.known_days, made.current.filled_days, made.current.missing_days) == (19, 0, 0)
-    assert made.current.mean > made.current.to_date
+    month = ask(series, datetime(2026, 4, 20, tzinfo=UTC))
+    assert month.current is not None
+    assert month.current.to_date == pytest.approx(series["2026-04-01":"2026-04-19"].sum())  # type: ignore[misc]
+    assert (month.current.known_days, month.current.filled_days, month.current.missing_days) == (19, 0, 0)
+    assert month.current.mean > month.current.to_date
 
 
-def test_the_partial_day_of_as_of_and_what_follows_it_are_not_looked_at() -> None:
+def test_the_partial_day_of_as_of_and_later_days_are_ignored() -> None:
     series = tenant()
     spoiled = series.copy()
     spoiled["2026-04-20":] = 1e9  # type: ignore[misc]
@@ -66,14 +66,14 @@ def test_the_partial_day_of_as_of_and_what_follows_it_are_not_looked_at() -> Non
     assert ask(series, noon).next == ask(spoiled, noon).next
 
 
-def test_as_of_is_the_same_moment_in_any_zone_or_as_epoch_ms() -> None:
+def test_as_of_is_the_same_instant_in_any_zone_or_as_epoch_ms() -> None:
     series = tenant()
     utc = datetime(2026, 4, 20, 22, tzinfo=UTC)
     elsewhere = utc.astimezone(timezone(timedelta(hours=5)))
     assert ask(series, utc).next == ask(series, elsewhere).next == ask(series, epoch_ms("2026-04-20T22:00")).next
 
 
-def test_the_same_seed_gives_the_same_answer_and_another_a_close_one() -> None:
+def test_a_seed_determines_the_answer_and_others_are_close() -> None:
     series = tenant()
     a, b, c = ask(series, seed=1), ask(series, seed=1), ask(series, seed=2)
     assert a == b or (a.next, a.current, a.sums) == (b.next, b.current, b.sums)
@@ -91,33 +91,33 @@ def test_scaling_the_series_scales_the_totals() -> None:
     )
 
 
-def test_a_missing_day_of_this_month_is_filled_and_said() -> None:
+def test_a_missing_day_of_this_month_is_filled_and_reported() -> None:
     series = tenant()
     series.loc["2026-04-08"] = np.nan
-    made, whole = ask(series, datetime(2026, 4, 20, tzinfo=UTC)), ask(tenant(), datetime(2026, 4, 20, tzinfo=UTC))
-    assert made.current is not None and whole.current is not None
-    assert (made.current.known_days, made.current.filled_days) == (18, 1)
-    assert made.current.mean == pytest.approx(whole.current.mean, rel=0.02)
+    month, complete = ask(series, datetime(2026, 4, 20, tzinfo=UTC)), ask(tenant(), datetime(2026, 4, 20, tzinfo=UTC))
+    assert month.current is not None and complete.current is not None
+    assert (month.current.known_days, month.current.filled_days) == (18, 1)
+    assert month.current.mean == pytest.approx(complete.current.mean, rel=0.02)
 
 
-def test_days_that_have_not_arrived_are_forecast() -> None:
+def test_missing_recent_days_are_forecast() -> None:
     late = tenant().loc[:"2026-04-15"]  # type: ignore[misc]
-    made = ask(late, datetime(2026, 4, 20, tzinfo=UTC))
-    assert made.current is not None and made.current.known_days == 15 and made.current.missing_days == 0
+    month = ask(late, datetime(2026, 4, 20, tzinfo=UTC))
+    assert month.current is not None and month.current.known_days == 15 and month.current.missing_days == 0
 
 
 def test_a_stale_series_is_withheld() -> None:
-    made = ask(tenant(), datetime(2026, 6, 1, tzinfo=UTC))
-    assert made.next is None and "older than 2026-06-01" in made.withheld
+    month = ask(tenant(), datetime(2026, 6, 1, tzinfo=UTC))
+    assert month.next is None and "older than 2026-06-01" in month.withheld
 
 
-def test_below_a_billing_cycle_it_is_withheld() -> None:
-    made = ask(tenant(20))
-    assert (made.current, made.next, made.sums) == (None, None, None)
-    assert made.withheld.startswith("history is too short: 20 days")
+def test_a_forecast_is_withheld_below_a_billing_cycle() -> None:
+    month = ask(tenant(20))
+    assert (month.current, month.next, month.sums) == (None, None, None)
+    assert month.withheld.startswith("history is too short: 20 days")
 
 
-def test_no_history_at_all_is_withheld() -> None:
+def test_a_forecast_is_withheld_without_history() -> None:
     nothing = pd.Series([], index=pd.DatetimeIndex([], tz="UTC"), dtype=float)
     assert "too short" in ask(nothing, datetime(2026, 6, 1, tzinfo=UTC)).withheld
 
@@ -138,19 +138,19 @@ def test_the_sums_are_backtested_over_28_days_where_history_allows() -> None:
 
 def test_a_constant_tenant_has_a_certain_month() -> None:
     flat = pd.Series(10.0, pd.date_range("2026-01-05", periods=80, tz="UTC"))
-    made = ask(flat, datetime(2026, 3, 26, tzinfo=UTC))
-    assert made.next is not None and made.next.mean == pytest.approx(300.0) == made.next.upper_95
-    assert made.sums is not None and made.sums.coverage_80 == 1.0
+    month = ask(flat, datetime(2026, 3, 26, tzinfo=UTC))
+    assert month.next is not None and month.next.mean == pytest.approx(300.0) == month.next.upper_95
+    assert month.sums is not None and month.sums.coverage_80 == 1.0
 
 
 @pytest.mark.slow
-def test_totals_of_tenants_with_a_known_law_are_covered_about_as_promised() -> None:
+def test_totals_of_tenants_with_a_known_law_are_covered_as_stated() -> None:
     inside = []
     for seed in range(30):
         series = tenant(190, seed)
-        made = ask(series, datetime(2026, 5, 5, tzinfo=UTC), paths=500).next
-        assert made is not None
+        month = ask(series, datetime(2026, 5, 5, tzinfo=UTC), paths=500).next
+        assert month is not None
         actual = series["2026-06-01":"2026-06-30"].sum()  # type: ignore[misc]
-        inside.append((made.lower_80 <= actual <= made.upper_80, made.lower_95 <= actual <= made.upper_95))
+        inside.append((month.lower_80 <= actual <= month.upper_80, month.lower_95 <= actual <= month.upper_95))
     covered = np.mean(inside, axis=0)
     assert covered[0] >= 0.65 and covered[1] >= 0.85

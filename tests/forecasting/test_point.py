@@ -1,4 +1,4 @@
-"""`forecast`: properties that hold for any series, and cases that must come out right."""
+"""`forecast`: properties of any series, and cases with a known answer."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def tenant(n: int = 120, seed: int = 3) -> pd.Series:
     return of((100 + 0.5 * t) * (1 - 0.3 * (t % 7 >= 5)) * np.exp(rng.normal(0, 0.05, n)))
 
 
-def means(made: Forecast) -> np.ndarray:
-    return np.array([p.mean for p in made.points])
+def means(result: Forecast) -> np.ndarray:
+    return np.array([p.mean for p in result.points])
 
 
-def assert_ordered(made: Forecast) -> None:
-    for p in made.points:
+def assert_ordered(result: Forecast) -> None:
+    for p in result.points:
         assert p.lower_95 <= p.lower_80 <= p.mean <= p.upper_80 <= p.upper_95, p
         assert all(math.isfinite(v) for v in (p.lower_95, p.upper_95))
 
@@ -49,12 +49,12 @@ values = st.one_of(
 @settings(max_examples=examples(40), deadline=None)
 @given(values)
 def test_any_finite_history_gives_ordered_finite_intervals_or_a_reason(history: list[float]) -> None:
-    made = forecast(of(history), 10, season=7)
-    assert bool(made.points) != bool(made.withheld)
-    assert_ordered(made)
+    result = forecast(of(history), 10, season=7)
+    assert bool(result.points) != bool(result.withheld)
+    assert_ordered(result)
     known = [v for v in history if not math.isnan(v)]
-    if made.points and made.history_points == len(history) and min(known) >= 0:
-        assert min(p.lower_95 for p in made.points) >= 0
+    if result.points and result.history_points == len(history) and min(known) >= 0:
+        assert min(p.lower_95 for p in result.points) >= 0
 
 
 @settings(max_examples=15, deadline=None)
@@ -73,37 +73,37 @@ def test_the_same_series_gives_the_same_forecast() -> None:
     assert (a.points, a.backtest.scores) == (b.points, b.backtest.scores)  # type: ignore[union-attr]
 
 
-def test_steps_follow_the_last_day_and_the_unit_passes_through() -> None:
+def test_steps_follow_the_last_day_and_the_unit_is_kept() -> None:
     series = tenant()
-    made = forecast(series, 3, season=7, unit="kWh")
+    result = forecast(series, 3, season=7, unit="kWh")
     last = int(series.index[-1].timestamp() * 1000)
-    assert [p.t_ms for p in made.points] == [last + (i + 1) * MS_PER_DAY for i in range(3)]
-    assert made.unit == "kWh"
+    assert [p.t_ms for p in result.points] == [last + (i + 1) * MS_PER_DAY for i in range(3)]
+    assert result.unit == "kWh"
 
 
 def test_a_weekly_rhythm_with_growth_is_followed() -> None:
-    made = means(forecast(tenant(), 28, season=7))
+    mean = means(forecast(tenant(), 28, season=7))
     t = np.arange(120, 148)
     truth = (100 + 0.5 * t) * (1 - 0.3 * (t % 7 >= 5))
-    assert np.abs(made / truth - 1).mean() < 0.06
+    assert np.abs(mean / truth - 1).mean() < 0.06
 
 
 def test_a_constant_series_is_forecast_as_itself_without_width() -> None:
-    made = forecast(of([42.0] * 60), 20, season=7)
-    assert all(p.mean == p.lower_95 == p.upper_95 == pytest.approx(42.0) for p in made.points)
+    result = forecast(of([42.0] * 60), 20, season=7)
+    assert all(p.mean == p.lower_95 == p.upper_95 == pytest.approx(42.0) for p in result.points)
 
 
-def test_a_tenant_that_used_nothing_is_forecast_to_use_nothing() -> None:
-    made = forecast(of([0.0] * 60), 20, season=7)
-    assert {(p.mean, p.upper_95) for p in made.points} == {(0.0, 0.0)}
+def test_a_tenant_without_use_is_forecast_to_use_nothing() -> None:
+    result = forecast(of([0.0] * 60), 20, season=7)
+    assert {(p.mean, p.upper_95) for p in result.points} == {(0.0, 0.0)}
 
 
 @pytest.mark.parametrize("n", [0, 1, 27])
 def test_below_a_billing_cycle_a_daily_forecast_is_withheld_with_the_reason(n: int) -> None:
-    made = forecast(tenant(120).iloc[:n], 30, season=7)
-    assert (made.points, made.model, made.backtest) == ((), "", None)
+    result = forecast(tenant(120).iloc[:n], 30, season=7)
+    assert (result.points, result.model, result.backtest) == ((), "", None)
     assert (
-        made.withheld
+        result.withheld
         == f"history is too short: {n} days since the last long gap; 28 needed, three seasons or a billing cycle"
     )
 
@@ -115,9 +115,9 @@ def test_twenty_eight_days_are_enough() -> None:
 def test_scattered_gaps_are_filled_and_counted() -> None:
     series = tenant()
     series.iloc[[10, 40, 41, 77]] = np.nan
-    made = forecast(series, 30, season=7)
-    assert made.filled_points == 4
-    assert np.abs(means(made) / means(forecast(tenant(), 30, season=7)) - 1).max() < 0.05
+    result = forecast(series, 30, season=7)
+    assert result.filled_points == 4
+    assert np.abs(means(result) / means(forecast(tenant(), 30, season=7)) - 1).max() < 0.05
 
 
 def test_a_mostly_missing_history_is_withheld() -> None:
@@ -133,7 +133,7 @@ def test_history_before_a_long_outage_is_not_used() -> None:
 
 
 @pytest.mark.parametrize(("horizon", "season", "field"), [(0, 7, "horizon"), (10**6, 7, "horizon"), (5, 1, "season")])
-def test_a_question_that_cannot_be_asked_is_refused(horizon: int, season: int, field: str) -> None:
+def test_an_invalid_question_is_refused(horizon: int, season: int, field: str) -> None:
     with pytest.raises(BadInput) as error:
         forecast(tenant(), horizon, season=season)
     assert error.value.field == field
@@ -146,26 +146,26 @@ def test_infinity_is_refused() -> None:
         forecast(series, 5, season=7)
 
 
-def test_both_baselines_are_always_scored_and_what_stood_aside_says_why() -> None:
-    made = forecast(tenant(), 30, season=7)
-    assert made.backtest is not None
-    by_name = {s.name: s for s in made.backtest.scores}
+def test_both_baselines_are_always_scored_and_skipped_candidates_state_the_reason() -> None:
+    result = forecast(tenant(), 30, season=7)
+    assert result.backtest is not None
+    by_name = {s.name: s for s in result.backtest.scores}
     assert {"seasonal_naive", "run_rate", "pool"} <= set(by_name)
-    assert by_name["seasonal_naive"].folds == by_name["run_rate"].folds == made.backtest.folds == 8
+    assert by_name["seasonal_naive"].folds == by_name["run_rate"].folds == result.backtest.folds == 8
     assert by_name["mstl_ets"].mase is None and "two seasons" in by_name["mstl_ets"].note
-    assert made.model == made.backtest.winner
+    assert result.model == result.backtest.winner
 
 
-def test_a_long_horizon_says_how_far_it_was_tested() -> None:
-    made = forecast(tenant(60), 90, season=7)
-    assert len(made.points) == 90
-    assert made.backtest is not None and made.backtest.tested_horizon == 20
+def test_a_long_horizon_states_its_tested_length() -> None:
+    result = forecast(tenant(60), 90, season=7)
+    assert len(result.points) == 90
+    assert result.backtest is not None and result.backtest.tested_horizon == 20
 
 
 def test_an_exact_weekly_pattern_is_left_to_the_simplest_candidate() -> None:
-    made = forecast(of(np.tile([5, 5, 5, 5, 5, 2, 1], 12)), 14, season=7)
-    assert made.model == "seasonal_naive"
-    assert np.allclose(means(made), np.tile([5, 5, 5, 5, 5, 2, 1], 2))
+    result = forecast(of(np.tile([5, 5, 5, 5, 5, 2, 1], 12)), 14, season=7)
+    assert result.model == "seasonal_naive"
+    assert np.allclose(means(result), np.tile([5, 5, 5, 5, 5, 2, 1], 2))
 
 
 def test_mase_is_the_error_over_the_seasonal_naive_error_of_the_first_training_part() -> None:
@@ -186,16 +186,16 @@ def test_no_fold_sees_the_future_or_trains_on_too_little(n: int, horizon: int, s
     assert len(cuts) <= 8 and len(set(cuts)) == len(cuts) and tested <= horizon
 
 
-def test_calibrated_intervals_cover_their_share_of_a_future_drawn_from_the_same_law() -> None:
+def test_calibrated_intervals_cover_their_share_of_a_future_from_the_same_law() -> None:
     inside = []
     for seed in range(25):
         series = tenant(150, seed)
-        made = forecast(series.iloc[:120], 30, season=7)
+        result = forecast(series.iloc[:120], 30, season=7)
         actual = series.iloc[120:].to_numpy()
         inside.append(
             [
                 [p.lower_80 <= a <= p.upper_80, p.lower_95 <= a <= p.upper_95]
-                for p, a in zip(made.points, actual, strict=True)
+                for p, a in zip(result.points, actual, strict=True)
             ]
         )
     covered = np.array(inside).mean(axis=(0, 1))

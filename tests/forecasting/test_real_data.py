@@ -1,4 +1,4 @@
-"""Real recordings, held out. Bounds are for sanity, well below what was measured (docs/forecasting.md)."""
+"""Real recordings, held out. The bounds are sanity checks, well below the measured values (docs/forecasting.md)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from tests.support.work import calls_of
 
 @pytest.mark.slow
 def test_german_consumption_beats_seasonal_naive_and_run_rate_on_held_out_months(shared_data: Path) -> None:
-    made = trial(opsd(shared_data), history=365, horizon=30, season=7, origins=16)
-    print("MASE", np.mean(made.mase), "seasonal naive", np.mean(made.naive), "run rate", np.mean(made.run_rate))
-    assert np.mean(made.mase) < np.mean(made.naive) < np.mean(made.run_rate)
+    trials = trial(opsd(shared_data), history=365, horizon=30, season=7, origins=16)
+    print("MASE", np.mean(trials.mase), "seasonal naive", np.mean(trials.naive), "run rate", np.mean(trials.run_rate))
+    assert np.mean(trials.mase) < np.mean(trials.naive) < np.mean(trials.run_rate)
 
 
 @pytest.mark.slow
-def test_german_consumption_is_covered_about_as_promised(shared_data: Path) -> None:
-    made = trial(opsd(shared_data), history=120, horizon=30, season=7, origins=16)
-    covered = np.mean(made.inside, axis=0)
+def test_german_consumption_is_covered_as_stated(shared_data: Path) -> None:
+    trials = trial(opsd(shared_data), history=120, horizon=30, season=7, origins=16)
+    covered = np.mean(trials.inside, axis=0)
     print("coverage", covered)
     assert 0.65 < covered[0] < 0.92 and 0.85 < covered[1] <= 1.0
 
 
 @pytest.mark.slow
 def test_ercot_hours_beat_seasonal_naive(shared_data: Path) -> None:
-    made = [trial(s, history=672, horizon=48, season=24, origins=3) for s in ercot(shared_data).values()]
-    mase, naive = (np.mean([getattr(m, name) for m in made]) for name in ("mase", "naive"))
-    covered = np.mean([np.mean(m.inside, axis=0) for m in made], axis=0)
+    trials = [trial(s, history=672, horizon=48, season=24, origins=3) for s in ercot(shared_data).values()]
+    mase, naive = (np.mean([getattr(m, name) for m in trials]) for name in ("mase", "naive"))
+    covered = np.mean([np.mean(m.inside, axis=0) for m in trials], axis=0)
     print("MASE", mase, "seasonal naive", naive, "coverage", covered)
     assert mase < naive
     assert 0.65 < covered[0] < 0.95 and covered[1] > 0.85
@@ -60,7 +60,7 @@ def test_ordinary_loads_raise_almost_no_alarm(shared_data: Path) -> None:
 
 
 def test_a_forecast_and_a_search_for_anomalies_take_bounded_work() -> None:
-    """About three times what was measured: 174,000 calls, and 6,400 for four months of hours, no loop over hours."""
+    """About three times the measured work: 174,000 calls, and 6,400 for four months of hours. No loop over hours."""
     tenant, hours = synthetic(1, 120), synthetic(0, 2928)
     assert calls_of(lambda: forecast(tenant, 30, season=7)) < 500_000
     hours.index = pd.date_range("2026-01-05", periods=2928, freq="h", tz="UTC")

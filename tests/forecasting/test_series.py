@@ -1,4 +1,4 @@
-"""Regular series: gaps kept and counted, duplicates refused, partial days dropped, filling bounded and stated."""
+"""Regular series: gaps kept and counted, duplicates refused, partial days dropped, filling bounded and reported."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def days(*values: float | None) -> list[tuple[int, float]]:
     return [(DAY0 + i * MS_PER_DAY, v) for i, v in enumerate(values) if v is not None]
 
 
-def test_a_missing_day_is_nan_never_zero() -> None:
+def test_a_missing_day_is_nan_and_not_zero() -> None:
     series = regular(days(1, None, 3), step_ms=MS_PER_DAY)
     assert series.isna().tolist() == [False, True, False]
 
 
-def test_an_absent_day_may_be_declared_to_mean_zero() -> None:
+def test_an_absent_day_may_be_declared_to_be_zero() -> None:
     series = regular(days(1, None, 3), step_ms=MS_PER_DAY, until_ms=DAY0 + 4 * MS_PER_DAY, absent="zero")
     assert series.tolist() == [1.0, 0.0, 3.0, 0.0]
 
@@ -109,7 +109,7 @@ def test_history_starts_after_a_gap_too_long_to_fill() -> None:
     assert (filled.start, len(filled.values), filled.interpolated, filled.longest_gap) == (40, 20, 0, 20)
 
 
-def test_a_series_without_a_value_fills_to_nothing() -> None:
+def test_a_series_without_a_value_is_empty_after_filling() -> None:
     assert len(fill(np.full(5, np.nan), 7, max_gap=14).values) == 0
 
 

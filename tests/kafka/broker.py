@@ -22,7 +22,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from tests.support.waiting import HANG_S
 
-# One node, few internal partitions, no waiting for members that do not come: a broker that starts and settles fast.
+# One node, few internal partitions, no waiting for absent members: a broker that starts and settles fast.
 _SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -41,25 +41,25 @@ _SETTINGS = {
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
     "broker.heartbeat.interval.ms": "500",
-    "broker.session.timeout.ms": "2000",  # how long a killed broker bars its own return
+    "broker.session.timeout.ms": "2000",  # for how long a killed broker blocks its own return
     "num.network.threads": "2",
     "num.io.threads": "2",
     "log.cleaner.dedupe.buffer.size": "10485760",
-    "log.retention.ms": "-1",  # recordings carry old times; retention would delete them as they arrive
-    "log.retention.check.interval.ms": "1000",  # a test that shortens a topic's sees it within seconds
+    "log.retention.ms": "-1",  # recordings are old; retention would delete them
+    "log.retention.check.interval.ms": "1000",  # a shortened retention takes effect within seconds
     "log.initial.task.delay.ms": "1000",
     "log.message.timestamp.before.max.ms": str(2**63 - 1),
 }
 
 
 class KafkaFailed(AssertionError):
-    """The broker did not do as it was told. The text ends with the last lines of its log."""
+    """The broker failed to start, stop or answer. The text ends with the last lines of its log."""
 
 
 class KafkaBroker:
-    """One broker with a data folder of its own. Survives `stop`, `kill` and `start`: same address, same data.
+    """One broker with a data folder of its own. It survives `stop`, `kill` and `start`: same address, same data.
 
-    `bootstrap` is its `host:port`, `cluster_id` its identity, `log_path` the file that it logs to.
+    `bootstrap` is its `host:port`, `cluster_id` its identity, `log_path` its log file.
     """
 
     def __init__(
@@ -85,13 +85,13 @@ class KafkaBroker:
 
     @property
     def admin(self) -> AdminClient:
-        """A librdkafka admin client of this broker, made once."""
+        """A librdkafka admin client of this broker, created once."""
         if self._admin is None:
             self._admin = AdminClient(self.client())
         return self._admin
 
     def client(self, **more: Any) -> dict[str, Any]:
-        """Settings of a confluent-kafka client; dots of their names as underscores: `client(group_id="g")`.
+        """Settings of a confluent-kafka client; underscores stand for dots in names: `client(group_id="g")`.
 
         librdkafka's complaints about a broker that a test stops on purpose are kept off stderr.
         """
@@ -116,9 +116,9 @@ class KafkaBroker:
             self.kill()
 
     def start(self) -> None:
-        """Starts the broker (formats its storage the first time) and returns when it answers.
+        """Start the broker (format its storage the first time) and return when it answers.
 
-        Raises KafkaFailed when it ends, or does not answer.
+        Raises KafkaFailed when the broker ends or does not answer.
         """
         if self.running:
             return
@@ -141,7 +141,7 @@ class KafkaBroker:
         self._process = None
 
     def kill(self) -> None:
-        """SIGKILL: the power cord. Does nothing when the broker is not running."""
+        """SIGKILL, as when the power fails. Does nothing when the broker is not running."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -153,17 +153,17 @@ class KafkaBroker:
         self.start()
 
     def topic(self, name: str, partitions: int = 4, **config: str) -> str:
-        """Makes a topic and returns its name once every partition has a leader. A name is used once.
+        """Create a topic and return its name once every partition has a leader. A name is used once.
 
-        Settings of the topic are given with underscores for dots: `topic("t", 4, retention_ms="1000")`.
+        The topic's settings have underscores for dots: `topic("t", 4, retention_ms="1000")`.
         """
         named = {key.replace("_", "."): value for key, value in config.items()}
         new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=named)
         self.admin.create_topics([new], operation_timeout=HANG_S)[name].result(HANG_S)
 
         def led() -> bool:
-            found = self.admin.list_topics(name, timeout=5).topics[name].partitions
-            return len(found) == partitions and all(p.leader >= 0 for p in found.values())
+            metadata = self.admin.list_topics(name, timeout=5).topics[name].partitions
+            return len(metadata) == partitions and all(p.leader >= 0 for p in metadata.values())
 
         self._wait_until(f"leads topic {name}", led)
         return name
@@ -202,11 +202,11 @@ class KafkaBroker:
         written = self._folder / "format.properties"
         written.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         tool = ["kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", str(written)]
-        done = subprocess.run(
+        process = subprocess.run(
             [*self._java(), *tool], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
         )
-        if done.returncode:
-            raise KafkaFailed(f"the storage was not formatted:\n{done.stdout}\n{done.stderr}")
+        if process.returncode:
+            raise KafkaFailed(f"the storage was not formatted:\n{process.stdout}\n{process.stderr}")
         written.rename(self._properties)
 
     def _answers(self) -> bool:
@@ -215,8 +215,8 @@ class KafkaBroker:
             return bool(metadata.cluster_id == self.cluster_id and metadata.brokers)
         return False
 
-    def _wait_until(self, what: str, true: Callable[[], bool]) -> None:
-        """Asks again and again until `true()`; fails when the broker ends or hangs."""
+    def _wait_until(self, goal: str, true: Callable[[], bool]) -> None:
+        """Check until `true()` holds. Fails when the broker ends or hangs."""
         assert self._process is not None, "start the broker first"
         deadline = time.monotonic() + HANG_S
         while True:
@@ -224,7 +224,7 @@ class KafkaBroker:
                 if true():
                     return
             if time.monotonic() > deadline:
-                raise KafkaFailed(f"after {HANG_S:g} s the broker never {what}\n{self.log_tail()}")
+                raise KafkaFailed(f"after {HANG_S:g} s the broker never {goal}\n{self.log_tail()}")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 status = self._process.wait(0.05)
                 raise KafkaFailed(f"the broker ended with status {status}\n{self.log_tail()}")
@@ -239,12 +239,12 @@ def _cluster_id() -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on; held together until all are known, so that they differ."""
+    """Unused ports of loopback. All are held until the last is known, so that they differ."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [int(sock.getsockname()[1]) for sock in sockets]
 
 
 def _dies_with_us() -> list[str]:

@@ -48,7 +48,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test that used the broker shows the last lines of the broker's log."""
+    """Add the last lines of the broker's log to a failed test that used it."""
     report = yield
     broker = getattr(item, "funcargs", {}).get("kafka")
     if report.failed and isinstance(broker, KafkaBroker):
@@ -58,6 +58,6 @@ def pytest_runtest_makereport(
 
 @pytest.fixture
 def chaos(kafka: KafkaBroker, chdb_dsn: str, chdb_root: Path, database_name: str, tmp_path: Path) -> Iterator[Field]:
-    """A deployment of its own, with quick windows and a steady producer that waits to be started."""
+    """A deployment of its own, with short windows and a steady producer that is not started yet."""
     with open_field(kafka, chdb_root, tmp_path, database_name, seed=7) as field:
         yield field

@@ -1,4 +1,4 @@
-"""Wattlog as it is deployed: `wattlog` processes, a real Kafka, and one warehouse over HTTP that they all write to."""
+"""A Wattlog deployment: `wattlog` processes, a real Kafka, and one warehouse over HTTP for all of them."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ FAST = {
     "WATTLOG_KAFKA_PARTITIONS": "6", "WATTLOG_LATENESS_MS": "2000", "WATTLOG_SKEW_MS": "1000",
     "WATTLOG_IDLE_TIMEOUT_MS": "120000",
 }  # fmt: skip
-"""Windows close soon after their end, and no partition is taken for silent while its worker is dead."""
+"""Windows close soon after their end, and no partition counts as idle while its worker is dead."""
 
 
 @dataclass(frozen=True)
 class Ran:
-    """A `wattlog` command that ended."""
+    """A `wattlog` command that has ended."""
 
     status: int
     out: str
@@ -45,16 +45,16 @@ class Ran:
 
 def wattlog(*args: str | Path, env: Mapping[str, str]) -> Ran:
     """Run `wattlog ARGS` with only these WATTLOG_ variables set."""
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "tests.kafka.wattlog", *map(str, args)],
         cwd=ROOT, env={**_clean(), **env}, capture_output=True, text=True, timeout=HANG_S, check=False,
     )  # fmt: skip
-    return Ran(done.returncode, done.stdout, done.stderr)
+    return Ran(process.returncode, process.stdout, process.stderr)
 
 
 @dataclass
 class Deployment:
-    """One consumer group and one database on a broker whose topics are new."""
+    """One consumer group and one database on a broker with new topics."""
 
     kafka: KafkaBroker
     folder: Path
@@ -73,24 +73,24 @@ class Deployment:
         return wattlog(*args, env=self.env)
 
     def stream(self, name: str, *flags: str, env: Mapping[str, str] | None = None) -> Worker:
-        """Start one `wattlog stream`; `env` is its own, on top of the deployment's."""
+        """Start one `wattlog stream`; `env` is added to the deployment's variables."""
         clean = {k: "" for k in os.environ if k.startswith("WATTLOG_")}
         assert not clean.keys() - self.env.keys() - {"WATTLOG_SHARED_DATA", "WATTLOG_REQUIRE_KAFKA"}
-        whole = {**self.env, **(env or {})}
-        self.workers.append(Worker(self.folder, name, "tests.kafka.wattlog", ["stream", *flags], env=whole))
+        variables = {**self.env, **(env or {})}
+        self.workers.append(Worker(self.folder, name, "tests.kafka.wattlog", ["stream", *flags], env=variables))
         return self.workers[-1]
 
     def sent(self, topic: str) -> int:
-        """How many messages a topic has by now."""
+        """Number of messages on a topic."""
         partitions = self.kafka.admin.list_topics(topic, timeout=10).topics[topic].partitions
         ends = {TopicPartition(topic, p): OffsetSpec.latest() for p in partitions}
         return sum(end.result(10).offset for end in self.kafka.admin.list_offsets(ends).values())
 
     @property
     def settings(self) -> Settings:
-        """What the processes are run with, for the part of the line that runs in the test."""
-        given = {k.removeprefix("WATTLOG_").lower(): v for k, v in self.env.items()}
-        return Settings(**given)  # type: ignore[arg-type]
+        """Settings of the processes, for the code that runs in the test."""
+        options = {k.removeprefix("WATTLOG_").lower(): v for k, v in self.env.items()}
+        return Settings(**options)  # type: ignore[arg-type]
 
     @property
     def log_id(self) -> str:
@@ -98,11 +98,11 @@ class Deployment:
 
 
 def holding(worker: Worker) -> list[int]:
-    """Wait until a worker holds partitions; which."""
+    """Wait until a worker holds partitions, and return them."""
     end_s = time.monotonic() + HANG_S
     while True:
-        told = [line for line in worker.error_text(200).splitlines() if "holding partitions [" in line]
-        held = json.loads(told[-1].partition("holding partitions ")[2]) if told else []
+        lines = [line for line in worker.error_text(200).splitlines() if "holding partitions [" in line]
+        held = json.loads(lines[-1].partition("holding partitions ")[2]) if lines else []
         if held:
             return list(held)
         alive = worker.running and time.monotonic() < end_s
@@ -111,7 +111,7 @@ def holding(worker: Worker) -> list[int]:
 
 
 def forget_topics(kafka: KafkaBroker) -> None:
-    """Delete Wattlog's topics and wait until they are gone: made anew, they are a new log."""
+    """Delete Wattlog's topics and wait until they are gone: created again, they are a new log."""
     there = set(kafka.admin.list_topics(timeout=10).topics) & set(topics.ALL)
     if there:
         for future in kafka.admin.delete_topics(sorted(there), operation_timeout=30).values():

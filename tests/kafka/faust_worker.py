@@ -1,7 +1,7 @@
-"""A worker process for test_faust.py: raw bytes of two co-partitioned topics, through one of our transports.
+"""A worker process for test_faust.py: raw bytes of two co-partitioned topics, through one transport.
 
-It says what happens to it as JSON lines on stdout: `ready`, `assigned`, `revoked`, `got`. The settings are those of
-`streams/app.py`; acknowledging is optional, to see what an unacknowledged message does after a kill.
+It reports events as JSON lines on stdout: `ready`, `assigned`, `revoked`, `got`. The settings are those of
+`streams/app.py`. Acknowledging is optional, to show the fate of an unacknowledged message after a kill.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from streams.core.decoding import LogMessage
 from streams.log_reader import OffsetLookup
 
 
-def say(event: str, **fields: Any) -> None:
-    """One line on stdout. The parent reads it as it comes."""
+def emit(event: str, **fields: Any) -> None:
+    """Write one line to stdout. The parent reads it at once."""
     sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
     sys.stdout.flush()
 
 
-def build(given: argparse.Namespace) -> faust.App:
+def build(options: argparse.Namespace) -> faust.App:
     """The Faust app: raw bytes in, offsets from the group alone."""
     app = faust.App(
-        given.group,
-        broker=f"{transport.scheme(given.transport)}://{given.bootstrap}",
-        datadir=given.data,  # else Faust makes a folder in the working directory
+        options.group,
+        broker=f"{transport.scheme(options.transport)}://{options.bootstrap}",
+        datadir=options.data,  # otherwise Faust creates a folder in the working directory
         store="memory://",
         web_enabled=False,
         topic_allow_declare=False,
@@ -44,26 +44,26 @@ def build(given: argparse.Namespace) -> faust.App:
         broker_commit_interval=0.2,
         broker_heartbeat_interval=0.5,
         broker_session_timeout=2.0,
-        stream_recovery_delay=given.resume,
+        stream_recovery_delay=options.resume,
     )
     reader = transport.reader(app, _nothing_is_asked)
 
     async def put(topic: str, partition: int, messages: Sequence[LogMessage], begin: int | None) -> None:
         for message in messages:
-            say("got", topic=topic, partition=partition, offset=message.offset, value=(message.value or b"").hex())
-        if not given.hold:
+            emit("got", topic=topic, partition=partition, offset=message.offset, value=(message.value or b"").hex())
+        if not options.hold:
             reader.acknowledge({(topic, partition): messages[-1].offset + 1})
 
-    reader.feed(given.topics, put)
+    reader.feed(options.topics, put)
 
     @app.on_partitions_assigned.connect
     async def assigned(_app: faust.App, assigned: set[Any], **_kw: Any) -> None:
-        say("assigned", partitions=sorted([tp.topic, tp.partition] for tp in assigned))
+        emit("assigned", partitions=sorted([tp.topic, tp.partition] for tp in assigned))
 
     @app.on_partitions_revoked.connect
     async def revoked(_app: faust.App, revoked: set[Any], **_kw: Any) -> None:
         reader.forget()
-        say("revoked", partitions=sorted([tp.topic, tp.partition] for tp in revoked))
+        emit("revoked", partitions=sorted([tp.topic, tp.partition] for tp in revoked))
 
     return app
 
@@ -73,11 +73,11 @@ def _nothing_is_asked(topic: str, partition: int, offset: int) -> OffsetLookup:
 
 
 async def run(app: faust.App) -> None:
-    """Starts the app and stops it on SIGTERM, in a bounded time."""
+    """Start the app and stop it on SIGTERM, in a bounded time."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     await app.start()
-    say("ready")
+    emit("ready")
     await ended.wait()
     await asyncio.wait_for(app.stop(), 20)
 

@@ -1,7 +1,7 @@
 """Apache Kafka's jars, resolved once by Maven into `.cache/kafka`. `python -m tests.kafka.jars` fetches them ahead.
 
-The version is pinned in pom.xml beside this file; the cache folder is named by that file's hash, so that another
-version never meets these jars.
+The version is pinned in pom.xml beside this file. The cache folder has the hash of that file in its name, so that
+versions do not mix.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ MAVEN_LIMIT_S = 240
 
 
 class KafkaMissing(Exception):
-    """Kafka cannot be had on this machine. The text says why, and what to install."""
+    """Kafka is not available on this machine. The text gives the reason and what to install."""
 
 
 def missing() -> str | None:
-    """Why a broker cannot be started here, or None. Looks at the programs only; downloads nothing."""
+    """Reason why a broker cannot start here, or None. Checks the programs only; downloads nothing."""
     java = shutil.which("java")
     if java is None:
         return f"no `java` on the PATH; install a JRE of {JAVA_MIN} or newer"
-    shown = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
-    version = re.search(r'version "(\d+)', shown)
+    version_text = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
+    version = re.search(r'version "(\d+)', version_text)
     if version is None or int(version[1]) < JAVA_MIN:
         return f"`java` is {version[1] if version else 'of an unknown version'}; Kafka 4 needs {JAVA_MIN} or newer"
     if not _folder().is_dir() and shutil.which("mvn") is None:
@@ -43,7 +43,7 @@ def missing() -> str | None:
 
 
 def resolve() -> Path:
-    """The folder of the broker's jars; fetched on the first call, in at most MAVEN_LIMIT_S seconds.
+    """The folder of the broker's jars. The first call fetches them, in at most MAVEN_LIMIT_S seconds.
 
     Raises KafkaMissing with Maven's last lines when they cannot be fetched.
     """
@@ -54,7 +54,7 @@ def resolve() -> Path:
     if folder.is_dir():
         return folder
     CACHE.mkdir(parents=True, exist_ok=True)
-    # Fetched aside and renamed: a run that is interrupted leaves no half-filled cache.
+    # Fetched into another folder and renamed, so that an interrupted run leaves no half-filled cache.
     aside = Path(tempfile.mkdtemp(dir=CACHE, prefix=".fetching-"))
     try:
         _maven(aside)
@@ -76,7 +76,7 @@ def _maven(into: Path) -> None:
     goal = ["dependency:copy-dependencies", f"-DoutputDirectory={into}", "-DincludeScope=runtime"]
     command = ["mvn", "-q", "-B", "-f", str(POM), *goal]
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -90,9 +90,9 @@ def _maven(into: Path) -> None:
         raise KafkaMissing(
             f"Maven did not fetch Apache Kafka in {MAVEN_LIMIT_S} s; is its repository reached?"
         ) from None
-    if done.returncode or not any(into.glob("kafka_2.13-*.jar")):
-        tail = "\n".join(done.stdout.strip().splitlines()[-6:])
-        raise KafkaMissing(f"Maven could not fetch Apache Kafka (exit status {done.returncode}):\n{tail}")
+    if process.returncode or not any(into.glob("kafka_2.13-*.jar")):
+        tail = "\n".join(process.stdout.strip().splitlines()[-6:])
+        raise KafkaMissing(f"Maven could not fetch Apache Kafka (exit status {process.returncode}):\n{tail}")
 
 
 if __name__ == "__main__":

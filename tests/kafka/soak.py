@@ -1,8 +1,9 @@
-"""Hours of work in which nothing may grow: `python -m tests.kafka.soak --minutes 30 --rate auto`.
+"""Hours of work without growth: `python -m tests.kafka.soak --minutes 30 --rate auto`.
 
 One `wattlog stream` on a real Kafka, its warehouse behind HTTP, a producer in a process of its own. `--rate auto` first
-measures what this machine takes, all of it on the same cores, and soaks at half of that. The worker's memory is asked
-for every SAMPLE_S seconds. Writes build/soak.json; exit status 1 unless memory is flat and the books balance.
+measures the capacity of this machine, with all processes on the same cores, and soaks at half of it. The worker's
+memory is sampled every SAMPLE_S seconds. Writes build/soak.json. Exit status 1 unless memory is flat and the ledger
+balances.
 """
 
 from __future__ import annotations
@@ -38,18 +39,18 @@ from warehouse.reader import operator_reader
 
 SAMPLE_S = 2.0
 WARM_UP = 0.2
-"""So much of the soak is left out of the slope: caches and pools fill first."""
+"""Share of the soak that is left out of the slope: caches and pools fill first."""
 FLAT_RATIO = 0.05
-"""Memory is flat when over the rest it grows by less than this part of itself, by least squares."""
+"""Memory is flat when its growth over the remainder is less than this share of it, by least squares."""
 MEASURE_S, SETTLE_S = 20.0, 10.0
 PARTITIONS = 6
 _PRODUCTION = {"WATTLOG_KAFKA_PARTITIONS": str(PARTITIONS), "WATTLOG_IDLE_TIMEOUT_MS": "120000"}
-"""Else as nobody sets it: windows of 10 s, 2 minutes of lateness."""
+"""Otherwise the defaults: windows of 10 s, 2 minutes of lateness."""
 
 
 @dataclass
 class Soak:
-    """What was seen. Memory in MB (10^6 bytes), of the worker's process."""
+    """Samples and results. Memory in MB (10^6 bytes), of the worker's process."""
 
     minutes: float
     max_rows_per_s: float
@@ -79,7 +80,7 @@ class Soak:
 
     @property
     def growth_ratio(self) -> float:
-        """Of the part after warming up, along the slope."""
+        """Growth of the part after warming up, along the slope."""
         t, rss = self._steady
         return self.slope_mb_per_h * float(t[-1] - t[0]) / 3600 / float(np.median(rss)) if len(t) > 2 else float("nan")
 
@@ -93,17 +94,17 @@ class Soak:
 
     def figures(self) -> dict[str, Any]:
         _, rss = self._steady
-        told = {
+        summary = {
             "rss_max_mb": max(self.rss_mb), "rss_median_mb": float(np.median(rss)),
             "slope_mb_per_h": round(self.slope_mb_per_h, 2), "growth_ratio": round(self.growth_ratio, 4),
             "flat": self.flat, "balanced": self.balanced, "samples": len(self.rss_mb),
             "max_open_rows": max(self.open_rows), "max_unacked": max(self.unacked),
         }  # fmt: skip
-        return told | asdict(self)
+        return summary | asdict(self)
 
 
 class Rig:
-    """A broker, a warehouse, one worker."""
+    """A broker, a warehouse and one worker."""
 
     def __init__(self, deployment: Deployment, warehouse: Warehouse) -> None:
         self.deployment, self.warehouse = deployment, warehouse
@@ -111,7 +112,7 @@ class Rig:
         self._epoch = self._second = 0
 
     def hose(self, rate: float, seconds: float, *, close: bool = False) -> subprocess.Popen[str]:
-        """Start the producer: its next run, from where event time stands."""
+        """Start the producer's next run, from where event time stands."""
         self._epoch += 1
         args = [self.deployment.kafka.bootstrap, "--rate", str(rate), "--seconds", str(seconds)]
         args += ["--begin", str(self._second), "--epoch", str(self._epoch), *(["--close"] if close else [])]
@@ -119,21 +120,21 @@ class Rig:
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
     def sent(self, hose: subprocess.Popen[str]) -> dict[str, Any]:
-        """Wait for the producer; what it sent."""
+        """Wait for the producer and return its totals."""
         out, _ = hose.communicate(timeout=600)
         assert hose.returncode == 0, "the producer failed"
-        told: dict[str, Any] = json.loads(out.splitlines()[-1])
-        self._second = told["next_second"]
-        return told
+        totals: dict[str, Any] = json.loads(out.splitlines()[-1])
+        self._second = totals["next_second"]
+        return totals
 
     @property
-    def shown(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         (member,) = self.crew.members
         assert member.worker.running, member.worker.error_text()
-        return member.shown()
+        return member.metrics()
 
     def read(self) -> float:
-        return self.shown.get("wattlog_stream_messages_total", 0.0)
+        return self.metrics.get("wattlog_stream_messages_total", 0.0)
 
 
 @contextmanager
@@ -147,18 +148,18 @@ def rig(folder: Path) -> Iterator[Rig]:
         migrated = deployment.run("migrate")
         assert migrated.status == 0, migrated.err
         with connect(f"chdb://{folder / 'warehouse'}", database="soak") as warehouse:
-            made = Rig(deployment, warehouse)
+            instance = Rig(deployment, warehouse)
             try:
-                made.crew.scale(1)
-                made.crew.until_held(PARTITIONS)
-                yield made
+                instance.crew.scale(1)
+                instance.crew.until_held(PARTITIONS)
+                yield instance
             finally:
                 for worker in deployment.workers:
                     worker.kill()
 
 
 def measure(at: Rig, sent: list[dict[str, Any]]) -> float:
-    """Rows a second that this machine takes from producer to ledger, over MEASURE_S seconds."""
+    """Rows per second that this machine carries from producer to ledger, over MEASURE_S seconds."""
     hose = at.hose(0, SETTLE_S + MEASURE_S)
     time.sleep(SETTLE_S)
     begun, before = time.monotonic(), at.read()
@@ -170,28 +171,28 @@ def measure(at: Rig, sent: list[dict[str, Any]]) -> float:
     return rate
 
 
-def soak(at: Rig, minutes: float, rate: float, most: float, sent: list[dict[str, Any]], show: Any) -> Soak:
-    """Feed at that rate for so long, and sample."""
-    found = Soak(minutes, round(most), round(rate))
+def soak(at: Rig, minutes: float, rate: float, capacity: float, sent: list[dict[str, Any]], show: Any) -> Soak:
+    """Send at that rate for `minutes`, and sample."""
+    result = Soak(minutes, round(capacity), round(rate))
     hose = at.hose(rate, minutes * 60, close=True)
     begun = time.monotonic()
     while hose.poll() is None:
-        shown = at.shown
-        if "process_resident_memory_bytes" in shown:
-            found.times_s.append(round(time.monotonic() - begun, 1))
-            found.rss_mb.append(round(shown["process_resident_memory_bytes"] / 1e6, 1))
-            found.open_rows.append(int(shown["wattlog_stream_open_rows"]))
-            found.unacked.append(int(shown["wattlog_stream_unacked_messages"]))
-            found.cpu_s = shown["process_cpu_seconds_total"]
-            show(found)
+        metrics = at.metrics
+        if "process_resident_memory_bytes" in metrics:
+            result.times_s.append(round(time.monotonic() - begun, 1))
+            result.rss_mb.append(round(metrics["process_resident_memory_bytes"] / 1e6, 1))
+            result.open_rows.append(int(metrics["wattlog_stream_open_rows"]))
+            result.unacked.append(int(metrics["wattlog_stream_unacked_messages"]))
+            result.cpu_s = metrics["process_cpu_seconds_total"]
+            show(result)
         time.sleep(SAMPLE_S)
     sent.append(at.sent(hose))
-    _settle(at, found, sent)
-    return found
+    _settle(at, result, sent)
+    return result
 
 
-def _settle(at: Rig, found: Soak, sent: list[dict[str, Any]]) -> None:
-    """Everything final; the books."""
+def _settle(at: Rig, result: Soak, sent: list[dict[str, Any]]) -> None:
+    """Wait until all is final, and audit the ledger."""
     energy, requests = sum(s["energy_uj"] for s in sent), sum(s["requests"] for s in sent)
 
     def stored() -> bool:
@@ -199,49 +200,49 @@ def _settle(at: Rig, found: Soak, sent: list[dict[str, Any]]) -> None:
         return bool(row["n"] >= requests)
 
     at.crew.until(stored, "every request is in a final window")
-    at.crew.until(lambda: not at.shown.get("wattlog_stream_open_windows", 1), "no window is open")
+    at.crew.until(lambda: not at.metrics.get("wattlog_stream_open_windows", 1), "no window is open")
     books = audit(operator_reader(at.warehouse))
-    found.residual_uj, found.sequence_gaps = books.residual_uj, books.sequence_gaps
-    found.lost_uj = energy - books.measured_uj
-    found.dead_letters = int(at.shown.get("wattlog_stream_dead_letters_total", 0))
-    found.rows, found.messages = sum(s["rows"] for s in sent), sum(s["messages"] for s in sent)
+    result.residual_uj, result.sequence_gaps = books.residual_uj, books.sequence_gaps
+    result.lost_uj = energy - books.measured_uj
+    result.dead_letters = int(at.metrics.get("wattlog_stream_dead_letters_total", 0))
+    result.rows, result.messages = sum(s["rows"] for s in sent), sum(s["messages"] for s in sent)
 
 
-def table(found: Soak) -> Table:
-    shown = Table("figure", "value", title=f"soak, {found.minutes:g} min at {found.rows_per_s:,.0f} rows/s")
-    for name, value in found.figures().items():
+def table(result: Soak) -> Table:
+    grid = Table("figure", "value", title=f"soak, {result.minutes:g} min at {result.rows_per_s:,.0f} rows/s")
+    for name, value in result.figures().items():
         if not isinstance(value, list):
-            shown.add_row(name, f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
-    return shown
+            grid.add_row(name, f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
+    return grid
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--rate", default="auto", help="rows a second, or `auto`: half of what this machine takes")
-    given = parser.parse_args()
+    options = parser.parse_args()
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="wattlog-soak-") as folder, rig(Path(folder)) as at:
         sent: list[dict[str, Any]] = []
-        most = 0.0
-        if given.rate == "auto":
+        capacity = 0.0
+        if options.rate == "auto":
             with console.status("measuring what this machine takes"):
-                most = measure(at, sent)
-            console.print(f"takes {most:,.0f} rows/s")
-        rate = most / 2 if given.rate == "auto" else float(given.rate)
+                capacity = measure(at, sent)
+            console.print(f"takes {capacity:,.0f} rows/s")
+        rate = capacity / 2 if options.rate == "auto" else float(options.rate)
         with Live(console=console, refresh_per_second=1) as live:
-            found = soak(at, given.minutes, rate, most, sent, lambda s: live.update(_line(s)))
-    path = write("soak.json", about() | found.figures())
-    console.print(table(found))
+            result = soak(at, options.minutes, rate, capacity, sent, lambda s: live.update(_line(s)))
+    path = write("soak.json", about() | result.figures())
+    console.print(table(result))
     console.print(f"written to {path.relative_to(BUILD.parent)}")
-    sys.exit(not (found.flat and found.balanced))
+    sys.exit(not (result.flat and result.balanced))
 
 
-def _line(found: Soak) -> str:
-    t = found.times_s[-1]
+def _line(result: Soak) -> str:
+    t = result.times_s[-1]
     return (
-        f"{t / 60:5.1f} of {found.minutes:g} min  {found.rows_per_s:,.0f} rows/s  rss {found.rss_mb[-1]:,.0f} MB "
-        f"(max {max(found.rss_mb):,.0f})  open rows {found.open_rows[-1]:,}  unacked {found.unacked[-1]:,}"
+        f"{t / 60:5.1f} of {result.minutes:g} min  {result.rows_per_s:,.0f} rows/s  rss {result.rss_mb[-1]:,.0f} MB "
+        f"(max {max(result.rss_mb):,.0f})  open rows {result.open_rows[-1]:,}  unacked {result.unacked[-1]:,}"
     )
 
 

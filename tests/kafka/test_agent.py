@@ -1,5 +1,7 @@
-"""A node's agent on a real Kafka: killed, without a broker, without room on its disk, with a clock that is set. Joules
-on the log, and in the ledger, equal joules on the counter."""
+"""A node's agent on a real Kafka: killed, without a broker, with a full disk, with a clock that is set.
+
+The joules on the log, and in the ledger, equal those of the counter.
+"""
 
 from __future__ import annotations
 
@@ -37,35 +39,35 @@ FIRST_MJ = 1_000_000
 
 
 class Bench:
-    """A node with one GPU whose counter the test turns, an agent that comes and goes, and what arrives on the log."""
+    """A node with one GPU whose counter the test sets, an agent that starts and stops, and its events on the log."""
 
     def __init__(self, kafka: KafkaBroker, library: Path, folder: Path, name: str) -> None:
         self.kafka, self.name, self.control, self.counter_mj = kafka, name, folder / "gpus", FIRST_MJ
         self.data, self.errors = folder / "data", folder / "stderr"
         with contextlib.suppress(KafkaException):  # Of another test.
             kafka.topic(topics.POWER, 2)
-            kafka.topic(topics.USAGE, 2)  # Of the record of holders; `wattlog migrate` makes both.
+            kafka.topic(topics.USAGE, 2)  # For the record of holders; `wattlog migrate` creates both.
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("WATTLOG_")} | {
             "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(self.control), "WATTLOG_DATA": str(self.data),
             "WATTLOG_KAFKA_BOOTSTRAP": kafka.bootstrap, "WATTLOG_CLUSTER": name, "WATTLOG_NODE": "n1",
             "WATTLOG_WORKLOAD": "chat", "WATTLOG_SAMPLE_HZ": "10", "WATTLOG_PUBLISH_MS": "200",
         }  # fmt: skip
-        self.odd = folder / "odd.json"
+        self.skew_path = folder / "skew.json"
         self.turn(0)
 
     def turn(self, by_mj: int) -> None:
-        """The GPU uses so much."""
+        """Let the GPU use this much."""
         self.counter_mj += by_mj
         write(self.control, gpu(energy=str(self.counter_mj)))
 
-    def tell(self, **odd: int) -> None:
-        """What is odd about the time of an `odd_agent`, from now on: see tests.kafka.skewed_clock."""
-        fresh = self.odd.with_suffix(".new")
-        fresh.write_text(json.dumps(odd))
-        fresh.replace(self.odd)
+    def set_clock(self, **skew: int) -> None:
+        """Set the clock of a `skewed_agent` from now on; tests.kafka.skewed_clock has the keys."""
+        fresh = self.skew_path.with_suffix(".new")
+        fresh.write_text(json.dumps(skew))
+        fresh.replace(self.skew_path)
 
-    def odd_agent(self, **more: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-        return self._run(["tests.kafka.skewed_clock"], {"ODD_TIME": str(self.odd), **more})
+    def skewed_agent(self, **more: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+        return self._run(["tests.kafka.skewed_clock"], {"CLOCK_SKEW": str(self.skew_path), **more})
 
     def agent(self, **more: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
         return self._run(["tests.kafka.wattlog", "produce", "nvml"], more)
@@ -82,9 +84,9 @@ class Bench:
                 process.wait()
 
     def events(self) -> dict[tuple[str, int, int], Event]:
-        """All that this node has on the log, as a worker sees it: duplicates once."""
+        """All events of this node on the log, as a worker sees them: duplicates once."""
         consumer = Consumer(self.kafka.client(group_id=f"reads-{self.name}"))
-        found = {}
+        distinct = {}
         try:
             for partition in consumer.list_topics(topics.POWER, timeout=HANG_S).topics[topics.POWER].partitions:
                 place = TopicPartition(topics.POWER, partition, 0)
@@ -97,10 +99,10 @@ class Bench:
                         at = m.offset() + 1
                         event = codec.decode(m.headers(), m.value())
                         if event.cluster == self.name:
-                            found[event.source, event.epoch, event.seq] = event
+                            distinct[event.source, event.epoch, event.seq] = event
         finally:
             consumer.close()
-        return found
+        return distinct
 
     def rows(self) -> list[tuple[int, int, int]]:
         """(t0, t1, uJ) of every interval on the log, in order of time."""
@@ -118,7 +120,9 @@ class Bench:
     def until(self, true: Callable[[], bool]) -> None:
 
         def holds() -> bool:
-            with contextlib.suppress(KafkaException):  # A broker that has just started does not lead everything yet.
+            with contextlib.suppress(
+                KafkaException
+            ):  # A broker that has just started does not lead every partition yet.
                 return true()
             return False
 
@@ -129,11 +133,11 @@ class Bench:
         wait_until(holds, "the log has what the counter has", detail=detail, every_s=0.2)
 
     def marked(self) -> None:
-        """Wait until the agent has noted where the counter stands: from then on nothing may be lost."""
+        """Wait until the agent has stored a checkpoint of the counter: from then on nothing may be lost."""
         self.until(lambda: (self.data / "spool" / "nvml.db").exists() and bool(self.events()))
 
     def balanced(self) -> None:
-        """What the counter has counted is on the log, once."""
+        """Wait until everything that the counter counted is on the log, once."""
         self.until(lambda: self.energy_uj() >= (self.counter_mj - FIRST_MJ) * UJ_PER_MJ)
         assert self.energy_uj() == (self.counter_mj - FIRST_MJ) * UJ_PER_MJ
         by_run: dict[tuple[str, int], set[int]] = {}
@@ -147,7 +151,7 @@ def bench(kafka: KafkaBroker, library: Path, tmp_path: Path, database_name: str)
     return Bench(kafka, library, tmp_path, f"agent-{database_name}")
 
 
-def test_an_agent_killed_again_and_again_loses_no_joule_of_the_counter(bench: Bench) -> None:
+def test_an_agent_that_is_killed_repeatedly_loses_no_joule_of_the_counter(bench: Bench) -> None:
     dice = random.Random(4)
     with bench.agent():
         bench.marked()
@@ -162,7 +166,7 @@ def test_an_agent_killed_again_and_again_loses_no_joule_of_the_counter(bench: Be
         bench.balanced()
 
 
-def test_while_the_broker_is_stopped_everything_waits_on_disk_also_for_the_next_agent(bench: Bench) -> None:
+def test_intervals_wait_on_disk_while_the_broker_is_stopped_even_for_the_next_agent(bench: Bench) -> None:
     with bench.agent() as agent:
         bench.marked()
         bench.kafka.stop()
@@ -183,7 +187,7 @@ def test_while_the_broker_is_stopped_everything_waits_on_disk_also_for_the_next_
         bench.balanced()
 
 
-def test_on_a_full_disk_joules_wait_in_memory_until_there_is_room(bench: Bench) -> None:
+def test_joules_wait_in_memory_while_the_disk_is_full(bench: Bench) -> None:
     with bench.agent() as agent:
         bench.marked()
         bench.turn(500)
@@ -199,12 +203,12 @@ def test_on_a_full_disk_joules_wait_in_memory_until_there_is_room(bench: Bench) 
         assert agent.wait(HANG_S) == 0
 
 
-def test_whatever_the_wall_clock_is_set_to_no_joule_is_lost_and_no_interval_is_longer_than_time_was(
+def test_setting_the_wall_clock_loses_no_joule_and_makes_no_interval_too_long(
     bench: Bench,
 ) -> None:
     begun = time.monotonic()
-    bench.tell()
-    with bench.odd_agent() as agent:
+    bench.set_clock()
+    with bench.skewed_agent() as agent:
         bench.marked()
         for step_ms in (
             0,
@@ -213,7 +217,7 @@ def test_whatever_the_wall_clock_is_set_to_no_joule_is_lost_and_no_interval_is_l
             -7_200_000,
             0,
         ):  # Ahead; back by less, by more than is slewed.
-            bench.tell(step_ms=step_ms)
+            bench.set_clock(step_ms=step_ms)
             for _ in range(2):  # The second is read wholly after the step.
                 bench.turn(250)
                 bench.balanced()
@@ -222,18 +226,18 @@ def test_whatever_the_wall_clock_is_set_to_no_joule_is_lost_and_no_interval_is_l
         assert agent.wait(HANG_S) == 0
     rows = bench.rows()
     took_ms = (time.monotonic() - begun) * 1000
-    assert rows[-1][1] - rows[0][0] > 10_000_000  # They were set.
+    assert rows[-1][1] - rows[0][0] > 10_000_000  # The clock was set.
     assert sum(t1 - t0 for t0, t1, _ in rows) <= took_ms
 
 
-def test_after_a_long_outage_the_ledger_has_every_joule_of_the_counter_though_intervals_grew_coarser(
+def test_after_a_long_outage_the_ledger_has_every_joule_in_coarser_intervals(
     deployment: Deployment, ledger: Warehouse, bench: Bench
 ) -> None:
-    """Six minutes of event time without a broker, by a clock that runs 60 times as fast; the spool is soon full."""
-    bench.tell(speed=60, behind_ms=2 * 3_600_000, spool_bytes=16_384, max_rows=200)
+    """Six minutes of event time without a broker, on a clock that runs 60 times as fast. The spool soon fills up."""
+    bench.set_clock(speed=60, behind_ms=2 * 3_600_000, spool_bytes=16_384, max_rows=200)
     worker = deployment.stream("only", env={"WATTLOG_IDLE_TIMEOUT_MS": "2000"})
     holding(worker)
-    with bench.odd_agent(WATTLOG_PUBLISH_MS="2000") as agent:
+    with bench.skewed_agent(WATTLOG_PUBLISH_MS="2000") as agent:
         bench.marked()
         bench.turn(5_000)
         bench.until(lambda: bench.energy_uj() > 0)

@@ -1,4 +1,4 @@
-"""The harness itself: a real broker that our clients speak to, and that can be stopped, killed and started again."""
+"""The harness: a real broker that the project's clients use, and that can be stopped, killed and started again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _produce(kafka: KafkaBroker, topic: str, rows: dict[bytes, bytes]) -> None:
 
 
 def _consume(kafka: KafkaBroker, topic: str, count: int, group: str) -> dict[bytes, bytes]:
-    """Reads `count` messages from the start and commits what it read."""
+    """Read `count` messages from the start and commit their offsets."""
     consumer = Consumer(kafka.client(group_id=group, enable_auto_commit=False, auto_offset_reset="earliest"))
     try:
         consumer.subscribe([topic])
@@ -36,11 +36,11 @@ def _consume(kafka: KafkaBroker, topic: str, count: int, group: str) -> dict[byt
 
 
 def _committed(kafka: KafkaBroker, topic: str, partitions: int, group: str) -> int:
-    """The sum of a group's committed offsets."""
+    """Sum of a group's committed offsets."""
     consumer = Consumer(kafka.client(group_id=group))
     try:
-        found = event_log.offsets(consumer, [TopicPartition(topic, p) for p in range(partitions)])
-        return sum(max(0, each.offset) for each in found)
+        places = event_log.offsets(consumer, [TopicPartition(topic, p) for p in range(partitions)])
+        return sum(max(0, place.offset) for place in places)
     finally:
         consumer.close()
 
@@ -48,13 +48,13 @@ def _committed(kafka: KafkaBroker, topic: str, partitions: int, group: str) -> i
 ROWS = {f"cluster/workload-{n}".encode(): bytes([n]) * 1000 for n in range(100)}
 
 
-def test_what_is_produced_is_consumed(kafka: KafkaBroker) -> None:
+def test_produced_messages_are_consumed(kafka: KafkaBroker) -> None:
     topic = kafka.topic("broker.roundtrip", 3)
     _produce(kafka, topic, ROWS)
     assert _consume(kafka, topic, len(ROWS), "roundtrip") == ROWS
 
 
-def test_the_broker_bears_the_identity_it_was_formatted_with(kafka: KafkaBroker) -> None:
+def test_the_broker_has_the_identity_of_its_format(kafka: KafkaBroker) -> None:
     assert kafka.admin.list_topics(timeout=HANG_S).cluster_id == kafka.cluster_id
 
 
@@ -62,7 +62,7 @@ def test_the_broker_listens_on_loopback_only(kafka: KafkaBroker) -> None:
     assert [b.host for b in kafka.admin.list_topics(timeout=HANG_S).brokers.values()] == ["127.0.0.1"]
 
 
-def test_messages_and_committed_offsets_outlive_a_clean_restart(kafka: KafkaBroker) -> None:
+def test_messages_and_committed_offsets_survive_a_clean_restart(kafka: KafkaBroker) -> None:
     topic = kafka.topic("broker.restart", 2)
     _produce(kafka, topic, ROWS)
     _consume(kafka, topic, len(ROWS), "restart")
@@ -71,7 +71,7 @@ def test_messages_and_committed_offsets_outlive_a_clean_restart(kafka: KafkaBrok
     assert _consume(kafka, topic, len(ROWS), "restart-again") == ROWS
 
 
-def test_messages_and_committed_offsets_outlive_a_killed_broker(kafka: KafkaBroker) -> None:
+def test_messages_and_committed_offsets_survive_a_kill(kafka: KafkaBroker) -> None:
     topic = kafka.topic("broker.kill", 2)
     _produce(kafka, topic, ROWS)
     _consume(kafka, topic, len(ROWS), "kill")
@@ -82,7 +82,7 @@ def test_messages_and_committed_offsets_outlive_a_killed_broker(kafka: KafkaBrok
     assert _consume(kafka, topic, len(ROWS), "kill-again") == ROWS
 
 
-def test_old_event_times_are_accepted_and_kept(kafka: KafkaBroker) -> None:
+def test_old_event_times_are_accepted_and_stored(kafka: KafkaBroker) -> None:
     """Recordings are years old; a broker with the usual limits would refuse or delete them."""
     topic = kafka.topic("broker.old", 1)
     producer = Producer(kafka.client())

@@ -1,4 +1,4 @@
-"""Workers that come, go and fall asleep under load: the ledger is what it would have been."""
+"""Workers that join, leave and pause under load do not change the ledger."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from tests.support.waiting import wait_until
 
 ROUNDS = 2
 CLAIMED = "Another worker has claimed partition"
-"""What a worker says that would have written beside its successor: the store refused it."""
+"""The log line of a worker that the fence refused beside its successor."""
 
 
-def test_three_workers_that_join_one_and_leave_it_change_nothing(chaos: Field) -> None:
+def test_three_workers_that_join_one_and_leave_it_do_not_change_the_ledger(chaos: Field) -> None:
     begin(chaos, workers=1)
     scale(chaos, (3, 1))
     (left,) = chaos.crew.members
     chaos.until_stored()
 
-    assert len(left.holdings()[-1]) == left.shown()["wattlog_stream_partitions"] == PARTITIONS
+    assert len(left.holdings()[-1]) == left.metrics()["wattlog_stream_partitions"] == PARTITIONS
     assert 2 <= len(min(left.holdings(), key=len)) < PARTITIONS
     assert chaos.crew.ended == [], [m.worker.error_text() for m in chaos.crew.ended]
     assert_sound(judge(chaos))
 
 
-def test_a_worker_that_sleeps_past_its_session_and_wakes_leaves_no_row_astray(chaos: Field) -> None:
+def test_a_worker_that_is_paused_past_its_session_leaves_no_stray_row(chaos: Field) -> None:
     begin(chaos, workers=2)
     zombies = [pause_worker(chaos, random.Random(seed))[0] for seed in range(ROUNDS)]
     chaos.until_stored()
 
-    for zombie in zombies:  # `pause_worker` saw that others had its partitions, and that it joined anew.
-        assert zombie.shown()["wattlog_stream_fenced_total"] == len(zombie.said(CLAIMED))
+    for zombie in zombies:  # `pause_worker` checked that others had its partitions, and that it rejoined.
+        assert zombie.metrics()["wattlog_stream_fenced_total"] == len(zombie.log_lines(CLAIMED))
     assert chaos.crew.ended == [], [m.worker.error_text() for m in chaos.crew.ended]
     assert_sound(judge(chaos))
 
 
-def test_topics_that_get_more_partitions_end_the_workers_and_those_that_are_started_again_read_them(
+def test_added_partitions_end_the_workers_and_are_read_after_a_restart(
     chaos: Field,
 ) -> None:
     begin(chaos, workers=2)
@@ -59,7 +59,7 @@ def test_topics_that_get_more_partitions_end_the_workers_and_those_that_are_star
     assert_sound(judge(chaos))
 
 
-def test_a_worker_that_would_have_to_set_offsets_is_refused_while_others_are_in_the_group(
+def test_a_worker_that_has_to_set_offsets_is_refused_while_others_are_in_the_group(
     chaos: Field, kafka: KafkaBroker
 ) -> None:
     group = chaos.deployment.settings.kafka_group

@@ -1,4 +1,4 @@
-"""A log that deletes what its workers have not read: it is said with the offsets, and never passed over."""
+"""A log that deletes unread messages: the worker names the offsets, and never skips them silently."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from warehouse.reader import operator_reader
 
 Place = tuple[str, int]
 PLACES = [(topic, p) for topic in topics.JOINED for p in range(PARTITIONS)]
-SAYS = "lost messages"
+LOSS_TEXT = "lost messages"
 
 
-def test_a_group_that_was_away_for_longer_than_the_retention_stops_until_the_loss_is_accepted(chaos: Field) -> None:
+def test_a_group_that_was_away_beyond_the_retention_stops_until_the_loss_is_accepted(chaos: Field) -> None:
     begin(chaos, workers=1)
     chaos.crew.scale(0)
     read = committed(chaos.deployment.settings)
@@ -28,24 +28,24 @@ def test_a_group_that_was_away_for_longer_than_the_retention_stops_until_the_los
 
     stopped = chaos.deployment.run("stream")
     assert stopped.status == 1
-    assert SAYS in stopped.err and "--accept-loss" in stopped.err and "Traceback" not in stopped.err
+    assert LOSS_TEXT in stopped.err and "--accept-loss" in stopped.err and "Traceback" not in stopped.err
 
     chaos.crew.scale(1, "--accept-loss")
     (member,) = chaos.crew.members
     chaos.feeder.finish()
     sent = sum(chaos.world.sent.values())
     chaos.crew.until(lambda: _sources(chaos, "last_seq + 1") == sent, "the newest event of every source is final")
-    lost = [line for line in member.said("going on without messages") if "the loss was accepted" in line]
+    lost = [line for line in member.log_lines("going on without messages") if "the loss was accepted" in line]
     assert len(lost) == len(PLACES)
-    assert member.shown()["wattlog_stream_lost_messages_total"] >= len(PLACES)
+    assert member.metrics()["wattlog_stream_lost_messages_total"] >= len(PLACES)
     books = audit(operator_reader(chaos.warehouse))
     assert 0 < books.sequence_gaps == sent - _sources(chaos, "received")
     assert not books.ok and books.residual_uj == 0
-    shown = chaos.deployment.run("audit", "--json")
-    assert (shown.status, shown.json["sequence_gaps"]) == (3, books.sequence_gaps)
+    process = chaos.deployment.run("audit", "--json")
+    assert (process.status, process.json["sequence_gaps"]) == (3, books.sequence_gaps)
 
 
-def test_a_worker_whose_unread_messages_are_deleted_while_it_runs_ends_and_says_which(chaos: Field) -> None:
+def test_a_worker_whose_unread_messages_are_deleted_ends_and_names_them(chaos: Field) -> None:
     chaos.deployment.env["WATTLOG_SESSION_TIMEOUT_MS"] = "60000"
     begin(chaos, workers=1)
     (member,) = chaos.crew.members
@@ -55,13 +55,13 @@ def test_a_worker_whose_unread_messages_are_deleted_while_it_runs_ends_and_says_
     member.worker.resume()
 
     assert member.worker.ended() == 1
-    assert SAYS in member.worker.error_text() and "--accept-loss" in member.worker.error_text()
+    assert LOSS_TEXT in member.worker.error_text() and "--accept-loss" in member.worker.error_text()
     again = chaos.deployment.run("stream")
-    assert again.status == 1 and SAYS in again.err
+    assert again.status == 1 and LOSS_TEXT in again.err
 
 
 def _delete_all(kafka: KafkaBroker, beyond: dict[Place, int]) -> None:
-    """Have the broker's own retention delete everything, past these offsets on every partition."""
+    """Have the broker's own retention delete everything up to these offsets on every partition."""
     wait_until(lambda: all(high > beyond[place] for place, (_, high) in _watermarks(kafka).items()), "more is produced")
     _retention(kafka, 1)
     wait_until(lambda: all(low > beyond[place] for place, (low, _) in _watermarks(kafka).items()), "retention deletes")
@@ -84,7 +84,7 @@ def _watermarks(kafka: KafkaBroker) -> dict[Place, tuple[int, int]]:
         consumer.close()
 
 
-def _sources(chaos: Field, what: str) -> int:
-    """A sum over the producers' runs: of the events received, or of those that their numbers tell of."""
-    (row,) = chaos.warehouse.query(f"SELECT sum({what}) AS n FROM sources FINAL")
+def _sources(chaos: Field, column: str) -> int:
+    """A sum over the producers' runs: of received events, or of numbered ones."""
+    (row,) = chaos.warehouse.query(f"SELECT sum({column}) AS n FROM sources FINAL")
     return int(row["n"])

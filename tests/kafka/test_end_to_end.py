@@ -1,4 +1,4 @@
-"""The whole line on a real Kafka: worker processes come, are killed and go; the ledger is the same as without."""
+"""The whole pipeline on a real Kafka: workers that start, are killed and leave do not change the ledger."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def deployment(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> Iterator[Deployment]:
-    """Its workers read as workers do unless told otherwise; a test may say by which transport."""
+    """A deployment with default workers; a test may choose the transport."""
     with connect(chdb_dsn, database="default", readers=1) as engine, serve(chdb_root) as address:
-        made = Deployment(
+        instance = Deployment(
             kafka, tmp_path, f"{address}/{database_name}", {"WATTLOG_TRANSPORT": getattr(request, "param", "auto")}
         )
-        assert made.run("migrate").status == 0
-        yield made
-        for worker in made.workers:
+        assert instance.run("migrate").status == 0
+        yield instance
+        for worker in instance.workers:
             worker.kill()
         engine.command(f"DROP DATABASE IF EXISTS `{database_name}`")
         engine.command("DROP DATABASE IF EXISTS wattlog")
@@ -58,7 +58,7 @@ def deployment(
 
 @pytest.fixture
 def ledger(deployment: Deployment, chdb_dsn: str, database_name: str) -> Iterator[Warehouse]:
-    """The warehouse that the worker processes write to."""
+    """The warehouse of the worker processes."""
     with connect(chdb_dsn, database=database_name) as warehouse:
         yield warehouse
 
@@ -125,10 +125,10 @@ def test_a_log_that_lost_unread_messages_stops_the_worker_until_the_loss_is_acce
     assert books.json["residual_uj"] == 0
 
 
-def test_a_message_that_fills_the_brokers_limit_and_cannot_be_read_becomes_a_dead_letter(
+def test_an_unreadable_message_of_the_maximal_size_becomes_a_dead_letter(
     deployment: Deployment,
 ) -> None:
-    """With the reason beside it, the letter is larger than the broker's usual limit."""
+    """With its reason, the dead letter is larger than the broker's usual limit."""
     body = b"\xff" * 1_000_000
     headers = codec.envelope(
         type_=topics.POWER, source="s", id_="1.0", subject="c/w", t_ms=START_MS, content_type=codec.PACKED
@@ -139,18 +139,18 @@ def test_a_message_that_fills_the_brokers_limit_and_cannot_be_read_becomes_a_dea
     ) as publisher:
         publisher.send_raw(topics.POWER, b"c/w", headers + padding, body)
     deployment.stream("only")
-    found: list[object] = []
+    bodies: list[object] = []
 
     def letters() -> bool:
-        found[:] = [m for messages in read_all(deployment.settings, topics.DEADLETTER).values() for m in messages]
-        return bool(found)
+        bodies[:] = [m for messages in read_all(deployment.settings, topics.DEADLETTER).values() for m in messages]
+        return bool(bodies)
 
     wait_until(letters, "the dead letter is there")
-    assert [m.value() for m in found] == [body]  # type: ignore[attr-defined]
+    assert [m.value() for m in bodies] == [body]  # type: ignore[attr-defined]
 
 
 def _trim(deployment: Deployment) -> tuple[TopicPartition, int]:
-    """Delete all but the newest message of the power partition that has most to read; up to where."""
+    """Delete all but the newest message of the power partition with most unread messages; return the offset."""
     from tests.support.event_log import committed
 
     offsets = committed(deployment.settings)
@@ -164,7 +164,7 @@ def _trim(deployment: Deployment) -> tuple[TopicPartition, int]:
 
 
 class _Feeding:
-    """Sends events as their producers would, and remembers what."""
+    """Send events as their producers would, and remember them."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
@@ -181,10 +181,10 @@ class _Feeding:
 
 async def _undisturbed(deployment: Deployment, events: list[Event], data: Path) -> str:
     """The same events through the embedded broker and one worker in this process; the ledger's fingerprint."""
-    given = deployment.settings
+    config = deployment.settings
     settings = Settings(
-        data=data, kafka_bootstrap="embedded", lateness_ms=given.lateness_ms, skew_ms=given.skew_ms,
-        idle_timeout_ms=given.idle_timeout_ms,
+        data=data, kafka_bootstrap="embedded", lateness_ms=config.lateness_ms, skew_ms=config.skew_ms,
+        idle_timeout_ms=config.idle_timeout_ms,
     )  # fmt: skip
     async with running_pipeline(settings, lambda _: None) as running:
         await feed(running, events)

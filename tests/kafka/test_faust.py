@@ -1,4 +1,4 @@
-"""Both transports, on faust-streaming and aiokafka, on a real Kafka: the behaviour that streams/app.py stands on.
+"""Both transports, on faust-streaming and aiokafka, on a real Kafka: the behaviour that streams/app.py relies on.
 
 Two topics of the same partition count, offsets committed ahead, `auto_offset_reset="none"`, no topics or tables of
 Faust's own, two worker processes, one of them killed.
@@ -22,11 +22,11 @@ Place = tuple[str, int]
 
 
 class Group:
-    """Two topics, a consumer group whose offsets start at 0, and the workers in it, all of one transport."""
+    """Two topics, a consumer group whose offsets start at 0, and its workers, all of one transport."""
 
     def __init__(self, kafka: KafkaBroker, folder: Path, name: str, transport: str) -> None:
         self.kafka, self.name, self._folder, self._transport = kafka, name, folder, transport
-        self.topics = [kafka.topic(f"{name}.{each}", PARTITIONS) for each in ("power", "tokens")]
+        self.topics = [kafka.topic(f"{name}.{suffix}", PARTITIONS) for suffix in ("power", "tokens")]
         self.places: set[Place] = {(topic, p) for topic in self.topics for p in range(PARTITIONS)}
         self.workers: list[Worker] = []
         self.offsets(commit=0)
@@ -39,18 +39,18 @@ class Group:
         return self.workers[-1]
 
     def offsets(self, commit: int | None = None) -> dict[Place, int]:
-        """The group's committed offsets; with `commit`, all of them set to it first."""
+        """Committed offsets of the group; with `commit`, all of them are set to it first."""
         consumer = Consumer(self.kafka.client(group_id=self.name, enable_auto_commit=False))
         try:
             if commit is not None:
                 consumer.commit(offsets=[TopicPartition(*place, commit) for place in self.places], asynchronous=False)
-            found = event_log.offsets(consumer, [TopicPartition(*place) for place in self.places])
-            return {(each.topic, each.partition): each.offset for each in found}
+            positions = event_log.offsets(consumer, [TopicPartition(*place) for place in self.places])
+            return {(position.topic, position.partition): position.offset for position in positions}
         finally:
             consumer.close()
 
     def produce(self, count: int, tag: bytes) -> dict[Place, int]:
-        """`count` keyed messages to each topic; how many landed in each place."""
+        """Send `count` keyed messages to each topic; return the number in each place."""
         landed = dict.fromkeys(self.places, 0)
 
         def count_it(error: object, message: object) -> None:
@@ -69,14 +69,14 @@ class Group:
 @pytest.fixture(params=["lean", "stock"])
 def group(kafka: KafkaBroker, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Group]:
     name = f"{request.param}.{request.node.originalname.removeprefix('test_')[:60]}"
-    made = Group(kafka, tmp_path, name, request.param)
-    yield made
-    for worker in made.workers:
+    instance = Group(kafka, tmp_path, name, request.param)
+    yield instance
+    for worker in instance.workers:
         worker.kill()
 
 
 def _holds(lines: list[Line]) -> set[Place]:
-    """What the last rebalance gave to a worker."""
+    """Partitions of the last rebalance of a worker."""
     last = next((line for line in reversed(lines) if line["event"] == "assigned"), None)
     return {(topic, p) for topic, p in last["partitions"]} if last else set()
 
@@ -88,7 +88,7 @@ def _got(lines: list[Line]) -> dict[tuple[str, int, int], bytes]:
 
 
 def _since_assigned(lines: list[Line]) -> list[Line]:
-    """What a worker said after the last rebalance."""
+    """Events of a worker since the last rebalance."""
     last = max(n for n, line in enumerate(lines) if line["event"] == "assigned")
     return lines[last:]
 
@@ -121,7 +121,7 @@ def test_raw_bytes_arrive_unchanged_and_in_offset_order(group: Group) -> None:
         assert offsets == sorted(offsets)
 
 
-def test_two_workers_share_the_partitions_and_the_topics_stay_together(group: Group) -> None:
+def test_two_workers_share_the_partitions_with_both_topics_together(group: Group) -> None:
     first, second = _two_workers(group)
     mine, others = _holds(first.lines), _holds(second.lines)
     assert mine | others == group.places
@@ -130,7 +130,7 @@ def test_two_workers_share_the_partitions_and_the_topics_stay_together(group: Gr
     assert {p for topic, p in mine if topic == power} == {p for topic, p in mine if topic == tokens}
 
 
-def test_a_clean_stop_commits_what_was_acknowledged(group: Group) -> None:
+def test_a_clean_stop_commits_the_acknowledged_offsets(group: Group) -> None:
     worker = group.worker("only")
     landed = group.produce(50, b"stop")
     _read_all(worker, 100)
@@ -138,7 +138,7 @@ def test_a_clean_stop_commits_what_was_acknowledged(group: Group) -> None:
     assert group.offsets() == landed
 
 
-def test_a_killed_workers_partitions_move_and_its_unacknowledged_messages_come_again(group: Group) -> None:
+def test_partitions_of_a_killed_worker_move_and_its_unacknowledged_messages_are_read_again(group: Group) -> None:
     first, second = _two_workers(group, "--hold")
     before = group.produce(50, b"before")
     firsts = sum(before[place] for place in _holds(first.lines))
@@ -154,9 +154,10 @@ def test_a_killed_workers_partitions_move_and_its_unacknowledged_messages_come_a
     }
 
 
-def test_a_rebalance_gives_every_unacknowledged_message_again(group: Group) -> None:
+def test_a_rebalance_delivers_every_unacknowledged_message_again(group: Group) -> None:
     """Faust drops what its consumer fetches between an assignment and its first message, and seeks back to the
-    committed offsets: also where they are 0."""
+    committed offsets, also where they are 0.
+    """
     first = group.worker("first", "--hold", "--resume", "0.5")
     first.until(lambda lines: _holds(lines) == group.places, "alone with every partition")
     landed = group.produce(50, b"held")
@@ -164,12 +165,12 @@ def test_a_rebalance_gives_every_unacknowledged_message_again(group: Group) -> N
     second = group.worker("second")
     second.until(lambda lines: len(_holds(lines)) == PARTITIONS, "given its half")
     first.until(lambda lines: len(_holds(lines)) == PARTITIONS, "left with its half")
-    kept = {(*place, n) for place in _holds(first.lines) for n in range(landed[place])}
-    first.until(lambda lines: _got(_since_assigned(lines)).keys() == kept, "given again what it keeps")
+    survivors = {(*place, n) for place in _holds(first.lines) for n in range(landed[place])}
+    first.until(lambda lines: _got(_since_assigned(lines)).keys() == survivors, "given again what it keeps")
 
 
-def test_a_worker_goes_on_after_the_broker_was_restarted(group: Group) -> None:
-    """It also goes on committing, once aiokafka has found the coordinator again (about 2 s)."""
+def test_a_worker_continues_after_a_restart_of_the_broker(group: Group) -> None:
+    """It also commits again, once aiokafka has found the coordinator (about 2 s)."""
     worker = group.worker("only")
     one = group.produce(20, b"one")
     _read_all(worker, 40)

@@ -1,5 +1,8 @@
-"""Events over HTTP on a real Kafka: the broker stops and comes back, the listener is killed, the client sends again
-until it is told 202. What was sent is on the log, each once by its identity, and no number is missing."""
+"""Events over HTTP on a real Kafka: the broker stops and returns, the receiver is killed, the client sends until a
+202.
+
+Each event is on the log once by its identity, and no sequence number is missing.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from tests.support.waiting import HANG_S, wait_until
 
 
 class Bench:
-    """A listener that comes and goes, at one address, and what it has put onto the log."""
+    """A receiver that starts and stops at one address, and its events on the log."""
 
     def __init__(self, kafka: KafkaBroker, folder: Path, cluster: str) -> None:
         self.kafka, self.cluster, self.errors = kafka, cluster, folder / "stderr"
@@ -52,9 +55,9 @@ class Bench:
                 process.wait()
 
     def events(self) -> list[Event]:
-        """All of this cluster on the log, in the order of its partitions."""
+        """All events of this cluster on the log, in the order of its partitions."""
         consumer = Consumer(self.kafka.client(group_id=f"reads-{self.cluster}"))
-        found = []
+        batches = []
         try:
             for partition in consumer.list_topics(topics.USAGE, timeout=HANG_S).topics[topics.USAGE].partitions:
                 place = TopicPartition(topics.USAGE, partition, 0)
@@ -67,14 +70,14 @@ class Bench:
                         at = m.offset() + 1
                         event = codec.decode(m.headers(), m.value())
                         if event.cluster == self.cluster:
-                            found.append(event)
+                            batches.append(event)
         finally:
             consumer.close()
-        return found
+        return batches
 
 
 class Client(threading.Thread):
-    """Sends events one after the other, each again until it is told that it was accepted."""
+    """Send events one after the other, each until it is accepted."""
 
     def __init__(self, address: str) -> None:
         super().__init__(daemon=True)
@@ -101,12 +104,12 @@ class Client(threading.Thread):
             time.sleep(0.1)
 
     def more(self, count: int) -> None:
-        """Wait until so many more are accepted."""
-        wanted = self.accepted + count
-        wait_until(lambda: self.accepted >= wanted, f"{count} more accepted")
+        """Wait until `count` more events are accepted."""
+        target = self.accepted + count
+        wait_until(lambda: self.accepted >= target, f"{count} more accepted")
 
     def finish(self) -> None:
-        """End after the event in hand is accepted."""
+        """End after the current event is accepted."""
         self._enough.set()
         self.join(HANG_S)
         assert not self.is_alive()
@@ -117,7 +120,7 @@ def bench(kafka: KafkaBroker, tmp_path: Path, database_name: str) -> Bench:
     return Bench(kafka, tmp_path, f"ingest-{database_name}")
 
 
-def test_what_a_client_sends_until_it_is_accepted_is_on_the_log_once_through_outages_and_kills(bench: Bench) -> None:
+def test_each_accepted_event_is_on_the_log_once_through_outages_and_kills(bench: Bench) -> None:
     client = Client(bench.address)
     with bench.listener() as listener:
         client.start()
@@ -141,10 +144,10 @@ def test_what_a_client_sends_until_it_is_accepted_is_on_the_log_once_through_out
         assert listener.wait(HANG_S) == 0
     events = bench.events()
     batches = [event.batch for event in events]
-    found = {(b.origin[n], b.event_id[n]) for b in batches if isinstance(b, UsageBatch) for n in range(len(b))}
-    assert found == {("client", str(n)) for n in range(client.accepted)}
+    identities = {(b.origin[n], b.event_id[n]) for b in batches if isinstance(b, UsageBatch) for n in range(len(b))}
+    assert identities == {("client", str(n)) for n in range(client.accepted)}
     numbers: dict[tuple[str, int], set[int]] = {}
     for event in events:
         numbers.setdefault((event.source, event.epoch), set()).add(event.seq)
     assert len(numbers) == 3  # runs
-    assert all(found == set(range(len(found))) for found in numbers.values())
+    assert all(identities == set(range(len(identities))) for identities in numbers.values())

@@ -1,4 +1,4 @@
-"""Where Kafka cannot be had, the reason is said in time and nothing half-fetched is left."""
+"""Without Kafka the reason is reported in time, and no partial download remains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ JAVA_17 = "#!/bin/sh\necho 'openjdk version \"17.0.1\" 2021-10-19' >&2\n"
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A PATH with nothing on it, and an empty cache."""
+    """A PATH without programs, and an empty cache."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -31,7 +31,7 @@ def test_without_java_the_reason_names_java(programs: Path) -> None:
     assert "java" in (jars.missing() or "")
 
 
-def test_an_old_java_is_named_with_the_version_that_is_needed(programs: Path) -> None:
+def test_an_old_java_is_named_with_the_required_version(programs: Path) -> None:
     _program(programs, "java", JAVA_17.replace("17.0.1", "11.0.2"))
     assert jars.missing() == "`java` is 11; Kafka 4 needs 17 or newer"
 
@@ -48,7 +48,7 @@ def test_a_filled_cache_needs_no_maven(programs: Path) -> None:
     assert jars.resolve() == jars._folder()
 
 
-def test_mavens_own_words_are_shown_when_it_fails_and_no_cache_is_left(programs: Path) -> None:
+def test_mavens_output_is_shown_when_it_fails_and_no_cache_is_left(programs: Path) -> None:
     _program(programs, "java", JAVA_17)
     _program(programs, "mvn", "#!/bin/sh\necho 'Could not find artifact'\nexit 1\n")
     with pytest.raises(jars.KafkaMissing, match="Could not find artifact"):
@@ -56,7 +56,7 @@ def test_mavens_own_words_are_shown_when_it_fails_and_no_cache_is_left(programs:
     assert list(jars.CACHE.iterdir()) == []
 
 
-def test_a_maven_that_hangs_is_ended(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_maven_that_hangs_is_stopped(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _program(programs, "java", JAVA_17)
     _program(programs, "mvn", "#!/bin/sh\nexec /bin/sleep 60\n")
     monkeypatch.setattr(jars, "MAVEN_LIMIT_S", 0.2)

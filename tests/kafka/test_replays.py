@@ -20,7 +20,7 @@ RECORDINGS = {
 
 @dataclass(frozen=True)
 class Replays:
-    """What `wattlog replay --json` said: on the embedded broker, on Kafka, and on the same Kafka again."""
+    """Output of `wattlog replay --json`: on the embedded broker, on Kafka, and on the same Kafka again."""
 
     embedded: dict[str, Any]
     kafka: dict[str, Any]
@@ -56,11 +56,11 @@ def test_the_embedded_broker_and_kafka_give_the_same_ledger(replays: Replays) ->
     assert replays.embedded == replays.kafka
 
 
-def test_the_same_replay_again_changes_nothing(replays: Replays) -> None:
+def test_a_repeated_replay_changes_nothing(replays: Replays) -> None:
     assert replays.again == replays.kafka
 
 
-def test_the_books_balance_and_nothing_is_lost_or_rejected(replays: Replays) -> None:
+def test_the_ledger_balances_without_losses_or_rejections(replays: Replays) -> None:
     assert replays.kafka["residual_uj"] == replays.kafka["sequence_gaps"] == replays.kafka["dead_letters"] == 0
 
 

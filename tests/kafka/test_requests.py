@@ -1,5 +1,4 @@
-"""Requests on a real Kafka: whoever dies between a gateway's log and the ledger, requests sent equal requests in the
-ledger, and so do their tokens."""
+"""Requests on a real Kafka: kills between a gateway's log and the ledger lose and duplicate no request and no token."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ FROM ledger FINAL WHERE final = 1
 
 
 class Gateway:
-    """Appends one line a request to its log, which it turns over now and then."""
+    """Append one line per request to a log that is rotated now and then."""
 
     def __init__(self, folder: Path) -> None:
         self.log, self.folder = folder / "access.jsonl", folder
@@ -51,7 +50,7 @@ class Gateway:
         self.config.write_text(CONFIG.format(log=self.log))
 
     def serve(self, count: int) -> None:
-        """So many requests end now."""
+        """Let `count` requests end now."""
         with self.log.open("a") as log:
             for _ in range(count):
                 now_ms = time.time_ns() // 1_000_000
@@ -66,14 +65,14 @@ class Gateway:
                 self.completion += completion
 
     def rotate(self) -> None:
-        """The log is renamed, and begun anew."""
+        """Rename the log, and begin a new one."""
         self.log.rename(self.log.with_suffix(".jsonl.1"))
         self.log.touch()
 
 
 @contextmanager
 def producer(deployment: Deployment, gateway: Gateway) -> Iterator[subprocess.Popen[bytes]]:
-    """`wattlog produce accesslog`; killed at the end unless it has ended by itself."""
+    """`wattlog produce accesslog`; killed at the end unless it has ended."""
     env = {
         **{k: v for k, v in deployment.env.items() if k != "WATTLOG_WAREHOUSE_DSN"},
         "WATTLOG_CONFIG": str(gateway.config), "WATTLOG_DATA": str(gateway.folder / "data"), "PYTHONPATH": str(ROOT),
@@ -88,7 +87,7 @@ def producer(deployment: Deployment, gateway: Gateway) -> Iterator[subprocess.Po
             process.wait()
 
 
-def test_requests_sent_are_requests_in_the_ledger_whoever_is_killed_between(
+def test_each_request_is_in_the_ledger_once_through_kills_of_producer_and_worker(
     deployment: Deployment, ledger: Warehouse, tmp_path: Path
 ) -> None:
     gateway, dice = Gateway(tmp_path), random.Random(5)
@@ -98,7 +97,7 @@ def test_requests_sent_are_requests_in_the_ledger_whoever_is_killed_between(
         before = deployment.sent(topics.TOKENS)
         gateway.serve(40)  # while no producer runs
         with producer(deployment, gateway):
-            # Killed before it began, on a slow machine, it would never have seen the log that is turned over below.
+            # Killed before it began, on a slow machine, it would never have seen the log that is rotated below.
             wait_until(lambda before=before: deployment.sent(topics.TOKENS) > before, "the producer sends")
             for _ in range(6):
                 gateway.serve(dice.randrange(30))
@@ -116,7 +115,7 @@ def test_requests_sent_are_requests_in_the_ledger_whoever_is_killed_between(
         finally:
             deployment.kafka.start()
         gateway.serve(50)
-        wanted = {
+        expected = {
             "requests": gateway.requests,
             "prompt": gateway.prompt,
             "completion": gateway.completion,
@@ -125,9 +124,9 @@ def test_requests_sent_are_requests_in_the_ledger_whoever_is_killed_between(
 
         def detail() -> str:
             errors = (tmp_path / "producer.stderr").read_text("utf-8", "replace")[-2000:]
-            return f"{ledger.query(STORED)[0]}, not {wanted}\n{errors}\n{worker.error_text()}"
+            return f"{ledger.query(STORED)[0]}, not {expected}\n{errors}\n{worker.error_text()}"
 
-        wait_until(lambda: ledger.query(STORED)[0] == wanted, "every request is stored", detail=detail, every_s=0.3)
+        wait_until(lambda: ledger.query(STORED)[0] == expected, "every request is stored", detail=detail, every_s=0.3)
         last.send_signal(signal.SIGTERM)
         assert last.wait(HANG_S) == 0
     books = deployment.run("audit", "--json")

@@ -1,5 +1,4 @@
-"""Usage on a real Kafka: workers that are killed while it flows, retention that overtakes them. What is stored is what
-was sent, each row once."""
+"""Usage on a real Kafka: workers killed under load, and retention that overtakes them. Each row is stored once."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ AT_MS = 1_758_000_000_000
 
 
 class Meter(threading.Thread):
-    """Sends usage until it is told to stop, some of it twice, and some of it again under another workload."""
+    """Send usage until `finish`, some of it twice, and some of it again under another workload."""
 
     def __init__(self, field: Field) -> None:
         super().__init__(name="meter", daemon=True)
@@ -75,13 +74,13 @@ def _event(seq: int, workload: str, n: int) -> Event:
 
 @pytest.fixture
 def meter(chaos: Field) -> Iterator[Meter]:
-    made = Meter(chaos)
-    yield made
-    if made.is_alive():
-        made.finish()
+    instance = Meter(chaos)
+    yield instance
+    if instance.is_alive():
+        instance.finish()
 
 
-def test_what_is_stored_is_what_was_sent_though_workers_are_killed_while_it_flows(chaos: Field, meter: Meter) -> None:
+def test_each_row_of_usage_is_stored_once_through_kills_of_workers(chaos: Field, meter: Meter) -> None:
     chaos.crew.scale(2)
     chaos.crew.until_held(PARTITIONS, by_all=True)
     meter.start()
@@ -102,7 +101,7 @@ def test_what_is_stored_is_what_was_sent_though_workers_are_killed_while_it_flow
     assert chaos.crew.ended == [], [m.worker.error_text() for m in chaos.crew.ended]
 
 
-def test_usage_that_was_deleted_unread_ends_the_worker_until_the_loss_is_accepted(
+def test_unread_usage_that_was_deleted_ends_the_worker_until_the_loss_is_accepted(
     chaos: Field, kafka: KafkaBroker
 ) -> None:
     chaos.crew.scale(1)
@@ -125,9 +124,7 @@ def test_usage_that_was_deleted_unread_ends_the_worker_until_the_loss_is_accepte
     assert audit(operator_reader(chaos.warehouse)).gaps_by_producer[0].topic == topics.USAGE
 
 
-def test_usage_that_is_deleted_under_a_worker_that_runs_ends_it_and_it_says_which(
-    chaos: Field, kafka: KafkaBroker
-) -> None:
+def test_usage_deleted_under_a_running_worker_ends_it_and_names_the_offsets(chaos: Field, kafka: KafkaBroker) -> None:
     chaos.deployment.env["WATTLOG_SESSION_TIMEOUT_MS"] = "60000"
     chaos.crew.scale(1)
     _send(chaos, 0)
@@ -152,7 +149,7 @@ def _send(chaos: Field, seq: int) -> None:
 
 
 def _delete_all(kafka: KafkaBroker) -> None:
-    """Have the broker delete what the usage topic holds, as its retention would."""
+    """Have the broker delete the contents of the usage topic, as its retention would."""
     consumer = Consumer(kafka.client(group_id="ends"))
     try:
         places = [TopicPartition(topics.USAGE, p) for p in range(PARTITIONS)]
@@ -175,4 +172,4 @@ def _events(chaos: Field) -> int:
 
 
 def _lag(chaos: Field) -> float:
-    return sum(m.shown().get("wattlog_stream_usage_lag_messages", 1) for m in chaos.crew.members)
+    return sum(m.metrics().get("wattlog_stream_usage_lag_messages", 1) for m in chaos.crew.members)

@@ -1,4 +1,4 @@
-"""Child processes for tests that need several workers: started, read line by line, killed, and never left behind."""
+"""Child processes for tests with several workers: started, read line by line, killed, and never left behind."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Line = dict[str, Any]
 
 
 class Worker:
-    """`python -m MODULE ARGS...` as a child, in the project's root, with `env` on top of ours.
+    """`python -m MODULE ARGS...` as a child, in the project's root, with `env` added to this process's environment.
 
     Its stdout is in `lines`: JSON objects as they are, other text as `{"text": ...}`. Its stderr is in `error_text()`.
     """
@@ -54,18 +54,18 @@ class Worker:
     ) -> None:
         self.kill()
 
-    def until(self, true: Callable[[list[Line]], bool], what: str) -> None:
-        """Reads lines until `true(lines)`; fails, with the worker's stderr, when it ends or hangs."""
+    def until(self, true: Callable[[list[Line]], bool], goal: str) -> None:
+        """Read lines until `true(lines)`. Fails, with the worker's stderr, when it ends or hangs."""
         while not true(self.lines):
             try:
                 line = self._fresh.get(timeout=HANG_S)
             except queue.Empty:
                 text = (
-                    f"{self.name}: not {what}, and silent for {HANG_S:g} s; said {self.lines[-5:]}\n{self.error_text()}"
+                    f"{self.name}: not {goal}, and silent for {HANG_S:g} s; said {self.lines[-5:]}\n{self.error_text()}"
                 )
                 raise AssertionError(text) from None
             if line is None:
-                raise AssertionError(f"{self.name} ended before it was {what}\n{self.error_text()}")
+                raise AssertionError(f"{self.name} ended before it was {goal}\n{self.error_text()}")
             self.lines.append(line)
 
     @property
@@ -77,29 +77,29 @@ class Worker:
         return self._process.pid
 
     def pause(self) -> None:
-        """SIGSTOP: it is there and does nothing, as on a machine that swaps or whose disk hangs."""
+        """SIGSTOP: the process exists and does nothing, as on a machine that swaps or whose disk hangs."""
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT: it goes on where it was, and knows nothing of the time between."""
+        """SIGCONT: the process continues, unaware of the time that has passed."""
         self._process.send_signal(signal.SIGCONT)
 
     def ended(self) -> int:
-        """Wait until it ends by itself; the exit status."""
+        """Wait until the process ends; return its exit status."""
         try:
             return self._process.wait(HANG_S)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.name} still runs after {HANG_S:g} s\n{self.error_text()}") from None
 
     def catch_up(self) -> None:
-        """Takes what has been said by now, without waiting."""
+        """Read the lines printed so far, without waiting."""
         while not self._fresh.empty():
             line = self._fresh.get()
             if line is not None:
                 self.lines.append(line)
 
     def kill(self) -> None:
-        """SIGKILL, as when a machine dies."""
+        """SIGKILL, as when a machine fails."""
         self._process.kill()
         self._process.wait()
         self._reader.join()

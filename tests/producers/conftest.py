@@ -19,19 +19,19 @@ from tests.support.waiting import HANG_S
 
 Consume = Callable[..., list[Message]]
 Page = Callable[[], tuple[int, str]]
-"""A page's status and text."""
+"""Status and text of a page."""
 
 
 @pytest.fixture
 def broker() -> Iterator[str]:
-    """The address of a broker of this test's own; it makes topics of 4 partitions as they are named."""
+    """The address of a broker of this test alone; it creates topics of 4 partitions on demand."""
     with in_process_broker() as address:
         yield address
 
 
 @pytest.fixture
 def consume(broker: str) -> Iterator[Consume]:
-    """Reads so many messages of a topic from its beginning, in the order of its partitions' offsets."""
+    """Read `count` messages of a topic from its beginning, in the order of its partitions' offsets."""
     consumer = Consumer({
         "bootstrap.servers": broker, "group.id": "test", "enable.auto.commit": False, "auto.offset.reset": "earliest",
         "log_level": 0,
@@ -54,7 +54,7 @@ def consume(broker: str) -> Iterator[Consume]:
 
 @contextmanager
 def running(name: str, settings: Settings, stop: threading.Event) -> Iterator[None]:
-    """A producer in a thread of its own, that is told to stop at the end, and waited for."""
+    """A producer in a thread of its own; stopped and joined at the end."""
     thread = threading.Thread(target=run, args=(name, settings, stop))
     thread.start()
     try:
@@ -68,7 +68,7 @@ def first_with_rows(broker: str, topic: str) -> Event:
     """The first event of a topic that has rows."""
     consumer = Consumer({"bootstrap.servers": broker, "group.id": "rows", "log_level": 0})
     try:
-        maker = Producer({"bootstrap.servers": broker, "log_level": 0})  # naming a topic makes it
+        maker = Producer({"bootstrap.servers": broker, "log_level": 0})  # naming a topic creates it
         partitions = maker.list_topics(topic, timeout=HANG_S).topics[topic].partitions
         consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
         while True:
@@ -82,7 +82,7 @@ def first_with_rows(broker: str, topic: str) -> Event:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Page], str]]:
-    """Serves a page over HTTP, whose status and text it asks for at each look; gives its address."""
+    """Serve a page over HTTP, with status and text from a function for each request; return its address."""
     with ExitStack() as servers:
 
         def serve(page: Page) -> str:

@@ -1,4 +1,4 @@
-"""What tests ask of the frame: a plug-in run, its findings for the doctor, an environment to build its source in."""
+"""Access to producers for tests: a plug-in's findings for the doctor, an environment for its source, its counters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def findings(name: str, settings: Settings) -> list[Finding]:
 
 
 def environment(settings: Settings) -> Environment:
-    """Return an environment whose resources nobody closes before the test ends."""
+    """Return an environment whose resources stay open until the test ends."""
     stop = threading.Event()
     return Environment(settings, SystemClock(stop), stop, ExitStack())
 

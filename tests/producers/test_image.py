@@ -1,4 +1,4 @@
-"""What a node's agent brings with it: what its extra installs, and what a running agent has loaded."""
+"""The size of a node's agent: the packages of its extra, and the modules of a running agent."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ def name_of(requirement: str) -> str:
 def installed_with(extra: str) -> set[str]:
     """Every distribution that an extra pulls in, as far as it is installed here."""
     left = [name_of(r) for r in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"][extra])]
-    found: set[str] = set()
+    names: set[str] = set()
     while left:
         name = left.pop()
-        if name in found:
+        if name in names:
             continue
-        found.add(name)
+        names.add(name)
         try:
-            wanted = metadata.requires(name) or []
+            requirements = metadata.requires(name) or []
         except metadata.PackageNotFoundError:  # For another system or an older Python.
             continue
-        left += [name_of(r) for r in wanted if "extra ==" not in r]
-    return found
+        left += [name_of(r) for r in requirements if "extra ==" not in r]
+    return names
 
 
 def test_an_agents_extra_pulls_in_no_warehouse_no_stream_and_no_statistics() -> None:
     assert not installed_with("agent") & SERVERS
-    assert installed_with("server") >= {"chdb", "statsmodels"}  # So that this test could see them.
+    assert installed_with("server") >= {"chdb", "statsmodels"}  # Otherwise this test could not see them.
 
 
 @pytest.mark.parametrize(
     ("producer", "module"), [("nvml", "producers.gpu.nvml.sensor"), ("host", "producers.host.plugin")]
 )
-def test_a_running_agent_loads_nothing_that_it_does_not_need(producer: str, module: str) -> None:
+def test_a_running_agent_loads_no_unnecessary_module(producer: str, module: str) -> None:
     code = (
         f"import sys, {module}, cli.main\n"
         "from producers import registry\n"
         f"registry.get({producer!r})\n"
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert not set(done.stdout.split()) & (SERVERS | {"httpx", "warehouse", "streams", "forecasting", "api"})
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not set(process.stdout.split()) & (SERVERS | {"httpx", "warehouse", "streams", "forecasting", "api"})

@@ -1,4 +1,4 @@
-"""Only a source's own folder and the registry name its modules, and no two modules import in a circle."""
+"""Only a source's own folder and the registry name its modules, and no two modules import each other in a circle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALLOWED = {
     ("producers/receivers/otlp", "producers/gateways/otel"): "the route reads what the topic holds",
 }
 SIMULATION = "producers/simulation"
-"""The demo feeds its fleet, and lays down that fleet's prices."""
+"""The demo sends its fleet's events and stores that fleet's prices."""
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -29,7 +29,7 @@ def modules() -> Iterator[tuple[str, Path]]:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, lazily or for types too."""
+    """Every module that a file imports, lazy and type-only ones included."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -42,20 +42,20 @@ def imports(path: Path) -> Iterator[str]:
 def test_no_module_outside_a_sources_folder_names_its_modules(folder: str) -> None:
     package = folder.replace("/", ".")
     nested = [f"{other.replace('/', '.')}." for other in FOLDERS if other.startswith(folder + "/")]
-    found = set()
+    names = set()
     for name, path in modules():
         home = str(path.parent.relative_to(ROOT))
         if name == "producers.registry" or f"{home}/".startswith(f"{folder}/") or (home, folder) in ALLOWED:
             continue
         for imported in imports(path):
             if imported != package and imported.startswith(package + ".") and not imported.startswith(tuple(nested)):
-                found.add((name, imported))
+                names.add((name, imported))
     shared = {"producers/bindings", "producers/servers", "producers/receivers", SIMULATION}
-    if folder in shared:  # Their frame is shared by the kinds in it; their plug-in is not.
-        found = {(name, imported) for name, imported in found if imported.startswith(f"{package}.plugin")}
-        found -= {(name, imported) for name, imported in found if name == "producers.runtime.agent_runner"}
-        found -= {(name, imported) for name, imported in found if f"{name.replace('.', '/')}/".startswith(f"{folder}/")}
-    assert found == set()
+    if folder in shared:  # The kinds in a folder share its frame, not its plug-in.
+        names = {(name, imported) for name, imported in names if imported.startswith(f"{package}.plugin")}
+        names -= {(name, imported) for name, imported in names if name == "producers.runtime.agent_runner"}
+        names -= {(name, imported) for name, imported in names if f"{name.replace('.', '/')}/".startswith(f"{folder}/")}
+    assert names == set()
 
 
 def test_no_two_modules_of_producers_import_in_a_circle() -> None:

@@ -38,7 +38,7 @@ BROKEN = {
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The example's package, installed, with three broken plug-ins beside the good ones."""
+    """The example's package, installed, with three broken plug-ins beside the working ones."""
     points = dict(tomllib.loads(FILES["pyproject.toml"])["project"]["entry-points"][registry.GROUP])
     points |= {Path(name).stem: f"acme_wattlog.{Path(name).stem}:PLUGIN" for name in BROKEN}
     info = tmp_path / "acme_wattlog-1.0.dist-info"
@@ -76,7 +76,7 @@ def test_the_plug_ins_of_the_page_are_registered_beside_the_built_in_ones(packag
     assert "WATTLOG_ACME_FOLDER" in registry.variables()
 
 
-def test_a_broken_plug_in_is_named_and_costs_no_other(package: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_plug_in_is_named_and_affects_no_other(package: Path, caplog: pytest.LogCaptureFixture) -> None:
     problems = dict(registry.problems())
     assert problems.keys() == {"broken", "stranger", "double"}
     assert "half installed" in problems["broken"]
@@ -127,7 +127,7 @@ def test_the_gpu_maker_of_the_page_is_metered_to_the_log(driver: Path, broker: s
     assert energy_uj % 300_000 == 0
 
 
-def test_doctor_finds_who_holds_the_gpus_of_another_maker(driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_shows_the_holders_of_the_gpus_of_another_maker(driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATTLOG_BINDINGS_SOURCE", "kubernetes,settings")
-    shown = dict(findings("bindings", Settings(node="n1", workload="chat", owner="acme")))
-    assert {"ACME-0", "ACME-1"} <= shown.keys()
+    lines = dict(findings("bindings", Settings(node="n1", workload="chat", owner="acme")))
+    assert {"ACME-0", "ACME-1"} <= lines.keys()

@@ -11,35 +11,35 @@ SHELLS = ("sh", "bash", "console", "shell")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: the words after the opening fence, and what is inside."""
+    """A fenced block: the words after the opening fence, and its contents."""
 
     info: tuple[str, ...]
     body: str
 
     @property
     def is_shell(self) -> bool:
-        """A block without a word counts too: it is read as commands where it names ours."""
+        """A block without a word counts as shell if it names this project's commands."""
         return not self.info or self.info[0] in SHELLS
 
     @property
     def needs(self) -> str:
-        """What the block cannot run without (```sh needs=docker), or nothing."""
+        """The requirement of the block (```sh needs=docker), or nothing."""
         return next((word.partition("=")[2] for word in self.info if word.startswith("needs=")), "")
 
 
 def blocks(text: str) -> list[Block]:
     """The fenced blocks of a Markdown text, in order."""
-    found, info, body = [], None, []
+    result, info, body = [], None, []
     for line in text.splitlines():
         if info is None:
             if opened := re.match(r"```\s*([^`]*)$", line):
                 info, body = tuple(opened[1].split()), []
         elif line.startswith("```"):
-            found.append(Block(info, "\n".join(body) + "\n"))
+            result.append(Block(info, "\n".join(body) + "\n"))
             info = None
         else:
             body.append(line)
-    return found
+    return result
 
 
 def command_lines(block: Block) -> list[str]:
@@ -59,7 +59,7 @@ def command_lines(block: Block) -> list[str]:
 
 
 def wattlog_words(line: str) -> list[str] | None:
-    """The words after `wattlog` in a command line, variables set before it left out; None for other commands."""
+    """The words after `wattlog` in a command line, without variables set before it; None for other commands."""
     words = shlex.split(line)
     while words and re.match(r"[A-Z_]+=", words[0]):
         words.pop(0)

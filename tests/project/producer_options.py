@@ -1,4 +1,4 @@
-"""Producers' own options, for the tests that hold documents against them."""
+"""Producers' own options, for the tests that compare documents with them."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ CONFIGS: tuple[type[ProducerConfig], ...] = tuple(registry.options())
 
 
 def variables(config: type[ProducerConfig]) -> set[str]:
-    """The environment variables that an option may be given by."""
+    """The environment variables of an option."""
     return {f"{config.model_config['env_prefix']}{name}".upper() for name in config.model_fields}

@@ -1,4 +1,4 @@
-"""docker-compose.yml, the Dockerfile and k8s/: what is promised on safety, health and versions, read from the files."""
+"""docker-compose.yml, the Dockerfile and k8s/ keep the stated limits on safety, health and versions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ["migrate", "worker", "api", "producers", "ingest"]
 BASE = ROOT / "k8s" / "base"
 OBJECTS: list[dict[str, Any]] = [
-    each for path in sorted(BASE.glob("*.yaml")) if path.name != "kustomization.yaml"
-    for each in yaml.safe_load_all(path.read_text("utf-8"))
+    document for path in sorted(BASE.glob("*.yaml")) if path.name != "kustomization.yaml"
+    for document in yaml.safe_load_all(path.read_text("utf-8"))
 ]  # fmt: skip
 PODS = {
-    each["metadata"]["name"]: each["spec"]["template"]["spec"] for each in OBJECTS if "template" in each.get("spec", {})
+    document["metadata"]["name"]: document["spec"]["template"]["spec"]
+    for document in OBJECTS
+    if "template" in document.get("spec", {})
 }
 
 
@@ -35,9 +37,9 @@ def _answers(*command: str) -> bool:
 
 
 def _run(*command: str, cwd: Path = ROOT) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=HANG_S, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=HANG_S, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 # docker-compose.yml
@@ -62,14 +64,14 @@ def test_a_service_has_limits_and_gains_no_privilege(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_services_run_bare(name: str) -> None:
+def test_the_projects_services_run_without_privileges(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["user"] == "10001:10001"
 
 
-def test_nothing_starts_before_what_it_needs() -> None:
+def test_a_service_starts_after_its_dependencies() -> None:
     assert {k: v["condition"] for k, v in SERVICES["migrate"]["depends_on"].items()} == {
         "kafka": "service_healthy",
         "clickhouse": "service_healthy",
@@ -78,14 +80,14 @@ def test_nothing_starts_before_what_it_needs() -> None:
         assert SERVICES[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
 
 
-def test_the_compose_file_runs_the_kafka_that_is_tested() -> None:
+def test_the_compose_file_runs_the_tested_kafka() -> None:
     pom = (ROOT / "tests" / "kafka" / "pom.xml").read_text("utf-8")
     version = re.search(r"<kafka.version>(.+)</kafka.version>", pom)
     assert version is not None
     assert SERVICES["kafka"]["image"] == f"apache/kafka:{version[1]}"
 
 
-def test_images_of_others_are_of_a_fixed_version() -> None:
+def test_foreign_images_have_a_fixed_version() -> None:
     images = [s["image"] for s in SERVICES.values() if not s["image"].endswith(":local")]
     assert all(re.search(r":\d+\.\d+", image) for image in images)
 
@@ -93,7 +95,7 @@ def test_images_of_others_are_of_a_fixed_version() -> None:
 # Dockerfile
 
 
-def test_images_run_without_root_and_say_whether_they_are_well() -> None:
+def test_images_run_without_root_and_have_a_health_check() -> None:
     text = (ROOT / "Dockerfile").read_text("utf-8")
     stages = dict(re.findall(r"^FROM .+? AS (\S+)\n(.*?)(?=^FROM|\Z)", text, re.M | re.S))
     assert "USER 10001:10001" in stages["run"]
@@ -104,7 +106,7 @@ def test_images_run_without_root_and_say_whether_they_are_well() -> None:
     assert not re.search(r"^(ARG|ENV).*(PASSWORD|KEY|SECRET|TOKEN)", text, re.M)
 
 
-def test_what_an_image_copies_is_let_through() -> None:
+def test_dockerignore_lets_through_what_an_image_copies() -> None:
     """.dockerignore lets in only what it names: every room must be among it."""
     through = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")}
     rooms = set(
@@ -118,7 +120,7 @@ def test_what_an_image_copies_is_let_through() -> None:
 
 @pytest.mark.parametrize("pod", PODS)
 def test_a_pod_meets_the_restricted_standard(pod: str) -> None:
-    """But for what an agent has of its node: see the next test."""
+    """Except for the agent's access to its node, which the next test checks."""
     spec = PODS[pod]
     assert spec["securityContext"]["runAsNonRoot"] is (pod != "agent")
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -134,7 +136,7 @@ def test_a_pod_meets_the_restricted_standard(pod: str) -> None:
         assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
 
 
-def test_an_agent_has_of_its_node_the_kubelets_socket_alone_and_cannot_write_beside_it() -> None:
+def test_an_agent_mounts_only_the_kubelets_socket_and_cannot_write_beside_it() -> None:
     agent = PODS["agent"]
     paths = [volume["hostPath"] for volume in agent["volumes"] if "hostPath" in volume]
     assert paths == [{"path": "/var/lib/kubelet/pod-resources", "type": "Directory"}]
@@ -144,11 +146,11 @@ def test_an_agent_has_of_its_node_the_kubelets_socket_alone_and_cannot_write_bes
     assert mount["mountPath"] == str(kubelet)
 
 
-def test_an_agent_may_list_pods_and_nothing_else_and_nobody_else_has_a_token() -> None:
-    assert [each["rules"] for each in OBJECTS if each["kind"].endswith("Role")] == [
+def test_an_agent_may_only_list_pods_and_is_the_only_one_with_a_token() -> None:
+    assert [document["rules"] for document in OBJECTS if document["kind"].endswith("Role")] == [
         [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
     ]
-    (binding,) = [each for each in OBJECTS if each["kind"].endswith("RoleBinding")]
+    (binding,) = [document for document in OBJECTS if document["kind"].endswith("RoleBinding")]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "agent", "namespace": "wattlog"}]
     tokens = {
         name: source["serviceAccountToken"]["expirationSeconds"]
@@ -164,7 +166,7 @@ def test_an_agent_may_list_pods_and_nothing_else_and_nobody_else_has_a_token() -
 
 
 @pytest.mark.parametrize("pod", PODS)
-def test_an_agent_and_the_api_see_only_the_secrets_that_they_use(pod: str) -> None:
+def test_an_agent_and_the_api_see_only_their_own_secrets(pod: str) -> None:
     container = PODS[pod]["containers"][0]
     keys = {e["valueFrom"]["secretKeyRef"]["key"] for e in container["env"] if "secretKeyRef" in e.get("valueFrom", {})}
     assert (
@@ -179,9 +181,9 @@ def test_an_agent_and_the_api_see_only_the_secrets_that_they_use(pod: str) -> No
     )
 
 
-def test_host_energy_sees_one_folder_of_the_node_read_only_and_has_no_capability() -> None:
+def test_host_energy_reads_one_folder_of_the_node_and_has_no_capability() -> None:
     objects = list(yaml.safe_load_all((ROOT / "k8s" / "host-energy" / "host.yaml").read_text("utf-8")))
-    [spec] = [each["spec"]["template"]["spec"] for each in objects if each["kind"] == "DaemonSet"]
+    [spec] = [document["spec"]["template"]["spec"] for document in objects if document["kind"] == "DaemonSet"]
     [container] = spec["containers"]
     assert [v["hostPath"]["path"] for v in spec["volumes"] if "hostPath" in v] == ["/sys/devices/virtual/powercap"]
     [mount] = [m for m in container["volumeMounts"] if m["name"] == "powercap"]
@@ -194,18 +196,18 @@ def test_host_energy_sees_one_folder_of_the_node_read_only_and_has_no_capability
     assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
 
 
-def test_pods_that_serve_are_probed() -> None:
+def test_serving_pods_have_probes() -> None:
     api = PODS["api"]["containers"][0]
     assert api["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert api["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert all("livenessProbe" in PODS[name]["containers"][0] for name in ("agent", "worker", "api", "ingest"))
 
 
-def test_a_worker_is_given_time_to_store_what_is_final() -> None:
+def test_a_worker_has_time_to_store_final_windows() -> None:
     assert PODS["worker"]["terminationGracePeriodSeconds"] >= 60
 
 
-def test_agents_run_on_gpu_nodes_by_the_nvidia_runtime_and_know_their_node() -> None:
+def test_agents_run_on_gpu_nodes_with_the_nvidia_runtime_and_the_nodes_name() -> None:
     agent = PODS["agent"]
     assert agent["runtimeClassName"] == "nvidia"
     assert agent["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
@@ -213,25 +215,27 @@ def test_agents_run_on_gpu_nodes_by_the_nvidia_runtime_and_know_their_node() -> 
     assert names["WATTLOG_NODE"] == {"fieldRef": {"fieldPath": "spec.nodeName"}}
 
 
-def test_everything_that_is_not_allowed_is_denied_on_the_network() -> None:
-    policies = {each["metadata"]["name"]: each["spec"] for each in OBJECTS if each["kind"] == "NetworkPolicy"}
+def test_the_network_denies_everything_that_is_not_allowed() -> None:
+    policies = {
+        document["metadata"]["name"]: document["spec"] for document in OBJECTS if document["kind"] == "NetworkPolicy"
+    }
     assert policies["deny-by-default"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
-def test_no_secret_is_kept_here() -> None:
-    assert not [each for each in OBJECTS if each["kind"] == "Secret"]
+def test_the_base_contains_no_secret() -> None:
+    assert not [document for document in OBJECTS if document["kind"] == "Secret"]
     assert not [path for path in files() if path.name in (".env", "secret.env")]
 
 
 def test_kustomize_renders_the_base() -> None:
     if not _answers("kubectl", "version", "--client"):
         pytest.skip("needs kubectl")
-    rendered = [each for each in yaml.safe_load_all(_run("kubectl", "kustomize", "k8s/base")) if each]
+    rendered = [document for document in yaml.safe_load_all(_run("kubectl", "kustomize", "k8s/base")) if document]
     assert len(rendered) == len(OBJECTS) + 1  # and the ConfigMap
-    assert {each["metadata"].get("namespace", "wattlog") for each in rendered} == {"wattlog"}
+    assert {document["metadata"].get("namespace", "wattlog") for document in rendered} == {"wattlog"}
 
 
-def test_an_overlay_made_as_written_renders_with_its_secret(tmp_path: Path) -> None:
+def test_an_overlay_from_the_example_renders_with_its_secret(tmp_path: Path) -> None:
     if not _answers("kubectl", "version", "--client"):
         pytest.skip("needs kubectl")
     shutil.copytree(ROOT / "k8s", tmp_path / "k8s")

@@ -1,4 +1,4 @@
-"""Documents tell the truth: links lead somewhere, targets and commands that they name exist."""
+"""Documents are true: links lead to files, and the targets and commands that they name exist."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _command_lines() -> list[tuple[str, str]]:
     ]
 
 
-def test_every_relative_link_leads_somewhere() -> None:
+def test_every_relative_link_leads_to_a_file() -> None:
     broken = []
     for path, text in DOCUMENTS.items():
         for target in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -39,7 +39,7 @@ def test_every_relative_link_leads_somewhere() -> None:
     assert not broken
 
 
-def test_every_make_target_that_is_named_exists() -> None:
+def test_every_named_make_target_exists() -> None:
     have = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
     named = {(path, t) for path, line in _command_lines() for t in re.findall(r"^make ([a-z]+)", line)}
     named |= {(str(path), t) for path, text in DOCUMENTS.items() for t in re.findall(r"`make ([a-z]+)", text)}
@@ -58,9 +58,9 @@ def _named_commands() -> set[str]:
 
 
 @pytest.mark.parametrize("command", sorted(_named_commands()))
-def test_a_command_that_is_named_exists(command: str) -> None:
+def test_every_named_command_exists(command: str) -> None:
     code = "import sys; from cli.main import main; sys.exit(main())"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code, command, "--help"],
         cwd=ROOT,
         capture_output=True,
@@ -68,7 +68,7 @@ def test_a_command_that_is_named_exists(command: str) -> None:
         timeout=HANG_S,
         check=False,
     )
-    assert done.returncode == 0, f"wattlog {command} --help:\n{done.stdout}{done.stderr}"
+    assert process.returncode == 0, f"wattlog {command} --help:\n{process.stdout}{process.stderr}"
 
 
 def test_a_nodes_agent_starts_without_the_servers_packages() -> None:
@@ -102,10 +102,10 @@ from cli.main import main
 sys.argv = ["wattlog", "produce", "--help"]
 sys.exit(main())
 """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=HANG_S, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
 
 
 def test_there_are_documents_to_check() -> None:

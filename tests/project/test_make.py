@@ -1,4 +1,4 @@
-"""`make`: targets are listed, wrong Pythons named, a failed installation shows why, a second run installs nothing."""
+"""`make` lists its targets, names a wrong Python, shows why an installation failed, and installs once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PIP_LOG = '#!/bin/sh\necho "$@" >> calls\n'
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder with what `make` looks at, and no virtual environment."""
+    """A folder with the files of `make`, and no virtual environment."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
@@ -38,7 +38,7 @@ def _make(folder: Path, *args: str, path: str | None = None) -> subprocess.Compl
 
 
 def _environment(clone: Path, python: str) -> None:
-    """A made .venv whose Python is the shell script given."""
+    """A fake .venv whose Python is this shell script."""
     folder = clone / ".venv" / "bin"
     folder.mkdir(parents=True)
     (clone / ".venv" / ".made").touch()
@@ -50,9 +50,9 @@ def _environment(clone: Path, python: str) -> None:
 
 def test_make_alone_lists_every_target(clone: Path) -> None:
     assert {"demo", "test", "test-all", "lint", "fmt", "typecheck", "bench", "constraints", "clean"} <= {*TARGETS}
-    done = _make(clone)
-    assert done.returncode == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == TARGETS
+    process = _make(clone)
+    assert process.returncode == 0
+    assert [line.split()[0] for line in process.stdout.splitlines()[1:]] == TARGETS
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -60,33 +60,33 @@ def test_a_target_is_documented_and_can_be_read(target: str, clone: Path) -> Non
     assert _make(clone, "--dry-run", target).returncode == 0
 
 
-def test_a_python_that_is_too_old_is_named_with_what_to_do(clone: Path) -> None:
+def test_a_python_that_is_too_old_is_named_with_the_fix(clone: Path) -> None:
     old = clone / "python3"
     old.write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)
-    done = _make(clone, "demo", f"PYTHON={old}")
-    assert done.returncode != 0
-    assert "needs Python 3.11 or newer" in done.stderr
-    assert f"{old}" in done.stderr
-    assert "make PYTHON=" in done.stderr
+    process = _make(clone, "demo", f"PYTHON={old}")
+    assert process.returncode != 0
+    assert "needs Python 3.11 or newer" in process.stderr
+    assert f"{old}" in process.stderr
+    assert "make PYTHON=" in process.stderr
 
 
 def test_a_python_without_ensurepip_names_the_package_to_install(clone: Path) -> None:
     bare = clone / "python3"
     bare.write_text('#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; *print*) echo python3.12-venv;; esac\n')
     bare.chmod(0o755)
-    done = _make(clone, "demo", f"PYTHON={bare}")
-    assert done.returncode != 0
-    assert "apt-get install python3.12-venv" in done.stderr
+    process = _make(clone, "demo", f"PYTHON={bare}")
+    assert process.returncode != 0
+    assert "apt-get install python3.12-venv" in process.stderr
 
 
-def test_a_failed_installation_shows_pips_own_words_and_is_tried_again(clone: Path) -> None:
+def test_a_failed_installation_shows_pips_output_and_is_repeated(clone: Path) -> None:
     _environment(clone, '#!/bin/sh\necho "$@" >> calls\necho "ERROR: no such wheel"\nexit 1\n')
     for _ in range(2):
-        done = _make(clone, "demo")
-        assert done.returncode != 0
-        assert "ERROR: no such wheel" in done.stderr
-        assert ".venv/install.log" in done.stderr
+        process = _make(clone, "demo")
+        assert process.returncode != 0
+        assert "ERROR: no such wheel" in process.stderr
+        assert ".venv/install.log" in process.stderr
     assert len((clone / "calls").read_text().splitlines()) == 2
 
 
@@ -110,7 +110,7 @@ def test_the_demo_gets_its_arguments(clone: Path) -> None:
     assert (clone / "calls").read_text().splitlines()[-1] == "demo --exit --json"
 
 
-def test_what_the_tests_install_serves_the_demo_too(clone: Path) -> None:
+def test_an_installation_for_tests_serves_the_demo_too(clone: Path) -> None:
     _environment(clone, PIP_LOG)
     assert _make(clone, "test").returncode == 0
     assert _make(clone, "demo").returncode == 0

@@ -1,4 +1,4 @@
-"""docs/metrics.md names every metric that a process shows, by the name that Prometheus sees, and no other."""
+"""docs/metrics.md names every exposed metric, by the name that Prometheus sees, and no other."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ PAGE = (ROOT / "docs" / "metrics.md").read_text("utf-8")
 _NAME = re.compile(r"wattlog_[a-z_]+")
 
 
-def _exposed(found: Metric) -> str:
-    return f"{found.name}_total" if found.type == "counter" else found.name
+def _exposed(metric: Metric) -> str:
+    return f"{metric.name}_total" if metric.type == "counter" else metric.name
 
 
 def _of(registry: CollectorRegistry) -> set[str]:
@@ -33,7 +33,7 @@ async def _nobody(*_: object) -> None: ...
 
 
 def _api() -> set[str]:
-    """The API's: HTTP from its registry; the ledger's, which need rows to be collected, from the code's own text."""
+    """The API's metrics: HTTP from its registry; those of the ledger, which need rows, from the text of the code."""
     registry = CollectorRegistry()
     HttpMetrics(_nobody, registry=registry)
     http = _of(registry)
@@ -69,11 +69,11 @@ def test_the_page_names_every_metric() -> None:
     assert not missing, "add to docs/metrics.md: name, unit, meaning, what to look at"
 
 
-def test_the_page_names_no_metric_that_is_not_there() -> None:
+def test_the_page_names_no_unknown_metric() -> None:
     assert not set(_NAME.findall(PAGE)) - (_worker() | _agent() | _api())
 
 
-def test_every_metric_has_a_row_with_kind_meaning_and_when_to_look() -> None:
+def test_every_metric_has_a_row_with_kind_meaning_and_use() -> None:
     rows = {line.split("|")[1].strip().strip("`"): line for line in PAGE.splitlines() if line.startswith("| `wattlog_")}
     assert set(rows) == _worker() | _agent() | _api()
     assert all(all(cell.strip() for cell in line.split("|")[1:5]) for line in rows.values())

@@ -1,4 +1,4 @@
-"""Every plug-in has a page in its folder, every page the options that the code has, and the index names them all."""
+"""Every plug-in has a page in its folder, every page lists the code's options, and the index names every page."""
 
 from __future__ import annotations
 
@@ -45,26 +45,26 @@ def test_every_plug_in_has_a_page_in_its_folder(entry: registry.Entry) -> None:
     assert page(entry).startswith("# ")
 
 
-def test_a_page_is_of_a_plug_in() -> None:
+def test_every_page_belongs_to_a_plug_in() -> None:
     pages = {str(path.parent.relative_to(ROOT)) for path in (ROOT / "producers").rglob("README.md")}
     assert pages == {entry.folder for entry in registry.BUILT_IN}
     assert {path.name for path in DOCS.iterdir()} == {"README.md"}
 
 
 @pytest.mark.parametrize("entry", SHARED, ids=lambda entry: entry.name)
-def test_what_producers_share_has_a_page_that_the_index_names(entry: registry.Entry) -> None:
+def test_options_that_producers_share_have_a_page_in_the_index(entry: registry.Entry) -> None:
     assert link(entry) in INDEX
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
-def test_a_page_has_every_option_and_its_variable_and_no_other(config: type[ProducerConfig]) -> None:
+def test_a_page_lists_exactly_the_options_and_variables_of_the_code(config: type[ProducerConfig]) -> None:
     page = page_of(config.name)
     assert set(re.findall(r"^\| `\w+` \| `(WATTLOG_\w+)`", page, re.M)) == variables(config)
     assert {name for name, field in config.model_fields.items() if not field.description} == set()
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
-def test_the_examples_of_a_page_can_be_read(config: type[ProducerConfig]) -> None:
+def test_the_examples_of_a_page_are_valid(config: type[ProducerConfig]) -> None:
     page = page_of(config.name)
     examples = [tomllib.loads(text) for text in re.findall(r"```toml\n(.*?)```", page, re.S)]
     assert examples
@@ -73,7 +73,7 @@ def test_the_examples_of_a_page_can_be_read(config: type[ProducerConfig]) -> Non
 
 
 @pytest.mark.parametrize("entry", SERVERS, ids=lambda entry: entry.name)
-def test_every_server_has_a_row_on_the_page_of_servers_that_leads_to_its_own(entry: registry.Entry) -> None:
+def test_every_server_has_a_row_that_links_to_its_page(entry: registry.Entry) -> None:
     assert f"| [`{entry.name}`]({entry.name}/README.md) | " in page_of("servers")
 
 

@@ -1,4 +1,4 @@
-"""References lead somewhere: files and modules that code and documents name exist, and imports make no circles."""
+"""References lead to something: named files and modules exist, and imports make no circles."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _is_frozen(path: Path) -> bool:
     return path.name == "CHANGELOG.md" or path.parts[:2] == ("warehouse", "migrations")
 
 
-def test_every_file_that_is_named_exists() -> None:
+def test_every_named_file_exists() -> None:
     dangling = [
         f"{path}: {name}"
         for path, text in texts().items()
@@ -38,7 +38,7 @@ OF_THE_RECORDINGS = {"SOURCES.md"}
 """Documents that come with the recordings, outside of this repository."""
 
 
-def test_every_document_that_is_named_in_capitals_exists() -> None:
+def test_every_document_named_in_capitals_exists() -> None:
     there = OF_THE_RECORDINGS | {
         p.name for p in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "producers").rglob("*.md"))
     }
@@ -52,7 +52,7 @@ def test_every_document_that_is_named_in_capitals_exists() -> None:
     assert not dangling
 
 
-def test_every_decision_that_is_named_by_its_number_exists() -> None:
+def test_every_decision_named_by_number_exists() -> None:
     there = {p.name[:4] for p in (ROOT / "docs" / "adr").glob("*.md")}
     assert not [f"{path}: {n}" for path, text in texts().items() for n in _ADR.findall(text) if n not in there]
 
@@ -63,7 +63,7 @@ def _module_of(path: Path) -> str:
 
 
 def _imports() -> dict[str, set[str]]:
-    """By module, the modules that it imports: lazily and for types only as well."""
+    """Imports by module, lazy and type-only ones included."""
     files = {_module_of(path): path for room in ROOMS for path in (ROOT / room).rglob("*.py")}
     graph: dict[str, set[str]] = {}
     for module, path in files.items():
@@ -79,7 +79,7 @@ def _imports() -> dict[str, set[str]]:
     return graph
 
 
-def test_modules_import_each_other_in_no_circle() -> None:
+def test_imports_make_no_circle() -> None:
     try:
         TopologicalSorter(_imports()).prepare()
     except CycleError as error:

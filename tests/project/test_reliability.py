@@ -1,4 +1,4 @@
-"""docs/reliability.md and docs/alerts.yaml tell the truth: what they name (metrics, messages, tests) exists."""
+"""docs/reliability.md and docs/alerts.yaml are true: the metrics, messages and tests that they name exist."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _rows() -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def _said() -> str:
+def _texts() -> str:
     """Every text in the code, with f-strings' constant parts, one a line."""
     texts = []
     for room in ROOMS:
@@ -33,7 +33,7 @@ def _said() -> str:
     return "\n".join(texts)
 
 
-def test_every_fault_has_what_it_shows_what_it_says_what_to_do_and_its_test() -> None:
+def test_every_fault_has_metric_message_action_and_test() -> None:
     rows = _rows()
     assert len(rows) > 15
     assert all(len(row) == 5 and all(row) for row in rows)
@@ -41,22 +41,22 @@ def test_every_fault_has_what_it_shows_what_it_says_what_to_do_and_its_test() ->
 
 
 def test_every_metric_of_a_worker_belongs_to_a_fault() -> None:
-    shown = {name for row in _rows() for name in _NAME.findall(row[1])}
-    assert not _worker() - shown, "add to docs/reliability.md: which fault shows there"
+    names = {name for row in _rows() for name in _NAME.findall(row[1])}
+    assert not _worker() - names, "add to docs/reliability.md: which fault shows there"
 
 
-def test_every_metric_that_is_named_exists() -> None:
+def test_every_named_metric_exists() -> None:
     assert not set(_NAME.findall(PAGE)) - (_worker() | _agent() | _api())
 
 
-def test_every_message_that_is_quoted_is_in_the_code() -> None:
-    said = _said()
+def test_every_quoted_message_is_in_the_code() -> None:
+    texts = _texts()
     quoted = [text for row in _rows() for text in re.findall(r'"([^"]+)"', row[2])]
     assert len(quoted) > 10
-    assert not [text for text in quoted if text not in said]
+    assert not [text for text in quoted if text not in texts]
 
 
-def test_every_test_that_is_named_exists() -> None:
+def test_every_named_test_exists() -> None:
     paths = set(re.findall(r"`(tests/[\w/]+\.py)`", PAGE))
     modules = {m.replace(".", "/") for m in re.findall(r"python -m (tests[\w.]+)", PAGE)}
     assert paths and modules

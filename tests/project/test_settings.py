@@ -18,18 +18,18 @@ PRODUCERS = set().union(*(variables(config) for config in CONFIGS))
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_a_setting_says_what_it_means(name: str) -> None:
+def test_a_setting_has_a_meaning(name: str) -> None:
     description = Settings.model_fields[name].description or ""
     assert len(description) >= 10
     assert description.endswith(".")
 
 
-def test_the_page_of_settings_is_that_of_the_code() -> None:
+def test_the_page_of_settings_matches_the_code() -> None:
     assert PAGE.read_text("utf-8") == page(), "run: python -m tests.project.settings_page"
 
 
-def test_every_variable_that_a_file_names_is_a_setting() -> None:
-    """Compose, Kubernetes, documents, scripts: a name that nothing reads would be silently without effect."""
+def test_every_named_variable_is_a_setting() -> None:
+    """Compose, Kubernetes, documents, scripts: a name that no code reads would have no effect."""
     unknown = {
         (str(path), name)
         for path, text in texts(".md", ".yml", ".yaml", ".env", ".example", ".toml", "").items()

@@ -12,22 +12,22 @@ import time
 from tests.simulation import many
 from tests.simulation.run import simulate
 
-SHOWN = 20
-"""Broken seeds that are printed before a long run gives up."""
+MAX_PRINTED = 20
+"""Number of broken seeds that are printed before a long run gives up."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status."""
+    """Return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("seed", type=int, nargs="?", help="one seed to run")
     parser.add_argument("--trace", action="store_true", help="show what happened, step by step")
     parser.add_argument("--seeds", default="0-19999", metavar="A-B", help="run these seeds (default: 0-19999)")
     parser.add_argument("--jobs", type=int, default=None, metavar="N", help="processes (default: one a core)")
-    given = parser.parse_args(arguments)
-    if given.seed is not None:
-        return one(given.seed, trace=given.trace)
-    first, _, last = given.seeds.partition("-")
-    return several(int(first), int(last or first), given.jobs)
+    options = parser.parse_args(arguments)
+    if options.seed is not None:
+        return one(options.seed, trace=options.trace)
+    first, _, last = options.seeds.partition("-")
+    return several(int(first), int(last or first), options.jobs)
 
 
 def one(seed: int, *, trace: bool) -> int:
@@ -42,7 +42,7 @@ def one(seed: int, *, trace: bool) -> int:
 
 
 def several(first: int, last: int, jobs: int | None) -> int:
-    total, began_s, asked = many.Tally(), time.monotonic(), last - first + 1
+    total, began_s, seeds_total = many.Tally(), time.monotonic(), last - first + 1
     with many.pool(jobs) as workers:
         for tally in many.tallies(workers, first, last):
             total.add(tally)
@@ -50,10 +50,10 @@ def several(first: int, last: int, jobs: int | None) -> int:
                 print(f"\nseed {seed} broke a promise: {broken}\n{many.replay(seed)}", flush=True)
             rate = total.seeds / (time.monotonic() - began_s)
             print(
-                f"\r{total.seeds} of {asked} seeds, {len(total.broken)} broken, {rate:.0f} a second",
+                f"\r{total.seeds} of {seeds_total} seeds, {len(total.broken)} broken, {rate:.0f} a second",
                 end="", file=sys.stderr, flush=True,
             )  # fmt: skip
-            if len(total.broken) >= SHOWN:
+            if len(total.broken) >= MAX_PRINTED:
                 workers.shutdown(cancel_futures=True)
                 break
     print(file=sys.stderr)

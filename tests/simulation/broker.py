@@ -1,7 +1,7 @@
-"""The simulated log and its consumer group: offsets, commits, generations, eager rebalances, sessions that end.
+"""The simulated log and its consumer group: offsets, commits, generations, eager rebalances, expiring sessions.
 
-The broker itself does not fail: what fails is on the way to it (commits and heartbeats that are lost, workers that are
-silent, members that come too late for a rebalance).
+The broker itself does not fail. Failures are on the way to it: lost commits and heartbeats, silent workers, members
+that are too late for a rebalance.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ TopicPartition = tuple[str, int]
 Headers = list[tuple[str, bytes]] | None
 
 SESSION_MS = 4_000.0
-"""After this silence a member is taken for dead."""
+"""After this silence a member counts as dead."""
 REBALANCE_MS = 3_000.0
-"""How long a rebalance waits for members to give their partitions up."""
+"""Time that a rebalance waits for members to give up their partitions."""
 
 
 class Log:
@@ -37,18 +37,18 @@ class Log:
         self.on_append: list[Callable[[TopicPartition], None]] = []
 
     def append(self, tp: TopicPartition, headers: Headers, value: bytes | None, *, skip: int = 0) -> int:
-        """Put a message behind `skip` empty offsets; returns its offset."""
+        """Append a message behind `skip` empty offsets; return its offset."""
         offset = self.end(tp) + skip
         self.messages[tp].append(LogMessage(tp[0], offset, headers, value))
         for notify in self.on_append:
             notify(tp)
         return offset
 
-    def read(self, tp: TopicPartition, offset: int, most: int) -> list[LogMessage]:
+    def read(self, tp: TopicPartition, offset: int, limit: int) -> list[LogMessage]:
         """Messages from an offset on."""
         here = self.messages[tp]
         at = bisect_left(here, offset, key=lambda m: m.offset)
-        return here[at : at + most]
+        return here[at : at + limit]
 
     def end(self, tp: TopicPartition) -> int:
         here = self.messages[tp]
@@ -70,7 +70,7 @@ class Member:
 
 
 class Group:
-    """The coordinator. `check` is asked before a commit is taken."""
+    """The coordinator. It calls `check` before it accepts a commit."""
 
     def __init__(
         self, world: World, rng: Random, log: Log, check: Callable[[str, Mapping[TopicPartition, int]], None]
@@ -82,7 +82,8 @@ class Group:
         self._members: dict[str, Member] = {}
         self._joining = False
 
-    # -- what members ask ----------------------------------------------------------------------------------------------
+    # -- requests of members
+    # ---------------------------------------------------------------------------------------------
 
     def join(self, process: Process) -> asyncio.Future[tuple[int, list[int]]]:
         """(generation, partitions) when all members have joined, or when the others have been too slow."""
@@ -110,7 +111,7 @@ class Group:
         return "rejoin" if self._joining or member.generation != self.generation else "ok"
 
     def commit(self, name: str, generation: int, offsets: Mapping[TopicPartition, int]) -> bool:
-        """Take a commit; False from who is no member any more, or of an earlier generation."""
+        """Accept a commit; False from a process that is no longer a member, or is of an earlier generation."""
         member = self._members.get(name)
         if member is None or member.generation != generation or generation != self.generation:
             self._world.note("group", "refuses a commit of {}", name)
@@ -121,7 +122,7 @@ class Group:
         return True
 
     def holders(self) -> dict[int, str]:
-        """Which member holds each partition by now."""
+        """The current holder of each partition."""
         return {} if self._joining else {n: name for name, m in self._members.items() for n in m.numbers}
 
     # -- generations ---------------------------------------------------------------------------------------------------
@@ -160,30 +161,30 @@ class Group:
     def _answer(
         self, process: Process, future: asyncio.Future[tuple[int, list[int]]], part: tuple[int, list[int]]
     ) -> None:
-        def tell() -> None:
+        def notify() -> None:
             if not future.done():
                 future.set_result(part)
 
-        self._world.later(self._rng.uniform(0.0, 50.0), lambda: process.call_soon(tell))
+        self._world.later(self._rng.uniform(0.0, 50.0), lambda: process.call_soon(notify))
 
     def _deal(self, names: Iterable[str]) -> dict[str, list[int]]:
-        """Partitions dealt out, beginning with anybody."""
+        """Partitions dealt out, beginning with a random member."""
         order = list(names)
         self._rng.shuffle(order)
         return {name: list(range(i, self._log.partitions, len(order))) for i, name in enumerate(order)}
 
     def _watch(self, name: str, generation: int) -> None:
-        """End the member's session when it has been silent for too long."""
+        """End the member's session after too long a silence."""
 
-        def look() -> None:
+        def expire() -> None:
             member = self._members.get(name)
             if member is None or member.generation != generation:
                 return
             silent_ms = self._world.now_ms - member.heard_ms
             if silent_ms < SESSION_MS:
-                self._world.later(SESSION_MS - silent_ms, look)
+                self._world.later(SESSION_MS - silent_ms, expire)
             elif member.joined is None:
                 self._world.note("group", "takes {} for dead", name)
                 self.leave(name)
 
-        self._world.later(SESSION_MS, look)
+        self._world.later(SESSION_MS, expire)

@@ -1,4 +1,4 @@
-"""The verdict: what the warehouse holds in the end, against what the oracle makes of what was sent."""
+"""The verdict: the final warehouse, compared with the oracle's result for the sent events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _REQUEST = ("prompt_tokens", "cached_tokens", "completion_tokens", "active_uj", 
 
 
 def verdict(run: Simulation) -> str | None:
-    """The first promise that was broken, or None."""
+    """The first broken invariant, or None."""
     marks = _marks(run)
     intervals, requests, wrong = _expected(run, marks)
     if wrong:
@@ -56,7 +56,7 @@ def verdict(run: Simulation) -> str | None:
     )
 
 
-# -- what must be there ------------------------------------------------------------------------------------------------
+# -- expected contents -------------------------------------------------------------------------------------------------
 
 
 def _marks(run: Simulation) -> dict[int, Checkpoint]:
@@ -65,7 +65,7 @@ def _marks(run: Simulation) -> dict[int, Checkpoint]:
 
 
 def _expected(run: Simulation, marks: dict[int, Checkpoint]) -> tuple[list[Interval], list[Request], str | None]:
-    """(intervals, requests) that count, each event once; or what is wrong with the dead letters."""
+    """(intervals, requests) that count, each event once; or the error about the dead letters."""
     letters = set(run.around.letters)
     places: dict[int, list[tuple[str, int, int]]] = {}
     sent: dict[int, Sent] = {}
@@ -119,14 +119,14 @@ def _late(ledger: list[dict[str, Any]], *facts: list[dict[str, Any]]) -> Rows:
 
 def _by_hour(ledger: Rows) -> Rows:
     out: dict[tuple[Any, ...], list[int]] = {}
-    for (start, *rest), amounts in ledger.items():
-        row = out.setdefault((start // MS_PER_HOUR * MS_PER_HOUR, *rest), [0] * (len(amounts) + 1))
+    for (start, *tail), amounts in ledger.items():
+        row = out.setdefault((start // MS_PER_HOUR * MS_PER_HOUR, *tail), [0] * (len(amounts) + 1))
         for i, amount in enumerate((*amounts, 1)):
             row[i] += amount
     return {k: tuple(v) for k, v in out.items()}
 
 
-# -- what is there -----------------------------------------------------------------------------------------------------
+# -- actual contents ---------------------------------------------------------------------------------------------------
 
 
 def _of(rows: list[dict[str, Any]], key: tuple[str, ...], columns: tuple[str, ...]) -> Rows:
@@ -134,7 +134,7 @@ def _of(rows: list[dict[str, Any]], key: tuple[str, ...], columns: tuple[str, ..
 
 
 def _summed(rows: list[dict[str, Any]], key: tuple[str, ...], columns: tuple[str, ...]) -> Rows:
-    """In time and late together."""
+    """In-time and late facts together."""
     out: dict[tuple[Any, ...], list[int]] = {}
     for r in rows:
         total = out.setdefault(tuple(r[c] for c in key), [0] * len(columns))
@@ -157,7 +157,7 @@ def _revisions(ledger: list[dict[str, Any]]) -> Rows:
 
 
 def _hours(hours: Rows) -> Rows:
-    """Columns as `_by_hour`: without work, method and revision."""
+    """Columns as in `_by_hour`: without work, method and revision."""
     return {(h, c, w, hw, t, m): (*row[:6], *row[7:10]) for (h, c, w, hw, m, t), row in hours.items()}
 
 
@@ -167,22 +167,22 @@ def _sources(run: Simulation) -> Rows:
 
 
 def _bounded(run: Simulation) -> str | None:
-    """Reading stops when the bound is met: no more than a step comes on top, and each event of it is small."""
+    """Reading stops at the bound: at most one step comes on top, and each event of it is small."""
     settings = run.plan.settings
     # A window is held in blocks of 64 rows for each of energy and tokens; a step of messages opens at most so many.
-    most = settings.max_open_rows + 4 * settings.batch_messages * 64 * 10
-    if run.greatest_open_rows > most:
+    limit = settings.max_open_rows + 4 * settings.batch_messages * 64 * 10
+    if run.greatest_open_rows > limit:
         return f"{run.greatest_open_rows} rows were held open, {settings.max_open_rows} are the bound"
     return None
 
 
-def _differ(what: str, found: Rows, wanted: Rows) -> str | None:
-    """Byte for byte, as JSON; or which rows differ."""
-    if _bytes(found) == _bytes(wanted):
+def _differ(subject: str, actual: Rows, expected: Rows) -> str | None:
+    """Compare byte for byte, as JSON; return the rows that differ."""
+    if _bytes(actual) == _bytes(expected):
         return None
-    lines = [f"  {k}: {found.get(k, 'missing')}, not {wanted.get(k, 'there')}" for k in sorted({*found, *wanted}) if
-             found.get(k) != wanted.get(k)]  # fmt: skip
-    return "\n".join([f"{what} is not the oracle's:", *lines[:12]])
+    keys = [k for k in sorted({*actual, *expected}) if actual.get(k) != expected.get(k)]
+    lines = [f"  {k}: {actual.get(k, 'missing')}, not {expected.get(k, 'there')}" for k in keys]
+    return "\n".join([f"{subject} is not the oracle's:", *lines[:12]])
 
 
 def _bytes(rows: Rows) -> bytes:

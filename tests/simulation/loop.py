@@ -1,12 +1,12 @@
-"""Virtual time: one queue of everything that is due, and an asyncio event loop per simulated process on top of it.
+"""Virtual time: one queue of due steps, and an asyncio event loop per simulated process on top of it.
 
-Nothing here waits: when nothing is due, the clock jumps to what is due next. Steps that are due at the same time run
-in the order in which they were asked for, so a run depends on nothing but its seed. A process can be killed between any
-two steps (none of its tasks ever runs again, not even its `finally`s) and be stopped for a while, as by SIGSTOP.
+No step waits: the clock jumps to the next due step. Steps due at the same time run in the order of their creation, so a
+run depends only on its seed. A process can be killed between any two steps (none of its tasks ever runs again, not even
+its `finally`s) and be stopped for a while, as by SIGSTOP.
 
-A call in a thread (`asyncio.to_thread`) is a row of requests to the store, each of which takes time on its own. There
-are no threads: the function runs up to a request, is left there, and runs again from its beginning, with the answers
-that it has got so far, when the next one comes. So what is called in threads must ask the store the same again.
+A call in a thread (`asyncio.to_thread`) is a series of requests to the store, each of which takes time. There are no
+threads: the function runs up to a request and is abandoned there. It runs again from its beginning, with the answers so
+far, when the next answer arrives. So a function in a thread must repeat the same requests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Step = Callable[[], object]
 
 
 class Violation(AssertionError):
-    """A promise was broken: what a seed fails with."""
+    """A broken invariant: the failure of a seed."""
 
 
 class World:
@@ -41,44 +41,44 @@ class World:
     def now_ms(self) -> int:
         return self.now_us // 1000
 
-    def note(self, who: str, what: str, *values: object) -> None:
-        """A line of the trace; `what` is formatted with the values only if somebody reads it."""
+    def note(self, actor: str, text: str, *values: object) -> None:
+        """Add a line to the trace; `text` is formatted with the values only if a trace is kept."""
         if self.lines is not None:
-            self.lines.append(f"{self.now_us / 1e6:9.3f} {who:<6} {what.format(*values)}")
+            self.lines.append(f"{self.now_us / 1e6:9.3f} {actor:<6} {text.format(*values)}")
 
-    def violated(self, what: str) -> None:
-        """Note that a promise was broken."""
-        self.note("!", "{}", what)
-        self.broken = self.broken or what
+    def violated(self, text: str) -> None:
+        """Record a broken invariant."""
+        self.note("!", "{}", text)
+        self.broken = self.broken or text
 
     def later(self, delay_ms: float, step: Step) -> None:
-        """Run a step of the world's own, which no process's death or pause touches."""
+        """Run a step of the world, which no process's death or pause affects."""
         self.push(self.now_us + round(delay_ms * 1000), None, step)
 
-    def push(self, when_us: int, owner: Process | None, what: Any) -> None:
+    def push(self, when_us: int, owner: Process | None, step: Any) -> None:
         self._count += 1
-        heapq.heappush(self._due, (when_us, self._count, owner, what))
+        heapq.heappush(self._due, (when_us, self._count, owner, step))
 
     def run_until(self, t_ms: float) -> None:
-        """Do all that is due by then, or up to the first violation."""
+        """Run all steps that are due by then, or up to the first violation."""
         end_us = round(t_ms * 1000)
         due = self._due
         while due and due[0][0] <= end_us and self.broken is None:
-            when_us, _, owner, what = heapq.heappop(due)
+            when_us, _, owner, step = heapq.heappop(due)
             self.now_us = max(self.now_us, when_us)
             self.steps += 1
             if owner is None:
-                what()
+                step()
             else:
-                owner.run(what)
+                owner.run(step)
         if self.broken is None:
             self.now_us = max(self.now_us, end_us)
 
 
 class Server(Protocol):
-    """What answers the requests of threads."""
+    """The server that answers requests of threads."""
 
-    def submit(self, client: Process, what: str, args: tuple[Any, ...], answered: Callable[[bool, Any], None]) -> None:
+    def submit(self, client: Process, name: str, args: tuple[Any, ...], answered: Callable[[bool, Any], None]) -> None:
         """Answer later, by `client.call_soon(answered, True, value)` or `(answered, False, error)`, or never."""
 
 
@@ -99,7 +99,7 @@ class Process(asyncio.AbstractEventLoop):
     # -- life and death ------------------------------------------------------------------------------------------------
 
     def run(self, handle: asyncio.Handle) -> None:
-        """One step, unless the process is dead or stopped."""
+        """Run one step, unless the process is dead or stopped."""
         if not self.alive or handle.cancelled():
             return
         if self._stopped is not None:
@@ -114,14 +114,14 @@ class Process(asyncio.AbstractEventLoop):
             events._set_running_loop(None)
 
     def _happened(self, handle: asyncio.Handle) -> bool:
-        """Count a step; true if what was to happen happened before it."""
+        """Count a step; true if an armed event fired before it."""
         assert self.after_steps is not None
         left, happen = self.after_steps
         self.after_steps = (left - 1, happen)
         if left > 0:
             return False
         self.after_steps = None
-        self.world.push(self.world.now_us, self, handle)  # It runs if the process goes on.
+        self.world.push(self.world.now_us, self, handle)  # It runs if the process continues.
         happen()
         return True
 
@@ -131,11 +131,11 @@ class Process(asyncio.AbstractEventLoop):
             self.on_death()
 
     def bury(self) -> None:
-        """When the simulation is over: let go of what never ran to its end."""
+        """After the simulation: release the tasks that never ended."""
         self.kill()
         for task in self._tasks:
             if not task.done():
-                with contextlib.suppress(RuntimeError):  # What its `finally`s wait for does not come.
+                with contextlib.suppress(RuntimeError):  # Awaits in their `finally`s never complete.
                     task.get_coro().close()  # type: ignore[union-attr]
 
     @property
@@ -143,17 +143,18 @@ class Process(asyncio.AbstractEventLoop):
         return self._stopped is not None
 
     def stop_running(self) -> None:
-        """As SIGSTOP: what comes due waits."""
+        """As SIGSTOP: due steps wait."""
         if self._stopped is None:
             self._stopped = []
 
     def go_on(self) -> None:
-        """As SIGCONT: all that came due meanwhile runs, in its order."""
+        """As SIGCONT: all due steps run, in order."""
         waiting, self._stopped = self._stopped or [], None
         for handle in waiting:
             self.world.push(self.world.now_us, self, handle)
 
-    # -- what asyncio asks of a loop -----------------------------------------------------------------------------------
+    # -- interface of an asyncio loop
+    # ------------------------------------------------------------------------------------
 
     def time(self) -> float:
         return self.world.now_us / 1e6
@@ -187,7 +188,7 @@ class Process(asyncio.AbstractEventLoop):
         task = asyncio.Task(coro, loop=self, **more)
         if len(self._tasks) > 64:
             self._tasks = [t for t in self._tasks if not t.done()]
-        self._tasks.append(task)  # Else a dead process's tasks are collected, and their `finally`s run.
+        self._tasks.append(task)  # Otherwise a dead process's tasks are collected, and their `finally`s run.
         return task
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
@@ -214,11 +215,11 @@ class Process(asyncio.AbstractEventLoop):
 
     # -- threads -------------------------------------------------------------------------------------------------------
 
-    def ask(self, what: str, *args: Any) -> Any:
+    def ask(self, name: str, *args: Any) -> Any:
         """A request to the server, as a function in a thread makes it."""
         if self.thread is None:
-            raise Violation(f"{self.name} asked the store on its event loop ({what}): that would stop everything else")
-        return self.thread.ask(what, args)
+            raise Violation(f"{self.name} asked the store on its event loop ({name}): that would stop everything else")
+        return self.thread.ask(name, args)
 
 
 class _Suspended(BaseException):
@@ -226,7 +227,7 @@ class _Suspended(BaseException):
 
 
 class _Thread:
-    """A call in a thread: see the module."""
+    """A call in a thread; the module describes it."""
 
     def __init__(self, process: Process, func: Callable[..., Any], args: Any, future: asyncio.Future[Any]) -> None:
         self._process, self._func, self._args, self._future = process, func, args, future
@@ -250,20 +251,20 @@ class _Thread:
         finally:
             self._process.thread = None
 
-    def ask(self, what: str, args: tuple[Any, ...]) -> Any:
+    def ask(self, name: str, args: tuple[Any, ...]) -> Any:
         if self._at == len(self._answers):
-            self._process.server.submit(self._process, what, args, lambda ok, value: self._answered(what, ok, value))
+            self._process.server.submit(self._process, name, args, lambda ok, value: self._answered(name, ok, value))
             raise _Suspended
-        asked, ok, value = self._answers[self._at]
+        expected, ok, value = self._answers[self._at]
         self._at += 1
-        if asked != what:
+        if expected != name:
             raise Violation(
-                f"a function in a thread asked {what} where it had asked {asked}: it cannot be run in steps"
+                f"a function in a thread asked {name} where it had asked {expected}: it cannot be run in steps"
             )
         if ok:
             return value
         raise value
 
-    def _answered(self, what: str, ok: bool, value: Any) -> None:
-        self._answers.append((what, ok, value))
+    def _answered(self, name: str, ok: bool, value: Any) -> None:
+        self._answers.append((name, ok, value))
         self.go()

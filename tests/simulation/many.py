@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from tests.simulation.run import simulate
 
 CHUNK = 100
-"""Seeds that a process takes at a time."""
+"""Number of seeds per task of a process."""
 
 
 @dataclass
 class Tally:
-    """What came of some seeds."""
+    """Results of some seeds."""
 
     seeds: int = 0
     broken: dict[int, str] = field(default_factory=dict)
-    """By seed, the promise that was broken."""
+    """The broken invariant, by seed."""
     met: Counter[str] = field(default_factory=Counter)
-    """Faults that were met, by kind."""
+    """Faults that occurred, by kind."""
     virtual_s: float = 0.0
     cpu_s: float = 0.0
 
@@ -37,19 +37,19 @@ class Tally:
 
 
 def pool(jobs: int | None = None) -> ProcessPoolExecutor:
-    """Processes for `tallies`: one a core. Spawned, because chdb and threads of the caller do not survive a fork."""
+    """Processes for `tallies`: one per core. Spawned, because chdb and threads of the caller do not survive a fork."""
     return ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=multiprocessing.get_context("spawn"))
 
 
 def tallies(workers: ProcessPoolExecutor, first: int, last: int) -> Iterator[Tally]:
-    """Simulate seeds `first` to `last`, the last one too, and give a tally as each chunk is done."""
+    """Simulate seeds `first` to `last` inclusive, and yield a tally as each chunk completes."""
     todo: set[Future[Tally]] = {
         workers.submit(_chunk, begin, min(begin + CHUNK - 1, last)) for begin in range(first, last + 1, CHUNK)
     }
     try:
         while todo:
-            done, todo = wait(todo, return_when="FIRST_COMPLETED")
-            for future in done:
+            finished, todo = wait(todo, return_when="FIRST_COMPLETED")
+            for future in finished:
                 yield future.result()
     finally:
         for future in todo:
@@ -57,7 +57,7 @@ def tallies(workers: ProcessPoolExecutor, first: int, last: int) -> Iterator[Tal
 
 
 def replay(seed: int) -> str:
-    """The command that runs one seed alone and shows what happened."""
+    """The command that replays one seed with its trace."""
     return f"python -m tests.simulation {seed} --trace"
 
 

@@ -1,7 +1,7 @@
-"""From a seed, what a simulation is: its settings, its traffic, its faults.
+"""The plan of a seed: its settings, its traffic, its faults.
 
-Each seed leaves out most kinds of faults and overdoes some (swarm testing: Groce et al., ISSTA 2012): a mixture of
-everything in every run hides what two faults do together.
+Each seed leaves out most kinds of faults and overdoes some (swarm testing: Groce et al., ISSTA 2012). A mixture of all
+faults in every run hides the effect of two faults together.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 WRITES = ("claim_put", "write gpu_energy", "write ledger", "write request_energy", "refresh_hours", "write marks")
 GREATEST_PAUSE_MS = 9_000.0
-"""Longer than a session and a rebalance together: who comes back from it finds its partitions given away."""
+"""Longer than a session and a rebalance together: a process that pauses for this long has lost its partitions."""
 
 
 _SETTINGS = Settings(window_ms=1_000, session_timeout_ms=int(SESSION_MS))
@@ -33,14 +33,14 @@ _SETTINGS = Settings(window_ms=1_000, session_timeout_ms=int(SESSION_MS))
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that happens at a time, to some worker, the store or the log."""
+    """An event at a time, in some worker, the store or the log."""
 
     at_ms: float
     kind: Kind
     for_ms: float = 0.0
-    """How long it lasts; for a clock, how far it is set forward or back."""
+    """Its duration; for a clock, the step forward or back."""
     steps: int = 0
-    """After how many steps of the worker it happens ("soon"; "at a write": after such a request was sent)."""
+    """Number of the worker's steps before it happens ("soon"), or of steps after a request was sent ("at a write")."""
     write: str = ""
 
 
@@ -57,10 +57,10 @@ class Plan:
     ways: Ways
     faults: tuple[Fault, ...]
     clock_off_ms: int
-    """How far the workers' clocks may be off, either way."""
+    """Largest error of the workers' clocks, either way."""
     floors: dict[str, int]
     chaos_ms: float
-    """After this nothing fails any more."""
+    """After this no more faults occur."""
 
 
 def plan(seed: int) -> Plan:
@@ -80,11 +80,13 @@ def plan(seed: int) -> Plan:
             "idle_timeout_ms": rng.choice((700, 2_000, 3_000)), "provisional_ms": rng.choice((1_000, 2_000, 4_000)),
             "batch_messages": rng.choice((1, 2, 3, 8)), "batch_wait_ms": rng.choice((200, 500, 1_000)),
             "idle_policy": rng.choice(("by-work", "by-work", "owner", "apart")),
-            # Sometimes below what settings allow, so that few rows meet the bound.
+            # Sometimes below what settings allow, so that few rows reach the bound.
             "max_open_rows": rng.choice((70, 200, 500)) if rng.random() < 0.15 else 4_000_000,
         }
     )  # fmt: skip
-    if Random(f"requests {seed}").random() < 0.2:  # A die of its own: what a seed did before, it does still.
+    if (
+        Random(f"requests {seed}").random() < 0.2
+    ):  # A generator of its own, so that the other draws of a seed stay the same.
         settings = settings.model_copy(update={"requests": "none"})
     mix = Mix(
         events=rng.randrange(4, 22), windows=rng.randrange(2, 8), skew_ms=skew_ms,
@@ -121,7 +123,7 @@ def plan(seed: int) -> Plan:
 
 
 def _faults(rng: Random, chaos_ms: float) -> tuple[Fault, ...]:
-    """A few of a few kinds, at any time."""
+    """A few faults of a few kinds, at any time."""
     enabled = [k for k in KINDS if rng.random() < 0.3]
     faults = []
     for _ in range(rng.choice((0, 1, 2, 3, 4, 6)) if enabled else 0):

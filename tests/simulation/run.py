@@ -25,27 +25,27 @@ DRAIN_MS = 240_000.0
 """Virtual time after the last fault within which all must be stored and committed."""
 LOOK_MS = 500.0
 UNDER_WAY_MS = 10_000.0
-"""How long a request of a process that dies may still be under way: longer than a session, and than a claim waits."""
+"""Time that a request of a killed process may still take: longer than a session, and than a claim waits."""
 _RESTART_MS = (50.0, 3_000.0)
 _log = logging.getLogger("wattlog.stream")
 
 
 @dataclass
 class Result:
-    """What came of a seed. `broken` is None if every promise was kept."""
+    """The result of a seed. `broken` is None if every invariant held."""
 
     seed: int
     broken: str | None
     met: Counter[str] = field(default_factory=Counter)
-    """Faults that were met, by kind."""
+    """Faults that occurred, by kind."""
     lines: list[str] = field(default_factory=list)
-    """The trace, if one was asked for."""
+    """The trace, if requested."""
     virtual_ms: int = 0
     steps: int = 0
 
 
 def simulate(seed: int, *, trace: bool = False, tables: Tables | None = None) -> Result:
-    """Run the simulation of a seed. `tables` may be a warehouse with a defect, to see whether it is noticed."""
+    """Run the simulation of a seed. `tables` may be a warehouse with a defect, to test its detection."""
     return simulate_plan(plan(seed), trace=trace, tables=tables)
 
 
@@ -57,7 +57,7 @@ def simulate_plan(plan_: Plan, *, trace: bool = False, tables: Tables | None = N
 
 
 class Simulation:
-    """Producers, a log, a group of workers, a store: and what goes wrong with them."""
+    """Producers, a log, a group of workers, a store, and their faults."""
 
     def __init__(self, plan_: Plan, *, trace: bool = False, tables: Tables | None = None) -> None:
         self.plan = plan_
@@ -83,14 +83,14 @@ class Simulation:
             met=self.met,
         )
         self.workers: list[Worker] = []
-        self._wanted = plan_.workers
+        self._target_workers = plan_.workers
         self._armed: dict[Process, tuple[str, int, Callable[[], None]]] = {}
         """What happens to a process after so many steps, from when it sends such a request."""
         self.store.on_request = self._on_request
         self.greatest_open_rows = 0
 
     def run(self) -> Result:
-        """Chaos, then peace until all is stored, then the verdict."""
+        """Faults, then quiet until all is stored, then the verdict."""
         world = self.world
         world.note("plan", "{}", self.plan)
         for sent in self.traffic.sent:
@@ -104,7 +104,9 @@ class Simulation:
         self._go(max(self.plan.chaos_ms, last_ms))
         self._heal()
         if self.plan.ways.dropped:
-            past_ms = world.now_ms - 2 * self.plan.mix.worker_behind_ms - 2_000  # No clock takes it for the future.
+            past_ms = (
+                world.now_ms - 2 * self.plan.mix.worker_behind_ms - 2_000
+            )  # Too early for any clock to count it as future.
             for sent in last_beats(self.rng, self.plan.mix, self.plan.partitions, past_ms):
                 self._append(sent)
         end_ms = world.now_ms + DRAIN_MS
@@ -126,7 +128,7 @@ class Simulation:
         return Result(self.plan.seed, world.broken, self.met, world.lines or [], world.now_ms, world.steps)
 
     def _go(self, t_ms: float) -> None:
-        """Until then, looking after the workers every now and then."""
+        """Run until `until_ms`, tending the workers now and then."""
         end_ms = math.ceil(t_ms)
         while self.world.broken is None and self.world.now_ms < end_ms:
             self.world.run_until(min(end_ms, self.world.now_ms + LOOK_MS))
@@ -153,15 +155,15 @@ class Simulation:
         return [w for w in self.workers if not w.ended]
 
     def _look_after(self) -> None:
-        """As an orchestrator: start what is missing. And look at the bound on memory."""
-        for _ in range(self._wanted - len(self.alive)):
+        """As an orchestrator: start missing workers. Also checks the bound on memory."""
+        for _ in range(self._target_workers - len(self.alive)):
             self.world.later(self.rng.uniform(*_RESTART_MS), self._start_if_missing)
         for worker in self.alive:
             rows = sum(state.open_rows for state in worker.stream_worker._assignment.partitions())
             self.greatest_open_rows = max(self.greatest_open_rows, rows)
 
     def _start_if_missing(self) -> None:
-        if len(self.alive) < self._wanted:
+        if len(self.alive) < self._target_workers:
             self._start()
 
     # -- faults --------------------------------------------------------------------------------------------------------
@@ -174,7 +176,7 @@ class Simulation:
         elif fault.kind == "log stalls":
             self.around.stalled_until_ms = self.world.now_ms + fault.for_ms
         elif fault.kind == "join":
-            self._wanted += 1
+            self._target_workers += 1
             self._start()
         elif self.alive:
             self._happen_to(self.rng.choice(self.alive), fault)
@@ -197,22 +199,23 @@ class Simulation:
             worker.clock_ahead_ms += round(fault.for_ms)
         elif fault.kind != "leave":
             happen()
-        elif self._wanted > 1:
-            self._wanted -= 1
+        elif self._target_workers > 1:
+            self._target_workers -= 1
             worker.leave()
 
-    def _on_request(self, process: Process, what: str) -> float:
-        """What is armed for such a request begins; perhaps the server then takes its time, and ends it when the process
-        is long dead."""
+    def _on_request(self, process: Process, name: str) -> float:
+        """Begin an armed fault for such a request; the server then perhaps takes its time, and ends it when the
+        process is long dead.
+        """
         write, steps, happen = self._armed.get(process, ("", 0, None))
-        if write != what or happen is None:
+        if write != name or happen is None:
             return 0.0
         del self._armed[process]
         process.after_steps = (steps, happen)
         return self.rng.uniform(0.0, UNDER_WAY_MS) if self.rng.random() < 0.5 else 0.0
 
     def _heal(self) -> None:
-        """Nothing fails any more."""
+        """End all faults."""
         self.world.note("fault", "none any more")
         self.store.heal()
         self._armed.clear()
@@ -224,13 +227,13 @@ class Simulation:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
-    def _check_commit(self, who: str, offsets: Mapping[TopicPartition, int]) -> None:
+    def _check_commit(self, member: str, offsets: Mapping[TopicPartition, int]) -> None:
         for (topic, partition), offset in offsets.items():
             mark = self.store.tables.load_checkpoint(LOG_ID, partition)
             column = "power_offset" if topic == topics.POWER else "tokens_offset"
             if mark is None or offset > mark[column]:
                 stored = mark and mark[column]
-                self.world.violated(f"{who} committed {topic}/{partition} {offset}, but only {stored} is stored")
+                self.world.violated(f"{member} committed {topic}/{partition} {offset}, but only {stored} is stored")
 
     def _left(self) -> str:
         ends = self.log.ends()
@@ -248,7 +251,7 @@ class Simulation:
 
 @contextmanager
 def _logged(world: World) -> Iterator[None]:
-    """What the shell logs becomes part of the trace, or nothing."""
+    """The log of the workers becomes part of the trace, if there is one."""
     handler = _TraceHandler(world)
     before = (_log.propagate, _log.level, _log.disabled)
     _log.propagate, _log.disabled = False, world.lines is None

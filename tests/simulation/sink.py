@@ -1,4 +1,4 @@
-"""`warehouse.sink.sink.Sink` over the simulated warehouse: each call is one request to it, or some."""
+"""`warehouse.sink.sink.Sink` over the simulated warehouse: each call is one or more requests to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from warehouse.sink.fence import Fence
 
 
 class SimulatedSink:
-    """As a function in a thread of one process calls it."""
+    """The sink, as called by a function in a thread of one process."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -55,7 +55,7 @@ class SimulatedSink:
 
 
 class _Claims:
-    """As much of `warehouse.client.Warehouse` as `warehouse.sink.claims.claim` asks of it."""
+    """The part of `warehouse.client.Warehouse` that `warehouse.sink.claims.claim` uses."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -64,8 +64,8 @@ class _Claims:
         if name == "sink/claim_top":
             return [{"epoch": self._process.ask("max_epoch")}]
         if name == "sink/claim_others":
-            asked = params["log_id"], params["log_partitions"], params["owner"]
-            return [{"epoch": self._process.ask("claim_others", *asked)}]
+            key = params["log_id"], params["log_partitions"], params["owner"]
+            return [{"epoch": self._process.ask("claim_others", *key)}]
         assert name == "sink/fenced_writes", name
         running: list[tuple[int, Fence]] = self._process.ask("fence_running")
         texts = [(n, fence.insert_sql("t", ("c",), "s", f)) for n, f in running]

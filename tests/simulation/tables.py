@@ -1,8 +1,8 @@
-"""The warehouse's tables in dictionaries: what ReplacingMergeTree(version, deleted), read with FINAL, would say.
+"""The warehouse's tables in dictionaries: the result of ReplacingMergeTree(version, deleted), read with FINAL.
 
-The row of a key with the greatest version stands, of equal versions the last one written; `deleted` ones stand too, so
-that what comes later with a lower version stays hidden, and are left out of what is read. `test_simulated_tables.py`
-holds these answers against ClickHouse's.
+Of a key's rows the one with the greatest version is current, of equal versions the last one written. `deleted` rows are
+current too, so that a later row of a lower version stays hidden, and are left out of reads. `test_tables.py` compares
+the answers with ClickHouse's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KEYS_OF = {
     "sources": ("log_id", "log_partition", "topic", "source", "epoch"),
 }
 FIRST_FINAL = 1 << 62
-"""Where versions of final rows begin (streams/core/row_versions.py)."""
+"""The first version of final rows (streams/core/row_versions.py)."""
 
 _AT = {name: {column: i for i, column in enumerate(schema)} for name, schema in SCHEMAS.items()}
 _KEY_AT = {name: tuple(_AT[name][c] for c in key) for name, key in KEYS_OF.items()}
@@ -44,7 +44,7 @@ def rows_of(name: str, table: Table) -> list[Row]:
 
 
 class Tables:
-    """See the module. `ordered=False` is a warehouse that forgets what versions are for."""
+    """The tables; the module describes them. `ordered=False` is a warehouse that ignores versions."""
 
     def __init__(self, *, ordered: bool = True) -> None:
         self._ordered = ordered
@@ -57,7 +57,7 @@ class Tables:
     # -- writes --------------------------------------------------------------------------------------------------------
 
     def write(self, name: str, some: Iterable[Row]) -> None:
-        """Put rows where their versions let them."""
+        """Write rows, each where its version allows."""
         rows, key_at, version = self.rows[name], _KEY_AT[name], _AT[name]["version"]
         for row in some:
             key = tuple([row[i] for i in key_at])
@@ -68,7 +68,7 @@ class Tables:
     def hours_of(
         self, hours_ms: Sequence[int], clusters: Sequence[str], workloads: Sequence[str]
     ) -> dict[Key, tuple[int, Row]]:
-        """`warehouse/sink/refresh_hours.sql`: what the hours of these subjects should say, and in which version."""
+        """`warehouse/sink/refresh_hours.sql`: the expected hours of these subjects, and their version."""
         hours = {ms // MS_PER_HOUR for ms in hours_ms}
         subjects = (set(clusters), set(workloads))
         sums: dict[Key, list[int]] = defaultdict(lambda: [0] * (len(_AMOUNTS) + 3))
@@ -98,9 +98,9 @@ class Tables:
             for key in sorted({*sums, *seen, *standing})
         }
 
-    def put_hours(self, found: dict[Key, tuple[int, Row]]) -> None:
-        """Write what `hours_of` found; an empty row is a deleted one."""
-        for key, (version, row) in found.items():
+    def put_hours(self, hours: dict[Key, tuple[int, Row]]) -> None:
+        """Write the result of `hours_of`; an empty row is a deleted one."""
+        for key, (version, row) in hours.items():
             if not self._ordered or key not in self.hours or self.hours[key][0] <= version:
                 self.hours[key] = (version, row)
 
@@ -135,7 +135,7 @@ class Tables:
         return self.top_claim(log_id, partitions, but=owner)
 
     def top_claim(self, log_id: str, partitions: Sequence[int], but: str | None = None) -> int:
-        """The greatest epoch that anybody (else) claimed one of the partitions under."""
+        """The greatest epoch claimed for one of the partitions, by another owner if one is given."""
         return max((c[2] for c in self.claims if c[0] == log_id and c[1] in partitions and c[3] != but), default=0)
 
     def claimed_above(self, log_id: str, partitions: Sequence[int], epoch: int) -> list[int]:
@@ -152,32 +152,32 @@ class Tables:
         })  # fmt: skip
 
     def stored_keys(self, log_id: str, log_partition: int, after_ms: int) -> dict[str, list[Key]]:
-        found = {}
+        keys = {}
         for name in KEYS:
             at = _AT[name]
             log, number, start, deleted = (at[c] for c in ("log_id", "log_partition", "window_start", "deleted"))
-            found[name] = [
+            keys[name] = [
                 key
                 for key, row in self.rows[name].items()
                 if row[start] >= after_ms and row[number] == log_partition and row[log] == log_id and not row[deleted]
             ]
-        return found
+        return keys
 
     def rows_in(self, windows: Iterable[tuple[int, str, str]]) -> dict[tuple[int, str, str], int]:
-        """Many, so that windows are restated one by one."""
+        """A large number, so that windows are restated one by one."""
         return dict.fromkeys(windows, 2**32)
 
     def facts_many(self, windows: Iterable[tuple[int, str, str]]) -> dict[str, Table]:
-        wanted = set(windows)
-        found = {}
+        starts = set(windows)
+        result = {}
         for name in KEYS:
             at = _AT[name]
             where, deleted = (at["window_start"], at["cluster"], at["workload"]), at["deleted"]
             here = [
                 row
                 for row in self.rows[name].values()
-                if (row[where[0]], row[where[1]], row[where[2]]) in wanted and not row[deleted]
+                if (row[where[0]], row[where[1]], row[where[2]]) in starts and not row[deleted]
             ]
             columns = zip(*here, strict=True) if here else ((),) * len(at)
-            found[name] = conform(name, {c: list(v) for c, v in zip(SCHEMAS[name], columns, strict=True)})
-        return found
+            result[name] = conform(name, {c: list(v) for c, v in zip(SCHEMAS[name], columns, strict=True)})
+        return result

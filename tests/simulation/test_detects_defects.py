@@ -1,4 +1,4 @@
-"""The simulator can fail: each of these defects, put into the real code or the store, is noticed within a few seeds."""
+"""The simulator detects defects: each of these, put into the real code or the store, is noticed within a few seeds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.simulation.worker import Worker
 from warehouse.sink import claims
 
 WITHIN = 1_000
-"""Seeds within which a defect must be noticed; most are within ten."""
+"""Number of seeds within which a defect must be noticed; most are within ten."""
 RARE = {"a takeover does not wait for writes under way": 3_900, "nobody is fenced off": 0}
 """First seed to try for a defect that few seeds notice."""
 
@@ -56,7 +56,7 @@ def _always_new(run: SequenceRun, seq: int, event_ms: int, partition_ms: int = 0
 
 
 async def _no_letter(*_: object) -> None:
-    """The dead letter goes nowhere."""
+    """Drop the dead letter."""
 
 
 async def _no_refresh(flusher: Flusher, *_: object) -> None:
@@ -67,12 +67,12 @@ def _unfenced(sink: SimulatedSink, name, table, fence=None, real=SimulatedSink.w
     real(sink, name, table)
 
 
-def _kept(stored: StoredKeys, name, table, numbers, **_):  # type: ignore[no-untyped-def]
+def _nothing_removed(stored: StoredKeys, name, table, numbers, **_):  # type: ignore[no-untyped-def]
     return table
 
 
-def _lost(late: LateFacts, *_: object) -> None:
-    """Late facts are read, and forgotten."""
+def _drop(late: LateFacts, *_: object) -> None:
+    """Read late facts, and drop them."""
 
 
 DEFECTS: dict[str, Defect] = {
@@ -86,7 +86,7 @@ DEFECTS: dict[str, Defect] = {
     ),
     "nobody is fenced off": lambda: patch.object(SimulatedSink, "write", _unfenced),
     "a takeover does not wait for writes under way": lambda: patch.object(claims, "_drain", lambda *_: None),
-    "what a window has no more is not taken away": lambda: patch.object(StoredKeys, "replace", _kept),
+    "what a window has no more is not taken away": lambda: patch.object(StoredKeys, "replace", _nothing_removed),
     "events that came again count again": lambda: patch.object(SequenceRun, "add", _always_new),
     "what came before a window was closed is taken for late": lambda: patch.object(
         Checkpoint, "includes", lambda *_: False
@@ -94,14 +94,14 @@ DEFECTS: dict[str, Defect] = {
     "what came after a window was closed is taken for counted": lambda: patch.object(
         Checkpoint, "includes", lambda *_: True
     ),
-    "late facts are dropped": lambda: patch.object(LateFacts, "add", _lost),
+    "late facts are dropped": lambda: patch.object(LateFacts, "add", _drop),
     "dead letters go nowhere": lambda: patch.object(Worker, "_publish", _no_letter),
     "hours are not refreshed": lambda: patch.object(Flusher, "_refresh_hours", _no_refresh),
 }
 
 
 def _noticed(tables: Callable[[], Tables] = Tables, first: int = 0) -> str | None:
-    """The first promise that is seen broken."""
+    """The first broken invariant."""
     for seed in range(first, first + WITHIN):
         if broken := simulate(seed, tables=tables()).broken:
             return broken
@@ -109,7 +109,7 @@ def _noticed(tables: Callable[[], Tables] = Tables, first: int = 0) -> str | Non
 
 
 @pytest.mark.parametrize("defect", [pytest.param(d, marks=[pytest.mark.slow] if d in RARE else []) for d in DEFECTS])
-def test_the_simulator_notices_that(defect: str) -> None:
+def test_the_simulator_notices_a_defect_of_the_worker(defect: str) -> None:
     with DEFECTS[defect]():
         assert _noticed(first=RARE.get(defect, 0)), f"nobody noticed within {WITHIN} seeds that {defect}"
 

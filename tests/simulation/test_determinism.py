@@ -1,4 +1,4 @@
-"""A seed is one story: the same each time, in any process."""
+"""A seed determines the whole simulation, in any process."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from tests.support.paths import ROOT
 from tests.support.waiting import HANG_S
 
 SEEDS = range(12)
-_ASK = "from tests.simulation.test_determinism import told; print(told())"
+_ASK = "from tests.simulation.test_determinism import digest; print(digest())"
 
 
-def told() -> str:
-    """What all these seeds did, step by step, as a digest."""
+def digest() -> str:
+    """All steps of these seeds, as a digest."""
     lines = [line for seed in SEEDS for line in simulate(seed, trace=True).lines]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def test_a_seed_does_the_same_again() -> None:
-    assert told() == told()
+def test_a_seed_repeats_the_same_steps() -> None:
+    assert digest() == digest()
 
 
-def test_a_seed_does_the_same_in_a_process_that_hashes_differently() -> None:
+def test_a_seed_repeats_the_same_steps_in_a_process_with_other_hashes() -> None:
     other = subprocess.run(
         [sys.executable, "-c", _ASK], capture_output=True, text=True, check=True, timeout=HANG_S,
         cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": "1"},
     )  # fmt: skip
-    assert other.stdout.strip() == told()
+    assert other.stdout.strip() == digest()
 
 
 def test_a_trace_changes_nothing() -> None:
@@ -44,7 +44,7 @@ def test_a_trace_changes_nothing() -> None:
 
 
 @pytest.mark.slow
-def test_every_kind_of_fault_is_met_within_a_few_hundred_seeds() -> None:
+def test_every_kind_of_fault_occurs_within_a_few_hundred_seeds() -> None:
     planned = {fault.kind for seed in range(300) for fault in plan(seed).faults}
     assert planned == set(KINDS)
     met = {kind for seed in range(150) for kind in simulate(seed).met}
@@ -55,15 +55,15 @@ def test_every_kind_of_fault_is_met_within_a_few_hundred_seeds() -> None:
     }  # fmt: skip
 
 
-def test_one_seed_is_replayed_by_the_command_line_with_what_happened(capsys) -> None:  # type: ignore[no-untyped-def]
+def test_the_command_line_replays_one_seed_with_its_trace(capsys) -> None:  # type: ignore[no-untyped-def]
     assert main(["7", "--trace"]) == 0
-    said = capsys.readouterr().out
-    assert "is assigned" in said and "stored" in said and "committed" in said
-    assert "seed 7 is well" in said
+    output = capsys.readouterr().out
+    assert "is assigned" in output and "stored" in output and "committed" in output
+    assert "seed 7 is well" in output
 
 
-def test_several_seeds_are_run_by_the_command_line_and_counted(capsys) -> None:  # type: ignore[no-untyped-def]
+def test_the_command_line_runs_and_counts_several_seeds(capsys) -> None:  # type: ignore[no-untyped-def]
     assert main(["--seeds", "0-9", "--jobs", "1"]) == 0
-    said = capsys.readouterr()
-    assert "10 seeds" in said.out and "every promise was kept" in said.out
-    assert "10 of 10 seeds, 0 broken" in said.err
+    output = capsys.readouterr()
+    assert "10 seeds" in output.out and "every promise was kept" in output.out
+    assert "10 of 10 seeds, 0 broken" in output.err

@@ -1,7 +1,7 @@
-"""The final ledger equals the oracle's whatever fails: each seed is another combination of faults.
+"""The final ledger equals the oracle's through all faults: each seed is another combination of them.
 
-Seeds 0 to 499; with `--exhaustive`, 0 to 19,999. They are the same on every run, so that a change fails for what it
-changed. `WATTLOG_SIMULATION_SEEDS=A-B` chooses others. A failure prints the command that replays its seed.
+Seeds 0 to 499; with `--exhaustive`, 0 to 19,999. They are the same on every run, so that a change fails because of that
+change. `WATTLOG_SIMULATION_SEEDS=A-B` chooses others. A failure prints the command that replays its seed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from tests.simulation import many
 
 PARTS = 20
-"""Tests that the seeds are dealt out to, so that each ends well before its timeout."""
+"""Number of tests that share the seeds, so that each ends well before its timeout."""
 
 
 def _seeds(config: pytest.Config) -> tuple[int, int]:
@@ -34,7 +34,7 @@ def workers() -> Iterator[ProcessPoolExecutor]:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_the_final_ledger_is_the_oracles_whatever_fails(
+def test_the_final_ledger_is_the_oracles_through_all_faults(
     workers: ProcessPoolExecutor, part: int, pytestconfig: pytest.Config
 ) -> None:
     lowest, highest = _seeds(pytestconfig)

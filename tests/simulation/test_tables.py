@@ -1,4 +1,4 @@
-"""The simulated tables answer as ClickHouse does: the same writes in any order, then the same questions to both."""
+"""The simulated tables answer as ClickHouse does: the same writes in any order, then the same queries to both."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T0 = 1_700_002_800_000 - 2_000
 
 
 def _row(rng: Random, name: str) -> dict[str, Any]:
-    """A row of few possible keys, so that rows meet."""
+    """A row with one of few keys, so that rows collide."""
     row: dict[str, Any] = {}
     for column, kind in SCHEMAS[name].items():
         if kind == "text":
@@ -41,14 +41,14 @@ def _row(rng: Random, name: str) -> dict[str, Any]:
         row["window_ms"] = 1_000
     if "epoch" in row:
         row["epoch"] = epoch
-    # What is written under one key and version says the same, as the stream job's rows do.
-    told = Random(str([row[c] for c in (*KEYS.get(name, ()), "version")]))
+    # Rows of one key and version are equal, as the stream job's rows are.
+    dice = Random(str([row[c] for c in (*KEYS.get(name, ()), "version")]))
     for column, kind in SCHEMAS[name].items():
         if kind != "text" and column.endswith(("_uj", "tokens", "_mtok", "work", "requests", "failures")):
-            row[column] = told.randrange(100)
+            row[column] = dice.randrange(100)
     if "deleted" in row:
-        row["deleted"] = int(told.random() < 0.25)
-        row["revision"] = told.randrange(3)
+        row["deleted"] = int(dice.random() < 0.25)
+        row["revision"] = dice.randrange(3)
     return row
 
 
@@ -57,17 +57,17 @@ def _table(name: str, some: list[dict[str, Any]]) -> Table:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_same_writes_are_read_alike(warehouse: Warehouse, seed: int) -> None:
+def test_the_same_writes_give_the_same_reads(warehouse: Warehouse, seed: int) -> None:
     rng, sink, tables = Random(seed), Sink(warehouse), Tables()
-    asked = ([T0, T0 + HOUR_MS], ["a", "b"], ["a", "b"])
+    arguments = ([T0, T0 + HOUR_MS], ["a", "b"], ["a", "b"])
     for _ in range(12):
         name = rng.choice(list(KEYS))
         table = _table(name, [_row(rng, name) for _ in range(rng.randrange(1, 30))])
         sink.write(name, table)
         tables.write(name, rows_of(name, table))
         if rng.random() < 0.4:
-            sink.refresh_hours(*asked)
-            tables.put_hours(tables.hours_of(*asked))
+            sink.refresh_hours(*arguments)
+            tables.put_hours(tables.hours_of(*arguments))
     for partition in (0, 1):
         for after_ms in (T0, T0 + 2_000):
             real = sink.stored_keys("log", partition, after_ms)
@@ -81,12 +81,12 @@ def test_the_same_writes_are_read_alike(warehouse: Warehouse, seed: int) -> None
 
 
 def _hours(warehouse: Warehouse) -> dict[tuple[Any, ...], tuple[Any, ...]]:
-    found = warehouse.query(
+    rows = warehouse.query(
         "SELECT toUnixTimestamp64Milli(hour) AS hour_ms, cluster, workload, hardware, model, tenant, "
         "active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, work, requests, "
         "failures, windows, method, revision FROM ledger_hour FINAL"
     )
-    return {tuple(row.values())[:6]: tuple(row.values())[6:] for row in found}
+    return {tuple(row.values())[:6]: tuple(row.values())[6:] for row in rows}
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,8 +1,8 @@
-"""What producers send: intervals and requests of a few seconds, and everything that producers and networks do to them.
+"""The traffic of producers: intervals and requests of a few seconds, and their mishaps on the way.
 
 An event is sent once or several times (the same `ce_id`), soon or long after, in any order, from a clock that is ahead
-or behind; between them come heartbeats and messages that nobody can read. What must come of it is known from the start:
-an event counts once, or is a dead letter, or (from so little in the future that it depends on when it is read) either.
+or behind; between them are heartbeats and unreadable messages. The fate of each is known from the start: it counts
+once, or is a dead letter, or either (if it is so little in the future that the time of reading decides).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.simulation.worker import EPOCH_MS
 from tests.support.oracle import Interval, Request
 
 FAR_MS = 86_400_000
-"""So far in the future that no worker of a simulation can believe it."""
+"""So far in the future that no worker of a simulation accepts it."""
 
 
 class Fate(Enum):
@@ -30,7 +30,7 @@ class Fate(Enum):
 
 @dataclass(frozen=True)
 class Mix:
-    """How much is sent, and how often what happens to it: shares of 1, times in milliseconds."""
+    """Amounts of traffic, and probabilities of mishaps: shares of 1, times in milliseconds."""
 
     events: int = 14
     windows: int = 6
@@ -44,16 +44,16 @@ class Mix:
     future: float = 0.0
     poison: float = 0.0
     empty: float = 0.0
-    """Messages before which there are offsets that hold nothing."""
+    """Share of messages preceded by offsets that hold nothing."""
     beats: float = 0.1
     json: float = 0.1
     worker_behind_ms: int = 0
-    """How far behind a worker's clock may be."""
+    """Largest delay of a worker's clock."""
 
 
 @dataclass(frozen=True)
 class Sent:
-    """One event, and when it is put on the log (virtual ms), each time."""
+    """One event, and the times (virtual ms) at which it is appended to the log."""
 
     name: str
     topic: str
@@ -70,13 +70,13 @@ class Sent:
 
 @dataclass
 class Traffic:
-    """Everything that is sent in one simulation."""
+    """All events of one simulation."""
 
     sent: list[Sent] = field(default_factory=list)
     met: dict[str, int] = field(default_factory=dict)
 
-    def count(self, what: str) -> None:
-        self.met[what] = self.met.get(what, 0) + 1
+    def count(self, kind: str) -> None:
+        self.met[kind] = self.met.get(kind, 0) + 1
 
 
 _WORKLOADS = ("w", "x", "~n")
@@ -85,44 +85,44 @@ _TENANTS, _MODELS = ("acme", "globex"), ("m1", "m2")
 
 
 def traffic(rng: Random, mix: Mix, partitions: int) -> Traffic:
-    """All that is sent, in no order. A workload's events all go to one partition."""
-    made = Traffic()
+    """All events, in no order. A workload's events all go to one partition."""
+    result = Traffic()
     numbers: dict[str, int] = {}
     place = {w: rng.randrange(partitions) for w in _WORKLOADS}
     ahead = {
         s: rng.choice((-1, 1)) * rng.randrange(2 * mix.skew_ms + 1) for s in ("a", "b") if rng.random() < mix.skewed
     }
     for n in range(mix.events):
-        workload, who = rng.choice(_WORKLOADS[: 2 + (n % 4 == 0)]), rng.choice("aab")
-        shift = ahead.get(who, 0)
+        workload, owner = rng.choice(_WORKLOADS[: 2 + (n % 4 == 0)]), rng.choice("aab")
+        shift = ahead.get(owner, 0)
         power = rng.random() < 0.5
         end = rng.uniform(0.0, mix.windows * mix.window_ms)
         if rng.random() < mix.future:
             shift = rng.choice((FAR_MS, mix.skew_ms + rng.randrange(2_000)))
-            made.count("from the future")
+            result.count("from the future")
         batch, rows = (_power if power else _tokens)(rng, mix, workload, int(end) + shift, n)
-        source = f"{who}/{workload}/{'power' if power else 'tokens'}"
-        _send(made, rng, mix, numbers, source, workload, place[workload], batch, rows, end)
+        source = f"{owner}/{workload}/{'power' if power else 'tokens'}"
+        _send(result, rng, mix, numbers, source, workload, place[workload], batch, rows, end)
     for _ in range(mix.events):
         if rng.random() < mix.beats:
             end = rng.uniform(0.0, mix.windows * mix.window_ms)
-            _beat(made, rng, mix, numbers, rng.randrange(partitions), rng.choice(topics.JOINED), end)
+            _beat(result, rng, mix, numbers, rng.randrange(partitions), rng.choice(topics.JOINED), end)
         if rng.random() < mix.poison:
-            _poison(made, rng, mix, partitions)
-    return made
+            _poison(result, rng, mix, partitions)
+    return result
 
 
 def last_beats(rng: Random, mix: Mix, partitions: int, t_ms: float) -> list[Sent]:
-    """One heartbeat everywhere: what a consumer lost at the end of a topic, it misses when something follows."""
-    made = Traffic()
+    """One heartbeat on every partition: a loss at the end of a topic shows when another message follows."""
+    result = Traffic()
     for partition in range(partitions):
         for topic in topics.JOINED:
-            _beat(made, rng, replace(mix, late=0.0, twice=0.0), {}, partition, topic, t_ms, who="last")
-    return made.sent
+            _beat(result, rng, replace(mix, late=0.0, twice=0.0), {}, partition, topic, t_ms, source="last")
+    return result.sent
 
 
-def _send(made, rng, mix, numbers, source, workload, partition, batch, rows, end) -> None:  # type: ignore[no-untyped-def]
-    """Number the event, and settle when it is sent: soon after its end, or late, and perhaps again."""
+def _send(traffic_, rng, mix, numbers, source, workload, partition, batch, rows, end) -> None:  # type: ignore[no-untyped-def]
+    """Number the event, and choose its times: soon after its end, or late, and perhaps again."""
     seq = numbers.get(source, 0)
     numbers[source] = seq + 1
     kind = codec.JSON if rng.random() < mix.json else codec.PACKED
@@ -130,19 +130,19 @@ def _send(made, rng, mix, numbers, source, workload, partition, batch, rows, end
     first = end + rng.uniform(0.0, mix.disorder_ms)
     if rng.random() < mix.late:
         first += rng.uniform(0.0, mix.late_ms)
-        made.count("sent late")
+        traffic_.count("sent late")
     at_ms = [first]
     while rng.random() < mix.twice and len(at_ms) < 3:
         at_ms.append(first + rng.choice((0.0, rng.uniform(0.0, mix.late_ms))))
-        made.count("sent twice")
+        traffic_.count("sent twice")
     if batch.event_ms != EPOCH_MS + int(end):
-        made.count("clock skewed")
+        traffic_.count("clock skewed")
     ahead_ms = batch.event_ms - EPOCH_MS - first - mix.skew_ms
     fate = Fate.EITHER if ahead_ms + mix.worker_behind_ms > -5 else Fate.COUNTS
     if ahead_ms > FAR_MS // 2:
         fate = Fate.DEAD
     topic = codec.topic_of(batch)
-    made.sent.append(
+    traffic_.sent.append(
         Sent(
             name=f"{source}.{seq}",
             topic=topic,
@@ -177,15 +177,15 @@ def _power(rng: Random, mix: Mix, workload: str, end: int, n: int) -> tuple[Powe
                 owner=owner,
             )
         )
-    made = tuple(rows)
+    entries = tuple(rows)
     ints = lambda values: np.array(values, np.int64)  # noqa: E731 - a local shorthand
     batch = PowerBatch(
-        node=node, gpus=tuple((i.gpu, i.hardware) for i in made), gpu=np.arange(len(made), dtype=np.uint16),
-        t0_ms=ints([i.t0 for i in made]), t1_ms=ints([i.t1 for i in made]), energy_uj=ints([i.energy_uj for i in made]),
-        method=np.full(len(made), Method.COUNTER, np.uint8), busy_ms=np.full(len(made), -1, np.int64), owner=owner,
-        t_ms=EPOCH_MS + end,
+        node=node, gpus=tuple((i.gpu, i.hardware) for i in entries), gpu=np.arange(len(entries), dtype=np.uint16),
+        t0_ms=ints([i.t0 for i in entries]), t1_ms=ints([i.t1 for i in entries]),
+        energy_uj=ints([i.energy_uj for i in entries]), method=np.full(len(entries), Method.COUNTER, np.uint8),
+        busy_ms=np.full(len(entries), -1, np.int64), owner=owner, t_ms=EPOCH_MS + end,
     )  # fmt: skip
-    return batch, made
+    return batch, entries
 
 
 def _tokens(rng: Random, mix: Mix, workload: str, end: int, n: int) -> tuple[TokenBatch, tuple[Request, ...]]:
@@ -211,24 +211,24 @@ def _tokens(rng: Random, mix: Mix, workload: str, end: int, n: int) -> tuple[Tok
                 ok=rng.random() < 0.8,
             )
         )
-    made = tuple(rows)
-    ints = lambda name: np.array([getattr(r, name) for r in made], np.int64)  # noqa: E731 - a local shorthand
+    entries = tuple(rows)
+    ints = lambda name: np.array([getattr(r, name) for r in entries], np.int64)  # noqa: E731 - a local shorthand
     batch = TokenBatch(
-        tenants=_TENANTS, tenant=np.array([_TENANTS.index(r.tenant) for r in made], np.uint16),
-        models=_MODELS, model=np.array([_MODELS.index(r.model) for r in made], np.uint16),
-        request_id=tuple(r.request_id for r in made), t_start_ms=ints("start"), t_first_ms=ints("first"),
+        tenants=_TENANTS, tenant=np.array([_TENANTS.index(r.tenant) for r in entries], np.uint16),
+        models=_MODELS, model=np.array([_MODELS.index(r.model) for r in entries], np.uint16),
+        request_id=tuple(r.request_id for r in entries), t_start_ms=ints("start"), t_first_ms=ints("first"),
         t_end_ms=ints("end"), prompt_tokens=ints("prompt"), cached_tokens=ints("cached"),
         completion_tokens=ints("completion"), statuses=("ok", "error"),
-        status=np.array([0 if r.ok else 1 for r in made], np.uint16), t_ms=EPOCH_MS + end,
+        status=np.array([0 if r.ok else 1 for r in entries], np.uint16), t_ms=EPOCH_MS + end,
     )  # fmt: skip
-    return batch, made
+    return batch, entries
 
 
 def _beat(
-    made: Traffic, rng: Random, mix: Mix, numbers: dict[str, int], partition: int, topic: str, end: float,
-    who: str = "beat",
+    traffic_: Traffic, rng: Random, mix: Mix, numbers: dict[str, int], partition: int, topic: str, end: float,
+    source: str = "beat",
 ) -> None:  # fmt: skip
-    """A source without anything to tell: complete up to here."""
+    """A heartbeat: the source is complete up to here."""
     none, codes, t_ms = np.zeros(0, np.int64), np.zeros(0, np.uint16), EPOCH_MS + int(end)
     batch: PowerBatch | TokenBatch
     if topic == topics.POWER:
@@ -249,11 +249,11 @@ def _beat(
         batch = TokenBatch(
             tenants=(), tenant=codes, models=(), model=codes, request_id=(), status=codes, t_ms=t_ms, **numbers_by_name
         )
-    _send(made, rng, mix, numbers, f"{who}/{partition}/{topic}", "w", partition, batch, (), end)
+    _send(traffic_, rng, mix, numbers, f"{source}/{partition}/{topic}", "w", partition, batch, (), end)
 
 
-def _poison(made: Traffic, rng: Random, mix: Mix, partitions: int) -> None:
-    """A message that cannot be read, or must not be believed."""
+def _poison(traffic_: Traffic, rng: Random, mix: Mix, partitions: int) -> None:
+    """An unreadable message, or one that must not be accepted."""
     topic = rng.choice(topics.JOINED)
     event = Event("poison", 1, 0, "c", "w", _power(rng, mix, "w", 0, 0)[0])
     headers, value = codec.encode(event)
@@ -267,8 +267,8 @@ def _poison(made: Traffic, rng: Random, mix: Mix, partitions: int) -> None:
         wrong.append((headers, value))  # Energy on the tokens' topic.
     h, v = rng.choice(wrong)
     at = rng.uniform(0.0, mix.windows * mix.window_ms + mix.late_ms / 2)
-    made.count("poison")
-    made.sent.append(
+    traffic_.count("poison")
+    traffic_.sent.append(
         Sent(
             name="poison",
             topic=topic,

@@ -1,8 +1,7 @@
-"""A simulated worker process: the real `StreamWorker`, and around it what Faust and the consumer do for it.
+"""A simulated worker process: the real `StreamWorker`, with simulated Faust and consumer around it.
 
-Per topic a task hands messages to the stream worker, as Faust's agents do; one task is the member of the group
-(revoke, join, assign, in that order); others send heartbeats and commits. A task that raises ends the process, as in
-production.
+Per topic a task hands messages to the stream worker, as Faust's agents do. One task is the member of the group (revoke,
+join, assign, in that order); others send heartbeats and commits. A task that raises ends the process, as in production.
 """
 
 from __future__ import annotations
@@ -29,22 +28,22 @@ from tests.simulation.store import Store
 
 LOG_ID = "simulated"
 EPOCH_MS = 1_700_002_800_000
-"""What virtual time 0 is: a full hour."""
+"""The time of virtual time 0: a full hour."""
 HEARTBEAT_S = 0.5
 STOP_WAIT_S = 2.0
 
 
 class Refused(ConnectionError):
-    """The broker did not take a dead letter."""
+    """The broker refused a dead letter."""
 
 
 @dataclass(frozen=True)
 class Ways:
-    """How badly the way to the broker works: shares of 1, delays in milliseconds."""
+    """Failures on the way to the broker: shares of 1, delays in milliseconds."""
 
     lost_commits: float = 0.0
     lost_letters: float = 0.0
-    """Dead letters refused; half of them are there all the same."""
+    """Refused dead letters; half of them are stored all the same."""
     fetch_ms: float = 5.0
     commit_every_s: float = 1.0
     commit_on_leaving: bool = True
@@ -53,14 +52,16 @@ class Ways:
     rereads_dropped: bool = True
     """Also when they are read again."""
     vouching: bool = False
-    """The reader says from where on what it hands over is complete, as far as it knows; what it dropped it does not."""
+    """The reader states from which offset its messages are complete, as far as it knows. It does not know of dropped
+    ones.
+    """
     overlapping: float = 0.0
-    """Rebalances in which partitions are taken away while they are still being taken over."""
+    """Rebalances in which partitions are revoked while they are still being taken over."""
 
 
 @dataclass
 class Surroundings:
-    """What all workers share."""
+    """State shared by all workers."""
 
     world: World
     rng: Random
@@ -71,10 +72,10 @@ class Surroundings:
     policy: Policy
     ways: Ways
     letters: list[tuple[str, int, int]]
-    """(topic, partition, offset) of dead letters, as often as they came."""
+    """(topic, partition, offset) of dead letters, as often as they arrived."""
     met: Counter[str]
     stalled_until_ms: float = 0.0
-    """Until then the log hands out nothing."""
+    """Until then the log delivers nothing."""
 
 
 class Worker:
@@ -151,7 +152,7 @@ class Worker:
             self.process.call_soon(self._arrived[tp[0]].set)
 
     async def _agent(self, topic: str) -> None:
-        """Hands the topic's messages to the stream worker, some at a time, from any of the partitions assigned."""
+        """Hand the topic's messages to the stream worker, some at a time, from any of the partitions assigned."""
         rng, around = self.around.rng, self.around
         while True:
             waiting = [tp for tp, at in self._positions.items() if tp[0] == topic and at < around.log.end(tp)]
@@ -164,7 +165,7 @@ class Worker:
             await asyncio.sleep(wait_ms / 1000)
             tp = waiting[rng.randrange(len(waiting))]
             if self._generation != generation:
-                continue  # What was fetched for the generation before is thrown away, as Faust does.
+                continue  # Messages fetched for the generation before are dropped, as Faust does.
             begin = self._positions[tp]
             some = around.log.read(tp, begin, rng.randrange(1, 6))
             if not some:
@@ -175,7 +176,7 @@ class Worker:
             await self.stream_worker.put(*tp, some, begin if around.ways.vouching else None)
 
     def _drops(self, tp: TopicPartition, begin: int, some: list[LogMessage]) -> bool:
-        """A consumer may lose what it fetched (around a rebalance): at most twice the same."""
+        """A consumer may lose fetched messages (around a rebalance): at most twice the same."""
         around = self.around
         if not around.ways.dropped or (begin < self._reread.get(tp, 0) and not around.ways.rereads_dropped):
             return False
@@ -199,13 +200,13 @@ class Worker:
 
     async def look_up(self, topic: str, partition: int, offset: int) -> OffsetLookup:
         await asyncio.sleep(self.around.rng.uniform(0.0, self.around.ways.fetch_ms) / 1000)
-        found = self.around.log.read((topic, partition), offset, 1)
-        return OffsetLookup(0, found[0].offset if found else None)
+        messages = self.around.log.read((topic, partition), offset, 1)
+        return OffsetLookup(0, messages[0].offset if messages else None)
 
     def acknowledge(self, offsets: Mapping[TopicPartition, int]) -> None:
         for tp, offset in offsets.items():
             if tp not in self._positions:
-                continue  # Held no more.
+                continue  # No longer held.
             if offset <= self._acked.get(tp, -1):
                 self.around.world.violated(f"{self.name} acknowledged {tp} {offset} after {self._acked[tp]}")
             self._acked[tp] = offset
@@ -247,14 +248,17 @@ class Worker:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             if not self.isolated and not self._leaving:
-                said = self.around.group.heartbeat(self.name)
-                if said != "ok" and not self._rejoin.is_set():
-                    self.around.world.note(self.name, "learns: {}", said)
+                reply = self.around.group.heartbeat(self.name)
+                if reply != "ok" and not self._rejoin.is_set():
+                    self.around.world.note(self.name, "learns: {}", reply)
                     self._rejoin.set()
 
     async def _member(self) -> None:
-        """Join, take over, and give everything up when the group says so: callbacks come one after the other, but a
-        stream worker must bear a revocation that comes while it still takes over."""
+        """Join, take over, and give everything up when the group requests it.
+
+        Callbacks run one after the other, but a stream worker must handle a revocation that arrives while it still
+        takes over.
+        """
         ways, rng = self.around.ways, self.around.rng
         while True:
             while self.isolated:  # noqa: ASYNC110 - a client that cannot reach the broker tries again
@@ -281,7 +285,7 @@ class Worker:
             await assigning
 
     def leave(self) -> None:
-        """SIGTERM: store what is final, release its offsets, leave the group, end."""
+        """SIGTERM: store final windows, release their offsets, leave the group, end."""
         if not self._leaving:
             self._leaving = True
             self.around.world.note(self.name, "is asked to leave")

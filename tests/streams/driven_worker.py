@@ -1,4 +1,4 @@
-"""A stream worker without Faust: deliveries and the clock by hand, the real sink on chdb with a journal."""
+"""A stream worker without Faust: the test delivers messages and moves the clock; the sink is real, with a journal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from warehouse.sink.fence import Fence
 from warehouse.sink.sink import Sink
 
 T0 = 1_700_000_000_000
-"""A whole window, minute and hour less 800 s: event time of every test here."""
+"""A whole window, minute and hour less 800 s: the event time of every test here."""
 WINDOW_MS = 10_000
 
 Entry = tuple[Any, ...]
@@ -39,7 +39,7 @@ def worker_clock() -> FakeClock:
 
 
 class WatchedSink(Sink):
-    """The real sink. `fail` so many writes first, and hold writes while `open` is clear."""
+    """The real sink. `fail` so many writes first, and block writes while `open` is clear."""
 
     def __init__(self, warehouse: Warehouse, journal: list[Entry]) -> None:
         super().__init__(warehouse)
@@ -76,8 +76,8 @@ class JournalReader:
 
     def acknowledge(self, offsets: Mapping[TopicPartition, int]) -> None:
         for (topic, partition), offset in offsets.items():
-            for each in range(self._next.get((topic, partition), 0), offset):
-                self._journal.append(("ack", topic, each))
+            for n in range(self._next.get((topic, partition), 0), offset):
+                self._journal.append(("ack", topic, n))
             self._next[topic, partition] = offset
 
     async def seek(self, topic: str, partition: int, offset: int) -> None:
@@ -125,8 +125,9 @@ class Driven:
     async def read(
         self, messages: Iterable[LogMessage] | None = None, *, begin: int | None = None, all_taken: bool = True
     ) -> None:
-        """Deliver messages (default: what is new on the log) and return when the stream worker has taken them in, or
-        has at least looked at them. With `begin`, in one batch that the reader vouches for."""
+        """Deliver messages (default: new ones on the log) and return when the stream worker has accepted them, or has
+        at least seen them. With `begin`, in one batch that the reader guarantees to be complete.
+        """
         if messages is None:
             messages = [m for t in topics.JOINED for m in self.log.messages[t][self.read_to[t] :]]
         messages = list(messages)
@@ -151,7 +152,7 @@ class Driven:
 
     @property
     def acked(self) -> dict[str, list[int]]:
-        """Offsets acknowledged, in order, by topic."""
+        """Acknowledged offsets, in order, by topic."""
         return {t: [e[2] for e in self.journal if e[0] == "ack" and e[1] == t] for t in topics.JOINED}
 
     @property
@@ -160,9 +161,9 @@ class Driven:
 
 
 def settings(**changed: Any) -> Settings:
-    """Small steps, no lateness, provisional rows at every round."""
-    given = {"window_ms": WINDOW_MS, "lateness_ms": 0, "skew_ms": 0, "batch_messages": 8, "batch_wait_ms": 1}
-    return Settings(**{**given, **changed})
+    """Small steps, no lateness, provisional rows in every round."""
+    values = {"window_ms": WINDOW_MS, "lateness_ms": 0, "skew_ms": 0, "batch_messages": 8, "batch_wait_ms": 1}
+    return Settings(**{**values, **changed})
 
 
 LEDGER = "active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, requests, failures"
@@ -170,19 +171,19 @@ _KEY = "toUnixTimestamp64Milli(window_start) AS start_ms, cluster, workload, har
 
 
 def ledger(warehouse: Warehouse, *, final: int = 1) -> dict[Entry, Entry]:
-    """The ledger as tests.support.oracle gives it."""
+    """The ledger in the oracle's form (tests.support.oracle)."""
     rows = warehouse.query(f"SELECT {_KEY}, {LEDGER} FROM ledger FINAL WHERE final = {{final:UInt8}}", final=final)
     return {tuple(row.values())[:6]: tuple(row.values())[6:] for row in rows}
 
 
 def hours(warehouse: Warehouse) -> dict[Entry, Entry]:
-    """`ledger_hour` in the same shape."""
+    """`ledger_hour` in the same form."""
     rows = warehouse.query(f"SELECT {_KEY.replace('window_start', 'hour')}, {LEDGER} FROM ledger_hour FINAL")
     return {tuple(row.values())[:6]: tuple(row.values())[6:] for row in rows}
 
 
 def days(warehouse: Warehouse) -> dict[Entry, Entry]:
-    """`ledger_day` in the same shape."""
+    """`ledger_day` in the same form."""
     rows = warehouse.query(f"SELECT {_KEY.replace('window_start', 'day')}, {LEDGER} FROM ledger_day FINAL")
     return {tuple(row.values())[:6]: tuple(row.values())[6:] for row in rows}
 
@@ -190,8 +191,8 @@ def days(warehouse: Warehouse) -> dict[Entry, Entry]:
 def by_hour(ledger: dict[Entry, Entry], step_ms: int = 3_600_000) -> dict[Entry, Entry]:
     """Windows added up to hours."""
     out: dict[Entry, Entry] = {}
-    for (start_ms, *rest), amounts in ledger.items():
-        key = (start_ms // step_ms * step_ms, *rest)
+    for (start_ms, *tail), amounts in ledger.items():
+        key = (start_ms // step_ms * step_ms, *tail)
         out[key] = tuple(a + b for a, b in zip(out.get(key, (0,) * 8), amounts, strict=True))
     return out
 
@@ -202,6 +203,6 @@ def by_day(ledger: dict[Entry, Entry]) -> dict[Entry, Entry]:
 
 
 def plain(table: Table) -> list[tuple[Any, ...]]:
-    """A table's rows, to compare."""
+    """A table's rows, for comparison."""
     columns = [c.tolist() if isinstance(c, np.ndarray) else list(c) for c in table.values()]
     return [tuple(c[i] for c in columns) for i in range(length(table))]

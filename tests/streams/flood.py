@@ -1,9 +1,8 @@
-"""More names than a worker has room for: `python -m tests.streams.flood tenants --keys 1000000`.
+"""High cardinality, beyond a worker's bounds: `python -m tests.streams.flood tenants --keys 1000000`.
 
 A real stream worker in a process of its own, whose memory is measured, stores into chdb behind HTTP in this one. Every
-key comes in each of some windows; then the books must balance, with every key in them. Writes one JSON object to
-stdout; exit
-status 1 if the books do not balance, or more memory was used than docs/reliability.md states (`allowed_mb`).
+key is in each of some windows. Then the ledger must balance, with every key in it. Writes one JSON object to stdout.
+Exit status 1 if the ledger does not balance, or if more memory was used than docs/reliability.md states (`allowed_mb`).
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ T0 = 1_760_000_000_000
 WINDOW_MS = 10_000
 ENERGY_UJ = 700_000_003
 AS_IN_THE_IMAGE = {"MALLOC_ARENA_MAX": "2", "ARROW_DEFAULT_MEMORY_POOL": "system"}
-"""What the Dockerfile sets: else each thread keeps what it freed for itself."""
+"""As the Dockerfile sets it: otherwise each thread keeps its freed memory."""
 REQUESTS = 64
-"""Requests a message."""
+"""Requests per message."""
 
 
 @dataclass
 class Flood:
-    """What is sent: every key in every window, the whole of a window after the other."""
+    """The messages: every key in every window, one window after the other."""
 
     kind: str
     keys: int
@@ -106,7 +105,7 @@ def requests(tenants: list[str], ids: list[str], t_ms: int) -> TokenBatch:
 
 
 class _Log:
-    """A reader of nothing: what is acknowledged is counted."""
+    """A reader without a log that counts acknowledged offsets."""
 
     def __init__(self) -> None:
         self.acknowledged: dict[str, int] = {}
@@ -126,7 +125,7 @@ async def _refused(rejected: RejectedMessage, partition: int) -> None:
 
 
 def work(flood: Flood, dsn: str, settings: Settings) -> dict[str, Any]:
-    """The worker's side: all of the flood, stored and acknowledged. Returns what that took."""
+    """The worker's process: the whole flood, stored and acknowledged. Returns its figures."""
     shift_ms = T0 + (flood.windows + 1) * WINDOW_MS - time.time_ns() // 1_000_000
 
     def clock() -> int:
@@ -181,19 +180,19 @@ def allowed_mb(settings: Settings, keys: int) -> int:
 
 
 def judge(flood: Flood, dsn: str, folder: Path) -> dict[str, Any]:
-    """What the books say of it."""
+    """Audit the ledger."""
     with connect(dsn) as warehouse:
         (energy,) = warehouse.query(
             "SELECT sum(active_uj + idle_uj + unallocated_uj) AS uj, sum(requests) AS requests, "
             "uniqExact(tenant) AS tenants, uniqExact(workload) AS workloads FROM ledger FINAL WHERE final"
         )
     tenants = flood.kind == "tenants"
-    wanted = {
+    expected = {
         "uj": flood.windows * (1 if tenants else flood.keys) * ENERGY_UJ,
         "requests": flood.windows * (flood.keys if tenants else 1),
     }
-    found = energy["tenants" if tenants else "workloads"]
-    return {"balanced": all(energy[k] == v for k, v in wanted.items()) and found >= flood.keys, "keys_found": found}
+    actual = energy["tenants" if tenants else "workloads"]
+    return {"balanced": all(energy[k] == v for k, v in expected.items()) and actual >= flood.keys, "keys_found": actual}
 
 
 def main() -> int:
@@ -204,14 +203,14 @@ def main() -> int:
     parser.add_argument("--name-length", type=int, default=19)
     parser.add_argument("--max-open-rows", type=int, default=Settings.model_fields["max_open_rows"].default)
     parser.add_argument("--dsn", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    flood = Flood(given.kind, given.keys, given.windows, given.name_length)
-    settings = Settings(max_open_rows=given.max_open_rows)
-    if given.dsn:
+    options = parser.parse_args()
+    flood = Flood(options.kind, options.keys, options.windows, options.name_length)
+    settings = Settings(max_open_rows=options.max_open_rows)
+    if options.dsn:
         logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-        print(json.dumps(work(flood, given.dsn, settings)))
+        print(json.dumps(work(flood, options.dsn, settings)))
         return 0
-    from tests.support.clickhouse_http import serve  # Not in the worker: it loads chdb, which is large.
+    from tests.support.clickhouse_http import serve  # Not in the worker: the import loads chdb, which is large.
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "warehouse"
@@ -223,8 +222,8 @@ def main() -> int:
                     [sys.executable, "-m", "tests.streams.flood", *sys.argv[1:], "--dsn", dsn],
                     cwd=ROOT, stdout=subprocess.PIPE, check=True, env={**os.environ, **AS_IN_THE_IMAGE},
                 )  # fmt: skip
-                result = {**vars(given), **json.loads(child.stdout), **judge(flood, dsn, folder)}
-    result["allowed_mb"] = allowed_mb(settings, given.keys)
+                result = {**vars(options), **json.loads(child.stdout), **judge(flood, dsn, folder)}
+    result["allowed_mb"] = allowed_mb(settings, options.keys)
     print(json.dumps(result))
     return 0 if result["balanced"] and result["peak_mb"] <= result["allowed_mb"] else 1
 

@@ -1,6 +1,6 @@
 """A worker whose warehouse's disk is full: `python -m tests.streams.full_disk FOLDER`, where FOLDER is a small disk.
 
-What fills the disk is a file beside the warehouse. It is taken away when the worker has been refused twice.
+A file beside the warehouse fills the disk. It is deleted when the worker has been refused twice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from warehouse.migrate import migrate
 
 
 def fill(path: Path) -> None:
-    """Until there is no byte left."""
+    """Write until there is no byte left."""
     with path.open("wb", buffering=0) as file:
         for size in (1 << 20, 1 << 12, 1):
             try:

@@ -1,8 +1,8 @@
-"""ClickHouse away under load, as long as one likes: `python -m tests.streams.outage SECONDS`, or `away(...)` in a test.
+"""ClickHouse away under load, for any time: `python -m tests.streams.outage SECONDS`, or `away(...)` in a test.
 
-A real Faust worker on librdkafka's in-process broker writes over HTTP; the endpoint is taken away (connections are
-refused) while a simulated fleet goes on sending, and comes back. What was bounded, what waited and how fast the worker
-caught up is in the report; that nothing was lost is asserted by whoever calls.
+A real Faust worker on librdkafka's in-process broker writes over HTTP. The endpoint is taken away (connections are
+refused) while a simulated fleet continues to send, and returns. The report has the bounds, the waits and the rate of
+catching up. The caller asserts that nothing was lost.
 """
 
 from __future__ import annotations
@@ -33,27 +33,28 @@ from warehouse.reader import operator_reader
 
 START_MS = 1_758_000_000_000
 DURING_MS, AROUND_MS = 360_000, 60_000
-"""Event time that passes while the warehouse is away, and before and after it together: more than `MAX_OPEN_ROWS` hold,
-and less than the in-process broker does."""
+"""Event time that passes while the warehouse is away, and before and after it together: more than `MAX_OPEN_ROWS`
+hold, and less than the in-process broker does.
+"""
 MAX_OPEN_ROWS = 10_000
 
-Told = Callable[[str], None]
+Announcer = Callable[[str], None]
 
 
 @dataclass
 class Report:
-    """What an outage did."""
+    """Figures of an outage."""
 
     away_s: float = 0.0
-    """As long as the endpoint was away."""
+    """Duration of the endpoint's absence."""
     refused_s: float = 0.0
-    """As long as the worker says that it was: until its next try."""
+    """Duration of the outage as the worker reports it: until its next try."""
     most_rows: int = 0
-    """The most rows that were in memory."""
+    """Largest number of rows in memory."""
     paused_s: float = 0.0
-    """How long reading waited."""
+    """Time for which reading waited."""
     retries: float = 0.0
-    """Tries refused because nobody answered."""
+    """Tries refused by an absent endpoint."""
     caught_up_s: float = 0.0
     caught_up_rows: int = 0
 
@@ -63,7 +64,7 @@ class Report:
 
 
 class Endpoint:
-    """ClickHouse's HTTP interface over a chdb folder, on one port, there or not there."""
+    """ClickHouse's HTTP interface over a chdb folder, on one port, present or absent."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._stack, self._port = folder, contextlib.ExitStack(), 0
@@ -77,24 +78,24 @@ class Endpoint:
         self._port = urlsplit(self.address).port or 0
 
     def stop(self) -> None:
-        """Connections that stand are cut, new ones are refused."""
+        """Cut open connections, and refuse new ones."""
         self._faults.away = True
         self._stack.close()
 
 
 @contextmanager
 def endpoint(folder: Path) -> Iterator[Endpoint]:
-    found = Endpoint(folder)
+    server = Endpoint(folder)
     try:
-        yield found
+        yield server
     finally:
-        found.stop()
+        server.stop()
 
 
-async def away(server: Endpoint, settings: Settings, seconds: float, told: Told = lambda _: None) -> Report:
-    """Take the warehouse away for so long under load; returns when all that was sent is final and stored.
+async def away(server: Endpoint, settings: Settings, seconds: float, announce: Announcer = lambda _: None) -> Report:
+    """Take the warehouse away for this long under load; return when all events are final and stored.
 
-    Raises AssertionError where the ledger or the audit differs from what was sent.
+    Raises AssertionError where the ledger or the audit differs from the sent events.
     """
     report, totals = Report(), FleetTotals()
     settings = settings.model_copy(
@@ -102,14 +103,14 @@ async def away(server: Endpoint, settings: Settings, seconds: float, told: Told 
     )
     closing_ms = settings.lateness_ms + settings.skew_ms + 2 * settings.window_ms
     events = SimulatedFleet(3).events(START_MS, DURING_MS + AROUND_MS, totals=totals, closing_ms=closing_ms)
-    async with running_pipeline(settings, told) as running:
+    async with running_pipeline(settings, announce) as running:
         with Publisher(kafka_config(running.settings)) as publisher:
             feed = LogFeed(publisher, running.stream_worker, settings.skew_ms, speed=DURING_MS / 1000 / seconds)
             feeding = asyncio.create_task(run_unless_crashed(feed.run(events, lambda _: None), running.crashed))
             watching = asyncio.create_task(_watch(running, report))
             try:
                 await until(running, lambda: _windows(running) > 0, "a window is final before the outage")
-                await _take_away(running, server, seconds, report, told)
+                await _take_away(running, server, seconds, report, announce)
                 await feeding
                 await wait_until_stored(running.warehouse, running.log_id, feed.sent, running.crashed)
                 await until(running, lambda: report.caught_up_rows > 0, "rows were stored after the outage")
@@ -119,16 +120,16 @@ async def away(server: Endpoint, settings: Settings, seconds: float, told: Told 
                 outcome = await asyncio.gather(watching, return_exceptions=True)
             assert isinstance(outcome[0], asyncio.CancelledError), outcome
         assert_ledger_is(running.warehouse, totals)
-        found = audit(operator_reader(running.warehouse))
-        assert found.ok, found
+        audit_report = audit(operator_reader(running.warehouse))
+        assert audit_report.ok, audit_report
     return report
 
 
-async def _take_away(running: Pipeline, server: Endpoint, seconds: float, report: Report, told: Told) -> None:
-    """Stop the warehouse for `seconds`, and until it was asked three times in vain and reading waits at the bound."""
+async def _take_away(running: Pipeline, server: Endpoint, seconds: float, report: Report, announce: Announcer) -> None:
+    """Stop the warehouse for `seconds`, and until three tries were refused and reading waits at the bound."""
     before = _retries()
     await asyncio.to_thread(server.stop)
-    told(f"the warehouse is away for {seconds:g} s")
+    announce(f"the warehouse is away for {seconds:g} s")
     await until(running, lambda: _retries() > before, "the worker notices")
     since_s = time.monotonic()
     await asyncio.sleep(seconds)
@@ -137,7 +138,7 @@ async def _take_away(running: Pipeline, server: Endpoint, seconds: float, report
     report.away_s = time.monotonic() - since_s
     report.retries = _retries() - before
     await asyncio.to_thread(server.start)
-    told(f"it is back; {report.most_rows} rows wait")
+    announce(f"it is back; {report.most_rows} rows wait")
 
 
 async def _watch(running: Pipeline, report: Report) -> None:

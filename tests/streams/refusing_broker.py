@@ -1,4 +1,4 @@
-"""librdkafka's in-process broker, told to refuse requests: what a real one does for moments that no test can choose."""
+"""librdkafka's in-process broker, set to refuse requests, as a real one does at moments that no test can choose."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from dataclasses import dataclass
 from confluent_kafka import cimpl
 
 OFFSET_FETCH = 9
-"""The protocol's number of the request that asks where a group reads on."""
+"""The protocol's number of the request for a group's committed offsets."""
 _PRODUCER = 0
 
 
 @dataclass(frozen=True)
 class RefusingBroker:
-    """Where it is, and what makes it refuse. Errors are the protocol's."""
+    """The broker's address, and functions that make it refuse. Errors are the protocol's."""
 
     bootstrap: str
     refuse: Callable[[int, int, int], None]
     """`refuse(request, error, times)`: the next so many requests of a kind are answered with this error."""
     about: Callable[[str, int], None]
-    """`about(topic, error)`: asked for a topic, it says this; 0: that it has it."""
+    """`about(topic, error)`: requests about this topic get this error; 0: none."""
 
 
 @contextmanager
 def refusing_broker() -> Iterator[RefusingBroker]:
-    """One broker on loopback. Topics are made on first sight.
+    """Run one broker on loopback, which creates topics on demand.
 
-    confluent-kafka has no word for it, the C library that it brings has (rdkafka_mock.h).
+    confluent-kafka has no interface for this; its C library has (rdkafka_mock.h).
     """
     rd = _library()
     conf = rd.rd_kafka_conf_new()
@@ -52,7 +52,7 @@ def refusing_broker() -> Iterator[RefusingBroker]:
 
 
 def _library() -> ctypes.CDLL:
-    found = ctypes.CDLL(cimpl.__file__)  # Its symbols, and those of what it is linked with.
+    library = ctypes.CDLL(cimpl.__file__)  # Its symbols, and those of its dependencies.
     pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
     for name, result, *arguments in (
         ("rd_kafka_conf_new", pointer),
@@ -65,6 +65,6 @@ def _library() -> ctypes.CDLL:
         ("rd_kafka_mock_topic_set_error", None, pointer, text, ctypes.c_int),
         ("rd_kafka_mock_push_request_errors_array", None, pointer, ctypes.c_int16, size, ctypes.POINTER(ctypes.c_int)),
     ):
-        function = getattr(found, name)
+        function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
-    return found
+    return library

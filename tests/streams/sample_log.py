@@ -1,4 +1,4 @@
-"""Intervals and requests for the stream worker's tests, and the ledger that the oracle makes of them."""
+"""Intervals and requests for the stream worker's tests, and the oracle's ledger of them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def request(t_s: float, length_s: float = 3, tenant: str = "acme", name: str = "
 
 @dataclass
 class Sent:
-    """A log, and beside it what was put there: the oracle needs no log."""
+    """A log, and the rows on it: the oracle needs no log."""
 
     log: Log = field(default_factory=Log)
     intervals: list[Interval] = field(default_factory=list)
@@ -81,7 +81,8 @@ def two_windows() -> Sent:
 
 def busy_minutes(seed: int, messages: int = 60) -> Sent:
     """Messages of some minutes, a few seconds apart: two GPUs, three tenants, spans over window boundaries, late ones,
-    duplicates."""
+    duplicates.
+    """
     rng, sent = random.Random(seed), Sent()
     for n in range(messages):
         at = 4 * n - rng.choice((0, 0, 0, 0, 37))

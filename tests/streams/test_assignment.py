@@ -1,4 +1,4 @@
-"""Partitions come and go: what is dropped, what is waited for, and from where the next owner goes on."""
+"""Assignments: the state that is dropped, the writes that are awaited, and the start of the next owner."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_giving_partitions_up_waits_for_the_write_in_flight(warehouse: Warehouse
     assert driven.acked[topics.POWER] == [0, 1, 2, 3, 4]
 
 
-def test_what_is_held_when_partitions_are_given_up_is_dropped_and_not_acknowledged(warehouse: Warehouse) -> None:
+def test_state_is_dropped_without_acknowledgement_when_partitions_are_given_up(warehouse: Warehouse) -> None:
     sent = two_windows()
     driven = Driven(warehouse, sent.log)
 
@@ -56,10 +56,10 @@ def test_what_is_held_when_partitions_are_given_up_is_dropped_and_not_acknowledg
     assert ledger(warehouse) == {}
 
 
-def test_a_message_that_waited_for_room_while_partitions_were_given_up_is_not_fed_to_their_next_owner(
+def test_a_message_that_waited_while_partitions_were_given_up_is_not_passed_to_their_next_owner(
     warehouse: Warehouse,
 ) -> None:
-    """Its offset would look like a hole in the log to the new state, which begins at the committed offset."""
+    """Its offset would be an offset gap for the new state, which begins at the committed offset."""
     sent = Sent()
     for n in range(60):
         sent.power(interval(n, 1))
@@ -83,8 +83,8 @@ def test_a_message_that_waited_for_room_while_partitions_were_given_up_is_not_fe
     assert ledger(warehouse) == sent.oracle()
 
 
-def test_messages_that_come_while_partitions_are_taken_over_wait_for_them(warehouse: Warehouse) -> None:
-    """Faust resumes the flow beside the callback that takes over: a message dropped here would be a hole."""
+def test_messages_during_a_takeover_wait_for_it(warehouse: Warehouse) -> None:
+    """Faust resumes the flow beside the callback that takes over: a message dropped here would be an offset gap."""
     sent = two_windows()
     driven = Driven(warehouse, sent.log)
 
@@ -119,15 +119,15 @@ def test_each_owner_of_a_partition_takes_a_greater_epoch(warehouse: Warehouse) -
     assert asyncio.run(run()) == [1, 2, 3]
 
 
-def test_a_claim_that_returns_when_its_assignment_is_past_says_nothing_about_the_one_of_now(
+def test_a_claim_of_a_past_assignment_does_not_affect_the_current_one(
     warehouse: Warehouse,
 ) -> None:
     sent = two_windows()
     driven = Driven(warehouse, sent.log)
     claim, claimed, returns = driven.sink.claim, threading.Event(), threading.Event()
 
-    def slow(*asked: Any) -> int:
-        epoch = claim(*asked)
+    def slow(*args: Any) -> int:
+        epoch = claim(*args)
         claimed.set()
         assert returns.wait(HANG_S)
         return epoch
@@ -149,7 +149,7 @@ def test_a_claim_that_returns_when_its_assignment_is_past_says_nothing_about_the
     assert ledger(warehouse) == sent.oracle()
 
 
-def test_what_a_worker_that_lost_its_partition_still_writes_is_refused(warehouse: Warehouse) -> None:
+def test_writes_of_a_worker_that_lost_its_partition_are_refused(warehouse: Warehouse) -> None:
     """A zombie read only half of a window's messages and stores it after its successor has stored all of it."""
     sent = two_windows()
     sent.complete_to(30)
@@ -162,7 +162,7 @@ def test_what_a_worker_that_lost_its_partition_still_writes_is_refused(warehouse
         await heir.stream_worker.assign([0])
         await heir.read()
         await heir.stream_worker.store_once()
-        zombie.clock.now_ms += 10_000_000  # Both of its topics fall silent: it closes what it has.
+        zombie.clock.now_ms += 10_000_000  # Both of its topics are silent: it closes its windows.
         await zombie.stream_worker.store_once()
 
     asyncio.run(run())
@@ -174,7 +174,7 @@ def test_what_a_worker_that_lost_its_partition_still_writes_is_refused(warehouse
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_worker_that_dies_anywhere_and_comes_back_makes_the_same_ledger(warehouse: Warehouse, seed: int) -> None:
+def test_a_worker_that_dies_anywhere_and_returns_makes_the_same_ledger(warehouse: Warehouse, seed: int) -> None:
     """Late facts, duplicates, spans over windows; killed between any two writes, read again from the commit."""
     rng, sent = random.Random(100 + seed), busy_minutes(seed)
     lives = [_Life(warehouse, sent) for _ in range(4)]
@@ -192,7 +192,7 @@ def test_a_worker_that_dies_anywhere_and_comes_back_makes_the_same_ledger(wareho
 
 
 class _Life:
-    """One worker from its assignment to its end: after so many writes, or when all is stored."""
+    """One worker from its assignment to its end: after a number of writes, or when all is stored."""
 
     def __init__(self, warehouse: Warehouse, sent: Sent) -> None:
         self.driven = Driven(warehouse, sent.log)
@@ -202,11 +202,11 @@ class _Life:
         sink.refresh_days = self._counted(sink.refresh_days)  # type: ignore[method-assign]
 
     def _counted(self, write: Callable[..., None]) -> Callable[..., None]:
-        def counted(*what: object) -> None:
+        def counted(*args: object) -> None:
             self._left -= 1
             if self._left < 0:
                 raise RuntimeError("killed")
-            write(*what)
+            write(*args)
 
         return counted
 

@@ -1,5 +1,4 @@
-"""A broker that just started answers that the group has no coordinator, or that there are no such topics. Whoever asks
-asks again."""
+"""A broker that has just started reports no coordinator for the group, or unknown topics. Clients retry."""
 
 from __future__ import annotations
 
@@ -41,7 +40,7 @@ class Place:
     broker: RefusingBroker
 
     def send_usage(self) -> None:
-        """One row."""
+        """Send one row."""
         row = UsageRow(
             meter="tool_calls",
             unit="call",
@@ -71,14 +70,14 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 @pytest.mark.parametrize("error", PASSING)
-def test_usage_is_read_once_the_coordinator_is_there(place: Place, warehouse: Warehouse, error: int) -> None:
+def test_usage_is_read_once_the_coordinator_is_known(place: Place, warehouse: Warehouse, error: int) -> None:
     place.send_usage()
     place.broker.refuse(OFFSET_FETCH, error, 3)
     assert asyncio.run(_stored(place, warehouse)) == 1
 
 
 async def _stored(place: Place, warehouse: Warehouse) -> int:
-    """Rows of usage when there are some; the job's own end, or the limit, raises."""
+    """The stored rows of usage, once there are some. The job's own end, or the limit, raises."""
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     job = UsageJob(place.settings, place.kafka, Sink(warehouse), "log", ended.set_exception, lambda: T0_MS)
     job.start()
@@ -93,54 +92,55 @@ async def _stored(place: Place, warehouse: Warehouse) -> int:
         await job.stop()
 
 
-def test_usage_on_partitions_that_came_later_is_read_from_their_start(place: Place, warehouse: Warehouse) -> None:
-    """No group has an offset on those."""
+def test_usage_on_added_partitions_is_read_from_their_start(place: Place, warehouse: Warehouse) -> None:
+    """The group has no offset on those."""
     place.settings = place.settings.model_copy(update={"kafka_group": "another"})
     place.send_usage()
     assert asyncio.run(_stored(place, warehouse)) == 1
 
 
 @pytest.mark.parametrize("error", PASSING)
-def test_a_worker_learns_where_to_begin(place: Place, error: int) -> None:
+def test_a_worker_learns_its_start_offsets(place: Place, error: int) -> None:
     place.broker.refuse(OFFSET_FETCH, error, 3)
     begin = event_log.committed(place.kafka, place.settings.kafka_group, [0, 1])
     assert begin == {(topic, p): 0 for topic in topics.JOINED for p in (0, 1)}
 
 
 @pytest.mark.parametrize("transport", ["lean", "stock"])
-def test_a_worker_that_was_told_of_no_topics_holds_them_once_they_are_known(
+def test_a_worker_without_topics_holds_them_once_they_are_known(
     place: Place, warehouse: Warehouse, transport: Any
 ) -> None:
-    """aiokafka shares out what it knows of, and would not ask again for minutes. The broker that is played here lets a
-    member join anew when its session is over."""
+    """aiokafka assigns only topics that it knows, and would not ask again for minutes. The simulated broker lets a
+    member rejoin when its session has expired.
+    """
     place.settings = place.settings.model_copy(update={"transport": transport, "session_timeout_ms": 1_000})
     count = event_log.partition_count(topics.JOINED, place.kafka, place.broker.bootstrap)
     assert asyncio.run(_held(place, warehouse)) == [0, count]
 
 
 async def _held(place: Place, warehouse: Warehouse) -> list[int]:
-    """How many partitions a worker is given first, and after the broker knows its topics."""
-    given = asyncio.Queue[int]()
+    """Numbers of partitions that a worker gets, first and after the broker knows its topics."""
+    counts = asyncio.Queue[int]()
     policy = load_policy(warehouse, place.settings)
     worker = FaustWorker(place.settings, place.kafka, Sink(warehouse), policy, "log", place.settings.data)
     for topic in topics.JOINED:
         place.broker.about(topic, KafkaError.UNKNOWN_TOPIC_OR_PART)
     worker.app.on_partitions_assigned.connect(
-        lambda _, assigned, **__: given.put(len({tp.partition for tp in assigned})), weak=False
+        lambda _, assigned, **__: counts.put(len({tp.partition for tp in assigned})), weak=False
     )
     await worker.start()
     try:
         async with asyncio.timeout(HANG_S):
-            at_first = await given.get()
+            at_first = await counts.get()
             for topic in topics.JOINED:
                 place.broker.about(topic, 0)
-            return [at_first, await given.get()]
+            return [at_first, await counts.get()]
     finally:
         await worker.stop()
 
 
-def test_the_doctor_tells_lag_and_not_that_the_broker_just_started(place: Place) -> None:
+def test_the_doctor_shows_lag_on_a_broker_that_has_just_started(place: Place) -> None:
     place.broker.refuse(OFFSET_FETCH, KafkaError.NOT_COORDINATOR, 3)
-    (found,) = health_checks._usage(place.settings, place.kafka)
-    assert found.state == "ok"
-    assert found.says.startswith("0 messages are not stored yet")
+    (line,) = health_checks._usage(place.settings, place.kafka)
+    assert line.state == "ok"
+    assert line.says.startswith("0 messages are not stored yet")

@@ -1,4 +1,4 @@
-"""The Faust worker on librdkafka's in-process broker: a simulated fleet's minute among what nobody can read."""
+"""The Faust worker on librdkafka's in-process broker: a simulated fleet's minute among unreadable messages."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _settings(data: Path, transport: Any) -> Settings:
 
 
 def poison() -> dict[str, tuple[str, codec.Headers, bytes | None]]:
-    """(topic, headers, value) of messages that must not count, by what is wrong with them."""
+    """(topic, headers, value) of messages that must not count, by their error."""
 
     def headers(type_: str = topics.POWER, id_: str = "1.0", content_type: str = codec.PACKED) -> codec.Headers:
         return codec.envelope(
@@ -90,7 +90,7 @@ def _usage() -> Event:
 
 @dataclass
 class Outcome:
-    """What the line did."""
+    """Results of the pipeline."""
 
     totals: FleetTotals
     audit: Audit
@@ -105,7 +105,7 @@ class Outcome:
 
 @pytest.fixture(scope="module", params=["lean", "stock"])
 def outcome(chdb_dsn: str, data_dir: Path, request: pytest.FixtureRequest) -> Iterator[Outcome]:
-    """One run, looked at by every test here. The ledger stays in the database `wattlog` until they are done."""
+    """One run, shared by every test here. The ledger stays in the database `wattlog` until they are done."""
     with connect(chdb_dsn, database="default", readers=1) as warehouse:
         warehouse.command("DROP DATABASE IF EXISTS wattlog")
         yield asyncio.run(_run(_settings(data_dir, request.param)))
@@ -166,18 +166,18 @@ def _reaches(offsets: dict[Place, int], goal: dict[Place, int]) -> bool:
     return all(offsets[place] >= offset for place, offset in goal.items())
 
 
-def test_the_ledger_equals_what_the_fleet_sent(outcome: Outcome, chdb_dsn: str) -> None:
+def test_the_ledger_equals_the_fleets_totals(outcome: Outcome, chdb_dsn: str) -> None:
     with connect(chdb_dsn, readers=1) as warehouse:
         assert_ledger_is(warehouse, outcome.totals)
 
 
-def test_the_books_balance_and_nothing_is_missing(outcome: Outcome) -> None:
+def test_the_ledger_balances_and_misses_nothing(outcome: Outcome) -> None:
     assert outcome.audit.ok
     assert outcome.audit.windows > 0
     assert outcome.audit.measured_uj == sum(outcome.totals.energy_uj.values())
 
 
-def test_only_what_is_final_and_stored_is_committed(outcome: Outcome) -> None:
+def test_only_final_and_stored_windows_are_committed(outcome: Outcome) -> None:
     """Halfway, some windows were final and some open: no offset beyond a message of an open window was committed."""
     ahead = {place: at for place, at in outcome.committed_halfway.items() if at > 0}
     assert ahead
@@ -192,7 +192,7 @@ def test_only_what_is_final_and_stored_is_committed(outcome: Outcome) -> None:
 
 
 def _last_ms(message: Message) -> int | None:
-    """The last instant that a message's rows touch; None where it has none, or cannot be read."""
+    """The last instant of a message's rows; None where it has none, or cannot be read."""
     try:
         batch = codec.decode(message.headers(), message.value()).batch
     except BadEvent:
@@ -204,25 +204,25 @@ def _last_ms(message: Message) -> int | None:
     return int(batch.t_end_ms.max()) - 1 if isinstance(batch, TokenBatch) else None
 
 
-def test_in_the_end_everything_is_committed(outcome: Outcome) -> None:
+def test_everything_is_committed_at_the_end(outcome: Outcome) -> None:
     assert outcome.committed == {
         place: messages[-1].offset() + 1 if messages else 0 for place, messages in outcome.log.items()
     }
 
 
-def test_what_cannot_be_read_is_on_the_dead_letter_topic_whole_and_with_its_reason(outcome: Outcome) -> None:
+def test_an_unreadable_message_is_a_dead_letter_whole_and_with_its_reason(outcome: Outcome) -> None:
     sent = poison()
     assert outcome.rejected == len(sent) == len(outcome.letters)
     by_body = {(letter.value(), _headers(letter).get("original_ce_id")): letter for letter in outcome.letters}
-    for what, (topic, headers, value) in sent.items():
+    for kind, (topic, headers, value) in sent.items():
         letter = _headers(by_body[value, dict(headers).get("ce_id")])
-        assert letter["wattlog_field"] and letter["wattlog_reason"], what
-        assert letter["ce_subject"].startswith(topic.encode() + b"/"), what
-        assert {f"original_{k}": v for k, v in headers}.items() <= letter.items(), what
+        assert letter["wattlog_field"] and letter["wattlog_reason"], kind
+        assert letter["ce_subject"].startswith(topic.encode() + b"/"), kind
+        assert {f"original_{k}": v for k, v in headers}.items() <= letter.items(), kind
 
 
 @pytest.mark.parametrize(
-    ("what", "field", "reason"),
+    ("kind", "field", "reason"),
     [
         ("value", "value", "the body does not fit its type"),
         ("ce_type", "ce_type", "this version reads wattlog.power.v1"),
@@ -234,10 +234,10 @@ def test_what_cannot_be_read_is_on_the_dead_letter_topic_whole_and_with_its_reas
         ("other topic", "ce_type", "does not belong on wattlog.power.v1"),
     ],
 )
-def test_a_dead_letters_reason_names_the_field_and_the_mend(
-    outcome: Outcome, what: str, field: str, reason: str
+def test_the_reason_of_a_dead_letter_names_the_field_and_the_fix(
+    outcome: Outcome, kind: str, field: str, reason: str
 ) -> None:
-    _, headers, value = poison()[what]
+    _, headers, value = poison()[kind]
     letter = next(
         _headers(m)
         for m in outcome.letters

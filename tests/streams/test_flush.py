@@ -1,4 +1,4 @@
-"""The crash rule at the shell: facts, ledger, hours, mark, and only then the offsets."""
+"""The order of a flush: facts, ledger, hours, checkpoint, and only then the offsets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def short_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "RETRY_FIRST_S", 0.002)
 
 
-def test_facts_ledger_hours_and_mark_are_stored_before_offsets_are_acknowledged(warehouse: Warehouse) -> None:
+def test_facts_ledger_hours_and_checkpoint_are_stored_before_offsets_are_acknowledged(warehouse: Warehouse) -> None:
     sent = two_windows()
     driven = Driven(warehouse, sent.log)
 
@@ -43,8 +43,8 @@ def test_facts_ledger_hours_and_mark_are_stored_before_offsets_are_acknowledged(
     assert days(warehouse) == by_day(sent.oracle())
 
 
-def test_acknowledgements_come_in_offset_order_and_without_holes(warehouse: Warehouse) -> None:
-    """The message of the later window came first: it holds those after it back until its own window is stored."""
+def test_acknowledgements_are_in_offset_order_without_gaps(warehouse: Warehouse) -> None:
+    """The message of the later window is first: it holds back later ones until its own window is stored."""
     sent = Sent()
     sent.power(interval(12))
     sent.power(interval(2))
@@ -64,7 +64,7 @@ def test_acknowledgements_come_in_offset_order_and_without_holes(warehouse: Ware
     assert driven.acked[topics.TOKENS] == [0, 1, 2]
 
 
-def test_nothing_of_an_open_window_is_acknowledged(warehouse: Warehouse) -> None:
+def test_no_message_of_an_open_window_is_acknowledged(warehouse: Warehouse) -> None:
     sent = Sent()
     sent.power(interval(2))
     sent.tokens(request(2))
@@ -83,7 +83,7 @@ def test_nothing_of_an_open_window_is_acknowledged(warehouse: Warehouse) -> None
 
 
 @pytest.mark.parametrize("table", [*FACTS, "ledger", "marks"])
-def test_a_write_that_fails_is_repeated_with_the_same_rows(warehouse: Warehouse, table: str) -> None:
+def test_a_failed_write_is_repeated_with_the_same_rows(warehouse: Warehouse, table: str) -> None:
     sent = two_windows()
     driven = Driven(warehouse, sent.log)
 
@@ -95,13 +95,13 @@ def test_a_write_that_fails_is_repeated_with_the_same_rows(warehouse: Warehouse,
 
     asyncio.run(run())
     refused = [plain(rows) for name, rows in driven.sink.refused]
-    kept = next(plain(e[2]) for e in reversed(driven.journal) if e[:2] == ("write", table))
-    assert refused == [kept] * 3
+    repeated = next(plain(e[2]) for e in reversed(driven.journal) if e[:2] == ("write", table))
+    assert refused == [repeated] * 3
     assert ledger(warehouse) == sent.oracle()
     assert driven.acked[topics.POWER] == [0, 1, 2, 3, 4]
 
 
-def test_books_that_do_not_balance_end_the_worker_instead_of_being_tried_again(
+def test_a_ledger_that_does_not_balance_ends_the_worker_without_a_retry(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = two_windows()
@@ -124,7 +124,7 @@ def test_books_that_do_not_balance_end_the_worker_instead_of_being_tried_again(
         asyncio.run(run())
 
 
-def test_reading_waits_at_the_bound_while_the_store_fails_and_goes_on_afterwards(warehouse: Warehouse) -> None:
+def test_reading_waits_at_the_bound_while_the_store_fails_and_continues_afterwards(warehouse: Warehouse) -> None:
     sent = Sent()
     for n in range(120):  # 64 rows and more a window, 4 windows a message: far over the bound of 10,000
         sent.power(interval(40 * n, 40))
@@ -133,14 +133,14 @@ def test_reading_waits_at_the_bound_while_the_store_fails_and_goes_on_afterwards
     bounded = settings(max_open_rows=10_000)
     driven = Driven(warehouse, sent.log, settings=bounded)
     driven.clock.now_ms += 10**8
-    taken = 0
+    count = 0
 
     async def feed() -> None:
-        nonlocal taken
+        nonlocal count
         for pair in zip(*sent.log.messages.values(), strict=True):
             for message in pair:
                 await driven.put(message)
-                taken += 1
+                count += 1
 
     async def run() -> None:
         await driven.stream_worker.assign([0])
@@ -150,13 +150,13 @@ def test_reading_waits_at_the_bound_while_the_store_fails_and_goes_on_afterwards
             for c in (driven.stream_worker.ingest_forever(), driven.stream_worker.store_forever())
         ]
         feeding = asyncio.create_task(feed())
-        await until(lambda: bool(driven.sink.refused) and taken > 50)
+        await until(lambda: bool(driven.sink.refused) and count > 50)
         before = -1
-        while before != taken:  # Until nothing more is taken.
-            before = taken
+        while before != count:  # Until no more messages are accepted.
+            before = count
             await asyncio.sleep(0.1)
         assert not feeding.done()
-        assert taken <= driven.stream_worker.messages + 4 * bounded.batch_messages + 1
+        assert count <= driven.stream_worker.messages + 4 * bounded.batch_messages + 1
         assert driven.acked == {t: [] for t in topics.JOINED}
         driven.sink.fail.clear()
         await until(lambda: driven.acked[topics.POWER][-1:] == [120])
@@ -169,8 +169,8 @@ def test_reading_waits_at_the_bound_while_the_store_fails_and_goes_on_afterwards
     assert ledger(warehouse) == sent.oracle()
 
 
-def test_an_outage_of_the_warehouse_does_not_make_what_waited_through_it_late(warehouse: Warehouse) -> None:
-    """Reading may have waited, so neither topic was silent: the windows stay open for what comes next."""
+def test_an_outage_of_the_warehouse_makes_no_waiting_message_late(warehouse: Warehouse) -> None:
+    """Reading may have waited, so neither topic was silent: the windows stay open for later messages."""
     sent = two_windows()
     driven = Driven(warehouse, sent.log, settings=settings(idle_timeout_ms=30_000))
     failing = driven.sink.write
@@ -200,14 +200,14 @@ def test_an_outage_of_the_warehouse_does_not_make_what_waited_through_it_late(wa
     assert warehouse.query("SELECT max(revision) AS r FROM ledger FINAL") == [{"r": 0}]
 
 
-def test_a_worker_is_stalled_while_messages_wait_and_neither_reading_nor_storing_moves(warehouse: Warehouse) -> None:
+def test_a_worker_is_stalled_while_messages_wait_without_reading_or_storing(warehouse: Warehouse) -> None:
     sent = two_windows()
     driven = Driven(warehouse, sent.log)
 
     async def run() -> None:
         await driven.stream_worker.assign([0])
         driven.clock.now_ms += 10**9
-        assert driven.stream_worker.stalled_ms() == 0  # Nothing to read.
+        assert driven.stream_worker.stalled_ms() == 0  # No message to read.
         await driven.read()
         await driven.put(sent.log.messages[topics.POWER][-1])
         driven.clock.now_ms += 7_000

@@ -1,4 +1,4 @@
-"""Disk full, for real: a warehouse on a disk of 48 MB that a file has filled."""
+"""A full disk, for real: a warehouse on a disk of 48 MB that a file has filled."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_waited_for_and_loses_nothing(small_disk: Path) -> None:
+def test_a_worker_waits_for_a_full_disk_and_loses_nothing(small_disk: Path) -> None:
     """In a process of its own, because one process may open one embedded warehouse."""
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "tests.streams.full_disk", str(small_disk)], cwd=ROOT,
         capture_output=True, text=True, timeout=HANG_S, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["refused"] >= 2
-    assert said["acked_while_full"] == []
-    assert said["acked"] > 0
-    assert said["exact"]
-    assert "disk_full" in done.stderr
-    assert "Free space on the server's disk" in done.stderr
+    assert process.returncode == 0, process.stderr[-3000:]
+    result = json.loads(process.stdout.splitlines()[-1])
+    assert result["refused"] >= 2
+    assert result["acked_while_full"] == []
+    assert result["acked"] > 0
+    assert result["exact"]
+    assert "disk_full" in process.stderr
+    assert "Free space on the server's disk" in process.stderr

@@ -1,4 +1,4 @@
-"""What is delivered waits until it is taken in: not too much of it, and only for the owner that it was delivered to."""
+"""The inbox: delivered messages wait until they are processed, in bounded number, and only for their owner."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def offsets(inbox: Inbox) -> list[int]:
     return [m.offset for b in inbox.take_all() for m in b.messages]
 
 
-def test_a_full_step_is_told_at_once_and_what_is_less_after_a_while() -> None:
+def test_a_full_step_is_ready_at_once_and_a_partial_one_after_a_while() -> None:
     async def test(inbox: Inbox) -> None:
         await inbox.put(batch(0))
         await inbox.wait_for_step(SOON_MS)
@@ -49,21 +49,21 @@ def test_a_full_step_is_told_at_once_and_what_is_less_after_a_while() -> None:
     with_inbox(test)
 
 
-def test_what_there_is_no_room_for_waits_until_the_rest_is_taken() -> None:
+def test_messages_beyond_the_room_wait_until_earlier_ones_are_processed() -> None:
     async def test(inbox: Inbox) -> None:
-        most = STEP * INBOX_STEPS
-        for offset in range(most):
+        limit = STEP * INBOX_STEPS
+        for offset in range(limit):
             await inbox.put(batch(offset))
-        one_more = asyncio.create_task(inbox.put(batch(most)))
+        one_more = asyncio.create_task(inbox.put(batch(limit)))
         assert await waits(one_more)
-        assert offsets(inbox) == list(range(most))
+        assert offsets(inbox) == list(range(limit))
         await one_more
-        assert offsets(inbox) == [most]
+        assert offsets(inbox) == [limit]
 
     with_inbox(test)
 
 
-def test_room_is_payload_too() -> None:
+def test_room_includes_payload() -> None:
     async def test(inbox: Inbox) -> None:
         await inbox.put(batch(0, INBOX_BYTES))
         one_more = asyncio.create_task(inbox.put(batch(1)))
@@ -74,7 +74,7 @@ def test_room_is_payload_too() -> None:
     with_inbox(test)
 
 
-def test_what_comes_before_partitions_are_held_waits_for_them() -> None:
+def test_messages_before_an_assignment_wait_for_it() -> None:
     async def test(inbox: Inbox) -> None:
         early = asyncio.create_task(inbox.put(batch(0)))
         assert await waits(early)
@@ -85,7 +85,7 @@ def test_what_comes_before_partitions_are_held_waits_for_them() -> None:
     with_inbox(test, opened=False)
 
 
-def test_what_waits_in_it_or_to_come_in_is_dropped_with_its_partitions() -> None:
+def test_waiting_messages_are_dropped_with_their_partitions() -> None:
     async def test(inbox: Inbox) -> None:
         puts = [asyncio.create_task(inbox.put(batch(offset))) for offset in range(STEP * INBOX_STEPS + 3)]
         assert await waits(puts[-1])

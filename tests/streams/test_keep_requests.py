@@ -1,4 +1,4 @@
-"""Workers that store no single requests: the same ledger, and books that balance and say so."""
+"""Workers that store no single requests: the same ledger, balanced, and the audit says so."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from warehouse.reader import operator_reader
 START_MS = 1_758_000_000_000
 
 
-def test_the_whole_line_stores_ledger_and_facts_and_no_single_request(chdb_dsn: str, data_dir: Path) -> None:
+def test_the_pipeline_stores_ledger_and_facts_and_no_single_request(chdb_dsn: str, data_dir: Path) -> None:
     place = Settings(
         data=data_dir, kafka_bootstrap="embedded", lateness_ms=2_000, skew_ms=1_000, log_level="ERROR", requests="none"
     )
@@ -38,12 +38,12 @@ def test_the_whole_line_stores_ledger_and_facts_and_no_single_request(chdb_dsn: 
             with connect(chdb_dsn, readers=1) as warehouse:
                 assert_ledger_is(warehouse, totals)
                 rows = {t: count(warehouse, t) for t in ("gpu_energy", "token_usage", "request_energy")}
-                found = audit(operator_reader(warehouse), requests="none")
+                report = audit(operator_reader(warehouse), requests="none")
         finally:
             admin.command("DROP DATABASE IF EXISTS wattlog")
     assert rows["gpu_energy"] and rows["token_usage"]
     assert rows["request_energy"] == 0
-    assert (found.ok, found.request_windows, found.request_windows_partly) == (True, 0, 0)
+    assert (report.ok, report.request_windows, report.request_windows_partly) == (True, 0, 0)
 
 
 def count(warehouse: Warehouse, table: str) -> int:
@@ -51,7 +51,7 @@ def count(warehouse: Warehouse, table: str) -> int:
 
 
 def joules(warehouse: Warehouse) -> dict[str, int]:
-    """What each single request of the first window bears, in microjoules."""
+    """The energy of each single request of the first window, in microjoules."""
     rows = warehouse.query(
         "SELECT request_id, active_uj + idle_uj AS uj FROM request_energy FINAL "
         "WHERE window_start = (SELECT min(window_start) FROM ledger FINAL)"
@@ -60,7 +60,7 @@ def joules(warehouse: Warehouse) -> dict[str, int]:
 
 
 def run(warehouse: Warehouse, sent: Sent, requests: Literal["all", "none"], *steps: Callable[[], Any]) -> None:
-    """A worker with this setting reads the log from where the one before was, and stores after each step."""
+    """A worker with this setting continues the log, and stores after each step."""
     driven = Driven(warehouse, sent.log, settings=settings(requests=requests))
 
     async def all_steps() -> None:
@@ -73,7 +73,7 @@ def run(warehouse: Warehouse, sent: Sent, requests: Literal["all", "none"], *ste
     asyncio.run(all_steps())
 
 
-def test_requests_that_were_kept_stay_right_when_late_ones_are_not(warehouse: Warehouse) -> None:
+def test_stored_requests_stay_right_when_late_ones_are_not_stored(warehouse: Warehouse) -> None:
     sent = two_windows()
     run(warehouse, sent, "all")
     before = joules(warehouse)
@@ -84,21 +84,21 @@ def test_requests_that_were_kept_stay_right_when_late_ones_are_not(warehouse: Wa
     after = joules(warehouse)
     # Three alike bear what two did.
     assert {name: round(uj / before[name], 5) for name, uj in after.items()} == {"r0": 0.66667, "r1": 0.66667}
-    found = audit(operator_reader(warehouse), requests="none")
-    assert (found.ok, found.request_windows, found.request_windows_partly) == (True, 1, 1)
-    assert not audit(operator_reader(warehouse)).balanced  # What workers that keep all should have stored is not there.
+    report = audit(operator_reader(warehouse), requests="none")
+    assert (report.ok, report.request_windows, report.request_windows_partly) == (True, 1, 1)
+    assert not audit(operator_reader(warehouse)).balanced  # The rows of workers that store all requests are missing.
 
 
-def test_late_energy_reaches_requests_of_before_though_none_are_kept_now(warehouse: Warehouse) -> None:
+def test_late_energy_reaches_earlier_requests_though_none_are_stored_now(warehouse: Warehouse) -> None:
     sent = two_windows()
     run(warehouse, sent, "all")
     run(warehouse, sent, "none", lambda: sent.power(interval(2, gpu="late-gpu")))
     assert ledger(warehouse) == sent.oracle()
-    found = audit(operator_reader(warehouse))
-    assert (found.ok, found.request_windows, found.request_windows_partly) == (True, 2, 0)
+    report = audit(operator_reader(warehouse))
+    assert (report.ok, report.request_windows, report.request_windows_partly) == (True, 2, 0)
 
 
-def test_late_requests_of_windows_that_kept_none_are_a_part_and_no_residual(warehouse: Warehouse) -> None:
+def test_late_requests_of_windows_without_stored_ones_are_a_part_and_no_residual(warehouse: Warehouse) -> None:
     sent = two_windows()
     run(warehouse, sent, "none")
     assert joules(warehouse) == {}
@@ -106,8 +106,8 @@ def test_late_requests_of_windows_that_kept_none_are_a_part_and_no_residual(ware
     assert ledger(warehouse) == sent.oracle()
     charged = sum(active + idle for (start, *_), (active, idle, *_) in sent.oracle().items() if start == first(sent))
     assert abs(joules(warehouse)["late"] - charged / 3) <= 1
-    found = audit(operator_reader(warehouse))
-    assert (found.ok, found.request_windows, found.request_windows_partly) == (True, 0, 1)
+    report = audit(operator_reader(warehouse))
+    assert (report.ok, report.request_windows, report.request_windows_partly) == (True, 0, 1)
 
 
 def first(sent: Sent) -> int:

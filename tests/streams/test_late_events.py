@@ -1,4 +1,4 @@
-"""What comes after its window is final, what cannot be read, and what is shown early."""
+"""Late events, unreadable messages and provisional windows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _one_window_ended(warehouse: Warehouse) -> tuple[Sent, Driven]:
 
 
 def _run(driven: Driven, *steps: object) -> None:
-    """Read what is new on the log and store, after each step."""
+    """Read new messages on the log and store, after each step."""
 
     async def run() -> None:
         await driven.stream_worker.assign([0])
@@ -81,7 +81,7 @@ def test_a_late_duplicate_changes_nothing(warehouse: Warehouse) -> None:
     assert audit(operator_reader(warehouse)).duplicates == 2
 
 
-def test_what_cannot_be_read_is_published_as_a_dead_letter_before_its_offset_is_acknowledged(
+def test_an_unreadable_message_is_published_as_a_dead_letter_before_its_offset_is_acknowledged(
     warehouse: Warehouse,
 ) -> None:
     sent = Sent()
@@ -128,13 +128,13 @@ def test_an_event_from_the_future_is_a_dead_letter_and_does_not_close_windows(wa
     assert ledger(warehouse) == {}
 
 
-def test_a_window_is_shown_provisionally_once_it_ended_and_replaced_when_final(warehouse: Warehouse) -> None:
+def test_an_ended_window_is_provisional_and_replaced_when_final(warehouse: Warehouse) -> None:
     sent, driven = _one_window_ended(warehouse)
     early = sent.oracle()
 
     def more() -> None:
         assert ledger(warehouse, final=0) == early
-        assert hours(warehouse) == {}  # Bills are made of what is final.
+        assert hours(warehouse) == {}  # Bills use final windows.
         sent.power(interval(4))
         sent.tokens(request(2, tenant="second", name="r1"))
         driven.clock.now_ms += 2_000
@@ -149,8 +149,8 @@ def test_a_window_is_shown_provisionally_once_it_ended_and_replaced_when_final(w
     assert ledger(warehouse) == sent.oracle()
 
 
-def test_a_provisional_row_that_the_final_window_does_not_have_goes_away(warehouse: Warehouse) -> None:
-    """First the GPU was idle; then its work arrived: no row of __idle__ may stay behind."""
+def test_a_provisional_row_that_is_not_in_the_final_window_disappears(warehouse: Warehouse) -> None:
+    """First the GPU was idle; then its work arrived: no row of __idle__ may remain."""
     sent = Sent()
     sent.power(interval(1))
     sent.complete_to(15)
@@ -166,10 +166,10 @@ def test_a_provisional_row_that_the_final_window_does_not_have_goes_away(warehou
     assert ledger(warehouse) == sent.oracle()
 
 
-def test_open_windows_wait_while_event_times_run_ahead_of_the_clock_and_are_shown_when_they_do_not(
+def test_open_windows_wait_while_event_times_run_ahead_of_the_clock_and_are_shown_afterwards(
     warehouse: Warehouse,
 ) -> None:
-    """A worker that reads a backlog: what it would show is final soon."""
+    """The worker reads a backlog: its provisional rows would soon be final."""
     sent, driven = _one_window_ended(warehouse)
 
     async def run() -> None:
@@ -184,10 +184,10 @@ def test_open_windows_wait_while_event_times_run_ahead_of_the_clock_and_are_show
     asyncio.run(run())
 
 
-def test_a_worker_with_more_in_hand_than_it_has_room_for_shows_no_open_windows_however_long_ago_it_read(
+def test_a_worker_with_more_messages_than_room_shows_no_open_windows(
     warehouse: Warehouse,
 ) -> None:
-    """Rounds of a store that is slow take longer than the interval: what is soon replaced would slow it further."""
+    """Rounds of a slow store take longer than the interval: provisional rows would slow it further."""
     sent, driven = _one_window_ended(warehouse)
     once, rounds = driven.stream_worker.store_once, 0
 
@@ -198,8 +198,8 @@ def test_a_worker_with_more_in_hand_than_it_has_room_for_shows_no_open_windows_h
 
     async def some_rounds_later() -> None:
         driven.clock.now_ms += 2_000
-        wanted = rounds + 2  # One may have begun before.
-        await until(lambda: rounds >= wanted)
+        target = rounds + 2  # One may have begun before.
+        await until(lambda: rounds >= target)
 
     async def run() -> None:
         await driven.stream_worker.assign([0])

@@ -1,4 +1,4 @@
-"""More names than there is room for: a worker goes on, counts, says what there is most of; the ledger is the oracle's.
+"""High cardinality: a worker continues, counts, names the highest; the ledger is the oracle's.
 
 `python -m tests.streams.flood tenants --keys 1000000` is the same at length, with the memory measured.
 """
@@ -77,7 +77,7 @@ KINDS = ["tenants", pytest.param("workloads", marks=pytest.mark.slow), "one wind
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_too_many_names_close_windows_early_and_the_ledger_is_the_same(
+def test_high_cardinality_closes_windows_early_and_the_ledger_is_the_same(
     warehouse: Warehouse, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     sent = {
@@ -102,7 +102,7 @@ def test_too_many_names_close_windows_early_and_the_ledger_is_the_same(
         feeding = [asyncio.create_task(feed(topic)) for topic in topics.JOINED]
         async with asyncio.timeout(HANG_S):
             while not all(task.done() for task in feeding) or not driven.stream_worker.idle:
-                await driven.stream_worker.store_once()  # The clock stands still: nobody may wait for silence.
+                await driven.stream_worker.store_once()  # The clock stands still: nothing may wait for silence.
                 greatest = max(greatest, REGISTRY.get_sample_value("wattlog_stream_open_rows") or 0)
                 await asyncio.sleep(0.001)
         for _ in range(20):
@@ -112,8 +112,8 @@ def test_too_many_names_close_windows_early_and_the_ledger_is_the_same(
 
     asyncio.run(run())
     assert ledger(warehouse) == Oracle(WINDOW_MS).ledger(sent.intervals, sent.requests)
-    found = audit(operator_reader(warehouse))
-    assert (found.balanced, found.restating) == (True, 0)
+    report = audit(operator_reader(warehouse))
+    assert (report.balanced, report.restating) == (True, 0)
     assert early() > before
     assert f"max_open_rows ({BOUND}) is met" in caplog.text
     assert f"{'workloads' if kind == 'workloads' else 'tenants'} in c" in caplog.text

@@ -1,4 +1,4 @@
-"""Holes in what is delivered: loss ends the worker, messages that were skipped are read again, nothing is nothing."""
+"""Offset gaps in deliveries: a loss ends the worker, skipped messages are read again, empty gaps are passed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _counted(name: str) -> float:
     return REGISTRY.get_sample_value(f"wattlog_stream_{name}_total") or 0.0
 
 
-def test_messages_that_retention_deleted_before_they_were_read_end_the_worker(warehouse: Warehouse) -> None:
+def test_unread_messages_deleted_by_retention_end_the_worker(warehouse: Warehouse) -> None:
     sent = two_windows()
     driven = Driven(warehouse, sent.log)
     driven.reader.earliest[topics.POWER] = 3
@@ -40,8 +40,8 @@ def test_messages_that_retention_deleted_before_they_were_read_end_the_worker(wa
         _assigned(driven, sent.log.messages[topics.POWER])
 
 
-def test_a_log_that_nobody_has_read_must_begin_where_the_group_does(warehouse: Warehouse) -> None:
-    """Else a first message that was deleted or dropped would be missed by nobody."""
+def test_an_unread_log_must_begin_at_the_offset_of_the_group(warehouse: Warehouse) -> None:
+    """Otherwise the loss of a first message would go unnoticed."""
     sent = two_windows()
     driven = Driven(warehouse, sent.log)
     driven.reader.earliest[topics.POWER] = 1
@@ -49,8 +49,8 @@ def test_a_log_that_nobody_has_read_must_begin_where_the_group_does(warehouse: W
         _assigned(driven, sent.log.messages[topics.POWER][1:])
 
 
-def test_offsets_that_never_held_a_message_are_passed_over_and_counted(warehouse: Warehouse) -> None:
-    """A transaction's marker, or what compaction left out."""
+def test_empty_offsets_are_passed_and_counted(warehouse: Warehouse) -> None:
+    """A transaction's marker, or a compacted message."""
     sent = two_windows()
     messages = sent.log.messages[topics.POWER]
     messages[2:] = [m._replace(offset=m.offset + 3) for m in messages[2:]]
@@ -62,8 +62,8 @@ def test_offsets_that_never_held_a_message_are_passed_over_and_counted(warehouse
     assert driven.acked[topics.POWER][-1] == messages[-1].offset
 
 
-def test_messages_that_the_consumer_dropped_are_read_again(warehouse: Warehouse) -> None:
-    """What was under way behind them still comes, and is not taken; then the re-read comes, all of it."""
+def test_messages_dropped_by_the_consumer_are_read_again(warehouse: Warehouse) -> None:
+    """Later messages in flight still arrive and are ignored; then all are read again."""
     sent = Sent()
     for n in range(12):
         sent.power(interval(n, 1))
@@ -77,7 +77,7 @@ def test_messages_that_the_consumer_dropped_are_read_again(warehouse: Warehouse)
     assert driven.acked[topics.POWER] == [m.offset for m in power]
 
 
-def test_a_reread_that_lacks_messages_again_is_tried_again_but_not_for_ever(warehouse: Warehouse) -> None:
+def test_a_reread_with_the_same_gap_is_tried_again_a_bounded_number_of_times(warehouse: Warehouse) -> None:
     sent = two_windows()
     driven = Driven(warehouse, sent.log)
     power = sent.log.messages[topics.POWER]
@@ -86,7 +86,7 @@ def test_a_reread_that_lacks_messages_again_is_tried_again_but_not_for_ever(ware
     assert driven.reader.sought == [(topics.POWER, 1)] * REREADS
 
 
-def test_a_reader_that_vouches_for_its_messages_is_believed(warehouse: Warehouse) -> None:
+def test_messages_of_a_reader_that_guarantees_completeness_are_accepted(warehouse: Warehouse) -> None:
     """It read them in one go from the log: no need to ask the log again for every marker of a transaction."""
     sent = two_windows()
     power = sent.log.messages[topics.POWER]
@@ -108,8 +108,8 @@ def test_a_reader_that_vouches_for_its_messages_is_believed(warehouse: Warehouse
     assert ledger(warehouse) == sent.oracle()
 
 
-def test_a_mark_behind_the_committed_offsets_reads_again_from_the_mark(warehouse: Warehouse) -> None:
-    """As after a restore of the warehouse from a backup: the log still has what the tables lost."""
+def test_a_checkpoint_behind_the_committed_offsets_reads_again_from_the_checkpoint(warehouse: Warehouse) -> None:
+    """As after a restore of the warehouse from a backup: the log still has the lost rows."""
     sent = two_windows()
     power, tokens = (sent.log.messages[t] for t in topics.JOINED)
     first, heir = Driven(warehouse, sent.log), Driven(warehouse, sent.log)

@@ -1,4 +1,4 @@
-"""What is simulated says so everywhere: the worker marks the clusters of simulated sources."""
+"""The worker marks the clusters of simulated sources."""
 
 from __future__ import annotations
 
@@ -52,5 +52,5 @@ def test_a_measured_source_marks_nothing(warehouse: Warehouse) -> None:
         ("plain", None),
     ],
 )
-def test_the_source_says_whether_it_is_simulated(source: str, cluster: str | None) -> None:
+def test_a_source_states_whether_it_is_simulated(source: str, cluster: str | None) -> None:
     assert topics.simulated_cluster(source) == cluster

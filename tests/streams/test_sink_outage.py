@@ -1,4 +1,4 @@
-"""The warehouse away: what is told of it, by a clock in the hand; and for real under load, WATTLOG_OUTAGE_S seconds."""
+"""The warehouse away: its log messages, by a clock of the test; and for real under load, WATTLOG_OUTAGE_S seconds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from warehouse.client import Warehouse, connect
 IDLE_MS = 30_000
 
 
-def test_an_outage_is_told_with_its_length_and_what_waits_and_then_how_it_was_caught_up() -> None:
+def test_an_outage_is_logged_with_its_length_the_waiting_rows_and_the_recovery() -> None:
     outage = SinkOutage(IDLE_MS)
     assert outage.note_lag(T0, 9_000, False) is None  # the usual lag
     outage.note_refused(T0, T0 + 200)
@@ -31,21 +31,21 @@ def test_an_outage_is_told_with_its_length_and_what_waits_and_then_how_it_was_ca
     assert outage.away_s(T0 + 299_000) == 299.0
     assert outage.refused_ms == T0 + 299_000
     assert outage.note_lag(T0 + 299_500, 308_000, True) is None
-    said = outage.note_accepted(T0 + 300_000, 1_000, 70_000)
-    assert said == "the warehouse takes writes again after 300.0 s; 70000 rows wait in memory"
+    message = outage.note_accepted(T0 + 300_000, 1_000, 70_000)
+    assert message == "the warehouse takes writes again after 300.0 s; 70000 rows wait in memory"
     assert outage.away_s(T0 + 300_001) == 0
     assert outage.note_accepted(T0 + 302_000, 59_000, 20_000) is None
     assert outage.catchup_rows_per_s(T0 + 302_000) == 30_000
     assert outage.note_lag(T0 + 302_000, 200_000, False) is None
     assert outage.note_lag(T0 + 303_000, 9_000, True) is None  # all is read, not all is stored
     assert outage.note_accepted(T0 + 304_000, 60_000, 0) is None
-    said = outage.note_lag(T0 + 304_500, 9_000 + SLACK_MS, False)
-    assert said == "caught up with the warehouse's outage in 4.0 s: 120000 rows, 30000 a second"
+    message = outage.note_lag(T0 + 304_500, 9_000 + SLACK_MS, False)
+    assert message == "caught up with the warehouse's outage in 4.0 s: 120000 rows, 30000 a second"
     assert outage.catchup_rows_per_s(T0 + 305_000) == 0
     assert outage.note_lag(T0 + 306_000, 9_000, False) is None
 
 
-def test_a_fleet_that_fell_silent_has_been_caught_up_with_when_nothing_is_left_to_store() -> None:
+def test_a_silent_fleet_has_recovered_when_nothing_is_left_to_store() -> None:
     outage = SinkOutage(IDLE_MS)
     outage.note_lag(T0, 9_000, False)
     outage.note_refused(T0, T0 + 1_000)
@@ -54,13 +54,13 @@ def test_a_fleet_that_fell_silent_has_been_caught_up_with_when_nothing_is_left_t
     assert outage.note_lag(T0 + 10_000 + IDLE_MS, 50_000, True) is not None
 
 
-def test_writes_that_are_taken_say_nothing() -> None:
+def test_accepted_writes_log_nothing() -> None:
     outage = SinkOutage(IDLE_MS)
     assert [outage.note_accepted(T0 + n, 10, 0) for n in range(3)] == [None] * 3
     assert outage.exclude_outage(T0 + 3) == T0 + 3
 
 
-def test_two_outages_soon_after_each_other_count_as_one_to_those_that_judge_silence() -> None:
+def test_two_outages_in_a_row_count_as_one_for_the_idle_timeout() -> None:
     outage = SinkOutage(IDLE_MS)
     outage.note_refused(T0, T0 + 1)
     outage.note_accepted(T0 + 60_000, 1, 0)
@@ -84,7 +84,7 @@ def refusing(clock: FakeClock, error: Exception, times: int) -> tuple[list[int],
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long each wait would have been."""
+    """The length of each wait."""
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -104,7 +104,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         (OSError(5, "Input/output error"), "disk"),
     ],
 )
-def test_what_passes_is_tried_for_as_long_as_it_takes_and_counted_by_reason(
+def test_a_transient_failure_is_retried_without_limit_and_counted_by_reason(
     quick: list[float], error: Exception, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = worker_clock()
@@ -118,7 +118,7 @@ def test_what_passes_is_tried_for_as_long_as_it_takes_and_counted_by_reason(
     assert f"({reason})" in caplog.text
 
 
-def test_what_hardly_passes_by_itself_is_tried_for_a_minute_and_then_ends_the_worker(quick: list[float]) -> None:
+def test_a_lasting_failure_is_retried_for_a_minute_and_then_ends_the_worker(quick: list[float]) -> None:
     clock = worker_clock()
     store = RetryingSink(None, clock, IDLE_MS)  # type: ignore[arg-type]
     error = Unavailable("The warehouse lacks a table", "Run `wattlog migrate`.", reason="no_table", lasting=True)
@@ -128,7 +128,7 @@ def test_what_hardly_passes_by_itself_is_tried_for_a_minute_and_then_ends_the_wo
     assert PATIENCE_MS // 1_000 <= len(tried) <= PATIENCE_MS // 1_000 + 1
 
 
-def test_what_hardly_passes_but_was_mended_goes_on(quick: list[float]) -> None:
+def test_a_lasting_failure_that_is_fixed_in_time_does_not_end_the_worker(quick: list[float]) -> None:
     clock = worker_clock()
     store = RetryingSink(None, clock, IDLE_MS)  # type: ignore[arg-type]
     error = Unavailable("refuses this user", "Check.", reason="no_access", lasting=True)
@@ -136,7 +136,7 @@ def test_what_hardly_passes_but_was_mended_goes_on(quick: list[float]) -> None:
     assert asyncio.run(store.until_accepted(work)) == "done"  # type: ignore[arg-type]
 
 
-def test_a_worker_waits_for_a_table_that_is_not_there_and_goes_on_when_it_is(
+def test_a_worker_waits_for_a_missing_table_and_continues_when_it_is_there(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_module, "RETRY_FIRST_S", 0.002)
@@ -160,19 +160,19 @@ def test_a_worker_waits_for_a_table_that_is_not_there_and_goes_on_when_it_is(
 
 @pytest.fixture
 def server(chdb_dsn: str, chdb_root: Path) -> Iterator[Endpoint]:
-    with connect(chdb_dsn, database="default", readers=1) as warehouse, endpoint(chdb_root) as found:
+    with connect(chdb_dsn, database="default", readers=1) as warehouse, endpoint(chdb_root) as instance:
         warehouse.command("DROP DATABASE IF EXISTS wattlog")
-        yield found
+        yield instance
         warehouse.command("DROP DATABASE IF EXISTS wattlog")
 
 
 @pytest.mark.slow
-def test_clickhouse_away_under_load_loses_nothing_and_memory_is_bounded(server: Endpoint, tmp_path: Path) -> None:
-    """Reading waits at the bound; afterwards the ledger is what was sent, to the microjoule."""
+def test_an_absent_clickhouse_under_load_loses_nothing_and_memory_is_bounded(server: Endpoint, tmp_path: Path) -> None:
+    """Reading waits at the bound; afterwards the ledger equals the sent events, to the microjoule."""
     seconds = float(os.environ.get("WATTLOG_OUTAGE_S", "5"))
     report = asyncio.run(away(server, settings_for(tmp_path), seconds))
     assert report.retries >= 3
     assert report.paused_s > 0
     assert MAX_OPEN_ROWS < report.most_rows < 2 * MAX_OPEN_ROWS
-    assert report.refused_s >= report.away_s - 0.01  # They are read off two clocks.
+    assert report.refused_s >= report.away_s - 0.01  # Read off two clocks.
     assert report.caught_up_rows > 0

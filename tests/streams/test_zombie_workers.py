@@ -1,8 +1,7 @@
-"""Zombies: a worker that stops in the middle of a flush, loses its partition, and goes on as if nothing had happened.
+"""Zombies: a worker that stops in the middle of a flush, loses its partition, and continues unaware.
 
-What makes them dangerous is a key that their successor does not write: power without the tokens that came after it is
-an idle row, and stays one beside the tenants' rows. Two real stream workers on one store; oracle and
-an undisturbed run judge.
+The danger is a key that the successor does not write: power without the later tokens is an idle row, and would remain
+beside the tenants' rows. Two real stream workers on one store; the oracle and an undisturbed run are the reference.
 """
 
 from __future__ import annotations
@@ -40,11 +39,12 @@ from warehouse.sink.fence import Fence
 
 CALLS = {"final": 7, "late": 5}
 """Calls of the sink that a zombie's flush makes: four tables, hours, mark, sources; the late fact, the restated
-ledger, hours, mark, sources."""
+ledger, hours, mark, sources.
+"""
 
 
 class StoppingSink(WatchedSink):
-    """Stops at one call of a flush, before it or after it, until told to go on."""
+    """Stop at one call of a flush, before it or after it, until released."""
 
     def __init__(self, warehouse: Warehouse, journal: list[Entry]) -> None:
         super().__init__(warehouse, journal)
@@ -88,7 +88,7 @@ def final_windows() -> tuple[Sent, list[LogMessage], list[LogMessage]]:
 
 
 def late_facts() -> tuple[Sent, list[LogMessage], list[LogMessage]]:
-    """A window that was empty gets late power and late tokens; the zombie has read the power only."""
+    """An empty window gets late power and late tokens; the zombie has read the power only."""
     sent = Sent()
     sent.power(interval(0), interval(52))
     sent.tokens(request(0), request(52, name="r1"))
@@ -113,7 +113,7 @@ _undisturbed: dict[str, tuple[object, ...]] = {}
 
 
 async def undisturbed(warehouse: Warehouse, kind: str, sent: Sent) -> tuple[object, ...]:
-    """The same log by one worker that nothing happens to, in tables emptied for it. Once a kind."""
+    """The ledger of the same log by one undisturbed worker, in tables emptied for it. Computed once per kind."""
     if kind in _undisturbed:
         return _undisturbed[kind]
     for table in ("gpu_energy", "token_usage", "request_energy", "ledger", "ledger_hour", "marks", "sources"):
@@ -129,7 +129,7 @@ async def undisturbed(warehouse: Warehouse, kind: str, sent: Sent) -> tuple[obje
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(("kind", "call"), [(kind, n) for kind, calls in CALLS.items() for n in range(calls)])
-def test_a_zombie_that_wakes_at_any_call_of_its_flush_changes_nothing(
+def test_a_zombie_that_continues_at_any_call_of_its_flush_changes_nothing(
     warehouse: Warehouse, kind: str, call: int, after: bool
 ) -> None:
     sent, first, then = final_windows() if kind == "final" else late_facts()
@@ -157,14 +157,14 @@ def test_a_zombie_that_wakes_at_any_call_of_its_flush_changes_nothing(
         assert ledger(warehouse) == sent.oracle()
         assert hours(warehouse) == by_hour(sent.oracle())
         assert days(warehouse) == by_day(sent.oracle())
-        found = books(warehouse)
-        assert found == await undisturbed(warehouse, kind, sent)
+        actual = books(warehouse)
+        assert actual == await undisturbed(warehouse, kind, sent)
 
     asyncio.run(run())
 
 
 @pytest.mark.parametrize("kind", CALLS)
-def test_the_zombies_flush_has_as_many_calls_as_are_tried(warehouse: Warehouse, kind: str) -> None:
+def test_a_zombies_flush_has_the_tested_number_of_calls(warehouse: Warehouse, kind: str) -> None:
     sent, first, then = final_windows() if kind == "final" else late_facts()
     zombie, _, sink = two(warehouse, sent)
 
@@ -181,7 +181,7 @@ def test_the_zombies_flush_has_as_many_calls_as_are_tried(warehouse: Warehouse, 
     assert sink.calls == CALLS[kind]
 
 
-def test_a_fenced_worker_drops_that_partition_alone_and_acknowledges_nothing_of_it(
+def test_a_fenced_worker_drops_only_that_partition_and_acknowledges_nothing_of_it(
     warehouse: Warehouse, caplog: pytest.LogCaptureFixture
 ) -> None:
     sent = two_windows()
@@ -204,7 +204,7 @@ def test_a_fenced_worker_drops_that_partition_alone_and_acknowledges_nothing_of_
     assert ledger(warehouse) == {}
 
 
-def test_a_fenced_worker_that_the_group_gives_the_partition_anew_goes_on_with_it(warehouse: Warehouse) -> None:
+def test_a_fenced_worker_continues_a_partition_that_the_group_assigns_again(warehouse: Warehouse) -> None:
     sent = two_windows()
     zombie, heir = Driven(warehouse, sent.log), Driven(warehouse, sent.log)
 
@@ -230,8 +230,8 @@ def _some_mark(driven: Driven) -> Table:
     return next(e[2] for e in driven.journal if e[:2] == ("write", "marks"))
 
 
-def test_a_fenced_worker_that_the_group_leaves_the_partition_with_ends_to_join_anew(warehouse: Warehouse) -> None:
-    """Else nobody might store it: the group thinks that this worker does."""
+def test_a_fenced_worker_that_still_has_the_partition_ends_to_rejoin(warehouse: Warehouse) -> None:
+    """Otherwise no worker might store it: the group believes that this worker does."""
     zombie, heir = Driven(warehouse), Driven(warehouse)
 
     async def run() -> None:
@@ -265,10 +265,10 @@ def test_two_workers_that_take_a_partition_over_at_once_do_not_both_write_it(war
     assert ledger(warehouse) == sent.oracle()
 
 
-def test_a_mark_that_moves_while_its_partition_is_taken_over_is_moved_before_the_claim_or_not_at_all(
+def test_a_checkpoint_cannot_move_after_the_claim_of_a_takeover(
     warehouse: Warehouse,
 ) -> None:
-    """The old owner stores and marks right after the new one has claimed, before that reads the mark."""
+    """The old owner stores its checkpoint right after the new one has claimed, before that reads the checkpoint."""
     sent = two_windows()
     old, new = Driven(warehouse, sent.log), Driven(warehouse, sent.log)
     claim = new.sink.claim
@@ -278,8 +278,8 @@ def test_a_mark_that_moves_while_its_partition_is_taken_over_is_moved_before_the
         await old.read()
         loop = asyncio.get_running_loop()
 
-        def then_the_old_one_stores(*asked: Any) -> int:
-            epoch = claim(*asked)
+        def then_the_old_one_stores(*args: Any) -> int:
+            epoch = claim(*args)
             asyncio.run_coroutine_threadsafe(old.stream_worker.store_once(), loop).result(HANG_S)
             return epoch
 
@@ -294,10 +294,10 @@ def test_a_mark_that_moves_while_its_partition_is_taken_over_is_moved_before_the
     assert ledger(warehouse) == sent.oracle()
 
 
-def test_a_write_given_up_with_its_partition_is_not_tried_again(
+def test_a_write_of_a_partition_that_was_given_up_is_not_retried(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The warehouse is away when the group takes the partition: the flush is the next owner's."""
+    """The warehouse is away when the group revokes the partition: the flush is the next owner's."""
     monkeypatch.setattr(store_module, "RETRY_FIRST_S", 0.002)
     monkeypatch.setattr("streams.stream_worker.REVOKE_WAIT_S", 0.01)
     sent = two_windows()
@@ -317,16 +317,16 @@ def test_a_write_given_up_with_its_partition_is_not_tried_again(
     assert ledger(warehouse) == {}
 
 
-def test_a_takeover_waits_for_a_warehouse_that_is_away(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_takeover_waits_for_an_absent_warehouse(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "RETRY_FIRST_S", 0.002)
     sent = two_windows()
     driven = Driven(warehouse, sent.log, settings=settings())
     claim, left = driven.sink.claim, [Unavailable("the warehouse is away", "Wait.")] * 3
 
-    def failing(*asked: Any) -> int:
+    def failing(*args: Any) -> int:
         if left:
             raise left.pop()
-        return claim(*asked)
+        return claim(*args)
 
     driven.sink.claim = failing  # type: ignore[method-assign]
 

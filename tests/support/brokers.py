@@ -1,4 +1,4 @@
-"""A producer's client and its broker, played by the test: no thread, no network, answers in the order of sending."""
+"""A producer's client and its broker, simulated: no thread, no network, answers in the order of sending."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.support.clocks import FakeClock
 
 
 class FakeBroker:
-    """Stores each message at the next `poll`, and reports it as delivered then.
+    """Store each message at the next `poll`, and then report it as delivered.
 
-    `full`: it takes no message. `silent`: it answers none, nor while `away_at(clock.now_ms)`. `refuses`: why it refuses
-    every message, "" for none; `refuse_next` of them in any case. `missing`: topics that it lacks. With a clock, `poll`
-    waits by it.
+    `full`: it takes no message. `silent`: it answers none, nor while `away_at(clock.now_ms)`. `refuses`: the reason for
+    refusing every message, "" for none; `refuse_next` of them in any case. `missing`: absent topics. With a clock,
+    `poll` waits by it.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class FakeBroker:
             self.answer()
 
     def answer(self, good: Callable[[str], bool] = lambda ce_id: True) -> None:
-        """Answer everything in flight; store what `good` says of its `ce_id`."""
+        """Answer everything in flight; store a message if `good` accepts its `ce_id`."""
         with self._lock:
             messages, self._in_flight = self._in_flight, []
         for headers, value, on_delivery in messages:
@@ -70,17 +70,17 @@ class FakeBroker:
             on_delivery(reason)
 
     def forget(self) -> None:
-        """Lose what is in flight, and its answers, as when the client is killed."""
+        """Lose everything in flight and its answers, as when the client is killed."""
         self._in_flight = []
 
     @property
     def in_flight(self) -> list[str]:
-        """`ce_id` of each message that is sent and not answered, in order."""
+        """`ce_id` of each message in flight, in the order of sending."""
         return [_ce_id(headers) for headers, _, _ in self._in_flight]
 
     @property
     def stored_ids(self) -> list[str]:
-        """`ce_id` of each message stored, in order."""
+        """`ce_id` of each stored message, in order."""
         return [f"{event.epoch}.{event.seq}" for event in self.stored]
 
     def numbers(self) -> dict[tuple[str, int], list[int]]:

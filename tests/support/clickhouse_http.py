@@ -1,9 +1,9 @@
 """A thin ClickHouse-HTTP endpoint in front of chdb, so that one test suite runs over both kinds of DSN.
 
-It speaks what clickhouse-connect's HTTP client needs. Statements lie in the body or in the `query` parameter, with
+It implements what clickhouse-connect's HTTP client needs. Statements are in the body or in the `query` parameter, with
 bound parameters, settings, and multipart forms for long parameters. Inserts may have any format, chunked or compressed.
-Answers may be compressed; errors have their code; authentication is basic. It is no server: it has no sessions, no
-progress headers and no protocol versions, and opens one chdb handle a request.
+Answers may be compressed; errors have their code; authentication is basic. It has no sessions, no progress headers and
+no protocol versions, and opens one chdb handle per request.
 """
 
 from __future__ import annotations
@@ -54,8 +54,11 @@ _INFLATE = {"": bytes, "gzip": gzip.decompress, "deflate": zlib.decompress, "lz4
 
 @dataclass(frozen=True)
 class Fault:
-    """The failure of one write. With a `code`: ClickHouse refuses with it and `text`. With a `status` alone: a proxy
-    answers. With neither: the connection is cut. `applied`: the write takes effect first."""
+    """The failure of one write.
+
+    With a `code`, ClickHouse refuses it with `text`. With a `status` alone, a proxy answers. With neither, the
+    connection is cut. `applied`: the write takes effect first.
+    """
 
     code: int = 0
     text: str = "simulated"
@@ -65,7 +68,7 @@ class Fault:
 
 @dataclass
 class Faults:
-    """Failures to come: each fault befalls one write, in order; `away` cuts every connection."""
+    """Queued failures: each applies to one write, in order; `away` cuts every connection."""
 
     queue: deque[Fault] = field(default_factory=deque)
     away: bool = False
@@ -79,7 +82,7 @@ class Faults:
 
 
 class _Cut(Exception):
-    """The connection is to be cut without an answer."""
+    """Cuts the connection without an answer."""
 
 
 class Refused(Exception):
@@ -92,8 +95,11 @@ class Refused(Exception):
 
 @contextmanager
 def serve(path: Path, faults: Faults | None = None, port: int = 0) -> Iterator[str]:
-    """Answer for the chdb folder `path` on a free loopback port, or on this one. Yields the address without a database,
-    such as `http://default@127.0.0.1:40001`. The user `locked` needs PASSWORD; every other needs none."""
+    """Serve the chdb folder `path` on a free loopback port, or on `port`.
+
+    Yields the address without a database, such as `http://default@127.0.0.1:40001`. The user `locked` needs PASSWORD;
+    every other needs none.
+    """
     handler = type("Handler", (_Handler,), {"path_of_chdb": str(path.resolve()), "faults": faults or Faults()})
     server = _Server(("127.0.0.1", port), handler)
     server.daemon_threads = True
@@ -108,7 +114,7 @@ def serve(path: Path, faults: Faults | None = None, port: int = 0) -> Iterator[s
 
 
 class _Server(ThreadingHTTPServer):
-    """Clients that are killed while they ask are no news: tests kill them by the dozen."""
+    """Server that stays silent about clients that are killed during a request: tests kill dozens."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exc_info()[1], ConnectionError):
@@ -197,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
         }
 
     def _run(self, parameters: dict[str, str], body: bytes) -> tuple[bytes, dict[str, str]]:
-        """One statement on a handle of its own: the database, the settings (readonly last), the statement."""
+        """Run one statement on a handle of its own: the database, the settings (readonly last), the statement."""
         connection = chdb.connect(self.path_of_chdb)
         try:
             _query(connection, "USE `{}`".format(parameters.get("database", "default").replace("`", "")))
@@ -242,7 +248,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _insert(connection: Any, insert: re.Match[bytes], data: bytes, params: dict[str, str]) -> Any:
     """`INSERT INTO t (columns) FORMAT F`, or `INSERT INTO t SELECT ... FROM input('...') ... FORMAT F`, and its data,
-    which chdb takes from a file."""
+    which chdb reads from a file.
+    """
     into, format_ = insert[1].decode(), insert[2].decode()
     with tempfile.NamedTemporaryFile(suffix=".insert") as file:
         file.write(data)

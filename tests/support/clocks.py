@@ -7,15 +7,15 @@ import time
 from dataclasses import dataclass, field
 
 T0 = 1_700_000_000_000
-"""The wall clock's start where a test does not choose one, epoch ms."""
+"""Default start of the wall clock, epoch ms."""
 
 
 @dataclass
 class FakeClock:
-    """Both clocks of a process, moved by its waits and by the test only. Threads may share it.
+    """Both clocks of a process, moved only by its waits and by the test. Threads may share it.
 
-    The monotonic clock shows `now_ms`, the wall clock `epoch_ms + now_ms`. Waits pass at once, up to `end_ms`; from
-    then on, or while `stopped`, they tell the process to stop. `waits_s` are the waits so far.
+    The monotonic clock shows `now_ms`, the wall clock `epoch_ms + now_ms`. Waits pass at once, up to `end_ms`. From
+    then on, or while `stopped`, they ask the process to stop. `waits_s` are the waits so far.
     """
 
     end_ms: int = 1 << 62
@@ -44,13 +44,13 @@ class FakeClock:
 
 
 def clock_at(t_ms: int) -> FakeClock:
-    """Both clocks stand still at `t_ms`."""
+    """Both clocks, fixed at `t_ms`."""
     return FakeClock(end_ms=t_ms, now_ms=t_ms, epoch_ms=0)
 
 
 @dataclass(frozen=True)
 class FixedWallClock:
-    """The wall clock stands still at `now_ms`. The monotonic one runs, for threads that wait by it."""
+    """The wall clock is fixed at `now_ms`. The monotonic one runs, for threads that wait by it."""
 
     now_ms: int
 

@@ -1,4 +1,4 @@
-"""The event log as tests see it: librdkafka's in-process broker, and what any broker holds."""
+"""The event log of tests: librdkafka's in-process broker, and readers for any broker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Place = tuple[str, int]
 
 @contextmanager
 def in_process_broker() -> Iterator[str]:
-    """Run a broker that speaks the real protocol; yields its address. It makes topics of 4 partitions on demand."""
+    """Run a broker that speaks the real protocol; yield its address. It creates topics of 4 partitions on demand."""
     owner = Producer({"test.mock.num.brokers": 1, "log_level": 0})
     brokers = owner.list_topics(timeout=HANG_S).brokers.values()
     yield ",".join(f"{b.host}:{b.port}" for b in brokers)

@@ -6,5 +6,5 @@ from hypothesis import settings
 
 
 def examples(count: int) -> int:
-    """Return `count` with `--exhaustive`, else the share of it that `make test` tries (tests/conftest.py)."""
+    """Return `count` with `--exhaustive`, otherwise the share of it for `make test` (tests/conftest.py)."""
     return max(3, count * settings().max_examples // 100)

@@ -1,4 +1,4 @@
-"""Servers that a test plays: real HTTP on loopback or on a Unix domain socket, answered by a function."""
+"""Servers of a test: real HTTP on loopback or on a Unix domain socket, answered by a function."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it was received; header names are in lower case."""
+    """A received request; header names are in lower case."""
 
     method: str
     path: str
@@ -25,7 +25,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """An answer; without a Content-Length in `headers`, that of `body` is sent."""
+    """An answer; without a Content-Length in `headers`, the length of `body` is sent."""
 
     status: int
     body: bytes
@@ -38,7 +38,7 @@ Answer = Callable[[Request], Response | None]
 
 @contextmanager
 def serving(answer: Answer) -> Iterator[str]:
-    """Serve on a free port of loopback; yields the URL, without a path."""
+    """Serve on a free port of loopback; yield the URL, without a path."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(answer))
     server.daemon_threads = True
     with _running(server):
@@ -47,7 +47,7 @@ def serving(answer: Answer) -> Iterator[str]:
 
 @contextmanager
 def serving_socket(answer: Answer, path: Path) -> Iterator[str]:
-    """Serve on a Unix domain socket at `path`; yields its `unix://` address."""
+    """Serve on a Unix domain socket at `path`; yield its `unix://` address."""
     with _running(_SocketServer(str(path), _handler(answer))):
         yield f"unix://{path}"
 

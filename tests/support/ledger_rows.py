@@ -1,4 +1,4 @@
-"""Rows for the tests, with defaults for all but what a test is about."""
+"""Rows for the tests, with defaults for every column that a test does not set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EMPTY: dict[str, Any] = {"text": "", "decimal": [Decimal("-1.25")], "map": [{"p
 
 
 def row(name: str, **values: Any) -> Table:
-    """One row of `SCHEMAS[name]`; what is not given has a default, or is empty."""
+    """One row of `SCHEMAS[name]`; a column without a value has a default, or is empty."""
     columns = {c: _EMPTY.get(kind, 0) for c, kind in SCHEMAS[name].items()}
     columns |= {c: v for c, v in _DEFAULTS.items() if c in columns}
     return conform(name, {**columns, **values})

@@ -1,7 +1,7 @@
 """An independent, slow, scalar attribution: Python integers and fractions, one row at a time.
 
-It shares no code with streams/core. It takes plain intervals and requests and gives the final ledger, so that whatever
-the fast path does (batches, order, restarts, late facts) can be held against it.
+It shares no code with streams/core. From plain intervals and requests it computes the final ledger, for comparison with
+the fast path (batches, order, restarts, late facts).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def cut(amount: int, p0: int, p1: int, start: int, end: int, window_ms: int) -> 
 
 
 def largest_remainder(total: int, weights: list[int]) -> list[int]:
-    """Apportion `total` by `weights`, equal remainders in order; all 0 where the weights are."""
+    """Apportion `total` by `weights`, equal remainders in order; all parts are 0 where the weights are."""
     sum_of_weights = sum(weights)
     if sum_of_weights == 0:
         return [0] * len(weights)
@@ -87,7 +87,8 @@ class Oracle:
 
     def ledger(self, intervals: Iterable[Interval], requests: Iterable[Request]) -> dict[Entry, Entry]:
         """(window_start, cluster, workload, hardware, tenant, model) -> (active, idle, unallocated, prompt, cached,
-        completion, requests, failures)."""
+        completion, requests, failures).
+        """
         energy: dict[Entry, int] = defaultdict(int)
         covered: dict[Entry, int] = defaultdict(int)
         owners: dict[Entry, str] = defaultdict(str)
@@ -99,7 +100,7 @@ class Oracle:
                 owners[group, i.hardware] = max(owners[group, i.hardware], i.owner)
         work: dict[Entry, list[int]] = defaultdict(lambda: [0] * 8)
         for r in requests:
-            for w, amounts in self._did(r):
+            for w, amounts in self._work_by_window(r):
                 row = work[(w, r.cluster, r.workload), r.tenant, r.model]
                 for k, amount in enumerate(amounts):
                     row[k] += amount
@@ -117,21 +118,23 @@ class Oracle:
 
     def used(self, requests: Iterable[Request]) -> dict[Entry, Entry]:
         """token_usage: (window_start, cluster, workload, tenant, model) -> (prompt, cached, completion; computed,
-        cached, completion thousandths; requests, failures)."""
+        cached, completion thousandths; requests, failures).
+        """
         out: dict[Entry, list[int]] = defaultdict(lambda: [0] * 8)
         for r in requests:
-            for w, amounts in self._did(r):
+            for w, amounts in self._work_by_window(r):
                 row = out[w * self.window_ms, r.cluster, r.workload, r.tenant, r.model]
                 for k, amount in enumerate(amounts):
                     row[k] += amount
         return {k: tuple(v) for k, v in out.items()}
 
     def by_request(self, intervals: Iterable[Interval], requests: Iterable[Request]) -> dict[Entry, Entry]:
-        """request_energy, of requests whose ids differ: (window_start, cluster, workload, tenant, model, request_id) ->
-        (prompt, cached, completion, active, idle). A ledger row's energy is shared among its requests by work."""
+        """request_energy, of requests with distinct ids: (window_start, cluster, workload, tenant, model, request_id)
+        -> (prompt, cached, completion, active, idle). A ledger row's energy is shared among its requests by work.
+        """
         did: dict[Entry, list[tuple[Request, list[int]]]] = defaultdict(list)
         for r in requests:
-            for w, amounts in self._did(r):
+            for w, amounts in self._work_by_window(r):
                 did[w * self.window_ms, r.cluster, r.workload, r.tenant, r.model].append((r, amounts))
         out: dict[Entry, list[int]] = {}
         for group, here in did.items():
@@ -152,8 +155,8 @@ class Oracle:
         for w, uj in cut(i.energy_uj, i.t0, i.t1, i.t0, i.t1, w_ms).items():
             yield w, (uj, min(i.t1, (w + 1) * w_ms) - max(i.t0, w * w_ms))
 
-    def _did(self, r: Request) -> Iterator[tuple[int, list[int]]]:
-        """(window number, what was done there) of one request, for the windows in which it did anything."""
+    def _work_by_window(self, r: Request) -> Iterator[tuple[int, list[int]]]:
+        """(window number, work) of one request, for the windows in which it did any."""
         first_a, first_b = (r.first, r.first) if r.first else (r.end, r.start)
         spans = [
             (r.prompt, r.start, first_a), (r.cached, r.start, first_a), (r.completion, first_b, r.end),

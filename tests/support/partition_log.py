@@ -92,7 +92,7 @@ class Log:
 
 
 class Store:
-    """Tables as dicts by key, the greater version winning: what ReplacingMergeTree does."""
+    """Tables as dicts by key. The greater version wins, as in ReplacingMergeTree."""
 
     def __init__(self) -> None:
         self.tables: dict[str, dict[Entry, Row]] = {name: {} for name in rows.KEYS}
@@ -160,7 +160,7 @@ class Died(Exception):
 
 
 def store_flush(partition: Partition, flush: ClosedWindows, store: Store, die_at: int = -1) -> None:
-    """Write a flush as the stream worker does; `die_at` kills it before its n-th write."""
+    """Write a flush as the stream worker does; `die_at` kills the worker before its n-th write."""
     step = 0
 
     def write(name: str, table: rows.Table) -> None:
@@ -193,7 +193,7 @@ def store_flush(partition: Partition, flush: ClosedWindows, store: Store, die_at
 
 
 class Worker:
-    """A partition with its store and committed offsets, that can die and start again."""
+    """A partition with its store and committed offsets, which can die and start again."""
 
     def __init__(
         self, log: Log, store: Store | None = None, policy: Policy | None = None, config: PartitionConfig | None = None
@@ -249,7 +249,9 @@ class Worker:
     def run(self) -> Store:
         for topic in topics.JOINED:
             self.read(topic, 10**9)
-        while self.flush(NEVER + 3_600_000):  # Heartbeats may be committed already: the idle timeout closes the rest.
+        while self.flush(
+            NEVER + 3_600_000
+        ):  # Heartbeats may be committed already: the idle timeout closes the remaining windows.
             pass
         return self.store
 

@@ -1,4 +1,4 @@
-"""The whole line in this process, as tests see it: fed, waited for, and read back from log and tables."""
+"""The whole pipeline in this process: fed, waited for, and read back from log and tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SUMS = (
 
 
 def assert_ledger_is(warehouse: Warehouse, totals: FleetTotals) -> None:
-    """The final ledger holds what the fleet says it sent, each event once."""
+    """Assert that the final ledger holds the fleet's totals, each event once."""
     by_cluster = warehouse.query(f"SELECT cluster, {SUMS} FROM ledger FINAL WHERE final = 1 GROUP BY cluster")
     assert {r["cluster"]: r["charged_uj"] + r["unallocated_uj"] for r in by_cluster} == dict(totals.energy_uj)
     assert sum(r["unallocated_uj"] for r in by_cluster) == totals.unallocated_uj

@@ -1,7 +1,7 @@
-"""A small fleet's books for the tests of reads, API and reports, attributed by the real rule.
+"""A small fleet's ledger for the tests of reads, API and reports, attributed by the real rule.
 
-`eu-1` (measured): two hours of 10 s windows that end with October 2026.
-`sim-1` (SIMULATED): sixty days of hours before.
+`eu-1` (measured): two hours of 10 s windows that end with October 2026. `sim-1` (SIMULATED): sixty days of hours
+before.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ USAGE = [
         ),
     ),
 ]
-"""Metered quantities, those of agent session `s-1` first; nobody knows whose the last is."""
+"""Metered quantities, those of agent session `s-1` first; the last has no tenant."""
 
 
 _AMOUNTS = (
@@ -139,7 +139,7 @@ _AMOUNTS = (
 
 
 def lay(warehouse: Warehouse, *, prices: bool = True) -> None:
-    """Both clusters' facts and ledger, the hourly table, tenants and clusters; with `prices`, those too."""
+    """Store both clusters' facts and ledger, the hourly table, tenants and clusters; with `prices`, those too."""
     sink = Sink(warehouse)
     _book(sink, REAL_SUBJECTS, REAL_GPUS, REAL_WORK, REAL_START_MS, END_MS, 10_000)
     _book(sink, SIM_SUBJECTS, SIM_GPUS, SIM_WORK, SIM_START_MS, END_MS, MS_PER_HOUR)
@@ -162,7 +162,7 @@ def lay(warehouse: Warehouse, *, prices: bool = True) -> None:
 
 
 def lay_usage(warehouse: Warehouse, rows: list[tuple[str, str, UsageRow]]) -> None:
-    """Rows of (cluster, workload), as they stand in the table; each is another message's."""
+    """Store rows of (cluster, workload); each is a message of its own."""
     batch = core.UsageMicroBatch(LOG, core.UsageLimits())
     for n, (cluster, workload, row) in enumerate(rows):
         headers, value = codec.encode(Event("meter", 1, n, cluster, workload, usage_batch([row], 0)))
@@ -172,7 +172,7 @@ def lay_usage(warehouse: Warehouse, rows: list[tuple[str, str, UsageRow]]) -> No
 
 
 def provisional(warehouse: Warehouse, window_start_ms: int, tenant: str, energy_uj: int) -> None:
-    """One provisional ledger row, as a worker revises it while its window is open."""
+    """Store one provisional ledger row, as a worker revises it while its window is open."""
     zero = dict.fromkeys(("idle_uj", "unallocated_uj", "cached_tokens", "failures", "method", "revision", "deleted"), 0)
     warehouse.insert(
         "ledger",
@@ -204,7 +204,7 @@ def provisional(warehouse: Warehouse, window_start_ms: int, tenant: str, energy_
 
 
 def mark(warehouse: Warehouse, final_end_ms: int) -> None:
-    """Say that the log's partition 0 is final up to here."""
+    """Store a checkpoint: the log's partition 0 is final up to here."""
     warehouse.insert(
         "marks",
         conform(
@@ -334,7 +334,9 @@ def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_m
 
 
 def _requests(sink: Sink, ledger: Table, window_ms: int) -> None:
-    """One request a row of the first twenty rows with tokens, of workloads on one hardware; it bears its energy."""
+    """One request per row of the first twenty rows with tokens, of workloads on one hardware; it bears the row's
+    energy.
+    """
     alone = np.array([workload != "code" for workload in ledger["workload"]])
     at = np.flatnonzero((np.asarray(ledger["requests"]) > 0) & alone)[:20]
 

@@ -18,7 +18,7 @@ def wait_until(
     detail: Callable[[], str] = lambda: "",
     every_s: float = 0.01,
 ) -> None:
-    """Return when `condition()` is true, calling `meanwhile()` after each check that finds it false.
+    """Return when `condition()` is true, calling `meanwhile()` after each failed check.
 
     `meanwhile` raises to end the wait early. Raises AssertionError with `goal` and `detail()` after HANG_S seconds.
     """
@@ -30,7 +30,7 @@ def wait_until(
 
 
 async def until(condition: Callable[[], bool], goal: str = "the condition of the test", every_s: float = 0.001) -> None:
-    """Let the event loop run until `condition()` is true, which is called on the loop.
+    """Let the event loop run until `condition()` is true; it is called on the loop.
 
     Raises AssertionError with `goal` after HANG_S seconds.
     """

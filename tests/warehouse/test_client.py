@@ -1,4 +1,4 @@
-"""The client: two kinds of DSN, one behaviour; one writer, a bounded pool of readers; errors that say what to do."""
+"""The client: two kinds of DSN, one behaviour; one writer, a bounded pool of readers; errors that name the fix."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from warehouse.client import INSERT_ROWS, Warehouse, connect
 
 
 def run(code: str, *args: str, **env: str) -> str:
-    """What a Python process of its own prints: one process may open only one chdb folder."""
-    done = subprocess.run(
+    """Output of a Python process of its own: one process may open only one chdb folder."""
+    process = subprocess.run(
         [sys.executable, "-c", code, *args], cwd=ROOT, env={"PATH": "", **env},
         capture_output=True, text=True, timeout=HANG_S, check=True,
     )  # fmt: skip
-    return done.stdout.strip()
+    return process.stdout.strip()
 
 
 def test_parameters_are_bound_by_the_server(warehouse: Warehouse) -> None:
     hostile = "it's \\ a 'trap'\n\t{x:String} %s 100%"
-    (found,) = warehouse.query(
+    (row,) = warehouse.query(
         "SELECT {x:String} AS x, {n:Array(Int64)} AS n, {s:Array(String)} AS s, {t:DateTime64(3, 'UTC')} AS t",
         x=hostile, n=[-1, 2**62], s=[hostile, ""], t=datetime(2024, 1, 1, 12, tzinfo=UTC),
     )  # fmt: skip
-    assert found == {"x": hostile, "n": [-1, 2**62], "s": [hostile, ""], "t": datetime(2024, 1, 1, 12, tzinfo=UTC)}
+    assert row == {"x": hostile, "n": [-1, 2**62], "s": [hostile, ""], "t": datetime(2024, 1, 1, 12, tzinfo=UTC)}
 
 
 def test_a_long_parameter_passes(warehouse: Warehouse) -> None:
@@ -50,15 +50,15 @@ def test_a_long_parameter_passes(warehouse: Warehouse) -> None:
 
 
 def test_times_are_aware_and_in_utc_and_money_is_decimal(warehouse: Warehouse) -> None:
-    (found,) = warehouse.query(
+    (row,) = warehouse.query(
         "SELECT fromUnixTimestamp64Milli({ms:Int64}, 'UTC') AS t, toStartOfHour(t) AS hour, "
         "toDateTime('2024-01-01 05:00:00') AS text, toDecimal64('0.123456789', 9) AS money", ms=HOUR + 123,
     )  # fmt: skip
-    assert found["t"] == datetime(2024, 1, 1, 0, 0, 0, 123_000, tzinfo=UTC)
-    assert found["hour"] == datetime(2024, 1, 1, tzinfo=UTC)
-    assert found["text"] == datetime(2024, 1, 1, 5, tzinfo=UTC)
-    assert all(t.utcoffset().total_seconds() == 0 for t in (found["t"], found["hour"], found["text"]))
-    assert found["money"] == Decimal("0.123456789")
+    assert row["t"] == datetime(2024, 1, 1, 0, 0, 0, 123_000, tzinfo=UTC)
+    assert row["hour"] == datetime(2024, 1, 1, tzinfo=UTC)
+    assert row["text"] == datetime(2024, 1, 1, 5, tzinfo=UTC)
+    assert all(t.utcoffset().total_seconds() == 0 for t in (row["t"], row["hour"], row["text"]))
+    assert row["money"] == Decimal("0.123456789")
 
 
 def test_times_do_not_depend_on_this_hosts_zone(tmp_path: Path) -> None:
@@ -77,67 +77,67 @@ def repeated(n: int) -> dict[str, Any]:
     return {c: list(v) * n if isinstance(v, list) else np.repeat(np.asarray(v), n) for c, v in row("ledger").items()}
 
 
-def test_a_large_table_goes_in_bounded_batches(warehouse: Warehouse) -> None:
+def test_a_large_table_is_inserted_in_bounded_batches(warehouse: Warehouse) -> None:
     n = INSERT_ROWS + 7
     table = repeated(n)
     table["window_start"] = HOUR + np.arange(n) * WINDOW_MS  # 12 days, so 12 partitions
     table["active_uj"] = np.arange(n)
     assert warehouse.insert("ledger", table) == n
-    (found,) = warehouse.query(
+    (row,) = warehouse.query(
         "SELECT count() AS n, sum(active_uj) AS uj, uniqExact(window_start) AS w FROM ledger FINAL"
     )
-    assert found == {"n": n, "uj": n * (n - 1) // 2, "w": n}
+    assert row == {"n": n, "uj": n * (n - 1) // 2, "w": n}
 
 
-def test_a_history_of_many_days_goes_in_at_once(warehouse: Warehouse) -> None:
+def test_a_history_of_many_days_is_inserted_at_once(warehouse: Warehouse) -> None:
     days = np.arange(200) * 86_400_000 + HOUR
     table = repeated(200)
     assert warehouse.insert("ledger", table | {"window_start": days}) == 200
     assert warehouse.query("SELECT count() AS n FROM ledger FINAL") == [{"n": 200}]
 
 
-def test_nothing_is_inserted_of_an_empty_table(warehouse: Warehouse) -> None:
+def test_an_empty_table_is_not_inserted(warehouse: Warehouse) -> None:
     assert warehouse.insert("ledger", {}) == 0
 
 
-def test_a_table_that_is_no_schema_is_refused(warehouse: Warehouse) -> None:
+def test_a_table_without_a_schema_is_refused(warehouse: Warehouse) -> None:
     with pytest.raises(BadInput, match="table: 'ledgers': one of gpu_energy"):
         warehouse.insert("ledgers", row("ledger"))
     with pytest.raises(KeyError):
         warehouse.insert("ledger", {"tenant": ["a"]})
 
 
-def test_an_arrow_answer_keeps_the_columns_kinds(warehouse: Warehouse) -> None:
+def test_an_arrow_answer_keeps_the_columns_types(warehouse: Warehouse) -> None:
     warehouse.insert("ledger", row("ledger", active_uj=2**60))
     table = warehouse.arrow("SELECT window_start, tenant, active_uj, window_ms FROM ledger FINAL")
     assert table.schema.types == [pa.timestamp("ms", tz="UTC"), pa.string(), pa.int64(), pa.uint32()]
     assert table.to_pylist()[0]["active_uj"] == 2**60
 
 
-def test_a_question_is_asked_by_name_with_identifiers_from_code(warehouse: Warehouse) -> None:
+def test_a_query_is_run_by_name_with_identifiers_from_code(warehouse: Warehouse) -> None:
     warehouse.insert("ledger", row("ledger"))
-    asked = {"log_id": "log", "log_partition": 0, "after_ms": 0, "limit": 5}
-    found = warehouse.ask("sink/stored_keys", idents={"table": "ledger", "columns": "tenant"}, **asked)
-    assert found == [{"tenant": "acme"}]
+    params = {"log_id": "log", "log_partition": 0, "after_ms": 0, "limit": 5}
+    rows = warehouse.ask("sink/stored_keys", idents={"table": "ledger", "columns": "tenant"}, **params)
+    assert rows == [{"tenant": "acme"}]
     for name in ("no_such_question", "../../etc/passwd", ""):
         with pytest.raises(KeyError):
             warehouse.ask(name)
 
 
-def test_settings_of_one_question_do_not_stay(dsn: str) -> None:
+def test_settings_of_one_query_do_not_persist(dsn: str) -> None:
     with connect(dsn, database="default", readers=1) as warehouse:
         with pytest.raises(BadQuery, match="too slow or too large"), warehouse.reader() as client:
             client.query("SELECT number FROM numbers(10)", settings={"max_result_rows": 5})
         assert len(warehouse.query("SELECT number FROM numbers(10)")) == 10
 
 
-def test_our_own_mistakes_in_sql_stay_the_drivers_error(warehouse: Warehouse) -> None:
+def test_an_error_in_sql_is_the_drivers_error(warehouse: Warehouse) -> None:
     with pytest.raises(DatabaseError, match="nope"):
         warehouse.query("SELECT nope FROM ledger")
     assert warehouse.query("SELECT 1 AS one") == [{"one": 1}]
 
 
-def test_an_unmigrated_database_says_so(unmigrated: Warehouse) -> None:
+def test_an_unmigrated_database_is_reported(unmigrated: Warehouse) -> None:
     with pytest.raises(Unavailable, match="wattlog migrate"):
         unmigrated.query("SELECT 1 FROM ledger")
 
@@ -145,15 +145,15 @@ def test_an_unmigrated_database_says_so(unmigrated: Warehouse) -> None:
 def test_threads_share_a_warehouse(warehouse: Warehouse) -> None:
     def work(i: int) -> tuple[int, int]:
         warehouse.insert("ledger", row("ledger", tenant=f"t{i}", active_uj=i))
-        (found,) = warehouse.query("SELECT sum(active_uj) AS uj FROM ledger FINAL WHERE tenant = {t:String}", t=f"t{i}")
-        return i, found["uj"]
+        (row_,) = warehouse.query("SELECT sum(active_uj) AS uj FROM ledger FINAL WHERE tenant = {t:String}", t=f"t{i}")
+        return i, row_["uj"]
 
     with ThreadPoolExecutor(16) as pool:
         assert all(i == uj for i, uj in pool.map(work, range(48)))
     assert warehouse.query("SELECT count() AS n FROM ledger FINAL") == [{"n": 48}]
 
 
-def test_no_more_readers_work_at_once_than_there_are(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_concurrent_readers_is_bounded(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "READER_WAIT_S", 0.05)
     with connect(dsn, database="default", readers=2) as warehouse:
         with warehouse.reader() as one, warehouse.reader() as other:
@@ -164,7 +164,7 @@ def test_no_more_readers_work_at_once_than_there_are(dsn: str, monkeypatch: pyte
             assert again in (one, other)
 
 
-def test_a_closed_warehouse_says_so_and_may_be_closed_again(dsn: str) -> None:
+def test_a_closed_warehouse_reports_it_and_may_be_closed_again(dsn: str) -> None:
     warehouse = connect(dsn, database="default")
     warehouse.query("SELECT 1")
     warehouse.close()
@@ -174,20 +174,20 @@ def test_a_closed_warehouse_says_so_and_may_be_closed_again(dsn: str) -> None:
             use()
 
 
-def test_closing_waits_for_the_question_in_flight(dsn: str) -> None:
+def test_closing_waits_for_the_query_in_progress(dsn: str) -> None:
     warehouse = connect(dsn, database="default", readers=1)
-    asked, go = threading.Event(), threading.Event()
+    arrival, go = threading.Event(), threading.Event()
     answers: list[int] = []
 
     def slow() -> None:
         with warehouse.reader() as client:
-            asked.set()
+            arrival.set()
             go.wait(10)
             answers.append(client.query("SELECT 7").result_rows[0][0])
 
     thread = threading.Thread(target=slow)
     thread.start()
-    assert asked.wait(10)
+    assert arrival.wait(10)
     closer = threading.Thread(target=warehouse.close)
     closer.start()
     go.set()
@@ -203,7 +203,7 @@ def test_closing_waits_for_the_question_in_flight(dsn: str) -> None:
         "http://h:8123/bad-name", "http://h:8123/db?verify=0", "postgresql://secret:hunter2@h/db",
     ],
 )  # fmt: skip
-def test_a_dsn_that_cannot_be_is_refused_without_showing_a_password(dsn: str) -> None:
+def test_an_invalid_dsn_is_refused_without_showing_a_password(dsn: str) -> None:
     with pytest.raises(BadSetting) as caught:
         connect(dsn)
     assert caught.value.field == "warehouse_dsn"
@@ -216,7 +216,7 @@ def test_a_database_in_the_dsn_wins(http_address: str) -> None:
         assert warehouse.query("SELECT currentDatabase() AS db") == [{"db": "default"}]
 
 
-def test_a_password_comes_apart_from_the_dsn_and_is_shown_nowhere(http_address: str) -> None:
+def test_a_password_is_separate_from_the_dsn_and_never_shown(http_address: str) -> None:
     locked = http_address.replace("default@", "locked@") + "/default"
     with connect(locked, password=PASSWORD) as warehouse:
         assert warehouse.query("SELECT 1 AS one") == [{"one": 1}]
@@ -226,7 +226,7 @@ def test_a_password_comes_apart_from_the_dsn_and_is_shown_nowhere(http_address: 
     assert "wrong guess" not in str(caught.value)
 
 
-def test_a_server_that_is_not_there_is_unavailable() -> None:
+def test_an_absent_server_is_unavailable() -> None:
     with pytest.raises(Unavailable, match=r"http://127\.0\.0\.1:9.*Check that the server runs"):
         connect("http://default@127.0.0.1:9/wattlog")
 
@@ -236,22 +236,22 @@ def test_a_second_folder_in_one_process_is_unavailable(chdb_dsn: str, tmp_path: 
         connect(f"chdb://{tmp_path}/other")
 
 
-def test_a_folder_that_another_process_has_open_is_unavailable(chdb_dsn: str, chdb_root: Path) -> None:
+def test_a_folder_opened_by_another_process_is_unavailable(chdb_dsn: str, chdb_root: Path) -> None:
     code = (
         "import sys\nfrom warehouse.client import connect\nfrom contracts.errors import Unavailable\n"
         "try:\n    connect(sys.argv[1])\nexcept Unavailable as error:\n    print(error)\n"
     )
-    said = run(code, chdb_dsn)
-    assert f"{chdb_root} is open in another process (process {os.getpid()})" in said
-    assert "one process may open" in said
+    output = run(code, chdb_dsn)
+    assert f"{chdb_root} is open in another process (process {os.getpid()})" in output
+    assert "one process may open" in output
 
 
-def test_a_folder_that_cannot_be_made_is_unavailable() -> None:
+def test_a_folder_that_cannot_be_created_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="cannot be created"):
         connect("chdb:///proc/no/such")
 
 
-def test_every_error_is_one_of_ours(http_address: str) -> None:
+def test_every_error_is_of_the_projects_family(http_address: str) -> None:
     for dsn in ("nonsense", "chdb:///proc/no/such", "http://127.0.0.1:9/x"):
         with pytest.raises(WattlogError):
             connect(dsn)

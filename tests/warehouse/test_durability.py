@@ -1,4 +1,4 @@
-"""Power loss: with `durable`, what an insert is acknowledged for has been synced; without, nothing has."""
+"""Power loss: with `durable` an acknowledged insert has been synced; without it, no insert has."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ with connect(sys.argv[1]) as warehouse:
 
 
 def syncs(warehouse: Warehouse) -> int:
-    found = warehouse.query("SELECT sum(value) AS n FROM system.events WHERE event IN ('FileSync', 'DirectorySync')")
-    return int(found[0]["n"])
+    rows = warehouse.query("SELECT sum(value) AS n FROM system.events WHERE event IN ('FileSync', 'DirectorySync')")
+    return int(rows[0]["n"])
 
 
-def test_migrate_makes_every_table_durable_and_takes_it_back(unmigrated: Warehouse) -> None:
+def test_migrate_makes_every_table_durable_and_reverts_it(unmigrated: Warehouse) -> None:
     migrate(unmigrated, durable=True)
     tables = unmigrated.ask("sink/durable_tables")
     assert {"ledger", "gpu_energy", "marks", "claims", "ledger_hour", "ledger_day", "prices"} <= {
@@ -57,7 +57,7 @@ def test_migrate_makes_every_table_durable_and_takes_it_back(unmigrated: Warehou
     assert not any(t["synced"] for t in unmigrated.ask("sink/durable_tables"))
 
 
-def test_a_durable_write_is_synced_when_it_is_acknowledged_and_another_is_not(warehouse: Warehouse) -> None:
+def test_only_a_durable_write_is_synced_when_it_is_acknowledged(warehouse: Warehouse) -> None:
     sink = Sink(warehouse)
     fence = Fence("log", (0,), sink.claim("log", [0], "a"))
     for durable in (False, True):
@@ -70,17 +70,17 @@ def test_a_durable_write_is_synced_when_it_is_acknowledged_and_another_is_not(wa
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed: it shows the system calls")
 @pytest.mark.parametrize("durable", [True, False])
-def test_the_kernel_is_asked_to_sync_before_a_durable_insert_returns(tmp_path: Path, durable: bool) -> None:
+def test_the_kernel_syncs_before_a_durable_insert_returns(tmp_path: Path, durable: bool) -> None:
     """Between the calls that frame an insert, strace sees its part synced: file, directory and table's directory."""
     trace = tmp_path / "trace"
     command = [
         "strace", "-f", "-y", "-o", str(trace), "-e", "trace=fsync,fdatasync,stat,newfstatat,statx,access",
         sys.executable, "-c", CHILD, f"chdb://{tmp_path}/w", "on" if durable else "off",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANG_S, check=False)
-    if "PTRACE" in done.stderr or "ptrace" in done.stderr:
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANG_S, check=False)
+    if "PTRACE" in process.stderr or "ptrace" in process.stderr:
         pytest.skip("strace may not trace here")
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert process.returncode == 0, process.stderr[-2000:]
     lines = trace.read_text(errors="replace").splitlines()
     for name in ("ledger", "marks"):
         begins = next(i for i, line in enumerate(lines) if f"wattlog-begins-{name}" in line)

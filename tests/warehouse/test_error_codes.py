@@ -1,4 +1,4 @@
-"""What the warehouse refuses, in a word and with what to do; and a write whose answer was lost."""
+"""Refusals of the warehouse have a reason and a fix; a write whose answer is lost is repeated."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ LASTING = {
 
 @pytest.fixture(scope="module")
 def dsn(chdb_dsn: str) -> str:
-    """The tables are laid down in chdb; what is tried over HTTP goes through `over_http`."""
+    """The tables are created in chdb; requests over HTTP go through `over_http`."""
     return chdb_dsn
 
 
@@ -60,9 +60,9 @@ def faults() -> Faults:
 
 @pytest.fixture
 def over_http(warehouse: Warehouse, database_name: str, chdb_root: Path, faults: Faults) -> Iterator[Warehouse]:
-    """The test's warehouse through an endpoint that does what `faults` say."""
-    with serve(chdb_root, faults) as address, connect(f"{address}/{database_name}") as found:
-        yield found
+    """The test's warehouse through an endpoint with these `faults`."""
+    with serve(chdb_root, faults) as address, connect(f"{address}/{database_name}") as client:
+        yield client
 
 
 def write(warehouse: Warehouse, *, fenced: bool) -> None:
@@ -74,7 +74,7 @@ def write(warehouse: Warehouse, *, fenced: bool) -> None:
 
 
 @pytest.mark.parametrize("fenced", [False, True])
-def test_what_is_refused_says_why_and_what_to_do(over_http: Warehouse, faults: Faults, fenced: bool) -> None:
+def test_a_refusal_has_a_reason_and_a_fix(over_http: Warehouse, faults: Faults, fenced: bool) -> None:
     Sink(over_http).claim("log", [0], "a")
     for code, reason in (PASSING | LASTING).items():
         faults.queue.append(Fault(code, TEXTS.get(code, "simulated")))
@@ -85,7 +85,7 @@ def test_what_is_refused_says_why_and_what_to_do(over_http: Warehouse, faults: F
     write(over_http, fenced=fenced)
 
 
-def test_what_did_not_reach_the_server_is_away_and_passes(over_http: Warehouse, faults: Faults) -> None:
+def test_a_write_that_did_not_reach_the_server_is_transient(over_http: Warehouse, faults: Faults) -> None:
     Sink(over_http).claim("log", [0], "a")
     for fault in (Fault(), Fault(status=502), Fault(status=503), Fault(status=429)):
         faults.queue.append(fault)
@@ -94,7 +94,7 @@ def test_what_did_not_reach_the_server_is_away_and_passes(over_http: Warehouse, 
         assert (caught.value.reason, caught.value.lasting) == ("away", False)
 
 
-def test_a_write_whose_answer_was_lost_is_repeated_and_changes_nothing(over_http: Warehouse, faults: Faults) -> None:
+def test_a_write_whose_answer_is_lost_is_repeated_without_change(over_http: Warehouse, faults: Faults) -> None:
     sink = Sink(over_http)
     fence = Fence("log", (0,), sink.claim("log", [0], "a"))
     for name in SCHEMAS:
@@ -107,7 +107,7 @@ def test_a_write_whose_answer_was_lost_is_repeated_and_changes_nothing(over_http
         assert over_http.query(f"SELECT count() AS n FROM {name} FINAL") == [{"n": 1}]
 
 
-def test_a_claim_whose_answer_was_lost_may_be_made_again(over_http: Warehouse, faults: Faults) -> None:
+def test_a_claim_whose_answer_is_lost_may_be_repeated(over_http: Warehouse, faults: Faults) -> None:
     sink = Sink(over_http)
     faults.queue.append(Fault(applied=True))
     with pytest.raises(Unavailable):
@@ -118,7 +118,7 @@ def test_a_claim_whose_answer_was_lost_may_be_made_again(over_http: Warehouse, f
         sink.write("ledger", row("ledger"), Fence("log", (0,), epoch - 1))
 
 
-def test_a_question_that_cannot_be_answered_now_is_unavailable_and_a_wrong_one_is_our_mistake(
+def test_a_query_without_an_answer_is_unavailable_and_a_wrong_one_is_an_error(
     over_http: Warehouse, faults: Faults
 ) -> None:
     assert over_http.query("SELECT 1 AS one") == [{"one": 1}]
@@ -130,7 +130,7 @@ def test_a_question_that_cannot_be_answered_now_is_unavailable_and_a_wrong_one_i
         over_http.query("SELECT nope FROM ledger")
 
 
-def test_a_warehouse_that_was_not_migrated_since_says_so_when_written_to(unmigrated: Warehouse) -> None:
+def test_a_write_to_an_outdated_schema_is_reported(unmigrated: Warehouse) -> None:
     with unmigrated.writer() as client:
         client.command(f"CREATE DATABASE `{unmigrated.database}`", use_database=False)
     with pytest.raises(Unavailable, match="wattlog migrate") as caught:

@@ -36,7 +36,7 @@ def test_a_migration_of_a_newer_version_is_refused(warehouse: Warehouse) -> None
         migrate(warehouse)
 
 
-def test_a_run_that_was_cut_off_is_mended_by_the_next(unmigrated: Warehouse) -> None:
+def test_an_interrupted_run_is_completed_by_the_next(unmigrated: Warehouse) -> None:
     migrate(unmigrated)
     unmigrated.command("DROP TABLE clusters")
     unmigrated.command("ALTER TABLE migrations DELETE WHERE name = '0002_prices' SETTINGS mutations_sync = 1")
@@ -62,5 +62,5 @@ def test_a_run_that_was_cut_off_is_mended_by_the_next(unmigrated: Warehouse) -> 
         ("SELECT 4 - 2 / 1; SELECT '--;'", ["SELECT 4 - 2 / 1", "SELECT '--;'"]),
     ],
 )
-def test_a_script_splits_at_its_semicolons_only(script: str, expected: list[str]) -> None:
+def test_a_script_is_split_only_at_its_semicolons(script: str, expected: list[str]) -> None:
     assert list(statements(script)) == expected

@@ -33,11 +33,11 @@ def test_names_mean_the_newest_final_windows_time_or_the_calendars(
     assert resolve_period(books, name) == expected
 
 
-def test_from_alone_goes_to_the_newest_final_window(books: Warehouse) -> None:
+def test_from_alone_reaches_to_the_newest_final_window(books: Warehouse) -> None:
     assert resolve_period(books, start="2026-10-31T12:00:00+02:00") == span("2026-10-31T10:00:00Z", "2026-11-01")
 
 
-def test_a_zones_plus_may_have_become_a_space(books: Warehouse) -> None:
+def test_a_space_is_accepted_for_the_plus_of_a_zone(books: Warehouse) -> None:
     assert resolve_period(books, start="2026-10-31T12:00:00 02:00").start == epoch_ms("2026-10-31T10:00:00Z")
 
 
@@ -55,7 +55,7 @@ def test_a_zones_plus_may_have_become_a_space(books: Warehouse) -> None:
         (None, "9999-12-31T23:59:59Z", None, "from"),
     ],
 )
-def test_what_is_no_period_is_refused_by_name(
+def test_an_invalid_period_is_refused_by_name(
     books: Warehouse, period: str | None, start: str | None, end: str | None, field: str
 ) -> None:
     with pytest.raises(BadQuery) as refused:

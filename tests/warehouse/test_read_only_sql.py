@@ -1,4 +1,4 @@
-"""The gate of `wattlog sql`: what passes, what does not, and that nothing it reads lies outside the warehouse."""
+"""The gate of `wattlog sql`: allowed queries pass, others are refused, and no query reads outside the warehouse."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ REFUSED = [
 
 @pytest.fixture(scope="module")
 def warehouse(dsn: str) -> Iterator[Warehouse]:
-    """One for all of this module's tests: none of them changes it."""
+    """One warehouse for all tests of this module: none of them changes it."""
     with connect(dsn, database="gate") as warehouse:
         migrate(warehouse)
         warehouse.insert("ledger", rows("ledger", {"tenant": "a", "active_uj": 1}, {"tenant": "b", "active_uj": 2}))
@@ -109,21 +109,21 @@ def warehouse(dsn: str) -> Iterator[Warehouse]:
 
 
 @pytest.mark.parametrize("sql", ALLOWED)
-def test_a_question_passes(warehouse: Warehouse, sql: str) -> None:
+def test_an_allowed_query_passes(warehouse: Warehouse, sql: str) -> None:
     columns, rows_ = read_only(operator_reader(warehouse), sql)
     assert columns
     assert all(len(r) == len(columns) for r in rows_)
 
 
 @pytest.mark.parametrize("sql", REFUSED)
-def test_what_writes_or_reads_outside_is_refused(warehouse: Warehouse, sql: str) -> None:
+def test_a_query_that_writes_or_reads_outside_is_refused(warehouse: Warehouse, sql: str) -> None:
     with pytest.raises(BadQuery) as caught:
         read_only(operator_reader(warehouse), sql)
     assert caught.value.field == "sql"
     assert caught.value.fix
 
 
-def test_no_table_function_of_the_engine_but_the_harmless_passes(warehouse: Warehouse) -> None:
+def test_only_harmless_table_functions_pass(warehouse: Warehouse) -> None:
     names = [r["name"] for r in warehouse.query("SELECT name FROM system.table_functions ORDER BY name")]
     assert len(names) > 50
     harmless = {"generate_series", "generateSeries", "null", "numbers", "numbers_mt", "values", "zeros", "zeros_mt"}
@@ -133,22 +133,22 @@ def test_no_table_function_of_the_engine_but_the_harmless_passes(warehouse: Ware
             try:
                 read_only(operator_reader(warehouse), sql)
             except BadQuery as refused:
-                # by the gate, not by the engine when it ran it
+                # by the gate, not by the engine on execution
                 assert name in harmless or not isinstance(refused.__cause__, DatabaseError), sql
                 continue
             assert name in harmless, sql
 
 
-def test_the_rows_are_the_tables(warehouse: Warehouse) -> None:
-    found = read_only(operator_reader(warehouse), "SELECT tenant, active_uj FROM ledger FINAL ORDER BY tenant")
-    assert found == (["tenant", "active_uj"], [("a", 1), ("b", 2)])
+def test_the_rows_are_those_of_the_table(warehouse: Warehouse) -> None:
+    result = read_only(operator_reader(warehouse), "SELECT tenant, active_uj FROM ledger FINAL ORDER BY tenant")
+    assert result == (["tenant", "active_uj"], [("a", 1), ("b", 2)])
 
 
-def test_an_answer_without_rows_still_has_its_columns(warehouse: Warehouse) -> None:
-    found = read_only(
+def test_an_answer_without_rows_has_its_columns(warehouse: Warehouse) -> None:
+    result = read_only(
         operator_reader(warehouse), "SELECT tenant, active_uj + 1 AS more FROM ledger WHERE tenant = 'nobody' -- none"
     )
-    assert found == (["tenant", "more"], [])
+    assert result == (["tenant", "more"], [])
 
 
 def test_more_rows_than_the_limit_are_refused_not_cut_off(warehouse: Warehouse) -> None:
@@ -159,13 +159,13 @@ def test_more_rows_than_the_limit_are_refused_not_cut_off(warehouse: Warehouse) 
 
 
 @pytest.mark.parametrize("explain", ["", "EXPLAIN SELECT "])
-def test_a_question_that_takes_too_long_is_ended(warehouse: Warehouse, explain: str) -> None:
+def test_a_query_that_takes_too_long_is_stopped(warehouse: Warehouse, explain: str) -> None:
     slow = "(SELECT sum(sipHash64(number)) FROM numbers(1000000000000))"
     with pytest.raises(BadQuery, match=r"(?i)timeout"):
         read_only(operator_reader(warehouse), explain + slow, timeout_s=1)
 
 
-def test_a_question_leaves_no_limits_behind_on_its_reader(warehouse: Warehouse) -> None:
+def test_the_limits_of_a_query_do_not_persist_on_its_reader(warehouse: Warehouse) -> None:
     for _ in range(5):
         read_only(operator_reader(warehouse), "SELECT 1", limit_rows=1)
     assert len(warehouse.query("SELECT number FROM numbers(100)")) == 100

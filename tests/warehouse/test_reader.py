@@ -1,4 +1,4 @@
-"""Reading another tenant's rows: refused by the reader, and impossible to forget in a new question, read or route."""
+"""Reading another tenant's rows is refused by the reader, and cannot be forgotten in a new query, read or route."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILES = list(sql_files())
 TENANT_TABLES = ("ledger", "ledger_hour", "ledger_day", "token_usage", "request_energy", "gpu_energy", "usage")
 """Tables with rows of tenants."""
 TIMES_ONLY = {"ledger/extremes", "ledger/newest", "ledger/oldest", "chargeback/known_steps"}
-"""Shared questions over these tables: they return times, and no row of a tenant."""
+"""Shared queries over these tables: they return times, and no row of a tenant."""
 MAKE_READERS = {
     "api/auth.py": "from a verified token; without a key, for callers on loopback",
     "api/metrics.py": "the scrape page, which only operators see",
@@ -34,7 +34,7 @@ MAKE_READERS = {
     "cli/ledger_access.py": "whoever can open the warehouse can read all of it",
     "cli/replay_run.py": "as cli/ledger_access.py",
 }
-"""Modules that make a LedgerReader, and why they may."""
+"""Modules that create a LedgerReader, with the reason."""
 READS = (
     "audit.conservation", "chargeback.chargeback_queries", "chargeback.series", "ledger.explanation",
     "ledger.ledger_queries", "usage.sessions", "usage.usage_queries",
@@ -48,7 +48,7 @@ def sources(*rooms: str) -> Iterator[tuple[str, ast.Module]]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_a_question_about_tenants_rows_has_the_tenant_in_a_condition(file: SqlFile) -> None:
+def test_a_query_over_tenants_rows_has_the_tenant_in_a_condition(file: SqlFile) -> None:
     if file.access is Access.TENANT and "$facts" not in file.text:  # Those are chargeback/rollup_rows.
         assert re.search(rf"tenant = {re.escape(TENANT_PARAMETER)}", file.text), file.name
     if file.access is Access.SHARED and file.name not in TIMES_ONLY:
@@ -57,7 +57,7 @@ def test_a_question_about_tenants_rows_has_the_tenant_in_a_condition(file: SqlFi
         assert "$table" not in file.text, file.name
 
 
-def test_every_question_is_asked_somewhere() -> None:
+def test_every_query_is_used() -> None:
     literals = {
         node.value
         for _, tree in sources("warehouse", "streams", "api", "cli")
@@ -71,7 +71,7 @@ def test_every_question_is_asked_somewhere() -> None:
     )
 
 
-def test_readers_are_made_from_verified_callers_only() -> None:
+def test_readers_are_created_only_from_verified_callers() -> None:
     makers = {"LedgerReader", "operator_reader", "tenant_reader"}
     calling = {
         path
@@ -82,7 +82,7 @@ def test_readers_are_made_from_verified_callers_only() -> None:
     assert calling == {*MAKE_READERS, "warehouse/reader.py"}
 
 
-def test_the_api_has_no_way_to_the_warehouse_but_a_reader() -> None:
+def test_the_api_reaches_the_warehouse_only_by_a_reader() -> None:
     for path, tree in sources("api"):
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
@@ -100,7 +100,7 @@ def test_a_read_takes_a_reader_never_a_warehouse(module: str) -> None:
             assert all("Warehouse" not in str(p.annotation) for p in parameters), name
 
 
-def test_a_warehouse_itself_refuses_questions_about_tenants(warehouse: Warehouse) -> None:
+def test_a_warehouse_itself_refuses_queries_over_tenants(warehouse: Warehouse) -> None:
     for file in FILES:
         if file.access in (Access.TENANT, Access.OPERATOR):
             for run in (warehouse.ask, warehouse.ask_arrow, warehouse.execute):
@@ -108,7 +108,7 @@ def test_a_warehouse_itself_refuses_questions_about_tenants(warehouse: Warehouse
                     run(file.name)
 
 
-def test_a_tenants_reader_refuses_what_is_another_tenants_or_all_tenants(warehouse: Warehouse) -> None:
+def test_a_tenants_reader_refuses_another_tenants_and_all_tenants(warehouse: Warehouse) -> None:
     reader = tenant_reader(warehouse, "acme")
     for file in FILES:
         if file.access is Access.OPERATOR:
@@ -125,9 +125,7 @@ def test_a_tenants_reader_refuses_what_is_another_tenants_or_all_tenants(warehou
     assert operator_reader(warehouse).operator_warehouse() is warehouse
 
 
-def test_a_question_without_the_tenant_in_it_cannot_be_run(
-    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_query_without_a_tenant_condition_cannot_run(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     forgetful = SqlFile("ledger/rows", Access.TENANT, "SELECT * FROM ledger")
     monkeypatch.setattr("warehouse.reader.sql_file", lambda _: forgetful)
     for reader in (tenant_reader(warehouse, "acme"), operator_reader(warehouse)):
@@ -135,24 +133,24 @@ def test_a_question_without_the_tenant_in_it_cannot_be_run(
             reader.ask("ledger/rows")
 
 
-def test_the_readers_tenant_wins_over_a_parameter_of_that_name(warehouse: Warehouse) -> None:
+def test_the_readers_tenant_overrides_a_parameter_of_that_name(warehouse: Warehouse) -> None:
     for tenant in ("acme", "globex"):
         warehouse.insert("ledger", row("ledger", tenant=tenant))
     rows = tenant_reader(warehouse, "acme").ask("ledger/latest", tenant="", start_ms=0, end_ms=2**40, limit=9)
     assert {r["tenant"] for r in rows} <= {"acme"}
 
 
-def test_a_reader_of_no_tenant_at_all_is_refused(warehouse: Warehouse) -> None:
+def test_a_reader_without_a_tenant_is_refused(warehouse: Warehouse) -> None:
     with pytest.raises(BadInput, match="tenant"):
         tenant_reader(warehouse, "")
 
 
-def test_a_filter_that_a_question_cannot_apply_is_refused_not_ignored(warehouse: Warehouse) -> None:
+def test_a_filter_that_a_query_cannot_apply_is_refused_not_ignored(warehouse: Warehouse) -> None:
     with pytest.raises(BadQuery, match="model"):
         operator_reader(warehouse).ask("ledger/latest", Filter(model="m"), start_ms=0, end_ms=1, limit=1)
 
 
-def test_a_question_without_its_access_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_query_without_its_access_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "subject").mkdir()
     (tmp_path / "subject" / "unmarked.sql").write_text("SELECT 1")
     monkeypatch.setattr("warehouse.sql_files.resources.files", lambda _: tmp_path)

@@ -1,8 +1,8 @@
-"""`python -m tests.kafka.chaos`: faults at length on a real Kafka, a table of what was done, and build/chaos.json.
+"""`python -m tests.kafka.chaos`: faults at length on a real Kafka, with a table of results and build/chaos.json.
 
-First the scenarios that the tests run briefly (workers killed at random, brokers killed and stopped, workers that join,
-leave and sleep, poison); then the warehouse away for minutes; then the soak. Exit status 1 unless every ledger is the
-oracle's. A seed that fails is printed: `--seed N --only NAME` plays it again.
+First come the scenarios that the tests run briefly: workers killed at random, brokers killed and stopped, workers that
+join, leave and pause, poison messages. Then the warehouse is away for minutes; then the soak runs. Exit status 1 unless
+every ledger is the oracle's. A seed that fails is printed: `--seed N --only NAME` repeats it.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ _COLUMNS = (
 
 
 def main() -> None:
-    given = _arguments()
+    options = _arguments()
     console = Console(stderr=True, highlight=False)
-    console.print(f"seed {given.seed}")
-    report: dict[str, Any] = about() | {"seed": given.seed, "scenarios": []}
+    console.print(f"seed {options.seed}")
+    report: dict[str, Any] = about() | {"seed": options.seed, "scenarios": []}
     failed = []
-    for outcome in _scenarios(given, console):
+    for outcome in _scenarios(options, console):
         report["scenarios"].append(asdict(outcome))
         failed += [] if outcome.sound else [outcome.name]
         write("chaos.json", report)
     if report["scenarios"]:
         console.print(_table(report["scenarios"]))
-    if OUTAGE in given.only:
-        report[OUTAGE] = {"seconds": given.outage, "passed": _outage(given.outage)}
+    if OUTAGE in options.only:
+        report[OUTAGE] = {"seconds": options.outage, "passed": _outage(options.outage)}
         failed += [] if report[OUTAGE]["passed"] else [OUTAGE]
-    if SOAK in given.only:
-        command = [sys.executable, "-m", "tests.kafka.soak", "--minutes", str(given.minutes), "--rate", given.rate]
+    if SOAK in options.only:
+        command = [sys.executable, "-m", "tests.kafka.soak", "--minutes", str(options.minutes), "--rate", options.rate]
         report[SOAK] = {
-            "minutes": given.minutes,
+            "minutes": options.minutes,
             "passed": subprocess.run(command, cwd=ROOT, check=False).returncode == 0,
         }
         failed += [] if report[SOAK]["passed"] else [SOAK]
@@ -64,7 +64,7 @@ def main() -> None:
     console.print(f"written to {path.relative_to(ROOT)}")
     if failed:
         console.print(
-            f"[red]failed:[/red] {', '.join(failed)}; again with --seed {given.seed} --only {','.join(failed)}"
+            f"[red]failed:[/red] {', '.join(failed)}; again with --seed {options.seed} --only {','.join(failed)}"
         )
     sys.exit(bool(failed))
 
@@ -78,15 +78,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--outage", type=int, default=300, help="seconds that the warehouse is away")
     parser.add_argument("--minutes", type=float, default=30.0, help="of the soak")
     parser.add_argument("--rate", default="auto", help="of the soak, rows a second")
-    given = parser.parse_args()
-    if unknown := set(given.only) - set(every):
+    options = parser.parse_args()
+    if unknown := set(options.only) - set(every):
         parser.error(f"--only {','.join(sorted(unknown))}: one or more of {', '.join(every)}")
-    return given
+    return options
 
 
-def _scenarios(given: argparse.Namespace, console: Console) -> Any:
+def _scenarios(options: argparse.Namespace, console: Console) -> Any:
     """Outcomes, one after the other."""
-    names = [name for name in ALL if name in given.only]
+    names = [name for name in ALL if name in options.only]
     if not names:
         return
     columns = (
@@ -97,34 +97,36 @@ def _scenarios(given: argparse.Namespace, console: Console) -> Any:
         TextColumn("{task.description}"),
     )
     with (
-        tempfile.TemporaryDirectory(prefix="wattlog-chaos-") as made,
-        KafkaBroker(Path(made) / "kafka", jars.resolve()) as kafka,
-        connect(f"chdb://{Path(made) / 'warehouse'}", database="default", readers=1),
-        Progress(*columns, console=console) as shown,
+        tempfile.TemporaryDirectory(prefix="wattlog-chaos-") as temporary,
+        KafkaBroker(Path(temporary) / "kafka", jars.resolve()) as kafka,
+        connect(f"chdb://{Path(temporary) / 'warehouse'}", database="default", readers=1),
+        Progress(*columns, console=console) as progress,
     ):
         for name in names:
-            rounds = given.rounds if name == "kills" else max(1, ALL[name][1] * given.rounds // ALL["kills"][1])
-            task = shown.add_task("", name=name, total=rounds)
+            rounds = options.rounds if name == "kills" else max(1, ALL[name][1] * options.rounds // ALL["kills"][1])
+            task = progress.add_task("", name=name, total=rounds)
 
-            def told(text: str, task: Any = task, name: str = name) -> None:
-                shown.update(task, description=text, advance=1)
-                if not console.is_terminal:  # Nobody sees a bar; a log is read later.
+            def announce(text: str, task: Any = task, name: str = name) -> None:
+                progress.update(task, description=text, advance=1)
+                if not console.is_terminal:  # A log file shows no progress bar.
                     console.print(f"{datetime.now(UTC):%H:%M:%S} {name}: {text}")
 
-            folder = Path(made)
-            yield play(name, kafka, folder / "warehouse", folder / name, rounds=rounds, seed=given.seed, told=told)
-            shown.update(task, completed=rounds, description="judged")
+            folder = Path(temporary)
+            yield play(
+                name, kafka, folder / "warehouse", folder / name, rounds=rounds, seed=options.seed, announce=announce
+            )
+            progress.update(task, completed=rounds, description="judged")
 
 
 def _outage(seconds: int) -> bool:
-    """The store's own test, with the warehouse away for so long."""
+    """The warehouse's own test of an outage, for this long."""
     env = os.environ | {"WATTLOG_OUTAGE_S": str(seconds)}
     command = [sys.executable, "-m", "pytest", "-q", OUTAGE_TESTS, "--timeout", str(seconds + 600)]
     return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode == 0
 
 
 def _table(scenarios: list[dict[str, Any]]) -> Table:
-    """Scenarios across, figures down."""
+    """Scenarios as columns, figures as rows."""
     table = Table("", *(s["name"] for s in scenarios), title="What was done, and what the books say")
     for column in _COLUMNS:
         table.add_row(column.replace("_", " "), *(_cell(s[column]) for s in scenarios))

@@ -1,4 +1,4 @@
-"""Workers as an orchestrator keeps them: so many run, one that ends is started anew, and each has a name of its own."""
+"""Workers under an orchestrator: a fixed number run, one that ends is replaced, and each has a name of its own."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.kafka.broker import free_ports
-from tests.kafka.chaos.scrape import Shown, scrape
+from tests.kafka.chaos.scrape import Metrics, scrape
 from tests.kafka.deployment import Deployment
 from tests.kafka.workers import Worker
 from tests.support.waiting import wait_until
 
 MOST_ENDED = 5
-"""So many workers may end by themselves before it is said that they do not start at all."""
+"""Number of workers that may end on their own before the crew fails as unable to start."""
 _HOLDING = re.compile(r"holding partitions (\[.*\])")
 
 
@@ -31,22 +31,22 @@ class Member:
     def name(self) -> str:
         return self.worker.name
 
-    def shown(self) -> Shown:
-        """Its metrics; empty while it does not answer."""
+    def metrics(self) -> Metrics:
+        """The worker's metrics; empty while it does not answer."""
         return scrape(self.port) or {}
 
-    def said(self, text: str) -> list[str]:
-        """The lines of its stderr that hold a text."""
+    def log_lines(self, text: str) -> list[str]:
+        """Lines of its stderr that contain a text."""
         return [line for line in self.worker.error_text(100_000).splitlines() if text in line]
 
     def holdings(self) -> list[list[int]]:
-        """What each rebalance gave it, in its own words."""
-        found = map(_HOLDING.search, self.said("holding partitions"))
-        return [json.loads(match[1]) for match in found if match]
+        """The partitions of each rebalance, as logged."""
+        matches = map(_HOLDING.search, self.log_lines("holding partitions"))
+        return [json.loads(match[1]) for match in matches if match]
 
 
 class Crew:
-    """Keeps workers of a deployment running. `members` are those that should run now, `all` whoever ever did."""
+    """Keep workers of a deployment running. `members` are those that should run now, `all` includes the ended ones."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
@@ -57,7 +57,7 @@ class Crew:
         self.kills = 0
 
     def scale(self, count: int, *flags: str) -> None:
-        """Have so many workers: start some, or ask the newest to leave (SIGTERM; fails unless they end with 0)."""
+        """Change the number of workers: start some, or stop the newest (SIGTERM; fails unless they end with 0)."""
         while len(self.members) < count:
             self._start(*flags)
         leaving = [self.members.pop() for _ in range(len(self.members) - count)]
@@ -65,7 +65,7 @@ class Crew:
             assert member.worker.terminate() == 0, member.worker.error_text()
 
     def kill(self, rng: random.Random) -> Member:
-        """SIGKILL one, whichever; its successor starts at once."""
+        """SIGKILL one worker at random; its successor starts at once."""
         victim = self.members.pop(rng.randrange(len(self.members)))
         victim.worker.kill()
         self.kills += 1
@@ -73,7 +73,7 @@ class Crew:
         return victim
 
     def tend(self) -> None:
-        """Start anew who ended by itself."""
+        """Replace workers that ended."""
         for member in [m for m in self.members if not m.worker.running]:
             self.members.remove(member)
             self.ended.append(member)
@@ -81,28 +81,29 @@ class Crew:
             self._start()
 
     def rebalances(self) -> int:
-        """How often a worker was given partitions."""
+        """Number of times that a worker received partitions."""
         return sum(len(member.holdings()) for member in self.all)
 
-    def until(self, true: Callable[[], bool], what: str) -> float:
-        """Wait until `true()`, restarting workers that end; return the seconds it took, for reports only."""
+    def until(self, true: Callable[[], bool], goal: str) -> float:
+        """Wait until `true()`, replacing workers that end. Returns the seconds that it took, for reports only."""
 
         def errors() -> str:
             return "\n".join(f"--- {m.name}\n{m.worker.error_text(15)}" for m in self.members + self.ended[-2:])
 
         begun_s = time.monotonic()
-        wait_until(true, what, meanwhile=self.tend, detail=errors, every_s=0.1)
+        wait_until(true, goal, meanwhile=self.tend, detail=errors, every_s=0.1)
         return time.monotonic() - begun_s
 
     def until_held(self, partitions: int, *, by_all: bool = False) -> float:
-        """Wait until the workers show, on /metrics, that every partition is held once; `by_all`: and each holds some.
+        """Wait until /metrics of the workers shows that every partition is held once. With `by_all`, each worker holds
+        some.
 
-        Faust's assignor may leave some without when partitions cannot be shared out evenly.
+        Faust's assignor may leave some workers without partitions when these cannot be shared out evenly.
         """
 
         def held() -> bool:
-            shown = [m.shown().get("wattlog_stream_partitions", 0) for m in self.members]
-            return sum(shown) == partitions and (all(shown) or not by_all)
+            counts = [m.metrics().get("wattlog_stream_partitions", 0) for m in self.members]
+            return sum(counts) == partitions and (all(counts) or not by_all)
 
         return self.until(held, f"{partitions} partitions are held by {len(self.members)} workers")
 

@@ -1,4 +1,4 @@
-"""What is done to workers and brokers while a steady producer goes on. Each returns when all of it is stored."""
+"""Faults in workers and brokers under a steady producer. Each function returns when all events are stored."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.kafka.chaos.crew import Member
 from tests.kafka.chaos.field import PARTITIONS, Field
 
 UNRECOVERED = 3
-"""So many kills may follow upon each other before every partition has moved on again."""
+"""Number of kills in a row before every partition has to make progress again."""
 
-Told = Callable[[str], None]
+Announcer = Callable[[str], None]
 
 
 @dataclass
 class Recovery:
-    """How long after each blow every partition had made another window final, in seconds."""
+    """Seconds from each fault until every partition has made another window final."""
 
     seconds: list[float] = field(default_factory=list)
 
@@ -33,19 +33,21 @@ class Recovery:
 
 
 def begin(run: Field, workers: int) -> None:
-    """Feed, once so many workers are at work, until every partition has final windows."""
+    """Start the producer once `workers` workers run, and wait until every partition has final windows."""
     run.crew.scale(workers)
     run.crew.until_held(PARTITIONS, by_all=True)
     run.feeder.start()
     run.crew.until(lambda: all(run.progress.ends.values()), "every partition has final windows")
 
 
-def kill_at_random(run: Field, rounds: int, seed: int, *, most_s: float = 5.0, told: Told = lambda _: None) -> Recovery:
+def kill_at_random(
+    run: Field, rounds: int, seed: int, *, most_s: float = 5.0, announce: Announcer = lambda _: None
+) -> Recovery:
     """kill -9 a random worker at a random moment, `rounds` times or more; its successor starts at once.
 
-    The moment is drawn from 0 to `most_s` seconds after the last, so that some hit while workers start, take over or
-    have just rejoined; after UNRECOVERED of them without progress the next waits until there is some. It ends once the
-    workers have been given partitions `rounds` times as well: on a busy machine more kills hit workers that only start.
+    The moment is drawn from 0 to `most_s` seconds after the last kill, so that some kills hit workers that start, take
+    over or have just rejoined. After UNRECOVERED kills without progress the next waits for progress. The function ends
+    once workers have also received partitions `rounds` times: on a busy machine more kills hit workers that only start.
     """
     rng = random.Random(seed)
     blows: list[float] = []
@@ -56,7 +58,7 @@ def kill_at_random(run: Field, rounds: int, seed: int, *, most_s: float = 5.0, t
             _recovered(run, blows[-UNRECOVERED])
         victim = run.crew.kill(rng)
         blows.append(time.monotonic())
-        told(f"killed {victim.name}")
+        announce(f"killed {victim.name}")
     return Recovery([_recovered(run, blow) for blow in blows])
 
 
@@ -69,7 +71,7 @@ def kill_broker(run: Field, away_s: float = 0.0) -> Recovery:
 
 
 def stop_broker(run: Field, away_s: float, meanwhile: Callable[[], None] = lambda: None) -> Recovery:
-    """Shut the broker down in good order under load, and start it again after a while."""
+    """Shut the broker down cleanly under load, and start it again after a while."""
     run.deployment.kafka.stop()
     time.sleep(away_s)
     meanwhile()
@@ -78,28 +80,28 @@ def stop_broker(run: Field, away_s: float, meanwhile: Callable[[], None] = lambd
 
 
 def scale(run: Field, counts: Sequence[int]) -> Recovery:
-    """So many workers, then so many, and so on: each time until all partitions are held and all move on."""
-    found = Recovery()
+    """Run each number of workers in turn, until all partitions are held and all make progress."""
+    recovery = Recovery()
     for count in counts:
         changed_s = time.monotonic()
         run.crew.scale(count)
         run.crew.until_held(PARTITIONS, by_all=True)
-        found.seconds.append(_recovered(run, changed_s))
-    return found
+        recovery.seconds.append(_recovered(run, changed_s))
+    return recovery
 
 
 def pause_worker(run: Field, rng: random.Random) -> tuple[Member, Recovery]:
-    """SIGSTOP a worker until the others hold its partitions and have moved on, then SIGCONT until it has joined anew.
+    """SIGSTOP a worker until others hold its partitions and have made progress, then SIGCONT until it has rejoined.
 
-    Returns the worker, and how long it took: for the others to go on, and after it woke.
+    Returns the worker and two durations: until the others made progress, and until it rejoined after SIGCONT.
     """
-    holding = [m for m in run.crew.members if m.shown().get("wattlog_stream_partitions", 0)]
+    holding = [m for m in run.crew.members if m.metrics().get("wattlog_stream_partitions", 0)]
     zombie = rng.choice(holding)
     others = [m for m in run.crew.members if m is not zombie]
     paused_s = time.monotonic()
     zombie.worker.pause()
     run.crew.until(
-        lambda: sum(m.shown().get("wattlog_stream_partitions", 0) for m in others) == PARTITIONS,
+        lambda: sum(m.metrics().get("wattlog_stream_partitions", 0) for m in others) == PARTITIONS,
         "the others hold every partition",
     )
     without = _recovered(run, time.monotonic())

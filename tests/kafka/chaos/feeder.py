@@ -1,4 +1,4 @@
-"""A steady producer in a thread of its own: it goes on whatever happens to workers and brokers."""
+"""A steady producer in a thread of its own: it continues through failures of workers and brokers."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from tests.kafka.chaos.poison import Poison
 from tests.kafka.chaos.world import World
 
 DISTURBED = Faults(late=0.004, late_ms=6_000, duplicate=0.02, out_of_order=0.004)
-"""Some events come after their windows are final, some twice."""
+"""Some events arrive after their windows are final, some twice."""
 CLOSING_MS = 30_000
 POISON_EVERY = 1_000
 _PATIENT = {"message.timeout.ms": 600_000, "message.max.bytes": 16 * 2**20, "log_level": 0}
-"""A broker that is away for minutes must not make the producer give up, nor a large message: neither is tested here."""
+"""A broker that is away for minutes must not make the producer give up, nor a large message: neither is under test
+here.
+"""
 
 
 class Feeder:
-    """Sends a world's events, `speed` seconds of event time a second, from `start` to `finish`; after every
-    POISON_EVERY of them a message of `poison`, as long as there is one.
+    """Send a world's events, `speed` seconds of event time per second, from `start` to `finish`.
 
-    Raises in `finish` what the client could not deliver.
+    After every POISON_EVERY events it sends one message of `poison`, while any are left. `finish` raises an error for
+    messages that the client could not deliver.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class Feeder:
         self._thread.start()
 
     def finish(self) -> None:
-        """Stop, send what is held back, and say on behalf of every source that it is complete."""
+        """Stop, send the delayed events, and send heartbeats that complete every source."""
         self._stopped.set()
         self._thread.join(120)
         if self._error is not None:
@@ -55,7 +57,7 @@ class Feeder:
         self._publisher.flush(120)
 
     def abandon(self) -> None:
-        """Stop, if it still runs; what is not delivered is dropped."""
+        """Stop if still running, and drop what is not delivered."""
         self._stopped.set()
         if self._thread.ident is not None:
             self._thread.join(30)

@@ -1,4 +1,4 @@
-"""Where faults happen: a deployment, its warehouse behind HTTP, a world that is fed to it, and the crew that works."""
+"""A field for faults: a deployment, its warehouse behind HTTP, a world that feeds it, and the crew of workers."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ QUICK = {
     "WATTLOG_SKEW_MS": "1000", "WATTLOG_IDLE_TIMEOUT_MS": "120000", "WATTLOG_SESSION_TIMEOUT_MS": "6000",
     "WATTLOG_PROVISIONAL_MS": "2000",
 }  # fmt: skip
-"""Windows become final 4 s after they begin, and a silent worker is dead after 6 s, so that a round takes seconds. No
-partition is taken for silent while nobody reads it: that would make its events late, and the ledger no other."""
+"""Windows become final 4 s after they begin, and a silent worker is dead after 6 s, so that a round takes seconds.
+No partition counts as idle while no worker reads it: that would make its events late and change the ledger.
+"""
 
 
 @dataclass
 class Field:
-    """`open_field` makes one."""
+    """Deployment, world, feeder and crew; `open_field` makes one."""
 
     deployment: Deployment
     warehouse: Warehouse
@@ -52,13 +53,13 @@ class Field:
         return self.progress.log_id
 
     def feed(self, *, seed: int, speed: float = 1.0, poison: Iterable[Poison] = ()) -> Feeder:
-        """Another producer in the place of the one that was not started."""
+        """Another producer in place of the one that was not started."""
         kafka = kafka_config(self.deployment.settings)
         self.feeder = Feeder(self.world, kafka, seed=seed, speed=speed, poison=poison)
         return self.feeder
 
     def until_stored(self) -> None:
-        """No more is sent; wait until all of it is final. Fails when nothing moves any more."""
+        """Finish the producer, and wait until all events are final. Fails without progress."""
         self.feeder.finish()
         asyncio.run(self._stored(self.warehouse))
 
@@ -76,8 +77,11 @@ class Field:
 def open_field(
     kafka: KafkaBroker, chdb_root: Path, folder: Path, database: str, seed: int, *, env: Mapping[str, str] | None = None
 ) -> Iterator[Field]:
-    """A field with nobody in it; nothing is fed yet. `chdb_root` is the one folder that this process opens with chdb,
-    and `database` the one in it that is used (and dropped)."""
+    """A field without workers; nothing is sent yet.
+
+    `chdb_root` is the one folder that this process opens with chdb, and `database` the database in it (dropped
+    afterwards).
+    """
     dsn = f"chdb://{chdb_root}"
     with connect(dsn, database="default", readers=1) as engine, serve(chdb_root) as address:
         deployment = Deployment(kafka, folder, f"{address}/{database}", env={**QUICK, **(env or {})})
@@ -89,7 +93,7 @@ def open_field(
                 lay_floors(warehouse)
                 feeder = Feeder(world, kafka_config(deployment.settings), seed=seed)
                 crew = Crew(deployment)
-                made = Field(
+                instance = Field(
                     deployment=deployment,
                     warehouse=warehouse,
                     crew=crew,
@@ -101,9 +105,9 @@ def open_field(
                     database=database,
                 )
                 try:
-                    yield made
+                    yield instance
                 finally:
-                    made.feeder.abandon()
+                    instance.feeder.abandon()
         finally:
             for worker in deployment.workers:
                 worker.kill()
@@ -111,6 +115,6 @@ def open_field(
 
 
 def lay_floors(warehouse: Warehouse) -> None:
-    """Tables, defaults, and the idle floors that the oracle knows."""
+    """Create tables, defaults, and the idle floors of the oracle."""
     prepare_warehouse(warehouse)
     put_idle_floors(warehouse, [IdleFloor(h, 0, END_MS, mw, 1, "chaos") for h, mw in FLOORS_MW.items()])

@@ -1,8 +1,8 @@
 """A cheap producer for load: `python -m tests.kafka.chaos.firehose BOOTSTRAP --rate ROWS --seconds S`.
 
-A workload has 64 GPUs, read once a second of event time: 64 rows a message. Event time runs as fast as the rate asks.
-Energies and token counts are drawn once; what is made anew for each message is its time, its number and the names of
-its requests. Its last line of output is JSON: what was sent, to the microjoule.
+A workload has 64 GPUs, read once per second of event time: 64 rows a message. Event time runs as fast as the rate asks.
+Energies and token counts are drawn once. Each message has new times, a new number and new request ids. The last line of
+output is JSON: the rows and totals sent, to the microjoule.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from producers.runtime.publisher import Publisher
 ROWS = 64
 WORKLOADS = 32
 TOKENS_EVERY = 4
-"""So many power messages to one of requests."""
+"""Number of power messages per message of requests."""
 DRAWN = 8
-"""Different batches a workload, taken in turn."""
+"""Number of distinct batches per workload, used in turn."""
 START_MS = 1_758_000_000_000
 CLUSTER = "soak"
 _CLOSING_MS = 600_000
@@ -34,7 +34,7 @@ _CLOSING_MS = 600_000
 
 @dataclass
 class Sent:
-    """What went out; `next_second` is where event time goes on."""
+    """Totals of the messages sent; `next_second` is where event time continues."""
 
     messages: int = 0
     rows: int = 0
@@ -46,32 +46,38 @@ class Sent:
 
 
 class Firehose:
-    """The same seed draws the same energies. `epoch` is a run of its producers: a new one for each process."""
+    """Messages of a seed: the same seed draws the same energies. `epoch` is a run of its producers, new for each
+    process.
+    """
 
     def __init__(self, epoch: int, begin_second: int) -> None:
         rng = np.random.default_rng(11)
         self._numbers = Sequencer(epoch)
         self._power = [[_power(rng, w) for _ in range(DRAWN)] for w in range(WORKLOADS)]
         self._tokens = [[_tokens(rng) for _ in range(DRAWN)] for _ in range(WORKLOADS)]
-        self._joules = [[int(b.energy_uj.sum()) for b in made] for made in self._power]
-        self._counts = [[int((b.prompt_tokens + b.completion_tokens).sum()) for b in made] for made in self._tokens]
+        self._joules = [[int(b.energy_uj.sum()) for b in batches] for batches in self._power]
+        self._counts = [
+            [int((b.prompt_tokens + b.completion_tokens).sum()) for b in batches] for batches in self._tokens
+        ]
         self.sent = Sent(next_second=begin_second)
 
     def second(self) -> list[Event]:
-        """What the next second of event time brings; `sent` counts it."""
-        sent, made = self.sent, []
+        """Messages of the next second of event time, added to `sent`."""
+        sent, events = self.sent, []
         base_ms, drawn = START_MS + sent.next_second * 1000, sent.next_second % DRAWN
         for w in range(WORKLOADS):
-            made.append(self._event(topics.POWER, w, _at(self._power[w][drawn], base_ms)))
+            events.append(self._event(topics.POWER, w, _at(self._power[w][drawn], base_ms)))
             sent.energy_uj += self._joules[w][drawn]
             if (sent.next_second + w) % TOKENS_EVERY == 0:
-                made.append(self._event(topics.TOKENS, w, _named(self._tokens[w][drawn], base_ms, sent.next_second, w)))
+                events.append(
+                    self._event(topics.TOKENS, w, _named(self._tokens[w][drawn], base_ms, sent.next_second, w))
+                )
                 sent.requests += ROWS
                 sent.tokens += self._counts[w][drawn]
-        sent.messages += len(made)
-        sent.rows += ROWS * len(made)
+        sent.messages += len(events)
+        sent.rows += ROWS * len(events)
         sent.next_second += 1
-        return made
+        return events
 
     def closing(self) -> Iterator[Event]:
         """Heartbeats that let every window become final."""
@@ -85,7 +91,7 @@ class Firehose:
 
 
 def pour(hose: Firehose, publisher: Publisher, rows_per_s: float, seconds: float) -> None:
-    """Send for so long at that rate; 0 is as fast as the client's queue takes it. Whole seconds of event time."""
+    """Send for this long at that rate; 0 is as fast as the client's queue allows. Whole seconds of event time."""
     begun, sent = time.monotonic(), hose.sent
     while time.monotonic() - begun < seconds:
         due = begun + sent.rows / rows_per_s if rows_per_s else 0.0
@@ -154,12 +160,12 @@ def main() -> None:
     parser.add_argument("--begin", type=int, default=0, help="the second of event time to begin with")
     parser.add_argument("--epoch", type=int, default=1)
     parser.add_argument("--close", action="store_true", help="say at the end that everything was sent")
-    given = parser.parse_args()
-    hose = Firehose(given.epoch, given.begin)
-    config: dict[str, Any] = {"bootstrap.servers": given.bootstrap, "message.timeout.ms": 600_000, "log_level": 0}
+    options = parser.parse_args()
+    hose = Firehose(options.epoch, options.begin)
+    config: dict[str, Any] = {"bootstrap.servers": options.bootstrap, "message.timeout.ms": 600_000, "log_level": 0}
     with Publisher(config, block_s=300) as publisher:
-        pour(hose, publisher, given.rate, given.seconds)
-        for event in hose.closing() if given.close else ():
+        pour(hose, publisher, options.rate, options.seconds)
+        for event in hose.closing() if options.close else ():
             publisher.send(event)
     print(json.dumps(vars(hose.sent)))
 

@@ -1,4 +1,4 @@
-"""Messages that cannot be read, of every kind that other people's producers have sent us or could."""
+"""Messages that cannot be read, of every kind that foreign producers might send."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.kafka.chaos.world import START_MS
 from warehouse.reference_data.validity import END_MS
 
 LARGEST_BYTES = 9 * 2**20
-"""More than the dead-letter topic takes: such a letter says where its message lies, without the body."""
+"""Larger than the dead-letter topic allows: such a dead letter names the place of its message, without the body."""
 
 
 @dataclass(frozen=True)
 class Poison:
-    """A raw message, and what a worker must find wrong with it: the field that its reason names."""
+    """A raw message, and the field that the worker's reason must name."""
 
     kind: str
     field: str
@@ -29,7 +29,7 @@ class Poison:
 
 
 def kinds(key: str) -> list[Poison]:
-    """One of each, under a workload's key (`cluster/workload`)."""
+    """One message of each kind, under a workload's key (`cluster/workload`)."""
     named = {
         "garbage bytes": ("value", topics.POWER, {}, b"\xc1\x00garbage" * 7),
         "wrong version": ("ce_type", topics.TOKENS, {"ce_type": b"wattlog.tokens.v9"}, b"{}"),
@@ -39,7 +39,7 @@ def kinds(key: str) -> list[Poison]:
         "too many rows": ("rows", topics.POWER, {}, _power(rows=MAX_ROWS + 1)),
         "larger than a letter": ("value", topics.TOKENS, {}, bytes(LARGEST_BYTES)),
     }
-    made = []
+    poisons = []
     for kind, (field, topic, changed, value) in named.items():
         headers = dict(
             codec.envelope(
@@ -47,13 +47,13 @@ def kinds(key: str) -> list[Poison]:
             )
         )
         headers |= changed  # type: ignore[arg-type]
-        kept = [(name, text) for name, text in headers.items() if text is not None]
-        made.append(Poison(kind, field, topic, key.encode(), kept, value))
-    return made
+        present = [(name, text) for name, text in headers.items() if text is not None]
+        poisons.append(Poison(kind, field, topic, key.encode(), present, value))
+    return poisons
 
 
 def cycle(key: str) -> Iterator[Poison]:
-    """One after the other, for ever."""
+    """Repeat the messages for ever."""
     every = kinds(key)
     while True:
         yield from every

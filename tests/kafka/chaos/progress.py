@@ -1,4 +1,4 @@
-"""How far each partition's ledger is final, watched all the time: what says whether and when the workers recovered."""
+"""Progress of each partition's final windows, sampled in a thread: it shows whether and when workers recovered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FROM marks WHERE log_id = {log_id:String} GROUP BY log_partition
 
 
 class Progress:
-    """Asks for the marks every EVERY_S seconds, in a thread. Times are of `time.monotonic`, in seconds."""
+    """Sample the checkpoints every EVERY_S seconds, in a thread. Times are of `time.monotonic`, in seconds."""
 
     def __init__(self, warehouse: Warehouse, log_id: str, partitions: int) -> None:
         self.log_id = log_id
@@ -40,11 +40,11 @@ class Progress:
 
     @property
     def ends(self) -> dict[int, int]:
-        """The end of what is final now (epoch ms of event time), by partition; 0 where nothing is."""
+        """The end of the final windows (epoch ms of event time), by partition; 0 where none is final."""
         return dict(self._ends[-1]) if self._ends else dict.fromkeys(range(self._partitions), 0)
 
     def recovered_after(self, since_s: float) -> float | None:
-        """How long after `since_s` every partition had made another window final; None while one has not."""
+        """Seconds from `since_s` until every partition had made another window final; None if one has not."""
         at = bisect.bisect_right(self._times, since_s)
         before = self._ends[at - 1] if at else dict.fromkeys(range(self._partitions), 0)
         for place in range(at, len(self._times)):
@@ -55,9 +55,9 @@ class Progress:
     def _run(self) -> None:
         while not self._stopped.is_set():
             rows = self._warehouse.query(_SQL, log_id=self.log_id)
-            found = dict.fromkeys(range(self._partitions), 0)
-            found.update({r["log_partition"]: r["end_ms"] for r in rows})
-            if not self._ends or found != self._ends[-1]:
+            ends = dict.fromkeys(range(self._partitions), 0)
+            ends.update({r["log_partition"]: r["end_ms"] for r in rows})
+            if not self._ends or ends != self._ends[-1]:
                 self._times.append(time.monotonic())
-                self._ends.append(found)
+                self._ends.append(ends)
             self._stopped.wait(EVERY_S)

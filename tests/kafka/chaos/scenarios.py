@@ -1,4 +1,4 @@
-"""The faults of `faults`, at length: what `python -m tests.kafka.chaos` runs, and what each is told to have done."""
+"""The scenarios of `python -m tests.kafka.chaos`: the faults of `faults`, at length."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from contracts import topics
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.chaos.faults import (
+    Announcer,
     Recovery,
-    Told,
     begin,
     kill_at_random,
     kill_broker,
@@ -25,15 +25,15 @@ from tests.kafka.chaos.poison import cycle
 from tests.kafka.chaos.verdict import judge
 from tests.support.event_log import read_all
 
-Work = Callable[[Field, int, int, Told], Recovery]
+Work = Callable[[Field, int, int, Announcer], Recovery]
 BROKER_AWAY_S = 30.0
 POISON_MESSAGES = 2_000
-"""Messages a round of poison, sent five times as fast as time."""
+"""Messages per round of poison, sent at five times the speed of event time."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was done in one scenario, and what the books said afterwards. Seconds of wall time."""
+    """The faults of one scenario, and the ledger's state afterwards. Seconds of wall time."""
 
     name: str
     rounds: int
@@ -55,47 +55,47 @@ class Outcome:
     seconds: float
 
 
-def kills(run: Field, rounds: int, seed: int, told: Told) -> Recovery:
+def kills(run: Field, rounds: int, seed: int, announce: Announcer) -> Recovery:
     begin(run, workers=3)
-    return kill_at_random(run, rounds, seed, told=told)
+    return kill_at_random(run, rounds, seed, announce=announce)
 
 
-def brokers(run: Field, rounds: int, seed: int, told: Told) -> Recovery:
+def brokers(run: Field, rounds: int, seed: int, announce: Announcer) -> Recovery:
     begin(run, workers=2)
-    found = Recovery()
+    recovery = Recovery()
     for n in range(rounds):
-        found.seconds += (stop_broker(run, BROKER_AWAY_S) if n % 2 else kill_broker(run)).seconds
-        told("stopped the broker" if n % 2 else "killed the broker")
-    return found
+        recovery.seconds += (stop_broker(run, BROKER_AWAY_S) if n % 2 else kill_broker(run)).seconds
+        announce("stopped the broker" if n % 2 else "killed the broker")
+    return recovery
 
 
-def members(run: Field, rounds: int, seed: int, told: Told) -> Recovery:
+def members(run: Field, rounds: int, seed: int, announce: Announcer) -> Recovery:
     begin(run, workers=1)
-    found = Recovery()
+    recovery = Recovery()
     for _ in range(rounds):
-        found.seconds += scale(run, (3, 1)).seconds
-        told("1 to 3 to 1 workers")
-    return found
+        recovery.seconds += scale(run, (3, 1)).seconds
+        announce("1 to 3 to 1 workers")
+    return recovery
 
 
-def sleepers(run: Field, rounds: int, seed: int, told: Told) -> Recovery:
+def sleepers(run: Field, rounds: int, seed: int, announce: Announcer) -> Recovery:
     begin(run, workers=3)
-    rng, found = random.Random(seed), Recovery()
+    rng, result = random.Random(seed), Recovery()
     for _ in range(rounds):
         zombie, recovery = pause_worker(run, rng)
-        found.seconds += recovery.seconds
-        told(f"{zombie.name} slept past its session")
-    return found
+        result.seconds += recovery.seconds
+        announce(f"{zombie.name} slept past its session")
+    return result
 
 
-def poisoned(run: Field, rounds: int, seed: int, told: Told) -> Recovery:
+def poisoned(run: Field, rounds: int, seed: int, announce: Announcer) -> Recovery:
     feeder = run.feed(seed=seed, speed=5, poison=cycle("west/served-1"))
     begin(run, workers=2)
     begun_s = time.monotonic()
     for n in range(rounds):
-        most = (n + 1) * POISON_MESSAGES
-        run.crew.until(lambda most=most: feeder.messages >= most, f"{most} messages are sent")  # type: ignore[misc]
-        told(f"{len(feeder.poisoned)} messages of poison")
+        target = (n + 1) * POISON_MESSAGES
+        run.crew.until(lambda target=target: feeder.messages >= target, f"{target} messages are sent")  # type: ignore[misc]
+        announce(f"{len(feeder.poisoned)} messages of poison")
     return Recovery([run.progress.recovered_after(begun_s) or 0.0])
 
 
@@ -103,23 +103,23 @@ ALL: Mapping[str, tuple[Work, int]] = {
     "kills": (kills, 200), "brokers": (brokers, 6), "members": (members, 6), "sleepers": (sleepers, 6),
     "poison": (poisoned, 12),
 }  # fmt: skip
-"""By name: what is done, and how many rounds of it unless told otherwise."""
+"""By name: the function, and its default number of rounds."""
 
 
 def play(
-    name: str, kafka: KafkaBroker, chdb_root: Path, folder: Path, *, rounds: int, seed: int, told: Told
+    name: str, kafka: KafkaBroker, chdb_root: Path, folder: Path, *, rounds: int, seed: int, announce: Announcer
 ) -> Outcome:
-    """Run a scenario in a field of its own, wait until all is stored, and judge the books."""
+    """Run a scenario in a field of its own, wait until all is stored, and judge the ledger."""
     folder.mkdir()
     begun = time.monotonic()
     with open_field(kafka, chdb_root, folder, f"chaos_{name}", seed) as run:
-        recovery = ALL[name][0](run, rounds, seed, told)
-        told("no more is sent; waiting until all of it is final")
+        recovery = ALL[name][0](run, rounds, seed, announce)
+        announce("no more is sent; waiting until all of it is final")
         run.until_stored()
         letters = sum(map(len, read_all(run.deployment.settings, topics.DEADLETTER).values()))
-        told("comparing with the oracle and with an undisturbed worker")
+        announce("comparing with the oracle and with an undisturbed worker")
         verdict = judge(run)
-        whole = verdict.sound and not (run.crew.ended or letters < len(run.feeder.poisoned))
+        success = verdict.sound and not (run.crew.ended or letters < len(run.feeder.poisoned))
         return Outcome(
             name=name,
             rounds=rounds,
@@ -136,7 +136,7 @@ def play(
             rows=verdict.ledger_rows,
             fingerprint_equal=verdict.fingerprint == verdict.undisturbed,
             oracle_equal=verdict.ledger_sha256 == verdict.oracle_sha256,
-            sound=whole,
+            sound=success,
             fingerprint=verdict.fingerprint,
             seconds=round(time.monotonic() - begun, 1),
         )

@@ -1,4 +1,4 @@
-"""What the books say after a fault, held against the oracle and against a worker that nothing disturbed."""
+"""The ledger after a fault, compared with the oracle and with an undisturbed worker."""
 
 from __future__ import annotations
 
@@ -35,8 +35,11 @@ SELECT count() AS n, sum(cityHash64(*)) AS digest FROM (
 
 @dataclass(frozen=True)
 class Verdict:
-    """`stray_rows` are provisional rows that no final one took the place of, `wrong_rows` those that are not the
-    oracle's. The digests are of the final ledger, of what the oracle says, and of an undisturbed worker's ledger."""
+    """Result of the comparison.
+
+    `stray_rows` are provisional rows that no final row replaced; `wrong_rows` differ from the oracle. The digests are
+    of the final ledger, of the oracle's, and of an undisturbed worker's.
+    """
 
     residual_uj: int
     sequence_gaps: int
@@ -64,12 +67,12 @@ class Verdict:
 
 
 def judge(field: Field) -> Verdict:
-    """Audit the books and compare them, row for row. Everything sent must be stored (`Field.until_stored`).
+    """Audit the ledger and compare it row by row. All events must be stored (`Field.until_stored`).
 
-    The undisturbed ledger is what one new worker makes of the same log, from its beginning, in a database of its own.
+    The undisturbed ledger is that of one new worker over the same log, from its beginning, in a database of its own.
     """
     books = audit(operator_reader(field.warehouse))
-    found, expected = _rows(field.warehouse), oracle(field.world)
+    actual, expected = _rows(field.warehouse), oracle(field.world)
     (stray,) = field.warehouse.query("SELECT count() AS n FROM ledger FINAL WHERE final = 0")
     with connect(field.chdb_dsn, database=f"{field.database}_again") as again:
         lay_floors(again)
@@ -83,11 +86,11 @@ def judge(field: Field) -> Verdict:
         sequence_gaps=books.sequence_gaps,
         duplicates=books.duplicates,
         audit_ok=books.ok,
-        ledger_rows=len(found),
+        ledger_rows=len(actual),
         stray_rows=int(stray["n"]),
-        wrong_rows=len(found.items() ^ expected.items()),
+        wrong_rows=len(actual.items() ^ expected.items()),
         oracle_sha256=_digest(expected),
-        ledger_sha256=_digest(found),
+        ledger_sha256=_digest(actual),
         fingerprint=_fingerprint(field.world, field.warehouse),
         undisturbed=undisturbed,
         requests_equal=requests == field.warehouse.query(_FACTS),
@@ -99,7 +102,7 @@ def assert_sound(verdict: Verdict) -> None:
 
 
 def oracle(world: World) -> dict[tuple, tuple]:
-    """The ledger of what a world sent, by the scalar attribution of tests/support/oracle.py."""
+    """The ledger of a world's rows, by the scalar attribution of tests/support/oracle.py."""
     return Oracle(1_000, FLOORS_MW).ledger(world.intervals, world.requests)
 
 

@@ -1,7 +1,7 @@
-"""A made-up fleet whose every row is known: the events that its producers send, and the rows for the oracle.
+"""A synthetic fleet whose every row is known: the events of its producers, and the rows for the oracle.
 
-Rows are plain (tests/support/oracle.py); what is sent is made of the same rows, so that whatever the workers make of
-the events can be held against an attribution that shares no code with them.
+Rows are plain (tests/support/oracle.py), and events are built from the same rows. So the workers' result can be
+compared with an attribution that shares no code with them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.support.partition_log import power, tokens
 
 START_MS = 1_758_000_000_000
 TICK_MS = 250
-"""Every source sends one event so often, in event time."""
+"""Interval of each source's events, in event time."""
 GPUS = 8
 FLOORS_MW = {"H100": 70_000, "L40S": 35_000}
 CLUSTERS = ("east", "west")
@@ -26,10 +26,10 @@ _MODELS = ("small", "large")
 
 
 class World:
-    """Two clusters, `workloads` served models of 8 GPUs each and one node a cluster that nobody uses.
+    """Two clusters, with `workloads` served models of 8 GPUs each and one unallocated node per cluster.
 
-    Every fourth workload has two kinds of hardware, every third an owner. One request in fifty runs for longer than
-    windows stay open. The same seed gives the same rows for as long as it runs.
+    Every fourth workload has two kinds of hardware, every third an owner. One request in fifty runs longer than windows
+    stay open. The same seed gives the same rows.
     """
 
     def __init__(self, seed: int, workloads: int = 12, start_ms: int = START_MS) -> None:
@@ -44,20 +44,20 @@ class World:
         """Events by (topic, source, epoch)."""
 
     def tick(self) -> list[Event]:
-        """What happened in the next TICK_MS of event time; its rows are in `intervals` and `requests`."""
+        """Events of the next TICK_MS of event time; its rows are in `intervals` and `requests`."""
         t0_ms, t1_ms = self.end_ms, self.end_ms + TICK_MS
-        made = []
+        events = []
         for cluster, name, n in self._served:
-            made.append(self._send(topics.POWER, cluster, name, self._power(cluster, name, n, t0_ms, t1_ms)))
-            made.append(self._send(topics.TOKENS, cluster, name, self._tokens(cluster, name, t0_ms, t1_ms)))
+            events.append(self._send(topics.POWER, cluster, name, self._power(cluster, name, n, t0_ms, t1_ms)))
+            events.append(self._send(topics.TOKENS, cluster, name, self._tokens(cluster, name, t0_ms, t1_ms)))
         for cluster in CLUSTERS:
             name = topics.node_workload(f"{cluster}-spare")
-            made.append(self._send(topics.POWER, cluster, name, self._power(cluster, name, -1, t0_ms, t1_ms)))
+            events.append(self._send(topics.POWER, cluster, name, self._power(cluster, name, -1, t0_ms, t1_ms)))
         self.end_ms = t1_ms
-        return made
+        return events
 
     def closing(self, after_ms: int) -> Iterator[Event]:
-        """Every source says that it is complete up to `after_ms` beyond the end, so that all windows become final."""
+        """Heartbeats that complete every source up to `after_ms` beyond the end, so that all windows become final."""
         t_ms = self.end_ms + after_ms
         spare = [(c, topics.node_workload(f"{c}-spare")) for c in CLUSTERS]
         for cluster, name in [(c, name) for c, name, _ in self._served] + spare:

@@ -1,4 +1,4 @@
-"""A GPU that passes from hand to hand, or is shared, while an agent meters it: no joule is lost or counted twice."""
+"""A GPU that changes holders, or is shared, while an agent meters it: no joule is lost or counted twice."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BOTH = (share("chat", 2), share("code", 1))
 
 
 def held_rows(events: Sequence[Event]) -> list[tuple[str, str, int, int, Decimal]]:
-    """(workload, gpu, t0, t1, seconds) of what is on record."""
+    """(workload, gpu, t0, t1, seconds) of the record of holders."""
     return [
         (e.workload, b.dimensions[n]["gpu"], int(b.t0_ms[n]) - T0, int(b.t1_ms[n]) - T0, Decimal(b.quantity[n]))
         for e in events if isinstance(b := e.batch, UsageBatch) for n in range(len(b))
@@ -49,13 +49,13 @@ def held_rows(events: Sequence[Event]) -> list[tuple[str, str, int, int, Decimal
 
 
 def energy(events: Sequence[Event]) -> Counter[str]:
-    found: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
     for workload, _, _, _, energy_uj in rows(events):
-        found[workload] += energy_uj
-    return found
+        totals[workload] += energy_uj
+    return totals
 
 
-def test_a_shared_gpus_energy_and_seconds_are_split_by_weight_and_sum_to_the_whole(tmp_path: Path) -> None:
+def test_energy_and_seconds_of_a_shared_gpu_are_split_by_weight_and_sum_to_the_whole(tmp_path: Path) -> None:
     time = FakeClock(30_000)
     log = FakeBroker(time)
     with closing(Spool(tmp_path / "spool.db")) as spool:
@@ -67,8 +67,8 @@ def test_a_shared_gpus_energy_and_seconds_are_split_by_weight_and_sum_to_the_who
     assert {e.batch.owner for e in log.stored} == {"acme"}  # type: ignore[union-attr]
 
 
-def test_in_the_ledger_a_holder_bears_its_share_of_the_boards_idle_floor(tmp_path: Path) -> None:
-    """300 W over 30 s, a floor of 60 W. Two thirds are chat's, which works for globex, one is code's, which idles."""
+def test_a_holder_bears_its_share_of_the_boards_idle_floor(tmp_path: Path) -> None:
+    """300 W over 30 s, a floor of 60 W. chat, working for globex, holds two thirds; code, idle, one third."""
     time = FakeClock(30_000)
     sent = FakeBroker(time)
     with closing(Spool(tmp_path / "spool.db")) as spool:
@@ -92,17 +92,17 @@ def test_in_the_ledger_a_holder_bears_its_share_of_the_boards_idle_floor(tmp_pat
     log.append(ledger.tokens([request]), "east", "chat")
     ledger.close(log, T0 + 30_000)
     store = ledger.Worker(log, policy=ledger.policy({"H100": 60_000})).run()
-    found: Counter[tuple[str, str, str]] = Counter()
+    totals: Counter[tuple[str, str, str]] = Counter()
     for row in store.live("ledger"):
         for part in ("active_uj", "idle_uj", "unallocated_uj"):
-            found[row["workload"], row["tenant"], part] += row[part]
-    assert +found == {
+            totals[row["workload"], row["tenant"], part] += row[part]
+    assert +totals == {
         ("chat", "globex", "active_uj"): 4_800_000_000, ("chat", "globex", "idle_uj"): 1_200_000_000,
         ("code", "acme", "idle_uj"): 3_000_000_000,
     }  # fmt: skip
 
 
-def test_a_gpu_that_passes_on_mid_run_is_on_record_with_each_holder_and_with_the_share(tmp_path: Path) -> None:
+def test_a_gpu_that_changes_holders_mid_run_is_recorded_with_each_holder_and_its_share(tmp_path: Path) -> None:
     time = FakeClock(180_000)
     log = FakeBroker(time)
 
@@ -119,7 +119,7 @@ def test_a_gpu_that_passes_on_mid_run_is_on_record_with_each_holder_and_with_the
     assert energy(log.stored) == {"chat": 90_000 * UJ_PER_MS, "code": 90_000 * UJ_PER_MS}
 
 
-def test_what_is_on_record_has_a_source_of_its_own_numbered_without_holes(tmp_path: Path) -> None:
+def test_the_record_of_holders_has_a_source_of_its_own_numbered_without_gaps(tmp_path: Path) -> None:
     time = FakeClock(300_000)
     log = FakeBroker(time, refuse_next=3)
     with closing(Spool(tmp_path / "spool.db")) as spool:
@@ -132,7 +132,7 @@ def test_what_is_on_record_has_a_source_of_its_own_numbered_without_holes(tmp_pa
         event.batch.check()
 
 
-def test_what_nobody_holds_is_on_no_record(tmp_path: Path) -> None:
+def test_a_gpu_without_a_holder_is_not_recorded(tmp_path: Path) -> None:
     time = FakeClock(120_000)
     log = FakeBroker(time)
     with closing(Spool(tmp_path / "spool.db")) as spool:
@@ -141,7 +141,7 @@ def test_what_nobody_holds_is_on_no_record(tmp_path: Path) -> None:
     assert energy(log.stored) == {topics.node_workload("n1"): 120_000 * UJ_PER_MS}
 
 
-def test_a_shared_gpus_rows_grow_coarser_as_one_and_are_split_when_they_are_sent(tmp_path: Path) -> None:
+def test_rows_of_a_shared_gpu_are_merged_as_one_and_split_when_they_are_sent(tmp_path: Path) -> None:
     time = FakeClock(600_000)
     log = FakeBroker(time, away_at=lambda now_ms: 10_000 < now_ms < 550_000)
     with closing(Spool(tmp_path / "spool.db", max_bytes=40_000)) as spool:
@@ -153,7 +153,7 @@ def test_a_shared_gpus_rows_grow_coarser_as_one_and_are_split_when_they_are_sent
     assert all(before[1] == after[0] for before, after in itertools.pairwise(got))
 
 
-def test_marks_of_an_agent_that_knew_no_shares_are_good(tmp_path: Path) -> None:
+def test_a_checkpoint_of_an_agent_without_shares_is_valid(tmp_path: Path) -> None:
     class Old(msgspec.Struct):
         boot: str
         holder: Binding
@@ -175,7 +175,7 @@ def test_marks_of_an_agent_that_knew_no_shares_are_good(tmp_path: Path) -> None:
     assert energy(log.stored) == {"chat": 20_000 * UJ_PER_MS, "code": 20_000 * UJ_PER_MS}
 
 
-def test_marks_of_shares_can_be_read_by_an_agent_that_knows_none(tmp_path: Path) -> None:
+def test_a_checkpoint_with_shares_can_be_read_by_an_agent_without_them(tmp_path: Path) -> None:
     class Old(msgspec.Struct):
         boot: str
         holder: Binding
@@ -189,12 +189,12 @@ def test_marks_of_shares_can_be_read_by_an_agent_that_knows_none(tmp_path: Path)
         )
 
 
-def test_a_gpu_that_comes_later_leaves_the_marks_of_the_others_where_their_rows_are(tmp_path: Path) -> None:
-    """Killed right after: what the first GPU used is in memory only, so its mark may not have gone on."""
+def test_a_gpu_that_appears_later_leaves_the_checkpoints_of_the_others_unchanged(tmp_path: Path) -> None:
+    """Killed right after: the first GPU's energy is in memory only, so its checkpoint must not have advanced."""
     time = FakeClock(10**9)
     with closing(Spool(tmp_path / "spool.db")) as spool:
         gpus, log = Gpus("a", "b"), FakeBroker(time)
-        gpus.odd = lambda r: r if r.gpu_uuid == "a" or r.monotonic_ms >= 3_000 else None
+        gpus.alter = lambda r: r if r.gpu_uuid == "a" or r.monotonic_ms >= 3_000 else None
         agent = Agent(NODE, gpus, Delivery(spool, log), time, lambda: {"a": CHAT})
         for _ in range(4):
             agent.sample()
@@ -209,7 +209,7 @@ HOLDINGS: tuple[GpuShares | None, ...] = (CHAT, CODE, BOTH, (share("chat", 1, "p
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
-def test_whoever_holds_it_and_however_often_the_agent_is_killed_no_joule_and_no_second_is_lost_or_double(
+def test_no_joule_or_second_is_lost_or_doubled_through_changes_of_holders_and_kills(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("killed") / "spool.db"
@@ -246,9 +246,9 @@ def test_whoever_holds_it_and_however_often_the_agent_is_killed_no_joule_and_no_
         mine = sorted(r[2:4] for r in rows(distinct) if r[1] == gpu)
         assert sum(t1 - t0 for t0, t1 in mine) == time.end_ms
         assert all(before[1] <= after[0] for before, after in itertools.pairwise(mine))
-    told = {(e.batch.origin[n], e.batch.event_id[n]) for e in distinct if isinstance(e.batch, UsageBatch)
+    identities = {(e.batch.origin[n], e.batch.event_id[n]) for e in distinct if isinstance(e.batch, UsageBatch)
             for n in range(len(e.batch))}  # fmt: skip
-    assert len(told) == len(held_rows(distinct))
+    assert len(identities) == len(held_rows(distinct))
     for gpu in ("a", "b"):
         held_s = sum(r[4] for r in held_rows(distinct) if r[1] == gpu)
         ours_ms = sum(r[3] - r[2] for r in rows(distinct) if r[1] == gpu and not topics.is_unallocated(r[0]))

@@ -1,4 +1,4 @@
-"""Looks at who holds which GPU: in order, in a thread that cannot hold up a sample, and never by a guess."""
+"""The watcher of bindings: sources in order, in a thread that cannot delay a sample, and never by a guess."""
 
 from __future__ import annotations
 
@@ -60,23 +60,23 @@ CHAT, CODE = (
 )
 
 
-class Says:
-    """A source that says what the test lets it."""
+class ScriptedSource:
+    """A source whose answer the test sets."""
 
-    def __init__(self, name: str, says: Callable[[], ClaimReport]) -> None:
-        self.name, self.says = name, says
-        self.asked: list[Sequence[str]] = []
+    def __init__(self, name: str, answer: Callable[[], ClaimReport]) -> None:
+        self.name, self.answer = name, answer
+        self.requests: list[Sequence[str]] = []
 
     def read(self, topology: Boards, now_ms: int) -> ClaimReport:
-        self.asked.append([b.uuid for b in topology])
-        return self.says()
+        self.requests.append([b.uuid for b in topology])
+        return self.answer()
 
 
 def fails(error: Exception) -> Callable[..., ClaimReport]:
-    def say(*_: object) -> ClaimReport:
+    def reply(*_: object) -> ClaimReport:
         raise error
 
-    return say
+    return reply
 
 
 def claims(**held: WorkloadHolder | None) -> Callable[[], ClaimReport]:
@@ -84,7 +84,7 @@ def claims(**held: WorkloadHolder | None) -> Callable[[], ClaimReport]:
 
 
 class Node:
-    """A reader with its metrics and its clock."""
+    """A binding reader with its metrics and a clock of its own."""
 
     def __init__(self, *sources: BindingSource, keep_ms: int = 60_000) -> None:
         self.registry = CollectorRegistry()
@@ -95,7 +95,7 @@ class Node:
             refusals=RefusalReport(self.registry),
         )  # fmt: skip
 
-    def look(self, now_ms: int) -> dict[str, str]:
+    def workloads(self, now_ms: int) -> dict[str, str]:
         return {gpu: h[0].binding.workload for gpu, h in self.reader.read(now_ms).shares.items()}
 
     def metric(self, name: str, **labels: str) -> float | None:
@@ -105,72 +105,74 @@ class Node:
 GONE = Unavailable("the kubelet is away", "wait")
 
 
-def test_sources_are_asked_in_order_each_for_what_those_before_it_left() -> None:
-    first, second = Says("kubernetes", claims(a=CHAT)), Says("processes", claims(a=CODE, b=CODE))
-    assert Node(first, second).look(0) == {A: "chat", B: "code"}
-    assert second.asked == [[B]]
+def test_each_source_gets_the_gpus_that_earlier_sources_left() -> None:
+    first, second = ScriptedSource("kubernetes", claims(a=CHAT)), ScriptedSource("processes", claims(a=CODE, b=CODE))
+    assert Node(first, second).workloads(0) == {A: "chat", B: "code"}
+    assert second.requests == [[B]]
 
 
-def test_a_gpu_that_a_source_knows_to_be_held_by_somebody_unknown_is_not_given_to_the_next() -> None:
-    node = Node(Says("kubernetes", claims(a=None)), Says("settings", claims(a=CODE, b=CODE)))
-    assert node.look(0) == {A: "~n1", B: "code"}
+def test_a_gpu_with_an_unknown_holder_is_not_passed_to_the_next_source() -> None:
+    node = Node(ScriptedSource("kubernetes", claims(a=None)), ScriptedSource("settings", claims(a=CODE, b=CODE)))
+    assert node.workloads(0) == {A: "~n1", B: "code"}
 
 
-def test_a_source_that_does_not_answer_is_believed_as_it_spoke_last_and_then_not_and_nobody_in_its_stead() -> None:
-    first, second = Says("kubernetes", claims(a=CHAT)), Says("settings", claims(a=CODE, b=CODE))
+def test_a_silent_source_keeps_its_last_answer_for_a_while_and_no_other_replaces_it() -> None:
+    first, second = ScriptedSource("kubernetes", claims(a=CHAT)), ScriptedSource("settings", claims(a=CODE, b=CODE))
     node = Node(first, second, keep_ms=60_000)
-    node.look(0)
-    first.says = fails(GONE)
-    assert node.look(60_000) == {A: "chat", B: "code"}
-    assert node.look(60_001) == {}
+    node.workloads(0)
+    first.answer = fails(GONE)
+    assert node.workloads(60_000) == {A: "chat", B: "code"}
+    assert node.workloads(60_001) == {}
     assert node.metric("held_gpus", state="unallocated") == 2
     assert node.metric("binding_failures_total", source="kubernetes") == 2
-    first.says = claims(a=CHAT)
-    assert node.look(70_000) == {A: "chat", B: "code"}
+    first.answer = claims(a=CHAT)
+    assert node.workloads(70_000) == {A: "chat", B: "code"}
 
 
-def test_a_source_that_never_answered_binds_nothing_and_lets_nobody_else() -> None:
-    assert Node(Says("kubernetes", fails(GONE)), Says("settings", claims(a=CODE))).look(0) == {}
+def test_a_source_that_never_answered_binds_nothing_and_blocks_the_next() -> None:
+    assert (
+        Node(ScriptedSource("kubernetes", fails(GONE)), ScriptedSource("settings", claims(a=CODE))).workloads(0) == {}
+    )
 
 
-def test_a_source_that_was_never_there_is_passed_over_but_not_one_that_was() -> None:
-    absent = Says("kubernetes", fails(SourceAbsent("no socket", "mount it")))
-    node = Node(absent, Says("settings", claims(a=CODE)), keep_ms=60_000)
-    assert node.look(0) == {A: "code"}
-    absent.says = claims(a=CHAT)
-    node.look(10_000)
-    absent.says = fails(SourceAbsent("no socket", "the kubelet is restarting"))
-    assert node.look(20_000) == {A: "chat"}
-    assert node.look(80_000) == {}
+def test_a_source_that_never_existed_is_skipped_but_not_one_that_did() -> None:
+    absent = ScriptedSource("kubernetes", fails(SourceAbsent("no socket", "mount it")))
+    node = Node(absent, ScriptedSource("settings", claims(a=CODE)), keep_ms=60_000)
+    assert node.workloads(0) == {A: "code"}
+    absent.answer = claims(a=CHAT)
+    node.workloads(10_000)
+    absent.answer = fails(SourceAbsent("no socket", "the kubelet is restarting"))
+    assert node.workloads(20_000) == {A: "chat"}
+    assert node.workloads(80_000) == {}
 
 
-def test_metrics_tell_how_many_gpus_are_bound_shared_and_nobodys_and_what_is_odd() -> None:
-    def say() -> ClaimReport:
+def test_metrics_count_bound_shared_and_unallocated_gpus_and_problems() -> None:
+    def reply() -> ClaimReport:
         shared = [DeviceClaim(A, CHAT, "0"), DeviceClaim(A, CODE, "1"), DeviceClaim("GPU-z", CHAT)]
         return ClaimReport(shared, [BindingWarning("no_tenant", "x has no tenant")])
 
-    node = Node(Says("kubernetes", say))
-    node.look(0)
+    node = Node(ScriptedSource("kubernetes", reply))
+    node.workloads(0)
     assert [node.metric("held_gpus", state=s) for s in ("bound", "shared", "unallocated")] == [0, 1, 1]
     kinds = ("no_tenant", "unknown_device", "conflict")
     assert [node.metric("binding_oddities", kind=kind) for kind in kinds] == [1, 1, 0]
 
 
-def test_each_change_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_change_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    source = Says("kubernetes", lambda: ClaimReport([DeviceClaim("GPU-z", CHAT)]))
+    source = ScriptedSource("kubernetes", lambda: ClaimReport([DeviceClaim("GPU-z", CHAT)]))
     node = Node(source)
     for now_ms in (0, 10_000, 20_000):
-        node.look(now_ms)
+        node.workloads(now_ms)
     assert sum("GPU-z" in r.getMessage() for r in caplog.records) == 1
-    source.says = claims(a=CHAT)
-    node.look(30_000)
-    node.look(40_000)
+    source.answer = claims(a=CHAT)
+    node.workloads(30_000)
+    node.workloads(40_000)
     assert sum("no longer so" in r.getMessage() for r in caplog.records) == 1
     assert sum(f"{A}: chat (kubernetes, label, idle paid by acme)" in r.getMessage() for r in caplog.records) == 1
 
 
-def test_a_holding_is_described_with_shares_and_reasons() -> None:
+def test_a_binding_is_described_with_shares_and_reasons() -> None:
     where = (("source", "kubernetes"), ("namespace", "s"), ("pod", "p"), ("container", "main"), ("rule", "label"))
     assert describe_shares(None) == "unallocated"
     assert describe_shares((BindingShare(Binding("chat"), 1, where), BindingShare(NOBODY, 6))) == (
@@ -189,17 +191,17 @@ def watching(node: Node, every_ms: int = 5, first_s: float = 5.0) -> Iterator[Bi
         yield bindings
 
 
-def test_the_first_interval_has_its_holder_and_later_looks_are_seen() -> None:
-    source = Says("kubernetes", claims(a=CHAT))
+def test_the_first_interval_has_its_holder_and_later_changes_are_seen() -> None:
+    source = ScriptedSource("kubernetes", claims(a=CHAT))
     with watching(Node(source)) as bindings:
         assert bindings()[A] == (CHAT.share(),)
-        source.says = claims(a=CODE)
+        source.answer = claims(a=CODE)
         wait_until(lambda: bindings()[A] == (CODE.share(),))
 
 
-def test_a_source_that_hangs_for_ever_holds_up_no_sample_and_after_a_while_every_gpu_is_nobodys() -> None:
+def test_a_source_that_hangs_delays_no_sample_and_its_gpus_become_unallocated() -> None:
     let_go, hung = threading.Event(), threading.Event()
-    source = Says("kubernetes", claims(a=CHAT))
+    source = ScriptedSource("kubernetes", claims(a=CHAT))
     node = Node(source)
 
     def hang() -> ClaimReport:
@@ -208,7 +210,7 @@ def test_a_source_that_hangs_for_ever_holds_up_no_sample_and_after_a_while_every
         return claims(a=CODE)()
 
     with watching(node) as bindings:
-        source.says = hang
+        source.answer = hang
         assert hung.wait(HANG_S)
         node.now_ms = 60_000
         assert bindings()[A] == (CHAT.share(),)
@@ -220,14 +222,14 @@ def test_a_source_that_hangs_for_ever_holds_up_no_sample_and_after_a_while_every
         wait_until(lambda: A in bindings())
 
 
-def test_a_first_look_that_hangs_is_not_waited_for_long() -> None:
+def test_the_agent_does_not_wait_long_for_a_first_read_that_hangs() -> None:
     let_go = threading.Event()
 
     def hang() -> ClaimReport:
         let_go.wait(HANG_S)
         return ClaimReport()
 
-    with watching(Node(Says("kubernetes", hang)), first_s=0.05) as bindings:
+    with watching(Node(ScriptedSource("kubernetes", hang)), first_s=0.05) as bindings:
         assert bindings() == {}
         let_go.set()
 
@@ -236,36 +238,36 @@ FAULTS = [RuntimeError("a fault"), RecursionError(), UnicodeDecodeError("utf-8",
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
-def test_a_source_that_raises_anything_is_believed_as_it_answered_last(
+def test_a_source_that_raises_any_error_keeps_its_last_answer(
     fault: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = Says("kubernetes", claims(a=CHAT))
-    node = Node(first, Says("settings", claims(a=CODE, b=CODE)), keep_ms=60_000)
-    node.look(0)
-    first.says = fails(fault)
-    assert node.look(60_000) == {A: "chat", B: "code"}
-    assert node.look(60_001) == {}
+    first = ScriptedSource("kubernetes", claims(a=CHAT))
+    node = Node(first, ScriptedSource("settings", claims(a=CODE, b=CODE)), keep_ms=60_000)
+    node.workloads(0)
+    first.answer = fails(fault)
+    assert node.workloads(60_000) == {A: "chat", B: "code"}
+    assert node.workloads(60_001) == {}
     assert node.metric("binding_failures_total", source="kubernetes") == 2
     assert node.metric("refused_total", source="kubernetes", reason=type(fault).__name__) == 2
     assert caplog.text.count(type(fault).__name__) == 1
 
 
-def test_boards_that_cannot_be_listed_are_those_of_the_last_reading() -> None:
-    node = Node(Says("kubernetes", claims(a=CHAT)))
-    node.look(0)
+def test_boards_that_cannot_be_listed_are_those_of_the_last_read() -> None:
+    node = Node(ScriptedSource("kubernetes", claims(a=CHAT)))
+    node.workloads(0)
 
     def lost() -> Sequence[GpuBoard]:
         raise RuntimeError("a fault")
 
     node.reader._list_boards = lost
-    assert node.look(10_000) == {A: "chat"}
+    assert node.workloads(10_000) == {A: "chat"}
     assert node.metric("binding_failures_total", source="topology") == 1
 
 
-def test_a_fault_of_ours_ends_neither_the_thread_nor_the_agent(
+def test_an_internal_error_ends_neither_the_thread_nor_the_agent(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = Says("kubernetes", claims(a=CHAT))
+    source = ScriptedSource("kubernetes", claims(a=CHAT))
     node = Node(source)
     with monkeypatch.context() as patch:
         patch.setattr("producers.bindings.watcher.resolve_claims", fails(RuntimeError("a fault")))
@@ -277,12 +279,12 @@ def test_a_fault_of_ours_ends_neither_the_thread_nor_the_agent(
     assert "a reading failed" in caplog.text
 
 
-# As it is configured.
+# Configuration.
 
 
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[FakeKubelet, FakeApi]]:
-    """A node of Kubernetes, and the variables that say where things are."""
+    """A node of Kubernetes, and the variables with its addresses."""
 
     def no_driver() -> None:
         raise Unavailable("there is no driver", "install it")
@@ -319,7 +321,7 @@ def test_an_agent_sees_the_pods_that_share_a_gpu(node: tuple[FakeKubelet, FakeAp
     assert seen_by_an_agent(Settings(), [A, B]) == {A: [("chat", "acme", 1), ("code", "globex", 1)]}
 
 
-def test_an_agent_starts_though_the_kubelet_refuses(node: tuple[FakeKubelet, FakeApi]) -> None:
+def test_an_agent_starts_even_if_the_kubelet_refuses(node: tuple[FakeKubelet, FakeApi]) -> None:
     node[0].refuses = grpc.StatusCode.UNAVAILABLE
     assert seen_by_an_agent(Settings(), [A, B]) == {}
 
@@ -333,7 +335,7 @@ def test_the_settings_bind_every_gpu_of_the_node(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("wrong", [{"workload": "~n1"}, {"workload": "chat", "owner": "__idle__"}])
-def test_settings_that_name_what_cannot_be_are_refused(
+def test_settings_with_an_invalid_name_are_refused(
     wrong: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -346,7 +348,7 @@ PAGE = "".join(
 )
 
 
-def test_doctor_shows_who_holds_each_gpu_and_why(
+def test_doctor_shows_the_holder_of_each_gpu_and_the_reason(
     node: tuple[FakeKubelet, FakeApi], serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATTLOG_EXPORTER_URL", serve(lambda: (200, PAGE)))
@@ -357,25 +359,23 @@ def test_doctor_shows_who_holds_each_gpu_and_why(
     ]  # fmt: skip
 
 
-def test_doctor_shows_what_is_wrong(
-    node: tuple[FakeKubelet, FakeApi], serve: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor_shows_a_failure(node: tuple[FakeKubelet, FakeApi], serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATTLOG_EXPORTER_URL", serve(lambda: (200, PAGE)))
     node[1].status = 403
-    found = dict(findings("bindings", Settings(node="n1")))
-    assert found[A] == "~n1 (unallocated)"
-    assert "nothing is known of it" in str(found["unknown_holder"])
+    lines = dict(findings("bindings", Settings(node="n1")))
+    assert lines[A] == "~n1 (unallocated)"
+    assert "nothing is known of it" in str(lines["unknown_holder"])
     node[0].refuses = grpc.StatusCode.INTERNAL
     assert isinstance(dict(findings("bindings", Settings(node="n1")))["kubernetes"], Unavailable)
 
 
-def test_the_whole_producer_sends_shared_energy_and_who_held_what(
+def test_the_producer_sends_shared_energy_and_the_record_of_holders(
     node: tuple[FakeKubelet, FakeApi], serve: Any, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = itertools.count()
+    reads = itertools.count()
 
     def page() -> tuple[int, str]:
-        counter = 1_000 + 300 * next(looks)
+        counter = 1_000 + 300 * next(reads)
         return 200, f'DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{{gpu="0",UUID="{A}",modelName="H100"}} {counter}\n'
 
     monkeypatch.setenv("WATTLOG_EXPORTER_URL", serve(page))
@@ -385,7 +385,7 @@ def test_the_whole_producer_sends_shared_energy_and_who_held_what(
     )  # fmt: skip
     thread = threading.Thread(target=run, args=("exporter", settings, stop))
     thread.start()
-    wait_until(lambda: next(looks) > 20 or not thread.is_alive())
+    wait_until(lambda: next(reads) > 20 or not thread.is_alive())
     stop.set()
     thread.join()
     events = read_events(settings, topics.POWER, topics.USAGE)
@@ -401,13 +401,13 @@ def test_the_whole_producer_sends_shared_energy_and_who_held_what(
     assert abs(seconds["chat"] - seconds["code"]) <= 1
 
 
-def test_doctor_says_that_there_is_no_gpu_to_be_held(node: tuple[FakeKubelet, FakeApi]) -> None:
+def test_doctor_reports_a_node_without_gpus(node: tuple[FakeKubelet, FakeApi]) -> None:
     [(where, error)] = findings("bindings", Settings(node="n1"))
     assert where == "kubernetes"
     assert str(error).startswith("No GPU is metered here: ")
     assert [name for name in registry.names(Kind.GPU) if f"{name}: " not in str(error)] == []
 
 
-def test_doctor_says_nothing_where_only_the_settings_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_is_silent_where_only_the_settings_bind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert findings("bindings", Settings()) == []

@@ -1,4 +1,4 @@
-"""Use between two snapshots of counters and levels."""
+"""Differences between two snapshots of counters and levels."""
 
 from __future__ import annotations
 
@@ -50,32 +50,34 @@ LATER = T0 + 1_000
         "clock set back", "gone",
     ],
 )  # fmt: skip
-def test_use_since_the_first_snapshot(now: CounterSnapshot, deltas: list[CounterDelta], resets: int) -> None:
+def test_growth_is_counted_since_the_first_snapshot(
+    now: CounterSnapshot, deltas: list[CounterDelta], resets: int
+) -> None:
     assert counter_deltas(FIRST, now)[1:] == (deltas, resets)
 
 
-def test_the_first_snapshot_only_begins() -> None:
+def test_the_first_snapshot_counts_nothing() -> None:
     assert counter_deltas(None, FIRST) == DeltaResult(FIRST, [], 0)
 
 
-def test_what_was_missing_for_a_while_is_not_counted_again() -> None:
+def test_a_missing_object_is_not_counted_again() -> None:
     missed = counter_deltas(FIRST, snapshot(T0 + 1_000, b=(0, 0)))
     back = counter_deltas(missed.snapshot, snapshot(T0 + 2_000, a=(150, 10)))
     assert [(u.name, u.t0_ms, u.counters) for u in back.deltas] == [("a", T0, {"cpu": 50})]
 
 
-def test_a_counter_that_was_left_out_for_once_is_not_counted_again() -> None:
+def test_a_missing_counter_is_not_counted_again() -> None:
     without = CounterSnapshot(T0 + 1_000, "b1", "", {"a": ObjectCounters(T0 + 1_000, {}, {"memory": 8})})
     back = counter_deltas(counter_deltas(FIRST, without).snapshot, snapshot(T0 + 2_000, a=(150, 10)))
     assert [u.counters for u in back.deltas] == [{"cpu": 50}]
 
 
-def test_the_missing_are_forgotten_after_a_day() -> None:
+def test_missing_objects_are_forgotten_after_a_day() -> None:
     assert counter_deltas(FIRST, snapshot(T0 + FORGET_MS, b=(0, 0))).snapshot.objects.keys() == {"b"}
 
 
 @given(st.lists(st.integers(0, 10**15), min_size=1), st.integers(0, 10**6))
-def test_however_often_a_counter_is_read_its_growth_is_the_same(steps: list[int], start: int) -> None:
+def test_the_growth_does_not_depend_on_the_number_of_snapshots(steps: list[int], start: int) -> None:
     total, before, t_ms, total_delta = start, snapshot(T0, a=(start, 0)), T0, 0
     for growth in steps:
         total, t_ms = total + growth, t_ms + 1_000

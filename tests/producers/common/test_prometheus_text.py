@@ -1,4 +1,4 @@
-"""Malformed pieces of a Prometheus page are refused by name, and their neighbours are read."""
+"""Malformed parts of a Prometheus page are refused by name, and their neighbours are read."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def test_a_malformed_line_is_refused_and_its_neighbours_are_read(line: str) -> N
     ("line", "label"),
     [(r'x{a="a\qb"} 5', r"a\qb"), (r'x{a="a\\b\"c\n"} 5', 'a\\b"c\n'), ('x{a="\x00\x1b"} 5', "\x00\x1b")],
 )
-def test_an_unknown_escape_in_a_label_stays_as_it_is(line: str, label: str) -> None:
+def test_an_unknown_escape_in_a_label_is_unchanged(line: str, label: str) -> None:
     assert parse_page(line).get("x") == [({"a": label}, 5)]
 
 
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "1e400", "-3"])
-def test_a_value_that_no_counter_has_is_refused_by_name_and_others_are_not(value: str) -> None:
+def test_an_invalid_counter_value_is_refused_by_name_and_others_are_read(value: str) -> None:
     page = parse_page(f'c_total{{m="a"}} {value}\nc_total{{m="b"}} 4\n')
     assert list(page.counter(("c_total",))) == [({"m": "a"}, None), ({"m": "b"}, 4)]
     [refused] = page.refused
@@ -64,7 +64,7 @@ def test_a_value_that_no_counter_has_is_refused_by_name_and_others_are_not(value
 
 
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "1e400", "1e300", "-3"])
-def test_a_start_time_that_is_none_is_refused_and_unknown(value: str) -> None:
+def test_an_invalid_start_time_is_refused_and_unknown(value: str) -> None:
     page = parse_page(f"process_start_time_seconds {value}\n")
     assert page.timestamp_ms("process_start_time_seconds", 10**15) is None
     assert "process_start_time_seconds" in page.refused[0]
@@ -78,7 +78,7 @@ def test_a_page_of_garbage_and_an_endless_page_are_refused_as_a_whole() -> None:
 
 
 @given(st.text(max_size=200))
-def test_no_text_raises_anything_but_bad_input(text: str) -> None:
+def test_any_text_is_read_or_raises_bad_input(text: str) -> None:
     try:
         page = parse_page(text + "\nx_total 5")
     except BadInput:
@@ -104,7 +104,7 @@ def counter(gpu: str, value: object) -> str:
     ],
     ids=["no number", "cut", "a UUID that is too long", "a UUID that cannot be printed", "garbage"],
 )
-def test_one_malformed_line_of_an_exporter_costs_no_other_gpu(bad: str) -> None:
+def test_a_malformed_line_of_an_exporter_affects_no_other_gpu(bad: str) -> None:
     page = counter("GPU-a", 7) + bad + counter("GPU-c", 9)
     sensor = ExporterSensor(DCGM, lambda: page)
     readings = sensor.readings(clock_at(1_000))
@@ -113,7 +113,7 @@ def test_one_malformed_line_of_an_exporter_costs_no_other_gpu(bad: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "1e400", "-1", "9.3e18"])
-def test_an_exporters_value_that_is_no_number_is_unknown_for_that_gpu_alone(value: str) -> None:
+def test_a_non_number_of_an_exporter_is_unknown_for_its_gpu_alone(value: str) -> None:
     page = counter("GPU-a", value) + counter("GPU-b", 9)
     readings = ExporterSensor(DCGM, lambda: page).readings(clock_at(1_000))
     assert [(r.gpu_uuid, r.counter_mj) for r in readings] == [("GPU-a", None), ("GPU-b", 9)]
@@ -130,7 +130,7 @@ def vllm(a: object, b: object, *, extra: str = "") -> str:
 
 
 class Pages:
-    """Scrapes of a server that shows one page after another."""
+    """Scrapes of a server with one page after another."""
 
     def __init__(self) -> None:
         self.page, self.t_ms, self.checkpoint = "", T0, None
@@ -139,7 +139,7 @@ class Pages:
         )
 
     def scrape(self, page: str) -> tuple[dict[str, int], int]:
-        """Return prompt tokens by model, and how many pieces of the page were refused."""
+        """Return prompt tokens by model, and the number of refused parts of the page."""
         self.page, self.t_ms = page, self.t_ms + 10_000
         result = self.source.collect(self.checkpoint, clock_at(self.t_ms))
         self.checkpoint = result.checkpoint
@@ -166,7 +166,7 @@ def test_a_model_with_a_malformed_counter_waits_and_its_neighbours_count(page: s
 
 
 @pytest.mark.parametrize("page", BAD_B)
-def test_a_model_that_is_malformed_at_first_only_begins_later(page: str) -> None:
+def test_a_model_that_is_malformed_at_first_begins_later(page: str) -> None:
     pages = Pages()
     assert pages.scrape(page) == ({}, 1)
     assert pages.scrape(vllm(115, 1_000_000)) == ({"a": 5}, 0)
@@ -174,7 +174,7 @@ def test_a_model_that_is_malformed_at_first_only_begins_later(page: str) -> None
 
 
 @pytest.mark.parametrize("start", ["NaN", "+Inf", "1e400", "-1", "soon"])
-def test_a_start_time_that_cannot_be_read_costs_no_tokens(start: str) -> None:
+def test_an_invalid_start_time_loses_no_tokens(start: str) -> None:
     pages = Pages()
     pages.scrape(vllm(100, 40, extra=f"process_start_time_seconds {T0 / 1000 - 60}\n"))
     assert pages.scrape(vllm(110, 40, extra=f"process_start_time_seconds {start}\n")) == ({"a": 10}, 1)
@@ -190,7 +190,7 @@ def test_a_malformed_line_of_another_metric_changes_nothing() -> None:
     )  # fmt: skip
 
 
-def test_a_malformed_counter_that_may_be_any_models_is_refused_with_its_page() -> None:
+def test_a_malformed_counter_of_an_unknown_model_refuses_the_page() -> None:
     pages = Pages()
     pages.scrape(vllm(100, 40))
     with pytest.raises(BadInput, match="names no model"):
@@ -198,12 +198,12 @@ def test_a_malformed_counter_that_may_be_any_models_is_refused_with_its_page() -
     assert pages.scrape(vllm(120, 60)) == ({"a": 20, "b": 20}, 0)
 
 
-def test_a_name_of_a_model_that_cannot_be_printed_is_made_printable() -> None:
+def test_the_name_of_a_model_is_made_printable() -> None:
     page = parse_page('vllm:prompt_tokens_total{model_name="a\\nb"} 5\n')
     assert token_counters("vllm").served(page) == {"a?b": ServedTotals(5)}
 
 
-def test_triton_leaves_out_a_model_alone() -> None:
+def test_a_malformed_value_of_triton_affects_only_its_model() -> None:
     page = parse_page('nv_inference_request_success{model="a"} NaN\nnv_inference_request_success{model="b"} 3\n')
     assert token_counters("triton").served(page) == {"a": None, "b": ServedTotals(requests=3)}
     assert math.isnan(page.get("nv_inference_request_success")[0][1])

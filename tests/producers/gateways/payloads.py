@@ -11,7 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 T0 = 1_700_000_000_000
 SECRET = "the-patient-has-a-rash"
-"""Stands for a prompt or an answer: nothing of it may get out."""
+"""Stands for a prompt or an answer: it must not be in any output."""
 NS = 1_000_000
 TRACE = "5b8efff798038103d269b633813fc60c"
 
@@ -22,7 +22,7 @@ TRACE = "5b8efff798038103d269b633813fc60c"
 def payload(**more: Any) -> dict[str, Any]:
     """A standard logging payload of LiteLLM 1.8x; `...` leaves a field out."""
     usage = {"prompt_tokens": 100, "completion_tokens": 20, "prompt_tokens_details": {"cached_tokens": 30}}
-    found = {
+    fields = {
         "id": "chatcmpl-1", "trace_id": "tr-1", "litellm_call_id": "call-1", "call_type": "acompletion", "stream": True,
         "response_cost": 0.0, "status": "success", "status_fields": {"llm_api_status": "success"},
         "custom_llm_provider": "hosted_vllm", "total_tokens": 120, "prompt_tokens": 100, "completion_tokens": 20,
@@ -44,7 +44,7 @@ def payload(**more: Any) -> dict[str, Any]:
             "usage_object": usage, "prompt_management_metadata": {"prompt_variables": {"x": SECRET}},
         },
     }  # fmt: skip
-    return {name: value for name, value in (found | more).items() if value is not ...}
+    return {name: value for name, value in (fields | more).items() if value is not ...}
 
 
 # -- OpenTelemetry -----------------------------------------------------------------------------------------------------
@@ -60,10 +60,10 @@ CHAT: dict[str, Any] = {
 
 def span(attributes: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     """A span as both encodings can be made of; `...` leaves an attribute out."""
-    kept = {k: v for k, v in (CHAT | (attributes or {})).items() if v is not ...}
+    present = {k: v for k, v in (CHAT | (attributes or {})).items() if v is not ...}
     return {
         "trace": TRACE, "id": "eee19b7ec3c1b174", "parent": "", "kind": 3, "start": T0 * NS, "end": (T0 + 3_000) * NS,
-        "status": 0, "attributes": kept, "events": [("gen_ai.content.prompt", T0 * NS)],
+        "status": 0, "attributes": present, "events": [("gen_ai.content.prompt", T0 * NS)],
     } | more  # fmt: skip
 
 
@@ -86,11 +86,11 @@ def as_json(spans: list[dict[str, Any]], resource: dict[str, Any] | None = None,
 
 def as_protobuf(spans: list[dict[str, Any]], resource: dict[str, Any] | None = None, scope: str = "lib") -> bytes:
     """The same in protobuf."""
-    made = ScopeSpans(spans=[_span(s) for s in spans])
-    made.scope.name = scope
-    found = ResourceSpans(scope_spans=[made])
-    found.resource.attributes.extend(_proto_pair(k, v) for k, v in (resource or {}).items())
-    return ExportTraceServiceRequest(resource_spans=[found]).SerializeToString()
+    scope_spans = ScopeSpans(spans=[_span(s) for s in spans])
+    scope_spans.scope.name = scope
+    resource_spans = ResourceSpans(scope_spans=[scope_spans])
+    resource_spans.resource.attributes.extend(_proto_pair(k, v) for k, v in (resource or {}).items())
+    return ExportTraceServiceRequest(resource_spans=[resource_spans]).SerializeToString()
 
 
 def _span(s: dict[str, Any]) -> Span:

@@ -1,5 +1,4 @@
-"""Real watts of an A100 under a load that comes and goes (nvidia-smi, 13 ms a reading): what the rate of sampling does
-to the joules, with a counter and without."""
+"""Real watts of an A100 under a varying load (nvidia-smi, 13 ms a reading): how the sampling rate changes joules."""
 
 from __future__ import annotations
 
@@ -13,11 +12,11 @@ import pytest
 from producers.gpu.intervals import GpuReading, MeterState, add_reading
 
 GRAIN_MS = 100
-"""How often NVML's counter moves."""
+"""Update period of NVML's counter."""
 
 
 class Recording:
-    """Watts over time, and the counter that a GPU which drew them would have shown."""
+    """Watts over time, and the counter of a GPU that drew them."""
 
     def __init__(self, path: Path) -> None:
         self.ms: list[int] = []
@@ -33,13 +32,13 @@ class Recording:
             self.mj.append(self.mj[-1] + mean_w * (self.ms[n] - self.ms[n - 1]))
 
     def reading(self, t_ms: int, *, counter: bool) -> GpuReading:
-        """What an agent would have read at a moment."""
+        """An agent's reading at a moment."""
         n = bisect_right(self.ms, t_ms) - 1
         moved = bisect_right(self.ms, self.ms[0] + (t_ms - self.ms[0]) // GRAIN_MS * GRAIN_MS) - 1
         return GpuReading("GPU-a", "A100", t_ms, t_ms, round(self.mj[moved]) + 1 if counter else None, self.watts[n])
 
     def metered_uj(self, every_ms: int, phase_ms: int, *, counter: bool) -> int:
-        """The sum of the intervals of an agent that samples so, from the first second to the last."""
+        """Sum of the intervals of an agent that samples at this rate, from the first second to the last."""
         state: MeterState | None = None
         total = 0
         for t_ms in range(self.ms[0] + phase_ms, self.ms[-1], every_ms):
@@ -49,7 +48,7 @@ class Recording:
         return total
 
     def true_uj(self, every_ms: int, phase_ms: int) -> float:
-        """What it drew over the same stretch."""
+        """Energy of the same stretch."""
         times = range(self.ms[0] + phase_ms, self.ms[-1], every_ms)
         ends = [bisect_right(self.ms, t_ms) - 1 for t_ms in (times[0], times[-1])]
         return (self.mj[ends[1]] - self.mj[ends[0]]) * 1000
@@ -61,7 +60,7 @@ def recording(shared_data: Path) -> Recording:
 
 
 def errors(recording: Recording, every_ms: int, *, counter: bool) -> list[float]:
-    """Relative errors, by when the first sample fell."""
+    """Relative errors, by the time of the first sample."""
     phases = range(0, every_ms, max(every_ms // 10, 1))
     return [
         recording.metered_uj(every_ms, phase_ms, counter=counter) / recording.true_uj(every_ms, phase_ms) - 1
@@ -70,12 +69,12 @@ def errors(recording: Recording, every_ms: int, *, counter: bool) -> list[float]
 
 
 @pytest.mark.parametrize("every_ms", [100, 1_000, 5_000])
-def test_by_the_counter_the_rate_of_sampling_hardly_matters(recording: Recording, every_ms: int) -> None:
-    """What is left is the counter's own grain, at both ends."""
+def test_the_sampling_rate_hardly_matters_with_a_counter(recording: Recording, every_ms: int) -> None:
+    """The remaining error is the counter's own resolution, at both ends."""
     assert max(map(abs, errors(recording, every_ms, counter=True))) < 0.01
 
 
-def test_without_a_counter_watts_are_as_good_as_they_are_sampled_often(recording: Recording) -> None:
-    """Ten times a second the load is seen; once in five seconds it may be missed, or taken for all there was."""
+def test_watts_without_a_counter_are_as_good_as_their_sampling_rate(recording: Recording) -> None:
+    """Ten times a second follows the load; once in five seconds may miss it, or take it for the whole time."""
     assert max(map(abs, errors(recording, 100, counter=False))) < 0.01
     assert max(map(abs, errors(recording, 5_000, counter=False))) > 0.1

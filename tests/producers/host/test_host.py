@@ -1,4 +1,4 @@
-"""Energy of CPUs and memory: counters that go round, zones that hold each other, and what cannot be known."""
+"""Energy of CPUs and memory: counters that wrap around, nested zones, and what remains unknown."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class Sysfs:
             zone.mkdir(parents=True)
             (zone / "name").write_text(f"{called}\n")
             (zone / "max_energy_range_uj").write_text(f"{range_uj}\n")
-            self.stands(name, 1_000)
+            self.set_counter(name, 1_000)
 
-    def stands(self, zone: str, uj: int) -> None:
+    def set_counter(self, zone: str, uj: int) -> None:
         (self.at / zone / "energy_uj").write_text(f"{uj}\n")
 
 
@@ -78,67 +78,67 @@ def delta(
     return energy.energy_since(before, now, {"package-0": CounterRange(range_uj, wraps)}, max_w)
 
 
-# from looks to rows
+# from readings to rows
 
 
-def test_the_energy_between_two_looks_is_the_counters_difference() -> None:
+def test_the_energy_between_two_readings_is_the_counters_difference() -> None:
     assert delta(snapshot(0, 5), snapshot(10_000, 900_000_005)).energy == (
         ZoneEnergy("package-0", T0, T0 + 10_000, 900_000_000),
     )
 
 
-def test_across_its_round_a_counter_is_exact() -> None:
+def test_a_counter_is_exact_across_its_wrap() -> None:
     assert delta(snapshot(0, RANGE - 100), snapshot(10_000, 700)).energy[0].energy_uj == 800
 
 
 @given(st.integers(0, RANGE - 1), st.lists(st.tuples(st.integers(1_000, 60_000), st.integers(0, 900)), max_size=50))
-def test_the_sum_is_what_was_used_however_often_the_counter_goes_round(
-    start: int, looks: list[tuple[int, int]]
-) -> None:
+def test_the_sum_is_the_used_energy_for_any_number_of_wraps(start: int, readings: list[tuple[int, int]]) -> None:
     total, at_ms, before, used = start, 0, snapshot(0, start), []
-    for elapsed_ms, watts in looks:
+    for elapsed_ms, watts in readings:
         at_ms, total = at_ms + elapsed_ms, total + watts * elapsed_ms * 1_000
         step = delta(before, snapshot(at_ms, total % RANGE))
         assert not step.unknown
         before, used = step.snapshot, [*used, *step.energy]
-    assert sum(each.energy_uj for each in used) == total - start
+    assert sum(row.energy_uj for row in used) == total - start
     assert [u.t1_ms for u in used][:-1] == [u.t0_ms for u in used][1:]
 
 
-def test_a_counter_that_may_have_gone_round_more_than_once_is_told_and_not_guessed() -> None:
+def test_a_counter_that_may_have_wrapped_twice_is_reported_and_not_guessed() -> None:
     step = delta(snapshot(0, 5), snapshot(600_000, 50_000_000_000))
     assert step.energy == ()
     [why] = step.unknown
     assert "package-0, 600 s" in why
     assert "every_s" in why
     after = delta(step.snapshot, snapshot(610_000, 50_000_000_900))
-    assert after.energy[0].energy_uj == 900  # It goes on from there.
+    assert after.energy[0].energy_uj == 900  # It continues from there.
 
 
-def test_a_gap_in_which_the_counter_cannot_have_gone_round_is_measured_whole() -> None:
+def test_a_gap_too_short_for_a_wrap_is_measured_whole() -> None:
     [used] = delta(snapshot(0, 5), snapshot(200_000, 80_000_000_005)).energy
     assert (used.t0_ms, used.energy_uj) == (T0, 80_000_000_000)
 
 
-def test_a_counter_that_leapt_is_told() -> None:
+def test_a_counter_that_jumped_is_reported() -> None:
     assert "leapt" in delta(snapshot(0, 5), snapshot(1_000, 5_000_000_000)).unknown[0]
 
 
-def test_a_counter_beyond_its_range_is_told() -> None:
+def test_a_counter_beyond_its_range_is_reported() -> None:
     assert "beyond its range" in delta(snapshot(0, 5), snapshot(1_000, RANGE + 5)).unknown[0]
 
 
-def test_a_start_of_the_machine_begins_anew() -> None:
+def test_a_reboot_starts_the_counters_again() -> None:
     step = delta(snapshot(900_000, 5), snapshot(60_000, 77, boot="next"))
     assert (step.energy, step.unknown, step.snapshot.counters_uj) == ((), (), {"package-0": 77})
 
 
-def test_a_zone_that_is_no_longer_shown_is_told() -> None:
+def test_a_zone_that_disappears_is_reported() -> None:
     assert "no longer shown" in delta(snapshot(0, 5), HostCounterSnapshot("b", 1_000, T0 + 1_000, {})).unknown[0]
 
 
 @pytest.mark.parametrize(("wall_ms", "t0_ms"), [(3_600_000, 3_590_000), (-30_000, 0), (-3_600_000, -3_610_000)])
-def test_rows_are_as_long_as_time_was_and_never_overlap_whatever_the_wall_clock_does(wall_ms: int, t0_ms: int) -> None:
+def test_rows_are_as_long_as_time_was_and_never_overlap_for_any_steps_of_the_wall_clock(
+    wall_ms: int, t0_ms: int
+) -> None:
     [used] = delta(snapshot(0, 5), snapshot(10_000, 905, wall_ms=wall_ms)).energy
     assert (used.t0_ms - T0, used.energy_uj) == (t0_ms, 900)
     assert 0 < used.t1_ms - used.t0_ms <= 10_000
@@ -150,22 +150,22 @@ def test_rows_are_at_most_six_hours_long_and_their_parts_sum_to_the_whole() -> N
     assert sum(u.energy_uj for u in used) == 1_000_003
 
 
-def test_a_counter_that_is_unrolled_by_another_began_anew_if_it_went_back() -> None:
+def test_an_unwrapped_counter_that_went_back_has_restarted() -> None:
     assert counter_energy_uj(500, 5, CounterRange(RANGE, wraps=False), 1_000, W) == (None, "its counter began anew")
     assert counter_energy_uj(RANGE - 5, RANGE + 5, CounterRange(RANGE, wraps=False), 1_000, W) == (10, "")
 
 
-# where counters are
+# places of counters
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_packages_and_their_memory_count_and_what_is_part_of_them_does_not(tmp_path: Path, nested: bool) -> None:
+def test_packages_and_their_memory_count_and_their_parts_do_not(tmp_path: Path, nested: bool) -> None:
     sysfs = Sysfs(tmp_path / "powercap", nested=nested)
     assert [zone.name for zone in zones(sysfs.folder)] == ["package-0", "dram-0", "package-1", "dram-1", "psys"]
     assert set(RaplCounters(sysfs.folder).read().counters_uj.values()) == {1_000}
 
 
-def test_amds_packages_are_the_same(tmp_path: Path) -> None:
+def test_amds_packages_count_alike(tmp_path: Path) -> None:
     for name, called in (("intel-rapl:0", "package-0"), ("intel-rapl:0/intel-rapl:0:0", "core")):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "name").write_text(called)
@@ -174,15 +174,17 @@ def test_amds_packages_are_the_same(tmp_path: Path) -> None:
     assert RaplCounters(tmp_path).read().counters_uj == {"package-0": 7}
 
 
-def test_a_machine_without_counters_is_told_with_the_mend(tmp_path: Path) -> None:
+def test_a_machine_without_counters_is_reported_with_the_fix(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="intel_rapl_msr"):
         RaplCounters(tmp_path)
 
 
-def test_a_counter_that_only_root_may_read_is_told_with_the_mend(sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_counter_that_only_root_may_read_is_reported_with_the_fix(
+    sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read_text = Path.read_text
 
-    def forbidden(path: Path, *args: str) -> str:  # These tests may be root's, who may read everything.
+    def forbidden(path: Path, *args: str) -> str:  # The tests may run as root, who may read every file.
         if path.name == "energy_uj":
             raise PermissionError(13, "Permission denied")
         return read_text(path, *args)
@@ -193,7 +195,7 @@ def test_a_counter_that_only_root_may_read_is_told_with_the_mend(sysfs: Sysfs, m
 
 
 @pytest.mark.parametrize("text", ["soon", "NaN", "-1", "1e400", "", "\u00e9", "9" * 5_000, str(2**63)])
-def test_a_counter_that_is_no_number_is_named_and_the_others_are_read(sysfs: Sysfs, text: str) -> None:
+def test_a_non_numeric_counter_is_named_and_the_others_are_read(sysfs: Sysfs, text: str) -> None:
     (sysfs.at / "intel-rapl:1" / "energy_uj").write_text(text)
     counters, failures = RaplCounters(sysfs.folder).read()
     assert list(counters) == ["package-0", "dram-0", "dram-1", "psys"]
@@ -214,22 +216,22 @@ def test_a_malformed_zone_is_left_out_and_the_others_are_read(sysfs: Sysfs, file
     assert [zone.name for zone in zones(sysfs.folder)] == left
 
 
-def test_no_counter_that_is_a_number_is_unavailable(sysfs: Sysfs) -> None:
+def test_a_machine_without_numeric_counters_is_unavailable(sysfs: Sysfs) -> None:
     for file in sysfs.at.rglob("energy_uj"):
         file.write_text("soon")
     with pytest.raises(Unavailable, match="'soon'"):
         RaplCounters(sysfs.folder).read()
 
 
-def test_a_zone_that_cannot_be_read_for_a_while_loses_no_energy(sysfs: Sysfs) -> None:
+def test_a_zone_that_is_unreadable_for_a_while_loses_no_energy(sysfs: Sysfs) -> None:
     host = HostEnergySource(RaplCounters(sysfs.folder), "east", "n1", "boot")
     first = collect(host, None, 0)
     (sysfs.at / "intel-rapl:0" / "energy_uj").write_text("soon")
-    sysfs.stands("intel-rapl:1", 2_000)
+    sysfs.set_counter("intel-rapl:1", 2_000)
     second = collect(host, first.checkpoint, 10_000)
     assert zone_energy(second) == {"dram-0": (0, "0"), "package-1": (0, "1000"), "dram-1": (0, "0"), "psys": (0, "0")}
     assert len(second.refused) == 1
-    sysfs.stands("intel-rapl:0", 8_000)
+    sysfs.set_counter("intel-rapl:0", 8_000)
     third = collect(host, collect(host, second.checkpoint, 20_000).checkpoint, 30_000)
     assert zone_energy(third)["package-1"] == (20_000, "0")
     assert zone_energy(collect(host, second.checkpoint, 20_000))["package-0"] == (0, "7000")
@@ -244,7 +246,7 @@ def zone_energy(collected: PollResult) -> dict[str, tuple[int, str]]:
     return {z: (int(t) - T0, q) for z, t, q in zip(zones, batch.t0_ms, batch.quantity, strict=True)}
 
 
-def test_a_cpu_that_zeusd_cannot_read_costs_no_other(tmp_path: Path) -> None:
+def test_a_cpu_that_zeusd_cannot_read_affects_no_other(tmp_path: Path) -> None:
     daemon = Daemon({"gpus": [], "cpus": [{"id": 0}, {"id": 1}]})
     daemon.cpus = {0: {"cpu_energy_uj": 7}, 1: {"cpu_energy_uj": 2**63}}
     counters, failures = ZeusdHostCounters(daemon.client(), tmp_path).read()
@@ -252,7 +254,7 @@ def test_a_cpu_that_zeusd_cannot_read_costs_no_other(tmp_path: Path) -> None:
     assert list(failures) == ["package-1"]
 
 
-def test_zeusd_tells_packages_by_number_and_the_smallest_range_is_assumed(tmp_path: Path) -> None:
+def test_zeusds_packages_have_numbers_and_the_smallest_range_is_assumed(tmp_path: Path) -> None:
     daemon = Daemon(OLD)
     daemon.cpus = {0: {"cpu_energy_uj": 7, "dram_energy_uj": 3}}
     host = ZeusdHostCounters(daemon.client(), tmp_path)
@@ -260,7 +262,7 @@ def test_zeusd_tells_packages_by_number_and_the_smallest_range_is_assumed(tmp_pa
     assert host.ranges["dram-0"] == CounterRange(LEAST_RANGE_UJ, wraps=False)
 
 
-def test_a_zeusd_of_this_machine_has_the_kernels_names_and_ranges(sysfs: Sysfs) -> None:
+def test_a_zeusd_on_this_machine_has_the_kernels_names_and_ranges(sysfs: Sysfs) -> None:
     daemon = Daemon({**NEW, "cpus": [{"id": i, "dram_available": False} for i in range(3)]})
     daemon.cpus = {i: {"cpu_energy_uj": 7, "dram_energy_uj": None} for i in range(3)}
     host = ZeusdHostCounters(daemon.client(f"unix://{sysfs.folder}"), sysfs.folder)
@@ -268,7 +270,7 @@ def test_a_zeusd_of_this_machine_has_the_kernels_names_and_ranges(sysfs: Sysfs) 
     assert host.ranges["package-1"] == CounterRange(RANGE, wraps=False)
 
 
-def test_a_zeusd_that_reads_no_cpu_is_told(tmp_path: Path) -> None:
+def test_a_zeusd_without_cpus_is_reported(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="--enable cpu-read"):
         ZeusdHostCounters(Daemon({"gpus": [], "cpus": []}).client(), tmp_path)
 
@@ -288,16 +290,16 @@ def collect(host: HostEnergySource, mark: bytes | None, ms: int) -> PollResult:
     return host.collect(mark, time)
 
 
-def test_a_killed_producer_goes_on_from_where_its_counters_stood(sysfs: Sysfs, spool: Spool) -> None:
+def test_a_killed_producer_continues_from_the_checkpoint_of_its_counters(sysfs: Sysfs, spool: Spool) -> None:
     log, energies = FakeBroker(), []
-    for run in range(3):  # Each run looks twice, 10 s apart, and is gone.
+    for run in range(3):  # Each run reads twice, 10 s apart, and is killed.
         time = FakeClock(10**9)
         time.now_ms = run * 60_000
         host = HostEnergySource(RaplCounters(sysfs.folder), "east", "n1", "boot")
         delivery = Delivery(spool, log)
         collector = PollLoop([host], delivery, time, spool.checkpoints(), PollLoopMetrics(CollectorRegistry()))
         for _ in range(2):
-            sysfs.stands("intel-rapl:0", 1_000 + time.now_ms * 100_000)
+            sysfs.set_counter("intel-rapl:0", 1_000 + time.now_ms * 100_000)
             collector.poll_due()
             time.now_ms += 10_000
         delivery.pump()
@@ -308,16 +310,16 @@ def test_a_killed_producer_goes_on_from_where_its_counters_stood(sysfs: Sysfs, s
     assert energies == [1_000_000_000, 5_000_000_000, 1_000_000_000, 5_000_000_000, 1_000_000_000]
 
 
-def test_a_row_says_which_zone_of_which_node_it_is_and_the_same_each_time(sysfs: Sysfs) -> None:
+def test_a_row_names_its_zone_and_node_and_is_always_the_same(sysfs: Sysfs) -> None:
     host = HostEnergySource(RaplCounters(sysfs.folder), "east", "n1", "boot")
     first = collect(host, None, 0)
     assert list(first.batches) == []
-    sysfs.stands("intel-rapl:2", 5_000)
-    [made], [again] = (collect(host, first.checkpoint, 10_000).batches for _ in range(2))
-    batch = made.batch
+    sysfs.set_counter("intel-rapl:2", 5_000)
+    [row], [again] = (collect(host, first.checkpoint, 10_000).batches for _ in range(2))
+    batch = row.batch
     assert isinstance(batch, UsageBatch)
     batch.check()
-    assert (made.cluster, made.workload) == ("east", "~n1")
+    assert (row.cluster, row.workload) == ("east", "~n1")
     assert set(zip(batch.meter, batch.unit, batch.tenant, strict=True)) == {("host_energy_uj", "uJ", "")}
     assert batch.quantity == ("0", "0", "0", "0", "4000")
     assert batch.dimensions[4] == {"node": "n1", "zone": "psys", "source": "rapl"}
@@ -326,14 +328,14 @@ def test_a_row_says_which_zone_of_which_node_it_is_and_the_same_each_time(sysfs:
     assert again.batch.event_id == batch.event_id  # type: ignore[union-attr]
 
 
-def test_what_is_not_known_is_counted_and_told(sysfs: Sysfs) -> None:
+def test_unknown_energy_is_counted_and_reported(sysfs: Sysfs) -> None:
     host = HostEnergySource(RaplCounters(sysfs.folder), "east", "n1", "boot")
     first = collect(host, None, 0)
-    found = collect(host, first.checkpoint, 3_600_000)
-    assert (list(found.batches), len(found.refused)) == ([], 5)
+    result = collect(host, first.checkpoint, 3_600_000)
+    assert (list(result.batches), len(result.refused)) == ([], 5)
 
 
-def test_the_whole_producer_meters_from_the_kernels_files_to_the_log(
+def test_the_producer_meters_from_the_kernels_files_to_the_log(
     sysfs: Sysfs, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
@@ -348,19 +350,19 @@ def test_the_whole_producer_meters_from_the_kernels_files_to_the_log(
     assert len(event.batch) == 5
 
 
-def test_doctor_says_which_zones_there_are(sysfs: Sysfs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_lists_the_zones(sysfs: Sysfs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
     assert findings("host", Settings()) == []
     monkeypatch.setenv("WATTLOG_HOST_POWERCAP", str(sysfs.folder))
-    [(where, said)] = findings("host", Settings())
+    [(where, text)] = findings("host", Settings())
     assert where == str(sysfs.folder)
-    assert str(said).startswith("rapl: dram-0, dram-1, package-0, package-1, psys (psys holds")
+    assert str(text).startswith("rapl: dram-0, dram-1, package-0, package-1, psys (psys holds")
     monkeypatch.setenv("WATTLOG_HOST_POWERCAP", str(tmp_path))
-    [(_, said)] = findings("host", Settings())
-    assert isinstance(said, Unavailable)
+    [(_, text)] = findings("host", Settings())
+    assert isinstance(text, Unavailable)
 
 
-def test_a_bound_on_the_zone_decides_how_long_a_gap_may_be() -> None:
-    told = HostConfig(max_zone_w=200)
-    assert counter_energy_uj(0, 5, CounterRange(RANGE), 1_000_000, told.max_zone_w) == (5, "")
+def test_the_maximal_power_of_a_zone_limits_the_length_of_a_gap() -> None:
+    config = HostConfig(max_zone_w=200)
+    assert counter_energy_uj(0, 5, CounterRange(RANGE), 1_000_000, config.max_zone_w) == (5, "")
     assert counter_energy_uj(0, 5, CounterRange(RANGE), 1_000_000, W)[0] is None

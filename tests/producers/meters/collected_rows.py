@@ -1,4 +1,4 @@
-"""A window, a clock that stands at its end, and what a question says of it."""
+"""A window, a clock at its end, and the rows of a query for it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ NOW = clock_at(T0 + MINUTE)
 """The window [T0, T0 + MINUTE) is the last one that is due."""
 
 
-def told(
+def row_values(
     question: WindowQuery, mark: bytes | None = None, now: FakeClock = NOW
 ) -> list[tuple[str, str, str, dict[str, str]]]:
     """(workload, tenant, quantity, dimensions) of each row."""
     rows = []
-    for made in question.collect(mark, now).batches:
-        b = made.batch
+    for batch in question.collect(mark, now).batches:
+        b = batch.batch
         assert isinstance(b, UsageBatch)
         b.check()
         dimensions = [dict(d) for d in b.dimensions] or [{}] * len(b)
-        rows += [(made.workload, *row) for row in zip(b.tenant, b.quantity, dimensions, strict=True)]
+        rows += [(batch.workload, *row) for row in zip(b.tenant, b.quantity, dimensions, strict=True)]
     return sorted(rows, key=repr)

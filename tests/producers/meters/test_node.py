@@ -23,14 +23,14 @@ T0 = 1_700_000_000_000
 MINUTE = 60_000
 
 
-def told(found: PollResult) -> list[tuple[str, str, str, str, str]]:
+def row_values(result: PollResult) -> list[tuple[str, str, str, str, str]]:
     """(workload, tenant, meter, unit, quantity) of each row."""
     rows = []
-    for made in found.batches:
-        b = made.batch
+    for batch in result.batches:
+        b = batch.batch
         assert isinstance(b, UsageBatch)
         b.check()
-        rows += [(made.workload, *row) for row in zip(b.tenant, b.meter, b.unit, b.quantity, strict=True)]
+        rows += [(batch.workload, *row) for row in zip(b.tenant, b.meter, b.unit, b.quantity, strict=True)]
     return sorted(rows)
 
 
@@ -61,8 +61,8 @@ class Tree:
         )
 
     def looks(self, *groups: CgroupRule, host: bool = False) -> ObservedSource:
-        seen = CgroupReader(groups, "n1", root=self.root, proc=self.proc, host=host, interfaces=("e*",))
-        return ObservedSource("cgroups", "n1", "c1", "n1", MINUTE, seen.observe)
+        reader = CgroupReader(groups, "n1", root=self.root, proc=self.proc, host=host, interfaces=("e*",))
+        return ObservedSource("cgroups", "n1", "c1", "n1", MINUTE, reader.observe)
 
 
 @pytest.fixture
@@ -73,70 +73,70 @@ def tree(tmp_path: Path) -> Tree:
 VLLM = CgroupRule(path="system.slice/vllm-*.service", workload="chat", tenant="acme")
 
 
-def test_a_cgroup_is_metered_from_look_to_look(tree: Tree) -> None:
-    looks = tree.looks(VLLM)
+def test_a_cgroup_is_metered_from_poll_to_poll(tree: Tree) -> None:
+    source = tree.looks(VLLM)
     tree.group("system.slice/vllm-1.service", cpu_us=5_000_000, memory=2 * 10**9, read=10)
-    first = looks.collect(None, clock_at(T0))
+    first = source.collect(None, clock_at(T0))
     tree.group("system.slice/vllm-1.service", cpu_us=35_000_000, memory=4 * 10**9, read=1_010)
-    second = looks.collect(first.checkpoint, clock_at(T0 + MINUTE))
-    assert told(first) == []
-    assert told(second) == [
+    second = source.collect(first.checkpoint, clock_at(T0 + MINUTE))
+    assert row_values(first) == []
+    assert row_values(second) == [
         ("chat", "acme", "cpu_memory_usage_gigabyte_minutes", "GB.min", "3"),
         ("chat", "acme", "cpu_usage_core_minutes", "core.min", "0.5"),
         ("chat", "acme", "storage_read_bytes", "By", "1000"),
     ]
 
 
-def test_a_cgroup_that_is_made_anew_under_the_same_name_counts_from_nothing(tree: Tree) -> None:
-    looks = tree.looks(VLLM)
+def test_a_recreated_cgroup_of_the_same_name_counts_from_zero(tree: Tree) -> None:
+    source = tree.looks(VLLM)
     tree.group("system.slice/vllm-1.service", cpu_us=90_000_000, memory=0)
-    first = looks.collect(None, clock_at(T0))
-    # The old one is kept under another name, so that its inode is not given to the new one.
+    first = source.collect(None, clock_at(T0))
+    # The old one is kept under another name, so that the new one gets another inode.
     os.rename(tree.root / "system.slice/vllm-1.service", tree.root / "system.slice/gone")
     tree.group("system.slice/vllm-1.service", cpu_us=120_000_000, memory=0)
-    (row, *_) = told(looks.collect(first.checkpoint, clock_at(T0 + MINUTE)))
+    (row, *_) = row_values(source.collect(first.checkpoint, clock_at(T0 + MINUTE)))
     assert row[2:] == ("cpu_usage_core_minutes", "core.min", "2")
 
 
-def test_the_first_group_that_matches_has_a_cgroup(tree: Tree) -> None:
-    looks = tree.looks(VLLM, CgroupRule(path="**/*.service", workload="rest"))
+def test_the_first_matching_rule_names_a_cgroup(tree: Tree) -> None:
+    source = tree.looks(VLLM, CgroupRule(path="**/*.service", workload="rest"))
     for name in ("system.slice/vllm-1.service", "system.slice/sshd.service"):
         tree.group(name, cpu_us=0, memory=0)
-    first = looks.collect(None, clock_at(T0))
+    first = source.collect(None, clock_at(T0))
     for name in ("system.slice/vllm-1.service", "system.slice/sshd.service"):
         tree.group(name, cpu_us=60_000_000, memory=0)
-    found = told(looks.collect(first.checkpoint, clock_at(T0 + MINUTE)))
-    assert [row[0] for row in found] == ["chat", "rest"]
+    values = row_values(source.collect(first.checkpoint, clock_at(T0 + MINUTE)))
+    assert [row[0] for row in values] == ["chat", "rest"]
 
 
-def test_the_node_itself_is_metered_too_and_loopback_is_no_network(tree: Tree) -> None:
-    looks = tree.looks(host=True)
-    first = looks.collect(None, clock_at(T0))
+def test_the_node_itself_is_metered_without_loopback(tree: Tree) -> None:
+    source = tree.looks(host=True)
+    first = source.collect(None, clock_at(T0))
     tree.node(cpu_us=120_000_000, total_kb=4_000_000, free_kb=2_000_000, received=500)
-    assert told(looks.collect(first.checkpoint, clock_at(T0 + MINUTE))) == [
+    assert row_values(source.collect(first.checkpoint, clock_at(T0 + MINUTE))) == [
         ("~n1", "", "cpu_memory_usage_gigabyte_minutes", "GB.min", "1.024"),
         ("~n1", "", "cpu_usage_core_minutes", "core.min", "2"),
         ("~n1", "", "network_received_bytes", "By", "500"),
     ]
 
 
-def test_a_cgroup_that_was_not_looked_for_before_only_begins(tree: Tree) -> None:
+def test_the_first_poll_of_a_cgroup_counts_nothing(tree: Tree) -> None:
     tree.group("system.slice/vllm-1.service", cpu_us=10**12, memory=0)
     first = tree.looks(host=True).collect(None, clock_at(T0))
-    assert told(tree.looks(VLLM, host=True).collect(first.checkpoint, clock_at(T0 + MINUTE))) == []
+    assert row_values(tree.looks(VLLM, host=True).collect(first.checkpoint, clock_at(T0 + MINUTE))) == []
 
 
-def test_a_rule_that_nothing_matches_is_told_once(tree: Tree) -> None:
-    looks = tree.looks(VLLM)
-    first = looks.collect(None, clock_at(T0))
+def test_a_rule_without_a_match_is_reported_once(tree: Tree) -> None:
+    source = tree.looks(VLLM)
+    first = source.collect(None, clock_at(T0))
     assert first.notes == [f"no cgroup is {VLLM.path}"]
-    assert looks.collect(first.checkpoint, clock_at(T0 + MINUTE)).notes == []
+    assert source.collect(first.checkpoint, clock_at(T0 + MINUTE)).notes == []
 
 
-def test_a_folder_that_is_no_cgroup2_is_told(tmp_path: Path) -> None:
-    seen = CgroupReader([VLLM], "n1", root=tmp_path, proc=tmp_path, host=False, interfaces=())
+def test_a_folder_that_is_no_cgroup2_is_reported(tmp_path: Path) -> None:
+    reader = CgroupReader([VLLM], "n1", root=tmp_path, proc=tmp_path, host=False, interfaces=())
     with pytest.raises(Unavailable, match="not cgroup v2"):
-        seen.observe(clock_at(T0))
+        reader.observe(clock_at(T0))
 
 
 def summary(**pods: Mapping[str, object]) -> str:
@@ -146,8 +146,8 @@ def summary(**pods: Mapping[str, object]) -> str:
 def pod(
     name: str, *, cpu_ns: int | None, memory: int = 0, uid: str = "u1", namespace: str = "serving"
 ) -> dict[str, object]:
-    """As a kubelet 1.29 gives it, shortened."""
-    found: dict[str, object] = {
+    """In the form of kubelet 1.29, shortened."""
+    summary: dict[str, object] = {
         "podRef": {"name": name, "namespace": namespace, "uid": uid}, "startTime": "2023-11-14T22:13:20Z",
         "memory": {"time": "2023-11-14T22:13:20Z", "usageBytes": 1, "workingSetBytes": memory},
         "network": {"name": "eth0", "rxBytes": 100, "rxErrors": 0, "txBytes": 50, "interfaces": [{"name": "eth0"}]},
@@ -155,68 +155,68 @@ def pod(
         "containers": [{"name": "server"}],
     }  # fmt: skip
     if cpu_ns is not None:
-        found["cpu"] = {"usageNanoCores": 1, "usageCoreNanoSeconds": cpu_ns}
-    return found
+        summary["cpu"] = {"usageNanoCores": 1, "usageCoreNanoSeconds": cpu_ns}
+    return summary
 
 
 class Node:
-    """A kubelet, which answers what it is told to."""
+    """A kubelet that gives the test's answer."""
 
     def __init__(self, *rules: PodRule) -> None:
         self.text = ""
-        self.looks = ObservedSource(
+        self.source = ObservedSource(
             "kubelet", "k", "c1", "n1", MINUTE, KubeletReader(rules, lambda: self.text, "k").observe
         )
 
-    def look(self, mark: bytes | None, t_ms: int, **pods: Mapping[str, object]) -> PollResult:
+    def poll(self, mark: bytes | None, t_ms: int, **pods: Mapping[str, object]) -> PollResult:
         self.text = summary(**pods)
-        return self.looks.collect(mark, clock_at(t_ms))
+        return self.source.collect(mark, clock_at(t_ms))
 
 
 CHAT = PodRule(namespace="serving", pod="chat-*", workload="chat", tenant="acme")
 
 
-def test_a_pod_is_metered_from_look_to_look() -> None:
+def test_a_pod_is_metered_from_poll_to_poll() -> None:
     node = Node(CHAT)
-    first = node.look(None, T0, a=pod("chat-1", cpu_ns=10**9, memory=10**9))
-    second = node.look(first.checkpoint, T0 + MINUTE, a=pod("chat-1", cpu_ns=91 * 10**9, memory=3 * 10**9))
-    assert told(second) == [
+    first = node.poll(None, T0, a=pod("chat-1", cpu_ns=10**9, memory=10**9))
+    second = node.poll(first.checkpoint, T0 + MINUTE, a=pod("chat-1", cpu_ns=91 * 10**9, memory=3 * 10**9))
+    assert row_values(second) == [
         ("chat", "acme", "cpu_memory_usage_gigabyte_minutes", "GB.min", "2"),
         ("chat", "acme", "cpu_usage_core_minutes", "core.min", "1.5"),
         ("chat", "acme", "storage_usage_gigabyte_minutes", "GB.min", "2"),
     ]
-    (made,) = second.batches
-    assert isinstance(made.batch, UsageBatch)
-    assert made.batch.dimensions[0] == {"node": "n1", "namespace": "serving", "pod": "chat-1"}
+    (batch,) = second.batches
+    assert isinstance(batch.batch, UsageBatch)
+    assert batch.batch.dimensions[0] == {"node": "n1", "namespace": "serving", "pod": "chat-1"}
 
 
-def test_a_pod_that_has_come_since_counts_from_its_beginning() -> None:
+def test_a_new_pod_counts_from_its_beginning() -> None:
     node = Node(CHAT)
-    first = node.look(None, T0)
-    second = node.look(first.checkpoint, T0 + MINUTE, a=pod("chat-2", cpu_ns=30 * 10**9))
-    assert ("chat", "acme", "cpu_usage_core_minutes", "core.min", "0.5") in told(second)
+    first = node.poll(None, T0)
+    second = node.poll(first.checkpoint, T0 + MINUTE, a=pod("chat-2", cpu_ns=30 * 10**9))
+    assert ("chat", "acme", "cpu_usage_core_minutes", "core.min", "0.5") in row_values(second)
 
 
-def test_figures_that_a_kubelet_leaves_out_for_once_are_not_counted_twice() -> None:
+def test_figures_that_a_kubelet_omits_once_are_not_counted_twice() -> None:
     node = Node(CHAT)
-    mark = node.look(None, T0, a=pod("chat-1", cpu_ns=60 * 10**9)).checkpoint
-    mark = node.look(mark, T0 + MINUTE, a=pod("chat-1", cpu_ns=None)).checkpoint
-    found = told(node.look(mark, T0 + 2 * MINUTE, a=pod("chat-1", cpu_ns=120 * 10**9)))
-    assert ("chat", "acme", "cpu_usage_core_minutes", "core.min", "1") in found
+    mark = node.poll(None, T0, a=pod("chat-1", cpu_ns=60 * 10**9)).checkpoint
+    mark = node.poll(mark, T0 + MINUTE, a=pod("chat-1", cpu_ns=None)).checkpoint
+    values = row_values(node.poll(mark, T0 + 2 * MINUTE, a=pod("chat-1", cpu_ns=120 * 10**9)))
+    assert ("chat", "acme", "cpu_usage_core_minutes", "core.min", "1") in values
 
 
-def test_pods_that_no_rule_knows_are_unmatched_and_told_once() -> None:
+def test_pods_without_a_rule_are_unmatched_and_reported_once() -> None:
     node = Node()
-    first = node.look(None, T0, a=pod("x", cpu_ns=0, namespace="dev"))
-    second = node.look(first.checkpoint, T0 + MINUTE, a=pod("x", cpu_ns=60 * 10**9, namespace="dev"))
+    first = node.poll(None, T0, a=pod("x", cpu_ns=0, namespace="dev"))
+    second = node.poll(first.checkpoint, T0 + MINUTE, a=pod("x", cpu_ns=60 * 10**9, namespace="dev"))
     assert first.notes == ["no rule names the workload of pods in namespace 'dev': they show as 'unmatched/dev'"]
     assert second.notes == []
-    assert ("unmatched/dev", "", "cpu_usage_core_minutes", "core.min", "1") in told(second)
+    assert ("unmatched/dev", "", "cpu_usage_core_minutes", "core.min", "1") in row_values(second)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"pods": []}', '{"node": {"nodeName": "n"}, "pods": [{"podRef": 1}]}'])
-def test_what_is_no_summary_is_refused(text: str) -> None:
+def test_an_invalid_summary_is_refused(text: str) -> None:
     node = Node()
     node.text = text
     with pytest.raises(BadInput, match="stats/summary"):
-        node.looks.collect(None, clock_at(T0))
+        node.source.collect(None, clock_at(T0))

@@ -1,4 +1,4 @@
-"""The producers of meters as a user runs them: a configuration, what they look at, a log, and `wattlog doctor`."""
+"""The producers of meters as a user runs them: a configuration, their inputs, a log, and `wattlog doctor`."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ METERS = ("cgroups", "kubelet", "prometheus", "sql")
 
 
 class Kubelet:
-    """A node's summary of one pod that has used so much CPU."""
+    """A node's summary of one pod with a given CPU time."""
 
     def __init__(self) -> None:
-        self.cpu_ns, self.asked = 0, 0
+        self.cpu_ns, self.calls = 0, 0
 
-    def look(self) -> tuple[int, str]:
-        self.asked += 1
+    def page(self) -> tuple[int, str]:
+        self.calls += 1
         pod = {
             "podRef": {"name": "chat-1", "namespace": "serving", "uid": "u1"},
             "cpu": {"usageCoreNanoSeconds": self.cpu_ns},
@@ -53,21 +53,21 @@ def configure(broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     return configure
 
 
-def test_what_a_pod_used_while_no_producer_ran_is_on_the_log_once(
+def test_usage_while_no_producer_ran_is_on_the_log_once(
     configure: Callable[[str], Settings], serve: Callable[[Page], str], consume: Callable[[str, int], list[Message]]
 ) -> None:
     kubelet = Kubelet()
-    url = serve(kubelet.look).removesuffix("/metrics")
+    url = serve(kubelet.page).removesuffix("/metrics")
     settings = configure(
         f'cluster = "c1"\n[produce.kubelet]\nurl = "{url}"\n'
         '[[produce.kubelet.rules]]\nworkload = "chat"\ntenant = "acme"\n'
     )
     for cpu_s in (60, 90):
-        kubelet.cpu_ns, kubelet.asked = cpu_s * 10**9, 0
+        kubelet.cpu_ns, kubelet.calls = cpu_s * 10**9, 0
         stop = threading.Event()
         thread = threading.Thread(target=run, args=("kubelet", settings, stop))
         thread.start()
-        while not kubelet.asked:
+        while not kubelet.calls:
             assert thread.is_alive()
             stop.wait(0.01)
         stop.set()
@@ -79,44 +79,44 @@ def test_what_a_pod_used_while_no_producer_ran_is_on_the_log_once(
     assert (event.batch.meter, event.batch.quantity) == (("cpu_usage_core_minutes",), ("0.5",))
 
 
-def test_a_service_accounts_token_is_read_at_each_look_and_never_sent_in_the_clear(tmp_path: Path) -> None:
-    told = KubeletConfig(url="https://127.0.0.1:1", token_file=tmp_path / "token")
+def test_a_service_accounts_token_is_read_for_each_poll_and_never_sent_unencrypted(tmp_path: Path) -> None:
+    config = KubeletConfig(url="https://127.0.0.1:1", token_file=tmp_path / "token")
     with pytest.raises(Unavailable, match="token_file"):
-        kubelet_source(told, environment(Settings())).collect(None, clock_at(0))
-    plain = told.model_copy(update={"url": "http://127.0.0.1:1"})
+        kubelet_source(config, environment(Settings())).collect(None, clock_at(0))
+    plain = config.model_copy(update={"url": "http://127.0.0.1:1"})
     with pytest.raises(Unavailable, match="does not answer"):
         kubelet_source(plain, environment(Settings())).collect(None, clock_at(0))
 
 
-def test_doctor_says_of_each_what_it_finds_or_why_not(
+def test_doctor_shows_the_values_of_each_meter_or_the_failure(
     configure: Callable[[str], Settings], serve: Callable[[Page], str], tmp_path: Path
 ) -> None:
     (tmp_path / "sys").mkdir()
-    url = serve(Kubelet().look).removesuffix("/metrics")
+    url = serve(Kubelet().page).removesuffix("/metrics")
     settings = configure(
         f'[produce.kubelet]\nurl = "{url}"\n[produce.cgroups]\nroot = "{tmp_path}/sys"\n'
         '[[produce.cgroups.groups]]\npath = "x"\nworkload = "w"\n'
         f'[produce.prometheus]\nurl = "{url}"\n[[produce.prometheus.queries]]\nmeter = "m"\nunit = "1"\nquery = "x"\n'
         '[produce.sql]\ndsn = "mysql://h/d"\n[[produce.sql.queries]]\nmeter = "m"\nunit = "1"\nquery = "x"\n'
     )
-    said: dict[str, list[Finding]] = {}
+    lines: dict[str, list[Finding]] = {}
     for finding in run_checks(settings):
-        said.setdefault(finding.check, []).append(finding)
-        if said.keys() >= set(METERS):
-            break  # The rest asks the broker.
-    assert [said[name][0].state for name in METERS] == ["failed", "ok", "failed", "failed"]
-    assert "cgroup v2" in said["cgroups"][0].says
-    assert "1 of unmatched/serving" in said["kubelet"][0].says
-    assert "postgresql://user@host" in said["sql"][0].says
+        lines.setdefault(finding.check, []).append(finding)
+        if lines.keys() >= set(METERS):
+            break  # The remaining checks need the broker.
+    assert [lines[name][0].state for name in METERS] == ["failed", "ok", "failed", "failed"]
+    assert "cgroup v2" in lines["cgroups"][0].says
+    assert "1 of unmatched/serving" in lines["kubelet"][0].says
+    assert "postgresql://user@host" in lines["sql"][0].says
 
 
 @pytest.mark.parametrize("name", ["kubelet", "prometheus", "sql"])
-def test_nothing_configured_is_told_with_what_to_write(name: str, configure: Callable[[str], Settings]) -> None:
+def test_a_producer_without_configuration_says_what_to_write(name: str, configure: Callable[[str], Settings]) -> None:
     with pytest.raises(BadSetting, match=f"produce.{name}"):
         run(name, configure(""), threading.Event())
 
 
-def test_a_node_of_which_nothing_is_looked_at_is_told(configure: Callable[[str], Settings]) -> None:
+def test_a_node_source_without_inputs_is_reported(configure: Callable[[str], Settings]) -> None:
     settings = configure("[produce.cgroups]\nhost = false\n")
     with pytest.raises(BadSetting, match="which cgroups are whose"):
         cgroups_source(load(CgroupsConfig), environment(settings))

@@ -30,14 +30,14 @@ EACH_MINUTE = MeterSchedule(MINUTE, offset_ms=30_000, max_windows=3)
         "a few at a time", "a clock set back", "another length than before: the next whole one",
     ],
 )  # fmt: skip
-def test_due(last_ms: int | None, now_ms: int, windows: list[MeterWindow], more: bool) -> None:
+def test_the_windows_since_the_checkpoint_are_due(
+    last_ms: int | None, now_ms: int, windows: list[MeterWindow], more: bool
+) -> None:
     assert EACH_MINUTE.due(last_ms, now_ms) == (windows, more)
 
 
 @given(st.lists(st.integers(0, 20 * MINUTE), min_size=1), st.integers(1, 5))
-def test_windows_follow_each_other_without_holes_or_overlaps_whenever_they_are_asked_for(
-    waits: list[int], max_windows: int
-) -> None:
+def test_windows_follow_each_other_without_gaps_or_overlaps(waits: list[int], max_windows: int) -> None:
     schedule, now_ms, last_ms, seen = EACH_MINUTE._replace(max_windows=max_windows), 100 * MINUTE, None, []
     for wait in waits:
         now_ms += wait

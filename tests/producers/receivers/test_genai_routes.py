@@ -1,4 +1,4 @@
-"""Spans and payloads over HTTP: what their senders are told, and that what they send again counts once."""
+"""Spans and payloads over HTTP: the answers to their senders, and repeated ones count once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.producers.runtime.receiver.listener import NOW_MS, Listener, UsageBro
 from tests.producers.runtime.receiver.listener import SECRET as KEY
 from tests.support.clocks import FixedWallClock
 
-pytestmark = [  # Schemathesis' own dependencies, not ours.
+pytestmark = [  # Of schemathesis' dependencies, not of this project.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
@@ -68,7 +68,7 @@ def post(listener: Listener, path: str, body: bytes, content_type: str = JSON, *
 
 
 def requests(broker: UsageBroker) -> list[tuple[str, str, str]]:
-    """(place, tenant, id) of each request that is on the log."""
+    """(place, tenant, id) of each request on the log."""
     return [
         (f"{event.cluster}/{event.workload}", event.batch.tenants[event.batch.tenant[n]], event.batch.request_id[n])
         for event in broker.stored
@@ -82,7 +82,7 @@ ID = "5b8efff798038103d269b633813fc60c/eee19b7ec3c1b174"
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(("content_type", "encode"), [(JSON, as_json), (PROTOBUF, as_protobuf)])
-def test_spans_are_taken_as_an_exporter_sends_them(
+def test_spans_are_accepted_in_the_form_of_an_exporter(
     listen: Listen, content_type: str, encode: Callable[..., bytes], packed: bool
 ) -> None:
     body, headers = encode([span()]), {"content-encoding": "gzip"} if packed else {}
@@ -93,22 +93,22 @@ def test_spans_are_taken_as_an_exporter_sends_them(
         assert requests(listener.broker) == [("east/chat", "acme", ID)]
 
 
-def test_an_exporter_is_told_what_was_left_out(listen: Listen) -> None:
-    told = [span(), span({"gen_ai.usage.input_tokens": -1}, id="bb" * 8), span(id="cc" * 8, kind=2)]
+def test_the_answer_to_an_exporter_counts_the_refused_spans(listen: Listen) -> None:
+    spans = [span(), span({"gen_ai.usage.input_tokens": -1}, id="bb" * 8), span(id="cc" * 8, kind=2)]
     with listen() as listener:
-        answer = post(listener, "/v1/traces", as_json(told)).json()["partialSuccess"]
+        answer = post(listener, "/v1/traces", as_json(spans)).json()["partialSuccess"]
         assert answer["rejectedSpans"] == "1"
         assert "prompt_tokens" in answer["errorMessage"]
-        binary = post(listener, "/v1/traces", as_protobuf(told), PROTOBUF)
-        said = ExportTraceServiceResponse.FromString(binary.content).partial_success
-        assert (said.rejected_spans, "prompt_tokens" in said.error_message) == (1, True)
+        binary = post(listener, "/v1/traces", as_protobuf(spans), PROTOBUF)
+        response = ExportTraceServiceResponse.FromString(binary.content).partial_success
+        assert (response.rejected_spans, "prompt_tokens" in response.error_message) == (1, True)
         assert len(requests(listener.broker)) == 1
         assert listener.count("skipped_rows_total", route="/v1/traces", why="kind") == 2
         assert listener.count("skipped_rows_total", route="/v1/traces", why="double") == 1
         assert listener.count("left_out_rows_total", route="/v1/traces") == 2
 
 
-def test_what_cannot_be_read_is_refused_so_that_it_is_not_sent_again(listen: Listen) -> None:
+def test_an_invalid_body_is_refused_so_that_it_is_not_sent_again(listen: Listen) -> None:
     with listen() as listener:
         assert post(listener, "/v1/traces", b"{").status_code == 422
         assert post(listener, "/v1/traces", b"\xff", PROTOBUF).status_code == 422
@@ -117,12 +117,12 @@ def test_what_cannot_be_read_is_refused_so_that_it_is_not_sent_again(listen: Lis
         assert post(listener, "/litellm", b"").status_code == 422
 
 
-def test_a_batch_that_is_sent_again_because_nobody_acknowledged_it_counts_once(listen: Listen) -> None:
+def test_a_repeated_batch_without_an_acknowledgement_counts_once(listen: Listen) -> None:
     body = as_protobuf([span(), span(id="bb" * 8)])
     with listen(bounds=Bounds(ack_s=0.05)) as listener:
         listener.broker.silent = True
         answers = [post(listener, "/v1/traces", body, PROTOBUF) for _ in range(3)]
-        # It is kept on disk; but accepted means acknowledged.
+        # It is stored on disk; but accepted means acknowledged.
         assert [(answer.status_code, "retry-after" in answer.headers) for answer in answers] == [(503, True)] * 3
         listener.broker.silent = False
         listener.be_patient()
@@ -131,7 +131,7 @@ def test_a_batch_that_is_sent_again_because_nobody_acknowledged_it_counts_once(l
     assert len(requests(listener.broker)) == 2
 
 
-def test_a_batch_that_is_sent_again_to_the_next_run_counts_once(listen: Listen) -> None:
+def test_a_batch_repeated_to_the_next_run_counts_once(listen: Listen) -> None:
     body = json.dumps([payload(id="a"), payload(id="b")]).encode()
     with listen(bounds=Bounds(ack_s=0.05)) as listener:
         listener.broker.silent = True
@@ -150,7 +150,7 @@ def test_a_batch_that_is_sent_again_to_the_next_run_counts_once(listen: Listen) 
     ],
     ids=["json_array", "ndjson"],
 )  # fmt: skip
-def test_payloads_are_taken_as_generic_api_sends_them(listen: Listen, body: str) -> None:
+def test_payloads_are_accepted_in_the_form_of_generic_api(listen: Listen, body: str) -> None:
     with listen() as listener:
         assert post(listener, "/litellm", body.encode()).status_code == 202
         assert requests(listener.broker) == [("east/chat", "team-7", "a"), ("east/chat", "team-7", "b")]
@@ -169,20 +169,20 @@ def test_external_spend_is_a_row_of_usage_beside_its_request(listen: Listen) -> 
     ("claims", "status", "tenant"),
     [({"role": "gateway"}, 200, "acme"), ({"tenant": "acme"}, 200, "acme"), ({"tenant": "globex"}, 403, "")],
 )
-def test_a_tenants_token_sends_its_own_calls_only(listen: Listen, claims: Any, status: int, tenant: str) -> None:
+def test_a_tenants_token_sends_only_its_own_calls(listen: Listen, claims: Any, status: int, tenant: str) -> None:
     with listen(key=KEY) as listener:
         answer = post(listener, "/v1/traces", as_json([span()]), authorization=token(**claims))
         assert answer.status_code == status
         assert [t for _, t, _ in requests(listener.broker)] == ([tenant] if tenant else [])
 
 
-def test_a_tenants_token_pays_for_calls_that_name_nobody(listen: Listen) -> None:
+def test_a_tenants_token_pays_for_calls_without_a_tenant(listen: Listen) -> None:
     with listen(key=KEY) as listener:
         post(listener, "/v1/traces", as_json([span({"wattlog.tenant": ...})]), authorization=token(tenant="globex"))
         assert [t for _, t, _ in requests(listener.broker)] == ["globex"]
 
 
-def test_of_prompts_and_answers_nothing_is_told_or_logged(listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_part_of_prompts_and_answers_is_answered_or_logged(listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     bad = span({"gen_ai.usage.input_tokens": -1, "gen_ai.prompt": SECRET}, id="bb" * 8)
     with listen() as listener:
@@ -197,7 +197,7 @@ def test_of_prompts_and_answers_nothing_is_told_or_logged(listen: Listen, caplog
     assert SECRET not in caplog.text
 
 
-def test_a_span_that_only_tells_again_what_one_in_it_told_passes_that_on(listen: Listen) -> None:
+def test_three_nested_spans_of_one_call_count_once_in_any_messages(listen: Listen) -> None:
     inner, middle, outer = span(id="cc" * 8, parent="bb" * 8), span(id="bb" * 8, parent="aa" * 8), span(id="aa" * 8)
     with listen() as listener:
         for one in (inner, middle, outer):
@@ -205,7 +205,7 @@ def test_a_span_that_only_tells_again_what_one_in_it_told_passes_that_on(listen:
         assert len(requests(listener.broker)) == 1
 
 
-def test_the_routes_keep_their_own_promise(listen: Listen) -> None:
+def test_every_route_conforms_to_its_document(listen: Listen) -> None:
     with listen(base_url="http://localhost") as listener:
         document = schemathesis.openapi.from_asgi("/openapi.json", listener.client.app, headers={"Host": "localhost"})
         document.config.base_url = "http://localhost"
@@ -213,82 +213,82 @@ def test_the_routes_keep_their_own_promise(listen: Listen) -> None:
 
         @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(case=cases)
-        def promise(case: schemathesis.Case) -> None:
+        def conforms(case: schemathesis.Case) -> None:
             case.call_and_validate(checks=[not_a_server_error, status_code_conformance], headers={"Host": "localhost"})
 
-        promise()
+        conforms()
 
 
-# -- what is known is what was kept ------------------------------------------------------------------------------------
+# -- only stored calls are known ---------------------------------------------------------------------------------------
 
 
-class Keeper:
-    """Keeps, unless its disk is full."""
+class FakeQueue:
+    """A queue that stores each offer, unless its disk is full."""
 
     waiting = failures = delivered = newest = 0
     oldest: int | None = None
 
     def __init__(self) -> None:
-        self.full, self.kept, self.marks = False, 0, dict[str, bytes]()
+        self.full, self.stored, self.marks = False, 0, dict[str, bytes]()
 
     def offer(self, events: Sequence[Any], checkpoints: Any = None) -> range:
         if self.full:
             raise Unavailable("The spool is full", "free space")
-        self.kept += len(events)
+        self.stored += len(events)
         self.marks |= checkpoints or {}
-        return range(self.kept - len(events), self.kept)
+        return range(self.stored - len(events), self.stored)
 
     def pump(self, timeout_s: float = 0.0) -> None: ...
 
 
-def test_what_the_disk_did_not_take_may_come_again(listen: Listen) -> None:
-    recent, keeper, told = DeduplicationWindow(), Keeper(), list[WattlogError | None]()
+def test_calls_that_the_full_disk_refused_may_be_sent_again(listen: Listen) -> None:
+    recent, queue, outcomes = DeduplicationWindow(), FakeQueue(), list[WattlogError | None]()
     line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=10, window=recent)
-    line.start(keeper, threaded=False)
+    line.start(queue, threaded=False)
     recent.add(["a"])
-    keeper.full = True
-    line._inbox.put(PendingRequest(made(), told.append, ["b"]))
+    queue.full = True
+    line._inbox.put(PendingRequest(build(), outcomes.append, ["b"]))
     line.step()
-    assert (keeper.kept, recent.has("a"), recent.has("b")) == (0, True, False)
-    keeper.full = False
-    line._inbox.put(PendingRequest(made(), told.append, ["b"]))
+    assert (queue.stored, recent.has("a"), recent.has("b")) == (0, True, False)
+    queue.full = False
+    line._inbox.put(PendingRequest(build(), outcomes.append, ["b"]))
     line.step()
-    assert (keeper.kept, recent.has("b")) == (1, True)
-    assert "full" in str(told[0])
+    assert (queue.stored, recent.has("b")) == (1, True)
+    assert "full" in str(outcomes[0])
 
 
-def test_two_requests_that_bring_the_same_at_once_count_once(listen: Listen) -> None:
-    recent, keeper, told = DeduplicationWindow(), Keeper(), list[WattlogError | None]()
+def test_the_same_call_in_two_requests_at_once_counts_once(listen: Listen) -> None:
+    recent, queue, outcomes = DeduplicationWindow(), FakeQueue(), list[WattlogError | None]()
     line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=10, window=recent)
-    line.start(keeper, threaded=False)
+    line.start(queue, threaded=False)
     for _ in range(2):
-        line._inbox.put(PendingRequest(made(), told.append, ["a"]))
+        line._inbox.put(PendingRequest(build(), outcomes.append, ["a"]))
     line.step()
-    assert keeper.kept == 1
-    assert "it counts once" in str(told[0])
+    assert queue.stored == 1
+    assert "it counts once" in str(outcomes[0])
     again = DeduplicationWindow()
-    again.load(keeper.marks)
+    again.load(queue.marks)
     assert again.has("a")
 
 
-def test_what_came_before_is_accepted_when_what_was_kept_by_then_is_acknowledged(listen: Listen) -> None:
-    keeper, told, again = Keeper(), list[WattlogError | None](), list[WattlogError | None]()
-    keeper.newest = 7  # An earlier run's, on disk.
+def test_a_repeated_call_is_accepted_when_the_stored_one_is_acknowledged(listen: Listen) -> None:
+    queue, outcomes, again = FakeQueue(), list[WattlogError | None](), list[WattlogError | None]()
+    queue.newest = 7  # An earlier run's, on disk.
     line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=10)
-    line.start(keeper, threaded=False)
+    line.start(queue, threaded=False)
     line._inbox.put(PendingRequest((), again.append, again=True))
-    keeper.oldest = 5
+    queue.oldest = 5
     line.step()
     assert again == []
-    keeper.oldest = 8
-    line._inbox.put(PendingRequest(made(), told.append, again=True))
+    queue.oldest = 8
+    line._inbox.put(PendingRequest(build(), outcomes.append, again=True))
     line.step()
-    assert (again, told) == ([None], [])
+    assert (again, outcomes) == ([None], [])
     line.acknowledge(0)
-    assert told == [None]
+    assert outcomes == [None]
 
 
-def made() -> list[Any]:
+def build() -> list[Any]:
     row = RequestRow(
         tenant="acme",
         model="llama",
@@ -303,5 +303,5 @@ def made() -> list[Any]:
     return list(unnumbered_messages("otlp", "n", [WorkloadBatch("c", "w", token_batch([row], 0))]))
 
 
-def test_both_routes_are_among_the_listeners(listen: Listen) -> None:
+def test_both_routes_are_registered_receivers(listen: Listen) -> None:
     assert {route.path for route in open_routes(environment(Settings()))} >= {"/v1/traces", "/litellm"}

@@ -1,4 +1,4 @@
-"""What the tests ask of a replayed recording."""
+"""A recording, replayed for tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Bytes = tuple[codec.Headers, bytes]
 
 @dataclass
 class Replayed:
-    """Everything that a recording yielded, summed by workload.
+    """All rows of a recording, summed by workload.
 
     Power rows are (gpu, t0, t1, energy_uj, method, busy_ms), token rows (request_id, tenant, t_start, t_first, t_end,
     prompt, cached, completion).
@@ -33,7 +33,7 @@ class Replayed:
 
 
 def replay(items: Iterable[Event | BadRow]) -> Replayed:
-    """Plays it through the codec, as the log would carry it."""
+    """Replay a recording through the codec, as the log would carry it."""
     out = Replayed()
     for item in items:
         if isinstance(item, BadRow):
@@ -60,7 +60,7 @@ def replay(items: Iterable[Event | BadRow]) -> Replayed:
 
 
 def wire(items: Iterable[Event | BadRow]) -> list[Bytes | BadRow]:
-    """Everything as it would stand on the log."""
+    """All messages of a recording, as on the log."""
     return [item if isinstance(item, BadRow) else codec.encode(item) for item in items]
 
 

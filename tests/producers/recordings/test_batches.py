@@ -73,7 +73,7 @@ def test_every_row_is_sent_once(rows: list[Row]) -> None:
 
 
 @given(ROWS)
-def test_each_source_writes_one_topic_and_numbers_from_0_without_holes(rows: list[Row]) -> None:
+def test_each_source_writes_one_topic_and_numbers_from_0_without_gaps(rows: list[Row]) -> None:
     numbers, written = defaultdict(list), defaultdict(set)
     for e in _events(rows):
         numbers[e.source].append(e.seq)
@@ -84,7 +84,7 @@ def test_each_source_writes_one_topic_and_numbers_from_0_without_holes(rows: lis
 
 
 @given(ROWS)
-def test_no_topic_runs_ahead_of_the_clock_and_nothing_comes_too_late(rows: list[Row]) -> None:
+def test_no_topic_runs_ahead_of_the_clock_and_no_event_is_late(rows: list[Row]) -> None:
     clock = 0
     for e in _events(rows)[: -2 * 3]:  # without the last heartbeats of three workloads
         assert e.batch.t_ms >= clock - TICK_MS
@@ -117,7 +117,7 @@ def test_every_workload_ends_with_a_heartbeat_on_both_topics() -> None:
     assert all(len(e.batch) == 0 and e.batch.event_ms == T0 + 1000 + 99 for e in last)
 
 
-def test_a_large_tick_is_cut_into_events_and_only_the_last_claims_to_be_complete() -> None:
+def test_a_large_tick_is_cut_into_events_and_only_the_last_is_complete() -> None:
     rows: list[Row] = [_token(T0, T0 + 10, request=f"r{i}") for i in range(2 * MAX_ROWS + 1)]
     sent = [e.batch for e in _events(rows) if len(e.batch)]
     assert [len(b) for b in sent] == [MAX_ROWS, MAX_ROWS, 1]
@@ -129,20 +129,20 @@ def test_a_batch_holds_one_node() -> None:
     assert sorted((e.batch.node, len(e.batch)) for e in out if len(e.batch)) == [("x", 2), ("y", 1)]  # type: ignore[union-attr]
 
 
-def test_bad_rows_pass_where_they_stand() -> None:
+def test_bad_rows_keep_their_place() -> None:
     bad = BadRow("f", 2, "c", "v", "r")
     items = list(events_of([_token(T0, T0), bad], name="n", groups=[("c", "w")], epoch=0, end_ms=T0, close_ms=0))
     assert items[0] == bad
 
 
-def test_a_long_row_is_sent_before_its_window_could_be_closed() -> None:
+def test_a_long_row_is_sent_before_its_window_can_close() -> None:
     assert key_ms(T0, T0 + 3_600_000) == T0 + HOLD_MS
     assert key_ms(T0, T0 + 1000) == T0 + 999
     assert key_ms(T0, T0) == T0
 
 
 @given(ROWS, st.integers(1, 50))
-def test_reordering_loses_nothing_and_sorts_what_it_can_hold(rows: list[Row], held: int) -> None:
+def test_reordering_loses_nothing_and_sorts_within_its_capacity(rows: list[Row], held: int) -> None:
     out = list(reorder(rows, held))
     assert sorted(out) == sorted(rows) if len({type(r) for r in rows}) == 1 else len(out) == len(rows)
     if len(rows) <= held:
@@ -155,7 +155,7 @@ def test_reordering_keeps_equal_times_in_the_order_of_the_file() -> None:
 
 
 @pytest.mark.parametrize("workloads", [1, 200])
-def test_heartbeats_do_not_outgrow_the_rows_when_there_are_many_workloads(workloads: int) -> None:
+def test_heartbeats_do_not_outnumber_the_rows_of_many_workloads(workloads: int) -> None:
     rows: list[Row] = [_power(t, t + 1000, f"w{i}") for t in range(T0, T0 + 60_000, 5000) for i in range(workloads)]
     quiet = [e for e in _events(rows) if not len(e.batch)]
     assert len(quiet) <= 4 * 12 + 4 * workloads

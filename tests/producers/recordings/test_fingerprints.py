@@ -1,4 +1,4 @@
-"""Sources of a replay: the same files have the same names for ever, or a second replay would count twice."""
+"""Sources of a replay: a file has the same source for ever, or a second replay would count twice."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def _source(recording: Recording) -> str:
     return event.source
 
 
-def test_a_trace_of_azure_has_the_fingerprint_that_it_always_had(tmp_path: Path) -> None:
+def test_a_trace_of_azure_keeps_its_fingerprint(tmp_path: Path) -> None:
     trace = write(tmp_path / "trace.csv", "TIMESTAMP,ContextTokens,GeneratedTokens", "2024-01-01 00:00:00,10,5")
     assert _source(azure(trace)) == "replay://azure/trace@1dd7676f912c/azure/trace/wattlog.power.v1"
 
 
-def test_csv_files_have_the_fingerprint_that_they_always_had(tmp_path: Path) -> None:
+def test_csv_files_keep_their_fingerprint(tmp_path: Path) -> None:
     columns = "start,end,tenant,model,prompt_tokens,completion_tokens"
     tokens = write(tmp_path / "tokens.csv", columns, "1700000000,1700000001,a,m,1,2")
     power = write(tmp_path / "power.csv", "time,power_w", "1700000000,100", "1700000010,100")

@@ -29,8 +29,8 @@ def test_the_intervals_of_a_device_sum_to_the_whole_trapezoid(readings: list[tup
 def test_cutting_an_interval_on_the_line_between_readings_keeps_its_energy(p: int, q: int, dt: int, data) -> None:  # type: ignore[no-untyped-def]
     at = data.draw(st.integers(1, dt - 1))
     between = power_at(at, 0, p, dt, q)
-    whole, parts = Trapezoid(), Trapezoid()
-    one = whole.energy_uj(p, q, dt)
+    full, parts = Trapezoid(), Trapezoid()
+    one = full.energy_uj(p, q, dt)
     two = parts.energy_uj(p, between, at) + parts.energy_uj(between, q, dt - at)
     # The power at the cut is rounded to a microwatt: half a microwatt over half the interval, and the last remainder.
     assert abs(one - two) <= dt / 4000 + 1
@@ -51,6 +51,6 @@ def test_watts_as_text_are_whole_microwatts(text: str, uw: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "W", "x", "nan", "inf", "-1", "9.2e18", "12 kW"])
-def test_what_is_no_power_is_refused(text: str) -> None:
+def test_text_that_is_no_power_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="watts"):
         microwatts(text)

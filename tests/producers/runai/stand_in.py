@@ -1,6 +1,6 @@
-"""A stand-in for Run:ai's API, as its reference describes it, that misbehaves when it is told to.
+"""A stand-in for Run:ai's API, after its reference, with configurable faults.
 
-`Standin.answer` is the whole of it; it is asked through httpx's MockTransport, or over real sockets (`listening`).
+All requests go to `answer`, through httpx's MockTransport or over real sockets (`listening`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def when(t_ms: int) -> str:
 
 @dataclass
 class Asked:
-    """One request."""
+    """A request to the API."""
 
     method: str
     path: str
@@ -91,11 +91,11 @@ class Thing:
 
 
 Odd = Callable[[Asked], Reply | None]
-"""What it does instead of answering as it should; None: nothing."""
+"""The reply that replaces the proper answer; None: no fault."""
 
 
 class Standin:
-    """See the module. `value` is what a metric stands at; None: nothing was measured then."""
+    """Workloads, pods and metrics behind the API. `value` gives the value of a metric; None: no measurement."""
 
     def __init__(self, workloads: int = 1) -> None:
         self.workloads = {f"w{n}": Thing(f"w{n}", f"job-{n}", born_ms=START - 10**7 + n) for n in range(workloads)}
@@ -134,12 +134,12 @@ class Standin:
             return self._page(asked, "pods", [p.as_pod() for p in self.pods.values()])
         return self._metrics(asked)
 
-    def _page(self, asked: Asked, what: str, items: list[dict[str, Any]]) -> Reply:
+    def _page(self, asked: Asked, kind: str, items: list[dict[str, Any]]) -> Reply:
         listed = sorted((i for i in items if _fits(i, asked.params)), key=lambda i: (i["createdAt"], i["id"]))
         offset, limit = int(asked.params["offset"]), int(asked.params["limit"])
         assert 1 <= limit <= 500
         more = {"next": offset + limit} if offset + limit < len(listed) else {}
-        return Reply(200, {what: listed[offset : offset + limit], **more})
+        return Reply(200, {kind: listed[offset : offset + limit], **more})
 
     def _metrics(self, asked: Asked) -> Reply:
         thing = (asked.path.split("/")[-2:-1])[0]
@@ -156,8 +156,8 @@ class Standin:
         measured = []
         for metric in metrics:
             for gpu in range(there.gpus) if metric.endswith("_PER_GPU") else (None,):
-                found = [(t, self.value(metric, thing, t)) for t in alive]
-                values = [{"value": str(v), "timestamp": when(t)} for t, v in found if v is not None]
+                samples = [(t, self.value(metric, thing, t)) for t in alive]
+                values = [{"value": str(v), "timestamp": when(t)} for t, v in samples if v is not None]
                 measured.append({
                     "type": metric, "labels": None if gpu is None else {"gpu": str(gpu)}, "values": values,
                 })  # fmt: skip
@@ -177,7 +177,7 @@ class Standin:
 
     @contextmanager
     def listening(self) -> Iterator[str]:
-        """Over a socket of its own; its address."""
+        """Serve over a socket; yields the address."""
         end = threading.Event()
 
         def answer(request: Request) -> Response | None:
@@ -186,7 +186,7 @@ class Standin:
             params = {name: values[-1] for name, values in request.query.items()}
             reply = self.answer(Asked(request.method, request.path, params, token, body))
             if reply.slow:
-                end.wait()  # Until the test is over: the client gave up long before.
+                end.wait()  # Until the test is over: the client has timed out long before.
                 return None
             return Response(reply.status, _encoded(reply.body), reply.headers)
 
@@ -198,7 +198,7 @@ class Standin:
 
 
 def times(n: int, reply: Reply, where: Callable[[Asked], bool] = lambda asked: asked.about_metrics) -> Odd:
-    """A reply to the first `n` of some requests."""
+    """A reply to the first `n` of the matching requests."""
     left = Counter({"n": n})
 
     def odd(asked: Asked) -> Reply | None:
@@ -219,18 +219,18 @@ def _ms(text: str) -> int:
 
 
 def _fits(item: Mapping[str, Any], params: Mapping[str, str]) -> bool:
-    """Run:ai's own filters, as far as they are used."""
+    """Run:ai's own filters, as far as the source uses them."""
     if (item["deletedAt"] is not None) != (params.get("deleted") == "true"):
         return False
     if "completed" in params and (item["completedAt"] is not None) != (params["completed"] == "true"):
         return False
-    for each in filter(None, params.get("filterBy", "").split(",")):
-        sign = next(s for s in ("!=", ">=", "==") if s in each)
-        name, said = each.split(sign)
+    for condition in filter(None, params.get("filterBy", "").split(",")):
+        sign = next(s for s in ("!=", ">=", "==") if s in condition)
+        name, operand = condition.split(sign)
         value = item[name]
         if sign == ">=":
-            if value is None or _ms(value) < _ms(said):
+            if value is None or _ms(value) < _ms(operand):
                 return False
-        elif (value == said) != (sign == "=="):
+        elif (value == operand) != (sign == "=="):
             return False
     return True

@@ -1,4 +1,6 @@
-"""Run:ai as a source: each workload's window on the log once, whatever fails; and the producer as a user runs it."""
+"""Run:ai as a source: each workload's window on the log once, through all failures; and the producer as a user runs
+it.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,7 @@ EVERY = 12 + 1
 
 
 class Look:
-    """A source, its time and its mark, step by step."""
+    """A source with its clock and its checkpoint, step by step."""
 
     def __init__(self, standin: Standin, **more: Any) -> None:
         self.standin, self.time, self.registry = standin, FakeClock(now_ms=START, epoch_ms=0), CollectorRegistry()
@@ -101,10 +103,10 @@ def _minute(t_ms: Any) -> int:
     return (int(t_ms) - START) // MINUTE_MS
 
 
-def usage(made: WorkloadBatch) -> UsageBatch:
-    assert isinstance(made.batch, UsageBatch)
-    made.batch.check()
-    return made.batch
+def usage(batch: WorkloadBatch) -> UsageBatch:
+    assert isinstance(batch.batch, UsageBatch)
+    batch.batch.check()
+    return batch.batch
 
 
 def of(workload: str, reply: Reply) -> Odd:
@@ -114,20 +116,20 @@ def of(workload: str, reply: Reply) -> Odd:
 # -- windows -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_source_that_was_never_read_begins_now_and_asks_nothing() -> None:
+def test_a_new_source_begins_now_and_makes_no_call() -> None:
     look = Look(Standin())
     look.mark = None
     assert look.step().batches == []
     assert look.standin.asked == []
-    assert windows.decode_checkpoint(look.mark or b"").read_ms == START - MINUTE_MS  # The offset is taken off.
+    assert windows.decode_checkpoint(look.mark or b"").read_ms == START - MINUTE_MS  # Less the offset.
 
 
 def test_a_window_becomes_rows_of_its_workloads() -> None:
     look = Look(Standin(workloads=2))
     look.at(1.5)
-    made = {m.workload: (m.cluster, usage(m)) for m in look.step().batches}
-    assert made.keys() == {"job-0", "job-1"}
-    cluster, batch = made["job-0"]
+    by_workload = {m.workload: (m.cluster, usage(m)) for m in look.step().batches}
+    assert by_workload.keys() == {"job-0", "job-1"}
+    cluster, batch = by_workload["job-0"]
     assert cluster == "east"
     assert dict(zip(batch.meter, batch.quantity, strict=True)) == {
         "gpu_allocation_minutes": "2", "cpu_usage_core_minutes": "2",
@@ -137,37 +139,37 @@ def test_a_window_becomes_rows_of_its_workloads() -> None:
     assert batch.dimensions[0]["namespace"] == "runai-proj-1"
 
 
-def test_a_window_is_not_read_before_its_samples_have_come() -> None:
+def test_a_window_is_read_after_its_samples_have_arrived() -> None:
     look = Look(Standin())
     look.at(1.499)
     assert look.step().batches == []
     assert look.standin.asked == []
 
 
-def test_at_most_nine_metrics_are_asked_for_at_once() -> None:
+def test_at_most_nine_metrics_are_requested_at_once() -> None:
     look = Look(Standin(), workload_metrics=tuple(meters.WORKLOAD), pod_metrics=tuple(meters.POD), resource="both")
     look.standin.pods = {"p0": Thing("p0", "pod-0", born_ms=START - 1, workload="w0")}
     look.standin.value = lambda metric, thing, t_ms: 0.5
     look.at(1.5)
     look.step()
-    asked = [a.params["metricType"].split(",") for a in look.standin.metric_calls()]
-    assert [len(metrics) for metrics in asked] == [9, 3, 9, 9, 1]
+    metric_lists = [a.params["metricType"].split(",") for a in look.standin.metric_calls()]
+    assert [len(metrics) for metrics in metric_lists] == [9, 3, 9, 9, 1]
     assert len({meter for _, meter, _, _ in look.rows()}) == EVERY + len(meters.POD)
 
 
-def test_what_is_asked_is_the_window_and_a_sample_for_each_scrape() -> None:
+def test_a_call_covers_the_window_with_a_sample_per_scrape() -> None:
     look = Look(Standin())
     look.at(1.5)
     look.step()
-    [asked] = look.standin.metric_calls()
-    assert asked.path == "/api/v1/workloads/w0/metrics"
-    assert asked.params == {
+    [call] = look.standin.metric_calls()
+    assert call.path == "/api/v1/workloads/w0/metrics"
+    assert call.params == {
         "metricType": "GPU_ALLOCATION,CPU_USAGE_CORES", "start": "2023-11-14T22:13:00Z", "end": "2023-11-14T22:14:00Z",
         "numberOfSamples": "4",
     }  # fmt: skip
 
 
-def test_windows_that_were_missed_are_made_up_for_oldest_first_and_only_so_many_in_a_look() -> None:
+def test_missed_windows_are_read_oldest_first_and_a_bounded_number_per_poll() -> None:
     look = Look(Standin(), max_windows=3)
     look.at(5.6)
     assert [look.step().more for _ in range(3)] == [True, True, False]
@@ -177,17 +179,17 @@ def test_windows_that_were_missed_are_made_up_for_oldest_first_and_only_so_many_
     assert [end for *_, end in look.rows()][6:] == [4, 4, 5, 5]
 
 
-def test_windows_without_workloads_are_made_up_for_as_well() -> None:
+def test_missed_windows_without_workloads_are_passed() -> None:
     look = Look(Standin(workloads=0))
     look.at(4.6)
     assert [look.step().more for _ in range(4)] == [True, True, True, False]
 
 
-def test_windows_that_are_too_old_are_left_out_and_told() -> None:
+def test_windows_that_are_too_old_are_skipped_and_reported() -> None:
     look = Look(Standin(), give_up_s=120)
     look.at(5.6)
-    told = look.step().refused
-    assert "nothing was read from 2023-11-14T22:13:00Z to 2023-11-14T22:16:00Z" in told[0]
+    refusals = look.step().refused
+    assert "nothing was read from 2023-11-14T22:13:00Z to 2023-11-14T22:16:00Z" in refusals[0]
     assert [end for *_, end in look.rows()] == [4, 4]
 
 
@@ -200,7 +202,7 @@ def test_a_cron_schedule_makes_windows_of_its_own_lengths() -> None:
     assert [(q, end) for _, meter, q, end in look.rows() if meter.startswith("gpu")] == [("40", 7), ("80", 47)]
 
 
-def test_a_workload_is_metered_for_what_it_ran_of_each_window() -> None:
+def test_a_workload_is_metered_for_its_part_of_each_window() -> None:
     look = Look(Standin())
     look.standin.workloads["w0"].born_ms = START + 30_001
     look.standin.workloads["w0"].end_ms = START + 90_000
@@ -211,10 +213,10 @@ def test_a_workload_is_metered_for_what_it_ran_of_each_window() -> None:
     assert look.value("missing_samples_total", metric="GPU_ALLOCATION") == 4
 
 
-# -- whose they are ----------------------------------------------------------------------------------------------------
+# -- tenants and names -------------------------------------------------------------------------------------------------
 
 
-def test_tenants_are_projects_unless_a_table_says_otherwise() -> None:
+def test_tenants_are_projects_unless_a_table_maps_them() -> None:
     standin = Standin(workloads=2)
     standin.workloads["w1"].project = "proj-2"
     look = Look(standin, tenants={"proj-2": "acme"})
@@ -226,43 +228,43 @@ def test_a_pod_bears_the_department_of_its_workload() -> None:
     look = Look(Standin(), resource="pods", tenant_by="department")
     look.standin.pods = {"p0": Thing("p0", "pod-0", born_ms=START - 1, workload="w0")}
     look.at(1.5)
-    [made] = look.step().batches
-    batch = usage(made)
-    assert (made.workload, set(batch.tenant)) == ("job-0", {"dep-1"})
+    [sent_batch] = look.step().batches
+    batch = usage(sent_batch)
+    assert (sent_batch.workload, set(batch.tenant)) == ("job-0", {"dep-1"})
     assert {(d["pod"], d["pod_id"], d["node"]) for d in batch.dimensions} == {("pod-0", "p0", "node-1")}
     assert sorted(d["gpu"] for d in batch.dimensions if "gpu" in d) == ["0", "0", "1", "1"]
 
 
-def test_a_pod_whose_workload_is_not_listed_is_known_by_what_it_says_itself() -> None:
+def test_a_pod_of_an_unlisted_workload_is_named_by_its_own_fields() -> None:
     look = Look(Standin(workloads=0), resource="pods")
     look.standin.pods = {"p0": Thing("p0", "pod-0", born_ms=START - 1, workload="w9")}
     look.at(1.5)
-    [made] = look.step().batches
-    assert (made.workload, set(usage(made).tenant)) == ("of-the-pod", {"proj-1"})
+    [batch] = look.step().batches
+    assert (batch.workload, set(usage(batch).tenant)) == ("of-the-pod", {"proj-1"})
 
 
-def test_a_filter_of_workloads_holds_for_their_pods() -> None:
+def test_a_filter_of_workloads_applies_to_their_pods() -> None:
     look = Look(Standin(), resource="pods", filter=("projectName==proj-1",))
     look.standin.pods = {w: Thing(w, w, born_ms=START - 1, workload=w) for w in ("w0", "w9")}
     look.at(1.5)
     assert {m.workload for m in look.step().batches} == {"job-0"}
 
 
-def test_a_cluster_goes_under_its_name_in_run_ai_or_as_told() -> None:
+def test_a_cluster_has_its_name_in_run_ai_or_the_configured_one() -> None:
     for more, expected in (({}, "east"), ({"cluster": "mine"}, "mine")):
         look = Look(Standin(), **more)
         look.at(1.5)
         assert {m.cluster for m in look.step().batches} == {expected}
 
 
-def test_where_clusters_names_may_not_be_read_their_ids_serve() -> None:
+def test_cluster_ids_replace_names_that_may_not_be_read() -> None:
     look = Look(Standin())
     look.standin.odd = times(9, Reply(403), lambda asked: asked.path == "/api/v1/clusters")
     look.at(1.5)
     assert {m.cluster for m in look.step().batches} == {CLUSTER}
 
 
-def test_where_they_cannot_be_read_now_nothing_goes_under_another_name() -> None:
+def test_a_window_waits_while_cluster_names_cannot_be_read() -> None:
     look = Look(Standin())
     look.standin.odd = times(9, Reply(500), lambda asked: asked.path == "/api/v1/clusters")
     look.at(1.5)
@@ -270,7 +272,7 @@ def test_where_they_cannot_be_read_now_nothing_goes_under_another_name() -> None
         look.step()
 
 
-def test_an_id_that_is_none_is_refused_and_goes_into_no_address() -> None:
+def test_an_invalid_id_is_refused_and_used_in_no_address() -> None:
     standin = Standin()
     standin.workloads["../token"] = Thing("../token", "evil", born_ms=START - 1)
     look = Look(standin)
@@ -279,24 +281,24 @@ def test_an_id_that_is_none_is_refused_and_goes_into_no_address() -> None:
     assert [a.path for a in standin.metric_calls()] == ["/api/v1/workloads/w0/metrics"]
 
 
-def test_a_workload_of_many_pods_is_sent_in_messages_that_brokers_take() -> None:
+def test_a_workload_of_many_pods_is_sent_in_messages_within_the_brokers_limit() -> None:
     look = Look(Standin(), resource="pods", pod_metrics=tuple(meters.POD))
     pods = (Thing(f"p{n}", "ä" * 250, born_ms=START - 1, workload="w0", project="ö" * 250) for n in range(40))
     look.standin.pods = {p.id: p for p in pods}
     look.standin.value = lambda metric, thing, t_ms: 0.5123456789
     look.at(1.5)
-    made = look.step().batches
-    sizes = [len(codec.encode(event_of(Sequencer(1), "s", m.cluster, m.workload, m.batch))[1]) for m in made]
+    batches = look.step().batches
+    sizes = [len(codec.encode(event_of(Sequencer(1), "s", m.cluster, m.workload, m.batch))[1]) for m in batches]
     assert len(sizes) > 1
     assert max(sizes) < 1_000_000 // 2
     of_a_pod = sum(2 if metric.endswith("_PER_GPU") else 1 for metric in meters.POD)
-    assert len({i for m in made for i in usage(m).event_id}) == 40 * of_a_pod
+    assert len({i for m in batches for i in usage(m).event_id}) == 40 * of_a_pod
 
 
-# -- what fails --------------------------------------------------------------------------------------------------------
+# -- failures ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_workload_that_fails_holds_up_no_other_and_is_told_kept_and_read_again() -> None:
+def test_a_failed_workload_delays_no_other_and_is_reported_and_read_again() -> None:
     look = Look(Standin(workloads=3))
     look.standin.odd = of("w1", Reply(500))
     look.at(1.5)
@@ -314,7 +316,7 @@ def test_a_workload_that_fails_holds_up_no_other_and_is_told_kept_and_read_again
     assert (look.failed, look.value("failed_workloads")) == ([], 0)
 
 
-def test_only_the_metrics_that_failed_are_read_again() -> None:
+def test_only_the_failed_metrics_are_read_again() -> None:
     look = Look(Standin(), workload_metrics=tuple(meters.WORKLOAD))
     look.standin.odd = times(4, Reply(500), lambda a: a.about_metrics and "POD_COUNT" in a.params["metricType"])
     look.at(1.5)
@@ -324,7 +326,7 @@ def test_only_the_metrics_that_failed_are_read_again() -> None:
     assert set(Counter(look.rows()).values()) == {1}
 
 
-def test_an_answer_that_says_that_it_is_not_whole_is_asked_for_the_rest() -> None:
+def test_the_missing_part_of_a_partial_answer_is_requested_again() -> None:
     look = Look(Standin())
 
     def half(asked: Asked) -> Reply | None:
@@ -343,22 +345,22 @@ def test_an_answer_that_says_that_it_is_not_whole_is_asked_for_the_rest() -> Non
     assert [meter for _, meter, _, _ in look.rows()] == ["cpu_usage_core_minutes", "gpu_allocation_minutes"]
 
 
-def test_what_fails_for_too_long_is_given_up_and_told_by_name() -> None:
+def test_a_workload_that_fails_for_too_long_is_given_up_and_reported_by_name() -> None:
     look = Look(Standin(workloads=2), give_up_s=600)
     look.standin.odd = of("w1", Reply(400, {"message": "no"}))
     look.at(1.5)
-    told: list[str] = []
+    refusals: list[str] = []
     for minute in range(2, 14):
         look.at(minute)
         while (step := look.step()).more:
-            told += step.refused
-        told += step.refused
-    assert "workload 'job-1' (w1)" in told[0]
-    assert "given up after" in told[0]
-    assert look.value("given_up_total") == len(told) > 0
+            refusals += step.refused
+        refusals += step.refused
+    assert "workload 'job-1' (w1)" in refusals[0]
+    assert "given up after" in refusals[0]
+    assert look.value("given_up_total") == len(refusals) > 0
 
 
-def test_a_workload_that_is_gone_holds_up_no_window_though_there_is_no_other() -> None:
+def test_a_missing_workload_does_not_block_a_window_even_if_it_is_the_only_one() -> None:
     look = Look(Standin())
     look.standin.odd = of("w0", Reply(404))
     look.at(1.5)
@@ -367,19 +369,19 @@ def test_a_workload_that_is_gone_holds_up_no_window_though_there_is_no_other() -
 
 
 @pytest.mark.parametrize("reply", [Reply(500), Reply(429), Reply(0, slow=True), Reply(403), Reply(200, b"<html>")])
-def test_where_nothing_can_be_read_the_window_is_read_again_as_a_whole(reply: Reply) -> None:
+def test_a_window_without_any_answer_is_read_again_as_a_whole(reply: Reply) -> None:
     look = Look(Standin(workloads=40))
     look.standin.odd = lambda asked: reply if asked.about_metrics else None
     look.at(1.5)
     with pytest.raises(Unavailable, match="None of 40"):
         look.step()
-    assert len(look.standin.metric_calls()) <= 16 * 4  # The brake holds.
+    assert len(look.standin.metric_calls()) <= 16 * 4  # The failure limit of a step stops further calls.
     look.standin.odd = lambda asked: None
     look.step()
     assert len(look.rows()) == 80
 
 
-def test_no_more_are_kept_to_be_read_again_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_workloads_to_read_again_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "MAX_FAILED", 2)
     look = Look(Standin(workloads=4))
     look.standin.odd = lambda asked: Reply(400) if asked.about_metrics and "w0" not in asked.path else None
@@ -388,18 +390,18 @@ def test_no_more_are_kept_to_be_read_again_than_there_is_room_for(monkeypatch: p
         look.step()
 
 
-def test_workloads_that_are_gone_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_workloads_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "MAX_FAILED", 2)
     look = Look(Standin(workloads=4))
     look.standin.odd = lambda asked: Reply(404) if asked.about_metrics and "w0" not in asked.path else None
     look.at(1.5)
-    told = look.step().refused
-    assert len(told) == look.value("given_up_total") == 1
-    assert "given up after 1 tries" in told[0]
+    refusals = look.step().refused
+    assert len(refusals) == look.value("given_up_total") == 1
+    assert "given up after 1 tries" in refusals[0]
     assert len(look.failed) == 2
 
 
-def test_a_token_that_ends_in_the_middle_is_renewed_and_nothing_is_lost() -> None:
+def test_a_token_that_expires_in_a_window_is_renewed_and_nothing_is_lost() -> None:
     look = Look(Standin(workloads=4))
 
     def expire(asked: Asked) -> None:
@@ -413,7 +415,7 @@ def test_a_token_that_ends_in_the_middle_is_renewed_and_nothing_is_lost() -> Non
     assert look.standin.tokens == 2
 
 
-def test_a_stop_in_the_middle_of_a_window_leaves_the_window_to_the_next_run() -> None:
+def test_a_stop_within_a_window_leaves_it_to_the_next_run() -> None:
     look = Look(Standin(workloads=3))
     look.standin.odd = of("w1", Reply(500))
     look.at(1.5)
@@ -423,7 +425,7 @@ def test_a_stop_in_the_middle_of_a_window_leaves_the_window_to_the_next_run() ->
     assert windows.decode_checkpoint(look.mark or b"") == RunAiCheckpoint(START)
 
 
-def test_identities_are_the_same_in_every_run_and_order_of_pages() -> None:
+def test_identities_do_not_depend_on_run_or_order_of_pages() -> None:
     def ids(page_size: int, born: Callable[[int], int], concurrency: int) -> list[tuple[str, str]]:
         standin = Standin()
         standin.workloads = {f"w{n}": Thing(f"w{n}", f"job-{n}", born_ms=born(n)) for n in range(7)}
@@ -437,7 +439,7 @@ def test_identities_are_the_same_in_every_run_and_order_of_pages() -> None:
     assert first == ids(2, lambda n: START - n - 1, 4)
 
 
-# -- once, whatever happens --------------------------------------------------------------------------------------------
+# -- once, through all failures ----------------------------------------------------------------------------------------
 
 BAD = st.sampled_from([
     None, None, None, Reply(500), Reply(429, headers={"Retry-After": "3"}), Reply(503), Reply(401), Reply(404),
@@ -447,7 +449,7 @@ BAD = st.sampled_from([
 
 @contextmanager
 def collecting(path: Path, look: Look, log: FakeBroker) -> Iterator[PollLoop]:
-    # As patient with a 404 as with anything else: three of one workload would be enough to give it up.
+    # As patient with a 404 as with any failure: three of one workload would be enough to give it up.
     with closing(Spool(path)) as spool, patch.object(windows, "MAX_UNIT_TRIES", 99):
         yield PollLoop(
             [look.source],
@@ -463,7 +465,7 @@ HOUR_MS = 60 * MINUTE_MS
 
 @hypothesis_settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=25)
 @given(st.lists(st.tuples(st.lists(BAD, max_size=25), st.booleans(), st.booleans()), min_size=1, max_size=4))
-def test_each_workloads_window_and_metric_is_on_the_log_once_whatever_fails(
+def test_each_window_and_metric_of_a_workload_is_on_the_log_once_through_all_failures(
     tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[list[Reply | None], bool, bool]]
 ) -> None:
     path, log, standin = tmp_path_factory.mktemp("runai") / "spool.db", FakeBroker(), Standin(workloads=3)
@@ -481,11 +483,11 @@ def test_each_workloads_window_and_metric_is_on_the_log_once_whatever_fails(
                 for _ in range(3):
                     running.poll_due()
         if killed:
-            log.forget()  # What was in flight is lost with the process, and its answers with it.
+            log.forget()  # Messages in flight are lost with the process, and their answers too.
     standin.odd, log.silent = lambda asked: None, False
     look.time.now_ms += 1_000
     with collecting(path, look, log) as last:
-        for _ in range(4):  # Long enough for what failed most often to be read again.
+        for _ in range(4):  # Long enough to read again what failed most often.
             look.time.now_ms += HOUR_MS
             for _ in range(10):
                 last.poll_due()
@@ -496,13 +498,13 @@ def test_each_workloads_window_and_metric_is_on_the_log_once_whatever_fails(
         if isinstance(b, UsageBatch)
         for n in range(len(b))
     )
-    wanted = {
+    expected = {
         (w, meter, end_ms)
         for w in standin.workloads
         for meter in ("gpu_allocation_minutes", "cpu_usage_core_minutes")
         for end_ms in range(begin_ms + HOUR_MS, look.time.now_ms - 30_000 + 1, HOUR_MS)
     }
-    assert set(rows) == wanted
+    assert set(rows) == expected
     assert set(rows.values()) == {1}
 
 
@@ -535,7 +537,7 @@ def settings(standin: Standin, broker: str, tmp_path: Path, monkeypatch: pytest.
         yield Settings(data=tmp_path / "data", kafka_bootstrap=broker, cluster="here")
 
 
-def test_what_run_ai_measures_is_on_the_log_though_it_misbehaves(
+def test_run_ais_measurements_are_on_the_log_in_spite_of_its_faults(
     settings: Settings, standin: Standin, broker: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -567,22 +569,24 @@ def test_what_run_ai_measures_is_on_the_log_though_it_misbehaves(
     assert "token-1" not in caplog.text
 
 
-def test_doctor_says_what_run_ai_lists_or_why_not(
+def test_doctor_shows_the_workloads_of_run_ai_or_the_failure(
     settings: Settings, standin: Standin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def found() -> tuple[str, str]:
-        [finding] = [f for f in islice(run_checks(settings), 2) if f.check == "runai"]  # The rest asks the broker.
+    def read_finding() -> tuple[str, str]:
+        [finding] = [
+            f for f in islice(run_checks(settings), 2) if f.check == "runai"
+        ]  # The remaining checks need the broker.
         return finding.state, finding.says
 
-    state, says = found()
+    state, text = read_finding()
     assert state == "ok"
-    assert "3 workloads that may have pods, of east" in says
+    assert "3 workloads that may have pods, of east" in text
     standin.odd = times(1, Reply(403), lambda asked: asked.path == "/api/v1/clusters")
-    assert "names may not be read" in found()[1]
+    assert "names may not be read" in read_finding()[1]
     monkeypatch.setenv("WATTLOG_RUNAI_APP_SECRET", "wrong")
-    state, says = found()
+    state, text = read_finding()
     assert state == "failed"
-    assert "answers 401" in says
+    assert "answers 401" in text
 
 
 @pytest.mark.parametrize(
@@ -600,19 +604,19 @@ def test_doctor_says_what_run_ai_lists_or_why_not(
         ("app_secret = 12345", "produce.runai.app_secret: '(not shown)'"),
     ],
 )
-def test_a_wrong_option_is_told_by_its_place_in_the_file(
+def test_a_wrong_option_is_named_with_its_place_in_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, named: str
 ) -> None:
     (tmp_path / "wattlog.toml").write_text(f"[produce.runai]\n{text}")
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "wattlog.toml"))
-    with pytest.raises(BadSetting) as told:
+    with pytest.raises(BadSetting) as error:
         load(RunAiConfig)
-    assert named in str(told.value)
-    assert "u:pw" not in str(told.value)
+    assert named in str(error.value)
+    assert "u:pw" not in str(error.value)
 
 
 @pytest.mark.parametrize("lacks", ["url", "app_id", "app_secret"])
-def test_what_it_cannot_do_without_is_asked_for(lacks: str) -> None:
+def test_a_missing_required_option_is_named(lacks: str) -> None:
     config = RunAiConfig(**{name: value for name, value in CONFIG.items() if name != lacks})
     with pytest.raises(BadSetting, match=f"produce.runai.{lacks}"):
         api_of(config, FakeClock(now_ms=START, epoch_ms=0))

@@ -1,4 +1,4 @@
-"""What windows are due, and what samples come to: Run:ai's meters without Run:ai."""
+"""Due windows, and the quantities of samples: Run:ai's meters without Run:ai."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def at(text: str) -> int:
     return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
 
 
-# -- when --------------------------------------------------------------------------------------------------------------
+# -- schedule ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -43,14 +43,14 @@ def at(text: str) -> int:
         ("0 8,18 * * mon-fri", "2026-03-02T08:00:00"),
     ],
 )
-def test_a_schedule_says_when_windows_end(text: str, follows: str) -> None:
+def test_a_schedule_gives_the_ends_of_windows(text: str, follows: str) -> None:
     assert schedule.parse_schedule(text).following(at("2026-03-01T10:07:01")) == at(follows)
 
 
 @pytest.mark.parametrize(
     "text", ["", "@every", "@every 0s", "@every 25h", "@every 5", "@every 1.5m", "@reboot", "61 * * * *", "0 0 31 2 *"]
 )
-def test_what_is_no_schedule_is_refused_by_name(text: str) -> None:
+def test_an_invalid_schedule_is_refused_by_name(text: str) -> None:
     with pytest.raises(BadInput, match="schedule"):
         schedule.parse_schedule(text)
 
@@ -61,7 +61,7 @@ SCHEDULES = st.sampled_from(
 
 
 @given(SCHEDULES, TIMES_MS)
-def test_every_moment_lies_in_one_window(text: str, t_ms: int) -> None:
+def test_every_instant_is_in_one_window(text: str, t_ms: int) -> None:
     read = schedule.parse_schedule(text)
     start, end = read.latest(t_ms), read.following(t_ms)
     assert start <= t_ms < end
@@ -69,19 +69,19 @@ def test_every_moment_lies_in_one_window(text: str, t_ms: int) -> None:
     assert read.latest(end) == end
 
 
-def test_a_period_is_counted_from_1970_so_that_a_restart_finds_the_same_windows() -> None:
+def test_a_period_is_counted_from_1970_so_that_a_restart_has_the_same_windows() -> None:
     assert EverySchedule(90_000).latest(START + 1) % 90_000 == 0
     assert CronSchedule("* * * * *").latest(START) == START
 
 
-# -- which -------------------------------------------------------------------------------------------------------------
+# -- due windows -------------------------------------------------------------------------------------------------------
 
 MINUTELY = EverySchedule(MINUTE_MS)
 
 
 def unit(**more: object) -> ReadUnit:
     about = {"project": "proj-1", "department": "dep-1", "type": "Training"}
-    made = ReadUnit(
+    read_unit = ReadUnit(
         t0_ms=START,
         t1_ms=START + MINUTE_MS,
         resource="workload",
@@ -92,7 +92,7 @@ def unit(**more: object) -> ReadUnit:
         metrics=("GPU_ALLOCATION",),
         about=about,
     )
-    return msgspec.structs.replace(made, **more)
+    return msgspec.structs.replace(read_unit, **more)
 
 
 def test_a_source_begins_with_a_whole_window() -> None:
@@ -101,7 +101,7 @@ def test_a_source_begins_with_a_whole_window() -> None:
     assert windows.due_window(mark, MINUTELY, START + 90_000, 20_000) is None
 
 
-def test_a_window_is_due_once_its_samples_have_come() -> None:
+def test_a_window_is_due_once_its_samples_have_arrived() -> None:
     mark = RunAiCheckpoint(START)
     assert windows.due_window(mark, MINUTELY, START + 89_999, 30_000) is None
     assert windows.due_window(mark, MINUTELY, START + 90_000, 30_000) == RunAiWindow(START, START + MINUTE_MS)
@@ -113,7 +113,7 @@ def test_the_oldest_window_comes_first() -> None:
     )
 
 
-def test_what_is_too_old_is_left_out_and_said() -> None:
+def test_a_window_that_is_too_old_is_skipped_and_reported() -> None:
     now_ms = START + 10 * MINUTE_MS
     mark, left_out = windows.skip_too_old(RunAiCheckpoint(START, (unit(),)), MINUTELY, now_ms, 3 * MINUTE_MS)
     assert mark == RunAiCheckpoint(START + 7 * MINUTE_MS, (unit(),))
@@ -121,7 +121,7 @@ def test_what_is_too_old_is_left_out_and_said() -> None:
     assert windows.skip_too_old(mark, MINUTELY, now_ms, 3 * MINUTE_MS) == (mark, None)
 
 
-def test_what_failed_is_read_again_ever_more_seldom_up_to_an_hour() -> None:
+def test_failed_reads_are_repeated_ever_more_seldom_up_to_an_hour() -> None:
     failing, waits = unit(), []
     for _ in range(10):
         failing = windows.retry_later(failing, failing.metrics, "no answer", "away", now_ms=0)
@@ -131,19 +131,21 @@ def test_what_failed_is_read_again_ever_more_seldom_up_to_an_hour() -> None:
     assert windows.due_retries([failing], 3_600_000) == [failing]
 
 
-def test_it_is_given_up_when_it_is_too_old_whatever_was_tried() -> None:
+def test_a_failed_read_is_given_up_when_it_is_too_old() -> None:
     assert windows.expired_units([unit(tries=99)], START + 2 * MINUTE_MS - 1, MINUTE_MS) == []
     assert windows.expired_units([unit(tries=1)], START + 2 * MINUTE_MS, MINUTE_MS) == [unit(tries=1)]
 
 
-def test_what_run_ai_has_said_thrice_that_it_has_not_is_given_up_before() -> None:
+def test_a_read_that_run_ai_answered_three_times_with_not_found_is_given_up() -> None:
     failing = unit()
     for tries in range(1, 4):
         failing = windows.retry_later(failing, failing.metrics, "gone", "status_404", now_ms=0)
         assert bool(windows.expired_units([failing], START, MINUTE_MS)) == (tries == 3)
 
 
-def test_where_there_is_no_room_what_run_ai_has_not_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_answered_with_not_found_are_the_first_to_go_when_there_is_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(windows, "MAX_FAILED", 2)
     gone, older, away = unit(reason="status_404"), unit(reason="partial", t1_ms=START), unit(reason="away")
     assert windows.make_room((gone, away)) == ((gone, away), [])
@@ -151,7 +153,7 @@ def test_where_there_is_no_room_what_run_ai_has_not_goes_first(monkeypatch: pyte
     assert windows.make_room((gone, away, away, away)) == ((gone, away, away, away), [])
 
 
-def test_a_mark_is_read_as_it_was_written() -> None:
+def test_a_checkpoint_survives_a_round_trip() -> None:
     mark = RunAiCheckpoint(START, (unit(tries=2, why="away"),))
     assert windows.decode_checkpoint(windows.encode_checkpoint(mark)) == mark
 
@@ -159,21 +161,19 @@ def test_a_mark_is_read_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     "data", [b"junk", windows.encode_checkpoint(RunAiCheckpoint(1, tag=2)), msgspec.msgpack.encode({"read_ms": "x"})]
 )
-def test_a_mark_of_another_version_is_refused(data: bytes) -> None:
+def test_a_checkpoint_of_another_version_is_refused(data: bytes) -> None:
     with pytest.raises(BadInput, match="version"):
         windows.decode_checkpoint(data)
 
 
 @pytest.mark.parametrize(
-    ("span_ms", "told", "asked"), [(60_000, 0, 4), (60_000, 1, 1), (5_000, 0, 1), (10**9, 0, 1000)]
+    ("span_ms", "setting", "expected"), [(60_000, 0, 4), (60_000, 1, 1), (5_000, 0, 1), (10**9, 0, 1000)]
 )
-def test_a_window_is_sampled_as_often_as_run_ai_scrapes_unless_told_otherwise(
-    span_ms: int, told: int, asked: int
-) -> None:
-    assert RunAiWindow(0, span_ms).samples(told) == asked
+def test_a_window_has_a_sample_per_scrape_by_default(span_ms: int, setting: int, expected: int) -> None:
+    assert RunAiWindow(0, span_ms).samples(setting) == expected
 
 
-# -- what --------------------------------------------------------------------------------------------------------------
+# -- quantities --------------------------------------------------------------------------------------------------------
 
 ORIGIN = "runai://acme.run.ai"
 TERMS = RowTerms(ORIGIN)
@@ -183,7 +183,7 @@ FIRST = RunAiWindow(START, START + MINUTE_MS)
 
 
 def measured(metric: str, *values: object, window: RunAiWindow = FIRST, gpu: str = "") -> RunAiMeasurement:
-    """Values at the ends of as many parts of a window; None: no sample."""
+    """Values at the ends of equal parts of a window; None: no sample."""
     step = (window.t1_ms - window.t0_ms) // len(values)
     samples = [RunAiSample(str(v), when(window.t0_ms + step * (n + 1))) for n, v in enumerate(values) if v is not None]
     return RunAiMeasurement(metric, {"gpu": gpu} if gpu else None, samples)
@@ -195,8 +195,8 @@ def found_of(
     return normalise(unit(metrics=(metric,), resource=resource), measurements, terms)
 
 
-def quantities(found: NormalisedRows) -> dict[str, str]:
-    return {row.meter: row.quantity for row in found.rows}
+def quantities(rows: NormalisedRows) -> dict[str, str]:
+    return {row.meter: row.quantity for row in rows.rows}
 
 
 @pytest.mark.parametrize(
@@ -232,26 +232,26 @@ SPANS_MS = st.integers(1, 10_000).map(lambda s: 1000 * s)
 @given(VALUES, SPANS_MS)
 def test_minutes_are_the_value_times_the_duration(value: Decimal, span_ms: int) -> None:
     window = RunAiWindow(START, START + span_ms)
-    made = normalise(
+    rows = normalise(
         unit(t1_ms=window.t1_ms), [measured("GPU_ALLOCATION", value, window=window)], replace(TERMS, samples=1)
     )
-    assert abs(Decimal(made.rows[0].quantity) - value * span_ms / 60_000) <= Decimal("1e-12")
+    assert abs(Decimal(rows.rows[0].quantity) - value * span_ms / 60_000) <= Decimal("1e-12")
 
 
 @given(st.lists(VALUES, min_size=2, max_size=12))
-def test_windows_side_by_side_sum_to_the_window_over_both(values: Sequence[Decimal]) -> None:
+def test_adjacent_windows_sum_to_the_window_over_both(values: Sequence[Decimal]) -> None:
     values = [*values, values[-1]] if len(values) % 2 else values
     half, step = len(values) // 2, MINUTE_MS
-    whole = RunAiWindow(START, START + len(values) * step)
-    told = measured("GPU_ALLOCATION", *values, window=whole)
+    window = RunAiWindow(START, START + len(values) * step)
+    measurement = measured("GPU_ALLOCATION", *values, window=window)
 
     def minutes(t0_ms: int, t1_ms: int, samples: int) -> Decimal:
-        found = normalise(unit(t0_ms=t0_ms, t1_ms=t1_ms), [told], replace(TERMS, samples=samples))
-        return Decimal(found.rows[0].quantity)
+        rows = normalise(unit(t0_ms=t0_ms, t1_ms=t1_ms), [measurement], replace(TERMS, samples=samples))
+        return Decimal(rows.rows[0].quantity)
 
     middle_ms = START + half * step
-    parts = minutes(START, middle_ms, half) + minutes(middle_ms, whole.t1_ms, half)
-    assert abs(parts - minutes(*whole, len(values))) <= Decimal("2e-12")
+    parts = minutes(START, middle_ms, half) + minutes(middle_ms, window.t1_ms, half)
+    assert abs(parts - minutes(*window, len(values))) <= Decimal("2e-12")
 
 
 def test_several_samples_are_averaged() -> None:
@@ -260,20 +260,20 @@ def test_several_samples_are_averaged() -> None:
     }
 
 
-def test_a_workload_is_metered_for_the_part_of_a_window_that_it_was_there() -> None:
-    found = found_of("GPU_ALLOCATION", measured("GPU_ALLOCATION", None, None, None, 8))
-    assert quantities(found) == {"gpu_allocation_minutes": "2"}
-    assert found.missing == {"GPU_ALLOCATION": 3}
+def test_a_workload_is_metered_for_its_part_of_a_window() -> None:
+    rows = found_of("GPU_ALLOCATION", measured("GPU_ALLOCATION", None, None, None, 8))
+    assert quantities(rows) == {"gpu_allocation_minutes": "2"}
+    assert rows.missing == {"GPU_ALLOCATION": 3}
 
 
-def test_one_sample_is_the_last_and_stands_for_all() -> None:
-    found = found_of("GPU_ALLOCATION", measured("GPU_ALLOCATION", 1, 2, 3, 8), terms=replace(TERMS, samples=1))
-    assert quantities(found) == {"gpu_allocation_minutes": "8"}
+def test_a_single_sample_stands_for_the_whole_window() -> None:
+    rows = found_of("GPU_ALLOCATION", measured("GPU_ALLOCATION", 1, 2, 3, 8), terms=replace(TERMS, samples=1))
+    assert quantities(rows) == {"gpu_allocation_minutes": "8"}
 
 
 def test_a_sample_at_the_start_belongs_to_the_window_before() -> None:
-    told = [RunAiSample("7", when(START)), *(RunAiSample("1", when(START + n * 15_000)) for n in range(1, 5))]
-    assert quantities(found_of("GPU_ALLOCATION", RunAiMeasurement("GPU_ALLOCATION", None, told))) == {
+    samples = [RunAiSample("7", when(START)), *(RunAiSample("1", when(START + n * 15_000)) for n in range(1, 5))]
+    assert quantities(found_of("GPU_ALLOCATION", RunAiMeasurement("GPU_ALLOCATION", None, samples))) == {
         "gpu_allocation_minutes": "1"
     }
 
@@ -281,33 +281,33 @@ def test_a_sample_at_the_start_belongs_to_the_window_before() -> None:
 @pytest.mark.parametrize(
     "values", [None, [], [RunAiSample("NaN", when(START + 15_000))], [RunAiSample(None, when(START + 1))]]
 )
-def test_without_a_sample_there_is_no_row_not_a_zero(values: list[RunAiSample] | None) -> None:
-    found = found_of("GPU_ALLOCATION", RunAiMeasurement("GPU_ALLOCATION", None, values))
-    assert found == NormalisedRows([], {"GPU_ALLOCATION": 4})
+def test_a_window_without_a_sample_has_no_row_instead_of_a_zero(values: list[RunAiSample] | None) -> None:
+    rows = found_of("GPU_ALLOCATION", RunAiMeasurement("GPU_ALLOCATION", None, values))
+    assert rows == NormalisedRows([], {"GPU_ALLOCATION": 4})
 
 
-def test_a_metric_that_was_not_answered_is_missing_and_said() -> None:
+def test_an_unanswered_metric_is_missing_and_reported() -> None:
     assert found_of("GPU_ALLOCATION") == NormalisedRows([], {"GPU_ALLOCATION": 4}, absent=["GPU_ALLOCATION"])
 
 
-def test_a_zero_that_was_measured_is_a_row() -> None:
+def test_a_measured_zero_is_a_row() -> None:
     assert quantities(found_of("GPU_UTILIZATION", measured("GPU_UTILIZATION", 0, 0, 0, 0))) == {
         "gpu_usage_minutes": "0"
     }
 
 
 @pytest.mark.parametrize("value", ["-1", "inf", "many", "1e99"])
-def test_a_value_that_is_no_quantity_is_refused_by_name(value: str) -> None:
-    found = found_of("GPU_ALLOCATION", measured("GPU_ALLOCATION", value, value, value, value))
-    assert found.rows == []
-    assert "GPU_ALLOCATION of workload 'job-0' (w0)" in found.refused[0]
+def test_an_invalid_quantity_is_refused_by_name(value: str) -> None:
+    rows = found_of("GPU_ALLOCATION", measured("GPU_ALLOCATION", value, value, value, value))
+    assert rows.rows == []
+    assert "GPU_ALLOCATION of workload 'job-0' (w0)" in rows.refused[0]
 
 
-def test_a_share_above_one_is_refused_unless_it_is_out_of_a_hundred() -> None:
+def test_a_share_above_one_is_refused_unless_it_is_a_percentage() -> None:
     metric = "GPU_SM_ACTIVITY_PER_GPU"
-    told = measured(metric, 43, 43, 43, 43, gpu="0")
-    assert found_of(metric, told, resource="pod").rows == []
-    [row] = found_of(metric, told, resource="pod", terms=replace(TERMS, activity="percent")).rows
+    measurement = measured(metric, 43, 43, 43, 43, gpu="0")
+    assert found_of(metric, measurement, resource="pod").rows == []
+    [row] = found_of(metric, measurement, resource="pod", terms=replace(TERMS, activity="percent")).rows
     assert row.quantity == "0.43"
 
 
@@ -319,20 +319,20 @@ def test_minutes_of_a_workload_are_those_with_a_running_pod() -> None:
 
 def test_each_gpu_has_a_row_that_names_it() -> None:
     metric = "GPU_UTILIZATION_PER_GPU"
-    told = [measured(metric, 100, 100, 100, 100, gpu="0"), measured(metric, 50, 50, 50, 50, gpu="1")]
-    rows = found_of(metric, *told, resource="pod").rows
+    measurements = [measured(metric, 100, 100, 100, 100, gpu="0"), measured(metric, 50, 50, 50, 50, gpu="1")]
+    rows = found_of(metric, *measurements, resource="pod").rows
     assert {r.dimensions["gpu"]: r.quantity for r in rows} == {"0": "1", "1": "0.5"}
     assert len({r.event_id for r in rows}) == 2
 
 
-def test_measurements_that_cannot_be_told_apart_count_once_and_are_said() -> None:
+def test_indistinguishable_measurements_count_once_and_are_reported() -> None:
     metric = "GPU_UTILIZATION_PER_GPU"
-    found = found_of(metric, *[measured(metric, 1, 1, 1, 1, gpu="0")] * 2, resource="pod")
-    assert len(found.rows) == 1
-    assert "same labels" in found.refused[0]
+    rows = found_of(metric, *[measured(metric, 1, 1, 1, 1, gpu="0")] * 2, resource="pod")
+    assert len(rows.rows) == 1
+    assert "same labels" in rows.refused[0]
 
 
-def test_a_row_says_whose_it_is_and_what_of() -> None:
+def test_a_row_has_tenant_workload_and_dimensions() -> None:
     [row] = found_of("GPU_ALLOCATION", measured("GPU_ALLOCATION", 1, 1, 1, 1)).rows
     assert (row.tenant, row.origin) == ("proj-1", f"{ORIGIN}/{CLUSTER}")
     assert dict(row.dimensions) == {
@@ -350,11 +350,11 @@ def test_a_row_says_whose_it_is_and_what_of() -> None:
         (TenantRule(tenants={"proj-1": "__idle__"}), ""),
     ],
 )
-def test_who_pays_is_the_project_or_as_told(rule: TenantRule, tenant: str) -> None:
+def test_the_tenant_is_the_project_or_the_configured_one(rule: TenantRule, tenant: str) -> None:
     assert rule.tenant({"project": "proj-1", "department": "dep-1"}) == tenant
 
 
-def test_where_run_ai_names_nobody_nobody_is_guessed() -> None:
+def test_rows_without_a_project_have_no_tenant() -> None:
     assert TenantRule(by="department").tenant({"project": "proj-1"}) == ""
 
 
@@ -363,7 +363,7 @@ PARTS = st.tuples(TEXTS, TEXTS, TEXTS, st.sampled_from(list(meters.POD)), st.dic
 
 
 @given(PARTS, PARTS)
-def test_two_rows_never_share_an_identity_and_one_always_has_the_same(
+def test_rows_have_distinct_and_stable_identities(
     one: tuple[str, str, str, str, dict[str, str]], other: tuple[str, str, str, str, dict[str, str]]
 ) -> None:
     def of(parts: tuple[str, str, str, str, dict[str, str]], **more: object) -> str:
@@ -376,23 +376,25 @@ def test_two_rows_never_share_an_identity_and_one_always_has_the_same(
     assert len(of(one)) <= 253
 
 
-def test_rows_are_what_the_log_takes_whatever_names_run_ai_has() -> None:
-    told = measured("GPU_UTILIZATION_PER_GPU", 1, 1, 1, 1, gpu="x" * 500)
-    odd = unit(
+def test_rows_are_valid_for_any_names_in_run_ai() -> None:
+    measurement = measured("GPU_UTILIZATION_PER_GPU", 1, 1, 1, 1, gpu="x" * 500)
+    read_unit = unit(
         resource="pod", metrics=("GPU_UTILIZATION_PER_GPU",), about={"project": "p", "pod": "a"}, workload_id="w" * 300
     )
-    rows: list[UsageRow] = normalise(msgspec.structs.replace(odd, workload_id="w" * 200), [told], TERMS).rows
+    rows: list[UsageRow] = normalise(
+        msgspec.structs.replace(read_unit, workload_id="w" * 200), [measurement], TERMS
+    ).rows
     usage_batch(rows, START).check()
 
 
 @pytest.mark.parametrize(
     "text", ["2023-06-06 12:09:18.211", "2023-06-06T12:09:18.211Z", "2023-06-06T14:09:18.211+02:00"]
 )
-def test_times_are_read_in_every_form_that_run_ai_writes(text: str) -> None:
+def test_all_of_run_ais_time_formats_are_read(text: str) -> None:
     assert epoch_ms(text) == at("2023-06-06T12:09:18.211")
     assert epoch_ms("soon") is None
 
 
-def test_times_are_written_as_run_ai_reads_them() -> None:
+def test_times_are_written_in_run_ais_format() -> None:
     assert stamp(at("2023-06-06T12:09:18")) == "2023-06-06T12:09:18Z"
     assert stamp(at("2023-06-06T12:09:18.211")) == "2023-06-06T12:09:18.211Z"

@@ -1,4 +1,4 @@
-"""The loop of a node, with its time, its hardware and its broker in the test's hand; and once on a real log."""
+"""The loop of a node's agent, with clock, hardware and broker under the test's control; and once on a real log."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ CHAT = Binding("chat", "acme")
 
 
 class Gpus:
-    """GPUs whose counters grow by 300 W; `odd` replaces a reading."""
+    """GPUs whose counters grow by 300 W; `alter` changes a reading, or drops it by None."""
 
     def __init__(self, *uuids: str) -> None:
         self.uuids = uuids
-        self.odd: Callable[[GpuReading], GpuReading | None] = lambda reading: reading
+        self.alter: Callable[[GpuReading], GpuReading | None] = lambda reading: reading
 
     def readings(self, clock: Clock) -> Sequence[GpuReading]:
         now = clock.monotonic_ms()
-        made = (
+        all_readings = (
             GpuReading(
                 gpu_uuid=u,
                 hardware="H100",
@@ -56,7 +56,7 @@ class Gpus:
             )
             for u in self.uuids
         )
-        return [kept for reading in made if (kept := self.odd(reading)) is not None]
+        return [altered for reading in all_readings if (altered := self.alter(reading)) is not None]
 
 
 NODE = AgentConfig("east", "n1", sample_ms=1000, publish_ms=5000, boot="this one")
@@ -92,7 +92,7 @@ def rows(events: Sequence[Event]) -> list[tuple[str, str, int, int, int]]:
     ]
 
 
-def test_a_batch_every_publish_period_holds_the_intervals_of_a_workload(spool: Spool) -> None:
+def test_each_publish_period_sends_one_batch_of_a_workloads_intervals(spool: Spool) -> None:
     time = FakeClock(10_000)
     log = FakeBroker(time)
     run(time, Gpus("a", "b"), log, spool, lambda: {"a": CHAT, "b": CHAT})
@@ -104,14 +104,14 @@ def test_a_batch_every_publish_period_holds_the_intervals_of_a_workload(spool: S
     assert sum(r[4] for r in rows(log.stored)) == 2 * 10 * 300_000_000
 
 
-def test_a_gpu_that_nobody_holds_goes_under_the_nodes_stand_in(spool: Spool) -> None:
+def test_an_unallocated_gpu_has_the_nodes_name_as_workload(spool: Spool) -> None:
     time = FakeClock(7_000)
     log = FakeBroker(time)
     run(time, Gpus("a", "b"), log, spool, lambda: {"a": CHAT})
     assert {(e.workload, r[1]) for e in log.stored for r in rows([e])} == {("chat", "a"), ("~n1", "b")}
 
 
-def test_a_gpu_that_changes_hands_is_charged_to_who_held_it_when_the_interval_began(spool: Spool) -> None:
+def test_an_interval_is_charged_to_the_holder_at_its_start(spool: Spool) -> None:
     time = FakeClock(12_000)
     log = FakeBroker(time)
     run(time, Gpus("a"), log, spool, lambda: {"a": Binding("first" if time.now_ms < 6_000 else "second")})
@@ -120,17 +120,17 @@ def test_a_gpu_that_changes_hands_is_charged_to_who_held_it_when_the_interval_be
     assert split == {"first": (0, 6_000), "second": (6_000, 12_000)}
 
 
-def test_a_workload_without_rows_sends_heartbeats_numbered_without_holes(spool: Spool) -> None:
+def test_a_workload_without_rows_sends_heartbeats_numbered_without_gaps(spool: Spool) -> None:
     time = FakeClock(16_000)
     log, gpus = FakeBroker(time), Gpus("a")
-    gpus.odd = lambda r: replace(r, counter_mj=None, watts=None)
+    gpus.alter = lambda r: replace(r, counter_mj=None, watts=None)
     run(time, gpus, log, spool, lambda: {"a": CHAT})
     assert [(e.seq, e.batch.event_ms - T0, len(e.batch)) for e in log.stored] == [
         (0, 5_000, 0), (1, 10_000, 0), (2, 15_000, 0), (3, 16_000, 0),
     ]  # fmt: skip
 
 
-def test_what_the_broker_refuses_is_sent_again_as_it_was(spool: Spool) -> None:
+def test_a_message_that_the_broker_refuses_is_sent_again_unchanged(spool: Spool) -> None:
     time = FakeClock(30_000)
     log = FakeBroker(time, refuse_next=2)
     agent = run(time, Gpus("a"), log, spool)
@@ -139,7 +139,7 @@ def test_what_the_broker_refuses_is_sent_again_as_it_was(spool: Spool) -> None:
     assert agent.metrics.send_errors._value.get() == 2  # prometheus_client has no public read of one counter
 
 
-def test_while_the_broker_is_away_everything_waits_on_disk_and_comes_in_order(spool: Spool) -> None:
+def test_messages_wait_on_disk_in_order_while_the_broker_is_away(spool: Spool) -> None:
     time = FakeClock(3_600_000)
     log = FakeBroker(time, away_at=lambda now_ms: 10_000 < now_ms < 3_500_000)
     agent = run(time, Gpus("a", "b"), log, spool, lambda: {"a": CHAT, "b": CHAT})
@@ -149,10 +149,10 @@ def test_while_the_broker_is_away_everything_waits_on_disk_and_comes_in_order(sp
     assert (agent.unsent_rows, spool.events) == (0, 0)
 
 
-def test_nobody_hears_heartbeats_while_the_broker_is_away_so_none_are_kept(spool: Spool) -> None:
+def test_no_heartbeats_are_stored_while_the_broker_is_away(spool: Spool) -> None:
     time = FakeClock(3_600_000)
     gpus = Gpus("a")
-    gpus.odd = lambda r: replace(r, counter_mj=None, watts=None)
+    gpus.alter = lambda r: replace(r, counter_mj=None, watts=None)
     run(time, gpus, FakeBroker(time, away_at=lambda now_ms: True), spool, lambda: {"a": CHAT})
     assert spool.events == 1
 
@@ -184,7 +184,7 @@ def test_with_a_full_spool_rows_stay_in_memory_coarser_and_no_joule_is_lost(tmp_
     assert [e.seq for e in log.stored] == list(range(len(log.stored)))
 
 
-def test_an_end_without_a_broker_leaves_the_joules_to_the_next_run(spool: Spool) -> None:
+def test_a_stop_without_a_broker_leaves_the_joules_to_the_next_run(spool: Spool) -> None:
     time = FakeClock(20_000)
     run(time, Gpus("a"), FakeBroker(time, away_at=lambda now_ms: True), spool)
     later = FakeClock(100_000)
@@ -195,20 +195,20 @@ def test_an_end_without_a_broker_leaves_the_joules_to_the_next_run(spool: Spool)
     assert {e.epoch for e in log.stored} == {T0, T0 + 20_000 + 30_000}
 
 
-def test_an_end_with_neither_broker_nor_disk_names_the_joules_that_are_lost(tmp_path: Path) -> None:
+def test_a_stop_without_broker_and_disk_names_the_lost_joules(tmp_path: Path) -> None:
     time = FakeClock(20_000)
     with (
         closing(Spool(tmp_path / "spool.db", max_bytes=1)) as spool,
         pytest.raises(Unavailable, match=r"6000\.000 J of east/n1"),
     ):
         beat = heartbeat_batch(topics.POWER, T0, node="n0")
-        spool.put([outgoing(Event("nvml://east/n0/w", 1, 0, "east", "w", beat))])  # What fills it.
+        spool.put([outgoing(Event("nvml://east/n0/w", 1, 0, "east", "w", beat))])  # Fills the spool.
         run(time, Gpus("a"), FakeBroker(time, away_at=lambda now_ms: True), spool)
 
 
 @settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_an_agent_killed_anywhere_any_number_of_times_loses_no_joule_and_counts_none_twice(
+def test_an_agent_killed_at_any_points_loses_no_joule_and_counts_none_twice(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("killed") / "spool.db"
@@ -223,7 +223,7 @@ def test_an_agent_killed_anywhere_any_number_of_times_loses_no_joule_and_counts_
                 time.now_ms += 1_000
                 if data.draw(st.booleans(), "publishes"):
                     agent.publish()
-        log.forget()  # what was in flight is lost with the process, and its answers with it
+        log.forget()  # messages in flight are lost with the process, and their answers too
         time.now_ms += down_ms
     time.end_ms = time.now_ms + 60_000
     log.away_at = lambda now_ms: False
@@ -233,7 +233,7 @@ def test_an_agent_killed_anywhere_any_number_of_times_loses_no_joule_and_counts_
     assert sum(r[4] for r in rows(list(distinct.values()))) == 2 * 300_000 * time.end_ms
 
 
-def test_marks_of_another_run_of_the_machine_are_of_no_use(spool: Spool) -> None:
+def test_checkpoints_of_an_earlier_boot_are_ignored(spool: Spool) -> None:
     time = FakeClock(20_000)
     run(time, Gpus("a"), FakeBroker(time), spool)
     later = FakeClock(30_000)
@@ -242,7 +242,7 @@ def test_marks_of_another_run_of_the_machine_are_of_no_use(spool: Spool) -> None
     assert sum(r[4] for r in rows(log.stored)) == 30 * 300_000_000
 
 
-def test_samples_that_were_missed_are_bridged_not_made_up_for(spool: Spool) -> None:
+def test_missed_samples_are_bridged_and_not_made_up_for(spool: Spool) -> None:
     time = FakeClock(20_000)
     log, gpus = FakeBroker(time), Gpus("a")
 
@@ -250,12 +250,12 @@ def test_samples_that_were_missed_are_bridged_not_made_up_for(spool: Spool) -> N
         time.now_ms += 2_500
         return reading
 
-    gpus.odd = slow
+    gpus.alter = slow
     run(time, gpus, log, spool)
     assert [r[3] - r[2] for r in rows(log.stored)] == [3_000] * 6 + [2_000]
 
 
-def test_a_sensor_that_fails_as_a_whole_is_counted_and_the_loop_goes_on(spool: Spool) -> None:
+def test_a_failing_sensor_is_counted_and_the_loop_continues(spool: Spool) -> None:
     class Flaky(Gpus):
         def readings(self, clock: Clock) -> Sequence[GpuReading]:
             if clock.monotonic_ms() == 3_000:
@@ -269,7 +269,7 @@ def test_a_sensor_that_fails_as_a_whole_is_counted_and_the_loop_goes_on(spool: S
     assert agent.metrics.sample_errors._value.get() == 1
 
 
-def test_what_a_sensor_left_out_of_its_input_is_counted(spool: Spool) -> None:
+def test_inputs_that_a_sensor_refused_are_counted(spool: Spool) -> None:
     class Exporter(Gpus):
         def drain_refused(self) -> Sequence[str]:
             return ["a malformed line"]
@@ -281,11 +281,11 @@ def test_what_a_sensor_left_out_of_its_input_is_counted(spool: Spool) -> None:
     assert registry.get_sample_value("wattlog_producer_refused_total", {"source": "nvml", "reason": "invalid"}) == 11
 
 
-def test_metrics_tell_rows_joules_and_resets(spool: Spool) -> None:
+def test_metrics_count_rows_joules_and_resets(spool: Spool) -> None:
     registry = CollectorRegistry()
     time = FakeClock(10_000)
     gpus = Gpus("a")
-    gpus.odd = lambda r: replace(r, counter_mj=r.counter_mj if r.monotonic_ms < 5_000 else r.monotonic_ms)  # type: ignore[type-var]
+    gpus.alter = lambda r: replace(r, counter_mj=r.counter_mj if r.monotonic_ms < 5_000 else r.monotonic_ms)  # type: ignore[type-var]
     Agent(NODE, gpus, Delivery(spool, FakeBroker(time)), time, dict, AgentMetrics(registry)).run()
     value = registry.get_sample_value
     assert value("wattlog_producer_rows_total") == 10

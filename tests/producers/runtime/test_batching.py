@@ -1,4 +1,4 @@
-"""Rows as columns: metered quantities keep every digit that the log takes."""
+"""Rows as columns: metered quantities keep every digit that the log allows."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def test_a_quantity_is_a_plain_decimal(value: float | Decimal, text: str) -> Non
 
 
 @given(st.floats(-1e19, 1e19))
-def test_whatever_is_finite_and_not_too_large_can_go_on_the_log(value: float) -> None:
+def test_any_finite_quantity_within_the_bound_is_valid_on_the_log(value: float) -> None:
     text = decimal_text("quantity", value)
     assert is_decimal(text)
     assert abs(Decimal(text) - Decimal(repr(value))) <= Decimal("5e-13")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e20])
-def test_what_is_no_number_or_too_large_is_refused_by_name(value: float) -> None:
+def test_an_invalid_or_too_large_quantity_is_refused_by_name(value: float) -> None:
     with pytest.raises(BadInput, match="requests"):
         decimal_text("requests", value)
 

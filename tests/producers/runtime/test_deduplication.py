@@ -1,4 +1,4 @@
-"""What came lately: known again, bounded, and kept whole or in parts."""
+"""Recent ids: recognised, bounded, and stored whole or in parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from producers.runtime.deduplication import PART, DeduplicationTrial, DeduplicationWindow
 
 
-def test_what_came_is_known_and_the_oldest_are_forgotten() -> None:
+def test_recent_ids_are_known_and_the_oldest_are_forgotten() -> None:
     recent = DeduplicationWindow(max_names=2 * PART)
     recent.add(str(n) for n in range(10 * PART))
     assert PART <= len(recent) <= 2 * PART
@@ -17,7 +17,7 @@ def test_what_came_is_known_and_the_oldest_are_forgotten() -> None:
     assert len(recent.dump()) == 8 * len(recent)
 
 
-def test_what_was_dumped_is_known_to_the_next_run() -> None:
+def test_dumped_ids_are_known_to_the_next_run() -> None:
     recent = DeduplicationWindow()
     recent.add("abc")
     again = DeduplicationWindow(recent.dump())
@@ -25,12 +25,12 @@ def test_what_was_dumped_is_known_to_the_next_run() -> None:
 
 
 @given(st.lists(st.lists(st.text(max_size=3), max_size=400), max_size=8), st.data())
-def test_parts_that_changed_are_enough_to_know_the_same(steps: list[list[str]], data: st.DataObject) -> None:
+def test_changed_parts_restore_the_same_ids(steps: list[list[str]], data: st.DataObject) -> None:
     recent, marks = DeduplicationWindow(max_names=3 * PART), dict[str, bytes]()
     for number, step in enumerate(steps):
         names = [f"{number} {name}" for name in step]
         recent.add(names)
-        if data.draw(st.booleans()):  # it could not be kept
+        if data.draw(st.booleans()):  # not stored
             recent.forget(names)
         marks |= recent.changed_parts()
         recent.mark_stored()
@@ -40,7 +40,7 @@ def test_parts_that_changed_are_enough_to_know_the_same(steps: list[list[str]], 
     assert again.dump() == recent.dump()
 
 
-def test_the_ring_of_parts_is_bounded() -> None:
+def test_the_number_of_parts_is_bounded() -> None:
     recent, marks = DeduplicationWindow(max_names=3 * PART), dict[str, bytes]()
     for n in range(20 * PART):
         recent.add([str(n)])
@@ -53,7 +53,7 @@ def test_the_ring_of_parts_is_bounded() -> None:
     assert again.dump() == recent.dump()
 
 
-def test_what_was_not_kept_is_forgotten_and_no_more() -> None:
+def test_only_unstored_ids_are_forgotten() -> None:
     recent = DeduplicationWindow()
     recent.add(["a"])
     trial = DeduplicationTrial(recent)

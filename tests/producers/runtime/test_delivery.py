@@ -1,4 +1,4 @@
-"""From the spool to the broker: in order, bounded, until it is acknowledged, and again after whatever goes wrong."""
+"""From the spool to the broker: in order, bounded, until acknowledged, and again after any failure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def spool(tmp_path: Path) -> Spool:
     return Spool(tmp_path / "spool.db")
 
 
-def test_events_are_sent_in_order_and_forgotten_when_the_broker_has_them(spool: Spool) -> None:
+def test_events_are_sent_in_order_and_removed_when_acknowledged(spool: Spool) -> None:
     broker, numbers = FakeBroker(silent=True), Sequencer(7)
     delivery = Delivery(spool, broker)
     delivery.offer(messages(numbers, 3))
@@ -40,7 +40,7 @@ def test_events_are_sent_in_order_and_forgotten_when_the_broker_has_them(spool: 
     assert (spool.events, delivery.waiting, delivery.delivered) == (0, 0, 3)
 
 
-def test_few_are_in_flight_and_the_rest_waits_on_disk(spool: Spool) -> None:
+def test_few_messages_are_in_flight_and_the_others_wait_on_disk(spool: Spool) -> None:
     broker = FakeBroker(silent=True)
     delivery = Delivery(spool, broker, max_in_flight=2)
     delivery.offer(messages(Sequencer(7), 5))
@@ -51,7 +51,7 @@ def test_few_are_in_flight_and_the_rest_waits_on_disk(spool: Spool) -> None:
     assert broker.in_flight == ["7.2", "7.3"]
 
 
-def test_what_the_broker_refused_is_sent_again_under_its_own_number_first(spool: Spool) -> None:
+def test_a_refused_message_is_sent_again_first_under_its_own_number(spool: Spool) -> None:
     broker = FakeBroker(silent=True)
     delivery = Delivery(spool, broker, max_in_flight=2)
     delivery.offer(messages(Sequencer(7), 3))
@@ -62,7 +62,7 @@ def test_what_the_broker_refused_is_sent_again_under_its_own_number_first(spool:
     assert delivery.failures == 1
 
 
-def test_a_client_that_takes_nothing_leaves_everything_on_disk(spool: Spool) -> None:
+def test_a_broken_client_leaves_all_messages_on_disk(spool: Spool) -> None:
     broker = FakeBroker(silent=True)
     delivery = Delivery(spool, broker)
     delivery.offer(messages(Sequencer(7), 2))
@@ -99,7 +99,7 @@ def test_a_missing_topic_does_not_hold_up_the_others(spool: Spool, caplog: pytes
     assert spool.events == 0
 
 
-def test_a_topic_whose_messages_are_refused_takes_no_room_from_the_others(spool: Spool) -> None:
+def test_refused_messages_of_a_topic_leave_room_for_others(spool: Spool) -> None:
     broker = FakeBroker(silent=True)
     delivery = Delivery(spool, broker, max_in_flight=2)
     usage, power = Sequencer(7), Sequencer(8)
@@ -111,11 +111,11 @@ def test_a_topic_whose_messages_are_refused_takes_no_room_from_the_others(spool:
     assert spool.events == 5
 
 
-def test_another_run_sends_what_was_not_acknowledged_under_its_old_identity(spool: Spool) -> None:
+def test_another_run_sends_unacknowledged_messages_under_their_old_identity(spool: Spool) -> None:
     lost = FakeBroker(silent=True)
     first = Delivery(spool, lost)
     first.offer(messages(Sequencer(7), 2))
-    first.pump()  # and is killed before an answer came
+    first.pump()  # and the process is killed before an answer arrives
     broker = FakeBroker(silent=True)
     second = Delivery(spool, broker)
     second.offer(messages(Sequencer(8), 1))
@@ -124,19 +124,19 @@ def test_another_run_sends_what_was_not_acknowledged_under_its_old_identity(spoo
     assert broker.stored_ids == ["7.0", "7.1", "8.0"]
 
 
-def test_who_waits_for_a_message_is_told_when_the_broker_has_it(spool: Spool) -> None:
-    broker, done = FakeBroker(silent=True), []
-    delivery = Delivery(spool, broker, on_acknowledged=done.append)
+def test_the_sender_learns_of_the_acknowledgement_of_its_message(spool: Spool) -> None:
+    broker, outcomes = FakeBroker(silent=True), []
+    delivery = Delivery(spool, broker, on_acknowledged=outcomes.append)
     numbers = delivery.offer(messages(Sequencer(7), 1))
     delivery.pump()
-    assert done == []
+    assert outcomes == []
     broker.answer()
     delivery.pump()
-    assert done == list(numbers)
+    assert outcomes == list(numbers)
 
 
 @given(answers=st.lists(st.lists(st.booleans(), max_size=6), max_size=12), in_flight=st.integers(1, 4))
-def test_whatever_the_broker_refuses_every_event_arrives_and_none_is_left(
+def test_every_event_arrives_through_any_refusals_and_none_is_left(
     tmp_path_factory: pytest.TempPathFactory, answers: list[list[bool]], in_flight: int
 ) -> None:
     spool = Spool(tmp_path_factory.mktemp("spool") / "spool.db")

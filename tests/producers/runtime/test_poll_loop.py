@@ -1,4 +1,4 @@
-"""The loop over sources: what was read, and the mark that it was read up to, are kept together whatever fails."""
+"""The loop over sources: read items and their checkpoint are stored together, through any failure."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from tests.support.clocks import T0, FakeClock
 
 
 class Lines:
-    """A source that counts up: each look gives the numbers since the mark, at most `most` of them."""
+    """A source that counts up: each poll gives the numbers since the checkpoint, at most `limit` of them."""
 
     kind, name = "lines", "access.log"
 
-    def __init__(self, every_ms: int = 1_000, most: int = 100) -> None:
-        self.every_ms, self.most = every_ms, most
+    def __init__(self, every_ms: int = 1_000, limit: int = 100) -> None:
+        self.every_ms, self.limit = every_ms, limit
         self.fails: Callable[[int], bool] = lambda now_ms: False
-        self.looks: list[int] = []
+        self.times: list[int] = []
 
     def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
         now_ms = clock.monotonic_ms()
-        self.looks.append(now_ms)
+        self.times.append(now_ms)
         if self.fails(now_ms):
             raise Unavailable("no such file", "make it")
         first, last = int(mark or b"0"), now_ms // 100
-        until = min(last, first + self.most)
+        until = min(last, first + self.limit)
         n = until - first
         at = np.full(n, T0, np.int64)
         quantities = tuple(str(q) for q in range(first, until))
@@ -72,22 +72,22 @@ def numbers(log: FakeBroker) -> list[int]:
     return [int(q) for e in log.stored if isinstance(e.batch, UsageBatch) for q in e.batch.quantity]
 
 
-def test_a_source_is_read_when_it_is_due_and_goes_on_from_its_mark(spool: Spool) -> None:
+def test_a_source_is_polled_when_it_is_due_and_continues_from_its_checkpoint(spool: Spool) -> None:
     source, log = Lines(), FakeBroker()
     run(source, FakeClock(5_500), log, spool)
-    assert source.looks == [0, 1_000, 2_000, 3_000, 4_000, 5_000]
+    assert source.times == [0, 1_000, 2_000, 3_000, 4_000, 5_000]
     assert numbers(log) == list(range(50))
     assert {e.source for e in log.stored} == {"lines://c/access.log/w"}
     assert [e.seq for e in log.stored] == list(range(6))
 
 
-def test_a_source_that_has_more_is_read_on_at_once(spool: Spool) -> None:
-    source, log = Lines(every_ms=10_000, most=30), FakeBroker()
+def test_a_source_with_more_items_is_polled_again_at_once(spool: Spool) -> None:
+    source, log = Lines(every_ms=10_000, limit=30), FakeBroker()
     run(source, FakeClock(10_500), log, spool)
     assert numbers(log) == list(range(100))
 
 
-def test_a_source_that_fails_is_told_and_tried_again_and_nothing_is_lost(spool: Spool) -> None:
+def test_a_failing_source_is_reported_and_tried_again_and_nothing_is_lost(spool: Spool) -> None:
     source, log, registry = Lines(), FakeBroker(), CollectorRegistry()
     source.fails = lambda now_ms: 1_000 <= now_ms < 4_000
     run(source, FakeClock(5_500), log, spool, registry)
@@ -96,20 +96,20 @@ def test_a_source_that_fails_is_told_and_tried_again_and_nothing_is_lost(spool: 
     assert registry.get_sample_value("wattlog_producer_source_up", {"source": "access.log"}) == 1
 
 
-def test_samples_that_were_missed_are_not_made_up_for(spool: Spool) -> None:
+def test_missed_polls_are_not_made_up_for(spool: Spool) -> None:
     class Slow(Lines):
         def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
-            found = super().collect(mark, clock)
+            batch = super().collect(mark, clock)
             time.now_ms += 2_500
-            return found
+            return batch
 
     time, source, log = FakeClock(9_000), Slow(), FakeBroker()
     run(source, time, log, spool)
-    assert source.looks == [0, 3_000, 6_000]
+    assert source.times == [0, 3_000, 6_000]
 
 
-def test_where_the_spool_is_full_the_mark_stays_where_it_is(tmp_path: Path) -> None:
-    source, log, time = Lines(most=10), FakeBroker(), FakeClock(20_000)
+def test_the_checkpoint_does_not_move_while_the_spool_is_full(tmp_path: Path) -> None:
+    source, log, time = Lines(limit=10), FakeBroker(), FakeClock(20_000)
     log.silent = True
     with closing(Spool(tmp_path / "spool.db", max_bytes=1_000)) as spool:
         collector = PollLoop([source], Delivery(spool, log), time, {}, PollLoopMetrics(CollectorRegistry()))
@@ -127,14 +127,14 @@ def test_where_the_spool_is_full_the_mark_stays_where_it_is(tmp_path: Path) -> N
 
 
 @given(st.lists(st.tuples(st.integers(1, 8), st.booleans()), min_size=1, max_size=6))
-def test_a_collector_killed_anywhere_loses_nothing_and_counts_nothing_twice(
+def test_a_collector_killed_at_any_points_loses_nothing_and_counts_nothing_twice(
     tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, bool]]
 ) -> None:
     path, time, log, source = (
         tmp_path_factory.mktemp("killed") / "spool.db",
         FakeClock(10**9),
         FakeBroker(),
-        Lines(most=7),
+        Lines(limit=7),
     )
     for rounds, log.silent in runs:
         with closing(Spool(path)) as spool:
@@ -144,7 +144,7 @@ def test_a_collector_killed_anywhere_loses_nothing_and_counts_nothing_twice(
             for _ in range(rounds):
                 collector.poll_due()
                 time.now_ms += 500
-        log.forget()  # what was in flight is lost with the process, and its answers with it
+        log.forget()  # messages in flight are lost with the process, and their answers too
         time.now_ms += 1_000
     log.silent = False
     time.end_ms = time.now_ms + 5_000

@@ -1,4 +1,4 @@
-"""Events onto a real log: numbered, placed, stamped; and never lost in silence."""
+"""Events on a real log: numbered, placed, timestamped; and never lost silently."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def tokens(numbers: Sequencer, workload: str) -> Event:
     return event_of(numbers, source_of("gateway", "c", "g", workload), "c", workload, batch)
 
 
-def test_an_event_comes_out_as_it_went_in_with_its_time_as_the_messages(broker: str, consume: Consume) -> None:
+def test_an_event_survives_the_log_with_its_time_as_the_messages(broker: str, consume: Consume) -> None:
     sent = power(Sequencer(7))
     with Publisher({"bootstrap.servers": broker}) as publisher:
         publisher.send(sent)
@@ -60,7 +60,7 @@ def test_an_event_comes_out_as_it_went_in_with_its_time_as_the_messages(broker: 
     assert message.key() == b"c/w"
 
 
-def test_power_and_tokens_of_a_workload_lie_in_partitions_of_one_number(broker: str, consume: Consume) -> None:
+def test_power_and_tokens_of_a_workload_have_the_same_partition_number(broker: str, consume: Consume) -> None:
     numbers, names = Sequencer(0), [f"workload-{n}" for n in range(20)]
     with Publisher({"bootstrap.servers": broker}) as publisher:
         for name in names:
@@ -88,7 +88,7 @@ def test_a_raw_message_keeps_its_partition_headers_and_time(broker: str, consume
     assert message.timestamp()[1] == T0
 
 
-def test_what_was_not_stored_is_named_by_flush_once() -> None:
+def test_undelivered_events_are_named_by_flush_once() -> None:
     publisher = Publisher({**NOWHERE, "message.timeout.ms": 100})
     publisher.send_raw(topics.POWER, b"c/w", [], b"x")
     with pytest.raises(Unavailable, match=r"1 messages were not stored: wattlog\.power\.v1 c/w"):
@@ -97,18 +97,18 @@ def test_what_was_not_stored_is_named_by_flush_once() -> None:
     publisher.close()
 
 
-def test_a_broker_that_is_away_is_an_error_on_close_but_for_messages_whose_sender_is_told() -> None:
-    told: list[str | None] = []
+def test_an_absent_broker_is_an_error_on_close_except_for_messages_with_a_callback() -> None:
+    errors: list[str | None] = []
     publisher = Publisher(NOWHERE)
-    publisher.send_raw(topics.POWER, b"c/w", [], b"x", on_delivery=told.append)
+    publisher.send_raw(topics.POWER, b"c/w", [], b"x", on_delivery=errors.append)
     publisher.send_raw(topics.POWER, b"c/w", [], b"x")
     with pytest.raises(Unavailable, match="1 messages were not stored"):
         publisher.close(0.1)
-    assert len(told) == 1
-    assert told[0]
+    assert len(errors) == 1
+    assert errors[0]
 
 
-def test_a_full_queue_makes_the_sender_wait_and_then_says_so() -> None:
+def test_a_full_queue_makes_the_sender_wait_and_then_fails() -> None:
     publisher = Publisher({**NOWHERE, "queue.buffering.max.messages": 1}, block_s=0.2)
     publisher.send(power(Sequencer(0)))
     with pytest.raises(Unavailable, match="full"):
@@ -117,7 +117,7 @@ def test_a_full_queue_makes_the_sender_wait_and_then_says_so() -> None:
         publisher.close(0.1)
 
 
-def test_a_full_queue_that_drains_only_slows_the_sender_down(broker: str, consume: Consume) -> None:
+def test_a_full_queue_that_drains_only_delays_the_sender(broker: str, consume: Consume) -> None:
     numbers = Sequencer(0)
     with Publisher({"bootstrap.servers": broker, "queue.buffering.max.messages": 3, "linger.ms": 0}) as publisher:
         for _ in range(40):
@@ -137,12 +137,12 @@ def test_an_event_that_breaks_its_contract_is_not_sent(broker: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["enable.idempotence", "acks", "partitioner"])
-def test_what_the_ledger_depends_on_cannot_be_configured_away(name: str) -> None:
+def test_settings_that_the_ledger_depends_on_cannot_be_overridden(name: str) -> None:
     with pytest.raises(BadSetting, match=name):
         Publisher({**NOWHERE, name: "0"})
 
 
-def test_numbers_count_from_0_a_source_and_a_taken_back_one_is_used_again() -> None:
+def test_numbers_count_from_0_by_source_and_a_returned_one_is_used_again() -> None:
     numbers = Sequencer(5)
     a, b, c = power(numbers), power(numbers), power(numbers, "other")
     assert [(e.epoch, e.seq) for e in (a, b, c)] == [(5, 0), (5, 1), (5, 0)]
@@ -175,7 +175,7 @@ def test_kafka_config_carries_the_security_settings() -> None:
     }  # fmt: skip
 
 
-def test_kafka_config_says_what_is_missing() -> None:
+def test_kafka_config_names_a_missing_setting() -> None:
     with pytest.raises(BadSetting, match="kafka_bootstrap"):
         kafka_config(Settings(kafka_bootstrap="embedded"))
     with pytest.raises(BadSetting, match="kafka_username"):

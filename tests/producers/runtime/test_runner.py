@@ -1,4 +1,4 @@
-"""What `wattlog produce` runs."""
+"""The runner of `wattlog produce`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOW = 1_767_614_400_000
 
 
 class TimedPublisher:
-    """Notes when it was given what."""
+    """Records each event with its time."""
 
     def __init__(self, time: FakeClock) -> None:
         self.time = time
@@ -49,7 +49,7 @@ class TimedPublisher:
     def close(self, timeout_s: float = 30.0) -> None: ...
 
 
-def test_events_are_sent_when_their_time_has_come() -> None:
+def test_events_are_sent_when_they_are_due() -> None:
     time = FakeClock(epoch_ms=NOW)
     sink = TimedPublisher(time)
     sent = pace(SimulatedFleet(1), sink, time, NOW, duration_ms=60_000)
@@ -72,7 +72,7 @@ def test_a_stop_ends_the_pace_early() -> None:
     assert pace(SimulatedFleet(1), TimedPublisher(time), time, NOW) < 100
 
 
-def test_a_paced_fleet_is_on_the_log_whole(broker: str, consume: Consume) -> None:
+def test_a_paced_fleet_is_on_the_log_completely(broker: str, consume: Consume) -> None:
     with Publisher({"bootstrap.servers": broker}) as sink:
         pace(SimulatedFleet(1), sink, FakeClock(epoch_ms=NOW), NOW, duration_ms=60_000)
     sent = {topic: set() for topic in topics.JOINED}  # type: dict[str, set[tuple[str, int]]]
@@ -83,7 +83,7 @@ def test_a_paced_fleet_is_on_the_log_whole(broker: str, consume: Consume) -> Non
         assert {(e.source, e.seq) for e in got} == sent[topic]
 
 
-def test_the_simulated_producer_sends_what_is_due_and_ends_when_told_to_stop(broker: str) -> None:
+def test_the_simulated_producer_sends_due_events_and_ends_on_a_stop(broker: str) -> None:
     stop = threading.Event()
     stop.set()
     run("simulated", Settings(kafka_bootstrap=broker), stop, backfill_ms=60_000, speed=math.inf)
@@ -107,24 +107,24 @@ def test_a_signal_sets_the_stop_and_a_second_interrupt_ends_at_once() -> None:
 
 
 @pytest.mark.parametrize("entry", registry.BUILT_IN, ids=lambda entry: f"{entry.kind.name}-{entry.name}")
-def test_every_plug_in_in_the_registry_is_what_its_line_says(entry: registry.Entry) -> None:
+def test_every_registered_plug_in_is_of_its_declared_kind(entry: registry.Entry) -> None:
     plugin = registry.get(entry.name, entry.kind)
     assert (plugin.name, plugin.kind) == (entry.name, entry.kind)
     assert plugin.summary
     assert callable(plugin.factory)
 
 
-def test_whoever_has_options_of_its_own_has_a_check() -> None:
+def test_every_plug_in_with_options_has_a_check() -> None:
     checked = {plugin.name for plugin in registry.plugins() if plugin.check}
     assert checked - {"nvml"} == {o.name for o in registry.options()}
 
 
-def test_the_registry_refuses_other_names() -> None:
+def test_the_registry_refuses_unknown_names() -> None:
     with pytest.raises(BadSetting, match=f"use one of {', '.join(registry.names())}"):
         registry.get("turbine")
 
 
-def test_the_node_is_the_settings_or_the_hosts_name() -> None:
+def test_the_node_is_the_setting_or_the_hosts_name() -> None:
     assert environment(Settings(node="gpu-07")).node == "gpu-07"
     assert environment(Settings()).node
 
@@ -143,5 +143,5 @@ def test_nvml_without_a_driver_is_unavailable_with_a_hint(tmp_path: Path) -> Non
     )
     if os.path.exists("/proc/driver/nvidia"):
         pytest.skip("this machine has a driver")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert "nvidia-smi" in done.stdout
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "nvidia-smi" in process.stdout

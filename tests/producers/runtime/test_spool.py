@@ -1,4 +1,4 @@
-"""Events on their way, on disk: they and their marks are kept together, or neither is."""
+"""The spool: events and their checkpoints are stored together, or neither is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "producer" / "spool.db"
 
 
-def test_what_waits_is_there_again_after_a_restart_with_its_marks(path: Path) -> None:
+def test_waiting_events_and_checkpoints_survive_a_restart(path: Path) -> None:
     spool = Spool(path)
     numbers = spool.put([message(1), message(2)], {"GPU-a": b"500"})
     spool.put([message(3)], {"GPU-a": b"700", "GPU-b": b"1"})
@@ -45,13 +45,13 @@ def test_numbers_grow_and_are_never_used_again(path: Path) -> None:
     assert list(second) == [3]
 
 
-def test_marks_may_move_without_an_event(path: Path) -> None:
+def test_checkpoints_may_move_without_an_event(path: Path) -> None:
     spool = Spool(path)
     assert list(spool.put([], {"GPU-a": b"1"})) == []
     assert spool.checkpoints() == {"GPU-a": b"1"}
 
 
-def test_what_goes_over_the_bound_is_refused_whole_and_its_marks_with_it(path: Path) -> None:
+def test_events_beyond_the_bound_are_refused_whole_with_their_checkpoints(path: Path) -> None:
     spool = Spool(path, max_bytes=2 * message(1).size)
     spool.put([message(1)], {"GPU-a": b"1"})
     with pytest.raises(SpoolFull, match=r"is full: 1 events"):
@@ -63,7 +63,7 @@ def test_what_goes_over_the_bound_is_refused_whole_and_its_marks_with_it(path: P
     assert spool.checkpoints() == {"GPU-a": b"3"}
 
 
-def test_what_is_larger_than_the_bound_is_taken_when_nothing_else_waits(path: Path) -> None:
+def test_an_event_larger_than_the_bound_is_stored_when_no_other_waits(path: Path) -> None:
     spool = Spool(path, max_bytes=1)
     assert list(spool.put([message(1), message(2)], {"GPU-a": b"2"})) == [1, 2]
     with pytest.raises(SpoolFull):
@@ -72,14 +72,14 @@ def test_what_is_larger_than_the_bound_is_taken_when_nothing_else_waits(path: Pa
     assert list(spool.put([message(3)])) == [3]
 
 
-def test_a_full_disk_takes_nothing_and_loses_nothing(path: Path) -> None:
+def test_a_full_disk_stores_nothing_and_loses_nothing(path: Path) -> None:
     spool = Spool(path)
     spool.put([message(1)], {"GPU-a": b"1"})
     pages = spool._db.execute("PRAGMA page_count").fetchone()[0]
-    spool._db.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then answers as it does on a full disk.
-    with pytest.raises(SpoolFull, match="Free space") as told:
+    spool._db.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then answers as on a full disk.
+    with pytest.raises(SpoolFull, match="Free space") as error:
         spool.put([message(n, 4096) for n in range(2, 9)], {"GPU-a": b"9"})
-    assert told.value.reason == "disk_full"
+    assert error.value.reason == "disk_full"
     assert (spool.events, spool.bytes) == (1, message(1).size)
     assert spool.checkpoints() == {"GPU-a": b"1"}
     spool._db.execute("PRAGMA max_page_count = 100000")
@@ -95,7 +95,7 @@ def test_two_producers_do_not_share_a_spool(path: Path) -> None:
     Spool(path).close()
 
 
-def test_a_damaged_spool_is_told_and_left_as_it_is(path: Path) -> None:
+def test_a_damaged_spool_is_reported_and_left_unchanged(path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no database" * 1000)
     with pytest.raises(Unavailable, match="Move it away"):
@@ -103,7 +103,7 @@ def test_a_damaged_spool_is_told_and_left_as_it_is(path: Path) -> None:
     assert path.read_bytes().startswith(b"no database")
 
 
-def test_a_spool_of_a_later_version_is_not_touched(path: Path) -> None:
+def test_a_spool_of_a_later_version_is_left_unchanged(path: Path) -> None:
     spool = Spool(path)
     spool._db.execute("PRAGMA user_version = 99")
     spool.close()
@@ -131,16 +131,16 @@ while True:
 """
 
 
-def test_a_killed_producer_leaves_events_and_marks_of_the_same_moment(path: Path) -> None:
+def test_a_killed_producer_leaves_events_and_checkpoints_of_the_same_moment(path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", _KILLED, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert child.stdout
-    told = 0
-    while told < 25:
-        told = int(child.stdout.readline())
+    count = 0
+    while count < 25:
+        count = int(child.stdout.readline())
     child.send_signal(signal.SIGKILL)
     child.wait()
     child.stdout.close()
     spool = Spool(path)
     at = int(spool.checkpoints()["at"])
-    assert at >= told
+    assert at >= count
     assert [m for _, m in spool.after(0, 10_000)] == [message(n) for n in range(2, 2 * at + 2)]

@@ -1,4 +1,4 @@
-"""Checkpoints that an earlier release stored are read by this one: names on disk do not follow names in the code."""
+"""Checkpoints of earlier releases can be read: names on disk do not follow names in the code."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_agents_checkpoint_is_stored_byte_for_byte_as_before() -> None:
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(stored), type=AgentCheckpoint) == checkpoint
 
 
-def test_an_agents_checkpoint_without_shares_is_that_of_its_holder_alone() -> None:
+def test_an_agents_checkpoint_without_shares_belongs_to_its_holder_alone() -> None:
     _, meter = STORED[0]
     stored = {"boot": "b", "holder": {"workload": "w", "owner": "o"}, "state": meter}
     checkpoint = msgspec.msgpack.decode(msgspec.msgpack.encode(stored), type=AgentCheckpoint)

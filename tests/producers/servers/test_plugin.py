@@ -37,15 +37,15 @@ workload = "chat"
 
 
 class Vllm:
-    """A server's page, at whatever its counters stand; None: the server is down."""
+    """A server's page with the test's counters; None: the server is down."""
 
     def __init__(self) -> None:
         self.prompt: int | None = 1_000
         self.started = 1_700_000_000
-        self.asked = 0
+        self.calls = 0
 
-    def look(self) -> tuple[int, str]:
-        self.asked += 1
+    def page(self) -> tuple[int, str]:
+        self.calls += 1
         return 503 if self.prompt is None else 200, (
             f"process_start_time_seconds {self.started}\n"
             f'vllm:prompt_tokens_total{{model_name="m"}} {self.prompt}\n'
@@ -60,7 +60,7 @@ def vllm() -> Vllm:
 
 @pytest.fixture
 def url(vllm: Vllm, serve: Callable[[Page], str]) -> str:
-    return serve(vllm.look)
+    return serve(vllm.page)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def settings(url: str, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return Settings(data=tmp_path / "data", kafka_bootstrap=broker)
 
 
-def test_what_a_server_counted_is_on_the_log_whatever_came_between(settings: Settings, vllm: Vllm, broker: str) -> None:
+def test_a_servers_counts_are_on_the_log_through_restarts_of_both(settings: Settings, vllm: Vllm, broker: str) -> None:
     consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
     batches: list[TokenBatch] = []
 
@@ -91,36 +91,36 @@ def test_what_a_server_counted_is_on_the_log_whatever_came_between(settings: Set
         stop.set()
         thread.join()
 
-    def told() -> int:
+    def stored_tokens() -> int:
         return sum(int(b.prompt_tokens.sum()) for b in batches)
 
     produce(lambda: len(batches) > 0)
-    assert told() == 0
+    assert stored_tokens() == 0
     vllm.prompt = 1_500  # while no producer runs
-    produce(lambda: told() >= 500)
-    vllm.prompt, vllm.started = 200, vllm.started + 60  # started anew
-    produce(lambda: told() >= 700)
-    vllm.prompt, asked = None, vllm.asked  # down for a while
-    produce(lambda: vllm.asked > asked + 1)
+    produce(lambda: stored_tokens() >= 500)
+    vllm.prompt, vllm.started = 200, vllm.started + 60  # restarted
+    produce(lambda: stored_tokens() >= 700)
+    vllm.prompt, calls = None, vllm.calls  # down for a while
+    produce(lambda: vllm.calls > calls + 1)
     vllm.prompt = 300
-    produce(lambda: told() >= 800)
+    produce(lambda: stored_tokens() >= 800)
     consumer.close()
-    assert told() == 800
+    assert stored_tokens() == 800
     rows = [b for b in batches if len(b)]
     assert {(b.tenants, b.models) for b in rows} == {(("acme",), ("m",))}
     assert sum(int(b.completion_tokens.sum()) for b in rows) == 400
 
 
-def test_doctor_looks_at_each_configured_server(settings: Settings, vllm: Vllm, url: str) -> None:
-    def found() -> list[tuple[str, str]]:
-        first = islice(run_checks(settings), 2)  # The rest asks the broker.
+def test_doctor_reads_each_configured_server(settings: Settings, vllm: Vllm, url: str) -> None:
+    def read_findings() -> list[tuple[str, str]]:
+        first = islice(run_checks(settings), 2)  # The remaining checks need the broker.
         return [(f.state, f.says) for f in first if f.check == "servers"]
 
-    assert found() == [("ok", f"{url}: vllm: m")]
+    assert read_findings() == [("ok", f"{url}: vllm: m")]
     vllm.prompt = None
-    [(state, says)] = found()
+    [(state, text)] = read_findings()
     assert state == "failed"
-    assert "answers 503" in says
+    assert "answers 503" in text
 
 
 @pytest.mark.parametrize(
@@ -133,15 +133,15 @@ def test_doctor_looks_at_each_configured_server(settings: Settings, vllm: Vllm, 
         ("[produce]\nservers = 3", "produce.servers: 3"),
     ],
 )
-def test_a_wrong_option_is_told_by_its_place_in_the_file(
+def test_a_wrong_option_is_named_with_its_place_in_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, named: str
 ) -> None:
     (tmp_path / "wattlog.toml").write_text(text)
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "wattlog.toml"))
-    with pytest.raises(BadSetting) as told:
+    with pytest.raises(BadSetting) as error:
         load(ServersConfig)
-    assert named in str(told.value)
-    assert "u:pw" not in str(told.value)
+    assert named in str(error.value)
+    assert "u:pw" not in str(error.value)
 
 
 AT = At(url="http://a/metrics", server="vllm", workload="w", tenant="t")
@@ -156,19 +156,19 @@ AT = At(url="http://a/metrics", server="vllm", workload="w", tenant="t")
         (ServersConfig(at=(AT.model_copy(update={"server": "vlm"}),)), "use one of vllm, sglang"),
     ],
 )
-def test_a_server_that_cannot_be_read_as_told_is_refused(config: ServersConfig, named: str) -> None:
+def test_an_unusable_server_option_is_refused(config: ServersConfig, named: str) -> None:
     with pytest.raises(BadSetting, match=named):
         list(servers(config, environment(Settings())))
 
 
-def test_a_server_by_its_own_names() -> None:
+def test_a_server_is_read_by_configured_names() -> None:
     own = OwnNames(prompt=("in_total",), completion=("out_total",))
     config = ServersConfig(at=(AT.model_copy(update={"server": "mine"}),), names={"mine": own})
     [server] = servers(config, environment(Settings()))
     assert server.kind == "mine"
 
 
-def test_a_page_without_end_is_cut_off() -> None:
+def test_an_endless_page_is_cut_off() -> None:
     def endless(_: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=iter([b"x" * 2**20] * (MAX_BYTES // 2**20 + 2)))
 
@@ -176,14 +176,14 @@ def test_a_page_without_end_is_cut_off() -> None:
         pages.text("http://a/metrics")
 
 
-def test_the_token_is_sent_and_not_told() -> None:
+def test_the_token_is_sent_and_never_shown() -> None:
     seen: list[str] = []
 
     def refuse(request: httpx.Request) -> httpx.Response:
         seen.append(request.headers["Authorization"])
         return httpx.Response(401)
 
-    with Pages(bearer="s3cret", transport=httpx.MockTransport(refuse)) as pages, pytest.raises(Unavailable) as told:
+    with Pages(bearer="s3cret", transport=httpx.MockTransport(refuse)) as pages, pytest.raises(Unavailable) as error:
         pages.text("http://a/metrics")
     assert seen == ["Bearer s3cret"]
-    assert "s3cret" not in str(told.value)
+    assert "s3cret" not in str(error.value)

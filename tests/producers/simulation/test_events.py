@@ -1,4 +1,4 @@
-"""The simulated fleet: repeatable to the byte, plausible, and honest about what it sent."""
+"""The simulated fleet: repeatable to the byte, plausible, and marked SIMULATED."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def power_rows(events: list[Event]) -> dict[str, list[tuple[int, int, int, int]]
         if isinstance(b, PowerBatch):
             for g, t0, t1, e, m in zip(b.gpu, b.t0_ms, b.t1_ms, b.energy_uj, b.method, strict=True):
                 rows[b.gpus[g][0]].append((int(t0), int(t1), int(e), int(m)))
-    return {gpu: sorted(found) for gpu, found in rows.items()}
+    return {gpu: sorted(intervals) for gpu, intervals in rows.items()}
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_does_not() -> None:
+def test_a_seed_determines_the_bytes() -> None:
     once, again, other = ([codec.encode(e) for e in stream(2, seed)] for seed in (1, 1, 2))
     assert once == again
     assert once != other
@@ -47,7 +47,7 @@ def test_a_longer_stream_begins_with_the_shorter_one() -> None:
     assert [codec.encode(e) for e in long[: len(short)]] == [codec.encode(e) for e in short]
 
 
-def test_every_event_keeps_its_contract_and_they_come_in_order_of_event_time() -> None:
+def test_every_event_keeps_its_contract_in_order_of_event_time() -> None:
     events = stream()
     for event in events:
         event.batch.check()
@@ -56,17 +56,17 @@ def test_every_event_keeps_its_contract_and_they_come_in_order_of_event_time() -
     assert {codec.topic_of(e.batch) for e in events} == set(topics.JOINED)
 
 
-def test_each_source_writes_to_one_topic_and_counts_without_holes() -> None:
+def test_each_source_writes_to_one_topic_and_counts_without_gaps() -> None:
     seen: dict[str, list[int]] = defaultdict(list)
     topic_of: dict[str, set[str]] = defaultdict(set)
     for event in stream():
         seen[event.source].append(event.seq)
         topic_of[event.source].add(codec.topic_of(event.batch))
     assert all(numbers == list(range(len(numbers))) for numbers in seen.values())
-    assert all(len(found) == 1 for found in topic_of.values())
+    assert all(len(topics) == 1 for topics in topic_of.values())
 
 
-def test_the_intervals_of_a_gpu_follow_each_other_without_hole_or_overlap() -> None:
+def test_the_intervals_of_a_gpu_follow_each_other_without_gap_or_overlap() -> None:
     gpus = power_rows(stream())
     assert len(gpus) == 48
     for rows in gpus.values():
@@ -74,7 +74,7 @@ def test_the_intervals_of_a_gpu_follow_each_other_without_hole_or_overlap() -> N
         assert {row[3] for row in rows} == {Method.COUNTER}
 
 
-def test_the_oracle_agrees_with_what_was_sent() -> None:
+def test_the_oracle_agrees_with_the_totals() -> None:
     totals = FleetTotals()
     energy, requests, failures, tokens = Counter[str](), Counter[str](), 0, 0
     sent = 0
@@ -97,7 +97,7 @@ def test_the_oracle_agrees_with_what_was_sent() -> None:
     assert SimulatedFleet(3, faults=Faults(failed=0.1)).totals(MONDAY_NOON, 3 * MINUTES).energy_uj == energy
 
 
-def test_everything_lies_within_the_time_asked_for() -> None:
+def test_every_row_is_within_the_requested_time() -> None:
     for event in stream(2):
         b = event.batch
         first = b.t0_ms if isinstance(b, PowerBatch) else b.t_start_ms
@@ -105,14 +105,14 @@ def test_everything_lies_within_the_time_asked_for() -> None:
         assert b.event_ms <= MONDAY_NOON + 2 * MINUTES
 
 
-def test_closing_heartbeats_of_every_source_say_that_it_is_complete() -> None:
+def test_closing_heartbeats_complete_every_source() -> None:
     events = list(SimulatedFleet(1).events(MONDAY_NOON, MINUTES, closing_ms=150_000))
     closing = [e for e in events if e.batch.event_ms == MONDAY_NOON + MINUTES + 150_000]
     assert {e.source for e in closing} == {e.source for e in events}
     assert not any(len(e.batch) for e in closing)
 
 
-def test_gpus_that_nobody_holds_idle_under_their_nodes_stand_in() -> None:
+def test_unallocated_gpus_idle_under_the_name_of_their_node() -> None:
     spare = {gpu.uuid for gpu in default_spec().spare}
     seen = {
         uuid: int(b.energy_uj.sum()) / len(b) / len(b.gpus)
@@ -124,7 +124,7 @@ def test_gpus_that_nobody_holds_idle_under_their_nodes_stand_in() -> None:
     assert seen.keys() == spare
 
 
-def test_joules_per_output_token_lie_where_measured_ones_do() -> None:
+def test_joules_per_output_token_are_in_the_range_of_measured_ones() -> None:
     """0.07 (8B, best) to 3.8 (70B, batch of 8) J/token on an H100, by ML.ENERGY v3; older boards cost more."""
     energy, tokens = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for event in stream(5):
@@ -140,11 +140,11 @@ def test_joules_per_output_token_lie_where_measured_ones_do() -> None:
     assert 0.1 < sum(energy.values()) / 1e6 / sum(tokens.values()) < 3
 
 
-def test_watts_run_from_the_idle_floor_to_the_boards_limit() -> None:
+def test_watts_range_from_the_idle_floor_to_the_boards_limit() -> None:
     assert watts(H100, busy([0.0, 1e9])).tolist() == [70, 700]
 
 
-def test_tenants_have_days_and_weeks() -> None:
+def test_tenants_have_daily_and_weekly_rhythms() -> None:
     day = MONDAY_NOON + np.arange(24) * 3_600_000
     assert day[INITECH.level(day).argmax()] == MONDAY_NOON + 2 * 3_600_000  # 14:00
     assert INITECH.level(MONDAY_NOON + 5 * 86_400_000) == pytest.approx(0.2 * INITECH.level(MONDAY_NOON))
@@ -159,13 +159,13 @@ def test_a_counter_reset_on_demand_is_an_estimate_and_counted() -> None:
 
 
 def test_a_gap_on_demand_leaves_longer_intervals_and_the_same_joules() -> None:
-    whole, holed = power_rows(stream()), power_rows(stream(faults=Faults(gap=0.5)))
+    full, holed = power_rows(stream()), power_rows(stream(faults=Faults(gap=0.5)))
     longest = max(row[1] - row[0] for rows in holed.values() for row in rows)
     assert longest >= 10_000
     compared = 0
     for gpu, rows in holed.items():
-        if rows[-1][1] == whole[gpu][-1][1] and rows[0][0] == whole[gpu][0][0]:
-            assert sum(row[2] for row in rows) == sum(row[2] for row in whole[gpu])
+        if rows[-1][1] == full[gpu][-1][1] and rows[0][0] == full[gpu][0][0]:
+            assert sum(row[2] for row in rows) == sum(row[2] for row in full[gpu])
             compared += 1
     assert compared > 24
 
@@ -179,12 +179,12 @@ def test_late_double_and_swapped_events_are_the_same_events_in_another_order() -
     assert max(a - b for a, b in itertools.pairwise(times)) >= 60_000 - 5_000
 
 
-def test_a_bad_day_has_some_of_everything_and_still_keeps_its_contract() -> None:
+def test_a_bad_day_has_every_fault_and_keeps_its_contract() -> None:
     for event in stream(faults=Faults.all()):
         event.batch.check()
 
 
-def test_reference_data_covers_the_whole_fleet_and_says_that_it_is_simulated() -> None:
+def test_reference_data_covers_the_whole_fleet_and_is_marked_simulated() -> None:
     spec = default_spec()
     names = {gpu.cluster for gpu in spec.gpus}
     assert {row["hardware"] for row in idle_floors()} == {gpu.hardware.name for gpu in spec.gpus}

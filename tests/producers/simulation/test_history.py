@@ -1,4 +1,4 @@
-"""The simulated past: whole, exact, with what was planted in it, and ending where the live stream begins."""
+"""The simulated history: complete, exact, with its planted anomalies, ending where the live stream begins."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def texts(table: rows.Table, name: str) -> np.ndarray:
     return np.asarray(table[name], object)
 
 
-def test_it_covers_four_calendar_months_of_every_gpu(past: SimulatedHistory) -> None:
+def test_the_history_covers_four_calendar_months_of_every_gpu(past: SimulatedHistory) -> None:
     assert past.end_ms == ms("2026-05-01")
     hours = (past.end_ms - past.start_ms) // MS_PER_HOUR
     table = past.gpu_energy
@@ -42,7 +42,7 @@ def test_it_covers_four_calendar_months_of_every_gpu(past: SimulatedHistory) -> 
     assert set(table["covered_ms"].tolist()) == {MS_PER_HOUR}  # type: ignore[union-attr]
 
 
-def test_its_columns_are_the_ledgers_without_provenance_and_in_order_of_time(past: SimulatedHistory) -> None:
+def test_the_columns_are_the_ledgers_without_provenance_in_order_of_time(past: SimulatedHistory) -> None:
     for name, table in (("gpu_energy", past.gpu_energy), ("token_usage", past.token_usage)):
         assert table.keys() == rows.SCHEMAS[name].keys() - PROVENANCE.keys()
         full = rows.conform(name, {**table, **PROVENANCE})  # type: ignore[arg-type]
@@ -50,7 +50,7 @@ def test_its_columns_are_the_ledgers_without_provenance_and_in_order_of_time(pas
         assert all(np.issubdtype(c.dtype, np.integer) for c in table.values() if isinstance(c, np.ndarray))
 
 
-def test_the_same_seed_gives_the_same_past(past: SimulatedHistory) -> None:
+def test_a_seed_determines_the_history(past: SimulatedHistory) -> None:
     again, other = history(7, START), history(8, START)
     assert (again.gpu_energy["energy_uj"] == past.gpu_energy["energy_uj"]).all()  # type: ignore[union-attr]
     assert (again.token_usage["requests"] == past.token_usage["requests"]).all()  # type: ignore[union-attr]
@@ -103,7 +103,7 @@ def _hit(past: SimulatedHistory, t: np.ndarray, place: int) -> np.ndarray:
     return (t >= past.planted[place].start_ms) & (t < past.planted[place].end_ms)
 
 
-def test_the_planted_regression_shows_in_joules_per_token_there_and_then_only(past: SimulatedHistory) -> None:
+def test_the_planted_regression_shows_only_in_its_joules_per_token(past: SimulatedHistory) -> None:
     planted = past.planted[0]
 
     def per_token(shift_ms: int, workload: str) -> float:
@@ -131,8 +131,8 @@ def test_the_planted_spike_shows_in_the_tenants_requests_for_a_day(past: Simulat
     assert spike > 3 * usual
 
 
-def test_the_live_stream_goes_on_where_the_past_ends() -> None:
-    """Power and requests of the last hour told twice: by the hour, and as events of ten minutes of it."""
+def test_the_live_stream_continues_where_the_history_ends() -> None:
+    """Power and requests of the last hour, by the hour and as events of ten minutes of it, agree."""
     end = ms("2026-05-06T15:00")
     past = history(7, START, end_ms=end)
     last = {
@@ -144,8 +144,8 @@ def test_the_live_stream_goes_on_where_the_past_ends() -> None:
     for totals, minutes in ((warm, 2), (live, 12)):
         for _ in SimulatedFleet(7).events(end - 35 * 60_000, minutes * 60_000, totals=totals):
             pass
-    for name, told in (("energy", "energy_uj"), ("requests", "requests"), ("tokens", "completion_tokens")):
-        rate = (sum(getattr(live, told).values()) - sum(getattr(warm, told).values())) / 600
+    for name, column in (("energy", "energy_uj"), ("requests", "requests"), ("tokens", "completion_tokens")):
+        rate = (sum(getattr(live, column).values()) - sum(getattr(warm, column).values())) / 600
         assert rate == pytest.approx(last[name], rel=0.1), name
 
 
@@ -160,7 +160,7 @@ def _last(table: rows.Table, column: str, end_ms: int) -> float:
         ("2026-10-31", 2, "2026-12-31"),
     ],
 )  # fmt: skip
-def test_months_are_the_calendars(start: str, months: int, end: str) -> None:
+def test_months_are_calendar_months(start: str, months: int, end: str) -> None:
     assert months_later(ms(start), months) == ms(end)
 
 

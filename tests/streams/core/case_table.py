@@ -49,7 +49,7 @@ def _options(words: Iterable[str]) -> dict[str, str]:
 
 
 class Play:
-    """A log, and the worker that reads it, as the lines say."""
+    """A log and its worker, driven by the lines."""
 
     def __init__(self, policy_: Policy | None, config: PartitionConfig | None) -> None:
         self.log = Log()
@@ -62,8 +62,8 @@ class Play:
         getattr(self, {"--": "step"}.get(kind, kind))(words)
 
     def power(self, words: list[str]) -> None:
-        workload, gpu, hardware, times, energy, *rest = words
-        o, (t0, t1) = _options(rest), times.split("..")
+        workload, gpu, hardware, times, energy, *options = words
+        o, (t0, t1) = _options(options), times.split("..")
         node = o.get("node", workload.removeprefix("~"))
         batch = power(
             [
@@ -86,7 +86,7 @@ class Play:
         self._append(batch, workload, o)
 
     def tokens(self, words: list[str]) -> None:
-        workload, tenant, model, name, times, counts, *rest = words
+        workload, tenant, model, name, times, counts, *options = words
         (start, end), (prompt, completion) = times.split(".."), counts.split("+")
         start, _, first = start.partition("/")
         prompt, _, cached = prompt.partition("-")
@@ -102,9 +102,9 @@ class Play:
             prompt=int(prompt),
             cached=int(cached or 0),
             completion=int(completion),
-            ok="error" not in rest,
+            ok="error" not in options,
         )
-        self._append(tokens([request]), workload, _options(rest))
+        self._append(tokens([request]), workload, _options(options))
 
     def beat(self, words: list[str]) -> None:
         self.log.append(power([], ms(words[0])), source="beat")
@@ -151,22 +151,22 @@ def play(table: str, *, policy: Policy | None = None, config: PartitionConfig | 
 
 
 def spec(table: str, *, policy: Policy | None = None, config: PartitionConfig | None = None) -> Play:
-    """Run the lines above `=`, and hold the ledger against the rows below it. Nothing may be there beside them."""
-    given, _, expected = table.partition("\n        =\n")
-    run = play(given, policy=policy, config=config)
-    wanted = dict(_row(line) for line in _lines(expected))
-    found = {}
+    """Run the lines above `=`, and compare the ledger with the rows below it. The ledger must hold no other rows."""
+    steps, _, expected = table.partition("\n        =\n")
+    run = play(steps, policy=policy, config=config)
+    expected_rows = dict(_row(line) for line in _lines(expected))
+    actual = {}
     for row in run.worker.store.live("ledger"):
         key = (row["window_start"], row["workload"], row["hardware"], row["tenant"], row["model"])
-        aside = {c: row[c] for c in _ASIDE if c in wanted.get(key, {})}
-        found[key] = {c: row[c] for c in _AMOUNTS if row[c]} | aside
-    assert found == wanted
+        aside = {c: row[c] for c in _ASIDE if c in expected_rows.get(key, {})}
+        actual[key] = {c: row[c] for c in _AMOUNTS if row[c]} | aside
+    assert actual == expected_rows
     balanced(run)
     return run
 
 
 def balanced(run: Play) -> None:
-    """Requests' joules sum to their tenants', and the ledger's to what was measured, in the windows it holds."""
+    """Requests' joules sum to their tenants', and the ledger's to the measured ones, in the windows it holds."""
     store = run.worker.store
     for column in ("active_uj", "idle_uj"):
         of_requests, of_tenants = {}, {}

@@ -28,13 +28,13 @@ def shared(totals: list[int], *members: tuple[int, int]) -> list[int]:
         ([10], [(0, 1), (0, 0), (0, 1)], [5, 0, 5]),  # no weight, no part
         ([1], [(0, 0), (0, 1)], [0, 1]),
         ([0], [(0, 1), (0, 2)], [0, 0]),
-        ([10], [(0, 0), (0, 0)], [0, 0]),  # nobody's: the caller decides
-        ([10, 7], [(0, 1), (1, 1), (0, 1), (1, 1)], [5, 4, 5, 3]),  # members need not stand together
+        ([10], [(0, 0), (0, 0)], [0, 0]),  # no group: the caller decides
+        ([10, 7], [(0, 1), (1, 1), (0, 1), (1, 1)], [5, 4, 5, 3]),  # members need not be adjacent
         ([10, 99, 7], [(0, 1), (2, 1)], [10, 7]),  # a group without members
         ([10], [], []),
     ],
 )
-def test_share(totals, members, parts):
+def test_the_parts_are_those_of_the_table(totals, members, parts):
     assert shared(totals, *members) == parts
 
 
@@ -44,17 +44,17 @@ def test_a_total_that_is_too_large_is_an_error():
 
 
 @given(st.integers(0, 2**62 - 1), st.lists(st.integers(0, 2**46), min_size=1, max_size=8))
-def test_it_is_the_largest_remainder_method_in_exact_integers(total, weights):
+def test_parts_are_those_of_the_largest_remainder_method_in_exact_integers(total, weights):
     assert shared([total], *((0, w) for w in weights)) == largest_remainder(total, weights)
 
 
 @given(st.integers(0, 2**62 - 1), st.lists(st.integers(0, 2**59), min_size=1, max_size=8))
 def test_with_enormous_weights_parts_still_sum_to_the_whole_and_are_fair_to_one_in_2_to_40(total, weights):
-    parts, whole = shared([total], *((0, w) for w in weights)), sum(weights)
-    assert sum(parts) == (total if whole else 0)
+    parts, total_weight = shared([total], *((0, w) for w in weights)), sum(weights)
+    assert sum(parts) == (total if total_weight else 0)
     for part, weight in zip(parts, weights, strict=True):
         assert part >= 0
-        assert not whole or abs(part - total * weight // whole) <= total // 2**40 + 1
+        assert not total_weight or abs(part - total * weight // total_weight) <= total // 2**40 + 1
 
 
 @given(

@@ -1,4 +1,4 @@
-"""Single requests may not be kept: everything else is the same, and what was kept before stays right."""
+"""Single requests may be left out: all other rows are the same, and earlier requests stay right."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ FACTS = ("gpu_energy", "token_usage", "ledger")
 
 
 def keep(worker: Worker, requests: bool) -> None:
-    """The worker dies, and starts again with this setting."""
+    """Kill the worker, and start it again with this setting."""
     worker.config = replace(worker.config, keep_requests=requests)
     worker.start()
 
 
-# -- everything else is the same ---------------------------------------------------------------------------------------
+# -- all other rows are the same ---------------------------------------------------------------------------------------
 
 
 @quick
 @given(world, st.sampled_from(["by-work", "owner", "apart"]), st.sampled_from([0, 20_000]), st.data())
 def test_facts_and_ledger_are_the_same_in_every_column(rows, idle, lateness_ms, data):
-    """Whatever is late, restated, shown early and replayed."""
+    """With late, restated, provisional and replayed events."""
     log = Log()
     write(log, *rows, data.draw)
     close(log, END)
@@ -50,18 +50,18 @@ def test_facts_and_ledger_are_the_same_in_every_column(rows, idle, lateness_ms, 
                 {"flush": lambda w: w.flush(NEVER // 4), "provisional": Worker.provisional, "die": Worker.start}[step](
                     worker
                 )
-    kept, not_kept = (worker.run() for worker in workers)
+    with_requests, without_requests = (worker.run() for worker in workers)
     for name in FACTS:
-        assert kept.tables[name] == not_kept.tables[name]
-    assert [m["state"] for m in kept.marks] == [m["state"] for m in not_kept.marks]
-    assert not_kept.tables["request_energy"] == {}
+        assert with_requests.tables[name] == without_requests.tables[name]
+    assert [m["state"] for m in with_requests.marks] == [m["state"] for m in without_requests.marks]
+    assert without_requests.tables["request_energy"] == {}
 
 
 @pytest.mark.parametrize("content_type", [codec.PACKED, codec.JSON])
 @pytest.mark.parametrize(
     "wrong", [{"request_id": ("",)}, {"session_id": ("\n",)}, {"trace_id": ("x" * 254,)}, {"session_id": ("a", "b")}]
 )
-def test_what_is_wrong_with_a_requests_texts_is_refused_alike(wrong, content_type, monkeypatch):
+def test_invalid_texts_of_requests_are_refused_alike(wrong, content_type, monkeypatch):
     good = tokens(
         [
             Request(
@@ -86,15 +86,15 @@ def test_what_is_wrong_with_a_requests_texts_is_refused_alike(wrong, content_typ
     monkeypatch.undo()
     log.append(good)
     errors = []
-    for kept in (True, False):
-        p = Partition("log", 0, PartitionConfig(keep_requests=kept), Policy())
+    for setting in (True, False):
+        p = Partition("log", 0, PartitionConfig(keep_requests=setting), Policy())
         errors.append([(r.message.offset, str(r.error)) for r in p.ingest(log.messages[topics.TOKENS], NEVER)])
         assert p.counters().rows == 1
     assert errors[0] == errors[1]
     assert [offset for offset, _ in errors[0]] == [0]
 
 
-def test_requests_that_are_not_kept_take_no_memory_beyond_their_sums():
+def test_requests_that_are_not_stored_take_no_memory_beyond_their_sums():
     log = Log()
     log.append(
         tokens(
@@ -117,8 +117,8 @@ def test_requests_that_are_not_kept_take_no_memory_beyond_their_sums():
         )
     )
     rows = []
-    for kept in (True, False):
-        p = Partition("log", 0, PartitionConfig(keep_requests=kept), Policy())
+    for setting in (True, False):
+        p = Partition("log", 0, PartitionConfig(keep_requests=setting), Policy())
         p.ingest(log.messages[topics.TOKENS], NEVER)
         rows.append(p.open_rows)
     assert rows[0] == rows[1] + 3_000
@@ -136,7 +136,7 @@ ON_TIME = """
 
 
 def shares(run: Play) -> dict[str, int]:
-    """Joules by request, all of its windows."""
+    """Joules by request, over all its windows."""
     out: dict[str, int] = {}
     for r in run.worker.store.live("request_energy"):
         out[r["request_id"]] = out.get(r["request_id"], 0) + (r["active_uj"] + r["idle_uj"]) // 1_000_000
@@ -148,7 +148,7 @@ def further(run: Play, *lines: str) -> None:
         run.line(line)
 
 
-def test_late_requests_that_are_not_kept_leave_those_of_before_their_own_share():
+def test_late_requests_that_are_not_stored_leave_earlier_ones_their_share():
     run = play(ON_TIME)
     assert shares(run) == {"r1": 100}
     keep(run.worker, False)
@@ -158,14 +158,14 @@ def test_late_requests_that_are_not_kept_leave_those_of_before_their_own_share()
     assert shares(run) == {"r1": 20}
 
 
-def test_late_energy_is_shared_by_the_requests_of_before_although_none_are_kept_now():
+def test_late_energy_is_shared_by_earlier_requests_although_none_are_stored_now():
     run = play(ON_TIME)
     keep(run.worker, False)
     further(run, "power w g1 H100  2..8  60J", "beat 210", "-- flush")
     assert shares(run) == {"r1": 160}
 
 
-def test_late_requests_of_a_window_that_kept_none_get_their_own_share():
+def test_late_requests_of_a_window_without_stored_ones_get_their_own_share():
     run = play(ON_TIME, config=PartitionConfig(keep_requests=False))
     assert shares(run) == {}
     keep(run.worker, True)
@@ -173,12 +173,12 @@ def test_late_requests_of_a_window_that_kept_none_get_their_own_share():
     assert shares(run) == {"r2": 75}
 
 
-def test_requests_of_a_window_that_a_dead_worker_stored_in_part_are_taken_away():
-    """The dead one kept them; its successor, which does not, closes the window anew, and perhaps with others."""
+def test_requests_of_a_window_that_a_dead_worker_stored_in_part_are_deleted():
+    """The dead worker stored requests; its successor does not. It closes the window again, and perhaps with others."""
     lines = ON_TIME.replace("-- flush", "-- read")
     run = play(lines)
     flush = run.worker.partition.advance(0)
-    for name, table in flush.tables.items():  # All but the mark.
+    for name, table in flush.tables.items():  # All but the checkpoint.
         run.worker.store.write(name, table)
     assert shares(run) == {"r1": 100}
     keep(run.worker, False)
@@ -197,8 +197,8 @@ def test_a_late_flush_without_requests_has_no_table_of_them():
 
 @quick
 @given(world, st.data())
-def test_a_request_that_was_kept_bears_what_it_would_if_all_were_whenever_the_setting_changes(rows, data):
-    """To the last microjoule of each rounding: those that are not there are one more that shares."""
+def test_a_stored_request_bears_its_full_share_whenever_the_setting_changes(rows, data):
+    """To the last microjoule of each rounding: the missing requests are one more participant."""
     ivs = [i._replace(workload="w", t0=T0 + i.t0 % 20_000, t1=T0 + i.t0 % 20_000 + i.t1 - i.t0) for i in rows[0]]
     reqs = [
         r._replace(request_id=f"r{i}", workload="w", model="m", start=T0, first=0, end=T0 + max(r.end - r.start, 1))
@@ -210,7 +210,7 @@ def test_a_request_that_was_kept_bears_what_it_would_if_all_were_whenever_the_se
     for one in data.draw(st.permutations(ivs + reqs)):
         log.append(power([one]) if isinstance(one, Interval) else tokens([one]), source=type(one).__name__)
         if not closed and data.draw(st.booleans()):
-            close(log, T0 + 60_000)  # What comes after it is late.
+            close(log, T0 + 60_000)  # Later messages are late.
             closed = True
         if data.draw(st.booleans()):
             for topic in topics.JOINED:
@@ -221,13 +221,13 @@ def test_a_request_that_was_kept_bears_what_it_would_if_all_were_whenever_the_se
     store = worker.run()
     oracle = Oracle(floors=FLOORS)
     assert store.ledger() == oracle.ledger(ivs, reqs)
-    whole, left = oracle.by_request(ivs, reqs), {}
+    full, left = oracle.by_request(ivs, reqs), {}
     for r in store.live("ledger"):
         left[r["window_start"], r["tenant"]] = (
             left.get((r["window_start"], r["tenant"]), 0) + r["active_uj"] + r["idle_uj"]
         )
     for r in store.live("request_energy"):
-        *_, active_uj, idle_uj = whole[r["window_start"], "c", "w", r["tenant"], "m", r["request_id"]]
+        *_, active_uj, idle_uj = full[r["window_start"], "c", "w", r["tenant"], "m", r["request_id"]]
         assert abs(r["active_uj"] - active_uj) <= 2  # Two hardware types, each rounded.
         assert abs(r["idle_uj"] - idle_uj) <= 2
         left[r["window_start"], r["tenant"]] -= r["active_uj"] + r["idle_uj"]

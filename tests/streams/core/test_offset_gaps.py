@@ -1,4 +1,4 @@
-"""Holes in the offsets: where they begin, and what the log says that they are."""
+"""Offset gaps: their beginning, and the log's answer about them."""
 
 from __future__ import annotations
 
@@ -16,45 +16,43 @@ def _messages(offsets: list[int]) -> list[LogMessage]:
     return [LogMessage(topics.POWER, offset, None, None) for offset in offsets]
 
 
-def test_offsets_that_follow_each_other_have_no_hole() -> None:
+def test_consecutive_offsets_have_no_gap() -> None:
     assert before_gap(5, _messages([5, 6, 7])) == (3, 8)
 
 
-def test_a_hole_lies_before_the_first_message_beyond_the_one_expected() -> None:
+def test_a_gap_is_before_the_first_message_beyond_the_expected_one() -> None:
     assert before_gap(5, _messages([6, 7])) == (0, 5)
     assert before_gap(5, _messages([5, 6, 9, 10])) == (2, 7)
 
 
-def test_messages_that_come_again_are_no_hole_and_hide_none() -> None:
+def test_repeated_messages_are_no_gap_and_hide_none() -> None:
     assert before_gap(5, _messages([2, 3, 4, 5, 3, 4, 5, 6])) == (8, 7)
     assert before_gap(0, _messages([0, 1, 2, 2, 4])) == (4, 3)
 
 
-def test_a_log_that_nobody_has_read_may_begin_anywhere() -> None:
+def test_an_unread_log_may_begin_anywhere() -> None:
     assert before_gap(-1, _messages([7, 8, 10])) == (2, 9)
 
 
 @given(st.integers(0, 5), st.lists(st.integers(0, 9), max_size=12))
-def test_what_comes_before_a_hole_reaches_from_the_offset_expected_to_the_one_expected_next(
-    expected: int, offsets: list[int]
-) -> None:
+def test_messages_before_a_gap_reach_to_the_next_expected_offset(expected: int, offsets: list[int]) -> None:
     count, after = before_gap(expected, _messages(offsets))
     assert set(range(expected, after)) <= set(offsets[:count])
     assert all(offset < after for offset in offsets[:count])
     assert count == len(offsets) or offsets[count] > after
 
 
-def test_a_log_that_begins_after_the_hole_does_has_lost_messages() -> None:
+def test_a_log_that_begins_after_the_start_of_the_gap_has_lost_messages() -> None:
     assert classify_gap(HOLE, 11, None) is GapKind.LOST
     assert classify_gap(HOLE, 25, 25) is GapKind.LOST
     assert "wattlog.power.v1 partition 3 lost messages 10 to 10" in str(loss_error(HOLE, 11))
 
 
-def test_a_hole_in_which_the_log_has_no_message_is_nothing() -> None:
+def test_a_gap_without_a_message_on_the_log_is_empty() -> None:
     assert classify_gap(HOLE, 10, 20) is GapKind.EMPTY
     assert classify_gap(HOLE, 0, None) is GapKind.EMPTY
 
 
-def test_a_hole_in_which_the_log_has_a_message_was_skipped() -> None:
+def test_a_gap_with_a_message_on_the_log_was_skipped() -> None:
     assert classify_gap(HOLE, 10, 10) is GapKind.SKIPPED
     assert classify_gap(HOLE, 0, 19) is GapKind.SKIPPED

@@ -1,4 +1,4 @@
-"""What a partition holds is bounded by closing windows early, in bounded flushes: that decides no ledger row."""
+"""The size of a partition is bounded by closing windows early, in bounded flushes, without changing a ledger row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.partition_log import NEVER, Died, Log, Worker, close, policy,
 
 T0 = 1_700_000_000_000
 LATER = NEVER + 3_600_000
-"""When both topics have been silent for an hour."""
+"""Both topics have been silent for an hour."""
 
 
 def interval(t_s: int, gpu: str = "g0", length_s: int = 10) -> Interval:
@@ -53,7 +53,7 @@ def request(t_s: int, tenant: str = "acme", name: str = "r") -> Request:
 
 
 def six_windows() -> Worker:
-    """Six windows, open all: nothing is late, and the watermark has passed none of them by its lateness."""
+    """Six open windows: no event is late, and the watermark has passed none of them by its lateness."""
     log = Log()
     for t in range(0, 60, 10):
         log.append(power([interval(t)]))
@@ -65,14 +65,14 @@ def six_windows() -> Worker:
 
 
 def windows(worker: Worker) -> list[int]:
-    """The seconds at which final windows start."""
+    """Start times of the final windows, in seconds."""
     return sorted({(start - T0) // 1000 for start, *_ in worker.store.ledger()})
 
 
 @quick
 @given(world, st.data())
 def test_closing_windows_early_at_any_moment_never_changes_the_final_ledger(rows, data):
-    """Whatever was still to come for them, in whatever steps they are stored, and if the worker dies in between."""
+    """For any later events, any steps of storing, and a worker that dies in between."""
     ivs, reqs = rows
     log = Log()
     write(log, ivs, reqs, data.draw)
@@ -84,11 +84,11 @@ def test_closing_windows_early_at_any_moment_never_changes_the_final_ledger(rows
         if action in ("power", "tokens"):
             worker.read(topics.POWER if action == "power" else topics.TOKENS, data.draw(st.integers(1, 4)), now)
         elif action == "flush":
-            most, at_once = data.draw(st.sampled_from([0, 200, 1_000])), data.draw(st.sampled_from([0, 3, 300, 10**6]))
+            limit, at_once = data.draw(st.sampled_from([0, 200, 1_000])), data.draw(st.sampled_from([0, 3, 300, 10**6]))
             die_at = data.draw(st.sampled_from([-1, -1, 0, 2, 5, 7]))
             try:
                 worker.flush(
-                    now, die_at=die_at, at_most_rows=most, close_rows=at_once, late=data.draw(st.booleans())
+                    now, die_at=die_at, at_most_rows=limit, close_rows=at_once, late=data.draw(st.booleans())
                 )  # fmt: skip
             except Died:
                 worker.start()
@@ -99,13 +99,13 @@ def test_closing_windows_early_at_any_moment_never_changes_the_final_ledger(rows
     same_as_oracle(worker.run(), ivs, reqs)
 
 
-def test_the_oldest_windows_are_closed_until_no_more_is_held():
+def test_the_oldest_windows_are_closed_down_to_the_bound():
     worker = six_windows()
-    most = worker.partition.open_rows // 2 + 20
+    limit = worker.partition.open_rows // 2 + 20
     assert not worker.flush(0), "nothing is due"
-    assert worker.flush(0, at_most_rows=most)
+    assert worker.flush(0, at_most_rows=limit)
     assert windows(worker) == [0, 10, 20]
-    assert worker.partition.open_rows <= most
+    assert worker.partition.open_rows <= limit
 
 
 def test_windows_closed_before_their_lateness_are_counted_and_others_are_not():
@@ -118,12 +118,12 @@ def test_windows_closed_before_their_lateness_are_counted_and_others_are_not():
     assert (length(flush.tables["gpu_energy"]), flush.closed_early) == (6, 3), "the lateness of three had passed"
 
 
-def test_of_a_partition_that_holds_no_more_than_it_may_nothing_is_closed():
+def test_no_window_is_closed_within_the_bound():
     worker = six_windows()
     assert not worker.flush(0, at_most_rows=worker.partition.open_rows)
 
 
-def test_a_flush_is_as_large_as_it_may_be_and_the_next_goes_on_behind_it():
+def test_a_flush_has_a_bounded_size_and_the_next_continues():
     worker = six_windows()
     one = worker.partition.open_rows // 6
     for expected in ([0, 10], [0, 10, 20, 30], [0, 10, 20, 30, 40, 50]):
@@ -132,13 +132,13 @@ def test_a_flush_is_as_large_as_it_may_be_and_the_next_goes_on_behind_it():
     assert not worker.flush(LATER)
 
 
-def test_a_window_larger_than_a_flush_may_be_is_closed_alone():
+def test_a_window_larger_than_a_flush_is_closed_alone():
     worker = six_windows()
     assert worker.flush(LATER, close_rows=1)
     assert windows(worker) == [0]
 
 
-def test_what_comes_for_a_window_closed_early_is_restated_and_what_comes_for_an_open_one_is_not():
+def test_later_events_restate_a_window_closed_early_and_only_add_to_an_open_one():
     worker = six_windows()
     worker.flush(0, at_most_rows=0, close_rows=1)
     worker.log.append(tokens([request(0, "late"), request(10, "in time")]))
@@ -150,7 +150,7 @@ def test_what_comes_for_a_window_closed_early_is_restated_and_what_comes_for_an_
     assert revisions[10, "in time"] == revisions[10, "acme"] == 0
 
 
-def test_late_facts_wait_for_others_where_the_shell_says_so():
+def test_late_facts_wait_for_more_where_the_caller_allows_it():
     worker = six_windows()
     worker.flush(0, at_most_rows=0)
     for k in range(3):
@@ -163,7 +163,7 @@ def test_late_facts_wait_for_others_where_the_shell_says_so():
     assert (revisions, worker.partition.late_facts.rows) == ({3}, 0), "all three at once"
 
 
-def test_late_facts_are_stored_in_parts_that_are_bounded_too():
+def test_late_facts_are_stored_in_bounded_parts():
     worker = six_windows()
     worker.flush(0, at_most_rows=0)
     for k in range(3):
@@ -182,14 +182,14 @@ def test_keys_of_provisional_rows_are_held_until_their_window_is_final():
     assert worker.partition.open_rows == 0
 
 
-def test_a_partition_says_whether_storing_would_let_anything_go():
+def test_a_partition_says_whether_storing_would_release_rows():
     worker = six_windows()
     assert worker.partition.has_unstored
     worker.flush(0, at_most_rows=0)
     assert not worker.partition.has_unstored
 
 
-def test_while_reading_stood_still_a_topic_was_not_silent():
+def test_a_topic_is_not_idle_while_reading_is_paused():
     worker = six_windows()
     p = Partition("log", 0, PartitionConfig(idle_timeout_ms=1_000), Policy(), now_ms=0)
     p.ingest(worker.log.messages[topics.POWER], T0 + 10**6)
@@ -202,7 +202,7 @@ def test_while_reading_stood_still_a_topic_was_not_silent():
 # -- sources ----------------------------------------------------------------------------------------------------------
 
 
-def test_sources_that_there_is_no_room_to_remember_are_counted(monkeypatch: pytest.MonkeyPatch):
+def test_sources_beyond_the_bound_are_forgotten_and_counted(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(progress, "MAX_SOURCES", 10)
     log = Log()
     for k in range(25):
@@ -215,19 +215,19 @@ def test_sources_that_there_is_no_room_to_remember_are_counted(monkeypatch: pyte
     assert remembered == {f"s{k:02}/{topics.POWER}" for k in range(16, 25)}, "those heard last"
 
 
-def test_sources_that_fell_silent_are_looked_for_once_a_minute_of_event_time(monkeypatch: pytest.MonkeyPatch):
-    looked = []
-    monkeypatch.setattr(sequence, "prune", lambda *_: looked.append(1) or 0)
+def test_silent_sources_are_pruned_once_a_minute_of_event_time(monkeypatch: pytest.MonkeyPatch):
+    calls = []
+    monkeypatch.setattr(sequence, "prune", lambda *_: calls.append(1) or 0)
     worker = six_windows()
     for _ in range(6):
         worker.flush(0, at_most_rows=0, close_rows=1)
-    assert len(looked) == 4, "at the first settling, for both topics and what is stored of both"
+    assert len(calls) == 4, "at the first settling, for both topics and what is stored of both"
 
 
-# -- names that explode -----------------------------------------------------------------------------------------------
+# -- high cardinality --------------------------------------------------------------------------------------------------
 
 
-def test_what_there_is_most_of_is_told_with_its_workload():
+def test_the_key_of_highest_cardinality_is_named_with_its_workload():
     log = Log()
     log.append(tokens([request(0, f"session-{k}") for k in range(5)]), workload="chat")
     log.append(tokens([request(0)]), workload="batch")
@@ -243,7 +243,7 @@ def test_what_there_is_most_of_is_told_with_its_workload():
     assert (len(p.windows.gpus), len(p.windows.payers)) == (2, 6)
 
 
-def test_workloads_are_told_where_they_are_what_there_is_most_of():
+def test_workloads_are_named_where_their_cardinality_is_highest():
     log = Log()
     for k in range(4):
         log.append(power([interval(0)]), workload=f"job-{k}")
@@ -254,5 +254,5 @@ def test_workloads_are_told_where_they_are_what_there_is_most_of():
     )
 
 
-def test_of_nothing_there_is_no_most():
+def test_an_empty_partition_has_no_highest_cardinality():
     assert report_cardinality((), ()) is None

@@ -1,4 +1,4 @@
-"""Windows become final once; what comes after is a late fact, restated exactly once, whoever dies in between."""
+"""A window becomes final once. Each later fact is late, and restated exactly once through deaths of workers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_late_energy_is_restated_with_the_next_revision():
     )
 
 
-def test_late_twice_is_revision_two():
+def test_a_second_late_event_makes_revision_two():
     spec(
         ON_TIME
         + """
@@ -74,7 +74,7 @@ def test_two_late_messages_in_one_flush_are_two_revisions_at_once():
     )
 
 
-def test_what_was_never_late_has_revision_zero():
+def test_a_window_without_late_events_has_revision_zero():
     spec(
         ON_TIME
         + """
@@ -84,7 +84,7 @@ def test_what_was_never_late_has_revision_zero():
     )
 
 
-def test_late_for_a_window_that_held_nothing_is_a_row_of_revision_one():
+def test_a_late_event_of_an_empty_window_is_a_row_of_revision_one():
     spec("""
         power w g0 H100  20..30  100J
         beat 200
@@ -97,7 +97,7 @@ def test_late_for_a_window_that_held_nothing_is_a_row_of_revision_one():
         """)
 
 
-def test_an_event_that_is_late_in_part_is_late_only_there():
+def test_an_event_that_is_late_in_part_restates_only_that_part():
     spec("""
         power w g0 H100  0..10  100J
         beat 140
@@ -112,7 +112,7 @@ def test_an_event_that_is_late_in_part_is_late_only_there():
         """)
 
 
-def test_late_tokens_turn_idle_energy_into_active_and_the_idle_row_vanishes():
+def test_late_tokens_turn_idle_energy_into_active_and_remove_the_idle_row():
     spec("""
         power  w g0 H100  0..10  100J
         beat 200
@@ -124,7 +124,7 @@ def test_late_tokens_turn_idle_energy_into_active_and_the_idle_row_vanishes():
         """)
 
 
-def test_late_power_takes_the_unmetered_row_away():
+def test_late_power_removes_the_unmetered_row():
     spec("""
         tokens w acme m r1  0/1..9  10+0
         beat 200
@@ -136,7 +136,7 @@ def test_late_power_takes_the_unmetered_row_away():
         """)
 
 
-def test_late_facts_stand_beside_what_was_in_time():
+def test_late_facts_are_stored_beside_earlier_ones():
     run = play(
         ON_TIME
         + """
@@ -178,18 +178,18 @@ RESTATED = """
 
 
 @pytest.mark.parametrize("step", range(8))
-def test_killed_before_any_write_of_a_restatement_the_successor_restates_it_once(step):
+def test_a_restatement_killed_before_any_write_is_done_once_by_the_successor(step):
     spec(LATE + f"        -- die at {step}\n        -- flush" + RESTATED)
 
 
 @pytest.mark.parametrize("first", range(8))
 @pytest.mark.parametrize("second", range(8))
-def test_killed_twice_it_still_restates_once(first, second):
+def test_a_restatement_killed_twice_is_still_done_once(first, second):
     spec(LATE + f"        -- die at {first}\n        -- die at {second}\n        -- flush" + RESTATED)
 
 
 @pytest.mark.parametrize("step", range(7))
-def test_killed_before_any_write_of_a_final_flush_the_successor_writes_it_whole(step):
+def test_a_final_flush_killed_before_any_write_is_written_whole_by_the_successor(step):
     spec(f"""
         power  w g0 H100  0..10  100J
         tokens w acme m r1  0/1..9  10+0
@@ -235,7 +235,7 @@ def test_a_provisional_row_is_revised_and_then_final():
     spec(lines.format("flush", 1, 1).replace("-- flush", "beat 200\n        -- flush"))
 
 
-def test_a_provisional_window_is_written_again_only_when_it_changed():
+def test_a_provisional_window_is_written_again_only_after_a_change():
     run = play("power w g0 H100  0..10  100J\n beat 10\n -- provisional")
     assert run.worker.partition.provisional(0) is None
     run.line("power w g1 H100  0..10  100J")
@@ -243,7 +243,7 @@ def test_a_provisional_window_is_written_again_only_when_it_changed():
     assert run.worker.partition.provisional(0) is not None
 
 
-def test_power_that_comes_before_the_window_is_final_takes_the_provisional_unmetered_row_away():
+def test_power_before_the_window_is_final_removes_the_provisional_unmetered_row():
     lines = """
         tokens w acme m r1  0/1..9  10+0
         beat 10
@@ -258,7 +258,7 @@ def test_power_that_comes_before_the_window_is_final_takes_the_provisional_unmet
     spec(lines.format(200, "flush", 1))
 
 
-def test_a_provisional_row_never_replaces_a_final_one_whenever_it_is_written():
+def test_a_provisional_row_never_replaces_a_final_one_in_any_order_of_writes():
     run = play("power w g0 H100  0..10  100J\n beat 10\n -- read")
     old = run.worker.partition.provisional(0)
     run.line("beat 200")
@@ -267,7 +267,7 @@ def test_a_provisional_row_never_replaces_a_final_one_whenever_it_is_written():
     assert [r["final"] for r in run.worker.store.live("ledger")] == [1]
 
 
-def test_a_row_that_only_a_dead_worker_wrote_is_taken_away():
+def test_a_row_that_only_a_dead_worker_wrote_is_removed():
     """It had read the tokens but not the power; its successor reads both before the window is shown again."""
     spec("""
         tokens w acme m r1  0/1..9  10+0
@@ -282,8 +282,8 @@ def test_a_row_that_only_a_dead_worker_wrote_is_taken_away():
         """)
 
 
-def test_a_worker_that_lost_its_partition_never_replaces_what_its_successor_wrote():
-    """The zombie closed the window without the second request, was stopped, and writes when it wakes."""
+def test_a_worker_that_lost_its_partition_never_replaces_rows_of_its_successor():
+    """The zombie closed the window without the second request, was stopped, and writes when it continues."""
     run = play("power w g0 H100  0..10  100J\n tokens w acme m r1  0/1..9  10+0\n beat 200\n -- read")
     zombie = run.worker.partition
     asleep = zombie.advance(0)
@@ -299,7 +299,7 @@ def test_a_worker_that_lost_its_partition_never_replaces_what_its_successor_wrot
     assert run.worker.store.mark().epoch == run.worker.epoch
 
 
-def test_restating_again_changes_nothing():
+def test_a_repeated_restatement_changes_nothing():
     run = play(LATE + "        -- flush\n")
     before = run.worker.store.ledger()
     again = restate(run.worker.store.facts([(T0, "c", "w")]), policy(), run.worker.epoch, log_id="log", log_partition=0)
@@ -319,7 +319,7 @@ def test_with_no_lateness_a_window_is_final_at_its_end():
         """, config=PartitionConfig(lateness_ms=0, skew_ms=0))  # fmt: skip
 
 
-def test_what_a_dead_worker_did_not_commit_is_read_again_and_not_taken_for_late():
+def test_uncommitted_messages_of_a_dead_worker_are_read_again_and_are_not_late():
     run = play("power w g0 H100  0..10  100J\n power w g0 H100  5..135  130J\n beat 140\n -- read")
     run.line("-- flush")
     assert run.worker.partition.counters().late == 0
@@ -332,7 +332,7 @@ def test_what_a_dead_worker_did_not_commit_is_read_again_and_not_taken_for_late(
     assert sum(r["idle_uj"] for r in run.worker.store.live("ledger")) == 230_000_000
 
 
-def test_read_again_after_a_death_an_event_adds_only_to_its_windows_that_are_not_final():
+def test_an_event_read_again_after_a_death_adds_only_to_its_open_windows():
     """Its first window was closed with it, after an earlier one was closed without it."""
     spec("""
         power w g0 H100   0..10  10J
@@ -351,8 +351,8 @@ def test_read_again_after_a_death_an_event_adds_only_to_its_windows_that_are_not
         """)
 
 
-def test_what_a_dead_worker_stored_in_part_is_taken_away_even_where_its_window_holds_nothing_this_time():
-    """It died before its mark. Its successor closes a later window first, so the same request is late now."""
+def test_rows_that_a_dead_worker_stored_in_part_are_removed_even_from_a_window_without_rows():
+    """It died before its checkpoint. Its successor closes a later window first, so the same request is late now."""
     run = play("tokens w acme m r1  0/1..9  10+0\n power w g0 H100  10..20  10J\n beat 300\n -- die at 4")
     now = T0 + 400_000
     run.worker.read(topics.POWER, 9, now)

@@ -1,4 +1,4 @@
-"""What a partition takes from the log: bad events, duplicates, gaps, holes; and what it gives back to be committed."""
+"""Messages of a partition: bad events, duplicates, sequence and offset gaps; and the offsets to commit."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_an_event_within_the_skew_of_the_future_is_accepted():
     assert partition(skew_ms=5_000).ingest(log.messages[topics.POWER], NOW) == []
 
 
-def test_an_event_beyond_the_skew_is_rejected_and_says_so():
+def test_an_event_beyond_the_skew_is_rejected_with_the_reason():
     log = Log()
     log.append(power([interval("95", "105.001")]))
     [rejected] = partition(skew_ms=5_000).ingest(log.messages[topics.POWER], NOW)
@@ -82,14 +82,14 @@ def test_a_batch_on_the_wrong_topic_is_rejected(batch):
     assert rejected.error.field == "ce_type"
 
 
-def test_what_cannot_be_decoded_is_rejected_whole():
+def test_an_undecodable_message_is_rejected_whole():
     log, p = Log(), partition()
     message = log.raw(topics.POWER, [("ce_type", b"wattlog.power.v9")], b"\xff")
     [rejected] = p.ingest([message], NOW)
     assert rejected.message is message
 
 
-def test_an_event_that_lies_in_too_many_windows_is_rejected():
+def test_an_event_in_too_many_windows_is_rejected():
     n, hours = 2_000, 6 * 3_600
     assert n * hours > MAX_PIECES
     log = Log()
@@ -98,8 +98,8 @@ def test_an_event_that_lies_in_too_many_windows_is_rejected():
     assert rejected.error.field == "rows"
 
 
-def test_rows_far_apart_are_not_taken_for_everything_between_them():
-    """A batch with a row of 1970 and one of today touches two windows, not the millions between."""
+def test_distant_rows_count_only_their_own_windows():
+    """A batch with a row of 1970 and one of today is in two windows, not in the millions between."""
     log, p = Log(), partition(window_ms=1_000, lateness_ms=0, skew_ms=0)
     log.append(power([interval()]))
     log.append(power([interval()._replace(t0=1_000, t1=2_000), interval("20", "21", energy_uj=5)]))
@@ -110,7 +110,7 @@ def test_rows_far_apart_are_not_taken_for_everything_between_them():
     assert (p.counters().late, p.counters().open_windows) == (1, 1)
 
 
-def test_the_rest_goes_on_after_a_bad_event():
+def test_later_messages_are_processed_after_a_bad_event():
     run = play("power w g0 H100  0..10  100J\n -- read")
     run.log.raw(topics.POWER, [], b"?")
     run.line("power w g1 H100  10..20  100J")
@@ -131,7 +131,7 @@ def test_a_rejected_event_blocks_commits_until_it_is_published():
     assert p.progress.committable() == {topics.POWER: 1}
 
 
-# -- duplicates, gaps and holes ---------------------------------------------------------------------------------------
+# -- duplicates and gaps -----------------------------------------------------------------------------------------------
 
 SEVENTY = "0  w H100 __idle__ -  idle 70J"
 
@@ -190,7 +190,7 @@ def test_the_same_number_of_another_source_is_no_duplicate():
 
 
 def test_a_replay_of_old_events_is_recognised_long_after_newer_windows_are_final():
-    """The run is heard now, however old its events: it is not forgotten, and its duplicates stay duplicates."""
+    """The run is active now, however old its events: it is not forgotten, and its duplicates stay duplicates."""
     old, week = "0..10", 8 * 86_400
     run = play(f"""
         power w g0 H100  {week}..{week + 10}  10J  from=new
@@ -207,7 +207,7 @@ def test_a_replay_of_old_events_is_recognised_long_after_newer_windows_are_final
     assert (source["received"], source["last_seq"], source["duplicates"]) == (2, 1, 1)
 
 
-def test_a_hole_in_the_offsets_is_an_error_never_silence():
+def test_an_offset_gap_is_an_error():
     log, p = Log(), partition()
     for _ in range(3):
         log.append(power([interval()]))
@@ -225,14 +225,14 @@ def test_a_log_may_begin_at_any_offset():
     assert p.counters().rows == 1
 
 
-def test_messages_that_are_stored_already_are_passed_over():
+def test_stored_messages_are_skipped():
     run = play("power w g0 H100  0..10  70J\n beat 400\n -- flush")
     run.worker.partition.ingest(run.log.messages[topics.POWER], NOW)
     assert run.worker.partition.counters().rows == 1
     assert run.worker.partition.counters().duplicates == 0
 
 
-# -- what may be committed --------------------------------------------------------------------------------------------
+# -- offsets to commit -------------------------------------------------------------------------------------------------
 
 
 def committed(table: str) -> tuple[int, int]:
@@ -240,13 +240,13 @@ def committed(table: str) -> tuple[int, int]:
     return tuple(run.worker.committed[t] for t in topics.JOINED)
 
 
-def test_an_offset_is_committed_when_all_windows_it_touches_are_final_and_stored():
+def test_an_offset_is_committed_when_all_its_windows_are_final_and_stored():
     lines = "power w g0 H100  0..30  30J\n beat {}\n -- flush"
-    assert committed(lines.format(150)) == (0, 1)  # Up to 20 s it is final; the interval reaches to 30 s.
+    assert committed(lines.format(150)) == (0, 1)  # Windows up to 20 s are final; the interval reaches to 30 s.
     assert committed(lines.format(160)) == (2, 1)
 
 
-def test_an_offset_waits_for_those_before_it():
+def test_an_offset_waits_for_earlier_ones():
     assert committed("""
         power w g0 H100  0..50  30J
         power w g0 H100  0..10  30J
@@ -255,7 +255,7 @@ def test_an_offset_waits_for_those_before_it():
     """) == (0, 1)
 
 
-def test_a_heartbeat_needs_nothing_stored():
+def test_a_heartbeat_is_committed_without_a_store():
     assert committed("beat 10\n -- flush") == (1, 1)
 
 
@@ -283,7 +283,7 @@ def test_nothing_is_committed_between_a_flush_and_its_store():
 # -- bounds -----------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_held_is_counted_and_given_back():
+def test_held_rows_are_counted_and_released():
     run = play("power w g0 H100  0..10  30J\n tokens w acme m r1  0/1..9  10+0\n -- read")
     assert run.worker.partition.open_rows > 3
     run.line("beat 200")
@@ -291,27 +291,27 @@ def test_what_is_held_is_counted_and_given_back():
     assert run.worker.partition.open_rows == 0
 
 
-def test_late_facts_that_wait_to_be_stored_are_counted():
+def test_unstored_late_facts_are_counted():
     run = play("power w g0 H100  0..10  30J\n beat 200\n -- flush\n power w g0 H100  0..10  30J")
     assert run.worker.partition.open_rows == 0
     run.read()
     assert run.worker.partition.open_rows == 2  # The fact, and its message.
 
 
-def test_forgetting_dead_entities_changes_nothing(monkeypatch):
+def test_forgetting_unused_entities_changes_nothing(monkeypatch):
     lines = "\n".join(
         f"power w g{i} H100  {t}..{t + 15}  15J\n tokens w t{i} m r{i}  {t}..{t + 15}  10+{i}\n"
         f" beat {t + 130}\n -- flush"
         for i, t in enumerate(range(0, 120, 10))
     )
-    kept = play(lines + "\n beat 1000\n -- flush").worker.store
+    store = play(lines + "\n beat 1000\n -- flush").worker.store
     monkeypatch.setattr(windows.OpenWindows, "COMPACT_ABOVE", 2)
     run = play(lines)
     assert len(run.worker.partition.windows._energy.keys) <= 3
     run.line("beat 1000")
     run.line("-- flush")
-    assert run.worker.store.ledger() == kept.ledger()
-    assert run.worker.store.live("request_energy") == kept.live("request_energy")
+    assert run.worker.store.ledger() == store.ledger()
+    assert run.worker.store.live("request_energy") == store.live("request_energy")
 
 
 def test_a_dictionary_too_large_to_intern_whole_changes_nothing(monkeypatch):
@@ -335,15 +335,15 @@ def test_a_dictionary_too_large_to_intern_whole_changes_nothing(monkeypatch):
     log.append(tokens(many))
     log.append(tokens([], ms("400")), source="beat")
     log.append(power([], ms("400")), source="beat")
-    whole = Worker(log).run().ledger()
+    ledger = Worker(log).run().ledger()
     monkeypatch.setattr(windows.OpenWindows, "GRID_MAX", 1)
     worker = Worker(log)
     worker.read(topics.TOKENS, 1)
     assert len(worker.partition.windows._tokens.keys) == 40  # Not 40 times 7.
-    assert worker.run().ledger() == whole
+    assert worker.run().ledger() == ledger
 
 
-def test_look_ups_of_dictionaries_are_bounded(monkeypatch):
+def test_the_dictionary_cache_is_bounded(monkeypatch):
     monkeypatch.setattr(windows.OpenWindows, "CACHE_MAX", 2)
     run = play("\n".join(f"power w g{i} H100  0..10  1J" for i in range(9)))
     assert sum(r["idle_uj"] for r in run.worker.store.live("ledger")) == 9_000_000

@@ -1,4 +1,4 @@
-"""How far time has come: the lower of the two topics, less the skew; silence stops holding it back."""
+"""The watermark: the lower of the two topics, less the skew. A silent topic stops holding it back."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ def states(power_ms, power_arrived, tokens_ms, tokens_arrived):
 @pytest.mark.parametrize(
     ("power_ms", "power_arrived", "tokens_ms", "tokens_arrived", "now_ms", "expected"),
     [
-        (None, 0, None, 0, 10_000, None),  # nothing came
-        (50_000, 9_000, None, 0, 10_000, None),  # tokens may yet come
+        (None, 0, None, 0, 10_000, None),  # no message
+        (50_000, 9_000, None, 0, 10_000, None),  # tokens may still arrive
         (50_000, 9_000, 40_000, 9_000, 10_000, 35_000),  # the lower, less the skew
         (40_000, 9_000, 50_000, 9_000, 10_000, 35_000),
         (50_000, 9_000, 40_000, 9_000, 38_999, 35_000),  # just not silent
-        (50_000, 19_000, 40_000, 9_000, 39_000, 45_000),  # tokens fell silent
-        (50_000, 19_000, None, 0, 39_000, 45_000),  # tokens never spoke
-        (50_000, 9_000, 40_000, 9_000, 39_000, 75_000),  # both silent: the newest goes on with the clock
+        (50_000, 19_000, 40_000, 9_000, 39_000, 45_000),  # tokens are silent
+        (50_000, 19_000, None, 0, 39_000, 45_000),  # tokens never arrived
+        (50_000, 9_000, 40_000, 9_000, 39_000, 75_000),  # both silent: the newest advances with the clock
         (50_000, 9_000, 40_000, 9_000, 49_000, 85_000),
         (50_000, 9_000, None, 0, 39_000, 75_000),
         (0, 9_000, 40_000, 9_000, 10_000, -5_000),  # 0 is a time, too
     ],
 )
-def test_watermark(power_ms, power_arrived, tokens_ms, tokens_arrived, now_ms, expected):
+def test_the_watermark_is_that_of_the_table(power_ms, power_arrived, tokens_ms, tokens_arrived, now_ms, expected):
     assert watermark(states(power_ms, power_arrived, tokens_ms, tokens_arrived), now_ms, CONFIG) == expected
 
 
-def test_heartbeats_advance_it():
+def test_heartbeats_advance_the_watermark():
     log, p = Log(), partition(skew_ms=0)
     log.append(power([], 70_000))
     log.append(tokens([], 60_000))
@@ -48,7 +48,7 @@ def test_heartbeats_advance_it():
     assert p.watermark(100_000) == 60_000
 
 
-def test_an_older_event_does_not_move_it_back():
+def test_an_older_event_does_not_move_the_watermark_back():
     log, p = Log(), partition(skew_ms=0)
     for t_ms in (70_000, 20_000):
         log.append(power([], t_ms))
@@ -57,7 +57,7 @@ def test_an_older_event_does_not_move_it_back():
     assert p.watermark(100_000) == 70_000
 
 
-def test_what_was_rejected_does_not_move_it():
+def test_a_rejected_event_does_not_move_the_watermark():
     log, p = Log(), partition(skew_ms=0)
     log.append(power([], 10**12))
     log.append(power([], 50_000))
@@ -72,7 +72,7 @@ def test_a_window_is_final_when_its_end_lateness_and_skew_have_passed(beat, wind
     assert len(run.worker.store.live("ledger")) == windows
 
 
-def test_in_a_quiet_fleet_windows_close_by_the_clock():
+def test_windows_of_a_silent_fleet_close_by_the_clock():
     log, now = Log(), T0 + 10_000
     log.append(
         power(

@@ -1,4 +1,6 @@
-"""What of a partition is done: the mark moves in offset order, over what is stored and published, and no further."""
+"""Progress of a partition: the checkpoint advances in offset order, past stored and published messages, and no
+further.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from tests.support.partition_log import power
 
 T0 = 1_700_000_000_000
 OPEN = 10
-"""A window that is not stored, where windows before 5 are."""
+"""A window that is not stored; windows before 5 are."""
 
 
 def progress(checkpoint: Checkpoint | None = None) -> Progress:
@@ -22,21 +24,21 @@ def progress(checkpoint: Checkpoint | None = None) -> Progress:
 
 
 def take(p: Progress, count: int = 1, topic: str = topics.POWER, source: str = "s") -> list[PendingMessage]:
-    """Messages that touch no window, each with the next event of the source."""
-    state, taken = p.topics[topic], []
+    """Messages without a window, each with the next event of the source."""
+    state, messages = p.topics[topic], []
     for _ in range(count):
         offset = max(state.next_offset, 0)
-        taken.append(state.read(LogMessage(topic, offset, [], b""), 0))
-        assert p.note_event(topic, taken[-1], Event(source, 1, offset, "c", "w", power([])), T0)
-    return taken
+        messages.append(state.read(LogMessage(topic, offset, [], b""), 0))
+        assert p.note_event(topic, messages[-1], Event(source, 1, offset, "c", "w", power([])), T0)
+    return messages
 
 
 def at(p: Progress) -> tuple[int, int]:
-    """(the power topic's offset in the mark, messages pending)."""
+    """(the power topic's offset in the checkpoint, pending messages)."""
     return p.checkpoint.offsets[topics.POWER], p.pending
 
 
-def test_what_touches_no_window_is_done_at_once() -> None:
+def test_a_message_without_a_window_is_done_at_once() -> None:
     p = progress()
     take(p, 3)
     assert (p.advance_checkpoint(), at(p)) == (True, (3, 0))
@@ -44,7 +46,7 @@ def test_what_touches_no_window_is_done_at_once() -> None:
 
 
 @pytest.mark.parametrize("why", ["its window is open", "it is no dead letter yet", "late facts of it wait"])
-def test_one_message_holds_back_all_behind_it_until_it_is_done(why: str) -> None:
+def test_one_message_holds_back_all_later_ones_until_it_is_done(why: str) -> None:
     p = progress()
     second = take(p, 4)[1]
     if why == "its window is open":
@@ -68,7 +70,7 @@ def test_a_window_is_done_when_it_is_stored_not_when_the_one_before_is() -> None
     assert at(p) == (-1, 1)
 
 
-def test_the_topics_do_not_wait_for_each_other() -> None:
+def test_topics_do_not_wait_for_each_other() -> None:
     p = progress()
     take(p, 2)[0].last_window = OPEN
     take(p, 2, topics.TOKENS)
@@ -76,8 +78,8 @@ def test_the_topics_do_not_wait_for_each_other() -> None:
     assert (p.checkpoint.offsets, p.pending, p.offsets_read) == ({topics.POWER: -1, topics.TOKENS: 2}, 2, 4)
 
 
-def test_the_mark_has_seen_what_is_below_it_alone() -> None:
-    """What lies above is read again after a restart, and must not be taken for a duplicate then."""
+def test_the_checkpoint_counts_only_events_below_it_as_seen() -> None:
+    """Later events are read again after a restart, and must not count as duplicates then."""
     p = progress()
     take(p, 3)[1].last_window = OPEN
     p.advance_checkpoint()
@@ -88,7 +90,7 @@ def test_the_mark_has_seen_what_is_below_it_alone() -> None:
     assert again.duplicates == 0
 
 
-def test_an_event_that_was_seen_is_counted_and_its_message_is_done() -> None:
+def test_a_duplicate_is_counted_and_its_message_is_done() -> None:
     p = progress()
     take(p)
     twice = p.topics[topics.POWER].read(LogMessage(topics.POWER, 1, [], b""), 0)
@@ -97,8 +99,8 @@ def test_an_event_that_was_seen_is_counted_and_its_message_is_done() -> None:
     assert (p.duplicates, at(p)) == (1, (2, 0))
 
 
-def test_a_refused_message_is_in_the_mark_until_the_mark_has_passed_it() -> None:
-    """Its next owner must judge it alike, for as long as it is read again."""
+def test_a_refused_message_is_in_the_checkpoint_until_the_checkpoint_has_passed_it() -> None:
+    """The next owner must judge it alike, for as long as it is read again."""
     p = progress()
     [first] = take(p)
     p.note_rejected(topics.POWER, first)
@@ -109,7 +111,7 @@ def test_a_refused_message_is_in_the_mark_until_the_mark_has_passed_it() -> None
     assert p.checkpoint.refused[topics.POWER] == set()
 
 
-def test_rows_of_sources_are_given_once_each_time_they_change() -> None:
+def test_rows_of_sources_are_returned_once_per_change() -> None:
     p = progress()
     take(p, 2)
     take(p, 1, topics.TOKENS, "t")
@@ -117,12 +119,12 @@ def test_rows_of_sources_are_given_once_each_time_they_change() -> None:
     p.advance_checkpoint()
     rows = p.take_source_rows()
     assert rows is not None
-    found = zip(rows["topic"], rows["source"], rows["received"], strict=True)
-    assert sorted((str(t), str(s), int(n)) for t, s, n in found) == [(topics.POWER, "s", 2), (topics.TOKENS, "t", 1)]
+    counts = zip(rows["topic"], rows["source"], rows["received"], strict=True)
+    assert sorted((str(t), str(s), int(n)) for t, s, n in counts) == [(topics.POWER, "s", 2), (topics.TOKENS, "t", 1)]
     assert p.take_source_rows() is None
 
 
-def test_each_mark_supersedes_the_one_before() -> None:
+def test_each_checkpoint_supersedes_the_one_before() -> None:
     p = progress()
     versions = [int(row["version"][0]) for row in (p.checkpoint_row(), p.finals_stored(6, (T0,)), p.checkpoint_row())]
     assert versions == sorted(set(versions))

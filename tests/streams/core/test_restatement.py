@@ -1,4 +1,4 @@
-"""Facts as the warehouse keeps them, attributed anew."""
+"""Stored facts of the warehouse, attributed again."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def shuffled(table: Table, order: list[int]) -> Table:
     }
 
 
-def test_the_stored_facts_give_the_ledger_that_the_stream_gave():
+def test_the_stored_facts_give_the_ledger_of_the_stream():
     run = play(FACTS, policy=POLICY)
     tables = stored(run)
     ledger = attribute(facts_of(tables["gpu_energy"], tables["token_usage"]), POLICY).ledger
-    made = {tuple(row) for row in zip(*(_listed(c) for c in ledger.values()), strict=True)}
-    kept = {tuple(r[c] for c in ledger) for r in run.worker.store.live("ledger")}
-    assert made == kept
+    actual = {tuple(row) for row in zip(*(_listed(c) for c in ledger.values()), strict=True)}
+    expected = {tuple(r[c] for c in ledger) for r in run.worker.store.live("ledger")}
+    assert actual == expected
 
 
 @settings(max_examples=30, deadline=None)
@@ -55,7 +55,7 @@ def test_the_order_of_the_stored_facts_does_not_matter(data):
     assert by_key(restate(tables, POLICY, 2, **provenance)) == by_key(restate(mixed, POLICY, 2, **provenance))
 
 
-def test_a_row_that_the_facts_no_longer_give_is_taken_away():
+def test_a_row_without_facts_is_removed():
     tables = stored(play("tokens w acme m r1  0/1..9  10+0"))
     [row] = play("power w g0 H100  0..10  100J").worker.store.facts([(T0, "c", "w")])["gpu_energy"]["energy_uj"]
     tables["gpu_energy"] = conform(

@@ -1,4 +1,4 @@
-"""provisional < final of an earlier ownership < final of a later one < its restatements."""
+"""Order of versions: provisional < final of an earlier ownership < final of a later one < its restatements."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def test_the_greatest_version_fits_an_unsigned_64_bit_integer():
         lambda: final(0, -1),
     ],
 )
-def test_what_does_not_fit_is_an_error_and_never_another_rows_version(make):
+def test_a_version_that_does_not_fit_is_an_error(make):
     with pytest.raises(OverflowError):
         make()

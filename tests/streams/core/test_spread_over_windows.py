@@ -37,11 +37,11 @@ def cut(amount: int, p0: int, p1: int, t0: int, t1: int, window_ms: int = W) -> 
         (10, 10, [1]),  # no length, on a boundary
     ],
 )
-def test_the_windows_that_a_span_lies_in(t0, t1, windows):
+def test_the_windows_of_a_span_are_those_of_the_table(t0, t1, windows):
     assert window_pieces(np.array([t0]), np.array([t1]), W)[1].tolist() == windows
 
 
-# amount, [p0, p1) that it is spread over, [t0, t1) of its row, what each window gets.
+# amount, [p0, p1) that it is spread over, [t0, t1) of its row, amount of each window.
 @pytest.mark.parametrize(
     ("amount", "p0", "p1", "t0", "t1", "expected"),
     [
@@ -50,7 +50,7 @@ def test_the_windows_that_a_span_lies_in(t0, t1, windows):
         (100, 8, 18, 8, 18, {0: 20, 1: 80}),
         (10, 5, 35, 5, 35, {0: 1, 1: 4, 2: 3, 3: 2}),  # 1.67, 3.33, 3.33, 1.67: floors of the running total
         (0, 5, 35, 5, 35, {0: 0, 1: 0, 2: 0, 3: 0}),
-        (1, 5, 35, 5, 35, {0: 0, 1: 0, 2: 0, 3: 1}),  # the last takes what is left
+        (1, 5, 35, 5, 35, {0: 0, 1: 0, 2: 0, 3: 1}),  # the last gets the remainder
         (100, 5, 10, 5, 25, {0: 100, 1: 0, 2: 0}),  # prefill that ends on a boundary
         (100, 10, 25, 5, 25, {0: 0, 1: 66, 2: 34}),  # decode that begins on one
         (100, 12, 12, 5, 25, {0: 0, 1: 100, 2: 0}),  # an empty span is a step ...
@@ -59,7 +59,7 @@ def test_the_windows_that_a_span_lies_in(t0, t1, windows):
         (100, 7, 7, 7, 7, {0: 100}),
     ],
 )
-def test_spread(amount, p0, p1, t0, t1, expected):
+def test_the_amount_of_each_window_is_that_of_the_table(amount, p0, p1, t0, t1, expected):
     assert cut(amount, p0, p1, t0, t1) == expected
 
 
@@ -67,12 +67,12 @@ def test_the_largest_amount_over_the_longest_span_does_not_overflow():
     amount = 2**62 - 1
     got = cut(amount, 1, 1 + MAX_SPAN_MS, 1, 1 + MAX_SPAN_MS, 10_000)
     assert sum(got.values()) == amount
-    for window, part in got.items():  # Python's integers say the same.
+    for window, part in got.items():  # Python's integers give the same.
         until = lambda t: amount * min(max(t - 1, 0), MAX_SPAN_MS) // MAX_SPAN_MS  # noqa: E731
         assert part == until((window + 1) * 10_000) - until(window * 10_000)
 
 
-def test_no_rows():
+def test_no_rows_give_no_pieces():
     none = np.zeros(0, np.int64)
     row, window = window_pieces(none, none, W)
     assert len(SpanCuts.of(none, none, row, window, W).spread(none)) == 0

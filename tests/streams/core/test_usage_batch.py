@@ -1,4 +1,4 @@
-"""Metered quantities to rows: each counts once, whichever copies of it come, in whatever order, batches and crashes."""
+"""Metered quantities to rows: each counts once, for any copies, order, batches and crashes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def batch_of(*messages: core.UsageMessage, limits: core.UsageLimits = LIMITS) ->
     return batch
 
 
-# -- what is read ----------------------------------------------------------------------------------------------------
+# -- reading -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_row_is_stored_as_it_was_sent() -> None:
@@ -77,13 +77,13 @@ def test_a_row_is_stored_as_it_was_sent() -> None:
     }  # fmt: skip
 
 
-def test_a_quantity_counts_where_its_last_millisecond_lies() -> None:
+def test_a_quantity_counts_in_the_window_of_its_last_millisecond() -> None:
     at = core.counted_at(np.array([T0, T0, T0]), np.array([T0 + 3_600_000, T0 + 1, T0]))
     assert at.tolist() == [T0 + 3_599_999, T0, T0]
 
 
-def test_what_a_producer_says_beyond_reason_is_stored_all_the_same() -> None:
-    """The largest epoch that an id may have, and Kafka timestamps that no table holds."""
+def test_extreme_numbers_of_a_producer_are_stored() -> None:
+    """The largest epoch that an id may have, and Kafka timestamps beyond the range of the tables."""
     headers, value = codec.encode(Event("s", 9_999_999_999_999_999_999, 10**15 - 1, "c", "w", event(used()).batch))
     messages = [core.UsageMessage(0, n, ms, False, headers, value) for n, ms in enumerate((-(2**63), 2**63 - 1))]
     batch = batch_of(*messages)
@@ -93,7 +93,7 @@ def test_what_a_producer_says_beyond_reason_is_stored_all_the_same() -> None:
     assert core.id_rows(batch, batch.identities())["log_ms"].tolist() == [0, core.LAST_MS]
 
 
-def test_columns_that_nobody_filled_are_empty() -> None:
+def test_absent_columns_are_empty() -> None:
     table = core.usage_rows(batch_of(arrived(event(used(), used()))), np.ones(2, np.bool_))
     for name in ("tenant", "session_id", "trace_id", "step", "origin", "event_id"):
         assert table[name] == ["", ""], name
@@ -111,9 +111,7 @@ def test_columns_that_nobody_filled_are_empty() -> None:
         (arrived(event(used(t1_ms=NOW_MS + 5_001)), appended=False), "t_ms", "in the future by more than 5000 ms"),
     ],
 )
-def test_what_cannot_be_read_or_believed_is_rejected_with_the_reason(
-    message: core.UsageMessage, field: str, reason: str
-) -> None:
+def test_an_invalid_message_is_rejected_with_the_reason(message: core.UsageMessage, field: str, reason: str) -> None:
     batch = batch_of(message)
     ((rejected, error),) = batch.rejected
     assert (rejected, error.field) == (message, field)
@@ -121,7 +119,7 @@ def test_what_cannot_be_read_or_believed_is_rejected_with_the_reason(
     assert not batch.events and batch.next_offsets == {0: 1}
 
 
-def test_what_the_broker_dated_is_judged_by_that_date_and_not_by_the_clock() -> None:
+def test_messages_dated_by_the_broker_are_judged_by_that_date() -> None:
     batch = core.UsageMicroBatch("log", core.UsageLimits())
     batch.add(arrived(event(used(t1_ms=T0 + 5_000))), now_ms=0)
     assert not batch.rejected
@@ -140,7 +138,7 @@ def test_a_batch_is_full_by_rows_by_bytes_or_by_messages() -> None:
 # -- identities ------------------------------------------------------------------------------------------------------
 
 
-def test_rows_of_a_tenant_and_meter_that_agree_in_origin_and_event_id_are_one_whatever_brings_them() -> None:
+def test_rows_of_a_tenant_and_meter_with_equal_origin_and_event_id_are_one_on_any_path() -> None:
     first = event(used(origin="o", event_id="e"))
     again = event(
         used("2", origin="o", event_id="e", t0_ms=0), source="else", seq=9, workload="other"
@@ -148,25 +146,25 @@ def test_rows_of_a_tenant_and_meter_that_agree_in_origin_and_event_id_are_one_wh
     assert core.identities(first) == core.identities(again)
 
 
-def test_what_several_meters_make_of_one_event_are_several_rows_and_nobody_takes_another_tenants_ids() -> None:
+def test_an_event_on_several_meters_has_several_rows_and_tenants_have_separate_ids() -> None:
     named = [used(origin="o", event_id="e"), used(origin="o", event_id="e", meter="m2")]
     named.append(used(origin="o", event_id="e", tenant="other"))
     assert len(set(core.identities(event(*named)))) == 3
 
 
-def test_without_an_origin_the_source_is_it() -> None:
+def test_the_default_origin_is_the_source() -> None:
     by_source = core.identities(event(used(event_id="e"), source="a"))
     assert by_source == core.identities(event(used(event_id="e", origin="a"), source="b", seq=4))
     assert by_source != core.identities(event(used(event_id="e"), source="b"))
 
 
-def test_without_an_event_id_a_row_is_its_place_in_its_event() -> None:
+def test_the_default_event_id_is_the_place_in_the_event() -> None:
     rows = event(used(), used())
     assert core.identities(rows) == core.identities(event(used(), used()))
     assert len({*core.identities(rows), *core.identities(event(used(), used(), seq=1))}) == 4
 
 
-def test_no_row_takes_the_identity_of_another_kind() -> None:
+def test_no_row_has_the_identity_of_another_kind() -> None:
     plain = core.identities(event(used(), source="s", seq=3))
     assert plain != core.identities(event(used(origin="s", event_id="1")))
     assert core.identities(event(used(origin="ab", event_id="c"))) != core.identities(
@@ -179,7 +177,7 @@ def test_no_row_takes_the_identity_of_another_kind() -> None:
 
 @dataclass
 class Tables:
-    """The three tables in dictionaries, and what the warehouse is asked of them."""
+    """The three tables in dictionaries, and the warehouse's queries over them."""
 
     ids: dict[core.RowId, dict[core.LogPosition, None]] = field(default_factory=dict)
     usage: dict[core.LogPosition, tuple[int, int, Decimal]] = field(default_factory=dict)
@@ -208,21 +206,22 @@ class Tables:
 
 
 def storing(tables: Tables, batch: core.UsageMicroBatch) -> Iterator[None]:
-    """What the job does with a batch, a write or a question at a time: another worker's may come in between, or the
-    end of this one."""
+    """Store a batch as the job does, one write or query at a time: another worker may act in between, or this one may
+    end.
+    """
     ids, places = batch.identities(), batch.positions()
     tables.register(core.id_rows(batch, ids), batch.log_id)
     yield
     settled = core.resolve_copies(ids, places, tables.firsts(ids))
     yield
-    kept = [place for place, stays in zip(places, settled.counts, strict=True) if stays]
-    tables.store(core.usage_rows(batch, settled.counts), kept)
+    live = [place for place, stays in zip(places, settled.counts, strict=True) if stays]
+    tables.store(core.usage_rows(batch, settled.counts), live)
     yield
     tables.take_back(settled.superseded)
 
 
 def once(messages: list[core.UsageMessage]) -> dict[core.LogPosition, Decimal]:
-    """What should be stored: of each identity the copy that came first."""
+    """The expected rows: of each identity the first copy."""
     batch = batch_of(*messages)
     quantities = core.usage_rows(batch, np.ones(batch.rows, np.bool_))["quantity"]
     first: dict[core.RowId, tuple[core.LogPosition, Decimal]] = {}
@@ -234,7 +233,7 @@ def once(messages: list[core.UsageMessage]) -> dict[core.LogPosition, Decimal]:
 @st.composite
 def logs(draw: st.DrawFn) -> list[core.UsageMessage]:
     """Messages on two partitions, many of whose rows are copies of others, dated by the broker in offset order."""
-    made = []
+    messages = []
     for partition in range(2):
         log_ms = T0
         for offset in range(draw(st.integers(0, 5))):
@@ -242,18 +241,17 @@ def logs(draw: st.DrawFn) -> list[core.UsageMessage]:
                 used(str(draw(st.integers(1, 99))), origin="o", event_id=draw(st.sampled_from(["", "a", "b", "c"])))
                 for _ in range(draw(st.integers(0, 3)))
             ]
-            found = event(*rows, source=f"s{partition}", seq=draw(st.integers(0, 2)))
+            sample = event(*rows, source=f"s{partition}", seq=draw(st.integers(0, 2)))
             log_ms += draw(st.integers(0, 2))
-            made.append(arrived(found, offset, partition, log_ms))
-    return made
+            messages.append(arrived(sample, offset, partition, log_ms))
+    return messages
 
 
 @given(logs(), st.data())
-def test_each_row_counts_once_whatever_is_read_when_and_however_often(
-    log: list[core.UsageMessage], data: st.DataObject
-) -> None:
-    """Two workers, a partition each, in steps of any size that interleave anyhow and are cut off anywhere; whoever is
-    cut off begins its batch again, in another size."""
+def test_each_row_counts_once_for_any_steps_and_repetitions(log: list[core.UsageMessage], data: st.DataObject) -> None:
+    """Two workers, a partition each, in steps of any size that interleave freely and are cut off anywhere. A worker
+    that was cut off begins its batch again, in another size.
+    """
     tables, waiting = Tables(), {p: [m for m in log if m.partition == p] for p in range(2)}
     running: dict[int, tuple[Iterator[None], int]] = {}
     crashes = data.draw(st.integers(0, 4))
@@ -276,7 +274,7 @@ def test_each_row_counts_once_whatever_is_read_when_and_however_often(
 
 
 @given(logs(), st.randoms(use_true_random=False))
-def test_a_replay_of_all_of_it_changes_nothing(log: list[core.UsageMessage], rng: Any) -> None:
+def test_a_replay_of_everything_changes_nothing(log: list[core.UsageMessage], rng: Any) -> None:
     tables = Tables()
     for _ in range(2):
         rng.shuffle(log)
@@ -285,8 +283,8 @@ def test_a_replay_of_all_of_it_changes_nothing(log: list[core.UsageMessage], rng
         assert tables.live() == once(log)
 
 
-def test_a_copy_that_is_stored_after_it_was_taken_back_stays_away() -> None:
-    """A worker is slow between asking and storing; meanwhile another stores the copy that came first."""
+def test_a_copy_stored_after_its_withdrawal_stays_withdrawn() -> None:
+    """A worker is slow between query and write; meanwhile another stores the first copy."""
     tables = Tables()
     first, second = (arrived(event(used(str(p), event_id="e")), 0, p, T0 + p) for p in range(2))
     slow = storing(tables, batch_of(second))
@@ -306,14 +304,14 @@ def test_copies_in_one_batch_count_once_and_are_counted() -> None:
     assert settled.duplicates == 2
 
 
-def test_events_are_noted_with_their_numbers() -> None:
+def test_events_are_recorded_with_their_numbers() -> None:
     table = core.event_rows(batch_of(*(arrived(event(used(), seq=n), offset=n, partition=2) for n in (0, 2))))
     assert list(table) == list(SCHEMAS["usage_events"])
     assert table["seq"].tolist() == [0, 2]
     assert table["log_partition"].tolist() == [2, 2]
 
 
-def test_clusters_of_simulated_sources_are_told_once() -> None:
+def test_clusters_of_simulated_sources_are_marked_once() -> None:
     batch = batch_of(arrived(event(used(), source="simulated://c/x")), arrived(event(used(), source="s")))
     assert core.simulated_clusters(batch, set()) == ["c"]
     assert core.simulated_clusters(batch, {"c"}) == []

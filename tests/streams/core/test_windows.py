@@ -22,7 +22,7 @@ def held(sums: WindowAccumulators, numbers, **kw) -> dict:
     }
 
 
-def test_what_comes_again_is_added_and_the_greatest_kept():
+def test_repeated_entities_are_added_and_the_greatest_is_kept():
     sums = WindowAccumulators(2, greatest=(1,))
     a, b = sums.ids([("a",), ("b",)])
     sums.add(column(5, 5, 6), np.array([a, a, b]), np.array([[1, 2, 4], [3, 1, 7]]))
@@ -30,7 +30,7 @@ def test_what_comes_again_is_added_and_the_greatest_kept():
     assert held(sums, [5, 6], remove=False) == {(5, "a"): (11, 3), (6, "b"): (4, 7)}
 
 
-def test_what_is_taken_away_is_gone():
+def test_a_popped_window_is_gone():
     sums = WindowAccumulators(1)
     sums.add(column(5), sums.ids([("a",)]), np.array([[1]]))
     assert held(sums, [5], remove=True) == {(5, "a"): (1,)}
@@ -38,7 +38,7 @@ def test_what_is_taken_away_is_gone():
     assert (sums.rows, sums.dirty) == (0, set())
 
 
-def test_entities_that_come_later_find_room_in_windows_that_are_open():
+def test_new_entities_fit_into_open_windows():
     sums = WindowAccumulators(1)
     sums.add(column(5), sums.ids([("first",)]), np.array([[1]]))
     many = sums.ids([(f"e{i}",) for i in range(200)])
@@ -46,7 +46,7 @@ def test_entities_that_come_later_find_room_in_windows_that_are_open():
     assert len(held(sums, [5], remove=False)) == 201
 
 
-def test_compacting_forgets_only_what_no_window_holds():
+def test_compacting_forgets_only_entities_without_a_window():
     sums = WindowAccumulators(1)
     ids = sums.ids([(f"e{i}",) for i in range(100)])
     sums.add(np.repeat([5, 6], 50), ids, np.arange(1, 101, dtype=np.int64)[None, :])
@@ -69,9 +69,9 @@ def test_compacting_nothing_leaves_nothing():
 @given(st.lists(st.integers(-3, 3)))
 def test_rows_by_window_are_all_rows_each_once(numbers):
     window = column(*numbers)
-    found = list(by_window(window))
-    assert [n for n, _ in found] == sorted(set(numbers))
-    assert all((window[at] == n).all() and len(window[at]) == numbers.count(n) for n, at in found)
+    entries = list(by_window(window))
+    assert [n for n, _ in entries] == sorted(set(numbers))
+    assert all((window[at] == n).all() and len(window[at]) == numbers.count(n) for n, at in entries)
 
 
 def test_an_empty_state_has_no_facts():

@@ -1,4 +1,4 @@
-"""Both transports over librdkafka's in-process broker: what is read, committed, read again, and held back."""
+"""Both transports over librdkafka's in-process broker: reading, committing, seeking, and flow control."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.event_log import in_process_broker
 from tests.support.waiting import HANG_S, until
 
 PARTITIONS = 4
-"""Of a topic that the in-process broker makes when it first hears of it."""
+"""Number of partitions of a topic that the in-process broker creates on demand."""
 SESSION_MS = 12_000
 """Long enough for a busy machine."""
 HEADERS = [("ce_id", b"1.0"), ("ce_source", b"\xff\x00"), ("empty", None)]
@@ -46,7 +46,9 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 class Reading:
-    """One app with one reader, and what it was given. `hold` makes `put` wait; `on_put` runs before each list."""
+    """One app with one reader, and the messages that it received. `hold` makes `put` wait; `on_put` runs before each
+    list.
+    """
 
     def __init__(self, bootstrap: str, kind: str, folder: Path) -> None:
         self.config = {"bootstrap.servers": bootstrap, "log_level": 0}
@@ -54,7 +56,7 @@ class Reading:
             kafka_bootstrap=bootstrap, kafka_group="readers", transport=kind, session_timeout_ms=SESSION_MS
         )
         self.app = shell._app(settings, folder)
-        self.reader = transport.reader(self.app, self._look)
+        self.reader = transport.reader(self.app, self._look_up)
         self.reader.feed(topics.JOINED, self._put)
         self.got: defaultdict[Place, list[LogMessage]] = defaultdict(list)
         self.open = asyncio.Event()
@@ -66,7 +68,7 @@ class Reading:
         self.app.on_partitions_assigned.connect(self._assigned, weak=False)
         self.app.on_partitions_revoked.connect(self._revoked, weak=False)
 
-    def _look(self, topic: str, partition: int, offset: int) -> OffsetLookup:
+    def _look_up(self, topic: str, partition: int, offset: int) -> OffsetLookup:
         return event_log.look_up_offset(self.config, "readers", topic, partition, offset)
 
     async def _put(self, topic: str, partition: int, messages: Sequence[LogMessage], begin: int | None = None) -> None:
@@ -88,7 +90,7 @@ class Reading:
         return [m.offset for m in self.got[place]]
 
     def produce(self, count: int, first: int = 0) -> None:
-        """`count` messages to every partition of both topics."""
+        """Send `count` messages to every partition of both topics."""
         producer = Producer(self.config)
         for topic in topics.JOINED:
             for n in range(first, first + count):
@@ -96,9 +98,9 @@ class Reading:
                     producer.produce(topic, f"{topic} {partition} {n}".encode(), b"k", partition, headers=HEADERS)
         assert producer.flush(HANG_S) == 0
 
-    async def has(self, each: int) -> None:
-        """Wait until so many messages of every place were given."""
-        await until(lambda: len(self.got) == 2 * PARTITIONS and all(len(m) >= each for m in self.got.values()))
+    async def has(self, count: int) -> None:
+        """Wait until `count` messages of every place were received."""
+        await until(lambda: len(self.got) == 2 * PARTITIONS and all(len(m) >= count for m in self.got.values()))
 
     def committed(self) -> dict[Place, int]:
         consumer = Consumer({**self.config, "group.id": "readers"})
@@ -111,19 +113,19 @@ class Reading:
 
 @asynccontextmanager
 async def reading(bootstrap: str, kind: str, folder: Path, count: int) -> AsyncIterator[Reading]:
-    """A reader at work on `count` messages a place, in a group whose offsets are 0."""
-    made = Reading(bootstrap, kind, folder)
-    made.produce(count)
-    event_log.commit_initial_offsets(made.config, "readers", PARTITIONS)
-    await made.app.start()
+    """A running reader on `count` messages a place, in a group whose offsets are 0."""
+    instance = Reading(bootstrap, kind, folder)
+    instance.produce(count)
+    event_log.commit_initial_offsets(instance.config, "readers", PARTITIONS)
+    await instance.app.start()
     try:
-        yield made
+        yield instance
     finally:
-        made.open.set()
-        await asyncio.wait_for(made.app.stop(), HANG_S)
+        instance.open.set()
+        await asyncio.wait_for(instance.app.stop(), HANG_S)
 
 
-def test_messages_come_whole_once_and_in_offset_order(kafka: str, kind: str, tmp_path: Path) -> None:
+def test_messages_are_complete_unique_and_in_offset_order(kafka: str, kind: str, tmp_path: Path) -> None:
     async def run() -> None:
         async with reading(kafka, kind, tmp_path, 50) as r:
             await r.has(50)
@@ -136,16 +138,16 @@ def test_messages_come_whole_once_and_in_offset_order(kafka: str, kind: str, tmp
     asyncio.run(run())
 
 
-def test_what_is_acknowledged_is_committed_and_nothing_else(kafka: str, kind: str, tmp_path: Path) -> None:
+def test_only_acknowledged_offsets_are_committed(kafka: str, kind: str, tmp_path: Path) -> None:
     async def run() -> dict[Place, int]:
         async with reading(kafka, kind, tmp_path, 20) as r:
             await r.has(20)
             r.reader.acknowledge({(topics.POWER, 0): 7})
             r.reader.acknowledge({(topics.POWER, 0): 12, (topics.TOKENS, 2): 20})
             async with asyncio.timeout(HANG_S):
-                while (found := await asyncio.to_thread(r.committed))[topics.POWER, 0] != 12:  # noqa: ASYNC110 - Kafka tells nobody
+                while (offsets := await asyncio.to_thread(r.committed))[topics.POWER, 0] != 12:  # noqa: ASYNC110 - Kafka tells nobody
                     await asyncio.sleep(0.1)
-            return found
+            return offsets
 
     committed = asyncio.run(run())
     assert committed.pop((topics.TOKENS, 2)) == 20
@@ -163,7 +165,7 @@ def test_an_offset_acknowledged_before_a_stop_is_committed_by_the_stop(kafka: st
     assert asyncio.run(run())[topics.POWER, 1] == 4
 
 
-def test_seeking_to_the_committed_offsets_gives_again_what_was_read_also_from_offset_0(
+def test_seeking_to_the_committed_offsets_repeats_messages_also_from_offset_0(
     kafka: str, kind: str, tmp_path: Path
 ) -> None:
     """Faust relies on it after every rebalance; aiokafka's own way leaves out partitions that are committed at 0."""
@@ -173,7 +175,7 @@ def test_seeking_to_the_committed_offsets_gives_again_what_was_read_also_from_of
             await r.has(10)
             consumer = r.app.consumer
             consumer.stop_flow()
-            await asyncio.sleep(1.2)  # Faust's own loop has seen it: it looks once a second.
+            await asyncio.sleep(1.2)  # Faust's own loop has seen it: it checks once a second.
             r.got.clear()
             await consumer.perform_seek()
             consumer.resume_flow()
@@ -183,7 +185,7 @@ def test_seeking_to_the_committed_offsets_gives_again_what_was_read_also_from_of
     asyncio.run(run())
 
 
-def test_a_place_is_read_again_from_where_it_is_sought_and_no_other(kafka: str, kind: str, tmp_path: Path) -> None:
+def test_a_sought_place_is_read_again_and_no_other(kafka: str, kind: str, tmp_path: Path) -> None:
     async def run() -> None:
         async with reading(kafka, kind, tmp_path, 30) as r:
             await r.has(30)
@@ -211,10 +213,10 @@ def test_seeking_a_place_that_is_not_held_does_nothing(kafka: str, kind: str, tm
 
 
 @pytest.mark.slow
-def test_a_stream_worker_that_is_full_is_given_no_more_and_stays_in_the_group(
+def test_a_full_stream_worker_gets_no_more_and_stays_in_the_group(
     kafka: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For longer than a session: heartbeats go on."""
+    """For longer than a session: heartbeats continue."""
     heartbeats = 0
 
     async def counted(coordinator: GroupCoordinator, beat: Any = GroupCoordinator._do_heartbeat) -> bool:
@@ -234,7 +236,7 @@ def test_a_stream_worker_that_is_full_is_given_no_more_and_stays_in_the_group(
             entered = r.entered
             until_full = heartbeats
             await until(lambda: heartbeats > until_full + HEARTBEATS_PER_SESSION, "a session is over")
-            assert r.entered - entered <= 2 * PARTITIONS  # One list a topic or partition, not more.
+            assert r.entered - entered <= 2 * PARTITIONS  # One list per topic and partition, not more.
             assert r.rebalances == 1
             r.open.set()
             await r.has(3_001)
@@ -243,8 +245,8 @@ def test_a_stream_worker_that_is_full_is_given_no_more_and_stays_in_the_group(
     asyncio.run(run())
 
 
-def test_lists_that_were_fetched_when_the_flow_stopped_come_again(kafka: str, tmp_path: Path) -> None:
-    """They were behind the consumer's position and not handed on: without a seek by anybody they would be lost."""
+def test_lists_that_were_fetched_when_the_flow_stopped_are_delivered_again(kafka: str, tmp_path: Path) -> None:
+    """They were behind the consumer's position and not passed on: without a seek they would be lost."""
 
     async def run() -> None:
         async with reading(kafka, "lean", tmp_path, 1) as r:
@@ -278,18 +280,18 @@ def test_where_the_lean_transport_does_not_fit_faust_reads_and_a_warning_names_t
     assert transport.scheme("stock") == transport.STOCK_SCHEME
 
 
-def test_a_private_part_that_is_called_otherwise_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_renamed_private_part_of_a_library_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     part, parameters = transport._PRIVATE_PARTS[0]
     assert transport.misfit() is None
     monkeypatch.setattr(transport, "_PRIVATE_PARTS", ((part, (*parameters, "more")),))
     assert transport.misfit() == "Consumer._drain_messages takes self, fetcher here, not self, fetcher, more"
 
 
-def test_the_log_itself_says_what_it_holds_at_an_offset(kafka: str, tmp_path: Path) -> None:
+def test_the_log_answers_what_it_holds_at_an_offset(kafka: str, tmp_path: Path) -> None:
     config = {"bootstrap.servers": kafka, "log_level": 0}
-    made = Producer(config)
+    producer = Producer(config)
     for n in range(3):
-        made.produce(topics.POWER, b"v", partition=0, headers=[("n", str(n).encode())])
-    assert made.flush(10) == 0
+        producer.produce(topics.POWER, b"v", partition=0, headers=[("n", str(n).encode())])
+    assert producer.flush(10) == 0
     assert event_log.look_up_offset(config, "readers", topics.POWER, 0, 1) == OffsetLookup(earliest=0, first=1)
     assert event_log.look_up_offset(config, "readers", topics.POWER, 0, 3) == OffsetLookup(earliest=0, first=None)

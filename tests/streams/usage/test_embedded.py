@@ -1,5 +1,6 @@
-"""Usage on librdkafka's in-process broker: a session of requests, tools and spend, among copies and what nobody can
-read."""
+"""Usage on librdkafka's in-process broker: a session of requests, tools and spend, among copies and unreadable
+messages.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ from warehouse.usage.usage_queries import usage
 
 START_MS = 1_758_000_000_000
 SENT = 40
-"""Events; every fourth comes twice."""
+"""Events; every fourth is sent twice."""
 
 
 def settings(data: Path) -> Settings:
@@ -44,7 +45,7 @@ def settings(data: Path) -> Settings:
 
 
 def events() -> Iterator[Event]:
-    """Tool calls and spend of one session, under three workloads; a retry of some, later and under another subject."""
+    """Tool calls and spend of one session, under three workloads; some repeat later under another subject."""
     for n in range(SENT):
         at = START_MS + n
         yield _event(n, f"w{n % 3}", at)
@@ -99,7 +100,7 @@ def _energy() -> Event:
 
 
 def joined() -> list[Event]:
-    """A request of the session, the energy that it took, and word that all is complete."""
+    """A request of the session, its energy, and heartbeats that complete all."""
     (request,) = [
         Request(
             cluster="c",
@@ -126,7 +127,7 @@ def joined() -> list[Event]:
 
 @dataclass
 class Outcome:
-    """What the line did."""
+    """Results of the pipeline."""
 
     session: Session
     sums: dict[str, Decimal]
@@ -139,16 +140,16 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def outcome(chdb_dsn: str, data_dir: Path) -> Iterator[Outcome]:
-    """One run, looked at by every test here."""
+    """One run, shared by every test here."""
     with connect(chdb_dsn, database="default", readers=1) as warehouse:
         warehouse.command("DROP DATABASE IF EXISTS wattlog")
         yield asyncio.run(_run(settings(data_dir)))
         warehouse.command("DROP DATABASE IF EXISTS wattlog")
 
 
-async def _run(given: Settings) -> Outcome:
+async def _run(config: Settings) -> Outcome:
     before = metrics.USAGE_ROWS._value.get(), metrics.USAGE_DUPLICATES._value.get()
-    async with running_pipeline(given, lambda _: None) as running:
+    async with running_pipeline(config, lambda _: None) as running:
         with Publisher(kafka_config(running.settings)) as publisher:
             for n, event in enumerate(events()):
                 if n == SENT // 2:
@@ -156,9 +157,9 @@ async def _run(given: Settings) -> Outcome:
                         publisher.send_raw(topics.USAGE, b"c/w", headers, value)
                 publisher.send(event)
         await feed(running, joined())
-        log = {p: len(found) for (_, p), found in read_all(running.settings, topics.USAGE).items()}
+        log = {p: len(messages) for (_, p), messages in read_all(running.settings, topics.USAGE).items()}
         await until(running, lambda: _committed(running.settings, list(log)) == log, "every offset was committed")
-        letters = [m for found in read_all(running.settings, topics.DEADLETTER).values() for m in found]
+        letters = [m for messages in read_all(running.settings, topics.DEADLETTER).values() for m in messages]
         rows = usage(operator_reader(running.warehouse), Period(START_MS, START_MS + 60_000)).rows
         return Outcome(
             session=session(operator_reader(running.warehouse), "s-1"),
@@ -171,27 +172,27 @@ async def _run(given: Settings) -> Outcome:
         )
 
 
-def _committed(given: Settings, partitions: list[int]) -> dict[int, int]:
-    consumer = Consumer({**kafka_config(given), "group.id": usage_group(given), "log_level": 0})
+def _committed(config: Settings, partitions: list[int]) -> dict[int, int]:
+    consumer = Consumer({**kafka_config(config), "group.id": usage_group(config), "log_level": 0})
     try:
-        found = consumer.committed([TopicPartition(topics.USAGE, p) for p in partitions], timeout=HANG_S)
-        return {tp.partition: max(tp.offset, 0) for tp in found}
+        offsets = consumer.committed([TopicPartition(topics.USAGE, p) for p in partitions], timeout=HANG_S)
+        return {tp.partition: max(tp.offset, 0) for tp in offsets}
     finally:
         consumer.close()
 
 
-def test_each_row_counts_once_though_some_came_again_elsewhere(outcome: Outcome) -> None:
+def test_each_row_counts_once_though_some_were_repeated_elsewhere(outcome: Outcome) -> None:
     assert outcome.sums == {"tool_calls": Decimal(SENT), "external_spend": SENT * Decimal("0.000000000001")}
     assert outcome.stored + outcome.duplicates == 2 * (SENT + SENT // 4)
-    assert outcome.stored >= 2 * SENT  # A copy that was read before the first was stored, and taken back.
+    assert outcome.stored >= 2 * SENT  # A copy that was read before the first was stored, and withdrawn.
 
 
-def test_a_session_has_the_energy_of_its_requests_and_what_its_agent_did(outcome: Outcome) -> None:
-    found = outcome.session
-    assert (found.requests, found.prompt_tokens, found.completion_tokens) == (1, 10, 5)
-    assert found.energy_uj == 7_000_000
-    assert found.tool_calls == SENT
-    assert [(s.trace_id, s.step) for s in found.steps] == [("t-1", ""), ("t-1", "act")]
+def test_a_session_has_the_energy_of_its_requests_and_the_usage_of_its_agent(outcome: Outcome) -> None:
+    session = outcome.session
+    assert (session.requests, session.prompt_tokens, session.completion_tokens) == (1, 10, 5)
+    assert session.energy_uj == 7_000_000
+    assert session.tool_calls == SENT
+    assert [(s.trace_id, s.step) for s in session.steps] == [("t-1", ""), ("t-1", "act")]
 
 
 def test_every_offset_is_committed_to_a_group_of_its_own(outcome: Outcome) -> None:
@@ -199,7 +200,7 @@ def test_every_offset_is_committed_to_a_group_of_its_own(outcome: Outcome) -> No
     assert sum(outcome.log.values()) == SENT + SENT // 4 + len(poison())
 
 
-def test_what_cannot_be_read_is_on_the_dead_letter_topic_whole_and_with_its_reason(outcome: Outcome) -> None:
+def test_an_unreadable_message_is_a_dead_letter_whole_and_with_its_reason(outcome: Outcome) -> None:
     letters = {letter.value(): dict(letter.headers() or []) for letter in outcome.letters}
     assert len(outcome.letters) == len(letters) == len(poison())
     for headers, value in poison():

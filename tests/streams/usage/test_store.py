@@ -1,4 +1,4 @@
-"""Usage in the tables themselves: once, whatever is stored again, and the warehouse's word for which copy counts."""
+"""Usage in the tables: each row once through repeated writes, and the warehouse decides which copy counts."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def live(warehouse: Warehouse) -> list[tuple[int, int, int, Decimal]]:
 
 
 def copy(quantity: str, partition: int, offset: int, log_ms: int, **more: Any) -> core.UsageMessage:
-    """A row that its meter calls `o`/`e`, on some place of the log."""
+    """A row with meter id `o`/`e`, at some place of the log."""
     row = used(quantity, origin="o", event_id="e", **more)
     return arrived(event(row, source=f"s{partition}", seq=offset), offset, partition, log_ms)
 
 
-def test_a_batch_that_was_stored_and_not_committed_is_stored_again_and_changes_nothing(warehouse: Warehouse) -> None:
+def test_a_stored_and_uncommitted_batch_is_stored_again_without_change(warehouse: Warehouse) -> None:
     messages = [arrived(event(used("1.5"), used("2", event_id=f"e{n // 2}"), seq=n), offset=n) for n in range(6)]
     store(warehouse, *messages[:4])
     before = live(warehouse)
@@ -55,7 +55,7 @@ def test_a_batch_that_was_stored_and_not_committed_is_stored_again_and_changes_n
     ]
 
 
-def test_a_copy_that_comes_months_later_with_another_time_and_subject_does_not_count(
+def test_a_copy_months_later_with_another_time_and_subject_does_not_count(
     warehouse: Warehouse,
 ) -> None:
     store(warehouse, copy("1", 0, 0, T0))
@@ -64,15 +64,15 @@ def test_a_copy_that_comes_months_later_with_another_time_and_subject_does_not_c
     assert live(warehouse) == [(0, 0, 0, Decimal(1))]
 
 
-def test_the_copy_that_came_onto_the_log_first_counts_though_it_was_read_last(warehouse: Warehouse) -> None:
+def test_the_first_copy_on_the_log_counts_even_if_it_is_read_last(warehouse: Warehouse) -> None:
     store(warehouse, copy("7", 1, 0, T0 + 5, t0_ms=T0 - 40 * 86_400_000))
     store(warehouse, copy("1", 0, 0, T0))
     store(warehouse, copy("7", 1, 0, T0 + 5, t0_ms=T0 - 40 * 86_400_000))
     assert live(warehouse) == [(0, 0, 0, Decimal(1))]
 
 
-def test_a_copy_that_is_stored_after_it_was_taken_back_stays_away(warehouse: Warehouse) -> None:
-    """Another worker stores the first copy while this one is between its question and its write."""
+def test_a_copy_stored_after_its_withdrawal_stays_withdrawn(warehouse: Warehouse) -> None:
+    """Another worker stores the first copy while this one is between its query and its write."""
     first, second = copy("1", 0, 0, T0), copy("2", 1, 0, T0 + 1)
 
     class Slow(Sink):
@@ -85,29 +85,29 @@ def test_a_copy_that_is_stored_after_it_was_taken_back_stays_away(warehouse: War
     assert live(warehouse) == [(0, 0, 0, Decimal(1))]
 
 
-def test_thousands_of_rows_are_asked_about_in_several_questions(warehouse: Warehouse) -> None:
+def test_thousands_of_rows_are_checked_in_several_queries(warehouse: Warehouse) -> None:
     rows = [used(event_id=f"e{n}") for n in range(6_000)]
     store(warehouse, arrived(event(*rows), 0), arrived(event(*rows[3_000:], seq=1), 1))
     assert warehouse.query("SELECT count() AS n, sum(log_offset) AS o FROM usage FINAL") == [{"n": 6_000, "o": 0}]
 
 
-def test_numbers_that_never_came_are_gaps_in_the_audit_and_doubles_are_told(warehouse: Warehouse) -> None:
+def test_missing_numbers_are_gaps_in_the_audit_and_duplicates_are_reported(warehouse: Warehouse) -> None:
     store(warehouse, *(arrived(event(used(), seq=n, source="s"), offset=n) for n in (0, 1, 4)))
     store(warehouse, arrived(event(used(), seq=1, source="s"), offset=9))
-    found = Audit()
-    check_producers(found, operator_reader(warehouse), 0, T0, 20)
-    assert (found.producer_runs, found.sequence_gaps, found.duplicates) == (1, 2, 1)
-    (gap,) = found.gaps_by_producer
+    report = Audit()
+    check_producers(report, operator_reader(warehouse), 0, T0, 20)
+    assert (report.producer_runs, report.sequence_gaps, report.duplicates) == (1, 2, 1)
+    (gap,) = report.gaps_by_producer
     assert (gap.topic, gap.source, gap.missing, gap.expected, gap.received) == ("wattlog.usage.v1", "s", 2, 5, 3)
 
 
-def test_the_cluster_of_a_simulated_source_says_so(warehouse: Warehouse) -> None:
+def test_the_cluster_of_a_simulated_source_is_marked(warehouse: Warehouse) -> None:
     store(warehouse, arrived(event(used(), source="simulated://c/agents")))
     assert [(c.cluster, c.simulated) for c in list_clusters(warehouse)] == [("c", True)]
 
 
 class Refusing(Sink):
-    """Fails the first times that each of the writes and questions is asked for."""
+    """Fail the first calls of each of the writes and queries."""
 
     def __init__(self, warehouse: Warehouse, times: int) -> None:
         super().__init__(warehouse)
@@ -127,15 +127,13 @@ class Refusing(Sink):
         return super().first_copies(ids)
 
 
-def test_a_warehouse_that_is_away_is_asked_again(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absent_warehouse_is_retried(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streams.retrying_sink.RETRY_FIRST_S", 0.001)
     store(warehouse, copy("1", 0, 0, T0), copy("2", 0, 1, T0), sink=Refusing(warehouse, 2))
     assert live(warehouse) == [(0, 0, 0, Decimal(1))]
 
 
-def test_who_is_asked_to_stop_while_it_is_away_lets_the_batch_go(
-    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_during_an_outage_drops_the_batch(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streams.retrying_sink.RETRY_FIRST_S", 0.001)
     rows = UsageStore(Refusing(warehouse, 100), lambda: T0, 1_000, still_owned=lambda: False)
     with pytest.raises(OwnershipLost):
@@ -143,14 +141,14 @@ def test_who_is_asked_to_stop_while_it_is_away_lets_the_batch_go(
     assert live(warehouse) == []
 
 
-def test_what_a_producer_says_beyond_reason_counts_once(warehouse: Warehouse) -> None:
+def test_extreme_numbers_of_a_producer_count_once(warehouse: Warehouse) -> None:
     headers, value = codec.encode(Event("s", 9_999_999_999_999_999_999, 0, "c", "w", event(used("1")).batch))
-    odd = [core.UsageMessage(p, 0, ms, False, headers, value) for p, ms in enumerate((2**63 - 1, -(2**63)))]
-    for message in (*odd, *odd):
+    messages = [core.UsageMessage(p, 0, ms, False, headers, value) for p, ms in enumerate((2**63 - 1, -(2**63)))]
+    for message in (*messages, *messages):
         store(warehouse, message)
     assert live(warehouse) == [(1, 0, 0, Decimal(1))]
 
 
-def test_an_event_without_rows_is_noted(warehouse: Warehouse) -> None:
+def test_an_event_without_rows_is_recorded(warehouse: Warehouse) -> None:
     store(warehouse, arrived(Event("s", 1, 0, "c", "w", event().batch)))
     assert warehouse.query("SELECT seq FROM usage_events FINAL") == [{"seq": 0}]

@@ -1,4 +1,4 @@
-"""What is not there is found and named: producers' numbers, silent producers, GPU time without a measurement."""
+"""Missing data is named: producers' sequence numbers, silent producers, GPU time without a measurement."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ HOUR_MS = 3_600_000
 G1 = ("eu", "n1", "G1")
 
 
-def heard(warehouse: Warehouse, *runs: dict[str, Any]) -> None:
+def store_runs(warehouse: Warehouse, *runs: dict[str, Any]) -> None:
     warehouse.insert("sources", rows("sources", *({"received": 10, "last_seq": 9, **run} for run in runs)))
 
 
 def covers(warehouse: Warehouse, windows: dict[int, int], start: int = HOUR, **values: Any) -> None:
-    """A GPU whose windows (by number from `start`) cover so many milliseconds; with the ledger that balances them."""
+    """A GPU whose windows (by number from `start`) cover so many milliseconds, and its balanced ledger."""
     many = [{"window_start": start + n * WINDOW_MS, "covered_ms": ms, **values} for n, ms in windows.items()]
     warehouse.insert("gpu_energy", rows("gpu_energy", *many))
 
@@ -35,16 +35,16 @@ def covers(warehouse: Warehouse, windows: dict[int, int], start: int = HOUR, **v
 # ---- producers ----
 
 
-def test_runs_with_gaps_are_named_worst_first_with_what_was_expected(warehouse: Warehouse) -> None:
-    heard(
+def test_runs_with_gaps_are_named_worst_first_with_expected_and_received_numbers(warehouse: Warehouse) -> None:
+    store_runs(
         warehouse,
         {"source": "n1"},
         {"source": "n2", "received": 7, "duplicates": 2},
         {"source": "n3", "received": 1, "epoch": 5},
     )
-    found = audit(operator_reader(warehouse))
-    assert (found.sequence_gaps, found.runs_with_gaps, found.producer_runs) == (12, 2, 3)
-    assert found.gaps_by_producer == [
+    report = audit(operator_reader(warehouse))
+    assert (report.sequence_gaps, report.runs_with_gaps, report.producer_runs) == (12, 2, 3)
+    assert report.gaps_by_producer == [
         SequenceGap(
             missing=9,
             topic="wattlog.power.v1",
@@ -66,43 +66,43 @@ def test_runs_with_gaps_are_named_worst_first_with_what_was_expected(warehouse: 
             last_event=HOUR,
         ),
     ]
-    assert (found.balanced, found.ok) == (True, False)
+    assert (report.balanced, report.ok) == (True, False)
 
 
-def test_a_run_that_moved_between_partitions_is_counted_as_one(warehouse: Warehouse) -> None:
-    heard(warehouse, {"received": 4, "last_seq": 3}, {"received": 6, "last_seq": 9, "log_partition": 1})
+def test_a_run_that_moved_between_partitions_counts_as_one(warehouse: Warehouse) -> None:
+    store_runs(warehouse, {"received": 4, "last_seq": 3}, {"received": 6, "last_seq": 9, "log_partition": 1})
     assert audit(operator_reader(warehouse)).sequence_gaps == 0
 
 
-def test_the_same_run_on_two_logs_is_two(warehouse: Warehouse) -> None:
-    heard(warehouse, {}, {"log_id": "another", "received": 9})
+def test_the_same_run_on_two_logs_counts_as_two(warehouse: Warehouse) -> None:
+    store_runs(warehouse, {}, {"log_id": "another", "received": 9})
     assert audit(operator_reader(warehouse)).sequence_gaps == 1
 
 
-def test_the_worst_are_named_and_all_are_counted(warehouse: Warehouse) -> None:
-    heard(warehouse, *({"source": f"n{i}", "received": 9 - i % 3} for i in range(2 * WORST)))
-    found = audit(operator_reader(warehouse))
-    assert (len(found.gaps_by_producer), found.runs_with_gaps) == (WORST, 2 * WORST)
-    assert found.gaps_by_producer[0].missing == 3
+def test_the_worst_runs_are_named_and_all_are_counted(warehouse: Warehouse) -> None:
+    store_runs(warehouse, *({"source": f"n{i}", "received": 9 - i % 3} for i in range(2 * WORST)))
+    report = audit(operator_reader(warehouse))
+    assert (len(report.gaps_by_producer), report.runs_with_gaps) == (WORST, 2 * WORST)
+    assert report.gaps_by_producer[0].missing == 3
 
 
-def test_a_producer_that_stops_while_others_go_on_fell_silent(warehouse: Warehouse) -> None:
+def test_a_producer_that_stops_while_others_continue_is_silent(warehouse: Warehouse) -> None:
     end = HOUR + 10 * SILENT_MS
-    heard(warehouse, {"source": "n1", "last_event": end}, {"source": "n2", "last_event": HOUR})
-    found = audit(operator_reader(warehouse))
-    assert found.silent == [SilentProducer(HOUR, "wattlog.power.v1", "n2", end)]
-    assert (found.silent_producers, found.ok, found.complete) == (1, True, False)
+    store_runs(warehouse, {"source": "n1", "last_event": end}, {"source": "n2", "last_event": HOUR})
+    report = audit(operator_reader(warehouse))
+    assert report.silent == [SilentProducer(HOUR, "wattlog.power.v1", "n2", end)]
+    assert (report.silent_producers, report.ok, report.complete) == (1, True, False)
 
 
 def test_a_producer_that_was_restarted_is_not_silent_for_its_earlier_run(warehouse: Warehouse) -> None:
     end = HOUR + 10 * SILENT_MS
-    heard(warehouse, {"epoch": 1, "last_event": HOUR}, {"epoch": 2, "last_event": end})
+    store_runs(warehouse, {"epoch": 1, "last_event": HOUR}, {"epoch": 2, "last_event": end})
     assert audit(operator_reader(warehouse)).silent_producers == 0
 
 
 def test_silence_is_judged_at_the_end_of_the_period(warehouse: Warehouse) -> None:
     end = HOUR + 10 * SILENT_MS
-    heard(warehouse, {"source": "n1", "last_event": end}, {"source": "n2", "last_event": HOUR})
+    store_runs(warehouse, {"source": "n1", "last_event": end}, {"source": "n2", "last_event": HOUR})
     assert audit(operator_reader(warehouse), Period(HOUR, HOUR + SILENT_MS)).silent_producers == 0
     assert audit(operator_reader(warehouse), Period(HOUR, HOUR + SILENT_MS + 1)).silent_producers == 1
     assert (
@@ -115,53 +115,55 @@ def test_silence_is_judged_at_the_end_of_the_period(warehouse: Warehouse) -> Non
 
 def test_a_gap_is_named_from_the_last_window_to_the_next(warehouse: Warehouse) -> None:
     covers(warehouse, {0: 10_000, 1: 10_000, 7: 10_000, 9: 10_000})
-    found = audit(operator_reader(warehouse))
-    assert found.gpu_gaps == [
+    report = audit(operator_reader(warehouse))
+    assert report.gpu_gaps == [
         GpuGap(50_000, HOUR + 20_000, HOUR + 70_000, *G1),
         GpuGap(10_000, HOUR + 80_000, HOUR + 90_000, *G1),
     ]
-    assert (found.uncovered_ms, found.gpus, found.gpus_with_gaps) == (60_000, 1, 1)
-    assert found.coverage_ratio == pytest.approx(40 / 100)
+    assert (report.uncovered_ms, report.gpus, report.gpus_with_gaps) == (60_000, 1, 1)
+    assert report.coverage_ratio == pytest.approx(40 / 100)
 
 
-def test_a_window_that_is_covered_in_part_is_a_gap_of_what_it_lacks(warehouse: Warehouse) -> None:
+def test_a_partly_covered_window_is_a_gap_of_its_missing_time(warehouse: Warehouse) -> None:
     covers(warehouse, {0: 1_000, 1: 7_500, 2: 10_000, 3: 1_000})
-    found = audit(operator_reader(warehouse))
-    assert found.gpu_gaps == [GpuGap(2_500, HOUR + 10_000, HOUR + 20_000, *G1)]
-    assert found.uncovered_ms == 2_500
+    report = audit(operator_reader(warehouse))
+    assert report.gpu_gaps == [GpuGap(2_500, HOUR + 10_000, HOUR + 20_000, *G1)]
+    assert report.uncovered_ms == 2_500
 
 
 def test_the_least_covered_gpus_are_named_and_all_are_counted(warehouse: Warehouse) -> None:
     for i in range(WORST + 5):
         covers(warehouse, {0: 10_000, i + 2: 10_000}, gpu_uuid=f"G{i:02}")
-    found = audit(operator_reader(warehouse))
-    assert (found.gpus, found.gpus_with_gaps) == (WORST + 5, WORST + 5)
-    assert [g.gpu_uuid for g in found.least_covered] == [f"G{i:02}" for i in range(WORST + 4, 4, -1)]
-    assert len(found.gpu_gaps) == WORST
-    worst = found.least_covered[0]
+    report = audit(operator_reader(warehouse))
+    assert (report.gpus, report.gpus_with_gaps) == (WORST + 5, WORST + 5)
+    assert [g.gpu_uuid for g in report.least_covered] == [f"G{i:02}" for i in range(WORST + 4, 4, -1)]
+    assert len(report.gpu_gaps) == WORST
+    worst = report.least_covered[0]
     assert (worst.covered_ms, worst.expected_ms, worst.first_window) == (20_000, (WORST + 7) * 10_000, HOUR)
 
 
-def test_gaps_across_the_audits_steps_are_found_once(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gaps_across_the_steps_of_the_audit_are_named_once(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     per_hour = HOUR_MS // WINDOW_MS
     covers(warehouse, {0: 10_000, per_hour - 2: 10_000, per_hour - 1: 4_000, per_hour + 3: 10_000, per_hour + 4: 2_000})
-    whole = audit(operator_reader(warehouse))
+    full = audit(operator_reader(warehouse))
     monkeypatch.setattr(audit_module, "SPAN_ROWS", 1)
-    assert audit(operator_reader(warehouse)) == whole
-    assert GpuGap(6_000, HOUR + HOUR_MS - 10_000, HOUR + HOUR_MS, *G1) in whole.gpu_gaps
-    assert GpuGap(30_000, HOUR + HOUR_MS, HOUR + HOUR_MS + 30_000, *G1) in whole.gpu_gaps
+    assert audit(operator_reader(warehouse)) == full
+    assert GpuGap(6_000, HOUR + HOUR_MS - 10_000, HOUR + HOUR_MS, *G1) in full.gpu_gaps
+    assert GpuGap(30_000, HOUR + HOUR_MS, HOUR + HOUR_MS + 30_000, *G1) in full.gpu_gaps
 
 
-def test_books_that_balance_are_complete_only_with_all_gpu_time(warehouse: Warehouse) -> None:
+def test_a_balanced_ledger_is_complete_only_with_all_gpu_time(warehouse: Warehouse) -> None:
     covers(warehouse, {0: 10_000, 1: 10_000})
     assert audit(operator_reader(warehouse)).complete
     covers(warehouse, {3: 10_000})
-    found = audit(operator_reader(warehouse))
-    assert (found.ok, found.complete) == (True, False)
+    report = audit(operator_reader(warehouse))
+    assert (report.ok, report.complete) == (True, False)
 
 
 def _row(covered: list[int], start: int) -> dict[str, Any]:
-    """What audit_coverage says of one GPU whose windows from number `start` on cover this (-1: no row), by hand."""
+    """Expected row of audit_coverage for one GPU whose windows from number `start` on cover this (-1: no row)."""
     at = [(start + i, ms) for i, ms in enumerate(covered) if ms >= 0]
     pairs = pairwise(at)
     return {
@@ -178,7 +180,7 @@ def _row(covered: list[int], start: int) -> dict[str, Any]:
     st.lists(st.integers(-1, 10), min_size=2, max_size=30).filter(lambda c: c[0] >= 0 and c[-1] >= 0),
     st.lists(st.integers(1, 29), max_size=4),
 )
-def test_gaps_sum_to_what_is_uncovered_wherever_the_steps_are_cut(covered: list[int], cuts: list[int]) -> None:
+def test_gaps_sum_to_the_uncovered_time_for_any_steps(covered: list[int], cuts: list[int]) -> None:
     coverage, begin = Coverage(worst=100), 0
     for end in [*sorted({c for c in cuts if c < len(covered)}), len(covered)]:
         if max(covered[begin:end]) >= 0:
@@ -187,6 +189,6 @@ def test_gaps_sum_to_what_is_uncovered_wherever_the_steps_are_cut(covered: list[
     (gpu,) = coverage.gpus()
     inside = sum(10 - max(ms, 0) for ms in covered[1:-1])
     assert gpu.missing_ms == inside
-    found = Audit()
-    coverage.report(found)
-    assert sum(gap.missing_ms for gap in found.gpu_gaps) == inside
+    report = Audit()
+    coverage.report(report)
+    assert sum(gap.missing_ms for gap in report.gpu_gaps) == inside

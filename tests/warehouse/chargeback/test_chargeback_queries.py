@@ -35,7 +35,7 @@ def test_groups_sum_to_the_total_in_every_measure(books: Warehouse) -> None:
             assert sum(getattr(row, measure) for row in rows) == getattr(total, measure), (by, measure)
 
 
-def test_energy_is_what_the_ledger_holds(books: Warehouse) -> None:
+def test_energy_is_that_of_the_ledger(books: Warehouse) -> None:
     held = books.query(
         "SELECT sum(toInt128(active_uj + idle_uj + unallocated_uj)) AS uj FROM ledger FINAL WHERE final = 1"
     )
@@ -53,7 +53,7 @@ def test_whole_hours_and_the_ledger_itself_agree(books: Warehouse) -> None:
     assert hourly == windows
 
 
-def test_a_part_of_an_hour_holds_just_its_windows(books: Warehouse) -> None:
+def test_a_part_of_an_hour_has_only_its_windows(books: Warehouse) -> None:
     start = REAL.start + 20_000
     row = chargeback_queries.chargeback_total(
         operator_reader(books), Period(start, start + 10_000), filter=Filter(tenant="acme")
@@ -80,7 +80,7 @@ def test_a_cluster_without_its_own_tariff_pays_the_default(books: Warehouse) -> 
     assert row.cost == round_half_up(Fraction(row.energy_uj, UJ_PER_KWH) * Fraction("1.25") * Fraction("0.12"))
 
 
-def test_a_tariff_that_changes_applies_from_its_hour_on(warehouse: Warehouse) -> None:
+def test_a_tariff_change_applies_from_its_hour_on(warehouse: Warehouse) -> None:
     seed.lay(warehouse, prices=False)
     middle = seed.REAL_START_MS + MS_PER_HOUR
     put_prices(
@@ -110,7 +110,7 @@ def test_a_missing_price_is_named_and_never_zero(warehouse: Warehouse) -> None:
     assert chargeback_queries.chargeback_total(operator_reader(warehouse), OCTOBER).cost is None
 
 
-def test_currencies_do_not_add_up(warehouse: Warehouse) -> None:
+def test_currencies_are_not_added(warehouse: Warehouse) -> None:
     seed.lay(warehouse, prices=False)
     put_prices(
         warehouse,
@@ -139,7 +139,7 @@ def test_currencies_do_not_add_up(warehouse: Warehouse) -> None:
 def test_rows_sum_to_the_rounded_exact_cost_at_any_price(
     books: Warehouse, tariff: Decimal, pue: Decimal, by: list[str]
 ) -> None:
-    """Negative tariffs too: day-ahead markets have them."""
+    """With negative tariffs too, as on day-ahead markets."""
     own = Price("pue", "eu-1", pue)
     put_prices(books, [Price("energy", "eu-1", tariff, epoch_ms("2026-10-01"), currency="USD"), own])
     try:
@@ -170,7 +170,7 @@ def test_joules_per_token_is_null_without_tokens(books: Warehouse) -> None:
     assert acme.joules_per_output_token == acme.energy_uj / 1e6 / acme.completion_tokens
 
 
-def test_a_tenant_filter_gives_that_tenants_rows_alone(books: Warehouse) -> None:
+def test_a_tenant_filter_gives_only_that_tenants_rows(books: Warehouse) -> None:
     rows = chargeback_queries.chargeback(
         operator_reader(books), OCTOBER, by=["team", "tenant"], filter=Filter(tenant="initech")
     ).rows
@@ -178,7 +178,7 @@ def test_a_tenant_filter_gives_that_tenants_rows_alone(books: Warehouse) -> None
 
 
 def test_pages_follow_each_other_without_gap_or_overlap(books: Warehouse) -> None:
-    whole = chargeback_queries.chargeback(
+    full = chargeback_queries.chargeback(
         operator_reader(books), OCTOBER, by=["day", "tenant"], page=PageRequest(limit=10_000)
     ).rows
     parts, cursor = [], None
@@ -190,10 +190,10 @@ def test_pages_follow_each_other_without_gap_or_overlap(books: Warehouse) -> Non
         cursor = page.next
         if cursor is None:
             break
-    assert parts == whole
+    assert parts == full
 
 
-def test_a_cursor_of_another_question_is_refused(books: Warehouse) -> None:
+def test_a_cursor_of_another_query_is_refused(books: Warehouse) -> None:
     cursor = chargeback_queries.chargeback(
         operator_reader(books), OCTOBER, by=["tenant"], page=PageRequest(limit=1)
     ).next
@@ -207,7 +207,7 @@ def test_a_cursor_of_another_question_is_refused(books: Warehouse) -> None:
     "body",
     ["[" * 3_000, '["x",["\\ud800"]]', '["x",[1e400]]', "{}", "7", '["x",["a"],3]', '["x",[9999999999999999999999]]'],
 )
-def test_a_crafted_cursor_is_refused_and_nothing_breaks(books: Warehouse, body: str) -> None:
+def test_a_crafted_cursor_is_refused(books: Warehouse, body: str) -> None:
     digest = write_cursor(("chargeback", OCTOBER, "tenant", Filter()), [""])
     known = json.loads(base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4)))[0]
     crafted = base64.urlsafe_b64encode(body.replace('"x"', f'"{known}"').encode()).decode().rstrip("=")
@@ -225,12 +225,12 @@ def test_any_other_text_is_no_cursor(books: Warehouse, text: str) -> None:
 @pytest.mark.parametrize(
     ("by", "limit"), [(["planet"], 10), (["tenant; DROP TABLE ledger"], 10), (["tenant"], 0), (["tenant"], 10_001)]
 )
-def test_an_impossible_question_is_refused(books: Warehouse, by: list[str], limit: int) -> None:
+def test_an_invalid_query_is_refused(books: Warehouse, by: list[str], limit: int) -> None:
     with pytest.raises(BadQuery):
         chargeback_queries.chargeback(operator_reader(books), OCTOBER, by=by, page=PageRequest(limit=limit))
 
 
-def test_a_series_tells_idle_steps_from_unknown_ones(books: Warehouse) -> None:
+def test_a_series_distinguishes_idle_steps_from_unknown_ones(books: Warehouse) -> None:
     measure = "joules_per_token"
     book = read_measures(operator_reader(books), OCTOBER, [measure], by="tenant", freq="hour")[measure]
     assert {value for _, value in book.points["__unallocated__"]} == {None}

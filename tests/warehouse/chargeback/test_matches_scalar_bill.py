@@ -45,7 +45,7 @@ _facts = st.lists(
     st.tuples(_hour, *(st.sampled_from(NAMES[name]) for name in NAMES), _uj, _uj, _uj, st.integers(0, 10**9)),
     min_size=1, max_size=25, unique_by=lambda fact: fact[:5],
 )  # fmt: skip
-# A price begins and ends anywhere, also within an hour; it counts for the hours that start while it is valid.
+# A price begins and ends at any time, also within an hour; it counts for the hours that start while it is valid.
 _price = st.tuples(
     st.sampled_from(["energy", "pue", "carbon"]), st.sampled_from(["*", "eu", "us"]),
     st.integers(-3 * MS_PER_HOUR, HOURS * MS_PER_HOUR), st.integers(1, HOURS * MS_PER_HOUR) | st.none(),
@@ -77,7 +77,7 @@ def books(chdb_dsn: str) -> Iterator[Warehouse]:
 
 @settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_facts, st.lists(_price, max_size=7), st.sampled_from(_BY), st.booleans())
-def test_a_bill_is_the_scalar_bill(
+def test_a_bill_equals_the_scalar_bill(
     books: Warehouse, facts: list[Any], prices: list[Any], by: tuple[str, ...], hourly: bool
 ) -> None:
     prices = _lay(books, facts, prices)
@@ -101,7 +101,7 @@ def test_a_bill_is_the_scalar_bill(
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_facts, st.lists(_price, max_size=7), st.sampled_from(_BY))
-def test_python_prices_the_same_rows_as_sql_does(
+def test_python_prices_rows_as_sql_does(
     books: Warehouse, facts: list[Any], prices: list[Any], by: tuple[str, ...]
 ) -> None:
     """The two places where energy becomes money: chargeback.sql and pricing.PriceBook, row by row."""
@@ -130,7 +130,7 @@ def test_python_prices_the_same_rows_as_sql_does(
 
 
 def _lay(books: Warehouse, facts: list[Any], prices: list[Any]) -> list[dict[str, Any]]:
-    """Rows into all tables; of prices of one scope, those that a person could put: no overlap."""
+    """Store rows in all tables, and prices; of prices of one scope, only those without overlap, as `price` allows."""
     for table in ("ledger_day", "ledger_hour", "ledger", "prices"):
         books.command(f"TRUNCATE TABLE {table}")
     rows = []
@@ -152,21 +152,21 @@ def _lay(books: Warehouse, facts: list[Any], prices: list[Any]) -> list[dict[str
         values = ", ".join(f"({', '.join(_literal(name, {**row, **extra}[name]) for name in names)})" for row in rows)
         books.command(f"INSERT INTO {table} ({', '.join(names)}) VALUES {values}")
     Sink(books).refresh_days([row["window_start"] for row in rows], NAMES["cluster"], ["w"])
-    kept: list[dict[str, Any]] = []
+    valid_prices: list[dict[str, Any]] = []
     for kind, scope, begins, lasts, value, currency in prices:
         price = {
             "kind": kind, "cluster": scope, "valid_from": START_MS + begins, "value": value,
             "valid_to": FOREVER_MS if lasts is None else START_MS + begins + lasts,
             "currency": currency if kind == "energy" else "", "version": 1,
         }  # fmt: skip
-        same = [k for k in kept if (k["kind"], k["cluster"]) == (kind, scope)]
+        same = [k for k in valid_prices if (k["kind"], k["cluster"]) == (kind, scope)]
         clash = any(k["valid_from"] < price["valid_to"] and price["valid_from"] < k["valid_to"] for k in same)
         if not clash:
-            kept.append(price)
-    for price in kept:
+            valid_prices.append(price)
+    for price in valid_prices:
         columns = ", ".join(_literal(name, value) for name, value in price.items())
         books.command(f"INSERT INTO prices ({', '.join(price)}) VALUES ({columns})")
-    return kept
+    return valid_prices
 
 
 def _literal(name: str, value: Any) -> str:
@@ -205,7 +205,7 @@ def _due(fact: Any, prices: list[dict[str, Any]]) -> dict[str, Any]:
         "energy_uj": energy, "active_uj": active, "idle_uj": idle, "tokens": tokens,
         "cost": money(energy_price), "gco2": money(carbon),
         "currency": energy_price["currency"] if energy_price else "",
-        "missing": {(kind, cluster) for kind, found in applied.items() if energy and not found},
+        "missing": {(kind, cluster) for kind, applied_price in applied.items() if energy and not applied_price},
     }  # fmt: skip
 
 

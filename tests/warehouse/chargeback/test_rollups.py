@@ -1,4 +1,4 @@
-"""A bill from days and hours is the bill from hours: to the last digit, whatever period, prices and filters."""
+"""A bill from days and hours equals the bill from hours to the last digit, for any period, prices and filters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DAYS = (seed.END_MS - seed.SIM_START_MS) // MS_PER_DAY
 
 @contextmanager
 def priced(warehouse: Warehouse, *prices: Price) -> Iterator[None]:
-    """These prices beside the seed's, for a while."""
+    """Store these prices beside the seed's, for a while."""
     put_prices(warehouse, prices)
     try:
         yield
@@ -43,11 +43,11 @@ def priced(warehouse: Warehouse, *prices: Price) -> Iterator[None]:
 
 @contextmanager
 def spoilt(warehouse: Warehouse, day_ms: int) -> Iterator[None]:
-    """A day of sim-1 that says less than its hours, so that it shows whether it was read."""
-    told = "SELECT * REPLACE (0 AS active_uj, version + 1 AS version) FROM ledger_day FINAL"
+    """A day of sim-1 with less than its hours, which shows whether the day was read."""
+    sql = "SELECT * REPLACE (0 AS active_uj, version + 1 AS version) FROM ledger_day FINAL"
     stored = warehouse.query("SELECT count() AS n FROM ledger_day FINAL")
     warehouse.command(
-        f"INSERT INTO ledger_day {told} WHERE cluster = 'sim-1' AND toUnixTimestamp64Milli(day) = {{day_ms:Int64}}",
+        f"INSERT INTO ledger_day {sql} WHERE cluster = 'sim-1' AND toUnixTimestamp64Milli(day) = {{day_ms:Int64}}",
         day_ms=day_ms,
     )
     assert warehouse.query("SELECT count() AS n FROM ledger_day FINAL") == stored
@@ -65,7 +65,7 @@ def energy(warehouse: Warehouse, start_ms: int, end_ms: int) -> int:
 
 
 def from_hours(warehouse: Warehouse, period: Period, by: list[str], filter: Filter) -> list[ChargebackRow]:
-    """The answer with no day read."""
+    """The answer without reading days."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rollups, "MS_PER_DAY", 2**62)  # No period has a whole day then.
         return chargeback_queries.chargeback_all(operator_reader(warehouse), period, by, filter)
@@ -79,7 +79,7 @@ def from_hours(warehouse: Warehouse, period: Period, by: list[str], filter: Filt
     by=st.sampled_from([[], ["tenant"], ["day"], ["month", "model"], ["team"], ["cluster", "hardware"], ["workload"]]),
     only=st.sampled_from([{}, {"tenant": "globex"}, {"cluster": "sim-1"}, {"tenant": "acme", "cluster": "eu-1"}]),
 )
-def test_days_and_hours_together_give_what_hours_give(
+def test_days_and_hours_together_give_the_bill_from_hours(
     books: Warehouse, hours: list[int], changes: list[int], scope: str, by: list[str], only: dict[str, str]
 ) -> None:
     """Prices that begin and end at any minute, periods that begin and end at any hour."""
@@ -92,7 +92,7 @@ def test_days_and_hours_together_give_what_hours_give(
         assert bill == from_hours(books, period, by, filter)
 
 
-def test_a_price_that_changes_within_a_day_applies_from_its_hour_on(books: Warehouse) -> None:
+def test_a_price_change_within_a_day_applies_from_its_hour_on(books: Warehouse) -> None:
     with priced(books, Price("energy", "sim-1", Decimal("5"), CHANGE, currency="USD")):
         bill = chargeback_queries.chargeback_total(operator_reader(books), OCTOBER, filter=Filter(cluster="sim-1"))
         before, after = (energy(books, *span) for span in ((OCTOBER.start, CHANGE), (CHANGE, OCTOBER.end)))
@@ -101,37 +101,37 @@ def test_a_price_that_changes_within_a_day_applies_from_its_hour_on(books: Wareh
 
 
 def test_whole_days_are_read_from_days(books: Warehouse) -> None:
-    whole = energy(books, OCTOBER.start, OCTOBER.end)
+    total = energy(books, OCTOBER.start, OCTOBER.end)
     with spoilt(books, DAY):
-        assert energy(books, OCTOBER.start, OCTOBER.end) < whole
-        assert energy(books, DAY, DAY + MS_PER_DAY) < whole
+        assert energy(books, OCTOBER.start, OCTOBER.end) < total
+        assert energy(books, DAY, DAY + MS_PER_DAY) < total
 
 
 @pytest.mark.parametrize("at", [CHANGE, CHANGE + 1, CHANGE - 1])
-def test_a_day_in_which_a_price_changes_is_read_from_its_hours(books: Warehouse, at: int) -> None:
-    whole = energy(books, OCTOBER.start, OCTOBER.end)
+def test_a_day_with_a_price_change_is_read_from_its_hours(books: Warehouse, at: int) -> None:
+    total = energy(books, OCTOBER.start, OCTOBER.end)
     with spoilt(books, DAY):
         for validity in ((at, epoch_ms("2200-01-01")), (0, at)):
             with priced(books, Price("pue", "sim-1", Decimal("1.1"), *validity)):
-                assert energy(books, OCTOBER.start, OCTOBER.end) == whole
+                assert energy(books, OCTOBER.start, OCTOBER.end) == total
 
 
-def test_a_clusters_bill_is_cut_by_its_own_prices_alone(books: Warehouse) -> None:
-    whole = energy(books, OCTOBER.start, OCTOBER.end)
+def test_only_a_clusters_own_prices_split_its_days(books: Warehouse) -> None:
+    total = energy(books, OCTOBER.start, OCTOBER.end)
     fleet = chargeback_queries.chargeback_total(operator_reader(books), OCTOBER).energy_uj
     with spoilt(books, DAY), priced(books, Price("pue", "eu-1", Decimal("1.1"), CHANGE)):
-        assert energy(books, OCTOBER.start, OCTOBER.end) < whole
+        assert energy(books, OCTOBER.start, OCTOBER.end) < total
         assert chargeback_queries.chargeback_total(operator_reader(books), OCTOBER).energy_uj == fleet
 
 
-def test_a_day_that_the_period_cuts_is_read_from_its_hours(books: Warehouse) -> None:
+def test_a_partial_day_is_read_from_its_hours(books: Warehouse) -> None:
     head, tail = (OCTOBER.start, CHANGE), (CHANGE, OCTOBER.end)
-    whole = [energy(books, *span) for span in (head, tail)]
+    totals = [energy(books, *span) for span in (head, tail)]
     with spoilt(books, DAY):
-        assert [energy(books, *span) for span in (head, tail)] == whole
+        assert [energy(books, *span) for span in (head, tail)] == totals
 
 
-def test_a_price_that_changes_at_midnight_cuts_no_day(books: Warehouse) -> None:
+def test_a_price_change_at_midnight_splits_no_day(books: Warehouse) -> None:
     with priced(books, Price("energy", "sim-1", Decimal("5"), DAY, currency="USD")):
         bill = chargeback_queries.chargeback_total(operator_reader(books), OCTOBER, filter=Filter(cluster="sim-1"))
         before, after = (energy(books, *span) for span in ((OCTOBER.start, DAY), (DAY, OCTOBER.end)))

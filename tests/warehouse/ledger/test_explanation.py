@@ -1,4 +1,4 @@
-"""A charge walked back multiplies to the ledger's own numbers."""
+"""An explained charge multiplies to the ledger's own numbers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from warehouse.reader import LedgerReader, operator_reader
 
 
 def test_the_latest_window_is_the_newest_final_one_of_the_tenant(books: Warehouse) -> None:
-    found = explain(operator_reader(books), "acme")
-    assert (found.window_start, found.window_end) == (seed.END_MS - 10_000, seed.END_MS)
+    explanation = explain(operator_reader(books), "acme")
+    assert (explanation.window_start, explanation.window_end) == (seed.END_MS - 10_000, seed.END_MS)
 
 
 def test_days_and_hours_that_lag_behind_do_not_hide_the_newest_window(warehouse: Warehouse) -> None:
@@ -34,18 +34,18 @@ def test_days_and_hours_that_lag_behind_do_not_hide_the_newest_window(warehouse:
             assert explain(operator_reader(warehouse), tenant).window_start == seed.END_MS - 10_000
 
 
-def test_an_instant_finds_the_window_that_holds_it(books: Warehouse) -> None:
+def test_an_instant_selects_its_window(books: Warehouse) -> None:
     assert explain(operator_reader(books), "acme", "2026-10-31T22:00:09.999Z").window_start == seed.REAL_START_MS
     assert explain(operator_reader(books), "initech", "2026-10-31T22:59:00Z").window_start == seed.REAL_START_MS
 
 
 def test_the_parts_are_the_tenants_ledger_rows_and_sum_to_its_energy(books: Warehouse) -> None:
-    found = explain(operator_reader(books), "acme")
+    explanation = explain(operator_reader(books), "acme")
     rows = ledger_queries.ledger_rows(
-        operator_reader(books), Period(found.window_start, found.window_end), filter=Filter(tenant="acme")
+        operator_reader(books), Period(explanation.window_start, explanation.window_end), filter=Filter(tenant="acme")
     ).rows
-    assert sorted(part.row.energy_uj for part in found.parts) == sorted(row.energy_uj for row in rows)
-    assert found.energy_uj == sum(row.energy_uj for row in rows)
+    assert sorted(part.row.energy_uj for part in explanation.parts) == sorted(row.energy_uj for row in rows)
+    assert explanation.energy_uj == sum(row.energy_uj for row in rows)
 
 
 def test_active_energy_is_the_share_of_work_to_the_microjoule(books: Warehouse) -> None:
@@ -55,32 +55,32 @@ def test_active_energy_is_the_share_of_work_to_the_microjoule(books: Warehouse) 
         assert abs(Fraction(share.whole_idle_uj * share.work, share.whole_work) - share.idle_uj) < 1
 
 
-def test_what_the_ledger_charged_is_what_the_gpus_measured(books: Warehouse) -> None:
+def test_the_charged_energy_is_the_measured_energy(books: Warehouse) -> None:
     for part in explain(operator_reader(books), "globex", "2026-10-31T22:30:00Z").parts:
         measured = part.measured
         assert measured.energy_uj == measured.ledger_uj == sum(i.energy_uj for i in measured.intervals)
         assert measured.gpus == len(measured.intervals)
 
 
-def test_each_kind_of_evidence_is_asked_for_once_however_many_rows_rest_on_it(
+def test_each_kind_of_evidence_is_queried_once_for_any_number_of_rows(
     books: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    names: list[str] = []
     ask = LedgerReader.ask
     monkeypatch.setattr(
-        LedgerReader, "ask", lambda self, name, *of, **given: asked.append(name) or ask(self, name, *of, **given)
+        LedgerReader, "ask", lambda self, name, *of, **params: names.append(name) or ask(self, name, *of, **params)
     )
     assert len(explain(operator_reader(books), "acme").parts) == 3
-    assert len(asked) == len(set(asked)) == 7
+    assert len(names) == len(set(names)) == 7
 
 
 def test_an_owner_is_shown_to_itself_and_to_no_other_tenant(warehouse: Warehouse) -> None:
     seed.lay(warehouse)
     owned = {"cluster": "eu-1", "workload": "chat", "hardware": "H100", "gpu_uuid": "GPU-owned", "owner": "globex"}
     warehouse.insert("gpu_energy", row("gpu_energy", window_start=seed.END_MS - 10_000, **owned))
-    for tenant, shown in (("acme", ""), ("globex", "globex")):
+    for tenant, owner in (("acme", ""), ("globex", "globex")):
         intervals = [i for part in explain(operator_reader(warehouse), tenant).parts for i in part.measured.intervals]
-        assert {i.owner for i in intervals if i.gpu_uuid == "GPU-owned"} == {shown}
+        assert {i.owner for i in intervals if i.gpu_uuid == "GPU-owned"} == {owner}
 
 
 def test_idle_energy_is_the_floor_times_covered_time(books: Warehouse) -> None:
@@ -89,7 +89,7 @@ def test_idle_energy_is_the_floor_times_covered_time(books: Warehouse) -> None:
         assert part.floor.idle_uj == part.share.whole_idle_uj
 
 
-def test_the_weights_that_were_used_are_named(books: Warehouse) -> None:
+def test_the_weights_are_named_with_their_version(books: Warehouse) -> None:
     for part in explain(operator_reader(books), "acme").parts:
         w, row = part.weights, part.row
         assert w.version == row.weights_version == 1
@@ -97,15 +97,15 @@ def test_the_weights_that_were_used_are_named(books: Warehouse) -> None:
 
 
 def test_cost_multiplies_from_energy_pue_and_tariff(books: Warehouse) -> None:
-    found = explain(operator_reader(books), "acme")
-    for part in found.parts:
+    explanation = explain(operator_reader(books), "acme")
+    for part in explanation.parts:
         value = {price.kind: Fraction(price.value) for price in part.prices}
         exact = Fraction(part.row.energy_uj, UJ_PER_KWH) * value["pue"] * value["energy"]
         assert abs(Fraction(part.cost or 0) - exact) <= Fraction(1, 2 * 10**12)
     bill = chargeback_queries.chargeback_total(
-        operator_reader(books), Period(found.window_start, found.window_end), filter=Filter(tenant="acme")
+        operator_reader(books), Period(explanation.window_start, explanation.window_end), filter=Filter(tenant="acme")
     )
-    assert abs((found.cost or Decimal(0)) - (bill.cost or Decimal(0))) <= Decimal("0.000001")
+    assert abs((explanation.cost or Decimal(0)) - (bill.cost or Decimal(0))) <= Decimal("0.000001")
 
 
 def test_the_tariff_is_the_clusters_own(books: Warehouse) -> None:
@@ -116,12 +116,12 @@ def test_the_tariff_is_the_clusters_own(books: Warehouse) -> None:
 
 def test_a_missing_price_is_named(warehouse: Warehouse) -> None:
     seed.lay(warehouse, prices=False)
-    found = explain(operator_reader(warehouse), "acme")
-    assert found.cost is None
-    assert found.parts[0].missing_prices == ["energy", "pue", "carbon"]
+    explanation = explain(operator_reader(warehouse), "acme")
+    assert explanation.cost is None
+    assert explanation.parts[0].missing_prices == ["energy", "pue", "carbon"]
 
 
-def test_simulated_energy_says_so(books: Warehouse) -> None:
+def test_simulated_energy_is_marked(books: Warehouse) -> None:
     assert explain(operator_reader(books), "initech").simulated
     assert not explain(operator_reader(books), "acme").simulated
 
@@ -135,7 +135,7 @@ def test_simulated_energy_says_so(books: Warehouse) -> None:
         ("acme", "0001-01-01", "window"),
     ],
 )
-def test_what_cannot_be_explained_is_refused_by_name(books: Warehouse, tenant: str, window: str, field: str) -> None:
+def test_an_impossible_explanation_is_refused_by_name(books: Warehouse, tenant: str, window: str, field: str) -> None:
     with pytest.raises(BadQuery) as refused:
         explain(operator_reader(books), tenant, window)
     assert refused.value.field == field

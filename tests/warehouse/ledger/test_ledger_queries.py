@@ -1,4 +1,4 @@
-"""Under a bill: fleet, windows, intervals, requests, the newest windows."""
+"""The data under a bill: fleet, windows, intervals, requests, the newest windows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from warehouse.reader import operator_reader, tenant_reader
 REAL = Period(seed.REAL_START_MS, seed.END_MS)
 
 
-def test_the_fleets_energy_is_the_ledgers(books: Warehouse) -> None:
+def test_the_energy_of_the_fleet_is_that_of_the_ledger(books: Warehouse) -> None:
     rows = ledger_queries.fleet(operator_reader(books), REAL).rows
     assert (
         sum(row.energy_uj for row in rows)
@@ -23,7 +23,7 @@ def test_the_fleets_energy_is_the_ledgers(books: Warehouse) -> None:
     )
 
 
-def test_a_nodes_figures_follow_from_its_readings(books: Warehouse) -> None:
+def test_the_figures_of_a_node_follow_from_its_readings(books: Warehouse) -> None:
     row = next(
         r
         for r in ledger_queries.fleet(operator_reader(books), REAL, filter=Filter(cluster="eu-1")).rows
@@ -36,7 +36,7 @@ def test_a_nodes_figures_follow_from_its_readings(books: Warehouse) -> None:
     assert row.idle_ratio is not None and abs(row.idle_ratio - 90 * 7200e6 / row.energy_uj) < 1e-9
 
 
-def test_a_node_without_utilisation_says_so(books: Warehouse) -> None:
+def test_a_node_without_utilisation_has_none(books: Warehouse) -> None:
     row = next(
         r
         for r in ledger_queries.fleet(operator_reader(books), REAL, filter=Filter(cluster="eu-1")).rows
@@ -45,7 +45,7 @@ def test_a_node_without_utilisation_says_so(books: Warehouse) -> None:
     assert row.utilisation_ratio is None
 
 
-def test_gpus_that_nobody_holds_are_unallocated(books: Warehouse) -> None:
+def test_gpus_without_a_workload_are_unallocated(books: Warehouse) -> None:
     ratios = {
         r.node: r.unallocated_ratio
         for r in ledger_queries.fleet(operator_reader(books), REAL, filter=Filter(cluster="eu-1")).rows
@@ -78,23 +78,23 @@ def test_the_intervals_of_a_window_sum_to_its_ledger_rows(books: Warehouse) -> N
     assert sum(i.energy_uj for i in intervals) == sum(r.energy_uj for r in rows)
 
 
-def test_a_tenant_sees_intervals_only_of_windows_that_it_is_charged_for(books: Warehouse) -> None:
+def test_a_tenant_sees_only_intervals_of_windows_that_it_is_charged_for(books: Warehouse) -> None:
     assert ledger_queries.intervals(tenant_reader(books, "acme"), REAL.start, "eu-1", "code").rows
     assert not ledger_queries.intervals(tenant_reader(books, "globex"), REAL.start, "eu-1", "code").rows
 
 
-def test_requests_page_through_in_order_of_their_end(books: Warehouse) -> None:
-    whole = ledger_queries.requests(operator_reader(books), REAL, page=PageRequest(limit=100)).rows
+def test_pages_of_requests_are_in_order_of_their_end(books: Warehouse) -> None:
+    all_rows = ledger_queries.requests(operator_reader(books), REAL, page=PageRequest(limit=100)).rows
     first = ledger_queries.requests(operator_reader(books), REAL, page=PageRequest(limit=3))
     second = ledger_queries.requests(operator_reader(books), REAL, page=PageRequest(limit=100, cursor=first.next))
-    assert first.rows + second.rows == whole
-    assert [r.t_end for r in whole] == sorted(r.t_end for r in whole)
+    assert first.rows + second.rows == all_rows
+    assert [r.t_end for r in all_rows] == sorted(r.t_end for r in all_rows)
     assert {
         r.tenant for r in ledger_queries.requests(operator_reader(books), REAL, filter=Filter(tenant="acme")).rows
     } == {"acme"}
 
 
-def test_provisional_windows_show_in_latest_but_not_in_a_bill(warehouse: Warehouse) -> None:
+def test_provisional_windows_are_in_latest_but_not_in_a_bill(warehouse: Warehouse) -> None:
     seed.lay(warehouse)
     before = chargeback_queries.chargeback_total(
         operator_reader(warehouse), Period(seed.REAL_START_MS, seed.END_MS + MS_PER_HOUR)
@@ -111,10 +111,10 @@ def test_provisional_windows_show_in_latest_but_not_in_a_bill(warehouse: Warehou
         )
         == before
     )
-    shown = ledger_queries.ledger_rows(
+    latest_rows = ledger_queries.ledger_rows(
         operator_reader(warehouse), Period(seed.END_MS, seed.END_MS + 10_000), provisional=True
     ).rows
-    assert [r.energy_uj for r in shown] == [42]
+    assert [r.energy_uj for r in latest_rows] == [42]
     assert not ledger_queries.ledger_rows(operator_reader(warehouse), Period(seed.END_MS, seed.END_MS + 10_000)).rows
 
 

@@ -1,4 +1,4 @@
-"""Each read, by a tenant's reader: its own rows and no other tenant's, whatever the filter says."""
+"""Every read by a tenant's reader gives only its own rows, for any filter."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ READS: dict[str, Read] = {
 }
 FOR_OPERATORS: dict[str, Read] = {"fleet": lambda r, f: ledger_queries.fleet(r, REAL, f).rows}
 NO_TENANT_FILTER = {"intervals"}
-"""Reads without a filter by tenant: the reader's own is all that narrows them."""
+"""Reads without a filter by tenant: only the reader's own tenant narrows them."""
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -72,11 +72,11 @@ def test_every_read_is_listed_here() -> None:
 
 
 @pytest.mark.parametrize("name", READS)
-def test_a_tenant_reads_its_own_rows_only(books: Warehouse, name: str) -> None:
+def test_a_tenant_reads_only_its_own_rows(books: Warehouse, name: str) -> None:
     mine = READS[name](tenant_reader(books, "acme"), Filter())
     assert mine and not OTHERS & set(texts(mine))
-    everything = READS[name](operator_reader(books), Filter())
-    assert everything
+    all_rows = READS[name](operator_reader(books), Filter())
+    assert all_rows
 
 
 @pytest.mark.parametrize("name", sorted(READS.keys() - NO_TENANT_FILTER))

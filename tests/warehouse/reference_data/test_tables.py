@@ -1,4 +1,4 @@
-"""The tables that people edit."""
+"""The tables that people edit: prices, tenants, clusters, floors, weights."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ TARIFF = Price(
 )
 
 
-def test_a_price_comes_back_as_it_was_put_to_the_last_digit(warehouse: Warehouse) -> None:
+def test_a_stored_price_is_read_to_the_last_digit(warehouse: Warehouse) -> None:
     prices = [Price("carbon", "*", Decimal("41.5")), TARIFF, Price("pue", "eu", Decimal("1.1"), HOUR + 1, HOUR + 2)]
     put_prices(warehouse, prices)
     assert sorted(list_prices(warehouse), key=str) == sorted(prices, key=str)
 
 
-def test_a_price_of_the_same_scope_and_start_replaces(warehouse: Warehouse) -> None:
+def test_a_price_of_the_same_scope_and_start_replaces_the_old_one(warehouse: Warehouse) -> None:
     put_prices(warehouse, [TARIFF])
     cheaper = replace(TARIFF, value=Decimal("-0.01"))
     put_prices(warehouse, [cheaper])
@@ -56,14 +56,14 @@ def test_prices_of_one_kind_and_cluster_may_not_overlap(warehouse: Warehouse) ->
     put_prices(warehouse, [replace(TARIFF, cluster="*"), Price("pue", "eu", Decimal(1))])
 
 
-def test_a_tariff_changes_from_a_day_on_in_one_call(warehouse: Warehouse) -> None:
+def test_a_tariff_is_changed_from_a_day_on_in_one_call(warehouse: Warehouse) -> None:
     put_prices(warehouse, [TARIFF])
     change = [replace(TARIFF, valid_to_ms=HOUR + 5), replace(TARIFF, valid_from_ms=HOUR + 5, value=Decimal(1))]
     put_prices(warehouse, change)
     assert list_prices(warehouse) == change
 
 
-def test_a_price_can_be_taken_away_and_put_again(warehouse: Warehouse) -> None:
+def test_a_price_can_be_removed_and_stored_again(warehouse: Warehouse) -> None:
     put_prices(warehouse, [TARIFF])
     remove_price(warehouse, TARIFF.kind, TARIFF.cluster, TARIFF.valid_from_ms)
     assert list_prices(warehouse) == []
@@ -91,7 +91,7 @@ def test_a_price_can_be_taken_away_and_put_again(warehouse: Warehouse) -> None:
         ({"valid_to_ms": END_MS + 1}, "valid_to_ms"),
     ],
 )
-def test_a_price_that_cannot_be_is_refused_by_field(change: dict[str, object], field: str) -> None:
+def test_an_invalid_price_is_refused_by_field(change: dict[str, object], field: str) -> None:
     with pytest.raises(BadInput) as caught:
         replace(TARIFF, **change).check()  # type: ignore[arg-type]
     assert caught.value.field == field
@@ -109,7 +109,7 @@ def test_tenants_and_clusters_are_replaced_by_name(warehouse: Warehouse) -> None
         put_tenants(warehouse, [Tenant("")])
 
 
-def test_the_defaults_are_laid_down_once_and_leave_what_people_put(warehouse: Warehouse) -> None:
+def test_defaults_are_stored_once_and_leave_edits_unchanged(warehouse: Warehouse) -> None:
     assert attribution_tables(warehouse) == ([], [])
     seed_defaults(warehouse)
     seed_defaults(warehouse)

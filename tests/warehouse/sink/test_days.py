@@ -1,4 +1,4 @@
-"""Days follow their hours as hours follow the ledger: what a month's bill reads."""
+"""Days follow their hours as hours follow the ledger: the data of a month's bill."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def sink(warehouse: Warehouse) -> Sink:
 def days(warehouse: Warehouse, *more: str) -> list[tuple[Any, ...]]:
     """(day in days from DAY, tenant, active_uj) and `more` columns of each."""
     columns = ", ".join(["toUnixTimestamp64Milli(day) AS at_ms", "tenant", "active_uj", *more])
-    found = warehouse.query(f"SELECT {columns} FROM ledger_day FINAL ORDER BY day, tenant")
-    return [((r["at_ms"] - DAY) // DAY_MS, *list(r.values())[1:]) for r in found]
+    rows = warehouse.query(f"SELECT {columns} FROM ledger_day FINAL ORDER BY day, tenant")
+    return [((r["at_ms"] - DAY) // DAY_MS, *list(r.values())[1:]) for r in rows]
 
 
 def store(sink: Sink, *windows: dict[str, Any]) -> None:
-    """Final windows, and their hours (and so days) computed."""
+    """Store final windows, and compute their hours (and so days)."""
     sink.write("ledger", rows("ledger", *windows))
     sink.refresh_hours([w.get("window_start", HOUR) for w in windows], ["eu"], ["chat"])
 
@@ -63,7 +63,7 @@ def test_a_window_that_is_restated_after_its_day_was_computed_changes_the_day(wa
     assert days(warehouse, "revision") == [(0, "acme", 13, 1)]
 
 
-def test_every_change_under_a_day_raises_its_version(warehouse: Warehouse, sink: Sink) -> None:
+def test_every_change_of_a_day_raises_its_version(warehouse: Warehouse, sink: Sink) -> None:
     versions, later = [], DAY + 5 * HOUR_MS
     for change in (
         row("ledger", active_uj=1),
@@ -74,13 +74,13 @@ def test_every_change_under_a_day_raises_its_version(warehouse: Warehouse, sink:
     ):
         sink.write("ledger", change)
         sink.refresh_hours([DAY, later], ["eu"], ["chat"])
-        warehouse.command("OPTIMIZE TABLE ledger_hour FINAL")  # What was merged makes no difference.
-        versions += [found[3] for found in days(warehouse, "version")]
+        warehouse.command("OPTIMIZE TABLE ledger_hour FINAL")  # Merges make no difference.
+        versions += [entry[3] for entry in days(warehouse, "version")]
     assert versions == sorted(set(versions))
     assert len(versions) == 5
 
 
-def test_a_key_that_a_restatement_removes_leaves_the_day_and_may_come_back(warehouse: Warehouse, sink: Sink) -> None:
+def test_a_key_that_a_restatement_removes_leaves_the_day_and_may_return(warehouse: Warehouse, sink: Sink) -> None:
     store(sink, {"active_uj": 5}, {"tenant": "gone", "active_uj": 6})
     sink.write("ledger", gone(FIRST_FINAL + 1, tenant="gone"))
     sink.refresh_hours([DAY], ["eu"], ["chat"])
@@ -89,7 +89,7 @@ def test_a_key_that_a_restatement_removes_leaves_the_day_and_may_come_back(wareh
     assert days(warehouse) == [(0, "acme", 5), (0, "gone", 8)]
 
 
-def test_a_day_without_any_hour_is_cleared_and_the_same_hours_bring_it_back(warehouse: Warehouse, sink: Sink) -> None:
+def test_a_day_without_hours_is_cleared_and_the_same_hours_restore_it(warehouse: Warehouse, sink: Sink) -> None:
     store(sink, {"active_uj": 5})
     before = days(warehouse, "version")
     warehouse.command("TRUNCATE TABLE ledger_hour")
@@ -101,7 +101,7 @@ def test_a_day_without_any_hour_is_cleared_and_the_same_hours_bring_it_back(ware
 
 
 def test_a_day_computed_from_an_older_state_never_wins(warehouse: Warehouse, sink: Sink) -> None:
-    """What a worker that lost its partition read before its successor's hours, and stored after them."""
+    """A worker that lost its partition read before its successor's hours, and stores after them."""
     store(sink, {"active_uj": 5})
     stale = warehouse.query("SELECT * FROM ledger_day FINAL")
     store(sink, {"active_uj": 7, "window_start": DAY + HOUR_MS})
@@ -109,15 +109,17 @@ def test_a_day_computed_from_an_older_state_never_wins(warehouse: Warehouse, sin
     assert days(warehouse) == [(0, "acme", 12)]
 
 
-def test_other_workloads_and_days_stay_as_they_are(warehouse: Warehouse, sink: Sink) -> None:
+def test_other_workloads_and_days_are_unchanged(warehouse: Warehouse, sink: Sink) -> None:
     store(sink, {"active_uj": 5})
     sink.write("ledger", rows("ledger", {"workload": "code", "active_uj": 1}, {"window_start": DAY + DAY_MS}))
     sink.refresh_hours([DAY], ["eu"], ["chat"])
     assert days(warehouse, "workload") == [(0, "acme", 5, "chat")]
 
 
-def test_a_refresh_cut_off_between_hours_and_days_is_mended_by_the_next(warehouse: Warehouse, sink: Sink) -> None:
-    """A mark says that the hour is due until both are there: the audit waits for it, and a successor refreshes both."""
+def test_a_refresh_cut_off_between_hours_and_days_is_completed_by_the_next(warehouse: Warehouse, sink: Sink) -> None:
+    """The checkpoint names the hour as due until both are there: the audit waits for it, and a successor refreshes
+    both.
+    """
     store(sink, {"active_uj": 5})
     warehouse.insert("marks", row("marks", final_end=DAY + HOUR_MS, state=f'{{"hours": [{DAY}]}}'))
     warehouse.command("RENAME TABLE ledger_day TO away")
@@ -125,12 +127,10 @@ def test_a_refresh_cut_off_between_hours_and_days_is_mended_by_the_next(warehous
         store(sink, {"active_uj": 7, "window_start": DAY + WINDOW_MS})
     warehouse.command("RENAME TABLE away TO ledger_day")
     assert days(warehouse) == [(0, "acme", 5)]
-    found = audit(operator_reader(warehouse))
-    assert (found.hour_residual_uj, found.day_residual_uj, found.restating, found.restating_uj) == (0, 0, 1, 7)
-    late = audit(
-        operator_reader(warehouse), patience_s=5, wait=lambda _: None
-    )  # It stood just so when looked at again.
-    assert (late.restating, late.residual_uj - found.residual_uj) == (0, 7)
+    report = audit(operator_reader(warehouse))
+    assert (report.hour_residual_uj, report.day_residual_uj, report.restating, report.restating_uj) == (0, 0, 1, 7)
+    late = audit(operator_reader(warehouse), patience_s=5, wait=lambda _: None)  # Unchanged at the second read.
+    assert (late.restating, late.residual_uj - report.residual_uj) == (0, 7)
     sink.refresh_hours_of("log", 0, [DAY])
     assert days(warehouse) == [(0, "acme", 12)]
 
@@ -139,15 +139,15 @@ def test_a_refresh_cut_off_between_hours_and_days_is_mended_by_the_next(warehous
     ("change", "residual_uj", "counts"),
     [({"active_uj": 6}, 1, 0), ({"requests": 1}, 0, 1), ({"deleted": 1}, 5, 0)],
 )
-def test_a_day_that_differs_from_its_hours_is_found(
+def test_a_day_that_differs_from_its_hours_is_a_residual(
     warehouse: Warehouse, sink: Sink, change: dict[str, Any], residual_uj: int, counts: int
 ) -> None:
     store(sink, {"active_uj": 5})
     (day,) = warehouse.query("SELECT * FROM ledger_day FINAL")
     warehouse.insert_rows("ledger_day", [day | change | {"version": 2**63}])
-    found = audit(operator_reader(warehouse))
-    assert not found.balanced
-    assert (found.day_residual_uj, found.day_residual_counts, found.hour_residual_uj) == (residual_uj, counts, 0)
+    report = audit(operator_reader(warehouse))
+    assert not report.balanced
+    assert (report.day_residual_uj, report.day_residual_counts, report.hour_residual_uj) == (residual_uj, counts, 0)
 
 
 def test_an_hour_is_audited_with_its_whole_day(warehouse: Warehouse, sink: Sink) -> None:
@@ -161,14 +161,14 @@ def test_an_hour_is_audited_with_its_whole_day(warehouse: Warehouse, sink: Sink)
     assert audit(operator_reader(warehouse), Period(DAY + 5 * HOUR_MS, DAY + 6 * HOUR_MS)).day_residual_uj == 1
 
 
-def test_a_day_that_outlived_its_hours_is_a_residual(warehouse: Warehouse, sink: Sink) -> None:
+def test_a_day_whose_hours_are_missing_is_a_residual(warehouse: Warehouse, sink: Sink) -> None:
     store(sink, {"active_uj": 5})
     for table in ("ledger", "ledger_hour"):
         warehouse.command(f"TRUNCATE TABLE {table}")
     assert audit(operator_reader(warehouse)).day_residual_uj == 5
 
 
-def test_a_cluster_that_is_forgotten_leaves_its_days(warehouse: Warehouse, sink: Sink) -> None:
+def test_a_deleted_cluster_leaves_its_days(warehouse: Warehouse, sink: Sink) -> None:
     store(sink, {"active_uj": 5})
     sink.write("ledger", row("ledger", cluster="us", active_uj=6))
     sink.refresh_hours([DAY], ["us"], ["chat"])
@@ -176,7 +176,7 @@ def test_a_cluster_that_is_forgotten_leaves_its_days(warehouse: Warehouse, sink:
     assert days(warehouse, "cluster") == [(0, "acme", 6, "us")]
 
 
-def test_a_warehouse_of_before_gets_the_days_of_its_hours(warehouse: Warehouse, sink: Sink) -> None:
+def test_an_earlier_warehouse_gets_the_days_of_its_hours(warehouse: Warehouse, sink: Sink) -> None:
     store(sink, {"active_uj": 5}, {"active_uj": 7, "window_start": DAY + 5 * HOUR_MS}, {"tenant": "gone"})
     sink.write("ledger", gone(FIRST_FINAL + 1, tenant="gone"))
     sink.refresh_hours([DAY], ["eu"], ["chat"])

@@ -1,5 +1,7 @@
-"""The fence: one writer a partition. Claims are unique, what is behind a fence is refused whole, and what had passed it
-before is waited for."""
+"""The fence: one writer per partition.
+
+Claims are unique, a fenced write is refused whole, and a write that has already passed the fence is awaited.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ def energies(warehouse: Warehouse) -> list[int]:
     return [r["uj"] for r in warehouse.query("SELECT active_uj AS uj FROM ledger FINAL ORDER BY window_start")]
 
 
-def test_a_claims_epoch_is_above_every_claim_and_every_mark_of_any_log(warehouse: Warehouse, sink: Sink) -> None:
+def test_the_epoch_of_a_claim_is_above_every_claim_and_checkpoint_of_any_log(warehouse: Warehouse, sink: Sink) -> None:
     assert sink.claim("log", [0], "a") == 1
     assert sink.claim("log", [0], "b") == 2
     assert sink.claim("other", [5], "c") == 3
@@ -47,7 +49,7 @@ def test_the_holder_of_the_greatest_claim_writes(warehouse: Warehouse, sink: Sin
     assert warehouse.query(f"SELECT {times} FROM {name} FINAL") == [{c: table[c][0] for c in SCHEMAS[name]}]
 
 
-def test_whoever_claimed_before_is_refused_and_nothing_of_it_is_stored(warehouse: Warehouse, sink: Sink) -> None:
+def test_an_earlier_owner_is_refused_and_stores_nothing(warehouse: Warehouse, sink: Sink) -> None:
     old = Fence("log", (0,), sink.claim("log", [0, 1], "old"))
     sink.claim("log", [0], "new")
     for name in SCHEMAS:
@@ -59,7 +61,7 @@ def test_whoever_claimed_before_is_refused_and_nothing_of_it_is_stored(warehouse
     assert energies(warehouse) == [0]
 
 
-def test_partitions_and_logs_are_fenced_apart(warehouse: Warehouse, sink: Sink) -> None:
+def test_partitions_and_logs_are_fenced_separately(warehouse: Warehouse, sink: Sink) -> None:
     mine = Fence("log", (0,), sink.claim("log", [0], "a"))
     sink.claim("log", [1], "b")
     sink.claim("log2", [0], "c")
@@ -68,8 +70,8 @@ def test_partitions_and_logs_are_fenced_apart(warehouse: Warehouse, sink: Sink) 
 
 
 @pytest.mark.parametrize("epoch", [0, 6])
-def test_a_claim_that_is_not_there_is_no_claim(warehouse: Warehouse, sink: Sink, epoch: int) -> None:
-    """As after the warehouse was put back from a backup: what a worker knows is of another time."""
+def test_a_missing_claim_gives_no_right_to_write(warehouse: Warehouse, sink: Sink, epoch: int) -> None:
+    """As after a restore of the warehouse from a backup: a worker's knowledge is of another time."""
     with pytest.raises(Fenced):
         sink.write("ledger", row("ledger"), Fence("log", (0,), 5))
     for _ in range(epoch):
@@ -89,7 +91,7 @@ def test_a_large_table_is_fenced_batch_by_batch(
     assert energies(warehouse) == [0, 1, 2, 3, 4]
 
 
-def test_of_those_that_claim_at_once_no_two_have_the_same_epoch(warehouse: Warehouse) -> None:
+def test_concurrent_claims_have_distinct_epochs(warehouse: Warehouse) -> None:
     def take(n: int) -> list[int]:
         return [claim(warehouse, "log", [0, 1], f"owner {n}.{k}") for k in range(8)]
 
@@ -98,15 +100,15 @@ def test_of_those_that_claim_at_once_no_two_have_the_same_epoch(warehouse: Wareh
     assert len(set(epochs)) == len(epochs) == 48
 
 
-def test_two_that_claimed_the_same_epoch_do_not_both_go_on_with_it(warehouse: Warehouse, sink: Sink) -> None:
-    """As if both had asked for the greatest before either claimed."""
-    asked = warehouse.ask
+def test_of_two_claims_of_one_epoch_at_most_one_continues(warehouse: Warehouse, sink: Sink) -> None:
+    """As if both had read the greatest epoch before either claimed."""
+    ask = warehouse.ask
 
     def late(name: str, **params: object) -> object:
         if name == "sink/claim_others" and not others:
             others.append(1)
             put(warehouse, epoch=1, owner="another")
-        return asked(name, **params)  # type: ignore[arg-type]
+        return ask(name, **params)  # type: ignore[arg-type]
 
     others: list[int] = []
     warehouse.ask = late  # type: ignore[method-assign, assignment]
@@ -117,13 +119,13 @@ def put(warehouse: Warehouse, *, epoch: int, owner: str) -> None:
     warehouse.insert_rows("claims", [{"log_id": "log", "log_partition": 0, "epoch": epoch, "owner": owner}])
 
 
-def test_a_claim_that_others_keep_overtaking_gives_way_for_now(warehouse: Warehouse, sink: Sink) -> None:
-    asked = warehouse.ask
+def test_a_claim_that_is_overtaken_repeatedly_gives_up_for_now(warehouse: Warehouse, sink: Sink) -> None:
+    ask = warehouse.ask
 
     def late(name: str, **params: object) -> object:
         if name == "sink/claim_others":
-            put(warehouse, epoch=asked("sink/claim_top")[0]["epoch"] + 1, owner="another")
-        return asked(name, **params)  # type: ignore[arg-type]
+            put(warehouse, epoch=ask("sink/claim_top")[0]["epoch"] + 1, owner="another")
+        return ask(name, **params)  # type: ignore[arg-type]
 
     warehouse.ask = late  # type: ignore[method-assign, assignment]
     with pytest.raises(Unavailable, match="one consumer group") as caught:
@@ -132,7 +134,7 @@ def test_a_claim_that_others_keep_overtaking_gives_way_for_now(warehouse: Wareho
 
 
 class Slow:
-    """A fenced insert of four rows that had asked for the claims and takes its time, on a handle of its own."""
+    """A fenced insert of four rows that has read the claims and takes its time, on a handle of its own."""
 
     def __init__(self, warehouse: Warehouse, row_s: float, epoch: int = 1) -> None:
         self.error: BaseException | None = None
@@ -168,8 +170,8 @@ class Slow:
         return bool(self._warehouse.ask("sink/fenced_writes", mark="wattlog fence "))
 
 
-def test_a_claim_waits_for_a_write_that_had_passed_the_fence(warehouse: Warehouse, sink: Sink) -> None:
-    """Else it would be stored after its successor had looked at what is stored."""
+def test_a_claim_waits_for_a_write_that_has_passed_the_fence(warehouse: Warehouse, sink: Sink) -> None:
+    """Otherwise it would be stored after its successor had read the stored rows."""
     assert sink.claim("log", [0], "old") == 1
     with Slow(warehouse, 0.05) as slow:
         assert sink.claim("log", [0], "new") == 2
@@ -196,16 +198,16 @@ def test_a_write_that_does_not_end_is_killed(warehouse: Warehouse, sink: Sink, m
     assert warehouse.query("SELECT count() < 4 AS killed FROM ledger") == [{"killed": 1}]
 
 
-def test_a_write_that_cannot_even_be_killed_keeps_the_claim_waiting(
+def test_a_write_that_cannot_be_killed_keeps_the_claim_waiting(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    asked = warehouse.ask
+    ask = warehouse.ask
 
     def stuck(name: str, **params: object) -> object:
         if name == "sink/fenced_writes":
             return [{"query_id": "q7", "query": f"INSERT ... '{params['mark']}0:0.'"}]
-        return asked(name, **params)  # type: ignore[arg-type]
+        return ask(name, **params)  # type: ignore[arg-type]
 
     warehouse.ask = stuck  # type: ignore[method-assign, assignment]
     with pytest.raises(Unavailable, match=r"do not end: queries q7") as caught:

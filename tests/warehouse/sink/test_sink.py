@@ -1,4 +1,4 @@
-"""The sink: idempotent by key, hours follow the ledger, a restarted worker finds what was stored."""
+"""The sink: idempotent by key, hours follow the ledger, a restarted worker reads the stored rows."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def gone(values: dict[str, Any], version: int) -> Table:
     return tombstones("ledger", keys("ledger", table), log_id="log", log_partition=0, version=version)
 
 
-def test_writing_a_row_again_changes_nothing(warehouse: Warehouse, sink: Sink) -> None:
+def test_a_repeated_row_changes_nothing(warehouse: Warehouse, sink: Sink) -> None:
     sink.write("ledger", row("ledger", active_uj=5))
     sink.write("ledger", row("ledger", active_uj=5))
     assert live(warehouse) == [5]
 
 
-def test_the_greater_version_wins_in_whatever_order_it_comes(warehouse: Warehouse, sink: Sink) -> None:
+def test_the_greater_version_wins_in_any_order(warehouse: Warehouse, sink: Sink) -> None:
     sink.write("ledger", row("ledger", active_uj=7, version=FIRST_FINAL + 1))
     sink.write("ledger", row("ledger", active_uj=5, version=9, final=0))
     assert live(warehouse) == [7]
 
 
-def test_a_deleted_row_is_gone_until_a_greater_version_comes(warehouse: Warehouse, sink: Sink) -> None:
+def test_a_deleted_row_is_gone_until_a_greater_version_is_written(warehouse: Warehouse, sink: Sink) -> None:
     sink.write("ledger", row("ledger", active_uj=5, version=1))
     sink.write("ledger", gone({}, version=2))
     assert live(warehouse) == []
@@ -71,7 +71,7 @@ def test_an_hour_sums_its_final_windows(warehouse: Warehouse, sink: Sink) -> Non
     assert (second["active_uj"], second["hour"], second["windows"]) == (9, HOUR + 3_600_000, 1)
 
 
-def test_only_the_subjects_asked_for_are_refreshed(warehouse: Warehouse, sink: Sink) -> None:
+def test_only_the_requested_subjects_are_refreshed(warehouse: Warehouse, sink: Sink) -> None:
     sink.write(
         "ledger",
         rows("ledger", {"tenant": "a"}, {"tenant": "b", "workload": "batch"}, {"tenant": "c", "cluster": "us"}),
@@ -80,7 +80,7 @@ def test_only_the_subjects_asked_for_are_refreshed(warehouse: Warehouse, sink: S
     assert [r["tenant"] for r in warehouse.query(HOUR_ROWS)] == ["a"]
 
 
-def test_refreshing_again_gives_the_same_rows(warehouse: Warehouse, sink: Sink) -> None:
+def test_a_repeated_refresh_gives_the_same_rows(warehouse: Warehouse, sink: Sink) -> None:
     sink.write("ledger", rows("ledger", {"active_uj": 5}, {"tenant": "b", "active_uj": 6}))
     sink.refresh_hours([HOUR], ["eu"], ["chat"])
     before = warehouse.query(HOUR_ROWS)
@@ -92,7 +92,7 @@ def test_refreshing_again_gives_the_same_rows(warehouse: Warehouse, sink: Sink) 
     assert warehouse.query(HOUR_ROWS) == before
 
 
-def test_every_change_under_an_hour_raises_its_version(warehouse: Warehouse, sink: Sink) -> None:
+def test_every_change_of_an_hour_raises_its_version(warehouse: Warehouse, sink: Sink) -> None:
     epoch = FIRST_FINAL + (1 << 24)
     changes: list[Table] = [
         row("ledger", active_uj=1, version=epoch),
@@ -106,14 +106,14 @@ def test_every_change_under_an_hour_raises_its_version(warehouse: Warehouse, sin
     for change in changes:
         sink.write("ledger", change)
         sink.refresh_hours([HOUR], ["eu"], ["chat"])
-        (found,) = warehouse.query(HOUR_ROWS)
-        versions.append(found["version"])
-        energies.append(found["active_uj"])
+        (row_,) = warehouse.query(HOUR_ROWS)
+        versions.append(row_["version"])
+        energies.append(row_["active_uj"])
     assert versions == sorted(set(versions))
     assert energies == [1, 3, 5, 7, 3, 5]
 
 
-def test_provisional_rows_do_not_touch_the_hour(warehouse: Warehouse, sink: Sink) -> None:
+def test_provisional_rows_do_not_change_the_hour(warehouse: Warehouse, sink: Sink) -> None:
     sink.write("ledger", row("ledger", active_uj=1))
     sink.refresh_hours([HOUR], ["eu"], ["chat"])
     before = warehouse.query(HOUR_ROWS)
@@ -122,7 +122,7 @@ def test_provisional_rows_do_not_touch_the_hour(warehouse: Warehouse, sink: Sink
     assert warehouse.query(HOUR_ROWS) == before
 
 
-def test_a_key_that_a_restatement_removes_leaves_the_hour_and_may_come_back(warehouse: Warehouse, sink: Sink) -> None:
+def test_a_key_that_a_restatement_removes_leaves_the_hour_and_may_return(warehouse: Warehouse, sink: Sink) -> None:
     sink.write("ledger", rows("ledger", {"tenant": "a", "active_uj": 5}, {"tenant": "__idle__", "idle_uj": 6}))
     sink.refresh_hours([HOUR], ["eu"], ["chat"])
     sink.write("ledger", gone({"tenant": "__idle__"}, version=FIRST_FINAL + 1))
@@ -133,9 +133,7 @@ def test_a_key_that_a_restatement_removes_leaves_the_hour_and_may_come_back(ware
     assert [(r["tenant"], r["idle_uj"]) for r in warehouse.query(HOUR_ROWS)] == [("__idle__", 8), ("a", 0)]
 
 
-def test_an_hour_without_any_ledger_row_is_cleared_and_a_rebuild_from_the_log_restores_it(
-    warehouse: Warehouse, sink: Sink
-) -> None:
+def test_an_hour_without_ledger_rows_is_cleared_and_a_replay_restores_it(warehouse: Warehouse, sink: Sink) -> None:
     stored = rows("ledger", {"active_uj": 5}, {"active_uj": 6, "window_start": HOUR + WINDOW_MS})
     sink.write("ledger", stored)
     sink.refresh_hours([HOUR], ["eu"], ["chat"])
@@ -158,7 +156,7 @@ def test_many_workloads_are_refreshed_in_bounded_statements(warehouse: Warehouse
     ]
 
 
-def test_the_newest_mark_of_a_partition_is_loaded(warehouse: Warehouse, sink: Sink) -> None:
+def test_the_newest_checkpoint_of_a_partition_is_loaded(warehouse: Warehouse, sink: Sink) -> None:
     assert sink.load_checkpoint("log", 3) is None
     assert warehouse.ask("sink/claim_top")[0]["epoch"] == 0
     for version, epoch in ((1, 4), (2, 5)):
@@ -175,10 +173,10 @@ def test_stored_keys_are_the_live_rows_of_that_partition_from_that_time_on(sink:
     late = HOUR + WINDOW_MS
     expected = {}
     for name in KEYS:
-        kept = row(name, window_start=late)
+        live_row = row(name, window_start=late)
         sink.write(name, rows(name, {}, {"window_start": late, "log_partition": 1, "workload": "other"}))
-        sink.write(name, kept)
-        expected[name] = keys(name, kept)
+        sink.write(name, live_row)
+        expected[name] = keys(name, live_row)
     sink.write("ledger", row("ledger", window_start=late, tenant="gone"))
     sink.write("ledger", gone({"window_start": late, "tenant": "gone"}, version=FIRST_FINAL + 1))
     assert sink.stored_keys("log", 0, late) == expected
@@ -194,29 +192,29 @@ def test_too_many_stored_keys_are_an_error_not_a_full_memory(sink: Sink, monkeyp
         sink.stored_keys("log", 0, 0)
 
 
-def test_facts_are_what_was_written(sink: Sink) -> None:
+def test_facts_are_read_as_written(sink: Sink) -> None:
     written = {
         name: row(name, **{c: 41 for c in SCHEMAS[name] if c.endswith(("_uj", "_tokens", "_mtok"))}) for name in KEYS
     }
     for name, table in written.items():
         sink.write(name, table)
         sink.write(name, row(name, workload="other"))
-    found = sink.facts(HOUR, "eu", "chat")
+    facts = sink.facts(HOUR, "eu", "chat")
     for name, table in written.items():
-        assert list(found[name]) == list(table)
+        assert list(facts[name]) == list(table)
         for column, kind in SCHEMAS[name].items():
-            assert list(found[name][column]) == list(table[column]), column
+            assert list(facts[name][column]) == list(table[column]), column
             if kind == "text":
-                assert isinstance(found[name][column], DictionaryColumn)
+                assert isinstance(facts[name][column], DictionaryColumn)
             else:
-                assert isinstance(found[name][column], np.ndarray)
-                assert found[name][column].dtype == table[column].dtype  # type: ignore[union-attr]
+                assert isinstance(facts[name][column], np.ndarray)
+                assert facts[name][column].dtype == table[column].dtype  # type: ignore[union-attr]
 
 
-def test_facts_of_a_window_that_nobody_stored_are_empty_tables(sink: Sink) -> None:
-    found = sink.facts(HOUR, "eu", "chat")
-    assert {name: length(table) for name, table in found.items()} == dict.fromkeys(KEYS, 0)
-    assert all(list(found[name]) == list(SCHEMAS[name]) for name in KEYS)
+def test_facts_of_an_unknown_window_are_empty_tables(sink: Sink) -> None:
+    facts = sink.facts(HOUR, "eu", "chat")
+    assert {name: length(table) for name, table in facts.items()} == dict.fromkeys(KEYS, 0)
+    assert all(list(facts[name]) == list(SCHEMAS[name]) for name in KEYS)
 
 
 def test_facts_of_many_windows_are_exactly_those_windows(sink: Sink) -> None:
@@ -224,13 +222,15 @@ def test_facts_of_many_windows_are_exactly_those_windows(sink: Sink) -> None:
     sink.write(
         "ledger", rows("ledger", *({"window_start": s, "workload": w} for s in starts for w in ("chat", "it's")))
     )
-    asked = [(s, "eu", "chat") for s in starts[::2]] + [(starts[1], "eu", "it's")]
-    found = sink.facts_many(asked)["ledger"]
-    assert sorted(zip(found["window_start"], found["cluster"], found["workload"], strict=True)) == sorted(asked)
+    keys = [(s, "eu", "chat") for s in starts[::2]] + [(starts[1], "eu", "it's")]
+    stored_rows = sink.facts_many(keys)["ledger"]
+    assert sorted(
+        zip(stored_rows["window_start"], stored_rows["cluster"], stored_rows["workload"], strict=True)
+    ) == sorted(keys)
 
 
-def test_how_much_a_window_holds_is_counted_over_all_tables(sink: Sink) -> None:
+def test_the_rows_of_a_window_are_counted_over_all_tables(sink: Sink) -> None:
     sink.write("ledger", rows("ledger", {"window_start": HOUR}, {"window_start": HOUR, "tenant": "other"}))
     sink.write("token_usage", rows("token_usage", {"window_start": HOUR}))
-    asked = [(HOUR, "eu", "chat"), (HOUR + WINDOW_MS, "eu", "chat")]
-    assert sink.rows_in(asked) == {(HOUR, "eu", "chat"): 3}
+    keys = [(HOUR, "eu", "chat"), (HOUR + WINDOW_MS, "eu", "chat")]
+    assert sink.rows_in(keys) == {(HOUR, "eu", "chat"): 3}

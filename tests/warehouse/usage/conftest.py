@@ -1,4 +1,4 @@
-"""These questions run over chdb only: they are the same SQL over both kinds of DSN."""
+"""These queries run over chdb only: they are the same SQL over both kinds of DSN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An agent's session whole: its requests' joules and their money, its tools, what it spent; and its steps."""
+"""An agent's session: its requests' joules and cost, its tools, its spend, its steps."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ REAL = Period(seed.REAL_START_MS, seed.END_MS)
 EVER = Period(0, seed.END_MS + 1)
 
 
-def test_a_session_is_its_requests_and_whatever_was_metered_for_it(books: Warehouse) -> None:
-    found = session(operator_reader(books), "s-1", tenant="acme")
+def test_a_session_has_its_requests_and_all_metered_usage(books: Warehouse) -> None:
+    result = session(operator_reader(books), "s-1", tenant="acme")
     requests = ledger_queries.requests(
         operator_reader(books), REAL, filter=Filter(tenant="acme", session_id="s-1"), page=PageRequest(limit=100)
     ).rows
-    assert found.energy_uj == sum(r.energy_uj for r in requests) == found.active_uj + found.idle_uj > 0
-    assert found.requests == len(requests)
+    assert result.energy_uj == sum(r.energy_uj for r in requests) == result.active_uj + result.idle_uj > 0
+    assert result.requests == len(requests)
     for name in ("prompt_tokens", "cached_tokens", "completion_tokens"):
-        assert getattr(found, name) == sum(getattr(r, name) for r in requests), name
-    assert (found.first, found.last) == (seed.REAL_START_MS, seed.END_MS - 1_000)
-    assert found.tool_calls == 3
-    assert found.spend == [CurrencyAmount("EUR", Decimal("0.5")), CurrencyAmount("USD", Decimal("0.012500000001"))]
-    assert MeterTotal("cpu_minutes", "min", Decimal("0.25"), 1) in found.meters  # by its trace
-    assert not found.simulated
+        assert getattr(result, name) == sum(getattr(r, name) for r in requests), name
+    assert (result.first, result.last) == (seed.REAL_START_MS, seed.END_MS - 1_000)
+    assert result.tool_calls == 3
+    assert result.spend == [CurrencyAmount("EUR", Decimal("0.5")), CurrencyAmount("USD", Decimal("0.012500000001"))]
+    assert MeterTotal("cpu_minutes", "min", Decimal("0.25"), 1) in result.meters  # by its trace
+    assert not result.simulated
 
 
-def test_its_energy_costs_what_it_would_on_a_bill(warehouse: Warehouse) -> None:
-    """The same energy, booked as a ledger of its own."""
+def test_the_energy_of_a_session_costs_what_it_would_on_a_bill(warehouse: Warehouse) -> None:
+    """The same energy, stored as a ledger of its own."""
     requests = [
         {"request_id": f"r{n}", "tenant": "acme", "cluster": cluster, "session_id": "s", "trace_id": f"t{n % 3}",
          "window_start": seed.END_MS - n * MS_PER_HOUR, "active_uj": 10**9 + 7 * n, "idle_uj": 3 * n}
@@ -61,58 +61,58 @@ def test_its_energy_costs_what_it_would_on_a_bill(warehouse: Warehouse) -> None:
         ],
     )
     bill = chargeback_queries.chargeback_total(operator_reader(warehouse), Period(0, seed.END_MS + 1))
-    found = session(operator_reader(warehouse), "s")
-    assert (found.energy_uj, found.cost, found.gco2) == (bill.energy_uj, bill.cost, bill.gco2)
-    assert (found.kwh, found.currency, found.missing_prices) == (bill.kwh, "USD", [])
-    assert sum(step.cost or 0 for step in found.steps) == found.cost
+    result = session(operator_reader(warehouse), "s")
+    assert (result.energy_uj, result.cost, result.gco2) == (bill.energy_uj, bill.cost, bill.gco2)
+    assert (result.kwh, result.currency, result.missing_prices) == (bill.kwh, "USD", [])
+    assert sum(step.cost or 0 for step in result.steps) == result.cost
 
 
 def test_the_total_adds_energy_and_spend_in_the_same_currency(books: Warehouse) -> None:
-    found = session(operator_reader(books), "s-1", tenant="acme")
-    assert found.cost is not None
-    assert found.total == [
+    result = session(operator_reader(books), "s-1", tenant="acme")
+    assert result.cost is not None
+    assert result.total == [
         CurrencyAmount("EUR", Decimal("0.5")),
-        CurrencyAmount("USD", found.cost + Decimal("0.012500000001")),
+        CurrencyAmount("USD", result.cost + Decimal("0.012500000001")),
     ]
 
 
 def test_steps_sum_to_the_session_oldest_first(books: Warehouse) -> None:
-    found = session(operator_reader(books), "s-1", tenant="acme")
-    assert [(s.trace_id, s.step) for s in found.steps] == [("", ""), ("t-1", "plan"), ("t-1", "act"), ("t-1", "")]
-    assert [s.tool_calls for s in found.steps] == [0, 2, 1, 0]
+    result = session(operator_reader(books), "s-1", tenant="acme")
+    assert [(s.trace_id, s.step) for s in result.steps] == [("", ""), ("t-1", "plan"), ("t-1", "act"), ("t-1", "")]
+    assert [s.tool_calls for s in result.steps] == [0, 2, 1, 0]
     for name in ("requests", "energy_uj", "cost", "completion_tokens"):
-        assert sum(getattr(s, name) for s in found.steps) == getattr(found, name), name
+        assert sum(getattr(s, name) for s in result.steps) == getattr(result, name), name
 
 
-def test_energy_without_a_price_leaves_its_cost_open_and_names_the_price(warehouse: Warehouse) -> None:
+def test_energy_without_a_price_has_no_cost_and_names_the_price(warehouse: Warehouse) -> None:
     row = {"request_id": "r", "session_id": "s", "cluster": "eu", "active_uj": 10**9}
     warehouse.insert("request_energy", stored("request_energy", row))
     put_prices(warehouse, [Price("pue", "*", Decimal("1.25")), Price("carbon", "*", Decimal(300))])
-    found = session(operator_reader(warehouse), "s")
-    assert (found.cost, found.total, found.currency) == (None, None, "")
-    assert found.gco2 is not None
-    assert [(m.kind, m.cluster) for m in found.missing_prices] == [("energy", "eu")]
+    result = session(operator_reader(warehouse), "s")
+    assert (result.cost, result.total, result.currency) == (None, None, "")
+    assert result.gco2 is not None
+    assert [(m.kind, m.cluster) for m in result.missing_prices] == [("energy", "eu")]
 
 
-def test_clusters_in_several_currencies_do_not_add_up(warehouse: Warehouse) -> None:
+def test_costs_in_several_currencies_are_not_added(warehouse: Warehouse) -> None:
     rows = [{"request_id": c, "session_id": "s", "cluster": c, "active_uj": 10**9} for c in ("eu", "us")]
     warehouse.insert("request_energy", stored("request_energy", *rows))
     put_prices(warehouse, [
         Price("pue", "*", Decimal(1)), Price("energy", "eu", Decimal(1), currency="EUR"),
         Price("energy", "us", Decimal(1), currency="USD"),
     ])  # fmt: skip
-    found = session(operator_reader(warehouse), "s")
-    assert (found.cost, found.mixed_currencies) == (None, True)
+    result = session(operator_reader(warehouse), "s")
+    assert (result.cost, result.mixed_currencies) == (None, True)
 
 
-def test_a_session_without_requests_is_what_was_metered(warehouse: Warehouse) -> None:
+def test_a_session_without_requests_has_its_metered_usage(warehouse: Warehouse) -> None:
     row = UsageRow(
         meter="tool_calls", unit="call", quantity="2", t0_ms=5_000, t1_ms=5_000, tenant="acme", session_id="only"
     )
     seed.lay_usage(warehouse, [("c", "w", row)])
-    found = session(operator_reader(warehouse), "only")
-    assert (found.tenant, found.tool_calls, found.requests, found.energy_uj) == ("acme", 2, 0, 0)
-    assert (found.cost, found.total) == (0, [])
+    result = session(operator_reader(warehouse), "only")
+    assert (result.tenant, result.tool_calls, result.requests, result.energy_uj) == ("acme", 2, 0, 0)
+    assert (result.cost, result.total) == (0, [])
 
 
 def test_the_same_name_under_another_tenant_is_another_session(books: Warehouse) -> None:
@@ -122,13 +122,13 @@ def test_the_same_name_under_another_tenant_is_another_session(books: Warehouse)
     assert session(operator_reader(books), "s-1", tenant="globex").tool_calls == 0
 
 
-def test_a_session_that_is_not_there_is_said(books: Warehouse) -> None:
+def test_an_unknown_session_is_reported(books: Warehouse) -> None:
     for tenant in (None, "acme"):
         with pytest.raises(BadQuery, match="nothing of this session is stored"):
             session(operator_reader(books), "s-none", tenant=tenant)
 
 
-def test_more_parts_than_are_summed_are_an_error(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_parts_than_the_bound_are_an_error(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("warehouse.usage.sessions.MAX_PARTS", 2)
     rows = [
         UsageRow(meter="m", unit="u", quantity="1", t0_ms=5, t1_ms=5, tenant="acme", session_id="s", step=str(n))
@@ -139,7 +139,7 @@ def test_more_parts_than_are_summed_are_an_error(warehouse: Warehouse, monkeypat
         session(operator_reader(warehouse), "s")
 
 
-def test_sessions_of_a_period_by_tenant_and_name(books: Warehouse) -> None:
+def test_sessions_of_a_period_are_listed_by_tenant_and_name(books: Warehouse) -> None:
     rows = sessions(operator_reader(books), EVER).rows
     assert [(r.tenant, r.session_id) for r in rows] == [(t, "s-1") for t in ("", "acme", "globex", "initech")]
     assert [r.simulated for r in rows] == [False, False, True, True]
@@ -150,8 +150,8 @@ def test_sessions_of_a_period_by_tenant_and_name(books: Warehouse) -> None:
     assert sessions(operator_reader(books), Period(0, 1_000)).rows == []
 
 
-def test_sessions_page_by_page(books: Warehouse) -> None:
+def test_sessions_are_read_in_pages(books: Warehouse) -> None:
     first = sessions(operator_reader(books), EVER, page=PageRequest(limit=2))
-    rest = sessions(operator_reader(books), EVER, page=PageRequest(limit=2, cursor=first.next))
-    assert first.rows + rest.rows == sessions(operator_reader(books), EVER).rows
-    assert rest.next is None
+    second = sessions(operator_reader(books), EVER, page=PageRequest(limit=2, cursor=first.next))
+    assert first.rows + second.rows == sessions(operator_reader(books), EVER).rows
+    assert second.next is None

@@ -1,4 +1,4 @@
-"""Metered quantities: exact sums by meter and unit, by whom and where, each row where its last millisecond lies."""
+"""Metered quantities: exact sums by meter, unit, tenant and place; each row counts at its last millisecond."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def by(rows: list[UsageGroup], *names: str) -> dict[tuple[str, ...], Decimal]:
     return {tuple(getattr(r, n) for n in names): r.quantity for r in rows}
 
 
-def test_meters_are_summed_by_unit_and_units_never_added_up(books: Warehouse) -> None:
+def test_quantities_are_summed_by_unit_and_units_are_never_added(books: Warehouse) -> None:
     rows = usage(operator_reader(books), REAL).rows
     assert by(rows, "meter", "unit") == {
         ("cpu_minutes", "min"): Decimal("0.25"),
@@ -38,7 +38,7 @@ def test_meters_are_summed_by_unit_and_units_never_added_up(books: Warehouse) ->
     assert sum(r.rows for r in rows) == len(seed.USAGE)
 
 
-def test_sums_have_no_zeros_at_their_end_and_no_exponent(books: Warehouse) -> None:
+def test_sums_have_no_trailing_zeros_and_no_exponent(books: Warehouse) -> None:
     (row,) = usage(operator_reader(books), REAL, filter=Filter(meter="gpu_minutes", tenant="acme", cluster="eu-1")).rows
     assert str(row.quantity) == "90.5"
 
@@ -57,7 +57,7 @@ def test_usage_is_grouped_by_tenant_cluster_and_workload(books: Warehouse) -> No
     ) == {("tools",): Decimal("0.25")}
 
 
-def test_a_dimensions_key_groups_by_its_values_and_by_its_absence(books: Warehouse) -> None:
+def test_a_dimension_groups_by_its_values_and_by_its_absence(books: Warehouse) -> None:
     rows = usage(
         operator_reader(books),
         REAL,
@@ -72,7 +72,7 @@ def test_a_dimensions_key_groups_by_its_values_and_by_its_absence(books: Warehou
     ]
 
 
-def test_an_hours_minutes_are_that_hours(books: Warehouse) -> None:
+def test_the_last_minute_of_an_hour_belongs_to_that_hour(books: Warehouse) -> None:
     """`[22:00, 23:00)` ends where the next hour begins."""
     rows = usage(operator_reader(books), REAL, bucket="hour", filter=Filter(meter="gpu_minutes")).rows
     assert [(r.hour, r.unit, r.quantity) for r in rows] == [
@@ -85,12 +85,12 @@ def test_an_hours_minutes_are_that_hours(books: Warehouse) -> None:
     ).rows[0].quantity == Decimal("105.5")
 
 
-def test_days_and_months_are_buckets_too(books: Warehouse) -> None:
+def test_usage_is_grouped_by_day_and_month(books: Warehouse) -> None:
     assert {r.day for r in usage(operator_reader(books), REAL, bucket="day").rows} == {"2026-10-31"}
     assert {r.month for r in usage(operator_reader(books), REAL, bucket="month").rows} == {"2026-10"}
 
 
-def test_a_row_that_spans_buckets_counts_whole_in_that_of_its_end(warehouse: Warehouse) -> None:
+def test_a_row_that_spans_buckets_counts_in_the_bucket_of_its_end(warehouse: Warehouse) -> None:
     start = epoch_ms("2026-09-30T23:00:00Z")
     seed.lay_usage(
         warehouse,
@@ -101,7 +101,7 @@ def test_a_row_that_spans_buckets_counts_whole_in_that_of_its_end(warehouse: War
 
 
 def test_pages_follow_each_other(books: Warehouse) -> None:
-    whole = usage(operator_reader(books), REAL, by=["tenant", "dimensions.pod"], bucket="hour").rows
+    all_rows = usage(operator_reader(books), REAL, by=["tenant", "dimensions.pod"], bucket="hour").rows
     rows, cursor = [], None
     while True:
         page = usage(
@@ -115,22 +115,22 @@ def test_pages_follow_each_other(books: Warehouse) -> None:
         cursor = page.next
         if cursor is None:
             break
-    assert rows == whole and len(whole) > 6
+    assert rows == all_rows and len(all_rows) > 6
 
 
 def test_large_sums_are_exact(warehouse: Warehouse) -> None:
-    most = "9" * 20 + "." + "9" * 12
+    largest = "9" * 20 + "." + "9" * 12
     rows = [
         ("c", "w", UsageRow(meter="m", unit="u", quantity=q, t0_ms=1_000, t1_ms=1_000))
-        for q in (most, most, "0.000000000001")
+        for q in (largest, largest, "0.000000000001")
     ]
     seed.lay_usage(warehouse, rows)
-    (found,) = usage(operator_reader(warehouse), Period(0, seed.END_MS)).rows
-    assert str(found.quantity) == "199999999999999999999.999999999999"
+    (row,) = usage(operator_reader(warehouse), Period(0, seed.END_MS)).rows
+    assert str(row.quantity) == "199999999999999999999.999999999999"
 
 
 @pytest.mark.parametrize(
-    ("asked", "field"),
+    ("params", "field"),
     [
         ({"by": ["model"]}, "by"),
         ({"by": ["dimensions."]}, "by"),
@@ -140,8 +140,8 @@ def test_large_sums_are_exact(warehouse: Warehouse) -> None:
         ({"cursor": "bm8"}, "cursor"),
     ],
 )
-def test_what_cannot_be_asked_is_named(books: Warehouse, asked: dict, field: str) -> None:
+def test_an_invalid_query_is_refused_by_name(books: Warehouse, params: dict, field: str) -> None:
     with pytest.raises(BadQuery) as caught:
-        page = PageRequest(**{name: asked.pop(name) for name in ("limit", "cursor") if name in asked})
-        usage(operator_reader(books), REAL, **asked, page=page)
+        page = PageRequest(**{name: params.pop(name) for name in ("limit", "cursor") if name in params})
+        usage(operator_reader(books), REAL, **params, page=page)
     assert caught.value.field == field

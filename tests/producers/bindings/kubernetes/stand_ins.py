@@ -27,9 +27,9 @@ def resources(*pods: tuple[str, str, Mapping[str, Devices]], claims: Sequence[di
     for namespace, name, containers in pods:
         pod = answer.pod_resources.add(name=name, namespace=namespace)
         for container, devices in containers.items():
-            made = pod.containers.add(name=container)
+            entry = pod.containers.add(name=container)
             for resource, ids in devices.items():
-                made.devices.add(resource_name=resource, device_ids=ids)
+                entry.devices.add(resource_name=resource, device_ids=ids)
     for claim in claims:
         pod = answer.pod_resources.add(name=claim["pod"], namespace="serving")
         claimed = (
@@ -42,10 +42,10 @@ def resources(*pods: tuple[str, str, Mapping[str, Devices]], claims: Sequence[di
 
 
 class FakeKubelet:
-    """What it answers, whether it hangs (until `let_go`), and how often it was asked."""
+    """A kubelet with a set answer; it may hang (until `let_go`), and counts its calls."""
 
     def __init__(self, socket: Path) -> None:
-        self.socket, self.answer, self.asked = socket, resources(), 0
+        self.socket, self.answer, self.calls = socket, resources(), 0
         self.refuses: grpc.StatusCode | None = None
         self.hangs = False
         self.raw: bytes | None = None
@@ -53,7 +53,7 @@ class FakeKubelet:
         self.let_go = threading.Event()
 
     def list(self, request: Any, context: grpc.ServicerContext) -> Any:
-        self.asked += 1
+        self.calls += 1
         if self.refuses is not None:
             context.abort(self.refuses, "not today")
         if self.hangs:
@@ -84,7 +84,7 @@ def pod(
     namespace: str, name: str, labels: Mapping[str, str] | None = None, made_by: tuple[str, str] | None = None,
     phase: str = "Running",
 ) -> dict[str, Any]:  # fmt: skip
-    """A pod as the API server tells it, with things that must not be read."""
+    """A pod in the API server's form, with fields that must not be read."""
     owners = [{"kind": made_by[0], "name": made_by[1], "controller": True, "uid": "u"}] if made_by else []
     return {
         "metadata": {"name": name, "namespace": namespace, "labels": dict(labels or {}), "ownerReferences": owners},
@@ -94,11 +94,11 @@ def pod(
 
 
 class FakeApi:
-    """Pods of nodes; a token is asked for. `status` replaces the answer, `hangs` holds it back."""
+    """Pods of nodes; a token is required. `status` replaces the answer, `hangs` delays it."""
 
     def __init__(self) -> None:
         self.pods: dict[str, list[dict[str, Any]]] = {}
-        self.status, self.asked, self.hangs = 200, 0, False
+        self.status, self.calls, self.hangs = 200, 0, False
         self.let_go = threading.Event()
         self.url = ""
         self.body: Callable[[bytes], bytes] = lambda body: body
@@ -109,7 +109,7 @@ def api() -> Iterator[FakeApi]:
     fake = FakeApi()
 
     def answer(request: Request) -> Response:
-        fake.asked += 1
+        fake.calls += 1
         if fake.hangs:
             fake.let_go.wait(HANG_S)
         status = fake.status

@@ -66,7 +66,7 @@ def source(node: FakeKubelet, server: FakeApi, tmp_path: Path, keep_ms: int = 30
 # The kubelet.
 
 
-def test_the_descriptors_are_those_of_the_proto_file() -> None:
+def test_the_descriptors_match_the_proto_file() -> None:
     text = Path(podresources.__file__).with_suffix(".proto").read_text("utf-8")
     messages = {
         name: tuple(
@@ -78,7 +78,7 @@ def test_the_descriptors_are_those_of_the_proto_file() -> None:
     assert messages == podresources.MESSAGES
 
 
-def test_gpus_replicas_and_instances_are_listed_with_their_containers_and_nothing_else_is(node: FakeKubelet) -> None:
+def test_only_gpus_replicas_and_instances_are_listed_with_their_containers(node: FakeKubelet) -> None:
     node.answer = resources(
         ("serving", "chat-0", {"main": {"nvidia.com/gpu": [GPU]}, "sidecar": {"rdma/hca": ["mlx5_0"]}}),
         ("serving", "code-0", {"main": {"nvidia.com/gpu.shared": [f"{GPU}::3"]}}),
@@ -91,14 +91,14 @@ def test_gpus_replicas_and_instances_are_listed_with_their_containers_and_nothin
     ]  # fmt: skip
 
 
-def test_what_newer_kubelets_say_beside_is_skipped(node: FakeKubelet) -> None:
-    """Unknown fields: a varint 99 behind the message that is known."""
+def test_unknown_fields_of_newer_kubelets_are_skipped(node: FakeKubelet) -> None:
+    """Unknown fields: a varint 99 after the known message."""
     known = resources(("serving", "chat-0", {"main": {"nvidia.com/gpu": [GPU]}})).SerializeToString()
     node.answer = podresources.ListPodResourcesResponse.FromString(known + b"\x98\x06\x01")
     assert [d.device for d in listed(node)] == [GPU]
 
 
-def test_a_claim_is_known_by_the_uuid_of_its_cdi_device_or_not_at_all(node: FakeKubelet) -> None:
+def test_a_claim_is_known_only_by_the_uuid_of_its_cdi_device(node: FakeKubelet) -> None:
     node.answer = resources(claims=[
         {"pod": "a", "cdi": f"k8s.gpu.nvidia.com/device={GPU}"}, {"pod": "b", "cdi": "k8s.gpu.nvidia.com/claim=gpu-0"},
     ])  # fmt: skip
@@ -110,34 +110,34 @@ def test_a_node_without_a_socket_has_no_kubelet(tmp_path: Path) -> None:
         KubeletPodResources(tmp_path / "kubelet.sock", PATTERNS).devices()
 
 
-def test_a_kubelet_that_hangs_is_given_up_in_time(node: FakeKubelet) -> None:
+def test_a_kubelet_that_hangs_times_out(node: FakeKubelet) -> None:
     node.hangs = True
     with pytest.raises(Unavailable, match="DEADLINE_EXCEEDED"):
         listed(node, timeout_s=0.3)
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNIMPLEMENTED])
-def test_a_kubelet_that_refuses_is_told(node: FakeKubelet, code: grpc.StatusCode) -> None:
+def test_a_kubelet_that_refuses_is_unavailable(node: FakeKubelet, code: grpc.StatusCode) -> None:
     node.refuses = code
     with pytest.raises(Unavailable, match=f"{code.name} not today"):
         listed(node)
 
 
 @pytest.mark.parametrize("cut", [1, 20, 60])
-def test_a_kubelet_that_answers_half_a_message_is_told(node: FakeKubelet, cut: int) -> None:
-    whole = resources(("serving", "chat-0", {"main": {"nvidia.com/gpu": [GPU]}})).SerializeToString()
-    node.raw = whole[:cut]
+def test_a_partial_message_from_the_kubelet_is_unavailable(node: FakeKubelet, cut: int) -> None:
+    message = resources(("serving", "chat-0", {"main": {"nvidia.com/gpu": [GPU]}})).SerializeToString()
+    node.raw = message[:cut]
     with pytest.raises(Unavailable, match="does not list pods' devices"):
         listed(node)
 
 
-def test_a_kubelet_that_answers_more_than_its_own_client_takes_is_told(node: FakeKubelet) -> None:
+def test_a_message_beyond_the_kubelet_clients_limit_is_unavailable(node: FakeKubelet) -> None:
     node.raw = b"\x0a" + b"\x00" * (17 * 2**20)
     with pytest.raises(Unavailable, match="does not list pods' devices"):
         listed(node)
 
 
-def test_a_socket_that_nobody_listens_on_is_told(tmp_path: Path) -> None:
+def test_a_socket_without_a_listener_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "kubelet.sock").touch()
     with pytest.raises(Unavailable, match="UNAVAILABLE"):
         KubeletPodResources(tmp_path / "kubelet.sock", PATTERNS, timeout_s=HANG_S).devices()
@@ -146,23 +146,23 @@ def test_a_socket_that_nobody_listens_on_is_told(tmp_path: Path) -> None:
 # The API server.
 
 
-def test_pods_of_this_node_are_listed_and_their_environment_is_not_read(server: FakeApi, tmp_path: Path) -> None:
+def test_pods_of_this_node_are_listed_without_their_environment(server: FakeApi, tmp_path: Path) -> None:
     server.pods = {"n1": [pod("serving", "chat-0", LABELLED, ("StatefulSet", "chat"))], "n2": [pod("lab", "x")]}
-    found = asks(server, tmp_path).pods().pods
-    assert list(found) == [("serving", "chat-0")]
-    assert found["serving", "chat-0"].metadata.labels == LABELLED
-    assert "secret" not in repr(found)
+    pods = asks(server, tmp_path).pods().pods
+    assert list(pods) == [("serving", "chat-0")]
+    assert pods["serving", "chat-0"].metadata.labels == LABELLED
+    assert "secret" not in repr(pods)
 
 
 @pytest.mark.parametrize("status", [401, 403, 500])
-def test_an_api_server_that_refuses_is_told_without_the_token(server: FakeApi, tmp_path: Path, status: int) -> None:
+def test_an_error_of_the_api_server_does_not_show_the_token(server: FakeApi, tmp_path: Path, status: int) -> None:
     server.status = status
     with pytest.raises(Unavailable, match=f"answers {status}.*right to list pods") as error:
         asks(server, tmp_path).pods()
     assert TOKEN not in str(error.value)
 
 
-def test_a_token_that_was_renewed_is_read_anew(server: FakeApi, tmp_path: Path) -> None:
+def test_a_renewed_token_is_read_again(server: FakeApi, tmp_path: Path) -> None:
     asking = asks(server, tmp_path, "an old one")
     with pytest.raises(Unavailable, match="answers 401"):
         asking.pods()
@@ -170,13 +170,13 @@ def test_a_token_that_was_renewed_is_read_anew(server: FakeApi, tmp_path: Path) 
     assert asking.pods().pods == {}
 
 
-def test_an_api_server_that_hangs_is_given_up_in_time(server: FakeApi, tmp_path: Path) -> None:
+def test_an_api_server_that_hangs_times_out(server: FakeApi, tmp_path: Path) -> None:
     server.hangs = True
     with pytest.raises(Unavailable, match="does not answer"):
         asks(server, tmp_path, timeout_s=0.3).pods()
 
 
-def test_an_answer_that_is_no_list_of_pods_is_told(server: FakeApi, tmp_path: Path) -> None:
+def test_an_answer_that_is_no_list_of_pods_is_unavailable(server: FakeApi, tmp_path: Path) -> None:
     server.body = lambda body: b'{"items": [{"metadata": 3}]}'
     with pytest.raises(Unavailable, match="list of pods"):
         asks(server, tmp_path).pods()
@@ -193,7 +193,7 @@ BAD_PODS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("bad", BAD_PODS.values(), ids=BAD_PODS)
-def test_a_malformed_pod_costs_no_other(server: FakeApi, tmp_path: Path, bad: bytes) -> None:
+def test_a_malformed_pod_does_not_affect_the_others(server: FakeApi, tmp_path: Path, bad: bytes) -> None:
     server.pods = {"n1": [pod("serving", "chat-0", LABELLED), pod("serving", "code-0", LABELLED)]}
     server.body = lambda body: body.replace(b'"items": [', b'"items": [' + bad + b", ")
     pods, refused = asks(server, tmp_path).pods()
@@ -222,15 +222,13 @@ def test_an_answer_that_is_cut_nested_or_garbage_is_unavailable(server: FakeApi,
 
 
 @pytest.mark.parametrize("token", ["two\nlines", "ümlaut", "\x00"])
-def test_a_file_that_holds_no_token_is_named_and_not_shown(server: FakeApi, tmp_path: Path, token: str) -> None:
+def test_a_file_without_a_token_is_named_and_not_shown(server: FakeApi, tmp_path: Path, token: str) -> None:
     with pytest.raises(Unavailable, match="holds no token") as error:
         asks(server, tmp_path, token).pods()
     assert token not in str(error.value)
 
 
-def test_without_a_token_or_an_address_it_says_what_is_missing(
-    server: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_token_or_address_is_named(server: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(Unavailable, match="token or CA cannot be read"):
         ApiServer(server.url, "n1", tmp_path / "token", tmp_path / "ca.crt").pods()
@@ -238,20 +236,20 @@ def test_without_a_token_or_an_address_it_says_what_is_missing(
         ApiServer("", "n1", tmp_path / "token", tmp_path / "ca.crt").pods()
 
 
-# What the two say together.
+# Kubelet and API server together.
 
 
-def decoded(**said: object) -> LabelledPod:
-    return msgspec.convert(pod("serving", "p", **said), LabelledPod)  # type: ignore[arg-type]
+def decoded(**fields: object) -> LabelledPod:
+    return msgspec.convert(pod("serving", "p", **fields), LabelledPod)  # type: ignore[arg-type]
 
 
-def of(*devices: str, **said: object) -> ClaimReport:
+def of(*devices: str, **fields: object) -> ClaimReport:
     """Claims of a pod that has these devices."""
-    found = [PodDevice("serving", "p", "main", device) for device in devices]
-    return claims(found, {("serving", "p"): decoded(**said)}, PodLabelNames())
+    pod_devices = [PodDevice("serving", "p", "main", device) for device in devices]
+    return claims(pod_devices, {("serving", "p"): decoded(**fields)}, PodLabelNames())
 
 
-def test_a_labelled_pod_is_its_workload_and_all_of_its_labels_are_kept() -> None:
+def test_a_labelled_pod_gets_workload_and_owner_from_its_labels() -> None:
     assert of(f"{GPU}::3", labels=LABELLED) == ClaimReport(
         [
             DeviceClaim(
@@ -287,18 +285,18 @@ def test_a_labelled_pod_is_its_workload_and_all_of_its_labels_are_kept() -> None
         (None, {}, ("p", "pod")),
     ],
 )
-def test_an_unlabelled_pod_is_called_by_what_made_it(
+def test_an_unlabelled_pod_is_named_after_its_controller(
     made_by: tuple[str, str] | None, labels: dict[str, str], named: tuple[str, str]
 ) -> None:
     assert controller_name(decoded(made_by=made_by, labels=labels)) == named
 
 
-def test_an_unlabelled_pod_is_called_by_namespace_and_controller_and_that_is_told() -> None:
-    found = of(GPU, made_by=("StatefulSet", "chat"), labels={"wattlog.io/tenant": "acme"})
-    holder = found.claims[0].holder
+def test_an_unlabelled_pod_is_named_by_namespace_and_controller_with_a_warning() -> None:
+    report = of(GPU, made_by=("StatefulSet", "chat"), labels={"wattlog.io/tenant": "acme"})
+    holder = report.claims[0].holder
     assert holder is not None
     assert (holder.workload, holder.rule) == ("serving/chat", "StatefulSet")
-    assert [w.kind for w in found.warnings] == ["no_label"]
+    assert [w.kind for w in report.warnings] == ["no_label"]
 
 
 @pytest.mark.parametrize(
@@ -310,22 +308,22 @@ def test_an_unlabelled_pod_is_called_by_namespace_and_controller_and_that_is_tol
         ("wattlog.io/workload", "a\nb", ["bad_name", "no_label"]),
     ],
 )
-def test_a_name_that_cannot_be_used_is_told_and_not_used(label: str, value: str, kinds: list[str]) -> None:
-    found = of(GPU, labels={**LABELLED, label: value})
-    holder = found.claims[0].holder
+def test_an_invalid_name_is_reported_and_not_used(label: str, value: str, kinds: list[str]) -> None:
+    report = of(GPU, labels={**LABELLED, label: value})
+    holder = report.claims[0].holder
     assert holder is not None
     assert (holder.workload, holder.tenant) == (("serving/p", "acme") if "workload" in label else ("chat", ""))
-    assert [w.kind for w in found.warnings] == kinds
+    assert [w.kind for w in report.warnings] == kinds
 
 
-def test_a_pods_namespace_may_be_its_tenant() -> None:
-    found = claims(
+def test_the_namespace_of_a_pod_may_be_its_tenant() -> None:
+    report = claims(
         [PodDevice("serving", "p", "main", GPU)],
         {("serving", "p"): decoded(labels=LABELLED)},
         PodLabelNames(),
         "namespace",
     )
-    assert found.claims[0].holder == WorkloadHolder(
+    assert report.claims[0].holder == WorkloadHolder(
         workload="chat",
         tenant="serving",
         source="kubernetes",
@@ -340,40 +338,38 @@ def test_a_pods_namespace_may_be_its_tenant() -> None:
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
-def test_a_pod_that_has_ended_holds_nothing_though_the_kubelet_names_it(phase: str) -> None:
+def test_an_ended_pod_holds_no_gpu_even_if_the_kubelet_lists_it(phase: str) -> None:
     assert of(GPU, labels=LABELLED, phase=phase) == ClaimReport([], ())
 
 
-def test_a_pod_of_which_nothing_is_known_holds_its_gpu_without_a_name() -> None:
-    found = claims([PodDevice("serving", "gone", "main", GPU)], {}, PodLabelNames())
-    assert found.claims == [DeviceClaim(GPU, None)]
-    assert [w.kind for w in found.warnings] == ["unknown_holder"]
+def test_an_unknown_pod_holds_its_gpu_without_a_name() -> None:
+    report = claims([PodDevice("serving", "gone", "main", GPU)], {}, PodLabelNames())
+    assert report.claims == [DeviceClaim(GPU, None)]
+    assert [w.kind for w in report.warnings] == ["unknown_holder"]
 
 
-# Asking.
+# Frequency of calls.
 
 
-def test_labels_are_asked_for_when_a_new_pod_comes_and_every_minute(
-    node: FakeKubelet, server: FakeApi, tmp_path: Path
-) -> None:
+def test_labels_are_read_for_a_new_pod_and_every_minute(node: FakeKubelet, server: FakeApi, tmp_path: Path) -> None:
     asking = source(node, server, tmp_path)
     assert asking.read(BOARDS, 0) == ClaimReport([], ())
-    assert server.asked == 0
+    assert server.calls == 0
     node.answer = resources(("serving", "chat-0", {"main": {"nvidia.com/gpu": [GPU]}}))
     server.pods = {"n1": [pod("serving", "chat-0", LABELLED)]}
     for now_ms in (10_000, 20_000, 30_000):
         holder = asking.read(BOARDS, now_ms).claims[0].holder
         assert holder is not None
         assert holder.workload == "chat"
-    assert server.asked == 1
+    assert server.calls == 1
     server.pods["n1"].append(pod("serving", "chat-1", LABELLED))
     node.answer = resources(("serving", "chat-1", {"main": {"nvidia.com/gpu": [GPU]}}))
     assert asking.read(BOARDS, 40_000).claims[0].holder is not None
     asking.read(BOARDS, 40_000 + LABELS_MS)
-    assert server.asked == 3
+    assert server.calls == 3
 
 
-def test_two_pods_on_one_gpu_have_the_api_asked_at_once_which_of_them_has_ended(
+def test_two_pods_on_one_gpu_cause_a_call_to_learn_which_has_ended(
     node: FakeKubelet, server: FakeApi, tmp_path: Path
 ) -> None:
     asking = source(node, server, tmp_path)
@@ -394,9 +390,9 @@ def test_without_an_api_server_known_pods_keep_their_labels_for_a_while_and_new_
     node.answer = resources(("s", "old", {"main": {"nvidia.com/gpu": [GPU]}}))
     asking.read(BOARDS, 0)
     server.status = 403
-    kept = asking.read(BOARDS, 299_000)
-    assert kept.claims[0].holder is not None
-    assert any("403" in w.message for w in kept.warnings)
+    snapshot = asking.read(BOARDS, 299_000)
+    assert snapshot.claims[0].holder is not None
+    assert any("403" in w.message for w in snapshot.warnings)
     assert asking.read(BOARDS, 301_000).claims == [DeviceClaim(GPU, None)]
     node.answer = resources(("s", "new", {"main": {"nvidia.com/gpu": [GPU]}}))
     assert asking.read(BOARDS, 302_000).claims == [DeviceClaim(GPU, None)]

@@ -1,4 +1,4 @@
-"""Slurm jobs and plain processes that hold GPUs: /proc and control groups made in a folder, `scontrol` as a script."""
+"""Slurm jobs and plain processes that hold GPUs: /proc and control groups as folders, `scontrol` as a script."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def by_rules(proc: Path, running: Mapping[str, Sequence[int]], *rules: dict[str,
 
 def test_the_first_rule_that_matches_a_process_names_its_workload(proc: Path) -> None:
     pid = process(proc, 7, "python -m vllm.entrypoints.openai.api_server --model llama", cgroup=DOCKER)
-    found = by_rules(
+    report = by_rules(
         proc, {A: [pid]}, {"command": "*triton*", "workload": "other"},
         {"command": "*vllm*", "workload": "chat", "tenant": "acme", "team": "s", "cost_centre": "47", "model": "l"},
         {"cgroup": "*docker*", "workload": "third"},
@@ -70,7 +70,7 @@ def test_the_first_rule_that_matches_a_process_names_its_workload(proc: Path) ->
         model="l",
         rule="rule 2",
     )
-    assert found == ClaimReport((DeviceClaim(A, holder, "chat/acme"),), ())
+    assert report == ClaimReport((DeviceClaim(A, holder, "chat/acme"),), ())
 
 
 @pytest.mark.parametrize(
@@ -81,33 +81,33 @@ def test_the_first_rule_that_matches_a_process_names_its_workload(proc: Path) ->
         ({"command": "python", "user": "5*"}, False),
     ],
 )  # fmt: skip
-def test_a_rule_matches_when_everything_does_that_it_says(proc: Path, rule: dict[str, str], matches: bool) -> None:
-    found = by_rules(proc, {A: [process(proc, 7, cgroup=DOCKER)]}, {**rule, "workload": "chat", "tenant": "acme"})
-    assert [c.holder is not None for c in found.claims] == [matches]
+def test_a_rule_matches_when_all_its_conditions_do(proc: Path, rule: dict[str, str], matches: bool) -> None:
+    report = by_rules(proc, {A: [process(proc, 7, cgroup=DOCKER)]}, {**rule, "workload": "chat", "tenant": "acme"})
+    assert [c.holder is not None for c in report.claims] == [matches]
 
 
-def test_the_user_is_known_by_name_too(proc: Path) -> None:
-    found = by_rules(proc, {A: [process(proc, 7, uid=0)]}, {"user": "root", "workload": "chat", "tenant": "acme"})
-    assert found.claims[0].holder is not None
+def test_a_user_may_be_given_by_name(proc: Path) -> None:
+    report = by_rules(proc, {A: [process(proc, 7, uid=0)]}, {"user": "root", "workload": "chat", "tenant": "acme"})
+    assert report.claims[0].holder is not None
 
 
-def test_workloads_count_the_same_however_many_processes_they_have(proc: Path) -> None:
+def test_workloads_have_equal_weight_regardless_of_their_number_of_processes(proc: Path) -> None:
     pids = [process(proc, n, "chat" if n < 4 else "code") for n in range(1, 5)]
-    found = by_rules(proc, {A: pids}, {"command": "chat", "workload": "chat"}, {"command": "code", "workload": "code"})
-    held, _ = resolve_claims(BOARDS, found.claims, Binding("~n1"))
+    report = by_rules(proc, {A: pids}, {"command": "chat", "workload": "chat"}, {"command": "code", "workload": "code"})
+    held, _ = resolve_claims(BOARDS, report.claims, Binding("~n1"))
     assert [(s.binding.workload, s.weight) for s in held[A]] == [("chat", 1), ("code", 1)]
 
 
-def test_a_process_that_no_rule_knows_takes_a_share_that_is_nobodys_and_told(proc: Path) -> None:
+def test_a_process_without_a_rule_takes_an_unallocated_share_with_a_warning(proc: Path) -> None:
     pids = [process(proc, 1, "chat"), process(proc, 2, "mystery --api-key=secret"), 999]
-    found = by_rules(proc, {A: pids}, {"command": "chat", "workload": "chat", "tenant": "acme"})
-    held, _ = resolve_claims(BOARDS, found.claims, Binding("~n1"))
+    report = by_rules(proc, {A: pids}, {"command": "chat", "workload": "chat", "tenant": "acme"})
+    held, _ = resolve_claims(BOARDS, report.claims, Binding("~n1"))
     assert [(s.binding.workload, s.weight) for s in held[A]] == [("chat", 1), ("~n1", 1)]
-    assert [w.kind for w in found.warnings] == ["unknown_holder"]
-    assert "secret" not in repr(found)
+    assert [w.kind for w in report.warnings] == ["unknown_holder"]
+    assert "secret" not in repr(report)
 
 
-def test_a_gpu_without_a_process_is_left_to_others(proc: Path) -> None:
+def test_a_gpu_without_a_process_is_left_to_the_next_source(proc: Path) -> None:
     assert by_rules(proc, {A: []}) == ClaimReport((), ())
 
 
@@ -116,7 +116,7 @@ def test_a_gpu_without_a_process_is_left_to_others(proc: Path) -> None:
     [{"workload": "chat"}, {"workload": "~x", "user": "a"}, {"workload": "", "user": "a"},
      {"workload": "chat", "user": "a", "tenant": "__idle__"}, {"workload": "chat", "pod": "x"}],
 )  # fmt: skip
-def test_a_rule_that_says_nothing_or_names_what_cannot_be_is_refused(rule: dict[str, str]) -> None:
+def test_an_empty_rule_or_one_with_an_invalid_name_is_refused(rule: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
         ProcessRule(**rule)  # type: ignore[arg-type]
 
@@ -128,80 +128,82 @@ V1 = "/slurm/uid_4000001/job_42/step_batch"
 TRAIN = SlurmJob("train", "acme", 4_000_001)
 
 
-class Told:
-    """A controller that knows these jobs; `away`: it does not answer."""
+class FakeController:
+    """A controller that knows these jobs; with `away`, it does not answer."""
 
     def __init__(self, jobs: Mapping[int, SlurmJob], away: bool = False) -> None:
-        self.jobs, self.away, self.asked = jobs, away, 0
+        self.jobs, self.away, self.calls = jobs, away, 0
 
     def job(self, number: int) -> SlurmJob:
-        self.asked += 1
+        self.calls += 1
         if self.away or number not in self.jobs:
             raise Unavailable("scontrol is away", "wait")
         return self.jobs[number]
 
 
-def by_slurm(proc: Path, pid: int, jobs: Told | None) -> ClaimReport:
+def by_slurm(proc: Path, pid: int, jobs: FakeController | None) -> ClaimReport:
     return SlurmBindings(lambda: {A: [pid]}, ProcFs(proc), jobs).read(BOARDS, 0)
 
 
 @pytest.mark.parametrize("cgroup", [V1, V2])
-def test_a_job_is_known_by_its_control_group_its_account_is_the_tenant(proc: Path, cgroup: str) -> None:
-    found = by_slurm(proc, process(proc, 7, cgroup=cgroup), Told({42: TRAIN}))
+def test_a_job_is_known_by_its_control_group_and_its_tenant_is_the_account(proc: Path, cgroup: str) -> None:
+    report = by_slurm(proc, process(proc, 7, cgroup=cgroup), FakeController({42: TRAIN}))
     holder = WorkloadHolder("acme/train", "acme", "slurm", rule="account and name")
-    assert found == ClaimReport((DeviceClaim(A, holder, "acme/train/acme"),), ())
+    assert report == ClaimReport((DeviceClaim(A, holder, "acme/train/acme"),), ())
 
 
 def test_without_a_controller_a_job_is_known_by_its_number_and_has_no_tenant(proc: Path) -> None:
-    found = by_slurm(proc, process(proc, 7, cgroup=V2), None)
-    assert found.claims[0].holder == WorkloadHolder("job-42", "", "slurm", rule="job's number")
-    assert [w.kind for w in found.warnings] == ["no_tenant"]
+    report = by_slurm(proc, process(proc, 7, cgroup=V2), None)
+    assert report.claims[0].holder == WorkloadHolder("job-42", "", "slurm", rule="job's number")
+    assert [w.kind for w in report.warnings] == ["no_tenant"]
 
 
-def test_a_process_outside_of_any_job_is_no_business_of_slurms(proc: Path) -> None:
-    assert by_slurm(proc, process(proc, 7), Told({42: TRAIN})) == ClaimReport((), ())
+def test_a_process_outside_of_any_job_is_ignored(proc: Path) -> None:
+    assert by_slurm(proc, process(proc, 7), FakeController({42: TRAIN})) == ClaimReport((), ())
 
 
 @pytest.mark.parametrize("cgroup", ["/user.slice/user-1000.slice/slurm/job_42", "/system.slice/x.service/job_42"])
-def test_a_group_that_a_user_could_have_made_is_no_job(proc: Path, cgroup: str) -> None:
-    assert by_slurm(proc, process(proc, 7, cgroup=cgroup), Told({42: TRAIN})) == ClaimReport((), ())
+def test_a_control_group_that_a_user_could_have_made_is_no_job(proc: Path, cgroup: str) -> None:
+    assert by_slurm(proc, process(proc, 7, cgroup=cgroup), FakeController({42: TRAIN})) == ClaimReport((), ())
 
 
-def test_what_a_process_says_of_itself_is_believed_if_the_job_is_its_users(proc: Path) -> None:
+def test_the_environment_of_a_process_is_believed_if_the_job_is_its_users(proc: Path) -> None:
     pid = process(proc, 7, SLURM_JOB_ID="42", SLURM_JOB_ACCOUNT="victim")
-    found = by_slurm(proc, pid, Told({42: TRAIN}))
-    assert [c.holder.tenant for c in found.claims if c.holder] == ["acme"]
+    report = by_slurm(proc, pid, FakeController({42: TRAIN}))
+    assert [c.holder.tenant for c in report.claims if c.holder] == ["acme"]
 
 
-@pytest.mark.parametrize("jobs", [Told({42: SlurmJob("train", "victim", 4_000_002)}), Told({}), None])
-def test_what_a_process_says_of_itself_and_nobody_vouches_for_is_told_and_not_believed(
-    proc: Path, jobs: Told | None
+@pytest.mark.parametrize(
+    "jobs", [FakeController({42: SlurmJob("train", "victim", 4_000_002)}), FakeController({}), None]
+)
+def test_an_unconfirmed_job_id_in_the_environment_is_reported_and_ignored(
+    proc: Path, jobs: FakeController | None
 ) -> None:
-    found = by_slurm(proc, process(proc, 7, SLURM_JOB_ID="42"), jobs)
-    assert found.claims == ()
-    assert [w.kind for w in found.warnings] == ["unverified"]
+    report = by_slurm(proc, process(proc, 7, SLURM_JOB_ID="42"), jobs)
+    assert report.claims == ()
+    assert [w.kind for w in report.warnings] == ["unverified"]
 
 
 @pytest.mark.parametrize("number", ["9" * 5_000, "42x", "-42", "\u0664\u0662", "", "4 2", "1e400", "NaN"])
-def test_a_number_of_a_job_that_is_none_costs_no_other_process(proc: Path, number: str) -> None:
+def test_an_invalid_job_id_does_not_affect_other_processes(proc: Path, number: str) -> None:
     bad = process(proc, 7, SLURM_JOB_ID=number, cgroup=f"/slurm/uid_1/job_{number}/step_0")
     good = process(proc, 8, cgroup=V2)
-    report = SlurmBindings(lambda: {A: [bad, good]}, ProcFs(proc), Told({42: TRAIN})).read(BOARDS, 0)
+    report = SlurmBindings(lambda: {A: [bad, good]}, ProcFs(proc), FakeController({42: TRAIN})).read(BOARDS, 0)
     assert [c.holder.workload for c in report.claims if c.holder] == ["acme/train"]
 
 
-def test_a_job_that_the_controller_does_not_tell_holds_its_gpu_without_a_name_until_it_does(proc: Path) -> None:
-    jobs = Told({42: TRAIN}, away=True)
+def test_an_unknown_job_holds_its_gpu_without_a_name_until_the_controller_knows_it(proc: Path) -> None:
+    jobs = FakeController({42: TRAIN}, away=True)
     pid = process(proc, 7, cgroup=V2)
     slurm = SlurmBindings(lambda: {A: [pid], B: [pid]}, ProcFs(proc), jobs)
-    found = slurm.read(BOARDS, 0)
-    assert [(c.device, c.holder) for c in found.claims] == [(A, None), (B, None)]
-    assert {w.kind for w in found.warnings} == {"unknown_holder"}
-    assert jobs.asked == 1, "one wait a look"
+    report = slurm.read(BOARDS, 0)
+    assert [(c.device, c.holder) for c in report.claims] == [(A, None), (B, None)]
+    assert {w.kind for w in report.warnings} == {"unknown_holder"}
+    assert jobs.calls == 1, "one wait a look"
     jobs.away = False
     for _ in range(3):
         assert all(c.holder for c in slurm.read(BOARDS, 10_000).claims)
-    assert jobs.asked == 2, "a job's name is remembered"
+    assert jobs.calls == 2, "a job's name is remembered"
 
 
 @pytest.mark.parametrize(
@@ -212,12 +214,12 @@ def test_a_job_that_the_controller_does_not_tell_holds_its_gpu_without_a_name_un
         (SlurmJob("train", "", 1), ("job/train", ""), "bad_name"),
     ],
 )
-def test_a_name_that_cannot_be_used_is_told(proc: Path, job: SlurmJob, named: tuple[str, str], kind: str) -> None:
-    found = by_slurm(proc, process(proc, 7, cgroup=V2), Told({42: job}))
-    holder = found.claims[0].holder
+def test_an_invalid_name_is_reported(proc: Path, job: SlurmJob, named: tuple[str, str], kind: str) -> None:
+    report = by_slurm(proc, process(proc, 7, cgroup=V2), FakeController({42: job}))
+    holder = report.claims[0].holder
     assert holder is not None
     assert (holder.workload, holder.tenant) == named
-    assert [w.kind for w in found.warnings] == [kind]
+    assert [w.kind for w in report.warnings] == [kind]
 
 
 def script(tmp_path: Path, body: str) -> Path:
@@ -227,7 +229,7 @@ def script(tmp_path: Path, body: str) -> Path:
     return path
 
 
-def test_scontrol_is_asked_for_json(tmp_path: Path) -> None:
+def test_scontrol_is_called_for_json(tmp_path: Path) -> None:
     answer = {"jobs": [{"job_id": 42, "name": "x UserId=bob(1) Account=victim", "account": "acme", "user_id": 7}]}
     (tmp_path / "answer").write_text(json.dumps(answer))
     command = script(tmp_path, f'[ "$*" = "show job 42 --json" ] && cat {tmp_path}/answer')
@@ -237,44 +239,44 @@ def test_scontrol_is_asked_for_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "body", ["exit 1", "echo '{}'", "echo no json", "exec sleep 30", "printf '[%.0s' $(seq 99999)", "printf '\\377'"]
 )
-def test_a_scontrol_that_does_not_answer_is_told_in_time(tmp_path: Path, body: str) -> None:
+def test_a_scontrol_that_hangs_times_out_with_a_report(tmp_path: Path, body: str) -> None:
     with pytest.raises(Unavailable, match="does not say what job 42 is"):
         Scontrol(script(tmp_path, body), timeout_s=0.2).job(42)
 
 
-def test_no_scontrol_is_told(tmp_path: Path) -> None:
+def test_a_missing_scontrol_is_reported(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="FileNotFoundError"):
         Scontrol(tmp_path / "scontrol").job(42)
 
 
-def test_this_very_process_can_be_looked_up() -> None:
-    found = ProcFs(Path("/proc")).process(os.getpid())
-    assert found is not None
-    assert (found.uid, "python" in found.command or "pytest" in found.command) == (os.getuid(), True)
+def test_the_test_process_itself_can_be_looked_up() -> None:
+    info = ProcFs(Path("/proc")).process(os.getpid())
+    assert info is not None
+    assert (info.uid, "python" in info.command or "pytest" in info.command) == (os.getuid(), True)
 
 
-# What is configured.
+# Configuration.
 
 
 @pytest.mark.parametrize(
-    ("said", "means"),
+    ("setting", "means"),
     [
         ("kubernetes", ("kubernetes",)),
         ("slurm, processes", ("slurm", "processes")),
         ('["slurm"]', ("slurm",)),
     ],
 )
-def test_a_source_is_one_name_or_several(said: str, means: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WATTLOG_BINDINGS_SOURCE", said)
+def test_a_source_is_one_name_or_several(setting: str, means: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATTLOG_BINDINGS_SOURCE", setting)
     assert load(BindingsConfig).source == means
 
 
-def test_a_source_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_source_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATTLOG_BINDINGS_SOURCE", "mesos")
     with pytest.raises(BadSetting, match=r"produce\.bindings\.source\.0: 'mesos'"):
         load(BindingsConfig)
 
 
-def test_unless_told_otherwise_the_settings_are_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_default_source_is_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert load(BindingsConfig).source == ("settings",)

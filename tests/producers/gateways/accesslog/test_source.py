@@ -1,4 +1,4 @@
-"""Requests from gateways: what a line says, which workload served it, and a log that grows, turns and breaks off."""
+"""Requests from an access log: its lines, the workload of each, and a log that grows, rotates and breaks off."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ GOOD: dict[str, Any] = {
 
 
 def line(**more: Any) -> bytes:
-    said = {k: v for k, v in (GOOD | more).items() if v is not ...}
-    return json.dumps(said).encode() + b"\n"
+    fields = {k: v for k, v in (GOOD | more).items() if v is not ...}
+    return json.dumps(fields).encode() + b"\n"
 
 
 def read(**more: Any) -> RequestRow:
@@ -52,9 +52,9 @@ def read(**more: Any) -> RequestRow:
 # -- a line ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("odd", ["x" * 254, "a\nb", {"nested": 1}], ids=["too long", "not printable", "no text"])
-def test_a_client_cannot_keep_its_request_off_the_bill_by_an_odd_id(odd: object) -> None:
-    row = read(id=odd, session_id=odd, trace_id=odd)
+@pytest.mark.parametrize("request_id", ["x" * 254, "a\nb", {"nested": 1}], ids=["too long", "not printable", "no text"])
+def test_a_client_cannot_keep_its_request_off_the_bill_with_a_strange_id(request_id: object) -> None:
+    row = read(id=request_id, session_id=request_id, trace_id=request_id)
     assert (row.request_id, row.session_id, row.trace_id, row.prompt_tokens) == ("f-0", "", "", read().prompt_tokens)
 
 
@@ -75,7 +75,7 @@ def test_a_line_is_a_request() -> None:
     )
 
 
-def test_fields_may_lie_deep_and_be_called_otherwise() -> None:
+def test_fields_may_be_nested_and_renamed() -> None:
     nested = {"usage": {"prompt_tokens": 7, "completion_tokens": 8, "prompt_tokens_details": {"cached_tokens": 3}}}
     row = read(prompt_tokens=..., completion_tokens=..., **nested)
     assert (row.prompt_tokens, row.cached_tokens, row.completion_tokens) == (7, 3, 8)
@@ -92,7 +92,7 @@ def test_fields_may_lie_deep_and_be_called_otherwise() -> None:
         ({"start": ..., "end": T0, "duration_ms": 1_000}, T0 - 1_000, T0),
     ],
 )
-def test_times_come_in_many_dresses(times: dict[str, Any], start_ms: int, end_ms: int) -> None:
+def test_times_are_read_in_many_formats(times: dict[str, Any], start_ms: int, end_ms: int) -> None:
     row = read(**times)
     assert (row.t_start_ms, row.t_end_ms) == (start_ms, end_ms)
 
@@ -103,10 +103,10 @@ def test_a_first_token_outside_of_its_request_is_unknown(first: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "status"), [("success", "ok"), (200, "ok"), (True, "ok"), (500, "500"), ("timeout", "timeout")]
+    ("value", "status"), [("success", "ok"), (200, "ok"), (True, "ok"), (500, "500"), ("timeout", "timeout")]
 )
-def test_a_status_is_good_or_a_failure(said: object, status: str) -> None:
-    assert read(status=said).status == status
+def test_a_status_is_ok_or_a_failure(value: object, status: str) -> None:
+    assert read(status=value).status == status
 
 
 @pytest.mark.parametrize(
@@ -121,19 +121,19 @@ def test_a_status_is_good_or_a_failure(said: object, status: str) -> None:
         ({"start": True}, "start"), ({"duration_ms": -1, "end": ...}, "duration_ms"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named(wrong: dict[str, Any], named: str) -> None:
-    with pytest.raises(BadInput) as told:
+def test_a_wrong_field_is_named(wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(BadInput) as error:
         read(**wrong)
-    assert told.value.field == named
+    assert error.value.field == named
 
 
 @given(st.binary(max_size=80) | st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
     lambda c: st.lists(c, max_size=3) | st.dictionaries(st.sampled_from(sorted(GOOD)), c, max_size=5), max_leaves=12,
 ).map(lambda v: json.dumps(v).encode()))  # fmt: skip
-def test_whatever_a_line_holds_it_is_read_or_refused(said: bytes) -> None:
+def test_any_line_is_read_or_refused(content: bytes) -> None:
     try:
-        row = RequestReader(RequestFields()).read(said, "f-0")
+        row = RequestReader(RequestFields()).read(content, "f-0")
     except BadInput:
         return
     token_batch([row], 0).check()
@@ -158,19 +158,19 @@ def row(model: str = "llama", api_base: str = "", route: str = "") -> RequestRow
     )
 
 
-def test_the_first_rule_that_matches_says_who_served_a_request() -> None:
+def test_the_first_matching_rule_names_the_workload() -> None:
     rules = [
         Deployment(workload="chat", model="llama*", api_base="http://a:*"),
         Deployment(workload="code", route="code", cluster="west"),
         Deployment(workload="rest", model="*"),
     ]
-    found = Deployments(rules, "east").group_by_workload([row(api_base="http://a:80"), row(route="code"), row()])
-    assert {place: len(rows) for place, rows in found.items()} == {
+    groups = Deployments(rules, "east").group_by_workload([row(api_base="http://a:80"), row(route="code"), row()])
+    assert {place: len(rows) for place, rows in groups.items()} == {
         ("east", "chat"): 1, ("west", "code"): 1, ("east", "rest"): 1,
     }  # fmt: skip
 
 
-def test_what_no_rule_matches_is_kept_apart_and_told_once() -> None:
+def test_requests_without_a_rule_are_kept_apart_and_reported_once() -> None:
     deployments = Deployments([Deployment(workload="llama", model="other")], "east")
     assert set(deployments.group_by_workload([row(), row(), row("qwen", "http://b")])) == {
         ("east", "unmatched/llama"), ("east", "unmatched/qwen"),
@@ -182,13 +182,13 @@ def test_what_no_rule_matches_is_kept_apart_and_told_once() -> None:
     assert deployments.new_unmatched() == []
 
 
-def test_names_that_failed_to_match_are_bounded() -> None:
+def test_reported_names_are_bounded() -> None:
     deployments = Deployments([], "east")
     deployments.group_by_workload(row(f"m{n}") for n in range(2 * MAX_UNMATCHED))
     assert len(deployments.new_unmatched()) == MAX_UNMATCHED
 
 
-def test_a_rule_that_matches_everything_by_saying_nothing_is_refused() -> None:
+def test_a_rule_without_conditions_is_refused() -> None:
     with pytest.raises(ValidationError, match="give at least one of"):
         Deployment(workload="chat")
 
@@ -214,27 +214,27 @@ def append(path: Path, *lines: bytes) -> None:
 
 
 class Follower:
-    """Looks again and again, from mark to mark."""
+    """Poll again and again, from checkpoint to checkpoint."""
 
     def __init__(self, log: AccessLog) -> None:
         self.log, self.mark, self.refused = log, None, []
 
     def ids(self) -> list[str]:
-        """Of the requests that came with the looks until nothing more is there."""
-        found: list[str] = []
+        """Ids of the requests polled until no more are there."""
+        request_ids: list[str] = []
         while True:
             collected = self.log.collect(self.mark, clock_at(T0 + 10_000))
             self.mark = collected.checkpoint
             self.refused += collected.refused
-            for made in collected.batches:
-                assert isinstance(made.batch, TokenBatch)
-                made.batch.check()
-                found += made.batch.request_id
+            for batch in collected.batches:
+                assert isinstance(batch.batch, TokenBatch)
+                batch.batch.check()
+                request_ids += batch.batch.request_id
             if not collected.more:
-                return found
+                return request_ids
 
 
-def test_lines_are_read_as_they_are_ended(path: Path) -> None:
+def test_lines_are_read_when_they_are_complete(path: Path) -> None:
     follower = Follower(source(path))
     append(path, line(id="a"), line(id="b")[:-10])
     assert follower.ids() == ["a"]
@@ -243,7 +243,7 @@ def test_lines_are_read_as_they_are_ended(path: Path) -> None:
     assert follower.ids() == []
 
 
-def test_a_log_that_was_never_read_begins_at_its_end_unless_told_otherwise(path: Path) -> None:
+def test_a_new_log_is_read_from_its_end_by_default(path: Path) -> None:
     append(path, line(id="a"))
     late = Follower(source(path, begin="end"))
     assert late.ids() == []
@@ -251,7 +251,7 @@ def test_a_log_that_was_never_read_begins_at_its_end_unless_told_otherwise(path:
     assert late.ids() == ["b"]
 
 
-def test_a_log_that_was_renamed_is_read_to_its_end_before_the_new_one(path: Path) -> None:
+def test_a_renamed_log_is_read_to_its_end_before_the_new_one(path: Path) -> None:
     follower = Follower(source(path))
     append(path, line(id="a"))
     assert follower.ids() == ["a"]
@@ -265,7 +265,7 @@ def test_a_log_that_was_renamed_is_read_to_its_end_before_the_new_one(path: Path
     assert follower.ids() == ["d", "e"]
 
 
-def test_the_last_line_of_a_renamed_log_needs_no_end(path: Path) -> None:
+def test_the_last_line_of_a_renamed_log_needs_no_line_end(path: Path) -> None:
     follower = Follower(source(path))
     append(path, line(id="a"), line(id="b").rstrip())
     assert follower.ids() == ["a"]
@@ -274,7 +274,7 @@ def test_the_last_line_of_a_renamed_log_needs_no_end(path: Path) -> None:
     assert follower.ids() == ["b", "c"]
 
 
-def test_a_log_that_was_cut_short_begins_anew(path: Path) -> None:
+def test_a_truncated_log_is_read_from_its_start(path: Path) -> None:
     follower = Follower(source(path))
     append(path, line(id="a"), line(id="b"))
     follower.ids()
@@ -282,7 +282,7 @@ def test_a_log_that_was_cut_short_begins_anew(path: Path) -> None:
     assert follower.ids() == ["c"]
 
 
-def test_a_line_that_cannot_be_read_is_told_with_its_place_and_the_others_are_read(path: Path) -> None:
+def test_an_invalid_line_is_reported_with_its_place_and_the_others_are_read(path: Path) -> None:
     follower = Follower(source(path))
     append(path, line(id="a"), b"{oops\n", line(id="b", tenant=...), b"\n", line(id="c"))
     assert follower.ids() == ["a", "c"]
@@ -291,34 +291,34 @@ def test_a_line_that_cannot_be_read_is_told_with_its_place_and_the_others_are_re
     assert "tenant" in second
 
 
-def test_a_line_without_end_is_refused_and_passed(path: Path) -> None:
+def test_an_endless_line_is_refused_and_skipped(path: Path) -> None:
     follower = Follower(source(path))
     append(path, b'{"x": "' + b"y" * (READ_BYTES + 50), b'"}\n', line(id="a"))
     assert follower.ids() == ["a"]
     assert "longer than" in follower.refused[0]
 
 
-def test_workloads_that_were_heard_hear_that_the_log_is_complete(path: Path) -> None:
+def test_workloads_get_a_heartbeat_when_the_log_is_complete(path: Path) -> None:
     log = source(path)
     append(path, line(id="a"))
     first = log.collect(None, clock_at(T0 + 10_000))
-    [made] = log.collect(first.checkpoint, clock_at(T0 + 20_000)).batches
-    assert (made.workload, len(made.batch), made.batch.event_ms) == ("chat", 0, T0 + 20_000)
+    [batch] = log.collect(first.checkpoint, clock_at(T0 + 20_000)).batches
+    assert (batch.workload, len(batch.batch), batch.batch.event_ms) == ("chat", 0, T0 + 20_000)
 
 
-def test_a_log_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_log_is_reported(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="No such file"):
         source(tmp_path / "none").collect(None, clock_at(T0))
 
 
-def test_a_mark_says_which_file_and_how_far(path: Path) -> None:
+def test_a_checkpoint_names_the_file_and_the_offset(path: Path) -> None:
     append(path, line(id="a"))
     mark = msgspec.msgpack.decode(source(path).collect(None, clock_at(T0)).checkpoint, type=AccessLogCheckpoint)
     assert mark == AccessLogCheckpoint(path.stat().st_ino, len(line(id="a")))
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.booleans(), st.booleans()), min_size=1, max_size=5))
-def test_requests_sent_equal_requests_on_the_log_whatever_is_killed_and_renamed(
+def test_each_request_is_on_the_log_once_through_kills_and_renames(
     tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, bool, bool]]
 ) -> None:
     folder = tmp_path_factory.mktemp("accesslog")
@@ -341,7 +341,7 @@ def test_requests_sent_equal_requests_on_the_log_whatever_is_killed_and_renamed(
                 for _ in range(3):  # A log is read before the next one is renamed.
                     follow.poll_due()
                     time.now_ms += 1_000
-        log.forget()  # What was in flight is lost with the process, and its answers with it.
+        log.forget()  # Messages in flight are lost with the process, and their answers too.
     log.silent, time.end_ms = False, time.now_ms + 5_000
     with closing(Spool(folder / "spool.db")) as spool:
         PollLoop(
@@ -372,11 +372,11 @@ def settings(path: Path, broker: str, tmp_path: Path, monkeypatch: pytest.Monkey
     return Settings(data=tmp_path / "data", kafka_bootstrap=broker, cluster="east")
 
 
-def test_requests_of_a_log_are_on_the_event_log_until_the_producer_is_stopped(
+def test_requests_of_a_log_are_sent_until_the_producer_stops(
     settings: Settings, path: Path, broker: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
-    found: dict[str, str] = {}
+    requests: dict[str, str] = {}
     stop = threading.Event()
     thread = threading.Thread(target=run, args=("accesslog", settings, stop))
     thread.start()
@@ -389,33 +389,35 @@ def test_requests_of_a_log_are_on_the_event_log_until_the_producer_is_stopped(
             for m in consumer.consume(10, timeout=0.1):
                 event = codec.decode(m.headers(), m.value())
                 assert isinstance(event.batch, TokenBatch)
-                found.update(dict.fromkeys(event.batch.request_id, f"{event.cluster}/{event.workload}"))
+                requests.update(dict.fromkeys(event.batch.request_id, f"{event.cluster}/{event.workload}"))
 
     append(path, line(id="a"), line(id="b", model="qwen"))
-    read(lambda: len(found) == 2)
+    read(lambda: len(requests) == 2)
     append(path, line(id="c"))
-    read(lambda: len(found) == 3)
+    read(lambda: len(requests) == 3)
     stop.set()
     thread.join()
     consumer.close()
-    assert found == {"a": "east/chat", "b": "east/unmatched/qwen", "c": "east/chat"}
+    assert requests == {"a": "east/chat", "b": "east/unmatched/qwen", "c": "east/chat"}
     assert "no rule names the workload of model 'qwen'" in caplog.text
 
 
-def test_doctor_says_what_the_log_gives(settings: Settings, path: Path) -> None:
-    def found() -> tuple[str, str]:
-        [finding] = [f for f in islice(run_checks(settings), 2) if f.check == "accesslog"]  # The rest asks the broker.
+def test_doctor_shows_a_line_of_the_log(settings: Settings, path: Path) -> None:
+    def read_finding() -> tuple[str, str]:
+        [finding] = [
+            f for f in islice(run_checks(settings), 2) if f.check == "accesslog"
+        ]  # The remaining checks need the broker.
         return finding.state, finding.says
 
     append(path, line(id="a"))
-    assert found() == ("ok", f"{path}: 1 requests in its first megabyte, of chat")
+    assert read_finding() == ("ok", f"{path}: 1 requests in its first megabyte, of chat")
     append(path, line(tenant=...))
-    state, says = found()
+    state, text = read_finding()
     assert state == "failed"
-    assert "tenant" in says
+    assert "tenant" in text
 
 
-def test_without_a_path_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_path_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
     with pytest.raises(BadSetting, match="say which file"):
         run("accesslog", Settings(), threading.Event())

@@ -1,4 +1,4 @@
-"""OpenTelemetry's spans: what of them is a request, which of several that tell one call counts, and what gets out."""
+"""OpenTelemetry's spans: which are requests, which of several for one call counts, and no prompt in the output."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def read(body: bytes, recent: DeduplicationWindow | None = None, **rules: Any) -
 
 def row(attributes: dict[str, Any] | None = None, resource: dict[str, Any] | None = None, **more: Any) -> RequestRow:
     """The one request of a span."""
-    found = read(as_protobuf([span(attributes, **more)], resource))
-    assert not found.refused, found.refused
-    [call] = found.calls
+    result = read(as_protobuf([span(attributes, **more)], resource))
+    assert not result.refused, result.refused
+    [call] = result.calls
     assert isinstance(call, InferenceCall)
     return call.row
 
 
-def counted(found: SpanCalls) -> list[str]:
-    return [call.names[0].rpartition("/")[2] for call in found.calls]
+def counted(result: SpanCalls) -> list[str]:
+    return [call.names[0].rpartition("/")[2] for call in result.calls]
 
 
 # -- a span ------------------------------------------------------------------------------------------------------------
@@ -47,9 +47,9 @@ def counted(found: SpanCalls) -> list[str]:
 
 @both
 def test_a_span_is_a_request(encode: Encode) -> None:
-    found = read(encode([span()], {"service.name": "shop"}))
-    assert found.refused == []
-    [call] = found.calls
+    result = read(encode([span()], {"service.name": "shop"}))
+    assert result.refused == []
+    [call] = result.calls
     assert call.row == RequestRow(
         tenant="acme",
         model="llama-3.1-8b",
@@ -77,22 +77,22 @@ OLD = {"gen_ai.usage.input_tokens": ..., "gen_ai.usage.output_tokens": ..., "gen
         ({"gen_ai.usage.prompt_tokens": 7, "gen_ai.usage.completion_tokens": 8}, (7, 0, 8)),
         ({"llm.usage.prompt_tokens": 7, "llm.usage.completion_tokens": 8}, (7, 0, 8)),
         ({"gen_ai.usage.input_tokens": 7, "gen_ai.operation.name": "embeddings"}, (7, 0, 0)),
-        ({"gen_ai.usage.input_tokens": 7.0, "gen_ai.usage.output_tokens": 8.0}, (7, 0, 8)),  # a double, as JS has it
+        ({"gen_ai.usage.input_tokens": 7.0, "gen_ai.usage.output_tokens": 8.0}, (7, 0, 8)),  # a double, as in JS
         ({"gen_ai.usage.input_tokens": 7, "gen_ai.usage.output_tokens": 8,
           "gen_ai.usage.cache_read_input_tokens": 5}, (7, 5, 8)),
     ],
 )  # fmt: skip
-def test_counts_have_old_names_and_new(attributes: dict[str, Any], tokens: tuple[int, int, int]) -> None:
-    made = row(OLD | attributes)
-    assert (made.prompt_tokens, made.cached_tokens, made.completion_tokens) == tokens
+def test_counts_have_old_and_new_names(attributes: dict[str, Any], tokens: tuple[int, int, int]) -> None:
+    request = row(OLD | attributes)
+    assert (request.prompt_tokens, request.cached_tokens, request.completion_tokens) == tokens
 
 
 @pytest.mark.parametrize(
     "written", ["gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write.input_tokens"]
 )
-def test_an_input_without_its_cached_part_is_made_whole(written: str) -> None:
-    made = row({"gen_ai.usage.input_tokens": 10, "gen_ai.usage.cache_read.input_tokens": 90, written: 5})
-    assert (made.prompt_tokens, made.cached_tokens) == (105, 90)
+def test_an_input_without_its_cached_part_is_completed(written: str) -> None:
+    request = row({"gen_ai.usage.input_tokens": 10, "gen_ai.usage.cache_read.input_tokens": 90, written: 5})
+    assert (request.prompt_tokens, request.cached_tokens) == (105, 90)
 
 
 @pytest.mark.parametrize(
@@ -126,21 +126,21 @@ def test_a_failure_is_a_status_a_type_or_a_code(attributes: dict[str, Any], more
     assert row(attributes, **more).status == status
 
 
-def test_a_failure_needs_no_counts_and_what_it_did_before_still_counts() -> None:
+def test_a_failure_needs_no_counts_and_its_earlier_work_counts() -> None:
     assert row({**OLD, "error.type": "timeout"}).prompt_tokens == 0
     assert row({"error.type": "timeout"}).completion_tokens == 20
 
 
-def test_the_model_is_what_served_it_and_one_that_cannot_be_a_name_is_no_way_off_the_bill() -> None:
+def test_the_model_is_the_served_one_and_an_invalid_name_keeps_no_call_off_the_bill() -> None:
     assert row({"gen_ai.response.model": ...}).model == "llama"
     assert row({"gen_ai.response.model": "x" * 300, "gen_ai.request.model": "a\nb"}).model == "unknown"
     assert row({"gen_ai.conversation.id": "s" * 300}).session_id == ""
 
 
-# -- who pays ----------------------------------------------------------------------------------------------------------
+# -- tenant ------------------------------------------------------------------------------------------------------------
 
 
-def test_who_pays_is_on_the_span_on_one_around_it_or_on_the_resource() -> None:
+def test_the_tenant_is_on_the_span_an_enclosing_span_or_the_resource() -> None:
     none = {"wattlog.tenant": ...}
     assert row({"wattlog.tenant": "globex"}, {"wattlog.tenant": "acme"}).tenant == "globex"
     assert row(none, {"tenant.id": "acme"}).tenant == "acme"
@@ -150,7 +150,7 @@ def test_who_pays_is_on_the_span_on_one_around_it_or_on_the_resource() -> None:
     assert call.row.tenant == "acme"
 
 
-def test_where_applications_write_spans_themselves_only_the_resource_may_be_believed() -> None:
+def test_spans_of_applications_may_be_restricted_to_the_tenant_of_the_resource() -> None:
     [call] = read(as_json([span()], {"k8s.namespace.name": "team-a"}), tenant=["resource:k8s.namespace.name"]).calls
     assert isinstance(call, InferenceCall)
     assert call.row.tenant == "team-a"
@@ -162,15 +162,15 @@ def test_where_applications_write_spans_themselves_only_the_resource_may_be_beli
     assert call.row.tenant == "globex"
 
 
-def test_a_call_that_says_no_tenant_is_on_a_bill_of_its_own_unless_told_to_refuse_it() -> None:
+def test_a_call_without_a_tenant_has_a_bill_of_its_own_or_is_refused() -> None:
     assert row({"wattlog.tenant": ...}).tenant == "unknown"
-    found = read(as_json([span({"wattlog.tenant": ...})]), otherwise="")
-    assert (found.calls, len(found.refused)) == ([], 1)
-    assert "tenant" in found.refused[0]
+    result = read(as_json([span({"wattlog.tenant": ...})]), otherwise="")
+    assert (result.calls, len(result.refused)) == ([], 1)
+    assert "tenant" in result.refused[0]
 
 
 @pytest.mark.parametrize("name", ["user.id", "enduser.id", "http.request.header.x-tenant", "baggage.tenant"])
-def test_what_clients_send_is_no_tenant(name: str) -> None:
+def test_attributes_from_clients_are_no_tenant(name: str) -> None:
     assert row({"wattlog.tenant": ..., name: "globex"}).tenant == "unknown"
 
 
@@ -185,19 +185,19 @@ def test_what_clients_send_is_no_tenant(name: str) -> None:
         ({"gen_ai.operation.name": "invoke_workflow"}, {}, "other"),
     ],
 )  # fmt: skip
-def test_a_span_that_is_no_callers_inference_does_not_count(
+def test_a_span_that_is_no_clients_inference_does_not_count(
     attributes: dict[str, Any], more: dict[str, Any], why: str
 ) -> None:
-    found = read(as_json([span(attributes, **more)]))
-    assert (found.calls, found.refused, found.skipped) == ([], [], {why: 1})
+    result = read(as_json([span(attributes, **more)]))
+    assert (result.calls, result.refused, result.skipped) == ([], [], {why: 1})
 
 
-def test_a_servers_span_counts_where_it_is_asked_for() -> None:
+def test_server_spans_count_where_configured() -> None:
     vllm = {**OLD, "gen_ai.operation.name": ..., "gen_ai.usage.prompt_tokens": 7, "gen_ai.usage.completion_tokens": 8}
     assert len(read(as_json([span(vllm, kind=2)]), kinds=["server"]).calls) == 1
 
 
-def test_only_some_instrumentations_count_where_it_is_asked_for() -> None:
+def test_instrumentations_can_be_restricted() -> None:
     assert read(as_json([span()], scope="go.opentelemetry.io/obi"), scopes=["lib"]).skipped == {"scope": 1}
     assert len(read(as_json([span()]), scopes=["lib"]).calls) == 1
 
@@ -206,22 +206,22 @@ A, B, C = "aa" * 8, "bb" * 8, "cc" * 8
 
 
 @both
-def test_of_a_call_that_a_framework_and_its_client_tell_the_inner_span_counts(encode: Encode) -> None:
-    http = span({"gen_ai.operation.name": ..., **OLD}, id=B, parent=A)  # between the two, with no tokens
-    found = read(encode([span(id=A), http, span(id=C, parent=B)]))
-    assert counted(found) == [C]
-    assert found.skipped == {"nested": 1, "other": 1}
+def test_the_inner_span_of_a_framework_and_its_client_counts(encode: Encode) -> None:
+    http = span({"gen_ai.operation.name": ..., **OLD}, id=B, parent=A)  # between the two, without tokens
+    result = read(encode([span(id=A), http, span(id=C, parent=B)]))
+    assert counted(result) == [C]
+    assert result.skipped == {"nested": 1, "other": 1}
 
 
 @pytest.mark.parametrize(
     ("order", "calls"),
     [((0, 1, 2), 1), ((2, 1, 0), 1), ((1, 0, 2), 1), ((1, 2, 0), 1), ((0, 2, 1), 2), ((2, 0, 1), 2)],
 )
-def test_across_messages_a_span_knows_the_one_directly_in_it_and_the_one_around_it(
+def test_spans_in_different_messages_know_the_enclosing_and_the_enclosed_one(
     order: tuple[int, ...], calls: int
 ) -> None:
-    told, recent = [span(id=A), span(id=B, parent=A), span(id=C, parent=B)], DeduplicationWindow()
-    assert sum(len(read(as_json([told[n]]), recent).calls) for n in order) == calls
+    spans, recent = [span(id=A), span(id=B, parent=A), span(id=C, parent=B)], DeduplicationWindow()
+    assert sum(len(read(as_json([spans[n]]), recent).calls) for n in order) == calls
 
 
 def test_two_calls_side_by_side_count_twice_even_if_they_are_alike() -> None:
@@ -229,27 +229,27 @@ def test_two_calls_side_by_side_count_twice_even_if_they_are_alike() -> None:
     assert counted(read(as_json([agent, span(id=B, parent=A), span(id=C, parent=A)]))) == [B, C]
 
 
-def test_a_caller_that_counts_otherwise_than_what_it_calls_is_another_call() -> None:
+def test_an_outer_span_with_other_counts_is_a_call_of_its_own() -> None:
     outer = span({"gen_ai.usage.input_tokens": 300}, id=A)
     assert len(read(as_json([outer, span(id=B, parent=A)])).calls) == 2
 
 
-def test_a_span_that_comes_again_counts_once() -> None:
+def test_a_repeated_span_counts_once() -> None:
     recent = DeduplicationWindow()
     assert len(read(as_json([span()]), recent).calls) == 1
     again = read(as_protobuf([span()]), DeduplicationWindow(recent.dump()))
     assert (again.calls, again.skipped) == ([], {"double": 1})
 
 
-def test_spans_that_lie_in_each_other_in_a_circle_are_read() -> None:
+def test_spans_nested_in_a_circle_are_read() -> None:
     assert len(read(as_json([span(id=A, parent=B), span(id=B, parent=A)])).calls) <= 2
 
 
-# -- what agents do beside ---------------------------------------------------------------------------------------------
+# -- tools and agents --------------------------------------------------------------------------------------------------
 
 
 @both
-def test_a_tool_that_an_agent_called_is_usage_with_its_session_trace_and_step(encode: Encode) -> None:
+def test_a_tool_call_is_usage_with_its_session_trace_and_step(encode: Encode) -> None:
     tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "search", "gen_ai.agent.name": "clerk",
             "gen_ai.tool.call.arguments": SECRET, **OLD}  # fmt: skip
     [used] = read(encode([span(tool, kind=1)], {"service.name": "shop"})).calls
@@ -262,16 +262,16 @@ def test_a_tool_that_an_agent_called_is_usage_with_its_session_trace_and_step(en
     }  # fmt: skip
 
 
-def test_an_agent_that_was_asked_is_usage_and_its_summed_tokens_are_not_counted() -> None:
-    asked = span({"gen_ai.operation.name": "invoke_agent", "gen_ai.usage.input_tokens": 900}, id=A)
+def test_an_agent_call_is_usage_and_its_summed_tokens_do_not_count() -> None:
+    agent_span = span({"gen_ai.operation.name": "invoke_agent", "gen_ai.usage.input_tokens": 900}, id=A)
     outer, inner = sorted(
-        read(as_json([asked, span(id=B, parent=A)])).calls, key=lambda c: isinstance(c, InferenceCall)
+        read(as_json([agent_span, span(id=B, parent=A)])).calls, key=lambda c: isinstance(c, InferenceCall)
     )
     assert outer.row.meter == "agent_calls"  # type: ignore[union-attr]
     assert isinstance(inner, InferenceCall)
 
 
-# -- what cannot be read -----------------------------------------------------------------------------------------------
+# -- malformed spans ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -285,18 +285,18 @@ def test_an_agent_that_was_asked_is_usage_and_its_summed_tokens_are_not_counted(
     ],
 )  # fmt: skip
 @both
-def test_a_span_that_cannot_be_read_is_told_and_the_others_count(
+def test_an_invalid_span_is_reported_and_the_others_count(
     encode: Encode, attributes: dict[str, Any], more: dict[str, Any], named: str
 ) -> None:
     recent = DeduplicationWindow()
-    found = read(encode([span(attributes, **more), span(id=B)]), recent)
-    assert counted(found) == [B]
-    assert named in found.refused[0]
-    assert not recent.has(f"{TRACE}/eee19b7ec3c1b174")  # mended, it may come again
+    result = read(encode([span(attributes, **more), span(id=B)]), recent)
+    assert counted(result) == [B]
+    assert named in result.refused[0]
+    assert not recent.has(f"{TRACE}/eee19b7ec3c1b174")  # corrected, it may be sent again
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"\xff\xff", b'{"resourceSpans": 1}', b"\n\x05abc"])
-def test_a_message_that_is_none_is_an_error_of_ours(body: bytes) -> None:
+def test_an_invalid_message_is_bad_input(body: bytes) -> None:
     with pytest.raises(BadInput, match="is no ExportTraceServiceRequest"):
         read(body)
 
@@ -311,58 +311,58 @@ trees = st.recursive(leaves, lambda c: st.lists(c, max_size=3) | st.dictionaries
 
 
 @given(trees.map(lambda v: json.dumps({"resourceSpans": v}).encode()) | st.binary(max_size=60))
-def test_whatever_a_message_holds_it_is_read_or_refused(body: bytes) -> None:
+def test_any_message_is_read_or_refused(body: bytes) -> None:
     try:
-        found = read(body)
+        result = read(body)
     except BadInput:
         return
-    check(found)
+    check(result)
 
 
 texts = st.text(max_size=3) | st.text("x", min_size=250, max_size=260)
 values = texts | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
-asked = sorted(GenAIReader(SpanRules()).selection.attributes)
+NAMES = sorted(GenAIReader(SpanRules()).selection.attributes)
 ids = st.sampled_from(["", A, B, C])
 
 
 told_spans = st.tuples(
-    ids, ids, st.dictionaries(st.sampled_from(asked), values, max_size=5), st.integers(0, 2**63 - 1), st.integers(0, 5)
+    ids, ids, st.dictionaries(st.sampled_from(NAMES), values, max_size=5), st.integers(0, 2**63 - 1), st.integers(0, 5)
 )
 
 
 @given(st.lists(told_spans, max_size=4), st.sampled_from([as_json, as_protobuf]))
-def test_whatever_spans_say_their_rows_are_ones_that_the_log_takes(told: list[tuple[Any, ...]], encode: Encode) -> None:
-    made = [span(a, id=i, parent=p, end=end, kind=kind) for i, p, a, end, kind in told]
-    check(read(encode(made)))
+def test_any_spans_make_valid_rows(span_fields: list[tuple[Any, ...]], encode: Encode) -> None:
+    spans = [span(a, id=i, parent=p, end=end, kind=kind) for i, p, a, end, kind in span_fields]
+    check(read(encode(spans)))
 
 
-def check(found: SpanCalls) -> None:
-    for made in batches(group_by_workload(found.calls, Deployments([], "east"), "otel"), "x"):
-        made.batch.check()
-        assert len(made.workload) <= 253
+def check(result: SpanCalls) -> None:
+    for batch in batches(group_by_workload(result.calls, Deployments([], "east"), "otel"), "x"):
+        batch.batch.check()
+        assert len(batch.workload) <= 253
 
 
-# -- what gets out -----------------------------------------------------------------------------------------------------
+# -- privacy -----------------------------------------------------------------------------------------------------------
 
 
 @both
-def test_of_prompts_and_answers_nothing_gets_out(encode: Encode) -> None:
+def test_no_part_of_prompts_and_answers_is_in_the_output(encode: Encode) -> None:
     tool = span({"gen_ai.operation.name": "execute_tool", "gen_ai.tool.call.result": SECRET}, id=B)
     bad = span({"gen_ai.usage.input_tokens": -1, "gen_ai.output.messages": SECRET}, id=C)
-    found = read(encode([span(), tool, bad], {"process.command_args": SECRET}))
-    assert (len(found.calls), len(found.refused)) == (2, 1)
-    made = list(batches(group_by_workload(found.calls, Deployments([], "east"), "otel"), "x"))
-    assert SECRET not in repr((found, made))
+    result = read(encode([span(), tool, bad], {"process.command_args": SECRET}))
+    assert (len(result.calls), len(result.refused)) == (2, 1)
+    items = list(batches(group_by_workload(result.calls, Deployments([], "east"), "otel"), "x"))
+    assert SECRET not in repr((result, items))
 
 
-# -- where it ran ------------------------------------------------------------------------------------------------------
+# -- place -------------------------------------------------------------------------------------------------------------
 
 
-def test_rules_place_calls_and_names_that_none_knows_are_told() -> None:
+def test_rules_place_calls_and_unmatched_names_are_reported() -> None:
     rules = [Deployment(workload="chat", model="llama*", api_base="10.0.0.5:*")]
     deployments = Deployments(rules, "east")
-    told = [span(id=A), span({"gen_ai.response.model": "qwen"}, id=B)]
-    made = batches(group_by_workload(read(as_json(told, {"service.name": "shop"})).calls, deployments, "otel"), "x")
-    assert [(m.cluster, m.workload) for m in made] == [("east", "chat"), ("east", "unmatched/qwen")]
+    spans = [span(id=A), span({"gen_ai.response.model": "qwen"}, id=B)]
+    items = batches(group_by_workload(read(as_json(spans, {"service.name": "shop"})).calls, deployments, "otel"), "x")
+    assert [(m.cluster, m.workload) for m in items] == [("east", "chat"), ("east", "unmatched/qwen")]
     route = "model 'qwen', api_base '10.0.0.5:8000', route 'shop'"
     assert deployments.new_unmatched() == [f"no rule names the workload of {route}: its requests show as unmetered"]

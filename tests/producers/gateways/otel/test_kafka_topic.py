@@ -1,4 +1,4 @@
-"""A Collector's topic, read from mark to mark: killed anywhere, nothing is lost and nothing is counted twice."""
+"""A Collector's topic, read from checkpoint to checkpoint: kills at any point lose and duplicate nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TOPIC = "otlp_spans"
 
 
 class Topic:
-    """What the Collector writes to."""
+    """The Collector's topic."""
 
     def __init__(self, broker: str) -> None:
         self.broker, self.written = broker, 0
@@ -50,7 +50,7 @@ class Topic:
         assert self._producer.flush(10) == 0
 
     def calls(self, count: int, **more: Any) -> list[str]:
-        """So many calls, one a message, over its partitions, in both encodings; their span ids."""
+        """`count` calls, one a message, over its partitions, in both encodings; returns their span ids."""
         ids = [f"{self.written + n + 1:016x}" for n in range(count)]
         for n, one in enumerate(ids):
             self.write((as_json if n % 2 else as_protobuf)([span(id=one, **more)]), partition=n % 4)
@@ -72,37 +72,37 @@ class Topic:
 @pytest.fixture
 def topic(broker: str) -> Iterator[Topic]:
     topic = Topic(broker)
-    topic.write(as_json([]))  # makes it
+    topic.write(as_json([]))  # creates it
     yield topic
 
 
 class Follower:
-    """Looks again and again, from mark to mark, until so many calls were there."""
+    """Poll again and again, from checkpoint to checkpoint, until `count` calls were read."""
 
     def __init__(self, source: SpansTopic, mark: bytes | None = None) -> None:
         self.source, self.mark, self.refused, self.notes, self.skipped = source, mark, [], [], {}
 
-    def look(self) -> list[str]:
-        found = self.source.collect(self.mark, clock_at(NOW))
-        self.mark = found.checkpoint
-        self.refused += found.refused
-        self.notes += found.notes
-        self.skipped = {why: self.skipped.get(why, 0) + n for why, n in found.skipped.items()}
+    def poll(self) -> list[str]:
+        result = self.source.collect(self.mark, clock_at(NOW))
+        self.mark = result.checkpoint
+        self.refused += result.refused
+        self.notes += result.notes
+        self.skipped = {why: self.skipped.get(why, 0) + n for why, n in result.skipped.items()}
         ids = []
-        for made in found.batches:
-            assert isinstance(made.batch, TokenBatch)
-            made.batch.check()
-            ids += [name.rpartition("/")[2] for name in made.batch.request_id]
+        for batch in result.batches:
+            assert isinstance(batch.batch, TokenBatch)
+            batch.batch.check()
+            ids += [name.rpartition("/")[2] for name in batch.batch.request_id]
         return ids
 
     def until(self, count: int) -> list[str]:
-        found: list[str] = []
-        while len(found) < count:
-            found += self.look()
-        return sorted(found)
+        ids: list[str] = []
+        while len(ids) < count:
+            ids += self.poll()
+        return sorted(ids)
 
 
-def test_messages_of_all_partitions_are_read_on_from_the_mark(topic: Topic) -> None:
+def test_messages_of_all_partitions_are_read_on_from_the_checkpoint(topic: Topic) -> None:
     sent = topic.calls(6)
     with closing(topic.source()) as source:
         follower = Follower(source)
@@ -115,28 +115,28 @@ def test_messages_of_all_partitions_are_read_on_from_the_mark(topic: Topic) -> N
         assert Follower(source, follower.mark).until(1) == last
 
 
-def test_a_topic_that_was_never_read_begins_at_its_end_unless_told_otherwise(topic: Topic) -> None:
+def test_a_new_topic_is_read_from_its_end_by_default(topic: Topic) -> None:
     topic.calls(4)
     with closing(topic.source(begin="end")) as source:
         follower = Follower(source)
-        assert follower.look() == []  # Where it begins is kept before anything is read.
+        assert follower.poll() == []  # The start is stored before any message is read.
     sent = topic.calls(2)
     with closing(topic.source(begin="end")) as source:
         assert Follower(source, follower.mark).until(2) == sent
 
 
-def test_what_was_read_and_not_kept_is_read_again(topic: Topic) -> None:
+def test_messages_read_without_a_stored_checkpoint_are_read_again(topic: Topic) -> None:
     sent = topic.calls(5)
     with closing(topic.source()) as source:
         follower = Follower(source)
-        follower.look()
+        follower.poll()
         mark = follower.mark
         assert follower.until(5) == sent
-        follower.mark = mark  # The spool was full, say.
+        follower.mark = mark  # As when the spool is full.
         assert follower.until(5) == sent
 
 
-def test_a_batch_that_the_collector_sent_again_counts_once(topic: Topic) -> None:
+def test_a_batch_that_the_collector_repeats_counts_once(topic: Topic) -> None:
     body = as_protobuf([span()])
     topic.write(body, body)
     with closing(topic.source()) as source:
@@ -144,10 +144,10 @@ def test_a_batch_that_the_collector_sent_again_counts_once(topic: Topic) -> None
         assert len(follower.until(1)) == 1
         topic.write(body, partition=2)
         while follower.skipped != {"double": 1}:
-            assert follower.look() == []
+            assert follower.poll() == []
 
 
-def test_a_message_that_cannot_be_read_is_told_with_its_place_and_the_others_count(topic: Topic) -> None:
+def test_an_invalid_message_is_reported_with_its_place_and_the_others_count(topic: Topic) -> None:
     topic.write(b"\x0a\xff", b"", as_json([span({"gen_ai.usage.input_tokens": -1}), span(id="bb" * 8)]))
     with closing(topic.source()) as source:
         follower = Follower(source)
@@ -157,7 +157,7 @@ def test_a_message_that_cannot_be_read_is_told_with_its_place_and_the_others_cou
     assert "offset 3: span" in second
 
 
-def test_what_retention_deleted_before_it_was_read_is_told_and_reading_goes_on(topic: Topic) -> None:
+def test_messages_deleted_by_retention_are_reported_and_reading_continues(topic: Topic) -> None:
     sent = topic.calls(4)
 
     class Trimmed(SpansTopic):
@@ -167,15 +167,15 @@ def test_what_retention_deleted_before_it_was_read_is_told_and_reading_goes_on(t
 
     with closing(topic.source()) as source:
         mark = Follower(source)
-        mark.look()
+        mark.poll()
         source.__class__ = Trimmed
         follower = Follower(source, mark.mark)
         assert follower.until(3) == sent[1:]
-    [told] = follower.refused
-    assert told == ("otlp_spans, partition 0: offsets 0 to 1 were deleted by its retention before they were read")
+    [refusal] = follower.refused
+    assert refusal == ("otlp_spans, partition 0: offsets 0 to 1 were deleted by its retention before they were read")
 
 
-def test_a_topic_that_was_made_anew_is_told_and_read_from_its_start(topic: Topic) -> None:
+def test_a_recreated_topic_is_reported_and_read_from_its_start(topic: Topic) -> None:
     sent = topic.calls(4)
     mark = msgspec.msgpack.encode(SpansTopicCheckpoint({0: 900, 1: 0, 2: 0, 3: 0}))
     with closing(topic.source()) as source:
@@ -184,18 +184,18 @@ def test_a_topic_that_was_made_anew_is_told_and_read_from_its_start(topic: Topic
     assert "the topic was made anew" in follower.refused[0]
 
 
-def test_an_offset_that_is_not_there_any_more_is_sought_again(topic: Topic) -> None:
+def test_an_offset_that_no_longer_exists_is_replaced(topic: Topic) -> None:
     sent = topic.calls(4)
     with closing(topic.source()) as source:
         follower = Follower(source)
-        follower.look()
+        follower.poll()
         source.collect(follower.mark, clock_at(NOW))
-        # As if the broker had deleted what it was about to read: it is at a place that is not there.
+        # As if the broker had deleted the next messages: the consumer is at an offset that does not exist.
         source._consumer.assign([TopicPartition(TOPIC, p, 10_000) for p in range(4)])  # type: ignore[union-attr]
         assert follower.until(4) == sent
 
 
-def test_brokers_that_are_away_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_brokers_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("producers.gateways.otel.kafka_topic.TIMEOUT_S", 0.1)
     config = consumer_config(Settings(kafka_bootstrap="127.0.0.1:1"), OtelConfig()) | {"log_level": 0}
     away = SpansTopic(TOPIC, GenAIReader(SpanRules()), Deployments([], "east"), lambda: Consumer(config))
@@ -205,7 +205,7 @@ def test_brokers_that_are_away_are_told(monkeypatch: pytest.MonkeyPatch) -> None
 
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(1, 3), st.booleans(), st.integers(0, 5)), min_size=1, max_size=4))
-def test_calls_sent_equal_calls_on_the_log_whatever_is_killed(
+def test_each_call_is_on_the_log_once_through_kills(
     tmp_path_factory: pytest.TempPathFactory, topic: Topic, runs: list[tuple[int, bool, int]]
 ) -> None:
     folder, log, time, sent = tmp_path_factory.mktemp("otel"), FakeBroker(), FakeClock(10**9), list[str]()
@@ -224,7 +224,7 @@ def test_calls_sent_equal_calls_on_the_log_whatever_is_killed(
             for _ in range(rounds):
                 follow.poll_due()
                 time.now_ms += 1_000
-        log.forget()  # What was in flight is lost with the process, and its answers with it.
+        log.forget()  # Messages in flight are lost with the process, and their answers too.
     log.silent = False
     with closing(Spool(spool_path)) as spool, closing(topic.source()) as source:
         follow = PollLoop(
@@ -265,48 +265,48 @@ def configured(broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return Settings(data=tmp_path / "data", kafka_bootstrap=broker, cluster="east")
 
 
-def test_calls_of_a_topic_are_on_the_event_log_until_the_producer_is_stopped(
+def test_calls_of_a_topic_are_sent_until_the_producer_stops(
     configured: Settings, topic: Topic, broker: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     topic.write(as_protobuf([span(id="aa" * 8), span({"gen_ai.response.model": "qwen"}, id="bb" * 8)]))
-    stop, found = threading.Event(), dict[str, str]()
+    stop, calls = threading.Event(), dict[str, str]()
     thread = threading.Thread(target=run, args=("otel", configured, stop))
     thread.start()
     consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
     consumer.assign([TopicPartition(topics.TOKENS, p, 0) for p in range(4)])
-    while len(found) < 2:
+    while len(calls) < 2:
         assert thread.is_alive()
         for message in consumer.consume(10, timeout=0.1):
             if message.error() is None:
                 event = codec.decode(message.headers(), message.value())
                 assert isinstance(event.batch, TokenBatch)
-                found |= {name[-4:]: f"{event.cluster}/{event.workload}" for name in event.batch.request_id}
+                calls |= {name[-4:]: f"{event.cluster}/{event.workload}" for name in event.batch.request_id}
     stop.set()
     thread.join()
     consumer.close()
-    assert found == {"aaaa": "east/chat", "bbbb": "east/unmatched/qwen"}
+    assert calls == {"aaaa": "east/chat", "bbbb": "east/unmatched/qwen"}
     assert "no rule names the workload of model 'qwen'" in caplog.text
 
 
-def test_doctor_says_what_the_topic_gives(configured: Settings, topic: Topic) -> None:
-    def found() -> tuple[str, str]:
+def test_doctor_shows_a_message_of_the_topic(configured: Settings, topic: Topic) -> None:
+    def read_finding() -> tuple[str, str]:
         [finding] = [f for f in islice(run_checks(configured), 2) if f.check == "otel"]
         return finding.state, finding.says
 
     topic.write(as_json([span(), span(id="bb" * 8, kind=2)]))
-    assert found() == (
+    assert read_finding() == (
         "ok", "otlp_spans: 4 partitions; in its newest 2 messages "
         "1 calls, of chat; not counted: 1 kind; not readable: 0",
     )  # fmt: skip
 
 
-def test_without_a_topic_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_topic_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
     with pytest.raises(BadSetting, match="name the topic"):
         run("otel", Settings(kafka_bootstrap="127.0.0.1:1"), threading.Event())
 
 
-def test_the_settings_password_goes_to_the_settings_brokers_only() -> None:
+def test_the_password_of_the_settings_is_sent_to_their_brokers_only() -> None:
     own = Settings(
         kafka_bootstrap="own:9092", kafka_security_protocol="SASL_SSL", kafka_username="u", kafka_password="secret"
     )  # type: ignore[arg-type]

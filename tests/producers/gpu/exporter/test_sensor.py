@@ -1,4 +1,4 @@
-"""GPUs as exporters show them: recorded pages, blanks, repeated boards, and pages that are older than they look."""
+"""GPUs from exporters: recorded pages, blanks, repeated boards, and pages with old values."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def read(text: str, exporter: ExporterFormat = DCGM, t_ms: int = 1_000) -> list[
         ),
     ],
 )
-def test_recorded_pages_give_a_reading_a_board(
+def test_recorded_pages_give_one_reading_per_board(
     shared_data: Path, exporter: ExporterFormat, file: str, reading: GpuReading
 ) -> None:
     text = (shared_data / "metrics" / file).read_text("utf-8")
@@ -89,7 +89,7 @@ def test_slices_that_repeat_their_board_are_one_reading() -> None:
 
 
 @pytest.mark.parametrize("blank", ["9223372036854775794", "NaN", "-1"])
-def test_a_blank_is_unknown_and_not_nothing(blank: str) -> None:
+def test_a_blank_is_unknown_and_not_zero(blank: str) -> None:
     power = 'DCGM_FI_DEV_POWER_USAGE{UUID="GPU-a"} '
     [reading] = read(ROW % ("", blank) + power + "300.5\n")
     assert (reading.counter_mj, reading.watts) == (None, 300.5)
@@ -97,17 +97,17 @@ def test_a_blank_is_unknown_and_not_nothing(blank: str) -> None:
     assert (reading.counter_mj, reading.watts) == (5, None)
 
 
-def test_a_page_without_gpus_is_told() -> None:
+def test_a_page_without_gpus_is_reported() -> None:
     with pytest.raises(Unavailable, match="TOTAL_ENERGY"):
         read("up 1\n")
 
 
-def test_between_two_looks_of_the_exporter_an_interval_is_as_long_as_they_are_apart() -> None:
+def test_an_interval_is_as_long_as_the_exporters_refresh() -> None:
     text, intervals = "", []
     state: MeterState | None = None
     exporter = ExporterSensor(DCGM, lambda: text)
     for t_ms in range(0, 91_000, 1_000):
-        text = ROW % ("", 1_000 + t_ms // 30_000 * 9_000_000)  # 300 W, looked at every 30 s
+        text = ROW % ("", 1_000 + t_ms // 30_000 * 9_000_000)  # 300 W, refreshed every 30 s
         for reading in exporter.readings(clock_at(t_ms)):
             took = add_reading(state, reading)
             state = took.state
@@ -117,18 +117,18 @@ def test_between_two_looks_of_the_exporter_an_interval_is_as_long_as_they_are_ap
     ]
 
 
-def test_a_counter_that_stands_for_a_minute_stands_still() -> None:
+def test_a_constant_counter_is_read_once_a_minute() -> None:
     exporter = ExporterSensor(DCGM, lambda: ROW % ("", 5))
-    given = [t_ms for t_ms in range(0, 130_000, 10_000) if exporter.readings(clock_at(t_ms))]
-    assert given == [0, 60_000, 120_000]
+    times_ms = [t_ms for t_ms in range(0, 130_000, 10_000) if exporter.readings(clock_at(t_ms))]
+    assert times_ms == [0, 60_000, 120_000]
 
 
-def test_the_whole_producer_meters_from_the_exporters_page_to_the_log(
+def test_the_producer_meters_from_the_exporters_page_to_the_log(
     serve: Callable[[Page], str], broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = itertools.count()
+    reads = itertools.count()
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
-    monkeypatch.setenv("WATTLOG_EXPORTER_URL", serve(lambda: (200, ROW % ("", 1_000 + 300 * next(looks)))))
+    monkeypatch.setenv("WATTLOG_EXPORTER_URL", serve(lambda: (200, ROW % ("", 1_000 + 300 * next(reads)))))
     stop = threading.Event()
     settings = Settings(
         data=tmp_path, kafka_bootstrap=broker, cluster="east", node="gpu-7", workload="chat", sample_hz=10,
@@ -136,7 +136,7 @@ def test_the_whole_producer_meters_from_the_exporters_page_to_the_log(
     )  # fmt: skip
     thread = threading.Thread(target=run, args=("exporter", settings, stop))
     thread.start()
-    while next(looks) < 20 and thread.is_alive():
+    while next(reads) < 20 and thread.is_alive():
         stop.wait(0.1)
     stop.set()
     thread.join()
@@ -154,7 +154,7 @@ def test_an_address_with_a_password_is_refused() -> None:
         ExporterConfig(url="https://u:pw@gpu-7/metrics")
 
 
-def test_an_exporter_without_an_address_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_address_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
     with pytest.raises(BadSetting, match="say where its page is"):
         run("exporter", Settings(), threading.Event())

@@ -1,5 +1,7 @@
-"""Runs the boards' adapter on the real pynvml in a process of its own, whose library path holds the stand-in; prints
-JSON: boards, and processes by device."""
+"""Run the boards' adapter on the real pynvml in a process of its own, whose library path has the stand-in.
+
+Prints JSON: boards, and processes by device.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Runs the real adapter on the real pynvml in a process of its own, whose library path holds the stand-in.
+"""Run the real adapter on the real pynvml in a process of its own, whose library path has the stand-in.
 
-Reads JSON from stdin: what the control file says at each step, and the monotonic time of it. Prints JSON: the readings
-of each step and which GPUs are lost, or the error that kept the adapter from starting.
+Reads JSON from stdin: the control file's contents at each step, and the monotonic time of it. Prints JSON: the readings
+of each step and the lost GPUs, or the error that kept the adapter from starting.
 """
 
 from __future__ import annotations

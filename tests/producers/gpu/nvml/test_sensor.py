@@ -54,22 +54,22 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(library: Path, tmp_path: Path) -> Run:
-    """Reads a node through the adapter: each step is (monotonic ms, one line a GPU)."""
+    """Read a node through the adapter: each step is (monotonic ms, one line per GPU)."""
 
     def run(*steps: tuple[int, str], library_path: Path = library) -> dict[str, Any]:
         env = {**os.environ, "LD_LIBRARY_PATH": str(library_path), "FAKE_NVML": str(tmp_path / "gpus")}
-        asked = json.dumps([{"ms": ms, "gpus": gpus} for ms, gpus in steps])
+        stdin = json.dumps([{"ms": ms, "gpus": gpus} for ms, gpus in steps])
         command = [sys.executable, "-m", "tests.producers.gpu.nvml.sensor_reader"]
-        done = subprocess.run(command, input=asked, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
-        assert done.returncode == 0, done.stderr
-        got: dict[str, Any] = json.loads(done.stdout)
+        process = subprocess.run(command, input=stdin, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
+        assert process.returncode == 0, process.stderr
+        got: dict[str, Any] = json.loads(process.stdout)
         return got
 
     return run
 
 
 def write(control: Path, gpus: str) -> None:
-    """In one step, for the stand-in may be reading."""
+    """In one step, because the stand-in may be reading."""
     fresh = control.with_suffix(".new")
     fresh.write_text(gpus)
     fresh.replace(control)
@@ -83,7 +83,7 @@ def gpu(
     return "|".join((uuid, name, energy, power, instant, average, util, mig, state, module)) + "\n"
 
 
-def test_counter_instant_watts_and_utilisation_are_read_and_stamped_on_both_clocks(run: Run) -> None:
+def test_counter_instant_watts_and_utilisation_are_read_with_both_clocks(run: Run) -> None:
     [[reading]] = run((250, gpu(energy="123456789012")))["readings"]
     assert reading == {
         "gpu_uuid": "GPU-a", "hardware": "NVIDIA H100 80GB HBM3", "t_ms": 1_700_000_000_250, "monotonic_ms": 250,
@@ -91,7 +91,7 @@ def test_counter_instant_watts_and_utilisation_are_read_and_stamped_on_both_cloc
     }  # fmt: skip
 
 
-def test_an_unsupported_counter_is_none_for_good_never_zero(run: Run) -> None:
+def test_an_unsupported_counter_is_always_none_never_zero(run: Run) -> None:
     got = run((0, gpu(energy="-")), (1000, gpu(energy="5")))["readings"]
     assert [r["counter_mj"] for [r] in got] == [None, None]
 
@@ -110,7 +110,7 @@ def test_watts_come_from_the_best_source_that_answers(run: Run, missing: dict[st
     assert reading["watts"] == watts
 
 
-def test_a_gpu_that_measures_no_power_reads_none_not_zero(run: Run) -> None:
+def test_a_gpu_without_a_power_sensor_has_power_none_not_zero(run: Run) -> None:
     [[reading]] = run((0, gpu(energy="-", power="-", instant="-", average="-", util="-")))["readings"]
     assert (reading["counter_mj"], reading["watts"], reading["utilisation"]) == (None, None, None)
 
@@ -123,17 +123,17 @@ def test_a_board_split_by_mig_is_read_once_by_its_own_uuid_without_utilisation(r
     assert b["utilisation"] == 0.4
 
 
-def test_a_counter_at_0_is_not_believed(run: Run) -> None:
+def test_a_counter_at_0_is_ignored(run: Run) -> None:
     got = run((0, gpu(energy="0")), (1000, gpu(energy="9")))["readings"]
     assert [r["counter_mj"] for [r] in got] == [None, 9]
 
 
-def test_watts_stay_of_the_kind_that_answered_first(run: Run) -> None:
+def test_watts_keep_the_kind_that_answered_first(run: Run) -> None:
     got = run((0, gpu(instant="-")), (1000, gpu()), (2000, gpu(average="!")))["readings"]
     assert [r["watts"] for [r] in got] == [305.0, 305.0, None]
 
 
-def test_watts_that_failed_at_first_are_looked_for_again_and_those_unsupported_are_not(run: Run) -> None:
+def test_failed_watts_are_tried_again_and_unsupported_ones_are_not(run: Run) -> None:
     dark = {"power": "-", "average": "-"}
     got = run((0, gpu(**dark, instant="!")), (1000, gpu(**dark)))["readings"]
     assert [r["watts"] for [r] in got] == [None, 311.5]
@@ -145,14 +145,14 @@ DARK = {"power": "-", "instant": "-", "average": "-"}
 GRACE = "NVIDIA GH200 480GB"
 
 
-def test_a_module_stands_in_for_a_gpu_that_measures_nothing_and_its_hardware_says_so(run: Run) -> None:
+def test_a_module_replaces_a_gpu_without_measurements_and_its_hardware_name_shows_it(run: Run) -> None:
     got = run((0, gpu(name=GRACE, energy="-", **DARK, module="650000")))
     [[reading]] = got["readings"]
     assert (reading["watts"], reading["hardware"]) == (650.0, f"{GRACE} (module)")
     assert got["measured"] == {"GPU-a": ["watts", "module", False]}
 
 
-def test_a_modules_watts_never_stand_in_for_a_gpus_counter_or_its_own_watts(run: Run) -> None:
+def test_a_modules_watts_never_replace_a_gpus_counter_or_watts(run: Run) -> None:
     got = run((0, gpu(name=GRACE, **DARK, module="650000") + gpu("GPU-b", energy="-", module="650000", mig="1")))
     [[a, b]] = got["readings"]
     assert (a["counter_mj"], a["watts"], a["hardware"]) == (1000, None, GRACE)
@@ -160,15 +160,17 @@ def test_a_modules_watts_never_stand_in_for_a_gpus_counter_or_its_own_watts(run:
     assert got["measured"] == {"GPU-a": ["counter", "gpu", False], "GPU-b": ["watts", "gpu", True]}
 
 
-def test_the_driver_tells_uuids_by_pci_address(library: Path, tmp_path: Path) -> None:
+def test_the_driver_maps_pci_addresses_to_uuids(library: Path, tmp_path: Path) -> None:
     write(tmp_path / "gpus", gpu() + gpu("GPU-b"))
     env = {**os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(tmp_path / "gpus")}
     code = "from producers.gpu.nvml.sensor import uuids_by_pci; print(uuids_by_pci())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=env, check=True)
-    assert done.stdout.strip() == "{'0000:01:00.0': 'GPU-a', '0000:02:00.0': 'GPU-b'}"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=env, check=True
+    )
+    assert process.stdout.strip() == "{'0000:01:00.0': 'GPU-a', '0000:02:00.0': 'GPU-b'}"
 
 
-def test_a_lost_gpu_is_reported_and_the_rest_goes_on(run: Run) -> None:
+def test_a_lost_gpu_is_reported_and_the_others_are_read(run: Run) -> None:
     both = gpu() + gpu("GPU-b")
     lost = gpu(state="lost") + gpu("GPU-b")
     got = run((0, both), (1000, lost), (2000, lost))
@@ -176,13 +178,13 @@ def test_a_lost_gpu_is_reported_and_the_rest_goes_on(run: Run) -> None:
     assert got["lost"] == ["GPU-a"]
 
 
-def test_a_lost_gpu_that_answers_again_is_taken_back_after_a_minute(run: Run) -> None:
+def test_a_lost_gpu_that_answers_again_is_restored_after_a_minute(run: Run) -> None:
     got = run((0, gpu()), (1000, gpu(state="lost")), (2000, gpu()), (61_000, gpu(energy="3")))
     assert [len(step) for step in got["readings"]] == [1, 0, 0, 1]
     assert got["lost"] == []
 
 
-def test_the_hardware_is_nvmls_name_with_runs_of_blanks_made_one(run: Run) -> None:
+def test_the_hardware_is_nvmls_name_with_single_spaces(run: Run) -> None:
     got = run((0, gpu(name=" NVIDIA  A100-SXM4-80GB ")))
     assert got["gpus"] == {"GPU-a": "NVIDIA A100-SXM4-80GB"}
 
@@ -196,7 +198,7 @@ def test_a_missing_library_is_unavailable_with_a_hint(run: Run, tmp_path: Path) 
     assert "nvidia-smi" in run((0, ""), library_path=tmp_path)["unavailable"]
 
 
-def test_an_agent_shows_how_it_measures_and_what_it_costs_itself(library: Path, tmp_path: Path, broker: str) -> None:
+def test_an_agent_exposes_its_method_and_its_own_cost(library: Path, tmp_path: Path, broker: str) -> None:
     write(tmp_path / "gpus", gpu(mig="1") + gpu("GPU-b", energy="-"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -223,7 +225,7 @@ def test_an_agent_shows_how_it_measures_and_what_it_costs_itself(library: Path, 
         assert f"\n{line}" in page
 
 
-def test_the_whole_producer_meters_from_the_drivers_counter_to_the_log_until_sigterm(
+def test_the_producer_meters_from_the_drivers_counter_to_the_log_until_sigterm(
     library: Path, tmp_path: Path, broker: str
 ) -> None:
     """`wattlog produce nvml` without its command line: a process, its settings, its signals, and a real log."""
@@ -235,7 +237,7 @@ def test_the_whole_producer_meters_from_the_drivers_counter_to_the_log_until_sig
         "WATTLOG_SAMPLE_HZ": "10", "WATTLOG_PUBLISH_MS": "100",
     }  # fmt: skip
     consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "log_level": 0})
-    maker = Producer({"bootstrap.servers": broker, "log_level": 0})  # naming a topic makes it
+    maker = Producer({"bootstrap.servers": broker, "log_level": 0})  # naming a topic creates it
     partitions = maker.list_topics(topics.POWER, timeout=HANG_S).topics[topics.POWER].partitions
     consumer.assign([TopicPartition(topics.POWER, p, 0) for p in partitions])
     events: list[Event] = []
@@ -270,21 +272,19 @@ def test_the_whole_producer_meters_from_the_drivers_counter_to_the_log_until_sig
 
 
 def boards(library: Path, tmp_path: Path, gpus: str, parts: str) -> dict[str, Any]:
-    """What the adapter of bindings sees of boards, MIG instances and processes."""
+    """Boards, MIG instances and processes, as the adapter of bindings sees them."""
     (tmp_path / "gpus").write_text(gpus)
     (tmp_path / "parts").write_text(parts)
     env = {**os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(tmp_path / "gpus"),
            "FAKE_NVML_PARTS": str(tmp_path / "parts")}  # fmt: skip
     command = [sys.executable, "-m", "tests.producers.gpu.nvml.boards_reader"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
-    assert done.returncode == 0, done.stderr
-    got: dict[str, Any] = json.loads(done.stdout)
+    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
+    assert process.returncode == 0, process.stderr
+    got: dict[str, Any] = json.loads(process.stdout)
     return got
 
 
-def test_boards_are_seen_with_the_slices_of_their_instances_and_the_processes_on_each(
-    library: Path, tmp_path: Path
-) -> None:
+def test_boards_are_listed_with_their_instances_and_processes(library: Path, tmp_path: Path) -> None:
     got = boards(
         library, tmp_path,
         "GPU-a|A100|1|1|-|-|1|1|ok\nGPU-b|A100|1|1|-|-|1|0|ok\nGPU-c|A100|1|1|-|-|1|0|lost\n",

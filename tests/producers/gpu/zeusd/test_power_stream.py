@@ -1,4 +1,4 @@
-"""zeusd's stream of watts: both its forms, thinned, and beside what is polled."""
+"""zeusd's stream of watts: both its forms, thinned, and beside polled values."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SNAPSHOT = 'data: {"timestamp_ms": 5, "power_mw": {"0": 75000, "1": 120500}}'
 SAMPLE = 'data: {"timestamp_ms": 5, "gpu_id": 1, "power_mw": 120500}'
 
 
-def test_both_forms_of_the_stream_are_read_and_what_is_no_event_is_passed_over() -> None:
+def test_both_forms_of_the_stream_are_read_and_other_lines_are_skipped() -> None:
     assert list(samples([SNAPSHOT, "", ": comment", "data: {", SAMPLE, 'data: {"cpu_id": 0}'], [])) == [
         (0, 75.0), (1, 120.5), (1, 120.5),
     ]  # fmt: skip
 
 
-def test_the_stream_is_thinned_to_ten_readings_a_second_of_the_gpus_that_are_wanted() -> None:
+def test_the_stream_is_thinned_to_ten_readings_a_second_of_the_requested_gpus() -> None:
     time = FakeClock(100_000)
 
     def lines() -> Iterator[str]:
@@ -52,17 +52,17 @@ def test_the_stream_is_thinned_to_ten_readings_a_second_of_the_gpus_that_are_wan
         'data: {"power_mw": {"x": 5}}', 'data: {"gpu_id": "\udcff", "power_mw": 5}', "data: \x00",
     ],
 )  # fmt: skip
-def test_a_malformed_event_costs_no_other(line: str) -> None:
+def test_a_malformed_event_affects_no_other(line: str) -> None:
     assert list(samples([line, SAMPLE], [])) == [(1, 120.5)]
 
 
-def test_a_line_without_an_end_is_bounded_and_those_after_it_are_read() -> None:
+def test_an_endless_line_is_bounded_and_later_ones_are_read() -> None:
     endless = [b"data: ", *[b"x" * 10_000] * 20, b"\n", SAMPLE[:9].encode(), SAMPLE[9:].encode(), b"\n", b"a\nb"]
     assert list(bounded_lines(endless)) == [SAMPLE, "a"]
 
 
 class Streamed:
-    """A stream whose words the test speaks."""
+    """A stream whose lines the test writes."""
 
     def __init__(self) -> None:
         self.started: list[int] = []
@@ -89,7 +89,7 @@ def test_a_gpu_without_a_counter_is_read_from_the_stream_and_polled_while_that_i
     assert streamed == [GpuReading("zeusd-n1-1", A40, start_ms + ms, ms, None, 100.0 + ms) for ms in (100, 200, 300)]
 
 
-def test_a_stream_is_listened_to_by_a_thread_of_its_own(serve_stream: str) -> None:
+def test_a_stream_is_read_in_a_thread_of_its_own(serve_stream: str) -> None:
     stop = threading.Event()
     with Pages() as pages:
         stream = PowerStream(ZeusdClient(serve_stream, pages), FakeClock(0), stop)

@@ -1,4 +1,4 @@
-"""GPUs as zeusd shows them: both forms of its answers, over its socket and TCP, and as whole readings on the log."""
+"""GPUs from zeusd: both forms of its answers, over its socket and TCP, and as intervals on the log."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ BARE = ZeusdClient("http://zeusd:4938", Pages())
 
 
 class Daemon:
-    """zeusd as its source has it. `broken` devices answer with errors; `asked` are the paths that were asked."""
+    """zeusd, after its source code. `broken` devices answer with errors; `paths` are the requested paths."""
 
     def __init__(self, discovery: Mapping[str, object] = NEW) -> None:
         self.discovery = discovery
@@ -52,10 +52,10 @@ class Daemon:
         self.power_mw: dict[int, int] = {0: 75_000, 1: 120_000}
         self.cpus: dict[int, dict[str, int | None]] = {0: {"cpu_energy_uj": 5, "dram_energy_uj": None}}
         self.status: dict[str, int] = {}
-        self.asked: list[str] = []
+        self.paths: list[str] = []
 
     def answer(self, path: str, query: Mapping[str, list[str]]) -> tuple[int, object]:
-        self.asked.append(path)
+        self.paths.append(path)
         if path in self.status:
             return self.status[path], {"error": "as the test wants it"}
         if path == "/discover":
@@ -81,7 +81,7 @@ class Daemon:
 
 @pytest.fixture
 def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Daemon], str]]:
-    """A daemon on a Unix domain socket; gives its address."""
+    """A daemon on a Unix domain socket; returns its address."""
     with ExitStack() as servers:
 
         def serve(daemon: Daemon) -> str:
@@ -94,7 +94,7 @@ def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Daemo
         yield serve
 
 
-def test_a_counter_is_read_where_zeusd_trusts_it_and_watts_where_not() -> None:
+def test_a_counter_is_read_where_zeusd_supports_it_and_watts_elsewhere() -> None:
     gpus = ZeusdSensor(Daemon().client(), "n1")
     a, b = gpus.readings(FakeClock(0))
     assert (a.hardware, a.counter_mj, a.watts) == (A40, 1_000, 75.0)
@@ -105,28 +105,30 @@ def test_a_counter_is_read_where_zeusd_trusts_it_and_watts_where_not() -> None:
     }
 
 
-def test_an_older_zeusd_is_asked_once_which_gpu_has_a_counter() -> None:
+def test_an_older_zeusd_is_probed_once_for_counters() -> None:
     daemon = Daemon(OLD)
     gpus = ZeusdSensor(daemon.client(), "n1", hardware="Tesla V100")
     for _ in range(3):
         a, b = gpus.readings(FakeClock(0))
     assert (a.counter_mj, b.counter_mj, a.hardware) == (1_000, None, "Tesla V100")
-    assert daemon.asked.count("/gpu/get_cumulative_energy") == 5  # Both, the one that has one; then three times that.
+    assert (
+        daemon.paths.count("/gpu/get_cumulative_energy") == 5
+    )  # Both, the one with a counter; then three times that one.
 
 
-def test_a_gpu_is_known_by_the_uuid_that_is_given_else_the_drivers_by_address_else_by_node_and_index(
+def test_a_gpu_has_its_given_uuid_else_the_drivers_by_address_else_node_and_index(
     tmp_path: Path,
 ) -> None:
     driver = {"0000:01:00.0": "GPU-a", "0000:41:00.0": "GPU-b"}
 
-    def uuids(url: str, **told: object) -> list[str]:
-        gpus = ZeusdSensor(Daemon().client(url), "n1", by_pci=lambda: driver, **told)  # type: ignore[arg-type]
+    def uuids(url: str, **fields: object) -> list[str]:
+        gpus = ZeusdSensor(Daemon().client(url), "n1", by_pci=lambda: driver, **fields)  # type: ignore[arg-type]
         return [reading.gpu_uuid for reading in gpus.readings(FakeClock(0))]
 
     local = f"unix://{tmp_path}"
     assert uuids(local) == ["GPU-a", "GPU-b"]
     assert uuids(local, uuids={1: "GPU-x"}) == ["GPU-a", "GPU-x"]
-    assert uuids("http://elsewhere:4938") == ["zeusd-n1-0", "zeusd-n1-1"]  # What lies there on this machine is not it.
+    assert uuids("http://elsewhere:4938") == ["zeusd-n1-0", "zeusd-n1-1"]  # The real one of this machine is another.
 
 
 def test_a_gpu_that_fails_is_left_out_and_the_others_are_read() -> None:
@@ -143,26 +145,26 @@ BAD_VALUES = ["soon", None, {"x": 1}, [], 10**400, -5]
 
 
 @pytest.mark.parametrize("value", BAD_VALUES, ids=["text", "null", "an object", "a list", "too large", "negative"])
-def test_a_value_that_is_malformed_costs_no_other_gpu(value: object) -> None:
+def test_a_malformed_value_affects_no_other_gpu(value: object) -> None:
     daemon = Daemon()
     daemon.power_mw[1] = value  # type: ignore[assignment]
     gpus = ZeusdSensor(daemon.client(), "n1")
     assert [(r.gpu_uuid, r.watts) for r in gpus.readings(FakeClock(0))] == [("zeusd-n1-0", 75.0)]
 
 
-def test_a_gpu_whose_description_is_malformed_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_gpu_with_a_malformed_description_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     daemon = Daemon({**NEW, "gpus": [{"id": "first"}, *NEW["gpus"][1:]]})  # type: ignore[index]
     assert [r.gpu_uuid for r in ZeusdSensor(daemon.client(), "n1").readings(FakeClock(0))] == ["zeusd-n1-1"]
     assert "first" in caplog.text
 
 
-def test_a_counter_at_0_is_not_believed() -> None:
+def test_a_counter_at_0_is_ignored() -> None:
     daemon = Daemon()
     daemon.energy_mj[0] = 0
     assert ZeusdSensor(daemon.client(), "n1").readings(FakeClock(0))[0].counter_mj is None
 
 
-def test_the_second_die_of_an_mi250_is_left_out_for_the_first_measures_both() -> None:
+def test_the_second_die_of_an_mi250_is_left_out_because_the_first_measures_both() -> None:
     dies = [{"id": i, "name": "AMD Instinct MI250X", "cumulative_energy_available": True} for i in range(4)]
     daemon = Daemon({"gpus": dies})
     daemon.energy_mj = daemon.power_mw = dict.fromkeys(range(4), 1_000)
@@ -180,20 +182,20 @@ def test_the_second_die_of_an_mi250_is_left_out_for_the_first_measures_both() ->
         ("/discover", 500, "Is that zeusd"),
     ],
 )  # fmt: skip
-def test_what_zeusd_refuses_is_told_with_the_mend(path: str, status: int, mend: str) -> None:
+def test_a_refusal_of_zeusd_is_reported_with_the_fix(path: str, status: int, mend: str) -> None:
     daemon = Daemon()
     daemon.status[path] = status
     with pytest.raises(Unavailable, match=mend):
         ZeusdSensor(daemon.client(), "n1").readings(FakeClock(0))
 
 
-def test_what_answers_but_is_no_zeusd_is_told() -> None:
+def test_a_server_other_than_zeusd_is_reported() -> None:
     daemon = Daemon({"gpu_ids": "none of your business"})
     with pytest.raises(Unavailable, match="does not answer as zeusd does"):
         ZeusdSensor(daemon.client(), "n1").readings(FakeClock(0))
 
 
-def test_a_daemon_that_comes_back_is_asked_anew_what_it_has() -> None:
+def test_a_daemon_that_returns_is_probed_again() -> None:
     daemon = Daemon()
     gpus = ZeusdSensor(daemon.client(), "n1")
     gpus.readings(FakeClock(0))
@@ -205,7 +207,7 @@ def test_a_daemon_that_comes_back_is_asked_anew_what_it_has() -> None:
     assert len(gpus.readings(FakeClock(0))) == 1
 
 
-def test_a_counter_that_began_anew_is_estimated_from_watts() -> None:
+def test_a_restarted_counter_is_estimated_from_watts() -> None:
     daemon, time, state = Daemon(), FakeClock(10_000), None
     gpus = ZeusdSensor(daemon.client(), "n1")
     took = []
@@ -214,21 +216,21 @@ def test_a_counter_that_began_anew_is_estimated_from_watts() -> None:
         took.append(add_reading(state, gpus.readings(time)[0]))
         state = took[-1].state
         time.wait(1.0)
-    assert [i.energy_uj for each in took for i in each.intervals] == [75_000_000] * 3
-    assert [each.resets for each in took] == [0, 0, 1, 0]
+    assert [i.energy_uj for result in took for i in result.intervals] == [75_000_000] * 3
+    assert [result.resets for result in took] == [0, 0, 1, 0]
 
 
 # the producer
 
 
-def test_the_whole_producer_meters_from_the_socket_to_the_log(
+def test_the_producer_meters_from_the_socket_to_the_log(
     socket: Callable[[Daemon], str], broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks, daemon = itertools.count(), Daemon()
+    reads, daemon = itertools.count(), Daemon()
     answer = daemon.answer
 
     def turning(path: str, query: Mapping[str, list[str]]) -> tuple[int, object]:
-        daemon.energy_mj[0] = 1_000 + 300 * next(looks)
+        daemon.energy_mj[0] = 1_000 + 300 * next(reads)
         return answer(path, query)
 
     monkeypatch.setattr(daemon, "answer", turning)
@@ -246,21 +248,21 @@ def test_the_whole_producer_meters_from_the_socket_to_the_log(
     assert set(first.batch.gpus) == {("zeusd-gpu-7-0", A40), ("zeusd-gpu-7-1", A40)}
 
 
-def test_doctor_says_what_the_daemon_has(
+def test_doctor_lists_the_devices_of_the_daemon(
     socket: Callable[[Daemon], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
     assert findings("zeusd", Settings()) == []
     monkeypatch.setenv("WATTLOG_ZEUSD_URL", socket(Daemon()))
     monkeypatch.setenv("WATTLOG_ZEUSD_UUIDS", '{"0": "GPU-a"}')
-    [(_, said)] = findings("zeusd", Settings())
-    assert said == "2 GPUs, 1 with an energy counter, 1 with a UUID"
+    [(_, text)] = findings("zeusd", Settings())
+    assert text == "2 GPUs, 1 with an energy counter, 1 with a UUID"
     monkeypatch.setenv("WATTLOG_ZEUSD_URL", f"unix://{tmp_path}/nobody.sock")
-    [(_, said)] = findings("zeusd", Settings())
-    assert isinstance(said, Unavailable)
+    [(_, text)] = findings("zeusd", Settings())
+    assert isinstance(text, Unavailable)
 
 
-def test_a_daemon_without_an_address_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_address_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
     with pytest.raises(BadSetting, match="say where it listens"):
         run("zeusd", Settings(), threading.Event())
@@ -273,6 +275,6 @@ def test_a_daemon_without_an_address_is_told(monkeypatch: pytest.MonkeyPatch, tm
         ("n1:4938", "unix:///path"),
     ],
 )  # fmt: skip
-def test_an_address_that_cannot_be_used_is_refused(url: str, mend: str) -> None:
+def test_an_invalid_address_is_refused(url: str, mend: str) -> None:
     with pytest.raises(ValidationError, match=mend):
         ZeusdConfig(url=url)

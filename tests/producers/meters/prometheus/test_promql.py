@@ -1,4 +1,4 @@
-"""Meters by PromQL: each window is asked for once and told whole, whatever fails."""
+"""Meters by PromQL: each window is queried once and stored whole, through all failures."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from producers.meters.prometheus.plugin import build
 from producers.meters.query_config import QueryConfig
 from producers.meters.window_query import WindowQuery
 from producers.runtime.runner import open_environment
-from tests.producers.meters.collected_rows import MINUTE, NOW, T0, told
+from tests.producers.meters.collected_rows import MINUTE, NOW, T0, row_values
 from tests.support.clocks import clock_at
 from tests.support.http_server import Request, Response, serving
 
 
 class Prometheus:
-    """Its query API, as documented; answers what it is told to, and keeps what it was asked."""
+    """Its query API, as documented. It gives the test's answers and records the requests."""
 
     def __init__(self) -> None:
-        self.asked: list[dict[str, str]] = []
+        self.requests: list[dict[str, str]] = []
         self.answers: list[tuple[int, object]] = []
 
     def vector(self, *series: tuple[dict[str, str], str]) -> None:
@@ -44,7 +44,7 @@ def prometheus() -> Prometheus:
 def url(prometheus: Prometheus) -> Iterator[str]:
     def answer(request: Request) -> Response:
         form = parse_qs(request.body.decode())
-        prometheus.asked.append({"path": request.path} | {name: values[0] for name, values in form.items()})
+        prometheus.requests.append({"path": request.path} | {name: values[0] for name, values in form.items()})
         status, body = prometheus.answers.pop(0)
         return Response(status, (body if isinstance(body, str) else json.dumps(body)).encode())
 
@@ -57,44 +57,44 @@ def ask(url: str) -> Iterator[Callable[..., WindowQuery]]:
     with open_environment(Settings(cluster="c1"), threading.Event(), {}) as environment:
 
         def ask(**options: Any) -> WindowQuery:
-            given: dict[str, Any] = {
+            values: dict[str, Any] = {
                 "meter": "egress_bytes",
                 "unit": "By",
                 "query": "increase(x[$window])",
                 "offset_s": 0,
             }
-            config = PrometheusConfig(url=url, queries=(QueryConfig(**given | options),))
+            config = PrometheusConfig(url=url, queries=(QueryConfig(**values | options),))
             (question,) = build(config, environment)
             return question
 
         yield ask
 
 
-def test_a_query_is_asked_at_the_end_of_its_window(prometheus: Prometheus, ask: Callable[..., WindowQuery]) -> None:
+def test_a_query_is_evaluated_at_the_end_of_its_window(prometheus: Prometheus, ask: Callable[..., WindowQuery]) -> None:
     prometheus.vector()
     ask().collect(None, NOW)
-    assert prometheus.asked == [
+    assert prometheus.requests == [
         {"path": "/api/v1/query", "query": "increase(x[60s])", "time": f"{(T0 + MINUTE) / 1000:.3f}"}
     ]
 
 
-def test_labels_say_whose_a_series_is_and_the_rest_are_dimensions(
+def test_labels_give_workload_and_tenant_and_the_others_are_dimensions(
     prometheus: Prometheus, ask: Callable[..., WindowQuery]
 ) -> None:
     prometheus.vector(
         ({"__name__": "x", "deployment": "chat", "team": "acme", "zone": "a"}, "1024"), ({"zone": "b"}, "0.5")
     )
-    assert told(ask(columns={"workload": "deployment", "tenant": "team"}, tenant="lab")) == [
+    assert row_values(ask(columns={"workload": "deployment", "tenant": "team"}, tenant="lab")) == [
         ("chat", "acme", "1024", {"zone": "a"}),
         ("unassigned", "lab", "0.5", {"zone": "b"}),
     ]
 
 
-def test_a_value_that_is_no_number_is_left_out_alone(prometheus: Prometheus, ask: Callable[..., WindowQuery]) -> None:
+def test_a_non_numeric_value_is_left_out_alone(prometheus: Prometheus, ask: Callable[..., WindowQuery]) -> None:
     prometheus.vector(({"zone": "a"}, "NaN"), ({"zone": "b"}, "+Inf"), ({"zone": "c"}, "3"), ({"zone": "d" * 300}, "1"))
-    found = ask().collect(None, NOW)
-    assert sum(len(made.batch) for made in found.batches) == 1
-    assert ["zone=a" in found.refused[0], "zone=b" in found.refused[1], "253" in found.refused[2]] == [True] * 3
+    result = ask().collect(None, NOW)
+    assert sum(len(batch.batch) for batch in result.batches) == 1
+    assert ["zone=a" in result.refused[0], "zone=b" in result.refused[1], "253" in result.refused[2]] == [True] * 3
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_value_that_is_no_number_is_left_out_alone(prometheus: Prometheus, ask
         ((200, {"status": "success", "data": {"resultType": "matrix", "result": []}}), BadInput),
     ],
 )
-def test_what_is_no_answer_is_told_and_the_window_is_asked_for_again(
+def test_an_invalid_answer_is_reported_and_the_window_is_queried_again(
     prometheus: Prometheus, ask: Callable[..., WindowQuery], answer: tuple[int, object], error: type[Exception]
 ) -> None:
     question = ask()
@@ -117,42 +117,40 @@ def test_what_is_no_answer_is_told_and_the_window_is_asked_for_again(
     with pytest.raises(error):
         question.collect(mark, clock_at(T0 + 2 * MINUTE))
     prometheus.vector(({}, "2"))
-    assert told(question, mark, clock_at(T0 + 2 * MINUTE)) == [("unassigned", "", "2", {})]
-    assert prometheus.asked[1] == prometheus.asked[2]
+    assert row_values(question, mark, clock_at(T0 + 2 * MINUTE)) == [("unassigned", "", "2", {})]
+    assert prometheus.requests[1] == prometheus.requests[2]
 
 
-def test_the_same_window_asked_again_says_the_same_rows(
+def test_a_repeated_query_for_a_window_gives_the_same_rows(
     prometheus: Prometheus, ask: Callable[..., WindowQuery]
 ) -> None:
     ids = []
     for order in (1, -1):
         prometheus.vector(*[({"zone": "a"}, "1"), ({"zone": "b"}, "2")][::order])
-        (made,) = ask().collect(None, NOW).batches
-        assert isinstance(made.batch, UsageBatch)
-        ids.append(set(zip(made.batch.origin, made.batch.event_id, strict=True)))
+        (batch,) = ask().collect(None, NOW).batches
+        assert isinstance(batch.batch, UsageBatch)
+        ids.append(set(zip(batch.batch.origin, batch.batch.event_id, strict=True)))
     assert ids[0] == ids[1]
     assert len(ids[0]) == 2
 
 
-def test_windows_that_passed_while_nobody_asked_follow_one_by_one(
-    prometheus: Prometheus, ask: Callable[..., WindowQuery]
-) -> None:
+def test_missed_windows_follow_one_by_one(prometheus: Prometheus, ask: Callable[..., WindowQuery]) -> None:
     question = ask()
     prometheus.vector(({}, "1"))
-    found = question.collect(None, NOW)
+    result = question.collect(None, NOW)
     for quantity in ("2", "3"):
         prometheus.vector(({}, quantity))
-        found = question.collect(found.checkpoint, clock_at(T0 + 3 * MINUTE))
-        assert found.more is (quantity == "2")
-    assert [a["time"] for a in prometheus.asked] == [f"{(T0 + n * MINUTE) / 1000:.3f}" for n in (1, 2, 3)]
-    assert question.collect(found.checkpoint, clock_at(T0 + 3 * MINUTE)).batches == []
+        result = question.collect(result.checkpoint, clock_at(T0 + 3 * MINUTE))
+        assert result.more is (quantity == "2")
+    assert [a["time"] for a in prometheus.requests] == [f"{(T0 + n * MINUTE) / 1000:.3f}" for n in (1, 2, 3)]
+    assert question.collect(result.checkpoint, clock_at(T0 + 3 * MINUTE)).batches == []
 
 
-def test_a_query_that_finds_nothing_is_told_once(prometheus: Prometheus, ask: Callable[..., WindowQuery]) -> None:
+def test_a_query_without_results_is_reported_once(prometheus: Prometheus, ask: Callable[..., WindowQuery]) -> None:
     question, mark, notes = ask(), None, []
     for n in range(1, 5):
         prometheus.vector(*[({}, "1")] * (n == 4))
-        found = question.collect(mark, clock_at(T0 + n * MINUTE))
-        mark = found.checkpoint
-        notes += found.notes
+        result = question.collect(mark, clock_at(T0 + n * MINUTE))
+        mark = result.checkpoint
+        notes += result.notes
     assert notes == ["answers no row: do the names in it exist?", "answers rows again"]

@@ -1,4 +1,4 @@
-"""Meters by SQL: a window's rows, from a real PostgreSQL and from ClickHouse's engine over HTTP."""
+"""Meters by SQL: the rows of a window, from a real PostgreSQL and from ClickHouse's engine over HTTP."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from producers.meters.windows import MeterWindow
 from producers.runtime.config import load
 from tests.kafka.broker import free_ports
 from tests.producers.frame import environment
-from tests.producers.meters.collected_rows import MINUTE, NOW, T0, told
+from tests.producers.meters.collected_rows import MINUTE, NOW, T0, row_values
 from tests.support.clickhouse_http import serve as serve_clickhouse
 from tests.support.waiting import HANG_S
 from warehouse.client import connect
@@ -43,7 +43,7 @@ POSTGRES = next((path for path in (*_DEBIANS[-1:], shutil.which("postgres")) if 
 
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL server of these tests' own; its user `metering` needs a password."""
+    """A PostgreSQL server of these tests alone; its user `metering` needs a password."""
     if POSTGRES is None:
         pytest.skip("needs Debian's postgresql")
     binaries, folder = Path(POSTGRES).parent, tmp_path_factory.mktemp("postgres")
@@ -118,18 +118,18 @@ def calls_in_clickhouse(chdb_dsn: str, chdb_root: Path) -> Iterator[str]:
 
 @pytest.fixture(params=["calls_in_postgres", "calls_in_clickhouse"])
 def dsn(request: pytest.FixtureRequest) -> str:
-    found: str = request.getfixturevalue(request.param)
-    return found
+    url: str = request.getfixturevalue(request.param)
+    return url
 
 
 def question(dsn: str, query: str = QUERY, password: str = PASSWORD, **options: Any) -> WindowQuery:
     config = SqlConfig(dsn=dsn, password=password, queries=(QueryConfig(query=query, **MAPPED | options),))
-    (found,) = build(config, environment(Settings(cluster="c1")))
-    return found
+    (source,) = build(config, environment(Settings(cluster="c1")))
+    return source
 
 
-def test_a_database_is_asked_for_a_windows_rows_and_no_others(dsn: str) -> None:
-    assert told(question(dsn)) == [("unassigned", "acme", "1.5", {"tool": "search%"})]
+def test_a_query_returns_the_rows_of_its_window_only(dsn: str) -> None:
+    assert row_values(question(dsn)) == [("unassigned", "acme", "1.5", {"tool": "search%"})]
 
 
 def test_a_query_cannot_write(dsn: str) -> None:
@@ -138,12 +138,12 @@ def test_a_query_cannot_write(dsn: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["SELECT nothing FROM nowhere", "SELECT 1 AS calls"])
-def test_a_query_that_cannot_be_asked_or_has_no_quantity_is_told(dsn: str, query: str) -> None:
+def test_an_invalid_query_or_one_without_a_quantity_is_reported(dsn: str, query: str) -> None:
     with pytest.raises(BadInput, match="query"):
         question(dsn, query).collect(None, NOW)
 
 
-def test_a_password_is_needed_where_it_is_and_never_shown(postgres: str) -> None:
+def test_a_required_password_is_used_and_never_shown(postgres: str) -> None:
     with pytest.raises(Unavailable) as caught:
         question(postgres, password="wrong horse").collect(None, NOW)
     assert "authentication" in str(caught.value)
@@ -151,7 +151,7 @@ def test_a_password_is_needed_where_it_is_and_never_shown(postgres: str) -> None
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "http"])
-def test_a_database_that_is_away_is_unavailable(scheme: str) -> None:
+def test_an_absent_database_is_unavailable(scheme: str) -> None:
     (port,) = free_ports(1)
     with pytest.raises(Unavailable, match="does not answer"):
         question(f"{scheme}://u@127.0.0.1:{port}/d").collect(None, NOW)
@@ -166,7 +166,7 @@ def rows(names: Sequence[str], *rows: Sequence[object]) -> tuple[list[QueryRow],
 
 
 @pytest.mark.parametrize("quantity", [None, "12", True, math.nan, Decimal("Infinity"), 10**20])
-def test_a_quantity_that_is_no_number_is_left_out_alone(quantity: object) -> None:
+def test_a_non_numeric_quantity_is_left_out_alone(quantity: object) -> None:
     [good], [reason] = rows(["tool", "quantity"], ["a", quantity], ["b", 1])
     assert good.row.dimensions == {"tool": "b"}
     assert "row 0" in reason
@@ -188,7 +188,7 @@ def test_a_null_is_no_value() -> None:
         ({"dsn": "postgresql://u@h/d", "queries": [MAPPED | {"query": "", "columns": {"who": "x"}}]}, "query"),
     ],
 )
-def test_options_that_cannot_be_used_are_named_and_no_password_is_shown(
+def test_invalid_options_are_named_and_no_password_is_shown(
     options: dict[str, Any], match: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))

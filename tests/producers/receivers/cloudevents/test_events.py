@@ -1,4 +1,4 @@
-"""CloudEvents over HTTP: OpenMeter's shapes, what each event is counted as, and what is refused, whole and by name."""
+"""CloudEvents over HTTP: OpenMeter's forms, the meters of each event, and refusals, whole and by name."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def listener(tmp_path: Path) -> Iterator[Listener]:
 def wrong(answer: Any) -> dict[str, Any]:
     """The first wrong value that a problem names."""
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
-    found: dict[str, Any] = answer.json()["errors"][0]
-    return found
+    error: dict[str, Any] = answer.json()["errors"][0]
+    return error
 
 
 def test_an_event_of_openmeters_documents_is_accepted_and_becomes_a_row(listener: Listener) -> None:
@@ -52,14 +52,14 @@ def test_an_event_of_openmeters_documents_is_accepted_and_becomes_a_row(listener
     }]  # fmt: skip
 
 
-def test_it_is_an_event_of_the_usage_topic_from_a_source_of_the_listeners_own(listener: Listener) -> None:
+def test_a_row_is_sent_on_the_usage_topic_from_the_receivers_own_source(listener: Listener) -> None:
     listener.post(event())
     [sent] = listener.broker.stored
     assert (sent.source, sent.cluster, sent.seq) == ("cloudevents-usage://c1/n1/external", "c1", 0)
     assert topics.USAGE.startswith("wattlog.usage")
 
 
-def test_a_batch_becomes_one_message_a_workload(listener: Listener) -> None:
+def test_a_batch_becomes_one_message_per_workload(listener: Listener) -> None:
     assert listener.post([event("1"), event("2"), event("3")], MANY).status_code == 202
     assert [row["event_id"] for row in listener.broker.rows] == ["1", "2", "3"]
     assert len(listener.broker.stored) == 1
@@ -82,17 +82,17 @@ def test_in_binary_mode_attributes_are_headers_and_the_body_is_the_data(listener
     assert (row["origin"], row["tenant"], row["quantity"]) == ("café", "acme", "0.25")
 
 
-def test_openmeters_python_client_is_told_what_it_insists_on(tmp_path: Path) -> None:
+def test_openmeters_python_client_accepts_the_response(tmp_path: Path) -> None:
     with listening(tmp_path, accepted_status=204) as listener:
         assert listener.post(event()).status_code == 204
 
 
-def test_a_body_may_be_packed(listener: Listener) -> None:
+def test_a_body_may_be_compressed(listener: Listener) -> None:
     body = gzip.compress(json.dumps(event()).encode())
     assert listener.post(body, content_encoding="gzip").status_code == 202
 
 
-def test_an_event_may_be_counted_by_several_meters_under_one_identity(listener: Listener) -> None:
+def test_an_event_may_count_on_several_meters_under_one_identity(listener: Listener) -> None:
     data = {"usage": {"prompt": 1234}, "model": "llama", "deployment": "chat", "session_id": "s1", "step": "plan"}
     listener.post(
         event(type="prompt", data=data, traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
@@ -118,7 +118,7 @@ def test_a_type_without_a_meter_may_be_refused(tmp_path: Path) -> None:
         assert wrong(listener.post(event(type="api-calls")))["field"] == "type"
 
 
-def test_an_event_without_a_time_has_the_time_at_which_it_came(listener: Listener) -> None:
+def test_an_event_without_a_time_has_its_time_of_arrival(listener: Listener) -> None:
     body = event()
     del body["time"]
     listener.post(body)
@@ -159,19 +159,19 @@ def test_a_number_keeps_its_digits(listener: Listener) -> None:
         ({"data": {"duration_seconds": 1, "route": "x" * 254}}, "data.route", "xxx"),
     ],
 )
-def test_one_wrong_event_refuses_the_request_and_is_told_by_place_field_value_and_mend(
+def test_one_wrong_event_refuses_the_request_with_place_field_value_and_fix(
     listener: Listener, change: dict[str, Any], field: str, value: str
 ) -> None:
-    found = wrong(listener.post([event("1"), event("2", **change)], MANY))
-    assert (found["index"], found["field"]) == (1, field)
-    assert value in found["value"]
-    assert len(found["value"]) <= 80
-    assert found["detail"]
+    error = wrong(listener.post([event("1"), event("2", **change)], MANY))
+    assert (error["index"], error["field"]) == (1, field)
+    assert value in error["value"]
+    assert len(error["value"]) <= 80
+    assert error["detail"]
     assert listener.broker.stored == []
     assert listener.count("rejected_total", route="/api/v1/events", reason="invalid-value") == 1
 
 
-def test_all_wrong_events_are_told_up_to_twenty(listener: Listener) -> None:
+def test_up_to_twenty_wrong_events_are_named(listener: Listener) -> None:
     answer = listener.post([event(str(n), source="") for n in range(30)], MANY)
     assert [e["index"] for e in answer.json()["errors"]] == list(range(20))
     assert "and 29 more" in answer.json()["detail"]
@@ -186,17 +186,17 @@ def test_all_wrong_events_are_told_up_to_twenty(listener: Listener) -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("content_type", [ONE, MANY, JSON])
-def test_what_is_no_event_is_refused(listener: Listener, body: bytes, content_type: str) -> None:
+def test_a_body_that_is_no_event_is_refused(listener: Listener, body: bytes, content_type: str) -> None:
     assert listener.post(body, content_type).status_code == 422
     assert listener.broker.tries == 0
 
 
-def test_more_events_than_may_be_are_refused(listener: Listener) -> None:
+def test_too_many_events_are_refused(listener: Listener) -> None:
     answer = listener.post([event(str(n)) for n in range(101)], MANY)
     assert (answer.status_code, answer.json()["type"]) == (413, "urn:wattlog:problem:too-many-events")
 
 
-def test_large_batches_are_parted_into_messages_that_kafka_takes(tmp_path: Path) -> None:
+def test_large_batches_are_divided_into_messages_of_kafkas_size(tmp_path: Path) -> None:
     with listening(tmp_path, rules=RULES, max_events=1000) as listener:
         data = {"duration_seconds": 1, "method": "GET", "route": "é" * 253}
         assert listener.post([event(f"{n:0>253}", source="s" * 253, data=data) for n in range(600)], MANY).is_success
@@ -221,9 +221,7 @@ BODIES = st.binary(max_size=200) | (JSON_VALUES | ALMOST | st.lists(ALMOST, max_
 
 @settings(max_examples=examples(150), suppress_health_check=list(HealthCheck))
 @given(body=BODIES, content_type=st.sampled_from([ONE, MANY, JSON]))
-def test_whatever_is_sent_is_accepted_whole_or_refused_whole(
-    listener: Listener, body: bytes, content_type: str
-) -> None:
+def test_any_body_is_accepted_whole_or_refused_whole(listener: Listener, body: bytes, content_type: str) -> None:
     before = len(listener.broker.rows)
     answer = listener.post(body, content_type)
     assert answer.status_code in (202, 422)
@@ -246,7 +244,7 @@ def test_a_path_is_read(text: str, steps: tuple[str | int, ...]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a", "$.", "$..a", "$.a[*]", "$.a[?(@.b)]", "$.a b", "$[-1]", "x$.a"])
-def test_what_is_no_path_is_refused_when_the_configuration_is_read(text: str) -> None:
+def test_an_invalid_path_is_refused_when_the_configuration_is_read(text: str) -> None:
     with pytest.raises(ValueError, match="is no path"):
         path(text)
 
@@ -256,12 +254,12 @@ def test_what_is_no_path_is_refused_when_the_configuration_is_read(text: str) ->
     [{}, {"value": "$.a"}, {"unit": "s"}, {"value": "$.a", "unit": "s", "tenant": "acme"},
      {"aggregation": "count", "value": "$.a"}, {"value": "$.a", "unit": "s", "group_by": {"x": "a"}}],
 )  # fmt: skip
-def test_a_meter_that_cannot_be_is_refused(options: dict[str, Any]) -> None:
+def test_an_invalid_meter_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         MeterRule(slug="m", event_type="e", **options)
 
 
-def test_two_meters_of_one_name_and_type_would_be_one_row_and_are_refused() -> None:
+def test_two_meters_of_one_name_and_type_are_refused() -> None:
     rule = MeterRule(slug="m", event_type="e", aggregation="count")
     with pytest.raises(BadSetting, match="two meters"):
         MeterRules([rule, rule], workload="w")

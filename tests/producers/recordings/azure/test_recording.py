@@ -22,7 +22,7 @@ def published(shared_data: Path) -> Path:
     return shared_data / "traces" / "AzureLLMInferenceTrace_code.csv"
 
 
-def test_every_published_request_is_in_once(published: Path) -> None:
+def test_every_published_request_is_replayed_once(published: Path) -> None:
     recording = azure(published)
     out = replay(recording.events())
     (workload,) = out.requests
@@ -57,7 +57,7 @@ def test_request_ids_and_tenants_come_from_the_line(published: Path) -> None:
     assert len({r[1] for r in rows}) == 8
 
 
-def test_the_same_file_gives_the_same_bytes(published: Path) -> None:
+def test_a_file_always_gives_the_same_bytes(published: Path) -> None:
     assert wire(azure(published).events()) == wire(azure(published).events())
 
 
@@ -92,7 +92,7 @@ BAD_ROWS = [
 
 
 @pytest.mark.parametrize(("row", "column"), BAD_ROWS)
-def test_a_bad_row_is_reported_and_the_rest_goes_on(tmp_path: Path, row: str, column: str) -> None:
+def test_a_bad_row_is_reported_and_the_others_are_replayed(tmp_path: Path, row: str, column: str) -> None:
     file = write(tmp_path / "a.csv", HEADER, "2023-11-16 18:17:03,10,1", row, "2023-11-16 18:17:06,20,1")
     out = replay(azure(file).events())
     assert [(b.file, b.line, b.column) for b in out.bad] == [("a.csv", 3, column)]
@@ -104,7 +104,7 @@ def test_unsorted_rows_are_sorted(tmp_path: Path) -> None:
     assert [r[5] for r in replay(azure(file).events()).token_rows] == [20, 10]
 
 
-def test_a_stamp_years_away_makes_up_no_idle_years(tmp_path: Path) -> None:
+def test_a_time_years_away_adds_no_idle_years(tmp_path: Path) -> None:
     file = write(tmp_path / "a.csv", HEADER, "2023-11-16 18:17:09,10,1", "2043-11-16 18:17:03,20,1")
     assert len(replay(azure(file).events()).power_rows) == 16
 
@@ -153,6 +153,6 @@ def test_the_model_conserves_energy(requests: list[tuple[int, int, int]], gpus: 
 @pytest.mark.parametrize(
     "changes", [{"gpus": 0}, {"idle_w": -1.0}, {"decode_tokens_per_s": 0.0}, {"prefill_j_per_token": float("nan")}]
 )
-def test_a_model_that_cannot_be_is_refused(changes: dict[str, float]) -> None:
+def test_an_invalid_model_is_refused(changes: dict[str, float]) -> None:
     with pytest.raises(BadInput):
         PowerModel(**changes)  # type: ignore[arg-type]

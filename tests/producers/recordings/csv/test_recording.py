@@ -1,4 +1,4 @@
-"""The user's own CSV files."""
+"""CSV files of the user's own."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_counter_reset_is_estimated_from_watts(tmp_path: Path) -> None:
     assert methods == [(100_000, Method.COUNTER), (100_000_000, Method.ESTIMATED), (100_000, Method.COUNTER)]
 
 
-def test_a_counter_reset_without_watts_is_a_gap_that_the_notes_name(tmp_path: Path) -> None:
+def test_a_counter_reset_without_watts_is_a_gap_named_in_the_notes(tmp_path: Path) -> None:
     power = write(tmp_path / "p.csv", "time,gpu,energy_mj", f"{T0},g,9000", f"{T0 + 1},g,50", f"{T0 + 2},g,150")
     recording = csv_recording(write(tmp_path / "t.csv", TOKENS), power)
     assert [r[3] for r in replay(recording.events()).power_rows] == [100_000]
@@ -66,7 +66,7 @@ def test_watts_are_not_integrated_over_a_long_gap(tmp_path: Path) -> None:
     assert sum(r[3] for r in _play(tmp_path, [TOKENS], rows, max_gap_ms=900_000).power_rows) == 90_100_000_000
 
 
-def test_a_gpu_that_changes_hands_is_charged_to_the_one_that_held_it(tmp_path: Path) -> None:
+def test_a_gpu_that_changes_holders_is_charged_to_its_holder_at_the_time(tmp_path: Path) -> None:
     rows = ["time,gpu,power_w,workload,cluster,node,owner", f"{T0},g,100,a,c,n,o", f"{T0 + 1},g,100,a,c,n,o",
             f"{T0 + 3},g,100,b,c,n,o", f"{T0 + 4},g,100,b,c,n,o"]  # fmt: skip
     out = _play(tmp_path, [TOKENS], rows)
@@ -74,7 +74,7 @@ def test_a_gpu_that_changes_hands_is_charged_to_the_one_that_held_it(tmp_path: P
     assert {(e.cluster, e.batch.owner) for e in out.events if len(e.batch)} == {("c", "o")}  # type: ignore[union-attr]
 
 
-def test_a_request_keeps_all_that_it_says(tmp_path: Path) -> None:
+def test_a_request_keeps_all_its_columns(tmp_path: Path) -> None:
     header = TOKENS + ",first,cached_tokens,request_id,status,session_id,trace_id,workload,cluster"
     row = "2023-11-14T22:13:20Z,2023-11-14T22:13:23Z,acme,llama,10,20,2023-11-14T22:13:21Z,4,r1,error,s1,t1,chat,eu"
     out = _play(tmp_path, [header, row], _steady())
@@ -90,7 +90,7 @@ def test_an_unnamed_request_is_named_after_its_line(tmp_path: Path) -> None:
     assert [r[0] for r in out.token_rows] == ["tokens-2", "tokens-4"]
 
 
-def test_nvidia_smi_output_works_as_it_is(shared_data: Path, tmp_path: Path) -> None:
+def test_nvidia_smi_output_is_read_as_it_is(shared_data: Path, tmp_path: Path) -> None:
     power = shared_data / "power" / "nvidia_smi_A100_transient.csv"
     recording = csv_recording(write(tmp_path / "t.csv", TOKENS), power, gpu="A100-1", hardware="A100")
     out = replay(recording.events())
@@ -101,7 +101,7 @@ def test_nvidia_smi_output_works_as_it_is(shared_data: Path, tmp_path: Path) -> 
     assert any("names no GPU" in n for n in recording.notes)
 
 
-def test_nvidia_smi_columns_units_and_missing_values(tmp_path: Path) -> None:
+def test_nvidia_smi_columns_units_and_missing_values_are_read(tmp_path: Path) -> None:
     rows = [
         "timestamp, uuid, name, utilization.gpu [%], power.draw [W]",
         "2023/11/14 22:13:20.000, GPU-1, NVIDIA H100, 50 %, 215.34 W",
@@ -138,7 +138,7 @@ BAD_TOKENS = [
 
 
 @pytest.mark.parametrize(("row", "column"), BAD_TOKENS)
-def test_a_bad_request_is_reported_and_the_rest_goes_on(tmp_path: Path, row: str, column: str) -> None:
+def test_a_bad_request_is_reported_and_the_others_are_replayed(tmp_path: Path, row: str, column: str) -> None:
     good = f"{T0},{T0 + 1},a,m,5,5"
     out = _play(tmp_path, [TOKENS, good, row, good], _steady())
     assert [(b.file, b.line, b.column) for b in out.bad] == [("tokens.csv", 3, column)]
@@ -166,7 +166,7 @@ BAD_POWER = [
 
 
 @pytest.mark.parametrize(("row", "column"), BAD_POWER)
-def test_a_bad_reading_is_reported_and_the_rest_goes_on(tmp_path: Path, row: str, column: str) -> None:
+def test_a_bad_reading_is_reported_and_the_others_are_replayed(tmp_path: Path, row: str, column: str) -> None:
     rows = _steady()
     out = _play(tmp_path, [TOKENS], [*rows[:3], row, *rows[3:]])
     assert [(b.file, b.line, b.column) for b in out.bad] == [("power.csv", 4, column)]
@@ -174,14 +174,14 @@ def test_a_bad_reading_is_reported_and_the_rest_goes_on(tmp_path: Path, row: str
 
 
 @pytest.mark.parametrize("cell", ["9223372036854775794", "-5", "1e999999999", "NaN", "x"])
-def test_a_counter_that_cannot_be_is_reported(tmp_path: Path, cell: str) -> None:
+def test_an_invalid_counter_is_reported(tmp_path: Path, cell: str) -> None:
     rows = ["time,gpu,energy_mj", f"{T0},g,1", f"{T0 + 1},g,{cell}", f"{T0 + 2},g,5"]
     out = _play(tmp_path, [TOKENS], rows)
     assert [(b.line, b.column) for b in out.bad] == [(3, "energy_mj")]
     assert out.energy_uj["csv"] == 4_000
 
 
-def test_unsorted_files_give_what_sorted_ones_give(tmp_path: Path) -> None:
+def test_unsorted_files_give_the_events_of_sorted_ones(tmp_path: Path) -> None:
     power = [f"{T0 + s},g{s % 2},{100 + s}" for s in range(60)]
     tokens = [f"{T0 + s},{T0 + s + 5},a,m,{s},1,r{s}" for s in range(60)]
     one = _play(tmp_path, [TOKENS + ",request_id", *tokens], [POWER, *power])
@@ -198,7 +198,7 @@ def test_both_files_share_workloads_and_span(tmp_path: Path) -> None:
     assert {(e.cluster, e.workload) for e in replay(recording.events()).events} == {("eu", "chat")}
 
 
-def test_the_same_files_give_the_same_bytes_and_a_mended_one_is_another_recording(tmp_path: Path) -> None:
+def test_a_file_always_gives_the_same_bytes_and_a_corrected_one_is_another_recording(tmp_path: Path) -> None:
     files = write(tmp_path / "t.csv", TOKENS, f"{T0},{T0},a,m,1,1"), write(tmp_path / "p.csv", *_steady())
     first = wire(csv_recording(*files).events())
     assert wire(csv_recording(*files).events()) == first
@@ -208,7 +208,7 @@ def test_the_same_files_give_the_same_bytes_and_a_mended_one_is_another_recordin
     assert not before & after
 
 
-def test_stamps_without_a_zone_take_the_given_one(tmp_path: Path) -> None:
+def test_times_without_a_zone_are_in_the_configured_zone(tmp_path: Path) -> None:
     row = "2023-11-14 22:13:20,2023-11-14T22:13:20Z,a,m,1,1"
     files = write(tmp_path / "t.csv", TOKENS, row), write(tmp_path / "p.csv", *_steady())
     bad, good = (replay(csv_recording(*files, utc_offset=z).events()) for z in ("-02:00", "+02:00"))
@@ -227,7 +227,7 @@ def test_stamps_without_a_zone_take_the_given_one(tmp_path: Path) -> None:
         ([TOKENS], ["time,gpu"], "energy_mj, energy_j or power_w"),
     ],
 )
-def test_files_that_cannot_be_read_say_what_they_need(
+def test_an_unreadable_file_is_refused_with_the_requirements(
     tmp_path: Path, tokens: list[str], power: list[str], message: str
 ) -> None:
     with pytest.raises(BadInput, match=message):

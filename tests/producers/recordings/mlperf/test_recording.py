@@ -1,4 +1,4 @@
-"""MLPerf runs with power: the published one, and small ones made here."""
+"""MLPerf runs with power: the published one, and small ones made by the tests."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def test_the_published_run_agrees_with_its_own_figures(published: Path) -> None:
     assert recording.workload == "gptj-99/Server"
     assert recording.window[1] - recording.window[0] == 630_922
     assert joules == pytest.approx(2_976_194, rel=1e-4)
-    whole = joules + out.energy_uj[recording.edges] / 1e6
-    assert whole / tokens == pytest.approx(4722.6 / 11_700.81, rel=5e-4)
+    total_j = joules + out.energy_uj[recording.edges] / 1e6
+    assert total_j / tokens == pytest.approx(4722.6 / 11_700.81, rel=5e-4)
     assert out.requests["gptj-99/Server"] == 106_944
     assert tokens == 106_944 * 69  # loadgen inferred 69 tokens a sample
     assert tokens / (106_943 / 169.577) == pytest.approx(11_700.81, rel=2e-5)
@@ -76,18 +76,18 @@ def test_the_published_run_with_interpolated_edges_agrees_too(published: Path) -
     assert joules / tokens == pytest.approx(4722.6 / 11_700.81, rel=1e-3)
 
 
-def test_the_whole_log_is_in_whatever_the_edges(published: Path) -> None:
-    whole = {edges: replay(mlperf(published, edges=edges).events()) for edges in ("readings", "interpolated")}  # type: ignore[arg-type]
-    a, b = (sum(out.energy_uj.values()) for out in whole.values())
+def test_the_total_energy_of_the_log_does_not_depend_on_the_edges_option(published: Path) -> None:
+    results = {edges: replay(mlperf(published, edges=edges).events()) for edges in ("readings", "interpolated")}  # type: ignore[arg-type]
+    a, b = (sum(out.energy_uj.values()) for out in results.values())
     assert abs(a - b) <= 3
     main, outside = "gptj-99/Server", "gptj-99/Server/outside"
-    assert {w for w, uj in whole["interpolated"].energy_uj.items() if uj} == {main, outside}
-    assert set(whole["readings"].energy_uj) == {main, f"{main}/edges", outside}
-    with_edges = whole["readings"].energy_uj[main] + whole["readings"].energy_uj[f"{main}/edges"]
-    assert with_edges == pytest.approx(whole["interpolated"].energy_uj[main], abs=2)
+    assert {w for w, uj in results["interpolated"].energy_uj.items() if uj} == {main, outside}
+    assert set(results["readings"].energy_uj) == {main, f"{main}/edges", outside}
+    with_edges = results["readings"].energy_uj[main] + results["readings"].energy_uj[f"{main}/edges"]
+    assert with_edges == pytest.approx(results["interpolated"].energy_uj[main], abs=2)
 
 
-def test_intervals_follow_each_other_without_hole_or_overlap(published: Path) -> None:
+def test_intervals_follow_each_other_without_gap_or_overlap(published: Path) -> None:
     rows = sorted(replay(mlperf(published).events()).power_rows, key=lambda r: r[1])
     assert all(a[2] == b[1] for a, b in pairwise(rows))
     assert {r[4] for r in rows} == {Method.INTEGRATED}
@@ -103,11 +103,11 @@ def test_the_published_requests_have_the_logged_latencies(published: Path) -> No
     assert np.percentile(latency, 90) == pytest.approx(4511.6, abs=15)
 
 
-def test_the_same_folder_gives_the_same_bytes(published: Path) -> None:
+def test_a_folder_always_gives_the_same_bytes(published: Path) -> None:
     assert wire(mlperf(published).events()) == wire(mlperf(published).events())
 
 
-def test_energy_between_the_readings_in_the_window(tmp_path: Path) -> None:
+def test_energy_between_readings_is_that_of_the_readings_in_the_window(tmp_path: Path) -> None:
     # Readings at 3 ... 12 s lie in [2.5, 12.5): nine trapezoids from 103 to 112 W.
     assert _play(_folder(tmp_path)).energy_uj == {
         "box/Server": 967_500_000,
@@ -116,7 +116,7 @@ def test_energy_between_the_readings_in_the_window(tmp_path: Path) -> None:
     }
 
 
-def test_energy_with_edges_on_the_line_between_readings(tmp_path: Path) -> None:
+def test_energy_with_interpolated_edges_is_cut_on_the_line_between_readings(tmp_path: Path) -> None:
     # 102.5 W to 112.5 W over 10 s.
     assert _play(_folder(tmp_path), edges="interpolated").energy_uj["box/Server"] == 1_075_000_000
 
@@ -140,13 +140,13 @@ def test_every_sample_is_a_request_in_the_window(tmp_path: Path) -> None:
         ({"result_inferred_completed_tokens_per_second": None}, 0),
     ],
 )
-def test_tokens_come_from_the_rates_that_the_log_has(tmp_path: Path, changes: dict[str, object], tokens: int) -> None:
+def test_tokens_come_from_the_rates_in_the_log(tmp_path: Path, changes: dict[str, object], tokens: int) -> None:
     recording = mlperf(_folder(tmp_path, **changes))
     assert replay(recording.events()).completion["box/Server"] == tokens
     assert any("counts no tokens" in n for n in recording.notes) == (tokens == 0)
 
 
-def test_offline_issues_everything_at_once(tmp_path: Path) -> None:
+def test_offline_issues_all_samples_at_once(tmp_path: Path) -> None:
     changes = {
         "effective_scenario": "Offline", "sut_name": "box-Offline-SUT", "generated_query_duration": None,
         "result_query_count": 1, "generated_samples_per_query": 50, "result_completed_samples_per_sec": None,
@@ -172,7 +172,7 @@ def test_the_workload_is_named_after_folder_or_system(tmp_path: Path, folder: st
     assert mlperf(_folder(tmp_path / folder)).workload == workload
 
 
-def test_names_can_be_given(tmp_path: Path) -> None:
+def test_names_can_be_configured(tmp_path: Path) -> None:
     recording = mlperf(_folder(tmp_path), cluster="c", tenant="t", workload="w", hardware="8xH200 (wall)")
     out = replay(recording.events())
     assert {e.cluster for e in out.events} == {"c"}
@@ -181,7 +181,7 @@ def test_names_can_be_given(tmp_path: Path) -> None:
     assert {h for e in out.events for _, h in getattr(e.batch, "gpus", ())} == {"8xH200 (wall)"}
 
 
-def test_stamps_are_utc_unless_an_offset_is_given(tmp_path: Path) -> None:
+def test_times_are_utc_unless_an_offset_is_configured(tmp_path: Path) -> None:
     folder = _folder(tmp_path)
     utc, berlin = mlperf(folder), mlperf(folder, utc_offset="+02:00")
     assert utc.window[0] == 1_721_203_202_500
@@ -194,7 +194,7 @@ def test_dates_with_the_month_or_the_year_first_are_read(tmp_path: Path, date: s
     assert _play(folder).energy_uj["box/Server"] == 967_500_000
 
 
-def test_a_meter_in_another_zone_can_be_told(tmp_path: Path) -> None:
+def test_the_zone_of_the_meter_can_be_configured(tmp_path: Path) -> None:
     folder = _folder(tmp_path, [_line(s, 100 + s).replace(" 08:", " 15:") for s in range(20)])
     with pytest.raises(BadInput, match="another zone"):
         mlperf(folder)
@@ -215,7 +215,9 @@ BAD_LINES = [
 
 
 @pytest.mark.parametrize(("line", "column", "reason"), BAD_LINES)
-def test_a_bad_power_line_is_reported_and_the_rest_goes_on(tmp_path: Path, line: str, column: str, reason: str) -> None:
+def test_a_bad_power_line_is_reported_and_the_others_are_replayed(
+    tmp_path: Path, line: str, column: str, reason: str
+) -> None:
     good = [_line(s, 100 + s) for s in range(20)]
     out = _play(_folder(tmp_path, [*good[:6], line, *good[6:]]))
     (bad,) = out.bad
@@ -224,7 +226,7 @@ def test_a_bad_power_line_is_reported_and_the_rest_goes_on(tmp_path: Path, line:
     assert out.energy_uj["box/Server"] == 967_500_000
 
 
-def test_a_long_gap_is_estimated_and_said(tmp_path: Path) -> None:
+def test_a_long_gap_is_estimated_and_reported(tmp_path: Path) -> None:
     folder = _folder(tmp_path, [_line(s, 100 + s) for s in (0, 1, 2, 3, 15, 16)], power_begin="07-17-2024 08:00:00.500")
     recording = mlperf(folder, edges="interpolated")
     methods = {r[1:3]: r[4] for r in replay(recording.events()).power_rows}
@@ -250,7 +252,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("changes", "message"), BROKEN)
-def test_a_log_that_lacks_what_is_needed_says_so(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+def test_a_log_without_required_values_names_them(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         mlperf(_folder(tmp_path, **changes))
 

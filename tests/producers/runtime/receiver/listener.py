@@ -1,4 +1,4 @@
-"""The listener in this process: the real application, line and spool over a broker whose answers a test decides."""
+"""The receiver in this process: the real application, queue and spool over a broker whose answers a test decides."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ ONE, MANY, JSON = events.ONE, events.MANY, events.JSON
 
 
 class UsageBroker(FakeBroker):
-    """A broker whose events are usage."""
+    """A broker of usage events."""
 
     @property
     def rows(self) -> list[Mapping[str, Any]]:
-        """Every row of every event that is on the log, in order."""
+        """Every row of every event on the log, in order."""
         return [row for event in self.stored for row in rows(event)]
 
 
 def rows(event: Event) -> list[Mapping[str, Any]]:
-    """A usage event's rows by the names of their columns, and its workload."""
+    """The rows of a usage event by column name, and its workload."""
     batch = event.batch
     assert isinstance(batch, UsageBatch)
     names = ("meter", "unit", "tenant", "quantity", "t0_ms", "origin", "event_id", "session_id", "trace_id", "step")
@@ -62,7 +62,7 @@ def rows(event: Event) -> list[Mapping[str, Any]]:
 
 
 class Listener:
-    """A client, and what stands behind it."""
+    """A client of the receiver, and the parts behind it."""
 
     def __init__(
         self,
@@ -76,11 +76,11 @@ class Listener:
         self._handler = handler
 
     def be_patient(self) -> None:
-        """Wait for acknowledgements from now on, as long as it takes."""
+        """Wait for acknowledgements without a limit from now on."""
         self._handler._bounds = self._handler._bounds._replace(ack_s=HANG_S)
 
     def post(self, body: Any, content_type: str = ONE, **headers: str) -> Any:
-        """Sends JSON, or bytes as they are."""
+        """Send JSON, or bytes as they are."""
         sent = {"Content-Type": content_type} | {name.replace("_", "-"): value for name, value in headers.items()}
         if isinstance(body, bytes):
             return self.client.post(EVENTS, content=body, headers=sent)
@@ -97,7 +97,7 @@ def listening(
     host: str = "127.0.0.1", broker: UsageBroker | None = None, unknown: Any = "count", accepted_status: int = 202,
     recent: DeduplicationWindow | None = None,
 ) -> Iterator[Listener]:  # fmt: skip
-    """A listener with these options."""
+    """Yield a receiver with these options."""
     broker, clock, registry = broker or UsageBroker(), FixedWallClock(NOW_MS), CollectorRegistry()
     metrics = ReceiverMetrics(registry)
     recent = DeduplicationWindow() if recent is None else recent
@@ -121,7 +121,7 @@ def listening(
 
 
 def token(key: str = SECRET, algorithm: str = "HS256", **claims: object) -> str:
-    """An Authorization header's value."""
+    """The value of an Authorization header."""
     return "Bearer " + jwt.encode({"exp": FAR} | claims, key, algorithm)
 
 

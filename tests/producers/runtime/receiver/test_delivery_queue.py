@@ -1,4 +1,4 @@
-"""Accepted means acknowledged: what clients are told, and what is on the log, when brokers are away, refuse or die."""
+"""Accepted means acknowledged: responses, and events on the log, when brokers are away, refuse or die."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def order(name: str, workload: str = "w", answers: list[Any] | None = None, rows
     return PendingRequest(messages, lambda error: None if answers is None else answers.append(error))
 
 
-def test_a_request_is_answered_when_the_brokers_have_acknowledged_it_and_not_before(tmp_path: Path) -> None:
+def test_a_request_is_answered_only_after_the_brokers_have_acknowledged_it(tmp_path: Path) -> None:
     with listening(tmp_path) as listener:
         listener.broker.silent = True
         answers: list[int] = []
@@ -60,7 +60,7 @@ def test_a_request_is_answered_when_the_brokers_have_acknowledged_it_and_not_bef
         assert listener.count("rows_total", route="/api/v1/events") == 1
 
 
-def test_without_an_acknowledgement_the_client_is_told_to_send_again_and_that_counts_once(tmp_path: Path) -> None:
+def test_a_request_without_an_acknowledgement_is_refused_and_its_repetition_counts_once(tmp_path: Path) -> None:
     with listening(tmp_path, bounds=QUICK) as listener:
         listener.broker.silent = True
         answer = listener.post(event())
@@ -69,14 +69,14 @@ def test_without_an_acknowledgement_the_client_is_told_to_send_again_and_that_co
         listener.broker.silent = False
         listener.be_patient()
         assert listener.post(event()).status_code == 202
-        # Two copies of one row: the warehouse counts what agrees in origin, event_id and meter once.
+        # Two copies of one row: the warehouse counts rows of equal origin, event_id and meter once.
         assert {(r["origin"], r["event_id"], r["meter"]) for r in listener.broker.rows} == {
             ("service-0", "00001", "request")
         }
         assert listener.broker.numbers() == {(SOURCE, NOW_MS): [0, 1]}
 
 
-def test_what_the_brokers_refuse_is_sent_again_under_its_own_number(tmp_path: Path) -> None:
+def test_a_message_that_the_brokers_refuse_is_sent_again_under_its_own_number(tmp_path: Path) -> None:
     with listening(tmp_path, bounds=QUICK) as listener:
         listener.broker.refuses = "Broker: not enough replicas"
         assert listener.post(event("1")).status_code == 503
@@ -88,7 +88,7 @@ def test_what_the_brokers_refuse_is_sent_again_under_its_own_number(tmp_path: Pa
         assert listener.count("resent_total") >= 1
 
 
-def test_a_client_of_the_brokers_that_takes_nothing_leaves_everything_on_disk(tmp_path: Path) -> None:
+def test_a_broken_kafka_client_leaves_all_messages_on_disk(tmp_path: Path) -> None:
     with listening(tmp_path, bounds=QUICK) as listener:
         listener.broker.full = True
         assert listener.post(event()).status_code == 503
@@ -97,7 +97,7 @@ def test_a_client_of_the_brokers_that_takes_nothing_leaves_everything_on_disk(tm
         assert ids(listener.broker) == ["00001"]
 
 
-def test_the_queue_is_bounded_and_what_hits_the_bound_is_counted(tmp_path: Path) -> None:
+def test_the_queue_is_bounded_and_refusals_at_the_bound_are_counted(tmp_path: Path) -> None:
     with listening(tmp_path, bounds=QUICK, max_waiting=2) as listener:
         listener.broker.silent = True
         kinds = [listener.post(event(str(n))).json()["type"].rpartition(":")[2] for n in range(4)]
@@ -108,13 +108,13 @@ def test_the_queue_is_bounded_and_what_hits_the_bound_is_counted(tmp_path: Path)
         assert ids(listener.broker) == ["0", "1"]
 
 
-def test_a_full_disk_refuses_and_leaves_no_hole_in_the_numbers(tmp_path: Path) -> None:
+def test_a_full_disk_refuses_requests_and_leaves_no_gap_in_the_numbers(tmp_path: Path) -> None:
     spool, broker, answers = Spool(tmp_path / "s.db", max_bytes=1_500), UsageBroker(), list[Any]()
     line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=100)
     line.start(Delivery(spool, broker, on_acknowledged=line.acknowledge), threaded=False)
     broker.silent = True
-    for each in (order("first", answers=answers), order("big", answers=answers, rows=300)):
-        line._inbox.put(each)
+    for item in (order("first", answers=answers), order("big", answers=answers, rows=300)):
+        line._inbox.put(item)
         line.step()
     assert [type(answer) for answer in answers] == [SpoolFull]
     broker.silent = False
@@ -125,7 +125,7 @@ def test_a_full_disk_refuses_and_leaves_no_hole_in_the_numbers(tmp_path: Path) -
     spool.close()
 
 
-def test_what_comes_together_is_kept_together_and_answered_each_for_itself(tmp_path: Path) -> None:
+def test_concurrent_requests_are_stored_together_and_answered_each(tmp_path: Path) -> None:
     spool, broker, answers = Spool(tmp_path / "s.db"), UsageBroker(), list[Any]()
     offered: list[int] = []
 
@@ -149,13 +149,13 @@ def test_what_comes_together_is_kept_together_and_answered_each_for_itself(tmp_p
     spool.close()
 
 
-def test_another_run_sends_what_was_not_acknowledged_under_its_old_number(tmp_path: Path) -> None:
+def test_another_run_sends_unacknowledged_messages_under_their_old_numbers(tmp_path: Path) -> None:
     spool, lost = Spool(tmp_path / "s.db"), UsageBroker()
     lost.silent = True
     first = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=100)
     first.start(Delivery(spool, lost, on_acknowledged=first.acknowledge), threaded=False)
     first._inbox.put(order("1"))
-    first.step()  # and is killed before an answer came
+    first.step()  # and the process is killed before an answer arrives
     broker, second = UsageBroker(), DeliveryQueue(SystemClock(threading.Event()), max_waiting=100)
     second.start(Delivery(spool, broker, on_acknowledged=second.acknowledge), threaded=False)
     second.close()
@@ -169,10 +169,10 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS)
-def test_whatever_happens_what_was_accepted_is_on_the_log_and_no_number_is_missing(
+def test_accepted_events_are_on_the_log_without_gaps_through_kills_and_outages(
     tmp_path_factory: pytest.TempPathFactory, steps: list[str]
 ) -> None:
-    """A client sends an order again, under its name, until it is accepted; runs are killed, brokers do what they do."""
+    """A client repeats an order until it is accepted, while runs are killed and brokers fail."""
     spool, clock = Spool(tmp_path_factory.mktemp("spool") / "s.db"), FakeClock(now_ms=NOW_MS, epoch_ms=0)
     log, accepted, sent = UsageBroker(), set[str](), list[tuple[str, str]]()
 
@@ -184,9 +184,9 @@ def test_whatever_happens_what_was_accepted_is_on_the_log_and_no_number_is_missi
         return line
 
     def send(line: DeliveryQueue, name: str, workload: str) -> None:
-        made = order(name, workload)
-        made.answer = lambda error: accepted.add(name) if error is None else None
-        line._inbox.put(made)
+        batch = order(name, workload)
+        batch.answer = lambda error: accepted.add(name) if error is None else None
+        line._inbox.put(batch)
 
     line = run()
     for step in steps:
@@ -212,12 +212,12 @@ def test_whatever_happens_what_was_accepted_is_on_the_log_and_no_number_is_missi
         line.step(0)
     assert accepted == {name for name, _ in sent}
     assert set(ids(log)) == accepted
-    assert all(sorted(set(found)) == list(range(len(set(found)))) for found in log.numbers().values())
+    assert all(sorted(set(numbers)) == list(range(len(set(numbers)))) for numbers in log.numbers().values())
     assert line.waiting == 0
     spool.close()
 
 
-def test_a_line_that_failed_for_good_refuses_and_says_that_it_is_not_well(tmp_path: Path) -> None:
+def test_a_failed_queue_refuses_requests_and_reports_itself_unhealthy(tmp_path: Path) -> None:
     with listening(tmp_path) as listener:
         assert listener.client.get("/healthz").json()["status"] == "ok"
         listener.line.fail(Unavailable("Kafka does not take the message: fenced", "Restart this producer."))
@@ -225,7 +225,7 @@ def test_a_line_that_failed_for_good_refuses_and_says_that_it_is_not_well(tmp_pa
         assert listener.client.get("/healthz").status_code == 503
 
 
-def test_requests_that_wait_when_the_delivery_ends_are_told(tmp_path: Path) -> None:
+def test_waiting_requests_are_answered_when_the_delivery_ends(tmp_path: Path) -> None:
     with listening(tmp_path) as listener:
 
         def breaks(*_: object, **__: object) -> None:
@@ -238,7 +238,7 @@ def test_requests_that_wait_when_the_delivery_ends_are_told(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("made", "field"),
+    ("batch", "field"),
     [
         (
             WorkloadBatch("a/b", "w", usage_batch([UsageRow(meter="m", unit="1", quantity="1", t0_ms=1, t1_ms=1)], 0)),
@@ -260,23 +260,23 @@ def test_requests_that_wait_when_the_delivery_ends_are_told(tmp_path: Path) -> N
         ),
     ],
 )
-def test_what_the_log_would_not_take_is_refused_before_it_has_a_number(made: WorkloadBatch, field: str) -> None:
+def test_an_invalid_batch_is_refused_before_it_has_a_number(batch: WorkloadBatch, field: str) -> None:
     with pytest.raises(Exception, match=field):
-        unnumbered_messages("x", "n", [made])
+        unnumbered_messages("x", "n", [batch])
 
 
 def test_a_message_that_gets_its_number_keeps_its_body() -> None:
-    made = WorkloadBatch("c", "w", usage_batch([UsageRow(meter="m", unit="1", quantity="1", t0_ms=1, t1_ms=1)], 0))
-    (message,) = unnumbered_messages("x", "n", [made])
+    batch = WorkloadBatch("c", "w", usage_batch([UsageRow(meter="m", unit="1", quantity="1", t0_ms=1, t1_ms=1)], 0))
+    (message,) = unnumbered_messages("x", "n", [batch])
     numbered = message.renumber(7, 3)
     event = codec.decode(numbered.headers, numbered.value)
     assert (event.epoch, event.seq, message.source) == (7, 3, event.source)
-    assert same(event.batch, made.batch)
+    assert same(event.batch, batch.batch)
     assert numbered.value is message.value
     assert numbered.size < message.size
 
 
-def test_what_fits_into_no_message_is_refused(tmp_path: Path) -> None:
+def test_a_row_larger_than_a_message_is_refused(tmp_path: Path) -> None:
     many = [
         UsageRow(meter="m" * 200, unit="1", quantity="1", t0_ms=1, t1_ms=1, event_id=f"{n:0>200}")
         for n in range(MAX_MESSAGE_BYTES // 400)
@@ -287,13 +287,13 @@ def test_what_fits_into_no_message_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broker: str) -> Settings:
-    """Settings of a listener at the in-process broker, on a free port."""
+    """Settings of a receiver at the in-process broker, on a free port."""
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
     monkeypatch.setenv("WATTLOG_HTTP_PORT", "0")
     return Settings(kafka_bootstrap=broker, data=tmp_path, cluster="c1", node="n1")
 
 
-def test_the_producer_takes_events_to_a_kafka_and_ends_when_told(configured: Settings, consume: Consume) -> None:
+def test_the_producer_delivers_events_to_kafka_and_ends_on_a_stop(configured: Settings, consume: Consume) -> None:
     import httpx
 
     stop, addresses = threading.Event(), list[str]()
@@ -318,7 +318,7 @@ def test_the_producer_takes_events_to_a_kafka_and_ends_when_told(configured: Set
     assert not producing.is_alive()
 
 
-def test_what_is_under_way_when_it_is_told_to_end_is_answered(configured: Settings) -> None:
+def test_requests_in_progress_are_answered_on_a_stop(configured: Settings) -> None:
     import httpx
 
     stop, addresses, up, answers = threading.Event(), list[str](), threading.Event(), list[int]()
@@ -344,16 +344,18 @@ def test_what_is_under_way_when_it_is_told_to_end_is_answered(configured: Settin
     assert answers == [202]
 
 
-def test_a_taken_port_is_told(configured: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_in_use_is_reported(configured: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        monkeypatch.setenv("WATTLOG_HTTP_PORT", str(taken.getsockname()[1]))
+    with socket.create_server(("127.0.0.1", 0)) as server_socket:
+        monkeypatch.setenv("WATTLOG_HTTP_PORT", str(server_socket.getsockname()[1]))
         with pytest.raises(Unavailable, match="cannot listen"):
             run("http", configured, threading.Event())
 
 
-def test_doctor_says_where_it_listens_or_what_is_wrong(configured: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_shows_the_address_of_the_receiver_or_the_failure(
+    configured: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     takes = "takes /api/v1/events, /v1/traces, /litellm from anybody on this machine"
     assert findings("http", configured) == [("127.0.0.1:0", takes)]
     monkeypatch.setenv("WATTLOG_HTTP_HOST", "0.0.0.0")

@@ -1,4 +1,4 @@
-"""The listener's doors: who may send what, whose events they are, and what is too much."""
+"""Access to the receiver: senders, tenants and limits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from producers.runtime.receiver.auth import Verifier, check_exposure
 from producers.runtime.receiver.server import Bounds, gunzip
 from tests.producers.runtime.receiver.listener import EVENTS, JSON, MANY, SECRET, Listener, event, listening, token
 
-pytestmark = [  # Schemathesis' own dependencies, not ours.
+pytestmark = [  # Of schemathesis' dependencies, not of this project.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
@@ -37,7 +37,7 @@ BY_PATH = MeterRule(slug="calls", event_type="call", aggregation="count", tenant
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[Listener]:
-    """A listener that has a key, reached by its name on a network."""
+    """A receiver that has a key, reached by its name on a network."""
     with listening(
         tmp_path, rules=[BY_PATH], key=SECRET, host="0.0.0.0", base_url="http://ingest.example:8788"
     ) as listener:
@@ -66,9 +66,7 @@ def guarded(tmp_path: Path) -> Iterator[Listener]:
         (token(role="operator"), 202),
     ],
 )
-def test_only_a_good_token_that_grants_something_lets_events_in(
-    guarded: Listener, authorization: str, status: int
-) -> None:
+def test_only_a_valid_token_with_a_grant_may_send_events(guarded: Listener, authorization: str, status: int) -> None:
     answer = guarded.post(event(), **({"authorization": authorization} if authorization else {}))
     assert answer.status_code == status
     assert (answer.headers.get("www-authenticate") == "Bearer") == (status == 401)
@@ -86,7 +84,7 @@ def test_public_keys_verify_and_a_public_key_is_no_secret(tmp_path: Path) -> Non
         assert verifier.caller({"authorization": token(pem, algorithm, tenant="acme")}).tenant == "acme"
 
 
-def test_a_tenants_token_makes_every_event_its_own_whatever_the_subject_says(guarded: Listener) -> None:
+def test_events_with_a_tenants_token_belong_to_that_tenant_for_any_subject(guarded: Listener) -> None:
     guarded.post(
         [event("1"), event("2", subject="globex"), event("3", tenant="acme")], MANY, authorization=token(tenant="acme")
     )
@@ -96,13 +94,13 @@ def test_a_tenants_token_makes_every_event_its_own_whatever_the_subject_says(gua
 @pytest.mark.parametrize(
     "body", [event(tenant="globex"), event(type="call", data={"tenant": "globex"})], ids=["attribute", "path"]
 )
-def test_a_tenants_token_that_names_another_tenant_is_refused(guarded: Listener, body: Any) -> None:
+def test_a_tenants_token_for_another_tenant_is_refused(guarded: Listener, body: Any) -> None:
     answer = guarded.post([event("1"), body], MANY, authorization=token(tenant="acme"))
     assert (answer.status_code, answer.json()["type"]) == (403, "urn:wattlog:problem:forbidden")
     assert guarded.broker.rows == []
 
 
-def test_a_gateway_names_tenants_by_attribute_by_path_or_by_subject(guarded: Listener) -> None:
+def test_a_gateway_names_tenants_by_attribute_path_or_subject(guarded: Listener) -> None:
     sent = [
         event("1"),
         event("2", tenant="globex"),
@@ -113,7 +111,7 @@ def test_a_gateway_names_tenants_by_attribute_by_path_or_by_subject(guarded: Lis
     assert [row["tenant"] for row in guarded.broker.rows] == ["customer-1", "globex", "initech", ""]
 
 
-def test_a_token_is_in_no_answer_and_no_log(guarded: Listener, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_answer_and_no_log_contains_a_token(guarded: Listener, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     for claims in ({"tenant": "acme"}, {"role": "viewer"}, {"tenant": "acme", "exp": 1}):
         sent = token(**claims)  # type: ignore[arg-type]
@@ -122,7 +120,7 @@ def test_a_token_is_in_no_answer_and_no_log(guarded: Listener, caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "::", "ingest.example"])
-def test_without_a_key_it_listens_on_loopback_only(host: str) -> None:
+def test_without_a_key_the_receiver_listens_on_loopback_only(host: str) -> None:
     with pytest.raises(BadSetting, match="loopback"):
         check_exposure(host, Verifier(None))
     check_exposure(host, Verifier(SECRET))
@@ -135,7 +133,7 @@ def test_a_short_secret_is_refused_and_not_shown() -> None:
     assert "short" not in str(refused.value)
 
 
-def test_on_loopback_a_page_of_another_name_may_not_send(tmp_path: Path) -> None:
+def test_a_page_of_another_host_may_not_send_to_loopback(tmp_path: Path) -> None:
     with listening(tmp_path, base_url="http://evil.example:8788") as listener:
         assert listener.post(event()).status_code == 421
         assert listener.broker.tries == 0
@@ -165,7 +163,7 @@ def test_a_body_above_the_bound_is_refused(tmp_path: Path, chunked: bool) -> Non
         assert listener.count("rejected_total", route=EVENTS, reason="too-large") == 1
 
 
-def test_a_packed_body_is_bounded_by_what_it_unpacks_to(tmp_path: Path) -> None:
+def test_a_compressed_body_is_bounded_by_its_decompressed_size(tmp_path: Path) -> None:
     with listening(tmp_path, bounds=Bounds(body_bytes=100_000)) as listener:
         assert listener.post(gzip.compress(b" " * 50_000_000), content_encoding="gzip").status_code == 413
 
@@ -173,16 +171,16 @@ def test_a_packed_body_is_bounded_by_what_it_unpacks_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "body", [b"{}", gzip.compress(b"{}")[:-4], gzip.compress(b"{}") * 2], ids=["not packed", "cut short", "two streams"]
 )
-def test_what_is_no_whole_gzip_is_refused(tmp_path: Path, body: bytes) -> None:
+def test_a_truncated_gzip_is_refused(tmp_path: Path, body: bytes) -> None:
     with listening(tmp_path) as listener:
         assert listener.post(body, content_encoding="gzip").status_code == 400
 
 
-def test_gzip_unpacks() -> None:
+def test_gzip_is_decompressed() -> None:
     assert gunzip(gzip.compress(b"abc"), 3) == b"abc"
 
 
-def test_only_so_many_requests_are_under_way(tmp_path: Path) -> None:
+def test_the_number_of_concurrent_requests_is_bounded(tmp_path: Path) -> None:
     with listening(tmp_path, bounds=Bounds(requests=1)) as listener:
         listener.broker.silent = True
         answers: list[int] = []
@@ -199,10 +197,10 @@ def test_only_so_many_requests_are_under_way(tmp_path: Path) -> None:
         assert listener.post(event("2")).status_code == 202
 
 
-def test_a_body_that_does_not_come_is_given_up(tmp_path: Path) -> None:
-    """Straight to the application: a client's library would send what it has."""
+def test_a_body_that_does_not_arrive_times_out(tmp_path: Path) -> None:
+    """Directly on the application, because a client library would send the body."""
     with listening(tmp_path, bounds=Bounds(read_s=0.05)) as listener:
-        said: list[Any] = []
+        messages: list[Any] = []
         headers = [(b"host", b"127.0.0.1"), (b"content-type", JSON.encode())]
         scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": EVENTS, "raw_path": EVENTS.encode(),
                  "query_string": b"", "headers": headers, "scheme": "http", "root_path": ""}  # fmt: skip
@@ -211,10 +209,10 @@ def test_a_body_that_does_not_come_is_given_up(tmp_path: Path) -> None:
             await asyncio.sleep(60)
 
         async def send(message: Any) -> None:
-            said.append(message)
+            messages.append(message)
 
         asyncio.run(listener.client.app(scope, receive, send))
-        assert said[0]["status"] == 408
+        assert messages[0]["status"] == 408
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("GET", EVENTS, 405)])
@@ -225,7 +223,7 @@ def test_every_refusal_is_a_problem(tmp_path: Path, method: str, path: str, stat
         assert answer.json()["instance"] == path
 
 
-def test_an_intake_is_a_path_its_bodies_and_a_function(tmp_path: Path) -> None:
+def test_a_route_is_a_path_its_bodies_and_a_function(tmp_path: Path) -> None:
     def parse(sent: ReceivedRequest, trial: DeduplicationTrial) -> ParsedRequest:
         row = UsageRow(
             meter="m",
@@ -248,7 +246,7 @@ def test_an_intake_is_a_path_its_bodies_and_a_function(tmp_path: Path) -> None:
         assert listener.count("left_out_rows_total", route="/mine") == 1
 
 
-def test_an_unexpected_error_refuses_the_body_and_says_nothing_of_the_inside(
+def test_an_unexpected_error_refuses_the_body_and_reveals_no_internals(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def parse(sent: ReceivedRequest, trial: DeduplicationTrial) -> ParsedRequest:
@@ -262,7 +260,7 @@ def test_an_unexpected_error_refuses_the_body_and_says_nothing_of_the_inside(
         assert listener.count("rejected_total", route="/mine", reason="unreadable") == 1
 
 
-def test_the_routes_keep_their_own_promise(tmp_path: Path) -> None:
+def test_every_route_conforms_to_its_document(tmp_path: Path) -> None:
     with listening(tmp_path, base_url="http://localhost") as listener:
         document = schemathesis.openapi.from_asgi("/openapi.json", listener.client.app, headers={"Host": "localhost"})
         document.config.base_url = "http://localhost"
@@ -270,10 +268,10 @@ def test_the_routes_keep_their_own_promise(tmp_path: Path) -> None:
 
         @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(case=document[EVENTS]["POST"].as_strategy())
-        def promise(case: schemathesis.Case) -> None:
+        def conforms(case: schemathesis.Case) -> None:
             case.call_and_validate(
                 checks=[not_a_server_error, status_code_conformance, content_type_conformance],
                 headers={"Host": "localhost"},
             )
 
-        promise()
+        conforms()

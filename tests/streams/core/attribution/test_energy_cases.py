@@ -1,4 +1,4 @@
-"""Who bears a window's energy: the rule of docs/ARCHITECTURE.md, case by case."""
+"""The payer of a window's energy: the rule of docs/ARCHITECTURE.md, case by case."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_active_energy_is_split_by_work():
         """)
 
 
-def test_the_idle_floor_is_split_off_first_and_stands_in_its_own_column():
+def test_the_idle_floor_is_split_off_first_into_its_own_column():
     spec("""
         power  w g0 H100  0..10  3000J
         tokens w acme   m r1  0/1..9  300+0
@@ -37,7 +37,7 @@ def test_the_idle_floor_is_split_off_first_and_stands_in_its_own_column():
         """, policy=H100_100W)  # fmt: skip
 
 
-def test_the_floor_counts_only_time_that_was_measured():
+def test_the_floor_counts_only_measured_time():
     spec("""
         power  w g0 H100  0..4  1000J
         tokens w acme m r1  0/1..9  300+0
@@ -46,7 +46,7 @@ def test_the_floor_counts_only_time_that_was_measured():
         """, policy=H100_100W)  # fmt: skip
 
 
-def test_energy_below_the_floor_is_idle_all_of_it():
+def test_energy_below_the_floor_is_all_idle():
     spec("""
         power  w g0 H100  0..10  900J
         tokens w acme m r1  0/1..9  300+0
@@ -55,7 +55,7 @@ def test_energy_below_the_floor_is_idle_all_of_it():
         """, policy=H100_100W)  # fmt: skip
 
 
-def test_without_a_floor_all_energy_is_active_and_the_version_says_so():
+def test_without_a_floor_all_energy_is_active_under_version_0():
     spec("""
         power  w g0 A100  0..10  3000J
         tokens w acme m r1  0/1..9  300+0
@@ -83,7 +83,7 @@ def test_idle_by_owner_is_borne_by_the_workloads_owner():
         """, policy=idle_borne("owner"))  # fmt: skip
 
 
-def test_idle_by_owner_without_an_owner_is_nobodys():
+def test_idle_by_owner_without_an_owner_is_charged_to_idle():
     spec("""
         power  w g0 H100  0..10  3000J
         tokens w acme m r1  0/1..9  300+0
@@ -93,7 +93,7 @@ def test_idle_by_owner_without_an_owner_is_nobodys():
         """, policy=idle_borne("owner"))  # fmt: skip
 
 
-def test_idle_apart_is_nobodys_even_where_there_is_an_owner():
+def test_idle_apart_is_charged_to_idle_even_with_an_owner():
     spec("""
         power  w g0 H100  0..10  3000J  owner=lab
         tokens w acme m r1  0/1..9  300+0
@@ -104,7 +104,7 @@ def test_idle_apart_is_nobodys_even_where_there_is_an_owner():
 
 
 @pytest.mark.parametrize("by", ["by-work", "owner", "apart"])
-def test_power_without_tokens_is_idle_and_the_owners(by):
+def test_power_without_tokens_is_idle_and_charged_to_the_owner(by):
     spec("""
         power w g0 H100  0..10  3000J  owner=lab
         =
@@ -113,7 +113,7 @@ def test_power_without_tokens_is_idle_and_the_owners(by):
 
 
 @pytest.mark.parametrize("by", ["by-work", "owner", "apart"])
-def test_power_without_tokens_or_owner_is_idle_and_nobodys(by):
+def test_power_without_tokens_or_owner_is_charged_to_idle(by):
     spec("""
         power w g0 H100  0..10  3000J
         =
@@ -121,7 +121,7 @@ def test_power_without_tokens_or_owner_is_idle_and_nobodys(by):
         """, policy=idle_borne(by))  # fmt: skip
 
 
-def test_an_owner_who_is_a_tenant_too_has_one_row_for_each():
+def test_an_owner_who_is_also_a_tenant_has_one_row_for_each():
     spec("""
         power  w g0 H100  0..10  3000J  owner=acme
         tokens w acme m r1  0/1..9  300+0
@@ -139,7 +139,7 @@ def test_tokens_without_power_are_an_unmetered_row():
         """)
 
 
-def test_zero_energy_that_was_measured_is_not_unmetered():
+def test_measured_zero_energy_is_not_unmetered():
     spec("""
         power  w g0 H100  0..10  0J
         tokens w acme m r1  0/1..9  300+0
@@ -148,7 +148,7 @@ def test_zero_energy_that_was_measured_is_not_unmetered():
         """)
 
 
-def test_zero_energy_without_tokens_is_a_row_that_says_it_was_measured():
+def test_measured_zero_energy_without_tokens_is_a_row():
     spec("""
         power w g0 H100  0..10  0J  owner=lab
         =
@@ -178,7 +178,7 @@ def test_a_failed_request_bears_what_it_did_before_it_failed():
         """)
 
 
-def test_a_prompt_that_was_all_cached_is_no_work():
+def test_a_fully_cached_prompt_is_no_work():
     spec("""
         power  w g0 H100  0..10  100J
         tokens w acme   m r1  0/1..9  500-500+0
@@ -189,7 +189,7 @@ def test_a_prompt_that_was_all_cached_is_no_work():
         """)
 
 
-def test_where_all_prompts_were_cached_nobody_worked_and_the_energy_is_idle():
+def test_energy_is_idle_where_all_prompts_were_cached():
     spec("""
         power  w g0 H100  0..10  100J
         tokens w acme m r1  0/1..9  500-500+0
@@ -199,7 +199,7 @@ def test_where_all_prompts_were_cached_nobody_worked_and_the_energy_is_idle():
         """)
 
 
-def test_two_workloads_that_change_hands_on_a_gpu_pay_for_their_own_time():
+def test_two_workloads_in_turn_on_a_gpu_pay_for_their_own_time():
     spec("""
         power  v g0 H100  0..4   40J
         power  w g0 H100  4..10  600J
@@ -211,7 +211,7 @@ def test_two_workloads_that_change_hands_on_a_gpu_pay_for_their_own_time():
         """)
 
 
-def test_with_several_hardware_types_tokens_are_divided_as_energy_is_and_sum_exactly():
+def test_tokens_are_divided_over_hardware_types_as_energy_is_and_sum_exactly():
     spec("""
         power  w g0 A100  0..10  100J
         power  w g1 H100  0..10  200J
@@ -222,7 +222,7 @@ def test_with_several_hardware_types_tokens_are_divided_as_energy_is_and_sum_exa
         """)
 
 
-def test_a_hardware_type_without_energy_still_divides():
+def test_a_hardware_type_without_energy_is_divided():
     spec("""
         power  w g0 A100  0..10  0J
         power  w g1 H100  0..10  200J
@@ -233,7 +233,7 @@ def test_a_hardware_type_without_energy_still_divides():
         """)
 
 
-def test_gpus_that_nobody_holds_are_unallocated_per_node():
+def test_gpus_without_a_workload_are_unallocated_per_node():
     spec("""
         power ~n1 g0 H100  0..10  100J
         power ~n2 g1 H100  0..10  50J  owner=lab
@@ -243,7 +243,7 @@ def test_gpus_that_nobody_holds_are_unallocated_per_node():
         """)
 
 
-def test_tokens_sent_for_gpus_that_nobody_holds_are_kept_and_bear_nothing():
+def test_tokens_of_unallocated_gpus_are_kept_and_bear_nothing():
     spec("""
         power  ~n1 g0 H100  0..10  100J
         tokens ~n1 acme m r1  0/1..9  100+10
@@ -266,7 +266,7 @@ def test_equal_remainders_are_served_in_the_order_of_names():
         """)
 
 
-def test_a_window_shows_the_worst_evidence_it_was_made_of():
+def test_a_window_shows_the_worst_evidence_among_its_intervals():
     """Across a counter's reset the node estimates from watts; the next interval is the counter's again."""
     spec("""
         power  w g0 H100   0..10  100J
@@ -280,7 +280,7 @@ def test_a_window_shows_the_worst_evidence_it_was_made_of():
         """)
 
 
-def test_a_gpu_seen_under_two_owners_in_a_window_is_charged_to_the_greater_name_whatever_the_order():
+def test_a_gpu_with_two_owners_in_a_window_is_charged_to_the_greater_name_in_any_order():
     for lines in (("ann", "bob"), ("bob", "ann")):
         spec(f"""
         power w g0 H100  0..5   10J  owner={lines[0]}
@@ -290,7 +290,7 @@ def test_a_gpu_seen_under_two_owners_in_a_window_is_charged_to_the_greater_name_
         """)
 
 
-def test_floors_hold_from_and_to_by_event_time_and_the_row_names_the_version():
+def test_floors_are_valid_by_event_time_and_the_row_names_the_version():
     floors = (FloorVersion("H100", 0, T0 + 10_000, 100_000, 4), FloorVersion("H100", T0 + 10_000, NEVER, 50_000, 5))
     spec("""
         power  w g0 H100  0..20  6000J
@@ -301,7 +301,7 @@ def test_floors_hold_from_and_to_by_event_time_and_the_row_names_the_version():
         """, policy=Policy(floors))  # fmt: skip
 
 
-def test_weights_hold_by_model_and_the_row_names_the_version():
+def test_weights_are_valid_by_model_and_the_row_names_the_version():
     weights = (DEFAULT_WEIGHTS, DEFAULT_WEIGHTS._replace(model="big", prompt_milli=9_000, version=2))
     spec("""
         power  w g0 H100  0..10  100J
@@ -317,7 +317,7 @@ def requests_of(run, *columns):
     return sorted(tuple(r[c] for c in columns) for r in run.worker.store.live("request_energy"))
 
 
-def test_a_requests_joules_are_its_share_of_its_tenants():
+def test_a_requests_joules_are_its_share_of_its_tenants_energy():
     run = spec("""
         power  w g0 H100  0..10  100J
         tokens w acme m r1  0/1..9  30+0
@@ -328,8 +328,8 @@ def test_a_requests_joules_are_its_share_of_its_tenants():
     assert requests_of(run, "request_id", "active_uj") == [("r1", 75_000_000), ("r2", 25_000_000)]
 
 
-def test_two_requests_of_one_id_and_end_are_one_row_that_bears_both():
-    """They came in different events, so neither is a duplicate; the table has one key for them."""
+def test_two_requests_of_one_id_and_end_are_one_row_for_both():
+    """They are in different events, so neither is a duplicate; the table has one key for them."""
     run = spec("""
         power  w g0 H100  0..10  100J
         tokens w acme m r1  2/3..9  30+0
@@ -356,7 +356,7 @@ def test_two_requests_of_one_id_on_two_models_are_two_rows():
     assert requests_of(run, "model", "active_uj") == [("m1", 75_000_000), ("m2", 25_000_000)]
 
 
-def test_a_late_request_of_an_id_that_is_final_already_stands_beside_it():
+def test_a_late_request_with_a_final_id_has_a_row_of_its_own():
     run = spec("""
         power  w g0 H100  0..10  100J
         tokens w acme m r1  0/1..9  10+0
@@ -371,5 +371,5 @@ def test_a_late_request_of_an_id_that_is_final_already_stands_beside_it():
     assert requests_of(run, "prompt_tokens", "active_uj") == [(10, 25_000_000), (30, 75_000_000)]
 
 
-def test_nothing_measured_and_nothing_done_is_nothing_in_the_ledger():
+def test_nothing_measured_and_no_work_is_no_row():
     assert play("beat 100").worker.store.live("ledger") == []

@@ -1,4 +1,4 @@
-"""The ledger equals the oracle's, whatever the order, the batches, the duplicates and the deaths."""
+"""The ledger equals the oracle's, for any order, batches, duplicates and deaths of workers."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ quick = settings(
 
 
 def batches(draw, rows):
-    """Rows cut into events: of one workload (and owner, for power), in any order."""
+    """Rows cut into events of one workload (and owner, for power), in any order."""
     rows = draw(st.permutations(rows))
     size = draw(st.integers(1, 6))
     groups: dict = {}
@@ -149,7 +149,7 @@ def test_duplicates_change_nothing(rows, data):
 @quick
 @given(world, st.data())
 def test_deaths_late_facts_and_replays_from_any_commit_give_the_same_final_ledger(rows, data):
-    """Short lateness makes many facts late; the worker dies between any two writes and reads the topics unevenly."""
+    """A short lateness makes many facts late; the worker dies between any two writes and reads the topics unevenly."""
     ivs, reqs = rows
     log = Log()
     write(log, ivs, reqs, data.draw)
@@ -178,18 +178,18 @@ def test_deaths_late_facts_and_replays_from_any_commit_give_the_same_final_ledge
 
 @quick
 @given(st.lists(intervals(), min_size=1, max_size=10), st.data())
-def test_splitting_an_interval_where_its_energy_divides_changes_nothing(ivs, data):
-    whole, split = [], []
+def test_splitting_an_interval_at_a_whole_share_of_its_energy_changes_nothing(ivs, data):
+    unsplit, split = [], []
     for i in ivs:
         per_ms = i.energy_uj // (i.t1 - i.t0)
         i = i._replace(energy_uj=per_ms * (i.t1 - i.t0))
-        whole.append(i)
+        unsplit.append(i)
         at = data.draw(st.integers(i.t0, i.t1))
         split += [
             p._replace(energy_uj=per_ms * (p.t1 - p.t0)) for p in (i._replace(t1=at), i._replace(t0=at)) if p.t1 > p.t0
         ]
     ledgers = []
-    for rows in (whole, split):
+    for rows in (unsplit, split):
         log = Log()
         write(log, rows, [], data.draw)
         close(log, END)

@@ -27,7 +27,7 @@ FLOORS = (
         ("H100", 1_000, (0, 0)),  # unknown: no idle energy, version 0
     ],
 )
-def test_floor(hardware, t_ms, expected):
+def test_the_closest_valid_floor_applies(hardware, t_ms, expected):
     assert Policy(FLOORS).floor(hardware, t_ms) == expected
 
 
@@ -64,25 +64,25 @@ WEIGHTS = (
         ("m", "", 500, 3, 3),  # tokens without measured energy
     ],
 )
-def test_weight(model, hardware, t_ms, prompt_milli, version):
+def test_the_closest_valid_weight_applies(model, hardware, t_ms, prompt_milli, version):
     assert Policy(weights=WEIGHTS).weight(model, hardware, t_ms) == (prompt_milli, 1, 2, version)
 
 
-def test_where_nothing_is_valid_the_default_holds():
+def test_the_default_applies_where_nothing_is_valid():
     assert Policy(weights=WEIGHTS).weight("m", "H100", 5_000) == (1_000, 0, 3_000, DEFAULT_WEIGHTS.version)
     assert Policy(weights=()).weight("m", "H100", 0) == (1_000, 0, 3_000, 1)
 
 
-def test_what_is_remembered_does_not_grow_with_the_windows_that_go_by() -> None:
+def test_the_cache_does_not_grow_with_the_number_of_windows() -> None:
     """A day has 8,640 windows of 10 s; the tables change once in months."""
-    asked = []
+    calls = []
 
     class Counted(Policy):
         def floor(self, hardware: str, t_ms: int) -> tuple[int, int]:
-            asked.append(t_ms)
+            calls.append(t_ms)
             return super().floor(hardware, t_ms)
 
     policy = Counted(floors=(FloorVersion("h", 1_000, 50_000, 7, 1), FloorVersion("h", 20_000, 90_000, 9, 2)))
-    found = [policy.floor("h", t_ms) for t_ms in range(0, 100_000, 10)]
-    assert found == [super(Counted, policy).floor("h", t_ms) for t_ms in range(0, 100_000, 10)]
-    assert len(asked) == 5  # Before, the first, the second beside it, alone, after.
+    floors = [policy.floor("h", t_ms) for t_ms in range(0, 100_000, 10)]
+    assert floors == [super(Counted, policy).floor("h", t_ms) for t_ms in range(0, 100_000, 10)]
+    assert len(calls) == 5  # Before, the first, the second beside it, alone, after.

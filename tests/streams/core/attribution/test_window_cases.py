@@ -1,11 +1,11 @@
-"""Where energy and work fall: windows are half-open, 10 s long, and cut whatever spans them without losing a bit."""
+"""Placement of energy and work: windows are half-open, 10 s long, and cut spans exactly."""
 
 from __future__ import annotations
 
 from tests.streams.core.case_table import play, spec
 
 
-def test_a_boundary_in_the_middle_of_an_interval_cuts_its_energy_by_time():
+def test_a_boundary_within_an_interval_cuts_its_energy_by_time():
     spec("""
         power w g0 H100  4..14  10J
         =
@@ -14,7 +14,7 @@ def test_a_boundary_in_the_middle_of_an_interval_cuts_its_energy_by_time():
         """)
 
 
-def test_what_does_not_divide_is_cut_by_floors_of_the_running_total_and_sums_to_the_whole():
+def test_an_indivisible_amount_is_cut_by_floors_of_the_running_total_and_sums_to_the_whole():
     spec("""
         power w g0 H100  5..35  10uJ
         =
@@ -33,7 +33,7 @@ def test_an_interval_that_ends_on_a_boundary_leaves_nothing_after_it():
         """)
 
 
-def test_a_boundary_in_the_middle_of_prefill_cuts_the_prompt_alone():
+def test_a_boundary_within_prefill_cuts_only_the_prompt():
     spec("""
         tokens w acme m r1  6/16..20  100+40
         =
@@ -42,7 +42,7 @@ def test_a_boundary_in_the_middle_of_prefill_cuts_the_prompt_alone():
         """)
 
 
-def test_a_boundary_in_the_middle_of_decode_cuts_the_completion_alone():
+def test_a_boundary_within_decode_cuts_only_the_completion():
     spec("""
         tokens w acme m r1  2/8..18  100+40
         =
@@ -68,7 +68,7 @@ def test_a_request_that_ends_exactly_on_a_boundary_counts_in_the_window_before_i
         """)
 
 
-def test_a_request_without_length_lies_in_the_window_that_holds_its_instant():
+def test_a_request_without_duration_is_in_the_window_of_its_instant():
     spec("""
         tokens w acme m r1  10..10  100+40
         =
@@ -76,7 +76,7 @@ def test_a_request_without_length_lies_in_the_window_that_holds_its_instant():
         """)
 
 
-def test_work_too_small_for_a_whole_token_is_charged_where_it_ran():
+def test_work_of_less_than_a_token_is_charged_where_it_ran():
     """One token over three windows: the token is counted in the last, its work and so its joules in each."""
     spec("""
         power  w g0 H100  0..30  3J
@@ -88,7 +88,7 @@ def test_work_too_small_for_a_whole_token_is_charged_where_it_ran():
         """)
 
 
-def test_a_window_that_a_request_ran_through_without_doing_anything_is_not_charged_to_it():
+def test_a_window_that_a_request_spans_without_work_is_not_charged_to_it():
     spec("""
         power  w g0 H100  0..20  2J
         tokens w acme m r1  2..12  0+0
@@ -99,7 +99,7 @@ def test_a_window_that_a_request_ran_through_without_doing_anything_is_not_charg
         """)
 
 
-def test_the_gpus_energy_is_kept_per_window_with_the_time_that_intervals_cover():
+def test_the_energy_of_a_gpu_is_kept_per_window_with_its_covered_time():
     run = play("""
         power w g0 H100  0..4   4J
         power w g0 H100  7..12  5J
@@ -111,13 +111,13 @@ def test_the_gpus_energy_is_kept_per_window_with_the_time_that_intervals_cover()
     }
 
 
-def test_a_gap_shows_as_time_that_nothing_covers():
+def test_a_gap_shows_as_uncovered_time():
     run = play("power w g0 H100  0..4  4J")
     [row] = run.worker.store.live("gpu_energy")
     assert row["covered_ms"] == 4_000
 
 
-def test_utilisation_is_unknown_where_any_interval_did_not_say():
+def test_utilisation_is_unknown_if_any_interval_lacks_it():
     busy = lambda lines: [r["busy_ms"] for r in play(lines).worker.store.live("gpu_energy")]  # noqa: E731
     assert busy("power w g0 H100  0..4  4J  busy=1") == [1_000]
     assert busy("power w g0 H100  0..4  4J  busy=1\n power w g0 H100  4..8  4J  busy=2") == [3_000]
