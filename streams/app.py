@@ -137,7 +137,7 @@ class FaustWorker:
         return reason
 
     async def stop(self) -> None:
-        """Store what is final, release its offsets, leave the group; each step within STOP_WAIT_S."""
+        """Store what is final, commit its offsets, leave the group; each step within STOP_WAIT_S."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.stream_worker.store_once(), STOP_WAIT_S)
         for task in self._tasks:

@@ -2,15 +2,22 @@
 
 A partition is owned from `take_over` until one of two things happens:
 
-* A rebalance takes all partitions away at once: `release_all`.
+* A rebalance takes all partitions away at once: `drop_all`.
 * Another worker claims one partition, so the warehouse refuses what this worker stores of it: `drop`.
 
 What was read of a partition and is not committed then is dropped: its next owner reads it again.
 
-**When an offset of the joined topics may be committed:** when `take_committable` returns it. `StreamWorker.store_once`
-calls it after a flush, while no hour is due. (The topic of usage has a rule of its own: `streams/usage/job.py`.)
+**The rule of commits.** `Progress.advance_checkpoint` decides how far. `StreamWorker.store_once` commits that offset if
 
-Ownership may end during any `await`. Call `ownership_check` before it, and the function that it returned afterwards.
+* a flush has stored the checkpoint, and has ended without error,
+* the partition is still owned: no rebalance and no other worker took it during the flush,
+* `ledger_hour` lacks no stored row (`Flusher.hours_due` is False).
+
+`take_committable` returns these offsets, `LogReader.commit` commits them, and no other code does. The topic of usage
+has a rule of its own: `streams/usage/job.py`.
+
+A rebalance may end ownership during any `await`. So call `ownership_check` before it, and the function that it
+returned afterwards: False means that the partitions belong to others.
 """
 
 from __future__ import annotations
@@ -52,8 +59,8 @@ class AssignedPartition:
     """A partition that this worker owns."""
 
     partition: Partition
-    acknowledged: dict[str, int] = field(default_factory=dict)
-    """By topic, the last offset that `Assignment.take_committable` returned."""
+    committed_up_to: dict[str, int] = field(default_factory=dict)
+    """By topic, the offset that was last handed to the log reader to commit."""
     checkpointed_ms: int = 0
     """When its checkpoint was last stored, in epoch milliseconds."""
 
@@ -95,7 +102,7 @@ class Assignment:
         return [assigned.partition for assigned in self.owned.values()]
 
     def ownership_check(self) -> StillOwned:
-        """Return a function that is True until a rebalance takes the partitions of now away."""
+        """Return a function that returns True until the next rebalance."""
         generation = self._generation
         return lambda: self._generation == generation
 
@@ -145,18 +152,16 @@ class Assignment:
         return AssignedPartition(loaded)
 
     def take_committable(self) -> dict[TopicPartition, int]:
-        """Return the offsets that may be committed, where they are greater than those returned before.
+        """Return the offsets to commit now, where they are greater than those returned before.
 
-        Everything before such an offset is stored: the windows that its message touches, final; its late facts and
-        what they restate; its dead letter. So is a checkpoint that covers it. The caller makes sure of two more: the
-        flush that stored the checkpoint has ended without error, and `ledger_hour` lacks no stored row. Partitions that
-        were dropped or released are not `owned` any more, so nothing of them is returned.
+        They are the checkpoints' offsets (`Progress.advance_checkpoint`) of the partitions that are still `owned`. Call
+        it only where the rule of commits (see above) holds: after a flush without error, while no hour is due.
         """
         offsets: dict[TopicPartition, int] = {}
         for number, assigned in self.owned.items():
-            for topic, offset in assigned.partition.progress.committable().items():
-                if offset > assigned.acknowledged.get(topic, -1):
-                    assigned.acknowledged[topic] = offsets[topic, number] = offset
+            for topic, offset in assigned.partition.progress.checkpoint_offsets().items():
+                if offset > assigned.committed_up_to.get(topic, -1):
+                    assigned.committed_up_to[topic] = offsets[topic, number] = offset
         return offsets
 
     def drop(self, number: int, error: Fenced) -> None:
@@ -173,7 +178,7 @@ class Assignment:
         if self._fenced is not None and now_ms - self._fenced[0] > self._fenced_max_ms:
             raise self._fenced[1]
 
-    def release_all(self) -> None:
+    def drop_all(self) -> None:
         """Drop all partitions, and what was read of them: a rebalance took them away."""
         if self.owned:
             metrics.REBALANCES.inc()

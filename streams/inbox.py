@@ -2,7 +2,7 @@
 
 `put` is where reading waits (backpressure): while the inbox is full, and while this worker owns no partitions.
 
-**A message is dropped in these cases only.** Its offset is not acknowledged then, so it is read again.
+**A message is dropped in these cases only.** Its offset is not committed then, so it is read again.
 
 * A rebalance takes the partitions away while the message waits here, or in `put`: `close` drops it.
 * Its partition is not owned: `stream_worker` drops it.

@@ -19,9 +19,9 @@ class OffsetLookup(NamedTuple):
 
 
 class LogReader(Protocol):
-    """Reads partitions in offset order, hands messages to `StreamWorker.put` and commits acknowledged offsets."""
+    """Reads partitions in offset order, hands messages to `StreamWorker.put` and commits offsets."""
 
-    def acknowledge(self, offsets: Mapping[TopicPartition, int]) -> None:
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Let the group commit these offsets, now or a little later: everything before them is stored."""
 
     async def seek(self, topic: str, partition: int, offset: int) -> None:

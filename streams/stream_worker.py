@@ -1,4 +1,4 @@
-"""The worker's two loops, apart from Faust: messages in; rows stored and offsets released.
+"""The worker's two loops, apart from Faust: messages in; rows stored and offsets committed.
 
 There is one stream worker per process. Two tasks of its event loop share the owned partitions (`assignment`):
 `ingest_forever` feeds them delivered messages, `store_forever` flushes what they close. A failing warehouse is retried
@@ -105,14 +105,14 @@ class StreamWorker:
     async def revoke(self) -> None:
         """Drop all partitions after the write in flight: a rebalance takes them away.
 
-        Their next owner reads again what was not acknowledged.
+        Their next owner reads again what was not committed.
         """
         try:
             await asyncio.wait_for(self._storing.acquire(), REVOKE_WAIT_S)
             self._storing.release()
         except TimeoutError:
             log.warning("gave partitions up while a write was in flight: the next owner waits for its end")
-        self._assignment.release_all()
+        self._assignment.drop_all()
         self._inbox.close()
         self._gap_resolver.clear()
         self._flusher.clear_hours()
@@ -170,7 +170,7 @@ class StreamWorker:
         """Feed delivered batches to their partitions.
 
         A rebalance may take the partitions away during each await. The messages left are dropped then: nothing of them
-        was acknowledged, so their next owner reads them again.
+        was committed, so their next owner reads them again.
         """
         still_owned = self._assignment.ownership_check()
         self.progress_ms = self._clock()
@@ -255,7 +255,7 @@ class StreamWorker:
             await asyncio.sleep(max(rest_ms, self._settings.batch_wait_ms) / 1000)
 
     async def store_once(self, *, busy: bool = False, reading: bool = False) -> None:
-        """Flush the owned partitions, with their provisional windows every `provisional_ms`; release stored offsets.
+        """Flush the owned partitions, with their provisional windows every `provisional_ms`; commit stored offsets.
 
         `busy`: messages were read since the last flush, so work that can wait does. `reading`: some were read lately.
         Raises Fenced when a partition was lost and no rebalance followed.
@@ -277,8 +277,9 @@ class StreamWorker:
                     if still_owned():
                         for number, error in lost.items():
                             assignment.drop(number, error)
+                        # The rule of commits is in `streams.assignment`.
                         if not self._flusher.hours_due and (offsets := assignment.take_committable()):
-                            self._reader.acknowledge(offsets)
+                            self._reader.commit(offsets)
         if due:
             overdue = any(partition.overdue(now_ms) for partition in self._assignment.partitions())
             self._sink.note_lag(self._lag.lag_ms(now_ms), overdue)

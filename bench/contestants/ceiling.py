@@ -136,7 +136,7 @@ class Plain:
         committable = {
             (topic, n): offset
             for n, state in self._partitions.items()
-            for topic, offset in state.progress.committable().items()
+            for topic, offset in state.progress.checkpoint_offsets().items()
         }
         if committable and committable != self._committed:
             offsets = [TopicPartition(t, n, offset) for (t, n), offset in committable.items()]

@@ -1,4 +1,4 @@
-"""State machine of one log partition: messages in; rows to store, committable offsets and rejected messages out.
+"""State machine of one log partition: messages in; rows to store, checkpoints and rejected messages out.
 
 It has no I/O and no clock. The shell passes messages and the time, stores what `advance` returns, and reports back.
 The crash rule: an offset may be committed only when every window that its message touches is final and stored, in

@@ -1,8 +1,6 @@
-"""Progress of one log partition: what was read, what is stored, and which offsets may be committed.
+"""Progress of one log partition: what was read, what is stored, and how far the checkpoint is.
 
-The checkpoint advances in offset order, per topic. It passes a message when every window that the message touches is
-final and stored, its late facts are stored, and its dead letter, if it is one, is published. Offsets below a stored
-checkpoint may be committed.
+`Progress.advance_checkpoint` decides how far offsets may be committed; `streams.assignment` has the whole rule.
 """
 
 from __future__ import annotations
@@ -118,7 +116,7 @@ class Progress:
     # -- storing ------------------------------------------------------------------------------------------------------
 
     def dead_letters_published(self, places: Set[MessagePlace]) -> None:
-        """Let these messages, which are on the dead-letter topic, be committed in their turn."""
+        """Let the checkpoint pass these messages, which are on the dead-letter topic now, in their turn."""
         for pending in self._pending_at(places):
             pending.unpublished = False
 
@@ -145,7 +143,11 @@ class Progress:
         return (p for name, topic in self.topics.items() if places for p in topic.pending if (name, p.offset) in places)
 
     def advance_checkpoint(self) -> bool:
-        """Move the checkpoint over every message that nothing holds back, in offset order. Return True if it moved."""
+        """Move the checkpoint over every message that nothing holds back, in offset order. Return True if it moved.
+
+        A message holds it back until every window that the message touches is final and stored, its late facts are
+        stored and restated, and its dead letter, if it is one, is published.
+        """
         moved = False
         for name, topic in self.topics.items():
             while topic.pending:
@@ -197,8 +199,8 @@ class Progress:
         version = row_versions.final(self.checkpoint.epoch, self._checkpoints)
         return self.checkpoint.row(self._log_id, self._log_partition, version)
 
-    def committable(self) -> dict[str, int]:
-        """Return, per topic, the offset that may be committed (the next to read) once the checkpoint is stored."""
+    def checkpoint_offsets(self) -> dict[str, int]:
+        """Return the checkpoint's offset by topic: the next to read, and to commit once the checkpoint is stored."""
         return {topic: offset for topic, offset in self.checkpoint.offsets.items() if offset >= 0}
 
     def take_source_rows(self) -> Table | None:

@@ -119,7 +119,7 @@ class LeanConsumer(PromptConsumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._stored: dict[TP, int] = {}
+        self._to_commit: dict[TP, int] = {}
         self._stops = 0
 
     async def on_start(self) -> None:
@@ -164,19 +164,19 @@ class LeanConsumer(PromptConsumer):
 
     # -- committing ---------------------------------------------------------------------------------------------------
 
-    def stored(self, offsets: Mapping[TopicPartition, int]) -> None:
+    def commit_later(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Let Faust's commit handler commit these offsets in its next run: everything before them is stored."""
-        self._stored.update({TP(*place): offset for place, offset in offsets.items()})
+        self._to_commit.update({TP(*place): offset for place, offset in offsets.items()})
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        self._stored.clear()
+        self._to_commit.clear()
         await super().on_partitions_revoked(revoked)
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
-        return (tp for tp in self._stored if topics is None or tp in topics or tp.topic in topics)
+        return (tp for tp in self._to_commit if topics is None or tp in topics or tp.topic in topics)
 
     def _new_offset(self, tp: TP) -> int | None:
-        return self._stored.get(tp)
+        return self._to_commit.get(tp)
 
 
 class LeanTransport(Transport):  # type: ignore[misc]
@@ -197,8 +197,8 @@ class LeanReader:
         """Deliver the messages of these topics to `put`. Call it before the app starts."""
         self._app.transport.names, self._app.transport.put = tuple(names), put
 
-    def acknowledge(self, offsets: Mapping[TopicPartition, int]) -> None:
-        self._app.consumer.stored(offsets)
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        self._app.consumer.commit_later(offsets)
 
     async def seek(self, topic: str, partition: int, offset: int) -> None:
         thread = self._app.consumer._thread

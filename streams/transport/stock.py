@@ -53,8 +53,8 @@ class StockReader:
             unacked.pop()
         unacked.append(event)
 
-    def acknowledge(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Acknowledge events strictly in offset order: with gaps, Faust commits past unacknowledged ones."""
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Acknowledge events to Faust strictly in offset order: with gaps, it commits past unacknowledged ones."""
         for place, offset in offsets.items():
             unacked = self._unacked[place]
             while unacked and unacked[0].message.offset < offset:

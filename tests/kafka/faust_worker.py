@@ -52,7 +52,7 @@ def build(options: argparse.Namespace) -> faust.App:
         for message in messages:
             emit("got", topic=topic, partition=partition, offset=message.offset, value=(message.value or b"").hex())
         if not options.hold:
-            reader.acknowledge({(topic, partition): messages[-1].offset + 1})
+            reader.commit({(topic, partition): messages[-1].offset + 1})
 
     reader.feed(options.topics, put)
 

@@ -31,7 +31,7 @@ RARE = {"a takeover does not wait for writes under way": 3_900, "nobody is fence
 Defect = Callable[[], AbstractContextManager[object]]
 
 
-def _read_is_committable(progress: Progress, real=Progress.committable) -> dict[str, int]:  # type: ignore[no-untyped-def]
+def _read_is_committable(progress: Progress, real=Progress.checkpoint_offsets) -> dict[str, int]:  # type: ignore[no-untyped-def]
     return {t: progress.next_offset(t) for t in real(progress)}
 
 
@@ -77,7 +77,7 @@ def _drop(late: LateFacts, *_: object) -> None:
 
 DEFECTS: dict[str, Defect] = {
     "offsets are committed before what they touch is stored": lambda: patch.object(
-        Progress, "committable", _read_is_committable
+        Progress, "checkpoint_offsets", _read_is_committable
     ),
     "the mark is stored before the facts": _checkpoints_first,
     "a write that fails is given up": lambda: patch.object(RetryingSink, "write", _tried_once),

@@ -203,7 +203,7 @@ class Worker:
         messages = self.around.log.read((topic, partition), offset, 1)
         return OffsetLookup(0, messages[0].offset if messages else None)
 
-    def acknowledge(self, offsets: Mapping[TopicPartition, int]) -> None:
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         for tp, offset in offsets.items():
             if tp not in self._positions:
                 continue  # No longer held.

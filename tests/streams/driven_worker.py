@@ -74,7 +74,7 @@ class JournalReader:
         self.sought: list[tuple[str, int]] = []
         self.earliest = dict.fromkeys(topics.JOINED, 0)
 
-    def acknowledge(self, offsets: Mapping[TopicPartition, int]) -> None:
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         for (topic, partition), offset in offsets.items():
             for n in range(self._next.get((topic, partition), 0), offset):
                 self._journal.append(("ack", topic, n))

@@ -110,7 +110,7 @@ class _Log:
     def __init__(self) -> None:
         self.acknowledged: dict[str, int] = {}
 
-    def acknowledge(self, offsets: Mapping[TopicPartition, int]) -> None:
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         self.acknowledged.update({topic: offset for (topic, _), offset in offsets.items()})
 
     async def seek(self, topic: str, partition: int, offset: int) -> None:

@@ -244,7 +244,7 @@ class Worker:
             self.store.write("ledger", table)
 
     def commit(self) -> None:
-        self.committed |= self.partition.progress.committable()
+        self.committed |= self.partition.progress.checkpoint_offsets()
 
     def run(self) -> Store:
         for topic in topics.JOINED:

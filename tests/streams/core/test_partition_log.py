@@ -125,10 +125,10 @@ def test_a_rejected_event_blocks_commits_until_it_is_published():
     log.raw(topics.POWER, [], b"?")
     rejected = p.ingest(log.messages[topics.POWER], NOW)
     assert p.progress.checkpoint_if_moved() is None
-    assert p.progress.committable() == {}
+    assert p.progress.checkpoint_offsets() == {}
     p.progress.dead_letters_published({(r.message.topic, r.message.offset) for r in rejected})
     assert p.progress.checkpoint_if_moved() is not None
-    assert p.progress.committable() == {topics.POWER: 1}
+    assert p.progress.checkpoint_offsets() == {topics.POWER: 1}
 
 
 # -- duplicates and gaps -----------------------------------------------------------------------------------------------
@@ -265,9 +265,9 @@ def test_a_late_event_is_committed_after_it_is_restated():
     p = run.worker.partition
     flush = p.advance(0)
     assert p.progress.checkpoint_if_moved() is None
-    assert p.progress.committable()[topics.POWER] == 2
+    assert p.progress.checkpoint_offsets()[topics.POWER] == 2
     p.late_stored(flush)
-    assert p.progress.committable()[topics.POWER] == 3
+    assert p.progress.checkpoint_offsets()[topics.POWER] == 3
 
 
 def test_nothing_is_committed_between_a_flush_and_its_store():
@@ -275,9 +275,9 @@ def test_nothing_is_committed_between_a_flush_and_its_store():
     p = run.worker.partition
     flush = p.advance(0)
     assert p.progress.checkpoint_if_moved() is not None  # The heartbeat's.
-    assert topics.POWER not in p.progress.committable()
+    assert topics.POWER not in p.progress.checkpoint_offsets()
     p.finals_stored(flush)
-    assert p.progress.committable() == {topics.POWER: 2, topics.TOKENS: 1}
+    assert p.progress.checkpoint_offsets() == {topics.POWER: 2, topics.TOKENS: 1}
 
 
 # -- bounds -----------------------------------------------------------------------------------------------------------

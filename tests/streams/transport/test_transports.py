@@ -142,8 +142,8 @@ def test_only_acknowledged_offsets_are_committed(kafka: str, kind: str, tmp_path
     async def run() -> dict[Place, int]:
         async with reading(kafka, kind, tmp_path, 20) as r:
             await r.has(20)
-            r.reader.acknowledge({(topics.POWER, 0): 7})
-            r.reader.acknowledge({(topics.POWER, 0): 12, (topics.TOKENS, 2): 20})
+            r.reader.commit({(topics.POWER, 0): 7})
+            r.reader.commit({(topics.POWER, 0): 12, (topics.TOKENS, 2): 20})
             async with asyncio.timeout(HANG_S):
                 while (offsets := await asyncio.to_thread(r.committed))[topics.POWER, 0] != 12:  # noqa: ASYNC110 - Kafka tells nobody
                     await asyncio.sleep(0.1)
@@ -159,7 +159,7 @@ def test_an_offset_acknowledged_before_a_stop_is_committed_by_the_stop(kafka: st
     async def run() -> dict[Place, int]:
         async with reading(kafka, kind, tmp_path, 5) as r:
             await r.has(5)
-            r.reader.acknowledge({(topics.POWER, 1): 4})
+            r.reader.commit({(topics.POWER, 1): 4})
         return r.committed()
 
     assert asyncio.run(run())[topics.POWER, 1] == 4
