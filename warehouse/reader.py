@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from contracts.errors import AccessDenied, BadInput, BadQuery
 from warehouse.filters import Filter
-from warehouse.sql_files import Access, sql_file
+from warehouse.sql_files import TENANT_PARAMETER, Access, is_narrowed, sql_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from warehouse.client import Warehouse
 
 _EVERY_ROW = Filter()
-TENANT_PARAMETER = "{tenant:String}"
-"""Every question with tenant access has it in a condition; empty means all tenants."""
 
 
 class LedgerReader:
@@ -85,8 +83,8 @@ class LedgerReader:
         if file.access is Access.OPERATOR:
             self._require_operator()
         if file.access is Access.TENANT:
-            if TENANT_PARAMETER not in sql:
-                raise ValueError(f"{name} returns tenants' rows, and has no {TENANT_PARAMETER}")
+            if not is_narrowed(sql):
+                raise ValueError(f"{name} returns tenants' rows without the condition tenant = {TENANT_PARAMETER}")
             filter = self.narrow(filter)
         bound = dict(params)
         for column, value in asdict(filter).items():

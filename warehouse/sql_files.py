@@ -3,7 +3,8 @@
 A question is named by folder and file: `ledger/rows` is warehouse/ledger/rows.sql. Its first line declares whose rows
 it returns, and so how it may be run:
 
-* `-- Access: tenant`: rows of tenants. Only a `LedgerReader` runs it, and binds `{tenant:String}` itself.
+* `-- Access: tenant`: rows of tenants. Only a `LedgerReader` runs it, and binds `{tenant:String}` itself, which each
+  part of a UNION has in a condition (`is_narrowed`). No other question may use that parameter.
 * `-- Access: operator`: rows of all tenants. Only an operator's `LedgerReader` runs it.
 * `-- Access: shared`: no rows of a tenant, but prices, floors, weights, or the ledger's first and last time.
 * `-- Access: internal`: rows for workers and for commands beside them. A `LedgerReader` refuses it.
@@ -27,6 +28,9 @@ from contracts.events import TOKENS
 
 _TOKENS = re.compile(r"\$tokens\{([^{}]+)\}")
 _NAME = re.compile(r"[a-z][a-z_]*/[a-z][a-z0-9_]*")
+TENANT_PARAMETER = "{tenant:String}"
+"""Parameter of questions with tenant access; empty means all tenants."""
+_COMMENT = re.compile(r"--[^\n]*")
 _HEADER = re.compile(r"-- Access: (tenant|operator|shared|internal)\n")
 
 
@@ -56,7 +60,8 @@ class SqlFile:
 def sql_file(name: str) -> SqlFile:
     """Return the question `SUBJECT/NAME`.
 
-    Raises KeyError when there is no such file, ValueError when its first line does not declare its access.
+    Raises KeyError when there is no such file, ValueError when its first line does not declare its access, or when
+    a question without tenant access uses the tenant's parameter.
     """
     file = resources.files("warehouse").joinpath(f"{name}.sql")
     if not _NAME.fullmatch(name) or not file.is_file():
@@ -65,7 +70,16 @@ def sql_file(name: str) -> SqlFile:
     header = _HEADER.match(text)
     if header is None:
         raise ValueError(f"warehouse/{name}.sql does not begin with `-- Access: tenant|operator|shared|internal`")
-    return SqlFile(name, Access(header[1]), _with_tokens(text[header.end() :].strip().rstrip(";")))
+    question = SqlFile(name, Access(header[1]), _with_tokens(text[header.end() :].strip().rstrip(";")))
+    if question.access is not Access.TENANT and TENANT_PARAMETER in text:
+        raise ValueError(f"warehouse/{name}.sql uses {TENANT_PARAMETER}: declare `-- Access: tenant`")
+    return question
+
+
+def is_narrowed(sql: str) -> bool:
+    """Return True if SQL has the tenant's parameter in a condition, in each part of a UNION."""
+    parts = re.split(r"\bUNION\b", _COMMENT.sub("", sql))
+    return all(f"tenant = {TENANT_PARAMETER}" in part for part in parts)
 
 
 def _with_tokens(text: str) -> str:

@@ -1,5 +1,8 @@
 """Routes of the API, one module per subject."""
 
+from fastapi.routing import APIRoute
+
+from api.auth import LedgerRouter
 from api.routes import (
     anomalies,
     balance,
@@ -15,21 +18,21 @@ from api.routes import (
     usage,
 )
 
-ROUTERS = tuple(
-    module.router
-    for module in (
-        chargeback,
-        balance,
-        fleet,
-        ledger,
-        requests,
-        explanation,
-        usage,
-        sessions,
-        forecast,
-        anomalies,
-        operations,
-        page,
-    )
-)
+LEDGER_ROUTERS: tuple[LedgerRouter, ...] = (
+    *(
+        module.router
+        for module in (
+            chargeback, balance, fleet, ledger, requests, explanation, usage, sessions, forecast, anomalies,
+        )
+    ),
+    operations.metrics_router,
+)  # fmt: skip
+"""Routers whose routes need a reader of their caller."""
+PUBLIC_ROUTERS = (operations.router, page.router)
+"""Routers that answer without a token: health, and the files of the page."""
+PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/", "/static/{name}"})
+ROUTERS = (*LEDGER_ROUTERS, *PUBLIC_ROUTERS)
 """All routers, in the order of the OpenAPI document."""
+
+if exposed := {r.path for router in PUBLIC_ROUTERS for r in router.routes if isinstance(r, APIRoute)} - PUBLIC_PATHS:
+    raise TypeError(f"{', '.join(sorted(exposed))}: anybody could read them; put them on a LedgerRouter")

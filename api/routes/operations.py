@@ -8,11 +8,12 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
 from api import problems
-from api.auth import CallerReaders, OperatorReader
+from api.auth import CallerReaders, LedgerRouter, OperatorReader
 from api.serialization import plain
 from warehouse.results import Newest
 
 router = APIRouter(tags=["operations"])
+metrics_router = LedgerRouter(tags=["operations"])
 
 
 class Health(BaseModel):
@@ -38,7 +39,7 @@ def readyz(request: Request) -> Response:
     return JSONResponse({"status": "ready", "ledger": plain(readers.newest())})
 
 
-@router.get(
+@metrics_router.get(
     "/metrics",
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems.responses(401, 403)},
     response_class=Response,

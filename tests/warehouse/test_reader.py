@@ -17,13 +17,16 @@ from contracts.errors import AccessDenied, BadInput, BadQuery
 from tests.support.ledger_rows import row
 from warehouse.client import Warehouse
 from warehouse.filters import Filter
-from warehouse.reader import TENANT_PARAMETER, LedgerReader, operator_reader, tenant_reader
-from warehouse.sql_files import Access, SqlFile, sql_file, sql_files
+from warehouse.reader import LedgerReader, operator_reader, tenant_reader
+from warehouse.sql_files import TENANT_PARAMETER, Access, SqlFile, is_narrowed, sql_file, sql_files
 
 ROOT = Path(__file__).parents[2]
 FILES = list(sql_files())
-TENANT_TABLES = ("ledger", "ledger_hour", "ledger_day", "token_usage", "request_energy", "gpu_energy", "usage")
-"""Tables with rows of tenants."""
+TENANT_TABLES = (
+    "ledger", "ledger_hour", "ledger_day", "token_usage", "request_energy", "requests", "gpu_energy", "usage",
+    "usage_ids",
+)  # fmt: skip
+"""Tables and views with rows of tenants."""
 TIMES_ONLY = {"ledger/extremes", "ledger/newest", "ledger/oldest", "chargeback/known_steps"}
 """Shared queries over these tables: they return times, and no row of a tenant."""
 MAKE_READERS = {
@@ -50,11 +53,24 @@ def sources(*rooms: str) -> Iterator[tuple[str, ast.Module]]:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_a_query_over_tenants_rows_has_the_tenant_in_a_condition(file: SqlFile) -> None:
     if file.access is Access.TENANT and "$facts" not in file.text:  # Those are chargeback/rollup_rows.
-        assert re.search(rf"tenant = {re.escape(TENANT_PARAMETER)}", file.text), file.name
+        assert is_narrowed(file.text), file.name
     if file.access is Access.SHARED and file.name not in TIMES_ONLY:
-        tables = set(re.findall(r"\bFROM (\w+)", file.text))
+        tables = set(re.findall(r"\b(?:FROM|JOIN) (?:\w+\.)?(\w+)", file.text))
         assert not tables & set(TENANT_TABLES), "declare `-- Access: tenant` and bind {tenant:String}"
         assert "$table" not in file.text, file.name
+
+
+@pytest.mark.parametrize(
+    ("sql", "narrowed"),
+    [
+        (f"SELECT 1 FROM ledger WHERE tenant = {TENANT_PARAMETER}", True),
+        (f"SELECT {TENANT_PARAMETER} FROM ledger", False),
+        (f"SELECT 1 FROM ledger -- tenant = {TENANT_PARAMETER}", False),
+        (f"SELECT 1 FROM ledger WHERE tenant = {TENANT_PARAMETER} UNION ALL SELECT 1 FROM usage", False),
+    ],
+)
+def test_the_tenant_must_be_in_a_condition_of_each_part_of_a_union(sql: str, narrowed: bool) -> None:
+    assert is_narrowed(sql) is narrowed
 
 
 def test_every_query_is_used() -> None:

@@ -106,13 +106,17 @@ class DeliveryQueue:
 
     # Called from any thread
 
-    def check_room(self, more: int = 1) -> None:
-        """Raise Rejected where `more` events have no room: 503, or 413 where they exceed the bound by themselves."""
+    def check_room(self, more: int = 1, accepted: int = 0) -> None:
+        """Raise Rejected where `more` events have no room: 503, or 413 where they exceed the bound by themselves.
+
+        `accepted` events wait in addition to `waiting`.
+        """
         if more > self._max_waiting:
             raise Rejected(413, "too-large", f"This makes {more:,} messages, {self._max_waiting:,} may wait.")
-        if self.waiting + more > self._max_waiting:
+        waiting = self.waiting + accepted
+        if waiting + more > self._max_waiting:
             raise Rejected(
-                503, "queue-full", f"{self.waiting:,} events wait for the brokers and {self._max_waiting:,} may; "
+                503, "queue-full", f"{waiting:,} events wait for the brokers and {self._max_waiting:,} may; "
                 "send this again later.", retry_s=RETRY_S,
             )  # fmt: skip
 
@@ -244,7 +248,7 @@ class DeliveryQueue:
         identities: list[tuple[str, int]] = []
         for request in requests:
             try:
-                self.check_room(len(messages) + len(request.messages))
+                self.check_room(len(request.messages), accepted=len(messages))
                 self._add_sources({message.source for message in request.messages})
                 self._check_names(request)
             except Rejected as error:

@@ -149,6 +149,19 @@ def test_concurrent_requests_are_stored_together_and_answered_each(tmp_path: Pat
     spool.close()
 
 
+def test_requests_that_have_no_room_together_are_told_to_come_again(tmp_path: Path) -> None:
+    """413 would be final: exporters drop what got it."""
+    spool, broker, answers = Spool(tmp_path / "s.db"), UsageBroker(), list[Any]()
+    broker.silent = True
+    delivery_queue = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=2)
+    delivery_queue.start(Delivery(spool, broker, on_acknowledged=delivery_queue.acknowledge), threaded=False)
+    for name in ("1", "2", "3"):
+        delivery_queue._inbox.put(order(name, answers=answers))
+    delivery_queue.step()
+    assert [(answer.status, answer.kind) for answer in answers] == [(503, "queue-full")]
+    spool.close()
+
+
 def test_another_run_sends_unacknowledged_messages_under_their_old_numbers(tmp_path: Path) -> None:
     spool, lost = Spool(tmp_path / "s.db"), UsageBroker()
     lost.silent = True
