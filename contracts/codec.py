@@ -165,7 +165,7 @@ def _identity(raw: bytes | None) -> tuple[int, int]:
     epoch, dot, seq = _required("ce_id", raw).partition(b".")
     if not (dot and epoch.isdigit() and seq.isdigit()) or len(epoch) > 19 or len(seq) > 15:
         text = (raw or b"").decode()
-        raise BadEvent("ce_id", text, "give EPOCH.SEQ: the start of this run in ms and a count from 0 without holes")
+        raise BadEvent("ce_id", text, "give EPOCH.SEQ: the start of this run in ms and a count from 0 without gaps")
     return int(epoch), int(seq)
 
 

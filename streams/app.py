@@ -20,8 +20,7 @@ from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from contracts import topics
 from contracts.errors import Unavailable
 from contracts.settings import Settings
-from streams import dead_letters, transport
-from streams import kafka_admin as event_log
+from streams import dead_letters, kafka_admin, transport
 from streams.consumer_group import HEARTBEATS_PER_SESSION, MAX_POLL_S, STOP_WAIT_S
 from streams.core.attribution.policy import Policy
 from streams.core.decoding import RejectedMessage
@@ -74,11 +73,11 @@ class FaustWorker:
         self.app.on_partitions_revoked.connect(self._on_revoked, weak=False)
 
     def _look_up(self, topic: str, partition: int, offset: int) -> OffsetLookup:
-        return event_log.look_up_offset(self._kafka, self._settings.kafka_group, topic, partition, offset)
+        return kafka_admin.look_up_offset(self._kafka, self._settings.kafka_group, topic, partition, offset)
 
     async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
         numbers = {tp.partition for tp in assigned if tp.topic in topics.JOINED}
-        begin = await asyncio.to_thread(event_log.committed, self._kafka, self._settings.kafka_group, numbers)
+        begin = await asyncio.to_thread(kafka_admin.committed, self._kafka, self._settings.kafka_group, numbers)
         await self.stream_worker.assign(numbers, begin)
         self.assigned.set()
 

@@ -29,7 +29,7 @@ from warehouse.usage import usage_queries
 
 router = LedgerRouter(prefix="/v1", tags=["usage"])
 
-_DIMENSION = f"({'|'.join(usage_queries.DIMENSIONS)}|dimensions\\.[^,]+)"
+_DIMENSION = f"({'|'.join(usage_queries.GROUPS)}|dimensions\\.[^,]+)"
 
 
 def _checked_dimensions(by: str) -> str:
@@ -43,7 +43,7 @@ UsageDimensions = Annotated[
     Query(
         max_length=1_000,
         examples=["tenant,dimensions.pod"],
-        description=f"Group by these, comma-separated: {', '.join(usage_queries.DIMENSIONS)}, or `dimensions.KEY` for "
+        description=f"Group by these, comma-separated: {', '.join(usage_queries.GROUPS)}, or `dimensions.KEY` for "
         "any key that rows are broken down by. Rows are always grouped by meter and unit.",
         json_schema_extra={"pattern": f"^({_DIMENSION}(,{_DIMENSION})*)?$"},
     ),

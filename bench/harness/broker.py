@@ -16,7 +16,7 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 
-from streams import kafka_admin as event_log
+from streams import kafka_admin
 from tests.kafka import jars
 from tests.kafka.broker import KafkaBroker
 
@@ -87,6 +87,6 @@ def _keeps_offsets(kafka: KafkaBroker) -> None:
     """A broker makes its topic of offsets on the first question for one, and has no coordinator until then."""
     consumer = Consumer(kafka.client(group_id="bench-first"))
     try:
-        event_log.offsets(consumer, [TopicPartition("none", 0)])
+        kafka_admin.offsets(consumer, [TopicPartition("none", 0)])
     finally:
         consumer.close()

@@ -206,7 +206,7 @@ def slices(fleet: Fleet, blocks_made: list[Block], rows: int) -> Iterator[Slice]
 
 
 class Events:
-    """Slices as Wattlog's events, numbered per source without holes."""
+    """Slices as Wattlog's events, numbered per source without gaps."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet

@@ -1,7 +1,7 @@
 """Record of which holders had which GPU for how long: rows of `wattlog.usage.v1`. Pure.
 
 Spans are made of the same intervals as the energy, so the recorded seconds are those of the ledger: downtime that a
-counter bridged is included, time that nothing measured is not. A span is a run of intervals of one GPU without a hole
+counter bridged is included, time that nothing measured is not. A span is a run of intervals of one GPU without a gap
 and with the same shares, cut every so often. Seconds are split as energy is, to the millisecond.
 """
 

@@ -17,7 +17,7 @@ counter is used again when it returns. An unsupported value is None, never 0.
 
 Durations are measured by the monotonic clock. Event times are those of the wall clock, but intervals never overlap:
 
-* When the wall clock steps forward, the interval keeps its true length, and a hole is left before it.
+* When the wall clock steps forward, the interval keeps its true length, and a gap is left before it.
 
 * When it steps back, event time runs at half speed until the wall clock has caught up.
 
@@ -147,7 +147,7 @@ def add_reading(state: MeterState | None, reading: GpuReading, *, max_gap_ms: in
 def merge_intervals(a: EnergyInterval, b: EnergyInterval) -> EnergyInterval:
     """Merge two intervals of one GPU, `a` before `b`. Joules are exact, and the weaker method is kept.
 
-    A merger across a hole between them is ESTIMATED: nothing measured the energy there.
+    A merger across a gap between them is ESTIMATED: nothing measured the energy there.
     """
     method = max(a.method, b.method) if a.t1_ms == b.t0_ms else Method.ESTIMATED
     busy_ms = a.busy_ms + b.busy_ms if a.busy_ms >= 0 and b.busy_ms >= 0 else -1

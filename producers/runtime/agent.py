@@ -33,8 +33,9 @@ from producers.runtime.agent_checkpoint import CHECKPOINT_PREFIX, AgentCheckpoin
 from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.backlog import Backlog
 from producers.runtime.clock import Clock
-from producers.runtime.delivery import Outbox, outgoing
+from producers.runtime.delivery import outgoing
 from producers.runtime.event_sequence import Sequencer, event_of, power_batch, source_of
+from producers.runtime.outbox import Outbox
 from producers.runtime.refusals import refusal
 
 log = logging.getLogger(__name__)

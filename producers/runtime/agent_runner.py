@@ -14,7 +14,8 @@ from producers.gpu.evidence import EvidenceCollector
 from producers.runtime.agent import Agent, AgentConfig
 from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.clock import boot_id
-from producers.runtime.outbox import open_outbox, serve_metrics
+from producers.runtime.metrics_server import serve_metrics
+from producers.runtime.outbox import open_outbox
 from producers.runtime.refusals import refusal
 
 log = logging.getLogger(__name__)

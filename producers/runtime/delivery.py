@@ -35,17 +35,6 @@ class Broker(Protocol):
     def poll(self, timeout_s: float = 0.0) -> None: ...
 
 
-class Outbox(Protocol):
-    """View of a `Delivery` that producers use."""
-
-    @property
-    def waiting(self) -> int: ...
-    @property
-    def failures(self) -> int: ...
-    def offer(self, messages: Sequence[Outgoing], checkpoints: Mapping[str, bytes] | None = None) -> object: ...
-    def pump(self, timeout_s: float = 0.0) -> None: ...
-
-
 def outgoing(event: Event) -> Outgoing:
     """Encode an event as a message. Raises BadEvent when the event breaks its contract."""
     headers, value = codec.encode(event)

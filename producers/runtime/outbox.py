@@ -1,16 +1,26 @@
-"""Resources that every running source needs: its spool with the delivery from it, and its /metrics."""
+"""Outbox of a running source: its spool, with the delivery from it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from typing import Protocol
 
 from contracts.settings import Settings
 from producers.runtime.delivery import Delivery
 from producers.runtime.publisher import Publisher, kafka_config
-from producers.runtime.spool import Spool
+from producers.runtime.spool import Outgoing, Spool
+
+
+class Outbox(Protocol):
+    """View of a `Delivery` that producers use."""
+
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def failures(self) -> int: ...
+    def offer(self, messages: Sequence[Outgoing], checkpoints: Mapping[str, bytes] | None = None) -> object: ...
+    def pump(self, timeout_s: float = 0.0) -> None: ...
 
 
 @contextmanager
@@ -25,10 +35,3 @@ def open_outbox(settings: Settings, name: str, kafka: Mapping[str, object]) -> I
         Publisher({**kafka_config(settings), **kafka}) as publisher,
     ):
         yield spool, Delivery(spool, publisher)
-
-
-def serve_metrics(settings: Settings, registry: CollectorRegistry) -> None:
-    """Serve the process's /metrics where `metrics_port` is set, with its own CPU seconds and memory."""
-    if settings.metrics_port:
-        ProcessCollector(registry=registry)
-        start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=registry)

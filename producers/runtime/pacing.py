@@ -11,7 +11,7 @@ from contracts.units import joules
 from producers.api import Environment, EventStream
 from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.clock import Clock
-from producers.runtime.outbox import serve_metrics
+from producers.runtime.metrics_server import serve_metrics
 from producers.runtime.publisher import Publisher, kafka_config
 
 log = logging.getLogger(__name__)

@@ -23,9 +23,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from contracts.events import Event
 from producers.api import Environment, PolledSource, PollResult, WorkloadBatch
 from producers.runtime.clock import Clock
-from producers.runtime.delivery import Outbox, outgoing
+from producers.runtime.delivery import outgoing
 from producers.runtime.event_sequence import Sequencer, event_of, source_of
-from producers.runtime.outbox import open_outbox, serve_metrics
+from producers.runtime.metrics_server import serve_metrics
+from producers.runtime.outbox import Outbox, open_outbox
 from producers.runtime.refusals import RefusalReport, read_each, refusal
 from producers.runtime.spool import Outgoing
 

@@ -31,8 +31,7 @@ from confluent_kafka import (
 from contracts import topics
 from contracts.errors import WattlogError
 from contracts.settings import Settings
-from streams import dead_letters, metrics
-from streams import kafka_admin as event_log
+from streams import dead_letters, kafka_admin, metrics
 from streams.consumer_group import HEARTBEATS_PER_SESSION, MAX_POLL_S, STOP_WAIT_S, usage_group
 from streams.core import decoding
 from streams.core import usage_batch as core
@@ -57,8 +56,8 @@ def commit_initial_offsets(settings: Settings, kafka: dict[str, Any], *, accept_
     Raises LedgerError where the log lost messages that the group had not read, unless that is accepted. Raises
     Unavailable without a broker or the topic.
     """
-    count = event_log.partition_count([topics.USAGE], kafka, settings.kafka_bootstrap)
-    event_log.commit_initial_offsets(
+    count = kafka_admin.partition_count([topics.USAGE], kafka, settings.kafka_bootstrap)
+    kafka_admin.commit_initial_offsets(
         kafka, usage_group(settings), count, accept_loss=accept_loss, names=(topics.USAGE,)
     )
 
@@ -149,9 +148,9 @@ class UsageJob:
         on a broker that has just started, it reports that, never retries and reads nothing (librdkafka issue 5586).
         """
         try:
-            begin = event_log.offsets(consumer, partitions)
+            begin = kafka_admin.offsets(consumer, partitions)
         except KafkaException as error:
-            raise event_log.unavailable(self._settings.kafka_bootstrap, error) from error
+            raise kafka_admin.unavailable(self._settings.kafka_bootstrap, error) from error
         for tp in begin:
             if tp.offset < 0:  # A partition that was added while the group was running: nothing of it was read.
                 tp.offset = OFFSET_BEGINNING
@@ -188,15 +187,15 @@ class UsageJob:
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise self._loss_error(message)
         if error.fatal() or not (error.retriable() or error.code() in _PASSING):
-            raise event_log.unavailable(self._settings.kafka_bootstrap, error)
+            raise kafka_admin.unavailable(self._settings.kafka_bootstrap, error)
         log.warning("usage: %s", error)
 
     def _loss_error(self, message: Message) -> WattlogError:
         """Return the error that names the lost messages."""
         group, partition = usage_group(self._settings), _known(message.partition())
-        at = event_log.committed(self._kafka, group, [partition], names=(topics.USAGE,))
+        at = kafka_admin.committed(self._kafka, group, [partition], names=(topics.USAGE,))
         offset = at.get((topics.USAGE, partition), 0)
-        earliest = event_log.look_up_offset(self._kafka, group, topics.USAGE, partition, offset).earliest
+        earliest = kafka_admin.look_up_offset(self._kafka, group, topics.USAGE, partition, offset).earliest
         return loss_error(OffsetGap(topics.USAGE, partition, offset, earliest), earliest)
 
     def _export_lag(self, consumer: Consumer) -> None:
@@ -252,7 +251,7 @@ class UsageJob:
 
 
 _PASSING = (
-    *event_log.NO_COORDINATOR,
+    *kafka_admin.NO_COORDINATOR,
     KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT,
     KafkaError._MAX_POLL_EXCEEDED, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION,

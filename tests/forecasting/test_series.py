@@ -95,9 +95,9 @@ def test_a_day_with_a_missing_hour_is_missing_unless_fewer_hours_are_declared_en
 
 def test_a_short_gap_is_filled_from_the_same_phase_and_counted() -> None:
     values = np.tile(np.arange(7.0), 6)
-    holed = values.copy()
-    holed[15:18] = np.nan
-    filled = fill(holed, 7, max_gap=14)
+    gappy = values.copy()
+    gappy[15:18] = np.nan
+    filled = fill(gappy, 7, max_gap=14)
     assert filled.values.tolist() == values.tolist()
     assert (filled.interpolated, filled.longest_gap, filled.start) == (3, 3, 0)
 

@@ -18,7 +18,7 @@ from confluent_kafka.admin import OffsetSpec
 from contracts import topics
 from contracts.settings import Settings
 from producers.runtime.publisher import kafka_config
-from streams import kafka_admin as event_log
+from streams import kafka_admin
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.workers import ROOT, Worker
 from tests.support.waiting import HANG_S, wait_until
@@ -94,7 +94,7 @@ class Deployment:
 
     @property
     def log_id(self) -> str:
-        return event_log.identity(kafka_config(self.settings), self.kafka.bootstrap)
+        return kafka_admin.identity(kafka_config(self.settings), self.kafka.bootstrap)
 
 
 def holding(worker: Worker) -> list[int]:

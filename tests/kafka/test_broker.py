@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from streams import kafka_admin as event_log
+from streams import kafka_admin
 from tests.kafka.broker import KafkaBroker
 from tests.support.waiting import HANG_S
 
@@ -39,7 +39,7 @@ def _committed(kafka: KafkaBroker, topic: str, partitions: int, group: str) -> i
     """Sum of a group's committed offsets."""
     consumer = Consumer(kafka.client(group_id=group))
     try:
-        places = event_log.offsets(consumer, [TopicPartition(topic, p) for p in range(partitions)])
+        places = kafka_admin.offsets(consumer, [TopicPartition(topic, p) for p in range(partitions)])
         return sum(max(0, place.offset) for place in places)
     finally:
         consumer.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from streams import kafka_admin as event_log
+from streams import kafka_admin
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.workers import Line, Worker
 
@@ -44,7 +44,7 @@ class Group:
         try:
             if commit is not None:
                 consumer.commit(offsets=[TopicPartition(*place, commit) for place in self.places], asynchronous=False)
-            positions = event_log.offsets(consumer, [TopicPartition(*place) for place in self.places])
+            positions = kafka_admin.offsets(consumer, [TopicPartition(*place) for place in self.places])
             return {(position.topic, position.partition): position.offset for position in positions}
         finally:
             consumer.close()

@@ -18,7 +18,7 @@ from contracts.events import Event
 from contracts.settings import Settings
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.publisher import Publisher, kafka_config
-from streams import kafka_admin as event_log
+from streams import kafka_admin
 from streams.app import FaustWorker
 from streams.startup import load_policy
 from streams.usage.job import UsageJob, commit_initial_offsets
@@ -63,8 +63,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
         seen = AdminClient(kafka)
         for topic in topics.ALL:
             seen.list_topics(topic, timeout=HANG_S)
-        count = event_log.partition_count(topics.JOINED, kafka, broker.bootstrap)
-        event_log.commit_initial_offsets(kafka, settings.kafka_group, count)
+        count = kafka_admin.partition_count(topics.JOINED, kafka, broker.bootstrap)
+        kafka_admin.commit_initial_offsets(kafka, settings.kafka_group, count)
         commit_initial_offsets(settings, kafka)
         yield Place(settings, kafka, broker)
 
@@ -102,7 +102,7 @@ def test_usage_on_added_partitions_is_read_from_their_start(place: Place, wareho
 @pytest.mark.parametrize("error", PASSING)
 def test_a_worker_learns_its_start_offsets(place: Place, error: int) -> None:
     place.broker.refuse(OFFSET_FETCH, error, 3)
-    begin = event_log.committed(place.kafka, place.settings.kafka_group, [0, 1])
+    begin = kafka_admin.committed(place.kafka, place.settings.kafka_group, [0, 1])
     assert begin == {(topic, p): 0 for topic in topics.JOINED for p in (0, 1)}
 
 
@@ -114,7 +114,7 @@ def test_a_worker_without_topics_holds_them_once_they_are_known(
     member rejoin when its session has expired.
     """
     place.settings = place.settings.model_copy(update={"transport": transport, "session_timeout_ms": 1_000})
-    count = event_log.partition_count(topics.JOINED, place.kafka, place.broker.bootstrap)
+    count = kafka_admin.partition_count(topics.JOINED, place.kafka, place.broker.bootstrap)
     assert asyncio.run(_held(place, warehouse)) == [0, count]
 
 

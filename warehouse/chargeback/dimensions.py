@@ -21,7 +21,7 @@ class _Dimension:
 
 
 _TENANT = "f.tenant AS of_tenant"
-_DIMENSIONS: Mapping[str, _Dimension] = {
+_BY_NAME: Mapping[str, _Dimension] = {
     "tenant": _Dimension(_TENANT, "toString(h.of_tenant)"),
     "team": _Dimension(_TENANT, "toString(account.team)"),
     "cost_centre": _Dimension(_TENANT, "toString(account.cost_centre)"),
@@ -42,7 +42,7 @@ _DIMENSIONS: Mapping[str, _Dimension] = {
         "concat(toString(intDiv(h.month_no, 100)), '-', leftPad(toString(h.month_no % 100), 2, '0'))",
     ),
 }
-DIMENSIONS = tuple(_DIMENSIONS)
+DIMENSIONS = tuple(_BY_NAME)
 """Names that a chargeback can be grouped by."""
 
 _ACCOUNT = (
@@ -53,7 +53,7 @@ _ACCOUNT = (
 def check_by(by: Sequence[str]) -> tuple[str, ...]:
     """Return the dimensions, each once. Raises BadQuery for an unknown one."""
     for name in by:
-        if name not in _DIMENSIONS:
+        if name not in _BY_NAME:
             raise BadQuery("by", name, f"group by any of {', '.join(DIMENSIONS)}")
     return tuple(dict.fromkeys(by))
 
@@ -61,9 +61,9 @@ def check_by(by: Sequence[str]) -> tuple[str, ...]:
 def grouping(by: Sequence[str]) -> dict[str, str]:
     """Return `$groups`, `$keys` and `$account` of chargeback.sql, for dimensions that passed `check_by`."""
     # Every sum is of one cluster, because prices are a cluster's.
-    raw = dict.fromkeys([*(_DIMENSIONS[name].raw for name in by), _DIMENSIONS["cluster"].raw])
+    raw = dict.fromkeys([*(_BY_NAME[name].raw for name in by), _BY_NAME["cluster"].raw])
     return {
         "groups": ", ".join(raw),
-        "keys": ", ".join(_DIMENSIONS[name].text for name in by),
+        "keys": ", ".join(_BY_NAME[name].text for name in by),
         "account": _ACCOUNT if {"team", "cost_centre"} & set(by) else "",
     }

@@ -26,7 +26,7 @@ KEY = "dimensions."
 MAX_KEYS = 5
 """Dimension keys in one question."""
 
-_DIMENSIONS: Mapping[str, tuple[str, str]] = {
+_GROUP_SQL: Mapping[str, tuple[str, str]] = {
     "tenant": ("u.tenant AS of_tenant", "toString(g.of_tenant)"),
     "cluster": ("u.cluster AS of_cluster", "toString(g.of_cluster)"),
     "workload": ("u.workload AS of_workload", "toString(g.of_workload)"),
@@ -35,7 +35,7 @@ _DIMENSIONS: Mapping[str, tuple[str, str]] = {
     "month": ("toStartOfMonth(u.at) AS of_month", "formatDateTime(g.of_month, '%Y-%m')"),
 }
 """By name: SQL over the rows `u`, and text over the sums `g`."""
-DIMENSIONS = ("tenant", "cluster", "workload", "meter")
+GROUPS = ("tenant", "cluster", "workload", "meter")
 """Names that usage can be grouped by, beside `dimensions.KEY`. It is always grouped by meter and unit."""
 
 
@@ -44,8 +44,8 @@ def check_by(by: Sequence[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(by))
     for name in names:
         key = name.removeprefix(KEY) if name.startswith(KEY) else ""
-        if name not in DIMENSIONS and not (0 < len(key) <= MAX_TEXT and key.isprintable()):
-            raise BadQuery("by", name, f"group by any of {', '.join(DIMENSIONS)}, {KEY}KEY")
+        if name not in GROUPS and not (0 < len(key) <= MAX_TEXT and key.isprintable()):
+            raise BadQuery("by", name, f"group by any of {', '.join(GROUPS)}, {KEY}KEY")
     if sum(name.startswith(KEY) for name in names) > MAX_KEYS:
         raise BadQuery("by", ",".join(names), f"give at most {MAX_KEYS} keys of dimensions")
     return tuple(name for name in names if name != "meter")
@@ -59,7 +59,7 @@ def usage(
     filter: Filter = _ALL,
     page: PageRequest = _FIRST_PAGE,
 ) -> Page[UsageGroup]:
-    """Return quantities by meter and unit, and by any of `DIMENSIONS`, `dimensions.KEY` and a `bucket`.
+    """Return quantities by meter and unit, and by any of `GROUPS`, `dimensions.KEY` and a `bucket`.
 
     A row without the key counts under "". A bucket is an hour, day or month. Rows are sorted by bucket, groups, meter
     and unit.
@@ -92,7 +92,7 @@ def _grouping(names: Sequence[str]) -> dict[str, str]:
             n = sum(text.startswith("g.of_key_") for text in texts)
             group, text = f"u.dimensions[{{key_{n}:String}}] AS of_key_{n}", f"g.of_key_{n}"
         else:
-            group, text = _DIMENSIONS[name]
+            group, text = _GROUP_SQL[name]
         groups.append(group)
         texts.append(text)
     return {"groups": ", ".join(groups) or "1 AS of_all", "keys": ", ".join(texts)}

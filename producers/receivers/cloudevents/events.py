@@ -77,7 +77,7 @@ def cloudevents_route(
             except (AccessDenied, Unavailable):
                 raise
             except Exception as error:
-                errors.append(InvalidValue.of(error, n))
+                errors.append(InvalidValue.from_error(error, n))
         if errors:
             raise Rejected.invalid(errors)
         return ParsedRequest(

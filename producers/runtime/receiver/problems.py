@@ -27,7 +27,7 @@ class InvalidValue(NamedTuple):
     fix: str
 
     @classmethod
-    def of(cls, error: Exception, event_index: int | None = None) -> InvalidValue:
+    def from_error(cls, error: Exception, event_index: int | None = None) -> InvalidValue:
         """Return what an error says. One of an unexpected class names no field."""
         if isinstance(error, BadInput):
             return cls(event_index, error.field, quote_value(error.value), error.fix)
@@ -79,13 +79,13 @@ def quote_value(value: object) -> str:
     return text if len(text) <= _MAX_QUOTE_CHARS else text[: _MAX_QUOTE_CHARS - 3] + "..."
 
 
-def of(error: WattlogError) -> Rejected:
+def to_rejection(error: WattlogError) -> Rejected:
     """Return the answer to a request that raised this error. Internal errors reveal no details to the client."""
     match error:
         case Rejected():
             return error
         case BadInput():
-            return Rejected.invalid([InvalidValue.of(error)])
+            return Rejected.invalid([InvalidValue.from_error(error)])
         case AccessDenied():
             return Rejected(error.status, "unauthenticated" if error.status == 401 else "forbidden", error.detail)
         case Unavailable():
@@ -94,7 +94,7 @@ def of(error: WattlogError) -> Rejected:
             return Rejected(500, "internal", "This is a fault of the server; its log says more.")
 
 
-def answer(error: Rejected, path: str) -> tuple[dict[str, str], bytes]:
+def encode_problem(error: Rejected, path: str) -> tuple[dict[str, str], bytes]:
     """Return headers and body of the answer to a request for `path`."""
     body: dict[str, Any] = {
         "type": f"urn:wattlog:problem:{error.kind}",

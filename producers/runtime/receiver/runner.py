@@ -17,7 +17,7 @@ from contracts.settings import Settings
 from producers.api import Environment, Listener
 from producers.runtime.deduplication import DeduplicationWindow
 from producers.runtime.delivery import Delivery
-from producers.runtime.outbox import serve_metrics
+from producers.runtime.metrics_server import serve_metrics
 from producers.runtime.publisher import OnDelivery, Publisher, kafka_config
 from producers.runtime.receiver.delivery_queue import DeliveryQueue
 from producers.runtime.receiver.routes import open_routes
@@ -40,17 +40,17 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
     """
     _need_server()
     from producers.runtime.receiver.metrics import ReceiverMetrics
-    from producers.runtime.receiver.server import Bounds, RequestHandler, create_app
+    from producers.runtime.receiver.server import RequestHandler, RequestLimits, create_app
 
     routes, window = open_routes(environment), DeduplicationWindow()
     metrics = ReceiverMetrics(environment.metrics)
-    bounds = Bounds(listener.max_body_bytes, listener.max_requests, ack_s=listener.ack_timeout_s)
+    limits = RequestLimits(listener.max_body_bytes, listener.max_requests, ack_s=listener.ack_timeout_s)
     delivery_queue = DeliveryQueue(
         environment.clock, max_waiting=listener.max_waiting, on_resent=metrics.resent.inc, window=window
     )
     metrics.waiting.set_function(lambda: delivery_queue.waiting)
     handler = RequestHandler(
-        delivery_queue, listener.verifier, bounds, metrics, environment.clock, window, node=environment.node,
+        delivery_queue, listener.verifier, limits, metrics, environment.clock, window, node=environment.node,
         host=listener.host,
     )  # fmt: skip
     with (
@@ -67,8 +67,8 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
             sock,
             environment.stop,
             delivery_queue,
-            read_s=bounds.read_s,
-            ack_s=bounds.ack_s,
+            read_s=limits.read_s,
+            ack_s=limits.ack_s,
         )
     if delivery_queue.failed:
         raise delivery_queue.failed

@@ -40,7 +40,7 @@ _CLIENT_GONE = 499
 """Status that nginx logs for a client that disconnected. It appears in /metrics only."""
 
 
-class Bounds(NamedTuple):
+class RequestLimits(NamedTuple):
     """Limits of one request: its body, the requests in flight, and the time to read it and to acknowledge it."""
 
     body_bytes: int = 2**20
@@ -55,10 +55,10 @@ class RequestHandler:
     """Handler of the requests of all routes, on one event loop."""
 
     def __init__(
-        self, delivery_queue: DeliveryQueue, verifier: Verifier, bounds: Bounds, metrics: ReceiverMetrics, clock: Clock,
-        window: DeduplicationWindow, *, node: str, host: str,
+        self, delivery_queue: DeliveryQueue, verifier: Verifier, limits: RequestLimits, metrics: ReceiverMetrics,
+        clock: Clock, window: DeduplicationWindow, *, node: str, host: str,
     ) -> None:  # fmt: skip
-        self._delivery_queue, self._verifier, self._bounds = delivery_queue, verifier, bounds
+        self._delivery_queue, self._verifier, self._limits = delivery_queue, verifier, limits
         self._metrics, self._window = metrics, window
         self._clock, self._node, self._loopback = clock, node, is_loopback(host)
         self._in_flight = 0
@@ -73,7 +73,7 @@ class RequestHandler:
         except WattlogError as error:
             if isinstance(error, Unavailable):
                 log.warning("%s: %s", route.path, error)
-            rejection = problems.of(error)
+            rejection = problems.to_rejection(error)
             if rejection.status in _MALFORMED:
                 cause = type(error.__cause__).__name__ if error.__cause__ else rejection.kind
                 self._metrics.refusals.add(
@@ -82,7 +82,7 @@ class RequestHandler:
             return self._counted(route, self._rejected(route, request, rejection))
         except Exception:
             log.exception("a fault of the listener")
-            internal = problems.of(WattlogError("internal"))
+            internal = problems.to_rejection(WattlogError("internal"))
             return self._counted(route, self._rejected(route, request, internal))
         return self._counted(route, Response(reply.body, reply.status, media_type=reply.content_type or None))
 
@@ -101,7 +101,7 @@ class RequestHandler:
                 f"content-type: {problems.quote_value(content_type)}: send {' or '.join(route.bodies)}",
             )
         self._delivery_queue.check_room()
-        if self._in_flight >= self._bounds.requests:
+        if self._in_flight >= self._limits.requests:
             raise Rejected(
                 429, "too-many-requests", f"{self._in_flight} requests are under way; send this again.", retry_s=1
             )
@@ -128,7 +128,7 @@ class RequestHandler:
             detail = f"The body of {len(sent.body):,} bytes cannot be read ({type(error).__name__})."
             raise Rejected(400, "unreadable", detail) from error
         messages = await run_in_threadpool(unnumbered_messages, route.kind, self._node, parsed.batches)
-        await self._delivery_queue.send(messages, self._bounds.ack_s, trial.added, again=DOUBLE in parsed.skipped)
+        await self._delivery_queue.send(messages, self._limits.ack_s, trial.added, again=DOUBLE in parsed.skipped)
         self._metrics.ack_seconds.observe((self._clock.monotonic_ms() - begun_ms) / 1000)
         self._metrics.rows.labels(route.path).inc(sum(len(item.batch) for item in parsed.batches))
         self._metrics.left_out.labels(route.path).inc(len(parsed.refused))
@@ -144,7 +144,7 @@ class RequestHandler:
 
         Raises Rejected: 408 for one that is too slow, 413 too large, 415 in another encoding than gzip.
         """
-        max_bytes = self._bounds.body_bytes
+        max_bytes = self._limits.body_bytes
         encoding = headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("identity", "gzip"):
             raise Rejected(415, "media-type", f"content-encoding: {problems.quote_value(encoding)}: send gzip or none")
@@ -153,20 +153,20 @@ class RequestHandler:
             raise _too_large(max_bytes)
         body = bytearray()
         try:
-            async with asyncio.timeout(self._bounds.read_s):
+            async with asyncio.timeout(self._limits.read_s):
                 async for chunk in request.stream():
                     body += chunk
                     if len(body) > max_bytes:
                         raise _too_large(max_bytes)
         except TimeoutError:
             raise Rejected(
-                408, "too-slow", f"The request was not here within {self._bounds.read_s:g} s; send less at once."
+                408, "too-slow", f"The request was not here within {self._limits.read_s:g} s; send less at once."
             ) from None
         return gunzip(bytes(body), max_bytes) if encoding == "gzip" else bytes(body)
 
     def _rejected(self, route: Route, request: Request, error: Rejected) -> Response:
         self._metrics.rejected.labels(route.path, error.kind).inc()
-        headers, body = problems.answer(error, request.url.path)
+        headers, body = problems.encode_problem(error, request.url.path)
         return Response(body, error.status, headers)
 
     def _counted(self, route: Route, response: Response) -> Response:
@@ -199,7 +199,7 @@ def create_app(handler: RequestHandler, delivery_queue: DeliveryQueue, routes: S
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> Response:
         if delivery_queue.failed:
-            headers, body = problems.answer(Rejected(503, "failed", str(delivery_queue.failed)), "/healthz")
+            headers, body = problems.encode_problem(Rejected(503, "failed", str(delivery_queue.failed)), "/healthz")
             return Response(body, 503, headers)
         return JSONResponse({"status": "ok", "waiting_events": delivery_queue.waiting})
 
@@ -208,7 +208,7 @@ def create_app(handler: RequestHandler, delivery_queue: DeliveryQueue, routes: S
         kind = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http")
         detail = {404: "Nothing is here; /openapi.json lists what is.", 405: "This address takes other methods."}
         rejection = Rejected(error.status_code, kind, detail.get(error.status_code, str(error.detail)))
-        headers, body = problems.answer(rejection, request.url.path)
+        headers, body = problems.encode_problem(rejection, request.url.path)
         return Response(body, error.status_code, headers | dict(error.headers or {}))
 
     return app

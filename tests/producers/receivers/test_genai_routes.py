@@ -25,7 +25,7 @@ from producers.runtime.deduplication import DeduplicationWindow
 from producers.runtime.receiver.delivery_queue import DeliveryQueue, PendingRequest
 from producers.runtime.receiver.messages import unnumbered_messages
 from producers.runtime.receiver.routes import open_routes
-from producers.runtime.receiver.server import Bounds
+from producers.runtime.receiver.server import RequestLimits
 from tests.producers.frame import environment
 from tests.producers.gateways.payloads import SECRET, as_json, as_protobuf, payload, span
 from tests.producers.runtime.receiver.listener import NOW_MS, Listener, UsageBroker, listening, token
@@ -119,7 +119,7 @@ def test_an_invalid_body_is_refused_so_that_it_is_not_sent_again(listen: Listen)
 
 def test_a_repeated_batch_without_an_acknowledgement_counts_once(listen: Listen) -> None:
     body = as_protobuf([span(), span(id="bb" * 8)])
-    with listen(bounds=Bounds(ack_s=0.05)) as listener:
+    with listen(limits=RequestLimits(ack_s=0.05)) as listener:
         listener.broker.silent = True
         answers = [post(listener, "/v1/traces", body, PROTOBUF) for _ in range(3)]
         # It is stored on disk; but accepted means acknowledged.
@@ -133,7 +133,7 @@ def test_a_repeated_batch_without_an_acknowledgement_counts_once(listen: Listen)
 
 def test_a_batch_repeated_to_the_next_run_counts_once(listen: Listen) -> None:
     body = json.dumps([payload(id="a"), payload(id="b")]).encode()
-    with listen(bounds=Bounds(ack_s=0.05)) as listener:
+    with listen(limits=RequestLimits(ack_s=0.05)) as listener:
         listener.broker.silent = True
         assert post(listener, "/litellm", body).status_code == 503
     with listen() as again:

@@ -302,8 +302,8 @@ def test_metrics_count_rows_joules_and_resets(spool: Spool) -> None:
 )
 def test_coarsening_keeps_every_joule_and_never_overlaps(moves: list[tuple[str, int, int]], max_rows: int) -> None:
     backlog, ends, energy = Backlog(max_rows), Counter[str](), Counter[str]()
-    for n, (gpu, span, hole) in enumerate(moves):
-        t0 = ends[gpu] + hole // 4
+    for n, (gpu, span, gap) in enumerate(moves):
+        t0 = ends[gpu] + gap // 4
         ends[gpu] = t0 + span
         energy[gpu] += n
         backlog.add(

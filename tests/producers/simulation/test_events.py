@@ -159,11 +159,11 @@ def test_a_counter_reset_on_demand_is_an_estimate_and_counted() -> None:
 
 
 def test_a_gap_on_demand_leaves_longer_intervals_and_the_same_joules() -> None:
-    full, holed = power_rows(stream()), power_rows(stream(faults=Faults(gap=0.5)))
-    longest = max(row[1] - row[0] for rows in holed.values() for row in rows)
+    full, gappy = power_rows(stream()), power_rows(stream(faults=Faults(gap=0.5)))
+    longest = max(row[1] - row[0] for rows in gappy.values() for row in rows)
     assert longest >= 10_000
     compared = 0
-    for gpu, rows in holed.items():
+    for gpu, rows in gappy.items():
         if rows[-1][1] == full[gpu][-1][1] and rows[0][0] == full[gpu][0][0]:
             assert sum(row[2] for row in rows) == sum(row[2] for row in full[gpu])
             compared += 1

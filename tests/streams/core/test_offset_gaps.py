@@ -9,7 +9,7 @@ from contracts import topics
 from streams.core.decoding import LogMessage
 from streams.core.offset_gaps import GapKind, OffsetGap, before_gap, classify_gap, loss_error
 
-HOLE = OffsetGap(topics.POWER, 3, 10, 20)
+GAP = OffsetGap(topics.POWER, 3, 10, 20)
 
 
 def _messages(offsets: list[int]) -> list[LogMessage]:
@@ -43,16 +43,16 @@ def test_messages_before_a_gap_reach_to_the_next_expected_offset(expected: int, 
 
 
 def test_a_log_that_begins_after_the_start_of_the_gap_has_lost_messages() -> None:
-    assert classify_gap(HOLE, 11, None) is GapKind.LOST
-    assert classify_gap(HOLE, 25, 25) is GapKind.LOST
-    assert "wattlog.power.v1 partition 3 lost messages 10 to 10" in str(loss_error(HOLE, 11))
+    assert classify_gap(GAP, 11, None) is GapKind.LOST
+    assert classify_gap(GAP, 25, 25) is GapKind.LOST
+    assert "wattlog.power.v1 partition 3 lost messages 10 to 10" in str(loss_error(GAP, 11))
 
 
 def test_a_gap_without_a_message_on_the_log_is_empty() -> None:
-    assert classify_gap(HOLE, 10, 20) is GapKind.EMPTY
-    assert classify_gap(HOLE, 0, None) is GapKind.EMPTY
+    assert classify_gap(GAP, 10, 20) is GapKind.EMPTY
+    assert classify_gap(GAP, 0, None) is GapKind.EMPTY
 
 
 def test_a_gap_with_a_message_on_the_log_was_skipped() -> None:
-    assert classify_gap(HOLE, 10, 10) is GapKind.SKIPPED
-    assert classify_gap(HOLE, 0, 19) is GapKind.SKIPPED
+    assert classify_gap(GAP, 10, 10) is GapKind.SKIPPED
+    assert classify_gap(GAP, 0, 19) is GapKind.SKIPPED

@@ -17,8 +17,7 @@ from contracts import topics
 from contracts.errors import BadSetting
 from contracts.settings import Settings
 from streams import app as shell
-from streams import kafka_admin as event_log
-from streams import transport
+from streams import kafka_admin, transport
 from streams.consumer_group import HEARTBEATS_PER_SESSION
 from streams.core.decoding import LogMessage
 from streams.log_reader import OffsetLookup
@@ -69,7 +68,7 @@ class Reading:
         self.app.on_partitions_revoked.connect(self._revoked, weak=False)
 
     def _look_up(self, topic: str, partition: int, offset: int) -> OffsetLookup:
-        return event_log.look_up_offset(self.config, "readers", topic, partition, offset)
+        return kafka_admin.look_up_offset(self.config, "readers", topic, partition, offset)
 
     async def _put(self, topic: str, partition: int, messages: Sequence[LogMessage], begin: int | None = None) -> None:
         self.entered += len(messages)
@@ -116,7 +115,7 @@ async def reading(bootstrap: str, kind: str, folder: Path, count: int) -> AsyncI
     """A running reader on `count` messages a place, in a group whose offsets are 0."""
     instance = Reading(bootstrap, kind, folder)
     instance.produce(count)
-    event_log.commit_initial_offsets(instance.config, "readers", PARTITIONS)
+    kafka_admin.commit_initial_offsets(instance.config, "readers", PARTITIONS)
     await instance.app.start()
     try:
         yield instance
@@ -293,5 +292,5 @@ def test_the_log_answers_what_it_holds_at_an_offset(kafka: str, tmp_path: Path) 
     for n in range(3):
         producer.produce(topics.POWER, b"v", partition=0, headers=[("n", str(n).encode())])
     assert producer.flush(10) == 0
-    assert event_log.look_up_offset(config, "readers", topics.POWER, 0, 1) == OffsetLookup(earliest=0, first=1)
-    assert event_log.look_up_offset(config, "readers", topics.POWER, 0, 3) == OffsetLookup(earliest=0, first=None)
+    assert kafka_admin.look_up_offset(config, "readers", topics.POWER, 0, 1) == OffsetLookup(earliest=0, first=1)
+    assert kafka_admin.look_up_offset(config, "readers", topics.POWER, 0, 3) == OffsetLookup(earliest=0, first=None)

@@ -29,7 +29,7 @@ from producers.runtime.delivery import Delivery
 from producers.runtime.receiver.auth import Verifier
 from producers.runtime.receiver.delivery_queue import DeliveryQueue
 from producers.runtime.receiver.metrics import ReceiverMetrics
-from producers.runtime.receiver.server import Bounds, RequestHandler, create_app
+from producers.runtime.receiver.server import RequestHandler, RequestLimits, create_app
 from producers.runtime.spool import Spool
 
 NOW_MS = 1_793_491_260_000
@@ -77,7 +77,7 @@ class Listener:
 
     def be_patient(self) -> None:
         """Wait for acknowledgements without a limit from now on."""
-        self._handler._bounds = self._handler._bounds._replace(ack_s=HANG_S)
+        self._handler._limits = self._handler._limits._replace(ack_s=HANG_S)
 
     def post(self, body: Any, content_type: str = ONE, **headers: str) -> Any:
         """Send JSON, or bytes as they are."""
@@ -92,7 +92,7 @@ class Listener:
 
 @contextmanager
 def listening(
-    folder: Path, *, rules: Sequence[MeterRule] = (), key: str | None = None, bounds: Bounds | None = None,
+    folder: Path, *, rules: Sequence[MeterRule] = (), key: str | None = None, limits: RequestLimits | None = None,
     max_waiting: int = 1000, max_events: int = 100, intakes: Sequence[Route] = (), base_url: str = LOOPBACK,
     host: str = "127.0.0.1", broker: UsageBroker | None = None, unknown: Any = "count", accepted_status: int = 202,
     recent: DeduplicationWindow | None = None,
@@ -106,8 +106,8 @@ def listening(
     route = events.cloudevents_route(
         meters, cluster="c1", max_events=max_events, ahead_ms=2_500, accepted_status=accepted_status
     )
-    bounds = bounds or Bounds(read_s=HANG_S, ack_s=HANG_S)
-    door = RequestHandler(line, Verifier(key), bounds, metrics, clock, recent, node="n1", host=host)
+    limits = limits or RequestLimits(read_s=HANG_S, ack_s=HANG_S)
+    door = RequestHandler(line, Verifier(key), limits, metrics, clock, recent, node="n1", host=host)
     spool = Spool(folder / "http.db")
     recent.load(spool.checkpoints())
     line.start(Delivery(spool, broker, on_acknowledged=line.acknowledge))

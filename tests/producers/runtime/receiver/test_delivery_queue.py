@@ -21,7 +21,7 @@ from producers.runtime.delivery import Delivery
 from producers.runtime.receiver.delivery_queue import DeliveryQueue, PendingRequest
 from producers.runtime.receiver.messages import MAX_MESSAGE_BYTES, unnumbered_messages
 from producers.runtime.receiver.problems import Rejected
-from producers.runtime.receiver.server import Bounds
+from producers.runtime.receiver.server import RequestLimits
 from producers.runtime.runner import run
 from producers.runtime.spool import Outgoing, Spool, SpoolFull
 from tests.contracts.batches import same
@@ -31,7 +31,7 @@ from tests.producers.runtime.receiver.listener import MANY, NOW_MS, UsageBroker,
 from tests.support.clocks import FakeClock, FixedWallClock
 from tests.support.waiting import HANG_S, wait_until
 
-QUICK = Bounds(ack_s=0.2)
+QUICK = RequestLimits(ack_s=0.2)
 SOURCE = "cloudevents-usage://c1/n1/external"
 
 
@@ -61,7 +61,7 @@ def test_a_request_is_answered_only_after_the_brokers_have_acknowledged_it(tmp_p
 
 
 def test_a_request_without_an_acknowledgement_is_refused_and_its_repetition_counts_once(tmp_path: Path) -> None:
-    with listening(tmp_path, bounds=QUICK) as listener:
+    with listening(tmp_path, limits=QUICK) as listener:
         listener.broker.silent = True
         answer = listener.post(event())
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
@@ -77,7 +77,7 @@ def test_a_request_without_an_acknowledgement_is_refused_and_its_repetition_coun
 
 
 def test_a_message_that_the_brokers_refuse_is_sent_again_under_its_own_number(tmp_path: Path) -> None:
-    with listening(tmp_path, bounds=QUICK) as listener:
+    with listening(tmp_path, limits=QUICK) as listener:
         listener.broker.refuses = "Broker: not enough replicas"
         assert listener.post(event("1")).status_code == 503
         assert listener.post(event("2")).status_code == 503
@@ -89,7 +89,7 @@ def test_a_message_that_the_brokers_refuse_is_sent_again_under_its_own_number(tm
 
 
 def test_a_broken_kafka_client_leaves_all_messages_on_disk(tmp_path: Path) -> None:
-    with listening(tmp_path, bounds=QUICK) as listener:
+    with listening(tmp_path, limits=QUICK) as listener:
         listener.broker.full = True
         assert listener.post(event()).status_code == 503
         listener.broker.full = False
@@ -98,7 +98,7 @@ def test_a_broken_kafka_client_leaves_all_messages_on_disk(tmp_path: Path) -> No
 
 
 def test_the_queue_is_bounded_and_refusals_at_the_bound_are_counted(tmp_path: Path) -> None:
-    with listening(tmp_path, bounds=QUICK, max_waiting=2) as listener:
+    with listening(tmp_path, limits=QUICK, max_waiting=2) as listener:
         listener.broker.silent = True
         kinds = [listener.post(event(str(n))).json()["type"].rpartition(":")[2] for n in range(4)]
         assert kinds == ["not-acknowledged", "not-acknowledged", "queue-full", "queue-full"]

@@ -25,7 +25,7 @@ from producers.receivers.cloudevents.meter_rules import MeterRule
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.deduplication import DeduplicationTrial
 from producers.runtime.receiver.auth import Verifier, check_exposure
-from producers.runtime.receiver.server import Bounds, gunzip
+from producers.runtime.receiver.server import RequestLimits, gunzip
 from tests.producers.runtime.receiver.listener import EVENTS, JSON, MANY, SECRET, Listener, event, listening, token
 
 pytestmark = [  # Of schemathesis' dependencies, not of this project.
@@ -155,7 +155,7 @@ def test_other_encodings_are_refused(tmp_path: Path, encoding: str) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_above_the_bound_is_refused(tmp_path: Path, chunked: bool) -> None:
-    with listening(tmp_path, bounds=Bounds(body_bytes=2_000)) as listener:
+    with listening(tmp_path, limits=RequestLimits(body_bytes=2_000)) as listener:
         body = json.dumps(event(data={"x": "y" * 2_000})).encode()
         sent: Any = iter([body]) if chunked else body
         answer = listener.client.post(EVENTS, content=sent, headers={"Content-Type": JSON})
@@ -164,7 +164,7 @@ def test_a_body_above_the_bound_is_refused(tmp_path: Path, chunked: bool) -> Non
 
 
 def test_a_compressed_body_is_bounded_by_its_decompressed_size(tmp_path: Path) -> None:
-    with listening(tmp_path, bounds=Bounds(body_bytes=100_000)) as listener:
+    with listening(tmp_path, limits=RequestLimits(body_bytes=100_000)) as listener:
         assert listener.post(gzip.compress(b" " * 50_000_000), content_encoding="gzip").status_code == 413
 
 
@@ -181,7 +181,7 @@ def test_gzip_is_decompressed() -> None:
 
 
 def test_the_number_of_concurrent_requests_is_bounded(tmp_path: Path) -> None:
-    with listening(tmp_path, bounds=Bounds(requests=1)) as listener:
+    with listening(tmp_path, limits=RequestLimits(requests=1)) as listener:
         listener.broker.silent = True
         answers: list[int] = []
         first = threading.Thread(target=lambda: answers.append(listener.post(event("1")).status_code))
@@ -199,7 +199,7 @@ def test_the_number_of_concurrent_requests_is_bounded(tmp_path: Path) -> None:
 
 def test_a_body_that_does_not_arrive_times_out(tmp_path: Path) -> None:
     """Directly on the application, because a client library would send the body."""
-    with listening(tmp_path, bounds=Bounds(read_s=0.05)) as listener:
+    with listening(tmp_path, limits=RequestLimits(read_s=0.05)) as listener:
         messages: list[Any] = []
         headers = [(b"host", b"127.0.0.1"), (b"content-type", JSON.encode())]
         scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": EVENTS, "raw_path": EVENTS.encode(),
