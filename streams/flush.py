@@ -157,6 +157,7 @@ class Flusher:
             await self._sink.write([("marks", concat("marks", [checkpoint for _, checkpoint in due]))], ownership)
 
     async def _store_late(self, part: _PartitionFlush, closed: ClosedWindows, ownership: Ownership) -> None:
+        """Store late facts, then the restated rows of their windows, then the checkpoint that passes their messages."""
         partition = part.assigned.partition
         await self._sink.write(closed.late_tables.items(), ownership)
         async for tables in self._sink.restated(partition, closed, ownership.still_owned):

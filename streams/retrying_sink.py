@@ -95,9 +95,10 @@ class RetryingSink:
     async def restated(
         self, partition: Partition, closed: ClosedWindows, still_owned: StillOwned
     ) -> AsyncIterator[dict[str, Table]]:
-        """Yield new rows of the windows to which the late facts, already stored, belong.
+        """Yield new rows of the windows to which the late facts, already stored, belong, for the flush to store.
 
-        Each part restates windows of RESTATE_ROWS rows together at most, or one window of one workload.
+        All facts of these windows are read from the warehouse and attributed again (`restatement.restate`). Each part
+        restates windows of RESTATE_ROWS rows together at most, or one window of one workload.
         """
 
         def restate_windows(keys: list[LateKey]) -> dict[str, Table]:

@@ -1,4 +1,16 @@
-"""Late facts: rows of messages for windows that are already final. They wait here to be stored and restated."""
+"""Late facts: rows of messages for windows that are already final. They wait here to be stored and restated.
+
+The way of a late event, however old it is (there is no limit of age):
+
+1. `Partition._accept_late` finds the rows that belong to final windows, and adds them to `LateFacts`.
+2. `MemoryBounds.advance` lets them wait for others, up to a second; then `LateFacts.take` passes them on.
+3. `Flusher._store_late` stores them as facts of their own, keyed by the message's offset.
+4. `RetryingSink.restated` reads all facts of the windows from the warehouse, and calls `restatement.restate`, which
+   attributes them again: new ledger rows under a higher revision.
+5. `Flusher._store_late` stores those rows. `Progress.late_stored` lets the checkpoint pass the message.
+
+A copy of an event is recognised for `progress.SOURCE_MEMORY_MS` of silence of its source; after that it counts again.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +28,7 @@ LateKey = tuple[int, str, str]
 
 
 class LateFacts:
-    """Late facts, queued in the order in which their messages were read."""
+    """Late facts as a queue, in the order in which their messages were read."""
 
     def __init__(self) -> None:
         self._queue: deque[tuple[str, int, Event, WindowSnapshot]] = deque()
@@ -27,7 +39,7 @@ class LateFacts:
         return len(self._queue)
 
     def add(self, topic: str, offset: int, event: Event, snapshot: WindowSnapshot) -> None:
-        """Add the late part of the message at this offset."""
+        """Add the late part of the message at this offset. `take` returns it, for a flush to store."""
         self._queue.append((topic, offset, event, snapshot))
         self.rows += snapshot.rows
 

@@ -34,7 +34,11 @@ NO_BOUND = 2**62
 
 @dataclass(frozen=True)
 class ClosedWindows:
-    """Rows to store, in this order: `tables`, checkpoint; then `late_tables`, restated rows, checkpoint."""
+    """Rows for a flush: those of windows that have just closed, and late facts of windows that closed before.
+
+    Either part may be empty. Store them in this order: `tables`, checkpoint; then `late_tables`, restated rows,
+    checkpoint.
+    """
 
     tables: dict[str, Table]
     """Final rows by table; empty if only late facts are due."""
@@ -139,7 +143,8 @@ class Partition:
     def _accept_late(self, name: str, event: Event, pending: PendingMessage) -> None:
         """Add an event of which some rows belong to final windows.
 
-        Rows that those windows include already are dropped; the others of final windows become late facts.
+        Rows that those windows include already are dropped; the others of final windows become late facts. The module
+        `late_facts` has their further way: `advance` returns them, and `Flusher._store_late` stores them.
         """
         ms, batch = self._config.window_ms, event.batch
         assert not isinstance(batch, UsageBatch)
