@@ -23,7 +23,8 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.default_authority", "localhost"),
 )
-_UUID = re.compile(r"(?:GPU|MIG)-[0-9a-f-]{36}")
+_UUID = re.compile(r"\b[A-Z]+-[0-9a-f-]{36}")
+"""A device's UUID with its kind before it (GPU-..., MIG-...). A bare UUID may be the claim's own."""
 _HINT = "May this process use its socket (root's by default), and is the kubelet well?"
 
 

@@ -101,8 +101,11 @@ def test_unknown_fields_of_newer_kubelets_are_skipped(node: FakeKubelet) -> None
 def test_a_claim_is_known_only_by_the_uuid_of_its_cdi_device(node: FakeKubelet) -> None:
     node.answer = resources(claims=[
         {"pod": "a", "cdi": f"k8s.gpu.nvidia.com/device={GPU}"}, {"pod": "b", "cdi": "k8s.gpu.nvidia.com/claim=gpu-0"},
+        {"pod": "c", "cdi": f"gpu.acme.example/card={GPU.replace('GPU', 'NPU')}"},
+        {"pod": "d", "cdi": f"gpu.acme.example/claim={GPU.removeprefix('GPU-')}"},
     ])  # fmt: skip
-    assert [d.device for d in listed(node)] == [GPU, "gpu.nvidia.com/gpu-0"]
+    unknown = "gpu.nvidia.com/gpu-0"
+    assert [d.device for d in listed(node)] == [GPU, unknown, GPU.replace("GPU", "NPU"), unknown]
 
 
 def test_a_node_without_a_socket_has_no_kubelet(tmp_path: Path) -> None:
