@@ -13,7 +13,7 @@ from api.problems import Problem
 
 
 def describe(app: FastAPI, routers: Sequence[APIRouter]) -> None:
-    """Make `app.openapi()` build the document that /openapi.json serves, once."""
+    """Make the app's `openapi()` build the document that /openapi.json serves, once."""
 
     def build() -> dict[str, Any]:
         if app.openapi_schema is None:

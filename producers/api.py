@@ -47,7 +47,7 @@ from producers.runtime.clock import Clock
 from producers.runtime.config import ProducerConfig
 from producers.runtime.deduplication import DeduplicationTrial
 from producers.runtime.receiver.auth import Caller, Verifier
-from producers.servers.provider import ServedTotals
+from producers.servers.token_counters import ServedTotals
 
 Options = TypeVar("Options")
 Built = TypeVar("Built")

@@ -1,6 +1,6 @@
 """Inference servers' own counters, read from their `/metrics` pages: tokens without a change to the server.
 
-A server is a folder here with a plug-in of kind SERVER: a `provider.Names` where single samples give every count (see
-`vllm/`), else anything with the methods of `producers.api.TokenCounters` (see `triton/`). A server without a plug-in is
-read by a `Names` from the configuration.
+A server is a folder here with a plug-in of kind SERVER: a `token_counters.NamedCounters` where single samples give
+every count (see `vllm/`), else anything with the methods of `producers.api.TokenCounters` (see `triton/`). A server
+without a plug-in is read by a `NamedCounters` from the configuration.
 """

@@ -15,7 +15,7 @@ import numpy as np
 from contracts import topics
 from contracts.events import MAX_SPAN_MS, MAX_TOKENS, TokenBatch
 from producers.runtime.event_sequence import heartbeat_batch
-from producers.servers.provider import ServedTotals
+from producers.servers.token_counters import ServedTotals
 
 MAX_LIFE_MS = 3_600_000
 """The longest mean duration of a request that is believed: an hour."""
@@ -99,7 +99,7 @@ def _rows(model: str, last_ms: int, t_ms: int, started_ms: int | None, delta: Se
     return rows
 
 
-def token_batch(rows: list[ServedRow], tenant: str, prefix: str, t_ms: int) -> TokenBatch:
+def served_batch(rows: list[ServedRow], tenant: str, prefix: str, t_ms: int) -> TokenBatch:
     """Return rows as a batch that is complete up to `t_ms`, or a heartbeat. Rows that are too large are cut."""
     pieces = [piece for row in rows for piece in _pieces(row)]
     if not pieces:
@@ -132,7 +132,9 @@ def token_batch(rows: list[ServedRow], tenant: str, prefix: str, t_ms: int) -> T
 
 def _pieces(row: ServedRow) -> list[ServedRow]:
     """Cut a row into rows of at most 2^31-1 tokens of a kind: a large server makes more in hours without a scrape."""
-    count = max(row.served[:5]) // MAX_TOKENS + 1
+    s = row.served
+    greatest = max(s.prompt_tokens, s.cached_tokens, s.completion_tokens, s.requests, s.failures)
+    count = greatest // MAX_TOKENS + 1
     if count == 1:
         return [row]
     cuts = [[v * (i + 1) // count - v * i // count for v in row.served] for i in range(count)]

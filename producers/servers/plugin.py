@@ -15,8 +15,8 @@ from producers.api import Environment, Finding, Kind, Plugin, PolledSource, Toke
 from producers.common import prometheus_text
 from producers.common.http_client import Pages
 from producers.runtime.config import ProducerConfig, load_options, without_secrets
-from producers.servers.provider import NamedCounters
 from producers.servers.scrape import ServedWorkload, ServerSource
+from producers.servers.token_counters import NamedCounters
 
 Several = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -113,7 +113,7 @@ def check(options: ServersConfig, environment: Environment) -> Iterator[Finding]
         return
     for server in servers(options, environment):
         try:
-            served = server.provider.served(prometheus_text.parse_page(server.fetch()))
+            served = server.counters.served(prometheus_text.parse_page(server.fetch()))
             models = ", ".join(sorted(m or "its model" for m in served))
             yield server.name, f"{server.kind}: {models}" if served else f"no counters of {server.kind} on its page"
         except WattlogError as error:

@@ -22,7 +22,7 @@ from producers.api import Kind
 from producers.common.prometheus_text import parse_page
 from producers.runtime.runner import run
 from producers.servers.plugin import At, ServersConfig, servers
-from producers.servers.provider import ServedTotals
+from producers.servers.token_counters import ServedTotals
 from tests.producers.frame import environment, findings, token_counters
 from tests.project.tree import ROOT
 

@@ -84,3 +84,70 @@ def test_imports_make_no_circle() -> None:
         TopologicalSorter(_imports()).prepare()
     except CycleError as error:
         raise AssertionError(" -> ".join(reversed(error.args[1]))) from None
+
+
+_DOTTED = re.compile(r"`(\w+(?:\.\w+)+)(?<!\.sql)(?:\(\))?`")
+
+
+def _members(nodes: list[ast.stmt]) -> set[str]:
+    """The names that a module or class defines, and the attributes that its methods set."""
+    names = set()
+    for node in (n for statement in nodes for n in ast.walk(statement)):
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                names.add(name)
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                names.add(name)
+            case ast.alias(name=name, asname=asname):
+                names.add(asname or name)
+    return names
+
+
+def _defined() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """By module its names, and by class its members. A class that inherits from outside of this project is left out."""
+    modules: dict[str, set[str]] = {}
+    classes: dict[str, tuple[set[str], list[str]]] = {}
+    for room in ROOMS:
+        for path in (ROOT / room).rglob("*.py"):
+            tree = ast.parse(path.read_text("utf-8"))
+            modules[_module_of(path)] = _members(tree.body)
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ClassDef):
+                    classes[node.name] = _members(node.body), [ast.unparse(base) for base in node.bases]
+    for module in list(modules):
+        package, _, name = module.rpartition(".")
+        modules.setdefault(package, set()).add(name)
+    plain = {"NamedTuple", "Protocol", "object"}
+    inherited = {
+        name: set().union(members, *(classes[base][0] for base in bases if base in classes))
+        for name, (members, bases) in classes.items()
+        if all(base.partition("[")[0] in plain or base in classes for base in bases)
+    }
+    return modules, inherited
+
+
+def _is_dangling(name: str, module: str, modules: dict[str, set[str]], classes: dict[str, set[str]]) -> bool:
+    """Whether a dotted name in the text of `module` leads to a module or class of this project that lacks its rest."""
+    parts = name.split(".")
+    if parts[0] in classes:
+        return parts[1] not in classes[parts[0]]
+    packages = module.split(".")
+    bases = [".".join(packages[:n]) for n in range(len(packages), 0, -1)]
+    for split in range(len(parts) - 1, 0, -1):
+        head = ".".join(parts[:split])
+        for target in (head, *(f"{base}.{head}" for base in bases)):
+            if target in modules and target not in ROOMS:
+                return parts[split] not in modules[target]
+    return False
+
+
+def test_every_attribute_that_code_or_a_document_names_exists() -> None:
+    modules, classes = _defined()
+    dangling = [
+        f"{path}: {name}"
+        for path, text in texts(".py", ".md").items()
+        if not _is_frozen(path) and path.parts[0] != "tests"
+        for name in _DOTTED.findall(text)
+        if _is_dangling(name, _module_of(ROOT / path) if path.suffix == ".py" else "", modules, classes)
+    ]
+    assert not dangling

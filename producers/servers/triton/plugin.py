@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from producers.api import Kind, Plugin
 from producers.common.prometheus_text import PrometheusPage
-from producers.servers.provider import ModelTotals, ServedTotals, running
+from producers.servers.token_counters import ModelTotals, ServedTotals, running
 
 
 class Triton:

@@ -1,9 +1,9 @@
-"""TensorRT-LLM's own server, `trtllm-serve`. (Its Triton backend says only what one iteration did: see `triton.py`.)"""
+"""TensorRT-LLM's own server, `trtllm-serve`. (Its Triton backend says only what one iteration did: see `triton/`.)"""
 
 from __future__ import annotations
 
 from producers.api import Kind, Plugin
-from producers.servers.provider import NamedCounters
+from producers.servers.token_counters import NamedCounters
 
 COUNTERS = NamedCounters(
     name="trtllm",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from producers.api import Kind, Plugin
-from producers.servers.provider import NamedCounters
+from producers.servers.token_counters import NamedCounters
 
 COUNTERS = NamedCounters(
     name="vllm",

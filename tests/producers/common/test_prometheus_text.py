@@ -12,8 +12,8 @@ from contracts.errors import BadInput
 from contracts.events import TokenBatch
 from producers.common.prometheus_text import MAX_LINE_CHARS, MAX_REFUSED, MAX_SAMPLES, PrometheusPage, parse_page
 from producers.gpu.exporter.sensor import DCGM, ExporterSensor
-from producers.servers.provider import ServedTotals
 from producers.servers.scrape import ServedWorkload, ServerSource
+from producers.servers.token_counters import ServedTotals
 from tests.producers.frame import token_counters
 from tests.support.clocks import clock_at
 

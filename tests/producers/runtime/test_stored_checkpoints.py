@@ -10,7 +10,7 @@ from producers.common.counter_delta import CounterSnapshot
 from producers.gpu.intervals import MeterState
 from producers.host.energy import HostCounterSnapshot
 from producers.runtime.agent_checkpoint import CHECKPOINT_PREFIX, AgentCheckpoint
-from producers.servers.counters import ServerCounterSnapshot
+from producers.servers.counter_snapshots import ServerCounterSnapshot
 
 POINT = {"monotonic_ms": 1, "event_ms": 2}
 STORED = [

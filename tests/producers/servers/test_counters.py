@@ -16,9 +16,9 @@ from contracts.settings import Settings
 from producers import registry
 from producers.api import Kind, TokenCounters
 from producers.common import prometheus_text
-from producers.servers import counters
-from producers.servers.provider import NamedCounters, ServedTotals
+from producers.servers import counter_snapshots
 from producers.servers.scrape import ServedWorkload, ServerSource
+from producers.servers.token_counters import NamedCounters, ServedTotals
 from tests.producers.frame import environment
 from tests.support.clocks import T0, clock_at
 
@@ -122,11 +122,11 @@ def _snapshot(
     return T0 + 1_000 * t, started, models
 
 
-def _steps(*snapshots: tuple[int, int | None, dict[str, ServedTotals]]) -> list[counters.ServedRow]:
-    state: counters.ServerCounterSnapshot | None = None
-    rows: list[counters.ServedRow] = []
+def _steps(*snapshots: tuple[int, int | None, dict[str, ServedTotals]]) -> list[counter_snapshots.ServedRow]:
+    state: counter_snapshots.ServerCounterSnapshot | None = None
+    rows: list[counter_snapshots.ServedRow] = []
     for t_ms, started, now in snapshots:
-        state, more = counters.served_since(state, t_ms, started, now)
+        state, more = counter_snapshots.served_since(state, t_ms, started, now)
         rows += more
     return rows
 
@@ -137,7 +137,7 @@ def test_the_first_snapshot_counts_nothing() -> None:
 
 def test_the_use_between_two_snapshots_is_the_growth_of_the_counters() -> None:
     [row] = _steps(_snapshot(0, m=ServedTotals(100, 10, 50, 3)), _snapshot(10, m=ServedTotals(160, 30, 90, 5)))
-    assert row == counters.ServedRow("m", "ok", T0, T0 + 10_000, ServedTotals(60, 20, 40, 2))
+    assert row == counter_snapshots.ServedRow("m", "ok", T0, T0 + 10_000, ServedTotals(60, 20, 40, 2))
 
 
 def test_failures_have_a_row_of_their_own() -> None:
@@ -155,7 +155,7 @@ def test_a_restarted_server_has_counted_since_its_start() -> None:
         _snapshot(0, T0 - 9_000, m=ServedTotals(100, 0, 50, 3)),
         _snapshot(10, T0 + 4_000, m=ServedTotals(120, 0, 60, 4)),
     )
-    assert row == counters.ServedRow("m", "ok", T0 + 4_000, T0 + 10_000, ServedTotals(120, 0, 60, 4))
+    assert row == counter_snapshots.ServedRow("m", "ok", T0 + 4_000, T0 + 10_000, ServedTotals(120, 0, 60, 4))
 
 
 def test_a_counter_that_went_back_is_a_restart_where_no_start_time_is_given() -> None:
@@ -220,8 +220,8 @@ def test_a_page_of_another_server_is_reported() -> None:
 
 
 def test_more_tokens_than_a_row_may_hold_are_several_rows() -> None:
-    rows = [counters.ServedRow("m", "ok", T0, T0 + 1, ServedTotals(5 * MAX_TOKENS, 0, 3, 9))]
-    b = counters.token_batch(rows, "acme", "vllm", T0 + 1)
+    rows = [counter_snapshots.ServedRow("m", "ok", T0, T0 + 1, ServedTotals(5 * MAX_TOKENS, 0, 3, 9))]
+    b = counter_snapshots.served_batch(rows, "acme", "vllm", T0 + 1)
     b.check()
     assert len(b) > 5
     assert int(b.prompt_tokens.sum()) == 5 * MAX_TOKENS
