@@ -17,11 +17,13 @@ Labels = Mapping[str, str]
 MAX_SAMPLES = 200_000
 MAX_LINE_CHARS = 16_384
 """The parser's time grows with the square of a line's length."""
+MAX_KEPT_CHARS = 2_000
+"""Characters that are kept of a malformed line, to find its labels."""
 MAX_REFUSED = 1_000
 """Malformed lines on one page. A page with more is refused as a whole."""
 MAX_COUNT = 2**53
 """Above it a float cannot represent every whole number."""
-_LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"')
+_LABEL = re.compile(r'\b([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"')
 
 
 class RefusedLine(NamedTuple):
@@ -110,7 +112,7 @@ def parse_page(text: str) -> PrometheusPage:
         try:
             name, labels, value = _parse_line(line)
         except Exception as error:
-            malformed.append(RefusedLine(line[:MAX_LINE_CHARS], str(error)[:120] or "not a sample"))
+            malformed.append(RefusedLine(line[:MAX_KEPT_CHARS], str(error)[:120] or "not a sample"))
             if len(malformed) > MAX_REFUSED:
                 raise BadInput("page", text[:60], f"over {MAX_REFUSED:,} lines are not Prometheus' text") from None
             continue
@@ -126,6 +128,8 @@ def parse_page(text: str) -> PrometheusPage:
 def _parse_line(line: str) -> tuple[str, Labels, float]:
     if len(line) > MAX_LINE_CHARS:
         raise ValueError(f"longer than {MAX_LINE_CHARS:,} characters")
+    if "}" not in line and len(line.split()) < 2:
+        raise ValueError("has no value")  # The parser would take the last letter of `NaN` for one.
     # A line by itself: one that fails leaves the others alone, and no type in a comment changes a sample's name.
     ((sample,),) = (family.samples for family in text_string_to_metric_families(line))
     float(sample.value)  # Raises OverflowError for whole numbers that no float can hold.

@@ -35,6 +35,7 @@ import msgspec
 
 from contracts.events import MAX_SPAN_MS, Method
 from contracts.units import UJ_PER_MJ
+from producers.runtime.refusals import shorten
 
 MAX_WATTS = 20_000
 """More than any device draws (a rack-scale GB200 superchip draws 2,700 W). A counter that grew faster has leapt."""
@@ -286,6 +287,15 @@ def _add_busy(busy: float | None, utilisation: float | None, elapsed_ms: int) ->
     if busy is None or utilisation is None or not 0 <= utilisation <= 1:
         return None
     return busy + utilisation * elapsed_ms
+
+
+def implausible_value(reading: GpuReading) -> str:
+    """Return what is implausible of a reading, which is taken as unknown; "" where nothing is."""
+    if reading.counter_mj is not None and _valid_counter(reading.counter_mj) is None:
+        return f"a counter of {shorten(reading.counter_mj)} mJ"
+    if reading.watts is not None and _milliwatts(reading.watts) is None:
+        return f"{shorten(reading.watts)} W"
+    return ""
 
 
 def _valid_counter(counter_mj: int | None) -> int | None:

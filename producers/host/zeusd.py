@@ -32,6 +32,8 @@ class ZeusdHostCounters:
         self._names = dict[tuple[int, bool], str]()
         """Zone names by (package, is memory)."""
         self.ranges = dict[str, CounterRange]()
+        self._measured: set[str] = set()
+        """Names of zones that have had a counter."""
         if zeusd.is_local:
             for zone in zones(powercap):
                 self._names[zone.number, zone.name.startswith(DRAM)] = zone.name
@@ -44,10 +46,12 @@ class ZeusdHostCounters:
         failures: dict[str, str] = {}
         for index, energy in energy_by_cpu.items():
             for uj, is_dram in ((energy.cpu_energy_uj, False), (energy.dram_energy_uj, True)):
-                if uj is None:
-                    continue
+                name = self._names.get((index, is_dram), "")
+                if uj is None and name not in self._measured:
+                    continue  # It does not measure that, unlike one that did before.
                 name = self._name(index, is_dram)
-                if 0 <= uj <= MAX_COUNTER_UJ:
+                self._measured.add(name)
+                if uj is not None and 0 <= uj <= MAX_COUNTER_UJ:
                     counters_uj[name] = uj
                 else:
                     failures[name] = f"{self._zeusd.url} says {uj} uJ"

@@ -19,6 +19,8 @@ from producers.common.json_text import decode_or_repair
 from producers.runtime.refusals import ItemRefusal, refusal, shorten
 
 _Answer = TypeVar("_Answer")
+MALFORMED = "answer"
+"""Reason of an answer that is none of Run:ai's."""
 
 
 class MalformedItem(NamedTuple):
@@ -101,7 +103,7 @@ def decode(body: bytes, kind: type[_Answer], place: str) -> _Answer:
         return decode_or_repair(body, msgspec.json.Decoder(kind).decode)
     except Exception as error:
         problem = f"{place} gives what cannot be read: {shorten(error)}"
-        raise Unavailable(problem, "Is that the address of Run:ai?", reason="answer") from None
+        raise Unavailable(problem, "Is that the address of Run:ai?", reason=MALFORMED) from None
 
 
 def decode_items(
@@ -123,7 +125,7 @@ def well_formed(items: Iterable[_Answer | MalformedItem], refused: list[str]) ->
         else:
             kept.append(item)
     if errors and not kept:
-        raise Unavailable(errors[0], "Is that the address of Run:ai?", reason="answer")
+        raise Unavailable(errors[0], "Is that the address of Run:ai?", reason=MALFORMED)
     refused += errors
     return kept
 

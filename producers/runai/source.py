@@ -200,7 +200,7 @@ class RunAiSource:
                 why, reason = describe(error), type(error).__name__
                 if isinstance(error, Unavailable):
                     why, reason = str(error), error.reason
-                else:
+                if reason == responses.MALFORMED or not isinstance(error, Unavailable):
                     refused.append(refusal(error, _title(unit)))
                 continue
             for result in read_each([(_title(requested), measurements)], partial(self._normalise, requested), refused):

@@ -28,7 +28,7 @@ from contracts.units import UJ_PER_J
 from producers.api import GpuSensor, ReportsRefusals
 from producers.bindings import holder_record
 from producers.bindings.apportion import Binding, BindingShare, GpuShares, binding_weights, split_intervals
-from producers.gpu.intervals import MAX_GAP_MS, EnergyInterval, GpuReading, MeterState, add_reading
+from producers.gpu.intervals import MAX_GAP_MS, EnergyInterval, GpuReading, MeterState, add_reading, implausible_value
 from producers.runtime.agent_checkpoint import CHECKPOINT_PREFIX, AgentCheckpoint
 from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.backlog import Backlog
@@ -36,7 +36,7 @@ from producers.runtime.clock import Clock
 from producers.runtime.delivery import outgoing
 from producers.runtime.event_sequence import Sequencer, event_of, power_batch, source_of
 from producers.runtime.outbox import Outbox
-from producers.runtime.refusals import refusal
+from producers.runtime.refusals import read_each, refusal
 
 log = logging.getLogger(__name__)
 
@@ -127,21 +127,24 @@ class Agent:
         bindings = self._bindings()
         try:
             readings = list(self._sensor.readings(self._clock))
-            refused = self._sensor.drain_refused() if isinstance(self._sensor, ReportsRefusals) else ()
+            refused = list(self._sensor.drain_refused()) if isinstance(self._sensor, ReportsRefusals) else []
         except Exception as error:  # Of any class: the counter of the next sample covers the time.
             self.metrics.sample_errors.inc()
             self.metrics.refusals.add(self._config.kind, [refusal(error, "no reading")], begun, outcome="tried again")
             log.debug("%s", self._config.kind, exc_info=error)
             return
-        self.metrics.refusals.add(self._config.kind, refused, begun)
         known = set(self._states)
-        for reading in readings:
-            try:
-                self._check_names(reading)
-                binding = bindings.get(reading.gpu_uuid, self._unallocated)
-                self._add(reading, (BindingShare(binding),) if isinstance(binding, Binding) else binding)
-            except Exception as error:  # A bad reading must not stop the measurement of the other GPUs.
-                self.metrics.refusals.add(self._config.kind, [refusal(error, "a reading", reading)], begun)
+
+        def add(reading: GpuReading) -> GpuReading:
+            self._check_names(reading)
+            binding = bindings.get(reading.gpu_uuid, self._unallocated)
+            self._add(reading, (BindingShare(binding),) if isinstance(binding, Binding) else binding)
+            return reading
+
+        for reading in read_each((("a reading", reading) for reading in readings), add, refused, show=True):
+            if value := implausible_value(reading):
+                refused.append(f"{reading.gpu_uuid}: {value} is implausible, and taken as unknown")
+        self.metrics.refusals.add(self._config.kind, refused, begun)
         if new := [uuid for uuid in self._states if uuid not in known]:
             # Only the new GPUs: the other checkpoints must not advance past intervals that are still in memory.
             self._store([], self._encode_checkpoints(new), "the first checkpoint of new GPUs")

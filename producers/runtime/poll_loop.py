@@ -20,6 +20,7 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from contracts import topics
 from contracts.events import Event
 from producers.api import Environment, PolledSource, PollResult, WorkloadBatch
 from producers.runtime.clock import Clock
@@ -155,6 +156,8 @@ class PollLoop:
 
     def _message(self, source: PolledSource, batch: WorkloadBatch) -> tuple[Event, Outgoing]:
         """Return the next event of a batch, with its message. Raises what the event contract refuses it with."""
+        topics.check_name("cluster", batch.cluster)
+        topics.check_name("workload", batch.workload)
         event = self._event(source, batch)
         try:
             return event, outgoing(event)

@@ -29,6 +29,7 @@ from producers.bindings.claims import (
 from producers.bindings.process_claims import ProcessLister, claim_by_process
 from producers.bindings.procfs import ProcessInfo, ProcFs
 from producers.common.printable import printable
+from producers.runtime.refusals import refusal
 
 NAME = "slurm"
 TIMEOUT_S = 2.0
@@ -89,10 +90,13 @@ class SlurmBindings:
         self._running, self._proc, self._jobs = running, proc, jobs
         self._known_jobs: dict[int, SlurmJob] = {}
         self._controller_fails = False
+        self._refused: list[str] = []
 
     def read(self, boards: Boards, now_ms: int) -> ClaimReport:
         self._controller_fails = False
-        return claim_by_process(self._running, self._proc, boards, self._claims)
+        self._refused.clear()
+        report = claim_by_process(self._running, self._proc, boards, self._claims)
+        return report._replace(refused=(*report.refused, *self._refused))
 
     def _claims(self, device: str, process: ProcessInfo | None) -> ClaimReport:
         """Return a process's claim and warnings; none for a process that has ended or is outside of any job."""
@@ -122,8 +126,9 @@ class SlurmBindings:
             return self._known_jobs.get(number)
         try:
             job = self._jobs.job(number)
-        except Unavailable:
+        except Exception as error:
             self._controller_fails = True  # One timeout per reading is enough.
+            self._refused.append(refusal(error, f"job {number}"))
             return None
         if len(self._known_jobs) >= MAX_JOBS:
             del self._known_jobs[next(iter(self._known_jobs))]

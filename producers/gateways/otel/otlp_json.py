@@ -133,7 +133,7 @@ def _decode_span_by_span(body: bytes, selection: SpanSelection, why: Exception) 
     )  # fmt: skip
     placed = ((f"span {number} of the message in JSON", item) for number, item in enumerate(items, 1))
     spans += read_each(placed, read, refused)
-    if refused and not spans:
+    if not spans:
         raise BadInput("body", f"{len(body)} bytes", f"is no ExportTraceServiceRequest in JSON: {why}") from None
     return DecodedSpans(spans, refused)
 

@@ -87,7 +87,7 @@ def _decode_span_by_span(body: bytes, selection: SpanSelection, why: Exception) 
         spans.extend(read_each(placed, read, refused))
     except ValueError as error:
         refused.append(refusal(error, f"the message after span {len(spans) + len(refused)}"))
-    if refused and not spans:
+    if not spans:
         raise BadInput("body", f"{len(body)} bytes", f"is no ExportTraceServiceRequest in protobuf: {why}") from None
     return DecodedSpans(spans, refused)
 

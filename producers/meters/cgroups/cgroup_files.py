@@ -7,6 +7,7 @@ wbytes by device). Network traffic is not counted by cgroup; the node's is in /p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from errno import ENODEV, ENOENT
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -123,7 +124,7 @@ def _read(reader: _ObjectReader) -> tuple[_ObjectReader, ObjectCounters | None]:
     except PermissionError as error:
         hint = "Run as a user who may, or mount it for this container."
         raise Unavailable(f"{error.filename} may not be read", hint, lasting=True) from error
-    except OSError as error:
+    except FileNotFoundError as error:
         hint = "Is procfs mounted there? `proc` names it."
         raise Unavailable(f"{error.filename} cannot be read: {error.strerror}", hint) from error
     if counters is not None:
@@ -140,10 +141,10 @@ def _read_cgroup(path: Path, t_ms: int) -> ObjectCounters | None:
         level = path / "memory.current"
         levels = {"memory_bytes": _count(level.read_text("ascii").strip())} if level.exists() else {}
         return ObjectCounters(t_ms, counters, levels, str(path.stat().st_ino))
-    except PermissionError:
+    except OSError as error:
+        if error.errno in (ENOENT, ENODEV):
+            return None
         raise
-    except OSError:
-        return None
 
 
 def _counters(path: Path) -> dict[str, int]:

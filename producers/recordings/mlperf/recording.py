@@ -150,7 +150,7 @@ def read_readings(path: Path, zone_ms: int) -> Iterator[WallReading | BadRow]:
             column = "Watts"
             reading = WallReading(t_ms, microwatts(cells[3]))
         except Exception as error:
-            reason = str(error) if isinstance(error, ValueError) else describe(error)
+            reason = str(error) if type(error) is ValueError else describe(error)
             yield bad_row(path, number, column, cells[1 if column == "Time" else 3], reason)
             continue
         last_ms = t_ms

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from contracts.errors import BadInput
 from contracts.events import TokenBatch
-from producers.common.prometheus_text import MAX_LINE_CHARS, MAX_REFUSED, MAX_SAMPLES, PrometheusPage, parse_page
+from producers.common.prometheus_text import (
+    MAX_KEPT_CHARS,
+    MAX_LINE_CHARS,
+    MAX_REFUSED,
+    MAX_SAMPLES,
+    PrometheusPage,
+    parse_page,
+)
 from producers.gpu.exporter.sensor import DCGM, ExporterSensor
 from producers.servers.scrape import ServedWorkload, ServerSource
 from producers.servers.token_counters import ServedTotals
@@ -43,7 +50,7 @@ MALFORMED = {
 def test_a_malformed_line_is_refused_and_its_neighbours_are_read(line: str) -> None:
     page = parse_page(GOOD.replace("{}", line))
     assert list(page.samples) == ["before_total", "after_total"]
-    assert [bad.text for bad in page.malformed] == [line[:MAX_LINE_CHARS]]
+    assert [bad.text for bad in page.malformed] == [line[:MAX_KEPT_CHARS]]
     assert len(page.refused[0]) < 300
 
 

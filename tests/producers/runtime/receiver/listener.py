@@ -72,7 +72,7 @@ class Listener:
         handler: RequestHandler,
         registry: CollectorRegistry,
     ) -> None:
-        self.client, self.broker, self.line, self._registry = client, broker, line, registry
+        self.client, self.broker, self.line, self.registry = client, broker, line, registry
         self._handler = handler
 
     def be_patient(self) -> None:
@@ -87,7 +87,7 @@ class Listener:
         return self.client.post(EVENTS, json=body, headers=sent)
 
     def count(self, name: str, **labels: str) -> float:
-        return self._registry.get_sample_value(f"wattlog_producer_http_{name}", labels) or 0.0
+        return self.registry.get_sample_value(f"wattlog_producer_http_{name}", labels) or 0.0
 
 
 @contextmanager

@@ -1,0 +1,90 @@
+"""How `wattlog produce http` and its routes are fed: bodies, pieces of bodies, encodings, heads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from contracts.settings import Settings
+from producers.api import ParsedRequest, ReceivedRequest, Route
+from producers.runtime.deduplication import DeduplicationTrial
+from producers.runtime.receiver.routes import open_routes
+from tests.producers.conformance import ERRORS, VALUES, Feed, Outcome, Piece, refusals
+from tests.producers.frame import environment
+from tests.producers.gateways.payloads import as_json, payload, span
+from tests.producers.runtime.receiver.listener import event, listening
+
+MARK = b"raise"
+"""Body whose parsing raises the exception of a piece."""
+HOLE = "THE-PIECE"
+
+
+def _parse(route: Route, piece: Piece, request: ReceivedRequest, trial: DeduplicationTrial) -> ParsedRequest:
+    if request.body == MARK:
+        piece.read()
+    return route.parse(request, trial)
+
+
+def _body(route: str, id_: str) -> bytes:
+    """Return a body of one good item."""
+    if route == "otlp":
+        return as_json([span(id=f"00000000000000{id_}", parent="")])
+    return json.dumps(payload(id=id_) if route == "litellm" else event(id_)).encode()
+
+
+def _items(route: str, content: bytes) -> bytes:
+    """Return a body of a good item and a bad one."""
+    good = _body(route, "a9")
+    if route == "otlp":
+        return good.replace(b'"spans": [', b'"spans": [%s, ' % content)
+    return b"[%s, %s]" % (good, content)
+
+
+def _run(name: str, place: str, piece: Piece, folder: Path) -> Outcome:
+    kind = "cloudevents" if name == "http" else name
+    routes = open_routes(environment(Settings(cluster="c1")))
+    routes = [replace(route, parse=partial(_parse, route, piece)) for route in routes]
+    [route] = [route for route in routes if route.kind == kind]
+    json_type = next(t for t in route.bodies if "json" in t and "batch" not in t)
+    headers: Mapping[str, str] = {"Content-Type": json_type}
+    with listening(folder, intakes=[r for r in routes if r.kind != "cloudevents"]) as listener:
+
+        def post(content: bytes, headers: Mapping[str, str] = headers) -> Any:
+            return listener.client.post(route.path, content=content, headers=headers)
+
+        assert post(_body(kind, "a1")).status_code in (200, 202)
+        bad = MARK if piece.is_error else piece.content
+        if place == "encoding":
+            answer = post(bad, {**headers, "Content-Encoding": "gzip"})
+        elif place == "media type":
+            answer = post(_body(kind, "a8"), {"Content-Type": bad[:40].decode("latin-1").replace("\x00", "") or "x"})
+        else:
+            answer = post(_items(kind, bad) if place == "item" else bad)
+        assert answer.status_code < 500
+        if answer.status_code >= 400:
+            assert answer.headers["content-type"] == "application/problem+json"
+        beside = 1 if place == "item" and answer.status_code < 400 else 0
+        assert post(_body(kind, "a2")).status_code in (200, 202)
+        amount = sum(len(e.batch) for e in listener.broker.stored)
+        return Outcome(amount - beside, 2, refusals(listener.registry))
+
+
+_LATIN = {name: content for name, content in VALUES.items() if name not in ("encoding", "control")}
+"""Pieces that a header can hold."""
+FEEDS = {
+    "http": [
+        Feed("encoding", partial(_run, "http", "encoding"), "request", VALUES, {}),
+        Feed("media type", partial(_run, "http", "media type"), "request", _LATIN, {}),
+    ],
+    **{
+        name: [
+            Feed("body", partial(_run, name, "body"), "request", VALUES, {} if name == "cloudevents" else ERRORS),
+            Feed("item", partial(_run, name, "item"), "request", VALUES, {}, ("objects",) * (name == "otlp")),
+        ]
+        for name in ("cloudevents", "litellm", "otlp")
+    },
+}

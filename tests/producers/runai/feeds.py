@@ -1,0 +1,64 @@
+"""How `wattlog produce runai` is fed: a sample, a measurement, or the answer about one workload of two; and a list."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from contracts.settings import Settings
+from producers.runai.metrics import RunAiMetrics
+from producers.runai.plugin import RunAiConfig, api_of, source_of
+from tests.producers.conformance import VALUES, Feed, Outcome, Piece, poll, quantity, refusals
+from tests.producers.runai.stand_in import MINUTE_MS, START, Asked, Reply, Standin
+from tests.producers.runai.test_source import CONFIG
+from tests.support.clocks import FakeClock
+
+METER, WINDOWS = "cpu_usage_core_minutes", 5
+HOLE = "THE-PIECE"
+
+
+def _odd(place: str, piece: Piece, standin: Standin, asked: Asked) -> Reply | None:
+    """Answer with the piece once; the answer is the usual one otherwise."""
+    if place == "list":
+        if asked.path != "/api/v1/workloads" or asked.params.get("deleted"):
+            return None
+    elif not (asked.about_metrics and "/w0/" in asked.path):
+        return None
+    standin.odd = lambda asked: None
+    content = piece.read()
+    if place in ("answer", "list"):
+        return Reply(200, content)
+    body = standin._proper(asked).body
+    cpu = next(m for m in body["measurements"] if m["type"] == "CPU_USAGE_CORES")
+    if place == "value":
+        cpu["values"].append(dict(cpu["values"][-1], value=HOLE))
+    else:
+        body["measurements"].append(HOLE)
+    return Reply(200, json.dumps(body).encode().replace(b'"%s"' % HOLE.encode(), content))
+
+
+def _run(place: str, piece: Piece, folder: Path) -> Outcome:
+    standin, clock = (
+        Standin(workloads=2),
+        FakeClock(START + (WINDOWS - 1) * MINUTE_MS + 40_000, now_ms=START, epoch_ms=0),
+    )
+    standin.odd = partial(_odd, place, piece, standin)
+    config = RunAiConfig(**CONFIG | {"workload_metrics": ("CPU_USAGE_CORES",)})
+    with api_of(config, clock, standin.transport()) as api:
+        source = source_of(Settings(cluster="here"), config, api, RunAiMetrics(CollectorRegistry()))
+        log, metrics = poll([source], folder, clock)
+    others = [e for e in log.stored if (e.workload, int(e.batch.event_ms)) != ("job-0", START)]
+    log.stored = others  # The first window of the workload that the piece is about is not among the good ones.
+    return Outcome(quantity(log, METER), 2 * (2 * WINDOWS - 1), refusals(metrics))
+
+
+FEEDS = {
+    "runai": [
+        *(Feed(place, partial(_run, place), "Run:ai") for place in ("answer", "list")),
+        Feed("measurement", partial(_run, "measurement"), "Run:ai", VALUES, {}),
+        Feed("value", partial(_run, "value"), "Run:ai", VALUES, {}, ("null",)),
+    ]
+}

@@ -1,0 +1,58 @@
+"""How `wattlog produce servers` and each inference server are fed: a page, a line, the value of one model of two."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from contracts.events import TokenBatch
+from producers.api import TokenCounters
+from producers.servers.scrape import ServedWorkload, ServerSource
+from producers.servers.token_counters import NamedCounters
+from tests.producers.conformance import VALUES, Feed, Outcome, Piece, poll, refusals
+from tests.producers.frame import token_counters
+from tests.support.clocks import FakeClock
+
+COUNTERS = {
+    "vllm": ("vllm:prompt_tokens_total", "model_name"),
+    "sglang": ("sglang:prompt_tokens_total", "model_name"),
+    "tgi": ("tgi_request_input_length_sum", ""),
+    "trtllm": ("trtllm_prompt_tokens_total", "model_name"),
+    "triton": ("nv_inference_request_success", "model"),
+    "servers": ("own_prompt_tokens_total", "model"),
+}
+"""By server, a counter of its page, and the label that names a model."""
+OWN = NamedCounters("own", ("own_prompt_tokens_total",), ("own_completion_tokens_total",))
+
+
+def _run(server: str, place: str, piece: Piece, folder: Path) -> Outcome:
+    name, label = COUNTERS[server]
+    clock, models = FakeClock(5_500), ("a", "b") if label else ("",)
+    counters: TokenCounters = OWN if server == "servers" else token_counters(server)
+
+    def fetch() -> str:
+        count = str(clock.now_ms // 100)
+        lines = [f'{name}{{{label}="{model}"}}' if label else name for model in models]
+        if clock.now_ms != 3_000:
+            return "".join(f"{line} {count}\n" for line in lines)
+        text = piece.read().decode("utf-8", "replace")
+        if place == "page":
+            return text
+        if place == "line":
+            return "".join(f"{line} {count}\n" for line in lines) + text
+        return "".join(f"{line} {count if n else text}\n" for n, line in enumerate(lines))
+
+    source = ServerSource(counters, "http://a", ServedWorkload("c", "w", "acme"), 1_000, fetch)
+    log, metrics = poll([source], folder, clock)
+    batches = [e.batch for e in log.stored if isinstance(e.batch, TokenBatch) and len(e.batch)]
+    column = "requests" if server == "triton" else "prompt_tokens"
+    return Outcome(sum(int(getattr(b, column).sum()) for b in batches), 50 * len(models), refusals(metrics))
+
+
+FEEDS = {
+    server: [
+        *(Feed(place, partial(_run, server, place), "page") for place in ("page", "value")),
+        Feed("line", partial(_run, server, "line"), "page", VALUES),
+    ]
+    for server in COUNTERS
+}

@@ -1,0 +1,3 @@
+"""`wattlog produce simulated` is fed nothing."""
+
+FEEDS = {"simulated": "its events follow from its seed alone: it reads no file, and opens no connection"}
