@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from contracts.events import Event
+from contracts.errors import LedgerError
+from contracts.events import TOKENS, Event
 from contracts.joined_batches import PowerColumns, TokenColumns
 from contracts.units import I64
 from streams.core.accumulators import WindowAccumulators, by_window
@@ -102,6 +103,7 @@ class OpenWindows:
         row, window, parts = spread_intervals(
             (columns.energy_uj, span, busy), columns.begin_ms, columns.end_ms, self.window_ms
         )
+        _assert_sums_kept(columns.energy_uj, parts[0])
         method = columns.method.astype(np.int64)
         if row is not None:
             entity, known, method = entity[row], known[row], method[row]
@@ -114,6 +116,7 @@ class OpenWindows:
     def _add_tokens(self, columns: TokenColumns, subjects: Sequence[Subject], only: I64 | None) -> None:
         entity = self._payers(columns, subjects)
         row, window, amounts = spread_requests(columns, self.window_ms)
+        _assert_sums_kept(columns.tokens, amounts[: len(TOKENS)])
         kept = amounts.any(axis=0)
         if only is not None:
             kept &= np.isin(window, only)
@@ -235,6 +238,14 @@ class OpenWindows:
         for number, (subject, tenant, model) in enumerate(self._tokens.keys):
             self._payers_of.setdefault((subject, model), {})[tenant] = number
         self._alive = len(self.gpus) + len(self.payers)
+
+
+def _assert_sums_kept(amounts: I64, pieces: I64) -> None:
+    """Raise LedgerError unless the pieces of amounts sum to them."""
+    if pieces is not amounts and (amounts.sum(axis=-1) != pieces.sum(axis=-1)).any():
+        raise LedgerError(
+            f"windows lost a part: {amounts.sum(axis=-1)} uJ or tokens read, {pieces.sum(axis=-1)} in their windows"
+        )
 
 
 def _entity_of_row(columns: PowerColumns | TokenColumns, ids: Sequence[Index], index: Any) -> Index:

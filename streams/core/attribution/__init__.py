@@ -15,7 +15,9 @@ The rule, for one window of one workload and one hardware type with measured ene
 Shares are integers by largest remainder (`streams.core.apportion`), and the parts sum to E exactly. The numbers are
 those of "The rule" in docs/ARCHITECTURE.md.
 
-**The one place where joules are split over tenants is `split.split_energy_over_tenants`.**
+**The one place where joules are split over tenants is `split.split_energy_over_tenants`.** Two others follow it:
+`ledger_rows.ledger_rows_of` charges energy that no work bears to an owner, `__idle__` or `__unallocated__`, and
+`attribute.attribute_requests` divides a tenant's energy among its requests.
 
     `facts`        input: energy and tokens as columns.
     `policy`       idle floors and work weights, valid by event time.

@@ -18,7 +18,7 @@ from streams.core.attribution.facts import COMPLETION_M, COMPUTED_M, Facts, Inde
 from streams.core.attribution.grouping import GroupKeys, expand
 from streams.core.attribution.ledger_rows import assert_balanced, ledger_rows_of, table_of
 from streams.core.attribution.policy import Policy
-from streams.core.attribution.split import energy_by_hardware, split_energy_over_tenants, work_by_tenant
+from streams.core.attribution.split import energy_by_hardware, split_energy_over_tenants, sum_work
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ def attribute(facts: Facts, policy: Policy) -> Attribution:
     """
     keys = GroupKeys.of(facts)
     energy = energy_by_hardware(facts, keys, policy)
-    tenants = work_by_tenant(facts, keys)
-    split = split_energy_over_tenants(facts, energy, tenants, policy)
-    rows = ledger_rows_of(facts, keys, energy, tenants, split, policy)
-    assert_balanced(energy, rows, keys)
-    starts = np.searchsorted(split.tenant_row, np.arange(len(tenants.key) + 1))
+    work_rows = sum_work(facts, keys)
+    split = split_energy_over_tenants(facts, energy, work_rows, policy)
+    rows = ledger_rows_of(facts, keys, energy, work_rows, split, policy)
+    assert_balanced(energy, rows)
+    starts = np.searchsorted(split.work_row, np.arange(len(work_rows.key) + 1))
     return Attribution(
         ledger=table_of(facts, keys, rows),
-        work_key=tenants.key,
-        work_row=tenants.of_tokens,
-        work_mtok=tenants.amounts[COMPUTED_M : COMPLETION_M + 1],
+        work_key=work_rows.key,
+        work_row=work_rows.of_tokens,
+        work_mtok=work_rows.amounts[COMPUTED_M : COMPLETION_M + 1],
         pair_range=(starts[:-1], starts[1:]),
         active_uj=split.active_uj,
         idle_uj=split.idle_uj,

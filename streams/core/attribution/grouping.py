@@ -99,8 +99,8 @@ def expand(first: Index, count: Index) -> tuple[Index, Index]:
     return row, first[row] + (np.arange(len(row), dtype=np.intp) - start[row])
 
 
-def look_up(columns: list[I64], ask: Callable[..., tuple[int, ...]], width: int) -> I64:
-    """Call `ask(*codes)` once for each distinct row of `columns`. Return its results for all rows: (width, n)."""
+def look_up(columns: list[I64], ask: Callable[..., tuple[int, ...]], *, width: int) -> I64:
+    """Return `ask(*codes)`, which gives `width` integers, of each row: (width, n). Ask once for each distinct row."""
     n = len(columns[0])
     if not n:
         return np.zeros((width, 0), np.int64)

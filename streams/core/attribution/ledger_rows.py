@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from contracts import topics
 from contracts.dictionary_column import DictionaryColumn
@@ -15,12 +16,24 @@ from contracts.units import I64
 from streams.core.attribution.facts import AMOUNTS, FAILURES, REQUESTS, Facts, Index
 from streams.core.attribution.grouping import GroupKeys, look_up, ordered, rank
 from streams.core.attribution.policy import Policy
-from streams.core.attribution.split import EnergySplit, HardwareEnergy, TenantWork, work_of
+from streams.core.attribution.split import EnergySplit, HardwareEnergy, WorkRows, work_of
+
+
+def payer_names(facts: Facts) -> list[str]:
+    """Return the texts that a ledger row's tenant code stands for: tenants, then those that pay for other energy."""
+    return [*facts.tenants, topics.TENANT_UNALLOCATED, topics.TENANT_IDLE, *facts.owners]
+
+
+def _payers(facts: Facts, unallocated: npt.NDArray[np.bool_], owned: npt.NDArray[np.bool_], owner: I64) -> I64:
+    """Return who pays for energy that no tenant's work bears, as codes of `payer_names`."""
+    unallocated_code = len(facts.tenants)
+    idle_code, first_owner_code = unallocated_code + 1, unallocated_code + 2
+    return np.where(unallocated, unallocated_code, np.where(owned, first_owner_code + owner, idle_code))
 
 
 @dataclass(frozen=True)
 class LedgerRows:
-    """Rows of the ledger as columns. A tenant's code may be beyond `Facts.tenants`: see `ledger_rows_of`."""
+    """Rows of the ledger as columns. A tenant's code is an index into `payer_names`."""
 
     group: Index
     hardware: I64
@@ -36,71 +49,77 @@ class LedgerRows:
 
 
 def ledger_rows_of(
-    facts: Facts, keys: GroupKeys, energy: HardwareEnergy, tenants: TenantWork, split: EnergySplit, policy: Policy
+    facts: Facts, keys: GroupKeys, energy: HardwareEnergy, work_rows: WorkRows, split: EnergySplit, policy: Policy
 ) -> LedgerRows:
     """Return tenants' rows, then rows of tokens without energy, then rows of energy that no tenant's work bears.
 
-    Tenant codes beyond `facts.tenants` are, in this order: `__unallocated__`, `__idle__`, the owners. A hardware or
-    model of -1 is "".
+    A tenant's code is one of `payer_names`. A hardware or model of -1 is "".
     """
     left_uj = energy.energy_uj.copy()
     np.subtract.at(left_uj, split.hardware_row, split.active_uj + split.idle_uj)
-    bare = np.flatnonzero((left_uj > 0) | energy.unallocated | ~split.has_work)
-    paired = np.zeros(len(tenants.key), np.bool_)
-    paired[split.tenant_row] = True
+    unsplit = np.flatnonzero((left_uj > 0) | energy.unallocated | ~split.has_work)
+    paired = np.zeros(len(work_rows.key), np.bool_)
+    paired[split.work_row] = True
     unmetered = np.flatnonzero(~paired)
     weights = look_up(
-        [tenants.model[unmetered], tenants.window_start[unmetered]],
+        [work_rows.model[unmetered], work_rows.window_start[unmetered]],
         lambda i, w: policy.weight(facts.models[i], "", w),
-        4,
+        width=4,  # Three weights, and their version.
     )
-    unmetered_work = work_of(weights[:3], tenants.amounts[:, unmetered])
+    unmetered_work = work_of(weights[:3], work_rows.amounts[:, unmetered])
 
-    n_bare, n_unmetered, n_pairs = len(bare), len(unmetered), len(split.tenant_row)
-    unallocated = energy.unallocated[bare]
-    owned = np.array([name != "" for name in facts.owners] or [False])[energy.owner[bare]]
+    n_unsplit, n_unmetered, n_pairs = len(unsplit), len(unmetered), len(split.work_row)
+    unallocated = energy.unallocated[unsplit]
+    owned = np.array([name != "" for name in facts.owners] or [False])[energy.owner[unsplit]]
     if policy.idle == "apart":
-        owned &= ~split.has_work[bare]
-    base = len(facts.tenants)
-    payer = np.where(unallocated, base, np.where(owned, base + 2 + energy.owner[bare], base + 1))
-    energies = np.zeros((3, n_pairs + n_unmetered + n_bare), np.int64)
+        owned &= ~split.has_work[unsplit]
+    payer = _payers(facts, unallocated, owned, energy.owner[unsplit])
+    energies = np.zeros((3, n_pairs + n_unmetered + n_unsplit), np.int64)
     energies[0, :n_pairs], energies[1, :n_pairs] = split.active_uj, split.idle_uj
-    energies[1, n_pairs + n_unmetered :] = np.where(unallocated, 0, left_uj[bare])
-    energies[2, n_pairs + n_unmetered :] = np.where(unallocated, left_uj[bare], 0)
-    zeros, bare_zeros = np.zeros(n_unmetered, np.int64), np.zeros(n_bare, np.int64)
-    of_pair, hardware_row = split.tenant_row, split.hardware_row
+    energies[1, n_pairs + n_unmetered :] = np.where(unallocated, 0, left_uj[unsplit])
+    energies[2, n_pairs + n_unmetered :] = np.where(unallocated, left_uj[unsplit], 0)
+    zeros, unsplit_zeros = np.zeros(n_unmetered, np.int64), np.zeros(n_unsplit, np.int64)
+    of_pair, hardware_row = split.work_row, split.hardware_row
     return LedgerRows(
-        group=np.concatenate([tenants.group[of_pair], tenants.group[unmetered], energy.group[bare]]),
-        hardware=np.concatenate([energy.hardware[hardware_row], zeros - 1, energy.hardware[bare]]),
-        tenant=np.concatenate([tenants.tenant[of_pair], tenants.tenant[unmetered], payer]),
-        model=np.concatenate([tenants.model[of_pair], tenants.model[unmetered], bare_zeros - 1]),
+        group=np.concatenate([work_rows.group[of_pair], work_rows.group[unmetered], energy.group[unsplit]]),
+        hardware=np.concatenate([energy.hardware[hardware_row], zeros - 1, energy.hardware[unsplit]]),
+        tenant=np.concatenate([work_rows.tenant[of_pair], work_rows.tenant[unmetered], payer]),
+        model=np.concatenate([work_rows.model[of_pair], work_rows.model[unmetered], unsplit_zeros - 1]),
         energies=energies,
         amounts=np.concatenate(
-            [split.amounts, tenants.amounts[:, unmetered], np.zeros((len(AMOUNTS), n_bare), np.int64)], axis=1
+            [split.amounts, work_rows.amounts[:, unmetered], np.zeros((len(AMOUNTS), n_unsplit), np.int64)], axis=1
         ),
-        work=np.concatenate([split.work, unmetered_work, bare_zeros]),
-        method=np.concatenate([energy.method[hardware_row], zeros + Method.UNMETERED, energy.method[bare]]),
-        weights_version=np.concatenate([split.weights_version, weights[3], bare_zeros]),
-        floor_version=np.concatenate([energy.floor_version[hardware_row], zeros, energy.floor_version[bare]]),
+        work=np.concatenate([split.work, unmetered_work, unsplit_zeros]),
+        method=np.concatenate([energy.method[hardware_row], zeros + Method.UNMETERED, energy.method[unsplit]]),
+        weights_version=np.concatenate([split.weights_version, weights[3], unsplit_zeros]),
+        floor_version=np.concatenate([energy.floor_version[hardware_row], zeros, energy.floor_version[unsplit]]),
     )
 
 
-def assert_balanced(energy: HardwareEnergy, rows: LedgerRows, keys: GroupKeys) -> None:
-    """Raise LedgerError unless the rows of each group sum to its measured energy, and no part is negative."""
-    measured = np.zeros(len(keys.groups), np.int64)
-    np.add.at(measured, energy.group, energy.energy_uj)
-    charged = np.zeros(len(keys.groups), np.int64)
-    np.add.at(charged, rows.group, rows.energies.sum(axis=0))
+def assert_balanced(energy: HardwareEnergy, rows: LedgerRows) -> None:
+    """Raise LedgerError unless rows sum to what was measured, by group and hardware type, and no part is negative."""
+    width = 2 + int(max(energy.hardware.max(initial=0), rows.hardware.max(initial=0)))
+    measured_key = energy.group * width + energy.hardware
+    order = np.argsort(measured_key)
+    sorted_key = np.append(measured_key[order], -2)  # No row has this key: those that no energy row matches are last.
+    row_key = rows.group * width + rows.hardware
+    at = np.searchsorted(sorted_key[:-1], row_key)
+    at[sorted_key[at] != row_key] = len(order)
+    measured, charged = np.append(energy.energy_uj[order], 0), np.zeros(len(order) + 1, np.int64)
+    np.add.at(charged, at, rows.energies.sum(axis=0))
     if (measured != charged).any():
-        at = int(np.argmax(measured != charged))
-        raise LedgerError(f"attribution lost energy: {measured[at]} uJ measured, {charged[at]} uJ charged in a window")
+        worst = int(np.argmax(measured != charged))
+        raise LedgerError(
+            f"attribution lost energy: {measured[worst]} uJ measured, {charged[worst]} uJ charged in a window on a "
+            "hardware type"
+        )
     if (rows.energies < 0).any():
         raise LedgerError(f"attribution charged negative energy: {rows.energies.min()} uJ in a row")
 
 
 def table_of(facts: Facts, keys: GroupKeys, rows: LedgerRows) -> Table:
     """Return the rows as columns of `contracts.rows.LEDGER` without provenance, sorted by window and names."""
-    tenants = [*facts.tenants, topics.TENANT_UNALLOCATED, topics.TENANT_IDLE, *facts.owners]
+    tenants = payer_names(facts)
     hardwares, models = [*facts.hardwares, ""], [*facts.models, ""]
     order = ordered((rows.group, rank(hardwares)[rows.hardware], rank(tenants)[rows.tenant], rank(models)[rows.model]))
     group = keys.groups[rows.group[order]]

@@ -1,8 +1,7 @@
 """Split energy over tenants: energy by hardware type, work by tenant, and the first divided by the second.
 
-Rules 1, 2 and 5 of the attribution (see the package). `split_energy_over_tenants` divides joules among tenants with
-work. `ledger_rows.ledger_rows_of` charges the energy without work to an owner, `__idle__` or `__unallocated__`.
-`attribute.attribute_requests` divides a tenant's energy among its requests.
+Rules 1, 2 and 5 of the attribution (see the package). `split_energy_over_tenants` is the one place where joules are
+split over tenants.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ class HardwareEnergy:
     owner: I64
     floor_version: I64
     unallocated: npt.NDArray[np.bool_]
-    first: Index
+    first_row: Index
     """By group: its first row here."""
-    count: Index
+    row_count: Index
     """By group: its number of rows here."""
 
 
@@ -52,8 +51,8 @@ def energy_by_hardware(facts: Facts, keys: GroupKeys, policy: Policy) -> Hardwar
     np.maximum.at(method, inverse, e.method)
     np.maximum.at(owner, inverse, owner_rank[e.owner])
     hardware, window_start, group = e.hardware[at], e.window_start[at], unique // len(hw_rank)
-    floor = look_up([hardware, window_start], lambda h, w: policy.floor(facts.hardwares[h], w), 2)
-    free = np.array([topics.is_unallocated(workload) for _, workload in facts.subjects] or [False])
+    floor = look_up([hardware, window_start], lambda h, w: policy.floor(facts.hardwares[h], w), width=2)
+    is_unallocated = np.array([topics.is_unallocated(workload) for _, workload in facts.subjects] or [False])
     first = np.searchsorted(group, np.arange(len(keys.groups) + 1))
     return HardwareEnergy(
         group=group,
@@ -64,15 +63,18 @@ def energy_by_hardware(facts: Facts, keys: GroupKeys, policy: Policy) -> Hardwar
         method=method,
         owner=np.argsort(owner_rank)[owner],
         floor_version=floor[1],
-        unallocated=free[e.subject[at]],
-        first=first[:-1],
-        count=np.diff(first),
+        unallocated=is_unallocated[e.subject[at]],
+        first_row=first[:-1],
+        row_count=np.diff(first),
     )
 
 
 @dataclass(frozen=True)
-class TenantWork:
-    """Tokens by group, tenant and model, sorted by their names. `key` identifies a row and sorts like them."""
+class WorkRows:
+    """Tokens by (group, tenant, model), sorted by their names: the work rows.
+
+    `key` identifies a row and sorts like the names.
+    """
 
     key: I64
     of_tokens: Index
@@ -85,15 +87,15 @@ class TenantWork:
     """As `Tokens.amounts`."""
 
 
-def work_by_tenant(facts: Facts, keys: GroupKeys) -> TenantWork:
-    """Sum tokens by group, tenant and model."""
+def sum_work(facts: Facts, keys: GroupKeys) -> WorkRows:
+    """Sum tokens by group, tenant and model: one work row for each."""
     t = facts.tokens
     group = keys.of_tokens
     key, at, inverse = distinct(keys.work(group, t.tenant, t.model))
     amounts = np.zeros((len(AMOUNTS), len(key)), np.int64)
     for total, amount in zip(amounts, t.amounts, strict=True):
         np.add.at(total, inverse, amount)
-    return TenantWork(
+    return WorkRows(
         key=key,
         of_tokens=inverse,
         group=group[at],
@@ -108,8 +110,8 @@ def work_by_tenant(facts: Facts, keys: GroupKeys) -> TenantWork:
 class EnergySplit:
     """Energy of each pair of a (tenant, model) and a hardware type that its group was measured on."""
 
-    tenant_row: Index
-    """The pair's row of `TenantWork`; pairs are sorted by it."""
+    work_row: Index
+    """The pair's row of `WorkRows`; pairs are sorted by it."""
     hardware_row: Index
     """The pair's row of `HardwareEnergy`."""
     weights: I64
@@ -124,24 +126,24 @@ class EnergySplit:
     """By row of `HardwareEnergy`: True if any tenant's work can bear its energy."""
 
 
-def split_energy_over_tenants(facts: Facts, energy: HardwareEnergy, tenants: TenantWork, policy: Policy) -> EnergySplit:
+def split_energy_over_tenants(facts: Facts, energy: HardwareEnergy, work_rows: WorkRows, policy: Policy) -> EnergySplit:
     """Split each hardware type's energy over the tenants of its group by work: the parts sum to the energy exactly.
 
     Active energy is always split. Idle energy is split where the policy is `by-work`; else `ledger_rows` charges it to
     the owner or to `__idle__`. Where a group has no work, nothing is split.
     """
-    allocated = np.ones(len(energy.first), np.bool_)
+    allocated = np.ones(len(energy.first_row), np.bool_)
     allocated[energy.group] = ~energy.unallocated
-    tenant_row, hardware_row = expand(
-        energy.first[tenants.group], np.where(allocated[tenants.group], energy.count[tenants.group], 0)
+    work_row, hardware_row = expand(
+        energy.first_row[work_rows.group], np.where(allocated[work_rows.group], energy.row_count[work_rows.group], 0)
     )
     looked_up = look_up(
-        [tenants.model[tenant_row], energy.hardware[hardware_row], tenants.window_start[tenant_row]],
+        [work_rows.model[work_row], energy.hardware[hardware_row], work_rows.window_start[work_row]],
         lambda model, h, w: policy.weight(facts.models[model], facts.hardwares[h], w),
-        4,
+        width=4,  # Three weights, and their version.
     )
     weights = looked_up[:3]
-    amounts = tenants.amounts.take(tenant_row, axis=1)
+    amounts = work_rows.amounts.take(work_row, axis=1)
     work = work_of(weights, amounts)
     total_work = np.zeros(len(energy.group), np.int64)
     np.add.at(total_work, hardware_row, work)
@@ -149,11 +151,11 @@ def split_energy_over_tenants(facts: Facts, energy: HardwareEnergy, tenants: Ten
     active_uj = np.where(has_work, energy.energy_uj - energy.idle_uj, 0)
     idle_uj = np.where(has_work & (policy.idle == "by-work"), energy.idle_uj, 0)
     active_part, idle_part = apportion_each((active_uj, idle_uj), hardware_row, work)
-    several = energy.count[energy.group[hardware_row]] > 1
-    if several.any():
-        amounts, work = _divide_by_energy(energy, tenants, tenant_row, hardware_row, several, work)
+    is_divided = energy.row_count[energy.group[hardware_row]] > 1
+    if is_divided.any():
+        amounts, work = _divide_by_energy(energy, work_rows, work_row, hardware_row, is_divided, work)
     return EnergySplit(
-        tenant_row=tenant_row,
+        work_row=work_row,
         hardware_row=hardware_row,
         weights=weights,
         weights_version=looked_up[3],
@@ -167,21 +169,21 @@ def split_energy_over_tenants(facts: Facts, energy: HardwareEnergy, tenants: Ten
 
 def _divide_by_energy(
     energy: HardwareEnergy,
-    tenants: TenantWork,
-    tenant_row: Index,
+    work_rows: WorkRows,
+    work_row: Index,
     hardware_row: Index,
-    several: npt.NDArray[np.bool_],
+    is_divided: npt.NDArray[np.bool_],
     work: I64,
 ) -> tuple[I64, I64]:
     """Divide a tenant's tokens and work over several hardware types in proportion to their energy (rule 5)."""
     by_energy = np.maximum(energy.energy_uj[hardware_row], 1)
-    amounts = np.stack(apportion_each(tenants.amounts, tenant_row, by_energy))
-    energy_sum = np.zeros(len(tenants.key), object)
-    np.add.at(energy_sum, tenant_row, by_energy.astype(object))
+    amounts = np.stack(apportion_each(work_rows.amounts, work_row, by_energy))
+    energy_sum = np.zeros(len(work_rows.key), object)
+    np.add.at(energy_sum, work_row, by_energy.astype(object))
     divided = work.copy()
-    at = np.flatnonzero(several)
+    at = np.flatnonzero(is_divided)
     product = work[at].astype(object) * by_energy[at].astype(object)
-    divided[at] = (product // energy_sum[tenant_row[at]]).astype(np.int64)
+    divided[at] = (product // energy_sum[work_row[at]]).astype(np.int64)
     return amounts, divided
 
 
