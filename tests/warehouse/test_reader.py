@@ -52,7 +52,7 @@ def sources(*rooms: str) -> Iterator[tuple[str, ast.Module]]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_a_query_over_tenants_rows_has_the_tenant_in_a_condition(file: SqlFile) -> None:
-    if file.access is Access.TENANT and "$facts" not in file.text:  # Those are chargeback/rollup_rows.
+    if file.access is Access.TENANT and "$charges" not in file.text:  # Those are chargeback/rollup_rows.
         assert is_narrowed(file.text), file.name
     if file.access is Access.SHARED and file.name not in TIMES_ONLY:
         tables = set(re.findall(r"\b(?:FROM|JOIN) (?:\w+\.)?(\w+)", file.text))
@@ -177,7 +177,7 @@ def test_a_query_without_its_access_is_not_loaded(tmp_path: Path, monkeypatch: p
 def _idents(file: SqlFile) -> dict[str, Any]:
     if file.name == "chargeback/chargeback":
         rollup = sql_file("chargeback/rollup_rows").render({"table": "ledger", "time": "window_start", "only": "1"})
-        return {"facts": rollup, "groups": "1", "keys": "", "account": ""}
+        return {"charges": rollup, "groups": "1", "keys": "", "account": ""}
     return dict.fromkeys(re.findall(r"\$(\w+)", file.text), "x")
 
 

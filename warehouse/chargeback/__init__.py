@@ -1,4 +1,6 @@
-"""Chargeback: where energy becomes money. No other folder computes it.
+"""Chargeback: where energy becomes money. No other folder computes the cost of energy.
+
+`warehouse/usage/sessions.py` adds that cost, from `pricing.PriceBook`, to what a session spent elsewhere.
 
 Money is facility energy times tariff: energy_uj x PUE x price per kWh, with the prices that are valid at the start of
 the energy's hour, a cluster's own before those of `*`. The same rule is computed in three places:

@@ -1,16 +1,16 @@
 -- Access: tenant
--- Energy, tokens and money of each group, after the total of all groups (`whole` = 1, the first row).
+-- Energy, tokens and money of each group, after the total of all groups (`is_total` = 1, the first row).
 --
 -- This is where a row of a bill becomes money (warehouse/chargeback/__init__.py has the rule).
 --
 -- Energy is summed to (group, cluster, span) first. A span is a run of hours without a price change: it begins at the
 -- period's start, or at the first full hour at which some price begins or ends. So a few thousand sums are joined with
 -- prices, not millions of rows. The prices of a span are those valid at its hours' starts, a cluster's own before '*'.
--- Money is exact until its one rounding: energy_uj x nano(pue) x nano(price) is an integer (Int256), whose unit is 1 /
--- (3.6e12 uJ/kWh x 1e9 x 1e9). `cost_micro` and `gco2_micro` are millionths, rounded by largest remainder over the
--- whole answer, so that its rows sum to its rounded total exactly.
+-- Money is exact until its one rounding: energy_uj x nano(pue) x nano(price) is an integer (Int256), a column
+-- `..._units`, whose unit is 1 / (3.6e12 uJ/kWh x 1e9 x 1e9). `cost_micro` and `gco2_micro` are millionths, rounded by
+-- largest remainder over the whole answer, so that its rows sum to its rounded total exactly.
 --
--- The facts are rows of days, hours or windows (warehouse/chargeback/rollups.py).
+-- The charges `c` are rows of the ledger, or of its days or hours (warehouse/chargeback/rollups.py).
 --
 -- Few levels and few joins, on purpose: for a month's bill, the engine spends half of its time on analysing this text.
 WITH
@@ -23,7 +23,7 @@ WITH
             kind, cluster, valid_from, currency,
             intDiv(toUnixTimestamp64Milli(valid_from) + 3599999, 3600000) AS from_hour,
             intDiv(toUnixTimestamp64Milli(valid_to) + 3599999, 3600000) AS to_hour,
-            toInt256(toDecimal256(value, 9) * 1000000000) AS nano
+            toInt256(toDecimal256(value, 9) * 1000000000) AS nano_value
         FROM prices FINAL
         WHERE from_hour < end_hour AND to_hour > first_hour
           AND ({cluster:String} = '' OR cluster IN ({cluster:String}, '*'))
@@ -46,29 +46,29 @@ WITH
         SELECT
             $groups,
             -- A single span (no price change in the period) is a constant, which costs nothing to group by.
-            if(length(spans) = 1, first_hour, roundDown(intDiv(toUnixTimestamp64Milli(f.at), 3600000), spans)) AS span,
-            sum(toInt128(f.active_uj)) AS active_uj,
-            sum(toInt128(f.idle_uj)) AS idle_uj,
-            sum(toInt128(f.unallocated_uj)) AS unallocated_uj,
+            if(length(spans) = 1, first_hour, roundDown(intDiv(toUnixTimestamp64Milli(c.at), 3600000), spans)) AS span,
+            sum(toInt128(c.active_uj)) AS active_uj,
+            sum(toInt128(c.idle_uj)) AS idle_uj,
+            sum(toInt128(c.unallocated_uj)) AS unallocated_uj,
             active_uj + idle_uj + unallocated_uj AS energy_uj,
-            $tokens{sum(f.@) AS @},
-            sum(f.requests) AS requests,
-            sum(f.failures) AS failures,
-            max(f.method) AS method
+            $tokens{sum(c.@) AS @},
+            sum(c.requests) AS requests,
+            sum(c.failures) AS failures,
+            max(c.method) AS method
         FROM
         (
-$facts
-        ) AS f
+$charges
+        ) AS c
         GROUP BY ALL
     ),
     priced AS
     (
         SELECT
             scope, span,
-            argMaxIf(nano, (cluster != '*', valid_from), kind = 'energy') AS tariff,
+            argMaxIf(nano_value, (cluster != '*', valid_from), kind = 'energy') AS tariff,
             argMaxIf(currency, (cluster != '*', valid_from), kind = 'energy') AS currency,
-            argMaxIf(nano, (cluster != '*', valid_from), kind = 'pue') AS pue,
-            argMaxIf(nano, (cluster != '*', valid_from), kind = 'carbon') AS carbon,
+            argMaxIf(nano_value, (cluster != '*', valid_from), kind = 'pue') AS pue,
+            argMaxIf(nano_value, (cluster != '*', valid_from), kind = 'carbon') AS carbon,
             countIf(kind = 'energy') AS tariffs, countIf(kind = 'pue') AS pues, countIf(kind = 'carbon') AS carbons
         FROM book
         ARRAY JOIN
@@ -84,9 +84,9 @@ $facts
             h.energy_uj != 0 AND p.pues = 0 AS no_pue,
             h.energy_uj != 0 AND p.carbons = 0 AS no_carbon,
             toString(h.of_cluster) AS cluster,
-            h.energy_uj * p.pue AS parts
+            h.energy_uj * p.pue AS pue_nano_uj
         SELECT
-            [$keys]::Array(String) AS keys, GROUPING(keys) AS whole,
+            [$keys]::Array(String) AS keys, GROUPING(keys) AS is_total,
             sum(h.active_uj) AS active_uj, sum(h.idle_uj) AS idle_uj, sum(h.unallocated_uj) AS unallocated_uj,
             $tokens{sum(h.@) AS @}, sum(h.requests) AS requests, sum(h.failures) AS failures,
             max(h.method) AS method, max(has(simulated_clusters, cluster)) AS simulated,
@@ -98,29 +98,29 @@ $facts
             max(no_pue) = 0 AS facility_known,
             max(no_tariff OR no_pue) = 0 AND length(currencies) <= 1 AS cost_known,
             max(no_carbon OR no_pue) = 0 AS gco2_known,
-            sum(parts) AS facility_parts,
-            sum(parts * p.tariff) AS cost_parts,
-            sum(parts * p.carbon) AS gco2_parts
+            sum(pue_nano_uj) AS facility_nano_uj,
+            sum(pue_nano_uj * p.tariff) AS cost_units,
+            sum(pue_nano_uj * p.carbon) AS gco2_units
         FROM metered AS h
         LEFT ANY JOIN priced AS p ON p.scope = if(has(scopes, toString(h.of_cluster)), toString(h.of_cluster), '*') AND p.span = h.span
         $account
         GROUP BY GROUPING SETS ((keys), ())
     ),
     arrayMin(currencies) AS currency,
-    positiveModulo(cost_parts, unit) AS cost_rest,
-    positiveModulo(gco2_parts, unit) AS gco2_rest,
-    row_number() OVER (PARTITION BY whole, cost_known, currency ORDER BY cost_rest DESC, keys) AS cost_rank,
-    row_number() OVER (PARTITION BY whole, gco2_known ORDER BY gco2_rest DESC, keys) AS gco2_rank,
+    positiveModulo(cost_units, unit) AS cost_remainder,
+    positiveModulo(gco2_units, unit) AS gco2_remainder,
+    row_number() OVER (PARTITION BY is_total, cost_known, currency ORDER BY cost_remainder DESC, keys) AS cost_rank,
+    row_number() OVER (PARTITION BY is_total, gco2_known ORDER BY gco2_remainder DESC, keys) AS gco2_rank,
     -- Number of rows that are rounded up: the sum of all remainders, rounded half up.
-    intDiv(2 * sum(cost_rest) OVER (PARTITION BY whole, cost_known, currency) + unit, 2 * unit) AS cost_ups,
-    intDiv(2 * sum(gco2_rest) OVER (PARTITION BY whole, gco2_known) + unit, 2 * unit) AS gco2_ups
+    intDiv(2 * sum(cost_remainder) OVER (PARTITION BY is_total, cost_known, currency) + unit, 2 * unit) AS cost_round_ups,
+    intDiv(2 * sum(gco2_remainder) OVER (PARTITION BY is_total, gco2_known) + unit, 2 * unit) AS gco2_round_ups
 SELECT
-    whole, keys, active_uj, idle_uj, unallocated_uj, $tokens{@}, requests, failures,
+    is_total, keys, active_uj, idle_uj, unallocated_uj, $tokens{@}, requests, failures,
     method, simulated, currency, missing_prices, length(currencies) > 1 AS mixed_currencies,
-    if(facility_known, facility_parts, NULL) AS facility_parts,
-    if(cost_known, intDiv(cost_parts - cost_rest, unit) + (cost_rank <= cost_ups), NULL) AS cost_micro,
-    if(gco2_known, intDiv(gco2_parts - gco2_rest, unit) + (gco2_rank <= gco2_ups), NULL) AS gco2_micro
+    if(facility_known, facility_nano_uj, NULL) AS facility_nano_uj,
+    if(cost_known, intDiv(cost_units - cost_remainder, unit) + (cost_rank <= cost_round_ups), NULL) AS cost_micro,
+    if(gco2_known, intDiv(gco2_units - gco2_remainder, unit) + (gco2_rank <= gco2_round_ups), NULL) AS gco2_micro
 FROM grouped
-QUALIFY whole = 1 OR {after:Array(String)} = [] OR keys > {after:Array(String)}
-ORDER BY whole DESC, keys
+QUALIFY is_total = 1 OR {after:Array(String)} = [] OR keys > {after:Array(String)}
+ORDER BY is_total DESC, keys
 LIMIT {limit:UInt32}

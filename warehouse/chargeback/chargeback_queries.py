@@ -102,7 +102,7 @@ def _chargeback(
     rows = reader.ask(
         "chargeback/chargeback",
         filter,
-        idents={"facts": rollup_rows(period, by), **grouping(by)},
+        idents={"charges": rollup_rows(period, by), **grouping(by)},
         start_ms=period.start,
         end_ms=period.end,
         after=after,
@@ -127,7 +127,7 @@ _EMPTY: dict[str, Any] = {
     "currency": "",
     "missing_prices": [],
     "mixed_currencies": 0,
-    "facility_parts": 0,
+    "facility_nano_uj": 0,
     "cost_micro": 0,
     "gco2_micro": 0,
 }
@@ -136,7 +136,7 @@ _EMPTY: dict[str, Any] = {
 def _chargeback_row(by: tuple[str, ...], row: Mapping[str, Any]) -> ChargebackRow:
     energy_uj = row["active_uj"] + row["idle_uj"] + row["unallocated_uj"]
     tokens = row["prompt_tokens"] + row["completion_tokens"]
-    facility, cost, gco2 = row["facility_parts"], row["cost_micro"], row["gco2_micro"]
+    facility, cost, gco2 = row["facility_nano_uj"], row["cost_micro"], row["gco2_micro"]
     return ChargebackRow(
         energy_uj=energy_uj,
         active_uj=row["active_uj"],

@@ -15,30 +15,30 @@ from contracts.errors import BadQuery
 @dataclass(frozen=True, slots=True)
 class _Dimension:
     raw: str
-    """SQL over the facts `f`, whose time is `f.at`, and its name. The text depends on it, and it is hardly finer."""
+    """SQL over the charges `c`, whose time is `c.at`, and its name. The text depends on it, and it is hardly finer."""
     text: str
     """SQL over the sums `h` and, for a tenant's team and cost centre, over `account`."""
 
 
-_TENANT = "f.tenant AS of_tenant"
+_TENANT = "c.tenant AS of_tenant"
 _BY_NAME: Mapping[str, _Dimension] = {
     "tenant": _Dimension(_TENANT, "toString(h.of_tenant)"),
     "team": _Dimension(_TENANT, "toString(account.team)"),
     "cost_centre": _Dimension(_TENANT, "toString(account.cost_centre)"),
-    "cluster": _Dimension("f.cluster AS of_cluster", "toString(h.of_cluster)"),
-    "workload": _Dimension("f.workload AS of_workload", "toString(h.of_workload)"),
-    "model": _Dimension("f.model AS of_model", "toString(h.of_model)"),
-    "hardware": _Dimension("f.hardware AS of_hardware", "toString(h.of_hardware)"),
+    "cluster": _Dimension("c.cluster AS of_cluster", "toString(h.of_cluster)"),
+    "workload": _Dimension("c.workload AS of_workload", "toString(h.of_workload)"),
+    "model": _Dimension("c.model AS of_model", "toString(h.of_model)"),
+    "hardware": _Dimension("c.hardware AS of_hardware", "toString(h.of_hardware)"),
     "hour": _Dimension(
-        "intDiv(toUnixTimestamp64Milli(f.at), 3600000) AS hour_no",
+        "intDiv(toUnixTimestamp64Milli(c.at), 3600000) AS hour_no",
         "formatDateTime(fromUnixTimestamp64Milli(h.hour_no * 3600000, 'UTC'), '%Y-%m-%dT%H:00:00Z')",
     ),
     "day": _Dimension(
-        "intDiv(toUnixTimestamp64Milli(f.at), 86400000) AS day_no",
+        "intDiv(toUnixTimestamp64Milli(c.at), 86400000) AS day_no",
         "formatDateTime(fromUnixTimestamp64Milli(h.day_no * 86400000, 'UTC'), '%Y-%m-%d')",
     ),
     "month": _Dimension(
-        "toYYYYMM(f.at) AS month_no",
+        "toYYYYMM(c.at) AS month_no",
         "concat(toString(intDiv(h.month_no, 100)), '-', leftPad(toString(h.month_no % 100), 2, '0'))",
     ),
 }
