@@ -128,12 +128,23 @@ def _run_otel(place: str, piece: Piece, folder: Path) -> Outcome:
 
 _SHORT = {"long": b"x" * 2**19}
 """Protobuf takes it for a field that it does not know. A broker's limit of a message is a megabyte."""
+_LINES = {
+    **VALUES,
+    "array": b"[1]", "no JSON": b"GET / HTTP/1.1",
+    "time": b'{"tenant": "a", "model": "m", "start": "0001-01-01T00:00:00+23:59", "duration_ms": 1,'
+    b' "prompt_tokens": 1, "completion_tokens": 1}',
+    "duration": b'{"tenant": "a", "model": "m", "start": 1700000000, "duration_ms": 1e308,'
+    b' "prompt_tokens": 1, "completion_tokens": 1}',
+}  # fmt: skip
 FEEDS = {
     "accesslog": [
-        Feed("line", partial(_run_access_log, "line"), "file"),
+        Feed("line", partial(_run_access_log, "line"), "file", _LINES),
         Feed("field", partial(_run_access_log, "field"), "file", errors={}),
     ],
-    "litellm": [Feed(place, partial(_run_litellm, place), "file") for place in ("line", "field")],
+    "litellm": [
+        Feed("line", partial(_run_litellm, "line"), "file", _LINES),
+        Feed("field", partial(_run_litellm, "field"), "file", VALUES, {}),
+    ],
     "otel": [
         Feed("message", partial(_run_otel, "message"), "Kafka", {**VALUES, **_SHORT}, harmless=("long",)),
         Feed("span", partial(_run_otel, "span"), "Kafka", {**VALUES, **_SHORT}, {}),

@@ -6,17 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from contracts.errors import BadInput
-from producers.common.json_text import json_elements, repair
-from producers.gateways.accesslog.source import AccessLog, AccessLogCheckpoint
 from producers.gateways.deployments import Deployments
 from producers.gateways.litellm.callback_folder import CallbackFolder
 from producers.gateways.litellm.payloads import LiteLLMReader, LiteLLMRules
 from producers.gateways.otel.genai import GenAIReader, SpanRules
-from producers.gateways.request_fields import RequestFields, RequestReader
 from producers.runtime.deduplication import DeduplicationWindow
 from tests.producers.gateways.payloads import SECRET, T0, as_json, as_protobuf, payload, span
 from tests.support.clocks import clock_at
@@ -40,32 +36,6 @@ MALFORMED = {
     "a duration that overflows": b'{"tenant": "a", "model": "m", "start": 1700000000, "duration_ms": 1e308,'
     b' "prompt_tokens": 1, "completion_tokens": 1}',
 }
-malformed = pytest.mark.parametrize("piece", MALFORMED.values(), ids=MALFORMED)
-
-
-def _line(**more: Any) -> bytes:
-    fields = {"tenant": "a", "model": "m", "start": T0, "end": T0 + 1, "prompt_tokens": 1, "completion_tokens": 2}
-    return json.dumps(fields | more).encode() + b"\n"
-
-
-@malformed
-def test_a_line_of_an_access_log_does_not_stop_the_lines_around_it(tmp_path: Path, piece: bytes) -> None:
-    path = tmp_path / "access.log"
-    path.write_bytes(_line(id="1") + piece + b"\n" + _line(id="2"))
-    source = AccessLog(path, RequestReader(RequestFields()), Deployments([], "c"), begin="start")
-    collected = source.collect(None, clock_at(NOW))
-    [batch] = [item.batch for item in collected.batches]
-    assert (list(batch.request_id), len(collected.refused)) == (["1", "2"], 1)
-    assert msgspec.msgpack.decode(collected.checkpoint, type=AccessLogCheckpoint).offset == path.stat().st_size
-
-
-@malformed
-def test_a_line_of_the_callback_does_not_stop_the_lines_around_it(tmp_path: Path, piece: bytes) -> None:
-    (tmp_path / "1.jsonl").write_bytes(_payload("1") + b"\n" + piece + b"\n" + _payload("2") + b"\n")
-    source = CallbackFolder(tmp_path, LiteLLMReader(LiteLLMRules()), Deployments([], "c"))
-    collected = source.collect(None, clock_at(NOW))
-    [batch] = [item.batch for item in collected.batches]
-    assert (list(batch.request_id), len(collected.refused)) == (["1", "2"], 1)
 
 
 def test_a_file_of_the_callback_that_cannot_be_read_does_not_stop_the_others_and_is_reported_once(
@@ -214,35 +184,3 @@ def test_a_count_of_any_value_refuses_its_span_alone(value: object) -> None:
     spans = [SPANS[0], span({"gen_ai.usage.input_tokens": value}, id=IDS[1], parent=""), SPANS[2]]
     ids, refused = _read(as_protobuf(spans), as_text=False)
     assert (ids, refused) in (([IDS[0], IDS[2]], 1), (IDS, 0))
-
-
-# -- JSON text ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "elements"),
-    [
-        (b"[]", []), (b" [ ] ", []), (b"[1]", [b"1"]), (b'["a,]" , {"b": [1, "}"]}]', [b'"a,]"', b'{"b": [1, "}"]}']),
-        (b'["\\"", NaN]', [b'"\\""', b"NaN"]), (b"[1,]", [b"1", b""]), (b"[%s, 2]" % DEEP, [DEEP, b"2"]),
-    ],
-)  # fmt: skip
-def test_an_array_is_split_into_its_elements(text: bytes, elements: list[bytes]) -> None:
-    assert list(json_elements(text)) == elements
-
-
-@pytest.mark.parametrize("text", [b"", b"{}", b"[", b"[1", b"[1]2", b"[}", b'["a', b"[[1]"])
-def test_what_is_no_array_is_refused(text: bytes) -> None:
-    with pytest.raises(BadInput):
-        list(json_elements(text))
-
-
-@pytest.mark.parametrize(
-    ("text", "repaired"),
-    [
-        (b'{"a": [[1], "[[", {"b": 2}], "c": 3}', b'{"a": [null, "[[", null], "c": 3}'), (b'{"a": [1]}', b'{"a": [1]}'),
-        (b"[[[", b"[[null"), (b'"\\ud800"', b'"\\u0000"'), (b'"\\uDFff\\ud800"', b'"\\u0000\\u0000"'),
-        (b'"\\ud83d\\ude00"', b'"\\ud83d\\ude00"'), (b'"\\\\ud800"', b'"\\\\ud800"'),
-    ],
-)  # fmt: skip
-def test_text_is_repaired_where_it_is_nested_too_deeply_or_has_a_lone_surrogate(text: bytes, repaired: bytes) -> None:
-    assert repair(text, 2) == repaired

@@ -43,7 +43,7 @@ def _observed(source: ObservedSource, folder: Path, clock: FakeClock) -> Outcome
     return Outcome(quantity(log, CPU), 2 * (LOOKS - 1), refusals(metrics))
 
 
-def _run_cgroups(piece: Piece, folder: Path) -> Outcome:
+def _run_cgroups(file: str, piece: Piece, folder: Path) -> Outcome:
     tree, clock, counters = Tree(folder), _clock(), cgroup_files._counters
     source = tree.looks(CgroupRule(path="a", workload="first"), CgroupRule(path="b", workload="second"))
     observe = source.observe
@@ -57,7 +57,7 @@ def _run_cgroups(piece: Piece, folder: Path) -> Outcome:
         for name in ("a", "b"):
             tree.group(name, cpu_us=60 * 10**6 * (clock.now_ms - T0) // MINUTE, memory=0)
         if _is_bad(clock) and not piece.is_error:
-            (tree.root / "a" / "cpu.stat").write_bytes(b"usage_usec " + piece.content + b"\n")
+            (tree.root / "a" / file).write_bytes(piece.content)
         return observe(clock)
 
     source.observe = look
@@ -77,6 +77,8 @@ def _run_kubelet(place: str, piece: Piece, folder: Path) -> Outcome:
         good, bad = pod("b", counter), pod("a", counter)
         if _is_bad(clock):
             content = piece.read()
+            if isinstance(content, dict):
+                content = json.dumps(json.loads(bad) | content).encode()
             if place == "page":
                 return str(content.decode("utf-8", "replace"))
             bad = pod("a", content) if place == "value" else content
@@ -144,6 +146,29 @@ class Hostile:
     __repr__ = __str__
 
 
+_CPU_STATS = {
+    **{name: b"usage_usec %s\n" % content for name, content in VALUES.items() if isinstance(content, bytes)},
+    "negative": b"usage_usec -5\n", "exponent": b"usage_usec 1e9\n", "wraps": b"usage_usec 18446744073709551615\n",
+}  # fmt: skip
+_LEVELS = {**VALUES, "no limit": b"max\n", "empty": b""}
+_IO_STATS = {
+    "text": b"8:0 rbytes=x\n", "huge": b"8:0 rbytes=%s\n" % (b"9" * 5_000), "encoding": b"8:0 rbytes=\xff\n",
+    "overflow": b"8:0 rbytes=18446744073709551615\n8:1 rbytes=1\n",
+}  # fmt: skip
+_REF = {"namespace": "serving", "uid": "u"}
+_PODS = {str(change)[:60]: change for change in (
+    {"podRef": 1}, {"podRef": {"name": "a"}}, {"cpu": "text"}, {"cpu": {"usageCoreNanoSeconds": -1}},
+    {"cpu": {"usageCoreNanoSeconds": 1.5}}, {"cpu": {"usageCoreNanoSeconds": 10**30}}, {"memory": []},
+    {"memory": {"workingSetBytes": "5"}}, {"volume": {}}, {"volume": [1]},
+    {"volume": [{"usedBytes": 2**64 - 1}, {"usedBytes": 1}]}, {"podRef": {**_REF, "name": "a" * 300}},
+    {"podRef": {**_REF, "name": "\ud800"}}, {"podRef": {**_REF, "name": "a\n"}},
+)}  # fmt: skip
+_SERIES = {piece[:60]: piece.encode() for piece in (
+    "1", "[]", "{}", '{"metric": {}, "value": 5}', '{"metric": {"x": 1}, "value": [1, "1"]}',
+    '{"metric": {}, "value": [1, 1]}', '{"metric": {}, "value": [1e999, "1"]}',
+    '{"metric": {"session": "%s"}, "value": [1, "1"]}' % ("s" * 300),
+    '{"metric": {"who": "__x"}, "value": [1, "1"]}', '{"metric": {"x": "\\ud800"}, "value": [1, "1"]}',
+)}  # fmt: skip
 _ROWS = {"short": ("a",), "long": ("a", 1, 2), "empty": (), "none": None, "number": 5}
 _TEXTS = {
     "long": "a" * 300, "control": "a\x00", "surrogate": "\ud800", "huge": 10**5_000, "hostile": Hostile(),
@@ -151,11 +176,21 @@ _TEXTS = {
 _QUANTITIES = {**OBJECTS, "bytes": b"5", "true": True, "null": None, "hostile": Hostile()}
 del _QUANTITIES["negative"]
 FEEDS = {
-    "cgroups": [Feed("file", _run_cgroups, "kernel")],
-    "kubelet": [Feed(place, partial(_run_kubelet, place), "page") for place in ("page", "pod")]
-    + [Feed("value", partial(_run_kubelet, "value"), "page", VALUES, {}, ("null",))],
-    "prometheus": [Feed(place, partial(_run_prometheus, place), "page") for place in ("answer", "series")]
-    + [Feed("value", partial(_run_prometheus, "value"), "page", VALUES, {})],
+    "cgroups": [
+        Feed("cpu.stat", partial(_run_cgroups, "cpu.stat"), "kernel", _CPU_STATS),
+        Feed("memory.current", partial(_run_cgroups, "memory.current"), "kernel", _LEVELS, {}),
+        Feed("io.stat", partial(_run_cgroups, "io.stat"), "kernel", _IO_STATS, {}),
+    ],
+    "kubelet": [
+        Feed("page", partial(_run_kubelet, "page"), "page"),
+        Feed("pod", partial(_run_kubelet, "pod"), "page", {**VALUES, **_PODS}, {}),
+        Feed("value", partial(_run_kubelet, "value"), "page", VALUES, {}, ("null",)),
+    ],
+    "prometheus": [
+        Feed("answer", partial(_run_prometheus, "answer"), "page"),
+        Feed("series", partial(_run_prometheus, "series"), "page", {**VALUES, **_SERIES}, {}),
+        Feed("value", partial(_run_prometheus, "value"), "page", VALUES, {}),
+    ],
     "sql": [
         Feed("quantity", partial(_run_sql, "quantity"), "PostgreSQL", _QUANTITIES, ERRORS),
         Feed("text", partial(_run_sql, "text"), "ClickHouse", _TEXTS, {}),

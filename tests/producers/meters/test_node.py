@@ -220,3 +220,32 @@ def test_an_invalid_summary_is_refused(text: str) -> None:
     node.text = text
     with pytest.raises(BadInput, match="stats/summary"):
         node.source.collect(None, clock_at(T0))
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("meminfo", "MemTotal: x kB\n"), ("meminfo", "MemTotal:\n"), ("net/dev", "eth0: 1 2 3\n"),
+        ("net/dev", "eth0: 1.5 0 0 0 0 0 0 0 7\n"),
+    ],
+)  # fmt: skip
+def test_a_node_whose_files_are_malformed_does_not_stop_its_cgroups(tmp_path: Path, path: str, content: str) -> None:
+    tree = Tree(tmp_path)
+    source = tree.looks(CgroupRule(path="a", workload="first"), host=True)
+    mark = source.collect(None, clock_at(T0)).checkpoint
+    tree.group("a", cpu_us=60_000_000, memory=0)
+    (tree.proc / path).write_text(content)
+    assert "first" in {batch.workload for batch in source.collect(mark, clock_at(T0 + MINUTE)).batches}
+
+
+def test_a_cgroup_whose_name_is_no_text_is_refused_alone(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    reader = CgroupReader(
+        (CgroupRule(path="*", workload="w"),), "n1", root=tree.root, proc=tree.proc, host=False, interfaces=()
+    )
+    source = ObservedSource("cgroups", "n1", "c1", "n1", MINUTE, reader.observe)
+    mark = source.collect(None, clock_at(T0)).checkpoint
+    for name in ("good", b"bad\xff".decode(errors="surrogateescape")):
+        tree.group(name, cpu_us=60_000_000, memory=0)
+    collected = source.collect(mark, clock_at(T0 + MINUTE))
+    assert ({batch.workload for batch in collected.batches}, len(collected.refused)) == ({"w"}, 1)

@@ -29,6 +29,7 @@ MARK = b"4321"
 """Cell, in place of a number, whose reading raises the exception of a piece."""
 T0 = 1_700_000_000
 TOKENS = b"start,end,tenant,model,prompt_tokens,completion_tokens\n%d,%d,a,m,1,2\n" % (T0, T0)
+_REQUEST = b"%d,%d,a,m,%s,2" % (T0, T0, MARK)
 TRACE = b"TIMESTAMP,ContextTokens,GeneratedTokens\n2024-01-01 00:00:00,1,2\n"
 
 
@@ -91,18 +92,24 @@ def _bad_line(place: str, piece: Piece, template: bytes) -> bytes:
     return template.replace(MARK, MARK if piece.is_error else piece.content)
 
 
-def _run_csv_requests(place: str, piece: Piece, folder: Path) -> Outcome:
-    bad = _bad_line(place, piece, b"%d,%d,a,m,%s,2" % (T0, T0, MARK))
+def _run_csv_column(column: int, piece: Piece, folder: Path) -> Outcome:
+    cells = [b"%d" % T0, b"%d" % (T0 + 1), b"a", b"m", b"1", b"2"]
+    cells[column] = MARK
+    return _run_csv_requests("cell", piece, folder, b",".join(cells))
+
+
+def _run_csv_requests(place: str, piece: Piece, folder: Path, template: bytes = _REQUEST) -> Outcome:
+    bad = _bad_line(place, piece, template)
     (folder / "t.csv").write_bytes(TOKENS + bad + b"\n%d,%d,b,m,1,2\n" % (T0 + 1, T0 + 1))
     (folder / "p.csv").write_text(f"time,power_w\n{T0},1\n{T0 + 1},1\n")
     with patch.object(CsvLine, "count", _raising(piece, CsvLine.count)):
         return _replay(csv_recording(folder / "t.csv", folder / "p.csv"), _requests, 2)
 
 
-def _run_csv_readings(place: str, piece: Piece, folder: Path) -> Outcome:
+def _run_csv_readings(place: str, piece: Piece, folder: Path, column: str = "power_w") -> Outcome:
     (folder / "t.csv").write_bytes(TOKENS)
     bad = _bad_line(place, piece, b"%d,%s" % (T0 + 1, MARK))
-    (folder / "p.csv").write_bytes(b"time,power_w\n%d,1\n%s\n%d,1\n" % (T0, bad, T0 + 2))
+    (folder / "p.csv").write_bytes(b"time,%s\n%d,1\n%s\n%d,1000\n" % (column.encode(), T0, bad, T0 + 2))
     text = CsvLine.text
 
     def read_text(line: CsvLine, name: str, default: str) -> str:
@@ -145,8 +152,20 @@ def _feeds(name: str, run: Callable[[str, Piece, Path], Outcome]) -> list[Feed]:
     ]
 
 
+_NAMES = ("overflow", "NaN", "infinity", "-infinity", "null", "text", "surrogate")
+_NO_NAMES = {name: content for name, content in VALUES.items() if name not in _NAMES}
+"""Pieces that cannot be the name of a tenant or a model."""
 FEEDS = {
-    "csv": [*_feeds("requests", _run_csv_requests), *_feeds("power", _run_csv_readings)],
+    "csv": [
+        *_feeds("requests", _run_csv_requests),
+        *(Feed(f"column {n}", partial(_run_csv_column, n), "file", VALUES, {}) for n in (0, 1, 5)),
+        *(Feed(f"column {n}", partial(_run_csv_column, n), "file", _NO_NAMES, {}) for n in (2, 3)),
+        *_feeds("power", _run_csv_readings),
+        *(
+            Feed(column, partial(_run_csv_readings, "cell", column=column), "file", VALUES, {})
+            for column in ("energy_mj", "energy_j")
+        ),
+    ],
     "azure": _feeds("trace", _run_azure),
     "mlperf": _feeds("PTDaemon", _run_mlperf),
 }

@@ -55,10 +55,21 @@ def _run(place: str, piece: Piece, folder: Path) -> Outcome:
     return Outcome(quantity(log, METER), 2 * (2 * WINDOWS - 1), refusals(metrics))
 
 
+_MEASUREMENTS = {
+    **VALUES,
+    **{piece: piece.encode() for piece in (
+        "1", "[]", "{}", '{"type": 5}', '{"type": "CPU_USAGE_CORES", "values": [1]}',
+        '{"type": "CPU_USAGE_CORES", "labels": {"a": 1}}', '{"type": "CPU_USAGE_CORES", "values": [{"value": [1]}]}',
+    )},
+}  # fmt: skip
+_SAMPLES = {
+    **VALUES,
+    **{piece: piece.encode() for piece in ('"1e999999"', '"Infinity"', '"-1"', '"sNaN"', "1e300", "-1.5")},
+}
 FEEDS = {
     "runai": [
         *(Feed(place, partial(_run, place), "Run:ai") for place in ("answer", "list")),
-        Feed("measurement", partial(_run, "measurement"), "Run:ai", VALUES, {}),
-        Feed("value", partial(_run, "value"), "Run:ai", VALUES, {}, ("null",)),
+        Feed("measurement", partial(_run, "measurement"), "Run:ai", _MEASUREMENTS, {}),
+        Feed("value", partial(_run, "value"), "Run:ai", _SAMPLES, {}, ("null",)),
     ]
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,13 +15,6 @@ MALFORMED: list[Any] = [
     1, None, "text", [], {}, {"id": 5}, {"id": "x", "name": None}, {"id": "x", "name": "n", "createdAt": 7}, "\ud800",
     {"id": 10**4_000}, [[[[]]] * 10],
 ]  # fmt: skip
-
-
-def _changed(asked: Asked, standin: Standin, change: Callable[[dict[str, Any]], None]) -> Reply:
-    reply = standin._proper(asked)
-    body = json.loads(json.dumps(reply.body))
-    change(body)
-    return Reply(reply.status, json.dumps(body).encode())
 
 
 @pytest.mark.parametrize("item", MALFORMED, ids=lambda item: type(item).__name__)
@@ -47,41 +39,6 @@ def test_a_malformed_workload_in_a_list_is_refused_alone(item: Any, place: int, 
     refused = look.step().refused
     assert {row[0] for row in look.rows()} == {"w0", "w1", "w2"}
     assert len(refused) == 1 and "/api/v1/workloads, item" in refused[0]
-
-
-@pytest.mark.parametrize(
-    "item",
-    [
-        1, None, "text", [], {}, {"type": 5}, {"type": "GPU_ALLOCATION", "values": [1]}, "\ud800",
-        {"type": "GPU_ALLOCATION", "labels": {"a": 1}}, {"type": "GPU_ALLOCATION", "values": [{"value": [1]}]},
-    ],
-    ids=str,
-)  # fmt: skip
-def test_a_malformed_measurement_is_refused_alone(item: Any) -> None:
-    standin = Standin()
-    standin.odd = lambda asked: (
-        _changed(asked, standin, lambda body: body["measurements"].insert(0, item)) if asked.about_metrics else None
-    )
-    look = Look(standin)
-    look.at(1.5)
-    refused = look.step().refused
-    assert {row[1] for row in look.rows()} == {"gpu_allocation_minutes", "cpu_usage_core_minutes"}
-    assert len(refused) == 1 and "item 0" in refused[0]
-
-
-@pytest.mark.parametrize(
-    "value",
-    ["1e99999999999999999999", "1e999999", "9" * 5_000, "Infinity", "-1", "x", "sNaN", 1e300, -1.5],
-    ids=lambda value: str(value)[:12],
-)
-def test_a_sample_of_any_value_spoils_no_other_metric(value: Any) -> None:
-    standin = Standin()
-    standin.value = lambda metric, thing, t_ms: value if metric == "GPU_ALLOCATION" else 2
-    look = Look(standin)
-    look.at(1.5)
-    refused = look.step().refused
-    assert "cpu_usage_core_minutes" in {row[1] for row in look.rows()}
-    assert refused and not look.failed
 
 
 @pytest.mark.parametrize(
