@@ -16,7 +16,9 @@ To add a column of tokens to requests:
 source reads a value it is 0 everywhere:
 
 * Gateways read it in producers/gateways/request_fields.py, for spans also in otel/genai.py and for LiteLLM also in
-  litellm/payloads.py and litellm/callback.py. Recordings and the simulation have readers and makers of their own.
+  litellm/payloads.py and litellm/callback.py. Inference servers' counters have names in
+  producers/servers/token_counters.py and in each server's plugin.py, and become columns in counter_snapshots.py.
+  Recordings and the simulation have readers and makers of their own.
 * The total `tokens`, joules per token and `work` count prompt and completion only. A column that is not `part_of` one
   of them is stored and summed, but gets no energy of its own.
 * The view `requests` and bench/_fleet.py list columns by hand. A migration replaces the view. bench/_fleet.py inserts
