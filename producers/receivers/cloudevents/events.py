@@ -71,6 +71,7 @@ def cloudevents_route(
             )
         metered: list[MeteredRow] = []
         errors: list[InvalidValue] = []
+        fault: Exception | None = None
         for n, raw_event in enumerate(raw_events):
             try:
                 metered += meters.rows(_event(raw_event, sent.now_ms, ahead_ms), sent.caller)
@@ -78,8 +79,9 @@ def cloudevents_route(
                 raise
             except Exception as error:
                 errors.append(InvalidValue.from_error(error, n))
+                fault = fault if isinstance(error, BadInput) else error
         if errors:
-            raise Rejected.invalid(errors)
+            raise Rejected.invalid(errors) from fault
         return ParsedRequest(
             [WorkloadBatch(cluster, workload, usage_batch(rows, 0)) for workload, rows in _by_workload(metered)]
         )
