@@ -272,7 +272,7 @@ class ParsedRequest(NamedTuple):
     refused: Sequence[str] = ()
     """Reason for each item that was left out. It is logged and counted: it must quote no secret and no prompt."""
     skipped: Mapping[str, int] = MappingProxyType({})
-    """Items that do not count, by reason. With `deduplication.DOUBLE` the answer waits for the earlier copies."""
+    """Items that do not count, by reason. With `deduplication.REPEATED` the answer waits for the earlier copies."""
     notes: Sequence[str] = ()
     """Sentences for the log."""
 
@@ -296,8 +296,8 @@ class Route:
 
     `kind` begins the source of its events (`KIND-tokens://cluster/node/workload`): small letters. `bodies` maps each
     accepted content type to its JSON schema ({} where it is not JSON). `parse` runs in a thread and keeps no state;
-    it adds the names of what it reads to the trial, so that a retry is recognised. It raises BadInput or Rejected for
-    a body that cannot be read and AccessDenied for what the caller may not send: then the whole request is refused.
+    it adds the identities of what it reads to the trial, so that a retry is recognised. It raises BadInput or Rejected
+    for a body that cannot be read and AccessDenied for what the caller may not send: then the whole request is refused.
     """
 
     path: str

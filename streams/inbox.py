@@ -2,11 +2,14 @@
 
 `put` is where reading waits (backpressure): while the inbox is full, and while this worker owns no partitions.
 
-**A message is dropped in these cases only.** Its offset is not committed then, so it is read again.
+**A message is dropped in these cases only.** In all but the last its offset is not committed, so it is read again.
 
 * A rebalance takes the partitions away while the message waits here, or in `put`: `close` drops it.
-* Its partition is not owned: `stream_worker` drops it.
-* It is behind an offset gap that is being read again from its beginning: `offset_gap_resolver` drops it.
+* A rebalance does so while `StreamWorker._ingest` waits in the midst of its step.
+* Its partition is not owned: `StreamWorker._ingest` drops it.
+* It is behind an offset gap that is being read again from its beginning. `StreamWorker._steps` drops the remainder of
+  that batch, `OffsetGapResolver.drop_stale` the batches after it.
+* It was read before: `TopicProgress.expects` is False.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ class Inbox:
         self._step_messages = step_messages
         self._batches: list[DeliveredBatch] = []
         self._messages = self._bytes = 0
-        self._assignment = 0
+        self._generation = 0
         """Counts `close` calls: a `put` that waited through one belongs to a past assignment."""
         self._is_open, self._has_room, self._has_step = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._has_room.set()
@@ -58,17 +61,17 @@ class Inbox:
 
         They must not reach a later assignment, where they would look like a gap in the log.
         """
-        self._assignment += 1
+        self._generation += 1
         self._is_open.clear()
         self.take_all()
 
     async def put(self, batch: DeliveredBatch) -> None:
         """Add a batch. Waits while the inbox is full or closed."""
-        assignment = self._assignment
+        generation = self._generation
         while not (self._has_room.is_set() and self._is_open.is_set()):
             await self._is_open.wait()
             await self._has_room.wait()
-            if self._assignment != assignment:
+            if self._generation != generation:
                 return  # Dropped: see `close`.
         self._batches.append(batch)
         self._messages += len(batch.messages)

@@ -33,7 +33,7 @@ class OffsetGapResolver:
 
     def __init__(self, reader: LogReader, clock: Callable[[], int]) -> None:
         self._reader, self._clock = reader, clock
-        self._assignment = 0
+        self._generation = 0
         self._last_stale: dict[TopicPartition, int] = {}
         """While a re-read is awaited: the last offset that arrived. Offsets ascend until the re-read begins."""
         self._awaited: dict[TopicPartition, tuple[OffsetGap, int]] = {}
@@ -43,7 +43,7 @@ class OffsetGapResolver:
 
     def clear(self) -> None:
         """Forget all gaps: a rebalance took the partitions away, and their next owner seeks to committed offsets."""
-        self._assignment += 1
+        self._generation += 1
         self._last_stale.clear()
         self._awaited.clear()
         self._attempts.clear()
@@ -76,9 +76,9 @@ class OffsetGapResolver:
         """
         if batch.begin is not None and batch.begin <= gap.expected:
             return self._pass_empty(gap)
-        assignment = self._assignment
+        generation = self._generation
         log_at = await self._reader.look_up(gap.topic, gap.partition, gap.expected)
-        if self._assignment != assignment:
+        if self._generation != generation:
             return False
         kind = classify_gap(gap, *log_at)
         if kind is GapKind.LOST:

@@ -180,17 +180,17 @@ class Warehouse:
             # not query_arrow, which sets and resets settings around every question; they are the client's (dsn.py)
             return pa.ipc.open_file(client.raw_query(sql, parameters=params or None, fmt="Arrow")).read_all()
 
-    def ask(self, name: str, *, idents: Mapping[str, str] | None = None, **params: Any) -> list[dict[str, Any]]:
-        """Run the question `SUBJECT/NAME` (`sql_files`) and return its rows. `idents` fill its `$name`s.
+    def ask(self, name: str, *, fragments: Mapping[str, str] | None = None, **params: Any) -> list[dict[str, Any]]:
+        """Run the question `SUBJECT/NAME` (`sql_files`) and return its rows. `fragments` fill its `$name`s.
 
         Raises KeyError when there is no such question, ValueError for one that returns tenants' rows: those are
         a `LedgerReader`'s.
         """
-        return self.query(_unscoped(name, idents), **params)
+        return self.query(_unscoped(name, fragments), **params)
 
-    def ask_arrow(self, name: str, *, idents: Mapping[str, str] | None = None, **params: Any) -> pa.Table:
+    def ask_arrow(self, name: str, *, fragments: Mapping[str, str] | None = None, **params: Any) -> pa.Table:
         """Run a question as `ask` does, and return an Arrow table."""
-        return self.arrow(_unscoped(name, idents), **params)
+        return self.arrow(_unscoped(name, fragments), **params)
 
     def execute(self, name: str, **params: Any) -> None:
         """Run the statement `SUBJECT/NAME` on the writer, as `command` does."""
@@ -254,12 +254,12 @@ class Warehouse:
             raise Unavailable(message, kind.hint, reason=kind.reason, lasting=kind.lasting) from error
 
 
-def _unscoped(name: str, idents: Mapping[str, str] | None) -> str:
+def _unscoped(name: str, fragments: Mapping[str, str] | None) -> str:
     """Return the SQL of a question that returns no tenant's rows to a caller."""
     file = sql_file(name)
     if file.access in (Access.TENANT, Access.OPERATOR):
         raise ValueError(f"{name} returns tenants' rows: run it through a LedgerReader")
-    return file.render(idents)
+    return file.render(fragments)
 
 
 class _Body(bytes):

@@ -1,9 +1,9 @@
 """`LedgerReader`: the warehouse as one caller may see it. Every read of tenants' rows goes through it.
 
 No caller has to remember to filter by tenant. Read functions take a reader, never a `Warehouse`. The reader binds its
-tenant into each question. `Warehouse.ask` refuses questions that return tenants' rows.
-Readers are made in few places, from a verified caller: `tenant_reader` and `operator_reader` (tests/warehouse/
-test_reader.py lists them).
+tenant into each question (a `.sql` file: see `sql_files`). `Warehouse.ask` refuses questions that return tenants' rows.
+Readers are made in few places, from a verified caller: `tenant_reader` and `operator_reader`. They are listed in
+tests/warehouse/test_reader.py.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class LedgerReader:
         name: str,
         filter: Filter = _EVERY_ROW,
         *,
-        idents: Mapping[str, str] | None = None,
+        fragments: Mapping[str, str] | None = None,
         settings: Mapping[str, Any] | None = None,
         **params: Any,
     ) -> list[dict[str, Any]]:
@@ -63,21 +63,21 @@ class LedgerReader:
 
         Raises AccessDenied (403) for another tenant's rows, BadQuery for a filter that the question cannot apply.
         """
-        sql, bound = self._bind(name, filter, idents, params)
+        sql, bound = self._bind(name, filter, fragments, params)
         return self._warehouse.query(sql, settings=settings, **bound)
 
-    def arrow(
-        self, name: str, filter: Filter = _EVERY_ROW, *, idents: Mapping[str, str] | None = None, **params: Any
+    def ask_arrow(
+        self, name: str, filter: Filter = _EVERY_ROW, *, fragments: Mapping[str, str] | None = None, **params: Any
     ) -> pa.Table:
         """Run a question as `ask` does, and return an Arrow table. Its way to the server takes long parameters."""
-        sql, bound = self._bind(name, filter, idents, params)
+        sql, bound = self._bind(name, filter, fragments, params)
         return self._warehouse.arrow(sql, **bound)
 
     def _bind(
-        self, name: str, filter: Filter, idents: Mapping[str, str] | None, params: Mapping[str, Any]
+        self, name: str, filter: Filter, fragments: Mapping[str, str] | None, params: Mapping[str, Any]
     ) -> tuple[str, dict[str, Any]]:
         file = sql_file(name)
-        sql = file.render(idents)
+        sql = file.render(fragments)
         if file.access is Access.INTERNAL:
             raise ValueError(f"{name} is internal: a reader does not run it")
         if file.access is Access.OPERATOR:

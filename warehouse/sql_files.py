@@ -51,9 +51,9 @@ class SqlFile:
     access: Access
     text: str
 
-    def render(self, idents: Mapping[str, str] | None = None) -> str:
+    def render(self, fragments: Mapping[str, str] | None = None) -> str:
         """Return the SQL with its `$name`s filled in: only ever with values from allow-lists in code."""
-        return Template(self.text).substitute(idents) if idents else self.text
+        return Template(self.text).substitute(fragments) if fragments else self.text
 
 
 @cache

@@ -32,13 +32,13 @@ MAX_ROWS, MAX_BYTES = 4_096, 600_000
 class InferenceCall(NamedTuple):
     """One inference.
 
-    `names` identify it, so that a second report of the same call is recognised. If `external` is true and no rule
-    matches, `provider` served it and charges `spend` for it (decimal text in USD, "" for nothing). `step` is the
-    step of its session.
+    By its `identities` a second report of the same call is recognised. If `external` is true and no rule matches,
+    `provider` served it and charges `spend` for it (decimal text in USD, "" for nothing). `step` is the step of its
+    session.
     """
 
     row: RequestRow
-    names: tuple[str, ...]
+    identities: tuple[str, ...]
     external: bool = False
     provider: str = ""
     spend: str = ""
@@ -50,7 +50,7 @@ class AgentUsage(NamedTuple):
 
     row: UsageRow
     service: str
-    names: tuple[str, ...]
+    identities: tuple[str, ...]
 
 
 class WorkloadRows(NamedTuple):
@@ -136,7 +136,7 @@ def _size(value: object) -> int:
 
 
 def _spend_row(call: InferenceCall, origin: str) -> UsageRow:
-    row, event_id = call.row, call.names[0][:MAX_TEXT]
+    row, event_id = call.row, call.identities[0][:MAX_TEXT]
     return UsageRow(
         meter=EXTERNAL_SPEND,
         unit=SPEND_UNIT,

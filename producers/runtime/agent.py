@@ -33,7 +33,7 @@ from producers.runtime.agent_checkpoint import CHECKPOINT_PREFIX, AgentCheckpoin
 from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.backlog import Backlog
 from producers.runtime.clock import Clock
-from producers.runtime.delivery import outgoing
+from producers.runtime.delivery import encode_message
 from producers.runtime.event_sequence import Sequencer, event_of, power_batch, source_of
 from producers.runtime.outbox import Outbox
 from producers.runtime.refusals import read_each, refusal
@@ -232,7 +232,7 @@ class Agent:
         Return False where the disk takes no more. Then neither is stored, and the intervals stay in memory.
         """
         try:
-            self._outbox.offer([outgoing(event) for event in events], checkpoints)
+            self._outbox.offer([encode_message(event) for event in events], checkpoints)
         except Unavailable as error:
             self.metrics.spool_errors.inc()
             log.error("%s is in memory only: %s", content, error)

@@ -1,9 +1,9 @@
-"""Deduplication of retries and repeated reports: a bounded window of hashed names, stored with the checkpoint.
+"""Deduplication of retries and repeated reports: a bounded window of hashed identities, stored with the checkpoint.
 
 The stream recognises a repeated event by its identity (source, epoch, number). It does not recognise a request that two
-different events contain: that would count twice. So a source that may receive the same item again remembers the names
-of the last items. It stores them in one transaction with the events made of them: all in its own checkpoint (`dump`),
-or in parts as separate checkpoints (`changed_parts`).
+different events contain: that would count twice. So a source that may receive the same item again remembers the
+identities of the last items. It stores them in one transaction with the events made of them: all in its own checkpoint
+(`dump`), or in parts as separate checkpoints (`changed_parts`).
 """
 
 from __future__ import annotations
@@ -15,79 +15,81 @@ from typing import Protocol
 
 import numpy as np
 
-MAX_NAMES = 32_768
+MAX_IDENTITIES = 32_768
 """Default size of a window: 256 KiB, five minutes at 100 requests a second."""
 PART = 512
-"""Number of names in one part: 4 KiB."""
+"""Number of identities in one part: 4 KiB."""
 CHECKPOINT_PREFIX = "recent/"
 """Prefix of a part's name in the spool; its position in the ring of parts follows."""
-DOUBLE = "double"
+REPEATED = "double"
 """Reason of a row that is skipped because it arrived before."""
 _BYTES = 8
 
 
-class KnownNames(Protocol):
-    """Set of known names that grows: a `DeduplicationWindow` or a `DeduplicationTrial`."""
+class KnownCalls(Protocol):
+    """Set of known identities that grows: a `DeduplicationWindow` or a `DeduplicationTrial`."""
 
-    def has(self, name: str) -> bool: ...
-    def add(self, names: Iterable[str]) -> None: ...
+    def has(self, identity: str) -> bool: ...
+    def add(self, identities: Iterable[str]) -> None: ...
 
 
 class DeduplicationWindow:
-    """Window of the last `max_names` names, to a precision of one part. `dumped` is the result of an earlier `dump`.
+    """Window of the last `max_identities` identities, to a precision of one part.
 
-    Each name is stored as 64 bits of its hash. Two names with the same hash would count as one, about once in 10^14
-    requests.
+    `dumped` is the result of an earlier `dump`. Each identity is stored as a digest of 64 bits. Two with the same one
+    would count as one, about once in 10^14 requests.
     """
 
-    def __init__(self, dumped: bytes = b"", max_names: int = MAX_NAMES) -> None:
-        self._max_parts = max(1, max_names // PART)
+    def __init__(self, dumped: bytes = b"", max_identities: int = MAX_IDENTITIES) -> None:
+        self._max_parts = max(1, max_identities // PART)
         self._parts: deque[tuple[int, list[int]]] = deque([(0, [])])
+        """By part: its number, and the digests in it."""
         self._known: set[int] = set()
         self._changed: set[int] = set()
         self._put(np.frombuffer(dumped[: len(dumped) // _BYTES * _BYTES], "<u8").tolist())
 
     def load(self, checkpoints: Mapping[str, bytes]) -> None:
         """Restore the window from the parts that earlier runs stored as checkpoints; other checkpoints are ignored."""
-        numbered = [
+        stored = [
             np.frombuffer(value, "<u8").tolist()
             for name, value in checkpoints.items()
             if name.startswith(CHECKPOINT_PREFIX)
         ]
-        parts = sorted(((number, names) for number, *names in numbered), key=lambda part: part[0])[-self._max_parts :]
+        parts = sorted(((number, digests) for number, *digests in stored), key=lambda part: part[0])[-self._max_parts :]
         if parts:
             self._parts = deque(parts)
-            self._known.update(name for _, names in parts for name in names)
+            self._known.update(digest for _, digests in parts for digest in digests)
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def has(self, name: str) -> bool:
-        return _hash(name) in self._known
+    def has(self, identity: str) -> bool:
+        return _digest(identity) in self._known
 
-    def add(self, names: Iterable[str]) -> None:
-        """Add names; the oldest parts are dropped to make room."""
-        self._put(_hash(name) for name in names)
+    def add(self, identities: Iterable[str]) -> None:
+        """Add identities; the oldest parts are dropped to make room."""
+        self._put(_digest(identity) for identity in identities)
 
-    def forget(self, names: Iterable[str]) -> None:
-        """Remove names that were just added but could not be stored."""
-        for number in {_hash(name) for name in names} & self._known:
-            for part, numbers in reversed(self._parts):
-                if number in numbers:
-                    numbers.remove(number)
-                    self._changed.add(part)
+    def forget(self, identities: Iterable[str]) -> None:
+        """Remove identities that were just added but could not be stored."""
+        for digest in {_digest(identity) for identity in identities} & self._known:
+            for number, digests in reversed(self._parts):
+                if digest in digests:
+                    digests.remove(digest)
+                    self._changed.add(number)
                     break
-            self._known.discard(number)
+            self._known.discard(digest)
 
     def dump(self) -> bytes:
         """Return the whole window for a checkpoint; `DeduplicationWindow(dump)` restores it."""
-        return np.array([n for _, part in self._parts for n in part], "<u8").tobytes()
+        return np.array([digest for _, digests in self._parts for digest in digests], "<u8").tobytes()
 
     def changed_parts(self) -> dict[str, bytes]:
         """Return the parts that changed since `mark_stored`, as checkpoints by name; `load` restores them."""
+        slots = self._max_parts + 1  # A ring on disk: the part that was dropped last stays until the next one.
         return {
-            f"{CHECKPOINT_PREFIX}{number % (self._max_parts + 1)}": np.array([number, *part], "<u8").tobytes()
-            for number, part in self._parts
+            f"{CHECKPOINT_PREFIX}{number % slots}": np.array([number, *digests], "<u8").tobytes()
+            for number, digests in self._parts
             if number in self._changed
         }
 
@@ -95,37 +97,37 @@ class DeduplicationWindow:
         """Note that the result of `changed_parts` is on disk."""
         self._changed.clear()
 
-    def _put(self, numbers: Iterable[int]) -> None:
-        for number in numbers:
-            if number in self._known:
+    def _put(self, digests: Iterable[int]) -> None:
+        for digest in digests:
+            if digest in self._known:
                 continue
             if len(self._parts[-1][1]) >= PART:
                 self._parts.append((self._parts[-1][0] + 1, []))
                 if len(self._parts) > self._max_parts:
                     self._known.difference_update(self._parts.popleft()[1])
-            part, names = self._parts[-1]
-            names.append(number)
-            self._known.add(number)
-            self._changed.add(part)
+            number, newest = self._parts[-1]
+            newest.append(digest)
+            self._known.add(digest)
+            self._changed.add(number)
 
 
 class DeduplicationTrial:
-    """Names that one request would add to a window: `added` are those that the window does not know."""
+    """Identities that one request would add to a window: `added` are those that the window does not know."""
 
     def __init__(self, window: DeduplicationWindow) -> None:
         self._window = window
         self.added: list[str] = []
         self._new: set[str] = set()
 
-    def has(self, name: str) -> bool:
-        return name in self._new or self._window.has(name)
+    def has(self, identity: str) -> bool:
+        return identity in self._new or self._window.has(identity)
 
-    def add(self, names: Iterable[str]) -> None:
-        for name in names:
-            if not self.has(name):
-                self._new.add(name)
-                self.added.append(name)
+    def add(self, identities: Iterable[str]) -> None:
+        for identity in identities:
+            if not self.has(identity):
+                self._new.add(identity)
+                self.added.append(identity)
 
 
-def _hash(name: str) -> int:
-    return int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=_BYTES).digest(), "little")
+def _digest(identity: str) -> int:
+    return int.from_bytes(blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=_BYTES).digest(), "little")

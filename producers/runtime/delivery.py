@@ -35,7 +35,7 @@ class Broker(Protocol):
     def poll(self, timeout_s: float = 0.0) -> None: ...
 
 
-def outgoing(event: Event) -> Outgoing:
+def encode_message(event: Event) -> Outgoing:
     """Encode an event as a message. Raises BadEvent when the event breaks its contract."""
     headers, value = codec.encode(event)
     key = topics.key(event.cluster, event.workload).encode()
@@ -85,9 +85,9 @@ class Delivery:
         return self._spool.ends()[1] or 0
 
     def offer(self, messages: Sequence[Outgoing], checkpoints: Mapping[str, bytes] | None = None) -> range:
-        """Store messages together with the checkpoints that they were made up to; the next `pump` starts to send them.
+        """Store messages, and the checkpoints of their source, in one transaction. Return the messages' numbers.
 
-        Raises SpoolFull when there is no room; then nothing is stored.
+        The next `pump` starts to send them. Raises SpoolFull when there is no room; then nothing is stored.
         """
         numbers = self._spool.put(messages, checkpoints)
         for message in messages:

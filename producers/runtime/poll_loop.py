@@ -24,7 +24,7 @@ from contracts import topics
 from contracts.events import Event
 from producers.api import Environment, PolledSource, PollResult, WorkloadBatch
 from producers.runtime.clock import Clock
-from producers.runtime.delivery import outgoing
+from producers.runtime.delivery import encode_message
 from producers.runtime.event_sequence import Sequencer, event_of, source_of
 from producers.runtime.metrics_server import serve_metrics
 from producers.runtime.outbox import Outbox, open_outbox
@@ -160,7 +160,7 @@ class PollLoop:
         topics.check_name("workload", batch.workload)
         event = self._event(source, batch)
         try:
-            return event, outgoing(event)
+            return event, encode_message(event)
         except Exception:
             self._numbers.take_back(event.source, event.seq)
             raise

@@ -117,7 +117,7 @@ def test_an_arrow_answer_keeps_the_columns_types(warehouse: Warehouse) -> None:
 def test_a_query_is_run_by_name_with_identifiers_from_code(warehouse: Warehouse) -> None:
     warehouse.insert("ledger", row("ledger"))
     params = {"log_id": "log", "log_partition": 0, "after_ms": 0, "limit": 5}
-    rows = warehouse.ask("sink/stored_keys", idents={"table": "ledger", "columns": "tenant"}, **params)
+    rows = warehouse.ask("sink/stored_keys", fragments={"table": "ledger", "columns": "tenant"}, **params)
     assert rows == [{"tenant": "acme"}]
     for name in ("no_such_question", "../../etc/passwd", ""):
         with pytest.raises(KeyError):

@@ -135,7 +135,7 @@ def test_a_tenants_reader_refuses_another_tenants_and_all_tenants(warehouse: War
                 reader.ask(file.name)
         if file.access is Access.TENANT:
             with pytest.raises(AccessDenied):
-                reader.ask(file.name, Filter(tenant="globex"), idents=_idents(file))
+                reader.ask(file.name, Filter(tenant="globex"), fragments=_fragments(file))
     with pytest.raises(AccessDenied):
         reader.operator_warehouse()
     assert operator_reader(warehouse).operator_warehouse() is warehouse
@@ -174,7 +174,7 @@ def test_a_query_without_its_access_is_not_loaded(tmp_path: Path, monkeypatch: p
         sql_file("subject/unmarked")
 
 
-def _idents(file: SqlFile) -> dict[str, Any]:
+def _fragments(file: SqlFile) -> dict[str, Any]:
     if file.name == "chargeback/chargeback":
         rollup = sql_file("chargeback/rollup_rows").render({"table": "ledger", "time": "window_start", "only": "1"})
         return {"charges": rollup, "groups": "1", "keys": "", "account": ""}

@@ -102,7 +102,7 @@ def _chargeback(
     rows = reader.ask(
         "chargeback/chargeback",
         filter,
-        idents={"charges": rollup_rows(period, by), **grouping(by)},
+        fragments={"charges": rollup_rows(period, by), **grouping(by)},
         start_ms=period.start,
         end_ms=period.end,
         after=after,

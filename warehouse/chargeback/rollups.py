@@ -51,7 +51,9 @@ def known_steps(reader: LedgerReader, period: Period, freq: str) -> frozenset[in
         row["step_ms"]
         for table, start_ms, end_ms in parts
         if start_ms < end_ms
-        for row in reader.ask("chargeback/known_steps", idents=table, step_ms=step_ms, start_ms=start_ms, end_ms=end_ms)
+        for row in reader.ask(
+            "chargeback/known_steps", fragments=table, step_ms=step_ms, start_ms=start_ms, end_ms=end_ms
+        )
     )
 
 

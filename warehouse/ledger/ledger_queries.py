@@ -43,7 +43,7 @@ def _oldest_first(
     A page is a small part of most periods, and tables are sorted by tenant before time. So only as much time is read
     as fills the page.
     """
-    (stored,) = reader.ask("ledger/extremes", idents={"table": table})
+    (stored,) = reader.ask("ledger/extremes", fragments={"table": table})
     at, span = max(period.start, after_ms, stored["oldest"]), _FIRST_SPAN_MS[table]
     end_ms = min(period.end, stored["newest"] + _ENDS_AFTER_MS[table] + 1)
     rows: list[dict[str, Any]] = []
@@ -67,7 +67,7 @@ def fleet(
     rows = reader.ask(
         "ledger/fleet",
         filter,
-        idents=hours_or_windows(period),
+        fragments=hours_or_windows(period),
         start_ms=period.start,
         end_ms=period.end,
         first=int(after is None),

@@ -19,7 +19,9 @@ def purge_clusters(warehouse: Warehouse, clusters: Sequence[str]) -> int:
     """
     purged = 0
     for table in _TABLES:
-        for partition in warehouse.ask("ledger/partitions_to_purge", idents={"table": table}, clusters=list(clusters)):
+        for partition in warehouse.ask(
+            "ledger/partitions_to_purge", fragments={"table": table}, clusters=list(clusters)
+        ):
             purged += partition["ours"]
             # The id is ClickHouse's own (digits, from toYYYYMMDD or toYYYYMM), no input from outside.
             if partition["others"]:

@@ -14,7 +14,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def put_versioned(warehouse: Warehouse, table: str, items: Iterable[Any], **columns: int) -> None:
     """Insert dataclasses, with `columns` beside their fields, under the table's next version: a number, not a time."""
-    (greatest,) = warehouse.ask("reference_data/greatest_version", idents={"table": table})
+    (greatest,) = warehouse.ask("reference_data/greatest_version", fragments={"table": table})
     put_rows(warehouse, table, items, version=greatest["version"] + 1, **columns)
 
 

@@ -1,7 +1,7 @@
 """Fence: an insert that the server refuses once another worker has claimed the partition (docs/adr/0008).
 
 A partition of the log has one writer. A worker that takes it over claims it (`claims`) under an epoch that was never
-used: a claim without a deadline. Each insert reads the greatest claim in the statement that inserts, so the server
+used. A claim has no deadline. Each insert reads the greatest claim in the statement that inserts, so the server
 itself refuses what holders of lower epochs write.
 """
 

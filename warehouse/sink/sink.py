@@ -134,7 +134,7 @@ class Sink:
         left = MAX_KEYS
         for name, key in KEYS.items():
             rows = self._warehouse.ask_arrow(
-                "sink/stored_keys", idents={"table": name, "columns": ", ".join(key)},
+                "sink/stored_keys", fragments={"table": name, "columns": ", ".join(key)},
                 log_id=log_id, log_partition=log_partition, after_ms=after_ms, limit=left + 1,
             )  # fmt: skip
             left -= rows.num_rows
@@ -165,7 +165,7 @@ class Sink:
             starts, clusters, workloads = (list(part) for part in zip(*some, strict=True))
             for name in KEYS:
                 for row in self._warehouse.ask(
-                    "sink/window_row_counts", idents={"table": name},
+                    "sink/window_row_counts", fragments={"table": name},
                     windows=starts, clusters=clusters, workloads=workloads, from_ms=min(starts), to_ms=max(starts),
                 ):  # fmt: skip
                     window = row["start_ms"], row["cluster"], row["workload"]
@@ -198,7 +198,7 @@ class Sink:
         starts, clusters, workloads = (list(part) for part in zip(*windows, strict=True))
         rows = self._warehouse.ask_arrow(
             "sink/window_rows",
-            idents={"table": name, "columns": ", ".join(SCHEMAS[name]), "key": ", ".join(KEYS[name])},
+            fragments={"table": name, "columns": ", ".join(SCHEMAS[name]), "key": ", ".join(KEYS[name])},
             windows=starts, clusters=clusters, workloads=workloads, from_ms=min(starts), to_ms=max(starts),
         )  # fmt: skip
         # Copied, so that the Arrow table, in which every row has its full texts, can be freed.

@@ -182,7 +182,7 @@ def _owner_and_traces(reader: LedgerReader, session_id: str, tenant: str | None)
 
 def _rows(reader: LedgerReader, name: str, filter: Filter, traces: list[str]) -> list[dict[str, Any]]:
     # As Arrow, because its way to the server takes long parameters.
-    rows: list[dict[str, Any]] = reader.arrow(name, filter, traces=traces, limit=MAX_PARTS + 1).to_pylist()
+    rows: list[dict[str, Any]] = reader.ask_arrow(name, filter, traces=traces, limit=MAX_PARTS + 1).to_pylist()
     if len(rows) > MAX_PARTS:
         raise BadQuery(
             "session_id", filter.session_id, f"more than {MAX_PARTS} steps and hours in one session; ask with SQL"

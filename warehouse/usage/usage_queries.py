@@ -73,7 +73,7 @@ def usage(
     rows = reader.ask(
         "usage/usage",
         filter,
-        idents=_grouping(names),
+        fragments=_grouping(names),
         start_ms=period.start,
         end_ms=period.end,
         after=after or [],

@@ -1,6 +1,6 @@
 """Follows the folder that LiteLLM's callback (`callback`) writes to, and deletes files that are done.
 
-The checkpoint is the offset up to which each file was read, with the names of recent calls for deduplication. A
+The checkpoint is the offset up to which each file was read, with the identities of recent calls for deduplication. A
 file is deleted once a stored checkpoint says that it was read to its end and nothing was written to it for an hour.
 The callback leaves a file after minutes.
 """
@@ -19,7 +19,7 @@ from producers.gateways.deployments import Deployments
 from producers.gateways.litellm.callback import DROPPED
 from producers.gateways.litellm.payloads import LiteLLMReader
 from producers.runtime.clock import Clock
-from producers.runtime.deduplication import DOUBLE, DeduplicationWindow
+from producers.runtime.deduplication import REPEATED, DeduplicationWindow
 
 READ_BYTES = 2**20
 """Bytes read in one step. A longer line is refused."""
@@ -73,7 +73,7 @@ class CallbackFolder:
         result = self._reader.payloads(block.lines, recent, clock.wall_ms() + self._ahead_ms)
         workload_batches = list(batches(group_by_workload(result.calls, self._deployments, ORIGIN), self.name))
         after = msgspec.msgpack.encode(CallbackFolderCheckpoint(offsets, recent.dump()))
-        skipped = {DOUBLE: result.doubles} if result.doubles else {}
+        skipped = {REPEATED: result.doubles} if result.doubles else {}
         refused, notes = [*block.refused, *result.refused], self._deployments.new_unmatched()
         return PollResult(workload_batches, after, block.left_bytes <= 0, refused, notes, skipped)
 

@@ -18,7 +18,7 @@ from producers.gateways.calls import UNKNOWN, InferenceCall, check_end_ms, text_
 from producers.gateways.litellm.callback import without_secrets
 from producers.gateways.request_fields import FieldPaths, RequestFields, RequestReader
 from producers.runtime.batching import decimal_text
-from producers.runtime.deduplication import KnownNames
+from producers.runtime.deduplication import KnownCalls
 from producers.runtime.refusals import describe, read_each
 
 MAX_CALLS = 65_536
@@ -84,7 +84,7 @@ class LiteLLMReader:
     def __init__(self, rules: LiteLLMRules, payer: Callable[[str], str] = str) -> None:
         self._rules, self._payer, self._reader = rules, payer, RequestReader(FIELDS)
 
-    def body(self, body: bytes, recent: KnownNames, latest_ms: int) -> LiteLLMCalls:
+    def body(self, body: bytes, recent: KnownCalls, latest_ms: int) -> LiteLLMCalls:
         """Read a post of `generic_api` with any `log_format`: an array, lines, or a single object.
 
         Raises BadInput if the body is none of them.
@@ -92,7 +92,7 @@ class LiteLLMReader:
         payloads = ((f"payload {n}", payload) for n, payload in enumerate(_split_body(body)))
         return self.payloads(payloads, recent, latest_ms)
 
-    def payloads(self, payloads: Iterable[tuple[str, object]], recent: KnownNames, latest_ms: int) -> LiteLLMCalls:
+    def payloads(self, payloads: Iterable[tuple[str, object]], recent: KnownCalls, latest_ms: int) -> LiteLLMCalls:
         """Read payloads, given with their places as JSON or decoded, and add the new calls to `recent`.
 
         A payload that cannot be read, or that ended after `latest_ms` (epoch ms), is refused alone.
@@ -105,10 +105,10 @@ class LiteLLMReader:
             return call
 
         for call in read_each(payloads, read, refused):
-            if recent.has(call.names[0]):
+            if recent.has(call.identities[0]):
                 doubles += 1
                 continue
-            recent.add(call.names)
+            recent.add(call.identities)
             calls.append(call)
         return LiteLLMCalls(calls, refused, doubles)
 

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.errors import BadInput
 from producers.gateways.calls import UNKNOWN, AgentUsage, InferenceCall, check_end_ms, text_or_empty
 from producers.gateways.otel.otlp import decode_spans
-from producers.gateways.otel.span_tree import SpanTree, call_names
+from producers.gateways.otel.span_tree import SpanTree, call_identities
 from producers.gateways.otel.spans import (
     CLIENT,
     CONSUMER,
@@ -37,7 +37,7 @@ from producers.gateways.otel.spans import (
 )
 from producers.gateways.request_fields import FieldPaths, RequestFields, RequestReader
 from producers.runtime.batching import UsageRow
-from producers.runtime.deduplication import DOUBLE, KnownNames
+from producers.runtime.deduplication import REPEATED, KnownCalls
 from producers.runtime.refusals import read_each
 
 Kind = Literal["client", "internal", "server", "producer", "consumer"]
@@ -126,13 +126,13 @@ class GenAIReader:
         names = {name.removeprefix("span:").removeprefix("resource:") for name in configured}
         self.selection = SpanSelection(_ATTRIBUTES | names, frozenset(FIRST_EVENTS))
 
-    def read_message(self, body: bytes, recent: KnownNames, latest_ms: int, *, json: bool) -> SpanCalls:
+    def read_message(self, body: bytes, recent: KnownCalls, latest_ms: int, *, json: bool) -> SpanCalls:
         """Read the spans of an ExportTraceServiceRequest, like `read`. Raises BadInput if the body is none."""
         spans, refused = decode_spans(body, self.selection, json=json)
         result = self.read(spans, recent, latest_ms)
         return result._replace(refused=[*refused, *result.refused])
 
-    def read(self, spans: Sequence[Span], recent: KnownNames, latest_ms: int) -> SpanCalls:
+    def read(self, spans: Sequence[Span], recent: KnownCalls, latest_ms: int) -> SpanCalls:
         """Read the spans of one message, and add the new calls to `recent`.
 
         A span that ended after `latest_ms` (epoch ms) is refused.
@@ -152,13 +152,13 @@ class GenAIReader:
         for span, call in read_each(placed, read, refused):
             if call is None:
                 continue
-            if recent.has(call.names[0]):
-                skipped[DOUBLE] += 1
+            if recent.has(call.identities[0]):
+                skipped[REPEATED] += 1
             elif isinstance(call, InferenceCall) and tree.is_counted_elsewhere(span, call, recent):
                 skipped["nested"] += 1
             else:
                 calls.append(call)
-            recent.add(call.names)
+            recent.add(call.identities)
             tree.add_counted(span, call)
         return SpanCalls(calls, refused, skipped)
 
@@ -197,8 +197,8 @@ class GenAIReader:
             "route": text_or_empty(self._attribute(self._rules.route, span, tree)),
         }  # fmt: skip
         row = self._reader.row(payload, "")
-        names = call_names(span, row.request_id, (row.prompt_tokens, row.completion_tokens))
-        return InferenceCall(row, names, step=text_or_empty(self._attribute(self._rules.step, span, tree)))
+        identities = call_identities(span, row.request_id, (row.prompt_tokens, row.completion_tokens))
+        return InferenceCall(row, identities, step=text_or_empty(self._attribute(self._rules.step, span, tree)))
 
     def _usage(self, span: Span, tree: SpanTree) -> AgentUsage:
         """Return one unit of the meter of tool calls or agent calls."""

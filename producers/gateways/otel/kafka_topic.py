@@ -1,6 +1,6 @@
 """Reads spans from the topic that a Collector's Kafka exporter writes to.
 
-The checkpoint is the next offset of each partition, with the names of recent calls for deduplication. It is stored
+The checkpoint is the next offset of each partition, with the identities of recent calls for deduplication. It is stored
 in one transaction with the events, so a producer that is killed reads on from there and counts nothing twice.
 Partitions are assigned, not subscribed to, so the group's other members do not matter. The group's offsets are
 committed too, after the checkpoint, for people who watch the group's lag; nothing reads them.

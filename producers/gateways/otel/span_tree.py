@@ -6,17 +6,17 @@ from collections.abc import Iterator, Sequence
 
 from producers.gateways.calls import AgentUsage, InferenceCall
 from producers.gateways.otel.spans import Span
-from producers.runtime.deduplication import KnownNames
+from producers.runtime.deduplication import KnownCalls
 
 MAX_ANCESTORS = 64
 """Ancestors of a span that are looked at."""
 TokenCounts = tuple[int, int]
 
 
-def call_names(span: Span, name: str, tokens: TokenCounts) -> tuple[str, ...]:
-    """Return the names of a call: its own, and those that reveal its nested reports (`SpanTree`)."""
-    of_parent = (_name_of_parent(span.trace_id, span.parent_id, tokens),) if span.parent_id else ()
-    return (name, _name_of_span(span.trace_id, span.span_id, tokens), *of_parent)
+def call_identities(span: Span, identity: str, tokens: TokenCounts) -> tuple[str, ...]:
+    """Return the identities of a call: its own, and those that reveal its nested reports (`SpanTree`)."""
+    of_parent = (_identity_of_parent(span.trace_id, span.parent_id, tokens),) if span.parent_id else ()
+    return (identity, _identity_of_span(span.trace_id, span.span_id, tokens), *of_parent)
 
 
 class SpanTree:
@@ -24,7 +24,7 @@ class SpanTree:
 
     If a span and an ancestor of it (a client's and a framework's) report the same inference, the inner one counts.
     Within a message any ancestor is recognised. Across messages only the direct parent is: each call leaves behind the
-    names of its span and of its parent, with its token counts.
+    identities of its span and of its parent, with its token counts.
     """
 
     def __init__(self, spans: Sequence[Span]) -> None:
@@ -46,13 +46,13 @@ class SpanTree:
             parent = self._parent(parent)
         return ancestors
 
-    def is_counted_elsewhere(self, span: Span, call: InferenceCall, recent: KnownNames) -> bool:
+    def is_counted_elsewhere(self, span: Span, call: InferenceCall, recent: KnownCalls) -> bool:
         """Return whether a descendant or the direct parent of the span has counted the same tokens."""
         tokens = _token_counts(call)
         return (
             tokens in self._counted.get((span.trace_id, span.span_id), ())
-            or recent.has(_name_of_parent(span.trace_id, span.span_id, tokens))
-            or recent.has(_name_of_span(span.trace_id, span.parent_id, tokens))
+            or recent.has(_identity_of_parent(span.trace_id, span.span_id, tokens))
+            or recent.has(_identity_of_span(span.trace_id, span.parent_id, tokens))
         )
 
     def add_counted(self, span: Span, call: InferenceCall | AgentUsage) -> None:
@@ -72,9 +72,9 @@ def _token_counts(call: InferenceCall) -> TokenCounts:
 # These texts are stored as hashes with the checkpoint: a change would forget the recent calls.
 
 
-def _name_of_span(trace_id: str, span_id: str, tokens: TokenCounts) -> str:
+def _identity_of_span(trace_id: str, span_id: str, tokens: TokenCounts) -> str:
     return f"self {trace_id}/{span_id} {tokens}"
 
 
-def _name_of_parent(trace_id: str, span_id: str, tokens: TokenCounts) -> str:
+def _identity_of_parent(trace_id: str, span_id: str, tokens: TokenCounts) -> str:
     return f"in {trace_id}/{span_id} {tokens}"

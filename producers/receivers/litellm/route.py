@@ -1,6 +1,6 @@
 """The route `/litellm`: what LiteLLM's `generic_api` callback posts, read by the rules of `[produce.litellm]`.
 
-A sender that got 503, or no answer, sends its payloads again. They are recognised by the names of their calls
+A sender that got 503, or no answer, sends its payloads again. They are recognised by the identities of their calls
 (`producers.runtime.deduplication`), which are stored in one transaction with the events.
 """
 
@@ -16,7 +16,7 @@ from producers.gateways.calls import batches, group_by_workload
 from producers.gateways.deployments import Deployments
 from producers.gateways.litellm.callback_folder import ORIGIN
 from producers.gateways.litellm.payloads import LiteLLMReader, LiteLLMRules
-from producers.runtime.deduplication import DOUBLE, DeduplicationTrial
+from producers.runtime.deduplication import REPEATED, DeduplicationTrial
 
 PATH = "/litellm"
 JSON, LINES = "application/json", "application/x-ndjson"
@@ -40,4 +40,4 @@ def _parse(
         raise BadInput("body", f"{len(result.refused)} payloads", f"none can be read: {result.refused[0]}")
     workload_batches = list(batches(group_by_workload(result.calls, deployments, ORIGIN), ""))
     notes = deployments.new_unmatched()
-    return ParsedRequest(workload_batches, result.refused, {DOUBLE: result.doubles} if result.doubles else {}, notes)
+    return ParsedRequest(workload_batches, result.refused, {REPEATED: result.doubles} if result.doubles else {}, notes)

@@ -1,6 +1,6 @@
 """The route `/v1/traces`: OpenTelemetry's spans in OTLP over HTTP, read by the rules of `[produce.otel]`.
 
-A sender that got 503, or no answer, sends its spans again. They are recognised by the names of their calls
+A sender that got 503, or no answer, sends its spans again. They are recognised by the identities of their calls
 (`producers.runtime.deduplication`), which are stored in one transaction with the events.
 """
 

@@ -24,6 +24,7 @@ from contracts.errors import Unavailable, WattlogError
 from producers.runtime.clock import Clock
 from producers.runtime.deduplication import DeduplicationWindow
 from producers.runtime.event_sequence import Sequencer
+from producers.runtime.outbox import Outbox
 from producers.runtime.receiver.problems import RETRY_S, Rejected
 from producers.runtime.spool import Outgoing
 
@@ -39,13 +40,9 @@ _AFTER_REFUSAL_MS = 500
 """Pause after a refusal by the brokers."""
 
 
-class QueueOutbox(Protocol):
-    """View of a `producers.runtime.delivery.Delivery` that the queue uses."""
+class NumberedOutbox(Outbox, Protocol):
+    """Outbox that numbers its messages in ascending order: a view of a `producers.runtime.delivery.Delivery`."""
 
-    @property
-    def waiting(self) -> int: ...
-    @property
-    def failures(self) -> int: ...
     @property
     def delivered(self) -> int: ...
     @property
@@ -53,23 +50,22 @@ class QueueOutbox(Protocol):
     @property
     def newest(self) -> int: ...
     def offer(self, messages: Sequence[Outgoing], checkpoints: Mapping[str, bytes] | None = None) -> range: ...
-    def pump(self, timeout_s: float = 0.0) -> None: ...
 
 
 class PendingRequest:
     """Request that waits for the acknowledgement of its messages.
 
-    `answer` is called with None when the brokers have acknowledged all of them, else with the error. `names` are new to
-    the deduplication window. `again`: some items arrived before; then the request also waits for all messages that were
-    stored before it.
+    `answer` is called with None when the brokers have acknowledged all of them, else with the error. `identities` are
+    new to the deduplication window. With `has_repeats`, some items arrived before: then the request also waits for all
+    messages that were stored before it.
     """
 
     def __init__(
-        self, messages: Sequence[Outgoing], answer: Callable[[WattlogError | None], None], names: Sequence[str] = (),
-        again: bool = False,
+        self, messages: Sequence[Outgoing], answer: Callable[[WattlogError | None], None],
+        identities: Sequence[str] = (), has_repeats: bool = False,
     ) -> None:  # fmt: skip
-        self.messages, self.answer, self.names, self.again = messages, answer, names, again
-        self.left = len(messages) + again
+        self.messages, self.answer, self.identities, self.has_repeats = messages, answer, identities, has_repeats
+        self.left = len(messages) + (1 if has_repeats else 0)
 
 
 class DeliveryQueue:
@@ -94,7 +90,7 @@ class DeliveryQueue:
         self._followers: list[tuple[int, PendingRequest]] = []
         """Requests that wait for all messages up to a number."""
         self._newest = 0
-        self._outbox: QueueOutbox | None = None
+        self._outbox: NumberedOutbox | None = None
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         self._not_before_ms = 0
@@ -121,14 +117,19 @@ class DeliveryQueue:
             )  # fmt: skip
 
     async def send(
-        self, messages: Sequence[Outgoing], timeout_s: float, names: Sequence[str] = (), *, again: bool = False
+        self,
+        messages: Sequence[Outgoing],
+        timeout_s: float,
+        identities: Sequence[str] = (),
+        *,
+        has_repeats: bool = False,
     ) -> None:
-        """Return when the brokers have acknowledged these messages; with `again`, all earlier messages too.
+        """Return when the brokers have acknowledged these messages; with `has_repeats`, all earlier messages too.
 
         Raises Rejected (503) where they have not within `timeout_s` or the queue is full, Unavailable where they could
         not be stored or sent. In each case the client may send them again: they count once.
         """
-        if not messages and not names and not again:
+        if not messages and not identities and not has_repeats:
             return
         if self.failed:
             raise self.failed
@@ -140,7 +141,7 @@ class DeliveryQueue:
             with suppress(RuntimeError):  # The event loop has ended, and with it the request.
                 loop.call_soon_threadsafe(_resolve, answered, error)
 
-        self._inbox.put(PendingRequest(messages, answer, names, again))
+        self._inbox.put(PendingRequest(messages, answer, identities, has_repeats))
         try:
             async with asyncio.timeout(timeout_s):
                 await answered
@@ -155,13 +156,13 @@ class DeliveryQueue:
         log.error("%s", error)
         self.failed = error
 
-    # Called from the queue's thread
+    # Called from the thread that made the queue
 
-    def start(self, outbox: QueueOutbox, *, threaded: bool = True) -> None:
+    def start(self, outbox: NumberedOutbox, *, threaded: bool = True) -> None:
         """Send through `outbox` until `close`: in a separate thread, or where not `threaded`, in calls of `step`."""
         self._outbox, self.waiting, self._newest = outbox, outbox.waiting, outbox.newest
         if threaded:
-            self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="delivery-queue", daemon=True)
             self._thread.start()
 
     def close(self, within_s: float = 30.0) -> None:
@@ -175,6 +176,8 @@ class DeliveryQueue:
             self.step()
         if self.waiting:
             log.warning("%d events wait on disk; the next run sends them", self.waiting)
+
+    # Called from the queue's own thread
 
     def acknowledge(self, number: int) -> None:
         """Note that the brokers have acknowledged the message with this number."""
@@ -218,7 +221,7 @@ class DeliveryQueue:
                 for request in {*self._due.values(), *(request for _, request in self._followers), *self._receive(0)}:
                     request.answer(self.failed)
 
-    def _answer_followers(self, outbox: QueueOutbox) -> None:
+    def _answer_followers(self, outbox: NumberedOutbox) -> None:
         """Answer the followers whose last message is now acknowledged."""
         if not self._followers:
             return
@@ -239,53 +242,53 @@ class DeliveryQueue:
             requests.append(self._inbox.get(timeout=wait_s) if wait_s > 0 else self._inbox.get_nowait())
             while len(requests) < _MAX_REQUESTS:
                 requests.append(self._inbox.get_nowait())
-        return [request for request in requests if request.messages or request.names or request.again]
+        return [request for request in requests if request.messages or request.identities or request.has_repeats]
 
-    def _store(self, outbox: QueueOutbox, requests: Sequence[PendingRequest]) -> None:
+    def _store(self, outbox: NumberedOutbox, requests: Sequence[PendingRequest]) -> None:
         """Number and store the messages of requests in one transaction; answer refused requests with the reason."""
         accepted: list[PendingRequest] = []
         messages: list[Outgoing] = []
-        identities: list[tuple[str, int]] = []
+        event_numbers: list[tuple[str, int]] = []
         for request in requests:
             try:
                 self.check_room(len(request.messages), accepted=len(messages))
                 self._add_sources({message.source for message in request.messages})
-                self._check_names(request)
+                self._check_identities(request)
             except Rejected as error:
                 request.answer(error)
                 continue
             accepted.append(request)
-            self._window.add(request.names)
+            self._window.add(request.identities)
             for message in request.messages:
-                identities.append((message.source, self._numbers.next(message.source, message.topic)))
-                messages.append(message.renumber(self._numbers.epoch, identities[-1][1]))
+                event_numbers.append((message.source, self._numbers.next(message.source, message.topic)))
+                messages.append(message.renumber(self._numbers.epoch, event_numbers[-1][1]))
         try:
             checkpoints = self._window.changed_parts()
-            numbered = outbox.offer(messages, checkpoints) if messages or checkpoints else range(0)
+            spool_numbers = outbox.offer(messages, checkpoints) if messages or checkpoints else range(0)
             self._window.mark_stored()
         except WattlogError as error:
-            for source, seq in reversed(identities):
+            for source, seq in reversed(event_numbers):
                 self._numbers.take_back(source, seq)
             for request in accepted:
-                self._window.forget(request.names)
+                self._window.forget(request.identities)
                 request.answer(error)
             return
-        numbers = iter(numbered)
-        self._newest = numbered[-1] if numbered else self._newest
+        spool_number = iter(spool_numbers)
+        self._newest = spool_numbers[-1] if spool_numbers else self._newest
         for request in accepted:
             for _ in request.messages:
-                self._due[next(numbers)] = request
-            if request.again:
+                self._due[next(spool_number)] = request
+            if request.has_repeats:
                 self._followers.append((self._newest, request))
             if not request.left:
                 request.answer(None)
 
-    def _check_names(self, request: PendingRequest) -> None:
-        """Raise Rejected (503) for a name that another request added while this one was parsed.
+    def _check_identities(self, request: PendingRequest) -> None:
+        """Raise Rejected (503) for an identity that another request added while this one was parsed.
 
         When the client sends the request again, that item is skipped.
         """
-        if any(self._window.has(name) for name in request.names):
+        if any(self._window.has(identity) for identity in request.identities):
             raise Rejected(
                 503, "under-way", "Another request has just brought some of this; send it again, it counts once.",
                 retry_s=1,

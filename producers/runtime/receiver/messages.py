@@ -8,7 +8,7 @@ from contracts import codec, topics
 from contracts.errors import BadInput
 from contracts.events import Event
 from producers.api import WorkloadBatch
-from producers.runtime.delivery import outgoing
+from producers.runtime.delivery import encode_message
 from producers.runtime.event_sequence import source_of
 from producers.runtime.receiver.problems import Rejected
 from producers.runtime.spool import Outgoing
@@ -36,7 +36,7 @@ def unnumbered_messages(kind: str, node: str, batches: Sequence[WorkloadBatch]) 
             raise BadInput(
                 "workload", workload, f"makes a source of more than {codec.MAX_SOURCE} characters; shorten it"
             )
-        message = outgoing(Event(source, *_UNNUMBERED, cluster, workload, batch))
+        message = encode_message(Event(source, *_UNNUMBERED, cluster, workload, batch))
         size = len(message.value) + sum(len(name) + len(text) for name, text in message.headers)
         if size > MAX_MESSAGE_BYTES:
             raise Rejected(413, "too-large", f"{size:,} bytes of {workload!r} fit into no message; send fewer at once.")

@@ -23,7 +23,7 @@ from contracts.bearer_tokens import is_loopback, names_loopback_only
 from contracts.errors import Unavailable, WattlogError
 from producers.api import ReceivedRequest, Reply, Route
 from producers.runtime.clock import Clock
-from producers.runtime.deduplication import DOUBLE, DeduplicationTrial, DeduplicationWindow
+from producers.runtime.deduplication import REPEATED, DeduplicationTrial, DeduplicationWindow
 from producers.runtime.receiver import problems
 from producers.runtime.receiver.auth import Verifier
 from producers.runtime.receiver.delivery_queue import DeliveryQueue
@@ -128,7 +128,9 @@ class RequestHandler:
             detail = f"The body of {len(sent.body):,} bytes cannot be read ({type(error).__name__})."
             raise Rejected(400, "unreadable", detail) from error
         messages = await run_in_threadpool(unnumbered_messages, route.kind, self._node, parsed.batches)
-        await self._delivery_queue.send(messages, self._limits.ack_s, trial.added, again=DOUBLE in parsed.skipped)
+        await self._delivery_queue.send(
+            messages, self._limits.ack_s, trial.added, has_repeats=REPEATED in parsed.skipped
+        )
         self._metrics.ack_seconds.observe((self._clock.monotonic_ms() - begun_ms) / 1000)
         self._metrics.rows.labels(route.path).inc(sum(len(item.batch) for item in parsed.batches))
         self._metrics.left_out.labels(route.path).inc(len(parsed.refused))

@@ -103,7 +103,7 @@ SPANS = [span(id=id_, parent="") for id_ in IDS]
 
 def _read(body: bytes, *, as_text: bool) -> tuple[list[str], int]:
     result = GenAIReader(SpanRules()).read_message(body, DeduplicationWindow(), NOW, json=as_text)
-    return sorted(call.names[0].rpartition("/")[2] for call in result.calls), len(result.refused)
+    return sorted(call.identities[0].rpartition("/")[2] for call in result.calls), len(result.refused)
 
 
 @pytest.mark.parametrize(

@@ -276,12 +276,12 @@ def test_a_repeated_call_is_accepted_when_the_stored_one_is_acknowledged(listen:
     queue.newest = 7  # An earlier run's, on disk.
     line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=10)
     line.start(queue, threaded=False)
-    line._inbox.put(PendingRequest((), again.append, again=True))
+    line._inbox.put(PendingRequest((), again.append, has_repeats=True))
     queue.oldest = 5
     line.step()
     assert again == []
     queue.oldest = 8
-    line._inbox.put(PendingRequest(build(), outcomes.append, again=True))
+    line._inbox.put(PendingRequest(build(), outcomes.append, has_repeats=True))
     line.step()
     assert (again, outcomes) == ([None], [])
     line.acknowledge(0)

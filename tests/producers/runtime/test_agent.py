@@ -24,7 +24,7 @@ from producers.runtime.agent import Agent, AgentConfig
 from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.backlog import Backlog
 from producers.runtime.clock import Clock
-from producers.runtime.delivery import Delivery, outgoing
+from producers.runtime.delivery import Delivery, encode_message
 from producers.runtime.event_sequence import heartbeat_batch
 from producers.runtime.publisher import Publisher
 from producers.runtime.spool import Spool
@@ -202,7 +202,7 @@ def test_a_stop_without_broker_and_disk_names_the_lost_joules(tmp_path: Path) ->
         pytest.raises(Unavailable, match=r"6000\.000 J of east/n1"),
     ):
         beat = heartbeat_batch(topics.POWER, T0, node="n0")
-        spool.put([outgoing(Event("nvml://east/n0/w", 1, 0, "east", "w", beat))])  # Fills the spool.
+        spool.put([encode_message(Event("nvml://east/n0/w", 1, 0, "east", "w", beat))])  # Fills the spool.
         run(time, Gpus("a"), FakeBroker(time, away_at=lambda now_ms: True), spool)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from contracts import topics
 from producers.runtime.batching import UsageRow, usage_batch
-from producers.runtime.delivery import Delivery, outgoing
+from producers.runtime.delivery import Delivery, encode_message
 from producers.runtime.event_sequence import Sequencer, event_of, power_batch
 from producers.runtime.spool import Outgoing, Spool
 from tests.support.brokers import FakeBroker
@@ -21,7 +21,7 @@ NUMBERS = "nvml://c/n/w"
 
 def messages(numbers: Sequencer, count: int) -> list[Outgoing]:
     rows = [("GPU-a", "H100", 1000 * n, 1000 * n + 1000, 5, 0, -1) for n in range(count)]
-    return [outgoing(event_of(numbers, NUMBERS, "c", "w", power_batch("n", [row]))) for row in rows]
+    return [encode_message(event_of(numbers, NUMBERS, "c", "w", power_batch("n", [row]))) for row in rows]
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_broken_client_leaves_all_messages_on_disk(spool: Spool) -> None:
 
 def usage_message(numbers: Sequencer) -> Outgoing:
     row = UsageRow("requests", "1", "1", T0, T0, "acme", event_id="1")
-    return outgoing(event_of(numbers, "usage://c/n", "c", "w", usage_batch([row], 0)))
+    return encode_message(event_of(numbers, "usage://c/n", "c", "w", usage_batch([row], 0)))
 
 
 def test_a_missing_topic_does_not_hold_up_the_others(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:

@@ -39,7 +39,7 @@ def row(attributes: dict[str, Any] | None = None, resource: dict[str, Any] | Non
 
 
 def counted(result: SpanCalls) -> list[str]:
-    return [call.names[0].rpartition("/")[2] for call in result.calls]
+    return [call.identities[0].rpartition("/")[2] for call in result.calls]
 
 
 # -- a span ------------------------------------------------------------------------------------------------------------
