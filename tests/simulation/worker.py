@@ -105,7 +105,7 @@ class Worker:
         self._positions: dict[TopicPartition, int] = {}
         self._reread: dict[TopicPartition, int] = {}
         self._dropped: Counter[tuple[TopicPartition, int]] = Counter()
-        self._acked: dict[TopicPartition, int] = {}
+        self._to_commit: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._arrived = {t: asyncio.Event() for t in topics.JOINED}
         self._rejoin = asyncio.Event()
@@ -207,9 +207,9 @@ class Worker:
         for tp, offset in offsets.items():
             if tp not in self._positions:
                 continue  # No longer held.
-            if offset <= self._acked.get(tp, -1):
-                self.around.world.violated(f"{self.name} acknowledged {tp} {offset} after {self._acked[tp]}")
-            self._acked[tp] = offset
+            if offset <= self._to_commit.get(tp, -1):
+                self.around.world.violated(f"{self.name} committed {tp} {offset} after {self._to_commit[tp]}")
+            self._to_commit[tp] = offset
 
     async def _publish(self, rejected: RejectedMessage, partition: int) -> None:
         around = self.around
@@ -231,7 +231,7 @@ class Worker:
 
     async def _commit(self) -> None:
         ways, rng, generation = self.around.ways, self.around.rng, self._generation
-        fresh = {tp: offset for tp, offset in self._acked.items() if offset > self._committed.get(tp, -1)}
+        fresh = {tp: offset for tp, offset in self._to_commit.items() if offset > self._committed.get(tp, -1)}
         if not fresh:
             return
         await asyncio.sleep(rng.uniform(0.0, ways.fetch_ms) / 1000)
@@ -267,7 +267,7 @@ class Worker:
             self._rejoin.clear()
             begin = {(t, n): self.around.group.committed[t, n] for t in topics.JOINED for n in numbers}
             self._generation, self._positions = generation, dict(begin)
-            self._acked.clear()
+            self._to_commit.clear()
             self._committed = dict(begin)
             for arrived in self._arrived.values():
                 arrived.set()
@@ -280,8 +280,8 @@ class Worker:
             await self.stream_worker.revoke()
             self.around.world.note(self.name, "has revoked all")
             if ways.commit_on_leaving and not self.isolated:
-                self.around.group.commit(self.name, generation, self._acked)
-            self._acked.clear()
+                self.around.group.commit(self.name, generation, self._to_commit)
+            self._to_commit.clear()
             await assigning
 
     def leave(self) -> None:

@@ -30,7 +30,7 @@ T0 = 1_700_000_000_000
 WINDOW_MS = 10_000
 
 Entry = tuple[Any, ...]
-"""`("write", table, rows)`, `("hours",)`, `("ack", topic, offset)` or `("published", topic, offset)`, in order."""
+"""`("write", table, rows)`, `("hours",)`, `("commit", topic, offset)` or `("published", topic, offset)`, in order."""
 
 
 def worker_clock() -> FakeClock:
@@ -66,7 +66,7 @@ class WatchedSink(Sink):
 
 
 class JournalReader:
-    """A reader over a log in memory: acknowledged offsets go to the journal, message by message."""
+    """A reader over a log in memory: committed offsets go to the journal, message by message."""
 
     def __init__(self, log: Log, journal: list[Entry]) -> None:
         self._log, self._journal = log, journal
@@ -77,7 +77,7 @@ class JournalReader:
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         for (topic, partition), offset in offsets.items():
             for n in range(self._next.get((topic, partition), 0), offset):
-                self._journal.append(("ack", topic, n))
+                self._journal.append(("commit", topic, n))
             self._next[topic, partition] = offset
 
     async def seek(self, topic: str, partition: int, offset: int) -> None:
@@ -151,9 +151,9 @@ class Driven:
             raise outcome[0]
 
     @property
-    def acked(self) -> dict[str, list[int]]:
-        """Acknowledged offsets, in order, by topic."""
-        return {t: [e[2] for e in self.journal if e[0] == "ack" and e[1] == t] for t in topics.JOINED}
+    def committed(self) -> dict[str, list[int]]:
+        """Committed offsets, in order, by topic."""
+        return {t: [e[2] for e in self.journal if e[0] == "commit" and e[1] == t] for t in topics.JOINED}
 
     @property
     def written(self) -> list[str]:

@@ -105,13 +105,13 @@ def requests(tenants: list[str], ids: list[str], t_ms: int) -> TokenBatch:
 
 
 class _Log:
-    """A reader without a log that counts acknowledged offsets."""
+    """A reader without a log that counts committed offsets."""
 
     def __init__(self) -> None:
-        self.acknowledged: dict[str, int] = {}
+        self.committed: dict[str, int] = {}
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        self.acknowledged.update({topic: offset for (topic, _), offset in offsets.items()})
+        self.committed.update({topic: offset for (topic, _), offset in offsets.items()})
 
     async def seek(self, topic: str, partition: int, offset: int) -> None:
         raise AssertionError("nothing is missing")
@@ -125,7 +125,7 @@ async def _refused(rejected: RejectedMessage, partition: int) -> None:
 
 
 def work(flood: Flood, dsn: str, settings: Settings) -> dict[str, Any]:
-    """The worker's process: the whole flood, stored and acknowledged. Returns its figures."""
+    """The worker's process: the whole flood, stored and committed. Returns its figures."""
     shift_ms = T0 + (flood.windows + 1) * WINDOW_MS - time.time_ns() // 1_000_000
 
     def clock() -> int:
@@ -140,7 +140,7 @@ def work(flood: Flood, dsn: str, settings: Settings) -> dict[str, Any]:
         shift_ms += settings.lateness_ms + 60_000
         for message in flood.closing(clock()):
             await stream_worker.put(message.topic, 0, (message,))
-        while log.acknowledged != flood.offsets:
+        while log.committed != flood.offsets:
             await asyncio.sleep(0.1)
             if failed := [t for t in tasks if t.done()]:
                 failed[0].result()

@@ -46,11 +46,12 @@ async def run(folder: Path) -> dict[str, object]:
         storing = asyncio.create_task(driven.stream_worker.store_once())
         while refused() < 2 and not storing.done():  # noqa: ASYNC110 - a metric tells nobody
             await asyncio.sleep(0.02)
-        acked = [offset for offsets in driven.acked.values() for offset in offsets]
+        committed = [offset for offsets in driven.committed.values() for offset in offsets]
         os.truncate(folder / "ballast", 0)
         await storing
         return {
-            "refused": refused(), "acked_while_full": acked, "acked": sum(len(a) for a in driven.acked.values()),
+            "refused": refused(), "committed_while_full": committed,
+            "committed": sum(len(offsets) for offsets in driven.committed.values()),
             "exact": ledger(warehouse) == sent.oracle(),
         }  # fmt: skip
 

@@ -38,10 +38,10 @@ def test_giving_partitions_up_waits_for_the_write_in_flight(warehouse: Warehouse
 
     asyncio.run(run())
     assert ledger(warehouse) == sent.oracle()
-    assert driven.acked[topics.POWER] == [0, 1, 2, 3, 4]
+    assert driven.committed[topics.POWER] == [0, 1, 2, 3, 4]
 
 
-def test_state_is_dropped_without_acknowledgement_when_partitions_are_given_up(warehouse: Warehouse) -> None:
+def test_state_is_dropped_without_a_commit_when_partitions_are_given_up(warehouse: Warehouse) -> None:
     sent = two_windows()
     driven = Driven(warehouse, sent.log)
 
@@ -52,7 +52,7 @@ def test_state_is_dropped_without_acknowledgement_when_partitions_are_given_up(w
         await driven.stream_worker.store_once()
 
     asyncio.run(run())
-    assert driven.acked == {t: [] for t in topics.JOINED}
+    assert driven.committed == {t: [] for t in topics.JOINED}
     assert ledger(warehouse) == {}
 
 
@@ -232,4 +232,4 @@ class _Life:
 
 
 def _committed(lives: list[_Life]) -> dict[str, int]:
-    return {t: max((o + 1 for life in lives for o in life.driven.acked[t]), default=0) for t in topics.JOINED}
+    return {t: max((o + 1 for life in lives for o in life.driven.committed[t]), default=0) for t in topics.JOINED}

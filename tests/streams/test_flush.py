@@ -22,7 +22,7 @@ def short_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "RETRY_FIRST_S", 0.002)
 
 
-def test_facts_ledger_hours_and_checkpoint_are_stored_before_offsets_are_acknowledged(warehouse: Warehouse) -> None:
+def test_facts_ledger_hours_and_checkpoint_are_stored_before_offsets_are_committed(warehouse: Warehouse) -> None:
     sent = two_windows()
     driven = Driven(warehouse, sent.log)
 
@@ -34,16 +34,16 @@ def test_facts_ledger_hours_and_checkpoint_are_stored_before_offsets_are_acknowl
 
     asyncio.run(run())
     steps = [e[1] if e[0] == "write" else e[0] for e in driven.journal]
-    first_ack = steps.index("ack")
+    first_commit = steps.index("commit")
     assert steps[:7] == [*FACTS, "ledger", "sources", "marks", "hours"]
-    assert "ack" not in steps[:7]
-    assert set(steps[first_ack:]) == {"ack"}
+    assert "commit" not in steps[:7]
+    assert set(steps[first_commit:]) == {"commit"}
     assert ledger(warehouse) == sent.oracle()
     assert hours(warehouse) == by_hour(sent.oracle())
     assert days(warehouse) == by_day(sent.oracle())
 
 
-def test_acknowledgements_are_in_offset_order_without_gaps(warehouse: Warehouse) -> None:
+def test_commits_are_in_offset_order_without_gaps(warehouse: Warehouse) -> None:
     """The message of the later window is first: it holds back later ones until its own window is stored."""
     sent = Sent()
     sent.power(interval(12))
@@ -57,14 +57,14 @@ def test_acknowledgements_are_in_offset_order_without_gaps(warehouse: Warehouse)
             sent.complete_to(t_s)
             await driven.read()
             await driven.stream_worker.store_once()
-            assert driven.acked[topics.POWER][: len(expected) or None] == expected
+            assert driven.committed[topics.POWER][: len(expected) or None] == expected
 
     asyncio.run(run())
-    assert driven.acked[topics.POWER] == [0, 1, 2, 3]
-    assert driven.acked[topics.TOKENS] == [0, 1, 2]
+    assert driven.committed[topics.POWER] == [0, 1, 2, 3]
+    assert driven.committed[topics.TOKENS] == [0, 1, 2]
 
 
-def test_no_message_of_an_open_window_is_acknowledged(warehouse: Warehouse) -> None:
+def test_no_message_of_an_open_window_is_committed(warehouse: Warehouse) -> None:
     sent = Sent()
     sent.power(interval(2))
     sent.tokens(request(2))
@@ -78,7 +78,7 @@ def test_no_message_of_an_open_window_is_acknowledged(warehouse: Warehouse) -> N
             await driven.stream_worker.store_once()
 
     asyncio.run(run())
-    assert driven.acked == {t: [] for t in topics.JOINED}
+    assert driven.committed == {t: [] for t in topics.JOINED}
     assert ledger(warehouse) == {}
 
 
@@ -98,7 +98,7 @@ def test_a_failed_write_is_repeated_with_the_same_rows(warehouse: Warehouse, tab
     repeated = next(plain(e[2]) for e in reversed(driven.journal) if e[:2] == ("write", table))
     assert refused == [repeated] * 3
     assert ledger(warehouse) == sent.oracle()
-    assert driven.acked[topics.POWER] == [0, 1, 2, 3, 4]
+    assert driven.committed[topics.POWER] == [0, 1, 2, 3, 4]
 
 
 def test_a_ledger_that_does_not_balance_ends_the_worker_without_a_retry(
@@ -157,9 +157,9 @@ def test_reading_waits_at_the_bound_while_the_store_fails_and_continues_afterwar
             await asyncio.sleep(0.1)
         assert not feeding.done()
         assert count <= driven.stream_worker.messages + 4 * bounded.batch_messages + 1
-        assert driven.acked == {t: [] for t in topics.JOINED}
+        assert driven.committed == {t: [] for t in topics.JOINED}
         driven.sink.fail.clear()
-        await until(lambda: driven.acked[topics.POWER][-1:] == [120])
+        await until(lambda: driven.committed[topics.POWER][-1:] == [120])
         assert feeding.done()
         for task in tasks:
             task.cancel()

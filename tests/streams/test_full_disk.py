@@ -40,8 +40,8 @@ def test_a_worker_waits_for_a_full_disk_and_loses_nothing(small_disk: Path) -> N
     assert process.returncode == 0, process.stderr[-3000:]
     result = json.loads(process.stdout.splitlines()[-1])
     assert result["refused"] >= 2
-    assert result["acked_while_full"] == []
-    assert result["acked"] > 0
+    assert result["committed_while_full"] == []
+    assert result["committed"] > 0
     assert result["exact"]
     assert "disk_full" in process.stderr
     assert "Free space on the server's disk" in process.stderr

@@ -57,14 +57,14 @@ def test_a_late_message_restates_the_ledger_and_its_hour(warehouse: Warehouse) -
     assert audit(operator_reader(warehouse)).ok
 
 
-def test_a_late_message_is_acknowledged_only_after_its_restatement(warehouse: Warehouse) -> None:
+def test_a_late_message_is_committed_only_after_its_restatement(warehouse: Warehouse) -> None:
     sent = two_windows()
     driven = Driven(warehouse, sent.log)
     _run(driven, lambda: (driven.journal.clear(), sent.power(interval(2, gpu="late-gpu"))))
     steps = [e[1] if e[0] == "write" else e[0] for e in driven.journal]
     assert steps.index("gpu_energy") < steps.index("ledger") < steps.index("marks") < steps.index("hours")
-    assert steps.index("marks") < steps.index("ack")
-    assert driven.acked[topics.POWER] == [5]
+    assert steps.index("marks") < steps.index("commit")
+    assert driven.committed[topics.POWER] == [5]
 
 
 def test_a_late_duplicate_changes_nothing(warehouse: Warehouse) -> None:
@@ -81,7 +81,7 @@ def test_a_late_duplicate_changes_nothing(warehouse: Warehouse) -> None:
     assert audit(operator_reader(warehouse)).duplicates == 2
 
 
-def test_an_unreadable_message_is_published_as_a_dead_letter_before_its_offset_is_acknowledged(
+def test_an_unreadable_message_is_published_as_a_dead_letter_before_its_offset_is_committed(
     warehouse: Warehouse,
 ) -> None:
     sent = Sent()
@@ -93,10 +93,10 @@ def test_an_unreadable_message_is_published_as_a_dead_letter_before_its_offset_i
     sent.complete_to(20)
     driven = Driven(warehouse, sent.log)
     _run(driven)
-    order = [e for e in driven.journal if e[0] in ("published", "ack")]
+    order = [e for e in driven.journal if e[0] in ("published", "commit")]
     for dead in ((topics.POWER, 1), (topics.TOKENS, 1)):
-        assert order.index(("published", *dead)) < order.index(("ack", *dead))
-    assert driven.acked == {topics.POWER: [0, 1, 2, 3], topics.TOKENS: [0, 1, 2]}
+        assert order.index(("published", *dead)) < order.index(("commit", *dead))
+    assert driven.committed == {topics.POWER: [0, 1, 2, 3], topics.TOKENS: [0, 1, 2]}
     assert ledger(warehouse) == sent.oracle()
     assert driven.stream_worker.rejected == 2
 
@@ -114,7 +114,7 @@ def test_a_dead_letter_that_cannot_be_published_ends_ingestion_and_holds_the_off
     with pytest.raises(ConnectionError, match="no broker"):
         _run(driven)
     asyncio.run(driven.stream_worker.store_once())
-    assert driven.acked[topics.POWER] == []
+    assert driven.committed[topics.POWER] == []
 
 
 def test_an_event_from_the_future_is_a_dead_letter_and_does_not_close_windows(warehouse: Warehouse) -> None:

@@ -59,7 +59,7 @@ def test_empty_offsets_are_passed_and_counted(warehouse: Warehouse) -> None:
     assert ledger(warehouse) == sent.oracle()
     assert driven.reader.sought == []
     assert _counted("empty_offsets") - before == 3
-    assert driven.acked[topics.POWER][-1] == messages[-1].offset
+    assert driven.committed[topics.POWER][-1] == messages[-1].offset
 
 
 def test_messages_dropped_by_the_consumer_are_read_again(warehouse: Warehouse) -> None:
@@ -74,7 +74,7 @@ def test_messages_dropped_by_the_consumer_are_read_again(warehouse: Warehouse) -
     assert driven.reader.sought == [(topics.POWER, 3)]
     assert _counted("rereads") - before == 1
     assert ledger(warehouse) == sent.oracle()
-    assert driven.acked[topics.POWER] == [m.offset for m in power]
+    assert driven.committed[topics.POWER] == [m.offset for m in power]
 
 
 def test_a_reread_with_the_same_gap_is_tried_again_a_bounded_number_of_times(warehouse: Warehouse) -> None:

@@ -181,7 +181,7 @@ def test_a_zombies_flush_has_the_tested_number_of_calls(warehouse: Warehouse, ki
     assert sink.calls == CALLS[kind]
 
 
-def test_a_fenced_worker_drops_only_that_partition_and_acknowledges_nothing_of_it(
+def test_a_fenced_worker_drops_only_that_partition_and_commits_nothing_of_it(
     warehouse: Warehouse, caplog: pytest.LogCaptureFixture
 ) -> None:
     sent = two_windows()
@@ -198,7 +198,7 @@ def test_a_fenced_worker_drops_only_that_partition_and_acknowledges_nothing_of_i
         assert zombie.stream_worker.partitions == [1]
 
     asyncio.run(run())
-    assert zombie.acked == {t: [] for t in topics.JOINED}
+    assert zombie.committed == {t: [] for t in topics.JOINED}
     assert metrics.FENCED._value.get() == before + 1
     assert "Another worker has claimed partition 0 of log" in caplog.text
     assert ledger(warehouse) == {}
@@ -261,7 +261,7 @@ def test_two_workers_that_take_a_partition_over_at_once_do_not_both_write_it(war
 
     asyncio.run(run())
     assert sum(len(w.stream_worker.partitions) for w in workers) == 1
-    assert sum(bool(w.acked[topics.POWER]) for w in workers) == 1
+    assert sum(bool(w.committed[topics.POWER]) for w in workers) == 1
     assert ledger(warehouse) == sent.oracle()
 
 
@@ -290,7 +290,7 @@ def test_a_checkpoint_cannot_move_after_the_claim_of_a_takeover(
         await new.stream_worker.store_once()
 
     asyncio.run(run())
-    assert old.acked == {t: [] for t in topics.JOINED}
+    assert old.committed == {t: [] for t in topics.JOINED}
     assert ledger(warehouse) == sent.oracle()
 
 
@@ -313,7 +313,7 @@ def test_a_write_of_a_partition_that_was_given_up_is_not_retried(
         await asyncio.wait_for(storing, HANG_S)
 
     asyncio.run(run())
-    assert driven.acked == {t: [] for t in topics.JOINED}
+    assert driven.committed == {t: [] for t in topics.JOINED}
     assert ledger(warehouse) == {}
 
 
