@@ -48,7 +48,7 @@ GAP = SequenceGap(
         (Audit(restating=1, restating_uj=5, windows_without_work=3, windows_without_energy=2), 0, 0),
     ],
 )
-def test_the_status_tells_a_residual_from_incomplete_data(report: Audit, status: int, strict: int) -> None:
+def test_the_status_distinguishes_a_residual_from_incomplete_data(report: Audit, status: int, strict: int) -> None:
     assert audit_report.exit_status(report, strict=False) == status
     assert audit_report.exit_status(report, strict=True) == strict
 

@@ -35,7 +35,7 @@ def replay(package: Path, *args: str | Path) -> Ran:
     return wattlog("replay", *args, cwd=package, PYTHONPATH=os.pathsep.join((str(ROOT), str(package))))
 
 
-def test_its_files_become_a_ledger(package: Path) -> None:
+def test_files_of_the_plug_in_become_a_ledger(package: Path) -> None:
     tokens = write(
         package / "t.csv", "start,end,tenant,model,prompt_tokens,completion_tokens", f"{T0},{T0 + 4},a,m,1,2"
     )
@@ -45,12 +45,12 @@ def test_its_files_become_a_ledger(package: Path) -> None:
     assert (ran.json["cluster"], ran.json["energy_uj"], ran.json["residual_uj"]) == ("c9", 400_000_000, 0)
 
 
-def test_it_is_listed_beside_the_built_in_ones(package: Path) -> None:
-    shown = replay(package, "--help").out
-    assert [name for name in ("mlperf", "azure", "csv", "acme") if f" {name} " in shown] == [
+def test_the_plug_in_is_listed_beside_the_built_in_ones(package: Path) -> None:
+    output = replay(package, "--help").out
+    assert [name for name in ("mlperf", "azure", "csv", "acme") if f" {name} " in output] == [
         "mlperf", "azure", "csv", "acme",
     ]  # fmt: skip
-    assert "Acme's files" in shown
+    assert "Acme's files" in output
 
 
 def test_an_unknown_recording_is_refused(package: Path) -> None:

@@ -180,7 +180,7 @@ class _Feeding:
 
 
 async def _undisturbed(deployment: Deployment, events: list[Event], data: Path) -> str:
-    """The same events through the embedded broker and one worker in this process; the ledger's fingerprint."""
+    """Fingerprint of the ledger that the embedded broker and one worker in this process make of the same events."""
     config = deployment.settings
     settings = Settings(
         data=data, kafka_bootstrap="embedded", lateness_ms=config.lateness_ms, skew_ms=config.skew_ms,

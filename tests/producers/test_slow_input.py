@@ -122,11 +122,11 @@ def test_a_page_that_is_too_large_is_given_up(trickle: int, monkeypatch: pytest.
 
 
 def test_a_server_that_trickles_loses_no_count_of_its_neighbour(trickle: int, tmp_path: Path) -> None:
-    log, metrics, clock, looks = FakeBroker(), CollectorRegistry(), FakeClock(4_500), [0]
+    log, metrics, clock, requests = FakeBroker(), CollectorRegistry(), FakeClock(4_500), [0]
 
     def good() -> str:
-        looks[0] += 1
-        return f"vllm:prompt_tokens_total {10 * looks[0]}\nvllm:generation_tokens_total {10 * looks[0]}\n"
+        requests[0] += 1
+        return f"vllm:prompt_tokens_total {10 * requests[0]}\nvllm:generation_tokens_total {10 * requests[0]}\n"
 
     url = f"http://127.0.0.1:{trickle}/metrics"
     with closing(Spool(tmp_path / "spool.db")) as spool, Pages(timeout_s=LIMIT_S) as pages:
@@ -172,7 +172,7 @@ class _Cycle:
 
 
 class _Connection:
-    """One of uvicorn's connections, as far as it is looked at."""
+    """The part of uvicorn's connection that the limit reads."""
 
     def __init__(self) -> None:
         self.cycle: _Cycle | None = None

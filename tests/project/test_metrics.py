@@ -29,13 +29,13 @@ def _of(registry: CollectorRegistry) -> set[str]:
     return {_exposed(m) for m in registry.collect() if _NAME.fullmatch(m.name) and not m.name.endswith("_created")}
 
 
-async def _nobody(*_: object) -> None: ...
+async def _no_claims(*_: object) -> None: ...
 
 
 def _api() -> set[str]:
     """The API's metrics: HTTP from its registry; those of the ledger, which need rows, from the text of the code."""
     registry = CollectorRegistry()
-    HttpMetrics(_nobody, registry=registry)
+    HttpMetrics(_no_claims, registry=registry)
     http = _of(registry)
     code = (ROOT / "api" / "metrics.py").read_text("utf-8")
     families = set(re.findall(r'GaugeMetricFamily\(\s*"(wattlog_[a-z_]+)"', code))

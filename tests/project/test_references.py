@@ -19,7 +19,7 @@ _ADR = re.compile(r"\bdocs/adr/(\d{4})(?![\d\w-])")
 
 
 def _is_frozen(path: Path) -> bool:
-    """Whether a file keeps the names of its time: the changelog, and migrations, whose checksums are stored."""
+    """Return whether a file keeps old names: the changelog, and migrations, whose checksums are stored."""
     return path.name == "CHANGELOG.md" or path.parts[:2] == ("warehouse", "migrations")
 
 

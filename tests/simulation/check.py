@@ -107,7 +107,7 @@ def _received(run: Simulation, marks: dict[int, Checkpoint]) -> Rows:
 
 
 def _late(ledger: list[dict[str, Any]], *facts: list[dict[str, Any]]) -> Rows:
-    """Each ledger row's revision is the number of late messages among the facts of its window."""
+    """Return how ledger rows with late facts differ: a row's revision is the number of its window's late messages."""
     late: dict[tuple[Any, ...], set[tuple[int, int]]] = {}
     for which, rows in enumerate(facts):
         for r in rows:

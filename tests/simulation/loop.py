@@ -143,12 +143,12 @@ class Process(asyncio.AbstractEventLoop):
         return self._stopped is not None
 
     def stop_running(self) -> None:
-        """As SIGSTOP: due steps wait."""
+        """Stop the process as SIGSTOP does: due steps wait."""
         if self._stopped is None:
             self._stopped = []
 
     def go_on(self) -> None:
-        """As SIGCONT: all due steps run, in order."""
+        """Continue it as SIGCONT does: all due steps run, in order."""
         waiting, self._stopped = self._stopped or [], None
         for handle in waiting:
             self.world.push(self.world.now_us, self, handle)

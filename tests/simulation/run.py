@@ -132,7 +132,7 @@ class Simulation:
         end_ms = math.ceil(t_ms)
         while self.world.broken is None and self.world.now_ms < end_ms:
             self.world.run_until(min(end_ms, self.world.now_ms + LOOK_MS))
-            self._look_after()
+            self._tend()
 
     # -- producers -----------------------------------------------------------------------------------------------------
 
@@ -154,8 +154,8 @@ class Simulation:
     def alive(self) -> list[Worker]:
         return [w for w in self.workers if not w.ended]
 
-    def _look_after(self) -> None:
-        """As an orchestrator: start missing workers. Also checks the bound on memory."""
+    def _tend(self) -> None:
+        """Start missing workers, as an orchestrator does, and check the bound on memory."""
         for _ in range(self._target_workers - len(self.alive)):
             self.world.later(self.rng.uniform(*_RESTART_MS), self._start_if_missing)
         for worker in self.alive:

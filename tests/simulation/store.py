@@ -102,7 +102,7 @@ class Store:
         return [(number, fence) for number, fence in self._running.items() if fence is not None]
 
     def kill(self, numbers: Sequence[int]) -> None:
-        """As KILL QUERY ... ASYNC: statements end soon, with part of their rows stored."""
+        """End statements soon, with part of their rows stored, as KILL QUERY ... ASYNC does."""
         for number in numbers:
             if number in self._running and number not in self._killed:
                 self._killed.add(number)

@@ -109,7 +109,7 @@ def test_messages_of_a_reader_that_guarantees_completeness_are_accepted(warehous
 
 
 def test_a_checkpoint_behind_the_committed_offsets_reads_again_from_the_checkpoint(warehouse: Warehouse) -> None:
-    """As after a restore of the warehouse from a backup: the log still has the lost rows."""
+    """The log still has the rows that a restore of the warehouse from a backup lost."""
     sent = two_windows()
     power, tokens = (sent.log.messages[t] for t in topics.JOINED)
     first, heir = Driven(warehouse, sent.log), Driven(warehouse, sent.log)

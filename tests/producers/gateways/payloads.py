@@ -85,7 +85,7 @@ def as_json(spans: list[dict[str, Any]], resource: dict[str, Any] | None = None,
 
 
 def as_protobuf(spans: list[dict[str, Any]], resource: dict[str, Any] | None = None, scope: str = "lib") -> bytes:
-    """The same in protobuf."""
+    """An ExportTraceServiceRequest in protobuf."""
     scope_spans = ScopeSpans(spans=[_span(s) for s in spans])
     scope_spans.scope.name = scope
     resource_spans = ResourceSpans(scope_spans=[scope_spans])

@@ -149,8 +149,8 @@ def test_a_message_of_protobuf_that_is_cut_off_yields_what_was_complete_or_is_re
 def test_a_malformed_span_of_json_is_refused_alone(change: dict[str, Any], place: int) -> None:
     message = json.loads(as_json(SPANS))
     message["resourceSpans"][0]["scopeSpans"][0]["spans"][place] |= change
-    kept = [id_ for n, id_ in enumerate(IDS) if n != place]
-    assert _read(json.dumps(message).encode(), as_text=True) == (kept, 1)
+    others = [id_ for n, id_ in enumerate(IDS) if n != place]
+    assert _read(json.dumps(message).encode(), as_text=True) == (others, 1)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ class Tree:
             f"    lo: 999 {columns} 999 {columns}\n  eth0: {received} {columns} 7 {columns}\n"
         )
 
-    def looks(self, *groups: CgroupRule, host: bool = False) -> ObservedSource:
+    def source(self, *groups: CgroupRule, host: bool = False) -> ObservedSource:
         reader = CgroupReader(groups, "n1", root=self.root, proc=self.proc, host=host, interfaces=("e*",))
         return ObservedSource("cgroups", "n1", "c1", "n1", MINUTE, reader.observe)
 
@@ -74,7 +74,7 @@ VLLM = CgroupRule(path="system.slice/vllm-*.service", workload="chat", tenant="a
 
 
 def test_a_cgroup_is_metered_from_poll_to_poll(tree: Tree) -> None:
-    source = tree.looks(VLLM)
+    source = tree.source(VLLM)
     tree.group("system.slice/vllm-1.service", cpu_us=5_000_000, memory=2 * 10**9, read=10)
     first = source.collect(None, clock_at(T0))
     tree.group("system.slice/vllm-1.service", cpu_us=35_000_000, memory=4 * 10**9, read=1_010)
@@ -88,7 +88,7 @@ def test_a_cgroup_is_metered_from_poll_to_poll(tree: Tree) -> None:
 
 
 def test_a_recreated_cgroup_of_the_same_name_counts_from_zero(tree: Tree) -> None:
-    source = tree.looks(VLLM)
+    source = tree.source(VLLM)
     tree.group("system.slice/vllm-1.service", cpu_us=90_000_000, memory=0)
     first = source.collect(None, clock_at(T0))
     # The old one is kept under another name, so that the new one gets another inode.
@@ -99,7 +99,7 @@ def test_a_recreated_cgroup_of_the_same_name_counts_from_zero(tree: Tree) -> Non
 
 
 def test_the_first_matching_rule_names_a_cgroup(tree: Tree) -> None:
-    source = tree.looks(VLLM, CgroupRule(path="**/*.service", workload="rest"))
+    source = tree.source(VLLM, CgroupRule(path="**/*.service", workload="rest"))
     for name in ("system.slice/vllm-1.service", "system.slice/sshd.service"):
         tree.group(name, cpu_us=0, memory=0)
     first = source.collect(None, clock_at(T0))
@@ -110,7 +110,7 @@ def test_the_first_matching_rule_names_a_cgroup(tree: Tree) -> None:
 
 
 def test_the_node_itself_is_metered_without_loopback(tree: Tree) -> None:
-    source = tree.looks(host=True)
+    source = tree.source(host=True)
     first = source.collect(None, clock_at(T0))
     tree.node(cpu_us=120_000_000, total_kb=4_000_000, free_kb=2_000_000, received=500)
     assert row_values(source.collect(first.checkpoint, clock_at(T0 + MINUTE))) == [
@@ -122,12 +122,12 @@ def test_the_node_itself_is_metered_without_loopback(tree: Tree) -> None:
 
 def test_the_first_poll_of_a_cgroup_counts_nothing(tree: Tree) -> None:
     tree.group("system.slice/vllm-1.service", cpu_us=10**12, memory=0)
-    first = tree.looks(host=True).collect(None, clock_at(T0))
-    assert row_values(tree.looks(VLLM, host=True).collect(first.checkpoint, clock_at(T0 + MINUTE))) == []
+    first = tree.source(host=True).collect(None, clock_at(T0))
+    assert row_values(tree.source(VLLM, host=True).collect(first.checkpoint, clock_at(T0 + MINUTE))) == []
 
 
 def test_a_rule_without_a_match_is_reported_once(tree: Tree) -> None:
-    source = tree.looks(VLLM)
+    source = tree.source(VLLM)
     first = source.collect(None, clock_at(T0))
     assert first.notes == [f"no cgroup is {VLLM.path}"]
     assert source.collect(first.checkpoint, clock_at(T0 + MINUTE)).notes == []

@@ -32,7 +32,7 @@ def when(t_ms: int) -> str:
 
 
 @dataclass
-class Asked:
+class ApiRequest:
     """A request to the API."""
 
     method: str
@@ -54,7 +54,7 @@ class Reply(NamedTuple):
 
 
 @dataclass
-class Thing:
+class ApiObject:
     """A workload, or a pod of one."""
 
     id: str
@@ -90,73 +90,73 @@ class Thing:
         }  # fmt: skip
 
 
-Odd = Callable[[Asked], Reply | None]
+Fault = Callable[[ApiRequest], Reply | None]
 """The reply that replaces the proper answer; None: no fault."""
 
 
-class Standin:
+class FakeRunAi:
     """Workloads, pods and metrics behind the API. `value` gives the value of a metric; None: no measurement."""
 
     def __init__(self, workloads: int = 1) -> None:
-        self.workloads = {f"w{n}": Thing(f"w{n}", f"job-{n}", born_ms=START - 10**7 + n) for n in range(workloads)}
-        self.pods: dict[str, Thing] = {}
-        self.value: Callable[[str, str, int], float | None] = lambda metric, thing, t_ms: 2
-        self.odd: Odd = lambda asked: None
-        self.after: Callable[[Asked], None] = lambda asked: None
-        self.asked: list[Asked] = []
+        self.workloads = {f"w{n}": ApiObject(f"w{n}", f"job-{n}", born_ms=START - 10**7 + n) for n in range(workloads)}
+        self.pods: dict[str, ApiObject] = {}
+        self.value: Callable[[str, str, int], float | None] = lambda metric, name, t_ms: 2
+        self.fault: Fault = lambda request: None
+        self.after: Callable[[ApiRequest], None] = lambda request: None
+        self.requests: list[ApiRequest] = []
         self.clusters = [{"uuid": CLUSTER, "name": "east"}]
         self.tokens, self.expired, self.expires_in = 0, set[str](), 86_400.0
         self.lock = threading.Lock()
 
-    def answer(self, asked: Asked) -> Reply:
+    def answer(self, request: ApiRequest) -> Reply:
         with self.lock:
-            self.asked.append(asked)
-            reply = self.odd(asked) or self._proper(asked)
-            self.after(asked)
+            self.requests.append(request)
+            reply = self.fault(request) or self._proper(request)
+            self.after(request)
             return reply
 
-    def metric_calls(self) -> list[Asked]:
-        return [a for a in self.asked if a.about_metrics]
+    def metric_calls(self) -> list[ApiRequest]:
+        return [a for a in self.requests if a.about_metrics]
 
-    def _proper(self, asked: Asked) -> Reply:
-        if asked.path == "/api/v1/token":
-            if SECRET not in asked.body.values():
-                return Reply(401, {"code": 401, "message": f"not {asked.body}"})
+    def _proper(self, request: ApiRequest) -> Reply:
+        if request.path == "/api/v1/token":
+            if SECRET not in request.body.values():
+                return Reply(401, {"code": 401, "message": f"not {request.body}"})
             self.tokens += 1
             return Reply(200, {"accessToken": f"token-{self.tokens}", "expiresIn": self.expires_in})
-        if asked.token in self.expired or not asked.token.startswith("token-"):
+        if request.token in self.expired or not request.token.startswith("token-"):
             return Reply(401, {"code": 401, "message": "Issuer is not familiar."})
-        if asked.path == "/api/v1/clusters":
+        if request.path == "/api/v1/clusters":
             return Reply(200, self.clusters)
-        if asked.path == "/api/v1/workloads":
-            return self._page(asked, "workloads", [w.as_workload() for w in self.workloads.values()])
-        if asked.path == "/api/v1/workloads/pods":
-            return self._page(asked, "pods", [p.as_pod() for p in self.pods.values()])
-        return self._metrics(asked)
+        if request.path == "/api/v1/workloads":
+            return self._page(request, "workloads", [w.as_workload() for w in self.workloads.values()])
+        if request.path == "/api/v1/workloads/pods":
+            return self._page(request, "pods", [p.as_pod() for p in self.pods.values()])
+        return self._metrics(request)
 
-    def _page(self, asked: Asked, kind: str, items: list[dict[str, Any]]) -> Reply:
-        listed = sorted((i for i in items if _fits(i, asked.params)), key=lambda i: (i["createdAt"], i["id"]))
-        offset, limit = int(asked.params["offset"]), int(asked.params["limit"])
+    def _page(self, request: ApiRequest, kind: str, items: list[dict[str, Any]]) -> Reply:
+        listed = sorted((i for i in items if _fits(i, request.params)), key=lambda i: (i["createdAt"], i["id"]))
+        offset, limit = int(request.params["offset"]), int(request.params["limit"])
         assert 1 <= limit <= 500
         more = {"next": offset + limit} if offset + limit < len(listed) else {}
         return Reply(200, {kind: listed[offset : offset + limit], **more})
 
-    def _metrics(self, asked: Asked) -> Reply:
-        thing = (asked.path.split("/")[-2:-1])[0]
-        there = self.workloads.get(thing) or self.pods.get(thing)
-        metrics = asked.params["metricType"].split(",")
+    def _metrics(self, request: ApiRequest) -> Reply:
+        name = (request.path.split("/")[-2:-1])[0]
+        there = self.workloads.get(name) or self.pods.get(name)
+        metrics = request.params["metricType"].split(",")
         if there is None:
             return Reply(404, {"code": 404, "message": "Resource id not found."})
         if len(metrics) > 9:
             return Reply(400, {"code": 400, "message": "too many metrics"})
-        start, end = (_ms(asked.params[name]) for name in ("start", "end"))
-        n = int(asked.params["numberOfSamples"])
+        start, end = (_ms(request.params[name]) for name in ("start", "end"))
+        n = int(request.params["numberOfSamples"])
         times = [start + (end - start) * i // n for i in range(n + 1)]
         alive = [t for t in times if there.born_ms <= t and (there.end_ms is None or t <= there.end_ms)]
         measured = []
         for metric in metrics:
             for gpu in range(there.gpus) if metric.endswith("_PER_GPU") else (None,):
-                samples = [(t, self.value(metric, thing, t)) for t in alive]
+                samples = [(t, self.value(metric, name, t)) for t in alive]
                 values = [{"value": str(v), "timestamp": when(t)} for t, v in samples if v is not None]
                 measured.append({
                     "type": metric, "labels": None if gpu is None else {"gpu": str(gpu)}, "values": values,
@@ -168,7 +168,7 @@ class Standin:
             body = json.loads(request.content) if request.content else {}
             token = request.headers.get("Authorization", "").removeprefix("Bearer ")
             params = dict(parse_qsl(request.url.query.decode()))
-            reply = self.answer(Asked(request.method, request.url.path, params, token, body))
+            reply = self.answer(ApiRequest(request.method, request.url.path, params, token, body))
             if reply.slow:
                 raise httpx.ReadTimeout("slow", request=request)
             return httpx.Response(reply.status, headers=dict(reply.headers), content=_encoded(reply.body))
@@ -184,7 +184,7 @@ class Standin:
             body = json.loads(request.body) if request.body else {}
             token = request.headers.get("authorization", "").removeprefix("Bearer ")
             params = {name: values[-1] for name, values in request.query.items()}
-            reply = self.answer(Asked(request.method, request.path, params, token, body))
+            reply = self.answer(ApiRequest(request.method, request.path, params, token, body))
             if reply.slow:
                 end.wait()  # Until the test is over: the client has timed out long before.
                 return None
@@ -197,17 +197,17 @@ class Standin:
             end.set()
 
 
-def times(n: int, reply: Reply, where: Callable[[Asked], bool] = lambda asked: asked.about_metrics) -> Odd:
+def times(n: int, reply: Reply, where: Callable[[ApiRequest], bool] = lambda request: request.about_metrics) -> Fault:
     """A reply to the first `n` of the matching requests."""
     left = Counter({"n": n})
 
-    def odd(asked: Asked) -> Reply | None:
-        if where(asked) and left["n"] > 0:
+    def fault(request: ApiRequest) -> Reply | None:
+        if where(request) and left["n"] > 0:
             left["n"] -= 1
             return reply
         return None
 
-    return odd
+    return fault
 
 
 def _encoded(body: Any) -> bytes:

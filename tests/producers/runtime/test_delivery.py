@@ -1,4 +1,4 @@
-"""From the spool to the broker: in order, bounded, until acknowledged, and again after any failure."""
+"""Delivery from the spool to the broker: in order, bounded, until acknowledged, and again after any failure."""
 
 from __future__ import annotations
 

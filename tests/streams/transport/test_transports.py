@@ -268,7 +268,7 @@ def test_lists_that_were_fetched_when_the_flow_stopped_are_delivered_again(kafka
     asyncio.run(run())
 
 
-def test_where_the_lean_transport_does_not_fit_faust_reads_and_a_warning_names_the_versions(
+def test_faust_reads_with_a_warning_where_the_lean_transport_does_not_fit(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(transport.TESTED_VERSIONS, "aiokafka", ("0.1.0",))

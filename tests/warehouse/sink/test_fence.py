@@ -71,7 +71,7 @@ def test_partitions_and_logs_are_fenced_separately(warehouse: Warehouse, sink: S
 
 @pytest.mark.parametrize("epoch", [0, 6])
 def test_a_missing_claim_gives_no_right_to_write(warehouse: Warehouse, sink: Sink, epoch: int) -> None:
-    """As after a restore of the warehouse from a backup: a worker's knowledge is of another time."""
+    """A worker may outlive a restore of the warehouse from a backup, which lacks its claim."""
     with pytest.raises(Fenced):
         sink.write("ledger", row("ledger"), Fence("log", (0,), 5))
     for _ in range(epoch):
@@ -100,8 +100,8 @@ def test_concurrent_claims_have_distinct_epochs(warehouse: Warehouse) -> None:
     assert len(set(epochs)) == len(epochs) == 48
 
 
-def test_of_two_claims_of_one_epoch_at_most_one_continues(warehouse: Warehouse, sink: Sink) -> None:
-    """As if both had read the greatest epoch before either claimed."""
+def test_at_most_one_of_two_claims_of_one_epoch_continues(warehouse: Warehouse, sink: Sink) -> None:
+    """Both read the greatest epoch before either claims."""
     ask = warehouse.ask
 
     def late(name: str, **params: object) -> object:

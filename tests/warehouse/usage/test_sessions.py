@@ -42,7 +42,7 @@ def test_a_session_has_its_requests_and_all_metered_usage(books: Warehouse) -> N
 
 
 def test_the_energy_of_a_session_costs_what_it_would_on_a_bill(warehouse: Warehouse) -> None:
-    """The same energy, stored as a ledger of its own."""
+    """The session's energy, stored as a ledger of its own."""
     requests = [
         {"request_id": f"r{n}", "tenant": "acme", "cluster": cluster, "session_id": "s", "trace_id": f"t{n % 3}",
          "window_start": seed.END_MS - n * MS_PER_HOUR, "active_uj": 10**9 + 7 * n, "idle_uj": 3 * n}

@@ -149,7 +149,7 @@ def test_concurrent_requests_are_stored_together_and_answered_each(tmp_path: Pat
     spool.close()
 
 
-def test_requests_that_have_no_room_together_are_told_to_come_again(tmp_path: Path) -> None:
+def test_requests_without_room_together_are_refused_with_a_retry(tmp_path: Path) -> None:
     """413 would be final: exporters drop what got it."""
     spool, broker, answers = Spool(tmp_path / "s.db"), UsageBroker(), list[Any]()
     broker.silent = True
