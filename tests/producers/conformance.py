@@ -1,4 +1,4 @@
-"""What a plug-in's tests declare for the one conformance suite: how the plug-in is fed a bad piece between good ones.
+"""Declarations of a plug-in's tests for the conformance suite: feeds of a bad piece between good ones.
 
 The file `feeds.py` beside a plug-in's tests, or above them, has `FEEDS`: by the plug-in's name, its feeds; or one
 sentence that says why it has no input from outside.
@@ -65,7 +65,7 @@ class Piece(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a run: the amount of the good items on the log, that of all, and refusals by (source, reason).
+    """Outcome of a run: the amount of the good items on the log, that of all, and refusals by (source, reason).
 
     `log` holds the lines that a recording reports; others go to the process's log.
     """

@@ -127,7 +127,7 @@ def _defined() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
 
 
 def _is_dangling(name: str, module: str, modules: dict[str, set[str]], classes: dict[str, set[str]]) -> bool:
-    """Whether a dotted name in the text of `module` leads to a module or class of this project that lacks its rest."""
+    """Return whether a dotted name in the text of `module` leads to a module or class that lacks its last part."""
     parts = name.split(".")
     if parts[0] in classes:
         return parts[1] not in classes[parts[0]]

@@ -50,7 +50,6 @@ BANNED_MODULES = frozenset(
 
 NAMES_OF_OTHERS = {
     ("producers/gateways/litellm/callback.py", "done"): "asyncio's name",
-    ("tests/producers/test_conformance.py", "looks"): "the file is being rewritten",
 }
 """(file, name): why a banned name stays."""
 

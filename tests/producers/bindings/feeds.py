@@ -1,4 +1,4 @@
-"""How sources of bindings are fed: the kubelet's list, a pod, a process, Slurm's answer; `BindingReader` reads them."""
+"""Feeds of sources of bindings: the kubelet's list, a pod, a process, Slurm's answer; `BindingReader` reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How `wattlog produce accesslog`, `litellm` and `otel` are fed: a line, a field, a span, or a whole message."""
+"""Feeds of `wattlog produce accesslog`, `litellm` and `otel`: a line, a field, a span, or a whole message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How `wattlog produce host` is fed: the counter file of one zone of two, or zeusd's answer."""
+"""Feeds of `wattlog produce host`: the counter file of one zone of two, or zeusd's answer."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ W = 100
 """Watts of each zone."""
 
 
-class _Looks:
-    """Counters that are prepared before each look at them."""
+class _PreparedCounters:
+    """Counters that are set before each read."""
 
     def __init__(self, counters: HostCounters, clock: FakeClock, piece: Piece, folder: Path) -> None:
         self._counters, self._clock, self._piece, self._folder = counters, clock, piece, folder
@@ -53,7 +53,7 @@ def _run_rapl(piece: Piece, folder: Path) -> Outcome:
         zone.mkdir()
         for name, text in (("name", f"package-{number}"), ("max_energy_range_uj", str(10**12)), ("energy_uj", "0")):
             (zone / name).write_text(text)
-    log, metrics = poll([_source(_Looks(RaplCounters(folder), clock, piece, folder))], folder, clock)
+    log, metrics = poll([_source(_PreparedCounters(RaplCounters(folder), clock, piece, folder))], folder, clock)
     return Outcome(quantity(log), 2 * 5 * W * 10**6, refusals(metrics))
 
 

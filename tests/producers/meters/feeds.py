@@ -1,4 +1,4 @@
-"""How the meters are fed: a cgroup's file, a pod, a series, a row; or the whole answer that holds them."""
+"""Feeds of the meters: a cgroup's file, a pod, a series, a row; or the whole answer that holds them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.producers.meters.test_node import MINUTE, Tree
 from tests.support.clocks import FakeClock
 
 T0 = 1_700_000_040_000
-CPU, LOOKS = "cpu_usage_core_minutes", 5
+CPU, POLLS = "cpu_usage_core_minutes", 5
 TEMPLATE = RowTemplate(
     meter="m", unit="1", origin="x://y/0", cluster="c", workload="w", tenant="",
     columns={"tenant": "who", "session_id": "session"},
@@ -30,22 +30,22 @@ TEMPLATE = RowTemplate(
 
 
 def _is_bad(clock: FakeClock) -> bool:
-    """Return True at the third of the looks."""
+    """Return True at the third poll."""
     return (clock.now_ms - T0) // MINUTE == 2
 
 
 def _clock() -> FakeClock:
-    return FakeClock(T0 + LOOKS * MINUTE - 1, now_ms=T0, epoch_ms=0)
+    return FakeClock(T0 + POLLS * MINUTE - 1, now_ms=T0, epoch_ms=0)
 
 
 def _observed(source: ObservedSource, folder: Path, clock: FakeClock) -> Outcome:
     log, metrics = poll([source], folder, clock)
-    return Outcome(quantity(log, CPU), 2 * (LOOKS - 1), refusals(metrics))
+    return Outcome(quantity(log, CPU), 2 * (POLLS - 1), refusals(metrics))
 
 
 def _run_cgroups(file: str, piece: Piece, folder: Path) -> Outcome:
     tree, clock, counters = Tree(folder), _clock(), cgroup_files._counters
-    source = tree.looks(CgroupRule(path="a", workload="first"), CgroupRule(path="b", workload="second"))
+    source = tree.source(CgroupRule(path="a", workload="first"), CgroupRule(path="b", workload="second"))
     observe = source.observe
 
     def read(path: Path) -> dict[str, int]:
@@ -53,14 +53,14 @@ def _run_cgroups(file: str, piece: Piece, folder: Path) -> Outcome:
             piece.read()
         return counters(path)
 
-    def look(_: Any) -> Any:
+    def prepared_observe(_: Any) -> Any:
         for name in ("a", "b"):
             tree.group(name, cpu_us=60 * 10**6 * (clock.now_ms - T0) // MINUTE, memory=0)
         if _is_bad(clock) and not piece.is_error:
             (tree.root / "a" / file).write_bytes(piece.content)
         return observe(clock)
 
-    source.observe = look
+    source.observe = prepared_observe
     with patch.object(cgroup_files, "_counters", read):
         return _observed(source, folder, clock)
 
@@ -121,7 +121,7 @@ def _run_prometheus(place: str, piece: Piece, folder: Path) -> Outcome:
         body = b'{"status": "success", "data": {"resultType": "vector", "result": [%s%s]}}' % (bad, series("a"))
         return 200, body.decode("utf-8", "replace")
 
-    return _windows(partial(promql.ask, fetch, "x", TEMPLATE), folder, _clock(), LOOKS)
+    return _windows(partial(promql.ask, fetch, "x", TEMPLATE), folder, _clock(), POLLS)
 
 
 def _run_sql(place: str, piece: Piece, folder: Path) -> Outcome:
@@ -134,7 +134,7 @@ def _run_sql(place: str, piece: Piece, folder: Path) -> Outcome:
             rows.insert(0, ("b", value) if place == "quantity" else (value, 1) if place == "text" else value)
         return ["tool", "quantity"], rows
 
-    return _windows(partial(sql_query.ask, fetch, "SELECT", TEMPLATE), folder, _clock(), LOOKS)
+    return _windows(partial(sql_query.ask, fetch, "SELECT", TEMPLATE), folder, _clock(), POLLS)
 
 
 class Hostile:

@@ -1,4 +1,4 @@
-"""How `wattlog produce http` and its routes are fed: bodies, pieces of bodies, encodings, heads."""
+"""Feeds of `wattlog produce http` and its routes: bodies, pieces of bodies, encodings, heads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.producers.runtime.receiver.listener import event, listening
 
 MARK = b"raise"
 """Body whose parsing raises the exception of a piece."""
-HOLE = "THE-PIECE"
+MARKER = "THE-PIECE"
 
 
 def _parse(route: Route, piece: Piece, request: ReceivedRequest, trial: DeduplicationTrial) -> ParsedRequest:

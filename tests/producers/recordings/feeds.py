@@ -1,4 +1,4 @@
-"""How the recordings are fed: a line, or a cell, of each of their files; sent to the log as `wattlog replay` does.
+"""Feeds of the recordings: a line, or a cell, of each of their files; sent to the log as `wattlog replay` does.
 
 A refused row goes to the dead-letter topic, and is listed with its file, line and reason.
 """

@@ -1,4 +1,4 @@
-"""How `wattlog produce runai` is fed: a sample, a measurement, or the answer about one workload of two; and a list."""
+"""Feeds of `wattlog produce runai`: a sample, a measurement, or the answer about one workload of two; and a list."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from contracts.settings import Settings
 from producers.runai.metrics import RunAiMetrics
 from producers.runai.plugin import RunAiConfig, api_of, source_of
 from tests.producers.conformance import VALUES, Feed, Outcome, Piece, poll, quantity, refusals
-from tests.producers.runai.stand_in import MINUTE_MS, START, Asked, Reply, Standin
+from tests.producers.runai.stand_in import MINUTE_MS, START, ApiRequest, FakeRunAi, Reply
 from tests.producers.runai.test_source import CONFIG
 from tests.support.clocks import FakeClock
 
 METER, WINDOWS = "cpu_usage_core_minutes", 5
-HOLE = "THE-PIECE"
+MARKER = "THE-PIECE"
 
 
-def _odd(place: str, piece: Piece, standin: Standin, asked: Asked) -> Reply | None:
+def _fault(place: str, piece: Piece, standin: FakeRunAi, request: ApiRequest) -> Reply | None:
     """Answer with the piece once; the answer is the usual one otherwise."""
     if place == "list":
-        if asked.path != "/api/v1/workloads" or asked.params.get("deleted"):
+        if request.path != "/api/v1/workloads" or request.params.get("deleted"):
             return None
-    elif not (asked.about_metrics and "/w0/" in asked.path):
+    elif not (request.about_metrics and "/w0/" in request.path):
         return None
-    standin.odd = lambda asked: None
+    standin.fault = lambda request: None
     content = piece.read()
     if place in ("answer", "list"):
         return Reply(200, content)
-    body = standin._proper(asked).body
+    body = standin._proper(request).body
     cpu = next(m for m in body["measurements"] if m["type"] == "CPU_USAGE_CORES")
     if place == "value":
-        cpu["values"].append(dict(cpu["values"][-1], value=HOLE))
+        cpu["values"].append(dict(cpu["values"][-1], value=MARKER))
     else:
-        body["measurements"].append(HOLE)
-    return Reply(200, json.dumps(body).encode().replace(b'"%s"' % HOLE.encode(), content))
+        body["measurements"].append(MARKER)
+    return Reply(200, json.dumps(body).encode().replace(b'"%s"' % MARKER.encode(), content))
 
 
 def _run(place: str, piece: Piece, folder: Path) -> Outcome:
     standin, clock = (
-        Standin(workloads=2),
+        FakeRunAi(workloads=2),
         FakeClock(START + (WINDOWS - 1) * MINUTE_MS + 40_000, now_ms=START, epoch_ms=0),
     )
-    standin.odd = partial(_odd, place, piece, standin)
+    standin.fault = partial(_fault, place, piece, standin)
     config = RunAiConfig(**CONFIG | {"workload_metrics": ("CPU_USAGE_CORES",)})
     with api_of(config, clock, standin.transport()) as api:
         source = source_of(Settings(cluster="here"), config, api, RunAiMetrics(CollectorRegistry()))

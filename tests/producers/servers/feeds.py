@@ -1,4 +1,4 @@
-"""How `wattlog produce servers` and each inference server are fed: a page, a line, the value of one model of two."""
+"""Feeds of `wattlog produce servers` and each inference server: a page, a line, the value of one model of two."""
 
 from __future__ import annotations
 

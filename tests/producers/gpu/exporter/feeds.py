@@ -1,4 +1,4 @@
-"""How `wattlog produce exporter` is fed: a whole page, or the value of one GPU of two."""
+"""Feeds of `wattlog produce exporter`: a whole page, or the value of one GPU of two."""
 
 from __future__ import annotations
 

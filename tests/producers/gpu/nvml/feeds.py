@@ -1,4 +1,4 @@
-"""How `wattlog produce nvml` is fed: values and exceptions of the driver's library, for one GPU of two.
+"""Feeds of `wattlog produce nvml`: values and exceptions of the driver's library, for one GPU of two.
 
 The library is a stand-in of a few functions. `test_sensor` runs the real pynvml over a compiled one.
 """

@@ -1,4 +1,4 @@
-"""How `wattlog produce zeusd` is fed: a whole answer, the value of one GPU of two, and an event of the stream."""
+"""Feeds of `wattlog produce zeusd`: a whole answer, the value of one GPU of two, and an event of the stream."""
 
 from __future__ import annotations
 
