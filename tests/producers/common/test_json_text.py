@@ -22,7 +22,7 @@ def test_an_array_is_split_into_its_elements(text: bytes, elements: list[bytes])
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[", b"[1", b"[1]2", b"[}", b'["a', b"[[1]"])
-def test_what_is_no_array_is_refused(text: bytes) -> None:
+def test_text_that_is_no_array_is_refused(text: bytes) -> None:
     with pytest.raises(BadInput):
         list(json_elements(text))
 

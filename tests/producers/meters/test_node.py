@@ -231,7 +231,7 @@ def test_an_invalid_summary_is_refused(text: str) -> None:
 )  # fmt: skip
 def test_a_node_whose_files_are_malformed_does_not_stop_its_cgroups(tmp_path: Path, path: str, content: str) -> None:
     tree = Tree(tmp_path)
-    source = tree.looks(CgroupRule(path="a", workload="first"), host=True)
+    source = tree.source(CgroupRule(path="a", workload="first"), host=True)
     mark = source.collect(None, clock_at(T0)).checkpoint
     tree.group("a", cpu_us=60_000_000, memory=0)
     (tree.proc / path).write_text(content)
