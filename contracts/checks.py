@@ -25,8 +25,8 @@ MAX_ENERGY_UJ = 2**50
 MAX_TOKENS = 2**31 - 1
 MAX_TIME_MS = 253_402_300_799_999
 """Last millisecond of the year 9999, the last that RFC 3339 has. No time and no difference of two overflows int64."""
-MAX_METHOD = 2
-"""Weakest evidence that a producer may send (`events.Method.ESTIMATED`)."""
+MAX_METHOD, CORRECTION = 2, 4
+"""Weakest evidence of an interval that a producer may send, and a correction of intervals (`events.Method`)."""
 
 WHOLE_DIGITS, FRACTION_DIGITS = 20, 12
 """Digits of a metered quantity: a trillion quantities sum to at most 38 digits, and a millionth of a cent is kept."""
@@ -137,7 +137,8 @@ def intervals(t0: I64, t1: I64, energy_uj: I64, method: Ints, busy_ms: I64) -> N
     span = t1 - t0
     rows("t1_ms", (span > 0) & (span <= MAX_SPAN_MS), t1, f"must be 1 to {MAX_SPAN_MS} ms after t0_ms")
     rows("energy_uj", (energy_uj >= 0) & (energy_uj <= MAX_ENERGY_UJ), energy_uj, "give 0 to 2^50 microjoules")
-    rows("method", method <= MAX_METHOD, method, "use counter, integrated or estimated")
+    known = (method <= MAX_METHOD) | (method == CORRECTION)
+    rows("method", known, method, "use counter, integrated, estimated or correction")
     rows("busy_ms", (busy_ms >= -1) & (busy_ms <= span), busy_ms, "give 0 to the interval's length, or -1 for unknown")
 
 

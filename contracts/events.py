@@ -59,6 +59,9 @@ class Method(IntEnum):
     """Estimated by a model: across a counter reset, or where nothing measures."""
     UNMETERED = 3
     """Without any measured energy. Used in the ledger, never on the log."""
+    CORRECTION = 4
+    """Energy that a counter shows beyond what was sent for the same time. On the log only: a correction covers no time
+    of its own, and makes its windows ESTIMATED."""
 
 
 @dataclass(slots=True, kw_only=True)

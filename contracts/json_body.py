@@ -36,7 +36,7 @@ from contracts.events import (
 from contracts.units import I64
 
 _Value = TypeVar("_Value")
-_METHODS = {m.name.lower(): m.value for m in (Method.COUNTER, Method.INTEGRATED, Method.ESTIMATED)}
+_METHODS = {m.name.lower(): m.value for m in (Method.COUNTER, Method.INTEGRATED, Method.ESTIMATED, Method.CORRECTION)}
 _METHOD_NAMES = list(_METHODS)
 
 

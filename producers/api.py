@@ -41,7 +41,7 @@ from contracts.settings import Settings
 from producers.bindings.claims import Boards, ClaimReport, GpuBoard
 from producers.common.prometheus_text import PrometheusPage
 from producers.gpu.evidence import GpuMeasurement
-from producers.gpu.intervals import GpuReading
+from producers.gpu.readings import GpuReading
 from producers.recordings.base import Recording
 from producers.runtime.clock import Clock
 from producers.runtime.config import ProducerConfig
@@ -123,7 +123,7 @@ class Plugin(Generic[Options, Built]):
 
 
 class GpuSensor(Protocol):
-    """Energy counters or watts of a node's GPUs, sampled by the agent: `producers.gpu.intervals.GpuReading`.
+    """Energy counters or watts of a node's GPUs, sampled by the agent: `producers.gpu.readings.GpuReading`.
 
     `kind` is the scheme of the events' source, `KIND://cluster/node/workload`, and names the spool: small letters.
     """

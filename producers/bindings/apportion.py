@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
-from producers.gpu.intervals import EnergyInterval, split_interval
+from producers.gpu.readings import EnergyInterval, split_interval
 
 PIECE_MS = 2_000
 """Longest piece of a shared interval, so that every holder has energy in a window of 10 s."""

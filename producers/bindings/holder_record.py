@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
 
-from contracts.events import UsageBatch
+from contracts.events import Method, UsageBatch
 from producers.bindings.apportion import BindingShare, GpuShares, apportion
-from producers.gpu.intervals import EnergyInterval
+from producers.gpu.readings import EnergyInterval
 from producers.runtime.batching import UsageRow, decimal_text, usage_batch
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,8 @@ class HolderRecord:
     def add(self, intervals: Iterable[EnergyInterval], shares: GpuShares) -> None:
         """Add intervals of one GPU, in order, with these shares."""
         for interval in intervals:
+            if interval.method is Method.CORRECTION:  # Its time is that of other intervals.
+                continue
             span = self._open.get(interval.gpu_uuid)
             if span is not None and span.t1_ms == interval.t0_ms and span.shares == shares:
                 extended = HolderSpan(span.gpu_uuid, span.t0_ms, interval.t1_ms, shares)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from contracts.events import MAX_SPAN_MS
-from producers.gpu.intervals import ClockPoint, interval_start_ms, next_event_time
+from producers.gpu.event_time import ClockPoint, interval_start_ms, next_event_time
 
 GRAIN_MS = 1_000
 """Energy that a counter may hold back from one snapshot and show at the next, as time."""

@@ -28,7 +28,9 @@ from contracts.units import UJ_PER_J
 from producers.api import GpuSensor, ReportsRefusals
 from producers.bindings import holder_record
 from producers.bindings.apportion import Binding, BindingShare, GpuShares, binding_weights, split_intervals
-from producers.gpu.intervals import MAX_GAP_MS, EnergyInterval, GpuReading, MeterState, add_reading, implausible_value
+from producers.gpu.meter import MAX_GAP_MS, IntervalResult, add_reading, implausible_value, send_open
+from producers.gpu.meter_state import MeterState
+from producers.gpu.readings import EnergyInterval, GpuReading
 from producers.runtime.agent_checkpoint import CHECKPOINT_PREFIX, AgentCheckpoint
 from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.backlog import Backlog
@@ -90,6 +92,7 @@ class Agent:
         self._unallocated = (BindingShare(Binding(topics.node_workload(config.node))),)
         self._max_gap_ms = max(MAX_GAP_MS, 3 * config.sample_ms)
         self._states: dict[str, MeterState] = {}
+        self._last_readings: dict[str, GpuReading] = {}
         self._shares: dict[str, GpuShares] = {}
         """By GPU: the shares at its last completed interval."""
         self._backlogs: dict[GpuShares, Backlog] = {}
@@ -118,6 +121,7 @@ class Agent:
                 if clock.wait((next_sample - clock.monotonic_ms()) / 1000):
                     break
             self.sample()  # measures the time up to the stop
+            self._send_open()
         finally:
             self.close()
 
@@ -150,6 +154,12 @@ class Agent:
             self._store([], self._encode_checkpoints(new), "the first checkpoint of new GPUs")
         self.metrics.sample_seconds.observe((self._clock.monotonic_ms() - begun) / 1000)
         self.metrics.backlog_rows.set(self.unsent_rows)
+
+    def _send_open(self) -> None:
+        """Add the watts of each GPU whose counter has stood or been silent for long: no reading follows in this run."""
+        for uuid, reading in self._last_readings.items():
+            result = send_open(self._states[uuid], reading, max_gap_ms=self._max_gap_ms)
+            self._add_result(uuid, result, self._shares[uuid])
 
     def publish(self, *, end: bool = False) -> None:
         """Store events with the rows of each workload, or its heartbeat, and let the outbox send what it can.
@@ -255,9 +265,14 @@ class Agent:
     def _add(self, reading: GpuReading, shares: GpuShares) -> None:
         """Add a reading of a GPU that now has these shares; completed intervals go to the shares it had before."""
         result = add_reading(self._states.get(reading.gpu_uuid), reading, max_gap_ms=self._max_gap_ms)
-        self._states[reading.gpu_uuid] = result.state
-        previous = self._shares.setdefault(reading.gpu_uuid, shares)
+        self._last_readings[reading.gpu_uuid] = reading
+        self._add_result(reading.gpu_uuid, result, shares)
+
+    def _add_result(self, uuid: str, result: IntervalResult, shares: GpuShares) -> None:
+        self._states[uuid] = result.state
+        previous = self._shares.setdefault(uuid, shares)
         self.metrics.resets.inc(result.resets)
+        self.metrics.dips.inc(result.dips)
         self.metrics.gaps.inc(result.gaps)
         self.metrics.clock_steps.inc(result.clock_steps)
         self._backlog(shares)  # so that a holder without rows sends heartbeats
@@ -265,7 +280,7 @@ class Agent:
             self._backlog(previous).add(result.intervals)
             if self._config.held_ms:
                 self._holder_record.add(result.intervals, previous)
-            self._shares[reading.gpu_uuid] = shares
+            self._shares[uuid] = shares
 
     def _check_names(self, reading: GpuReading) -> None:
         """Raise BadInput for names or a time that the event contract refuses: the intervals could never be sent."""

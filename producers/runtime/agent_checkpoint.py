@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from producers.bindings.apportion import Binding, BindingShare, GpuShares
-from producers.gpu.intervals import MeterState
+from producers.gpu.meter_state import MeterState
 
 CHECKPOINT_PREFIX = "gpu/"
 """Prefix of a checkpoint's name in the spool; the GPU's UUID follows."""

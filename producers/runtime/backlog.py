@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from contracts.events import MAX_SPAN_MS
-from producers.gpu.intervals import EnergyInterval, merge_intervals
+from contracts.events import MAX_SPAN_MS, Method
+from producers.gpu.readings import EnergyInterval, merge_intervals
 
 
 class Backlog:
@@ -63,4 +63,6 @@ def _halved(rows: Iterable[EnergyInterval], bridge: bool) -> Iterable[EnergyInte
 
 
 def _fits(a: EnergyInterval, b: EnergyInterval) -> bool:
-    return b.t1_ms - a.t0_ms <= MAX_SPAN_MS and a.hardware == b.hardware
+    # A correction's time is that of other rows: merged with one, it would count twice.
+    is_own_time = Method.CORRECTION not in (a.method, b.method)
+    return is_own_time and b.t1_ms - a.t0_ms <= MAX_SPAN_MS and a.hardware == b.hardware

@@ -1,7 +1,7 @@
 """A SIMULATED fleet as a stream of events, exactly repeatable: the same seed, start and spec give the same bytes.
 
 Requests arrive, run, and load GPUs. The load gives watts, and the watts move energy counters, which are read once
-a second and turned into intervals by the agents' own code (`producers.gpu.intervals`). The stream is what the
+a second and turned into intervals by the agents' own code (`producers.gpu.meter`). The stream is what the
 agents of six nodes and the gateways of eight workloads would have sent. `fleet` describes them, `faults` describes
 what may go wrong.
 """
@@ -18,7 +18,9 @@ import numpy as np
 from contracts import topics
 from contracts.events import Batch, Event
 from contracts.units import I64
-from producers.gpu.intervals import EnergyInterval, GpuReading, MeterState, add_reading
+from producers.gpu.meter import add_reading
+from producers.gpu.meter_state import MeterState
+from producers.gpu.readings import EnergyInterval, GpuReading
 from producers.runtime.event_sequence import Sequencer, event_of, heartbeat_batch, power_batch, source_of
 from producers.simulation.faults import Faults, disturb
 from producers.simulation.fleet import F64, FleetSpec, SimulatedGpu, SimulatedWorkload, busy, default_spec, watts
@@ -217,7 +219,7 @@ class _Agent:
             mw = self._milliwatts(used, rng)
             for place in range(len(self._gpus)):
                 for interval in self._intervals(place, times, mw[:, place], used, rng):
-                    rows[(interval.t1_ms - start_ms) // spec.publish_ms].append(interval)
+                    rows[max(interval.t1_ms - start_ms, 0) // spec.publish_ms].append(interval)
         for n, intervals_of_event in enumerate(rows):
             yield self._event(intervals_of_event, min(start_ms + (n + 1) * spec.publish_ms, end_ms))
 

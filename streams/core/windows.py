@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from contracts.errors import LedgerError
-from contracts.events import TOKENS, Event
+from contracts.events import TOKENS, Event, Method
 from contracts.joined_batches import PowerColumns, TokenColumns
 from contracts.units import I64
 from streams.core.accumulators import WindowAccumulators, by_window
@@ -107,6 +107,9 @@ class OpenWindows:
         method = columns.method.astype(np.int64)
         if row is not None:
             entity, known, method = entity[row], known[row], method[row]
+        if (corrected := method == Method.CORRECTION).any():  # Their time is that of other intervals.
+            parts[1], parts[2] = (np.where(corrected, 0, part) for part in parts[1:])
+            method = np.where(corrected, Method.ESTIMATED, method)
         values = [*parts, np.where(known, 0, parts[1]), method]  # Covered time of which the utilisation is unknown.
         if only is not None:
             at = np.flatnonzero(np.isin(window, only))

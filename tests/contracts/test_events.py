@@ -41,7 +41,7 @@ BAD = [
     (POWER, {"t0_ms": column(T0, MAX_TIME_MS), "t1_ms": column(T0 + 1, MAX_TIME_MS + 1)}, "t1_ms[1]", "year 9999"),
     (POWER, {"energy_uj": column(0, -1)}, "energy_uj[1]", "0 to 2^50"),
     (POWER, {"energy_uj": column(0, MAX_ENERGY_UJ + 1)}, "energy_uj[1]", "0 to 2^50"),
-    (POWER, {"method": np.array([0, 3], np.uint8)}, "method[1]", "counter, integrated or estimated"),
+    (POWER, {"method": np.array([0, 3], np.uint8)}, "method[1]", "counter, integrated, estimated or correction"),
     (POWER, {"busy_ms": column(-2, 0)}, "busy_ms[0]", "-1 for unknown"),
     (POWER, {"busy_ms": column(0, 2_001)}, "busy_ms[1]", "interval's length"),
     (POWER, {"t_ms": -1}, "t_ms", "epoch milliseconds"),

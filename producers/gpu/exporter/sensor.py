@@ -6,27 +6,32 @@
 
 * `DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION` counts millijoules since the driver was loaded; nvidia_gpu_exporter has only
   watts.
-* A page is as old as the exporter's last sample (DCGM's default period is 30 s). Even an idle GPU draws some watts, so
-  a counter that did not move was not sampled again. No reading is made of it, so an interval is as long as the
-  exporter's own period. After STALE_MS the counter is believed to be at rest.
+* A page is as old as the exporter's last sample (DCGM's default period is 30 s). Readings name the period, as seen on
+  the page. So the meter waits for the next sample (`producers.gpu.meter`).
+
 * A malformed line, or a GPU whose UUID the event log does not accept, is left out; the other GPUs are read.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from statistics import median
 
 from contracts import checks
 from contracts.errors import Unavailable
 from producers.common import prometheus_text
 from producers.common.printable import printable
-from producers.gpu.intervals import GpuReading
+from producers.gpu.readings import GpuReading
 from producers.runtime.clock import Clock
 
 BLANK = 9.2e18
-STALE_MS = 60_000
+FIRST_PERIOD_MS = 30_000
+"""Period of an exporter until three samples have shown it: DCGM exporter's default."""
+MAX_PERIOD_MS = 300_000
+"""Longest time between two samples that is believed to be a period: a page that stands for longer is stale."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +69,30 @@ NVIDIA_SMI = ExporterFormat(
 KNOWN: Mapping[str, ExporterFormat] = {e.name: e for e in (DCGM, NVIDIA_SMI)}
 
 
+class PagePeriod:
+    """Period in which an exporter renews its page: the median time between its last changes."""
+
+    def __init__(self) -> None:
+        self._values: object = None
+        self._changed_ms: int | None = None
+        self._periods_ms: deque[int] = deque(maxlen=5)
+
+    def add(self, now_ms: int, values: object) -> int:
+        """Note the values of the page at a time. Return the period in ms."""
+        if values != self._values:
+            if self._changed_ms is not None and now_ms - self._changed_ms <= MAX_PERIOD_MS:
+                self._periods_ms.append(now_ms - self._changed_ms)
+            self._values, self._changed_ms = values, now_ms
+        return round(median(self._periods_ms)) if len(self._periods_ms) >= 3 else FIRST_PERIOD_MS
+
+
 class ExporterSensor:
     """Sensor of the GPUs on an exporter's page. `fetch` returns the page's text, or raises Unavailable."""
 
     def __init__(self, exporter: ExporterFormat, fetch: Callable[[], str]) -> None:
         self._exporter, self._fetch = exporter, fetch
         self.kind = exporter.name
-        self._last_counters: dict[str, tuple[int, int]] = {}
-        """The last counter that became a reading, by GPU: (mJ, monotonic ms)."""
+        self._period = PagePeriod()
         self._refused: list[str] = []
 
     def discover(self) -> list[str]:
@@ -80,7 +101,7 @@ class ExporterSensor:
         return self._uuids(self._values(page, name) for name in (self._exporter.counter_mj, *self._exporter.watts))
 
     def readings(self, clock: Clock) -> list[GpuReading]:
-        """Return a reading of each GPU that the exporter sampled again. Raises Unavailable if the page shows none."""
+        """Return a reading of each GPU. Raises Unavailable if the page shows none."""
         exporter, page = self._exporter, prometheus_text.parse_page(self._fetch())
         t_ms, monotonic_ms = clock.wall_ms(), clock.monotonic_ms()
         counters = self._values(page, exporter.counter_mj)
@@ -88,8 +109,9 @@ class ExporterSensor:
         utilisation = self._values(page, exporter.utilisation)
         uuids = self._uuids((counters, *watts))
         products = self._products(page)
+        period_ms = self._period.add(monotonic_ms, (counters, *watts))
         self._refused = [*page.refused, *self._unusable_uuids(page)]
-        readings = [
+        return [
             GpuReading(
                 gpu_uuid=uuid,
                 hardware=products.get(uuid, "unknown"),
@@ -98,10 +120,10 @@ class ExporterSensor:
                 counter_mj=_rounded(counters.get(uuid)),
                 watts=next((v for values in watts if (v := values.get(uuid)) is not None), None),
                 utilisation=_ratio(utilisation.get(uuid), exporter.utilisation_scale),
+                period_ms=period_ms,
             )
             for uuid in uuids
         ]
-        return [reading for reading in readings if self._is_new(reading)]
 
     def drain_refused(self) -> list[str]:
         """Return a sentence on each malformed line, and each UUID that cannot be used, of the last page."""
@@ -122,16 +144,6 @@ class ExporterSensor:
                 f"It needs {exporter.counter_mj or exporter.watts[-1]}.",
             )
         return uuids
-
-    def _is_new(self, reading: GpuReading) -> bool:
-        """Return False for a counter that the exporter did not sample again."""
-        if reading.counter_mj is None:
-            return True
-        counter_mj, read_ms = self._last_counters.get(reading.gpu_uuid, (-1, 0))
-        if reading.counter_mj == counter_mj and reading.monotonic_ms - read_ms < STALE_MS:
-            return False
-        self._last_counters[reading.gpu_uuid] = reading.counter_mj, reading.monotonic_ms
-        return True
 
     def _values(self, page: prometheus_text.PrometheusPage, name: str) -> dict[str, float | None]:
         """Return the values of a sample by GPU; of rows that repeat a board, the first that is not blank."""

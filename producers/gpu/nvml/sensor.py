@@ -1,7 +1,8 @@
 """GPU sensor for NVIDIA GPUs, through the driver's library NVML. `pynvml` is the package nvidia-ml-py.
 
 * Energy: `nvmlDeviceGetTotalEnergyConsumption`, mJ since the driver was loaded, Volta and later. Each GPU is
-  asked once: one that does not support it is None from then on, not 0. A counter at 0 is not believed either.
+  asked once: one that does not support it is None from then on, not 0.
+* Power limit: `nvmlDeviceGetPowerManagementLimit`, which bounds how far a counter may plausibly advance.
 * Watts: field 186 (instant), else 185 (average of a second), else `nvmlDeviceGetPowerUsage`. The first that a GPU
   answers is kept, so that its watts are always of one kind. They are the GPU's own (scope 0).
 * Module: a GPU with neither counter nor watts of its own is read by its module's watts (scope 1), where there are some.
@@ -25,7 +26,7 @@ from typing import Any
 from contracts.errors import Unavailable
 from producers.common.printable import printable
 from producers.gpu.evidence import GPU, MODULE, GpuMeasurement
-from producers.gpu.intervals import GpuReading
+from producers.gpu.readings import GpuReading
 from producers.runtime.clock import Clock
 from producers.runtime.refusals import read_each
 
@@ -49,6 +50,7 @@ class _NvmlGpu:
     handle: Any
     has_counter: bool
     mig: bool
+    limit_w: float | None = None
     watts: Callable[[Any], float] | None = None
     scope: str = GPU
     has_final_watts: bool = False
@@ -122,6 +124,10 @@ class NvmlSensor:
             gpu.mig = False
         if gpu.mig:
             log.info("%s is split by MIG: power and energy are the board's, reported once", gpu.uuid)
+        try:
+            gpu.limit_w = nv.nvmlDeviceGetPowerManagementLimit(handle) / 1000
+        except nv.NVMLError:
+            gpu.limit_w = None
         self._choose_watts(gpu)
         if not gpu.has_counter:
             fallback = f"the {gpu.scope}'s watts are integrated" if gpu.watts else "nothing measures it"
@@ -147,9 +153,10 @@ class NvmlSensor:
             hardware=gpu.hardware,
             t_ms=wall_ms,
             monotonic_ms=monotonic_ms,
-            counter_mj=counter_mj or None,
+            counter_mj=counter_mj,
             watts=watts,
             utilisation=utilisation,
+            limit_w=gpu.limit_w if gpu.scope == GPU else None,
         )
 
     def _value(self, read: Callable[[Any], Any], gpu: _NvmlGpu) -> Any:

@@ -25,7 +25,8 @@ from contracts.errors import Unavailable
 from producers.common.printable import printable
 from producers.common.zeusd_client import ZeusdClient, ZeusdGpu
 from producers.gpu.evidence import GPU, GpuMeasurement
-from producers.gpu.intervals import MAX_WATTS, GpuReading
+from producers.gpu.meter import MAX_WATTS
+from producers.gpu.readings import GpuReading
 from producers.runtime.clock import Clock
 from producers.runtime.refusals import ItemRefusal, at_place
 

@@ -1,11 +1,11 @@
 """Rows of the user's CSV files: cells to requests and intervals, and reports of what cannot be read.
 
-Power readings become intervals by the rules of `producers.gpu.intervals`, as an agent on a node would make them.
+Power readings become intervals by the rules of `producers.gpu.meter`, as an agent on a node would make them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from contracts.errors import BadInput
 from contracts.events import MAX_SPAN_MS, MAX_TOKENS
-from producers.gpu import intervals
+from producers.gpu import meter, meter_state, readings
 from producers.recordings.base import BadRow, PowerRow, TokenRow, bad_row, key_ms, reorder
 from producers.recordings.batches import Group
 from producers.recordings.text_lines import NO_VALUE, BadCell, CsvLine, CsvTable, read_rows
@@ -85,7 +85,7 @@ class PowerReading(NamedTuple):
 
     key_ms: int
     line: int
-    gpu_reading: intervals.GpuReading
+    gpu_reading: readings.GpuReading
     group: Group
     node: str
     owner: str
@@ -111,8 +111,9 @@ def power_rows(path: Path, defaults: CsvDefaults, anomalies: ReadingAnomalies) -
     An interval belongs to the workload that its first reading names: that one occupied the GPU until the next
     reading.
     """
-    states: dict[tuple[str, str], intervals.MeterState] = {}
+    states: dict[tuple[str, str], meter_state.MeterState] = {}
     first_readings: dict[tuple[str, str], PowerReading] = {}
+    last_readings: dict[tuple[str, str], PowerReading] = {}
     for reading in reorder(_readings(path, defaults)):
         if isinstance(reading, BadRow):
             yield reading
@@ -127,20 +128,29 @@ def power_rows(path: Path, defaults: CsvDefaults, anomalies: ReadingAnomalies) -
                 path, reading.line, "time", str(reading.key_ms), "not after the reading of this GPU before it"
             )
             continue
-        result = intervals.add_reading(state, reading.gpu_reading, max_gap_ms=defaults.max_gap_ms)
+        result = meter.add_reading(state, reading.gpu_reading, max_gap_ms=defaults.max_gap_ms)
         states[gpu] = result.state
         anomalies.gaps += result.gaps
         anomalies.resets += result.resets
-        first = first_readings.setdefault(gpu, reading)
-        for i in result.intervals:
-            cluster, workload = first.group
-            yield PowerRow(
-                key_ms=key_ms(i.t0_ms, i.t1_ms), cluster=cluster, workload=workload, node=first.node,
-                gpu_uuid=i.gpu_uuid, hardware=i.hardware, t0_ms=i.t0_ms, t1_ms=i.t1_ms, energy_uj=i.energy_uj,
-                method=i.method, busy_ms=i.busy_ms, owner=first.owner,
-            )  # fmt: skip
+        last_readings[gpu] = reading
+        yield from _power_rows(first_readings.setdefault(gpu, reading), result.intervals)
         if result.intervals or result.gaps:
             first_readings[gpu] = reading
+    for gpu, reading in last_readings.items():  # A counter that stood or was silent up to the end: its watts.
+        result = meter.send_open(states[gpu], reading.gpu_reading, max_gap_ms=0)
+        anomalies.gaps += result.gaps
+        yield from _power_rows(first_readings[gpu], result.intervals)
+
+
+def _power_rows(first: PowerReading, intervals: Iterable[readings.EnergyInterval]) -> Iterator[PowerRow]:
+    """Yield intervals as rows of the workload that the first reading of their stretch names."""
+    cluster, workload = first.group
+    for i in intervals:
+        yield PowerRow(
+            key_ms=key_ms(i.t0_ms, i.t1_ms), cluster=cluster, workload=workload, node=first.node,
+            gpu_uuid=i.gpu_uuid, hardware=i.hardware, t0_ms=i.t0_ms, t1_ms=i.t1_ms, energy_uj=i.energy_uj,
+            method=i.method, busy_ms=i.busy_ms, owner=first.owner,
+        )  # fmt: skip
 
 
 def _token_row(line: CsvLine, stem: str, defaults: CsvDefaults) -> TokenRow:
@@ -182,7 +192,7 @@ def _reading(line: CsvLine, table: CsvTable, defaults: CsvDefaults) -> PowerRead
         column = next(c for c in ("energy_mj", "energy_j", "power_w") if table.has(c))
         raise BadCell(column, line.get(column), "no reading: neither a counter nor watts")
     gpu = line.text("gpu", defaults.gpu)
-    reading = intervals.GpuReading(
+    reading = readings.GpuReading(
         gpu_uuid=f"gpu-{gpu}" if gpu.isdecimal() else gpu,
         hardware=line.text("hardware", defaults.hardware),
         t_ms=t_ms,
@@ -230,7 +240,7 @@ def _watts(line: CsvLine) -> float | None:
     if text.lower() in NO_VALUE:
         return None
     try:
-        return microwatts(text, max_w=intervals.MAX_WATTS) / 1e6
+        return microwatts(text, max_w=meter.MAX_WATTS) / 1e6
     except ValueError as error:
         raise BadCell("power_w", text, str(error)) from None
 

@@ -22,7 +22,7 @@ from producers.bindings.apportion import (
 from producers.bindings.claims import DeviceClaim, GpuBoard, WorkloadHolder
 from producers.bindings.holder_record import MAX_CLOSED_SPANS, HolderRecord, HolderSpan, rows
 from producers.bindings.resolution import resolve_claims
-from producers.gpu.intervals import EnergyInterval
+from producers.gpu.readings import EnergyInterval
 
 T0 = 1_700_000_000_000
 NOBODY = Binding("~n1")

@@ -19,7 +19,7 @@ from contracts import codec, topics
 from contracts.errors import Unavailable
 from contracts.events import MAX_SPAN_MS, Event, Method, PowerBatch
 from producers.bindings.apportion import Binding
-from producers.gpu.intervals import EnergyInterval, GpuReading
+from producers.gpu.readings import EnergyInterval, GpuReading
 from producers.runtime.agent import Agent, AgentConfig
 from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.backlog import Backlog
@@ -285,12 +285,14 @@ def test_metrics_count_rows_joules_and_resets(spool: Spool) -> None:
     registry = CollectorRegistry()
     time = FakeClock(10_000)
     gpus = Gpus("a")
-    gpus.alter = lambda r: replace(r, counter_mj=r.counter_mj if r.monotonic_ms < 5_000 else r.monotonic_ms)  # type: ignore[type-var]
+    gpus.alter = lambda r: replace(
+        r, counter_mj=r.counter_mj if r.monotonic_ms < 5_000 else 300 * (r.monotonic_ms - 4_999)
+    )  # type: ignore[type-var]
     Agent(NODE, gpus, Delivery(spool, FakeBroker(time)), time, dict, AgentMetrics(registry)).run()
     value = registry.get_sample_value
     assert value("wattlog_producer_rows_total") == 10
     assert value("wattlog_producer_counter_resets_total") == 1
-    assert value("wattlog_producer_joules_total") == pytest.approx(4 * 300 + 300 + 5)
+    assert value("wattlog_producer_joules_total") == pytest.approx(10 * 300)
     assert value("wattlog_producer_backlog_rows") == 0
     assert value("wattlog_producer_sample_seconds_count") == 11
 

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from contracts.errors import Unavailable
 from contracts.events import UsageBatch
 from producers.api import PollResult, WorkloadBatch
-from producers.gpu.intervals import GpuReading
+from producers.gpu.readings import GpuReading
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.clock import Clock
 from producers.runtime.refusals import MAX_LOGGED, WINDOW_MS, ItemRefusal, RefusalReport, read_each

@@ -155,7 +155,7 @@ def test_a_counter_reset_on_demand_is_an_estimate_and_counted() -> None:
     totals = FleetTotals()
     events = list(SimulatedFleet(1, faults=Faults(counter_reset=0.5)).events(MONDAY_NOON, 3 * MINUTES, totals=totals))
     methods = Counter(row[3] for rows in power_rows(events).values() for row in rows)
-    assert methods[Method.ESTIMATED] == totals.resets > 10
+    assert methods[Method.ESTIMATED] >= 2 * totals.resets > 20  # The time up to the reset, and that until it is sure.
 
 
 def test_a_gap_on_demand_leaves_longer_intervals_and_the_same_joules() -> None:

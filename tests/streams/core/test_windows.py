@@ -6,6 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.events import Event, Method
+from contracts.joined_batches import PowerColumns
+from producers.runtime.event_sequence import power_batch
 from streams.core.accumulators import WindowAccumulators, by_window
 from streams.core.windows import OpenWindows
 
@@ -83,3 +86,14 @@ def test_an_empty_state_has_no_facts():
         == len(facts.requests()[0]["t_end"])
         == 0
     )
+
+
+def test_a_correction_adds_energy_to_its_windows_and_no_time():
+    rows = [("g", "H", 0, 20_000, 2_000, Method.COUNTER, 500), ("g", "H", 0, 20_000, 100, Method.CORRECTION, 0)]
+    batch = power_batch("n", rows)
+    windows = OpenWindows(10_000)
+    windows.add([Event("s", 1, 0, "c", "w", batch)], PowerColumns.of([batch]))
+    table = windows.snapshot([0, 1], remove=True).gpu_energy()
+    assert table["energy_uj"].tolist() == [1_050, 1_050]
+    assert table["covered_ms"].tolist() == [10_000, 10_000]
+    assert table["method"].tolist() == [Method.ESTIMATED, Method.ESTIMATED]

@@ -15,8 +15,10 @@ from contracts.errors import BadSetting, Unavailable
 from contracts.events import PowerBatch
 from contracts.settings import Settings
 from producers.gpu.exporter.plugin import ExporterConfig
-from producers.gpu.exporter.sensor import DCGM, NVIDIA_SMI, ExporterFormat, ExporterSensor
-from producers.gpu.intervals import GpuReading, MeterState, add_reading
+from producers.gpu.exporter.sensor import DCGM, FIRST_PERIOD_MS, NVIDIA_SMI, ExporterFormat, ExporterSensor
+from producers.gpu.meter import add_reading
+from producers.gpu.meter_state import MeterState
+from producers.gpu.readings import GpuReading
 from producers.runtime.runner import run
 from tests.producers.conftest import Page
 from tests.support.clocks import clock_at
@@ -46,6 +48,7 @@ def read(text: str, exporter: ExporterFormat = DCGM, t_ms: int = 1_000) -> list[
                 counter_mj=128_996_013,
                 watts=8.969,
                 utilisation=0.0,
+                period_ms=FIRST_PERIOD_MS,
             ),
         ),
         (
@@ -59,6 +62,7 @@ def read(text: str, exporter: ExporterFormat = DCGM, t_ms: int = 1_000) -> list[
                 counter_mj=319_159_391,
                 watts=409.692,
                 utilisation=None,
+                period_ms=FIRST_PERIOD_MS,
             ),
         ),
         (
@@ -72,6 +76,7 @@ def read(text: str, exporter: ExporterFormat = DCGM, t_ms: int = 1_000) -> list[
                 counter_mj=None,
                 watts=625.68,
                 utilisation=1.0,
+                period_ms=FIRST_PERIOD_MS,
             ),
         ),
     ],
@@ -117,10 +122,16 @@ def test_an_interval_is_as_long_as_the_exporters_refresh() -> None:
     ]
 
 
-def test_a_constant_counter_is_read_once_a_minute() -> None:
-    exporter = ExporterSensor(DCGM, lambda: ROW % ("", 5))
-    times_ms = [t_ms for t_ms in range(0, 130_000, 10_000) if exporter.readings(clock_at(t_ms))]
-    assert times_ms == [0, 60_000, 120_000]
+@pytest.mark.parametrize(
+    ("renewed_ms", "period_ms"),
+    [([], 30_000), ([1_000, 2_000], 30_000), ([5_000, 10_000, 15_000, 20_000], 5_000), ([0, 900_000], 30_000)],
+)
+def test_the_period_of_a_page_is_seen_on_it_and_dcgm_exporters_at_first(renewed_ms: list[int], period_ms: int) -> None:
+    now_ms = 0
+    exporter = ExporterSensor(DCGM, lambda: ROW % ("", 5 + sum(now_ms >= t_ms for t_ms in renewed_ms)))
+    for now_ms in range(0, 1_000_000, 1_000):
+        [reading] = exporter.readings(clock_at(now_ms))
+    assert reading.period_ms == period_ms
 
 
 def test_the_producer_meters_from_the_exporters_page_to_the_log(

@@ -2,7 +2,7 @@
  *
  * The file named by $FAKE_NVML says what each GPU answers, and is read anew at every call, one line a GPU:
  *
- *   UUID|name|energy_mj|power_mw|instant_mw|average_mw|utilisation_percent|mig|state[|module_mw]
+ *   UUID|name|energy_mj|power_mw|instant_mw|average_mw|utilisation_percent|mig|state[|module_mw[|limit_mw]]
  *
  * A value of "-" answers NVML_ERROR_NOT_SUPPORTED, "!" NVML_ERROR_UNKNOWN. State is "ok", or "lost": then every
  * question about that GPU answers NVML_ERROR_GPU_IS_LOST. An empty file means that the driver is not loaded.
@@ -18,7 +18,7 @@
 #include <string.h>
 
 enum { OK = 0, BAD = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, NOT_LOADED = 9, LOST = 15, UNKNOWN = 999 };
-enum { UUID, NAME, ENERGY, POWER, INSTANT, AVERAGE, UTILISATION, MIG, STATE, MODULE, FIELDS };
+enum { UUID, NAME, ENERGY, POWER, INSTANT, AVERAGE, UTILISATION, MIG, STATE, MODULE, LIMIT, FIELDS };
 enum { MAX_GPUS = 16, MAX_LINE = 512, UNSIGNED_INT = 1 };
 
 typedef struct { char text[MAX_LINE]; const char *field[FIELDS]; } gpu_t;
@@ -44,7 +44,7 @@ static unsigned load(void) {
         int i;
         rest[strcspn(rest, "\n")] = 0;
         for (i = 0; i < FIELDS && rest; i++) gpus[n].field[i] = strsep(&rest, "|");
-        if (i == MODULE) gpus[n].field[i++] = "-";
+        while (i >= MODULE && i < FIELDS) gpus[n].field[i++] = "-";
         if (i == FIELDS) n++;
     }
     fclose(file);
@@ -121,6 +121,7 @@ int nvmlDeviceGetUUID(void *gpu, char *out, unsigned size) {
 }
 int nvmlDeviceGetTotalEnergyConsumption(void *gpu, uint64_t *mj) { return number(gpu, ENERGY, mj); }
 int nvmlDeviceGetPowerUsage(void *gpu, unsigned *mw) { return number32(gpu, POWER, mw); }
+int nvmlDeviceGetPowerManagementLimit(void *gpu, unsigned *mw) { return number32(gpu, LIMIT, mw); }
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
     if (index >= load()) return BAD;

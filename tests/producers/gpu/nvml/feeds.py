@@ -35,6 +35,7 @@ def _library(clock: FakeClock, piece: Piece) -> SimpleNamespace:
         nvmlDeviceGetHandleByIndex=lambda index: index, nvmlDeviceGetUUID=lambda index: f"GPU-{index}",
         nvmlDeviceGetName=lambda index: "H100", nvmlDeviceGetTotalEnergyConsumption=counter,
         nvmlDeviceGetMigMode=unsupported, nvmlDeviceGetPowerUsage=lambda index: 300_000,
+        nvmlDeviceGetPowerManagementLimit=lambda index: 700_000,
         nvmlDeviceGetFieldValues=unsupported, nvmlDeviceGetUtilizationRates=unsupported,
     )  # fmt: skip
 

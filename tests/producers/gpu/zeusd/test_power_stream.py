@@ -9,7 +9,7 @@ import pytest
 
 from producers.common.http_client import Pages
 from producers.common.zeusd_client import ZeusdClient
-from producers.gpu.intervals import GpuReading
+from producers.gpu.readings import GpuReading
 from producers.gpu.zeusd.power_stream import PowerStream, bounded_lines, samples
 from producers.gpu.zeusd.sensor import PowerSample, ZeusdSensor
 from tests.producers.gpu.zeusd.test_sensor import A40, BARE, Daemon

@@ -21,7 +21,7 @@ from contracts.settings import Settings
 from producers.common.http_client import Pages
 from producers.common.zeusd_client import ZeusdClient
 from producers.gpu.evidence import GpuMeasurement
-from producers.gpu.intervals import add_reading
+from producers.gpu.meter import add_reading
 from producers.gpu.zeusd.plugin import ZeusdConfig
 from producers.gpu.zeusd.sensor import ZeusdSensor
 from producers.runtime.runner import run
@@ -211,13 +211,13 @@ def test_a_restarted_counter_is_estimated_from_watts() -> None:
     daemon, time, state = Daemon(), FakeClock(10_000), None
     gpus = ZeusdSensor(daemon.client(), "n1")
     took = []
-    for counter in (5_000_000, 5_075_000, 10_000, 85_000):
+    for counter in (5_000_000, 5_075_000, 10_000, 85_000, 160_000):
         daemon.energy_mj[0] = counter
         took.append(add_reading(state, gpus.readings(time)[0]))
         state = took[-1].state
         time.wait(1.0)
-    assert [i.energy_uj for result in took for i in result.intervals] == [75_000_000] * 3
-    assert [result.resets for result in took] == [0, 0, 1, 0]
+    assert [i.energy_uj for result in took for i in result.intervals] == [75_000_000] * 4
+    assert [result.resets for result in took] == [0, 0, 0, 1, 0]
 
 
 # the producer

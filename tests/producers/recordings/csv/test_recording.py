@@ -44,13 +44,15 @@ def test_counters_become_counted_intervals_over_any_gap(tmp_path: Path, column: 
 def test_a_counter_reset_is_estimated_from_watts(tmp_path: Path) -> None:
     rows = [
         "time,gpu,energy_mj,power_w",
-        f"{T0},g,9000,100",
-        f"{T0 + 1},g,9100,100",
+        f"{T0},g,9000000,100",
+        f"{T0 + 1},g,9000100,100",
         f"{T0 + 2},g,50,100",
-        f"{T0 + 3},g,150,100",
+        f"{T0 + 3},g,100050,100",
     ]
     methods = [(r[3], r[4]) for r in _play(tmp_path, [TOKENS], rows).power_rows]
-    assert methods == [(100_000, Method.COUNTER), (100_000_000, Method.ESTIMATED), (100_000, Method.COUNTER)]
+    assert methods == [
+        (100_000, Method.COUNTER), (100_000_000, Method.ESTIMATED), (100_000_000, Method.ESTIMATED),
+    ]  # fmt: skip
 
 
 def test_a_counter_reset_without_watts_is_a_gap_named_in_the_notes(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from producers.gpu.intervals import GpuReading, MeterState, add_reading
+from producers.gpu.meter import add_reading
+from producers.gpu.meter_state import MeterState
+from producers.gpu.readings import GpuReading
 
 GRAIN_MS = 100
 """Update period of NVML's counter."""

@@ -1,0 +1,426 @@
+"""State machine that turns the readings of one GPU into energy intervals. Pure: no clock, no I/O.
+
+Energy is in exact integer microjoules. A reading may have the device's energy counter (mJ), its watts, both or
+neither. The meter keeps a *base*: the counter at the last reading at which it was believed. What a new counter means is
+decided by comparing it with the base:
+
+| the counter | is | what happens |
+| --- | --- | --- |
+| above the base, by no more than the device can use | believed | an interval to this reading; the new base |
+| not readable, or unchanged | open | the base stays; the next believed counter bridges the stretch |
+| open for more than `max_gap_ms` | unknown, not 0 | watts are sent meanwhile, and the counter's return corrects them |
+| unchanged, and the watts too | stale | held for up to `MAX_HOLD_MS`: then the watts are sent as they are |
+| below the base, or too far above it | implausible | held, like an open counter, until the next reading |
+| growing from there as watts say | another base | a reset: watts are the energy up to it, ESTIMATED a while longer |
+| back in line with the base before | a dip or a glitch | bridged: the difference counts once |
+| 0, while watts are drawn | no counter | None |
+
+Evidence of an interval:
+
+* COUNTER: the difference of two believed counters, however far apart. Missed readings, errors and a stopped agent lose
+  no joule, and the sampling rate does not change the sum.
+* INTEGRATED: the trapezoid rule over watts, where no counter can be read. Watts are rounded once to whole milliwatts
+  (NVML's own unit). Then (mW0 + mW1) * ms is exact in half microjoules, and an odd half is carried into the next
+  interval, so rounding never drifts. A stretch of more than `max_gap_ms` without watts is a gap: it is counted, and no
+  energy is invented in it.
+
+* ESTIMATED: the same trapezoid where a counter stood or was implausible. Also the counter's difference over a stretch
+  in which it stood: it does not show when in the stretch the energy was used.
+
+* CORRECTION: what a returning counter shows beyond the energy that was sent for the stretch, spread over it. Its time
+  is that of intervals that were sent before. Where more was sent than the counter shows, the next intervals are
+  smaller by the difference and ESTIMATED.
+
+`max_gap_ms` is at least three times the period in which the values are renewed (`GpuReading.period_ms`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from contracts.events import Method
+from contracts.units import UJ_PER_MJ
+from producers.gpu.event_time import ClockPoint, interval_start_ms, next_event_time
+from producers.gpu.meter_state import CounterBase, MeterState, SuspectCounter
+from producers.gpu.readings import EnergyInterval, GpuReading, split_interval
+from producers.runtime.refusals import shorten
+
+MAX_WATTS = 20_000
+"""More than any device draws (a rack-scale GB200 superchip draws 2,700 W). Greater figures are no watts."""
+LIMIT_FACTOR, PEAK_FACTOR = 1.5, 2.0
+"""A device may use, over its power limit, so much for a moment; and over the greatest watts that it has shown."""
+UNKNOWN_PEAK_W = 3_000
+"""What a device may use of which neither limit nor watts are known: more than a GB200 superchip."""
+MIN_PEAK_W = 1_500
+"""What a device may use however few watts it has shown so far: an idle GPU may start to work between two readings."""
+AGREEMENT = 2
+"""Factor within which a counter that started anew must agree with watts: it advances in steps, and they fluctuate."""
+COUNTER_GRAIN_MS = 200
+"""Counters advance in steps (NVML's about every 100 ms), so a short interval may contain a step that began before."""
+MAX_COUNTER_MJ = 2**63 - 1
+MAX_GAP_MS = 10_000
+PERIODS_PER_GAP = 3
+MAX_HOLD_MS = 1_800_000
+"""How long energy is held where counter and watts stand. The counter's return bridges it without an estimate."""
+REST_UJ = 1_000_000
+"""Energy by watts below which an unchanged counter is believed: the device rests."""
+
+
+@dataclass(slots=True, frozen=True)
+class IntervalResult:
+    """New state of a meter, the intervals that a reading completed, and counts of what went wrong.
+
+    `resets` counts counters that started anew, `dips` implausible counters that came back in line, `gaps` stretches
+    that nothing measured, and `clock_steps` wall clocks that were set back by more than MAX_SLEW_MS.
+    """
+
+    state: MeterState
+    intervals: tuple[EnergyInterval, ...] = ()
+    resets: int = 0
+    dips: int = 0
+    gaps: int = 0
+    clock_steps: int = 0
+
+
+def add_reading(state: MeterState | None, reading: GpuReading, *, max_gap_ms: int = MAX_GAP_MS) -> IntervalResult:
+    """Advance the meter of one GPU by a reading.
+
+    The first reading (`state` None) only begins. A reading that is not later than the last one is ignored.
+    """
+    mw = _milliwatts(reading.watts)
+    counter_mj = _valid_counter(reading.counter_mj, mw)
+    if state is None:
+        now = ClockPoint(reading.monotonic_ms, reading.t_ms)
+        run = now if mw is not None else None
+        return IntervalResult(
+            MeterState(
+                last=now, anchor=now, counter_mj=counter_mj, run_from=run, run_to=run, run_mw=mw or 0, run_half_uj=0,
+                peak_mw=mw or 0, watts_at=now if mw is not None else None,
+            )
+        )  # fmt: skip
+    elapsed_ms = reading.monotonic_ms - state.last.monotonic_ms
+    if elapsed_ms <= 0:
+        return IntervalResult(state)
+    now, clock_stepped = next_event_time(state.last, ClockPoint(reading.monotonic_ms, reading.t_ms))
+    max_gap_ms = max(max_gap_ms, PERIODS_PER_GAP * reading.period_ms)
+    before_mw = state.run_mw
+    state, run_broke = _extend_run(state, now, mw, max_gap_ms)
+    begins = state.counter_mj is None and state.run_from is now  # earlier utilisation belongs to no interval
+    busy = 0.0 if begins else _add_busy(state.busy, reading.utilisation, elapsed_ms)
+    has_moved = mw is not None and mw != before_mw
+    state = _replace(
+        state, last=now, busy=busy, peak_mw=max(state.peak_mw, mw or 0), watts_at=now if has_moved else state.watts_at
+    )
+    if state.counter_mj is None:
+        result = _without_base(state, reading, counter_mj, now, _method_of_watts(reading))
+        # With a counter, a broken run of watts loses nothing. Without one, nothing measured that stretch.
+        gaps = int(run_broke)
+    else:
+        result, gaps = _with_base(state, reading, counter_mj, now, max_gap_ms), 0
+    return IntervalResult(
+        result.state, result.intervals, result.resets, result.dips, result.gaps + gaps, int(clock_stepped)
+    )
+
+
+def send_open(state: MeterState, reading: GpuReading, *, max_gap_ms: int = MAX_GAP_MS) -> IntervalResult:
+    """Send the watts of a stretch in which the counter has been open for more than `max_gap_ms`.
+
+    For the end of readings, of which `reading` was the last: what the meter holds would otherwise wait for a next one.
+    """
+    if state.counter_mj is None:
+        return IntervalResult(state)
+    method = Method.INTEGRATED if state.stands_to is None and state.suspect is None else Method.ESTIMATED
+    return _send_watts(state, reading, state.last, max_gap_ms, method, max_hold_ms=0)
+
+
+def _method_of_watts(reading: GpuReading) -> Method:
+    """Return the evidence of watts: a counter at 0 is one that failed, not a device without one."""
+    return Method.ESTIMATED if reading.counter_mj == 0 else Method.INTEGRATED
+
+
+def _without_base(
+    state: MeterState, reading: GpuReading, counter_mj: int | None, now: ClockPoint, method: Method
+) -> IntervalResult:
+    """Send the watts since the anchor, and begin with the counter if there is one."""
+    begin, end = state.run_from, state.run_to
+    if begin is None or end is None or end.monotonic_ms == begin.monotonic_ms:
+        if counter_mj is None:
+            return IntervalResult(state)
+        return IntervalResult(_restart(state, now, half_uj=state.run_half_uj, counter_mj=counter_mj))
+    intervals = _intervals(state, reading, begin, end, state.run_half_uj // 2, method)
+    anchor = now if counter_mj is not None else end
+    return IntervalResult(_restart(state, anchor, half_uj=state.run_half_uj % 2, counter_mj=counter_mj), intervals)
+
+
+def _with_base(
+    state: MeterState, reading: GpuReading, counter_mj: int | None, now: ClockPoint, max_gap_ms: int
+) -> IntervalResult:
+    """Judge the counter by the base: see the module."""
+    base = state.base
+    assert base is not None
+    if counter_mj is None:
+        return _send_watts(state, reading, now, max_gap_ms, _method_of_watts(reading))
+    former = _former_base(state)
+    if former and counter_mj == former.counter_mj != base.counter_mj:  # It stands where it stood before it dipped.
+        base = former
+        state = _replace(
+            state, counter_mj=counter_mj, base_at=former.at, sent_uj=former.sent_uj, former=None, suspect=None
+        )
+    if counter_mj == base.counter_mj:
+        state = _replace(state, stands_to=now, suspect=None)
+        return _send_watts(state, reading, now, max_gap_ms, Method.ESTIMATED)
+    bounds = _peak_w(state, reading), COUNTER_GRAIN_MS + reading.period_ms
+    bases = [b for b in (base, former) if b and _is_plausible(b, counter_mj, now, *bounds)]
+    if len(bases) == 2 and _is_new(state, now, max_gap_ms) and state.run_to == now:
+        # Soon after a reset, a counter may fit both bases: by the one it advanced as watts say.
+        bases.sort(key=lambda b: abs(_left_uj(b, counter_mj) - state.run_half_uj // 2))
+    if bases:
+        return _settle(state, reading, bases[0], counter_mj, now, max_gap_ms)
+    if state.suspect and _is_plausible(state.suspect, counter_mj, now, *bounds) and _agrees(state, counter_mj):
+        return _reset(state, reading, state.suspect, counter_mj, now)
+    if state.suspect is None or state.suspect.counter_mj != counter_mj:
+        has_watts = state.run_to == now
+        half_uj, watts_uj = (state.run_half_uj, _watts_uj(state)) if has_watts else (None, None)
+        state = _replace(state, suspect=SuspectCounter(counter_mj, now, half_uj, watts_uj))
+    return _send_watts(state, reading, now, max_gap_ms, Method.ESTIMATED)
+
+
+def _former_base(state: MeterState) -> CounterBase | None:
+    """Return the former base, with all that was sent since."""
+    former = state.former
+    return former and msgspec.structs.replace(former, sent_uj=former.sent_uj + state.sent_uj)
+
+
+def _left_uj(base: CounterBase, counter_mj: int) -> int:
+    """Return what a counter shows since a base and was not sent."""
+    return (counter_mj - base.counter_mj) * UJ_PER_MJ - base.sent_uj
+
+
+def _is_plausible(
+    base: CounterBase | SuspectCounter, counter_mj: int, now: ClockPoint, max_w: float, grain_ms: int
+) -> bool:
+    """Return True if a device may have advanced its counter so far since the base."""
+    elapsed_ms = now.monotonic_ms - base.at.monotonic_ms + grain_ms
+    return 0 < counter_mj - base.counter_mj <= max_w * elapsed_ms  # W x ms = mJ
+
+
+def _is_new(state: MeterState, now: ClockPoint, max_gap_ms: int) -> bool:
+    """Return True if the counter started anew less than `max_gap_ms` ago."""
+    return state.reset_at is not None and now.monotonic_ms - state.reset_at.monotonic_ms <= max_gap_ms
+
+
+def _agrees(state: MeterState, counter_mj: int) -> bool:
+    """Return True if the counter advanced since the suspect reading as watts say, or if no watts say anything."""
+    suspect = state.suspect
+    if suspect is None or suspect.watts_uj is None or state.run_to != state.last:
+        return True
+    by_watts_uj = _watts_uj(state) - suspect.watts_uj
+    return by_watts_uj < AGREEMENT * (counter_mj - suspect.counter_mj) * UJ_PER_MJ < AGREEMENT**2 * by_watts_uj
+
+
+def _watts_uj(state: MeterState) -> int:
+    """Return the energy by watts since the base: what was sent, and the run since then."""
+    return state.sent_uj + state.run_half_uj // 2
+
+
+def _peak_w(state: MeterState, reading: GpuReading) -> float:
+    """Return the most that a device may use on average, in watts."""
+    if reading.limit_w is not None and math.isfinite(reading.limit_w) and 0 < reading.limit_w <= MAX_WATTS:
+        return LIMIT_FACTOR * reading.limit_w
+    return max(PEAK_FACTOR * state.peak_mw / 1000, MIN_PEAK_W) if state.peak_mw else UNKNOWN_PEAK_W
+
+
+def _settle(
+    state: MeterState, reading: GpuReading, base: CounterBase, counter_mj: int, now: ClockPoint, max_gap_ms: int
+) -> IntervalResult:
+    """Send what the counter shows since the base and was not sent yet. The counter is the new base."""
+    left_uj = _left_uj(base, counter_mj) - state.debt_uj
+    was_standing = state.stands_to is not None and state.stands_to.monotonic_ms - base.at.monotonic_ms > max_gap_ms
+    is_sent = state.anchor.monotonic_ms > base.at.monotonic_ms
+    is_doubtful = was_standing or state.debt_uj or is_sent or _is_new(state, now, max_gap_ms)
+    method = Method.ESTIMATED if is_doubtful else Method.COUNTER
+    energy_uj = max(left_uj, 0)
+    intervals: tuple[EnergyInterval, ...] = ()
+    if is_sent:  # The time up to the anchor has its intervals. What they lack is a correction over their time.
+        tail_uj = min(energy_uj, _tail_uj(state, base, now, energy_uj))
+        intervals = _intervals(state, reading, base.at, state.anchor, energy_uj - tail_uj, Method.CORRECTION)
+        energy_uj = tail_uj
+    intervals += _intervals(state, reading, state.anchor, now, energy_uj, method)
+    was_implausible = state.suspect is not None or state.base != base
+    former = _former_after(state, base, counter_mj, sum(interval.energy_uj for interval in intervals))
+    if former is None and now.monotonic_ms - base.at.monotonic_ms > max_gap_ms:
+        former = CounterBase(base.counter_mj, base.at, left_uj + base.sent_uj, is_brief=True)
+    state = _restart(state, now, half_uj=0, counter_mj=counter_mj)
+    state = _replace(state, debt_uj=max(-left_uj, 0), former=former)
+    return IntervalResult(state, intervals, dips=int(was_implausible))
+
+
+def _former_after(state: MeterState, base: CounterBase, counter_mj: int, sent_uj: int) -> CounterBase | None:
+    """Return the former base after `sent_uj` was sent for a counter that was settled against `base`."""
+    former = state.former
+    has_passed = former is not None and base.counter_mj < former.counter_mj <= counter_mj
+    if former is None or former.is_brief or has_passed or base != state.base:
+        return None
+    return msgspec.structs.replace(former, sent_uj=former.sent_uj + state.sent_uj + sent_uj)
+
+
+def _tail_uj(state: MeterState, base: CounterBase, now: ClockPoint, energy_uj: int) -> int:
+    """Return the energy from the anchor to now: by watts, or where they are missing in proportion to time."""
+    begin, end = state.run_from, state.run_to
+    if begin is not None and end is not None and end.monotonic_ms == now.monotonic_ms > begin.monotonic_ms:
+        return state.run_half_uj // 2
+    tail_ms, whole_ms = (now.monotonic_ms - point.monotonic_ms for point in (state.anchor, base.at))
+    return energy_uj * tail_ms // whole_ms
+
+
+def _reset(
+    state: MeterState, reading: GpuReading, suspect: SuspectCounter, counter_mj: int, now: ClockPoint
+) -> IntervalResult:
+    """Take another base, of which two readings agree. Watts are the energy up to it; without them it is a gap."""
+    base, begin, end = state.base, state.run_from, state.run_to
+    state = _replace(state, busy=None)  # Of the parts before and after the reset it is unknown.
+    has_watts = begin is not None and end is not None and end.monotonic_ms > begin.monotonic_ms
+    if state.anchor.monotonic_ms <= suspect.at.monotonic_ms:  # The counter is good from the suspect reading on.
+        since_uj = (counter_mj - suspect.counter_mj) * UJ_PER_MJ
+        since = _intervals(state, reading, suspect.at, now, since_uj, Method.ESTIMATED)
+        end, half_uj = suspect.at, suspect.run_half_uj
+    else:
+        since, half_uj = (), state.run_half_uj
+    intervals: tuple[EnergyInterval, ...] = ()
+    if has_watts and begin and end and half_uj is not None and end.monotonic_ms > begin.monotonic_ms:
+        estimate_uj = half_uj // 2
+        paid_uj = min(estimate_uj, state.debt_uj)
+        intervals = _intervals(state, reading, begin, end, estimate_uj - paid_uj, Method.ESTIMATED)
+        state = _replace(state, debt_uj=state.debt_uj - paid_uj)
+    is_whole = bool(intervals) and begin is not None and begin.monotonic_ms == state.anchor.monotonic_ms
+    intervals += since
+    sent_uj = sum(interval.energy_uj for interval in intervals)
+    former = CounterBase(base.counter_mj, base.at, base.sent_uj + sent_uj) if base else None
+    debt_uj = state.debt_uj
+    state = _restart(state, now, half_uj=0, counter_mj=counter_mj)
+    state = _replace(state, former=former, debt_uj=debt_uj, reset_at=now)
+    return IntervalResult(state, intervals, resets=1, gaps=int(not is_whole))
+
+
+def _send_watts(
+    state: MeterState, reading: GpuReading, now: ClockPoint, max_gap_ms: int, method: Method,
+    max_hold_ms: int = MAX_HOLD_MS,
+) -> IntervalResult:  # fmt: skip
+    """Send the watts since the anchor where the counter has been open for more than `max_gap_ms`.
+
+    A counter that stands while the device draws next to nothing is believed: it used nothing.
+    """
+    base = state.base
+    assert base is not None
+    begin, end = state.run_from, state.run_to
+    if now.monotonic_ms - base.at.monotonic_ms <= max_gap_ms:
+        return IntervalResult(state)
+    if begin is None or end is None or end.monotonic_ms == begin.monotonic_ms:
+        # A counter that cannot be read bridges the stretch when it can; one that was read and stood was wrong in it.
+        is_new_gap = method is Method.ESTIMATED and not state.has_gap
+        return IntervalResult(_replace(state, has_gap=state.has_gap or is_new_gap), gaps=int(is_new_gap))
+    energy_uj = state.run_half_uj // 2
+    rests = state.stands_to == now and not base.sent_uj and energy_uj < REST_UJ
+    if rests:
+        intervals = _intervals(state, reading, state.anchor, now, 0, Method.COUNTER)
+        return IntervalResult(_restart(state, now, half_uj=0, counter_mj=base.counter_mj), intervals)
+    is_stale = state.watts_at is not None and now.monotonic_ms - state.watts_at.monotonic_ms > max_gap_ms
+    if is_stale and state.stands_to == now and now.monotonic_ms - state.anchor.monotonic_ms <= max_hold_ms:
+        return IntervalResult(state)
+    intervals = _intervals(state, reading, begin, end, energy_uj, method)
+    covered_ms = end.monotonic_ms - begin.monotonic_ms
+    gap = not state.has_gap and covered_ms < end.monotonic_ms - state.anchor.monotonic_ms
+    open_state = _restart(state, end, half_uj=state.run_half_uj % 2, counter_mj=base.counter_mj)
+    open_state = _replace(
+        open_state, base_at=base.at, sent_uj=base.sent_uj + energy_uj, debt_uj=state.debt_uj,
+        stands_to=state.stands_to, suspect=state.suspect, former=state.former,
+    )  # fmt: skip
+    return IntervalResult(open_state, intervals, gaps=int(gap))
+
+
+def _intervals(
+    state: MeterState, reading: GpuReading, begin: ClockPoint, end: ClockPoint, energy_uj: int, method: Method
+) -> tuple[EnergyInterval, ...]:
+    """Return the interval from `begin` to `end`, in parts that the contract allows. A correction of 0 is none."""
+    t0_ms, t1_ms = interval_start_ms(begin, end), end.event_ms
+    if method is Method.CORRECTION:
+        if not energy_uj:
+            return ()
+        busy_ms = 0
+    else:
+        busy_ms = -1 if state.busy is None else min(round(state.busy), t1_ms - t0_ms)
+    interval = EnergyInterval(
+        gpu_uuid=reading.gpu_uuid,
+        hardware=reading.hardware,
+        t0_ms=t0_ms,
+        t1_ms=t1_ms,
+        energy_uj=energy_uj,
+        method=method,
+        busy_ms=busy_ms,
+    )
+    return tuple(split_interval(interval))
+
+
+def _restart(state: MeterState, anchor: ClockPoint, *, half_uj: int, counter_mj: int | None) -> MeterState:
+    """Return the state after an interval that ended at `anchor`, where the counter is the new base.
+
+    The run of watts continues from there, with the carried half microjoule, where watts were read at that moment.
+    Otherwise the next watts begin a new run, so that nothing is counted twice.
+    """
+    continues = state.run_to is not None and state.run_to.monotonic_ms == anchor.monotonic_ms
+    run = state.run_to if continues else None
+    return _replace(
+        state, anchor=anchor, counter_mj=counter_mj, run_from=run, run_to=run, run_half_uj=half_uj, busy=0.0,
+        base_at=None, sent_uj=0, debt_uj=0, stands_to=None, suspect=None, former=None, has_gap=False,
+    )  # fmt: skip
+
+
+def _extend_run(state: MeterState, now: ClockPoint, mw: int | None, max_gap_ms: int) -> tuple[MeterState, bool]:
+    """Add the trapezoid up to a reading of watts. After a gap, start a new run and return True."""
+    if mw is None:
+        return state, False
+    if state.run_from is None or state.run_to is None:
+        return _replace(state, run_from=now, run_to=now, run_mw=mw), False
+    elapsed_ms = now.monotonic_ms - state.run_to.monotonic_ms
+    if elapsed_ms > max_gap_ms:
+        half_uj = state.run_half_uj % 2
+        return _replace(state, run_from=now, run_to=now, run_mw=mw, run_half_uj=half_uj), True
+    area = (state.run_mw + mw) * elapsed_ms  # mW x ms = uJ; the trapezoid's half is taken when the interval ends
+    return _replace(state, run_to=now, run_mw=mw, run_half_uj=state.run_half_uj + area), False
+
+
+def _add_busy(busy: float | None, utilisation: float | None, elapsed_ms: int) -> float | None:
+    if busy is None or utilisation is None or not 0 <= utilisation <= 1:
+        return None
+    return busy + utilisation * elapsed_ms
+
+
+def implausible_value(reading: GpuReading) -> str:
+    """Return what is implausible of a reading, which is taken as unknown; "" where nothing is."""
+    if reading.counter_mj is not None and _valid_counter(reading.counter_mj, None) is None:
+        return f"a counter of {shorten(reading.counter_mj)} mJ"
+    if reading.watts is not None and _milliwatts(reading.watts) is None:
+        return f"{shorten(reading.watts)} W"
+    return ""
+
+
+def _valid_counter(counter_mj: int | None, mw: int | None) -> int | None:
+    """Return a counter, or None for what is none: out of range, or at 0 while watts are drawn."""
+    if counter_mj is None or not 0 <= counter_mj <= MAX_COUNTER_MJ or (counter_mj == 0 and mw):
+        return None
+    return counter_mj
+
+
+def _milliwatts(watts: float | None) -> int | None:
+    """Return whole milliwatts, or None for a value that is no power: absent, NaN, negative, beyond MAX_WATTS."""
+    if watts is None or not math.isfinite(watts) or not 0 <= watts <= MAX_WATTS:
+        return None
+    return round(watts * 1000)
+
+
+def _replace(state: MeterState, **changes: Any) -> MeterState:
+    return msgspec.structs.replace(state, **changes)
