@@ -101,9 +101,7 @@ class Settings(BaseSettings):
         description="A topic that is silent for longer no longer holds the watermark back.",
     )
     provisional_ms: int = Field(500, ge=100, le=600_000, description="Period at which provisional windows are updated.")
-    batch_messages: int = Field(
-        2_048, ge=1, le=65_536, description="Most messages that a worker processes in one step."
-    )
+    batch_messages: int = Field(2_048, ge=1, le=65_536, description="Messages at which a worker's step is due.")
     batch_wait_ms: int = Field(20, ge=1, le=1_000, description="Longest wait of a worker for a full step.")
     max_open_rows: int = Field(
         1_500_000,

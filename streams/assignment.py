@@ -13,11 +13,12 @@ What was read of a partition and is not committed then is dropped: its next owne
 * the partition is still owned: no rebalance and no other worker took it during the flush,
 * `ledger_hour` lacks no stored row (`Flusher.hours_due` is False).
 
-`take_committable` returns these offsets, `LogReader.commit` commits them, and no other code does. The topic of usage
-has a rule of its own: `streams/usage/job.py`.
+`take_committable` returns these offsets, and `LogReader.commit` commits them. Two others commit: at its start a worker
+sets the offsets of a group that has none (`kafka_admin.commit_initial_offsets`, with `--accept-loss` past lost messages
+too), and the topic of usage has a rule of its own (`streams/usage/job.py`).
 
-A rebalance may end ownership during any `await`. So call `ownership_check` before it, and the function that it
-returned afterwards: False means that the partitions belong to others.
+A rebalance may end ownership during any `await`. So code that awaits keeps the function that `ownership_check` returned
+before, and calls it afterwards: False means that the partitions belong to others.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Flush: store what a worker's partitions have closed, all partitions together.
 
 An insert costs some milliseconds however few its rows, so a flush makes one per table (docs/adr/0010). The order is
-that of the crash rule: facts, ledger, checkpoints; then late facts, what they restate, checkpoints. `ledger_hour` is
-recomputed when there is time: a checkpoint names the hours that it may lack, so that the next owner recomputes them if
-this one dies.
+the crash rule: facts, ledger, checkpoints; then late facts, what they restate, checkpoints. A worker that dies anywhere
+in it leaves what its successor replaces. `ledger_hour` is recomputed when there is time: a checkpoint names the hours
+that it may lack, so that the next owner recomputes them if this one dies.
 """
 
 from __future__ import annotations

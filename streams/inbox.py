@@ -2,14 +2,15 @@
 
 `put` is where reading waits (backpressure): while the inbox is full, and while this worker owns no partitions.
 
-**A message is dropped in these cases only.** In all but the last its offset is not committed, so it is read again.
+**A message is dropped in these cases only.** It is read again, as its offset is not committed:
 
 * A rebalance takes the partitions away while the message waits here, or in `put`: `close` drops it.
 * A rebalance does so while `StreamWorker._ingest` waits in the midst of its step.
 * Its partition is not owned: `StreamWorker._ingest` drops it.
 * It is behind an offset gap that is being read again from its beginning. `StreamWorker._steps` drops the remainder of
   that batch, `OffsetGapResolver.drop_stale` the batches after it.
-* It was read before: `TopicProgress.expects` is False.
+
+Or it was read before (`TopicProgress.expects` is False): then it is not needed.
 """
 
 from __future__ import annotations

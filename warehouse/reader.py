@@ -69,7 +69,10 @@ class LedgerReader:
     def ask_arrow(
         self, name: str, filter: Filter = _EVERY_ROW, *, fragments: Mapping[str, str] | None = None, **params: Any
     ) -> pa.Table:
-        """Run a question as `ask` does, and return an Arrow table. Its way to the server takes long parameters."""
+        """Run a question as `ask` does, and return an Arrow table.
+
+        Parameters may be long: they are sent in the body.
+        """
         sql, bound = self._bind(name, filter, fragments, params)
         return self._warehouse.arrow(sql, **bound)
 

@@ -1,18 +1,27 @@
 """State machine that turns the readings of one GPU into energy intervals. Pure: no clock, no I/O.
 
 Energy is in exact integer microjoules. A reading may have the device's energy counter (mJ), its watts, both or
-neither. The meter keeps a *base*: the counter at the last reading at which it was believed. What a new counter means is
-decided by comparing it with the base:
+neither. The meter keeps these (`producers.gpu.meter_state`):
 
-| the counter | is | what happens |
+* The *base*: the last counter that was believed. Energy is the next believed counter less the base.
+
+* The *suspect*: an implausible counter, until a second reading decides about it.
+
+* The *former base*: the one before a reset, to which a counter comes back that only dipped.
+
+* The *run* of watts since the last interval: their trapezoid.
+
+* The *debt*: energy that was sent beyond what the counter shows. The next intervals are smaller by it.
+
+| the counter of a reading | it is | what happens |
 | --- | --- | --- |
-| above the base, by no more than the device can use | believed | an interval to this reading; the new base |
+| above the base, by no more than the device can use | believed | an interval up to this reading; it is the new base |
 | not readable, or unchanged | open | the base stays; the next believed counter bridges the stretch |
-| open for more than `max_gap_ms` | unknown, not 0 | watts are sent meanwhile, and the counter's return corrects them |
-| unchanged, and the watts too | stale | held for up to `MAX_HOLD_MS`: then the watts are sent as they are |
-| below the base, or too far above it | implausible | held, like an open counter, until the next reading |
-| growing from there as watts say | another base | a reset: watts are the energy up to it, ESTIMATED a while longer |
-| back in line with the base before | a dip or a glitch | bridged: the difference counts once |
+| open for more than `max_gap_ms` | unknown, not 0 | watts are sent meanwhile; the counter's return corrects them |
+| unchanged, and the watts too | stale | energy is held for up to `MAX_HOLD_MS`; then the watts are sent as they are |
+| below the base, or too far above it | the suspect | it is held, like an open counter, until the next reading |
+| above the suspect, by about what watts say | a reset | watts are the energy up to the suspect, which is the new base |
+| above the former base, plausibly | back from a dip or a glitch | the former base counts, less what was sent since |
 | 0, while watts are drawn | no counter | None |
 
 Evidence of an interval:
@@ -51,8 +60,10 @@ from producers.runtime.refusals import shorten
 
 MAX_WATTS = 20_000
 """More than any device draws (a rack-scale GB200 superchip draws 2,700 W). Greater figures are no watts."""
-LIMIT_FACTOR, PEAK_FACTOR = 1.5, 2.0
-"""A device may use, over its power limit, so much for a moment; and over the greatest watts that it has shown."""
+LIMIT_FACTOR = 1.5
+"""Factor on its power limit up to which a device's energy is plausible: limits are averages over some time."""
+PEAK_FACTOR = 2.0
+"""The same on the most watts that it has shown, where its limit is unknown."""
 UNKNOWN_PEAK_W = 3_000
 """What a device may use of which neither limit nor watts are known: more than a GB200 superchip."""
 MIN_PEAK_W = 1_500

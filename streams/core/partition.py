@@ -1,8 +1,8 @@
 """State machine of one log partition: messages in; rows to store, checkpoints and rejected messages out.
 
 It has no I/O and no clock. The shell passes messages and the time, stores what `advance` returns, and reports back.
-The crash rule: an offset may be committed only when every window that its message touches is final and stored, in
-offset order. `progress` keeps that rule.
+An offset may be committed only when every window that its message touches is final and stored, in offset order:
+`progress` decides that (the whole rule of commits is in `streams.assignment`).
 """
 
 from __future__ import annotations
