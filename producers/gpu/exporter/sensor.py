@@ -1,11 +1,9 @@
-"""GPU sensor that reads the page of an exporter: NVIDIA's DCGM exporter, or nvidia_gpu_exporter.
+"""GPU sensor that reads the page of an exporter, by a format (`producers.gpu.exporter.formats`).
 
-* A page is of one node. Rows of MIG slices and of time-shared pods repeat their board: each GPU is read once, by its
-  UUID.
+* A page is of one node: one whose rows name several is refused. Rows of MIG slices and of time-shared pods repeat their
+  board: each GPU is read once, by its identity.
 * DCGM answers what it does not know with blanks of about 9.22e18 (dcgm_structs.h). Blanks and NaN are None.
 
-* `DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION` counts millijoules since the driver was loaded; nvidia_gpu_exporter has only
-  watts.
 * A page is as old as the exporter's last sample (DCGM's default period is 30 s). Readings name the period, as seen on
   the page. So the meter waits for the next sample (`producers.gpu.meter`).
 
@@ -17,13 +15,15 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from fractions import Fraction
 from statistics import median
 
 from contracts import checks
 from contracts.errors import Unavailable
 from producers.common import prometheus_text
 from producers.common.printable import printable
+from producers.common.prometheus_text import Labels, PrometheusPage
+from producers.gpu.exporter.formats import UNITS, ExporterFormat, Quantity
 from producers.gpu.readings import GpuReading
 from producers.runtime.clock import Clock
 
@@ -32,41 +32,6 @@ FIRST_PERIOD_MS = 30_000
 """Period of an exporter until three samples have shown it: DCGM exporter's default."""
 MAX_PERIOD_MS = 300_000
 """Longest time between two samples that is believed to be a period: a page that stands for longer is stale."""
-
-
-@dataclass(frozen=True)
-class ExporterFormat:
-    """Names of an exporter's samples and labels. `utilisation_scale` times its utilisation is a ratio."""
-
-    name: str
-    uuid: str
-    hardware: tuple[str, str]
-    """(sample, label) that names the product; any sample if ""."""
-    counter_mj: str
-    watts: tuple[str, ...]
-    utilisation: str
-    utilisation_scale: float
-
-
-DCGM = ExporterFormat(
-    name="dcgm",
-    uuid="UUID",
-    hardware=("", "modelName"),
-    counter_mj="DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION",
-    watts=("DCGM_FI_DEV_POWER_USAGE_INSTANT", "DCGM_FI_DEV_POWER_USAGE"),
-    utilisation="DCGM_FI_DEV_GPU_UTIL",
-    utilisation_scale=0.01,
-)
-NVIDIA_SMI = ExporterFormat(
-    name="nvidia_gpu_exporter",
-    uuid="uuid",
-    hardware=("nvidia_smi_gpu_info", "name"),
-    counter_mj="",
-    watts=("nvidia_smi_power_draw_instant_watts", "nvidia_smi_power_draw_watts"),
-    utilisation="nvidia_smi_utilization_gpu_ratio",
-    utilisation_scale=1.0,
-)
-KNOWN: Mapping[str, ExporterFormat] = {e.name: e for e in (DCGM, NVIDIA_SMI)}
 
 
 class PagePeriod:
@@ -96,20 +61,22 @@ class ExporterSensor:
         self._refused: list[str] = []
 
     def discover(self) -> list[str]:
-        """Return the UUIDs of the GPUs on the page. Raises Unavailable where it shows none."""
+        """Return the identities of the GPUs on the page. Raises Unavailable where it shows none."""
         page = prometheus_text.parse_page(self._fetch())
-        return self._uuids(self._values(page, name) for name in (self._exporter.counter_mj, *self._exporter.watts))
+        return self._uuids(page, [self._values(page, measure) for measure in self._exporter.measures])
 
     def readings(self, clock: Clock) -> list[GpuReading]:
-        """Return a reading of each GPU. Raises Unavailable if the page shows none."""
+        """Return a reading of each GPU. Raises Unavailable if the page shows none, or those of several nodes."""
         exporter, page = self._exporter, prometheus_text.parse_page(self._fetch())
         t_ms, monotonic_ms = clock.wall_ms(), clock.monotonic_ms()
-        counters = self._values(page, exporter.counter_mj)
-        watts = [self._values(page, name) for name in exporter.watts]
-        utilisation = self._values(page, exporter.utilisation)
-        uuids = self._uuids((counters, *watts))
+        columns = [self._values(page, measure) for measure in exporter.measures]
+        uuids = self._uuids(page, columns)
+        counters = columns[0] if exporter.energy else {}
+        watts = columns[1:] if exporter.energy else columns
+        limits = [self._values(page, limit) for limit in exporter.limit]
+        utilisation = self._values(page, Quantity(exporter.utilisation, "W"))
         products = self._products(page)
-        period_ms = self._period.add(monotonic_ms, (counters, *watts))
+        period_ms = self._period.add(monotonic_ms, columns)
         self._refused = [*page.refused, *self._unusable_uuids(page)]
         return [
             GpuReading(
@@ -118,68 +85,92 @@ class ExporterSensor:
                 t_ms=t_ms,
                 monotonic_ms=monotonic_ms,
                 counter_mj=_rounded(counters.get(uuid)),
-                watts=next((v for values in watts if (v := values.get(uuid)) is not None), None),
+                watts=_first(watts, uuid),
                 utilisation=_ratio(utilisation.get(uuid), exporter.utilisation_scale),
+                limit_w=_first(limits, uuid),
                 period_ms=period_ms,
             )
             for uuid in uuids
         ]
 
     def drain_refused(self) -> list[str]:
-        """Return a sentence on each malformed line, and each UUID that cannot be used, of the last page."""
+        """Return a sentence on each malformed line, and each identity that cannot be used, of the last page."""
         refused, self._refused = self._refused, []
         return refused
 
-    def _unusable_uuids(self, page: prometheus_text.PrometheusPage) -> list[str]:
-        names = (self._exporter.counter_mj, *self._exporter.watts)
-        uuids = {self._full_uuid(labels) for name in names for labels, _ in page.get(name)}
-        return [f"the UUID {printable(uuid)!r} cannot be used" for uuid in sorted(uuids) if not _is_usable(uuid)]
+    def _rows(self, page: PrometheusPage) -> list[tuple[Labels, float]]:
+        """Return the rows that measure GPUs."""
+        return [row for measure in self._exporter.measures for row in page.get(measure.sample)]
 
-    def _uuids(self, columns: Iterable[Mapping[str, object]]) -> list[str]:
+    def _unusable_uuids(self, page: PrometheusPage) -> list[str]:
+        uuids = {self._full_uuid(labels) for labels, _ in self._rows(page)}
+        return [f"the identity {printable(uuid)!r} cannot be used" for uuid in sorted(uuids) if not _is_usable(uuid)]
+
+    def _uuids(self, page: PrometheusPage, columns: Iterable[Mapping[str, object]]) -> list[str]:
+        """Return the identities in columns. Raises Unavailable where there are none, or the rows name several nodes."""
+        exporter, rows = self._exporter, self._rows(page)
+        hosts = {labels[label] for labels, _ in rows for label in exporter.hosts if labels.get(label)}
+        if len(hosts) > 1:
+            raise Unavailable(
+                f"The page shows GPUs of several nodes: {', '.join(printable(host) for host in sorted(hosts)[:5])}",
+                "Read each node's own page: its GPUs are bound to that node's workloads.",
+            )
         uuids = sorted({uuid for column in columns for uuid in column})
         if not uuids:
-            exporter = self._exporter
-            raise Unavailable(
-                f"The page shows no GPU's energy as {exporter.name} does",
-                f"It needs {exporter.counter_mj or exporter.watts[-1]}.",
-            )
+            names = ", ".join(measure.sample for measure in exporter.measures)
+            if rows:
+                labels = " or ".join(exporter.identity)
+                raise Unavailable(
+                    f"The page's rows of {exporter.name} do not tell which GPU they are of",
+                    f"They need the label {labels}; they have {', '.join(sorted(rows[0][0])) or 'none'}.",
+                )
+            raise Unavailable(f"The page shows no GPU's energy as {exporter.name} does", f"It needs one of {names}.")
         return uuids
 
-    def _values(self, page: prometheus_text.PrometheusPage, name: str) -> dict[str, float | None]:
-        """Return the values of a sample by GPU; of rows that repeat a board, the first that is not blank."""
-        values: dict[str, float | None] = {}
-        for labels, value in page.get(name):
+    def _values(self, page: PrometheusPage, quantity: Quantity) -> dict[str, Fraction | None]:
+        """Return a sample's values by GPU, in mJ or W; of rows that repeat a board, the first that is not blank."""
+        values: dict[str, Fraction | None] = {}
+        factor = UNITS[quantity.unit]
+        for labels, value in page.get(quantity.sample):
             uuid = self._uuid(labels)
             if uuid and values.get(uuid) is None:
-                values[uuid] = value if math.isfinite(value) and 0 <= value < BLANK else None
+                values[uuid] = Fraction(value) * factor if math.isfinite(value) and 0 <= value < BLANK else None
         return values
 
-    def _products(self, page: prometheus_text.PrometheusPage) -> dict[str, str]:
+    def _products(self, page: PrometheusPage) -> dict[str, str]:
         """Return product names by GPU, with runs of blanks made one."""
         sample, label = self._exporter.hardware
         rows = page.get(sample) if sample else [row for rows in page.samples.values() for row in rows]
         named = ((self._uuid(labels), labels.get(label, "")) for labels, _ in rows)
         return {uuid: printable(" ".join(name.split())) for uuid, name in named if uuid and name}
 
-    def _uuid(self, labels: prometheus_text.Labels) -> str:
-        """Return a GPU's UUID, or "" if the row has none that can be used."""
+    def _uuid(self, labels: Labels) -> str:
+        """Return a GPU's identity, or "" if the row has none that can be used."""
         uuid = self._full_uuid(labels)
         return uuid if _is_usable(uuid) else ""
 
-    def _full_uuid(self, labels: prometheus_text.Labels) -> str:
-        """Return a row's UUID as NVML gives it: nvidia_gpu_exporter leaves the prefix out."""
-        uuid = labels.get(self._exporter.uuid, "")
-        return uuid if not uuid or uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+    def _full_uuid(self, labels: Labels) -> str:
+        """Return a row's identity: NVIDIA's as NVML gives it, with the prefix that nvidia_gpu_exporter leaves out."""
+        uuid = next((labels[label] for label in self._exporter.identity if labels.get(label)), "")
+        is_whole = not uuid or uuid.startswith((self._exporter.prefix, "MIG-"))
+        return uuid if is_whole else self._exporter.prefix + uuid
 
 
 def _is_usable(uuid: str) -> bool:
-    """Return True if the event log accepts a UUID."""
+    """Return True if the event log accepts an identity."""
     return uuid.isprintable() and len(uuid) <= checks.MAX_TEXT
 
 
-def _rounded(value: float | None) -> int | None:
+def _rounded(value: Fraction | None) -> int | None:
     return None if value is None else round(value)
 
 
-def _ratio(value: float | None, scale: float) -> float | None:
-    return None if value is None else min(value * scale, 1.0)
+def _first(columns: Iterable[Mapping[str, Fraction | None]], uuid: str) -> float | None:
+    """Return the first value that a GPU has in the columns."""
+    return next((float(value) for column in columns if (value := column.get(uuid)) is not None), None)
+
+
+def _ratio(value: Fraction | None, scale: float) -> float | None:
+    """Return a utilisation as a ratio, or None for one above the whole, which is no utilisation."""
+    ratio = None if value is None else float(value) * scale
+    return ratio if ratio is None or ratio <= 1 else None

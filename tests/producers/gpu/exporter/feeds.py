@@ -5,19 +5,21 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from producers.gpu.exporter.sensor import KNOWN, ExporterSensor
+from producers.gpu.exporter.formats import PRESETS, UNITS
+from producers.gpu.exporter.sensor import ExporterSensor
 from tests.producers.conformance import VALUES, Feed, Outcome, Piece, joules, refusals, sample
 from tests.support.clocks import FakeClock
 
 
 def _run(exporter: str, place: str, piece: Piece, folder: Path) -> Outcome:
-    form, clock = KNOWN[exporter], FakeClock(6_000)
+    form, clock = PRESETS[exporter], FakeClock(6_000)
 
     def lines(uuid: str, value: str = "") -> str:
-        counter = (
-            f'{form.counter_mj}{{{form.uuid}="{uuid}"}} {value or 300 * clock.now_ms}\n' if form.counter_mj else ""
-        )
-        return counter + f'{form.watts[-1]}{{{form.uuid}="{uuid}"}} {value or 300}\n'
+        counter = ""
+        if form.energy:
+            energy = float(300 * clock.now_ms / UNITS[form.energy.unit])
+            counter = f'{form.energy.sample}{{{form.identity[0]}="{uuid}"}} {value or energy}\n'
+        return counter + f'{form.power[-1].sample}{{{form.identity[0]}="{uuid}"}} {value or 300}\n'
 
     def fetch() -> str:
         if clock.now_ms != 3_000:
@@ -34,6 +36,6 @@ _BLANKS = ("NaN", "infinity", "-infinity", "overflow", "huge")
 FEEDS = {
     "exporter": [
         Feed(f"{place} of {name}", partial(_run, name, place), "page", VALUES, harmless=_BLANKS * (place == "value"))
-        for name in KNOWN for place in ("page", "value")
+        for name in PRESETS for place in ("page", "value")
     ]
 }  # fmt: skip

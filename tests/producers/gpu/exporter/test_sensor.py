@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -14,13 +15,15 @@ from contracts import topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import PowerBatch
 from contracts.settings import Settings
-from producers.gpu.exporter.plugin import ExporterConfig
-from producers.gpu.exporter.sensor import DCGM, FIRST_PERIOD_MS, NVIDIA_SMI, ExporterFormat, ExporterSensor
+from producers.gpu.exporter.formats import AMD, DCGM, NVIDIA_SMI, TRITON, ExporterFormat
+from producers.gpu.exporter.plugin import ExporterConfig, ExporterNames, build
+from producers.gpu.exporter.sensor import FIRST_PERIOD_MS, ExporterSensor
 from producers.gpu.meter import add_reading
 from producers.gpu.meter_state import MeterState
 from producers.gpu.readings import GpuReading
 from producers.runtime.runner import run
 from tests.producers.conftest import Page
+from tests.producers.frame import environment
 from tests.support.clocks import clock_at
 from tests.support.event_log import read_events
 
@@ -76,6 +79,7 @@ def read(text: str, exporter: ExporterFormat = DCGM, t_ms: int = 1_000) -> list[
                 counter_mj=None,
                 watts=625.68,
                 utilisation=1.0,
+                limit_w=700.0,
                 period_ms=FIRST_PERIOD_MS,
             ),
         ),
@@ -100,6 +104,74 @@ def test_a_blank_is_unknown_and_not_zero(blank: str) -> None:
     assert (reading.counter_mj, reading.watts) == (None, 300.5)
     [reading] = read(ROW % ("", 5) + power + blank + "\n")
     assert (reading.counter_mj, reading.watts) == (5, None)
+
+
+@pytest.mark.parametrize(
+    ("exporter", "text", "expected"),
+    [
+        (DCGM, 'DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{uuid="GPU-a"} 15152422938\n', ("GPU-a", 15_152_422_938, None)),
+        (
+            NVIDIA_SMI,
+            'nvidia_smi_power_draw_watts{uuid="aa"} 300\nnvidia_smi_energy_joules_total{uuid="aa"} 123456.789\n',
+            ("GPU-aa", 123_456_789, 300.0),
+        ),
+        (
+            AMD,
+            'gpu_package_power{serial_number="69",gpu_id="0",hostname="n1"} 172\n'
+            'gpu_energy_consumed{serial_number="69",gpu_id="0",hostname="n1"} 2.33e+13\n',
+            ("69", 23_300_000_000, 172.0),
+        ),
+        (
+            TRITON,
+            'nv_gpu_power_usage{gpu_uuid="GPU-a"} 70.1\nnv_energy_consumption{gpu_uuid="GPU-a"} 1500.25\n',
+            ("GPU-a", 1_500_250, 70.1),
+        ),
+        (
+            ExporterNames(
+                energy="energy", energy_unit="kWh", power="power", power_unit="mW", identity=("slot",)
+            ).to_format(),
+            'energy{slot="3"} 0.5\npower{slot="3"} 250500\n',
+            ("3", 1_800_000_000, 250.5),
+        ),
+    ],
+    ids=["old label", "counter in joules", "AMD", "Triton", "configured names"],
+)  # fmt: skip
+def test_identity_energy_and_power_are_read_by_the_names_and_units_of_a_format(
+    exporter: ExporterFormat, text: str, expected: tuple[str, int, float | None]
+) -> None:
+    [reading] = read(text, exporter)
+    assert (reading.gpu_uuid, reading.counter_mj, reading.watts) == expected
+
+
+def test_a_page_of_several_nodes_is_refused_and_the_nodes_are_named() -> None:
+    row = 'DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{UUID="GPU-%s",Hostname="node-%s"} 1000\n'
+    with pytest.raises(Unavailable, match="several nodes: node-a, node-b"):
+        read(row % ("a", "a") + row % ("b", "b"))
+
+
+def test_rows_without_an_identity_are_reported_with_the_label_that_is_missing() -> None:
+    with pytest.raises(Unavailable, match=r"do not tell which GPU.*label UUID or uuid; they have gpu"):
+        read('DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{gpu="0"} 1000\n')
+
+
+@pytest.mark.parametrize(("percent", "utilisation"), [("100", 1.0), ("101", None), ("0", 0.0)])
+def test_a_utilisation_above_the_whole_is_unknown(percent: str, utilisation: float | None) -> None:
+    [reading] = read(ROW % ("", 5) + f'DCGM_FI_DEV_GPU_UTIL{{UUID="GPU-a"}} {percent}\n')
+    assert reading.utilisation == utilisation
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"kind": "names"}, {"kind": "dcgm", "names": ExporterNames(energy="e")}],
+)
+def test_names_and_their_kind_need_each_other(options: dict[str, Any]) -> None:
+    with pytest.raises(BadSetting, match="need each other"):
+        build(ExporterConfig(url="http://a/metrics", **options), environment(Settings()))
+
+
+def test_names_without_a_measure_are_refused() -> None:
+    with pytest.raises(ValidationError, match="give `energy` or `power`"):
+        ExporterNames(identity=("a",))
 
 
 def test_a_page_without_gpus_is_reported() -> None:

@@ -1,0 +1,96 @@
+"""Formats of exporters' pages: which samples and labels say what. A format is data; `names` makes one from options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+ENERGY_UNITS: Mapping[str, Fraction] = {
+    "uJ": Fraction(1, 1000), "mJ": Fraction(1), "J": Fraction(1000), "kJ": Fraction(10**6), "Wh": Fraction(3_600_000),
+    "kWh": Fraction(3_600_000_000),
+}  # fmt: skip
+"""Millijoules of each unit of energy."""
+POWER_UNITS: Mapping[str, Fraction] = {"mW": Fraction(1, 1000), "W": Fraction(1), "kW": Fraction(1000)}
+"""Watts of each unit of power."""
+UNITS: Mapping[str, Fraction] = {**ENERGY_UNITS, **POWER_UNITS}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A sample of the page, and the unit of its values."""
+
+    sample: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class ExporterFormat:
+    """Names of an exporter's samples and labels. Of several, the first that a GPU has counts.
+
+    `identity` are labels that tell GPUs apart, and `prefix` is put before an identity that lacks it. `hosts` are labels
+    that name the node. `utilisation_scale` times the utilisation is a ratio.
+    """
+
+    name: str
+    identity: tuple[str, ...]
+    energy: Quantity | None = None
+    power: tuple[Quantity, ...] = ()
+    hardware: tuple[str, str] = ("", "")
+    """(sample, label) that names the product; any sample if ""."""
+    utilisation: str = ""
+    utilisation_scale: float = 1.0
+    limit: tuple[Quantity, ...] = ()
+    prefix: str = ""
+    hosts: tuple[str, ...] = ("Hostname", "hostname")
+
+    @property
+    def measures(self) -> tuple[Quantity, ...]:
+        """Samples that show a GPU's energy or power."""
+        return (self.energy, *self.power) if self.energy else self.power
+
+
+DCGM = ExporterFormat(
+    name="dcgm",
+    identity=("UUID", "uuid"),
+    energy=Quantity("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", "mJ"),
+    power=(Quantity("DCGM_FI_DEV_POWER_USAGE_INSTANT", "W"), Quantity("DCGM_FI_DEV_POWER_USAGE", "W")),
+    hardware=("", "modelName"),
+    utilisation="DCGM_FI_DEV_GPU_UTIL",
+    utilisation_scale=0.01,
+    limit=(Quantity("DCGM_FI_DEV_POWER_MGMT_LIMIT", "W"),),
+    prefix="GPU-",
+)
+"""NVIDIA's DCGM exporter. Its first releases spelled the label `uuid`."""
+NVIDIA_SMI = ExporterFormat(
+    name="nvidia_gpu_exporter",
+    identity=("uuid",),
+    energy=Quantity("nvidia_smi_energy_joules_total", "J"),
+    power=(Quantity("nvidia_smi_power_draw_instant_watts", "W"), Quantity("nvidia_smi_power_draw_watts", "W")),
+    hardware=("nvidia_smi_gpu_info", "name"),
+    utilisation="nvidia_smi_utilization_gpu_ratio",
+    limit=(Quantity("nvidia_smi_power_limit_watts", "W"),),
+    prefix="GPU-",
+)
+"""utkuozdemir's nvidia_gpu_exporter. Only its NVML backend has the counter."""
+AMD = ExporterFormat(
+    name="amd",
+    identity=("serial_number", "gpu_uuid"),
+    energy=Quantity("gpu_energy_consumed", "uJ"),
+    power=(Quantity("gpu_package_power", "W"), Quantity("gpu_average_package_power", "W")),
+    hardware=("", "card_model"),
+    utilisation="gpu_gfx_activity",
+    utilisation_scale=0.01,
+)
+"""AMD's device-metrics-exporter (ROCm): https://github.com/ROCm/device-metrics-exporter."""
+TRITON = ExporterFormat(
+    name="triton",
+    identity=("gpu_uuid",),
+    energy=Quantity("nv_energy_consumption", "J"),
+    power=(Quantity("nv_gpu_power_usage", "W"),),
+    utilisation="nv_gpu_utilization",
+    limit=(Quantity("nv_gpu_power_limit", "W"),),
+    prefix="GPU-",
+)
+"""Triton Inference Server's own GPU metrics. Its counter starts with the server."""
+PRESETS: Mapping[str, ExporterFormat] = {f.name: f for f in (DCGM, NVIDIA_SMI, AMD, TRITON)}
