@@ -17,6 +17,7 @@ from schemathesis.specs.openapi.checks import (
 
 from api.app import create_app
 from contracts.settings import Settings
+from tests.support.waiting import HANG_S
 from warehouse.client import Warehouse
 
 # Of schemathesis' dependencies, not of this project.
@@ -73,6 +74,6 @@ def test_every_route_conforms_to_its_document(document: Any, path: str) -> None:
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=document[path]["GET"].as_strategy())
     def conforms(case: schemathesis.Case) -> None:
-        case.call_and_validate(checks=CHECKS, headers=HOST)
+        case.call_and_validate(checks=CHECKS, headers=HOST, timeout=HANG_S)
 
     conforms()

@@ -31,6 +31,7 @@ from tests.producers.gateways.payloads import SECRET, as_json, as_protobuf, payl
 from tests.producers.runtime.receiver.listener import NOW_MS, Listener, UsageBroker, listening, token
 from tests.producers.runtime.receiver.listener import SECRET as KEY
 from tests.support.clocks import FixedWallClock
+from tests.support.waiting import HANG_S
 
 pytestmark = [  # Of schemathesis' dependencies, not of this project.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -214,7 +215,9 @@ def test_every_route_conforms_to_its_document(listen: Listen) -> None:
         @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(case=cases)
         def conforms(case: schemathesis.Case) -> None:
-            case.call_and_validate(checks=[not_a_server_error, status_code_conformance], headers={"Host": "localhost"})
+            case.call_and_validate(
+                checks=[not_a_server_error, status_code_conformance], headers={"Host": "localhost"}, timeout=HANG_S
+            )
 
         conforms()
 

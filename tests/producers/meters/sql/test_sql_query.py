@@ -42,19 +42,17 @@ POSTGRES = next((path for path in (*_DEBIANS[-1:], shutil.which("postgres")) if 
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """A PostgreSQL server of these tests alone; its user `metering` needs a password."""
     if POSTGRES is None:
         pytest.skip("needs Debian's postgresql")
-    binaries, folder = Path(POSTGRES).parent, tmp_path_factory.mktemp("postgres")
+    # Not in pytest's own folder, which only root may enter: each pytest that starts closes it again.
+    binaries, folder = Path(POSTGRES).parent, Path(tempfile.mkdtemp(prefix="wattlog-postgres-"))
     run_as: dict[str, Any] = {}
     if os.getuid() == 0:  # PostgreSQL refuses to run as root.
         user = pwd.getpwnam("postgres")
         run_as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         os.chown(folder, user.pw_uid, user.pw_gid)
-        for above in folder.parents:  # pytest's own folders, which only root may enter.
-            if above.is_relative_to(tempfile.gettempdir()) and above != Path(tempfile.gettempdir()):
-                above.chmod(0o711)
     data, (port,) = folder / "data", free_ports(1)
     secret = folder / "secret"
     secret.write_text(PASSWORD)
@@ -74,6 +72,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(HANG_S)
+        shutil.rmtree(folder)
 
 
 def _until_ready(dsn: str, server: subprocess.Popen[bytes]) -> None:

@@ -27,6 +27,7 @@ from producers.runtime.deduplication import DeduplicationTrial
 from producers.runtime.receiver.auth import Verifier, check_exposure
 from producers.runtime.receiver.server import RequestLimits, gunzip
 from tests.producers.runtime.receiver.listener import EVENTS, JSON, MANY, SECRET, Listener, event, listening, token
+from tests.support.waiting import HANG_S
 
 pytestmark = [  # Of schemathesis' dependencies, not of this project.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -272,6 +273,7 @@ def test_every_route_conforms_to_its_document(tmp_path: Path) -> None:
             case.call_and_validate(
                 checks=[not_a_server_error, status_code_conformance, content_type_conformance],
                 headers={"Host": "localhost"},
+                timeout=HANG_S,
             )
 
         conforms()
