@@ -127,7 +127,7 @@ def add_reading(state: MeterState | None, reading: GpuReading, *, max_gap_ms: in
         state, last=now, busy=busy, peak_mw=max(state.peak_mw, mw or 0), watts_at=now if has_moved else state.watts_at
     )
     if state.counter_mj is None:
-        result = _without_base(state, reading, counter_mj, now, _method_of_watts(reading))
+        result = _without_base(state, reading, counter_mj, now)
         # With a counter, a broken run of watts loses nothing. Without one, nothing measured that stretch.
         gaps = int(run_broke)
     else:
@@ -153,16 +153,14 @@ def _method_of_watts(reading: GpuReading) -> Method:
     return Method.ESTIMATED if reading.counter_mj == 0 else Method.INTEGRATED
 
 
-def _without_base(
-    state: MeterState, reading: GpuReading, counter_mj: int | None, now: ClockPoint, method: Method
-) -> IntervalResult:
+def _without_base(state: MeterState, reading: GpuReading, counter_mj: int | None, now: ClockPoint) -> IntervalResult:
     """Send the watts since the anchor, and begin with the counter if there is one."""
     begin, end = state.run_from, state.run_to
     if begin is None or end is None or end.monotonic_ms == begin.monotonic_ms:
         if counter_mj is None:
             return IntervalResult(state)
         return IntervalResult(_restart(state, now, half_uj=state.run_half_uj, counter_mj=counter_mj))
-    intervals = _intervals(state, reading, begin, end, state.run_half_uj // 2, method)
+    intervals = _intervals(state, reading, begin, end, state.run_half_uj // 2, _method_of_watts(reading))
     anchor = now if counter_mj is not None else end
     return IntervalResult(_restart(state, anchor, half_uj=state.run_half_uj % 2, counter_mj=counter_mj), intervals)
 
@@ -206,9 +204,14 @@ def _former_base(state: MeterState) -> CounterBase | None:
     return former and msgspec.structs.replace(former, sent_uj=former.sent_uj + state.sent_uj)
 
 
+def _shown_uj(base: CounterBase, counter_mj: int) -> int:
+    """Return the energy that a counter shows since a base."""
+    return (counter_mj - base.counter_mj) * UJ_PER_MJ
+
+
 def _left_uj(base: CounterBase, counter_mj: int) -> int:
     """Return what a counter shows since a base and was not sent."""
-    return (counter_mj - base.counter_mj) * UJ_PER_MJ - base.sent_uj
+    return _shown_uj(base, counter_mj) - base.sent_uj
 
 
 def _is_plausible(
@@ -262,21 +265,24 @@ def _settle(
         energy_uj = tail_uj
     intervals += _intervals(state, reading, state.anchor, now, energy_uj, method)
     was_implausible = state.suspect is not None or state.base != base
-    former = _former_after(state, base, counter_mj, sum(interval.energy_uj for interval in intervals))
+    former = _former_after(state, base, counter_mj)
     if former is None and now.monotonic_ms - base.at.monotonic_ms > max_gap_ms:
-        former = CounterBase(base.counter_mj, base.at, left_uj + base.sent_uj, is_brief=True)
+        former = CounterBase(base.counter_mj, base.at, _shown_uj(base, counter_mj), is_brief=True)
     state = _restart(state, now, half_uj=0, counter_mj=counter_mj)
     state = _replace(state, debt_uj=max(-left_uj, 0), former=former)
     return IntervalResult(state, intervals, dips=int(was_implausible))
 
 
-def _former_after(state: MeterState, base: CounterBase, counter_mj: int, sent_uj: int) -> CounterBase | None:
-    """Return the former base after `sent_uj` was sent for a counter that was settled against `base`."""
+def _former_after(state: MeterState, base: CounterBase, counter_mj: int) -> CounterBase | None:
+    """Return the former base after a counter was settled against `base`.
+
+    All that the counter shows counts as sent for it, also what paid the debt: else the former base would pay it again.
+    """
     former = state.former
     has_passed = former is not None and base.counter_mj < former.counter_mj <= counter_mj
     if former is None or former.is_brief or has_passed or base != state.base:
         return None
-    return msgspec.structs.replace(former, sent_uj=former.sent_uj + state.sent_uj + sent_uj)
+    return msgspec.structs.replace(former, sent_uj=former.sent_uj + _shown_uj(base, counter_mj))
 
 
 def _tail_uj(state: MeterState, base: CounterBase, now: ClockPoint, energy_uj: int) -> int:
@@ -302,6 +308,7 @@ def _reset(
     else:
         since, half_uj = (), state.run_half_uj
     intervals: tuple[EnergyInterval, ...] = ()
+    paid_uj = 0
     if has_watts and begin and end and half_uj is not None and end.monotonic_ms > begin.monotonic_ms:
         estimate_uj = half_uj // 2
         paid_uj = min(estimate_uj, state.debt_uj)
@@ -309,7 +316,7 @@ def _reset(
         state = _replace(state, debt_uj=state.debt_uj - paid_uj)
     is_whole = bool(intervals) and begin is not None and begin.monotonic_ms == state.anchor.monotonic_ms
     intervals += since
-    sent_uj = sum(interval.energy_uj for interval in intervals)
+    sent_uj = paid_uj + sum(interval.energy_uj for interval in intervals)
     former = CounterBase(base.counter_mj, base.at, base.sent_uj + sent_uj) if base else None
     debt_uj = state.debt_uj
     state = _restart(state, now, half_uj=0, counter_mj=counter_mj)

@@ -125,6 +125,20 @@ def test_energy_sent_beyond_the_counter_is_taken_from_the_next_intervals() -> No
     assert sums(intervals)["COUNTER"] == 300 * 7
 
 
+def test_a_debt_is_paid_once_though_the_counter_seems_to_start_anew_and_comes_back() -> None:
+    """Watts read too much for 60 s in which the counter stands. Then another counter is read for 5 s."""
+    first_mj, watts = 10**9, 300.0
+
+    def read(s: int) -> GpuReading:
+        if s < 60:
+            return reading(s, first_mj, 400.0 + s % 2)
+        if 62 <= s < 67:
+            return reading(s, 1_000 + 300_000 * (s - 61), watts)
+        return reading(s, first_mj + 300_000 * s, watts)
+
+    assert sum(i.energy_uj for i in meter(read(s) for s in range(121))) == 300 * 120 * 1_000_000
+
+
 @pytest.mark.parametrize("dip_mj", [0, 1, 4_999])
 def test_a_counter_that_dips_and_returns_counts_the_difference_once(dip_mj: int) -> None:
     counters = [5_000, 305_000, dip_mj, 905_000, 1_205_000]
