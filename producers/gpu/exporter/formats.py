@@ -13,7 +13,9 @@ ENERGY_UNITS: Mapping[str, Fraction] = {
 """Millijoules of each unit of energy."""
 POWER_UNITS: Mapping[str, Fraction] = {"mW": Fraction(1, 1000), "W": Fraction(1), "kW": Fraction(1000)}
 """Watts of each unit of power."""
-UNITS: Mapping[str, Fraction] = {**ENERGY_UNITS, **POWER_UNITS}
+UTILISATION_UNITS: Mapping[str, Fraction] = {"percent": Fraction(1, 100), "ratio": Fraction(1)}
+"""The ratio of each unit of utilisation."""
+UNITS: Mapping[str, Fraction] = {**ENERGY_UNITS, **POWER_UNITS, **UTILISATION_UNITS}
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class ExporterFormat:
     """Names of an exporter's samples and labels. Of several, the first that a GPU has counts.
 
     `identity` are labels that tell GPUs apart, and `prefix` is put before an identity that lacks it. `hosts` are labels
-    that name the node. `utilisation_scale` times the utilisation is a ratio.
+    that name the node.
     """
 
     name: str
@@ -38,8 +40,7 @@ class ExporterFormat:
     power: tuple[Quantity, ...] = ()
     hardware: tuple[str, str] = ("", "")
     """(sample, label) that names the product; any sample if ""."""
-    utilisation: str = ""
-    utilisation_scale: float = 1.0
+    utilisation: Quantity | None = None
     limit: tuple[Quantity, ...] = ()
     prefix: str = ""
     hosts: tuple[str, ...] = ("Hostname", "hostname")
@@ -56,8 +57,7 @@ DCGM = ExporterFormat(
     energy=Quantity("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", "mJ"),
     power=(Quantity("DCGM_FI_DEV_POWER_USAGE_INSTANT", "W"), Quantity("DCGM_FI_DEV_POWER_USAGE", "W")),
     hardware=("", "modelName"),
-    utilisation="DCGM_FI_DEV_GPU_UTIL",
-    utilisation_scale=0.01,
+    utilisation=Quantity("DCGM_FI_DEV_GPU_UTIL", "percent"),
     limit=(Quantity("DCGM_FI_DEV_POWER_MGMT_LIMIT", "W"),),
     prefix="GPU-",
 )
@@ -68,7 +68,7 @@ NVIDIA_SMI = ExporterFormat(
     energy=Quantity("nvidia_smi_energy_joules_total", "J"),
     power=(Quantity("nvidia_smi_power_draw_instant_watts", "W"), Quantity("nvidia_smi_power_draw_watts", "W")),
     hardware=("nvidia_smi_gpu_info", "name"),
-    utilisation="nvidia_smi_utilization_gpu_ratio",
+    utilisation=Quantity("nvidia_smi_utilization_gpu_ratio", "ratio"),
     limit=(Quantity("nvidia_smi_power_limit_watts", "W"),),
     prefix="GPU-",
 )
@@ -79,8 +79,7 @@ AMD = ExporterFormat(
     energy=Quantity("gpu_energy_consumed", "uJ"),
     power=(Quantity("gpu_package_power", "W"), Quantity("gpu_average_package_power", "W")),
     hardware=("", "card_model"),
-    utilisation="gpu_gfx_activity",
-    utilisation_scale=0.01,
+    utilisation=Quantity("gpu_gfx_activity", "percent"),
 )
 """AMD's device-metrics-exporter (ROCm): https://github.com/ROCm/device-metrics-exporter."""
 TRITON = ExporterFormat(
@@ -88,7 +87,7 @@ TRITON = ExporterFormat(
     identity=("gpu_uuid",),
     energy=Quantity("nv_energy_consumption", "J"),
     power=(Quantity("nv_gpu_power_usage", "W"),),
-    utilisation="nv_gpu_utilization",
+    utilisation=Quantity("nv_gpu_utilization", "ratio"),
     limit=(Quantity("nv_gpu_power_limit", "W"),),
     prefix="GPU-",
 )

@@ -74,7 +74,7 @@ class ExporterSensor:
         counters = columns[0] if exporter.energy else {}
         watts = columns[1:] if exporter.energy else columns
         limits = [self._values(page, limit) for limit in exporter.limit]
-        utilisation = self._values(page, Quantity(exporter.utilisation, "W"))
+        utilisation = self._values(page, exporter.utilisation) if exporter.utilisation else {}
         products = self._products(page)
         period_ms = self._period.add(monotonic_ms, columns)
         self._refused = [*page.refused, *self._unusable_uuids(page)]
@@ -86,7 +86,7 @@ class ExporterSensor:
                 monotonic_ms=monotonic_ms,
                 counter_mj=_rounded(counters.get(uuid)),
                 watts=_first(watts, uuid),
-                utilisation=_ratio(utilisation.get(uuid), exporter.utilisation_scale),
+                utilisation=_ratio(utilisation.get(uuid)),
                 limit_w=_first(limits, uuid),
                 period_ms=period_ms,
             )
@@ -128,7 +128,10 @@ class ExporterSensor:
         return uuids
 
     def _values(self, page: PrometheusPage, quantity: Quantity) -> dict[str, Fraction | None]:
-        """Return a sample's values by GPU, in mJ or W; of rows that repeat a board, the first that is not blank."""
+        """Return a sample's values by GPU, in mJ, W or as a ratio.
+
+        Of rows that repeat a board, the first that is not blank counts.
+        """
         values: dict[str, Fraction | None] = {}
         factor = UNITS[quantity.unit]
         for labels, value in page.get(quantity.sample):
@@ -170,7 +173,6 @@ def _first(columns: Iterable[Mapping[str, Fraction | None]], uuid: str) -> float
     return next((float(value) for column in columns if (value := column.get(uuid)) is not None), None)
 
 
-def _ratio(value: Fraction | None, scale: float) -> float | None:
-    """Return a utilisation as a ratio, or None for one above the whole, which is no utilisation."""
-    ratio = None if value is None else float(value) * scale
-    return ratio if ratio is None or ratio <= 1 else None
+def _ratio(value: Fraction | None) -> float | None:
+    """Return a utilisation, or None for one above the whole, which is no utilisation."""
+    return None if value is None or value > 1 else float(value)
