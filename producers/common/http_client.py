@@ -70,11 +70,6 @@ class Pages:
     ) -> tuple[int, str]:
         end_s = time.monotonic() + self._limit.max_s
         with self._client.stream(method, url, data=data, headers=headers) as answer:
-            body = bytearray()
-            for chunk in answer.iter_bytes():
-                body += chunk
-                if len(body) > MAX_BYTES:
-                    raise Unavailable(f"{url} is larger than {MAX_BYTES:,} bytes", "Ask it for fewer metrics.")
-                if time.monotonic() > end_s:  # Nobody waits for it any more.
-                    raise OverTimeError
+            too_large = Unavailable(f"{url} is larger than {MAX_BYTES:,} bytes", "Ask it for fewer metrics.")
+            body = self._limit.read_body(answer.iter_bytes(), too_large, max_bytes=MAX_BYTES, end_s=end_s)
             return answer.status_code, body.decode(answer.encoding or "utf-8", "replace")

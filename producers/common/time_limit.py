@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
 from typing import TypeVar
+
+from contracts.errors import Unavailable
 
 Result = TypeVar("Result")
 
@@ -38,6 +41,23 @@ class TimeLimit:
             raise OverTimeError(f"no whole answer within {self.max_s:g} s")
         self._late.pop(name, None)
         return outcome.result()
+
+    def read_body(
+        self, chunks: Iterable[bytes], too_large: Unavailable, *, max_bytes: int, end_s: float,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> bytes:  # fmt: skip
+        """Return a body, read chunk by chunk until `end_s`. Raises `too_large` above `max_bytes`, else OverTimeError.
+
+        So the thread of a call that is over time, whose answer is not awaited any more, ends too.
+        """
+        body = bytearray()
+        for chunk in chunks:
+            body += chunk
+            if len(body) > max_bytes:
+                raise too_large
+            if now_s() > end_s:
+                raise OverTimeError(f"no whole answer within {self.max_s:g} s")
+        return bytes(body)
 
 
 def _run(call: Callable[[], Result], outcome: Future[Result]) -> None:

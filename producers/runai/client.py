@@ -205,16 +205,16 @@ class RunAiClient:
         raise trouble
 
     def _once(self, method: str, path: str, request: Mapping[str, object]) -> RawResponse:
-        end_ms = self._clock.monotonic_ms() + round(1000 * self._limit.max_s)
+        end_s = self._now_s() + self._limit.max_s
         with self._client.stream(method, path, **request) as answer:  # type: ignore[arg-type]
-            body = bytearray()
-            for chunk in answer.iter_bytes():
-                body += chunk
-                if len(body) > MAX_BYTES:
-                    raise Unavailable(f"{self.url}{path} gives more than {MAX_BYTES:,} bytes", "Lower `page_size`.")
-                if self._clock.monotonic_ms() > end_ms:  # Nobody waits for it any more.
-                    raise OverTimeError(f"no whole answer within {self._limit.max_s:g} s")
-            return RawResponse(answer.status_code, answer.headers.get("Retry-After", ""), bytes(body))
+            too_large = Unavailable(f"{self.url}{path} gives more than {MAX_BYTES:,} bytes", "Lower `page_size`.")
+            body = self._limit.read_body(
+                answer.iter_bytes(), too_large, max_bytes=MAX_BYTES, end_s=end_s, now_s=self._now_s
+            )
+            return RawResponse(answer.status_code, answer.headers.get("Retry-After", ""), body)
+
+    def _now_s(self) -> float:
+        return self._clock.monotonic_ms() / 1000
 
     def _close_for(self, retry_after: str) -> None:
         """Let no call begin before the time that Run:ai names."""

@@ -75,14 +75,8 @@ class ApiServer:
                 raise Unavailable(
                     f"{url} answers {response.status_code}", "Has the agent's service account the right to list pods?"
                 )
-            body = bytearray()
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > MAX_BYTES:
-                    raise Unavailable(f"{url} sends more than {MAX_BYTES:,} bytes", "Is that the API server?")
-                if time.monotonic() > end_s:  # Nobody waits for it any more.
-                    raise OverTimeError
-            return bytes(body)
+            too_large = Unavailable(f"{url} sends more than {MAX_BYTES:,} bytes", "Is that the API server?")
+            return self._limit.read_body(response.iter_bytes(), too_large, max_bytes=MAX_BYTES, end_s=end_s)
 
 
 def _parse_pods(body: bytes, url: str) -> PodListing:

@@ -125,7 +125,7 @@ def test_energy_sent_beyond_the_counter_is_taken_from_the_next_intervals() -> No
     assert sums(intervals)["COUNTER"] == 300 * 7
 
 
-def test_a_debt_is_paid_once_when_a_long_dip_looks_like_a_reset() -> None:
+def test_a_debt_is_paid_once_when_a_long_dip_passes_for_a_reset() -> None:
     """Watts read too much for 60 s in which the counter stands. Then another counter is read for 5 s."""
     first_mj, watts = 10**9, 300.0
 
