@@ -242,9 +242,9 @@ def _watts_uj(state: MeterState) -> int:
 
 
 def _peak_w(state: MeterState, reading: GpuReading) -> float:
-    """Return the most that a device may use on average, in watts."""
+    """Return the most that a device may use on average, in watts: never less than it has shown to draw."""
     if reading.limit_w is not None and math.isfinite(reading.limit_w) and 0 < reading.limit_w <= MAX_WATTS:
-        return LIMIT_FACTOR * reading.limit_w
+        return max(LIMIT_FACTOR * reading.limit_w, PEAK_FACTOR * state.peak_mw / 1000)
     return max(PEAK_FACTOR * state.peak_mw / 1000, MIN_PEAK_W) if state.peak_mw else UNKNOWN_PEAK_W
 
 

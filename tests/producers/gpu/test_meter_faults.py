@@ -159,6 +159,11 @@ def test_a_step_beyond_the_power_limit_is_held_though_it_is_below_what_other_dev
     assert [i.energy_uj for i in meter(readings)] == [300_000_000, 600_000_000]
 
 
+def test_a_power_limit_below_the_drawn_watts_does_not_make_the_counter_implausible() -> None:
+    readings = [replace(reading(s, 5_000 + 300_000 * s, 300.0), limit_w=1.0) for s in range(5)]
+    assert sums(meter(readings)) == {"COUNTER": 1_200}
+
+
 def test_utilisation_over_a_whole_is_unknown() -> None:
     readings = [replace(reading(s, 300_000 * s + 1, None), utilisation=1.2) for s in range(2)]
     assert [i.busy_ms for i in meter(readings)] == [-1]
