@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.clickhouse_http import serve
-from warehouse.client import Warehouse, connect
 
 
 @pytest.fixture(scope="session")
@@ -21,11 +20,3 @@ def http_address(chdb_dsn: str, chdb_root: Path) -> Iterator[str]:
 @pytest.fixture(scope="session", params=["chdb", "http"])
 def dsn(request: pytest.FixtureRequest, chdb_dsn: str, http_address: str) -> str:
     return chdb_dsn if request.param == "chdb" else http_address
-
-
-@pytest.fixture
-def unmigrated(dsn: str, database_name: str, chdb_dsn: str) -> Iterator[Warehouse]:
-    with connect(dsn, database=database_name) as warehouse:
-        yield warehouse
-    with connect(chdb_dsn, database="default", readers=1) as warehouse:
-        warehouse.command(f"DROP DATABASE IF EXISTS `{database_name}`")

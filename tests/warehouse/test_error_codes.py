@@ -59,9 +59,9 @@ def faults() -> Faults:
 
 
 @pytest.fixture
-def over_http(warehouse: Warehouse, database_name: str, chdb_root: Path, faults: Faults) -> Iterator[Warehouse]:
+def over_http(warehouse: Warehouse, chdb_root: Path, faults: Faults) -> Iterator[Warehouse]:
     """The test's warehouse through an endpoint with these `faults`."""
-    with serve(chdb_root, faults) as address, connect(f"{address}/{database_name}") as client:
+    with serve(chdb_root, faults) as address, connect(f"{address}/{warehouse.database}") as client:
         yield client
 
 
