@@ -99,7 +99,7 @@ def test_a_bill_equals_the_scalar_bill(
         assert sum(row.gco2 or 0 for row in page.rows) == total.gco2 == _rounded(sum(row["gco2"] for row in due))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_facts, st.lists(_price, max_size=7), st.sampled_from(_BY))
 def test_python_prices_rows_as_sql_does(
     books: Warehouse, facts: list[Any], prices: list[Any], by: tuple[str, ...]
