@@ -27,7 +27,8 @@ def ask(series: pd.Series, as_of: datetime | int | None = None, seed: int = 0, *
     return next_month(series, as_of=when, rng=np.random.default_rng(seed), **more)  # type: ignore[arg-type]
 
 
-@settings(max_examples=4, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 100), st.integers(40, 130))
 def test_intervals_nest_around_the_mean(seed: int, n: int) -> None:
     month = ask(tenant(n, seed), paths=300)

@@ -57,7 +57,8 @@ def test_any_finite_history_gives_ordered_finite_intervals_or_a_reason(history: 
         assert min(p.lower_95 for p in result.points) >= 0
 
 
-@settings(max_examples=6, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 50), st.sampled_from([1e-9, 0.37, 1000.0, 3.6e12]))
 def test_scaling_the_series_scales_the_forecast(seed: int, factor: float) -> None:
     series = tenant(70, seed)
