@@ -128,7 +128,11 @@ def counter_energy_uj(
         return None, f"its counter is beyond its range of {range_uj} uJ"
     least_uj = delta_uj % range_uj if counter_range.wraps else delta_uj
     if least_uj > max_uj:
-        return None, f"its counter leapt by {least_uj} uJ, more than {max_zone_w:g} W can use"
+        watts = least_uj / (elapsed_ms + GRAIN_MS) / UJ_PER_W_MS
+        return None, (
+            f"its counter leapt by {least_uj} uJ, {watts:.0f} W, more than `max_zone_w` ({max_zone_w:g} W): "
+            "raise that if the zone draws so much, as a psys may"
+        )
     if least_uj + range_uj <= max_uj:
         return None, (
             f"its counter wraps every {range_uj} uJ and may have done so more than once: "

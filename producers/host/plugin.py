@@ -9,7 +9,7 @@ from typing import ClassVar
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from contracts.errors import WattlogError
+from contracts.errors import Unavailable, WattlogError
 from producers.api import Environment, Finding, Kind, Plugin, PolledSource
 from producers.common.zeusd_address import Address
 from producers.host.rapl import POWERCAP, PSYS, RaplCounters
@@ -61,12 +61,14 @@ def check(options: HostConfig, environment: Environment) -> Iterator[Finding]:
     where = options.zeusd or str(options.powercap)
     try:
         source = counters(options, environment)
-        zones = sorted(source.read().counters_uj)
+        counters_uj, failures = source.read()
     except WattlogError as error:
         yield where, error
         return
-    apart = " (psys holds the packages: never add it to them)" if PSYS in zones else ""
-    yield where, f"{source.source}: {', '.join(zones)}{apart}"
+    apart = " (psys holds the packages: never add it to them)" if PSYS in counters_uj else ""
+    yield where, f"{source.source}: {', '.join(sorted(counters_uj))}{apart}"
+    for zone, reason in failures.items():
+        yield zone, Unavailable(reason, "The other zones are read.")
 
 
 PLUGIN = Plugin(

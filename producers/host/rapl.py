@@ -3,12 +3,14 @@
 Zones whose energy adds up: each package, and beside it its memory. Parts of a package (core, uncore) are left out, and
 so is `intel-rapl-mmio`, which shows a package a second time. `psys` is the whole platform, packages included: it is
 read where there is one, under its own name, and must never be added to the others.
+
+Zones of one name (two `dram` of a package, `package-0` of two drivers) are read apart, by path, and their energy is
+summed (`producers.host.source`). A zone that cannot be read costs no other one; it is named at each reading.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +19,6 @@ from producers.common.printable import printable
 from producers.host.energy import CounterRange
 from producers.host.source import MAX_COUNTER_UJ, ZoneReadings
 from producers.runtime.refusals import refusal
-
-log = logging.getLogger(__name__)
 
 POWERCAP = Path("/sys/class/powercap")
 PACKAGE, DRAM, PSYS = "package", "dram", "psys"
@@ -33,12 +33,20 @@ _FORBIDDEN_HINT = (
 
 
 class RaplZone(NamedTuple):
-    """Zone with a counter. `name` is package-0, dram-0 or psys; `number` is the N of `intel-rapl:N`."""
+    """Zone with a counter. `name` is package-0, dram-0 or psys; of several with one name, all but the first have
+    `@` and their folder after it. `number` is the N of `intel-rapl:N`."""
 
     name: str
     number: int
     counter_range: CounterRange
     path: Path
+
+
+class ZoneScan(NamedTuple):
+    """Zones that count, in order, and by name or folder why each other one cannot be read."""
+
+    zones: Sequence[RaplZone]
+    failures: Mapping[str, Exception]
 
 
 class RaplCounters:
@@ -47,53 +55,74 @@ class RaplCounters:
     source = "rapl"
 
     def __init__(self, powercap: Path = POWERCAP) -> None:
-        self._zones = zones(powercap)
+        self._powercap, self._zones, self._failures = powercap, dict[str, RaplZone](), dict[str, Exception]()
+        self._scan()
         if not self._zones:
-            raise Unavailable(f"No CPU measures energy under {powercap}", _NO_ZONES_HINT)
+            first_error = next(iter(self._failures.values()), None)
+            raise first_error or Unavailable(f"No CPU measures energy under {powercap}", _NO_ZONES_HINT)
 
     @property
     def ranges(self) -> dict[str, CounterRange]:
-        return {zone.name: zone.counter_range for zone in self._zones}
+        return {zone.name: zone.counter_range for zone in self._zones.values()}
 
     def read(self) -> ZoneReadings:
         """Read every zone. Raises Unavailable naming the first file if none can be read."""
+        if self._failures:
+            self._scan()
         counters_uj: dict[str, int] = {}
-        failures: dict[str, str] = {}
-        first_error: Exception | None = None
-        for zone in self._zones:
+        errors = dict(self._failures)
+        for zone in self._zones.values():
             try:
                 counters_uj[zone.name] = _read_number(zone.path / "energy_uj")
             except Exception as error:
-                failures[zone.name] = refusal(error)
-                first_error = first_error or error
-        if first_error is not None and not counters_uj:
-            raise first_error
-        return ZoneReadings(counters_uj, failures)
+                errors[zone.name] = error
+        if errors and not counters_uj:
+            raise next(iter(errors.values()))
+        return ZoneReadings(counters_uj, {name: refusal(error) for name, error in errors.items()})
+
+    def _scan(self) -> None:
+        """Look for the zones that are not known yet. A known one stays, with its range."""
+        scan = scan_zones(self._powercap)
+        self._zones = {zone.name: zone for zone in scan.zones} | self._zones
+        self._failures = {name: error for name, error in scan.failures.items() if name not in self._zones}
 
 
-def zones(powercap: Path) -> Sequence[RaplZone]:
-    """Return the zones that count, in order; a malformed one is logged and left out.
-
-    Raises Unavailable for a folder that cannot be read.
-    """
-    result: list[RaplZone] = []
+def scan_zones(powercap: Path) -> ZoneScan:
+    """Return the zones that count. Raises Unavailable for a folder that cannot be read."""
+    zones: list[RaplZone] = []
+    failures: dict[str, Exception] = {}
+    names = set[str]()
     for top in sorted(_top_folders(powercap), key=lambda path: _number(path.name)):
-        try:
-            result += _zones_of(top)
-        except Exception as error:
-            log.warning("a zone is left out: %s", refusal(error, top.name))
-    return result
+        for name, path in _named_folders(top, failures):
+            key = f"{name}@{path.name}" if name in names else name
+            names.add(name)
+            try:
+                counter_range = CounterRange(_read_number(path / "max_energy_range_uj"))
+            except Exception as error:
+                failures[key] = error
+                continue
+            zones.append(RaplZone(key, _number(top.name), counter_range, path))
+    return ZoneScan(zones, failures)
 
 
-def _zones_of(top: Path) -> Iterator[RaplZone]:
-    """Yield the zone of a folder, and the zone of its memory where it has one."""
-    name, number = printable(_read_text(top / "name")), _number(top.name)
+def _named_folders(top: Path, failures: dict[str, Exception]) -> Iterator[tuple[str, Path]]:
+    """Yield the name and the folder of a zone, and of its memory where it has some. Note folders without a name."""
+    name = _zone_name(top, failures)
     if not name.startswith((PACKAGE, PSYS)):
         return
-    yield _zone(top, name, number)
-    for part in sorted(top.glob(f"{top.name}:*")):
-        if _read_text(part / "name") == DRAM and name.startswith(PACKAGE):
-            yield _zone(part, DRAM + name.removeprefix(PACKAGE), number)
+    yield name, top
+    if name.startswith(PACKAGE):
+        for part in sorted(top.glob(f"{top.name}:*"), key=lambda path: _number(path.name)):
+            if _zone_name(part, failures) == DRAM:
+                yield DRAM + name.removeprefix(PACKAGE), part
+
+
+def _zone_name(path: Path, failures: dict[str, Exception]) -> str:
+    try:
+        return printable(_read_text(path / "name"))
+    except Exception as error:
+        failures[path.name] = error
+        return ""
 
 
 def _top_folders(powercap: Path) -> list[Path]:
@@ -103,15 +132,19 @@ def _top_folders(powercap: Path) -> list[Path]:
     """
     try:
         for folder in (powercap, powercap / "intel-rapl"):
-            if tops := [p for p in folder.glob("intel-rapl:*") if p.name.count(":") == 1 and (p / "name").exists()]:
+            if tops := [p for p in folder.glob("intel-rapl:*") if p.name.count(":") == 1 and _exists(p)]:
                 return tops
     except OSError as error:
         raise Unavailable(f"{powercap} cannot be read: {error}", _NO_ZONES_HINT) from None
     return []
 
 
-def _zone(path: Path, name: str, number: int) -> RaplZone:
-    return RaplZone(name, number, CounterRange(_read_number(path / "max_energy_range_uj")), path)
+def _exists(path: Path) -> bool:
+    """Return False for a link to nothing, as in a container that hides the kernel's folder."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
 
 
 def _number(name: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -21,7 +21,10 @@ MAX_COUNTER_UJ = 2**63 - 1
 
 
 class ZoneReadings(NamedTuple):
-    """Counters in uJ by zone, and by zone why its counter cannot be read."""
+    """Counters in uJ by zone, and by zone why its counter cannot be read.
+
+    Of several zones with one name, all but the first have `@` and their folder after it.
+    """
 
     counters_uj: dict[str, int]
     failures: dict[str, str]
@@ -65,7 +68,7 @@ class HostEnergySource:
         delta = energy_since(before, now, self.counters.ranges, self.max_zone_w, readings.failures)
         batches = []
         if delta.energy:
-            batch = usage_batch([self._row(energy) for energy in delta.energy], delta.snapshot.event_ms)
+            batch = usage_batch([self._row(energy) for energy in _sums_by_name(delta.energy)], delta.snapshot.event_ms)
             batches = [WorkloadBatch(self.cluster, topics.node_workload(self.node), batch, self.node)]
         refused = (*delta.unknown, *(at_place(zone, reason) for zone, reason in readings.failures.items()))
         return PollResult(batches, msgspec.msgpack.encode(delta.snapshot), refused=refused)
@@ -82,3 +85,12 @@ class HostEnergySource:
             event_id=f"{self.name}/{energy.zone}/{energy.t0_ms}-{energy.t1_ms}",
             dimensions={"node": self.node, "zone": energy.zone, "source": self.name},
         )
+
+
+def _sums_by_name(energy: Iterable[ZoneEnergy]) -> list[ZoneEnergy]:
+    """Sum the energy of zones with one name over the same time."""
+    sums: dict[tuple[str, int, int], int] = {}
+    for zone, t0_ms, t1_ms, energy_uj in energy:
+        span = zone.partition("@")[0], t0_ms, t1_ms
+        sums[span] = sums.get(span, 0) + energy_uj
+    return [ZoneEnergy(*span, energy_uj) for span, energy_uj in sums.items()]

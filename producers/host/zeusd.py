@@ -12,7 +12,7 @@ from pathlib import Path
 from contracts.errors import Unavailable
 from producers.common.zeusd_client import ZeusdClient
 from producers.host.energy import CounterRange
-from producers.host.rapl import DRAM, PACKAGE, zones
+from producers.host.rapl import DRAM, PACKAGE, scan_zones
 from producers.host.source import MAX_COUNTER_UJ, ZoneReadings
 
 LEAST_RANGE_UJ = 65_532_610_987
@@ -35,8 +35,8 @@ class ZeusdHostCounters:
         self._measured: set[str] = set()
         """Names of zones that have had a counter."""
         if zeusd.is_local:
-            for zone in zones(powercap):
-                self._names[zone.number, zone.name.startswith(DRAM)] = zone.name
+            for zone in scan_zones(powercap).zones:
+                self._names.setdefault((zone.number, zone.name.startswith(DRAM)), zone.name)
                 self.ranges[zone.name] = CounterRange(zone.counter_range.uj, wraps=False)
 
     def read(self) -> ZoneReadings:

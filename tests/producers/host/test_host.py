@@ -20,7 +20,7 @@ from producers.api import PollResult
 from producers.host import energy
 from producers.host.energy import CounterRange, HostCounterSnapshot, ZoneEnergy, counter_energy_uj
 from producers.host.plugin import HostConfig
-from producers.host.rapl import RaplCounters, zones
+from producers.host.rapl import RaplCounters, scan_zones
 from producers.host.source import HostEnergySource
 from producers.host.zeusd import LEAST_RANGE_UJ, ZeusdHostCounters
 from producers.runtime.delivery import Delivery
@@ -161,7 +161,13 @@ def test_an_unwrapped_counter_that_went_back_has_restarted() -> None:
 @pytest.mark.parametrize("nested", [False, True])
 def test_packages_and_their_memory_count_and_their_parts_do_not(tmp_path: Path, nested: bool) -> None:
     sysfs = Sysfs(tmp_path / "powercap", nested=nested)
-    assert [zone.name for zone in zones(sysfs.folder)] == ["package-0", "dram-0", "package-1", "dram-1", "psys"]
+    assert [zone.name for zone in scan_zones(sysfs.folder).zones] == [
+        "package-0",
+        "dram-0",
+        "package-1",
+        "dram-1",
+        "psys",
+    ]
     assert set(RaplCounters(sysfs.folder).read().counters_uj.values()) == {1_000}
 
 
@@ -207,13 +213,74 @@ def test_a_non_numeric_counter_is_named_and_the_others_are_read(sysfs: Sysfs, te
 @pytest.mark.parametrize(
     ("file", "left"),
     [
-        ("intel-rapl:0/max_energy_range_uj", ["package-1", "dram-1", "psys"]),
+        ("intel-rapl:0/name", ["package-1", "dram-1", "psys"]),
+        ("intel-rapl:0/max_energy_range_uj", ["dram-0", "package-1", "dram-1", "psys"]),
+        ("intel-rapl:0/intel-rapl:0:0/name", ["package-0", "dram-0", "package-1", "dram-1", "psys"]),
         ("intel-rapl:0/intel-rapl:0:1/max_energy_range_uj", ["package-0", "package-1", "dram-1", "psys"]),
     ],
 )
 def test_a_malformed_zone_is_left_out_and_the_others_are_read(sysfs: Sysfs, file: str, left: list[str]) -> None:
-    (sysfs.at / file).write_text("unlimited")
-    assert [zone.name for zone in zones(sysfs.folder)] == left
+    (sysfs.at / file).unlink()
+    (sysfs.at / file).mkdir()  # It cannot be read, not even by root.
+    readings = RaplCounters(sysfs.folder).read()
+    assert list(readings.counters_uj) == left
+    [reason] = readings.failures.values()
+    assert file in reason
+
+
+def test_a_zone_that_becomes_readable_is_read_from_then_on(sysfs: Sysfs) -> None:
+    (sysfs.at / "intel-rapl:1" / "max_energy_range_uj").write_text("soon")
+    counters = RaplCounters(sysfs.folder)
+    assert list(counters.read().failures) == ["package-1"]
+    (sysfs.at / "intel-rapl:1" / "max_energy_range_uj").write_text(str(RANGE))
+    assert counters.read().counters_uj["package-1"] == 1_000
+    assert "package-1" in counters.ranges
+
+
+def test_a_container_that_hides_the_kernels_folder_is_reported_with_the_fix(tmp_path: Path) -> None:
+    (tmp_path / "intel-rapl:0").symlink_to(tmp_path / "hidden")
+    with pytest.raises(Unavailable, match="mount the node's /sys/devices/virtual/powercap"):
+        RaplCounters(tmp_path)
+
+
+def test_zones_of_one_name_are_read_by_path_and_summed(sysfs: Sysfs) -> None:
+    for name, called in (("intel-rapl:0/intel-rapl:0:2", "dram"), ("intel-rapl:3", "package-0")):
+        (sysfs.at / name).mkdir()
+        (sysfs.at / name / "name").write_text(called)
+        (sysfs.at / name / "max_energy_range_uj").write_text(str(RANGE))
+        sysfs.set_counter(name, RANGE - 500)
+    host = HostEnergySource(RaplCounters(sysfs.folder), "east", "n1", "boot")
+    first = collect(host, None, 0)
+    for name in ("intel-rapl:0", "intel-rapl:3", "intel-rapl:0/intel-rapl:0:1", "intel-rapl:0/intel-rapl:0:2"):
+        sysfs.set_counter(name, 3_000)
+    second = collect(host, first.checkpoint, 10_000)
+    sums = {"package-0": "5500", "dram-0": "5500", "package-1": "0", "dram-1": "0", "psys": "0"}
+    assert zone_energy(second) == {name: (0, uj) for name, uj in sums.items()}
+    (sysfs.at / "intel-rapl:3" / "energy_uj").write_text("soon")
+    sysfs.set_counter("intel-rapl:0", 3_007)
+    third = collect(host, second.checkpoint, 20_000)
+    assert zone_energy(third)["package-0"] == (10_000, "7")
+    assert any("package-0@intel-rapl:3" in reason for reason in third.refused)
+
+
+def test_a_psys_above_the_limit_names_the_limits_setting(sysfs: Sysfs) -> None:
+    host = HostEnergySource(RaplCounters(sysfs.folder), "east", "n1", "boot")
+    first = collect(host, None, 0)
+    sysfs.set_counter("intel-rapl:2", 1_000 + 11_000 * 2_000_000)
+    [reason] = collect(host, first.checkpoint, 10_000).refused
+    assert "psys" in reason
+    assert "2000 W" in reason
+    assert "`max_zone_w`" in reason
+
+
+def test_doctor_shows_a_zone_that_cannot_be_read(sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATTLOG_HOST_POWERCAP", str(sysfs.folder))
+    (sysfs.at / "intel-rapl:1" / "energy_uj").write_text("soon")
+    (_, state), (zone, error) = findings("host", Settings())
+    assert "package-0" in str(state)
+    assert zone == "package-1"
+    assert isinstance(error, Unavailable)
+    assert "'soon'" in str(error)
 
 
 def test_a_machine_without_numeric_counters_is_unavailable(sysfs: Sysfs) -> None:
