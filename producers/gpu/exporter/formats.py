@@ -92,4 +92,28 @@ TRITON = ExporterFormat(
     prefix="GPU-",
 )
 """Triton Inference Server's own GPU metrics. Its counter starts with the server."""
-PRESETS: Mapping[str, ExporterFormat] = {f.name: f for f in (DCGM, NVIDIA_SMI, AMD, TRITON)}
+ALL_SMI = ExporterFormat(
+    name="all_smi",
+    identity=("gpu_uuid", "uuid"),
+    energy=Quantity("all_smi_energy_consumed_joules_total", "J"),
+    power=(Quantity("all_smi_gpu_power_consumption_watts", "W"),),
+    hardware=("all_smi_gpu_power_consumption_watts", "gpu"),
+    utilisation=Quantity("all_smi_gpu_utilization", "percent"),
+    limit=(Quantity("all_smi_gpu_power_limit_current_watts", "W"),),
+    hosts=("host",),
+)
+"""Lablup's all-smi: Intel Gaudi and Xe, and other makers: https://github.com/lablup/all-smi/blob/main/API.md.
+
+Its counter is the energy of the watts that it sampled. The rows of CPUs and chassis have no identity. Releases before
+the counter spelled the label `uuid`.
+"""
+KEPLER = ExporterFormat(
+    name="kepler",
+    identity=("gpu_uuid",),
+    energy=Quantity("kepler_node_gpu_joules_total", "J"),
+    power=(Quantity("kepler_node_gpu_watts", "W"),),
+    hardware=("kepler_node_gpu_info", "gpu_name"),
+    hosts=("node_name",),
+)
+"""Kepler's metrics of a node. Its shares of processes, containers and pods are not read: they are estimates."""
+PRESETS: Mapping[str, ExporterFormat] = {f.name: f for f in (DCGM, NVIDIA_SMI, AMD, TRITON, ALL_SMI, KEPLER)}

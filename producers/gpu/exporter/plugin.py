@@ -56,7 +56,7 @@ class ExporterConfig(ProducerConfig):
     url: Annotated[str, AfterValidator(without_secrets)] = Field(
         "", description="Of its page: http://10.0.0.5:9400/metrics.", pattern="^(https?://.+)?$"
     )
-    kind: Literal["dcgm", "nvidia_gpu_exporter", "amd", "triton", "names"] = Field(
+    kind: Literal["dcgm", "nvidia_gpu_exporter", "amd", "triton", "all_smi", "kepler", "names"] = Field(
         "dcgm", description="Which exporter it is; `names` for any other, by the names of its samples."
     )
     names: ExporterNames | None = Field(None, description="Names of the samples and labels, for the kind `names`.")
@@ -93,6 +93,6 @@ def check(options: ExporterConfig, environment: Environment) -> Iterator[Finding
 
 
 PLUGIN = Plugin(
-    "exporter", Kind.GPU, "a node's GPUs, through DCGM exporter, nvidia_gpu_exporter, AMD's or any other exporter",
+    "exporter", Kind.GPU, "a node's GPUs, through DCGM exporter, nvidia_gpu_exporter, AMD's, all-smi, Kepler ...",
     build, ExporterConfig, check,
 )  # fmt: skip

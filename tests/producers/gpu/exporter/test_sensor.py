@@ -15,8 +15,8 @@ from contracts import topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import PowerBatch
 from contracts.settings import Settings
-from producers.gpu.exporter.formats import AMD, DCGM, NVIDIA_SMI, TRITON, ExporterFormat
-from producers.gpu.exporter.plugin import ExporterConfig, ExporterNames, build
+from producers.gpu.exporter.formats import AMD, DCGM, NVIDIA_SMI, PRESETS, TRITON, ExporterFormat
+from producers.gpu.exporter.plugin import ExporterConfig, ExporterNames, build, check
 from producers.gpu.exporter.sensor import FIRST_PERIOD_MS, ExporterSensor
 from producers.gpu.meter import add_reading
 from producers.gpu.meter_state import MeterState
@@ -90,6 +90,37 @@ def test_recorded_pages_give_one_reading_per_board(
 ) -> None:
     text = (shared_data / "metrics" / file).read_text("utf-8")
     assert [r for r in read(text, exporter) if r.gpu_uuid == reading.gpu_uuid] == [reading]
+
+
+@pytest.mark.parametrize(
+    ("name", "readings"),
+    [
+        (
+            "all_smi",
+            [
+                ("01P4-HL3090A0-18-U4V193-22-07-00", 8_430_127_125, 613.0, 0.87, 850.0),
+                ("01P4-HL3090A0-18-U4V247-10-05-04", 2_210_034_500, 224.5, 0.0, None),
+            ],
+        ),
+        ("kepler", [("GPU-3877938d-024c-c46b-5268-cd86ad37f0d7", 12_345_670, 65.5, None, None)]),
+    ],
+)
+def test_a_page_of_a_preset_gives_its_gpus_and_nothing_of_hosts_or_processes(
+    name: str, readings: list[tuple[str, int, float, float | None, float | None]]
+) -> None:
+    (page,) = (Path(__file__).parent / "pages").glob(f"{name}*.prom")
+    columns = [
+        (r.gpu_uuid, r.counter_mj, r.watts, r.utilisation, r.limit_w) for r in read(page.read_text(), PRESETS[name])
+    ]
+    assert columns == readings
+    assert {r.hardware for r in read(page.read_text(), PRESETS[name])} <= {"Intel Gaudi 3 (HL-325L)", "Tesla T4"}
+
+
+def test_doctor_counts_the_gpus_of_a_page_and_those_with_a_counter(serve: Callable[[Page], str]) -> None:
+    page = (Path(__file__).parent / "pages/all_smi_gaudi.prom").read_text()
+    url = serve(lambda: (200, page))
+    findings = list(check(ExporterConfig(url=url, kind="all_smi"), environment(Settings())))
+    assert findings == [(url, "all_smi: 2 GPUs, 2 with an energy counter")]
 
 
 def test_slices_that_repeat_their_board_are_one_reading() -> None:
