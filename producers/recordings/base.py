@@ -75,7 +75,7 @@ class PowerRow(NamedTuple):
 
 
 class TokenRow(NamedTuple):
-    """One request. `key_ms` is the time at which it is sent."""
+    """One request, or several that one row stands for. `key_ms` is the time at which it is sent."""
 
     key_ms: int
     cluster: str
@@ -92,6 +92,7 @@ class TokenRow(NamedTuple):
     status: str = "ok"
     session_id: str = ""
     trace_id: str = ""
+    requests: int = 1
 
 
 Row = PowerRow | TokenRow

@@ -3,6 +3,9 @@
 Names and meanings of the keys are those of loadgen's results.cc and logging.cc (mlcommons/inference, v4.0 to
 v5.1). Server rates are over the time of the last sample's completion and count n - 1 samples. Offline rates are
 over the longest latency and count n. Inferred tokens are samples times a constant whole number.
+
+Offline, loadgen pads its one query to whole copies of the data set (`GenerateQueries` in loadgen.cc), runs and times
+all of them, and logs the number before padding. So there the rates tell how many samples ran.
 """
 
 from __future__ import annotations
@@ -21,8 +24,8 @@ from producers.recordings.base import BadRow
 from producers.recordings.text_lines import read_lines, time_ms
 
 LOG = "mlperf_log_detail.txt"
-MAX_SAMPLES = 5_000_000
-"""Requests of one run in a replay."""
+MAX_SAMPLES = 10_000_000_000
+"""Samples of one run: five times those of the fastest published ones."""
 MAX_NUMBER = 1e18
 """Greatest number in a log, such as 31 years in nanoseconds."""
 _PREFIX = ":::MLLOG "
@@ -38,8 +41,8 @@ _PRINTED = 2e-5
 class LoadgenRun:
     """One performance run. Times in UTC epoch ms, latencies in ms; `latency_ms` maps quantiles (0 to 1) to latencies.
 
-    `tokens` is None if the log counts none. `tokens_per_s` and `samples_per_s` are as logged. `issue_ms` is how
-    long queries were issued.
+    `samples` ran; `logged_samples` is the log's own count of them. `tokens` is None if the log counts none.
+    `tokens_per_s` and `samples_per_s` are as logged, over `rate_ms`. `issue_ms` is how long queries were issued.
     """
 
     sut: str
@@ -48,9 +51,11 @@ class LoadgenRun:
     begin_ms: int
     end_ms: int
     samples: int
+    logged_samples: int
     tokens: int | None
     samples_per_s: float | None
     tokens_per_s: float | None
+    rate_ms: float | None
     issue_ms: float
     latency_ms: Mapping[float, float]
     valid: str
@@ -63,13 +68,13 @@ def read_run(directory: Path, zone_ms: int) -> LoadgenRun:
     begin_ms, end_ms = log.stamp("power_begin", zone_ms), log.stamp("power_end", zone_ms)
     if not begin_ms < end_ms <= begin_ms + MAX_SPAN_MS:
         raise BadInput(f"{LOG}: power_end", log.text("power_end"), "must be after power_begin, by 6 hours at most")
-    queries = log.number("result_query_count")
-    samples = int(queries * log.number("generated_samples_per_query", "effective_samples_per_query", default=1))
-    if not 1 <= samples <= MAX_SAMPLES:
-        raise BadInput(f"{LOG}: result_query_count", samples, f"a replay makes 1 to {MAX_SAMPLES} requests of a run")
     latency_ms = _latencies(log)
+    samples_per_s = log.first(_SAMPLE_RATES)
+    logged_samples, samples = _samples(log, scenario, samples_per_s, latency_ms[1.0])
     sut = log.text("sut_name")
-    tokens, samples_per_s, tokens_per_s = _tokens(log, samples, scenario)
+    # Server rates count one sample less than ran, but all tokens; both are over the same time.
+    timed_samples = samples - 1 if scenario == "Server" else samples
+    tokens, tokens_per_s = _tokens(log, samples, timed_samples, samples_per_s)
     if scenario == "Server":
         issue_ms = min(log.number("generated_query_duration") / 1e6, float(end_ms - begin_ms))
     else:
@@ -81,9 +86,11 @@ def read_run(directory: Path, zone_ms: int) -> LoadgenRun:
         begin_ms=begin_ms,
         end_ms=end_ms,
         samples=samples,
+        logged_samples=logged_samples,
         tokens=tokens,
         samples_per_s=samples_per_s,
         tokens_per_s=tokens_per_s,
+        rate_ms=timed_samples / samples_per_s * 1000 if samples_per_s else None,
         issue_ms=issue_ms,
         latency_ms=latency_ms,
         valid=log.text("result_validity", default="unknown"),
@@ -129,24 +136,37 @@ def _latencies(log: _Log) -> dict[float, float]:
     return by_quantile
 
 
-def _tokens(log: _Log, samples: int, scenario: str) -> tuple[int | None, float | None, float | None]:
-    """Return (total, samples/s, tokens/s), as far as the log has them."""
-    samples_per_s = log.first(_SAMPLE_RATES)
+def _samples(log: _Log, scenario: str, samples_per_s: float | None, longest_ms: float) -> tuple[int, int]:
+    """Return how many samples the log counts, and how many ran. Raises BadInput for an impossible number."""
+    queries = log.number("result_query_count")
+    logged = int(queries * log.number("generated_samples_per_query", "effective_samples_per_query", default=1))
+    if not 1 <= logged <= MAX_SAMPLES:
+        raise BadInput(f"{LOG}: result_query_count", logged, f"must be 1 to {MAX_SAMPLES} samples")
+    if scenario != "Offline" or not samples_per_s:
+        return logged, logged
+    timed = samples_per_s * longest_ms / 1000
+    if abs(timed - logged) <= max(0.5, _PRINTED * logged):
+        return logged, logged
+    if not 1 <= round(timed) <= MAX_SAMPLES:
+        raise BadInput(
+            f"{LOG}: samples per second", samples_per_s, f"gives {timed:g} samples in {longest_ms / 1000:g} s"
+        )
+    return logged, round(timed)
+
+
+def _tokens(
+    log: _Log, samples: int, timed_samples: int, samples_per_s: float | None
+) -> tuple[int | None, float | None]:
+    """Return (total, tokens/s), as far as the log has them."""
     counted, inferred = log.first(_TOKEN_RATES), log.first(_INFERRED_RATES)
     tokens_per_s = counted if counted is not None else inferred
     if tokens_per_s is None or not samples_per_s:
-        return None, samples_per_s, tokens_per_s
+        return None, tokens_per_s
     ratio = tokens_per_s / samples_per_s
-    if counted is None:
-        constant = round(ratio)
-        return (
-            round(samples * (constant if abs(ratio - constant) <= _PRINTED * ratio else ratio)),
-            samples_per_s,
-            inferred,
-        )
-    # Loadgen's samples/s counts one sample less than ran, but its tokens/s all tokens; both are over the same time.
-    over = samples - 1 if scenario == "Server" else samples
-    return round(over * ratio), samples_per_s, counted
+    if counted is not None:
+        return round(timed_samples * ratio), counted
+    constant = round(ratio)
+    return round(samples * (constant if abs(ratio - constant) <= _PRINTED * ratio else ratio)), inferred
 
 
 class _Log:

@@ -15,10 +15,10 @@ per request:
   workload.
 * J/token of the window is of all its energy, edges included. The published figure multiplies mean power by the
   time between `power_begin` and `power_end`, and tokens were made in all of it.
-* Requests. As many as samples. Server: issued evenly over `generated_query_duration` from `power_begin`; Offline:
-  all at `power_begin`; others: evenly over the window less the longest latency. Latencies are the quantiles of the
-  logged percentiles (linear in between), each used once, in a fixed scattered order; nothing ends after
-  `power_end`.
+* Requests. As many as samples that ran. Server: issued evenly over `generated_query_duration` from `power_begin`;
+  Offline: all at `power_begin`; others: evenly over the window less the longest latency. Latencies are the
+  quantiles of the logged percentiles (linear in between), each used once, in a fixed scattered order; nothing ends
+  after `power_end`. Runs of many samples, or of long ones, have one row for several requests (`MAX_OPEN_PIECES`).
 * Tokens. All are completion tokens; prompt tokens are not in the log and are 0. Their total is loadgen's count:
   tokens/s over the time by which loadgen divided (samples over samples/s). That time ends with the last sample, a
   little before `power_end`. Where loadgen inferred tokens from a constant per sample, that constant is used. They
@@ -54,6 +54,10 @@ MAX_READINGS = 2_000_000
 """Readings in one `spl.txt`: 23 days at 1 Hz."""
 MAX_GAP_MS = 10_000
 """Between readings further apart than this nothing was measured: the trapezoid is marked `estimated`."""
+
+MAX_OPEN_PIECES = 500_000
+"""Sum over a run's rows of the windows in which they have a part: a third of what a worker holds (`max_open_rows`)."""
+WINDOW_MS = 10_000
 
 Edges = Literal["readings", "interpolated"]
 
@@ -117,7 +121,7 @@ def mlperf(
         end_ms=end_ms,
         window=stamps,
         workload=workload,
-        rows=sum(1 for _ in _pieces(readings, cut, stamps)) + run.samples,
+        rows=sum(1 for _ in _pieces(readings, cut, stamps)) + request_rows(run),
         events=events,
         references=_references(run, readings, cut),
         notes=_notes(run, readings, cut),
@@ -237,8 +241,9 @@ def _token_rows(run: LoadgenRun, names: tuple[str, str, str]) -> Iterator[Row]:
     cluster, workload, tenant = names
     start_ms, end_ms = request_times(run)
     keys = np.maximum(start_ms, np.minimum(end_ms - 1, start_ms + base.HOLD_MS))
-    tokens = spread(run.tokens or 0, run.samples)
-    width = len(str(run.samples - 1))
+    count = len(keys)
+    requests, tokens = spread(run.samples, count), spread(run.tokens or 0, count)
+    width = len(str(count - 1))
     for i in np.argsort(keys, kind="stable").tolist():
         yield TokenRow(
             key_ms=int(keys[i]),
@@ -253,17 +258,25 @@ def _token_rows(run: LoadgenRun, names: tuple[str, str, str]) -> Iterator[Row]:
             prompt_tokens=0,
             cached_tokens=0,
             completion_tokens=tokens[i],
+            requests=requests[i],
         )
 
 
+def request_rows(run: LoadgenRun) -> int:
+    """Return how many rows the run's requests make: one for each, or as many as `MAX_OPEN_PIECES` permits."""
+    mean_ms = float(np.trapezoid(list(run.latency_ms.values()), list(run.latency_ms)))
+    return min(run.samples, max(1, int(MAX_OPEN_PIECES / (1 + mean_ms / WINDOW_MS))))
+
+
 def request_times(run: LoadgenRun) -> tuple[I64, I64]:
-    """Return start and end of each derived request, in UTC epoch ms."""
-    number = np.arange(run.samples)
-    start_ms = run.begin_ms + (number * (run.issue_ms / run.samples)).astype(np.int64)
+    """Return start and end of each row of derived requests, in UTC epoch ms."""
+    count = request_rows(run)
+    number = np.arange(count)
+    start_ms = run.begin_ms + (number * (run.issue_ms / count)).astype(np.int64)
     # Each quantile once; the stride of the golden section scatters them evenly, so that every window sees them all.
-    stride = next(s for s in range(max(1, round(run.samples * 0.6180339887498949)), 2 * run.samples + 2)
-                  if np.gcd(s, run.samples) == 1)  # fmt: skip
-    quantile = ((number * stride) % run.samples + 0.5) / run.samples
+    stride = next(s for s in range(max(1, round(count * 0.6180339887498949)), 2 * count + 2)
+                  if np.gcd(s, count) == 1)  # fmt: skip
+    quantile = ((number * stride) % count + 0.5) / count
     latency_ms = np.interp(quantile, list(run.latency_ms), list(run.latency_ms.values()))
     end_ms = np.minimum(start_ms + np.rint(latency_ms).astype(np.int64), run.end_ms)
     return np.minimum(start_ms, end_ms), end_ms
@@ -287,6 +300,7 @@ def _references(run: LoadgenRun, readings: list[WallReading], cut: tuple[int, in
         figures["energy per token (mean power / tokens per second)"] = f"{mean_w / run.tokens_per_s:.4f} J"
     if run.samples_per_s:
         figures["samples per second"] = f"{run.samples_per_s:g}"
+        figures["energy per sample (mean power / samples per second)"] = f"{mean_w / run.samples_per_s:.6g} J"
     return figures
 
 
@@ -296,6 +310,19 @@ def _notes(run: LoadgenRun, readings: list[WallReading], cut: tuple[int, int]) -
         f"Energy of the measured window is that of {rfc3339(cut[0])} to {rfc3339(cut[1])}.",
         "Requests and their times are derived from counts, rates and percentiles; prompt tokens are not logged (0).",
     ]
+    if run.samples != run.logged_samples:
+        cause = ": loadgen pads its query to whole copies of the data set" if run.samples > run.logged_samples else ""
+        notes.append(
+            f"{run.samples:,} samples ran, by samples/s and the longest latency, and the log counts "
+            f"{run.logged_samples:,}{cause}."
+        )
+    if (count := request_rows(run)) < run.samples:
+        notes.append(f"{count:,} rows stand for the {run.samples:,} requests: single ones are not stored.")
+    if run.rate_ms and (longer_ms := run.end_ms - run.begin_ms - run.rate_ms) > 0.0001 * run.rate_ms:
+        notes.append(
+            f"Power was measured for {longer_ms / 1000:.3f} s ({longer_ms / run.rate_ms:.2%}) more than loadgen's "
+            "rates span: energy per token and sample is higher by as much than mean power divided by a rate."
+        )
     if run.tokens is None:
         notes.append("The log counts no tokens: completion tokens are 0, and there is no energy per token.")
     if run.valid != "VALID":

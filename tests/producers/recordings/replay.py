@@ -48,7 +48,7 @@ def replay(items: Iterable[Event | BadRow]) -> Replayed:
             rows = zip(*(c.tolist() for c in columns), strict=True)
             out.power_rows += [(batch.gpus[g][0], *row) for g, row in zip(batch.gpu.tolist(), rows, strict=True)]
         elif isinstance(batch, TokenBatch):
-            out.requests[event.workload] += len(batch)
+            out.requests[event.workload] += len(batch) if batch.requests is None else int(batch.requests.sum())
             out.prompt[event.workload] += int(batch.prompt_tokens.sum())
             out.completion[event.workload] += int(batch.completion_tokens.sum())
             times = (batch.t_start_ms, batch.t_first_ms, batch.t_end_ms)

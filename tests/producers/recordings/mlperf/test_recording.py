@@ -11,6 +11,7 @@ import pytest
 
 from contracts.errors import BadInput
 from contracts.events import Method
+from producers.recordings.base import Recording
 from producers.recordings.mlperf.loadgen import read_run
 from producers.recordings.mlperf.recording import mlperf, request_times
 from tests.producers.recordings.replay import Replayed, replay, wire, write
@@ -244,7 +245,7 @@ BROKEN = [
     ({"result_query_count": None}, "result_query_count"),
     ({"result_query_count": 0}, "result_query_count"),
     ({"result_query_count": "many"}, "result_query_count"),
-    ({"result_query_count": 10**9}, "result_query_count"),
+    ({"result_query_count": 10**11}, "result_query_count"),
     ({"generated_query_duration": None}, "generated_query_duration"),
     ({"result_min_latency_ns": None}, "result_min_latency_ns"),
     ({"result_min_latency_ns": 10**12}, "must not fall"),
@@ -279,3 +280,73 @@ def test_a_missing_or_foreign_file_is_named(tmp_path: Path) -> None:
     write(tmp_path / "mlperf_log_detail.txt", ':::MLLOG {"key": "power')
     with pytest.raises(BadInput, match="line 1"):
         mlperf(tmp_path)
+
+
+OFFLINE = {
+    "effective_scenario": "Offline",
+    "result_query_count": 1,
+    "generated_samples_per_query": 1000,
+    "result_completed_samples_per_sec": None,
+    "result_samples_per_second": 107.0,
+    "result_inferred_completed_tokens_per_second": None,
+    "result_tokens_per_second": 749.0,
+    "result_min_latency_ns": 1_000_000,
+    "result_50.00_percentile_latency_ns": 5_000_000_000,
+    "result_99.00_percentile_latency_ns": 9_900_000_000,
+    "result_max_latency_ns": 10_000_000_000,
+}
+
+
+def _note(recording: Recording, word: str) -> str:
+    return next((note for note in recording.notes if word in note), "")
+
+
+@pytest.mark.parametrize(
+    ("rate", "samples", "noted"),
+    [
+        (100.0, 1000, False),
+        (100.0009, 1000, False),  # six digits are printed
+        (107.0, 1070, True),  # padded to whole copies of the data set
+        (90.0, 900, True),
+    ],
+)
+def test_samples_of_an_offline_run_are_its_rate_times_its_longest_latency(
+    tmp_path: Path, rate: float, samples: int, noted: bool
+) -> None:
+    changes = OFFLINE | {"result_samples_per_second": rate, "result_tokens_per_second": 7 * rate}
+    recording = mlperf(_folder(tmp_path, **changes), workload="w")
+    out = replay(recording.events())
+    assert out.requests["w"] == samples
+    assert out.completion["w"] == pytest.approx(7 * rate * 10, abs=1)
+    assert bool(_note(recording, "the log counts 1,000")) == noted
+    assert "copies of the data set" in _note(recording, "the log counts") or rate < 107
+
+
+def test_every_run_with_a_rate_has_its_own_energy_per_sample(tmp_path: Path) -> None:
+    recording = mlperf(_folder(tmp_path, **OFFLINE))
+    key = "energy per sample (mean power / samples per second)"
+    watts = float(recording.references["mean power of readings"].split()[0])
+    assert float(recording.references[key].split()[0]) == pytest.approx(watts / 107, rel=1e-3)
+
+
+def test_power_measured_for_longer_than_the_rates_span_is_noted(tmp_path: Path) -> None:
+    changes = {"result_completed_samples_per_sec": 10.1, "result_inferred_completed_tokens_per_second": 70.7}
+    assert "0.099 s (1.00%) more" in _note(mlperf(_folder(tmp_path, **changes)), "loadgen's rates")
+    assert not _note(mlperf(_folder(tmp_path, result_completed_samples_per_sec=10.0)), "loadgen's rates")
+
+
+@pytest.mark.parametrize("scenario", ["Offline", "Server"])
+def test_a_run_of_more_samples_than_memory_holds_has_rows_of_several_requests(
+    tmp_path: Path, scenario: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producers.recordings.mlperf.recording.MAX_OPEN_PIECES", 5_000)
+    samples = 480_000_007
+    changes: dict[str, object] = {"result_query_count": samples, "result_inferred_completed_tokens_per_second": 10}
+    if scenario == "Offline":
+        rates = {"result_samples_per_second": 48e6, "result_tokens_per_second": 48e6}
+        changes = OFFLINE | rates | {"generated_samples_per_query": samples}
+    recording = mlperf(_folder(tmp_path, **changes), workload="w")
+    out = replay(recording.events())
+    assert out.requests["w"] == out.completion["w"] == samples
+    assert 2_000 < len(out.token_rows) <= 5_000
+    assert _note(recording, f"{len(out.token_rows):,} rows stand for the 480,000,007 requests")
