@@ -18,6 +18,7 @@ from producers.bindings.config import BindingsConfig
 from producers.bindings.metrics import BindingMetrics
 from producers.bindings.watcher import BindingReader, BindingSnapshot, BindingWatcher, describe_shares
 from producers.gpu.inventory import find_sensor
+from producers.gpu.roster import GpuRoster
 from producers.runtime.config import load, load_options
 from producers.runtime.refusals import RefusalReport
 
@@ -33,29 +34,43 @@ class GpuHolders(NamedTuple):
 
 
 def holders(
-    environment: Environment, sensor: GpuSensor, gpus: Sequence[str], refusals: RefusalReport
+    environment: Environment, sensor: GpuSensor, roster: GpuRoster, refusals: RefusalReport
 ) -> GpuHolders:  # fmt: skip
-    """Watch who holds a sensor's GPUs, until the environment is closed.
+    """Watch who holds the GPUs of a roster, which a sensor reads, until the environment is closed.
 
     Raises BadSetting, and Unavailable where a source needs the machine's processes and no sensor shows them."""
     options, metrics = load(BindingsConfig), BindingMetrics(environment.metrics)
-    reader = _reader(options, environment, sensor, gpus, metrics, refusals)
+    reader = _reader(options, environment, sensor, roster, metrics, refusals)
     record_ms = round(1000 * options.record_s)
     monotonic_ms = environment.clock.monotonic_ms
     if options.source == FIXED:
-        snapshot = reader.read(monotonic_ms())
-        return GpuHolders(lambda: snapshot.shares, record_ms)
+        return GpuHolders(_FixedHolders(reader, monotonic_ms, roster), record_ms)
     every_ms, keep_ms = round(1000 * options.every_s), round(1000 * options.keep_s)
-    watcher = BindingWatcher(reader, monotonic_ms, every_ms=every_ms, keep_ms=keep_ms, metrics=metrics)
+    watcher = BindingWatcher(
+        reader, monotonic_ms, every_ms=every_ms, keep_ms=keep_ms, metrics=metrics, changed=roster.changed
+    )
     return GpuHolders(environment.resources.enter_context(watcher), record_ms)
 
 
+class _FixedHolders:
+    """Shares of each GPU by sources whose claims never change. They are read again when a GPU appears or leaves."""
+
+    def __init__(self, reader: BindingReader, monotonic_ms: Callable[[], int], roster: GpuRoster) -> None:
+        self._reader, self._monotonic_ms, self._roster = reader, monotonic_ms, roster
+        self._snapshot = reader.read(monotonic_ms())
+
+    def __call__(self) -> Mapping[str, GpuShares]:
+        if self._roster.changed.is_set():
+            self._roster.changed.clear()
+            self._snapshot = self._reader.read(self._monotonic_ms())
+        return self._snapshot.shares
+
+
 def _reader(
-    options: BindingsConfig, environment: Environment, sensor: GpuSensor, gpus: Sequence[str], metrics: BindingMetrics,
+    options: BindingsConfig, environment: Environment, sensor: GpuSensor, roster: GpuRoster, metrics: BindingMetrics,
     refusals: RefusalReport,
 ) -> BindingReader:  # fmt: skip
-    fixed = tuple(GpuBoard(uuid) for uuid in gpus)
-    boards: Callable[[], Sequence[GpuBoard]] = lambda: fixed  # noqa: E731
+    boards: Callable[[], Sequence[GpuBoard]] = lambda: [GpuBoard(uuid) for uuid in roster.uuids]  # noqa: E731
     if isinstance(sensor, GpuInventory):
         inventory = sensor
         environment = replace(environment, inventory=lambda: inventory)
@@ -76,7 +91,7 @@ def check(options: BindingsConfig, environment: Environment) -> Iterator[Finding
     try:
         sensor, gpus = find_sensor(environment)
         own = BindingMetrics(metrics), RefusalReport(metrics)
-        snapshot = _reader(options, environment, sensor, gpus, *own).read(0)
+        snapshot = _reader(options, environment, sensor, GpuRoster(gpus), *own).read(0)
     except WattlogError as error:
         yield ", ".join(options.source), error
         return

@@ -141,18 +141,20 @@ class BindingReader:
 class BindingWatcher:
     """Current shares of each GPU. The agent calls it at every sample; a call never waits.
 
-    It is a context manager, and its thread lives as long. A snapshot is good for `keep_ms`: if the thread itself hangs
+    It is a context manager, and its thread lives as long. `changed` is set when a GPU appears, and makes it read at
+    once. A snapshot is good for `keep_ms`: if the thread itself hangs
     for longer, every GPU is unallocated.
     """
 
     def __init__(
         self, reader: BindingReader, monotonic_ms: Callable[[], int], *, every_ms: int, keep_ms: int,
-        metrics: BindingMetrics, first_s: float = 5.0,
+        metrics: BindingMetrics, first_s: float = 5.0, changed: threading.Event | None = None,
     ) -> None:  # fmt: skip
         self._reader, self._monotonic_ms, self._every_ms, self._keep_ms = reader, monotonic_ms, every_ms, keep_ms
         self._metrics, self._first_s = metrics, first_s
         self._snapshot = BindingSnapshot({}, (), (), monotonic_ms())
         self._first, self._stop, self._is_stale = threading.Event(), threading.Event(), False
+        self._changed = changed or threading.Event()
         self._thread = threading.Thread(target=self._run, name="bindings", daemon=True)
 
     def __enter__(self) -> BindingWatcher:
@@ -164,6 +166,7 @@ class BindingWatcher:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        self._changed.set()
         self._thread.join(EXIT_S)
 
     def __call__(self) -> SharesByGpu:
@@ -183,13 +186,15 @@ class BindingWatcher:
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            self._changed.clear()
             try:
                 self._snapshot = self._reader.read(self._monotonic_ms())
             except Exception:  # A bug must not end the thread silently: the snapshot grows stale, which is logged.
                 log.exception("bindings: a reading failed")
                 self._metrics.failures.labels("look").inc()
             self._first.set()
-            self._stop.wait(self._every_ms / 1000)
+            if not self._stop.is_set():
+                self._changed.wait(self._every_ms / 1000)
 
 
 def describe_shares(shares: GpuShares | None) -> str:

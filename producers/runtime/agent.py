@@ -6,6 +6,9 @@ that the broker has not acknowledged and continues from the checkpoints. So its 
 while no agent ran. When the disk takes no more, intervals stay in memory and grow coarser, and the checkpoints on disk
 do not advance.
 
+A GPU that appears while the agent runs is metered and bound like the others. One that leaves is named in the log, and
+what is known of its last interval is sent. When it returns it begins anew (`producers.gpu.roster`).
+
 Intervals of a shared GPU are split among its holders (`producers.bindings.apportion`) only when they are sent.
 Until then they are those of one GPU and can still be merged.
 
@@ -31,6 +34,7 @@ from producers.bindings.apportion import Binding, BindingShare, GpuShares, bindi
 from producers.gpu.meter import MAX_GAP_MS, IntervalResult, add_reading, implausible_value, send_open
 from producers.gpu.meter_state import MeterState
 from producers.gpu.readings import EnergyInterval, GpuReading
+from producers.gpu.roster import GpuRoster, RosterChange
 from producers.runtime.agent_checkpoint import CHECKPOINT_PREFIX, AgentCheckpoint
 from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.backlog import Backlog
@@ -70,7 +74,7 @@ class Agent:
     """Loop that measures one node.
 
     `bindings` returns the holder or the holders of each GPU by UUID; a GPU that is not in it is unallocated.
-    `checkpoints` are those that an earlier run stored.
+    `checkpoints` are those that an earlier run stored. `roster` lists the GPUs for others, such as `bindings`.
     """
 
     def __init__(
@@ -82,11 +86,12 @@ class Agent:
         bindings: Callable[[], Mapping[str, Binding | GpuShares]],
         metrics: AgentMetrics | None = None,
         checkpoints: Mapping[str, bytes] | None = None,
+        roster: GpuRoster | None = None,
     ) -> None:
         topics.check_name("cluster", config.cluster)
         topics.check_name("node", config.node)
         self._config, self._sensor, self._outbox, self._clock = config, sensor, outbox, clock
-        self._bindings = bindings
+        self._bindings, self._roster = bindings, roster or GpuRoster()
         self.metrics = metrics or AgentMetrics(CollectorRegistry())
         self._numbers = Sequencer(clock.wall_ms())
         self._unallocated = (BindingShare(Binding(topics.node_workload(config.node))),)
@@ -95,11 +100,17 @@ class Agent:
         self._last_readings: dict[str, GpuReading] = {}
         self._shares: dict[str, GpuShares] = {}
         """By GPU: the shares at its last completed interval."""
+        self._unbound: set[str] = set()
+        """GPUs that had no holder at their first reading, and have no interval yet."""
+        self._left: dict[str, AgentCheckpoint] = {}
+        """Checkpoints of GPUs that left, until they are stored: the next run does not continue from them."""
         self._backlogs: dict[GpuShares, Backlog] = {}
         self._holder_record = holder_record.HolderRecord(config.held_ms)
         self._failures = self._lost_spans = 0
+        self._has_sampled = False
         self._checked: set[tuple[str, str]] = set()
         self._resume(checkpoints or {})
+        self._roster.add(self._states)
 
     def run(self) -> None:
         """Sample and publish until the clock says stop, then send what the broker takes.
@@ -121,14 +132,14 @@ class Agent:
                 if clock.wait((next_sample - clock.monotonic_ms()) / 1000):
                     break
             self.sample()  # measures the time up to the stop
-            self._send_open()
+            for uuid in self._last_readings:
+                self._send_open(uuid)
         finally:
             self.close()
 
     def sample(self) -> None:
         """Read every GPU once and add its completed intervals to the workload that held it when they began."""
         begun = self._clock.monotonic_ms()
-        bindings = self._bindings()
         try:
             readings = list(self._sensor.readings(self._clock))
             refused = list(self._sensor.drain_refused()) if isinstance(self._sensor, ReportsRefusals) else []
@@ -138,10 +149,15 @@ class Agent:
             log.debug("%s", self._config.kind, exc_info=error)
             return
         known = set(self._states)
+        placed = [("a reading", reading) for reading in readings]
+        readings = list(read_each(placed, self._check_names, refused, show=True))
+        self._show_change(self._roster.note(readings, begun), readings)
+        bindings = self._bindings()  # After the roster, so that they may contain a new GPU.
 
         def add(reading: GpuReading) -> GpuReading:
-            self._check_names(reading)
             binding = bindings.get(reading.gpu_uuid, self._unallocated)
+            if reading.gpu_uuid not in bindings and reading.gpu_uuid not in self._states:
+                self._unbound.add(reading.gpu_uuid)
             self._add(reading, (BindingShare(binding),) if isinstance(binding, Binding) else binding)
             return reading
 
@@ -155,11 +171,33 @@ class Agent:
         self.metrics.sample_seconds.observe((self._clock.monotonic_ms() - begun) / 1000)
         self.metrics.backlog_rows.set(self.unsent_rows)
 
-    def _send_open(self) -> None:
-        """Add the watts of each GPU whose counter has stood or been silent for long: no reading follows in this run."""
-        for uuid, reading in self._last_readings.items():
-            result = send_open(self._states[uuid], reading, max_gap_ms=self._max_gap_ms)
-            self._add_result(uuid, result, self._shares[uuid])
+    def _show_change(self, change: RosterChange, readings: Sequence[GpuReading]) -> None:
+        """Name the GPUs that appeared or left since the last sample, and end the meters of those that left."""
+        hardware = {reading.gpu_uuid: reading.hardware for reading in readings}
+        if self._has_sampled:  # The GPUs of the first sample were there.
+            self.metrics.gpus_appeared.inc(len(change.appeared))
+            for uuid in change.appeared:
+                log.warning("%s (%s) appeared: it is metered from now on", uuid, hardware[uuid])
+        self._has_sampled = True
+        self.metrics.gpus_left.inc(len(change.left))
+        for uuid in change.left:
+            log.warning("%s left: nothing has read it for some time; if it returns, it begins anew", uuid)
+            self._end_meter(uuid)
+
+    def _end_meter(self, uuid: str) -> None:
+        """Add what is known of a GPU's last interval, and forget its meter."""
+        if uuid not in self._states:
+            return
+        if uuid in self._last_readings:
+            self._send_open(uuid)
+            del self._last_readings[uuid]
+        state, shares = self._states.pop(uuid), self._shares.pop(uuid)
+        self._left[uuid] = AgentCheckpoint("", shares[0].binding, state)
+
+    def _send_open(self, uuid: str) -> None:
+        """Add the watts of a GPU whose counter has stood or been silent for long: no reading follows in this run."""
+        result = send_open(self._states[uuid], self._last_readings[uuid], max_gap_ms=self._max_gap_ms)
+        self._add_result(uuid, result, self._shares[uuid])
 
     def publish(self, *, end: bool = False) -> None:
         """Store events with the rows of each workload, or its heartbeat, and let the outbox send what it can.
@@ -182,7 +220,9 @@ class Agent:
                 rows[binding].append(part)
         spans = self._holder_record.due(self._shares, end=end) if self._config.held_ms else []
         events = [*self._power_events(rows), *self._holder_events(spans)]
-        if self._store(events, self._encode_checkpoints(self._states, spans), "what was measured"):
+        left = {CHECKPOINT_PREFIX + uuid: msgspec.msgpack.encode(end) for uuid, end in self._left.items()}
+        if self._store(events, left | self._encode_checkpoints(self._states, spans), "what was measured"):
+            self._left.clear()
             self._holder_record.discard(spans)
             self._count(events)
         else:
@@ -235,6 +275,7 @@ class Agent:
             if checkpoint.boot and checkpoint.boot == self._config.boot:
                 self._states[uuid] = msgspec.structs.replace(checkpoint.state, busy=None)  # utilisation is unknown
                 self._shares[uuid] = shares
+            self._unbound.discard(uuid)
 
     def _store(self, events: Sequence[Event], checkpoints: Mapping[str, bytes], content: str) -> bool:
         """Store events and checkpoints together; `content` names them in the log.
@@ -271,6 +312,8 @@ class Agent:
     def _add_result(self, uuid: str, result: IntervalResult, shares: GpuShares) -> None:
         self._states[uuid] = result.state
         previous = self._shares.setdefault(uuid, shares)
+        if uuid in self._unbound:  # Whoever is known to hold it at the end of its first interval held it before.
+            previous = shares
         self.metrics.resets.inc(result.resets)
         self.metrics.dips.inc(result.dips)
         self.metrics.gaps.inc(result.gaps)
@@ -282,7 +325,7 @@ class Agent:
                 self._holder_record.add(result.intervals, previous)
             self._shares[uuid] = shares
 
-    def _check_names(self, reading: GpuReading) -> None:
+    def _check_names(self, reading: GpuReading) -> GpuReading:
         """Raise BadInput for names or a time that the event contract refuses: the intervals could never be sent."""
         checks.clock(reading.t_ms)
         names = (reading.gpu_uuid, reading.hardware)
@@ -291,6 +334,7 @@ class Agent:
             checks.text("hardware", (reading.hardware,), empty=False)
             if len(self._checked) < MAX_CHECKED:
                 self._checked.add(names)
+        return reading
 
     def _backlog(self, shares: GpuShares) -> Backlog:
         """Return the backlog of GPUs with these shares, a new one at their first appearance."""

@@ -21,6 +21,8 @@ class AgentMetrics:
         self.dips = count("counter_dips", "Implausible energy counters that came back in line: each counts once")
         self.gaps = count("gaps", "Stretches in which nothing measured a GPU")
         self.clock_steps = count("clock_steps", "Times that the wall clock was set back by more than a minute")
+        self.gpus_appeared = count("gpus_appeared", "GPUs that appeared while the agent ran")
+        self.gpus_left = count("gpus_left", "GPUs that left while the agent ran")
         self.send_errors = count("send_errors", "Messages refused or not acknowledged; they are sent again")
         self.spool_errors = count("spool_errors", "Times that the spool took no more; rows stay in memory, coarser")
         self.sample_errors = count("sample_errors", "Samples in which the sensor failed as a whole")

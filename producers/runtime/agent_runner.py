@@ -11,6 +11,7 @@ from contracts.errors import BadSetting
 from producers.api import Environment, EvidenceReport, GpuSensor
 from producers.bindings.plugin import holders
 from producers.gpu.evidence import EvidenceCollector
+from producers.gpu.roster import GpuRoster
 from producers.runtime.agent import Agent, AgentConfig
 from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.clock import boot_id
@@ -34,7 +35,8 @@ def run_gpu_sensor(sensor: GpuSensor, environment: Environment, kafka: Mapping[s
     if environment.stop.is_set():
         return
     show_evidence(sensor, environment.metrics)
-    bindings = holders(environment, sensor, gpus, metrics.refusals)
+    roster = GpuRoster(gpus)
+    bindings = holders(environment, sensor, roster, metrics.refusals)
     config = AgentConfig(
         settings.cluster, environment.node, round(1000 / settings.sample_hz), settings.publish_ms, sensor.kind,
         boot=boot_id(), held_ms=bindings.record_ms,
@@ -49,6 +51,7 @@ def run_gpu_sensor(sensor: GpuSensor, environment: Environment, kafka: Mapping[s
             bindings=bindings.current,
             metrics=metrics,
             checkpoints=spool.checkpoints(),
+            roster=roster,
         ).run()
 
 

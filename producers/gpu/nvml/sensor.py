@@ -13,6 +13,7 @@
 * `hardware` is NVML's product name with runs of blanks made one, and otherwise unchanged: "NVIDIA H100 80GB HBM3". Idle
   floors and weights are looked up by it, so it is normalised in this one place.
 * A GPU that falls off the bus is logged once, left out, and looked for again every RETRY_MS. The other GPUs are read.
+  So often new GPUs are looked for too, and those that NVML no longer lists are lost.
 """
 
 from __future__ import annotations
@@ -66,15 +67,14 @@ class NvmlSensor:
         nv = self._nvml = load_nvml()
         self._gpus: dict[str, _NvmlGpu] = {}
         """By UUID."""
+        self._refused: list[str] = []
+        self._scan_ms: int | None = None
+        """Monotonic time at which the next scan is counted from, None before the first reading."""
         try:
-            count = nv.nvmlDeviceGetCount()
+            self._scan()
         except nv.NVMLError as error:
             nv.nvmlShutdown()
             raise Unavailable(f"NVML does not count its GPUs: {error}", _HINT) from None
-        self._refused: list[str] = []
-        placed = ((f"GPU {index}", index) for index in range(count))
-        for gpu in read_each(placed, lambda index: self._probe(nv.nvmlDeviceGetHandleByIndex(index)), self._refused):
-            self._gpus[gpu.uuid] = gpu
 
     @property
     def gpus(self) -> dict[str, str]:
@@ -97,6 +97,7 @@ class NvmlSensor:
         def read(gpu: _NvmlGpu) -> GpuReading | None:
             return self._read(gpu, clock) if self._is_there(gpu, clock.monotonic_ms()) else None
 
+        self._scan_when_due(clock.monotonic_ms())
         placed = ((uuid, gpu) for uuid, gpu in self._gpus.items())
         return [reading for reading in read_each(placed, read, self._refused) if reading is not None]
 
@@ -107,6 +108,47 @@ class NvmlSensor:
 
     def close(self) -> None:
         self._nvml.nvmlShutdown()
+
+    def _scan_when_due(self, monotonic_ms: int) -> None:
+        """Every RETRY_MS, add the GPUs that NVML lists and that are not known. Those it no longer lists are lost."""
+        if self._scan_ms is None:
+            self._scan_ms = monotonic_ms
+        if monotonic_ms - self._scan_ms < RETRY_MS:
+            return
+        self._scan_ms = monotonic_ms
+        try:
+            listed = self._scan()
+        except self._nvml.NVMLError as error:
+            log.debug("NVML does not count its GPUs: %s", error)
+            return
+        for gpu in self._gpus.values():
+            if gpu.lost_ms is None and gpu.uuid not in listed:
+                gpu.lost_ms = monotonic_ms
+                log.error("%s (%s) is lost, the other GPUs are read: NVML does not list it", gpu.uuid, gpu.hardware)
+
+    def _scan(self) -> set[str]:
+        """Add the GPUs that are not known yet; return the UUIDs of all that NVML lists.
+
+        GPUs that do not answer are refused one by one, and with them those that cannot be named: none of them counts
+        as no longer listed.
+        """
+        nv, listed = self._nvml, set[str]()
+        errors: list[str] = []
+
+        def read(index: int) -> None:
+            handle = nv.nvmlDeviceGetHandleByIndex(index)
+            uuid = printable(nv.nvmlDeviceGetUUID(handle))
+            listed.add(uuid)
+            if uuid in self._gpus:
+                self._gpus[uuid].handle = handle
+            else:
+                self._gpus[uuid] = self._probe(handle)
+
+        placed = [(f"GPU {index}", index) for index in range(nv.nvmlDeviceGetCount())]
+        for _ in read_each(placed, read, errors):
+            pass
+        self._refused += errors
+        return listed | set(self._gpus) if errors else listed
 
     def _probe(self, handle: Any) -> _NvmlGpu:
         nv = self._nvml

@@ -33,6 +33,8 @@ from producers.runtime.refusals import ItemRefusal, at_place
 log = logging.getLogger(__name__)
 
 DUAL_DIE = ("MI250",)
+DISCOVER_MS = 60_000
+"""How often zeusd is asked for its GPUs: one that started again between two readings may have others."""
 
 
 class PowerSample(NamedTuple):
@@ -80,6 +82,8 @@ class ZeusdSensor:
         self._uuids, self._by_pci, self._stream = uuids or {}, by_pci, stream
         self._gpus: dict[int, _ProbedGpu] | None = None
         """By index; None until they are probed."""
+        self._discovered: tuple[ZeusdGpu, ...] = ()
+        self._discovered_ms = 0
         self._refused: list[str] = []
 
     def discover(self) -> list[str]:
@@ -95,6 +99,7 @@ class ZeusdSensor:
     def readings(self, clock: Clock) -> list[GpuReading]:
         """Return readings of each GPU that zeusd can read. Raises Unavailable where it cannot be reached."""
         try:
+            self._discover_when_due(clock.monotonic_ms())
             gpus = self._probed()
             counters, counter_errors = self._zeusd.gpu_energy_mj([g.number for g in gpus.values() if g.has_counter])
             streamed = self._stream.drain() if self._stream else {}
@@ -125,10 +130,19 @@ class ZeusdSensor:
         refused, self._refused = self._refused, []
         return [*refused, *(self._stream.drain_refused() if self._stream else ())]
 
+    def _discover_when_due(self, monotonic_ms: int) -> None:
+        """Every DISCOVER_MS, ask zeusd for its GPUs, and let them be probed again if they are others."""
+        if monotonic_ms - self._discovered_ms < DISCOVER_MS:
+            return
+        self._discovered_ms = monotonic_ms
+        if self._gpus is not None and self._zeusd.discover().gpus != self._discovered:
+            self._gpus = None
+
     def _probed(self) -> dict[int, _ProbedGpu]:
         """Return the GPUs, which are probed once per run of zeusd."""
         if self._gpus is None:
-            gpus = [gpu for gpu in self._zeusd.discover().gpus if not _is_second_die(gpu)]
+            self._discovered = self._zeusd.discover().gpus
+            gpus = [gpu for gpu in self._discovered if not _is_second_die(gpu)]
             if not gpus:
                 raise Unavailable(f"{self._zeusd.url} knows no GPU", "Try `nvidia-smi` or `amd-smi` where it runs.")
             unknown = [gpu.id for gpu in gpus if gpu.cumulative_energy_available is None]

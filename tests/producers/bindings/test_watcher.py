@@ -37,6 +37,8 @@ from producers.bindings.watcher import BindingReader, BindingWatcher, describe_s
 from producers.gpu.exporter.formats import DCGM
 from producers.gpu.exporter.sensor import ExporterSensor
 from producers.gpu.nvml import sensor
+from producers.gpu.readings import GpuReading
+from producers.gpu.roster import GpuRoster
 from producers.runtime.refusals import RefusalReport
 from producers.runtime.runner import open_environment, run
 from tests.producers.bindings.kubernetes.stand_ins import (
@@ -200,6 +202,18 @@ def test_the_first_interval_has_its_holder_and_later_changes_are_seen() -> None:
         wait_until(lambda: bindings()[A] == (CODE.share(),))
 
 
+def test_a_gpu_that_appears_is_looked_for_at_once() -> None:
+    roster, source = GpuRoster([A]), ScriptedSource("kubernetes", claims(a=CHAT))
+    node = Node(source)
+    node.reader._list_boards = lambda: [GpuBoard(uuid) for uuid in roster.uuids]
+    with BindingWatcher(
+        node.reader, lambda: 0, every_ms=1_000_000, keep_ms=60_000, metrics=node.metrics, changed=roster.changed
+    ) as bindings:
+        source.answer = claims(a=CHAT, b=CODE)
+        roster.note([GpuReading(A, "H100", 0, 0), GpuReading(B, "H100", 0, 0)], 0)
+        wait_until(lambda: B in bindings())
+
+
 def test_a_source_that_hangs_delays_no_sample_and_its_gpus_become_unallocated() -> None:
     let_go, hung = threading.Event(), threading.Event()
     source = ScriptedSource("kubernetes", claims(a=CHAT))
@@ -313,7 +327,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Fake
 def seen_by_an_agent(settings: Settings, gpus: list[str]) -> Any:
     with open_environment(settings.model_copy(update={"node": "n1"}), threading.Event(), {}) as environment:
         shares = holders(
-            environment, ExporterSensor(DCGM, lambda: ""), gpus, RefusalReport(CollectorRegistry())
+            environment, ExporterSensor(DCGM, lambda: ""), GpuRoster(gpus), RefusalReport(CollectorRegistry())
         ).current()
         return {gpu: [(s.binding.workload, s.binding.owner, s.weight) for s in share] for gpu, share in shares.items()}
 

@@ -179,6 +179,29 @@ def test_a_lost_gpu_is_reported_and_the_others_are_read(run: Run) -> None:
     assert got["lost"] == ["GPU-a"]
 
 
+def test_a_gpu_that_appears_is_read_within_a_minute(run: Run) -> None:
+    got = run((0, gpu()), (59_000, gpu() + gpu("GPU-b")), (60_000, gpu() + gpu("GPU-b", energy="7")))
+    assert [[r["gpu_uuid"] for r in readings] for readings in got["readings"]] == [
+        ["GPU-a"],
+        ["GPU-a"],
+        ["GPU-a", "GPU-b"],
+    ]
+    assert got["readings"][2][1]["counter_mj"] == 7
+    assert got["gpus"].keys() == {"GPU-a", "GPU-b"}
+
+
+def test_a_gpu_that_nvml_no_longer_lists_is_lost_and_the_others_keep_their_identity(run: Run) -> None:
+    both, b = gpu() + gpu("GPU-b", energy="7"), gpu("GPU-b", energy="8")
+    got = run((0, both), (1_000, both), (61_000, b), (62_000, b))
+    assert got["lost"] == ["GPU-a"]
+    assert [[r["gpu_uuid"], r["counter_mj"]] for r in got["readings"][2] + got["readings"][3]] == [["GPU-b", 8]] * 2
+
+
+def test_a_gpu_that_did_not_answer_at_the_start_is_read_when_it_does(run: Run) -> None:
+    got = run((0, gpu() + gpu("GPU-b", state="lost")), (60_000, gpu() + gpu("GPU-b")))
+    assert [len(readings) for readings in got["readings"]] == [1, 2]
+
+
 def test_a_lost_gpu_that_answers_again_is_restored_after_a_minute(run: Run) -> None:
     got = run((0, gpu()), (1000, gpu(state="lost")), (2000, gpu()), (61_000, gpu(energy="3")))
     assert [len(step) for step in got["readings"]] == [1, 0, 0, 1]
