@@ -10,7 +10,7 @@ import uvicorn
 
 from api.app import create_app
 from api.auth import check_exposure
-from cli.ledger_access import open_warehouse
+from cli.ledger_access import mend, open_warehouse
 from contracts.errors import Unavailable
 from contracts.settings import Settings
 from warehouse.client import Warehouse
@@ -68,6 +68,7 @@ async def serve_until_stopped(settings: Settings, step: Callable[[str], None]) -
     """
     check_exposure(settings)
     with open_warehouse(settings) as warehouse:
+        mend(warehouse, step)
         async with running_api(settings, warehouse) as address:
             step(f"listening on {address}")
             await asyncio.Event().wait()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.ledger_access import open_ledger_and_settings, resolve
+from cli.ledger_access import open_ledger_and_settings, patience_of, resolve
 from cli.options import Data, From, Json, PeriodName, To
 from cli.output import print_json
 
@@ -34,14 +34,17 @@ def audit(
 
     Example: wattlog audit --period latest-day --strict --json | jq .residual_uj
     """
-    with open_ledger_and_settings(data) as (reader, settings):
+    with open_ledger_and_settings(data, compute_owed=False) as (reader, settings):
         from api.serialization import plain
         from cli import audit_report
         from warehouse.audit.conservation import audit as run_audit
 
         resolved = resolve(reader, period, start, end) if period or start or end else None
         with audit_report.progress_bar() as progress:
-            report = run_audit(reader, resolved, requests=settings.requests, patience_s=patience, progress=progress)
+            report = run_audit(
+                reader, resolved, requests=settings.requests, progress=progress,
+                **patience_of(reader.operator_warehouse(), patience),
+            )  # fmt: skip
         status = audit_report.exit_status(report, strict=strict)
         if as_json:
             verdict = {"ok": report.ok, "balanced": report.balanced, "complete": report.complete}

@@ -57,6 +57,8 @@ def _conservation(out: Console, audit: Audit) -> None:
     for name, meaning in _RESIDUALS:
         if value := getattr(audit, name):
             out.print(f"[red]{name} {value:,}: {meaning}[/red]", soft_wrap=True)
+    for text in audit.bill_shortfalls:
+        out.print(f"[red]{text}[/red]", soft_wrap=True)
     _print_list(
         out, "red", audit.unbalanced, audit.unbalanced_windows, lambda w: f"{_window(w)}: {w.residual_uj:,} µJ off"
     )
@@ -68,7 +70,8 @@ def _conservation(out: Console, audit: Audit) -> None:
         _print_list(out, "red", audit.strays, audit.stray_windows, _window)
     if audit.restating:
         out.print(
-            f"{audit.restating:,} windows ({audit.restating_uj:,} µJ) have late facts and wait for their restatement",
+            f"{audit.restating:,} windows ({audit.restating_uj:,} µJ) wait for their restatement, "
+            "or for their hours and days",
             soft_wrap=True,
         )
         _print_list(out, "default", audit.restating, audit.restating_windows, _window)
@@ -95,10 +98,6 @@ _RESIDUALS = (
         "the joules of single requests do not sum to their tenants' rows; if workers did not store requests for a "
         "time, audit again with WATTLOG_REQUESTS=none",
     ),
-    ("hour_residual_uj", "hours differ from the sums of their windows; bills read hours, and days made from them"),
-    ("hour_residual_counts", "tokens, work or requests of hours differ from the sums of their windows"),
-    ("day_residual_uj", "days differ from the sums of their hours; bills read the days"),
-    ("day_residual_counts", "tokens, work or requests of days differ from the sums of their hours"),
 )
 
 

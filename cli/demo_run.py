@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,15 +15,17 @@ from cli import demo_history
 from cli.api_server import running_api
 from cli.demo_history import LIVE_START_MS
 from cli.embedded import Pipeline, running_pipeline
-from cli.log_feed import FeedProgress, LogFeed, run_unless_crashed, wait_until_stored
+from cli.log_feed import STALL_S, FeedProgress, LogFeed, run_unless_crashed, wait_until_stored
+from cli.settled_ledger import read_settled
 from contracts.errors import Unavailable
-from contracts.events import Event
+from contracts.events import Event, PowerBatch
 from contracts.settings import Settings
 from contracts.units import EpochMs, rfc3339
 from producers.runtime.publisher import Publisher, kafka_config
 from producers.simulation.events import SimulatedFleet
 from streams.startup import worker_error
 from warehouse.audit.conservation import audit
+from warehouse.audit.holdings import Holdings
 from warehouse.audit.report import Audit
 from warehouse.chargeback.chargeback_queries import DIMENSIONS, chargeback_all
 from warehouse.ledger.fingerprint import fingerprint
@@ -31,7 +34,7 @@ from warehouse.reader import operator_reader
 
 LEDGER_MS = 600_000
 """Length of the demo's first ledger, in event time."""
-FINAL_WAIT_S = 60.0
+LEDGER = Period(EpochMs(LIVE_START_MS), EpochMs(LIVE_START_MS + LEDGER_MS))
 LIVE_SPEED = 10.0
 """Event time per wall time after the first ledger."""
 
@@ -74,6 +77,39 @@ class DemoDisplay(Protocol):
         ...
 
 
+class _Metered:
+    """The workloads with energy in one window. Once it is final for all of them, so is every window before it."""
+
+    def __init__(self, start_ms: int, window_ms: int) -> None:
+        self._start_ms, self._end_ms = start_ms, start_ms + window_ms
+        self._workloads: set[tuple[str, str]] = set()
+
+    def noted(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Yield events, and note the workloads that have energy in the window."""
+        for event in events:
+            batch = event.batch
+            if isinstance(batch, PowerBatch) and ((batch.t0_ms < self._end_ms) & (batch.t1_ms > self._start_ms)).any():
+                self._workloads.add((event.cluster, event.workload))
+            yield event
+
+    async def wait_until_final(self, running: Pipeline) -> None:
+        """Wait until the window is final. Raises Unavailable after STALL_S without progress, or the worker's error."""
+        missing, changed_s = self._workloads, time.monotonic()
+        while missing:
+            if running.crashed is not None and running.crashed.done():
+                raise worker_error(running.crashed.result())
+            rows = await asyncio.to_thread(running.warehouse.ask, "ledger/metered_workloads", start_ms=self._start_ms)
+            now_missing = self._workloads - {(row["cluster"], row["workload"]) for row in rows}
+            if now_missing != missing:
+                missing, changed_s = now_missing, time.monotonic()
+            if time.monotonic() - changed_s > STALL_S:
+                raise Unavailable(
+                    f"the first ledger is not final after {STALL_S:g} s: {len(missing)} workloads lack it",
+                    "See the worker's log above.",
+                )
+            await asyncio.sleep(0.1)
+
+
 class DemoRun:
     """Runs the demo. With `leave`, it ends after the first ledger; otherwise it continues until cancelled."""
 
@@ -99,7 +135,10 @@ class DemoRun:
             feed = LogFeed(publisher, running.stream_worker, running.settings.skew_ms)
             events = self._events()
             await self._stream_first_ledger(running, feed, events)
-            result = await asyncio.to_thread(self._result, running)
+            result = await read_settled(
+                running.warehouse, LEDGER, demo_history.clusters(), running.crashed,
+                lambda held: self._result(running, held),
+            )  # fmt: skip
             self._display.result(result, address, stored.planted)
             if not self._leave:
                 await self._stream_on(running, publisher, events)
@@ -115,44 +154,27 @@ class DemoRun:
     async def _stream_first_ledger(self, running: Pipeline, feed: LogFeed, events: Iterator[Event]) -> None:
         """Send the events of the first ledger, and wait until it is final."""
         s = running.settings
-        until_ms = None if self._leave else LIVE_START_MS + LEDGER_MS + s.lateness_ms + 2 * (s.skew_ms + s.window_ms)
-        await feed.run(events, lambda _: None, until_ms)
+        until_ms = None if self._leave else LEDGER.end + s.lateness_ms + 2 * (s.skew_ms + s.window_ms)
+        next_window = _Metered(LEDGER.end, s.window_ms)
+        await feed.run(next_window.noted(events), lambda _: None, until_ms)
         await asyncio.to_thread(feed.publisher.flush)
         if self._leave:
             await wait_until_stored(running.warehouse, running.log_id, feed.sent, running.crashed)
         else:
-            await self._wait_until_final(running)
+            await next_window.wait_until_final(running)
         self._display.step(
             f"stream: {feed.sent.rows} readings and requests of {LEDGER_MS // 60_000} minutes and more, SIMULATED"
         )
 
-    async def _wait_until_final(self, running: Pipeline) -> None:
-        """Wait until the last window of the first ledger is final for every workload of the fleet."""
-        workloads = {(cluster, workload) for cluster, _, workload, *_ in SimulatedFleet(self._seed).spec.groups()}
-        for _ in range(int(FINAL_WAIT_S / 0.1)):
-            if running.crashed is not None and running.crashed.done():
-                raise worker_error(running.crashed.result())
-            rows = await asyncio.to_thread(
-                running.warehouse.ask,
-                "ledger/metered_workloads",
-                start_ms=LIVE_START_MS + LEDGER_MS,
-            )
-            if rows[0]["n"] >= len(workloads):
-                return
-            await asyncio.sleep(0.1)
-        raise Unavailable(f"the first ledger was not final within {FINAL_WAIT_S:g} s", "See the worker's log above.")
-
-    def _result(self, running: Pipeline) -> DemoResult:
+    def _result(self, running: Pipeline, held: Holdings) -> DemoResult | None:
+        """Return the ledger; None if its parts are not the sums that the tables hold."""
         reader, requests = operator_reader(running.warehouse), running.settings.requests
-        start_ms, end_ms = LIVE_START_MS, LIVE_START_MS + LEDGER_MS
-        period = Period(EpochMs(start_ms), EpochMs(end_ms))
-        return DemoResult(
-            chargeback_all(reader, period, by=("tenant",)),
-            audit(reader, period, requests=requests),
-            fingerprint(running.warehouse, period, demo_history.clusters()),
-            start_ms,
-            end_ms,
-        )
+        tenants, report = chargeback_all(reader, LEDGER, by=("tenant",)), audit(reader, LEDGER, requests=requests)
+        charged_uj = report.active_uj + report.idle_uj + report.unallocated_uj
+        if {sum(row.energy_uj for row in tenants), report.measured_uj, charged_uj} != {held.charged_uj}:
+            return None
+        sha256 = fingerprint(running.warehouse, LEDGER, demo_history.clusters())
+        return DemoResult(tenants, report, sha256, LEDGER.start, LEDGER.end)
 
     async def _stream_on(self, running: Pipeline, publisher: Publisher, events: Iterator[Event]) -> None:
         """Send events at LIVE_SPEED until cancelled. Raises the worker's error if it ends."""

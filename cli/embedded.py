@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import Producer
 
-from cli.ledger_access import open_warehouse
+from cli.ledger_access import mend, open_warehouse
 from contracts import topics
 from contracts.settings import Settings
 from producers.runtime.publisher import kafka_config
@@ -24,6 +24,7 @@ from streams import kafka_admin, startup
 from streams.app import FaustWorker
 from streams.stream_worker import StreamWorker
 from warehouse.client import Warehouse
+from warehouse.sink.owed_hours import EMBEDDED_LOG
 
 
 @contextmanager
@@ -77,7 +78,7 @@ async def running_pipeline(
         if settings.embedded_broker:
             bootstrap = stack.enter_context(embedded_broker())
             settings = settings.model_copy(update={"kafka_bootstrap": bootstrap})
-            log_id = f"{startup.EMBEDDED_LOG}{os.getpid()}-{time.time_ns()}"
+            log_id = f"{EMBEDDED_LOG}{os.getpid()}-{time.time_ns()}"
             step(f"event log: librdkafka's in-process broker at {bootstrap}")
         else:
             kafka = kafka_config(settings)
@@ -87,6 +88,7 @@ async def running_pipeline(
         warehouse = stack.enter_context(open_warehouse(settings))
         applied = await asyncio.to_thread(startup.prepare_warehouse, warehouse, durable=settings.durable or None)
         step(f"warehouse: {warehouse.where}, " + (f"{len(applied)} migrations applied" if applied else "up to date"))
+        await asyncio.to_thread(mend, warehouse, step)
         if prepare is not None:
             await asyncio.to_thread(prepare, warehouse)
         running = None

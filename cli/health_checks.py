@@ -11,7 +11,7 @@ from typing import Literal, cast
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from api.auth import check_exposure
-from cli.ledger_access import open_warehouse
+from cli.ledger_access import open_warehouse, patience_of
 from contracts import topics
 from contracts.codec import decode
 from contracts.errors import BadEvent, WattlogError
@@ -30,6 +30,8 @@ from warehouse.reference_data.prices import list_prices
 
 State = Literal["ok", "note", "failed"]
 TIMEOUT_S = 5.0
+PATIENCE_S = 20.0
+"""Wait before a difference in a fleet's books is looked at again: workers write meanwhile."""
 _LOSS_HINT = "Lengthen the topics' retention; `wattlog stream --accept-loss` continues without the lost messages."
 
 
@@ -209,12 +211,12 @@ def _prices(warehouse: Warehouse) -> Finding:
 
 
 def _ledger(warehouse: Warehouse, settings: Settings) -> Finding:
-    report = audit(operator_reader(warehouse), requests=settings.requests)
+    patience = patience_of(warehouse, PATIENCE_S)
+    report = audit(operator_reader(warehouse), requests=settings.requests, **patience)
     if report.ok:
         return Finding("books", "ok", f"{report.windows} windows balance, residual 0")
-    return Finding(
-        "books",
-        "failed",
-        f"residual {report.residual_uj} uJ, {report.sequence_gaps} events missing",
-        "Run `wattlog audit`.",
-    )
+    says = [f"residual {report.residual_uj} uJ, {report.sequence_gaps} events missing", *report.bill_shortfalls]
+    hint = "Run `wattlog audit`."
+    if report.bill_shortfalls:
+        hint += " Hours that no worker owes any more are computed when `wattlog chargeback` opens this folder."
+    return Finding("books", "failed", "; ".join(says), hint)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
 from cli.embedded import running_pipeline
 from cli.log_feed import FeedProgress, LogFeed, run_unless_crashed, wait_until_stored
+from cli.settled_ledger import read_settled
 from contracts.settings import Settings
 from contracts.units import EpochMs, rfc3339
 from producers.recordings.base import Recording
 from producers.runtime.publisher import Publisher, kafka_config
 from warehouse.audit.conservation import audit
+from warehouse.audit.holdings import Holdings
 from warehouse.client import Warehouse
 from warehouse.ledger.fingerprint import fingerprint
 from warehouse.ledger.purge import purge_clusters
@@ -58,7 +59,11 @@ async def replay(
             await run_unless_crashed(feed.wait_until_read(), running.crashed)
             await wait_until_stored(running.warehouse, running.log_id, feed.sent, running.crashed)
         rejected = running.stream_worker.rejected if running.stream_worker else 0
-        return await asyncio.to_thread(_summary, running.warehouse, recording, feed.sent, settings.window_ms, rejected)
+        span = ReplayedSpan(recording, feed.sent, settings.window_ms)
+        return await read_settled(
+            running.warehouse, span.period, span.clusters, running.crashed,
+            lambda held: _summary(running.warehouse, recording, feed.sent, span, held, rejected),
+        )  # fmt: skip
 
 
 def _put_floors(warehouse: Warehouse, recording: Recording) -> None:
@@ -72,24 +77,34 @@ def _put_floors(warehouse: Warehouse, recording: Recording) -> None:
             put_idle_floors(warehouse, [IdleFloor(floor.hardware, 0, END_MS, floor.idle_mw, version, floor.source)])
 
 
+class ReplayedSpan:
+    """The windows of a recording, and the clusters of its rows."""
+
+    def __init__(self, recording: Recording, sent: FeedProgress, window_ms: int) -> None:
+        start_ms = recording.start_ms // window_ms * window_ms
+        end_ms = -(-recording.end_ms // window_ms) * window_ms + window_ms
+        self.period = Period(EpochMs(start_ms), EpochMs(end_ms))
+        self.clusters = sorted({cluster for cluster, _ in sent.subjects}) or [recording.cluster]
+
+
 def _summary(
-    warehouse: Warehouse, recording: Recording, sent: FeedProgress, window_ms: int, rejected: int
-) -> dict[str, Any]:
-    """Return sums over all windows of the workload that ran in the measured window."""
-    start_ms = recording.start_ms // window_ms * window_ms
-    end_ms = -(-recording.end_ms // window_ms) * window_ms + window_ms
-    clusters = sorted({cluster for cluster, _ in sent.subjects})
-    workloads = [recording.workload] if recording.workload else sorted({workload for _, workload in sent.subjects})
-    period = Period(EpochMs(start_ms), EpochMs(end_ms))
+    warehouse: Warehouse, recording: Recording, sent: FeedProgress, span: ReplayedSpan, held: Holdings, rejected: int
+) -> dict[str, Any] | None:
+    """Return sums over all windows of the workload that ran in the measured window; None if they are not `held`."""
+    period, clusters = span.period, span.clusters
+    subjects = sorted({workload for _, workload in sent.subjects})
 
     def totals(workloads: list[str]) -> dict[str, Any]:
         (row,) = warehouse.ask(
-            "ledger/workload_totals", workloads=workloads, clusters=clusters, start_ms=start_ms, end_ms=end_ms
-        )
+            "ledger/workload_totals", workloads=workloads, clusters=clusters,
+            start_ms=period.start, end_ms=period.end,
+        )  # fmt: skip
         return row
 
-    row = totals(workloads)
+    row = totals([recording.workload] if recording.workload else subjects)
     edges_uj = totals([recording.edges])["energy_uj"] if recording.edges else 0
+    if totals(subjects)["energy_uj"] > held.charged_uj:
+        return None
     tokens = row["prompt_tokens"] + row["completion_tokens"]
     report = audit(operator_reader(warehouse), period)
     return {

@@ -137,8 +137,10 @@ class FaustWorker:
 
     async def stop(self) -> None:
         """Store what is final, commit its offsets, leave the group; each step within STOP_WAIT_S."""
-        with contextlib.suppress(TimeoutError):
+        try:
             await asyncio.wait_for(self.stream_worker.store_once(), STOP_WAIT_S)
+        except TimeoutError:
+            log.warning("stopped before all was stored: the next start goes on at the checkpoint, and its due hours")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

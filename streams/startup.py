@@ -27,12 +27,11 @@ from streams.usage.job import UsageJob
 from warehouse.client import Warehouse
 from warehouse.migrate import migrate
 from warehouse.reference_data.attribution_tables import attribution_tables, seed_defaults
+from warehouse.sink.owed_hours import EMBEDDED_LOG
 from warehouse.sink.sink import Sink
 
 ASSIGN_WAIT_S = 60.0
 """How long a worker may take to get its first partitions."""
-EMBEDDED_LOG = "embedded/"
-"""Prefix of the log id of an in-process broker, whose topics all vanish with the process."""
 
 
 def prepare_warehouse(warehouse: Warehouse, *, durable: bool | None = None) -> list[str]:

@@ -33,10 +33,10 @@ class Ran:
 Wattlog = Callable[..., Ran]
 
 
-def wattlog(*args: str | Path, cwd: Path = ROOT, **env: str) -> Ran:
-    """`wattlog ARGS`, with only these WATTLOG_ variables set."""
+def wattlog(*args: str | Path, cwd: Path = ROOT, fault: str = "", **env: str) -> Ran:
+    """`wattlog ARGS`, with only these WATTLOG_ variables set. `fault` is code that runs before: it breaks a part."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("WATTLOG_")}
-    command = [sys.executable, "-c", "from cli.main import main; main()", *map(str, args)]
+    command = [sys.executable, "-c", f"{fault}\nfrom cli.main import main; main()", *map(str, args)]
     clean["PYTHONPATH"] = str(ROOT)
     process = subprocess.run(
         command, cwd=cwd, env={**clean, **env}, capture_output=True, text=True, timeout=HANG_S, check=False

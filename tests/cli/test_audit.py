@@ -71,7 +71,7 @@ def test_residuals_are_named_with_the_number_of_further_ones(capsys: pytest.Capt
     out = printed(capsys, report)
     assert "2024-01-01T00:00:00.000Z eu/w0: 9 µJ off" in out
     assert "and 21 more" in out
-    assert "hour_residual_uj 4" in out
+    assert "hours are off by 4 µJ; bills read hours" in out
 
 
 def test_rows_of_a_fenced_worker_are_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,7 +82,7 @@ def test_rows_of_a_fenced_worker_are_named(capsys: pytest.CaptureFixture[str]) -
 
 def test_a_restatement_in_progress_is_shown_and_is_no_residual(capsys: pytest.CaptureFixture[str]) -> None:
     out = printed(capsys, Audit(restating=2, restating_uj=7, restating_windows=[UnbalancedWindow(7, T0, "eu", "chat")]))
-    assert "2 windows (7 µJ) have late facts and wait for their restatement" in out
+    assert "2 windows (7 µJ) wait for their restatement, or for their hours and days" in out
     assert "residual 0 µJ" in out
 
 

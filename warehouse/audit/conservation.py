@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from time import sleep
-from typing import Any
+from typing import Any, Literal
 
 from contracts.errors import BadQuery
 from contracts.units import MS_PER_DAY, MS_PER_HOUR
@@ -33,6 +33,8 @@ _BOUNDED = {"max_bytes_before_external_group_by": SPILL_BYTES, "max_bytes_before
 Span = tuple[int, int]
 Check = Callable[[], Audit]
 """One part of the audit, which may be run again."""
+SecondResult = Callable[[Audit, Audit], Audit]
+"""Returns the second result of a check, given the first."""
 Progress = Callable[[int, int], None]
 """Called with the rows checked so far, and all rows."""
 
@@ -61,28 +63,29 @@ def audit(
     spans = list(_spans(reader, start, end))
     total_rows = sum(rows for _, rows in spans)
     result, coverage, checked_rows = Audit(requests=requests), Coverage(WORST), 0
-    doubtful: list[tuple[Check, Audit]] = []
+    doubtful: list[tuple[Check, SecondResult, Audit]] = []
 
-    def run(check: Check) -> None:
+    def run(check: Check, second: SecondResult) -> None:
         part = check()
         if patience_s and (not part.balanced or part.restating):
-            doubtful.append((check, part))
+            doubtful.append((check, second, part))
         else:
             result.add(part)
 
     for span, rows in spans:
-        run(partial(_balance, reader, span, requests))
+        run(partial(_balance, reader, span, requests), _second_result)
+        run(partial(_hours, reader, span, requests), partial(_second_rollups, "hour"))
         for gpu in reader.ask("audit/gpu_coverage", settings=_BOUNDED, start_ms=span[0], end_ms=span[1], worst=WORST):
             coverage.add(gpu)
         checked_rows += rows
         if progress:
             progress(checked_rows, total_rows)
     for span in _day_spans(spans):
-        run(partial(_days, reader, span, requests))
+        run(partial(_days, reader, span, requests), partial(_second_rollups, "day"))
     if doubtful:
         wait(patience_s)
-    for check, before in doubtful:
-        result.add(_second_result(before, check()))
+    for check, second, before in doubtful:
+        result.add(second(before, check()))
     coverage.report(result)
     check_producers(result, reader, start, end, WORST)
     return result
@@ -142,18 +145,22 @@ def _balance(reader: LedgerReader, span: Span, kept: KeptRequests) -> Audit:
     part.unbalanced_windows += [_window(*named) for named in requests["worst"]]
     part.unbalanced += tokens["unbalanced"] + requests["unbalanced"]
     part.restating += tokens["restating"] + requests["restating"]
-    # Full hours only: the windows of a cut hour that lie outside the period were not read.
+    return part
+
+
+def _hours(reader: LedgerReader, span: Span, kept: KeptRequests) -> Audit:
+    """Compare full hours with their windows: of a cut hour, the windows outside the period were not read."""
+    part = Audit(requests=kept)
     first, last = -(-span[0] // MS_PER_HOUR) * MS_PER_HOUR, span[1] // MS_PER_HOUR * MS_PER_HOUR
     if first < last:
-        hours = ask("audit/hours", first, last)
-        part.hours, part.hours_without_windows = hours["hours"], hours["hours_without_windows"]
-        part.hour_residual_uj, part.hour_residual_counts = hours["residual_uj"], hours["residual_counts"]
-        part.restating, part.restating_uj = (
-            part.restating + hours["restating"],
-            part.restating_uj + hours["restating_uj"],
-        )
-        part.restating_windows += [_window(*named) for named in hours["restating_windows"]]
+        (hours,) = reader.ask("audit/hours", settings=_BOUNDED, start_ms=first, end_ms=last, worst=WORST)
+        part.restating_windows = [_window(*named) for named in hours.pop("restating_windows")]
+        for name, value in hours.items():
+            setattr(part, _OF_HOURS.get(name, name), int(value))
     return part
+
+
+_OF_HOURS = {"residual_uj": "hour_residual_uj", "residual_counts": "hour_residual_counts", "lack_uj": "hours_lack_uj"}
 
 
 def _window(minus_uj: int, start_ms: int, cluster: str, workload: str) -> UnbalancedWindow:
@@ -168,4 +175,22 @@ def _second_result(before: Audit, now: Audit) -> Audit:
     off_uj = sum(w.residual_uj for w in stuck)
     now.restating_uj, now.residual_uj = now.restating_uj - off_uj, now.residual_uj + off_uj
     now.unbalanced_windows += stuck
+    return now
+
+
+def _second_rollups(kind: Literal["hour", "day"], before: Audit, now: Audit) -> Audit:
+    """Return the second result of a check of hours or days. Those that are due, and unchanged since, have no worker."""
+    named = set(before.restating_windows) & set(now.restating_windows)
+    unchanged = (before.restating, before.restating_uj, before.restating_counts) == (
+        now.restating, now.restating_uj, now.restating_counts,
+    )  # fmt: skip
+    off_uj = now.restating_uj if unchanged else sum(w.residual_uj for w in named)
+    off_counts = now.restating_counts if unchanged else 0
+    settled = now.restating if unchanged else len(named)
+    now.restating, now.restating_uj = now.restating - settled, now.restating_uj - off_uj
+    now.restating_counts -= off_counts
+    now.restating_windows = [] if unchanged else [w for w in now.restating_windows if w not in named]
+    residual_uj, residual_counts = f"{kind}_residual_uj", f"{kind}_residual_counts"
+    setattr(now, residual_uj, getattr(now, residual_uj) + off_uj)
+    setattr(now, residual_counts, getattr(now, residual_counts) + off_counts)
     return now

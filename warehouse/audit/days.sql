@@ -30,6 +30,7 @@ WITH
     (
         SELECT
             day_no, cluster, workload, sumForEach(arrayMap(d -> abs(d), differences)) AS off,
+            sum(differences[1] + differences[2] + differences[3]) AS lack,
             off[1] + off[2] + off[3] AS energy_off, arraySum(arraySlice(off, 4)) AS counts_off,
             has(due_days, day_no) AS due
         FROM keys
@@ -39,8 +40,10 @@ SELECT
     uniqExact(day_no) AS days,
     sumIf(energy_off, NOT due) AS day_residual_uj,
     sumIf(counts_off, NOT due) AS day_residual_counts,
+    sum(lack) AS days_lack_uj,
     countIf(energy_off + counts_off > 0 AND due) AS restating,
     sumIf(energy_off, due) AS restating_uj,
+    sumIf(counts_off, due) AS restating_counts,
     groupArraySortedIf({worst:UInt16})(
         (-energy_off, day_no * 86400000, cluster, workload), energy_off > 0 AND due) AS restating_windows
 FROM subjects

@@ -40,7 +40,7 @@ WITH
     (
         SELECT
             hour_no, cluster, workload, max(writing) AS open, max(from_ledger) AS stored,
-            sumForEach(arrayMap(d -> abs(d), differences)) AS off
+            sumForEach(arrayMap(d -> abs(d), differences)) AS off, sum(differences[1] + differences[2] + differences[3]) AS lack
         FROM keys
         GROUP BY hour_no, cluster, workload
     )
@@ -48,15 +48,17 @@ SELECT
     countIf(stored = 1 AND open = 0) AS hours,
     countIf(stored = 0) AS hours_without_windows,
     sumIf(energy_off, NOT due AND stored = 1 AND open = 0) AS residual_uj,
+    sumIf(lack, stored = 1 AND open = 0) AS lack_uj,
     sumIf(counts_off, NOT due AND stored = 1 AND open = 0) AS residual_counts,
     countIf(energy_off + counts_off > 0 AND due AND stored = 1 AND open = 0) AS restating,
     sumIf(energy_off, due AND stored = 1 AND open = 0) AS restating_uj,
+    sumIf(counts_off, due AND stored = 1 AND open = 0) AS restating_counts,
     groupArraySortedIf({worst:UInt16})(
         (-energy_off, hour_no * 3600000, cluster, workload), energy_off > 0 AND due AND stored = 1 AND open = 0) AS restating_windows
 FROM
 (
     SELECT
-        hour_no, cluster, workload, open, stored,
+        hour_no, cluster, workload, open, stored, lack,
         off[1] + off[2] + off[3] AS energy_off, arraySum(arraySlice(off, 4)) AS counts_off,
         hour_no * 3600000 IN (SELECT arrayJoin(JSONExtract(state, 'hours', 'Array(Int64)')) FROM marks FINAL) AS due
     FROM subjects

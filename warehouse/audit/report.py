@@ -87,6 +87,19 @@ class GpuCoverage:
         return self.expected_ms - self.covered_ms
 
 
+def shortfall(table: str, off_uj: int, lack_uj: int, off_counts: int) -> str:
+    """Say how a table that bills read differs from what it sums: `hours lack 12 µJ; bills read hours`."""
+    if not off_uj:
+        difference = f"are off by {off_counts:,} tokens, work or requests"
+    elif lack_uj == off_uj:
+        difference = f"lack {off_uj:,} µJ"
+    elif lack_uj == -off_uj:
+        difference = f"have {off_uj:,} µJ too many"
+    else:
+        difference = f"are off by {off_uj:,} µJ"
+    return f"{table} {difference}; bills read {table}"
+
+
 @dataclass(slots=True)
 class Audit:
     """Balance and completeness of a period. Energies are integer microjoules; lists name at most WORST of each.
@@ -101,7 +114,8 @@ class Audit:
     late messages.
 
     `hour_residual_uj` and `hour_residual_counts` (tokens, work, requests) compare hours with their windows,
-    `day_residual_uj` and `day_residual_counts` days with their hours.
+    `day_residual_uj` and `day_residual_counts` days with their hours. `hours_lack_uj` and `days_lack_uj` sum the same
+    differences of energy with their signs: positive where bills lack energy.
 
     `restating_windows` differ by `restating_uj` because their late facts are stored and not restated yet, or because
     their hours or days are due to be computed anew. They are no residual unless a second look sees them unchanged.
@@ -127,12 +141,15 @@ class Audit:
     hours: int = 0
     hours_without_windows: int = 0
     hour_residual_uj: int = 0
+    hours_lack_uj: int = 0
     hour_residual_counts: int = 0
     days: int = 0
     day_residual_uj: int = 0
+    days_lack_uj: int = 0
     day_residual_counts: int = 0
     restating: int = 0
     restating_uj: int = 0
+    restating_counts: int = 0
     strays: int = 0
     windows_without_work: int = 0
     windows_without_energy: int = 0
@@ -169,6 +186,16 @@ class Audit:
             or self.day_residual_counts
             or self.strays
         )
+
+    @property
+    def bill_shortfalls(self) -> list[str]:
+        """Differences of hours and days, which bills read, from what they sum, as texts; empty if there are none."""
+        texts = []
+        if self.hour_residual_uj or self.hour_residual_counts:
+            texts.append(shortfall("hours", self.hour_residual_uj, self.hours_lack_uj, self.hour_residual_counts))
+        if self.day_residual_uj or self.day_residual_counts:
+            texts.append(shortfall("days", self.day_residual_uj, self.days_lack_uj, self.day_residual_counts))
+        return texts
 
     @property
     def ok(self) -> bool:

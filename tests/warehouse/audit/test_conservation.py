@@ -350,7 +350,8 @@ def test_an_hour_due_for_computation_is_no_residual_until_that_takes_too_long(
     report = audit(operator_reader(warehouse))
     assert (report.ok, report.hour_residual_uj, report.restating, report.restating_uj) == (True, 0, 2, 105)
     report = audit(operator_reader(warehouse), patience_s=5, wait=lambda _: None)
-    assert (report.balanced, report.residual_uj, report.restating) == (False, 105, 0)
+    assert (report.balanced, report.residual_uj, report.hour_residual_uj, report.restating) == (False, 0, 105, 0)
+    assert report.bill_shortfalls == ["hours lack 105 µJ; bills read hours"]
 
 
 # ---- rows of a worker that lost its partition ----

@@ -1,0 +1,51 @@
+"""Reads a ledger once bills hold it: what is printed together is read from one state of the tables."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from cli.log_feed import STALL_S
+from contracts.errors import LedgerError
+from streams.startup import worker_error
+from warehouse.audit.holdings import Holdings, holdings
+from warehouse.client import Warehouse
+from warehouse.periods import Period
+
+_HINT = "`wattlog audit` compares the tables; `wattlog chargeback` computes hours that an ended run left due."
+_Summary = TypeVar("_Summary")
+
+
+async def read_settled(
+    warehouse: Warehouse,
+    period: Period,
+    clusters: Sequence[str],
+    crashed: asyncio.Future[BaseException] | None,
+    read: Callable[[Holdings], _Summary | None],
+) -> _Summary:
+    """Return what `read` returns, once hours and days hold every window of these clusters in the period.
+
+    `read` runs in a thread, and may ask many questions. It gets what the tables hold, and returns None if its own sums
+    are others. It is run again if the tables held something else afterwards: so its answers belong together.
+
+    Raises LedgerError, which names what is missing, after STALL_S without a change; and the worker's error if it ends
+    first.
+    """
+    before, changed_s, problem = None, time.monotonic(), ""
+    while True:
+        if crashed is not None and crashed.done():
+            raise worker_error(crashed.result())
+        held = await asyncio.to_thread(holdings, warehouse, period, clusters)
+        problem = "; ".join(held.shortfalls)
+        if not problem:
+            summary = await asyncio.to_thread(read, held)
+            if summary is not None and await asyncio.to_thread(holdings, warehouse, period, clusters) == held:
+                return summary
+            problem = "the ledger's sums differ from one question to the next"
+        if held != before:
+            before, changed_s = held, time.monotonic()
+        if time.monotonic() - changed_s > STALL_S:
+            raise LedgerError(f"bills do not hold {', '.join(clusters)}: {problem}. {_HINT}")
+        await asyncio.sleep(0.1)
