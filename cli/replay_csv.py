@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -14,19 +15,27 @@ from cli.settings import load_settings
 
 
 def csv(
-    tokens: Annotated[
-        Path, typer.Option(help="Requests: start, end, tenant, model, prompt_tokens, completion_tokens ...")
-    ],
     power: Annotated[
-        Path, typer.Option(help="Power: time, gpu and power_w or energy_mj ...; or nvidia-smi's own CSV.")
+        Path,
+        typer.Option(help="Power: time, gpu, power_w or energy_mj ...; or nvidia-smi's own CSV. Also .gz, .zst."),
     ],
+    tokens: Annotated[
+        Path | None,
+        typer.Option(help="Requests: start, end, tenant, model, prompt_tokens ...; without, all energy is idle."),
+    ] = None,
     cluster: RecordingCluster = "csv",
     workload: Annotated[str, typer.Option(help="Workload of rows without one.")] = "csv",
     node: Annotated[str, typer.Option(help="Node of rows without one.")] = "csv",
     gpu: Annotated[str, typer.Option(help="GPU of rows without one.")] = "gpu-0",
     hardware: Annotated[str, typer.Option(help="Hardware of rows without one.")] = "unknown",
     owner: Annotated[str, typer.Option(help="Tenant that pays while the workload is idle.")] = "",
+    tenant: Annotated[str, typer.Option(help="Tenant of requests without one.")] = "",
+    model: Annotated[str, typer.Option(help="Model of requests without one.")] = "",
     utc_offset: UtcOffset = "+00:00",
+    timezone: Annotated[
+        str, typer.Option(help="Zone of stamps without one by name, such as Europe/Berlin, with its summer time.")
+    ] = "",
+    start: Annotated[str, typer.Option(help="When relative times (elapsed_s, plain seconds) were 0.")] = "",
     speed: Speed = 0,
     worker: Worker = True,
     data: Data = None,
@@ -34,7 +43,8 @@ def csv(
 ) -> None:
     """Replay your own recordings.
 
-    A malformed row is reported and goes to the dead-letter topic; the replay continues.
+    A malformed row is reported and goes to the dead-letter topic; the replay continues. What was assumed, corrected or
+    estimated is in the notes at the end. A file that cannot be believed as it is, is refused before anything is sent.
     """
     with errors_reported():
         from producers.runtime.runner import open_recording
@@ -51,7 +61,12 @@ def csv(
             gpu=gpu,
             hardware=hardware,
             owner=owner,
+            tenant=tenant,
+            model=model,
             utc_offset=utc_offset,
+            timezone=timezone,
+            start=start,
+            now_ms=time.time_ns() // 1_000_000,
             close_ms=close_ms(settings),
         )
         run_replay(settings, recording, speed=speed, worker=worker, as_json=as_json)

@@ -11,6 +11,8 @@ from prometheus_client.registry import Collector
 
 GPU, MODULE = "gpu", "module"
 """Scope of a measurement: the GPU's board, or its module, which on Grace Hopper includes the CPU."""
+OF_MODULE = " (module)"
+"""Suffix of the name of hardware whose joules are its module's. It has idle floors and weights of its own."""
 
 
 class GpuMeasurement(NamedTuple):

@@ -6,8 +6,10 @@ and `batches.events_of` turns them into numbered events.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import heapq
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from urllib.parse import quote
 
 from contracts.errors import BadInput
 from contracts.events import Event
+from producers.recordings.unpack import CutFileError, open_unpacked, stem
 
 CLOSE_MS = 135_000
 """Time past its end that a recording's last heartbeat reaches, so that each window of the recording becomes final.
@@ -142,7 +145,7 @@ class Recording:
 
 
 def fingerprint(files: Iterable[Path], *options: object) -> str:
-    """Return twelve hexadecimal digits of the files' bytes and of the options that shape the events.
+    """Return twelve hexadecimal digits of the files' unpacked bytes and of the options that shape the events.
 
     The fingerprint is part of the events' source. The same replay twice is a duplicate, but a file that was
     corrected or has grown is another recording. Without it, new rows would get numbers that were used before, and
@@ -150,14 +153,23 @@ def fingerprint(files: Iterable[Path], *options: object) -> str:
     """
     digest = hashlib.sha256(repr(options).encode())
     for path in files:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        with open_unpacked(path) as file:
+            digest.update(_digest(file))
     return digest.hexdigest()[:12]
+
+
+def _digest(file: io.BufferedReader) -> bytes:
+    """Return the SHA-256 of a file, of a damaged compressed one up to the damage."""
+    digest = hashlib.sha256()
+    with contextlib.suppress(CutFileError):
+        while chunk := file.read1(1 << 20):
+            digest.update(chunk)
+    return digest.digest()
 
 
 def source_name(kind: str, file: Path, digest: str) -> str:
     """Return the beginning of a recording's sources: `KIND/FILE@FINGERPRINT`."""
-    return f"{kind}/{quote(file.stem, safe='')}@{digest}"
+    return f"{kind}/{quote(stem(file), safe='')}@{digest}"
 
 
 def offset_ms(text: str) -> int:

@@ -6,15 +6,17 @@ Each physical line is parsed on its own, so that a stray quote spoils one line a
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from contracts.errors import BadInput
 from contracts.events import MAX_TEXT
 from producers.recordings.base import BadRow, bad_row
+from producers.recordings.unpack import CutFileError, open_unpacked
 from producers.runtime.refusals import describe
 
 Row = TypeVar("Row")
@@ -23,67 +25,129 @@ MAX_LINE = 65_536
 """Characters in one line."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
-_UNITS = re.compile(r"(.*?)\s*\[[^]]*]")
+_UNITS = re.compile(r"(.*?)\s*[\[(][^\])]*[\])]")
+_UNIT_AT_END = re.compile(r"(?<=\d) (?:[A-Za-z]+|%)$")
 NO_VALUE = frozenset(
-    {"", "n/a", "[n/a]", "nan", "null", "none", "-", "[unknown error]", "[not supported]", "[unknown]"}
+    {
+        "",
+        "n/a",
+        "na",
+        "n/s",
+        "nan",
+        "null",
+        "none",
+        "-",
+        "--",
+        "?",
+        "err",
+        "err!",
+        "error",
+        "unknown",
+        "unknown error",
+        "not supported",
+        "not available",
+        "not found",
+        "gpu is lost",
+        "gpu requires reset",
+        "insufficient permissions",
+    }
 )
-"""Cells, in lower case, by which tools (nvidia-smi among them) say that they have no value."""
+"""Cells, in lower case and without brackets, by which tools (nvidia-smi among them) say that they have no value."""
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str] | BadRow]:
+def has_no_value(cell: str) -> bool:
+    """Return True for a cell that says that there is no value, such as `[N/A]`."""
+    return cell.strip().strip("[]<>").strip().lower() in NO_VALUE
+
+
+class CutLine(NamedTuple):
+    """The last line of a file that does not end with a newline: it may be cut in the middle."""
+
+    number: int
+    text: str
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str] | CutLine | BadRow]:
     """Yield (line number from 1, line without its end) of each line that is not blank.
 
-    The file is UTF-8 with or without a BOM, or UTF-16 with one. Bytes that are no text become lone surrogates,
-    which no name may hold. A line longer than MAX_LINE is a BadRow. Raises BadInput if the file cannot be opened.
+    The file is UTF-8 with or without a BOM, or UTF-16, and may be compressed (`unpack`). Bytes that are no text become
+    lone surrogates, which no name may hold. A line longer than MAX_LINE, and the place where a compressed file is cut,
+    is a BadRow. Raises BadInput if the file cannot be opened.
     """
+    number = 0
     try:
-        with path.open("rb") as raw:
-            utf16 = raw.read(2) in (b"\xff\xfe", b"\xfe\xff")
-        encoding = "utf-16" if utf16 else "utf-8-sig"
-        with path.open(encoding=encoding, errors="replace" if utf16 else "surrogateescape") as file:
-            number = 0
+        with open_unpacked(path) as raw:
+            encoding = _encoding(raw.peek(4)[:4])
+            errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
+            file = io.TextIOWrapper(raw, encoding=encoding, errors=errors)
             while line := file.readline(MAX_LINE):
                 number += 1
-                if len(line) == MAX_LINE and not line.endswith("\n"):
+                has_end = line.endswith("\n")
+                if len(line) == MAX_LINE and not has_end:
                     while (continuation := file.readline(MAX_LINE)) and not continuation.endswith("\n"):
                         pass
                     yield bad_row(path, number, "", line, f"longer than {MAX_LINE} characters")
                 elif line := line.strip():
-                    yield number, line
+                    yield (number, line) if has_end else CutLine(number, line)
+    except CutFileError:
+        yield bad_row(path, number + 1, "", "", "the compressed file is cut or damaged here; nothing behind is read")
     except OSError as error:
         raise BadInput(path.name, str(path), error.strerror or "cannot be read") from None
+
+
+def _encoding(start: bytes) -> str:
+    """Return the encoding of a file by its first bytes. UTF-16 without a BOM has a zero in each letter of a header."""
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    if len(start) == 4 and start[1::2] == b"\0\0" and start[0] and start[2]:
+        return "utf-16-le"
+    if len(start) == 4 and start[::2] == b"\0\0" and start[1] and start[3]:
+        return "utf-16-be"
+    return "utf-8-sig"
 
 
 class CsvTable:
     """A CSV file by column name. `columns` holds the names of its header, in lower case and without units.
 
-    `aliases` are other names for our columns, best first; `required` must be there. Raises BadInput for a file
-    that is empty, lacks a column, or has one twice.
+    `aliases` are other names for our columns, best first; `required` must be there. Where `joined`, files may have been
+    joined end to end. Then a line that is such a header begins another section with columns of its own. A last line
+    without its newline is refused where it may be cut. Raises BadInput for a file that is empty, lacks a column, or has
+    one twice.
     """
 
-    def __init__(self, path: Path, aliases: Mapping[str, Sequence[str]], required: Sequence[str]) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, aliases: Mapping[str, Sequence[str]], required: Sequence[str], *, joined: bool = False
+    ) -> None:
+        self.path, self._aliases, self._required, self._joined = path, aliases, required, joined
+        self.section = 0
+        """Headers read before the current line, less one."""
         self._lines = read_lines(path)
         first = next(self._lines, None)
         if first is None:
             raise BadInput("file", path.name, f"is empty; it needs a header with the columns {', '.join(required)}")
         if isinstance(first, BadRow):
             raise BadInput("header", first.value, f"{path.name}, line 1 is {first.reason}")
-        cells = _split(first[1])
-        headers = [_column(c) for c in cells or ()]
+        self.header_cells = _split(first[1]) or []
+        """Cells of the header, as they are in the file."""
+        self._bind(self.header_cells)
+
+    def _bind(self, cells: list[str]) -> None:
+        """Take the columns of a header."""
+        headers = [column_name(c) for c in cells]
         self._width = len(headers)
         self._at: dict[str, int] = {}
         self._header: dict[str, str] = {}
-        for name, aliases_of_name in aliases.items():
+        for name, aliases_of_name in self._aliases.items():
             present = [n for n in aliases_of_name if n in headers]
             if present and headers.count(present[0]) > 1:
-                raise BadInput("header", present[0], f"{path.name} has this column {headers.count(present[0])} times")
+                message = f"{self.path.name} has this column {headers.count(present[0])} times"
+                raise BadInput("header", present[0], message)
             if present:
                 self._at[name], self._header[name] = headers.index(present[0]), present[0]
         self.columns = ", ".join(headers)
-        missing = [n for n in required if n not in self._at]
+        missing = [n for n in self._required if n not in self._at]
         if missing:
-            raise BadInput("columns", self.columns, f"{path.name} also needs {' and '.join(missing)}")
+            raise BadInput("columns", self.columns, f"{self.path.name} also needs {' and '.join(missing)}")
 
     def has(self, name: str) -> bool:
         return name in self._at
@@ -92,19 +156,47 @@ class CsvTable:
         """Return the name that the file itself gives a column, for reports."""
         return self._header.get(name, name)
 
+    def header_cell(self, name: str) -> str:
+        """Return the cell of a column's header as it is in the file, or "" without the column."""
+        return self.header_cells[self._at[name]].strip() if name in self._at else ""
+
     def __iter__(self) -> Iterator[CsvLine | BadRow]:
+        end_of_line = ""
         for item in self._lines:
             if isinstance(item, BadRow):
                 yield item
                 continue
             number, text = item
+            if isinstance(item, CutLine) and self._joined and not _is_whole(text, end_of_line):
+                yield bad_row(self.path, number, "", text, "the file ends within this line, without a newline")
+                continue
             cells = _split(text)
+            if self._joined and cells and self._is_header(cells):
+                self.section, self.header_cells = self.section + 1, cells
+                self._bind(cells)
+                continue
+            if self._joined and cells and len(cells) == self._width + 1 and not cells[-1].strip():
+                cells.pop()  # A comma behind the last cell.
             if cells is None:
                 yield bad_row(self.path, number, "", text, "a quote is not closed, or is in the middle of a cell")
             elif len(cells) != self._width:
                 yield bad_row(self.path, number, "", text, f"{len(cells)} cells, but the header has {self._width}")
             else:
+                end_of_line = text
                 yield CsvLine(self, number, cells)
+
+    def _is_header(self, cells: list[str]) -> bool:
+        """Return True for a line that names all required columns."""
+        if cells[0].strip()[:1].isdigit():
+            return False
+        names = {column_name(c) for c in cells}
+        return bool(self._required) and all(not names.isdisjoint(self._aliases[r]) for r in self._required)
+
+
+def _is_whole(text: str, line_before: str) -> bool:
+    """Return True if a line without a newline is not cut: it ends with the unit with which the line before it ends."""
+    unit = _UNIT_AT_END.search(line_before)
+    return unit is not None and text.endswith(unit[0]) and text.count(",") == line_before.count(",")
 
 
 def read_rows(table: CsvTable, read: Callable[[CsvLine], Row]) -> Iterator[Row | BadRow]:
@@ -135,6 +227,10 @@ class CsvLine:
         """Return the cell, stripped, or "" if the file has no such column."""
         at = self._table._at.get(name)
         return "" if at is None else self._cells[at].strip()
+
+    def cell(self, at: int) -> str:
+        """Return the cell in a place of the line, stripped."""
+        return self._cells[at].strip()
 
     def text(self, name: str, default: str) -> str:
         """Return a name of 1 to 253 printable characters, or `default` if the cell is empty or missing."""
@@ -213,8 +309,8 @@ def _split(line: str) -> list[str] | None:
         return None
 
 
-def _column(cell: str) -> str:
+def column_name(cell: str) -> str:
     """Return a column's name without its unit: `power.draw [W]` is `power.draw`."""
     name = cell.strip().lower()
     units = _UNITS.fullmatch(name)
-    return units[1] if units else name
+    return (units[1] if units else name).replace(" ", "_")

@@ -26,7 +26,7 @@ from typing import Any
 
 from contracts.errors import Unavailable
 from producers.common.printable import printable
-from producers.gpu.evidence import GPU, MODULE, GpuMeasurement
+from producers.gpu.evidence import GPU, MODULE, OF_MODULE, GpuMeasurement
 from producers.gpu.readings import GpuReading
 from producers.runtime.clock import Clock
 from producers.runtime.refusals import read_each
@@ -38,8 +38,6 @@ _FIELDS = (186, 185)
 """NVML_FI_DEV_POWER_INSTANT, NVML_FI_DEV_POWER_AVERAGE (nvml.h), in milliwatts."""
 _SCOPES = {GPU: 0, MODULE: 1}
 """NVML_POWER_SCOPE_GPU, NVML_POWER_SCOPE_MODULE."""
-OF_MODULE = " (module)"
-"""Suffix of the name of hardware whose joules are its module's. It has idle floors and weights of its own."""
 _UNSIGNED_INT = 1
 _HINT = "Is the NVIDIA driver installed, and is this process allowed to see the GPUs? Try `nvidia-smi`."
 

@@ -1,32 +1,41 @@
-"""The user's own recordings: a CSV of power readings and a CSV of requests. docs/replay.md documents the columns.
+"""The user's own recordings: a CSV of power readings and a CSV of requests. The README documents the columns.
 
-Both files are streamed, twice: once for their span and workloads, once for their events. Memory is bounded by
-REORDER_ROWS held back per file, to sort what is unsorted, and by MAX_NAMES names each of GPUs and workloads.
+Both files are streamed: the power file three times (`power_file`, once more for the span and workloads, once for the
+events), the requests twice. Memory is bounded by REORDER_ROWS held back per file, to sort what is unsorted, and by
+MAX_NAMES names each of GPUs and workloads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from heapq import merge
 from pathlib import Path
 
 from contracts.errors import BadInput
 from contracts.events import Event
 from contracts.topics import check_name
+from contracts.units import joules, rfc3339
 from producers.recordings import base
 from producers.recordings.base import BadRow, PowerRow, Recording, Row, TokenRow, reorder
 from producers.recordings.batches import Group, events_of
-from producers.recordings.csv.rows import (
-    MAX_GAP_MS,
-    MAX_NAMES,
-    POWER_COLUMNS,
-    CsvDefaults,
-    ReadingAnomalies,
-    power_rows,
-    token_rows,
-)
-from producers.recordings.text_lines import CsvTable
+from producers.recordings.csv.devices import MAX_NAMES
+from producers.recordings.csv.formats import refuse_other_formats
+from producers.recordings.csv.intervals import ReadingAnomalies, power_rows
+from producers.recordings.csv.power_file import MAX_REASONS, PowerFile
+from producers.recordings.csv.readings import CsvDefaults
+from producers.recordings.csv.requests import token_rows
+from producers.recordings.csv.times import zone_of
+from producers.recordings.text_lines import time_ms
+
+MAX_GAP_MS = 300_000
+"""Watts are not integrated over longer gaps: no energy is made up where nothing was measured.
+
+Counters bridge any gap.
+"""
+SKEW_MS = 5_000
+"""How far a recording may reach past the present: the setting's default."""
 
 
 @dataclass(slots=True)
@@ -36,6 +45,7 @@ class RecordingSpan:
     start_ms: int | None = None
     end_ms: int = 0
     rows: int = 0
+    intervals: int = 0
     anomalies: ReadingAnomalies = field(default_factory=ReadingAnomalies)
     groups: set[Group] = field(default_factory=set)
 
@@ -49,53 +59,46 @@ class RecordingSpan:
 
 
 def csv_recording(
-    tokens: Path, power: Path, *, cluster: str = "csv", workload: str = "csv", node: str = "csv", gpu: str = "gpu-0",
-    hardware: str = "unknown", owner: str = "", utc_offset: str = "+00:00", max_gap_ms: int = MAX_GAP_MS,
-    close_ms: int = base.CLOSE_MS,
+    tokens: Path | None, power: Path, *, cluster: str = "csv", workload: str = "csv", node: str = "csv",
+    gpu: str = "gpu-0", hardware: str = "unknown", owner: str = "", tenant: str = "", model: str = "",
+    utc_offset: str = "+00:00", timezone: str = "", start: str = "", max_gap_ms: int = MAX_GAP_MS,
+    close_ms: int = base.CLOSE_MS, now_ms: int | None = None,
 ) -> Recording:  # fmt: skip
-    """Return the recording of two CSV files. The given names are used where a file does not have its own.
+    """Return the recording of two CSV files, or of power alone. The given names are used where a file has none.
 
-    `utc_offset` is the zone of times that name none. Raises BadInput for a file that cannot be opened, is empty,
-    or lacks a required column (it lists the columns found and needed), and if no row of either file can be read.
+    `utc_offset` or `timezone` (an IANA name) is the zone of times that name none, `start` the time at which relative
+    times are 0. Raises BadInput for a file that cannot be opened, is empty or of another format, or lacks a required
+    column (it lists the columns found and needed). So it does for one that has no readable row, is ambiguous, or ends
+    after `now_ms`.
     """
-    for field_name, name in (
-        ("cluster", cluster),
-        ("workload", workload),
-        ("node", node),
-        ("gpu", gpu),
-        ("hardware", hardware),
-    ):
+    named = {"cluster": cluster, "workload": workload, "node": node, "gpu": gpu, "hardware": hardware}
+    for field_name, name in named.items():
         check_name(field_name, name)
     if max_gap_ms <= 0:
         raise BadInput("max_gap_ms", max_gap_ms, "give 1 ms or more")
+    zone_ms = base.offset_ms(utc_offset)
+    if timezone and zone_ms:
+        raise BadInput("timezone", timezone, "give the zone's name or --utc-offset, not both")
     defaults = CsvDefaults(
-        cluster=cluster,
-        workload=workload,
-        node=node,
-        gpu=gpu,
-        hardware=hardware,
-        owner=owner,
-        zone_ms=base.offset_ms(utc_offset),
-        max_gap_ms=max_gap_ms,
-    )
-    span = RecordingSpan()
-    for row in token_rows(tokens, defaults):
-        if isinstance(row, TokenRow):
-            span.add(row.t_start_ms, row.t_end_ms, (row.cluster, row.workload))
-    for item in power_rows(power, defaults, span.anomalies):
-        if isinstance(item, PowerRow):
-            span.add(item.t0_ms, item.t1_ms, (item.cluster, item.workload))
+        **named, owner=owner, tenant=tenant, model=model, zone_ms=zone_ms, max_gap_ms=max_gap_ms, timezone=timezone,
+        start_ms=_start_ms(start, timezone, zone_ms) if start else None,
+    )  # fmt: skip
+    files = [path for path in (tokens, power) if path is not None]
+    power_file = PowerFile(power, defaults)
+    span = _span(tokens, power_file, defaults)
+    name = " and ".join(path.name for path in files)
     if span.start_ms is None:
-        raise BadInput("files", f"{tokens.name}, {power.name}", "neither has a row that can be read")
+        reason = "no GPU has two readings" if power_file.rows else "neither has a row that can be read"
+        raise BadInput("files", name, reason)
     start_ms, end_ms = span.start_ms, span.end_ms
-    digest = base.fingerprint((tokens, power), defaults)
-    source = base.source_name("csv", tokens, digest)
+    if now_ms is not None and end_ms > now_ms + SKEW_MS:
+        raise BadInput("time", name, _future(end_ms, now_ms))
+    source = base.source_name("csv", files[0], base.fingerprint(files, defaults))
 
     def events() -> Iterator[Event | BadRow]:
+        intervals = power_rows(power, power_file.placed(), max_gap_ms, ReadingAnomalies())
         rows = merge(
-            _in_order(token_rows(tokens, defaults)),
-            _in_order(power_rows(power, defaults, ReadingAnomalies())),
-            key=lambda p: p[0],
+            *([_in_order(token_rows(tokens, defaults))] if tokens else []), _in_order(intervals), key=lambda p: p[0]
         )
         yield from events_of(
             (row for _, row in rows), name=source, groups=span.groups, epoch=start_ms, end_ms=end_ms,
@@ -104,14 +107,56 @@ def csv_recording(
 
     return Recording(
         cluster=cluster,
-        name=f"{tokens.name} and {power.name}",
+        name=name,
         start_ms=start_ms,
         end_ms=end_ms,
         window=(start_ms, end_ms),
         workload="",
         rows=span.rows,
         events=events,
-        notes=_notes(power, defaults, span),
+        notes=(*power_file.notes(), *_notes(power_file, defaults, span)),
+    )
+
+
+def _start_ms(start: str, timezone: str, zone_ms: int) -> int:
+    """Return the time of `--start`, local where it names no zone."""
+    try:
+        if timezone and time_ms(start) != time_ms(start, 1000):
+            local = datetime.fromtimestamp(time_ms(start) / 1000, UTC).replace(tzinfo=zone_of(timezone))
+            return int(local.timestamp() * 1000)
+        return time_ms(start, zone_ms)
+    except ValueError as error:
+        raise BadInput("start", start, str(error)) from None
+
+
+def _span(tokens: Path | None, power_file: PowerFile, defaults: CsvDefaults) -> RecordingSpan:
+    """Return the span of both files. Raises BadInput if no request can be read, of a file that has some."""
+    span = RecordingSpan()
+    refused: list[BadRow] = []
+    requests = 0
+    if tokens:
+        refuse_other_formats(tokens, "start,end,tenant,model,prompt_tokens,completion_tokens")
+    for row in token_rows(tokens, defaults) if tokens else ():
+        if isinstance(row, TokenRow):
+            span.add(row.t_start_ms, row.t_end_ms, (row.cluster, row.workload))
+            requests += 1
+        elif len(refused) < MAX_REASONS:
+            refused.append(row)
+    if tokens and refused and not requests:
+        raise BadInput("tokens", tokens.name, f"none of its rows can be read: {'; '.join(map(str, refused))}")
+    for item in power_rows(power_file.path, power_file.placed(), defaults.max_gap_ms, span.anomalies):
+        if isinstance(item, PowerRow):
+            span.add(item.t0_ms, item.t1_ms, (item.cluster, item.workload))
+            span.intervals += 1
+    return span
+
+
+def _future(end_ms: int, now_ms: int) -> str:
+    ahead_s = (end_ms - now_ms) / 1000
+    amount = f"{ahead_s / 3600:.3g} h" if ahead_s >= 3600 else f"{ahead_s / 60:.3g} min"
+    return (
+        f"ends {amount} in the future ({rfc3339(end_ms)}): are its times local? Then give --timezone (such as "
+        "Europe/Berlin) or --utc-offset"
     )
 
 
@@ -124,17 +169,28 @@ def _in_order(rows: Iterator[Row | BadRow]) -> Iterator[tuple[int, Row | BadRow]
         yield now_ms, row
 
 
-def _notes(power: Path, defaults: CsvDefaults, span: RecordingSpan) -> tuple[str, ...]:
-    table = CsvTable(power, POWER_COLUMNS, ("time",))
-    notes = []
-    if not table.has("gpu"):
-        notes.append(f"{power.name} names no GPU: all its readings are taken as those of one, {defaults.gpu}.")
-    if not table.has("hardware"):
-        notes.append(f"{power.name} names no hardware: {defaults.hardware} is used.")
-    if span.anomalies.resets:
-        notes.append(
-            f"{span.anomalies.resets} energy counters went back or leapt: their energy is estimated from watts, if any."
+def _notes(power_file: PowerFile, defaults: CsvDefaults, span: RecordingSpan) -> Iterator[str]:
+    power, anomalies = power_file.path, span.anomalies
+    if power_file.names_no_hardware:
+        yield f"{power.name} names no hardware: {defaults.hardware} is used."
+    if not span.intervals:
+        yield f"{power.name} has no energy: the requests are unmetered."
+    elif anomalies.lone_readings:
+        yield f"{anomalies.lone_readings} GPUs have a single reading, which makes no energy."
+    if anomalies.resets:
+        yield f"{anomalies.resets} energy counters went back or leapt: their energy is estimated from watts, if any."
+    if anomalies.open_counters:
+        gpus = ", ".join(sorted(anomalies.open_counters)[:8])
+        yield f"The energy counter of {gpus} stood, or was implausible, while watts were drawn: they are integrated."
+    if anomalies.holes:
+        yield (
+            f"{anomalies.holes} holes of {anomalies.holes_ms / 1000:,.3f} s in all, in which nothing was read, are "
+            "bridged by the watts or counters at their ends."
         )
-    if span.anomalies.gaps:
-        notes.append(f"{span.anomalies.gaps} gaps in which nothing was measured: no energy is made up for them.")
-    return tuple(notes)
+    if anomalies.estimated_uj:
+        yield (
+            f"{joules(anomalies.estimated_uj):,.3f} J of {anomalies.estimated_ms / 1000:,.3f} s are estimated, and "
+            "flagged so."
+        )
+    if anomalies.gaps:
+        yield f"{anomalies.gaps} gaps in which nothing was measured: no energy is made up for them."

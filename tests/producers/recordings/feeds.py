@@ -113,7 +113,7 @@ def _run_csv_readings(place: str, piece: Piece, folder: Path, column: str = "pow
     text = CsvLine.text
 
     def read_text(line: CsvLine, name: str, default: str) -> str:
-        if piece.is_error and line.get("power_w") == MARK.decode():
+        if piece.is_error and line.cell(1) == MARK.decode():
             piece.read()
         return text(line, name, default)
 

@@ -8,8 +8,9 @@ import pytest
 
 from contracts.errors import BadInput
 from contracts.events import Method
+from producers.recordings.csv.columns import POWER_COLUMNS
 from producers.recordings.csv.recording import csv_recording
-from producers.recordings.csv.rows import POWER_COLUMNS, TOKEN_COLUMNS
+from producers.recordings.csv.requests import TOKEN_COLUMNS
 from tests.producers.recordings.replay import Replayed, replay, wire, write
 from tests.support.paths import ROOT
 
@@ -151,7 +152,7 @@ def test_a_bad_request_is_reported_and_the_others_are_replayed(tmp_path: Path, r
 def test_optional_columns_are_checked_too(tmp_path: Path, cells: str, column: str) -> None:
     first, cached, prompt = cells.split(",")
     row = f"{T0 + 1},{T0 + 2},a,m,{prompt},1,{first if column == 'first' else ''},{cached}"
-    out = _play(tmp_path, [TOKENS + ",first,cached_tokens", row], _steady())
+    out = _play(tmp_path, [TOKENS + ",first,cached_tokens", row, f"{T0},{T0},a,m,1,1,,"], _steady())
     assert [b.column for b in out.bad] == [column]
 
 
@@ -212,7 +213,7 @@ def test_a_file_always_gives_the_same_bytes_and_a_corrected_one_is_another_recor
 
 def test_times_without_a_zone_are_in_the_configured_zone(tmp_path: Path) -> None:
     row = "2023-11-14 22:13:20,2023-11-14T22:13:20Z,a,m,1,1"
-    files = write(tmp_path / "t.csv", TOKENS, row), write(tmp_path / "p.csv", *_steady())
+    files = write(tmp_path / "t.csv", TOKENS, row, f"{T0},{T0},a,m,1,1"), write(tmp_path / "p.csv", *_steady())
     bad, good = (replay(csv_recording(*files, utc_offset=z).events()) for z in ("-02:00", "+02:00"))
     assert [b.column for b in bad.bad] == ["end"]
     assert good.token_rows[0][2] == (T0 - 7200) * 1000

@@ -1,0 +1,171 @@
+"""Rows of the power file as readings, in the file's order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from producers.recordings.base import BadRow
+from producers.recordings.batches import Group
+from producers.recordings.csv.columns import IDENTITIES, POWER_COLUMNS, QuantityColumns
+from producers.recordings.csv.times import FileTimes, is_local, zone_of
+from producers.recordings.csv.units import TIME_UNITS, parse_header, quantity
+from producers.recordings.text_lines import BadCell, CsvLine, CsvTable, has_no_value, read_rows
+
+_Value = TypeVar("_Value", int, float)
+_ADDED_OPTIONS = {"timezone": "", "start_ms": None, "tenant": "", "model": ""}
+"""Options that are part of the fingerprint only where they are set: see `CsvDefaults.__repr__`."""
+
+
+@dataclass(slots=True, frozen=True, repr=False, kw_only=True)
+class CsvDefaults:
+    """Values to use where a file has no such column, or a cell is empty."""
+
+    cluster: str
+    workload: str
+    node: str
+    gpu: str
+    hardware: str
+    owner: str
+    zone_ms: int
+    max_gap_ms: int
+    timezone: str = ""
+    start_ms: int | None = None
+    tenant: str = ""
+    model: str = ""
+
+    def __repr__(self) -> str:
+        """Return the text that goes into the recording's fingerprint. It must stay the same: see `base.fingerprint`."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        options = ", ".join(
+            f"{name}={value!r}"
+            for name, value in values.items()
+            if name not in _ADDED_OPTIONS or value != _ADDED_OPTIONS[name]
+        )
+        return f"Defaults({options})"
+
+    def file_times(self) -> FileTimes:
+        """Return a reader of the times of one file."""
+        return FileTimes(zone_of(self.timezone) if self.timezone else None, self.zone_ms, self.start_ms)
+
+
+class PowerReading(NamedTuple):
+    """One row of power. `key_ms` is its time, `section` counts headers before it.
+
+    `identity` has the cells of `IDENTITIES`. `counter_uj` is the energy counter, or, where `duration_ms` is not 0, the
+    energy in the row's own interval.
+    """
+
+    key_ms: int
+    line: int
+    section: int
+    identity: tuple[str, ...]
+    node: str
+    group: Group
+    owner: str
+    hardware: str
+    counter_uj: int | None
+    watts: float | None
+    module_watts: float | None
+    utilisation: float | None
+    duration_ms: int
+    is_local: bool
+
+    @property
+    def value(self) -> tuple[int | None, float | None, float | None]:
+        """The values. Of one device at one time, a second reading with the same values is the same reading."""
+        return self.counter_uj, self.watts, self.module_watts
+
+
+class ReadingFile:
+    """The power file. `times` are those of the last pass over it."""
+
+    def __init__(self, path: Path, defaults: CsvDefaults) -> None:
+        self.path, self.defaults = path, defaults
+        self.times = defaults.file_times()
+
+    def table(self) -> CsvTable:
+        return CsvTable(self.path, POWER_COLUMNS, ("time",), joined=True)
+
+    def __iter__(self) -> Iterator[PowerReading | BadRow]:
+        table = self.table()
+        columns, section = QuantityColumns(table), 0
+        self.times = times = self.defaults.file_times()
+
+        def read(line: CsvLine) -> PowerReading:
+            nonlocal columns, section
+            if table.section != section:
+                columns, section = QuantityColumns(table), table.section
+            return _reading(line, table, columns, times, self.defaults)
+
+        yield from read_rows(table, read)
+
+
+def _reading(
+    line: CsvLine, table: CsvTable, columns: QuantityColumns, times: FileTimes, defaults: CsvDefaults
+) -> PowerReading:
+    t_ms = times.read(line, table, "time")
+    counter_uj, watts, module_watts = _values(line, columns)
+    return PowerReading(
+        key_ms=t_ms,
+        line=line.number,
+        section=table.section,
+        identity=tuple("" if has_no_value(line.get(c)) else line.text(c, "") for c in IDENTITIES),
+        node=line.text("node", defaults.node),
+        group=group_of(line, defaults),
+        owner=line.text("owner", defaults.owner),
+        hardware=defaults.hardware if has_no_value(line.get("hardware")) else line.text("hardware", ""),
+        counter_uj=counter_uj,
+        watts=watts,
+        module_watts=module_watts,
+        utilisation=_utilisation(line),
+        duration_ms=_duration_ms(line, table) if table.has("duration") else 0,
+        is_local=is_local(line.get("time")) if ":" in line.get("time") else False,
+    )
+
+
+def _values(line: CsvLine, columns: QuantityColumns) -> tuple[int | None, float | None, float | None]:
+    """Return counter, watts and the module's watts. Raises BadCell where none of them can be read."""
+    faults: list[BadCell] = []
+
+    def attempt(read: Callable[[], _Value | None]) -> _Value | None:
+        try:
+            return read()
+        except BadCell as fault:
+            faults.append(fault)
+            return None
+
+    counter_uj = attempt(lambda: columns.counter_uj(line))
+    watts = attempt(lambda: columns.watts_of(line, module=False))
+    module_watts = attempt(lambda: columns.watts_of(line, module=True))
+    if counter_uj is None and watts is None and module_watts is None:
+        raise faults[0] if faults else columns.blank(line)
+    return counter_uj, watts, module_watts
+
+
+def group_of(line: CsvLine, defaults: CsvDefaults) -> Group:
+    """Return the cluster and workload of a row."""
+    cluster = line.text("cluster", defaults.cluster)
+    if "/" in cluster:
+        raise BadCell("cluster", cluster, "a cluster's name has no '/'")
+    return cluster, line.text("workload", defaults.workload)
+
+
+def _duration_ms(line: CsvLine, table: CsvTable) -> int:
+    text = line.get("duration")
+    unit = parse_header(table.header_cell("duration")).unit or "s"
+    try:
+        ms = quantity(text, TIME_UNITS, TIME_UNITS.get(unit), "write s, ms, min or h")
+        if ms <= 0:
+            raise ValueError("give more than 0")
+    except ValueError as error:
+        raise BadCell("duration", text, str(error)) from None
+    return ms
+
+
+def _utilisation(line: CsvLine) -> float | None:
+    """Return a ratio of percent, or None for a cell that cannot be read: no energy depends on it."""
+    text = line.get("utilization").removesuffix("%").strip()
+    return int(text) / 100 if text.isdecimal() and text.isascii() and len(text) <= 3 and int(text) <= 100 else None

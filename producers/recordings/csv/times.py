@@ -1,0 +1,111 @@
+"""Times of the user's files: absolute, local to a zone, or relative to a start."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo, available_timezones
+
+from contracts.errors import BadInput
+from producers.recordings.csv.units import TIME_UNITS, parse_header
+from producers.recordings.text_lines import BadCell, CsvLine, CsvTable, time_ms
+
+JITTER_MS = 60_000
+"""How far rows may go back without being taken as those of the second pass of an hour that occurs twice."""
+_RELATIVE_MS = 10**11
+"""Plain numbers below this (1973) are no epoch times, but count from a start."""
+_NUMBER = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)
+_ZONE_BEHIND = re.compile(r"(.*\d)\s+(?:UTC|GMT|Z|([+-]\d\d:?\d\d))", re.ASCII)
+_MINUTE_MS = 60_000
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """Return a zone by its IANA name. Raises BadInput for another one."""
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError
+        raise BadInput("timezone", name, "give the name of a zone, such as Europe/Berlin or America/New_York") from None
+
+
+class FileTimes:
+    """Reads the times of one file, in the file's order.
+
+    A stamp without a zone is local: in `zone`, or `offset_ms` ahead of UTC. Of an hour that occurs twice, the first is
+    meant unless that would go back from the time before it. A number below 1e8 s counts from `start_ms`.
+    """
+
+    def __init__(self, zone: ZoneInfo | None, offset_ms: int, start_ms: int | None) -> None:
+        self._zone, self._offset_ms, self._start_ms = zone, offset_ms, start_ms
+        self._last_ms: int | None = None
+        self.repeated_stamps = 0
+        """Stamps of an hour that occurs twice."""
+
+    def read(self, line: CsvLine, table: CsvTable, column: str) -> int:
+        """Return the time in a cell as UTC epoch milliseconds. Raises BadCell for what is none."""
+        text = line.get(column)
+        try:
+            if column == "time" and (date := line.get("date")):
+                text = f"{date} {text}"
+            ms = self._read(text, table.header_cell(column))
+        except ValueError as error:
+            raise BadCell(column, text, str(error)) from None
+        self._last_ms = ms
+        return ms
+
+    def _read(self, text: str, header: str) -> int:
+        if _NUMBER.fullmatch(text) and (scale := TIME_UNITS.get(parse_header(header).unit, 1000)):
+            relative_ms = int(float(text) * scale)
+            if relative_ms < _RELATIVE_MS:
+                if self._start_ms is None:
+                    raise ValueError("counts from a start: give --start, the time at which it was 0")
+                return self._start_ms + relative_ms
+        if behind := _ZONE_BEHIND.fullmatch(text):
+            text = behind[1] + (behind[2] or "Z")
+        ms = time_ms(text, self._offset_ms)
+        if self._zone is None or not is_local(text):
+            return ms
+        return self._utc_ms(time_ms(text), self._zone)
+
+    def _utc_ms(self, local_ms: int, zone: ZoneInfo) -> int:
+        first_ms, second_ms = _offsets_ms(local_ms // _MINUTE_MS, zone)
+        if first_ms < second_ms:
+            raise ValueError(f"does not exist in {zone.key}: the clocks went forward over it")
+        if first_ms == second_ms:
+            return local_ms - first_ms
+        self.repeated_stamps += 1
+        if self._last_ms is None:
+            return local_ms - first_ms
+        first, second, last = local_ms - first_ms, local_ms - second_ms, self._last_ms
+        return second if first < last - JITTER_MS <= second else first
+
+
+def is_local(text: str) -> bool:
+    """Return True for a stamp that names no zone."""
+    return not _NUMBER.fullmatch(text) and time_ms(text) != time_ms(text, -_MINUTE_MS)
+
+
+@lru_cache(maxsize=4096)
+def _offsets_ms(local_minute: int, zone: ZoneInfo) -> tuple[int, int]:
+    """Return the zone's offset from UTC at a local time, and that of the same time when it occurs again."""
+    local = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(minutes=local_minute)
+    first, second = (local.replace(tzinfo=zone, fold=fold).utcoffset() or timedelta() for fold in (0, 1))
+    return first // timedelta(milliseconds=1), second // timedelta(milliseconds=1)
+
+
+def zones_of_step(local_ms: int, step_ms: int) -> list[str]:
+    """Return zones whose clocks change at a local time by a bit more than `step_ms` (back if it is negative), the best
+    known first.
+    """
+    names = []
+    for name in sorted(available_timezones(), key=lambda n: (n not in _WELL_KNOWN, n)):
+        before_ms, after_ms = _offsets_ms(local_ms // _MINUTE_MS, zone_of(name))
+        change_ms = after_ms - before_ms
+        if change_ms and 0 <= step_ms - change_ms <= MAX_STEP_MS:
+            names.append(name)
+    return names
+
+
+MAX_STEP_MS = 600_000
+"""Longest time between two readings at which the step between their local times shows that clocks changed."""
+_WELL_KNOWN = ("Europe/Berlin", "Europe/London", "America/New_York", "America/Chicago", "America/Los_Angeles")
