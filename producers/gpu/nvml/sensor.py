@@ -5,9 +5,10 @@
 * Power limit: `nvmlDeviceGetPowerManagementLimit`, which bounds how far a counter may plausibly advance.
 * Watts: field 186 (instant), else 185 (average of a second), else `nvmlDeviceGetPowerUsage`. The first that a GPU
   answers is kept, so that its watts are always of one kind. They are the GPU's own (scope 0).
-* Module: a GPU with neither counter nor watts of its own is read by its module's watts (scope 1), where there are some.
-  On Grace Hopper the module includes the CPU: such a GPU says so in its hardware's name, and in /metrics. Scopes never
-  mix: a module's watts never replace a GPU's counter.
+* Module: on Grace Hopper it includes the CPU. A GPU with neither counter nor watts of its own is read by its module's
+  watts (scope 1), where there are some. A GPU whose counter advances as its module's watts say
+  (`producers.gpu.nvml.scope`) is read by that counter and those watts. Both say so in the hardware's name, and in
+  /metrics. Scopes never mix: a module's watts never replace a GPU's counter.
 * MIG: power and energy are the board's, whatever its slices. A board is reported once, under its own UUID. NVML gives
   no utilisation for it, so that is None.
 * `hardware` is NVML's product name with runs of blanks made one, and otherwise unchanged: "NVIDIA H100 80GB HBM3". Idle
@@ -27,6 +28,7 @@ from typing import Any
 from contracts.errors import Unavailable
 from producers.common.printable import printable
 from producers.gpu.evidence import GPU, MODULE, OF_MODULE, GpuMeasurement
+from producers.gpu.nvml.scope import ScopeTrial
 from producers.gpu.readings import GpuReading
 from producers.runtime.clock import Clock
 from producers.runtime.refusals import read_each
@@ -54,6 +56,9 @@ class _NvmlGpu:
     scope: str = GPU
     has_final_watts: bool = False
     """`watts` is decided and is not looked for again, also where it is None."""
+    module_watts: Callable[[Any], float] | None = None
+    trial: ScopeTrial | None = None
+    """Comparison of its counter with both scopes, until one fits; None where only one can be read."""
     lost_ms: int | None = None
     """Monotonic time at which the GPU was lost, None while it is there."""
 
@@ -83,6 +88,11 @@ class NvmlSensor:
     def measured(self) -> dict[str, GpuMeasurement]:
         """Evidence and scope of each GPU, by UUID."""
         return {gpu.uuid: GpuMeasurement(_evidence(gpu), gpu.scope, gpu.mig) for gpu in self._gpus.values()}
+
+    @property
+    def trials(self) -> list[str]:
+        """UUIDs of GPUs of which it is not known yet whether the counter is theirs or their module's."""
+        return [gpu.uuid for gpu in self._gpus.values() if gpu.trial is not None and gpu.lost_ms is None]
 
     @property
     def lost(self) -> list[str]:
@@ -169,7 +179,9 @@ class NvmlSensor:
         except nv.NVMLError:
             gpu.limit_w = None
         self._choose_watts(gpu)
-        if not gpu.has_counter:
+        if gpu.has_counter:
+            self._begin_trial(gpu)
+        else:
             fallback = f"the {gpu.scope}'s watts are integrated" if gpu.watts else "nothing measures it"
             log.warning("%s (%s) has no energy counter: %s", gpu.uuid, gpu.hardware, fallback)
         return gpu
@@ -182,6 +194,9 @@ class NvmlSensor:
             if not gpu.has_final_watts:
                 self._choose_watts(gpu)
             watts = self._value(gpu.watts, gpu) if gpu.watts else None
+            if gpu.trial and counter_mj is not None:
+                self._try_scopes(gpu, gpu.trial, monotonic_ms, counter_mj, watts)
+                watts = self._value(gpu.watts, gpu) if gpu.scope == MODULE and gpu.watts else watts
             rates = None if gpu.mig else self._value(nv.nvmlDeviceGetUtilizationRates, gpu)
         except nv.NVMLError_GpuIsLost as error:
             gpu.lost_ms = monotonic_ms
@@ -229,6 +244,33 @@ class NvmlSensor:
                 gpu.hardware += OF_MODULE
             return
         gpu.has_final_watts = not unsure
+
+    def _begin_trial(self, gpu: _NvmlGpu) -> None:
+        """Compare the counter of a GPU from now on, where the watts of its module can be read."""
+        for field in _FIELDS:
+            read = self._field(field, MODULE)
+            try:
+                read(gpu.handle)
+            except self._nvml.NVMLError:
+                continue
+            gpu.module_watts, gpu.trial = read, ScopeTrial()
+            return
+
+    def _try_scopes(
+        self, gpu: _NvmlGpu, trial: ScopeTrial, monotonic_ms: int, counter_mj: int, gpu_watts: float | None
+    ) -> None:
+        """Add a reading to a GPU's trial. Where the module fits, the GPU is named and read as one from then on."""
+        module_watts = self._value(gpu.module_watts, gpu) if gpu.module_watts else None
+        watts = {scope: w for scope, w in ((GPU, gpu_watts), (MODULE, module_watts)) if w is not None}
+        scope = trial.add(monotonic_ms, counter_mj, watts)
+        if scope is None:
+            return
+        gpu.trial = None
+        draws = ", ".join(f"the {name} draws {w:.0f} W" for name, w in watts.items())
+        log.info("%s (%s): its energy counter is the %s's: %s", gpu.uuid, gpu.hardware, scope, draws)
+        if scope == MODULE:
+            gpu.scope, gpu.watts, gpu.has_final_watts = MODULE, gpu.module_watts, True
+            gpu.hardware += OF_MODULE
 
     def _field(self, field: int, scope: str) -> Callable[[Any], float]:
         def read(handle: Any) -> float:

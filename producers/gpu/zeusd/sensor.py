@@ -12,6 +12,9 @@
 
 * A dual-die AMD MI250 or MI250X reports the power of both dies under the even index: the odd one is left out.
 
+* zeusd passes NVML's counter on, which on Grace Hopper is the module's (https://github.com/ml-energy/zeus/pull/172),
+  and watts of the GPU alone. Such a GPU is named as a module, and its watts are not used: scopes never mix.
+
 * A counter or watts that cannot be read are None, never 0. A counter at 0 is not believed either.
 """
 
@@ -24,7 +27,7 @@ from typing import NamedTuple, Protocol
 from contracts.errors import Unavailable
 from producers.common.printable import printable
 from producers.common.zeusd_client import ZeusdClient, ZeusdGpu
-from producers.gpu.evidence import GPU, GpuMeasurement
+from producers.gpu.evidence import GPU, MODULE, OF_MODULE, GpuMeasurement
 from producers.gpu.meter import MAX_WATTS
 from producers.gpu.readings import GpuReading
 from producers.runtime.clock import Clock
@@ -33,6 +36,8 @@ from producers.runtime.refusals import ItemRefusal, at_place
 log = logging.getLogger(__name__)
 
 DUAL_DIE = ("MI250",)
+COUNTS_MODULE = ("GH200",)
+"""Products whose counters count the module, CPU and memory included."""
 DISCOVER_MS = 60_000
 """How often zeusd is asked for its GPUs: one that started again between two readings may have others."""
 
@@ -63,6 +68,7 @@ class _ProbedGpu(NamedTuple):
     uuid: str
     hardware: str
     has_counter: bool
+    scope: str = GPU
 
 
 class ZeusdSensor:
@@ -94,7 +100,7 @@ class ZeusdSensor:
     def measured(self) -> dict[str, GpuMeasurement]:
         """Evidence of each GPU, by UUID."""
         gpus = (self._gpus or {}).values()
-        return {gpu.uuid: GpuMeasurement("counter" if gpu.has_counter else "watts", GPU) for gpu in gpus}
+        return {gpu.uuid: GpuMeasurement("counter" if gpu.has_counter else "watts", gpu.scope) for gpu in gpus}
 
     def readings(self, clock: Clock) -> list[GpuReading]:
         """Return readings of each GPU that zeusd can read. Raises Unavailable where it cannot be reached."""
@@ -120,7 +126,8 @@ class ZeusdSensor:
                 readings.append(
                     GpuReading(gpu.uuid, gpu.hardware, sample.t_ms, sample.monotonic_ms, None, sample.watts)
                 )
-            watts, counter_mj = to_watts(power_mw.get(index)), counters.get(index) or None
+            watts = to_watts(power_mw.get(index)) if gpu.scope == GPU else None
+            counter_mj = counters.get(index) or None
             if index not in streamed and (watts is not None or counter_mj is not None):
                 readings.append(GpuReading(gpu.uuid, gpu.hardware, t_ms, monotonic_ms, counter_mj, watts))
         return readings
@@ -164,6 +171,8 @@ class ZeusdSensor:
         address = (gpu.pci_address or "").lower()
         uuid = self._uuids.get(gpu.id) or by_pci.get(address) or f"zeusd-{self._node}-{gpu.id}"
         hardware = printable(" ".join(gpu.name.split())) or self._hardware or "unknown"
+        if has_counter and any(product in hardware for product in COUNTS_MODULE):
+            return _ProbedGpu(gpu.id, printable(uuid), hardware + OF_MODULE, has_counter, MODULE)
         return _ProbedGpu(gpu.id, printable(uuid), hardware, has_counter)
 
 

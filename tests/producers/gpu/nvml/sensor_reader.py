@@ -30,7 +30,11 @@ def main() -> None:
         control.write_text(step["gpus"])
         seen.append([asdict(r) for r in nvml.readings(FakeClock(now_ms=step["ms"]))])
     measured = {uuid: (how.evidence, how.scope, how.mig) for uuid, how in nvml.measured.items()}
-    print(json.dumps({"readings": seen, "lost": nvml.lost, "gpus": nvml.gpus, "measured": measured}))
+    print(
+        json.dumps(
+            {"readings": seen, "lost": nvml.lost, "trials": nvml.trials, "gpus": nvml.gpus, "measured": measured}
+        )
+    )
     nvml.close()
 
 

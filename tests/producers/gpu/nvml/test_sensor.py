@@ -17,9 +17,12 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contracts import codec, topics
 from contracts.events import Event, PowerBatch
+from producers.gpu.nvml.scope import ScopeTrial
 from tests.support.paths import ROOT
 from tests.support.waiting import HANG_S
 
@@ -159,6 +162,96 @@ def test_a_modules_watts_never_replace_a_gpus_counter_or_watts(run: Run) -> None
     assert (a["counter_mj"], a["watts"], a["hardware"]) == (1000, None, GRACE)
     assert b["watts"] == 311.5
     assert got["measured"] == {"GPU-a": ["counter", "gpu", False], "GPU-b": ["watts", "gpu", True]}
+
+
+def grace(seconds: int, counter_w: int, gpu_mw: str = "400000", **changes: str) -> tuple[int, str]:
+    """A step at a second: a GH200 whose counter advances by `counter_w`, and whose module draws 650 W."""
+    values = {"name": GRACE, "energy": str(1_000 + counter_w * 1_000 * seconds), "instant": gpu_mw, "module": "650000"}
+    return seconds * 1_000, gpu(**{**values, **changes})
+
+
+def test_a_counter_that_advances_as_the_module_draws_is_named_and_read_as_the_modules(run: Run) -> None:
+    """A GH200 has such a counter, as Zeus' maintainers measured: https://github.com/ml-energy/zeus/pull/172."""
+    got = run(*(grace(second, 650) for second in range(7)))
+    assert got["measured"] == {"GPU-a": ["counter", "module", False]}
+    assert got["gpus"] == {"GPU-a": f"{GRACE} (module)"}
+    [first], *_, [last] = got["readings"]
+    assert (first["watts"], first["limit_w"], last["watts"], last["limit_w"]) == (400.0, 700.0, 650.0, None)
+    assert last["hardware"] == f"{GRACE} (module)"
+
+
+def test_a_counter_that_advances_as_the_gpu_draws_is_the_gpus(run: Run) -> None:
+    got = run(*(grace(second, 400) for second in range(7)))
+    assert got["measured"] == {"GPU-a": ["counter", "gpu", False]}
+    assert {r["hardware"] for [r] in got["readings"]} == {GRACE}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [grace(second, 1_500) for second in range(7)],
+        [grace(second, 0) for second in range(7)],
+        [grace(second, 640, "620000") for second in range(7)],
+        [grace(second, 650) for second in range(4)],
+    ],
+    ids=["neither", "standing", "alike", "too short"],
+)
+def test_a_counter_that_fits_no_scope_is_the_gpus_until_one_fits(run: Run, steps: list[tuple[int, str]]) -> None:
+    got = run(*steps)
+    assert got["measured"] == {"GPU-a": ["counter", "gpu", False]}
+    assert got["trials"] == ["GPU-a"]
+
+
+@given(
+    watts=st.floats(50, 2_000), cpu_watts=st.floats(60, 500), of_module=st.booleans(), noise=st.floats(-0.03, 0.03),
+    step_ms=st.sampled_from((1, 20, 100, 500)), every_ms=st.sampled_from((100, 250, 1_000)),
+)  # fmt: skip
+def test_the_scope_that_fits_is_the_true_one_or_none(
+    watts: float, cpu_watts: float, of_module: bool, noise: float, step_ms: int, every_ms: int
+) -> None:
+    trial, scope = ScopeTrial(), None
+    true_watts = watts + cpu_watts if of_module else watts
+    for ms in range(0, 20_000, every_ms):
+        watts_by_scope = {"gpu": watts * (1 + noise), "module": (watts + cpu_watts) * (1 - noise)}
+        scope = scope or trial.add(ms, round(true_watts * (ms - ms % step_ms)), watts_by_scope)
+    assert scope in {None, "module" if of_module else "gpu"}
+    if cpu_watts > watts:
+        assert scope is not None
+
+
+def test_the_agent_compares_scopes_before_it_starts_and_doctor_names_the_module(library: Path, tmp_path: Path) -> None:
+    code = (
+        "import itertools, os\n"
+        "from contracts.settings import Settings\n"
+        "from pathlib import Path\n"
+        "from producers import registry\n"
+        "from producers.api import Kind\n"
+        "from producers.gpu.nvml import plugin\n"
+        "from tests.producers.frame import environment\n"
+        "from tests.producers.gpu.nvml.test_sensor import grace, write\n"
+        "from tests.support.clocks import FakeClock\n"
+        "from dataclasses import replace\n"
+        "control = Path(os.environ['FAKE_NVML'])\n"
+        "class Clock(FakeClock):\n"
+        "    def wait(self, seconds):\n"
+        "        super().wait(1.0)\n"
+        "        write(control, grace(self.now_ms // 1000, WATTS)[1])\n"
+        "        return False\n"
+        "write(control, grace(0, WATTS)[1])\n"
+        "place = replace(environment(Settings()), clock=Clock())\n"
+        "print(*plugin.check(None, place), sep='\\n')\n"
+    )
+    env = {**os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(tmp_path / "gpus")}
+
+    def doctor(watts: int) -> str:
+        command = [sys.executable, "-c", code.replace("WATTS", str(watts))]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, check=True).stdout
+
+    output = doctor(650)
+    assert "('', '1 GPUs')" in output
+    assert f"('GPU-a', \"{GRACE} (module): its counter includes the module's CPU and memory\")" in output
+    assert "module" not in doctor(400)
+    assert "it is not known if the energy counter is the GPU's or its module's" in doctor(0)
 
 
 def test_the_driver_maps_pci_addresses_to_uuids(library: Path, tmp_path: Path) -> None:

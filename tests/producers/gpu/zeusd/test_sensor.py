@@ -105,6 +105,17 @@ def test_a_counter_is_read_where_zeusd_supports_it_and_watts_elsewhere() -> None
     }
 
 
+def test_a_grace_hopper_is_named_a_module_and_its_gpus_watts_are_not_mixed_with_the_counter() -> None:
+    """zeusd passes on NVML's counter, which is the module's, and instant watts of the GPU."""
+    daemon = Daemon(
+        {"gpus": [{"id": 0, "name": "NVIDIA GH200 480GB", "cumulative_energy_available": True}], "cpus": []}
+    )
+    gpus = ZeusdSensor(daemon.client(), "n1")
+    [reading] = gpus.readings(FakeClock(0))
+    assert (reading.hardware, reading.counter_mj, reading.watts) == ("NVIDIA GH200 480GB (module)", 1_000, None)
+    assert gpus.measured == {"zeusd-n1-0": GpuMeasurement("counter", "module")}
+
+
 def test_an_older_zeusd_is_probed_once_for_counters() -> None:
     daemon = Daemon(OLD)
     gpus = ZeusdSensor(daemon.client(), "n1", hardware="Tesla V100")
