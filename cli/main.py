@@ -27,6 +27,7 @@ from cli.replay_azure import azure
 from cli.replay_csv import csv
 from cli.replay_mlperf import mlperf
 from cli.replay_plugin import ReplayGroup
+from cli.replay_prometheus import prometheus
 from cli.serve import serve
 from cli.session import session
 from cli.sessions import sessions
@@ -74,7 +75,7 @@ replay = typer.Typer(
 for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
-for command in (mlperf, azure, csv):
+for command in (mlperf, azure, csv, prometheus):
     replay.command()(command)
 app.add_typer(replay, name="replay", rich_help_panel=RUN)
 

@@ -72,6 +72,7 @@ BUILT_IN = (
     Entry(Kind.RECORDING, "mlperf", "producers.recordings.mlperf.plugin:PLUGIN"),
     Entry(Kind.RECORDING, "azure", "producers.recordings.azure.plugin:PLUGIN"),
     Entry(Kind.RECORDING, "csv", "producers.recordings.csv.plugin:PLUGIN"),
+    Entry(Kind.RECORDING, "prometheus", "producers.recordings.prometheus.plugin:PLUGIN"),
 )
 
 

@@ -70,6 +70,8 @@ class Pages:
     ) -> tuple[int, str]:
         end_s = time.monotonic() + self._limit.max_s
         with self._client.stream(method, url, data=data, headers=headers) as answer:
-            too_large = Unavailable(f"{url} is larger than {MAX_BYTES:,} bytes", "Ask it for fewer metrics.")
+            too_large = Unavailable(
+                f"{url} is larger than {MAX_BYTES:,} bytes", "Ask it for fewer metrics.", reason="too_large"
+            )
             body = self._limit.read_body(answer.iter_bytes(), too_large, max_bytes=MAX_BYTES, end_s=end_s)
             return answer.status_code, body.decode(answer.encoding or "utf-8", "replace")

@@ -12,8 +12,8 @@ from pydantic_settings import SettingsConfigDict
 from contracts.errors import BadSetting, WattlogError
 from producers.api import Environment, Finding, Kind, Plugin
 from producers.common.http_client import Pages
-from producers.gpu.exporter.formats import PRESETS, ExporterFormat, Quantity
 from producers.gpu.exporter.sensor import ExporterSensor
+from producers.gpu.exporter_formats import PRESETS, ExporterFormat, Quantity
 from producers.runtime.config import ProducerConfig, without_secrets
 
 

@@ -1,9 +1,7 @@
-"""GPU sensor that reads the page of an exporter, by a format (`producers.gpu.exporter.formats`).
+"""GPU sensor that reads the page of an exporter, by a format (`producers.gpu.exporter_formats`).
 
 * A page is of one node: one whose rows name several is refused. Rows of MIG slices and of time-shared pods repeat their
   board: each GPU is read once, by its identity.
-* DCGM answers what it does not know with blanks of about 9.22e18 (dcgm_structs.h). Blanks and NaN are None.
-
 * A page is as old as the exporter's last sample (DCGM's default period is 30 s). Readings name the period, as seen on
   the page. So the meter waits for the next sample (`producers.gpu.meter`).
 
@@ -12,22 +10,19 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from statistics import median
 
-from contracts import checks
 from contracts.errors import Unavailable
 from producers.common import prometheus_text
 from producers.common.printable import printable
 from producers.common.prometheus_text import Labels, PrometheusPage
-from producers.gpu.exporter.formats import UNITS, ExporterFormat, Quantity
+from producers.gpu.exporter_formats import ExporterFormat, Quantity, is_usable, utilisation_of
 from producers.gpu.readings import GpuReading
 from producers.runtime.clock import Clock
 
-BLANK = 9.2e18
 FIRST_PERIOD_MS = 30_000
 """Period of an exporter until three samples have shown it: DCGM exporter's default."""
 MAX_PERIOD_MS = 300_000
@@ -86,7 +81,7 @@ class ExporterSensor:
                 monotonic_ms=monotonic_ms,
                 counter_mj=_rounded(counters.get(uuid)),
                 watts=_first(watts, uuid),
-                utilisation=_ratio(utilisation.get(uuid)),
+                utilisation=utilisation_of(utilisation.get(uuid)),
                 limit_w=_first(limits, uuid),
                 period_ms=period_ms,
             )
@@ -103,13 +98,13 @@ class ExporterSensor:
         return [row for measure in self._exporter.measures for row in page.get(measure.sample)]
 
     def _unusable_uuids(self, page: PrometheusPage) -> list[str]:
-        uuids = {self._full_uuid(labels) for labels, _ in self._rows(page)}
-        return [f"the identity {printable(uuid)!r} cannot be used" for uuid in sorted(uuids) if not _is_usable(uuid)]
+        uuids = {self._exporter.identity_of(labels) for labels, _ in self._rows(page)}
+        return [f"the identity {printable(uuid)!r} cannot be used" for uuid in sorted(uuids) if not is_usable(uuid)]
 
     def _uuids(self, page: PrometheusPage, columns: Iterable[Mapping[str, object]]) -> list[str]:
         """Return the identities in columns. Raises Unavailable where there are none, or the rows name several nodes."""
         exporter, rows = self._exporter, self._rows(page)
-        hosts = {labels[label] for labels, _ in rows for label in exporter.hosts if labels.get(label)}
+        hosts = {host for labels, _ in rows if (host := exporter.host_of(labels))}
         if len(hosts) > 1:
             raise Unavailable(
                 f"The page shows GPUs of several nodes: {', '.join(printable(host) for host in sorted(hosts)[:5])}",
@@ -133,11 +128,10 @@ class ExporterSensor:
         Of rows that repeat a board, the first that is not blank counts.
         """
         values: dict[str, Fraction | None] = {}
-        factor = UNITS[quantity.unit]
         for labels, value in page.get(quantity.sample):
             uuid = self._uuid(labels)
             if uuid and values.get(uuid) is None:
-                values[uuid] = Fraction(value) * factor if math.isfinite(value) and 0 <= value < BLANK else None
+                values[uuid] = quantity.value_of(value)
         return values
 
     def _products(self, page: PrometheusPage) -> dict[str, str]:
@@ -149,19 +143,8 @@ class ExporterSensor:
 
     def _uuid(self, labels: Labels) -> str:
         """Return a GPU's identity, or "" if the row has none that can be used."""
-        uuid = self._full_uuid(labels)
-        return uuid if _is_usable(uuid) else ""
-
-    def _full_uuid(self, labels: Labels) -> str:
-        """Return a row's identity: NVIDIA's as NVML gives it, with the prefix that nvidia_gpu_exporter leaves out."""
-        uuid = next((labels[label] for label in self._exporter.identity if labels.get(label)), "")
-        is_whole = not uuid or uuid.startswith((self._exporter.prefix, "MIG-"))
-        return uuid if is_whole else self._exporter.prefix + uuid
-
-
-def _is_usable(uuid: str) -> bool:
-    """Return True if the event log accepts an identity."""
-    return uuid.isprintable() and len(uuid) <= checks.MAX_TEXT
+        uuid = self._exporter.identity_of(labels)
+        return uuid if is_usable(uuid) else ""
 
 
 def _rounded(value: Fraction | None) -> int | None:
@@ -171,8 +154,3 @@ def _rounded(value: Fraction | None) -> int | None:
 def _first(columns: Iterable[Mapping[str, Fraction | None]], uuid: str) -> float | None:
     """Return the first value that a GPU has in the columns."""
     return next((float(value) for column in columns if (value := column.get(uuid)) is not None), None)
-
-
-def _ratio(value: Fraction | None) -> float | None:
-    """Return a utilisation, or None for one above the whole, which is no utilisation."""
-    return None if value is None or value > 1 else float(value)

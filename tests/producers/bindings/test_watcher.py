@@ -34,8 +34,8 @@ from producers.bindings.claims import (
 from producers.bindings.metrics import BindingMetrics
 from producers.bindings.plugin import holders
 from producers.bindings.watcher import BindingReader, BindingWatcher, describe_shares
-from producers.gpu.exporter.formats import DCGM
 from producers.gpu.exporter.sensor import ExporterSensor
+from producers.gpu.exporter_formats import DCGM
 from producers.gpu.nvml import sensor
 from producers.gpu.readings import GpuReading
 from producers.gpu.roster import GpuRoster

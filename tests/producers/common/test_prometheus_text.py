@@ -18,8 +18,8 @@ from producers.common.prometheus_text import (
     PrometheusPage,
     parse_page,
 )
-from producers.gpu.exporter.formats import DCGM
 from producers.gpu.exporter.sensor import ExporterSensor
+from producers.gpu.exporter_formats import DCGM
 from producers.servers.scrape import ServedWorkload, ServerSource
 from producers.servers.token_counters import ServedTotals
 from tests.producers.frame import token_counters

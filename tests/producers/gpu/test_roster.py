@@ -14,8 +14,8 @@ from contracts.settings import Settings
 from producers.api import GpuSensor
 from producers.bindings.apportion import Binding, GpuShares
 from producers.bindings.plugin import holders
-from producers.gpu.exporter.formats import DCGM
 from producers.gpu.exporter.sensor import ExporterSensor
+from producers.gpu.exporter_formats import DCGM
 from producers.gpu.readings import GpuReading
 from producers.gpu.roster import LEFT_MS, GpuRoster
 from producers.gpu.zeusd.sensor import ZeusdSensor

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from producers.gpu.exporter.formats import PRESETS, UNITS
 from producers.gpu.exporter.sensor import ExporterSensor
+from producers.gpu.exporter_formats import PRESETS, UNITS
 from tests.producers.conformance import VALUES, Feed, Outcome, Piece, joules, refusals, sample
 from tests.support.clocks import FakeClock
 

@@ -15,9 +15,9 @@ from contracts import topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import PowerBatch
 from contracts.settings import Settings
-from producers.gpu.exporter.formats import AMD, DCGM, NVIDIA_SMI, PRESETS, TRITON, ExporterFormat
 from producers.gpu.exporter.plugin import ExporterConfig, ExporterNames, build, check
 from producers.gpu.exporter.sensor import FIRST_PERIOD_MS, ExporterSensor
+from producers.gpu.exporter_formats import AMD, DCGM, NVIDIA_SMI, PRESETS, TRITON, ExporterFormat
 from producers.gpu.meter import add_reading
 from producers.gpu.meter_state import MeterState
 from producers.gpu.readings import GpuReading

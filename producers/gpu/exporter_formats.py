@@ -1,10 +1,18 @@
-"""Formats of exporters' pages: which samples and labels say what. A format is data; `names` makes one from options."""
+"""Formats of exporters' samples: which names and labels say what, on a page or in Prometheus. A format is data.
+
+DCGM answers what it does not know with blanks of about 9.22e18 (dcgm_structs.h). Blanks and NaN are None.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+
+from contracts import checks
+
+BLANK = 9.2e18
 
 ENERGY_UNITS: Mapping[str, Fraction] = {
     "uJ": Fraction(1, 1000), "mJ": Fraction(1), "J": Fraction(1000), "kJ": Fraction(10**6), "Wh": Fraction(3_600_000),
@@ -24,6 +32,10 @@ class Quantity:
 
     sample: str
     unit: str
+
+    def value_of(self, value: float) -> Fraction | None:
+        """Return a sample's value in mJ, W or as a ratio; None for a blank."""
+        return Fraction(value) * UNITS[self.unit] if math.isfinite(value) and 0 <= value < BLANK else None
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,16 @@ class ExporterFormat:
     def measures(self) -> tuple[Quantity, ...]:
         """Samples that show a GPU's energy or power."""
         return (self.energy, *self.power) if self.energy else self.power
+
+    def identity_of(self, labels: Mapping[str, str]) -> str:
+        """Return a row's identity: NVIDIA's as NVML gives it, with the prefix that nvidia_gpu_exporter leaves out."""
+        uuid = next((labels[label] for label in self.identity if labels.get(label)), "")
+        is_whole = not uuid or uuid.startswith((self.prefix, "MIG-"))
+        return uuid if is_whole else self.prefix + uuid
+
+    def host_of(self, labels: Mapping[str, str]) -> str:
+        """Return the node that a row names, or ""."""
+        return next((labels[label] for label in self.hosts if labels.get(label)), "")
 
 
 DCGM = ExporterFormat(
@@ -117,3 +139,13 @@ KEPLER = ExporterFormat(
 )
 """Kepler's metrics of a node. Its shares of processes, containers and pods are not read: they are estimates."""
 PRESETS: Mapping[str, ExporterFormat] = {f.name: f for f in (DCGM, NVIDIA_SMI, AMD, TRITON, ALL_SMI, KEPLER)}
+
+
+def is_usable(identity: str) -> bool:
+    """Return True if the event log accepts an identity."""
+    return identity.isprintable() and len(identity) <= checks.MAX_TEXT
+
+
+def utilisation_of(value: Fraction | None) -> float | None:
+    """Return a utilisation, or None for one above the whole, which is no utilisation."""
+    return None if value is None or value > 1 else float(value)

@@ -1,0 +1,42 @@
+"""Feed of `wattlog replay prometheus`: the value of one GPU's sample, between those of two others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from contracts.events import PowerBatch
+from producers.recordings.base import BadRow
+from producers.recordings.prometheus import samples
+from producers.recordings.prometheus.range_query import decode_series
+from tests.producers.conformance import VALUES, Feed, Outcome, Piece
+from tests.producers.recordings.prometheus.history import ENERGY, T0, open_history, steady
+from tests.producers.recordings.prometheus.stand_in import StandIn
+
+
+def _run(piece: Piece, folder: Path) -> Outcome:
+    server = StandIn()
+    value = "1" if piece.is_error else piece.content.decode("utf-8", "replace")
+    server.add(ENERGY, [(T0 + 300, value)], UUID="GPU-x")
+    for uuid in ("GPU-a", "GPU-b"):
+        server.add(ENERGY, steady(), UUID=uuid)
+
+    def decode(raw: Any) -> Any:
+        if piece.is_error and b"GPU-x" in bytes(raw):
+            piece.read()
+        return decode_series(raw)
+
+    with patch.object(samples, "decode_series", decode):
+        items = list(open_history(server, folder).events())
+    bad = [item for item in items if isinstance(item, BadRow)]
+    batches = [item.batch for item in items if not isinstance(item, BadRow)]
+    energy_uj = sum(int(batch.energy_uj.sum()) for batch in batches if isinstance(batch, PowerBatch))
+    reasons = {
+        (row.file, row.reason.removeprefix("cannot be read (").partition(":")[0].rstrip(")")): 1.0 for row in bad
+    }
+    return Outcome(energy_uj, 2 * 300 * 600 * 1_000_000, reasons, [str(row) for row in bad])
+
+
+_BLANKS = ("NaN", "infinity", "-infinity", "overflow", "huge")
+FEEDS = {"prometheus": [Feed("value", _run, "page", VALUES, harmless=_BLANKS)]}
