@@ -15,7 +15,7 @@ from producers.recordings.csv.devices import Device, Devices, device_of
 from producers.recordings.csv.formats import refuse_other_formats
 from producers.recordings.csv.parts import Part, PartScan, lanes
 from producers.recordings.csv.readings import CsvDefaults, PowerReading, ReadingFile
-from producers.recordings.csv.times import zones_of_step
+from producers.recordings.csv.times import MAX_STEP_MS, zones_of_step
 
 MAX_READERS = 16
 """Parts of a joined file that are read side by side, to merge them. A file with more is sorted as it is read."""
@@ -33,14 +33,12 @@ class PowerFile:
         refuse_other_formats(path, "timestamp,index,power.draw [W]")
         self.path, self._defaults = path, defaults
         self._file = ReadingFile(path, defaults)
-        self._devices = Devices(defaults.gpu)
-        self._scan = PartScan(self._devices)
-        self._headers, self._bad_rows = 0, 0
-        self._reasons: list[BadRow] = []
-        self._unnamed_hardware: set[str] = set()
         self._module_names: set[str] = set()
         self.names_no_hardware = not self._file.table().has("hardware")
         self._read()
+        if self._file.times.begins_in_first_pass and any(_is_an_hour(*jump) for jump in self._scan.jumps):
+            self._file.begins_late = True
+            self._read()
         self.repeated_stamps = self._file.times.repeated_stamps
         self._refuse_if_unreadable()
         self._refuse_unnamed_gpus()
@@ -52,6 +50,12 @@ class PowerFile:
         self._lines = [0, *(part.line for part in parts[1:])] if self._is_joined else [0]
 
     def _read(self) -> None:
+        """Read the file once, and gather its devices and parts."""
+        self._devices = Devices(self._defaults.gpu)
+        self._scan = PartScan(self._devices)
+        self._headers, self._bad_rows = 0, 0
+        self._reasons: list[BadRow] = []
+        self._unnamed_hardware: set[str] = set()
         for item in self._file:
             if isinstance(item, BadRow):
                 self._bad_rows += 1
@@ -116,7 +120,7 @@ class PowerFile:
             yield self._place(item)
 
     def _part(self, first_line: int, end_line: int) -> Iterator[PowerReading | BadRow]:
-        for item in ReadingFile(self.path, self._defaults):
+        for item in ReadingFile(self.path, self._defaults, begins_late=self._file.begins_late):
             if item.line >= end_line:
                 return
             if item.line >= first_line:
@@ -187,6 +191,11 @@ class PowerFile:
                     f"name the zone (--timezone {zones[0]})."
                 )
                 return
+
+
+def _is_an_hour(before: PowerReading, after: PowerReading) -> bool:
+    """Return True if a step is an hour and a bit, as where the reading before it is taken an hour too early."""
+    return 0 <= after.key_ms - before.key_ms - 3_600_000 <= MAX_STEP_MS
 
 
 def _ascending(times_ms: list[int]) -> list[int]:

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 from producers.recordings.base import BadRow
 from producers.recordings.batches import Group
 from producers.recordings.csv.columns import IDENTITIES, POWER_COLUMNS, QuantityColumns
-from producers.recordings.csv.times import FileTimes, is_local, zone_of
+from producers.recordings.csv.times import FileTimes, is_local, time_cell, zone_of
 from producers.recordings.csv.units import TIME_UNITS, parse_header, quantity
 from producers.recordings.text_lines import BadCell, CsvLine, CsvTable, has_no_value, read_rows
 
@@ -46,9 +46,10 @@ class CsvDefaults:
         )
         return f"Defaults({options})"
 
-    def file_times(self) -> FileTimes:
+    def file_times(self, *, begins_late: bool = False) -> FileTimes:
         """Return a reader of the times of one file."""
-        return FileTimes(zone_of(self.timezone) if self.timezone else None, self.zone_ms, self.start_ms)
+        zone = zone_of(self.timezone) if self.timezone else None
+        return FileTimes(zone, self.zone_ms, self.start_ms, begins_late=begins_late)
 
 
 class PowerReading(NamedTuple):
@@ -80,10 +81,10 @@ class PowerReading(NamedTuple):
 
 
 class ReadingFile:
-    """The power file. `times` are those of the last pass over it."""
+    """The power file. `times` are those of the last pass over it; `begins_late` is an option of theirs."""
 
-    def __init__(self, path: Path, defaults: CsvDefaults) -> None:
-        self.path, self.defaults = path, defaults
+    def __init__(self, path: Path, defaults: CsvDefaults, *, begins_late: bool = False) -> None:
+        self.path, self.defaults, self.begins_late = path, defaults, begins_late
         self.times = defaults.file_times()
 
     def table(self) -> CsvTable:
@@ -92,7 +93,7 @@ class ReadingFile:
     def __iter__(self) -> Iterator[PowerReading | BadRow]:
         table = self.table()
         columns, section = QuantityColumns(table), 0
-        self.times = times = self.defaults.file_times()
+        self.times = times = self.defaults.file_times(begins_late=self.begins_late)
 
         def read(line: CsvLine) -> PowerReading:
             nonlocal columns, section
@@ -112,7 +113,10 @@ def _reading(
         key_ms=t_ms,
         line=line.number,
         section=table.section,
-        identity=tuple("" if has_no_value(line.get(c)) else line.text(c, "") for c in IDENTITIES),
+        identity=tuple(
+            "" if not table.has(column) or has_no_value(line.get(column)) else line.text(column, "")
+            for column in IDENTITIES
+        ),
         node=line.text("node", defaults.node),
         group=group_of(line, defaults),
         owner=line.text("owner", defaults.owner),
@@ -122,7 +126,7 @@ def _reading(
         module_watts=module_watts,
         utilisation=_utilisation(line),
         duration_ms=_duration_ms(line, table) if table.has("duration") else 0,
-        is_local=is_local(line.get("time")) if ":" in line.get("time") else False,
+        is_local=is_local(time_cell(line)),
     )
 
 

@@ -17,6 +17,7 @@ _RELATIVE_MS = 10**11
 """Plain numbers below this (1973) are no epoch times, but count from a start."""
 _NUMBER = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)
 _ZONE_BEHIND = re.compile(r"(.*\d)\s+(?:UTC|GMT|Z|([+-]\d\d:?\d\d))", re.ASCII)
+_ZONE_AT_END = re.compile(r"[:T]\d\d[\d.,]*\s*(?:[Zz]|UTC|GMT|[+-]\d\d:?(?:\d\d)?)$", re.ASCII)
 _MINUTE_MS = 60_000
 
 
@@ -32,21 +33,25 @@ class FileTimes:
     """Reads the times of one file, in the file's order.
 
     A stamp without a zone is local: in `zone`, or `offset_ms` ahead of UTC. Of an hour that occurs twice, the first is
-    meant unless that would go back from the time before it. A number below 1e8 s counts from `start_ms`.
+    meant unless that would go back from the time before it, or the file begins in its second pass (`begins_late`). A
+    number below 1e8 s counts from `start_ms`.
     """
 
-    def __init__(self, zone: ZoneInfo | None, offset_ms: int, start_ms: int | None) -> None:
+    def __init__(
+        self, zone: ZoneInfo | None, offset_ms: int, start_ms: int | None, *, begins_late: bool = False
+    ) -> None:
         self._zone, self._offset_ms, self._start_ms = zone, offset_ms, start_ms
+        self._begins_late = begins_late
         self._last_ms: int | None = None
+        self.begins_in_first_pass = False
+        """The file's first time is of an hour that occurs twice, and none is of its second pass."""
         self.repeated_stamps = 0
         """Stamps of an hour that occurs twice."""
 
     def read(self, line: CsvLine, table: CsvTable, column: str) -> int:
         """Return the time in a cell as UTC epoch milliseconds. Raises BadCell for what is none."""
-        text = line.get(column)
+        text = time_cell(line) if column == "time" else line.get(column)
         try:
-            if column == "time" and (date := line.get("date")):
-                text = f"{date} {text}"
             ms = self._read(text, table.header_cell(column))
         except ValueError as error:
             raise BadCell(column, text, str(error)) from None
@@ -74,15 +79,25 @@ class FileTimes:
         if first_ms == second_ms:
             return local_ms - first_ms
         self.repeated_stamps += 1
-        if self._last_ms is None:
-            return local_ms - first_ms
         first, second, last = local_ms - first_ms, local_ms - second_ms, self._last_ms
-        return second if first < last - JITTER_MS <= second else first
+        if last is None:
+            self.begins_in_first_pass = not self._begins_late
+            return second if self._begins_late else first
+        if first < last - JITTER_MS <= second:
+            self.begins_in_first_pass = False
+            return second
+        return first
+
+
+def time_cell(line: CsvLine) -> str:
+    """Return the time of a row of power, with the date of a column of its own."""
+    date, clock = line.get("date"), line.get("time")
+    return f"{date} {clock}" if date else clock
 
 
 def is_local(text: str) -> bool:
     """Return True for a stamp that names no zone."""
-    return not _NUMBER.fullmatch(text) and time_ms(text) != time_ms(text, -_MINUTE_MS)
+    return not (_NUMBER.fullmatch(text) or _ZONE_AT_END.search(text))
 
 
 @lru_cache(maxsize=4096)
