@@ -126,7 +126,7 @@ class CsvTable:
         if first is None:
             raise BadInput("file", path.name, f"is empty; it needs a header with the columns {', '.join(required)}")
         if isinstance(first, BadRow):
-            raise BadInput("header", first.value, f"{path.name}, line 1 is {first.reason}")
+            raise BadInput("header", first.value, f"{path.name}, line 1: {first.reason}")
         self.header_cells = _split(first[1]) or []
         """Cells of the header, as they are in the file."""
         self._bind(self.header_cells)

@@ -1,4 +1,4 @@
-"""Power files joined end to end, out of order, repeated or cut: told, with no energy lost or counted twice."""
+"""Power files joined end to end, out of order, repeated or cut: noted, with no energy lost or counted twice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _run(at: str, watts: float, *, rows: int = 5, step_s: float = 1, gpus: int =
     return [f"{line.rstrip(', ')}, {gpu}, {watts:.2f} W" for line in lines for gpu in range(gpus)]
 
 
-def test_the_hole_before_another_header_is_estimated(tmp_path: Path) -> None:
+def test_the_pause_before_another_header_is_estimated(tmp_path: Path) -> None:
     lines = [HEADER, *_run("10:00:00.000", 300), HEADER, *_run("10:00:20.000", 300)]
     replayed = energy(tmp_path / "p.csv", lines)
     assert replayed.by_method == {"integrated": 2400, "estimated": 4800}
@@ -27,12 +27,12 @@ def test_the_hole_before_another_header_is_estimated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("header", [[HEADER], []], ids=["with a header", "without"])
-def test_a_short_hole_is_estimated_too(tmp_path: Path, header: list[str]) -> None:
+def test_a_short_pause_is_estimated_too(tmp_path: Path, header: list[str]) -> None:
     lines = [HEADER, *_run("10:00:00.000", 100, rows=9), *header, *_run("10:00:30.000", 100, rows=9)]
     assert energy(tmp_path / "p.csv", lines).by_method == {"integrated": 1600, "estimated": 2200}
 
 
-def test_a_counter_over_the_hole_before_another_header_is_estimated(tmp_path: Path) -> None:
+def test_a_counter_over_the_pause_before_another_header_is_estimated(tmp_path: Path) -> None:
     header = "timestamp, index, energy_mj"
     cells = [f"0, {n * 100_000}" for n in range(1, 6)], [f"0, {n * 100_000}" for n in range(21, 26)]
     lines = [*smi(*header.split(", ")[1:], cells=cells[0]), header]
@@ -40,17 +40,17 @@ def test_a_counter_over_the_hole_before_another_header_is_estimated(tmp_path: Pa
     assert energy(tmp_path / "p.csv", lines).by_method == {"counter": 800, "estimated": 1600}
 
 
-def test_a_log_that_was_rotated_without_a_hole_is_read(tmp_path: Path) -> None:
+def test_a_log_that_was_rotated_without_a_pause_is_read(tmp_path: Path) -> None:
     lines = [HEADER, *_run("10:00:00.000", 300), HEADER, *_run("10:00:05.000", 300)]
     assert energy(tmp_path / "p.csv", lines).by_method == {"integrated": 2700}
 
 
-def test_a_log_at_long_steps_has_no_holes(tmp_path: Path) -> None:
+def test_a_log_at_long_steps_has_no_pauses(tmp_path: Path) -> None:
     lines = [HEADER, *_run("10:00:00.000", 300, step_s=60), *_run("10:06:00.000", 300, step_s=60)]
     assert energy(tmp_path / "p.csv", lines).by_method == {"integrated": 180_000}
 
 
-def test_a_hole_beyond_the_limit_is_a_gap(tmp_path: Path) -> None:
+def test_a_pause_beyond_the_limit_is_a_gap(tmp_path: Path) -> None:
     replayed = energy(tmp_path / "p.csv", [HEADER, *_run("10:00:00.000", 300), HEADER, *_run("10:10:00.000", 300)])
     assert replayed.by_method == {"integrated": 2400}
     assert "1 gaps" in replayed.notes
@@ -125,7 +125,7 @@ def test_a_block_that_was_written_late_is_put_in_its_place(tmp_path: Path) -> No
         assert "sorted by time" in replayed.notes
 
 
-def test_a_clock_that_was_set_back_a_little_is_told(tmp_path: Path) -> None:
+def test_a_clock_that_was_set_back_a_little_is_noted(tmp_path: Path) -> None:
     lines = [HEADER, *_run("10:00:00.000", 300, rows=60), *_run("10:00:57.500", 300, rows=60)]
     replayed = energy(tmp_path / "p.csv", lines)
     assert replayed.nodes == {"csv"}

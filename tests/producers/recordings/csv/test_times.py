@@ -65,7 +65,7 @@ def test_times_that_go_back_as_clocks_do_need_the_name_of_the_zone(
         energy(tmp_path / "p.csv", lines, utc_offset=offset)
 
 
-def test_times_that_leap_ahead_as_clocks_do_are_told(tmp_path: Path) -> None:
+def test_times_that_leap_ahead_as_clocks_do_are_noted(tmp_path: Path) -> None:
     lines = _local("Europe/Berlin", CHANGES["Europe/Berlin"][1], before_s=600, after_s=600)
     assert "leap ahead as clocks do then in Europe/Berlin" in energy(tmp_path / "p.csv", lines).notes
 
