@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import Enum
@@ -175,6 +175,17 @@ class GpuInventory(Protocol):
     def pci_addresses(self) -> Mapping[str, str]:
         """Return UUIDs by PCI address, such as `0000:01:00.0`."""
         ...
+
+
+@runtime_checkable
+class NamesGpus(Protocol):
+    """Optional capability of a sensor without an inventory: other names of its GPUs (`0`, `nvidia0`), by UUID.
+
+    Bindings read it from a separate thread.
+    """
+
+    @property
+    def names(self) -> Mapping[str, Collection[str]]: ...
 
 
 def _no_inventory() -> GpuInventory:

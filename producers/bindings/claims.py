@@ -90,11 +90,15 @@ class ClaimReport(NamedTuple):
 
 @dataclass(slots=True, frozen=True)
 class GpuBoard:
-    """GPU with its MIG instances and the compute slices of each. `slices` is the board's number, 1 without MIG."""
+    """GPU with its MIG instances and the compute slices of each. `slices` is the board's number, 1 without MIG.
+
+    `names` are (name, device) of other names that the board and its instances have: `0`, `nvidia0`, `nvidia0/gi1`.
+    """
 
     uuid: str
     slices: int = 1
     instances: tuple[tuple[str, int], ...] = ()
+    names: tuple[tuple[str, str], ...] = ()
 
 
 Boards = Sequence[GpuBoard]
@@ -103,6 +107,15 @@ Boards = Sequence[GpuBoard]
 def board_of_device(boards: Boards) -> dict[str, str]:
     """Return the board of each device that can be claimed: of the board itself, and of its instances."""
     return {uuid: b.uuid for b in boards for uuid in (b.uuid, *(instance for instance, _ in b.instances))}
+
+
+def device_of_name(boards: Boards) -> dict[str, str]:
+    """Return the device of each other name, without names that several devices have."""
+    devices: dict[str, set[str]] = {}
+    for board in boards:
+        for name, device in board.names:
+            devices.setdefault(name, set()).add(device)
+    return {name: min(named) for name, named in devices.items() if len(named) == 1}
 
 
 def workload_fault(name: str) -> str:

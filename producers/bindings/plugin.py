@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from contracts import topics
 from contracts.errors import Unavailable, WattlogError
 from producers import registry
-from producers.api import Environment, Finding, GpuInventory, GpuSensor, Kind, Plugin
+from producers.api import Environment, Finding, GpuInventory, GpuSensor, Kind, NamesGpus, Plugin
 from producers.bindings.apportion import Binding, GpuShares
 from producers.bindings.claims import HARMLESS_KINDS, GpuBoard
 from producers.bindings.config import BindingsConfig
@@ -70,12 +70,15 @@ def _reader(
     options: BindingsConfig, environment: Environment, sensor: GpuSensor, roster: GpuRoster, metrics: BindingMetrics,
     refusals: RefusalReport,
 ) -> BindingReader:  # fmt: skip
-    boards: Callable[[], Sequence[GpuBoard]] = lambda: [GpuBoard(uuid) for uuid in roster.uuids]  # noqa: E731
+    def boards() -> Sequence[GpuBoard]:
+        if isinstance(sensor, GpuInventory) and options.source != FIXED:
+            return sensor.boards()
+        names = sensor.names if isinstance(sensor, NamesGpus) else {}
+        return [GpuBoard(uuid, names=tuple((name, uuid) for name in names.get(uuid, ()))) for uuid in roster.uuids]
+
     if isinstance(sensor, GpuInventory):
         inventory = sensor
         environment = replace(environment, inventory=lambda: inventory)
-        if options.source != FIXED:
-            boards = sensor.boards
     plugins = [registry.get(name, Kind.BINDING) for name in options.source]
     sources = [plugin.factory(load_options(plugin.options), environment) for plugin in plugins]
     unallocated = Binding(topics.node_workload(environment.node))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pwd
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +46,17 @@ class ProcFs:
         path = max((line.split(":", 2)[-1] for line in cgroup.splitlines()), key=len, default="")
         container = _CONTAINER.search(path)
         return ProcessInfo(pid, uid, _user(uid), command, path, container[0] if container else "")
+
+    def processes(self) -> Iterator[ProcessInfo]:
+        """Yield every process that is visible to this process."""
+        try:
+            pids = [int(path.name) for path in self._root.iterdir() if path.name.isascii() and path.name.isdigit()]
+        except OSError:
+            return
+        for pid in pids:
+            process = self.process(pid)
+            if process is not None:
+                yield process
 
     def variable(self, pid: int, name: str) -> str:
         """Return an environment variable that a process was started with, "" if it is unknown.

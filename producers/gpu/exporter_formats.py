@@ -56,6 +56,8 @@ class ExporterFormat:
     limit: tuple[Quantity, ...] = ()
     prefix: str = ""
     hosts: tuple[str, ...] = ("Hostname", "hostname")
+    names: tuple[str, ...] = ()
+    """Labels with other names of a GPU, by which device plugins may call it."""
 
     @property
     def measures(self) -> tuple[Quantity, ...]:
@@ -82,6 +84,7 @@ DCGM = ExporterFormat(
     utilisation=Quantity("DCGM_FI_DEV_GPU_UTIL", "percent"),
     limit=(Quantity("DCGM_FI_DEV_POWER_MGMT_LIMIT", "W"),),
     prefix="GPU-",
+    names=("gpu", "device"),
 )
 """NVIDIA's DCGM exporter. Its first releases spelled the label `uuid`."""
 NVIDIA_SMI = ExporterFormat(

@@ -1,8 +1,10 @@
 """Binding source for Kubernetes pods: the kubelet gives the devices of each container, the API server the labels.
 
-Devices are named by NVIDIA's device plugin: `GPU-...`; `GPU-...::3` for replica 3 of a time-sliced GPU; `MIG-...` for
-an instance, and `MIG-...::0` for a replica of one. With dynamic resource allocation a container has CDI devices. Those
-that name a UUID are identified; others are reported as unknown.
+Devices are named by device plugins (`producers.bindings.kubernetes.device_ids`). With dynamic resource allocation a
+container has CDI devices. Those that name a UUID are identified; others are reported as unknown.
+
+HAMi's scheduler gives a pod other GPUs than the kubelet's ids say (https://github.com/Project-HAMi/HAMi/issues/1741),
+and notes them in the pod's annotation. Of a pod with ids of HAMi's form, the annotation counts.
 
 The kubelet is believed on which pod has which device, the API server on what the pod is. A pod that has ended holds
 nothing, though the kubelet may go on to list it.
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
@@ -22,10 +25,13 @@ from producers.bindings.claims import (
     ClaimReport,
     DeviceClaim,
     WorkloadHolder,
+    board_of_device,
+    device_of_name,
     tenant_fault,
     workload_fault,
 )
 from producers.bindings.config import PodLabelNames
+from producers.bindings.kubernetes.device_ids import resolve_id
 from producers.common.printable import printable
 from producers.runtime.refusals import read_each, refusal, shorten
 
@@ -35,6 +41,8 @@ LABELS_MS = 60_000
 _ENDED = ("Succeeded", "Failed")
 _CRON = re.compile(r"-\d{8,10}$")
 """Suffix of a CronJob's jobs: minutes since 1970."""
+_GPU_UUID = re.compile(r"\bGPU-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+_HAMI_ID = re.compile(_GPU_UUID.pattern + r"-\d{1,4}")
 
 
 class PodDevice(NamedTuple):
@@ -59,12 +67,19 @@ class OwnerReference(msgspec.Struct, frozen=True):
     controller: bool = False
 
 
+class PodAnnotations(msgspec.Struct, frozen=True):
+    """Annotation of a pod that is read; the others are not."""
+
+    hami: str = msgspec.field(default="", name="hami.io/vgpu-devices-allocated")
+
+
 class PodMetadata(msgspec.Struct, frozen=True, rename="camel"):
-    """Names and labels of a pod."""
+    """Names, labels and annotations of a pod."""
 
     name: str
     namespace: str
     labels: dict[str, str] = {}
+    annotations: PodAnnotations = PodAnnotations()
     owner_references: tuple[OwnerReference, ...] = ()
 
 
@@ -138,7 +153,7 @@ class KubernetesBindings:
         if malformed := self._listing.refused:
             message = f"{len(malformed)} pods of the API server are malformed, such as {malformed[0]}"
             warnings.append(BindingWarning("unknown_holder", message))
-        report = claims(devices, self._listing.pods, self._labels, self._tenant_from)
+        report = claims(devices, self._listing.pods, self._labels, self._tenant_from, boards)
         return ClaimReport(report.claims, (*warnings, *report.warnings), (*refused, *report.refused))
 
     def _must_list_pods(self, devices: Sequence[PodDevice], now_ms: int) -> bool:
@@ -153,15 +168,17 @@ class KubernetesBindings:
 
 
 def claims(
-    devices: Iterable[PodDevice], pods: PodsByName, labels: PodLabelNames, tenant_from: str = "label"
-) -> ClaimReport:
-    """Return the claims of containers, by the labels of their pods."""
+    devices: Iterable[PodDevice], pods: PodsByName, labels: PodLabelNames, tenant_from: str = "label",
+    boards: Boards = (),
+) -> ClaimReport:  # fmt: skip
+    """Return the claims of containers on these boards, by the labels of their pods."""
     result: list[DeviceClaim] = []
+    uuids, names = board_of_device(boards), device_of_name(boards)
     warnings: dict[BindingWarning, None] = {}
     refused: list[str] = []
 
     def add(d: PodDevice) -> None:
-        device, _, replica = d.device.partition("::")
+        device, replica = resolve_id(d.device, uuids, names)
         pod = pods.get((d.namespace, d.pod))
         if pod is None:
             message = f"{d.place} holds {printable(d.device)}, and nothing is known of it"
@@ -170,11 +187,17 @@ def claims(
         elif pod.status.phase not in _ENDED:
             holder, holder_warnings = _holder(d, pod, labels, tenant_from)
             warnings.update(dict.fromkeys(holder_warnings))
-            result.append(DeviceClaim(device, holder, replica))
+            is_hami = _HAMI_ID.fullmatch(d.device) and d.device not in uuids
+            allocated = dict.fromkeys(_GPU_UUID.findall(pod.metadata.annotations.hami)) if is_hami else {}
+            if allocated:  # Each of its GPUs once, however many shares of it the pod has.
+                holder = replace(holder, container="")
+                result.extend(DeviceClaim(uuid, holder, d.place) for uuid in allocated)
+            else:
+                result.append(DeviceClaim(device, holder, replica))
 
     for _ in read_each(((f"a device of {d.place}", d) for d in devices), add, refused):
         pass
-    return ClaimReport(result, tuple(warnings), tuple(refused))
+    return ClaimReport(list(dict.fromkeys(result)), tuple(warnings), tuple(refused))
 
 
 def _holder(

@@ -54,10 +54,13 @@ class ExporterSensor:
         self.kind = exporter.name
         self._period = PagePeriod()
         self._refused: list[str] = []
+        self.names: Mapping[str, frozenset[str]] = {}
+        """Other names of each GPU on the last page, by UUID."""
 
     def discover(self) -> list[str]:
         """Return the identities of the GPUs on the page. Raises Unavailable where it shows none."""
         page = prometheus_text.parse_page(self._fetch())
+        self.names = self._names(page)
         return self._uuids(page, [self._values(page, measure) for measure in self._exporter.measures])
 
     def readings(self, clock: Clock) -> list[GpuReading]:
@@ -73,6 +76,7 @@ class ExporterSensor:
         products = self._products(page)
         period_ms = self._period.add(monotonic_ms, columns)
         self._refused = [*page.refused, *self._unusable_uuids(page)]
+        self.names = self._names(page)
         return [
             GpuReading(
                 gpu_uuid=uuid,
@@ -140,6 +144,16 @@ class ExporterSensor:
         rows = page.get(sample) if sample else [row for rows in page.samples.values() for row in rows]
         named = ((self._uuid(labels), labels.get(label, "")) for labels, _ in rows)
         return {uuid: printable(" ".join(name.split())) for uuid, name in named if uuid and name}
+
+    def _names(self, page: PrometheusPage) -> dict[str, frozenset[str]]:
+        """Return the other names of each GPU: `0`, `nvidia0`."""
+        names: dict[str, set[str]] = {}
+        for labels, _ in self._rows(page):
+            if uuid := self._uuid(labels):
+                names.setdefault(uuid, set()).update(
+                    labels[label] for label in self._exporter.names if labels.get(label)
+                )
+        return {uuid: frozenset(gpu_names) for uuid, gpu_names in names.items()}
 
     def _uuid(self, labels: Labels) -> str:
         """Return a GPU's identity, or "" if the row has none that can be used."""

@@ -374,6 +374,24 @@ def test_doctor_shows_the_holder_of_each_gpu_and_the_reason(
     ]  # fmt: skip
 
 
+def test_an_exporters_page_names_gpus_as_device_plugins_do(
+    node: tuple[FakeKubelet, FakeApi], serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = PAGE.replace('gpu="0"', 'gpu="0",device="nvidia0"').replace('gpu="1"', 'gpu="1",device="nvidia1"')
+    monkeypatch.setenv("WATTLOG_EXPORTER_URL", serve(lambda: (200, page)))
+    node[0].answer = resources(
+        ("s", "chat-0", {"main": {"nvidia.com/gpu": ["nvidia1/vgpu0"]}}),
+        ("s", "code-0", {"main": {"nvidia.com/gpu": ["0", "nvidia7"]}}),
+    )
+    lines = findings("bindings", Settings(node="n1"))
+    assert [str(state).partition(" ")[0] for _, state in lines[:2]] == ["code", "chat"]
+    [(kind, warning)] = lines[2:]
+    assert (kind, "code holds nvidia7, which is no GPU that is visible here" in str(warning)) == (
+        "unknown_device",
+        True,
+    )
+
+
 def test_doctor_shows_a_failure(node: tuple[FakeKubelet, FakeApi], serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATTLOG_EXPORTER_URL", serve(lambda: (200, PAGE)))
     node[1].status = 403

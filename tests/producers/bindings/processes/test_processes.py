@@ -280,3 +280,88 @@ def test_an_unknown_source_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_default_source_is_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert load(BindingsConfig).source == ("settings",)
+
+
+# Names of control groups.
+
+SLUID = "sEKNKTV3WPV500"
+POD = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1234.slice/cri-containerd-abcd.scope"
+SCOPES = {
+    "26.05": "/system.slice/slurmstepd.scope",
+    "several slurmd": "/system.slice/n1_slurmstepd.scope",
+    "another slice": "/hpc.slice/hpc-slurm.slice/slurmstepd.scope",
+    "in a pod": f"{POD}/system.slice/slurmstepd.scope",
+    "in a pod by cgroupfs": "/kubepods/burstable/pod1234/abcd/system.slice/slurmstepd.scope",
+    "in a pod of kind": f"/kubelet.slice/kubelet-kubepods.slice{POD.removeprefix('/kubepods.slice')}/slurmstepd.scope",
+    "from another namespace": "/../../system.slice/slurmstepd.scope",
+}
+
+
+@pytest.mark.parametrize("scope", SCOPES.values(), ids=SCOPES)
+def test_a_job_is_known_by_its_number_in_any_scope_of_slurmstepd(proc: Path, scope: str) -> None:
+    report = by_slurm(proc, process(proc, 7, cgroup=f"{scope}/job_42/step_0/user/task_0"), FakeController({42: TRAIN}))
+    assert [c.holder.workload for c in report.claims if c.holder] == ["acme/train"]
+
+
+@pytest.mark.parametrize("cgroup", ["/slurm_n1/uid_4000001/job_42/step_0", f"{POD}/slurm/uid_4000001/job_42/step_0"])
+def test_a_job_of_the_first_hierarchy_is_known_too(proc: Path, cgroup: str) -> None:
+    """slurmd that is one of several: https://github.com/PrincetonUniversity/jobstats/issues/61."""
+    report = by_slurm(proc, process(proc, 7, cgroup=cgroup), FakeController({42: TRAIN}))
+    assert [c.holder.workload for c in report.claims if c.holder] == ["acme/train"]
+
+
+@pytest.mark.parametrize("scope", SCOPES.values(), ids=SCOPES)
+def test_a_sluid_is_resolved_by_the_title_of_the_jobs_slurmstepd(proc: Path, scope: str) -> None:
+    """Slurm 26.05: https://github.com/guilbaults/slurm-job-exporter/issues/66."""
+    pid = process(proc, 7, cgroup=f"{scope}/{SLUID}/step_0/user/task_0")
+    process(proc, 8, "slurmstepd: [42.extern]", uid=0, cgroup=f"{scope}/{SLUID}/step_extern/slurm")
+    process(proc, 9, "slurmstepd: [43.0]", uid=0, cgroup=f"{scope}/sEKNKTV3WPV501/step_0/slurm")
+    report = by_slurm(proc, pid, FakeController({42: TRAIN}))
+    assert [c.holder.workload for c in report.claims if c.holder] == ["acme/train"]
+    assert report.warnings == ()
+
+
+def test_processes_are_searched_once_for_a_job(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scope = SCOPES["26.05"]
+    pids = [process(proc, pid, cgroup=f"{scope}/{SLUID}/step_0/user/task_0") for pid in (7, 8)]
+    process(proc, 9, "slurmstepd: [42.0]", uid=0, cgroup=f"{scope}/{SLUID}/step_0/slurm")
+    files, searches = ProcFs(proc), []
+    search = files.processes
+    monkeypatch.setattr(files, "processes", lambda: searches.append(1) or search())
+    slurm = SlurmBindings(lambda: {A: pids}, files, None)
+    for now_ms in (0, 10_000):
+        assert {c.holder.workload for c in slurm.read(BOARDS, now_ms).claims if c.holder} == {"job-42"}
+    assert len(searches) == 1
+
+
+FALSE_DAEMONS = {
+    "of a user": ("slurmstepd: [42.0]", 4_000_001, "step_0/slurm"),
+    "in a user's group": ("slurmstepd: [42.0]", 0, "step_0/user/task_0/slurm"),
+    "without a title": ("/usr/sbin/slurmstepd", 0, "step_0/slurm"),
+    "of another name": ("my-slurmstepd: [42.0]", 0, "step_0/slurm"),
+}
+
+
+@pytest.mark.parametrize(("command", "uid", "group"), FALSE_DAEMONS.values(), ids=FALSE_DAEMONS)
+def test_a_sluid_that_nothing_resolves_is_named_and_its_gpu_is_unallocated(
+    proc: Path, command: str, uid: int, group: str
+) -> None:
+    scope = SCOPES["26.05"]
+    pid = process(proc, 7, cgroup=f"{scope}/{SLUID}/step_0/user/task_0")
+    process(proc, 8, command, uid=uid, cgroup=f"{scope}/{SLUID}/{group}")
+    report = by_slurm(proc, pid, FakeController({42: TRAIN}))
+    assert report.claims == (DeviceClaim(A, None, SLUID),)
+    assert [(w.kind, SLUID in w.message) for w in report.warnings] == [("unknown_holder", True)]
+
+
+@pytest.mark.parametrize(
+    "cgroup",
+    [
+        f"/user.slice/user-1000.slice/slurmstepd.scope/{SLUID}/step_0", "/user.slice/slurmstepd.scope/job_42",
+        f"/system.slice/slurmstepd.scope/{SLUID.lower()}/step_0", "/system.slice/slurmstepd.scope/system",
+        "/system.slice/myslurmstepd.scope.d/x/slurmstepd.scope/job_42",
+    ],
+)  # fmt: skip
+def test_a_group_that_slurm_did_not_name_is_no_job(proc: Path, cgroup: str) -> None:
+    process(proc, 8, "slurmstepd: [42.0]", uid=0, cgroup=f"{cgroup}/step_0/slurm")
+    assert by_slurm(proc, process(proc, 7, cgroup=cgroup), FakeController({42: TRAIN})) == ClaimReport((), ())

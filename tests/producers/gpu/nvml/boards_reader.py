@@ -12,7 +12,7 @@ from producers.gpu.nvml.boards import NvmlBoards
 
 def main() -> None:
     nvml = NvmlBoards()
-    boards = [[b.uuid, b.slices, [list(i) for i in b.instances]] for b in nvml.boards()]
+    boards = [[b.uuid, b.slices, [list(i) for i in b.instances], dict(b.names)] for b in nvml.boards()]
     print(json.dumps({"boards": boards, "running": nvml.running()}))
     nvml.close()
 

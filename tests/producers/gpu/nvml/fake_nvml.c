@@ -147,6 +147,14 @@ int nvmlDeviceGetPciInfo_v3(void *gpu, pci_t *pci) {
     return status;
 }
 
+/* The device files are numbered the other way round: /dev/nvidia0 is the last GPU. */
+int nvmlDeviceGetMinorNumber(void *gpu, unsigned *minor) {
+    gpu_t *found;
+    int status = find(gpu, &found);
+    if (!status) *minor = load() - (unsigned)(uintptr_t)gpu;
+    return status;
+}
+
 int nvmlDeviceGetUtilizationRates(void *gpu, utilisation_t *rates) {
     rates->memory = 0;
     return number32(gpu, UTILISATION, &rates->gpu);
@@ -187,6 +195,15 @@ int nvmlDeviceGetMigDeviceHandleByIndex(void *gpu, unsigned index, void **instan
             return OK;
         }
     return NOT_FOUND;
+}
+
+/* The id of an instance is the number at the end of its UUID; without one, NVML_ERROR_NOT_SUPPORTED. */
+int nvmlDeviceGetGpuInstanceId(void *instance, unsigned *id) {
+    const char *digits;
+    load_parts();
+    if (!is_part(instance)) return NOT_SUPPORTED;
+    digits = strrchr(part(instance)->field[2], '-');
+    return digits && sscanf(digits, "-%u", id) == 1 ? OK : NOT_SUPPORTED;
 }
 
 int nvmlDeviceGetAttributes_v2(void *instance, attributes_t *attributes) {

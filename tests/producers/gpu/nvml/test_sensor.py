@@ -407,5 +407,15 @@ def test_boards_are_listed_with_their_instances_and_processes(library: Path, tmp
         "GPU-a|A100|1|1|-|-|1|1|ok\nGPU-b|A100|1|1|-|-|1|0|ok\nGPU-c|A100|1|1|-|-|1|0|lost\n",
         "mig|GPU-a|MIG-1|1\nmig|GPU-a|MIG-3|3\nmig|GPU-a|MIG-odd|-\npid|GPU-b|8\npid|GPU-b|7\npid|MIG-3|9\npid|GPU-a|9\n",
     )  # fmt: skip
-    assert got["boards"] == [["GPU-a", 7, [["MIG-1", 1], ["MIG-3", 3]]], ["GPU-b", 1, []]]
+    names = {
+        "0": "GPU-a",
+        "nvidia2": "GPU-a",
+        "0:0": "MIG-1",
+        "nvidia2/gi1": "MIG-1",
+        "0:1": "MIG-3",
+        "nvidia2/gi3": "MIG-3",
+    }
+    assert got["boards"] == [
+        ["GPU-a", 7, [["MIG-1", 1], ["MIG-3", 3]], names], ["GPU-b", 1, [], {"1": "GPU-b", "nvidia1": "GPU-b"}],
+    ]  # fmt: skip
     assert got["running"] == {"MIG-1": [], "MIG-3": [9], "MIG-odd": [], "GPU-b": [7, 8]}
