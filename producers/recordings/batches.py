@@ -1,9 +1,9 @@
 """Timed rows to numbered events.
 
-Rows are gathered in ticks of 5 s of event time. At the end of a tick every workload sends what it has on both
-topics, power first, or a heartbeat. So neither topic runs ahead of the other, and the watermark of a partition
-follows the replay even if one topic is quiet. `batch.t_ms` is the replay's clock, for pacing: within a source it
-never goes back.
+Rows are gathered in ticks of event time, of 5 s unless a recording has longer ones. At the end of a tick every
+workload sends what it has on both topics, power first, or a heartbeat. So neither topic runs ahead of the other, and
+the watermark of a partition follows the replay even if one topic is quiet. `batch.t_ms` is the replay's clock, for
+pacing: within a source it never goes back.
 """
 
 from __future__ import annotations
@@ -34,39 +34,40 @@ Group = tuple[str, str]
 
 def events_of(
     rows: Iterable[PowerRow | TokenRow | BadRow], *, name: str, groups: Iterable[Group], epoch: int, end_ms: int,
-    close_ms: int,
+    close_ms: int, tick_ms: int = TICK_MS,
 ) -> Iterator[Event | BadRow]:  # fmt: skip
     """Yield the events of rows that are in the order of `key_ms`, with reports of bad rows in between.
 
     `name` is unique to the recording's content. With topic, cluster and workload it makes a source, numbered from
-    0 in `epoch`. At the end each of `groups` sends heartbeats up to `end_ms + close_ms` on both topics.
+    0 in `epoch`. `tick_ms` is at most HOLD_MS, so that no row is late. At the end each of `groups` sends heartbeats up
+    to `end_ms + close_ms` on both topics.
     """
-    sender = _Sender(name, sorted(set(groups)), epoch)
+    sender = _Sender(name, sorted(set(groups)), epoch, tick_ms)
     tick = -1
     for row in rows:
         if isinstance(row, BadRow):
             yield row
             continue
-        now = row.key_ms // TICK_MS
+        now = row.key_ms // tick_ms
         if now > tick:
             if tick >= 0:
-                yield from sender.flush(tick * TICK_MS, (tick + 1) * TICK_MS)
+                yield from sender.flush(tick * tick_ms, (tick + 1) * tick_ms)
             tick = now
         sender.add(row)
     if tick >= 0:
-        yield from sender.flush(tick * TICK_MS, (tick + 1) * TICK_MS)
+        yield from sender.flush(tick * tick_ms, (tick + 1) * tick_ms)
     yield from sender.close(end_ms + close_ms)
 
 
 class _Sender:
     """Gathers the rows of one tick by workload, and numbers the events."""
 
-    def __init__(self, name: str, groups: list[Group], epoch: int) -> None:
+    def __init__(self, name: str, groups: list[Group], epoch: int, tick_ms: int) -> None:
         self._name = name
         self._numbers = Sequencer(epoch)
         self._rows: dict[Group, tuple[list[PowerRow], list[TokenRow]]] = {g: ([], []) for g in groups}
         # With many workloads, heartbeats would outnumber the rows, so they are sent more seldom.
-        self._quiet_ms = TICK_MS * max(1, len(groups) // _QUIET_WORKLOADS)
+        self._quiet_ms = tick_ms * max(1, len(groups) // _QUIET_WORKLOADS)
         self._last_sent_ms: dict[tuple[str, Group], int] = {}
 
     def add(self, row: PowerRow | TokenRow) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
-from contracts import topics
+from contracts import checks, topics
 from contracts.errors import BadInput
 from contracts.events import Event
 from producers.gpu import meter
 from producers.gpu.meter_state import MeterState
 from producers.gpu.readings import EnergyInterval, GpuReading
-from producers.recordings.base import BadRow, PowerRow, Recording, key_ms, reorder
+from producers.recordings.base import HOLD_MS, BadRow, PowerRow, Recording, key_ms, reorder
 from producers.recordings.batches import Group, events_of
 from producers.recordings.prometheus.download import ChunkFolder, HistoryRange
 from producers.recordings.prometheus.samples import GpuRow
@@ -110,7 +110,10 @@ class HistoryMeter:
 
     def _power_rows(self, first: GpuRow, intervals: Iterable[EnergyInterval]) -> Iterator[PowerRow]:
         names = self._names
-        workload = first.workload or names.workload or topics.node_workload(first.node)
+        workload = first.workload or names.workload
+        if first.owner:  # A workload has one owner: pods of one name in two namespaces are two workloads.
+            workload = f"{first.owner}/{workload or 'gpus'}"[: checks.MAX_TEXT]
+        workload = workload or topics.node_workload(first.node)
         for i in intervals:
             yield PowerRow(
                 key_ms=key_ms(i.t0_ms, i.t1_ms), cluster=names.cluster, workload=workload, node=first.node,
@@ -144,8 +147,9 @@ def history_recording(
 
     def events() -> Iterator[Event | BadRow]:
         yield from events_of(
-            rows(HistoryReport()), name=source, groups=groups, epoch=start_ms, end_ms=end_ms, close_ms=close_ms
-        )
+            rows(HistoryReport()), name=source, groups=groups, epoch=start_ms, end_ms=end_ms, close_ms=close_ms,
+            tick_ms=HOLD_MS,  # Months of heartbeats every 5 s would outnumber the readings.
+        )  # fmt: skip
 
     return Recording(
         cluster=names.cluster,

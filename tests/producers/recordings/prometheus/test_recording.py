@@ -57,7 +57,16 @@ def test_each_host_label_is_a_node_and_the_product_is_the_hardware(server: Stand
 def test_labels_name_workload_and_owner(server: StandIn, tmp_path: Path) -> None:
     server.add(ENERGY, steady(), **GPU, exported_pod="chat-0", exported_namespace="acme")
     out = replay_history(server, tmp_path, workload_label="exported_pod", owner_label="exported_namespace")
-    assert {(e.workload, e.batch.owner) for e in out.events if len(e.batch)} == {("chat-0", "acme")}  # type: ignore[union-attr]
+    assert {(e.workload, e.batch.owner) for e in out.events if len(e.batch)} == {("acme/chat-0", "acme")}  # type: ignore[union-attr]
+
+
+def test_workloads_of_one_name_and_several_owners_are_several_workloads(server: StandIn, tmp_path: Path) -> None:
+    for uuid, owner in (("GPU-a", "acme"), ("GPU-b", "globex"), ("GPU-c", "")):
+        server.add(ENERGY, steady(), **GPU | {"UUID": uuid}, exported_namespace=owner)
+    out = replay_history(server, tmp_path, owner_label="exported_namespace", workload="chat")
+    assert {(e.workload, e.batch.owner) for e in out.events if len(e.batch)} == {  # type: ignore[union-attr]
+        ("acme/chat", "acme"), ("globex/chat", "globex"), ("chat", ""),
+    }  # fmt: skip
 
 
 def test_a_gpu_that_pods_share_counts_once_and_has_no_holder(server: StandIn, tmp_path: Path) -> None:
