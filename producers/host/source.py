@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -31,7 +31,10 @@ class ZoneReadings(NamedTuple):
 
 
 class HostCounters(Protocol):
-    """Reader of a host's counters: `RaplCounters` or `ZeusdHostCounters`. `source` is "rapl" or "zeusd"."""
+    """Reader of a host's counters: `RaplCounters`, `ZeusdHostCounters` or `PmCounters`.
+
+    `source` is "rapl", "zeusd" or "pm_counters".
+    """
 
     @property
     def source(self) -> str: ...
@@ -40,6 +43,17 @@ class HostCounters(Protocol):
     def read(self) -> ZoneReadings:
         """Read every zone. Raises Unavailable if none can be read."""
         ...
+
+
+@runtime_checkable
+class CountsInRuns(Protocol):
+    """Optional capability of a reader: `run` identifies the run of whatever counts, as of the last reading.
+
+    It is for counters that may begin anew while the machine runs.
+    """
+
+    @property
+    def run(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -63,14 +77,18 @@ class HostEnergySource:
         """Return the energy since the checkpoint. Raises Unavailable if no zone can be read: the next call covers the
         time."""
         readings = self.counters.read()
-        now = HostCounterSnapshot(self.boot, clock.monotonic_ms(), clock.wall_ms(), readings.counters_uj)
+        boot = f"{self.boot}/{self.counters.run}" if isinstance(self.counters, CountsInRuns) else self.boot
+        now = HostCounterSnapshot(boot, clock.monotonic_ms(), clock.wall_ms(), readings.counters_uj)
         before = msgspec.msgpack.decode(checkpoint, type=HostCounterSnapshot) if checkpoint else None
         delta = energy_since(before, now, self.counters.ranges, self.max_zone_w, readings.failures)
         batches = []
         if delta.energy:
             batch = usage_batch([self._row(energy) for energy in _sums_by_name(delta.energy)], delta.snapshot.event_ms)
             batches = [WorkloadBatch(self.cluster, topics.node_workload(self.node), batch, self.node)]
-        refused = (*delta.unknown, *(at_place(zone, reason) for zone, reason in readings.failures.items()))
+        unknown = delta.unknown
+        if before and before.boot != boot and before.boot.partition("/")[0] == self.boot:
+            unknown = ("all zones: their counters began anew, and the time since the last reading is unknown",)
+        refused = (*unknown, *(at_place(zone, reason) for zone, reason in readings.failures.items()))
         return PollResult(batches, msgspec.msgpack.encode(delta.snapshot), refused=refused)
 
     def _row(self, energy: ZoneEnergy) -> UsageRow:
