@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.errors import WattlogError
-from contracts.units import UJ_PER_J
+from contracts.units import MS_PER_DAY, UJ_PER_J
 from warehouse.client import Warehouse
 from warehouse.ledger import ledger_queries
 from warehouse.periods import newest
@@ -21,6 +21,12 @@ from warehouse.results import LatestRow
 MAX_TENANTS = 100
 """Tenants with series of their own, the largest by energy. All others are summed under `__other__`."""
 OTHER = "__other__"
+MAX_CLUSTERS = 100
+"""Clusters with series of their own, the silent ones first."""
+SILENT_MS = 900_000
+"""A cluster without a window for so long is silent: three times the age of final windows that is an alert."""
+KNOWN_MS = 7 * MS_PER_DAY
+"""A cluster that is silent for longer counts as retired."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -92,8 +98,20 @@ class LedgerCollector:
         yield GaugeMetricFamily(
             "wattlog_final_age_seconds", "Age of the newest final window.", value=max(self._now_s() - end_s, 0.0)
         )
+        yield self._silence()
         rows = [row for row in ledger_queries.latest(self._reader, final_end) if row.final]
         yield from _by_tenant(rows)
+
+    def _silence(self) -> Metric:
+        now_ms = int(self._now_s() * 1000)
+        silence = GaugeMetricFamily(
+            "wattlog_cluster_silent", "1 if nothing was metered in a cluster for 15 minutes.", labels=["cluster"]
+        )
+        for row in self._reader.ask(
+            "ledger/cluster_silence", recent_ms=now_ms - SILENT_MS, known_ms=now_ms - KNOWN_MS, limit=MAX_CLUSTERS
+        ):
+            silence.add_metric([row["cluster"]], row["silent"])
+        return silence
 
 
 def _by_tenant(rows: list[LatestRow]) -> Iterator[Metric]:

@@ -16,7 +16,7 @@ def audit(
     start: From = None,
     end: To = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail for GPU time without measurements and for silent producers, too.")
+        bool, typer.Option("--strict", help="Fail for anything missing, estimated, unbound or silent, too.")
     ] = False,
     patience: Annotated[
         float, typer.Option(min=0, max=3600, help="Seconds to wait before differences are checked again; 0: never.")
@@ -30,7 +30,8 @@ def audit(
 
     Exit status 0: The ledger balances, and no events were lost. 1: There is a residual; the ledger is wrong. 3: It
     balances, but numbered events of producers are missing. With --strict, 3 also means that GPU time was not measured
-    or that a producer fell silent. 2: The audit could not run.
+    or was estimated, that no workload ever occupied a GPU, or that a producer, node or cluster fell silent. 2: The
+    audit could not run.
 
     Example: wattlog audit --period latest-day --strict --json | jq .residual_uj
     """

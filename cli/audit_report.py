@@ -50,6 +50,7 @@ def print_report(audit: Audit, *, strict: bool) -> None:
         soft_wrap=True,
     )
     _conservation(out, audit)
+    _evidence(out, audit, "red" if strict else "yellow")
     _completeness(out, audit, "red" if strict else "yellow")
 
 
@@ -99,6 +100,30 @@ _RESIDUALS = (
         "time, audit again with WATTLOG_REQUESTS=none",
     ),
 )
+
+
+def _evidence(out: Console, audit: Audit, style: str) -> None:
+    parts = ("counter", "integrated", "estimated")
+    texts = [f"{getattr(audit, f'{part}_uj'):,} µJ {part} ({_time(getattr(audit, f'{part}_ms'))})" for part in parts]
+    out.print(f"evidence: {', '.join(texts)}; {_time(audit.uncovered_ms)} without any, of GPU time", soft_wrap=True)
+    if audit.estimated_ms:
+        out.print(f"{audit.gpus_with_estimates:,} GPUs have estimated energy", style=style)
+        _print_list(
+            out, style, audit.gpus_with_estimates, audit.estimated,
+            lambda g: f"{g.cluster}/{g.node}/{g.gpu_uuid}: {g.estimated_uj:,} µJ in {_time(g.estimated_ms)}",
+        )  # fmt: skip
+    if audit.gpus_unbound:
+        out.print(f"{audit.gpus_unbound:,} GPUs were in no workload at all: they are unallocated", style=style)
+        _print_list(
+            out, style, audit.gpus_unbound, audit.unbound, lambda g: f"{g.cluster}/{g.node}/{g.gpu_uuid}"
+        )  # fmt: skip
+    if audit.nodes_silent:
+        out.print(f"{audit.nodes_silent:,} nodes or clusters fell silent", style=style)
+        _print_list(
+            out, style, audit.nodes_silent, audit.silent_nodes,
+            lambda n: f"{n.cluster + '/' + n.node if n.node else 'cluster ' + n.cluster}: nothing measured since "
+            f"{rfc3339(n.last_window_end)}, to {rfc3339(n.until)}",
+        )  # fmt: skip
 
 
 def _completeness(out: Console, audit: Audit, style: str) -> None:

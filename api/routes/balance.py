@@ -18,7 +18,12 @@ router = LedgerRouter(prefix="/v1", tags=["billing"])
 
 
 class Balance(BaseModel):
-    """measured = active + idle + unallocated + residual. `ok`: the residuals are 0, and the log lost no event."""
+    """measured = active + idle + unallocated + residual. `ok`: the residuals are 0, and the log lost no event.
+
+    `*_uj` and `*_ms` by evidence (counter, integrated from watts, estimated) are energy and GPU time; `uncovered_ms` is
+    GPU time without any. `measured_ratio` is coverage without estimates. `gpus_unbound` were in no workload at all;
+    `nodes_silent` counts silent nodes, and a cluster that is silent as a whole once.
+    """
 
     period: Period
     ok: bool
@@ -33,6 +38,17 @@ class Balance(BaseModel):
     day_residual_uj: int
     sequence_gaps: int
     coverage_ratio: float
+    measured_ratio: float
+    counter_uj: int
+    integrated_uj: int
+    estimated_uj: int
+    counter_ms: int
+    integrated_ms: int
+    estimated_ms: int
+    uncovered_ms: int
+    gpus_with_estimates: int
+    gpus_unbound: int
+    nodes_silent: int
     simulated: bool
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from contracts.errors import BadQuery
 from contracts.units import MS_PER_DAY, MS_PER_HOUR
 from warehouse.audit.completeness import Coverage, check_producers
+from warehouse.audit.evidence import Evidence
 from warehouse.audit.report import WORST, Audit, KeptRequests, StrayWindow, UnbalancedWindow
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
@@ -62,7 +63,7 @@ def audit(
         raise BadQuery("period", (start, end), "the start must lie before the end, both from 1970 to 2200")
     spans = list(_spans(reader, start, end))
     total_rows = sum(rows for _, rows in spans)
-    result, coverage, checked_rows = Audit(requests=requests), Coverage(WORST), 0
+    result, coverage, evidence, checked_rows = Audit(requests=requests), Coverage(WORST), Evidence(WORST), 0
     doubtful: list[tuple[Check, SecondResult, Audit]] = []
 
     def run(check: Check, second: SecondResult) -> None:
@@ -77,6 +78,8 @@ def audit(
         run(partial(_hours, reader, span, requests), partial(_second_rollups, "hour"))
         for gpu in reader.ask("audit/gpu_coverage", settings=_BOUNDED, start_ms=span[0], end_ms=span[1], worst=WORST):
             coverage.add(gpu)
+        for gpu in reader.ask("audit/evidence", settings=_BOUNDED, start_ms=span[0], end_ms=span[1]):
+            evidence.add(gpu)
         checked_rows += rows
         if progress:
             progress(checked_rows, total_rows)
@@ -87,6 +90,7 @@ def audit(
     for check, second, before in doubtful:
         result.add(second(before, check()))
     coverage.report(result)
+    evidence.report(result, end)
     check_producers(result, reader, start, end, WORST)
     return result
 

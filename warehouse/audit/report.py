@@ -87,6 +87,36 @@ class GpuCoverage:
         return self.expected_ms - self.covered_ms
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class EstimatedGpu:
+    """A GPU of which some energy was estimated: over stretches that its counter bridged, or stood in."""
+
+    estimated_ms: int
+    estimated_uj: int
+    cluster: str
+    node: str
+    gpu_uuid: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class UnboundGpu:
+    """A GPU that no workload occupied in the whole period: all of its energy is `__unallocated__`."""
+
+    cluster: str
+    node: str
+    gpu_uuid: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SilentNode:
+    """A node without measurements from `last_window_end` to `until`. `node` is "" where its whole cluster is silent."""
+
+    last_window_end: Time
+    cluster: str
+    node: str
+    until: Time
+
+
 def shortfall(table: str, off_uj: int, lack_uj: int, off_counts: int) -> str:
     """Say how a table that bills read differs from what it sums: `hours lack 12 µJ; bills read hours`."""
     if not off_uj:
@@ -123,6 +153,10 @@ class Audit:
 
     `windows_without_work` used energy for no work; `windows_without_energy` did work on GPUs that had no meter. Neither
     makes an audit fail. `coverage_ratio` is covered time over expected time, summed over GPUs (`GpuCoverage`).
+
+    `counter_uj`, `integrated_uj` and `estimated_uj` are `measured_uj` of stored windows by evidence, and `*_ms` the
+    GPUs' time that they cover; `uncovered_ms` is the time without any. `measured_ratio` leaves estimates out of
+    coverage. `gpus_unbound` were in no workload at all; `nodes_silent` counts silent nodes, and a silent cluster once.
     """
 
     windows: int = 0
@@ -162,6 +196,15 @@ class Audit:
     gpus_with_gaps: int = 0
     uncovered_ms: int = 0
     coverage_ratio: float = 1.0
+    counter_uj: int = 0
+    counter_ms: int = 0
+    integrated_uj: int = 0
+    integrated_ms: int = 0
+    estimated_uj: int = 0
+    estimated_ms: int = 0
+    gpus_with_estimates: int = 0
+    gpus_unbound: int = 0
+    nodes_silent: int = 0
     first_window: Time | None = None
     last_window_end: Time | None = None
     unbalanced_windows: list[UnbalancedWindow] = field(default_factory=list)
@@ -171,6 +214,9 @@ class Audit:
     silent: list[SilentProducer] = field(default_factory=list)
     gpu_gaps: list[GpuGap] = field(default_factory=list)
     least_covered: list[GpuCoverage] = field(default_factory=list)
+    estimated: list[EstimatedGpu] = field(default_factory=list)
+    unbound: list[UnboundGpu] = field(default_factory=list)
+    silent_nodes: list[SilentNode] = field(default_factory=list)
 
     @property
     def balanced(self) -> bool:
@@ -204,8 +250,19 @@ class Audit:
 
     @property
     def complete(self) -> bool:
-        """True if `ok`, every GPU is covered from its first to its last window, and no producer fell silent."""
-        return self.ok and not self.uncovered_ms and not self.silent_producers
+        """True if `ok`, and nothing is missing, estimated, unbound or silent.
+
+        Every GPU is measured from its first to its last window and was in a workload, and no producer, node or cluster
+        fell silent.
+        """
+        missing = self.uncovered_ms or self.estimated_ms or self.gpus_unbound
+        return self.ok and not (missing or self.silent_producers or self.nodes_silent)
+
+    @property
+    def measured_ratio(self) -> float:
+        """Time that GPUs were measured in, by counter or watts, over the time that is expected of them."""
+        expected_ms = self.counter_ms + self.integrated_ms + self.estimated_ms + self.uncovered_ms
+        return (self.counter_ms + self.integrated_ms) / expected_ms if expected_ms else 1.0
 
     def add(self, part: Audit) -> None:
         """Add the sums and named windows of another part of the period; of each list keep the worst."""

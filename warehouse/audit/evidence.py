@@ -1,0 +1,66 @@
+"""Evidence: how energy was measured, GPUs that no workload ever occupied, and nodes and clusters that fell silent."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from heapq import nlargest
+from typing import Any
+
+from contracts.units import EpochMs
+from warehouse.audit.completeness import SILENT_MS, GpuKey
+from warehouse.audit.report import Audit, EstimatedGpu, SilentNode, UnboundGpu
+
+_SUMS = ("counter_uj", "counter_ms", "integrated_uj", "integrated_ms", "estimated_uj", "estimated_ms", "bound_ms")
+
+
+class Evidence:
+    """Evidence of GPUs, added up over spans in the order of time."""
+
+    def __init__(self, worst: int) -> None:
+        self._worst = worst
+        self._gpus: dict[GpuKey, dict[str, int]] = {}
+
+    def add(self, gpu: dict[str, Any]) -> None:
+        """Add a row of evidence.sql: one GPU in the next span."""
+        sums = self._gpus.setdefault((gpu["cluster"], gpu["node"], gpu["gpu_uuid"]), dict.fromkeys(_SUMS, 0))
+        for name in _SUMS:
+            sums[name] += int(gpu[name])
+        sums["end_ms"] = max(sums.get("end_ms", 0), gpu["end_ms"])
+
+    def report(self, audit: Audit, until_ms: int) -> None:
+        """Set the fields of evidence of an audit of a period that ends at `until_ms`."""
+        for name in _SUMS[:-1]:
+            setattr(audit, name, sum(sums[name] for sums in self._gpus.values()))
+        estimated = [
+            EstimatedGpu(estimated_ms=s["estimated_ms"], estimated_uj=s["estimated_uj"], **_names(key))
+            for key, s in self._gpus.items()
+            if s["estimated_ms"]
+        ]
+        unbound = [UnboundGpu(**_names(key)) for key, s in self._gpus.items() if not s["bound_ms"]]
+        audit.gpus_with_estimates, audit.estimated = len(estimated), nlargest(self._worst, estimated)
+        audit.gpus_unbound, audit.unbound = len(unbound), sorted(unbound)[: self._worst]
+        silent = silent_nodes({key: s["end_ms"] for key, s in self._gpus.items()}, until_ms)
+        audit.nodes_silent, audit.silent_nodes = len(silent), silent[: self._worst]
+
+
+def silent_nodes(end_ms: dict[GpuKey, int], until_ms: int) -> list[SilentNode]:
+    """Return the nodes without a window for `SILENT_MS` before the period's end, the longest silent first.
+
+    `end_ms` has the end of each GPU's last window. Where the period goes on behind the newest of them, it ends with
+    that. A cluster of which every node is silent is named once, without a node.
+    """
+    until_ms = min(until_ms, max(end_ms.values(), default=0))
+    nodes: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for (cluster, node, _), last_ms in end_ms.items():
+        nodes[cluster][node] = max(nodes[cluster][node], last_ms)
+    silent = []
+    for cluster, ends in nodes.items():
+        late = {node: last_ms for node, last_ms in ends.items() if last_ms < until_ms - SILENT_MS}
+        if len(late) == len(ends):
+            late = {"": max(late.values())}
+        silent += [SilentNode(EpochMs(last_ms), cluster, node, EpochMs(until_ms)) for node, last_ms in late.items()]
+    return sorted(silent)
+
+
+def _names(key: GpuKey) -> dict[str, str]:
+    return dict(zip(("cluster", "node", "gpu_uuid"), key, strict=True))
