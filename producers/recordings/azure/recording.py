@@ -34,7 +34,7 @@ from producers.recordings.base import (
     reorder,
 )
 from producers.recordings.batches import events_of
-from producers.recordings.text_lines import CsvLine, CsvTable, read_rows
+from producers.recordings.csv_table import CsvLine, CsvTable, read_rows
 
 _COLUMNS = {name: (name.lower(),) for name in ("TIMESTAMP", "ContextTokens", "GeneratedTokens")}
 PAUSE_MS = 3_600_000

@@ -19,7 +19,7 @@ from producers.recordings.csv.units import (
     quantity,
     scale_of,
 )
-from producers.recordings.text_lines import BadCell, CsvLine, CsvTable, has_no_value
+from producers.recordings.csv_table import BadCell, CsvLine, CsvTable, has_no_value
 
 POWER_COLUMNS = {
     "time": (

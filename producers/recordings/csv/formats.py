@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 from contracts.errors import BadInput
 from producers.recordings.base import BadRow
+from producers.recordings.csv_table import HEAD_LINES, is_header
 from producers.recordings.text_lines import read_lines, time_ms
 
 QUERY = "nvidia-smi --query-gpu=timestamp,uuid,name,power.draw,utilization.gpu --format=csv -l 1 > power.csv"
-_HEAD_LINES = 12
 _BINARY = (
     ("PK\x03\x04", "a ZIP archive or an Excel workbook", "unpack it, or save the sheet as CSV"),
     ("PAR1", "a Parquet file", "export it as CSV"),
@@ -35,10 +36,12 @@ _TEXT = (
 )  # fmt: skip
 
 
-def refuse_other_formats(path: Path, example_header: str) -> None:
+def refuse_other_formats(
+    path: Path, aliases: Mapping[str, Sequence[str]], required: Sequence[str], example_header: str
+) -> None:
     """Raise BadInput for a file that is another format than CSV with a header: it names the format and the way out."""
-    lines = [line for _, line in islice((i for i in read_lines(path) if not isinstance(i, BadRow)), _HEAD_LINES)]
-    if not lines:
+    lines = [line for _, line in islice((i for i in read_lines(path) if not isinstance(i, BadRow)), HEAD_LINES)]
+    if not lines or any(is_header(line, aliases, required) for line in lines):
         return
     head = lines[0].lstrip("\ufeff")
 

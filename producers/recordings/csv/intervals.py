@@ -34,7 +34,7 @@ class ReadingAnomalies:
     estimated_uj: int = 0
     estimated_ms: int = 0
     open_counters: set[str] = field(default_factory=set)
-    """GPUs whose counter stood or was implausible while watts were drawn."""
+    """GPUs whose counter stood while watts were drawn."""
     lone_readings: int = 0
     """GPUs with one reading, which makes no interval."""
 
@@ -51,6 +51,11 @@ class _DeviceMeter:
     steps: deque[int] = field(default_factory=lambda: deque(maxlen=_STEPS))
     end_ms: int = 0
     """End of the last interval of a file whose rows have durations."""
+
+    def open_limit_ms(self, reading: PowerReading, max_gap_ms: int) -> int:
+        """Return how long a counter may stand while watts are read: as for an agent with the usual step."""
+        limit_ms = max(meter.MAX_GAP_MS, meter.PERIODS_PER_GAP * median_low(self.steps)) if self.steps else max_gap_ms
+        return limit_ms if reading.watts is not None and reading.key_ms - self.last.key_ms <= limit_ms else max_gap_ms
 
     def has_hole(self, reading: PowerReading) -> bool:
         """Return True if nothing was read for longer than usual before a reading."""
@@ -85,12 +90,13 @@ def power_rows(
             yield bad_row(path, reading.line, "time", str(reading.key_ms), f"{again} of this GPU")
             continue
         gpu_reading = _gpu_reading(reading, device, is_module)
-        result = meter.add_reading(gpu.state if gpu else None, gpu_reading, max_gap_ms=max_gap_ms)
+        limit_ms = min(max_gap_ms, gpu.open_limit_ms(reading, max_gap_ms)) if gpu else max_gap_ms
+        result = meter.add_reading(gpu.state if gpu else None, gpu_reading, max_gap_ms=limit_ms)
         if gpu is None:
             meters[device] = _DeviceMeter(result.state, reading, reading, gpu_reading)
             continue
         intervals = _with_holes(gpu, reading, result.intervals, anomalies)
-        if intervals is result.intervals and not result.resets and any(i.method is Method.ESTIMATED for i in intervals):
+        if gpu.state and gpu.state.stands_to and any(i.method is Method.ESTIMATED for i in intervals):
             anomalies.open_counters.add(device[1])
         anomalies.gaps += result.gaps
         anomalies.resets += result.resets
@@ -109,7 +115,7 @@ def _open_rows(meters: dict[Device, _DeviceMeter], anomalies: ReadingAnomalies) 
             continue
         result = meter.send_open(gpu.state, gpu.reading, max_gap_ms=0)
         anomalies.gaps += result.gaps
-        if any(i.method is Method.ESTIMATED for i in result.intervals):
+        if gpu.state.stands_to and result.intervals:
             anomalies.open_counters.add(device[1])
         anomalies.lone_readings += not gpu.steps
         yield from _rows(gpu.first, device, result.intervals, anomalies)
@@ -123,7 +129,7 @@ def _with_holes(
 
     The difference of a counter is that of the hole, unless another run of the tool began: it may be another counter.
     """
-    if not gpu.has_hole(reading):
+    if not intervals or not gpu.has_hole(reading):
         return intervals
     if reading.counter_uj is not None and reading.section == gpu.last.section:
         return intervals

@@ -88,8 +88,8 @@ class PartScan:
         self.rows = 0
         self.rows_back = 0
         """Places where time goes back."""
-        self.rhythm: dict[Device, list[int]] = {}
-        """Times of the first rows of each device, for `bursts`."""
+        self.rhythm: dict[Device, list[tuple[int, float]]] = {}
+        """Time and value of the first rows of each device, for `bursts`."""
         self.jumps: list[tuple[PowerReading, PowerReading]] = []
         """Readings of a device before and after half an hour or more without one."""
         self._devices = devices
@@ -105,9 +105,9 @@ class PartScan:
         self._devices.add(reading)
         self.rows += 1
         if device in self.rhythm or len(self.rhythm) < _RHYTHM_DEVICES:
-            times = self.rhythm.setdefault(device, [])
-            if len(times) < RHYTHM_ROWS:
-                times.append(reading.key_ms)
+            rows = self.rhythm.setdefault(device, [])
+            if len(rows) < RHYTHM_ROWS:
+                rows.append((reading.key_ms, next(float(value) for value in reading.value if value is not None)))
         if not self.parts:
             self.parts.append(Part(reading.line, None, reading))
         elif self._goes_back(device, reading):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from heapq import merge
+from operator import itemgetter
 from pathlib import Path
 
 from contracts.errors import BadInput
 from contracts.units import rfc3339
 from producers.recordings.base import BadRow, bad_row, reorder
-from producers.recordings.csv.bursts import devices_by_rhythm
+from producers.recordings.csv.bursts import devices_by_rhythm, differ_in_turn
+from producers.recordings.csv.columns import POWER_COLUMNS
 from producers.recordings.csv.devices import Device, Devices, device_of
 from producers.recordings.csv.formats import refuse_other_formats
 from producers.recordings.csv.parts import Part, PartScan, lanes
@@ -30,7 +32,7 @@ class PowerFile:
     """The power file, after a first pass. Raises BadInput for a file that cannot be believed as it is."""
 
     def __init__(self, path: Path, defaults: CsvDefaults) -> None:
-        refuse_other_formats(path, "timestamp,index,power.draw [W]")
+        refuse_other_formats(path, POWER_COLUMNS, ("time",), "timestamp,index,power.draw [W]")
         self.path, self._defaults = path, defaults
         self._file = ReadingFile(path, defaults)
         self._module_names: set[str] = set()
@@ -81,12 +83,13 @@ class PowerFile:
     def _refuse_unnamed_gpus(self) -> None:
         """Raise BadInput where one name, or none, stands for several GPUs."""
         fix = "name index or uuid (nvidia-smi --query-gpu=timestamp,index,uuid,...)"
-        for device, times in self._scan.rhythm.items():
-            count = devices_by_rhythm(sorted(times) if self._scan.is_disorder else _ascending(times))
-            if count > 1 and device[1]:
+        for device, rows in self._scan.rhythm.items():
+            rows = sorted(rows, key=itemgetter(0)) if self._scan.is_disorder else _ascending(rows)
+            count = devices_by_rhythm([t_ms for t_ms, _ in rows])
+            if count > 1 and device[1] and differ_in_turn([value for _, value in rows], count):
                 fix = "name their nodes in a column node, or replay each node's file with --node"
                 raise BadInput("gpu", device[1], f"{self.path.name} looks like {count} GPUs of this name: {fix}")
-            if count > 1:
+            if count > 1 and not device[1]:
                 raise BadInput("gpu", self.path.name, f"looks like {count} GPUs that no column tells apart: {fix}")
         if len(self._unnamed_hardware) > 1 and not self._devices.count:
             names = ", ".join(sorted(self._unnamed_hardware))
@@ -198,10 +201,9 @@ def _is_an_hour(before: PowerReading, after: PowerReading) -> bool:
     return 0 <= after.key_ms - before.key_ms - 3_600_000 <= MAX_STEP_MS
 
 
-def _ascending(times_ms: list[int]) -> list[int]:
-    """Return times up to the first that goes back."""
-    end = next((i for i in range(1, len(times_ms)) if times_ms[i] < times_ms[i - 1]), len(times_ms))
-    return times_ms[:end]
+def _ascending(rows: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Return times and values up to the first time that goes back."""
+    return rows[: next((i for i in range(1, len(rows)) if rows[i][0] < rows[i - 1][0]), len(rows))]
 
 
 def _timed(items: Iterator[PowerReading | BadRow]) -> Iterator[tuple[int, PowerReading | BadRow]]:

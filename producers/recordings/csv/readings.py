@@ -12,7 +12,7 @@ from producers.recordings.batches import Group
 from producers.recordings.csv.columns import IDENTITIES, POWER_COLUMNS, QuantityColumns
 from producers.recordings.csv.times import FileTimes, is_local, time_cell, zone_of
 from producers.recordings.csv.units import TIME_UNITS, parse_header, quantity
-from producers.recordings.text_lines import BadCell, CsvLine, CsvTable, has_no_value, read_rows
+from producers.recordings.csv_table import BadCell, CsvLine, CsvTable, has_no_value, read_rows
 
 _Value = TypeVar("_Value", int, float)
 _ADDED_OPTIONS = {"timezone": "", "start_ms": None, "tenant": "", "model": ""}

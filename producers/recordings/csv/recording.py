@@ -25,7 +25,7 @@ from producers.recordings.csv.formats import refuse_other_formats
 from producers.recordings.csv.intervals import ReadingAnomalies, power_rows
 from producers.recordings.csv.power_file import MAX_REASONS, PowerFile
 from producers.recordings.csv.readings import CsvDefaults
-from producers.recordings.csv.requests import token_rows
+from producers.recordings.csv.requests import TOKEN_COLUMNS, token_rows
 from producers.recordings.csv.times import zone_of
 from producers.recordings.text_lines import time_ms
 
@@ -88,7 +88,11 @@ def csv_recording(
     span = _span(tokens, power_file, defaults)
     name = " and ".join(path.name for path in files)
     if span.start_ms is None:
-        reason = "no GPU has two readings" if power_file.rows else "neither has a row that can be read"
+        reason = (
+            "no energy lies between its readings: a GPU needs two"
+            if power_file.rows
+            else "neither has a row that can be read"
+        )
         raise BadInput("files", name, reason)
     start_ms, end_ms = span.start_ms, span.end_ms
     if now_ms is not None and end_ms > now_ms + SKEW_MS:
@@ -135,7 +139,9 @@ def _span(tokens: Path | None, power_file: PowerFile, defaults: CsvDefaults) -> 
     refused: list[BadRow] = []
     requests = 0
     if tokens:
-        refuse_other_formats(tokens, "start,end,tenant,model,prompt_tokens,completion_tokens")
+        refuse_other_formats(
+            tokens, TOKEN_COLUMNS, ("start", "end"), "start,end,tenant,model,prompt_tokens,completion_tokens"
+        )
     for row in token_rows(tokens, defaults) if tokens else ():
         if isinstance(row, TokenRow):
             span.add(row.t_start_ms, row.t_end_ms, (row.cluster, row.workload))
@@ -181,7 +187,7 @@ def _notes(power_file: PowerFile, defaults: CsvDefaults, span: RecordingSpan) ->
         yield f"{anomalies.resets} energy counters went back or leapt: their energy is estimated from watts, if any."
     if anomalies.open_counters:
         gpus = ", ".join(sorted(anomalies.open_counters)[:8])
-        yield f"The energy counter of {gpus} stood, or was implausible, while watts were drawn: they are integrated."
+        yield f"The energy counter of {gpus} stood while watts were drawn: they are integrated."
     if anomalies.holes:
         yield (
             f"{anomalies.holes} holes of {anomalies.holes_ms / 1000:,.3f} s in all, in which nothing was read, are "

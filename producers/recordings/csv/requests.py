@@ -9,7 +9,7 @@ from contracts.events import MAX_SPAN_MS, MAX_TOKENS
 from producers.recordings.base import BadRow, TokenRow, key_ms
 from producers.recordings.csv.readings import CsvDefaults, group_of
 from producers.recordings.csv.times import FileTimes
-from producers.recordings.text_lines import BadCell, CsvLine, CsvTable, read_rows
+from producers.recordings.csv_table import BadCell, CsvLine, CsvTable, read_rows
 from producers.recordings.unpack import stem
 
 TOKEN_COLUMNS = {

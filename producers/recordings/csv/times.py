@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from contracts.errors import BadInput
 from producers.recordings.csv.units import TIME_UNITS, parse_header
-from producers.recordings.text_lines import BadCell, CsvLine, CsvTable, time_ms
+from producers.recordings.csv_table import BadCell, CsvLine, CsvTable
+from producers.recordings.text_lines import time_ms
 
 JITTER_MS = 60_000
 """How far rows may go back without being taken as those of the second pass of an hour that occurs twice."""
@@ -60,6 +61,8 @@ class FileTimes:
 
     def _read(self, text: str, header: str) -> int:
         if _NUMBER.fullmatch(text) and (scale := TIME_UNITS.get(parse_header(header).unit, 1000)):
+            if text.isdecimal() and len(text) > 14:  # Microseconds of the epoch have 16 digits, nanoseconds 19.
+                text = text[: -3 if len(text) < 18 else -6]
             relative_ms = int(float(text) * scale)
             if relative_ms < _RELATIVE_MS:
                 if self._start_ms is None:

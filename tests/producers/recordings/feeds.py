@@ -19,9 +19,9 @@ from contracts.events import Event, PowerBatch, TokenBatch
 from producers.recordings.azure.recording import azure
 from producers.recordings.base import Recording
 from producers.recordings.csv.recording import csv_recording
+from producers.recordings.csv_table import CsvLine
 from producers.recordings.mlperf import recording as mlperf_recording
 from producers.recordings.mlperf.recording import mlperf
-from producers.recordings.text_lines import CsvLine
 from tests.producers.conformance import VALUES, Feed, Outcome, Piece
 from tests.producers.recordings.mlperf.test_recording import _folder, _line
 

@@ -8,7 +8,8 @@ import pytest
 
 from contracts.errors import BadInput
 from producers.recordings.base import BadRow, offset_ms
-from producers.recordings.text_lines import MAX_LINE, BadCell, CsvLine, CsvTable, read_lines, time_ms
+from producers.recordings.csv_table import BadCell, CsvLine, CsvTable
+from producers.recordings.text_lines import MAX_LINE, read_lines, time_ms
 
 T = 1_689_329_426_905
 

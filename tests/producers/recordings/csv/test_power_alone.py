@@ -71,7 +71,7 @@ def test_requests_beside_a_single_reading_are_unmetered(tmp_path: Path) -> None:
     tokens = write(tmp_path / "t.csv", "start,end,tenant,model,prompt_tokens,completion_tokens", f"{T0},{T0},a,m,1,1")
     recording = csv_recording(tokens, write(tmp_path / "p.csv", *POWER[:2]))
     assert "p.csv has no energy: the requests are unmetered." in recording.notes
-    with pytest.raises(BadInput, match="no GPU has two readings"):
+    with pytest.raises(BadInput, match="no energy lies between its readings"):
         csv_recording(None, tmp_path / "p.csv")
 
 
