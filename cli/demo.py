@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.event_loop import run_until_stopped
+from cli.event_loop import STOP_S, run_until_stopped
 from cli.options import Data, Json
 from cli.output import errors_reported, print_json, stderr, step_finished
 from cli.settings import load_settings
@@ -41,7 +41,7 @@ def demo(
 
         settings = load_settings(data, quiet=True, api_port=port, kafka_bootstrap="embedded", warehouse_dsn="")
         display = _Display(as_json=as_json, leave=leave, data=data)
-        run_until_stopped(DemoRun(settings, seed, display, leave=leave).run())
+        run_until_stopped(DemoRun(settings, seed, display, leave=leave).run(), stop_s=STOP_S)
 
 
 class _Display:

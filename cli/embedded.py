@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -24,7 +24,12 @@ from streams import kafka_admin, startup
 from streams.app import FaustWorker
 from streams.stream_worker import StreamWorker
 from warehouse.client import Warehouse
-from warehouse.sink.owed_hours import EMBEDDED_LOG
+from warehouse.sink.owed_hours import EMBEDDED_LOG, compute_owed_hours
+
+EMBEDDED_SESSION_MS = 300_000
+"""Session timeout of the group on the in-process broker. The group has one member, and no other could take over, so a
+short one could only end a worker on a slow machine. The broker lets a member that joins again wait for as long; with
+an hour, its first join hangs."""
 
 
 @contextmanager
@@ -46,9 +51,18 @@ class Pipeline:
     settings: Settings
     """`kafka_bootstrap` is the real address."""
     warehouse: Warehouse
+    stage: Warehouse | None
+    """Database in which the worker stores, if that is not the warehouse itself."""
     worker: FaustWorker | None
     """None if workers run elsewhere."""
     log_id: str
+    end_worker: Callable[[], Awaitable[None]]
+    """Ends the worker before the block ends."""
+
+    @property
+    def target(self) -> Warehouse:
+        """The warehouse, or the stage, in which the worker stores."""
+        return self.stage or self.warehouse
 
     @property
     def stream_worker(self) -> StreamWorker | None:
@@ -65,19 +79,23 @@ class Pipeline:
 async def running_pipeline(
     settings: Settings,
     step: Callable[[str], None],
-    prepare: Callable[[Warehouse], None] | None = None,
+    prepare: Callable[[Warehouse], Warehouse | None] | None = None,
     *,
     worker: bool = True,
 ) -> AsyncIterator[Pipeline]:
     """Run event log, warehouse and a worker that owns partitions, until the block ends.
 
-    `step` gets a text for each part that is up. `prepare` may fill the warehouse before the worker starts. Without
-    `worker`, workers run elsewhere. Raises Unavailable if a part does not start.
+    `step` gets a text for each part that is up. `prepare` may fill the warehouse before the worker starts, and return
+    another one in which the worker stores instead. Without `worker`, workers run elsewhere. Raises Unavailable if a
+    part does not start.
     """
     async with contextlib.AsyncExitStack() as stack:
+        bootstrap = ""
         if settings.embedded_broker:
             bootstrap = stack.enter_context(embedded_broker())
-            settings = settings.model_copy(update={"kafka_bootstrap": bootstrap})
+            settings = settings.model_copy(
+                update={"kafka_bootstrap": bootstrap, "session_timeout_ms": EMBEDDED_SESSION_MS}
+            )
             log_id = f"{EMBEDDED_LOG}{os.getpid()}-{time.time_ns()}"
             step(f"event log: librdkafka's in-process broker at {bootstrap}")
         else:
@@ -89,15 +107,19 @@ async def running_pipeline(
         applied = await asyncio.to_thread(startup.prepare_warehouse, warehouse, durable=settings.durable or None)
         step(f"warehouse: {warehouse.where}, " + (f"{len(applied)} migrations applied" if applied else "up to date"))
         await asyncio.to_thread(mend, warehouse, step)
-        if prepare is not None:
-            await asyncio.to_thread(prepare, warehouse)
+        stage = await asyncio.to_thread(prepare, warehouse) if prepare is not None else None
+        if stage is not None:
+            stack.enter_context(stage)
+        if settings.kafka_bootstrap == bootstrap and warehouse.embedded:
+            stack.callback(compute_owed_hours, warehouse)  # The last checkpoint may list hours that were computed.
+        workers = await stack.enter_async_context(contextlib.AsyncExitStack())
         running = None
         if worker:
-            running = await stack.enter_async_context(
-                startup.running_worker(settings, kafka_config(settings), warehouse, log_id)
+            running = await workers.enter_async_context(
+                startup.running_worker(settings, kafka_config(settings), stage or warehouse, log_id)
             )
             step(f"worker: Faust, holding partitions {running.stream_worker.partitions}")
-        yield Pipeline(settings, warehouse, running, log_id)
+        yield Pipeline(settings, warehouse, stage, running, log_id, workers.aclose)
 
 
 async def worker_until_stopped(settings: Settings, *, accept_loss: bool = False) -> None:

@@ -40,7 +40,7 @@ def open_ledger_and_settings(
 ) -> Iterator[tuple[LedgerReader, Settings]]:
     """Open an existing ledger for reading, with its settings. The reader is an operator's, who sees all tenants.
 
-    With `compute_owed`, the hours of an embedded ledger are complete: see `mend`.
+    An embedded one is mended first (`mend`), with `compute_owed` its hours too.
     """
     from contracts.errors import Unavailable
     from warehouse.reader import operator_reader
@@ -52,22 +52,24 @@ def open_ledger_and_settings(
                 f"There is no ledger in {settings.data}", "Run `wattlog demo`, or give its folder with --data."
             )
         with open_warehouse(settings) as warehouse:
-            if compute_owed:
-                mend(warehouse, note)
+            mend(warehouse, note, compute_owed=compute_owed)
             yield operator_reader(warehouse), settings
 
 
-def mend(warehouse: Warehouse, tell: Callable[[str], None]) -> None:
-    """Compute the hours that an ended run left due in an embedded folder, because no worker will, and bills read them.
+def mend(warehouse: Warehouse, tell: Callable[[str], None], *, compute_owed: bool = True) -> None:
+    """Complete what an ended run left in an embedded folder: a replay that was being moved, and hours that are due.
 
     `tell` gets a text if there were any.
     """
+    from warehouse.ledger.staging import finish_stages
     from warehouse.migrate import pending
     from warehouse.sink.owed_hours import compute_owed_hours
 
     if not warehouse.embedded or pending(warehouse):
         return
-    if count := compute_owed_hours(warehouse):
+    if finish_stages(warehouse):
+        tell("completed a replay that had been cut off")
+    if compute_owed and (count := compute_owed_hours(warehouse)):
         tell(f"computed {count} hours that an earlier run had left due")
 
 

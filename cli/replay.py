@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from cli.event_loop import run_until_stopped
+from cli.event_loop import STOP_S, run_until_stopped
 from cli.output import print_json, stderr, step_finished
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ Worker = Annotated[
         "--worker/--no-worker", help="Run a worker in this process, or leave it to `wattlog stream` elsewhere."
     ),
 ]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Replace the windows that another recording filled in this cluster.")
+]
 
 
 def close_ms(settings: Settings) -> int:
@@ -35,7 +38,9 @@ def close_ms(settings: Settings) -> int:
     return settings.lateness_ms + settings.skew_ms + settings.window_ms
 
 
-def run_replay(settings: Settings, recording: Recording, *, speed: float, worker: bool, as_json: bool) -> None:
+def run_replay(
+    settings: Settings, recording: Recording, *, speed: float, worker: bool, as_json: bool, replace: bool = False
+) -> None:
     """Replay a recording with a progress bar, and print the summary. Raises LedgerError if it does not balance."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -54,12 +59,13 @@ def run_replay(settings: Settings, recording: Recording, *, speed: float, worker
                     recording,
                     speed=speed,
                     worker=worker,
+                    replace=replace,
                     step=step_finished,
                     progress=lambda rows: bar.update(task, completed=rows),
                 )
             )
 
-    run_until_stopped(run())
+    run_until_stopped(run(), stop_s=STOP_S if settings.embedded_broker else None)
     if not summary:
         raise typer.Exit(130)
     if as_json:
@@ -70,19 +76,28 @@ def run_replay(settings: Settings, recording: Recording, *, speed: float, worker
         raise LedgerError(f"the ledger does not balance: residual {summary['residual_uj']} uJ; run `wattlog audit`")
 
 
+def _joules_per_token(summary: dict[str, Any]) -> str:
+    tokens = summary["prompt_tokens"] + summary["completion_tokens"]
+    if not tokens:
+        return "no tokens"
+    if summary["joules_per_token"] is None:
+        return "unmetered"
+    unmetered = summary["unmetered_tokens"]
+    return f"{summary['joules_per_token']:.6f}" + (f", {unmetered:,} of the tokens are unmetered" if unmetered else "")
+
+
 def _print_summary(out: Console, recording: Recording, summary: dict[str, Any]) -> None:
     from contracts.units import joules
 
     simulated = "  [bold]SIMULATED energy[/bold]" if summary["simulated"] else ""
     out.print(f"[bold]{recording.name}[/bold]{simulated}")
-    ratio = summary["joules_per_token"]
     edges = f", and {joules(summary['edges_uj']):,.3f} J at the window's edges" if summary["edges_uj"] else ""
     rows = {
         "window": f"[{summary['window_start']}, {summary['window_end']})",
         "requests": f"{summary['requests']:,}",
         "tokens": f"{summary['prompt_tokens']:,} prompt, {summary['completion_tokens']:,} completion",
         "energy": f"{joules(summary['energy_uj']):,.3f} J" + edges,
-        "J/token": "no tokens" if ratio is None else f"{ratio:.6f}",
+        "J/token": _joules_per_token(summary),
         "residual": f"{summary['residual_uj']} µJ",
         "dead letters": str(summary["dead_letters"]),
         "ledger sha256": summary["ledger_sha256"],

@@ -9,7 +9,7 @@ import typer
 
 from cli.options import Data, Json
 from cli.output import errors_reported
-from cli.replay import RecordingCluster, Speed, Worker, close_ms, run_replay
+from cli.replay import RecordingCluster, Replace, Speed, Worker, close_ms, run_replay
 from cli.settings import load_settings
 
 
@@ -23,6 +23,7 @@ def azure(
     ] = 8,
     speed: Speed = 0,
     worker: Worker = True,
+    replace: Replace = False,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
@@ -36,4 +37,4 @@ def azure(
         settings = load_settings(data, quiet=True)
         options = {"cluster": cluster, "tenants": tenants, "close_ms": close_ms(settings)}
         recording = open_recording("azure", settings, file, **options)
-        run_replay(settings, recording, speed=speed, worker=worker, as_json=as_json)
+        run_replay(settings, recording, speed=speed, worker=worker, as_json=as_json, replace=replace)

@@ -10,7 +10,7 @@ import typer
 
 from cli.options import Data, Json
 from cli.output import errors_reported
-from cli.replay import RecordingCluster, Speed, UtcOffset, Worker, close_ms, run_replay
+from cli.replay import RecordingCluster, Replace, Speed, UtcOffset, Worker, close_ms, run_replay
 from cli.settings import load_settings
 
 
@@ -38,6 +38,7 @@ def csv(
     start: Annotated[str, typer.Option(help="When relative times (elapsed_s, plain seconds) were 0.")] = "",
     speed: Speed = 0,
     worker: Worker = True,
+    replace: Replace = False,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
@@ -69,4 +70,4 @@ def csv(
             now_ms=time.time_ns() // 1_000_000,
             close_ms=close_ms(settings),
         )
-        run_replay(settings, recording, speed=speed, worker=worker, as_json=as_json)
+        run_replay(settings, recording, speed=speed, worker=worker, as_json=as_json, replace=replace)

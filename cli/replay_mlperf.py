@@ -9,7 +9,7 @@ import typer
 
 from cli.options import Data, Json
 from cli.output import errors_reported
-from cli.replay import RecordingCluster, Speed, UtcOffset, Worker, close_ms, run_replay
+from cli.replay import RecordingCluster, Replace, Speed, UtcOffset, Worker, close_ms, run_replay
 from cli.settings import load_settings
 
 
@@ -29,6 +29,7 @@ def mlperf(
     ] = "readings",
     speed: Speed = 0,
     worker: Worker = True,
+    replace: Replace = False,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
@@ -50,4 +51,4 @@ def mlperf(
             edges=edges,
             close_ms=close_ms(settings),
         )
-        run_replay(settings, recording, speed=speed, worker=worker, as_json=as_json)
+        run_replay(settings, recording, speed=speed, worker=worker, as_json=as_json, replace=replace)

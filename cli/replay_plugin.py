@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from cli.options import Data, Json
 from cli.output import errors_reported
-from cli.replay import RecordingCluster, Speed, Worker, close_ms, run_replay
+from cli.replay import RecordingCluster, Replace, Speed, Worker, close_ms, run_replay
 from cli.settings import load_settings
 
 
@@ -46,6 +46,7 @@ def _command(name: str) -> Callable[..., None]:
         cluster: RecordingCluster = name,
         speed: Speed = 0,
         worker: Worker = True,
+        replace: Replace = False,
         data: Data = None,
         as_json: Json = False,
     ) -> None:
@@ -54,6 +55,6 @@ def _command(name: str) -> Callable[..., None]:
 
             settings = load_settings(data, quiet=True)
             recording = open_recording(name, settings, *files, cluster=cluster, close_ms=close_ms(settings))
-            run_replay(settings, recording, speed=speed, worker=worker, as_json=as_json)
+            run_replay(settings, recording, speed=speed, worker=worker, as_json=as_json, replace=replace)
 
     return replay_plugin

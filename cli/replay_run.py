@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from cli.embedded import running_pipeline
+from cli.embedded import Pipeline, running_pipeline
 from cli.log_feed import FeedProgress, LogFeed, run_unless_crashed, wait_until_stored
+from cli.replay_conflicts import check_replaceable
 from cli.settled_ledger import read_settled
+from contracts.errors import BadInput, LedgerError
 from contracts.settings import Settings
 from contracts.units import EpochMs, rfc3339
 from producers.recordings.base import Recording
@@ -16,7 +19,7 @@ from warehouse.audit.conservation import audit
 from warehouse.audit.holdings import Holdings
 from warehouse.client import Warehouse
 from warehouse.ledger.fingerprint import fingerprint
-from warehouse.ledger.purge import purge_clusters
+from warehouse.ledger.staging import create_stage, drop_stage, mark_ready, promote
 from warehouse.periods import Period
 from warehouse.reader import operator_reader
 from warehouse.reference_data.attribution_tables import IdleFloor, list_idle_floors, put_idle_floors
@@ -33,37 +36,86 @@ async def replay(
     *,
     speed: float,
     worker: bool,
+    replace: bool,
     step: Callable[[str], None],
     progress: Callable[[int], None],
 ) -> dict[str, Any]:
-    """Replay a recording, wait until all its windows are final, and return a summary as JSON for other programs.
+    """Replay a recording, wait until bills hold all its windows, and return a summary as JSON for other programs.
 
-    On the embedded broker every log is new, so an earlier replay into the same cluster is replaced. On a real Kafka, a
-    second replay of a recording is recognised as duplicates and changes nothing. `step` gets a text for each finished
-    step, `progress` the number of rows sent so far.
+    On the embedded broker every log is new. So the worker stores into a stage (`warehouse.ledger.staging`), which then
+    takes the place of an earlier replay in the same windows of the same cluster. On a real Kafka nothing is replaced:
+    a second replay of a recording is recognised as duplicates and changes nothing. `step` gets a text for each
+    finished step, `progress` the number of rows sent so far.
+
+    Raises BadInput if another recording filled the windows, unless `replace`; LedgerError if every row was refused.
     """
+    if replace and not settings.embedded_broker:
+        raise BadInput("replace", replace, "rows on a real Kafka cannot be replaced: replay into another --cluster")
 
-    def prepare(warehouse: Warehouse) -> None:
-        if settings.embedded_broker and (rows := purge_clusters(warehouse, [recording.cluster])):
-            step(f"replacing {rows} rows of an earlier replay into cluster {recording.cluster}")
-        put_clusters(warehouse, [Cluster(recording.cluster, recording.simulated, f"replay: {recording.name}"[:200])])
-        _put_floors(warehouse, recording)
+    def prepare(warehouse: Warehouse) -> Warehouse | None:
+        if not settings.embedded_broker:
+            _put_reference_data(warehouse, recording)
+            return None
+        check_replaceable(warehouse, recording, settings.window_ms, replace=replace)
+        stage = create_stage(warehouse, recording.cluster)
+        _put_reference_data(stage, recording)
+        return stage
 
     async with running_pipeline(settings, step, prepare, worker=worker) as running:
-        with Publisher(kafka_config(running.settings)) as publisher:
-            feed = LogFeed(publisher, running.stream_worker, running.settings.skew_ms, speed=speed)
-            sending = feed.run(recording.events(), lambda sent: progress(sent.rows))
-            await run_unless_crashed(sending, running.crashed)
-            step(f"{feed.sent.rows} rows are on the log; waiting until every window is final")
-            # Until duplicates are read too: they are never stored, so the next wait would not cover them.
-            await run_unless_crashed(feed.wait_until_read(), running.crashed)
-            await wait_until_stored(running.warehouse, running.log_id, feed.sent, running.crashed)
+        sent = await _send(running, recording, speed, step, progress)
         rejected = running.stream_worker.rejected if running.stream_worker else 0
-        span = ReplayedSpan(recording, feed.sent, settings.window_ms)
+        span = ReplayedSpan(recording, sent, settings.window_ms)
+        if running.stage is not None:
+            await _move(running, running.stage, recording, span, len(sent.bad_rows) + rejected)
         return await read_settled(
             running.warehouse, span.period, span.clusters, running.crashed,
-            lambda held: _summary(running.warehouse, recording, feed.sent, span, held, rejected),
+            lambda held: _summary(running.warehouse, recording, sent, span, held, rejected),
         )  # fmt: skip
+
+
+async def _send(
+    running: Pipeline,
+    recording: Recording,
+    speed: float,
+    step: Callable[[str], None],
+    progress: Callable[[int], None],
+) -> FeedProgress:
+    """Send the recording, and wait until all of it is stored and final."""
+    with Publisher(kafka_config(running.settings)) as publisher:
+        feed = LogFeed(publisher, running.stream_worker, running.settings.skew_ms, speed=speed)
+        sending = feed.run(recording.events(), lambda sent: progress(sent.rows))
+        await run_unless_crashed(sending, running.crashed)
+        step(f"{feed.sent.rows} rows are on the log; waiting until every window is final")
+        # Until duplicates are read too: they are never stored, so the next wait would not cover them.
+        await run_unless_crashed(feed.wait_until_read(), running.crashed)
+        await wait_until_stored(running.target, running.log_id, feed.sent, running.crashed)
+    return feed.sent
+
+
+async def _move(
+    running: Pipeline, stage: Warehouse, recording: Recording, span: ReplayedSpan, dead_letters: int
+) -> None:
+    """Move a stage into the ledger, once it is settled and its worker has ended."""
+
+    def move(held: Holdings) -> None:
+        if dead_letters and not (held.measured_uj or held.requests):
+            drop_stage(running.warehouse, stage.database)
+            raise LedgerError(
+                f"all rows were refused, {dead_letters} dead letters: cluster {recording.cluster} is as it was"
+            )
+        mark_ready(stage)
+        _put_reference_data(running.warehouse, recording)
+        promote(running.warehouse, stage.database)
+
+    held = await read_settled(stage, span.period, span.clusters, running.crashed, lambda held: held)
+    await running.end_worker()
+    await asyncio.to_thread(move, held)
+
+
+def _put_reference_data(warehouse: Warehouse, recording: Recording) -> None:
+    """Store the mark of the recording's cluster and the recording's idle floors."""
+    put_clusters(warehouse, [Cluster(recording.cluster, recording.simulated, f"replay: {recording.name}"[:200])])
+    _put_floors(warehouse, recording)
 
 
 def _put_floors(warehouse: Warehouse, recording: Recording) -> None:
@@ -106,15 +158,17 @@ def _summary(
     if totals(subjects)["energy_uj"] > held.charged_uj:
         return None
     tokens = row["prompt_tokens"] + row["completion_tokens"]
+    metered = bool(tokens and row["unmetered_tokens"] < tokens)
     report = audit(operator_reader(warehouse), period)
     return {
         "requests": row["requests"],
         "prompt_tokens": row["prompt_tokens"],
         "completion_tokens": row["completion_tokens"],
+        "unmetered_tokens": row["unmetered_tokens"],
         "energy_uj": row["energy_uj"],
         "window_start": rfc3339(recording.window[0]),
         "window_end": rfc3339(recording.window[1]),
-        "joules_per_token": (row["energy_uj"] + edges_uj) / 1e6 / tokens if tokens else None,
+        "joules_per_token": (row["energy_uj"] + edges_uj) / 1e6 / tokens if metered else None,
         "residual_uj": report.residual_uj,
         "dead_letters": len(sent.bad_rows) + rejected,
         "edges_uj": edges_uj,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.event_loop import run_until_stopped
+from cli.event_loop import STOP_S, run_until_stopped
 from cli.options import Data
 from cli.output import errors_reported, stderr
 from cli.settings import load_settings
@@ -23,4 +23,6 @@ def serve(
     with errors_reported():
         from cli.api_server import serve_until_stopped
 
-        run_until_stopped(serve_until_stopped(load_settings(data, api_port=port), lambda text: stderr.print(text)))
+        settings = load_settings(data, api_port=port)
+        serving = serve_until_stopped(settings, lambda text: stderr.print(text))
+        run_until_stopped(serving, stop_s=None if settings.warehouse_dsn else STOP_S)

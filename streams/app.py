@@ -21,7 +21,7 @@ from contracts import topics
 from contracts.errors import Unavailable
 from contracts.settings import Settings
 from streams import dead_letters, kafka_admin, transport
-from streams.consumer_group import HEARTBEATS_PER_SESSION, MAX_POLL_S, STOP_WAIT_S
+from streams.consumer_group import MAX_POLL_S, STOP_WAIT_S, heartbeat_ms
 from streams.core.attribution.policy import Policy
 from streams.core.decoding import RejectedMessage
 from streams.core.offset_gaps import OffsetGap, loss_error
@@ -33,6 +33,8 @@ log = logging.getLogger("wattlog.stream")
 
 STALLED_MS = 300_000
 """A worker that has messages waiting but neither reads nor stores for this long ends itself, to be started again."""
+REQUEST_WAIT_S, REBALANCE_WAIT_S = 90.0, 60.0
+"""Faust's own defaults."""
 METADATA_MAX_AGE_MS = 5_000
 """Maximum age of a worker's topic metadata. aiokafka does not retry where no broker answered, or where the topics did
 not exist yet. A worker that joined then owns nothing until the next refresh, after 5 minutes by Faust's default."""
@@ -51,8 +53,9 @@ class FaustWorker:
         datadir: Path,
         *,
         accept_loss: bool = False,
+        stop_wait_s: float = STOP_WAIT_S,
     ) -> None:
-        self._settings, self._kafka = settings, kafka
+        self._settings, self._kafka, self._stop_wait_s = settings, kafka, stop_wait_s
         self.app = _app(settings, datadir)
         self._reader = transport.reader(self.app, self._look_up)
         self.stream_worker = StreamWorker(
@@ -136,16 +139,16 @@ class FaustWorker:
         return reason
 
     async def stop(self) -> None:
-        """Store what is final, commit its offsets, leave the group; each step within STOP_WAIT_S."""
+        """Store what is final, commit its offsets, leave the group; each step within `stop_wait_s`."""
         try:
-            await asyncio.wait_for(self.stream_worker.store_once(), STOP_WAIT_S)
+            await asyncio.wait_for(self.stream_worker.store_once(), self._stop_wait_s)
         except TimeoutError:
             log.warning("stopped before all was stored: the next start goes on at the checkpoint, and its due hours")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.app.stop(), STOP_WAIT_S)
+            await asyncio.wait_for(self.app.stop(), self._stop_wait_s)
 
 
 def _now_ms() -> int:
@@ -153,6 +156,7 @@ def _now_ms() -> int:
 
 
 def _app(settings: Settings, datadir: Path) -> faust.App:
+    session_s = settings.session_timeout_ms / 1000
     scheme = transport.scheme(settings.transport)
     return faust.App(
         settings.kafka_group,
@@ -170,8 +174,10 @@ def _app(settings: Settings, datadir: Path) -> faust.App:
         stream_wait_empty=False,  # Else delayed acknowledgements deadlock a rebalance.
         broker_commit_interval=1.0,
         broker_max_poll_interval=MAX_POLL_S,
-        broker_session_timeout=settings.session_timeout_ms / 1000,
-        broker_heartbeat_interval=settings.session_timeout_ms / 1000 / HEARTBEATS_PER_SESSION,
+        broker_session_timeout=session_s,
+        broker_request_timeout=max(REQUEST_WAIT_S, session_s),  # Faust refuses a shorter one.
+        broker_rebalance_timeout=max(REBALANCE_WAIT_S, session_s),
+        broker_heartbeat_interval=heartbeat_ms(settings) / 1000,
         producer_max_request_size=dead_letters.MAX_BYTES,  # It sends nothing but dead letters.
     )
 

@@ -20,6 +20,7 @@ from contracts.errors import Unavailable, WattlogError
 from contracts.settings import Settings
 from streams import kafka_admin
 from streams.app import FaustWorker
+from streams.consumer_group import EMBEDDED_STOP_WAIT_S, STOP_WAIT_S
 from streams.core.attribution.policy import FloorVersion, Policy, WeightsVersion
 from streams.process_memory import tune_memory
 from streams.usage import job as usage_job
@@ -32,6 +33,8 @@ from warehouse.sink.sink import Sink
 
 ASSIGN_WAIT_S = 60.0
 """How long a worker may take to get its first partitions."""
+EMBEDDED_ASSIGN_WAIT_S = 600.0
+"""The same on an in-process broker, where no other worker can own them: only a slow machine takes long."""
 
 
 def prepare_warehouse(warehouse: Warehouse, *, durable: bool | None = None) -> list[str]:
@@ -77,7 +80,7 @@ async def running_worker(
 ) -> AsyncIterator[FaustWorker]:
     """Run a Faust worker and the usage job in this process until the block ends; an error of one ends both.
 
-    With `wait`, the worker owns partitions when the block begins. Raises Unavailable if it gets none in ASSIGN_WAIT_S,
+    With `wait`, the worker owns partitions when the block begins. Raises Unavailable if it gets none in time,
     or what ended the worker.
     """
     count = kafka_admin.partition_count(topics.JOINED, kafka, settings.kafka_bootstrap)
@@ -85,13 +88,18 @@ async def running_worker(
     usage_job.commit_initial_offsets(settings, kafka, accept_loss=accept_loss)
     datadir = Path(tempfile.mkdtemp(prefix="wattlog-faust-"))
     policy = load_policy(warehouse, settings)
-    worker = FaustWorker(settings, kafka, Sink(warehouse), policy, log_id, datadir, accept_loss=accept_loss)
-    usage = UsageJob(settings, kafka, Sink(warehouse), _usage_log_id(settings, kafka, log_id), worker.crash)
+    embedded = log_id.startswith(EMBEDDED_LOG)
+    stop_wait_s = EMBEDDED_STOP_WAIT_S if embedded else STOP_WAIT_S
+    worker = FaustWorker(
+        settings, kafka, Sink(warehouse), policy, log_id, datadir, accept_loss=accept_loss, stop_wait_s=stop_wait_s
+    )
+    usage_log_id = _usage_log_id(settings, kafka, log_id)
+    usage = UsageJob(settings, kafka, Sink(warehouse), usage_log_id, worker.crash, stop_wait_s=stop_wait_s)
     try:
         await worker.start()
         usage.start()
         if wait:
-            await _until_assigned(worker)
+            await _until_assigned(worker, EMBEDDED_ASSIGN_WAIT_S if embedded else ASSIGN_WAIT_S)
         yield worker
     finally:
         ended = await asyncio.gather(worker.stop(), usage.stop(), return_exceptions=True)
@@ -134,16 +142,16 @@ def _usage_log_id(settings: Settings, kafka: dict[str, Any], log_id: str) -> str
     return kafka_admin.identity(kafka, settings.kafka_bootstrap, topics.USAGE)
 
 
-async def _until_assigned(worker: FaustWorker) -> None:
+async def _until_assigned(worker: FaustWorker, wait_s: float) -> None:
     assert worker.crashed is not None
     assigned = asyncio.create_task(worker.assigned.wait())
     waiting: set[asyncio.Future[Any]] = {assigned, worker.crashed}
-    ended, _ = await asyncio.wait(waiting, timeout=ASSIGN_WAIT_S, return_when=asyncio.FIRST_COMPLETED)
+    ended, _ = await asyncio.wait(waiting, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
     if worker.crashed in ended:
         raise worker_error(worker.crashed.result())
     if assigned not in ended:
         assigned.cancel()
         raise Unavailable(
-            f"the worker was assigned no partitions within {ASSIGN_WAIT_S:g} s",
+            f"the worker was assigned no partitions within {wait_s:g} s",
             "Try `wattlog doctor`; does another worker own them?",
         )

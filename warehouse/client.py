@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from queue import Empty, LifoQueue
 from typing import TYPE_CHECKING, Any, Self
 
@@ -84,6 +85,10 @@ class Warehouse:
             self._readers.put(None)  # wakes threads that still wait for one: they raise
         with self._write_lock:
             self._writer.close()
+
+    def beside(self, database: str) -> Warehouse:
+        """Open another database of the same warehouse."""
+        return Warehouse(replace(self._opener, database=database), readers=self._reader_count)
 
     # ---- writing ----
 
@@ -192,9 +197,9 @@ class Warehouse:
         """Run a question as `ask` does, and return an Arrow table."""
         return self.arrow(_unscoped(name, fragments), **params)
 
-    def execute(self, name: str, **params: Any) -> None:
-        """Run the statement `SUBJECT/NAME` on the writer, as `command` does."""
-        self.command(_unscoped(name, None), **params)
+    def execute(self, name: str, *, fragments: Mapping[str, str] | None = None, **params: Any) -> None:
+        """Run the statement `SUBJECT/NAME` on the writer, as `command` does. `fragments` fill its `$name`s."""
+        self.command(_unscoped(name, fragments), **params)
 
     @contextmanager
     def reader(self) -> Iterator[Client]:

@@ -32,7 +32,7 @@ from contracts import topics
 from contracts.errors import WattlogError
 from contracts.settings import Settings
 from streams import dead_letters, kafka_admin, metrics
-from streams.consumer_group import HEARTBEATS_PER_SESSION, MAX_POLL_S, STOP_WAIT_S, usage_group
+from streams.consumer_group import MAX_POLL_S, STOP_WAIT_S, heartbeat_ms, usage_group
 from streams.core import decoding
 from streams.core import usage_batch as core
 from streams.core.offset_gaps import OffsetGap, loss_error
@@ -76,9 +76,11 @@ class UsageJob:
         log_id: str,
         on_error: Callable[[BaseException], None],
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        *,
+        stop_wait_s: float = STOP_WAIT_S,
     ) -> None:
         self._settings, self._kafka, self._log_id = settings, kafka, log_id
-        self._on_error, self._clock = on_error, clock
+        self._on_error, self._clock, self._stop_wait_s = on_error, clock, stop_wait_s
         self._limits = core.UsageLimits(skew_ms=settings.skew_ms)
         self._rows = UsageStore(sink, clock, settings.idle_timeout_ms, lambda: not self._stopping)
         self._uncommitted: dict[int, int] = {}
@@ -95,13 +97,13 @@ class UsageJob:
         self._task.add_done_callback(self._on_end)
 
     async def stop(self) -> None:
-        """Finish the batch in hand and leave the group. What is not stored within STOP_WAIT_S is read again later."""
+        """Finish the batch in hand and leave the group. What is not stored in time is read again later."""
         self._stopping = True
         if self._task is not None:
-            await asyncio.wait({self._task}, timeout=STOP_WAIT_S)
+            await asyncio.wait({self._task}, timeout=self._stop_wait_s)
             if not self._task.done():
                 self._task.cancel()
-                await asyncio.wait({self._task}, timeout=STOP_WAIT_S)
+                await asyncio.wait({self._task}, timeout=self._stop_wait_s)
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -132,7 +134,7 @@ class UsageJob:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",  # Else an offset out of range drops messages silently.
                 "session.timeout.ms": self._settings.session_timeout_ms,
-                "heartbeat.interval.ms": self._settings.session_timeout_ms // HEARTBEATS_PER_SESSION,
+                "heartbeat.interval.ms": heartbeat_ms(self._settings),
                 "max.poll.interval.ms": round(MAX_POLL_S * 1000),  # It may wait for the warehouse.
                 "queued.max.messages.kbytes": QUEUED_KBYTES,
             },

@@ -11,9 +11,9 @@ from tests.producers.recordings.replay import write
 
 T0 = 1_760_954_400
 SLOW = """
-import streams.app, time
+import streams.startup, time
 from warehouse.sink.sink import Sink
-streams.app.STOP_WAIT_S = 0.05
+streams.startup.EMBEDDED_STOP_WAIT_S = 0.05
 refresh = Sink.refresh_hours
 def slow(*args):
     time.sleep(2)

@@ -88,9 +88,10 @@ class Sink:
         numbers = sorted({ms // step_ms for ms in times_ms})
         if not numbers:
             return
+        steps: dict[str, Any] = {unit: numbers}
         for some in _batches(sorted(set(workloads)), SUBJECTS_AT_ONCE):
             self._warehouse.execute(
-                name, **{unit: numbers},
+                name, **steps,
                 from_ms=numbers[0] * step_ms, to_ms=(numbers[-1] + 1) * step_ms,
                 clusters=sorted(set(clusters)), workloads=some,
             )  # fmt: skip
