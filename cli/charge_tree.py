@@ -72,7 +72,14 @@ def _share(branch: Tree, part: ExplainedRow) -> None:
         )
     )
     row = part.row
-    if weights.prompt_milli is not None and weights.cached_milli is not None and weights.completion_milli is not None:
+    if weights.request_second_milli:
+        branch.add(
+            Text(
+                f"work = request-seconds: no request of the window had token work (weights version {weights.version})",
+                style="dim",
+            )
+        )
+    elif weights.prompt_milli is not None and weights.cached_milli is not None and weights.completion_milli is not None:
         branch.add(
             Text(
                 f"work = {weights.prompt_milli / 1000:g} x computed + {weights.cached_milli / 1000:g} x cached + "

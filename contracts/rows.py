@@ -46,22 +46,28 @@ intervals cover, `busy_ms` utilisation x time (-1 unknown)."""
 TOKEN_USAGE: dict[str, Kind] = {
     "window_start": "ms", "cluster": "text", "workload": "text", "tenant": "text", "model": "text",
     "late_id": "u64", "window_ms": "u32", **_TOKENS,
-    "computed_mtok": "i64", "cached_mtok": "i64", "completion_mtok": "i64", "requests": "i64", "failures": "i64",
+    "computed_mtok": "i64", "cached_mtok": "i64", "completion_mtok": "i64", "request_ms": "i64", "requests": "i64",
+    "failures": "i64",
     **_PROVENANCE,
 }  # fmt: skip
 """Processed tokens. `*_tokens` are integers that sum to the tokens of the events. `*_mtok` are thousandths of tokens,
-the finer spread from which work is computed (`computed` = prompt less cached). A request counts in the window in which
-it ended."""
+the finer spread from which work is computed (`computed` = prompt less cached). `request_ms` is the time that requests
+ran in the window: their work, where none of the window's requests has token work. A request counts in the window in
+which it ended."""
 
 REQUEST_ENERGY: dict[str, Kind] = {
     "tenant": "text", "t_end": "ms", "request_id": "text", "window_start": "ms", "late_id": "u64", "window_ms": "u32",
     "cluster": "text", "workload": "text", "model": "text", "t_start": "ms", **_LABELS,
     "status": "text", **_TOKENS,
-    "computed_mtok": "i64", "cached_mtok": "i64", "completion_mtok": "i64", "active_uj": "i64", "idle_uj": "i64",
+    "computed_mtok": "i64", "cached_mtok": "i64", "completion_mtok": "i64", "request_ms": "i64", "active_uj": "i64",
+    "idle_uj": "i64",
     **_PROVENANCE,
 }  # fmt: skip
 """One row per request, window in which it ran, and late message that brought it. The view `requests` sums them to one
 row per request."""
+
+REQUEST_TIME_VERSION = 1_000_000_000
+"""Added to the version of the weights in ledger rows whose work is request-seconds: no request had token work."""
 
 LEDGER: dict[str, Kind] = {
     "window_start": "ms", "cluster": "text", "workload": "text", "hardware": "text", "model": "text", "tenant": "text",
@@ -71,8 +77,8 @@ LEDGER: dict[str, Kind] = {
     "revision": "u32", "final": "u8",
     **_PROVENANCE,
 }  # fmt: skip
-"""The split of a window's joules. `work` is weighted tokens in thousandths. `hardware` is "" and `method` UNMETERED for
-tokens without measured energy."""
+"""The split of a window's joules. `work` is weighted tokens, or request-seconds, in thousandths. `hardware` is ""
+and `method` UNMETERED for tokens without measured energy."""
 
 MARKS: dict[str, Kind] = {
     "log_id": "text", "log_partition": "u16", "epoch": "u64", "version": "u64", "final_end": "ms",

@@ -171,7 +171,7 @@ EXPLAIN = plain(
                 ),
                 measured=MeasuredEnergy(4_382_159_936, 4_382_159_936, 20_000, 2, [_INTERVAL]),
                 floor=AppliedFloor(7, 90_000, 1_800_000_000, "idle run of 2026-09-12"),
-                weights=AppliedWeights(1, 1_000, 0, 3_000, "default"),
+                weights=AppliedWeights(1, 1_000, 0, 3_000, "default", 0),
                 prices=[
                     _price("energy", "eu-1", "0.313000000", "USD"),
                     _price("pue", "*", "1.250000000"),

@@ -167,7 +167,7 @@ def _tenant_hours(
         **dict.fromkeys(TOKENS, np.zeros_like(requests)),  # Declared columns that are not simulated stay 0.
         "prompt_tokens": prompt, "cached_tokens": cached, "completion_tokens": completion,
         "computed_mtok": (prompt - cached) * 1000, "cached_mtok": cached * 1000, "completion_mtok": completion * 1000,
-        "requests": requests, "failures": failures,
+        "request_ms": np.zeros_like(requests), "requests": requests, "failures": failures,
     }  # fmt: skip
     table: Table = {name: column[some].astype(np.int64) for name, column in columns.items()}
     n = int(some.sum())

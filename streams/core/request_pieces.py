@@ -24,6 +24,7 @@ from streams.core.attribution.facts import (
     COMPUTED_M,
     FAILURES,
     PROMPT,
+    REQUEST_MS,
     REQUESTS,
     Facts,
     Index,
@@ -84,6 +85,7 @@ def spread_requests(c: TokenColumns, window_ms: int) -> tuple[Index, I64, I64]:
     amounts[COMPUTED_M] = 1000 * amounts[PROMPT] - amounts[CACHED_M]
     number = np.ones(len(first), np.int64) if c.requests is None else c.requests
     failed = _failed(c) * number
+    amounts[REQUEST_MS] = np.maximum(c.end_ms - c.begin_ms, 1)[uncut] * number[uncut]
     amounts[REQUESTS], amounts[FAILURES] = number[uncut], failed[uncut]
     if len(uncut) == len(first):
         return uncut, first, amounts
@@ -118,6 +120,8 @@ def _cut(c: TokenColumns, cut: Index, number: I64, failed: I64, window_ms: int) 
     amounts[COMPUTED_M] = prompting.spread((prompt - cached) * 1000)
     amounts[CACHED_M] = prompting.spread(cached * 1000)
     amounts[COMPLETION_M] = completing.spread(completion * 1000)
+    from_ms, to_ms = np.maximum(start[row], window * window_ms), np.minimum(end[row], (window + 1) * window_ms)
+    amounts[REQUEST_MS] = (to_ms - from_ms) * number[row]
     last = run_ends(row)
     amounts[REQUESTS], amounts[FAILURES] = last * number[row], last * failed[row]
     return row, window, amounts
@@ -205,7 +209,7 @@ def with_energy(rows: Table, attribution: Attribution, work_row: Index, *, compl
     if not length(rows):
         none = np.zeros(0, np.int64)
         return {**rows, "active_uj": none, "idle_uj": none}
-    amounts = np.stack([np.asarray(rows[name], np.int64) for name in _WORK[COMPUTED_M : COMPLETION_M + 1]])
+    amounts = np.stack([np.asarray(rows[name], np.int64) for name in _WORK[COMPUTED_M : REQUEST_MS + 1]])
     active_uj, idle_uj = attribute_requests(attribution, work_row, amounts, _canonical(rows), complete=complete)
     return {**rows, "active_uj": active_uj, "idle_uj": idle_uj}
 

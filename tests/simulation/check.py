@@ -23,7 +23,7 @@ _LEDGER = (
 _LEDGER_KEY = ("window_start", "cluster", "workload", "hardware", "tenant", "model")
 _USAGE = (
     "prompt_tokens", "cached_tokens", "completion_tokens", "computed_mtok", "cached_mtok", "completion_mtok",
-    "requests", "failures",
+    "request_ms", "requests", "failures",
 )  # fmt: skip
 _USAGE_KEY = ("window_start", "cluster", "workload", "tenant", "model")
 _REQUEST = ("prompt_tokens", "cached_tokens", "completion_tokens", "active_uj", "idle_uj")

@@ -194,7 +194,7 @@ def _tokens(rng: Random, mix: Mix, workload: str, end: int, n: int) -> tuple[Tok
         t1 = EPOCH_MS + end - rng.randrange(3)
         t0 = t1 - rng.choice((0, mix.window_ms // 3, rng.randrange(3 * mix.window_ms)))
         first = rng.choice((0, t0, t0 + (t1 - t0) // 3))
-        prompt = rng.randrange(900)
+        prompt, completion = (rng.randrange(900), rng.randrange(90)) if rng.random() < 0.8 else (0, 0)
         rows.append(
             Request(
                 cluster="c",
@@ -207,7 +207,7 @@ def _tokens(rng: Random, mix: Mix, workload: str, end: int, n: int) -> tuple[Tok
                 end=t1,
                 prompt=prompt,
                 cached=rng.randrange(prompt + 1),
-                completion=rng.randrange(90),
+                completion=completion,
                 ok=rng.random() < 0.8,
             )
         )

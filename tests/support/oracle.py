@@ -98,7 +98,7 @@ class Oracle:
                 energy[group, i.hardware] += uj
                 covered[group, i.hardware] += ms
                 owners[group, i.hardware] = max(owners[group, i.hardware], i.owner)
-        work: dict[Entry, list[int]] = defaultdict(lambda: [0] * 8)
+        work: dict[Entry, list[int]] = defaultdict(lambda: [0] * 9)
         for r in requests:
             for w, amounts in self._work_by_window(r):
                 row = work[(w, r.cluster, r.workload), r.tenant, r.model]
@@ -118,9 +118,9 @@ class Oracle:
 
     def used(self, requests: Iterable[Request]) -> dict[Entry, Entry]:
         """token_usage: (window_start, cluster, workload, tenant, model) -> (prompt, cached, completion; computed,
-        cached, completion thousandths; requests, failures).
+        cached, completion thousandths; request ms; requests, failures).
         """
-        out: dict[Entry, list[int]] = defaultdict(lambda: [0] * 8)
+        out: dict[Entry, list[int]] = defaultdict(lambda: [0] * 9)
         for r in requests:
             for w, amounts in self._work_by_window(r):
                 row = out[w * self.window_ms, r.cluster, r.workload, r.tenant, r.model]
@@ -141,9 +141,15 @@ class Oracle:
             here.sort(key=lambda one: (one[0].request_id, one[0].start, one[0].end))
             for r, amounts in here:
                 out[(*group, r.request_id)] = [*amounts[:3], 0, 0]
+        with_tokens = {
+            group[:3] for group, here in did.items() if any(self._token_work(amounts) // 1000 for _, amounts in here)
+        }
         for (start, cluster, workload, _, tenant, model), row in self.ledger(intervals, requests).items():
             here = did.get((start, cluster, workload, tenant, model), [])
-            work = [sum(w * a for w, a in zip(self.weights, amounts[3:6], strict=True)) for _, amounts in here]
+            if (start, cluster, workload) in with_tokens:
+                work = [self._token_work(amounts) for _, amounts in here]
+            else:
+                work = [amounts[6] for _, amounts in here]
             for column, energy in ((3, row[0]), (4, row[1])):
                 for (r, _), part in zip(here, largest_remainder(energy, work), strict=True):
                     out[start, cluster, workload, tenant, model, r.request_id][column] += part
@@ -163,12 +169,18 @@ class Oracle:
             ((r.prompt - r.cached) * 1000, r.start, first_a), (r.cached * 1000, r.start, first_a),
             (r.completion * 1000, first_b, r.end),
         ]  # fmt: skip
-        cuts = [cut(a, p0, p1, r.start, r.end, self.window_ms) for a, p0, p1 in spans]
+        w_ms = self.window_ms
+        cuts = [cut(a, p0, p1, r.start, r.end, w_ms) for a, p0, p1 in spans]
         last = max(cuts[0])
         for w in cuts[0]:
-            amounts = [c[w] for c in cuts] + [r.number * (w == last), r.number * (w == last and not r.ok)]
+            ran_ms = max(1, min(r.end, (w + 1) * w_ms) - max(r.start, w * w_ms)) * r.number
+            amounts = [c[w] for c in cuts] + [ran_ms, r.number * (w == last), r.number * (w == last and not r.ok)]
             if any(amounts):
                 yield w, amounts
+
+    def _token_work(self, amounts: list[int]) -> int:
+        """Work in millionths."""
+        return sum(w * a for w, a in zip(self.weights, amounts[3:6], strict=True))
 
     def _rows(
         self,
@@ -189,20 +201,19 @@ class Oracle:
                 hardwares = []
             if not hardwares:
                 for t, m in payers:
-                    for k, amount in enumerate([*amounts[g, t, m][:3], *amounts[g, t, m][6:]]):
+                    for k, amount in enumerate([*amounts[g, t, m][:3], *amounts[g, t, m][7:]]):
                         rows[(*where, "", t, m)][3 + k] += amount
                 continue
             by_energy = [max(energy[g, h], 1) for h in hardwares]
             split = {
-                (t, m): [largest_remainder(amounts[g, t, m][k], by_energy) for k in (0, 1, 2, 6, 7)] for t, m in payers
+                (t, m): [largest_remainder(amounts[g, t, m][k], by_energy) for k in (0, 1, 2, 7, 8)] for t, m in payers
             }
             for n, h in enumerate(hardwares):
                 e = energy[g, h]
                 idle = min(e, self.floors.get(h, 0) * covered[g, h])
-                work = [
-                    sum(w * a for w, a in zip(self.weights, amounts[g, t, m][3:6], strict=True)) // 1000
-                    for t, m in payers
-                ]
+                work = [self._token_work(amounts[g, t, m]) // 1000 for t, m in payers]
+                if not any(work):
+                    work = [amounts[g, t, m][6] for t, m in payers]
                 for t, m in payers:
                     for k in range(5):
                         rows[(*where, h, t, m)][3 + k] += split[t, m][k][n]
@@ -217,4 +228,10 @@ class Oracle:
                         rows[(*where, h, t, m)][1] += i
                 elif idle:
                     rows[(*where, h, owner if self.idle == "owner" else "__idle__", "")][1] += idle
-        return {k: tuple(v) for k, v in rows.items()}
+        # A request without tokens that ran on while others worked has no row there.
+        ran_on = {
+            (g[0] * self.window_ms, g[1], g[2], t, m)
+            for (g, t, m), of in amounts.items()
+            if not any([*of[:6], *of[7:]])
+        }
+        return {k: tuple(v) for k, v in rows.items() if any(v) or (*k[:3], *k[4:]) not in ran_on}

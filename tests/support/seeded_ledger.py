@@ -133,6 +133,7 @@ _AMOUNTS = (
     "computed_mtok",
     "cached_mtok",
     "completion_mtok",
+    "request_ms",
     "requests",
     "failures",
 )
@@ -280,6 +281,7 @@ def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_m
             (prompt - cached) * 1000,
             cached * 1000,
             completion * 1000,
+            requests * 800,
             requests,
             requests // 50,
         ]
@@ -344,7 +346,9 @@ def _requests(sink: Sink, ledger: Table, window_ms: int) -> None:
         return np.asarray(ledger[column])[at]
 
     start = pick("window_start")
-    milli = {f"{kind}_mtok": np.zeros(len(at), np.int64) for kind in ("computed", "cached", "completion")}
+    milli = {
+        name: np.zeros(len(at), np.int64) for name in ("computed_mtok", "cached_mtok", "completion_mtok", "request_ms")
+    }
     sink.write(
         "request_energy",
         conform(

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from contracts.errors import BadQuery
+from contracts.rows import REQUEST_TIME_VERSION
 from contracts.units import MS_PER_HOUR, EpochMs, epoch_ms
 from warehouse.chargeback.pricing import KINDS, price_energy
 from warehouse.filters import Filter
@@ -64,13 +65,15 @@ class AppliedFloor:
 
 @dataclass(frozen=True, slots=True)
 class AppliedWeights:
-    """Work per token in thousandths, by kind of token. Null where that version is no longer in the table."""
+    """Work per token in thousandths, by kind of token, and per request-second, which counts where no request of the
+    window had token work. Null where that version is no longer in the table."""
 
     version: int
     prompt_milli: int | None
     cached_milli: int | None
     completion_milli: int | None
     source: str
+    request_second_milli: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +264,15 @@ class _Evidence:
         )
 
     def _weights_of(self, row: LedgerRow) -> AppliedWeights:
+        if row.weights_version >= REQUEST_TIME_VERSION:
+            return AppliedWeights(
+                version=row.weights_version,
+                prompt_milli=0,
+                cached_milli=0,
+                completion_milli=0,
+                source="no request of the window had token work",
+                request_second_milli=1000,
+            )
         weights = self._weights.get((row.model, row.hardware, row.weights_version), _UNKNOWN_WEIGHTS)
         return AppliedWeights(
             version=row.weights_version,
@@ -268,6 +280,7 @@ class _Evidence:
             cached_milli=weights["cached_milli"],
             completion_milli=weights["completion_milli"],
             source=weights["source"],
+            request_second_milli=None if weights is _UNKNOWN_WEIGHTS else 0,
         )
 
 

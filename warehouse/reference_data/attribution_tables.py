@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from contracts.errors import BadInput
+from contracts.rows import REQUEST_TIME_VERSION
 from warehouse.client import Warehouse
 from warehouse.reference_data.storage import put_rows
 from warehouse.reference_data.validity import ANY, END_MS, check_scope, check_u32, check_validity
@@ -55,7 +56,7 @@ class WorkWeights:
         check_validity(self.valid_from_ms, self.valid_to_ms)
         for field in ("prompt_milli", "cached_milli", "completion_milli"):
             check_u32(field, getattr(self, field))
-        check_u32("weights_version", self.weights_version, least=1)
+        check_u32("weights_version", self.weights_version, least=1, limit=REQUEST_TIME_VERSION - 1)
 
 
 DEFAULT_WEIGHTS = WorkWeights(

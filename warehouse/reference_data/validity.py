@@ -24,7 +24,7 @@ def check_validity(from_ms: int, to_ms: int) -> None:
         raise BadInput("valid_to_ms", to_ms, f"validity is [from, to), here from {from_ms}, up to {END_MS}")
 
 
-def check_u32(field: str, value: int, *, least: int = 0) -> None:
-    """Raise BadInput for a number that is below `least` or takes more than 32 bits."""
-    if not least <= value <= _MAX_U32:
-        raise BadInput(field, value, f"give {least} to {_MAX_U32}")
+def check_u32(field: str, value: int, *, least: int = 0, limit: int = _MAX_U32) -> None:
+    """Raise BadInput for a number that is below `least` or above `limit`, by default the greatest of 32 bits."""
+    if not least <= value <= limit:
+        raise BadInput(field, value, f"give {least} to {limit}")

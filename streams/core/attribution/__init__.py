@@ -6,7 +6,8 @@ The rule, for one window of one workload and one hardware type with measured ene
     2. With work, tenants pay by work: weights * (computed prompt, cached prompt, completion) tokens.
        Idle energy is shared likewise and kept in a column of its own (policy `by-work`); with `owner` or `apart`,
        the workload's owner or `__idle__` bears it.
-    3. Without work, all of E is idle: the workload's owner pays, or `__idle__`.
+       Where requests ran and none has token work (images, audio, prompts all cached), work is request-seconds.
+    3. Without requests, all of E is idle: the workload's owner pays, or `__idle__`.
     4. Energy of GPUs without a workload is `__unallocated__`, per node. Tokens without measured energy get a row with
        energy 0 and method `unmetered`.
     5. With several hardware types, a tenant's tokens and work are divided over them as their energy is.

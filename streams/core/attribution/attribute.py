@@ -14,7 +14,7 @@ import numpy as np
 from contracts.rows import Table
 from contracts.units import I64
 from streams.core.apportion import apportion_each
-from streams.core.attribution.facts import COMPLETION_M, COMPUTED_M, Facts, Index
+from streams.core.attribution.facts import COMPUTED_M, REQUEST_MS, Facts, Index
 from streams.core.attribution.grouping import GroupKeys, expand
 from streams.core.attribution.ledger_rows import assert_balanced, ledger_rows_of, table_of
 from streams.core.attribution.policy import Policy
@@ -34,8 +34,8 @@ class Attribution:
     """By work row: its key, ascending."""
     work_row: Index
     """By row of `Facts.tokens`: its work row."""
-    work_mtok: I64
-    """(3, work rows): thousandths of computed, cached and completion tokens."""
+    work_amounts: I64
+    """(4, work rows): the amounts that work is worked out from (`facts.WORK_AMOUNTS`)."""
     pair_range: tuple[I64, I64]
     """By work row: its first pair, and the pair after its last."""
     active_uj: I64
@@ -61,7 +61,7 @@ def attribute(facts: Facts, policy: Policy) -> Attribution:
         ledger=table_of(facts, keys, rows),
         work_key=work_rows.key,
         work_row=work_rows.of_tokens,
-        work_mtok=work_rows.amounts[COMPUTED_M : COMPLETION_M + 1],
+        work_amounts=work_rows.amounts[COMPUTED_M : REQUEST_MS + 1],
         pair_range=(starts[:-1], starts[1:]),
         active_uj=split.active_uj,
         idle_uj=split.idle_uj,
@@ -80,13 +80,13 @@ def attribute_requests(
 ) -> tuple[I64, I64]:
     """Return (active_uj, idle_uj) of requests: their shares, by work, of their tenant's energy in that window.
 
-    `work_row` is each request's work row, `amounts` its thousandths of tokens, as `Attribution.work_mtok`. `canonical`
+    `work_row` is each request's work row, `amounts` its thousandths, as `Attribution.work_amounts`. `canonical`
     sorts some of the requests canonically: equal remainders are served in that order. The requests of a work row sum to
     its energy if they are complete. If not (`complete` is False), the missing work shares as one more request, last.
     """
     a, n = attribution, len(work_row)
     if not complete:
-        missing = _missing_work(a.work_mtok, work_row, amounts)
+        missing = _missing_work(a.work_amounts, work_row, amounts)
         more = np.flatnonzero(missing.any(axis=0))
         work_row, amounts = np.concatenate([work_row, more]), np.concatenate([amounts, missing[:, more]], axis=1)
     first, last = a.pair_range[0][work_row], a.pair_range[1][work_row]
@@ -108,9 +108,9 @@ def attribute_requests(
     return sums[0], sums[1]
 
 
-def _missing_work(work_mtok: I64, work_row: Index, amounts: I64) -> I64:
-    """Return each work row's thousandths of tokens that are not among the requests' `amounts`; never below 0."""
-    missing = work_mtok.copy()
+def _missing_work(work_amounts: I64, work_row: Index, amounts: I64) -> I64:
+    """Return each work row's thousandths that are not among the requests' `amounts`; never below 0."""
+    missing = work_amounts.copy()
     for left, amount in zip(missing, amounts, strict=True):
         np.subtract.at(left, work_row, amount)
     return np.maximum(missing, 0)

@@ -15,12 +15,12 @@ Index = npt.NDArray[np.intp]
 Subject = tuple[str, str]
 """(cluster, workload)."""
 
-MTOKS = ("computed_mtok", "cached_mtok", "completion_mtok")
-"""Thousandths of tokens by the weight that they are worked out with."""
-AMOUNTS = (*TOKENS, *MTOKS, "requests", "failures")
+WORK_AMOUNTS = ("computed_mtok", "cached_mtok", "completion_mtok", "request_ms")
+"""What work is worked out from, in thousandths of a token or of a request-second, in the order of the weights."""
+AMOUNTS = (*TOKENS, *WORK_AMOUNTS, "requests", "failures")
 """The rows of `Tokens.amounts`: columns of contracts.rows.TOKEN_USAGE, all but the last two also of REQUEST_ENERGY."""
 PROMPT, CACHED, COMPLETION = map(AMOUNTS.index, ("prompt_tokens", "cached_tokens", "completion_tokens"))
-COMPUTED_M, CACHED_M, COMPLETION_M = map(AMOUNTS.index, MTOKS)
+COMPUTED_M, CACHED_M, COMPLETION_M, REQUEST_MS = map(AMOUNTS.index, WORK_AMOUNTS)
 REQUESTS, FAILURES = AMOUNTS.index("requests"), AMOUNTS.index("failures")
 
 

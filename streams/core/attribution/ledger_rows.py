@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,10 @@ from contracts.errors import LedgerError
 from contracts.events import TOKENS, Method
 from contracts.rows import Table
 from contracts.units import I64
-from streams.core.attribution.facts import AMOUNTS, FAILURES, REQUESTS, Facts, Index
-from streams.core.attribution.grouping import GroupKeys, look_up, ordered, rank
+from streams.core.attribution.facts import AMOUNTS, FAILURES, REQUEST_MS, REQUESTS, Facts, Index
+from streams.core.attribution.grouping import GroupKeys, ordered, rank
 from streams.core.attribution.policy import Policy
-from streams.core.attribution.split import EnergySplit, HardwareEnergy, WorkRows, work_of
+from streams.core.attribution.split import EnergySplit, HardwareEnergy, WorkRows, token_weights, work_of
 
 
 def payer_names(facts: Facts) -> list[str]:
@@ -47,6 +47,10 @@ class LedgerRows:
     weights_version: I64
     floor_version: I64
 
+    def take(self, which: npt.NDArray[np.bool_]) -> LedgerRows:
+        """Return these rows only."""
+        return LedgerRows(**{f.name: getattr(self, f.name)[..., which] for f in fields(self)})
+
 
 def ledger_rows_of(
     facts: Facts, keys: GroupKeys, energy: HardwareEnergy, work_rows: WorkRows, split: EnergySplit, policy: Policy
@@ -61,12 +65,11 @@ def ledger_rows_of(
     paired = np.zeros(len(work_rows.key), np.bool_)
     paired[split.work_row] = True
     unmetered = np.flatnonzero(~paired)
-    weights = look_up(
+    weights, version = token_weights(
         [work_rows.model[unmetered], work_rows.window_start[unmetered]],
         lambda i, w: policy.weight(facts.models[i], "", w),
-        width=4,  # Three weights, and their version.
     )
-    unmetered_work = work_of(weights[:3], work_rows.amounts[:, unmetered])
+    unmetered_work = work_of(weights, work_rows.amounts[:, unmetered])
 
     n_unsplit, n_unmetered, n_pairs = len(unsplit), len(unmetered), len(split.work_row)
     unallocated = energy.unallocated[unsplit]
@@ -80,7 +83,7 @@ def ledger_rows_of(
     energies[2, n_pairs + n_unmetered :] = np.where(unallocated, left_uj[unsplit], 0)
     zeros, unsplit_zeros = np.zeros(n_unmetered, np.int64), np.zeros(n_unsplit, np.int64)
     of_pair, hardware_row = split.work_row, split.hardware_row
-    return LedgerRows(
+    rows = LedgerRows(
         group=np.concatenate([work_rows.group[of_pair], work_rows.group[unmetered], energy.group[unsplit]]),
         hardware=np.concatenate([energy.hardware[hardware_row], zeros - 1, energy.hardware[unsplit]]),
         tenant=np.concatenate([work_rows.tenant[of_pair], work_rows.tenant[unmetered], payer]),
@@ -91,9 +94,14 @@ def ledger_rows_of(
         ),
         work=np.concatenate([split.work, unmetered_work, unsplit_zeros]),
         method=np.concatenate([energy.method[hardware_row], zeros + Method.UNMETERED, energy.method[unsplit]]),
-        weights_version=np.concatenate([split.weights_version, weights[3], unsplit_zeros]),
+        weights_version=np.concatenate([split.weights_version, version, unsplit_zeros]),
         floor_version=np.concatenate([energy.floor_version[hardware_row], zeros, energy.floor_version[unsplit]]),
     )
+    # A request without tokens that ran on through a window in which others had work: nothing of it belongs there.
+    ran_on = np.delete(work_rows.amounts, REQUEST_MS, axis=0).sum(axis=0) == 0
+    kept = np.ones(len(rows.group), np.bool_)
+    kept[: n_pairs + n_unmetered] = ~ran_on[np.concatenate([of_pair, unmetered])]
+    return rows if kept.all() else rows.take(kept | rows.energies.any(axis=0))
 
 
 def assert_balanced(energy: HardwareEnergy, rows: LedgerRows) -> None:

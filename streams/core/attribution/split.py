@@ -6,17 +6,19 @@ split over tenants.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from contracts import topics
+from contracts.rows import REQUEST_TIME_VERSION
 from contracts.units import I64
 from streams.core.apportion import apportion_each
-from streams.core.attribution.facts import AMOUNTS, COMPLETION_M, COMPUTED_M, Facts, Index
+from streams.core.attribution.facts import AMOUNTS, COMPUTED_M, REQUEST_MS, Facts, Index
 from streams.core.attribution.grouping import GroupKeys, distinct, expand, look_up, rank
-from streams.core.attribution.policy import Policy
+from streams.core.attribution.policy import REQUEST_TIME_MILLI, Policy
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class EnergySplit:
     hardware_row: Index
     """The pair's row of `HardwareEnergy`."""
     weights: I64
-    """(3, n): thousandths of work per computed, cached and completion token."""
+    """(4, n): thousandths of work per computed, cached and completion token, and per request-second."""
     weights_version: I64
     active_uj: I64
     idle_uj: I64
@@ -130,24 +132,26 @@ def split_energy_over_tenants(facts: Facts, energy: HardwareEnergy, work_rows: W
     """Split each hardware type's energy over the tenants of its group by work: the parts sum to the energy exactly.
 
     Active energy is always split. Idle energy is split where the policy is `by-work`; else `ledger_rows` charges it to
-    the owner or to `__idle__`. Where a group has no work, nothing is split.
+    the owner or to `__idle__`. Where a group's requests have no token work, their seconds are the work. Where it has no
+    requests either, nothing is split.
     """
     allocated = np.ones(len(energy.first_row), np.bool_)
     allocated[energy.group] = ~energy.unallocated
     work_row, hardware_row = expand(
         energy.first_row[work_rows.group], np.where(allocated[work_rows.group], energy.row_count[work_rows.group], 0)
     )
-    looked_up = look_up(
+    weights, version = token_weights(
         [work_rows.model[work_row], energy.hardware[hardware_row], work_rows.window_start[work_row]],
         lambda model, h, w: policy.weight(facts.models[model], facts.hardwares[h], w),
-        width=4,  # Three weights, and their version.
     )
-    weights = looked_up[:3]
     amounts = work_rows.amounts.take(work_row, axis=1)
     work = work_of(weights, amounts)
-    total_work = np.zeros(len(energy.group), np.int64)
-    np.add.at(total_work, hardware_row, work)
-    has_work = total_work > 0
+    timed = (_sums(work, hardware_row, len(energy.group)) == 0)[hardware_row] & (amounts[REQUEST_MS] > 0)
+    if timed.any():
+        weights[:, timed] = [[0], [0], [0], [REQUEST_TIME_MILLI]]
+        version = np.where(timed, version + REQUEST_TIME_VERSION, version)
+        work = work_of(weights, amounts)
+    has_work = _sums(work, hardware_row, len(energy.group)) > 0
     active_uj = np.where(has_work, energy.energy_uj - energy.idle_uj, 0)
     idle_uj = np.where(has_work & (policy.idle == "by-work"), energy.idle_uj, 0)
     active_part, idle_part = apportion_each((active_uj, idle_uj), hardware_row, work)
@@ -158,7 +162,7 @@ def split_energy_over_tenants(facts: Facts, energy: HardwareEnergy, work_rows: W
         work_row=work_row,
         hardware_row=hardware_row,
         weights=weights,
-        weights_version=looked_up[3],
+        weights_version=version,
         active_uj=active_part,
         idle_uj=idle_part,
         amounts=amounts,
@@ -187,8 +191,20 @@ def _divide_by_energy(
     return amounts, divided
 
 
+def _sums(values: I64, of: Index, count: int) -> I64:
+    sums = np.zeros(count, np.int64)
+    np.add.at(sums, of, values)
+    return sums
+
+
+def token_weights(columns: list[I64], weight: Callable[..., tuple[int, int, int, int]]) -> tuple[I64, I64]:
+    """Return the weights (4, n) of rows with these codes, none of them of request-seconds, and their versions (n)."""
+    computed, cached, completion, version = look_up(columns, weight, width=4)
+    return np.stack([computed, cached, completion, np.zeros_like(version)]), version
+
+
 def work_of(weights: I64, amounts: I64) -> I64:
-    """Return work in thousandths: floor(weights . thousandths of tokens / 1000), without large products."""
-    tokens, thousandths = np.divmod(amounts[COMPUTED_M : COMPLETION_M + 1], 1000)
-    work: I64 = (weights * tokens).sum(axis=0) + (weights * thousandths).sum(axis=0) // 1000
+    """Return work in thousandths: floor(weights . thousandths of amounts / 1000), without large products."""
+    units, thousandths = np.divmod(amounts[COMPUTED_M : REQUEST_MS + 1], 1000)
+    work: I64 = (weights * units).sum(axis=0) + (weights * thousandths).sum(axis=0) // 1000
     return work

@@ -189,14 +189,46 @@ def test_a_fully_cached_prompt_is_no_work():
         """)
 
 
-def test_energy_is_idle_where_all_prompts_were_cached():
+def test_request_seconds_are_the_work_where_no_request_has_token_work():
     spec("""
         power  w g0 H100  0..10  100J
-        tokens w acme m r1  0/1..9  500-500+0
+        tokens w acme   m r1  0/1..9  500-500+0
+        tokens w globex m r2  1..4    0+0
         =
-        0  w H100 acme     m  tokens 500/500/0  requests 1
-        0  w H100 __idle__ -  idle 100J
+        0  w H100 acme   m  active 75J  tokens 500/500/0  requests 1  work 9000  weights_version 1000000001
+        0  w H100 globex m  active 25J  requests 1        work 3000  weights_version 1000000001
         """)
+
+
+def test_a_request_without_tokens_bears_nothing_beside_token_work():
+    spec("""
+        power  w g0 H100  0..20  200J
+        tokens w acme   m r1  0..20   100+0
+        tokens w globex m r2  1..14   0+0
+        =
+        0   w H100 acme   m  active 100J  tokens 50/0/0  work 50000  weights_version 1
+        10  w H100 acme   m  active 100J  tokens 50/0/0  requests 1
+        10  w H100 globex m  requests 1  weights_version 1
+        """)
+
+
+def test_a_request_without_tokens_and_duration_is_work_too():
+    spec("""
+        power  w g0 H100  0..10  100J
+        tokens w acme m r1  4..4  0+0  error
+        =
+        0  w H100 acme m  active 100J  requests 1  failures 1  work 1
+        """)
+
+
+def test_the_owner_bears_idle_energy_beside_request_seconds_too():
+    spec("""
+        power  w g0 H100  0..10  3000J  owner=lab
+        tokens w acme m r1  0..9  0+0
+        =
+        0  w H100 acme m  active 2000J  requests 1
+        0  w H100 lab  -  idle 1000J
+        """, policy=idle_borne("owner"))  # fmt: skip
 
 
 def test_two_workloads_in_turn_on_a_gpu_pay_for_their_own_time():

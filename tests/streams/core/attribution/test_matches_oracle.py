@@ -42,7 +42,7 @@ def requests(draw) -> Request:
     start = draw(times)
     length = draw(st.sampled_from([0, 1, 300, 10_000, 45_001]))
     first = draw(st.sampled_from([0, start, start + length // 3, start + length]))
-    prompt = draw(st.integers(0, 9_000))
+    prompt, completion = draw(st.tuples(st.integers(0, 9_000), st.integers(0, 500)) | st.just((0, 0)))
     return Request(
         cluster="c",
         workload=draw(st.sampled_from(["w", "w", "y", "~n"])),
@@ -54,9 +54,9 @@ def requests(draw) -> Request:
         end=start + length,
         prompt=prompt,
         cached=draw(st.integers(0, prompt)),
-        completion=draw(st.integers(0, 500)),
+        completion=completion,
         ok=draw(st.booleans()),
-        number=draw(st.sampled_from([1, 1, 1, 0, 7])),
+        number=draw(st.sampled_from([1, 1, 7, 0] if prompt or completion else [1, 1, 7])),  # 0 and no tokens: nothing.
     )
 
 

@@ -88,14 +88,14 @@ def test_work_of_less_than_a_token_is_charged_where_it_ran():
         """)
 
 
-def test_a_window_that_a_request_spans_without_work_is_not_charged_to_it():
+def test_a_request_without_tokens_is_charged_in_every_window_that_it_ran_in():
     spec("""
-        power  w g0 H100  0..20  2J
+        power  w g0 H100  0..30  3J
         tokens w acme m r1  2..12  0+0
         =
-        0   w H100 __idle__ -  idle 1J
-        10  w H100 __idle__ -  idle 1J
-        10  w H100 acme m      requests 1
+        0   w H100 acme m      active 1J  work 8000
+        10  w H100 acme m      active 1J  work 2000  requests 1
+        20  w H100 __idle__ -  idle 1J
         """)
 
 
