@@ -107,10 +107,11 @@ class LedgerCollector:
         silence = GaugeMetricFamily(
             "wattlog_cluster_silent", "1 if nothing was metered in a cluster for 15 minutes.", labels=["cluster"]
         )
-        for row in self._reader.ask(
-            "ledger/cluster_silence", recent_ms=now_ms - SILENT_MS, known_ms=now_ms - KNOWN_MS, limit=MAX_CLUSTERS
-        ):
-            silence.add_metric([row["cluster"]], row["silent"])
+        clusters = ledger_queries.cluster_silence(
+            self._reader, recent_ms=now_ms - SILENT_MS, known_ms=now_ms - KNOWN_MS, limit=MAX_CLUSTERS
+        )
+        for cluster, is_silent in clusters.items():
+            silence.add_metric([cluster], int(is_silent))
         return silence
 
 

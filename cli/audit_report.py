@@ -105,7 +105,8 @@ _RESIDUALS = (
 def _evidence(out: Console, audit: Audit, style: str) -> None:
     parts = ("counter", "integrated", "estimated")
     texts = [f"{getattr(audit, f'{part}_uj'):,} µJ {part} ({_time(getattr(audit, f'{part}_ms'))})" for part in parts]
-    out.print(f"evidence: {', '.join(texts)}; {_time(audit.uncovered_ms)} without any, of GPU time", soft_wrap=True)
+    if audit.counter_ms or audit.integrated_ms or audit.estimated_ms:
+        out.print(f"evidence: {', '.join(texts)}; {_time(audit.uncovered_ms)} without any, of GPU time", soft_wrap=True)
     if audit.estimated_ms:
         out.print(f"{audit.gpus_with_estimates:,} GPUs have estimated energy", style=style)
         _print_list(

@@ -69,7 +69,7 @@ def prometheus(
         settings = load_settings(data, quiet=True)
         _known("format", format_, tuple(PRESETS))
         question = {
-            "exporter": PRESETS[format_], "start_ms": _time_ms("from", from_), "end_ms": _time_ms("to", to),
+            "exporter_format": PRESETS[format_], "start_ms": _time_ms("from", from_), "end_ms": _time_ms("to", to),
             "step_s": _step_s(step), "matchers": tuple(match or ()), "node_label": node_label,
             "workload_label": workload_label, "owner_label": owner_label, "parameters": _pairs("param", param or ()),
         }  # fmt: skip

@@ -14,7 +14,7 @@ from warehouse.audit.holdings import Holdings, holdings
 from warehouse.client import Warehouse
 from warehouse.periods import Period
 
-_HINT = "`wattlog audit` compares the tables; `wattlog chargeback` computes hours that an ended run left due."
+_HINT = "A replay that fails leaves the ledger as it was: replay again. `wattlog audit` compares the tables."
 _Summary = TypeVar("_Summary")
 
 

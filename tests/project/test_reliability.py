@@ -74,7 +74,7 @@ def test_alerts_are_rules_over_metrics_that_exist() -> None:
 
 
 def test_labels_in_alerts_are_those_of_their_metrics() -> None:
-    labelled = {"field", "topic", "kind", "partition", "source"}
+    labelled = {"field", "topic", "kind", "partition", "source", "cluster"}
     for rule in (rule for group in ALERTS["groups"] for rule in group["rules"]):
         for label in re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]):
             assert label in labelled | {"instance"}, rule["alert"]

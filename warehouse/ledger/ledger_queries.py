@@ -216,6 +216,15 @@ def _request_row(row: dict[str, Any]) -> RequestEnergyRow:
     return RequestEnergyRow(**{**row, **extra})
 
 
+def cluster_silence(reader: LedgerReader, *, recent_ms: int, known_ms: int, limit: int) -> dict[str, bool]:
+    """Return the measured clusters with energy since `known_ms`: True for those without a window since `recent_ms`.
+
+    At most `limit` clusters, the silent ones first. For operators.
+    """
+    rows = reader.ask("ledger/cluster_silence", recent_ms=recent_ms, known_ms=known_ms, limit=limit)
+    return {row["cluster"]: bool(row["silent"]) for row in rows}
+
+
 def latest(
     reader: LedgerReader, end_ms: int, filter: Filter = _ALL, page: PageRequest = _FIRST_PAGE
 ) -> list[LatestRow]:

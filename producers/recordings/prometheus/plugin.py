@@ -25,7 +25,7 @@ MAX_READINGS = 20_000_000
 
 
 def prometheus_history(
-    url: str, *, folder: Path, exporter: ExporterFormat, start_ms: int, end_ms: int, step_s: int, now_ms: int,
+    url: str, *, folder: Path, exporter_format: ExporterFormat, start_ms: int, end_ms: int, step_s: int, now_ms: int,
     cluster: str, close_ms: int, matchers: Sequence[str] = (), workload: str = "", owner: str = "",
     node_label: str = "", workload_label: str = "", owner_label: str = "", headers: Mapping[str, str] | None = None,
     parameters: Mapping[str, str] | None = None, allow_partial: bool = False,
@@ -46,7 +46,7 @@ def prometheus_history(
     if not 2 <= points <= MAX_READINGS:
         raise BadInput("step", step_s, f"gives {points:,} readings of each GPU: give 2 to {MAX_READINGS:,}")
     history = HistoryRange(
-        url=url, exporter=exporter, matchers=tuple(matchers),
+        url=url, exporter=exporter_format, matchers=tuple(matchers),
         names=LabelNames(node_label, workload_label, owner_label), start_s=start_s, step_s=step_s, points=points,
     )  # fmt: skip
     chunks = ChunkFolder(folder)

@@ -21,7 +21,7 @@ def open_history(server: StandIn | str, folder: Path, **options: Any) -> Recordi
         with server.serving() as url:
             return open_history(url, folder, **options)
     values: dict[str, Any] = {
-        "exporter": DCGM, "start_ms": T0 * 1000, "end_ms": (T0 + 600) * 1000, "step_s": 30, "cluster": "c",
+        "exporter_format": DCGM, "start_ms": T0 * 1000, "end_ms": (T0 + 600) * 1000, "step_s": 30, "cluster": "c",
         "now_ms": (T0 + 10**8) * 1000, "close_ms": 135_000, "wait": lambda seconds: None,
     }  # fmt: skip
     return prometheus_history(server, folder=folder, **values | options)

@@ -98,7 +98,7 @@ def test_presets_read_their_names_units_and_hosts(
 ) -> None:
     for name, labels, scale in series:
         server.add(name, [(t, mj * scale) for t, mj in steady(base_mj=1_000_000)], **labels)
-    out = replay_history(server, tmp_path, exporter=exporter)
+    out = replay_history(server, tmp_path, exporter_format=exporter)
     assert out.energy_uj == {f"~{expected[0]}": 180_000_000_000}
     assert {row[0] for row in out.power_rows} == {expected[1]}
 
@@ -106,7 +106,7 @@ def test_presets_read_their_names_units_and_hosts(
 def test_an_index_is_an_identity_within_its_node_only(server: StandIn, tmp_path: Path) -> None:
     for host in ("n1", "n2"):
         server.add(ENERGY, steady(), UUID="0", Hostname=host)
-    out = replay_history(server, tmp_path, exporter=replace(DCGM, prefix=""))
+    out = replay_history(server, tmp_path, exporter_format=replace(DCGM, prefix=""))
     assert {row[0] for row in out.power_rows} == {"n1/gpu-0", "n2/gpu-0"}
 
 
@@ -114,7 +114,7 @@ def test_watts_are_integrated_where_there_is_no_counter(server: StandIn, tmp_pat
     watts = [(T0 + s, 250.5) for s in range(0, 601, 15)]
     server.add("nvidia_smi_power_draw_watts", watts, uuid="aa", instance="n1:9835")  # type: ignore[arg-type]
     server.add("nvidia_smi_gpu_info", [(t, 1) for t, _ in watts], uuid="aa", name="NVIDIA L4", instance="n1:9835")
-    out = replay_history(server, tmp_path, exporter=NVIDIA_SMI)
+    out = replay_history(server, tmp_path, exporter_format=NVIDIA_SMI)
     assert sum(out.energy_uj.values()) == 250_500_000 * 600
     assert {row[4] for row in out.power_rows} == {Method.INTEGRATED}
     assert {g for e in out.events for g in getattr(e.batch, "gpus", ())} == {("GPU-aa", "NVIDIA L4")}
