@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.cli.conftest import ROOT, Ran, wattlog
 from tests.producers.recordings.replay import write
 from tests.support.waiting import HANG_S
@@ -41,6 +43,7 @@ def assert_replayed(ran: Ran) -> None:
     assert "residual       0 µJ" in ran.out
 
 
+@pytest.mark.slow
 def test_recordings_of_other_times_stay_and_another_one_of_the_same_time_needs_the_option(tmp_path: Path) -> None:
     october = recording(tmp_path, "october", OCTOBER)
     assert_replayed(wattlog(*october))
@@ -69,6 +72,7 @@ staging.{} = die
 """
 
 
+@pytest.mark.slow
 def test_a_killed_replay_leaves_the_old_rows_or_is_completed(tmp_path: Path) -> None:
     assert_replayed(wattlog(*recording(tmp_path, "old", OCTOBER)))
     new = [*recording(tmp_path, "new", OCTOBER, tenant="globex", watts=50), "--replace"]
@@ -100,6 +104,7 @@ Sink.refresh_hours = lambda *args: (print("hours", flush=True), time.sleep(10_00
 """
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_replay_whose_warehouse_hangs(tmp_path: Path) -> None:
     args = list(map(str, recording(tmp_path, "old", OCTOBER)))
     code = f"{HANGING}\nfrom cli.main import main; main()"
