@@ -16,7 +16,7 @@ import typer
 
 from cli.options import Data, Json
 from cli.output import errors_reported, stderr, step_finished
-from cli.replay import RecordingCluster, Speed, Worker, close_ms, run_replay
+from cli.replay import RecordingCluster, Replace, Speed, Worker, close_ms, run_replay
 from cli.settings import load_settings
 
 BEARER = "WATTLOG_PROMETHEUS_BEARER"
@@ -55,6 +55,7 @@ def prometheus(
     allow_partial: Annotated[bool, typer.Option("--allow-partial", help="Take answers with warnings.")] = False,
     speed: Speed = 0,
     worker: Worker = True,
+    replace: Replace = False,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
@@ -82,7 +83,7 @@ def prometheus(
                 headers=_headers(bearer_file, user, password_file, header or ()), close_ms=close_ms(settings),
             )  # fmt: skip
         step_finished(f"history: {recording.rows} intervals of {recording.name}")
-        run_replay(settings, recording, speed=speed, worker=worker, as_json=as_json)
+        run_replay(settings, recording, speed=speed, worker=worker, as_json=as_json, replace=replace)
         shutil.rmtree(folder, ignore_errors=True)  # Only now: until then, it is what a replay continues from.
 
 
