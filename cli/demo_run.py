@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +14,15 @@ from cli import demo_history
 from cli.api_server import running_api
 from cli.demo_history import LIVE_START_MS
 from cli.embedded import Pipeline, running_pipeline
-from cli.log_feed import STALL_S, FeedProgress, LogFeed, run_unless_crashed, wait_until_stored
+from cli.log_feed import (
+    STALL_S,
+    FeedProgress,
+    LogFeed,
+    StallWatch,
+    raise_if_crashed,
+    run_unless_crashed,
+    wait_until_stored,
+)
 from cli.settled_ledger import read_settled
 from contracts.errors import Unavailable
 from contracts.events import Event, PowerBatch
@@ -23,7 +30,6 @@ from contracts.settings import Settings
 from contracts.units import EpochMs, rfc3339
 from producers.runtime.publisher import Publisher, kafka_config
 from producers.simulation.events import SimulatedFleet
-from streams.startup import worker_error
 from warehouse.audit.conservation import audit
 from warehouse.audit.holdings import Holdings
 from warehouse.audit.report import Audit
@@ -94,15 +100,12 @@ class _Metered:
 
     async def wait_until_final(self, running: Pipeline) -> None:
         """Wait until the window is final. Raises Unavailable after STALL_S without progress, or the worker's error."""
-        missing, changed_s = self._workloads, time.monotonic()
+        missing, stall = self._workloads, StallWatch()
         while missing:
-            if running.crashed is not None and running.crashed.done():
-                raise worker_error(running.crashed.result())
+            raise_if_crashed(running.crashed)
             rows = await asyncio.to_thread(running.warehouse.ask, "ledger/metered_workloads", start_ms=self._start_ms)
-            now_missing = self._workloads - {(row["cluster"], row["workload"]) for row in rows}
-            if now_missing != missing:
-                missing, changed_s = now_missing, time.monotonic()
-            if time.monotonic() - changed_s > STALL_S:
+            missing = self._workloads - {(row["cluster"], row["workload"]) for row in rows}
+            if stall.is_stalled(missing):
                 raise Unavailable(
                     f"the first ledger is not final after {STALL_S:g} s: {len(missing)} workloads lack it",
                     "See the worker's log above.",

@@ -109,24 +109,22 @@ class LogFeed:
     ) -> None:
         """Wait until at most this much is unread. Raises Unavailable if the worker stops reading."""
         self._count_read(stream_worker)
-        progress_s = time.monotonic()
+        stall = StallWatch()
         while self._unread_bytes > max_bytes or len(self._unread) > max_messages:
             self.publisher.poll()
             await asyncio.sleep(0.002)
-            if self._count_read(stream_worker):
-                progress_s = time.monotonic()
-            if time.monotonic() - progress_s > STALL_S:
+            self._count_read(stream_worker)
+            if stall.is_stalled(self._messages_read):
                 raise Unavailable("the worker stopped reading", "See its log above; try `wattlog doctor`.")
         if len(self._unread) % 64 == 0:
             await asyncio.sleep(0)
 
-    def _count_read(self, stream_worker: StreamWorker) -> int:
-        """Remove the messages read since the last call from the unread ones, and return their number."""
+    def _count_read(self, stream_worker: StreamWorker) -> None:
+        """Remove the messages read since the last call from the unread ones."""
         read = stream_worker.messages - self._messages_read
         self._messages_read = stream_worker.messages
         for _ in range(min(read, len(self._unread))):
             self._unread_bytes -= self._unread.popleft()
-        return read
 
     def _dead_letter(self, row: BadRow) -> None:
         self.sent.bad_rows.append(row)
@@ -152,6 +150,26 @@ async def run_unless_crashed(
     raise worker_error(crashed.result())
 
 
+def raise_if_crashed(crashed: asyncio.Future[BaseException] | None) -> None:
+    """Raise the error of a worker that has ended."""
+    if crashed is not None and crashed.done():
+        raise worker_error(crashed.result())
+
+
+class StallWatch:
+    """Tells when something that is looked at again and again has not changed for STALL_S."""
+
+    def __init__(self) -> None:
+        self._state: object = None
+        self._changed_s = time.monotonic()
+
+    def is_stalled(self, state: object) -> bool:
+        """Return True if the state has been the same for too long."""
+        if state != self._state:
+            self._state, self._changed_s = state, time.monotonic()
+        return time.monotonic() - self._changed_s > STALL_S
+
+
 async def wait_until_stored(
     warehouse: Warehouse, log_id: str, sent: FeedProgress, crashed: asyncio.Future[BaseException] | None
 ) -> None:
@@ -160,10 +178,9 @@ async def wait_until_stored(
     Raises Unavailable after STALL_S without progress, and the worker's error if it ends first.
     """
     expected = {key: count for key, count in sent.events.items() if count}
-    missing_before, progress_s = -1, time.monotonic()
+    stall = StallWatch()
     while True:
-        if crashed is not None and crashed.done():
-            raise worker_error(crashed.result())
+        raise_if_crashed(crashed)
         rows = await asyncio.to_thread(
             warehouse.ask,
             "sink/received_events",
@@ -174,9 +191,7 @@ async def wait_until_stored(
         missing = sum(max(count - received.get(key, 0), 0) for key, count in expected.items())
         if not missing:
             return
-        if missing != missing_before:
-            missing_before, progress_s = missing, time.monotonic()
-        if time.monotonic() - progress_s > STALL_S:
+        if stall.is_stalled(missing):
             raise Unavailable(
                 f"{missing} events are not final after {STALL_S:g} s",
                 "Is a worker running (`wattlog stream`)? Try `wattlog doctor`.",

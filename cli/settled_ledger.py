@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from cli.log_feed import STALL_S
+from cli.log_feed import StallWatch, raise_if_crashed
 from contracts.errors import LedgerError
-from streams.startup import worker_error
 from warehouse.audit.holdings import Holdings, holdings
 from warehouse.client import Warehouse
 from warehouse.periods import Period
@@ -33,10 +31,9 @@ async def read_settled(
     Raises LedgerError, which names what is missing, after STALL_S without a change; and the worker's error if it ends
     first.
     """
-    before, changed_s, problem = None, time.monotonic(), ""
+    stall = StallWatch()
     while True:
-        if crashed is not None and crashed.done():
-            raise worker_error(crashed.result())
+        raise_if_crashed(crashed)
         held = await asyncio.to_thread(holdings, warehouse, period, clusters)
         problem = "; ".join(held.shortfalls)
         if not problem:
@@ -44,8 +41,6 @@ async def read_settled(
             if summary is not None and await asyncio.to_thread(holdings, warehouse, period, clusters) == held:
                 return summary
             problem = "the ledger's sums differ from one question to the next"
-        if held != before:
-            before, changed_s = held, time.monotonic()
-        if time.monotonic() - changed_s > STALL_S:
+        if stall.is_stalled(held):
             raise LedgerError(f"bills do not hold {', '.join(clusters)}: {problem}. {_HINT}")
         await asyncio.sleep(0.1)

@@ -66,6 +66,8 @@ REQUEST_ENERGY: dict[str, Kind] = {
 """One row per request, window in which it ran, and late message that brought it. The view `requests` sums them to one
 row per request."""
 
+REQUEST_SECOND_MILLI = 1000
+"""Work per request-second, in thousandths, where no request of a window has token work."""
 REQUEST_TIME_VERSION = 1_000_000_000
 """Added to the version of the weights in ledger rows whose work is request-seconds: no request had token work."""
 

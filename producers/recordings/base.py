@@ -199,3 +199,12 @@ def reorder(rows: Iterable[Any], max_rows: int = REORDER_ROWS) -> Iterator[Any]:
             yield heapq.heappushpop(heap, (row.key_ms, number, row))[2]
     while heap:
         yield heapq.heappop(heap)[2]
+
+
+def reorder_with_times(rows: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    """Yield rows as `reorder` does, each with its key. A bad row goes with the row before it."""
+    now_ms = 0
+    for row in reorder(rows):
+        if not isinstance(row, BadRow):
+            now_ms = max(now_ms, row.key_ms)
+        yield now_ms, row

@@ -15,6 +15,8 @@ from operator import attrgetter
 from typing import TypeVar
 from urllib.parse import quote
 
+import numpy as np
+
 from contracts import codec, topics
 from contracts.events import Event, PowerBatch, TokenBatch
 from producers.recordings.base import BadRow, PowerRow, TokenRow
@@ -83,7 +85,7 @@ class _Sender:
         """
         for group, (power, tokens) in self._rows.items():
             yield from self._send(topics.POWER, group, _power_batches(power, from_ms), to_ms)
-            yield from self._send(topics.TOKENS, group, [token_batch(c, from_ms) for c in _chunks(tokens)], to_ms)
+            yield from self._send(topics.TOKENS, group, [_token_batch(c, from_ms) for c in _chunks(tokens)], to_ms)
             power.clear()
             tokens.clear()
 
@@ -116,6 +118,13 @@ _node_and_owner = attrgetter("node", "owner")
 
 def _chunks(rows: list[_Item]) -> Iterator[list[_Item]]:
     return (rows[i : i + MAX_ROWS] for i in range(0, len(rows), MAX_ROWS))
+
+
+def _token_batch(rows: list[TokenRow], t_ms: int) -> PowerBatch | TokenBatch:
+    """Return rows as a batch, with the numbers of requests that they stand for where one stands for several."""
+    batch = token_batch(rows, t_ms)
+    requests = np.array([row.requests for row in rows], np.int64)
+    return batch if (requests == 1).all() else replace(batch, requests=requests)
 
 
 def _power_batches(rows: list[PowerRow], t_ms: int) -> list[PowerBatch | TokenBatch]:

@@ -79,14 +79,8 @@ def token_batch(rows: Sequence[Request], t_ms: int) -> TokenBatch:
         tenants=tenants, tenant=tenant, models=models, model=model, request_id=tuple(r.request_id for r in rows),
         t_start_ms=_numbers(r.t_start_ms for r in rows), t_first_ms=_numbers(r.t_first_ms for r in rows),
         t_end_ms=_numbers(r.t_end_ms for r in rows), **_token_columns(rows), statuses=statuses, status=status,
-        t_ms=t_ms, **_label_columns(rows), requests=_request_column(rows),
+        t_ms=t_ms, **_label_columns(rows),
     )  # fmt: skip
-
-
-def _request_column(rows: Sequence[Request]) -> I64 | None:
-    """Return how many requests each row stands for; None where each is one."""
-    column = _numbers(getattr(r, "requests", 1) for r in rows)
-    return None if (column == 1).all() else column
 
 
 def _token_columns(rows: Sequence[Request]) -> dict[str, Any]:

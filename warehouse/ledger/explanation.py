@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from contracts.errors import BadQuery
-from contracts.rows import REQUEST_TIME_VERSION
+from contracts.rows import REQUEST_SECOND_MILLI, REQUEST_TIME_VERSION
 from contracts.units import MS_PER_HOUR, EpochMs, epoch_ms
 from warehouse.chargeback.pricing import KINDS, price_energy
 from warehouse.filters import Filter
@@ -271,7 +271,7 @@ class _Evidence:
                 cached_milli=0,
                 completion_milli=0,
                 source="no request of the window had token work",
-                request_second_milli=1000,
+                request_second_milli=REQUEST_SECOND_MILLI,
             )
         weights = self._weights.get((row.model, row.hardware, row.weights_version), _UNKNOWN_WEIGHTS)
         return AppliedWeights(

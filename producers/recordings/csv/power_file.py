@@ -10,7 +10,7 @@ from pathlib import Path
 
 from contracts.errors import BadInput
 from contracts.units import rfc3339
-from producers.recordings.base import BadRow, bad_row, reorder
+from producers.recordings.base import BadRow, bad_row, reorder, reorder_with_times
 from producers.recordings.csv.bursts import devices_by_rhythm, differ_in_turn
 from producers.recordings.csv.columns import POWER_COLUMNS
 from producers.recordings.csv.devices import Device, Devices, device_of
@@ -118,7 +118,7 @@ class PowerFile:
             yield from map(self._place, reorder(self._file))
             return
         ends = [*self._lines[1:], 2**63]
-        parts = (_timed(self._part(a, b)) for a, b in zip(self._lines, ends, strict=True))
+        parts = (reorder_with_times(self._part(a, b)) for a, b in zip(self._lines, ends, strict=True))
         for _, item in merge(*parts, key=lambda timed: timed[0]):
             yield self._place(item)
 
@@ -204,12 +204,3 @@ def _is_an_hour(before: PowerReading, after: PowerReading) -> bool:
 def _ascending(rows: list[tuple[int, float]]) -> list[tuple[int, float]]:
     """Return times and values up to the first time that goes back."""
     return rows[: next((i for i in range(1, len(rows)) if rows[i][0] < rows[i - 1][0]), len(rows))]
-
-
-def _timed(items: Iterator[PowerReading | BadRow]) -> Iterator[tuple[int, PowerReading | BadRow]]:
-    """Yield the items of one part in order, each with its time. A bad row goes with the reading before it."""
-    now_ms = 0
-    for item in reorder(items):
-        if not isinstance(item, BadRow):
-            now_ms = max(now_ms, item.key_ms)
-        yield now_ms, item

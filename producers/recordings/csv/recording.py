@@ -18,7 +18,7 @@ from contracts.events import Event
 from contracts.topics import check_name
 from contracts.units import joules, rfc3339
 from producers.recordings import base
-from producers.recordings.base import BadRow, PowerRow, Recording, Row, TokenRow, reorder
+from producers.recordings.base import BadRow, PowerRow, Recording, TokenRow, reorder_with_times
 from producers.recordings.batches import Group, events_of
 from producers.recordings.csv.devices import MAX_NAMES
 from producers.recordings.csv.formats import refuse_other_formats
@@ -101,9 +101,8 @@ def csv_recording(
 
     def events() -> Iterator[Event | BadRow]:
         intervals = power_rows(power, power_file.placed(), max_gap_ms, ReadingAnomalies())
-        rows = merge(
-            *([_in_order(token_rows(tokens, defaults))] if tokens else []), _in_order(intervals), key=lambda p: p[0]
-        )
+        requests = token_rows(tokens, defaults) if tokens else ()
+        rows = merge(reorder_with_times(requests), reorder_with_times(intervals), key=lambda p: p[0])
         yield from events_of(
             (row for _, row in rows), name=source, groups=span.groups, epoch=start_ms, end_ms=end_ms,
             close_ms=close_ms,
@@ -164,15 +163,6 @@ def _future(end_ms: int, now_ms: int) -> str:
         f"ends {amount} in the future ({rfc3339(end_ms)}): are its times local? Then give --timezone (such as "
         "Europe/Berlin) or --utc-offset"
     )
-
-
-def _in_order(rows: Iterator[Row | BadRow]) -> Iterator[tuple[int, Row | BadRow]]:
-    """Yield rows in order, each with the time at which it is sent. A bad row goes with the row before it."""
-    now_ms = 0
-    for row in reorder(rows):
-        if not isinstance(row, BadRow):
-            now_ms = max(now_ms, row.key_ms)
-        yield now_ms, row
 
 
 def _notes(power_file: PowerFile, defaults: CsvDefaults, span: RecordingSpan) -> Iterator[str]:

@@ -164,38 +164,35 @@ class ChunkMerger:
         )  # fmt: skip
 
     def _merge_counters(self, quantity: Quantity) -> None:
-        for series in self._series.get(quantity.sample, ()):
-            cells, holder = self._cells.setdefault(series.gpu, {}), self._holder(series.labels)
-            for point, number in series.values:
-                value = quantity.value_of(number)
-                if value is None:
-                    continue
-                counter = round(value)
-                cell = cells.setdefault(point, _Cell())
-                if cell.counter is not None:
-                    self._merged.add(series.gpu)
-                if cell.counter is None or counter > cell.counter:
-                    cell.counter, cell.labels, cell.signature = counter, series.labels, series.signature
-                    cell.holder, cell.shared = holder, False
-                elif counter == cell.counter:
-                    cell.add_holder(holder)
+        for series, holder, cell, value in self._values(quantity):
+            counter = round(value)
+            if cell.counter is not None:
+                self._merged.add(series.gpu)
+            if cell.counter is None or counter > cell.counter:
+                cell.counter, cell.labels, cell.signature = counter, series.labels, series.signature
+                cell.holder, cell.shared = holder, False
+            elif counter == cell.counter:
+                cell.add_holder(holder)
 
     def _merge_watts(self, rank: int, quantity: Quantity) -> None:
+        for series, holder, cell, value in self._values(quantity):
+            if cell.counter is None:
+                cell.add_holder(holder)
+                cell.labels = cell.labels or series.labels
+            if cell.watts_at is not None and cell.watts_at[2] != series.signature:
+                self._merged.add(series.gpu)
+            place = rank, cell.signature != series.signature, series.signature
+            if cell.watts_at is None or place < cell.watts_at:
+                cell.watts, cell.watts_at = float(value), place
+
+    def _values(self, quantity: Quantity) -> Iterator[tuple[_Series, tuple[str, str], _Cell, Fraction]]:
+        """Yield each known value of a quantity with its series, that series' holder, and its cell, created if new."""
         for series in self._series.get(quantity.sample, ()):
             cells, holder = self._cells.setdefault(series.gpu, {}), self._holder(series.labels)
             for point, number in series.values:
                 value = quantity.value_of(number)
-                if value is None:
-                    continue
-                cell = cells.setdefault(point, _Cell())
-                if cell.counter is None:
-                    cell.add_holder(holder)
-                    cell.labels = cell.labels or series.labels
-                if cell.watts_at is not None and cell.watts_at[2] != series.signature:
-                    self._merged.add(series.gpu)
-                place = rank, cell.signature != series.signature, series.signature
-                if cell.watts_at is None or place < cell.watts_at:
-                    cell.watts, cell.watts_at = float(value), place
+                if value is not None:
+                    yield series, holder, cells.setdefault(point, _Cell()), value
 
     def _known_cells(self, quantity: Quantity) -> Iterator[tuple[_Cell, Fraction | None]]:
         """Yield the cells that have energy or watts, with each value of another quantity."""

@@ -98,7 +98,7 @@ def ledger_rows_of(
         floor_version=np.concatenate([energy.floor_version[hardware_row], zeros, energy.floor_version[unsplit]]),
     )
     # A request without tokens that ran on through a window in which others had work: nothing of it belongs there.
-    ran_on = np.delete(work_rows.amounts, REQUEST_MS, axis=0).sum(axis=0) == 0
+    ran_on = work_rows.amounts.sum(axis=0) == work_rows.amounts[REQUEST_MS]
     kept = np.ones(len(rows.group), np.bool_)
     kept[: n_pairs + n_unmetered] = ~ran_on[np.concatenate([of_pair, unmetered])]
     return rows if kept.all() else rows.take(kept | rows.energies.any(axis=0))

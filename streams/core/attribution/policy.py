@@ -52,8 +52,6 @@ DEFAULT_WEIGHTS = WeightsVersion(
     version=1,
 )
 """1 per computed prompt token, 0 per cached, 3 per completion token (docs/ARCHITECTURE.md, "The rule")."""
-REQUEST_TIME_MILLI = 1000
-"""Work per request-second, in thousandths, where no request of a window has token work."""
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts import topics
-from contracts.rows import REQUEST_TIME_VERSION
+from contracts.rows import REQUEST_SECOND_MILLI, REQUEST_TIME_VERSION
 from contracts.units import I64
 from streams.core.apportion import apportion_each
 from streams.core.attribution.facts import AMOUNTS, COMPUTED_M, REQUEST_MS, Facts, Index
 from streams.core.attribution.grouping import GroupKeys, distinct, expand, look_up, rank
-from streams.core.attribution.policy import REQUEST_TIME_MILLI, Policy
+from streams.core.attribution.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -146,12 +146,14 @@ def split_energy_over_tenants(facts: Facts, energy: HardwareEnergy, work_rows: W
     )
     amounts = work_rows.amounts.take(work_row, axis=1)
     work = work_of(weights, amounts)
-    timed = (_sums(work, hardware_row, len(energy.group)) == 0)[hardware_row] & (amounts[REQUEST_MS] > 0)
+    total_work = _sums(work, hardware_row, len(energy.group))
+    timed = (total_work == 0)[hardware_row] & (amounts[REQUEST_MS] > 0)
     if timed.any():
-        weights[:, timed] = [[0], [0], [0], [REQUEST_TIME_MILLI]]
+        weights[:, timed] = [[0], [0], [0], [REQUEST_SECOND_MILLI]]
         version = np.where(timed, version + REQUEST_TIME_VERSION, version)
         work = work_of(weights, amounts)
-    has_work = _sums(work, hardware_row, len(energy.group)) > 0
+        total_work = _sums(work, hardware_row, len(energy.group))
+    has_work = total_work > 0
     active_uj = np.where(has_work, energy.energy_uj - energy.idle_uj, 0)
     idle_uj = np.where(has_work & (policy.idle == "by-work"), energy.idle_uj, 0)
     active_part, idle_part = apportion_each((active_uj, idle_uj), hardware_row, work)
