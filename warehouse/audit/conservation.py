@@ -77,9 +77,8 @@ def audit(
         run(partial(_balance, reader, span, requests), _second_result)
         run(partial(_hours, reader, span, requests), partial(_second_rollups, "hour"))
         for gpu in reader.ask("audit/gpu_coverage", settings=_BOUNDED, start_ms=span[0], end_ms=span[1], worst=WORST):
-            coverage.add(gpu)
-        for gpu in reader.ask("audit/evidence", settings=_BOUNDED, start_ms=span[0], end_ms=span[1]):
             evidence.add(gpu)
+            coverage.add(gpu)
         checked_rows += rows
         if progress:
             progress(checked_rows, total_rows)
@@ -90,7 +89,7 @@ def audit(
     for check, second, before in doubtful:
         result.add(second(before, check()))
     coverage.report(result)
-    evidence.report(result, end)
+    evidence.report(result, coverage.gpus(), end)
     check_producers(result, reader, start, end, WORST)
     return result
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from heapq import nlargest
 from typing import Any
 
 from contracts.units import EpochMs
 from warehouse.audit.completeness import SILENT_MS, GpuKey
-from warehouse.audit.report import Audit, EstimatedGpu, SilentNode, UnboundGpu
+from warehouse.audit.report import Audit, EstimatedGpu, GpuCoverage, SilentNode, UnboundGpu
 
-_SUMS = ("counter_uj", "counter_ms", "integrated_uj", "integrated_ms", "estimated_uj", "estimated_ms", "bound_ms")
+EVIDENCE = ("counter_uj", "counter_ms", "integrated_uj", "integrated_ms", "estimated_uj", "estimated_ms", "bound_ms")
+"""Sums of a GPU, in the order of the column `evidence` of gpu_coverage.sql."""
 
 
 class Evidence:
@@ -18,18 +20,16 @@ class Evidence:
 
     def __init__(self, worst: int) -> None:
         self._worst = worst
-        self._gpus: dict[GpuKey, dict[str, int]] = {}
+        self._gpus: dict[GpuKey, Counter[str]] = defaultdict(Counter)
 
     def add(self, gpu: dict[str, Any]) -> None:
-        """Add a row of evidence.sql: one GPU in the next span."""
-        sums = self._gpus.setdefault((gpu["cluster"], gpu["node"], gpu["gpu_uuid"]), dict.fromkeys(_SUMS, 0))
-        for name in _SUMS:
-            sums[name] += int(gpu[name])
-        sums["end_ms"] = max(sums.get("end_ms", 0), gpu["end_ms"])
+        """Add a row of gpu_coverage.sql: one GPU in the next span."""
+        key = gpu["cluster"], gpu["node"], gpu["gpu_uuid"]
+        self._gpus[key].update(dict(zip(EVIDENCE, map(int, gpu["evidence"]), strict=True)))
 
-    def report(self, audit: Audit, until_ms: int) -> None:
-        """Set the fields of evidence of an audit of a period that ends at `until_ms`."""
-        for name in _SUMS[:-1]:
+    def report(self, audit: Audit, gpus: Iterable[GpuCoverage], until_ms: int) -> None:
+        """Set the fields of evidence of an audit of these GPUs and a period that ends at `until_ms`."""
+        for name in EVIDENCE[:-1]:
             setattr(audit, name, sum(sums[name] for sums in self._gpus.values()))
         estimated = [
             EstimatedGpu(estimated_ms=s["estimated_ms"], estimated_uj=s["estimated_uj"], **_names(key))
@@ -39,11 +39,11 @@ class Evidence:
         unbound = [UnboundGpu(**_names(key)) for key, s in self._gpus.items() if not s["bound_ms"]]
         audit.gpus_with_estimates, audit.estimated = len(estimated), nlargest(self._worst, estimated)
         audit.gpus_unbound, audit.unbound = len(unbound), sorted(unbound)[: self._worst]
-        silent = silent_nodes({key: s["end_ms"] for key, s in self._gpus.items()}, until_ms)
+        silent = silent_nodes({(g.cluster, g.node, g.gpu_uuid): g.last_window_end for g in gpus}, until_ms)
         audit.nodes_silent, audit.silent_nodes = len(silent), silent[: self._worst]
 
 
-def silent_nodes(end_ms: dict[GpuKey, int], until_ms: int) -> list[SilentNode]:
+def silent_nodes(end_ms: Mapping[GpuKey, int], until_ms: int) -> list[SilentNode]:
     """Return the nodes without a window for `SILENT_MS` before the period's end, the longest silent first.
 
     `end_ms` has the end of each GPU's last window. Where the period goes on behind the newest of them, it ends with
