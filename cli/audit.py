@@ -8,7 +8,7 @@ import typer
 
 from cli.ledger_access import open_ledger_and_settings, patience_of, resolve
 from cli.options import Data, From, Json, PeriodName, To
-from cli.output import print_json
+from cli.output import print_json, progress_bar
 
 
 def audit(
@@ -41,7 +41,7 @@ def audit(
         from warehouse.audit.conservation import audit as run_audit
 
         resolved = resolve(reader, period, start, end) if period or start or end else None
-        with audit_report.progress_bar() as progress:
+        with progress_bar("auditing") as progress:
             report = run_audit(
                 reader, resolved, requests=settings.requests, progress=progress,
                 **patience_of(reader.operator_warehouse(), patience),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from cli.output import stderr, stdout
+from cli.output import stdout
 from contracts.units import rfc3339
 
 if TYPE_CHECKING:
@@ -24,15 +22,6 @@ def exit_status(audit: Audit, *, strict: bool) -> int:
     if not audit.balanced:
         return UNBALANCED
     return INCOMPLETE if not (audit.complete if strict else audit.ok) else 0
-
-
-@contextmanager
-def progress_bar() -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar if stderr is a terminal. Yields a function of the number of rows checked and of all rows."""
-    columns = (TextColumn("auditing"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
-        task = bar.add_task("audit", total=None)
-        yield lambda checked, rows: bar.update(task, completed=checked, total=rows)
 
 
 def print_report(audit: Audit, *, strict: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -51,6 +51,28 @@ def note(message: str) -> None:
 def step_finished(message: str) -> None:
     """Print a step of a longer run on stderr, with a check mark."""
     stderr.print(f"[green]✓[/green] {message}", soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(name: str, *, as_count: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar if stderr is a terminal: in percent, or with `as_count` as `3/10`.
+
+    Yields the function that updates it: of how much is done, and how much there is.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    amount = MofNCompleteColumn() if as_count else TaskProgressColumn()
+    columns = (TextColumn(name), BarColumn(), amount, TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda count, total: bar.update(task, completed=count, total=total)
 
 
 @contextmanager

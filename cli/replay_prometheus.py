@@ -7,15 +7,14 @@ import hashlib
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.options import Data, Json
-from cli.output import errors_reported, stderr, step_finished
+from cli.output import errors_reported, progress_bar, step_finished
 from cli.replay import RecordingCluster, Replace, Speed, Worker, close_ms, run_replay
 from cli.settings import load_settings
 
@@ -76,7 +75,7 @@ def prometheus(
         }  # fmt: skip
         digest = hashlib.sha256(repr((url, allow_partial, question)).encode()).hexdigest()[:12]
         folder = settings.data / "history" / digest
-        with _progress() as progress:
+        with progress_bar("moments", as_count=True) as progress:
             recording = open_recording(
                 "prometheus", settings, url, **question, folder=folder, now_ms=time.time_ns() // 1_000_000,
                 cluster=cluster, workload=workload, owner=owner, allow_partial=allow_partial, progress=progress,
@@ -85,17 +84,6 @@ def prometheus(
         step_finished(f"history: {recording.rows} intervals of {recording.name}")
         run_replay(settings, recording, speed=speed, worker=worker, as_json=as_json, replace=replace)
         shutil.rmtree(folder, ignore_errors=True)  # Only now: until then, it is what a replay continues from.
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Show the progress of a download; yield the function that updates it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, transient=True) as bar:
-        task = bar.add_task("moments", total=None)
-        yield lambda point, points: bar.update(task, completed=point, total=points)
 
 
 def _headers(bearer_file: Path | None, user: str, password_file: Path | None, further: Sequence[str]) -> dict[str, str]:
