@@ -45,7 +45,6 @@ Evidence of an interval:
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,24 +54,18 @@ from contracts.events import Method
 from contracts.units import UJ_PER_MJ
 from producers.gpu.event_time import ClockPoint, interval_start_ms, next_event_time
 from producers.gpu.meter_state import CounterBase, MeterState, SuspectCounter
+from producers.gpu.plausibility import (
+    COUNTER_GRAIN_MS,
+    agrees,
+    is_new,
+    is_plausible,
+    milliwatts,
+    peak_w,
+    run_energy_uj,
+    valid_counter,
+)
 from producers.gpu.readings import EnergyInterval, GpuReading, split_interval
-from producers.runtime.refusals import shorten
 
-MAX_WATTS = 20_000
-"""More than any device draws (a rack-scale GB200 superchip draws 2,700 W). Greater figures are no watts."""
-LIMIT_FACTOR = 1.5
-"""Factor on its power limit up to which a device's energy is plausible: limits are averages over some time."""
-PEAK_FACTOR = 2.0
-"""The same on the most watts that it has shown, where its limit is unknown."""
-UNKNOWN_PEAK_W = 3_000
-"""What a device may use of which neither limit nor watts are known: more than a GB200 superchip."""
-MIN_PEAK_W = 1_500
-"""What a device may use however few watts it has shown so far: an idle GPU may start to work between two readings."""
-AGREEMENT = 2
-"""Factor within which a counter that started anew must agree with watts: it advances in steps, and they fluctuate."""
-COUNTER_GRAIN_MS = 200
-"""Counters advance in steps (NVML's about every 100 ms), so a short interval may contain a step that began before."""
-MAX_COUNTER_MJ = 2**63 - 1
 MAX_GAP_MS = 10_000
 PERIODS_PER_GAP = 3
 MAX_HOLD_MS = 1_800_000
@@ -102,8 +95,8 @@ def add_reading(state: MeterState | None, reading: GpuReading, *, max_gap_ms: in
 
     The first reading (`state` None) only begins. A reading that is not later than the last one is ignored.
     """
-    mw = _milliwatts(reading.watts)
-    counter_mj = _valid_counter(reading.counter_mj, mw)
+    mw = milliwatts(reading.watts)
+    counter_mj = valid_counter(reading.counter_mj, mw)
     if state is None:
         now = ClockPoint(reading.monotonic_ms, reading.t_ms)
         run = now if mw is not None else None
@@ -182,18 +175,18 @@ def _with_base(
     if counter_mj == base.counter_mj:
         state = _replace(state, stands_to=now, suspect=None)
         return _send_watts(state, reading, now, max_gap_ms, Method.ESTIMATED)
-    bounds = _peak_w(state, reading), COUNTER_GRAIN_MS + reading.period_ms
-    bases = [b for b in (base, former) if b and _is_plausible(b, counter_mj, now, *bounds)]
-    if len(bases) == 2 and _is_new(state, now, max_gap_ms) and state.run_to == now:
+    bounds = peak_w(state, reading), COUNTER_GRAIN_MS + reading.period_ms
+    bases = [b for b in (base, former) if b and is_plausible(b, counter_mj, now, *bounds)]
+    if len(bases) == 2 and is_new(state, now, max_gap_ms) and state.run_to == now:
         # Soon after a reset, a counter may fit both bases: by the one it advanced as watts say.
         bases.sort(key=lambda b: abs(_left_uj(b, counter_mj) - state.run_half_uj // 2))
     if bases:
         return _settle(state, reading, bases[0], counter_mj, now, max_gap_ms)
-    if state.suspect and _is_plausible(state.suspect, counter_mj, now, *bounds) and _agrees(state, counter_mj):
+    if state.suspect and is_plausible(state.suspect, counter_mj, now, *bounds) and agrees(state, counter_mj):
         return _reset(state, reading, state.suspect, counter_mj, now)
     if state.suspect is None or state.suspect.counter_mj != counter_mj:
         has_watts = state.run_to == now
-        half_uj, watts_uj = (state.run_half_uj, _watts_uj(state)) if has_watts else (None, None)
+        half_uj, watts_uj = (state.run_half_uj, run_energy_uj(state)) if has_watts else (None, None)
         state = _replace(state, suspect=SuspectCounter(counter_mj, now, half_uj, watts_uj))
     return _send_watts(state, reading, now, max_gap_ms, Method.ESTIMATED)
 
@@ -214,40 +207,6 @@ def _left_uj(base: CounterBase, counter_mj: int) -> int:
     return _shown_uj(base, counter_mj) - base.sent_uj
 
 
-def _is_plausible(
-    base: CounterBase | SuspectCounter, counter_mj: int, now: ClockPoint, max_w: float, grain_ms: int
-) -> bool:
-    """Return True if a device may have advanced its counter so far since the base."""
-    elapsed_ms = now.monotonic_ms - base.at.monotonic_ms + grain_ms
-    return 0 < counter_mj - base.counter_mj <= max_w * elapsed_ms  # W x ms = mJ
-
-
-def _is_new(state: MeterState, now: ClockPoint, max_gap_ms: int) -> bool:
-    """Return True if the counter started anew less than `max_gap_ms` ago."""
-    return state.reset_at is not None and now.monotonic_ms - state.reset_at.monotonic_ms <= max_gap_ms
-
-
-def _agrees(state: MeterState, counter_mj: int) -> bool:
-    """Return True if the counter advanced since the suspect reading as watts say, or if no watts say anything."""
-    suspect = state.suspect
-    if suspect is None or suspect.watts_uj is None or state.run_to != state.last:
-        return True
-    by_watts_uj = _watts_uj(state) - suspect.watts_uj
-    return by_watts_uj < AGREEMENT * (counter_mj - suspect.counter_mj) * UJ_PER_MJ < AGREEMENT**2 * by_watts_uj
-
-
-def _watts_uj(state: MeterState) -> int:
-    """Return the energy by watts since the base: what was sent, and the run since then."""
-    return state.sent_uj + state.run_half_uj // 2
-
-
-def _peak_w(state: MeterState, reading: GpuReading) -> float:
-    """Return the most that a device may use on average, in watts: never less than it has shown to draw."""
-    if reading.limit_w is not None and math.isfinite(reading.limit_w) and 0 < reading.limit_w <= MAX_WATTS:
-        return max(LIMIT_FACTOR * reading.limit_w, PEAK_FACTOR * state.peak_mw / 1000)
-    return max(PEAK_FACTOR * state.peak_mw / 1000, MIN_PEAK_W) if state.peak_mw else UNKNOWN_PEAK_W
-
-
 def _settle(
     state: MeterState, reading: GpuReading, base: CounterBase, counter_mj: int, now: ClockPoint, max_gap_ms: int
 ) -> IntervalResult:
@@ -255,7 +214,7 @@ def _settle(
     left_uj = _left_uj(base, counter_mj) - state.debt_uj
     was_standing = state.stands_to is not None and state.stands_to.monotonic_ms - base.at.monotonic_ms > max_gap_ms
     is_sent = state.anchor.monotonic_ms > base.at.monotonic_ms
-    is_doubtful = was_standing or state.debt_uj or is_sent or _is_new(state, now, max_gap_ms)
+    is_doubtful = was_standing or state.debt_uj or is_sent or is_new(state, now, max_gap_ms)
     method = Method.ESTIMATED if is_doubtful else Method.COUNTER
     energy_uj = max(left_uj, 0)
     intervals: tuple[EnergyInterval, ...] = ()
@@ -415,29 +374,6 @@ def _add_busy(busy: float | None, utilisation: float | None, elapsed_ms: int) ->
     if busy is None or utilisation is None or not 0 <= utilisation <= 1:
         return None
     return busy + utilisation * elapsed_ms
-
-
-def implausible_value(reading: GpuReading) -> str:
-    """Return what is implausible of a reading, which is taken as unknown; "" where nothing is."""
-    if reading.counter_mj is not None and _valid_counter(reading.counter_mj, None) is None:
-        return f"a counter of {shorten(reading.counter_mj)} mJ"
-    if reading.watts is not None and _milliwatts(reading.watts) is None:
-        return f"{shorten(reading.watts)} W"
-    return ""
-
-
-def _valid_counter(counter_mj: int | None, mw: int | None) -> int | None:
-    """Return a counter, or None for what is none: out of range, or at 0 while watts are drawn."""
-    if counter_mj is None or not 0 <= counter_mj <= MAX_COUNTER_MJ or (counter_mj == 0 and mw):
-        return None
-    return counter_mj
-
-
-def _milliwatts(watts: float | None) -> int | None:
-    """Return whole milliwatts, or None for a value that is no power: absent, NaN, negative, beyond MAX_WATTS."""
-    if watts is None or not math.isfinite(watts) or not 0 <= watts <= MAX_WATTS:
-        return None
-    return round(watts * 1000)
 
 
 def _replace(state: MeterState, **changes: Any) -> MeterState:

@@ -31,8 +31,9 @@ from contracts.units import UJ_PER_J
 from producers.api import GpuSensor, ReportsRefusals
 from producers.bindings import holder_record
 from producers.bindings.apportion import Binding, BindingShare, GpuShares, binding_weights, split_intervals
-from producers.gpu.meter import MAX_GAP_MS, IntervalResult, add_reading, implausible_value, send_open
+from producers.gpu.meter import MAX_GAP_MS, IntervalResult, add_reading, send_open
 from producers.gpu.meter_state import MeterState
+from producers.gpu.plausibility import implausible_value
 from producers.gpu.readings import EnergyInterval, GpuReading
 from producers.gpu.roster import GpuRoster, RosterChange
 from producers.runtime.agent_checkpoint import CHECKPOINT_PREFIX, AgentCheckpoint

@@ -28,7 +28,7 @@ from contracts.errors import Unavailable
 from producers.common.printable import printable
 from producers.common.zeusd_client import ZeusdClient, ZeusdGpu
 from producers.gpu.evidence import GPU, MODULE, OF_MODULE, GpuMeasurement
-from producers.gpu.meter import MAX_WATTS
+from producers.gpu.plausibility import MAX_WATTS
 from producers.gpu.readings import GpuReading
 from producers.runtime.clock import Clock
 from producers.runtime.refusals import ItemRefusal, at_place

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from contracts.errors import BadInput
-from producers.gpu import meter
+from producers.gpu.plausibility import MAX_WATTS
 from producers.recordings.csv.units import (
     ENERGY_FIX,
     ENERGY_UNITS,
@@ -159,4 +159,4 @@ def _counter_fault(counter_uj: int) -> str:
 
 
 def _power_fault(power_uw: int) -> str:
-    return "" if 0 <= power_uw <= meter.MAX_WATTS * 10**6 else f"give 0 to {meter.MAX_WATTS} watts"
+    return "" if 0 <= power_uw <= MAX_WATTS * 10**6 else f"give 0 to {MAX_WATTS} watts"

@@ -12,6 +12,7 @@ from contracts.events import Method
 from contracts.units import UJ_PER_MJ
 from producers.gpu import meter, meter_state, readings
 from producers.gpu.evidence import OF_MODULE
+from producers.gpu.plausibility import MAX_WATTS
 from producers.recordings.base import BadRow, PowerRow, bad_row, key_ms
 from producers.recordings.csv.devices import Device
 from producers.recordings.csv.readings import PowerReading
@@ -166,8 +167,8 @@ def _own_interval(
     energy_uj = reading.counter_uj
     if energy_uj is None:
         energy_uj = round(round((gpu_reading.watts or 0.0) * 1000) * ms)  # mW x ms = uJ
-    if energy_uj > meter.MAX_WATTS * 1000 * ms:
-        reason = f"more than {meter.MAX_WATTS} W; is the energy a counter? Then leave the duration out"
+    if energy_uj > MAX_WATTS * 1000 * ms:
+        reason = f"more than {MAX_WATTS} W; is the energy a counter? Then leave the duration out"
         yield bad_row(path, reading.line, "duration", str(ms), reason)
         return
     gpu.end_ms = reading.key_ms + ms

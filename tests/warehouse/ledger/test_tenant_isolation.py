@@ -39,7 +39,10 @@ READS: dict[str, Read] = {
     "sessions": lambda r, f: sessions.sessions(r, REAL, f).rows,
     "session": lambda r, f: [sessions.session(r, "s-1", f.tenant or "acme")],
 }
-FOR_OPERATORS: dict[str, Read] = {"fleet": lambda r, f: ledger_queries.fleet(r, REAL, f).rows}
+FOR_OPERATORS: dict[str, Read] = {
+    "fleet": lambda r, f: ledger_queries.fleet(r, REAL, f).rows,
+    "cluster_silence": lambda r, f: ledger_queries.cluster_silence(r, recent_ms=1, known_ms=seed.END_MS - 1, limit=9),
+}
 NO_TENANT_FILTER = {"intervals"}
 """Reads without a filter by tenant: only the reader's own tenant narrows them."""
 
