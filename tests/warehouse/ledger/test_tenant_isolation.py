@@ -41,7 +41,9 @@ READS: dict[str, Read] = {
 }
 FOR_OPERATORS: dict[str, Read] = {
     "fleet": lambda r, f: ledger_queries.fleet(r, REAL, f).rows,
-    "cluster_silence": lambda r, f: ledger_queries.cluster_silence(r, recent_ms=1, known_ms=seed.END_MS - 1, limit=9),
+    "cluster_silence": lambda r, f: ledger_queries.cluster_silence(
+        r, recent_ms=0, known_ms=seed.REAL_START_MS, limit=9
+    ),
 }
 NO_TENANT_FILTER = {"intervals"}
 """Reads without a filter by tenant: only the reader's own tenant narrows them."""
