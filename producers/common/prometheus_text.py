@@ -47,11 +47,13 @@ class PrometheusPage:
     """Samples of one page. `samples` maps a sample's full name (`..._total`, `..._sum`) to its labels and values.
 
     `malformed` are the lines that could not be read, `refused_values` the values that a reader of the page refused.
+    `newest_s` maps a sample's name to the newest timestamp of its lines, of those that have one.
     """
 
     samples: Mapping[str, Sequence[tuple[Labels, float]]]
     malformed: Sequence[RefusedLine] = ()
     refused_values: list[RefusedLine] = field(default_factory=list)
+    newest_s: Mapping[str, float] = field(default_factory=dict)
 
     def has(self, name: str) -> bool:
         """Return True if a sample of this name, or a malformed line with it, is on the page."""
@@ -105,12 +107,13 @@ def parse_page(text: str) -> PrometheusPage:
     """
     samples: dict[str, list[tuple[Labels, float]]] = {}
     malformed: list[RefusedLine] = []
+    newest_s: dict[str, float] = {}
     count = 0
     for line in map(str.strip, text.split("\n")):
         if not line or line.startswith("#"):
             continue
         try:
-            name, labels, value = _parse_line(line)
+            name, labels, value, time_s = _parse_line(line)
         except Exception as error:
             malformed.append(RefusedLine(line[:MAX_KEPT_CHARS], str(error)[:120] or "not a sample"))
             if len(malformed) > MAX_REFUSED:
@@ -120,12 +123,14 @@ def parse_page(text: str) -> PrometheusPage:
         if count > MAX_SAMPLES:
             raise BadInput("page", count, f"a page of at most {MAX_SAMPLES:,} samples can be read")
         samples.setdefault(name, []).append((labels, value))
+        if time_s is not None:
+            newest_s[name] = max(newest_s.get(name, time_s), time_s)
     if malformed and not samples:
         raise BadInput("page", text[:60], f"not in Prometheus' text format: {malformed[0].reason}")
-    return PrometheusPage(samples, malformed)
+    return PrometheusPage(samples, malformed, newest_s=newest_s)
 
 
-def _parse_line(line: str) -> tuple[str, Labels, float]:
+def _parse_line(line: str) -> tuple[str, Labels, float, float | None]:
     if len(line) > MAX_LINE_CHARS:
         raise ValueError(f"longer than {MAX_LINE_CHARS:,} characters")
     if "}" not in line and len(line.split()) < 2:
@@ -133,4 +138,4 @@ def _parse_line(line: str) -> tuple[str, Labels, float]:
     # A line by itself: one that fails leaves the others alone, and no type in a comment changes a sample's name.
     ((sample,),) = (family.samples for family in text_string_to_metric_families(line))
     float(sample.value)  # Raises OverflowError for whole numbers that no float can hold.
-    return sample.name, sample.labels, sample.value
+    return sample.name, sample.labels, sample.value, None if sample.timestamp is None else float(sample.timestamp)

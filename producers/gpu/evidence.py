@@ -1,9 +1,9 @@
-"""Evidence of each GPU's energy, for /metrics: counter or watts, of the GPU or its module."""
+"""Evidence of GPUs' energy, for /metrics: counter or watts, of the GPU or its module; the age of an exporter's page."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -40,4 +40,24 @@ class EvidenceCollector(Collector):
         )
         for m, count in sorted(Counter(self._sensor.measured.values()).items()):
             gauge.add_metric([m.evidence, m.scope, str(int(m.mig))], count)
+        yield gauge
+
+
+class PageAgeCollector(Collector):
+    """Gauge of the time for which what a page shows has stood, of one source on one node.
+
+    It is asked at each scrape, so it also rises while the page cannot be read.
+    """
+
+    def __init__(self, age_ms: Callable[[], int | None], *, cluster: str, node: str, source: str) -> None:
+        self._age_ms, self._labels = age_ms, (cluster, node, source)
+
+    def collect(self) -> Iterable[Metric]:
+        gauge = GaugeMetricFamily(
+            "wattlog_producer_page_age_seconds", "Time for which what a page shows has stood",
+            labels=["cluster", "node", "source"],
+        )  # fmt: skip
+        age_ms = self._age_ms()
+        if age_ms is not None:
+            gauge.add_metric(self._labels, age_ms / 1000)
         yield gauge

@@ -51,6 +51,7 @@ def _agent() -> set[str]:
     registry, poll_registry, listener_registry = CollectorRegistry(), CollectorRegistry(), CollectorRegistry()
     agent_metrics.AgentMetrics(registry)
     registry.register(evidence.EvidenceCollector(_Sensor()))
+    registry.register(evidence.PageAgeCollector(lambda: 0, cluster="c", node="n", source="dcgm"))
     BindingMetrics(registry)
     poll_loop.PollLoopMetrics(poll_registry)
     runai_metrics.RunAiMetrics(poll_registry)

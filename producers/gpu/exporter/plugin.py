@@ -12,6 +12,7 @@ from pydantic_settings import SettingsConfigDict
 from contracts.errors import BadSetting, WattlogError
 from producers.api import Environment, Finding, Kind, Plugin
 from producers.common.http_client import Pages
+from producers.gpu.evidence import PageAgeCollector
 from producers.gpu.exporter.sensor import ExporterSensor
 from producers.gpu.exporter_formats import PRESETS, ExporterFormat, Quantity
 from producers.runtime.config import ProducerConfig, without_secrets
@@ -69,7 +70,13 @@ def build(options: ExporterConfig, environment: Environment) -> ExporterSensor:
         raise BadSetting("produce.exporter.url", "", "say where its page is, such as http://10.0.0.5:9400/metrics")
     bearer = options.bearer.get_secret_value() if options.bearer else ""
     pages = environment.resources.enter_context(Pages(bearer=bearer))
-    return ExporterSensor(_format(options), partial(pages.text, options.url))
+    sensor = ExporterSensor(_format(options), partial(pages.text, options.url))
+    age = PageAgeCollector(
+        lambda: sensor.page_age_ms(environment.clock.monotonic_ms()),
+        cluster=environment.settings.cluster, node=environment.node, source=sensor.kind,
+    )  # fmt: skip
+    environment.metrics.register(age)
+    return sensor
 
 
 def _format(options: ExporterConfig) -> ExporterFormat:

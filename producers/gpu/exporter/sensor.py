@@ -34,15 +34,16 @@ class PagePeriod:
 
     def __init__(self) -> None:
         self._values: object = None
-        self._changed_ms: int | None = None
         self._periods_ms: deque[int] = deque(maxlen=5)
+        self.changed_ms: int | None = None
+        """When the values last changed, or were first read."""
 
     def add(self, now_ms: int, values: object) -> int:
         """Note the values of the page at a time. Return the period in ms."""
         if values != self._values:
-            if self._changed_ms is not None and now_ms - self._changed_ms <= MAX_PERIOD_MS:
-                self._periods_ms.append(now_ms - self._changed_ms)
-            self._values, self._changed_ms = values, now_ms
+            if self.changed_ms is not None and now_ms - self.changed_ms <= MAX_PERIOD_MS:
+                self._periods_ms.append(now_ms - self.changed_ms)
+            self._values, self.changed_ms = values, now_ms
         return round(median(self._periods_ms)) if len(self._periods_ms) >= 3 else FIRST_PERIOD_MS
 
 
@@ -52,7 +53,7 @@ class ExporterSensor:
     def __init__(self, exporter: ExporterFormat, fetch: Callable[[], str]) -> None:
         self._exporter, self._fetch = exporter, fetch
         self.kind = exporter.name
-        self._period = PagePeriod()
+        self._period, self._stamps = PagePeriod(), PagePeriod()
         self._refused: list[str] = []
         self.names: Mapping[str, frozenset[str]] = {}
         """Other names of each GPU on the last page, by UUID."""
@@ -75,6 +76,7 @@ class ExporterSensor:
         utilisation = self._values(page, exporter.utilisation) if exporter.utilisation else {}
         products = self._products(page)
         period_ms = self._period.add(monotonic_ms, columns)
+        self._note_stamps(page, monotonic_ms)
         self._refused = [*page.refused, *self._unusable_uuids(page)]
         self.names = self._names(page)
         return [
@@ -91,6 +93,22 @@ class ExporterSensor:
             )
             for uuid in uuids
         ]
+
+    def page_age_ms(self, now_ms: int) -> int | None:
+        """Return for how long the page's energy and power, or their timestamps, have stood; None before it was read.
+
+        The longer of the two: an exporter that hangs may repeat old values under new timestamps.
+        """
+        changes_ms = [p.changed_ms for p in (self._period, self._stamps) if p.changed_ms is not None]
+        return now_ms - min(changes_ms) if changes_ms else None
+
+    def _note_stamps(self, page: PrometheusPage, now_ms: int) -> None:
+        """Note the timestamps of the page's energy and power. Most exporters give none."""
+        names = (measure.sample for measure in self._exporter.measures)
+        if stamps := {name: page.newest_s[name] for name in names if name in page.newest_s}:
+            self._stamps.add(now_ms, stamps)
+        else:
+            self._stamps = PagePeriod()
 
     def drain_refused(self) -> list[str]:
         """Return a sentence on each malformed line, and each identity that cannot be used, of the last page."""
