@@ -20,7 +20,7 @@ BESIDE_GPUS = frozenset({HOST, WALL_LESS_GPUS})
 
 
 class Boundary(StrEnum):
-    """What energy includes, from the narrowest to the widest."""
+    """Parts of a node whose energy counts, from the narrowest to the widest."""
 
     GPU = "gpu"
     """GPUs, as their own counters show them."""
