@@ -49,6 +49,7 @@ def billed_uj(data: Path) -> int:
     return sum(row["energy_uj"] for row in rows.json["rows"])
 
 
+@pytest.mark.slow
 def test_a_slow_computation_of_hours_delays_the_end_of_a_replay(files: list[str | Path], tmp_path: Path) -> None:
     ran = wattlog(*files, fault=SLOW)
     assert ran.status == 0, ran.err
@@ -56,6 +57,7 @@ def test_a_slow_computation_of_hours_delays_the_end_of_a_replay(files: list[str 
     assert billed_uj(tmp_path / "data") == 4_000_000_000
 
 
+@pytest.mark.slow
 def test_a_replay_whose_hours_are_missing_fails_and_leaves_the_ledger_as_it_was(
     files: list[str | Path], tmp_path: Path
 ) -> None:

@@ -83,6 +83,7 @@ def test_a_killed_replay_leaves_the_old_rows_or_is_completed(tmp_path: Path) -> 
     assert_balanced(tmp_path)
 
 
+@pytest.mark.slow
 def test_refused_rows_replace_nothing_and_tokens_without_energy_are_unmetered(tmp_path: Path) -> None:
     old = recording(tmp_path, "old", OCTOBER)
     assert_replayed(wattlog(*old))

@@ -59,6 +59,7 @@ def test_measured_days_of_this_month_count_unchanged() -> None:
     assert month.current.mean > month.current.to_date
 
 
+@pytest.mark.slow
 def test_the_partial_day_of_as_of_and_later_days_are_ignored() -> None:
     series = tenant()
     spoiled = series.copy()
@@ -67,6 +68,7 @@ def test_the_partial_day_of_as_of_and_later_days_are_ignored() -> None:
     assert ask(series, noon).next == ask(spoiled, noon).next
 
 
+@pytest.mark.slow
 def test_as_of_is_the_same_instant_in_any_zone_or_as_epoch_ms() -> None:
     series = tenant()
     utc = datetime(2026, 4, 20, 22, tzinfo=UTC)
@@ -74,6 +76,7 @@ def test_as_of_is_the_same_instant_in_any_zone_or_as_epoch_ms() -> None:
     assert ask(series, utc).next == ask(series, elsewhere).next == ask(series, epoch_ms("2026-04-20T22:00")).next
 
 
+@pytest.mark.slow
 def test_a_seed_determines_the_answer_and_others_are_close() -> None:
     series = tenant()
     a, b, c = ask(series, seed=1), ask(series, seed=1), ask(series, seed=2)
@@ -83,6 +86,7 @@ def test_a_seed_determines_the_answer_and_others_are_close() -> None:
     assert a.next.upper_80 == pytest.approx(c.next.upper_80, rel=0.05)
 
 
+@pytest.mark.slow
 def test_scaling_the_series_scales_the_totals() -> None:
     series = tenant()
     a, b = ask(series).next, ask(series * 3.6e12).next

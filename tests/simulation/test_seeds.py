@@ -1,6 +1,6 @@
 """The final ledger equals the oracle's through all faults: each seed is another combination of them.
 
-Seeds 0 to 499; with `--exhaustive`, 0 to 19,999. They are the same on every run, so that a change fails because of that
+Seeds 0 to 199; with `--exhaustive`, 0 to 19,999. They are the same on every run, so that a change fails because of that
 change. `WATTLOG_SIMULATION_SEEDS=A-B` chooses others. A failure prints the command that replays its seed.
 """
 
@@ -24,7 +24,7 @@ def _seeds(config: pytest.Config) -> tuple[int, int]:
     if chosen:
         first, _, last = chosen.partition("-")
         return int(first), int(last or first)
-    return 0, 19_999 if config.getoption("--exhaustive") else 499
+    return 0, 19_999 if config.getoption("--exhaustive") else 199
 
 
 @pytest.fixture(scope="module")

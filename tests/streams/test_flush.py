@@ -124,6 +124,7 @@ def test_a_ledger_that_does_not_balance_ends_the_worker_without_a_retry(
         asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_reading_waits_at_the_bound_while_the_store_fails_and_continues_afterwards(warehouse: Warehouse) -> None:
     sent = Sent()
     for n in range(120):  # 64 rows and more a window, 4 windows a message: far over the bound of 10,000

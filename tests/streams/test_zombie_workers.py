@@ -127,7 +127,9 @@ async def undisturbed(warehouse: Warehouse, kind: str, sent: Sent) -> tuple[obje
     return _undisturbed.setdefault(kind, books(warehouse))
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "after", [pytest.param(False, id="before"), pytest.param(True, id="after", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(("kind", "call"), [(kind, n) for kind, calls in CALLS.items() for n in range(calls)])
 def test_a_zombie_that_continues_at_any_call_of_its_flush_changes_nothing(
     warehouse: Warehouse, kind: str, call: int, after: bool

@@ -1,4 +1,7 @@
-"""The warehouse's own tests run over both kinds of DSN: chdb, and HTTP through a thin endpoint in front of it."""
+"""The warehouse's own tests run over both kinds of DSN: chdb, and HTTP through a thin endpoint in front of it.
+
+HTTP runs with `make test-all`, but for the client's own tests, which are quick.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,6 @@ def http_address(chdb_dsn: str, chdb_root: Path) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="session", params=["chdb", "http"])
+@pytest.fixture(scope="session", params=["chdb", pytest.param("http", marks=pytest.mark.slow)])
 def dsn(request: pytest.FixtureRequest, chdb_dsn: str, http_address: str) -> str:
     return chdb_dsn if request.param == "chdb" else http_address

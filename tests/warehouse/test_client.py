@@ -35,6 +35,12 @@ def run(code: str, *args: str, **env: str) -> str:
     return process.stdout.strip()
 
 
+@pytest.fixture(scope="session", params=["chdb", "http"])
+def dsn(request: pytest.FixtureRequest, chdb_dsn: str, http_address: str) -> str:
+    """Both kinds, here also in the quick tests."""
+    return chdb_dsn if request.param == "chdb" else http_address
+
+
 def test_parameters_are_bound_by_the_server(warehouse: Warehouse) -> None:
     hostile = "it's \\ a 'trap'\n\t{x:String} %s 100%"
     (row,) = warehouse.query(
