@@ -84,9 +84,8 @@ def plan(seed: int) -> Plan:
             "max_open_rows": rng.choice((70, 200, 500)) if rng.random() < 0.15 else 4_000_000,
         }
     )  # fmt: skip
-    if (
-        Random(f"requests {seed}").random() < 0.2
-    ):  # A generator of its own, so that the other draws of a seed stay the same.
+    # Generators of their own, here and for hosts, so that the other draws of a seed stay the same.
+    if Random(f"requests {seed}").random() < 0.2:
         settings = settings.model_copy(update={"requests": "none"})
     mix = Mix(
         events=rng.randrange(4, 22), windows=rng.randrange(2, 8), skew_ms=skew_ms,
@@ -94,7 +93,7 @@ def plan(seed: int) -> Plan:
         empty=maybe(0.2, 0.1, 0.5),
         disorder_ms=rng.choice((10.0, 300.0, 1_500.0)), skewed=maybe(0.3, 0.5, 1.0), future=maybe(0.2, 0.1, 0.3),
         poison=maybe(0.25, 0.1, 0.3), beats=maybe(0.5, 0.1, 0.4), json=maybe(0.2, 0.5),
-        worker_behind_ms=clock_off_ms + math.ceil(stepped_ms),
+        worker_behind_ms=clock_off_ms + math.ceil(stepped_ms), hosts=Random(f"hosts {seed}").random() < 0.3,
     )  # fmt: skip
     fates = Fates(
         before=maybe(0.3, 0.05, 0.3), during=maybe(0.3, 0.05, 0.3), after=maybe(0.3, 0.05, 0.3),

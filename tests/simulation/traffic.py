@@ -49,6 +49,8 @@ class Mix:
     json: float = 0.1
     worker_behind_ms: int = 0
     """Largest delay of a worker's clock."""
+    hosts: bool = False
+    """True if the third device is its node's host, not a GPU."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,8 @@ def _power(rng: Random, mix: Mix, workload: str, end: int, n: int) -> tuple[Powe
     node, owner = rng.choice("pq"), "" if rng.random() < 0.7 else "own"
     rows = []
     for gpu, hardware in rng.sample(_GPUS, rng.randrange(1, 3)):
+        if mix.hosts and gpu == "g2":
+            gpu, hardware = f"host-{node}", "host"
         length = rng.choice((mix.window_ms // 2, mix.window_ms, rng.randrange(1, 2 * mix.window_ms + 2)))
         t1 = EPOCH_MS + end - rng.randrange(3)
         rows.append(

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
+from contracts.boundary import BESIDE_GPUS
+
 IdlePolicy = Literal["by-work", "owner", "apart"]
 ANY = "*"
 CACHE_SIZE = 65_536
@@ -67,8 +69,12 @@ class Policy:
         object.__setattr__(self, "weight", _cached_by_period(self.weight, self.weights))
 
     def floor(self, hardware: str, t_ms: int) -> tuple[int, int]:
-        """Return (idle_mw, version) of a hardware type at a time; (0, 0) if unknown: all energy counts as active."""
-        valid = [f for f in self.floors if f.hardware in (hardware, ANY) and f.valid_from_ms <= t_ms < f.valid_to_ms]
+        """Return (idle_mw, version) of a hardware type at a time; (0, 0) if unknown: all energy counts as active.
+
+        A floor of any hardware is a GPU's: what is beside GPUs has its own, or none.
+        """
+        names = (hardware,) if hardware in BESIDE_GPUS else (hardware, ANY)
+        valid = [f for f in self.floors if f.hardware in names and f.valid_from_ms <= t_ms < f.valid_to_ms]
         best = max(valid, key=lambda f: (f.hardware == hardware, f.version), default=None)
         return (best.idle_mw, best.version) if best else (0, 0)
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts import topics
+from contracts.boundary import BESIDE_GPUS
 from contracts.rows import REQUEST_SECOND_MILLI, REQUEST_TIME_VERSION
 from contracts.units import I64
 from streams.core.apportion import apportion_each
@@ -159,7 +160,8 @@ def split_energy_over_tenants(facts: Facts, energy: HardwareEnergy, work_rows: W
     active_part, idle_part = apportion_each((active_uj, idle_uj), hardware_row, work)
     is_divided = energy.row_count[energy.group[hardware_row]] > 1
     if is_divided.any():
-        amounts, work = _divide_by_energy(energy, work_rows, work_row, hardware_row, is_divided, work)
+        by_energy = _bearing_energy(facts, energy)[hardware_row]
+        amounts, work = _divide_by_energy(by_energy, work_rows, work_row, is_divided, work)
     return EnergySplit(
         work_row=work_row,
         hardware_row=hardware_row,
@@ -173,16 +175,25 @@ def split_energy_over_tenants(facts: Facts, energy: HardwareEnergy, work_rows: W
     )
 
 
+def _bearing_energy(facts: Facts, energy: HardwareEnergy) -> I64:
+    """Return, by row of `HardwareEnergy`, the energy that tokens and work are divided by (rule 5).
+
+    It is 0 beside GPUs (`BESIDE_GPUS`) where another hardware type of the group has energy: a boundary without the host
+    would lack the host's tokens else. It is 1 for another type without energy, so that a group's tokens are never lost.
+    """
+    bearing_uj = np.maximum(energy.energy_uj, 1)
+    is_beside = np.array([name in BESIDE_GPUS for name in facts.hardwares] or [False])[energy.hardware]
+    if is_beside.any():
+        elsewhere_uj = np.zeros(len(energy.first_row), np.int64)
+        np.add.at(elsewhere_uj, energy.group[~is_beside], energy.energy_uj[~is_beside])
+        bearing_uj[is_beside & (elsewhere_uj[energy.group] > 0)] = 0
+    return bearing_uj
+
+
 def _divide_by_energy(
-    energy: HardwareEnergy,
-    work_rows: WorkRows,
-    work_row: Index,
-    hardware_row: Index,
-    is_divided: npt.NDArray[np.bool_],
-    work: I64,
+    by_energy: I64, work_rows: WorkRows, work_row: Index, is_divided: npt.NDArray[np.bool_], work: I64
 ) -> tuple[I64, I64]:
-    """Divide a tenant's tokens and work over several hardware types in proportion to their energy (rule 5)."""
-    by_energy = np.maximum(energy.energy_uj[hardware_row], 1)
+    """Divide a tenant's tokens and work over several hardware types in proportion to `by_energy`, of each pair."""
     amounts = np.stack(apportion_each(work_rows.amounts, work_row, by_energy))
     energy_sum = np.zeros(len(work_rows.key), object)
     np.add.at(energy_sum, work_row, by_energy.astype(object))

@@ -254,6 +254,77 @@ def test_tokens_are_divided_over_hardware_types_as_energy_is_and_sum_exactly():
         """)
 
 
+def test_a_nodes_host_is_split_by_work_and_bears_no_tokens():
+    spec("""
+        power  w g0     H100  0..10  100J
+        power  w host-n host  0..10  40J
+        tokens w acme   m r1  0/1..9  100+0
+        tokens w globex m r2  0/1..9  0+100
+        =
+        0  w H100 acme   m  active 25J  tokens 100/0/0  requests 1  work 100000  weights_version 1
+        0  w H100 globex m  active 75J  tokens 0/0/100  requests 1  work 300000  weights_version 1
+        0  w host acme   m  active 10J  work 0  weights_version 1  floor_version 0
+        0  w host globex m  active 30J  work 0  weights_version 1  floor_version 0
+        """)
+
+
+def test_a_nodes_host_alone_bears_the_tokens():
+    spec("""
+        power  w host-n host  0..10  40J
+        tokens w acme m r1  0/1..9  100+0
+        =
+        0  w host acme m  active 40J  tokens 100/0/0  requests 1  work 100000
+        """)
+
+
+def test_a_nodes_host_beside_gpus_without_energy_bears_the_tokens():
+    spec("""
+        power  w g0     H100  0..10  0J
+        power  w host-n host  0..10  40J
+        tokens w acme m r1  0/1..9  100+0
+        =
+        0  w H100 acme m
+        0  w host acme m  active 40J  tokens 100/0/0  requests 1
+        """)
+
+
+def test_a_nodes_host_has_its_own_idle_floor():
+    spec("""
+        power  w g0     H100  0..10  3000J
+        power  w host-n host  0..10  500J
+        tokens w acme m r1  0/1..9  300+0
+        =
+        0  w H100 acme m  active 2000J  idle 1000J  tokens 300/0/0  requests 1
+        0  w host acme m  active 400J   idle 100J
+        """, policy=policy({"H100": 100_000, "host": 10_000}))  # fmt: skip
+
+
+def test_a_nodes_host_without_work_or_workload_is_idle_or_unallocated():
+    spec("""
+        power  w  g0     H100  0..10  30J  owner=lab
+        power  w  host-w host  0..10  4J   owner=lab
+        power  ~n host-n host  0..10  5J
+        =
+        0  w  H100 lab -  idle 30J
+        0  w  host lab -  idle 4J
+        0  ~n host __unallocated__ -  unallocated 5J
+        """)
+
+
+def test_request_seconds_are_borne_by_gpus_and_split_the_hosts_energy_too():
+    spec("""
+        power  w g0     H100  0..10  100J
+        power  w host-n host  0..10  40J
+        tokens w acme   m r1  0..6   0+0
+        tokens w globex m r2  0..2   0+0
+        =
+        0  w H100 acme   m  active 75J  requests 1  work 6000  weights_version 1000000001
+        0  w H100 globex m  active 25J  requests 1  work 2000  weights_version 1000000001
+        0  w host acme   m  active 30J  weights_version 1000000001
+        0  w host globex m  active 10J  weights_version 1000000001
+        """)
+
+
 def test_a_hardware_type_without_energy_is_divided():
     spec("""
         power  w g0 A100  0..10  0J

@@ -13,7 +13,8 @@ from tests.support.examples import examples
 from tests.support.oracle import Interval, Oracle, Request
 from tests.support.partition_log import NEVER, Died, Log, Worker, close, policy, power, tokens
 
-FLOORS = {"H100": 90_000, "A100": 55_000}
+FLOORS = {"H100": 90_000, "A100": 55_000, "host": 20_000}
+DEVICES = {"g0": "H100", "g1": "H100", "g2": "A100", "g3": "A100", "host-n": "host", "wall-n": "wall less GPUs"}
 T0 = 1_700_000_000_000 // 10_000 * 10_000
 END = T0 + 120_000
 
@@ -23,13 +24,13 @@ times = st.integers(T0, END) | st.sampled_from([T0, T0 + 5_000, T0 + 10_000])
 @st.composite
 def intervals(draw) -> Interval:
     t0 = draw(times)
-    gpu = draw(st.integers(0, 3))
+    gpu = draw(st.sampled_from(list(DEVICES)))
     return Interval(
         cluster="c",
         workload=draw(st.sampled_from(["w", "w", "x", "~n"])),
         node="n",
-        gpu=f"g{gpu}",
-        hardware="H100" if gpu < 2 else "A100",
+        gpu=gpu,
+        hardware=DEVICES[gpu],
         t0=t0,
         t1=t0 + draw(st.sampled_from([1, 7, 999, 1_000, 10_000, 37_123])),
         energy_uj=draw(st.integers(0, 9_000_000_000)),

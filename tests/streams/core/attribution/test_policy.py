@@ -11,6 +11,7 @@ FLOORS = (
     FloorVersion("H100", 100, 200, 70, 2),
     FloorVersion("H100", 200, 300, 80, 3),
     FloorVersion("H100", 250, 300, 90, 4),
+    FloorVersion("wall less GPUs", 100, 200, 300, 5),
 )
 
 
@@ -25,6 +26,9 @@ FLOORS = (
         ("H100", 250, (90, 4)),  # of two that are valid, the greater version
         ("H100", 300, (10, 1)),
         ("H100", 1_000, (0, 0)),  # unknown: no idle energy, version 0
+        ("host", 0, (0, 0)),  # a floor of any hardware is a GPU's
+        ("wall less GPUs", 0, (0, 0)),
+        ("wall less GPUs", 100, (300, 5)),
     ],
 )
 def test_the_closest_valid_floor_applies(hardware, t_ms, expected):
