@@ -22,6 +22,12 @@ Speed = Annotated[
 ]
 RecordingCluster = Annotated[str, typer.Option(help="Cluster of the rows in the ledger.")]
 UtcOffset = Annotated[str, typer.Option(help="Time zone of stamps without one: +HH:MM or -HH:MM.")]
+Timezone = Annotated[
+    str, typer.Option(help="Zone of stamps without one by name, such as Europe/Berlin, with its summer time.")
+]
+TimeStart = Annotated[str, typer.Option("--start", help="When relative times (elapsed_s, plain seconds) were 0.")]
+RequestTenant = Annotated[str, typer.Option("--tenant", help="Tenant of requests without one.")]
+RequestModel = Annotated[str, typer.Option("--model", help="Model of requests without one.")]
 Worker = Annotated[
     bool,
     typer.Option(

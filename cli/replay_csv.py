@@ -10,7 +10,19 @@ import typer
 
 from cli.options import Data, Json
 from cli.output import errors_reported
-from cli.replay import RecordingCluster, Replace, Speed, UtcOffset, Worker, close_ms, run_replay
+from cli.replay import (
+    RecordingCluster,
+    Replace,
+    RequestModel,
+    RequestTenant,
+    Speed,
+    TimeStart,
+    Timezone,
+    UtcOffset,
+    Worker,
+    close_ms,
+    run_replay,
+)
 from cli.settings import load_settings
 
 
@@ -29,13 +41,11 @@ def csv(
     gpu: Annotated[str, typer.Option(help="GPU of rows without one.")] = "gpu-0",
     hardware: Annotated[str, typer.Option(help="Hardware of rows without one.")] = "unknown",
     owner: Annotated[str, typer.Option(help="Tenant that pays while the workload is idle.")] = "",
-    tenant: Annotated[str, typer.Option(help="Tenant of requests without one.")] = "",
-    model: Annotated[str, typer.Option(help="Model of requests without one.")] = "",
+    tenant: RequestTenant = "",
+    model: RequestModel = "",
     utc_offset: UtcOffset = "+00:00",
-    timezone: Annotated[
-        str, typer.Option(help="Zone of stamps without one by name, such as Europe/Berlin, with its summer time.")
-    ] = "",
-    start: Annotated[str, typer.Option(help="When relative times (elapsed_s, plain seconds) were 0.")] = "",
+    timezone: Timezone = "",
+    start: TimeStart = "",
     speed: Speed = 0,
     worker: Worker = True,
     replace: Replace = False,

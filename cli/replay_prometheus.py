@@ -15,7 +15,19 @@ import typer
 
 from cli.options import Data, Json
 from cli.output import errors_reported, progress_bar, step_finished
-from cli.replay import RecordingCluster, Replace, Speed, Worker, close_ms, run_replay
+from cli.replay import (
+    RecordingCluster,
+    Replace,
+    RequestModel,
+    RequestTenant,
+    Speed,
+    TimeStart,
+    Timezone,
+    UtcOffset,
+    Worker,
+    close_ms,
+    run_replay,
+)
 from cli.settings import load_settings
 
 BEARER = "WATTLOG_PROMETHEUS_BEARER"
@@ -34,11 +46,21 @@ def prometheus(
         list[str] | None, typer.Option(help="Only series with this label: LABEL=VALUE, or != =~ !~. Repeatable.")
     ] = None,
     cluster: RecordingCluster = "prometheus",
-    workload: Annotated[str, typer.Option(help="Workload of all GPUs; without one they are unallocated.")] = "",
+    workload: Annotated[
+        str, typer.Option(help="Workload of all GPUs, and of requests without one; without it GPUs are unallocated.")
+    ] = "",
     workload_label: Annotated[str, typer.Option(help="Label that names the workload: exported_pod.")] = "",
     owner: Annotated[str, typer.Option(help="Tenant that pays.")] = "",
     owner_label: Annotated[str, typer.Option(help="Label that names the tenant: exported_namespace.")] = "",
     node_label: Annotated[str, typer.Option(help="Label that names the node, instead of the format's.")] = "",
+    tokens: Annotated[
+        Path | None, typer.Option(help="Requests as `replay csv` reads them: start, end, tenant, model, workload ...")
+    ] = None,
+    tenant: RequestTenant = "",
+    model: RequestModel = "",
+    utc_offset: UtcOffset = "+00:00",
+    timezone: Timezone = "",
+    start: TimeStart = "",
     bearer_file: Annotated[
         Path | None, typer.Option(help=f"File with a bearer token; without it, {BEARER} if set.")
     ] = None,
@@ -80,8 +102,9 @@ def prometheus(
                 "prometheus", settings, url, **question, folder=folder, now_ms=time.time_ns() // 1_000_000,
                 cluster=cluster, workload=workload, owner=owner, allow_partial=allow_partial, progress=progress,
                 headers=_headers(bearer_file, user, password_file, header or ()), close_ms=close_ms(settings),
+                tokens=tokens, tenant=tenant, model=model, utc_offset=utc_offset, timezone=timezone, start=start,
             )  # fmt: skip
-        step_finished(f"history: {recording.rows} intervals of {recording.name}")
+        step_finished(f"history: {recording.rows} rows of {recording.name}")
         run_replay(settings, recording, speed=speed, worker=worker, as_json=as_json, replace=replace)
         shutil.rmtree(folder, ignore_errors=True)  # Only now: until then, it is what a replay continues from.
 

@@ -50,6 +50,22 @@ def test_a_history_becomes_a_ledger_and_its_download_is_removed(url: str, tmp_pa
     assert energy_uj == {"acme": 300 * 600 * 1_000_000, "__idle__": 100 * 600 * 1_000_000}
 
 
+def test_requests_of_a_file_bear_the_energy_of_their_workload(url: str, tmp_path: Path) -> None:
+    data, tokens = ("--data", tmp_path / "data"), tmp_path / "requests.csv"
+    spans = [(T0, T0 + 300, "acme"), (T0 + 300, T0 + 600, "globex"), (T0 - 9, T0 - 8, "initech")]
+    rows = "".join(f"{a},{b},{tenant},100,50\n" for a, b, tenant in spans)
+    tokens.write_text(f"start,end,tenant,prompt_tokens,completion_tokens\n{rows}")
+    options = ("--cluster", "east", "--workload", "chat", "--tokens", tokens, "--model", "m")
+    ran = wattlog("replay", "prometheus", url, *RANGE, *options, *data, "--json", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert (ran.json["requests"], ran.json["prompt_tokens"], ran.json["dead_letters"]) == (2, 200, 0)
+    assert ran.json["joules_per_token"] == 400 * 600 / 300
+    charged = wattlog("chargeback", "--period", "all", "--json", *data, cwd=tmp_path)
+    assert {row["tenant"]: row["energy_uj"] for row in charged.json["rows"]} == {
+        "acme": 400 * 300 * 1_000_000, "globex": 400 * 300 * 1_000_000,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("args", "text"),
     [

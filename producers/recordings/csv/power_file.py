@@ -16,12 +16,11 @@ from producers.recordings.csv.columns import POWER_COLUMNS
 from producers.recordings.csv.devices import Device, Devices, device_of
 from producers.recordings.csv.formats import refuse_other_formats
 from producers.recordings.csv.parts import Part, PartScan, lanes
-from producers.recordings.csv.readings import CsvDefaults, PowerReading, ReadingFile
+from producers.recordings.csv.readings import MAX_REASONS, CsvDefaults, PowerReading, ReadingFile
 from producers.recordings.csv.times import MAX_STEP_MS, zones_of_step
 
 MAX_READERS = 16
 """Parts of a joined file that are read side by side, to merge them. A file with more is sorted as it is read."""
-MAX_REASONS = 3
 _MAX_HARDWARE = 64
 
 Placed = tuple[PowerReading, Device, bool]

@@ -7,14 +7,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from producers.recordings.base import BadRow
+from contracts.errors import BadInput
+from producers.recordings.base import BadRow, offset_ms
 from producers.recordings.batches import Group
 from producers.recordings.csv.columns import IDENTITIES, POWER_COLUMNS, QuantityColumns
-from producers.recordings.csv.times import FileTimes, is_local, time_cell, zone_of
+from producers.recordings.csv.times import FileTimes, is_local, start_of, time_cell, zone_of
 from producers.recordings.csv.units import TIME_UNITS, parse_header, quantity
 from producers.recordings.csv_table import BadCell, CsvLine, CsvTable, has_no_value, read_rows
 
 _Value = TypeVar("_Value", int, float)
+MAX_REASONS = 3
+"""Refused rows that an error names, of a file without a readable one."""
 _ADDED_OPTIONS = {"timezone": "", "start_ms": None, "tenant": "", "model": ""}
 """Options that are part of the fingerprint only where they are set: see `CsvDefaults.__repr__`."""
 
@@ -50,6 +53,22 @@ class CsvDefaults:
         """Return a reader of the times of one file."""
         zone = zone_of(self.timezone) if self.timezone else None
         return FileTimes(zone, self.zone_ms, self.start_ms, begins_late=begins_late)
+
+
+def csv_defaults(
+    *, cluster: str, workload: str, node: str = "csv", gpu: str = "gpu-0", hardware: str = "unknown", owner: str = "",
+    tenant: str = "", model: str = "", utc_offset: str = "+00:00", timezone: str = "", start: str = "",
+    max_gap_ms: int = 0,
+) -> CsvDefaults:  # fmt: skip
+    """Return the values for what files lack, with the zone and the start of their times. Raises BadInput."""
+    zone_ms = offset_ms(utc_offset)
+    if timezone and zone_ms:
+        raise BadInput("timezone", timezone, "give the zone's name or --utc-offset, not both")
+    return CsvDefaults(
+        cluster=cluster, workload=workload, node=node, gpu=gpu, hardware=hardware, owner=owner, tenant=tenant,
+        model=model, zone_ms=zone_ms, max_gap_ms=max_gap_ms, timezone=timezone,
+        start_ms=start_of(start, timezone, zone_ms) if start else None,
+    )  # fmt: skip
 
 
 class PowerReading(NamedTuple):

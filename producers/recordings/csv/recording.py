@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from heapq import merge
 from pathlib import Path
 
@@ -18,16 +17,13 @@ from contracts.events import Event
 from contracts.topics import check_name
 from contracts.units import joules, rfc3339
 from producers.recordings import base
-from producers.recordings.base import BadRow, PowerRow, Recording, TokenRow, reorder_with_times
+from producers.recordings.base import BadRow, PowerRow, Recording, reorder_with_times
 from producers.recordings.batches import Group, events_of
 from producers.recordings.csv.devices import MAX_NAMES
-from producers.recordings.csv.formats import refuse_other_formats
 from producers.recordings.csv.intervals import ReadingAnomalies, power_rows
-from producers.recordings.csv.power_file import MAX_REASONS, PowerFile
-from producers.recordings.csv.readings import CsvDefaults
-from producers.recordings.csv.requests import TOKEN_COLUMNS, token_rows
-from producers.recordings.csv.times import zone_of
-from producers.recordings.text_lines import time_ms
+from producers.recordings.csv.power_file import PowerFile
+from producers.recordings.csv.readings import CsvDefaults, csv_defaults
+from producers.recordings.csv.requests import readable_requests, token_rows
 
 MAX_GAP_MS = 300_000
 """Watts are not integrated over longer gaps: no energy is made up where nothing was measured.
@@ -76,12 +72,9 @@ def csv_recording(
         check_name(field_name, name)
     if max_gap_ms <= 0:
         raise BadInput("max_gap_ms", max_gap_ms, "give 1 ms or more")
-    zone_ms = base.offset_ms(utc_offset)
-    if timezone and zone_ms:
-        raise BadInput("timezone", timezone, "give the zone's name or --utc-offset, not both")
-    defaults = CsvDefaults(
-        **named, owner=owner, tenant=tenant, model=model, zone_ms=zone_ms, max_gap_ms=max_gap_ms, timezone=timezone,
-        start_ms=_start_ms(start, timezone, zone_ms) if start else None,
+    defaults = csv_defaults(
+        **named, owner=owner, tenant=tenant, model=model, utc_offset=utc_offset, timezone=timezone, start=start,
+        max_gap_ms=max_gap_ms,
     )  # fmt: skip
     files = [path for path in (tokens, power) if path is not None]
     power_file = PowerFile(power, defaults)
@@ -121,34 +114,11 @@ def csv_recording(
     )
 
 
-def _start_ms(start: str, timezone: str, zone_ms: int) -> int:
-    """Return the time of `--start`, local where it names no zone."""
-    try:
-        if timezone and time_ms(start) != time_ms(start, 1000):
-            local = datetime.fromtimestamp(time_ms(start) / 1000, UTC).replace(tzinfo=zone_of(timezone))
-            return int(local.timestamp() * 1000)
-        return time_ms(start, zone_ms)
-    except ValueError as error:
-        raise BadInput("start", start, str(error)) from None
-
-
 def _span(tokens: Path | None, power_file: PowerFile, defaults: CsvDefaults) -> RecordingSpan:
     """Return the span of both files. Raises BadInput if no request can be read, of a file that has some."""
     span = RecordingSpan()
-    refused: list[BadRow] = []
-    requests = 0
-    if tokens:
-        refuse_other_formats(
-            tokens, TOKEN_COLUMNS, ("start", "end"), "start,end,tenant,model,prompt_tokens,completion_tokens"
-        )
-    for row in token_rows(tokens, defaults) if tokens else ():
-        if isinstance(row, TokenRow):
-            span.add(row.t_start_ms, row.t_end_ms, (row.cluster, row.workload))
-            requests += 1
-        elif len(refused) < MAX_REASONS:
-            refused.append(row)
-    if tokens and refused and not requests:
-        raise BadInput("tokens", tokens.name, f"none of its rows can be read: {'; '.join(map(str, refused))}")
+    for row in readable_requests(tokens, defaults) if tokens else ():
+        span.add(row.t_start_ms, row.t_end_ms, (row.cluster, row.workload))
     for item in power_rows(power_file.path, power_file.placed(), defaults.max_gap_ms, span.anomalies):
         if isinstance(item, PowerRow):
             span.add(item.t0_ms, item.t1_ms, (item.cluster, item.workload))

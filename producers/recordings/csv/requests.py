@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from contracts.errors import BadInput
 from contracts.events import MAX_SPAN_MS, MAX_TOKENS
 from producers.recordings.base import BadRow, TokenRow, key_ms
-from producers.recordings.csv.readings import CsvDefaults, group_of
+from producers.recordings.csv.formats import refuse_other_formats
+from producers.recordings.csv.readings import MAX_REASONS, CsvDefaults, group_of
 from producers.recordings.csv.times import FileTimes
 from producers.recordings.csv_table import BadCell, CsvLine, CsvTable, read_rows
 from producers.recordings.unpack import stem
@@ -29,15 +31,34 @@ TOKEN_COLUMNS = {
     "cluster": ("cluster",),
 }
 """Our columns of the requests file, and the headers that they may have."""
+_EXAMPLE = "start,end,tenant,model,prompt_tokens,completion_tokens"
 
 
 def token_rows(path: Path, defaults: CsvDefaults) -> Iterator[TokenRow | BadRow]:
     """Yield the requests of a file in its order, with bad rows in between."""
-    named = [name for name in ("tenant", "model") if not getattr(defaults, name)]
+    named = [name for name in ("tenant", "model", "workload") if not getattr(defaults, name)]
     required = ("start", "end", *named, "prompt_tokens", "completion_tokens")
     table = CsvTable(path, TOKEN_COLUMNS, required, joined=True)
     times, name = defaults.file_times(), stem(path)
     yield from read_rows(table, lambda line: _token_row(line, table, times, name, defaults))
+
+
+def readable_requests(path: Path, defaults: CsvDefaults) -> Iterator[TokenRow]:
+    """Yield the requests of a file, without its bad rows.
+
+    Raises BadInput for another format, or if it has rows of which none can be read.
+    """
+    refuse_other_formats(path, TOKEN_COLUMNS, ("start", "end"), _EXAMPLE)
+    refused: list[BadRow] = []
+    requests = 0
+    for row in token_rows(path, defaults):
+        if isinstance(row, TokenRow):
+            requests += 1
+            yield row
+        elif len(refused) < MAX_REASONS:
+            refused.append(row)
+    if refused and not requests:
+        raise BadInput("tokens", path.name, f"none of its rows can be read: {'; '.join(map(str, refused))}")
 
 
 def _token_row(line: CsvLine, table: CsvTable, times: FileTimes, name: str, defaults: CsvDefaults) -> TokenRow:
@@ -55,6 +76,8 @@ def _token_row(line: CsvLine, table: CsvTable, times: FileTimes, name: str, defa
     if tenant.startswith("__"):
         raise BadCell("tenant", tenant, "names that begin with '__' are Wattlog's own")
     cluster, workload = group_of(line, defaults)
+    if not workload:
+        raise BadCell("workload", workload, "is empty")
     return TokenRow(
         key_ms=key_ms(start_ms, end_ms), cluster=cluster, workload=workload, tenant=tenant,
         model=_text(line, "model", defaults.model), request_id=line.text("request_id", f"{name}-{line.number}"),

@@ -30,6 +30,17 @@ def zone_of(name: str) -> ZoneInfo:
         raise BadInput("timezone", name, "give the name of a zone, such as Europe/Berlin or America/New_York") from None
 
 
+def start_of(text: str, timezone: str, zone_ms: int) -> int:
+    """Return the time of `--start`, local where it names no zone. Raises BadInput for what is no time."""
+    try:
+        if timezone and time_ms(text) != time_ms(text, 1000):
+            local = datetime.fromtimestamp(time_ms(text) / 1000, UTC).replace(tzinfo=zone_of(timezone))
+            return int(local.timestamp() * 1000)
+        return time_ms(text, zone_ms)
+    except ValueError as error:
+        raise BadInput("start", text, str(error)) from None
+
+
 class FileTimes:
     """Reads the times of one file, in the file's order.
 

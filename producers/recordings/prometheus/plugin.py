@@ -13,9 +13,11 @@ from producers.api import Environment, Kind, Plugin, RecordingReader
 from producers.common.http_client import Pages
 from producers.gpu.exporter_formats import ExporterFormat
 from producers.recordings.base import Recording
+from producers.recordings.csv.readings import csv_defaults
 from producers.recordings.prometheus.download import ChunkFolder, HistoryRange, download
 from producers.recordings.prometheus.range_query import RangeClient
 from producers.recordings.prometheus.recording import HistoryNames, history_recording
+from producers.recordings.prometheus.requests import HistoryRequests
 from producers.recordings.prometheus.samples import LabelNames
 from producers.runtime.config import without_secrets
 
@@ -28,19 +30,29 @@ def prometheus_history(
     url: str, *, folder: Path, exporter_format: ExporterFormat, start_ms: int, end_ms: int, step_s: int, now_ms: int,
     cluster: str, close_ms: int, matchers: Sequence[str] = (), workload: str = "", owner: str = "",
     node_label: str = "", workload_label: str = "", owner_label: str = "", headers: Mapping[str, str] | None = None,
-    parameters: Mapping[str, str] | None = None, allow_partial: bool = False,
+    parameters: Mapping[str, str] | None = None, allow_partial: bool = False, tokens: Path | None = None,
+    tenant: str = "", model: str = "", utc_offset: str = "+00:00", timezone: str = "", start: str = "",
     progress: Callable[[int, int], None] = lambda point, points: None, wait: Callable[[float], None] = time.sleep,
 ) -> Recording:  # fmt: skip
     """Download a history into `folder`, which holds nothing else, and return it as a recording.
 
-    A download that was killed continues there. `progress` gets the moments downloaded so far, and all. Raises BadInput
-    for options that are wrong or a history without energy, Unavailable where the server does not answer.
+    A download that was killed continues there. `progress` gets the moments downloaded so far, and all. `tokens` is a
+    file of requests, as `replay csv` reads it with the options behind it. Raises BadInput for options that are wrong, a
+    file without readable requests, or a history without energy; Unavailable where the server does not answer.
     """
     _check(url, start_ms, end_ms, step_s, now_ms)
     check_name("cluster", cluster)
     for field, name in (("workload", workload), ("owner", owner)):
         if name:
             check_name(field, name)
+    requests = None
+    if tokens:
+        defaults = csv_defaults(
+            cluster=cluster, workload=workload, tenant=tenant, model=model, utc_offset=utc_offset, timezone=timezone,
+            start=start,
+        )  # fmt: skip
+        requests = HistoryRequests(tokens, defaults, start_ms, end_ms)
+        requests.check()  # Before a download that may take hours.
     start_s = -(-start_ms // (1000 * step_s)) * step_s
     points = end_ms // 1000 // step_s - start_s // step_s + 1
     if not 2 <= points <= MAX_READINGS:
@@ -57,7 +69,7 @@ def prometheus_history(
         )  # fmt: skip
         download(client, history, chunks, progress)
     names = HistoryNames(cluster, workload, owner)
-    return history_recording(history, chunks, names, close_ms=close_ms, warnings=client.warnings)
+    return history_recording(history, chunks, names, close_ms=close_ms, warnings=client.warnings, requests=requests)
 
 
 def _check(url: str, start_ms: int, end_ms: int, step_s: int, now_ms: int) -> None:

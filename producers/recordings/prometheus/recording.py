@@ -1,7 +1,8 @@
 """A history out of Prometheus as a recording: rows to intervals by the meter (`producers.gpu.meter`), to events.
 
 The rows are downloaded first (`download`); then they are read twice: once for their span, their workloads and their
-digest, once for their events. The digest is part of the events' source, so the same history twice is a duplicate.
+digest, once for their events. The digest is part of the events' source, so the same history twice is a duplicate. So
+are the requests of a file beside it (`requests`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from heapq import merge
 from urllib.parse import quote, urlsplit
 
 from contracts import checks, topics
@@ -17,9 +19,19 @@ from contracts.events import Event
 from producers.gpu import meter
 from producers.gpu.meter_state import MeterState
 from producers.gpu.readings import EnergyInterval, GpuReading
-from producers.recordings.base import HOLD_MS, BadRow, PowerRow, Recording, key_ms, reorder
+from producers.recordings.base import (
+    HOLD_MS,
+    BadRow,
+    PowerRow,
+    Recording,
+    TokenRow,
+    key_ms,
+    reorder,
+    reorder_with_times,
+)
 from producers.recordings.batches import Group, events_of
 from producers.recordings.prometheus.download import ChunkFolder, HistoryRange
+from producers.recordings.prometheus.requests import HistoryRequests
 from producers.recordings.prometheus.samples import GpuRow
 
 PERIOD_MS = 30_000
@@ -44,6 +56,7 @@ class HistoryReport:
     end_ms: int = 0
     rows: int = 0
     groups: set[Group] = field(default_factory=set)
+    request_groups: set[Group] = field(default_factory=set)
     gpus: set[str] = field(default_factory=set)
     nodes: set[str] = field(default_factory=set)
     resets: int = 0
@@ -56,14 +69,22 @@ class HistoryReport:
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)
 
     def add(self, row: PowerRow) -> None:
-        self.start_ms = row.t0_ms if self.start_ms is None else min(self.start_ms, row.t0_ms)
-        self.end_ms = max(self.end_ms, row.t1_ms)
-        self.rows += 1
         self.groups.add((row.cluster, row.workload))
         self.gpus.add(row.gpu_uuid)
         self.nodes.add(row.node)
+        self._add_span(row, row.t0_ms, row.t1_ms)
+
+    def add_request(self, row: TokenRow) -> None:
+        """Add a request. Requests come after the intervals, without which there is no recording."""
+        self.request_groups.add((row.cluster, row.workload))
+        self._add_span(row, row.t_start_ms, row.t_end_ms)
+
+    def _add_span(self, row: PowerRow | TokenRow, start_ms: int, end_ms: int) -> None:
+        self.start_ms = start_ms if self.start_ms is None else min(self.start_ms, start_ms)
+        self.end_ms = max(self.end_ms, end_ms)
+        self.rows += 1
         self.digest.update(repr(tuple(row)).encode())
-        if len(self.groups) > MAX_GROUPS:
+        if max(len(self.groups), len(self.request_groups)) > MAX_GROUPS:
             raise BadInput("workload", row.workload, f"more than {MAX_GROUPS} workloads; replay a shorter time")
 
 
@@ -123,44 +144,52 @@ class HistoryMeter:
 
 
 def history_recording(
-    history: HistoryRange, folder: ChunkFolder, names: HistoryNames, *, close_ms: int, warnings: Iterable[str] = ()
-) -> Recording:
+    history: HistoryRange, folder: ChunkFolder, names: HistoryNames, *, close_ms: int, warnings: Iterable[str] = (),
+    requests: HistoryRequests | None = None,
+) -> Recording:  # fmt: skip
     """Return the recording of a download. Raises BadInput where it has no energy, with what to check."""
     hardware = _hardware(history, folder)
     report = HistoryReport()
     host = urlsplit(history.url).netloc
 
     def rows(report: HistoryReport) -> Iterator[PowerRow | BadRow]:
-        power = HistoryMeter(history, names, hardware).rows(_samples(history, folder, report), report)
-        yield from reorder(power)
+        yield from HistoryMeter(history, names, hardware).rows(_samples(history, folder, report), report)
         yield from _bad_rows(history, folder, host)
 
-    for row in rows(report):
+    for row in reorder(rows(report)):  # The digest is of the order in which they are sent.
         if isinstance(row, PowerRow):
             report.add(row)
         else:
             report.refused += 1
     if report.start_ms is None:
         raise _no_energy(history, report)
-    start_ms, end_ms, groups = report.start_ms, report.end_ms, frozenset(report.groups)
+    for request in requests.readable() if requests else ():
+        report.add_request(request)
+    start_ms, end_ms, groups = report.start_ms, report.end_ms, report.groups | report.request_groups
     source = f"prometheus/{quote(host, safe='')}@{report.digest.hexdigest()[:12]}"
 
     def events() -> Iterator[Event | BadRow]:
+        tokens = reorder_with_times(requests.rows() if requests else ())
+        merged = merge(tokens, reorder_with_times(rows(HistoryReport())), key=lambda pair: pair[0])
         yield from events_of(
-            rows(HistoryReport()), name=source, groups=groups, epoch=start_ms, end_ms=end_ms, close_ms=close_ms,
+            (row for _, row in merged), name=source, groups=groups, epoch=start_ms, end_ms=end_ms, close_ms=close_ms,
             tick_ms=HOLD_MS,  # Months of heartbeats every 5 s would outnumber the readings.
         )  # fmt: skip
 
     return Recording(
         cluster=names.cluster,
-        name=f"{history.exporter.name} in Prometheus at {host}",
+        name=f"{history.exporter.name} in Prometheus at {host}" + (f" and {requests.name}" if requests else ""),
         start_ms=start_ms,
         end_ms=end_ms,
         window=(start_ms, end_ms),
         workload="",
         rows=report.rows,
         events=events,
-        notes=(*_notes(history, report, hardware), *(f"The server warns: {w}" for w in sorted(warnings))),
+        notes=(
+            *_notes(history, report, hardware),
+            *(requests.notes(report.groups) if requests else ()),
+            *(f"The server warns: {w}" for w in sorted(warnings)),
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""Feed of `wattlog replay prometheus`: the value of one GPU's sample, between those of two others."""
+"""Feeds of `wattlog replay prometheus`: the value of one GPU's sample between those of two others; a request's cell."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from contracts.events import PowerBatch
+from contracts.events import PowerBatch, TokenBatch
 from producers.recordings.base import BadRow
+from producers.recordings.csv_table import CsvLine
 from producers.recordings.prometheus import samples
 from producers.recordings.prometheus.range_query import decode_series
 from tests.producers.conformance import VALUES, Feed, Outcome, Piece
@@ -38,5 +39,33 @@ def _run(piece: Piece, folder: Path) -> Outcome:
     return Outcome(energy_uj, 2 * 300 * 600 * 1_000_000, reasons, [str(row) for row in bad])
 
 
+def _run_requests(piece: Piece, folder: Path) -> Outcome:
+    server = StandIn()
+    server.add(ENERGY, steady(), UUID="GPU-a")
+    cell = b"4321" if piece.is_error else piece.content
+    good = b"%d,%d,a,m,1,2\n" % (T0 + 5, T0 + 9)
+    header = b"start,end,tenant,model,prompt_tokens,completion_tokens\n"
+    tokens = folder / "t.csv"
+    tokens.write_bytes(header + good + b"%d,%d,a,m,%s,2\n" % (T0 + 5, T0 + 9, cell) + good)
+    count = CsvLine.count
+
+    def read(line: CsvLine, name: str, *args: Any, **options: Any) -> int:
+        if piece.is_error and line.get(name) == "4321":
+            piece.read()
+        return count(line, name, *args, **options)
+
+    with patch.object(CsvLine, "count", read):
+        items = list(open_history(server, folder / "history", tokens=tokens, workload="w").events())
+    bad = [item for item in items if isinstance(item, BadRow)]
+    batches = [item.batch for item in items if not isinstance(item, BadRow)]
+    requests = sum(len(batch) for batch in batches if isinstance(batch, TokenBatch))
+    reasons = {(row.file, row.reason.removeprefix("cannot be read (").partition(":")[0]): 1.0 for row in bad}
+    return Outcome(requests, 2, reasons, [str(row) for row in bad])
+
+
 _BLANKS = ("NaN", "infinity", "-infinity", "overflow", "huge")
-FEEDS = {"prometheus": [Feed("value", _run, "page", VALUES, harmless=_BLANKS)]}
+FEEDS = {
+    "prometheus": [
+        Feed("value", _run, "page", VALUES, harmless=_BLANKS), Feed("requests", _run_requests, "file")
+    ]
+}  # fmt: skip

@@ -1,0 +1,76 @@
+"""Requests beside a history: those of a CSV file (`producers.recordings.csv.requests`) that lie in its time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Set
+from pathlib import Path
+
+from producers.recordings.base import BadRow, TokenRow
+from producers.recordings.batches import Group
+from producers.recordings.csv.readings import CsvDefaults
+from producers.recordings.csv.requests import readable_requests, token_rows
+
+MAX_NAMES = 8
+"""Workloads that a note names."""
+
+
+class HistoryRequests:
+    """Requests of a file that lie within `[start_ms, end_ms]`, in the cluster of `defaults`.
+
+    Others belong to the replay of another time or cluster, so that one file can be given to each. Whoever reads a
+    request across the limit would fill windows of that other replay.
+    """
+
+    def __init__(self, path: Path, defaults: CsvDefaults, start_ms: int, end_ms: int) -> None:
+        self._path, self._defaults, self._start_ms, self._end_ms = path, defaults, start_ms, end_ms
+        self._counts: dict[Group, int] = {}
+        self._left_out = 0
+
+    @property
+    def name(self) -> str:
+        return self._path.name
+
+    def check(self) -> None:
+        """Read the file. Raises BadInput if it is of another format, or if no row of it can be read."""
+        for _ in readable_requests(self._path, self._defaults):
+            pass
+
+    def readable(self) -> Iterator[TokenRow]:
+        """Yield the requests, and count them for `notes`. Raises BadInput as `check` does."""
+        self._counts, self._left_out = {}, 0
+        for row in readable_requests(self._path, self._defaults):
+            if not self._is_inside(row):
+                self._left_out += 1
+                continue
+            group = row.cluster, row.workload
+            self._counts[group] = self._counts.get(group, 0) + 1
+            yield row
+
+    def rows(self) -> Iterator[TokenRow | BadRow]:
+        """Yield the same requests, with the bad rows of the whole file between them."""
+        for row in token_rows(self._path, self._defaults):
+            if isinstance(row, BadRow) or self._is_inside(row):
+                yield row
+
+    def _is_inside(self, row: TokenRow) -> bool:
+        is_in_time = self._start_ms <= row.t_start_ms < self._end_ms and row.t_end_ms <= self._end_ms
+        return is_in_time and row.cluster == self._defaults.cluster
+
+    def notes(self, measured: Set[Group]) -> Iterator[str]:
+        """Yield what was left out, and which workloads have requests but no energy."""
+        if self._left_out:
+            yield (
+                f"{self._left_out:,} requests of {self.name} do not lie within --from and --to in cluster "
+                f"{self._defaults.cluster}: they are left out."
+            )
+        unmetered = {group: count for group, count in self._counts.items() if group not in measured}
+        if unmetered:
+            yield (
+                f"{sum(unmetered.values()):,} requests are unmetered, because no GPU had their workload: "
+                f"{_names(unmetered)}. GPUs had {_names(measured)}."
+            )
+
+
+def _names(groups: Iterable[Group]) -> str:
+    names = sorted(workload for _, workload in groups)
+    return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES:,} others" if len(names) > MAX_NAMES else "")
