@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from contracts import checks
+from producers.common.printable import printable
 
 BLANK = 9.2e18
 
@@ -50,8 +51,8 @@ class ExporterFormat:
     identity: tuple[str, ...]
     energy: Quantity | None = None
     power: tuple[Quantity, ...] = ()
-    hardware: tuple[str, str] = ("", "")
-    """(sample, label) that names the product; any sample if ""."""
+    hardware: tuple[str, ...] = ("",)
+    """Sample that names the product, any if "", and the labels that do. The first that is not empty counts."""
     utilisation: Quantity | None = None
     limit: tuple[Quantity, ...] = ()
     prefix: str = ""
@@ -69,6 +70,12 @@ class ExporterFormat:
         uuid = next((labels[label] for label in self.identity if labels.get(label)), "")
         is_whole = not uuid or uuid.startswith((self.prefix, "MIG-"))
         return uuid if is_whole else self.prefix + uuid
+
+    def product_of(self, labels: Mapping[str, str]) -> str:
+        """Return the product that a row names, with runs of blanks made one, or ""."""
+        _, *names = self.hardware
+        products = (" ".join(labels.get(name, "").split()) for name in names)
+        return printable(next(filter(None, products), ""))
 
     def host_of(self, labels: Mapping[str, str]) -> str:
         """Return the node that a row names, or ""."""
@@ -103,7 +110,7 @@ AMD = ExporterFormat(
     identity=("serial_number", "gpu_uuid"),
     energy=Quantity("gpu_energy_consumed", "uJ"),
     power=(Quantity("gpu_package_power", "W"), Quantity("gpu_average_package_power", "W")),
-    hardware=("", "card_model"),
+    hardware=("", "card_model", "card_series"),
     utilisation=Quantity("gpu_gfx_activity", "percent"),
 )
 """AMD's device-metrics-exporter (ROCm): https://github.com/ROCm/device-metrics-exporter."""

@@ -23,6 +23,7 @@ neither. The meter keeps these (`producers.gpu.meter_state`):
 | above the suspect, by about what watts say | a reset | watts are the energy up to the suspect, which is the new base |
 | above the former base, plausibly | back from a dip or a glitch | the former base counts, less what was sent since |
 | 0, while watts are drawn | no counter | None |
+| 0 or absent, and no watts but 0 were ever shown | no reading | a gap |
 
 Evidence of an interval:
 
@@ -34,7 +35,8 @@ Evidence of an interval:
   energy is invented in it.
 
 * ESTIMATED: the same trapezoid where a counter stood or was implausible. Also the counter's difference over a stretch
-  in which it stood: it does not show when in the stretch the energy was used.
+  in which it stood: it does not show when in the stretch the energy was used. And the counter's difference while it and
+  the watts differ by more than a factor of two for a minute: one of the two is wrong.
 
 * CORRECTION: what a returning counter shows beyond the energy that was sent for the stretch, spread over it. Its time
   is that of intervals that were sent before. Where more was sent than the counter shows, the next intervals are
@@ -45,7 +47,7 @@ Evidence of an interval:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -57,6 +59,7 @@ from producers.gpu.meter_state import CounterBase, MeterState, SuspectCounter
 from producers.gpu.plausibility import (
     COUNTER_GRAIN_MS,
     agrees,
+    compare,
     is_new,
     is_plausible,
     milliwatts,
@@ -79,7 +82,8 @@ class IntervalResult:
     """New state of a meter, the intervals that a reading completed, and counts of what went wrong.
 
     `resets` counts counters that started anew, `dips` implausible counters that came back in line, `gaps` stretches
-    that nothing measured, and `clock_steps` wall clocks that were set back by more than MAX_SLEW_MS.
+    that nothing measured, and `clock_steps` wall clocks that were set back by more than MAX_SLEW_MS. `differences`
+    counts minutes in which counter and watts differed.
     """
 
     state: MeterState
@@ -88,6 +92,7 @@ class IntervalResult:
     dips: int = 0
     gaps: int = 0
     clock_steps: int = 0
+    differences: int = 0
 
 
 def add_reading(state: MeterState | None, reading: GpuReading, *, max_gap_ms: int = MAX_GAP_MS) -> IntervalResult:
@@ -96,6 +101,8 @@ def add_reading(state: MeterState | None, reading: GpuReading, *, max_gap_ms: in
     The first reading (`state` None) only begins. A reading that is not later than the last one is ignored.
     """
     mw = milliwatts(reading.watts)
+    if mw == 0 and not reading.counter_mj and not (state and state.peak_mw):
+        mw = None  # Only zeros, as guests of a virtual GPU see: what runs draws more.
     counter_mj = valid_counter(reading.counter_mj, mw)
     if state is None:
         now = ClockPoint(reading.monotonic_ms, reading.t_ms)
@@ -125,9 +132,7 @@ def add_reading(state: MeterState | None, reading: GpuReading, *, max_gap_ms: in
         gaps = int(run_broke)
     else:
         result, gaps = _with_base(state, reading, counter_mj, now, max_gap_ms), 0
-    return IntervalResult(
-        result.state, result.intervals, result.resets, result.dips, result.gaps + gaps, int(clock_stepped)
-    )
+    return replace(result, gaps=result.gaps + gaps, clock_steps=int(clock_stepped))
 
 
 def send_open(state: MeterState, reading: GpuReading, *, max_gap_ms: int = MAX_GAP_MS) -> IntervalResult:
@@ -215,7 +220,12 @@ def _settle(
     was_standing = state.stands_to is not None and state.stands_to.monotonic_ms - base.at.monotonic_ms > max_gap_ms
     is_sent = state.anchor.monotonic_ms > base.at.monotonic_ms
     is_doubtful = was_standing or state.debt_uj or is_sent or is_new(state, now, max_gap_ms)
-    method = Method.ESTIMATED if is_doubtful else Method.COUNTER
+    comparison, differs = state.comparison, False
+    if not is_doubtful and base == state.base and state.run_from == state.anchor and state.run_to == now:
+        elapsed_ms = now.monotonic_ms - state.anchor.monotonic_ms
+        comparison, was_judged = compare(comparison, left_uj, state.run_half_uj // 2, elapsed_ms, reading.period_ms)
+        differs = was_judged and comparison.differs
+    method = Method.ESTIMATED if is_doubtful or comparison.differs else Method.COUNTER
     energy_uj = max(left_uj, 0)
     intervals: tuple[EnergyInterval, ...] = ()
     if is_sent:  # The time up to the anchor has its intervals. What they lack is a correction over their time.
@@ -228,8 +238,8 @@ def _settle(
     if former is None and now.monotonic_ms - base.at.monotonic_ms > max_gap_ms:
         former = CounterBase(base.counter_mj, base.at, _shown_uj(base, counter_mj), is_brief=True)
     state = _restart(state, now, half_uj=0, counter_mj=counter_mj)
-    state = _replace(state, debt_uj=max(-left_uj, 0), former=former)
-    return IntervalResult(state, intervals, dips=int(was_implausible))
+    state = _replace(state, debt_uj=max(-left_uj, 0), former=former, comparison=comparison)
+    return IntervalResult(state, intervals, dips=int(was_implausible), differences=int(differs))
 
 
 def _former_after(state: MeterState, base: CounterBase, counter_mj: int) -> CounterBase | None:

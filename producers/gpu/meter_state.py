@@ -32,6 +32,16 @@ class SuspectCounter(msgspec.Struct, frozen=True):
     watts_uj: int | None = None
 
 
+class Comparison(msgspec.Struct, frozen=True):
+    """Energy of one device by its counter and by its watts over the same time, since it was last judged."""
+
+    counter_uj: int = 0
+    watts_uj: int = 0
+    elapsed_ms: int = 0
+    differs: bool = False
+    """What was judged last differed: one of the two is wrong."""
+
+
 class MeterState(msgspec.Struct, frozen=True, omit_defaults=True):
     """State of one GPU's meter between two readings. Stored with the agent's checkpoint.
 
@@ -66,6 +76,7 @@ class MeterState(msgspec.Struct, frozen=True, omit_defaults=True):
     peak_mw: int = 0
     watts_at: ClockPoint | None = None
     """When the watts last changed."""
+    comparison: Comparison = Comparison()
     has_gap: bool = False
     """The stretch since the anchor has been counted as a gap."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from contracts.units import UJ_PER_MJ
 from producers.gpu.event_time import ClockPoint
-from producers.gpu.meter_state import CounterBase, MeterState, SuspectCounter
+from producers.gpu.meter_state import Comparison, CounterBase, MeterState, SuspectCounter
 from producers.gpu.readings import GpuReading
 from producers.runtime.refusals import shorten
 
@@ -25,6 +26,15 @@ AGREEMENT = 2
 COUNTER_GRAIN_MS = 200
 """Counters advance in steps (NVML's about every 100 ms), so a short interval may contain a step that began before."""
 MAX_COUNTER_MJ = 2**63 - 1
+COMPARED_MS = 60_000
+"""Time after which a counter and watts are judged against each other: the watts of a moment say little."""
+COMPARED_PERIODS = 20
+"""The same in periods of an exporter, of which each shows one moment's watts."""
+MAX_RATIO = 2
+"""Ratio of a counter's energy and that by watts beyond which one of them is wrong. Of a GPU and its module, which has
+the CPU too, it is smaller under load. A known case: https://github.com/ROCm/amdsmi/issues/38."""
+MIN_DIFFERENCE_W = 30
+"""Difference that is no rounding of a device at rest."""
 
 
 def implausible_value(reading: GpuReading) -> str:
@@ -70,6 +80,27 @@ def agrees(state: MeterState, counter_mj: int) -> bool:
         return True
     by_watts_uj = run_energy_uj(state) - suspect.watts_uj
     return by_watts_uj < AGREEMENT * (counter_mj - suspect.counter_mj) * UJ_PER_MJ < AGREEMENT**2 * by_watts_uj
+
+
+def compare(
+    comparison: Comparison, counter_uj: int, watts_uj: int, elapsed_ms: int, period_ms: int
+) -> tuple[Comparison, bool]:
+    """Add energy by the counter and by watts over the same time. Return the sums, and True if they were judged."""
+    counter_uj, watts_uj = comparison.counter_uj + counter_uj, comparison.watts_uj + watts_uj
+    elapsed_ms += comparison.elapsed_ms
+    if elapsed_ms < max(COMPARED_MS, COMPARED_PERIODS * period_ms):
+        return Comparison(counter_uj, watts_uj, elapsed_ms, comparison.differs), False
+    less, more = sorted((counter_uj, watts_uj))
+    is_rounding = more - less < MIN_DIFFERENCE_W * elapsed_ms * UJ_PER_MJ
+    return Comparison(differs=more > MAX_RATIO * less and not is_rounding), True
+
+
+def difference_note(gpus: Collection[str]) -> str:
+    """Return a sentence on GPUs whose counter and watts differed."""
+    some = ", ".join(sorted(gpus)[:8])
+    return (
+        f"The energy counter and the watts of {some} differ by more than half for a time: it is flagged as estimated."
+    )
 
 
 def run_energy_uj(state: MeterState) -> int:

@@ -317,6 +317,9 @@ class Agent:
             previous = shares
         self.metrics.resets.inc(result.resets)
         self.metrics.dips.inc(result.dips)
+        self.metrics.differences.inc(result.differences)
+        if result.differences:
+            log.warning("%s: its counter and its watts differ by more than half: its energy counts as estimated", uuid)
         self.metrics.gaps.inc(result.gaps)
         self.metrics.clock_steps.inc(result.clock_steps)
         self._backlog(shares)  # so that a holder without rows sends heartbeats

@@ -19,6 +19,7 @@ class AgentMetrics:
         self.joules = count("joules", "Energy of those intervals")
         self.resets = count("counter_resets", "Energy counters that started anew")
         self.dips = count("counter_dips", "Implausible energy counters that came back in line: each counts once")
+        self.differences = count("counter_differences", "Minutes in which a GPU's counter and watts differed by half")
         self.gaps = count("gaps", "Stretches in which nothing measured a GPU")
         self.clock_steps = count("clock_steps", "Times that the wall clock was set back by more than a minute")
         self.gpus_appeared = count("gpus_appeared", "GPUs that appeared while the agent ran")

@@ -43,7 +43,7 @@ class ExporterNames(BaseModel):
 
     def to_format(self) -> ExporterFormat:
         return ExporterFormat(
-            name=self.kind, identity=self.identity, hardware=("", self.hardware),
+            name=self.kind, identity=self.identity, hardware=("", *filter(None, [self.hardware])),
             energy=Quantity(self.energy, self.energy_unit) if self.energy else None,
             power=(Quantity(self.power, self.power_unit),) if self.power else (),
         )  # fmt: skip

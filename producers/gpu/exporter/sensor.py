@@ -157,11 +157,11 @@ class ExporterSensor:
         return values
 
     def _products(self, page: PrometheusPage) -> dict[str, str]:
-        """Return product names by GPU, with runs of blanks made one."""
-        sample, label = self._exporter.hardware
+        """Return product names by GPU."""
+        sample = self._exporter.hardware[0]
         rows = page.get(sample) if sample else [row for rows in page.samples.values() for row in rows]
-        named = ((self._uuid(labels), labels.get(label, "")) for labels, _ in rows)
-        return {uuid: printable(" ".join(name.split())) for uuid, name in named if uuid and name}
+        named = ((self._uuid(labels), self._exporter.product_of(labels)) for labels, _ in rows)
+        return {uuid: name for uuid, name in named if uuid and name}
 
     def _names(self, page: PrometheusPage) -> dict[str, frozenset[str]]:
         """Return the other names of each GPU: `0`, `nvidia0`."""

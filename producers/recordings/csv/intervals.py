@@ -36,6 +36,8 @@ class ReadingAnomalies:
     estimated_ms: int = 0
     open_counters: set[str] = field(default_factory=set)
     """GPUs whose counter stood while watts were drawn."""
+    differing: set[str] = field(default_factory=set)
+    """GPUs whose counter and watts differed."""
     lone_readings: int = 0
     """GPUs with one reading, which makes no interval."""
 
@@ -101,6 +103,8 @@ def power_rows(
             anomalies.open_counters.add(device[1])
         anomalies.gaps += result.gaps
         anomalies.resets += result.resets
+        if result.differences:
+            anomalies.differing.add(device[1])
         gpu.steps.append(reading.key_ms - gpu.last.key_ms)
         yield from _rows(gpu.first, device, intervals, anomalies)
         gpu.state, gpu.last, gpu.reading = result.state, reading, gpu_reading

@@ -16,6 +16,7 @@ from contracts.errors import BadInput
 from contracts.events import Event
 from contracts.topics import check_name
 from contracts.units import joules, rfc3339
+from producers.gpu.plausibility import difference_note
 from producers.recordings import base
 from producers.recordings.base import BadRow, PowerRow, Recording, reorder_with_times
 from producers.recordings.batches import Group, events_of
@@ -82,7 +83,7 @@ def csv_recording(
     name = " and ".join(path.name for path in files)
     if span.start_ms is None:
         reason = (
-            "no energy lies between its readings: a GPU needs two"
+            "no energy lies between its readings: a GPU needs two, and not only 0 W"
             if power_file.rows
             else "neither has a row that can be read"
         )
@@ -148,6 +149,8 @@ def _notes(power_file: PowerFile, defaults: CsvDefaults, span: RecordingSpan) ->
     if anomalies.open_counters:
         gpus = ", ".join(sorted(anomalies.open_counters)[:8])
         yield f"The energy counter of {gpus} stood while watts were drawn: they are integrated."
+    if anomalies.differing:
+        yield f"{difference_note(anomalies.differing)} Look at the units of the columns."
     if anomalies.holes:
         yield (
             f"{anomalies.holes} holes of {anomalies.holes_ms / 1000:,.3f} s in all, in which nothing was read, are "

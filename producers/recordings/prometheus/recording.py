@@ -18,6 +18,7 @@ from contracts.errors import BadInput
 from contracts.events import Event
 from producers.gpu import meter
 from producers.gpu.meter_state import MeterState
+from producers.gpu.plausibility import difference_note
 from producers.gpu.readings import EnergyInterval, GpuReading
 from producers.recordings.base import (
     HOLD_MS,
@@ -62,6 +63,8 @@ class HistoryReport:
     resets: int = 0
     dips: int = 0
     gaps: int = 0
+    differing: set[str] = field(default_factory=set)
+    """GPUs whose counter and watts differed."""
     merged: set[str] = field(default_factory=set)
     shared: set[str] = field(default_factory=set)
     unidentified: set[str] = field(default_factory=set)
@@ -111,6 +114,8 @@ class HistoryMeter:
             self._states[row.gpu] = result.state
             report.resets += result.resets
             report.dips += result.dips
+            if result.differences:
+                report.differing.add(row.gpu)
             report.gaps += result.gaps
             self._last[row.gpu] = row, reading
             yield from self._power_rows(self._first.setdefault(row.gpu, row), result.intervals)
@@ -248,6 +253,8 @@ def _notes(history: HistoryRange, report: HistoryReport, hardware: Mapping[str, 
             f"Counters started anew {report.resets} times, and dipped {report.dips} times: what they do not show is "
             "estimated from watts, if any."
         )
+    if report.differing:
+        notes.append(difference_note(report.differing))
     if report.gaps:
         notes.append(f"{report.gaps} gaps in which nothing was measured: no energy is made up for them.")
     return notes

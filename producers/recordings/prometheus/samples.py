@@ -237,11 +237,11 @@ class ChunkMerger:
 
     def _hardware(self) -> dict[str, tuple[int, str]]:
         """Return the first product name of each GPU: the smallest, where several begin at one point."""
-        sample, label = self._exporter.hardware
+        sample = self._exporter.hardware[0]
         names = [sample] if sample else list(self._series)
         hardware: dict[str, tuple[int, str]] = {}
         for series in (one for name in names for one in self._series.get(name, ())):
-            product = printable(" ".join(series.labels.get(label, "").split()))
+            product = self._exporter.product_of(series.labels)
             if product and series.values:
                 seen = series.values[0][0], product
                 hardware[series.gpu] = min(hardware.get(series.gpu, seen), seen)

@@ -195,7 +195,7 @@ def test_the_sum_is_the_counters_for_any_dropped_readings(steps: list[int], data
 
 @given(steps_ms, st.data())
 def test_integrated_watts_never_drift_by_a_microjoule(steps: list[int], data: st.DataObject) -> None:
-    mw = [data.draw(st.integers(0, 1_000_000)) for _ in range(len(steps) + 1)]
+    mw = [data.draw(st.integers(1, 1_000_000)) for _ in range(len(steps) + 1)]
     t, half_uj = 0, 0
     readings = [replace(FIRST, counter_mj=None, watts=mw[0] / 1000)]
     for n, elapsed in enumerate(steps):

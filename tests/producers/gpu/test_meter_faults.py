@@ -99,6 +99,40 @@ def test_a_counter_that_stands_while_the_device_draws_nothing_is_believed() -> N
     assert sum(i.energy_uj for i in intervals) == 0
 
 
+@pytest.mark.parametrize("counter_mj", [0, None])
+def test_a_device_that_shows_only_zeros_is_not_measured(counter_mj: int | None) -> None:
+    assert meter(reading(s, counter_mj, 0.0) for s in range(301)) == []
+
+
+def test_watts_of_0_are_energy_where_the_device_showed_watts_before() -> None:
+    assert sums(meter(reading(s, None, 100.0 if s < 10 else 0.0) for s in range(301))) == {"INTEGRATED": 950}
+
+
+@pytest.mark.parametrize(("counter_w", "watts"), [(30, 300.0), (900, 300.0), (0.5, 250.0)])
+def test_a_counter_that_differs_from_the_watts_for_a_minute_is_estimated(counter_w: float, watts: float) -> None:
+    readings = [reading(s, FIRST_MJ + round(1000 * counter_w * s), watts + s % 3) for s in range(301)]
+    by_method = sums(meter(readings))
+    assert by_method["COUNTER"] <= counter_w * 60
+    assert sum(by_method.values()) == pytest.approx(counter_w * 300, abs=2)
+
+
+def test_a_counter_is_believed_again_once_it_agrees_with_the_watts() -> None:
+    counters_mj, readings = FIRST_MJ, []
+    for s in range(601):
+        readings.append(reading(s, counters_mj, 300.0))
+        counters_mj += 30_000 if s < 120 else 300_000
+    intervals = meter(readings)
+    assert [i.method for i in intervals[:59]] == [Method.COUNTER] * 59
+    assert [i.method for i in intervals[59:179]] == [Method.ESTIMATED] * 120
+    assert {i.method for i in intervals[179:]} == {Method.COUNTER}
+
+
+@pytest.mark.parametrize(("counter_w", "watts"), [(8, 20.0), (200, 300.0), (450, 300.0)])
+def test_a_counter_of_about_the_watts_is_believed(counter_w: int, watts: float) -> None:
+    readings = [reading(s, FIRST_MJ + 1000 * counter_w * s, watts) for s in range(301)]
+    assert sums(meter(readings)) == {"COUNTER": counter_w * 300}
+
+
 def test_a_counter_that_stands_without_watts_is_a_gap_until_it_moves() -> None:
     readings = [*(reading(s, 5_000, None) for s in range(61)), reading(61, 605_000, None)]
     assert meter(readings[:-1]) == []

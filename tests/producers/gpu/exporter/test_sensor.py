@@ -205,6 +205,16 @@ def test_names_without_a_measure_are_refused() -> None:
         ExporterNames(identity=("a",))
 
 
+@pytest.mark.parametrize(
+    ("model", "series", "hardware"),
+    [("102-G30211", "Instinct MI300X", "102-G30211"), ("", "Instinct  MI300X", "Instinct MI300X"), ("", "", "unknown")],
+)
+def test_the_first_label_that_names_the_product_counts(model: str, series: str, hardware: str) -> None:
+    """In guests, AMD's exporter leaves the model empty."""
+    page = f'gpu_package_power{{serial_number="7",card_model="{model}",card_series="{series}"}} 300\n'
+    assert [r.hardware for r in read(page, AMD)] == [hardware]
+
+
 def test_a_page_without_gpus_is_reported() -> None:
     with pytest.raises(Unavailable, match="TOTAL_ENERGY"):
         read("up 1\n")

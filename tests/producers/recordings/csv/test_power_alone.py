@@ -82,6 +82,20 @@ def test_a_counter_that_stands_while_watts_are_drawn_is_estimated_with_a_note(tm
     assert "17,700.000 J of 59.000 s are estimated" in replayed.notes
 
 
+def test_a_counter_in_another_unit_than_its_header_says_is_noted_beside_watts(tmp_path: Path) -> None:
+    """Here joules stand in a column of millijoules, so the counter shows a thousandth of the watts."""
+    cells = [f"0, {5_000_000 + 300 * s}, {300 + s % 3} W" for s in range(121)]
+    replayed = energy(tmp_path / "p.csv", smi("index", "energy_mj", "power.draw [W]", cells=cells))
+    assert set(replayed.by_method) == {"counter", "estimated"}
+    assert "The energy counter and the watts of gpu-0 differ" in replayed.notes
+    assert "Look at the units of the columns." in replayed.notes
+
+
+def test_a_file_of_zero_watts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="not only 0 W"):
+        energy(tmp_path / "p.csv", smi("index", "power.draw [W]", cells=["0, 0.00 W"] * 5))
+
+
 def test_cells_of_all_sorts_and_messages_between_rows_are_read_around(tmp_path: Path) -> None:
     replayed = energy(tmp_path / "p.csv", MIXED)
     assert replayed.by_gpu == {"GPU-a": 300, "GPU-b": 600}
