@@ -126,6 +126,7 @@ def mlperf(
         references=_references(run, readings, cut),
         notes=_notes(run, readings, cut),
         edges=beside,
+        request_unit="sample",
     )
 
 
