@@ -83,23 +83,13 @@ def run_replay(
 
 
 def _joules_per_token(summary: dict[str, Any]) -> str:
-    if not summary["prompt_tokens"] + summary["completion_tokens"]:
+    tokens = summary["prompt_tokens"] + summary["completion_tokens"]
+    if not tokens:
         return "no tokens"
-    return _ratio(summary["joules_per_token"], summary["unmetered_tokens"], "tokens")
-
-
-def _joules_per_request(summary: dict[str, Any]) -> dict[str, str]:
-    """Return the row with the energy of a request, or of a sample; none where there are no requests."""
-    if not summary["requests"]:
-        return {}
-    unit = summary["request_unit"]
-    return {f"J/{unit}": _ratio(summary["joules_per_request"], summary["unmetered_requests"], f"{unit}s")}
-
-
-def _ratio(ratio: float | None, unmetered: int, units: str) -> str:
-    if ratio is None:
+    if summary["joules_per_token"] is None:
         return "unmetered"
-    return f"{ratio:,.6f}" + (f", {unmetered:,} of the {units} are unmetered" if unmetered else "")
+    unmetered = summary["unmetered_tokens"]
+    return f"{summary['joules_per_token']:.6f}" + (f", {unmetered:,} of the tokens are unmetered" if unmetered else "")
 
 
 def _print_summary(out: Console, recording: Recording, summary: dict[str, Any]) -> None:
@@ -114,7 +104,6 @@ def _print_summary(out: Console, recording: Recording, summary: dict[str, Any]) 
         "tokens": f"{summary['prompt_tokens']:,} prompt, {summary['completion_tokens']:,} completion",
         "energy": f"{joules(summary['energy_uj']):,.3f} J" + edges,
         "J/token": _joules_per_token(summary),
-        **_joules_per_request(summary),
         "residual": f"{summary['residual_uj']} µJ",
         "dead letters": str(summary["dead_letters"]),
         "ledger sha256": summary["ledger_sha256"],

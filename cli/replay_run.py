@@ -157,20 +157,18 @@ def _summary(
     edges_uj = totals([recording.edges])["energy_uj"] if recording.edges else 0
     if totals(subjects)["energy_uj"] > held.charged_uj:
         return None
-    tokens, total_uj = row["prompt_tokens"] + row["completion_tokens"], row["energy_uj"] + edges_uj
+    tokens = row["prompt_tokens"] + row["completion_tokens"]
+    metered = bool(tokens and row["unmetered_tokens"] < tokens)
     report = audit(operator_reader(warehouse), period)
     return {
         "requests": row["requests"],
         "prompt_tokens": row["prompt_tokens"],
         "completion_tokens": row["completion_tokens"],
         "unmetered_tokens": row["unmetered_tokens"],
-        "unmetered_requests": row["unmetered_requests"],
         "energy_uj": row["energy_uj"],
         "window_start": rfc3339(recording.window[0]),
         "window_end": rfc3339(recording.window[1]),
-        "joules_per_token": _joules_per(total_uj, tokens, row["unmetered_tokens"]),
-        "joules_per_request": _joules_per(total_uj, row["requests"], row["unmetered_requests"]),
-        "request_unit": recording.request_unit,
+        "joules_per_token": (row["energy_uj"] + edges_uj) / 1e6 / tokens if metered else None,
         "residual_uj": report.residual_uj,
         "dead_letters": len(sent.bad_rows) + rejected,
         "edges_uj": edges_uj,
@@ -187,8 +185,3 @@ def _summary(
         "notes": list(recording.notes),
         "bad_rows": [str(bad) for bad in sent.bad_rows[:MAX_BAD_ROWS]],
     }
-
-
-def _joules_per(energy_uj: int, count: int, unmetered: int) -> float | None:
-    """Return joules for each of `count`, or None where there are none, or none with energy."""
-    return energy_uj / 1e6 / count if unmetered < count else None

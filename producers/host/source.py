@@ -10,7 +10,8 @@ import msgspec
 
 from contracts import topics
 from producers.api import PollResult, WorkloadBatch
-from producers.host.energy import CounterRange, HostCounterSnapshot, ZoneEnergy, energy_since
+from producers.gpu.event_time import ClockPoint
+from producers.host.energy import CounterRange, HostCounterSnapshot, HostEnergyDelta, ZoneEnergy, energy_since
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.clock import Clock
 from producers.runtime.event_sequence import source_of
@@ -77,18 +78,14 @@ class HostEnergySource:
         """Return the energy since the checkpoint. Raises Unavailable if no zone can be read: the next call covers the
         time."""
         readings = self.counters.read()
-        boot = f"{self.boot}/{self.counters.run}" if isinstance(self.counters, CountsInRuns) else self.boot
-        now = HostCounterSnapshot(boot, clock.monotonic_ms(), clock.wall_ms(), readings.counters_uj)
+        at = ClockPoint(clock.monotonic_ms(), clock.wall_ms())
         before = msgspec.msgpack.decode(checkpoint, type=HostCounterSnapshot) if checkpoint else None
-        delta = energy_since(before, now, self.counters.ranges, self.max_zone_w, readings.failures)
+        delta = delta_since(before, self.counters, readings, at, self.boot, self.max_zone_w)
         batches = []
         if delta.energy:
             batch = usage_batch([self._row(energy) for energy in _sums_by_name(delta.energy)], delta.snapshot.event_ms)
             batches = [WorkloadBatch(self.cluster, topics.node_workload(self.node), batch, self.node)]
-        unknown = delta.unknown
-        if before and before.boot != boot and before.boot.partition("/")[0] == self.boot:
-            unknown = ("all zones: their counters began anew, and the time since the last reading is unknown",)
-        refused = (*unknown, *(at_place(zone, reason) for zone, reason in readings.failures.items()))
+        refused = (*delta.unknown, *(at_place(zone, reason) for zone, reason in readings.failures.items()))
         return PollResult(batches, msgspec.msgpack.encode(delta.snapshot), refused=refused)
 
     def _row(self, energy: ZoneEnergy) -> UsageRow:
@@ -103,6 +100,20 @@ class HostEnergySource:
             event_id=f"{self.name}/{energy.zone}/{energy.t0_ms}-{energy.t1_ms}",
             dimensions={"node": self.node, "zone": energy.zone, "source": self.name},
         )
+
+
+def delta_since(
+    before: HostCounterSnapshot | None, counters: HostCounters, readings: ZoneReadings, at: ClockPoint, boot: str,
+    max_zone_w: float,
+) -> HostEnergyDelta:  # fmt: skip
+    """Return the energy since a snapshot by counters that were read at a moment of this `boot` of the machine."""
+    run = f"{boot}/{counters.run}" if isinstance(counters, CountsInRuns) else boot
+    now = HostCounterSnapshot(run, at.monotonic_ms, at.event_ms, readings.counters_uj)
+    delta = energy_since(before, now, counters.ranges, max_zone_w, readings.failures)
+    if before and before.boot != run and before.boot.partition("/")[0] == boot:
+        began_anew = "all zones: their counters began anew, and the time since the last reading is unknown"
+        return delta._replace(unknown=(*delta.unknown, began_anew))
+    return delta
 
 
 def _sums_by_name(energy: Iterable[ZoneEnergy]) -> list[ZoneEnergy]:

@@ -140,8 +140,6 @@ class Recording:
     idle_floors: tuple[RecordingIdleFloor, ...] = ()
     notes: tuple[str, ...] = ()
     simulated: bool = False
-    request_unit: str = "request"
-    """Name of what a request is in the recording: MLPerf's are samples."""
     edges: str = ""
     """Workload of energy that was drawn in the measured window but is not in `workload`'s (used by `mlperf`)."""
 

@@ -18,7 +18,7 @@ The clock is injected: tests decide the time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -31,23 +31,24 @@ from contracts.units import UJ_PER_J
 from producers.api import GpuSensor, ReportsRefusals
 from producers.bindings import holder_record
 from producers.bindings.apportion import Binding, BindingShare, GpuShares, binding_weights, split_intervals
+from producers.boundary.node_energy import NodeEnergy
 from producers.gpu.meter import MAX_GAP_MS, IntervalResult, add_reading, send_open
 from producers.gpu.meter_state import MeterState
 from producers.gpu.plausibility import implausible_value
 from producers.gpu.readings import EnergyInterval, GpuReading
 from producers.gpu.roster import GpuRoster, RosterChange
 from producers.runtime.agent_checkpoint import CHECKPOINT_PREFIX, AgentCheckpoint
+from producers.runtime.agent_events import AgentEvents
 from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.backlog import Backlog
 from producers.runtime.clock import Clock
 from producers.runtime.delivery import encode_message
-from producers.runtime.event_sequence import Sequencer, event_of, power_batch, source_of
+from producers.runtime.event_sequence import Sequencer
 from producers.runtime.outbox import Outbox
 from producers.runtime.refusals import read_each, refusal
 
 log = logging.getLogger(__name__)
 
-MAX_BATCH_ROWS = 4_096
 MAX_CHECKED = 1_024
 """Maximum number of GPUs whose names are remembered as valid."""
 
@@ -76,6 +77,7 @@ class Agent:
 
     `bindings` returns the holder or the holders of each GPU by UUID; a GPU that is not in it is unallocated.
     `checkpoints` are those that an earlier run stored. `roster` lists the GPUs for others, such as `bindings`.
+    `node_energy` is what the node uses beside its GPUs, None where it is not read.
     """
 
     def __init__(
@@ -88,13 +90,15 @@ class Agent:
         metrics: AgentMetrics | None = None,
         checkpoints: Mapping[str, bytes] | None = None,
         roster: GpuRoster | None = None,
+        node_energy: NodeEnergy | None = None,
     ) -> None:
         topics.check_name("cluster", config.cluster)
         topics.check_name("node", config.node)
         self._config, self._sensor, self._outbox, self._clock = config, sensor, outbox, clock
         self._bindings, self._roster = bindings, roster or GpuRoster()
         self.metrics = metrics or AgentMetrics(CollectorRegistry())
-        self._numbers = Sequencer(clock.wall_ms())
+        self._events = AgentEvents(config.cluster, config.node, config.kind, clock, Sequencer(clock.wall_ms()))
+        self._node_energy = node_energy
         self._unallocated = (BindingShare(Binding(topics.node_workload(config.node))),)
         self._max_gap_ms = max(MAX_GAP_MS, 3 * config.sample_ms)
         self._states: dict[str, MeterState] = {}
@@ -135,12 +139,15 @@ class Agent:
             self.sample()  # measures the time up to the stop
             for uuid in self._last_readings:
                 self._send_open(uuid)
+            self._split_node_energy(end=True)
         finally:
             self.close()
 
     def sample(self) -> None:
         """Read every GPU once and add its completed intervals to the workload that held it when they began."""
         begun = self._clock.monotonic_ms()
+        if self._node_energy and self._states:  # Before the GPUs, so that their intervals reach the node's reading.
+            self._node_energy.read(self._clock)
         try:
             readings = list(self._sensor.readings(self._clock))
             refused = list(self._sensor.drain_refused()) if isinstance(self._sensor, ReportsRefusals) else []
@@ -169,6 +176,7 @@ class Agent:
         if new := [uuid for uuid in self._states if uuid not in known]:
             # Only the new GPUs: the other checkpoints must not advance past intervals that are still in memory.
             self._store([], self._encode_checkpoints(new), "the first checkpoint of new GPUs")
+        self._split_node_energy()
         self.metrics.sample_seconds.observe((self._clock.monotonic_ms() - begun) / 1000)
         self.metrics.backlog_rows.set(self.unsent_rows)
 
@@ -220,15 +228,17 @@ class Agent:
             for binding, part in split_intervals(intervals, shares):
                 rows[binding].append(part)
         spans = self._holder_record.due(self._shares, end=end) if self._config.held_ms else []
-        events = [*self._power_events(rows), *self._holder_events(spans)]
+        # While the broker is away, heartbeats would only fill the disk.
+        power = self._events.power(rows, heartbeats=not self._outbox.waiting)
+        events = [*power, *self._events.holders(spans)]
         left = {CHECKPOINT_PREFIX + uuid: msgspec.msgpack.encode(end) for uuid, end in self._left.items()}
-        if self._store(events, left | self._encode_checkpoints(self._states, spans), "what was measured"):
+        node = self._node_energy.checkpoint() if self._node_energy else {}
+        if self._store(events, left | node | self._encode_checkpoints(self._states, spans), "what was measured"):
             self._left.clear()
             self._holder_record.discard(spans)
             self._count(events)
         else:
-            for event in reversed(events):
-                self._numbers.take_back(event.source, event.seq)
+            self._events.take_back(events)
             for backlog, intervals in reversed(drained):
                 backlog.put_back(intervals)
         self._outbox.pump()
@@ -325,6 +335,8 @@ class Agent:
         self._backlog(shares)  # so that a holder without rows sends heartbeats
         if result.intervals:
             self._backlog(previous).add(result.intervals)
+            if self._node_energy:
+                self._node_energy.add(result.intervals, previous)
             if self._config.held_ms:
                 self._holder_record.add(result.intervals, previous)
             self._shares[uuid] = shares
@@ -347,31 +359,11 @@ class Agent:
             backlog = self._backlogs[shares] = Backlog(self._config.max_rows)
         return backlog
 
-    def _power_events(self, rows: Mapping[Binding, Sequence[EnergyInterval]]) -> Iterator[Event]:
-        for binding, parts in rows.items():
-            # While the broker is away, heartbeats would only fill the disk.
-            if not parts and not self._outbox.waiting:
-                yield self._event(binding, [])
-            for first in range(0, len(parts), MAX_BATCH_ROWS):
-                yield self._event(binding, parts[first : first + MAX_BATCH_ROWS])
-
-    def _holder_events(self, spans: Sequence[holder_record.HolderSpan]) -> Iterator[Event]:
-        """Yield the record of the GPUs' holders, under separate event sources: it goes to another topic."""
-        config, kind = self._config, f"{self._config.kind}-held"
-        origin = source_of(kind, config.cluster, config.node, "")
-        for workload, batch in holder_record.batches(spans, config.node, origin):
-            source = source_of(kind, config.cluster, config.node, workload)
-            yield event_of(self._numbers, source, config.cluster, workload, batch)
-
-    def _event(self, binding: Binding, rows: Sequence[EnergyInterval]) -> Event:
-        """Return the next event of a workload: these rows, or a heartbeat where there are none."""
-        config = self._config
-        columns = (
-            (r.gpu_uuid, r.hardware, r.t0_ms, r.t1_ms, r.energy_uj, r.method, r.busy_ms) for r in rows
-        )  # fmt: skip
-        batch = power_batch(config.node, columns, owner=binding.owner, t_ms=0 if rows else self._clock.wall_ms())
-        source = source_of(config.kind, config.cluster, config.node, binding.workload)
-        return event_of(self._numbers, source, config.cluster, binding.workload, batch)
+    def _split_node_energy(self, *, end: bool = False) -> None:
+        """Add the parts of the node's energy beside its GPUs to the workloads that they belong to."""
+        if self._node_energy:
+            for binding, part in self._node_energy.split(self._shares, self._clock, end=end):
+                self._backlog((BindingShare(binding),)).add((part,))
 
     def _count(self, events: Sequence[Event]) -> None:
         batches = [event.batch for event in events if isinstance(event.batch, PowerBatch)]

@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry
 from contracts.errors import BadSetting
 from producers.api import Environment, EvidenceReport, GpuSensor
 from producers.bindings.plugin import holders
+from producers.boundary.node_energy import NodeEnergy
+from producers.boundary.plugin import open_meter
 from producers.gpu.evidence import EvidenceCollector
 from producers.gpu.roster import GpuRoster
 from producers.runtime.agent import Agent, AgentConfig
@@ -37,12 +39,14 @@ def run_gpu_sensor(sensor: GpuSensor, environment: Environment, kafka: Mapping[s
     show_evidence(sensor, environment.metrics)
     roster = GpuRoster(gpus)
     bindings = holders(environment, sensor, roster, metrics.refusals)
+    meter = open_meter(environment)
     config = AgentConfig(
         settings.cluster, environment.node, round(1000 / settings.sample_hz), settings.publish_ms, sensor.kind,
         boot=boot_id(), held_ms=bindings.record_ms,
     )  # fmt: skip
     log.info("%d GPUs of %s/%s", len(gpus), config.cluster, config.node)
     with open_outbox(settings, sensor.kind, kafka) as (spool, delivery):
+        checkpoints = spool.checkpoints()
         Agent(
             config=config,
             sensor=sensor,
@@ -50,8 +54,9 @@ def run_gpu_sensor(sensor: GpuSensor, environment: Environment, kafka: Mapping[s
             clock=clock,
             bindings=bindings.current,
             metrics=metrics,
-            checkpoints=spool.checkpoints(),
+            checkpoints=checkpoints,
             roster=roster,
+            node_energy=NodeEnergy(meter, config.node, config.boot, metrics, checkpoints) if meter else None,
         ).run()
 
 

@@ -17,6 +17,7 @@ FOLDERS = sorted({entry.folder for entry in registry.BUILT_IN})
 ALLOWED = {
     ("producers/receivers/litellm", "producers/gateways/litellm"): "the route reads what the callback's folder holds",
     ("producers/receivers/otlp", "producers/gateways/otel"): "the route reads what the topic holds",
+    ("producers/boundary", "producers/host"): "the same counters, split over the GPUs' holders",
 }
 SIMULATION = "producers/simulation"
 """The demo sends its fleet's events and stores that fleet's prices."""
@@ -53,7 +54,7 @@ def test_no_module_outside_a_sources_folder_names_its_modules(folder: str) -> No
         for imported in imports(path):
             if imported != package and imported.startswith(package + ".") and not imported.startswith(tuple(nested)):
                 names.add((name, imported))
-    shared = {"producers/bindings", "producers/servers", "producers/receivers", SIMULATION}
+    shared = {"producers/bindings", "producers/boundary", "producers/servers", "producers/receivers", SIMULATION}
     if folder in shared:  # The kinds in a folder share its frame, not its plug-in.
         names = {(name, imported) for name, imported in names if imported.startswith(f"{package}.plugin")}
         names -= {(name, imported) for name, imported in names if name == "producers.runtime.agent_runner"}

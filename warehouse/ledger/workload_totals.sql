@@ -5,8 +5,7 @@ SELECT
     active_uj + idle_uj + unallocated_uj AS energy_uj,
     $tokens{sum(l.@) AS @},
     sum(l.requests) AS requests,
-    sumIf(l.prompt_tokens + l.completion_tokens, method = 3) AS unmetered_tokens,
-    sumIf(l.requests, method = 3) AS unmetered_requests
+    sumIf(l.prompt_tokens + l.completion_tokens, method = 3) AS unmetered_tokens
 FROM ledger AS l FINAL
 WHERE final = 1
     AND cluster IN {clusters:Array(String)} AND workload IN {workloads:Array(String)}

@@ -126,7 +126,6 @@ def mlperf(
         references=_references(run, readings, cut),
         notes=_notes(run, readings, cut),
         edges=beside,
-        request_unit="sample",
     )
 
 
