@@ -9,6 +9,7 @@ from pydantic import AfterValidator
 
 from api.auth import CallerReader
 from api.serialization import Format
+from contracts.boundary import Boundary
 from forecasting.ledger_series import MAX_SERIES, Frequency
 from warehouse.chargeback.dimensions import DIMENSIONS, check_by
 from warehouse.cursors import MAX_CURSOR, MAX_LIMIT, PageRequest
@@ -78,6 +79,15 @@ Tenant = Annotated[str | None, Query(**NAME, description="Only this tenant.", ex
 Cluster = Annotated[str | None, Query(**NAME, description="Only this cluster.", examples=["eu-1"])]
 Workload = Annotated[str | None, Query(**NAME, description="Only this workload.", examples=["chat"])]
 Model = Annotated[str | None, Query(**NAME, description="Only this model.", examples=["llama-70b"])]
+
+RequestedBoundary = Annotated[
+    Boundary | None,
+    Query(
+        alias="boundary",
+        description="What energy includes: `gpu` the GPUs alone, `host` their nodes' CPUs and memory too, `wall` all "
+        "that the nodes draw. Without it: all that was measured.",
+    ),
+]
 
 
 def split_names(names: str) -> list[str]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import problems
 from api.serialization import to_csv
+from contracts.boundary import Boundary
 from warehouse.periods import Period
 from warehouse.results import ChargebackRow, RequestEnergyRow, SessionRow
 
@@ -25,7 +26,17 @@ class RowsResponse(BaseModel, Generic[Row]):
     next: Annotated[str | None, Field(description="Cursor of the next page; null on the last.")] = None
 
 
-class ChargebackResponse(RowsResponse[ChargebackRow]):
+class EfficiencyResponse(RowsResponse[ChargebackRow]):
+    """Page of rows within a boundary.
+
+    `clusters_outside` have energy, but none of the part that the boundary is named for: of those the rows have less.
+    """
+
+    boundary: Annotated[Boundary | None, Field(description="As asked for; null is all that was measured.")] = None
+    clusters_outside: list[str] = Field(default_factory=list)
+
+
+class ChargebackResponse(EfficiencyResponse):
     """Page of a chargeback. `total` covers all pages: it is exactly what their rows sum to."""
 
     total: ChargebackRow

@@ -8,7 +8,7 @@ import typer
 
 from cli.forecast import checked_frequency
 from cli.ledger_access import open_ledger
-from cli.options import Cluster, Data, Format, FormatOption, Frequency, Json, Tenant, output_format
+from cli.options import BoundaryName, Cluster, Data, Format, FormatOption, Frequency, Json, Tenant, output_format
 from cli.output import note, print_csv, print_json
 from cli.tables import Column, decimals, figures, print_table, text_column
 
@@ -36,6 +36,7 @@ def anomalies(
     freq: Frequency = "day",
     tenant: Tenant = None,
     cluster: Cluster = None,
+    boundary: BoundaryName = None,
     format_: FormatOption = Format.TABLE,
     as_json: Json = False,
     data: Data = None,
@@ -49,7 +50,7 @@ def anomalies(
         from api.serialization import plain, plain_rows
         from warehouse.filters import Filter
 
-        filter_ = Filter(tenant=tenant, cluster=cluster)
+        filter_ = Filter(tenant=tenant, cluster=cluster, boundary=boundary)
         report = anomaly_report(reader, by=by, freq=checked_frequency(freq), filter=filter_)
         rows = plain_rows(report.episodes)
         simulated = any(row["simulated"] for row in rows)

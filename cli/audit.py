@@ -30,8 +30,8 @@ def audit(
 
     Exit status 0: The ledger balances, and no events were lost. 1: There is a residual; the ledger is wrong. 3: It
     balances, but numbered events of producers are missing. With --strict, 3 also means that GPU time was not measured
-    or was estimated, that no workload ever occupied a GPU, or that a producer, node or cluster fell silent. 2: The
-    audit could not run.
+    or was estimated, that no workload ever occupied a GPU, or that a producer, node or cluster fell silent. It also
+    means that a node's host and wall both count. 2: The audit could not run.
 
     Example: wattlog audit --period latest-day --strict --json | jq .residual_uj
     """
@@ -48,7 +48,8 @@ def audit(
             )  # fmt: skip
         status = audit_report.exit_status(report, strict=strict)
         if as_json:
-            verdict = {"ok": report.ok, "balanced": report.balanced, "complete": report.complete}
+            parts = {part: plain(equation) for part, equation in report.parts.items()}
+            verdict = {"parts": parts, "ok": report.ok, "balanced": report.balanced, "complete": report.complete}
             print_json({**plain(report), **verdict})
         else:
             audit_report.print_report(report, strict=strict)

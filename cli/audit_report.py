@@ -35,12 +35,50 @@ def print_report(audit: Audit, *, strict: bool) -> None:
     style = "bold green" if audit.balanced else "bold red"
     out.print(
         f"[{style}]residual {audit.residual_uj:,} µJ[/{style}] over {audit.windows:,} windows; "
-        f"{audit.sequence_gaps:,} events lost on the log; {100 * audit.coverage_ratio:.2f} % of the GPUs' time covered",
+        f"{audit.sequence_gaps:,} events lost on the log; {_coverage(audit)}",
         soft_wrap=True,
     )
+    _parts(out, audit)
     _conservation(out, audit)
     _evidence(out, audit, "red" if strict else "yellow")
     _completeness(out, audit, "red" if strict else "yellow")
+    _meters(out, audit, "red" if strict else "yellow")
+
+
+def _coverage(audit: Audit) -> str:
+    if audit.meters and not audit.gpus:
+        return "no GPU measured on its own"
+    return f"{100 * audit.coverage_ratio:.2f} % of the GPUs' time covered"
+
+
+def _parts(out: Console, audit: Audit) -> None:
+    """Print the balance of each part of the energy, if there are several, and nodes whose parts do not fit."""
+    if len(audit.parts) > 1:
+        for part, of in audit.parts.items():
+            out.print(
+                f"{_PART_NAMES[part]}: {of.measured_uj:,} µJ = {of.active_uj:,} active + {of.idle_uj:,} idle "
+                f"+ {of.unallocated_uj:,} unallocated, residual {of.residual_uj:,} µJ",
+                soft_wrap=True,
+            )
+    if audit.nodes_counted_twice:
+        out.print(f"[red]{audit.nodes_counted_twice:,} nodes have energy that counts twice[/red]")
+        _print_list(
+            out, "red", audit.nodes_counted_twice, audit.double_counts,
+            lambda n: f"{n.cluster}/{n.node}: {' and '.join(n.hardwares)} in {n.windows:,} windows of "
+            f"{rfc3339(n.start)} to {rfc3339(n.end)}; publish one of them",
+        )  # fmt: skip
+    if audit.nodes_without_host:
+        out.print(
+            f"{audit.nodes_without_host:,} nodes have energy of their GPUs alone, others of their cluster have their "
+            "host's or wall's too",
+            soft_wrap=True,
+        )
+        _print_list(
+            out, "default", audit.nodes_without_host, audit.without_host, lambda n: f"{n.cluster}/{n.node}"
+        )  # fmt: skip
+
+
+_PART_NAMES = {"gpu": "GPUs", "host": "hosts", "wall": "wall"}
 
 
 def _conservation(out: Console, audit: Audit) -> None:
@@ -94,7 +132,9 @@ _RESIDUALS = (
 def _evidence(out: Console, audit: Audit, style: str) -> None:
     parts = ("counter", "integrated", "estimated")
     texts = [f"{getattr(audit, f'{part}_uj'):,} µJ {part} ({_time(getattr(audit, f'{part}_ms'))})" for part in parts]
-    if audit.counter_ms or audit.integrated_ms or audit.estimated_ms:
+    if audit.meters and not audit.gpus:
+        out.print(f"evidence: {', '.join(text.partition(' (')[0] for text in texts)}", soft_wrap=True)
+    elif audit.counter_ms or audit.integrated_ms or audit.estimated_ms:
         out.print(f"evidence: {', '.join(texts)}; {_time(audit.uncovered_ms)} without any, of GPU time", soft_wrap=True)
     if audit.estimated_ms:
         out.print(f"{audit.gpus_with_estimates:,} GPUs have estimated energy", style=style)
@@ -151,6 +191,24 @@ def _completeness(out: Console, audit: Audit, style: str) -> None:
             lambda g: f"{_time(g.missing_ms)} from {rfc3339(g.start)} to {rfc3339(g.end)}: "
             f"{g.cluster}/{g.node}/{g.gpu_uuid}",
         )  # fmt: skip
+
+
+def _meters(out: Console, audit: Audit, style: str) -> None:
+    """Print what is missing of hosts and meters at the wall."""
+    if audit.meters_uncovered_ms:
+        out.print(
+            f"{audit.meters_with_gaps:,} of {audit.meters:,} hosts and wall meters were not measured for "
+            f"{_time(audit.meters_uncovered_ms)} in all",
+            style=style,
+            soft_wrap=True,
+        )
+        _print_list(
+            out, style, audit.meters_with_gaps, audit.least_covered_meters,
+            lambda m: f"{m.cluster}/{m.node}/{m.gpu_uuid}: {_time(m.missing_ms)} missing of "
+            f"{rfc3339(m.first_window)} to {rfc3339(m.last_window_end)}",
+        )  # fmt: skip
+    if audit.meters_with_estimates:
+        out.print(f"{audit.meters_with_estimates:,} hosts or wall meters have estimated energy", style=style)
 
 
 MAX_LINES = 10

@@ -8,6 +8,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from cli.output import SIMULATED
+from contracts.boundary import BESIDE_GPUS, Boundary, part_of
 from contracts.units import rfc3339
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ def _share(branch: Tree, part: ExplainedRow) -> None:
         )
     )
     row = part.row
-    if weights.request_second_milli:
+    if row.hardware in BESIDE_GPUS and share.work != row.work:
+        branch.add(Text("its tokens count at the GPUs that this host is beside", style="dim"))
+    elif weights.request_second_milli:
         branch.add(
             Text(
                 f"work = request-seconds: no request of the window had token work (weights version {weights.version})",
@@ -93,17 +96,15 @@ def _share(branch: Tree, part: ExplainedRow) -> None:
 
 def _measured(branch: Tree, part: ExplainedRow) -> None:
     measured, floor = part.measured, part.floor
+    seconds = "GPU seconds" if part_of(part.row.hardware) is Boundary.GPU else "seconds"
     comparison = "as" if measured.energy_uj == measured.ledger_uj else f"but {measured.ledger_uj:,} µJ is what"
     node = branch.add(
-        Text(
-            f"{measured.gpus} GPU{'s' * (measured.gpus > 1)} measured {measured.energy_uj:,} µJ, "
-            f"{comparison} the ledger charged to all tenants"
-        )
+        Text(f"{_devices(part)} measured {measured.energy_uj:,} µJ, {comparison} the ledger charged to all tenants")
     )
     if floor.idle_mw is not None:
         node.add(
             Text(
-                f"idle = {floor.idle_mw / 1000:g} W x {measured.covered_ms / 1000:,.3f} GPU seconds = "
+                f"idle = {floor.idle_mw / 1000:g} W x {measured.covered_ms / 1000:,.3f} {seconds} = "
                 f"{floor.idle_uj:,} µJ (floor version {floor.version})",
                 style="dim",
             )
@@ -117,5 +118,10 @@ def _measured(branch: Tree, part: ExplainedRow) -> None:
                 f"({interval.method}{late})"
             )
         )
-    if len(measured.intervals) < measured.gpus:
-        node.add(Text(f"and {measured.gpus - len(measured.intervals)} more", style="dim"))
+    if len(measured.intervals) < measured.devices:
+        node.add(Text(f"and {measured.devices - len(measured.intervals)} more", style="dim"))
+
+
+def _devices(part: ExplainedRow) -> str:
+    name = {Boundary.GPU: "GPU", Boundary.HOST: "host", Boundary.WALL: "wall meter"}[part_of(part.row.hardware)]
+    return f"{part.measured.devices} {name}{'s' * (part.measured.devices > 1)}"

@@ -9,6 +9,7 @@ import typer
 from cli.grouped_rows import print_grouped_rows
 from cli.ledger_access import open_ledger, resolve
 from cli.options import (
+    BoundaryName,
     Cluster,
     Data,
     Format,
@@ -36,6 +37,7 @@ def chargeback(
     end: To = None,
     tenant: Tenant = None,
     cluster: Cluster = None,
+    boundary: BoundaryName = None,
     limit: Limit = 1000,
     format_: FormatOption = Format.TABLE,
     as_json: Json = False,
@@ -50,11 +52,16 @@ def chargeback(
         from warehouse.cursors import PageRequest
         from warehouse.filters import Filter
 
-        names = split_names(by)
+        names, filter_ = split_names(by), Filter(tenant=tenant, cluster=cluster, boundary=boundary)
         resolved = resolve(reader, period, start, end)
-        page, total = chargeback_queries.chargeback_and_total(
-            reader, resolved, names, Filter(tenant=tenant, cluster=cluster), PageRequest(limit)
-        )
+        page, total = chargeback_queries.chargeback_and_total(reader, resolved, names, filter_, PageRequest(limit))
         print_grouped_rows(
-            output_format(format_, as_json), page, title="Chargeback", names=names, period=resolved, total=total
+            output_format(format_, as_json),
+            page,
+            title="Chargeback",
+            names=names,
+            period=resolved,
+            boundary=boundary,
+            clusters_outside=chargeback_queries.clusters_outside(reader, resolved, filter_),
+            total=total,
         )

@@ -9,6 +9,7 @@ import typer
 from cli.grouped_rows import print_grouped_rows
 from cli.ledger_access import open_ledger, resolve
 from cli.options import (
+    BoundaryName,
     Cluster,
     Data,
     Format,
@@ -34,6 +35,7 @@ def efficiency(
     end: To = None,
     tenant: Tenant = None,
     cluster: Cluster = None,
+    boundary: BoundaryName = None,
     limit: Limit = 1000,
     format_: FormatOption = Format.TABLE,
     as_json: Json = False,
@@ -50,9 +52,14 @@ def efficiency(
 
         groups = [name for name in split_names(by) if name != bucket]
         resolved = resolve(reader, period, start, end)
-        page = chargeback_queries.efficiency(
-            reader, resolved, bucket, groups, Filter(tenant=tenant, cluster=cluster), PageRequest(limit)
-        )
+        filter_ = Filter(tenant=tenant, cluster=cluster, boundary=boundary)
+        page = chargeback_queries.efficiency(reader, resolved, bucket, groups, filter_, PageRequest(limit))
         print_grouped_rows(
-            output_format(format_, as_json), page, title="Efficiency", names=[bucket, *groups], period=resolved
+            output_format(format_, as_json),
+            page,
+            title="Efficiency",
+            names=[bucket, *groups],
+            period=resolved,
+            boundary=boundary,
+            clusters_outside=chargeback_queries.clusters_outside(reader, resolved, filter_),
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from cli.ledger_access import open_ledger
-from cli.options import Cluster, Data, Format, FormatOption, Frequency, Json, Tenant, output_format
+from cli.options import BoundaryName, Cluster, Data, Format, FormatOption, Frequency, Json, Tenant, output_format
 from cli.output import note, print_csv, print_json
 from cli.tables import Column, figures, percent, print_table, text_column
 
@@ -37,6 +37,7 @@ def forecast(
     top: Annotated[int, typer.Option(min=1, max=20, help="Number of series, the largest first.")] = 10,
     tenant: Tenant = None,
     cluster: Cluster = None,
+    boundary: BoundaryName = None,
     format_: FormatOption = Format.TABLE,
     as_json: Json = False,
     data: Data = None,
@@ -58,7 +59,7 @@ def forecast(
             by=by,
             freq=checked_frequency(freq),
             horizon=horizon,
-            filter=Filter(tenant=tenant, cluster=cluster),
+            filter=Filter(tenant=tenant, cluster=cluster, boundary=boundary),
             top=top,
         )
         simulated = any(row.simulated for row in forecasts)

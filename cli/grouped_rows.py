@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from cli.ledger_access import note_more_rows
 from cli.options import Format
-from cli.output import note
+from cli.output import note, stdout
 from cli.tables import Column, decimals, decimals_or_figures, figures, integer, kilograms, print_rows, text_column
 
 if TYPE_CHECKING:
+    from contracts.boundary import Boundary
     from warehouse.cursors import Page
     from warehouse.periods import Period
     from warehouse.results import ChargebackRow
@@ -32,9 +34,14 @@ def print_grouped_rows(
     title: str,
     names: list[str],
     period: Period,
+    boundary: Boundary | None,
+    clusters_outside: list[str],
     total: ChargebackRow | None = None,
 ) -> None:
-    """Print a page grouped by `names`, with the total if there is one, and notes on missing prices."""
+    """Print a page grouped by `names`, with the total if there is one, what its energy includes, and notes.
+
+    `clusters_outside` have no energy of the part that the boundary is named for.
+    """
     from api.serialization import plain, plain_rows
     from warehouse.chargeback.chargeback_queries import DIMENSIONS
     from warehouse.results import ChargebackRow
@@ -42,6 +49,8 @@ def print_grouped_rows(
     simulated = any(row.simulated for row in page.rows)
     total_row = None if total is None else plain(total, exclude=set(DIMENSIONS))
     envelope: dict[str, Any] = {"period": plain(period), "simulated": simulated}
+    if boundary is not None:
+        envelope |= {"boundary": boundary, "clusters_outside": clusters_outside}
     if total_row is not None:
         envelope["total"] = total_row
     print_rows(
@@ -55,10 +64,37 @@ def print_grouped_rows(
         next_=page.next,
         total=total_row,
     )
+    if format_ is Format.TABLE:
+        _print_parts([total] if total else page.rows, boundary)
+    if boundary is not None and clusters_outside:
+        note(f"{_OUTSIDE[boundary]} in {', '.join(clusters_outside)}{_NARROWER[boundary]}.")
     _note_missing_prices([*page.rows, *([total] if total else [])])
     if total is not None and total.mixed_currencies:
         note("Clusters are priced in several currencies, which do not add up: try --by cluster.")
     note_more_rows(page)
+
+
+_OUTSIDE = {"gpu": "No energy of GPUs alone was measured", "host": "No energy of hosts was measured",
+            "wall": "No energy was measured at the wall"}  # fmt: skip
+_NARROWER = {"gpu": ": nothing of it is in these figures", "host": ": these figures have no more than GPUs there",
+             "wall": ": these figures have no more than GPUs and hosts there"}  # fmt: skip
+
+
+def _print_parts(rows: list[ChargebackRow], boundary: Boundary | None) -> None:
+    """Print what the energy of a table includes, if it is not that of GPUs alone, or if a boundary was asked for."""
+    from warehouse.chargeback.chargeback_queries import kwh_nano, parts_uj
+
+    sums: Counter[str] = Counter()
+    for row in rows:
+        sums.update(parts_uj(row))
+    beside = [f"{name} {_kwh(kwh_nano(sums[part]))} kWh" for part, name in _PART_NAMES.items() if sums[part]]
+    if boundary is not None or sums["host"] or sums["wall"]:
+        within = f" within the boundary {boundary}" if boundary else ""
+        stdout().print(f"Energy{within}: {', '.join(beside) or 'none'}")
+
+
+_PART_NAMES = {"gpu": "GPUs", "host": "hosts", "wall": "wall"}
+_kwh = decimals_or_figures(3)
 
 
 def _note_missing_prices(rows: list[ChargebackRow]) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from contracts.boundary import Boundary
+
 
 class Format(StrEnum):
     """Output format of a report."""
@@ -39,6 +41,14 @@ From = Annotated[str | None, typer.Option("--from", help="Start instead of a per
 To = Annotated[str | None, typer.Option("--to", help="End, exclusive; without it, the newest final window's.")]
 Tenant = Annotated[str | None, typer.Option(help="Only this tenant.")]
 Cluster = Annotated[str | None, typer.Option(help="Only this cluster.")]
+BoundaryName = Annotated[
+    Boundary | None,
+    typer.Option(
+        "--boundary",
+        help="What energy includes: the GPUs alone, their nodes' hosts too, or all at the wall.",
+        show_default="all that was measured",
+    ),
+]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of rows.")]
 Frequency = Annotated[str, typer.Option(help="Length of a step: day or hour.")]
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from contracts.boundary import Boundary
+
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Equality conditions on rows; None leaves a column free. A read that cannot apply one that is set raises BadQuery.
+    """Conditions on rows; None leaves a column free. A read that cannot apply one that is set raises BadQuery.
 
+    All are equalities but `boundary`, which includes what is within it; None is all that is measured.
     A tenant here narrows what a `LedgerReader` may see; it never widens it.
     """
 
@@ -18,3 +21,4 @@ class Filter:
     model: str | None = None
     session_id: str | None = None
     meter: str | None = None
+    boundary: Boundary | None = None

@@ -44,7 +44,7 @@ class MissingPrice:
 class Measures:
     """Energy, tokens and money of a group. `joules_per_token` is per prompt and completion token; null without tokens.
 
-    `kwh` is the GPUs' energy, `kwh_facility` that times PUE. `cost` and `gco2` are of the facility's energy, in
+    `kwh` is the measured energy, `kwh_facility` that times PUE. `cost` and `gco2` are of the facility's energy, in
     millionths, by largest remainder: an answer's rows sum to its total exactly. They are null, never 0, when a price
     is missing (`missing_prices` names it) or when currencies mix.
     """
@@ -72,10 +72,15 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class ChargebackRow(Measures):
-    """One group of a chargeback. Only the dimensions that it is grouped by are set."""
+    """One group of a chargeback. Only the dimensions that it is grouped by are set.
+
+    `host_uj` and `wall_uj` are the parts of `energy_uj` that were measured at hosts and at the wall; the rest is GPUs'.
+    """
 
     missing_prices: list[MissingPrice] = field(default_factory=list)
     mixed_currencies: bool = False
+    host_uj: int = 0
+    wall_uj: int = 0
     tenant: str | None = None
     team: str | None = None
     cost_centre: str | None = None
@@ -90,7 +95,7 @@ class ChargebackRow(Measures):
 
 @dataclass(frozen=True, slots=True)
 class FleetRow:
-    """The GPUs of one type on one node.
+    """The GPUs of one type on one node; or its host, or its meter at the wall, with 0 GPUs and 0 seconds of them.
 
     Ratios are of energy, but `utilisation_ratio` is busy over covered time; null where no reading had it.
     `gpu_seconds` is the time that readings cover.

@@ -12,6 +12,9 @@ it returns, and so how it may be run:
 `$tokens{EXPRESSION}` in a file becomes the expression once per column of tokens, separated by commas: `@` is the
 column's name and `#` its number from 1. `$tokens{sum(r.@) AS @}` is `sum(r.prompt_tokens) AS prompt_tokens, ...`.
 The columns are those of `contracts.events.TokenBatch`.
+
+`$part{HARDWARE}` is the narrowest boundary that a hardware type's energy is within (`contracts.boundary.part_of`), as
+text. `$within{HARDWARE}` is the condition that it is within `{boundary:String}`; empty means all that is measured.
 """
 
 from __future__ import annotations
@@ -24,8 +27,18 @@ from functools import cache
 from importlib import resources
 from string import Template
 
+from contracts.boundary import HOST, WALL_PREFIX, Boundary
 from contracts.events import TOKENS
 
+_PART = re.compile(r"\$part\{([^{}]+)\}")
+_PART_SQL = (
+    rf"multiIf(\1 = '{HOST}', '{Boundary.HOST}', startsWith(\1, '{WALL_PREFIX}'), '{Boundary.WALL}', '{Boundary.GPU}')"
+)
+_WITHIN = re.compile(r"\$within\{([^{}]+)\}")
+_WITHIN_SQL = (
+    rf"({{boundary:String}} IN ('', '{Boundary.WALL}') OR NOT startsWith(\1, '{WALL_PREFIX}') "
+    rf"AND ({{boundary:String}} = '{Boundary.HOST}' OR \1 != '{HOST}'))"
+)
 _TOKENS = re.compile(r"\$tokens\{([^{}]+)\}")
 _NAME = re.compile(r"[a-z][a-z_]*/[a-z][a-z0-9_]*")
 TENANT_PARAMETER = "{tenant:String}"
@@ -70,7 +83,8 @@ def sql_file(name: str) -> SqlFile:
     header = _HEADER.match(text)
     if header is None:
         raise ValueError(f"warehouse/{name}.sql does not begin with `-- Access: tenant|operator|shared|internal`")
-    question = SqlFile(name, Access(header[1]), _with_tokens(text[header.end() :].strip().rstrip(";")))
+    body = _WITHIN.sub(_WITHIN_SQL, _PART.sub(_PART_SQL, text[header.end() :].strip().rstrip(";")))
+    question = SqlFile(name, Access(header[1]), _with_tokens(body))
     if question.access is not Access.TENANT and TENANT_PARAMETER in text:
         raise ValueError(f"warehouse/{name}.sql uses {TENANT_PARAMETER}: declare `-- Access: tenant`")
     return question

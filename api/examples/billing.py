@@ -72,5 +72,16 @@ BALANCE = {
     "gpus_with_estimates": 4,
     "gpus_unbound": 2,
     "nodes_silent": 0,
+    "parts": {
+        "gpu": {
+            "measured_uj": 26_247_401_638_366_000,
+            "active_uj": 18_896_025_465_737_000,
+            "idle_uj": 6_652_368_000_000_000,
+            "unallocated_uj": 699_008_172_629_000,
+            "residual_uj": 0,
+        }
+    },
+    "nodes_counted_twice": 0,
+    "nodes_without_host": 0,
     "simulated": False,
 }

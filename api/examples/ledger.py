@@ -169,7 +169,7 @@ EXPLAIN = plain(
                     idle_uj=1_173_370_319,
                     whole_idle_uj=1_800_000_000,
                 ),
-                measured=MeasuredEnergy(4_382_159_936, 4_382_159_936, 20_000, 2, [_INTERVAL]),
+                measured=MeasuredEnergy(4_382_159_936, 4_382_159_936, 20_000, 2, 2, [_INTERVAL]),
                 floor=AppliedFloor(7, 90_000, 1_800_000_000, "idle run of 2026-09-12"),
                 weights=AppliedWeights(1, 1_000, 0, 3_000, "default", 0),
                 prices=[

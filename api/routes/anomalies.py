@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from api.anomaly_report import DEFAULT_MEASURES, AnomalyMeasure, Episode, Withheld, anomaly_report
 from api.auth import CallerReader, LedgerRouter
 from api.examples import forecasts as examples
-from api.params import Cluster, RequestedFormat, SeriesGrouping, SeriesTop, StepFrequency, Tenant
+from api.params import Cluster, RequestedBoundary, RequestedFormat, SeriesGrouping, SeriesTop, StepFrequency, Tenant
 from api.report_cache import cached_report
 from api.response_models import documented
 from api.serialization import plain_rows, respond
@@ -53,6 +53,7 @@ def anomalies(
     freq: StepFrequency = "day",
     tenant: Tenant = None,
     cluster: Cluster = None,
+    boundary: RequestedBoundary = None,
     top: SeriesTop = MAX_SERIES,
     format_: RequestedFormat = None,
 ) -> Response:
@@ -61,7 +62,7 @@ def anomalies(
         request,
         anomaly_report,
         reader,
-        filter=Filter(tenant=tenant, cluster=cluster),
+        filter=Filter(tenant=tenant, cluster=cluster, boundary=boundary),
         freq=freq,
         measures=tuple(dict.fromkeys(measure or DEFAULT_MEASURES)),
         by=by,

@@ -10,7 +10,7 @@ from api.examples import billing as examples
 from api.params import ResolvedPeriod
 from api.response_models import documented
 from warehouse.audit.conservation import audit
-from warehouse.audit.report import Audit
+from warehouse.audit.report import Audit, Equation
 from warehouse.chargeback import chargeback_queries
 from warehouse.periods import Period
 
@@ -22,7 +22,8 @@ class Balance(BaseModel):
 
     `*_uj` and `*_ms` by evidence (counter, integrated from watts, estimated) are energy and GPU time; `uncovered_ms` is
     GPU time without any. `measured_ratio` is coverage without estimates. `gpus_unbound` were in no workload at all;
-    `nodes_silent` counts silent nodes, and a cluster that is silent as a whole once.
+    `nodes_silent` counts silent nodes, and a cluster that is silent as a whole once. `parts` has the same equation of
+    GPUs, of hosts and of the wall, where there is such energy; `nodes_counted_twice` have both of the latter.
     """
 
     period: Period
@@ -49,6 +50,9 @@ class Balance(BaseModel):
     gpus_with_estimates: int
     gpus_unbound: int
     nodes_silent: int
+    parts: dict[str, Equation]
+    nodes_counted_twice: int
+    nodes_without_host: int
     simulated: bool
 
 

@@ -9,8 +9,17 @@ from fastapi.responses import Response
 
 from api.auth import CallerReader, LedgerRouter
 from api.examples import billing as examples
-from api.params import Cluster, Dimensions, RequestedFormat, RequestedPage, ResolvedPeriod, Tenant, split_names
-from api.response_models import ChargebackResponse, RowsResponse, documented
+from api.params import (
+    Cluster,
+    Dimensions,
+    RequestedBoundary,
+    RequestedFormat,
+    RequestedPage,
+    ResolvedPeriod,
+    Tenant,
+    split_names,
+)
+from api.response_models import ChargebackResponse, EfficiencyResponse, documented
 from api.serialization import Format, plain, plain_rows, respond
 from warehouse.chargeback import chargeback_queries
 from warehouse.chargeback.dimensions import DIMENSIONS
@@ -31,15 +40,14 @@ def chargeback(
     by: Dimensions = "tenant",
     tenant: Tenant = None,
     cluster: Cluster = None,
+    boundary: RequestedBoundary = None,
     format_: RequestedFormat = None,
 ) -> Response:
     """Energy, tokens, J/token, kWh, cost and gCO2eq by any dimensions: tenant, team, cost centre, cluster, workload,
     model, hardware, hour, day or month. Cost is rounded once, to millionths, by largest remainder. All rows sum to
     `total` exactly."""
-    names = split_names(by)
-    page, total = chargeback_queries.chargeback_and_total(
-        reader, period, names, Filter(tenant=tenant, cluster=cluster), page_request
-    )
+    names, filter_ = split_names(by), Filter(tenant=tenant, cluster=cluster, boundary=boundary)
+    page, total = chargeback_queries.chargeback_and_total(reader, period, names, filter_, page_request)
     return _respond_grouped(
         request,
         format_,
@@ -48,10 +56,12 @@ def chargeback(
         period,
         simulated=total.simulated,
         total=plain(total, exclude=DIMENSIONS),
+        boundary=boundary,
+        clusters_outside=chargeback_queries.clusters_outside(reader, period, filter_),
     )
 
 
-@router.get("/efficiency", responses=documented(RowsResponse[ChargebackRow], examples.EFFICIENCY))
+@router.get("/efficiency", responses=documented(EfficiencyResponse, examples.EFFICIENCY))
 def efficiency(
     request: Request,
     reader: CallerReader,
@@ -61,15 +71,23 @@ def efficiency(
     by: Dimensions = "model",
     tenant: Tenant = None,
     cluster: Cluster = None,
+    boundary: RequestedBoundary = None,
     format_: RequestedFormat = None,
 ) -> Response:
     """J/token over time: per prompt and completion token, and per completion token alone."""
     groups = [name for name in split_names(by) if name != bucket]
-    page = chargeback_queries.efficiency(
-        reader, period, bucket, groups, Filter(tenant=tenant, cluster=cluster), page_request
+    filter_ = Filter(tenant=tenant, cluster=cluster, boundary=boundary)
+    page = chargeback_queries.efficiency(reader, period, bucket, groups, filter_, page_request)
+    return _respond_grouped(
+        request,
+        format_,
+        page,
+        [bucket, *groups],
+        period,
+        simulated=any(row.simulated for row in page.rows),
+        boundary=boundary,
+        clusters_outside=chargeback_queries.clusters_outside(reader, period, filter_),
     )
-    simulated = any(row.simulated for row in page.rows)
-    return _respond_grouped(request, format_, page, [bucket, *groups], period, simulated=simulated)
 
 
 def _respond_grouped(

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from api.auth import CallerReader, LedgerRouter
 from api.examples import forecasts as examples
 from api.forecast_report import ForecastMeasure, ForecastStep, SeriesForecast, forecast_report, step_rows
-from api.params import Cluster, RequestedFormat, SeriesGrouping, SeriesTop, StepFrequency, Tenant
+from api.params import Cluster, RequestedBoundary, RequestedFormat, SeriesGrouping, SeriesTop, StepFrequency, Tenant
 from api.report_cache import cached_report
 from api.response_models import documented
 from api.serialization import plain_rows, respond
@@ -39,6 +39,7 @@ def forecast(
     horizon: Annotated[int, Query(ge=1, le=92, description="Steps ahead.")] = 30,
     tenant: Tenant = None,
     cluster: Cluster = None,
+    boundary: RequestedBoundary = None,
     top: SeriesTop = 5,
     format_: RequestedFormat = None,
 ) -> Response:
@@ -48,7 +49,7 @@ def forecast(
         request,
         forecast_report,
         reader,
-        filter=Filter(tenant=tenant, cluster=cluster),
+        filter=Filter(tenant=tenant, cluster=cluster, boundary=boundary),
         freq=freq,
         measure=measure,
         by=by,

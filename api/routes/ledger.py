@@ -14,6 +14,7 @@ from api.params import (
     Cluster,
     Limit,
     Model,
+    RequestedBoundary,
     RequestedFormat,
     RequestedPage,
     ResolvedPeriod,
@@ -43,11 +44,12 @@ def ledger(
     cluster: Cluster = None,
     workload: Workload = None,
     model: Model = None,
+    boundary: RequestedBoundary = None,
     provisional: Annotated[bool, Query(description="Include windows that are still open.")] = False,
     format_: RequestedFormat = None,
 ) -> Response:
     """The windows behind a bill, oldest first."""
-    filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, model=model)
+    filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, model=model, boundary=boundary)
     page = ledger_queries.ledger_rows(reader, period, filter_, page_request, provisional=provisional)
     return respond_page(request, format_, page, LedgerRow, period)
 

@@ -105,7 +105,7 @@ def test_missing_data_is_named(capsys: pytest.CaptureFixture[str]) -> None:
             producer_runs=4, runs_with_gaps=1, sequence_gaps=3, gaps_by_producer=[GAP], silent_producers=1,
             silent=[SilentProducer(T0, "wattlog.tokens.v1", "gateway://g", T0 + 600_000)], gpus=8, gpus_with_gaps=2,
             uncovered_ms=3_700_000, gpu_gaps=[GpuGap(65_000, T0, T0 + 65_000, *gpu)],
-            least_covered=[GpuCoverage(9_000, 10_000, *gpu, T0, T0 + 10_000)],
+            least_covered=[GpuCoverage(9_000, 10_000, *gpu, T0, T0 + 10_000, "H100")],
         ),
     )  # fmt: skip
     assert "agent://n1 epoch 7 on wattlog.power.v1: 7 of 10 received, 3 missing, 2 duplicates" in out

@@ -8,6 +8,7 @@ from __future__ import annotations
 from heapq import nlargest
 from typing import Any
 
+from contracts.boundary import Boundary, part_of
 from warehouse.audit.report import Audit, GpuCoverage, GpuGap, SequenceGap, SilentProducer
 from warehouse.reader import LedgerReader
 
@@ -19,7 +20,7 @@ GpuKey = tuple[str, str, str]
 
 
 class Coverage:
-    """Covered time of GPUs, added up over spans in the order of time.
+    """Covered time of GPUs, and apart of hosts and meters at the wall, added up over spans in the order of time.
 
     A GPU is expected to be covered without a gap between its first and its last window. Of those two windows only the
     covered part is expected, since the GPU may have come and gone within them. `worst` bounds how many gaps are named.
@@ -53,24 +54,31 @@ class Coverage:
         # In its first window of all, and in its last so far, the GPU may have been there for a part of the time only.
         inside = [s for s in short if s[1] not in (first_ms, gpu["last_ms"])]
         gaps += [_gap(key, -minus, start, end) for minus, start, end in inside]
-        self._gaps = nlargest(self._worst, [*self._gaps, *gaps]) if gaps else self._gaps
+        if gaps and part_of(gpu["hardware"]) is Boundary.GPU:
+            self._gaps = nlargest(self._worst, [*self._gaps, *gaps])
 
-    def gpus(self) -> list[GpuCoverage]:
-        """Return the coverage of every GPU."""
+    def devices(self) -> list[GpuCoverage]:
+        """Return the coverage of every GPU, host and meter at the wall."""
         return [_coverage(key, gpu) for key, gpu in self._gpus.items()]
 
     def report(self, audit: Audit) -> None:
         """Set the coverage fields of an audit."""
-        gpus = self.gpus()
-        if not gpus:
+        devices = self.devices()
+        gpus, meters = [d for d in devices if d.is_gpu], [d for d in devices if not d.is_gpu]
+        if not devices:
             return
         covered, expected = sum(g.covered_ms for g in gpus), sum(g.expected_ms for g in gpus)
-        least = nlargest(self._worst, (g for g in gpus if g.missing_ms), key=lambda g: (g.missing_ms, g.gpu_uuid))
         audit.gpus, audit.gpus_with_gaps = len(gpus), sum(1 for g in gpus if g.missing_ms)
         audit.uncovered_ms, audit.coverage_ratio = expected - covered, covered / expected if expected else 1.0
-        audit.first_window = min(g.first_window for g in gpus)
-        audit.last_window_end = max(g.last_window_end for g in gpus)
-        audit.least_covered, audit.gpu_gaps = least, self._gaps
+        audit.meters, audit.meters_with_gaps = len(meters), sum(1 for m in meters if m.missing_ms)
+        audit.meters_uncovered_ms = sum(m.missing_ms for m in meters)
+        audit.first_window = min(d.first_window for d in devices)
+        audit.last_window_end = max(d.last_window_end for d in devices)
+        audit.least_covered, audit.least_covered_meters = self._least(gpus), self._least(meters)
+        audit.gpu_gaps = self._gaps
+
+    def _least(self, devices: list[GpuCoverage]) -> list[GpuCoverage]:
+        return nlargest(self._worst, (d for d in devices if d.missing_ms), key=lambda d: (d.missing_ms, d.gpu_uuid))
 
 
 def _gap(key: GpuKey, missing_ms: int, start: Any, end: Any) -> GpuGap:
@@ -92,6 +100,7 @@ def _coverage(key: GpuKey, gpu: dict[str, Any]) -> GpuCoverage:
         gpu_uuid=gpu_uuid,
         first_window=gpu["first_ms"],
         last_window_end=gpu["last_ms"] + gpu["last_length_ms"],
+        hardware=gpu["hardware"],
     )
 
 

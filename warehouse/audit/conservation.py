@@ -13,11 +13,13 @@ from functools import partial
 from time import sleep
 from typing import Any, Literal
 
+from contracts.boundary import Boundary, part_of
 from contracts.errors import BadQuery
 from contracts.units import MS_PER_DAY, MS_PER_HOUR
+from warehouse.audit.boundaries import DoubleCounts, report_nodes_without_host
 from warehouse.audit.completeness import Coverage, check_producers
 from warehouse.audit.evidence import Evidence
-from warehouse.audit.report import WORST, Audit, KeptRequests, StrayWindow, UnbalancedWindow
+from warehouse.audit.report import WORST, Audit, Equation, KeptRequests, StrayWindow, UnbalancedWindow
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
 
@@ -63,7 +65,7 @@ def audit(
         raise BadQuery("period", (start, end), "the start must lie before the end, both from 1970 to 2200")
     spans = list(_spans(reader, start, end))
     total_rows = sum(rows for _, rows in spans)
-    result, coverage, evidence, checked_rows = Audit(requests=requests), Coverage(WORST), Evidence(WORST), 0
+    result, devices, checked_rows = Audit(requests=requests), _Devices(), 0
     doubtful: list[tuple[Check, SecondResult, Audit]] = []
 
     def run(check: Check, second: SecondResult) -> None:
@@ -76,9 +78,7 @@ def audit(
     for span, rows in spans:
         run(partial(_balance, reader, span, requests), _second_result)
         run(partial(_hours, reader, span, requests), partial(_second_rollups, "hour"))
-        for gpu in reader.ask("audit/gpu_coverage", settings=_BOUNDED, start_ms=span[0], end_ms=span[1], worst=WORST):
-            evidence.add(gpu)
-            coverage.add(gpu)
+        devices.read(reader, span)
         checked_rows += rows
         if progress:
             progress(checked_rows, total_rows)
@@ -88,10 +88,38 @@ def audit(
         wait(patience_s)
     for check, second, before in doubtful:
         result.add(second(before, check()))
-    coverage.report(result)
-    evidence.report(result, coverage.gpus(), end)
+    devices.report(result, end)
     check_producers(result, reader, start, end, WORST)
     return result
+
+
+class _Devices:
+    """Measurements of GPUs, hosts and meters at the wall, added up over spans in the order of time."""
+
+    def __init__(self) -> None:
+        self._coverage, self._evidence, self._double_counts = Coverage(WORST), Evidence(WORST), DoubleCounts(WORST)
+
+    def read(self, reader: LedgerReader, span: Span) -> None:
+        """Read the next span."""
+        start_ms, end_ms = span
+        parts = set()
+        for device in reader.ask(
+            "audit/gpu_coverage", settings=_BOUNDED, start_ms=start_ms, end_ms=end_ms, worst=WORST
+        ):
+            parts.add(part_of(device["hardware"]))
+            self._evidence.add(device)
+            self._coverage.add(device)
+        if Boundary.WALL in parts:
+            for node in reader.ask("audit/double_counts", settings=_BOUNDED, start_ms=start_ms, end_ms=end_ms):
+                self._double_counts.add(node)
+
+    def report(self, audit: Audit, until_ms: int) -> None:
+        """Set the fields of devices of an audit of a period that ends at `until_ms`."""
+        devices = self._coverage.devices()
+        self._coverage.report(audit)
+        self._evidence.report(audit, devices, until_ms)
+        self._double_counts.report(audit)
+        report_nodes_without_host(audit, devices, WORST)
 
 
 def _spans(reader: LedgerReader, start_ms: int, end_ms: int) -> Iterator[tuple[Span, int]]:
@@ -138,6 +166,7 @@ def _balance(reader: LedgerReader, span: Span, kept: KeptRequests) -> Audit:
         StrayWindow(window_start_ms=start_ms, cluster=cluster, workload=workload)
         for start_ms, cluster, workload in energy.pop("stray_windows")
     ]
+    part.host, part.wall = (_equation(energy.pop(name)) for name in ("host", "wall"))
     for name, value in energy.items():
         setattr(part, name, value)
     tokens, requests = ask("audit/tokens"), ask("audit/requests", kept=int(kept == "all"))
@@ -168,6 +197,10 @@ _OF_HOURS = {"residual_uj": "hour_residual_uj", "residual_counts": "hour_residua
 
 def _window(minus_uj: int, start_ms: int, cluster: str, workload: str) -> UnbalancedWindow:
     return UnbalancedWindow(residual_uj=-int(minus_uj), window_start_ms=start_ms, cluster=cluster, workload=workload)
+
+
+def _equation(figures: list[int]) -> Equation:
+    return Equation(*map(int, figures)) if len(figures) > 1 else Equation()
 
 
 def _second_result(before: Audit, now: Audit) -> Audit:

@@ -3,6 +3,8 @@
 -- no two differences cancel. A window counts once it lies before its partition's checkpoint; rows of logs without
 -- checkpoints (imports) always count. A window that differs, with a late fact at or beyond the checkpoint's offset, is
 -- `restating`.
+-- `host` and `wall` are the same figures of these parts (measured, active, idle, unallocated, residual); the rest is
+-- GPUs'. They have one entry where there is no such part.
 -- `stray`: a final window with rows of an ownership (version / 2^28) before the one that finalised or restated it. A
 -- worker wrote them after it had lost the partition.
 WITH
@@ -36,7 +38,7 @@ WITH
     by_hardware AS
     (
         SELECT
-            s.window_start AS window_start, s.cluster AS cluster, s.workload AS workload,
+            s.window_start AS window_start, s.cluster AS cluster, s.workload AS workload, $part{s.hardware} AS part,
             sum(toInt128(measured)) AS measured_uj, sum(toInt128(active)) AS active_uj, sum(toInt128(idle)) AS idle_uj,
             sum(toInt128(unallocated)) AS unallocated_uj, sum(toInt128(work)) AS done,
             max(m.log_id != '' AND late > greatest(m.power_offset, 0)) AS in_flight,
@@ -56,6 +58,9 @@ WITH
             sum(measured_uj) AS measured, sum(active_uj) AS active, sum(idle_uj) AS idle, sum(unallocated_uj) AS unallocated,
             sum(abs(measured_uj - active_uj - idle_uj - unallocated_uj)) AS residual,
             sum(done) AS work, max(in_flight) AS moving,
+            sumForEachIf([measured_uj, active_uj, idle_uj, unallocated_uj,
+                abs(measured_uj - active_uj - idle_uj - unallocated_uj)] AS equation, part = 'host') AS host,
+            sumForEachIf(equation, part = 'wall') AS wall,
             max(newest_final) AS newest, minIf(oldest_final, first_rows > 0) AS oldest, sum(first_rows) AS in_time,
             max(newest_charge) AS newest_charged, minIf(oldest_charge, newest_charge > 0) AS oldest_charged,
             max(newest) OVER (PARTITION BY window_start, any(log_id), any(log_partition)) AS finaliser
@@ -68,6 +73,8 @@ SELECT
     sum(active) AS active_uj,
     sum(idle) AS idle_uj,
     sum(unallocated) AS unallocated_uj,
+    arrayConcat(sumForEach(arraySlice(host, 1, 4)), [sumIf(host[5], NOT moving)]) AS host,
+    arrayConcat(sumForEach(arraySlice(wall, 1, 4)), [sumIf(wall[5], NOT moving)]) AS wall,
     countIf(measured > 0 AND work = 0 AND unallocated = 0) AS windows_without_work,
     countIf(measured = 0 AND work > 0) AS windows_without_energy,
     sumIf(residual, NOT moving) AS residual_uj,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from heapq import nlargest
 from typing import Any
 
@@ -16,7 +16,7 @@ EVIDENCE = ("counter_uj", "counter_ms", "integrated_uj", "integrated_ms", "estim
 
 
 class Evidence:
-    """Evidence of GPUs, added up over spans in the order of time."""
+    """Evidence of GPUs, hosts and meters at the wall, added up over spans in the order of time."""
 
     def __init__(self, worst: int) -> None:
         self._worst = worst
@@ -27,19 +27,34 @@ class Evidence:
         key = gpu["cluster"], gpu["node"], gpu["gpu_uuid"]
         self._gpus[key].update(dict(zip(EVIDENCE, map(int, gpu["evidence"]), strict=True)))
 
-    def report(self, audit: Audit, gpus: Iterable[GpuCoverage], until_ms: int) -> None:
-        """Set the fields of evidence of an audit of these GPUs and a period that ends at `until_ms`."""
+    def report(self, audit: Audit, devices: Collection[GpuCoverage], until_ms: int) -> None:
+        """Set the fields of evidence of an audit of these devices and a period that ends at `until_ms`.
+
+        Energy is of all of them, time of GPUs alone. A node is silent by its GPUs, if it has any.
+        """
+        gpus = {(d.cluster, d.node, d.gpu_uuid): d.last_window_end for d in devices if d.is_gpu}
+        of_gpus = {key: sums for key, sums in self._gpus.items() if key in gpus}
         for name in EVIDENCE[:-1]:
-            setattr(audit, name, sum(sums[name] for sums in self._gpus.values()))
+            counted = of_gpus if name.endswith("_ms") else self._gpus
+            setattr(audit, name, sum(sums[name] for sums in counted.values()))
         estimated = [
             EstimatedGpu(estimated_ms=s["estimated_ms"], estimated_uj=s["estimated_uj"], **_names(key))
-            for key, s in self._gpus.items()
+            for key, s in of_gpus.items()
             if s["estimated_ms"]
         ]
-        unbound = [UnboundGpu(**_names(key)) for key, s in self._gpus.items() if not s["bound_ms"]]
+        unbound = [UnboundGpu(**_names(key)) for key, s in of_gpus.items() if not s["bound_ms"]]
+        audit.meters_with_estimates = sum(
+            1 for key, s in self._gpus.items() if s["estimated_ms"] and key not in of_gpus
+        )
         audit.gpus_with_estimates, audit.estimated = len(estimated), nlargest(self._worst, estimated)
         audit.gpus_unbound, audit.unbound = len(unbound), sorted(unbound)[: self._worst]
-        silent = silent_nodes({(g.cluster, g.node, g.gpu_uuid): g.last_window_end for g in gpus}, until_ms)
+        nodes_with_gpus = {key[:2] for key in gpus}
+        others = {
+            (d.cluster, d.node, d.gpu_uuid): d.last_window_end
+            for d in devices
+            if (d.cluster, d.node) not in nodes_with_gpus
+        }
+        silent = silent_nodes(gpus | others, until_ms)
         audit.nodes_silent, audit.silent_nodes = len(silent), silent[: self._worst]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from contracts.boundary import Boundary, part_of
 from warehouse.results import Time
 
 WORST = 20
@@ -12,6 +13,21 @@ WORST = 20
 
 KeptRequests = Literal["all", "none"]
 """Which single requests workers store: `Settings.requests`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Equation:
+    """Balance of one part of the energy: measured = active + idle + unallocated, and the sum of all differences."""
+
+    measured_uj: int = 0
+    active_uj: int = 0
+    idle_uj: int = 0
+    unallocated_uj: int = 0
+    residual_uj: int = 0
+
+    def plus(self, other: Equation, sign: int = 1) -> Equation:
+        """Return the sum of both, or with sign -1 the difference."""
+        return Equation(*(getattr(self, f.name) + sign * getattr(other, f.name) for f in fields(Equation)))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -72,7 +88,7 @@ class GpuGap:
 
 @dataclass(frozen=True, slots=True)
 class GpuCoverage:
-    """Covered time of a GPU between its first and its last window."""
+    """Covered time of a GPU, or of a host or a meter at the wall, between its first and its last window."""
 
     covered_ms: int
     expected_ms: int
@@ -81,10 +97,15 @@ class GpuCoverage:
     gpu_uuid: str
     first_window: Time
     last_window_end: Time
+    hardware: str
 
     @property
     def missing_ms(self) -> int:
         return self.expected_ms - self.covered_ms
+
+    @property
+    def is_gpu(self) -> bool:
+        return part_of(self.hardware) is Boundary.GPU
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -115,6 +136,26 @@ class SilentNode:
     cluster: str
     node: str
     until: Time
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class DoubleCount:
+    """A node whose host and wall were both measured in `windows` of `[start, end)`: that energy counts twice."""
+
+    windows: int
+    cluster: str
+    node: str
+    hardwares: list[str]
+    start: Time
+    end: Time
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class NodeWithoutHost:
+    """A node of which only GPUs were measured, while others of its cluster have energy of their host or wall."""
+
+    cluster: str
+    node: str
 
 
 def shortfall(table: str, off_uj: int, lack_uj: int, off_counts: int) -> str:
@@ -152,11 +193,15 @@ class Audit:
     `stray_windows` hold rows that a worker wrote after it had lost the partition.
 
     `windows_without_work` used energy for no work; `windows_without_energy` did work on GPUs that had no meter. Neither
-    makes an audit fail. `coverage_ratio` is covered time over expected time, summed over GPUs (`GpuCoverage`).
+    makes an audit fail. `coverage_ratio` is covered time over expected time, summed over GPUs (`GpuCoverage`). Hosts
+    and meters at the wall are no GPUs: they are counted apart, as `meters`.
 
     `counter_uj`, `integrated_uj` and `estimated_uj` are `measured_uj` of stored windows by evidence, and `*_ms` the
     GPUs' time that they cover; `uncovered_ms` is the time without any. `measured_ratio` leaves estimates out of
     coverage. `gpus_unbound` were in no workload at all; `nodes_silent` counts silent nodes, and a silent cluster once.
+
+    `host` and `wall` are the balance of these parts of the energy, which the totals include. `nodes_counted_twice` have
+    both host and wall. `nodes_without_host` have neither, unlike others of their cluster; that makes no audit fail.
     """
 
     windows: int = 0
@@ -165,6 +210,8 @@ class Audit:
     idle_uj: int = 0
     unallocated_uj: int = 0
     residual_uj: int = 0
+    host: Equation = Equation()
+    wall: Equation = Equation()
     unbalanced: int = 0
     token_residual_tokens: int = 0
     request_residual: int = 0
@@ -205,6 +252,12 @@ class Audit:
     gpus_with_estimates: int = 0
     gpus_unbound: int = 0
     nodes_silent: int = 0
+    meters: int = 0
+    meters_with_gaps: int = 0
+    meters_uncovered_ms: int = 0
+    meters_with_estimates: int = 0
+    nodes_counted_twice: int = 0
+    nodes_without_host: int = 0
     first_window: Time | None = None
     last_window_end: Time | None = None
     unbalanced_windows: list[UnbalancedWindow] = field(default_factory=list)
@@ -217,6 +270,9 @@ class Audit:
     estimated: list[EstimatedGpu] = field(default_factory=list)
     unbound: list[UnboundGpu] = field(default_factory=list)
     silent_nodes: list[SilentNode] = field(default_factory=list)
+    least_covered_meters: list[GpuCoverage] = field(default_factory=list)
+    double_counts: list[DoubleCount] = field(default_factory=list)
+    without_host: list[NodeWithoutHost] = field(default_factory=list)
 
     @property
     def balanced(self) -> bool:
@@ -250,13 +306,22 @@ class Audit:
 
     @property
     def complete(self) -> bool:
-        """True if `ok`, and nothing is missing, estimated, unbound or silent.
+        """True if `ok`, and nothing is missing, estimated, unbound, silent or counted twice.
 
-        Every GPU is measured from its first to its last window and was in a workload, and no producer, node or cluster
-        fell silent.
+        Every GPU, host and meter at the wall is measured from its first to its last window, every GPU was in a
+        workload, and no producer, node or cluster fell silent.
         """
         missing = self.uncovered_ms or self.estimated_ms or self.gpus_unbound
-        return self.ok and not (missing or self.silent_producers or self.nodes_silent)
+        meters = self.meters_uncovered_ms or self.meters_with_estimates or self.nodes_counted_twice
+        return self.ok and not (missing or meters or self.silent_producers or self.nodes_silent)
+
+    @property
+    def parts(self) -> dict[Boundary, Equation]:
+        """The balance of each part of the energy that is there: of GPUs, hosts, and what is measured at the wall."""
+        total = Equation(*(getattr(self, f.name) for f in fields(Equation)))
+        gpu = total.plus(self.host, -1).plus(self.wall, -1)
+        parts = {Boundary.GPU: gpu, Boundary.HOST: self.host, Boundary.WALL: self.wall}
+        return {part: equation for part, equation in parts.items() if equation != Equation()}
 
     @property
     def measured_ratio(self) -> float:
@@ -271,5 +336,7 @@ class Audit:
             if isinstance(more, list):
                 worst = sorted([*total, *more], reverse=column.name != "stray_windows")[:WORST]
                 setattr(self, column.name, worst)
+            elif isinstance(more, Equation):
+                setattr(self, column.name, total.plus(more))
             elif isinstance(more, int):
                 setattr(self, column.name, total + more)

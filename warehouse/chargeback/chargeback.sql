@@ -51,6 +51,8 @@ WITH
             sum(toInt128(c.idle_uj)) AS idle_uj,
             sum(toInt128(c.unallocated_uj)) AS unallocated_uj,
             active_uj + idle_uj + unallocated_uj AS energy_uj,
+            sumIf(toInt128(c.active_uj + c.idle_uj + c.unallocated_uj), $part{c.hardware} = 'host') AS host_uj,
+            sumIf(toInt128(c.active_uj + c.idle_uj + c.unallocated_uj), $part{c.hardware} = 'wall') AS wall_uj,
             $tokens{sum(c.@) AS @},
             sum(c.requests) AS requests,
             sum(c.failures) AS failures,
@@ -88,6 +90,7 @@ $charges
         SELECT
             [$keys]::Array(String) AS keys, GROUPING(keys) AS is_total,
             sum(h.active_uj) AS active_uj, sum(h.idle_uj) AS idle_uj, sum(h.unallocated_uj) AS unallocated_uj,
+            sum(h.host_uj) AS host_uj, sum(h.wall_uj) AS wall_uj,
             $tokens{sum(h.@) AS @}, sum(h.requests) AS requests, sum(h.failures) AS failures,
             max(h.method) AS method, max(has(simulated_clusters, cluster)) AS simulated,
             groupUniqArrayIf(p.currency, p.currency != '') AS currencies,
@@ -115,7 +118,7 @@ $charges
     intDiv(2 * sum(cost_remainder) OVER (PARTITION BY is_total, cost_known, currency) + unit, 2 * unit) AS cost_round_ups,
     intDiv(2 * sum(gco2_remainder) OVER (PARTITION BY is_total, gco2_known) + unit, 2 * unit) AS gco2_round_ups
 SELECT
-    is_total, keys, active_uj, idle_uj, unallocated_uj, $tokens{@}, requests, failures,
+    is_total, keys, active_uj, idle_uj, unallocated_uj, host_uj, wall_uj, $tokens{@}, requests, failures,
     method, simulated, currency, missing_prices, length(currencies) > 1 AS mixed_currencies,
     if(facility_known, facility_nano_uj, NULL) AS facility_nano_uj,
     if(cost_known, intDiv(cost_units - cost_remainder, unit) + (cost_rank <= cost_round_ups), NULL) AS cost_micro,

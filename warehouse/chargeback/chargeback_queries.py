@@ -11,9 +11,11 @@ the whole answer. So an answer's rows sum to its total, and every grouping of th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+from contracts.boundary import Boundary
 from contracts.errors import BadQuery
 from contracts.events import TOKENS
 from contracts.units import UJ_PER_J, UJ_PER_KWH
@@ -95,6 +97,23 @@ def efficiency(
     return chargeback(reader, period, [bucket, *by], filter, page)
 
 
+def clusters_outside(reader: LedgerReader, period: Period, filter: Filter) -> list[str]:
+    """Return the clusters with energy, but none of the part that the filter's boundary is named for.
+
+    Their figures include less than the boundary says: for hosts, GPUs alone. Empty without a boundary.
+    """
+    if filter.boundary is None:
+        return []
+    rows = chargeback_all(reader, period, ("cluster",), replace(filter, boundary=None))
+    return [str(row.cluster) for row in rows if row.energy_uj and not parts_uj(row)[filter.boundary]]
+
+
+def parts_uj(row: ChargebackRow) -> dict[Boundary, int]:
+    """Return the parts of a row's energy: of GPUs, of hosts, and measured at the wall."""
+    gpu_uj = row.energy_uj - row.host_uj - row.wall_uj
+    return {Boundary.GPU: gpu_uj, Boundary.HOST: row.host_uj, Boundary.WALL: row.wall_uj}
+
+
 def _chargeback(
     reader: LedgerReader, period: Period, by: tuple[str, ...], filter: Filter, limit: int, after: Key
 ) -> tuple[ChargebackRow, list[ChargebackRow]]:
@@ -119,6 +138,8 @@ _EMPTY: dict[str, Any] = {
     "active_uj": 0,
     "idle_uj": 0,
     "unallocated_uj": 0,
+    "host_uj": 0,
+    "wall_uj": 0,
     **dict.fromkeys(TOKENS, 0),
     "requests": 0,
     "failures": 0,
@@ -157,6 +178,8 @@ def _chargeback_row(by: tuple[str, ...], row: Mapping[str, Any]) -> ChargebackRo
         simulated=bool(row["simulated"]),
         missing_prices=[MissingPrice(kind=kind, cluster=cluster) for kind, cluster in row["missing_prices"]],
         mixed_currencies=bool(row["mixed_currencies"]),
+        host_uj=row["host_uj"],
+        wall_uj=row["wall_uj"],
         **dict(zip(by, row["keys"], strict=True)),
     )
 

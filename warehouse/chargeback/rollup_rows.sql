@@ -11,3 +11,4 @@ WHERE t.$time >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
   AND $only
   AND ({tenant:String} = '' OR t.tenant = {tenant:String})
   AND ({cluster:String} = '' OR t.cluster = {cluster:String})
+  AND $within{t.hardware}

@@ -1,9 +1,10 @@
 -- Access: tenant
 -- Energy measured in one window for some workloads in which the tenant has a row, by hardware type, and the number of
--- GPUs.
+-- devices: GPUs, hosts or meters at the wall.
 SELECT
     g.cluster AS cluster, g.workload AS workload, g.hardware AS hardware,
-    uniqExact(g.node, g.gpu_uuid) AS gpus,
+    uniqExact(g.node, g.gpu_uuid) AS devices,
+    if($part{g.hardware} = 'gpu', devices, 0) AS gpus,
     sum(g.energy_uj) AS energy_uj,
     sum(g.covered_ms) AS covered_ms
 FROM gpu_energy AS g FINAL

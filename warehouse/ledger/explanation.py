@@ -22,12 +22,15 @@ from warehouse.results import Amount, GpuInterval, LedgerRow, Time
 MAX_PARTS = 200
 """Ledger rows of one tenant in one window that are explained; more is an error."""
 SHOWN_INTERVALS = 64
-"""GPUs listed per part; `gpus` says how many there are."""
+"""Devices listed per part; `devices` says how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkShare:
-    """active = whole_active x work / whole_work, to the microjoule (largest remainder). Work is in thousandths."""
+    """active = whole_active x work / whole_work, to the microjoule (largest remainder). Work is in thousandths.
+
+    Of a host it is the work of the GPUs beside it, where the row's tokens count.
+    """
 
     work: int
     whole_work: int
@@ -40,16 +43,17 @@ class WorkShare:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredEnergy:
-    """Energy that a workload's GPUs of one hardware type measured in the window.
+    """Energy that a workload's GPUs of one hardware type measured in the window, or its hosts, or meters at the wall.
 
-    `energy_uj` equals `ledger_uj`, which the ledger charged for these GPUs to all tenants together. `intervals` are the
-    first `SHOWN_INTERVALS` measurements.
+    `energy_uj` equals `ledger_uj`, which the ledger charged for these devices to all tenants together. `intervals` are
+    the first `SHOWN_INTERVALS` measurements. `gpus` is the number of `devices` that are GPUs: all, or 0.
     """
 
     energy_uj: int
     ledger_uj: int
     covered_ms: int
     gpus: int
+    devices: int
     intervals: list[GpuInterval]
 
 
@@ -218,7 +222,7 @@ class _Evidence:
         prices = self._prices.get(ledger.cluster, [])
         money = price_energy(ledger.energy_uj, {price.kind: price.value for price in prices})
         measured = self._measured_of(ledger, row["whole_uj"])
-        work = ledger.work
+        work = row["share_work"]
         return ExplainedRow(
             row=ledger,
             share=WorkShare(
@@ -243,12 +247,13 @@ class _Evidence:
 
     def _measured_of(self, row: LedgerRow, ledger_uj: int) -> MeasuredEnergy:
         key = row.cluster, row.workload, row.hardware
-        fact = self._measured.get(key, {"energy_uj": 0, "covered_ms": 0, "gpus": 0})
+        fact = self._measured.get(key, {"energy_uj": 0, "covered_ms": 0, "gpus": 0, "devices": 0})
         return MeasuredEnergy(
             energy_uj=fact["energy_uj"],
             ledger_uj=ledger_uj,
             covered_ms=fact["covered_ms"],
             gpus=fact["gpus"],
+            devices=fact["devices"],
             intervals=self._intervals.get(key, []),
         )
 

@@ -1,6 +1,6 @@
 -- Access: operator
--- Energy of each node's GPUs, by hardware type. The ledger has idle energy per workload and hardware, not per node. So
--- a node's measured energy takes the idle ratio of its workload and hardware in that hour.
+-- Energy of each node's GPUs, by hardware type, and of its host or its meter at the wall, which are no GPUs. The ledger
+-- has idle energy per workload and hardware, not per node. So a node's measured energy takes the idle ratio of its workload and hardware in that hour.
 -- Facts of windows that are not final yet are left out; without a checkpoint (history, imports) all are final.
 WITH
     facts AS
@@ -38,9 +38,11 @@ WITH
     )
 SELECT
     f.cluster AS cluster, f.node AS node, f.hardware AS hardware,
-    uniqExact(f.gpu_uuid) AS gpus,
+    $part{f.hardware} = 'gpu' AS is_gpu,
+    if(is_gpu, uniqExact(f.gpu_uuid), 0) AS gpus,
     sum(f.energy_uj) AS energy_uj,
     sum(f.covered_ms) AS covered_ms,
+    if(is_gpu, sum(f.covered_ms), 0) AS gpu_ms,
     if(sum(f.known_ms) > 0, sum(f.busy_ms) / sum(f.known_ms), NULL) AS utilisation_ratio,
     sumIf(f.energy_uj, i.all_uj > 0) AS known_uj,
     sumIf(toFloat64(f.energy_uj) * toFloat64(i.idle_uj) / toFloat64(i.all_uj), i.all_uj > 0) AS idle_uj,

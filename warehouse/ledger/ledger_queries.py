@@ -87,7 +87,7 @@ def _fleet_row(row: Mapping[str, Any]) -> FleetRow:
         hardware=row["hardware"],
         gpus=row["gpus"],
         energy_uj=energy_uj,
-        gpu_seconds=covered_ms / 1000,
+        gpu_seconds=row["gpu_ms"] / 1000,
         mean_w=energy_uj / covered_ms / 1000 if covered_ms else None,  # 1 µJ/ms = 1 mW
         utilisation_ratio=row["utilisation_ratio"],
         idle_ratio=row["idle_uj"] / row["known_uj"] if row["known_uj"] else None,

@@ -20,6 +20,7 @@ WHERE l.window_start >= fromUnixTimestamp64Milli(greatest({start_ms:Int64}, {aft
   AND ({cluster:String} = '' OR l.cluster = {cluster:String})
   AND ({workload:String} = '' OR l.workload = {workload:String})
   AND ({model:String} = '' OR l.model = {model:String})
+  AND $within{l.hardware}
   AND (toUnixTimestamp64Milli(l.window_start), l.tenant, l.cluster, l.workload, l.model, l.hardware)
     > ({after_ms:Int64}, {after_tenant:String}, {after_cluster:String}, {after_workload:String}, {after_model:String}, {after_hardware:String})
 ORDER BY window_start, tenant, cluster, workload, model, hardware

@@ -167,7 +167,8 @@ def _row(covered: list[int], start: int) -> dict[str, Any]:
     at = [(start + i, ms) for i, ms in enumerate(covered) if ms >= 0]
     pairs = pairwise(at)
     return {
-        "cluster": "c", "node": "n", "gpu_uuid": "g", "first_ms": at[0][0] * 10, "last_ms": at[-1][0] * 10,
+        "cluster": "c", "node": "n", "gpu_uuid": "g", "hardware": "H100",
+        "first_ms": at[0][0] * 10, "last_ms": at[-1][0] * 10,
         "first_length_ms": 10, "last_length_ms": 10, "covered_ms": sum(ms for _, ms in at),
         "first_covered_ms": at[0][1], "last_covered_ms": at[-1][1],
         "gaps": [(-(b - a - 1) * 10, (a + 1) * 10, b * 10) for (a, _), (b, _) in pairs if b > a + 1],
@@ -186,7 +187,7 @@ def test_gaps_sum_to_the_uncovered_time_for_any_steps(covered: list[int], cuts: 
         if max(covered[begin:end]) >= 0:
             coverage.add(_row(covered[begin:end], begin))
         begin = end
-    (gpu,) = coverage.gpus()
+    (gpu,) = coverage.devices()
     inside = sum(10 - max(ms, 0) for ms in covered[1:-1])
     assert gpu.missing_ms == inside
     report = Audit()

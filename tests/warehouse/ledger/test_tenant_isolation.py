@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import import_module
 from types import FunctionType
 from typing import Any
 
 import pytest
 
+from contracts.boundary import Boundary
 from contracts.errors import AccessDenied
 from tests.support import seeded_ledger as seed
 from warehouse.chargeback import chargeback_queries, series
@@ -28,6 +30,7 @@ READS: dict[str, Read] = {
     "chargeback_and_total": lambda r, f: chargeback_queries.chargeback_and_total(r, REAL, ["tenant"], f)[0].rows,
     "chargeback_total": lambda r, f: [chargeback_queries.chargeback_total(r, REAL, f)],
     "chargeback_all": lambda r, f: chargeback_queries.chargeback_all(r, REAL, ["tenant"], f),
+    "clusters_outside": lambda r, f: chargeback_queries.clusters_outside(r, REAL, replace(f, boundary=Boundary.HOST)),
     "efficiency": lambda r, f: chargeback_queries.efficiency(r, REAL, "day", ["tenant"], f).rows,
     "read_measures": lambda r, f: list(series.read_measures(r, REAL, ["kwh"], "tenant", "day", f)["kwh"].points),
     "ledger_rows": lambda r, f: ledger_queries.ledger_rows(r, REAL, f).rows,
