@@ -15,11 +15,11 @@ from contracts.boundary import HOST
 from contracts.units import UJ_PER_J
 from producers.bindings.apportion import Binding, GpuShares
 from producers.boundary.meters import NodeMeter
-from producers.boundary.share import ShareState, SplitResult, add_interval, add_span, split_spans
+from producers.boundary.share import ShareState, add_interval, add_span, split_spans
 from producers.gpu.readings import EnergyInterval
 from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.clock import Clock
-from producers.runtime.refusals import refusal
+from producers.runtime.refusals import ItemRefusal, refusal
 
 CHECKPOINT_NAME = "node"
 
@@ -49,6 +49,9 @@ class NodeEnergy:
         self._meter, self._boot, self._metrics = meter, boot, metrics
         self._unallocated = Binding(topics.node_workload(node))
         self._state, self._share = b"", ShareState()
+        self._shares: Mapping[str, GpuShares] = {}
+        self._parts: list[tuple[Binding, EnergyInterval]] = []
+        """Parts that the next split returns first."""
         if encoded := checkpoints.get(CHECKPOINT_NAME):
             last = msgspec.msgpack.decode(encoded, type=NodeCheckpoint)
             names = (last.boot, last.source, last.hardware)
@@ -64,6 +67,8 @@ class NodeEnergy:
             return
         self._state = measured.state
         for span in measured.spans:
+            if span.t1_ms < self._share.newest_ms:
+                self._end_timeline(clock)
             self._share = add_span(self._share, span)
         self._refuse(measured.refused, clock)
 
@@ -76,18 +81,29 @@ class NodeEnergy:
         self, shares: Mapping[str, GpuShares], clock: Clock, *, end: bool = False
     ) -> tuple[tuple[Binding, EnergyInterval], ...]:
         """Return the parts of the spans that are due; `shares` are those of each GPU now. At the `end` all are due."""
-        result: SplitResult = split_spans(self._share, shares, self._unallocated, end=end)
+        self._shares = shares
+        result = split_spans(self._share, shares, self._unallocated, end=end)
         self._share = result.state
         self._refuse(result.left_out, clock)
-        self._metrics.node_joules.inc(sum(part.energy_uj for _, part in result.parts) / UJ_PER_J)
         self._metrics.node_joules_left_out.inc(result.left_out_uj / UJ_PER_J)
-        return result.parts
+        self._metrics.node_joules.inc(sum(part.energy_uj for _, part in result.parts) / UJ_PER_J)
+        parts, self._parts = (*self._parts, *result.parts), []
+        return parts
 
     def checkpoint(self) -> dict[str, bytes]:
         """Return the encoded checkpoint by its name."""
         meter = self._meter
         checkpoint = NodeCheckpoint(self._boot, meter.source, meter.device.hardware, self._state, self._share)
         return {CHECKPOINT_NAME: msgspec.msgpack.encode(checkpoint)}
+
+    def _end_timeline(self, clock: Clock) -> None:
+        """Split what waits where the wall clock was set back: event time began afresh, and no interval follows it."""
+        self._parts += self.split(self._shares, clock, end=True)
+        if spans := self._share.spans:
+            uj = sum(span.energy_uj for span in spans)
+            self._refuse([ItemRefusal(f"{uj / UJ_PER_J:.0f} J: the clock was set back", "not_covered")], clock)
+            self._metrics.node_joules_left_out.inc(uj / UJ_PER_J)
+        self._share = ShareState()
 
     def _refuse(self, sentences: Iterable[str], clock: Clock) -> None:
         device = "host" if self._meter.device.hardware == HOST else "wall"

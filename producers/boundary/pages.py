@@ -16,7 +16,7 @@ Get = Callable[[str], tuple[int, str]]
 """GET of an address: status and text. Raises Unavailable where nothing answers."""
 CHASSIS = "/redfish/v1/Chassis"
 OK, NOT_FOUND = 200, 404
-_REFUSED = (401, 403)
+_REFUSED, _REDIRECTS = (401, 403), (301, 302, 307, 308)
 MAX_DEPTH = 16
 
 
@@ -39,7 +39,7 @@ class Redfish:
             ("EnvironmentMetrics", "PowerWatts.Reading"),
             ("Power", "PowerControl.0.PowerConsumedWatts"),
         ):
-            status, text = self._get(f"{base}/{resource}")
+            status, text = self._page(f"{base}/{resource}")
             if status == NOT_FOUND:
                 continue
             watts = _at(_decode(f"{base}/{resource}", status, text), path)
@@ -49,9 +49,14 @@ class Redfish:
             f"{base} shows no power", "It needs EnvironmentMetrics with PowerWatts, or Power with PowerConsumedWatts."
         )
 
+    def _page(self, url: str) -> tuple[int, str]:
+        """Return status and text of a resource; HPE's BMCs redirect to the same with a slash at its end."""
+        status, text = self._get(url)
+        return self._get(url + "/") if status in _REDIRECTS else (status, text)
+
     def _only_chassis(self) -> str:
         page = self._url + CHASSIS
-        members = _at(_decode(page, *self._get(page)), "Members")
+        members = _at(_decode(page, *self._page(page)), "Members")
         dicts = [member for member in members if isinstance(member, dict)] if isinstance(members, list) else []
         links = [member.get("@odata.id") for member in dicts]
         names = [str(link).rstrip("/").rpartition("/")[2] for link in links]

@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
+from contracts import topics
 from contracts.boundary import HOST, WALL_LESS_GPUS
 from contracts.errors import BadSetting, Unavailable, WattlogError
 from producers.api import Environment, Finding, Kind, Plugin
@@ -104,6 +105,7 @@ def meter_of(options: BoundaryConfig, environment: Environment) -> NodeMeter | N
     if source is None:
         return None
     device = device_of(environment.node, source.hardware)
+    topics.check_name("node", device.gpu_uuid)
     if source.watts is not None:
         period_ms = round(1000 * options.every_s) if source.is_slow else 0
         return WattsMeter(source.name, device, _reader(source.watts, source, options, environment), period_ms)
@@ -122,13 +124,15 @@ def open_meter(environment: Environment) -> NodeMeter | None:
     meter = meter_of(load(BoundaryConfig), environment)
     if meter is not None:
         path = environment.settings.data / "spool" / "boundary.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = environment.resources.enter_context(path.open("w"))
         try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = environment.resources.enter_context(path.open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError:
             hint = "Only one agent of a node may: configure [produce.boundary] for that one."
-            raise Unavailable(f"Another agent reads this node's energy: {path}: {error}", hint) from None
+            raise Unavailable(f"Another agent reads this node's energy: it has {path}", hint) from None
+        except OSError as error:
+            raise Unavailable(f"{path} cannot be locked: {error}", "Is `data` writable?") from None
     return meter
 
 

@@ -48,7 +48,8 @@ MAX_SPANS = 512
 MAX_INTERVALS = 128
 """Intervals of one GPU that are kept for spans to come."""
 SLACK_MS = 100
-"""Time that clocks may leave between the intervals of a GPU, beside 1/50 of the span. No energy is in it."""
+"""Time that clocks may leave between the intervals of a GPU, beside 1/50 of the span; half of a short span at most. No
+energy is in it."""
 
 
 class HeldInterval(NamedTuple):
@@ -72,6 +73,11 @@ class ShareState(msgspec.Struct, frozen=True):
     owed_uj: int = 0
     """Energy of GPUs that was known only after its span of the wall was split."""
 
+    @property
+    def newest_ms(self) -> int:
+        """End of the last span."""
+        return self.spans[-1].t1_ms if self.spans else self.split_to_ms
+
 
 class SplitResult(NamedTuple):
     """New state, the parts of the spans that were split, and a sentence on each span that was left out."""
@@ -84,13 +90,12 @@ class SplitResult(NamedTuple):
 
 def add_interval(state: ShareState, interval: EnergyInterval, shares: GpuShares) -> ShareState:
     """Add an interval of a GPU with the shares that it is charged to."""
-    uuid = interval.gpu_uuid
-    late_from_ms, late_to_ms = max(interval.t0_ms, state.unbroken_from_ms), min(interval.t1_ms, state.split_to_ms)
-    late_uj = _energy_uj(interval, late_from_ms, late_to_ms) if late_from_ms < late_to_ms else 0
+    uuid, late_uj, covered_to_ms = interval.gpu_uuid, 0, interval.t1_ms
     held = _coarsened((*state.intervals.get(uuid, ()), HeldInterval(interval, shares)))
-    covered_to_ms = interval.t1_ms
     if interval.method is Method.CORRECTION:  # Its time is that of other intervals.
         covered_to_ms = state.covered_to_ms.get(uuid, 0)
+        from_ms, to_ms = max(interval.t0_ms, state.unbroken_from_ms), min(interval.t1_ms, state.split_to_ms)
+        late_uj = _energy_uj(interval, from_ms, to_ms) if from_ms < to_ms else 0
     return msgspec.structs.replace(
         state,
         intervals=state.intervals | {uuid: held},
@@ -153,7 +158,7 @@ def split_spans(
             split_to_ms = max(state.split_to_ms, span.t1_ms)
             state = msgspec.structs.replace(state, unbroken_from_ms=unbroken_from_ms, split_to_ms=split_to_ms)
         del spans[0]
-        state = _without_past(state, span.t1_ms, shares)
+        state = _without_past(state, min([span.t1_ms, *(after.t0_ms for after in spans[:1])]), shares)
     return SplitResult(msgspec.structs.replace(state, spans=tuple(spans)), tuple(parts), tuple(left_out), left_out_uj)
 
 
@@ -213,7 +218,7 @@ def _use(state: ShareState, span: EnergyInterval) -> _Use:
 def _uncovered(use: _Use, span: EnergyInterval, shares: Mapping[str, GpuShares]) -> str:
     """Return a GPU that lacks intervals in a span, or ""."""
     span_ms = span.t1_ms - span.t0_ms
-    least_ms = span_ms - SLACK_MS - span_ms // 50
+    least_ms = span_ms - min(SLACK_MS, span_ms // 2) - span_ms // 50
     return next((uuid for uuid in shares if use.covered_ms.get(uuid, 0) < least_ms), "")
 
 

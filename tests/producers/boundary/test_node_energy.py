@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
@@ -19,7 +19,9 @@ from contracts.boundary import HOST, WALL_LESS_GPUS
 from contracts.errors import Unavailable
 from producers.bindings.apportion import Binding
 from producers.boundary.node_energy import CHECKPOINT_NAME
+from producers.gpu.readings import GpuReading
 from producers.recordings.mlperf.recording import WallReading, read_readings
+from producers.runtime.clock import Clock
 from producers.runtime.spool import Spool
 from tests.producers.boundary.stand_ins import (
     CONFIG,
@@ -227,6 +229,44 @@ def test_a_kill_between_a_store_and_the_next_counts_nothing_twice(spool: Spool) 
     agent_of(time, Gpus(GPU_W), log, spool, host_meter(time, package_0=100), lambda: HOLDERS).run()
     totals = energy_by(distinct(log.stored))
     assert totals["chat", HOST] + totals["code", HOST] == 19 * 100 * J
+
+
+class SlowGpus(Gpus):
+    """GPUs whose counters advance every 5 s only, so that the node's spans wait for them."""
+
+    def readings(self, clock: Clock) -> Sequence[GpuReading]:
+        now_ms = clock.monotonic_ms() // 5_000 * 5_000
+        return [
+            replace(reading, counter_mj=1_000 + self.watts[reading.gpu_uuid] * now_ms)
+            for reading in super().readings(clock)
+        ]
+
+
+@pytest.mark.parametrize("is_wall", [False, True])
+def test_a_clock_that_is_set_back_loses_nothing_of_a_host_and_names_what_it_loses_of_a_wall(
+    spool: Spool, is_wall: bool
+) -> None:
+    time, registry = FakeClock(10**9), CollectorRegistry()
+    log = FakeBroker(time)
+    meter = wall_meter(lambda: 1_000.0) if is_wall else host_meter(time, package_0=200)
+    agent = agent_of(time, SlowGpus(GPU_W), log, spool, meter, lambda: HOLDERS, registry=registry)
+    for second in range(601):
+        if second == 304:
+            time.epoch_ms -= 3_600_000
+        agent.sample()
+        time.now_ms += 1_000
+    agent._split_node_energy(end=True)
+    agent.close()
+    totals = energy_by(log.stored)
+    rest_uj = sum(uj for (_, hardware), uj in totals.items() if hardware != "H100")
+    left_out_j = registry.get_sample_value("wattlog_producer_node_joules_left_out_total")
+    assert totals["chat", "H100"] == 600 * 600 * J
+    if is_wall:
+        assert 0 < left_out_j <= 10 * 1_000  # type: ignore[operator]
+        assert rest_uj == 599 * 200 * J - round(left_out_j * 200 / 1_000) * J  # type: ignore[operator]
+    else:
+        assert (rest_uj, left_out_j) == (599 * 200 * J, 0)
+    assert registry.get_sample_value("wattlog_producer_node_joules_total") == rest_uj / J
 
 
 def test_a_boot_of_the_machine_ends_the_old_state(spool: Spool) -> None:

@@ -170,6 +170,12 @@ def test_a_gap_of_a_gpu_leaves_out_the_spans_in_it_alone() -> None:
     assert (joules(result), result.left_out_uj) == ({"chat": 180}, 100)
 
 
+@pytest.mark.parametrize("ms", [1, 10, 100, 1_000, 60_000])
+def test_a_wall_without_its_gpu_is_left_out_however_short_its_spans_are(ms: int) -> None:
+    state = state_of([wall(0, ms, 100)], [(gpu("a", ms, 2 * ms, 10), ONLY_CHAT)])
+    assert [why.reason for why in split_spans(state, {"a": ONLY_CHAT}, NODE).left_out] == ["not_covered"]
+
+
 def test_energy_of_gpus_that_comes_late_is_taken_from_the_next_spans() -> None:
     now = {"a": ONLY_CHAT}
     state = state_of([wall(0, 1000, 100)], [(gpu("a", 0, 1000, 10), ONLY_CHAT)])

@@ -94,6 +94,12 @@ def test_redfish_falls_back_to_the_power_resource(metrics: object) -> None:
     assert Redfish("https://bmc", "1", get_of(pages)).watts() == 344
 
 
+def test_a_redirect_to_the_same_resource_with_a_slash_is_followed() -> None:
+    pages = {f"{BASE}/1/EnvironmentMetrics/": {"PowerWatts": {"Reading": 50}}}
+    get = get_of(pages)
+    assert Redfish("https://bmc", "1", lambda url: get(url) if url.endswith("/") else (308, "")).watts() == 50
+
+
 def test_several_chassis_need_a_name() -> None:
     members = [{"@odata.id": f"/redfish/v1/Chassis/{name}"} for name in ("BMC_0", "HGX_Chassis_0")]
     with pytest.raises(Unavailable, match=r"BMC_0, HGX_Chassis_0. Name the node's \(`chassis`\)"):
@@ -240,7 +246,7 @@ def test_a_second_agent_of_a_machine_is_refused(monkeypatch: pytest.MonkeyPatch,
     first, second = environment(Settings(data=tmp_path)), environment(Settings(data=tmp_path))
     with first.resources, second.resources:
         assert open_meter(first) is not None
-        with pytest.raises(Unavailable, match="Another agent reads this node's energy"):
+        with pytest.raises(Unavailable, match="Another agent reads this node's energy: it has"):
             open_meter(second)
 
 
