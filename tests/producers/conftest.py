@@ -64,8 +64,8 @@ def running(name: str, settings: Settings, stop: threading.Event) -> Iterator[No
         thread.join()
 
 
-def first_with_rows(broker: str, topic: str) -> Event:
-    """The first event of a topic that has rows."""
+def first_with_rows(broker: str, topic: str, accept: Callable[[Event], bool] = lambda event: True) -> Event:
+    """The first event of a topic that has rows and is accepted."""
     consumer = Consumer({"bootstrap.servers": broker, "group.id": "rows", "log_level": 0})
     try:
         maker = Producer({"bootstrap.servers": broker, "log_level": 0})  # naming a topic creates it
@@ -74,7 +74,7 @@ def first_with_rows(broker: str, topic: str) -> Event:
         while True:
             for message in consumer.consume(10, timeout=0.5):
                 event = codec.decode(message.headers(), message.value())
-                if len(event.batch):
+                if len(event.batch) and accept(event):
                     return event
     finally:
         consumer.close()
