@@ -144,7 +144,7 @@ class WattsMeter:
                 refused.append(
                     ItemRefusal(f"{watts:g} W have not changed for {MAX_HOLD_MS // 60_000} minutes", "stale")
                 )
-            elif value := implausible_value(reading):
+            elif value := implausible_value(reading, meter.peak_mw if meter else 0):
                 refused.append(f"{value} is implausible, and taken as unknown")
             before_ms = meter.run_to.monotonic_ms if meter and meter.run_to else at.monotonic_ms
             result = add_reading(meter, reading, max_gap_ms=MAX_GAP_MS)

@@ -60,6 +60,7 @@ from producers.gpu.plausibility import (
     COUNTER_GRAIN_MS,
     agrees,
     compare,
+    is_blank,
     is_new,
     is_plausible,
     milliwatts,
@@ -100,9 +101,7 @@ def add_reading(state: MeterState | None, reading: GpuReading, *, max_gap_ms: in
 
     The first reading (`state` None) only begins. A reading that is not later than the last one is ignored.
     """
-    mw = milliwatts(reading.watts)
-    if mw == 0 and not reading.counter_mj and not (state and state.peak_mw):
-        mw = None  # Only zeros, as guests of a virtual GPU see: what runs draws more.
+    mw = None if is_blank(reading, state.peak_mw if state else 0) else milliwatts(reading.watts)
     counter_mj = valid_counter(reading.counter_mj, mw)
     if state is None:
         now = ClockPoint(reading.monotonic_ms, reading.t_ms)

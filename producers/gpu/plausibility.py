@@ -37,13 +37,21 @@ MIN_DIFFERENCE_W = 30
 """Difference that is no rounding of a device at rest."""
 
 
-def implausible_value(reading: GpuReading) -> str:
-    """Return what is implausible of a reading, which is taken as unknown; "" where nothing is."""
+def implausible_value(reading: GpuReading, peak_mw: int) -> str:
+    """Return what is implausible of a reading, which is taken as unknown; "" where nothing is.
+
+    `peak_mw` are the most milliwatts that the device has shown before.
+    """
     if reading.counter_mj is not None and valid_counter(reading.counter_mj, None) is None:
         return f"a counter of {shorten(reading.counter_mj)} mJ"
     if reading.watts is not None and milliwatts(reading.watts) is None:
         return f"{shorten(reading.watts)} W"
-    return ""
+    return "0 W, as at each reading so far," if is_blank(reading, peak_mw) else ""
+
+
+def is_blank(reading: GpuReading, peak_mw: int) -> bool:
+    """Return True for a device that shows only zeros, as guests of a virtual GPU see: what runs draws more."""
+    return reading.watts == 0 and not reading.counter_mj and not peak_mw
 
 
 def valid_counter(counter_mj: int | None, mw: int | None) -> int | None:

@@ -170,7 +170,7 @@ class Agent:
             return reading
 
         for reading in read_each((("a reading", reading) for reading in readings), add, refused, show=True):
-            if value := implausible_value(reading):
+            if value := implausible_value(reading, self._states[reading.gpu_uuid].peak_mw):
                 refused.append(f"{reading.gpu_uuid}: {value} is implausible, and taken as unknown")
         self.metrics.refusals.add(self._config.kind, refused, begun)
         if new := [uuid for uuid in self._states if uuid not in known]:

@@ -19,7 +19,7 @@ from producers.boundary.hwmon import HwmonPower
 from producers.boundary.meters import WattsMeter, device_of
 from producers.boundary.pages import Redfish, json_watts, page_watts
 from producers.boundary.plugin import BoundaryConfig, check, meter_of, open_meter, source_of
-from producers.boundary.reading import BackgroundReader
+from producers.boundary.reading import BackgroundReader, DirectReader
 from producers.gpu.exporter_formats import Quantity
 from producers.runtime.config import load
 from producers.runtime.spool import Spool
@@ -27,7 +27,7 @@ from tests.producers.boundary.stand_ins import Gpus, agent_of, energy_by, grace,
 from tests.producers.conftest import first_with_rows, running
 from tests.producers.frame import environment, findings
 from tests.support.brokers import FakeBroker
-from tests.support.clocks import FakeClock
+from tests.support.clocks import FakeClock, clock_at
 from tests.support.http_server import Request, Response, serving
 from tests.support.waiting import HANG_S, wait_until
 
@@ -156,6 +156,16 @@ def test_a_bmc_that_hangs_delays_no_sample(tmp_path: Path) -> None:
     end.set()
     reader.close()
     assert energy_by(log.stored) == {("~n1", "H100"): 601 * 300 * 1_000_000}
+
+
+def test_a_bmc_that_always_says_0_w_is_named_and_has_no_energy() -> None:
+    meter = WattsMeter("redfish", device_of("n1", WALL_LESS_GPUS), DirectReader(lambda: 0.0), 1_000)
+    state, refused = b"", list[str]()
+    for s in range(20):
+        spans, state, more = meter.measure(state, clock_at(1_000 * s))
+        refused += more
+        assert not spans
+    assert set(refused) == {"0 W, as at each reading so far, is implausible, and taken as unknown"}
 
 
 def test_a_thread_that_reads_faster_than_the_agent_keeps_a_bounded_number() -> None:

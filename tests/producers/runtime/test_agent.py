@@ -281,6 +281,15 @@ def test_inputs_that_a_sensor_refused_are_counted(spool: Spool) -> None:
     assert registry.get_sample_value("wattlog_producer_refused_total", {"source": "nvml", "reason": "invalid"}) == 11
 
 
+def test_a_gpu_that_shows_only_zeros_is_named_and_has_no_energy(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
+    time, gpus = FakeClock(10_000), Gpus("a")
+    gpus.alter = lambda r: replace(r, counter_mj=0, watts=0.0)
+    log = FakeBroker(time)
+    run(time, gpus, log, spool)
+    assert rows(log.stored) == []
+    assert "a: 0 W, as at each reading so far, is implausible, and taken as unknown" in caplog.text
+
+
 def test_metrics_count_rows_joules_and_resets(spool: Spool) -> None:
     registry = CollectorRegistry()
     time = FakeClock(10_000)
