@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from contracts.errors import BadInput
 from producers.gpu.plausibility import MAX_WATTS
-from producers.recordings.csv.units import (
+from producers.recordings.csv_table import BadCell, CsvLine, CsvTable, has_no_value
+from producers.recordings.csv_units import (
     ENERGY_FIX,
     ENERGY_UNITS,
     POWER_FIX,
@@ -19,7 +20,6 @@ from producers.recordings.csv.units import (
     quantity,
     scale_of,
 )
-from producers.recordings.csv_table import BadCell, CsvLine, CsvTable, has_no_value
 
 POWER_COLUMNS = {
     "time": (

@@ -14,10 +14,11 @@ from producers.recordings.base import BadRow, bad_row, reorder, reorder_with_tim
 from producers.recordings.csv.bursts import devices_by_rhythm, differ_in_turn
 from producers.recordings.csv.columns import POWER_COLUMNS
 from producers.recordings.csv.devices import Device, Devices, device_of
-from producers.recordings.csv.formats import refuse_other_formats
 from producers.recordings.csv.parts import Part, PartScan, lanes
-from producers.recordings.csv.readings import MAX_REASONS, CsvDefaults, PowerReading, ReadingFile
-from producers.recordings.csv.times import MAX_STEP_MS, zones_of_step
+from producers.recordings.csv.readings import PowerReading, ReadingFile
+from producers.recordings.csv_defaults import MAX_REASONS, CsvDefaults
+from producers.recordings.csv_formats import refuse_other_formats
+from producers.recordings.csv_times import MAX_STEP_MS, zones_of_step
 
 MAX_READERS = 16
 """Parts of a joined file that are read side by side, to merge them. A file with more is sorted as it is read."""

@@ -3,72 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from contracts.errors import BadInput
-from producers.recordings.base import BadRow, offset_ms
+from producers.recordings.base import BadRow
 from producers.recordings.batches import Group
 from producers.recordings.csv.columns import IDENTITIES, POWER_COLUMNS, QuantityColumns
-from producers.recordings.csv.times import FileTimes, is_local, start_of, time_cell, zone_of
-from producers.recordings.csv.units import TIME_UNITS, parse_header, quantity
+from producers.recordings.csv_defaults import CsvDefaults, group_of
 from producers.recordings.csv_table import BadCell, CsvLine, CsvTable, has_no_value, read_rows
+from producers.recordings.csv_times import FileTimes, is_local, time_cell
+from producers.recordings.csv_units import TIME_UNITS, parse_header, quantity
 
 _Value = TypeVar("_Value", int, float)
-MAX_REASONS = 3
-"""Refused rows that an error names, of a file without a readable one."""
-_ADDED_OPTIONS = {"timezone": "", "start_ms": None, "tenant": "", "model": ""}
-"""Options that are part of the fingerprint only where they are set: see `CsvDefaults.__repr__`."""
-
-
-@dataclass(slots=True, frozen=True, repr=False, kw_only=True)
-class CsvDefaults:
-    """Values to use where a file has no such column, or a cell is empty."""
-
-    cluster: str
-    workload: str
-    node: str
-    gpu: str
-    hardware: str
-    owner: str
-    zone_ms: int
-    max_gap_ms: int
-    timezone: str = ""
-    start_ms: int | None = None
-    tenant: str = ""
-    model: str = ""
-
-    def __repr__(self) -> str:
-        """Return the text that goes into the recording's fingerprint. It must stay the same: see `base.fingerprint`."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        options = ", ".join(
-            f"{name}={value!r}"
-            for name, value in values.items()
-            if name not in _ADDED_OPTIONS or value != _ADDED_OPTIONS[name]
-        )
-        return f"Defaults({options})"
-
-    def file_times(self, *, begins_late: bool = False) -> FileTimes:
-        """Return a reader of the times of one file."""
-        zone = zone_of(self.timezone) if self.timezone else None
-        return FileTimes(zone, self.zone_ms, self.start_ms, begins_late=begins_late)
-
-
-def csv_defaults(
-    *, cluster: str, workload: str, node: str = "csv", gpu: str = "gpu-0", hardware: str = "unknown", owner: str = "",
-    tenant: str = "", model: str = "", utc_offset: str = "+00:00", timezone: str = "", start: str = "",
-    max_gap_ms: int = 0,
-) -> CsvDefaults:  # fmt: skip
-    """Return the values for what files lack, with the zone and the start of their times. Raises BadInput."""
-    zone_ms = offset_ms(utc_offset)
-    if timezone and zone_ms:
-        raise BadInput("timezone", timezone, "give the zone's name or --utc-offset, not both")
-    return CsvDefaults(
-        cluster=cluster, workload=workload, node=node, gpu=gpu, hardware=hardware, owner=owner, tenant=tenant,
-        model=model, zone_ms=zone_ms, max_gap_ms=max_gap_ms, timezone=timezone,
-        start_ms=start_of(start, timezone, zone_ms) if start else None,
-    )  # fmt: skip
 
 
 class PowerReading(NamedTuple):
@@ -166,14 +112,6 @@ def _values(line: CsvLine, columns: QuantityColumns) -> tuple[int | None, float 
     if counter_uj is None and watts is None and module_watts is None:
         raise faults[0] if faults else columns.blank(line)
     return counter_uj, watts, module_watts
-
-
-def group_of(line: CsvLine, defaults: CsvDefaults) -> Group:
-    """Return the cluster and workload of a row."""
-    cluster = line.text("cluster", defaults.cluster)
-    if "/" in cluster:
-        raise BadCell("cluster", cluster, "a cluster's name has no '/'")
-    return cluster, line.text("workload", defaults.workload)
 
 
 def _duration_ms(line: CsvLine, table: CsvTable) -> int:

@@ -23,8 +23,8 @@ from producers.recordings.batches import Group, events_of
 from producers.recordings.csv.devices import MAX_NAMES
 from producers.recordings.csv.intervals import ReadingAnomalies, power_rows
 from producers.recordings.csv.power_file import PowerFile
-from producers.recordings.csv.readings import CsvDefaults, csv_defaults
-from producers.recordings.csv.requests import readable_requests, token_rows
+from producers.recordings.csv_defaults import CsvDefaults, csv_defaults
+from producers.recordings.csv_requests import readable_requests, token_rows
 
 MAX_GAP_MS = 300_000
 """Watts are not integrated over longer gaps: no energy is made up where nothing was measured.

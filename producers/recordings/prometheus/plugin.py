@@ -13,7 +13,7 @@ from producers.api import Environment, Kind, Plugin, RecordingReader
 from producers.common.http_client import Pages
 from producers.gpu.exporter_formats import ExporterFormat
 from producers.recordings.base import Recording
-from producers.recordings.csv.readings import csv_defaults
+from producers.recordings.csv_defaults import csv_defaults
 from producers.recordings.prometheus.download import ChunkFolder, HistoryRange, download
 from producers.recordings.prometheus.range_query import RangeClient
 from producers.recordings.prometheus.recording import HistoryNames, history_recording

@@ -1,4 +1,4 @@
-"""Requests beside a history: those of a CSV file (`producers.recordings.csv.requests`) that lie in its time."""
+"""Requests beside a history: those of a CSV file (`producers.recordings.csv_requests`) that lie in its time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from producers.recordings.base import BadRow, TokenRow
 from producers.recordings.batches import Group
-from producers.recordings.csv.readings import CsvDefaults
-from producers.recordings.csv.requests import readable_requests, token_rows
+from producers.recordings.csv_defaults import CsvDefaults
+from producers.recordings.csv_requests import readable_requests, token_rows
 
 MAX_NAMES = 8
 """Workloads that a note names."""

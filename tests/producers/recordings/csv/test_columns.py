@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import BadInput
-from producers.recordings.csv.units import ENERGY_UNITS, POWER_UNITS, parse_header, quantity, scale_of
+from producers.recordings.csv_units import ENERGY_UNITS, POWER_UNITS, parse_header, quantity, scale_of
 from tests.producers.recordings.csv.power import energy, smi
 
 UNKNOWN = ("[N/A]", "N/A", "[Not Supported]", "[Unknown Error]", "[GPU is lost]", "ERR!", "err", "nan", "-", "")

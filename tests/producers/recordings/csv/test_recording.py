@@ -10,7 +10,7 @@ from contracts.errors import BadInput
 from contracts.events import Method
 from producers.recordings.csv.columns import POWER_COLUMNS
 from producers.recordings.csv.recording import csv_recording
-from producers.recordings.csv.requests import TOKEN_COLUMNS
+from producers.recordings.csv_requests import TOKEN_COLUMNS
 from tests.producers.recordings.replay import Replayed, replay, wire, write
 from tests.support.paths import ROOT
 

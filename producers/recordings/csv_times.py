@@ -8,8 +8,8 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from contracts.errors import BadInput
-from producers.recordings.csv.units import TIME_UNITS, parse_header
 from producers.recordings.csv_table import BadCell, CsvLine, CsvTable
+from producers.recordings.csv_units import TIME_UNITS, parse_header
 from producers.recordings.text_lines import time_ms
 
 JITTER_MS = 60_000

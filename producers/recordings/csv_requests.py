@@ -8,10 +8,10 @@ from pathlib import Path
 from contracts.errors import BadInput
 from contracts.events import MAX_SPAN_MS, MAX_TOKENS
 from producers.recordings.base import BadRow, TokenRow, key_ms
-from producers.recordings.csv.formats import refuse_other_formats
-from producers.recordings.csv.readings import MAX_REASONS, CsvDefaults, group_of
-from producers.recordings.csv.times import FileTimes
+from producers.recordings.csv_defaults import MAX_REASONS, CsvDefaults, group_of
+from producers.recordings.csv_formats import refuse_other_formats
 from producers.recordings.csv_table import BadCell, CsvLine, CsvTable, read_rows
+from producers.recordings.csv_times import FileTimes
 from producers.recordings.unpack import stem
 
 TOKEN_COLUMNS = {
