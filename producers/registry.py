@@ -51,6 +51,7 @@ BUILT_IN = (
     Entry(Kind.POLLED, "kubelet", "producers.meters.kubelet.plugin:PLUGIN"),
     Entry(Kind.POLLED, "prometheus", "producers.meters.prometheus.plugin:PLUGIN"),
     Entry(Kind.POLLED, "sql", "producers.meters.sql.plugin:PLUGIN"),
+    Entry(Kind.POLLED, "sacct", "producers.meters.sacct.plugin:PLUGIN"),
     Entry(Kind.LISTENER, "http", "producers.receivers.plugin:PLUGIN"),
     Entry(Kind.POLLED, "runai", "producers.runai.plugin:PLUGIN"),
     Entry(Kind.POLLED, "litellm", "producers.gateways.litellm.plugin:PLUGIN"),

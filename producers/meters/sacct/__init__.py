@@ -1,0 +1,1 @@
+"""Energy of Slurm's jobs, from its accounting."""
