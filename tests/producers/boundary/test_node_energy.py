@@ -33,9 +33,11 @@ from tests.producers.boundary.stand_ins import (
     power_rows,
     wall_meter,
 )
+from tests.support import partition_log as ledger
 from tests.support.brokers import FakeBroker
-from tests.support.clocks import FakeClock
+from tests.support.clocks import T0, FakeClock
 from tests.support.examples import examples
+from tests.support.oracle import Request
 
 CHAT, CODE = Binding("chat", "acme"), Binding("code", "globex")
 HOLDERS: Mapping[str, Binding] = {"a": CHAT, "b": CODE}
@@ -69,6 +71,33 @@ def test_a_hosts_energy_is_published_with_its_gpus_under_the_workloads_that_run_
     assert all(before[1] == after[0] for before, after in pairwise(rows))
     assert {event.source for event in log.stored} == {"nvml://east/n1/chat", "nvml://east/n1/code"}
     assert [event.seq for event in log.stored if event.workload == "chat"] == list(range(len(log.stored) // 2))
+
+
+@pytest.mark.parametrize("hardware", [HOST, WALL_LESS_GPUS])
+def test_the_ledger_charges_a_workloads_part_to_its_tenants_and_counts_tokens_at_the_gpus(
+    spool: Spool, hardware: str
+) -> None:
+    """chat serves two tenants, three quarters and one quarter of its tokens. No window lacks energy of the node."""
+    time = FakeClock(60_000)
+    sent = FakeBroker(time)
+    meter = host_meter(time, package_0=200) if hardware == HOST else wall_meter(lambda: 1_000.0)
+    agent_of(time, Gpus(GPU_W), sent, spool, meter, lambda: HOLDERS).run()
+    log = ledger.Log()
+    for event in sent.stored:
+        log.append(event.batch, event.cluster, event.workload, event.source)
+    requests = [
+        Request(cluster="east", workload="chat", tenant=tenant, model="llama", request_id=tenant, start=T0,
+                first=T0 + 1, end=T0 + 60_000, prompt=0, cached=0, completion=completion)
+        for tenant, completion in (("acme", 3_000), ("globex", 1_000))
+    ]  # fmt: skip
+    log.append(ledger.tokens(requests), "east", "chat")
+    ledger.close(log, T0 + 60_000)
+    uj, tokens = Counter[tuple[str, str]](), Counter[str]()
+    for row in ledger.Worker(log).run().live("ledger"):
+        uj[row["workload"], row["hardware"]] += row["active_uj"] + row["idle_uj"] + row["unallocated_uj"]
+        tokens[row["hardware"]] += row["completion_tokens"]
+    assert uj == energy_by(sent.stored)
+    assert tokens == {"H100": 4_000, hardware: 0}
 
 
 def test_without_a_meter_nothing_changes(spool: Spool) -> None:
