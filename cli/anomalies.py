@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.forecast import checked_frequency
-from cli.ledger_access import open_ledger
+from cli.ledger_access import note_latest_clusters_outside, open_ledger
 from cli.options import BoundaryName, Cluster, Data, Format, FormatOption, Frequency, Json, Tenant, output_format
 from cli.output import note, print_csv, print_json
 from cli.tables import Column, decimals, figures, print_table, text_column
@@ -52,6 +52,7 @@ def anomalies(
 
         filter_ = Filter(tenant=tenant, cluster=cluster, boundary=boundary)
         report = anomaly_report(reader, by=by, freq=checked_frequency(freq), filter=filter_)
+        note_latest_clusters_outside(reader, filter_)
         rows = plain_rows(report.episodes)
         simulated = any(row["simulated"] for row in rows)
         chosen = output_format(format_, as_json)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from cli.ledger_access import open_ledger
+from cli.ledger_access import note_latest_clusters_outside, open_ledger
 from cli.options import BoundaryName, Cluster, Data, Format, FormatOption, Frequency, Json, Tenant, output_format
 from cli.output import note, print_csv, print_json
 from cli.tables import Column, figures, percent, print_table, text_column
@@ -53,15 +53,17 @@ def forecast(
         from api.serialization import plain, plain_rows
         from warehouse.filters import Filter
 
+        filter_ = Filter(tenant=tenant, cluster=cluster, boundary=boundary)
         forecasts = forecast_report(
             reader,
             measure=_checked_measure(measure),
             by=by,
             freq=checked_frequency(freq),
             horizon=horizon,
-            filter=Filter(tenant=tenant, cluster=cluster, boundary=boundary),
+            filter=filter_,
             top=top,
         )
+        note_latest_clusters_outside(reader, filter_)
         simulated = any(row.simulated for row in forecasts)
         chosen = output_format(format_, as_json)
         if chosen is Format.JSON:

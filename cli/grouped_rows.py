@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from cli.ledger_access import note_more_rows
+from cli.ledger_access import note_clusters_outside, note_more_rows
 from cli.options import Format
 from cli.output import note, stdout
 from cli.tables import Column, decimals, decimals_or_figures, figures, integer, kilograms, print_rows, text_column
@@ -66,18 +66,11 @@ def print_grouped_rows(
     )
     if format_ is Format.TABLE:
         _print_parts([total] if total else page.rows, boundary)
-    if boundary is not None and clusters_outside:
-        note(f"{_OUTSIDE[boundary]} in {', '.join(clusters_outside)}{_NARROWER[boundary]}.")
+    note_clusters_outside(boundary, clusters_outside)
     _note_missing_prices([*page.rows, *([total] if total else [])])
     if total is not None and total.mixed_currencies:
         note("Clusters are priced in several currencies, which do not add up: try --by cluster.")
     note_more_rows(page)
-
-
-_OUTSIDE = {"gpu": "No energy of GPUs alone was measured", "host": "No energy of hosts was measured",
-            "wall": "No energy was measured at the wall"}  # fmt: skip
-_NARROWER = {"gpu": ": nothing of it is in these figures", "host": ": these figures have no more than GPUs there",
-             "wall": ": these figures have no more than GPUs and hosts there"}  # fmt: skip
 
 
 def _print_parts(rows: list[ChargebackRow], boundary: Boundary | None) -> None:

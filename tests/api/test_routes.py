@@ -172,3 +172,24 @@ def test_the_examples_fit_the_schemas(client: TestClient) -> None:
             answer = methods["get"]["responses"]["200"]["content"]["application/json"]
             schema = {**answer["schema"], "components": document["components"]}
             jsonschema_rs.validate(schema, answer["example"])
+
+
+@pytest.mark.parametrize("route", ["chargeback", "efficiency"])
+def test_an_answer_within_a_boundary_says_which_clusters_have_less(client: TestClient, route: str) -> None:
+    measured, hosts = (client.get(f"/v1/{route}{query}").json() for query in ("", "?boundary=host"))
+    assert (measured["boundary"], measured["clusters_outside"]) == (None, [])
+    assert (hosts["boundary"], hosts["clusters_outside"]) == ("host", ["eu-1", "sim-1"])
+    assert hosts["rows"] == measured["rows"]
+    assert all((row["host_uj"], row["wall_uj"]) == (0, 0) for row in hosts["rows"])
+
+
+def test_an_unknown_boundary_is_a_problem_that_names_it(client: TestClient) -> None:
+    answer = client.get("/v1/chargeback?boundary=rack")
+    assert answer.status_code == 422
+    assert "boundary" in answer.text
+
+
+def test_the_balance_has_the_equation_of_each_part(client: TestClient) -> None:
+    body = client.get("/v1/balance").json()
+    names = ("measured_uj", "active_uj", "idle_uj", "unallocated_uj", "residual_uj")
+    assert body["parts"] == {"gpu": {name: body[name] for name in names}}

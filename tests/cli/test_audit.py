@@ -5,15 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cli import audit_report
-from warehouse.audit.report import (
-    Audit,
-    GpuCoverage,
-    GpuGap,
-    SequenceGap,
-    SilentProducer,
-    StrayWindow,
-    UnbalancedWindow,
-)
+from warehouse.audit.findings import GpuCoverage, GpuGap, SequenceGap, SilentProducer, StrayWindow, UnbalancedWindow
+from warehouse.audit.report import Audit
 
 T0 = 1_704_067_200_000
 GAP = SequenceGap(

@@ -178,3 +178,16 @@ def test_a_missing_ledger_says_how_to_make_one(run: Run, tmp_path: Path) -> None
 def test_every_command_has_an_example_in_its_help(run: Run) -> None:
     for name in ("chargeback", "fleet", "efficiency", "anomalies", "forecast", "audit", "explain", "sql"):
         assert f"wattlog {name}" in run(name, "--help").stdout
+
+
+@pytest.mark.parametrize("command", ["chargeback", "efficiency", "forecast", "anomalies"])
+def test_a_boundary_that_nothing_was_measured_in_is_named(run: Run, command: str) -> None:
+    result = run(command, "--boundary", "host")
+    assert result.exit_code == 0, result.output
+    assert (
+        "No energy of hosts was measured in eu-1, sim-1: these figures have no more than GPUs there." in result.stderr
+    )
+
+
+def test_an_unknown_boundary_is_refused(run: Run) -> None:
+    assert run("chargeback", "--boundary", "rack").exit_code == 2

@@ -9,7 +9,8 @@ from heapq import nlargest
 from typing import Any
 
 from contracts.boundary import Boundary, part_of
-from warehouse.audit.report import Audit, DoubleCount, GpuCoverage, NodeWithoutHost
+from warehouse.audit.findings import DoubleCount, GpuCoverage, NodeWithoutHost
+from warehouse.audit.report import Audit
 
 
 class DoubleCounts:

@@ -9,7 +9,8 @@ from heapq import nlargest
 from typing import Any
 
 from contracts.boundary import Boundary, part_of
-from warehouse.audit.report import Audit, GpuCoverage, GpuGap, SequenceGap, SilentProducer
+from warehouse.audit.findings import GpuCoverage, GpuGap, SequenceGap, SilentProducer
+from warehouse.audit.report import Audit
 from warehouse.reader import LedgerReader
 
 SILENT_MS = 300_000

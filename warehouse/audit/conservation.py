@@ -19,7 +19,8 @@ from contracts.units import MS_PER_DAY, MS_PER_HOUR
 from warehouse.audit.boundaries import DoubleCounts, report_nodes_without_host
 from warehouse.audit.completeness import Coverage, check_producers
 from warehouse.audit.evidence import Evidence
-from warehouse.audit.report import WORST, Audit, Equation, KeptRequests, StrayWindow, UnbalancedWindow
+from warehouse.audit.findings import StrayWindow, UnbalancedWindow
+from warehouse.audit.report import WORST, Audit, Equation, KeptRequests
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
 

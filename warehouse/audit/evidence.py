@@ -9,7 +9,8 @@ from typing import Any
 
 from contracts.units import EpochMs
 from warehouse.audit.completeness import SILENT_MS, GpuKey
-from warehouse.audit.report import Audit, EstimatedGpu, GpuCoverage, SilentNode, UnboundGpu
+from warehouse.audit.findings import EstimatedGpu, GpuCoverage, SilentNode, UnboundGpu
+from warehouse.audit.report import Audit
 
 EVIDENCE = ("counter_uj", "counter_ms", "integrated_uj", "integrated_ms", "estimated_uj", "estimated_ms", "bound_ms")
 """Sums of a GPU, in the order of the column `evidence` of gpu_coverage.sql."""

@@ -5,7 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from contracts.boundary import Boundary, part_of
+from contracts.boundary import Boundary
+from warehouse.audit.findings import (
+    DoubleCount,
+    EstimatedGpu,
+    GpuCoverage,
+    GpuGap,
+    NodeWithoutHost,
+    SequenceGap,
+    SilentNode,
+    SilentProducer,
+    StrayWindow,
+    UnbalancedWindow,
+    UnboundGpu,
+)
 from warehouse.results import Time
 
 WORST = 20
@@ -28,134 +41,6 @@ class Equation:
     def plus(self, other: Equation, sign: int = 1) -> Equation:
         """Return the sum of both, or with sign -1 the difference."""
         return Equation(*(getattr(self, f.name) + sign * getattr(other, f.name) for f in fields(Equation)))
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class UnbalancedWindow:
-    """A window of a workload whose measured energy differs from the sum of its ledger rows."""
-
-    residual_uj: int
-    window_start_ms: int
-    cluster: str
-    workload: str
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class StrayWindow:
-    """A final window of a workload with rows of an ownership before the one that finalised it."""
-
-    window_start_ms: int
-    cluster: str
-    workload: str
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceGap:
-    """A producer's run (one numbering, 0, 1, 2 ...) of which events are missing: `expected` = greatest number + 1."""
-
-    missing: int
-    topic: str
-    source: str
-    epoch: int
-    expected: int
-    received: int
-    duplicates: int
-    last_event: Time
-
-
-@dataclass(frozen=True, slots=True)
-class SilentProducer:
-    """A producer without events from `last_event` to `until`, while others of its log and topic, or the period, went
-    on."""
-
-    last_event: Time
-    topic: str
-    source: str
-    until: Time
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class GpuGap:
-    """Unmeasured time between a GPU's first and last window: `missing_ms` of `[start, end)`."""
-
-    missing_ms: int
-    start: Time
-    end: Time
-    cluster: str
-    node: str
-    gpu_uuid: str
-
-
-@dataclass(frozen=True, slots=True)
-class GpuCoverage:
-    """Covered time of a GPU, or of a host or a meter at the wall, between its first and its last window."""
-
-    covered_ms: int
-    expected_ms: int
-    cluster: str
-    node: str
-    gpu_uuid: str
-    first_window: Time
-    last_window_end: Time
-    hardware: str
-
-    @property
-    def missing_ms(self) -> int:
-        return self.expected_ms - self.covered_ms
-
-    @property
-    def is_gpu(self) -> bool:
-        return part_of(self.hardware) is Boundary.GPU
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class EstimatedGpu:
-    """A GPU of which some energy was estimated: over stretches that its counter bridged, or stood in."""
-
-    estimated_ms: int
-    estimated_uj: int
-    cluster: str
-    node: str
-    gpu_uuid: str
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class UnboundGpu:
-    """A GPU that no workload occupied in the whole period: all of its energy is `__unallocated__`."""
-
-    cluster: str
-    node: str
-    gpu_uuid: str
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class SilentNode:
-    """A node without measurements from `last_window_end` to `until`. `node` is "" where its whole cluster is silent."""
-
-    last_window_end: Time
-    cluster: str
-    node: str
-    until: Time
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class DoubleCount:
-    """A node whose host and wall were both measured in `windows` of `[start, end)`: that energy counts twice."""
-
-    windows: int
-    cluster: str
-    node: str
-    hardwares: list[str]
-    start: Time
-    end: Time
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class NodeWithoutHost:
-    """A node of which only GPUs were measured, while others of its cluster have energy of their host or wall."""
-
-    cluster: str
-    node: str
 
 
 def shortfall(table: str, off_uj: int, lack_uj: int, off_counts: int) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 from contracts.boundary import HOST, WALL_LESS_GPUS, Boundary
 from tests.support.ledger_rows import HOUR, WINDOW_MS, rows
 from warehouse.audit.conservation import audit
-from warehouse.audit.report import Audit, DoubleCount, Equation, NodeWithoutHost
+from warehouse.audit.findings import DoubleCount, NodeWithoutHost
+from warehouse.audit.report import Audit, Equation
 from warehouse.client import Warehouse
 from warehouse.periods import Period
 from warehouse.reader import operator_reader

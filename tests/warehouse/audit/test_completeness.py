@@ -13,7 +13,8 @@ from tests.support.ledger_rows import HOUR, WINDOW_MS, rows
 from warehouse.audit import conservation as audit_module
 from warehouse.audit.completeness import SILENT_MS, Coverage
 from warehouse.audit.conservation import audit
-from warehouse.audit.report import WORST, Audit, GpuGap, SequenceGap, SilentProducer
+from warehouse.audit.findings import GpuGap, SequenceGap, SilentProducer
+from warehouse.audit.report import WORST, Audit
 from warehouse.client import Warehouse
 from warehouse.periods import Period
 from warehouse.reader import operator_reader

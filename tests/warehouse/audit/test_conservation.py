@@ -10,7 +10,8 @@ from contracts.errors import BadQuery
 from tests.support.ledger_rows import FIRST_FINAL, HOUR, WINDOW_MS, row, rows
 from warehouse.audit import conservation as audit_module
 from warehouse.audit.conservation import END_MS, audit
-from warehouse.audit.report import WORST, KeptRequests, StrayWindow, UnbalancedWindow
+from warehouse.audit.findings import StrayWindow, UnbalancedWindow
+from warehouse.audit.report import WORST, KeptRequests
 from warehouse.client import Warehouse
 from warehouse.periods import Period
 from warehouse.reader import operator_reader

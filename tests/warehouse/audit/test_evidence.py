@@ -11,7 +11,8 @@ from tests.support.ledger_rows import HOUR, WINDOW_MS, rows
 from warehouse.audit.completeness import SILENT_MS
 from warehouse.audit.conservation import audit
 from warehouse.audit.evidence import silent_nodes
-from warehouse.audit.report import Audit, EstimatedGpu, SilentNode, UnboundGpu
+from warehouse.audit.findings import EstimatedGpu, SilentNode, UnboundGpu
+from warehouse.audit.report import Audit
 from warehouse.client import Warehouse
 from warehouse.periods import Period
 from warehouse.reader import operator_reader

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from contracts import codec, topics
 from streams.core.decoding import PartitionConfig
 from tests.support.examples import examples
-from tests.support.oracle import Interval, Oracle, Request
+from tests.support.oracle import BESIDE_GPUS, Interval, Oracle, Request
 from tests.support.partition_log import NEVER, Died, Log, Worker, close, policy, power, tokens
 
 FLOORS = {"H100": 90_000, "A100": 55_000, "host": 20_000}
@@ -132,6 +132,24 @@ def test_energy_is_conserved_to_the_microjoule(rows, data):
     assert sum(row[3] for row in ledger.values()) == sum(r.prompt for r in reqs)
     assert sum(row[5] for row in ledger.values()) == sum(r.completion for r in reqs)
     assert sum(row[6] for row in ledger.values()) == sum(r.number for r in reqs)
+
+
+@quick
+@given(world, st.data())
+def test_a_nodes_host_changes_no_row_of_gpus_that_have_energy(rows, data):
+    ivs, reqs = rows
+    ledgers = []
+    for measured in (ivs, [i for i in ivs if i.hardware not in BESIDE_GPUS]):
+        log = Log()
+        write(log, measured, reqs, data.draw)
+        close(log, END)
+        ledger = Worker(log, policy=policy(FLOORS)).run().ledger()
+        ledgers.append({key: row for key, row in ledger.items() if key[3] not in BESIDE_GPUS})
+    with_host, without = ledgers
+    powered = {key[:3] for key, row in without.items() if sum(row[:3])}
+    assert {k: v for k, v in with_host.items() if k[:3] in powered} == {
+        k: v for k, v in without.items() if k[:3] in powered
+    }
 
 
 @quick
