@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from cli.boundary import note_latest_clusters_outside
 from cli.forecast import checked_frequency
-from cli.ledger_access import note_latest_clusters_outside, open_ledger
+from cli.ledger_access import open_ledger
 from cli.options import BoundaryName, Cluster, Data, Format, FormatOption, Frequency, Json, Tenant, output_format
 from cli.output import note, print_csv, print_json
 from cli.tables import Column, decimals, figures, print_table, text_column

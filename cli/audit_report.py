@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from cli.boundary import PART_NAMES
 from cli.output import stdout
 from contracts.units import rfc3339
 
@@ -56,7 +57,7 @@ def _parts(out: Console, audit: Audit) -> None:
     if len(audit.parts) > 1:
         for part, of in audit.parts.items():
             out.print(
-                f"{_PART_NAMES[part]}: {of.measured_uj:,} µJ = {of.active_uj:,} active + {of.idle_uj:,} idle "
+                f"{PART_NAMES[part]}: {of.measured_uj:,} µJ = {of.active_uj:,} active + {of.idle_uj:,} idle "
                 f"+ {of.unallocated_uj:,} unallocated, residual {of.residual_uj:,} µJ",
                 soft_wrap=True,
             )
@@ -76,9 +77,6 @@ def _parts(out: Console, audit: Audit) -> None:
         _print_list(
             out, "default", audit.nodes_without_host, audit.without_host, lambda n: f"{n.cluster}/{n.node}"
         )  # fmt: skip
-
-
-_PART_NAMES = {"gpu": "GPUs", "host": "hosts", "wall": "wall"}
 
 
 def _conservation(out: Console, audit: Audit) -> None:

@@ -123,5 +123,5 @@ def _measured(branch: Tree, part: ExplainedRow) -> None:
 
 
 def _devices(part: ExplainedRow) -> str:
-    name = {Boundary.GPU: "GPU", Boundary.HOST: "host", Boundary.WALL: "wall meter"}[part_of(part.row.hardware)]
+    name = {Boundary.GPU: "GPU", Boundary.HOST: Boundary.HOST, Boundary.WALL: "wall meter"}[part_of(part.row.hardware)]
     return f"{part.measured.devices} {name}{'s' * (part.measured.devices > 1)}"

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from cli.ledger_access import note_latest_clusters_outside, open_ledger
+from cli.boundary import note_latest_clusters_outside
+from cli.ledger_access import open_ledger
 from cli.options import BoundaryName, Cluster, Data, Format, FormatOption, Frequency, Json, Tenant, output_format
 from cli.output import note, print_csv, print_json
 from cli.tables import Column, figures, percent, print_table, text_column

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from cli.ledger_access import note_clusters_outside, note_more_rows
+from cli.boundary import PART_NAMES, note_clusters_outside
+from cli.ledger_access import note_more_rows
 from cli.options import Format
 from cli.output import note, stdout
 from cli.tables import Column, decimals, decimals_or_figures, figures, integer, kilograms, print_rows, text_column
+from contracts.boundary import Boundary
 
 if TYPE_CHECKING:
-    from contracts.boundary import Boundary
     from warehouse.cursors import Page
     from warehouse.periods import Period
     from warehouse.results import ChargebackRow
@@ -80,13 +81,12 @@ def _print_parts(rows: list[ChargebackRow], boundary: Boundary | None) -> None:
     sums: Counter[str] = Counter()
     for row in rows:
         sums.update(parts_uj(row))
-    beside = [f"{name} {_kwh(kwh_nano(sums[part]))} kWh" for part, name in _PART_NAMES.items() if sums[part]]
-    if boundary is not None or sums["host"] or sums["wall"]:
+    beside = [f"{name} {_kwh(kwh_nano(sums[part]))} kWh" for part, name in PART_NAMES.items() if sums[part]]
+    if boundary is not None or sums[Boundary.HOST] or sums[Boundary.WALL]:
         within = f" within the boundary {boundary}" if boundary else ""
         stdout().print(f"Energy{within}: {', '.join(beside) or 'none'}")
 
 
-_PART_NAMES = {"gpu": "GPUs", "host": "hosts", "wall": "wall"}
 _kwh = decimals_or_figures(3)
 
 

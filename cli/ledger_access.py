@@ -11,10 +11,8 @@ from cli.output import errors_reported, note
 from cli.settings import load_settings
 
 if TYPE_CHECKING:
-    from contracts.boundary import Boundary
     from contracts.settings import Settings
     from warehouse.client import Warehouse
-    from warehouse.filters import Filter
     from warehouse.periods import Period
     from warehouse.reader import LedgerReader
 
@@ -85,28 +83,6 @@ def resolve(reader: LedgerReader, name: str | None, start: str | None, end: str 
     from warehouse.periods import resolve_period
 
     return resolve_period(reader, name, start=start, end=end)
-
-
-_OUTSIDE = {
-    "gpu": ("No energy of GPUs alone was measured", "nothing of it is in these figures"),
-    "host": ("No energy of hosts was measured", "these figures have no more than GPUs there"),
-    "wall": ("No energy was measured at the wall", "these figures have no more than GPUs and hosts there"),
-}
-
-
-def note_clusters_outside(boundary: Boundary | None, clusters: list[str]) -> None:
-    """Print a note if clusters have no energy of the part that the boundary is named for."""
-    if boundary is not None and clusters:
-        beginning, end = _OUTSIDE[boundary]
-        note(f"{beginning} in {', '.join(clusters)}: {end}.")
-
-
-def note_latest_clusters_outside(reader: LedgerReader, filter: Filter) -> None:
-    """Print that note for the latest month: for series, which have no period."""
-    from warehouse.chargeback.chargeback_queries import clusters_outside
-
-    if filter.boundary is not None:
-        note_clusters_outside(filter.boundary, clusters_outside(reader, resolve(reader, None, None, None), filter))
 
 
 def note_more_rows(page: Any) -> None:
