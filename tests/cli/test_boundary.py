@@ -12,6 +12,8 @@ import pytest
 from tests.cli.conftest import wattlog
 from tests.producers.recordings.replay import write
 
+pytestmark = pytest.mark.slow
+
 T0 = 1_760_954_400
 SPAN = ("--from", "2025-10-20T10:00:00Z", "--to", "2025-10-20T11:00:00Z")
 GPU_J, HOST_J, TOKENS = 1_200, 360, 3_300
@@ -116,7 +118,6 @@ def test_the_audit_balances_by_part(fleets: dict[str, Path]) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.slow
 def test_a_recording_of_the_wall_is_unmetered_within_the_boundary_of_gpus(shared_data: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     ran = wattlog("replay", "mlperf", shared_data / "power" / "mlperf_gptj-99_Server", "--data", data)

@@ -68,6 +68,7 @@ def test_an_audit_after_the_demo_finds_no_residual(demo: DemoRun) -> None:
     assert ran.json["windows"] > 2_916 * 8
 
 
+@pytest.mark.slow
 def test_the_planted_anomalies_are_found(demo: DemoRun) -> None:
     anomalies = wattlog("anomalies", "--json", "--data", demo.data).json
     episodes = anomalies["episodes"]
@@ -80,6 +81,7 @@ def test_the_planted_anomalies_are_found(demo: DemoRun) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_real_cluster_of_the_same_name_is_never_replaced(tmp_path: Path) -> None:
     code = (
         "import sys; from warehouse.client import connect; from warehouse.migrate import migrate;"

@@ -63,6 +63,7 @@ def test_an_invalid_price_is_refused(words: tuple[str, ...], reason: str, data: 
     assert reason in ran.err
 
 
+@pytest.mark.slow
 def test_a_price_is_removed_by_kind_cluster_and_start(data: Path) -> None:
     def listed() -> int:
         return len([p for p in wattlog("price", "--data", data, "--json").json if p["cluster"] == "mistaken"])

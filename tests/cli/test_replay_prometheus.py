@@ -50,6 +50,7 @@ def test_a_history_becomes_a_ledger_and_its_download_is_removed(url: str, tmp_pa
     assert energy_uj == {"acme": 300 * 600 * 1_000_000, "__idle__": 100 * 600 * 1_000_000}
 
 
+@pytest.mark.slow
 def test_requests_of_a_file_bear_the_energy_of_their_workload(url: str, tmp_path: Path) -> None:
     data, tokens = ("--data", tmp_path / "data"), tmp_path / "requests.csv"
     spans = [(T0, T0 + 300, "acme"), (T0 + 300, T0 + 600, "globex"), (T0 - 9, T0 - 8, "initech")]
