@@ -75,10 +75,14 @@ class PowerFile:
         """Rows that can be read."""
         return self._scan.rows
 
+    @property
+    def reasons(self) -> str:
+        """Why the first of the rows that cannot be read cannot, "" where all can."""
+        return "; ".join(str(row) for row in self._reasons)
+
     def _refuse_if_unreadable(self) -> None:
         if self._bad_rows and not self.rows:
-            reasons = "; ".join(str(row) for row in self._reasons)
-            raise BadInput("power", self.path.name, f"none of its {self._bad_rows} rows can be read: {reasons}")
+            raise BadInput("power", self.path.name, f"none of its {self._bad_rows} rows can be read: {self.reasons}")
 
     def _refuse_unnamed_gpus(self) -> None:
         """Raise BadInput where one name, or none, stands for several GPUs."""

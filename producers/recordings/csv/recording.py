@@ -87,7 +87,7 @@ def csv_recording(
             if power_file.rows
             else "neither has a row that can be read"
         )
-        raise BadInput("files", name, reason)
+        raise BadInput("files", name, f"{reason}; {power_file.reasons}" if power_file.reasons else reason)
     start_ms, end_ms = span.start_ms, span.end_ms
     if now_ms is not None and end_ms > now_ms + SKEW_MS:
         raise BadInput("time", name, _future(end_ms, now_ms))

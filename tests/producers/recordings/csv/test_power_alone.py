@@ -96,6 +96,12 @@ def test_a_file_of_zero_watts_is_refused(tmp_path: Path) -> None:
         energy(tmp_path / "p.csv", smi("index", "power.draw [W]", cells=["0, 0.00 W"] * 5))
 
 
+def test_a_file_with_one_row_that_can_be_read_says_why_the_others_cannot(tmp_path: Path) -> None:
+    lines = ["time,gpu,power_w", "2026-03-29 01:59:59,0,300", "2026-03-29 02:00:00,0,300"]
+    with pytest.raises(BadInput, match=r"a GPU needs two.*p\.csv, line 3, column 'time'"):
+        energy(tmp_path / "p.csv", lines, timezone="Europe/Berlin")
+
+
 def test_cells_of_all_sorts_and_messages_between_rows_are_read_around(tmp_path: Path) -> None:
     replayed = energy(tmp_path / "p.csv", MIXED)
     assert replayed.by_gpu == {"GPU-a": 300, "GPU-b": 600}
