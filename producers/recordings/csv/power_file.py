@@ -77,7 +77,7 @@ class PowerFile:
 
     @property
     def reasons(self) -> str:
-        """Why the first of the rows that cannot be read cannot, "" where all can."""
+        """Reasons why the first unreadable rows are refused, "" where all can be read."""
         return "; ".join(str(row) for row in self._reasons)
 
     def _refuse_if_unreadable(self) -> None:
