@@ -43,6 +43,20 @@ def rfc3339(t_ms: int) -> str:
     return (_EPOCH + timedelta(milliseconds=t_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 node`, `2,000 nodes`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def duration(ms: int) -> str:
+    """Return a duration for people: `3 hours`, `90 minutes`, `1.5 seconds`."""
+    for unit_ms, name in ((MS_PER_DAY, "day"), (MS_PER_HOUR, "hour"), (60_000, "minute")):
+        if ms and (ms % unit_ms == 0 or ms >= 2 * unit_ms):
+            count = round(ms / unit_ms, 1)
+            return f"{count:g} {name}{'' if count == 1 else 's'}"
+    return f"{ms / 1000:g} seconds"
+
+
 def epoch_ms(text: str) -> EpochMs:
     """Convert RFC 3339 or ISO 8601 to epoch milliseconds. A time without a zone is UTC; a bare date is its midnight.
 

@@ -30,7 +30,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from contracts.errors import BadInput
-from contracts.units import MS_PER_DAY, MS_PER_HOUR, rfc3339
+from contracts.units import MS_PER_DAY, duration, rfc3339
 from forecasting.series import F64, checked, runs
 
 THRESHOLD = 6.0
@@ -229,7 +229,7 @@ def _episode(
     )
     noise = float(np.median(spread[lo:hi][known]))
     reason = (
-        f"{kind}: {mean:.4g}{label} per step, {change} the expected {usual:.4g}, for {_span(end - start)} from "
+        f"{kind}: {mean:.4g}{label} per step, {change} the expected {usual:.4g}, for {duration(end - start)} from "
         f"{rfc3339(start)}; usual deviation {noise:.2g} (score {peak:.1f})"
     )
     return Anomaly(
@@ -244,11 +244,3 @@ def _episode(
         ongoing=hi == len(values),
         reason=reason,
     )
-
-
-def _span(ms: int) -> str:
-    for unit_ms, name in ((MS_PER_DAY, "day"), (MS_PER_HOUR, "hour"), (60_000, "minute")):
-        if ms % unit_ms == 0 or ms >= 2 * unit_ms:
-            count = round(ms / unit_ms, 1)
-            return f"{count:g} {name}{'' if count == 1 else 's'}"
-    return f"{ms / 1000:g} seconds"

@@ -10,12 +10,29 @@ from hypothesis import strategies as st
 
 from contracts import errors, topics
 from contracts.events import MAX_TIME_MS
-from contracts.units import MS_PER_DAY, MS_PER_HOUR, UJ_PER_J, UJ_PER_KWH, epoch_ms, joules, kwh, rfc3339
+from contracts.units import (
+    MS_PER_DAY,
+    MS_PER_HOUR,
+    UJ_PER_J,
+    UJ_PER_KWH,
+    counted,
+    duration,
+    epoch_ms,
+    joules,
+    kwh,
+    rfc3339,
+)
 
 
 def test_a_kilowatt_hour_is_3_6_million_joules():
     assert UJ_PER_KWH == 3_600_000 * UJ_PER_J == 1_000 * MS_PER_HOUR * 1_000
     assert 24 * MS_PER_HOUR == MS_PER_DAY
+
+
+def test_counts_and_durations_have_the_right_number():
+    assert [counted(n, "node") for n in (0, 1, 2000)] == ["0 nodes", "1 node", "2,000 nodes"]
+    texts = [duration(ms) for ms in (0, 1500, 60_000, 90 * 60_000, MS_PER_HOUR, 3 * MS_PER_HOUR + 30_000, MS_PER_DAY)]
+    assert texts == ["0 seconds", "1.5 seconds", "1 minute", "90 minutes", "1 hour", "3 hours", "1 day"]
 
 
 @pytest.mark.parametrize(

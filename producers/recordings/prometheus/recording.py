@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 from contracts import checks, topics
 from contracts.errors import BadInput
 from contracts.events import Event
+from contracts.units import counted, duration, rfc3339
 from producers.gpu import meter
 from producers.gpu.meter_state import MeterState
 from producers.gpu.plausibility import difference_note
@@ -31,6 +32,7 @@ from producers.recordings.base import (
     reorder_with_times,
 )
 from producers.recordings.batches import Group, events_of
+from producers.recordings.prometheus.covered_time import CoveredTime
 from producers.recordings.prometheus.download import ChunkFolder, HistoryRange
 from producers.recordings.prometheus.requests import HistoryRequests
 from producers.recordings.prometheus.samples import GpuRow
@@ -56,6 +58,7 @@ class HistoryReport:
     start_ms: int | None = None
     end_ms: int = 0
     rows: int = 0
+    covered: CoveredTime = field(default_factory=CoveredTime)
     groups: set[Group] = field(default_factory=set)
     request_groups: set[Group] = field(default_factory=set)
     gpus: set[str] = field(default_factory=set)
@@ -75,6 +78,7 @@ class HistoryReport:
         self.groups.add((row.cluster, row.workload))
         self.gpus.add(row.gpu_uuid)
         self.nodes.add(row.node)
+        self.covered.add(row.t0_ms, row.t1_ms)
         self._add_span(row, row.t0_ms, row.t1_ms)
 
     def add_request(self, row: TokenRow) -> None:
@@ -236,25 +240,41 @@ def _no_energy(history: HistoryRange, report: HistoryReport) -> BadInput:
 
 
 def _notes(history: HistoryRange, report: HistoryReport, hardware: Mapping[str, str]) -> list[str]:
-    notes = [f"{len(report.gpus)} GPUs on {len(report.nodes)} nodes, a reading every {history.step_s} s."]
+    gpus, nodes = counted(len(report.gpus), "GPU"), counted(len(report.nodes), "node")
+    notes = [f"{gpus} on {nodes}, a reading every {history.step_s} s.", *_absence(history, report.covered)]
     if report.merged:
         notes.append(
-            f"{len(report.merged)} GPUs had several series at one time: each GPU counts once, by its identity."
+            f"{counted(len(report.merged), 'GPU')} had several series at one time: each GPU counts once, by its "
+            "identity."
         )
     if report.shared:
-        notes.append(f"{len(report.shared)} GPUs were shared by several holders: that time has no holder.")
+        was = "was" if len(report.shared) == 1 else "were"
+        notes.append(f"{counted(len(report.shared), 'GPU')} {was} shared by several holders: that time has no holder.")
     if report.unidentified:
         labels = " or ".join(history.exporter.identity)
         notes.append(f"Series without the label {labels} are left out; they have {min(report.unidentified)}.")
     if unknown := sum(gpu not in hardware for gpu in report.gpus):
-        notes.append(f"{unknown} GPUs have no product name: their hardware is unknown.")
+        notes.append(f"The hardware of {counted(unknown, 'GPU')} is unknown: no product name.")
     if report.resets or report.dips:
         notes.append(
-            f"Counters started anew {report.resets} times, and dipped {report.dips} times: what they do not show is "
-            "estimated from watts, if any."
+            f"Counters started anew {counted(report.resets, 'time')}, and dipped {counted(report.dips, 'time')}: what "
+            "they do not show is estimated from watts, if any."
         )
     if report.differing:
         notes.append(difference_note(report.differing))
     if report.gaps:
-        notes.append(f"{report.gaps} gaps in which nothing was measured: no energy is made up for them.")
+        notes.append(
+            f"{counted(report.gaps, 'gap')} in which nothing was measured: no energy is made up for that time."
+        )
     return notes
+
+
+def _absence(history: HistoryRange, covered: CoveredTime) -> Iterator[str]:
+    """Yield how much of the range has no energy of any GPU, as beyond a server's retention."""
+    range_ms = (history.points - 1) * history.step_s * 1000
+    missing_ms = range_ms - covered.total_ms
+    if missing_ms > 2 * history.step_s * 1000:  # A step at each end may only lack its scrape.
+        yield (
+            f"The server has readings from {rfc3339(covered.start_ms)} to {rfc3339(covered.end_ms)}: "
+            f"{duration(missing_ms)} of the {duration(range_ms)} asked for have none."
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
+from contracts.units import counted
 from producers.recordings.base import BadRow, TokenRow
 from producers.recordings.batches import Group
 from producers.recordings.csv_defaults import CsvDefaults
@@ -24,7 +25,7 @@ class HistoryRequests:
     def __init__(self, path: Path, defaults: CsvDefaults, start_ms: int, end_ms: int) -> None:
         self._path, self._defaults, self._start_ms, self._end_ms = path, defaults, start_ms, end_ms
         self._counts: dict[Group, int] = {}
-        self._left_out = 0
+        self._left_out = self._across = 0
 
     @property
     def name(self) -> str:
@@ -37,10 +38,11 @@ class HistoryRequests:
 
     def readable(self) -> Iterator[TokenRow]:
         """Yield the requests, and count them for `notes`. Raises BadInput as `check` does."""
-        self._counts, self._left_out = {}, 0
+        self._counts, self._left_out, self._across = {}, 0, 0
         for row in readable_requests(self._path, self._defaults):
             if not self._is_inside(row):
                 self._left_out += 1
+                self._across += self._is_across(row)
                 continue
             group = row.cluster, row.workload
             self._counts[group] = self._counts.get(group, 0) + 1
@@ -56,19 +58,37 @@ class HistoryRequests:
         is_in_time = self._start_ms <= row.t_start_ms < self._end_ms and row.t_end_ms <= self._end_ms
         return is_in_time and row.cluster == self._defaults.cluster
 
+    def _is_across(self, row: TokenRow) -> bool:
+        """Return whether a request that is not inside ran for a part of the time."""
+        is_in_part = row.t_start_ms < self._end_ms and row.t_end_ms > self._start_ms
+        return is_in_part and row.cluster == self._defaults.cluster
+
     def notes(self, measured: Set[Group]) -> Iterator[str]:
         """Yield what was left out, and which workloads have requests but no energy."""
         if self._left_out:
             yield (
-                f"{self._left_out:,} requests of {self.name} do not lie within --from and --to in cluster "
-                f"{self._defaults.cluster}: they are left out."
+                f"{counted(self._left_out, 'request')} of {self.name} {_verb(self._left_out, 'does', 'do')} not lie "
+                f"within --from and --to in cluster {self._defaults.cluster}, and "
+                f"{_verb(self._left_out, 'is', 'are')} left out."
+            )
+        if self._across:
+            yield (
+                f"{self._across:,} of them {_verb(self._across, 'begins', 'begin')} before --from "
+                f"or {_verb(self._across, 'ends', 'end')} after --to, and {_verb(self._across, 'runs', 'run')} in "
+                f"between: their energy is in the figures, their tokens are not, so J/token is too high by them. "
+                "Choose --from and --to in hours without requests."
             )
         unmetered = {group: count for group, count in self._counts.items() if group not in measured}
         if unmetered:
+            count = sum(unmetered.values())
             yield (
-                f"{sum(unmetered.values()):,} requests are unmetered, because no GPU had their workload: "
-                f"{_names(unmetered)}. GPUs had {_names(measured)}."
+                f"{counted(count, 'request')} {_verb(count, 'is', 'are')} unmetered, because no GPU had "
+                f"{_verb(count, 'its', 'their')} workload: {_names(unmetered)}. GPUs had {_names(measured)}."
             )
+
+
+def _verb(count: int, singular: str, plural: str) -> str:
+    return singular if count == 1 else plural
 
 
 def _names(groups: Iterable[Group]) -> str:

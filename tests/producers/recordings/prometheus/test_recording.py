@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from contracts.errors import BadInput, Unavailable
 from contracts.events import Method
+from contracts.units import rfc3339
 from producers.gpu.exporter_formats import ALL_SMI, DCGM, KEPLER, NVIDIA_SMI
 from producers.recordings.prometheus import download
+from producers.recordings.prometheus.covered_time import CoveredTime
 from tests.producers.recordings.prometheus.history import (
     ENERGY,
     T0,
@@ -73,7 +75,7 @@ def test_a_gpu_that_pods_share_counts_once_and_has_no_holder(server: StandIn, tm
     for pod in ("chat-0", "chat-1"):
         server.add(ENERGY, steady(), **GPU, exported_pod=pod)
     recording = open_history(server, tmp_path, workload_label="exported_pod")
-    assert any("1 GPUs were shared" in note for note in recording.notes)
+    assert any("1 GPU was shared" in note for note in recording.notes)
     out = replay(recording.events())
     assert out.energy_uj == {"~n1": 300 * 600 * 1_000_000}
 
@@ -277,6 +279,23 @@ def test_matchers_headers_and_parameters_go_with_each_question(server: StandIn, 
     assert server.requests[0]["query"] == ENERGY + r'{cluster="east",pod!="a\"b"}'
     assert {h["x-scope-orgid"] for h in server.headers} == {"t"}
     assert {r["max_source_resolution"] for r in server.requests} == {"5m"}
+
+
+def test_time_without_readings_of_any_gpu_is_noted(server: StandIn, tmp_path: Path) -> None:
+    server.add(ENERGY, steady(), **GPU)
+    server.add(ENERGY, steady(300), **GPU | {"UUID": "GPU-b"})
+    assert not any("asked for" in note for note in open_history(server, tmp_path / "a").notes)
+    notes = open_history(server, tmp_path / "b", start_ms=(T0 - 1200) * 1000, end_ms=(T0 + 1200) * 1000).notes
+    assert f"from {rfc3339(T0 * 1000)} to {rfc3339((T0 + 600) * 1000)}: 30 minutes of the 40 minutes asked" in notes[1]
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), min_size=1))
+def test_covered_time_is_the_union_of_the_intervals(spans: list[tuple[int, int]]) -> None:
+    covered = CoveredTime()
+    for start_ms, length_ms in spans:
+        covered.add(start_ms, start_ms + length_ms)
+    assert covered.total_ms == len({t for start_ms, length_ms in spans for t in range(start_ms, start_ms + length_ms)})
+    assert covered.end_ms == max(start_ms + length_ms for start_ms, length_ms in spans)
 
 
 def test_a_damaged_file_of_a_download_is_named_and_downloaded_again(server: StandIn, tmp_path: Path) -> None:

@@ -69,11 +69,21 @@ def test_a_replay_that_is_repeated_sends_the_same_events(server: StandIn, tmp_pa
 def test_requests_outside_the_time_or_the_cluster_are_left_out_and_counted(server: StandIn, tmp_path: Path) -> None:
     tokens = requests(tmp_path, [(-30, -20), (-5, 5), (0, 600), (300, 310), (595, 605), (700, 710)])
     assert replay_history(server, tmp_path / "h", tokens=tokens, **WORKLOAD).requests == {"chat": 2}
-    assert "4 requests of requests.csv do not lie within --from and --to in cluster c" in notes(
-        server, tmp_path, tokens=tokens, **WORKLOAD
-    )
+    text = notes(server, tmp_path, tokens=tokens, **WORKLOAD)
+    assert "4 requests of requests.csv do not lie within --from and --to in cluster c, and are left out" in text
     tokens = requests(tmp_path, suffix="cluster=west")
-    assert "1 requests of requests.csv do not lie" in notes(server, tmp_path, tokens=tokens, **WORKLOAD)
+    assert "1 request of requests.csv does not lie" in notes(server, tmp_path, tokens=tokens, **WORKLOAD)
+
+
+def test_requests_that_run_across_an_end_of_the_time_are_noted_since_their_energy_counts(
+    server: StandIn, tmp_path: Path
+) -> None:
+    def text(*spans: tuple[float, float]) -> str:
+        return notes(server, tmp_path, tokens=requests(tmp_path, spans), **WORKLOAD)
+
+    assert "2 of them begin before --from or end after --to, and run in between" in text((-5, 5), (0, 600), (595, 605))
+    assert "1 of them begins before --from or ends after --to" in text((-5, 5), (0, 600))
+    assert "J/token" not in text((-9, 0), (0, 600), (600, 605))
 
 
 def test_replays_side_by_side_count_each_request_within_them_once(server: StandIn, tmp_path: Path) -> None:
@@ -92,7 +102,7 @@ def test_requests_of_a_workload_that_no_gpu_had_are_noted_with_those_that_gpus_h
 ) -> None:
     options = {"owner_label": "exported_namespace", **WORKLOAD}
     text = notes(server, tmp_path, tokens=requests(tmp_path), **options)
-    assert "1 requests are unmetered, because no GPU had their workload: chat. GPUs had acme/chat." in text
+    assert "1 request is unmetered, because no GPU had its workload: chat. GPUs had acme/chat." in text
     text = notes(server, tmp_path, tokens=requests(tmp_path, suffix="workload=acme/chat"), **options)
     assert "unmetered" not in text
 
