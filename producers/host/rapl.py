@@ -24,11 +24,13 @@ POWERCAP = Path("/sys/class/powercap")
 PACKAGE, DRAM, PSYS = "package", "dram", "psys"
 _NO_ZONES_HINT = (
     "Load the kernel's intel_rapl_msr (it serves AMD too). Virtual machines have none; in a container, mount the "
-    "node's /sys/devices/virtual/powercap read-only and name it (`powercap`)."
+    "node's /sys/devices/virtual/powercap read-only and name it (`powercap` of [produce.host], `at` of "
+    "[produce.boundary])."
 )
 _FORBIDDEN_HINT = (
     "Only root may read it since 2020 (CVE-2020-8694). Give its group the right on the node, run this producer alone "
-    "as root without capabilities, or read it through zeusd (`zeusd`): producers/host/README.md says how."
+    'as root without capabilities, or read it through zeusd (`zeusd` of [produce.host], `host = "zeusd"` of '
+    "[produce.boundary]): producers/host/README.md says how."
 )
 
 
