@@ -27,6 +27,7 @@ from producers.host.rapl import DRAM, PACKAGE, POWERCAP, RaplCounters
 from producers.host.source import HostCounters
 from producers.runtime.clock import boot_id
 from producers.runtime.config import ProducerConfig, load, without_secrets
+from producers.runtime.refusals import at_place
 
 ZEUSD = "unix:///run/zeusd/zeusd.sock"
 MAX_ZONE_W = 1_000.0
@@ -144,11 +145,16 @@ def check(options: BoundaryConfig, environment: Environment) -> Iterator[Finding
     part = "host" if source.hardware == HOST else "wall, less its GPUs"
     try:
         if source.watts is not None:
-            yield source.place, f"{part}: {source.name}, {source.watts():g} W"
+            watts = source.watts()
+            if watts <= 0:
+                hint = f"Is {source.place} of this node, and does its sensor measure?"
+                raise Unavailable(f"{part}: {source.name} shows {watts:g} W, which no node that runs draws", hint)
+            yield source.place, f"{part}: {source.name}, {watts:g} W"
         elif source.counters is not None:
             zones = source.counters.read().zones
-            yield source.place, f"{part}: {source.name}, {', '.join(sorted(zones.counters_uj))}"
-            yield from ((zone, WattlogError(reason)) for zone, reason in zones.failures.items())
+            if zones.counters_uj:
+                yield source.place, f"{part}: {source.name}, {', '.join(sorted(zones.counters_uj))}"
+            yield from ((zone, WattlogError(at_place(zone, reason))) for zone, reason in zones.failures.items())
     except WattlogError as error:
         yield source.place, error
 

@@ -17,6 +17,7 @@ from producers.host.rapl import POWERCAP, PSYS, RaplCounters
 from producers.host.source import HostCounters, HostEnergySource
 from producers.runtime.clock import boot_id
 from producers.runtime.config import ProducerConfig
+from producers.runtime.refusals import at_place
 
 
 class HostConfig(ProducerConfig):
@@ -84,7 +85,7 @@ def check(options: HostConfig, environment: Environment) -> Iterator[Finding]:
     apart = "".join(f" ({zone} holds the others: never add it to them)" for zone in sums)
     yield where, f"{source.source}: {', '.join(sorted(counters_uj))}{apart}"
     for zone, reason in failures.items():
-        yield zone, Unavailable(reason, "The other zones are read.")
+        yield zone, Unavailable(at_place(zone, reason), "The other zones are read.")
 
 
 PLUGIN = Plugin(
