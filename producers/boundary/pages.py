@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
 import msgspec
@@ -13,10 +13,10 @@ from producers.common.prometheus_text import parse_page
 from producers.gpu.exporter_formats import POWER_UNITS, Quantity
 
 Get = Callable[[str], tuple[int, str]]
-"""GET of an address: status and text. Raises Unavailable where nothing answers."""
+"""GET of an address: status and text. Raises Unavailable where nothing answers, or where it refuses who asks."""
 CHASSIS = "/redfish/v1/Chassis"
 OK, NOT_FOUND = 200, 404
-_REFUSED, _REDIRECTS = (401, 403), (301, 302, 307, 308)
+_REDIRECTS = (301, 302, 307, 308)
 MAX_DEPTH = 16
 
 
@@ -31,10 +31,11 @@ class Redfish:
         self._url, self._chassis, self._get = url.rstrip("/"), chassis, get
 
     def watts(self) -> float:
-        """Return the chassis' power. Raises Unavailable where it shows none."""
+        """Return the chassis' power. Raises Unavailable where it shows none, or where there is no such chassis."""
         if not self._chassis:
             self._chassis = self._only_chassis()
         base = f"{self._url}{CHASSIS}/{self._chassis}"
+        has_resource = False
         for resource, path in (
             ("EnvironmentMetrics", "PowerWatts.Reading"),
             ("Power", "PowerControl.0.PowerConsumedWatts"),
@@ -42,9 +43,13 @@ class Redfish:
             status, text = self._page(f"{base}/{resource}")
             if status == NOT_FOUND:
                 continue
+            has_resource = True
             watts = _at(_decode(f"{base}/{resource}", status, text), path)
             if watts is not None:
                 return _number(f"{base}/{resource}", path, watts)
+        if not has_resource and self._page(base)[0] == NOT_FOUND:
+            problem = f"There is no chassis {self._chassis} at {self._url}, but {_listed(self._chassis_names())}"
+            raise Unavailable(problem, "Name the node's (`chassis`).")
         raise Unavailable(
             f"{base} shows no power", "It needs EnvironmentMetrics with PowerWatts, or Power with PowerConsumedWatts."
         )
@@ -55,15 +60,22 @@ class Redfish:
         return self._get(url + "/") if status in _REDIRECTS else (status, text)
 
     def _only_chassis(self) -> str:
+        names = self._chassis_names()
+        if len(names) != 1:
+            page = self._url + CHASSIS
+            raise Unavailable(f"{page} has these chassis: {_listed(names)}", "Name the node's (`chassis`).")
+        return names[0]
+
+    def _chassis_names(self) -> list[str]:
         page = self._url + CHASSIS
         members = _at(_decode(page, *self._page(page)), "Members")
         dicts = [member for member in members if isinstance(member, dict)] if isinstance(members, list) else []
         links = [member.get("@odata.id") for member in dicts]
-        names = [str(link).rstrip("/").rpartition("/")[2] for link in links]
-        if len(names) != 1:
-            listed = ", ".join(printable(name) for name in names[:10]) or "none"
-            raise Unavailable(f"{page} has these chassis: {listed}", "Name the node's (`chassis`).")
-        return names[0]
+        return [str(link).rstrip("/").rpartition("/")[2] for link in links]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(printable(name) for name in names[:10]) or "none"
 
 
 def json_watts(url: str, path: str, unit: str, get: Get) -> float:
@@ -100,8 +112,6 @@ def _decode(url: str, status: int, text: str) -> object:
 
 
 def _check(url: str, status: int) -> None:
-    if status in _REFUSED:
-        raise Unavailable(f"{url} answers {status}", "Give `user` and `password`, or `bearer`.", reason="forbidden")
     if status != OK:
         raise Unavailable(f"{url} answers {status}", "Is that the right address?")
 

@@ -34,6 +34,7 @@ MAX_ZONE_W = 1_000.0
 NAMED = ("prometheus", "json")
 """Sources that need the name of a sample."""
 OVER_HTTP = ("redfish", *NAMED)
+REFUSED = (401, 403)
 
 
 class BoundaryConfig(ProducerConfig):
@@ -194,7 +195,26 @@ def _get(options: BoundaryConfig, environment: Environment) -> Get:
         verify.check_hostname = False  # A BMC's own certificate seldom names its address. The file says whom to trust.
     bearer = options.bearer.get_secret_value() if options.bearer else ""
     pages = environment.resources.enter_context(Pages(bearer=bearer, verify=verify))
-    return lambda url: pages.answer("GET", url, headers=headers)
+
+    def get(url: str) -> tuple[int, str]:
+        status, text = pages.answer("GET", url, headers=headers)
+        if status in REFUSED:
+            whom, hint = _identity(options)
+            raise Unavailable(f"{url} answers {status}: it refuses {whom}", hint, reason="forbidden")
+        return status, text
+
+    return get
+
+
+def _identity(options: BoundaryConfig) -> tuple[str, str]:
+    """Return who asks a source, never with a secret, and what to do where it refuses that."""
+    if options.user and options.password:
+        return f"user {options.user!r}", "Check `password` (WATTLOG_BOUNDARY_PASSWORD) and that user's rights."
+    if options.user:
+        return f"user {options.user!r} without a password", "Give `password` (WATTLOG_BOUNDARY_PASSWORD)."
+    if options.bearer:
+        return "the token", "Check `bearer` (WATTLOG_BOUNDARY_BEARER)."
+    return "a request without a user", "Give `user` and `password` (WATTLOG_BOUNDARY_PASSWORD), or `bearer`."
 
 
 def _opener(name: str, place: str, options: BoundaryConfig, environment: Environment) -> Callable[[], HostCounters]:

@@ -42,3 +42,21 @@ def test_zones_of_which_none_can_be_read_are_failures_alone(tmp_path: Path) -> N
 def test_a_hint_on_rapl_names_the_option_of_this_table(tmp_path: Path) -> None:
     [(_, error)] = check(BoundaryConfig(host="rapl", at=str(tmp_path)), environment(Settings()))
     assert "`at` of [produce.boundary]" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("options", "refused", "hint"),
+    [
+        ({}, "a request without a user", "`user`"),
+        ({"user": "monitor"}, "user 'monitor' without a password", "`password` (WATTLOG_BOUNDARY_PASSWORD)"),
+        ({"user": "monitor", "password": "hidden"}, "user 'monitor'.", "`password` (WATTLOG_BOUNDARY_PASSWORD)"),
+        ({"bearer": "hidden"}, "the token", "`bearer` (WATTLOG_BOUNDARY_BEARER)"),
+    ],
+)
+def test_a_source_that_refuses_who_asks_names_them(options: dict[str, str], refused: str, hint: str) -> None:
+    with serving(lambda _: Response(403, b"")) as url:
+        config = BoundaryConfig(wall="redfish", at=url, chassis="1", **options)  # type: ignore[arg-type]
+        [(_, error)] = check(config, environment(Settings()))
+    assert f"answers 403: it refuses {refused}" in str(error)
+    assert hint in str(error)
+    assert "hidden" not in str(error)

@@ -111,6 +111,12 @@ def test_a_chassis_without_power_is_named() -> None:
         Redfish("https://bmc", "1", get_of({f"{BASE}/1/Power": {"PowerControl": []}})).watts()
 
 
+def test_a_chassis_that_is_not_there_is_named_beside_those_that_are() -> None:
+    members = [{"@odata.id": "/redfish/v1/Chassis/Self"}]
+    with pytest.raises(Unavailable, match=r"There is no chassis 1 at https://bmc, but Self. Name the node's"):
+        Redfish("https://bmc", "1", get_of({BASE: {"Members": members}})).watts()
+
+
 def test_a_bmc_gets_user_and_password_and_no_error_shows_them(caplog: pytest.LogCaptureFixture) -> None:
     seen: list[str] = []
 
@@ -122,7 +128,7 @@ def test_a_bmc_gets_user_and_password_and_no_error_shows_them(caplog: pytest.Log
         options = BoundaryConfig(wall="redfish", at=url, chassis="1", user="monitor", password="secret")  # type: ignore[arg-type]
         [(place, error)] = check(options, environment(Settings(node="n1")))
     assert (place, seen) == (url, ["Basic bW9uaXRvcjpzZWNyZXQ="])
-    assert "answers 401. Give `user` and `password`" in str(error)
+    assert "answers 401: it refuses user 'monitor'. Check `password` (WATTLOG_BOUNDARY_PASSWORD)" in str(error)
     assert "secret" not in caplog.text + str(error)
 
 
