@@ -8,7 +8,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from cli.output import SIMULATED
-from contracts.boundary import BESIDE_GPUS, Boundary, part_of
+from contracts.boundary import Boundary, part_of
 from contracts.units import rfc3339
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def _share(branch: Tree, part: ExplainedRow) -> None:
         )
     )
     row = part.row
-    if row.hardware in BESIDE_GPUS and share.work != row.work:
-        branch.add(Text("its tokens count at the GPUs that this host is beside", style="dim"))
+    if part_of(row.hardware) is not Boundary.GPU and share.work != row.work:
+        branch.add(Text("its tokens count at the GPUs beside it", style="dim"))
     elif weights.request_second_milli:
         branch.add(
             Text(

@@ -15,8 +15,6 @@ WALL_LESS_GPUS = "wall less GPUs"
 """Hardware type of all that a node draws from the wall, less its GPUs."""
 WALL_PREFIX = "wall "
 """Hardware types that begin so are metered at the wall. All but `WALL_LESS_GPUS` have GPUs in them."""
-BESIDE_GPUS = frozenset({HOST, WALL_LESS_GPUS})
-"""Hardware types that do no work of their own: tokens count at the GPUs beside them, where those have energy."""
 
 
 class Boundary(StrEnum):
@@ -30,8 +28,16 @@ class Boundary(StrEnum):
     """All that the nodes draw from the wall."""
 
 
+def contains_gpus(hardware: str) -> bool:
+    """Return True for a hardware type that is metered at the wall, GPUs included."""
+    return hardware.startswith(WALL_PREFIX) and hardware != WALL_LESS_GPUS
+
+
 def part_of(hardware: str) -> Boundary:
-    """Return the narrowest boundary that energy of this hardware type is within."""
+    """Return the narrowest boundary that energy of this hardware type is within.
+
+    What is no GPU does no work of its own: tokens count at the GPUs beside it, where those have energy.
+    """
     if hardware == HOST:
         return Boundary.HOST
     return Boundary.WALL if hardware.startswith(WALL_PREFIX) else Boundary.GPU

@@ -14,7 +14,8 @@ column's name and `#` its number from 1. `$tokens{sum(r.@) AS @}` is `sum(r.prom
 The columns are those of `contracts.events.TokenBatch`.
 
 `$part{HARDWARE}` is the narrowest boundary that a hardware type's energy is within (`contracts.boundary.part_of`), as
-text. `$within{HARDWARE}` is the condition that it is within `{boundary:String}`; empty means all that is measured.
+text. `$contains_gpus{HARDWARE}` is the condition of that name there. `$within{HARDWARE}` is the condition that it is
+within `{boundary:String}`; empty means all that is measured.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ from functools import cache
 from importlib import resources
 from string import Template
 
-from contracts.boundary import HOST, WALL_PREFIX, Boundary
+from contracts.boundary import HOST, WALL_LESS_GPUS, WALL_PREFIX, Boundary
 from contracts.events import TOKENS
 
 _PART = re.compile(r"\$part\{([^{}]+)\}")
 _PART_SQL = (
     rf"multiIf(\1 = '{HOST}', '{Boundary.HOST}', startsWith(\1, '{WALL_PREFIX}'), '{Boundary.WALL}', '{Boundary.GPU}')"
 )
+_CONTAINS_GPUS = re.compile(r"\$contains_gpus\{([^{}]+)\}")
+_CONTAINS_GPUS_SQL = rf"(startsWith(\1, '{WALL_PREFIX}') AND \1 != '{WALL_LESS_GPUS}')"
 _WITHIN = re.compile(r"\$within\{([^{}]+)\}")
 _WITHIN_SQL = (
     rf"({{boundary:String}} IN ('', '{Boundary.WALL}') OR NOT startsWith(\1, '{WALL_PREFIX}') "
@@ -83,7 +86,9 @@ def sql_file(name: str) -> SqlFile:
     header = _HEADER.match(text)
     if header is None:
         raise ValueError(f"warehouse/{name}.sql does not begin with `-- Access: tenant|operator|shared|internal`")
-    body = _WITHIN.sub(_WITHIN_SQL, _PART.sub(_PART_SQL, text[header.end() :].strip().rstrip(";")))
+    body = text[header.end() :].strip().rstrip(";")
+    for macro, sql in ((_PART, _PART_SQL), (_WITHIN, _WITHIN_SQL), (_CONTAINS_GPUS, _CONTAINS_GPUS_SQL)):
+        body = macro.sub(sql, body)
     question = SqlFile(name, Access(header[1]), _with_tokens(body))
     if question.access is not Access.TENANT and TENANT_PARAMETER in text:
         raise ValueError(f"warehouse/{name}.sql uses {TENANT_PARAMETER}: declare `-- Access: tenant`")

@@ -69,8 +69,10 @@ def largest_remainder(total: int, weights: list[int]) -> list[int]:
     return parts
 
 
-BESIDE_GPUS = ("host", "wall less GPUs")
-"""Hardware types that bear no tokens where another type has energy."""
+def is_gpu(hardware: str) -> bool:
+    """Return False for a node's host and what is measured at its wall."""
+    return hardware != "host" and not hardware.startswith("wall ")
+
 
 Entry = tuple[Any, ...]
 """The key of a row, or its amounts."""
@@ -207,8 +209,8 @@ class Oracle:
                     for k, amount in enumerate([*amounts[g, t, m][:3], *amounts[g, t, m][7:]]):
                         rows[(*where, "", t, m)][3 + k] += amount
                 continue
-            gpus_uj = sum(energy[g, h] for h in hardwares if h not in BESIDE_GPUS)
-            by_energy = [0 if gpus_uj and h in BESIDE_GPUS else max(energy[g, h], 1) for h in hardwares]
+            gpus_uj = sum(energy[g, h] for h in hardwares if is_gpu(h))
+            by_energy = [0 if gpus_uj and not is_gpu(h) else max(energy[g, h], 1) for h in hardwares]
             split = {
                 (t, m): [largest_remainder(amounts[g, t, m][k], by_energy) for k in (0, 1, 2, 7, 8)] for t, m in payers
             }

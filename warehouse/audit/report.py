@@ -86,7 +86,7 @@ class Audit:
     coverage. `gpus_unbound` were in no workload at all; `nodes_silent` counts silent nodes, and a silent cluster once.
 
     `host` and `wall` are the balance of these parts of the energy, which the totals include. `nodes_counted_twice` have
-    both host and wall. `nodes_without_host` have neither, unlike others of their cluster; that makes no audit fail.
+    both host and wall. `nodes_without_host` have neither, unlike others of their cluster.
     """
 
     windows: int = 0
@@ -193,12 +193,15 @@ class Audit:
     def complete(self) -> bool:
         """True if `ok`, and nothing is missing, estimated, unbound, silent or counted twice.
 
+        No node lacks the host's or wall's energy that others of its cluster have.
+
         Every GPU, host and meter at the wall is measured from its first to its last window, every GPU was in a
         workload, and no producer, node or cluster fell silent.
         """
         missing = self.uncovered_ms or self.estimated_ms or self.gpus_unbound
         meters = self.meters_uncovered_ms or self.meters_with_estimates or self.nodes_counted_twice
-        return self.ok and not (missing or meters or self.silent_producers or self.nodes_silent)
+        nodes = self.nodes_silent or self.nodes_without_host
+        return self.ok and not (missing or meters or nodes or self.silent_producers)
 
     @property
     def parts(self) -> dict[Boundary, Equation]:

@@ -22,6 +22,7 @@ from producers.recordings.base import BadRow, PowerRow, Recording, reorder_with_
 from producers.recordings.batches import Group, events_of
 from producers.recordings.csv.devices import MAX_NAMES
 from producers.recordings.csv.intervals import ReadingAnomalies, power_rows
+from producers.recordings.csv.node_parts import NodeParts
 from producers.recordings.csv.power_file import PowerFile
 from producers.recordings.csv_defaults import CsvDefaults, csv_defaults
 from producers.recordings.csv_requests import readable_requests, token_rows
@@ -45,6 +46,7 @@ class RecordingSpan:
     intervals: int = 0
     anomalies: ReadingAnomalies = field(default_factory=ReadingAnomalies)
     groups: set[Group] = field(default_factory=set)
+    node_parts: NodeParts = field(default_factory=NodeParts)
 
     def add(self, t0_ms: int, t1_ms: int, group: Group) -> None:
         self.start_ms = t0_ms if self.start_ms is None else min(self.start_ms, t0_ms)
@@ -111,7 +113,7 @@ def csv_recording(
         workload="",
         rows=span.rows,
         events=events,
-        notes=(*power_file.notes(), *_notes(power_file, defaults, span)),
+        notes=(*power_file.notes(), *span.node_parts.notes(), *_notes(power_file, defaults, span)),
     )
 
 
@@ -124,6 +126,8 @@ def _span(tokens: Path | None, power_file: PowerFile, defaults: CsvDefaults) -> 
         if isinstance(item, PowerRow):
             span.add(item.t0_ms, item.t1_ms, (item.cluster, item.workload))
             span.intervals += 1
+            span.node_parts.add(item.cluster, item.node, item.hardware)
+    span.node_parts.check()
     return span
 
 

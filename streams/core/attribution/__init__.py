@@ -10,8 +10,8 @@ The rule, for one window of one workload and one hardware type with measured ene
     3. Without requests, all of E is idle: the workload's owner pays, or `__idle__`.
     4. Energy of GPUs without a workload is `__unallocated__`, per node. Tokens without measured energy get a row with
        energy 0 and method `unmetered`.
-    5. With several hardware types, a tenant's tokens and work are divided over them as their energy is. What is beside
-       GPUs (`contracts.boundary.BESIDE_GPUS`: a node's host) bears none of them where another type has energy.
+    5. With several hardware types, a tenant's tokens and work are divided over them as their energy is. What is no GPU
+       (`contracts.boundary.part_of`: a node's host, its wall) bears none of them where GPUs of the group have energy.
     6. A request gets its share, by work, of its tenant's rows.
 
 Shares are integers by largest remainder (`streams.core.apportion`), and the parts sum to E exactly. The numbers are

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
-from contracts.boundary import BESIDE_GPUS
+from contracts.boundary import Boundary, part_of
 
 IdlePolicy = Literal["by-work", "owner", "apart"]
 ANY = "*"
@@ -71,9 +71,9 @@ class Policy:
     def floor(self, hardware: str, t_ms: int) -> tuple[int, int]:
         """Return (idle_mw, version) of a hardware type at a time; (0, 0) if unknown: all energy counts as active.
 
-        A floor of any hardware is a GPU's: what is beside GPUs has its own, or none.
+        A floor of any hardware is a GPU's: a node's host or wall has its own, or none.
         """
-        names = (hardware,) if hardware in BESIDE_GPUS else (hardware, ANY)
+        names = (hardware, ANY) if part_of(hardware) is Boundary.GPU else (hardware,)
         valid = [f for f in self.floors if f.hardware in names and f.valid_from_ms <= t_ms < f.valid_to_ms]
         best = max(valid, key=lambda f: (f.hardware == hardware, f.version), default=None)
         return (best.idle_mw, best.version) if best else (0, 0)

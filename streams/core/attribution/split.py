@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts import topics
-from contracts.boundary import BESIDE_GPUS
+from contracts.boundary import Boundary, part_of
 from contracts.rows import REQUEST_SECOND_MILLI, REQUEST_TIME_VERSION
 from contracts.units import I64
 from streams.core.apportion import apportion_each
@@ -178,11 +178,11 @@ def split_energy_over_tenants(facts: Facts, energy: HardwareEnergy, work_rows: W
 def _bearing_energy(facts: Facts, energy: HardwareEnergy) -> I64:
     """Return, by row of `HardwareEnergy`, the energy that tokens and work are divided by (rule 5).
 
-    It is 0 beside GPUs (`BESIDE_GPUS`) where another hardware type of the group has energy: a boundary without the host
+    It is 0 of what is no GPU (`part_of`) where GPUs of the group have energy: a boundary without the host
     would lack the host's tokens else. It is 1 for another type without energy, so that a group's tokens are never lost.
     """
     bearing_uj = np.maximum(energy.energy_uj, 1)
-    is_beside = np.array([name in BESIDE_GPUS for name in facts.hardwares] or [False])[energy.hardware]
+    is_beside = np.array([part_of(name) is not Boundary.GPU for name in facts.hardwares] or [False])[energy.hardware]
     if is_beside.any():
         elsewhere_uj = np.zeros(len(energy.first_row), np.int64)
         np.add.at(elsewhere_uj, energy.group[~is_beside], energy.energy_uj[~is_beside])

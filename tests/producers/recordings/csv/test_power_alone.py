@@ -102,6 +102,32 @@ def test_a_file_with_one_row_that_can_be_read_says_why_the_others_cannot(tmp_pat
         energy(tmp_path / "p.csv", lines, timezone="Europe/Berlin")
 
 
+@pytest.mark.parametrize(
+    ("types", "inner"),
+    [(("H100", "wall of n1"), "H100"), (("host", "wall of n1"), "host"), (("host", "wall less GPUs"), "host")],
+)
+def test_energy_that_contains_other_energy_of_its_node_is_refused(
+    tmp_path: Path, types: tuple[str, str], inner: str
+) -> None:
+    lines = [f"{T0 + s},{n},{name},{100 + n}" for s in range(5) for n, name in enumerate(types)]
+    with pytest.raises(BadInput, match=f"hardware: '{types[1]}': contains {inner} of node csv, .* count twice"):
+        energy(tmp_path / "p.csv", ["time,gpu,hardware,power_w", *lines])
+
+
+@pytest.mark.parametrize("types", [("H100", "host"), ("H100", "wall less GPUs"), ("wall of n1", "wall of n2")])
+def test_parts_of_a_node_that_lie_beside_each_other_are_read(tmp_path: Path, types: tuple[str, str]) -> None:
+    lines = [f"{T0 + s},{n},{name},100,{'n2' if name == 'wall of n2' else 'n1'}" for s in range(5)
+             for n, name in enumerate(types)]  # fmt: skip
+    assert energy(tmp_path / "p.csv", ["time,gpu,hardware,power_w,node", *lines]).joules == 800
+
+
+def test_hardware_that_is_named_almost_like_a_host_is_noted(tmp_path: Path) -> None:
+    lines = [f"{T0 + s},{n},{name},{100 + n}" for s in range(5) for n, name in enumerate(("H100", "CPU"))]
+    assert (
+        "The hardware 'CPU' counts as a GPU" in energy(tmp_path / "p.csv", ["time,gpu,hardware,power_w", *lines]).notes
+    )
+
+
 def test_cells_of_all_sorts_and_messages_between_rows_are_read_around(tmp_path: Path) -> None:
     replayed = energy(tmp_path / "p.csv", MIXED)
     assert replayed.by_gpu == {"GPU-a": 300, "GPU-b": 600}

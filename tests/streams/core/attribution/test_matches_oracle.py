@@ -10,11 +10,19 @@ from hypothesis import strategies as st
 from contracts import codec, topics
 from streams.core.decoding import PartitionConfig
 from tests.support.examples import examples
-from tests.support.oracle import BESIDE_GPUS, Interval, Oracle, Request
+from tests.support.oracle import Interval, Oracle, Request, is_gpu
 from tests.support.partition_log import NEVER, Died, Log, Worker, close, policy, power, tokens
 
 FLOORS = {"H100": 90_000, "A100": 55_000, "host": 20_000}
-DEVICES = {"g0": "H100", "g1": "H100", "g2": "A100", "g3": "A100", "host-n": "host", "wall-n": "wall less GPUs"}
+DEVICES = {
+    "g0": "H100",
+    "g1": "H100",
+    "g2": "A100",
+    "g3": "A100",
+    "host-n": "host",
+    "wall-n": "wall less GPUs",
+    "wall-m": "wall of m",
+}
 T0 = 1_700_000_000_000 // 10_000 * 10_000
 END = T0 + 120_000
 
@@ -139,12 +147,12 @@ def test_energy_is_conserved_to_the_microjoule(rows, data):
 def test_a_nodes_host_changes_no_row_of_gpus_that_have_energy(rows, data):
     ivs, reqs = rows
     ledgers = []
-    for measured in (ivs, [i for i in ivs if i.hardware not in BESIDE_GPUS]):
+    for measured in (ivs, [i for i in ivs if is_gpu(i.hardware)]):
         log = Log()
         write(log, measured, reqs, data.draw)
         close(log, END)
         ledger = Worker(log, policy=policy(FLOORS)).run().ledger()
-        ledgers.append({key: row for key, row in ledger.items() if key[3] not in BESIDE_GPUS})
+        ledgers.append({key: row for key, row in ledger.items() if is_gpu(key[3])})
     with_host, without = ledgers
     powered = {key[:3] for key, row in without.items() if sum(row[:3])}
     assert {k: v for k, v in with_host.items() if k[:3] in powered} == {
