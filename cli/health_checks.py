@@ -17,7 +17,7 @@ from contracts.codec import decode
 from contracts.errors import BadEvent, WattlogError
 from contracts.settings import Settings
 from producers import registry
-from producers.api import NotHere
+from producers.api import Kind, NotHere
 from producers.runtime.publisher import kafka_config
 from producers.runtime.runner import check
 from streams import kafka_admin
@@ -78,7 +78,8 @@ def _producers(settings: Settings) -> Iterator[Finding]:
                 if isinstance(result, str):
                     yield Finding(plugin.name, "ok", f"{where}: {result}" if where else result)
                 elif isinstance(result, NotHere):
-                    hint = f"Only nodes that run `wattlog produce {plugin.name}` need it."
+                    is_command = plugin.kind is not Kind.SHARED
+                    hint = f"Only nodes that run `wattlog produce {plugin.name}` need it." if is_command else ""
                     yield Finding(plugin.name, "note", str(result), hint)
                 else:
                     yield Finding(plugin.name, "failed", str(result))

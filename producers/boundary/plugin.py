@@ -16,11 +16,12 @@ from pydantic_settings import SettingsConfigDict
 from contracts import topics
 from contracts.boundary import HOST, WALL_LESS_GPUS
 from contracts.errors import BadSetting, Unavailable, WattlogError
-from producers.api import Environment, Finding, Kind, Plugin
+from producers.api import Environment, Finding, Kind, NotHere, Plugin
 from producers.boundary.hwmon import HWMON, HwmonPower
 from producers.boundary.meters import CounterMeter, LazyCounters, NodeMeter, WattsMeter, device_of
 from producers.boundary.pages import Get, Redfish, json_watts, page_watts
 from producers.boundary.reading import BackgroundReader, DirectReader, Reader, Value
+from producers.common.zeusd_address import address
 from producers.gpu.exporter_formats import Quantity
 from producers.host.pm_counters import MAX_NODE_W, NODE, PM_COUNTERS, PmCounters
 from producers.host.rapl import DRAM, PACKAGE, POWERCAP, RaplCounters
@@ -35,6 +36,14 @@ NAMED = ("prometheus", "json")
 """Sources that need the name of a sample."""
 OVER_HTTP = ("redfish", *NAMED)
 REFUSED = (401, 403)
+NOTHING_READ = "neither `host` nor `wall` is set: nothing is read"
+FILES = ("rapl", "hwmon", "pm_counters")
+"""Sources that are files of the kernel."""
+SOURCES_OF = {
+    "chassis": ("redfish",), "sample": NAMED, "unit": NAMED, "labels": ("prometheus",), "user": OVER_HTTP,
+    "ca": OVER_HTTP, "every_s": (*OVER_HTTP, "zeusd"), "max_zone_w": ("rapl", "zeusd", "pm_counters"),
+}  # fmt: skip
+"""Sources that an option is for. Secrets are not in it: the environment of all agents may have them."""
 
 
 class BoundaryConfig(ProducerConfig):
@@ -79,13 +88,10 @@ def source_of(options: BoundaryConfig, environment: Environment) -> NodeSource |
     if options.host and options.wall:
         hint = f'host = "{options.host}" is set too, and the wall contains the host: leave out one of them'
         raise BadSetting("produce.boundary.wall", options.wall, hint)
+    _check_options(options)
     name = options.host or options.wall
     if not name:
         return None
-    if name in OVER_HTTP and not options.at.startswith(("http://", "https://")):
-        raise BadSetting("produce.boundary.at", options.at, "give the address, such as https://10.0.0.5")
-    if name in NAMED and not options.sample:
-        raise BadSetting("produce.boundary.sample", "", "name the sample, such as ipmi_dcmi_power_consumption_watts")
     hardware = HOST if options.host else WALL_LESS_GPUS
     if name == "hwmon":
         folder = Path(options.at or HWMON)
@@ -99,6 +105,29 @@ def source_of(options: BoundaryConfig, environment: Environment) -> NodeSource |
     place = options.at or places[name]
     counters = LazyCounters(_opener(name, place, options, environment), prefixes)
     return NodeSource(hardware, name, place, name == "zeusd", counters=counters)
+
+
+def _check_options(options: BoundaryConfig) -> None:
+    """Raise BadSetting for an option that the source lacks, and for one that no source or another one would use."""
+    name = options.host or options.wall
+    for option, sources in SOURCES_OF.items():
+        value = getattr(options, option)
+        if value != BoundaryConfig.model_fields[option].default and name not in sources:
+            fix = f"this is an option of {', '.join(sources)}; {name} would ignore it" if name else NOTHING_READ
+            raise BadSetting(f"produce.boundary.{option}", value, fix)
+    if options.at and not name:
+        raise BadSetting("produce.boundary.at", options.at, NOTHING_READ)
+    if name in OVER_HTTP and not options.at.startswith(("http://", "https://")):
+        raise BadSetting("produce.boundary.at", options.at, "give the address, such as https://10.0.0.5")
+    if name in FILES and "://" in options.at:
+        raise BadSetting("produce.boundary.at", options.at, f"{name} is read from files: give their folder")
+    if name == "zeusd":
+        try:
+            address(options.at)
+        except ValueError as error:
+            raise BadSetting("produce.boundary.at", options.at, str(error)) from None
+    if name in NAMED and not options.sample:
+        raise BadSetting("produce.boundary.sample", "", "name the sample, such as ipmi_dcmi_power_consumption_watts")
 
 
 def meter_of(options: BoundaryConfig, environment: Environment) -> NodeMeter | None:
@@ -142,6 +171,8 @@ def check(options: BoundaryConfig, environment: Environment) -> Iterator[Finding
     """Yield what is read of the node, or why it cannot be read."""
     source = source_of(options, environment)
     if source is None:
+        if options.model_fields_set:
+            yield "", NotHere("[produce.boundary]: neither `host` nor `wall` is set", "Nothing is read.")
         return
     part = "host" if source.hardware == HOST else "wall, less its GPUs"
     try:

@@ -9,6 +9,7 @@ import pytest
 
 from contracts.errors import Unavailable
 from contracts.settings import Settings
+from producers.api import NotHere
 from producers.boundary.plugin import BoundaryConfig, check
 from tests.producers.boundary.stand_ins import powercap
 from tests.producers.frame import environment
@@ -60,3 +61,9 @@ def test_a_source_that_refuses_who_asks_names_them(options: dict[str, str], refu
     assert f"answers 403: it refuses {refused}" in str(error)
     assert hint in str(error)
     assert "hidden" not in str(error)
+
+
+def test_a_table_without_host_and_wall_is_noted() -> None:
+    [(_, note)] = check(BoundaryConfig(bearer="hidden"), environment(Settings()))  # type: ignore[arg-type]
+    assert isinstance(note, NotHere)
+    assert "neither `host` nor `wall` is set" in str(note)

@@ -229,9 +229,19 @@ def test_host_and_wall_at_once_are_refused_by_name() -> None:
         ({"wall": "json", "at": "ftp://x", "sample": "x"}, "give the address"),
         ({"wall": "prometheus", "at": "http://x"}, "produce.boundary.sample"),
         ({"wall": "redfish", "at": "https://x", "ca": "/nowhere"}, "produce.boundary.ca"),
+        ({"at": "https://x"}, "produce.boundary.at.*neither `host` nor `wall` is set: nothing is read"),
+        ({"chassis": "1"}, "produce.boundary.chassis.*neither `host` nor `wall`"),
+        ({"host": "rapl", "chassis": "1"}, "produce.boundary.chassis.*an option of redfish; rapl would ignore it"),
+        ({"wall": "redfish", "at": "https://x", "unit": "kW"}, "unit.*an option of prometheus, json; redfish would"),
+        ({"wall": "redfish", "at": "https://x", "sample": "y"}, "produce.boundary.sample"),
+        ({"wall": "redfish", "at": "https://x", "labels": {"a": "b"}}, "produce.boundary.labels"),
+        ({"host": "hwmon", "every_s": 9}, "produce.boundary.every_s"),
+        ({"host": "rapl", "at": "http://x"}, "produce.boundary.at.*give their folder"),
+        ({"host": "zeusd", "at": "/sys/class/powercap"}, "produce.boundary.at.*give unix:///"),
+        ({"wall": "redfish", "at": "/sys/class/powercap"}, "produce.boundary.at.*give the address"),
     ],
 )  # fmt: skip
-def test_a_setting_that_is_missing_is_named(options: dict[str, str], message: str) -> None:
+def test_a_setting_that_is_missing_or_of_another_source_is_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(BadSetting, match=message):
         meter_of(BoundaryConfig(**options), environment(Settings()))  # type: ignore[arg-type]
 
