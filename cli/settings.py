@@ -59,7 +59,8 @@ def _bad_setting(error: ValidationError) -> BadSetting:
 
 
 def set_up_logging(level: str) -> None:
-    """Log to stderr. Of Faust, which reports its own life at length, only errors are logged."""
+    """Log to stderr. Of Faust, which reports its own life at length, only errors are logged; of httpx, no requests."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for name in ("faust", "mode", "aiokafka", "streams.transport"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import logging
 import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,7 +19,7 @@ from contracts.boundary import HOST, WALL_LESS_GPUS
 from contracts.errors import BadSetting, Unavailable, WattlogError
 from producers.api import Environment, Finding, Kind, NotHere, Plugin
 from producers.boundary.hwmon import HWMON, HwmonPower
-from producers.boundary.meters import CounterMeter, LazyCounters, NodeMeter, WattsMeter, device_of
+from producers.boundary.meters import CounterMeter, CounterReading, LazyCounters, NodeMeter, WattsMeter, device_of
 from producers.boundary.pages import Get, Redfish, json_watts, page_watts
 from producers.boundary.reading import BackgroundReader, DirectReader, Reader, Value
 from producers.common.zeusd_address import address
@@ -29,6 +30,8 @@ from producers.host.source import HostCounters
 from producers.runtime.clock import boot_id
 from producers.runtime.config import ProducerConfig, load, without_secrets
 from producers.runtime.refusals import at_place
+
+log = logging.getLogger(__name__)
 
 ZEUSD = "unix:///run/zeusd/zeusd.sock"
 MAX_ZONE_W = 1_000.0
@@ -137,12 +140,15 @@ def meter_of(options: BoundaryConfig, environment: Environment) -> NodeMeter | N
         return None
     device = device_of(environment.node, source.hardware)
     topics.check_name("node", device.gpu_uuid)
+    subject = f"{'host' if source.hardware == HOST else 'wall'} of {environment.node}: {source.name}"
     if source.watts is not None:
         period_ms = round(1000 * options.every_s) if source.is_slow else 0
-        return WattsMeter(source.name, device, _reader(source.watts, source, options, environment), period_ms)
+        watts = _logged_once(source.watts, lambda value: f"{subject}, {value:g} W")
+        return WattsMeter(source.name, device, _reader(watts, source, options, environment), period_ms)
     assert source.counters is not None
     boot = boot_id() or f"since-{environment.clock.wall_ms()}"
-    reader = _reader(source.counters.read, source, options, environment)
+    counters = _logged_once(source.counters.read, lambda reading: f"{subject}, {_zones_of(reading)}")
+    reader = _reader(counters, source, options, environment)
     max_zone_w = options.max_zone_w or (MAX_NODE_W if source.name == "pm_counters" else MAX_ZONE_W)
     return CounterMeter(source.name, device, reader, boot, max_zone_w)
 
@@ -183,12 +189,32 @@ def check(options: BoundaryConfig, environment: Environment) -> Iterator[Finding
                 raise Unavailable(f"{part}: {source.name} shows {watts:g} W, which no node that runs draws", hint)
             yield source.place, f"{part}: {source.name}, {watts:g} W"
         elif source.counters is not None:
-            zones = source.counters.read().zones
-            if zones.counters_uj:
-                yield source.place, f"{part}: {source.name}, {', '.join(sorted(zones.counters_uj))}"
-            yield from ((zone, WattlogError(at_place(zone, reason))) for zone, reason in zones.failures.items())
+            reading = source.counters.read()
+            if reading.zones.counters_uj:
+                yield source.place, f"{part}: {source.name}, {_zones_of(reading)}"
+            for zone, reason in reading.zones.failures.items():
+                yield zone, WattlogError(at_place(zone, reason))
     except WattlogError as error:
         yield source.place, error
+
+
+def _zones_of(reading: CounterReading) -> str:
+    return ", ".join(sorted(reading.zones.counters_uj)) or "no zone"
+
+
+def _logged_once(read: Callable[[], Value], sentence: Callable[[Value], str]) -> Callable[[], Value]:
+    """Return a read that logs a sentence when it first succeeds: so an agent's log says what of its node it reads."""
+    is_logged = False
+
+    def logged_read() -> Value:
+        nonlocal is_logged
+        value = read()
+        if not is_logged:
+            is_logged = True
+            log.info("%s", sentence(value))
+        return value
+
+    return logged_read
 
 
 def _reader(

@@ -84,3 +84,10 @@ def test_a_command_that_cannot_run_prints_one_line_with_reason_and_fix(
     assert ran.status == 2
     assert reason in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_requests_of_the_http_client_are_not_logged() -> None:
+    logs = "import logging; logging.getLogger('httpx').info('GET'); logging.getLogger('producers').info('1 GPU')"
+    ran = wattlog("config", fault=f"from cli.settings import set_up_logging; set_up_logging('INFO'); {logs}")
+    assert "1 GPU" in ran.err
+    assert "GET" not in ran.err

@@ -260,6 +260,17 @@ def test_a_source_is_that_of_a_device_of_its_own(options: dict[str, str], hardwa
     assert meter.device == (device, hardware)
 
 
+def test_an_agent_logs_once_what_it_reads(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    config = BoundaryConfig(host="rapl", at=str(powercap(tmp_path, package_0=1, package_1=2)))
+    meter = meter_of(config, environment(Settings(node="n1")))
+    assert meter is not None
+    state = b""
+    for s in range(3):
+        _, state, _ = meter.measure(state, clock_at(1_000 * s))
+    assert caplog.messages == ["host of n1: rapl, package-0, package-1"]
+
+
 def test_by_default_no_energy_of_a_node_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "none.toml"))
     assert meter_of(load(BoundaryConfig), environment(Settings())) is None
