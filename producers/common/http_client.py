@@ -18,6 +18,8 @@ TIMEOUT_S = 5.0
 TOTAL_TIMEOUTS = 2
 """Timeouts within which a whole exchange must end, from the look-up of the name to the last byte."""
 MAX_BYTES = 32 * 2**20
+_NO_TLS = "WRONG_VERSION_NUMBER"
+"""OpenSSL's word for an answer that is no TLS."""
 
 
 class Pages:
@@ -63,6 +65,9 @@ class Pages:
         except OverTimeError as error:
             raise Unavailable(f"{url} does not answer: {error}", "Is it overloaded?", reason="timeout") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
+            if _NO_TLS in str(error):
+                hint = "It answers without TLS, as one that speaks http: try the address with http://."
+                raise Unavailable(f"{url} does not speak https", hint) from error
             raise Unavailable(f"{url} does not answer: {error or type(error).__name__}", "Is it running?") from error
 
     def _exchange(
