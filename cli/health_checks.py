@@ -19,6 +19,7 @@ from contracts.settings import Settings
 from producers import registry
 from producers.api import Kind, NotHere
 from producers.runtime.publisher import kafka_config
+from producers.runtime.refusals import describe
 from producers.runtime.runner import check
 from streams import kafka_admin
 from streams.consumer_group import usage_group
@@ -56,51 +57,55 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
             "Set WATTLOG_KAFKA_BOOTSTRAP for a real one.",
         )
     else:
-        yield from _log(settings)
-    yield from _warehouse(settings)
-    yield _api(settings)
+        yield from _checked("broker", _log(settings))
+    yield from _checked("warehouse", _warehouse(settings))
+    yield from _checked("api", _api(settings))
 
 
-def _api(settings: Settings) -> Finding:
-    """Check that the API would not be open to other machines without a key."""
+def _checked(name: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Yield the findings of a check. An error that ends it, of whatever class, is one more: the next checks run."""
     try:
-        check_exposure(settings)
+        yield from findings
     except WattlogError as error:
-        return Finding("api", "failed", str(error))
-    return Finding("api", "ok", f"would listen on {settings.api_host}:{settings.api_port}")
+        yield Finding(name, "failed", str(error))
+    except Exception as error:
+        yield Finding(name, "failed", f"the check failed ({describe(error)})")
+
+
+def _api(settings: Settings) -> Iterator[Finding]:
+    """Check that the API would not be open to other machines without a key."""
+    check_exposure(settings)
+    yield Finding("api", "ok", f"would listen on {settings.api_host}:{settings.api_port}")
 
 
 def _producers(settings: Settings) -> Iterator[Finding]:
     """Check each source that is configured, and name the plug-ins that cannot be loaded."""
     for plugin in registry.plugins():
-        try:
-            for where, result in check(plugin, settings):
-                if isinstance(result, str):
-                    yield Finding(plugin.name, "ok", f"{where}: {result}" if where else result)
-                elif isinstance(result, NotHere):
-                    is_command = plugin.kind is not Kind.SHARED
-                    hint = f"Only nodes that run `wattlog produce {plugin.name}` need it." if is_command else ""
-                    yield Finding(plugin.name, "note", str(result), hint)
-                else:
-                    yield Finding(plugin.name, "failed", str(result))
-        except WattlogError as error:
-            yield Finding(plugin.name, "failed", str(error))
+        yield from _checked(plugin.name, _source(plugin, settings))
     for name, problem in registry.problems():
         yield Finding(name, "failed", f"the plug-in cannot be loaded: {problem}")
 
 
+def _source(plugin: registry.AnyPlugin, settings: Settings) -> Iterator[Finding]:
+    for where, result in check(plugin, settings):
+        if isinstance(result, str):
+            yield Finding(plugin.name, "ok", f"{where}: {result}" if where else result)
+        elif isinstance(result, NotHere):
+            is_command = plugin.kind is not Kind.SHARED
+            hint = f"Only nodes that run `wattlog produce {plugin.name}` need it." if is_command else ""
+            yield Finding(plugin.name, "note", str(result), hint)
+        else:
+            yield Finding(plugin.name, "failed", str(result) or type(result).__name__)
+
+
 def _log(settings: Settings) -> Iterator[Finding]:
     config = {**kafka_config(settings), "log_level": 0}
-    try:
-        log_id = kafka_admin.identity(config, settings.kafka_bootstrap)
-        count = kafka_admin.partition_count(topics.JOINED, config, settings.kafka_bootstrap)
-    except WattlogError as error:
-        yield Finding("broker", "failed", str(error))
-        return
+    log_id = kafka_admin.identity(config, settings.kafka_bootstrap)
+    count = kafka_admin.partition_count(topics.JOINED, config, settings.kafka_bootstrap)
     yield Finding("broker", "ok", f"{settings.kafka_bootstrap}, log {log_id}")
     yield Finding("topics", "ok", f"{', '.join(topics.JOINED)}: {count} partitions each")
-    yield from _offsets(settings, config, count)
-    yield from _usage(settings, config)
+    yield from _checked("lag", _offsets(settings, config, count))
+    yield from _checked("usage", _usage(settings, config))
 
 
 def _usage(settings: Settings, config: dict[str, object]) -> Iterator[Finding]:
@@ -178,23 +183,17 @@ def _ahead_ms(consumer: Consumer, partitions: list[TopicPartition]) -> int:
 
 
 def _warehouse(settings: Settings) -> Iterator[Finding]:
-    try:
-        with open_warehouse(settings) as warehouse:
-            yield Finding("warehouse", "ok", warehouse.where)
-            missing = pending(warehouse)
-            if missing:
-                yield Finding(
-                    "schema",
-                    "failed",
-                    f"{len(missing)} migrations are pending: {', '.join(missing)}",
-                    "Run `wattlog migrate`.",
-                )
-                return
-            yield Finding("schema", "ok", "up to date")
-            yield _prices(warehouse)
-            yield _ledger(warehouse, settings)
-    except WattlogError as error:
-        yield Finding("warehouse", "failed", str(error))
+    with open_warehouse(settings) as warehouse:
+        yield Finding("warehouse", "ok", warehouse.where)
+        missing = pending(warehouse)
+        if missing:
+            are = "migration is" if len(missing) == 1 else "migrations are"
+            says = f"{len(missing)} {are} pending: {', '.join(missing)}"
+            yield Finding("schema", "failed", says, "Run `wattlog migrate`.")
+            return
+        yield Finding("schema", "ok", "up to date")
+        yield _prices(warehouse)
+        yield _ledger(warehouse, settings)
 
 
 def _prices(warehouse: Warehouse) -> Finding:

@@ -85,7 +85,7 @@ def errors_reported() -> Iterator[None]:
         yield
     except (WattlogError, OSError) as error:
         in_file = isinstance(error, OSError) and error.filename
-        message = f"{error.filename}: {error.strerror}" if in_file else str(error)  # type: ignore[union-attr]
+        message = f"{error.filename}: {error.strerror}" if in_file else str(error) or type(error).__name__  # type: ignore[union-attr]
         stderr.print("[red]error:[/red] ", end="")
         stderr.print(message, soft_wrap=True, markup=False)
         raise typer.Exit(1 if isinstance(error, LedgerError) else 2) from None

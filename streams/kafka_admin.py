@@ -36,6 +36,8 @@ _Answer = TypeVar("_Answer")
 
 def unavailable(bootstrap: str, error: object) -> Unavailable:
     """Return the error for a broker that does not answer."""
+    if isinstance(error, TimeoutError):  # Its text is empty.
+        error = f"no answer in {TIMEOUT_S:.0f} s"
     return Unavailable(f"no Kafka at {bootstrap}: {error}", "Start it, or set WATTLOG_KAFKA_BOOTSTRAP to where it is.")
 
 
@@ -62,7 +64,7 @@ def ensure_topics(settings: Settings, config: dict[str, Any]) -> list[str]:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
-    except KafkaException as error:
+    except (KafkaException, TimeoutError) as error:
         raise unavailable(settings.kafka_bootstrap, error) from error
     return missing
 
@@ -93,7 +95,7 @@ def identity(config: dict[str, Any], bootstrap: str, topic: str = topics.POWER) 
     try:
         cluster = admin.list_topics(timeout=TIMEOUT_S).cluster_id
         described = admin.describe_topics(TopicCollection([topic]))[topic].result(TIMEOUT_S)
-    except KafkaException as error:
+    except (KafkaException, TimeoutError) as error:
         raise unavailable(bootstrap, error) from error
     return f"{cluster}/{described.topic_id}"
 

@@ -70,8 +70,11 @@ def load(kind: type[Config]) -> Config:
         value = first.get("input")
         # Secrets, and texts that may be an address with a password, must not appear in the error.
         option = kind.model_fields.get(str(first["loc"][0])) if first["loc"] else None
-        secret = "@" in str(value) or (option is not None and "Secret" in str(option.annotation))
-        raise BadSetting(path, "(not shown)" if secret else value, first["msg"]) from None
+        fix, unknown = first["msg"], first["type"] == "extra_forbidden"
+        if unknown:
+            fix = "no such option" + (f"; there are: {', '.join(kind.model_fields)}" if len(first["loc"]) == 1 else "")
+        secret = unknown or "@" in str(value) or (option is not None and "Secret" in str(option.annotation))
+        raise BadSetting(path, "(not shown)" if secret else value, fix) from None
 
 
 def load_options(kind: type[ProducerConfig] | None) -> Any:

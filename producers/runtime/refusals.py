@@ -60,7 +60,8 @@ def at_place(place: str, text: str) -> ItemRefusal:
 
 def describe(error: Exception) -> str:
     """Return an error's class and the beginning of its message."""
-    return f"{type(error).__name__}: {shorten(error)}"
+    text = shorten(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def shorten(value: object) -> str:

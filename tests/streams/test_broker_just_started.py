@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from cli import health_checks
 from contracts import topics
 from contracts.events import Event
 from contracts.settings import Settings
+from producers import registry
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.publisher import Publisher, kafka_config
 from streams import kafka_admin
@@ -137,6 +140,39 @@ async def _held(place: Place, warehouse: Warehouse) -> list[int]:
             return [at_first, await counts.get()]
     finally:
         await worker.stop()
+
+
+def test_a_broker_that_does_not_answer_in_time_is_a_row_of_the_doctor_and_the_next_checks_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """librdkafka's in-process broker does so: it does not answer the question about a topic's identity."""
+
+    class Silent:
+        def __init__(self, config: object) -> None: ...
+
+        def list_topics(self, timeout: float) -> Any:
+            return SimpleNamespace(cluster_id="c")
+
+        def describe_topics(self, names: object) -> dict[str, Future[Any]]:
+            return {topics.POWER: Future()}
+
+    monkeypatch.setattr(kafka_admin, "TIMEOUT_S", 0.0)
+    monkeypatch.setattr(kafka_admin, "AdminClient", Silent)
+    monkeypatch.setattr(registry, "plugins", lambda: ())
+    findings = list(health_checks.run_checks(Settings(data=tmp_path, kafka_bootstrap="k:1")))
+    assert findings[0].state == "failed"
+    assert findings[0].says.startswith("no Kafka at k:1: no answer in 0 s. ")
+    assert findings[-1].check == "api"
+
+
+def test_a_check_of_the_doctor_that_fails_unexpectedly_is_a_row() -> None:
+    def fail() -> Iterator[health_checks.Finding]:
+        yield health_checks.Finding("warehouse", "ok", "here")
+        raise TimeoutError
+
+    assert [finding.says for finding in health_checks._checked("warehouse", fail())] == [
+        "here", "the check failed (TimeoutError)",
+    ]  # fmt: skip
 
 
 def test_the_doctor_shows_lag_on_a_broker_that_has_just_started(place: Place) -> None:
