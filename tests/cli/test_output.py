@@ -1,4 +1,4 @@
-"""What commands print, and the status with which they end."""
+"""Output of commands, and the status with which they end."""
 
 from __future__ import annotations
 
