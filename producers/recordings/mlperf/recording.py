@@ -124,7 +124,7 @@ def mlperf(
         rows=sum(1 for _ in _pieces(readings, cut, stamps)) + request_rows(run),
         events=events,
         references=_references(run, readings, cut),
-        notes=_notes(run, readings, cut),
+        notes=(*_notes(run, readings, cut), _bill_note(workload, beside, outside, edges)),
         edges=beside,
     )
 
@@ -302,6 +302,15 @@ def _references(run: LoadgenRun, readings: list[WallReading], cut: tuple[int, in
         figures["samples per second"] = f"{run.samples_per_s:g}"
         figures["energy per sample (mean power / samples per second)"] = f"{mean_w / run.samples_per_s:.6g} J"
     return figures
+
+
+def _bill_note(workload: str, beside: str, outside: str, edges: Edges) -> str:
+    """Say how the figures of a bill come to those of this run."""
+    parts = (workload, beside) if edges == "readings" else (workload,)
+    return (
+        f"Energy per token and sample is that of {' and '.join(parts)}. In bills each workload is a row of "
+        f"`wattlog chargeback --by workload`; totals also have that before and after the run, {outside}."
+    )
 
 
 def _notes(run: LoadgenRun, readings: list[WallReading], cut: tuple[int, int]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -320,6 +321,13 @@ def test_samples_of_an_offline_run_are_its_rate_times_its_longest_latency(
     assert out.completion["w"] == pytest.approx(7 * rate * 10, abs=1)
     assert bool(_note(recording, "the log counts 1,000")) == noted
     assert "copies of the data set" in _note(recording, "the log counts") or rate < 107
+
+
+@pytest.mark.parametrize(("edges", "parts"), [("readings", "w and w/edges"), ("interpolated", "w")])
+def test_a_note_says_which_workloads_make_the_figures_of_a_bill(tmp_path: Path, edges: Any, parts: str) -> None:
+    note = _note(mlperf(_folder(tmp_path), workload="w", edges=edges), "--by workload")
+    assert note.startswith(f"Energy per token and sample is that of {parts}. ")
+    assert note.endswith(", w/outside.")
 
 
 def test_every_run_with_a_rate_has_its_own_energy_per_sample(tmp_path: Path) -> None:
