@@ -17,6 +17,7 @@ from contracts import codec, topics
 from contracts.errors import Unavailable
 from contracts.events import Event
 from producers.runtime.publisher import OnDelivery
+from producers.runtime.rare_log import RareLog
 from producers.runtime.spool import Outgoing, Spool, SpoolFull
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ class _TopicProgress:
     in_flight: set[int] = field(default_factory=set)
     refused: deque[tuple[int, Outgoing]] = field(default_factory=deque)
     error: str | None = None
-    """Why the topic takes no message now; None while it takes them. Each reason is logged once."""
+    """Why the topic takes no message now, as logged last; None while it takes them."""
+    log: RareLog = field(default_factory=lambda: RareLog(log))
 
 
 class Delivery:
@@ -152,6 +154,6 @@ class Delivery:
 
 
 def _log_once(progress: _TopicProgress, error: str) -> None:
-    if error != progress.error:
-        log.error("%s", error)
+    """Log a reason that was not the last one logged."""
+    if error != progress.error and progress.log.write(logging.ERROR, error):
         progress.error = error

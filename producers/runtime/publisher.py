@@ -19,6 +19,7 @@ from contracts.errors import BadSetting, Unavailable
 from contracts.events import Event
 from contracts.settings import Settings
 from producers.runtime.event_sequence import Sequencer, event_of, heartbeat_batch
+from producers.runtime.rare_log import RareLog
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +85,9 @@ class Publisher:
         if fixed:
             name = min(fixed)
             raise BadSetting(name, config[name], f"must be {FIXED[name]!r}: the ledger depends on it")
+        client_log = ClientLog()
         self._producer = Producer(
-            {**DEFAULTS, **config, **FIXED}, on_delivery=self._delivered, error_cb=_log_error, logger=log
+            {**DEFAULTS, **config, **FIXED}, on_delivery=self._delivered, error_cb=client_log.error, logger=client_log
         )
         self._block_s = block_s
         self._failures: deque[str] = deque(maxlen=_NAMED_FAILURES)
@@ -221,6 +223,23 @@ class Publisher:
         raise Unavailable("; ".join(filter(None, (unsent, lost))), "Are the brokers reachable? Try `wattlog doctor`.")
 
 
-def _log_error(error: KafkaError) -> None:
-    """Log an error of librdkafka, which reconnects automatically. A fatal error raises at the next send."""
-    log.warning("kafka: %s", error.str())
+class ClientLog:
+    """Log of librdkafka, which reconnects automatically: while a broker is away, it has several lines a second.
+
+    It passes most errors of connections twice, to `log` and to `error`. They are one trouble.
+    """
+
+    def __init__(self) -> None:
+        self._logs: dict[str, RareLog] = {}
+        """By librdkafka's facility."""
+
+    def log(self, level: int, template: str, *parts: str) -> None:
+        """Log a line, as a `logging.Logger` does. The parts are its facility, the client and the text."""
+        self._write(parts[0] if parts else "", level, template % parts)
+
+    def error(self, error: KafkaError) -> None:
+        """Log an error. A fatal one raises at the next send."""
+        self._write("FATAL" if error.fatal() else "FAIL", logging.WARNING, error.str())
+
+    def _write(self, facility: str, level: int, text: str) -> None:
+        self._logs.setdefault(facility, RareLog(log)).write(level, f"kafka: {text}")

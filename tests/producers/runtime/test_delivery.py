@@ -99,6 +99,18 @@ def test_a_missing_topic_does_not_hold_up_the_others(spool: Spool, caplog: pytes
     assert spool.events == 0
 
 
+def test_reasons_that_take_turns_are_not_logged_each_time(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
+    broker = FakeBroker()
+    delivery = Delivery(spool, broker)
+    delivery.offer(messages(Sequencer(7), 1))
+    for n in range(10):
+        broker.refuses = f"reason {n % 2}"
+        delivery.pump()
+    assert [record.message for record in caplog.records] == [
+        f"messages for {topics.POWER} were not stored and are sent again: reason 1"
+    ]
+
+
 def test_refused_messages_of_a_topic_leave_room_for_others(spool: Spool) -> None:
     broker = FakeBroker(silent=True)
     delivery = Delivery(spool, broker, max_in_flight=2)
