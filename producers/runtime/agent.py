@@ -45,6 +45,7 @@ from producers.runtime.clock import Clock
 from producers.runtime.delivery import encode_message
 from producers.runtime.event_sequence import Sequencer
 from producers.runtime.outbox import Outbox
+from producers.runtime.rare_log import RareLog
 from producers.runtime.refusals import read_each, refusal
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class Agent:
         topics.check_name("cluster", config.cluster)
         topics.check_name("node", config.node)
         self._config, self._sensor, self._outbox, self._clock = config, sensor, outbox, clock
+        self._storage_log = RareLog(log)
         self._bindings, self._roster = bindings, roster or GpuRoster()
         self.metrics = metrics or AgentMetrics(CollectorRegistry())
         self._events = AgentEvents(config.cluster, config.node, config.kind, clock, Sequencer(clock.wall_ms()))
@@ -297,7 +299,7 @@ class Agent:
             self._outbox.offer([encode_message(event) for event in events], checkpoints)
         except Unavailable as error:
             self.metrics.spool_errors.inc()
-            log.error("%s is in memory only: %s", content, error)
+            self._storage_log.write(logging.ERROR, f"{content} is in memory only: {error}")
             return False
         return True
 

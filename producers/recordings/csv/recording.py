@@ -15,7 +15,7 @@ from pathlib import Path
 from contracts.errors import BadInput
 from contracts.events import Event
 from contracts.topics import check_name
-from contracts.units import joules, rfc3339
+from contracts.units import counted, joules, rfc3339
 from producers.gpu.plausibility import difference_note
 from producers.recordings import base
 from producers.recordings.base import BadRow, PowerRow, Recording, reorder_with_times
@@ -166,4 +166,4 @@ def _notes(power_file: PowerFile, defaults: CsvDefaults, span: RecordingSpan) ->
             "flagged so."
         )
     if anomalies.gaps:
-        yield f"{anomalies.gaps} gaps in which nothing was measured: no energy is made up for them."
+        yield f"{counted(anomalies.gaps, 'gap')} in which nothing was measured: no energy is made up for that time."

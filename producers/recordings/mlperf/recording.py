@@ -40,7 +40,7 @@ import numpy as np
 from contracts.errors import BadInput
 from contracts.events import MAX_SPAN_MS, Event, Method
 from contracts.topics import check_name
-from contracts.units import I64, rfc3339
+from contracts.units import I64, counted, rfc3339
 from producers.recordings import base
 from producers.recordings.base import BadRow, PowerRow, Recording, Row, TokenRow, bad_row, key_ms
 from producers.recordings.batches import events_of
@@ -338,5 +338,5 @@ def _notes(run: LoadgenRun, readings: list[WallReading], cut: tuple[int, int]) -
         notes.append(f"Loadgen calls this run {run.valid}.")
     gaps = [b.t_ms - a.t_ms for a, b in pairwise(readings) if b.t_ms - a.t_ms > MAX_GAP_MS]
     if gaps:
-        notes.append(f"{len(gaps)} gaps between readings, the longest {max(gaps) / 1000:g} s.")
+        notes.append(f"{counted(len(gaps), 'gap')} between readings, the longest {max(gaps) / 1000:g} s.")
     return tuple(notes)
