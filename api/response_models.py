@@ -30,10 +30,12 @@ class EfficiencyResponse(RowsResponse[ChargebackRow]):
     """Page of rows within a boundary.
 
     `clusters_outside` have energy, but none of the part that the boundary is named for: of those the rows have less.
+    Of `clusters_excluded`, some of these, they have nothing.
     """
 
     boundary: Annotated[Boundary | None, Field(description="As asked for; null is all that was measured.")] = None
     clusters_outside: list[str] = Field(default_factory=list)
+    clusters_excluded: list[str] = Field(default_factory=list)
 
 
 class ChargebackResponse(EfficiencyResponse):

@@ -11,21 +11,24 @@ from contracts.boundary import Boundary
 if TYPE_CHECKING:
     from warehouse.filters import Filter
     from warehouse.reader import LedgerReader
+    from warehouse.results import Outside
 
 PART_NAMES = {Boundary.GPU: "GPUs", Boundary.HOST: "hosts", Boundary.WALL: "wall"}
 """Names of a node's parts."""
-_OUTSIDE = {
-    Boundary.GPU: ("No energy of GPUs alone was measured", "nothing of it is in these figures"),
-    Boundary.HOST: ("No energy of hosts was measured", "these figures have no more than GPUs there"),
-    Boundary.WALL: ("No energy was measured at the wall", "these figures have no more than GPUs and hosts there"),
-}
+_LESS = {Boundary.HOST: ("of hosts", "GPUs"), Boundary.WALL: ("at the wall", "GPUs and hosts")}
+"""Energy that a cluster lacks, and what its figures have at most, by the boundary."""
 
 
-def note_clusters_outside(boundary: Boundary | None, clusters: list[str]) -> None:
-    """Print a note if clusters have no energy of the part that the boundary is named for."""
-    if boundary is not None and clusters:
-        beginning, end = _OUTSIDE[boundary]
-        note(f"{beginning} in {', '.join(clusters)}: {end}.")
+def note_clusters_outside(boundary: Boundary | None, outside: Outside) -> None:
+    """Print a note of clusters without energy of the part that the boundary is named for, and one of those left out."""
+    if boundary is None:
+        return
+    if excluded := outside.clusters_excluded:
+        names = ", ".join(excluded)
+        note(f"No energy within the boundary {boundary} was measured in {names}: these figures have nothing of it.")
+    if less := [cluster for cluster in outside.clusters_outside if cluster not in excluded]:
+        lacking, at_most = _LESS[boundary]
+        note(f"No energy {lacking} was measured in {', '.join(less)}: these figures have no more than {at_most} there.")
 
 
 def note_latest_clusters_outside(reader: LedgerReader, filter: Filter) -> None:

@@ -62,6 +62,6 @@ def chargeback(
             names=names,
             period=resolved,
             boundary=boundary,
-            clusters_outside=chargeback_queries.clusters_outside(reader, resolved, filter_),
+            outside=chargeback_queries.clusters_outside(reader, resolved, filter_),
             total=total,
         )

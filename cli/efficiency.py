@@ -61,5 +61,5 @@ def efficiency(
             names=[bucket, *groups],
             period=resolved,
             boundary=boundary,
-            clusters_outside=chargeback_queries.clusters_outside(reader, resolved, filter_),
+            outside=chargeback_queries.clusters_outside(reader, resolved, filter_),
         )

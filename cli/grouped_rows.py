@@ -15,7 +15,7 @@ from contracts.boundary import Boundary
 if TYPE_CHECKING:
     from warehouse.cursors import Page
     from warehouse.periods import Period
-    from warehouse.results import ChargebackRow
+    from warehouse.results import ChargebackRow, Outside
 
 _MEASURES = (
     Column("tokens", "tokens", integer),
@@ -36,13 +36,10 @@ def print_grouped_rows(
     names: list[str],
     period: Period,
     boundary: Boundary | None,
-    clusters_outside: list[str],
+    outside: Outside,
     total: ChargebackRow | None = None,
 ) -> None:
-    """Print a page grouped by `names`, with the total if there is one, what its energy includes, and notes.
-
-    `clusters_outside` have no energy of the part that the boundary is named for.
-    """
+    """Print a page grouped by `names`, with the total if there is one, what its energy includes, and notes."""
     from api.serialization import plain, plain_rows
     from warehouse.chargeback.chargeback_queries import DIMENSIONS
     from warehouse.results import ChargebackRow
@@ -51,7 +48,7 @@ def print_grouped_rows(
     total_row = None if total is None else plain(total, exclude=set(DIMENSIONS))
     envelope: dict[str, Any] = {"period": plain(period), "simulated": simulated}
     if boundary is not None:
-        envelope |= {"boundary": boundary, "clusters_outside": clusters_outside}
+        envelope |= {"boundary": boundary, **plain(outside)}
     if total_row is not None:
         envelope["total"] = total_row
     print_rows(
@@ -67,7 +64,7 @@ def print_grouped_rows(
     )
     if format_ is Format.TABLE:
         _print_parts([total] if total else page.rows, boundary)
-    note_clusters_outside(boundary, clusters_outside)
+    note_clusters_outside(boundary, outside)
     _note_missing_prices([*page.rows, *([total] if total else [])])
     if total is not None and total.mixed_currencies:
         note("Clusters are priced in several currencies, which do not add up: try --by cluster.")

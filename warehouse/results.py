@@ -94,6 +94,17 @@ class ChargebackRow(Measures):
 
 
 @dataclass(frozen=True, slots=True)
+class Outside:
+    """Clusters with energy, but none of the part that a boundary is named for: of those, its figures include less.
+
+    `clusters_excluded` are those of them without any energy within the boundary: its figures have nothing of them.
+    """
+
+    clusters_outside: list[str] = field(default_factory=list)
+    clusters_excluded: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class FleetRow:
     """The GPUs of one type on one node; or its host, or its meter at the wall, with 0 GPUs and 0 seconds of them.
 

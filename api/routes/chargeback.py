@@ -57,7 +57,7 @@ def chargeback(
         simulated=total.simulated,
         total=plain(total, exclude=DIMENSIONS),
         boundary=boundary,
-        clusters_outside=chargeback_queries.clusters_outside(reader, period, filter_),
+        **plain(chargeback_queries.clusters_outside(reader, period, filter_)),
     )
 
 
@@ -86,7 +86,7 @@ def efficiency(
         period,
         simulated=any(row.simulated for row in page.rows),
         boundary=boundary,
-        clusters_outside=chargeback_queries.clusters_outside(reader, period, filter_),
+        **plain(chargeback_queries.clusters_outside(reader, period, filter_)),
     )
 
 

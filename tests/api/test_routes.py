@@ -178,6 +178,7 @@ def test_the_examples_fit_the_schemas(client: TestClient) -> None:
 def test_an_answer_within_a_boundary_says_which_clusters_have_less(client: TestClient, route: str) -> None:
     measured, hosts = (client.get(f"/v1/{route}{query}").json() for query in ("", "?boundary=host"))
     assert (measured["boundary"], measured["clusters_outside"]) == (None, [])
+    assert measured["clusters_excluded"] == hosts["clusters_excluded"] == []
     assert (hosts["boundary"], hosts["clusters_outside"]) == ("host", ["eu-1", "sim-1"])
     assert hosts["rows"] == measured["rows"]
     assert all((row["host_uj"], row["wall_uj"]) == (0, 0) for row in hosts["rows"])

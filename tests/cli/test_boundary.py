@@ -130,4 +130,8 @@ def test_a_recording_of_the_wall_is_unmetered_within_the_boundary_of_gpus(shared
     assert wall["tokens"] == 7_379_136
     assert answer["wall"]["clusters_outside"] == []
     assert (gpu["energy_uj"], gpu["tokens"], gpu["joules_per_token"], answer["gpu"]["rows"]) == (0, 0, None, [])
-    assert answer["gpu"]["clusters_outside"] == ["mlperf"]
+    assert answer["gpu"]["clusters_outside"] == answer["gpu"]["clusters_excluded"] == ["mlperf"]
+    for command in ("chargeback", "efficiency"):
+        ran = wattlog(command, "--boundary", "host", "--data", data)
+        assert "No energy within the boundary host was measured in mlperf: these figures have nothing of it." in ran.err
+        assert "no more than GPUs" not in ran.err

@@ -26,7 +26,7 @@ from warehouse.cursors import Key, Page, PageRequest
 from warehouse.filters import Filter
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
-from warehouse.results import METHODS, ChargebackRow, MissingPrice
+from warehouse.results import METHODS, ChargebackRow, MissingPrice, Outside
 
 _MICRO = Decimal(1).scaleb(-6)
 _NANO = Decimal(1).scaleb(-9)
@@ -97,15 +97,20 @@ def efficiency(
     return chargeback(reader, period, [bucket, *by], filter, page)
 
 
-def clusters_outside(reader: LedgerReader, period: Period, filter: Filter) -> list[str]:
+def clusters_outside(reader: LedgerReader, period: Period, filter: Filter) -> Outside:
     """Return the clusters with energy, but none of the part that the filter's boundary is named for.
 
-    Their figures include less than the boundary says: for hosts, GPUs alone. Empty without a boundary.
+    For hosts, their figures are of GPUs alone, or of nothing if all was measured at the wall. None without a boundary.
     """
     if filter.boundary is None:
-        return []
+        return Outside()
     rows = chargeback_all(reader, period, ("cluster",), replace(filter, boundary=None))
-    return [str(row.cluster) for row in rows if row.energy_uj and not parts_uj(row)[filter.boundary]]
+    outside = [row for row in rows if row.energy_uj and not parts_uj(row)[filter.boundary]]
+    within = list(Boundary)[: list(Boundary).index(filter.boundary)]
+    return Outside(
+        clusters_outside=[str(row.cluster) for row in outside],
+        clusters_excluded=[str(row.cluster) for row in outside if not any(parts_uj(row)[part] for part in within)],
+    )
 
 
 def parts_uj(row: ChargebackRow) -> dict[Boundary, int]:

@@ -16,6 +16,7 @@ from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
 from warehouse.periods import Period
 from warehouse.reader import operator_reader
+from warehouse.results import Outside
 from warehouse.sink.sink import Sink
 from warehouse.usage import sessions, usage_queries
 
@@ -73,8 +74,24 @@ def test_parts_of_rows_sum_to_the_totals(parts: Warehouse) -> None:
 def test_clusters_without_the_boundarys_part_are_named(parts: Warehouse) -> None:
     reader = operator_reader(parts)
     named = {b: clusters_outside(reader, PERIODS["day"], Filter(boundary=b)) for b in [*Boundary, None]}
-    assert named == {Boundary.GPU: [], Boundary.HOST: ["us"], Boundary.WALL: ["us"], None: []}
-    assert clusters_outside(reader, PERIODS["day"], Filter(boundary=Boundary.HOST, cluster="eu")) == []
+    less = Outside(clusters_outside=["us"])
+    assert named == {Boundary.GPU: Outside(), Boundary.HOST: less, Boundary.WALL: less, None: Outside()}
+    assert clusters_outside(reader, PERIODS["day"], Filter(boundary=Boundary.HOST, cluster="eu")) == Outside()
+
+
+@pytest.mark.parametrize(
+    ("hardware", "excluded"),
+    [("H200", set()), (HOST, {"gpu"}), (WALL_LESS_GPUS, {"gpu", "host"}), ("wall of SUT", {"gpu", "host"})],
+)
+def test_a_cluster_with_nothing_within_the_boundary_is_excluded(
+    warehouse: Warehouse, hardware: str, excluded: set[str]
+) -> None:
+    warehouse.insert("ledger", rows("ledger", {"hardware": hardware, "active_uj": 1}))
+    Sink(warehouse).refresh_hours([HOUR], ["eu"], ["chat"])
+    for boundary in Boundary:
+        outside = clusters_outside(operator_reader(warehouse), PERIODS["day"], Filter(boundary=boundary))
+        assert outside.clusters_excluded == (["eu"] if boundary in excluded else [])
+        assert set(outside.clusters_excluded) <= set(outside.clusters_outside)
 
 
 def test_series_and_rows_of_the_ledger_are_within_the_boundary(parts: Warehouse) -> None:
