@@ -46,7 +46,7 @@ class Measures:
 
     `kwh` is the measured energy, `kwh_facility` that times PUE. `cost` and `gco2` are of the facility's energy, in
     millionths, by largest remainder: an answer's rows sum to its total exactly. They are null, never 0, when a price
-    is missing (`missing_prices` names it) or when currencies mix.
+    is missing (`missing_prices` names it), when currencies mix, and in the total of no row.
     """
 
     energy_uj: int

@@ -99,9 +99,10 @@ $charges
                 groupUniqArrayIf(('energy', cluster), no_tariff),
                 groupUniqArrayIf(('pue', cluster), no_pue),
                 groupUniqArrayIf(('carbon', cluster), no_carbon))) AS missing_prices,
-            max(no_pue) = 0 AS facility_known,
-            max(no_tariff OR no_pue) = 0 AND length(currencies) <= 1 AS cost_known,
-            max(no_carbon OR no_pue) = 0 AS gco2_known,
+            -- The total of no row at all is unknown: nothing was measured.
+            count() > 0 AND max(no_pue) = 0 AS facility_known,
+            facility_known AND max(no_tariff) = 0 AND length(currencies) <= 1 AS cost_known,
+            facility_known AND max(no_carbon) = 0 AS gco2_known,
             sum(pue_nano_uj) AS facility_nano_uj,
             sum(pue_nano_uj * p.tariff) AS cost_units,
             sum(pue_nano_uj * p.carbon) AS gco2_units

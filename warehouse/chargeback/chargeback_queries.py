@@ -153,10 +153,11 @@ _EMPTY: dict[str, Any] = {
     "currency": "",
     "missing_prices": [],
     "mixed_currencies": 0,
-    "facility_nano_uj": 0,
-    "cost_micro": 0,
-    "gco2_micro": 0,
+    "facility_nano_uj": None,
+    "cost_micro": None,
+    "gco2_micro": None,
 }
+"""The total of no row: nothing was measured, so its money is unknown, not 0."""
 
 
 def _chargeback_row(by: tuple[str, ...], row: Mapping[str, Any]) -> ChargebackRow:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from contracts.errors import BadQuery
 from contracts.units import MS_PER_HOUR, UJ_PER_KWH, epoch_ms
 from tests.support import seeded_ledger as seed
+from tests.support.ledger_rows import HOUR, rows
 from warehouse.chargeback import chargeback_queries
 from warehouse.chargeback.series import read_measures
 from warehouse.client import Warehouse
@@ -22,6 +23,7 @@ from warehouse.filters import Filter
 from warehouse.periods import Period
 from warehouse.reader import operator_reader
 from warehouse.reference_data.prices import Price, put_prices, remove_price
+from warehouse.sink.sink import Sink
 
 OCTOBER = Period(epoch_ms("2026-10-01"), seed.END_MS)
 REAL = Period(seed.REAL_START_MS, seed.END_MS)
@@ -108,6 +110,22 @@ def test_a_missing_price_is_named_and_never_zero(warehouse: Warehouse) -> None:
     assert unpriced.cost is None
     assert [(m.kind, m.cluster) for m in unpriced.missing_prices] == [("carbon", "sim-1"), ("energy", "sim-1")]
     assert chargeback_queries.chargeback_total(operator_reader(warehouse), OCTOBER).cost is None
+
+
+@pytest.mark.parametrize("by", [[], ["tenant"]])
+def test_a_bill_without_rows_costs_an_unknown_amount(books: Warehouse, by: list[str]) -> None:
+    page, total = chargeback_queries.chargeback_and_total(
+        operator_reader(books), OCTOBER, by, Filter(cluster="none-such")
+    )
+    assert (page.rows, total.energy_uj, total.tokens) == ([], 0, 0)
+    assert (total.kwh_facility, total.cost, total.gco2, total.missing_prices) == (None, None, None, [])
+
+
+def test_a_row_without_energy_costs_nothing(warehouse: Warehouse) -> None:
+    warehouse.insert("ledger", rows("ledger", {"prompt_tokens": 7, "requests": 1}))
+    Sink(warehouse).refresh_hours([HOUR], ["eu"], ["chat"])
+    (row,) = chargeback_queries.chargeback(operator_reader(warehouse), Period(HOUR, HOUR + MS_PER_HOUR)).rows
+    assert (row.energy_uj, row.kwh_facility, row.cost, row.gco2) == (0, 0, 0, 0)
 
 
 def test_currencies_are_not_added(warehouse: Warehouse) -> None:
@@ -242,7 +260,7 @@ def test_a_series_distinguishes_idle_steps_from_unknown_ones(books: Warehouse) -
 def test_an_empty_ledger_has_an_empty_bill(warehouse: Warehouse) -> None:
     assert chargeback_queries.chargeback(operator_reader(warehouse), OCTOBER).rows == []
     total = chargeback_queries.chargeback_total(operator_reader(warehouse), OCTOBER)
-    assert (total.energy_uj, total.cost, total.joules_per_token) == (0, Decimal(0), None)
+    assert (total.energy_uj, total.cost, total.joules_per_token) == (0, None, None)
 
 
 def round_half_up(exact: Fraction) -> Decimal:

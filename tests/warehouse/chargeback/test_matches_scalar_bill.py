@@ -217,11 +217,11 @@ def _check(row: ChargebackRow, due: list[dict[str, Any]]) -> None:
     currencies = {part["currency"] for part in due} - {""}
     assert row.mixed_currencies == (len(currencies) > 1)
     assert row.currency == min(currencies, default="")
-    if len(currencies) > 1 or any(part["cost"] is None for part in due):
+    if not due or len(currencies) > 1 or any(part["cost"] is None for part in due):
         assert row.cost is None
     else:
         assert row.cost is not None and abs(Fraction(row.cost) - sum(part["cost"] for part in due)) < Fraction(1, 10**6)
-    if any(part["gco2"] is None for part in due):
+    if not due or any(part["gco2"] is None for part in due):
         assert row.gco2 is None
     else:
         assert row.gco2 is not None and abs(Fraction(row.gco2) - sum(part["gco2"] for part in due)) < Fraction(1, 10**6)
