@@ -40,9 +40,9 @@ def print_grouped_rows(
     total: ChargebackRow | None = None,
 ) -> None:
     """Print a page grouped by `names`, with the total if there is one, what its energy includes, and notes."""
+    from api.chargeback_rows import chargeback_columns, chargeback_csv_rows
     from api.serialization import plain, plain_rows
     from warehouse.chargeback.chargeback_queries import DIMENSIONS
-    from warehouse.results import ChargebackRow
 
     simulated = any(row.simulated for row in page.rows)
     total_row = None if total is None else plain(total, exclude=set(DIMENSIONS))
@@ -51,19 +51,21 @@ def print_grouped_rows(
         envelope |= {"boundary": boundary, **plain(outside)}
     if total_row is not None:
         envelope["total"] = total_row
+    rows = plain_rows(page.rows, exclude=set(DIMENSIONS) - set(names))
     print_rows(
         format_,
-        plain_rows(page.rows, exclude=set(DIMENSIONS) - set(names)),
+        rows,
         title=f"{title}, {period}",
         columns=[*(text_column(name, name) for name in names), *_MEASURES],
-        csv_columns=[*names, *(name for name in ChargebackRow.__dataclass_fields__ if name not in DIMENSIONS)],
+        csv_columns=chargeback_columns(names),
         simulated=simulated,
         envelope=envelope,
         next_=page.next,
         total=total_row,
+        flat_rows=chargeback_csv_rows(rows, boundary),
     )
     if format_ is Format.TABLE:
-        _print_parts([total] if total else page.rows, boundary)
+        _print_parts([total] if total else page.rows, boundary, complete=total is not None or not page.next)
     note_clusters_outside(boundary, outside)
     _note_missing_prices([*page.rows, *([total] if total else [])])
     if total is not None and total.mixed_currencies:
@@ -71,17 +73,18 @@ def print_grouped_rows(
     note_more_rows(page)
 
 
-def _print_parts(rows: list[ChargebackRow], boundary: Boundary | None) -> None:
-    """Print what the energy of a table includes, if it is not that of GPUs alone, or if a boundary was asked for."""
+def _print_parts(rows: list[ChargebackRow], boundary: Boundary | None, *, complete: bool) -> None:
+    """Print what the energy of a table includes. Only `complete` rows show that no host or wall was measured."""
     from warehouse.chargeback.chargeback_queries import kwh_nano, parts_uj
 
     sums: Counter[str] = Counter()
     for row in rows:
         sums.update(parts_uj(row))
     beside = [f"{name} {_kwh(kwh_nano(sums[part]))} kWh" for part, name in PART_NAMES.items() if sums[part]]
-    if boundary is not None or sums[Boundary.HOST] or sums[Boundary.WALL]:
-        within = f" within the boundary {boundary}" if boundary else ""
-        stdout().print(f"Energy{within}: {', '.join(beside) or 'none'}")
+    within = f" within the boundary {boundary}" if boundary else ""
+    gpus_alone = complete and boundary is None and beside and not sums[Boundary.HOST] and not sums[Boundary.WALL]
+    alone = "; no host or wall was measured" if gpus_alone else ""
+    stdout().print(f"Energy{within}: {', '.join(beside) or 'none'}{alone}")
 
 
 _kwh = decimals_or_figures(3)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from api.chargeback_rows import chargeback_columns, chargeback_csv_rows
 from api.examples.common import OCTOBER, rows_response, token_counts
-from api.serialization import plain_rows
+from api.serialization import plain_rows, to_csv
 from warehouse.chargeback.chargeback_queries import DIMENSIONS
 from warehouse.results import (
     ChargebackRow,
@@ -45,7 +46,9 @@ def _without(row: ChargebackRow, *names: str) -> list[dict[str, Any]]:
 
 _BY_TENANT, _BY_HOUR = _without(_ROW, "tenant"), _without(_HOUR, "hour", "model")
 CHARGEBACK = rows_response(_BY_TENANT, total=_without(_ROW)[0])
+CHARGEBACK_CSV = to_csv(chargeback_csv_rows(_BY_TENANT, None), chargeback_columns(["tenant"]))
 EFFICIENCY = rows_response(_BY_HOUR)
+EFFICIENCY_CSV = to_csv(chargeback_csv_rows(_BY_HOUR, None), chargeback_columns(["hour", "model"]))
 
 BALANCE = {
     "period": OCTOBER,

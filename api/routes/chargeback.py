@@ -8,6 +8,7 @@ from fastapi import Query, Request
 from fastapi.responses import Response
 
 from api.auth import CallerReader, LedgerRouter
+from api.chargeback_rows import chargeback_columns, chargeback_csv_rows
 from api.examples import billing as examples
 from api.params import (
     Cluster,
@@ -21,6 +22,7 @@ from api.params import (
 )
 from api.response_models import ChargebackResponse, EfficiencyResponse, documented
 from api.serialization import Format, plain, plain_rows, respond
+from contracts.boundary import Boundary
 from warehouse.chargeback import chargeback_queries
 from warehouse.chargeback.dimensions import DIMENSIONS
 from warehouse.cursors import Page
@@ -31,7 +33,7 @@ from warehouse.results import ChargebackRow
 router = LedgerRouter(prefix="/v1", tags=["billing"])
 
 
-@router.get("/chargeback", responses=documented(ChargebackResponse, examples.CHARGEBACK))
+@router.get("/chargeback", responses=documented(ChargebackResponse, examples.CHARGEBACK, csv=examples.CHARGEBACK_CSV))
 def chargeback(
     request: Request,
     reader: CallerReader,
@@ -55,13 +57,13 @@ def chargeback(
         names,
         period,
         simulated=total.simulated,
-        total=plain(total, exclude=DIMENSIONS),
         boundary=boundary,
+        total=plain(total, exclude=DIMENSIONS),
         **plain(chargeback_queries.clusters_outside(reader, period, filter_)),
     )
 
 
-@router.get("/efficiency", responses=documented(EfficiencyResponse, examples.EFFICIENCY))
+@router.get("/efficiency", responses=documented(EfficiencyResponse, examples.EFFICIENCY, csv=examples.EFFICIENCY_CSV))
 def efficiency(
     request: Request,
     reader: CallerReader,
@@ -98,17 +100,20 @@ def _respond_grouped(
     period: Period,
     *,
     simulated: bool,
+    boundary: Boundary | None,
     **envelope: Any,
 ) -> Response:
     """Respond with the rows' measures and the dimensions that they are grouped by."""
-    measures = [name for name in ChargebackRow.__dataclass_fields__ if name not in DIMENSIONS]
+    rows = plain_rows(page.rows, exclude=set(DIMENSIONS) - set(names))
     return respond(
         request,
         format_,
-        plain_rows(page.rows, exclude=set(DIMENSIONS) - set(names)),
-        [*dict.fromkeys(names), *measures],
+        rows,
+        chargeback_columns(names),
+        csv_rows=chargeback_csv_rows(rows, boundary),
         next_=page.next,
         period=plain(period),
         simulated=simulated,
+        boundary=boundary,
         **envelope,
     )

@@ -184,6 +184,14 @@ def test_an_answer_within_a_boundary_says_which_clusters_have_less(client: TestC
     assert all((row["host_uj"], row["wall_uj"]) == (0, 0) for row in hosts["rows"])
 
 
+@pytest.mark.parametrize("route", ["chargeback", "efficiency"])
+@pytest.mark.parametrize(("query", "boundary"), [("", "all"), ("&boundary=host", "host")])
+def test_csv_ends_with_the_boundary(client: TestClient, route: str, query: str, boundary: str) -> None:
+    header, *lines = client.get(f"/v1/{route}?format=csv{query}").text.splitlines()
+    assert header.endswith(",boundary")
+    assert lines and all(line.endswith(f",{boundary}") for line in lines)
+
+
 def test_an_unknown_boundary_is_a_problem_that_names_it(client: TestClient) -> None:
     answer = client.get("/v1/chargeback?boundary=rack")
     assert answer.status_code == 422

@@ -72,15 +72,18 @@ def test_efficiency_and_csv_say_what_their_energy_includes(fleets: dict[str, Pat
     out = wattlog("efficiency", "--format", "csv", "--data", fleets["with"], *SPAN).out
     (row,) = csv.DictReader(io.StringIO(out))
     assert (row["energy_uj"], row["host_uj"], row["wall_uj"]) == ("1560000000", "360000000", "0")
+    assert list(row.items())[-1] == ("boundary", "all")
     out = wattlog("efficiency", "--boundary", "gpu", "--format", "csv", "--data", fleets["with"], *SPAN).out
     (row,) = csv.DictReader(io.StringIO(out))
-    assert (row["energy_uj"], row["host_uj"]) == ("1200000000", "0")
+    assert (row["energy_uj"], row["host_uj"], row["boundary"]) == ("1200000000", "0", "gpu")
 
 
 def test_a_table_says_what_its_energy_includes(fleets: dict[str, Path]) -> None:
     beside = "Energy: GPUs 0.0003333 kWh, hosts 0.0001 kWh\n"
     assert wattlog("chargeback", "--data", fleets["with"], *SPAN).out.endswith(beside)
-    assert "Energy:" not in wattlog("chargeback", "--data", fleets["without"], *SPAN).out
+    alone = "Energy: GPUs 0.0003333 kWh; no host or wall was measured\n"
+    for command in ("chargeback", "efficiency"):
+        assert wattlog(command, "--data", fleets["without"], *SPAN).out.endswith(alone)
     gpus = wattlog("chargeback", "--boundary", "gpu", "--data", fleets["with"], *SPAN)
     assert gpus.out.endswith("Energy within the boundary gpu: GPUs 0.0003333 kWh\n")
     assert "measured" not in gpus.err
