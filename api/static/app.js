@@ -37,6 +37,13 @@ function energy(kwh) {
   return v >= 1e-3 ? [number(v >= 0.1 ? 1 : 2).format(kwh * 1000), "Wh"] : [number(1).format(kwh * 3.6e6), "J"];
 }
 const money = (text) => (text === null ? "no price" : number(Math.abs(text) >= 1 ? 2 : 6).format(text));
+// A total of no row has no cost either, but lacks no price.
+const cost = (row) => (row.cost === null && !row.missing_prices.length && !row.mixed_currencies ? "–" : money(row.cost));
+function measuredAt(total) {
+  if (total.wall_uj === total.energy_uj && Number(total.wall_uj)) return "at the wall";
+  const hosts = Number(total.host_uj) ? " and hosts" : "";
+  return `of the GPUs${hosts}${Number(total.wall_uj) ? ", and at the wall" : ""}`;
+}
 const ratio = (value) => (value === null ? "–" : value >= 1 ? number(2).format(value) : value.toPrecision(3));
 const name = (tenant) => ({ __idle__: "idle, without owner", __unallocated__: "unallocated GPUs" })[tenant] || tenant;
 const part = (value, sum) => (sum > 0 ? Math.max(0, (100 * value) / sum) : 0);
@@ -55,10 +62,10 @@ function simulated(where, yes) {
 function totals(total) {
   const [value, unit] = energy(Number(total.kwh));
   const kg = total.gco2 === null ? "–" : number(1).format(total.gco2 / 1000);
-  const facility = total.kwh_facility === null ? "no PUE" : `${energy(Number(total.kwh_facility)).join(" ")} with cooling (PUE)`;
+  const facility = total.kwh_facility === null ? (total.missing_prices.length ? "no PUE" : "nothing was measured") : `${energy(Number(total.kwh_facility)).join(" ")} with cooling (PUE)`;
   const cards = [
-    ["Energy of the GPUs", value, unit, facility],
-    ["Cost", money(total.cost), total.cost === null ? "" : total.currency, "energy × PUE × tariff"],
+    [`Energy ${measuredAt(total)}`, value, unit, facility],
+    ["Cost", cost(total), total.cost === null ? "" : total.currency, "energy × PUE × tariff"],
     ["Energy per token", ratio(total.joules_per_token), "J", `${ratio(total.joules_per_output_token)} J per output token`],
     ["Tokens", compact.format(total.tokens), "", `${compact.format(total.requests)} requests, ${compact.format(total.failures)} failed`],
     ["Emissions", kg, "kg", "CO₂eq of the grid where it ran"],
@@ -101,7 +108,7 @@ function keyItem(fill, text) {
 function tenants(rows, total) {
   const sum = Number(total.kwh);
   const cells = (row) => [whole.format(row.tokens), whole.format(row.requests), number(3).format(row.kwh)];
-  const after = (row) => [ratio(row.joules_per_token), row.gco2 === null ? "–" : number(2).format(row.gco2 / 1000), money(row.cost)];
+  const after = (row) => [ratio(row.joules_per_token), row.gco2 === null ? "–" : number(2).format(row.gco2 / 1000), cost(row)];
   $("currency").textContent = total.currency;
   $("tenants").replaceChildren(...rows.map((row) => {
     const tr = node("tr"), th = node("th", "", name(row.tenant)), share = node("td", "wide"), meter = node("div", "meter"), fill = node("span");

@@ -120,6 +120,7 @@ def test_the_page_shows_ledger_balance_and_forecast_marked_simulated(books: Ware
     for name in ("acme", "globex", "initech", "unallocated GPUs"):
         assert name in dom.text["tenants"]
     assert f"{total.cost:.2f}" in dom.text["tenants-total"]
+    assert "Energy of the GPUs" in dom.text["totals"] and "hosts" not in dom.text["totals"]
     assert "simulated" not in dom.hidden and dom.text["tenants"].count("SIMULATED") == 2
     assert dom.tags["rect"] > 60  # days of October by tenant
     assert re.search(r"December 2026: [\d.,]+ USD, with 80 % between", dom.text["forecast-text"])
