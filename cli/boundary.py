@@ -27,8 +27,8 @@ def note_clusters_outside(boundary: Boundary | None, outside: Outside) -> None:
         names = ", ".join(excluded)
         note(f"No energy within the boundary {boundary} was measured in {names}: these figures have nothing of it.")
     if less := [cluster for cluster in outside.clusters_outside if cluster not in excluded]:
-        lacking, at_most = _LESS[boundary]
-        note(f"No energy {lacking} was measured in {', '.join(less)}: these figures have no more than {at_most} there.")
+        absent, at_most = _LESS[boundary]
+        note(f"No energy {absent} was measured in {', '.join(less)}: these figures have no more than {at_most} there.")
 
 
 def note_latest_clusters_outside(reader: LedgerReader, filter: Filter) -> None:
