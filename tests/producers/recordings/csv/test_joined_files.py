@@ -53,7 +53,7 @@ def test_a_log_at_long_steps_has_no_pauses(tmp_path: Path) -> None:
 def test_a_pause_beyond_the_limit_is_a_gap(tmp_path: Path) -> None:
     replayed = energy(tmp_path / "p.csv", [HEADER, *_run("10:00:00.000", 300), HEADER, *_run("10:10:00.000", 300)])
     assert replayed.by_method == {"integrated": 2400}
-    assert "1 gaps" in replayed.notes
+    assert "1 gap" in replayed.notes
 
 
 @pytest.mark.parametrize("header", [[HEADER], []], ids=["with a header", "without"])

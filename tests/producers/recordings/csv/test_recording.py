@@ -60,7 +60,7 @@ def test_a_counter_reset_without_watts_is_a_gap_named_in_the_notes(tmp_path: Pat
     power = write(tmp_path / "p.csv", "time,gpu,energy_mj", f"{T0},g,9000", f"{T0 + 1},g,50", f"{T0 + 2},g,150")
     recording = csv_recording(write(tmp_path / "t.csv", TOKENS), power)
     assert [r[3] for r in replay(recording.events()).power_rows] == [100_000]
-    assert any("1 gaps" in n for n in recording.notes)
+    assert any("1 gap" in n for n in recording.notes)
 
 
 def test_watts_are_not_integrated_over_a_long_gap(tmp_path: Path) -> None:
