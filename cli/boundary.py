@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cli.ledger_access import resolve
@@ -10,8 +11,9 @@ from contracts.boundary import Boundary
 
 if TYPE_CHECKING:
     from warehouse.filters import Filter
+    from warehouse.periods import Period
     from warehouse.reader import LedgerReader
-    from warehouse.results import Outside
+    from warehouse.results import ChargebackRow, Outside
 
 PART_NAMES = {Boundary.GPU: "GPUs", Boundary.HOST: "hosts", Boundary.WALL: "wall"}
 """Names of a node's parts."""
@@ -37,3 +39,17 @@ def note_latest_clusters_outside(reader: LedgerReader, filter: Filter) -> None:
 
     if filter.boundary is not None:
         note_clusters_outside(filter.boundary, clusters_outside(reader, resolve(reader, None, None, None), filter))
+
+
+def note_nodes_without_host(
+    reader: LedgerReader, period: Period, cluster: str | None, rows: Sequence[ChargebackRow]
+) -> None:
+    """Print a note if rows include hosts or walls of a cluster, but not those of all its nodes."""
+    from warehouse.audit.boundaries import nodes_without_host
+
+    if any(row.host_uj or row.wall_uj for row in rows):
+        for lack in nodes_without_host(reader, period, cluster):
+            note(
+                f"{lack.nodes_without} of {lack.nodes} nodes of {lack.cluster} had energy of GPUs alone in the last "
+                "hour: their hosts are not in these figures, those of the others are. `wattlog audit` names them."
+            )

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.boundary import note_nodes_without_host
 from cli.grouped_rows import print_grouped_rows
 from cli.ledger_access import open_ledger, resolve
 from cli.options import (
@@ -65,3 +66,4 @@ def chargeback(
             outside=chargeback_queries.clusters_outside(reader, resolved, filter_),
             total=total,
         )
+        note_nodes_without_host(reader, resolved, cluster, page.rows)

@@ -58,6 +58,19 @@ def test_a_bill_includes_what_its_boundary_says_exactly(fleets: dict[str, Path])
     }  # fmt: skip
 
 
+def test_a_bill_says_that_only_some_nodes_have_their_host(fleets: dict[str, Path], tmp_path: Path) -> None:
+    devices = (("gpu-0", "H100", "n1"), ("gpu-1", "H100", "n2"), ("host-n1", "host", "n1"))
+    lines = [
+        f"{T0 + s},{gpu},{hardware},{s * 1_000},{node}" for s in range(0, 61, 10) for gpu, hardware, node in devices
+    ]
+    power = write(tmp_path / "power.csv", "time,gpu,hardware,energy_mj,node", *lines)
+    assert wattlog("replay", "csv", "--power", power, "--data", tmp_path / "d").status == 0
+    for command in ("chargeback", "efficiency"):
+        assert "1 of 2 nodes of csv had energy of GPUs alone" in wattlog(command, "--data", tmp_path / "d", *SPAN).err
+    assert "of GPUs alone" not in wattlog("chargeback", "--boundary", "gpu", "--data", tmp_path / "d", *SPAN).err
+    assert "of GPUs alone" not in wattlog("chargeback", "--data", fleets["with"], *SPAN).err
+
+
 def test_joules_per_token_of_the_gpus_are_those_without_a_host(fleets: dict[str, Path]) -> None:
     alone, gpu = bill(fleets["without"]), bill(fleets["with"], "--boundary", "gpu")
     assert gpu == alone

@@ -6,11 +6,31 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 from heapq import nlargest
-from typing import Any
+from typing import Any, NamedTuple
 
 from contracts.boundary import Boundary, part_of
 from warehouse.audit.findings import DoubleCount, GpuCoverage, NodeWithoutHost
 from warehouse.audit.report import Audit
+from warehouse.filters import Filter
+from warehouse.periods import Period
+from warehouse.reader import LedgerReader
+
+
+class NodesWithoutHost(NamedTuple):
+    """Nodes of a cluster with energy of GPUs alone, where the others have their host's or wall's too."""
+
+    cluster: str
+    nodes: int
+    nodes_without: int
+
+
+def nodes_without_host(reader: LedgerReader, period: Period, cluster: str | None = None) -> list[NodesWithoutHost]:
+    """Return the clusters of which only some nodes had energy beside their GPUs', in the last hour of the period.
+
+    Bills of such a cluster include hosts or walls for a part of it. For operators. The audit looks at all hours.
+    """
+    rows = reader.ask("audit/nodes_without_host", Filter(cluster=cluster), start_ms=period.start, end_ms=period.end)
+    return [NodesWithoutHost(**row) for row in rows]
 
 
 class DoubleCounts:

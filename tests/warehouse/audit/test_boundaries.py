@@ -6,6 +6,7 @@ from typing import Any
 
 from contracts.boundary import HOST, WALL_LESS_GPUS, Boundary
 from tests.support.ledger_rows import HOUR, WINDOW_MS, rows
+from warehouse.audit.boundaries import nodes_without_host
 from warehouse.audit.conservation import audit
 from warehouse.audit.findings import DoubleCount, NodeWithoutHost
 from warehouse.audit.report import Audit, Equation
@@ -104,3 +105,23 @@ def test_nodes_that_lack_their_host_are_named_where_others_have_it(warehouse: Wa
     report = audited(warehouse, GPU, OF_HOST, other)
     assert (report.nodes_without_host, report.without_host) == (1, [NodeWithoutHost("eu", "n2")])
     assert report.ok and not report.complete
+
+
+def insert_hour(warehouse: Warehouse, hour_ms: int) -> None:
+    """Insert an hour of the ledger, which says only that there is energy in it."""
+    warehouse.command(f"INSERT INTO ledger_hour (hour, version) SELECT fromUnixTimestamp64Milli({hour_ms}, 'UTC'), 1")
+
+
+def test_a_bill_can_name_clusters_of_which_only_some_nodes_have_their_host(warehouse: Warehouse) -> None:
+    other = {"gpu_uuid": "G2", "node": "n2"}
+    elsewhere = {"gpu_uuid": "G3", "node": "n3", "cluster": "us", "energy_uj": 10}
+    last_hour = {"window_start": HOUR + 3_600_000}
+    warehouse.insert("gpu_energy", rows("gpu_energy", elsewhere, {**other, **last_hour, "energy_uj": 10}))
+    insert_hour(warehouse, HOUR)
+    audited(warehouse, GPU, OF_HOST, other)
+    reader = operator_reader(warehouse)
+    period = Period(HOUR, HOUR + 7_200_000)
+    assert nodes_without_host(reader, period) == [("eu", 2, 1)]
+    assert nodes_without_host(reader, period, "us") == []
+    insert_hour(warehouse, HOUR + 3_600_000)
+    assert nodes_without_host(reader, period) == []
