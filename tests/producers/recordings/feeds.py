@@ -64,7 +64,7 @@ def _replay(recording: Recording, amount: Callable[[Event], float], expected: fl
 
 def _class(reason: str) -> str:
     """Return the class of the error that a reason names, or the reason's beginning."""
-    return reason.removeprefix("cannot be read (").partition(":")[0]
+    return reason.removeprefix("cannot be read (").partition(":")[0].rstrip(")")
 
 
 def _requests(event: Event) -> float:
