@@ -24,6 +24,7 @@ from producers.recordings.mlperf import recording as mlperf_recording
 from producers.recordings.mlperf.recording import mlperf
 from tests.producers.conformance import VALUES, Feed, Outcome, Piece
 from tests.producers.recordings.mlperf.test_recording import _folder, _line
+from tests.producers.recordings.replay import class_of
 
 MARK = b"4321"
 """Cell, in place of a number, whose reading raises the exception of a piece."""
@@ -58,13 +59,8 @@ def _replay(recording: Recording, amount: Callable[[Event], float], expected: fl
     asyncio.run(feed.run(recording.events(), lambda sent: None))
     bad = feed.sent.bad_rows
     assert log.dead_letters == len(bad)
-    reasons = Counter({(row.file, _class(row.reason)): 1.0 for row in bad})
+    reasons = Counter({(row.file, class_of(row.reason)): 1.0 for row in bad})
     return Outcome(sum(map(amount, log.events)), expected, reasons, [str(row) for row in bad])
-
-
-def _class(reason: str) -> str:
-    """Return the class of the error that a reason names, or the reason's beginning."""
-    return reason.removeprefix("cannot be read (").partition(":")[0].rstrip(")")
 
 
 def _requests(event: Event) -> float:

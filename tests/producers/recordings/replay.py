@@ -67,3 +67,8 @@ def wire(items: Iterable[Event | BadRow]) -> list[Bytes | BadRow]:
 def write(path: Path, *lines: str) -> Path:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def class_of(reason: str) -> str:
+    """Return the class of the error that a refused row's reason names, or the reason's beginning."""
+    return reason.removeprefix("cannot be read (").partition(":")[0].rstrip(")")

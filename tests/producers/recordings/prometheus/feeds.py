@@ -14,6 +14,7 @@ from producers.recordings.prometheus.range_query import decode_series
 from tests.producers.conformance import VALUES, Feed, Outcome, Piece
 from tests.producers.recordings.prometheus.history import ENERGY, T0, open_history, steady
 from tests.producers.recordings.prometheus.stand_in import StandIn
+from tests.producers.recordings.replay import class_of
 
 
 def _run(piece: Piece, folder: Path) -> Outcome:
@@ -33,9 +34,7 @@ def _run(piece: Piece, folder: Path) -> Outcome:
     bad = [item for item in items if isinstance(item, BadRow)]
     batches = [item.batch for item in items if not isinstance(item, BadRow)]
     energy_uj = sum(int(batch.energy_uj.sum()) for batch in batches if isinstance(batch, PowerBatch))
-    reasons = {
-        (row.file, row.reason.removeprefix("cannot be read (").partition(":")[0].rstrip(")")): 1.0 for row in bad
-    }
+    reasons = {(row.file, class_of(row.reason)): 1.0 for row in bad}
     return Outcome(energy_uj, 2 * 300 * 600 * 1_000_000, reasons, [str(row) for row in bad])
 
 
@@ -59,7 +58,7 @@ def _run_requests(piece: Piece, folder: Path) -> Outcome:
     bad = [item for item in items if isinstance(item, BadRow)]
     batches = [item.batch for item in items if not isinstance(item, BadRow)]
     requests = sum(len(batch) for batch in batches if isinstance(batch, TokenBatch))
-    reasons = {(row.file, row.reason.removeprefix("cannot be read (").partition(":")[0]): 1.0 for row in bad}
+    reasons = {(row.file, class_of(row.reason)): 1.0 for row in bad}
     return Outcome(requests, 2, reasons, [str(row) for row in bad])
 
 
