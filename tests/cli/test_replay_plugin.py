@@ -35,6 +35,7 @@ def replay(package: Path, *args: str | Path) -> Ran:
     return wattlog("replay", *args, cwd=package, PYTHONPATH=os.pathsep.join((str(ROOT), str(package))))
 
 
+@pytest.mark.slow
 def test_files_of_the_plug_in_become_a_ledger(package: Path) -> None:
     tokens = write(
         package / "t.csv", "start,end,tenant,model,prompt_tokens,completion_tokens", f"{T0},{T0 + 4},a,m,1,2"

@@ -96,6 +96,7 @@ def test_scaling_the_series_scales_the_totals() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_missing_day_of_this_month_is_filled_and_reported() -> None:
     series = tenant()
     series.loc["2026-04-08"] = np.nan

@@ -73,7 +73,11 @@ def many_workloads(workloads: int) -> Sent:
     return sent
 
 
-KINDS = ["tenants", pytest.param("workloads", marks=pytest.mark.slow), "one window above the bound"]
+KINDS = [
+    "tenants",
+    pytest.param("workloads", marks=pytest.mark.slow),
+    pytest.param("one window above the bound", marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

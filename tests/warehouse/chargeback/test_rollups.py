@@ -71,6 +71,7 @@ def from_hours(warehouse: Warehouse, period: Period, by: list[str], filter: Filt
         return chargeback_queries.chargeback_all(operator_reader(warehouse), period, by, filter)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(40), deadline=None)
 @given(
     hours=st.lists(st.integers(0, DAYS * 24), min_size=2, max_size=2, unique=True).map(sorted),

@@ -148,7 +148,7 @@ def _curve(seed: int) -> list[tuple[float, float | str]]:
     return samples
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 10**6), first=st.integers(1, 90), target=st.integers(15, 300), killed_at=st.integers(0, 25))
 def test_energy_is_the_counters_growth_for_any_chunks_and_any_kill(
     tmp_path_factory: pytest.TempPathFactory, seed: int, first: int, target: int, killed_at: int
