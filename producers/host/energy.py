@@ -20,6 +20,8 @@ from producers.gpu.event_time import ClockPoint, interval_start_ms, next_event_t
 
 GRAIN_MS = 1_000
 """Energy that a counter may hold back from one snapshot and show at the next, as time."""
+STANDING_MS = 60_000
+"""Time after which a counter that does not move is told: a zone of a node that runs draws something."""
 UJ_PER_W_MS = 1_000
 
 
@@ -84,7 +86,7 @@ def energy_since(
     """Return the energy of each zone since the last snapshot.
 
     The first snapshot after a start of the machine only begins. So does a zone that was not shown. A zone whose reading
-    `failed` keeps its last counter: its next reading covers the time.
+    `failed`, or whose counter stands, keeps its last counter: its next advance covers the time.
     """
     if before is None or before.boot != now.boot:
         return HostEnergyDelta(now)
@@ -103,6 +105,11 @@ def energy_since(
             continue
         begin = ClockPoint(last.monotonic_ms, last.event_ms)
         elapsed_ms = at.monotonic_ms - begin.monotonic_ms
+        if now.counters_uj.get(zone) == last.uj:
+            unread[zone] = last
+            if elapsed_ms >= STANDING_MS:
+                unknown.append(f"{zone}: its counter has stood for {elapsed_ms / 1000:.0f} s, so its energy is unknown")
+            continue
         if zone in now.counters_uj:
             energy_uj, reason = counter_energy_uj(last.uj, now.counters_uj[zone], ranges[zone], elapsed_ms, max_zone_w)
         else:
