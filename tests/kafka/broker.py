@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import platform
+import secrets
 import shutil
 import signal
 import socket
@@ -23,6 +24,7 @@ from confluent_kafka.cimpl import NewTopic
 from tests.support.waiting import HANG_S
 
 # One node, few internal partitions, no waiting for absent members: a broker that starts and settles fast.
+PORTS = range(20_000, 32_000)
 _SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -239,12 +241,18 @@ def _cluster_id() -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Unused ports of loopback. All are held until the last is known, so that they differ."""
+    """Unused ports of loopback, below those that the kernel gives to outgoing connections, which may take them first.
+
+    All are held until the last is known, so that they differ.
+    """
     with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [int(sock.getsockname()[1]) for sock in sockets]
+        ports: list[int] = []
+        while len(ports) < count:
+            sock, port = held.enter_context(socket.socket()), secrets.choice(PORTS)
+            with contextlib.suppress(OSError):
+                sock.bind(("127.0.0.1", port))
+                ports.append(port)
+        return ports
 
 
 def _dies_with_us() -> list[str]:
