@@ -48,14 +48,23 @@ Evidence of an interval:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
-
-import msgspec
 
 from contracts.events import Method
 from contracts.units import UJ_PER_MJ
 from producers.gpu.event_time import ClockPoint, interval_start_ms, next_event_time
-from producers.gpu.meter_state import CounterBase, MeterState, SuspectCounter
+from producers.gpu.meter_state import (
+    CounterBase,
+    MeterState,
+    SuspectCounter,
+    add_busy,
+    extend_run,
+    former_after,
+    former_base,
+    replace_state,
+    restart,
+    shown_uj,
+    unsent_uj,
+)
 from producers.gpu.plausibility import (
     COUNTER_GRAIN_MS,
     agrees,
@@ -118,11 +127,11 @@ def add_reading(state: MeterState | None, reading: GpuReading, *, max_gap_ms: in
     now, clock_stepped = next_event_time(state.last, ClockPoint(reading.monotonic_ms, reading.t_ms))
     max_gap_ms = max(max_gap_ms, PERIODS_PER_GAP * reading.period_ms)
     before_mw = state.run_mw
-    state, run_broke = _extend_run(state, now, mw, max_gap_ms)
+    state, run_broke = extend_run(state, now, mw, max_gap_ms)
     begins = state.counter_mj is None and state.run_from is now  # earlier utilisation belongs to no interval
-    busy = 0.0 if begins else _add_busy(state.busy, reading.utilisation, elapsed_ms)
+    busy = 0.0 if begins else add_busy(state.busy, reading.utilisation, elapsed_ms)
     has_moved = mw is not None and mw != before_mw
-    state = _replace(
+    state = replace_state(
         state, last=now, busy=busy, peak_mw=max(state.peak_mw, mw or 0), watts_at=now if has_moved else state.watts_at
     )
     if state.counter_mj is None:
@@ -156,10 +165,10 @@ def _without_base(state: MeterState, reading: GpuReading, counter_mj: int | None
     if begin is None or end is None or end.monotonic_ms == begin.monotonic_ms:
         if counter_mj is None:
             return IntervalResult(state)
-        return IntervalResult(_restart(state, now, half_uj=state.run_half_uj, counter_mj=counter_mj))
+        return IntervalResult(restart(state, now, half_uj=state.run_half_uj, counter_mj=counter_mj))
     intervals = _intervals(state, reading, begin, end, state.run_half_uj // 2, _method_of_watts(reading))
     anchor = now if counter_mj is not None else end
-    return IntervalResult(_restart(state, anchor, half_uj=state.run_half_uj % 2, counter_mj=counter_mj), intervals)
+    return IntervalResult(restart(state, anchor, half_uj=state.run_half_uj % 2, counter_mj=counter_mj), intervals)
 
 
 def _with_base(
@@ -170,20 +179,20 @@ def _with_base(
     assert base is not None
     if counter_mj is None:
         return _send_watts(state, reading, now, max_gap_ms, _method_of_watts(reading))
-    former = _former_base(state)
+    former = former_base(state)
     if former and counter_mj == former.counter_mj != base.counter_mj:  # It stands where it stood before it dipped.
         base = former
-        state = _replace(
+        state = replace_state(
             state, counter_mj=counter_mj, base_at=former.at, sent_uj=former.sent_uj, former=None, suspect=None
         )
     if counter_mj == base.counter_mj:
-        state = _replace(state, stands_to=now, suspect=None)
+        state = replace_state(state, stands_to=now, suspect=None)
         return _send_watts(state, reading, now, max_gap_ms, Method.ESTIMATED)
     bounds = peak_w(state, reading), COUNTER_GRAIN_MS + reading.period_ms
     bases = [b for b in (base, former) if b and is_plausible(b, counter_mj, now, *bounds)]
     if len(bases) == 2 and is_new(state, now, max_gap_ms) and state.run_to == now:
         # Soon after a reset, a counter may fit both bases: by the one it advanced as watts say.
-        bases.sort(key=lambda b: abs(_left_uj(b, counter_mj) - state.run_half_uj // 2))
+        bases.sort(key=lambda b: abs(unsent_uj(b, counter_mj) - state.run_half_uj // 2))
     if bases:
         return _settle(state, reading, bases[0], counter_mj, now, max_gap_ms)
     if state.suspect and is_plausible(state.suspect, counter_mj, now, *bounds) and agrees(state, counter_mj):
@@ -191,31 +200,15 @@ def _with_base(
     if state.suspect is None or state.suspect.counter_mj != counter_mj:
         has_watts = state.run_to == now
         half_uj, watts_uj = (state.run_half_uj, run_energy_uj(state)) if has_watts else (None, None)
-        state = _replace(state, suspect=SuspectCounter(counter_mj, now, half_uj, watts_uj))
+        state = replace_state(state, suspect=SuspectCounter(counter_mj, now, half_uj, watts_uj))
     return _send_watts(state, reading, now, max_gap_ms, Method.ESTIMATED)
-
-
-def _former_base(state: MeterState) -> CounterBase | None:
-    """Return the former base, with all that was sent since."""
-    former = state.former
-    return former and msgspec.structs.replace(former, sent_uj=former.sent_uj + state.sent_uj)
-
-
-def _shown_uj(base: CounterBase, counter_mj: int) -> int:
-    """Return the energy that a counter shows since a base."""
-    return (counter_mj - base.counter_mj) * UJ_PER_MJ
-
-
-def _left_uj(base: CounterBase, counter_mj: int) -> int:
-    """Return what a counter shows since a base and was not sent."""
-    return _shown_uj(base, counter_mj) - base.sent_uj
 
 
 def _settle(
     state: MeterState, reading: GpuReading, base: CounterBase, counter_mj: int, now: ClockPoint, max_gap_ms: int
 ) -> IntervalResult:
     """Send what the counter shows since the base and was not sent yet. The counter is the new base."""
-    left_uj = _left_uj(base, counter_mj) - state.debt_uj
+    left_uj = unsent_uj(base, counter_mj) - state.debt_uj
     was_standing = state.stands_to is not None and state.stands_to.monotonic_ms - base.at.monotonic_ms > max_gap_ms
     is_sent = state.anchor.monotonic_ms > base.at.monotonic_ms
     is_doubtful = was_standing or state.debt_uj or is_sent or is_new(state, now, max_gap_ms)
@@ -233,24 +226,12 @@ def _settle(
         energy_uj = tail_uj
     intervals += _intervals(state, reading, state.anchor, now, energy_uj, method)
     was_implausible = state.suspect is not None or state.base != base
-    former = _former_after(state, base, counter_mj)
+    former = former_after(state, base, counter_mj)
     if former is None and now.monotonic_ms - base.at.monotonic_ms > max_gap_ms:
-        former = CounterBase(base.counter_mj, base.at, _shown_uj(base, counter_mj), is_brief=True)
-    state = _restart(state, now, half_uj=0, counter_mj=counter_mj)
-    state = _replace(state, debt_uj=max(-left_uj, 0), former=former, comparison=comparison)
+        former = CounterBase(base.counter_mj, base.at, shown_uj(base, counter_mj), is_brief=True)
+    state = restart(state, now, half_uj=0, counter_mj=counter_mj)
+    state = replace_state(state, debt_uj=max(-left_uj, 0), former=former, comparison=comparison)
     return IntervalResult(state, intervals, dips=int(was_implausible), differences=int(differs))
-
-
-def _former_after(state: MeterState, base: CounterBase, counter_mj: int) -> CounterBase | None:
-    """Return the former base after a counter was settled against `base`.
-
-    All that the counter shows counts as sent for it, also what paid the debt: else the former base would pay it again.
-    """
-    former = state.former
-    has_passed = former is not None and base.counter_mj < former.counter_mj <= counter_mj
-    if former is None or former.is_brief or has_passed or base != state.base:
-        return None
-    return msgspec.structs.replace(former, sent_uj=former.sent_uj + _shown_uj(base, counter_mj))
 
 
 def _tail_uj(state: MeterState, base: CounterBase, now: ClockPoint, energy_uj: int) -> int:
@@ -267,7 +248,7 @@ def _reset(
 ) -> IntervalResult:
     """Take another base, of which two readings agree. Watts are the energy up to it; without them it is a gap."""
     base, begin, end = state.base, state.run_from, state.run_to
-    state = _replace(state, busy=None)  # Of the parts before and after the reset it is unknown.
+    state = replace_state(state, busy=None)  # Of the parts before and after the reset it is unknown.
     has_watts = begin is not None and end is not None and end.monotonic_ms > begin.monotonic_ms
     if state.anchor.monotonic_ms <= suspect.at.monotonic_ms:  # The counter is good from the suspect reading on.
         since_uj = (counter_mj - suspect.counter_mj) * UJ_PER_MJ
@@ -281,14 +262,14 @@ def _reset(
         estimate_uj = half_uj // 2
         paid_uj = min(estimate_uj, state.debt_uj)
         intervals = _intervals(state, reading, begin, end, estimate_uj - paid_uj, Method.ESTIMATED)
-        state = _replace(state, debt_uj=state.debt_uj - paid_uj)
+        state = replace_state(state, debt_uj=state.debt_uj - paid_uj)
     is_whole = bool(intervals) and begin is not None and begin.monotonic_ms == state.anchor.monotonic_ms
     intervals += since
     sent_uj = paid_uj + sum(interval.energy_uj for interval in intervals)
     former = CounterBase(base.counter_mj, base.at, base.sent_uj + sent_uj) if base else None
     debt_uj = state.debt_uj
-    state = _restart(state, now, half_uj=0, counter_mj=counter_mj)
-    state = _replace(state, former=former, debt_uj=debt_uj, reset_at=now)
+    state = restart(state, now, half_uj=0, counter_mj=counter_mj)
+    state = replace_state(state, former=former, debt_uj=debt_uj, reset_at=now)
     return IntervalResult(state, intervals, resets=1, gaps=int(not is_whole))
 
 
@@ -308,20 +289,20 @@ def _send_watts(
     if begin is None or end is None or end.monotonic_ms == begin.monotonic_ms:
         # A counter that cannot be read bridges the stretch when it can; one that was read and stood was wrong in it.
         is_new_gap = method is Method.ESTIMATED and not state.has_gap
-        return IntervalResult(_replace(state, has_gap=state.has_gap or is_new_gap), gaps=int(is_new_gap))
+        return IntervalResult(replace_state(state, has_gap=state.has_gap or is_new_gap), gaps=int(is_new_gap))
     energy_uj = state.run_half_uj // 2
     rests = state.stands_to == now and not base.sent_uj and energy_uj < REST_UJ
     if rests:
         intervals = _intervals(state, reading, state.anchor, now, 0, Method.COUNTER)
-        return IntervalResult(_restart(state, now, half_uj=0, counter_mj=base.counter_mj), intervals)
+        return IntervalResult(restart(state, now, half_uj=0, counter_mj=base.counter_mj), intervals)
     is_stale = state.watts_at is not None and now.monotonic_ms - state.watts_at.monotonic_ms > max_gap_ms
     if is_stale and state.stands_to == now and now.monotonic_ms - state.anchor.monotonic_ms <= max_hold_ms:
         return IntervalResult(state)
     intervals = _intervals(state, reading, begin, end, energy_uj, method)
     covered_ms = end.monotonic_ms - begin.monotonic_ms
     gap = not state.has_gap and covered_ms < end.monotonic_ms - state.anchor.monotonic_ms
-    open_state = _restart(state, end, half_uj=state.run_half_uj % 2, counter_mj=base.counter_mj)
-    open_state = _replace(
+    open_state = restart(state, end, half_uj=state.run_half_uj % 2, counter_mj=base.counter_mj)
+    open_state = replace_state(
         open_state, base_at=base.at, sent_uj=base.sent_uj + energy_uj, debt_uj=state.debt_uj,
         stands_to=state.stands_to, suspect=state.suspect, former=state.former,
     )  # fmt: skip
@@ -349,41 +330,3 @@ def _intervals(
         busy_ms=busy_ms,
     )
     return tuple(split_interval(interval))
-
-
-def _restart(state: MeterState, anchor: ClockPoint, *, half_uj: int, counter_mj: int | None) -> MeterState:
-    """Return the state after an interval that ended at `anchor`, where the counter is the new base.
-
-    The run of watts continues from there, with the carried half microjoule, where watts were read at that moment.
-    Otherwise the next watts begin a new run, so that nothing is counted twice.
-    """
-    continues = state.run_to is not None and state.run_to.monotonic_ms == anchor.monotonic_ms
-    run = state.run_to if continues else None
-    return _replace(
-        state, anchor=anchor, counter_mj=counter_mj, run_from=run, run_to=run, run_half_uj=half_uj, busy=0.0,
-        base_at=None, sent_uj=0, debt_uj=0, stands_to=None, suspect=None, former=None, has_gap=False,
-    )  # fmt: skip
-
-
-def _extend_run(state: MeterState, now: ClockPoint, mw: int | None, max_gap_ms: int) -> tuple[MeterState, bool]:
-    """Add the trapezoid up to a reading of watts. After a gap, start a new run and return True."""
-    if mw is None:
-        return state, False
-    if state.run_from is None or state.run_to is None:
-        return _replace(state, run_from=now, run_to=now, run_mw=mw), False
-    elapsed_ms = now.monotonic_ms - state.run_to.monotonic_ms
-    if elapsed_ms > max_gap_ms:
-        half_uj = state.run_half_uj % 2
-        return _replace(state, run_from=now, run_to=now, run_mw=mw, run_half_uj=half_uj), True
-    area = (state.run_mw + mw) * elapsed_ms  # mW x ms = uJ; the trapezoid's half is taken when the interval ends
-    return _replace(state, run_to=now, run_mw=mw, run_half_uj=state.run_half_uj + area), False
-
-
-def _add_busy(busy: float | None, utilisation: float | None, elapsed_ms: int) -> float | None:
-    if busy is None or utilisation is None or not 0 <= utilisation <= 1:
-        return None
-    return busy + utilisation * elapsed_ms
-
-
-def _replace(state: MeterState, **changes: Any) -> MeterState:
-    return msgspec.structs.replace(state, **changes)

@@ -1,9 +1,15 @@
-"""State of one GPU's meter (`producers.gpu.meter`), as agents store it. Names of its fields on disk must not change."""
+"""State of one GPU's meter (`producers.gpu.meter`), as agents store it, and its steps from one state to the next. Pure.
+
+Names of its fields on disk must not change.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
+from contracts.units import UJ_PER_MJ
 from producers.gpu.event_time import ClockPoint
 
 
@@ -85,3 +91,71 @@ class MeterState(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.counter_mj is None:
             return None
         return CounterBase(self.counter_mj, self.base_at or self.anchor, self.sent_uj)
+
+
+def former_base(state: MeterState) -> CounterBase | None:
+    """Return the former base, with all that was sent since."""
+    former = state.former
+    return former and msgspec.structs.replace(former, sent_uj=former.sent_uj + state.sent_uj)
+
+
+def shown_uj(base: CounterBase, counter_mj: int) -> int:
+    """Return the energy that a counter shows since a base."""
+    return (counter_mj - base.counter_mj) * UJ_PER_MJ
+
+
+def unsent_uj(base: CounterBase, counter_mj: int) -> int:
+    """Return what a counter shows since a base and was not sent."""
+    return shown_uj(base, counter_mj) - base.sent_uj
+
+
+def former_after(state: MeterState, base: CounterBase, counter_mj: int) -> CounterBase | None:
+    """Return the former base after a counter was settled against `base`.
+
+    All that the counter shows counts as sent for it, also what paid the debt: else the former base would pay it again.
+    """
+    former = state.former
+    has_passed = former is not None and base.counter_mj < former.counter_mj <= counter_mj
+    if former is None or former.is_brief or has_passed or base != state.base:
+        return None
+    return msgspec.structs.replace(former, sent_uj=former.sent_uj + shown_uj(base, counter_mj))
+
+
+def restart(state: MeterState, anchor: ClockPoint, *, half_uj: int, counter_mj: int | None) -> MeterState:
+    """Return the state after an interval that ended at `anchor`, where the counter is the new base.
+
+    The run of watts continues from there, with the carried half microjoule, where watts were read at that moment.
+    Otherwise the next watts begin a new run, so that nothing is counted twice.
+    """
+    continues = state.run_to is not None and state.run_to.monotonic_ms == anchor.monotonic_ms
+    run = state.run_to if continues else None
+    return replace_state(
+        state, anchor=anchor, counter_mj=counter_mj, run_from=run, run_to=run, run_half_uj=half_uj, busy=0.0,
+        base_at=None, sent_uj=0, debt_uj=0, stands_to=None, suspect=None, former=None, has_gap=False,
+    )  # fmt: skip
+
+
+def extend_run(state: MeterState, now: ClockPoint, mw: int | None, max_gap_ms: int) -> tuple[MeterState, bool]:
+    """Add the trapezoid up to a reading of watts. After a gap, start a new run and return True."""
+    if mw is None:
+        return state, False
+    if state.run_from is None or state.run_to is None:
+        return replace_state(state, run_from=now, run_to=now, run_mw=mw), False
+    elapsed_ms = now.monotonic_ms - state.run_to.monotonic_ms
+    if elapsed_ms > max_gap_ms:
+        half_uj = state.run_half_uj % 2
+        return replace_state(state, run_from=now, run_to=now, run_mw=mw, run_half_uj=half_uj), True
+    area = (state.run_mw + mw) * elapsed_ms  # mW x ms = uJ; the trapezoid's half is taken when the interval ends
+    return replace_state(state, run_to=now, run_mw=mw, run_half_uj=state.run_half_uj + area), False
+
+
+def add_busy(busy: float | None, utilisation: float | None, elapsed_ms: int) -> float | None:
+    """Return utilisation x ms with that of one more stretch, None if either is unknown."""
+    if busy is None or utilisation is None or not 0 <= utilisation <= 1:
+        return None
+    return busy + utilisation * elapsed_ms
+
+
+def replace_state(state: MeterState, **changes: Any) -> MeterState:
+    """Return the state with other values in some fields."""
+    return msgspec.structs.replace(state, **changes)
