@@ -14,7 +14,7 @@ from contracts.events import Method
 from producers.boundary.reading import Reader, Value
 from producers.gpu.meter import MAX_GAP_MS, MAX_HOLD_MS, add_reading
 from producers.gpu.meter_state import MeterState
-from producers.gpu.plausibility import implausible_value
+from producers.gpu.plausibility import implausible_value, milliwatts
 from producers.gpu.readings import EnergyInterval, GpuReading
 from producers.host.energy import HostCounterSnapshot
 from producers.host.source import HostCounters, ZoneReadings, delta_since
@@ -116,29 +116,28 @@ class CounterMeter:
         return NodeSpans(spans, msgspec.msgpack.encode(before) if before else b"", refused)
 
 
+@dataclass(frozen=True)
 class WattsMeter:
     """Meter by watts, which are integrated. `period_ms` is how often they are read.
 
     Watts that have been the same for MAX_HOLD_MS are those of a sensor that stands: they are unknown.
     """
 
-    def __init__(self, source: str, device: NodeDevice, reader: Reader[float], period_ms: int) -> None:
-        self.source, self.device = source, device
-        self._reader, self._period_ms = reader, period_ms
-        self._watts, self._changed_ms = -1.0, 0
+    source: str
+    device: NodeDevice
+    reader: Reader[float]
+    period_ms: int
 
     def measure(self, state: bytes, clock: Clock) -> NodeSpans:
         """Return the energy since a state. After a gap it begins anew: nothing is invented in it."""
-        since = self._reader(clock)
+        since = self.reader(clock)
         refused: list[str] = [refusal(error) for error in since.failures]
         spans: list[EnergyInterval] = []
         meter = msgspec.msgpack.decode(state, type=MeterState) if state else None
         for at, watts in since.readings:
-            if watts != self._watts:
-                self._watts, self._changed_ms = watts, at.monotonic_ms
-            is_stale = at.monotonic_ms - self._changed_ms > MAX_HOLD_MS
+            is_stale = meter is not None and _is_stale(meter, watts, at.monotonic_ms)
             reading = GpuReading(
-                *self.device, at.event_ms, at.monotonic_ms, watts=None if is_stale else watts, period_ms=self._period_ms
+                *self.device, at.event_ms, at.monotonic_ms, watts=None if is_stale else watts, period_ms=self.period_ms
             )
             if is_stale:
                 refused.append(
@@ -153,3 +152,9 @@ class WattsMeter:
                 gap_s = (at.monotonic_ms - before_ms) / 1000
                 refused.append(ItemRefusal(f"nothing was read for {gap_s:g} s up to {at.event_ms}", "gap"))
         return NodeSpans(spans, msgspec.msgpack.encode(meter) if meter else b"", refused)
+
+
+def _is_stale(meter: MeterState, watts: float, now_ms: int) -> bool:
+    """Return True for watts that are those of MAX_HOLD_MS ago, and of every reading since."""
+    moved_at = meter.watts_at
+    return moved_at is not None and milliwatts(watts) == meter.run_mw and now_ms - moved_at.monotonic_ms > MAX_HOLD_MS

@@ -174,6 +174,20 @@ def test_a_bmc_that_always_says_0_w_is_named_and_has_no_energy() -> None:
     assert set(refused) == {"0 W, as at each reading so far, is implausible, and taken as unknown"}
 
 
+def test_watts_that_stand_for_half_an_hour_are_unknown_until_they_move_also_after_a_restart() -> None:
+    state, energy_uj, refused = b"", 0, list[str]()
+    for s in range(0, 4_001, 5):
+        # Each reading is of another run: since when the watts stand is in the stored state.
+        reader = DirectReader(lambda s=s: 800.0 if s < 3_600 else 810.0)  # type: ignore[misc]
+        meter = WattsMeter("redfish", device_of("n1", WALL_LESS_GPUS), reader, 5_000)
+        spans, state, more = meter.measure(state, clock_at(1_000 * s))
+        energy_uj += sum(span.energy_uj for span in spans)
+        refused += more
+    assert energy_uj == (800 * 1_800 + 810 * 400) * 10**6
+    assert {text for text in refused if "have not changed" in text} == {"800 W have not changed for 30 minutes"}
+    assert sum("nothing was read" in text for text in refused) == 1
+
+
 def test_a_thread_that_reads_faster_than_the_agent_keeps_a_bounded_number() -> None:
     count = [0]
 
