@@ -176,17 +176,18 @@ steps_ms = st.lists(st.integers(1, 9_000), min_size=1, max_size=60)
 
 @given(steps_ms, st.data())
 def test_the_sum_is_the_counters_for_any_dropped_readings(steps: list[int], data: st.DataObject) -> None:
-    readings, t, counter = [FIRST], 0, 10_000
+    first, t, counter = replace(FIRST, watts=10.0), 0, 10_000
+    readings = [first]
     for elapsed in steps:
         t += elapsed
-        counter += data.draw(st.integers(1, 20 * elapsed))
-        readings.append(at(t, counter_mj=counter))
+        counter += data.draw(st.integers(1, 20 * elapsed))  # Up to 20 W: about the watts, which are 10.
+        readings.append(at(t, counter_mj=counter, watts=10.0))
     total = (counter - 10_000) * 1000
     inner = readings[1:-1]
     dropped = data.draw(st.lists(st.sampled_from(["keep", "drop", "blind"]), min_size=len(inner), max_size=len(inner)))
     blind = [r if d == "keep" else replace(r, counter_mj=None, watts=None) for r, d in zip(inner, dropped, strict=True)]
     seen = [r for r, d in zip(blind, dropped, strict=True) if d != "drop"]
-    for variant in (readings, [FIRST, *seen, readings[-1]], [FIRST, readings[-1]]):
+    for variant in (readings, [first, *seen, readings[-1]], [first, readings[-1]]):
         intervals, counts = run(variant)
         assert sum(i.energy_uj for i in intervals) == total
         assert {i.method for i in intervals} <= {Method.COUNTER}
