@@ -16,21 +16,21 @@ from warehouse.periods import Period
 from warehouse.reader import LedgerReader
 
 
-class NodesWithoutHost(NamedTuple):
-    """Nodes of a cluster with energy of GPUs alone, where the others have their host's or wall's too."""
+class ClusterHosts(NamedTuple):
+    """Nodes of a cluster, and how many of them have energy of GPUs alone, unlike the others."""
 
     cluster: str
     nodes: int
     nodes_without: int
 
 
-def nodes_without_host(reader: LedgerReader, period: Period, cluster: str | None = None) -> list[NodesWithoutHost]:
+def nodes_without_host(reader: LedgerReader, period: Period, cluster: str | None = None) -> list[ClusterHosts]:
     """Return the clusters of which only some nodes had energy beside their GPUs', in the last hour of the period.
 
     Bills of such a cluster include hosts or walls for a part of it. For operators. The audit looks at all hours.
     """
     rows = reader.ask("audit/nodes_without_host", Filter(cluster=cluster), start_ms=period.start, end_ms=period.end)
-    return [NodesWithoutHost(**row) for row in rows]
+    return [ClusterHosts(**row) for row in rows]
 
 
 class DoubleCounts:
