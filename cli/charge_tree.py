@@ -20,7 +20,7 @@ _PRICE = {"energy": "tariff", "pue": "PUE", "carbon": "carbon intensity"}
 def charge_tree(explanation: Explanation) -> Tree:
     """Return the tree, top down: money, energy, share of work, measurements. It has every factor of the charge."""
     e = explanation
-    money = "no price" if e.cost is None else f"{e.cost:f} {e.currency}"
+    money = f"{e.cost:f} {e.currency}" if e.cost is not None else "open" if e.unmetered_tokens else "no price"
     head = Text(f"{e.tenant}, {rfc3339(e.window_start)} to {rfc3339(e.window_end)}: ", style="bold")
     head.append(f"{e.energy_uj:,} µJ, {money}", style="bold green")
     if e.simulated:
@@ -56,6 +56,8 @@ def _add(root: Tree, part: ExplainedRow, currency: str) -> None:
 
 
 def _cost(part: ExplainedRow, currency: str) -> str:
+    if part.kwh is None:
+        return "no energy of this workload was measured in the window: its cost is open"
     facility = "?" if part.kwh_facility is None else f"{part.kwh_facility:f}"
     cost = "no price" if part.cost is None else f"{part.cost:f} {currency}"
     return f"{part.kwh:f} kWh, with PUE {facility} kWh: {cost}"

@@ -26,6 +26,11 @@ _MEASURES = (
     Column("cost", "cost", decimals(6)),
     text_column("currency", ""),
 )
+_UNMETERED = (
+    Column("unmetered_tokens", "unmetered tokens", integer),
+    Column("unmetered_requests", "unmetered requests", integer),
+)
+"""Columns of a table that has any."""
 
 
 def print_grouped_rows(
@@ -45,6 +50,8 @@ def print_grouped_rows(
     from warehouse.chargeback.chargeback_queries import DIMENSIONS
 
     simulated = any(row.simulated for row in page.rows)
+    all_rows = [*page.rows, *([total] if total else [])]
+    unmetered = [column for column in _UNMETERED if any(getattr(row, column.field) for row in all_rows)]
     total_row = None if total is None else plain(total, exclude=set(DIMENSIONS))
     envelope: dict[str, Any] = {"period": plain(period), "simulated": simulated}
     if boundary is not None:
@@ -56,7 +63,7 @@ def print_grouped_rows(
         format_,
         rows,
         title=f"{title}, {period}",
-        columns=[*(text_column(name, name) for name in names), *_MEASURES],
+        columns=[*(text_column(name, name) for name in names), *_MEASURES, *unmetered],
         csv_columns=chargeback_columns(names),
         simulated=simulated,
         envelope=envelope,
@@ -67,7 +74,8 @@ def print_grouped_rows(
     if format_ is Format.TABLE:
         _print_parts([total] if total else page.rows, boundary, complete=total is not None or not page.next)
     note_clusters_outside(boundary, outside)
-    _note_missing_prices([*page.rows, *([total] if total else [])])
+    _note_missing_prices(all_rows)
+    _note_unmetered([total] if total else page.rows)
     if total is not None and total.mixed_currencies:
         note("Clusters are priced in several currencies, which do not add up: try --by cluster.")
     note_more_rows(page)
@@ -88,6 +96,16 @@ def _print_parts(rows: list[ChargebackRow], boundary: Boundary | None, *, comple
 
 
 _kwh = decimals_or_figures(3)
+
+
+def _note_unmetered(rows: list[ChargebackRow]) -> None:
+    tokens, requests = (sum(getattr(row, column.field) for row in rows) for column in _UNMETERED)
+    if requests or tokens:
+        of_all = f"{tokens:,} of {sum(row.tokens for row in rows):,} tokens ({requests:,} requests)"
+        note(
+            f"{of_all} have no measured energy: cost is open and in no sum, and J/token is of the "
+            "others. `wattlog doctor` names the workloads."
+        )
 
 
 def _note_missing_prices(rows: list[ChargebackRow]) -> None:

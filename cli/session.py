@@ -93,7 +93,9 @@ def _print_session(session: Session) -> None:
         f"{session.completion_tokens:,} completion"
     )
     cost = "no price" if session.cost is None else f"{session.cost:f} {session.currency}".rstrip()
-    out.print(f"  energy         {joules(session.energy_uj):,.3f} J, {cost}")
+    energy = f"{joules(session.energy_uj):,.3f} J, {cost}" if session.kwh is not None else "not measured, cost open"
+    unmetered = f"; {session.unmetered_tokens:,} tokens without energy" if session.unmetered_tokens else ""
+    out.print(f"  energy         {energy}{unmetered}")
     out.print(f"  tool calls     {session.tool_calls:f}")
     for money in session.total or session.spend:
         name = "spend" if session.total is None else "total"
@@ -107,7 +109,7 @@ def _print_session(session: Session) -> None:
             "step": step.step,
             "requests": step.requests,
             "tokens": step.prompt_tokens + step.completion_tokens,
-            "energy_j": joules(step.energy_uj),
+            "energy_j": None if step.unmetered_tokens and not step.energy_uj else joules(step.energy_uj),
             "cost": step.cost,
             "tool_calls": step.tool_calls,
             "spend": ", ".join(f"{money.amount:f} {money.currency}" for money in step.spend),

@@ -15,6 +15,7 @@ _COLUMNS = (
     Column("prompt_tokens", "prompt", integer),
     Column("completion_tokens", "completion", integer),
     Column("energy_uj", "energy J", lambda uj: f"{uj / 1e6:,.3f}"),
+    Column("unmetered_tokens", "unmetered tokens", integer),
     Column("usage_rows", "usage rows", integer),
 )
 
@@ -43,9 +44,12 @@ def sessions(
         resolved = resolve(reader, period, start, end)
         page = read_sessions(reader, resolved, Filter(tenant=tenant), PageRequest(limit))
         simulated = any(row.simulated for row in page.rows)
+        chosen, rows = output_format(format_, as_json), plain_rows(page.rows)
+        if chosen is Format.TABLE:  # Where nothing was measured, energy is unknown and not 0.
+            rows = [{**row, "energy_uj": row["energy_uj"] or None} if row["unmetered_tokens"] else row for row in rows]
         print_rows(
-            output_format(format_, as_json),
-            plain_rows(page.rows),
+            chosen,
+            rows,
             title=f"Sessions, {resolved}",
             columns=_COLUMNS,
             csv_columns=SessionRow.__dataclass_fields__,

@@ -42,11 +42,12 @@ class MissingPrice:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """Energy, tokens and money of a group. `joules_per_token` is per prompt and completion token; null without tokens.
+    """Energy, tokens and money of a group. `joules_per_token` is per prompt and completion token with measured energy;
+    null without any.
 
     `kwh` is the measured energy, `kwh_facility` that times PUE. `cost` and `gco2` are of the facility's energy, in
     millionths, by largest remainder: an answer's rows sum to its total exactly. They are null, never 0, when a price
-    is missing (`missing_prices` names it), when currencies mix, and in the total of no row.
+    is missing (`missing_prices` names it), when currencies mix, and where nothing was measured, as then `kwh` is too.
     """
 
     energy_uj: int
@@ -61,7 +62,7 @@ class Measures:
     failures: int
     joules_per_token: float | None
     joules_per_output_token: float | None
-    kwh: Amount
+    kwh: Amount | None
     kwh_facility: Amount | None
     cost: Amount | None
     currency: str
@@ -75,10 +76,13 @@ class ChargebackRow(Measures):
     """One group of a chargeback. Only the dimensions that it is grouped by are set.
 
     `host_uj` and `wall_uj` are the parts of `energy_uj` that were measured at hosts and at the wall; the rest is GPUs'.
+    `unmetered_tokens` and `unmetered_requests` are those without measured energy: energy and money are of the others.
     """
 
     missing_prices: list[MissingPrice] = field(default_factory=list)
     mixed_currencies: bool = False
+    unmetered_tokens: int = 0
+    unmetered_requests: int = 0
     host_uj: int = 0
     wall_uj: int = 0
     tenant: str | None = None
@@ -181,7 +185,10 @@ class GpuInterval:
 
 @dataclass(frozen=True, slots=True)
 class RequestEnergyRow:
-    """One inference request, with its energy in the final windows that it ran in."""
+    """One inference request, with its energy in the final windows that it ran in.
+
+    In `unmetered_windows` of its `windows` nothing was measured: energy is that of the others, and J/token is null.
+    """
 
     tenant: str
     cluster: str
@@ -200,6 +207,7 @@ class RequestEnergyRow:
     active_uj: int
     idle_uj: int
     windows: int
+    unmetered_windows: int
     joules_per_token: float | None
     simulated: bool
 
@@ -227,7 +235,10 @@ class UsageGroup:
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """Sums of a session over a period: of requests that ended in it, and of usage that counts in it."""
+    """Sums of a session over a period: of requests that ended in it, and of usage that counts in it.
+
+    `unmetered_tokens` have no measured energy: `energy_uj` is that of the others.
+    """
 
     tenant: str
     session_id: str
@@ -239,13 +250,14 @@ class SessionRow:
     cached_tokens: int
     completion_tokens: int
     energy_uj: int
+    unmetered_tokens: int
     usage_rows: int
     simulated: bool
 
 
 @dataclass(frozen=True, slots=True)
 class LatestRow:
-    """A tenant's part of one of the newest windows, which may be provisional."""
+    """A tenant's part of one of the newest windows, which may be provisional. `unmetered_tokens` have no energy."""
 
     window_start: Time
     window_ms: int
@@ -256,6 +268,7 @@ class LatestRow:
     idle_uj: int
     unallocated_uj: int
     tokens: int
+    unmetered_tokens: int
     requests: int
     simulated: bool
 

@@ -106,6 +106,7 @@ REQUESTS = rows_response(
                 active_uj=2_053_256_224,
                 idle_uj=1_188_253_720,
                 windows=1,
+                unmetered_windows=0,
                 joules_per_token=1.875873810185185,
                 simulated=False,
             ),
@@ -126,6 +127,7 @@ LATEST = rows_response(
                 idle_uj=2_673_370_319,
                 unallocated_uj=0,
                 tokens=4_032,
+                unmetered_tokens=0,
                 requests=6,
                 simulated=False,
             ),
@@ -156,6 +158,7 @@ EXPLAIN = plain(
         cost=Decimal("0.000310457865"),
         currency="USD",
         gco2=Decimal("0.339718271132"),
+        unmetered_tokens=0,
         simulated=False,
         parts=[
             ExplainedRow(

@@ -37,6 +37,7 @@ _SESSION = SessionRow(
     failures=0,
     **token_counts(prompt_tokens=1_710, cached_tokens=342, completion_tokens=484),
     energy_uj=2_856_609_112,
+    unmetered_tokens=0,
     usage_rows=4,
     simulated=False,
 )
@@ -51,6 +52,7 @@ _STEP = SessionStep(
     failures=0,
     **token_counts(prompt_tokens=1_710, cached_tokens=342, completion_tokens=484),
     energy_uj=2_856_609_112,
+    unmetered_tokens=0,
     active_uj=1_683_238_793,
     idle_uj=1_173_370_319,
     cost=Decimal("0.000310"),

@@ -60,7 +60,7 @@ function simulated(where, yes) {
 }
 
 function totals(total) {
-  const [value, unit] = energy(Number(total.kwh));
+  const [value, unit] = total.kwh === null ? ["–", ""] : energy(Number(total.kwh));
   const kg = total.gco2 === null ? "–" : number(1).format(total.gco2 / 1000);
   const facility = total.kwh_facility === null ? (total.missing_prices.length ? "no PUE" : "nothing was measured") : `${energy(Number(total.kwh_facility)).join(" ")} with cooling (PUE)`;
   const cards = [
@@ -107,13 +107,14 @@ function keyItem(fill, text) {
 
 function tenants(rows, total) {
   const sum = Number(total.kwh);
-  const cells = (row) => [whole.format(row.tokens), whole.format(row.requests), number(3).format(row.kwh)];
+  const cells = (row) => [whole.format(row.tokens), whole.format(row.requests), row.kwh === null ? "–" : number(3).format(row.kwh)];
   const after = (row) => [ratio(row.joules_per_token), row.gco2 === null ? "–" : number(2).format(row.gco2 / 1000), cost(row)];
   $("currency").textContent = total.currency;
   $("tenants").replaceChildren(...rows.map((row) => {
     const tr = node("tr"), th = node("th", "", name(row.tenant)), share = node("td", "wide"), meter = node("div", "meter"), fill = node("span");
     th.scope = "row";
     if (row.simulated) th.append(node("span", "badge small", "SIMULATED"));
+    if (row.unmetered_requests) th.append(node("span", "badge small", `${compact.format(row.unmetered_tokens)} tokens UNMETERED`));
     fill.style.width = `${part(Number(row.kwh), sum)}%`;
     fill.style.background = colour(row.tenant);
     meter.append(fill);
@@ -131,6 +132,13 @@ function tenants(rows, total) {
   $("missing").textContent = missing.length
     ? `No price: ${missing.join(", ")}. Costs without a price are left empty, never taken as 0.`
     : "Clusters are priced in several currencies, which do not add up: group by cluster.";
+}
+
+// Tokens without measured energy: their cost is open, and in no sum.
+function unmetered(total) {
+  $("unmetered").hidden = !total.unmetered_requests && !total.unmetered_tokens;
+  $("unmetered").textContent = `${whole.format(total.unmetered_tokens)} of ${whole.format(total.tokens)} tokens (${whole.format(total.unmetered_requests)} requests) have no measured energy: ` +
+    "their cost is open and in no sum. wattlog doctor names the workloads.";
 }
 
 function overTime(rows, step) {
@@ -187,6 +195,7 @@ async function refresh() {
     simulated("bill", bill.simulated);
     totals(bill.total);
     tenants(bill.rows, bill.total);
+    unmetered(bill.total);
     balance(books || { ...bill.total, measured_uj: bill.total.energy_uj, residual_uj: "0" });
     overTime(rows, step);
     $("csv").href = `/v1/chargeback?${query}&format=csv&limit=10000`;

@@ -57,7 +57,12 @@ WITH
             $tokens{sum(c.@) AS @},
             sum(c.requests) AS requests,
             sum(c.failures) AS failures,
-            max(c.method) AS method
+            max(c.method) AS method,
+            -- Tokens without measured energy (method 3) are in rows of their own, in every table: their hardware is ''.
+            max(c.method != 3) AS is_metered,
+            sumIf(c.prompt_tokens + c.completion_tokens, c.method = 3) AS unmetered_tokens,
+            sumIf(c.completion_tokens, c.method = 3) AS unmetered_completion_tokens,
+            sumIf(c.requests, c.method = 3) AS unmetered_requests
         FROM
         (
 $charges
@@ -93,14 +98,17 @@ $charges
             sum(h.active_uj) AS active_uj, sum(h.idle_uj) AS idle_uj, sum(h.unallocated_uj) AS unallocated_uj,
             sum(h.host_uj) AS host_uj, sum(h.wall_uj) AS wall_uj,
             $tokens{sum(h.@) AS @}, sum(h.requests) AS requests, sum(h.failures) AS failures,
+            sum(h.unmetered_tokens) AS unmetered_tokens, sum(h.unmetered_requests) AS unmetered_requests,
+            sum(h.unmetered_completion_tokens) AS unmetered_completion_tokens,
             max(h.method) AS method, max(has(simulated_clusters, cluster)) AS simulated,
             groupUniqArrayIf(p.currency, p.currency != '') AS currencies,
             arraySort(arrayConcat(
                 groupUniqArrayIf(('energy', cluster), no_tariff),
                 groupUniqArrayIf(('pue', cluster), no_pue),
                 groupUniqArrayIf(('carbon', cluster), no_carbon))) AS missing_prices,
-            -- The total of no row at all is unknown: nothing was measured.
-            count() > 0 AND max(no_pue) = 0 AS facility_known,
+            -- Where nothing was measured, money is unknown and not 0: tokens without energy, or a total of no row at all.
+            max(h.is_metered) = 1 AS energy_known,
+            energy_known AND max(no_pue) = 0 AS facility_known,
             facility_known AND max(no_tariff) = 0 AND length(currencies) <= 1 AS cost_known,
             facility_known AND max(no_carbon) = 0 AS gco2_known,
             sum(pue_nano_uj) AS facility_nano_uj,
@@ -121,6 +129,7 @@ $charges
     intDiv(2 * sum(gco2_remainder) OVER (PARTITION BY is_total, gco2_known) + unit, 2 * unit) AS gco2_round_ups
 SELECT
     is_total, keys, active_uj, idle_uj, unallocated_uj, host_uj, wall_uj, $tokens{@}, requests, failures,
+    unmetered_tokens, unmetered_completion_tokens, unmetered_requests, energy_known,
     method, simulated, currency, missing_prices, length(currencies) > 1 AS mixed_currencies,
     if(facility_known, facility_nano_uj, NULL) AS facility_nano_uj,
     if(cost_known, intDiv(cost_units - cost_remainder, unit) + (cost_rank <= cost_round_ups), NULL) AS cost_micro,

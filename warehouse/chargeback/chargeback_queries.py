@@ -6,6 +6,9 @@ a question that cannot be answered, AccessDenied for another tenant's rows, and 
 
 Rounding: money is exact to its last digit until one rounding to millionths of the currency, by largest remainder over
 the whole answer. So an answer's rows sum to its total, and every grouping of the same energy has the same total.
+
+Tokens without measured energy cost an unknown amount, which no sum contains. A row of nothing else has no kWh and no
+money (None, not 0); any other says how many of its tokens these are, and its figures are those of the measured ones.
 """
 
 from __future__ import annotations
@@ -148,6 +151,10 @@ _EMPTY: dict[str, Any] = {
     **dict.fromkeys(TOKENS, 0),
     "requests": 0,
     "failures": 0,
+    "unmetered_tokens": 0,
+    "unmetered_completion_tokens": 0,
+    "unmetered_requests": 0,
+    "energy_known": 0,
     "method": 0,
     "simulated": 0,
     "currency": "",
@@ -163,6 +170,7 @@ _EMPTY: dict[str, Any] = {
 def _chargeback_row(by: tuple[str, ...], row: Mapping[str, Any]) -> ChargebackRow:
     energy_uj = row["active_uj"] + row["idle_uj"] + row["unallocated_uj"]
     tokens = row["prompt_tokens"] + row["completion_tokens"]
+    metered_completion = row["completion_tokens"] - row["unmetered_completion_tokens"]
     facility, cost, gco2 = row["facility_nano_uj"], row["cost_micro"], row["gco2_micro"]
     return ChargebackRow(
         energy_uj=energy_uj,
@@ -173,9 +181,9 @@ def _chargeback_row(by: tuple[str, ...], row: Mapping[str, Any]) -> ChargebackRo
         **{name: row[name] for name in TOKENS},
         requests=row["requests"],
         failures=row["failures"],
-        joules_per_token=joules_per(energy_uj, tokens),
-        joules_per_output_token=joules_per(energy_uj, row["completion_tokens"]),
-        kwh=kwh_nano(energy_uj),
+        joules_per_token=joules_per(energy_uj, tokens - row["unmetered_tokens"]),
+        joules_per_output_token=joules_per(energy_uj, metered_completion),
+        kwh=kwh_nano(energy_uj) if row["energy_known"] else None,
         kwh_facility=None if facility is None else kwh_nano(facility, _NANO_UNITS),
         cost=None if cost is None else cost * _MICRO,
         currency=row["currency"],
@@ -184,6 +192,8 @@ def _chargeback_row(by: tuple[str, ...], row: Mapping[str, Any]) -> ChargebackRo
         simulated=bool(row["simulated"]),
         missing_prices=[MissingPrice(kind=kind, cluster=cluster) for kind, cluster in row["missing_prices"]],
         mixed_currencies=bool(row["mixed_currencies"]),
+        unmetered_tokens=row["unmetered_tokens"],
+        unmetered_requests=row["unmetered_requests"],
         host_uj=row["host_uj"],
         wall_uj=row["wall_uj"],
         **dict(zip(by, row["keys"], strict=True)),

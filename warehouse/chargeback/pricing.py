@@ -22,25 +22,28 @@ _PICO = Decimal(1).scaleb(-12)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PricedPart:
-    """Energy of one cluster in one hour (its number since 1970), for the group at this index."""
+    """Energy of one cluster in one hour (its number since 1970), for the group at this index; if it was `metered`."""
 
     group: int
     cluster: str
     hour: int
     energy_uj: int
+    metered: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PricedGroups:
     """Cost and grams of groups, in millionths, by largest remainder: they sum to the total, rounded half up.
 
-    None, for the total and for each group, where a price is missing or currencies mix.
+    None, for the total and for each group, where a price is missing or currencies mix. None also for a group of which
+    no part was metered: the total is the sum of the others, and None where there are no others (not `energy_known`).
     """
 
     cost: Decimal | None
     gco2: Decimal | None
     costs: list[Decimal | None]
     grams: list[Decimal | None]
+    energy_known: bool
     currency: str
     missing: list[MissingPrice]
     mixed_currencies: bool
@@ -68,6 +71,9 @@ class PriceBook:
         cost, grams = [0] * groups, [0] * groups
         missing: set[MissingPrice] = set()
         currencies: set[str] = set()
+        metered = {part.group for part in parts if part.metered}
+        opens = {part.group for part in parts} - metered
+        energy_known = bool(metered) or not opens
         for part in parts:
             if not part.energy_uj:
                 continue
@@ -84,11 +90,16 @@ class PriceBook:
         missing_kinds = {m.kind for m in missing}
         costs = _round(cost) if not missing_kinds & {"energy", "pue"} and len(currencies) <= 1 else None
         gco2 = _round(grams) if not missing_kinds & {"carbon", "pue"} else None
+
+        def known(amounts: list[Decimal] | None) -> list[Decimal | None]:
+            return [None if amounts is None or n in opens else amounts[n] for n in range(groups)]
+
         return PricedGroups(
-            cost=None if costs is None else sum(costs, Decimal(0)),
-            gco2=None if gco2 is None else sum(gco2, Decimal(0)),
-            costs=[None] * groups if costs is None else list(costs),
-            grams=[None] * groups if gco2 is None else list(gco2),
+            cost=None if costs is None or not energy_known else sum(costs, Decimal(0)),
+            gco2=None if gco2 is None or not energy_known else sum(gco2, Decimal(0)),
+            costs=known(costs),
+            grams=known(gco2),
+            energy_known=energy_known,
             currency=currencies.pop() if len(currencies) == 1 else "",
             missing=sorted(missing, key=lambda m: (m.kind, m.cluster)),
             mixed_currencies=len(currencies) > 1,
@@ -108,10 +119,14 @@ def _round(parts: Sequence[int]) -> list[Decimal]:
 class PricedEnergy:
     """One amount of energy as kWh, facility kWh, cost and grams, each to twelve places; None without its price."""
 
-    kwh: Decimal
+    kwh: Decimal | None
     kwh_facility: Decimal | None
     cost: Decimal | None
     gco2: Decimal | None
+
+
+UNMETERED = PricedEnergy(kwh=None, kwh_facility=None, cost=None, gco2=None)
+"""Price of tokens without measured energy: unknown, and not 0."""
 
 
 def price_energy(energy_uj: int, prices: Mapping[str, Decimal]) -> PricedEnergy:

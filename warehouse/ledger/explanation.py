@@ -11,13 +11,14 @@ from decimal import Decimal
 from typing import Any
 
 from contracts.errors import BadQuery
+from contracts.events import Method
 from contracts.rows import REQUEST_SECOND_MILLI, REQUEST_TIME_VERSION
 from contracts.units import MS_PER_HOUR, EpochMs, epoch_ms
-from warehouse.chargeback.pricing import KINDS, price_energy
+from warehouse.chargeback.pricing import KINDS, UNMETERED, price_energy
 from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
 from warehouse.reader import LedgerReader
-from warehouse.results import Amount, GpuInterval, LedgerRow, Time
+from warehouse.results import METHODS, Amount, GpuInterval, LedgerRow, Time
 
 MAX_PARTS = 200
 """Ledger rows of one tenant in one window that are explained; more is an error."""
@@ -97,7 +98,8 @@ class AppliedPrice:
 class ExplainedRow:
     """One ledger row and everything that it was computed from.
 
-    `cost` = kwh x PUE x tariff, to twelve places; null where a price is missing.
+    `cost` = kwh x PUE x tariff, to twelve places; null where a price is missing. All of these are null where the row's
+    tokens have no measured energy (its method is `unmetered`).
     """
 
     row: LedgerRow
@@ -107,7 +109,7 @@ class ExplainedRow:
     weights: AppliedWeights
     prices: list[AppliedPrice]
     missing_prices: list[str]
-    kwh: Amount
+    kwh: Amount | None
     kwh_facility: Amount | None
     cost: Amount | None
     gco2: Amount | None
@@ -115,7 +117,10 @@ class ExplainedRow:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A tenant's charge of one window. The parts sum to `energy_uj` and `cost`."""
+    """A tenant's charge of one window. The parts sum to `energy_uj` and `cost`.
+
+    `unmetered_tokens` have no measured energy: `cost` is that of the others, and null where there are none.
+    """
 
     tenant: str
     window_start: Time
@@ -124,6 +129,7 @@ class Explanation:
     cost: Amount | None
     currency: str
     gco2: Amount | None
+    unmetered_tokens: int
     simulated: bool
     parts: list[ExplainedRow]
 
@@ -152,7 +158,9 @@ def explain(reader: LedgerReader, tenant: str | None, window: str = "latest") ->
         raise BadQuery("tenant", tenant, f"more than {MAX_PARTS} rows in one window; drill down with `ledger` instead")
     evidence = _Evidence(reader, start_ms, filter, rows)
     parts = [evidence.part(row) for row in rows]
-    costs, grams = [part.cost for part in parts], [part.gco2 for part in parts]
+    open_parts = [part for part in parts if part.row.method == _UNMETERED]
+    metered = [part for part in parts if part.row.method != _UNMETERED]
+    costs, grams = [part.cost for part in metered], [part.gco2 for part in metered]
     currencies = {price.currency for part in parts for price in part.prices if price.kind == "energy"}
     return Explanation(
         tenant=tenant,
@@ -162,6 +170,7 @@ def explain(reader: LedgerReader, tenant: str | None, window: str = "latest") ->
         cost=_sum(costs) if len(currencies) <= 1 else None,
         currency=currencies.pop() if len(currencies) == 1 else "",
         gco2=_sum(grams),
+        unmetered_tokens=sum(part.row.prompt_tokens + part.row.completion_tokens for part in open_parts),
         simulated=any(part.row.simulated for part in parts),
         parts=parts,
     )
@@ -179,7 +188,7 @@ def _instant(text: str) -> int:
 
 def _sum(amounts: list[Decimal | None]) -> Decimal | None:
     known = [amount for amount in amounts if amount is not None]
-    return sum(known, Decimal(0)) if len(known) == len(amounts) else None
+    return sum(known, Decimal(0)) if amounts and len(known) == len(amounts) else None
 
 
 class _Evidence:
@@ -220,7 +229,8 @@ class _Evidence:
     def part(self, row: Mapping[str, Any]) -> ExplainedRow:
         ledger = ledger_queries.ledger_row(row)
         prices = self._prices.get(ledger.cluster, [])
-        money = price_energy(ledger.energy_uj, {price.kind: price.value for price in prices})
+        is_open = ledger.method == _UNMETERED
+        money = UNMETERED if is_open else price_energy(ledger.energy_uj, {price.kind: price.value for price in prices})
         measured = self._measured_of(ledger, row["whole_uj"])
         work = row["share_work"]
         return ExplainedRow(
@@ -289,6 +299,7 @@ class _Evidence:
         )
 
 
+_UNMETERED = METHODS[Method.UNMETERED]
 _UNKNOWN_WEIGHTS = {"prompt_milli": None, "cached_milli": None, "completion_milli": None, "source": ""}
 
 

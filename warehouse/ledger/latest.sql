@@ -6,7 +6,8 @@ SELECT
     min(l.final) AS final,
     sum(toInt128(l.active_uj)) AS active_uj, sum(toInt128(l.idle_uj)) AS idle_uj,
     sum(toInt128(l.unallocated_uj)) AS unallocated_uj,
-    sum(l.prompt_tokens + l.completion_tokens) AS tokens, sum(l.requests) AS requests,
+    sum(l.prompt_tokens + l.completion_tokens) AS tokens,
+    sumIf(l.prompt_tokens + l.completion_tokens, l.method = 3) AS unmetered_tokens, sum(l.requests) AS requests,
     max(ifNull(c.simulated, 0)) AS simulated
 FROM ledger AS l FINAL
 LEFT ANY JOIN (SELECT log_id, log_partition, final_end FROM marks FINAL) AS m

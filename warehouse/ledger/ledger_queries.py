@@ -6,6 +6,7 @@ Readers, periods, pages and errors are as in `chargeback_queries`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from contracts.units import MS_PER_HOUR
@@ -198,19 +199,40 @@ def requests(
         return reader.ask("ledger/requests", filter, start_ms=start_ms, end_ms=end_ms, limit=limit, **cut)
 
     rows = _oldest_first(reader, "request_energy", period, cut["after_ms"], page.limit + 1, ask)
+    unmetered = _unmetered(reader, filter, rows)
     return page.cut(
         question,
-        [_request_row(row) for row in rows],
+        [_request_row(row, unmetered) for row in rows],
         lambda r: [r.t_end, r.tenant, r.cluster, r.workload, r.model, r.request_id, r.t_start],
     )
 
 
-def _request_row(row: dict[str, Any]) -> RequestEnergyRow:
+_SUBJECT = ("tenant", "cluster", "workload", "model")
+
+
+def _unmetered(reader: LedgerReader, filter: Filter, rows: list[dict[str, Any]]) -> set[tuple[Any, ...]]:
+    """Return (window, tenant, cluster, workload, model) of the ledger's rows without measured energy behind requests.
+
+    A request without energy is not unmetered by that alone: it may have had no work.
+    """
+    windows = sorted({start_ms for row in rows for start_ms in row["windows_without_energy"]})
+    if not windows:
+        return set()
+    subject = replace(filter, session_id=None)
+    # As Arrow, because its way to the server takes long parameters.
+    unmetered = reader.ask_arrow("ledger/unmetered_rows", subject, windows=windows).to_pylist()
+    return {(row["start_ms"], *(row[name] for name in _SUBJECT)) for row in unmetered}
+
+
+def _request_row(row: dict[str, Any], unmetered: set[tuple[Any, ...]]) -> RequestEnergyRow:
     energy_uj = row["active_uj"] + row["idle_uj"]
     tokens = row["prompt_tokens"] + row["completion_tokens"]
+    subject = [row[name] for name in _SUBJECT]
+    unmetered_windows = sum((start_ms, *subject) in unmetered for start_ms in row.pop("windows_without_energy"))
     extra = {
         "energy_uj": energy_uj,
-        "joules_per_token": joules_per(energy_uj, tokens),
+        "joules_per_token": None if unmetered_windows else joules_per(energy_uj, tokens),
+        "unmetered_windows": unmetered_windows,
         "simulated": bool(row["simulated"]),
     }
     return RequestEnergyRow(**{**row, **extra})

@@ -9,6 +9,7 @@ SELECT
     toUnixTimestamp64Milli(r.t_start) AS t_start, toUnixTimestamp64Milli(r.t_end) AS t_end,
     $tokens{sum(r.@) AS @},
     sum(r.active_uj) AS active_uj, sum(r.idle_uj) AS idle_uj, uniqExact(r.window_start) AS windows,
+    groupUniqArrayIf(toUnixTimestamp64Milli(r.window_start), r.active_uj + r.idle_uj = 0) AS windows_without_energy,
     max(has(simulated_clusters, toString(r.cluster))) AS simulated
 FROM request_energy AS r FINAL
 WHERE r.window_start > fromUnixTimestamp64Milli(greatest({start_ms:Int64}, {after_ms:Int64}) - 25200000, 'UTC')

@@ -58,7 +58,8 @@ class SessionSums:
     """Sums of a session or of one of its steps.
 
     `energy_uj` is its requests' share of measured energy. `cost` is the cost of that energy with PUE, null where a
-    price is missing. `meters` has all usage; `tool_calls` and `spend` (money by currency) are parts of it.
+    price is missing, and where requests ran and nothing was measured. `unmetered_tokens` have no energy: it and its
+    cost are those of the others. `meters` has all usage; `tool_calls` and `spend` (money by currency) are parts of it.
     """
 
     first: Time
@@ -71,6 +72,7 @@ class SessionSums:
     energy_uj: int
     active_uj: int
     idle_uj: int
+    unmetered_tokens: int
     cost: Amount | None
     gco2: Amount | None
     tool_calls: Amount
@@ -90,12 +92,13 @@ class SessionStep(SessionSums):
 class Session(SessionSums):
     """A complete session and its steps, oldest first, which sum to it.
 
-    `total` adds the cost of energy to the spend, by currency; null where the energy has no price.
+    `total` adds the cost of energy to the spend, by currency; null where that cost is unknown, as `kwh` is where
+    nothing was measured.
     """
 
     tenant: str
     session_id: str
-    kwh: Amount
+    kwh: Amount | None
     currency: str
     total: list[CurrencyAmount] | None
     missing_prices: list[MissingPrice]
@@ -153,6 +156,7 @@ def session(reader: LedgerReader, session_id: str, tenant: str | None = None) ->
                 cluster=row["of_cluster"],
                 hour=row["hour_no"],
                 energy_uj=row["active_uj"] + row["idle_uj"],
+                metered=bool(row["metered"]),
             )
             for row in energy
         ]
@@ -191,7 +195,7 @@ def _rows(reader: LedgerReader, name: str, filter: Filter, traces: list[str]) ->
 
 
 _COUNTS = ("requests", "failures", *TOKENS)
-_ENERGY = ("active_uj", "idle_uj")
+_ENERGY = ("active_uj", "idle_uj", "unmetered_tokens")
 
 
 @dataclass(slots=True)
@@ -286,7 +290,7 @@ def _session(tenant: str, session_id: str, steps: Sequence[_Step], priced: Price
         tenant=tenant,
         session_id=session_id,
         **sums,
-        kwh=kwh_nano(sums["energy_uj"]),
+        kwh=kwh_nano(sums["energy_uj"]) if priced.energy_known else None,
         currency=priced.currency,
         total=None if priced.cost is None else _money(amounts),
         missing_prices=priced.missing,

@@ -1,6 +1,7 @@
 """Bills against a slow, scalar bill of the same rows and prices, hour by hour, that shares no code with the SQL.
 
-Prices change within the period, overlap in scope, are negative, missing, or in several currencies.
+Prices change within the period, overlap in scope, are negative, missing, or in several currencies. Some tokens have no
+measured energy.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ START_MS = epoch_ms("2026-10-30T22:00:00Z")
 HOURS = 30
 END_MS = START_MS + HOURS * MS_PER_HOUR
 """Three days, one of them whole, and two months."""
+UNMETERED = ""
+"""Hardware type of tokens without measured energy."""
 NAMES = {
     "cluster": ("eu", "us", "lab"),
     "tenant": ("acme", "globex", "t-3"),
     "model": ("m1", "m2"),
-    "hardware": ("H100", "B200"),
+    "hardware": ("H100", "B200", UNMETERED),
 }
 TEAMS = {"acme": "search", "globex": "chat", "t-3": "chat"}
 FOREVER_MS = epoch_ms("2200-01-01T00:00:00Z")
@@ -44,7 +47,7 @@ _uj = st.sampled_from([0, 1, 7, 3_600_000_000_001, 2**52])
 _facts = st.lists(
     st.tuples(_hour, *(st.sampled_from(NAMES[name]) for name in NAMES), _uj, _uj, _uj, st.integers(0, 10**9)),
     min_size=1, max_size=25, unique_by=lambda fact: fact[:5],
-)  # fmt: skip
+).map(lambda facts: [(*f[:5], 0, 0, 0, f[8]) if f[4] == UNMETERED else f for f in facts])  # fmt: skip
 # A price begins and ends at any time, also within an hour; it counts for the hours that start while it is valid.
 _price = st.tuples(
     st.sampled_from(["energy", "pue", "carbon"]), st.sampled_from(["*", "eu", "us"]),
@@ -93,10 +96,10 @@ def test_a_bill_equals_the_scalar_bill(
     _check(total, due)
     assert total == chargeback_queries.chargeback_total(operator_reader(books), Period(START_MS, end_ms))
     if total.cost is not None:
-        assert total.cost == _rounded(sum(row["cost"] for row in due))
+        assert total.cost == _rounded(sum(row["cost"] or 0 for row in due))
         assert sum(row.cost or 0 for row in page.rows) == total.cost
     if total.gco2 is not None:
-        assert sum(row.gco2 or 0 for row in page.rows) == total.gco2 == _rounded(sum(row["gco2"] for row in due))
+        assert sum(row.gco2 or 0 for row in page.rows) == total.gco2 == _rounded(sum(row["gco2"] or 0 for row in due))
 
 
 @settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -116,6 +119,7 @@ def test_python_prices_rows_as_sql_does(
             cluster=row["cluster"],
             hour=START_MS // MS_PER_HOUR + fact[0],
             energy_uj=row["energy_uj"],
+            metered=row["metered"],
         )
         for fact, row in rows
     ]
@@ -140,7 +144,7 @@ def _lay(books: Warehouse, facts: list[Any], prices: list[Any]) -> list[dict[str
             {
                 "time": START_MS + hour * MS_PER_HOUR, "cluster": cluster, "workload": "w", "hardware": hardware,
                 "model": model, "tenant": tenant, "active_uj": active, "idle_uj": idle, "unallocated_uj": unallocated,
-                "prompt_tokens": tokens,
+                "prompt_tokens": tokens, "method": 3 if hardware == UNMETERED else 0,
             }
         )  # fmt: skip
     for table, time, extra in (
@@ -192,6 +196,8 @@ def _due(fact: Any, prices: list[dict[str, Any]]) -> dict[str, Any]:
     facility = kwh * Fraction(pue["value"]) if pue else (None if energy else Fraction(0))
 
     def money(of: dict[str, Any] | None) -> Fraction | None:
+        if hardware == UNMETERED:
+            return None
         if not energy:
             return Fraction(0)
         return facility * Fraction(of["value"]) if of and facility is not None else None
@@ -203,6 +209,7 @@ def _due(fact: Any, prices: list[dict[str, Any]]) -> dict[str, Any]:
         "tenant": tenant, "team": TEAMS[tenant], "cost_centre": f"CC-{TEAMS[tenant]}", "cluster": cluster,
         "model": model, "hardware": hardware,
         "hour": f"{date}T{at // MS_PER_HOUR % 24:02d}:00:00Z", "day": date, "month": date[:7],
+        "metered": hardware != UNMETERED, "unmetered_tokens": tokens if hardware == UNMETERED else 0,
         "energy_uj": energy, "active_uj": active, "idle_uj": idle, "tokens": tokens,
         "cost": money(energy_price), "gco2": money(carbon),
         "currency": energy_price["currency"] if energy_price else "",
@@ -211,21 +218,21 @@ def _due(fact: Any, prices: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _check(row: ChargebackRow, due: list[dict[str, Any]]) -> None:
-    for name in ("energy_uj", "active_uj", "idle_uj", "tokens"):
+    for name in ("energy_uj", "active_uj", "idle_uj", "tokens", "unmetered_tokens"):
         assert getattr(row, name) == sum(part[name] for part in due)
     assert {(m.kind, m.cluster) for m in row.missing_prices} == set().union(*(part["missing"] for part in due))
     assert row.simulated == any(part["cluster"] == "lab" for part in due)
     currencies = {part["currency"] for part in due} - {""}
     assert row.mixed_currencies == (len(currencies) > 1)
     assert row.currency == min(currencies, default="")
-    if not due or len(currencies) > 1 or any(part["cost"] is None for part in due):
-        assert row.cost is None
-    else:
-        assert row.cost is not None and abs(Fraction(row.cost) - sum(part["cost"] for part in due)) < Fraction(1, 10**6)
-    if not due or any(part["gco2"] is None for part in due):
-        assert row.gco2 is None
-    else:
-        assert row.gco2 is not None and abs(Fraction(row.gco2) - sum(part["gco2"] for part in due)) < Fraction(1, 10**6)
+    metered = [part for part in due if part["metered"]]
+    for name, comparable in (("cost", len(currencies) <= 1), ("gco2", True)):
+        amount, exact = getattr(row, name), [part[name] for part in metered]
+        if not metered or not comparable or None in exact:
+            assert amount is None
+        else:
+            assert amount is not None and abs(Fraction(amount) - sum(exact)) < Fraction(1, 10**6)
+    assert (row.kwh is None) == (not metered)
 
 
 def _rounded(exact: Fraction | int) -> Decimal:
