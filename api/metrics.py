@@ -11,7 +11,8 @@ from prometheus_client.metrics_core import Metric
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.errors import WattlogError
-from contracts.units import MS_PER_DAY, UJ_PER_J
+from contracts.units import MS_PER_DAY, MS_PER_HOUR, UJ_PER_J
+from warehouse.audit.names import recent_names_apart
 from warehouse.client import Warehouse
 from warehouse.ledger import ledger_queries
 from warehouse.periods import newest
@@ -23,6 +24,8 @@ MAX_TENANTS = 100
 OTHER = "__other__"
 MAX_CLUSTERS = 100
 """Clusters with series of their own, the silent ones first."""
+MAX_WORKLOADS = 100
+"""Workloads without GPUs with series of their own, those with most tokens."""
 SILENT_MS = 900_000
 """A cluster without a window for so long is silent: three times the age of final windows that is an alert."""
 KNOWN_MS = 7 * MS_PER_DAY
@@ -99,8 +102,19 @@ class LedgerCollector:
             "wattlog_final_age_seconds", "Age of the newest final window.", value=max(self._now_s() - end_s, 0.0)
         )
         yield self._silence()
+        yield self._names(final_end)
         rows = [row for row in ledger_queries.latest(self._reader, final_end) if row.final]
         yield from _by_tenant(rows)
+
+    def _names(self, final_end_ms: int) -> Metric:
+        metric = GaugeMetricFamily(
+            "wattlog_workload_unmetered_requests",
+            "Requests of a workload without any GPU in this hour and the last, and a workload with GPUs alone.",
+            labels=["cluster", "workload", "with_gpus"],
+        )
+        for finding in recent_names_apart(self._reader, final_end_ms, MS_PER_HOUR)[:MAX_WORKLOADS]:
+            metric.add_metric([finding.cluster, finding.workload, finding.partner], finding.requests)
+        return metric
 
     def _silence(self) -> Metric:
         now_ms = int(self._now_s() * 1000)

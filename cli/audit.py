@@ -31,7 +31,7 @@ def audit(
     Exit status 0: The ledger balances, and no events were lost. 1: There is a residual; the ledger is wrong. 3: It
     balances, but numbered events of producers are missing. With --strict, 3 also means that GPU time was not measured
     or was estimated, that no workload ever occupied a GPU, or that a producer, node or cluster fell silent. It also
-    means that a node's host and wall both count. 2: The audit could not run.
+    means that a node's host and wall both count, or that a workload has tokens and no GPU. 2: The audit could not run.
 
     Example: wattlog audit --period latest-day --strict --json | jq .residual_uj
     """

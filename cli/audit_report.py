@@ -44,6 +44,7 @@ def print_report(audit: Audit, *, strict: bool) -> None:
     _evidence(out, audit, "red" if strict else "yellow")
     _completeness(out, audit, "red" if strict else "yellow")
     _meters(out, audit, "red" if strict else "yellow")
+    _names(out, audit, "red" if strict else "yellow")
 
 
 def _coverage(audit: Audit) -> str:
@@ -207,6 +208,18 @@ def _meters(out: Console, audit: Audit, style: str) -> None:
         )  # fmt: skip
     if audit.meters_with_estimates:
         out.print(f"{audit.meters_with_estimates:,} hosts or wall meters have estimated energy", style=style)
+
+
+def _names(out: Console, audit: Audit, style: str) -> None:
+    """Print workloads with tokens and no GPU, and the line that would join each with its GPUs."""
+    from warehouse.audit.names import sentence
+
+    if audit.workloads_without_gpu:
+        out.print(f"{audit.workloads_without_gpu:,} workloads have tokens and no GPU: their cost is open", style=style)
+        _print_list(
+            out, style, audit.workloads_without_gpu, audit.names_apart,
+            lambda w: f"{sentence(w)} {w.tokens:,} tokens, {w.requests:,} requests. To join them: {w.join}",
+        )  # fmt: skip
 
 
 MAX_LINES = 10

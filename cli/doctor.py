@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -10,6 +11,9 @@ from rich.console import Console
 from cli.options import Data, Json
 from cli.output import errors_reported, print_json
 from cli.settings import load_settings
+
+if TYPE_CHECKING:
+    from cli.health_checks import Finding
 
 
 def doctor(data: Data = None, as_json: Json = False) -> None:
@@ -20,17 +24,24 @@ def doctor(data: Data = None, as_json: Json = False) -> None:
     with errors_reported():
         from cli.health_checks import run_checks
 
-        findings = list(run_checks(load_settings(data)))
+        findings = []
+        for finding in run_checks(load_settings(data)):
+            findings.append(finding)
+            if not as_json:  # At once: a check may take long, and what was found is not lost if someone ends it.
+                _print(finding)
         if as_json:
             print_json([asdict(finding) for finding in findings])
-        else:
-            out = Console(highlight=False)
-            sign = {"ok": "[green]✓[/green]", "note": "[yellow]·[/yellow]", "failed": "[red]✗[/red]"}
-            for finding in findings:
-                out.print(f"{sign[finding.state]} {finding.check:16} ", end="")
-                out.print(finding.says, markup=False, soft_wrap=True)
-                if finding.hint:
-                    out.print(f"  {'':16} hint: ", end="")
-                    out.print(finding.hint, markup=False, soft_wrap=True)
         if any(finding.state == "failed" for finding in findings):
             raise typer.Exit(1)
+
+
+_SIGNS = {"ok": "[green]✓[/green]", "note": "[yellow]·[/yellow]", "failed": "[red]✗[/red]"}
+
+
+def _print(finding: Finding) -> None:
+    out = Console(highlight=False)
+    out.print(f"{_SIGNS[finding.state]} {finding.check:16} ", end="")
+    out.print(finding.says, markup=False, soft_wrap=True)
+    if finding.hint:
+        out.print(f"  {'':16} hint: ", end="")
+        out.print(finding.hint, markup=False, soft_wrap=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, cast
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -18,19 +19,26 @@ from contracts.errors import BadEvent, WattlogError
 from contracts.settings import Settings
 from producers import registry
 from producers.api import Kind, NotHere
+from producers.common.time_limit import TimeLimit
 from producers.runtime.publisher import kafka_config
 from producers.runtime.refusals import describe
 from producers.runtime.runner import check
 from streams import kafka_admin
 from streams.consumer_group import usage_group
 from warehouse.audit.conservation import audit
+from warehouse.audit.names import recent_names_apart, sentence
 from warehouse.client import Warehouse
 from warehouse.migrate import pending
+from warehouse.periods import newest
 from warehouse.reader import operator_reader
 from warehouse.reference_data.prices import list_prices
 
 State = Literal["ok", "note", "failed"]
 TIMEOUT_S = 5.0
+LIMIT_S = 60.0
+"""Wait for a check's next finding, or for the warehouse to open. A check of more than that ends with a failed one."""
+MAX_NAMES = 10
+"""Workloads without GPUs that are named."""
 PATIENCE_S = 20.0
 """Wait before a difference in a fleet's books is looked at again: workers write meanwhile."""
 _LOSS_HINT = "Lengthen the topics' retention; `wattlog stream --accept-loss` continues without the lost messages."
@@ -46,9 +54,9 @@ class Finding:
     hint: str = ""
 
 
-def run_checks(settings: Settings) -> Iterator[Finding]:
-    """Run all checks, in the order of the data flow."""
-    yield from _producers(settings)
+def run_checks(settings: Settings, limit_s: float = LIMIT_S) -> Iterator[Finding]:
+    """Run all checks, in the order of the data flow. None waits longer than `limit_s` for a server that hangs."""
+    yield from _producers(settings, limit_s)
     if settings.embedded_broker:
         yield Finding(
             "broker",
@@ -57,8 +65,8 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
             "Set WATTLOG_KAFKA_BOOTSTRAP for a real one.",
         )
     else:
-        yield from _checked("broker", _log(settings))
-    yield from _checked("warehouse", _warehouse(settings))
+        yield from _checked("broker", _within(limit_s, _log(settings)))
+    yield from _checked("warehouse", _warehouse(settings, limit_s))
     yield from _checked("api", _api(settings))
 
 
@@ -72,16 +80,23 @@ def _checked(name: str, findings: Iterator[Finding]) -> Iterator[Finding]:
         yield Finding(name, "failed", f"the check failed ({describe(error)})")
 
 
+def _within(limit_s: float, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Yield findings. Raises OverTimeError where the next one takes longer: a thread is left waiting for it."""
+    limit = TimeLimit(limit_s)
+    while (finding := limit.run("check", partial(next, findings, None))) is not None:
+        yield finding
+
+
 def _api(settings: Settings) -> Iterator[Finding]:
     """Check that the API would not be open to other machines without a key."""
     check_exposure(settings)
     yield Finding("api", "ok", f"would listen on {settings.api_host}:{settings.api_port}")
 
 
-def _producers(settings: Settings) -> Iterator[Finding]:
+def _producers(settings: Settings, limit_s: float) -> Iterator[Finding]:
     """Check each source that is configured, and name the plug-ins that cannot be loaded."""
     for plugin in registry.plugins():
-        yield from _checked(plugin.name, _source(plugin, settings))
+        yield from _checked(plugin.name, _within(limit_s, _source(plugin, settings)))
     for name, problem in registry.problems():
         yield Finding(name, "failed", f"the plug-in cannot be loaded: {problem}")
 
@@ -182,8 +197,11 @@ def _ahead_ms(consumer: Consumer, partitions: list[TopicPartition]) -> int:
     return newest_ms - time.time_ns() // 1_000_000
 
 
-def _warehouse(settings: Settings) -> Iterator[Finding]:
-    with open_warehouse(settings) as warehouse:
+def _warehouse(settings: Settings, limit_s: float) -> Iterator[Finding]:
+    # An embedded one is opened in this thread, which then uses it.
+    limit = None if settings.dsn.startswith("chdb://") else TimeLimit(limit_s)
+    open_ = partial(open_warehouse, settings)
+    with open_() if limit is None else limit.run("warehouse", open_) as warehouse:
         yield Finding("warehouse", "ok", warehouse.where)
         missing = pending(warehouse)
         if missing:
@@ -193,6 +211,7 @@ def _warehouse(settings: Settings) -> Iterator[Finding]:
             return
         yield Finding("schema", "ok", "up to date")
         yield _prices(warehouse)
+        yield from _names(warehouse)
         yield _ledger(warehouse, settings)
 
 
@@ -208,6 +227,20 @@ def _prices(warehouse: Warehouse) -> Finding:
             "Store one with `wattlog price energy CLUSTER VALUE`.",
         )
     return Finding("prices", "ok", f"a tariff for each of {len(clusters)} clusters with a ledger")
+
+
+def _names(warehouse: Warehouse) -> Iterator[Finding]:
+    """Check that tokens and GPUs of each workload met within the ledger's last day."""
+    reader = operator_reader(warehouse)
+    final_end = newest(reader).final_end
+    apart = recent_names_apart(reader, final_end) if final_end else []
+    for finding in apart[:MAX_NAMES]:
+        yield Finding("names", "failed", f"{sentence(finding)} ({finding.tokens:,} tokens in a day)", finding.join)
+    if apart[MAX_NAMES:]:
+        more = len(apart) - MAX_NAMES
+        yield Finding("names", "failed", f"{more:,} more workloads have tokens and no GPU", "Run `wattlog audit`.")
+    if not apart:
+        yield Finding("names", "ok", "each workload with tokens has GPUs")
 
 
 def _ledger(warehouse: Warehouse, settings: Settings) -> Finding:

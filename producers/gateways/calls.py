@@ -13,13 +13,12 @@ from contracts.errors import BadInput
 from contracts.events import MAX_TEXT
 from contracts.meter_names import EXTERNAL_SPEND
 from contracts.settings import Settings
+from contracts.workload_names import EXTERNAL_PREFIX
 from producers.api import WorkloadBatch
 from producers.common.chunks import chunks
 from producers.gateways.deployments import Deployments
 from producers.runtime.batching import RequestRow, UsageRow, text_bytes, token_batch, usage_batch
 
-EXTERNAL_PREFIX = "external/"
-"""Precedes a provider's name: the workload of calls that others served."""
 AGENTS_PREFIX = "agents/"
 """Precedes a service's name: the workload of what its agents used beside models."""
 SPEND_UNIT = "USD"

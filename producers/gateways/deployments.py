@@ -16,10 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from contracts import topics
 from contracts.errors import WattlogError
 from contracts.events import MAX_TEXT
+from contracts.workload_names import UNMATCHED_PREFIX
 from producers.runtime.batching import RequestRow
 
-UNMATCHED_PREFIX = "unmatched/"
-"""Precedes a model's name. No workload with GPUs has such a name: choosing one would be a guess."""
 MAX_UNMATCHED = 1_000
 """Routes without a rule that are remembered, so that the log names each once."""
 

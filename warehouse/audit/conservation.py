@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 from contracts.boundary import Boundary, part_of
 from contracts.errors import BadQuery
-from contracts.units import MS_PER_DAY, MS_PER_HOUR
+from contracts.units import MS_PER_DAY, MS_PER_HOUR, EpochMs
 from warehouse.audit.boundaries import DoubleCounts, report_nodes_without_host
 from warehouse.audit.completeness import Coverage, check_producers
 from warehouse.audit.evidence import Evidence
 from warehouse.audit.findings import StrayWindow, UnbalancedWindow
+from warehouse.audit.names import names_apart
 from warehouse.audit.report import WORST, Audit, Equation, KeptRequests
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
@@ -91,6 +92,8 @@ def audit(
         result.add(second(before, check()))
     devices.report(result, end)
     check_producers(result, reader, start, end, WORST)
+    apart = names_apart(reader, Period(EpochMs(start), EpochMs(end)))
+    result.workloads_without_gpu, result.names_apart = len(apart), apart[:WORST]
     return result
 
 

@@ -134,3 +134,21 @@ class NodeWithoutHost:
 
     cluster: str
     node: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class WorkloadWithoutGpu:
+    """A workload with requests and no measured energy in the whole period: what its tokens cost is open.
+
+    `partner` has GPUs and no requests, and may be the same workload under another name; where several may, they are
+    `candidates`. `join` is the line of configuration that would join them.
+    """
+
+    tokens: int
+    requests: int
+    cluster: str
+    workload: str
+    partner_cluster: str
+    partner: str
+    candidates: list[str]
+    join: str

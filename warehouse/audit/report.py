@@ -18,6 +18,7 @@ from warehouse.audit.findings import (
     StrayWindow,
     UnbalancedWindow,
     UnboundGpu,
+    WorkloadWithoutGpu,
 )
 from warehouse.results import Time
 
@@ -87,6 +88,8 @@ class Audit:
 
     `host` and `wall` are the balance of these parts of the energy, which the totals include. `nodes_counted_twice` have
     both host and wall. `nodes_without_host` have neither, unlike others of their cluster.
+
+    `workloads_without_gpu` have requests and no measured energy in the whole period (`warehouse.audit.names`).
     """
 
     windows: int = 0
@@ -143,6 +146,7 @@ class Audit:
     meters_with_estimates: int = 0
     nodes_counted_twice: int = 0
     nodes_without_host: int = 0
+    workloads_without_gpu: int = 0
     first_window: Time | None = None
     last_window_end: Time | None = None
     unbalanced_windows: list[UnbalancedWindow] = field(default_factory=list)
@@ -158,6 +162,7 @@ class Audit:
     least_covered_meters: list[GpuCoverage] = field(default_factory=list)
     double_counts: list[DoubleCount] = field(default_factory=list)
     without_host: list[NodeWithoutHost] = field(default_factory=list)
+    names_apart: list[WorkloadWithoutGpu] = field(default_factory=list)
 
     @property
     def balanced(self) -> bool:
@@ -196,12 +201,12 @@ class Audit:
         No node lacks the host's or wall's energy that others of its cluster have.
 
         Every GPU, host and meter at the wall is measured from its first to its last window, every GPU was in a
-        workload, and no producer, node or cluster fell silent.
+        workload, and no producer, node or cluster fell silent. No workload had tokens and no GPU.
         """
         missing = self.uncovered_ms or self.estimated_ms or self.gpus_unbound
         meters = self.meters_uncovered_ms or self.meters_with_estimates or self.nodes_counted_twice
         nodes = self.nodes_silent or self.nodes_without_host
-        return self.ok and not (missing or meters or nodes or self.silent_producers)
+        return self.ok and not (missing or meters or nodes or self.silent_producers or self.workloads_without_gpu)
 
     @property
     def parts(self) -> dict[Boundary, Equation]:

@@ -1,0 +1,8 @@
+"""Prefixes of workloads' names that gateways make themselves. No workload with GPUs has such a name."""
+
+from __future__ import annotations
+
+UNMATCHED_PREFIX = "unmatched/"
+"""Precedes a model's name, where no rule says which workload serves it."""
+EXTERNAL_PREFIX = "external/"
+"""Precedes an outside provider's name: its GPUs are none of ours."""

@@ -1,0 +1,107 @@
+"""Names that do not meet: a workload with tokens and no GPU, beside one with GPUs and no tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from contracts.units import MS_PER_HOUR
+from tests.support.ledger_rows import HOUR, rows
+from warehouse.audit.conservation import audit
+from warehouse.audit.names import names_apart, sentence
+from warehouse.client import Warehouse
+from warehouse.periods import Period
+from warehouse.reader import operator_reader
+from warehouse.sink.sink import Sink
+
+PERIOD = Period(HOUR, HOUR + MS_PER_HOUR)
+
+
+def tokens(workload: str, cluster: str = "eu", model: str = "llama-3") -> dict[str, Any]:
+    unmetered = {"method": 3, "hardware": "", "prompt_tokens": 70, "completion_tokens": 30, "requests": 2}
+    return {"cluster": cluster, "workload": workload, "model": model, **unmetered}
+
+
+def gpus(workload: str, cluster: str = "eu", **more: Any) -> dict[str, Any]:
+    idle = {"cluster": cluster, "workload": workload, "tenant": "__idle__", "model": "", "idle_uj": 9}
+    return idle | more
+
+
+def served(workload: str) -> dict[str, Any]:
+    return {"workload": workload, "prompt_tokens": 5, "requests": 1, "active_uj": 7}
+
+
+def lay(warehouse: Warehouse, *ledger: dict[str, Any], source: str = "litellm://eu/gw/chat") -> None:
+    warehouse.insert("ledger", rows("ledger", *ledger))
+    warehouse.insert("sources", rows("sources", {"topic": "wattlog.tokens.v1", "source": source}))
+    clusters, workloads = {row.get("cluster", "eu") for row in ledger}, {row["workload"] for row in ledger}
+    Sink(warehouse).refresh_hours([HOUR], sorted(clusters), sorted(workloads))
+
+
+CASES = {
+    "two names": (
+        [tokens("chat"), gpus("llama")],
+        ["workload eu/chat has tokens and no GPU, workload eu/llama has GPUs and no tokens: the same?"],
+    ),
+    "no relation between the names": (
+        [tokens("chat"), gpus("w-7")],
+        ["workload eu/chat has tokens and no GPU, workload eu/w-7 has GPUs and no tokens: the same?"],
+    ),
+    "two clusters": (
+        [tokens("chat", "local"), gpus("chat", "eu"), gpus("llama", "local")],
+        ["workload local/chat has tokens and no GPU, workload eu/chat has GPUs and no tokens: the same?"],
+    ),
+    "spelling": (
+        [tokens("llama_70B", model="x"), gpus("llama-70b"), gpus("qwen")],
+        ["workload eu/llama_70B has tokens and no GPU, workload eu/llama-70b has GPUs and no tokens: the same?"],
+    ),
+    "a model's name": (
+        [tokens("chat", model="meta/Llama-3.1"), gpus("llama-3"), gpus("train")],
+        ["workload eu/chat has tokens and no GPU, workload eu/llama-3 has GPUs and no tokens: the same?"],
+    ),
+    "several candidates": (
+        [tokens("chat", model="m"), gpus("train-1"), gpus("train-2")],
+        ["workload eu/chat has tokens and no GPU; with GPUs and no tokens: eu/train-1, eu/train-2"],
+    ),
+    "no candidate": (
+        [tokens("chat"), served("code")],
+        ["workload eu/chat has tokens and no GPU: no agent reports GPUs of this name"],
+    ),
+    "a training job alone": ([gpus("train"), served("code")], []),
+    "an outside provider": ([tokens("external/openai"), gpus("train")], []),
+    "unallocated GPUs": ([tokens("external/openai"), gpus("~n1", unallocated_uj=5)], []),
+    "metered for a part of the time": ([tokens("code"), served("code"), gpus("train")], []),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_workload_without_gpus_is_named_with_the_one_that_may_be_the_same(warehouse: Warehouse, case: str) -> None:
+    ledger, sentences = CASES[case]
+    lay(warehouse, *ledger)
+    findings = names_apart(operator_reader(warehouse), PERIOD)
+    assert [sentence(finding) for finding in findings] == sentences
+
+
+LINES = [
+    ("litellm://eu/gw/chat", "chat", '[[produce.litellm.deployments]] model = "llama-3", workload = "llama"; or'),
+    ("otlp-requests://eu/gw/chat", "chat", '[[produce.otel.deployments]] model = "llama-3", workload = "llama"'),
+    ("accesslog://eu/gw/unmatched%2Fm", "unmatched/m", 'accesslog.deployments]] model = "m", workload = "llama"'),
+    ("vllm://eu/http/chat", "chat", '[[produce.servers.at]]), workload = "llama"'),
+]
+
+
+@pytest.mark.parametrize(("source", "workload", "line"), LINES)
+def test_the_line_that_joins_them_is_that_of_the_source(
+    warehouse: Warehouse, source: str, workload: str, line: str
+) -> None:
+    lay(warehouse, tokens(workload), gpus("llama"), source=source)
+    [finding] = names_apart(operator_reader(warehouse), PERIOD)
+    assert line in finding.join
+
+
+def test_an_audit_is_not_complete_with_a_workload_without_gpus(warehouse: Warehouse) -> None:
+    lay(warehouse, tokens("chat"), gpus("llama"))
+    report = audit(operator_reader(warehouse), PERIOD)
+    assert (report.workloads_without_gpu, report.complete) == (1, False)
+    assert [finding.partner for finding in report.names_apart] == ["llama"]
