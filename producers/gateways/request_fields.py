@@ -4,28 +4,37 @@ in the object is not stored anywhere.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput
-from contracts.events import MAX_SPAN_MS, MAX_TEXT, MAX_TIME_MS, MAX_TOKENS
+from contracts.events import LABELS, MAX_SPAN_MS, MAX_TEXT, MAX_TIME_MS, MAX_TOKENS, TOKEN_COLUMNS
+from producers.gateways.field_paths import path_steps, value_at
+from producers.gateways.time_formats import duration_ms, time_ms
+from producers.gateways.usage_objects import usage_counts, whole
 from producers.runtime.batching import RequestRow
 from producers.runtime.refusals import describe
 
 FieldPaths = tuple[str, ...]
 """Names of one field, best first. A name may be a path with dots."""
-_MS_ABOVE = 1e11
-"""A greater number is epoch milliseconds (since 1973), a smaller one epoch seconds (until the year 5138)."""
-_OK = {"ok", "success", "200", "true"}
+_OK = {"ok", "success", "true"}
+_ABSENT = ("", "-")
+"""Texts that stand for no value: nginx, Envoy and Traefik write a dash."""
+_DURATIONS_MS = {"duration_ms": 1.0, "duration_s": 1e3, "duration_us": 1e-3, "duration_ns": 1e-6}
+_TO_FIRST_MS = {"to_first_ms": 1.0, "to_first_s": 1e3}
+"""Milliseconds in a unit of each field."""
+_COUNTS = tuple(c for c in TOKEN_COLUMNS if c.name in RequestRow._fields)
+_TEXTS = tuple(name for name in LABELS if name in RequestRow._fields)
 
 
 class RequestFields(BaseModel):
-    """Names of each field of a request, or paths with dots (`usage.prompt_tokens`). The first with a value wins."""
+    """Names of each field of a request, or paths with dots (`usage.prompt_tokens`). The first with a value wins.
+
+    A path is also tried as one key, so `gen_ai.usage.input_tokens` names a flat key as well as nested objects.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     tenant: FieldPaths = Field(
@@ -41,19 +50,37 @@ class RequestFields(BaseModel):
     duration_ms: FieldPaths = Field(
         default=("duration_ms",), description="Its duration in ms; in place of start or end."
     )
-    prompt_tokens: FieldPaths = Field(
-        default=("prompt_tokens", "input_tokens", "usage.prompt_tokens", "usage.input_tokens"),
-        description="Tokens of the prompt, cached ones included.",
+    duration_s: FieldPaths = Field(default=("duration_s",), description="The same in seconds.")
+    duration_us: FieldPaths = Field(default=("duration_us",), description="The same in microseconds.")
+    duration_ns: FieldPaths = Field(default=("duration_ns",), description="The same in nanoseconds.")
+    to_first_ms: FieldPaths = Field(
+        default=("to_first_ms",), description="Time from its start to its first token in ms; in place of first."
     )
-    cached_tokens: FieldPaths = Field(
-        default=("cached_tokens", "usage.prompt_tokens_details.cached_tokens"),
-        description="Tokens of the prompt that came from a cache.",
+    to_first_s: FieldPaths = Field(default=("to_first_s",), description="The same in seconds.")
+    usage: FieldPaths = Field(
+        default=("usage",), description="The model API's own object of counts; for counts that no other field has."
+    )
+    prompt_tokens: FieldPaths = Field(
+        default=("prompt_tokens", "input_tokens"), description="Tokens of the prompt, cached ones included."
     )
     completion_tokens: FieldPaths = Field(
-        default=("completion_tokens", "output_tokens", "usage.completion_tokens", "usage.output_tokens"),
-        description="Tokens of the answer.",
+        default=("completion_tokens", "output_tokens"), description="Tokens of the answer."
     )
-    status: FieldPaths = Field(default=("status",), description="ok, success, 200 or true; any other is a failure.")
+    total_tokens: FieldPaths = Field(
+        default=("total_tokens",), description="Their sum; decides whether cached tokens are within the prompt."
+    )
+    cached_tokens: FieldPaths = Field(
+        default=("cached_tokens",), description="Tokens of the prompt that came from a cache."
+    )
+    cache_write_tokens: FieldPaths = Field(
+        default=("cache_write_tokens",), description="Tokens of the prompt that were written to a cache."
+    )
+    reasoning_tokens: FieldPaths = Field(
+        default=("reasoning_tokens",), description="Tokens of the answer that were reasoning."
+    )
+    status: FieldPaths = Field(
+        default=("status",), description="ok, success, true or 200 to 299; any other is a failure."
+    )
     session_id: FieldPaths = Field(default=("session_id",), description="Session that it belongs to.")
     trace_id: FieldPaths = Field(default=("trace_id",), description="Trace that it belongs to.")
     api_base: FieldPaths = Field(default=("api_base", "upstream"), description="Address that the gateway sent it to.")
@@ -61,35 +88,27 @@ class RequestFields(BaseModel):
 
 
 class RequestReader:
-    """Reads requests by `fields`."""
+    """Reads requests by `fields`. `otherwise` pays for a request that names no tenant; "" refuses it."""
 
-    def __init__(self, fields: RequestFields) -> None:
-        self._paths = {name: [path.split(".") for path in paths] for name, paths in fields}
+    def __init__(self, fields: RequestFields, otherwise: str = "") -> None:
+        self._paths = {name: [path_steps(path) for path in paths] for name, paths in fields}
+        self._otherwise = otherwise
 
     def read(self, line: bytes, default_id: str) -> RequestRow:
         """Return the request of a line of JSON. `default_id` is the id of one that has none.
 
         Raises BadInput that names the field, its value and what would be right.
         """
-        try:
-            payload = msgspec.json.decode(line)
-        except Exception as error:
-            raise BadInput("line", line[:60], f"is no JSON that can be read: {describe(error)}") from None
-        if not isinstance(payload, dict):
-            raise BadInput("line", line[:60], "is no JSON object")
-        return self.row(payload, default_id)
+        return self.row(decode_object(line), default_id)
 
     def row(self, payload: dict[str, Any], default_id: str) -> RequestRow:
         """Return the request of a JSON object. Raises BadInput like `read`."""
         start_ms, first_ms, end_ms = self._times(payload)
-        prompt, completion = self._count(payload, "prompt_tokens"), self._count(payload, "completion_tokens")
-        cached = self._count(payload, "cached_tokens", 0)
-        if cached > prompt:
-            raise BadInput("cached_tokens", cached, "cached tokens are a subset of prompt_tokens")
-        tenant = self._text(payload, "tenant")
+        status = self._text(payload, "status", "ok")
+        status = "ok" if status.lower() in _OK or (status.isdecimal() and 200 <= int(status) < 300) else status
+        tenant = self._text(payload, "tenant", self._otherwise or None)
         if tenant.startswith("__"):
             raise BadInput("tenant", tenant, "names that begin with '__' are Wattlog's own")
-        status = self._text(payload, "status", "ok")
         return RequestRow(
             tenant=tenant,
             model=self._text(payload, "model"),
@@ -97,53 +116,88 @@ class RequestReader:
             t_start_ms=start_ms,
             t_first_ms=first_ms,
             t_end_ms=end_ms,
-            prompt_tokens=prompt,
-            cached_tokens=cached,
-            completion_tokens=completion,
-            status="ok" if status.lower() in _OK else status,
-            session_id=self._client_text(payload, "session_id", ""),
-            trace_id=self._client_text(payload, "trace_id", ""),
+            status=status,
             api_base=self._text(payload, "api_base", ""),
             route=self._text(payload, "route", ""),
+            **self._tokens(payload, failed=status != "ok"),
+            **{name: self._client_text(payload, name, "") for name in _TEXTS},
         )
+
+    def has_counts(self, payload: dict[str, Any]) -> bool:
+        """Return whether an object has a count of tokens."""
+        names = ("prompt_tokens", "completion_tokens", "total_tokens")
+        return any(self._get(payload, name) is not None for name in names) or bool(self._usage(payload))
+
+    def has_model(self, payload: dict[str, Any]) -> bool:
+        return self._get(payload, "model") is not None
+
+    def _usage(self, payload: dict[str, Any]) -> dict[str, Any]:
+        return usage_counts(self._get(payload, "usage"))
+
+    def _tokens(self, payload: dict[str, Any], *, failed: bool) -> dict[str, Any]:
+        """Return the counts of tokens by column. A failed request without counts has none."""
+        usage = self._usage(payload)
+        raw = {c.name: self._get(payload, c.name) for c in _COUNTS}
+        raw = {name: usage.get(name) if value is None else value for name, value in raw.items()}
+        if failed and raw["prompt_tokens"] is None and raw["completion_tokens"] is None:
+            return dict.fromkeys(raw, 0)
+        counts = {
+            c.name: _count(c.name, value, None if c.name in ("prompt_tokens", "completion_tokens") else 0)
+            for c, value in zip(_COUNTS, raw.values(), strict=True)
+        }
+        prompt, completion, cached = counts["prompt_tokens"], counts["completion_tokens"], counts["cached_tokens"]
+        if cached > prompt and whole(self._get(payload, "total_tokens")) == prompt + cached + completion:
+            counts["prompt_tokens"] += cached  # The total says that the prompt was counted without them.
+        for c in _COUNTS:
+            if c.part_of and counts[c.name] > counts[c.part_of]:
+                kind = c.name.removesuffix("_tokens")
+                raise BadInput(c.name, counts[c.name], f"{kind} tokens are a subset of {c.part_of}")
+        return counts
 
     def _times(self, payload: dict[str, Any]) -> tuple[int, int, int]:
         """Return start, first token (0 if unknown) and end in epoch ms."""
         start, end = self._get(payload, "start"), self._get(payload, "end")
-        took = self._get(payload, "duration_ms")
-        if took is not None and (
-            isinstance(took, bool) or not isinstance(took, int | float) or not 0 <= took < math.inf
-        ):
-            raise BadInput("duration_ms", took, "give milliseconds, 0 or more")
-        if start is None and (end is None or took is None):
-            raise BadInput("start", start, "give start and end, or one of them and duration_ms")
-        if end is None and took is None:
-            raise BadInput("end", end, "give start and end, or one of them and duration_ms")
-        end_ms = _time("end", end) if end is not None else _time("start", start) + round(took or 0)
-        start_ms = _time("start", start) if start is not None else end_ms - round(took or 0)
-        if not 0 <= start_ms <= end_ms <= start_ms + MAX_SPAN_MS:
+        took_ms = self._duration(payload, _DURATIONS_MS)
+        if start is None and (end is None or took_ms is None):
+            raise BadInput("start", start, "give start and end, or one of them and a duration")
+        if end is None and took_ms is None:
+            raise BadInput("end", end, "give start and end, or one of them and a duration")
+        span_ms = round(took_ms or 0)
+        end_ms = time_ms("end", end) if end is not None else time_ms("start", start) + span_ms
+        start_ms = time_ms("start", start) if start is not None else end_ms - span_ms
+        if not 0 <= start_ms <= end_ms <= min(start_ms + MAX_SPAN_MS, MAX_TIME_MS):
             raise BadInput("end", end_ms, "must be 0 to 6 hours after start")
-        first = self._get(payload, "first")
-        first_ms = _time("first", first) if first is not None else 0
+        first, to_first_ms = self._get(payload, "first"), self._duration(payload, _TO_FIRST_MS)
+        first_ms = start_ms + round(to_first_ms) if to_first_ms else 0
+        if first is not None:
+            first_ms = time_ms("first", first)
         # For an answer that is not streamed, a gateway may stamp the first token with the end, or not at all.
         return start_ms, first_ms if start_ms <= first_ms <= end_ms else 0, end_ms
 
-    def _get(self, payload: dict[str, Any], field: str) -> Any:
-        """Return the first value at the paths of a field that is not null, or None."""
-        for path in self._paths[field]:
-            value = _at(payload, path)
+    def _duration(self, payload: dict[str, Any], units: Mapping[str, float]) -> float | None:
+        """Return a duration in ms from the first of these fields that has a value, or None."""
+        for field, unit_ms in units.items():
+            value = self._get(payload, field)
             if value is not None:
+                return duration_ms(field, value, unit_ms)
+        return None
+
+    def _get(self, payload: dict[str, Any], field: str) -> Any:
+        """Return the first value at the paths of a field that is neither null nor a dash, or None."""
+        for steps in self._paths.get(field, ()):
+            value = value_at(payload, steps)
+            if value is not None and value not in _ABSENT:
                 return value
         return None
 
     def _text(self, payload: dict[str, Any], field: str, default: str | None = None) -> str:
         value = self._get(payload, field)
-        if value is None or value == "":
+        if value is None:
             if default is None:
                 raise BadInput(field, value, "is needed")
             return default
         if isinstance(value, dict | list):
-            raise BadInput(field, value, "give a text")
+            raise BadInput(field, f"({type(value).__name__})", "give a text")
         text = str(value).lower() if isinstance(value, bool) else str(value)
         if len(text) > MAX_TEXT or not text.isprintable():
             raise BadInput(field, text, f"give 1 to {MAX_TEXT} printable characters")
@@ -156,40 +210,29 @@ class RequestReader:
         """
         try:
             return self._text(payload, field, default)
-        except BadInput:
+        except (BadInput, ValueError):  # ValueError of an integer of thousands of digits.
             return default
 
-    def _count(self, payload: dict[str, Any], field: str, default: int | None = None) -> int:
-        value = self._get(payload, field)
-        if value is None:
-            if default is None:
-                raise BadInput(field, value, "is needed")
-            return default
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_TOKENS:
-            raise BadInput(field, value, "give a whole number of tokens, 0 to 2^31-1")
-        return value
+
+def decode_object(line: bytes) -> dict[str, Any]:
+    """Return the object of a line of JSON. Raises BadInput."""
+    try:
+        payload = msgspec.json.decode(line)
+    except Exception as error:
+        # A message of msgspec names a place, never the text there; nor is the line quoted: it may hold a prompt.
+        raise BadInput("line", f"{len(line)} bytes", f"is no JSON that can be read: {describe(error)}") from None
+    if not isinstance(payload, dict):
+        raise BadInput("line", f"{len(line)} bytes", "is no JSON object")
+    return payload
 
 
-def _at(value: Any, path: Sequence[str]) -> Any:
-    for name in path:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(name)
-    return value
-
-
-def _time(field: str, value: Any) -> int:
-    """Return epoch ms of epoch seconds, epoch milliseconds or RFC 3339. A time without a zone is UTC."""
-    if isinstance(value, str):
-        try:
-            time = datetime.fromisoformat(value)
-            ms = round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
-        except Exception:
-            raise BadInput(field, value, "give RFC 3339, or epoch seconds or milliseconds") from None
-    elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
-        ms = round(value if value > _MS_ABOVE else value * 1000)
-    else:
-        raise BadInput(field, value, "give RFC 3339, or epoch seconds or milliseconds")
-    if not 0 <= ms <= MAX_TIME_MS:
-        raise BadInput(field, value, "is outside of 1970 to 9999")
-    return ms
+def _count(field: str, value: Any, default: int | None) -> int:
+    """Return a whole number of tokens, which may be a text or a whole double. Raises BadInput."""
+    if value is None:
+        if default is None:
+            raise BadInput(field, value, "is needed")
+        return default
+    count = whole(value)
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_TOKENS:
+        raise BadInput(field, value, "give a whole number of tokens, 0 to 2^31-1")
+    return count

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from contracts.errors import BadSetting, WattlogError
 from producers.api import Environment, Finding, Kind, Plugin, PolledSource
+from producers.gateways.accesslog.lines import LineReader
+from producers.gateways.accesslog.presets import PRESETS, line_rules
 from producers.gateways.accesslog.source import AccessLog
+from producers.gateways.calls import max_ahead_ms
 from producers.gateways.deployments import Deployment, Deployments
-from producers.gateways.request_fields import RequestFields, RequestReader
+from producers.gateways.request_fields import RequestFields
 from producers.runtime.config import ProducerConfig
 
 
@@ -25,10 +28,24 @@ class AccessLogConfig(ProducerConfig):
     path: Path | None = Field(None, description="File that the gateway appends to.")
     begin: Literal["start", "end"] = Field("end", description="Where to start in a log that was never read.")
     every_s: float = Field(1.0, ge=0.1, le=3600, description="Seconds between two reads.")
-    fields: RequestFields = Field(default_factory=RequestFields, description="Names of its fields.")
+    preset: str = Field("", description="Gateway whose names of fields are meant: " + ", ".join(PRESETS) + ".")
+    fields: RequestFields = Field(
+        default_factory=RequestFields, description="Names of its fields, in place of the preset's."
+    )
+    only: Mapping[str, tuple[str, ...]] = Field(
+        {}, description="Lines that count: patterns of a field's value by the field's path; empty: all."
+    )
+    otherwise: str = Field("", description="Who pays for a line that names no tenant; empty: such lines are refused.")
     deployments: tuple[Deployment, ...] = Field(
         (), description="Rules that name the workload of a request; the first match wins."
     )
+
+    @field_validator("preset")
+    @classmethod
+    def _check_preset(cls, preset: str) -> str:
+        if preset and preset not in PRESETS:
+            raise ValueError(f"there are: {', '.join(PRESETS)}")
+        return preset
 
 
 def access_log(options: AccessLogConfig, environment: Environment) -> AccessLog:
@@ -36,9 +53,10 @@ def access_log(options: AccessLogConfig, environment: Environment) -> AccessLog:
     if options.path is None:
         raise BadSetting("produce.accesslog.path", "", "say which file the gateway appends to")
     deployments = Deployments(options.deployments, environment.settings.cluster)
+    reader = LineReader(line_rules(options.preset, options.fields, options.only), options.otherwise)
     return AccessLog(
-        options.path.absolute(), RequestReader(options.fields), deployments, every_ms=round(1000 * options.every_s),
-        begin=options.begin,
+        options.path.absolute(), reader, deployments, every_ms=round(1000 * options.every_s), begin=options.begin,
+        ahead_ms=max_ahead_ms(environment.settings),
     )  # fmt: skip
 
 
@@ -63,7 +81,8 @@ def check(options: AccessLogConfig, environment: Environment) -> Iterator[Findin
         yield source.name, BadSetting("produce.accesslog.fields", source.name, hint)
     else:
         workloads = ", ".join(sorted(item.workload for item in result.batches)) or "none yet"
-        yield source.name, f"{rows} requests in its first megabyte, of {workloads}"
+        skipped = f"; {sum(result.skipped.values())} other lines" if result.skipped else ""
+        yield source.name, f"{rows} requests in its first megabyte, of {workloads}{skipped}"
 
 
 PLUGIN = Plugin(

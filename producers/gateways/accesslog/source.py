@@ -1,4 +1,4 @@
-"""Follows a gateway's access log: one JSON object per line, one request each.
+"""Follows a gateway's access log: one JSON object per line, at most one request each.
 
 The checkpoint is the file (its inode) and the offset up to which it was read. A log that was renamed is read to its end
 first, as long as it is in the same folder and the gateway has not written to the new one. A log that was truncated is
@@ -8,6 +8,7 @@ read from its start. A line without its end is read when it is complete.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from stat import S_ISREG
@@ -17,8 +18,9 @@ import msgspec
 
 from contracts.errors import Unavailable
 from producers.api import PollResult, WorkloadBatch
+from producers.gateways.accesslog.lines import LineReader
+from producers.gateways.calls import check_end_ms
 from producers.gateways.deployments import Deployments
-from producers.gateways.request_fields import RequestReader
 from producers.runtime.batching import RequestRow, token_batch
 from producers.runtime.clock import Clock
 from producers.runtime.refusals import read_each
@@ -37,16 +39,20 @@ class AccessLogCheckpoint(msgspec.Struct, frozen=True):
 
 
 class AccessLog:
-    """A gateway's access log as a polled source. `begin` says where to start in a file without a checkpoint."""
+    """A gateway's access log as a polled source.
+
+    `begin` says where to start in a file without a checkpoint, `ahead_ms` how far in the future a request may end.
+    """
 
     kind = "accesslog"
 
     def __init__(
-        self, path: Path, reader: RequestReader, deployments: Deployments, *, every_ms: int = 1_000,
-        begin: Literal["start", "end"] = "end",
+        self, path: Path, reader: LineReader, deployments: Deployments, *, every_ms: int = 1_000,
+        begin: Literal["start", "end"] = "end", ahead_ms: int = 2_500,
     ) -> None:  # fmt: skip
         self.name, self.every_ms = str(path), every_ms
         self._path, self._reader, self._deployments, self._begin = path, reader, deployments, begin
+        self._ahead_ms = ahead_ms
         self._workloads: set[tuple[str, str]] = set()
 
     def collect(self, checkpoint: bytes | None, clock: Clock) -> PollResult:
@@ -65,13 +71,25 @@ class AccessLog:
             block += b"\n"
         lines, refused = self._lines(block, start)
         placed = ((f"{path}, byte {offset}", (line, f"{inode}-{offset}")) for offset, line in lines)
-        rows = list(read_each(placed, lambda item: self._reader.read(*item), refused))
+        rows, skipped, latest_ms = list[RequestRow](), Counter[str](), clock.wall_ms() + self._ahead_ms
+
+        def read(item: tuple[bytes, str]) -> RequestRow | str:
+            result = self._reader.read(*item)
+            if isinstance(result, RequestRow):
+                check_end_ms(result.t_end_ms, latest_ms)
+            return result
+
+        for result in read_each(placed, read, refused):
+            if isinstance(result, str):
+                skipped[result] += 1
+            else:
+                rows.append(result)
         used = block.rfind(b"\n") + 1 if len(block) < READ_BYTES or b"\n" in block else len(block)
         after = AccessLogCheckpoint(inode, start + used)
         more = used > 0 and (len(block) == READ_BYTES or path != self._path)
         workload_batches = list(self._batches(rows, clock.wall_ms(), behind=more))
         return PollResult(
-            workload_batches, msgspec.msgpack.encode(after), more, refused, self._deployments.new_unmatched()
+            workload_batches, msgspec.msgpack.encode(after), more, refused, self._deployments.new_unmatched(), skipped
         )
 
     def _file(self, before: AccessLogCheckpoint | None) -> tuple[Path, int, bool]:

@@ -11,13 +11,14 @@ from typing import Any
 from confluent_kafka import Consumer, Producer
 
 from producers.api import PollResult
+from producers.gateways.accesslog.lines import LineReader, LineRules
 from producers.gateways.accesslog.source import AccessLog
 from producers.gateways.deployments import Deployments
 from producers.gateways.litellm.callback_folder import CallbackFolder
 from producers.gateways.litellm.payloads import LiteLLMReader, LiteLLMRules
 from producers.gateways.otel.genai import GenAIReader, SpanRules
 from producers.gateways.otel.kafka_topic import SpansTopic
-from producers.gateways.request_fields import RequestFields, RequestReader
+from producers.gateways.request_fields import RequestFields
 from producers.runtime.batching import RequestRow
 from producers.runtime.clock import Clock
 from tests.producers.conformance import VALUES, Feed, Outcome, Piece, poll, refusals, token_rows
@@ -43,14 +44,14 @@ def _outcome(source: Any, folder: Path, *, seconds: int = 2) -> Outcome:
     return Outcome(float(len(names)), 2, refusals(metrics))
 
 
-class _Reader(RequestReader):
+class _Reader(LineReader):
     """Reader that raises for the line MARK."""
 
     def __init__(self, piece: Piece) -> None:
-        super().__init__(RequestFields())
+        super().__init__(LineRules(RequestFields()))
         self._piece = piece
 
-    def read(self, line: bytes, default_id: str) -> RequestRow:
+    def read(self, line: bytes, default_id: str) -> RequestRow | str:
         if line == MARK.encode() and self._piece.is_error:
             self._piece.read()
         return super().read(line, default_id)

@@ -23,6 +23,7 @@ from contracts import codec, topics
 from contracts.errors import BadInput, BadSetting, Unavailable
 from contracts.events import MAX_TOKENS, TokenBatch
 from contracts.settings import Settings
+from producers.gateways.accesslog.lines import LineReader, LineRules
 from producers.gateways.accesslog.source import READ_BYTES, AccessLog, AccessLogCheckpoint
 from producers.gateways.deployments import MAX_UNMATCHED, Deployment, Deployments
 from producers.gateways.request_fields import RequestFields, RequestReader
@@ -205,7 +206,9 @@ def path(tmp_path: Path) -> Path:
 
 def source(path: Path, **more: Any) -> AccessLog:
     chat = Deployment(workload="chat", model="llama")
-    return AccessLog(path, RequestReader(RequestFields()), Deployments([chat], "east"), **{"begin": "start", **more})
+    return AccessLog(
+        path, LineReader(LineRules(RequestFields())), Deployments([chat], "east"), **{"begin": "start", **more}
+    )
 
 
 def append(path: Path, *lines: bytes) -> None:
@@ -322,7 +325,7 @@ def test_each_request_is_on_the_log_once_through_kills_and_renames(
     tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, bool, bool]]
 ) -> None:
     folder = tmp_path_factory.mktemp("accesslog")
-    path, log, time, sent = folder / "access.jsonl", FakeBroker(), FakeClock(10**9), 0
+    path, log, time, sent = folder / "access.jsonl", FakeBroker(), FakeClock(10**9, 10_000), 0
     path.touch()
     for number, (rounds, log.silent, renames) in enumerate(runs):
         with closing(Spool(folder / "spool.db")) as spool:
