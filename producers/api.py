@@ -286,6 +286,8 @@ class ParsedRequest(NamedTuple):
     """Items that do not count, by reason. With `deduplication.REPEATED` the answer waits for the earlier copies."""
     notes: Sequence[str] = ()
     """Sentences for the log."""
+    answer: Mapping[str, object] = MappingProxyType({})
+    """Contents of the answer, for the route's `reply`."""
 
 
 class Reply(NamedTuple):

@@ -59,6 +59,7 @@ BUILT_IN = (
     Entry(Kind.EVENTS, "simulated", "producers.simulation.plugin:PLUGIN"),
     Entry(Kind.SHARED, "bindings", "producers.bindings.plugin:PLUGIN"),
     Entry(Kind.SHARED, "boundary", "producers.boundary.plugin:PLUGIN"),
+    Entry(Kind.ROUTE, "requests", "producers.receivers.requests.plugin:PLUGIN"),
     Entry(Kind.ROUTE, "cloudevents", "producers.receivers.plugin:ROUTE"),
     Entry(Kind.ROUTE, "otlp", "producers.receivers.otlp.plugin:PLUGIN"),
     Entry(Kind.ROUTE, "litellm", "producers.receivers.litellm.plugin:PLUGIN"),

@@ -46,6 +46,20 @@ def json_elements(text: bytes) -> Iterator[bytes]:
     raise BadInput("body", f"{len(text)} bytes", "is no JSON: the array is cut off, or its brackets do not match")
 
 
+def json_items(body: bytes, *, lines: bool) -> Iterator[bytes]:
+    """Yield the items of a body, undecoded: the lines of NDJSON, the elements of an array, or the only object.
+
+    Raises BadInput for an array that is cut off.
+    """
+    text = body.strip()
+    if lines:
+        yield from (line for line in map(bytes.strip, text.split(b"\n")) if line)
+    elif text[:1] == b"[":
+        yield from json_elements(text)
+    elif text:
+        yield text
+
+
 def decode_or_repair(text: bytes, decode: Callable[[bytes], Decoded]) -> Decoded:
     """Return what `decode` returns of a JSON text or, where it refuses that, of the repaired text.
 

@@ -14,7 +14,7 @@ from contracts.errors import BadInput
 from contracts.events import LABELS, MAX_SPAN_MS, MAX_TEXT, MAX_TIME_MS, MAX_TOKENS, TOKEN_COLUMNS
 from producers.gateways.field_paths import path_steps, value_at
 from producers.gateways.time_formats import duration_ms, time_ms
-from producers.gateways.usage_objects import usage_counts, whole
+from producers.gateways.usage_objects import usage_counts, whole_number
 from producers.runtime.batching import RequestRow
 from producers.runtime.refusals import describe
 
@@ -104,8 +104,7 @@ class RequestReader:
     def row(self, payload: dict[str, Any], default_id: str) -> RequestRow:
         """Return the request of a JSON object. Raises BadInput like `read`."""
         start_ms, first_ms, end_ms = self._times(payload)
-        status = self._text(payload, "status", "ok")
-        status = "ok" if status.lower() in _OK or (status.isdecimal() and 200 <= int(status) < 300) else status
+        status = status_of(self._text(payload, "status", "ok"))
         tenant = self._text(payload, "tenant", self._otherwise or None)
         if tenant.startswith("__"):
             raise BadInput("tenant", tenant, "names that begin with '__' are Wattlog's own")
@@ -146,7 +145,7 @@ class RequestReader:
             for c, value in zip(_COUNTS, raw.values(), strict=True)
         }
         prompt, completion, cached = counts["prompt_tokens"], counts["completion_tokens"], counts["cached_tokens"]
-        if cached > prompt and whole(self._get(payload, "total_tokens")) == prompt + cached + completion:
+        if cached > prompt and whole_number(self._get(payload, "total_tokens")) == prompt + cached + completion:
             counts["prompt_tokens"] += cached  # The total says that the prompt was counted without them.
         for c in _COUNTS:
             if c.part_of and counts[c.name] > counts[c.part_of]:
@@ -214,6 +213,11 @@ class RequestReader:
             return default
 
 
+def status_of(text: str) -> str:
+    """Return "ok" for a success (also 200 to 299), else the text."""
+    return "ok" if text.lower() in _OK or (text.isdecimal() and 200 <= int(text) < 300) else text
+
+
 def decode_object(line: bytes) -> dict[str, Any]:
     """Return the object of a line of JSON. Raises BadInput."""
     try:
@@ -232,7 +236,7 @@ def _count(field: str, value: Any, default: int | None) -> int:
         if default is None:
             raise BadInput(field, value, "is needed")
         return default
-    count = whole(value)
+    count = whole_number(value)
     if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_TOKENS:
         raise BadInput(field, value, "give a whole number of tokens, 0 to 2^31-1")
     return count

@@ -54,13 +54,13 @@ def usage_counts(usage: Any) -> dict[str, Any]:
     completion_name = next((name for name in _COMPLETION if usage.get(name) is not None), "")
     if not prompt_name and not completion_name:
         return {}
-    prompt, completion = whole(usage.get(prompt_name)), whole(usage.get(completion_name))
-    total = whole(next((usage[name] for name in _TOTAL if usage.get(name) is not None), None))
+    prompt, completion = whole_number(usage.get(prompt_name)), whole_number(usage.get(completion_name))
+    total = whole_number(next((usage[name] for name in _TOTAL if usage.get(name) is not None), None))
     counts: dict[str, Any] = {}
     for column, paths in _PARTS.items():
         value = next((value for path in paths if (value := value_at(usage, _STEPS[path])) is not None), None)
         if value is not None:
-            counts[column] = whole(value)
+            counts[column] = whole_number(value)
     beside = _sum(usage, _BESIDE_PROMPT)
     thoughts = _sum(usage, (_BESIDE_COMPLETION,))
     if thoughts and isinstance(completion, int | None):
@@ -76,7 +76,7 @@ def usage_counts(usage: Any) -> dict[str, Any]:
     return counts
 
 
-def whole(value: Any) -> Any:
+def whole_number(value: Any) -> Any:
     """Return a whole number as an integer, also one that came as a text or a double; any other value unchanged."""
     number = number_of(value)
     if isinstance(number, float) and number.is_integer():
@@ -95,4 +95,4 @@ def _excludes(name: str, prompt: int, completion: Any, total: Any, beside: int) 
 
 
 def _sum(usage: Mapping[str, Any], names: tuple[str, ...]) -> int:
-    return sum(n for name in names if isinstance(n := whole(usage.get(name)), int) and n > 0)
+    return sum(n for name in names if isinstance(n := whole_number(usage.get(name)), int) and n > 0)

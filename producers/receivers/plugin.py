@@ -44,7 +44,7 @@ class HttpConfig(ProducerConfig):
         "count", description="Events of a type without a meter: counted on one of that name, or refused."
     )
     max_events: int = Field(5_000, ge=1, le=100_000, description="CloudEvents of one request.")
-    max_body_bytes: int = Field(2**20, ge=1_024, le=64 * 2**20, description="Bytes of one request, unpacked.")
+    max_body_bytes: int = Field(16 * 2**20, ge=1_024, le=64 * 2**20, description="Bytes of one request, unpacked.")
     max_requests: int = Field(64, ge=1, le=10_000, description="Requests under way; beyond, clients get 429.")
     max_waiting: int = Field(
         10_000, ge=1, le=10_000_000, description="Events that the brokers have not acknowledged; beyond, 503."

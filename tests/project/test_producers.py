@@ -18,6 +18,7 @@ from tests.project.tree import ROOT
 DOCS = ROOT / "docs" / "producers"
 INDEX = (DOCS / "README.md").read_text("utf-8")
 PRODUCED = [entry for entry in registry.BUILT_IN if entry.kind in PRODUCERS]
+ROUTES = [entry for entry in registry.BUILT_IN if entry.kind is Kind.ROUTE]
 SHARED = [entry for entry in registry.BUILT_IN if entry.kind is Kind.SHARED]
 SERVERS = [entry for entry in registry.BUILT_IN if entry.kind is Kind.SERVER]
 
@@ -31,7 +32,7 @@ def link(entry: registry.Entry) -> str:
 
 
 def page_of(name: str) -> str:
-    return next(page(entry) for entry in (*PRODUCED, *SHARED) if entry.name == name)
+    return next(page(entry) for entry in (*PRODUCED, *SHARED, *ROUTES) if entry.name == name)
 
 
 @pytest.mark.parametrize("entry", PRODUCED, ids=lambda entry: entry.name)

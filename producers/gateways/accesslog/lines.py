@@ -1,4 +1,4 @@
-"""Which lines of an access log are requests of a model, and what each says. Pure.
+"""Lines of an access log: those that are requests of a model, and those that are not. Pure.
 
 A gateway also serves requests that are none: pages, health checks, other APIs. Their lines are skipped by reason and
 counted, not refused.
@@ -26,7 +26,7 @@ class LineRules(NamedTuple):
     """Rules for reading lines.
 
     `only` names the lines that count, `never` those that do not. With `zero_is_unknown`, a gateway writes 0 where it
-    was not told a count.
+    does not know a count.
     """
 
     fields: RequestFields

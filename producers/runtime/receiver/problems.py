@@ -19,12 +19,16 @@ RETRY_S = 5
 
 
 class InvalidValue(NamedTuple):
-    """Invalid value of a request with its fix. `event_index` is the position of its event; None for none."""
+    """Invalid value of a request with its fix. `event_index` is the position of its event; None for none.
+
+    `pointer` is a JSON pointer to the value (RFC 6901), or "".
+    """
 
     event_index: int | None
     field: str
     value: str
     fix: str
+    pointer: str = ""
 
     @classmethod
     def from_error(cls, error: Exception, event_index: int | None = None) -> InvalidValue:
@@ -33,15 +37,25 @@ class InvalidValue(NamedTuple):
             return cls(event_index, error.field, quote_value(error.value), error.fix)
         return cls(event_index, "event", type(error).__name__, "it cannot be read")
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the value as one of a problem's `errors`."""
+        place: dict[str, Any] = {} if self.event_index is None else {"index": self.event_index}
+        pointer = {"pointer": self.pointer} if self.pointer else {}
+        return {"field": self.field, "value": self.value, "detail": self.fix} | place | pointer
+
+    @property
+    def path(self) -> str:
+        return self.field if self.event_index is None else f"[{self.event_index}].{self.field}"
+
     def __str__(self) -> str:
-        path = self.field if self.event_index is None else f"[{self.event_index}].{self.field}"
-        return f"{path}: {self.value}: {self.fix}"
+        return f"{self.path}: {self.value}: {self.fix}"
 
 
 class Rejected(WattlogError):  # noqa: N818 - an answer to the client, not a fault of the process
     """Answer to a request of which nothing was accepted.
 
-    `kind` ends the problem's type URN and is the reason in /metrics.
+    `kind` ends the problem's type URN and is the reason in /metrics. `log_text` is the detail without any value that a
+    client sent, because it may be a text of a prompt.
     """
 
     def __init__(
@@ -52,6 +66,7 @@ class Rejected(WattlogError):  # noqa: N818 - an answer to the client, not a fau
         *,
         invalid_values: Sequence[InvalidValue] = (),
         retry_s: int | None = None,
+        log_text: str = "",
     ) -> None:
         self.status, self.kind, self.detail, self.invalid_values, self.retry_s = (
             status,
@@ -60,6 +75,7 @@ class Rejected(WattlogError):  # noqa: N818 - an answer to the client, not a fau
             invalid_values,
             retry_s,
         )
+        self.log_text = log_text or detail
         super().__init__(detail)
 
     @classmethod
@@ -67,7 +83,8 @@ class Rejected(WattlogError):  # noqa: N818 - an answer to the client, not a fau
         """Return the answer 422, which names the first `MAX_NAMED_VALUES` of these values."""
         more = f"; and {len(invalid_values) - 1} more" if len(invalid_values) > 1 else ""
         detail = f"{invalid_values[0]}{more}. Nothing of this request was accepted."
-        return cls(422, "invalid-value", detail, invalid_values=invalid_values)
+        log_text = f"{invalid_values[0].path}: {invalid_values[0].fix}{more}"
+        return cls(422, "invalid-value", detail, invalid_values=invalid_values, log_text=log_text)
 
 
 def quote_value(value: object) -> str:
@@ -104,11 +121,7 @@ def encode_problem(error: Rejected, path: str) -> tuple[dict[str, str], bytes]:
         "instance": path,
     }
     if error.invalid_values:
-        body["errors"] = [
-            {"field": v.field, "value": v.value, "detail": v.fix}
-            | ({} if v.event_index is None else {"index": v.event_index})
-            for v in error.invalid_values[:MAX_NAMED_VALUES]
-        ]
+        body["errors"] = [v.as_json() for v in error.invalid_values[:MAX_NAMED_VALUES]]
     headers = {"content-type": MEDIA_TYPE}
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"

@@ -24,6 +24,7 @@ from contracts.errors import Unavailable, WattlogError
 from producers.api import ReceivedRequest, Reply, Route
 from producers.runtime.clock import Clock
 from producers.runtime.deduplication import REPEATED, DeduplicationTrial, DeduplicationWindow
+from producers.runtime.rare_log import RareLog
 from producers.runtime.receiver import problems
 from producers.runtime.receiver.auth import Verifier
 from producers.runtime.receiver.delivery_queue import DeliveryQueue
@@ -43,12 +44,21 @@ _CLIENT_GONE = 499
 class RequestLimits(NamedTuple):
     """Limits of one request: its body, the requests in flight, and the time to read it and to acknowledge it."""
 
-    body_bytes: int = 2**20
+    body_bytes: int = 16 * 2**20
     requests: int = 64
+    buffered_bytes: int = 256 * 2**20
+    """Bytes of all bodies under way, packed and unpacked."""
     read_s: float = 10.0
     """Seconds from the first byte of a body to its last."""
     ack_s: float = 10.0
     """Seconds to wait for the brokers' acknowledgement."""
+
+
+class BodyBuffer:
+    """Bytes that one request holds in memory."""
+
+    def __init__(self) -> None:
+        self.size = 0
 
 
 class RequestHandler:
@@ -61,7 +71,9 @@ class RequestHandler:
         self._delivery_queue, self._verifier, self._limits = delivery_queue, verifier, limits
         self._metrics, self._window = metrics, window
         self._clock, self._node, self._loopback = clock, node, is_loopback(host)
-        self._in_flight = 0
+        self._in_flight = self._buffered_bytes = 0
+        self._rare_logs: dict[tuple[str, str], RareLog] = {}
+        """By route and kind of rejection."""
 
     async def answer(self, route: Route, request: Request) -> Response:
         """Return the answer to a request. Raises nothing: every error becomes a problem document and is counted."""
@@ -72,13 +84,15 @@ class RequestHandler:
             return self._counted(route, Response(status_code=_CLIENT_GONE))
         except WattlogError as error:
             if isinstance(error, Unavailable):
-                log.warning("%s: %s", route.path, error)
+                self._rare_log(route, "unavailable").write(logging.WARNING, f"{route.path}: {error}")
             rejection = problems.to_rejection(error)
+            cause = type(error.__cause__).__name__ if error.__cause__ else rejection.kind
             if rejection.status in _MALFORMED:
-                cause = type(error.__cause__).__name__ if error.__cause__ else rejection.kind
                 self._metrics.refusals.add(
-                    route.path, [ItemRefusal(f"a request: {rejection}", cause)], self._clock.monotonic_ms()
+                    route.path, [ItemRefusal(f"a request: {rejection.log_text}", cause)], self._clock.monotonic_ms()
                 )
+            else:
+                self._log_rejection(route, rejection)
             return self._counted(route, self._rejected(route, request, rejection))
         except Exception:
             log.exception("a fault of the listener")
@@ -107,13 +121,15 @@ class RequestHandler:
             )
         self._in_flight += 1
         self._metrics.in_flight.set(self._in_flight)
+        buffer = BodyBuffer()
         try:
-            body = await self._body(request, headers)
+            body = await self._body(request, headers, buffer)
             return await self._process(
                 route, ReceivedRequest(body, content_type, headers, caller, self._clock.wall_ms())
             )
         finally:
             self._in_flight -= 1
+            self._buffered_bytes -= buffer.size
             self._metrics.in_flight.set(self._in_flight)
 
     async def _process(self, route: Route, sent: ReceivedRequest) -> Reply:
@@ -141,10 +157,11 @@ class RequestHandler:
             log.warning("%s: %s", route.path, note)
         return route.reply(sent, parsed)
 
-    async def _body(self, request: Request, headers: dict[str, str]) -> bytes:
-        """Return the body, unpacked.
+    async def _body(self, request: Request, headers: dict[str, str], buffer: BodyBuffer) -> bytes:
+        """Return the body, unpacked, and count its bytes in `buffer`.
 
-        Raises Rejected: 408 for one that is too slow, 413 too large, 415 in another encoding than gzip.
+        Raises Rejected: 408 for one that is too slow, 413 too large, 415 in another encoding than gzip, 429 where too
+        many bytes are under way.
         """
         max_bytes = self._limits.body_bytes
         encoding = headers.get("content-encoding", "identity").strip().lower()
@@ -160,16 +177,39 @@ class RequestHandler:
                     body += chunk
                     if len(body) > max_bytes:
                         raise _too_large(max_bytes)
+                    self._buffer(buffer, len(chunk))
         except TimeoutError:
             raise Rejected(
                 408, "too-slow", f"The request was not here within {self._limits.read_s:g} s; send less at once."
             ) from None
-        return gunzip(bytes(body), max_bytes) if encoding == "gzip" else bytes(body)
+        if encoding == "identity":
+            return bytes(body)
+        unpacked = gunzip(bytes(body), max_bytes)
+        self._buffer(buffer, len(unpacked))
+        return unpacked
+
+    def _buffer(self, buffer: BodyBuffer, size: int) -> None:
+        """Count bytes of a body. Raises Rejected (429) where all bodies under way have too many."""
+        buffer.size += size
+        self._buffered_bytes += size
+        if self._buffered_bytes > self._limits.buffered_bytes:
+            raise Rejected(429, "too-many-bytes", "Too many bytes are under way; send this again.", retry_s=1)
 
     def _rejected(self, route: Route, request: Request, error: Rejected) -> Response:
         self._metrics.rejected.labels(route.path, error.kind).inc()
         headers, body = problems.encode_problem(error, request.url.path)
         return Response(body, error.status, headers)
+
+    def _log_rejection(self, route: Route, rejection: Rejected) -> None:
+        """Log a request that may be accepted later or from another sender: the first at once, then one a minute."""
+        text = f"{route.path}: refused with {rejection.status}: {rejection.log_text}"
+        self._rare_log(route, rejection.kind).write(logging.WARNING, text)
+
+    def _rare_log(self, route: Route, kind: str) -> RareLog:
+        key = (route.path, kind)
+        if key not in self._rare_logs:
+            self._rare_logs[key] = RareLog(log, lambda: self._clock.monotonic_ms() / 1000)
+        return self._rare_logs[key]
 
     def _counted(self, route: Route, response: Response) -> Response:
         self._metrics.requests.labels(route.path, str(response.status_code)).inc()

@@ -18,11 +18,19 @@ from producers.runtime.receiver.routes import open_routes
 from tests.producers.conformance import ERRORS, VALUES, Feed, Outcome, Piece, refusals
 from tests.producers.frame import environment
 from tests.producers.gateways.payloads import as_json, payload, span
-from tests.producers.runtime.receiver.listener import event, listening
+from tests.producers.runtime.receiver.listener import NOW_MS, event, listening
 
 MARK = b"raise"
 """Body whose parsing raises the exception of a piece."""
 MARKER = "THE-PIECE"
+
+
+def request(id_: str) -> dict[str, Any]:
+    """Return an item of `/v1/requests`."""
+    return {
+        "id": id_, "tenant": "acme", "model": "llama", "start": NOW_MS - 5_000, "duration_ms": 1_000,
+        "prompt_tokens": 1, "completion_tokens": 2,
+    }  # fmt: skip
 
 
 def _parse(route: Route, piece: Piece, request: ReceivedRequest, trial: DeduplicationTrial) -> ParsedRequest:
@@ -35,6 +43,8 @@ def _body(route: str, id_: str) -> bytes:
     """Return a body of one good item."""
     if route == "otlp":
         return as_json([span(id=f"00000000000000{id_}", parent="")])
+    if route == "requests":
+        return json.dumps(request(id_)).encode()
     return json.dumps(payload(id=id_) if route == "litellm" else event(id_)).encode()
 
 
@@ -99,6 +109,6 @@ FEEDS = {
             Feed("body", partial(_run, name, "body"), "request", VALUES, ERRORS),
             Feed("item", partial(_run, name, "item"), "request", VALUES, {}, ("objects",) * (name == "otlp")),
         ]
-        for name in ("cloudevents", "litellm", "otlp")
+        for name in ("cloudevents", "litellm", "otlp", "requests")
     },
 }

@@ -94,7 +94,7 @@ def test_a_plug_in_of_an_older_kong_logs_under_its_own_name() -> None:
     assert counts(row) == (100, 0, 20)
 
 
-def test_apisix_writes_zeros_where_the_server_told_no_usage() -> None:
+def test_zeros_of_apisix_stand_for_unknown_counts() -> None:
     with pytest.raises(BadInput, match="usage"):
         read_preset("apisix", llm_prompt_tokens="0", llm_completion_tokens="0")
     assert read_preset("apisix", request_type="traditional_http", llm_prompt_tokens="0") == OTHER
