@@ -10,9 +10,13 @@ from pydantic_settings import SettingsConfigDict
 
 from contracts.errors import WattlogError
 from producers.api import Environment, Finding, Kind, Listener, Plugin, Route
-from producers.receivers.cloudevents.events import cloudevents_route
+from producers.gateways.calls import max_ahead_ms
+from producers.gateways.deployments import Deployments
+from producers.receivers.cloudevents.events import RequestEvents, cloudevents_route
 from producers.receivers.cloudevents.meter_rules import MeterRule, MeterRules
-from producers.runtime.config import ProducerConfig
+from producers.receivers.cloudevents.request_rules import RequestRule, RequestRules
+from producers.receivers.requests.plugin import RequestsConfig, reader_of
+from producers.runtime.config import ProducerConfig, load_options
 from producers.runtime.receiver.auth import Verifier, check_exposure
 from producers.runtime.receiver.routes import open_routes
 
@@ -40,6 +44,9 @@ class HttpConfig(ProducerConfig):
         "external", min_length=1, max_length=253, description="Workload of events whose meter names none."
     )
     meters: tuple[MeterRule, ...] = Field((), description="Quantities that CloudEvents are counted as, by their type.")
+    requests: tuple[RequestRule, ...] = Field(
+        (), description="CloudEvents that are requests of a model, by their type: they bear energy."
+    )
     unknown_types: Literal["count", "refuse"] = Field(
         "count", description="Events of a type without a meter: counted on one of that name, or refused."
     )
@@ -74,9 +81,13 @@ def build(options: HttpConfig, environment: Environment) -> Listener:
 def build_route(options: HttpConfig, environment: Environment) -> Route:
     """Build the route of CloudEvents."""
     meters = MeterRules(options.meters, workload=options.workload, unknown=options.unknown_types)
-    settings = environment.settings
+    settings, requests = environment.settings, None
+    if options.requests:
+        posted = load_options(RequestsConfig)
+        rules = RequestRules(options.requests, reader_of(posted, environment))
+        requests = RequestEvents(rules, Deployments(posted.deployments, settings.cluster))
     return cloudevents_route(
-        meters, cluster=settings.cluster, max_events=options.max_events, ahead_ms=settings.skew_ms // 2,
+        meters, requests, cluster=settings.cluster, max_events=options.max_events, ahead_ms=max_ahead_ms(settings),
         accepted_status=options.accepted_status,
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -23,9 +23,14 @@ from contracts.events import MAX_TIME_MS
 from contracts.units import epoch_ms
 from producers.api import ParsedRequest, ReceivedRequest, Reply, Route, WorkloadBatch
 from producers.common.chunks import chunks
+from producers.gateways.calls import batches
+from producers.gateways.deployments import Deployments
 from producers.receivers.cloudevents.meter_rules import CloudEvent, MeteredRow, MeterRules
+from producers.receivers.cloudevents.request_rules import RequestRules
+from producers.receivers.requests.items import RequestItem
+from producers.receivers.requests.route import check_source, grouped, identity_of
 from producers.runtime.batching import UsageRow, text_bytes, usage_batch
-from producers.runtime.deduplication import DeduplicationTrial
+from producers.runtime.deduplication import REPEATED, DeduplicationTrial
 from producers.runtime.receiver.problems import InvalidValue, Rejected
 from producers.runtime.refusals import describe
 
@@ -55,9 +60,17 @@ _EVENT: Mapping[str, Any] = {
 _EVENTS: Mapping[str, Any] = {"type": "array", "minItems": 1, "items": _EVENT}
 
 
+class RequestEvents(NamedTuple):
+    """Rules for events that are requests of a model, and those that name their workloads."""
+
+    rules: RequestRules
+    deployments: Deployments
+
+
 def cloudevents_route(
-    meters: MeterRules, *, cluster: str, max_events: int, ahead_ms: int, accepted_status: int = 202
-) -> Route:
+    meters: MeterRules, requests: RequestEvents | None = None, *, cluster: str, max_events: int, ahead_ms: int,
+    accepted_status: int = 202,
+) -> Route:  # fmt: skip
     """Return the route. `max_events` bounds a request. `ahead_ms` is how far in the future a time may be.
 
     It is less than the skew that stream workers accept, because the clock of this machine may be wrong too.
@@ -70,11 +83,19 @@ def cloudevents_route(
                 413, "too-many-events", f"{len(raw_events):,} events: send at most {max_events:,} a request."
             )
         metered: list[MeteredRow] = []
+        called: list[tuple[CloudEvent, RequestItem]] = []
         errors: list[InvalidValue] = []
         fault: Exception | None = None
         for n, raw_event in enumerate(raw_events):
             try:
-                metered += meters.rows(_event(raw_event, sent.now_ms, ahead_ms), sent.caller)
+                event = _event(raw_event, sent.now_ms, ahead_ms)
+                is_request = requests is not None and requests.rules.has(event.type)
+                if requests is not None and is_request:
+                    item = requests.rules.read(event, sent, sent.now_ms + ahead_ms)
+                    check_source(item, requests.deployments)
+                    called.append((event, item))
+                if not is_request or meters.has(event.type):
+                    metered += meters.rows(event, sent.caller)
             except (AccessDenied, Unavailable):
                 raise
             except Exception as error:
@@ -82,15 +103,30 @@ def cloudevents_route(
                 fault = fault if isinstance(error, BadInput) else error
         if errors:
             raise Rejected.invalid(errors) from fault
-        return ParsedRequest(
-            [WorkloadBatch(cluster, workload, usage_batch(rows, 0)) for workload, rows in _by_workload(metered)]
-        )
+        usage = [WorkloadBatch(cluster, workload, usage_batch(rows, 0)) for workload, rows in _by_workload(metered)]
+        if requests is None or not called:
+            return ParsedRequest(usage)
+        new = _new(called, trial)
+        skipped = {REPEATED: len(called) - len(new)} if len(new) < len(called) else {}
+        tokens = batches(grouped(new, requests.deployments), "")
+        return ParsedRequest([*usage, *tokens], (), skipped, requests.deployments.new_unmatched())
 
     def reply(sent: ReceivedRequest, parsed: ParsedRequest) -> Reply:
         return Reply(accepted_status)
 
     bodies = {ONE: _EVENT, MANY: _EVENTS, JSON: {"oneOf": [_EVENT, _EVENTS]}}
     return Route(PATH, "cloudevents", bodies, parse, reply)
+
+
+def _new(called: Sequence[tuple[CloudEvent, RequestItem]], trial: DeduplicationTrial) -> list[RequestItem]:
+    """Return the requests of events that did not arrive before. An id is a source's and a tenant's own."""
+    new = []
+    for event, item in called:
+        identity = f"event {len(event.source)} {event.source} {identity_of(item.row)}"
+        if not trial.has(identity):
+            trial.add((identity,))
+            new.append(item)
+    return new
 
 
 def _by_workload(metered: Sequence[MeteredRow]) -> Iterator[tuple[str, list[UsageRow]]]:

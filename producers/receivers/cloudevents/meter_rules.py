@@ -148,6 +148,9 @@ class MeterRules:
                 )
             of_type.append(_Rule(rule))
 
+    def has(self, event_type: str) -> bool:
+        return event_type in self._rules
+
     def rows(self, event: CloudEvent, caller: Caller) -> Iterator[MeteredRow]:
         """Yield the rows of an event. Raises BadInput for a value that cannot be counted, AccessDenied for a tenant
         that the caller may not name.

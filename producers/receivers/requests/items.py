@@ -69,8 +69,11 @@ class ItemReader:
         self._cluster, self._places = cluster, frozenset(places)
         self._tenant_header, self._otherwise = tenant_header.lower(), otherwise
 
-    def read(self, item: object, sent: ReceivedRequest, latest_ms: int) -> RequestItem:
-        """Return the request of an item. Raises BadInput that names the field; it quotes no text."""
+    def read(self, item: object, sent: ReceivedRequest, latest_ms: int, *, trusted_place: bool = False) -> RequestItem:
+        """Return the request of an item. Raises BadInput that names the field; it quotes no text.
+
+        `trusted_place`: the configuration names its workload, not its sender.
+        """
         if not isinstance(item, dict):
             raise BadInput("item", quotable(item), "give an object: one request")
         fields = {name: value for name, value in item.items() if value is not None}
@@ -95,7 +98,7 @@ class ItemReader:
         )
         if "sender" in _KINDS:
             row = row._replace(sender=_text(fields, "sender") if sent.caller.tenant is None else sent.caller.tenant)
-        return RequestItem(row, *self._place(fields, sent))
+        return RequestItem(row, *self._place(fields, trusted=trusted_place or sent.caller.tenant is None))
 
     def _tenant(self, fields: Mapping[str, Any], sent: ReceivedRequest) -> str:
         named, bound = _text(fields, "tenant"), sent.caller.tenant
@@ -113,7 +116,7 @@ class ItemReader:
             raise BadInput("tenant", quotable(tenant), "names that begin with '__' are Wattlog's own")
         return tenant
 
-    def _place(self, fields: Mapping[str, Any], sent: ReceivedRequest) -> tuple[str, str]:
+    def _place(self, fields: Mapping[str, Any], *, trusted: bool) -> tuple[str, str]:
         """Return the cluster and the workload that an item names, or two empty texts."""
         workload, cluster = _text(fields, "workload"), _text(fields, "cluster") or self._cluster
         if not workload:
@@ -121,7 +124,7 @@ class ItemReader:
                 raise BadInput("cluster", quotable(cluster), "give a workload too")
             return "", ""
         topics.check_name("cluster", cluster)
-        if sent.caller.tenant is not None and (cluster, workload) not in self._places:
+        if not trusted and (cluster, workload) not in self._places:
             raise BadInput("workload", quotable(workload), "no rule of `deployments` names it; leave it out")
         return cluster, workload
 

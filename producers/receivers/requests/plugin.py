@@ -33,14 +33,19 @@ class RequestsConfig(ProducerConfig):
     max_items: int = Field(10_000, ge=1, le=65_536, description="Requests of one body.")
 
 
-def build(options: RequestsConfig, environment: Environment) -> Route:
-    """Build the route."""
+def reader_of(options: RequestsConfig, environment: Environment) -> ItemReader:
+    """Build the reader of items."""
     cluster = environment.settings.cluster
     places = [(rule.cluster or cluster, rule.workload) for rule in options.deployments]
-    reader = ItemReader(
-        cluster=cluster, places=places, tenant_header=options.tenant_header, otherwise=options.otherwise
+    return ItemReader(cluster=cluster, places=places, tenant_header=options.tenant_header, otherwise=options.otherwise)
+
+
+def build(options: RequestsConfig, environment: Environment) -> Route:
+    """Build the route."""
+    reader, deployments = (
+        reader_of(options, environment),
+        Deployments(options.deployments, environment.settings.cluster),
     )
-    deployments = Deployments(options.deployments, cluster)
     return requests_route(reader, deployments, max_items=options.max_items, ahead_ms=max_ahead_ms(environment.settings))
 
 

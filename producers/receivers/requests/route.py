@@ -21,7 +21,7 @@ from producers.common.json_text import decode_or_repair, json_items
 from producers.gateways.calls import WorkloadRows, batches
 from producers.gateways.deployments import Deployments
 from producers.receivers.requests.items import FIELDS, PROMPT_FIELDS, ItemReader, RequestItem
-from producers.runtime.batching import token_batch
+from producers.runtime.batching import RequestRow, token_batch
 from producers.runtime.deduplication import REPEATED, DeduplicationTrial
 from producers.runtime.event_sequence import source_of
 from producers.runtime.receiver.problems import InvalidValue, Rejected, quote_value
@@ -85,7 +85,7 @@ def _parse(
                 prompts.update(dict.fromkeys(decoded.keys() & PROMPT_FIELDS))
                 unknown.update(dict.fromkeys(map(_plain, decoded.keys() - FIELDS - PROMPT_FIELDS)))
             item = reader.read(decoded, sent, sent.now_ms + ahead_ms)
-            _check_source(item, deployments)
+            check_source(item, deployments)
             items.append((index, item))
         except Unavailable:
             raise
@@ -105,7 +105,7 @@ def _parse(
              for name in names.new(unknown)]  # fmt: skip
     notes += [f"the field {name!r} holds a prompt or an answer: it is dropped; send counts only"
               for name in names.new(prompts)]  # fmt: skip
-    workload_batches = list(batches(_grouped(new, deployments), ""))
+    workload_batches = list(batches(grouped(new, deployments), ""))
     notes += deployments.new_unmatched()
     skipped = {REPEATED: len(repeated)} if repeated else {}
     return ParsedRequest(workload_batches, [str(error) for error in errors], skipped, notes, answer)
@@ -128,7 +128,7 @@ def _plain(name: str) -> str:
     return name if _NAME.fullmatch(name) else f"(a name of {len(name)} characters)"
 
 
-def _check_source(item: RequestItem, deployments: Deployments) -> None:
+def check_source(item: RequestItem, deployments: Deployments) -> None:
     """Raise BadInput where the workload makes too long a source of events: it would take all others along."""
     cluster, workload = item.cluster, item.workload
     if not workload:
@@ -155,14 +155,19 @@ def _valid(items: Sequence[tuple[int, RequestItem]], errors: list[InvalidValue])
         yield index, item
 
 
+def identity_of(row: RequestRow) -> str:
+    """Return the identity by which a request that arrives again is recognised. An id is a tenant's own."""
+    return f"request {len(row.tenant)} {row.tenant} {row.request_id}"
+
+
 def _new(
     items: Sequence[tuple[int, RequestItem]], trial: DeduplicationTrial
 ) -> tuple[list[RequestItem], list[tuple[int, RequestItem]]]:
-    """Return the items that are new, and those that arrived before. An id is a tenant's own."""
+    """Return the items that are new, and those that arrived before."""
     new: list[RequestItem] = []
     repeated: list[tuple[int, RequestItem]] = []
     for index, item in items:
-        identity = f"request {len(item.row.tenant)} {item.row.tenant} {item.row.request_id}"
+        identity = identity_of(item.row)
         if trial.has(identity):
             repeated.append((index, item))
         else:
@@ -171,7 +176,7 @@ def _new(
     return new, repeated
 
 
-def _grouped(items: Sequence[RequestItem], deployments: Deployments) -> list[WorkloadRows]:
+def grouped(items: Sequence[RequestItem], deployments: Deployments) -> list[WorkloadRows]:
     """Group rows by the workload that they name, or that a rule names for them."""
     groups: dict[tuple[str, str], WorkloadRows] = {}
     for item in items:

@@ -95,7 +95,7 @@ def listening(
     folder: Path, *, rules: Sequence[MeterRule] = (), key: str | None = None, limits: RequestLimits | None = None,
     max_waiting: int = 1000, max_events: int = 100, intakes: Sequence[Route] = (), base_url: str = LOOPBACK,
     host: str = "127.0.0.1", broker: UsageBroker | None = None, unknown: Any = "count", accepted_status: int = 202,
-    recent: DeduplicationWindow | None = None,
+    recent: DeduplicationWindow | None = None, events_route: Route | None = None,
 ) -> Iterator[Listener]:  # fmt: skip
     """Yield a receiver with these options."""
     broker, clock, registry = broker or UsageBroker(), FixedWallClock(NOW_MS), CollectorRegistry()
@@ -103,7 +103,7 @@ def listening(
     recent = DeduplicationWindow() if recent is None else recent
     line = DeliveryQueue(clock, max_waiting=max_waiting, on_resent=metrics.resent.inc, window=recent)
     meters = MeterRules(rules, workload="external", unknown=unknown)
-    route = events.cloudevents_route(
+    route = events_route or events.cloudevents_route(
         meters, cluster="c1", max_events=max_events, ahead_ms=2_500, accepted_status=accepted_status
     )
     limits = limits or RequestLimits(read_s=HANG_S, ack_s=HANG_S)
