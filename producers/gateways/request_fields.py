@@ -108,6 +108,8 @@ class RequestReader:
         tenant = self._text(payload, "tenant", self._otherwise or None)
         if tenant.startswith("__"):
             raise BadInput("tenant", tenant, "names that begin with '__' are Wattlog's own")
+        columns: dict[str, Any] = self._tokens(payload, failed=status != "ok")
+        columns |= {name: self._client_text(payload, name, "") for name in _TEXTS}
         return RequestRow(
             tenant=tenant,
             model=self._text(payload, "model"),
@@ -118,8 +120,7 @@ class RequestReader:
             status=status,
             api_base=self._text(payload, "api_base", ""),
             route=self._text(payload, "route", ""),
-            **self._tokens(payload, failed=status != "ok"),
-            **{name: self._client_text(payload, name, "") for name in _TEXTS},
+            **columns,
         )
 
     def has_counts(self, payload: dict[str, Any]) -> bool:

@@ -83,6 +83,11 @@ class ItemReader:
         tenant = self._tenant(fields, sent)
         start_ms, first_ms, end_ms = _times(fields)
         check_end_ms(end_ms, latest_ms)
+        columns: dict[str, Any] = _tokens(fields)
+        columns |= {name: _number(name, fields[name]) for name in _NUMBERS if name in fields}
+        columns |= {name: _text(fields, name) for name in _TEXTS if name in fields}
+        if "sender" in _KINDS:
+            columns["sender"] = _text(fields, "sender") if sent.caller.tenant is None else sent.caller.tenant
         row = RequestRow(
             tenant=tenant,
             model=_text(fields, "model", needed=True),
@@ -92,12 +97,8 @@ class ItemReader:
             t_end_ms=end_ms,
             status=_status(fields),
             api_base=_address(_text(fields, "api_base")),
-            **_tokens(fields),
-            **{name: _number(name, fields[name]) for name in _NUMBERS if name in fields},
-            **{name: _text(fields, name) for name in _TEXTS if name in fields},
+            **columns,
         )
-        if "sender" in _KINDS:
-            row = row._replace(sender=_text(fields, "sender") if sent.caller.tenant is None else sent.caller.tenant)
         return RequestItem(row, *self._place(fields, trusted=trusted_place or sent.caller.tenant is None))
 
     def _tenant(self, fields: Mapping[str, Any], sent: ReceivedRequest) -> str:
