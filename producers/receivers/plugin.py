@@ -15,7 +15,7 @@ from producers.gateways.deployments import Deployments
 from producers.receivers.cloudevents.events import RequestEvents, cloudevents_route
 from producers.receivers.cloudevents.meter_rules import MeterRule, MeterRules
 from producers.receivers.cloudevents.request_rules import RequestRule, RequestRules
-from producers.receivers.requests.plugin import RequestsConfig, reader_of
+from producers.receivers.request_options import RequestsConfig, reader_of
 from producers.runtime.config import ProducerConfig, load_options
 from producers.runtime.receiver.auth import Verifier, check_exposure
 from producers.runtime.receiver.routes import open_routes

@@ -27,8 +27,8 @@ from producers.gateways.calls import batches
 from producers.gateways.deployments import Deployments
 from producers.receivers.cloudevents.meter_rules import CloudEvent, MeteredRow, MeterRules
 from producers.receivers.cloudevents.request_rules import RequestRules
-from producers.receivers.requests.items import RequestItem
-from producers.receivers.requests.route import check_source, grouped, identity_of
+from producers.receivers.request_items import RequestItem
+from producers.receivers.request_rows import check_source, grouped, identity_of
 from producers.runtime.batching import UsageRow, text_bytes, usage_batch
 from producers.runtime.deduplication import REPEATED, DeduplicationTrial
 from producers.runtime.receiver.problems import InvalidValue, Rejected

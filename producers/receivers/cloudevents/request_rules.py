@@ -1,7 +1,7 @@
 """Rules of the configuration that say which events are requests of a model, by their type. Pure.
 
 Such an event becomes a row of `wattlog.tokens.v1`, so it bears energy. Its fields are those of `/v1/requests`
-(`producers.receivers.requests.items`), each at a path in the event.
+(`producers.receivers.request_items`), each at a path in the event.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contracts.checks import MAX_TEXT
 from contracts.errors import BadInput, BadSetting
 from producers.api import ReceivedRequest
 from producers.receivers.cloudevents.meter_rules import ATTRIBUTES, CloudEvent, at, path
-from producers.receivers.requests.items import FIELDS, ItemReader, RequestItem, quotable
+from producers.receivers.request_items import FIELDS, ItemReader, RequestItem, quotable
 
 PROMPT_KINDS = ("input", "prompt", "system")
 COMPLETION_KINDS = ("output", "completion")

@@ -14,16 +14,15 @@ from typing import Any
 import msgspec
 
 from contracts.checks import MAX_TEXT
-from contracts.codec import MAX_SOURCE
 from contracts.errors import BadEvent, BadInput, Unavailable
 from producers.api import ParsedRequest, ReceivedRequest, Reply, Route
 from producers.common.json_text import decode_or_repair, json_items
-from producers.gateways.calls import WorkloadRows, batches
+from producers.gateways.calls import batches
 from producers.gateways.deployments import Deployments
-from producers.receivers.requests.items import FIELDS, PROMPT_FIELDS, ItemReader, RequestItem
-from producers.runtime.batching import RequestRow, token_batch
+from producers.receivers.request_items import FIELDS, PROMPT_FIELDS, ItemReader, RequestItem
+from producers.receivers.request_rows import check_source, grouped, identity_of
+from producers.runtime.batching import token_batch
 from producers.runtime.deduplication import REPEATED, DeduplicationTrial
-from producers.runtime.event_sequence import source_of
 from producers.runtime.receiver.problems import InvalidValue, Rejected, quote_value
 from producers.runtime.refusals import describe
 
@@ -34,7 +33,6 @@ MAX_NAMED = 1_000
 MAX_NAMES = 50
 """Names of unknown fields that one answer gives, and that the log of a run names."""
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}")
-_LONGEST_NODE = "n" * 64
 _ITEM: Mapping[str, Any] = {
     "type": "object", "description": "One request, without any text of its prompt or its answer.",
     "required": ["request_id", "model"],
@@ -128,16 +126,6 @@ def _plain(name: str) -> str:
     return name if _NAME.fullmatch(name) else f"(a name of {len(name)} characters)"
 
 
-def check_source(item: RequestItem, deployments: Deployments) -> None:
-    """Raise BadInput where the workload makes too long a source of events: it would take all others along."""
-    cluster, workload = item.cluster, item.workload
-    if not workload:
-        [(cluster, workload)] = deployments.group_by_workload([item.row])
-    if len(source_of("requests-tokens", cluster, _LONGEST_NODE, workload)) > MAX_SOURCE:
-        name = "workload" if item.workload else "model"
-        raise BadInput(name, f"(a text of {len(workload)} characters)", "is too long once it is percent-encoded")
-
-
 def _valid(items: Sequence[tuple[int, RequestItem]], errors: list[InvalidValue]) -> Iterator[tuple[int, RequestItem]]:
     """Yield the items that satisfy the event contract, which is checked of all at once where it can be."""
     try:
@@ -155,11 +143,6 @@ def _valid(items: Sequence[tuple[int, RequestItem]], errors: list[InvalidValue])
         yield index, item
 
 
-def identity_of(row: RequestRow) -> str:
-    """Return the identity by which a request that arrives again is recognised. An id is a tenant's own."""
-    return f"request {len(row.tenant)} {row.tenant} {row.request_id}"
-
-
 def _new(
     items: Sequence[tuple[int, RequestItem]], trial: DeduplicationTrial
 ) -> tuple[list[RequestItem], list[tuple[int, RequestItem]]]:
@@ -174,17 +157,6 @@ def _new(
             trial.add((identity,))
             new.append(item)
     return new, repeated
-
-
-def grouped(items: Sequence[RequestItem], deployments: Deployments) -> list[WorkloadRows]:
-    """Group rows by the workload that they name, or that a rule names for them."""
-    groups: dict[tuple[str, str], WorkloadRows] = {}
-    for item in items:
-        key = (item.cluster, item.workload)
-        if not item.workload:
-            [key] = deployments.group_by_workload([item.row])
-        groups.setdefault(key, WorkloadRows(*key, [], [])).requests.append(item.row)
-    return list(groups.values())
 
 
 def _invalid(error: Exception, index: int) -> InvalidValue:

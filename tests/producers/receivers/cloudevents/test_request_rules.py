@@ -16,7 +16,7 @@ from contracts.settings import Settings
 from producers.receivers.cloudevents.meter_rules import MeterRule
 from producers.receivers.cloudevents.request_rules import RequestRule, RequestRules
 from producers.receivers.plugin import HttpConfig, build_route
-from producers.receivers.requests.items import ItemReader
+from producers.receivers.request_items import ItemReader
 from producers.runtime.deduplication import DeduplicationWindow
 from tests.producers.frame import environment
 from tests.producers.gateways.payloads import SECRET

@@ -18,7 +18,8 @@ import pytest
 
 from contracts.settings import Settings
 from producers.api import ReceivedRequest
-from producers.receivers.requests.plugin import RequestsConfig, build
+from producers.receivers.request_options import RequestsConfig
+from producers.receivers.requests.plugin import build
 from producers.runtime.deduplication import DeduplicationTrial, DeduplicationWindow
 from producers.runtime.receiver.auth import Caller
 from tests.producers.frame import environment

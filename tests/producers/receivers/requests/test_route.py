@@ -18,7 +18,8 @@ from contracts.events import TOKEN_COLUMNS, TokenBatch
 from contracts.settings import Settings
 from producers.api import Route
 from producers.gateways.deployments import Deployment
-from producers.receivers.requests.plugin import RequestsConfig, build
+from producers.receivers.request_options import RequestsConfig
+from producers.receivers.requests.plugin import build
 from producers.runtime.batching import RequestRow
 from producers.runtime.deduplication import DeduplicationWindow
 from producers.runtime.receiver.server import RequestLimits
