@@ -17,7 +17,7 @@ source reads a value it is 0 everywhere:
 
 * Gateways read it in producers/gateways/request_fields.py, for spans also in otel/genai.py and for LiteLLM also in
   litellm/payloads.py and litellm/callback.py. Inference servers' counters have names in
-  producers/servers/token_counters.py and in each server's plugin.py, and become columns in counter_snapshots.py.
+  producers/servers/token_counters.py and in each server's plugin.py, and become columns in served_rows.py.
   Recordings and the simulation have readers and makers of their own.
 * The total `tokens`, joules per token and `work` count prompt and completion only. A column that is not `part_of` one
   of them is stored and summed, but gets no energy of its own.

@@ -47,7 +47,7 @@ from producers.runtime.clock import Clock
 from producers.runtime.config import ProducerConfig
 from producers.runtime.deduplication import DeduplicationTrial
 from producers.runtime.receiver.auth import Caller, Verifier
-from producers.servers.token_counters import ServedTotals
+from producers.servers.token_counters import CounterSeries, ServedTotals
 
 Options = TypeVar("Options")
 Built = TypeVar("Built")
@@ -217,6 +217,8 @@ class PollResult(NamedTuple):
     """Sentences for the log."""
     skipped: Mapping[str, int] = MappingProxyType({})
     """Rows that were read and do not count, by reason (one word: a label of a metric)."""
+    restarts: Sequence[str] = ()
+    """Sentence on each restart of what is read since the checkpoint."""
 
 
 class PolledSource(Protocol):
@@ -326,10 +328,14 @@ class Route:
 
 
 class TokenCounters(Protocol):
-    """Reader of one kind of inference server's `/metrics` page."""
+    """Reader of one kind of inference server's `/metrics` page, usually a `NamedCounters`."""
 
     @property
     def name(self) -> str: ...
+
+    def series(self, page: PrometheusPage, /) -> Sequence[CounterSeries]:
+        """Return the series that count; () for a page of another server. One that cannot be read has no value."""
+        ...
 
     def served(self, page: PrometheusPage, /) -> Mapping[str, ServedTotals | None]:
         """Return counts since the server's start by model; {} for a page of another server.

@@ -25,17 +25,19 @@ _NO_TLS = "WRONG_VERSION_NUMBER"
 class Pages:
     """Client of pages. `timeout_s` bounds each step of an exchange, and TOTAL_TIMEOUTS of it the whole.
 
-    `bearer` is sent as a bearer token; it is in no error and no log.
+    `bearer` is sent as a bearer token; it is in no error and no log. Without `keep_alive` each exchange opens a
+    connection of its own.
     """
 
     def __init__(
         self, *, timeout_s: float = TIMEOUT_S, bearer: str = "", verify: ssl.SSLContext | bool = True,
-        transport: httpx.BaseTransport | None = None,
+        transport: httpx.BaseTransport | None = None, keep_alive: bool = True,
     ) -> None:  # fmt: skip
         headers = {"User-Agent": "wattlog"} | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
         self._client = httpx.Client(
-            timeout=timeout_s, headers=headers, follow_redirects=False, verify=verify, transport=transport
-        )
+            timeout=timeout_s, headers=headers, follow_redirects=False, verify=verify, transport=transport,
+            limits=httpx.Limits(max_connections=100, max_keepalive_connections=20 if keep_alive else 0),
+        )  # fmt: skip
         self._limit = TimeLimit(TOTAL_TIMEOUTS * timeout_s)
 
     def __enter__(self) -> Self:

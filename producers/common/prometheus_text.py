@@ -78,24 +78,35 @@ class PrometheusPage:
                 if math.isfinite(count) and 0 <= count < MAX_COUNT:
                     yield labels, round(count)
                 else:
-                    self._refuse(name, value, "a counter is a number from 0 to 2^53")
+                    self.refuse(name, value, "a counter is a number from 0 to 2^53")
                     yield labels, None
             return
 
     def timestamp_ms(self, name: str, max_ms: int) -> int | None:
         """Return a time in seconds since 1970 as epoch ms; None where it is absent or no time up to `max_ms`."""
-        for _, value in self.get(name):
+        return next((time_ms for _, time_ms in self.timestamps_ms(name, max_ms)), None)
+
+    def timestamps_ms(self, name: str, max_ms: int) -> Iterator[tuple[Labels, int]]:
+        """Yield labels and epoch ms of each sample of a time in seconds since 1970, without those above `max_ms`."""
+        for labels, value in self.get(name):
             if math.isfinite(value) and 0 <= 1000 * value <= max_ms:
-                return round(1000 * value)
-            self._refuse(name, value, "a time is given in seconds since 1970")
-        return None
+                yield labels, round(1000 * value)
+            else:
+                self.refuse(name, value, "a time is given in seconds since 1970")
+
+    def created_ms(self, name: str) -> Mapping[frozenset[tuple[str, str]], int]:
+        """Return when each series of a counter began to count, by its labels, as OpenMetrics' `..._created` says."""
+        base = re.sub(r"_(total|sum|count)$", "", name)
+        created = ((labels, value) for labels, value in self.get(f"{base}_created") if 0 < value < MAX_COUNT)
+        return {frozenset(labels.items()): round(1000 * value) for labels, value in created}
 
     @property
     def refused(self) -> list[str]:
         """Sentences on everything that was left out of this page so far."""
         return [str(line) for line in (*self.malformed, *self.refused_values)]
 
-    def _refuse(self, name: str, value: float, reason: str) -> None:
+    def refuse(self, name: str, value: object, reason: str) -> None:
+        """Report that a reader of the page leaves a value out."""
         self.refused_values.append(RefusedLine(f"{name} {value}", reason))
 
 

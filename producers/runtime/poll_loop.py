@@ -28,6 +28,7 @@ from producers.runtime.delivery import encode_message
 from producers.runtime.event_sequence import Sequencer, event_of, source_of
 from producers.runtime.metrics_server import serve_metrics
 from producers.runtime.outbox import Outbox, open_outbox
+from producers.runtime.rare_log import RareLog
 from producers.runtime.refusals import RefusalReport, read_each, refusal
 from producers.runtime.spool import Outgoing
 
@@ -62,6 +63,7 @@ class PollLoopMetrics:
         self.rows = count("source_rows", "Rows read and kept for the broker", "source")
         self.refused = count("source_refused_rows", "Rows that could not be read, and are left out", "source")
         self.skipped = count("source_skipped_rows", "Rows that were read and do not count", "source", "why")
+        self.restarts = count("source_restarts", "Restarts of what is read, so that its counters began at 0", "source")
         self.errors = count("source_errors", "Times that a source could not be read; it is tried again", "source")
         label = ["source"]
         self.up = Gauge("wattlog_producer_source_up", "1 if the source was read last time", label, registry=registry)
@@ -87,6 +89,7 @@ class PollLoop:
         self._due_ms = {source.name: clock.monotonic_ms() for source in sources}
         self._failures: dict[str, int] = {}
         """Consecutive failures, by source."""
+        self._restart_logs: dict[str, RareLog] = {}
 
     def run(self, close_s: float = 30.0) -> None:
         """Poll until the clock says stop, then send for up to `close_s` seconds. The rest waits on disk."""
@@ -177,6 +180,10 @@ class PollLoop:
         self._metrics.refusals.add(name, refusals, self._clock.monotonic_ms())
         for reason, rows in result.skipped.items():
             self._metrics.skipped.labels(name, reason).inc(rows)
+        if result.restarts:
+            self._metrics.restarts.labels(name).inc(len(result.restarts))
+            log_of_source = self._restart_logs.setdefault(name, RareLog(log, self._monotonic_s))
+            log_of_source.write(logging.WARNING, f"{name}: {'; '.join(result.restarts)}")
         for note in result.notes:
             log.warning("%s: %s", name, note)
         if self._failures.pop(name, 0):
@@ -184,6 +191,9 @@ class PollLoop:
         self._metrics.rows.labels(name).inc(sum(len(event.batch) for event in events))
         self._metrics.up.labels(name).set(1)
         self._metrics.read_ms.labels(name).set(self._clock.wall_ms())
+
+    def _monotonic_s(self) -> float:
+        return self._clock.monotonic_ms() / 1000
 
     def _event(self, source: PolledSource, rows: WorkloadBatch) -> Event:
         sender = source_of(source.kind, rows.cluster, rows.node or source.name, rows.workload)

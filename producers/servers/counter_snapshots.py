@@ -1,142 +1,261 @@
-"""Difference of two snapshots of a server's counters, as rows of tokens. Pure.
+"""Snapshots of a server's counters, and what was served between two readings at its page, as rows of tokens. Pure.
 
-A counter that went back, or a server that started after the last snapshot, began anew: its counts are what it served
-since then. Nothing that was counted before is lost at a restart.
+Each series is differenced alone (`series_growth`), and the growths are summed by model, tenant and status. Three rules
+keep tokens from being invented:
+
+* Where start times show that several servers answer at one address (`server_identity`), nothing is counted.
+
+* Where a series goes back without a restart, a second server may have answered. What others grew by is held for
+  HOLD_READINGS readings. A jump out of all proportion on a page without start times is held, too. If a series goes
+  back a second time within an hour, several servers answer.
+
+* A row that no server of its hardware can produce in its time is refused (`token_limits`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
 
-from contracts import topics
-from contracts.events import MAX_SPAN_MS, MAX_TOKENS, TokenBatch
-from producers.runtime.event_sequence import heartbeat_batch
+from contracts.errors import BadInput
+from producers.runtime.refusals import ItemRefusal
+from producers.servers.cached_tokens import CachedShare, cached_share
+from producers.servers.series_growth import (
+    KnownSeries,
+    PageScrape,
+    SeriesGrowth,
+    missing_series,
+    series_growths,
+    tokens_of,
+)
+from producers.servers.served_rows import ServedRow, rows_of
+from producers.servers.server_identity import (
+    SAME_START_MS,
+    SEVERAL_HINT,
+    STILL_MS,
+    ProcessChanges,
+    process_changes,
+    time_text,
+)
 from producers.servers.token_counters import ServedTotals
+from producers.servers.token_limits import DEFAULT_LIMIT, above_limit
 
-MAX_LIFE_MS = 3_600_000
-"""The longest mean duration of a request that is believed: an hour."""
-NO_MODEL = "unknown"
+HOLD_READINGS = 10
+"""Looks without another step back after which what is held counts."""
+JUMP_TOKENS, JUMP_FACTOR = 10_000, 10
+"""Growth that is held on a page without start times: above both, as tokens, and as a multiple of the greatest rate."""
+MAX_GROUPS = 20_000
+"""Pairs of model and tenant on one page."""
+MAX_PROCESSES = 1_000
 
 
-class ServerCounterSnapshot(msgspec.Struct, frozen=True):
+class ServerCounterSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     """Counters of a server at one time. Stored as the source's checkpoint.
 
-    `started_ms` is the server's start, None if it does not say. `reported` maps a model to the totals that rows were
-    made of. `unread` are models whose counters could not be read at the first snapshot: they only begin later.
+    `started_ms` and `totals` are those of releases that differenced totals by model; `series` and `missing` are those
+    of `KnownSeries`. While growth is held, `held_ms` is since when, and `latest` has the values of the last reading.
+    `backs` are the times at which series went back, `several_ms` the last sign of several servers. `waiting` are cached
+    tokens that are ahead of their prompts. `peak_rate` is the greatest growth so far, in tokens per second.
     """
 
     t_ms: int
     started_ms: int | None
-    reported: dict[str, ServedTotals] = msgspec.field(name="told")  # the name in stored checkpoints
-    unread: tuple[str, ...] = ()
+    totals: dict[str, ServedTotals] = msgspec.field(name="told", default_factory=dict)  # the name in stored checkpoints
+    series: dict[str, int] = {}
+    missing: dict[str, tuple[int, int]] = {}
+    starts: dict[str, int] = {}
+    waiting: dict[str, list[tuple[int, int]]] = {}
+    held_ms: int = 0
+    held_readings: int = 0
+    latest: dict[str, int] = {}
+    backs: dict[str, int] = {}
+    several_ms: int = 0
+    peak_rate: int = 0
+
+    @property
+    def known(self) -> KnownSeries:
+        """Values of the readings so far."""
+        return KnownSeries(self.t_ms, self.held_ms or self.t_ms, self.series, self.latest, self.missing)
 
 
-class ServedRow(NamedTuple):
-    """Tokens and requests of one model and status over `[t0_ms, t1_ms)`."""
+class ServedSince(NamedTuple):
+    """Result of a reading: the next snapshot, rows, and sentences on restarts, on what is left out, and for the log.
 
-    model: str
-    status: str
-    t0_ms: int
-    t1_ms: int
-    served: ServedTotals
+    `is_complete` is False while rows for the time before the reading may follow, or are refused.
+    """
+
+    snapshot: ServerCounterSnapshot
+    rows: Sequence[ServedRow] = ()
+    restarts: Sequence[str] = ()
+    refused: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    is_complete: bool = True
 
 
 def served_since(
-    before: ServerCounterSnapshot | None, t_ms: int, started_ms: int | None, now: Mapping[str, ServedTotals | None]
-) -> tuple[ServerCounterSnapshot, list[ServedRow]]:
-    """Return the next snapshot, and a row for each model and status since the last one.
+    before: ServerCounterSnapshot | None, scrape: PageScrape, *, limit: int = DEFAULT_LIMIT, born_ms: int | None = None
+) -> ServedSince:
+    """Return what was served since the last reading. The first reading only begins.
 
-    The first snapshot only begins. A model whose counters cannot be read now (None) keeps its totals, and its next
-    readable snapshot covers the time. Cached tokens are a subset of the prompt tokens: a cached counter that runs ahead
-    (a page is no atomic snapshot) is reported when the prompts follow.
+    `born_ms` is when a server came to be that was not there before: then its first reading counts from 0. `limit` is in
+    tokens per second.
     """
     if before is None:
-        unread = tuple(sorted(model for model, totals in now.items() if totals is None))
-        readable = {model: totals for model, totals in now.items() if totals is not None}
-        return ServerCounterSnapshot(t_ms, started_ms, readable, unread), []
-    restarted = started_ms is not None and before.started_ms is not None and started_ms > before.started_ms + 1_000
-    unread = () if restarted else tuple(model for model in before.unread if now.get(model) is None)
-    reported: dict[str, ServedTotals] = {}
-    rows: list[ServedRow] = []
-    for model in sorted(before.reported.keys() | now.keys()):
-        old, new = before.reported.get(model), now.get(model)
-        if new is None:  # It cannot be read, was unloaded, or has served nothing since a restart.
-            if not restarted and old is not None:
-                reported[model] = old
-            continue
-        if old is None and model in before.unread and not restarted:
-            reported[model] = new
-            continue
-        if old is None or restarted or any(n < o for n, o in zip(new, old, strict=True)):
-            old = ServedTotals()
-        delta = ServedTotals(*(n - o for n, o in zip(new, old, strict=True)))
-        cached = min(delta.cached_tokens, delta.prompt_tokens)
-        reported[model] = new._replace(cached_tokens=old.cached_tokens + cached)
-        rows += _rows(model or NO_MODEL, before.t_ms, t_ms, started_ms, delta._replace(cached_tokens=cached))
-    if started_ms is None:
-        started_ms = before.started_ms
-    return ServerCounterSnapshot(t_ms, started_ms, reported, unread), rows
+        if born_ms is None:
+            return ServedSince(_begun(scrape))
+        before = ServerCounterSnapshot(min(born_ms, scrape.t_ms), None)
+        changes = ProcessChanges(frozenset({*scrape.starts, *scrape.processes}))
+    elif before.totals and not before.series:
+        return _after_upgrade(before, scrape, limit)
+    else:
+        changes = process_changes(before.starts, scrape.starts, before.t_ms)
+    growths = series_growths(before.known, scrape, changes)
+    backs = {key: t_ms for key, t_ms in before.backs.items() if scrape.t_ms - t_ms < STILL_MS}
+    again = [g for g in growths if g.is_back and g.key in backs]
+    several = changes.several
+    if again and not several:
+        several = f"{again[0].series.name} went back for the second time within an hour"
+    if several or before.several_ms:
+        is_sign = bool(several or changes.doubtful) or any(g.is_back for g in growths)
+        return _of_several(scrape, several, scrape.t_ms if is_sign else before.several_ms)
+    backs |= {g.key: scrape.t_ms for g in growths if g.is_back}
+    return _counted(before, scrape, changes, growths, backs, limit)
 
 
-def _rows(model: str, last_ms: int, t_ms: int, started_ms: int | None, delta: ServedTotals) -> list[ServedRow]:
-    """Return rows of what was served and what failed.
-
-    Where a request's tokens are counted when it finishes, it began a mean duration before.
-    """
-    finished = delta.requests + delta.failures
-    life_ms = min(delta.life_ms // finished, MAX_LIFE_MS) if finished else 0
-    begin_ms = min(last_ms, t_ms) if started_ms is None else min(max(last_ms, started_ms), t_ms)
-    t0_ms = max(begin_ms - life_ms, t_ms - MAX_SPAN_MS, 0)
-    rows = []
-    if delta.prompt_tokens or delta.completion_tokens or delta.requests:
-        rows.append(ServedRow(model, "ok", t0_ms, t_ms, delta._replace(failures=0)))
-    if delta.failures:
-        rows.append(ServedRow(model, "error", t0_ms, t_ms, ServedTotals(requests=delta.failures)))
-    return rows
-
-
-def served_batch(rows: list[ServedRow], tenant: str, prefix: str, t_ms: int) -> TokenBatch:
-    """Return rows as a batch that is complete up to `t_ms`, or a heartbeat. Rows that are too large are cut."""
-    pieces = [piece for row in rows for piece in _pieces(row)]
-    if not pieces:
-        beat = heartbeat_batch(topics.TOKENS, t_ms)
-        assert isinstance(beat, TokenBatch)
-        return beat
-    models, statuses = tuple(dict.fromkeys(r.model for r in pieces)), tuple(dict.fromkeys(r.status for r in pieces))
-
-    def column(name: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return np.array([getattr(r.served, name) for r in pieces], np.int64)
-
-    return TokenBatch(
-        tenants=(tenant,),
-        tenant=np.zeros(len(pieces), np.uint16),
-        models=models,
-        model=np.array([models.index(r.model) for r in pieces], np.uint16),
-        request_id=tuple(f"{prefix}-{r.t1_ms}-{i}" for i, r in enumerate(pieces)),
-        t_start_ms=np.array([r.t0_ms for r in pieces], np.int64),
-        t_first_ms=np.zeros(len(pieces), np.int64),
-        t_end_ms=np.array([r.t1_ms for r in pieces], np.int64),
-        prompt_tokens=column("prompt_tokens"),
-        cached_tokens=column("cached_tokens"),
-        completion_tokens=column("completion_tokens"),
-        statuses=statuses,
-        status=np.array([statuses.index(r.status) for r in pieces], np.uint16),
-        t_ms=t_ms,
-        requests=column("requests"),
+def _begun(scrape: PageScrape, *, several_ms: int = 0) -> ServerCounterSnapshot:
+    """Return the snapshot of a reading that only begins."""
+    values = {key: s.value for key, s in zip(scrape.keys(), scrape.series, strict=True) if s.value is not None}
+    return ServerCounterSnapshot(
+        scrape.t_ms, scrape.starts.get(""), series=values, starts=dict(scrape.starts), several_ms=several_ms
     )
 
 
-def _pieces(row: ServedRow) -> list[ServedRow]:
-    """Cut a row into rows of at most 2^31-1 tokens of a kind: a large server makes more in hours without a scrape."""
+def _of_several(scrape: PageScrape, reason: str, sign_ms: int) -> ServedSince:
+    """Return no rows. After an hour in which one server alone has answered, the next reading counts again."""
+    if scrape.t_ms - sign_ms >= STILL_MS:
+        note = "one server alone has answered for an hour: its tokens count from now on"
+        return ServedSince(_begun(scrape), notes=[note], is_complete=False)
+    text = f"{reason or 'several servers answer here'}: {SEVERAL_HINT}"
+    return ServedSince(
+        _begun(scrape, several_ms=sign_ms), refused=[ItemRefusal(text, "several_servers")], is_complete=False
+    )
+
+
+def _counted(
+    before: ServerCounterSnapshot, scrape: PageScrape, changes: ProcessChanges, growths: Sequence[SeriesGrowth],
+    backs: dict[str, int], limit: int,
+) -> ServedSince:  # fmt: skip
+    """Return the rows of growths, or hold them."""
+    known, values = before.known, {g.key: g.value for g in growths}
+    starts = before.starts | dict(scrape.starts)
+    common = ServerCounterSnapshot(
+        scrape.t_ms, starts.get(""), starts=dict(islice(starts.items(), max(len(starts) - MAX_PROCESSES, 0), None)),
+        missing=missing_series(known, scrape, changes, values), waiting=before.waiting, backs=backs,
+        peak_rate=before.peak_rate,
+    )  # fmt: skip
+    restarts = [_restart(process, scrape.starts[process]) for process in sorted(changes.replaced)]
+    notes = [_doubt(process, scrape.starts[process]) for process in sorted(changes.doubtful)]
+    refused: list[str] = []
+    length_ms = scrape.t_ms - known.counted_ms
+    unsure = tokens_of([g for g in growths if not g.is_sure])
+    is_jump = unsure > max(JUMP_TOKENS, JUMP_FACTOR * before.peak_rate * length_ms // 1000)
+    went_back = [g.series.name for g in growths if g.is_back]
+    if went_back:
+        text = f"{went_back[0]} and {len(went_back) - 1} others" if went_back[1:] else went_back[0]
+        refused.append(ItemRefusal(f"{text} went back without a restart: counted from the new value", "went_back"))
+    held_readings = 0 if went_back or not before.held_ms else before.held_readings + 1
+    is_held = went_back or (held_readings < HOLD_READINGS if before.held_ms else is_jump)
+    if is_held and not above_limit(unsure, length_ms, limit):
+        if is_jump and not before.held_ms:
+            notes.append(f"{unsure:,} tokens at once, and no start time: held for {HOLD_READINGS} readings, in case "
+                         "another server answered")  # fmt: skip
+        snapshot = msgspec.structs.replace(
+            common, held_ms=known.counted_ms, held_readings=held_readings, series={g.key: g.base for g in growths},
+            latest=values,
+        )  # fmt: skip
+        return ServedSince(snapshot, (), restarts, refused, notes, is_complete=False)
+    rows, waiting, dropped = _rows(before.waiting, growths, scrape.t_ms)
+    if dropped:
+        text = f"{dropped:,} cached tokens stayed ahead of all prompts for 5 minutes: left out"
+        refused.append(ItemRefusal(text, "cached_ahead"))
+    accepted = []
+    for row in rows:
+        if above_limit(row.size, row.t1_ms - row.t0_ms, limit):
+            refused.append(_refusal(row, limit))
+        else:
+            accepted.append(row)
+    rate = sum(r.served.prompt_tokens + r.served.completion_tokens for r in accepted) * 1000 // max(length_ms, 1000)
+    snapshot = msgspec.structs.replace(common, series=values, waiting=waiting, peak_rate=max(before.peak_rate, rate))
+    return ServedSince(snapshot, accepted, restarts, refused, notes)
+
+
+def _rows(
+    waiting: dict[str, list[tuple[int, int]]], growths: Sequence[SeriesGrowth], t_ms: int
+) -> tuple[list[ServedRow], dict[str, list[tuple[int, int]]], int]:
+    """Return rows by model and tenant, the cached tokens that go on to wait, and the number of those dropped."""
+    sums: dict[tuple[str, str], dict[str, int]] = {}
+    since: dict[tuple[str, str], int] = {}
+    for g in growths:
+        group = (g.series.model, g.series.tenant)
+        columns = sums.setdefault(group, {})
+        columns[g.series.column] = columns.get(g.series.column, 0) + g.grown
+        if g.grown:
+            since[group] = min(since.get(group, g.since_ms), g.since_ms)
+    if len(sums) > MAX_GROUPS:
+        raise BadInput("page", len(sums), f"a page of at most {MAX_GROUPS:,} pairs of model and tenant can be read")
+    rows: list[ServedRow] = []
+    left: dict[str, list[tuple[int, int]]] = {}
+    dropped = 0
+    for (model, tenant), columns in sorted(sums.items()):
+        delta, name = ServedTotals(**columns), f"{model}\n{tenant}"
+        share: CachedShare = cached_share(waiting.get(name, ()), delta.cached_tokens, delta.prompt_tokens, t_ms)
+        dropped += share.dropped_tokens
+        if share.waiting:
+            left[name] = list(share.waiting)
+        delta = delta._replace(cached_tokens=share.cached_tokens)
+        rows += rows_of(model, tenant, since.get((model, tenant), t_ms), t_ms, delta)
+    return rows, left, dropped
+
+
+def _after_upgrade(before: ServerCounterSnapshot, scrape: PageScrape, limit: int) -> ServedSince:
+    """Return what was served since a snapshot of totals by model. A model whose totals went back only begins."""
+    sums: dict[str, dict[str, int]] = {}
+    for s in scrape.series:
+        columns = sums.setdefault(s.model, {})
+        columns[s.column] = columns.get(s.column, 0) + (s.value or 0)
+    rows: list[ServedRow] = []
+    start_ms = scrape.starts.get("")
+    if start_ms is None or before.started_ms is None or abs(start_ms - before.started_ms) <= SAME_START_MS:
+        for model, columns in sorted(sums.items()):
+            old, new = before.totals.get(model), ServedTotals(**columns)
+            if old is not None and all(n >= o for n, o in zip(new, old, strict=True)):
+                delta = ServedTotals(*(n - o for n, o in zip(new, old, strict=True)))
+                delta = delta._replace(cached_tokens=min(delta.cached_tokens, delta.prompt_tokens))
+                rows += rows_of(model, "", before.t_ms, scrape.t_ms, delta)
+    rows = [row for row in rows if not above_limit(row.size, row.t1_ms - row.t0_ms, limit)]
+    return ServedSince(_begun(scrape), rows)
+
+
+def _restart(process: str, start_ms: int) -> str:
+    return f"restarted at {time_text(start_ms)}{f' ({process})' if process else ''}"
+
+
+def _doubt(process: str, start_ms: int) -> str:
+    name = f" ({process})" if process else ""
+    return (
+        f"another process{name} answers, which started at {time_text(start_ms)}, before the last reading: "
+        "counted from now on. Do the clocks differ?"
+    )
+
+
+def _refusal(row: ServedRow, limit: int) -> ItemRefusal:
     s = row.served
-    greatest = max(s.prompt_tokens, s.cached_tokens, s.completion_tokens, s.requests, s.failures)
-    count = greatest // MAX_TOKENS + 1
-    if count == 1:
-        return [row]
-    cuts = [[v * (i + 1) // count - v * i // count for v in row.served] for i in range(count)]
-    pieces = [ServedTotals(*cut) for cut in cuts]
-    return [row._replace(served=p._replace(cached_tokens=min(p.cached_tokens, p.prompt_tokens))) for p in pieces]
+    tokens = f"{s.prompt_tokens:,} prompt and {s.completion_tokens:,} completion tokens of {s.requests:,} requests"
+    text = (
+        f"model {row.model}: {tokens} in {max(row.t1_ms - row.t0_ms, 1000) / 1000:g} s are more than this server can "
+        f"produce ({limit:,} tokens per second): raise `max_tokens_per_s`, or set `gpu` and `gpus`, if they are right"
+    )
+    return ItemRefusal(text, "above_limit")

@@ -2,104 +2,102 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Annotated, ClassVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
-from pydantic_settings import SettingsConfigDict
-
-from contracts.errors import BadSetting, WattlogError
+from contracts.errors import BadInput, BadSetting, WattlogError
 from producers import registry
 from producers.api import Environment, Finding, Kind, Plugin, PolledSource, TokenCounters
 from producers.common import prometheus_text
 from producers.common.http_client import Pages
-from producers.runtime.config import ProducerConfig, load_options, without_secrets
+from producers.common.time_limit import OverTimeError, TimeLimit
+from producers.runtime.config import load_options
+from producers.servers.config import At, OwnNames, Served, ServersConfig
+from producers.servers.page_scrape import scrape_of
 from producers.servers.scrape import ServedWorkload, ServerSource
 from producers.servers.token_counters import NamedCounters
+from producers.servers.token_limits import limit_of
 
-Several = Annotated[tuple[str, ...], Field(min_length=1)]
+__all__ = ["PLUGIN", "At", "OwnNames", "ServersConfig", "servers"]
 
-
-class OwnNames(BaseModel):
-    """A server that Wattlog does not know, by the names of its counters; of several, the first on the page counts."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    prompt: Several
-    completion: Several
-    cached: tuple[str, ...] = ()
-    requests: tuple[str, ...] = ()
-    failures: tuple[str, ...] = ()
-    life_s: tuple[str, ...] = Field(
-        (), description="Sums the seconds of finished requests, if tokens count at their finish."
-    )
-    failed: frozenset[str] = Field(frozenset(), description="Values of labels that mark a request as a failure.")
-    model_labels: tuple[str, ...] = ("model_name", "model")
-
-
-class At(BaseModel):
-    """One server."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    url: str = Field(description="Of its metrics: http://10.0.0.5:8000/metrics.")
-    server: str = Field(description="What it is: a server of `wattlog produce --list`, or a name under `names`.")
-    workload: str = Field(description="Workload that it serves: as the agents of its GPUs say.")
-    tenant: str = Field("", description="Who pays for its tokens; empty: `tenant` of all.")
-    cluster: str = Field("", description="Its cluster; empty: the setting `cluster`.")
-
-    @field_validator("url")
-    @classmethod
-    def _http(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError("give an http:// or https:// address")
-        return without_secrets(url)
-
-
-class ServersConfig(ProducerConfig):
-    """Options of `wattlog produce servers`."""
-
-    model_config = SettingsConfigDict(env_prefix="WATTLOG_SERVERS_")
-    name: ClassVar[str] = "servers"
-    at: tuple[At, ...] = Field((), description="The servers.")
-    tenant: str = Field("", description="Who pays for tokens of servers that name no tenant of their own.")
-    every_s: float = Field(10.0, ge=0.5, le=3600, description="How often each is read.")
-    bearer: SecretStr | None = Field(None, description="Bearer token that the servers ask for.")
-    names: dict[str, OwnNames] = Field(
-        {}, description="Servers that Wattlog does not know, by the names of their counters."
-    )
+RESOLVE_S = 5.0
 
 
 def servers(options: ServersConfig, environment: Environment) -> Iterator[ServerSource]:
-    """Build a source for each configured server. Raises BadSetting for one that cannot be read as configured."""
+    """Build a source for each server by address. Raises BadSetting for one that cannot be read as configured."""
     if not options.at:
         hint = "name at least one server: producers/servers/README.md has an example"
         raise BadSetting("produce.servers.at", [], hint)
-    bearer = options.bearer.get_secret_value() if options.bearer else ""
-    pages = environment.resources.enter_context(Pages(bearer=bearer))
+    pages = environment.resources.enter_context(_pages(options))
+    limit = TimeLimit(RESOLVE_S)
     urls: set[str] = set()
     for n, at in enumerate(options.at):
+        place = f"produce.servers.at.{n}"
         tenant = at.tenant or options.tenant
         if not tenant:
-            raise BadSetting(f"produce.servers.at.{n}.tenant", "", "say who pays: a server's counters name nobody")
+            raise BadSetting(f"{place}.tenant", "", "say who pays: a server's counters name nobody")
         if at.url in urls:
-            raise BadSetting(f"produce.servers.at.{n}.url", at.url, "name each server once")
+            raise BadSetting(f"{place}.url", at.url, "name each server once")
         urls.add(at.url)
-        serves = ServedWorkload(at.cluster or environment.settings.cluster, at.workload, tenant)
-        counters = _counters(options, n, at, environment)
-        yield ServerSource(counters, at.url, serves, round(1000 * options.every_s), partial(pages.text, at.url))
+        serves = ServedWorkload(at.cluster or environment.settings.cluster, at.workload, tenant, at.count)
+        yield ServerSource(
+            counters_of(options, place, at, environment), at.url, serves, every_ms=round(1000 * options.every_s),
+            fetch=partial(pages.text, at.url), limit=limit_at(options, place, at),
+            addresses=partial(addresses_of, at.url, limit),
+        )  # fmt: skip
 
 
-def _counters(options: ServersConfig, n: int, at: At, environment: Environment) -> TokenCounters:
+def _pages(options: ServersConfig) -> Pages:
+    """Return the client: a new connection for each reading, so that a Service shows that it is one."""
+    return Pages(bearer=options.bearer.get_secret_value() if options.bearer else "", keep_alive=False)
+
+
+def limit_at(options: ServersConfig, place: str, served: Served) -> int:
+    """Return the most tokens per second of a server. Raises BadSetting for a type of GPU without a figure."""
+    try:
+        return limit_of(served.gpu, served.gpus, options.max_tokens_per_s)
+    except BadInput as error:
+        raise BadSetting(f"{place}.gpu", served.gpu, error.fix) from None
+
+
+def addresses_of(url: str, limit: TimeLimit) -> set[str]:
+    """Return the IP addresses of a URL's host, of the family that has more; none where they cannot be looked up.
+
+    A machine has one of each family. A name with several of one family is a headless Service, or a round robin.
+    """
+    host = urlsplit(url).hostname or ""
+    try:
+        answers = limit.run(host, partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM))
+    except (OSError, UnicodeError, OverTimeError):
+        return set()  # Reading the page fails, too, and says why; behind a proxy the name may be unknown here.
+    by_family: dict[int, set[str]] = {}
+    for family, _, _, _, address in answers:
+        by_family.setdefault(family, set()).add(str(address[0]))
+    return max(by_family.values(), key=len, default=set())
+
+
+def counters_of(options: ServersConfig, place: str, served: Served, environment: Environment) -> TokenCounters:
     """Return the counters of a server: by names of the options, else those of a registered plug-in."""
-    if (own := options.names.get(at.server)) is not None:
-        return NamedCounters(name=at.server, **own.model_dump())
-    known = registry.names(Kind.SERVER)
-    if at.server not in known:
-        hint = f"use one of {', '.join(known)}, or a name under [produce.servers.names]"
-        raise BadSetting(f"produce.servers.at.{n}.server", at.server, hint)
-    plugin = registry.get(at.server, Kind.SERVER)
-    counters: TokenCounters = plugin.factory(load_options(plugin.options), environment)
-    return counters
+    counters: TokenCounters
+    if (own := options.names.get(served.server)) is not None:
+        counters = NamedCounters(name=served.server, **own.model_dump())
+    else:
+        known = registry.names(Kind.SERVER)
+        if served.server not in known:
+            hint = f"use one of {', '.join(known)}, or a name under [produce.servers.names]"
+            raise BadSetting(f"{place}.server", served.server, hint)
+        plugin = registry.get(served.server, Kind.SERVER)
+        counters = plugin.factory(load_options(plugin.options), environment)
+    if not served.tenant_labels:
+        return counters
+    if not isinstance(counters, NamedCounters):
+        raise BadSetting(
+            f"{place}.tenant_labels", list(served.tenant_labels), "this server's reader has its own labels"
+        )
+    return replace(counters, tenant_labels=served.tenant_labels)
 
 
 def build(options: ServersConfig, environment: Environment) -> Sequence[PolledSource]:
@@ -113,9 +111,10 @@ def check(options: ServersConfig, environment: Environment) -> Iterator[Finding]
         return
     for server in servers(options, environment):
         try:
-            served = server.counters.served(prometheus_text.parse_page(server.fetch()))
-            models = ", ".join(sorted(m or "its model" for m in served))
-            yield server.name, f"{server.kind}: {models}" if served else f"no counters of {server.kind} on its page"
+            page = prometheus_text.parse_page(server.fetch())
+            scrape = scrape_of(server.counters, server.name, page, environment.clock.wall_ms())
+            models = ", ".join(sorted({s.model or "its model" for s in scrape.series}))
+            yield server.name, f"{server.kind}: {models}"
         except WattlogError as error:
             yield server.name, error
 

@@ -1,14 +1,20 @@
-"""Counters of one kind of inference server: tokens and requests since the server's start, by model."""
+"""Counters of one kind of inference server or gateway: tokens and requests since its start, by series."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
 from typing import NamedTuple
 
 from contracts.errors import BadInput
+from producers.bindings.claims import tenant_fault
 from producers.common.printable import printable
 from producers.common.prometheus_text import Labels, PrometheusPage
+from producers.servers.counter_names import terms_on
+
+NO_TENANT = frozenset({"", "None", "unknown"})
+"""Values of a tenant's label that gateways write for a caller they do not know."""
 
 
 class ServedTotals(NamedTuple):
@@ -26,19 +32,43 @@ class ServedTotals(NamedTuple):
     life_ms: int = 0
 
 
+class CounterSeries(NamedTuple):
+    """One counter of a page: a sample by its name and labels. `value` is None where it cannot be read.
+
+    `column` is the field of `ServedTotals` that it adds to. `tenant` is "" where the page names none. `created_ms` is
+    when the series began to count, None where the page does not say (`..._created`).
+    """
+
+    name: str
+    labels: Labels
+    column: str
+    model: str
+    value: int | None
+    tenant: str = ""
+    created_ms: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Identity of the series: a digest of its name and labels."""
+        text = repr((self.name, self.column, sorted(self.labels.items())))
+        return blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
 @dataclass(frozen=True)
 class NamedCounters:
-    """Reader of a server whose single samples say everything, by their names.
+    """Reader of a page whose single samples say everything, by their names (`counter_names`).
 
     Of several names of one counter, the first that is on the page counts. Samples that differ in other labels (engine,
     rank, reason) are summed. `failed` are values of any label that mark a request as a failure
     (`finished_reason="abort"`). `life_s` sums the seconds that finished requests took: give it where tokens are counted
-    at the finish.
+    at the finish; `live` are names of prompt tokens that are counted as they are made, so that `life_s` does not apply.
+    `copies` are labels of processes that count the same tokens: of samples that differ in them only, one counts.
+    `tenant_labels` name the tenant; the first that has a value counts.
     """
 
     name: str
-    prompt: Sequence[str]
-    completion: Sequence[str]
+    prompt: Sequence[str] = ()
+    completion: Sequence[str] = ()
     cached: Sequence[str] = ()
     requests: Sequence[str] = ()
     failures: Sequence[str] = ()
@@ -46,62 +76,85 @@ class NamedCounters:
     in_flight: Sequence[str] = ()
     failed: frozenset[str] = frozenset()
     model_labels: Sequence[str] = ("model_name", "model")
-    only: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
-    """By a sample's name: values that a label must have for the sample to count."""
+    tenant_labels: Sequence[str] = ()
+    copies: Sequence[str] = ()
+    live: Sequence[str] = ()
+
+    def series(self, page: PrometheusPage) -> Sequence[CounterSeries]:
+        tokens = (*self.prompt, *self.completion) or (*self.requests, *self.failures)
+        if not terms_on(page, tokens):
+            return ()
+        is_live = bool(terms_on(page, self.live))
+        result: list[CounterSeries] = []
+        for column, names in (
+            ("prompt_tokens", self.prompt), ("cached_tokens", self.cached), ("completion_tokens", self.completion),
+            ("requests", self.requests), ("failures", self.failures), ("life_ms", () if is_live else self.life_s),
+        ):  # fmt: skip
+            for term in terms_on(page, names):
+                created_ms = page.created_ms(term.name)
+                for labels, value in page.counter((term.name,), scale=1000 if column == "life_ms" else 1):
+                    if value is None or term.matches(labels):
+                        is_failure = column == "requests" and not self.failed.isdisjoint(labels.values())
+                        result.append(
+                            CounterSeries(
+                                term.name, labels, "failures" if is_failure else column, self._model(labels), value,
+                                tenant=self._tenant(page, term.name, labels),
+                                created_ms=created_ms.get(frozenset(labels.items())),
+                            )
+                        )  # fmt: skip
+        return _without_copies(result, frozenset(self.copies))
 
     def served(self, page: PrometheusPage) -> Mapping[str, ServedTotals | None]:
-        if not any(page.has(name) for name in (*self.prompt, *self.completion)):
-            return {}
-        totals = ModelTotals(self.model_labels)
-        for field_name, names in (
-            ("prompt_tokens", self.prompt), ("cached_tokens", self.cached), ("completion_tokens", self.completion),
-            ("requests", self.requests), ("failures", self.failures),
-        ):  # fmt: skip
-            for labels, value in self._samples(page, names):
-                is_failure = field_name == "requests" and not self.failed.isdisjoint(labels.values())
-                totals.add("failures" if is_failure else field_name, labels, value)
-        for labels, value in page.counter(self.life_s, scale=1000):
-            totals.add("life_ms", labels, value)
-        return totals.by_model(page)
+        return served_totals(page, self.series(page))
 
     def running(self, page: PrometheusPage) -> int | None:
         return running(page, self.in_flight)
 
-    def _samples(self, page: PrometheusPage, names: Sequence[str]) -> Iterator[tuple[Labels, int | None]]:
-        name = next((n for n in names if page.has(n)), None)
-        if name is None:
-            return
-        required = self.only.get(name, {})
-        for labels, value in page.counter((name,)):
-            if value is None or all(labels.get(label) in values for label, values in required.items()):
-                yield labels, value
+    def _model(self, labels: Labels) -> str:
+        return printable(next((labels[name] for name in self.model_labels if labels.get(name)), ""))
+
+    def _tenant(self, page: PrometheusPage, name: str, labels: Labels) -> str:
+        values = (labels.get(label, "") for label in self.tenant_labels)
+        tenant = printable(next((value for value in values if value not in NO_TENANT), ""))
+        if not tenant:
+            return ""
+        if fault := tenant_fault(tenant):
+            page.refuse(name, tenant, f"it cannot be a tenant, so the configured one pays: {fault}")
+            return ""
+        return tenant
 
 
-class ModelTotals:
-    """Sums of counters by model. A model with a value None is unreadable, and has no totals."""
+def _without_copies(series: list[CounterSeries], copies: frozenset[str]) -> Sequence[CounterSeries]:
+    """Return the series without copies: of those that differ in the labels `copies` only, the lowest."""
+    if not copies:
+        return series
+    lowest: dict[tuple[object, ...], tuple[tuple[int, str], ...]] = {}
+    chosen: dict[tuple[object, ...], CounterSeries] = {}
+    for s in series:
+        own = tuple(sorted((label, value) for label, value in s.labels.items() if label not in copies))
+        rank = tuple((len(value), value) for label, value in sorted(s.labels.items()) if label in copies)
+        group = (s.name, s.column, own)
+        if group not in lowest or rank < lowest[group]:
+            lowest[group], chosen[group] = rank, s
+    return list(chosen.values())
 
-    def __init__(self, model_labels: Sequence[str]) -> None:
-        self._model_labels = model_labels
-        self._totals: dict[str, dict[str, int]] = {}
-        self._unreadable: set[str] = set()
 
-    def add(self, field_name: str, labels: Labels, value: int | None) -> None:
-        """Add a sample to a field of `ServedTotals`."""
-        model = printable(next((labels[name] for name in self._model_labels if labels.get(name)), ""))
-        totals = self._totals.setdefault(model, {})
-        if value is None:
-            self._unreadable.add(model)
+def served_totals(page: PrometheusPage, series: Iterable[CounterSeries]) -> Mapping[str, ServedTotals | None]:
+    """Return the sums of series by model; None for a model with a series that cannot be read.
+
+    Raises BadInput for an unreadable series that names no model, where others name one.
+    """
+    totals: dict[str, dict[str, int]] = {}
+    unreadable: set[str] = set()
+    for s in series:
+        of_model = totals.setdefault(s.model, {})
+        if s.value is None:
+            unreadable.add(s.model)
         else:
-            totals[field_name] = totals.get(field_name, 0) + value
-
-    def by_model(self, page: PrometheusPage) -> Mapping[str, ServedTotals | None]:
-        """Return the totals. Raises BadInput for an unreadable sample that names no model, where others name one."""
-        if "" in self._unreadable and len(self._totals) > 1:
-            raise BadInput("page", page.refused[0], "it names no model, so no model's total is known")
-        return {
-            model: None if model in self._unreadable else ServedTotals(**totals)
-            for model, totals in self._totals.items()
-        }
+            of_model[s.column] = of_model.get(s.column, 0) + s.value
+    if "" in unreadable and len(totals) > 1:
+        raise BadInput("page", page.refused[0], "it names no model, so no model's total is known")
+    return {model: None if model in unreadable else ServedTotals(**columns) for model, columns in totals.items()}
 
 
 def running(page: PrometheusPage, names: Sequence[str]) -> int | None:

@@ -4,34 +4,17 @@ gauges of one iteration, so that no total follows from them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from producers.api import Kind, Plugin
-from producers.common.prometheus_text import PrometheusPage
-from producers.servers.token_counters import ModelTotals, ServedTotals, running
+from producers.servers.token_counters import NamedCounters
 
+COUNTERS = NamedCounters(
+    name="triton",
+    requests=("nv_inference_request_success",),
+    failures=("nv_inference_request_failure",),
+    in_flight=("nv_inference_pending_request_count",),
+    model_labels=("model",),
+)
 
-class Triton:
-    """Reader of requests by model; tokens are 0."""
-
-    name = "triton"
-
-    def served(self, page: PrometheusPage) -> Mapping[str, ServedTotals | None]:
-        totals = ModelTotals(("model",))
-        for field_name, sample in (
-            ("requests", "nv_inference_request_success"),
-            ("failures", "nv_inference_request_failure"),
-        ):
-            for labels, value in page.counter((sample,)):
-                totals.add(field_name, labels, value)
-        return totals.by_model(page)
-
-    def running(self, page: PrometheusPage) -> int | None:
-        return running(page, ("nv_inference_pending_request_count",))
-
-
-COUNTERS = Triton()
-
-PLUGIN: Plugin[None, Triton] = Plugin(
+PLUGIN: Plugin[None, NamedCounters] = Plugin(
     "triton", Kind.SERVER, "Triton Inference Server", lambda options, environment: COUNTERS
 )

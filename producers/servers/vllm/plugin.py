@@ -10,13 +10,14 @@ COUNTERS = NamedCounters(
     prompt=("vllm:prompt_tokens_total",),
     completion=("vllm:generation_tokens_total",),
     cached=(
-        "vllm:prompt_tokens_cached_total", "vllm:prompt_tokens_by_source_total", "vllm:prefix_cache_hits_total",
-        "vllm:gpu_prefix_cache_hits_total",
+        "vllm:prompt_tokens_cached_total",
+        'vllm:prompt_tokens_by_source_total{source=~"local_cache_hit|external_kv_transfer"}',
+        "vllm:prefix_cache_hits_total + vllm:external_prefix_cache_hits_total",
+        "vllm:gpu_prefix_cache_hits_total + vllm:external_prefix_cache_hits_total",
     ),
     requests=("vllm:request_success_total",),
     in_flight=("vllm:num_requests_running",),
     failed=frozenset({"abort", "error"}),
-    only={"vllm:prompt_tokens_by_source_total": {"source": frozenset({"local_cache_hit", "external_kv_transfer"})}},
-)  # fmt: skip
+)
 
 PLUGIN: Plugin[None, NamedCounters] = Plugin("vllm", Kind.SERVER, "vLLM", lambda options, environment: COUNTERS)

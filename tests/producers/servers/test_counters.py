@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from contracts.errors import BadInput
-from contracts.events import MAX_TOKENS, TokenBatch
+from contracts.events import MAX_TOKENS, TokenBatch, UsageBatch
 from contracts.settings import Settings
 from producers import registry
 from producers.api import Kind, TokenCounters
 from producers.common import prometheus_text
-from producers.servers import counter_snapshots
+from producers.servers.counter_names import parse_name
 from producers.servers.scrape import ServedWorkload, ServerSource
+from producers.servers.served_rows import ServedRow, served_batch
 from producers.servers.token_counters import NamedCounters, ServedTotals
 from tests.producers.frame import environment
 from tests.support.clocks import T0, clock_at
@@ -116,87 +114,6 @@ def test_an_invalid_page_is_refused() -> None:
         prometheus_text.parse_page("<html>502 Bad Gateway</html>")
 
 
-def _snapshot(
-    t: int, started: int | None = None, **models: ServedTotals
-) -> tuple[int, int | None, dict[str, ServedTotals]]:
-    return T0 + 1_000 * t, started, models
-
-
-def _steps(*snapshots: tuple[int, int | None, dict[str, ServedTotals]]) -> list[counter_snapshots.ServedRow]:
-    state: counter_snapshots.ServerCounterSnapshot | None = None
-    rows: list[counter_snapshots.ServedRow] = []
-    for t_ms, started, now in snapshots:
-        state, more = counter_snapshots.served_since(state, t_ms, started, now)
-        rows += more
-    return rows
-
-
-def test_the_first_snapshot_counts_nothing() -> None:
-    assert _steps(_snapshot(0, m=ServedTotals(100, 10, 50, 3))) == []
-
-
-def test_the_use_between_two_snapshots_is_the_growth_of_the_counters() -> None:
-    [row] = _steps(_snapshot(0, m=ServedTotals(100, 10, 50, 3)), _snapshot(10, m=ServedTotals(160, 30, 90, 5)))
-    assert row == counter_snapshots.ServedRow("m", "ok", T0, T0 + 10_000, ServedTotals(60, 20, 40, 2))
-
-
-def test_failures_have_a_row_of_their_own() -> None:
-    rows = _steps(_snapshot(0, m=ServedTotals()), _snapshot(10, m=ServedTotals(6, 0, 4, 2, 3)))
-    assert [(r.status, r.served.requests, r.served.completion_tokens) for r in rows] == [("ok", 2, 4), ("error", 3, 0)]
-
-
-def test_requests_counted_at_their_end_began_a_mean_duration_before() -> None:
-    [row] = _steps(_snapshot(0, m=ServedTotals()), _snapshot(10, m=ServedTotals(6, 0, 4, requests=2, life_ms=50_000)))
-    assert (row.t0_ms, row.t1_ms) == (T0 - 25_000, T0 + 10_000)
-
-
-def test_a_restarted_server_has_counted_since_its_start() -> None:
-    [row] = _steps(
-        _snapshot(0, T0 - 9_000, m=ServedTotals(100, 0, 50, 3)),
-        _snapshot(10, T0 + 4_000, m=ServedTotals(120, 0, 60, 4)),
-    )
-    assert row == counter_snapshots.ServedRow("m", "ok", T0 + 4_000, T0 + 10_000, ServedTotals(120, 0, 60, 4))
-
-
-def test_a_counter_that_went_back_is_a_restart_where_no_start_time_is_given() -> None:
-    [row] = _steps(_snapshot(0, m=ServedTotals(100, 0, 50, 3)), _snapshot(10, m=ServedTotals(20, 0, 10, 1)))
-    assert row.served == ServedTotals(20, 0, 10, 1)
-
-
-def test_a_model_missing_for_one_snapshot_is_not_counted_again() -> None:
-    rows = _steps(_snapshot(0, m=ServedTotals(100)), _snapshot(10), _snapshot(20, m=ServedTotals(130)))
-    assert [r.served.prompt_tokens for r in rows] == [30]
-
-
-def test_cached_tokens_ahead_of_their_prompts_count_when_those_follow() -> None:
-    rows = _steps(
-        _snapshot(0, m=ServedTotals()),
-        _snapshot(10, m=ServedTotals(10, 14, 1)),
-        _snapshot(20, m=ServedTotals(30, 16, 1)),
-    )
-    assert [(r.served.prompt_tokens, r.served.cached_tokens) for r in rows] == [(10, 10), (20, 6)]
-
-
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50), st.integers(0, 5), st.booleans()),
-        max_size=20,
-    )
-)
-def test_everything_on_a_page_counts_once_through_any_restarts(steps: list[tuple[int, int, int, int, bool]]) -> None:
-    snapshots, now, began, totals = [_snapshot(0, T0, m=ServedTotals())], ServedTotals(), T0, np.zeros(3, int)
-    for t, (prompt, cached, completion, requests, restarts) in enumerate(steps, 1):
-        if restarts:
-            now, began = ServedTotals(), T0 + 10_000 * t - 5_000
-        grown = (prompt, min(cached, prompt), completion)
-        totals += grown
-        now = ServedTotals(now[0] + grown[0], now[1] + grown[1], now[2] + grown[2], now[3] + requests)
-        snapshots.append(_snapshot(10 * t, began, m=now))
-    rows = _steps(*snapshots)
-    assert [sum(r.served[i] for r in rows) for i in range(3)] == totals.tolist()
-    assert all(r.t0_ms <= r.t1_ms for r in rows)
-
-
 def test_the_rows_of_a_server_name_model_tenant_and_time() -> None:
     pages = iter([NEW_VLLM, NEW_VLLM.replace("} 7", "} 107").replace("} 3", "} 5")])
     server = ServerSource(KNOWN["vllm"], "gpu-1:8000", CHAT, 10_000, lambda: next(pages))
@@ -220,10 +137,141 @@ def test_a_page_of_another_server_is_reported() -> None:
 
 
 def test_more_tokens_than_a_row_may_hold_are_several_rows() -> None:
-    rows = [counter_snapshots.ServedRow("m", "ok", T0, T0 + 1, ServedTotals(5 * MAX_TOKENS, 0, 3, 9))]
-    b = counter_snapshots.served_batch(rows, "acme", "vllm", T0 + 1)
+    rows = [ServedRow("m", "ok", T0, T0 + 1, ServedTotals(5 * MAX_TOKENS, 0, 3, 9))]
+    b = served_batch(rows, "acme", "vllm", T0 + 1)
     b.check()
     assert len(b) > 5
     assert int(b.prompt_tokens.sum()) == 5 * MAX_TOKENS
     assert b.requests is not None
     assert int(b.requests.sum()) == 9
+
+
+# Names with selectors
+
+
+SELECTED = """
+usage_sum{kind="input",model="m",team="blue"} 70
+usage_sum{kind="output",model="m",team="blue"} 7
+usage_sum{kind="input",model="m",team="None"} 5
+usage_sum{kind="cached",model="m",team="blue"} 20
+usage_sum{kind="x,\\"y\\"}",model="m"} 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "total"),
+    [
+        ("usage_sum", 105),
+        ('usage_sum{kind="input"}', 75),
+        ('usage_sum{ kind = "input" , team="blue" }', 70),
+        ('usage_sum{kind!="input"}', 30),
+        ('usage_sum{kind=~"in.*|out.*"}', 82),
+        ('usage_sum{kind!~"in.*|out.*"}', 23),
+        ('usage_sum{kind="x,\\"y\\"}"}', 3),
+        ('usage_sum{kind="input"} + usage_sum{kind="cached"}', 95),
+        ('usage_sum{team=""}', 3),
+        ("usage_sum{}", 105),
+    ],
+)
+def test_a_name_selects_samples_by_their_labels_and_adds(name: str, total: int) -> None:
+    counters = NamedCounters("own", prompt=(name,), completion=("out",))
+    assert counters.served(prometheus_text.parse_page(SELECTED)) == {"m": ServedTotals(total)}
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a{", 'a{b="c}', "a{b=c}", "a{b~'c'}", "a +", "+ a", 'a{b=~"("}', "a{b}"])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is no"):
+        parse_name(name)
+
+
+def test_a_label_names_the_tenant_and_the_server_s_own_pays_for_the_others() -> None:
+    page = prometheus_text.parse_page(SELECTED + 'usage_sum{kind="input",model="m",team="__idle__"} 1\n')
+    counters = NamedCounters(
+        "own", prompt=('usage_sum{kind="input"}',), completion=("out",), tenant_labels=("user", "team")
+    )
+    assert [(s.tenant, s.value) for s in counters.series(page)] == [("blue", 70), ("", 5), ("", 1)]
+    [refused] = page.refused
+    assert "__idle__" in refused
+
+
+def test_vllm_adds_external_hits_where_no_counter_says_what_was_cached() -> None:
+    page = "vllm:prompt_tokens_total 90\nvllm:prefix_cache_hits_total 20\nvllm:external_prefix_cache_hits_total 30\n"
+    by_source = 'vllm:prompt_tokens_by_source_total{source="local_cache_hit"} 45\n'
+    for text, cached in ((page, 50), (page + by_source, 45), (page + "vllm:prompt_tokens_cached_total 40\n", 40)):
+        assert KNOWN["vllm"].served(prometheus_text.parse_page(text)) == {"": ServedTotals(90, cached)}
+
+
+SGLANG = """
+sglang:prompt_tokens_total{model_name="m",tp_rank="0"} 100
+sglang:generation_tokens_total{model_name="m",tp_rank="0"} 10
+sglang:num_requests_total{model_name="m",tp_rank="0"} 2
+sglang:e2e_request_latency_seconds_sum{model_name="m",tp_rank="0"} 8
+"""
+REALTIME = "".join(
+    f'sglang:realtime_tokens_total{{dp_rank="{dp}",mode="{mode}",model_name="m",tp_rank="{tp}"}} {value}\n'
+    for dp, tp in ((0, 0), (0, 1), (1, 10), (1, 2))
+    for mode, value in (("prefill_compute", 60), ("prefill_cache", 70), ("decode", 15))
+)
+
+
+def test_sglang_counts_tokens_as_they_are_made_where_it_says_so_and_each_replica_once() -> None:
+    assert KNOWN["sglang"].served(prometheus_text.parse_page(SGLANG)) == {"m": ServedTotals(100, 0, 10, 2, 0, 8_000)}
+    page = prometheus_text.parse_page(SGLANG + REALTIME)
+    assert KNOWN["sglang"].served(page) == {"m": ServedTotals(260, 140, 30, 2)}
+    ranks = {s.labels["tp_rank"] for s in KNOWN["sglang"].series(page) if "dp_rank" in s.labels}
+    assert ranks == {"0", "2"}
+
+
+def test_the_decode_half_of_a_prefill_decode_deployment_is_reported_once() -> None:
+    def page(n: int) -> str:
+        return (
+            f"vllm:prompt_tokens_total {1_000 * n}\nvllm:prompt_tokens_cached_total {999 * n}\n"
+            f"vllm:request_success_total {n}\nprocess_start_time_seconds {T0 / 1000 - 99}\n"
+        )
+
+    pages = iter([page(n) for n in (10, 30, 31)])
+    server = ServerSource(KNOWN["vllm"], "gpu-1:8000", CHAT, 10_000, lambda: next(pages))
+    checkpoint, notes = None, []
+    for t in range(3):
+        result = server.collect(checkpoint, clock_at(T0 + 10_000 * t))
+        checkpoint, notes = result.checkpoint, [*notes, *result.notes]
+    [note] = notes
+    assert "all but one token of each prompt" in note
+
+
+def test_a_page_of_another_server_is_named() -> None:
+    server = ServerSource(KNOWN["vllm"], "gpu-1:8000", CHAT, 10_000, lambda: SGLANG)
+    with pytest.raises(BadInput, match=r"no counters of vllm: .* It looks like sglang"):
+        server.collect(None, clock_at(T0))
+    server = ServerSource(KNOWN["vllm"], "gpu-1:8000", CHAT, 10_000, lambda: "node_cpu_seconds_total 3\n")
+    with pytest.raises(BadInput, match="It begins with node_cpu_seconds_total"):
+        server.collect(None, clock_at(T0))
+
+
+def test_a_name_that_stands_for_several_addresses_counts_nothing_from_then_on() -> None:
+    addresses = [("10.0.0.1",), ("10.0.0.1", "10.0.0.2"), ("10.0.0.1",)]
+    server = ServerSource(
+        KNOWN["tgi"], "http://vllm:8000", CHAT, 10_000, lambda: TGI, addresses=lambda: addresses.pop(0)
+    )
+    first = server.collect(None, clock_at(T0))
+    several = server.collect(first.checkpoint, clock_at(T0 + 10_000))
+    [text] = several.refused
+    assert "stands for 2 addresses (10.0.0.1, 10.0.0.2): this is a Service in front of several pods" in text
+    after = server.collect(several.checkpoint, clock_at(T0 + 20_000))
+    assert (after.batches, len(after.refused)) == ([], 1)
+
+
+def test_counters_for_comparison_are_usage_and_no_requests() -> None:
+    pages = iter([TGI, TGI.replace(" 120", " 150").replace('generate"} 3', 'generate"} 5')])
+    serves = ServedWorkload("east", "chat", "acme", "compare")
+    server = ServerSource(KNOWN["tgi"], "gpu-1:8000", serves, 10_000, lambda: next(pages))
+    first = server.collect(None, clock_at(T0))
+    assert first.batches == []
+    [message] = server.collect(first.checkpoint, clock_at(T0 + 10_000)).batches
+    b = message.batch
+    assert isinstance(b, UsageBatch)
+    b.check()
+    assert dict(zip(b.meter, b.quantity, strict=True)) == {"server_prompt_tokens": "30", "server_requests": "2"}
+    assert (message.workload, set(b.tenant), b.dimensions[0]) == (
+        "chat", {"acme"}, {"model": "unknown", "status": "ok"},
+    )  # fmt: skip
