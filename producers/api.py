@@ -219,6 +219,8 @@ class PollResult(NamedTuple):
     """Rows that were read and do not count, by reason (one word: a label of a metric)."""
     restarts: Sequence[str] = ()
     """Sentence on each restart of what is read since the checkpoint."""
+    corrected: Mapping[str, int] = MappingProxyType({})
+    """Rows that count with a value that was corrected or left out, by reason (one word: a label of a metric)."""
 
 
 class PolledSource(Protocol):
@@ -290,6 +292,8 @@ class ParsedRequest(NamedTuple):
     """Sentences for the log."""
     answer: Mapping[str, object] = MappingProxyType({})
     """Contents of the answer, for the route's `reply`."""
+    corrected: Mapping[str, int] = MappingProxyType({})
+    """Items that count with a value that was corrected or left out, by reason."""
 
 
 class Reply(NamedTuple):

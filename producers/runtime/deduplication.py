@@ -23,6 +23,8 @@ CHECKPOINT_PREFIX = "recent/"
 """Prefix of a part's name in the spool; its position in the ring of parts follows."""
 REPEATED = "double"
 """Reason of a row that is skipped because it arrived before."""
+MARK = "~"
+"""Begins an identity that is no item's but a note about several, such as a trace: many requests may bring it."""
 _BYTES = 8
 
 

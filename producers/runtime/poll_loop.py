@@ -64,6 +64,7 @@ class PollLoopMetrics:
         self.refused = count("source_refused_rows", "Rows that could not be read, and are left out", "source")
         self.skipped = count("source_skipped_rows", "Rows that were read and do not count", "source", "why")
         self.restarts = count("source_restarts", "Restarts of what is read, so that its counters began at 0", "source")
+        self.corrected = count("source_corrected_rows", "Rows that count with a value corrected", "source", "why")
         self.errors = count("source_errors", "Times that a source could not be read; it is tried again", "source")
         label = ["source"]
         self.up = Gauge("wattlog_producer_source_up", "1 if the source was read last time", label, registry=registry)
@@ -184,6 +185,8 @@ class PollLoop:
             self._metrics.restarts.labels(name).inc(len(result.restarts))
             log_of_source = self._restart_logs.setdefault(name, RareLog(log, self._monotonic_s))
             log_of_source.write(logging.WARNING, f"{name}: {'; '.join(result.restarts)}")
+        for reason, rows in result.corrected.items():
+            self._metrics.corrected.labels(name, reason).inc(rows)
         for note in result.notes:
             log.warning("%s: %s", name, note)
         if self._failures.pop(name, 0):

@@ -41,8 +41,16 @@ _FIELDS = (
     "metadata.user_api_key_org_alias", "metadata.user_api_key_project_id", "metadata.user_api_key_project_alias",
     "metadata.user_api_key_alias", "metadata.user_api_key_user_id", "metadata.session_id",
     "metadata.requester_metadata.session_id", "metadata.requester_metadata.step", "metadata.spend_logs_metadata.step",
-    "metadata.usage_object.prompt_tokens_details.cached_tokens", "metadata.usage_object.cache_read_input_tokens",
-    "response.usage.prompt_tokens_details.cached_tokens", "response.usage.cache_read_input_tokens",
+    "metadata.requester_metadata.feature", "metadata.spend_logs_metadata.feature",
+    "call_type", "stream", "total_tokens", "model_parameters.stream_options.include_usage",
+    "hidden_params.litellm_model_name",
+    *(f"{usage}.{name}" for usage in ("metadata.usage_object", "response.usage") for name in (
+        "prompt_tokens", "completion_tokens", "total_tokens", "cache_read_input_tokens", "cache_creation_input_tokens",
+        *(f"prompt_tokens_details.{kind}" for kind in ("cached_tokens", "audio_tokens", "image_tokens", "text_tokens")),
+        *(f"completion_tokens_details.{kind}" for kind in (
+            "reasoning_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens", "audio_tokens",
+            "image_tokens")),
+    )),
 )  # fmt: skip
 DROPPED = "wattlog_dropped"
 """The only field of a line that counts the requests which found no room before it."""

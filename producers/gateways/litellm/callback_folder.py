@@ -18,8 +18,9 @@ from producers.gateways.calls import batches, group_by_workload
 from producers.gateways.deployments import Deployments
 from producers.gateways.litellm.callback import DROPPED
 from producers.gateways.litellm.payloads import LiteLLMReader
+from producers.gateways.remarks import FirstRemarks
 from producers.runtime.clock import Clock
-from producers.runtime.deduplication import REPEATED, DeduplicationWindow
+from producers.runtime.deduplication import DeduplicationWindow
 
 READ_BYTES = 2**20
 """Bytes read in one step. A longer line is refused."""
@@ -56,6 +57,7 @@ class CallbackFolder:
         self.name, self.every_ms = str(folder), every_ms
         self._folder, self._reader, self._deployments, self._ahead_ms = folder, reader, deployments, ahead_ms
         self._unreadable: set[str] = set()
+        self._remarks = FirstRemarks()
 
     def collect(self, checkpoint: bytes | None, clock: Clock) -> PollResult:
         """Read the calls after a checkpoint. Raises Unavailable if the folder cannot be read."""
@@ -73,9 +75,11 @@ class CallbackFolder:
         result = self._reader.payloads(block.lines, recent, clock.wall_ms() + self._ahead_ms)
         workload_batches = list(batches(group_by_workload(result.calls, self._deployments, ORIGIN), self.name))
         after = msgspec.msgpack.encode(CallbackFolderCheckpoint(offsets, recent.dump()))
-        skipped = {REPEATED: result.doubles} if result.doubles else {}
-        refused, notes = [*block.refused, *result.refused], self._deployments.new_unmatched()
-        return PollResult(workload_batches, after, block.left_bytes <= 0, refused, notes, skipped)
+        notes = [*self._remarks.new(result.remarks), *self._deployments.new_unmatched()]
+        return PollResult(
+            workload_batches, after, block.left_bytes <= 0, [*block.refused, *result.refused], notes,
+            skipped=result.skipped, corrected=result.corrected,
+        )  # fmt: skip
 
     def _read(self, offsets: dict[str, int], now_ms: int) -> tuple[FolderLines, dict[str, int]]:
         """Read the lines after these offsets, and return them with the next offsets."""

@@ -1,11 +1,13 @@
-"""Reads inferences from OpenTelemetry spans, by the old and new names of the GenAI conventions.
+"""Reads calls of models, agents and tools from OpenTelemetry spans, by every convention of `token_names`.
 
-A span is an inference if its operation is one, or, if it names no operation, if it counts tokens (vLLM's own spans).
-Several parties report one call: the application, its HTTP client, the gateway, the server. So that it counts once:
+A span that carries token counts is a call, whatever its operation is called, unless it is an agent's or a tool's
+(`span_roles`). Several parties report one call: the application, its HTTP client, the gateway, the server. So that it
+counts once:
 
 * Only spans of some kinds count (`kinds`): those of callers, unless configured otherwise.
 
-* Of two nested spans with the same token counts, the inner one counts (`span_tree`).
+* Of nested spans with the same token counts, the innermost one counts; what sums its calls counts where none of them
+  does (`span_tree`).
 
 * A span that arrives again does not count again (`producers.runtime.deduplication`).
 
@@ -17,100 +19,51 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from contracts.errors import BadInput
-from producers.gateways.calls import UNKNOWN, AgentUsage, InferenceCall, check_end_ms, text_or_empty
+from producers.gateways.calls import AgentUsage, InferenceCall, check_end_ms
+from producers.gateways.otel import span_calls, span_roles, token_names
 from producers.gateways.otel.otlp import decode_spans
-from producers.gateways.otel.span_tree import SpanTree, call_identities
-from producers.gateways.otel.spans import (
-    CLIENT,
-    CONSUMER,
-    INTERNAL,
-    PRODUCER,
-    SERVER,
-    AttributeValue,
-    Span,
-    SpanSelection,
-)
-from producers.gateways.request_fields import FieldPaths, RequestFields, RequestReader
-from producers.runtime.batching import UsageRow
+from producers.gateways.otel.span_calls import METERS, ORIGIN, SpanReader
+from producers.gateways.otel.span_roles import OPERATION, Role, SpanRole, has_counts, role_of
+from producers.gateways.otel.span_rules import KINDS, SpanRules
+from producers.gateways.otel.span_tree import CallCounts, SpanTree
+from producers.gateways.otel.spans import Span, SpanSelection
 from producers.runtime.deduplication import REPEATED, KnownCalls
-from producers.runtime.refusals import read_each
+from producers.runtime.refusals import read_each, shorten
 
-Kind = Literal["client", "internal", "server", "producer", "consumer"]
-_KINDS: Mapping[int, Kind] = {
-    0: "internal", INTERNAL: "internal", SERVER: "server", CLIENT: "client", PRODUCER: "producer", CONSUMER: "consumer",
-}  # fmt: skip
-OPERATION = "gen_ai.operation.name"
-PROMPT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.usage.prompt_tokens")
-COMPLETION = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.usage.completion_tokens")
-CACHED = (
-    "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens", "gen_ai.usage.cached_input_tokens",
-    "gen_ai.usage.cached_tokens",
+__all__ = ["ORIGIN", "GenAIReader", "SpanCalls", "SpanRules"]
+
+NESTED, KIND, SCOPE, OPERATIONS, UNKNOWN_OPERATION, OTHER = (
+    "nested", "kind", "scope", "operation", "unknown_operation", "other",
 )  # fmt: skip
-CACHE_WRITES = (
-    "gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write.input_tokens",
-    "gen_ai.usage.cache_creation_input_tokens",
-)  # fmt: skip
-MODEL = ("gen_ai.response.model", "gen_ai.request.model")
-FIRST_S = (
-    "gen_ai.response.time_to_first_chunk", "gen_ai.server.time_to_first_token", "gen_ai.latency.time_to_first_token",
-)  # fmt: skip
-FIRST_EVENTS = ("gen_ai.first_token", "first_token", "First Token Stream Event", "llm.content.completion.chunk")
-ERROR_TYPE, HTTP_STATUS, ADDRESS, PORT = "error.type", "http.response.status_code", "server.address", "server.port"
-TOOL, AGENT, SERVICE = "gen_ai.tool.name", "gen_ai.agent.name", "service.name"
-AGENTS: Mapping[str, str] = {"execute_tool": "tool_calls", "invoke_agent": "agent_calls"}
-"""Meters of what agents do beside inferences, by operation."""
-ORIGIN = "otel"
-_ATTRIBUTES = {
-    OPERATION, *PROMPT, *COMPLETION, *CACHED, *CACHE_WRITES, *MODEL, *FIRST_S, ERROR_TYPE, HTTP_STATUS, ADDRESS, PORT,
-    TOOL,
-    AGENT, SERVICE,
-}  # fmt: skip
-_NAMES = {name: (name,) for name in RequestFields.model_fields}
-
-
-class SpanRules(BaseModel):
-    """Rules for reading spans.
-
-    The first attribute with a value wins: on the span, on its ancestors in the same message, then on the resource.
-    A name with the prefix `span:` or `resource:` is looked for there only.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    tenant: FieldPaths = Field(
-        default=("wattlog.tenant", "tenant.id"),
-        description="Who pays: an attribute that your gateway or Collector sets, never what a client sends.",
-    )
-    otherwise: str = Field(
-        default=UNKNOWN, description="Who pays for a span that has none of them; empty: such spans are refused."
-    )
-    kinds: tuple[Kind, ...] = Field(default=("client", "internal"), description="Span kinds that count.")
-    operations: tuple[str, ...] = Field(
-        default=("chat", "text_completion", "generate_content", "embeddings", "completion", "response", "responses"),
-        description=f"Values of `{OPERATION}` that are inferences.",
-    )
-    scopes: tuple[str, ...] = Field(default=(), description="Instrumentation scopes that count; empty: all.")
-    session: FieldPaths = Field(
-        default=("gen_ai.conversation.id", "session.id"), description="Session that a call belongs to."
-    )
-    step: FieldPaths = Field(
-        default=("wattlog.step",), description="Step of its session; for tools, else the tool's name."
-    )
-    route: FieldPaths = Field(
-        default=("wattlog.route", SERVICE), description="Attribute that rules for workloads match as `route`."
-    )
+"""Reasons why a span does not count: words that `/metrics` counts them by."""
+REPORTED = (KIND, SCOPE, OPERATIONS, UNKNOWN_OPERATION)
+"""Reasons that a sender is told with each batch, for they may be mistakes."""
 
 
 class SpanCalls(NamedTuple):
-    """New calls, errors of spans that could not be read, and the number of spans that do not count, by reason."""
+    """New calls, errors of spans that could not be read, and by reason the spans that do not count or were corrected.
+
+    `remarks` are sentences for the log, each of which is worth being logged once.
+    """
 
     calls: list[InferenceCall | AgentUsage]
     refused: list[str]
     skipped: Mapping[str, int]
+    corrected: Mapping[str, int]
+    remarks: list[str]
+
+
+class _Reading(NamedTuple):
+    """The rows of one span: its usage, its call with the counts, and whether it reports any."""
+
+    span: Span
+    role: Role
+    usage: AgentUsage | None = None
+    call: InferenceCall | None = None
+    counts: CallCounts = CallCounts(0, 0, 0)
+    has_counts: bool = False
 
 
 class GenAIReader:
@@ -120,11 +73,11 @@ class GenAIReader:
     """
 
     def __init__(self, rules: SpanRules, payer: Callable[[str], str] = str) -> None:
-        self._rules, self._payer = rules, payer
-        self._reader = RequestReader(RequestFields(**_NAMES))
-        configured = (*rules.tenant, *rules.session, *rules.step, *rules.route)
-        names = {name.removeprefix("span:").removeprefix("resource:") for name in configured}
-        self.selection = SpanSelection(_ATTRIBUTES | names, frozenset(FIRST_EVENTS))
+        self._rules, self._reader = rules, SpanReader(rules, payer)
+        self.selection = SpanSelection(
+            token_names.NAMES | span_roles.ATTRIBUTES | span_calls.ATTRIBUTES | rules.names() | {"litellm.call_id"},
+            frozenset(span_calls.FIRST_EVENTS),
+        )
 
     def read_message(self, body: bytes, recent: KnownCalls, latest_ms: int, *, json: bool) -> SpanCalls:
         """Read the spans of an ExportTraceServiceRequest, like `read`. Raises BadInput if the body is none."""
@@ -137,157 +90,84 @@ class GenAIReader:
 
         A span that ended after `latest_ms` (epoch ms) is refused.
         """
-        tree, refused, skipped = SpanTree(spans), list[str](), Counter[str]()
-        calls: list[InferenceCall | AgentUsage] = []
+        tree, refused, skipped = SpanTree(spans, recent), list[str](), Counter[str]()
+        corrected, remarks, calls = Counter[str](), dict[str, None](), list[InferenceCall | AgentUsage]()
 
-        def read(span: Span) -> tuple[Span, InferenceCall | AgentUsage | None]:
-            if reason := self._skip_reason(span):
+        def read(span: Span) -> _Reading:
+            role = role_of(span)
+            reason, remark = self._skip_reason(span, role)
+            if remark:
+                remarks[remark] = None
+            if reason:
                 skipped[reason] += 1
-                return span, None
-            call = self._usage(span, tree) if _text(span, OPERATION) in AGENTS else self._call(span, tree)
+                return _Reading(span, role.role)
+            reading = self._read_span(span, role, tree, corrected)
             check_end_ms(span.end_ns // 1_000_000, latest_ms)
-            return span, call
+            return reading
 
         placed = ((f"span {span.trace_id[:32]}/{span.span_id[:16]}", span) for span in tree.inner_first())
-        for span, call in read_each(placed, read, refused):
-            if call is None:
-                continue
-            if recent.has(call.identities[0]):
-                skipped[REPEATED] += 1
-            elif isinstance(call, InferenceCall) and tree.is_counted_elsewhere(span, call, recent):
-                skipped["nested"] += 1
-            else:
-                calls.append(call)
-            recent.add(call.identities)
-            tree.add_counted(span, call)
-        return SpanCalls(calls, refused, skipped)
+        for reading in read_each(placed, read, refused):
+            span, usage, call = reading.span, reading.usage, reading.call
+            if usage is not None:
+                if recent.has(usage.identities[0]):
+                    skipped[REPEATED] += 1
+                else:
+                    calls.append(usage)
+                recent.add(usage.identities)
+            if call is not None:
+                sums = reading.role is not Role.CALL
+                if recent.has(call.identities[0]):
+                    skipped[REPEATED] += 1
+                elif tree.is_counted_elsewhere(span, reading.counts, sums=sums, empty=not reading.has_counts):
+                    skipped[NESTED] += 1
+                    remarks[_remark(span, "report tokens that spans within them report, and are not counted")] = None
+                else:
+                    calls.append(call)
+                recent.add(call.identities)
+                tree.add_counted(span, reading.counts, sums=sums)
+            tree.pass_on(span)
+        return SpanCalls(calls, refused, skipped, corrected, list(remarks))
 
-    def _skip_reason(self, span: Span) -> str:
-        """Return why a span does not count, in one word, or "" if it counts."""
-        operation = _text(span, OPERATION)
-        if operation in AGENTS:
-            return "" if not self._rules.scopes or span.scope in self._rules.scopes else "scope"
-        counts = any(name in span.attributes for name in (*PROMPT, *COMPLETION))
-        if operation not in self._rules.operations if operation else not counts:
-            return "other"
-        if _KINDS.get(span.kind) not in self._rules.kinds:
-            return "kind"
-        return "" if not self._rules.scopes or span.scope in self._rules.scopes else "scope"
+    def _read_span(self, span: Span, role: SpanRole, tree: SpanTree, corrected: Counter[str]) -> _Reading:
+        usage = self._reader.usage(span, role.role, tree) if role.role in METERS else None
+        if role.role is Role.TOOL or (usage and not (has_counts(span.attributes) and self._counts(span))):
+            return _Reading(span, role.role, usage)
+        call, counts, reports = self._reader.call(span, role, tree, corrected)
+        return _Reading(span, role.role, usage, call, counts, reports)
 
-    def _call(self, span: Span, tree: SpanTree) -> InferenceCall:
-        failed = span.failed or ERROR_TYPE in span.attributes or (_number(span, HTTP_STATUS) or 0) >= 400
-        prompt, completion, cached = _count(span, PROMPT), _count(span, COMPLETION), _count(span, CACHED) or 0
-        if prompt is None and completion is None and not failed:
-            raise BadInput(PROMPT[0], None, "is needed, or an error")
-        prompt = 0 if prompt is None else prompt
-        if isinstance(prompt, int) and isinstance(cached, int) and cached > prompt >= 0:
-            # By the convention, cached tokens are among the input. Anthropic's own count leaves them out.
-            cache_writes = _count(span, CACHE_WRITES)
-            prompt += cached + (cache_writes if isinstance(cache_writes, int) else 0)
-        start_ms, end_ms = span.start_ns // 1_000_000, span.end_ns // 1_000_000
-        status = text_or_empty(_text(span, ERROR_TYPE)) or str(_number(span, HTTP_STATUS) or "") or "error"
-        first_ms = _first_ms(span)
-        payload = {
-            "tenant": self._payer_of(span, tree), "model": _model(span),
-            "request_id": _id(span), "start": start_ms, "first": first_ms, "end": end_ms, "prompt_tokens": prompt,
-            "cached_tokens": cached, "completion_tokens": 0 if completion is None else completion,
-            "status": status if failed else "ok",
-            "session_id": text_or_empty(self._attribute(self._rules.session, span, tree)),
-            "trace_id": text_or_empty(span.trace_id), "api_base": text_or_empty(_address(span)),
-            "route": text_or_empty(self._attribute(self._rules.route, span, tree)),
-        }  # fmt: skip
-        row = self._reader.row(payload, "")
-        identities = call_identities(span, row.request_id, (row.prompt_tokens, row.completion_tokens))
-        return InferenceCall(row, identities, step=text_or_empty(self._attribute(self._rules.step, span, tree)))
+    def _counts(self, span: Span) -> bool:
+        """Return whether the kind and the operation of a span count."""
+        operation = str(span.attributes.get(OPERATION, ""))
+        named = not self._rules.operations or not operation or operation in self._rules.operations
+        return KINDS.get(span.kind) in self._rules.kinds and named
 
-    def _usage(self, span: Span, tree: SpanTree) -> AgentUsage:
-        """Return one unit of the meter of tool calls or agent calls."""
-        tool, agent = text_or_empty(_text(span, TOOL)), text_or_empty(_text(span, AGENT))
-        # Read as a call, so that times and tenant are checked alike.
-        payload = {
-            "tenant": self._payer_of(span, tree), "model": "none",
-            "request_id": _id(span), "start": span.start_ns // 1_000_000, "end": span.end_ns // 1_000_000,
-            "prompt_tokens": 0, "completion_tokens": 0,
-        }  # fmt: skip
-        row = self._reader.row(payload, "")
-        dimensions = {"tool": tool, "agent": agent, "status": "error" if span.failed else "ok"}
-        usage = UsageRow(
-            meter=AGENTS[_text(span, OPERATION)],
-            unit="1",
-            quantity="1",
-            t0_ms=row.t_start_ms,
-            t1_ms=row.t_end_ms,
-            tenant=row.tenant,
-            origin=ORIGIN,
-            event_id=row.request_id,
-            session_id=text_or_empty(self._attribute(self._rules.session, span, tree)),
-            trace_id=text_or_empty(span.trace_id),
-            step=text_or_empty(self._attribute(self._rules.step, span, tree)) or tool or agent,
-            dimensions={name: value for name, value in dimensions.items() if value},
-        )
-        return AgentUsage(usage, text_or_empty(str(span.resource.get(SERVICE, ""))), (row.request_id,))
-
-    def _payer_of(self, span: Span, tree: SpanTree) -> str:
-        return self._payer(self._attribute(self._rules.tenant, span, tree)) or self._rules.otherwise
-
-    def _attribute(self, names: Sequence[str], span: Span, tree: SpanTree) -> str:
-        """Return the first of these attributes that has a value, or ""."""
-        for name in names:
-            place, _, bare = name.rpartition(":") if name.startswith(("span:", "resource:")) else ("", "", name)
-            holders = () if place == "resource" else (span, *tree.ancestors(span))
-            values = [s.attributes[bare] for s in holders if bare in s.attributes]
-            if place != "span" and bare in span.resource:
-                values.append(span.resource[bare])
-            text = next((str(value) for value in values if value != ""), "")
-            if text:
-                return text
-        return ""
+    def _skip_reason(self, span: Span, role: SpanRole) -> tuple[str, str]:
+        """Return why a span does not count, in one word ("" if it counts), and a remark for the log ("" for none)."""
+        rules = self._rules
+        counts = has_counts(span.attributes)
+        if role.role is Role.NONE:
+            if not role.unknown:
+                return OTHER, ""
+            remark = "are calls of no model, and are not counted" if counts else "carry no token counts"
+            return OPERATIONS if counts else UNKNOWN_OPERATION, _remark(span, remark)
+        if rules.scopes and span.scope not in rules.scopes:
+            return SCOPE, _remark(span, "are not counted: their scope is not in `scopes`")
+        if role.role in METERS:
+            return "", ""
+        if role.role is Role.WRAPPER and not counts:
+            return OTHER, ""
+        if KINDS.get(span.kind) not in rules.kinds:
+            kind = KINDS.get(span.kind, str(span.kind))
+            return KIND, _remark(span, f"are not counted: their kind {kind} is not in `kinds`")
+        if not self._counts(span):
+            return OPERATIONS, _remark(span, "are not counted: their operation is not in `operations`")
+        if role.unknown:
+            return "", _remark(span, "carry token counts and count as calls of models; no convention has the operation")
+        return "", ""
 
 
-def _id(span: Span) -> str:
-    """Return the id of a span. Raises BadInput if it has no ids or no time: its double could not be recognised."""
-    if not span.trace_id or not span.span_id:
-        raise BadInput("spanId", span.span_id, "a span has a trace and an id")
-    if not text_or_empty(f"{span.trace_id}/{span.span_id}"):
-        raise BadInput("traceId", span.trace_id, "give hexadecimal digits")
-    if span.start_ns <= 0:
-        raise BadInput("startTimeUnixNano", span.start_ns, "give Unix nanoseconds")
-    return f"{span.trace_id}/{span.span_id}"
-
-
-def _get(span: Span, names: Sequence[str]) -> AttributeValue | None:
-    return next((span.attributes[name] for name in names if span.attributes.get(name) not in (None, "")), None)
-
-
-def _count(span: Span, names: Sequence[str]) -> AttributeValue | None:
-    """Return a count of tokens. JavaScript has no integers, so some send a double."""
-    value = _get(span, names)
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _model(span: Span) -> str:
-    """Return the model, or `UNKNOWN` for a name that the log cannot store: a client made it up, and its call counts."""
-    return text_or_empty(str(_get(span, MODEL[:1]) or "")) or text_or_empty(str(_get(span, MODEL[1:]) or "")) or UNKNOWN
-
-
-def _text(span: Span, name: str) -> str:
-    value = span.attributes.get(name, "")
-    return value if isinstance(value, str) else str(value)
-
-
-def _number(span: Span, name: str) -> int | None:
-    value = span.attributes.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _address(span: Span) -> str:
-    address, port = _text(span, ADDRESS), _number(span, PORT)
-    return f"{address}:{port}" if address and port is not None else address
-
-
-def _first_ms(span: Span) -> int | None:
-    """Return the time of the first token: from an attribute in seconds, or an event."""
-    seconds = _get(span, FIRST_S)
-    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < 86_400:
-        return (span.start_ns + int(seconds * 1e9)) // 1_000_000
-    return span.event_ns // 1_000_000 if span.event_ns > 0 else None
+def _remark(span: Span, text: str) -> str:
+    """Return a remark on the spans of an operation and a scope."""
+    operation = span.attributes.get(OPERATION) or span.attributes.get(span_roles.OPENINFERENCE) or ""
+    of = f" of operation {shorten(str(operation))}" if operation else ""
+    return f"spans{of} from {shorten(span.scope or 'no scope')} {text}"

@@ -22,6 +22,7 @@ from producers.gateways.calls import AgentUsage, InferenceCall, batches, group_b
 from producers.gateways.deployments import Deployments
 from producers.gateways.otel.genai import ORIGIN, GenAIReader, SpanCalls
 from producers.gateways.otel.otlp import is_json
+from producers.gateways.remarks import FirstRemarks
 from producers.runtime.clock import Clock
 from producers.runtime.deduplication import DeduplicationWindow
 from producers.runtime.refusals import at_place, read_each
@@ -65,6 +66,7 @@ class SpansTopic:
         self._metadata_due_ms = 0
         self._recent: tuple[bytes, DeduplicationWindow] = (b"", DeduplicationWindow())
         self._committed: dict[int, int] = {}
+        self._remarks = FirstRemarks()
 
     def collect(self, checkpoint: bytes | None, clock: Clock) -> PollResult:
         """Read the calls after a checkpoint. Raises Unavailable if the topic cannot be read."""
@@ -94,7 +96,8 @@ class SpansTopic:
         if offsets != self._position:
             refused += self._seek(consumer, offsets)
         messages, more, reset = self._messages(consumer)
-        calls, skipped, notes = list[InferenceCall | AgentUsage](), Counter[str](), list[str]()
+        calls, notes = list[InferenceCall | AgentUsage](), list[str]()
+        skipped, corrected, remarks = Counter[str](), Counter[str](), list[str]()
         read = partial(self._read, recent, clock.wall_ms() + self._ahead_ms)
         for message in messages:
             partition, offset = message.partition() or 0, message.offset() or 0
@@ -106,12 +109,16 @@ class SpansTopic:
                 calls += result.calls
                 refused += [at_place(place, text) for text in result.refused]
                 skipped.update(result.skipped)
+                corrected.update(result.corrected)
+                remarks += result.remarks
         offsets = dict(self._position)
         if reset:
             self._position = {}  # The next step seeks again, and reports what is missing.
         if len(notes) > MAX_NOTES:
             notes[MAX_NOTES:] = [f"{len(notes) - MAX_NOTES} more gaps in its offsets"]
-        return self._collected(calls, offsets, recent, more=more, refused=refused, notes=notes, skipped=skipped)
+        notes += self._remarks.new(remarks)
+        collected = self._collected(calls, offsets, recent, more=more, refused=refused, notes=notes)
+        return collected._replace(skipped=skipped, corrected=corrected)
 
     def _read(self, recent: DeduplicationWindow, latest_ms: int, body: bytes) -> SpanCalls:
         return self._genai.read_message(body, recent, latest_ms, json=is_json(body))
@@ -119,7 +126,7 @@ class SpansTopic:
     def _collected(
         self, calls: list[InferenceCall | AgentUsage], offsets: dict[int, int], recent: DeduplicationWindow, *,
         more: bool,
-        refused: list[str] | None = None, notes: list[str] | None = None, skipped: Mapping[str, int] | None = None,
+        refused: list[str] | None = None, notes: list[str] | None = None,
     ) -> PollResult:  # fmt: skip
         workload_batches = list(batches(group_by_workload(calls, self._deployments, ORIGIN), self.name))
         kept = recent.dump()
@@ -131,7 +138,6 @@ class SpansTopic:
             more,
             refused or [],
             [*(notes or []), *self._deployments.new_unmatched()],
-            skipped or {},
         )
 
     def _open(self, clock: Clock) -> Consumer:

@@ -16,7 +16,8 @@ from producers.gateways.calls import batches, group_by_workload
 from producers.gateways.deployments import Deployments
 from producers.gateways.litellm.callback_folder import ORIGIN
 from producers.gateways.litellm.payloads import LiteLLMReader, LiteLLMRules
-from producers.runtime.deduplication import REPEATED, DeduplicationTrial
+from producers.gateways.remarks import FirstRemarks
+from producers.runtime.deduplication import DeduplicationTrial
 
 PATH = "/litellm"
 JSON, LINES = "application/json", "application/x-ndjson"
@@ -29,15 +30,17 @@ _SCHEMA: Mapping[str, Any] = {"oneOf": [_PAYLOAD, {"type": "array", "items": _PA
 
 def litellm_route(rules: LiteLLMRules, deployments: Deployments, ahead_ms: int) -> Route:
     """Return the route. `ahead_ms` is how far in the future a call may end."""
-    return Route(PATH, "litellm", {JSON: _SCHEMA, LINES: {}}, partial(_parse, rules, deployments, ahead_ms))
+    parse = partial(_parse, rules, deployments, ahead_ms, FirstRemarks())
+    return Route(PATH, "litellm", {JSON: _SCHEMA, LINES: {}}, parse)
 
 
 def _parse(
-    rules: LiteLLMRules, deployments: Deployments, ahead_ms: int, sent: ReceivedRequest, trial: DeduplicationTrial
-) -> ParsedRequest:
+    rules: LiteLLMRules, deployments: Deployments, ahead_ms: int, remarks: FirstRemarks, sent: ReceivedRequest,
+    trial: DeduplicationTrial,
+) -> ParsedRequest:  # fmt: skip
     result = LiteLLMReader(rules, sent.caller.payer).body(sent.body, trial, sent.now_ms + ahead_ms)
-    if result.refused and not result.calls and not result.doubles:
+    if result.refused and not result.calls and not result.skipped:
         raise BadInput("body", f"{len(result.refused)} payloads", f"none can be read: {result.refused[0]}")
     workload_batches = list(batches(group_by_workload(result.calls, deployments, ORIGIN), ""))
-    notes = deployments.new_unmatched()
-    return ParsedRequest(workload_batches, result.refused, {REPEATED: result.doubles} if result.doubles else {}, notes)
+    notes = [*remarks.new(result.remarks), *deployments.new_unmatched()]
+    return ParsedRequest(workload_batches, result.refused, result.skipped, notes, corrected=result.corrected)

@@ -15,8 +15,9 @@ import msgspec
 from producers.api import ParsedRequest, ReceivedRequest, Reply, Route
 from producers.gateways.calls import batches, group_by_workload
 from producers.gateways.deployments import Deployments
-from producers.gateways.otel.genai import ORIGIN, GenAIReader, SpanRules
+from producers.gateways.otel.genai import ORIGIN, REPORTED, GenAIReader, SpanRules
 from producers.gateways.otel.otlp import need_protobuf
+from producers.gateways.remarks import FirstRemarks
 from producers.runtime.deduplication import DeduplicationTrial
 
 PATH = "/v1/traces"
@@ -32,35 +33,43 @@ _SCHEMA: Mapping[str, Any] = {
 def otlp_route(rules: SpanRules, deployments: Deployments, ahead_ms: int) -> Route:
     """Return the route. `ahead_ms` is how far in the future a call may end. Raises BadSetting without protobuf."""
     need_protobuf()
-    parse = partial(_parse, rules, deployments, ahead_ms)
+    parse = partial(_parse, rules, deployments, ahead_ms, FirstRemarks())
     return Route(PATH, "otlp", {PROTOBUF: {}, JSON: _SCHEMA}, parse, _reply, 200)
 
 
 def _parse(
-    rules: SpanRules, deployments: Deployments, ahead_ms: int, sent: ReceivedRequest, trial: DeduplicationTrial
-) -> ParsedRequest:
+    rules: SpanRules, deployments: Deployments, ahead_ms: int, remarks: FirstRemarks, sent: ReceivedRequest,
+    trial: DeduplicationTrial,
+) -> ParsedRequest:  # fmt: skip
     reader = GenAIReader(rules, sent.caller.payer)
     result = reader.read_message(sent.body, trial, sent.now_ms + ahead_ms, json=sent.content_type == JSON)
     workload_batches = list(batches(group_by_workload(result.calls, deployments, ORIGIN), ""))
-    notes = deployments.new_unmatched()
-    return ParsedRequest(workload_batches, result.refused, result.skipped, notes)
+    notes = [*remarks.new(result.remarks), *deployments.new_unmatched()]
+    return ParsedRequest(workload_batches, result.refused, result.skipped, notes, corrected=result.corrected)
 
 
 def _reply(sent: ReceivedRequest, parsed: ParsedRequest) -> Reply:
     """Return OTLP's ExportTraceServiceResponse with status 200, in the encoding of the request.
 
-    It counts the spans that were refused. A span that does not count is not one of them.
+    It counts the spans that were refused, and says which do not count or were corrected. Those are not rejected: if
+    nothing else is wrong, the count is 0 and the message a warning, as OTLP has it.
     """
-    rejected, error = len(parsed.refused), "; ".join(parsed.refused)[:MAX_ERROR_CHARS]
+    rejected = len(parsed.refused)
+    sentences = [*parsed.refused, *(note for note in parsed.notes if note.startswith("spans"))]
+    sentences += [
+        f"not counted: {parsed.skipped[reason]} ({reason})" for reason in REPORTED if parsed.skipped.get(reason)
+    ]
+    sentences += [f"corrected: {count} ({reason})" for reason, count in parsed.corrected.items()]
+    error = "; ".join(sentences)[:MAX_ERROR_CHARS]
     if sent.content_type == JSON:
         partial_success = {"partialSuccess": {"rejectedSpans": str(rejected), "errorMessage": error}}
-        return Reply(200, msgspec.json.encode(partial_success if rejected else {}), JSON)
+        return Reply(200, msgspec.json.encode(partial_success if error else {}), JSON)
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
         ExportTracePartialSuccess,
         ExportTraceServiceResponse,
     )
 
     response = ExportTraceServiceResponse()
-    if rejected:
+    if error:
         response.partial_success.CopyFrom(ExportTracePartialSuccess(rejected_spans=rejected, error_message=error))
     return Reply(200, response.SerializeToString(), PROTOBUF)

@@ -22,7 +22,7 @@ from typing import Protocol
 
 from contracts.errors import Unavailable, WattlogError
 from producers.runtime.clock import Clock
-from producers.runtime.deduplication import DeduplicationWindow
+from producers.runtime.deduplication import MARK, DeduplicationWindow
 from producers.runtime.event_sequence import Sequencer
 from producers.runtime.outbox import Outbox
 from producers.runtime.receiver.problems import RETRY_S, Rejected
@@ -288,7 +288,8 @@ class DeliveryQueue:
 
         When the client sends the request again, that item is skipped.
         """
-        if any(self._window.has(identity) for identity in request.identities):
+        items = (identity for identity in request.identities if not identity.startswith(MARK))
+        if any(map(self._window.has, items)):
             raise Rejected(
                 503, "under-way", "Another request has just brought some of this; send it again, it counts once.",
                 retry_s=1,

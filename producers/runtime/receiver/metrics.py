@@ -22,6 +22,7 @@ class ReceiverMetrics:
         self.rejected = count("rejected", "Requests of which nothing was accepted", "route", "reason")
         self.left_out = count("left_out_rows", "Rows left out of requests that were accepted", "route")
         self.skipped = count("skipped_rows", "Rows of requests that do not count", "route", "why")
+        self.corrected = count("corrected_rows", "Rows of requests that count with a value corrected", "route", "why")
         self.in_flight = gauge("in_flight", "Requests being read or waiting for the brokers")
         self.waiting = gauge("waiting_events", "Events on disk that the brokers are not known to have")
         self.resent = count("resent", "Messages that the brokers refused; each is sent again under its own number")

@@ -152,6 +152,8 @@ class RequestHandler:
         self._metrics.left_out.labels(route.path).inc(len(parsed.refused))
         for reason, rows in parsed.skipped.items():
             self._metrics.skipped.labels(route.path, reason).inc(rows)
+        for reason, rows in parsed.corrected.items():
+            self._metrics.corrected.labels(route.path, reason).inc(rows)
         self._metrics.refusals.add(route.path, parsed.refused, begun_ms)
         for note in parsed.notes:
             log.warning("%s: %s", route.path, note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -19,11 +20,15 @@ TRACE = "5b8efff798038103d269b633813fc60c"
 # -- LiteLLM -----------------------------------------------------------------------------------------------------------
 
 
+_calls = count(1)
+
+
 def payload(**more: Any) -> dict[str, Any]:
-    """A standard logging payload of LiteLLM 1.8x; `...` leaves a field out."""
+    """A standard logging payload of LiteLLM 1.8x; `...` leaves a field out. Its call id is of its own."""
     usage = {"prompt_tokens": 100, "completion_tokens": 20, "prompt_tokens_details": {"cached_tokens": 30}}
     fields = {
-        "id": "chatcmpl-1", "trace_id": "tr-1", "litellm_call_id": "call-1", "call_type": "acompletion", "stream": True,
+        "id": "chatcmpl-1", "trace_id": "tr-1", "litellm_call_id": f"call {next(_calls)}",
+        "call_type": "acompletion", "stream": True,
         "response_cost": 0.0, "status": "success", "status_fields": {"llm_api_status": "success"},
         "custom_llm_provider": "hosted_vllm", "total_tokens": 120, "prompt_tokens": 100, "completion_tokens": 20,
         "startTime": T0 / 1000, "endTime": T0 / 1000 + 3.0, "completionStartTime": T0 / 1000 + 0.5,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from contracts.errors import BadInput
 from producers.gateways.calls import InferenceCall, batches, group_by_workload
 from producers.gateways.deployments import Deployment, Deployments
+from producers.gateways.litellm.callback import select_fields
 from producers.gateways.litellm.payloads import LiteLLMCalls, LiteLLMReader, LiteLLMRules
 from producers.runtime.batching import RequestRow
 from producers.runtime.deduplication import DeduplicationWindow
@@ -25,6 +27,15 @@ def call(rules: dict[str, Any] | None = None, **more: Any) -> InferenceCall:
     return LiteLLMReader(LiteLLMRules(**(rules or {}))).call(payload(**more))
 
 
+def read(*payloads: object, recent: DeduplicationWindow | None = None) -> LiteLLMCalls:
+    window = DeduplicationWindow() if recent is None else recent
+    return LiteLLMReader(LiteLLMRules()).payloads((("p", p) for p in payloads), window, NOW)
+
+
+def tokens(result: LiteLLMCalls) -> list[tuple[int, int, int]]:
+    return [(c.row.prompt_tokens, c.row.cached_tokens, c.row.completion_tokens) for c in result.calls]
+
+
 def body(text: bytes, recent: DeduplicationWindow | None = None) -> LiteLLMCalls:
     return LiteLLMReader(LiteLLMRules()).body(text, DeduplicationWindow() if recent is None else recent, NOW)
 
@@ -33,7 +44,8 @@ def body(text: bytes, recent: DeduplicationWindow | None = None) -> LiteLLMCalls
 
 
 def test_a_payload_is_a_request() -> None:
-    assert call() == InferenceCall(
+    one = call(litellm_call_id="c-1")
+    assert one._replace(identities=one.identities[:1]) == InferenceCall(
         RequestRow(
             tenant="team-7",
             model="llama-3.1-8b",
@@ -174,10 +186,13 @@ def test_a_call_refused_by_a_provider_has_no_spend() -> None:
     assert (set(items), refusals) == ({"TokenBatch east/external/openai"}, [])
 
 
-@pytest.mark.parametrize("cost", ["much", -1.0, [1], 1e300, "nan"])
-def test_an_invalid_cost_is_an_error(cost: object) -> None:
-    with pytest.raises(BadInput, match="response_cost"):
-        call(**GPT | {"response_cost": cost})
+@pytest.mark.parametrize("cost", ["much", -1.0, [1], 1e300, "nan", True])
+def test_an_invalid_cost_is_left_out_and_reported_and_the_tokens_count(cost: object) -> None:
+    result = read(payload(**GPT | {"response_cost": cost}))
+    assert [(c.row.prompt_tokens, c.spend) for c in result.calls] == [(100, "")]
+    assert (result.corrected, result.remarks) == (
+        {"field_left_out": 1}, ["payloads with a response_cost that cannot be right count without it"],
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -222,10 +237,10 @@ def test_an_invalid_payload_is_reported_with_its_place_and_the_others_count() ->
 
 def test_a_repeated_call_counts_once_and_a_repeated_id_of_another_call_twice() -> None:
     recent = DeduplicationWindow()
-    body(json.dumps([payload(id="chatcmpl-42")]).encode(), recent)
-    ollama = payload(id="chatcmpl-42", endTime=T0 / 1000 + 4)
-    result = body(json.dumps([payload(id="chatcmpl-42"), ollama]).encode(), recent)
-    assert (len(result.calls), result.doubles) == (1, 1)
+    first, other = payload(id="chatcmpl-42"), payload(id="chatcmpl-42", endTime=T0 / 1000 + 4)
+    body(json.dumps([first]).encode(), recent)
+    result = body(json.dumps([first, other]).encode(), recent)
+    assert (len(result.calls), result.skipped) == (1, {"double": 1})
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[1", b"\xff", b"{}x"])
@@ -252,6 +267,158 @@ def test_any_body_is_read_or_refused(text: bytes) -> None:
         body(text)
 
 
+# -- which payloads count ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "call_type",
+    ["completion", "acompletion", "atext_completion", "aembedding", "aresponses", "anthropic_messages", "arerank",
+     "agenerate_content_stream", "aimage_generation", "atranscription", "aspeech", "amoderation", "_arealtime",
+     "allm_passthrough_route", None, ...],
+)  # fmt: skip
+def test_inferences_count(call_type: Any) -> None:
+    assert tokens(read(payload(call_type=call_type))) == [(100, 30, 20)]
+
+
+@pytest.mark.parametrize(
+    "call_type",
+    ["aget_responses", "adelete_responses", "alist_input_items", "afile_content", "acreate_file", "acreate_batch",
+     "call_mcp_tool", "list_mcp_tools", "asearch", "avector_store_search", "avideo_retrieve", "asend_message",
+     "something_new"],
+)  # fmt: skip
+def test_retrieves_polls_and_tools_are_no_inference_and_are_remarked_once(call_type: str) -> None:
+    result = read(*(payload(call_type=call_type) for _ in range(2)))
+    assert (result.calls, result.refused, result.skipped) == ([], [], {"call_type": 2})
+    assert result.remarks == [f"calls of type {call_type!r} are no inference, and are not counted"]
+
+
+def test_a_batch_counts_once_however_often_it_is_polled() -> None:
+    batch = {"call_type": "aretrieve_batch", "id": "batch_1", "model": ""}
+    open_ = payload(**batch, prompt_tokens=0, completion_tokens=0, total_tokens=0, metadata={}, response=None)
+    polls = [open_, *(payload(**batch, endTime=T0 / 1000 + n) for n in (3, 9))]
+    result = read(*polls)
+    assert (tokens(result), result.skipped) == ([(100, 30, 20)], {"batch": 1, "double": 1})
+    assert result.calls[0].row.model == "chat"
+
+
+RECORDED = Path(__file__).parent / "recorded.jsonl"
+
+
+def test_recorded_calls_of_litellm_count_once_with_their_tokens() -> None:
+    """LiteLLM 1.110 against a stand-in for a server, one call of each kind: a poll of a response and one of a batch."""
+    recent = DeduplicationWindow()
+    result = LiteLLMReader(LiteLLMRules()).body(RECORDED.read_bytes(), recent, 2**62)
+    models = sorted((c.row.model, *counts) for c, counts in zip(result.calls, tokens(result), strict=True))
+    assert models == [
+        ("emb", 8, 0, 0), ("img", 0, 0, 0), *[("llama", 8, 0, 4)] * 2, *[("llama", 100, 30, 20)] * 7, ("r", 0, 0, 0),
+    ]  # fmt: skip
+    assert (result.refused, result.skipped) == ([], {"call_type": 1, "batch": 1})
+    assert result.corrected == {"estimated": 2}
+    assert not LiteLLMReader(LiteLLMRules()).body(RECORDED.read_bytes(), recent, 2**62).calls
+
+
+# -- doubles and retries -----------------------------------------------------------------------------------------------
+
+ONE = {"litellm_call_id": "c-1"}
+
+
+@pytest.mark.parametrize(
+    "second",
+    [{}, {"endTime": T0 / 1000 + 3.2}, {"id": "other", "endTime": T0 / 1000 + 3.2},
+     {"id": "resp_1", "call_type": "aresponses", "startTime": T0 / 1000 - 0.3, "endTime": T0 / 1000 + 3.1},
+     {"id": "resp_1", "call_type": "aresponses", "startTime": T0 / 1000 - 0.3, "endTime": T0 / 1000 + 4.1}],
+    ids=["repeated", "sync and async", "the same start", "a bridge", "a bridge across a boundary"],
+)  # fmt: skip
+def test_a_call_that_litellm_logs_twice_counts_once(second: dict[str, Any]) -> None:
+    reports = [payload(**ONE), payload(**ONE | second)]
+    for order in (reports, reports[::-1]):
+        result = read(*order)
+        assert (len(result.calls), result.skipped) == (1, {"double": 1})
+
+
+@pytest.mark.parametrize(
+    "second",
+    [{"id": "c-1", "endTime": T0 / 1000 + 2, "status": "failure", "error_information": {"error_class": "Timeout"}},
+     {"id": "b", "startTime": T0 / 1000 + 4, "endTime": T0 / 1000 + 9},
+     {"id": "b", "startTime": T0 / 1000 + 0.1, "endTime": T0 / 1000 + 3.1}],
+    ids=["a retry after a failure", "a retry", "a client that repeats its call id"],
+)  # fmt: skip
+def test_calls_with_one_call_id_that_are_not_one_call_count_each(second: dict[str, Any]) -> None:
+    assert len(read(payload(**ONE), payload(**ONE | second)).calls) == 2
+
+
+# -- fields beside the tokens ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"startTime": "soon"}, "field_left_out"), ({"startTime": T0 / 1000 + 4}, "field_left_out"),
+        ({"startTime": T0 / 1000 - 30_000}, "longer_than_6_h"), ({"completionStartTime": []}, "field_left_out"),
+        ({"model": {"x": 1}}, "field_left_out"), ({"model": "m" * 300}, "field_left_out"),
+        ({"metadata": {"user_api_key_team_id": {"x": 1}}}, "field_left_out"),
+        ({"metadata": {"user_api_key_team_id": "t" * 300}}, "field_left_out"),
+        ({"metadata": {"user_api_key_team_alias": "__idle__"}}, "field_left_out"),
+        ({"metadata": {"usage_object": {"prompt_tokens_details": {"cached_tokens": "many"}}}, "response": {}},
+         "count_left_out"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_field_that_cannot_be_right_is_left_out_and_the_tokens_count(fields: dict[str, Any], reason: str) -> None:
+    result = read(payload(**fields))
+    assert [(c.row.prompt_tokens, c.row.completion_tokens) for c in result.calls] == [(100, 20)]
+    assert (result.refused, result.corrected, len(result.remarks)) == ([], {reason: 1}, 1)
+
+
+def test_a_name_that_no_tenant_may_have_gives_way_to_the_next() -> None:
+    keys = {"user_api_key_team_id": "__idle__", "user_api_key_team_alias": ["x"], "user_api_key_alias": "acme-prod"}
+    assert call(metadata=keys).row.tenant == "acme-prod"
+
+
+def test_a_call_longer_than_six_hours_counts_in_its_last_six() -> None:
+    row = call(startTime=T0 / 1000 - 30_000).row
+    assert row.t_end_ms - row.t_start_ms == 6 * 3_600_000
+
+
+def test_counts_may_be_texts_and_are_read_from_the_usage_where_the_payload_has_none() -> None:
+    assert tokens(read(payload(prompt_tokens="100", completion_tokens=20.0))) == [(100, 30, 20)]
+    assert tokens(read(payload(prompt_tokens=None, completion_tokens=None))) == [(100, 30, 20)]
+
+
+def test_cached_tokens_above_the_prompt_are_clamped_and_reported() -> None:
+    usage = {"prompt_tokens_details": {"cached_tokens": 130}}
+    result = read(payload(metadata={"usage_object": usage}, response={}))
+    assert (tokens(result), result.corrected) == ([(100, 100, 20)], {"cached_above_prompt": 1})
+
+
+UNASKED = {"prompt_tokens": 8, "completion_tokens": 4, "total_tokens": 12, "prompt_tokens_details": None}
+
+
+@pytest.mark.parametrize(
+    ("fields", "estimated"),
+    [
+        ({}, 1), ({"model_parameters": {"stream_options": {"include_usage": True}}}, 0), ({"stream": None}, 0),
+        ({"metadata": {"usage_object": {**UNASKED, "prompt_tokens_details": {"cached_tokens": 0}}}}, 0),
+    ],
+)  # fmt: skip
+def test_a_stream_that_was_not_asked_for_its_usage_is_an_estimate(fields: dict[str, Any], estimated: int) -> None:
+    stream = {"prompt_tokens": 8, "completion_tokens": 4, "total_tokens": 12, "response": {}, "model_parameters": {}}
+    result = read(payload(**stream | {"metadata": {"usage_object": UNASKED}} | fields))
+    assert (tokens(result), result.corrected.get("estimated", 0)) == ([(8, 0, 4)], estimated)
+
+
+def test_lines_of_the_callback_are_read_like_payloads() -> None:
+    for fields in ({}, {"metadata": {"usage_object": UNASKED}, "response": {}, "model_parameters": {}}):
+        complete = payload(**fields)
+        assert read(select_fields(complete)) == read(complete)
+
+
+def test_a_payload_that_is_nested_too_deeply_for_the_decoder_counts() -> None:
+    deep = '{"x":' * 400 + "1" + "}" * 400
+    text = json.dumps(payload(messages="DEEP")).replace('"DEEP"', deep).encode()
+    assert tokens(body(b"[%s,%s]" % (text, json.dumps(payload(id="b")).encode()))) == [(100, 30, 20)] * 2
+
+
 # -- privacy -----------------------------------------------------------------------------------------------------------
 
 
@@ -259,7 +426,8 @@ def test_no_part_of_prompts_and_answers_is_in_the_output() -> None:
     error = {"error_class": "BadRequestError", "error_message": SECRET}
     payloads = [
         payload(), payload(id="2", error_information=error, status="failure", error_str=SECRET),
-        payload(id="3", prompt_tokens=SECRET), payload(id="4", messages=SECRET, response=SECRET), payload(**GPT),
+        payload(id="3", prompt_tokens=SECRET, metadata={}, response=None),
+        payload(id="4", messages=SECRET, response=SECRET), payload(**GPT),
     ]  # fmt: skip
     result = body(json.dumps(payloads).encode())
     assert len(result.calls) == 4

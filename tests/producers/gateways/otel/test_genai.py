@@ -182,7 +182,8 @@ def test_attributes_from_clients_are_no_tenant(name: str) -> None:
     [
         ({}, {"kind": 2}, "kind"), ({"gen_ai.operation.name": "create_agent"}, {}, "other"),
         ({**OLD, "gen_ai.operation.name": ...}, {}, "other"),
-        ({"gen_ai.operation.name": "invoke_workflow"}, {}, "other"),
+        ({**OLD, "gen_ai.operation.name": "invoke_workflow"}, {}, "other"),
+        ({**OLD, "gen_ai.operation.name": "reflect"}, {}, "unknown_operation"),
     ],
 )  # fmt: skip
 def test_a_span_that_is_no_clients_inference_does_not_count(

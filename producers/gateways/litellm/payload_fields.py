@@ -1,0 +1,256 @@
+"""The fields of a LiteLLM payload: names, times, tokens, and the price of a call that an outside provider served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.errors import BadInput
+from contracts.events import MAX_SPAN_MS
+from producers.gateways.calls import UNKNOWN, InferenceCall, text_or_empty
+from producers.gateways.litellm.callback import without_secrets
+from producers.gateways.litellm_call_types import BATCHES, INFERENCE
+from producers.gateways.request_fields import FieldPaths, RequestFields, RequestReader
+from producers.gateways.time_formats import time_ms
+from producers.gateways.token_usage import CountReader, ReportedUsage, names, settle, with_optional_columns
+from producers.runtime.batching import decimal_text
+
+LEFT_OUT, TOO_LONG, BAD_COUNT, ESTIMATED = "field_left_out", "longer_than_6_h", "count_left_out", "estimated"
+"""Reasons of corrections: words that `/metrics` counts them by."""
+_USAGE = ("metadata.usage_object", "response.usage")
+_TOP = (
+    *names("prompt_tokens", "prompt_tokens"), *names("completion_tokens", "completion_tokens"),
+    *names("total_tokens", "total_tokens"),
+)  # fmt: skip
+FIELDS = RequestFields(
+    tenant=("tenant",), model=("model",), request_id=("id", "litellm_call_id"), start=("startTime",),
+    first=("completionStartTime",), end=("endTime",), duration_ms=(), prompt_tokens=("prompt_tokens",),
+    cached_tokens=("cached_tokens",), completion_tokens=("completion_tokens",), status=("status",),
+    session_id=("session_id",), trace_id=("trace_id",), api_base=("api_base",), route=("model_group",),
+)  # fmt: skip
+"""Names of the fields that `PayloadFields` makes of a payload."""
+
+
+class LiteLLMRules(BaseModel):
+    """Rules for reading payloads. Paths have dots; the first with a value wins."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    tenant: FieldPaths = Field(
+        default=(
+            "metadata.user_api_key_team_id", "metadata.user_api_key_team_alias", "metadata.user_api_key_org_id",
+            "metadata.user_api_key_alias",
+        ),
+        description="Who pays: what LiteLLM knows of the key that it has verified, never what a client sent.",
+    )  # fmt: skip
+    otherwise: str = Field(
+        default=UNKNOWN, description="Who pays for a call that names none of them; empty: such calls are refused."
+    )
+    session: FieldPaths = Field(
+        default=("session_id", "metadata.session_id", "metadata.requester_metadata.session_id"),
+        description="Session that a call belongs to.",
+    )
+    step: FieldPaths = Field(
+        default=("metadata.requester_metadata.step", "metadata.spend_logs_metadata.step"),
+        description="Step of its session that it belongs to.",
+    )
+    application: FieldPaths = Field(
+        default=("metadata.user_api_key_alias",), description="Application that made the call."
+    )
+    feature: FieldPaths = Field(
+        default=("metadata.requester_metadata.feature", "metadata.spend_logs_metadata.feature"),
+        description="Feature of the application.",
+    )
+    own_providers: tuple[str, ...] = Field(
+        default=(
+            "hosted_vllm", "vllm", "ollama", "ollama_chat", "openai_like", "lm_studio", "llamafile", "xinference",
+            "infinity", "triton", "litellm_proxy", "custom", "custom_openai",
+        ),
+        description="Providers (`custom_llm_provider`) that are servers of your own: they are paid in energy.",
+    )  # fmt: skip
+
+
+class PayloadFields:
+    """Makes calls of payloads. `payer` maps the tenant that a payload names ("" for none) to the one that pays."""
+
+    def __init__(self, rules: LiteLLMRules, payer: Callable[[str], str]) -> None:
+        self._rules, self._payer, self._reader = rules, payer, RequestReader(FIELDS)
+
+    def call(self, payload: Mapping[str, Any]) -> tuple[InferenceCall, dict[str, str]]:
+        """Return the call of a payload without identities, and the fields that were corrected, with the reason.
+
+        Raises BadInput that names a field that is needed, its value and what would be right.
+        """
+        left_out: dict[str, str] = {}
+        provider = text_or_empty(text_at(payload, ("custom_llm_provider",)))
+        plain = self._names(payload, left_out) | self._times(payload, left_out)
+        counts = self._counts(payload, plain["model"], left_out)
+        row = self._reader.row(plain | {name: counts[name] for name in FIELDS_OF_COUNTS}, "")
+        if not row.request_id:
+            raise BadInput("id", "", "is needed")
+        if row.t_first_ms >= row.t_end_ms:
+            # For an answer that is not streamed, LiteLLM says that its first token came with its last.
+            row = row._replace(t_first_ms=0)
+        row = with_optional_columns(row, {
+            **{name: count for name, count in counts.items() if name not in FIELDS_OF_COUNTS},
+            "provider": provider, "endpoint": INFERENCE.get(str(payload.get("call_type") or ""), ""),
+            "application": text_or_empty(text_at(payload, self._rules.application)),
+            "feature": text_or_empty(text_at(payload, self._rules.feature)),
+        })  # fmt: skip
+        if not provider or provider in self._rules.own_providers:
+            return InferenceCall(row, ()), left_out
+        spend = _spend(payload, left_out)
+        external = bool(spend) or not row.prompt_tokens + row.completion_tokens
+        step = text_or_empty(text_at(payload, self._rules.step))
+        return InferenceCall(row, (), external, provider, spend, step), left_out
+
+    def _names(self, payload: Mapping[str, Any], left_out: dict[str, str]) -> dict[str, Any]:
+        """Return the texts of a payload under the names of `FIELDS`."""
+        rules = self._rules
+        plain: dict[str, Any] = {name: text_or_empty(text_at(payload, (name,))) for name in ("trace_id", "model_group")}
+        plain["api_base"] = without_secrets(text_or_empty(text_at(payload, ("api_base", "hidden_params.api_base"))))
+        plain["model"] = self._model(payload, plain["model_group"], left_out)
+        plain["id"] = text_or_empty(text_at(payload, ("id",))) or text_or_empty(text_at(payload, ("litellm_call_id",)))
+        plain["tenant"] = self._payer(self._tenant(payload, left_out)) or rules.otherwise
+        plain["session_id"] = text_or_empty(text_at(payload, rules.session))
+        plain["status"] = _status(payload)
+        return plain
+
+    def _model(self, payload: Mapping[str, Any], group: str, left_out: dict[str, str]) -> str | None:
+        """Return the model. The proxy names it `hosted_vllm/llama`, the SDK `llama`. Of a batch it may be missing."""
+        model = payload.get("model")
+        if model == "" or (model is None and payload.get("call_type") in BATCHES):
+            return text_or_empty(text_at(payload, ("hidden_params.litellm_model_name",))) or group or UNKNOWN
+        if model is None:
+            return None
+        text = text_or_empty(text_at(payload, ("model",)))
+        if not text:
+            left_out["model"] = LEFT_OUT
+            return group or UNKNOWN
+        provider = text_at(payload, ("custom_llm_provider",))
+        return (text.removeprefix(f"{provider}/") if provider else text) or text
+
+    def _tenant(self, payload: Mapping[str, Any], left_out: dict[str, str]) -> str:
+        """Return the first name of the key that a tenant may have; others are left out."""
+        for path in self._rules.tenant:
+            value = value_at(payload, path)
+            if value is None or value == "":
+                continue
+            name = text_or_empty(text_at(payload, (path,)))
+            if name and not name.startswith("__"):
+                return name
+            left_out[path.rpartition(".")[2]] = LEFT_OUT
+        return ""
+
+    def _times(self, payload: Mapping[str, Any], left_out: dict[str, str]) -> dict[str, int | None]:
+        """Return start, first token and end in epoch ms. Only the end must be right: a call is counted when it ends."""
+        end_ms = time_ms("endTime", payload.get("endTime"))
+        start_ms, first_ms = _optional_time(payload, "startTime", left_out), None
+        if payload.get("completionStartTime") is not None:
+            first_ms = _optional_time(payload, "completionStartTime", left_out)
+        if start_ms is None or start_ms > end_ms:
+            left_out["startTime"] = LEFT_OUT
+            start_ms = end_ms
+        if end_ms - start_ms > MAX_SPAN_MS:
+            left_out["startTime"] = TOO_LONG
+            start_ms = end_ms - MAX_SPAN_MS
+        return {"startTime": start_ms, "completionStartTime": first_ms, "endTime": end_ms}
+
+    def _counts(self, payload: Mapping[str, Any], model: str | None, left_out: dict[str, str]) -> dict[str, Any]:
+        """Return the counts by column. One of prompt and completion that is no count is returned as it is."""
+        if payload.get("cache_hit") in (True, "True", "true"):
+            # LiteLLM answered from its own cache: it is a request, but no GPU worked on a token of it.
+            return dict.fromkeys(FIELDS_OF_COUNTS, 0)
+        counts = CountReader()
+        counts.read(_TOP, payload.get)
+        for path in _USAGE:
+            counts.read_object(value_at(payload, path))
+        needed = {
+            name: counts.invalid[name] for name in ("prompt_tokens", "completion_tokens") if name in counts.invalid
+        }
+        for column in counts.invalid.keys() - needed.keys():
+            left_out[column] = BAD_COUNT
+        failed = payload.get("status") == "failure"
+        if failed and not {"prompt_tokens", "completion_tokens"} & counts.counts.keys():
+            counts.counts.clear()
+        missing: dict[str, object] = {
+            name: None for name in ("prompt_tokens", "completion_tokens")
+            if name not in counts.counts and not failed and "total_tokens" not in counts.counts
+        }  # fmt: skip
+        provider = text_at(payload, ("custom_llm_provider",))
+        # LiteLLM makes every provider's prompt one with its cache; versions that do not are told by the total.
+        settled = settle(ReportedUsage(counts.counts, True, provider, model or ""))
+        for correction in settled.corrections:
+            left_out["cached_tokens"] = correction
+        columns: dict[str, Any] = settled.counts | missing | needed
+        if _is_estimate(payload, counts.counts) and not needed:
+            left_out[""] = ESTIMATED
+            columns["estimated_prompt_tokens"] = columns["prompt_tokens"]
+            columns["estimated_completion_tokens"] = columns["completion_tokens"]
+        return columns
+
+
+FIELDS_OF_COUNTS = ("prompt_tokens", "cached_tokens", "completion_tokens")
+
+
+def _is_estimate(payload: Mapping[str, Any], counts: Mapping[str, int]) -> bool:
+    """Return whether LiteLLM counted the tokens of a stream itself, because the server was not asked for its usage.
+
+    Servers like OpenAI's send it only on request. Tokens that LiteLLM counts have no details of the prompt.
+    """
+    if payload.get("stream") not in (True, "True", "true") or not counts:
+        return False
+    requested = value_at(payload, "model_parameters.stream_options.include_usage") in (True, "True", "true")
+    details = any(value_at(payload, f"{path}.prompt_tokens_details") for path in _USAGE)
+    cached = any(value_at(payload, f"{path}.{name}") is not None for path in _USAGE
+               for name in ("cache_read_input_tokens", "prompt_tokens_details.cached_tokens"))  # fmt: skip
+    return not (requested or details or cached) and any(value_at(payload, path) for path in _USAGE)
+
+
+def _optional_time(payload: Mapping[str, Any], name: str, left_out: dict[str, str]) -> int | None:
+    try:
+        return time_ms(name, payload.get(name))
+    except BadInput:
+        left_out[name] = LEFT_OUT
+        return None
+
+
+def _status(payload: Mapping[str, Any]) -> str:
+    """Return "success" or the kind of failure. The error's text is not read: it may quote the prompt."""
+    status = text_or_empty(text_at(payload, ("status",))) or "success"
+    if status != "failure":
+        return status
+    return text_or_empty(text_at(payload, ("error_information.error_class", "error_information.error_code"))) or status
+
+
+def _spend(payload: Mapping[str, Any], left_out: dict[str, str]) -> str:
+    """Return what the provider charges in USD, or "" for nothing. A cost that is none is left out."""
+    cost = payload.get("response_cost")
+    if cost is None or cost == "":
+        return ""
+    try:
+        usd = decimal_text("response_cost", float(cost)) if not isinstance(cost, bool) else "-"
+    except Exception:
+        usd = "-"
+    if usd.startswith("-"):
+        left_out["response_cost"] = LEFT_OUT
+        return ""
+    return "" if usd == "0" else usd
+
+
+def value_at(payload: Any, path: str) -> Any:
+    """Return the value at a path with dots, or None."""
+    value = payload
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def text_at(payload: Mapping[str, Any], paths: Sequence[str]) -> str:
+    """Return the first text or number at these paths as a text, or "" if there is none."""
+    for path in paths:
+        value = value_at(payload, path)
+        if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
+            return str(value)
+    return ""

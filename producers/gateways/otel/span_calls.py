@@ -1,0 +1,206 @@
+"""Makes rows of requests and usage of single spans."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from contracts.errors import BadInput
+from contracts.events import MAX_SPAN_MS
+from producers.gateways.calls import UNKNOWN, AgentUsage, InferenceCall, text_or_empty
+from producers.gateways.otel.span_roles import AGENT_NAMES, MODELS, TOOL_NAMES, Role, SpanRole
+from producers.gateways.otel.span_rules import SERVICE, SpanRules
+from producers.gateways.otel.span_tree import CallCounts, SpanTree
+from producers.gateways.otel.spans import AttributeValue, Span
+from producers.gateways.otel.token_names import ATTRIBUTES as TOKEN_ATTRIBUTES
+from producers.gateways.otel.token_names import reported_usage
+from producers.gateways.request_fields import RequestFields, RequestReader
+from producers.gateways.token_usage import settle, with_optional_columns
+from producers.runtime.batching import UsageRow
+
+ORIGIN = "otel"
+PROVIDERS = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider")
+FIRST_S = (
+    "gen_ai.response.time_to_first_chunk", "gen_ai.server.time_to_first_token", "gen_ai.latency.time_to_first_token",
+)  # fmt: skip
+FIRST_MS = ("ai.response.msToFirstChunk",)
+FIRST_TIME = ("langfuse.observation.completion_start_time",)
+FIRST_EVENTS = (
+    "gen_ai.first_token", "first_token", "First Token Stream Event", "llm.content.completion.chunk",
+    "ai.stream.firstChunk",
+)  # fmt: skip
+QUEUE_S = ("gen_ai.latency.time_in_queue",)
+ERROR_TYPE, HTTP_STATUS, ADDRESS, PORT = "error.type", "http.response.status_code", "server.address", "server.port"
+ATTRIBUTES = frozenset({
+    *PROVIDERS, *FIRST_S, *FIRST_MS, *FIRST_TIME, *QUEUE_S, ERROR_TYPE, HTTP_STATUS, ADDRESS, PORT, SERVICE,
+})  # fmt: skip
+BAD_COUNT, TOO_LONG = "count_left_out", "longer_than_6_h"
+"""Corrections: words that `/metrics` counts them by."""
+WITHOUT_TOKENS = frozenset({"image", "video", "audio", "moderation", "ocr", "rerank"})
+"""Kinds of endpoints whose calls need no token counts."""
+METERS: Mapping[Role, str] = {Role.TOOL: "tool_calls", Role.AGENT: "agent_calls"}
+_NEEDED = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+_NAMES = {name: (name,) for name in RequestFields.model_fields}
+
+
+class SpanReader:
+    """Makes rows of spans. `payer` maps the tenant that a span names ("" for none) to the one that pays."""
+
+    def __init__(self, rules: SpanRules, payer: Callable[[str], str]) -> None:
+        self._rules, self._payer = rules, payer
+        self._reader = RequestReader(RequestFields(**_NAMES))
+
+    def call(
+        self, span: Span, role: SpanRole, tree: SpanTree, corrected: Counter[str]
+    ) -> tuple[InferenceCall, CallCounts, bool]:
+        """Return the call of a span, its counts, and whether it reports any. Raises BadInput for what is wrong.
+
+        What was corrected is counted in `corrected` by reason.
+        """
+        failed = is_failed(span)
+        provider, model = _text(span, PROVIDERS), model_of(span)
+        usage, invalid = reported_usage(span.attributes, provider, model)
+        reports = bool(_NEEDED & usage.counts.keys())
+        if not reports and not invalid and not failed and role.endpoint not in WITHOUT_TOKENS:
+            hint = "is needed, or an error: for streams, let the client send stream_options.include_usage"
+            raise BadInput(TOKEN_ATTRIBUTES[0].name, None, hint)
+        settled = settle(usage)
+        corrected.update(settled.corrections)
+        counts = settled.counts
+        for column in invalid:
+            if column not in ("prompt_tokens", "completion_tokens"):
+                corrected[BAD_COUNT] += 1
+        status = text_or_empty(_text(span, (ERROR_TYPE,))) or str(_number(span, HTTP_STATUS) or "") or "error"
+        start_ms, end_ms = span.start_ns // 1_000_000, span.end_ns // 1_000_000
+        if start_ms > 0 and end_ms - start_ms > MAX_SPAN_MS:
+            start_ms = end_ms - MAX_SPAN_MS
+            corrected[TOO_LONG] += 1
+        payload = {
+            "tenant": self._payer_of(span, tree), "model": model or UNKNOWN, "request_id": span_name(span),
+            "start": start_ms, "first": _first_ms(span), "end": end_ms,
+            "prompt_tokens": invalid.get("prompt_tokens", counts["prompt_tokens"]),
+            "cached_tokens": min(counts["cached_tokens"], counts["prompt_tokens"]),
+            "completion_tokens": invalid.get("completion_tokens", counts["completion_tokens"]),
+            "status": status if failed else "ok",
+            "session_id": self._attribute(self._rules.session, span, tree),
+            "trace_id": text_or_empty(span.trace_id), "api_base": text_or_empty(_address(span)),
+            "route": self._attribute(self._rules.route, span, tree),
+        }  # fmt: skip
+        row = self._reader.row(payload, "")
+        row = with_optional_columns(row, {
+            **{name: count for name, count in counts.items() if name not in payload},
+            "provider": text_or_empty(provider), "endpoint": role.endpoint, "queue_ms": _queue_ms(span),
+            **{name: self._attribute(getattr(self._rules, name), span, tree)
+               for name in ("application", "feature", "priority", "region")},
+        })  # fmt: skip
+        compared = CallCounts(row.prompt_tokens, row.cached_tokens, row.completion_tokens)
+        # An agent's span is a row of usage too, so its tokens have another name.
+        name = row.request_id if role.role is Role.CALL else f"{row.request_id} tokens"
+        identities = tree.identities(span, name, compared)
+        step = self._attribute(self._rules.step, span, tree)
+        return InferenceCall(row, identities, step=step), compared, reports
+
+    def usage(self, span: Span, role: Role, tree: SpanTree) -> AgentUsage:
+        """Return one unit of the meter of tool calls or agent calls."""
+        tool, agent = text_or_empty(_text(span, TOOL_NAMES)), text_or_empty(_text(span, AGENT_NAMES))
+        # Read as a call, so that times and tenant are checked alike.
+        payload = {
+            "tenant": self._payer_of(span, tree), "model": "none",
+            "request_id": span_name(span), "start": span.start_ns // 1_000_000, "end": span.end_ns // 1_000_000,
+            "prompt_tokens": 0, "completion_tokens": 0,
+        }  # fmt: skip
+        row = self._reader.row(payload, "")
+        dimensions = {"tool": tool, "agent": agent, "status": "error" if span.failed else "ok"}
+        usage = UsageRow(
+            meter=METERS[role], unit="1", quantity="1", t0_ms=row.t_start_ms, t1_ms=row.t_end_ms, tenant=row.tenant,
+            origin=ORIGIN, event_id=row.request_id,
+            session_id=self._attribute(self._rules.session, span, tree),
+            trace_id=text_or_empty(span.trace_id),
+            step=self._attribute(self._rules.step, span, tree) or tool or agent,
+            dimensions={name: value for name, value in dimensions.items() if value},
+        )  # fmt: skip
+        return AgentUsage(usage, text_or_empty(str(span.resource.get(SERVICE, ""))), (row.request_id,))
+
+    def _payer_of(self, span: Span, tree: SpanTree) -> str:
+        return self._payer(self._value(self._rules.tenant, span, tree)) or self._rules.otherwise
+
+    def _attribute(self, names: Sequence[str], span: Span, tree: SpanTree) -> str:
+        """Return the first of these attributes that has a value, "" without one or if the log cannot store it."""
+        return text_or_empty(self._value(names, span, tree))
+
+    def _value(self, names: Sequence[str], span: Span, tree: SpanTree) -> str:
+        for name in names:
+            place, _, bare = name.rpartition(":") if name.startswith(("span:", "resource:")) else ("", "", name)
+            holders = () if place == "resource" else (span, *tree.ancestors(span))
+            values = [s.attributes[bare] for s in holders if bare in s.attributes]
+            if place != "span" and bare in span.resource:
+                values.append(span.resource[bare])
+            text = next((str(value) for value in values if value != ""), "")
+            if text:
+                return text
+        return ""
+
+
+def is_failed(span: Span) -> bool:
+    """Return whether the call of a span failed."""
+    return span.failed or ERROR_TYPE in span.attributes or (_number(span, HTTP_STATUS) or 0) >= 400
+
+
+def span_name(span: Span) -> str:
+    """Return the id of a span. Raises BadInput if it has no ids or no time: its double could not be recognised."""
+    if not span.trace_id or not span.span_id:
+        raise BadInput("spanId", span.span_id, "a span has a trace and an id")
+    if not text_or_empty(f"{span.trace_id}/{span.span_id}"):
+        raise BadInput("traceId", span.trace_id, "give hexadecimal digits")
+    if span.start_ns <= 0:
+        raise BadInput("startTimeUnixNano", span.start_ns, "give Unix nanoseconds")
+    return f"{span.trace_id}/{span.span_id}"
+
+
+def model_of(span: Span) -> str:
+    """Return the first name of a model that the log can store, or "". A client made up the others; its call counts."""
+    names = (text_or_empty(str(span.attributes.get(name, ""))) for name in MODELS)
+    return next((name for name in names if name), "")
+
+
+def _text(span: Span, names: Sequence[str]) -> str:
+    values = (str(span.attributes.get(name, "")) for name in names)
+    return next((value for value in values if value), "")
+
+
+def _number(span: Span, name: str) -> int | None:
+    value = span.attributes.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _address(span: Span) -> str:
+    address, port = _text(span, (ADDRESS,)), _number(span, PORT)
+    return f"{address}:{port}" if address and port is not None else address
+
+
+def _positive(span: Span, names: Sequence[str], limit: float) -> float | None:
+    """Return the first of these attributes that has a value, if it is a number of 0 (excluded) to `limit`."""
+    value: AttributeValue | None = next((span.attributes[name] for name in names if name in span.attributes), None)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if 0 < value < limit else None
+
+
+def _first_ms(span: Span) -> int | None:
+    """Return the time of the first token: from an attribute in seconds, ms or RFC 3339, or an event."""
+    if (seconds := _positive(span, FIRST_S, 86_400)) is not None:
+        return (span.start_ns + int(seconds * 1e9)) // 1_000_000
+    if (ms := _positive(span, FIRST_MS, 86_400_000)) is not None:
+        return (span.start_ns + int(ms * 1e6)) // 1_000_000
+    if text := _text(span, FIRST_TIME).strip('"'):
+        try:
+            return round(datetime.fromisoformat(text).timestamp() * 1000)
+        except (ValueError, OverflowError, OSError):
+            return None
+    return span.event_ns // 1_000_000 if span.event_ns > 0 else None
+
+
+def _queue_ms(span: Span) -> int:
+    """Return the time in the server's queue, 0 if it is unknown."""
+    return round(1000 * (_positive(span, QUEUE_S, 86_400) or 0))
