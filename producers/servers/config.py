@@ -64,6 +64,7 @@ class At(Served):
 
     url: Annotated[str, AfterValidator(_http)] = Field(description="Of its metrics: http://10.0.0.5:8000/metrics.")
     workload: str = Field(description="Workload that it serves: as the agents of its GPUs say.")
+    models: tuple[str, ...] = Field((), description="Models of this workload (patterns with `*`), where it has others.")
 
 
 class ServersConfig(ProducerConfig):

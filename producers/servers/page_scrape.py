@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any
 
@@ -21,9 +22,12 @@ PREFILL_REQUESTS, PREFILL_TOKENS = 20, 32
 
 
 def scrape_of(
-    counters: TokenCounters, name: str, page: PrometheusPage, t_ms: int, *, started_ms: int | None = None
-) -> PageScrape:
-    """Return what a page shows. `started_ms` is the start of a process whose page does not give it.
+    counters: TokenCounters, name: str, page: PrometheusPage, t_ms: int, *, started_ms: int | None = None,
+    models: Sequence[str] = (),
+) -> PageScrape:  # fmt: skip
+    """Return what a page shows, of `models` only, if there are such patterns.
+
+    `started_ms` is the start of a process whose page does not give it.
 
     Raises BadInput for another server's page, and for a malformed counter that may be any model's.
     """
@@ -32,6 +36,8 @@ def scrape_of(
         problem = f"has no counters of {counters.name}: is it that server, with metrics switched on?"
         raise BadInput("page", name, f"{problem} {description(page, counters.name)}")
     served_totals(page, series)
+    if models:
+        series = [s for s in series if any(fnmatchcase(s.model, pattern) for pattern in models)]
     starts = _starts(page)
     if started_ms is not None:
         starts.setdefault(frozenset(), started_ms)

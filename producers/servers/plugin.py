@@ -39,14 +39,17 @@ def servers(options: ServersConfig, environment: Environment) -> Iterator[Server
         tenant = at.tenant or options.tenant
         if not tenant:
             raise BadSetting(f"{place}.tenant", "", "say who pays: a server's counters name nobody")
-        if at.url in urls:
-            raise BadSetting(f"{place}.url", at.url, "name each server once")
-        urls.add(at.url)
+        name = f"{at.url}#{at.workload}" if at.models else at.url
+        if name in urls or at.url in urls:
+            raise BadSetting(
+                f"{place}.url", at.url, "name each server once, or once for each workload with its `models`"
+            )
+        urls.add(name)
         serves = ServedWorkload(at.cluster or environment.settings.cluster, at.workload, tenant, at.count)
         yield ServerSource(
-            counters_of(options, place, at, environment), at.url, serves, every_ms=round(1000 * options.every_s),
+            counters_of(options, place, at, environment), name, serves, every_ms=round(1000 * options.every_s),
             fetch=partial(pages.text, at.url), limit=limit_at(options, place, at),
-            addresses=partial(addresses_of, at.url, limit),
+            addresses=partial(addresses_of, at.url, limit), models=at.models,
         )  # fmt: skip
 
 

@@ -50,6 +50,7 @@ class ServerSource:
     """Tokens and requests of one server. `fetch` returns the page's text, or raises Unavailable.
 
     `limit` is the most tokens per second that it can produce. `addresses` returns those that its name stands for.
+    `models` are patterns of the models that count, () for all.
     """
 
     counters: TokenCounters
@@ -59,6 +60,7 @@ class ServerSource:
     fetch: Callable[[], str]
     limit: int = DEFAULT_LIMIT
     addresses: Callable[[], Collection[str]] = tuple
+    models: Sequence[str] = ()
     _noted: set[str] = field(default_factory=set)
 
     @property
@@ -71,7 +73,7 @@ class ServerSource:
         if len(addresses := self.addresses()) > 1:
             return self._refuse_addresses(sorted(addresses), clock.wall_ms())
         page = prometheus_text.parse_page(self.fetch())
-        scrape = scrape_of(self.counters, self.name, page, clock.wall_ms())
+        scrape = scrape_of(self.counters, self.name, page, clock.wall_ms(), models=self.models)
         served = served_since(before, scrape, limit=self.limit)
         note = prefill_note(self.counters, page, scrape)
         notes = [*served.notes, *([note] if note and note not in self._noted else [])]

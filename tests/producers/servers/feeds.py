@@ -22,11 +22,28 @@ COUNTERS = {
     "servers": ("own_prompt_tokens_total", "model"),
 }
 """By server, a counter of its page, and the label that names a model."""
+PRESETS = {
+    "llamacpp": ("llamacpp:prompt_tokens_total", ""),
+    "lmdeploy": ("lmdeploy:prompt_tokens_total", "model_name"),
+    "nim": ("prompt_tokens_total", "model_name"),
+    "dynamo": ("dynamo_frontend_input_sequence_tokens_sum", "model"),
+    "ray": ("ray_vllm_prompt_tokens_total", "model_name"),
+    "llmd": ("llm_d_epp_request_input_tokens_sum", "model_name"),
+    "litellm": ("litellm_input_tokens_metric_total", "model"),
+    "kong": ("kong_ai_llm_tokens_total", 'token_type="prompt_tokens",ai_model'),
+    "apisix": ("apisix_llm_prompt_tokens", "llm_model"),
+    "agentgateway": (
+        "agentgateway_gen_ai_client_token_usage_sum", 'gen_ai_token_type="input",gen_ai_response_model',
+    ),
+    "envoyaigateway": ("gen_ai_client_token_usage_token_sum", 'gen_ai_token_type="input",gen_ai_response_model'),
+}  # fmt: skip
+"""The same of servers that are names only: they are fed a few values, since the code is that of the others."""
+FEW = {name: VALUES[name] for name in ("cut", "NaN", "text")}
 OWN = NamedCounters("own", ("own_prompt_tokens_total",), ("own_completion_tokens_total",))
 
 
 def _run(server: str, place: str, piece: Piece, folder: Path) -> Outcome:
-    name, label = COUNTERS[server]
+    name, label = (COUNTERS | PRESETS)[server]
     clock, models = FakeClock(5_500), ("a", "b") if label else ("",)
     counters: TokenCounters = OWN if server == "servers" else token_counters(server)
 
@@ -55,4 +72,4 @@ FEEDS = {
         Feed("line", partial(_run, server, "line"), "page", VALUES),
     ]
     for server in COUNTERS
-}
+} | {server: [Feed("value", partial(_run, server, "value"), "page", FEW, {})] for server in PRESETS}

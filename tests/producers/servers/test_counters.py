@@ -275,3 +275,99 @@ def test_counters_for_comparison_are_usage_and_no_requests() -> None:
     assert (message.workload, set(b.tenant), b.dimensions[0]) == (
         "chat", {"acme"}, {"model": "unknown", "status": "ok"},
     )  # fmt: skip
+
+
+# Presets: what each page's counters are
+
+
+PRESETS = {
+    "llamacpp": ("llamacpp:prompt_tokens_total 9\nllamacpp:tokens_predicted_total 5\n", "", ServedTotals(9, 0, 5)),
+    "lmdeploy": (
+        'lmdeploy:prompt_tokens_total{model_name="m"} 9\nlmdeploy:generation_tokens_total{model_name="m"} 5\n'
+        'lmdeploy:request_success_total{model_name="m",finished_reason="stop"} 2\n',
+        "m", ServedTotals(9, 0, 5, 2),
+    ),
+    "nim": (
+        'prompt_tokens_total{model_name="m"} 9\ngeneration_tokens_total{model_name="m"} 5\n'
+        'request_success_total{model_name="m"} 2\nrequest_failure_total{model_name="m"} 1\n'
+        'request_finish_total{model_name="m",finished_reason="stop"} 3\n',
+        "m", ServedTotals(9, 0, 5, 2, 1),
+    ),
+    "dynamo": (
+        'dynamo_frontend_input_sequence_tokens_sum{model="m"} 9\ndynamo_frontend_cached_tokens_sum{model="m"} 4\n'
+        'dynamo_frontend_output_tokens_total{model="m"} 5\ndynamo_frontend_output_sequence_tokens_sum{model="m"} 5\n'
+        'dynamo_frontend_requests_total{model="m",status="success"} 2\n'
+        'dynamo_frontend_requests_total{model="m",status="error"} 1\n',
+        "m", ServedTotals(9, 4, 5, 2, 1),
+    ),
+    "ray": (
+        'ray_vllm_prompt_tokens_total{model_name="m",WorkerId="a"} 4\n'
+        'ray_vllm_prompt_tokens_total{model_name="m",WorkerId="b"} 5\n'
+        'ray_vllm_prefix_cache_hits_total{model_name="m"} 2\n'
+        'ray_vllm_external_prefix_cache_hits_total{model_name="m"} 1\n'
+        'ray_vllm_generation_tokens_total{model_name="m"} 5\n',
+        "m", ServedTotals(9, 3, 5),
+    ),
+    "llmd": (
+        'llm_d_epp_request_input_tokens_sum{model_name="m",fairness_id="blue"} 9\n'
+        'inference_objective_input_tokens_sum{model_name="m"} 9\n'
+        'llm_d_epp_request_cached_tokens_sum{model_name="m"} 4\n'
+        'llm_d_epp_request_output_tokens_sum{model_name="m"} 5\n',
+        "m", ServedTotals(9, 4, 5),
+    ),
+    "litellm": (
+        'litellm_input_tokens_metric_total{model="m",team="t1",team_alias="blue"} 9\n'
+        'litellm_input_cached_tokens_metric_total{model="m",team_alias="blue"} 4\n'
+        'litellm_output_tokens_metric_total{model="m",team_alias="blue"} 5\n',
+        "m", ServedTotals(9, 4, 5),
+    ),
+    "kong": (
+        'kong_ai_llm_tokens_total{ai_model="m",token_type="prompt_tokens",consumer="blue"} 9\n'
+        'kong_ai_llm_tokens_total{ai_model="m",token_type="completion_tokens",consumer="blue"} 5\n'
+        'kong_ai_llm_tokens_total{ai_model="m",token_type="total_tokens",consumer="blue"} 14\n'
+        'kong_ai_llm_requests_total{ai_model="m",consumer="blue"} 2\n',
+        "m", ServedTotals(9, 0, 5, 2),
+    ),
+    "apisix": (
+        'apisix_llm_prompt_tokens{llm_model="m",consumer="blue"} 9\n'
+        'apisix_llm_completion_tokens{llm_model="m",consumer="blue"} 5\n'
+        'apisix_llm_latency_count{llm_model="m",consumer="blue",type="total"} 2\n'
+        'apisix_llm_latency_count{llm_model="m",consumer="blue",type="ttft"} 2\n',
+        "m", ServedTotals(9, 0, 5, 2),
+    ),
+    "agentgateway": (
+        "".join(
+            f'agentgateway_gen_ai_client_token_usage_sum{{gen_ai_token_type="{kind}",gen_ai_request_model="m"}} {n}\n'
+            for kind, n in (("input", 9), ("output", 5), ("input_cache_read", 4))
+        ),
+        "m", ServedTotals(9, 4, 5),
+    ),
+    "envoyaigateway": (
+        "".join(
+            f'gen_ai_client_token_usage_token_sum{{gen_ai_token_type="{kind}",gen_ai_request_model="m"}} {n}\n'
+            for kind, n in (("input", 9), ("output", 5), ("cached_input", 4))
+        ),
+        "m", ServedTotals(9, 4, 5),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("server", "case"), PRESETS.items(), ids=PRESETS)
+def test_a_preset_gives_the_totals_of_its_page_and_is_recognised(
+    server: str, case: tuple[str, str, ServedTotals]
+) -> None:
+    text, model, totals = case
+    page = prometheus_text.parse_page(text)
+    assert KNOWN[server].served(page) == {model: totals}
+    assert [name for name, other in KNOWN.items() if other.served(page)] == [server]
+    assert {s.tenant for s in KNOWN[server].series(page)} <= {"", "blue"}
+
+
+def test_an_address_counts_for_several_workloads_each_with_its_models() -> None:
+    page = 'vllm:prompt_tokens_total{model_name="llama-8b"} %d\nvllm:prompt_tokens_total{model_name="qwen"} %d\n'
+    pages = iter([page % (5, 7), page % (6, 9)])
+    server = ServerSource(KNOWN["vllm"], "a#chat", CHAT, 10_000, lambda: next(pages), models=("llama*",))
+    first = server.collect(None, clock_at(T0))
+    [message] = server.collect(first.checkpoint, clock_at(T0 + 10_000)).batches
+    assert isinstance(message.batch, TokenBatch)
+    assert (message.batch.models, message.batch.prompt_tokens.tolist()) == (("llama-8b",), [1])
