@@ -62,6 +62,8 @@ BUILT_IN = (
     Entry(Kind.ROUTE, "requests", "producers.receivers.requests.plugin:PLUGIN"),
     Entry(Kind.ROUTE, "cloudevents", "producers.receivers.plugin:ROUTE"),
     Entry(Kind.ROUTE, "otlp", "producers.receivers.otlp.plugin:PLUGIN"),
+    Entry(Kind.ROUTE, "otlp-metrics", "producers.receivers.otlp_signals.plugin:METRICS"),
+    Entry(Kind.ROUTE, "otlp-logs", "producers.receivers.otlp_signals.plugin:LOGS"),
     Entry(Kind.ROUTE, "litellm", "producers.receivers.litellm.plugin:PLUGIN"),
     Entry(Kind.SERVER, "vllm", "producers.servers.vllm.plugin:PLUGIN"),
     Entry(Kind.SERVER, "sglang", "producers.servers.sglang.plugin:PLUGIN"),

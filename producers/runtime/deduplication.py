@@ -15,6 +15,8 @@ from typing import Protocol
 
 import numpy as np
 
+from producers.runtime.series_totals import SeriesTotals, SeriesTrial
+
 MAX_IDENTITIES = 32_768
 """Default size of a window: 256 KiB, five minutes at 100 requests a second."""
 PART = 512
@@ -114,10 +116,14 @@ class DeduplicationWindow:
 
 
 class DeduplicationTrial:
-    """Identities that one request would add to a window: `added` are those that the window does not know."""
+    """Identities that one request would add to a window: `added` are those that the window does not know.
 
-    def __init__(self, window: DeduplicationWindow) -> None:
+    `series` are the totals of counters that it would set.
+    """
+
+    def __init__(self, window: DeduplicationWindow, totals: SeriesTotals | None = None) -> None:
         self._window = window
+        self.series = SeriesTrial(SeriesTotals() if totals is None else totals)
         self.added: list[str] = []
         self._new: set[str] = set()
 

@@ -10,11 +10,9 @@ from collections.abc import Collection, Iterator
 from typing import Any, Protocol
 
 from contracts.errors import BadInput
+from producers.common.protobuf_wire import otlp_items
 from producers.gateways.otel.spans import ERROR, AttributeValue, DecodedSpans, Span, SpanSelection
 from producers.runtime.refusals import read_each, refusal
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-"""Wire types."""
 
 
 class _Pair(Protocol):
@@ -82,7 +80,7 @@ def _decode_span_by_span(body: bytes, selection: SpanSelection, why: Exception) 
         scope = InstrumentationScope.FromString(scope_bytes).name
         return _span(SpanMessage.FromString(span_bytes), scope, resource, selection)
 
-    placed = ((f"span {number} of the message in protobuf", item) for number, item in enumerate(_raw_spans(body), 1))
+    placed = ((f"span {number} of the message in protobuf", item) for number, item in enumerate(otlp_items(body), 1))
     try:
         spans.extend(read_each(placed, read, refused))
     except ValueError as error:
@@ -90,49 +88,3 @@ def _decode_span_by_span(body: bytes, selection: SpanSelection, why: Exception) 
     if not spans:
         raise BadInput("body", f"{len(body)} bytes", f"is no ExportTraceServiceRequest in protobuf: {why}") from None
     return DecodedSpans(spans, refused)
-
-
-def _raw_spans(body: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Yield each span with its resource and scope, undecoded. Raises ValueError where the message is malformed."""
-    for resource_spans in _submessages(body, 1):
-        resource = b"".join(_submessages(resource_spans, 1))
-        for scope_spans in _submessages(resource_spans, 2):
-            scope = b"".join(_submessages(scope_spans, 1))
-            yield from ((resource, scope, span) for span in _submessages(scope_spans, 2))
-
-
-def _submessages(message: bytes, field: int) -> list[bytes]:
-    """Return the submessages (or texts) of one field of a message. Raises ValueError if the message is malformed."""
-    values = []
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        wire_type = tag & 7
-        if wire_type == _VARINT:
-            _, at = _varint(message, at)
-        elif wire_type == _BYTES:
-            size, at = _varint(message, at)
-            if tag >> 3 == field:
-                values.append(message[at : at + size])
-            at += size
-        elif wire_type in (_FIXED32, _FIXED64):
-            at += 4 if wire_type == _FIXED32 else 8
-        else:
-            raise ValueError(f"wire type {wire_type}")
-    if at > len(message):
-        raise ValueError("cut off")
-    return values
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """Return the number at an offset, and the offset behind it. Raises ValueError if there is none."""
-    value = 0
-    for shift in range(0, 64, 7):
-        if at >= len(message):
-            break
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("no varint")

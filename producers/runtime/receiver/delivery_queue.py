@@ -18,6 +18,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Protocol
 
 from contracts.errors import Unavailable, WattlogError
@@ -26,6 +27,7 @@ from producers.runtime.deduplication import MARK, DeduplicationWindow
 from producers.runtime.event_sequence import Sequencer
 from producers.runtime.outbox import Outbox
 from producers.runtime.receiver.problems import RETRY_S, Rejected
+from producers.runtime.series_totals import SeriesTotals, TotalChanges
 from producers.runtime.spool import Outgoing
 
 log = logging.getLogger(__name__)
@@ -56,16 +58,22 @@ class PendingRequest:
     """Request that waits for the acknowledgement of its messages.
 
     `answer` is called with None when the brokers have acknowledged all of them, else with the error. `identities` are
-    new to the deduplication window. With `has_repeats`, some items arrived before: then the request also waits for all
-    messages that were stored before it.
+    new to the deduplication window; `changes` set the totals of counters. With `has_repeats`, some items arrived
+    before: then the request also waits for all messages that were stored before it.
     """
 
     def __init__(
         self, messages: Sequence[Outgoing], answer: Callable[[WattlogError | None], None],
-        identities: Sequence[str] = (), has_repeats: bool = False,
+        identities: Sequence[str] = (), has_repeats: bool = False, changes: TotalChanges = MappingProxyType({}),
     ) -> None:  # fmt: skip
         self.messages, self.answer, self.identities, self.has_repeats = messages, answer, identities, has_repeats
+        self.changes = changes
         self.left = len(messages) + (1 if has_repeats else 0)
+
+    @property
+    def has_contents(self) -> bool:
+        """False for a request that only wakes the thread."""
+        return bool(self.messages or self.identities or self.has_repeats or self.changes)
 
 
 class DeliveryQueue:
@@ -79,8 +87,10 @@ class DeliveryQueue:
     def __init__(
         self, clock: Clock, *, max_waiting: int, max_sources: int = MAX_SOURCES,
         on_resent: Callable[[int], None] = lambda _: None, window: DeduplicationWindow | None = None,
+        totals: SeriesTotals | None = None,
     ) -> None:  # fmt: skip
         self._window = DeduplicationWindow() if window is None else window
+        self._totals = SeriesTotals() if totals is None else totals
         self._clock, self._max_waiting, self._max_sources = clock, max_waiting, max_sources
         self._on_resent = on_resent
         self._numbers = Sequencer(clock.wall_ms())
@@ -123,13 +133,14 @@ class DeliveryQueue:
         identities: Sequence[str] = (),
         *,
         has_repeats: bool = False,
+        changes: TotalChanges = MappingProxyType({}),
     ) -> None:
         """Return when the brokers have acknowledged these messages; with `has_repeats`, all earlier messages too.
 
         Raises Rejected (503) where they have not within `timeout_s` or the queue is full, Unavailable where they could
         not be stored or sent. In each case the client may send them again: they count once.
         """
-        if not messages and not identities and not has_repeats:
+        if not messages and not identities and not has_repeats and not changes:
             return
         if self.failed:
             raise self.failed
@@ -141,7 +152,7 @@ class DeliveryQueue:
             with suppress(RuntimeError):  # The event loop has ended, and with it the request.
                 loop.call_soon_threadsafe(_resolve, answered, error)
 
-        self._inbox.put(PendingRequest(messages, answer, identities, has_repeats))
+        self._inbox.put(PendingRequest(messages, answer, identities, has_repeats, changes))
         try:
             async with asyncio.timeout(timeout_s):
                 await answered
@@ -242,7 +253,7 @@ class DeliveryQueue:
             requests.append(self._inbox.get(timeout=wait_s) if wait_s > 0 else self._inbox.get_nowait())
             while len(requests) < _MAX_REQUESTS:
                 requests.append(self._inbox.get_nowait())
-        return [request for request in requests if request.messages or request.identities or request.has_repeats]
+        return [request for request in requests if request.has_contents]
 
     def _store(self, outbox: NumberedOutbox, requests: Sequence[PendingRequest]) -> None:
         """Number and store the messages of requests in one transaction; answer refused requests with the reason."""
@@ -259,18 +270,21 @@ class DeliveryQueue:
                 continue
             accepted.append(request)
             self._window.add(request.identities)
+            self._totals.apply(request.changes)
             for message in request.messages:
                 event_numbers.append((message.source, self._numbers.next(message.source, message.topic)))
                 messages.append(message.renumber(self._numbers.epoch, event_numbers[-1][1]))
         try:
-            checkpoints = self._window.changed_parts()
+            checkpoints = self._window.changed_parts() | self._totals.changed_parts()
             spool_numbers = outbox.offer(messages, checkpoints) if messages or checkpoints else range(0)
             self._window.mark_stored()
+            self._totals.mark_stored()
         except WattlogError as error:
             for source, seq in reversed(event_numbers):
                 self._numbers.take_back(source, seq)
-            for request in accepted:
+            for request in reversed(accepted):
                 self._window.forget(request.identities)
+                self._totals.undo(request.changes)
                 request.answer(error)
             return
         spool_number = iter(spool_numbers)
@@ -284,12 +298,12 @@ class DeliveryQueue:
                 request.answer(None)
 
     def _check_identities(self, request: PendingRequest) -> None:
-        """Raise Rejected (503) for an identity that another request added while this one was parsed.
+        """Raise Rejected (503) for an identity or a total that another request added while this one was parsed.
 
         When the client sends the request again, that item is skipped.
         """
         items = (identity for identity in request.identities if not identity.startswith(MARK))
-        if any(map(self._window.has, items)):
+        if any(map(self._window.has, items)) or not self._totals.fits(request.changes):
             raise Rejected(
                 503, "under-way", "Another request has just brought some of this; send it again, it counts once.",
                 retry_s=1,

@@ -21,6 +21,7 @@ from producers.runtime.metrics_server import serve_metrics
 from producers.runtime.publisher import OnDelivery, Publisher, kafka_config
 from producers.runtime.receiver.delivery_queue import DeliveryQueue
 from producers.runtime.receiver.routes import open_routes
+from producers.runtime.series_totals import SeriesTotals
 from producers.runtime.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -43,19 +44,21 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
     from producers.runtime.receiver.server import RequestHandler, RequestLimits, create_app
 
     routes, window = open_routes(environment), DeduplicationWindow()
+    totals = SeriesTotals(environment.clock.wall_ms() * 1_000_000)
     metrics = ReceiverMetrics(environment.metrics)
     limits = RequestLimits(listener.max_body_bytes, listener.max_requests, ack_s=listener.ack_timeout_s)
     delivery_queue = DeliveryQueue(
-        environment.clock, max_waiting=listener.max_waiting, on_resent=metrics.resent.inc, window=window
-    )
+        environment.clock, max_waiting=listener.max_waiting, on_resent=metrics.resent.inc, window=window,
+        totals=totals,
+    )  # fmt: skip
     metrics.waiting.set_function(lambda: delivery_queue.waiting)
     handler = RequestHandler(
         delivery_queue, listener.verifier, limits, metrics, environment.clock, window, node=environment.node,
-        host=listener.host,
+        host=listener.host, totals=totals,
     )  # fmt: skip
     with (
         closing(_bind(listener.host, listener.port)) as sock,
-        _sending(name, environment.settings, delivery_queue, window, kafka),
+        _sending(name, environment.settings, delivery_queue, (window, totals), kafka),
     ):
         serve_metrics(environment.settings, environment.metrics)
         host, port = sock.getsockname()[:2]
@@ -95,8 +98,8 @@ class _FailureWatch:
 
 @contextmanager
 def _sending(
-    name: str, settings: Settings, delivery_queue: DeliveryQueue, window: DeduplicationWindow,
-    kafka: Mapping[str, object],
+    name: str, settings: Settings, delivery_queue: DeliveryQueue,
+    memories: tuple[DeduplicationWindow, SeriesTotals], kafka: Mapping[str, object],
 ) -> Iterator[None]:  # fmt: skip
     """Open the queue's spool and client, and run its thread."""
     path = settings.data / "spool" / f"{name}.db"
@@ -105,7 +108,8 @@ def _sending(
         closing(Spool(path, max_bytes=settings.spool_mb * 2**20)) as spool,
         Publisher(properties, block_s=_BLOCK_S) as publisher,
     ):
-        window.load(spool.checkpoints())
+        for memory in memories:
+            memory.load(spool.checkpoints())
         delivery = Delivery(spool, _FailureWatch(publisher, delivery_queue), on_acknowledged=delivery_queue.acknowledge)
         delivery_queue.start(delivery)
         try:

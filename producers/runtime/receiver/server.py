@@ -32,6 +32,7 @@ from producers.runtime.receiver.messages import unnumbered_messages
 from producers.runtime.receiver.metrics import ReceiverMetrics
 from producers.runtime.receiver.problems import Rejected
 from producers.runtime.refusals import ItemRefusal
+from producers.runtime.series_totals import SeriesTotals
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +67,9 @@ class RequestHandler:
 
     def __init__(
         self, delivery_queue: DeliveryQueue, verifier: Verifier, limits: RequestLimits, metrics: ReceiverMetrics,
-        clock: Clock, window: DeduplicationWindow, *, node: str, host: str,
+        clock: Clock, window: DeduplicationWindow, *, node: str, host: str, totals: SeriesTotals | None = None,
     ) -> None:  # fmt: skip
+        self._totals = SeriesTotals() if totals is None else totals
         self._delivery_queue, self._verifier, self._limits = delivery_queue, verifier, limits
         self._metrics, self._window = metrics, window
         self._clock, self._node, self._loopback = clock, node, is_loopback(host)
@@ -135,7 +137,7 @@ class RequestHandler:
     async def _process(self, route: Route, sent: ReceivedRequest) -> Reply:
         """Parse a request, wait until the brokers have acknowledged its messages, and return the reply."""
         begun_ms = self._clock.monotonic_ms()
-        trial = DeduplicationTrial(self._window)
+        trial = DeduplicationTrial(self._window, self._totals)
         try:
             parsed = await run_in_threadpool(route.parse, sent, trial)
         except WattlogError:
@@ -145,8 +147,9 @@ class RequestHandler:
             raise Rejected(400, "unreadable", detail) from error
         messages = await run_in_threadpool(unnumbered_messages, route.kind, self._node, parsed.batches)
         await self._delivery_queue.send(
-            messages, self._limits.ack_s, trial.added, has_repeats=REPEATED in parsed.skipped
-        )
+            messages, self._limits.ack_s, trial.added, has_repeats=REPEATED in parsed.skipped,
+            changes=trial.series.changes,
+        )  # fmt: skip
         self._metrics.ack_seconds.observe((self._clock.monotonic_ms() - begun_ms) / 1000)
         self._metrics.rows.labels(route.path).inc(sum(len(item.batch) for item in parsed.batches))
         self._metrics.left_out.labels(route.path).inc(len(parsed.refused))

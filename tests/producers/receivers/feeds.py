@@ -13,16 +13,18 @@ from unittest.mock import patch
 from contracts.settings import Settings
 from producers.api import ParsedRequest, ReceivedRequest, Route
 from producers.receivers.cloudevents import events
+from producers.receivers.otlp_signals.plugin import OtlpConfig, build_logs, build_metrics
 from producers.runtime.deduplication import DeduplicationTrial
 from producers.runtime.receiver.routes import open_routes
 from tests.producers.conformance import ERRORS, VALUES, Feed, Outcome, Piece, refusals
 from tests.producers.frame import environment
 from tests.producers.gateways.payloads import as_json, payload, span
+from tests.producers.receivers.otlp_signals.messages import CLAUDE, counter, logs, metrics, record
 from tests.producers.runtime.receiver.listener import NOW_MS, event, listening
 
 MARK = b"raise"
 """Body whose parsing raises the exception of a piece."""
-MARKER = "THE-PIECE"
+EVENT = "claude_code.api_request"
 
 
 def request(id_: str) -> dict[str, Any]:
@@ -43,22 +45,32 @@ def _body(route: str, id_: str) -> bytes:
     """Return a body of one good item."""
     if route == "otlp":
         return as_json([span(id=f"00000000000000{id_}", parent="")])
+    if route == "otlp-metrics":
+        return metrics(counter({"input": 1}, id=id_), content_type="application/json")
+    if route == "otlp-logs":
+        return logs(record(request_id=id_), content_type="application/json")
     if route == "requests":
         return json.dumps(request(id_)).encode()
     return json.dumps(payload(id=id_) if route == "litellm" else event(id_)).encode()
 
 
+_ARRAYS = {"otlp": b"spans", "otlp-metrics": b"metrics", "otlp-logs": b"logRecords"}
+
+
 def _items(route: str, content: bytes) -> bytes:
     """Return a body of a good item and a bad one."""
     good = _body(route, "a9")
-    if route == "otlp":
-        return good.replace(b'"spans": [', b'"spans": [%s, ' % content)
+    if route in _ARRAYS:
+        array = b'"%s": [' % _ARRAYS[route]
+        return good.replace(array, b"%s%s, " % (array, content))
     return b"[%s, %s]" % (good, content)
 
 
 def _run(name: str, place: str, piece: Piece, folder: Path) -> Outcome:
     kind = "cloudevents" if name == "http" else name
-    routes = open_routes(environment(Settings(cluster="c1")))
+    here = environment(Settings(cluster="c1"))
+    signals = build_metrics(OtlpConfig(metrics=(CLAUDE,)), here), build_logs(OtlpConfig(logs=(EVENT,)), here)
+    routes = [*signals, *(route for route in open_routes(here) if route.kind not in ("otlp-metrics", "otlp-logs"))]
     routes = [replace(route, parse=partial(_parse, route, piece)) for route in routes]
     [route] = [route for route in routes if route.kind == kind]
     json_type = next(t for t in route.bodies if "json" in t and "batch" not in t)
@@ -107,8 +119,8 @@ FEEDS = {
     **{
         name: [
             Feed("body", partial(_run, name, "body"), "request", VALUES, ERRORS),
-            Feed("item", partial(_run, name, "item"), "request", VALUES, {}, ("objects",) * (name == "otlp")),
+            Feed("item", partial(_run, name, "item"), "request", VALUES, {}, ("objects",) * (name in _ARRAYS)),
         ]
-        for name in ("cloudevents", "litellm", "otlp", "requests")
+        for name in ("cloudevents", "litellm", *_ARRAYS, "requests")
     },
 }

@@ -30,6 +30,7 @@ from producers.runtime.receiver.auth import Verifier
 from producers.runtime.receiver.delivery_queue import DeliveryQueue
 from producers.runtime.receiver.metrics import ReceiverMetrics
 from producers.runtime.receiver.server import RequestHandler, RequestLimits, create_app
+from producers.runtime.series_totals import SeriesTotals
 from producers.runtime.spool import Spool
 
 NOW_MS = 1_793_491_260_000
@@ -96,20 +97,23 @@ def listening(
     max_waiting: int = 1000, max_events: int = 100, intakes: Sequence[Route] = (), base_url: str = LOOPBACK,
     host: str = "127.0.0.1", broker: UsageBroker | None = None, unknown: Any = "count", accepted_status: int = 202,
     recent: DeduplicationWindow | None = None, events_route: Route | None = None,
+    totals: SeriesTotals | None = None,
 ) -> Iterator[Listener]:  # fmt: skip
     """Yield a receiver with these options."""
     broker, clock, registry = broker or UsageBroker(), FixedWallClock(NOW_MS), CollectorRegistry()
     metrics = ReceiverMetrics(registry)
     recent = DeduplicationWindow() if recent is None else recent
-    line = DeliveryQueue(clock, max_waiting=max_waiting, on_resent=metrics.resent.inc, window=recent)
+    totals = SeriesTotals() if totals is None else totals
+    line = DeliveryQueue(clock, max_waiting=max_waiting, on_resent=metrics.resent.inc, window=recent, totals=totals)
     meters = MeterRules(rules, workload="external", unknown=unknown)
     route = events_route or events.cloudevents_route(
         meters, cluster="c1", max_events=max_events, ahead_ms=2_500, accepted_status=accepted_status
     )
     limits = limits or RequestLimits(read_s=HANG_S, ack_s=HANG_S)
-    door = RequestHandler(line, Verifier(key), limits, metrics, clock, recent, node="n1", host=host)
+    door = RequestHandler(line, Verifier(key), limits, metrics, clock, recent, node="n1", host=host, totals=totals)
     spool = Spool(folder / "http.db")
     recent.load(spool.checkpoints())
+    totals.load(spool.checkpoints())
     line.start(Delivery(spool, broker, on_acknowledged=line.acknowledge))
     try:
         with TestClient(create_app(door, line, [route, *intakes]), base_url=base_url) as client:

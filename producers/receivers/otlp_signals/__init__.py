@@ -1,0 +1,1 @@
+"""The routes of OTLP's metrics and logs."""

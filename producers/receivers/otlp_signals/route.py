@@ -1,0 +1,136 @@
+"""The routes `/v1/metrics` and `/v1/logs`: OTLP over HTTP, read by the options of `[produce.otlp]`.
+
+They count nothing unless metrics or events are named: a process that sends spans too would count twice. An exporter
+gets 200 in any case; its `partial_success` says what was refused, and what does not count and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from contracts.events import TokenBatch
+from contracts.workload_names import EXTERNAL_PREFIX
+from producers.api import ParsedRequest, ReceivedRequest, Reply, Route, WorkloadBatch
+from producers.gateways.calls import MAX_ROWS, batches, group_by_workload
+from producers.gateways.deployments import Deployments
+from producers.receivers.otlp_signals.call_events import CALL_EVENTS, ORIGIN, EventReader
+from producers.receivers.otlp_signals.decoding import LOGS, METRICS, Signal, decode_items
+from producers.receivers.otlp_signals.rules import SignalRules
+from producers.receivers.otlp_signals.token_metrics import TOKEN_METRICS, MetricReader, MetricRow
+from producers.runtime.batching import token_batch
+from producers.runtime.deduplication import REPEATED, DeduplicationTrial
+
+METRICS_PATH, LOGS_PATH = "/v1/metrics", "/v1/logs"
+PROTOBUF, JSON = "application/x-protobuf", "application/json"
+MAX_ERROR_CHARS = 400
+"""Characters of the error message in an answer."""
+
+
+def metrics_route(rules: SignalRules, names: Sequence[str], deployments: Deployments, ahead_ms: int) -> Route:
+    """Return the route of metrics. `ahead_ms` is how far in the future a point may lie."""
+    parse = partial(_parse_metrics, rules, names, deployments, ahead_ms)
+    reply = partial(_reply, "metrics", "rejected_data_points")
+    return Route(METRICS_PATH, "otlp-metrics", _bodies(METRICS), parse, reply, 200)
+
+
+def logs_route(rules: SignalRules, names: Sequence[str], deployments: Deployments, ahead_ms: int) -> Route:
+    """Return the route of logs. `ahead_ms` is how far in the future a record may lie."""
+    parse = partial(_parse_logs, rules, names, deployments, ahead_ms)
+    return Route(LOGS_PATH, "otlp-logs", _bodies(LOGS), parse, partial(_reply, "logs", "rejected_log_records"), 200)
+
+
+def _bodies(signal: Signal) -> Mapping[str, Mapping[str, Any]]:
+    array = {"type": "array", "items": {"type": "object"}}
+    return {PROTOBUF: {}, JSON: {"type": "object", "properties": {signal.resources: array}}}
+
+
+def _parse_metrics(
+    rules: SignalRules, names: Sequence[str], deployments: Deployments, ahead_ms: int, sent: ReceivedRequest,
+    trial: DeduplicationTrial,
+) -> ParsedRequest:  # fmt: skip
+    items, malformed = decode_items(sent.body, METRICS, json=sent.content_type == JSON)
+    reader = MetricReader(rules, names, sent.caller.payer)
+    result = reader.read(items, trial, sent.now_ms + ahead_ms)
+    known = {item.message.name for item in items if item.message.name in TOKEN_METRICS} - set(names)
+    workload_batches = list(_metric_batches(result.rows, deployments))
+    notes = deployments.new_unmatched()
+    return ParsedRequest(
+        workload_batches, [*malformed, *result.refused], result.skipped, notes, {"off": _off(known, "metrics")}
+    )
+
+
+def _parse_logs(
+    rules: SignalRules, names: Sequence[str], deployments: Deployments, ahead_ms: int, sent: ReceivedRequest,
+    trial: DeduplicationTrial,
+) -> ParsedRequest:  # fmt: skip
+    items, malformed = decode_items(sent.body, LOGS, json=sent.content_type == JSON)
+    result = EventReader(rules, names, sent.caller.payer).read(items, trial, sent.now_ms + ahead_ms)
+    others = tuple(name for name in CALL_EVENTS if name not in names)
+    known = {event for item in items if (event := EventReader(rules, others).event_of(item))}
+    workload_batches = list(batches(group_by_workload(result.calls, deployments, ORIGIN), ""))
+    notes = deployments.new_unmatched()
+    return ParsedRequest(
+        workload_batches, [*malformed, *result.refused], result.skipped, notes, {"off": _off(known, "logs")}
+    )
+
+
+def _off(names: set[str], option: str) -> str:
+    """Return a sentence on metrics or events that could count and are not configured, or ""."""
+    return f"{', '.join(sorted(names))} can count, if produce.otlp.{option} names them" if names else ""
+
+
+def _metric_batches(rows: Sequence[MetricRow], deployments: Deployments) -> list[WorkloadBatch]:
+    """Return the rows as batches by workload, with the number of requests that each stands for."""
+    groups: dict[tuple[str, str], list[MetricRow]] = {}
+    for one in rows:
+        key = deployments.match(one.row)
+        if key is None and one.provider:
+            key = (deployments.cluster, f"{EXTERNAL_PREFIX}{one.provider}")
+        if key is None:
+            [key] = deployments.group_by_workload([one.row])
+        groups.setdefault(key, []).append(one)
+    return [
+        WorkloadBatch(cluster, workload, _counted(group[start : start + MAX_ROWS]))
+        for (cluster, workload), group in sorted(groups.items())
+        for start in range(0, len(group), MAX_ROWS)
+    ]
+
+
+def _counted(rows: Sequence[MetricRow]) -> TokenBatch:
+    batch = token_batch([one.row for one in rows], 0)
+    return replace(batch, requests=np.array([one.requests for one in rows], np.int64))
+
+
+def _reply(signal: str, field: str, sent: ReceivedRequest, parsed: ParsedRequest) -> Reply:
+    """Return OTLP's response with status 200, in the encoding of the request.
+
+    What was refused is rejected. What does not count is not: then the count is 0 and the message a warning.
+    """
+    rejected, sentences = len(parsed.refused), list(parsed.refused)
+    if parsed.answer.get("off"):
+        sentences.append(str(parsed.answer["off"]))
+    sentences += [f"not counted: {n} ({reason})" for reason, n in parsed.skipped.items() if reason != REPEATED]
+    message = "; ".join(sentences)[:MAX_ERROR_CHARS]
+    if sent.content_type == JSON:
+        words = field.split("_")
+        camel = words[0] + "".join(map(str.capitalize, words[1:]))
+        partial_success = {"partialSuccess": {camel: str(rejected), "errorMessage": message}}
+        return Reply(200, msgspec.json.encode(partial_success if message else {}), JSON)
+    return Reply(200, _response(signal, field, rejected, message), PROTOBUF)
+
+
+def _response(signal: str, field: str, rejected: int, message: str) -> bytes:
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+
+    response: Any = ExportMetricsServiceResponse() if signal == "metrics" else ExportLogsServiceResponse()
+    if message:
+        setattr(response.partial_success, field, rejected)
+        response.partial_success.error_message = message
+    return bytes(response.SerializeToString())

@@ -1,0 +1,142 @@
+"""Totals of counters that senders report since their own start, so that a receiver can take the growth. Pure.
+
+A total is stored in one transaction with the events made of its growth, in parts as separate checkpoints
+(`changed_parts`). Two requests that grow one series at the same time conflict: the second is sent again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from hashlib import blake2b
+
+import msgspec
+
+PARTS, SERIES_A_PART = 64, 512
+"""Parts, and the most series of one: 32,768 in all. Beyond, those that were reported longest ago are forgotten."""
+CHECKPOINT_PREFIX = "series/"
+"""Prefix of a part's name in the spool."""
+
+
+class SeriesTotal(msgspec.Struct, frozen=True, array_like=True):
+    """Total of a counter at a time. `start_ns` is when it began, 0 if its sender does not say; times are Unix ns."""
+
+    start_ns: int
+    time_ns: int
+    total: int
+    count: int = 0
+    """Number of values that the total sums up, of a histogram."""
+
+
+TotalChanges = Mapping[int, tuple["SeriesTotal | None", "SeriesTotal"]]
+"""The old and the new total of each series."""
+
+
+class SeriesGrowth(msgspec.Struct, frozen=True):
+    """Growth of a counter since `t0_ns`."""
+
+    t0_ns: int
+    total: int
+    count: int
+
+
+class _Part(msgspec.Struct, array_like=True):
+    since_ns: int
+    totals: dict[int, SeriesTotal]
+
+
+class SeriesTotals:
+    """The last total of each series. `since_ns` is when they began to be kept."""
+
+    def __init__(self, since_ns: int = 0) -> None:
+        self.since_ns = since_ns
+        self._parts: list[OrderedDict[int, SeriesTotal]] = [OrderedDict() for _ in range(PARTS)]
+        self._changed: set[int] = set()
+
+    def load(self, checkpoints: Mapping[str, bytes]) -> None:
+        """Restore the totals from the parts that earlier runs stored as checkpoints; other checkpoints are ignored."""
+        stored = [
+            (int(name.removeprefix(CHECKPOINT_PREFIX)), msgspec.msgpack.decode(value, type=_Part))
+            for name, value in checkpoints.items()
+            if name.startswith(CHECKPOINT_PREFIX)
+        ]
+        for number, part in stored:
+            self._parts[number] = OrderedDict(part.totals)
+        if stored:
+            self.since_ns = min(part.since_ns for _, part in stored)
+
+    def get(self, series: int) -> SeriesTotal | None:
+        return self._parts[series % PARTS].get(series)
+
+    def fits(self, changes: TotalChanges) -> bool:
+        """Return whether each series still has the total that its change began with."""
+        return all(self.get(series) == old for series, (old, _) in changes.items())
+
+    def apply(self, changes: TotalChanges) -> None:
+        """Set the new totals. The series that were set longest ago make room."""
+        for series, (_, new) in changes.items():
+            part = self._parts[series % PARTS]
+            part[series] = new
+            part.move_to_end(series)
+            if len(part) > SERIES_A_PART:
+                part.popitem(last=False)
+            self._changed.add(series % PARTS)
+
+    def undo(self, changes: TotalChanges) -> None:
+        """Set the old totals again, because the new ones could not be stored."""
+        for series, (old, _) in changes.items():
+            part = self._parts[series % PARTS]
+            if old is None:
+                part.pop(series, None)
+            else:
+                part[series] = old
+
+    def changed_parts(self) -> dict[str, bytes]:
+        """Return the parts that changed since `mark_stored`, as checkpoints by name; `load` restores them."""
+        return {
+            f"{CHECKPOINT_PREFIX}{number}": msgspec.msgpack.encode(_Part(self.since_ns, dict(self._parts[number])))
+            for number in self._changed
+        }
+
+    def mark_stored(self) -> None:
+        """Note that the result of `changed_parts` is on disk."""
+        self._changed.clear()
+
+
+class SeriesTrial:
+    """Totals that one request would set: `changes` maps a series to its old and its new total."""
+
+    def __init__(self, totals: SeriesTotals) -> None:
+        self._totals = totals
+        self.changes: dict[int, tuple[SeriesTotal | None, SeriesTotal]] = {}
+
+    def growth(self, series: int, now: SeriesTotal) -> SeriesGrowth | None:
+        """Set a series to a total and return its growth, or None where it only begins or is not newer than the last.
+
+        A series that is seen first grew from its start if that was since totals are kept; else it only begins: how much
+        of it was counted before is unknown. A total that fell, or another start, is a counter that began again.
+        """
+        old = self._totals.get(series)
+        last = self.changes[series][1] if series in self.changes else old
+        if last is not None and now.time_ns <= last.time_ns:
+            return None
+        self.changes[series] = (old, now)
+        if last is None:
+            grew = now.start_ns and now.start_ns >= self._totals.since_ns
+            return SeriesGrowth(now.start_ns, now.total, now.count) if grew else None
+        if now.start_ns > last.start_ns or now.total < last.total or now.count < last.count:
+            return SeriesGrowth(max(now.start_ns, last.time_ns), now.total, now.count)
+        return SeriesGrowth(last.time_ns, now.total - last.total, now.count - last.count)
+
+    def is_repeated(self, series: int, now: SeriesTotal) -> bool:
+        """Return whether a total of this series and time was seen before."""
+        last = self._totals.get(series)
+        return last is not None and now.time_ns <= last.time_ns
+
+
+def series_of(*names: bytes) -> int:
+    """Return the number of a series by the parts of its name: 63 bits, as msgpack and the spool have them."""
+    digest = blake2b(digest_size=8)
+    for name in names:
+        digest.update(len(name).to_bytes(4, "little") + name)
+    return int.from_bytes(digest.digest(), "little") >> 1
