@@ -32,7 +32,13 @@ def link(entry: registry.Entry) -> str:
 
 
 def page_of(name: str) -> str:
-    return next(page(entry) for entry in (*PRODUCED, *SHARED, *ROUTES) if entry.name == name)
+    return next(page(entry) for entry in (*PRODUCED, *SHARED) if entry.name == name)
+
+
+def page_with(config: type[ProducerConfig]) -> str:
+    """The page of the first plug-in that has these options."""
+    entries = (*PRODUCED, *SHARED, *ROUTES)
+    return next(page(entry) for entry in entries if registry.get(entry.name, entry.kind).options is config)
 
 
 @pytest.mark.parametrize("entry", PRODUCED, ids=lambda entry: entry.name)
@@ -59,14 +65,14 @@ def test_options_that_producers_share_have_a_page_in_the_index(entry: registry.E
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
 def test_a_page_lists_exactly_the_options_and_variables_of_the_code(config: type[ProducerConfig]) -> None:
-    page = page_of(config.name)
+    page = page_with(config)
     assert set(re.findall(r"^\| `\w+` \| `(WATTLOG_\w+)`", page, re.M)) == variables(config)
     assert {name for name, field in config.model_fields.items() if not field.description} == set()
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
 def test_the_examples_of_a_page_are_valid(config: type[ProducerConfig]) -> None:
-    page = page_of(config.name)
+    page = page_with(config)
     examples = [tomllib.loads(text) for text in re.findall(r"```toml\n(.*?)```", page, re.S)]
     assert examples
     for example in examples:

@@ -48,7 +48,7 @@ def _body(route: str, id_: str) -> bytes:
     if route == "otlp-metrics":
         return metrics(counter({"input": 1}, id=id_), content_type="application/json")
     if route == "otlp-logs":
-        return logs(record(request_id=id_), content_type="application/json")
+        return logs(record(request_id=id_, cost_usd=...), content_type="application/json")
     if route == "requests":
         return json.dumps(request(id_)).encode()
     return json.dumps(payload(id=id_) if route == "litellm" else event(id_)).encode()
