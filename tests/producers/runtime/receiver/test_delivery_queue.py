@@ -369,7 +369,9 @@ def test_a_port_in_use_is_reported(configured: Settings, monkeypatch: pytest.Mon
 def test_doctor_shows_the_address_of_the_receiver_or_the_failure(
     configured: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    takes = "takes /api/v1/events, /v1/traces, /litellm from anybody on this machine"
+    takes = (
+        "takes /v1/requests, /api/v1/events, /v1/traces, /v1/metrics, /v1/logs, /litellm from anybody on this machine"
+    )
     assert findings("http", configured) == [("127.0.0.1:0", takes)]
     monkeypatch.setenv("WATTLOG_HTTP_HOST", "0.0.0.0")
     [(_, error)] = findings("http", configured)
