@@ -214,11 +214,13 @@ class MetricReader:
             return None
         if metric.beside:
             counts["prompt_tokens"] += counts["cached_tokens"] + counts["cache_write_tokens"]
-        for part, whole in (("cached_tokens", "prompt_tokens"), ("cache_write_tokens", "prompt_tokens"),
+        for part, total_of in (("cached_tokens", "prompt_tokens"), ("cache_write_tokens", "prompt_tokens"),
                             ("reasoning_tokens", "completion_tokens")):  # fmt: skip
-            if counts[part] > counts[whole]:
-                refused.append(f"{key.metric}: {part}: {counts[part]}: are more than {whole}; the excess is left out")
-                counts[part] = counts[whole]
+            if counts[part] > counts[total_of]:
+                refused.append(
+                    f"{key.metric}: {part}: {counts[part]}: are more than {total_of}; the excess is left out"
+                )
+                counts[part] = counts[total_of]
         if max(counts.values()) > MAX_TOKENS:
             refused.append(f"{key.metric}: {max(counts.values())}: more tokens than one row may have, 2^31-1")
             return None
