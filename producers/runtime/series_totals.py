@@ -32,7 +32,7 @@ TotalChanges = Mapping[int, tuple["SeriesTotal | None", "SeriesTotal"]]
 """The old and the new total of each series."""
 
 
-class SeriesGrowth(msgspec.Struct, frozen=True):
+class TotalGrowth(msgspec.Struct, frozen=True):
     """Growth of a counter since `t0_ns`."""
 
     t0_ns: int
@@ -110,7 +110,7 @@ class SeriesTrial:
         self._totals = totals
         self.changes: dict[int, tuple[SeriesTotal | None, SeriesTotal]] = {}
 
-    def growth(self, series: int, now: SeriesTotal) -> SeriesGrowth | None:
+    def growth(self, series: int, now: SeriesTotal) -> TotalGrowth | None:
         """Set a series to a total and return its growth, or None where it only begins or is not newer than the last.
 
         A series that is seen first grew from its start if that was since totals are kept; else it only begins: how much
@@ -123,10 +123,10 @@ class SeriesTrial:
         self.changes[series] = (old, now)
         if last is None:
             grew = now.start_ns and now.start_ns >= self._totals.since_ns
-            return SeriesGrowth(now.start_ns, now.total, now.count) if grew else None
+            return TotalGrowth(now.start_ns, now.total, now.count) if grew else None
         if now.start_ns > last.start_ns or now.total < last.total or now.count < last.count:
-            return SeriesGrowth(max(now.start_ns, last.time_ns), now.total, now.count)
-        return SeriesGrowth(last.time_ns, now.total - last.total, now.count - last.count)
+            return TotalGrowth(max(now.start_ns, last.time_ns), now.total, now.count)
+        return TotalGrowth(last.time_ns, now.total - last.total, now.count - last.count)
 
     def is_repeated(self, series: int, now: SeriesTotal) -> bool:
         """Return whether a total of this series and time was seen before."""

@@ -20,7 +20,7 @@ from producers.receivers.otlp_signals.rules import SignalRules
 from producers.runtime.batching import RequestRow
 from producers.runtime.deduplication import REPEATED, DeduplicationTrial
 from producers.runtime.refusals import read_each
-from producers.runtime.series_totals import SeriesGrowth, SeriesTotal, series_of
+from producers.runtime.series_totals import TotalGrowth, SeriesTotal, series_of
 
 DELTA, CUMULATIVE = 1, 2
 """Aggregation temporalities."""
@@ -192,7 +192,7 @@ class MetricReader:
 
     def _growth(
         self, item: SignalItem, point: _Point, temporality: int, trial: DeduplicationTrial
-    ) -> SeriesGrowth | str:
+    ) -> TotalGrowth | str:
         """Return the growth that a point shows, or why it shows none."""
         series = series_of(
             item.message.name.encode(), item.scope.encode(), encoded(item.resource), encoded(point.attributes)
@@ -202,7 +202,7 @@ class MetricReader:
             if trial.has(identity):
                 return REPEATED
             trial.add((identity,))
-            return SeriesGrowth(point.start_ns or point.time_ns, point.total, point.values)
+            return TotalGrowth(point.start_ns or point.time_ns, point.total, point.values)
         now = SeriesTotal(point.start_ns, point.time_ns, point.total, point.values)
         growth = trial.series.growth(series, now)
         return growth if growth is not None else REPEATED if trial.series.is_repeated(series, now) else BEGINS
@@ -214,13 +214,11 @@ class MetricReader:
             return None
         if metric.beside:
             counts["prompt_tokens"] += counts["cached_tokens"] + counts["cache_write_tokens"]
-        for part, total_of in (("cached_tokens", "prompt_tokens"), ("cache_write_tokens", "prompt_tokens"),
+        for part, entire in (("cached_tokens", "prompt_tokens"), ("cache_write_tokens", "prompt_tokens"),
                             ("reasoning_tokens", "completion_tokens")):  # fmt: skip
-            if counts[part] > counts[total_of]:
-                refused.append(
-                    f"{key.metric}: {part}: {counts[part]}: are more than {total_of}; the excess is left out"
-                )
-                counts[part] = counts[total_of]
+            if counts[part] > counts[entire]:
+                refused.append(f"{key.metric}: {part}: {counts[part]}: are more than {entire}; the excess is left out")
+                counts[part] = counts[entire]
         if max(counts.values()) > MAX_TOKENS:
             refused.append(f"{key.metric}: {max(counts.values())}: more tokens than one row may have, 2^31-1")
             return None

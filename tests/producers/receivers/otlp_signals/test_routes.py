@@ -89,7 +89,7 @@ def counts(listener: Listener) -> list[tuple[int, int, int]]:
 
 
 def warning(answer: Any) -> tuple[int, str]:
-    """What an exporter is answered: rejected items, and the message."""
+    """Rejected items of an answer to an exporter, and its message."""
     assert answer.status_code == 200, answer.text
     partial = answer.json().get("partialSuccess", {}) if answer.headers["content-type"] == JSON else None
     if partial is not None:
