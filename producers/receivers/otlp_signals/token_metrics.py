@@ -20,7 +20,7 @@ from producers.receivers.otlp_signals.rules import SignalRules
 from producers.runtime.batching import RequestRow
 from producers.runtime.deduplication import REPEATED, DeduplicationTrial
 from producers.runtime.refusals import read_each
-from producers.runtime.series_totals import TotalGrowth, SeriesTotal, series_of
+from producers.runtime.series_totals import SeriesTotal, TotalGrowth, series_of
 
 DELTA, CUMULATIVE = 1, 2
 """Aggregation temporalities."""
