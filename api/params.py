@@ -112,6 +112,9 @@ Dimensions = Annotated[
 ]
 
 # Parameters of forecasts and anomalies.
-SeriesGrouping = Literal["total", "tenant", "team", "cost_centre", "cluster", "workload", "model", "hardware"]
+SeriesGrouping = Literal[
+    "total", "tenant", "team", "cost_centre", "cluster", "workload", "model", "hardware",
+    "user", "application", "feature", "provider", "region", "endpoint", "priority", "sender",
+]  # fmt: skip
 StepFrequency = Annotated[Frequency, Query(description="Length of a step.")]
 SeriesTop = Annotated[int, Query(ge=1, le=MAX_SERIES, description="Number of series, the largest first.")]

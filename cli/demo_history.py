@@ -96,7 +96,6 @@ def store_reference_data(warehouse: Warehouse, settings: Settings) -> None:
 
 def _store_history(warehouse: Warehouse, settings: Settings, seed: int) -> StoredHistory:
     past = history(seed, HISTORY_START_MS, end_ms=LIVE_START_MS)
-    ledger = attribute(facts_of(past.gpu_energy, past.token_usage), load_policy(warehouse, settings)).ledger
     origin: dict[str, str | int] = {
         "log_id": LOG_ID,
         "log_partition": 0,
@@ -105,8 +104,11 @@ def _store_history(warehouse: Warehouse, settings: Settings, seed: int) -> Store
         "window_ms": MS_PER_HOUR,
     }
     sink = Sink(warehouse)
-    sink.write("gpu_energy", conform("gpu_energy", {**past.gpu_energy, "late_id": 0, **origin}))
-    sink.write("token_usage", conform("token_usage", {**past.token_usage, "late_id": 0, **origin}))
+    energy = conform("gpu_energy", {**past.gpu_energy, "late_id": 0, **origin})
+    tokens = conform("token_usage", {**past.token_usage, "late_id": 0, **origin})
+    ledger = attribute(facts_of(energy, tokens), load_policy(warehouse, settings)).ledger
+    sink.write("gpu_energy", energy)
+    sink.write("token_usage", tokens)
     sink.write("ledger", conform("ledger", {**ledger, "revision": 0, "final": 1, **origin}))
     starts = np.unique(np.asarray(ledger["window_start"]))
     sink.refresh_hours(starts.tolist(), sorted(set(ledger["cluster"])), sorted(set(ledger["workload"])))

@@ -58,6 +58,8 @@ class BatchColumn:
     """A text may be empty."""
     payer: bool = False
     """The text names who pays, so names that begin with `__` are refused."""
+    dimension: bool = False
+    """The ledger can have rows of its own for each value of the text."""
     decimal: bool = False
     """The text is a plain decimal number."""
     phase: Phase = ""

@@ -142,8 +142,11 @@ def intervals(t0: I64, t1: I64, energy_uj: I64, method: Ints, busy_ms: I64) -> N
     rows("busy_ms", (busy_ms >= -1) & (busy_ms <= span), busy_ms, "give 0 to the interval's length, or -1 for unknown")
 
 
-def requests(start: I64, first: I64, end: I64, number: I64 | None = None) -> None:
-    """Check the times of requests, in ms, and how many each row stands for (None: one). Raises BadEvent."""
+def requests(start: I64, first: I64, end: I64, number: I64 | None = None, queue: I64 | None = None) -> None:
+    """Check the times of requests, in ms, and how many each row stands for (None: one). Raises BadEvent.
+
+    `queue` is the time that each waited, -1 where it is unknown; None where all are.
+    """
     times("t_start_ms", start)
     times("t_end_ms", end)
     rows(
@@ -156,6 +159,11 @@ def requests(start: I64, first: I64, end: I64, number: I64 | None = None) -> Non
     )  # fmt: skip
     if number is not None:
         rows("requests", (number >= 0) & (number <= MAX_TOKENS), number, "give 0 to 2^31-1 requests")
+    if queue is not None:
+        rows(
+            "queue_ms", (queue >= -1) & (queue <= MAX_SPAN_MS), queue,
+            f"give 0 to {MAX_SPAN_MS} milliseconds, or -1 for unknown",
+        )  # fmt: skip
 
 
 def tokens(columns: Sequence[BatchColumn], counts: Sequence[I64] | I64) -> None:

@@ -28,6 +28,7 @@ U16 = npt.NDArray[np.uint16]
 """A column of indexes into a dictionary."""
 
 __all__ = [
+    "DIMENSIONS",
     "LABELS",
     "MAX_ENERGY_UJ",
     "MAX_ROWS",
@@ -146,6 +147,11 @@ class PowerRows(NamedTuple):
     busy_ms: I64
 
 
+_PromptPart = Annotated[I64 | None, BatchColumn(form="number", phase="prompt", part_of="prompt_tokens")]
+_CompletionPart = Annotated[I64 | None, BatchColumn(form="number", phase="completion", part_of="completion_tokens")]
+_Dimension = Annotated[tuple[str, ...], BatchColumn(form="text", dimension=True)]
+
+
 @dataclass(slots=True, kw_only=True)
 class TokenBatch:
     """Requests served by one workload. `wattlog.tokens.v1`.
@@ -156,6 +162,15 @@ class TokenBatch:
     A status other than "ok" is a failure; the tokens processed before it still count as work.
     A row may stand for several requests or for part of one, where it is the growth of a server's counters. Then
     `requests` has the number of requests that ended; None where each row is one request.
+
+    Prompt tokens are computed, read from a cache (`cached_tokens`) or computed and written to one
+    (`cache_write_tokens`). The other columns are parts of the prompt or of the completion by another measure, and may
+    overlap: audio, images, reasoning, predictions that the model accepted or rejected. `estimated_*` are tokens that
+    were estimated, because no server reported them. Names follow OpenAI's `usage` and OpenTelemetry's GenAI attributes.
+
+    `queue_ms` is the part of the time to the first token that a request waited for the model, -1 where it is unknown.
+    `endpoint` is the kind of call: chat, completion, embedding, image, audio, rerank. `sender` is who reported the
+    request: a verified credential's name, or the producer's. `user` is a keyed hash by default.
 
     A new column of tokens is one more line here, with None as its default: producers that do not know it leave it out.
     """
@@ -181,6 +196,25 @@ class TokenBatch:
     trace_id: Annotated[tuple[str, ...], BatchColumn(form="text")] = ()
     t_ms: Annotated[int, BatchColumn(form="scalar")] = 0
     requests: Annotated[I64 | None, BatchColumn(form="number", absent=1)] = None
+    cache_write_tokens: _PromptPart = None
+    audio_prompt_tokens: _PromptPart = None
+    image_prompt_tokens: _PromptPart = None
+    estimated_prompt_tokens: _PromptPart = None
+    reasoning_tokens: _CompletionPart = None
+    accepted_prediction_tokens: _CompletionPart = None
+    rejected_prediction_tokens: _CompletionPart = None
+    audio_completion_tokens: _CompletionPart = None
+    image_completion_tokens: _CompletionPart = None
+    estimated_completion_tokens: _CompletionPart = None
+    queue_ms: Annotated[I64 | None, BatchColumn(form="number", absent=-1)] = None
+    user: _Dimension = ()
+    application: _Dimension = ()
+    feature: _Dimension = ()
+    provider: _Dimension = ()
+    region: _Dimension = ()
+    endpoint: _Dimension = ()
+    priority: _Dimension = ()
+    sender: _Dimension = ()
 
     def __len__(self) -> int:
         return len(self.t_start_ms)
@@ -202,7 +236,8 @@ class TokenBatch:
             t_first_ms=join([b.t_first_ms for b in batches]),
             t_end_ms=join([b.t_end_ms for b in batches]),
             tokens=np.stack([join([b.tokens(c.name) for b in batches]) for c in TOKEN_COLUMNS]),
-            requests=join_requests(batches),
+            requests=join_optional(batches, "requests"),
+            queue_ms=join_optional(batches, "queue_ms"),
             texts=join_texts(batches),
         )
 
@@ -217,7 +252,7 @@ class TokenBatch:
         self.check_texts()
         self.check_names()
         if len(self):
-            checks.requests(self.t_start_ms, self.t_first_ms, self.t_end_ms, self.requests)
+            checks.requests(self.t_start_ms, self.t_first_ms, self.t_end_ms, self.requests, self.queue_ms)
             checks.tokens(TOKEN_COLUMNS, [self.tokens(c.name) for c in TOKEN_COLUMNS])
             for c in REQUEST_COLUMNS:
                 if c.form == "code":
@@ -244,6 +279,9 @@ REQUEST_COLUMNS = columns_of(TokenBatch)
 TOKEN_COLUMNS = tuple(c for c in REQUEST_COLUMNS if c.phase)
 LABELS = tuple(c.name for c in REQUEST_COLUMNS if c.form == "text" and c.optional)
 """Names of the optional texts of single requests, which are stored with them."""
+DIMENSIONS = tuple(c.name for c in REQUEST_COLUMNS if c.dimension)
+"""Names of the labels by which the ledger can break a tenant's tokens down."""
+_ABSENT = {c.name: c.absent for c in REQUEST_COLUMNS}
 _TEXTS = tuple(c.name for c in REQUEST_COLUMNS if c.form == "text")
 TOKENS = tuple(c.name for c in TOKEN_COLUMNS)
 """Names of the additive counts of tokens, in the order of `TokenRows.tokens`."""
@@ -262,6 +300,8 @@ class TokenRows(NamedTuple):
     """(len(TOKENS), n): the counts of tokens."""
     requests: I64 | None
     """None where each row is one request."""
+    queue_ms: I64 | None
+    """None where no row's is known."""
     texts: Mapping[str, list[str]]
     """Text columns by name. A batch that leaves a column out adds no text to it."""
 
@@ -271,13 +311,13 @@ def join_texts(batches: Sequence[object]) -> dict[str, list[str]]:
     return {name: list(chain.from_iterable(map(attrgetter(name), batches))) for name in _TEXTS}
 
 
-def join_requests(batches: Sequence[TokenBatch]) -> I64 | None:
-    """Return `TokenRows.requests` of batches, of which few have any."""
-    columns = [b.requests for b in batches]
+def join_optional(batches: Sequence[TokenBatch], name: str) -> I64 | None:
+    """Return an optional number column of batches, of which few have it; None where none has."""
+    columns = [getattr(b, name) for b in batches]
     if all(c is None for c in columns):
         return None
     return np.concatenate(
-        [np.ones(len(b), np.int64) if c is None else c for b, c in zip(batches, columns, strict=True)]
+        [np.full(len(b), _ABSENT[name], np.int64) if c is None else c for b, c in zip(batches, columns, strict=True)]
     )
 
 

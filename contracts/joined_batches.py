@@ -122,6 +122,8 @@ class TokenColumns(BatchSpans):
     """(len(TOKENS), n): the counts of tokens."""
     requests: I64 | None
     """None where each row is one request."""
+    queue_ms: I64 | None
+    """None where no row's is known."""
 
     @classmethod
     def of(cls, batches: Sequence[TokenBatch]) -> Self:
@@ -142,9 +144,10 @@ class TokenColumns(BatchSpans):
             end_ms=rows.t_end_ms,
             tokens=rows.tokens,
             requests=rows.requests,
+            queue_ms=rows.queue_ms,
         )
         checks.texts(REQUEST_COLUMNS, rows.texts)
-        checks.requests(new.begin_ms, new.first_ms, new.end_ms, new.requests)
+        checks.requests(new.begin_ms, new.first_ms, new.end_ms, new.requests, new.queue_ms)
         checks.tokens(TOKEN_COLUMNS, new.tokens)
         checks.codes("tenant", new.tenant, new.repeat([len(b.tenants) for b in batches]), "tenants")
         checks.codes("model", new.model, new.repeat([len(b.models) for b in batches]), "models")

@@ -26,7 +26,7 @@ from contracts.events import (
     TokenBatch,
     TokenRows,
     UsageBatch,
-    join_requests,
+    join_optional,
     join_texts,
 )  # fmt: skip
 from contracts.units import I64
@@ -203,7 +203,8 @@ class _PackedTokens(TokenBatch):
             t_first_ms=_i64(join([w.t_first_ms for w in wires])),
             t_end_ms=_i64(join([w.t_end_ms for w in wires])),
             tokens=_i64(join(map(tokens, TOKENS))).reshape(len(TOKENS), -1),
-            requests=join_requests(batches) if any(w.requests for w in wires) else None,
+            requests=join_optional(batches, "requests") if any(w.requests for w in wires) else None,
+            queue_ms=join_optional(batches, "queue_ms") if any(w.queue_ms for w in wires) else None,
             texts=join_texts(wires),
         )
 

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.dictionary_column import CompactColumn, DictionaryColumn
-from contracts.events import LABELS, TOKENS, USAGE_COLUMNS
+from contracts.events import DIMENSIONS, LABELS, TOKEN_COLUMNS, TOKENS, USAGE_COLUMNS
+from contracts.histogram import LATENCIES, HistogramColumn
 
-Kind = Literal["text", "ms", "i64", "u64", "u32", "u16", "u8", "decimal", "map"]
+Kind = Literal["text", "ms", "i64", "u64", "u32", "u16", "u8", "decimal", "map", "histogram"]
 """Kind of a column. `decimal` and `map` are arrays of objects: a Decimal of at most 38 digits, 12 of them after the
-point, and a Mapping of texts by name."""
+point, and a Mapping of texts by name. A `histogram` is a `HistogramColumn`."""
 Column = npt.NDArray[Any] | Sequence[str]
 Table = dict[str, Column]
 
@@ -30,6 +31,12 @@ _PROVENANCE: dict[str, Kind] = {"log_id": "text", "log_partition": "u16", "versi
 
 _TOKENS: dict[str, Kind] = dict.fromkeys(TOKENS, "i64")
 """Counts of tokens: every token column of `contracts.events.TokenBatch`."""
+
+_DIMENSIONS: dict[str, Kind] = dict.fromkeys(DIMENSIONS, "text")
+"""What tokens were used for: empty where the ledger does not keep a dimension, or where it is unknown."""
+
+_LATENCIES: dict[str, Kind] = dict.fromkeys(LATENCIES, "histogram")
+"""How long requests took, by bucket (contracts.histogram)."""
 
 _LABELS: dict[str, Kind] = dict.fromkeys(LABELS, "text")
 """Texts of single requests: every optional text column of `contracts.events.TokenBatch`."""
@@ -44,10 +51,10 @@ GPU_ENERGY: dict[str, Kind] = {
 intervals cover, `busy_ms` utilisation x time (-1 unknown)."""
 
 TOKEN_USAGE: dict[str, Kind] = {
-    "window_start": "ms", "cluster": "text", "workload": "text", "tenant": "text", "model": "text",
+    "window_start": "ms", "cluster": "text", "workload": "text", "tenant": "text", "model": "text", **_DIMENSIONS,
     "late_id": "u64", "window_ms": "u32", **_TOKENS,
     "computed_mtok": "i64", "cached_mtok": "i64", "completion_mtok": "i64", "request_ms": "i64", "requests": "i64",
-    "failures": "i64",
+    "failures": "i64", **_LATENCIES,
     **_PROVENANCE,
 }  # fmt: skip
 """Processed tokens. `*_tokens` are integers that sum to the tokens of the events. `*_mtok` are thousandths of tokens,
@@ -73,9 +80,10 @@ REQUEST_TIME_VERSION = 1_000_000_000
 
 LEDGER: dict[str, Kind] = {
     "window_start": "ms", "cluster": "text", "workload": "text", "hardware": "text", "model": "text", "tenant": "text",
-    "window_ms": "u32", "active_uj": "i64", "idle_uj": "i64", "unallocated_uj": "i64",
+    **_DIMENSIONS, "window_ms": "u32", "active_uj": "i64", "idle_uj": "i64", "unallocated_uj": "i64",
     **_TOKENS, "work": "i64",
-    "requests": "i64", "failures": "i64", "method": "u8", "weights_version": "u32", "floor_version": "u32",
+    "requests": "i64", "failures": "i64", **_LATENCIES,
+    "method": "u8", "weights_version": "u32", "floor_version": "u32",
     "revision": "u32", "final": "u8",
     **_PROVENANCE,
 }  # fmt: skip
@@ -136,6 +144,12 @@ _DTYPES: dict[Kind, Any] = {
 }  # fmt: skip
 
 
+_ABSENT: Mapping[str, int | str] = {
+    **{c.name: 0 for c in TOKEN_COLUMNS if c.optional}, **dict.fromkeys(LABELS, ""), **dict.fromkeys(LATENCIES, 0),
+}  # fmt: skip
+"""Values of columns that requests may leave out."""
+
+
 def length(table: Table) -> int:
     """Return the number of rows."""
     return len(next(iter(table.values()))) if table else 0
@@ -144,15 +158,18 @@ def length(table: Table) -> int:
 def conform(name: str, columns: Mapping[str, Column | int | str]) -> Table:
     """Return columns in the order and types of `SCHEMAS[name]`. A scalar becomes a constant column.
 
-    Raises KeyError for a missing column, ValueError for lengths that differ.
+    Columns that requests may leave out may be missing here too, and are then empty: 0 or "". Raises KeyError for any
+    other missing column, ValueError for lengths that differ.
     """
     sized = [c for c in columns.values() if not isinstance(c, (int, str))]
     n = len(sized[0]) if sized else 1
     table: Table = {}
     for column, kind in SCHEMAS[name].items():
-        value = columns[column]
+        value = columns[column] if column in columns or column not in _ABSENT else _ABSENT[column]
         if kind == "text":
             table[column] = _text(value, n)
+        elif kind == "histogram":
+            table[column] = _histograms(value, n)
         elif isinstance(value, int):
             table[column] = np.full(n, value, _DTYPES[kind])
         else:
@@ -168,6 +185,12 @@ def _text(value: Column | int | str, n: int) -> Column:
     return value if isinstance(value, (CompactColumn, list)) else [str(v) for v in value]  # type: ignore[union-attr]
 
 
+def _histograms(value: Any, n: int) -> Any:
+    if isinstance(value, HistogramColumn):
+        return value
+    return HistogramColumn.empty(n) if isinstance(value, int) else HistogramColumn.of(value)
+
+
 def concat(name: str, tables: Sequence[Table]) -> Table:
     """Return tables of one schema, end to end."""
     if len(tables) == 1:
@@ -176,6 +199,9 @@ def concat(name: str, tables: Sequence[Table]) -> Table:
     for column, kind in SCHEMAS[name].items():
         if kind == "text":
             out[column] = _join_texts([t[column] for t in tables])
+        elif kind == "histogram":
+            histograms: Any = [t[column] for t in tables]
+            out[column] = HistogramColumn.concat(histograms)  # type: ignore[assignment]
         else:
             out[column] = np.concatenate(
                 [np.asarray(t[column], _DTYPES[kind]) for t in tables] or [np.zeros(0, _DTYPES[kind])]
@@ -193,9 +219,19 @@ def _join_texts(texts: Sequence[Column]) -> Column:
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     "gpu_energy": ("cluster", "workload", "node", "gpu_uuid", "window_start", "late_id"),
-    "token_usage": ("tenant", "cluster", "workload", "model", "window_start", "late_id"),
-    "request_energy": ("tenant", "cluster", "workload", "window_start", "request_id", "t_end", "model", "late_id"),
-    "ledger": ("tenant", "cluster", "workload", "model", "hardware", "window_start"),
+    "token_usage": ("tenant", "cluster", "workload", "model", "window_start", "late_id", *DIMENSIONS),
+    "request_energy": (
+        "tenant",
+        "cluster",
+        "workload",
+        "window_start",
+        "request_id",
+        "t_end",
+        "model",
+        "late_id",
+        *DIMENSIONS,
+    ),
+    "ledger": ("tenant", "cluster", "workload", "model", "hardware", "window_start", *DIMENSIONS),
 }
 """Columns that identify a row: the tables' sort keys. A row replaces the one with the same key."""
 

@@ -17,6 +17,10 @@ PRODUCERS = "produce"
 """Table of the file that holds each producer's own options, `[produce.NAME]` (producers/runtime/config.py)."""
 
 
+Dimension = Literal["user", "application", "feature", "provider", "region", "endpoint", "priority", "sender"]
+"""Names of `contracts.events.DIMENSIONS`."""
+
+
 class Settings(BaseSettings):
     """All settings. A name ends with its unit."""
 
@@ -121,6 +125,13 @@ class Settings(BaseSettings):
         "more than half of all rows of a large fleet. `none`: they do not; ledger, bills and forecasts are the "
         "same. Set it to the same value for workers, audit and API. docs/warehouse.md describes the effect of a "
         "change on stored requests.",
+    )
+
+    ledger_dimensions: tuple[Dimension, ...] = Field(
+        ("application", "feature", "provider", "region", "endpoint", "priority"),
+        description="Dimensions of requests by which the ledger has rows of their own, so that bills can be grouped by "
+        "them. The others are stored with single requests only. Each multiplies the ledger's rows by its number of "
+        "values. Set it to the same value for all workers; a change applies to windows that are closed after it.",
     )
 
     cluster: str = Field("local", description="Name of the producers' cluster.")

@@ -89,7 +89,7 @@ class Assignment:
         self._accept_loss, self._name_takeover = accept_loss, name_takeover
         self._config = PartitionConfig(
             settings.window_ms, settings.lateness_ms, settings.skew_ms, settings.idle_timeout_ms,
-            settings.requests == "all",
+            settings.requests == "all", settings.ledger_dimensions,
         )  # fmt: skip
         self._fenced_max_ms = FENCED_SESSIONS * settings.session_timeout_ms
         self._fenced: tuple[int, Fenced] | None = None

@@ -58,6 +58,16 @@ class Measures:
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    cache_write_tokens: int
+    audio_prompt_tokens: int
+    image_prompt_tokens: int
+    estimated_prompt_tokens: int
+    reasoning_tokens: int
+    accepted_prediction_tokens: int
+    rejected_prediction_tokens: int
+    audio_completion_tokens: int
+    image_completion_tokens: int
+    estimated_completion_tokens: int
     requests: int
     failures: int
     joules_per_token: float | None
@@ -92,6 +102,14 @@ class ChargebackRow(Measures):
     workload: str | None = None
     model: str | None = None
     hardware: str | None = None
+    user: str | None = None
+    application: str | None = None
+    feature: str | None = None
+    provider: str | None = None
+    region: str | None = None
+    endpoint: str | None = None
+    priority: str | None = None
+    sender: str | None = None
     hour: str | None = None
     day: str | None = None
     month: str | None = None
@@ -148,6 +166,16 @@ class LedgerRow:
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    cache_write_tokens: int
+    audio_prompt_tokens: int
+    image_prompt_tokens: int
+    estimated_prompt_tokens: int
+    reasoning_tokens: int
+    accepted_prediction_tokens: int
+    rejected_prediction_tokens: int
+    audio_completion_tokens: int
+    image_completion_tokens: int
+    estimated_completion_tokens: int
     work: int
     requests: int
     failures: int
@@ -157,6 +185,14 @@ class LedgerRow:
     revision: int
     final: bool
     simulated: bool
+    user: str
+    application: str
+    feature: str
+    provider: str
+    region: str
+    endpoint: str
+    priority: str
+    sender: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +233,30 @@ class RequestEnergyRow:
     request_id: str
     session_id: str
     trace_id: str
+    user: str
+    application: str
+    feature: str
+    provider: str
+    region: str
+    endpoint: str
+    priority: str
+    sender: str
     status: str
     t_start: Time
     t_end: Time
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    cache_write_tokens: int
+    audio_prompt_tokens: int
+    image_prompt_tokens: int
+    estimated_prompt_tokens: int
+    reasoning_tokens: int
+    accepted_prediction_tokens: int
+    rejected_prediction_tokens: int
+    audio_completion_tokens: int
+    image_completion_tokens: int
+    estimated_completion_tokens: int
     energy_uj: int
     active_uj: int
     idle_uj: int
@@ -249,6 +303,16 @@ class SessionRow:
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    cache_write_tokens: int
+    audio_prompt_tokens: int
+    image_prompt_tokens: int
+    estimated_prompt_tokens: int
+    reasoning_tokens: int
+    accepted_prediction_tokens: int
+    rejected_prediction_tokens: int
+    audio_completion_tokens: int
+    image_completion_tokens: int
+    estimated_completion_tokens: int
     energy_uj: int
     unmetered_tokens: int
     usage_rows: int

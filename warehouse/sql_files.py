@@ -11,7 +11,8 @@ it returns, and so how it may be run:
 
 `$tokens{EXPRESSION}` in a file becomes the expression once per column of tokens, separated by commas: `@` is the
 column's name and `#` its number from 1. `$tokens{sum(r.@) AS @}` is `sum(r.prompt_tokens) AS prompt_tokens, ...`.
-The columns are those of `contracts.events.TokenBatch`.
+The columns are those of `contracts.events.TokenBatch`. `$dimensions{EXPRESSION}` is the same over its dimensions,
+`$latencies{EXPRESSION}` over the histograms of `contracts.histogram`.
 
 `$part{HARDWARE}` is the narrowest boundary that a hardware type's energy is within (`contracts.boundary.part_of`), as
 text. `$contains_gpus{HARDWARE}` is the condition of that name there. `$within{HARDWARE}` is the condition that it is
@@ -29,7 +30,8 @@ from importlib import resources
 from string import Template
 
 from contracts.boundary import HOST, WALL_LESS_GPUS, WALL_PREFIX, Boundary
-from contracts.events import TOKENS
+from contracts.events import DIMENSIONS, TOKENS
+from contracts.histogram import LATENCIES
 
 _PART = re.compile(r"\$part\{([^{}]+)\}")
 _PART_SQL = (
@@ -42,7 +44,8 @@ _WITHIN_SQL = (
     rf"({{boundary:String}} IN ('', '{Boundary.WALL}') OR NOT startsWith(\1, '{WALL_PREFIX}') "
     rf"AND ({{boundary:String}} = '{Boundary.HOST}' OR \1 != '{HOST}'))"
 )
-_TOKENS = re.compile(r"\$tokens\{([^{}]+)\}")
+_COLUMNS = re.compile(r"\$(tokens|dimensions|latencies)\{([^{}]+)\}")
+_LISTS = {"tokens": TOKENS, "dimensions": DIMENSIONS, "latencies": LATENCIES}
 _NAME = re.compile(r"[a-z][a-z_]*/[a-z][a-z0-9_]*")
 TENANT_PARAMETER = "{tenant:String}"
 """Parameter of questions with tenant access; empty means all tenants."""
@@ -89,7 +92,7 @@ def sql_file(name: str) -> SqlFile:
     body = text[header.end() :].strip().rstrip(";")
     for macro, sql in ((_PART, _PART_SQL), (_WITHIN, _WITHIN_SQL), (_CONTAINS_GPUS, _CONTAINS_GPUS_SQL)):
         body = macro.sub(sql, body)
-    question = SqlFile(name, Access(header[1]), _with_tokens(body))
+    question = SqlFile(name, Access(header[1]), _with_columns(body))
     if question.access is not Access.TENANT and TENANT_PARAMETER in text:
         raise ValueError(f"warehouse/{name}.sql uses {TENANT_PARAMETER}: declare `-- Access: tenant`")
     return question
@@ -101,11 +104,11 @@ def is_narrowed(sql: str) -> bool:
     return all(f"tenant = {TENANT_PARAMETER}" in part for part in parts)
 
 
-def _with_tokens(text: str) -> str:
-    """Return SQL with each `$tokens{EXPRESSION}` written out for all columns of tokens."""
-    return _TOKENS.sub(
+def _with_columns(text: str) -> str:
+    """Return SQL with each `$tokens{EXPRESSION}` and `$dimensions{EXPRESSION}` written out for all of their columns."""
+    return _COLUMNS.sub(
         lambda match: ", ".join(
-            match[1].replace("@", name).replace("#", str(number)) for number, name in enumerate(TOKENS, 1)
+            match[2].replace("@", name).replace("#", str(number)) for number, name in enumerate(_LISTS[match[1]], 1)
         ),
         text,
     )

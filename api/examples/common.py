@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from api.serialization import plain
-from contracts.events import TOKENS
+from contracts.events import DIMENSIONS, TOKENS
 from contracts.units import epoch_ms
 from warehouse.periods import Period
 
@@ -17,6 +17,11 @@ OCTOBER: dict[str, Any] = plain(Period(epoch_ms("2026-10-01T00:00:00Z"), END))
 def token_counts(**counts: int) -> dict[str, Any]:
     """Return a count for every declared column of tokens, 0 for those that are not given."""
     return dict.fromkeys(TOKENS, 0) | counts
+
+
+def dimension_values(**values: str) -> dict[str, Any]:
+    """Return a text for every dimension of requests, "" for those that are not given."""
+    return dict.fromkeys(DIMENSIONS, "") | values
 
 
 def rows_response(rows: list[Any], period: dict[str, Any] = OCTOBER, **more: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from api.examples.common import AT, END, rows_response, token_counts
+from api.examples.common import AT, END, dimension_values, rows_response, token_counts
 from api.serialization import plain, plain_rows
 from contracts.units import epoch_ms
 from warehouse.ledger.explanation import (
@@ -47,6 +47,7 @@ _LEDGER = LedgerRow(
     revision=0,
     final=True,
     simulated=False,
+    **dimension_values(application="support", feature="summary", endpoint="chat"),
 )
 _INTERVAL = GpuInterval(
     window_start=AT,
@@ -98,6 +99,7 @@ REQUESTS = rows_response(
                 request_id="req-7f3a",
                 session_id="s-1",
                 trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+                **dimension_values(application="support", feature="summary", endpoint="chat"),
                 status="ok",
                 t_start=AT,
                 t_end=epoch_ms("2026-10-31T23:59:58.412Z"),

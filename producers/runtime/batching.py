@@ -64,6 +64,25 @@ class RequestRow(NamedTuple):
     trace_id: str = ""
     api_base: str = ""
     route: str = ""
+    cache_write_tokens: int = 0
+    audio_prompt_tokens: int = 0
+    image_prompt_tokens: int = 0
+    estimated_prompt_tokens: int = 0
+    reasoning_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
+    audio_completion_tokens: int = 0
+    image_completion_tokens: int = 0
+    estimated_completion_tokens: int = 0
+    queue_ms: int = -1
+    user: str = ""
+    application: str = ""
+    feature: str = ""
+    provider: str = ""
+    region: str = ""
+    endpoint: str = ""
+    priority: str = ""
+    sender: str = ""
 
 
 def token_batch(rows: Sequence[Request], t_ms: int) -> TokenBatch:
@@ -78,15 +97,17 @@ def token_batch(rows: Sequence[Request], t_ms: int) -> TokenBatch:
     return TokenBatch(
         tenants=tenants, tenant=tenant, models=models, model=model, request_id=tuple(r.request_id for r in rows),
         t_start_ms=_numbers(r.t_start_ms for r in rows), t_first_ms=_numbers(r.t_first_ms for r in rows),
-        t_end_ms=_numbers(r.t_end_ms for r in rows), **_token_columns(rows), statuses=statuses, status=status,
+        t_end_ms=_numbers(r.t_end_ms for r in rows), **_number_columns(rows), statuses=statuses, status=status,
         t_ms=t_ms, **_label_columns(rows),
     )  # fmt: skip
 
 
-def _token_columns(rows: Sequence[Request]) -> dict[str, Any]:
-    """Return the columns of tokens by name. An optional one is left out where no row has any of its tokens."""
+def _number_columns(rows: Sequence[Request]) -> dict[str, Any]:
+    """Return the columns of tokens and of queueing by name. An optional one is left out where no row has a value."""
     columns = {c.name: _numbers(getattr(r, c.name, 0) for r in rows) for c in TOKEN_COLUMNS}
-    return {c.name: columns[c.name] for c in TOKEN_COLUMNS if not c.optional or columns[c.name].any()}
+    kept = {c.name: columns[c.name] for c in TOKEN_COLUMNS if not c.optional or columns[c.name].any()}
+    queue_ms = _numbers(getattr(r, "queue_ms", -1) for r in rows)
+    return kept | {"queue_ms": queue_ms} if (queue_ms >= 0).any() else kept
 
 
 def _label_columns(rows: Sequence[Request]) -> dict[str, Any]:

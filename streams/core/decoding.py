@@ -31,6 +31,8 @@ class PartitionConfig:
     idle_timeout_ms: int = 30_000
     keep_requests: bool = True
     """True to store single requests beside their sums."""
+    dimensions: tuple[str, ...] = ()
+    """Dimensions of requests that the ledger keeps (`contracts.events.DIMENSIONS`)."""
 
 
 class LogMessage(NamedTuple):

@@ -138,7 +138,9 @@ class Partition:
         return False
 
     def _new_windows(self) -> OpenWindows:
-        return OpenWindows(self._config.window_ms, keep_requests=self._config.keep_requests)
+        return OpenWindows(
+            self._config.window_ms, keep_requests=self._config.keep_requests, dimensions=self._config.dimensions
+        )
 
     def _accept_late(self, name: str, event: Event, pending: PendingMessage) -> None:
         """Add an event of which some rows belong to final windows.

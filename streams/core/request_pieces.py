@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.dictionary_column import CompactColumn, DictionaryColumn
+from contracts.errors import LedgerError
 from contracts.events import LABELS, TOKEN_COLUMNS, TOKENS
 from contracts.joined_batches import TokenColumns
 from contracts.rows import KEYS, Column, Table, length
@@ -28,6 +29,9 @@ from streams.core.attribution.facts import (
     REQUESTS,
     Facts,
     Index,
+    Product,
+    product_columns,
+    products_of,
 )  # fmt: skip
 from streams.core.equal_runs import run_ends
 from streams.core.request_labels import RequestLabels, TextColumn
@@ -42,7 +46,7 @@ _WINDOW_MULTIPLIER = 0x9E3779B97F4A7C1
 
 @dataclass(slots=True)
 class RequestPieces:
-    """Requests of one window: their rows of `labels`, (workload, tenant, model) entities, and amounts of work.
+    """Requests of one window: their rows of `labels`, (workload, tenant, product) entities, and amounts of work.
 
     The accumulators were given the same amounts.
     """
@@ -62,7 +66,7 @@ class ClosedRequests:
     """For each piece, the row of `Facts.tokens` that it is part of."""
     subjects: DictionaryColumn[tuple[str, str]]
     tenants: DictionaryColumn[str]
-    models: DictionaryColumn[str]
+    products: DictionaryColumn[Product]
 
     @property
     def rows(self) -> int:
@@ -84,20 +88,21 @@ def spread_requests(c: TokenColumns, window_ms: int) -> tuple[Index, I64, I64]:
     amounts[CACHED_M], amounts[COMPLETION_M] = 1000 * amounts[CACHED], 1000 * amounts[COMPLETION]
     amounts[COMPUTED_M] = 1000 * amounts[PROMPT] - amounts[CACHED_M]
     number = np.ones(len(first), np.int64) if c.requests is None else c.requests
-    failed = _failed(c) * number
+    failures = failed(c) * number
     amounts[REQUEST_MS] = np.maximum(c.end_ms - c.begin_ms, 1)[uncut] * number[uncut]
-    amounts[REQUESTS], amounts[FAILURES] = number[uncut], failed[uncut]
+    amounts[REQUESTS], amounts[FAILURES] = number[uncut], failures[uncut]
     if len(uncut) == len(first):
         return uncut, first, amounts
     cut = np.flatnonzero(crosses)
-    row, window, parts = _cut(c, cut, number[cut], failed[cut], window_ms)
+    row, window, parts = _cut(c, cut, number[cut], failures[cut], window_ms)
     return (
         np.concatenate([uncut, cut[row]]), np.concatenate([first[uncut], window]),
         np.concatenate([amounts, parts], axis=1),
     )  # fmt: skip
 
 
-def _failed(c: TokenColumns) -> npt.NDArray[np.bool_]:
+def failed(c: TokenColumns) -> npt.NDArray[np.bool_]:
+    """Return, by row, whether its requests failed: their status is not "ok"."""
     failure = np.array([s != "ok" for b in c.batches for s in b.statuses])
     of_row: npt.NDArray[np.bool_] = failure[c.place([len(b.statuses) for b in c.batches], c.status)]
     return of_row
@@ -142,7 +147,7 @@ def request_rows(closed: ClosedRequests, window_ms: int) -> tuple[Table, Index]:
         "tenant": closed.tenants.take(entity), "request_id": _texts(pieces, [p.labels.request_id for p in pieces]),
         "cluster": DictionaryColumn([c for c, _ in subjects.names], subjects.codes),
         "workload": DictionaryColumn([w for _, w in subjects.names], subjects.codes),
-        "model": closed.models.take(entity),
+        "model": product_columns(closed.products.take(entity))["model"],
         **{name: _texts(pieces, [p.labels.texts[name] for p in pieces]) for name in LABELS},
         "status": DictionaryColumn.concat([p.labels.status.take(p.row) for p in pieces]), "window_start": window_start,
         "t_start": _joined([p.labels.begin_ms[p.row] for p in pieces]),
@@ -215,11 +220,33 @@ def with_energy(rows: Table, attribution: Attribution, work_row: Index, *, compl
 
 
 def work_row_of(rows: Table, attribution: Attribution, facts: Facts) -> Index:
-    """Return, for rows of request_energy, the index of the attribution's (window, workload, tenant, model) of each."""
+    """Return, for rows of request_energy, the index of the attribution's (window, workload, tenant, product) of each.
+
+    Requests have all dimensions, products those that the ledger kept when the window was closed: a request is part of
+    the first product that agrees with it in all that the product has.
+    """
     keys = attribution.group_keys
     group = keys.group(np.asarray(rows["window_start"], np.int64), _subject_codes(rows, facts.subjects))
-    tenant, model = _codes(rows["tenant"], facts.tenants), _codes(rows["model"], facts.models)
-    return np.searchsorted(attribution.work_key, keys.work(group, tenant, model))
+    tenant, requested = _codes(rows["tenant"], facts.tenants), products_of(rows)
+    work_row = np.full(len(group), -1, np.intp)
+    for kept in _kept_dimensions(facts.products):
+        known = {product: code for code, product in enumerate(facts.products)}
+        product = [known.get(tuple(x if k else "" for x, k in zip(p, kept, strict=True)), -1) for p in requested.names]
+        code = np.array(product or [-1], np.int64)[requested.codes]
+        left = np.flatnonzero((work_row < 0) & (code >= 0))
+        key = keys.work(group[left], tenant[left], code[left])
+        at = np.searchsorted(attribution.work_key, key)
+        is_member = np.append(attribution.work_key, -1)[at] == key
+        work_row[left[is_member]] = at[is_member]
+    if (work_row < 0).any():
+        raise LedgerError(f"{int((work_row < 0).sum())} stored requests belong to no stored tokens of their window")
+    return work_row
+
+
+def _kept_dimensions(products: Sequence[Product]) -> list[tuple[bool, ...]]:
+    """Return which parts of a product the ledger may have kept: all that any product has first, then each one's."""
+    has = {(True, *map(bool, product[1:])) for product in products}
+    return [tuple(map(any, zip(*has, strict=True))), *sorted(has, reverse=True)] if has else []
 
 
 def _codes(column: Column, names: Sequence[str]) -> I64:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from contracts.dictionary_column import DictionaryColumn
+from contracts.histogram import LATENCIES, HistogramCounts
 from contracts.rows import KEYS, SCHEMAS, Column, Table, concat, conform, keys, length, tombstones
 from contracts.units import I64
 from streams.core import row_versions
 from streams.core.attribution.attribute import attribute
-from streams.core.attribution.facts import AMOUNTS, Energy, Facts, Index, Tokens
+from streams.core.attribution.facts import AMOUNTS, Energy, Facts, Index, Tokens, products_of
 from streams.core.attribution.policy import Policy
 from streams.core.request_pieces import with_energy, work_row_of
 
@@ -25,7 +26,8 @@ def facts_of(gpu_energy: Table, token_usage: Table) -> Facts:
     n = length(gpu_energy)
     subject = DictionaryColumn.concat([_subjects(gpu_energy), _subjects(token_usage)])
     hardware, owner = (DictionaryColumn.of(gpu_energy[c]) for c in ("hardware", "owner"))  # type: ignore[arg-type]
-    tenant, model = (DictionaryColumn.of(token_usage[c]) for c in ("tenant", "model"))  # type: ignore[arg-type]
+    tenant = DictionaryColumn.of(token_usage["tenant"])  # type: ignore[arg-type]
+    product = products_of(token_usage)
     window_start, energy_uj, covered_ms, method = (
         np.asarray(gpu_energy[c], np.int64) for c in ("window_start", "energy_uj", "covered_ms", "method")
     )
@@ -35,7 +37,7 @@ def facts_of(gpu_energy: Table, token_usage: Table) -> Facts:
         hardwares=hardware.names,
         owners=owner.names,
         tenants=tenant.names,
-        models=model.names,
+        products=product.names,
         energy=Energy(
             window_start=window_start,
             subject=subject.codes[:n],
@@ -46,7 +48,12 @@ def facts_of(gpu_energy: Table, token_usage: Table) -> Facts:
             method=method,
         ),
         tokens=Tokens(
-            np.asarray(token_usage["window_start"], np.int64), subject.codes[n:], tenant.codes, model.codes, amounts
+            np.asarray(token_usage["window_start"], np.int64),
+            subject.codes[n:],
+            tenant.codes,
+            product.codes,
+            amounts,
+            HistogramCounts.of([token_usage[name] for name in LATENCIES]),  # type: ignore[misc]
         ),
     )
 

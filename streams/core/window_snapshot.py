@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from contracts.dictionary_column import DictionaryColumn
+from contracts.histogram import HistogramCounts
 from contracts.rows import Table
 from contracts.units import I64
-from streams.core.attribution.facts import AMOUNTS, Energy, Facts, Index, Subject, Tokens
+from streams.core.attribution.facts import AMOUNTS, Energy, Facts, Index, Product, Subject, Tokens, product_columns
 from streams.core.attribution.grouping import rank
 from streams.core.request_pieces import ClosedRequests, request_rows
 
@@ -68,13 +69,14 @@ def _greatest(column: DictionaryColumn[str], group: Index, groups: int) -> Dicti
 
 @dataclass(frozen=True)
 class TenantTokens:
-    """Tokens by window, workload, tenant and model; `amounts` as in streams.core.attribution.facts.Tokens."""
+    """Tokens by window, workload, tenant and product; `amounts` as in streams.core.attribution.facts.Tokens."""
 
     window: I64
     subject: DictionaryColumn[Subject]
     tenant: DictionaryColumn[str]
-    model: DictionaryColumn[str]
+    product: DictionaryColumn[Product]
     amounts: I64
+    latencies: HistogramCounts
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class WindowSnapshot:
             hardwares=g.hardware.names,
             owners=g.owner.names,
             tenants=p.tenant.names,
-            models=p.model.names,
+            products=p.product.names,
             energy=Energy(
                 window_start=g.window * ms,
                 subject=subject.codes[:n],
@@ -111,7 +113,7 @@ class WindowSnapshot:
                 covered_ms=v[COVERED],
                 method=v[METHOD],
             ),
-            tokens=Tokens(p.window * ms, subject.codes[n:], p.tenant.codes, p.model.codes, p.amounts),
+            tokens=Tokens(p.window * ms, subject.codes[n:], p.tenant.codes, p.product.codes, p.amounts, p.latencies),
         )
 
     def gpu_energy(self) -> Table:
@@ -127,8 +129,9 @@ class WindowSnapshot:
         """Return the columns of contracts.rows.TOKEN_USAGE without provenance and late_id."""
         p = self._tokens
         return {
-            "window_start": p.window * self.window_ms, **_names(p.subject), "tenant": p.tenant, "model": p.model,
-            **dict(zip(AMOUNTS, p.amounts, strict=True)),
+            "window_start": p.window * self.window_ms, **_names(p.subject), "tenant": p.tenant,
+            **product_columns(p.product),
+            **dict(zip(AMOUNTS, p.amounts, strict=True)), **p.latencies.columns(len(p.window)),
         }  # fmt: skip
 
     def requests(self) -> tuple[Table, Index]:

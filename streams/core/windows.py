@@ -1,32 +1,36 @@
-"""Open windows of one log partition: energy by (workload, GPU), work by (workload, tenant, model).
+"""Open windows of one log partition: energy by (workload, GPU), work by (workload, tenant, product).
 
 Both are sums of integers, so neither order nor batching matters. A window is a dense array over interned entities.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
+from contracts.dictionary_column import DictionaryColumn
 from contracts.errors import LedgerError
-from contracts.events import TOKENS, Event, Method
+from contracts.events import DIMENSIONS, TOKENS, Event, Method
+from contracts.histogram import HistogramCounts
 from contracts.joined_batches import PowerColumns, TokenColumns
 from contracts.units import I64
 from streams.core.accumulators import WindowAccumulators, by_window
-from streams.core.attribution.facts import AMOUNTS, Index, Subject
+from streams.core.attribution.facts import AMOUNTS, NO_PRODUCT, Index, Product, Subject
+from streams.core.latencies import WindowLatencies, latencies_of
 from streams.core.request_labels import RequestLabels
-from streams.core.request_pieces import ClosedRequests, RequestPieces, spread_requests
+from streams.core.request_pieces import ClosedRequests, RequestPieces, failed, spread_requests
 from streams.core.time_spread import spread_intervals
 from streams.core.window_snapshot import METHOD, GpuEnergy, TenantTokens, WindowSnapshot, merge_gpus
 
-# An energy entity is (subject, node, gpu_uuid, hardware, owner), a token entity (subject, tenant, model).
+# An energy entity is (subject, node, gpu_uuid, hardware, owner), a token entity (subject, tenant, product).
 _subject, _node, _uuid, _hardware, _owner = (itemgetter(i) for i in range(5))
 _gpu = itemgetter(slice(3))
-_tenant, _model = itemgetter(1), itemgetter(2)
+_tenant, _product = itemgetter(1), itemgetter(2)
+_NO_DIMENSIONS = NO_PRODUCT[1:]
 
 
 class OpenWindows:
@@ -37,24 +41,28 @@ class OpenWindows:
     CACHE_MAX = 16_384
     """GPU dictionaries of messages whose entity ids are cached."""
     GRID_MAX = 4_096
-    """Tenants times models of a message's dictionary above which only the pairs that occur are interned."""
+    """Tenants times products of a message above which only the pairs that occur are interned."""
 
-    def __init__(self, window_ms: int, *, keep_requests: bool = True) -> None:
+    def __init__(self, window_ms: int, *, keep_requests: bool = True, dimensions: Collection[str] = ()) -> None:
         self.window_ms, self.keep_requests = window_ms, keep_requests
+        self._kept = [(1 + DIMENSIONS.index(name), name) for name in dimensions]
+        """Dimensions that the ledger keeps, with their positions in a product."""
         self._energy = WindowAccumulators(5, greatest=(METHOD,))
         self._tokens = WindowAccumulators(len(AMOUNTS))
+        self._latencies: dict[int, WindowLatencies] = {}
         self._pieces: dict[int, list[RequestPieces]] = {}
         self._piece_count = 0
         self._alive = 0
         """Entities that were left by the last `_compact`."""
         self._cache: dict[tuple[object, ...], Index] = {}
-        self._payers_of: dict[tuple[Subject, str], dict[str, int]] = {}
-        """Ids of token entities by tenant, for each (subject, model)."""
+        self._payers_of: dict[tuple[Subject, Product], dict[str, int]] = {}
+        """Ids of token entities by tenant, for each (subject, product)."""
 
     @property
     def rows(self) -> int:
         """Memory use, in rows: `max_open_rows` bounds it."""
-        return self._energy.rows + self._tokens.rows + self._piece_count
+        latencies = sum(of_window.rows for of_window in self._latencies.values())
+        return self._energy.rows + self._tokens.rows + self._piece_count + latencies
 
     @property
     def gpus(self) -> Sequence[tuple[Any, ...]]:
@@ -127,6 +135,7 @@ class OpenWindows:
             row, window, amounts = row[kept], window[kept], amounts.compress(kept, axis=1)
         of_piece = entity[row]
         self._tokens.add(window, of_piece, list(amounts))
+        self._add_latencies(columns, entity, only)
         if not self.keep_requests:
             return
         self._piece_count += len(row)
@@ -134,6 +143,15 @@ class OpenWindows:
         for number, at in by_window(window):
             pieces = RequestPieces(labels, row[at], of_piece[at], amounts[:, at])
             self._pieces.setdefault(number, []).append(pieces)
+
+    def _add_latencies(self, columns: TokenColumns, entity: Index, only: I64 | None) -> None:
+        single = columns.repeat([b.requests is None for b in columns.batches])
+        row, window, code = latencies_of(columns, np.flatnonzero(single & ~failed(columns)), self.window_ms)
+        if only is not None:
+            kept = np.isin(window, only)
+            row, window, code = row[kept], window[kept], code[kept]
+        for number, at in by_window(window):
+            self._latencies.setdefault(number, WindowLatencies()).add(entity[row[at]], code[at])
 
     def _gpus(self, subject: Subject, batch: Any) -> Index:
         """Return the energy entities of a batch, by its `gpu` index."""
@@ -148,60 +166,97 @@ class OpenWindows:
         return ids
 
     def _payers(self, columns: TokenColumns, subjects: Sequence[Subject]) -> Index:
-        """Return the token entity of each row.
+        """Return each row's token entity.
 
-        All pairs of a message's tenants and models are interned, or, where those are many, the pairs that occur.
+        All pairs of a message's tenants and products are interned, or, where those are many, the pairs that occur.
         """
-        models = columns.repeat([len(b.models) for b in columns.batches])
-        pair = columns.tenant.astype(np.intp) * models + columns.model
+        products, product = self._products(columns)
+        pair = columns.tenant.astype(np.intp) * columns.repeat([len(p) for p in products]) + product
         ids: list[int] = []
         sizes: list[int] = []
         for i, (subject, b) in enumerate(zip(subjects, columns.batches, strict=True)):
-            if len(b.tenants) * len(b.models) <= self.GRID_MAX:
-                pair_ids = self._grid(subject, b.tenants, b.models)
+            if len(b.tenants) * len(products[i]) <= self.GRID_MAX and len(products[i]) <= len(b.models):
+                pair_ids = self._grid(subject, b.tenants, products[i])
             else:
                 rows = slice(int(columns.starts[i]), int(columns.starts[i] + columns.counts[i]))
                 pairs, pair[rows] = np.unique(pair[rows], return_inverse=True)
-                at = [divmod(p, len(b.models)) for p in pairs.tolist()]
-                pair_ids = self._tokens.ids((subject, b.tenants[t], b.models[m]) for t, m in at).tolist()
+                at = [divmod(p, len(products[i])) for p in pairs.tolist()]
+                pair_ids = self._tokens.ids((subject, b.tenants[t], products[i][p]) for t, p in at).tolist()
             ids += pair_ids
             sizes.append(len(pair_ids))
         entity: Index = np.array(ids, np.intp)[columns.place(sizes, pair)]
         return entity
 
-    def _grid(self, subject: Subject, tenants: Sequence[str], models: Sequence[str]) -> list[int]:
-        """Return the entities of all pairs, by tenant and then model.
+    def _products(self, columns: TokenColumns) -> tuple[list[list[Product]], Index]:
+        """Return each batch's products, and each row's index into those of its batch.
 
-        They are looked up by the tenant's name within (subject, model): every message has another dictionary, and
+        Where a batch has none of the dimensions that the ledger keeps, its products are its models.
+        """
+        products: list[list[Product]] = []
+        product = columns.model.astype(np.intp)
+        for i, b in enumerate(columns.batches):
+            kept = [(at, getattr(b, name)) for at, name in self._kept]
+            if not any(texts for _, texts in kept):
+                products.append([(model, *_NO_DIMENSIONS) for model in b.models])
+                continue
+            rows = slice(int(columns.starts[i]), int(columns.starts[i] + columns.counts[i]))
+            parts: list[Sequence[str]] = [[""] * len(b)] * len(NO_PRODUCT)
+            parts[0] = [b.models[m] for m in columns.model[rows].tolist()]
+            for at, texts in kept:
+                parts[at] = texts or parts[at]
+            of_row = DictionaryColumn.of(list(zip(*parts, strict=True)))
+            products.append(list(of_row.names))
+            product[rows] = of_row.codes
+        return products, product
+
+    def _grid(self, subject: Subject, tenants: Sequence[str], products: Sequence[Product]) -> list[int]:
+        """Return the entities of all pairs, by tenant and then product.
+
+        They are looked up by the tenant's name within (subject, product): every message has another dictionary, and
         hashing complete keys is expensive.
         """
-        by_model = []
-        for model in models:
-            known = self._payers_of.setdefault((subject, model), {})
+        by_product = []
+        for product in products:
+            known = self._payers_of.setdefault((subject, product), {})
             try:
                 ids = [known[tenant] for tenant in tenants]
             except KeyError:
                 new = [tenant for tenant in tenants if tenant not in known]
-                numbers = self._tokens.ids((subject, tenant, model) for tenant in new).tolist()
+                numbers = self._tokens.ids((subject, tenant, product) for tenant in new).tolist()
                 known.update(zip(new, numbers, strict=True))
                 ids = [known[tenant] for tenant in tenants]
-            by_model.append(ids)
-        return by_model[0] if len(by_model) == 1 else list(chain.from_iterable(zip(*by_model, strict=True)))
+            by_product.append(ids)
+        return by_product[0] if len(by_product) == 1 else list(chain.from_iterable(zip(*by_product, strict=True)))
 
     def snapshot(self, numbers: Sequence[int], *, remove: bool) -> WindowSnapshot:
         """Return the contents of these windows. With `remove` they are closed, and forgotten here."""
         gpus = merge_gpus(self._gpus_of(*self._energy.take(numbers, remove=remove)))
         window, entity, amounts = self._tokens.take(numbers, remove=remove)
-        subjects, tenants, models = (self._tokens.part(of) for of in (_subject, _tenant, _model))
-        payers = TenantTokens(window, subjects.take(entity), tenants.take(entity), models.take(entity), amounts)
+        subjects, tenants, products = (self._tokens.part(of) for of in (_subject, _tenant, _product))
+        latencies = self._latencies_of(numbers, window, entity, remove=remove)
+        payers = TenantTokens(
+            window, subjects.take(entity), tenants.take(entity), products.take(entity), amounts, latencies
+        )
         pieces = [(n, p) for n in numbers for p in (self._pieces.pop(n, []) if remove else ())]
-        requests = ClosedRequests(pieces, self._token_rows(window, entity, pieces), subjects, tenants, models)
+        requests = ClosedRequests(pieces, self._token_rows(window, entity, pieces), subjects, tenants, products)
         snapshot = WindowSnapshot(self.window_ms, gpus, payers, requests)
         self._piece_count -= requests.rows
         # Twice what was alive last time, so that forgetting costs no more than what was added since.
         if remove and len(self.gpus) + len(self.payers) > max(self.COMPACT_ABOVE, 2 * self._alive):
             self._compact()
         return snapshot
+
+    def _latencies_of(self, numbers: Sequence[int], window: I64, entity: Index, *, remove: bool) -> HistogramCounts:
+        """Return the latencies of these windows, by row of the (window, entity) columns, which are sorted by window."""
+        take = self._latencies.pop if remove else self._latencies.get
+        row_of, parts = np.zeros(len(self.payers), np.intp), [HistogramCounts.none()]
+        for number in numbers:
+            if (of_window := take(number, None)) is not None:
+                at = np.flatnonzero(window == number)
+                row_of[entity[at]] = at
+                counts = of_window.counts()
+                parts.append(counts._replace(row=row_of[counts.row]))
+        return HistogramCounts(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def _token_rows(self, window: I64, entity: Index, pieces: Sequence[tuple[int, RequestPieces]]) -> Index:
         """Return the row of each piece's (window, entity) in these columns, which are sorted by window."""
@@ -236,10 +291,12 @@ class OpenWindows:
         for pieces in self._pieces.values():
             for p in pieces:
                 p.entity = new[p.entity]
+        for of_window in self._latencies.values():
+            of_window.rename(new)
         self._cache.clear()
         self._payers_of.clear()
-        for number, (subject, tenant, model) in enumerate(self._tokens.keys):
-            self._payers_of.setdefault((subject, model), {})[tenant] = number
+        for number, (subject, tenant, product) in enumerate(self._tokens.keys):
+            self._payers_of.setdefault((subject, product), {})[tenant] = number
         self._alive = len(self.gpus) + len(self.payers)
 
 

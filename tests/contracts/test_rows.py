@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from contracts.histogram import HistogramColumn
 from contracts.rows import KEYS, SCHEMAS, concat, conform, keys, length, tombstones
 
 _KINDS = {
@@ -16,10 +17,8 @@ KEYED = pytest.mark.parametrize("name", KEYS)
 
 
 def columns(name: str, n: int = 2) -> dict:
-    return {
-        c: [f"{c}{i}" for i in range(n)] if kind == "text" else list(range(1, n + 1))
-        for c, kind in SCHEMAS[name].items()
-    }
+    values = {"text": lambda c, i: f"{c}{i}", "histogram": lambda _, i: {i: 1, i + 8: 2}}
+    return {c: [values.get(kind, lambda _, i: i + 1)(c, i) for i in range(n)] for c, kind in SCHEMAS[name].items()}
 
 
 @TABLES
@@ -28,7 +27,12 @@ def test_conform_gives_the_columns_of_the_schema_in_its_order_and_types(name):
     table = conform(name, shuffled)
     assert list(table) == list(SCHEMAS[name])
     for column, kind in SCHEMAS[name].items():
-        assert isinstance(table[column], list) if kind == "text" else table[column].dtype == _KINDS[kind]
+        if kind == "text":
+            assert isinstance(table[column], list)
+        elif kind == "histogram":
+            assert isinstance(table[column], HistogramColumn)
+        else:
+            assert table[column].dtype == _KINDS[kind]
         assert list(table[column]) == shuffled[column]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -57,6 +58,8 @@ def _kind(field: FieldInfo) -> str:
 def _type_words(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(annotation))
+    if get_origin(annotation) is tuple:
+        return f"list of {_type_words(get_args(annotation)[0])}"
     if get_origin(annotation) in (Union, UnionType):
         return _type_words(next(member for member in get_args(annotation) if member is not NoneType))
     names: dict[Any, str] = {
@@ -71,6 +74,8 @@ def _type_words(annotation: Any) -> str:
 
 
 def _default(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"`{json.dumps(value)}`"
     return "none" if value in (None, "") else f"`{value}`"
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from contracts.units import MS_PER_HOUR
 from streams.core.checkpoint import Checkpoint
+from tests.simulation.tables import AMOUNTS
 from tests.simulation.traffic import Fate, Sent
 from tests.simulation.worker import LOG_ID
 from tests.support.oracle import Interval, Oracle, Request
@@ -157,8 +158,12 @@ def _revisions(ledger: list[dict[str, Any]]) -> Rows:
 
 
 def _hours(hours: Rows) -> Rows:
-    """Columns as in `_by_hour`: without work, method and revision."""
-    return {(h, c, w, hw, t, m): (*row[:6], *row[7:10]) for (h, c, w, hw, m, t), row in hours.items()}
+    """Columns as in `_by_hour`: those of _LEDGER, and the number of windows."""
+    at = [AMOUNTS.index(name) for name in _LEDGER]
+    return {
+        (h, c, w, hw, t, m): (*(row[i] for i in at), row[len(AMOUNTS)])
+        for (h, c, w, hw, m, t, *_), row in hours.items()
+    }
 
 
 def _sources(run: Simulation) -> Rows:

@@ -7,12 +7,14 @@ the answers with ClickHouse's.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from contracts.events import DIMENSIONS, TOKENS
+from contracts.histogram import LATENCIES
 from contracts.rows import KEYS, SCHEMAS, Table, conform
 from contracts.units import MS_PER_HOUR
 
@@ -29,11 +31,9 @@ FIRST_FINAL = 1 << 62
 
 _AT = {name: {column: i for i, column in enumerate(schema)} for name, schema in SCHEMAS.items()}
 _KEY_AT = {name: tuple(_AT[name][c] for c in key) for name, key in KEYS_OF.items()}
-_AMOUNTS = (
-    "active_uj", "idle_uj", "unallocated_uj", "prompt_tokens", "cached_tokens", "completion_tokens", "work", "requests",
-    "failures",
-)  # fmt: skip
-_AMOUNTS_AT = tuple(_AT["ledger"][c] for c in _AMOUNTS)
+AMOUNTS = ("active_uj", "idle_uj", "unallocated_uj", *TOKENS, "work", "requests", "failures")
+PAYER = ("cluster", "workload", "hardware", "model", "tenant", *DIMENSIONS)
+_AMOUNTS_AT = tuple(_AT["ledger"][c] for c in AMOUNTS)
 _L = _AT["ledger"]
 
 
@@ -50,7 +50,9 @@ class Tables:
         self._ordered = ordered
         self.rows: dict[str, dict[Key, Row]] = {name: {} for name in SCHEMAS}
         self.hours: dict[Key, tuple[int, Row]] = {}
-        """(hour, cluster, workload, hardware, model, tenant) -> (version, row; an empty one is a deleted one)."""
+        """(hour, *PAYER) -> (version, row; an empty one is a deleted one). A row is (*AMOUNTS, number of windows, the
+        worst method, the greatest revision, *LATENCIES).
+        """
         self.claims: set[tuple[str, int, int, str]] = set()
         """(log_id, log_partition, epoch, owner)."""
 
@@ -71,13 +73,14 @@ class Tables:
         """`warehouse/sink/refresh_hours.sql`: the expected hours of these subjects, and their version."""
         hours = {ms // MS_PER_HOUR for ms in hours_ms}
         subjects = (set(clusters), set(workloads))
-        sums: dict[Key, list[int]] = defaultdict(lambda: [0] * (len(_AMOUNTS) + 3))
+        sums: dict[Key, list[int]] = defaultdict(lambda: [0] * (len(AMOUNTS) + 3))
+        latencies: dict[Key, list[Counter[int]]] = defaultdict(lambda: [Counter() for _ in LATENCIES])
         seen: dict[Key, list[int]] = defaultdict(lambda: [0, 0])
         for row in self.rows["ledger"].values():
             hour = row[_L["window_start"]] // MS_PER_HOUR
             if hour not in hours or row[_L["cluster"]] not in subjects[0] or row[_L["workload"]] not in subjects[1]:
                 continue
-            key = (hour * MS_PER_HOUR, *(row[_L[c]] for c in ("cluster", "workload", "hardware", "model", "tenant")))
+            key = (hour * MS_PER_HOUR, *(row[_L[c]] for c in PAYER))
             version = row[_L["version"]]
             if row[_L["final"]] or version >= FIRST_FINAL:
                 stamp = seen[key]
@@ -87,6 +90,8 @@ class Tables:
                 total = sums[key]
                 for i, at in enumerate(_AMOUNTS_AT):
                     total[i] += row[at]
+                for histogram, name in zip(latencies[key], LATENCIES, strict=True):
+                    histogram.update(row[_L[name]])
                 total[-3] += 1
                 total[-2] = max(total[-2], row[_L["method"]])
                 total[-1] = max(total[-1], row[_L["revision"]])
@@ -94,7 +99,10 @@ class Tables:
             k for k in self.hours if k[0] // MS_PER_HOUR in hours and k[1] in subjects[0] and k[2] in subjects[1]
         }
         return {
-            key: (seen[key][1] if key in seen else self.hours[key][0], tuple(sums[key]) if key in sums else ())
+            key: (
+                seen[key][1] if key in seen else self.hours[key][0],
+                (*sums[key], *map(dict, latencies[key])) if key in sums else (),
+            )
             for key in sorted({*sums, *seen, *standing})
         }
 

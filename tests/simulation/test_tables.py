@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from contracts import rows
+from contracts.histogram import LATENCIES
 from contracts.rows import KEYS, SCHEMAS, Table
 from streams.core import row_versions
-from tests.simulation.tables import Tables, rows_of
+from tests.simulation.tables import AMOUNTS, PAYER, Tables, rows_of
 from warehouse.client import Warehouse
 from warehouse.sink.sink import Sink
 
@@ -26,6 +27,8 @@ def _row(rng: Random, name: str) -> dict[str, Any]:
     for column, kind in SCHEMAS[name].items():
         if kind == "text":
             row[column] = rng.choice("ab")
+        elif kind == "histogram":
+            row[column] = {}
         elif column in ("window_start", "final_end", "t_start", "t_end", "last_event"):
             row[column] = T0 + 1_000 * rng.randrange(4)
         else:
@@ -46,6 +49,8 @@ def _row(rng: Random, name: str) -> dict[str, Any]:
     for column, kind in SCHEMAS[name].items():
         if kind != "text" and column.endswith(("_uj", "tokens", "_mtok", "work", "requests", "failures")):
             row[column] = dice.randrange(100)
+        if kind == "histogram":
+            row[column] = {bucket: dice.randrange(1, 9) for bucket in dice.sample(range(9), dice.randrange(4))}
     if "deleted" in row:
         row["deleted"] = int(dice.random() < 0.25)
         row["revision"] = dice.randrange(3)
@@ -82,11 +87,11 @@ def test_the_same_writes_give_the_same_reads(warehouse: Warehouse, seed: int) ->
 
 def _hours(warehouse: Warehouse) -> dict[tuple[Any, ...], tuple[Any, ...]]:
     rows = warehouse.query(
-        "SELECT toUnixTimestamp64Milli(hour) AS hour_ms, cluster, workload, hardware, model, tenant, "
-        "active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens, completion_tokens, work, requests, "
-        "failures, windows, method, revision FROM ledger_hour FINAL"
+        f"SELECT toUnixTimestamp64Milli(hour) AS hour_ms, {', '.join([*PAYER, *AMOUNTS])}, "
+        f"windows, method, revision, {', '.join(LATENCIES)} FROM ledger_hour FINAL"
     )
-    return {tuple(row.values())[:6]: tuple(row.values())[6:] for row in rows}
+    key = 1 + len(PAYER)
+    return {tuple(row.values())[:key]: tuple(row.values())[key:] for row in rows}
 
 
 @pytest.mark.parametrize("seed", range(4))

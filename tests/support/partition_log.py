@@ -121,10 +121,7 @@ class Store:
         for name, schema in rows.SCHEMAS.items():
             if name in rows.KEYS:
                 live = [r for r in self.live(name) if (r["window_start"], r["cluster"], r["workload"]) in keys]
-                out[name] = {
-                    c: [r[c] for r in live] if kind == "text" else np.array([r[c] for r in live], rows._DTYPES[kind])
-                    for c, kind in schema.items()
-                }
+                out[name] = rows.conform(name, {c: [r[c] for r in live] for c in schema})
         return out
 
     def mark(self) -> Checkpoint | None:

@@ -19,7 +19,7 @@ from contracts.units import MS_PER_HOUR, epoch_ms
 from producers.runtime.batching import UsageRow, usage_batch
 from streams.core import usage_batch as core
 from streams.core.attribution.attribute import attribute
-from streams.core.attribution.facts import Energy, Facts, Tokens
+from streams.core.attribution.facts import AMOUNTS, NO_PRODUCT, Energy, Facts, Tokens
 from streams.core.attribution.policy import FloorVersion, Policy
 from warehouse.client import Warehouse
 from warehouse.reference_data.attribution_tables import IdleFloor, put_idle_floors, seed_defaults
@@ -124,19 +124,6 @@ USAGE = [
     ),
 ]
 """Metered quantities, those of agent session `s-1` first; the last has no tenant."""
-
-
-_AMOUNTS = (
-    "prompt_tokens",
-    "cached_tokens",
-    "completion_tokens",
-    "computed_mtok",
-    "cached_mtok",
-    "completion_mtok",
-    "request_ms",
-    "requests",
-    "failures",
-)
 
 
 def lay(warehouse: Warehouse, *, prices: bool = True) -> None:
@@ -273,19 +260,12 @@ def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_m
     prompt = (rng.integers(2_000, 9_000, n * k) * scale).astype(np.int64)
     completion = (rng.integers(500, 2_500, n * k) * scale).astype(np.int64)
     cached, requests = prompt // 5, np.maximum(prompt // 500, 1)
-    amounts = np.stack(
-        [
-            prompt,
-            cached,
-            completion,
-            (prompt - cached) * 1000,
-            cached * 1000,
-            completion * 1000,
-            requests * 800,
-            requests,
-            requests // 50,
-        ]
-    )
+    counted = {
+        "prompt_tokens": prompt, "cached_tokens": cached, "completion_tokens": completion,
+        "computed_mtok": (prompt - cached) * 1000, "cached_mtok": cached * 1000, "completion_mtok": completion * 1000,
+        "request_ms": requests * 800, "requests": requests, "failures": requests // 50,
+    }  # fmt: skip
+    amounts = np.stack([counted.get(name, np.zeros_like(prompt)) for name in AMOUNTS])
     sink.write(
         "token_usage",
         conform(
@@ -298,7 +278,7 @@ def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_m
                 "model": _of([x[1] for x in work], tenant_of_row),
                 "late_id": 0,
                 "window_ms": window_ms,
-                **dict(zip(_AMOUNTS, amounts, strict=True)),
+                **dict(zip(AMOUNTS, amounts, strict=True)),
                 **provenance,
             },
         ),
@@ -308,7 +288,7 @@ def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_m
         hardwares=hardwares,
         owners=[""],
         tenants=tenants,
-        models=models,
+        products=[(model, *NO_PRODUCT[1:]) for model in models],
         energy=Energy(
             window_start=w_gpu,
             subject=subject_of_gpu[gpu],

@@ -5,11 +5,11 @@ WITH
     (SELECT groupUniqArray(intDiv(arrayJoin(JSONExtract(state, 'hours', 'Array(Int64)')), 86400000)) FROM marks FINAL) AS due_days,
     keys AS
     (
-        SELECT day_no, cluster, workload, hardware, model, tenant, sumForEach(amounts) AS differences
+        SELECT day_no, cluster, workload, hardware, model, tenant, $dimensions{@}, sumForEach(amounts) AS differences
         FROM
         (
             SELECT
-                intDiv(toUnixTimestamp64Milli(hour), 86400000) AS day_no, cluster, workload, hardware, model, tenant,
+                intDiv(toUnixTimestamp64Milli(hour), 86400000) AS day_no, cluster, workload, hardware, model, tenant, $dimensions{@},
                 [active_uj, idle_uj, unallocated_uj, $tokens{@}, work, requests, failures]::Array(Int64) AS amounts
             FROM ledger_hour FINAL
             WHERE hour >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
@@ -18,13 +18,13 @@ WITH
             UNION ALL
 
             SELECT
-                intDiv(toUnixTimestamp64Milli(day), 86400000), cluster, workload, hardware, model, tenant,
+                intDiv(toUnixTimestamp64Milli(day), 86400000), cluster, workload, hardware, model, tenant, $dimensions{@},
                 [-active_uj, -idle_uj, -unallocated_uj, $tokens{-@}, -work, -requests, -failures]::Array(Int64)
             FROM ledger_day FINAL
             WHERE day >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
               AND day < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
         )
-        GROUP BY day_no, cluster, workload, hardware, model, tenant
+        GROUP BY day_no, cluster, workload, hardware, model, tenant, $dimensions{@}
     ),
     subjects AS
     (

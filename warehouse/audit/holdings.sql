@@ -30,7 +30,7 @@ WITH
             FROM
             (
                 SELECT
-                    intDiv(toUnixTimestamp64Milli(window_start), 3600000) AS hour_no, cluster, workload, hardware, model, tenant,
+                    intDiv(toUnixTimestamp64Milli(window_start), 3600000) AS hour_no, cluster, workload, hardware, model, tenant, $dimensions{@},
                     [active_uj + idle_uj + unallocated_uj, work, requests, failures, $tokens{@}]::Array(Int64) AS amounts
                 FROM ledger FINAL
                 WHERE window_start >= fromUnixTimestamp64Milli({first_hour_ms:Int64}, 'UTC')
@@ -40,14 +40,14 @@ WITH
                 UNION ALL
 
                 SELECT
-                    intDiv(toUnixTimestamp64Milli(hour), 3600000), cluster, workload, hardware, model, tenant,
+                    intDiv(toUnixTimestamp64Milli(hour), 3600000), cluster, workload, hardware, model, tenant, $dimensions{@},
                     [-active_uj - idle_uj - unallocated_uj, -work, -requests, -failures, $tokens{-@}]::Array(Int64)
                 FROM ledger_hour FINAL
                 WHERE hour >= fromUnixTimestamp64Milli({first_hour_ms:Int64}, 'UTC')
                   AND hour < fromUnixTimestamp64Milli({end_hour_ms:Int64}, 'UTC')
                   AND cluster IN {clusters:Array(String)}
             )
-            GROUP BY hour_no, cluster, workload, hardware, model, tenant
+            GROUP BY hour_no, cluster, workload, hardware, model, tenant, $dimensions{@}
         )
     ),
     days AS
@@ -59,7 +59,7 @@ WITH
             FROM
             (
                 SELECT
-                    intDiv(toUnixTimestamp64Milli(hour), 86400000) AS day_no, cluster, workload, hardware, model, tenant,
+                    intDiv(toUnixTimestamp64Milli(hour), 86400000) AS day_no, cluster, workload, hardware, model, tenant, $dimensions{@},
                     [active_uj + idle_uj + unallocated_uj, work, requests, failures, $tokens{@}]::Array(Int64) AS amounts
                 FROM ledger_hour FINAL
                 WHERE hour >= fromUnixTimestamp64Milli({first_day_ms:Int64}, 'UTC')
@@ -69,14 +69,14 @@ WITH
                 UNION ALL
 
                 SELECT
-                    intDiv(toUnixTimestamp64Milli(day), 86400000), cluster, workload, hardware, model, tenant,
+                    intDiv(toUnixTimestamp64Milli(day), 86400000), cluster, workload, hardware, model, tenant, $dimensions{@},
                     [-active_uj - idle_uj - unallocated_uj, -work, -requests, -failures, $tokens{-@}]::Array(Int64)
                 FROM ledger_day FINAL
                 WHERE day >= fromUnixTimestamp64Milli({first_day_ms:Int64}, 'UTC')
                   AND day < fromUnixTimestamp64Milli({end_day_ms:Int64}, 'UTC')
                   AND cluster IN {clusters:Array(String)}
             )
-            GROUP BY day_no, cluster, workload, hardware, model, tenant
+            GROUP BY day_no, cluster, workload, hardware, model, tenant, $dimensions{@}
         )
     )
 SELECT

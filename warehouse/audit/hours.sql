@@ -7,13 +7,13 @@ WITH
     keys AS
     (
         SELECT
-            hour_no, cluster, workload, hardware, model, tenant,
+            hour_no, cluster, workload, hardware, model, tenant, $dimensions{@},
             sumForEach(amounts) AS differences, max(writing) AS writing, max(from_ledger) AS from_ledger
         FROM
         (
             SELECT
                 intDiv(toUnixTimestamp64Milli(l.window_start), 3600000) AS hour_no,
-                l.cluster AS cluster, l.workload AS workload, l.hardware AS hardware, l.model AS model, l.tenant AS tenant,
+                l.cluster AS cluster, l.workload AS workload, l.hardware AS hardware, l.model AS model, l.tenant AS tenant, $dimensions{l.@ AS @},
                 [l.active_uj, l.idle_uj, l.unallocated_uj, $tokens{l.@}, l.work, l.requests, l.failures]::Array(Int64) AS amounts,
                 m.log_id != '' AND l.window_start >= m.final_end AS writing,
                 1 AS from_ledger
@@ -27,14 +27,14 @@ WITH
             UNION ALL
 
             SELECT
-                intDiv(toUnixTimestamp64Milli(hour), 3600000), cluster, workload, hardware, model, tenant,
+                intDiv(toUnixTimestamp64Milli(hour), 3600000), cluster, workload, hardware, model, tenant, $dimensions{@},
                 [-active_uj, -idle_uj, -unallocated_uj, $tokens{-@}, -work, -requests, -failures]::Array(Int64),
                 0, 0
             FROM ledger_hour FINAL
             WHERE hour >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
               AND hour < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
         )
-        GROUP BY hour_no, cluster, workload, hardware, model, tenant
+        GROUP BY hour_no, cluster, workload, hardware, model, tenant, $dimensions{@}
     ),
     subjects AS
     (

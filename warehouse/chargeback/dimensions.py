@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from contracts import events
 from contracts.errors import BadQuery
 
 
@@ -29,6 +30,7 @@ _BY_NAME: Mapping[str, _Dimension] = {
     "workload": _Dimension("c.workload AS of_workload", "toString(h.of_workload)"),
     "model": _Dimension("c.model AS of_model", "toString(h.of_model)"),
     "hardware": _Dimension("c.hardware AS of_hardware", "toString(h.of_hardware)"),
+    **{name: _Dimension(f"c.{name} AS of_{name}", f"toString(h.of_{name})") for name in events.DIMENSIONS},
     "hour": _Dimension(
         "intDiv(toUnixTimestamp64Milli(c.at), 3600000) AS hour_no",
         "formatDateTime(fromUnixTimestamp64Milli(h.hour_no * 3600000, 'UTC'), '%Y-%m-%dT%H:00:00Z')",

@@ -2,6 +2,7 @@
 -- Rows of one table, as chargeback.sql adds them up, with their time as `at`.
 SELECT
     t.$time AS at, t.tenant AS tenant, t.cluster AS cluster, t.workload AS workload, t.model AS model, t.hardware AS hardware,
+    $dimensions{t.@ AS @},
     t.active_uj AS active_uj, t.idle_uj AS idle_uj, t.unallocated_uj AS unallocated_uj,
     $tokens{t.@ AS @},
     t.requests AS requests, t.failures AS failures, t.method AS method

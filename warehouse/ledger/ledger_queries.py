@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from contracts.events import DIMENSIONS
 from contracts.units import MS_PER_HOUR
 from warehouse.chargeback.chargeback_queries import joules_per
 from warehouse.chargeback.rollups import hours_or_windows
@@ -19,6 +20,8 @@ from warehouse.reader import LedgerReader
 from warehouse.results import METHODS, FleetRow, GpuInterval, LatestRow, LedgerRow, RequestEnergyRow
 
 _ALL = Filter()
+_SEPARATOR = "\x1f"
+"""Between dimensions in a sort key: no text has it, as it is not printable."""
 _FIRST_PAGE = PageRequest()
 
 LATEST_WINDOWS_MS = 5 * 60_000
@@ -108,9 +111,9 @@ def ledger_rows(
 ) -> Page[LedgerRow]:
     """Return the windows behind a bill, oldest first. `provisional` adds windows that are still open."""
     question = ("ledger", period, reader.narrow(filter), provisional)
-    after = page.after(question, [int, str, str, str, str, str])
-    names = ("after_ms", "after_tenant", "after_cluster", "after_workload", "after_model", "after_hardware")
-    cut: dict[str, Any] = dict(zip(names, after or [period.start - 1, "", "", "", "", ""], strict=True))
+    after = page.after(question, [int, str, str, str, str, str, str])
+    names = [f"after_{name}" for name in ("ms", "tenant", "cluster", "workload", "model", "hardware", "dimensions")]
+    cut: dict[str, Any] = dict(zip(names, after or [period.start - 1, *[""] * 6], strict=True))
 
     def ask(start_ms: int, end_ms: int, limit: int) -> list[dict[str, Any]]:
         return reader.ask(
@@ -127,7 +130,15 @@ def ledger_rows(
     return page.cut(
         question,
         [ledger_row(row) for row in rows],
-        lambda r: [r.window_start, r.tenant, r.cluster, r.workload, r.model, r.hardware],
+        lambda r: [
+            r.window_start,
+            r.tenant,
+            r.cluster,
+            r.workload,
+            r.model,
+            r.hardware,
+            _SEPARATOR.join(getattr(r, name) for name in DIMENSIONS),
+        ],
     )
 
 

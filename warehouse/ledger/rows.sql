@@ -4,6 +4,7 @@
 SELECT
     toUnixTimestamp64Milli(l.window_start) AS window_start, l.window_ms AS window_ms, l.tenant AS tenant,
     l.cluster AS cluster, l.workload AS workload, l.model AS model, l.hardware AS hardware,
+    $dimensions{l.@ AS @}, arrayStringConcat([$dimensions{toString(l.@)}], '\x1f') AS dimensions_key,
     l.active_uj AS active_uj, l.idle_uj AS idle_uj, l.unallocated_uj AS unallocated_uj,
     $tokens{l.@ AS @},
     l.work AS work, l.requests AS requests, l.failures AS failures, l.method AS method,
@@ -21,7 +22,7 @@ WHERE l.window_start >= fromUnixTimestamp64Milli(greatest({start_ms:Int64}, {aft
   AND ({workload:String} = '' OR l.workload = {workload:String})
   AND ({model:String} = '' OR l.model = {model:String})
   AND $within{l.hardware}
-  AND (toUnixTimestamp64Milli(l.window_start), l.tenant, l.cluster, l.workload, l.model, l.hardware)
-    > ({after_ms:Int64}, {after_tenant:String}, {after_cluster:String}, {after_workload:String}, {after_model:String}, {after_hardware:String})
-ORDER BY window_start, tenant, cluster, workload, model, hardware
+  AND (toUnixTimestamp64Milli(l.window_start), l.tenant, l.cluster, l.workload, l.model, l.hardware, dimensions_key)
+    > ({after_ms:Int64}, {after_tenant:String}, {after_cluster:String}, {after_workload:String}, {after_model:String}, {after_hardware:String}, {after_dimensions:String})
+ORDER BY window_start, tenant, cluster, workload, model, hardware, dimensions_key
 LIMIT {limit:UInt32}

@@ -36,6 +36,8 @@ def arrow_table(name: str, table: Table) -> pa.Table:
         elif kind == "map":
             maps = cast(Sequence[Mapping[str, str]], values)
             arrays[column] = pa.array([list(entries.items()) for entries in maps], _TYPES[kind])
+        elif kind == "histogram":
+            arrays[column] = pa.array(values)
         elif kind == "i64":
             arrays[column] = pa.array(_narrow(np.asarray(values, np.int64)))
         else:

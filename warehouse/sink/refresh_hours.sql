@@ -8,33 +8,35 @@
 -- Of equal versions the last insert wins, and has the same values.
 INSERT INTO ledger_hour
 (
-    hour, cluster, workload, hardware, model, tenant, active_uj, idle_uj, unallocated_uj,
-    work, requests, failures, windows, $tokens{@}, method, revision, version, deleted
+    hour, cluster, workload, hardware, model, tenant, $dimensions{@}, active_uj, idle_uj, unallocated_uj,
+    work, requests, failures, windows, $tokens{@}, $latencies{@}, method, revision, version, deleted
 )
 WITH
     fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC') AS since,
     fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC') AS until,
     toUInt64(4611686018427387904) AS first_final
 SELECT
-    fromUnixTimestamp64Milli(hour_no * 3600000, 'UTC'), cluster, workload, hardware, model, tenant,
+    fromUnixTimestamp64Milli(hour_no * 3600000, 'UTC'), cluster, workload, hardware, model, tenant, $dimensions{@},
     sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[7],
-    $tokens{sums[7 + #]}, worst[1], worst[2],
+    $tokens{sums[7 + #]}, $latencies{@}, worst[1], worst[2],
     if(seen[1] = 0, standing, seen[2]),
     sums[7] = 0
 FROM
 (
     SELECT
-        hour_no, cluster, workload, hardware, model, tenant,
-        sumForEach(amounts) AS sums, maxForEach(marks) AS worst, sumForEach(stamp) AS seen, max(stored) AS standing
+        hour_no, cluster, workload, hardware, model, tenant, $dimensions{@},
+        sumForEach(amounts) AS sums, maxForEach(marks) AS worst, sumForEach(stamp) AS seen, max(stored) AS standing,
+        $latencies{sumMap(@) AS @}
     FROM
     (
         SELECT
             intDiv(toUnixTimestamp64Milli(window_start), 3600000) AS hour_no,
-            cluster, workload, hardware, model, tenant,
+            cluster, workload, hardware, model, tenant, $dimensions{@},
             [active_uj, idle_uj, unallocated_uj, work, requests, failures, 1, $tokens{@}]::Array(Int64) AS amounts,
             [method, revision]::Array(UInt32) AS marks,
             [0, 0]::Array(UInt64) AS stamp,
-            toUInt64(0) AS stored
+            toUInt64(0) AS stored,
+            $latencies{@}
         FROM ledger FINAL
         WHERE window_start >= since AND window_start < until AND hour_no IN {hours:Array(Int64)}
           AND cluster IN {clusters:Array(String)} AND workload IN {workloads:Array(String)}
@@ -44,22 +46,22 @@ FROM
 
         SELECT
             intDiv(toUnixTimestamp64Milli(window_start), 3600000) AS hour_no,
-            cluster, workload, hardware, model, tenant, [], [],
-            [1, max(version) - if(max(version) >= first_final, first_final, 0) + 1]::Array(UInt64), 0
+            cluster, workload, hardware, model, tenant, $dimensions{@}, [], [],
+            [1, max(version) - if(max(version) >= first_final, first_final, 0) + 1]::Array(UInt64), 0, $latencies{map()::Map(UInt16, UInt64)}
         FROM ledger
         WHERE window_start >= since AND window_start < until AND hour_no IN {hours:Array(Int64)}
           AND cluster IN {clusters:Array(String)} AND workload IN {workloads:Array(String)}
           AND (final = 1 OR version >= first_final)
-        GROUP BY window_start, cluster, workload, hardware, model, tenant
+        GROUP BY window_start, cluster, workload, hardware, model, tenant, $dimensions{@}
 
         UNION ALL
 
         SELECT
             intDiv(toUnixTimestamp64Milli(hour), 3600000) AS hour_no,
-            cluster, workload, hardware, model, tenant, [], [], [], version
+            cluster, workload, hardware, model, tenant, $dimensions{@}, [], [], [], version, $latencies{map()::Map(UInt16, UInt64)}
         FROM ledger_hour FINAL
         WHERE hour >= since AND hour < until AND hour_no IN {hours:Array(Int64)}
           AND cluster IN {clusters:Array(String)} AND workload IN {workloads:Array(String)}
     )
-    GROUP BY hour_no, cluster, workload, hardware, model, tenant
+    GROUP BY hour_no, cluster, workload, hardware, model, tenant, $dimensions{@}
 )

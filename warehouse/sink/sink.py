@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from contracts.dictionary_column import DictionaryColumn
 from contracts.errors import LedgerError
+from contracts.histogram import HistogramColumn
 from contracts.rows import KEYS, SCHEMAS, Kind, Table, concat
 from contracts.units import MS_PER_DAY, MS_PER_HOUR
 from warehouse.client import Warehouse
@@ -203,8 +204,10 @@ class Sink:
             windows=starts, clusters=clusters, workloads=workloads, from_ms=min(starts), to_ms=max(starts),
         )  # fmt: skip
         # Copied, so that the Arrow table, in which every row has its full texts, can be freed.
+        read: dict[Kind, Any] = {"text": _coded, "histogram": HistogramColumn.of_arrow}
         return {
-            c: _coded(rows[c]) if kind == "text" else _column(rows[c], kind).copy() for c, kind in SCHEMAS[name].items()
+            c: read[kind](rows[c]) if kind in read else _column(rows[c], kind).copy()
+            for c, kind in SCHEMAS[name].items()
         }
 
 

@@ -69,6 +69,16 @@ class SessionSums:
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    cache_write_tokens: int
+    audio_prompt_tokens: int
+    image_prompt_tokens: int
+    estimated_prompt_tokens: int
+    reasoning_tokens: int
+    accepted_prediction_tokens: int
+    rejected_prediction_tokens: int
+    audio_completion_tokens: int
+    image_completion_tokens: int
+    estimated_completion_tokens: int
     energy_uj: int
     active_uj: int
     idle_uj: int

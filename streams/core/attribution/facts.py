@@ -8,12 +8,20 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from contracts.events import TOKENS
+from contracts.dictionary_column import DictionaryColumn
+from contracts.events import DIMENSIONS, TOKENS
+from contracts.histogram import HistogramCounts
+from contracts.rows import Table
 from contracts.units import I64
 
 Index = npt.NDArray[np.intp]
 Subject = tuple[str, str]
 """(cluster, workload)."""
+Product = tuple[str, ...]
+"""(model, *dimensions): a model, and by `contracts.events.DIMENSIONS` what it was used for.
+
+A dimension is "" where it is unknown, or where the ledger does not keep it."""
+NO_PRODUCT: Product = ("",) * (1 + len(DIMENSIONS))
 
 WORK_AMOUNTS = ("computed_mtok", "cached_mtok", "completion_mtok", "request_ms")
 """What work is worked out from, in thousandths of a token or of a request-second, in the order of the weights."""
@@ -43,7 +51,7 @@ class Energy:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Work of tenants, one row per tenant, model and window (or any finer rows).
+    """Work of tenants, one row per tenant, product and window (or any finer rows).
 
     `amounts` is (len(AMOUNTS), n).
     """
@@ -51,8 +59,9 @@ class Tokens:
     window_start: I64 = field(default_factory=_empty)
     subject: I64 = field(default_factory=_empty)
     tenant: I64 = field(default_factory=_empty)
-    model: I64 = field(default_factory=_empty)
+    product: I64 = field(default_factory=_empty)
     amounts: I64 = field(default_factory=lambda: np.zeros((len(AMOUNTS), 0), np.int64))
+    latencies: HistogramCounts = field(default_factory=HistogramCounts.none)
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,25 @@ class Facts:
     hardwares: Sequence[str]
     owners: Sequence[str]
     tenants: Sequence[str]
-    models: Sequence[str]
+    products: Sequence[Product]
     energy: Energy
     tokens: Tokens
+
+
+def product_columns(products: DictionaryColumn[Product]) -> dict[str, DictionaryColumn[str]]:
+    """Return products as the column of models and a column of each dimension."""
+    codes = products.codes
+    columns = zip(*products.names, strict=True) if products.names else ([""] for _ in NO_PRODUCT)
+    return {
+        name: DictionaryColumn(texts, codes) if any(texts) else DictionaryColumn.constant("", len(codes))
+        for name, texts in zip(("model", *DIMENSIONS), columns, strict=True)
+    }
+
+
+def products_of(table: Table) -> DictionaryColumn[Product]:
+    """Return the products of rows that have a column of models and one of each dimension."""
+    columns = [DictionaryColumn.of(table[name]) for name in ("model", *DIMENSIONS)]  # type: ignore[arg-type]
+    models = columns[0]
+    if all(set(c.names) <= {""} for c in columns[1:]):
+        return DictionaryColumn([(name, *NO_PRODUCT[1:]) for name in models.names], models.codes)
+    return DictionaryColumn.of(list(zip(*columns, strict=True)))

@@ -18,7 +18,7 @@ class GroupKeys:
 
     subject: I64
     tenant: I64
-    model: I64
+    product: I64
     groups: I64
     of_energy: Index
     """The group of each row of `Facts.energy`."""
@@ -33,15 +33,15 @@ class GroupKeys:
         numbers, _, group = distinct(window * len(subject) + of_subject)
         groups = windows[numbers // len(subject)] * len(subject) + numbers % len(subject)
         n = len(e.window_start)
-        return cls(subject, rank(facts.tenants), rank(facts.models), groups, group[:n], group[n:])
+        return cls(subject, rank(facts.tenants), rank(facts.products), groups, group[:n], group[n:])
 
     def group(self, window_start: I64, subject: I64) -> Index:
         """Return the group of each (window, subject code)."""
         return np.searchsorted(self.groups, window_start * len(self.subject) + self.subject[subject])
 
-    def work(self, group: Index, tenant: I64, model: I64) -> I64:
-        """Return one integer for each (group, tenant code, model code), ordered as their names are."""
-        key: I64 = (group * len(self.tenant) + self.tenant[tenant]) * len(self.model) + self.model[model]
+    def work(self, group: Index, tenant: I64, product: I64) -> I64:
+        """Return one integer for each (group, tenant code, product code), ordered as their names are."""
+        key: I64 = (group * len(self.tenant) + self.tenant[tenant]) * len(self.product) + self.product[product]
         return key
 
 

@@ -11,9 +11,19 @@ from contracts import topics
 from contracts.dictionary_column import DictionaryColumn
 from contracts.errors import LedgerError
 from contracts.events import TOKENS, Method
+from contracts.histogram import HistogramCounts
 from contracts.rows import Table
 from contracts.units import I64
-from streams.core.attribution.facts import AMOUNTS, FAILURES, REQUEST_MS, REQUESTS, Facts, Index
+from streams.core.attribution.facts import (
+    AMOUNTS,
+    FAILURES,
+    NO_PRODUCT,
+    REQUEST_MS,
+    REQUESTS,
+    Facts,
+    Index,
+    product_columns,
+)
 from streams.core.attribution.grouping import GroupKeys, ordered, rank
 from streams.core.attribution.policy import Policy
 from streams.core.attribution.split import EnergySplit, HardwareEnergy, WorkRows, token_weights, work_of
@@ -38,7 +48,7 @@ class LedgerRows:
     group: Index
     hardware: I64
     tenant: I64
-    model: I64
+    product: I64
     energies: I64
     """(3, n) in µJ: active, idle, unallocated."""
     amounts: I64
@@ -46,10 +56,14 @@ class LedgerRows:
     method: I64
     weights_version: I64
     floor_version: I64
+    latencies: HistogramCounts
 
     def take(self, which: npt.NDArray[np.bool_]) -> LedgerRows:
         """Return these rows only."""
-        return LedgerRows(**{f.name: getattr(self, f.name)[..., which] for f in fields(self)})
+        columns = {f.name: getattr(self, f.name)[..., which] for f in fields(self) if f.name != "latencies"}
+        place = np.where(which, np.cumsum(which) - 1, -1)[self.latencies.row]
+        latencies = HistogramCounts(*(column[place >= 0] for column in self.latencies._replace(row=place)))
+        return LedgerRows(**columns, latencies=latencies)
 
 
 def ledger_rows_of(
@@ -57,7 +71,7 @@ def ledger_rows_of(
 ) -> LedgerRows:
     """Return tenants' rows, then rows of tokens without energy, then rows of energy that no tenant's work bears.
 
-    A tenant's code is one of `payer_names`. A hardware or model of -1 is "".
+    A tenant's code is one of `payer_names`. A hardware or product of -1 is none.
     """
     left_uj = energy.energy_uj.copy()
     np.subtract.at(left_uj, split.hardware_row, split.active_uj + split.idle_uj)
@@ -66,8 +80,8 @@ def ledger_rows_of(
     paired[split.work_row] = True
     unmetered = np.flatnonzero(~paired)
     weights, version = token_weights(
-        [work_rows.model[unmetered], work_rows.window_start[unmetered]],
-        lambda i, w: policy.weight(facts.models[i], "", w),
+        [work_rows.product[unmetered], work_rows.window_start[unmetered]],
+        lambda i, w: policy.weight(facts.products[i][0], "", w),
     )
     unmetered_work = work_of(weights, work_rows.amounts[:, unmetered])
 
@@ -87,7 +101,7 @@ def ledger_rows_of(
         group=np.concatenate([work_rows.group[of_pair], work_rows.group[unmetered], energy.group[unsplit]]),
         hardware=np.concatenate([energy.hardware[hardware_row], zeros - 1, energy.hardware[unsplit]]),
         tenant=np.concatenate([work_rows.tenant[of_pair], work_rows.tenant[unmetered], payer]),
-        model=np.concatenate([work_rows.model[of_pair], work_rows.model[unmetered], unsplit_zeros - 1]),
+        product=np.concatenate([work_rows.product[of_pair], work_rows.product[unmetered], unsplit_zeros - 1]),
         energies=energies,
         amounts=np.concatenate(
             [split.amounts, work_rows.amounts[:, unmetered], np.zeros((len(AMOUNTS), n_unsplit), np.int64)], axis=1
@@ -96,12 +110,23 @@ def ledger_rows_of(
         method=np.concatenate([energy.method[hardware_row], zeros + Method.UNMETERED, energy.method[unsplit]]),
         weights_version=np.concatenate([split.weights_version, version, unsplit_zeros]),
         floor_version=np.concatenate([energy.floor_version[hardware_row], zeros, energy.floor_version[unsplit]]),
+        latencies=_latencies(work_rows, split, unmetered),
     )
     # A request without tokens that ran on through a window in which others had work: nothing of it belongs there.
     ran_on = work_rows.amounts.sum(axis=0) == work_rows.amounts[REQUEST_MS]
     kept = np.ones(len(rows.group), np.bool_)
     kept[: n_pairs + n_unmetered] = ~ran_on[np.concatenate([of_pair, unmetered])]
     return rows if kept.all() else rows.take(kept | rows.energies.any(axis=0))
+
+
+def _latencies(work_rows: WorkRows, split: EnergySplit, unmetered: Index) -> HistogramCounts:
+    """Return the latencies of the rows of pairs, and of those without energy, which follow them."""
+    of_row = work_rows.latencies
+    place = np.full(len(work_rows.key), -1, np.intp)
+    place[unmetered] = len(split.work_row) + np.arange(len(unmetered))
+    more = np.flatnonzero(place[of_row.row] >= 0)
+    without = HistogramCounts(place[of_row.row[more]], of_row.code[more], of_row.number[more])
+    return HistogramCounts(*(np.concatenate(columns) for columns in zip(split.latencies, without, strict=True)))
 
 
 def assert_balanced(energy: HardwareEnergy, rows: LedgerRows) -> None:
@@ -128,23 +153,28 @@ def assert_balanced(energy: HardwareEnergy, rows: LedgerRows) -> None:
 def table_of(facts: Facts, keys: GroupKeys, rows: LedgerRows) -> Table:
     """Return the rows as columns of `contracts.rows.LEDGER` without provenance, sorted by window and names."""
     tenants = payer_names(facts)
-    hardwares, models = [*facts.hardwares, ""], [*facts.models, ""]
-    order = ordered((rows.group, rank(hardwares)[rows.hardware], rank(tenants)[rows.tenant], rank(models)[rows.model]))
+    hardwares, products = [*facts.hardwares, ""], [*facts.products, NO_PRODUCT]
+    order = ordered(
+        (rows.group, rank(hardwares)[rows.hardware], rank(tenants)[rows.tenant], rank(products)[rows.product])
+    )
     group = keys.groups[rows.group[order]]
     by_rank = np.argsort(keys.subject[: len(facts.subjects)])
     subject = by_rank[group % max(len(facts.subjects), 1)] if len(group) else group
     amounts = rows.amounts.take(order, axis=1)
+    place = np.empty(len(order), np.intp)
+    place[order] = np.arange(len(order))
+    latencies = rows.latencies._replace(row=place[rows.latencies.row])
     return {
         "window_start": group // max(len(facts.subjects), 1),
         "cluster": DictionaryColumn([c for c, _ in facts.subjects], subject),
         "workload": DictionaryColumn([w for _, w in facts.subjects], subject),
         "hardware": DictionaryColumn(hardwares, rows.hardware[order] % len(hardwares)),  # -1 is the last: "".
-        "model": DictionaryColumn(models, rows.model[order] % len(models)),
         "tenant": DictionaryColumn(tenants, rows.tenant[order]),
+        **product_columns(DictionaryColumn(products, rows.product[order] % len(products))),
         "active_uj": rows.energies[0, order], "idle_uj": rows.energies[1, order],
         "unallocated_uj": rows.energies[2, order],
         **{name: amounts[i] for i, name in enumerate(TOKENS)},
         "work": rows.work[order], "requests": amounts[REQUESTS], "failures": amounts[FAILURES],
         "method": rows.method[order], "weights_version": rows.weights_version[order],
-        "floor_version": rows.floor_version[order],
+        "floor_version": rows.floor_version[order], **latencies.columns(len(order)),
     }  # fmt: skip

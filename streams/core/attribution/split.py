@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from contracts import topics
 from contracts.boundary import Boundary, part_of
+from contracts.histogram import HistogramCounts
 from contracts.rows import REQUEST_SECOND_MILLI, REQUEST_TIME_VERSION
 from contracts.units import I64
-from streams.core.apportion import apportion_each
+from streams.core.apportion import apportion, apportion_each
 from streams.core.attribution.facts import AMOUNTS, COMPUTED_M, REQUEST_MS, Facts, Index
 from streams.core.attribution.grouping import GroupKeys, distinct, expand, look_up, rank
 from streams.core.attribution.policy import Policy
@@ -74,7 +75,7 @@ def energy_by_hardware(facts: Facts, keys: GroupKeys, policy: Policy) -> Hardwar
 
 @dataclass(frozen=True)
 class WorkRows:
-    """Tokens by (group, tenant, model), sorted by their names: the work rows.
+    """Tokens by (group, tenant, product), sorted by their names: the work rows.
 
     `key` identifies a row and sorts like the names.
     """
@@ -85,16 +86,18 @@ class WorkRows:
     group: Index
     window_start: I64
     tenant: I64
-    model: I64
+    product: I64
     amounts: I64
     """As `Tokens.amounts`."""
+    latencies: HistogramCounts
+    """By row here."""
 
 
 def sum_work(facts: Facts, keys: GroupKeys) -> WorkRows:
-    """Sum tokens by group, tenant and model: one work row for each."""
+    """Sum tokens by group, tenant and product: one work row for each."""
     t = facts.tokens
     group = keys.of_tokens
-    key, at, inverse = distinct(keys.work(group, t.tenant, t.model))
+    key, at, inverse = distinct(keys.work(group, t.tenant, t.product))
     amounts = np.zeros((len(AMOUNTS), len(key)), np.int64)
     for total, amount in zip(amounts, t.amounts, strict=True):
         np.add.at(total, inverse, amount)
@@ -104,14 +107,15 @@ def sum_work(facts: Facts, keys: GroupKeys) -> WorkRows:
         group=group[at],
         window_start=t.window_start[at],
         tenant=t.tenant[at],
-        model=t.model[at],
+        product=t.product[at],
         amounts=amounts,
+        latencies=HistogramCounts.summed(inverse[t.latencies.row], t.latencies.code, t.latencies.number),
     )
 
 
 @dataclass(frozen=True)
 class EnergySplit:
-    """Energy of each pair of a (tenant, model) and a hardware type that its group was measured on."""
+    """Energy of each pair of a (tenant, product) and a hardware type that its group was measured on."""
 
     work_row: Index
     """The pair's row of `WorkRows`; pairs are sorted by it."""
@@ -123,6 +127,8 @@ class EnergySplit:
     active_uj: I64
     idle_uj: I64
     amounts: I64
+    latencies: HistogramCounts
+    """By pair, as are all columns but `has_work`."""
     work: I64
     """In thousandths."""
     has_work: npt.NDArray[np.bool_]
@@ -142,8 +148,8 @@ def split_energy_over_tenants(facts: Facts, energy: HardwareEnergy, work_rows: W
         energy.first_row[work_rows.group], np.where(allocated[work_rows.group], energy.row_count[work_rows.group], 0)
     )
     weights, version = token_weights(
-        [work_rows.model[work_row], energy.hardware[hardware_row], work_rows.window_start[work_row]],
-        lambda model, h, w: policy.weight(facts.models[model], facts.hardwares[h], w),
+        [work_rows.product[work_row], energy.hardware[hardware_row], work_rows.window_start[work_row]],
+        lambda product, h, w: policy.weight(facts.products[product][0], facts.hardwares[h], w),
     )
     amounts = work_rows.amounts.take(work_row, axis=1)
     work = work_of(weights, amounts)
@@ -159,6 +165,7 @@ def split_energy_over_tenants(facts: Facts, energy: HardwareEnergy, work_rows: W
     idle_uj = np.where(has_work & (policy.idle == "by-work"), energy.idle_uj, 0)
     active_part, idle_part = apportion_each((active_uj, idle_uj), hardware_row, work)
     is_divided = energy.row_count[energy.group[hardware_row]] > 1
+    by_energy = np.ones(len(work_row), np.int64)
     if is_divided.any():
         by_energy = _bearing_energy(facts, energy)[hardware_row]
         amounts, work = _divide_by_energy(by_energy, work_rows, work_row, is_divided, work)
@@ -170,6 +177,7 @@ def split_energy_over_tenants(facts: Facts, energy: HardwareEnergy, work_rows: W
         active_uj=active_part,
         idle_uj=idle_part,
         amounts=amounts,
+        latencies=_divide_latencies(work_rows, work_row, by_energy),
         work=work,
         has_work=has_work,
     )
@@ -202,6 +210,16 @@ def _divide_by_energy(
     product = work[at].astype(object) * by_energy[at].astype(object)
     divided[at] = (product // energy_sum[work_row[at]]).astype(np.int64)
     return amounts, divided
+
+
+def _divide_latencies(work_rows: WorkRows, work_row: Index, by_energy: I64) -> HistogramCounts:
+    """Return the latencies of pairs: a tenant's, divided over several hardware types in proportion to `by_energy`."""
+    first, last = np.searchsorted(work_row, [np.arange(len(work_rows.key)), np.arange(1, len(work_rows.key) + 1)])
+    of_row = work_rows.latencies
+    entry, pair = expand(first[of_row.row], (last - first)[of_row.row])
+    number = of_row.number[entry] if len(entry) <= len(of_row.row) else apportion(of_row.number, entry, by_energy[pair])
+    kept = number > 0
+    return HistogramCounts(pair[kept], of_row.code[entry[kept]], number[kept])
 
 
 def _sums(values: I64, of: Index, count: int) -> I64:

@@ -49,7 +49,7 @@ def split_of(*hardware_uj: int) -> tuple[HardwareEnergy, LedgerRows]:
         energy_uj=np.array(hardware_uj, np.int64), covered_ms=zeros, method=zeros,
     )  # fmt: skip
     facts = Facts(
-        subjects=[("c", "w")], hardwares=[f"H{i}" for i in range(n)], owners=[""], tenants=[], models=[],
+        subjects=[("c", "w")], hardwares=[f"H{i}" for i in range(n)], owners=[""], tenants=[], products=[],
         energy=energy, tokens=Tokens(),
     )  # fmt: skip
     keys, policy = GroupKeys.of(facts), Policy()

@@ -182,8 +182,10 @@ def test_an_earlier_warehouse_gets_the_days_of_its_hours(warehouse: Warehouse, s
     sink.refresh_hours([DAY], ["eu"], ["chat"])
     expected = days(warehouse, "windows", "version")
     warehouse.command("DROP TABLE ledger_day")
-    warehouse.command("ALTER TABLE migrations DELETE WHERE name = '0005_days' SETTINGS mutations_sync = 1")
-    assert migrate(warehouse) == ["0005_days"]
+    # The migrations after it that add columns to days are applied again, too: each may be repeated.
+    again = "name = '0005_days' OR name >= '0008'"
+    warehouse.command(f"ALTER TABLE migrations DELETE WHERE {again} SETTINGS mutations_sync = 1")
+    assert migrate(warehouse)[0] == "0005_days"
     assert days(warehouse, "windows", "version") == expected
     store(sink, {"active_uj": 8, "version": FIRST_FINAL + 1})
     assert days(warehouse) == [(0, "acme", 15)]

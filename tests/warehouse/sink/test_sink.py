@@ -9,6 +9,7 @@ import pytest
 
 from contracts.dictionary_column import DictionaryColumn
 from contracts.errors import LedgerError
+from contracts.histogram import HistogramColumn
 from contracts.rows import KEYS, SCHEMAS, Table, keys, length, tombstones
 from tests.support.ledger_rows import FIRST_FINAL, HOUR, WINDOW_MS, row, rows
 from warehouse.client import Warehouse
@@ -194,7 +195,13 @@ def test_too_many_stored_keys_are_an_error_not_a_full_memory(sink: Sink, monkeyp
 
 def test_facts_are_read_as_written(sink: Sink) -> None:
     written = {
-        name: row(name, **{c: 41 for c in SCHEMAS[name] if c.endswith(("_uj", "_tokens", "_mtok"))}) for name in KEYS
+        name: row(
+            name,
+            **{c: 41 for c in schema if c.endswith(("_uj", "_tokens", "_mtok"))},
+            **{c: [{5: 1, 200: 3}] for c, kind in schema.items() if kind == "histogram"},
+        )
+        for name, schema in SCHEMAS.items()
+        if name in KEYS
     }
     for name, table in written.items():
         sink.write(name, table)
@@ -206,6 +213,8 @@ def test_facts_are_read_as_written(sink: Sink) -> None:
             assert list(facts[name][column]) == list(table[column]), column
             if kind == "text":
                 assert isinstance(facts[name][column], DictionaryColumn)
+            elif kind == "histogram":
+                assert isinstance(facts[name][column], HistogramColumn)
             else:
                 assert isinstance(facts[name][column], np.ndarray)
                 assert facts[name][column].dtype == table[column].dtype  # type: ignore[union-attr]
