@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from producers.runtime.config import ProducerConfig, without_secrets
 from producers.servers.counter_names import parse_name
 from producers.servers.scrape import CountAs
+
+_SELECTOR_CHARS = re.compile(r"[\w.,/()!=\s-]+", re.ASCII)
 
 
 def _counter_name(text: str) -> str:
@@ -67,12 +70,48 @@ class At(Served):
     models: tuple[str, ...] = Field((), description="Models of this workload (patterns with `*`), where it has others.")
 
 
+class PodsAt(Served):
+    """Servers in the pods of a Kubernetes namespace, by the pods' labels or by the Service in front of them."""
+
+    namespace: str = Field(description="Namespace of the pods.", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    selector: str = Field("", description="Label selector of the pods: app=vllm,tier!=test.", max_length=1_000)
+    service: str = Field(
+        "",
+        description="Service, headless or not, whose pods are read.",
+        pattern=r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$",
+    )
+    port: int | str = Field(8000, description="Port of the metrics: its number, or its name in the pod.")
+    path: str = Field("/metrics", description="Path of the metrics.", pattern=r"^/[!-~]*$")
+    scheme: str = Field("http", description="http or https.", pattern="^https?$")
+    workload: str = Field("", description="Workload; empty: by the pod's label, as the agents name it.")
+    this_node: bool = Field(False, description="Read the pods of this node (setting `node`) only: one producer a node.")
+
+    @field_validator("selector")
+    @classmethod
+    def _selector(cls, selector: str) -> str:
+        if selector and not _SELECTOR_CHARS.fullmatch(selector):
+            raise ValueError("give a label selector of Kubernetes, such as app=vllm")
+        return selector
+
+    @model_validator(mode="after")
+    def _names_pods(self) -> PodsAt:
+        if bool(self.selector) is bool(self.service):
+            raise ValueError("give either `selector` or `service`")
+        return self
+
+    @property
+    def name(self) -> str:
+        """Name for people and metrics."""
+        return f"{self.namespace}/{self.service or self.selector}"
+
+
 class ServersConfig(ProducerConfig):
     """Options of `wattlog produce servers`."""
 
     model_config = SettingsConfigDict(env_prefix="WATTLOG_SERVERS_")
     name: ClassVar[str] = "servers"
     at: tuple[At, ...] = Field((), description="The servers, by address.")
+    pods: tuple[PodsAt, ...] = Field((), description="Servers in pods of Kubernetes, as many as there are.")
     tenant: str = Field("", description="Who pays for tokens of servers that name no tenant of their own.")
     every_s: float = Field(10.0, ge=0.5, le=3600, description="How often each is read.")
     bearer: SecretStr | None = Field(None, description="Bearer token that the servers ask for.")

@@ -111,7 +111,7 @@ def served_since(
     elif before.totals and not before.series:
         return _after_upgrade(before, scrape, limit)
     else:
-        changes = process_changes(before.starts, scrape.starts, before.t_ms)
+        changes = process_changes(before.starts, scrape.starts, before.held_ms or before.t_ms)
     growths = series_growths(before.known, scrape, changes)
     backs = {key: t_ms for key, t_ms in before.backs.items() if scrape.t_ms - t_ms < STILL_MS}
     again = [g for g in growths if g.is_back and g.key in backs]
@@ -167,7 +167,8 @@ def _counted(
         text = f"{went_back[0]} and {len(went_back) - 1} others" if went_back[1:] else went_back[0]
         refused.append(ItemRefusal(f"{text} went back without a restart: counted from the new value", "went_back"))
     held_readings = 0 if went_back or not before.held_ms else before.held_readings + 1
-    is_held = went_back or (held_readings < HOLD_READINGS if before.held_ms else is_jump)
+    is_held = bool(went_back) or (held_readings < HOLD_READINGS if before.held_ms else is_jump)
+    is_held = is_held and not changes.restarted >= set(scrape.processes)  # A restart explains what was held.
     if is_held and not above_limit(unsure, length_ms, limit):
         if is_jump and not before.held_ms:
             notes.append(f"{unsure:,} tokens at once, and no start time: held for {HOLD_READINGS} readings, in case "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
@@ -11,26 +12,34 @@ from urllib.parse import urlsplit
 from contracts.errors import BadInput, BadSetting, WattlogError
 from producers import registry
 from producers.api import Environment, Finding, Kind, Plugin, PolledSource, TokenCounters
+from producers.bindings.config import BindingsConfig
+from producers.bindings.kubernetes.api_server import ApiClient
+from producers.bindings.kubernetes.pod_watch import PodWatch
 from producers.common import prometheus_text
 from producers.common.http_client import Pages
 from producers.common.time_limit import OverTimeError, TimeLimit
-from producers.runtime.config import load_options
-from producers.servers.config import At, OwnNames, Served, ServersConfig
+from producers.runtime.config import load, load_options
+from producers.servers.config import At, OwnNames, PodsAt, Served, ServersConfig
 from producers.servers.page_scrape import scrape_of
+from producers.servers.pods import PodGroup, PodServers
 from producers.servers.scrape import ServedWorkload, ServerSource
 from producers.servers.token_counters import NamedCounters
 from producers.servers.token_limits import limit_of
 
-__all__ = ["PLUGIN", "At", "OwnNames", "ServersConfig", "servers"]
+__all__ = ["PLUGIN", "At", "OwnNames", "PodsAt", "ServersConfig", "servers"]
 
 RESOLVE_S = 5.0
+MAX_THREADS = 16
+"""Pages of pods that are fetched at once."""
 
 
 def servers(options: ServersConfig, environment: Environment) -> Iterator[ServerSource]:
     """Build a source for each server by address. Raises BadSetting for one that cannot be read as configured."""
-    if not options.at:
+    if not (options.at or options.pods):
         hint = "name at least one server: producers/servers/README.md has an example"
         raise BadSetting("produce.servers.at", [], hint)
+    if not options.at:
+        return
     pages = environment.resources.enter_context(_pages(options))
     limit = TimeLimit(RESOLVE_S)
     urls: set[str] = set()
@@ -51,6 +60,33 @@ def servers(options: ServersConfig, environment: Environment) -> Iterator[Server
             fetch=partial(pages.text, at.url), limit=limit_at(options, place, at),
             addresses=partial(addresses_of, at.url, limit), models=at.models,
         )  # fmt: skip
+
+
+def pod_servers(options: ServersConfig, environment: Environment) -> PodServers | None:
+    """Build the source of servers in pods, None without any. Its watches run until the process ends."""
+    if not options.pods:
+        return None
+    bindings = load(BindingsConfig)
+    client = ApiClient(bindings.api, bindings.token, bindings.ca)
+    groups = []
+    for n, pods in enumerate(options.pods):
+        place, node = f"produce.servers.pods.{n}", environment.node if pods.this_node else ""
+        watch = PodWatch(client, pods.namespace, selector=pods.selector, service=pods.service, node=node)
+        groups.append(
+            PodGroup(
+                f"{pods.name}@{node}" if node else pods.name, environment.resources.enter_context(watch).view,
+                counters_of(options, place, pods, environment), limit_at(options, place, pods),
+                cluster=pods.cluster or environment.settings.cluster, port=pods.port, path=pods.path,
+                scheme=pods.scheme, workload=pods.workload, tenant=pods.tenant or options.tenant, count=pods.count,
+            )
+        )  # fmt: skip
+    pages = environment.resources.enter_context(_pages(options))
+    executor = ThreadPoolExecutor(MAX_THREADS, "pods")
+    environment.resources.callback(executor.shutdown, wait=False, cancel_futures=True)
+    return PodServers(
+        groups, bindings.labels, bindings.tenant_from, every_ms=round(1000 * options.every_s), fetch=pages.text,
+        executor=executor, other_urls={at.url for at in options.at},
+    )  # fmt: skip
 
 
 def _pages(options: ServersConfig) -> Pages:
@@ -105,12 +141,13 @@ def counters_of(options: ServersConfig, place: str, served: Served, environment:
 
 def build(options: ServersConfig, environment: Environment) -> Sequence[PolledSource]:
     """Build the configured servers' sources."""
-    return list(servers(options, environment))
+    pods = pod_servers(options, environment)
+    return [*servers(options, environment), *([pods] if pods else [])]
 
 
 def check(options: ServersConfig, environment: Environment) -> Iterator[Finding]:
     """Yield for each configured server the models that it serves, or why its page cannot be read."""
-    if not options.at:
+    if not (options.at or options.pods):
         return
     for server in servers(options, environment):
         try:
@@ -120,6 +157,8 @@ def check(options: ServersConfig, environment: Environment) -> Iterator[Finding]
             yield server.name, f"{server.kind}: {models}"
         except WattlogError as error:
             yield server.name, error
+    if (pods := pod_servers(options, environment)) is not None:
+        yield from pods.findings(environment.clock)
 
 
 PLUGIN = Plugin(

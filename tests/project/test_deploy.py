@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from producers.bindings.config import BindingsConfig
+from producers.servers.config import ServersConfig
 from tests.project.tree import ROOT, files
 from tests.support.waiting import HANG_S
 
@@ -194,6 +196,30 @@ def test_host_energy_reads_one_folder_of_the_node_and_has_no_capability() -> Non
     }  # fmt: skip
     assert spec["automountServiceAccountToken"] is False
     assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+
+
+def test_the_producer_of_servers_reads_pods_and_services_only_and_meets_the_restricted_standard() -> None:
+    folder = ROOT / "k8s" / "servers"
+    objects = list(yaml.safe_load_all((folder / "servers.yaml").read_text("utf-8")))
+    assert [document["rules"] for document in objects if document["kind"].endswith("Role")] == [
+        [
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
+            {"apiGroups": [""], "resources": ["services"], "verbs": ["get"]},
+        ]
+    ]
+    [stateful] = [document["spec"] for document in objects if document["kind"] == "StatefulSet"]
+    assert stateful["replicas"] == 1
+    spec = stateful["template"]["spec"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["automountServiceAccountToken"] is False
+    [container] = spec["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}
+    }  # fmt: skip
+    [mount] = [m for m in container["volumeMounts"] if m["name"] == "api-token"]
+    assert mount["mountPath"] == str(BindingsConfig.model_fields["token"].default.parent)
+    options = tomllib.loads((folder / "wattlog.toml").read_text("utf-8"))["produce"]["servers"]
+    assert [pods.port for pods in ServersConfig(**options).pods] == [8000]
 
 
 def test_serving_pods_have_probes() -> None:

@@ -1,12 +1,16 @@
-"""Pods of this node with their labels, from the Kubernetes API. The service account may only list pods
-(k8s/base/agent.yaml)."""
+"""Client of the Kubernetes API: lists, watches, and the pods of a node with their labels. An agent's service account
+may only list pods (k8s/base/agent.yaml)."""
 
 from __future__ import annotations
 
 import os
 import ssl
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlencode
 
 import httpx
 import msgspec
@@ -18,32 +22,65 @@ from producers.runtime.refusals import read_each, shorten
 
 TIMEOUT_S = 2.0
 MAX_BYTES = 32 * 2**20
+MAX_LINE_BYTES = 4 * 2**20
+"""Limit of a watch's event: the API server stores objects of up to 1.5 MB."""
+PODS = "/api/v1/pods"
+_IS_IT = "Is that the API server?"
 
 
 class _PodList(msgspec.Struct):
     items: list[msgspec.Raw]
 
 
-class ApiServer:
-    """Client that lists the pods of `node`.
+class ApiClient:
+    """Client of the Kubernetes API.
 
     The token is read each time, because the kubelet renews it; it is in no error and no log. `url` is "" inside of a
     cluster, which gives the address of its API.
     """
 
-    def __init__(self, url: str, node: str, token_file: Path, ca_file: Path, *, timeout_s: float = TIMEOUT_S) -> None:
-        self._url, self._node, self._token_file, self._ca_file = url, node, token_file, ca_file
+    def __init__(self, url: str, token_file: Path, ca_file: Path, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._url, self._token_file, self._ca_file = url, token_file, ca_file
         self._timeout_s = timeout_s
         self._limit = TimeLimit(2 * timeout_s)  # In total; httpx bounds each step alone.
 
-    def pods(self) -> PodListing:
-        """Return the pods; a malformed one is left out and named.
+    def get(self, path: str, query: Mapping[str, str], right: str) -> bytes:
+        """Return the answer's body. `right` is what the service account must be allowed: "list pods".
 
-        Raises Unavailable: no address, no token, no answer within the time, another status than 200, no list of pods.
+        Raises Unavailable: no address, no token, no answer within the time, another status than 200.
         """
-        url = f"{self._url or _in_cluster_url()}/api/v1/pods"
-        # Version 0: from the server's memory, not from etcd.
-        query = {"fieldSelector": f"spec.nodeName={self._node}", "resourceVersion": "0"}
+        url = self.address(path)
+        name = f"{url}?{urlencode(query)}"
+        try:
+            return self._limit.run(name, partial(self._body, url, query, self._access(url), right))
+        except OverTimeError as error:
+            raise Unavailable(f"{url} does not answer: {error}", "Is that the API server?", reason="timeout") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise _no_answer(url, error) from None
+
+    def lines(self, path: str, query: Mapping[str, str], right: str, *, quiet_s: float) -> Iterator[bytes]:
+        """Yield the lines of an answer as they come, until it ends. Raises Unavailable, also after `quiet_s` without
+        any."""
+        url = self.address(path)
+        try:
+            with self._answer(url, query, self._access(url), right, read_s=quiet_s) as response:
+                buffer = bytearray()
+                for chunk in response.iter_bytes():
+                    buffer += chunk
+                    *complete, begun = buffer.split(b"\n")
+                    yield from (bytes(line) for line in complete if line)
+                    buffer = bytearray(begun)
+                    if len(buffer) > MAX_LINE_BYTES:
+                        raise Unavailable(f"{url} sends a line of more than {MAX_LINE_BYTES:,} bytes", _IS_IT)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise _no_answer(url, error) from None
+
+    def address(self, path: str) -> str:
+        """Return the address of a path. Raises Unavailable where the API's is not known."""
+        return f"{self._url or _in_cluster_url()}{path}"
+
+    def _access(self, url: str) -> tuple[ssl.SSLContext | bool, dict[str, str]]:
+        """Return how the server is verified, and the headers."""
         try:
             token = self._token_file.read_text("utf-8").strip()
             verify = ssl.create_default_context(cafile=str(self._ca_file)) if url.startswith("https") else False
@@ -53,30 +90,48 @@ class ApiServer:
             ) from None
         if not (token.isascii() and token.isprintable()):  # The client's error would show it.
             raise Unavailable(f"{self._token_file} holds no token", "Is that the service account's token?")
-        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "wattlog"}
-        try:
-            body = self._limit.run(url, lambda: self._body(verify, url, query, headers))
-        except OverTimeError as error:
-            raise Unavailable(f"{url} does not answer: {error}", "Is that the API server?", reason="timeout") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            reason = str(error) or type(error).__name__
-            raise Unavailable(f"{url} does not answer: {reason}", "May the agent reach the API server?") from None
-        return _parse_pods(body, url)
+        return verify, {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "wattlog"}
 
-    def _body(
-        self, verify: ssl.SSLContext | bool, url: str, query: dict[str, str], headers: dict[str, str]
-    ) -> bytes:  # fmt: skip
-        end_s = time.monotonic() + self._limit.max_s
+    @contextmanager
+    def _answer(
+        self, url: str, query: Mapping[str, str], access: tuple[ssl.SSLContext | bool, dict[str, str]], right: str,
+        *, read_s: float,
+    ) -> Iterator[httpx.Response]:  # fmt: skip
+        verify, headers = access
+        timeout = httpx.Timeout(self._timeout_s, read=read_s)
         with (
-            httpx.Client(verify=verify, timeout=self._timeout_s, trust_env=False) as client,
-            client.stream("GET", url, params=query, headers=headers) as response,
+            httpx.Client(verify=verify, timeout=timeout, trust_env=False) as client,
+            client.stream("GET", url, params=dict(query), headers=headers) as response,
         ):
             if response.status_code != httpx.codes.OK:
-                raise Unavailable(
-                    f"{url} answers {response.status_code}", "Has the agent's service account the right to list pods?"
-                )
-            too_large = Unavailable(f"{url} sends more than {MAX_BYTES:,} bytes", "Is that the API server?")
+                hint = f"Has the service account the right to {right}?"
+                raise Unavailable(f"{url} answers {response.status_code}", hint)
+            yield response
+
+    def _body(
+        self, url: str, query: Mapping[str, str], access: tuple[ssl.SSLContext | bool, dict[str, str]], right: str
+    ) -> bytes:  # fmt: skip
+        end_s = time.monotonic() + self._limit.max_s
+        with self._answer(url, query, access, right, read_s=self._timeout_s) as response:
+            too_large = Unavailable(f"{url} sends more than {MAX_BYTES:,} bytes", _IS_IT)
             return self._limit.read_body(response.iter_bytes(), too_large, max_bytes=MAX_BYTES, end_s=end_s)
+
+
+class ApiServer:
+    """Client that lists the pods of `node`."""
+
+    def __init__(self, url: str, node: str, token_file: Path, ca_file: Path, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._client, self._node = ApiClient(url, token_file, ca_file, timeout_s=timeout_s), node
+
+    def pods(self) -> PodListing:
+        """Return the pods; a malformed one is left out and named. Raises Unavailable where there is no list."""
+        # Version 0: from the server's memory, not from etcd.
+        query = {"fieldSelector": f"spec.nodeName={self._node}", "resourceVersion": "0"}
+        return _parse_pods(self._client.get(PODS, query, "list pods"), self._client.address(PODS))
+
+
+def _no_answer(url: str, error: Exception) -> Unavailable:
+    return Unavailable(f"{url} does not answer: {str(error) or type(error).__name__}", "May it be reached from here?")
 
 
 def _parse_pods(body: bytes, url: str) -> PodListing:

@@ -185,7 +185,7 @@ def claims(
             warnings[BindingWarning("unknown_holder", message)] = None
             result.append(DeviceClaim(device, None, replica))
         elif pod.status.phase not in _ENDED:
-            holder, holder_warnings = _holder(d, pod, labels, tenant_from)
+            holder, holder_warnings = holder_of(d, pod, labels, tenant_from)
             warnings.update(dict.fromkeys(holder_warnings))
             is_hami = _HAMI_ID.fullmatch(d.device) and d.device not in uuids
             allocated = dict.fromkeys(_GPU_UUID.findall(pod.metadata.annotations.hami)) if is_hami else {}
@@ -200,9 +200,10 @@ def claims(
     return ClaimReport(list(dict.fromkeys(result)), tuple(warnings), tuple(refused))
 
 
-def _holder(
+def holder_of(
     d: PodDevice, pod: LabelledPod, names: PodLabelNames, tenant_from: str
 ) -> tuple[WorkloadHolder, list[BindingWarning]]:
+    """Return the workload and the tenant of a pod, by its labels, and warnings where those cannot be used."""
     labels, warnings = pod.metadata.labels, list[BindingWarning]()
     workload, rule = labels.get(names.workload, ""), "label"
     if workload and (fault := workload_fault(workload)):

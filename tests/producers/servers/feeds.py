@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from contracts.events import TokenBatch
 from producers.api import TokenCounters
+from producers.bindings.config import PodLabelNames
+from producers.bindings.kubernetes.pod_watch import PodsView
+from producers.bindings.kubernetes.serving_pod import ServingPod
+from producers.servers.pods import PodGroup, PodServers
 from producers.servers.scrape import ServedWorkload, ServerSource
 from producers.servers.token_counters import NamedCounters
+from producers.servers.token_limits import DEFAULT_LIMIT
+from tests.producers.bindings.kubernetes.stand_ins import serving_pod
 from tests.producers.conformance import VALUES, Feed, Outcome, Piece, poll, refusals
 from tests.producers.frame import token_counters
 from tests.support.clocks import FakeClock
@@ -66,6 +75,24 @@ def _run(server: str, place: str, piece: Piece, folder: Path) -> Outcome:
     return Outcome(sum(int(getattr(b, column).sum()) for b in batches), 50 * len(models), refusals(metrics))
 
 
+def _run_pods(piece: Piece, folder: Path) -> Outcome:
+    """Two pods, of which one answers with a bad page once."""
+    clock = FakeClock(5_500)
+
+    def fetch(url: str) -> str:
+        if "10.0.0.1" in url and clock.now_ms == 3_000:
+            return str(piece.read().decode("utf-8", "replace"))
+        return f'own_prompt_tokens_total{{model="m"}} {clock.now_ms // 100}\n'
+
+    pods = [msgspec.convert(serving_pod(f"p{n}", f"10.0.0.{n}"), ServingPod) for n in (1, 2)]
+    group = PodGroup("llm/a", lambda: PodsView(pods), OWN, DEFAULT_LIMIT, "c", workload="w", tenant="acme")
+    with ThreadPoolExecutor(1) as executor:
+        source = PodServers([group], PodLabelNames(), "label", every_ms=1_000, fetch=fetch, executor=executor)
+        log, metrics = poll([source], folder, clock)
+    batches = [e.batch for e in log.stored if isinstance(e.batch, TokenBatch) and len(e.batch)]
+    return Outcome(sum(int(b.prompt_tokens.sum()) for b in batches), 100, refusals(metrics))
+
+
 FEEDS = {
     server: [
         *(Feed(place, partial(_run, server, place), "page") for place in ("page", "value")),
@@ -73,3 +100,4 @@ FEEDS = {
     ]
     for server in COUNTERS
 } | {server: [Feed("value", partial(_run, server, "value"), "page", FEW, {})] for server in PRESETS}
+FEEDS["servers"].append(Feed("pod", _run_pods, "page"))

@@ -125,3 +125,84 @@ def api() -> Iterator[FakeApi]:
             yield fake
     finally:
         fake.let_go.set()
+
+
+def serving_pod(
+    name: str, ip: str = "10.0.0.1", *, namespace: str = "llm", uid: str = "", labels: Mapping[str, str] | None = None,
+    created: str = "2026-01-01T00:00:00Z", started: str = "2026-01-01T00:00:05Z", ready: bool = True,
+    phase: str = "Running", ports: Mapping[str, int] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """A pod of one container in the API server's form, with a secret that must not be read."""
+    declared = [{"name": n, "containerPort": p, "protocol": "TCP"} for n, p in (ports or {"http": 8000}).items()]
+    env = [{"name": "API_KEY", "value": "secret"}]
+    return {
+        "metadata": {
+            "name": name, "namespace": namespace, "uid": uid or name, "labels": dict(labels or {"app": "vllm"}),
+            "creationTimestamp": created,
+        },
+        "spec": {"containers": [{"name": "vllm", "ports": declared, "env": env}], "nodeName": "n1"},
+        "status": {
+            "phase": phase, "podIP": ip, "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+            "containerStatuses": [{"name": "vllm", "restartCount": 0, "state": {"running": {"startedAt": started}}}],
+        },
+    }  # fmt: skip
+
+
+class FakeWatchedApi:
+    """An API server with pods that come and go: it lists them, and answers a watch with the events since a version.
+
+    A watch without news ends after a moment. `compacted` is the version up to which events are forgotten.
+    """
+
+    def __init__(self) -> None:
+        self.url, self.compacted, self.fails = "", 0, False
+        self.queries: list[dict[str, list[str]]] = []
+        self.service: dict[str, str] = {}
+        self._pods: dict[str, dict[str, Any]] = {}
+        self._events: list[dict[str, Any]] = []
+        self._changed = threading.Condition()
+
+    def put(self, pod: dict[str, Any]) -> None:
+        """Add a pod, or change it."""
+        with self._changed:
+            kind = "MODIFIED" if pod["metadata"]["uid"] in self._pods else "ADDED"
+            self._pods[pod["metadata"]["uid"]] = pod
+            self._append(kind, pod)
+
+    def delete(self, uid: str) -> None:
+        """Delete a pod."""
+        with self._changed:
+            self._append("DELETED", self._pods.pop(uid))
+
+    def _append(self, kind: str, pod: dict[str, Any]) -> None:
+        version = str(len(self._events) + 1)
+        versioned = pod | {"metadata": pod["metadata"] | {"resourceVersion": version}}
+        self._events.append({"type": kind, "object": versioned})
+        self._changed.notify_all()
+
+    def answer(self, request: Request) -> Response:
+        """Answer a request."""
+        with self._changed:
+            self.queries.append(dict(request.query))
+            if self.fails:
+                return Response(503, b"")
+            if request.headers.get("authorization") != f"Bearer {TOKEN}":
+                return Response(401, b"")
+            if "/services/" in request.path:
+                return Response(200, json.dumps({"kind": "Service", "spec": {"selector": self.service}}).encode())
+            if "watch" not in request.query:
+                metadata = {"resourceVersion": str(len(self._events))}
+                return Response(200, json.dumps({"items": list(self._pods.values()), "metadata": metadata}).encode())
+            since = int(request.query["resourceVersion"][0])
+            if since < self.compacted:
+                gone = {"type": "ERROR", "object": {"kind": "Status", "code": 410}}
+                return Response(200, json.dumps(gone).encode() + b"\n")
+            self._changed.wait_for(lambda: len(self._events) > since, 0.05)
+            return Response(200, b"".join(json.dumps(event).encode() + b"\n" for event in self._events[since:]))
+
+
+@contextmanager
+def watched_api() -> Iterator[FakeWatchedApi]:
+    fake = FakeWatchedApi()
+    with serving(fake.answer) as fake.url:
+        yield fake
