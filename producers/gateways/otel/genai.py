@@ -27,7 +27,7 @@ from producers.gateways.otel.otlp import decode_spans
 from producers.gateways.otel.span_calls import METERS, ORIGIN, SpanReader
 from producers.gateways.otel.span_roles import OPERATION, Role, SpanRole, has_counts, role_of
 from producers.gateways.otel.span_rules import KINDS, SpanRules
-from producers.gateways.otel.span_tree import CallCounts, SpanTree
+from producers.gateways.otel.span_tree import BELOW, CallCounts, SpanTree
 from producers.gateways.otel.spans import Span, SpanSelection
 from producers.runtime.deduplication import REPEATED, KnownCalls
 from producers.runtime.refusals import read_each, shorten
@@ -116,15 +116,17 @@ class GenAIReader:
                 recent.add(usage.identities)
             if call is not None:
                 sums = reading.role is not Role.CALL
+                where = tree.counted_at(span, reading.counts, sums=sums, empty=not reading.has_counts)
                 if recent.has(call.identities[0]):
                     skipped[REPEATED] += 1
-                elif tree.is_counted_elsewhere(span, reading.counts, sums=sums, empty=not reading.has_counts):
+                elif where:
                     skipped[NESTED] += 1
-                    remarks[_remark(span, "report tokens that spans within them report, and are not counted")] = None
+                    remarks[_remark(span, f"report tokens that spans {where} them report, and are not counted")] = None
                 else:
                     calls.append(call)
-                recent.add(call.identities)
-                tree.add_counted(span, reading.counts, sums=sums)
+                    tree.add_counted(span, reading.counts, sums=sums)
+                # The counts of a span that is counted below name no call of its own.
+                recent.add(call.identities[:1] if where == BELOW else call.identities)
             tree.pass_on(span)
         return SpanCalls(calls, refused, skipped, corrected, list(remarks))
 

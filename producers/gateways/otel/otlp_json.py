@@ -6,14 +6,14 @@ refuses a message, the message is decoded level by level, and only the malformed
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from contracts.errors import BadInput
 from producers.common.json_text import repair
 from producers.gateways.otel.spans import ERROR, AttributeValue, DecodedSpans, Span, SpanSelection
-from producers.runtime.refusals import read_each
+from producers.runtime.refusals import read_each, refusal
 
 
 class _Any(msgspec.Struct):
@@ -78,16 +78,24 @@ class _RawScopeSpans(msgspec.Struct):
 
 class _RawResourceSpans(msgspec.Struct):
     resource: msgspec.Raw = msgspec.Raw(b"null")
-    scopeSpans: list[_RawScopeSpans] = []  # noqa: N815
+    scopeSpans: list[msgspec.Raw] = []  # noqa: N815
 
 
 class _RawRequest(msgspec.Struct):
-    resourceSpans: list[_RawResourceSpans] = []  # noqa: N815
+    resourceSpans: list[msgspec.Raw] = []  # noqa: N815
+
+
+class _RawResource(msgspec.Struct):
+    attributes: list[msgspec.Raw] = []
 
 
 _decode_request = msgspec.json.Decoder(_Request).decode
 _decode_raw_request = msgspec.json.Decoder(_RawRequest).decode
+_decode_raw_resource_spans = msgspec.json.Decoder(_RawResourceSpans).decode
+_decode_raw_scope_spans = msgspec.json.Decoder(_RawScopeSpans).decode
 _decode_resource = msgspec.json.Decoder(_Resource | None).decode
+_decode_raw_resource = msgspec.json.Decoder(_RawResource).decode
+_decode_pair = msgspec.json.Decoder(_KeyValue).decode
 _decode_scope = msgspec.json.Decoder(_Scope | None).decode
 _decode_span = msgspec.json.Decoder(_Span).decode
 _decode_value = msgspec.json.Decoder(_Any | None).decode
@@ -120,22 +128,43 @@ def _decode_span_by_span(body: bytes, selection: SpanSelection, why: Exception) 
         # A message of msgspec names a place and a type, never the text there.
         raise BadInput("body", f"{len(body)} bytes", f"is no ExportTraceServiceRequest in JSON: {why}") from None
 
-    def read(item: tuple[msgspec.Raw, msgspec.Raw, msgspec.Raw]) -> Span:
-        raw_resource, raw_scope, raw_span = item
-        resource, scope = _decode_resource(raw_resource), _decode_scope(raw_scope)
-        attributes = _select(resource.attributes if resource else [], selection)
-        return _span(_decode_span(raw_span), scope.name if scope else "", attributes, selection)
+    def read(item: tuple[dict[str, AttributeValue], str, msgspec.Raw]) -> Span:
+        resource, scope, raw_span = item
+        return _span(_decode_span(raw_span), scope, resource, selection)
 
-    items = (
-        (resource_spans.resource, scope_spans.scope, raw_span)
-        for resource_spans in request.resourceSpans for scope_spans in resource_spans.scopeSpans
-        for raw_span in scope_spans.spans
-    )  # fmt: skip
+    items = _raw_spans(request, selection, refused)
     placed = ((f"span {number} of the message in JSON", item) for number, item in enumerate(items, 1))
     spans += read_each(placed, read, refused)
     if not spans:
         raise BadInput("body", f"{len(body)} bytes", f"is no ExportTraceServiceRequest in JSON: {why}") from None
     return DecodedSpans(spans, refused)
+
+
+def _raw_spans(
+    request: _RawRequest, selection: SpanSelection, refused: list[str]
+) -> Iterator[tuple[dict[str, AttributeValue], str, msgspec.Raw]]:
+    """Yield each span, undecoded, with its resource's attributes and its scope. Malformed pieces are refused alone."""
+    resources = ((f"resource {number} of the message", raw) for number, raw in enumerate(request.resourceSpans, 1))
+    for resource_spans in read_each(resources, _decode_raw_resource_spans, refused):
+        attributes = _lenient_resource(resource_spans.resource, selection, refused)
+        scopes = ((f"scope {number} of a resource", raw) for number, raw in enumerate(resource_spans.scopeSpans, 1))
+        for scope_spans in read_each(scopes, _decode_raw_scope_spans, refused):
+            names = list(read_each([("a scope's name", scope_spans.scope)], _decode_scope, refused))
+            scope = names[0].name if names and names[0] else ""
+            yield from ((attributes, scope, raw_span) for raw_span in scope_spans.spans)
+
+
+def _lenient_resource(raw: msgspec.Raw, selection: SpanSelection, refused: list[str]) -> dict[str, AttributeValue]:
+    """Return the attributes of a resource, of a malformed one those that can be read."""
+    try:
+        resource = _decode_resource(raw)
+        return _select(resource.attributes if resource else [], selection)
+    except Exception as error:
+        refused.append(refusal(error, "a resource"))
+    pairs = list[_KeyValue]()
+    for partial in read_each([("a resource", raw)], _decode_raw_resource, []):
+        pairs += read_each((("an attribute", pair) for pair in partial.attributes), _decode_pair, [])
+    return _select(pairs, selection)
 
 
 def _span(span: _Span, scope: str, resource: dict[str, AttributeValue], selection: SpanSelection) -> Span:

@@ -17,6 +17,7 @@ MAX_ANCESTORS = 64
 """Ancestors of a span that are looked at."""
 MAX_UNLINKED = 1_024
 """Counted calls of a message without a known root that a wrapper is compared with."""
+BELOW, ABOVE = "below", "above"
 Key = tuple[str, str]
 """Trace and span id."""
 
@@ -78,8 +79,8 @@ class SpanTree:
         of_parent = (_identity_of_parent(span.trace_id, span.parent_id, tokens),) if span.parent_id else ()
         return (identity, _identity_of_span(span.trace_id, span.span_id, tokens), *of_parent)
 
-    def is_counted_elsewhere(self, span: Span, counts: CallCounts, *, sums: bool, empty: bool) -> bool:
-        """Return whether these tokens are counted by other spans.
+    def counted_at(self, span: Span, counts: CallCounts, *, sums: bool, empty: bool) -> str:
+        """Return where these tokens are counted already: in spans `below` or `above` this one, or "" for nowhere.
 
         `sums`: the span is an agent's or a wrapper's, so it is counted only where no call below it is. `empty`: it
         reports no tokens.
@@ -88,16 +89,16 @@ class SpanTree:
         tokens = (counts.prompt, counts.completion)
         below = self._below.get(key, [])
         if key in self._below_before or (below and (sums or empty or _equal_or_sum(counts, below))):
-            return True
+            return BELOW
         if self._recent.has(_identity_of_parent(*key, tokens)):
-            return True
+            return BELOW
         if self._recent.has(_identity_of_span(span.trace_id, span.parent_id, tokens)):
-            return True
+            return ABOVE
         if self._recent.has(_agent(span.trace_id, self._outermost(span).parent_id)):
-            return True
+            return ABOVE
         if sums and not span.parent_id and (self._calls.get(span.trace_id) or self._recent.has(_trace(span.trace_id))):
-            return True  # The root of a trace: every call of the trace is below it.
-        return not below and not empty and self._holds_unlinked(span, counts, sums=sums)
+            return BELOW  # The root of a trace: every call of the trace is below it.
+        return BELOW if not below and not empty and self._holds_unlinked(span, counts, sums=sums) else ""
 
     def add_counted(self, span: Span, counts: CallCounts, *, sums: bool) -> None:
         """Note that a span is counted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,24 @@ def test_a_malformed_span_of_json_is_refused_alone(change: dict[str, Any], place
     message["resourceSpans"][0]["scopeSpans"][0]["spans"][place] |= change
     others = [id_ for n, id_ in enumerate(IDS) if n != place]
     assert _read(json.dumps(message).encode(), as_text=True) == (others, 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda message: message["resourceSpans"].insert(0, 5),
+        lambda message: message["resourceSpans"].insert(0, {"scopeSpans": 5}),
+        lambda message: message["resourceSpans"][0].update(resource=5),
+        lambda message: message["resourceSpans"][0]["resource"]["attributes"].insert(0, {"key": 5}),
+        lambda message: message["resourceSpans"][0]["scopeSpans"].insert(0, [5]),
+        lambda message: message["resourceSpans"][0]["scopeSpans"][0].update(scope=5),
+    ],
+    ids=["a resource", "a resource's scopes", "its attributes", "an attribute", "a scope", "a scope's name"],
+)  # fmt: skip
+def test_a_malformed_resource_or_scope_of_json_costs_no_span_of_others(change: Callable[[Any], None]) -> None:
+    message = json.loads(as_json(SPANS, {"service.name": "shop"}))
+    change(message)
+    assert _read(json.dumps(message).encode(), as_text=True) == (IDS, 1)
 
 
 @pytest.mark.parametrize(
