@@ -96,7 +96,9 @@ class CountReader:
                 continue
             number = whole_number(value)
             if number is None or not 0 <= number <= MAX_TOKENS:
-                self.invalid.setdefault(row.column, value)
+                # The text of a count may be any text: it is not shown.
+                shown = f"({len(value)} characters)" if isinstance(value, str) else value
+                self.invalid.setdefault(row.column, shown)
                 continue
             self.counts[row.column] = number
             self.invalid.pop(row.column, None)

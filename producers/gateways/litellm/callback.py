@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import queue
+import re
 import threading
 import time
 import uuid
@@ -52,6 +53,9 @@ _FIELDS = (
             "image_tokens")),
     )),
 )  # fmt: skip
+_NUMBERS = ("_tokens", "Time", "response_cost")
+"""Ends of the names of numbers and times."""
+_NUMBER = re.compile(r"[0-9.eETZ:+ -]{1,40}")
 DROPPED = "wattlog_dropped"
 """The only field of a line that counts the requests which found no room before it."""
 MAX_TEXT = 1_000
@@ -75,6 +79,8 @@ def select_fields(payload: object, paths: Iterable[str] = _FIELDS) -> dict[str, 
         for name in names[:-1]:
             target = target.setdefault(name, {})
         if isinstance(value, str):
+            if names[-1].endswith(_NUMBERS) and not _NUMBER.fullmatch(value):
+                continue  # No text stands where a number belongs.
             value = (without_secrets(value) if names[-1] == "api_base" else value)[:MAX_TEXT]
         target[names[-1]] = value
     return record

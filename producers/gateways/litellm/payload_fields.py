@@ -13,7 +13,7 @@ from producers.gateways.calls import UNKNOWN, InferenceCall, text_or_empty
 from producers.gateways.litellm.callback import without_secrets
 from producers.gateways.litellm_call_types import BATCHES, INFERENCE
 from producers.gateways.request_fields import FieldPaths, RequestFields, RequestReader
-from producers.gateways.time_formats import time_ms
+from producers.gateways.time_formats import TIME_FIX, time_ms
 from producers.gateways.token_usage import CountReader, ReportedUsage, names, settle, with_optional_columns
 from producers.runtime.batching import decimal_text
 
@@ -145,7 +145,9 @@ class PayloadFields:
 
     def _times(self, payload: Mapping[str, Any], left_out: dict[str, str]) -> dict[str, int | None]:
         """Return start, first token and end in epoch ms. Only the end must be right: a call is counted when it ends."""
-        end_ms = time_ms("endTime", payload.get("endTime"))
+        end_ms = _optional_time(payload, "endTime", {})
+        if end_ms is None:
+            raise BadInput("endTime", type(payload.get("endTime")).__name__, TIME_FIX)
         start_ms, first_ms = _optional_time(payload, "startTime", left_out), None
         if payload.get("completionStartTime") is not None:
             first_ms = _optional_time(payload, "completionStartTime", left_out)
