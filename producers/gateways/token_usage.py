@@ -97,8 +97,8 @@ class CountReader:
             number = whole_number(value)
             if number is None or not 0 <= number <= MAX_TOKENS:
                 # The text of a count may be any text: it is not shown.
-                shown = f"({len(value)} characters)" if isinstance(value, str) else value
-                self.invalid.setdefault(row.column, shown)
+                description = f"({len(value)} characters)" if isinstance(value, str) else value
+                self.invalid.setdefault(row.column, description)
                 continue
             self.counts[row.column] = number
             self.invalid.pop(row.column, None)

@@ -22,7 +22,7 @@ END_MS = 2_000
 def call_identities(payload: Mapping[str, Any], row: RequestRow) -> tuple[str, ...]:
     """Return the identities of a call; the first is its own."""
     if payload.get("call_type") in BATCHES:
-        return (f"batch {row.request_id}",)
+        return (f"batch {row.request_id.removesuffix('_batch_cost')}",)
     # Ollama's ids are random numbers below 1000, so the id alone does not identify a call.
     name = f"{row.t_start_ms}-{row.t_end_ms}@{row.request_id}"
     call_id = payload.get("litellm_call_id")

@@ -111,7 +111,8 @@ def _skip_reason(payload: Mapping[str, Any]) -> tuple[str, str]:
     if not isinstance(call_type, str) or not call_type:
         return "", ""  # Of a version that does not say it.
     if call_type in BATCHES:
-        return ("", "") if payload.get("total_tokens") or payload.get("prompt_tokens") else (BATCH, "")
+        reports = any(payload.get(name) for name in ("total_tokens", "prompt_tokens", "response_cost"))
+        return ("", "") if reports else (BATCH, "")
     if call_type not in INFERENCE:
         return CALL_TYPE, f"calls of type {shorten(call_type)} are no inference, and are not counted"
     return "", ""

@@ -22,9 +22,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from producers.gateways.calls import AgentUsage, InferenceCall, check_end_ms
-from producers.gateways.otel import span_calls, span_roles, token_names
+from producers.gateways.otel import span_calls, span_meters, span_roles, token_names
 from producers.gateways.otel.otlp import decode_spans
 from producers.gateways.otel.span_calls import METERS, ORIGIN, SpanReader
+from producers.gateways.otel.span_meters import MCP_METHOD, EndpointNames, endpoint_call
 from producers.gateways.otel.span_roles import OPERATION, Role, SpanRole, has_counts, role_of
 from producers.gateways.otel.span_rules import KINDS, SpanRules
 from producers.gateways.otel.span_tree import BELOW, CallCounts, SpanTree
@@ -60,22 +61,43 @@ class _Reading(NamedTuple):
 
     span: Span
     role: Role
-    usage: AgentUsage | None = None
+    usage: Sequence[AgentUsage] = ()
     call: InferenceCall | None = None
     counts: CallCounts = CallCounts(0, 0, 0)
     has_counts: bool = False
 
 
+class _Roles(NamedTuple):
+    """Roles of the spans of a message, by `id`, and the traces that have calls of models, agents or tools."""
+
+    by_span: Mapping[int, SpanRole]
+    traces: frozenset[str]
+
+    @classmethod
+    def of(cls, spans: Sequence[Span]) -> _Roles:
+        roles = {id(span): role_of(span) for span in spans}
+        return cls(roles, frozenset(span.trace_id for span in spans if roles[id(span)].role is not Role.NONE))
+
+
 class GenAIReader:
     """Reads calls from spans.
 
-    `payer` maps the tenant that a span names ("" for none) to the one that pays. It may raise.
+    `payer` maps the tenant that a span names ("" for none) to the one that pays. It may raise. `endpoints`
+    are the names so far, where several readers share them.
     """
 
-    def __init__(self, rules: SpanRules, payer: Callable[[str], str] = str) -> None:
+    def __init__(
+        self, rules: SpanRules, payer: Callable[[str], str] = str, endpoints: EndpointNames | None = None
+    ) -> None:
         self._rules, self._reader = rules, SpanReader(rules, payer)
+        self._endpoints = EndpointNames() if endpoints is None else endpoints
         self.selection = SpanSelection(
-            token_names.NAMES | span_roles.ATTRIBUTES | span_calls.ATTRIBUTES | rules.names() | {"litellm.call_id"},
+            token_names.NAMES
+            | span_roles.ATTRIBUTES
+            | span_calls.ATTRIBUTES
+            | rules.names()
+            | {"litellm.call_id"}
+            | span_meters.ATTRIBUTES,
             frozenset(span_calls.FIRST_EVENTS),
         )
 
@@ -91,10 +113,14 @@ class GenAIReader:
         A span that ended after `latest_ms` (epoch ms) is refused.
         """
         tree, refused, skipped = SpanTree(spans, recent), list[str](), Counter[str]()
+        roles = _Roles.of(spans)
         corrected, remarks, calls = Counter[str](), dict[str, None](), list[InferenceCall | AgentUsage]()
 
         def read(span: Span) -> _Reading:
-            role = role_of(span)
+            role = roles.by_span[id(span)]
+            if usage := self._endpoint(span, roles, tree):
+                check_end_ms(span.end_ns // 1_000_000, latest_ms)
+                return _Reading(span, role.role, usage)
             reason, remark = self._skip_reason(span, role)
             if remark:
                 remarks[remark] = None
@@ -108,12 +134,12 @@ class GenAIReader:
         placed = ((f"span {span.trace_id[:32]}/{span.span_id[:16]}", span) for span in tree.inner_first())
         for reading in read_each(placed, read, refused):
             span, usage, call = reading.span, reading.usage, reading.call
-            if usage is not None:
-                if recent.has(usage.identities[0]):
+            if usage:
+                if recent.has(usage[0].identities[0]):
                     skipped[REPEATED] += 1
                 else:
-                    calls.append(usage)
-                recent.add(usage.identities)
+                    calls += usage
+                recent.add(usage[0].identities)
             if call is not None:
                 sums = reading.role is not Role.CALL
                 where = tree.counted_at(span, reading.counts, sums=sums, empty=not reading.has_counts)
@@ -131,11 +157,37 @@ class GenAIReader:
         return SpanCalls(calls, refused, skipped, corrected, list(remarks))
 
     def _read_span(self, span: Span, role: SpanRole, tree: SpanTree, corrected: Counter[str]) -> _Reading:
-        usage = self._reader.usage(span, role.role, tree) if role.role in METERS else None
+        usage = [self._reader.usage(span, role.role, tree)] if role.role in METERS else []
         if role.role is Role.TOOL or (usage and not (has_counts(span.attributes) and self._counts(span))):
             return _Reading(span, role.role, usage)
         call, counts, reports = self._reader.call(span, role, tree, corrected)
         return _Reading(span, role.role, usage, call, counts, reports)
+
+    def _endpoint(self, span: Span, roles: _Roles, tree: SpanTree) -> list[AgentUsage]:
+        """Return the meters of the call of an API, a database or an MCP server that a span describes.
+
+        They are none if it is no such call, or is not to be metered.
+        """
+        rules, role, kind = self._rules, roles.by_span[id(span)].role, KINDS.get(span.kind)
+        if rules.other_calls == "none" or kind not in ("client", "internal"):
+            return []
+        if role is not Role.NONE and not (role is Role.TOOL and MCP_METHOD in span.attributes):
+            return []
+        call = endpoint_call(span, self._endpoints)
+        if call is None or (kind != "client" and call.kind in ("api", "db")):
+            return []
+        if rules.scopes and span.scope not in rules.scopes:
+            return []
+        outer = [roles.by_span[id(ancestor)].role for ancestor in tree.ancestors(span)]
+        if Role.CALL in outer:
+            return []  # The transport of a model's call.
+        of_agents = span.trace_id in roles.traces or tree.has_calls(span) or self._reader.has_session(span, tree)
+        if rules.other_calls == "agents" and not of_agents:
+            return []
+        usage = self._reader.endpoint_usage(span, call, tree)
+        if role is Role.TOOL and Role.TOOL not in outer:
+            usage.append(self._reader.usage(span, role, tree))
+        return usage
 
     def _counts(self, span: Span) -> bool:
         """Return whether the kind and the operation of a span count."""

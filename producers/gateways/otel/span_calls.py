@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 
 from contracts.errors import BadInput
 from contracts.events import MAX_SPAN_MS
 from producers.gateways.calls import UNKNOWN, AgentUsage, InferenceCall, text_or_empty
+from producers.gateways.otel.span_meters import EndpointCall
 from producers.gateways.otel.span_roles import AGENT_NAMES, MODELS, TOOL_NAMES, Role, SpanRole
 from producers.gateways.otel.span_rules import SERVICE, SpanRules
 from producers.gateways.otel.span_tree import CallCounts, SpanTree
@@ -17,7 +19,7 @@ from producers.gateways.otel.token_names import ATTRIBUTES as TOKEN_ATTRIBUTES
 from producers.gateways.otel.token_names import reported_usage
 from producers.gateways.request_fields import RequestFields, RequestReader
 from producers.gateways.token_usage import settle, with_optional_columns
-from producers.runtime.batching import UsageRow
+from producers.runtime.batching import UsageRow, decimal_text
 
 ORIGIN = "otel"
 PROVIDERS = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider")
@@ -104,6 +106,25 @@ class SpanReader:
     def usage(self, span: Span, role: Role, tree: SpanTree) -> AgentUsage:
         """Return one unit of the meter of tool calls or agent calls."""
         tool, agent = text_or_empty(_text(span, TOOL_NAMES)), text_or_empty(_text(span, AGENT_NAMES))
+        dimensions = {"tool": tool, "agent": agent, "status": "error" if span.failed else "ok"}
+        row = self._usage_row(span, tree)
+        row = row._replace(meter=METERS[role], step=row.step or tool or agent, dimensions=_with_values(dimensions))
+        return AgentUsage(row, _service(span), (row.event_id,))
+
+    def endpoint_usage(self, span: Span, call: EndpointCall, tree: SpanTree) -> list[AgentUsage]:
+        """Return the meters of a call of an endpoint: calls, failures, seconds, and the amounts that the span has."""
+        row = self._usage_row(span, tree)
+        tools = (text_or_empty(_text(outer, TOOL_NAMES)) for outer in tree.ancestors(span))
+        row = row._replace(step=row.step or next((tool for tool in tools if tool), ""), dimensions=call.dimensions)
+        seconds = decimal_text("duration", Decimal(max(0, span.end_ns - span.start_ns)) / 10**9)
+        amounts = [(call.meter, "1", "1"), (f"{call.kind}_seconds", "s", seconds)]
+        amounts += [(f"{call.kind}_failures", "1", "1")] if call.failed else []
+        amounts += [(f"{call.kind}_{end}", unit, quantity) for end, unit, quantity in call.amounts]
+        rows = (row._replace(meter=meter, unit=unit, quantity=quantity) for meter, unit, quantity in amounts)
+        return [AgentUsage(one, _service(span), (row.event_id,)) for one in rows]
+
+    def _usage_row(self, span: Span, tree: SpanTree) -> UsageRow:
+        """Return a row of usage of one unit, without a meter."""
         # Read as a call, so that times and tenant are checked alike.
         payload = {
             "tenant": self._payer_of(span, tree), "model": "none",
@@ -111,16 +132,17 @@ class SpanReader:
             "prompt_tokens": 0, "completion_tokens": 0,
         }  # fmt: skip
         row = self._reader.row(payload, "")
-        dimensions = {"tool": tool, "agent": agent, "status": "error" if span.failed else "ok"}
-        usage = UsageRow(
-            meter=METERS[role], unit="1", quantity="1", t0_ms=row.t_start_ms, t1_ms=row.t_end_ms, tenant=row.tenant,
+        return UsageRow(
+            meter="", unit="1", quantity="1", t0_ms=row.t_start_ms, t1_ms=row.t_end_ms, tenant=row.tenant,
             origin=ORIGIN, event_id=row.request_id,
             session_id=self._attribute(self._rules.session, span, tree),
             trace_id=text_or_empty(span.trace_id),
-            step=self._attribute(self._rules.step, span, tree) or tool or agent,
-            dimensions={name: value for name, value in dimensions.items() if value},
+            step=self._attribute(self._rules.step, span, tree),
         )  # fmt: skip
-        return AgentUsage(usage, text_or_empty(str(span.resource.get(SERVICE, ""))), (row.request_id,))
+
+    def has_session(self, span: Span, tree: SpanTree) -> bool:
+        """Return whether a span belongs to a session."""
+        return bool(self._attribute(self._rules.session, span, tree))
 
     def _payer_of(self, span: Span, tree: SpanTree) -> str:
         return self._payer(self._value(self._rules.tenant, span, tree)) or self._rules.otherwise
@@ -140,6 +162,14 @@ class SpanReader:
             if text:
                 return text
         return ""
+
+
+def _service(span: Span) -> str:
+    return text_or_empty(str(span.resource.get(SERVICE, "")))
+
+
+def _with_values(dimensions: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in dimensions.items() if value}
 
 
 def is_failed(span: Span) -> bool:

@@ -16,6 +16,7 @@ from producers.gateways.otel.token_names import CARRIERS
 
 OPERATION = "gen_ai.operation.name"
 OPENINFERENCE, TRACELOOP, LANGFUSE = "openinference.span.kind", "traceloop.span.kind", "langfuse.observation.type"
+GENAI_KIND = "gen_ai.span.kind"
 VERCEL, REQUEST_TYPE = "ai.operationId", "llm.request.type"
 TOOL_NAMES = ("gen_ai.tool.name", "tool.name", "ai.toolCall.name", "traceloop.entity.name")
 AGENT_NAMES = ("gen_ai.agent.name", "agent_name", "agent.name")
@@ -25,7 +26,7 @@ MODELS = (
     "langfuse.observation.model.name", "model_name",
 )  # fmt: skip
 ATTRIBUTES = frozenset({
-    OPERATION, OPENINFERENCE, TRACELOOP, LANGFUSE, VERCEL, REQUEST_TYPE, *TOOL_NAMES, *AGENT_NAMES, *MODELS,
+    OPERATION, OPENINFERENCE, TRACELOOP, LANGFUSE, GENAI_KIND, VERCEL, REQUEST_TYPE, *TOOL_NAMES, *AGENT_NAMES, *MODELS,
     "gen_ai.tool.call.id",
 })  # fmt: skip
 """Attributes that tell a role."""
@@ -66,7 +67,8 @@ _KINDS: Mapping[str, SpanRole] = {
     "llm": SpanRole(Role.CALL), "generation": SpanRole(Role.CALL), "embedding": SpanRole(Role.CALL, "embedding"),
     "reranker": SpanRole(Role.CALL, "rerank"), "agent": SpanRole(Role.AGENT), "tool": SpanRole(Role.TOOL),
     **dict.fromkeys(
-        ("chain", "workflow", "task", "retriever", "guardrail", "evaluator", "prompt", "span", "event"),
+        ("chain", "workflow", "task", "retriever", "guardrail", "evaluator", "prompt", "span", "event", "step",
+         "entry"),
         SpanRole(Role.WRAPPER)),
 }  # fmt: skip
 """Kinds of OpenInference, traceloop and Langfuse, in small letters."""
@@ -88,7 +90,7 @@ def role_of(span: Span) -> SpanRole:
         return SpanRole(_OPERATIONS[operation])
     if operation in _CALLS:
         return SpanRole(Role.CALL, _CALLS[operation])
-    for name in (OPENINFERENCE, TRACELOOP, LANGFUSE):
+    for name in (OPENINFERENCE, GENAI_KIND, TRACELOOP, LANGFUSE):
         kind = str(attributes.get(name, "")).lower()
         if kind in _KINDS:
             return _KINDS[kind]._replace(endpoint=_KINDS[kind].endpoint or _CALLS.get(request, ""))

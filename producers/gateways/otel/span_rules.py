@@ -54,6 +54,11 @@ class SpanRules(BaseModel):
     )
     feature: FieldPaths = Field(default=("wattlog.feature",), description="Feature of the application.")
     priority: FieldPaths = Field(default=("wattlog.priority",), description="Priority of the call.")
+    other_calls: Literal["agents", "all", "none"] = Field(
+        default="agents",
+        description="Client spans of HTTP APIs, databases and MCP that are metered: those of traces with calls of "
+        "models, agents or tools and of sessions; all; none.",
+    )
     region: FieldPaths = Field(
         default=("wattlog.region", "cloud.region"), description="Region that the call is counted in."
     )

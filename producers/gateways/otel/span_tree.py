@@ -88,7 +88,7 @@ class SpanTree:
         key = (span.trace_id, span.span_id)
         tokens = (counts.prompt, counts.completion)
         below = self._below.get(key, [])
-        if key in self._below_before or (below and (sums or empty or _equal_or_sum(counts, below))):
+        if key in self._below_before or (below and (sums or empty or _is_same(counts, below))):
             return BELOW
         if self._recent.has(_identity_of_parent(*key, tokens)):
             return BELOW
@@ -112,6 +112,10 @@ class SpanTree:
         if len(calls) < MAX_UNLINKED:
             calls.append((span, self._outermost(span), counts))
         self._recent.add([_trace(span.trace_id)])
+
+    def has_calls(self, span: Span) -> bool:
+        """Return whether calls of the span's trace are counted."""
+        return span.trace_id in self._calls or self._recent.has(_trace(span.trace_id))
 
     def pass_on(self, span: Span) -> None:
         """Pass the marks of a span on to its parent and children in other messages."""
@@ -157,7 +161,13 @@ def _is_sum(counts: CallCounts, parts: Sequence[CallCounts]) -> bool:
     return len(parts) > 1 and bool(counts.forms() & CallCounts(*map(sum, zip(*parts, strict=True))).forms())
 
 
-def _equal_or_sum(counts: CallCounts, parts: Sequence[CallCounts]) -> bool:
+def _is_same(counts: CallCounts, parts: Sequence[CallCounts]) -> bool:
+    """Return whether the counts are those of one of the calls below, or their sum.
+
+    A gateway may add to a prompt (a system prompt, tools): the only call below with the same completion is the same.
+    """
+    if len(parts) == 1 and counts.completion == parts[0].completion > 0:
+        return True
     return _is_sum(counts, parts) or any(counts.forms() & part.forms() for part in parts)
 
 

@@ -317,6 +317,14 @@ def test_recorded_calls_of_litellm_count_once_with_their_tokens() -> None:
     assert not LiteLLMReader(LiteLLMRules()).body(RECORDED.read_bytes(), recent, 2**62).calls
 
 
+def test_a_batch_whose_price_alone_is_known_counts_with_it_once() -> None:
+    batch = {"call_type": "aretrieve_batch", "model": "gpt", "custom_llm_provider": "openai", "response_cost": 0.5}
+    none = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "metadata": {}, "response": None}
+    polls = [payload(id=id_, endTime=T0 / 1000 + n, **batch | none) for n, id_ in ((3, "b_1_batch_cost"), (9, "b_1"))]
+    result = read(*polls)
+    assert ([one.spend for one in result.calls], result.skipped) == (["0.5"], {"double": 1})
+
+
 # -- doubles and retries -----------------------------------------------------------------------------------------------
 
 ONE = {"litellm_call_id": "c-1"}

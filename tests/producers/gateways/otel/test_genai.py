@@ -231,7 +231,7 @@ def test_two_calls_side_by_side_count_twice_even_if_they_are_alike() -> None:
 
 
 def test_an_outer_span_with_other_counts_is_a_call_of_its_own() -> None:
-    outer = span({"gen_ai.usage.input_tokens": 300}, id=A)
+    outer = span({"gen_ai.usage.input_tokens": 300, "gen_ai.usage.output_tokens": 50}, id=A)
     assert len(read(as_json([outer, span(id=B, parent=A)])).calls) == 2
 
 

@@ -102,6 +102,13 @@ def test_a_report_without_the_cached_part_is_recognised(forms: tuple[dict[str, A
     assert counted([outer, inner]) == [(100, 20)]
 
 
+def test_a_call_to_whose_prompt_a_gateway_has_added_counts_once_with_the_prompt_that_was_served() -> None:
+    gateway = span(tokens(150, 20), id=B, parent=A)
+    assert counted([span(tokens(100, 20), id=A), gateway]) == [(150, 20)]
+    other = span(tokens(40, 1), id=B, parent=A)
+    assert counted([span(tokens(100, 20), id=A), other]) == [(40, 1), (100, 20)]
+
+
 def test_a_failed_wrapper_without_tokens_is_no_further_request() -> None:
     failed = {**dict.fromkeys(tokens(0, 0), ...), "error.type": "timeout"}
     assert counted([FIRST, span(failed, id=A)]) == [(100, 20)]
