@@ -131,9 +131,9 @@ class ReportedUsage(NamedTuple):
     model: str = ""
 
 
-def with_optional_columns(row: RequestRow, values: Mapping[str, Any]) -> RequestRow:
-    """Return a request with those of these values that it has a column for."""
-    return row._replace(**{name: value for name, value in values.items() if value and name in RequestRow._fields})
+def with_columns(row: RequestRow, values: Mapping[str, Any]) -> RequestRow:
+    """Return a request with those of these columns that have a value."""
+    return row._replace(**{name: value for name, value in values.items() if value})
 
 
 class SettledUsage(NamedTuple):

@@ -17,7 +17,7 @@ from producers.api import PollResult
 from producers.gateways.calls import batches, group_by_workload
 from producers.gateways.deployments import Deployments
 from producers.gateways.litellm.callback import DROPPED
-from producers.gateways.litellm.payloads import LiteLLMReader
+from producers.gateways.litellm.payloads import ORIGIN, LiteLLMReader
 from producers.gateways.remarks import FirstRemarks
 from producers.runtime.clock import Clock
 from producers.runtime.deduplication import DeduplicationWindow
@@ -27,7 +27,6 @@ READ_BYTES = 2**20
 OLD_MS = 3_600_000
 MAX_UNREADABLE = 1_000
 """Files that cannot be read and are remembered, so that each is reported once."""
-ORIGIN = "litellm"
 
 
 class CallbackFolderCheckpoint(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from producers.gateways.litellm.callback import without_secrets
 from producers.gateways.litellm_call_types import BATCHES, INFERENCE
 from producers.gateways.request_fields import FieldPaths, RequestFields, RequestReader
 from producers.gateways.time_formats import TIME_FIX, time_ms
-from producers.gateways.token_usage import CountReader, ReportedUsage, names, settle, with_optional_columns
+from producers.gateways.token_usage import CountReader, ReportedUsage, names, settle, with_columns
 from producers.runtime.batching import decimal_text
 
 LEFT_OUT, TOO_LONG, BAD_COUNT, ESTIMATED = "field_left_out", "longer_than_6_h", "count_left_out", "estimated"
@@ -72,10 +72,13 @@ class LiteLLMRules(BaseModel):
 
 
 class PayloadFields:
-    """Makes calls of payloads. `payer` maps the tenant that a payload names ("" for none) to the one that pays."""
+    """Makes calls of payloads. `payer` maps the tenant that a payload names ("" for none) to the one that pays.
 
-    def __init__(self, rules: LiteLLMRules, payer: Callable[[str], str]) -> None:
-        self._rules, self._payer, self._reader = rules, payer, RequestReader(FIELDS)
+    `sender` is who reports them.
+    """
+
+    def __init__(self, rules: LiteLLMRules, payer: Callable[[str], str], sender: str) -> None:
+        self._rules, self._payer, self._sender, self._reader = rules, payer, sender, RequestReader(FIELDS)
 
     def call(self, payload: Mapping[str, Any]) -> tuple[InferenceCall, dict[str, str]]:
         """Return the call of a payload without identities, and the fields that were corrected, with the reason.
@@ -92,9 +95,10 @@ class PayloadFields:
         if row.t_first_ms >= row.t_end_ms:
             # For an answer that is not streamed, LiteLLM says that its first token came with its last.
             row = row._replace(t_first_ms=0)
-        row = with_optional_columns(row, {
+        row = with_columns(row, {
             **{name: count for name, count in counts.items() if name not in FIELDS_OF_COUNTS},
-            "provider": provider, "endpoint": INFERENCE.get(str(payload.get("call_type") or ""), ""),
+            "sender": self._sender, "provider": provider,
+            "endpoint": INFERENCE.get(str(payload.get("call_type") or ""), ""),
             "application": text_or_empty(text_at(payload, self._rules.application)),
             "feature": text_or_empty(text_at(payload, self._rules.feature)),
         })  # fmt: skip

@@ -26,6 +26,7 @@ from producers.runtime.refusals import describe, read_each, shorten
 
 __all__ = ["LiteLLMCalls", "LiteLLMReader", "LiteLLMRules"]
 
+ORIGIN = "litellm"
 MAX_CALLS = 65_536
 """Calls in one body."""
 CALL_TYPE, BATCH = "call_type", "batch"
@@ -48,11 +49,12 @@ class LiteLLMCalls(NamedTuple):
 class LiteLLMReader:
     """Reads calls from payloads.
 
-    `payer` maps the tenant that a payload names ("" for none) to the one that pays. It may raise.
+    `payer` maps the tenant that a payload names ("" for none) to the one that pays. It may raise. `sender` is who
+    reports the payloads: a tenant whose token was verified, or this producer.
     """
 
-    def __init__(self, rules: LiteLLMRules, payer: Callable[[str], str] = str) -> None:
-        self._fields = PayloadFields(rules, payer)
+    def __init__(self, rules: LiteLLMRules, payer: Callable[[str], str] = str, sender: str = ORIGIN) -> None:
+        self._fields = PayloadFields(rules, payer, sender)
 
     def body(self, body: bytes, recent: KnownCalls, latest_ms: int) -> LiteLLMCalls:
         """Read a post of `generic_api` with any `log_format`: an array, lines, or a single object.

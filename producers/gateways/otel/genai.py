@@ -83,13 +83,15 @@ class GenAIReader:
     """Reads calls from spans.
 
     `payer` maps the tenant that a span names ("" for none) to the one that pays. It may raise. `endpoints`
-    are the names so far, where several readers share them.
+    are the names so far, where several readers share them. `sender` is who reports the spans: a tenant whose token was
+    verified, or this producer.
     """
 
     def __init__(
-        self, rules: SpanRules, payer: Callable[[str], str] = str, endpoints: EndpointNames | None = None
-    ) -> None:
-        self._rules, self._reader = rules, SpanReader(rules, payer)
+        self, rules: SpanRules, payer: Callable[[str], str] = str, endpoints: EndpointNames | None = None,
+        sender: str = ORIGIN,
+    ) -> None:  # fmt: skip
+        self._rules, self._reader = rules, SpanReader(rules, payer, sender)
         self._endpoints = EndpointNames() if endpoints is None else endpoints
         self.selection = SpanSelection(
             token_names.NAMES

@@ -18,7 +18,7 @@ from producers.gateways.otel.spans import AttributeValue, Span
 from producers.gateways.otel.token_names import ATTRIBUTES as TOKEN_ATTRIBUTES
 from producers.gateways.otel.token_names import reported_usage
 from producers.gateways.request_fields import RequestFields, RequestReader
-from producers.gateways.token_usage import settle, with_optional_columns
+from producers.gateways.token_usage import settle, with_columns
 from producers.runtime.batching import UsageRow, decimal_text
 
 ORIGIN = "otel"
@@ -47,10 +47,13 @@ _NAMES = {name: (name,) for name in RequestFields.model_fields}
 
 
 class SpanReader:
-    """Makes rows of spans. `payer` maps the tenant that a span names ("" for none) to the one that pays."""
+    """Makes rows of spans. `payer` maps the tenant that a span names ("" for none) to the one that pays.
 
-    def __init__(self, rules: SpanRules, payer: Callable[[str], str]) -> None:
-        self._rules, self._payer = rules, payer
+    `sender` is who reports them.
+    """
+
+    def __init__(self, rules: SpanRules, payer: Callable[[str], str], sender: str) -> None:
+        self._rules, self._payer, self._sender = rules, payer, sender
         self._reader = RequestReader(RequestFields(**_NAMES))
 
     def call(
@@ -90,9 +93,10 @@ class SpanReader:
             "route": self._attribute(self._rules.route, span, tree),
         }  # fmt: skip
         row = self._reader.row(payload, "")
-        row = with_optional_columns(row, {
+        row = with_columns(row, {
             **{name: count for name, count in counts.items() if name not in payload},
-            "provider": text_or_empty(provider), "endpoint": role.endpoint, "queue_ms": _queue_ms(span),
+            "sender": self._sender, "provider": text_or_empty(provider),
+            "endpoint": role.endpoint, "queue_ms": _queue_ms(span),
             **{name: self._attribute(getattr(self._rules, name), span, tree)
                for name in ("application", "feature", "priority", "region")},
         })  # fmt: skip
@@ -233,4 +237,4 @@ def _first_ms(span: Span) -> int | None:
 
 def _queue_ms(span: Span) -> int:
     """Return the time in the server's queue, 0 if it is unknown."""
-    return round(1000 * (_positive(span, QUEUE_S, 86_400) or 0))
+    return round(1000 * (_positive(span, QUEUE_S, MAX_SPAN_MS / 1000) or 0))

@@ -14,8 +14,7 @@ from contracts.errors import BadInput
 from producers.api import ParsedRequest, ReceivedRequest, Route
 from producers.gateways.calls import batches, group_by_workload
 from producers.gateways.deployments import Deployments
-from producers.gateways.litellm.callback_folder import ORIGIN
-from producers.gateways.litellm.payloads import LiteLLMReader, LiteLLMRules
+from producers.gateways.litellm.payloads import ORIGIN, LiteLLMReader, LiteLLMRules
 from producers.gateways.remarks import FirstRemarks
 from producers.runtime.deduplication import DeduplicationTrial
 
@@ -38,7 +37,9 @@ def _parse(
     rules: LiteLLMRules, deployments: Deployments, ahead_ms: int, remarks: FirstRemarks, sent: ReceivedRequest,
     trial: DeduplicationTrial,
 ) -> ParsedRequest:  # fmt: skip
-    result = LiteLLMReader(rules, sent.caller.payer).body(sent.body, trial, sent.now_ms + ahead_ms)
+    result = LiteLLMReader(rules, sent.caller.payer, sent.caller.tenant or ORIGIN).body(
+        sent.body, trial, sent.now_ms + ahead_ms
+    )
     if result.refused and not result.calls and not result.skipped:
         raise BadInput("body", f"{len(result.refused)} payloads", f"none can be read: {result.refused[0]}")
     workload_batches = list(batches(group_by_workload(result.calls, deployments, ORIGIN), ""))

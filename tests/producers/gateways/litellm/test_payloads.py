@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import BadInput
+from contracts.events import TOKEN_COLUMNS
 from producers.gateways.calls import InferenceCall, batches, group_by_workload
 from producers.gateways.deployments import Deployment, Deployments
 from producers.gateways.litellm.callback import select_fields
@@ -61,6 +62,10 @@ def test_a_payload_is_a_request() -> None:
             trace_id="tr-1",
             api_base="http://10.0.0.5:8000/v1",
             route="chat",
+            provider="hosted_vllm",
+            application="acme-prod",
+            endpoint="chat",
+            sender="litellm",
         ),
         (f"{T0}-{T0 + 3_000}@chatcmpl-1",),
     )
@@ -413,6 +418,24 @@ def test_a_stream_that_was_not_asked_for_its_usage_is_an_estimate(fields: dict[s
     stream = {"prompt_tokens": 8, "completion_tokens": 4, "total_tokens": 12, "response": {}, "model_parameters": {}}
     result = read(payload(**stream | {"metadata": {"usage_object": UNASKED}} | fields))
     assert (tokens(result), result.corrected.get("estimated", 0)) == ([(8, 0, 4)], estimated)
+    row = result.calls[0].row
+    assert (row.estimated_prompt_tokens, row.estimated_completion_tokens) == ((8, 4) if estimated else (0, 0))
+
+
+def test_kinds_of_tokens_are_columns() -> None:
+    usage = {
+        "prompt_tokens_details": {"cached_tokens": 30, "audio_tokens": 5, "image_tokens": 6},
+        "cache_creation_input_tokens": 10,
+        "completion_tokens_details": {"reasoning_tokens": 7, "accepted_prediction_tokens": 2,
+                                      "rejected_prediction_tokens": 3, "audio_tokens": 4, "image_tokens": 1},
+    }  # fmt: skip
+    row = call(metadata={"usage_object": usage}, response={}).row
+    assert {c.name: getattr(row, c.name) for c in TOKEN_COLUMNS} == {
+        "prompt_tokens": 100, "cached_tokens": 30, "completion_tokens": 20, "cache_write_tokens": 10,
+        "audio_prompt_tokens": 5, "image_prompt_tokens": 6, "estimated_prompt_tokens": 0, "reasoning_tokens": 7,
+        "accepted_prediction_tokens": 2, "rejected_prediction_tokens": 3, "audio_completion_tokens": 4,
+        "image_completion_tokens": 1, "estimated_completion_tokens": 0,
+    }  # fmt: skip
 
 
 def test_lines_of_the_callback_are_read_like_payloads() -> None:

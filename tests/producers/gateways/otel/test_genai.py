@@ -65,7 +65,25 @@ def test_a_span_is_a_request(encode: Encode) -> None:
         trace_id=TRACE,
         api_base="10.0.0.5:8000",
         route="shop",
+        application="shop",
+        provider="openai",
+        endpoint="chat",
+        sender="otel",
     )
+
+
+def test_kinds_of_tokens_and_breakdowns_are_columns() -> None:
+    request = row(
+        {"gen_ai.usage.cache_creation.input_tokens": 10, "gen_ai.usage.reasoning.output_tokens": 5,
+         "llm.token_count.prompt_details.audio": 3, "gen_ai.usage.details.accepted_prediction_tokens": 2,
+         "gen_ai.latency.time_in_queue": 0.25, "wattlog.feature": "summary", "wattlog.priority": "batch"},
+        {"service.name": "shop", "cloud.region": "eu-1"},
+    )  # fmt: skip
+    assert (request.cache_write_tokens, request.reasoning_tokens, request.audio_prompt_tokens) == (10, 5, 3)
+    assert (request.accepted_prediction_tokens, request.queue_ms) == (2, 250)
+    assert (request.application, request.feature, request.region, request.priority) == (
+        "shop", "summary", "eu-1", "batch",
+    )  # fmt: skip
 
 
 OLD = {"gen_ai.usage.input_tokens": ..., "gen_ai.usage.output_tokens": ..., "gen_ai.usage.cache_read.input_tokens": ...}
