@@ -267,6 +267,8 @@ class Listener(NamedTuple):
     max_requests: int
     max_waiting: int
     ack_timeout_s: float
+    grpc_port: int | None = None
+    """Port of OTLP over gRPC, None for none."""
 
 
 class ReceivedRequest(NamedTuple):
@@ -326,6 +328,9 @@ class Route:
     reply: Callable[[ReceivedRequest, ParsedRequest], Reply] = accepted
     status: int = 202
     """Status of an accepted request in /openapi.json."""
+    grpc_method: str = ""
+    """Its method over gRPC, `/PACKAGE.SERVICE/METHOD`, whose messages are those of `application/x-protobuf`; "" for
+    none."""
 
 
 # Token counters of an inference server

@@ -32,6 +32,9 @@ class HttpConfig(ProducerConfig):
     name: ClassVar[str] = "http"
     host: str = Field("127.0.0.1", description="Address to listen on. Other than loopback needs `jwt_key`.")
     port: int = Field(8788, ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")
+    grpc_port: int | None = Field(
+        None, ge=0, le=65_535, description="Port of OTLP over gRPC: 4317 by custom; 0 picks a free one; empty: none."
+    )
     jwt_key: SecretStr | None = Field(
         None,
         description="Key that verifies bearer tokens: HS256 secret of 32 bytes or more, or the PEM of a public key for "
@@ -75,6 +78,7 @@ def build(options: HttpConfig, environment: Environment) -> Listener:
         max_requests=options.max_requests,
         max_waiting=options.max_waiting,
         ack_timeout_s=options.ack_timeout_s,
+        grpc_port=options.grpc_port,
     )
 
 

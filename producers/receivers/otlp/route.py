@@ -22,6 +22,7 @@ from producers.gateways.remarks import FirstRemarks
 from producers.runtime.deduplication import DeduplicationTrial
 
 PATH = "/v1/traces"
+METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 MAX_ERROR_CHARS = 400
 """Characters of the error message in an answer."""
@@ -35,7 +36,7 @@ def otlp_route(rules: SpanRules, deployments: Deployments, ahead_ms: int) -> Rou
     """Return the route. `ahead_ms` is how far in the future a call may end. Raises BadSetting without protobuf."""
     need_protobuf()
     parse = partial(_parse, rules, deployments, ahead_ms, FirstRemarks(), EndpointNames())
-    return Route(PATH, "otlp", {PROTOBUF: {}, JSON: _SCHEMA}, parse, _reply, 200)
+    return Route(PATH, "otlp", {PROTOBUF: {}, JSON: _SCHEMA}, parse, _reply, 200, METHOD)
 
 
 def _parse(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contracts import codec
 from contracts.errors import BadSetting, Unavailable
@@ -23,6 +22,9 @@ from producers.runtime.receiver.delivery_queue import DeliveryQueue
 from producers.runtime.receiver.routes import open_routes
 from producers.runtime.series_totals import SeriesTotals
 from producers.runtime.spool import Spool
+
+if TYPE_CHECKING:
+    from producers.runtime.receiver.grpc_server import OtlpGrpcServer
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
     installed, Unavailable where it cannot listen or can send no more.
     """
     _need_server()
+    from producers.runtime.receiver.grpc_server import OtlpGrpcServer
     from producers.runtime.receiver.metrics import ReceiverMetrics
     from producers.runtime.receiver.server import RequestHandler, RequestLimits, create_app
 
@@ -65,11 +68,15 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         log.info("listening on %s", address)
         environment.arguments.get("on_listening", lambda _: None)(address)
+        grpc = (
+            None if listener.grpc_port is None else OtlpGrpcServer(handler, routes, listener.host, listener.grpc_port)
+        )
         _serve(
             create_app(handler, delivery_queue, routes),
             sock,
-            environment.stop,
+            environment,
             delivery_queue,
+            grpc,
             read_s=limits.read_s,
             ack_s=limits.ack_s,
         )
@@ -152,9 +159,10 @@ class SlowHeads:
 
 
 def _serve(
-    app: Any, sock: socket.socket, stop: threading.Event, delivery_queue: DeliveryQueue, *, read_s: float, ack_s: float
+    app: Any, sock: socket.socket, environment: Environment, delivery_queue: DeliveryQueue,
+    grpc: OtlpGrpcServer | None, *, read_s: float, ack_s: float,
 ) -> None:  # fmt: skip
-    """Answer until `stop` is set or the queue has failed; then open requests may end."""
+    """Answer until the process is to stop or the queue has failed; then open requests may end."""
     import uvicorn
 
     slow_heads = SlowHeads(read_s)
@@ -167,7 +175,7 @@ def _serve(
             yield
 
         async def on_tick(self, counter: int) -> bool:
-            self.should_exit = self.should_exit or stop.is_set() or delivery_queue.failed is not None
+            self.should_exit = self.should_exit or environment.stop.is_set() or delivery_queue.failed is not None
             slow_heads.close(self.server_state.connections, time.monotonic())
             return bool(await super().on_tick(counter))
 
@@ -175,7 +183,20 @@ def _serve(
         app, log_level="warning", access_log=False, server_header=False, lifespan="off", ws="none",
         proxy_headers=False, timeout_graceful_shutdown=round(ack_s) + 5, limit_concurrency=MAX_CONNECTIONS,
     )  # fmt: skip
-    asyncio.run(Server(options).serve(sockets=[sock]))
+
+    async def serve() -> None:
+        if grpc is None:
+            await Server(options).serve(sockets=[sock])
+            return
+        port = await grpc.start()
+        log.info("listening on port %d for OTLP over gRPC", port)
+        environment.arguments.get("on_listening_grpc", lambda _: None)(port)
+        try:
+            await Server(options).serve(sockets=[sock])
+        finally:
+            await grpc.stop(ack_s)
+
+    asyncio.run(serve())
 
 
 def _need_server() -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from producers.runtime.deduplication import REPEATED, DeduplicationTrial, Dedupl
 from producers.runtime.rare_log import RareLog
 from producers.runtime.receiver import problems
 from producers.runtime.receiver.auth import Verifier
+from producers.runtime.receiver.bodies import BodyBuffer, gunzip, too_large
 from producers.runtime.receiver.delivery_queue import DeliveryQueue
 from producers.runtime.receiver.messages import unnumbered_messages
 from producers.runtime.receiver.metrics import ReceiverMetrics
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 _MALFORMED = frozenset({400, 408, 413, 415, 422})
 """Statuses of requests that can never be accepted as they are."""
+PROTOBUF = "application/x-protobuf"
 _CLIENT_GONE = 499
 """Status that nginx logs for a client that disconnected. It appears in /metrics only."""
 
@@ -53,13 +55,6 @@ class RequestLimits(NamedTuple):
     """Seconds from the first byte of a body to its last."""
     ack_s: float = 10.0
     """Seconds to wait for the brokers' acknowledgement."""
-
-
-class BodyBuffer:
-    """Bytes that one request holds in memory."""
-
-    def __init__(self) -> None:
-        self.size = 0
 
 
 class RequestHandler:
@@ -84,23 +79,42 @@ class RequestHandler:
         except ClientDisconnect:
             self._metrics.rejected.labels(route.path, "disconnected").inc()
             return self._counted(route, Response(status_code=_CLIENT_GONE))
-        except WattlogError as error:
-            if isinstance(error, Unavailable):
-                self._rare_log(route, "unavailable").write(logging.WARNING, f"{route.path}: {error}")
-            rejection = problems.to_rejection(error)
-            cause = type(error.__cause__).__name__ if error.__cause__ else rejection.kind
-            if rejection.status in _MALFORMED:
-                self._metrics.refusals.add(
-                    route.path, [ItemRefusal(f"a request: {rejection.log_text}", cause)], self._clock.monotonic_ms()
-                )
-            else:
-                self._log_rejection(route, rejection)
-            return self._counted(route, self._rejected(route, request, rejection))
-        except Exception:
-            log.exception("a fault of the listener")
-            internal = problems.to_rejection(WattlogError("internal"))
-            return self._counted(route, self._rejected(route, request, internal))
+        except Exception as error:
+            return self._counted(route, self._rejected(route, request, self._rejection(route, error)))
         return self._counted(route, Response(reply.body, reply.status, media_type=reply.content_type or None))
+
+    async def answer_call(self, route: Route, headers: Mapping[str, str], body: bytes) -> Reply | Rejected:
+        """Return the answer to a call whose body, in protobuf, was read by another server. Raises nothing."""
+        try:
+            caller = self._verifier.caller(headers)
+            async with self._in_flight_slot() as buffer:
+                if len(body) > self._limits.body_bytes:
+                    raise too_large(self._limits.body_bytes)
+                self._buffer(buffer, len(body))
+                sent = ReceivedRequest(body, PROTOBUF, headers, caller, self._clock.wall_ms())
+                answer: Reply | Rejected = await self._process(route, sent)
+        except Exception as error:
+            answer = self._rejection(route, error)
+            self._metrics.rejected.labels(route.path, answer.kind).inc()
+        self._metrics.requests.labels(route.path, str(answer.status)).inc()
+        return answer
+
+    def _rejection(self, route: Route, error: Exception) -> Rejected:
+        """Return the answer to a request that raised an error, and log its cause."""
+        if not isinstance(error, WattlogError):
+            log.error("a fault of the listener", exc_info=error)
+            return problems.to_rejection(WattlogError("internal"))
+        if isinstance(error, Unavailable):
+            self._rare_log(route, "unavailable").write(logging.WARNING, f"{route.path}: {error}")
+        rejection = problems.to_rejection(error)
+        cause = type(error.__cause__).__name__ if error.__cause__ else rejection.kind
+        if rejection.status in _MALFORMED:
+            self._metrics.refusals.add(
+                route.path, [ItemRefusal(f"a request: {rejection.log_text}", cause)], self._clock.monotonic_ms()
+            )
+        else:
+            self._log_rejection(route, rejection)
+        return rejection
 
     async def _admit(self, route: Route, request: Request) -> Reply:
         """Check the headers before the body is read, then handle the request as one of those in flight."""
@@ -116,6 +130,14 @@ class RequestHandler:
                 "media-type",
                 f"content-type: {problems.quote_value(content_type)}: send {' or '.join(route.bodies)}",
             )
+        async with self._in_flight_slot() as buffer:
+            body = await self._body(request, headers, buffer)
+            sent = ReceivedRequest(body, content_type, headers, caller, self._clock.wall_ms())
+            return await self._process(route, sent)
+
+    @asynccontextmanager
+    async def _in_flight_slot(self) -> AsyncIterator[BodyBuffer]:
+        """Yield the buffer of one request in flight. Raises Rejected where there is no room for another."""
         self._delivery_queue.check_room()
         if self._in_flight >= self._limits.requests:
             raise Rejected(
@@ -125,10 +147,7 @@ class RequestHandler:
         self._metrics.in_flight.set(self._in_flight)
         buffer = BodyBuffer()
         try:
-            body = await self._body(request, headers, buffer)
-            return await self._process(
-                route, ReceivedRequest(body, content_type, headers, caller, self._clock.wall_ms())
-            )
+            yield buffer
         finally:
             self._in_flight -= 1
             self._buffered_bytes -= buffer.size
@@ -174,14 +193,14 @@ class RequestHandler:
             raise Rejected(415, "media-type", f"content-encoding: {problems.quote_value(encoding)}: send gzip or none")
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length[:20]) > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
         body = bytearray()
         try:
             async with asyncio.timeout(self._limits.read_s):
                 async for chunk in request.stream():
                     body += chunk
                     if len(body) > max_bytes:
-                        raise _too_large(max_bytes)
+                        raise too_large(max_bytes)
                     self._buffer(buffer, len(chunk))
         except TimeoutError:
             raise Rejected(
@@ -259,27 +278,6 @@ def create_app(handler: RequestHandler, delivery_queue: DeliveryQueue, routes: S
         return Response(body, error.status_code, headers | dict(error.headers or {}))
 
     return app
-
-
-def gunzip(packed: bytes, max_bytes: int) -> bytes:
-    """Unpack a gzip body, and never more than `max_bytes` of it.
-
-    Raises Rejected: 413 for a larger body, 400 for one that is not a single gzip stream.
-    """
-    unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-    try:
-        body = unpacker.decompress(packed, max_bytes + 1)
-    except zlib.error:
-        raise Rejected(400, "not-gzip", "The body is not what its content-encoding says: gzip.") from None
-    if len(body) > max_bytes:
-        raise _too_large(max_bytes)
-    if not unpacker.eof or unpacker.unused_data:
-        raise Rejected(400, "not-gzip", "The body is not one whole gzip stream.")
-    return body
-
-
-def _too_large(max_bytes: int) -> Rejected:
-    return Rejected(413, "too-large", f"A body has at most {max_bytes:,} bytes, unpacked; send several requests.")
 
 
 def _described(*statuses: int) -> dict[int | str, dict[str, Any]]:

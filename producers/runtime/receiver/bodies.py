@@ -1,0 +1,36 @@
+"""Bodies of requests: their bound, and how they are unpacked. Pure."""
+
+from __future__ import annotations
+
+import zlib
+
+from producers.runtime.receiver.problems import Rejected
+
+
+class BodyBuffer:
+    """Bytes that one request holds in memory."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+
+def gunzip(packed: bytes, max_bytes: int) -> bytes:
+    """Unpack a gzip body, and never more than `max_bytes` of it.
+
+    Raises Rejected: 413 for a larger body, 400 for one that is not a single gzip stream.
+    """
+    unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        body = unpacker.decompress(packed, max_bytes + 1)
+    except zlib.error:
+        raise Rejected(400, "not-gzip", "The body is not what its content-encoding says: gzip.") from None
+    if len(body) > max_bytes:
+        raise too_large(max_bytes)
+    if not unpacker.eof or unpacker.unused_data:
+        raise Rejected(400, "not-gzip", "The body is not one whole gzip stream.")
+    return body
+
+
+def too_large(max_bytes: int) -> Rejected:
+    """Return the answer to a body that is too large."""
+    return Rejected(413, "too-large", f"A body has at most {max_bytes:,} bytes, unpacked; send several requests.")
