@@ -36,7 +36,7 @@ def otlp_route(rules: SpanRules, deployments: Deployments, ahead_ms: int) -> Rou
     """Return the route. `ahead_ms` is how far in the future a call may end. Raises BadSetting without protobuf."""
     need_protobuf()
     parse = partial(_parse, rules, deployments, ahead_ms, FirstRemarks(), EndpointNames())
-    return Route(PATH, "otlp", {PROTOBUF: {}, JSON: _SCHEMA}, parse, _reply, 200, METHOD)
+    return Route(PATH, "otlp", {PROTOBUF: {}, JSON: _SCHEMA}, parse, _reply, 200, grpc_method=METHOD)
 
 
 def _parse(

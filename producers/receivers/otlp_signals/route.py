@@ -38,14 +38,14 @@ def metrics_route(rules: SignalRules, names: Sequence[str], deployments: Deploym
     """Return the route of metrics. `ahead_ms` is how far in the future a point may lie."""
     parse = partial(_parse_metrics, rules, names, deployments, ahead_ms)
     reply = partial(_reply, "metrics", "rejected_data_points")
-    return Route(METRICS_PATH, "otlp-metrics", _bodies(METRICS), parse, reply, 200, METRICS_METHOD)
+    return Route(METRICS_PATH, "otlp-metrics", _bodies(METRICS), parse, reply, 200, grpc_method=METRICS_METHOD)
 
 
 def logs_route(rules: SignalRules, names: Sequence[str], deployments: Deployments, ahead_ms: int) -> Route:
     """Return the route of logs. `ahead_ms` is how far in the future a record may lie."""
     parse = partial(_parse_logs, rules, names, deployments, ahead_ms)
     reply = partial(_reply, "logs", "rejected_log_records")
-    return Route(LOGS_PATH, "otlp-logs", _bodies(LOGS), parse, reply, 200, LOGS_METHOD)
+    return Route(LOGS_PATH, "otlp-logs", _bodies(LOGS), parse, reply, 200, grpc_method=LOGS_METHOD)
 
 
 def _bodies(signal: Signal) -> Mapping[str, Mapping[str, Any]]:
