@@ -23,6 +23,7 @@ from producers.servers.config import At, OwnNames, PodsAt, Served, ServersConfig
 from producers.servers.page_scrape import scrape_of
 from producers.servers.pods import PodGroup, PodServers
 from producers.servers.scrape import ServedWorkload, ServerSource
+from producers.servers.server_identity import SEVERAL_HINT
 from producers.servers.token_counters import NamedCounters
 from producers.servers.token_limits import limit_of
 
@@ -151,6 +152,12 @@ def check(options: ServersConfig, environment: Environment) -> Iterator[Finding]
         return
     for server in servers(options, environment):
         try:
+            if len(addresses := server.addresses()) > 1:
+                yield (
+                    server.name,
+                    BadInput("url", server.name, f"it stands for {len(addresses)} addresses: {SEVERAL_HINT}"),
+                )
+                continue
             page = prometheus_text.parse_page(server.fetch())
             scrape = scrape_of(server.counters, server.name, page, environment.clock.wall_ms())
             models = ", ".join(sorted({s.model or "its model" for s in scrape.series}))

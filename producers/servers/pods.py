@@ -158,7 +158,7 @@ class PodServers:
             refused += [at_place(group.name, text) for text in view.refused]
             for pod in view.pods:
                 try:
-                    target = self._target(group, pod)
+                    target = self._target(group, pod, is_current=view.is_current)
                 except Exception as error:
                     refused.append(refusal(error, pod.place))
                     continue
@@ -166,7 +166,7 @@ class PodServers:
                     urls.add(target.url)
                     yield target
 
-    def _target(self, group: PodGroup, pod: ServingPod) -> PodTarget:
+    def _target(self, group: PodGroup, pod: ServingPod, *, is_current: bool) -> PodTarget:
         """Return a pod's page and workload. Raises BadInput for a pod whose port, workload or tenant is not known."""
         port = pod.port(group.port)
         device = PodDevice(pod.metadata.namespace, pod.metadata.name, "", "")
@@ -179,7 +179,8 @@ class PodServers:
         url = f"{group.scheme}://{f'[{ip}]' if ':' in ip else ip}:{port}{group.path}"
         serves = ServedWorkload(group.cluster, group.workload or holder.workload, tenant, group.count)
         key = f"{pod.metadata.uid or pod.place}/{port}"
-        return PodTarget(key, url, pod, group, serves=serves, started_ms=pod.started_ms(port))
+        started_ms = pod.started_ms(port) if is_current else None
+        return PodTarget(key, url, pod, group, serves=serves, started_ms=started_ms)
 
     @staticmethod
     def _born(before: PodsCheckpoint | None, targets: Sequence[PodTarget]) -> Iterator[tuple[str, int]]:

@@ -29,10 +29,14 @@ RIGHTS = "list and watch pods"
 
 
 class PodsView(NamedTuple):
-    """Pods that run and have an address, and sentences on those that could not be read."""
+    """Pods that run and have an address, and sentences on those that could not be read.
+
+    `is_current` is False while the API server does not answer: another pod may have the address of one that ended.
+    """
 
     pods: Sequence[ServingPod]
     refused: Sequence[str] = ()
+    is_current: bool = True
 
 
 class _ListMetadata(msgspec.Struct, frozen=True, rename="camel"):
@@ -101,7 +105,7 @@ class PodWatch:
                 raise Unavailable(f"{problem}: {self._failure or 'no answer yet'}", "Is it reachable from here?")
             refused, self._refused = self._refused, []
             pods = [p for p in self._pods.values() if p.status.phase == "Running" and p.status.pod_ip]
-            return PodsView(sorted(pods, key=lambda pod: pod.place), refused)
+            return PodsView(sorted(pods, key=lambda pod: pod.place), refused, self._failure is None)
 
     def _run(self) -> None:
         version, pause_s = "", self._pause_s
@@ -157,7 +161,7 @@ class PodWatch:
             self._apply(event)
             version = msgspec.json.decode(event.object, type=_Versioned).metadata.resource_version or version
         with self._lock:
-            self._confirmed_s = self._monotonic_s()
+            self._confirmed_s, self._failure = self._monotonic_s(), None
         return version
 
     def _apply(self, event: _WatchEvent) -> None:

@@ -222,6 +222,12 @@ def test_sglang_counts_tokens_as_they_are_made_where_it_says_so_and_each_replica
     assert ranks == {"0", "2"}
 
 
+def test_sglang_s_names_have_an_underscore_on_its_gateway_s_page() -> None:
+    totals = KNOWN["sglang"].served(prometheus_text.parse_page(SGLANG + REALTIME))
+    gateway = prometheus_text.parse_page((SGLANG + REALTIME).replace("sglang:", "sglang_"))
+    assert KNOWN["sglang"].served(gateway) == totals
+
+
 def test_the_decode_half_of_a_prefill_decode_deployment_is_reported_once() -> None:
     def page(n: int) -> str:
         return (

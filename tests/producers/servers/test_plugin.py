@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -18,9 +19,10 @@ from contracts.errors import BadSetting, Unavailable
 from contracts.events import TokenBatch
 from contracts.settings import Settings
 from producers.common.http_client import MAX_BYTES, Pages
+from producers.common.time_limit import TimeLimit
 from producers.runtime.config import load
 from producers.runtime.runner import run
-from producers.servers.plugin import At, OwnNames, ServersConfig, servers
+from producers.servers.plugin import At, OwnNames, ServersConfig, addresses_of, servers
 from tests.producers.conftest import Page
 from tests.producers.frame import environment
 from tests.support.waiting import HANG_S
@@ -167,6 +169,28 @@ def test_a_server_is_read_by_configured_names() -> None:
     config = ServersConfig(at=(AT.model_copy(update={"server": "mine"}),), names={"mine": own})
     [server] = servers(config, environment(Settings()))
     assert server.kind == "mine"
+
+
+@pytest.mark.parametrize(
+    ("answers", "addresses"),
+    [
+        (["10.0.0.1"], {"10.0.0.1"}),
+        (["10.0.0.1", "10.0.0.1", "fd00::1"], {"10.0.0.1"}),
+        (["10.0.0.1", "10.0.0.2", "fd00::1"], {"10.0.0.1", "10.0.0.2"}),
+        (["fd00::1", "fd00::2"], {"fd00::1", "fd00::2"}),
+        ([], set()),
+    ],
+)
+def test_a_name_stands_for_as_many_servers_as_it_has_addresses_of_one_family(
+    answers: list[str], addresses: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resolve(host: str, port: object, **options: object) -> list[tuple[object, ...]]:
+        if not answers:
+            raise socket.gaierror(-2, "Name or service not known")
+        return [(socket.AF_INET6 if ":" in a else socket.AF_INET, 1, 6, "", (a, 0)) for a in answers]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    assert addresses_of("http://vllm.llm.svc:8000/metrics", TimeLimit(HANG_S)) == addresses
 
 
 def test_an_endless_page_is_cut_off() -> None:

@@ -40,7 +40,7 @@ class Cluster:
     def __init__(self, executor: ThreadPoolExecutor, **options: Any) -> None:
         self.pods: list[dict[str, Any]] = []
         self.pages: dict[str, str | Exception] = {}
-        self.t_s, self.checkpoint = -10, None
+        self.t_s, self.checkpoint, self.is_current = -10, None, True
         self.fetched: list[str] = []
         options = {"tenant": "acme", "workload": "chat"} | options
         others = options.pop("other_urls", ())
@@ -53,7 +53,7 @@ class Cluster:
         )
 
     def view(self) -> PodsView:
-        return PodsView([msgspec.convert(pod, ServingPod) for pod in self.pods])
+        return PodsView([msgspec.convert(pod, ServingPod) for pod in self.pods], (), self.is_current)
 
     def fetch(self, url: str) -> str:
         self.fetched.append(url)
@@ -183,6 +183,20 @@ def test_a_pod_that_does_not_answer_costs_the_others_nothing_and_is_asked_less_o
     requests = c.fetched.count("http://10.0.0.2:8000/metrics")
     assert 8 <= requests <= 12
     assert c.fetched.count("http://10.0.0.1:8000/metrics") == 31
+
+
+def test_another_pod_with_the_address_of_one_that_ended_adds_nothing_while_the_api_server_is_away(
+    cluster: Callable[..., Cluster],
+) -> None:
+    c = cluster()
+    c.pods = [pod(1)]
+    c.serve(p1=1_000)
+    c.read()
+    c.is_current = False
+    c.serve(p1=7_000_000)
+    assert [c.count() for _ in range(5)] == [0] * 5
+    c.is_current, c.pods = True, []
+    assert c.count() == 0
 
 
 def test_workload_and_tenant_are_those_of_the_pod_s_labels(cluster: Callable[..., Cluster]) -> None:

@@ -55,6 +55,7 @@ FLEETS: dict[str, tuple[Starts, list[int]]] = {
     "started on two days, the younger has served more": ([-2 * DAY, -DAY], [4_000_000, 5_000_000]),
     "started in the same second": ([-DAY, -DAY + 0.3], [4_000_000, 4_000_000]),
     "started 30 s apart, just now": ([-40, -10], [100, 20]),
+    "workers of one server, each with counters of its own": ([-DAY, -DAY + 0.8], [100, 40]),
     "without start times": ([None, None], [5_000_000, 5_600_000]),
     "without start times, the second ten times as busy": ([None, None], [500_000, 5_000_000]),
 }
