@@ -4,8 +4,9 @@ in the object is not stored anywhere.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +15,7 @@ from contracts.errors import BadInput
 from contracts.events import LABELS, MAX_SPAN_MS, MAX_TEXT, MAX_TIME_MS, MAX_TOKENS, TOKEN_COLUMNS
 from producers.gateways.field_paths import path_steps, value_at
 from producers.gateways.time_formats import duration_ms, time_ms
+from producers.gateways.token_usage import ReportedUsage, settle
 from producers.gateways.usage_objects import usage_counts, whole_number
 from producers.runtime.batching import RequestRow
 from producers.runtime.refusals import describe
@@ -25,6 +27,7 @@ _ABSENT = ("", "-")
 """Texts that stand for no value: nginx, Envoy and Traefik write a dash."""
 _DURATIONS_MS = {"duration_ms": 1.0, "duration_s": 1e3, "duration_us": 1e-3, "duration_ns": 1e-6}
 _TO_FIRST_MS = {"to_first_ms": 1.0, "to_first_s": 1e3}
+_QUEUE_MS = {"queue_ms": 1.0, "queue_s": 1e3}
 """Milliseconds in a unit of each field."""
 _COUNTS = tuple(c for c in TOKEN_COLUMNS if c.name in RequestRow._fields)
 _TEXTS = tuple(name for name in LABELS if name in RequestRow._fields)
@@ -83,16 +86,40 @@ class RequestFields(BaseModel):
     )
     session_id: FieldPaths = Field(default=("session_id",), description="Session that it belongs to.")
     trace_id: FieldPaths = Field(default=("trace_id",), description="Trace that it belongs to.")
+    user: FieldPaths = Field(default=(), description="Its user: a pseudonym, because it is stored as it is.")
+    application: FieldPaths = Field(default=("application",), description="Application that sent it.")
+    feature: FieldPaths = Field(default=("feature",), description="Feature of the application.")
+    provider: FieldPaths = Field(default=("provider",), description="Provider that served it.")
+    region: FieldPaths = Field(default=("region",), description="Region that served it.")
+    endpoint: FieldPaths = Field(
+        default=("endpoint",), description="Kind of call: chat, completion, embedding, image, audio, rerank."
+    )
+    priority: FieldPaths = Field(default=("priority",), description="Its priority.")
+    queue_ms: FieldPaths = Field(default=("queue_ms",), description="How long it waited for the model, in ms.")
+    queue_s: FieldPaths = Field(default=("queue_s",), description="The same in seconds.")
     api_base: FieldPaths = Field(default=("api_base", "upstream"), description="Address that the gateway sent it to.")
     route: FieldPaths = Field(default=("route", "model_group"), description="Its route or deployment.")
 
 
-class RequestReader:
-    """Reads requests by `fields`. `otherwise` pays for a request that names no tenant; "" refuses it."""
+class Settling(NamedTuple):
+    """Parts of the prompt or completion that are more than it are corrected, not refused.
 
-    def __init__(self, fields: RequestFields, otherwise: str = "") -> None:
+    With `as_provider`, cached tokens are counted as the provider counts them: beside the prompt at Anthropic.
+    """
+
+    as_provider: bool = False
+
+
+class RequestReader:
+    """Reads requests by `fields`. `otherwise` pays for a request that names no tenant; "" refuses it.
+
+    `corrected` counts the corrections so far, by reason.
+    """
+
+    def __init__(self, fields: RequestFields, otherwise: str = "", settling: Settling | None = None) -> None:
         self._paths = {name: [path_steps(path) for path in paths] for name, paths in fields}
-        self._otherwise = otherwise
+        self._otherwise, self._settling = otherwise, settling
+        self.corrected: Counter[str] = Counter()
 
     def read(self, line: bytes, default_id: str) -> RequestRow:
         """Return the request of a line of JSON. `default_id` is the id of one that has none.
@@ -110,6 +137,9 @@ class RequestReader:
             raise BadInput("tenant", tenant, "names that begin with '__' are Wattlog's own")
         columns: dict[str, Any] = self._tokens(payload, failed=status != "ok")
         columns |= {name: self._client_text(payload, name, "") for name in _TEXTS}
+        queued_ms = self._duration(payload, _QUEUE_MS)
+        if queued_ms is not None:
+            columns["queue_ms"] = min(round(queued_ms), MAX_SPAN_MS)
         return RequestRow(
             tenant=tenant,
             model=self._text(payload, "model"),
@@ -145,6 +175,8 @@ class RequestReader:
             c.name: _count(c.name, value, None if c.name in ("prompt_tokens", "completion_tokens") else 0)
             for c, value in zip(_COUNTS, raw.values(), strict=True)
         }
+        if self._settling and not usage:
+            return self._settled(payload, counts, self._settling)
         prompt, completion, cached = counts["prompt_tokens"], counts["completion_tokens"], counts["cached_tokens"]
         if cached > prompt and whole_number(self._get(payload, "total_tokens")) == prompt + cached + completion:
             counts["prompt_tokens"] += cached  # The total says that the prompt was counted without them.
@@ -153,6 +185,19 @@ class RequestReader:
                 kind = c.name.removesuffix("_tokens")
                 raise BadInput(c.name, counts[c.name], f"{kind} tokens are a subset of {c.part_of}")
         return counts
+
+    def _settled(self, payload: dict[str, Any], counts: dict[str, int], settling: Settling) -> dict[str, int]:
+        """Return the counts after the rules of `token_usage`."""
+        total = whole_number(self._get(payload, "total_tokens"))
+        reported = {name: count for name, count in counts.items() if count}
+        reported |= {name: counts[name] for name in ("prompt_tokens", "completion_tokens")}
+        if isinstance(total, int) and total > 0:
+            reported["total_tokens"] = total
+        part_of_prompt = None if settling.as_provider else True
+        provider, model = self._client_text(payload, "provider", ""), self._client_text(payload, "model", "")
+        usage = settle(ReportedUsage(reported, part_of_prompt, provider, model))
+        self.corrected.update(usage.corrections)
+        return counts | usage.counts
 
     def _times(self, payload: dict[str, Any]) -> tuple[int, int, int]:
         """Return start, first token (0 if unknown) and end in epoch ms."""

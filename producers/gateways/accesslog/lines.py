@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from contracts.errors import BadInput
 from producers.gateways.field_paths import path_steps, value_at
-from producers.gateways.request_fields import RequestFields, RequestReader, decode_object
+from producers.gateways.request_fields import RequestFields, RequestReader, Settling, decode_object
 from producers.runtime.batching import RequestRow
 
 FILTERED, OTHER = "filter", "other"
@@ -25,7 +25,8 @@ Patterns = Mapping[str, tuple[str, ...]]
 class LineRules(NamedTuple):
     """Rules for reading lines.
 
-    `only` names the lines that count, `never` those that do not. With `zero_is_unknown`, a gateway writes 0 where it
+    `only` names the lines that count, `never` those that do not. `cache_as_provider`: cached tokens are
+    counted as the provider counts them. With `zero_is_unknown`, a gateway writes 0 where it
     does not know a count.
     """
 
@@ -33,16 +34,23 @@ class LineRules(NamedTuple):
     only: Patterns = MappingProxyType({})
     never: Patterns = MappingProxyType({})
     zero_is_unknown: bool = False
+    cache_as_provider: bool = False
 
 
 class LineReader:
     """Reads lines by their rules. `otherwise` pays for a line that names no tenant; "" refuses it."""
 
     def __init__(self, rules: LineRules, otherwise: str = "") -> None:
-        self._reader = RequestReader(rules.fields, otherwise)
+        self._reader = RequestReader(rules.fields, otherwise, Settling(rules.cache_as_provider))
         self._only = [(path_steps(path), patterns) for path, patterns in rules.only.items()]
         self._never = [(path_steps(path), patterns) for path, patterns in rules.never.items()]
         self._zero_is_unknown = rules.zero_is_unknown
+
+    def drain_corrected(self) -> Mapping[str, int]:
+        """Return the corrections since the last call, by reason."""
+        corrected = dict(self._reader.corrected)
+        self._reader.corrected.clear()
+        return corrected
 
     def read(self, line: bytes, default_id: str) -> RequestRow | str:
         """Return the request of a line, or the reason why it is none. Raises BadInput like `RequestReader.read`."""

@@ -38,7 +38,8 @@ PRESETS: Mapping[str, LineRules] = {
             tenant=("consumer.username", "consumer.custom_id", "consumer.id"), request_id=("request.id",),
             start=("started_at",), end=(), duration_ms=("latencies.request",),
             to_first_ms=_kong("usage.time_to_first_token"), status=("response.status",),
-            model=_kong("meta.response_model", "meta.request_model"), usage=_kong("usage"),
+            model=_kong("meta.response_model", "meta.request_model"), provider=_kong("meta.provider_name"),
+            usage=_kong("usage"),
             prompt_tokens=_kong("usage.prompt_token"), completion_tokens=_kong("usage.completion_token"),
             total_tokens=(), trace_id=("trace_id.w3c",), api_base=("service.host",), route=("route.name",),
         ),
@@ -55,7 +56,7 @@ PRESETS: Mapping[str, LineRules] = {
             cache_write_tokens=("llm_cache_creation_input_tokens",), reasoning_tokens=("llm_reasoning_tokens",),
             api_base=("upstream_addr", "upstream"), route=("route_id",),
         ),
-        never={"request_type": ("traditional_http",)}, zero_is_unknown=True,
+        never={"request_type": ("traditional_http",)}, zero_is_unknown=True, cache_as_provider=True,
     ),
     "envoy-ai-gateway": LineRules(
         RequestFields(
@@ -65,7 +66,7 @@ PRESETS: Mapping[str, LineRules] = {
             completion_tokens=(f"{_ENVOY_USAGE}.output_tokens",), total_tokens=(f"{_ENVOY_USAGE}.total_tokens",),
             cached_tokens=(f"{_ENVOY_USAGE}.cached_input_tokens", f"{_ENVOY_USAGE}.cache_read.input_tokens"),
             session_id=("session.id",), api_base=("upstream_host", "upstream_cluster"),
-            route=("gen_ai.provider.name", "route_name"),
+            route=("gen_ai.provider.name", "route_name"), provider=("gen_ai.provider.name",),
         ),
         never={"mcp.method.name": ("?*",)},
     ),

@@ -89,8 +89,9 @@ class AccessLog:
         more = used > 0 and (len(block) == READ_BYTES or path != self._path)
         workload_batches = list(self._batches(rows, clock.wall_ms(), behind=more))
         return PollResult(
-            workload_batches, msgspec.msgpack.encode(after), more, refused, self._deployments.new_unmatched(), skipped
-        )
+            workload_batches, msgspec.msgpack.encode(after), more, refused, self._deployments.new_unmatched(), skipped,
+            corrected=self._reader.drain_corrected(),
+        )  # fmt: skip
 
     def _file(self, before: AccessLogCheckpoint | None) -> tuple[Path, int, bool]:
         """Return the file to read now, the offset to start at, and whether the gateway has left the file."""

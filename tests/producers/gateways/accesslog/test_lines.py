@@ -82,7 +82,7 @@ def counts(row: RequestRow | str) -> tuple[int, int, int]:
 def test_a_preset_reads_the_gateways_own_names(name: str) -> None:
     row = read_preset(name)
     assert isinstance(row, RequestRow)
-    assert row._replace(api_base="", route="") == RequestRow(
+    assert row._replace(api_base="", route="", provider="") == RequestRow(
         tenant="acme", model="llama", request_id="r1", t_start_ms=T0, t_first_ms=T0 + 500, t_end_ms=T0 + 3_000,
         prompt_tokens=100, cached_tokens=0, completion_tokens=20,
     )  # fmt: skip
@@ -176,8 +176,25 @@ def test_a_usage_object_of_any_api_is_counted_right(usage: dict[str, Any], right
 
 def test_the_total_says_that_a_prompt_was_counted_without_its_cached_tokens() -> None:
     assert counts(read(prompt_tokens=5, cached_tokens=30, total_tokens=55)) == (35, 30, 20)
-    with pytest.raises(BadInput, match="cached"):
-        read(prompt_tokens=5, cached_tokens=30, total_tokens=25)
+
+
+def test_more_cached_tokens_than_the_prompt_are_corrected_and_counted(tmp_path: Path) -> None:
+    assert counts(read(prompt_tokens=5, cached_tokens=30, total_tokens=25)) == (5, 5, 20)
+    result = _collect(tmp_path / "a.log", json.dumps(GOOD | {"cached_tokens": 101}).encode())
+    assert dict(result.corrected) == {"cached_above_prompt": 1}
+
+
+def test_apisix_leaves_anthropics_cached_tokens_out_of_the_prompt() -> None:
+    cached = {"llm_cache_read_input_tokens": 30, "llm_cache_creation_input_tokens": "10"}
+    assert counts(read_preset("apisix", llm_model="claude-sonnet", **cached)) == (140, 30, 20)
+    assert counts(read_preset("apisix", **cached)) == (100, 30, 20)
+
+
+def test_dimensions_and_the_time_in_the_queue_are_read() -> None:
+    row = read(LineRules(RequestFields(user=("uid",))), uid="u7", endpoint="chat", priority=3, queue_s="0.25", user="x")
+    assert isinstance(row, RequestRow)
+    assert (row.user, row.endpoint, row.priority, row.queue_ms) == ("u7", "chat", "3", 250)
+    assert read()._replace(user="").queue_ms == -1  # type: ignore[union-attr]
 
 
 def test_a_line_of_another_request_is_no_failure() -> None:
