@@ -20,6 +20,7 @@ from cli.efficiency import efficiency
 from cli.explain import explain
 from cli.fleet import fleet
 from cli.forecast import forecast
+from cli.init import init
 from cli.migrate import migrate
 from cli.price import price
 from cli.produce import produce
@@ -37,7 +38,7 @@ from cli.usage import usage
 
 RUN, ASK, CHECK = "Run", "Ask the ledger", "Check"
 COMMANDS: Mapping[str, tuple[Callable[..., Any], ...]] = {
-    RUN: (demo, produce, stream, serve, migrate),
+    RUN: (demo, init, produce, stream, serve, migrate),
     ASK: (
         chargeback,
         usage,

@@ -14,7 +14,7 @@ from producers import registry
 from producers.api import Kind
 
 CLI = Path(__file__).parents[2] / "cli"
-RUN = ["demo", "produce", "stream", "serve", "migrate", "replay"]
+RUN = ["demo", "init", "produce", "stream", "serve", "migrate", "replay"]
 ASK = ["chargeback", "usage", "session", "sessions", "fleet", "efficiency", "anomalies", "forecast"]
 CHECK = ["audit", "explain", "price", "sql", "doctor", "config"]
 

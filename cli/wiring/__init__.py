@@ -1,0 +1,1 @@
+"""Wiring of one machine: what runs here, the settings file that reads it, and the lines to add elsewhere."""
