@@ -22,7 +22,7 @@ import msgspec
 
 from contracts.errors import BadInput
 from producers.runtime.refusals import ItemRefusal
-from producers.servers.cached_tokens import CachedShare, cached_share
+from producers.servers.cached_tokens import AHEAD_MS, CachedShare, cached_share
 from producers.servers.series_growth import (
     KnownSeries,
     PageScrape,
@@ -33,7 +33,6 @@ from producers.servers.series_growth import (
 )
 from producers.servers.served_rows import ServedRow, rows_of
 from producers.servers.server_identity import (
-    SAME_START_MS,
     SEVERAL_HINT,
     STILL_MS,
     ProcessChanges,
@@ -109,7 +108,8 @@ def served_since(
         before = ServerCounterSnapshot(min(born_ms, scrape.t_ms), None)
         changes = ProcessChanges(frozenset({*scrape.starts, *scrape.processes}))
     elif before.totals and not before.series:
-        return _after_upgrade(before, scrape, limit)
+        note = f"the last reading, of {time_text(before.t_ms)}, is an earlier release's: tokens count from now on"
+        return ServedSince(_begun(scrape), notes=[note])
     else:
         changes = process_changes(before.starts, scrape.starts, before.held_ms or before.t_ms)
     growths = series_growths(before.known, scrape, changes)
@@ -149,48 +149,60 @@ def _counted(
     backs: dict[str, int], limit: int,
 ) -> ServedSince:  # fmt: skip
     """Return the rows of growths, or hold them."""
-    known, values = before.known, {g.key: g.value for g in growths}
+    known = before.known
     starts = before.starts | dict(scrape.starts)
-    common = ServerCounterSnapshot(
+    after = ServerCounterSnapshot(
         scrape.t_ms, starts.get(""), starts=dict(islice(starts.items(), max(len(starts) - MAX_PROCESSES, 0), None)),
-        missing=missing_series(known, scrape, changes, values), waiting=before.waiting, backs=backs,
+        missing=missing_series(known, scrape, changes, {g.key for g in growths}), waiting=before.waiting, backs=backs,
         peak_rate=before.peak_rate,
     )  # fmt: skip
-    restarts = [_restart(process, scrape.starts[process]) for process in sorted(changes.replaced)]
+    went_back = [g.series.name for g in growths if g.is_back]
+    refused = [_step_back(went_back)] if went_back else []
     notes = [_doubt(process, scrape.starts[process]) for process in sorted(changes.doubtful)]
-    refused: list[str] = []
+    restarts = [_restart(process, scrape.starts[process]) for process in sorted(changes.replaced)]
     length_ms = scrape.t_ms - known.counted_ms
     unsure = tokens_of([g for g in growths if not g.is_sure])
     is_jump = unsure > max(JUMP_TOKENS, JUMP_FACTOR * before.peak_rate * length_ms // 1000)
-    went_back = [g.series.name for g in growths if g.is_back]
-    if went_back:
-        text = f"{went_back[0]} and {len(went_back) - 1} others" if went_back[1:] else went_back[0]
-        refused.append(ItemRefusal(f"{text} went back without a restart: counted from the new value", "went_back"))
     held_readings = 0 if went_back or not before.held_ms else before.held_readings + 1
     is_held = bool(went_back) or (held_readings < HOLD_READINGS if before.held_ms else is_jump)
-    is_held = is_held and not changes.restarted >= set(scrape.processes)  # A restart explains what was held.
-    if is_held and not above_limit(unsure, length_ms, limit):
-        if is_jump and not before.held_ms:
-            notes.append(f"{unsure:,} tokens at once, and no start time: held for {HOLD_READINGS} readings, in case "
-                         "another server answered")  # fmt: skip
-        snapshot = msgspec.structs.replace(
-            common, held_ms=known.counted_ms, held_readings=held_readings, series={g.key: g.base for g in growths},
-            latest=values,
-        )  # fmt: skip
-        return ServedSince(snapshot, (), restarts, refused, notes, is_complete=False)
-    rows, waiting, dropped = _rows(before.waiting, growths, scrape.t_ms)
+    is_explained = changes.restarted >= set(scrape.processes)  # Restarts explain counters that went back.
+    if not is_held or is_explained or above_limit(unsure, length_ms, limit):
+        return _believed(after, scrape, growths, limit, ServedSince(after, (), restarts, refused, notes))
+    if is_jump and not before.held_ms:
+        notes.append(f"{unsure:,} tokens at once, and no start time: held for {HOLD_READINGS} readings, in case "
+                     "another server answered")  # fmt: skip
+    snapshot = msgspec.structs.replace(
+        after, held_ms=known.counted_ms, held_readings=held_readings, series={g.key: g.base for g in growths},
+        latest={g.key: g.value for g in growths},
+    )  # fmt: skip
+    return ServedSince(snapshot, (), restarts, refused, notes, is_complete=False)
+
+
+def _believed(
+    after: ServerCounterSnapshot, scrape: PageScrape, growths: Sequence[SeriesGrowth], limit: int, served: ServedSince
+) -> ServedSince:
+    """Return `served` with the rows of growths, without those that are beyond the limit."""
+    rows, waiting, dropped = _rows(after.waiting, growths, scrape.t_ms)
+    refused = list(served.refused)
     if dropped:
         text = f"{dropped:,} cached tokens stayed ahead of all prompts for 5 minutes: left out"
         refused.append(ItemRefusal(text, "cached_ahead"))
-    accepted = []
+    accepted: list[ServedRow] = []
     for row in rows:
         if above_limit(row.size, row.t1_ms - row.t0_ms, limit):
             refused.append(_refusal(row, limit))
         else:
             accepted.append(row)
-    rate = sum(r.served.prompt_tokens + r.served.completion_tokens for r in accepted) * 1000 // max(length_ms, 1000)
-    snapshot = msgspec.structs.replace(common, series=values, waiting=waiting, peak_rate=max(before.peak_rate, rate))
-    return ServedSince(snapshot, accepted, restarts, refused, notes)
+    peak_rate = max(after.peak_rate, _rate(accepted))
+    values = {g.key: g.value for g in growths}
+    snapshot = msgspec.structs.replace(after, series=values, waiting=waiting, peak_rate=peak_rate)
+    return served._replace(snapshot=snapshot, rows=accepted, refused=refused)
+
+
+def _rate(rows: Sequence[ServedRow]) -> int:
+    """Return the tokens per second of rows of one time."""
+    length_ms = max((row.t1_ms - row.t0_ms for row in rows), default=0)
+    return sum(r.served.prompt_tokens + r.served.completion_tokens for r in rows) * 1000 // max(length_ms, 1000)
 
 
 def _rows(
@@ -208,12 +220,13 @@ def _rows(
     if len(sums) > MAX_GROUPS:
         raise BadInput("page", len(sums), f"a page of at most {MAX_GROUPS:,} pairs of model and tenant can be read")
     rows: list[ServedRow] = []
-    left: dict[str, list[tuple[int, int]]] = {}
+    left = {name: queue for name, queue in waiting.items() if queue and t_ms - queue[0][0] < AHEAD_MS}
     dropped = 0
     for (model, tenant), columns in sorted(sums.items()):
         delta, name = ServedTotals(**columns), f"{model}\n{tenant}"
         share: CachedShare = cached_share(waiting.get(name, ()), delta.cached_tokens, delta.prompt_tokens, t_ms)
         dropped += share.dropped_tokens
+        left.pop(name, None)
         if share.waiting:
             left[name] = list(share.waiting)
         delta = delta._replace(cached_tokens=share.cached_tokens)
@@ -221,23 +234,9 @@ def _rows(
     return rows, left, dropped
 
 
-def _after_upgrade(before: ServerCounterSnapshot, scrape: PageScrape, limit: int) -> ServedSince:
-    """Return what was served since a snapshot of totals by model. A model whose totals went back only begins."""
-    sums: dict[str, dict[str, int]] = {}
-    for s in scrape.series:
-        columns = sums.setdefault(s.model, {})
-        columns[s.column] = columns.get(s.column, 0) + (s.value or 0)
-    rows: list[ServedRow] = []
-    start_ms = scrape.starts.get("")
-    if start_ms is None or before.started_ms is None or abs(start_ms - before.started_ms) <= SAME_START_MS:
-        for model, columns in sorted(sums.items()):
-            old, new = before.totals.get(model), ServedTotals(**columns)
-            if old is not None and all(n >= o for n, o in zip(new, old, strict=True)):
-                delta = ServedTotals(*(n - o for n, o in zip(new, old, strict=True)))
-                delta = delta._replace(cached_tokens=min(delta.cached_tokens, delta.prompt_tokens))
-                rows += rows_of(model, "", before.t_ms, scrape.t_ms, delta)
-    rows = [row for row in rows if not above_limit(row.size, row.t1_ms - row.t0_ms, limit)]
-    return ServedSince(_begun(scrape), rows)
+def _step_back(names: Sequence[str]) -> ItemRefusal:
+    text = f"{names[0]} and {len(names) - 1} others" if names[1:] else names[0]
+    return ItemRefusal(f"{text} went back without a restart: counted from the new value", "went_back")
 
 
 def _restart(process: str, start_ms: int) -> str:

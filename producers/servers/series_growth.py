@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from producers.servers.server_identity import CLOCK_MS, ProcessChanges
@@ -106,14 +106,14 @@ def tokens_of(growths: Sequence[SeriesGrowth]) -> int:
 
 
 def missing_series(
-    known: KnownSeries, scrape: PageScrape, changes: ProcessChanges, values: Mapping[str, int]
+    known: KnownSeries, scrape: PageScrape, changes: ProcessChanges, present: Collection[str]
 ) -> dict[str, tuple[int, int]]:
     """Return the series to remember that a reading did not show. Those of processes that restarted are past."""
     earlier = {**known.missing, **{key: (value, known.counted_ms) for key, value in known.counted.items()}}
     past = changes.restarted | changes.doubtful
     missing = {
         key: (value, seen_ms) for key, (value, seen_ms) in earlier.items()
-        if key not in values and scrape.t_ms - seen_ms < FORGET_MS and key.rpartition("/")[0] not in past
+        if key not in present and scrape.t_ms - seen_ms < FORGET_MS and key.rpartition("/")[0] not in past
     }  # fmt: skip
     if len(missing) <= MAX_MISSING:
         return missing

@@ -125,17 +125,18 @@ class NamedCounters:
 
 
 def _without_copies(series: list[CounterSeries], copies: frozenset[str]) -> Sequence[CounterSeries]:
-    """Return the series without copies: of those that differ in the labels `copies` only, the lowest."""
+    """Return one series for those that differ in the labels `copies` only: the highest, without these labels.
+
+    So it goes on when one of them leaves the page.
+    """
     if not copies:
         return series
-    lowest: dict[tuple[object, ...], tuple[tuple[int, str], ...]] = {}
     chosen: dict[tuple[object, ...], CounterSeries] = {}
     for s in series:
-        own = tuple(sorted((label, value) for label, value in s.labels.items() if label not in copies))
-        rank = tuple((len(value), value) for label, value in sorted(s.labels.items()) if label in copies)
-        group = (s.name, s.column, own)
-        if group not in lowest or rank < lowest[group]:
-            lowest[group], chosen[group] = rank, s
+        own = {label: value for label, value in s.labels.items() if label not in copies}
+        group = (s.name, s.column, *sorted(own.items()))
+        if group not in chosen or (s.value or 0) > (chosen[group].value or 0):
+            chosen[group] = s._replace(labels=own)
     return list(chosen.values())
 
 

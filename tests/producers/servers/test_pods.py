@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from contracts.errors import Unavailable
@@ -236,6 +238,40 @@ def test_nothing_is_read_while_the_pods_are_unknown(cluster: Callable[..., Clust
     object.__setattr__(c.source.groups[0], "view", unknown)
     with pytest.raises(Unavailable, match="has not listed"):
         c.read()
+
+
+ACTIONS = st.lists(
+    st.lists(st.tuples(st.sampled_from(["grow", "add", "remove", "restart"]), st.integers(1, 4)), max_size=5),
+    max_size=12,
+)
+"""What happens to four pods between two readings."""
+
+
+@given(ACTIONS)
+@settings(deadline=None)
+def test_every_token_that_a_pod_shows_counts_once_however_pods_come_and_go(steps: list[list[tuple[str, int]]]) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        c, lives, counted, truth = Cluster(executor), dict[int, tuple[dict[str, Any], int, int]](), 0, 0
+        c.read()
+        for t, actions in enumerate(steps):
+            for k, (action, n) in enumerate(actions):
+                second = 10 * t + 3 + k
+                if action == "add" and n not in lives:
+                    lives[n] = (pod(n, created=second, uid=f"{n}-{second}"), 3, 0)
+                elif action == "remove":
+                    lives.pop(n, None)
+                elif action == "restart" and n in lives:
+                    old_pod = lives[n][0]
+                    again = pod(n, created=-1, started=second, uid=old_pod["metadata"]["uid"])
+                    lives[n] = (old_pod | {"status": again["status"]}, 2, 0)
+                elif action == "grow" and n in lives:
+                    lives[n] = (lives[n][0], lives[n][1] + 20_000, lives[n][2])
+            c.pods = [old_pod for old_pod, _, _ in lives.values()]
+            c.serve(**{f"p{n}": value for n, (_, value, _) in lives.items()})
+            counted += c.count()
+            truth += sum(value - seen for _, value, seen in lives.values())
+            lives = {n: (old_pod, value, value) for n, (old_pod, value, _) in lives.items()}
+        assert counted == truth
 
 
 # As configured
