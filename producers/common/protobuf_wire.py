@@ -5,45 +5,73 @@ The protobuf library refuses a whole message for one text that is not UTF-8, or 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 """Wire types."""
 
 
-def otlp_items(body: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+def otlp_items(body: bytes, refused: list[str] | None = None) -> Iterator[tuple[bytes, bytes, bytes]]:
     """Yield each item of an OTLP export with its resource and scope, undecoded: a span, a metric or a log record.
 
-    The three requests have the same fields. Raises ValueError where the message is malformed.
+    The three requests have the same fields. Raises ValueError where the message is malformed; with `refused`, a
+    malformed resource or scope is added to it and the others are read.
     """
+
+    def parts(message: bytes, field: int, name: str) -> tuple[bytes, list[bytes]]:
+        try:
+            return b"".join(submessages(message, 1)), submessages(message, field)
+        except ValueError as error:
+            if refused is None:
+                raise
+            refused.append(f"a {name} of the message: is malformed: {error}")
+            return b"", []
+
     for resource_items in submessages(body, 1):
-        resource = b"".join(submessages(resource_items, 1))
-        for scope_items in submessages(resource_items, 2):
-            scope = b"".join(submessages(scope_items, 1))
-            yield from ((resource, scope, item) for item in submessages(scope_items, 2))
+        resource, scopes = parts(resource_items, 2, "resource")
+        for scope_items in scopes:
+            scope, items = parts(scope_items, 2, "scope")
+            yield from ((resource, scope, item) for item in items)
 
 
 def submessages(message: bytes, field: int) -> list[bytes]:
     """Return the submessages (or texts) of one field of a message. Raises ValueError if the message is malformed."""
-    values = []
+    return [message[start:end] for number, _, start, end in _fields(message) if number == field and start >= 0]
+
+
+def without(message: bytes, drop: Callable[[int, bytes], bool]) -> bytes:
+    """Return a message without the submessages and texts for which `drop(field, content)` is true.
+
+    Raises ValueError if the message is malformed.
+    """
+    fields = [
+        message[begin:end] for number, begin, start, end in _fields(message)
+        if start < 0 or not drop(number, message[start:end])
+    ]  # fmt: skip
+    return b"".join(fields)
+
+
+def _fields(message: bytes) -> list[tuple[int, int, int, int]]:
+    """Return for each field its number, its begin, the start of its content (-1 for a number) and its end."""
+    fields = []
     at = 0
     while at < len(message):
+        begin, start = at, -1
         tag, at = _varint(message, at)
         wire_type = tag & 7
         if wire_type == _VARINT:
             _, at = _varint(message, at)
         elif wire_type == _BYTES:
-            size, at = _varint(message, at)
-            if tag >> 3 == field:
-                values.append(message[at : at + size])
-            at += size
+            size, start = _varint(message, at)
+            at = start + size
         elif wire_type in (_FIXED32, _FIXED64):
             at += 4 if wire_type == _FIXED32 else 8
         else:
             raise ValueError(f"wire type {wire_type}")
+        fields.append((tag >> 3, begin, start, at))
     if at > len(message):
         raise ValueError("cut off")
-    return values
+    return fields
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:

@@ -1,18 +1,23 @@
 """Decodes OTLP's traces in protobuf, with the messages that OpenTelemetry generates (`opentelemetry-proto`). Pure.
 
-The protobuf library refuses a whole message for one text that is not UTF-8. Then the message is taken apart by
-hand, down to the spans, and only the malformed ones are refused.
+The protobuf library refuses a whole message for one text that is not UTF-8, or one attribute that is nested too deeply.
+Then the message is taken apart by hand, down to the spans. A span that is malformed is read without the attributes,
+events and links that are not needed, and refused if that does not help.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 from contracts.errors import BadInput
-from producers.common.protobuf_wire import otlp_items
+from producers.common.protobuf_wire import otlp_items, submessages, without
 from producers.gateways.otel.spans import ERROR, AttributeValue, DecodedSpans, Span, SpanSelection
 from producers.runtime.refusals import read_each, refusal
+
+_RESOURCE_ATTRIBUTES, _NAME, _SPAN_ATTRIBUTES, _EVENTS, _LINKS = 1, 5, 9, 11, 13
+"""Fields of a resource and of a span."""
 
 
 class _Pair(Protocol):
@@ -76,11 +81,13 @@ def _decode_span_by_span(body: bytes, selection: SpanSelection, why: Exception) 
 
     def read(item: tuple[bytes, bytes, bytes]) -> Span:
         resource_bytes, scope_bytes, span_bytes = item
-        resource = _select(Resource.FromString(resource_bytes).attributes, selection)
+        resource = _parse(Resource, resource_bytes, _RESOURCE_ATTRIBUTES, selection)
         scope = InstrumentationScope.FromString(scope_bytes).name
-        return _span(SpanMessage.FromString(span_bytes), scope, resource, selection)
+        span = _parse(SpanMessage, span_bytes, _SPAN_ATTRIBUTES, selection)
+        return _span(span, scope, _select(resource.attributes, selection), selection)
 
-    placed = ((f"span {number} of the message in protobuf", item) for number, item in enumerate(otlp_items(body), 1))
+    items = enumerate(otlp_items(body, refused), 1)
+    placed = ((f"span {number} of the message in protobuf", item) for number, item in items)
     try:
         spans.extend(read_each(placed, read, refused))
     except ValueError as error:
@@ -88,3 +95,25 @@ def _decode_span_by_span(body: bytes, selection: SpanSelection, why: Exception) 
     if not spans:
         raise BadInput("body", f"{len(body)} bytes", f"is no ExportTraceServiceRequest in protobuf: {why}") from None
     return DecodedSpans(spans, refused)
+
+
+def _parse(kind: Any, message: bytes, attributes: int, selection: SpanSelection) -> Any:
+    """Parse a message whose attributes are in this field; a malformed one without what is not needed of it."""
+    try:
+        return kind.FromString(message)
+    except Exception:
+        return kind.FromString(without(message, partial(_is_unneeded, attributes, selection)))
+
+
+def _is_unneeded(attributes: int, selection: SpanSelection, field: int, content: bytes) -> bool:
+    """Return whether a field of a span or resource is an attribute, event, link or name that is not read."""
+    if field == attributes:
+        key, names = 1, selection.attributes
+    elif field == _EVENTS and attributes == _SPAN_ATTRIBUTES:
+        key, names = 2, selection.events
+    else:
+        return attributes == _SPAN_ATTRIBUTES and field in (_NAME, _LINKS)
+    try:
+        return b"".join(submessages(content, key)).decode() not in names
+    except ValueError:  # It may be one of these: the span is refused.
+        return False

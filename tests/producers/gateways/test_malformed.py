@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from contracts.errors import BadInput
 from producers.gateways.deployments import Deployments
@@ -126,6 +127,51 @@ def test_invalid_utf_8_in_one_span_of_protobuf_refuses_that_span(text: bytes, re
 def test_invalid_utf_8_in_a_resource_refuses_its_spans() -> None:
     good, bad = as_protobuf(SPANS[:1]), as_protobuf(SPANS[1:], {"service.name": "shop!"}).replace(b"shop!", b"shop\xff")
     assert _read(good + bad, as_text=False) == (IDS[:1], 2)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """Return a field of protobuf that holds a text or a message."""
+    size, length = len(content), b""
+    while size >= 0x80:
+        length += bytes([size & 0x7F | 0x80])
+        size >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+
+def _with_attribute(value: bytes, place: str, key: bytes = b"gen_ai.input.messages") -> bytes:
+    """Return a message of three spans, of which the second, or the resource, has this attribute too."""
+    [resource_spans] = ExportTraceServiceRequest.FromString(as_protobuf(SPANS, {"service.name": "shop"})).resource_spans
+    attribute = _field(1, key) + _field(2, value)
+    extra = _field(9, attribute) if place == "span" else b""
+    first, second, third = (one.SerializeToString() for one in resource_spans.scope_spans[0].spans)
+    spans = b"".join(_field(2, one) for one in (first, second + extra, third))
+    resource = resource_spans.resource.SerializeToString() + (_field(1, attribute) if place == "resource" else b"")
+    return _field(1, _field(1, resource) + _field(2, spans))
+
+
+@pytest.mark.parametrize("place", ["span", "resource"])
+@pytest.mark.parametrize("levels", [10, 60, 120, 400])
+def test_an_attribute_of_protobuf_that_is_nested_too_deeply_costs_no_span(levels: int, place: str) -> None:
+    value = _field(1, SECRET.encode())
+    for _ in range(levels):
+        value = _field(5, _field(1, value))  # An array of one value.
+    assert _read(_with_attribute(value, place), as_text=False) == (IDS, 0)
+
+
+@pytest.mark.parametrize("place", ["span", "resource"])
+def test_invalid_utf_8_in_an_attribute_that_is_not_read_costs_no_span(place: str) -> None:
+    assert _read(_with_attribute(_field(1, b"abc\xffef"), place), as_text=False) == (IDS, 0)
+
+
+def test_invalid_utf_8_in_an_attribute_that_is_read_refuses_its_span() -> None:
+    body = _with_attribute(_field(1, b"\xff"), "span", b"gen_ai.response.model")
+    assert _read(body, as_text=False) == ([IDS[0], IDS[2]], 1)
+
+
+def test_a_malformed_resource_of_protobuf_costs_no_span_of_others() -> None:
+    malformed = b"\x0a\x02\x0f\x01"  # A field of wire type 7.
+    assert _read(malformed + as_protobuf(SPANS), as_text=False) == (IDS, 1)
+    assert _read(as_protobuf(SPANS) + malformed, as_text=False) == (IDS, 1)
 
 
 def test_a_message_of_protobuf_that_is_cut_off_yields_what_was_complete_or_is_refused() -> None:
