@@ -8,12 +8,11 @@ convention. The result is always Wattlog's own form: prompt = computed + cached 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from contracts.events import MAX_TOKENS
-from producers.runtime.batching import RequestRow
 
 CLAMPED_CACHE, CLAMPED_PART, TOTAL_ONLY = "cached_above_prompt", "part_above_whole", "total_as_prompt"
 """Corrections: words that `/metrics` counts them by."""
@@ -88,33 +87,40 @@ class CountReader:
         self.invalid: dict[str, object] = {}
         self.cache = Cache.PART
 
-    def read(self, rows: Iterable[TokenName], value_of: Callable[[str], object]) -> None:
+    def read(self, rows: Iterable[TokenName], values: Mapping[str, object]) -> None:
         """Fill the columns that are open from the values of these names."""
         for row in rows:
-            value = value_of(row.name)
-            if value is None or value == "" or value != value or row.column in self.counts:
-                continue
-            number = whole_number(value)
-            if number is None or not 0 <= number <= MAX_TOKENS:
-                # The text of a count may be any text: it is not shown.
-                description = f"({len(value)} characters)" if isinstance(value, str) else value
-                self.invalid.setdefault(row.column, description)
-                continue
-            self.counts[row.column] = number
-            self.invalid.pop(row.column, None)
-            if row.cache is not Cache.PART and number:
-                self.cache = row.cache
+            if row.name in values:
+                self._fill(row, values[row.name])
 
     def read_object(self, values: object) -> None:
         """Fill the columns that are open from an object of counts."""
-        self.read(KEYS, lambda path: _at(values, path))
+        if not isinstance(values, dict):
+            return
+        for row, (first, *inner) in _STEPS:
+            if first in values:
+                value = values[first]
+                for key in inner:
+                    value = value.get(key) if isinstance(value, dict) else None
+                if isinstance(value, int | float | str):
+                    self._fill(row, value)
+
+    def _fill(self, row: TokenName, value: object) -> None:
+        if value is None or value == "" or value != value or row.column in self.counts:
+            return
+        number = whole_number(value)
+        if number is None or not 0 <= number <= MAX_TOKENS:
+            # The text of a count may be any text: it is not shown.
+            description = f"({len(value)} characters)" if isinstance(value, str) else value
+            self.invalid.setdefault(row.column, description)
+            return
+        self.counts[row.column] = number
+        self.invalid.pop(row.column, None)
+        if row.cache is not Cache.PART and number:
+            self.cache = row.cache
 
 
-def _at(values: object, path: str) -> object:
-    """Return the number or text at a path with dots, or None."""
-    for key in path.split("."):
-        values = values.get(key) if isinstance(values, Mapping) else None
-    return values if isinstance(values, int | float | str) else None
+_STEPS = [(row, row.name.split(".")) for row in KEYS]
 
 
 class ReportedUsage(NamedTuple):
@@ -129,11 +135,6 @@ class ReportedUsage(NamedTuple):
     part_of_prompt: bool | None = True
     provider: str = ""
     model: str = ""
-
-
-def with_columns(row: RequestRow, values: Mapping[str, Any]) -> RequestRow:
-    """Return a request with those of these columns that have a value."""
-    return row._replace(**{name: value for name, value in values.items() if value})
 
 
 class SettledUsage(NamedTuple):

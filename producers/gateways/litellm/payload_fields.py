@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.errors import BadInput
 from contracts.events import MAX_SPAN_MS
 from producers.gateways.calls import UNKNOWN, InferenceCall, text_or_empty
+from producers.gateways.checked_rows import NEEDED, request_row
 from producers.gateways.litellm.callback import without_secrets
 from producers.gateways.litellm_call_types import BATCHES, INFERENCE
-from producers.gateways.request_fields import FieldPaths, RequestFields, RequestReader
+from producers.gateways.request_fields import FieldPaths
 from producers.gateways.time_formats import TIME_FIX, time_ms
-from producers.gateways.token_usage import CountReader, ReportedUsage, names, settle, with_columns
+from producers.gateways.token_usage import CountReader, ReportedUsage, names, settle
 from producers.runtime.batching import decimal_text
 
 LEFT_OUT, TOO_LONG, BAD_COUNT, ESTIMATED = "field_left_out", "longer_than_6_h", "count_left_out", "estimated"
@@ -24,13 +26,6 @@ _TOP = (
     *names("prompt_tokens", "prompt_tokens"), *names("completion_tokens", "completion_tokens"),
     *names("total_tokens", "total_tokens"),
 )  # fmt: skip
-FIELDS = RequestFields(
-    tenant=("tenant",), model=("model",), request_id=("id", "litellm_call_id"), start=("startTime",),
-    first=("completionStartTime",), end=("endTime",), duration_ms=(), prompt_tokens=("prompt_tokens",),
-    cached_tokens=("cached_tokens",), completion_tokens=("completion_tokens",), status=("status",),
-    session_id=("session_id",), trace_id=("trace_id",), api_base=("api_base",), route=("model_group",),
-)  # fmt: skip
-"""Names of the fields that `PayloadFields` makes of a payload."""
 
 
 class LiteLLMRules(BaseModel):
@@ -78,7 +73,7 @@ class PayloadFields:
     """
 
     def __init__(self, rules: LiteLLMRules, payer: Callable[[str], str], sender: str) -> None:
-        self._rules, self._payer, self._sender, self._reader = rules, payer, sender, RequestReader(FIELDS)
+        self._rules, self._payer, self._sender = rules, payer, sender
 
     def call(self, payload: Mapping[str, Any]) -> tuple[InferenceCall, dict[str, str]]:
         """Return the call of a payload without identities, and the fields that were corrected, with the reason.
@@ -87,21 +82,22 @@ class PayloadFields:
         """
         left_out: dict[str, str] = {}
         provider = text_or_empty(text_at(payload, ("custom_llm_provider",)))
-        plain = self._names(payload, left_out) | self._times(payload, left_out)
-        counts = self._counts(payload, plain["model"], left_out)
-        row = self._reader.row(plain | {name: counts[name] for name in FIELDS_OF_COUNTS}, "")
-        if not row.request_id:
+        texts = self._texts(payload, left_out)
+        start_ms, first_ms, end_ms = self._times(payload, left_out)
+        model = self._model(payload, texts["route"], left_out)
+        request_id = text_or_empty(text_at(payload, ("id",))) or text_or_empty(text_at(payload, ("litellm_call_id",)))
+        if not request_id:
             raise BadInput("id", "", "is needed")
-        if row.t_first_ms >= row.t_end_ms:
-            # For an answer that is not streamed, LiteLLM says that its first token came with its last.
-            row = row._replace(t_first_ms=0)
-        row = with_columns(row, {
-            **{name: count for name, count in counts.items() if name not in FIELDS_OF_COUNTS},
-            "sender": self._sender, "provider": provider,
+        columns = {
+            **self._counts(payload, model, left_out), **texts, "sender": self._sender, "provider": provider,
             "endpoint": INFERENCE.get(str(payload.get("call_type") or ""), ""),
-            "application": text_or_empty(text_at(payload, self._rules.application)),
-            "feature": text_or_empty(text_at(payload, self._rules.feature)),
-        })  # fmt: skip
+        }  # fmt: skip
+        row = request_row(
+            tenant=self._payer(self._tenant(payload, left_out)) or self._rules.otherwise, model=model,
+            request_id=request_id, start_ms=start_ms, end_ms=end_ms, columns=columns,
+            # For an answer that is not streamed, LiteLLM says that its first token came with its last.
+            first_ms=first_ms if first_ms is not None and first_ms < end_ms else None,
+        )  # fmt: skip
         if not provider or provider in self._rules.own_providers:
             return InferenceCall(row, ()), left_out
         spend = _spend(payload, left_out)
@@ -109,17 +105,16 @@ class PayloadFields:
         step = text_or_empty(text_at(payload, self._rules.step))
         return InferenceCall(row, (), external, provider, spend, step), left_out
 
-    def _names(self, payload: Mapping[str, Any], left_out: dict[str, str]) -> dict[str, Any]:
-        """Return the texts of a payload under the names of `FIELDS`."""
+    def _texts(self, payload: Mapping[str, Any], left_out: dict[str, str]) -> dict[str, str]:
+        """Return the texts of a payload by column."""
         rules = self._rules
-        plain: dict[str, Any] = {name: text_or_empty(text_at(payload, (name,))) for name in ("trace_id", "model_group")}
-        plain["api_base"] = without_secrets(text_or_empty(text_at(payload, ("api_base", "hidden_params.api_base"))))
-        plain["model"] = self._model(payload, plain["model_group"], left_out)
-        plain["id"] = text_or_empty(text_at(payload, ("id",))) or text_or_empty(text_at(payload, ("litellm_call_id",)))
-        plain["tenant"] = self._payer(self._tenant(payload, left_out)) or rules.otherwise
-        plain["session_id"] = text_or_empty(text_at(payload, rules.session))
-        plain["status"] = _status(payload)
-        return plain
+        address = text_or_empty(text_at(payload, ("api_base", "hidden_params.api_base")))
+        paths: dict[str, Sequence[str]] = {
+            "trace_id": ("trace_id",), "route": ("model_group",), "session_id": rules.session,
+            "application": rules.application, "feature": rules.feature,
+        }  # fmt: skip
+        texts = {column: text_or_empty(text_at(payload, of_column)) for column, of_column in paths.items()}
+        return texts | {"api_base": without_secrets(address), "status": _status(payload)}
 
     def _model(self, payload: Mapping[str, Any], group: str, left_out: dict[str, str]) -> str | None:
         """Return the model. The proxy names it `hosted_vllm/llama`, the SDK `llama`. Of a batch it may be missing."""
@@ -147,7 +142,7 @@ class PayloadFields:
             left_out[path.rpartition(".")[2]] = LEFT_OUT
         return ""
 
-    def _times(self, payload: Mapping[str, Any], left_out: dict[str, str]) -> dict[str, int | None]:
+    def _times(self, payload: Mapping[str, Any], left_out: dict[str, str]) -> tuple[int, int | None, int]:
         """Return start, first token and end in epoch ms. Only the end must be right: a call is counted when it ends."""
         end_ms = _optional_time(payload, "endTime", {})
         if end_ms is None:
@@ -161,20 +156,17 @@ class PayloadFields:
         if end_ms - start_ms > MAX_SPAN_MS:
             left_out["startTime"] = TOO_LONG
             start_ms = end_ms - MAX_SPAN_MS
-        return {"startTime": start_ms, "completionStartTime": first_ms, "endTime": end_ms}
+        return start_ms, first_ms, end_ms
 
     def _counts(self, payload: Mapping[str, Any], model: str | None, left_out: dict[str, str]) -> dict[str, Any]:
         """Return the counts by column. One of prompt and completion that is no count is returned as it is."""
         if payload.get("cache_hit") in (True, "True", "true"):
             # LiteLLM answered from its own cache: it is a request, but no GPU worked on a token of it.
-            return dict.fromkeys(FIELDS_OF_COUNTS, 0)
+            return dict.fromkeys(NEEDED, 0)
         counts = CountReader()
-        counts.read(_TOP, payload.get)
-        for path in _USAGE:
-            counts.read_object(value_at(payload, path))
-        needed = {
-            name: counts.invalid[name] for name in ("prompt_tokens", "completion_tokens") if name in counts.invalid
-        }
+        counts.read(_TOP, payload)
+        counts.read_object(next((usage for path in _USAGE if (usage := value_at(payload, path))), None))
+        needed = {name: counts.invalid[name] for name in NEEDED if name in counts.invalid}
         for column in counts.invalid.keys() - needed.keys():
             left_out[column] = BAD_COUNT
         failed = payload.get("status") == "failure"
@@ -197,9 +189,6 @@ class PayloadFields:
         return columns
 
 
-FIELDS_OF_COUNTS = ("prompt_tokens", "cached_tokens", "completion_tokens")
-
-
 def _is_estimate(payload: Mapping[str, Any], counts: Mapping[str, int]) -> bool:
     """Return whether LiteLLM counted the tokens of a stream itself, because the server was not asked for its usage.
 
@@ -209,9 +198,9 @@ def _is_estimate(payload: Mapping[str, Any], counts: Mapping[str, int]) -> bool:
         return False
     requested = value_at(payload, "model_parameters.stream_options.include_usage") in (True, "True", "true")
     details = any(value_at(payload, f"{path}.prompt_tokens_details") for path in _USAGE)
-    cached = any(value_at(payload, f"{path}.{name}") is not None for path in _USAGE
+    of_cache = any(value_at(payload, f"{path}.{name}") is not None for path in _USAGE
                for name in ("cache_read_input_tokens", "prompt_tokens_details.cached_tokens"))  # fmt: skip
-    return not (requested or details or cached) and any(value_at(payload, path) for path in _USAGE)
+    return not (requested or details or of_cache) and any(value_at(payload, path) for path in _USAGE)
 
 
 def _optional_time(payload: Mapping[str, Any], name: str, left_out: dict[str, str]) -> int | None:
@@ -223,10 +212,10 @@ def _optional_time(payload: Mapping[str, Any], name: str, left_out: dict[str, st
 
 
 def _status(payload: Mapping[str, Any]) -> str:
-    """Return "success" or the kind of failure. The error's text is not read: it may quote the prompt."""
+    """Return "ok" or the kind of failure. The error's text is not read: it may quote the prompt."""
     status = text_or_empty(text_at(payload, ("status",))) or "success"
     if status != "failure":
-        return status
+        return "ok" if status == "success" else status
     return text_or_empty(text_at(payload, ("error_information.error_class", "error_information.error_code"))) or status
 
 
@@ -245,10 +234,16 @@ def _spend(payload: Mapping[str, Any], left_out: dict[str, str]) -> str:
     return "" if usd == "0" else usd
 
 
+@cache
+def _steps(path: str) -> tuple[str, ...]:
+    """Return the names of a path. Paths are those of the code and the configuration."""
+    return tuple(path.split("."))
+
+
 def value_at(payload: Any, path: str) -> Any:
     """Return the value at a path with dots, or None."""
     value = payload
-    for name in path.split("."):
+    for name in _steps(path):
         value = value.get(name) if isinstance(value, dict) else None
     return value
 

@@ -10,6 +10,7 @@ from decimal import Decimal
 from contracts.errors import BadInput
 from contracts.events import MAX_SPAN_MS
 from producers.gateways.calls import UNKNOWN, AgentUsage, InferenceCall, text_or_empty
+from producers.gateways.checked_rows import NEEDED, request_row
 from producers.gateways.otel.span_meters import EndpointCall
 from producers.gateways.otel.span_roles import AGENT_NAMES, MODELS, TOOL_NAMES, Role, SpanRole
 from producers.gateways.otel.span_rules import SERVICE, SpanRules
@@ -17,8 +18,7 @@ from producers.gateways.otel.span_tree import CallCounts, SpanTree
 from producers.gateways.otel.spans import AttributeValue, Span
 from producers.gateways.otel.token_names import ATTRIBUTES as TOKEN_ATTRIBUTES
 from producers.gateways.otel.token_names import reported_usage
-from producers.gateways.request_fields import RequestFields, RequestReader
-from producers.gateways.token_usage import settle, with_columns
+from producers.gateways.token_usage import settle
 from producers.runtime.batching import UsageRow, decimal_text
 
 ORIGIN = "otel"
@@ -42,8 +42,9 @@ BAD_COUNT, TOO_LONG = "count_left_out", "longer_than_6_h"
 WITHOUT_TOKENS = frozenset({"image", "video", "audio", "moderation", "ocr", "rerank"})
 """Kinds of endpoints whose calls need no token counts."""
 METERS: Mapping[Role, str] = {Role.TOOL: "tool_calls", Role.AGENT: "agent_calls"}
-_NEEDED = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
-_NAMES = {name: (name,) for name in RequestFields.model_fields}
+_REPORTS = frozenset({*NEEDED, "total_tokens"})
+_BREAKDOWNS = ("route", "application", "feature", "priority", "region")
+_NO_TOKENS = dict.fromkeys(NEEDED, 0)
 
 
 class SpanReader:
@@ -54,7 +55,6 @@ class SpanReader:
 
     def __init__(self, rules: SpanRules, payer: Callable[[str], str], sender: str) -> None:
         self._rules, self._payer, self._sender = rules, payer, sender
-        self._reader = RequestReader(RequestFields(**_NAMES))
 
     def call(
         self, span: Span, role: SpanRole, tree: SpanTree, corrected: Counter[str]
@@ -66,7 +66,7 @@ class SpanReader:
         failed = is_failed(span)
         provider, model = _text(span, PROVIDERS), model_of(span)
         usage, invalid = reported_usage(span.attributes, provider, model)
-        reports = bool(_NEEDED & usage.counts.keys())
+        reports = bool(_REPORTS & usage.counts.keys())
         if not reports and not invalid and not failed and role.endpoint not in WITHOUT_TOKENS:
             hint = "is needed, or an error: for streams, let the client send stream_options.include_usage"
             raise BadInput(TOKEN_ATTRIBUTES[0].name, None, hint)
@@ -74,32 +74,26 @@ class SpanReader:
         corrected.update(settled.corrections)
         counts = settled.counts
         for column in invalid:
-            if column not in ("prompt_tokens", "completion_tokens"):
+            if column not in NEEDED:
                 corrected[BAD_COUNT] += 1
         status = text_or_empty(_text(span, (ERROR_TYPE,))) or str(_number(span, HTTP_STATUS) or "") or "error"
         start_ms, end_ms = span.start_ns // 1_000_000, span.end_ns // 1_000_000
         if start_ms > 0 and end_ms - start_ms > MAX_SPAN_MS:
             start_ms = end_ms - MAX_SPAN_MS
             corrected[TOO_LONG] += 1
-        payload = {
-            "tenant": self._payer_of(span, tree), "model": model or UNKNOWN, "request_id": span_name(span),
-            "start": start_ms, "first": _first_ms(span), "end": end_ms,
-            "prompt_tokens": invalid.get("prompt_tokens", counts["prompt_tokens"]),
-            "cached_tokens": min(counts["cached_tokens"], counts["prompt_tokens"]),
-            "completion_tokens": invalid.get("completion_tokens", counts["completion_tokens"]),
-            "status": status if failed else "ok",
-            "session_id": self._attribute(self._rules.session, span, tree),
-            "trace_id": text_or_empty(span.trace_id), "api_base": text_or_empty(_address(span)),
-            "route": self._attribute(self._rules.route, span, tree),
-        }  # fmt: skip
-        row = self._reader.row(payload, "")
-        row = with_columns(row, {
-            **{name: count for name, count in counts.items() if name not in payload},
+        counts["cached_tokens"] = min(counts["cached_tokens"], counts["prompt_tokens"])
+        columns = {
+            **counts, **{name: invalid[name] for name in NEEDED if name in invalid},
+            "status": status if failed else "ok", "trace_id": text_or_empty(span.trace_id),
+            "api_base": text_or_empty(_address(span)), "session_id": self._attribute(self._rules.session, span, tree),
             "sender": self._sender, "provider": text_or_empty(provider),
             "endpoint": role.endpoint, "queue_ms": _queue_ms(span),
-            **{name: self._attribute(getattr(self._rules, name), span, tree)
-               for name in ("application", "feature", "priority", "region")},
-        })  # fmt: skip
+            **{name: self._attribute(getattr(self._rules, name), span, tree) for name in _BREAKDOWNS},
+        }  # fmt: skip
+        row = request_row(
+            tenant=self._payer_of(span, tree), model=model or UNKNOWN, request_id=span_name(span), start_ms=start_ms,
+            first_ms=_first_ms(span), end_ms=end_ms, columns=columns,
+        )  # fmt: skip
         compared = CallCounts(row.prompt_tokens, row.cached_tokens, row.completion_tokens)
         # An agent's span is a row of usage too, so its tokens have another name.
         name = row.request_id if role.role is Role.CALL else f"{row.request_id} tokens"
@@ -130,12 +124,10 @@ class SpanReader:
     def _usage_row(self, span: Span, tree: SpanTree) -> UsageRow:
         """Return a row of usage of one unit, without a meter."""
         # Read as a call, so that times and tenant are checked alike.
-        payload = {
-            "tenant": self._payer_of(span, tree), "model": "none",
-            "request_id": span_name(span), "start": span.start_ns // 1_000_000, "end": span.end_ns // 1_000_000,
-            "prompt_tokens": 0, "completion_tokens": 0,
-        }  # fmt: skip
-        row = self._reader.row(payload, "")
+        row = request_row(
+            tenant=self._payer_of(span, tree), model="none", request_id=span_name(span), columns=_NO_TOKENS,
+            start_ms=span.start_ns // 1_000_000, first_ms=None, end_ms=span.end_ns // 1_000_000,
+        )  # fmt: skip
         return UsageRow(
             meter="", unit="1", quantity="1", t0_ms=row.t_start_ms, t1_ms=row.t_end_ms, tenant=row.tenant,
             origin=ORIGIN, event_id=row.request_id,

@@ -44,6 +44,7 @@ class SpanTree:
     def __init__(self, spans: Sequence[Span], recent: KnownCalls) -> None:
         self._spans, self._recent = spans, recent
         self._by_id = {(span.trace_id, span.span_id): span for span in spans}
+        self._ancestors: dict[int, list[Span]] = {}
         self._below: dict[Key, list[CallCounts]] = {}
         self._calls: dict[str, list[tuple[Span, Span, CallCounts]]] = {}
         """By trace, the counted calls: the span, its outermost known ancestor, its counts."""
@@ -65,12 +66,15 @@ class SpanTree:
 
     def ancestors(self, span: Span) -> list[Span]:
         """Return the ancestors of a span within the message, the nearest first."""
+        if (known := self._ancestors.get(id(span))) is not None:
+            return known
         ancestors, ids = list[Span](), {span.span_id}
         parent = self._parent(span)
         while parent is not None and parent.span_id not in ids and len(ancestors) < MAX_ANCESTORS:
             ids.add(parent.span_id)
             ancestors.append(parent)
             parent = self._parent(parent)
+        self._ancestors[id(span)] = ancestors
         return ancestors
 
     def identities(self, span: Span, identity: str, counts: CallCounts) -> tuple[str, ...]:

@@ -103,7 +103,7 @@ def reported_usage(
 ) -> tuple[ReportedUsage, dict[str, object]]:
     """Return the counts among a span's attributes, and by column the first value that is no count."""
     counts = CountReader()
-    counts.read(ATTRIBUTES, attributes.get)
+    counts.read([row for row in ATTRIBUTES if row.name in attributes], attributes)
     for name in OBJECTS:
         if name in attributes:
             counts.read_object(_object(attributes[name]))
