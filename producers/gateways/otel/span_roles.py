@@ -54,7 +54,8 @@ class SpanRole(NamedTuple):
 
 _CALLS: Mapping[str, str] = {
     "chat": "chat", "generate_content": "chat", "response": "chat", "responses": "chat",
-    "text_completion": "completion", "completion": "completion",
+    "text_completion": "completion", "completion": "completion", "chat.completions": "chat",
+    "text.completions": "completion",
     "embeddings": "embedding", "embedding": "embedding", "rerank": "rerank",
     "image_generation": "image", "speech": "audio", "transcription": "audio", **INFERENCE,
 }  # fmt: skip
@@ -67,8 +68,8 @@ _KINDS: Mapping[str, SpanRole] = {
     "llm": SpanRole(Role.CALL), "generation": SpanRole(Role.CALL), "embedding": SpanRole(Role.CALL, "embedding"),
     "reranker": SpanRole(Role.CALL, "rerank"), "agent": SpanRole(Role.AGENT), "tool": SpanRole(Role.TOOL),
     **dict.fromkeys(
-        ("chain", "workflow", "task", "retriever", "guardrail", "evaluator", "prompt", "span", "event", "step",
-         "entry"),
+        ("chain", "workflow", "task", "retriever", "guardrail", "evaluator", "prompt", "span", "event", "decision",
+         "step", "entry"),
         SpanRole(Role.WRAPPER)),
 }  # fmt: skip
 """Kinds of OpenInference, traceloop and Langfuse, in small letters."""

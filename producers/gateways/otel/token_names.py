@@ -35,6 +35,7 @@ ATTRIBUTES: tuple[TokenName, ...] = (
     *names(
         "cached_tokens",
         "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cached_input_tokens", "gen_ai.usage.cached_tokens",
+        "gen_ai.usage.cache_read_tokens",
         "gen_ai.usage.details.cache_read_tokens", "gen_ai.usage.details.cached_tokens",
         "gen_ai.usage.details.cache_read_input_tokens", "llm.token_count.prompt_details.cache_read",
         "ai.usage.inputTokenDetails.cacheReadTokens", "gen_ai.usage.input_tokens.cached",
@@ -50,7 +51,8 @@ ATTRIBUTES: tuple[TokenName, ...] = (
     *names(
         "cache_write_tokens",
         "gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write.input_tokens",
-        "gen_ai.usage.details.cache_write_tokens", "gen_ai.usage.details.cache_creation_input_tokens",
+        "gen_ai.usage.cache_write_tokens", "gen_ai.usage.details.cache_write_tokens",
+        "gen_ai.usage.details.cache_creation_input_tokens",
         "llm.token_count.prompt_details.cache_write", "ai.usage.inputTokenDetails.cacheWriteTokens",
         "gen_ai.usage.input_tokens.cache_write", "gen_ai.aggregated_usage.cache_creation.input_tokens",
         "gen_ai.aggregated_usage.details.cache_write_tokens",
@@ -64,18 +66,22 @@ ATTRIBUTES: tuple[TokenName, ...] = (
     *names(
         "reasoning_tokens",
         "gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.reasoning_tokens", "llm.usage.reasoning_tokens",
-        "gen_ai.usage.details.reasoning_tokens", "llm.token_count.completion_details.reasoning",
+        "gen_ai.usage.details.reasoning_tokens", "gen_ai.usage.details.thinking_tokens",
+        "gen_ai.usage.details.thoughts_tokens", "llm.token_count.completion_details.reasoning",
         "ai.usage.outputTokenDetails.reasoningTokens", "ai.usage.reasoningTokens",
         "gen_ai.usage.output_tokens.reasoning", "gen_ai.usage.completion_tokens_details.reasoning_tokens",
         "gen_ai.response.reasoning_tokens", "gen_ai.aggregated_usage.details.reasoning_tokens",
     ),
     *names(
-        "audio_prompt_tokens", "llm.token_count.prompt_details.audio", "gen_ai.usage.details.input_audio_tokens"
+        "audio_prompt_tokens", "gen_ai.usage.audio.input_tokens", "llm.token_count.prompt_details.audio",
+        "gen_ai.usage.details.input_audio_tokens",
     ),
     *names(
-        "audio_completion_tokens",
+        "audio_completion_tokens", "gen_ai.usage.audio.output_tokens",
         "llm.token_count.completion_details.audio", "gen_ai.usage.details.output_audio_tokens",
     ),
+    *names("image_prompt_tokens", "gen_ai.usage.image.input_tokens"),
+    *names("image_completion_tokens", "gen_ai.usage.image.output_tokens"),
     *names("accepted_prediction_tokens", "gen_ai.usage.details.accepted_prediction_tokens"),
     *names("rejected_prediction_tokens", "gen_ai.usage.details.rejected_prediction_tokens"),
 )  # fmt: skip
