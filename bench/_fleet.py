@@ -145,6 +145,9 @@ _ACTIVE_UJ = "(100 + toInt64(cityHash64(workload, at) % 400)) * 10000000"
 _TOKENS = """
     100 + toInt64(cityHash64(workload, tenant, at, 1) % 4000) AS completion, 3 * completion + 17 AS prompt,
     intDiv(prompt, 5) AS cached, 1 + intDiv(completion, 500) AS ended"""
+_HOUR = """
+    hour, cluster, workload, hardware, model, tenant, active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens,
+    completion_tokens, work, requests, failures, windows, method, revision, version, deleted"""
 _PROVENANCE = "'bench', 0, {version:UInt64}, 0"
 
 
@@ -154,7 +157,7 @@ def _share(total: str) -> str:
 
 def _hours(warehouse: Warehouse, size: Size) -> None:
     sql = f"""
-        INSERT INTO ledger_hour
+        INSERT INTO ledger_hour ({_HOUR})
         WITH fromUnixTimestamp64Milli(number * {MS_PER_HOUR}, 'UTC') AS at, startsWith(workload, '~') AS free, {_TOKENS}
         SELECT
             at, cluster, workload, hardware, model, tenant,
@@ -185,7 +188,10 @@ def _gpu_energy(warehouse: Warehouse, size: Size) -> None:
 
 def _ledger(warehouse: Warehouse, size: Size) -> None:
     _windows(warehouse, size, "ledger", f"""
-        INSERT INTO ledger
+        INSERT INTO ledger (
+            window_start, cluster, workload, hardware, model, tenant, window_ms, active_uj, idle_uj, unallocated_uj,
+            prompt_tokens, cached_tokens, completion_tokens, work, requests, failures, method, weights_version,
+            floor_version, revision, final, log_id, log_partition, version, deleted)
         WITH fromUnixTimestamp64Milli(number * {WINDOW_MS}, 'UTC') AS at, startsWith(workload, '~') AS free, {_TOKENS}
         SELECT
             at, cluster, workload, hardware, model, tenant, {WINDOW_MS},
@@ -198,8 +204,8 @@ def _ledger(warehouse: Warehouse, size: Size) -> None:
 
 def _day(warehouse: Warehouse, size: Size) -> None:
     """The hours of the windows say what the windows say."""
-    warehouse.command("""
-        INSERT INTO ledger_hour
+    warehouse.command(f"""
+        INSERT INTO ledger_hour ({_HOUR})
         SELECT
             fromUnixTimestamp64Milli(intDiv(toUnixTimestamp64Milli(window_start), 3600000) * 3600000, 'UTC') AS hour,
             cluster, workload, hardware, model, tenant, sum(active_uj), sum(idle_uj), sum(unallocated_uj),
@@ -223,7 +229,10 @@ def _days(warehouse: Warehouse, size: Size) -> None:
 
 def _token_usage(warehouse: Warehouse, size: Size) -> None:
     _windows(warehouse, size, "token_usage", f"""
-        INSERT INTO token_usage
+        INSERT INTO token_usage (
+            window_start, cluster, workload, tenant, model, late_id, window_ms, prompt_tokens, cached_tokens,
+            completion_tokens, computed_mtok, cached_mtok, completion_mtok, requests, failures,
+            log_id, log_partition, version, deleted)
         WITH fromUnixTimestamp64Milli(number * {WINDOW_MS}, 'UTC') AS at, {_TOKENS}
         SELECT
             at, cluster, workload, tenant, model, 0, {WINDOW_MS}, prompt, cached, completion, (prompt - cached) * 1000,
@@ -237,7 +246,10 @@ def _requests(warehouse: Warehouse, size: Size) -> None:
     """Requests of up to 20 s; a row for each window that one runs in."""
     first = END_MS - size.requests_ms
     warehouse.command(f"""
-        INSERT INTO request_energy
+        INSERT INTO request_energy (
+            tenant, t_end, request_id, window_start, late_id, window_ms, cluster, workload, model, t_start, session_id,
+            trace_id, status, prompt_tokens, cached_tokens, completion_tokens, computed_mtok, cached_mtok,
+            completion_mtok, active_uj, idle_uj, log_id, log_partition, version, deleted, stored_at)
         SELECT
             tenant, fromUnixTimestamp64Milli(ended, 'UTC'), hex(number),
             fromUnixTimestamp64Milli(w * {WINDOW_MS}, 'UTC'), 0, {WINDOW_MS}, cluster, workload, model,

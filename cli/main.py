@@ -21,6 +21,7 @@ from cli.explain import explain
 from cli.fleet import fleet
 from cli.forecast import forecast
 from cli.init import init
+from cli.latency import latency
 from cli.migrate import migrate
 from cli.price import price
 from cli.produce import produce
@@ -46,6 +47,7 @@ COMMANDS: Mapping[str, tuple[Callable[..., Any], ...]] = {
         sessions,
         fleet,
         efficiency,
+        latency,
         anomalies,
         forecast,
         audit,

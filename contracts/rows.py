@@ -155,7 +155,7 @@ def length(table: Table) -> int:
     return len(next(iter(table.values()))) if table else 0
 
 
-def conform(name: str, columns: Mapping[str, Column | int | str]) -> Table:
+def conform(name: str, columns: Mapping[str, Column | HistogramColumn | int | str]) -> Table:
     """Return columns in the order and types of `SCHEMAS[name]`. A scalar becomes a constant column.
 
     Columns that requests may leave out may be missing here too, and are then empty: 0 or "". Raises KeyError for any

@@ -10,6 +10,7 @@ from api.routes import (
     explanation,
     fleet,
     forecast,
+    latency,
     ledger,
     operations,
     page,
@@ -22,7 +23,7 @@ LEDGER_ROUTERS: tuple[LedgerRouter, ...] = (
     *(
         module.router
         for module in (
-            chargeback, balance, fleet, ledger, requests, explanation, usage, sessions, forecast, anomalies,
+            chargeback, balance, fleet, latency, ledger, requests, explanation, usage, sessions, forecast, anomalies,
         )
     ),
     operations.metrics_router,

@@ -47,6 +47,7 @@ PATHS = [
     "/v1/efficiency",
     "/v1/explain",
     "/v1/fleet",
+    "/v1/latency",
     "/v1/forecast",
     "/v1/latest",
     "/v1/ledger",

@@ -15,7 +15,7 @@ from producers.api import Kind
 
 CLI = Path(__file__).parents[2] / "cli"
 RUN = ["demo", "init", "produce", "stream", "serve", "migrate", "replay"]
-ASK = ["chargeback", "usage", "session", "sessions", "fleet", "efficiency", "anomalies", "forecast"]
+ASK = ["chargeback", "usage", "session", "sessions", "fleet", "efficiency", "latency", "anomalies", "forecast"]
 CHECK = ["audit", "explain", "price", "sql", "doctor", "config"]
 
 

@@ -1,6 +1,6 @@
 """A new column is declared in one place and reaches bodies, windows, stored rows, rollups, queries and the API.
 
-The test copies the packages, adds columns `reasoning_tokens` and `region` to requests and `region` to usage by the
+The test copies the packages, adds columns `video_tokens` and `zone` to requests and `zone` to usage by the
 edits below, and runs a journey through the copy. The demo's history, which lacks the column, is still attributed.
 """
 
@@ -25,39 +25,39 @@ TOTAL = re.compile(r"\b(?:\w+\.)?prompt_tokens \+ (?:\w+\.)?completion_tokens\b"
 
 DECLARATION = (
     "contracts/events.py",
-    r"(    requests: Annotated\[I64 \| None, .*\n)",
-    """\\1    reasoning_tokens: Annotated[
+    r"(    queue_ms: Annotated\[I64 \| None, .*\n)",
+    """\\1    video_tokens: Annotated[
         I64 | None, BatchColumn(form="number", phase="completion", part_of="completion_tokens")
     ] = None
-    region: Annotated[tuple[str, ...], BatchColumn(form="text")] = ()
+    zone: Annotated[tuple[str, ...], BatchColumn(form="text")] = ()
 """,
 )
 USAGE_DECLARATION = (
     "contracts/events.py",
     r"(    dimensions: Annotated\[.*\n)",
-    '\\1    region: Annotated[tuple[str, ...], BatchColumn(form="text")] = ()\n',
+    '\\1    zone: Annotated[tuple[str, ...], BatchColumn(form="text")] = ()\n',
 )
-MIGRATION = "warehouse/migrations/" + "9999_reasoning_tokens.sql"
+MIGRATION = "warehouse/migrations/" + "9999_video_tokens.sql"
 """The schemas list tokens in the order of their declarations, hence AFTER the last of them."""
 MIGRATION_TEXT = "".join(
-    f"ALTER TABLE {table} ADD COLUMN reasoning_tokens Int64 CODEC(T64, ZSTD(1)) AFTER {TOKENS[-1]};\n"
+    f"ALTER TABLE {table} ADD COLUMN video_tokens Int64 CODEC(T64, ZSTD(1)) AFTER {TOKENS[-1]};\n"
     for table in ("token_usage", "request_energy", "ledger", "ledger_hour", "ledger_day")
 )
-MIGRATION_TEXT += "ALTER TABLE request_energy ADD COLUMN region String AFTER trace_id;\n"
-MIGRATION_TEXT += "ALTER TABLE usage ADD COLUMN region LowCardinality(String) AFTER dimensions;\n"
+MIGRATION_TEXT += "ALTER TABLE request_energy ADD COLUMN zone String AFTER sender;\n"
+MIGRATION_TEXT += "ALTER TABLE usage ADD COLUMN zone LowCardinality(String) AFTER dimensions;\n"
 EDITS = (
     USAGE_DECLARATION,
     DECLARATION,
     # Fields of results: a person chooses which columns the API shows.
-    ("warehouse/results.py", r"(    completion_tokens: int\n)", "\\1    reasoning_tokens: int\n"),
-    ("warehouse/usage/sessions.py", r"(    completion_tokens: int\n)", "\\1    reasoning_tokens: int\n"),
+    ("warehouse/results.py", r"(    estimated_completion_tokens: int\n)", "\\1    video_tokens: int\n"),
+    ("warehouse/usage/sessions.py", r"(    estimated_completion_tokens: int\n)", "\\1    video_tokens: int\n"),
     # The row in which a gateway passes a request on.
     (
         "producers/runtime/batching.py",
         r'(    route: str = ""\n)',
-        "\\1    reasoning_tokens: int = 0\n    region: str = ''\n",
+        "\\1    video_tokens: int = 0\n    zone: str = ''\n",
     ),
-    ("producers/runtime/batching.py", r"(    dimensions: Mapping\[.*\n)", '\\1    region: str = ""\n'),
+    ("producers/runtime/batching.py", r"(    dimensions: Mapping\[.*\n)", '\\1    zone: str = ""\n'),
 )
 
 JOURNEY = """
@@ -88,8 +88,8 @@ T0, HOUR = 1_700_006_400_000, 3_600_000
 rows = [
     RequestRow(
         tenant="acme", model="m", request_id=f"r{n}", t_start_ms=T0, t_first_ms=T0 + 2_000, t_end_ms=T0 + 22_000,
-        prompt_tokens=100, cached_tokens=10, completion_tokens=70, session_id="s", reasoning_tokens=n,
-        region="eu" if n else "",
+        prompt_tokens=100, cached_tokens=10, completion_tokens=70, session_id="s", video_tokens=n,
+        zone="eu" if n else "",
     )
     for n in (0, 41, 60)
 ]
@@ -100,9 +100,9 @@ power = power_batch("n", [("GPU-0", "H100", T0, T0 + 30_000, 9_000_000, 0, -1)],
 result = {"tokens": TOKENS, "packed": [], "json": []}
 for content_type, name in ((codec.PACKED, "packed"), (codec.JSON, "json")):
     headers, body = codec.encode(Event("s", 1, 0, "c", "w", batch), content_type=content_type)
-    result[name] = codec.decode(headers, body).batch.reasoning_tokens.tolist()
+    result[name] = codec.decode(headers, body).batch.video_tokens.tolist()
 old, _ = codec.encode(Event("s", 1, 0, "c", "w", token_batch(rows[:1], T0))), None
-result["left_out"] = b"reasoning_tokens" not in old[1] and codec.decode(*old).batch.reasoning_tokens is None
+result["left_out"] = b"video_tokens" not in old[1] and codec.decode(*old).batch.video_tokens is None
 
 state = Partition("log", 0, PartitionConfig(lateness_ms=0, skew_ms=0, idle_timeout_ms=100), Policy(), now_ms=T0)
 beats = [(token_batch([], T0 + 100_000), codec.PACKED, 2)]
@@ -116,7 +116,7 @@ messages += [
 ]
 assert not state.ingest(messages, T0 + 200_000)
 closed = state.advance(T0 + 200_000)
-column = lambda table: int(np.asarray(table["reasoning_tokens"]).sum())
+column = lambda table: int(np.asarray(table["video_tokens"]).sum())
 result["rows"] = {n: column(t) for n, t in closed.tables.items() if n != "gpu_energy"}
 
 warehouse = connect(f"chdb://{sys.argv[1]}")
@@ -128,34 +128,34 @@ sink.refresh_hours([T0], ["c"], ["w"])
 reader = operator_reader(warehouse)
 result["restated"] = column(restate(closed.tables, Policy(), 1, log_id="log", log_partition=0)["ledger"])
 result["chargeback"] = {
-    "windows": chargeback(reader, Period(T0, T0 + 60_000), by=["tenant"]).rows[0].reasoning_tokens,
-    "hours": chargeback(reader, Period(T0, T0 + HOUR), by=["tenant"]).rows[0].reasoning_tokens,
-    "days": chargeback(reader, period, by=["tenant"]).rows[0].reasoning_tokens,
+    "windows": chargeback(reader, Period(T0, T0 + 60_000), by=["tenant"]).rows[0].video_tokens,
+    "hours": chargeback(reader, Period(T0, T0 + HOUR), by=["tenant"]).rows[0].video_tokens,
+    "days": chargeback(reader, period, by=["tenant"]).rows[0].video_tokens,
 }
-result["ledger"] = sum(row.reasoning_tokens for row in ledger_rows(reader, period).rows)
-result["requests"] = sum(row.reasoning_tokens for row in requests(reader, period).rows)
-result["regions"] = sorted({row["region"] for row in warehouse.query("SELECT region FROM request_energy FINAL")})
-result["session"] = session(reader, "s").reasoning_tokens
+result["ledger"] = sum(row.video_tokens for row in ledger_rows(reader, period).rows)
+result["requests"] = sum(row.video_tokens for row in requests(reader, period).rows)
+result["zones"] = sorted({row["zone"] for row in warehouse.query("SELECT zone FROM request_energy FINAL")})
+result["session"] = session(reader, "s").video_tokens
 
 plain = UsageRow(meter="gpu_minutes", unit="min", quantity="1.5", t0_ms=T0, t1_ms=T0 + 1)
-usage = usage_batch([plain._replace(region="eu"), plain], T0)
+usage = usage_batch([plain._replace(zone="eu"), plain], T0)
 micro_batch = UsageMicroBatch("log", UsageLimits())
 for n, content_type in enumerate((codec.PACKED, codec.JSON)):
     message = codec.encode(Event("u", 1, n, "c", "w", usage), content_type=content_type)
     micro_batch.add(UsageMessage(0, n, T0, True, *message), T0)
 sink.write("usage", usage_rows(micro_batch, np.ones(4, np.bool_)))
-result["usage"] = sorted(row["region"] for row in warehouse.query("SELECT region FROM usage FINAL"))
+result["usage"] = sorted(row["zone"] for row in warehouse.query("SELECT zone FROM usage FINAL"))
 
 # Last, because it adds rows: the demo's fleet, without the column.
 settings = Settings(warehouse_dsn=f"chdb://{sys.argv[1]}")
 document = json.dumps(create_app(warehouse, settings).openapi())
-assert '"reasoning_tokens": 0' in document, "no example shows it"
-result["lacking_in_api"] = document.count('"completion_tokens": ') - document.count('"reasoning_tokens": ')
+assert '"video_tokens": 0' in document, "no example shows it"
+result["lacking_in_api"] = document.count('"completion_tokens": ') - document.count('"video_tokens": ')
 demo_history.HISTORY_START_MS = demo_history.LIVE_START_MS - 3 * HOUR
 result["demo_hours"] = demo_history.store_history(warehouse, settings, 1).hours
 demo = Period(demo_history.HISTORY_START_MS, demo_history.LIVE_START_MS)
 bill = chargeback(reader, demo, by=["tenant"]).rows
-result["demo_reasoning"] = sum(row.reasoning_tokens for row in bill)
+result["demo_video"] = sum(row.video_tokens for row in bill)
 assert sum(row.energy_uj for row in bill) > 0 and sum(row.completion_tokens for row in bill) > 0
 print(json.dumps(result))
 """
@@ -198,7 +198,7 @@ def test_new_columns_travel_from_requests_and_usage_to_the_bill(tree: Path, tmp_
     result = json.loads(run.stdout)
     total = 2 * (41 + 60)  # The second event sends the last two requests again, as JSON.
     assert result == {
-        "tokens": [*TOKENS, "reasoning_tokens"],
+        "tokens": [*TOKENS, "video_tokens"],
         "packed": [0, 41, 60],
         "json": [0, 41, 60],
         "left_out": True,
@@ -207,10 +207,10 @@ def test_new_columns_travel_from_requests_and_usage_to_the_bill(tree: Path, tmp_
         "chargeback": {"windows": total, "hours": total, "days": total},
         "ledger": total,
         "requests": total,
-        "regions": ["", "eu"],
+        "zones": ["", "eu"],
         "session": total,
         "usage": ["", "", "eu", "eu"],
         "lacking_in_api": 0,
         "demo_hours": 3,
-        "demo_reasoning": 0,
+        "demo_video": 0,
     }

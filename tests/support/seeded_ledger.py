@@ -14,8 +14,9 @@ import numpy as np
 
 from contracts import codec
 from contracts.events import Event
+from contracts.histogram import LATENCIES, MAX_BUCKETS, HistogramCounts, buckets_of
 from contracts.rows import Table, conform
-from contracts.units import MS_PER_HOUR, epoch_ms
+from contracts.units import I64, MS_PER_HOUR, epoch_ms
 from producers.runtime.batching import UsageRow, usage_batch
 from streams.core import usage_batch as core
 from streams.core.attribution.attribute import attribute
@@ -266,6 +267,7 @@ def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_m
         "request_ms": requests * 800, "requests": requests, "failures": requests // 50,
     }  # fmt: skip
     amounts = np.stack([counted.get(name, np.zeros_like(prompt)) for name in AMOUNTS])
+    latencies = _latencies(requests)
     sink.write(
         "token_usage",
         conform(
@@ -279,6 +281,7 @@ def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_m
                 "late_id": 0,
                 "window_ms": window_ms,
                 **dict(zip(AMOUNTS, amounts, strict=True)),
+                **latencies.columns(len(requests)),
                 **provenance,
             },
         ),
@@ -304,6 +307,7 @@ def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_m
             np.array([tenants.index(x[0]) for x in work])[tenant_of_row],
             np.array([models.index(x[1]) for x in work])[tenant_of_row],
             amounts,
+            latencies,
         ),
     )
     result = attribute(facts, POLICY)
@@ -313,6 +317,18 @@ def _book(sink: Sink, subjects, gpus, work, start_ms: int, end_ms: int, window_m
     sink.write("ledger", ledger)
     sink.refresh_hours(windows.tolist(), [subjects[0][0]], [s[1] for s in subjects])
     _requests(sink, ledger, window_ms)
+
+
+def _latencies(requests: I64) -> HistogramCounts:
+    """First tokens after 100 ms and requests of 800 ms, but one request of each row, which took 3 s."""
+    rows = np.arange(len(requests))
+    first, ordinary, long = (int(buckets_of(np.array([ms * 1000]))[0]) for ms in (100, 800, 3_000))
+    duration = LATENCIES.index("request_duration") * MAX_BUCKETS
+    return HistogramCounts.summed(
+        np.concatenate([rows, rows, rows]),
+        np.repeat([first, duration + ordinary, duration + long], len(rows)),
+        np.concatenate([requests, requests - 1, np.ones_like(requests)]),
+    )
 
 
 def _requests(sink: Sink, ledger: Table, window_ms: int) -> None:

@@ -40,7 +40,7 @@ MAKE_READERS = {
 """Modules that create a LedgerReader, with the reason."""
 READS = (
     "audit.conservation", "chargeback.chargeback_queries", "chargeback.series", "ledger.explanation",
-    "ledger.ledger_queries", "usage.sessions", "usage.usage_queries",
+    "latency.latency_queries", "ledger.ledger_queries", "usage.sessions", "usage.usage_queries",
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ SELECT
     t.$time AS at, t.tenant AS tenant, t.cluster AS cluster, t.workload AS workload, t.model AS model, t.hardware AS hardware,
     $dimensions{t.@ AS @},
     t.active_uj AS active_uj, t.idle_uj AS idle_uj, t.unallocated_uj AS unallocated_uj,
-    $tokens{t.@ AS @},
+    $tokens{t.@ AS @}, $latencies{t.@ AS @},
     t.requests AS requests, t.failures AS failures, t.method AS method
 FROM $table AS t FINAL
 WHERE t.$time >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')

@@ -17,6 +17,7 @@ from tests.support import seeded_ledger as seed
 from warehouse.chargeback import chargeback_queries, series
 from warehouse.client import Warehouse
 from warehouse.filters import Filter
+from warehouse.latency import latency_queries
 from warehouse.ledger import explanation, ledger_queries
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader, operator_reader, tenant_reader
@@ -38,6 +39,7 @@ READS: dict[str, Read] = {
     "requests": lambda r, f: ledger_queries.requests(r, REAL, f).rows,
     "latest": lambda r, f: ledger_queries.latest(r, seed.END_MS, f),
     "explain": lambda r, f: [explanation.explain(r, f.tenant or "acme")],
+    "latencies": lambda r, f: latency_queries.latencies(r, REAL, ["tenant"], f).rows,
     "usage": lambda r, f: usage_queries.usage(r, REAL, ["tenant"], filter=f).rows,
     "sessions": lambda r, f: sessions.sessions(r, REAL, f).rows,
     "session": lambda r, f: [sessions.session(r, "s-1", f.tenant or "acme")],
@@ -59,13 +61,16 @@ def texts(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, tuple)):
         for part in value:
             yield from texts(part)
+    elif isinstance(value, dict):
+        yield from texts(list(value.values()))
     elif hasattr(value, "__dataclass_fields__"):
         for name in value.__dataclass_fields__:
             yield from texts(getattr(value, name))
 
 
 def test_every_read_is_listed_here() -> None:
-    modules = ("chargeback.chargeback_queries", "chargeback.series", "ledger.explanation", "ledger.ledger_queries",
+    modules = ("chargeback.chargeback_queries", "chargeback.series", "latency.latency_queries", "ledger.explanation",
+               "ledger.ledger_queries",
                "usage.sessions", "usage.usage_queries")  # fmt: skip
     reads = {
         name

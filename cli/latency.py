@@ -1,0 +1,83 @@
+"""`wattlog latency`: how long requests took, by tenant, model or any other dimension of a bill."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.ledger_access import note_more_rows, open_ledger, resolve
+from cli.options import (
+    Cluster,
+    Data,
+    Format,
+    FormatOption,
+    From,
+    Json,
+    Limit,
+    PeriodName,
+    Tenant,
+    To,
+    output_format,
+    split_names,
+)
+from cli.tables import Column, decimals, integer, print_rows, text_column
+
+
+def latency(
+    by: Annotated[
+        str, typer.Option(help="Comma-separated dimensions of a bill: tenant, model, application, endpoint, hour ...")
+    ] = "tenant,model",
+    period: PeriodName = None,
+    start: From = None,
+    end: To = None,
+    tenant: Tenant = None,
+    cluster: Cluster = None,
+    limit: Limit = 1000,
+    format_: FormatOption = Format.TABLE,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """Show the time to the first token, per output token and of the whole request: P50, P95 and P99.
+
+    A time is true to one part in eight. JSON and CSV have the time in the queue as well.
+
+    Example: wattlog latency --by tenant,model,hour --period latest-day
+    """
+    with open_ledger(data) as reader:
+        from api.latency_rows import flat_latency_row, latency_columns
+        from api.serialization import plain, plain_rows
+        from warehouse.cursors import PageRequest
+        from warehouse.filters import Filter
+        from warehouse.latency import latency_queries
+
+        names = split_names(by)
+        resolved = resolve(reader, period, start, end)
+        filter_ = Filter(tenant=tenant, cluster=cluster)
+        page = latency_queries.latencies(reader, resolved, names, filter_, PageRequest(limit))
+        rows = plain_rows(page.rows)
+        simulated = any(row.simulated for row in page.rows)
+        print_rows(
+            output_format(format_, as_json),
+            rows,
+            title=f"Latency in ms, {resolved}",
+            columns=[
+                *(text_column(name, name) for name in names),
+                Column("request_duration_requests", "requests", integer),
+                *(
+                    Column(f"{name}_p{rank}_ms", f"{short} P{rank}", decimals(1))
+                    for name, short in (
+                        ("time_to_first_token", "first token"),
+                        ("time_per_output_token", "per token"),
+                        ("request_duration", "request"),
+                    )
+                    for rank in (50, 95, 99)
+                ),
+            ],
+            csv_columns=latency_columns(names),
+            simulated=simulated,
+            envelope={"period": plain(resolved), "simulated": simulated},
+            next_=page.next,
+            flat_rows=[flat_latency_row(row) for row in rows],
+        )
+        note_more_rows(page)

@@ -1,0 +1,1 @@
+"""Latencies of requests, from histograms that the ledger adds up exactly."""

@@ -1,0 +1,25 @@
+-- Access: tenant
+-- Histograms of latencies of each group, sorted by its keys. Groups and tables are those of a chargeback
+-- (warehouse/chargeback/dimensions.py, rollups.py), without its prices: only days that the period cuts are read from hours.
+WITH
+    arrayDistinct(arrayMap(h -> intDiv(h, 24), arrayFilter(h -> h % 24 != 0,
+        [intDiv({start_ms:Int64}, 3600000), intDiv({end_ms:Int64} + 3599999, 3600000)]))) AS cut_days,
+    (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters,
+    histograms AS
+    (
+        SELECT $groups, $latencies{sumMap(c.@) AS @}
+        FROM
+        (
+$charges
+        ) AS c
+        GROUP BY ALL
+    )
+SELECT
+    [$keys]::Array(String) AS keys, max(has(simulated_clusters, toString(h.of_cluster))) AS simulated,
+    $latencies{sumMap(h.@) AS @}
+FROM histograms AS h
+$account
+GROUP BY keys
+HAVING length(mapKeys(request_duration)) > 0 AND ({after:Array(String)} = [] OR keys > {after:Array(String)})
+ORDER BY keys
+LIMIT {limit:UInt32}
