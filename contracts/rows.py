@@ -179,7 +179,7 @@ def conform(name: str, columns: Mapping[str, Column | HistogramColumn | int | st
     return table
 
 
-def _text(value: Column | int | str, n: int) -> Column:
+def _text(value: Any, n: int) -> Column:
     if isinstance(value, str):
         return DictionaryColumn.constant(value, n)
     return value if isinstance(value, (CompactColumn, list)) else [str(v) for v in value]  # type: ignore[union-attr]
