@@ -182,7 +182,7 @@ def conform(name: str, columns: Mapping[str, Column | HistogramColumn | int | st
 def _text(value: Any, n: int) -> Column:
     if isinstance(value, str):
         return DictionaryColumn.constant(value, n)
-    return value if isinstance(value, (CompactColumn, list)) else [str(v) for v in value]  # type: ignore[union-attr]
+    return value if isinstance(value, (CompactColumn, list)) else [str(v) for v in value]
 
 
 def _histograms(value: Any, n: int) -> Any:
