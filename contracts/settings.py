@@ -134,6 +134,22 @@ class Settings(BaseSettings):
         "values. Set it to the same value for all workers; a change applies to windows that are closed after it.",
     )
 
+    max_dimension_values: int = Field(
+        1_000, ge=1, le=1_000_000,
+        description="Values of each dimension of the ledger that a producer tells apart. Requests with further ones "
+        "count under `~other`; they are counted, and named in the log.",
+    )  # fmt: skip
+    user_identity: Literal["hash", "plain", "none"] = Field(
+        "hash",
+        description="How producers send the users of requests: as a keyed hash by tenant, as they are (`plain`), or "
+        "not at all (`none`).",
+    )
+    user_key: SecretStr | None = Field(
+        None, min_length=32,
+        description="Key of users' hashes, 32 characters or more. Give all producers the same one, so that a user has "
+        "one hash; without it each machine makes its own, in `data`/user.key.",
+    )  # fmt: skip
+
     cluster: str = Field("local", description="Name of the producers' cluster.")
     node: str = Field("", description="Name of the producer's node; empty: the host's name.")
     workload: str = Field(

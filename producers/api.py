@@ -30,6 +30,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -46,6 +47,7 @@ from producers.recordings.base import Recording
 from producers.runtime.clock import Clock
 from producers.runtime.config import ProducerConfig
 from producers.runtime.deduplication import DeduplicationTrial
+from producers.runtime.dimension_values import DimensionValues, dimension_values
 from producers.runtime.receiver.auth import Caller, Verifier
 from producers.servers.token_counters import CounterSeries, ServedTotals
 
@@ -94,6 +96,11 @@ class Environment:
     """Opens the inventory of this machine's GPUs. Raises Unavailable where no plug-in has one."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Options of the command line, by name."""
+
+    @cached_property
+    def dimension_values(self) -> DimensionValues:
+        """Bounds of the dimensions of requests, one for the process."""
+        return dimension_values(self.settings, self.metrics)
 
     @property
     def node(self) -> str:

@@ -101,7 +101,7 @@ def group_by_workload(
             group((deployments.cluster, f"{AGENTS_PREFIX}{call.service or UNKNOWN}"[:MAX_TEXT])).usage.append(call.row)
         elif call.external and deployments.match(call.row) is None:
             external = group((deployments.cluster, (EXTERNAL_PREFIX + call.provider)[:MAX_TEXT]))
-            external.requests.append(call.row)
+            external.requests.append(deployments.bound(call.row))
             if call.spend:
                 external.usage.append(_spend_row(call, origin))
         else:

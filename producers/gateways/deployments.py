@@ -17,7 +17,9 @@ from contracts import topics
 from contracts.errors import WattlogError
 from contracts.events import MAX_TEXT
 from contracts.workload_names import UNMATCHED_PREFIX
+from producers.api import Environment
 from producers.runtime.batching import RequestRow
+from producers.runtime.dimension_values import DimensionValues
 
 MAX_UNMATCHED = 1_000
 """Routes without a rule that are remembered, so that the log names each once."""
@@ -66,10 +68,10 @@ class UnmatchedRoute(NamedTuple):
 
 
 class Deployments:
-    """The rules, and the routes that none of them matched."""
+    """The rules, and the routes that none of them matched. With `dimensions`, those of requests are bounded."""
 
-    def __init__(self, rules: Sequence[Deployment], cluster: str) -> None:
-        self._rules, self.cluster = rules, cluster
+    def __init__(self, rules: Sequence[Deployment], cluster: str, dimensions: DimensionValues | None = None) -> None:
+        self._rules, self.cluster, self._dimensions = rules, cluster, dimensions
         self._unmatched: set[UnmatchedRoute] = set()
         self._reported: set[UnmatchedRoute] = set()
 
@@ -77,7 +79,7 @@ class Deployments:
         """Group rows by (cluster, workload)."""
         groups: dict[tuple[str, str], list[RequestRow]] = {}
         for row in rows:
-            groups.setdefault(self._workload_of(row), []).append(row)
+            groups.setdefault(self._workload_of(row), []).append(self.bound(row))
         return groups
 
     def match(self, row: RequestRow) -> tuple[str, str] | None:
@@ -85,11 +87,16 @@ class Deployments:
         rule = next((rule for rule in self._rules if rule.matches(row)), None)
         return None if rule is None else (rule.cluster or self.cluster, rule.workload)
 
-    def new_unmatched(self) -> list[str]:
-        """Return a message for each route that no rule matched and that no earlier call returned."""
+    def bound(self, row: RequestRow) -> RequestRow:
+        """Return a request with its dimensions as they may be sent."""
+        return row if self._dimensions is None else self._dimensions.bound(row)
+
+    def new_notes(self) -> list[str]:
+        """Return a message for each route that no rule matched, and for each dimension with too many values, once."""
         new = sorted(self._unmatched - self._reported)
         self._reported.update(new)
-        return [f"no rule names the workload of {route}: its requests show as unmetered" for route in new]
+        notes = [f"no rule names the workload of {route}: its requests show as unmetered" for route in new]
+        return notes if self._dimensions is None else notes + self._dimensions.new_notes()
 
     def _workload_of(self, row: RequestRow) -> tuple[str, str]:
         match = self.match(row)
@@ -98,3 +105,8 @@ class Deployments:
         if len(self._unmatched) < MAX_UNMATCHED:
             self._unmatched.add(UnmatchedRoute(row.model, row.api_base, row.route))
         return self.cluster, (UNMATCHED_PREFIX + row.model)[:MAX_TEXT]
+
+
+def deployments_of(rules: Sequence[Deployment], environment: Environment) -> Deployments:
+    """Return the rules of a plug-in in its environment."""
+    return Deployments(rules, environment.settings.cluster, environment.dimension_values)

@@ -11,7 +11,7 @@ from pydantic_settings import SettingsConfigDict
 from contracts.errors import WattlogError
 from producers.api import Environment, Finding, Kind, Listener, Plugin, Route
 from producers.gateways.calls import max_ahead_ms
-from producers.gateways.deployments import Deployments
+from producers.gateways.deployments import deployments_of
 from producers.receivers.cloudevents.events import RequestEvents, cloudevents_route
 from producers.receivers.cloudevents.meter_rules import MeterRule, MeterRules
 from producers.receivers.cloudevents.request_rules import RequestRule, RequestRules
@@ -89,7 +89,7 @@ def build_route(options: HttpConfig, environment: Environment) -> Route:
     if options.requests:
         posted = load_options(RequestsConfig)
         rules = RequestRules(options.requests, reader_of(posted, environment))
-        requests = RequestEvents(rules, Deployments(posted.deployments, settings.cluster))
+        requests = RequestEvents(rules, deployments_of(posted.deployments, environment))
     return cloudevents_route(
         meters, requests, cluster=settings.cluster, max_events=options.max_events, ahead_ms=max_ahead_ms(settings),
         accepted_status=options.accepted_status,

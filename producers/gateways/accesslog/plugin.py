@@ -15,7 +15,7 @@ from producers.gateways.accesslog.lines import LineReader
 from producers.gateways.accesslog.presets import PRESETS, line_rules
 from producers.gateways.accesslog.source import AccessLog
 from producers.gateways.calls import max_ahead_ms
-from producers.gateways.deployments import Deployment, Deployments
+from producers.gateways.deployments import Deployment, deployments_of
 from producers.gateways.request_fields import RequestFields
 from producers.runtime.config import ProducerConfig
 
@@ -52,7 +52,7 @@ def access_log(options: AccessLogConfig, environment: Environment) -> AccessLog:
     """Build the source of the configured log. Raises BadSetting where there is none."""
     if options.path is None:
         raise BadSetting("produce.accesslog.path", "", "say which file the gateway appends to")
-    deployments = Deployments(options.deployments, environment.settings.cluster)
+    deployments = deployments_of(options.deployments, environment)
     reader = LineReader(line_rules(options.preset, options.fields, options.only), options.otherwise)
     return AccessLog(
         options.path.absolute(), reader, deployments, every_ms=round(1000 * options.every_s), begin=options.begin,

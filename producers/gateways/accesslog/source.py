@@ -89,7 +89,7 @@ class AccessLog:
         more = used > 0 and (len(block) == READ_BYTES or path != self._path)
         workload_batches = list(self._batches(rows, clock.wall_ms(), behind=more))
         return PollResult(
-            workload_batches, msgspec.msgpack.encode(after), more, refused, self._deployments.new_unmatched(), skipped,
+            workload_batches, msgspec.msgpack.encode(after), more, refused, self._deployments.new_notes(), skipped,
             corrected=self._reader.drain_corrected(),
         )  # fmt: skip
 

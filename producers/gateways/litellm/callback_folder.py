@@ -74,7 +74,7 @@ class CallbackFolder:
         result = self._reader.payloads(block.lines, recent, clock.wall_ms() + self._ahead_ms)
         workload_batches = list(batches(group_by_workload(result.calls, self._deployments, ORIGIN), self.name))
         after = msgspec.msgpack.encode(CallbackFolderCheckpoint(offsets, recent.dump()))
-        notes = [*self._remarks.new(result.remarks), *self._deployments.new_unmatched()]
+        notes = [*self._remarks.new(result.remarks), *self._deployments.new_notes()]
         return PollResult(
             workload_batches, after, block.left_bytes <= 0, [*block.refused, *result.refused], notes,
             skipped=result.skipped, corrected=result.corrected,

@@ -12,7 +12,7 @@ from pydantic_settings import SettingsConfigDict
 from contracts.errors import BadSetting
 from producers.api import Environment, Finding, Kind, Plugin, PolledSource
 from producers.gateways.calls import max_ahead_ms
-from producers.gateways.deployments import Deployment, Deployments
+from producers.gateways.deployments import Deployment, deployments_of
 from producers.gateways.litellm.callback_folder import CallbackFolder
 from producers.gateways.litellm.payloads import LiteLLMReader, LiteLLMRules
 from producers.runtime.config import ProducerConfig
@@ -35,7 +35,7 @@ def build(options: LiteLLMConfig, environment: Environment) -> Sequence[PolledSo
     """Build the source of the configured folder. Raises BadSetting where there is none."""
     if options.folder is None:
         raise BadSetting("produce.litellm.folder", "", "say which folder LiteLLM's callback writes to")
-    deployments = Deployments(options.deployments, environment.settings.cluster)
+    deployments = deployments_of(options.deployments, environment)
     every_ms, ahead_ms = round(1000 * options.every_s), max_ahead_ms(environment.settings)
     folder, reader = options.folder.absolute(), LiteLLMReader(options.payload)
     return [CallbackFolder(folder, reader, deployments, every_ms=every_ms, ahead_ms=ahead_ms)]

@@ -137,7 +137,7 @@ class SpansTopic:
             checkpoint,
             more,
             refused or [],
-            [*(notes or []), *self._deployments.new_unmatched()],
+            [*(notes or []), *self._deployments.new_notes()],
         )
 
     def _open(self, clock: Clock) -> Consumer:

@@ -23,6 +23,7 @@ from producers.gateways.otel.otlp import is_json, need_protobuf
 from producers.runtime.clock import Clock
 from producers.runtime.config import ProducerConfig
 from producers.runtime.deduplication import DeduplicationWindow
+from producers.runtime.dimension_values import DimensionValues
 from producers.runtime.publisher import kafka_config
 
 NEWEST_MESSAGES = 20
@@ -78,13 +79,16 @@ def consumer_config(settings: Settings, config: OtelConfig) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def spans_topic(settings: Settings, options: OtelConfig, connect: Callable[[], Consumer]) -> SpansTopic:
+def spans_topic(
+    settings: Settings, options: OtelConfig, connect: Callable[[], Consumer], dimensions: DimensionValues | None = None
+) -> SpansTopic:
     """Build the source of the configured topic. Raises BadSetting where there is none."""
     if not options.topic:
         raise BadSetting("produce.otel.topic", "", "name the topic of the Collector's Kafka exporter, as otlp_spans")
     need_protobuf()
     return SpansTopic(
-        options.topic, GenAIReader(options.spans), Deployments(options.deployments, settings.cluster), connect,
+        options.topic, GenAIReader(options.spans), Deployments(options.deployments, settings.cluster, dimensions),
+        connect,
         every_ms=round(1000 * options.every_s), begin=options.begin, ahead_ms=max_ahead_ms(settings),
     )  # fmt: skip
 
@@ -92,7 +96,7 @@ def spans_topic(settings: Settings, options: OtelConfig, connect: Callable[[], C
 def build(options: OtelConfig, environment: Environment) -> Sequence[PolledSource]:
     """Build the source of the configured topic."""
     properties = consumer_config(environment.settings, options)
-    topic = spans_topic(environment.settings, options, lambda: Consumer(properties))
+    topic = spans_topic(environment.settings, options, lambda: Consumer(properties), environment.dimension_values)
     return [environment.resources.enter_context(closing(topic))]
 
 

@@ -109,7 +109,7 @@ def cloudevents_route(
         new = _new(called, trial)
         skipped = {REPEATED: len(called) - len(new)} if len(new) < len(called) else {}
         tokens = batches(grouped(new, requests.deployments), "")
-        return ParsedRequest([*usage, *tokens], (), skipped, requests.deployments.new_unmatched())
+        return ParsedRequest([*usage, *tokens], (), skipped, requests.deployments.new_notes())
 
     def reply(sent: ReceivedRequest, parsed: ParsedRequest) -> Reply:
         return Reply(accepted_status)

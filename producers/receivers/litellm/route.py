@@ -43,5 +43,5 @@ def _parse(
     if result.refused and not result.calls and not result.skipped:
         raise BadInput("body", f"{len(result.refused)} payloads", f"none can be read: {result.refused[0]}")
     workload_batches = list(batches(group_by_workload(result.calls, deployments, ORIGIN), ""))
-    notes = [*remarks.new(result.remarks), *deployments.new_unmatched()]
+    notes = [*remarks.new(result.remarks), *deployments.new_notes()]
     return ParsedRequest(workload_batches, result.refused, result.skipped, notes, corrected=result.corrected)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from producers.api import Environment, Kind, Plugin, Route
 from producers.gateways.calls import max_ahead_ms
-from producers.gateways.deployments import Deployments
+from producers.gateways.deployments import deployments_of
 from producers.gateways.otel.plugin import OtelConfig
 from producers.receivers.otlp.route import otlp_route
 
 
 def build(options: OtelConfig, environment: Environment) -> Route:
     """Build the route."""
-    deployments = Deployments(options.deployments, environment.settings.cluster)
+    deployments = deployments_of(options.deployments, environment)
     return otlp_route(options.spans, deployments, max_ahead_ms(environment.settings))
 
 

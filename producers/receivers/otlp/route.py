@@ -46,7 +46,7 @@ def _parse(
     reader = GenAIReader(rules, sent.caller.payer, endpoints, sent.caller.tenant or ORIGIN)
     result = reader.read_message(sent.body, trial, sent.now_ms + ahead_ms, json=sent.content_type == JSON)
     workload_batches = list(batches(group_by_workload(result.calls, deployments, ORIGIN), ""))
-    notes = [*remarks.new(result.remarks), *deployments.new_unmatched()]
+    notes = [*remarks.new(result.remarks), *deployments.new_notes()]
     return ParsedRequest(workload_batches, result.refused, result.skipped, notes, corrected=result.corrected)
 
 

@@ -10,7 +10,7 @@ from pydantic_settings import SettingsConfigDict
 from contracts.errors import BadSetting
 from producers.api import Environment, Kind, Plugin, Route
 from producers.gateways.calls import max_ahead_ms
-from producers.gateways.deployments import Deployment, Deployments
+from producers.gateways.deployments import Deployment, deployments_of
 from producers.receivers.otlp_signals.call_events import CALL_EVENTS
 from producers.receivers.otlp_signals.route import logs_route, metrics_route
 from producers.receivers.otlp_signals.rules import SignalRules
@@ -47,14 +47,14 @@ class OtlpConfig(ProducerConfig):
 
 def build_metrics(options: OtlpConfig, environment: Environment) -> Route:
     """Build the route of metrics."""
-    deployments = Deployments(options.deployments, environment.settings.cluster)
+    deployments = deployments_of(options.deployments, environment)
     _need_protobuf()
     return metrics_route(options.rules, options.metrics, deployments, max_ahead_ms(environment.settings))
 
 
 def build_logs(options: OtlpConfig, environment: Environment) -> Route:
     """Build the route of logs."""
-    deployments = Deployments(options.deployments, environment.settings.cluster)
+    deployments = deployments_of(options.deployments, environment)
     _need_protobuf()
     return logs_route(options.rules, options.logs, deployments, max_ahead_ms(environment.settings))
 

@@ -62,7 +62,7 @@ def _parse_metrics(
     result = reader.read(items, trial, sent.now_ms + ahead_ms)
     known = {item.message.name for item in items if item.message.name in TOKEN_METRICS} - set(names)
     workload_batches = list(_metric_batches(result.rows, deployments))
-    notes = deployments.new_unmatched()
+    notes = deployments.new_notes()
     return ParsedRequest(
         workload_batches, [*malformed, *result.refused], result.skipped, notes, {"off": _off(known, "metrics")}
     )
@@ -77,7 +77,7 @@ def _parse_logs(
     others = tuple(name for name in CALL_EVENTS if name not in names)
     known = {event for item in items if (event := EventReader(rules, others).event_of(item))}
     workload_batches = list(batches(group_by_workload(result.calls, deployments, ORIGIN), ""))
-    notes = deployments.new_unmatched()
+    notes = deployments.new_notes()
     return ParsedRequest(
         workload_batches, [*malformed, *result.refused], result.skipped, notes, {"off": _off(known, "logs")}
     )

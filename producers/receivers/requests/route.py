@@ -104,7 +104,7 @@ def _parse(
     notes += [f"the field {name!r} holds a prompt or an answer: it is dropped; send counts only"
               for name in names.new(prompts)]  # fmt: skip
     workload_batches = list(batches(grouped(new, deployments), ""))
-    notes += deployments.new_unmatched()
+    notes += deployments.new_notes()
     skipped = {REPEATED: len(repeated)} if repeated else {}
     return ParsedRequest(workload_batches, [str(error) for error in errors], skipped, notes, answer)
 

@@ -176,17 +176,17 @@ def test_requests_without_a_rule_are_kept_apart_and_reported_once() -> None:
     assert set(deployments.group_by_workload([row(), row(), row("qwen", "http://b")])) == {
         ("east", "unmatched/llama"), ("east", "unmatched/qwen"),
     }  # fmt: skip
-    assert deployments.new_unmatched() == [
+    assert deployments.new_notes() == [
         "no rule names the workload of model 'llama': its requests show as unmetered",
         "no rule names the workload of model 'qwen', api_base 'http://b': its requests show as unmetered",
     ]
-    assert deployments.new_unmatched() == []
+    assert deployments.new_notes() == []
 
 
 def test_reported_names_are_bounded() -> None:
     deployments = Deployments([], "east")
     deployments.group_by_workload(row(f"m{n}") for n in range(2 * MAX_UNMATCHED))
-    assert len(deployments.new_unmatched()) == MAX_UNMATCHED
+    assert len(deployments.new_notes()) == MAX_UNMATCHED
 
 
 def test_a_rule_without_conditions_is_refused() -> None:

@@ -152,7 +152,7 @@ def made_of(*calls: InferenceCall, rules: tuple[Deployment, ...] = ()) -> tuple[
     items = list(batches(group_by_workload(calls, deployments, "litellm"), "x"))
     for one in items:
         one.batch.check()
-    unmatched = deployments.new_unmatched()
+    unmatched = deployments.new_notes()
     return {f"{type(m.batch).__name__} {m.cluster}/{m.workload}": m.batch for m in items}, unmatched
 
 
