@@ -21,8 +21,8 @@ source reads a value it is 0 everywhere:
   Recordings and the simulation have readers and makers of their own.
 * The total `tokens`, joules per token and `work` count prompt and completion only. A column that is not `part_of` one
   of them is stored and summed, but gets no energy of its own.
-* The view `requests` lists columns by hand: a migration replaces it.
-* The ledger's fingerprint has the new column in the rows where it is not 0, so that other ledgers keep their hash.
+* The view `requests` lists columns by hand. A migration replaces it. The ledger's fingerprint has the new column in
+  rows where it is not 0. Other ledgers keep their hash.
 
 An optional text of single requests is added alike, to the table `request_energy` only.
 """

@@ -1,4 +1,4 @@
-"""How long requests took, by any dimensions of a bill: the median, and the times that 95 and 99 of 100 stayed within.
+"""Latencies of requests, by any dimensions of a bill: the median, and the times that 95 and 99 of 100 stayed within.
 
 Readers, periods, pages and errors are as in `warehouse.chargeback.chargeback_queries`.
 """

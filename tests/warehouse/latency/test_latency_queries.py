@@ -52,7 +52,7 @@ def test_simulated_latencies_are_marked(books: Warehouse) -> None:
 
 def test_pages_hold_every_group_once(books: Warehouse) -> None:
     reader = operator_reader(books)
-    whole = latencies(reader, REAL, ["tenant", "hour"]).rows
+    every = latencies(reader, REAL, ["tenant", "hour"]).rows
     rows: list[LatencyRow] = []
     cursor = None
     while True:
@@ -61,8 +61,8 @@ def test_pages_hold_every_group_once(books: Warehouse) -> None:
         cursor = page.next
         if cursor is None:
             break
-    assert len(whole) > 3
-    assert rows == whole
+    assert len(every) > 3
+    assert rows == every
 
 
 def test_a_tenant_sees_the_latencies_of_its_own_requests(books: Warehouse) -> None:
