@@ -120,7 +120,8 @@ def served_since(
         several = f"{again[0].series.name} went back for the second time within an hour"
     if several or before.several_ms:
         is_sign = bool(several or changes.doubtful) or any(g.is_back for g in growths)
-        return _of_several(scrape, several, scrape.t_ms if is_sign else before.several_ms)
+        reason = "" if before.several_ms else several  # Once; then the same sentence, which is logged once a minute.
+        return _of_several(scrape, reason, scrape.t_ms if is_sign else before.several_ms)
     backs |= {g.key: scrape.t_ms for g in growths if g.is_back}
     return _counted(before, scrape, changes, growths, backs, limit)
 

@@ -96,6 +96,25 @@ def test_a_failing_source_is_reported_and_tried_again_and_nothing_is_lost(spool:
     assert registry.get_sample_value("wattlog_producer_source_up", {"source": "access.log"}) == 1
 
 
+class Restarting(Lines):
+    """A source whose server restarts before each reading."""
+
+    def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
+        return super().collect(mark, clock)._replace(restarts=["restarted at noon"])
+
+
+def test_each_restart_is_counted_and_one_a_minute_is_logged(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
+    registry = CollectorRegistry()
+    run(Restarting(), FakeClock(130_500), FakeBroker(), spool, registry)
+    assert registry.get_sample_value("wattlog_producer_source_restarts_total", {"source": "access.log"}) == 131
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        "access.log: restarted at noon",
+        "access.log: restarted at noon (59 more before it)",
+        "access.log: restarted at noon (59 more before it)",
+    ]
+
+
 def test_missed_polls_are_not_made_up_for(spool: Spool) -> None:
     class Slow(Lines):
         def collect(self, mark: bytes | None, clock: Clock) -> PollResult:
