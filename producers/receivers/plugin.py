@@ -88,7 +88,7 @@ def build_route(options: HttpConfig, environment: Environment) -> Route:
     settings, requests = environment.settings, None
     if options.requests:
         posted = load_options(RequestsConfig)
-        rules = RequestRules(options.requests, reader_of(posted, environment))
+        rules = RequestRules(options.requests, reader_of(posted, environment, "cloudevents"))
         requests = RequestEvents(rules, deployments_of(posted.deployments, environment))
     return cloudevents_route(
         meters, requests, cluster=settings.cluster, max_events=options.max_events, ahead_ms=max_ahead_ms(settings),
@@ -108,7 +108,8 @@ def check(options: HttpConfig, environment: Environment) -> Iterator[Finding]:
         yield where, error
         return
     clients = "anybody on this machine" if listener.verifier.open else "holders of a token"
-    yield where, f"takes {', '.join(route.path for route in routes)} from {clients}"
+    grpc = "" if options.grpc_port is None else f", and OTLP over gRPC at port {options.grpc_port},"
+    yield where, f"takes {', '.join(route.path for route in routes)}{grpc} from {clients}"
 
 
 PLUGIN = Plugin(

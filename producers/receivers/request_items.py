@@ -60,13 +60,14 @@ class ItemReader:
 
     `tenant_header` is the header in which a trusted proxy names the tenant, "" for none. `otherwise` pays for an item
     of which nothing names a tenant; "" refuses it. `places` are the (cluster, workload) that a tenant's own credential
-    may name; other senders may name any.
+    may name; other senders may name any. `sender` is who reports requests, where neither a credential nor an item says.
     """
 
     def __init__(
-        self, *, cluster: str, places: Collection[tuple[str, str]] = (), tenant_header: str = "", otherwise: str = ""
-    ) -> None:
-        self._cluster, self._places = cluster, frozenset(places)
+        self, *, cluster: str, places: Collection[tuple[str, str]] = (), tenant_header: str = "", otherwise: str = "",
+        sender: str = "requests",
+    ) -> None:  # fmt: skip
+        self._cluster, self._places, self._sender = cluster, frozenset(places), sender
         self._tenant_header, self._otherwise = tenant_header.lower(), otherwise
 
     def read(self, item: object, sent: ReceivedRequest, latest_ms: int, *, trusted_place: bool = False) -> RequestItem:
@@ -86,8 +87,7 @@ class ItemReader:
         columns: dict[str, Any] = _tokens(fields)
         columns |= {name: _number(name, fields[name]) for name in _NUMBERS if name in fields}
         columns |= {name: _text(fields, name) for name in _TEXTS if name in fields}
-        if "sender" in _KINDS:
-            columns["sender"] = _text(fields, "sender") if sent.caller.tenant is None else sent.caller.tenant
+        columns["sender"] = sent.caller.tenant or _text(fields, "sender") or self._sender
         row = RequestRow(
             tenant=tenant,
             model=_text(fields, "model", needed=True),

@@ -31,8 +31,14 @@ class RequestsConfig(ProducerConfig):
     max_items: int = Field(10_000, ge=1, le=65_536, description="Requests of one body.")
 
 
-def reader_of(options: RequestsConfig, environment: Environment) -> ItemReader:
+def reader_of(options: RequestsConfig, environment: Environment, sender: str) -> ItemReader:
     """Build the reader of items."""
     cluster = environment.settings.cluster
     places = [(rule.cluster or cluster, rule.workload) for rule in options.deployments]
-    return ItemReader(cluster=cluster, places=places, tenant_header=options.tenant_header, otherwise=options.otherwise)
+    return ItemReader(
+        cluster=cluster,
+        places=places,
+        tenant_header=options.tenant_header,
+        otherwise=options.otherwise,
+        sender=sender,
+    )

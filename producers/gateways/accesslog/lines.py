@@ -16,6 +16,7 @@ from producers.gateways.field_paths import path_steps, value_at
 from producers.gateways.request_fields import RequestFields, RequestReader, Settling, decode_object
 from producers.runtime.batching import RequestRow
 
+SENDER = "accesslog"
 FILTERED, OTHER = "filter", "other"
 """Reasons of a line that is skipped: the filter `only`, and no model and no count of tokens."""
 Patterns = Mapping[str, tuple[str, ...]]
@@ -61,7 +62,7 @@ class LineReader:
             return OTHER
         if not self._reader.has_model(payload) and not self._reader.has_counts(payload):
             return OTHER
-        row = self._reader.row(payload, default_id)
+        row = self._reader.row(payload, default_id)._replace(sender=SENDER)
         if self._zero_is_unknown and row.status == "ok" and not row.prompt_tokens and not row.completion_tokens:
             raise BadInput("prompt_tokens", 0, "it stands for unknown: let the server tell its usage to the gateway")
         return row

@@ -88,10 +88,15 @@ class EventCalls(NamedTuple):
 
 
 class EventReader:
-    """Reads calls from log records. `payer` maps the tenant that a record names ("" for none) to the one that pays."""
+    """Reads calls from log records.
 
-    def __init__(self, rules: SignalRules, names: Sequence[str], payer: Callable[[str], str] = str) -> None:
-        self._rules, self._payer, self._reader = rules, payer, RequestReader(_FIELDS)
+    `payer` maps the tenant that a record names ("" for none) to the one that pays. `sender` is who reports them.
+    """
+
+    def __init__(
+        self, rules: SignalRules, names: Sequence[str], payer: Callable[[str], str] = str, sender: str = ORIGIN
+    ) -> None:
+        self._rules, self._payer, self._reader, self._sender = rules, payer, RequestReader(_FIELDS), sender
         self._events = {name: CALL_EVENTS[name] for name in names}
         self._names = {EVENT}.union(*(event.attributes for event in self._events.values()))
 
@@ -158,7 +163,7 @@ class EventReader:
             "model": text_or_empty(str(attributes.get("model", ""))) or "unknown", "end": end_ms,
             "duration_ms": attributes.get(event.duration, 0), "to_first_ms": attributes.get(event.first),
             "session_id": session, "trace_id": record.trace_id.hex(), "status": str(attributes.get("status_code", "")),
-            "route": text_or_empty(str(resource.get(SERVICE, ""))), **settled,
+            "route": text_or_empty(str(resource.get(SERVICE, ""))), "provider": event.provider, **settled,
         }  # fmt: skip
         ids = [text for key in event.ids if (text := text_or_empty(str(attributes.get(key, ""))))]
         # Without an id of its own, a record is known by everything that was read of it.
@@ -167,7 +172,7 @@ class EventReader:
             session.encode(),
         )  # fmt: skip
         identity = ids[0] if ids else f"{digest:x}"
-        row = self._reader.row({**payload, "request_id": identity}, identity)
+        row = self._reader.row({**payload, "request_id": identity}, identity)._replace(sender=self._sender)
         spend = _spend(attributes.get(event.cost)) if event.cost else ""
         return InferenceCall(row, (f"log {name} {identity}",), True, event.provider, spend)
 

@@ -22,6 +22,7 @@ from producers.gateways.deployments import Deployments
 from producers.receivers.otlp_signals.call_events import CALL_EVENTS, ORIGIN, EventReader
 from producers.receivers.otlp_signals.decoding import LOGS, METRICS, Signal, decode_items
 from producers.receivers.otlp_signals.rules import SignalRules
+from producers.receivers.otlp_signals.token_metrics import ORIGIN as METRICS_ORIGIN
 from producers.receivers.otlp_signals.token_metrics import TOKEN_METRICS, MetricReader, MetricRow
 from producers.runtime.batching import token_batch
 from producers.runtime.deduplication import REPEATED, DeduplicationTrial
@@ -58,7 +59,7 @@ def _parse_metrics(
     trial: DeduplicationTrial,
 ) -> ParsedRequest:  # fmt: skip
     items, malformed = decode_items(sent.body, METRICS, json=sent.content_type == JSON)
-    reader = MetricReader(rules, names, sent.caller.payer)
+    reader = MetricReader(rules, names, sent.caller.payer, sent.caller.tenant or METRICS_ORIGIN)
     result = reader.read(items, trial, sent.now_ms + ahead_ms)
     known = {item.message.name for item in items if item.message.name in TOKEN_METRICS} - set(names)
     workload_batches = list(_metric_batches(result.rows, deployments))
@@ -73,7 +74,8 @@ def _parse_logs(
     trial: DeduplicationTrial,
 ) -> ParsedRequest:  # fmt: skip
     items, malformed = decode_items(sent.body, LOGS, json=sent.content_type == JSON)
-    result = EventReader(rules, names, sent.caller.payer).read(items, trial, sent.now_ms + ahead_ms)
+    reader = EventReader(rules, names, sent.caller.payer, sent.caller.tenant or ORIGIN)
+    result = reader.read(items, trial, sent.now_ms + ahead_ms)
     others = tuple(name for name in CALL_EVENTS if name not in names)
     known = {event for item in items if (event := EventReader(rules, others).event_of(item))}
     workload_batches = list(batches(group_by_workload(result.calls, deployments, ORIGIN), ""))

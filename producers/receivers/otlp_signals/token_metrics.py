@@ -22,6 +22,7 @@ from producers.runtime.deduplication import REPEATED, DeduplicationTrial
 from producers.runtime.refusals import read_each
 from producers.runtime.series_totals import SeriesTotal, TotalGrowth, series_of
 
+ORIGIN = "otlp-metrics"
 DELTA, CUMULATIVE = 1, 2
 """Aggregation temporalities."""
 OTHER, BEGINS, SERVICE = "other", "begins", "service"
@@ -111,10 +112,15 @@ class _Point(NamedTuple):
 
 
 class MetricReader:
-    """Reads rows from metrics. `payer` maps the tenant that a point names ("" for none) to the one that pays."""
+    """Reads rows from metrics.
 
-    def __init__(self, rules: SignalRules, names: Sequence[str], payer: Callable[[str], str] = str) -> None:
-        self._rules, self._payer = rules, payer
+    `payer` maps the tenant that a point names ("" for none) to the one that pays. `sender` is who reports them.
+    """
+
+    def __init__(
+        self, rules: SignalRules, names: Sequence[str], payer: Callable[[str], str] = str, sender: str = ORIGIN
+    ) -> None:
+        self._rules, self._payer, self._sender = rules, payer, sender
         self._metrics = {name: TOKEN_METRICS[name] for name in names}
 
     def read(self, items: Sequence[SignalItem], trial: DeduplicationTrial, latest_ms: int) -> MetricRows:
@@ -229,7 +235,7 @@ class MetricReader:
             tenant=key.tenant, model=key.model,
             request_id=f"{key.metric}-{series_of(*(str(part).encode() for part in key)):x}",
             t_start_ms=total.t0_ms, t_first_ms=0, t_end_ms=key.t1_ms, session_id=key.session_id, api_base=key.api_base,
-            route=key.route, **known,
+            route=key.route, provider=metric.provider, sender=self._sender, **known,
         )  # fmt: skip
         return MetricRow(row, min(requests, MAX_TOKENS), metric.provider)
 

@@ -12,7 +12,7 @@ from producers.receivers.requests.route import requests_route
 def build(options: RequestsConfig, environment: Environment) -> Route:
     """Build the route."""
     reader, deployments = (
-        reader_of(options, environment),
+        reader_of(options, environment, "requests"),
         deployments_of(options.deployments, environment),
     )
     return requests_route(reader, deployments, max_items=options.max_items, ahead_ms=max_ahead_ms(environment.settings))

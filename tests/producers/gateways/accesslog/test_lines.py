@@ -82,7 +82,7 @@ def counts(row: RequestRow | str) -> tuple[int, int, int]:
 def test_a_preset_reads_the_gateways_own_names(name: str) -> None:
     row = read_preset(name)
     assert isinstance(row, RequestRow)
-    assert row._replace(api_base="", route="", provider="") == RequestRow(
+    assert row._replace(api_base="", route="", provider="", sender="") == RequestRow(
         tenant="acme", model="llama", request_id="r1", t_start_ms=T0, t_first_ms=T0 + 500, t_end_ms=T0 + 3_000,
         prompt_tokens=100, cached_tokens=0, completion_tokens=20,
     )  # fmt: skip
@@ -188,6 +188,9 @@ def test_apisix_leaves_anthropics_cached_tokens_out_of_the_prompt() -> None:
     cached = {"llm_cache_read_input_tokens": 30, "llm_cache_creation_input_tokens": "10"}
     assert counts(read_preset("apisix", llm_model="claude-sonnet", **cached)) == (140, 30, 20)
     assert counts(read_preset("apisix", **cached)) == (100, 30, 20)
+    # APISIX 13662: the total of a native stream is its output only.
+    streamed = {"llm_model": "claude-sonnet", "llm_total_tokens": 20, **cached}
+    assert counts(read_preset("apisix", **streamed)) == (140, 30, 20)
 
 
 def test_dimensions_and_the_time_in_the_queue_are_read() -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contracts.events import TOKEN_COLUMNS, TokenBatch
+from contracts.events import REQUEST_COLUMNS, TOKEN_COLUMNS, TokenBatch
 from contracts.settings import Settings
 from producers.api import Route
 from producers.gateways.deployments import Deployment
@@ -211,6 +211,21 @@ def test_every_declared_column_of_tokens_is_taken(listen: Listen) -> None:
         assert post(listener, item(**counts)).json() == {"accepted": 1, "duplicates": 0, "refused": 0}
         [row] = rows(listener)
         assert {name: row[name] for name in counts} == counts
+
+
+def test_every_declared_text_is_taken_and_the_credential_is_the_sender(listen: Listen) -> None:
+    texts = {"user": "u7", "application": "shop", "feature": "search", "provider": "own", "region": "eu",
+             "endpoint": "chat", "priority": "high", "sender": "edge-1"}  # fmt: skip
+    assert {c.name for c in REQUEST_COLUMNS if c.dimension} == texts.keys()
+    with listen(key=KEY) as listener:
+        for id_, claims in (("a", {"role": "gateway"}), ("b", {"tenant": "acme"})):
+            body = item(id=id_, queue_ms=40, **texts)
+            assert post(listener, body, authorization=token(**claims)).json()["accepted"] == 1
+        first, second = (event.batch for event in listener.broker.stored)
+        assert isinstance(first, TokenBatch)
+        assert {name: getattr(first, name) for name in texts} == {name: (text,) for name, text in texts.items()}
+        assert list(first.queue_ms if first.queue_ms is not None else ()) == [40]
+        assert second.sender == ("acme",)  # type: ignore[union-attr]
 
 
 def test_a_failed_request_needs_no_counts(listen: Listen) -> None:
