@@ -86,7 +86,7 @@ class RequestFields(BaseModel):
     )
     session_id: FieldPaths = Field(default=("session_id",), description="Session that it belongs to.")
     trace_id: FieldPaths = Field(default=("trace_id",), description="Trace that it belongs to.")
-    user: FieldPaths = Field(default=(), description="Its user: a pseudonym, because it is stored as it is.")
+    user: FieldPaths = Field(default=(), description="Its user, stored as a keyed hash.")
     application: FieldPaths = Field(default=("application",), description="Application that sent it.")
     feature: FieldPaths = Field(default=("feature",), description="Feature of the application.")
     provider: FieldPaths = Field(default=("provider",), description="Provider that served it.")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from contracts.codec import MAX_SOURCE
 from contracts.errors import BadInput
+from contracts.workload_names import UNMATCHED_PREFIX
 from producers.gateways.calls import WorkloadRows
 from producers.gateways.deployments import Deployments
 from producers.receivers.request_items import RequestItem
@@ -19,7 +20,7 @@ def check_source(item: RequestItem, deployments: Deployments) -> None:
     """Raise BadInput where the workload makes too long a source of events: it would take all others along."""
     cluster, workload = item.cluster, item.workload
     if not workload:
-        [(cluster, workload)] = deployments.group_by_workload([item.row])
+        cluster, workload = deployments.match(item.row) or (deployments.cluster, UNMATCHED_PREFIX + item.row.model)
     if len(source_of("requests-tokens", cluster, _LONGEST_NODE, workload)) > MAX_SOURCE:
         name = "workload" if item.workload else "model"
         raise BadInput(name, f"(a text of {len(workload)} characters)", "is too long once it is percent-encoded")
@@ -34,8 +35,10 @@ def grouped(items: Sequence[RequestItem], deployments: Deployments) -> list[Work
     """Group rows by the workload that they name, or that a rule names for them."""
     groups: dict[tuple[str, str], WorkloadRows] = {}
     for item in items:
-        key = (item.cluster, item.workload)
-        if not item.workload:
-            [key] = deployments.group_by_workload([item.row])
-        groups.setdefault(key, WorkloadRows(*key, [], [])).requests.append(item.row)
+        if item.workload:
+            placed = {(item.cluster, item.workload): [deployments.bound(item.row)]}
+        else:
+            placed = dict(deployments.group_by_workload([item.row]))
+        for key, rows in placed.items():
+            groups.setdefault(key, WorkloadRows(*key, [], [])).requests.extend(rows)
     return list(groups.values())

@@ -99,7 +99,7 @@ def _metric_batches(rows: Sequence[MetricRow], deployments: Deployments) -> list
             key = (deployments.cluster, f"{EXTERNAL_PREFIX}{one.provider}")
         if key is None:
             [key] = deployments.group_by_workload([one.row])
-        groups.setdefault(key, []).append(one)
+        groups.setdefault(key, []).append(one._replace(row=deployments.bound(one.row)))
     return [
         WorkloadBatch(cluster, workload, _counted(group[start : start + MAX_ROWS]))
         for (cluster, workload), group in sorted(groups.items())

@@ -219,11 +219,14 @@ def test_every_declared_text_is_taken_and_the_credential_is_the_sender(listen: L
     assert {c.name for c in REQUEST_COLUMNS if c.dimension} == texts.keys()
     with listen(key=KEY) as listener:
         for id_, claims in (("a", {"role": "gateway"}), ("b", {"tenant": "acme"})):
-            body = item(id=id_, queue_ms=40, **texts)
+            body = item(id=id_, queue_ms=40, workload="chat" if id_ == "a" else ..., **texts)
             assert post(listener, body, authorization=token(**claims)).json()["accepted"] == 1
         first, second = (event.batch for event in listener.broker.stored)
         assert isinstance(first, TokenBatch)
-        assert {name: getattr(first, name) for name in texts} == {name: (text,) for name, text in texts.items()}
+        stored = {name: getattr(first, name)[0] for name in texts}
+        assert len(stored["user"]) == 32  # A user is a keyed hash, whether the item names its workload or a rule does.
+        assert stored == texts | {"user": stored["user"]}
+        assert second.user == (stored["user"],)  # type: ignore[union-attr]
         assert list(first.queue_ms if first.queue_ms is not None else ()) == [40]
         assert second.sender == ("acme",)  # type: ignore[union-attr]
 
