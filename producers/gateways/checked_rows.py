@@ -24,7 +24,7 @@ def request_row(
     if not isinstance(model, str) or not model:
         raise BadInput("model", model, "is needed")
     if not tenant or len(tenant) > MAX_TEXT or not tenant.isprintable():
-        raise BadInput("tenant", tenant, f"give 1 to {MAX_TEXT} printable characters")
+        raise BadInput("tenant", f"({len(tenant)} characters)", f"give 1 to {MAX_TEXT} printable characters")
     if tenant.startswith("__"):
         raise BadInput("tenant", tenant, "names that begin with '__' are Wattlog's own")
     if not 0 <= start_ms <= end_ms <= min(start_ms + MAX_SPAN_MS, MAX_TIME_MS):

@@ -17,6 +17,7 @@ resource.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -39,6 +40,7 @@ NESTED, KIND, SCOPE, OPERATIONS, UNKNOWN_OPERATION, OTHER = (
     "nested", "kind", "scope", "operation", "unknown_operation", "other",
 )  # fmt: skip
 """Reasons why a span does not count: words that `/metrics` counts them by."""
+_IDS = re.compile(r"[0-9a-f]{0,32}/[0-9a-f]{0,16}")
 REPORTED = (KIND, SCOPE, OPERATIONS, UNKNOWN_OPERATION)
 """Reasons that a sender is told with each batch, for they may be mistakes."""
 
@@ -129,11 +131,14 @@ class GenAIReader:
             if reason:
                 skipped[reason] += 1
                 return _Reading(span, role.role)
-            reading = self._read_span(span, role, tree, corrected)
+            changes = Counter[str]()
+            reading = self._read_span(span, role, tree, changes)
+            corrected.update(changes)
+            remarks.update(dict.fromkeys(_remark(span, f"have counts that were corrected: {why}") for why in changes))
             check_end_ms(span.end_ns // 1_000_000, latest_ms)
             return reading
 
-        placed = ((f"span {span.trace_id[:32]}/{span.span_id[:16]}", span) for span in tree.inner_first())
+        placed = ((_place(span), span) for span in tree.inner_first())
         for reading in read_each(placed, read, refused):
             span, usage, call = reading.span, reading.usage, reading.call
             if usage:
@@ -220,6 +225,12 @@ class GenAIReader:
         if role.unknown:
             return "", _remark(span, "carry token counts and count as calls of models; no convention has the operation")
         return "", ""
+
+
+def _place(span: Span) -> str:
+    """Return the ids of a span for the log, unless they are no ids: then they may be any text."""
+    ids = f"{span.trace_id}/{span.span_id}"
+    return f"span {ids}" if _IDS.fullmatch(ids) else "a span"
 
 
 def _remark(span: Span, text: str) -> str:

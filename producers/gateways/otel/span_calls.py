@@ -178,7 +178,7 @@ def span_name(span: Span) -> str:
     if not span.trace_id or not span.span_id:
         raise BadInput("spanId", span.span_id, "a span has a trace and an id")
     if not text_or_empty(f"{span.trace_id}/{span.span_id}"):
-        raise BadInput("traceId", span.trace_id, "give hexadecimal digits")
+        raise BadInput("traceId", f"({len(span.trace_id)} characters)", "give hexadecimal digits")
     if span.start_ns <= 0:
         raise BadInput("startTimeUnixNano", span.start_ns, "give Unix nanoseconds")
     return f"{span.trace_id}/{span.span_id}"

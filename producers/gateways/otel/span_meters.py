@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from contracts.events import MAX_TEXT
 from producers.gateways.calls import text_or_empty
 from producers.gateways.otel.spans import AttributeValue, Span
 from producers.gateways.token_usage import whole_number
@@ -48,7 +49,7 @@ CALLS: Mapping[str, str] = {
 }  # fmt: skip
 """Meters of calls by kind."""
 MAX_ENDPOINTS = 1_000
-"""Names of endpoints in one process; further ones have the name of their host or system alone."""
+"""Names of endpoints in one process; further ones share the name `OTHER`."""
 MAX_SEGMENTS = 2
 """Segments of a path without a template that stay in the endpoint's name."""
 _SEGMENT = re.compile(r"[A-Za-z][A-Za-z_-]{0,23}|v[0-9]{1,2}")
@@ -61,12 +62,13 @@ class EndpointNames:
     def __init__(self) -> None:
         self._names: set[str] = set()
 
-    def bounded(self, holder: str, endpoint: str) -> str:
-        """Return the name of an endpoint of a host or system, or beyond the bound that of the holder."""
+    def bounded(self, endpoint: str) -> str:
+        """Return the name of an endpoint, beyond the bound `OTHER`."""
+        endpoint = endpoint[:MAX_TEXT]
         if endpoint in self._names or len(self._names) < MAX_ENDPOINTS:
             self._names.add(endpoint)
             return endpoint
-        return f"{holder}/{OTHER}" if f"{holder}/{OTHER}" in self._names else OTHER
+        return OTHER
 
 
 class EndpointCall(NamedTuple):
@@ -91,7 +93,7 @@ def endpoint_call(span: Span, names: EndpointNames) -> EndpointCall | None:
         host, path = _address(attributes)
         if (not host and not path) or _MODELS.search(_raw_path(attributes)):
             return None
-        endpoint = names.bounded(host, f"{host}{path}")
+        endpoint = names.bounded(f"{host}{path}")
         amounts = [
             (end, "bytes", str(size)) for end, keys in (("sent_bytes", _SENT), ("received_bytes", _RECEIVED))
             if (size := _size(attributes, keys)) is not None
@@ -104,7 +106,7 @@ def endpoint_call(span: Span, names: EndpointNames) -> EndpointCall | None:
 def _database_call(span: Span, system: str, names: EndpointNames) -> EndpointCall:
     operation = _text(span.attributes, _DB_OPERATION)
     collection = _text(span.attributes, _DB_COLLECTION)
-    endpoint = names.bounded(system, f"{system}/{collection}" if collection else system)
+    endpoint = names.bounded(f"{system}/{collection}" if collection else system)
     kind = "db"
     if _VECTOR.search(system):
         kind = "vector_insert" if _INSERTS.search(operation) else "vector_query"

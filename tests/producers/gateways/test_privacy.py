@@ -54,7 +54,8 @@ def spans() -> list[dict[str, Any]]:
     agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.system_instructions": SECRET, "final_result": SECRET}
     refused = [{"gen_ai.usage.input_tokens": -1}, {"gen_ai.usage.output_tokens": SECRET}]
     attributes = [{}, tool, agent, OPENINFERENCE, VERCEL, OTHERS, *refused]
-    return [span(one, id=f"{n:016x}") for n, one in enumerate(attributes, 1)]
+    marked = [span({"wattlog.tenant": SECRET * 20}, id="b" * 16)]
+    return [*(span(one, id=f"{n:016x}") for n, one in enumerate(attributes, 1)), *marked]
 
 
 def payloads() -> list[dict[str, Any]]:
@@ -84,7 +85,12 @@ def search(folder: Path, log: str, stored: object, answers: Sequence[str] = ()) 
 
 
 BAD_BODIES = {
-    "/v1/traces": [as_json(spans())[:-40], b'{"resourceSpans": "%s"}' % SECRET.encode(), SECRET.encode()],
+    "/v1/traces": [
+        as_json([span(trace=SECRET * 20)]),
+        as_json(spans())[:-40],
+        b'{"resourceSpans": "%s"}' % SECRET.encode(),
+        SECRET.encode(),
+    ],
     "/litellm": [json.dumps(payload())[:-40].encode(), SECRET.encode(), b'["%s"]' % SECRET.encode()],
 }
 
@@ -109,7 +115,8 @@ def test_no_text_of_a_prompt_passes_a_route(
             listener.client.post(path, content=body, headers={"content-type": content_type})
             for body in (good, *BAD_BODIES[path])
         ]
-        assert [answer.status_code < 300 for answer in answers] == [True, False, False, False]
+        assert answers[0].status_code < 300
+        assert all(answer.status_code in (200, 422) for answer in answers[1:])
         assert sum(len(event.batch) for event in listener.broker.stored) > 2
         search(tmp_path, caplog.text, listener.broker.stored, [answer.text for answer in answers])
 

@@ -89,6 +89,11 @@ def test_an_endpoint_is_a_template_without_ids_queries_and_passwords(attributes:
     assert endpoint(HTTP | attributes) == name
 
 
+def test_a_name_of_an_endpoint_that_is_too_long_is_cut() -> None:
+    rows = usage(call(SESSION | HTTP | {"server.address": "h" * 250, "url.template": "/t" * 100}))
+    assert len(rows[0].dimensions["endpoint"]) == 253
+
+
 def test_names_of_endpoints_are_bounded() -> None:
     endpoints = EndpointNames()
     names = [

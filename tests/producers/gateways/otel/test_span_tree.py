@@ -178,6 +178,15 @@ def test_calls_that_the_rules_leave_out_are_remarked(
     assert (result.calls, result.skipped, len(result.remarks)) == ([], {reason: 2}, 1)
 
 
+def test_corrected_counts_are_remarked_once() -> None:
+    spans = [span(tokens(10, 1, 90), id=id_, trace=id_ * 2) for id_ in (A, B)]
+    result = read(spans)
+    assert (result.corrected, result.remarks) == (
+        {"cached_above_prompt": 2},
+        ["spans of operation 'chat' from 'lib' have counts that were corrected: cached_above_prompt"],
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("operation", ["aget_responses", "retrieve_batch", "call_mcp_tool", "avector_store_search"])
 def test_litellms_polls_retrieves_and_tools_are_no_calls(operation: str) -> None:
     poll = span({"gen_ai.operation.name": operation, "litellm.call_id": "1", "llm.request.type": operation})
