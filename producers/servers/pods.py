@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import msgspec
 
-from contracts.errors import BadInput, WattlogError
+from contracts.errors import BadInput, Unavailable, WattlogError
 from producers.api import Finding, PollResult, TokenCounters, WorkloadBatch
 from producers.bindings.config import PodLabelNames
 from producers.bindings.kubernetes.pod_watch import PodsView
@@ -32,6 +33,7 @@ from producers.servers.server_identity import CLOCK_MS
 PATIENCE, MAX_PAUSE_MS = 3, 60_000
 """Failures in a row of a pod before it is asked less often, and the longest pause."""
 MAX_FAILURES = 10_000
+FORGET_MS = 3_600_000
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,16 @@ class PodTarget(NamedTuple):
 
 
 class PodsCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Snapshot of each pod's counters, by uid and port. `born_ms` are the creations of pods that were not read yet."""
+    """Snapshot of each pod's counters, by uid and port.
+
+    `born_ms` are the creations of pods that wait to run or were not read yet, `seen_ms` when each group's pods were
+    last known.
+    """
 
     t_ms: int
     pods: dict[str, ServerCounterSnapshot] = {}
     born_ms: dict[str, int] = {}
+    seen_ms: dict[str, int] = {}
 
 
 class _PodFailures(NamedTuple):
@@ -99,14 +106,13 @@ class PodServers:
     def collect(self, checkpoint: bytes | None, clock: Clock) -> PollResult:
         """Read all pods and return what they served since the checkpoint. Raises Unavailable without a list of pods."""
         before = msgspec.msgpack.decode(checkpoint, type=PodsCheckpoint) if checkpoint else None
-        refused: list[str] = []
-        targets = list(self._targets(refused))
+        read = _PodsRead(dict(before.seen_ms) if before else {}, clock.wall_ms())
+        targets = list(self._targets(read))
         known = before.pods if before else {}
         born_ms = dict(self._born(before, targets))
         due = [t for t in targets if self._is_due(t.key, clock.monotonic_ms())]
         pages = list(self.executor.map(lambda target: self._page(target, clock), due))
-        snapshots = {t.key: known[t.key] for t in targets if t.key in known}
-        read = _PodsRead(refused)
+        snapshots = dict(known)
         for target, (page, t_ms) in zip(due, pages, strict=True):
             try:
                 if isinstance(page, Exception):
@@ -129,14 +135,15 @@ class PodServers:
             if (note := prefill_note(target.group.counters, page, scrape)) and target.group.name not in self._noted:
                 self._noted.add(target.group.name)
                 read.notes.append(f"{target.place}: {note}")
-        after = PodsCheckpoint(clock.wall_ms(), snapshots, born_ms)
+        kept = _kept(snapshots, {t.key for t in targets}, clock.wall_ms())
+        after = PodsCheckpoint(clock.wall_ms(), kept, read.waiting_ms | born_ms, read.seen_ms)
         return read.result(msgspec.msgpack.encode(after), clock.wall_ms())
 
     def findings(self, clock: Clock) -> Iterator[Finding]:
         """Yield for each group the number of its pods, and why those that are ready cannot be read."""
         for group in self.groups:
             try:
-                targets = list(replace(self, groups=(group,))._targets([]))
+                targets = list(replace(self, groups=(group,))._targets(_PodsRead({}, 0)))
             except WattlogError as error:
                 yield group.name, error
                 continue
@@ -150,17 +157,33 @@ class PodServers:
                 except WattlogError as error:
                     yield target.place, error
 
-    def _targets(self, refused: list[str]) -> Iterator[PodTarget]:
-        """Yield each pod's page once. Raises Unavailable where the pods of a group are not known."""
+    def _targets(self, read: _PodsRead) -> Iterator[PodTarget]:
+        """Yield each pod's page once. Set which groups' pods are known, and which pods wait to run.
+
+        Raises Unavailable where no group's pods are known. One that fails costs the others nothing.
+        """
         urls = set(self.other_urls)
+        failures = 0
         for group in self.groups:
-            view = group.view()
-            refused += [at_place(group.name, text) for text in view.refused]
+            try:
+                view = group.view()
+            except Unavailable as error:
+                failures += 1
+                if failures == len(self.groups):
+                    raise
+                read.refused.append(refusal(error, group.name))
+                continue
+            if view.is_current:
+                read.seen_ms[group.name] = read.t_ms
+            for pod in view.waiting:
+                with suppress(BadInput):  # A port that it does not declare is named when it runs.
+                    read.waiting_ms[_key(pod, pod.port(group.port))] = pod.created_ms or read.t_ms
+            read.refused += [at_place(group.name, text) for text in view.refused]
             for pod in view.pods:
                 try:
                     target = self._target(group, pod, is_current=view.is_current)
                 except Exception as error:
-                    refused.append(refusal(error, pod.place))
+                    read.refused.append(refusal(error, pod.place))
                     continue
                 if target.url not in urls:
                     urls.add(target.url)
@@ -178,9 +201,8 @@ class PodServers:
         ip = pod.status.pod_ip
         url = f"{group.scheme}://{f'[{ip}]' if ':' in ip else ip}:{port}{group.path}"
         serves = ServedWorkload(group.cluster, group.workload or holder.workload, tenant, group.count)
-        key = f"{pod.metadata.uid or pod.place}/{port}"
         started_ms = pod.started_ms(port) if is_current else None
-        return PodTarget(key, url, pod, group, serves=serves, started_ms=started_ms)
+        return PodTarget(_key(pod, port), url, pod, group, serves=serves, started_ms=started_ms)
 
     @staticmethod
     def _born(before: PodsCheckpoint | None, targets: Sequence[PodTarget]) -> Iterator[tuple[str, int]]:
@@ -188,9 +210,10 @@ class PodServers:
         for target in targets:
             if before is None or target.key in before.pods:
                 continue
-            created_ms = before.born_ms.get(target.key, target.pod.created_ms)
-            is_known = target.key in before.born_ms
-            if created_ms is not None and (is_known or created_ms >= before.t_ms - CLOCK_MS):
+            created_ms, seen_ms = target.pod.created_ms, before.seen_ms.get(target.group.name)
+            if target.key in before.born_ms:
+                yield target.key, before.born_ms[target.key]
+            elif created_ms is not None and seen_ms is not None and created_ms >= seen_ms - CLOCK_MS:
                 yield target.key, created_ms
 
     def _page(self, target: PodTarget, clock: Clock) -> tuple[PrometheusPage | Exception, int]:
@@ -210,12 +233,27 @@ class PodServers:
             self._failures.pop(next(iter(self._failures)))
 
 
-class _PodsRead:
-    """Rows and reports of one reading of all pods."""
+def _key(pod: ServingPod, port: int) -> str:
+    return f"{pod.metadata.uid or pod.place}/{port}"
 
-    def __init__(self, refused: list[str]) -> None:
+
+def _kept(
+    snapshots: dict[str, ServerCounterSnapshot], present: Collection[str], t_ms: int
+) -> dict[str, ServerCounterSnapshot]:
+    """Return the snapshots to remember: of pods that are there, and for an hour of others, in case they return."""
+    return {key: s for key, s in snapshots.items() if key in present or t_ms - s.t_ms < FORGET_MS}
+
+
+class _PodsRead:
+    """Rows and reports of one reading of all pods, at `t_ms`.
+
+    `seen_ms` is when each group's pods were last known, `waiting_ms` the creation of each pod that waits to run.
+    """
+
+    def __init__(self, seen_ms: dict[str, int], t_ms: int) -> None:
         self.rows: dict[tuple[str, ServedWorkload, str], list[ServedRow]] = {}
-        self.refused, self.restarts, self.notes = refused, list[str](), list[str]()
+        self.refused, self.restarts, self.notes = list[str](), list[str](), list[str]()
+        self.seen_ms, self.t_ms, self.waiting_ms = seen_ms, t_ms, dict[str, int]()
 
     def add(self, target: PodTarget, page: PrometheusPage, served: ServedSince) -> None:
         """Add what a pod served."""

@@ -29,7 +29,7 @@ RIGHTS = "list and watch pods"
 
 
 class PodsView(NamedTuple):
-    """Pods that run and have an address, and sentences on those that could not be read.
+    """Pods that run and have an address, those that wait to run, and sentences on those that could not be read.
 
     `is_current` is False while the API server does not answer: another pod may have the address of one that ended.
     """
@@ -37,6 +37,7 @@ class PodsView(NamedTuple):
     pods: Sequence[ServingPod]
     refused: Sequence[str] = ()
     is_current: bool = True
+    waiting: Sequence[ServingPod] = ()
 
 
 class _ListMetadata(msgspec.Struct, frozen=True, rename="camel"):
@@ -104,8 +105,10 @@ class PodWatch:
                 problem = f"The API server has not listed the pods {since}"
                 raise Unavailable(f"{problem}: {self._failure or 'no answer yet'}", "Is it reachable from here?")
             refused, self._refused = self._refused, []
-            pods = [p for p in self._pods.values() if p.status.phase == "Running" and p.status.pod_ip]
-            return PodsView(sorted(pods, key=lambda pod: pod.place), refused, self._failure is None)
+            pods = sorted(self._pods.values(), key=lambda pod: pod.place)
+            running = [pod for pod in pods if pod.status.phase == "Running" and pod.status.pod_ip]
+            waiting = [pod for pod in pods if pod.status.phase == "Pending"]
+            return PodsView(running, refused, self._failure is None, waiting)
 
     def _run(self) -> None:
         version, pause_s = "", self._pause_s

@@ -55,7 +55,9 @@ class Cluster:
         )
 
     def view(self) -> PodsView:
-        return PodsView([msgspec.convert(pod, ServingPod) for pod in self.pods], (), self.is_current)
+        pods = [msgspec.convert(pod, ServingPod) for pod in self.pods]
+        waiting = [pod for pod in pods if pod.status.phase == "Pending"]
+        return PodsView([pod for pod in pods if pod not in waiting], (), self.is_current, waiting)
 
     def fetch(self, url: str) -> str:
         self.fetched.append(url)
@@ -125,6 +127,16 @@ def test_a_replica_that_takes_minutes_to_load_counts_from_its_start(cluster: Cal
     c.serve(p1=55)
     tokens = [c.count() for _ in range(7)]
     assert (sum(tokens), len([n for n in tokens if n])) == (55, 1)
+
+
+def test_a_replica_that_waited_for_a_node_counts_from_its_start(cluster: Callable[..., Cluster]) -> None:
+    c = cluster()
+    for n in range(20):
+        c.pods = [pod(1, created=-500, phase="Pending")] if n else [pod(1, created=-500, phase="Pending"), pod(2)]
+        assert c.count() == 0
+    c.pods = [pod(1, created=-500, started=191)]
+    c.serve(p1=12)
+    assert c.count() == 12
 
 
 def test_a_pod_that_was_there_before_only_begins(cluster: Callable[..., Cluster]) -> None:
@@ -226,6 +238,39 @@ def test_tokens_of_pods_for_comparison_are_usage(cluster: Callable[..., Cluster]
     [message] = c.read().batches
     assert isinstance(message.batch, UsageBatch)
     assert (message.batch.meter, message.batch.quantity) == (("server_prompt_tokens",), ("3",))
+
+
+def test_a_pod_that_is_missing_for_a_while_goes_on_when_it_returns(cluster: Callable[..., Cluster]) -> None:
+    c = cluster()
+    c.pods = [pod(1)]
+    c.serve(p1=10)
+    c.read()
+    c.pods = []
+    assert c.count() == 0
+    c.pods = [pod(1)]
+    c.serve(p1=25)
+    assert c.count() == 15
+
+
+def test_a_group_whose_pods_are_unknown_costs_the_others_nothing_and_loses_no_tokens(
+    cluster: Callable[..., Cluster],
+) -> None:
+    c = cluster(groups=["llm/a", "llm/b"])
+    group, views = c.source.groups[1], [PodsView([]), None, PodsView([msgspec.convert(pod(2, created=14), ServingPod)])]
+
+    def view() -> PodsView:
+        if (answer := views.pop(0)) is None:
+            raise Unavailable("The API server has not listed the pods for 301 s", "Is it reachable from here?")
+        return answer
+
+    object.__setattr__(group, "view", view)
+    c.pods = [pod(1)]
+    c.serve(p1=10, p2=7)
+    c.read()
+    c.serve(p1=11)
+    result = c.read()
+    assert (prompt_tokens(result), len(result.refused)) == ([1], 1)
+    assert c.count() == 7
 
 
 def test_nothing_is_read_while_the_pods_are_unknown(cluster: Callable[..., Cluster]) -> None:
