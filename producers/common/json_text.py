@@ -12,6 +12,8 @@ from typing import TypeVar
 from contracts.errors import BadInput
 
 Decoded = TypeVar("Decoded")
+BOM = b"\xef\xbb\xbf"
+"""Mark that some clients on Windows put before a text in UTF-8."""
 
 _ESCAPE = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)|\\.", re.DOTALL)
 """A pair of surrogates, a lone surrogate (group 1), or another escape in a JSON string."""
@@ -51,7 +53,7 @@ def json_items(body: bytes, *, lines: bool) -> Iterator[bytes]:
 
     Raises BadInput for an array that is cut off.
     """
-    text = body.strip()
+    text = body.removeprefix(BOM).strip()
     if lines:
         yield from (line for line in map(bytes.strip, text.split(b"\n")) if line)
     elif text[:1] == b"[":

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput
 from contracts.events import LABELS, MAX_SPAN_MS, MAX_TEXT, MAX_TIME_MS, MAX_TOKENS, TOKEN_COLUMNS
+from producers.common.json_text import BOM
 from producers.gateways.field_paths import path_steps, value_at
 from producers.gateways.time_formats import duration_ms, time_ms
 from producers.gateways.token_usage import ReportedUsage, settle
@@ -230,7 +231,7 @@ class RequestReader:
     def _get(self, payload: dict[str, Any], field: str) -> Any:
         """Return the first value at the paths of a field that is neither null nor a dash, or None."""
         for steps in self._paths.get(field, ()):
-            value = value_at(payload, steps)
+            value = payload.get(steps[0]) if len(steps) == 1 else value_at(payload, steps)
             if value is not None and value not in _ABSENT:
                 return value
         return None
@@ -267,7 +268,7 @@ def status_of(text: str) -> str:
 def decode_object(line: bytes) -> dict[str, Any]:
     """Return the object of a line of JSON. Raises BadInput."""
     try:
-        payload = msgspec.json.decode(line)
+        payload = msgspec.json.decode(line.removeprefix(BOM))
     except Exception as error:
         # A message of msgspec names a place, never the text there; nor is the line quoted: it may hold a prompt.
         raise BadInput("line", f"{len(line)} bytes", f"is no JSON that can be read: {describe(error)}") from None

@@ -200,6 +200,11 @@ def test_dimensions_and_the_time_in_the_queue_are_read() -> None:
     assert read()._replace(user="").queue_ms == -1  # type: ignore[union-attr]
 
 
+def test_a_mark_of_utf_8_before_the_first_line_is_no_failure() -> None:
+    row = LineReader(LineRules(RequestFields())).read(b"\xef\xbb\xbf" + json.dumps(GOOD).encode(), "f-0")
+    assert counts(row) == (100, 0, 20)
+
+
 def test_a_line_of_another_request_is_no_failure() -> None:
     page = {"prompt_tokens": ..., "completion_tokens": ..., "model": ...}
     assert read(**page) == OTHER

@@ -105,6 +105,8 @@ def test_one_request_is_on_the_log_when_it_is_accepted(listen: Listen) -> None:
         ("\n".join(json.dumps(item(id=i)) for i in "ab"), LINES),
         ("\r\n\r\n".join(json.dumps(item(id=i)) for i in "ab") + "\n", "application/jsonl"),
         (json.dumps([item(id="a"), item(id="b")], indent=2), JSON),
+        ("\ufeff" + json.dumps([item(id="a"), item(id="b")]), JSON),
+        ("\ufeff" + "\n".join(json.dumps(item(id=i)) for i in "ab"), LINES),
     ],
 )
 def test_many_requests_come_as_an_array_or_as_lines(listen: Listen, body: str, content_type: str) -> None:
