@@ -35,6 +35,8 @@ from tests.support.clocks import FakeClock, clock_at
 
 NOW = T0 + 60_000
 TOPIC = "otlp_spans"
+MANY_POLLS = 2_000
+"""Looks at a topic after which it counts as lost: each waits for the broker up to a tenth of a second."""
 
 
 class Topic:
@@ -230,7 +232,7 @@ def test_each_call_is_on_the_log_once_through_kills(
         follow = PollLoop(
             [source], Delivery(spool, log), time, spool.checkpoints(), PollLoopMetrics(CollectorRegistry())
         )
-        for _ in range(20):
+        for _ in range(MANY_POLLS):
             follow.poll_due()
             time.now_ms += 1_000
             if len(ids(log)) >= len(sent) and not spool.events:
