@@ -148,6 +148,8 @@ _ABSENT: Mapping[str, int | str] = {
     **{c.name: 0 for c in TOKEN_COLUMNS if c.optional}, **dict.fromkeys(LABELS, ""), **dict.fromkeys(LATENCIES, 0),
 }  # fmt: skip
 """Values of columns that requests may leave out."""
+OPTIONAL_COLUMNS = frozenset(_ABSENT)
+"""Columns that an insert may leave out where all their rows are empty: the warehouse fills them in."""
 
 
 def length(table: Table) -> int:

@@ -121,7 +121,10 @@ def _cut(c: TokenColumns, cut: Index, number: I64, failed: I64, window_ms: int) 
     )
     amounts = np.empty((len(AMOUNTS), len(row)), np.int64)
     for i, column in enumerate(TOKEN_COLUMNS):
-        amounts[i] = (prompting if column.phase == "prompt" else completing).spread(tokens[i])
+        if tokens[i].any():  # Most columns are optional, and few messages have any of them.
+            amounts[i] = (prompting if column.phase == "prompt" else completing).spread(tokens[i])
+        else:
+            amounts[i] = 0
     amounts[COMPUTED_M] = prompting.spread((prompt - cached) * 1000)
     amounts[CACHED_M] = prompting.spread(cached * 1000)
     amounts[COMPLETION_M] = completing.spread(completion * 1000)

@@ -12,7 +12,8 @@ import pyarrow as pa
 from contracts.checks import FRACTION_DIGITS
 from contracts.dictionary_column import DictionaryColumn
 from contracts.errors import BadInput
-from contracts.rows import SCHEMAS, Kind, Table
+from contracts.histogram import HistogramColumn
+from contracts.rows import OPTIONAL_COLUMNS, SCHEMAS, Kind, Table
 
 _TYPES: Mapping[Kind, pa.DataType] = {
     "text": pa.string(), "ms": pa.timestamp("ms", tz="UTC"), "i64": pa.int64(), "u64": pa.uint64(), "u32": pa.uint32(),
@@ -22,13 +23,18 @@ _TYPES: Mapping[Kind, pa.DataType] = {
 
 
 def arrow_table(name: str, table: Table) -> pa.Table:
-    """Return rows of `SCHEMAS[name]` as Arrow, times as timestamp[ms, tz=UTC]."""
+    """Return rows of `SCHEMAS[name]` as Arrow, times as timestamp[ms, tz=UTC].
+
+    Optional columns without any value are left out: the warehouse has them empty then, and most rows lack most of them.
+    """
     schema = SCHEMAS.get(name)
     if schema is None:
         raise BadInput("table", name, f"one of {', '.join(SCHEMAS)}")
     arrays = {}
     for column, kind in schema.items():
         values = table[column]
+        if column in OPTIONAL_COLUMNS and _is_empty(values):
+            continue
         if kind == "ms":
             arrays[column] = pa.array(np.asarray(values, np.int64)).cast(_TYPES[kind])
         elif isinstance(values, DictionaryColumn):
@@ -43,6 +49,15 @@ def arrow_table(name: str, table: Table) -> pa.Table:
         else:
             arrays[column] = pa.array(values, _TYPES[kind])
     return pa.table(arrays)
+
+
+def _is_empty(values: Any) -> bool:
+    """True if all rows of a column are 0, "" or without entries."""
+    if isinstance(values, HistogramColumn):
+        return not len(values.counts)
+    if isinstance(values, DictionaryColumn):
+        return not any(values.names)
+    return not (values.any() if isinstance(values, np.ndarray) else any(values))
 
 
 def _narrow(values: npt.NDArray[np.int64]) -> npt.NDArray[Any]:

@@ -100,7 +100,8 @@ def sum_work(facts: Facts, keys: GroupKeys) -> WorkRows:
     key, at, inverse = distinct(keys.work(group, t.tenant, t.product))
     amounts = np.zeros((len(AMOUNTS), len(key)), np.int64)
     for total, amount in zip(amounts, t.amounts, strict=True):
-        np.add.at(total, inverse, amount)
+        if amount.any():
+            np.add.at(total, inverse, amount)
     return WorkRows(
         key=key,
         of_tokens=inverse,
