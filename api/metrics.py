@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter as Counts
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -17,6 +18,7 @@ from warehouse.client import Warehouse
 from warehouse.ledger import ledger_queries
 from warehouse.periods import newest
 from warehouse.reader import operator_reader
+from warehouse.reconciliation.records import newest_run
 from warehouse.results import LatestRow
 
 MAX_TENANTS = 100
@@ -103,6 +105,7 @@ class LedgerCollector:
         )
         yield self._silence()
         yield self._names(final_end)
+        yield from self._reconciliation()
         rows = [row for row in ledger_queries.latest(self._reader, final_end) if row.final]
         yield from _by_tenant(rows)
 
@@ -115,6 +118,27 @@ class LedgerCollector:
         for finding in recent_names_apart(self._reader, final_end_ms, MS_PER_HOUR)[:MAX_WORKLOADS]:
             metric.add_metric([finding.cluster, finding.workload, finding.partner], finding.requests)
         return metric
+
+    def _reconciliation(self) -> Iterator[Metric]:
+        try:
+            run = newest_run(self._reader)
+        except WattlogError:  # Its tables come with a migration: the other metrics do not wait for it.
+            return
+        if run.run_at is None:
+            return
+        yield GaugeMetricFamily(
+            "wattlog_reconciliation_age_seconds", "Age of the newest run of `wattlog reconcile`.",
+            value=max(self._now_s() - run.run_at / 1000, 0.0),
+        )  # fmt: skip
+        findings = GaugeMetricFamily(
+            "wattlog_reconciliation_findings",
+            "Findings of the newest run of `wattlog reconcile`.",
+            labels=["cluster", "workload", "kind", "source"],
+        )
+        counts = Counts((f.cluster, f.workload, f.kind, f.source) for f in run.findings)
+        for labels, count in counts.most_common(MAX_WORKLOADS):
+            findings.add_metric(list(labels), count)
+        yield findings
 
     def _silence(self) -> Metric:
         now_ms = int(self._now_s() * 1000)

@@ -25,6 +25,7 @@ from cli.latency import latency
 from cli.migrate import migrate
 from cli.price import price
 from cli.produce import produce
+from cli.reconcile import reconcile
 from cli.replay_azure import azure
 from cli.replay_csv import csv
 from cli.replay_mlperf import mlperf
@@ -51,6 +52,7 @@ COMMANDS: Mapping[str, tuple[Callable[..., Any], ...]] = {
         anomalies,
         forecast,
         audit,
+        reconcile,
         explain,
         price,
         sql,

@@ -12,6 +12,16 @@ TOOL_CALLS = "tool_calls"
 EXTERNAL_SPEND = "external_spend"
 """Money paid to others, such as model APIs and search; its unit is the currency."""
 
+SERVER_METERS = {
+    "server_prompt_tokens": "prompt_tokens",
+    "server_cached_tokens": "cached_tokens",
+    "server_completion_tokens": "completion_tokens",
+    "server_requests": "requests",
+}
+"""What servers' own counters say, for comparison only, with the quantity of the ledger that each is compared with."""
+WATTS_METER = "gpu_watts_energy_uj"
+"""Energy of a workload's GPUs as integrated from watts, beside their counters, for comparison only; unit `uJ`."""
+
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 

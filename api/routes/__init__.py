@@ -14,6 +14,7 @@ from api.routes import (
     ledger,
     operations,
     page,
+    reconciliation,
     requests,
     sessions,
     usage,
@@ -24,6 +25,7 @@ LEDGER_ROUTERS: tuple[LedgerRouter, ...] = (
         module.router
         for module in (
             chargeback, balance, fleet, latency, ledger, requests, explanation, usage, sessions, forecast, anomalies,
+            reconciliation,
         )
     ),
     operations.metrics_router,

@@ -1,0 +1,59 @@
+"""Reconciliation: what two sources say of one quantity, by hour, and what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from fastapi import Request
+from fastapi.responses import Response
+from pydantic import Field
+
+from api.auth import LedgerRouter, OperatorReader
+from api.examples import reconciliation as examples
+from api.params import Cluster, RequestedFormat, RequestedPage, ResolvedPeriod, Workload
+from api.response_models import RowsResponse, documented
+from api.serialization import plain, plain_rows, respond
+from warehouse.filters import Filter
+from warehouse.reconciliation import records
+from warehouse.reconciliation.records import ComparedHour, ReconciliationFinding
+from warehouse.results import Time
+
+router = LedgerRouter(prefix="/v1", tags=["operations"])
+
+
+class ReconciliationResponse(RowsResponse[ComparedHour]):
+    """Page of compared hours. `findings` are those of the newest run, which ended at `until` and took place at
+    `run_at`: both are null where `wattlog reconcile` never ran.
+    """
+
+    until: Time | None = None
+    run_at: Time | None = None
+    findings: list[ReconciliationFinding] = Field(default_factory=list)
+
+
+@router.get("/reconciliation", responses=documented(ReconciliationResponse, examples.RECONCILIATION))
+def reconciliation(
+    request: Request,
+    reader: OperatorReader,
+    period: ResolvedPeriod,
+    page_request: RequestedPage,
+    cluster: Cluster = None,
+    workload: Workload = None,
+    format_: RequestedFormat = None,
+) -> Response:
+    """Each quantity that two sources tell, by hour and workload, as `wattlog reconcile` stored it, and what it found.
+    Operators only."""
+    page = records.compared_hours(reader, period, Filter(cluster=cluster, workload=workload), page_request)
+    run = records.newest_run(reader)
+    return respond(
+        request,
+        format_,
+        plain_rows(page.rows),
+        [field.name for field in fields(ComparedHour)],
+        next_=page.next,
+        period=plain(period),
+        simulated=False,
+        until=plain(run)["until"],
+        run_at=plain(run)["run_at"],
+        findings=plain_rows(run.findings),
+    )
