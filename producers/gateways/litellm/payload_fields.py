@@ -53,6 +53,10 @@ class LiteLLMRules(BaseModel):
     application: FieldPaths = Field(
         default=("metadata.user_api_key_alias",), description="Application that made the call."
     )
+    user: FieldPaths = Field(
+        default=("metadata.user_api_key_user_id",),
+        description="User that the call was for; stored as a keyed hash (setting `user_identity`).",
+    )
     feature: FieldPaths = Field(
         default=("metadata.requester_metadata.feature", "metadata.spend_logs_metadata.feature"),
         description="Feature of the application.",
@@ -111,7 +115,7 @@ class PayloadFields:
         address = text_or_empty(text_at(payload, ("api_base", "hidden_params.api_base")))
         paths: dict[str, Sequence[str]] = {
             "trace_id": ("trace_id",), "route": ("model_group",), "session_id": rules.session,
-            "application": rules.application, "feature": rules.feature,
+            "application": rules.application, "user": rules.user, "feature": rules.feature,
         }  # fmt: skip
         texts = {column: text_or_empty(text_at(payload, of_column)) for column, of_column in paths.items()}
         return texts | {"api_base": without_secrets(address), "status": _status(payload)}

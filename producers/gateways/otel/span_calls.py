@@ -43,7 +43,7 @@ WITHOUT_TOKENS = frozenset({"image", "video", "audio", "moderation", "ocr", "rer
 """Kinds of endpoints whose calls need no token counts."""
 METERS: Mapping[Role, str] = {Role.TOOL: "tool_calls", Role.AGENT: "agent_calls"}
 _REPORTS = frozenset({*NEEDED, "total_tokens"})
-_BREAKDOWNS = ("route", "application", "feature", "priority", "region")
+_BREAKDOWNS = ("route", "application", "user", "feature", "priority", "region")
 _NO_TOKENS = dict.fromkeys(NEEDED, 0)
 
 

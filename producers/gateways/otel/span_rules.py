@@ -52,6 +52,10 @@ class SpanRules(BaseModel):
     application: FieldPaths = Field(
         default=("wattlog.application", SERVICE), description="Application that made the call."
     )
+    user: FieldPaths = Field(
+        default=("user.id", "enduser.id", "langfuse.user.id"),
+        description="User that the call was for; stored as a keyed hash (setting `user_identity`).",
+    )
     feature: FieldPaths = Field(default=("wattlog.feature",), description="Feature of the application.")
     priority: FieldPaths = Field(default=("wattlog.priority",), description="Priority of the call.")
     other_calls: Literal["agents", "all", "none"] = Field(
@@ -65,6 +69,8 @@ class SpanRules(BaseModel):
 
     def names(self) -> set[str]:
         """Return the names of all attributes that these rules read."""
-        paths = (self.tenant, self.session, self.step, self.route, self.application, self.feature, self.priority,
-                 self.region)  # fmt: skip
+        paths = (
+            self.tenant, self.session, self.step, self.route, self.application, self.user, self.feature, self.priority,
+            self.region,
+        )  # fmt: skip
         return {name.removeprefix("span:").removeprefix("resource:") for names in paths for name in names}

@@ -78,7 +78,9 @@ def _run_litellm(place: str, piece: Piece, folder: Path) -> Outcome:
     calls.mkdir()
     marked = {"user_api_key_team_id": MARK} if piece.is_error else {}
     good = json.dumps(payload(id="1")).encode(), json.dumps(payload(id="2")).encode()
-    template = json.dumps(payload(id="3", prompt_tokens=7777, metadata=marked)).encode()
+    template = json.dumps(
+        payload(id="3", prompt_tokens=7777, metadata=marked, total_tokens=None, response=None)
+    ).encode()
     (calls / "1.jsonl").write_bytes(
         b"\n".join([good[0], template, good[1], b""]) if piece.is_error else _lines(place, piece, good, template)
     )

@@ -109,7 +109,9 @@ def test_no_text_of_a_prompt_passes_a_route(
     path: str, content_type: str, good: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    routes = [route for route in open_routes(environment(Settings(cluster="east"))) if route.path == path]
+    routes = [
+        route for route in open_routes(environment(Settings(cluster="east", data=tmp_path))) if route.path == path
+    ]
     with listening(tmp_path, intakes=routes) as listener:
         answers = [
             listener.client.post(path, content=body, headers={"content-type": content_type})

@@ -68,7 +68,7 @@ def _items(route: str, content: bytes) -> bytes:
 
 def _run(name: str, place: str, piece: Piece, folder: Path) -> Outcome:
     kind = "cloudevents" if name == "http" else name
-    here = environment(Settings(cluster="c1"))
+    here = environment(Settings(cluster="c1", data=folder))
     signals = build_metrics(OtlpConfig(metrics=(CLAUDE,)), here), build_logs(OtlpConfig(logs=(EVENT,)), here)
     routes = [*signals, *(route for route in open_routes(here) if route.kind not in ("otlp-metrics", "otlp-logs"))]
     routes = [replace(route, parse=partial(_parse, route, piece)) for route in routes]

@@ -57,7 +57,9 @@ def listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Listen:
     @contextmanager
     def listen(**more: Any) -> Iterator[Listener]:
         recent = DeduplicationWindow()
-        routes = [r for r in open_routes(environment(Settings(cluster="east"))) if r.kind != "cloudevents"]
+        routes = [
+            r for r in open_routes(environment(Settings(cluster="east", data=tmp_path))) if r.kind != "cloudevents"
+        ]
         with listening(tmp_path, intakes=routes, recent=recent, **more) as listener:
             yield listener
 
@@ -196,6 +198,25 @@ def test_no_part_of_prompts_and_answers_is_answered_or_logged(listen: Listen, ca
         assert SECRET not in "".join(answer.text for answer in answers)
         assert SECRET not in repr(listener.broker.stored)
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/traces", as_json([span({"user.id": "ada"})])),
+        ("/litellm", json.dumps(payload(metadata={"user_api_key_user_id": "ada"})).encode()),
+        ("/litellm", json.dumps(
+            payload(metadata={"user_api_key_user_id": "ada"}, custom_llm_provider="openai", response_cost=1.0)
+        ).encode()),
+    ],
+    ids=["span", "payload", "external"],
+)  # fmt: skip
+def test_a_user_is_a_keyed_hash_on_the_log(listen: Listen, path: str, body: bytes) -> None:
+    with listen() as listener:
+        assert post(listener, path, body).status_code < 300
+        [batch] = [event.batch for event in listener.broker.stored if isinstance(event.batch, TokenBatch)]
+        [user] = batch.user
+        assert len(user) == 32 and "ada" not in user
 
 
 def test_three_nested_spans_of_one_call_count_once_in_any_messages(listen: Listen) -> None:

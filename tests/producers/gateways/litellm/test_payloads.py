@@ -64,6 +64,7 @@ def test_a_payload_is_a_request() -> None:
             route="chat",
             provider="hosted_vllm",
             application="acme-prod",
+            user="u1",
             endpoint="chat",
             sender="litellm",
         ),

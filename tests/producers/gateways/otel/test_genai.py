@@ -76,13 +76,14 @@ def test_kinds_of_tokens_and_breakdowns_are_columns() -> None:
     request = row(
         {"gen_ai.usage.cache_creation.input_tokens": 10, "gen_ai.usage.reasoning.output_tokens": 5,
          "llm.token_count.prompt_details.audio": 3, "gen_ai.usage.details.accepted_prediction_tokens": 2,
-         "gen_ai.latency.time_in_queue": 0.25, "wattlog.feature": "summary", "wattlog.priority": "batch"},
+         "gen_ai.latency.time_in_queue": 0.25, "wattlog.feature": "summary", "wattlog.priority": "batch",
+         "user.id": "ada"},
         {"service.name": "shop", "cloud.region": "eu-1"},
     )  # fmt: skip
     assert (request.cache_write_tokens, request.reasoning_tokens, request.audio_prompt_tokens) == (10, 5, 3)
     assert (request.accepted_prediction_tokens, request.queue_ms) == (2, 250)
-    assert (request.application, request.feature, request.region, request.priority) == (
-        "shop", "summary", "eu-1", "batch",
+    assert (request.application, request.feature, request.region, request.priority, request.user) == (
+        "shop", "summary", "eu-1", "batch", "ada",
     )  # fmt: skip
 
 
